@@ -1,0 +1,3 @@
+module bobosync/cmd/athocsim
+
+go 1.26.0

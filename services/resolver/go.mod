@@ -1,0 +1,7 @@
+module bobosync/services/resolver
+
+go 1.26.0
+
+require bobosync/shared v0.0.0
+
+replace bobosync/shared => ../../shared

@@ -1,0 +1,45 @@
+package athoc
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// TimeLayout is how AtHoc writes a date-and-time attribute: wall-clock time, to the second, with no zone.
+const TimeLayout = "02/01/2006 15:04:05"
+
+// FormatTime writes t as AtHoc's wall clock in loc shows it. The zero time is "", which clears an attribute. Fractions of
+// a second are dropped. In the hour that autumn repeats two instants have the same text; AtHoc cannot tell them apart.
+func FormatTime(t time.Time, loc *time.Location) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.In(loc).Format(TimeLayout)
+}
+
+// ParseTime reads a value that AtHoc holds, as its wall clock in loc. An empty value is the zero time. Of the two instants
+// that a time in the hour repeated in autumn can mean it returns the earlier, so that a conclusion drawn from the value
+// never beats a newer event. A time in the hour that spring skips is read with the offset from before the change.
+func ParseTime(value string, loc *time.Location) (time.Time, error) {
+	value = strings.TrimSpace(value)
+	if value == "" {
+		return time.Time{}, nil
+	}
+	wall, err := time.Parse(TimeLayout, value)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("reading an AtHoc date and time: it is not in the format dd/MM/yyyy HH:mm:ss: %w", err)
+	}
+	// No zone changes its clocks twice within a day, so the offsets half a day either way are all there can be.
+	_, before := wall.Add(-12 * time.Hour).In(loc).Zone()
+	_, after := wall.Add(12 * time.Hour).In(loc).Zone()
+	first := wall.Add(-time.Duration(max(before, after)) * time.Second).In(loc)
+	second := wall.Add(-time.Duration(min(before, after)) * time.Second).In(loc)
+	if first.Format(TimeLayout) == value {
+		return first, nil
+	}
+	if second.Format(TimeLayout) == value {
+		return second, nil
+	}
+	return wall.Add(-time.Duration(before) * time.Second).In(loc), nil
+}

@@ -1,0 +1,190 @@
+// Package boltdb opens the bbolt files that services remember with. A memory is never worth stopping for: a file that is
+// damaged is set aside and a fresh one begins, since everything in it can be had again from the input files.
+package boltdb
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+
+	"github.com/google/uuid"
+)
+
+// lockWait is how long another process may hold the file before opening it is given up: long enough for a predecessor to
+// end after it was told to.
+const lockWait = 5 * time.Second
+
+var (
+	metaBucket = []byte("meta")
+	schemaKey  = []byte("schema")
+)
+
+// schema is what every file says of itself.
+type schema struct {
+	Version int       `json:"version"`
+	Memory  string    `json:"memory"`
+	Since   time.Time `json:"since"`
+}
+
+// DB is an open bbolt file with the bucket "meta" in it. It is safe for concurrent use, by one process.
+type DB struct {
+	*bbolt.DB
+	schema schema
+	fresh  bool
+}
+
+// Open opens the file at path, or begins it. The version is that of the bucket layout; a file with a newer one is left
+// alone and refused, as it belongs to a newer program. A file that another process holds is an error that names it.
+// A damaged file is renamed to <path>.damaged-<time> and a fresh one is begun; both is logged.
+func Open(path string, version int, log *slog.Logger) (*DB, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("make the data directory of %s: %w", path, err)
+	}
+	db, err := open(path)
+	if damaged := new(damagedError); errors.As(err, &damaged) {
+		aside := fmt.Sprintf("%s.damaged-%s", path, time.Now().UTC().Format("20060102T150405.000"))
+		if err := os.Rename(path, aside); err != nil {
+			return nil, fmt.Errorf("set the damaged file %s aside: %w", path, err)
+		}
+		log.Error("a data file is damaged; it is set aside and what it held is read again",
+			"file", path, "set_aside_as", aside, "error", damaged.err)
+		db, err = open(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := &DB{DB: db}
+	if err := out.readSchema(version); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
+	}
+	return out, nil
+}
+
+// Fresh says whether the file was begun by this Open: nothing is remembered.
+func (db *DB) Fresh() bool { return db.fresh }
+
+// Memory names what the file remembers: the name was drawn when the file was begun.
+func (db *DB) Memory() string { return db.schema.Memory }
+
+// Since is when the file was begun.
+func (db *DB) Since() time.Time { return db.schema.Since }
+
+type damagedError struct{ err error }
+
+func (e *damagedError) Error() string { return "damaged: " + e.err.Error() }
+func (e *damagedError) Unwrap() error { return e.err }
+
+// open opens and checks a file. It returns a *damagedError if the content cannot be trusted.
+func open(path string) (db *bbolt.DB, err error) {
+	// A damaged page may send bbolt outside of the mapped file, which is a fault and not an error.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			if db != nil {
+				_ = db.Close() // what it says of a damaged file is of no use
+			}
+			db, err = nil, &damagedError{fmt.Errorf("%v", r)}
+		}
+	}()
+	db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType})
+	switch {
+	case errors.Is(err, berrors.ErrTimeout):
+		return nil, fmt.Errorf("%s is in use by another process: stop it first, a data directory serves one process at a time: %w", path, err)
+	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
+		return nil, &damagedError{err}
+	case errors.Is(err, os.ErrPermission), errors.Is(err, os.ErrNotExist):
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	case err != nil:
+		if info, statErr := os.Stat(path); statErr == nil && info.Mode().IsRegular() && info.Size() > 0 && isFormat(err) {
+			return nil, &damagedError{err}
+		}
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	if err := check(db); err != nil {
+		return nil, errors.Join(&damagedError{err}, db.Close())
+	}
+	return db, nil
+}
+
+// isFormat tells an error of bbolt's about the content from one of the operating system's about the file.
+func isFormat(err error) bool {
+	var path *os.PathError
+	var call *os.SyscallError
+	return !errors.As(err, &path) && !errors.As(err, &call)
+}
+
+// check walks all pages, in this goroutine so that a fault can be caught, and returns the first finding.
+func check(db *bbolt.DB) error {
+	return db.View(func(tx *bbolt.Tx) error {
+		return tx.ForEach(func(_ []byte, b *bbolt.Bucket) error { return walk(b) })
+	})
+}
+
+func walk(b *bbolt.Bucket) error {
+	var last []byte
+	return b.ForEach(func(k, v []byte) error {
+		if last != nil && string(last) >= string(k) {
+			return errors.New("keys are out of order")
+		}
+		last = append(last[:0], k...)
+		if v == nil {
+			return walk(b.Bucket(k))
+		}
+		return nil
+	})
+}
+
+func (db *DB) readSchema(version int) error {
+	return db.Update(func(tx *bbolt.Tx) error {
+		meta, err := tx.CreateBucketIfNotExists(metaBucket)
+		if err != nil {
+			return fmt.Errorf("make bucket meta: %w", err)
+		}
+		if data := meta.Get(schemaKey); data != nil {
+			if err := json.Unmarshal(data, &db.schema); err != nil {
+				return fmt.Errorf("read the schema version: %w", err)
+			}
+			if db.schema.Version > version {
+				return fmt.Errorf("it was written by a newer version of this program (schema %d, this one knows %d): use that version, or remove the file and its content is read again", db.schema.Version, version)
+			}
+			return nil
+		}
+		db.fresh = true
+		db.schema = schema{Version: version, Memory: uuid.NewString(), Since: time.Now().UTC()}
+		data, err := json.Marshal(db.schema)
+		if err != nil {
+			return fmt.Errorf("write the schema version: %w", err)
+		}
+		return meta.Put(schemaKey, data)
+	})
+}
+
+// Meta reads a value of the bucket "meta"; it is empty if there is none.
+func (db *DB) Meta(key string) (string, error) {
+	var value string
+	err := db.View(func(tx *bbolt.Tx) error {
+		value = string(tx.Bucket(metaBucket).Get([]byte(key)))
+		return nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("read %s of %s: %w", key, db.Path(), err)
+	}
+	return value, nil
+}
+
+// SetMeta writes a value of the bucket "meta".
+func (db *DB) SetMeta(key, value string) error {
+	err := db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(metaBucket).Put([]byte(key), []byte(value)) })
+	if err != nil {
+		return fmt.Errorf("write %s of %s: %w", key, db.Path(), err)
+	}
+	return nil
+}

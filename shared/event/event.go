@@ -1,0 +1,245 @@
+// Package event holds the wire types that travel between the services, their JSON form and their versions.
+//
+// Every payload is JSON with a "v" field. A reader refuses a version that it does not know with ErrVersion, and a
+// payload that it cannot read with ErrPayload; both go to the dead letters, since the same bytes would fail for ever.
+// The golden files in testdata pin the form: a change to them is a change that running services of the version before
+// must be able to read.
+//
+// Personal data: an event carries the employee id, the username and the time of booking. It never carries the payroll
+// id or the place (columns 3 and 7 to 10 of a BOBO file).
+package event
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// CurrentVersion is the version that this build writes and the only one that it reads.
+const CurrentVersion = 1
+
+// ErrVersion means that an event was written by a version of BOBO Sync that this one does not know.
+var ErrVersion = errors.New("unknown event version")
+
+// ErrPayload means that an event cannot be read at all.
+var ErrPayload = errors.New("unreadable event")
+
+// Version orders the events of one worker: the latest one wins, for ever. It is a function of the files alone, so it
+// comes out the same when a file is read again.
+type Version struct {
+	// Rank is the event's time as Unix seconds, for comparing only. In the hour that autumn repeats, wall-clock times
+	// cannot be ordered, so all of them have the rank of the hour's start and the reading order decides.
+	Rank int64 `json:"rank"`
+	// Order is the place of the file in the order of reading (nanoseconds; see ingest's ledger).
+	Order int64 `json:"order"`
+	// Row is the line of the file, counted from 1, on which the row starts.
+	Row int `json:"row"`
+}
+
+// Compare is negative when v is older than w, positive when it is newer, and 0 for the same place in the order.
+func (v Version) Compare(w Version) int {
+	return cmp.Or(cmp.Compare(v.Rank, w.Rank), cmp.Compare(v.Order, w.Order), cmp.Compare(v.Row, w.Row))
+}
+
+// Entries carries consecutive entries of one file from ingest to the resolver, on bobo.entries.<file id>.
+type Entries struct {
+	V int `json:"v"`
+	// File is the file's id: the SHA-256 of its content, in lower-case hex.
+	File string `json:"file"`
+	// Order is the file's place in the order of reading; see Version.Order.
+	Order int64 `json:"order"`
+	// Last says that no entries of this file follow.
+	Last bool `json:"last,omitempty"`
+	// Settled says that every row of this file has its outcome already: the file is read again only so that a resolver
+	// which lost its memory learns its events. No outcome is awaited.
+	Settled bool    `json:"settled,omitempty"`
+	Entries []Entry `json:"entries"`
+}
+
+// Entry is one valid row of a BOBO file: this worker booked on or off at this time.
+type Entry struct {
+	// Row is the line of the file, counted from 1, on which the row starts.
+	Row int `json:"row"`
+	// Employee is the worker's number in BOBO: a text, leading zeros count.
+	Employee string `json:"emp"`
+	// At is the event's time in Unix seconds.
+	At int64 `json:"at"`
+	// Rank is Version.Rank where it differs from At, else 0.
+	Rank int64 `json:"rank,omitempty"`
+	// On is true for a booking on.
+	On bool `json:"on"`
+}
+
+// Version returns the entry's place in the order of its worker's events.
+func (e Entry) Version(order int64) Version {
+	rank := e.Rank
+	if rank == 0 {
+		rank = e.At
+	}
+	return Version{Rank: rank, Order: order, Row: e.Row}
+}
+
+// Recovered closes a reading-again: ingest sends it on the entries' stream after everything that the resolver with this
+// memory had to read again, so that the resolver knows that it may go on to publish.
+type Recovered struct {
+	V int `json:"v"`
+	// Memory names the resolver's memory that was rebuilt; see Memory.
+	Memory string `json:"memory"`
+}
+
+// Memory is what the resolver says of its memory, kept in the state bucket: a new name means that the old memory is gone.
+type Memory struct {
+	V      int       `json:"v"`
+	Memory string    `json:"memory"`
+	Since  time.Time `json:"since"`
+}
+
+// Reason says why an update was published.
+type Reason string
+
+// The reasons for an update.
+const (
+	// ReasonEvent: a worker booked on or off.
+	ReasonEvent Reason = "event"
+	// ReasonMapped: the worker was mapped, or mapped to another user, after booking.
+	ReasonMapped Reason = "mapped"
+	// ReasonExpiry: the duty got older than AUTO_CLEANUP_HOURS.
+	ReasonExpiry Reason = "expiry"
+	// ReasonRecovery: what was on its way to AtHoc may have been lost with the broker's store.
+	ReasonRecovery Reason = "recovery"
+)
+
+// Update is the duty status that one user should have and the event it comes from, on bobo.updates.<lane>.<user key>.
+type Update struct {
+	V int `json:"v"`
+	// User is the AtHoc username (LOGIN_ID), spelt as AtHoc spells it.
+	User     string `json:"user"`
+	Employee string `json:"emp,omitempty"`
+	// On is true for on duty.
+	On bool `json:"on"`
+	// At is the event's time in Unix seconds: on duty, it is the value that AtHoc gets.
+	At      int64   `json:"at"`
+	Version Version `json:"version"`
+	// File and Version.Row name the row that awaits the outcome; File is empty when none does.
+	File   string `json:"file,omitempty"`
+	Reason Reason `json:"reason"`
+}
+
+// Acks carries the outcomes of many rows to ingest, and AtHoc's answers to the resolver, on bobo.acks.
+type Acks struct {
+	V int `json:"v"`
+	// From is the service that settled the rows.
+	From string `json:"from"`
+	// Rows are rows that were settled without a call to AtHoc.
+	Rows []FileRows `json:"rows,omitempty"`
+	// Answers are the outcomes of one call to AtHoc.
+	Answers []Answer `json:"answers,omitempty"`
+}
+
+// FileRows are rows of one file with the same outcome.
+type FileRows struct {
+	File    string  `json:"file"`
+	Outcome Outcome `json:"outcome"`
+	Rows    RowSet  `json:"rows"`
+}
+
+// Answer is what became of one update in AtHoc.
+type Answer struct {
+	User     string  `json:"user"`
+	Employee string  `json:"emp,omitempty"`
+	File     string  `json:"file,omitempty"`
+	Version  Version `json:"version"`
+	Outcome  Outcome `json:"outcome"`
+	// On says what was written: an update whose duty had expired before it could be sent is written as off duty.
+	On bool `json:"on"`
+	// At is the event's time in Unix seconds, as in the update.
+	At int64 `json:"at"`
+	// Answered is the moment of AtHoc's answer, in Unix seconds.
+	Answered int64 `json:"answered"`
+	// Detail is the reason that goes with dead, free of personal data.
+	Detail string `json:"detail,omitempty"`
+}
+
+// MappingChunk is a part of a whole mapping, on bobo.mapping.snapshot. A reader applies a snapshot when it has all of its
+// chunks, and ignores it otherwise.
+type MappingChunk struct {
+	V int `json:"v"`
+	// Snapshot names the refresh that the chunk belongs to.
+	Snapshot string `json:"snapshot"`
+	// Taken is the moment at which the refresh was complete.
+	Taken time.Time `json:"taken"`
+	// Index counts from 0 to Chunks-1.
+	Index  int `json:"index"`
+	Chunks int `json:"chunks"`
+	// Users maps employee ids to usernames.
+	Users map[string]string `json:"users"`
+}
+
+// DeadLetter is what could not be processed, on bobo.dead.<service>.
+type DeadLetter struct {
+	V int `json:"v"`
+	// Service is the one that gave up.
+	Service string `json:"service"`
+	// Reason says why, free of personal data.
+	Reason string `json:"reason"`
+	// Subject and Payload are the original message's.
+	Subject string `json:"subject"`
+	Payload []byte `json:"payload"`
+	// File and Row name the row that was lost on the way, if it was one.
+	File     string    `json:"file,omitempty"`
+	Row      int       `json:"row,omitempty"`
+	Attempts uint64    `json:"attempts"`
+	First    time.Time `json:"first"`
+	Died     time.Time `json:"died"`
+}
+
+// Versioned is implemented by pointers to all wire types.
+type Versioned interface {
+	version() *int
+}
+
+func (e *Entries) version() *int      { return &e.V }
+func (e *Recovered) version() *int    { return &e.V }
+func (e *Memory) version() *int       { return &e.V }
+func (e *Update) version() *int       { return &e.V }
+func (e *Acks) version() *int         { return &e.V }
+func (e *MappingChunk) version() *int { return &e.V }
+func (e *DeadLetter) version() *int   { return &e.V }
+
+// Encode sets the version and returns the JSON form.
+func Encode(e Versioned) []byte {
+	*e.version() = CurrentVersion
+	data, err := json.Marshal(e)
+	if err != nil {
+		// The wire types hold nothing that JSON cannot hold; the golden tests encode each of them.
+		panic(fmt.Sprintf("encode %T: %v", e, err))
+	}
+	return data
+}
+
+// Decode reads the JSON form into e. Its errors wrap ErrVersion or ErrPayload, and quote nothing of the payload.
+func Decode(data []byte, e Versioned) error {
+	if err := json.Unmarshal(data, e); err != nil {
+		return fmt.Errorf("%w: %T of %d bytes: %s", ErrPayload, e, len(data), safe(err))
+	}
+	if v := *e.version(); v != CurrentVersion {
+		return fmt.Errorf("%w: %T has version %d, this program reads %d", ErrVersion, e, v, CurrentVersion)
+	}
+	return nil
+}
+
+// safe describes a JSON error without the value that caused it, which may name a person.
+func safe(err error) string {
+	var syntax *json.SyntaxError
+	var typ *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &syntax):
+		return fmt.Sprintf("not JSON at byte %d", syntax.Offset)
+	case errors.As(err, &typ):
+		return fmt.Sprintf("wrong type in field %q", typ.Field)
+	default:
+		return "not readable"
+	}
+}

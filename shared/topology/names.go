@@ -1,0 +1,115 @@
+// Package topology is the one place that knows the broker's streams, subjects, consumers and buckets: their names, their
+// settings, how they are made and how they are compared with what a broker has.
+package topology
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+)
+
+// Streams.
+const (
+	// StreamEntries holds the entries of files, on their way from ingest to the resolver.
+	StreamEntries = "ENTRIES"
+	// StreamUpdates is the table of what AtHoc should say: one message for each user.
+	StreamUpdates = "UPDATES"
+	// StreamAcks holds the outcomes of rows.
+	StreamAcks = "ACKS"
+	// StreamMapping holds the last mapping of employee ids to usernames.
+	StreamMapping = "MAPPING"
+	// StreamDead holds what could not be processed.
+	StreamDead = "DEAD"
+)
+
+// Subjects.
+const (
+	// SubjectRecovered carries event.Recovered, in order with the entries that it closes.
+	SubjectRecovered = "bobo.entries.recovered"
+	// SubjectAcks carries event.Acks.
+	SubjectAcks = "bobo.acks"
+	// SubjectMapping carries event.MappingChunk.
+	SubjectMapping = "bobo.mapping.snapshot"
+	// SubjectWake is a plain subject, not stored: a hint that new updates are there, so that a publisher need not wait
+	// for its next look.
+	SubjectWake = "bobo.wake.publisher"
+
+	entriesPrefix = "bobo.entries."
+	updatesPrefix = "bobo.updates."
+	deadPrefix    = "bobo.dead."
+)
+
+// Consumers, all durable.
+const (
+	// ConsumerResolverEntries reads StreamEntries.
+	ConsumerResolverEntries = "resolver"
+	// ConsumerResolverAcks reads StreamAcks, to learn what AtHoc confirmed.
+	ConsumerResolverAcks = "resolver-acks"
+	// ConsumerResolverMapping reads StreamMapping.
+	ConsumerResolverMapping = "resolver-mapping"
+	// ConsumerIngestAcks reads StreamAcks, to settle rows.
+	ConsumerIngestAcks = "ingest-acks"
+
+	publisherPrefix = "publisher-"
+)
+
+// Buckets and keys.
+const (
+	// BucketLeases holds the leases of lanes; its TTL is the life of a lease.
+	BucketLeases = "bobo_leases"
+	// BucketState holds small facts that one service tells the others, without TTL.
+	BucketState = "bobo_state"
+	// KeyResolverMemory holds event.Memory, in BucketState.
+	KeyResolverMemory = "resolver.memory"
+)
+
+// Headers that every event carries beside its payload.
+const (
+	// HeaderFile holds the file id, so that one file can be followed through all services.
+	HeaderFile = "Bobo-File"
+)
+
+// Lanes is the number of lanes that users are spread over. It is fixed for good: another number would move users to
+// other lanes while updates of theirs wait in the old ones.
+const Lanes = 8
+
+// EntriesSubject is where the entries of a file go.
+func EntriesSubject(fileID string) string { return entriesPrefix + fileID }
+
+// DeadSubject is where the dead letters of a service go.
+func DeadSubject(service string) string { return deadPrefix + service }
+
+// UpdatesSubject is where a user's update goes: one subject for each user, below the user's lane.
+func UpdatesSubject(username string) string {
+	key := UserKey(username)
+	return fmt.Sprintf("%s%d.%s", updatesPrefix, laneOf(key), key)
+}
+
+// LaneFilter matches all updates of a lane.
+func LaneFilter(lane int) string { return fmt.Sprintf("%s%d.*", updatesPrefix, lane) }
+
+// LaneConsumer is the durable consumer of a lane.
+func LaneConsumer(lane int) string { return fmt.Sprintf("%s%d", publisherPrefix, lane) }
+
+// LaneLease is the key, in BucketLeases, that is held while a lane's updates are sent.
+func LaneLease(lane int) string { return fmt.Sprintf("lane.%d", lane) }
+
+// UserKey is a user's key in subjects: 16 bytes of the SHA-256 of the username in lower case, in hex. AtHoc compares
+// usernames without regard to case, and a username holds characters that a subject cannot.
+func UserKey(username string) string {
+	sum := sha256.Sum256([]byte(NormalUsername(username)))
+	return hex.EncodeToString(sum[:16])
+}
+
+// NormalUsername folds what AtHoc does not tell apart.
+func NormalUsername(username string) string { return strings.ToLower(strings.TrimSpace(username)) }
+
+// Lane returns a user's lane, from 0 to Lanes-1.
+func Lane(username string) int { return laneOf(UserKey(username)) }
+
+// laneOf takes the lane from the last hex digit, of which there are twice as many as lanes.
+func laneOf(key string) int {
+	digit := strings.IndexByte("0123456789abcdef", key[len(key)-1])
+	return digit % Lanes
+}
