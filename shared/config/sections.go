@@ -1,0 +1,170 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+func missingError(names []string) error {
+	slices.Sort(names)
+	var errs []error
+	for _, n := range names {
+		errs = append(errs, fmt.Errorf("%s: not set, and there is no default", n))
+	}
+	return errors.Join(errs...)
+}
+
+// Broker are the settings of the connection to NATS and of the streams; all services read them.
+type Broker struct {
+	// URL is the broker's address. The all-in-one program starts a broker inside itself if it is empty.
+	URL string `env:"NATS_URL"`
+	// Creds is the file with this service's NATS credentials.
+	Creds string `env:"NATS_CREDS"`
+	// CA is a file with the certificates that sign the broker's.
+	CA string `env:"NATS_CA"`
+	// Replicas is how many servers of a NATS cluster hold each stream.
+	Replicas int `env:"STREAM_REPLICAS, default=1"`
+	// MaxAge is how long entries are kept for a replay, once they are resolved.
+	MaxAge time.Duration `env:"STREAM_MAX_AGE, default=168h"`
+	// EntriesMaxBytes bounds the stream of entries on the broker's disk; ingest waits when it is full.
+	EntriesMaxBytes int64 `env:"ENTRIES_MAX_BYTES, default=2147483648"`
+}
+
+// Validate reports what is wrong with the settings, whether or not a broker is inside.
+func (b Broker) Validate() error {
+	var errs []error
+	if b.Replicas < 1 || b.Replicas > 5 {
+		errs = append(errs, errors.New("STREAM_REPLICAS: must be from 1 to 5"))
+	}
+	if b.EntriesMaxBytes < 1<<20 {
+		errs = append(errs, errors.New("ENTRIES_MAX_BYTES: must be at least 1048576, a mebibyte"))
+	}
+	errs = append(errs, Positive("STREAM_MAX_AGE", b.MaxAge))
+	return errors.Join(errs...)
+}
+
+// AtHoc are the settings of the connection to AtHoc, which publisher and janitor read.
+type AtHoc struct {
+	ServerURL    string `env:"ATHOC_SERVER_URL"`
+	ClientID     string `env:"CLIENT_ID"`
+	ClientSecret Secret `env:"CLIENT_SECRET"`
+	// APIUser is the account's name; Username is its older name in the environment.
+	APIUser  string `env:"APIUSER"`
+	Username string `env:"USERNAME"`
+	Password Secret `env:"PASSWORD"`
+	OrgCode  string `env:"ORG_CODE"`
+	Scope    string `env:"SCOPE, default=openid profile athoc.iws.web.api"`
+
+	DisableSSLVerify bool   `env:"DISABLE_SSL_VERIFY, default=false"`
+	SSLCertPath      string `env:"SSL_CERT_PATH"`
+	HTTPProxy        string `env:"HTTP_PROXY"`
+	HTTPSProxy       string `env:"HTTPS_PROXY"`
+	NoProxy          string `env:"NO_PROXY"`
+
+	// DutyStatusField is the attribute that is written.
+	DutyStatusField string `env:"DUTY_STATUS_FIELD, default=On-Duty-DTG"`
+	// Zone is the zone of AtHoc's wall clock.
+	Zone Zone `env:"ATHOC_TIMEZONE, default=local"`
+}
+
+// Account returns the name of the AtHoc account.
+func (a AtHoc) Account() string {
+	if a.APIUser != "" {
+		return a.APIUser
+	}
+	return a.Username
+}
+
+// Validate reports what is missing or wrong.
+func (a AtHoc) Validate() error {
+	errs := []error{Require(map[string]bool{
+		"ATHOC_SERVER_URL": a.ServerURL != "", "CLIENT_ID": a.ClientID != "", "CLIENT_SECRET": a.ClientSecret != "",
+		"APIUSER": a.Account() != "", "PASSWORD": a.Password != "", "ORG_CODE": a.OrgCode != "",
+	})}
+	if a.ServerURL != "" {
+		u, err := url.Parse(a.ServerURL)
+		switch {
+		case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+			errs = append(errs, errors.New("ATHOC_SERVER_URL: must be an address such as https://alerts.example.org"))
+		case u.User != nil:
+			errs = append(errs, errors.New("ATHOC_SERVER_URL: must not hold a password: use APIUSER and PASSWORD"))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Lifetime is the age after which duty is stale.
+type Lifetime struct {
+	// AutoCleanupHours is that age in hours; 0 means never.
+	AutoCleanupHours int `env:"AUTO_CLEANUP_HOURS, default=24"`
+}
+
+// Duration returns the age; 0 means never.
+func (l Lifetime) Duration() time.Duration { return time.Duration(l.AutoCleanupHours) * time.Hour }
+
+// Validate reports a negative age.
+func (l Lifetime) Validate() error {
+	if l.AutoCleanupHours < 0 {
+		return errors.New("AUTO_CLEANUP_HOURS: must be 0 (never) or more")
+	}
+	return nil
+}
+
+// Calls are the limits of the calls to AtHoc.
+type Calls struct {
+	// RateLimit is the most calls a second, all replicas together.
+	RateLimit float64 `env:"ATHOC_RATE_LIMIT, default=2"`
+	// Timeout is the longest a call may take.
+	Timeout time.Duration `env:"ATHOC_TIMEOUT, default=30s"`
+}
+
+// Validate reports limits that cannot be kept.
+func (c Calls) Validate() error {
+	var errs []error
+	if c.RateLimit <= 0 {
+		errs = append(errs, errors.New("ATHOC_RATE_LIMIT: must be more than 0"))
+	}
+	if c.Timeout < time.Second {
+		errs = append(errs, errors.New("ATHOC_TIMEOUT: must be at least 1s"))
+	}
+	return errors.Join(errs...)
+}
+
+// Data is where services remember.
+type Data struct {
+	// Directory holds the bbolt files and, in the all-in-one program, the broker's store.
+	Directory string `env:"DATA_DIRECTORY, default=./data"`
+}
+
+// Log says what is logged, how and where.
+type Log struct {
+	Level string `env:"LOG_LEVEL, default=INFO"`
+	// Format is auto (colours on a terminal, else JSON), text or json.
+	Format string `env:"LOG_FORMAT, default=auto"`
+	// Directory gets a log file a day, beside what goes to the standard error; none if it is empty.
+	Directory string `env:"LOG_DIRECTORY"`
+}
+
+// Validate reports unknown words.
+func (l Log) Validate() error {
+	var errs []error
+	if !slices.Contains([]string{"DEBUG", "INFO", "WARN", "WARNING", "ERROR"}, strings.ToUpper(l.Level)) {
+		errs = append(errs, errors.New("LOG_LEVEL: must be DEBUG, INFO, WARN or ERROR"))
+	}
+	if !slices.Contains([]string{"auto", "text", "json"}, strings.ToLower(l.Format)) {
+		errs = append(errs, errors.New("LOG_FORMAT: must be auto, text or json"))
+	}
+	return errors.Join(errs...)
+}
+
+// Positive reports a duration that is not above zero.
+func Positive(name string, d time.Duration) error {
+	if d <= 0 {
+		return fmt.Errorf("%s: must be longer than 0s", name)
+	}
+	return nil
+}
