@@ -182,9 +182,17 @@ func (db *DB) Meta(key string) (string, error) {
 
 // SetMeta writes a value of the bucket "meta".
 func (db *DB) SetMeta(key, value string) error {
-	err := db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(metaBucket).Put([]byte(key), []byte(value)) })
+	err := db.Update(func(tx *bbolt.Tx) error { return PutMeta(tx, key, value) })
 	if err != nil {
 		return fmt.Errorf("write %s of %s: %w", key, db.Path(), err)
+	}
+	return nil
+}
+
+// PutMeta writes a value of the bucket "meta" within a transaction.
+func PutMeta(tx *bbolt.Tx, key, value string) error {
+	if err := tx.Bucket(metaBucket).Put([]byte(key), []byte(value)); err != nil {
+		return fmt.Errorf("write %s: %w", key, err)
 	}
 	return nil
 }

@@ -122,7 +122,8 @@ type Update struct {
 	// At is the event's time in Unix seconds: on duty, it is the value that AtHoc gets.
 	At      int64   `json:"at"`
 	Version Version `json:"version"`
-	// File and Version.Row name the row that awaits the outcome; File is empty when none does.
+	// File and Version.Row name the row that the status comes from; it may be settled already. File is empty for a user whom
+	// no worker is mapped to.
 	File   string `json:"file,omitempty"`
 	Reason Reason `json:"reason"`
 }

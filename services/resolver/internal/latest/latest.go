@@ -1,0 +1,173 @@
+// Package latest decides: which event of a worker wins, what AtHoc should be told, and what becomes of a row. All of it is
+// pure: no clock, no store, no broker.
+package latest
+
+import (
+	"time"
+
+	"bobosync/shared/event"
+)
+
+// Event is the booking that a worker's status comes from.
+type Event struct {
+	Version event.Version `json:"version"`
+	// File is the file that holds the booking.
+	File string `json:"file"`
+	On   bool   `json:"on"`
+	// At is the event's time in Unix seconds.
+	At int64 `json:"at"`
+}
+
+// sameRow says whether two events are one booking. The order of reading is left out: it can change when ingest's ledger was
+// lost, and a row must not supersede itself.
+func (e Event) sameRow(f Event) bool { return e.File == f.File && e.Version.Row == f.Version.Row }
+
+// Sent is the last update that was published for a worker.
+type Sent struct {
+	User    string        `json:"user"`
+	Version event.Version `json:"version"`
+	On      bool          `json:"on"`
+	At      int64         `json:"at"`
+}
+
+// Confirmed is AtHoc's last answer for a worker.
+type Confirmed struct {
+	Sent
+	Outcome event.Outcome `json:"outcome"`
+	// Answered is when, in Unix seconds.
+	Answered int64 `json:"answered"`
+}
+
+// Worker is all that the resolver remembers of a worker. The zero value is a worker never seen.
+type Worker struct {
+	Latest Event `json:"latest"`
+	// Open says that the latest event's row awaits its outcome.
+	Open bool `json:"open,omitempty"`
+	// Unmapped says that no AtHoc user had the worker's employee id when it was last looked up.
+	Unmapped  bool       `json:"unmapped,omitempty"`
+	Sent      *Sent      `json:"sent,omitempty"`
+	Confirmed *Confirmed `json:"confirmed,omitempty"`
+}
+
+// Known says whether the worker was seen before.
+func (w *Worker) Known() bool { return w.Latest.File != "" }
+
+// Verdict is what Take made of an event.
+type Verdict int
+
+const (
+	// Newer: the event is the worker's latest now.
+	Newer Verdict = iota
+	// Older: a newer event has won already.
+	Older
+	// Repeated: it is the worker's latest event, come once more.
+	Repeated
+)
+
+// Take compares an event with the worker's latest. Settled says that nobody awaits the outcome of the event's row. If the
+// event is newer and the row of the one before still waited for its outcome, that row is returned: it is superseded.
+func (w *Worker) Take(e Event, settled bool) (verdict Verdict, superseded *Event) {
+	switch {
+	case w.Known() && w.Latest.sameRow(e):
+		w.Open = !settled
+		return Repeated, nil
+	case w.Known() && e.Version.Compare(w.Latest.Version) < 0:
+		return Older, nil
+	}
+	if w.Open {
+		before := w.Latest
+		superseded = &before
+	}
+	w.Latest, w.Open = e, !settled
+	return Newer, superseded
+}
+
+// Rules are the settings that decisions depend on.
+type Rules struct {
+	// Lifetime is the age after which duty is stale; 0 means never.
+	Lifetime time.Duration
+}
+
+// Stale says whether duty that began at the given Unix second is too old to be shown.
+func (r Rules) Stale(on bool, at int64, now time.Time) bool {
+	return on && r.Lifetime > 0 && now.Sub(time.Unix(at, 0)) > r.Lifetime
+}
+
+// Resolve decides what follows from the worker's latest event, for the user that the worker is mapped to ("" if none). It
+// returns the update to publish, or nil; and the outcome of the latest row, or Pending if it comes with AtHoc's answer.
+// The worker then holds what was decided; the outcome is to be reported only if the row was Open before.
+func (w *Worker) Resolve(employee, user string, reason event.Reason, now time.Time, rules Rules) (*event.Update, event.Outcome) {
+	w.Unmapped = user == ""
+	if w.Unmapped {
+		w.Open = false
+		return nil, event.Unmapped
+	}
+	stale := rules.Stale(w.Latest.On, w.Latest.At, now)
+	want := Sent{User: user, Version: w.Latest.Version, On: w.Latest.On && !stale, At: w.Latest.At}
+	if outcome, known := w.known(want); known {
+		w.Open = false
+		if stale {
+			outcome = event.Expired
+		}
+		return nil, outcome
+	}
+	outcome := event.Pending
+	if stale {
+		// The row is settled at once. AtHoc hears of it only if it was ever told something: a value that was there before
+		// us is the janitor's to clear.
+		w.Open, outcome = false, event.Expired
+		if w.Sent == nil {
+			return nil, outcome
+		}
+	}
+	w.Sent = &want
+	return &event.Update{
+		User: user, Employee: employee, On: want.On, At: want.At, Version: want.Version, File: w.Latest.File, Reason: reason,
+	}, outcome
+}
+
+// known says whether AtHoc's answer to what is wanted is known, and which it is.
+func (w *Worker) known(want Sent) (event.Outcome, bool) {
+	c := w.Confirmed
+	if c == nil || w.Sent == nil || c.Version != w.Sent.Version || c.User != want.User || w.Sent.User != want.User {
+		return event.Pending, false // nothing confirmed, or something else is on its way
+	}
+	if c.Version == want.Version && c.On == want.On {
+		return c.Outcome, true
+	}
+	held := c.Outcome == event.Applied || c.Outcome == event.Expired
+	same := c.On == want.On && (!c.On || c.At == want.At)
+	return event.Applied, held && same
+}
+
+// Answer takes AtHoc's answer to an update into account.
+func (w *Worker) Answer(a event.Answer) {
+	if w.Sent == nil || w.Sent.Version != a.Version || w.Sent.User != a.User {
+		return // an answer to an update that was overtaken
+	}
+	w.Confirmed = &Confirmed{
+		Sent:    Sent{User: a.User, Version: a.Version, On: a.On, At: a.At},
+		Outcome: a.Outcome, Answered: a.Answered,
+	}
+	if w.Latest.Version == a.Version {
+		w.Open = false
+	}
+}
+
+// Unsent says whether something of the worker may not have reached AtHoc: the latest event was never published, or its
+// row still waits.
+func (w *Worker) Unsent() bool {
+	return w.Open || w.Unmapped || w.Sent == nil || w.Sent.Version != w.Latest.Version
+}
+
+// Unconfirmed says whether the last update that was published still waits for AtHoc's answer.
+func (w *Worker) Unconfirmed() bool {
+	return w.Sent != nil && (w.Confirmed == nil || w.Confirmed.Sent != *w.Sent)
+}
+
+// Remember takes over what was published for the worker before the memory was lost. If its row still waits for an outcome,
+// its file is read again and the event is Repeated.
+func (w *Worker) Remember(u event.Update) {
+	w.Latest = Event{Version: u.Version, File: u.File, On: u.On, At: u.At}
+	w.Sent = &Sent{User: u.User, Version: u.Version, On: u.On, At: u.At}
+}
