@@ -92,7 +92,8 @@ func (e *CallError) Error() string {
 func (e *CallError) Unwrap() error { return e.Err }
 
 // MayHaveApplied tells whether AtHoc may have carried out, or may still be carrying out, the update that failed: the whole
-// request was handed to the network, and no answer says that it was refused. It is false for searches and for tokens.
+// request was handed to the network, and no answer says that it was refused. When in doubt it is true. It is always false
+// for searches and for tokens.
 func (e *CallError) MayHaveApplied() bool { return e.mayHaveApplied }
 
 // kindOf sorts an HTTP status that is not a success. What the API does not document is an Outage: nothing is lost, and

@@ -5,6 +5,7 @@ import (
 	"html"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -57,10 +58,17 @@ func (s scrubber) quote(text string, usernames ...string) string {
 
 // hideNames replaces each of the names, in any letter case, where it stands as a word of its own.
 func hideNames(text string, names []string) string {
+	folded := foldCase(text)
+	var found []string
 	for _, name := range names {
-		if name != "" {
-			text = hideName(text, name)
+		if name != "" && strings.Contains(folded, foldCase(name)) {
+			found = append(found, name)
 		}
+	}
+	// The longest first: "joe" would leave the rest of "joe.doe" behind.
+	slices.SortFunc(found, func(a, b string) int { return len(b) - len(a) })
+	for _, name := range found {
+		text = hideName(text, name)
 	}
 	return text
 }
@@ -68,9 +76,6 @@ func hideNames(text string, names []string) string {
 // hideName works on folded runes, because a change of case can change a text's length in bytes.
 func hideName(text, name string) string {
 	runes, folded, want := []rune(text), []rune(foldCase(text)), []rune(foldCase(name))
-	if len(want) > len(folded) || !strings.Contains(string(folded), string(want)) {
-		return text
-	}
 	var b strings.Builder
 	for i := 0; i < len(runes); {
 		if wordAt(folded, want, i) {

@@ -1,7 +1,7 @@
 package athoc
 
 import (
-	"fmt"
+	"errors"
 	"strings"
 	"time"
 )
@@ -28,17 +28,20 @@ func ParseTime(value string, loc *time.Location) (time.Time, error) {
 	}
 	wall, err := time.Parse(TimeLayout, value)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("reading an AtHoc date and time: it is not in the format dd/MM/yyyy HH:mm:ss: %w", err)
+		// The value is not quoted: a misnamed attribute can hold anything.
+		return time.Time{}, errors.New("reading an AtHoc date and time: it is not in the format dd/MM/yyyy HH:mm:ss")
 	}
-	// No zone changes its clocks twice within a day, so the offsets half a day either way are all there can be.
-	_, before := wall.Add(-12 * time.Hour).In(loc).Zone()
-	_, after := wall.Add(12 * time.Hour).In(loc).Zone()
+	// wall is off by the zone's offset, at most 14 hours, so a day either way is surely before and after a change of the
+	// clocks near it; no zone changes them twice within two days.
+	text := wall.Format(TimeLayout)
+	_, before := wall.Add(-24 * time.Hour).In(loc).Zone()
+	_, after := wall.Add(24 * time.Hour).In(loc).Zone()
 	first := wall.Add(-time.Duration(max(before, after)) * time.Second).In(loc)
 	second := wall.Add(-time.Duration(min(before, after)) * time.Second).In(loc)
-	if first.Format(TimeLayout) == value {
+	if first.Format(TimeLayout) == text {
 		return first, nil
 	}
-	if second.Format(TimeLayout) == value {
+	if second.Format(TimeLayout) == text {
 		return second, nil
 	}
 	return wall.Add(-time.Duration(before) * time.Second).In(loc), nil

@@ -1,0 +1,206 @@
+package athoc
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const (
+	// MaxPageSize is the most users that AtHoc returns in one page.
+	MaxPageSize = 1000
+	// maxPages ends a search that a broken server would let run for ever: ten million users at the largest page size.
+	maxPages = 10_000
+)
+
+// Query says what to search for.
+type Query struct {
+	// Fields are the common names of the attributes to return; LOGIN_ID is always returned.
+	Fields []string
+	// Criteria is AtHoc's filter, such as "Collar-Number pr"; empty means all users. See [Criterion].
+	Criteria string
+	// PageSize is the number of users in a page; 0, and anything over MaxPageSize, means [MaxPageSize].
+	PageSize int
+}
+
+// Criterion writes one comparison for [Query.Criteria]: op is eq, lt or gt. AtHoc does not document how a quote inside a
+// value is written, so a value (or a name) with one is refused.
+func Criterion(field, op, value string) (string, error) {
+	switch op {
+	case "eq", "lt", "gt":
+	default:
+		return "", fmt.Errorf("writing search criteria: the operator %q is not one of eq, lt and gt", op)
+	}
+	if strings.Contains(value, "'") || strings.ContainsAny(field, "' ()") || field == "" {
+		return "", errors.New("writing search criteria: the value holds a quote, or the attribute has no usable name")
+	}
+	return field + " " + op + " '" + value + "'", nil
+}
+
+// User is what a search returned of one user: attribute name to value, without the attributes that are empty.
+type User map[string]string
+
+// Username is the user's LOGIN_ID.
+func (u User) Username() string { return u.Attribute(loginID) }
+
+// Attribute returns the value of an attribute, or "" if it has none. The name is matched without regard to case, unless
+// it is there to the letter.
+func (u User) Attribute(name string) string {
+	if value, ok := u[name]; ok {
+		return value
+	}
+	for key, value := range u {
+		if strings.EqualFold(key, name) {
+			return value
+		}
+	}
+	return ""
+}
+
+// UnmarshalJSON implements [json.Unmarshaler]. Null and "" are left out; what is not a string keeps its JSON text.
+func (u *User) UnmarshalJSON(data []byte) error {
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal(data, &raw); err != nil {
+		return fmt.Errorf("reading a user: %w", err)
+	}
+	out := make(User, len(raw))
+	for name, value := range raw {
+		if text := attributeText(value); text != "" {
+			out[name] = text
+		}
+	}
+	*u = out
+	return nil
+}
+
+func attributeText(value json.RawMessage) string {
+	var text string
+	if json.Unmarshal(value, &text) == nil { // null leaves text empty
+		return text
+	}
+	return string(bytes.TrimSpace(value))
+}
+
+// Page is one page of a search.
+type Page struct {
+	// Number counts from 0.
+	Number int
+	// Total is how many users AtHoc says match, over all pages. It can change from page to page, and is a hint only.
+	Total int
+	// Users are those of this page; there is at least one.
+	Users []User
+}
+
+// SearchUsers yields the matching users page by page, one request for each. The search ends by what was fetched: after an
+// empty page, or a short one when AtHoc's total has been reached. It ends with an error, a [*CallError], when a call fails
+// or AtHoc repeats a page; that error is the last thing yielded, and means that users are missing. A complete search
+// yields no error. Users that are added or removed meanwhile can be missed, or come twice.
+func (c *Client) SearchUsers(ctx context.Context, q Query) iter.Seq2[Page, error] {
+	size := q.PageSize
+	if size <= 0 || size > MaxPageSize {
+		size = MaxPageSize
+	}
+	fields := searchFields(q.Fields)
+	return func(yield func(Page, error) bool) {
+		var previous []User
+		fetched := 0
+		for number := range maxPages {
+			page, err := c.searchPage(ctx, number, size, fields, q.Criteria)
+			if err == nil && len(page.Users) > 0 && slices.EqualFunc(previous, page.Users, maps.Equal[User, User]) {
+				err = &CallError{Kind: Outage, Op: OpSearch, Status: http.StatusOK,
+					Detail: fmt.Sprintf("AtHoc returned page %d of the users twice", number-1)}
+			}
+			if err != nil {
+				yield(Page{}, err)
+				return
+			}
+			if len(page.Users) == 0 || !yield(page, nil) {
+				return
+			}
+			fetched += len(page.Users)
+			if len(page.Users) < size && fetched >= page.Total {
+				return
+			}
+			previous = page.Users
+		}
+		yield(Page{}, &CallError{Kind: Outage, Op: OpSearch, Status: http.StatusOK,
+			Detail: fmt.Sprintf("AtHoc still returns users after %d pages", maxPages)})
+	}
+}
+
+// searchFields adds LOGIN_ID, without which a user is of no use, and drops repeats.
+func searchFields(fields []string) string {
+	out := []string{loginID}
+	for _, field := range fields {
+		same := func(have string) bool { return strings.EqualFold(have, field) }
+		if field != "" && !slices.ContainsFunc(out, same) {
+			out = append(out, field)
+		}
+	}
+	return strings.Join(out, ",")
+}
+
+// searchPage fetches one page. AtHoc's Offset is the page's number, not a row's.
+func (c *Client) searchPage(ctx context.Context, number, size int, fields, criteria string) (Page, error) {
+	params := url.Values{
+		"Fields": {fields},
+		"Limit":  {strconv.Itoa(size)},
+		"Offset": {strconv.Itoa(number)},
+	}
+	if criteria != "" {
+		params.Set("Criteria", criteria)
+	}
+	page := Page{Number: number}
+	err := c.authorized(ctx, exchange{
+		op:     OpSearch,
+		method: http.MethodGet,
+		url:    c.searchURL + "?" + params.Encode(),
+		limit:  c.maxAnswer,
+		read: func(body []byte) (err error) {
+			page.Users, page.Total, err = parsePage(body)
+			return err
+		},
+	})
+	return page, err
+}
+
+// parsePage reads one page. Users may be null or missing only where the answer says that there are none: otherwise an
+// answer of another sort would look like an organisation without users.
+func parsePage(body []byte) (users []User, total int, err error) {
+	var answer struct {
+		Users   *[]User      `json:"Users"`
+		Total   *json.Number `json:"TotalUsers"`
+		Fetched *json.Number `json:"FetchedRecords"`
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return nil, 0, errors.New("the answer is not the JSON of a page of users")
+	}
+	if answer.Users == nil {
+		if count(answer.Total) == 0 || count(answer.Fetched) == 0 {
+			return nil, 0, nil
+		}
+		return nil, 0, errors.New("the answer holds no list of users")
+	}
+	return *answer.Users, max(count(answer.Total), 0), nil
+}
+
+// count returns the number, or -1 if there is none.
+func count(n *json.Number) int {
+	if n == nil {
+		return -1
+	}
+	value, err := strconv.Atoi(n.String())
+	if err != nil {
+		return -1
+	}
+	return value
+}

@@ -1,0 +1,123 @@
+package athoc
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpproxy"
+)
+
+const (
+	// connectTimeout is the longest that a dial, or a TLS handshake, may take.
+	connectTimeout = 10 * time.Second
+	// pingAfter is how long a quiet HTTP/2 connection waits before it checks that its peer is still there.
+	pingAfter = 15 * time.Second
+	// maxIdle bounds idle connections: a process has few calls in flight at once.
+	maxIdle = 8
+)
+
+// proxyRefusal is a proxy's refusal to open a tunnel.
+type proxyRefusal struct {
+	host   string
+	status int
+}
+
+func (e *proxyRefusal) Error() string {
+	return fmt.Sprintf("the proxy %s refused the tunnel with status %d", e.host, e.status)
+}
+
+// newHTTPClient builds a client that follows no redirects: they would take the credentials elsewhere.
+func newHTTPClient(cfg Config) (*http.Client, error) {
+	tlsConfig, tlsErr := newTLSConfig(cfg)
+	proxy, proxyErr := newProxy(cfg)
+	if err := errors.Join(tlsErr, proxyErr); err != nil {
+		return nil, err
+	}
+	dialer := &net.Dialer{Timeout: min(connectTimeout, cfg.Timeout), KeepAlive: pingAfter}
+	return &http.Client{
+		Transport: &http.Transport{
+			Proxy:                  proxy,
+			OnProxyConnectResponse: checkTunnel,
+			DialContext:            dialer.DialContext,
+			TLSClientConfig:        tlsConfig,
+			TLSHandshakeTimeout:    min(connectTimeout, cfg.Timeout),
+			ResponseHeaderTimeout:  cfg.Timeout,
+			ForceAttemptHTTP2:      true, // setting TLSClientConfig turns HTTP/2 off otherwise
+			HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter},
+			MaxIdleConns:           maxIdle,
+			MaxIdleConnsPerHost:    maxIdle,
+			IdleConnTimeout:        90 * time.Second,
+			MaxResponseHeaderBytes: 256 << 10,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}, nil
+}
+
+func newTLSConfig(cfg Config) (*tls.Config, error) {
+	out := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: cfg.InsecureSkipVerify} //nolint:gosec // the operator's choice, warned about in New
+	if cfg.CACertPath == "" {
+		return out, nil
+	}
+	pem, err := os.ReadFile(cfg.CACertPath)
+	if err != nil {
+		return nil, fmt.Errorf("reading the CA certificates of SSL_CERT_PATH: %w", err)
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		// Some minimal systems have no pool; the operator's file may be all that is needed.
+		roots = x509.NewCertPool()
+	}
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("SSL_CERT_PATH %s holds no certificate in PEM format", cfg.CACertPath)
+	}
+	out.RootCAs = roots
+	return out, nil
+}
+
+// newProxy checks the addresses first: httpproxy ignores a bad one at start, and later quotes it with its password.
+func newProxy(cfg Config) (func(*http.Request) (*url.URL, error), error) {
+	var errs []error
+	for name, address := range map[string]string{"HTTP_PROXY": cfg.HTTPProxy, "HTTPS_PROXY": cfg.HTTPSProxy} {
+		if address != "" && !validProxy(address) {
+			errs = append(errs, fmt.Errorf("%s must be an address such as http://proxy.example.org:3128", name))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	choose := (&httpproxy.Config{HTTPProxy: cfg.HTTPProxy, HTTPSProxy: cfg.HTTPSProxy, NoProxy: cfg.NoProxy}).ProxyFunc()
+	return func(r *http.Request) (*url.URL, error) { return choose(r.URL) }, nil
+}
+
+// validProxy accepts what httpproxy does: an address with a scheme, or just host:port.
+func validProxy(address string) bool {
+	if !strings.Contains(address, "://") {
+		address = "http://" + address
+	}
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" {
+		return false
+	}
+	switch u.Scheme {
+	case "http", "https", "socks5", "socks5h":
+		return true
+	}
+	return false
+}
+
+// checkTunnel keeps the status of a refused tunnel, which net/http would turn into bare text.
+func checkTunnel(_ context.Context, proxy *url.URL, _ *http.Request, answer *http.Response) error {
+	if answer.StatusCode == http.StatusOK {
+		return nil
+	}
+	return &proxyRefusal{host: proxy.Host, status: answer.StatusCode}
+}
