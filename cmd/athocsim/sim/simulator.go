@@ -1,0 +1,279 @@
+// Package sim is a simulator of the part of the AtHoc web API (v2) that a duty-status synchronisation uses: the access
+// token, the user search and SyncByCommonNames. It is strict: what the documentation does not promise is refused, and
+// what it leaves open (the order of answers, the form of empty values) varies. Faults are switched on while it runs, and
+// every call is recorded, so that others can judge what a client did.
+//
+// AtHoc is proprietary; the behaviour follows BlackBerry's public documentation of releases 7.9 to 7.19. README.md lists
+// where the documentation is silent and what was decided.
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// ErrClosed is returned by Start after Close.
+var ErrClosed = errors.New("the simulator is closed")
+
+// Simulator is one simulated AtHoc organisation. Its methods are safe for concurrent use.
+type Simulator struct {
+	opts    Options
+	initial []User
+	logger  *slog.Logger
+	dir     *directory
+	faults  *faultSet
+	calls   *callLog
+	tokens  *tokenStore
+	api     http.Handler
+	admin   http.Handler
+	tls     *certificates
+
+	mu       sync.Mutex // guards what follows
+	settings Settings
+	rng      *rand.Rand
+	buckets  map[string]*bucket
+	server   *server // nil until Start
+	closed   bool
+
+	ctx     context.Context // ends with Close; calls that hang wait for it
+	stop    context.CancelFunc
+	working sync.WaitGroup // calls in progress; added to under mu while not closed
+	closing sync.Once
+	err     error // of Close
+}
+
+// New makes a simulator from o, with defaults in the place of unset options. It serves nothing before Start, but Handler
+// can be used at once. Close must be called in the end.
+func New(o Options) (*Simulator, error) {
+	o.setDefaults()
+	if err := o.validate(); err != nil {
+		return nil, fmt.Errorf("simulator options: %w", err)
+	}
+	dir, err := newDirectory(o.attributes(), o.History)
+	if err != nil {
+		return nil, fmt.Errorf("simulator options: %w", err)
+	}
+	s := &Simulator{opts: o, initial: slices.Clone(o.Users), logger: o.Logger, dir: dir, faults: newFaultSet(o.Seed),
+		tokens: newTokenStore(), settings: o.Settings, rng: rand.New(rand.NewPCG(o.Seed, 0x73696d)), buckets: map[string]*bucket{}}
+	s.opts.Users = nil
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	if err := s.open(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	s.api, s.admin = s.apiHandler(), s.adminHandler()
+	return s, nil
+}
+
+// open takes what lies on disk.
+func (s *Simulator) open() error {
+	found := false
+	if s.opts.StateFile != "" {
+		var err error
+		if found, err = openJournal(s.opts.StateFile, s.dir); err != nil {
+			return err
+		}
+	}
+	if !found {
+		if err := s.dir.put(s.initial); err != nil {
+			return fmt.Errorf("users at the start: %w", err)
+		}
+	}
+	var err error
+	if s.calls, err = newCallLog(&s.opts); err != nil {
+		return err
+	}
+	if s.opts.TLS || s.opts.CertFile != "" {
+		if s.tls, err = openCertificates(&s.opts); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Handler serves the API, and the /sim/ pages unless Options.AdminAddr gives them an address of their own. Connection
+// faults need a real HTTP/1.1 connection; elsewhere the handler is aborted instead.
+func (s *Simulator) Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.opts.AdminAddr == "" && (r.URL.Path == "/sim" || strings.HasPrefix(r.URL.Path, "/sim/")) {
+			s.admin.ServeHTTP(w, r)
+			return
+		}
+		s.api.ServeHTTP(w, r)
+	})
+}
+
+// AdminHandler serves the /sim/ pages alone.
+func (s *Simulator) AdminHandler() http.Handler { return s.admin }
+
+// Close stops serving, ends the calls that hang, waits for all calls and saves the state. It may be called repeatedly.
+func (s *Simulator) Close() error {
+	s.closing.Do(func() {
+		s.mu.Lock()
+		s.closed = true
+		srv := s.server
+		s.mu.Unlock()
+		s.stop()
+		var errs []error
+		if srv != nil {
+			errs = append(errs, srv.close())
+		}
+		s.working.Wait()
+		if s.calls != nil {
+			errs = append(errs, s.calls.close())
+		}
+		errs = append(errs, s.dir.close())
+		if s.tls != nil {
+			errs = append(errs, s.tls.close())
+		}
+		s.err = errors.Join(errs...)
+	})
+	return s.err
+}
+
+// enter registers work that Close waits for; it is false once the simulator is closed.
+func (s *Simulator) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.working.Add(1)
+	return true
+}
+
+// Settings returns the current settings.
+func (s *Simulator) Settings() Settings {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.settings
+}
+
+// SetSettings replaces the settings, with defaults in the place of unset fields. Tokens that are out keep their lifetime.
+func (s *Simulator) SetSettings(next Settings) error {
+	next.setDefaults()
+	if err := next.validate(); err != nil {
+		return fmt.Errorf("settings: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if next.Throttle != s.settings.Throttle {
+		s.buckets = map[string]*bucket{}
+	}
+	s.settings = next
+	s.logger.Info("settings changed")
+	return nil
+}
+
+// Attributes returns the organisation's attributes, LOGIN_ID first.
+func (s *Simulator) Attributes() []Attribute { return s.dir.attributes() }
+
+// DefineAttributes adds attributes. One that is there already must have the same type.
+func (s *Simulator) DefineAttributes(defs ...Attribute) error { return s.dir.define(defs) }
+
+// User returns a user, found in any letter case.
+func (s *Simulator) User(login string) (User, bool) {
+	u, _, ok := s.dir.user(login)
+	return u, ok
+}
+
+// History returns the latest changes of a user's attributes, oldest first. It starts anew with the process.
+func (s *Simulator) History(login string) []Change {
+	_, changes, _ := s.dir.user(login)
+	return changes
+}
+
+// Users returns all users by USER_ID.
+func (s *Simulator) Users() []User {
+	users, _ := s.dir.users(0, 0)
+	return users
+}
+
+// PutUsers creates users or changes those that are there; an attribute that is not named keeps its value, "" clears it.
+// On an error no user was changed.
+func (s *Simulator) PutUsers(users ...User) error { return s.dir.put(users) }
+
+// RemoveUsers removes users and returns how many there were.
+func (s *Simulator) RemoveUsers(logins ...string) (int, error) { return s.dir.remove(logins) }
+
+// ClearAttribute empties an attribute of the users named, or of all users if none is, and returns how many had a value.
+func (s *Simulator) ClearAttribute(attribute string, logins ...string) (int, error) {
+	return s.dir.clear(attribute, logins)
+}
+
+// State returns the value of an attribute by username, for the users that have one.
+func (s *Simulator) State(attribute string) (map[string]string, error) { return s.dir.state(attribute) }
+
+// DutyState is State of the duty attribute: who is on duty, since when.
+func (s *Simulator) DutyState() map[string]string {
+	state, err := s.dir.state(s.opts.DutyAttribute)
+	if err != nil { // New defined it, and definitions are never taken away
+		panic(err)
+	}
+	return state
+}
+
+// AddFault switches a fault on and returns it with its ID.
+func (s *Simulator) AddFault(f Fault) (Fault, error) { return s.addFault(f, nil) }
+
+// Faults returns the faults that are on.
+func (s *Simulator) Faults() []Fault { return s.faults.list() }
+
+// ClearFault switches a fault off; it is false if there is none with that ID. A closed port is opened again.
+func (s *Simulator) ClearFault(id int) bool {
+	ok := id > 0 && s.faults.clear(id)
+	s.reopenIfCleared()
+	return ok
+}
+
+// ClearFaults switches all faults off.
+func (s *Simulator) ClearFaults() {
+	s.faults.clear(0)
+	s.reopenIfCleared()
+}
+
+// Calls returns finished calls that are still held, by Seq. They share no memory that changes.
+func (s *Simulator) Calls(f CallFilter) []Call { return s.calls.find(f) }
+
+// Stats returns the counts since the last reset.
+func (s *Simulator) Stats() Stats {
+	st := s.calls.stats()
+	st.Users = s.dir.size()
+	return st
+}
+
+// ResetCalls forgets the calls held and the counts. Sequence numbers go on, and the call log file is left alone.
+func (s *Simulator) ResetCalls() { s.calls.reset() }
+
+// ResetUsers puts the users given to New in the place of all users, with new ids and no history.
+func (s *Simulator) ResetUsers() error { return s.dir.replace(s.initial) }
+
+// RevokeTokens makes every token that is out worthless and returns how many were good.
+func (s *Simulator) RevokeTokens() int { return s.tokens.revoke() }
+
+// shuffle permutes n things unless the settings keep their order.
+func (s *Simulator) shuffle(n int, swap func(i, j int)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.settings.KeepOrder {
+		s.rng.Shuffle(n, swap)
+	}
+}
+
+func (s *Simulator) latency(users int) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.settings.Latency
+	d := time.Duration(l.Fixed) + time.Duration(users)*time.Duration(l.PerUser)
+	if l.Jitter > 0 {
+		d += time.Duration(s.rng.Int64N(int64(l.Jitter)))
+	}
+	return d
+}
