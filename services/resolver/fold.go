@@ -14,41 +14,42 @@ import (
 // the rows that were beaten. Its size grows with the workers, not with the entries. It is not safe for concurrent use.
 type fold struct {
 	look    func(employee string) (latest.Worker, error)
-	touched map[string]*touch
+	workers map[string]*latest.Worker
 	settled rowBook
 	entries int
-}
-
-// touch is a worker who has an event in the batch.
-type touch struct {
-	worker latest.Worker
-	// ask says that the latest event is new or has come once more, so that it has to be resolved.
-	ask bool
+	// broken says that add failed and the fold must be dropped.
+	broken bool
 }
 
 func newFold(look func(string) (latest.Worker, error)) *fold {
-	return &fold{look: look, touched: map[string]*touch{}, settled: rowBook{}}
+	return &fold{look: look, workers: map[string]*latest.Worker{}, settled: rowBook{}}
+}
+
+// worker returns a worker as the batch has left them so far.
+func (f *fold) worker(employee string) (*latest.Worker, error) {
+	w := f.workers[employee]
+	if w == nil {
+		known, err := f.look(employee)
+		if err != nil {
+			return nil, err
+		}
+		w = &known
+		f.workers[employee] = w
+	}
+	return w, nil
 }
 
 // add takes one message's entries in. On an error the fold must be dropped.
 func (f *fold) add(m event.Entries) error {
 	for _, e := range m.Entries {
-		t := f.touched[e.Employee]
-		if t == nil {
-			w, err := f.look(e.Employee)
-			if err != nil {
-				return err
-			}
-			t = &touch{worker: w}
-			f.touched[e.Employee] = t
+		w, err := f.worker(e.Employee)
+		if err != nil {
+			return err
 		}
 		booking := latest.Event{Version: e.Version(m.Order), File: m.File, On: e.On, At: e.At}
-		verdict, beaten := t.worker.Take(booking, m.Settled)
-		switch {
-		case verdict == latest.Older && !m.Settled:
+		verdict, beaten := w.Take(booking, m.Settled)
+		if verdict == latest.Older && !m.Settled {
 			f.settled.add(m.File, event.Superseded, e.Row)
-		case verdict != latest.Older:
-			t.ask = true
 		}
 		if beaten != nil {
 			f.settled.add(beaten.File, event.Superseded, beaten.Version.Row)
@@ -65,18 +66,8 @@ type outcome struct {
 	change  memory.Change
 }
 
-// finish resolves all workers that ask for it. With hold, as long as the memory is not complete, it resolves nobody: an
-// event that is not read yet may be newer.
-func (f *fold) finish(view memory.View, now time.Time, rules latest.Rules, hold bool) outcome {
-	out := outcome{settled: f.settled, change: memory.Change{Workers: make(map[string]latest.Worker, len(f.touched))}}
-	for employee, t := range f.touched {
-		if t.ask && !hold {
-			out.resolve(employee, &t.worker, view.User(employee), event.ReasonEvent, now, rules)
-		}
-		out.change.Workers[employee] = t.worker
-	}
-	out.sort()
-	return out
+func newOutcome(settled rowBook) outcome {
+	return outcome{settled: settled, change: memory.Change{Workers: map[string]latest.Worker{}}}
 }
 
 // resolve decides for one worker and notes what follows.

@@ -43,6 +43,8 @@ type Worker struct {
 	Latest Event `json:"latest"`
 	// Open says that the latest event's row awaits its outcome.
 	Open bool `json:"open,omitempty"`
+	// Dirty says that the latest event was not resolved yet.
+	Dirty bool `json:"dirty,omitempty"`
 	// Unmapped says that no AtHoc user had the worker's employee id when it was last looked up.
 	Unmapped  bool       `json:"unmapped,omitempty"`
 	Sent      *Sent      `json:"sent,omitempty"`
@@ -69,7 +71,7 @@ const (
 func (w *Worker) Take(e Event, settled bool) (verdict Verdict, superseded *Event) {
 	switch {
 	case w.Known() && w.Latest.sameRow(e):
-		w.Open = !settled
+		w.Open, w.Dirty = !settled, true
 		return Repeated, nil
 	case w.Known() && e.Version.Compare(w.Latest.Version) < 0:
 		return Older, nil
@@ -78,7 +80,7 @@ func (w *Worker) Take(e Event, settled bool) (verdict Verdict, superseded *Event
 		before := w.Latest
 		superseded = &before
 	}
-	w.Latest, w.Open = e, !settled
+	w.Latest, w.Open, w.Dirty = e, !settled, true
 	return Newer, superseded
 }
 
@@ -97,7 +99,7 @@ func (r Rules) Stale(on bool, at int64, now time.Time) bool {
 // returns the update to publish, or nil; and the outcome of the latest row, or Pending if it comes with AtHoc's answer.
 // The worker then holds what was decided; the outcome is to be reported only if the row was Open before.
 func (w *Worker) Resolve(employee, user string, reason event.Reason, now time.Time, rules Rules) (*event.Update, event.Outcome) {
-	w.Unmapped = user == ""
+	w.Unmapped, w.Dirty = user == "", false
 	if w.Unmapped {
 		w.Open = false
 		return nil, event.Unmapped
@@ -112,6 +114,9 @@ func (w *Worker) Resolve(employee, user string, reason event.Reason, now time.Ti
 		return nil, outcome
 	}
 	outcome := event.Pending
+	if !w.Open && w.Sent != nil && *w.Sent == want && reason != event.ReasonRecovery {
+		return nil, outcome // it was published, and nobody awaits an outcome
+	}
 	if stale {
 		// The row is settled at once. AtHoc hears of it only if it was ever told something: a value that was there before
 		// us is the janitor's to clear.
@@ -140,10 +145,10 @@ func (w *Worker) known(want Sent) (event.Outcome, bool) {
 	return event.Applied, held && same
 }
 
-// Answer takes AtHoc's answer to an update into account.
-func (w *Worker) Answer(a event.Answer) {
+// Answer takes AtHoc's answer to an update into account. It returns false if the answer changes nothing.
+func (w *Worker) Answer(a event.Answer) bool {
 	if w.Sent == nil || w.Sent.Version != a.Version || w.Sent.User != a.User {
-		return // an answer to an update that was overtaken
+		return false // an answer to an update that was overtaken
 	}
 	w.Confirmed = &Confirmed{
 		Sent:    Sent{User: a.User, Version: a.Version, On: a.On, At: a.At},
@@ -152,12 +157,7 @@ func (w *Worker) Answer(a event.Answer) {
 	if w.Latest.Version == a.Version {
 		w.Open = false
 	}
-}
-
-// Unsent says whether something of the worker may not have reached AtHoc: the latest event was never published, or its
-// row still waits.
-func (w *Worker) Unsent() bool {
-	return w.Open || w.Unmapped || w.Sent == nil || w.Sent.Version != w.Latest.Version
+	return true
 }
 
 // Unconfirmed says whether the last update that was published still waits for AtHoc's answer.

@@ -124,6 +124,20 @@ func (v View) EachWorker(f func(employee string, w latest.Worker) error) error {
 	})
 }
 
+// CompareMapping counts what another mapping adds, changes and removes.
+func (v View) CompareMapping(mapping map[string]string) (added, changed, removed int) {
+	for employee, user := range mapping {
+		switch v.User(employee) {
+		case "":
+			added++
+		case user:
+		default:
+			changed++
+		}
+	}
+	return added, changed, v.MappingSize() + added - len(mapping)
+}
+
 // Workers counts the workers that are known.
 func (v View) Workers() int { return v.workers.Stats().KeyN }
 

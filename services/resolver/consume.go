@@ -1,0 +1,350 @@
+package resolver
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"bobosync/services/resolver/internal/latest"
+	"bobosync/services/resolver/internal/memory"
+	"bobosync/shared/bus"
+	"bobosync/shared/event"
+	"bobosync/shared/session"
+	"bobosync/shared/topology"
+)
+
+// The most messages in a batch. A message of entries holds up to 500 of them, so a batch holds up to 200,000 in some
+// 15 MB; reading on beyond that is the hold's matter.
+const (
+	entriesBatch = 400
+	otherBatch   = 200
+)
+
+// holdLook is how often the hold's end is looked for.
+const holdLook = time.Second
+
+// consume runs the handlers until ctx ends.
+func (r *resolver) consume(ctx context.Context, conn *bus.Conn, lost func(error)) error {
+	router, err := bus.NewRouter(r.log, session.CloseTimeout+5*time.Second)
+	if err != nil {
+		return err
+	}
+	mapped := make(chan struct{})
+	snapshot, err := r.memory.Snapshot()
+	if err != nil {
+		return err
+	}
+	if snapshot != "" {
+		close(mapped)
+	}
+	add := func(topic, stream, consumer string, most int, gate <-chan struct{}, handle message.NoPublishHandlerFunc) error {
+		open := bus.PullSource(conn, bus.PullConfig{
+			Resolve: func(context.Context, string) (bus.ConsumerRef, error) {
+				return bus.ConsumerRef{Stream: stream, Name: consumer}, nil
+			},
+			MaxItems: most, OnLost: lost, Logger: r.log,
+		})
+		sub, err := bus.NewBatchSubscriber(conn, bus.BatchConfig{
+			NewSource: func(ctx context.Context, topic string) (bus.Source, error) {
+				source, err := open(ctx, topic)
+				return gated{source, gate}, err
+			},
+			CloseTimeout: session.CloseTimeout, Logger: r.log,
+		})
+		if err != nil {
+			return err
+		}
+		router.AddConsumerHandler(topic, topic, sub, handle)
+		return nil
+	}
+	open := make(chan struct{})
+	close(open)
+	if err := add("mapping", topology.StreamMapping, topology.ConsumerResolverMapping, otherBatch, open, r.mappings(mapped)); err != nil {
+		return err
+	}
+	if err := add("answers", topology.StreamAcks, topology.ConsumerResolverAcks, otherBatch, open, r.answers); err != nil {
+		return err
+	}
+	// Without any mapping nobody could be told from an unknown worker, and rows would be settled as unmapped: entries wait.
+	if err := add("entries", topology.StreamEntries, topology.ConsumerResolverEntries, entriesBatch, mapped, r.entries); err != nil {
+		return err
+	}
+	if snapshot == "" {
+		r.log.Info("waiting for the first mapping of employee ids to AtHoc users; entries are read when it comes")
+	}
+	return r.runHandlers(ctx, router)
+}
+
+// runHandlers runs the router, and beside it the watch on the hold.
+func (r *resolver) runHandlers(ctx context.Context, router *message.Router) error {
+	watch, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.watchHold(watch)
+	}()
+	err := session.Handle(ctx, router)
+	stop()
+	<-done
+	return err
+}
+
+// gated is a source that waits for its gate.
+type gated struct {
+	bus.Source
+	gate <-chan struct{}
+}
+
+// Fetch implements bus.Source.
+func (g gated) Fetch(ctx context.Context) (*bus.Batch, error) {
+	select {
+	case <-g.gate:
+		return g.Source.Fetch(ctx)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// watchHold ends a hold that no further batch ends: the rest of a file may not come for long.
+func (r *resolver) watchHold(ctx context.Context) {
+	ticker := time.NewTicker(holdLook)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if err := r.endHold(ctx); err != nil && ctx.Err() == nil {
+			r.log.Warn("held updates could not be published, trying again", "error", err)
+		}
+	}
+}
+
+func (r *resolver) endHold(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.recovered || r.held.IsZero() || time.Since(r.held) < holdMost {
+		return nil
+	}
+	o := newOutcome(rowBook{})
+	if err := r.memory.View(func(v memory.View) error { return r.flush(v, &o, event.ReasonEvent) }); err != nil {
+		return err
+	}
+	return r.publish(ctx, o)
+}
+
+// entries handles a batch of entries.
+func (r *resolver) entries(msg *message.Message) error {
+	ctx, batch := msg.Context(), bus.BatchFrom(msg.Context())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	began := time.Now()
+	var o outcome
+	var dead []event.DeadLetter
+	var read int
+	err := r.memory.View(func(v memory.View) error {
+		f := newFold(v.Worker)
+		recovered := r.recovered
+		for _, item := range batch.Items {
+			done, err := r.take(f, item)
+			if err != nil {
+				if dead = append(dead, deadLetter(item, err)); f.broken {
+					return err
+				}
+				continue
+			}
+			recovered = recovered || done
+		}
+		read = f.entries
+		o = newOutcome(f.settled)
+		for employee, w := range f.workers {
+			o.change.Workers[employee] = *w
+		}
+		o.change.Recovered = recovered && !r.recovered
+		if recovered && !r.holds(batch) {
+			return r.flush(v, &o, event.ReasonEvent)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("fold a batch of entries: %w", err)
+	}
+	for i := range dead {
+		if err := r.out.dead(ctx, dead[i]); err != nil {
+			return err
+		}
+	}
+	if err := r.publish(ctx, o); err != nil {
+		return err
+	}
+	if o.change.Recovered {
+		r.recovered = true
+		r.log.Info("the resolver's memory is complete", "workers", len(o.change.Workers))
+	}
+	r.log.Debug("entries resolved", "entries", read, "messages", len(batch.Items), "updates", len(o.updates),
+		"held_workers", len(r.dirty), "milliseconds", time.Since(began).Milliseconds())
+	return nil
+}
+
+// take reads one message of the entries' stream into the fold. Done says that it closes the recovery of this memory.
+func (r *resolver) take(f *fold, item *bus.Item) (done bool, err error) {
+	if item.Subject == topology.SubjectRecovered {
+		var m event.Recovered
+		if err := event.Decode(item.Data, &m); err != nil {
+			return false, err
+		}
+		return m.Memory == r.memory.DB().Memory(), nil
+	}
+	var m event.Entries
+	if err := event.Decode(item.Data, &m); err != nil {
+		return false, err
+	}
+	if err := f.add(m); err != nil {
+		f.broken = true
+		return false, err
+	}
+	if m.Last {
+		delete(r.partial, m.File)
+	} else {
+		r.partial[m.File] = struct{}{}
+	}
+	return false, nil
+}
+
+// holds says whether to read on before resolving: more entries are there or on their way, and the hold is not over.
+func (r *resolver) holds(batch *bus.Batch) bool {
+	more := len(r.partial) > 0 || batch.Items[len(batch.Items)-1].NumPending > 0
+	return more && (r.held.IsZero() || time.Since(r.held) < holdMost)
+}
+
+func deadLetter(item *bus.Item, reason error) event.DeadLetter {
+	item.Term("not readable")
+	return event.DeadLetter{
+		Service: name, Reason: reason.Error(), Subject: item.Subject, Payload: item.Data,
+		Attempts: item.NumDelivered, First: item.Time, Died: time.Now().UTC(),
+	}
+}
+
+// answers handles what AtHoc said to the updates.
+func (r *resolver) answers(msg *message.Message) error {
+	ctx, batch := msg.Context(), bus.BatchFrom(msg.Context())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change := memory.Change{Workers: map[string]latest.Worker{}}
+	var dead []event.DeadLetter
+	err := r.memory.View(func(v memory.View) error {
+		f := newFold(v.Worker)
+		for _, item := range batch.Items {
+			var m event.Acks
+			if err := event.Decode(item.Data, &m); err != nil {
+				dead = append(dead, deadLetter(item, err))
+				continue
+			}
+			for _, a := range m.Answers {
+				if a.Employee == "" {
+					continue
+				}
+				w, err := f.worker(a.Employee)
+				if err != nil {
+					return err
+				}
+				if w.Answer(a) {
+					change.Workers[a.Employee] = *w
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read AtHoc's answers: %w", err)
+	}
+	for i := range dead {
+		if err := r.out.dead(ctx, dead[i]); err != nil {
+			return err
+		}
+	}
+	if len(change.Workers) == 0 {
+		return nil
+	}
+	return r.memory.Save(change)
+}
+
+// mappings handles chunks of mappings. It closes mapped when there is one.
+func (r *resolver) mappings(mapped chan struct{}) message.NoPublishHandlerFunc {
+	return func(msg *message.Message) error {
+		ctx, batch := msg.Context(), bus.BatchFrom(msg.Context())
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, item := range batch.Items {
+			var chunk event.MappingChunk
+			if err := event.Decode(item.Data, &chunk); err != nil {
+				if err := r.out.dead(ctx, deadLetter(item, err)); err != nil {
+					return err
+				}
+				continue
+			}
+			mapping, err := r.memory.Stage(chunk)
+			if err != nil {
+				return err
+			}
+			if mapping == nil {
+				continue
+			}
+			if err := r.applyMapping(ctx, chunk.Snapshot, mapping); err != nil {
+				return err
+			}
+			select {
+			case <-mapped:
+			default:
+				close(mapped)
+			}
+		}
+		return nil
+	}
+}
+
+// applyMapping puts a whole mapping in the place of the one before, and sends the status of the workers whom it concerns.
+func (r *resolver) applyMapping(ctx context.Context, snapshot string, mapping map[string]string) error {
+	o := newOutcome(rowBook{})
+	o.change.Mapping, o.change.Snapshot = mapping, snapshot
+	var added, changed, removed int
+	err := r.memory.View(func(v memory.View) error {
+		added, changed, removed = v.CompareMapping(mapping)
+		return v.EachWorker(func(employee string, w latest.Worker) error {
+			if !concerns(w, mapping[employee]) {
+				return nil
+			}
+			w.Dirty = true
+			if r.recovered {
+				o.resolve(employee, &w, mapping[employee], event.ReasonMapped, r.now(), r.rules)
+			}
+			o.change.Workers[employee] = w
+			return nil
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("compare the mapping with the workers: %w", err)
+	}
+	o.sort()
+	if err := r.publish(ctx, o); err != nil {
+		return err
+	}
+	r.log.Info("mapping of employee ids to AtHoc users taken over", "users", len(mapping),
+		"added", added, "changed", changed, "removed", removed, "updates", len(o.updates))
+	return nil
+}
+
+// concerns says whether a worker has to be sent because of the user that the new mapping names.
+func concerns(w latest.Worker, user string) bool {
+	switch {
+	case user == "" || w.Dirty:
+		return false // nobody to send to; or it is sent with the entries
+	case w.Unmapped:
+		return true
+	default:
+		return w.Sent != nil && topology.NormalUsername(w.Sent.User) != topology.NormalUsername(user)
+	}
+}

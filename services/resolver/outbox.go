@@ -1,0 +1,77 @@
+package resolver
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ThreeDotsLabs/watermill"
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/nats-io/nats.go"
+
+	"bobosync/shared/bus"
+	"bobosync/shared/event"
+	"bobosync/shared/topology"
+)
+
+// outbox is all that the resolver publishes. When a method returns nil, everything it was given is stored.
+type outbox struct {
+	conn *bus.Conn
+	pub  *bus.Publisher
+}
+
+func newOutbox(conn *bus.Conn) (*outbox, error) {
+	pub, err := bus.NewPublisher(conn, bus.PublisherConfig{})
+	if err != nil {
+		return nil, err
+	}
+	return &outbox{conn: conn, pub: pub}, nil
+}
+
+func (o *outbox) close() { _ = o.pub.Close() } // it only waits for calls, and there are none left
+
+// updates stores updates in atomic batches, the only fast way on a broker that syncs before it acknowledges. They carry no
+// message ids: the same update twice is harmless, and an atomic batch with one known id is refused whole.
+func (o *outbox) updates(ctx context.Context, updates []event.Update) error {
+	if len(updates) == 0 {
+		return nil
+	}
+	msgs := make([]*nats.Msg, 0, len(updates))
+	for i := range updates {
+		u := &updates[i]
+		m := nats.NewMsg(topology.UpdatesSubject(u.User))
+		m.Data = event.Encode(u)
+		if u.File != "" {
+			m.Header.Set(topology.HeaderFile, u.File)
+		}
+		msgs = append(msgs, m)
+	}
+	if _, err := o.pub.PublishBatch(ctx, msgs); err != nil {
+		return fmt.Errorf("publish %d updates: %w", len(updates), err)
+	}
+	// Only a hint: a publisher that misses it finds the updates at its next look.
+	_ = o.conn.NC.Publish(topology.SubjectWake, nil)
+	return nil
+}
+
+func (o *outbox) acks(ctx context.Context, acks []event.Acks) error {
+	if len(acks) == 0 {
+		return nil
+	}
+	msgs := make([]*message.Message, 0, len(acks))
+	for i := range acks {
+		msgs = append(msgs, message.NewMessage(watermill.NewUUID(), event.Encode(&acks[i])))
+	}
+	if _, err := o.pub.PublishContext(ctx, topology.SubjectAcks, msgs...); err != nil {
+		return fmt.Errorf("publish the outcomes of rows: %w", err)
+	}
+	return nil
+}
+
+// dead stores a dead letter.
+func (o *outbox) dead(ctx context.Context, d event.DeadLetter) error {
+	_, err := o.pub.PublishContext(ctx, topology.DeadSubject(name), message.NewMessage(watermill.NewUUID(), event.Encode(&d)))
+	if err != nil {
+		return fmt.Errorf("publish a dead letter: %w", err)
+	}
+	return nil
+}

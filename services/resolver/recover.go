@@ -1,0 +1,157 @@
+package resolver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"bobosync/services/resolver/internal/latest"
+	"bobosync/services/resolver/internal/memory"
+	"bobosync/shared/event"
+	"bobosync/shared/topology"
+)
+
+// remember fills a fresh memory with what the table of updates holds. The rest, the events that were never published or
+// beat nothing, comes when ingest reads the files again; until then nothing is published.
+func (r *resolver) remember(ctx context.Context, js jetstream.JetStream) error {
+	snapshot, err := r.memory.Snapshot()
+	if err != nil {
+		return err
+	}
+	if snapshot == "" {
+		if err := r.rereadMapping(ctx, js); err != nil {
+			return err
+		}
+	}
+	workers := map[string]latest.Worker{}
+	err = eachUpdate(ctx, js, func(u event.Update) {
+		if u.Employee != "" && u.File != "" {
+			var w latest.Worker
+			w.Remember(u)
+			workers[u.Employee] = w
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("rebuild the memory from the updates: %w", err)
+	}
+	err = r.memory.View(func(v memory.View) error {
+		for employee := range workers {
+			known, err := v.Worker(employee)
+			if err != nil {
+				return err
+			}
+			if known.Known() {
+				delete(workers, employee) // a recovery that was interrupted has got further than the table
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	r.log.Info("the resolver begins with a fresh memory; it waits until ingest has read the files again",
+		"workers_from_updates", len(workers))
+	return r.memory.Save(memory.Change{Workers: workers})
+}
+
+// rereadMapping lets the mapping be delivered from its start, since a memory that is gone took it along.
+func (r *resolver) rereadMapping(ctx context.Context, js jetstream.JetStream) error {
+	err := js.DeleteConsumer(ctx, topology.StreamMapping, topology.ConsumerResolverMapping)
+	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return fmt.Errorf("reset consumer %s: %w", topology.ConsumerResolverMapping, err)
+	}
+	return topology.Provision(ctx, js, r.settings(), topology.Resolver)
+}
+
+// eachUpdate calls f for all updates in the table, as it is when it begins.
+func eachUpdate(ctx context.Context, js jetstream.JetStream, f func(event.Update)) error {
+	stream, err := js.Stream(ctx, topology.StreamUpdates)
+	if err != nil {
+		return fmt.Errorf("look up stream %s: %w", topology.StreamUpdates, err)
+	}
+	if stream.CachedInfo().State.Msgs == 0 {
+		return nil
+	}
+	last := stream.CachedInfo().State.LastSeq
+	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
+	if err != nil {
+		return fmt.Errorf("read stream %s: %w", topology.StreamUpdates, err)
+	}
+	messages, err := consumer.Messages()
+	if err != nil {
+		return fmt.Errorf("read stream %s: %w", topology.StreamUpdates, err)
+	}
+	defer messages.Stop()
+	for {
+		msg, err := messages.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			return fmt.Errorf("read stream %s: %w", topology.StreamUpdates, err)
+		}
+		meta, err := msg.Metadata()
+		if err != nil {
+			return fmt.Errorf("read stream %s: %w", topology.StreamUpdates, err)
+		}
+		var u event.Update
+		if err := event.Decode(msg.Data(), &u); err == nil {
+			f(u) // what cannot be read is the publisher's to dead-letter
+		}
+		if meta.Sequence.Stream >= last || meta.NumPending == 0 {
+			return nil
+		}
+	}
+}
+
+// announce tells ingest which memory is at work. A name that ingest does not know makes it read the files again.
+func (r *resolver) announce(ctx context.Context, js jetstream.JetStream) error {
+	kv, err := js.KeyValue(ctx, topology.BucketState)
+	if err != nil {
+		return fmt.Errorf("open bucket %s: %w", topology.BucketState, err)
+	}
+	mine := event.Memory{Memory: r.memory.DB().Memory(), Since: r.memory.DB().Since()}
+	entry, err := kv.Get(ctx, topology.KeyResolverMemory)
+	var told event.Memory
+	if err == nil && event.Decode(entry.Value(), &told) == nil && told.Memory == mine.Memory {
+		return nil
+	}
+	if err != nil && !errors.Is(err, jetstream.ErrKeyNotFound) {
+		return fmt.Errorf("read %s: %w", topology.KeyResolverMemory, err)
+	}
+	if _, err := kv.Put(ctx, topology.KeyResolverMemory, event.Encode(&mine)); err != nil {
+		return fmt.Errorf("write %s: %w", topology.KeyResolverMemory, err)
+	}
+	return nil
+}
+
+// healStore publishes again what was on its way to AtHoc if the broker's table of updates is another than before.
+func (r *resolver) healStore(ctx context.Context, js jetstream.JetStream) error {
+	now, err := topology.Identity(ctx, js, topology.StreamUpdates)
+	if err != nil {
+		return err
+	}
+	before, err := r.memory.Identity(topology.StreamUpdates)
+	if err != nil || before == now {
+		return err
+	}
+	if before != "" && r.recovered {
+		o := newOutcome(rowBook{})
+		err := r.memory.View(func(v memory.View) error {
+			return v.EachWorker(func(employee string, w latest.Worker) error {
+				if w.Unconfirmed() && !w.Dirty {
+					o.resolve(employee, &w, v.User(employee), event.ReasonRecovery, r.now(), r.rules)
+				}
+				return nil
+			})
+		})
+		if err != nil {
+			return err
+		}
+		o.sort()
+		if err := r.publish(ctx, o); err != nil {
+			return err
+		}
+		r.log.Warn("the broker's store is another than before; what was not confirmed is published again", "updates", len(o.updates))
+	}
+	return r.memory.SetIdentity(topology.StreamUpdates, now)
+}

@@ -1,0 +1,206 @@
+// Package resolver is the service that owns "latest wins": it finds each worker's latest event over all files, maps the
+// worker to an AtHoc user, and publishes the duty status that the user should have.
+package resolver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"bobosync/services/resolver/internal/latest"
+	"bobosync/services/resolver/internal/memory"
+	"bobosync/shared/bus"
+	"bobosync/shared/config"
+	"bobosync/shared/event"
+	"bobosync/shared/session"
+	"bobosync/shared/topology"
+)
+
+// name is the service's name in events and logs.
+const name = string(topology.Resolver)
+
+// Config are the resolver's settings.
+type Config struct {
+	Broker   config.Broker
+	Calls    config.Calls
+	Data     config.Data
+	Lifetime config.Lifetime
+	Log      config.Log
+}
+
+// Validate reports everything that is wrong with the settings.
+func (c *Config) Validate() error {
+	return errors.Join(c.Broker.Validate(), c.Calls.Validate(), c.Lifetime.Validate(), c.Log.Validate())
+}
+
+// Options are what the resolver needs beside its settings.
+type Options struct {
+	// Conn is the connection to the broker; the caller closes it after Run.
+	Conn *bus.Conn
+	Log  *slog.Logger
+	// Now is the clock that stale duty is told by; time.Now if nil.
+	Now func() time.Time
+}
+
+// holdMost is how long updates are held back while there is more to read. Reading on first keeps an intermediate status
+// from being sent: a file of a million rows then costs one update for each worker, not one for each batch.
+const holdMost = 10 * time.Second
+
+// resolver is the service at work. All that changes its memory happens under mu, one after the other.
+type resolver struct {
+	cfg    Config
+	memory *memory.Memory
+	out    *outbox
+	log    *slog.Logger
+	now    func() time.Time
+	rules  latest.Rules
+
+	mu sync.Mutex
+	// dirty are the workers whose latest event is not resolved yet.
+	dirty map[string]struct{}
+	// held is when the first of them became so, by the monotonic clock; zero if none.
+	held time.Time
+	// partial are the files that were read in part.
+	partial map[string]struct{}
+	// recovered says that the memory is complete; before, nothing is published.
+	recovered bool
+}
+
+// Run does the resolver's work until ctx ends. It returns an error only if the work cannot begin: the data directory
+// cannot be used, or another process uses it.
+func Run(ctx context.Context, cfg Config, opts Options) error {
+	log := opts.Log.With("service", name)
+	mem, err := memory.Open(filepath.Join(cfg.Data.Directory, "resolver.db"), log)
+	if err != nil {
+		return fmt.Errorf("open the resolver's memory (DATA_DIRECTORY): %w", err)
+	}
+	r := &resolver{
+		cfg: cfg, memory: mem, log: log, now: opts.Now,
+		rules: latest.Rules{Lifetime: cfg.Lifetime.Duration()},
+		dirty: map[string]struct{}{}, partial: map[string]struct{}{},
+	}
+	if r.now == nil {
+		r.now = time.Now
+	}
+	err = session.Keep(ctx, log, func(ctx context.Context, lost func(error)) error { return r.session(ctx, opts.Conn, lost) })
+	return errors.Join(err, mem.Close())
+}
+
+// session works with the broker until ctx ends.
+func (r *resolver) session(ctx context.Context, conn *bus.Conn, lost func(error)) error {
+	if err := topology.Provision(ctx, conn.JS, r.settings(), topology.Resolver); err != nil {
+		return err
+	}
+	out, err := newOutbox(conn)
+	if err != nil {
+		return err
+	}
+	defer out.close()
+	r.out = out
+	if err := r.begin(ctx, conn); err != nil {
+		return err
+	}
+	return r.consume(ctx, conn, lost)
+}
+
+func (r *resolver) settings() topology.Settings {
+	return topology.Settings{
+		Replicas: r.cfg.Broker.Replicas, EntriesMaxBytes: r.cfg.Broker.EntriesMaxBytes, CallTimeout: r.cfg.Calls.Timeout,
+	}
+}
+
+// begin brings the memory and the broker's streams together before anything is consumed.
+func (r *resolver) begin(ctx context.Context, conn *bus.Conn) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	recovered, err := r.memory.Recovered()
+	if err != nil {
+		return err
+	}
+	r.recovered = recovered
+	if !recovered {
+		if err := r.remember(ctx, conn.JS); err != nil {
+			return err
+		}
+	}
+	if err := r.loadDirty(); err != nil {
+		return err
+	}
+	if err := r.announce(ctx, conn.JS); err != nil {
+		return err
+	}
+	return r.healStore(ctx, conn.JS)
+}
+
+// loadDirty finds the workers that a former run left unresolved.
+func (r *resolver) loadDirty() error {
+	clear(r.dirty)
+	clear(r.partial)
+	err := r.memory.View(func(v memory.View) error {
+		return v.EachWorker(func(employee string, w latest.Worker) error {
+			if w.Dirty {
+				r.dirty[employee] = struct{}{}
+			}
+			return nil
+		})
+	})
+	r.held = time.Time{}
+	if len(r.dirty) > 0 {
+		r.held = time.Now()
+	}
+	return err
+}
+
+// publish sends out what a batch led to and then saves it, in that order: a crash in between repeats work and changes
+// nothing.
+func (r *resolver) publish(ctx context.Context, o outcome) error {
+	if err := r.out.updates(ctx, o.updates); err != nil {
+		return err
+	}
+	if err := r.out.acks(ctx, o.settled.acks()); err != nil {
+		return err
+	}
+	if err := r.memory.Save(o.change); err != nil {
+		return err
+	}
+	for employee, w := range o.change.Workers {
+		if w.Dirty {
+			r.dirty[employee] = struct{}{}
+		} else {
+			delete(r.dirty, employee)
+		}
+	}
+	switch {
+	case len(r.dirty) == 0:
+		r.held = time.Time{}
+	case r.held.IsZero():
+		r.held = time.Now()
+	}
+	return nil
+}
+
+// flush resolves the workers in o and all other dirty ones.
+func (r *resolver) flush(v memory.View, o *outcome, reason event.Reason) error {
+	now := r.now()
+	for employee := range r.dirty {
+		if _, inBatch := o.change.Workers[employee]; inBatch {
+			continue
+		}
+		w, err := v.Worker(employee)
+		if err != nil {
+			return err
+		}
+		o.change.Workers[employee] = w
+	}
+	for employee, w := range o.change.Workers {
+		if w.Dirty {
+			o.resolve(employee, &w, v.User(employee), reason, now, r.rules)
+		}
+	}
+	o.sort()
+	return nil
+}

@@ -1,0 +1,194 @@
+package brake
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Key is where the state lies in its bucket.
+const Key = "athoc.brake"
+
+// look is how often a waiter looks whether things have changed.
+const look = time.Second
+
+// Brake is the brake that all callers share, through a key-value bucket. It is safe for concurrent use.
+//
+// Its moments are of the broker's clock, so that replicas whose clocks differ keep one rate.
+type Brake struct {
+	kv     jetstream.KeyValue
+	limits Limits
+	clock  *clock
+	log    *slog.Logger
+}
+
+// New returns the brake whose state lies in kv.
+func New(ctx context.Context, kv jetstream.KeyValue, limits Limits, log *slog.Logger) (*Brake, error) {
+	c, err := newClock(ctx, kv)
+	if err != nil {
+		return nil, fmt.Errorf("read the broker's clock: %w", err)
+	}
+	return &Brake{kv: kv, limits: limits, clock: c, log: log}, nil
+}
+
+// State returns the brake's state as it is now.
+func (b *Brake) State(ctx context.Context) (State, error) {
+	s, _, err := b.load(ctx)
+	return s, err
+}
+
+// Clear says whether calls are let through, apart from the rate limit, or a probe is due. It changes nothing, so a caller
+// can find out before it prepares a call.
+func (b *Brake) Clear(ctx context.Context) (bool, error) {
+	s, err := b.State(ctx)
+	if err != nil {
+		return false, err
+	}
+	if !s.Open() {
+		return true, nil
+	}
+	_, _, wait := s.Ask(b.clock.now(), b.limits)
+	return wait <= 0, nil
+}
+
+// Wait returns when a call may be made. It fails if ctx ends or the broker cannot be asked.
+func (b *Brake) Wait(ctx context.Context) (Permit, error) {
+	for {
+		var permit Permit
+		var wait time.Duration
+		_, err := b.change(ctx, func(s State) (State, bool) {
+			var next State
+			next, permit, wait = s.Ask(b.clock.now(), b.limits)
+			return next, wait <= 0
+		})
+		if err != nil {
+			return Permit{}, fmt.Errorf("ask the brake for a call to AtHoc: %w", err)
+		}
+		if wait <= 0 {
+			return permit, nil
+		}
+		if err := sleep(ctx, min(wait, look)); err != nil {
+			return Permit{}, err
+		}
+	}
+}
+
+// Report tells how a call went that Wait had let through, and logs when trouble begins and ends. Cause is for the operator
+// and holds no personal data.
+func (b *Brake) Report(ctx context.Context, p Permit, t Trouble, cause string, retryAfter time.Duration) error {
+	var before, after State
+	_, err := b.change(ctx, func(s State) (State, bool) {
+		before, after = s, s.Report(b.clock.now(), p, t, cause, retryAfter, rand.Float64())
+		return after, after != before
+	})
+	if err != nil {
+		return fmt.Errorf("report a call to the brake: %w", err)
+	}
+	b.tell(before, after)
+	return nil
+}
+
+// GiveBack returns a permit that was not used, so that a probe need not be waited for.
+func (b *Brake) GiveBack(ctx context.Context, p Permit) error {
+	if !p.Probe {
+		return nil
+	}
+	_, err := b.change(ctx, func(s State) (State, bool) {
+		if s.Generation != p.Generation {
+			return s, false
+		}
+		s.ProbeUntil = time.Time{}
+		return s, true
+	})
+	if err != nil {
+		return fmt.Errorf("give a permit back to the brake: %w", err)
+	}
+	return nil
+}
+
+// tell logs what changed: one line when trouble begins, or becomes another, and one when it ends.
+func (b *Brake) tell(before, after State) {
+	switch {
+	case after.Trouble == before.Trouble:
+	case after.Trouble == Refused:
+		b.log.Error("AtHoc refuses the calls; nothing is lost, and sending goes on by itself when this is mended",
+			"cause", after.Cause, "next_try_at", after.ProbeAt)
+	case after.Trouble == Outage:
+		b.log.Warn("AtHoc is not there; nothing is lost, and sending goes on by itself when it is back",
+			"cause", after.Cause, "next_try_at", after.ProbeAt)
+	case after.Trouble == Throttled:
+		b.log.Warn("AtHoc asks for fewer calls", "cause", after.Cause, "next_call_at", after.Next)
+	case before.Open():
+		b.log.Info("AtHoc answers again", "after_seconds", int(b.clock.now().Sub(before.Since).Seconds()), "failed_calls", before.Failures)
+	}
+}
+
+// change applies f to the state until no other caller has come between. F says whether there is something to store.
+func (b *Brake) change(ctx context.Context, f func(State) (State, bool)) (State, error) {
+	for {
+		s, revision, err := b.load(ctx)
+		if err != nil {
+			return State{}, err
+		}
+		next, store := f(s)
+		if !store {
+			return s, nil
+		}
+		data, err := json.Marshal(next)
+		if err != nil {
+			return State{}, fmt.Errorf("write the state: %w", err)
+		}
+		if revision == 0 {
+			_, err = b.kv.Create(ctx, Key, data)
+		} else {
+			_, err = b.kv.Update(ctx, Key, data, revision)
+		}
+		switch {
+		case err == nil:
+			return next, nil
+		case conflict(err):
+			continue
+		default:
+			return State{}, fmt.Errorf("store the state: %w", err)
+		}
+	}
+}
+
+func conflict(err error) bool {
+	var api *jetstream.APIError
+	return errors.Is(err, jetstream.ErrKeyExists) ||
+		errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence
+}
+
+func (b *Brake) load(ctx context.Context) (State, uint64, error) {
+	entry, err := b.kv.Get(ctx, Key)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return State{}, 0, nil
+	}
+	if err != nil {
+		return State{}, 0, fmt.Errorf("read the state: %w", err)
+	}
+	var s State
+	if err := json.Unmarshal(entry.Value(), &s); err != nil {
+		b.log.Warn("the brake's state cannot be read and is begun afresh", "error", err)
+		return State{}, entry.Revision(), nil
+	}
+	return s, entry.Revision(), nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

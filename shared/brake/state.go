@@ -1,0 +1,180 @@
+// Package brake decides when a call to AtHoc may be made. One brake serves all who call: its state lies in the broker, so
+// that one replica's 429 slows all of them down and an outage gets one probe at a time.
+//
+// The rules are pure functions of a State; Shared keeps the state in a key-value bucket.
+package brake
+
+import (
+	"math"
+	"time"
+)
+
+// Limits are the bounds that the rules keep.
+type Limits struct {
+	// Rate is the most calls a second.
+	Rate float64
+	// CallTimeout is the longest that a call can take; a probe that has not reported by then, and a little more, is lost.
+	CallTimeout time.Duration
+}
+
+// Waits between probes: after an outage, soon and then ever more rarely; after a refusal that only a person can mend,
+// rarely from the start, since an account can be locked by too many tries.
+const (
+	outageFirst, outageMost   = 500 * time.Millisecond, 30 * time.Second
+	refusedFirst, refusedMost = 30 * time.Second, 5 * time.Minute
+	throttleFirst             = time.Second
+	slowest                   = 1.0 / 16
+	probeMargin               = 5 * time.Second
+)
+
+// Trouble is the kind of failure that a caller reports.
+type Trouble string
+
+// The kinds of trouble.
+const (
+	// None: the call was answered.
+	None Trouble = ""
+	// Outage: AtHoc cannot be reached or does not answer as it should.
+	Outage Trouble = "outage"
+	// Refused: AtHoc refuses the account, the organisation or the address; a person has to mend it.
+	Refused Trouble = "refused"
+	// Throttled: AtHoc asks for fewer calls.
+	Throttled Trouble = "throttled"
+)
+
+// State is the brake's memory. The zero value lets calls through.
+type State struct {
+	// Trouble is what holds calls back now; None or Throttled if they are let through.
+	Trouble Trouble `json:"trouble,omitempty"`
+	// Cause describes it for the operator.
+	Cause string `json:"cause,omitempty"`
+	// Since is when it began.
+	Since time.Time `json:"since,omitzero"`
+	// Failures counts the failed calls and probes since then.
+	Failures int `json:"failures,omitempty"`
+	// ProbeAt is when the next probe may be made.
+	ProbeAt time.Time `json:"probe_at,omitzero"`
+	// ProbeUntil, if it is set, is how long a probe under way has to report.
+	ProbeUntil time.Time `json:"probe_until,omitzero"`
+	// Next is the earliest moment of the next call, by the rate limit or by AtHoc's word.
+	Next time.Time `json:"next,omitzero"`
+	// Slow is the part of the rate that AtHoc takes, after it has throttled: 1 or 0 is all of it.
+	Slow float64 `json:"slow,omitempty"`
+	// Generation counts openings, so that a call that was let through before one does not count as a failed probe.
+	Generation int `json:"generation,omitempty"`
+}
+
+// Open says whether calls are held back.
+func (s State) Open() bool { return s.Trouble == Outage || s.Trouble == Refused }
+
+// Permit is the leave to make one call now.
+type Permit struct {
+	// Probe says that the call tries whether the trouble is over.
+	Probe      bool
+	Generation int
+}
+
+// Ask asks for a call at the given moment. It returns the state to store and a permit, or how long to wait before asking
+// again.
+func (s State) Ask(now time.Time, l Limits) (State, Permit, time.Duration) {
+	if wait := s.Next.Sub(now); wait > 0 {
+		return s, Permit{}, wait
+	}
+	if s.Open() {
+		if wait := s.ProbeUntil.Sub(now); wait > 0 {
+			return s, Permit{}, wait
+		}
+		if wait := s.ProbeAt.Sub(now); wait > 0 {
+			return s, Permit{}, wait
+		}
+		s.ProbeUntil = now.Add(l.CallTimeout + probeMargin)
+	}
+	s.Next = now.Add(s.spacing(l))
+	return s, Permit{Probe: s.Open(), Generation: s.Generation}, 0
+}
+
+// spacing is the time between two calls.
+func (s State) spacing(l Limits) time.Duration {
+	rate := l.Rate
+	if s.Slow > 0 {
+		rate *= s.Slow
+	}
+	return time.Duration(float64(time.Second) / rate)
+}
+
+// Report takes the outcome of a call into account. RetryAfter is AtHoc's word on when to come again, 0 if it gave none;
+// jitter is a random number from 0 to 1.
+func (s State) Report(now time.Time, p Permit, t Trouble, cause string, retryAfter time.Duration, jitter float64) State {
+	switch t {
+	case None:
+		return s.succeeded(p)
+	case Throttled:
+		return s.throttled(now, p, cause, retryAfter)
+	default:
+		return s.failed(now, p, t, cause, retryAfter, jitter)
+	}
+}
+
+func (s State) succeeded(p Permit) State {
+	if s.Open() && p.Generation != s.Generation {
+		return s // it was let through before the trouble began
+	}
+	slow := s.Slow
+	if slow > 0 {
+		slow += (1 - slow) / 10 // the rate comes back in small steps
+		if slow > 0.95 {
+			slow = 0
+		}
+	}
+	return State{Next: s.Next, Slow: slow, Generation: s.Generation}
+}
+
+func (s State) throttled(now time.Time, p Permit, cause string, retryAfter time.Duration) State {
+	if s.Open() { // the probe was answered: the service is there again
+		if p.Generation != s.Generation {
+			return s
+		}
+		s = State{Next: s.Next, Slow: s.Slow, Generation: s.Generation}
+	}
+	if s.Trouble != Throttled {
+		s.Trouble, s.Since, s.Failures = Throttled, now, 0
+	}
+	s.Cause = cause
+	s.Failures++
+	if s.Slow == 0 {
+		s.Slow = 1
+	}
+	s.Slow = max(s.Slow/2, slowest)
+	if retryAfter <= 0 {
+		retryAfter = backoff(throttleFirst, outageMost, s.Failures, 1)
+	}
+	if until := now.Add(retryAfter); until.After(s.Next) {
+		s.Next = until
+	}
+	return s
+}
+
+func (s State) failed(now time.Time, p Permit, t Trouble, cause string, retryAfter time.Duration, jitter float64) State {
+	if s.Open() && p.Generation != s.Generation {
+		return s // a straggler from before: the trouble is known
+	}
+	if !s.Open() {
+		s.Since, s.Failures = now, 0
+		s.Generation++
+	}
+	s.Trouble, s.Cause, s.ProbeUntil = t, cause, time.Time{}
+	s.Failures++
+	wait := backoff(outageFirst, outageMost, s.Failures, jitter)
+	if t == Refused {
+		wait = backoff(refusedFirst, refusedMost, s.Failures, jitter)
+	}
+	s.ProbeAt = now.Add(max(wait, retryAfter))
+	return s
+}
+
+// backoff doubles from first to most with each failure, less up to a quarter by jitter.
+func backoff(first, most time.Duration, failures int, jitter float64) time.Duration {
+	wait := float64(first) * math.Pow(2, float64(min(failures, 30)-1))
+	wait = min(wait, float64(most))
+	return time.Duration(wait * (0.75 + 0.25*jitter))
+}

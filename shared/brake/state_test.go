@@ -1,0 +1,130 @@
+package brake
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+var (
+	start  = time.Date(2024, 6, 17, 12, 0, 0, 0, time.UTC)
+	limits = Limits{Rate: 2, CallTimeout: 30 * time.Second}
+)
+
+// ask asks until it is let through and returns the moment of that.
+func ask(t *testing.T, s State, now time.Time) (State, Permit, time.Time) {
+	t.Helper()
+	for range 10 {
+		next, p, wait := s.Ask(now, limits)
+		if wait <= 0 {
+			return next, p, now
+		}
+		now = now.Add(wait)
+	}
+	t.Fatal("never let through")
+	return s, Permit{}, now
+}
+
+func TestRateIsKept(t *testing.T) {
+	var s State
+	now := start
+	for range 20 {
+		s, _, now = ask(t, s, now)
+	}
+	require.Equal(t, 9500*time.Millisecond, now.Sub(start), "20 calls at 2 a second")
+}
+
+func TestOutageGetsOneProbeAtATime(t *testing.T) {
+	var s State
+	s, p, now := ask(t, s, start)
+	s = s.Report(now, p, Outage, "503", 0, 1)
+	require.True(t, s.Open())
+	for i, want := range []time.Duration{500, 1000, 2000, 4000, 8000, 16000, 30000, 30000} {
+		before := now
+		s, p, now = ask(t, s, now)
+		require.True(t, p.Probe)
+		require.Equal(t, want*time.Millisecond, now.Sub(before), "probe %d", i)
+		_, _, wait := s.Ask(now.Add(time.Second), limits)
+		require.Positive(t, wait, "a second probe while the first is under way")
+		s = s.Report(now, p, Outage, "503", 0, 1)
+	}
+	s, p, now = ask(t, s, now)
+	s = s.Report(now, p, None, "", 0, 1)
+	require.False(t, s.Open())
+	require.Zero(t, s.Failures)
+}
+
+func TestALostProbeIsReplaced(t *testing.T) {
+	var s State
+	s, p, now := ask(t, s, start)
+	s = s.Report(now, p, Outage, "503", 0, 1)
+	s, _, now = ask(t, s, now)
+	before := now
+	_, p, now = ask(t, s, now)
+	require.True(t, p.Probe)
+	require.Equal(t, 35*time.Second, now.Sub(before))
+}
+
+func TestStragglersDoNotCount(t *testing.T) {
+	var s State
+	s, first, now := ask(t, s, start)
+	s, second, now := ask(t, s, now)
+	s = s.Report(now, first, Outage, "503", 0, 1)
+	failures, probeAt := s.Failures, s.ProbeAt
+	s = s.Report(now, second, Outage, "503", 0, 1)
+	require.Equal(t, failures, s.Failures)
+	require.Equal(t, probeAt, s.ProbeAt)
+	s = s.Report(now, second, None, "", 0, 1)
+	require.True(t, s.Open(), "an answer from before the outage does not end it")
+}
+
+func TestRefusalIsProbedRarely(t *testing.T) {
+	var s State
+	s, p, now := ask(t, s, start)
+	s = s.Report(now, p, Refused, "403", 0, 1)
+	for _, want := range []time.Duration{30, 60, 120, 240, 300, 300} {
+		before := now
+		s, p, now = ask(t, s, now)
+		require.Equal(t, want*time.Second, now.Sub(before))
+		s = s.Report(now, p, Refused, "403", 0, 1)
+	}
+}
+
+func TestThrottlingSlowsDownAndRecovers(t *testing.T) {
+	var s State
+	s, p, now := ask(t, s, start)
+	s = s.Report(now, p, Throttled, "429", 7*time.Second, 1)
+	require.False(t, s.Open(), "calls go on, later and slower")
+	before := now
+	s, p, now = ask(t, s, now)
+	require.Equal(t, 7*time.Second, now.Sub(before))
+	_, _, wait := s.Ask(now, limits)
+	require.Equal(t, time.Second, wait, "half the rate")
+	for range 40 {
+		s = s.Report(now, p, None, "", 0, 1)
+	}
+	require.Zero(t, s.Slow)
+	s, _, now = ask(t, s, now)
+	_, _, wait = s.Ask(now, limits)
+	require.Equal(t, 500*time.Millisecond, wait)
+}
+
+func TestRetryAfterHoldsAnOutageBack(t *testing.T) {
+	var s State
+	s, p, now := ask(t, s, start)
+	s = s.Report(now, p, Outage, "503", time.Minute, 1)
+	before := now
+	_, _, now = ask(t, s, now)
+	require.Equal(t, time.Minute, now.Sub(before))
+}
+
+func TestBackoffStaysInRange(t *testing.T) {
+	for failures := 1; failures < 2000; failures++ {
+		for _, jitter := range []float64{0, 0.5, 1} {
+			got := backoff(outageFirst, outageMost, failures, jitter)
+			require.Positive(t, got)
+			require.LessOrEqual(t, got, outageMost)
+		}
+	}
+}

@@ -1,0 +1,70 @@
+// Package session keeps a service at work with a broker that may lose what it held: a session begins by provisioning and
+// ends when a stream or a consumer is gone, and then the next one begins.
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+)
+
+// The waits between sessions.
+const (
+	firstWait = 500 * time.Millisecond
+	mostWait  = 30 * time.Second
+	// lasting is how long a session must have gone on for its end not to count as a failure to begin.
+	lasting = time.Minute
+)
+
+// CloseTimeout is how long handlers get to finish when a session ends.
+const CloseTimeout = 20 * time.Second
+
+// Body is one session. It must return soon after its ctx ends, and calls lost when what it needs is gone from the broker.
+type Body func(ctx context.Context, lost func(error)) error
+
+// Keep runs one session after the other until ctx ends, and then returns nil. The reason for each end is logged once.
+func Keep(ctx context.Context, log *slog.Logger, body Body) error {
+	wait := firstWait
+	for {
+		began := time.Now()
+		err := once(ctx, body)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if time.Since(began) > lasting {
+			wait = firstWait
+		}
+		log.Warn("the work with the broker has to begin anew", "error", err, "retry_in", wait.String())
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, mostWait)
+	}
+}
+
+func once(ctx context.Context, body Body) error {
+	inner, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	err := body(inner, func(reason error) { end(fmt.Errorf("lost: %w", reason)) })
+	if cause := context.Cause(inner); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
+		err = cause
+	}
+	if err == nil {
+		err = errors.New("it ended without a reason")
+	}
+	return err
+}
+
+// Handle runs a router until ctx ends; all of its handlers have finished when it returns.
+func Handle(ctx context.Context, router *message.Router) error {
+	if err := router.Run(ctx); err != nil {
+		return fmt.Errorf("run the message router: %w", err)
+	}
+	return nil
+}
