@@ -163,7 +163,8 @@ func (b *Brake) change(ctx context.Context, f func(State) (State, bool)) (State,
 func conflict(err error) bool {
 	var api *jetstream.APIError
 	return errors.Is(err, jetstream.ErrKeyExists) ||
-		errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence
+		errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
+			api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant) // of replicated streams
 }
 
 func (b *Brake) load(ctx context.Context) (State, uint64, error) {

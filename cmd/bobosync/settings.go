@@ -1,0 +1,42 @@
+package main
+
+import (
+	"errors"
+	"strings"
+
+	"bobosync/services/ingest"
+	"bobosync/services/janitor"
+	"bobosync/services/publisher"
+	"bobosync/services/resolver"
+	"bobosync/shared/config"
+)
+
+// settings are those of all services; each reads the variables that concern it.
+type settings struct {
+	Log    config.Log
+	Broker config.Broker
+	Data   config.Data
+
+	Ingest    ingest.Config
+	Resolver  resolver.Config
+	Publisher publisher.Config
+	Janitor   janitor.Config
+}
+
+// Validate reports everything that is wrong, each finding once.
+func (s *settings) Validate() error {
+	err := errors.Join(s.Log.Validate(), s.Broker.Validate(),
+		s.Ingest.Validate(), s.Resolver.Validate(), s.Publisher.Validate(), s.Janitor.Validate())
+	if err == nil {
+		return nil
+	}
+	var findings []error
+	told := map[string]bool{}
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		if !told[line] {
+			told[line] = true
+			findings = append(findings, errors.New(line))
+		}
+	}
+	return errors.Join(findings...)
+}

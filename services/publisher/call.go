@@ -1,0 +1,305 @@
+package publisher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"bobosync/shared/athoc"
+	"bobosync/shared/brake"
+	"bobosync/shared/bus"
+	"bobosync/shared/event"
+	"bobosync/shared/topology"
+)
+
+// job is one user of a batch, with the newest of the updates that the batch holds for them.
+type job struct {
+	update event.Update
+	item   *bus.Item
+	// status is what AtHoc is told; duty that has become stale while it waited is told as off.
+	status athoc.DutyStatus
+	// expired says that it has.
+	expired bool
+}
+
+// delivery is the work on one batch: the jobs that are not settled yet, and what became of the others.
+type delivery struct {
+	p     *publisher
+	round *round
+	// answers are the outcomes to tell, one for each settled job.
+	answers []event.Answer
+	dead    []event.DeadLetter
+	settled []job
+	// unreadable are messages whose dead letters are among dead.
+	unreadable []*bus.Item
+	// refused are users that AtHoc refused alone with a 400; they are dead unless it refuses everybody.
+	refused []refusal
+	// calls and sent count the calls and the users in them.
+	calls, sent int
+}
+
+type refusal struct {
+	job    job
+	reason string
+}
+
+// everybodyRefused is how many users AtHoc must refuse one by one, and take none, for the settings to be to blame and not
+// the users.
+const everybodyRefused = 8
+
+// handle sends one batch. It returns an error if outcomes could not be stored: then the batch comes again.
+func (p *publisher) handle(msg *message.Message) error {
+	ctx, round := msg.Context(), p.lanes.current
+	d := &delivery{p: p, round: round}
+	jobs := d.read(round.batch.Items)
+	began := time.Now()
+	err := d.deliver(ctx, jobs)
+	if storeErr := d.store(ctx); storeErr != nil {
+		return storeErr
+	}
+	if d.calls > 0 {
+		p.log.Info("batch sent to AtHoc", "users", d.sent, "calls", d.calls, "settled", len(d.settled), "again", len(jobs)-len(d.settled),
+			"milliseconds", time.Since(began).Milliseconds())
+	}
+	if err != nil && ctx.Err() == nil {
+		p.log.Debug("the rest of the batch comes again", "error", err)
+	}
+	return nil
+}
+
+// read decodes the updates and keeps the newest for each user. What cannot be read is dead; what was overtaken is done.
+func (d *delivery) read(items []*bus.Item) []job {
+	newest := map[string]int{}
+	var jobs []job
+	for _, item := range items {
+		var u event.Update
+		if err := event.Decode(item.Data, &u); err != nil {
+			d.dead = append(d.dead, event.DeadLetter{
+				Service: name, Reason: err.Error(), Subject: item.Subject, Payload: item.Data,
+				Attempts: item.NumDelivered, First: item.Time, Died: d.p.now().UTC(),
+			})
+			d.unreadable = append(d.unreadable, item)
+			item.Nak(0)
+			continue
+		}
+		j := d.p.prepare(u, item)
+		at, seen := newest[item.Subject]
+		switch {
+		case !seen:
+			newest[item.Subject] = len(jobs)
+			jobs = append(jobs, j)
+		case jobs[at].item.Sequence < item.Sequence:
+			jobs[at].item.Ack()
+			jobs[at] = j
+		default:
+			item.Ack()
+		}
+	}
+	for _, j := range jobs {
+		j.item.Nak(0) // until something better is known
+	}
+	return jobs
+}
+
+func (p *publisher) prepare(u event.Update, item *bus.Item) job {
+	j := job{update: u, item: item, status: athoc.DutyStatus{Username: u.User}}
+	lifetime := p.cfg.Lifetime.Duration()
+	j.expired = u.On && lifetime > 0 && p.now().Sub(time.Unix(u.At, 0)) > lifetime
+	if u.On && !j.expired {
+		j.status.Since = time.Unix(u.At, 0)
+	}
+	return j
+}
+
+// deliver makes the calls that a batch needs: one, unless AtHoc takes fewer users at a time or refuses one of them.
+func (d *delivery) deliver(ctx context.Context, jobs []job) error {
+	work := cut(jobs, d.p.most)
+	for len(work) > 0 {
+		part := work[0]
+		work = work[1:]
+		if err := d.leave(ctx); err != nil {
+			return err
+		}
+		results, err := d.call(ctx, part)
+		if err == nil {
+			d.settle(part, results)
+			continue
+		}
+		halves, err := d.failed(ctx, part, err)
+		if err != nil {
+			if len(d.settled) > 0 {
+				d.bury() // AtHoc took others: these are to blame
+			}
+			return err
+		}
+		work = append(halves, work...)
+	}
+	d.bury()
+	return nil
+}
+
+// leave gets the leave for a call; the first one came with the batch.
+func (d *delivery) leave(ctx context.Context) error {
+	if !d.round.used {
+		d.round.used = true
+		return nil
+	}
+	permit, err := d.p.brake.Wait(ctx)
+	if err != nil {
+		return err
+	}
+	d.round.permit = permit
+	if err := d.round.renew(ctx); err != nil {
+		return errors.Join(err, d.p.brake.GiveBack(context.WithoutCancel(ctx), permit))
+	}
+	return nil
+}
+
+// call makes one call, within the time for which the lanes are leased, and tells the brake how it went.
+func (d *delivery) call(ctx context.Context, part []job) ([]athoc.Result, error) {
+	bounded, cancel := context.WithDeadline(ctx, d.round.until())
+	defer cancel()
+	statuses := make([]athoc.DutyStatus, len(part))
+	for i, j := range part {
+		statuses[i] = j.status
+	}
+	results, err := d.p.opts.AtHoc.UpdateDutyStatus(bounded, statuses, athoc.WithGuard(d.round.guard))
+	d.calls++
+	d.sent += len(part)
+	if call := new(athoc.CallError); errors.As(err, &call) && call.Kind == athoc.Canceled {
+		d.round.unsure = call.MayHaveApplied()
+		return nil, errors.Join(err, d.p.brake.GiveBack(context.WithoutCancel(ctx), d.round.permit))
+	}
+	trouble, cause, retryAfter := brake.TroubleOf(err)
+	// Reported even if the publisher is about to stop, so that nobody waits for a probe that is over.
+	if reportErr := d.p.brake.Report(context.WithoutCancel(ctx), d.round.permit, trouble, cause, retryAfter); reportErr != nil {
+		d.p.log.Warn("the brake could not be told of a call", "error", reportErr)
+	}
+	return results, err
+}
+
+// failed decides what follows from a call that failed whole: smaller calls, or an error that ends the delivery.
+func (d *delivery) failed(ctx context.Context, part []job, err error) ([][]job, error) {
+	var call *athoc.CallError
+	if !errors.As(err, &call) {
+		return nil, err
+	}
+	switch {
+	case call.Kind == athoc.TooLarge && len(part) > 1:
+		d.p.most = (len(part) + 1) / 2
+		d.p.log.Warn("AtHoc takes fewer users at a time than BATCH_SIZE", "refused", len(part), "now", d.p.most)
+		return cut(part, d.p.most), nil
+	case call.Kind == athoc.BadRequest && len(part) > 1:
+		return cut(part, (len(part)+1)/2), nil
+	case call.Kind == athoc.BadRequest, call.Kind == athoc.TooLarge:
+		d.refused = append(d.refused, refusal{part[0], call.Detail})
+		return nil, d.blameSettings(ctx)
+	}
+	d.round.unsure = call.MayHaveApplied()
+	return nil, err
+}
+
+// blameSettings stops the delivery if AtHoc refuses every user alone: a name in the settings is wrong, then, and the users
+// must not pay for it.
+func (d *delivery) blameSettings(ctx context.Context) error {
+	if len(d.refused) < everybodyRefused || len(d.settled) > 0 {
+		return nil
+	}
+	cause := fmt.Sprintf("AtHoc refuses every user alike (%s): check DUTY_STATUS_FIELD", d.refused[0].reason)
+	d.refused = nil
+	if err := d.p.brake.Report(context.WithoutCancel(ctx), d.round.permit, brake.Refused, cause, 0); err != nil {
+		return err
+	}
+	return errors.New(cause)
+}
+
+// bury makes the users that AtHoc refused alone dead.
+func (d *delivery) bury() {
+	for _, r := range d.refused {
+		d.done(r.job, event.Dead, r.reason)
+	}
+	d.refused = nil
+}
+
+// settle reads each user's own outcome.
+func (d *delivery) settle(part []job, results []athoc.Result) {
+	for i, j := range part {
+		outcome, final := outcomeOf(results[i].Outcome, j.expired)
+		if !final {
+			j.item.Nak(bus.DefaultBackoff(j.item.NumDelivered))
+			continue
+		}
+		d.done(j, outcome, results[i].Detail)
+	}
+}
+
+// outcomeOf turns AtHoc's word on a user into the outcome of the row. It is not final if the user is to be sent again.
+func outcomeOf(o athoc.Outcome, expired bool) (outcome event.Outcome, final bool) {
+	switch o {
+	case athoc.Applied:
+		if expired {
+			return event.Expired, true
+		}
+		return event.Applied, true
+	case athoc.UnknownUser:
+		return event.UnknownUser, true
+	case athoc.ForbiddenUser:
+		return event.ForbiddenUser, true
+	case athoc.Invalid:
+		return event.Dead, true
+	default:
+		return event.Pending, false
+	}
+}
+
+// done notes a job's outcome.
+func (d *delivery) done(j job, o event.Outcome, detail string) {
+	u := j.update
+	answer := event.Answer{
+		User: u.User, Employee: u.Employee, File: u.File, Version: u.Version, Outcome: o,
+		On: !j.status.Since.IsZero(), At: u.At, Answered: d.p.now().Unix(),
+	}
+	if o == event.Dead {
+		answer.Detail = detail
+		d.dead = append(d.dead, event.DeadLetter{
+			Service: name, Reason: detail, Subject: topology.UpdatesSubject(u.User), Payload: j.item.Data,
+			File: u.File, Row: u.Version.Row, Attempts: j.item.NumDelivered, First: j.item.Time, Died: d.p.now().UTC(),
+		})
+	}
+	d.answers = append(d.answers, answer)
+	d.settled = append(d.settled, j)
+}
+
+// store saves dead letters and outcomes, and only then lets go of the updates.
+func (d *delivery) store(ctx context.Context) error {
+	ctx = context.WithoutCancel(ctx) // AtHoc has answered: a stop must not lose the answer
+	if err := d.p.out.dead(ctx, d.dead); err != nil {
+		return err
+	}
+	if err := d.p.out.answers(ctx, d.answers); err != nil {
+		return err
+	}
+	for _, item := range d.unreadable {
+		item.Term("not readable")
+	}
+	for _, j := range d.settled {
+		j.item.Ack()
+	}
+	return nil
+}
+
+// cut splits jobs into parts of at most size.
+func cut(jobs []job, size int) [][]job {
+	var parts [][]job
+	for len(jobs) > size {
+		parts = append(parts, jobs[:size:size])
+		jobs = jobs[size:]
+	}
+	if len(jobs) > 0 {
+		parts = append(parts, jobs)
+	}
+	return parts
+}

@@ -1,0 +1,64 @@
+package publisher
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/ThreeDotsLabs/watermill"
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"bobosync/shared/bus"
+	"bobosync/shared/event"
+	"bobosync/shared/topology"
+)
+
+// answersPerMessage keeps a message of answers well below the broker's limit of 1 MB: an answer has some 300 bytes.
+const answersPerMessage = 1000
+
+// outbox is all that the publisher stores in the broker. When a method returns nil, everything it was given is stored.
+type outbox struct {
+	pub *bus.Publisher
+}
+
+func newOutbox(conn *bus.Conn) (*outbox, error) {
+	pub, err := bus.NewPublisher(conn, bus.PublisherConfig{})
+	if err != nil {
+		return nil, err
+	}
+	return &outbox{pub: pub}, nil
+}
+
+func (o *outbox) close() { _ = o.pub.Close() } // it only waits for calls, and there are none left
+
+func (o *outbox) answers(ctx context.Context, answers []event.Answer) error {
+	var msgs []*message.Message
+	for part := range slices.Chunk(answers, answersPerMessage) {
+		msgs = append(msgs, message.NewMessage(watermill.NewUUID(), event.Encode(&event.Acks{From: name, Answers: part})))
+	}
+	if len(msgs) == 0 {
+		return nil
+	}
+	if _, err := o.pub.PublishContext(ctx, topology.SubjectAcks, msgs...); err != nil {
+		return fmt.Errorf("publish AtHoc's answers: %w", err)
+	}
+	return nil
+}
+
+func (o *outbox) dead(ctx context.Context, letters []event.DeadLetter) error {
+	var msgs []*message.Message
+	for i := range letters {
+		m := message.NewMessage(watermill.NewUUID(), event.Encode(&letters[i]))
+		if letters[i].File != "" {
+			m.Metadata.Set(topology.HeaderFile, letters[i].File)
+		}
+		msgs = append(msgs, m)
+	}
+	if len(msgs) == 0 {
+		return nil
+	}
+	if _, err := o.pub.PublishContext(ctx, topology.DeadSubject(name), msgs...); err != nil {
+		return fmt.Errorf("publish dead letters: %w", err)
+	}
+	return nil
+}

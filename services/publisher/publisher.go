@@ -1,0 +1,155 @@
+// Package publisher is the service that owns the calls to AtHoc. It has no state on disk and runs in any number.
+//
+// A publisher works a lane of users, for one call, under a lease, so that no two publishers ever send the same user at
+// once; and the table of updates holds one message for each user, so that an update which comes back late is gone if a
+// newer one is there. Together they keep AtHoc from ever being sent an older status after a newer one.
+package publisher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"bobosync/shared/athoc"
+	"bobosync/shared/brake"
+	"bobosync/shared/bus"
+	"bobosync/shared/config"
+	"bobosync/shared/lease"
+	"bobosync/shared/session"
+	"bobosync/shared/topology"
+)
+
+// name is the service's name in events and logs.
+const name = string(topology.Publisher)
+
+// Config are the publisher's settings.
+type Config struct {
+	Broker   config.Broker
+	AtHoc    config.AtHoc
+	Calls    config.Calls
+	Lifetime config.Lifetime
+	Log      config.Log
+	// BatchSize is the most users in one call.
+	BatchSize int `env:"BATCH_SIZE, default=1000"`
+	// BatchWait is how long to wait for more updates once there are some.
+	BatchWait time.Duration `env:"BATCH_WAIT, default=100ms"`
+}
+
+// Validate reports everything that is wrong with the settings.
+func (c *Config) Validate() error {
+	errs := []error{c.Broker.Validate(), c.AtHoc.Validate(), c.Calls.Validate(), c.Lifetime.Validate(), c.Log.Validate()}
+	if c.BatchSize < 1 || c.BatchSize > 5000 {
+		errs = append(errs, errors.New("BATCH_SIZE: must be from 1 to 5000"))
+	}
+	if c.BatchWait < 0 || c.BatchWait > 10*time.Second {
+		errs = append(errs, errors.New("BATCH_WAIT: must be from 0s to 10s"))
+	}
+	return errors.Join(errs...)
+}
+
+// Common returns the settings that every program needs.
+func (c *Config) Common() (config.Broker, config.Log) { return c.Broker, c.Log }
+
+// Options are what the publisher needs beside its settings.
+type Options struct {
+	// Conn is the connection to the broker; the caller closes it after Run.
+	Conn *bus.Conn
+	Log  *slog.Logger
+	// Now is the clock that stale duty is told by; time.Now if nil.
+	Now func() time.Time
+}
+
+// publisher is the service at work. Its calls are made one after the other, by one goroutine.
+type publisher struct {
+	cfg   Config
+	opts  Options
+	log   *slog.Logger
+	now   func() time.Time
+	lanes *lanes
+	brake *brake.Brake
+	out   *outbox
+	// most is the most users that AtHoc has shown to take in one call, at first BATCH_SIZE.
+	most int
+}
+
+// Run does the publisher's work until ctx ends.
+func Run(ctx context.Context, cfg Config, opts Options) error {
+	log := opts.Log.With("service", name)
+	p := &publisher{cfg: cfg, opts: opts, log: log, now: opts.Now, most: cfg.BatchSize}
+	if p.now == nil {
+		p.now = time.Now
+	}
+	return session.Keep(ctx, log, p.session)
+}
+
+// session works with the broker until ctx ends.
+func (p *publisher) session(ctx context.Context, lost func(error)) error {
+	js := p.opts.Conn.JS
+	settings := topology.Settings{
+		Replicas: p.cfg.Broker.Replicas, EntriesMaxBytes: p.cfg.Broker.EntriesMaxBytes, CallTimeout: p.cfg.Calls.Timeout,
+	}
+	if err := topology.Provision(ctx, js, settings, topology.Publisher); err != nil {
+		return err
+	}
+	leases, err := js.KeyValue(ctx, topology.BucketLeases)
+	if err != nil {
+		return fmt.Errorf("open bucket %s: %w", topology.BucketLeases, err)
+	}
+	keeper, err := lease.NewKeeper(ctx, leases, owner())
+	if err != nil {
+		return err
+	}
+	state, err := js.KeyValue(ctx, topology.BucketState)
+	if err != nil {
+		return fmt.Errorf("open bucket %s: %w", topology.BucketState, err)
+	}
+	limits := brake.Limits{Rate: p.cfg.Calls.RateLimit, CallTimeout: p.cfg.Calls.Timeout}
+	if p.brake, err = brake.New(ctx, state, limits, p.log); err != nil {
+		return err
+	}
+	if p.out, err = newOutbox(p.opts.Conn); err != nil {
+		return err
+	}
+	defer p.out.close()
+	return p.consume(ctx, keeper, settings, lost)
+}
+
+// consume runs the handler of calls until ctx ends.
+func (p *publisher) consume(ctx context.Context, keeper *lease.Keeper, settings topology.Settings, lost func(error)) error {
+	wake := make(chan struct{}, 1)
+	hints, err := p.opts.Conn.NC.Subscribe(topology.SubjectWake, wakeUp(wake))
+	if err != nil {
+		return fmt.Errorf("subscribe to %s: %w", topology.SubjectWake, err)
+	}
+	defer func() { _ = hints.Unsubscribe() }() // the connection may be gone, and the subscription with it
+	p.lanes = &lanes{
+		js: p.opts.Conn.JS, keeper: keeper, brake: p.brake, log: p.log, wake: wake, lost: lost,
+		size: func() int { return p.most }, wait: p.cfg.BatchWait, ackWait: settings.RedeliverAfter(),
+	}
+	defer p.lanes.endGrace()
+	sub, err := bus.NewBatchSubscriber(p.opts.Conn, bus.BatchConfig{
+		NewSource:    func(context.Context, string) (bus.Source, error) { return p.lanes, nil },
+		CloseTimeout: session.CloseTimeout, Logger: p.log,
+	})
+	if err != nil {
+		return err
+	}
+	router, err := bus.NewRouter(p.log, session.CloseTimeout+5*time.Second)
+	if err != nil {
+		return err
+	}
+	router.AddConsumerHandler("calls", "updates", sub, p.handle)
+	return session.Handle(ctx, router)
+}
+
+// owner is what others see of who holds a lease.
+func owner() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s-%d", host, os.Getpid())
+}

@@ -1,0 +1,168 @@
+package event
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// samples has one of each wire type, with every field set.
+func samples() map[string]Versioned {
+	at := time.Date(2024, 6, 17, 13, 30, 0, 0, time.UTC)
+	version := Version{Rank: at.Unix(), Order: 1718631000000000001, Row: 2}
+	const file = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+	return map[string]Versioned{
+		"entries": &Entries{File: file, Order: version.Order, Last: true, Settled: true, Entries: []Entry{
+			{Row: 2, Employee: "01234", At: at.Unix(), Rank: at.Unix() - 1, On: true},
+			{Row: 3, Employee: "67890", At: at.Unix()},
+		}},
+		"recovered": &Recovered{Memory: "0195"},
+		"memory":    &Memory{Memory: "0195", Since: at},
+		"update": &Update{
+			User: "john.doe@example.org", Employee: "01234", On: true, At: at.Unix(), Version: version, File: file, Reason: ReasonEvent,
+		},
+		"acks": &Acks{
+			From: "publisher",
+			Rows: []FileRows{{File: file, Outcome: Superseded, Rows: Rows(4, 5, 6, 9)}},
+			Answers: []Answer{{
+				User: "john.doe@example.org", Employee: "01234", File: file, Version: version, Outcome: Applied, On: true,
+				At: at.Unix(), Answered: at.Unix() + 2, Detail: "detail",
+			}},
+		},
+		"mapping_chunk": &MappingChunk{
+			Snapshot: "0195", Taken: at, Index: 1, Chunks: 3, Users: map[string]string{"01234": "john.doe@example.org"},
+		},
+		"dead_letter": &DeadLetter{
+			Service: "publisher", Reason: "the value is not valid", Subject: "bobo.updates.3.x", Payload: []byte("{}"),
+			File: file, Row: 2, Attempts: 3, First: at, Died: at.Add(time.Minute),
+		},
+	}
+}
+
+// TestGolden pins the JSON form of each wire type: what this version writes, and what it can read of what was written.
+func TestGolden(t *testing.T) {
+	for name, sample := range samples() {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join("testdata", name+".json")
+			got := append(Encode(sample), '\n')
+			if *update {
+				require.NoError(t, os.MkdirAll("testdata", 0o755))
+				require.NoError(t, os.WriteFile(path, got, 0o644))
+			}
+			want, err := os.ReadFile(path)
+			require.NoError(t, err)
+			require.Equal(t, string(want), string(got))
+
+			read := map[string]Versioned{
+				"entries": &Entries{}, "recovered": &Recovered{}, "memory": &Memory{}, "update": &Update{}, "acks": &Acks{},
+				"mapping_chunk": &MappingChunk{}, "dead_letter": &DeadLetter{},
+			}[name]
+			require.NoError(t, Decode(want, read))
+			require.Equal(t, string(want), string(append(Encode(read), '\n')), "nothing is lost by reading")
+		})
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	require.ErrorIs(t, Decode([]byte(`{"v":2}`), &Update{}), ErrVersion)
+	require.ErrorIs(t, Decode([]byte(`{}`), &Update{}), ErrVersion)
+	for _, payload := range []string{"", "null garbage", `{"v":"1"}`, `[1]`, `{"v":1,"user":{"a":"john.doe"}}`, `{"v":1,"user":"john.doe`} {
+		err := Decode([]byte(payload), &Update{})
+		require.ErrorIs(t, err, ErrPayload, payload)
+		require.NotContains(t, err.Error(), "john.doe", "an error quotes nothing of a payload")
+	}
+}
+
+// FuzzDecode: whatever comes, Decode returns an event of the known version or an error, and does not panic.
+func FuzzDecode(f *testing.F) {
+	for _, sample := range samples() {
+		f.Add(Encode(sample))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, e := range []Versioned{&Entries{}, &Update{}, &MappingChunk{}, &DeadLetter{}} {
+			if err := Decode(data, e); err == nil {
+				require.Equal(t, CurrentVersion, *e.version())
+			} else if !errors.Is(err, ErrVersion) && !errors.Is(err, ErrPayload) {
+				t.Fatalf("unexpected error %v", err)
+			}
+		}
+	})
+}
+
+func TestVersionOrder(t *testing.T) {
+	ordered := []Version{{1, 9, 9}, {2, 1, 9}, {2, 2, 1}, {2, 2, 2}}
+	for i, v := range ordered {
+		for j, w := range ordered {
+			require.Equal(t, i < j, v.Compare(w) < 0)
+			require.Equal(t, i == j, v.Compare(w) == 0)
+		}
+	}
+}
+
+func TestEntryRank(t *testing.T) {
+	require.Equal(t, Version{Rank: 5, Order: 7, Row: 3}, Entry{Row: 3, At: 5}.Version(7))
+	require.Equal(t, Version{Rank: 4, Order: 7, Row: 3}, Entry{Row: 3, At: 5, Rank: 4}.Version(7))
+}
+
+func TestOutcomesHaveNames(t *testing.T) {
+	for _, o := range append(Outcomes(), Pending) {
+		text, err := o.MarshalText()
+		require.NoError(t, err)
+		var back Outcome
+		require.NoError(t, back.UnmarshalText(text))
+		require.Equal(t, o, back)
+	}
+	_, err := outcomes.MarshalText()
+	require.Error(t, err)
+	require.Error(t, new(Outcome).UnmarshalText([]byte("nonsense")))
+}
+
+func TestRowSetText(t *testing.T) {
+	for text, rows := range map[string][]int{"": nil, "1": {1}, "2-4": {4, 3, 2}, "2-3,5,7-9": {9, 8, 7, 5, 3, 2, 2}} {
+		set := Rows(rows...)
+		got, err := set.MarshalText()
+		require.NoError(t, err)
+		require.Equal(t, text, string(got))
+	}
+	for _, bad := range []string{",", "0", "-1", "3-2", "a", "1-", "1-999999999999", "1,,2"} {
+		require.Error(t, new(RowSet).UnmarshalText([]byte(bad)), bad)
+	}
+}
+
+// TestRowSetKeepsRows: a set holds each row once, whichever way it went, also when it is cut up.
+func TestRowSetKeepsRows(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		rows := rapid.SliceOf(rapid.IntRange(1, 300)).Draw(t, "rows")
+		set := Rows(rows...)
+		want := slices.Compact(slices.Sorted(slices.Values(rows)))
+		data, err := json.Marshal(set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back RowSet
+		if err := json.Unmarshal(data, &back); err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.Collect(back.All()); !slices.Equal(got, want) {
+			t.Fatalf("got %v, want %v", got, want)
+		}
+		var joined []int
+		limit := rapid.IntRange(1, 60).Draw(t, "limit")
+		for _, part := range set.Split(limit) {
+			joined = slices.AppendSeq(joined, part.All())
+		}
+		if !slices.Equal(joined, want) {
+			t.Fatalf("parts hold %v, want %v", joined, want)
+		}
+	})
+}

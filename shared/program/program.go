@@ -1,0 +1,123 @@
+// Package program is what the main functions of the services have in common: settings, logger, signals and the connection
+// to the broker. A main only names its service.
+package program
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"bobosync/shared/bus"
+	"bobosync/shared/config"
+	"bobosync/shared/logging"
+)
+
+// Version is the version of the build; the Makefile sets it.
+var Version = "dev"
+
+// Exit statuses.
+const (
+	exitOK = iota
+	exitFailed
+	exitUsage
+)
+
+// drainWait is how long what is on its way to the broker gets at the end.
+const drainWait = 5 * time.Second
+
+// Settings is implemented by a pointer to a service's Config.
+type Settings interface {
+	config.Validator
+	// Common returns the settings that every program needs.
+	Common() (config.Broker, config.Log)
+}
+
+// Service starts a service and returns when it has ended.
+type Service func(ctx context.Context, conn *bus.Conn, log *slog.Logger) error
+
+// Main runs the named service and returns the exit status: 0 after a signal told it to stop, 1 if it failed, 2 if it was
+// called wrongly or its settings are wrong. Settings are read into target before service is called.
+func Main(name string, target Settings, service Service) int {
+	flags := flag.NewFlagSet(name, flag.ContinueOnError)
+	envFile := flags.String("env", "", "read settings from this `file` (default .env, if it is there)")
+	version := flags.Bool("version", false, "print the version and exit")
+	if err := flags.Parse(os.Args[1:]); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return exitOK
+		}
+		return exitUsage
+	}
+	if *version {
+		fmt.Println(name, Version)
+		return exitOK
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := Load(ctx, *envFile, target); err != nil {
+		Complain(os.Stderr, name, err)
+		return exitUsage
+	}
+	broker, logs := target.Common()
+	if broker.URL == "" {
+		Complain(os.Stderr, name, errors.New("NATS_URL: not set; a service of its own needs the address of a broker, such as nats://localhost:4222 (bobosync run brings one along)"))
+		return exitUsage
+	}
+	log, closeLog, err := logging.New(os.Stderr, name, logs)
+	if err != nil {
+		Complain(os.Stderr, name, err)
+		return exitUsage
+	}
+	defer func() { _ = closeLog() }() // nothing is left to be told about it
+	if err := serve(ctx, name, broker, log, service); err != nil && ctx.Err() == nil {
+		log.Error(name+" cannot go on", "error", err)
+		return exitFailed
+	}
+	log.Info(name + " has stopped")
+	return exitOK
+}
+
+func serve(ctx context.Context, name string, broker config.Broker, log *slog.Logger, service Service) error {
+	log.Info(name+" starts", "version", Version)
+	conn, err := bus.Connect(ctx, BusConfig(name, broker, log))
+	if err != nil {
+		return err
+	}
+	err = service(ctx, conn, log)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainWait)
+	defer cancel()
+	return errors.Join(err, conn.Drain(drain))
+}
+
+// BusConfig turns the settings of the broker into those of a connection.
+func BusConfig(name string, b config.Broker, log *slog.Logger) bus.Config {
+	return bus.Config{URL: b.URL, CredsFile: b.Creds, CAFile: b.CA, Name: "bobosync " + name, Logger: log}
+}
+
+// Load reads settings from the environment and from a .env file; envFile names another one, which must exist then.
+func Load(ctx context.Context, envFile string, target any) error {
+	explicit := envFile != ""
+	if !explicit {
+		envFile = ".env"
+	}
+	source, err := config.Environment(envFile, explicit)
+	if err != nil {
+		return err
+	}
+	return config.Load(ctx, source, target)
+}
+
+// Complain tells the operator what is wrong with the settings, a line each.
+func Complain(w io.Writer, name string, err error) {
+	fmt.Fprintf(w, "%s cannot start; mend these settings (environment or .env):\n", name)
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		fmt.Fprintf(w, "  %s\n", line)
+	}
+}
