@@ -5,6 +5,10 @@ go 1.26.0
 require (
 	github.com/lmittmann/tint v1.2.1
 	github.com/mattn/go-isatty v0.0.24
+	github.com/stretchr/testify v1.12.1
 )
 
-require golang.org/x/sys v0.28.0 // indirect
+require (
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	golang.org/x/sys v0.28.0 // indirect
+)

@@ -82,9 +82,10 @@ type UserCall struct {
 	// FaultID is the user fault that was played.
 	FaultID int `json:"fault_id,omitempty"`
 
-	userID    int64
-	hasLogin  bool
-	mutations Fields
+	// UserID is the user's USER_ID; 0 where there is no such user, or the call was not worked on.
+	UserID int64 `json:"user_id,omitempty"`
+
+	mutations Fields // what is to be written
 }
 
 // Field is one name and value.

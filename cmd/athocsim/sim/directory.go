@@ -98,6 +98,10 @@ func (d *directory) define(defs []Attribute) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var fresh []Attribute
+	types := make(map[string]string, len(d.defs)+len(defs))
+	for _, a := range d.defs {
+		types[a.Name] = a.Type
+	}
 	for _, a := range defs {
 		if a.Name == "" || strings.ContainsAny(a.Name, " ,()'\t\r\n") || strings.HasPrefix(a.Name, ":") || a.Name == "USER_ID" {
 			return fmt.Errorf("attribute name %q: it must not be empty or USER_ID, start with a colon, or hold blanks, commas, brackets or quotes", a.Name)
@@ -105,12 +109,13 @@ func (d *directory) define(defs []Attribute) error {
 		if a.Type != TypeString && a.Type != TypeDate {
 			return fmt.Errorf("attribute %s: type %q: use %q or %q", a.Name, a.Type, TypeString, TypeDate)
 		}
-		if col, ok := d.columns[a.Name]; ok {
-			if d.defs[col].Type != a.Type {
-				return fmt.Errorf("attribute %s is already defined with type %s", a.Name, d.defs[col].Type)
+		if t, ok := types[a.Name]; ok {
+			if t != a.Type {
+				return fmt.Errorf("attribute %s is already defined with type %s", a.Name, t)
 			}
 			continue
 		}
+		types[a.Name] = a.Type
 		fresh = append(fresh, a)
 	}
 	if len(fresh) == 0 {
@@ -120,10 +125,8 @@ func (d *directory) define(defs []Attribute) error {
 		return err
 	}
 	for _, a := range fresh {
-		if _, ok := d.columns[a.Name]; !ok {
-			d.columns[a.Name] = len(d.defs)
-			d.defs = append(d.defs, a)
-		}
+		d.columns[a.Name] = len(d.defs)
+		d.defs = append(d.defs, a)
 	}
 	return nil
 }
@@ -282,7 +285,7 @@ func (d *directory) clear(name string, logins []string) (int, error) {
 	return len(changes), d.commit(changes, 0, time.Now().UnixNano())
 }
 
-// replace puts the given users in the place of all users.
+// replace puts the given users in the place of all users. Their values are a beginning and no change, so they have no history.
 func (d *directory) replace(users []User) error {
 	d.mu.RLock()
 	all := make([]string, 0, len(d.order))
@@ -293,7 +296,15 @@ func (d *directory) replace(users []User) error {
 	if _, err := d.remove(all); err != nil {
 		return err
 	}
-	return d.put(users)
+	if err := d.put(users); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, r := range d.order {
+		r.history = nil
+	}
+	return nil
 }
 
 func (d *directory) export(r *record) User {

@@ -171,7 +171,7 @@ func (v *server) reconsider() {
 func (v *server) keep() {
 	for {
 		delay := v.sim.faults.refusedFor()
-		if delay <= 0 {
+		if delay <= 0 || v.sim.ctx.Err() != nil {
 			if v.reopen() {
 				return
 			}

@@ -82,7 +82,7 @@ func (s *Simulator) open() error {
 		}
 	}
 	if !found {
-		if err := s.dir.put(s.initial); err != nil {
+		if err := s.dir.replace(s.initial); err != nil {
 			return fmt.Errorf("users at the start: %w", err)
 		}
 	}

@@ -111,6 +111,7 @@ type batchParser struct {
 	dec   *json.Decoder
 	users []UserCall
 	seen  map[string]bool // usernames in lower case
+	login bool            // the user being read has a LOGIN_ID
 	err   error           // the first mistake
 }
 
@@ -153,6 +154,7 @@ func malformed(err error) error { return fmt.Errorf("the body is not valid JSON:
 
 func (p *batchParser) object(u *UserCall) error {
 	place := len(p.users) + 1
+	p.login = false
 	for p.dec.More() {
 		name, err := p.dec.Token()
 		if err != nil {
@@ -182,10 +184,10 @@ func (p *batchParser) object(u *UserCall) error {
 
 func (p *batchParser) field(u *UserCall, name, value string) error {
 	if name == LoginID {
-		if u.hasLogin {
+		if p.login {
 			return errors.New("LOGIN_ID is given twice")
 		}
-		u.LoginID, u.hasLogin = value, true
+		u.LoginID, p.login = value, true
 		return nil
 	}
 	_, twice := u.Fields.Get(name)
@@ -262,7 +264,7 @@ func (s *Simulator) applyBatch(c *Call, flags updateFlags, faults []*Fault, m *M
 	}
 	for n, i := range places {
 		u := &c.Users[i]
-		u.Applied, u.AppliedAt, u.userID = true, at, changes[n].rec.id
+		u.Applied, u.AppliedAt, u.UserID = true, at, changes[n].rec.id
 		if len(u.mutations) < len(u.Fields) {
 			for _, f := range u.mutations {
 				u.Written = append(u.Written, f.Name)
@@ -280,7 +282,7 @@ func (d *directory) decide(u *UserCall, rec *record, flags updateFlags, m *Messa
 		return
 	}
 	if rec != nil {
-		u.userID = rec.id
+		u.UserID = rec.id
 	}
 	good := make(Fields, 0, len(u.Fields))
 	for _, f := range u.Fields {
@@ -371,10 +373,10 @@ func (u *UserCall) appendOutcome(b []byte, login string) []byte {
 	b = append(b, `,":SyncDetails":`...)
 	b = appendString(b, u.Detail)
 	b = append(b, `,"USER_ID":`...)
-	if u.userID == 0 {
+	if u.UserID == 0 {
 		return append(b, "null}"...)
 	}
-	return append(strconv.AppendInt(b, u.userID, 10), '}')
+	return append(strconv.AppendInt(b, u.UserID, 10), '}')
 }
 
 func (u *UserCall) syncStatus() string {
