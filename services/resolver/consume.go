@@ -143,7 +143,7 @@ func (r *resolver) entries(msg *message.Message) error {
 	defer r.mu.Unlock()
 	began := time.Now()
 	var o outcome
-	var dead []event.DeadLetter
+	var dead deadItems
 	var read int
 	err := r.memory.View(func(v memory.View) error {
 		f := newFold(v.Worker)
@@ -151,9 +151,10 @@ func (r *resolver) entries(msg *message.Message) error {
 		for _, item := range batch.Items {
 			done, err := r.take(f, item)
 			if err != nil {
-				if dead = append(dead, deadLetter(item, err)); f.broken {
+				if f.broken {
 					return err
 				}
+				dead.add(item, err)
 				continue
 			}
 			recovered = recovered || done
@@ -172,10 +173,8 @@ func (r *resolver) entries(msg *message.Message) error {
 	if err != nil {
 		return fmt.Errorf("fold a batch of entries: %w", err)
 	}
-	for i := range dead {
-		if err := r.out.dead(ctx, dead[i]); err != nil {
-			return err
-		}
+	if err := dead.bury(ctx, r.out); err != nil {
+		return err
 	}
 	if err := r.publish(ctx, o); err != nil {
 		return err
@@ -220,12 +219,31 @@ func (r *resolver) holds(batch *bus.Batch) bool {
 	return more && (r.held.IsZero() || time.Since(r.held) < holdMost)
 }
 
-func deadLetter(item *bus.Item, reason error) event.DeadLetter {
-	item.Term("not readable")
-	return event.DeadLetter{
+// deadItems are messages that cannot be read.
+type deadItems struct {
+	items   []*bus.Item
+	letters []event.DeadLetter
+}
+
+func (d *deadItems) add(item *bus.Item, reason error) {
+	d.items = append(d.items, item)
+	d.letters = append(d.letters, event.DeadLetter{
 		Service: name, Reason: reason.Error(), Subject: item.Subject, Payload: item.Data,
 		Attempts: item.NumDelivered, First: item.Time, Died: time.Now().UTC(),
+	})
+}
+
+// bury stores the dead letters and only then lets go of the messages.
+func (d *deadItems) bury(ctx context.Context, out *outbox) error {
+	for i := range d.letters {
+		if err := out.dead(ctx, d.letters[i]); err != nil {
+			return err
+		}
 	}
+	for _, item := range d.items {
+		item.Term("not readable")
+	}
+	return nil
 }
 
 // answers handles what AtHoc said to the updates.
@@ -234,13 +252,13 @@ func (r *resolver) answers(msg *message.Message) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	change := memory.Change{Workers: map[string]latest.Worker{}}
-	var dead []event.DeadLetter
+	var dead deadItems
 	err := r.memory.View(func(v memory.View) error {
 		f := newFold(v.Worker)
 		for _, item := range batch.Items {
 			var m event.Acks
 			if err := event.Decode(item.Data, &m); err != nil {
-				dead = append(dead, deadLetter(item, err))
+				dead.add(item, err)
 				continue
 			}
 			for _, a := range m.Answers {
@@ -261,10 +279,8 @@ func (r *resolver) answers(msg *message.Message) error {
 	if err != nil {
 		return fmt.Errorf("read AtHoc's answers: %w", err)
 	}
-	for i := range dead {
-		if err := r.out.dead(ctx, dead[i]); err != nil {
-			return err
-		}
+	if err := dead.bury(ctx, r.out); err != nil {
+		return err
 	}
 	if len(change.Workers) == 0 {
 		return nil
@@ -281,7 +297,9 @@ func (r *resolver) mappings(mapped chan struct{}) message.NoPublishHandlerFunc {
 		for _, item := range batch.Items {
 			var chunk event.MappingChunk
 			if err := event.Decode(item.Data, &chunk); err != nil {
-				if err := r.out.dead(ctx, deadLetter(item, err)); err != nil {
+				var dead deadItems
+				dead.add(item, err)
+				if err := dead.bury(ctx, r.out); err != nil {
 					return err
 				}
 				continue

@@ -37,6 +37,9 @@ func (c *Config) Validate() error {
 	return errors.Join(c.Broker.Validate(), c.Calls.Validate(), c.Lifetime.Validate(), c.Log.Validate())
 }
 
+// Common returns the settings that every program needs.
+func (c *Config) Common() (config.Broker, config.Log) { return c.Broker, c.Log }
+
 // Options are what the resolver needs beside its settings.
 type Options struct {
 	// Conn is the connection to the broker; the caller closes it after Run.

@@ -1,0 +1,404 @@
+package resolver_test
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"bobosync/services/resolver"
+	"bobosync/shared/bus"
+	"bobosync/shared/bustest"
+	"bobosync/shared/config"
+	"bobosync/shared/event"
+	"bobosync/shared/topology"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const patience = 30 * time.Second
+
+// bench is a resolver at work between a real broker and a test that plays all other services.
+type bench struct {
+	t      *testing.T
+	server *bustest.Server
+	conn   *bus.Conn
+	cfg    resolver.Config
+	stop   func()
+}
+
+func newBench(t *testing.T) *bench {
+	server := bustest.Start(t)
+	b := &bench{t: t, server: server, conn: server.Connect(t)}
+	require.NoError(t, config.Load(t.Context(), config.Map(map[string]string{
+		"DATA_DIRECTORY": t.TempDir(), "NATS_URL": server.ClientURL(),
+	}), &b.cfg))
+	return b
+}
+
+// start runs the resolver until the end of the test or until stop.
+func (b *bench) start() {
+	b.t.Helper()
+	ctx, cancel := context.WithCancel(b.t.Context())
+	done := make(chan error, 1)
+	conn := b.server.Connect(b.t)
+	go func() { done <- resolver.Run(ctx, b.cfg, resolver.Options{Conn: conn, Log: bustest.Logger()}) }()
+	stopped := false
+	b.stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		require.NoError(b.t, <-done)
+	}
+	b.t.Cleanup(b.stop)
+}
+
+// provision makes the streams before the resolver does, so that a test can publish first.
+func (b *bench) provision() {
+	b.t.Helper()
+	settings := topology.Settings{Replicas: 1, EntriesMaxBytes: b.cfg.Broker.EntriesMaxBytes, CallTimeout: b.cfg.Calls.Timeout}
+	require.NoError(b.t, topology.Provision(b.t.Context(), b.conn.JS, settings, topology.Everyone))
+}
+
+func (b *bench) publish(subject string, e event.Versioned) {
+	b.t.Helper()
+	_, err := b.conn.JS.Publish(b.t.Context(), subject, event.Encode(e))
+	require.NoError(b.t, err)
+}
+
+// recovered plays ingest: it waits for the resolver's memory to be announced and says that everything has been read again.
+func (b *bench) recovered(before string) string {
+	b.t.Helper()
+	var memory event.Memory
+	require.Eventually(b.t, func() bool {
+		kv, err := b.conn.JS.KeyValue(b.t.Context(), topology.BucketState)
+		if err != nil {
+			return false
+		}
+		entry, err := kv.Get(b.t.Context(), topology.KeyResolverMemory)
+		return err == nil && event.Decode(entry.Value(), &memory) == nil && memory.Memory != before
+	}, patience, 5*time.Millisecond)
+	b.publish(topology.SubjectRecovered, &event.Recovered{Memory: memory.Memory})
+	return memory.Memory
+}
+
+func (b *bench) mapping(snapshot string, users map[string]string) {
+	b.t.Helper()
+	b.publish(topology.SubjectMapping, &event.MappingChunk{Snapshot: snapshot, Taken: time.Now(), Chunks: 1, Users: users})
+}
+
+// file publishes the entries of one file; names of files stand for their ids.
+func (b *bench) file(name string, order int64, entries ...event.Entry) {
+	b.t.Helper()
+	for i := range entries {
+		entries[i].Row = i + 2
+	}
+	b.publish(topology.EntriesSubject(name), &event.Entries{File: name, Order: order, Last: true, Entries: entries})
+}
+
+// booked is an entry some minutes ago.
+func booked(employee string, minutesAgo int, on bool) event.Entry {
+	return event.Entry{Employee: employee, At: time.Now().Add(-time.Duration(minutesAgo) * time.Minute).Unix(), On: on}
+}
+
+// table reads what the resolver wants AtHoc to say.
+func (b *bench) table() map[string]event.Update {
+	out := map[string]event.Update{}
+	for _, data := range b.messages(topology.StreamUpdates) {
+		var u event.Update
+		require.NoError(b.t, event.Decode(data, &u))
+		out[u.User] = u
+	}
+	return out
+}
+
+// outcomes reads the outcomes of rows, by file.
+func (b *bench) outcomes() map[string]map[int]event.Outcome {
+	out := map[string]map[int]event.Outcome{}
+	for _, data := range b.messages(topology.StreamAcks) {
+		var a event.Acks
+		require.NoError(b.t, event.Decode(data, &a))
+		for _, rows := range a.Rows {
+			if out[rows.File] == nil {
+				out[rows.File] = map[int]event.Outcome{}
+			}
+			for row := range rows.Rows.All() {
+				if _, settled := out[rows.File][row]; !settled {
+					out[rows.File][row] = rows.Outcome
+				}
+			}
+		}
+	}
+	return out
+}
+
+func (b *bench) messages(stream string) [][]byte {
+	var out [][]byte
+	s, err := b.conn.JS.Stream(b.t.Context(), stream)
+	if err != nil {
+		return nil
+	}
+	state := s.CachedInfo().State
+	for seq := state.FirstSeq; state.Msgs > 0 && seq <= state.LastSeq; seq++ {
+		m, err := s.GetMsg(b.t.Context(), seq)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
+		require.NoError(b.t, err)
+		out = append(out, m.Data)
+	}
+	return out
+}
+
+// wants waits until AtHoc should say on duty for the users given as true, off duty for those given as false, and nothing
+// of others.
+func (b *bench) wants(want map[string]bool) {
+	b.t.Helper()
+	b.eventually(func() any {
+		got := map[string]bool{}
+		for user, u := range b.table() {
+			got[user] = u.On
+		}
+		return got
+	}, want)
+}
+
+func (b *bench) settled(file string, want map[int]event.Outcome) {
+	b.t.Helper()
+	b.eventually(func() any { return b.outcomes()[file] }, want)
+}
+
+// eventually polls until got equals want, and shows the last difference if it never does.
+func (b *bench) eventually(got func() any, want any) {
+	b.t.Helper()
+	require.EventuallyWithT(b.t, func(c *assert.CollectT) { assert.Equal(c, want, got()) }, patience, 10*time.Millisecond)
+}
+
+// idle waits until everything that was published has been handled.
+func (b *bench) idle() {
+	b.t.Helper()
+	for stream, consumer := range map[string]string{
+		topology.StreamEntries: topology.ConsumerResolverEntries, topology.StreamAcks: topology.ConsumerResolverAcks,
+		topology.StreamMapping: topology.ConsumerResolverMapping,
+	} {
+		require.Eventually(b.t, func() bool {
+			c, err := b.conn.JS.Consumer(b.t.Context(), stream, consumer)
+			if err != nil {
+				return false
+			}
+			info := c.CachedInfo()
+			return info.NumPending == 0 && info.NumAckPending == 0
+		}, patience, 5*time.Millisecond, consumer)
+	}
+}
+
+var staff = map[string]string{"00001": "one@example.org", "00002": "Two@example.org", "00003": "three@example.org"}
+
+func TestTheLatestEventWinsOverAllFiles(t *testing.T) {
+	b := newBench(t)
+	b.start()
+	b.recovered("")
+	b.mapping("m1", staff)
+	b.file("a", 1, booked("00001", 10, true), booked("00002", 9, true), booked("00001", 8, false), booked("99999", 5, true))
+	b.wants(map[string]bool{"one@example.org": false, "Two@example.org": true})
+	b.settled("a", map[int]event.Outcome{2: event.Superseded, 5: event.Unmapped})
+
+	b.file("late", 2, booked("00002", 30, false), booked("00003", 60*25, true))
+	b.settled("late", map[int]event.Outcome{2: event.Superseded, 3: event.Expired})
+	b.file("new", 3, booked("00002", 1, false))
+	b.wants(map[string]bool{"one@example.org": false, "Two@example.org": false})
+	b.settled("a", map[int]event.Outcome{2: event.Superseded, 3: event.Superseded, 5: event.Unmapped})
+
+	u := b.table()["Two@example.org"]
+	require.Equal(t, "new", u.File)
+	require.Equal(t, 2, u.Version.Row)
+	require.Equal(t, "00002", u.Employee)
+}
+
+func TestEntriesWaitForTheFirstMapping(t *testing.T) {
+	b := newBench(t)
+	b.start()
+	b.recovered("")
+	b.file("a", 1, booked("00001", 10, true))
+	b.mapping("m1", staff)
+	b.wants(map[string]bool{"one@example.org": true})
+	require.Empty(t, b.outcomes(), "nobody was taken for unmapped")
+}
+
+func TestALateMappingBringsTheStatus(t *testing.T) {
+	b := newBench(t)
+	b.start()
+	b.recovered("")
+	b.mapping("m1", map[string]string{"00001": "one@example.org"})
+	b.file("a", 1, booked("00002", 10, true), booked("00001", 60*30, true))
+	b.settled("a", map[int]event.Outcome{2: event.Unmapped, 3: event.Expired})
+	b.mapping("m2", staff)
+	b.wants(map[string]bool{"Two@example.org": true})
+
+	b.mapping("m3", map[string]string{"00001": "one@example.org", "00002": "renamed@example.org"})
+	b.wants(map[string]bool{"Two@example.org": true, "renamed@example.org": true})
+}
+
+// TestAMappingComesWholeOrNotAtAll: a snapshot of which a chunk is missing changes nothing.
+func TestAMappingComesWholeOrNotAtAll(t *testing.T) {
+	b := newBench(t)
+	b.start()
+	b.recovered("")
+	b.mapping("m1", staff)
+	b.publish(topology.SubjectMapping, &event.MappingChunk{Snapshot: "m2", Index: 0, Chunks: 2, Users: map[string]string{"00001": "half@example.org"}})
+	b.idle()
+	b.file("a", 1, booked("00001", 10, true), booked("00002", 10, true))
+	b.wants(map[string]bool{"one@example.org": true, "Two@example.org": true})
+	b.publish(topology.SubjectMapping, &event.MappingChunk{Snapshot: "m2", Index: 1, Chunks: 2, Users: map[string]string{"00002": "half2@example.org"}})
+	b.wants(map[string]bool{"one@example.org": true, "Two@example.org": true, "half@example.org": true, "half2@example.org": true})
+}
+
+// TestAConfirmedValueIsNotSentAgain: a worker who is known to be off duty and books off once more costs no update.
+func TestAConfirmedValueIsNotSentAgain(t *testing.T) {
+	b := newBench(t)
+	b.start()
+	b.recovered("")
+	b.mapping("m1", staff)
+	b.file("a", 1, booked("00001", 10, false))
+	b.wants(map[string]bool{"one@example.org": false})
+	u := b.table()["one@example.org"]
+	b.publish(topology.SubjectAcks, &event.Acks{From: "publisher", Answers: []event.Answer{{
+		User: u.User, Employee: u.Employee, File: u.File, Version: u.Version, Outcome: event.Applied, At: u.At,
+	}}})
+	b.idle()
+	b.file("b", 2, booked("00001", 5, false))
+	b.settled("b", map[int]event.Outcome{2: event.Applied})
+	require.Equal(t, "a", b.table()["one@example.org"].File)
+}
+
+func TestAFileReadInPartIsHeldUntilItsEnd(t *testing.T) {
+	b := newBench(t)
+	b.start()
+	b.recovered("")
+	b.mapping("m1", staff)
+	b.idle()
+	first, second := booked("00001", 10, true), booked("00001", 5, false)
+	first.Row, second.Row = 2, 3
+	b.publish(topology.EntriesSubject("a"), &event.Entries{File: "a", Order: 1, Entries: []event.Entry{first}})
+	b.idle()
+	require.Empty(t, b.table(), "the rest of the file may change it")
+	b.publish(topology.EntriesSubject("a"), &event.Entries{File: "a", Order: 1, Last: true, Entries: []event.Entry{second}})
+	b.wants(map[string]bool{"one@example.org": false})
+	s, err := b.conn.JS.Stream(t.Context(), topology.StreamUpdates)
+	require.NoError(t, err)
+	require.Equal(t, uint64(1), s.CachedInfo().State.LastSeq, "one update for two entries")
+}
+
+func TestWhatCannotBeReadIsDeadLettered(t *testing.T) {
+	b := newBench(t)
+	b.provision()
+	for _, subject := range []string{topology.EntriesSubject("a"), topology.SubjectAcks, topology.SubjectMapping} {
+		_, err := b.conn.JS.PublishMsg(t.Context(), &nats.Msg{Subject: subject, Data: []byte(`{"v":99,"secret":"x"}`)})
+		require.NoError(t, err)
+	}
+	b.start()
+	b.recovered("")
+	b.mapping("m1", staff)
+	b.file("a", 1, booked("00001", 10, true))
+	b.wants(map[string]bool{"one@example.org": true})
+	b.eventually(func() any { return len(b.messages(topology.StreamDead)) }, 3)
+	for _, data := range b.messages(topology.StreamDead) {
+		var d event.DeadLetter
+		require.NoError(t, event.Decode(data, &d))
+		require.Contains(t, d.Reason, "version 99")
+		require.JSONEq(t, `{"v":99,"secret":"x"}`, string(d.Payload))
+	}
+	b.idle()
+}
+
+// TestAFreshMemoryPublishesNothingUntilItIsComplete: the memory is deleted; an older event from a file that still waits
+// must not beat a newer one from a file that is done.
+func TestAFreshMemoryPublishesNothingUntilItIsComplete(t *testing.T) {
+	b := newBench(t)
+	b.start()
+	memory := b.recovered("")
+	b.mapping("m1", staff)
+	b.file("done", 2, booked("00001", 10, true), booked("00002", 60, true))
+	b.wants(map[string]bool{"one@example.org": true, "Two@example.org": true})
+	before := b.table()
+	b.stop()
+	require.NoError(t, os.Remove(filepath.Join(b.cfg.Data.Directory, "resolver.db")))
+
+	b.file("waiting", 1, booked("00001", 30, false), booked("00002", 50, false), booked("00003", 20, true))
+	b.start()
+	b.idle()
+	require.Equal(t, before, b.table(), "nothing is published before the recovery is complete")
+	// What ingest does then: the files that are done, the files that wait, the end.
+	again := []event.Entry{booked("00001", 10, true), booked("00002", 40, false)}
+	again[0].Row, again[1].Row = 2, 7
+	b.publish(topology.EntriesSubject("done"), &event.Entries{File: "done", Order: 2, Last: true, Settled: true, Entries: again})
+	b.file("waiting", 1, booked("00001", 30, false), booked("00002", 50, false), booked("00003", 20, true))
+	b.recovered(memory)
+	b.wants(map[string]bool{"one@example.org": true, "Two@example.org": false, "three@example.org": true})
+	b.settled("waiting", map[int]event.Outcome{2: event.Superseded, 3: event.Superseded})
+	require.Equal(t, before["one@example.org"], b.table()["one@example.org"], "what is known to be published is not published again")
+}
+
+// TestTheBrokersStoreIsLost: what was not confirmed is published again from memory.
+func TestTheBrokersStoreIsLost(t *testing.T) {
+	b := newBench(t)
+	b.start()
+	b.recovered("")
+	b.mapping("m1", staff)
+	b.file("a", 1, booked("00001", 10, true), booked("00002", 60, true))
+	b.wants(map[string]bool{"one@example.org": true, "Two@example.org": true})
+	u := b.table()["one@example.org"]
+	b.publish(topology.SubjectAcks, &event.Acks{From: "publisher", Answers: []event.Answer{{
+		User: u.User, Employee: u.Employee, File: u.File, Version: u.Version, Outcome: event.Applied, On: u.On, At: u.At,
+	}}})
+	b.idle()
+	for _, stream := range []string{topology.StreamEntries, topology.StreamUpdates, topology.StreamAcks, topology.StreamMapping} {
+		require.NoError(t, b.conn.JS.DeleteStream(t.Context(), stream))
+	}
+	b.wants(map[string]bool{"Two@example.org": true})
+	require.Equal(t, event.ReasonRecovery, b.table()["Two@example.org"].Reason)
+	b.file("b", 2, booked("00003", 1, true))
+	b.wants(map[string]bool{"Two@example.org": true, "three@example.org": true})
+}
+
+// TestRestartsAndRedeliveryChangeNothing: the resolver is stopped again and again in the middle of a backlog, and entries
+// come twice.
+func TestRestartsAndRedeliveryChangeNothing(t *testing.T) {
+	b := newBench(t)
+	b.start()
+	b.recovered("")
+	b.mapping("m1", staff)
+	employees := slices.Sorted(maps.Keys(staff))
+	for i := range 200 {
+		e := booked(employees[i%3], 1000-i, i%2 == 0)
+		for range 2 {
+			b.file("f"+string(rune('a'+i%26))+string(rune('a'+i/26)), int64(i+1), e)
+		}
+		if i%50 == 25 {
+			b.stop()
+			b.start()
+		}
+	}
+	b.wants(map[string]bool{"one@example.org": true, "Two@example.org": false, "three@example.org": false})
+	b.idle()
+	superseded := 0
+	for _, rows := range b.outcomes() {
+		for _, o := range rows {
+			require.Equal(t, event.Superseded, o)
+			superseded++
+		}
+	}
+	require.Equal(t, 197, superseded, "all but each worker's last")
+}
