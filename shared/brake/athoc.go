@@ -1,0 +1,50 @@
+package brake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"bobosync/shared/athoc"
+)
+
+// settleTime is how long the outcome of a call may take to be stored after its caller was told to stop.
+const settleTime = 5 * time.Second
+
+// TroubleOf says what the error of a call by an [athoc.Client] means to the brake, what to tell the operator, and how long
+// AtHoc asks to wait (0 if it does not say).
+//
+// A request that AtHoc refused for what is in it (400, 413) is no trouble: AtHoc was there and answered. Neither is a
+// cancelled call, but that one proves nothing either, so it must not be reported: see [Brake.Settle].
+func TroubleOf(err error) (t Trouble, cause string, retryAfter time.Duration) {
+	if err == nil {
+		return None, "", 0
+	}
+	call, ok := errors.AsType[*athoc.CallError](err)
+	if !ok {
+		return Outage, fmt.Sprintf("a call failed in an unknown way (%T)", err), 0 // its text may name a person
+	}
+	switch call.Kind {
+	case athoc.Throttled:
+		return Throttled, call.Error(), call.RetryAfter
+	case athoc.Unauthorized, athoc.Forbidden, athoc.NotFound:
+		return Refused, call.Error(), call.RetryAfter
+	case athoc.BadRequest, athoc.TooLarge, athoc.Canceled:
+		return None, "", 0
+	default:
+		return Outage, call.Error(), call.RetryAfter
+	}
+}
+
+// Settle ends what [Brake.Wait] began: it reports the outcome of the call by its error, or gives the permit back if the call
+// was cancelled. It does so even if ctx has ended, since a probe without an outcome holds up all replicas.
+func (b *Brake) Settle(ctx context.Context, p Permit, err error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	defer cancel()
+	if call, ok := errors.AsType[*athoc.CallError](err); ok && call.Kind == athoc.Canceled {
+		return b.GiveBack(ctx, p)
+	}
+	trouble, cause, retryAfter := TroubleOf(err)
+	return b.Report(ctx, p, trouble, cause, retryAfter)
+}

@@ -1,0 +1,268 @@
+// Package tokens keeps AtHoc's access token where all replicas find it. AtHoc has one token for each organisation: a new one
+// revokes the one before, so processes that each got their own would drive each other out without end.
+//
+// The token lies in the state bucket, encrypted (AES-256-GCM) under a key derived from the client secret and the password,
+// so that who can read the broker's store, but does not know the credentials, cannot use it. A value that cannot be
+// decrypted, as after a change of the password, counts as none.
+package tokens
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"bobosync/shared/athoc"
+	"bobosync/shared/config"
+	"bobosync/shared/lease"
+	"bobosync/shared/topology"
+)
+
+const (
+	// lookFirst and lookMost are the waits between looks while another replica gets a token.
+	lookFirst = 25 * time.Millisecond
+	lookMost  = 500 * time.Millisecond
+	// keepTime is how long it may take to store a token whose caller was told to stop.
+	keepTime = 5 * time.Second
+	// refusedMost bounds the memory for tokens known to be of no use.
+	refusedMost = 16
+)
+
+// Store is an [athoc.TokenStore] that all replicas share through the broker's buckets, which have to be there by the time
+// that a token is asked for, and may be lost and made again in between. It is safe for concurrent use and needs no closing.
+//
+// The current token is remembered, so that a call costs no round trip to the broker. A token that another replica has got
+// is therefore noticed only when the remembered one nears its end or is refused; then the newer one is taken from the
+// bucket, and AtHoc is not asked.
+type Store struct {
+	js   jetstream.JetStream
+	seal *sealer
+	log  *slog.Logger
+	now  func() time.Time
+
+	mu      sync.Mutex
+	current athoc.Token
+	// refused are the fingerprints of tokens that this process has found to be of no use, the latest last. The bucket
+	// can still hold one of them if the broker was not there to take its successor.
+	refused []string
+}
+
+// New returns the store for the account that the settings name. It does not talk to the broker yet.
+func New(js jetstream.JetStream, a config.AtHoc, log *slog.Logger) (*Store, error) {
+	seal, err := newSealer(a)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{js: js, seal: seal, log: log.With("component", "tokens"), now: time.Now}, nil
+}
+
+// key is where the token lies in the state bucket, and the name of the lease under which it is replaced.
+func (s *Store) key() string { return "athoc.token." + s.seal.name }
+
+// Current implements [athoc.TokenStore]. The broker is asked only as long as this process knows of no token.
+func (s *Store) Current(ctx context.Context) (athoc.Token, error) {
+	if t := s.remembered(); t.Access != "" {
+		return t, nil
+	}
+	kv, err := s.bucket(ctx)
+	if err != nil {
+		return athoc.Token{}, err
+	}
+	kept, err := s.read(ctx, kv)
+	if err != nil || kept.token.Access == "" {
+		return athoc.Token{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current.Access == "" {
+		s.current = kept.token
+	}
+	return s.current, nil
+}
+
+// Replace implements [athoc.TokenStore]. While one replica is fetching, the others look for its result. One that dies then
+// holds them up until its lease in the leases' bucket has ended: as long as it holds up the lanes it was working on.
+func (s *Store) Replace(ctx context.Context, old string, fetch func(context.Context) (athoc.Token, error)) (athoc.Token, error) {
+	s.refuse(old)
+	wait := lookFirst
+	for {
+		kv, err := s.bucket(ctx)
+		if err != nil {
+			return athoc.Token{}, err
+		}
+		t, err := s.newer(ctx, kv)
+		if err != nil || t.Access != "" {
+			return t, err
+		}
+		held, err := s.lock(ctx)
+		if err == nil {
+			return s.fetch(ctx, kv, held, fetch)
+		}
+		if !errors.Is(err, lease.ErrHeld) {
+			return athoc.Token{}, fmt.Errorf("get a new access token alone: %w", err)
+		}
+		if err := sleep(ctx, wait); err != nil {
+			return athoc.Token{}, fmt.Errorf("wait for the access token that another replica is getting: %w", err)
+		}
+		wait = min(2*wait, lookMost)
+	}
+}
+
+// fetch gets a token and keeps it, while the lease is held.
+func (s *Store) fetch(ctx context.Context, kv jetstream.KeyValue, held *lease.Lease, fetch func(context.Context) (athoc.Token, error)) (athoc.Token, error) {
+	defer s.unlock(ctx, held)
+	// Between the last look and the lease somebody may have finished.
+	kept, err := s.read(ctx, kv)
+	if err != nil {
+		return athoc.Token{}, err
+	}
+	if s.usable(kept.token) {
+		s.remember(kept.token)
+		return kept.token, nil
+	}
+	limited, cancel := context.WithDeadline(ctx, held.Until())
+	defer cancel()
+	t, err := fetch(limited)
+	if err != nil {
+		return athoc.Token{}, err
+	}
+	s.remember(t)
+	// From here on the predecessor is revoked: whatever happens to the caller, the others need to learn this one.
+	keep, cancelKeep := context.WithTimeout(context.WithoutCancel(ctx), keepTime)
+	defer cancelKeep()
+	if err := s.keep(keep, kv, t, kept.revision); err != nil {
+		s.log.Warn("the new access token could not be shared with the other replicas; they may have to get another",
+			"token_fingerprint", t.Fingerprint(), "error", err)
+	}
+	return t, nil
+}
+
+// newer returns the bucket's token, if it may be of use, and remembers it; else the zero token.
+func (s *Store) newer(ctx context.Context, kv jetstream.KeyValue) (athoc.Token, error) {
+	kept, err := s.read(ctx, kv)
+	if err != nil || !s.usable(kept.token) {
+		return athoc.Token{}, err
+	}
+	s.remember(kept.token)
+	return kept.token, nil
+}
+
+// usable says whether a token may be good still, as far as this process can tell.
+func (s *Store) usable(t athoc.Token) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.refused {
+		if f == t.Fingerprint() {
+			return false
+		}
+	}
+	return t.Access != "" && s.now().Before(t.Expires)
+}
+
+// refuse notes that a token is of no use any more.
+func (s *Store) refuse(fingerprint string) {
+	if fingerprint == "" {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refused = append(s.refused, fingerprint); len(s.refused) > refusedMost {
+		s.refused = s.refused[1:]
+	}
+}
+
+func (s *Store) remember(t athoc.Token) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current = t
+}
+
+func (s *Store) remembered() athoc.Token {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.current
+}
+
+func (s *Store) bucket(ctx context.Context) (jetstream.KeyValue, error) {
+	kv, err := s.js.KeyValue(ctx, topology.BucketState)
+	if err != nil {
+		return nil, fmt.Errorf("open bucket %s: %w", topology.BucketState, err)
+	}
+	return kv, nil
+}
+
+// lock takes the lease under which a token is fetched. The keeper is made anew each time: it is needed rarely, and the
+// bucket may be another by then.
+func (s *Store) lock(ctx context.Context) (*lease.Lease, error) {
+	kv, err := s.js.KeyValue(ctx, topology.BucketLeases)
+	if err != nil {
+		return nil, fmt.Errorf("open bucket %s: %w", topology.BucketLeases, err)
+	}
+	keeper, err := lease.NewKeeper(ctx, kv, "access token")
+	if err != nil {
+		return nil, err
+	}
+	return keeper.Take(ctx, s.key())
+}
+
+func (s *Store) unlock(ctx context.Context, held *lease.Lease) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTime)
+	defer cancel()
+	if err := held.Release(ctx); err != nil {
+		s.log.Debug("the lease on the access token ends by itself", "error", err)
+	}
+}
+
+// kept is what the bucket holds: a token, and the revision of its entry. Each is zero if there is none.
+type kept struct {
+	token    athoc.Token
+	revision uint64
+}
+
+func (s *Store) read(ctx context.Context, kv jetstream.KeyValue) (kept, error) {
+	entry, err := kv.Get(ctx, s.key())
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return kept{}, nil
+	}
+	if err != nil {
+		return kept{}, fmt.Errorf("read the shared access token: %w", err)
+	}
+	t, err := s.seal.open(entry.Value())
+	if err != nil {
+		s.log.Debug("the shared access token is of no use and is replaced", "error", err)
+	}
+	return kept{token: t, revision: entry.Revision()}, nil
+}
+
+// keep stores a token in the place of the entry with the given revision. If there is another entry by now, fetching took
+// longer than the lease, and somebody else has got a token of his own: that one stays.
+func (s *Store) keep(ctx context.Context, kv jetstream.KeyValue, t athoc.Token, revision uint64) error {
+	value, err := s.seal.seal(t)
+	if err != nil {
+		return err
+	}
+	if revision == 0 {
+		_, err = kv.Create(ctx, s.key(), value)
+	} else {
+		_, err = kv.Update(ctx, s.key(), value, revision)
+	}
+	if err != nil {
+		return fmt.Errorf("store the shared access token: %w", err)
+	}
+	return nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
