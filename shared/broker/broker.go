@@ -1,0 +1,278 @@
+// Package broker runs a NATS server with JetStream inside the calling process. The all-in-one program uses it instead
+// of a broker of its own, and tests use it as the real thing on a random port.
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/gofrs/flock"
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// Errors that tell an operator's mistakes apart. They are wrapped in a text that says what to do.
+var (
+	// ErrStoreLocked means that another process, or another Server of this one, has the store open.
+	ErrStoreLocked = errors.New("store is in use by another process")
+	// ErrStoreNotWritable means that the store directory cannot be created or written.
+	ErrStoreNotWritable = errors.New("store directory is not writable")
+	// ErrDiskFull means that the file system of the store has no room left.
+	ErrDiskFull = errors.New("disk is full")
+	// ErrPortInUse means that the listen address is taken.
+	ErrPortInUse = errors.New("listen address cannot be used")
+)
+
+const (
+	lockName = "broker.lock"
+	// probeSize is written and synced before the start, so that a full disk is reported as what it is.
+	probeSize = 256 << 10
+	// RandomPort as Options.Port lets the system choose a free port.
+	RandomPort = server.RANDOM_PORT
+)
+
+// Options describes an embedded broker. StoreDir is required.
+type Options struct {
+	// StoreDir is the directory of the JetStream files. It is created if it is missing. One process at a time may use
+	// it; a lock file inside enforces that.
+	StoreDir string
+	// Host is the address to listen on, default 127.0.0.1.
+	Host string
+	// Port is the TCP port; 0 is the NATS default 4222, RandomPort (-1) any free one.
+	Port int
+	// DontListen opens no port at all: only connections through InProcessConn are possible.
+	DontListen bool
+	// SyncLazily turns off the sync of each message before it is acknowledged. The default (false) survives a power
+	// failure without loss; true is faster and loses up to two minutes of acknowledged messages in one.
+	SyncLazily bool
+	// MaxStore limits the bytes on disk of all streams together; 0 is three quarters of what is free at the start.
+	MaxStore int64
+	// Domain is the JetStream domain, usually empty.
+	Domain string
+	// Logger receives the server's lines: its notices at DEBUG, warnings and errors at their level. Default slog.Default.
+	Logger *slog.Logger
+}
+
+// Server is a running broker. All methods may be called from several goroutines.
+type Server struct {
+	ns       *server.Server
+	lock     *flock.Flock
+	storeDir string
+	stopOnce sync.Once
+	stopped  chan struct{}
+}
+
+// Start opens the store and starts the broker; it returns when clients can connect and JetStream answers.
+// Its errors wrap ErrStoreLocked, ErrStoreNotWritable, ErrDiskFull or ErrPortInUse where one of these is the cause.
+// ctx is only checked before the start; end the server with Shutdown.
+func Start(ctx context.Context, o Options) (*Server, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("start broker: %w", err)
+	}
+	if o.StoreDir == "" {
+		return nil, errors.New("start broker: no store directory given")
+	}
+	logger := o.Logger
+	if logger == nil {
+		logger = slog.Default()
+	}
+	lock, err := openStore(o.StoreDir)
+	if err != nil {
+		return nil, fmt.Errorf("start broker: %w", err)
+	}
+	s := &Server{lock: lock, storeDir: o.StoreDir, stopped: make(chan struct{})}
+	if err := s.run(o, &logBridge{logger: logger.With("component", "broker")}); err != nil {
+		return nil, fmt.Errorf("start broker: %w", errors.Join(err, s.lock.Unlock()))
+	}
+	return s, nil
+}
+
+// run starts the server proper. The server reports a failed start only as a fatal log line, so that is where it is
+// picked up.
+func (s *Server) run(o Options, log *logBridge) error {
+	opts := serverOptions(o)
+	ns, err := server.NewServer(opts)
+	if err != nil {
+		return fmt.Errorf("configure: %w", err)
+	}
+	ns.SetLoggerV2(log, false, false, false)
+	ns.Start()
+	if text := log.fatal(); text != "" {
+		ns.Shutdown()
+		ns.WaitForShutdown()
+		return startError(text, opts)
+	}
+	s.ns = ns
+	return nil
+}
+
+func serverOptions(o Options) *server.Options {
+	host := o.Host
+	if host == "" {
+		host = "127.0.0.1"
+	}
+	return &server.Options{
+		ServerName:             "bobosync",
+		Host:                   host,
+		Port:                   o.Port,
+		DontListen:             o.DontListen,
+		JetStream:              true,
+		StoreDir:               o.StoreDir,
+		SyncAlways:             !o.SyncLazily,
+		JetStreamMaxStore:      o.MaxStore,
+		JetStreamDomain:        o.Domain,
+		DisableJetStreamBanner: true,
+		NoSigs:                 true, // signals belong to the program
+	}
+}
+
+// startError turns the server's fatal log line into an error with a remedy.
+func startError(text string, o *server.Options) error {
+	switch {
+	case strings.Contains(text, "listening on port"):
+		return fmt.Errorf("%w: %s (is another broker running? stop it or choose another address)", ErrPortInUse, text)
+	case strings.Contains(text, "no space left"):
+		return diskFull(o.StoreDir, errors.New(text))
+	default:
+		return errors.New(text)
+	}
+}
+
+func diskFull(dir string, cause error) error {
+	return fmt.Errorf("%w: make room on the file system of %s and start again: %w", ErrDiskFull, dir, cause)
+}
+
+// openStore creates dir if need be, proves that it can be written, and takes its lock.
+func openStore(dir string) (*flock.Flock, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, storeError(dir, err)
+	}
+	lock := flock.New(filepath.Join(dir, lockName))
+	ok, err := lock.TryLock()
+	if err != nil {
+		return nil, storeError(dir, err)
+	}
+	if !ok {
+		return nil, fmt.Errorf("%w: %s: stop the other program or give this one a directory of its own", ErrStoreLocked, dir)
+	}
+	if err := probe(dir); err != nil {
+		return nil, errors.Join(storeError(dir, err), lock.Unlock())
+	}
+	return lock, nil
+}
+
+func storeError(dir string, err error) error {
+	if errors.Is(err, syscall.ENOSPC) {
+		return diskFull(dir, err)
+	}
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		return fmt.Errorf("%w: give this user write access to %s: %w", ErrStoreNotWritable, dir, err)
+	}
+	return fmt.Errorf("%w: %s: %w", ErrStoreNotWritable, dir, err)
+}
+
+// probe writes, syncs and removes a file in dir.
+func probe(dir string) (err error) {
+	f, err := os.CreateTemp(dir, "probe-*")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close(), os.Remove(f.Name())) }()
+	if _, err := f.Write(make([]byte, probeSize)); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// ClientURL is the address for clients, for example nats://127.0.0.1:4222. It is empty with DontListen.
+func (s *Server) ClientURL() string {
+	if s.ns.Addr() == nil {
+		return ""
+	}
+	return s.ns.ClientURL()
+}
+
+// InProcessConn opens a connection that uses no socket. It makes Server a nats.InProcessConnProvider.
+func (s *Server) InProcessConn() (net.Conn, error) { return s.ns.InProcessConn() }
+
+// Health says whether the broker can store messages. JetStream switches itself off when the disk is full; then the
+// error wraps ErrDiskFull and only a restart of the broker, with room on the disk, helps.
+func (s *Server) Health() error {
+	switch {
+	case !s.ns.Running():
+		return errors.New("broker: not running")
+	case !s.ns.JetStreamEnabled():
+		return fmt.Errorf("broker: JetStream has switched itself off: %w", diskFull(s.storeDir, errors.New("see the log")))
+	default:
+		return nil
+	}
+}
+
+// DropClients cuts all client connections, as a network failure would. Clients reconnect by themselves.
+func (s *Server) DropClients() error {
+	conns, err := s.ns.Connz(nil)
+	if err != nil {
+		return fmt.Errorf("list client connections: %w", err)
+	}
+	for _, c := range conns.Conns {
+		// A connection that has gone in the meantime is what was asked for.
+		_ = s.ns.DisconnectClientByID(c.Cid)
+	}
+	return nil
+}
+
+// Shutdown stops the broker, waits until its files are closed and frees the store. When ctx ends first it returns
+// that error; the shutdown then goes on, and a later call waits for it again.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.stopOnce.Do(func() {
+		go func() {
+			defer close(s.stopped)
+			s.ns.Shutdown()
+			s.ns.WaitForShutdown()
+			// A lock that cannot be released ends with the process.
+			_ = s.lock.Unlock()
+		}()
+	})
+	select {
+	case <-s.stopped:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("shut broker down: %w", ctx.Err())
+	}
+}
+
+// logBridge maps the server's log to slog and remembers the first fatal line.
+type logBridge struct {
+	logger *slog.Logger
+	mu     sync.Mutex
+	died   string
+}
+
+func (l *logBridge) Noticef(format string, v ...any) { l.logger.Debug(fmt.Sprintf(format, v...)) }
+func (l *logBridge) Debugf(format string, v ...any)  { l.logger.Debug(fmt.Sprintf(format, v...)) }
+func (l *logBridge) Tracef(format string, v ...any)  { l.logger.Debug(fmt.Sprintf(format, v...)) }
+func (l *logBridge) Warnf(format string, v ...any)   { l.logger.Warn(fmt.Sprintf(format, v...)) }
+func (l *logBridge) Errorf(format string, v ...any)  { l.logger.Error(fmt.Sprintf(format, v...)) }
+
+// Fatalf only remembers: Start returns the text as its error, and each failure is reported once.
+func (l *logBridge) Fatalf(format string, v ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.died == "" {
+		l.died = fmt.Sprintf(format, v...)
+	}
+}
+
+func (l *logBridge) fatal() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.died
+}

@@ -1,0 +1,320 @@
+package bus_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"bobosync/shared/bus"
+	"bobosync/shared/bustest"
+)
+
+func (r *rig) batches(tb testing.TB, pull bus.PullConfig, cfg bus.BatchConfig) (*bus.BatchSubscriber, <-chan *message.Message) {
+	tb.Helper()
+	pull.Resolve, pull.Logger, cfg.Logger = resolve, bustest.Logger(), bustest.Logger()
+	if pull.PullWait == 0 {
+		pull.PullWait = 100 * time.Millisecond
+	}
+	if cfg.NewSource == nil {
+		cfg.NewSource = bus.PullSource(r.conn, pull)
+	}
+	sub, err := bus.NewBatchSubscriber(r.conn, cfg)
+	require.NoError(tb, err)
+	tb.Cleanup(func() { require.NoError(tb, sub.Close()) })
+	out, err := sub.Subscribe(context.Background(), "topic")
+	require.NoError(tb, err)
+	return sub, out
+}
+
+func batch(tb testing.TB, out <-chan *message.Message) (*message.Message, *bus.Batch) {
+	tb.Helper()
+	m := receive(tb, out)
+	b := bus.BatchFrom(m.Context())
+	require.NotNil(tb, b)
+	require.NotEmpty(tb, b.Items)
+	return m, b
+}
+
+func TestBatchTakesWhatIsThere(t *testing.T) {
+	r := newRig(t)
+	r.publish(t, 250)
+	_, out := r.batches(t, bus.PullConfig{MaxItems: 100, Linger: time.Second}, bus.BatchConfig{})
+	next := 0
+	for _, want := range []int{100, 100, 50} {
+		m, b := batch(t, out)
+		require.Len(t, b.Items, want)
+		size := 0
+		for _, i := range b.Items {
+			assert.Equal(t, fmt.Sprint(next), string(i.Data))
+			assert.EqualValues(t, next+1, i.Sequence)
+			assert.EqualValues(t, 250-next-1, i.NumPending)
+			size += len(i.Data)
+			next++
+		}
+		assert.Equal(t, size, b.Bytes)
+		m.Ack()
+	}
+	r.settled(t, 250)
+	assert.Nil(t, bus.BatchFrom(t.Context()))
+}
+
+func TestBatchLingers(t *testing.T) {
+	r := newRig(t)
+	_, out := r.batches(t, bus.PullConfig{MaxItems: 3, Linger: patience}, bus.BatchConfig{})
+	// Three publishes apart from each other make one batch, which does not wait once it is full.
+	for range 3 {
+		r.publish(t, 1)
+	}
+	m, b := batch(t, out)
+	assert.Len(t, b.Items, 3)
+	m.Ack()
+	r.settled(t, 3)
+}
+
+func TestBatchAccumulatesUnderHeartbeat(t *testing.T) {
+	const wait = 300 * time.Millisecond
+	r := newRig(t, ackWait(wait))
+	r.publish(t, 95)
+	rounds := 0
+	_, out := r.batches(t, bus.PullConfig{MaxItems: 10, More: func(b *bus.Batch) bool {
+		if rounds++; rounds == 3 {
+			<-time.After(3 * wait) // a slow producer: what is gathered must be kept
+		}
+		return b.Items[len(b.Items)-1].NumPending > 0
+	}}, bus.BatchConfig{})
+	m, b := batch(t, out)
+	assert.Len(t, b.Items, 95)
+	<-time.After(2 * wait)
+	assert.Zero(t, r.consumerInfo(t).NumRedelivered)
+	m.Ack()
+	r.settled(t, 95)
+}
+
+func TestBatchMaxBytes(t *testing.T) {
+	r := newRig(t)
+	p := r.publisher(t, bus.PublisherConfig{})
+	for range 7 { // the last one meets the limit of the second batch, and then lingers alone
+		require.NoError(t, p.Publish(subject, message.NewMessage("u", make([]byte, 10_000))))
+	}
+	_, out := r.batches(t, bus.PullConfig{MaxItems: 100, MaxBytes: 25_000, Linger: patience}, bus.BatchConfig{})
+	for range 2 {
+		m, b := batch(t, out)
+		assert.Len(t, b.Items, 3, "the first, and two more within the limit")
+		m.Ack()
+	}
+	require.Eventually(t, func() bool { return r.consumerInfo(t).AckFloor.Stream == 6 }, patience, tick)
+}
+
+func TestBatchVerdicts(t *testing.T) {
+	const delay = 300 * time.Millisecond
+	r := newRig(t)
+	r.publish(t, 6)
+	_, out := r.batches(t, bus.PullConfig{MaxItems: 6, Linger: time.Second}, bus.BatchConfig{Backoff: func(uint64) time.Duration { return 0 }})
+	m, b := batch(t, out)
+	require.Len(t, b.Items, 6)
+	b.Items[1].Nak(delay)
+	b.Items[3].Term("nobody can read it")
+	b.Items[4].Nak(0)
+	b.Items[4].Ack() // the last word counts
+	start := time.Now()
+	m.Ack()
+
+	m, b = batch(t, out)
+	assert.GreaterOrEqual(t, time.Since(start), delay)
+	require.Len(t, b.Items, 1)
+	assert.EqualValues(t, 2, b.Items[0].Sequence)
+	assert.EqualValues(t, 2, b.Items[0].NumDelivered)
+	m.Ack()
+	r.settled(t, 6)
+}
+
+func TestNackedBatch(t *testing.T) {
+	r := newRig(t)
+	r.publish(t, 4)
+	_, out := r.batches(t, bus.PullConfig{Linger: time.Second}, bus.BatchConfig{Backoff: func(uint64) time.Duration { return 0 }})
+	m, b := batch(t, out)
+	require.Len(t, b.Items, 4)
+	b.Items[0].Ack() // was done before the failure
+	b.Items[2].Term("hopeless")
+	m.Nack()
+	m, b = batch(t, out)
+	require.Len(t, b.Items, 2)
+	assert.EqualValues(t, 2, b.Items[0].Sequence)
+	assert.EqualValues(t, 4, b.Items[1].Sequence)
+	m.Ack()
+	r.settled(t, 4)
+}
+
+func TestBatchAcksAreConfirmed(t *testing.T) {
+	r := newRig(t)
+	r.publish(t, 1000)
+	confirmed := make(chan error, 1)
+	src := &fakeSource{rig: r, wait: 2 * time.Second, onSettled: func(_ context.Context, err error) { confirmed <- err }}
+	_, out := r.batches(t, bus.PullConfig{}, bus.BatchConfig{NewSource: src.open})
+	m, b := batch(t, out)
+	require.Equal(t, 1000, len(b.Items))
+	m.Ack()
+	require.NoError(t, receive(t, confirmed))
+	ci := r.consumerInfo(t) // at once: the last acknowledgement was a barrier
+	assert.Zero(t, ci.NumAckPending)
+	assert.EqualValues(t, 1000, ci.AckFloor.Stream)
+}
+
+// fakeSource is what a service may plug in.
+type fakeSource struct {
+	*rig
+	fail      atomic.Int32
+	wait      time.Duration // for 1000 messages
+	onSettled func(context.Context, error)
+}
+
+func (s *fakeSource) open(context.Context, string) (bus.Source, error) { return s, nil }
+
+func (s *fakeSource) Fetch(ctx context.Context) (*bus.Batch, error) {
+	if s.fail.Add(-1) >= 0 {
+		return nil, errors.New("no lease to be had")
+	}
+	b := bus.NewBatch(time.Minute, bustest.Logger())
+	b.OnSettled = s.onSettled
+	for ctx.Err() == nil {
+		if n, err := b.Fill(s.cons, 1000, 0, max(s.wait, 200*time.Millisecond)); n > 0 || err != nil {
+			return b, err
+		}
+	}
+	return nil, ctx.Err()
+}
+
+func TestSourceIsAskedAgainAfterAnError(t *testing.T) {
+	r := newRig(t)
+	r.publish(t, 1)
+	src := &fakeSource{rig: r}
+	src.fail.Store(1)
+	_, out := r.batches(t, bus.PullConfig{}, bus.BatchConfig{NewSource: src.open})
+	m, _ := batch(t, out)
+	m.Ack()
+	r.settled(t, 1)
+}
+
+func TestCloseReturnsABatchNobodyTook(t *testing.T) {
+	r := newRig(t)
+	r.publish(t, 10)
+	settled := make(chan error, 1)
+	src := &fakeSource{rig: r, onSettled: func(_ context.Context, err error) { settled <- err }}
+	sub, out := r.batches(t, bus.PullConfig{}, bus.BatchConfig{NewSource: src.open})
+	require.Eventually(t, func() bool { return r.consumerInfo(t).NumAckPending == 10 }, patience, tick)
+	require.NoError(t, sub.Close())
+	require.NoError(t, receive(t, settled))
+	_, open := <-out
+	assert.False(t, open)
+
+	_, out = r.batches(t, bus.PullConfig{Linger: time.Second}, bus.BatchConfig{})
+	m, b := batch(t, out)
+	assert.Len(t, b.Items, 10)
+	m.Ack()
+	r.settled(t, 10)
+}
+
+func TestLateBatchHandlerIsAbandoned(t *testing.T) {
+	r := newRig(t, ackWait(time.Second))
+	r.publish(t, 2)
+	settled := make(chan error, 1)
+	src := &fakeSource{rig: r, onSettled: func(_ context.Context, err error) { settled <- err }}
+	sub, out := r.batches(t, bus.PullConfig{}, bus.BatchConfig{NewSource: src.open, CloseTimeout: 50 * time.Millisecond})
+	m, _ := batch(t, out)
+	require.NoError(t, sub.Close())
+	require.ErrorIs(t, receive(t, settled), bus.ErrAbandoned)
+	require.Error(t, m.Context().Err())
+	assert.Equal(t, 2, r.consumerInfo(t).NumAckPending, "the handler may still be at work: nobody else gets them before AckWait")
+}
+
+func TestBatchHandlerEndsInTime(t *testing.T) {
+	r := newRig(t)
+	r.publish(t, 5)
+	sub, out := r.batches(t, bus.PullConfig{}, bus.BatchConfig{CloseTimeout: patience})
+	m, _ := batch(t, out)
+	done := make(chan error, 1)
+	go func() { done <- sub.Close() }()
+	silent(t, done, 200*time.Millisecond)
+	require.NoError(t, m.Context().Err())
+	m.Ack()
+	require.NoError(t, receive(t, done))
+	ci := r.consumerInfo(t)
+	assert.Zero(t, ci.NumAckPending)
+	assert.EqualValues(t, 5, ci.AckFloor.Stream)
+}
+
+func TestWorkersHoldSeveralBatches(t *testing.T) {
+	r := newRig(t)
+	r.publish(t, 20)
+	_, out := r.batches(t, bus.PullConfig{MaxItems: 10, Linger: patience}, bus.BatchConfig{Workers: 2})
+	a, first := batch(t, out)
+	b, second := batch(t, out)
+	require.Len(t, first.Items, 10)
+	require.Len(t, second.Items, 10)
+	a.Ack()
+	b.Ack()
+	r.settled(t, 20)
+}
+
+func TestBatchConsumerLost(t *testing.T) {
+	r := newRig(t)
+	lost := make(chan error, 1)
+	_, out := r.batches(t, bus.PullConfig{OnLost: func(err error) { lost <- err }}, bus.BatchConfig{})
+	require.NoError(t, r.conn.JS.DeleteConsumer(t.Context(), stream, durable))
+	require.ErrorIs(t, receive(t, lost), bus.ErrConsumerLost)
+	r.provision(t)
+	r.publish(t, 1)
+	m, _ := batch(t, out)
+	m.Ack()
+	r.settled(t, 1)
+}
+
+func TestBatchSurvivesARestart(t *testing.T) {
+	r := newRig(t, ackWait(time.Second))
+	r.publish(t, 100)
+	_, out := r.batches(t, bus.PullConfig{MaxItems: 10}, bus.BatchConfig{})
+	m, _ := batch(t, out)
+	r.Restart(t)
+	m.Ack()
+	done := 0
+	for r.consumerInfo(t).AckFloor.Stream < 100 {
+		select {
+		case m := <-out:
+			done += len(bus.BatchFrom(m.Context()).Items)
+			m.Ack()
+		case <-time.After(100 * time.Millisecond):
+		}
+		require.Less(t, done, 300)
+	}
+	r.settled(t, 100)
+}
+
+func TestBatchSubscriberNeedsAnExistingConsumer(t *testing.T) {
+	r := newRig(t)
+	sub, err := bus.NewBatchSubscriber(r.conn, bus.BatchConfig{NewSource: bus.PullSource(r.conn, bus.PullConfig{
+		Resolve: func(context.Context, string) (bus.ConsumerRef, error) {
+			return bus.ConsumerRef{Stream: stream, Name: "nobody"}, nil
+		}})})
+	require.NoError(t, err)
+	_, err = sub.Subscribe(t.Context(), "topic")
+	require.ErrorIs(t, err, bus.ErrConsumerLost)
+
+	r.provision(t, func(_ *jetstream.StreamConfig, c *jetstream.ConsumerConfig) {
+		c.Durable, c.AckPolicy = "all", jetstream.AckAllPolicy
+	})
+	sub, err = bus.NewBatchSubscriber(r.conn, bus.BatchConfig{NewSource: bus.PullSource(r.conn, bus.PullConfig{
+		Resolve: func(context.Context, string) (bus.ConsumerRef, error) {
+			return bus.ConsumerRef{Stream: stream, Name: "all"}, nil
+		}})})
+	require.NoError(t, err)
+	_, err = sub.Subscribe(t.Context(), "topic")
+	require.ErrorContains(t, err, "need explicit")
+}

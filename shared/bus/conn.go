@@ -1,0 +1,303 @@
+// Package bus carries Watermill messages over NATS JetStream.
+//
+// A service reads: Connect, NewPublisher, NewSubscriber or NewBatchSubscriber, NewRouter, handlers. Streams and consumers
+// are provisioned elsewhere; this package binds to them. Delivery is at least once: a handler must bear a message twice.
+package bus
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/url"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// JetStream API levels as the server reports them, named after what they bring.
+const (
+	LevelAtomicBatch   = 3 // nats-server 2.12: atomic batches, counters
+	LevelResetConsumer = 4 // nats-server 2.14: fast batches, consumer reset
+)
+
+// ErrServerTooOld means that the broker lacks a feature; the text names the feature and what to upgrade.
+var ErrServerTooOld = errors.New("broker is too old")
+
+// State is a change of the connection.
+type State struct {
+	// Connected is true after the first connect and each reconnect, false after a loss.
+	Connected bool
+	// Err is why the connection was lost; nil for a wanted close.
+	Err error
+}
+
+// Config says how to reach the broker. URL or InProcess is required.
+type Config struct {
+	// URL is one or more comma-separated NATS addresses. Credentials in it are never logged.
+	URL string
+	// InProcess connects to a broker inside this process instead of URL.
+	InProcess nats.InProcessConnProvider
+	// CredsFile is a user's credentials file (JWT and seed), or a file with a bare nkey seed.
+	CredsFile string
+	// CAFile holds the PEM certificates that the broker's certificate is checked against; default the system's.
+	CAFile string
+	// Name shows up in the broker's connection list.
+	Name string
+	// Logger, default slog.Default.
+	Logger *slog.Logger
+	// OnState is told of each change, in order, from the connection's own goroutine: it must not block.
+	OnState func(State)
+	// ReconnectWait is the pause between two tries, at the start and later, plus up to half of it at random; default 1 s.
+	ReconnectWait time.Duration
+}
+
+// Conn is a connection that reconnects for ever. Its methods may be called from several goroutines.
+type Conn struct {
+	// NC is the connection itself, JS its JetStream side, for whoever needs more than this package offers.
+	NC *nats.Conn
+	JS jetstream.JetStream
+
+	logger *slog.Logger
+	closed chan struct{}
+	level  atomic.Int64 // highest API level seen
+}
+
+// Connect waits for the broker, however long, and returns once JetStream answers. It logs one line when it starts to
+// wait, one a minute while it waits, and one when it is connected. It fails at once on what waiting cannot mend: a bad
+// address, an unreadable file, refused credentials, an untrusted certificate; and when ctx ends.
+func Connect(ctx context.Context, cfg Config) (*Conn, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if cfg.ReconnectWait <= 0 {
+		cfg.ReconnectWait = time.Second
+	}
+	c := &Conn{closed: make(chan struct{}), logger: cfg.Logger.With("component", "bus")}
+	target, err := redact(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connect to broker: %w", err)
+	}
+	opts, err := c.options(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connect to broker %s: %w", target, err)
+	}
+	if err := c.await(ctx, cfg, target, opts); err != nil {
+		if c.NC != nil {
+			c.Close()
+		}
+		return nil, fmt.Errorf("connect to broker %s: %w", target, err)
+	}
+	c.logger.Info("connected to broker", "url", target, "server_version", c.NC.ConnectedServerVersion())
+	notify(cfg, State{Connected: true})
+	return c, nil
+}
+
+// redact returns the hosts of the URL without anything secret. A bad URL is an error that does not repeat it.
+func redact(cfg Config) (string, error) {
+	if cfg.InProcess != nil {
+		return "in-process", nil
+	}
+	if strings.TrimSpace(cfg.URL) == "" {
+		return "", errors.New("no address given: set the broker's URL, for example nats://localhost:4222")
+	}
+	var hosts []string
+	for i, part := range strings.Split(cfg.URL, ",") {
+		part = strings.TrimSpace(part)
+		if !strings.Contains(part, "://") {
+			part = "nats://" + part
+		}
+		u, err := url.Parse(part)
+		if err != nil || u.Host == "" {
+			return "", fmt.Errorf("address %d of the broker's URL is not valid: expected nats://host:port", i+1)
+		}
+		u.User = nil
+		hosts = append(hosts, u.String())
+	}
+	return strings.Join(hosts, ","), nil
+}
+
+func (c *Conn) options(cfg Config) ([]nats.Option, error) {
+	opts := []nats.Option{
+		nats.Name(cfg.Name),
+		nats.Timeout(5 * time.Second),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(cfg.ReconnectWait),
+		nats.ReconnectJitter(cfg.ReconnectWait/2, cfg.ReconnectWait/2),
+		// Refused credentials may be mended on the server; giving up for ever may not.
+		nats.IgnoreAuthErrorAbort(),
+		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
+			if nc.IsClosed() || nc.IsDraining() {
+				return
+			}
+			c.logger.Warn("connection to broker lost, reconnecting", "error", err)
+			notify(cfg, State{Err: err})
+		}),
+		nats.ReconnectHandler(func(*nats.Conn) {
+			c.logger.Info("reconnected to broker")
+			notify(cfg, State{Connected: true})
+		}),
+		nats.ClosedHandler(func(*nats.Conn) {
+			notify(cfg, State{})
+			close(c.closed)
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			subject := ""
+			if sub != nil {
+				subject = sub.Subject
+			}
+			c.logger.Warn("broker reported an error", "subject", subject, "error", err)
+		}),
+	}
+	if cfg.InProcess != nil {
+		opts = append(opts, nats.InProcessServer(cfg.InProcess))
+	}
+	if cfg.CAFile != "" {
+		opts = append(opts, nats.RootCAs(cfg.CAFile))
+	}
+	if cfg.CredsFile == "" {
+		return opts, nil
+	}
+	creds, err := credentials(cfg.CredsFile)
+	return append(opts, creds), err
+}
+
+// credentials tells a credentials file from a bare seed by its content.
+func credentials(file string) (nats.Option, error) {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read credentials: %w", err)
+	}
+	if bytes.Contains(content, []byte("BEGIN NATS USER JWT")) {
+		return nats.UserCredentials(file), nil
+	}
+	opt, err := nats.NkeyOptionFromSeed(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s holds neither NATS credentials nor an nkey seed", file)
+	}
+	return opt, nil
+}
+
+func notify(cfg Config, s State) {
+	if cfg.OnState != nil {
+		cfg.OnState(s)
+	}
+}
+
+// await dials until the broker and its JetStream answer.
+func (c *Conn) await(ctx context.Context, cfg Config, target string, opts []nats.Option) error {
+	var lastLine time.Time
+	for {
+		err := c.dial(ctx, cfg.URL, opts)
+		if err == nil || hopeless(err) {
+			return err
+		}
+		if time.Since(lastLine) >= time.Minute {
+			lastLine = time.Now()
+			c.logger.Warn("waiting for the broker", "url", target, "error", err)
+		}
+		if !pause(ctx, cfg.ReconnectWait+rand.N(cfg.ReconnectWait/2+1)) {
+			return errors.Join(context.Cause(ctx), err)
+		}
+	}
+}
+
+// dial connects if there is no connection yet, and asks JetStream for its state.
+func (c *Conn) dial(ctx context.Context, url string, opts []nats.Option) error {
+	if c.NC == nil {
+		nc, err := nats.Connect(url, opts...)
+		if err != nil {
+			return err
+		}
+		if c.JS, err = jetstream.New(nc); err != nil {
+			nc.Close()
+			return err
+		}
+		c.NC = nc
+	}
+	if _, err := c.apiLevel(ctx); err != nil {
+		return fmt.Errorf("JetStream does not answer (is it enabled for this account?): %w", err)
+	}
+	return nil
+}
+
+// hopeless errors do not go away by waiting.
+func hopeless(err error) bool {
+	var cert *tls.CertificateVerificationError
+	return errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) ||
+		errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) || errors.As(err, &cert)
+}
+
+// apiLevel asks the server. Each answer is remembered, the highest wins: servers are not downgraded while connected.
+func (c *Conn) apiLevel(ctx context.Context) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	info, err := c.JS.AccountInfo(ctx)
+	if err != nil {
+		return 0, err
+	}
+	level := int64(info.API.Level)
+	c.level.Store(max(level, c.level.Load()))
+	return level, nil
+}
+
+// RequireAPILevel returns an error that wraps ErrServerTooOld unless the broker has the given JetStream API level (see
+// the Level constants). Older brokers do not refuse newer settings, they drop them silently: so ask first.
+func (c *Conn) RequireAPILevel(ctx context.Context, level int, feature string) error {
+	if c.level.Load() >= int64(level) {
+		return nil
+	}
+	have, err := c.apiLevel(ctx)
+	if err != nil {
+		return fmt.Errorf("ask the broker for its API level: %w", err)
+	}
+	if have < int64(level) {
+		return fmt.Errorf("%w: %s needs JetStream API level %d, nats-server %s has %d: upgrade the broker to 2.12 or later",
+			ErrServerTooOld, feature, level, c.NC.ConnectedServerVersion(), have)
+	}
+	return nil
+}
+
+// Connected says whether the broker is connected right now.
+func (c *Conn) Connected() bool { return c.NC.IsConnected() }
+
+// Drain sends what is buffered and closes the connection. Close publishers and subscribers first. When ctx ends before
+// that is done the connection is closed hard and the context's error returned.
+func (c *Conn) Drain(ctx context.Context) error {
+	if err := c.NC.Drain(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+		c.Close() // a connection that is just reconnecting cannot be drained
+		return fmt.Errorf("drain broker connection: %w", err)
+	}
+	select {
+	case <-c.closed:
+		return nil
+	case <-ctx.Done():
+		c.Close()
+		return fmt.Errorf("drain broker connection: %w", ctx.Err())
+	}
+}
+
+// Close ends the connection at once and waits until that is done.
+func (c *Conn) Close() {
+	c.NC.Close()
+	<-c.closed
+}
+
+// pause waits for d and says whether ctx is still alive.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,177 @@
+package bus_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"bobosync/shared/bus"
+	"bobosync/shared/bustest"
+)
+
+const (
+	patience = 20 * time.Second // for what must happen
+	tick     = 5 * time.Millisecond
+	stream   = "S"
+	durable  = "C"
+	subject  = "s.one"
+)
+
+func TestMain(m *testing.M) {
+	// The file store keeps one process-wide goroutine, whatever becomes of the servers.
+	goleak.VerifyTestMain(m)
+}
+
+// rig is a broker with one stream and one consumer.
+type rig struct {
+	*bustest.Server
+	conn *bus.Conn
+	cons jetstream.Consumer
+}
+
+type tweak func(*jetstream.StreamConfig, *jetstream.ConsumerConfig)
+
+func newRig(tb testing.TB, tweaks ...tweak) *rig {
+	tb.Helper()
+	r := &rig{Server: bustest.Start(tb)}
+	r.conn = r.Connect(tb)
+	r.provision(tb, tweaks...)
+	return r
+}
+
+func (r *rig) provision(tb testing.TB, tweaks ...tweak) {
+	tb.Helper()
+	sc := jetstream.StreamConfig{Name: stream, Subjects: []string{"s.>"}, AllowAtomicPublish: true}
+	cc := jetstream.ConsumerConfig{Durable: durable, AckPolicy: jetstream.AckExplicitPolicy, AckWait: 10 * time.Second, MaxAckPending: 10000}
+	for _, t := range tweaks {
+		t(&sc, &cc)
+	}
+	_, err := r.conn.JS.CreateOrUpdateStream(tb.Context(), sc)
+	require.NoError(tb, err)
+	r.cons, err = r.conn.JS.CreateOrUpdateConsumer(tb.Context(), stream, cc)
+	require.NoError(tb, err)
+}
+
+func ackWait(d time.Duration) tweak {
+	return func(_ *jetstream.StreamConfig, c *jetstream.ConsumerConfig) { c.AckWait = d }
+}
+
+func resolve(context.Context, string) (bus.ConsumerRef, error) {
+	return bus.ConsumerRef{Stream: stream, Name: durable}, nil
+}
+
+func (r *rig) publisher(tb testing.TB, cfg bus.PublisherConfig) *bus.Publisher {
+	tb.Helper()
+	p, err := bus.NewPublisher(r.conn, cfg)
+	require.NoError(tb, err)
+	tb.Cleanup(func() { require.NoError(tb, p.Close()) })
+	return p
+}
+
+// publish stores n messages with the payloads 0, 1, 2…
+func (r *rig) publish(tb testing.TB, n int) {
+	tb.Helper()
+	require.NoError(tb, r.publisher(tb, bus.PublisherConfig{}).Publish(subject, numbered(n)...))
+}
+
+func numbered(n int) []*message.Message {
+	msgs := make([]*message.Message, n)
+	for i := range msgs {
+		msgs[i] = message.NewMessage(fmt.Sprintf("uuid-%d", i), fmt.Append(nil, i))
+	}
+	return msgs
+}
+
+func (r *rig) subscribe(tb testing.TB, cfg bus.SubscriberConfig) (*bus.Subscriber, <-chan *message.Message) {
+	tb.Helper()
+	if cfg.Resolve == nil {
+		cfg.Resolve = resolve
+	}
+	if cfg.PullWait == 0 {
+		cfg.PullWait = 100 * time.Millisecond
+	}
+	if cfg.CloseTimeout == 0 {
+		cfg.CloseTimeout = patience
+	}
+	cfg.Logger = bustest.Logger()
+	sub, err := bus.NewSubscriber(r.conn, cfg)
+	require.NoError(tb, err)
+	tb.Cleanup(func() { require.NoError(tb, sub.Close()) })
+	out, err := sub.Subscribe(context.Background(), "topic")
+	require.NoError(tb, err)
+	return sub, out
+}
+
+func receive[T any](tb testing.TB, c <-chan T) T {
+	tb.Helper()
+	select {
+	case v, ok := <-c:
+		require.True(tb, ok, "channel is closed")
+		return v
+	case <-time.After(patience):
+		require.FailNow(tb, "nothing came")
+		panic("unreachable")
+	}
+}
+
+func silent[T any](tb testing.TB, c <-chan T, d time.Duration) {
+	tb.Helper()
+	select {
+	case v, ok := <-c:
+		require.Failf(tb, "something came", "%v %v", v, ok)
+	case <-time.After(d):
+	}
+}
+
+func info(tb testing.TB, m *message.Message) bus.Info {
+	tb.Helper()
+	i, ok := bus.InfoFrom(m.Context())
+	require.True(tb, ok)
+	return i
+}
+
+func (r *rig) consumerInfo(tb testing.TB) *jetstream.ConsumerInfo {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	ci, err := r.cons.Info(ctx)
+	require.NoError(tb, err)
+	return ci
+}
+
+// settled waits until the consumer has nothing pending, and n acknowledged.
+func (r *rig) settled(tb testing.TB, n int) {
+	tb.Helper()
+	require.Eventually(tb, func() bool {
+		ci := r.consumerInfo(tb)
+		return ci.NumAckPending == 0 && ci.NumPending == 0 && ci.AckFloor.Stream == uint64(n)
+	}, patience, tick)
+}
+
+func natsMsgs(n int, id func(int) string) []*nats.Msg {
+	msgs := make([]*nats.Msg, n)
+	for i := range msgs {
+		msgs[i] = &nats.Msg{Subject: fmt.Sprintf("s.%d", i), Data: fmt.Append(nil, i)}
+		if id != nil {
+			msgs[i].Header = nats.Header{bus.MsgIDKey: {id(i)}}
+		}
+	}
+	return msgs
+}
+
+// closed waits until c is closed.
+func closed(tb testing.TB, c <-chan struct{}) {
+	tb.Helper()
+	select {
+	case <-c:
+	case <-time.After(patience):
+		require.FailNow(tb, "it never happened")
+	}
+}

@@ -1,0 +1,353 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+	"golang.org/x/sync/semaphore"
+)
+
+const (
+	// MsgIDKey is the metadata key (and header) by which the stream drops duplicates within its window. It is not set by
+	// itself: the UUID would not do, since a message that is passed on within its own stream would vanish.
+	MsgIDKey = jetstream.MsgIDHeader
+	// UUIDHeader carries the Watermill UUID.
+	UUIDHeader = "Bobo-Message-Uuid"
+	// MaxBatch is the most messages that a server takes in one atomic batch.
+	MaxBatch = 1000
+)
+
+// Errors of publishing, to be found with errors.Is.
+var (
+	// ErrStreamFull means that the stream or the broker's storage limit is reached: wait, then publish again.
+	ErrStreamFull = errors.New("stream is full")
+	// ErrNoStream means that no stream takes the subject, or that JetStream is not available.
+	ErrNoStream = errors.New("no stream takes this subject")
+	// ErrWrongSequence means that an expected last sequence did not hold: somebody else wrote first.
+	ErrWrongSequence = errors.New("expected last sequence did not match")
+	// ErrNoAtomicPublish means that the stream was made without AllowAtomicPublish.
+	ErrNoAtomicPublish = errors.New("stream does not allow atomic batches")
+	// ErrClosed means that the publisher or subscriber was closed.
+	ErrClosed = errors.New("closed")
+)
+
+// Result says what became of published messages.
+type Result struct {
+	// Stored counts the messages that are now in the stream because of this call.
+	Stored int
+	// Duplicates counts those that were there already, known by their message id.
+	Duplicates int
+	// LastSequence is the highest stream sequence of the messages stored.
+	LastSequence uint64
+}
+
+func (r *Result) add(ack *jetstream.PubAck) {
+	if ack.Duplicate {
+		r.Duplicates++
+		return
+	}
+	r.Stored++
+	r.LastSequence = max(r.LastSequence, ack.Sequence)
+}
+
+// PublisherConfig sets the limits of a Publisher. The zero value works.
+type PublisherConfig struct {
+	// Window is the most messages in flight, over all calls; default 256.
+	Window int
+	// Timeout limits a call whose context has no deadline; default 30 s.
+	Timeout time.Duration
+}
+
+// Publisher is a message.Publisher whose topics are subjects. When a call returns nil, every message is stored: synced
+// to disk if the broker is set so. After an error the outcome of each message is open; publish them all again, and give
+// them message ids if twice would hurt. It may be used from several goroutines.
+type Publisher struct {
+	conn   *Conn
+	js     jetstream.JetStream // its own, so that Close ends only this publisher's acknowledgements
+	cfg    PublisherConfig
+	window *semaphore.Weighted
+	closed atomic.Bool
+	calls  sync.WaitGroup
+	mu     sync.Mutex // orders begin against Close
+}
+
+// NewPublisher returns a publisher on conn.
+func NewPublisher(conn *Conn, cfg PublisherConfig) (*Publisher, error) {
+	if cfg.Window <= 0 {
+		cfg.Window = 256
+	}
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = 30 * time.Second
+	}
+	js, err := jetstream.New(conn.NC,
+		jetstream.WithPublishAsyncMaxPending(math.MaxInt32), // the window bounds it, and can be waited for with a context
+		jetstream.WithDefaultTimeout(cfg.Timeout))
+	if err != nil {
+		return nil, fmt.Errorf("open publisher: %w", err)
+	}
+	return &Publisher{conn: conn, js: js, cfg: cfg, window: semaphore.NewWeighted(int64(cfg.Window))}, nil
+}
+
+// Publish stores messages under the subject topic, in order unless one fails. The context of the first message limits
+// the call. Metadata become headers; see MsgIDKey.
+func (p *Publisher) Publish(topic string, messages ...*message.Message) error {
+	if len(messages) == 0 {
+		return nil
+	}
+	_, err := p.PublishContext(messages[0].Context(), topic, messages...)
+	return err
+}
+
+// PublishContext is Publish under a context of its own, and tells how many messages were duplicates.
+func (p *Publisher) PublishContext(ctx context.Context, topic string, messages ...*message.Message) (Result, error) {
+	msgs := make([]*nats.Msg, len(messages))
+	for i, m := range messages {
+		var err error
+		if msgs[i], err = marshal(topic, m); err != nil {
+			return Result{}, fmt.Errorf("publish to %s: %w", family(topic), err)
+		}
+	}
+	return p.PublishEach(ctx, msgs)
+}
+
+// PublishEach stores messages one by one, many in flight. Its error counts the failures and joins their causes.
+func (p *Publisher) PublishEach(ctx context.Context, msgs []*nats.Msg) (Result, error) {
+	ctx, done, err := p.begin(ctx)
+	if err != nil {
+		return Result{}, fmt.Errorf("publish: %w", err)
+	}
+	defer done()
+	return p.publishEach(ctx, msgs)
+}
+
+// begin counts a call in, so that Close can wait for it, and sets its deadline.
+func (p *Publisher) begin(ctx context.Context) (context.Context, func(), error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed.Load() {
+		return nil, nil, ErrClosed
+	}
+	p.calls.Add(1)
+	cancel := func() {}
+	if _, ok := ctx.Deadline(); !ok {
+		ctx, cancel = context.WithTimeout(ctx, p.cfg.Timeout)
+	}
+	return ctx, func() { cancel(); p.calls.Done() }, nil
+}
+
+// flight is one call's messages under way.
+type flight struct {
+	p       *Publisher
+	futures []jetstream.PubAckFuture // oldest first
+	result  Result
+	errs    failures
+}
+
+func (p *Publisher) publishEach(ctx context.Context, msgs []*nats.Msg) (Result, error) {
+	f := flight{p: p, futures: make([]jetstream.PubAckFuture, 0, min(len(msgs), p.cfg.Window))}
+	for _, m := range msgs {
+		if err := f.send(ctx, m); err != nil {
+			f.errs.add(m.Subject, err)
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	for len(f.futures) > 0 {
+		f.settleOldest(ctx)
+	}
+	return f.result, f.errs.join(len(msgs), f.result)
+}
+
+// send waits for a place in the window, first by settling this call's own messages, and puts m on the wire.
+func (f *flight) send(ctx context.Context, m *nats.Msg) error {
+	for !f.p.window.TryAcquire(1) {
+		if len(f.futures) > 0 {
+			f.settleOldest(ctx)
+			continue
+		}
+		if err := f.p.window.Acquire(ctx, 1); err != nil {
+			return err
+		}
+		break
+	}
+	future, err := f.p.js.PublishMsgAsync(m)
+	if err != nil {
+		f.p.window.Release(1)
+		return err
+	}
+	f.futures = append(f.futures, future)
+	return nil
+}
+
+func (f *flight) settleOldest(ctx context.Context) {
+	future := f.futures[0]
+	f.futures = f.futures[1:]
+	defer f.p.window.Release(1)
+	select {
+	case ack := <-future.Ok():
+		f.result.add(ack)
+	case err := <-future.Err():
+		f.errs.add(future.Msg().Subject, err)
+	case <-ctx.Done():
+		f.errs.add(future.Msg().Subject, context.Cause(ctx))
+	}
+}
+
+// PublishBatch stores messages in atomic batches of up to MaxBatch, in order: of each batch all or nothing becomes
+// visible. It is the fast way to a broker that syncs each write. The messages are not changed.
+//
+// A server refuses a whole batch in which one message id is known already (error 10201), for example because the answer
+// to an earlier call was lost. Such a batch is published again message by message, so that all of it is stored and
+// nothing twice; only then its messages become visible one by one.
+//
+// Errors wrap ErrServerTooOld (before 2.12), ErrNoAtomicPublish, ErrStreamFull, ErrNoStream or ErrWrongSequence. Batches
+// before the failed one stay stored; Result counts them.
+func (p *Publisher) PublishBatch(ctx context.Context, msgs []*nats.Msg) (Result, error) {
+	var total Result
+	if len(msgs) == 0 {
+		return total, nil
+	}
+	ctx, done, err := p.begin(ctx)
+	if err != nil {
+		return total, fmt.Errorf("publish batch: %w", err)
+	}
+	defer done()
+	if err := p.conn.RequireAPILevel(ctx, LevelAtomicBatch, "publishing atomic batches"); err != nil {
+		return total, err
+	}
+	for chunk := range slices.Chunk(msgs, MaxBatch) {
+		r, err := p.publishChunk(ctx, chunk)
+		total.Stored += r.Stored
+		total.Duplicates += r.Duplicates
+		total.LastSequence = max(total.LastSequence, r.LastSequence)
+		if err != nil {
+			return total, fmt.Errorf("publish batch of %d messages to %s: %w", len(chunk), family(chunk[0].Subject), err)
+		}
+	}
+	return total, nil
+}
+
+func (p *Publisher) publishChunk(ctx context.Context, msgs []*nats.Msg) (Result, error) {
+	// Copies: the library writes batch headers and a reply subject into its messages, and panics on a nil header.
+	batch := make([]*nats.Msg, len(msgs))
+	for i, m := range msgs {
+		batch[i] = &nats.Msg{Subject: m.Subject, Data: m.Data, Header: nats.Header{}}
+		maps.Copy(batch[i].Header, m.Header)
+	}
+	ack, err := jetstreamext.PublishMsgBatch(ctx, p.js, batch)
+	switch {
+	case err == nil:
+		return Result{Stored: len(msgs), LastSequence: ack.Sequence}, nil
+	case hasCode(err, jetstreamext.JSErrCodeBatchPublishDuplicateMsgID):
+		return p.publishEach(ctx, msgs)
+	default:
+		return Result{}, classify(err)
+	}
+}
+
+// Close refuses new calls and waits for those under way. The connection stays open. It is safe to call twice.
+func (p *Publisher) Close() error {
+	p.mu.Lock()
+	first := p.closed.CompareAndSwap(false, true)
+	p.mu.Unlock()
+	p.calls.Wait()
+	if first {
+		p.js.CleanupPublisher()
+	}
+	return nil
+}
+
+// failures counts errors by their text, so that a thousand alike make one line.
+type failures struct {
+	total   int
+	subject string
+	kinds   map[string]error
+}
+
+func (f *failures) add(subject string, err error) {
+	if f.kinds == nil {
+		f.subject, f.kinds = subject, map[string]error{}
+	}
+	f.total++
+	if err = classify(err); f.kinds[err.Error()] == nil {
+		f.kinds[err.Error()] = err
+	}
+}
+
+func (f *failures) join(of int, r Result) error {
+	if f.total == 0 {
+		return nil
+	}
+	unsent := of - r.Stored - r.Duplicates
+	return fmt.Errorf("publish to %s: %d of %d messages failed: %w", family(f.subject), unsent, of, f.causes())
+}
+
+// causes joins one error of each kind; nil if there was none.
+func (f *failures) causes() error { return errors.Join(slices.Collect(maps.Values(f.kinds))...) }
+
+// family shortens a subject to its first two tokens, as in "bobo.updates.>": the others may name a person, and errors
+// are logged.
+func family(subject string) string {
+	parts := strings.SplitN(subject, ".", 3)
+	if len(parts) < 3 {
+		return subject
+	}
+	return parts[0] + "." + parts[1] + ".>"
+}
+
+// classify adds this package's sentinel to an error of JetStream.
+func classify(err error) error {
+	switch {
+	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders):
+		return fmt.Errorf("%w: %w", ErrNoStream, err)
+	case hasCode(err, jetstreamext.JSErrCodeBatchPublishNotEnabled):
+		return fmt.Errorf("%w: %w", ErrNoAtomicPublish, err)
+	case hasCode(err, jetstream.JSErrCodeStreamWrongLastSequence), hasCode(err, jetstream.JSErrCodeStreamWrongLastSequenceConstant):
+		return fmt.Errorf("%w: %w", ErrWrongSequence, err)
+	case isFull(err):
+		return fmt.Errorf("%w: %w", ErrStreamFull, err)
+	default:
+		return err
+	}
+}
+
+// Error codes of nats-server (server/errors.json) that the client library has no names for.
+const (
+	codeAccountResources    jetstream.ErrorCode = 10002
+	codeInsufficient        jetstream.ErrorCode = 10023
+	codeInsufficientStorage jetstream.ErrorCode = 10047
+	codeStoreFailed         jetstream.ErrorCode = 10077
+)
+
+func isFull(err error) bool {
+	var api *jetstream.APIError
+	if !errors.As(err, &api) {
+		return false
+	}
+	switch api.ErrorCode {
+	case codeAccountResources, codeInsufficient, codeInsufficientStorage:
+		return true
+	case codeStoreFailed: // for any failed store; only its text tells a limit ("maximum bytes exceeded")
+		return strings.HasPrefix(api.Description, "maximum ")
+	default:
+		return false
+	}
+}
+
+func hasCode(err error, code jetstream.ErrorCode) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == code
+}

@@ -1,0 +1,113 @@
+// Package bustest gives tests a real JetStream broker inside the test process.
+package bustest
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"strconv"
+	"testing"
+	"time"
+
+	"bobosync/shared/broker"
+	"bobosync/shared/bus"
+)
+
+// timeout is how long any step of this package may take before the test fails.
+const timeout = 30 * time.Second
+
+// Option changes how Start runs the broker.
+type Option func(*broker.Options)
+
+// SyncAlways makes the broker sync each message to disk, as production does. Tests go without by default: faster.
+func SyncAlways() Option { return func(o *broker.Options) { o.SyncLazily = false } }
+
+// Server is a broker on a loopback port, with a store in the test's temporary directory. Its methods are for the
+// test's own goroutine.
+type Server struct {
+	*broker.Server
+	opts broker.Options
+}
+
+// Start runs a broker until the end of the test.
+func Start(tb testing.TB, options ...Option) *Server {
+	tb.Helper()
+	s := &Server{opts: broker.Options{
+		StoreDir:   tb.TempDir(),
+		Port:       broker.RandomPort,
+		SyncLazily: true,
+		Logger:     Logger(),
+	}}
+	for _, o := range options {
+		o(&s.opts)
+	}
+	s.Up(tb)
+	// From now on the same port is used, so that clients find the broker after a restart.
+	u, err := url.Parse(s.ClientURL())
+	if err != nil {
+		tb.Fatalf("broker address: %v", err)
+	}
+	if s.opts.Port, err = strconv.Atoi(u.Port()); err != nil {
+		tb.Fatalf("broker port: %v", err)
+	}
+	tb.Cleanup(func() { s.Down(tb) })
+	return s
+}
+
+// Connect returns a connection that is closed at the end of the test.
+func (s *Server) Connect(tb testing.TB) *bus.Conn {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	c, err := bus.Connect(ctx, bus.Config{
+		URL: s.ClientURL(), Name: tb.Name(), Logger: Logger(), ReconnectWait: 20 * time.Millisecond,
+	})
+	if err != nil {
+		tb.Fatalf("connect: %v", err)
+	}
+	tb.Cleanup(c.Close)
+	return c
+}
+
+// Down stops the broker; its store stays. Stopping a stopped broker does nothing.
+func (s *Server) Down(tb testing.TB) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		tb.Fatalf("stop broker: %v", err)
+	}
+}
+
+// Up starts the broker on the store and port that it had before.
+func (s *Server) Up(tb testing.TB) {
+	tb.Helper()
+	ns, err := broker.Start(tb.Context(), s.opts)
+	if err != nil {
+		tb.Fatalf("start broker: %v", err)
+	}
+	s.Server = ns
+}
+
+// Restart is Down followed by Up.
+func (s *Server) Restart(tb testing.TB) {
+	tb.Helper()
+	s.Down(tb)
+	s.Up(tb)
+}
+
+// Logger discards everything: a broker that is restarted on purpose complains loudly.
+func Logger() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
+// FreeAddr returns a loopback host:port on which nothing listens.
+func FreeAddr(tb testing.TB) string {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatalf("find a free port: %v", err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
