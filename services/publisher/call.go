@@ -135,7 +135,7 @@ func (d *delivery) deliver(ctx context.Context, jobs []job) error {
 			}
 			return err
 		}
-		work = append(halves, work...)
+		work = append(halves, recut(work, d.p.most)...)
 	}
 	d.bury()
 	return nil
@@ -166,17 +166,11 @@ func (d *delivery) call(ctx context.Context, part []job) ([]athoc.Result, error)
 	for i, j := range part {
 		statuses[i] = j.status
 	}
-	results, err := d.p.opts.AtHoc.UpdateDutyStatus(bounded, statuses, athoc.WithGuard(d.round.guard))
+	results, err := d.p.athoc.UpdateDutyStatus(bounded, statuses, athoc.WithGuard(d.round.guard))
 	d.calls++
 	d.sent += len(part)
-	if call := new(athoc.CallError); errors.As(err, &call) && call.Kind == athoc.Canceled {
-		d.round.unsure = call.MayHaveApplied()
-		return nil, errors.Join(err, d.p.brake.GiveBack(context.WithoutCancel(ctx), d.round.permit))
-	}
-	trouble, cause, retryAfter := brake.TroubleOf(err)
-	// Reported even if the publisher is about to stop, so that nobody waits for a probe that is over.
-	if reportErr := d.p.brake.Report(context.WithoutCancel(ctx), d.round.permit, trouble, cause, retryAfter); reportErr != nil {
-		d.p.log.Warn("the brake could not be told of a call", "error", reportErr)
+	if settleErr := d.p.brake.Settle(ctx, d.round.permit, err); settleErr != nil {
+		d.p.log.Warn("the brake could not be told of a call", "error", settleErr)
 	}
 	return results, err
 }
@@ -289,6 +283,15 @@ func (d *delivery) store(ctx context.Context) error {
 		j.item.Ack()
 	}
 	return nil
+}
+
+// recut splits parts that were cut before AtHoc was known to take fewer.
+func recut(parts [][]job, size int) [][]job {
+	var out [][]job
+	for _, part := range parts {
+		out = append(out, cut(part, size)...)
+	}
+	return out
 }
 
 // cut splits jobs into parts of at most size.

@@ -14,11 +14,13 @@ import (
 	"time"
 
 	"bobosync/shared/athoc"
+	"bobosync/shared/athocconf"
 	"bobosync/shared/brake"
 	"bobosync/shared/bus"
 	"bobosync/shared/config"
 	"bobosync/shared/lease"
 	"bobosync/shared/session"
+	"bobosync/shared/tokens"
 	"bobosync/shared/topology"
 )
 
@@ -58,6 +60,8 @@ type Options struct {
 	// Conn is the connection to the broker; the caller closes it after Run.
 	Conn *bus.Conn
 	Log  *slog.Logger
+	// Version is the program's, for AtHoc's logs.
+	Version string
 	// Now is the clock that stale duty is told by; time.Now if nil.
 	Now func() time.Time
 }
@@ -66,6 +70,7 @@ type Options struct {
 type publisher struct {
 	cfg   Config
 	opts  Options
+	athoc *athoc.Client
 	log   *slog.Logger
 	now   func() time.Time
 	lanes *lanes
@@ -75,10 +80,20 @@ type publisher struct {
 	most int
 }
 
-// Run does the publisher's work until ctx ends.
+// Run does the publisher's work until ctx ends. It returns an error only if the work cannot begin, because of the settings
+// of AtHoc's client.
 func Run(ctx context.Context, cfg Config, opts Options) error {
 	log := opts.Log.With("service", name)
-	p := &publisher{cfg: cfg, opts: opts, log: log, now: opts.Now, most: cfg.BatchSize}
+	store, err := tokens.New(opts.Conn.JS, cfg.AtHoc, log)
+	if err != nil {
+		return fmt.Errorf("share AtHoc's access token: %w", err)
+	}
+	client, err := athocconf.Client(cfg.AtHoc, cfg.Calls, store, opts.Version, log)
+	if err != nil {
+		return fmt.Errorf("make the client of AtHoc: %w", err)
+	}
+	defer client.Close()
+	p := &publisher{cfg: cfg, opts: opts, athoc: client, log: log, now: opts.Now, most: cfg.BatchSize}
 	if p.now == nil {
 		p.now = time.Now
 	}

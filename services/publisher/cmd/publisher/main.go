@@ -14,6 +14,6 @@ import (
 func main() {
 	var cfg publisher.Config
 	os.Exit(program.Main("publisher", &cfg, func(ctx context.Context, conn *bus.Conn, log *slog.Logger) error {
-		return publisher.Run(ctx, cfg, publisher.Options{Conn: conn, Log: log})
+		return publisher.Run(ctx, cfg, publisher.Options{Conn: conn, Log: log, Version: program.Version})
 	}))
 }

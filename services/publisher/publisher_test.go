@@ -1,0 +1,480 @@
+package publisher_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"bobosync/cmd/athocsim/sim"
+	"bobosync/services/publisher"
+	"bobosync/shared/bus"
+	"bobosync/shared/bustest"
+	"bobosync/shared/config"
+	"bobosync/shared/event"
+	"bobosync/shared/topology"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const patience = 40 * time.Second
+
+// bench is publishers at work between a real broker and a simulated AtHoc.
+type bench struct {
+	t      *testing.T
+	server *bustest.Server
+	conn   *bus.Conn
+	athoc  *sim.Simulator
+	cfg    publisher.Config
+	order  int64
+	// refusals counts the answers of refuseCallsWith.
+	refusals atomic.Int32
+}
+
+// newBench makes a bench whose AtHoc has the given number of users. Vars change the publisher's settings.
+func newBench(t *testing.T, users int, vars map[string]string) *bench {
+	t.Helper()
+	athoc, err := sim.New(sim.Options{Users: sim.GenerateUsers(users, "Collar-Number")})
+	require.NoError(t, err)
+	require.NoError(t, athoc.Start(t.Context(), "127.0.0.1:0"))
+	t.Cleanup(func() { require.NoError(t, athoc.Close()) })
+	server := bustest.Start(t)
+	b := &bench{t: t, server: server, conn: server.Connect(t), athoc: athoc}
+	all := map[string]string{"ATHOC_RATE_LIMIT": "1000", "ATHOC_TIMEOUT": "2s", "BATCH_WAIT": "10ms", "ATHOC_TIMEZONE": "UTC"}
+	for _, field := range athoc.Env() {
+		all[field.Name] = field.Value
+	}
+	for name, value := range vars {
+		all[name] = value
+	}
+	require.NoError(t, config.Load(t.Context(), config.Map(all), &b.cfg))
+	settings := topology.Settings{Replicas: 1, EntriesMaxBytes: 1 << 30, CallTimeout: b.cfg.Calls.Timeout}
+	require.NoError(t, topology.Provision(t.Context(), b.conn.JS, settings, topology.Everyone))
+	return b
+}
+
+// start runs a publisher until the end of the test or until the returned function is called.
+func (b *bench) start() (stop func()) {
+	b.t.Helper()
+	ctx, cancel := context.WithCancel(b.t.Context())
+	done := make(chan error, 1)
+	conn := b.server.Connect(b.t)
+	go func() { done <- publisher.Run(ctx, b.cfg, publisher.Options{Conn: conn, Log: bustest.Logger()}) }()
+	stopped := false
+	stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		require.NoError(b.t, <-done)
+	}
+	b.t.Cleanup(stop)
+	return stop
+}
+
+func user(n int) string { return sim.GenerateUsers(n, "Collar-Number")[n-1].LoginID }
+
+// wants publishes the status that a user should have since some minutes, as the resolver does.
+func (b *bench) wants(username string, minutesAgo int, on bool) event.Update {
+	b.t.Helper()
+	b.order++
+	at := time.Now().Add(-time.Duration(minutesAgo) * time.Minute).Unix()
+	u := event.Update{
+		User: username, Employee: "e-" + username, On: on, At: at, File: "file", Reason: event.ReasonEvent,
+		Version: event.Version{Rank: at, Order: b.order, Row: int(b.order)},
+	}
+	_, err := b.conn.JS.Publish(b.t.Context(), topology.UpdatesSubject(username), event.Encode(&u))
+	require.NoError(b.t, err)
+	require.NoError(b.t, b.conn.NC.Publish(topology.SubjectWake, nil))
+	return u
+}
+
+func (b *bench) payloads(stream string) [][]byte {
+	b.t.Helper()
+	s, err := b.conn.JS.Stream(b.t.Context(), stream)
+	require.NoError(b.t, err)
+	var out [][]byte
+	state := s.CachedInfo().State
+	for seq := state.FirstSeq; state.Msgs > 0 && seq <= state.LastSeq; seq++ {
+		m, err := s.GetMsg(b.t.Context(), seq)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
+		require.NoError(b.t, err)
+		out = append(out, m.Data)
+	}
+	return out
+}
+
+// answers returns all answers so far, by user.
+func (b *bench) answers() map[string][]event.Answer {
+	out := map[string][]event.Answer{}
+	for _, data := range b.payloads(topology.StreamAcks) {
+		var a event.Acks
+		require.NoError(b.t, event.Decode(data, &a))
+		for _, answer := range a.Answers {
+			out[answer.User] = append(out[answer.User], answer)
+		}
+	}
+	return out
+}
+
+// outcomes waits until these users have these outcomes, one each.
+func (b *bench) outcomes(want map[string]event.Outcome) {
+	b.t.Helper()
+	require.EventuallyWithT(b.t, func(c *assert.CollectT) {
+		got := map[string]event.Outcome{}
+		for user, answers := range b.answers() {
+			got[user] = answers[len(answers)-1].Outcome
+		}
+		assert.Equal(c, want, got)
+	}, patience, 10*time.Millisecond)
+}
+
+// idle waits until no update is waiting.
+func (b *bench) idle() {
+	b.t.Helper()
+	require.Eventually(b.t, func() bool {
+		for lane := range topology.Lanes {
+			c, err := b.conn.JS.Consumer(b.t.Context(), topology.StreamUpdates, topology.LaneConsumer(lane))
+			require.NoError(b.t, err)
+			if info := c.CachedInfo(); info.NumPending > 0 || info.NumAckPending > 0 {
+				return false
+			}
+		}
+		return true
+	}, patience, 10*time.Millisecond)
+}
+
+func (b *bench) fault(f sim.Fault) {
+	b.t.Helper()
+	_, err := b.athoc.AddFault(f)
+	require.NoError(b.t, err)
+}
+
+// updateCalls are the calls that tried to write.
+func (b *bench) updateCalls() []sim.Call {
+	return b.athoc.Calls(sim.CallFilter{Endpoint: sim.EndpointUpdate})
+}
+
+func TestStatusesAreWritten(t *testing.T) {
+	b := newBench(t, 3, nil)
+	b.start()
+	on := b.wants(user(1), 5, true)
+	b.wants(user(2), 5, false)
+	b.outcomes(map[string]event.Outcome{user(1): event.Applied, user(2): event.Applied})
+	require.Equal(t, time.Unix(on.At, 0).UTC().Format(sim.DateLayout), b.athoc.DutyState()[user(1)])
+	require.Empty(t, b.athoc.DutyState()[user(2)])
+	answer := b.answers()[user(1)][0]
+	require.Equal(t, on.Version, answer.Version)
+	require.Equal(t, on.Employee, answer.Employee)
+	require.True(t, answer.On)
+	b.idle()
+}
+
+func TestDutyThatExpiredWhileItWaitedIsNotShown(t *testing.T) {
+	b := newBench(t, 1, nil)
+	b.wants(user(1), 60*25, true)
+	b.start()
+	b.outcomes(map[string]event.Outcome{user(1): event.Expired})
+	require.Empty(t, b.athoc.DutyState()[user(1)])
+	require.False(t, b.answers()[user(1)][0].On)
+	for _, change := range b.athoc.History(user(1)) {
+		require.Empty(t, change.New, "it never flashed up")
+	}
+}
+
+// TestEachUsersOwnOutcome: the table of outcomes for one user. Of a batch, each user gets what is theirs.
+func TestEachUsersOwnOutcome(t *testing.T) {
+	b := newBench(t, 5, nil)
+	b.fault(sim.Fault{Kind: sim.FaultDenyUser, Users: []string{user(2)}})
+	b.fault(sim.Fault{Kind: sim.FaultPartial, Users: []string{user(3)}, Calls: 1})
+	b.fault(sim.Fault{Kind: sim.FaultUserError, Users: []string{user(4)}, Calls: 1})
+	b.fault(sim.Fault{Kind: sim.FaultOmitUser, Users: []string{user(5)}, Calls: 1})
+	for n := 1; n <= 5; n++ {
+		b.wants(user(n), 5, true)
+	}
+	b.wants("nobody@example.org", 5, true)
+	b.start()
+	b.outcomes(map[string]event.Outcome{
+		user(1): event.Applied, user(2): event.ForbiddenUser, user(3): event.Applied, user(4): event.Applied,
+		user(5): event.Applied, "nobody@example.org": event.UnknownUser,
+	})
+	b.idle()
+	for username, answers := range b.answers() {
+		require.Len(t, answers, 1, username)
+	}
+	sent := map[string]int{}
+	for _, call := range b.updateCalls() {
+		for _, u := range call.Users {
+			sent[u.LoginID]++
+		}
+	}
+	require.Equal(t, map[string]int{
+		user(1): 1, user(2): 1, user(3): 2, user(4): 2, user(5): 2, "nobody@example.org": 1,
+	}, sent, "what passed is sent again alone")
+}
+
+func TestAnUnknownAttributeIsDead(t *testing.T) {
+	b := newBench(t, 2, map[string]string{"DUTY_STATUS_FIELD": "No-Such-Field"})
+	b.wants(user(1), 5, true)
+	b.start()
+	b.outcomes(map[string]event.Outcome{user(1): event.Dead})
+	b.idle()
+	letters := b.payloads(topology.StreamDead)
+	require.Len(t, letters, 1)
+	var d event.DeadLetter
+	require.NoError(t, event.Decode(letters[0], &d))
+	require.Equal(t, "file", d.File)
+	require.Equal(t, 1, d.Row)
+	require.NotEmpty(t, d.Reason)
+	require.NotContains(t, d.Reason, user(1))
+	var original event.Update
+	require.NoError(t, event.Decode(d.Payload, &original))
+	require.Equal(t, user(1), original.User)
+}
+
+func TestLettersCaseInTheAnswerDoesNotMatter(t *testing.T) {
+	b := newBench(t, 2, nil)
+	settings := b.athoc.Settings()
+	settings.EchoCase = "upper"
+	require.NoError(t, b.athoc.SetSettings(settings))
+	b.wants(user(1), 5, true)
+	b.start()
+	b.outcomes(map[string]event.Outcome{user(1): event.Applied})
+	require.Len(t, b.updateCalls(), 1)
+}
+
+// TestWholeRequestFailures: the table of answers for a whole request, those that pass by themselves. Whatever happens, the
+// end is right, each user has one answer, and no call is made while the brake holds.
+func TestWholeRequestFailures(t *testing.T) {
+	for name, fault := range map[string]sim.Fault{
+		"500":            {Kind: sim.FaultStatus, Status: 500},
+		"502":            {Kind: sim.FaultStatus, Status: 502},
+		"503":            {Kind: sim.FaultStatus, Status: 503, RetryAfter: "1"},
+		"504 applied":    {Kind: sim.FaultStatus, Status: 504, Apply: true},
+		"429 seconds":    {Kind: sim.FaultStatus, Status: 429, RetryAfter: "1"},
+		"429 date":       {Kind: sim.FaultStatus, Status: 429, RetryAfter: "date+1s"},
+		"429 silent":     {Kind: sim.FaultStatus, Status: 429},
+		"401":            {Kind: sim.FaultStatus, Status: 401},
+		"reset":          {Kind: sim.FaultReset},
+		"hang":           {Kind: sim.FaultHang},
+		"not JSON":       {Kind: sim.FaultBrokenJSON},
+		"half an answer": {Kind: sim.FaultTruncated},
+		"answer lost":    {Kind: sim.FaultLostAnswer},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, 20, map[string]string{"ATHOC_TIMEOUT": "1s"})
+			fault.Calls, fault.Scope = 1, []string{sim.EndpointUpdate}
+			b.fault(fault)
+			want := map[string]event.Outcome{}
+			for n := 1; n <= 20; n++ {
+				b.wants(user(n), 5, true)
+				want[user(n)] = event.Applied
+			}
+			b.start()
+			b.outcomes(want)
+			b.idle()
+			for username, answers := range b.answers() {
+				require.Len(t, answers, 1, username)
+				require.NotEmpty(t, b.athoc.DutyState()[username])
+			}
+			require.Len(t, b.updateCalls(), 2, "one that failed and one that did not")
+		})
+	}
+}
+
+// TestARefusalIsNoStorm: 403 and 404 stop the calls, with nothing lost.
+func TestARefusalIsNoStorm(t *testing.T) {
+	b := newBench(t, 2, nil)
+	settings := b.athoc.Settings()
+	settings.Forbidden = "password"
+	require.NoError(t, b.athoc.SetSettings(settings))
+	b.wants(user(1), 5, true)
+	b.start()
+	require.Eventually(t, func() bool { return len(b.updateCalls()) == 1 }, patience, 10*time.Millisecond)
+	b.wants(user(2), 5, true) // wakes it up: it must not call
+	require.Never(t, func() bool { return len(b.updateCalls()) > 1 }, 3*time.Second, 50*time.Millisecond)
+	require.Empty(t, b.answers())
+}
+
+// TestACulpritIsFoundByHalving: AtHoc refuses the batch as a whole because of one user.
+func TestACulpritIsFoundByHalving(t *testing.T) {
+	b := newBench(t, 64, nil)
+	want := map[string]event.Outcome{}
+	for n := 1; n <= 64; n++ {
+		b.wants(user(n), 5, true)
+		want[user(n)] = event.Applied
+	}
+	culprit := "culprit@example.org"
+	b.refuseCallsWith(culprit)
+	b.wants(culprit, 5, true)
+	want[culprit] = event.Dead
+	b.start()
+	b.outcomes(want)
+	b.idle()
+	require.LessOrEqual(t, b.refusals.Load(), int32(8), "65 users are halved seven times")
+	require.LessOrEqual(t, len(b.updateCalls()), 8)
+	require.Len(t, b.payloads(topology.StreamDead), 1)
+}
+
+// refuseCallsWith puts a gateway before AtHoc that answers 400 to any update with the given username in it. Call it before
+// start.
+func (b *bench) refuseCallsWith(username string) {
+	b.t.Helper()
+	target, err := url.Parse(b.athoc.URL())
+	require.NoError(b.t, err)
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err == nil && bytes.Contains(body, []byte(username)) {
+			b.refusals.Add(1)
+			http.Error(w, "a value is not acceptable", http.StatusBadRequest)
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		proxy.ServeHTTP(w, r)
+	}))
+	b.t.Cleanup(gateway.Close)
+	b.cfg.AtHoc.ServerURL = gateway.URL
+}
+
+// TestEverybodyRefusedIsTheSettingsFault: nobody is dead-lettered if AtHoc refuses all alike.
+func TestEverybodyRefusedIsTheSettingsFault(t *testing.T) {
+	b := newBench(t, 32, nil)
+	b.fault(sim.Fault{Kind: sim.FaultStatus, Status: 400, Scope: []string{sim.EndpointUpdate}})
+	for n := 1; n <= 32; n++ {
+		b.wants(user(n), 5, true)
+	}
+	b.start()
+	require.Eventually(t, func() bool { return len(b.updateCalls()) >= 8 }, patience, 10*time.Millisecond)
+	require.Never(t, func() bool { return len(b.updateCalls()) > 40 }, 2*time.Second, 50*time.Millisecond)
+	require.Empty(t, b.payloads(topology.StreamDead))
+	require.Empty(t, b.answers())
+}
+
+func TestTooLargeShrinksTheBatchAndRemembers(t *testing.T) {
+	b := newBench(t, 200, nil)
+	settings := b.athoc.Settings()
+	settings.MaxUsers = 30
+	require.NoError(t, b.athoc.SetSettings(settings))
+	want := map[string]event.Outcome{}
+	for n := 1; n <= 200; n++ {
+		b.wants(user(n), 5, true)
+		want[user(n)] = event.Applied
+	}
+	b.start()
+	b.outcomes(want)
+	b.idle()
+	tooLarge := 0
+	for _, call := range b.updateCalls() {
+		if call.Status == 413 {
+			tooLarge++
+		}
+	}
+	require.Equal(t, 3, tooLarge, "200, 100, 50; then 25 is remembered")
+}
+
+// TestANewerUpdateOvertakes: while AtHoc is away the same users change again and again; afterwards each is sent once, with
+// the last.
+func TestANewerUpdateOvertakes(t *testing.T) {
+	b := newBench(t, 10, nil)
+	b.fault(sim.Fault{Kind: sim.FaultStatus, Status: 503})
+	b.start()
+	var last [11]event.Update
+	for round := range 5 {
+		for n := 1; n <= 10; n++ {
+			last[n] = b.wants(user(n), 50-round, round%2 == 0)
+		}
+	}
+	require.Eventually(t, func() bool { return len(b.athoc.Calls(sim.CallFilter{})) > 0 }, patience, 10*time.Millisecond)
+	b.athoc.ClearFaults()
+	want := map[string]event.Outcome{}
+	for n := 1; n <= 10; n++ {
+		want[user(n)] = event.Applied
+	}
+	b.outcomes(want)
+	b.idle()
+	sent := 0
+	for _, call := range b.updateCalls() {
+		if call.Status == 200 {
+			sent += len(call.Users)
+		}
+	}
+	require.Equal(t, 10, sent)
+	for n := 1; n <= 10; n++ {
+		require.Equal(t, last[n].Version, b.answers()[user(n)][0].Version)
+	}
+}
+
+func TestWhatCannotBeReadIsDeadLettered(t *testing.T) {
+	b := newBench(t, 2, nil)
+	_, err := b.conn.JS.Publish(t.Context(), topology.UpdatesSubject(user(1)), []byte(`{"v":99}`))
+	require.NoError(t, err)
+	b.wants(user(2), 5, true)
+	b.start()
+	b.outcomes(map[string]event.Outcome{user(2): event.Applied})
+	b.idle()
+	require.Len(t, b.payloads(topology.StreamDead), 1)
+}
+
+// TestPublishersShareTheWork: several publishers at once, while users change all the time, never have one user in two calls
+// at once and never step back.
+func TestPublishersShareTheWork(t *testing.T) {
+	b := newBench(t, 40, map[string]string{"BATCH_SIZE": "7", "BATCH_WAIT": "0s"})
+	settings := b.athoc.Settings()
+	settings.Latency = sim.Latency{Fixed: sim.Duration(5 * time.Millisecond), Jitter: sim.Duration(20 * time.Millisecond)}
+	require.NoError(t, b.athoc.SetSettings(settings))
+	for range 4 {
+		b.start()
+	}
+	for round := range 20 {
+		for n := 1; n <= 40; n++ {
+			b.wants(user(n), 100-round, true)
+		}
+	}
+	b.idle()
+	type span struct {
+		from, to int64
+		value    string
+	}
+	spans := map[string][]span{}
+	for _, call := range b.updateCalls() {
+		for _, u := range call.Users {
+			spans[u.LoginID] = append(spans[u.LoginID], span{call.Arrived, call.Finished, fmt.Sprint(u)})
+		}
+	}
+	require.Len(t, spans, 40)
+	remotes := map[string]bool{}
+	for _, call := range b.updateCalls() {
+		remotes[call.Remote] = true
+	}
+	require.GreaterOrEqual(t, len(remotes), 2, "one publisher did all the work")
+	for username, all := range spans {
+		for i := 1; i < len(all); i++ {
+			require.LessOrEqual(t, all[i-1].to, all[i].from, "%s was in two calls at once", username)
+		}
+		history := b.athoc.History(username)
+		for i := 1; i < len(history); i++ {
+			before, err1 := time.Parse(sim.DateLayout, history[i-1].New)
+			after, err2 := time.Parse(sim.DateLayout, history[i].New)
+			require.NoError(t, errors.Join(err1, err2))
+			require.False(t, after.Before(before), "%s went back", username)
+		}
+	}
+}
