@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -57,9 +58,7 @@ func newBench(t *testing.T, users int, vars map[string]string) *bench {
 	for _, field := range athoc.Env() {
 		all[field.Name] = field.Value
 	}
-	for name, value := range vars {
-		all[name] = value
-	}
+	maps.Copy(all, vars)
 	require.NoError(t, config.Load(t.Context(), config.Map(all), &b.cfg))
 	settings := topology.Settings{Replicas: 1, EntriesMaxBytes: 1 << 30, CallTimeout: b.cfg.Calls.Timeout}
 	require.NoError(t, topology.Provision(t.Context(), b.conn.JS, settings, topology.Everyone))

@@ -94,7 +94,8 @@ func TestSearchThatWouldNotEnd(t *testing.T) {
 func TestSearchStopsWithItsReader(t *testing.T) {
 	requests := 0
 	f := newFake(t, directory(&requests, 100, 100))
-	for range newClient(t, f.server.URL).SearchUsers(t.Context(), Query{PageSize: 10}) {
+	for _, err := range newClient(t, f.server.URL).SearchUsers(t.Context(), Query{PageSize: 10}) {
+		require.NoError(t, err)
 		break
 	}
 	assert.Equal(t, 1, requests)

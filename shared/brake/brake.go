@@ -62,7 +62,7 @@ func (b *Brake) Wait(ctx context.Context) (Permit, error) {
 	for {
 		var permit Permit
 		var wait time.Duration
-		_, err := b.change(ctx, func(s State) (State, bool) {
+		err := b.change(ctx, func(s State) (State, bool) {
 			var next State
 			next, permit, wait = s.Ask(b.clock.now(), b.limits)
 			return next, wait <= 0
@@ -83,7 +83,7 @@ func (b *Brake) Wait(ctx context.Context) (Permit, error) {
 // and holds no personal data.
 func (b *Brake) Report(ctx context.Context, p Permit, t Trouble, cause string, retryAfter time.Duration) error {
 	var before, after State
-	_, err := b.change(ctx, func(s State) (State, bool) {
+	err := b.change(ctx, func(s State) (State, bool) {
 		before, after = s, s.Report(b.clock.now(), p, t, cause, retryAfter, rand.Float64())
 		return after, after != before
 	})
@@ -99,7 +99,7 @@ func (b *Brake) GiveBack(ctx context.Context, p Permit) error {
 	if !p.Probe {
 		return nil
 	}
-	_, err := b.change(ctx, func(s State) (State, bool) {
+	err := b.change(ctx, func(s State) (State, bool) {
 		if s.Generation != p.Generation {
 			return s, false
 		}
@@ -130,19 +130,19 @@ func (b *Brake) tell(before, after State) {
 }
 
 // change applies f to the state until no other caller has come between. F says whether there is something to store.
-func (b *Brake) change(ctx context.Context, f func(State) (State, bool)) (State, error) {
+func (b *Brake) change(ctx context.Context, f func(State) (State, bool)) error {
 	for {
 		s, revision, err := b.load(ctx)
 		if err != nil {
-			return State{}, err
+			return err
 		}
 		next, store := f(s)
 		if !store {
-			return s, nil
+			return nil
 		}
 		data, err := json.Marshal(next)
 		if err != nil {
-			return State{}, fmt.Errorf("write the state: %w", err)
+			return fmt.Errorf("write the state: %w", err)
 		}
 		if revision == 0 {
 			_, err = b.kv.Create(ctx, Key, data)
@@ -151,11 +151,11 @@ func (b *Brake) change(ctx context.Context, f func(State) (State, bool)) (State,
 		}
 		switch {
 		case err == nil:
-			return next, nil
+			return nil
 		case conflict(err):
 			continue
 		default:
-			return State{}, fmt.Errorf("store the state: %w", err)
+			return fmt.Errorf("store the state: %w", err)
 		}
 	}
 }

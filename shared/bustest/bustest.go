@@ -3,7 +3,6 @@ package bustest
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"net"
 	"net/url"
@@ -99,12 +98,12 @@ func (s *Server) Restart(tb testing.TB) {
 }
 
 // Logger discards everything: a broker that is restarted on purpose complains loudly.
-func Logger() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func Logger() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // FreeAddr returns a loopback host:port on which nothing listens.
 func FreeAddr(tb testing.TB) string {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatalf("find a free port: %v", err)
 	}

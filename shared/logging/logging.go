@@ -55,7 +55,7 @@ func ParseLevel(name string) (slog.Level, error) {
 func console(w io.Writer, level slog.Level, format string) slog.Handler {
 	terminal := IsTerminal(w)
 	if strings.EqualFold(format, "text") || strings.EqualFold(format, "auto") && terminal {
-		return tint.NewHandler(w, &tint.Options{Level: level, TimeFormat: "15:04:05.000", NoColor: !terminal || os.Getenv("NO_COLOR") != ""})
+		return tint.NewTextHandler(w, &tint.Options{Level: level, TimeFormat: "15:04:05.000", NoColor: !terminal || os.Getenv("NO_COLOR") != ""})
 	}
 	return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})
 }

@@ -33,7 +33,7 @@ func Keep(ctx context.Context, log *slog.Logger, body Body) error {
 		began := time.Now()
 		err := once(ctx, body)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // what the body says of its stop is no failure
 		}
 		if time.Since(began) > lasting {
 			wait = firstWait

@@ -202,9 +202,7 @@ func TestAnyOrderComesToTheSame(t *testing.T) {
 			}
 		}
 		arrivals := rapid.SliceOfN(rapid.IntRange(0, n-1), 0, 2*n).Draw(t, "repeats")
-		for _, i := range rapid.Permutation(indexes(n)).Draw(t, "order") {
-			arrivals = append(arrivals, i)
-		}
+		arrivals = append(arrivals, rapid.Permutation(indexes(n)).Draw(t, "order")...)
 
 		var w Worker
 		var last *event.Update

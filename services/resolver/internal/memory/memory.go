@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 
 	"go.etcd.io/bbolt"
 
@@ -267,9 +268,7 @@ func whole(b *bbolt.Bucket, chunks int) (map[string]string, error) {
 			return err
 		}
 		have++
-		for employee, user := range chunk.Users {
-			mapping[employee] = user
-		}
+		maps.Copy(mapping, chunk.Users)
 		return nil
 	})
 	if err != nil || have < chunks {

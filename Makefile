@@ -1,0 +1,106 @@
+# Every command of the project. `make help` lists them.
+
+VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+MODULES    := shared cmd/athocsim services/ingest services/resolver services/publisher services/janitor cmd/bobosync e2e
+TOOLS      := $(CURDIR)/.tools
+LINT       := $(TOOLS)/golangci-lint-2.15.0
+LINT_PKG   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+VULN       := $(TOOLS)/govulncheck-1.9.0
+VULN_PKG   := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+SEED       ?= 1
+RUNS       ?= 20
+FUZZTIME   ?= 20s
+GOBUILD    := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X bobosync/shared/program.Version=$(VERSION)'
+PROGRAMS   := ./services/ingest/cmd/ingest ./services/resolver/cmd/resolver ./services/publisher/cmd/publisher \
+              ./services/janitor/cmd/janitor ./cmd/bobosync ./cmd/athocsim
+
+export GOFLAGS := -buildvcs=false
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the commands
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## build all programs, static, into bin/ (GOOS and GOARCH choose another system)
+	@mkdir -p bin
+	$(GOBUILD) -o bin/ $(PROGRAMS)
+
+.PHONY: run
+run: build ## run all services in one process, with the settings of .env
+	bin/bobosync run
+
+.PHONY: demo
+demo: build ## show the pipeline at work against a simulated AtHoc
+	bin/bobosync demo
+
+.PHONY: test
+test: ## run all tests, with the race detector
+	go test -race -shuffle=on -timeout 20m work
+
+.PHONY: test-short
+test-short: ## run the tests that take no more than seconds
+	go test -short work
+
+.PHONY: soak
+soak: ## drive the real programs with faults and judge the end (SEED=1 RUNS=20)
+	go run ./e2e/cmd/soak -seed $(SEED) -runs $(RUNS)
+
+.PHONY: bench
+bench: build ## measure speed and memory of the real programs, and the limits beside them
+	go run ./e2e/cmd/bench -bin bin
+
+.PHONY: fuzz
+fuzz: ## fuzz each parser for FUZZTIME (20s)
+	@set -e; for m in $(MODULES); do (cd $$m && for p in $$(go list ./...); do \
+	  for f in $$(go test -list '^Fuzz' $$p 2>/dev/null | grep '^Fuzz' || true); do \
+	    echo "fuzz $$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done); done
+
+.PHONY: fmt
+fmt: $(LINT) ## format the code
+	@for m in $(MODULES); do (cd $$m && $(LINT) fmt ./...); done
+
+.PHONY: check
+check: check-format check-tidy vet lint cross ## everything that is checked beside the tests
+
+.PHONY: check-format
+check-format: ## fail if a file is not formatted
+	@bad=$$(git ls-files '*.go' | xargs gofmt -l); if [ -n "$$bad" ]; then echo "not formatted (make fmt):"; echo "$$bad"; exit 1; fi
+
+.PHONY: check-tidy
+check-tidy: ## fail if a go.mod is not tidy
+	@for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy -diff >/dev/null) || { echo "$$m/go.mod is not tidy (make tidy)"; exit 1; }; done
+
+.PHONY: tidy
+tidy: ## tidy each go.mod
+	@for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy) || exit 1; done
+	go work sync
+
+.PHONY: vet
+vet: ## go vet, with the workspace and each module alone
+	go vet work
+	@for m in $(MODULES); do (cd $$m && GOWORK=off go vet ./...) || exit 1; done
+
+.PHONY: lint
+lint: $(LINT) ## golangci-lint over all modules
+	@for m in $(MODULES); do (cd $$m && $(LINT) run ./...) || exit 1; done
+
+.PHONY: vuln
+vuln: $(VULN) ## look for known vulnerabilities (needs the internet)
+	@for m in $(MODULES); do (cd $$m && $(VULN) ./...) || exit 1; done
+
+.PHONY: cross
+cross: ## build for Windows and arm64 too
+	@for target in windows/amd64 linux/arm64; do \
+	  dir=$$(mktemp -d); GOOS=$${target%/*} GOARCH=$${target#*/} $(GOBUILD) -o $$dir/ $(PROGRAMS) || exit 1; rm -r $$dir; echo "builds for $$target"; done
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin
+
+$(LINT):
+	GOBIN=$(TOOLS) go install $(LINT_PKG) && mv $(TOOLS)/golangci-lint $@
+
+$(VULN):
+	GOBIN=$(TOOLS) go install $(VULN_PKG) && mv $(TOOLS)/govulncheck $@

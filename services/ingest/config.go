@@ -1,0 +1,138 @@
+package ingest
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"bobosync/shared/config"
+)
+
+// Config holds the settings of ingest. Load it with config.Load.
+type Config struct {
+	// CSVDirectory is where BOBO puts its files. It must exist.
+	CSVDirectory string `env:"CSV_DIRECTORY"`
+	// ProcessedDirectory is where finished files go; it is made if it is missing.
+	ProcessedDirectory string `env:"PROCESSED_DIRECTORY"`
+	// FailedDirectory is where files go that are not text or have rows that AtHoc will never take; it is made if missing.
+	FailedDirectory string `env:"FAILED_FILES_DIRECTORY"`
+	// Move is off if files are to stay in the input directory; the ledger then knows which ones are done.
+	Move bool `env:"MOVE_PROCESSED_FILES, default=true"`
+	// PollInterval is how often the input directory is listed, beside file-system events.
+	PollInterval time.Duration `env:"POLL_INTERVAL, default=5s"`
+	// SettleTime is how long a file must not change before it is taken.
+	SettleTime time.Duration `env:"SETTLE_TIME, default=1s"`
+	// Zone is the zone of the wall clock in the files.
+	Zone config.Zone `env:"BOBO_TIMEZONE, default=local"`
+	// MaxClockSkew is how far in the future an event may lie.
+	MaxClockSkew time.Duration `env:"MAX_CLOCK_SKEW, default=15m"`
+	// StreamMaxAge is how long entries stay in the broker once the resolver has read them.
+	StreamMaxAge time.Duration `env:"STREAM_MAX_AGE, default=168h"`
+
+	// Lifetime bounds which finished files are read again when a memory was lost: older bookings do not count any more.
+	Lifetime config.Lifetime
+	// Data says where the ledger is: the file ingest.db.
+	Data config.Data
+}
+
+// Validate reports everything that is wrong, by the names of the variables. It touches no disk.
+func (c Config) Validate() error {
+	required := map[string]bool{"CSV_DIRECTORY": c.CSVDirectory != ""}
+	if c.Move {
+		required["PROCESSED_DIRECTORY"] = c.ProcessedDirectory != ""
+		required["FAILED_FILES_DIRECTORY"] = c.FailedDirectory != ""
+	}
+	errs := []error{
+		config.Require(required),
+		config.Positive("POLL_INTERVAL", c.PollInterval),
+		config.Positive("SETTLE_TIME", c.SettleTime),
+		config.Positive("STREAM_MAX_AGE", c.StreamMaxAge),
+		c.Lifetime.Validate(),
+	}
+	if c.MaxClockSkew < 0 {
+		errs = append(errs, errors.New("MAX_CLOCK_SKEW: must be 0s or more"))
+	}
+	return errors.Join(errs...)
+}
+
+// LedgerPath is where the ledger is.
+func (c Config) LedgerPath() string { return filepath.Join(c.Data.Directory, "ingest.db") }
+
+// directory is one of the configured directories.
+type directory struct{ variable, path string }
+
+func (c Config) directories() []directory {
+	dirs := []directory{{"CSV_DIRECTORY", c.CSVDirectory}}
+	for _, d := range []directory{{"PROCESSED_DIRECTORY", c.ProcessedDirectory}, {"FAILED_FILES_DIRECTORY", c.FailedDirectory}} {
+		if d.path != "" {
+			dirs = append(dirs, d)
+		}
+	}
+	return dirs
+}
+
+// prepare makes the directories that may be made and checks all of them. Its errors name variable and path.
+func (c Config) prepare() error {
+	var errs []error
+	for _, d := range c.directories() {
+		if d.variable != "CSV_DIRECTORY" {
+			if err := os.MkdirAll(d.path, 0o750); err != nil {
+				errs = append(errs, fmt.Errorf("%s: cannot make the directory %s: %w", d.variable, d.path, err))
+				continue
+			}
+		}
+		// Files are renamed out of the input directory, so it must be writable unless they stay.
+		errs = append(errs, d.check(c.Move))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return c.distinct()
+}
+
+func (d directory) check(write bool) error {
+	info, err := os.Stat(d.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s: the directory %s does not exist: make it, or name another one", d.variable, d.path)
+	case err != nil:
+		return fmt.Errorf("%s: cannot look at %s: %w", d.variable, d.path, err)
+	case !info.IsDir():
+		return fmt.Errorf("%s: %s is not a directory", d.variable, d.path)
+	}
+	if _, err := os.ReadDir(d.path); err != nil {
+		return fmt.Errorf("%s: the directory %s cannot be read, give this program the right to: %w", d.variable, d.path, err)
+	}
+	if !write {
+		return nil
+	}
+	probe, err := os.CreateTemp(d.path, ".bobosync-probe-*")
+	if err != nil {
+		return fmt.Errorf("%s: the directory %s cannot be written to, give this program the right to: %w", d.variable, d.path, err)
+	}
+	if err := errors.Join(probe.Close(), os.Remove(probe.Name())); err != nil {
+		return fmt.Errorf("%s: the directory %s cannot be written to: %w", d.variable, d.path, err)
+	}
+	return nil
+}
+
+// distinct refuses directories that are the same: finished files would be found again.
+func (c Config) distinct() error {
+	dirs := c.directories()
+	var errs []error
+	for i, a := range dirs {
+		for _, b := range dirs[i+1:] {
+			infoA, err1 := os.Stat(a.path)
+			infoB, err2 := os.Stat(b.path)
+			if err := errors.Join(err1, err2); err != nil {
+				errs = append(errs, err)
+			} else if os.SameFile(infoA, infoB) {
+				errs = append(errs, fmt.Errorf("%s and %s are the same directory, %s: they must differ", a.variable, b.variable, a.path))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,476 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"bobosync/services/ingest/internal/bobocsv"
+	"bobosync/services/ingest/internal/folder"
+	"bobosync/services/ingest/internal/ledger"
+	"bobosync/shared/bus"
+	"bobosync/shared/event"
+	"bobosync/shared/topology"
+)
+
+const (
+	// entriesPerMessage is the most entries in a message: some 60 bytes each as a rule, 450 at worst, so that a message
+	// always stays below the broker's limit of 1 MiB.
+	entriesPerMessage = 500
+	// windowLines is how many lines of a file are in memory at once. It is a multiple of ledger.ChunkLines, so that only a
+	// file's last chunk is a short one.
+	windowLines = 16 * ledger.ChunkLines
+	// groupFiles is the most small files that share a commit of the ledger and a round of publishing.
+	groupFiles = 256
+)
+
+// reading is one passage through a file: its first, or a later one to publish its entries again.
+type reading struct {
+	file *ledger.File // as of the reading's begin; for a new file what will be stored
+	// isNew: the ledger does not have the file yet.
+	isNew bool
+	// place is where the file was found in the input directory; nil if it was found elsewhere.
+	place *ledger.Place
+	// again: the entries are published anew on purpose, so the broker must not take them for duplicates.
+	again bool
+	// settled: all rows are settled, the entries are for a resolver that lost its memory.
+	settled bool
+	// movedTo is the path of a file that was finished before the ledger was lost.
+	movedTo string
+
+	begun  bool   // part of it is in the ledger
+	suffix string // of the message ids
+	sent   int    // messages so far
+	stored int    // lines in the ledger
+}
+
+// window is a part of a file that was parsed and is not in the ledger yet.
+type window struct {
+	r       *reading
+	first   int // the line before its first one
+	codes   []byte
+	details []ledger.Detail
+	entries []event.Entry
+	last    bool // the file ends here
+	lines   int  // of the file, if last
+}
+
+// attachment is a known content that was found under a name.
+type attachment struct {
+	id    string
+	place ledger.Place
+	note  string
+}
+
+// group gathers what was read until it is worth a commit and a round of publishing: one large file's next lines, or many
+// small files. The order is always: into the ledger, to the broker, "published" into the ledger. A crash in between makes
+// the file be read again.
+type group struct {
+	s       *service
+	publish func(context.Context, []*nats.Msg) error // nil to register only
+
+	windows  []*window
+	attached []attachment
+	lines    int
+	pending  map[string]*reading // new files that are not in the ledger yet
+}
+
+func (s *service) newGroup(publish func(context.Context, []*nats.Msg) error) *group {
+	return &group{s: s, publish: publish, pending: map[string]*reading{}}
+}
+
+// fileError is what is wrong with one file; the others go on.
+type fileError struct{ err error }
+
+func (e *fileError) Error() string { return e.err.Error() }
+func (e *fileError) Unwrap() error { return e.err }
+
+// read parses a file into the group and stores what is full. A *fileError concerns this file alone; nothing of it is left in
+// the group then.
+func (g *group) read(ctx context.Context, c *content, r *reading) error {
+	if r.isNew {
+		g.pending[r.file.ID] = r
+	}
+	if r.file.Problem != "" {
+		return g.add(ctx, &window{r: r, last: true})
+	}
+	src, check, err := c.rewound(ctx)
+	if err != nil {
+		g.drop(r)
+		return &fileError{err}
+	}
+	w, lines, err := g.parse(ctx, src, r)
+	if file := new(fileError); err != nil && !errors.As(err, &file) {
+		return err
+	}
+	if err == nil {
+		err = check()
+	}
+	if err != nil {
+		g.drop(r)
+		return errors.Join(&fileError{err}, g.cutShort(r))
+	}
+	w.last, w.lines = true, lines
+	return g.add(ctx, w)
+}
+
+// parse returns the file's last window, which is not in the group yet.
+func (g *group) parse(ctx context.Context, src io.Reader, r *reading) (*window, int, error) {
+	o := bobocsv.Options{Zone: g.s.cfg.Zone.Location()}
+	if r.file.Status == ledger.Reading {
+		o.Latest = r.file.Reference.Add(g.s.cfg.MaxClockSkew)
+	}
+	rows := bobocsv.NewReader(src, o)
+	w := &window{r: r}
+	for {
+		row, err := rows.Read()
+		if errors.Is(err, io.EOF) {
+			return w, rows.Lines(), nil
+		}
+		if err != nil {
+			return nil, 0, &fileError{err}
+		}
+		for row.Line > w.first+windowLines {
+			w.fillTo(windowLines)
+			if err := g.add(ctx, w); err != nil {
+				return nil, 0, err
+			}
+			w = &window{r: r, first: w.first + windowLines}
+		}
+		w.put(row)
+	}
+}
+
+// fillTo marks the lines up to the window's n-th as without a row.
+func (w *window) fillTo(n int) {
+	for len(w.codes) < n {
+		w.codes = append(w.codes, byte(ledger.NoRow))
+	}
+}
+
+func (w *window) put(row bobocsv.Row) {
+	w.fillTo(row.Line - w.first - 1)
+	if row.Reason == 0 {
+		w.codes = append(w.codes, byte(event.Pending))
+		w.entries = append(w.entries, row.Entry)
+		return
+	}
+	w.codes = append(w.codes, byte(row.Reason))
+	if row.Number != 0 {
+		w.details = append(w.details, ledger.Detail{Line: row.Line, Number: row.Number})
+	}
+}
+
+// add takes a window in and flushes the group if it is full.
+func (g *group) add(ctx context.Context, w *window) error {
+	g.windows = append(g.windows, w)
+	g.lines += len(w.codes)
+	if g.lines < windowLines && len(g.windows) < groupFiles {
+		return nil
+	}
+	return g.flush(ctx)
+}
+
+// attach notes a known content under a name, with the next flush.
+func (g *group) attach(a attachment) { g.attached = append(g.attached, a) }
+
+// drop takes a reading's windows out of the group.
+func (g *group) drop(r *reading) {
+	delete(g.pending, r.file.ID)
+	kept := g.windows[:0]
+	for _, w := range g.windows {
+		if w.r == r {
+			g.lines -= len(w.codes)
+			continue
+		}
+		kept = append(kept, w)
+	}
+	clear(g.windows[len(kept):])
+	g.windows = kept
+}
+
+// cutShort closes a file that changed after a part of it was published: that part is settled as it comes, and the new
+// content is another file. (A file read again keeps its rows; they are known from the first reading.)
+func (g *group) cutShort(r *reading) error {
+	if !r.begun {
+		return nil
+	}
+	now := g.s.now()
+	return g.s.ledger.Update(func(tx *ledger.Tx) error {
+		f, err := tx.File(r.file.ID)
+		if err != nil || f == nil {
+			return err
+		}
+		if r.place != nil {
+			f.Lose(r.place.Name)
+		}
+		f.Note(now, "changed while it was read; the rows published so far are settled as they come")
+		if f.Status != ledger.Reading {
+			return tx.Put(f)
+		}
+		f.Published = now.UTC()
+		if err := tx.Complete(f, r.stored, now); err != nil {
+			return err
+		}
+		f.Close()
+		return tx.Put(f)
+	})
+}
+
+// flush stores, publishes, and marks as published what is in the group.
+func (g *group) flush(ctx context.Context) error {
+	if len(g.windows) == 0 && len(g.attached) == 0 {
+		return nil
+	}
+	msgs, finished, err := g.store()
+	if err != nil {
+		return err
+	}
+	if err := g.s.reach(pointStored); err != nil {
+		return err
+	}
+	if len(msgs) > 0 && g.publish != nil {
+		if err := g.publish(ctx, msgs); err != nil {
+			return err
+		}
+		if err := g.s.reach(pointPublished); err != nil {
+			return err
+		}
+		if err := g.mark(); err != nil {
+			return err
+		}
+	}
+	clear(g.windows) // what they hold is large
+	g.windows, g.attached, g.lines = g.windows[:0], g.attached[:0], 0
+	clear(g.pending)
+	g.s.finished(finished...)
+	return nil
+}
+
+// store commits everything to the ledger, and returns the messages to publish and the files that are done already.
+func (g *group) store() (msgs []*nats.Msg, finished []*ledger.File, err error) {
+	err = g.s.ledger.Update(func(tx *ledger.Tx) error {
+		msgs, finished = nil, nil
+		for _, w := range g.windows {
+			m, f, err := g.storeWindow(tx, w)
+			if err != nil {
+				return err
+			}
+			msgs = append(msgs, m...)
+			if f != nil {
+				finished = append(finished, f)
+			}
+		}
+		for _, a := range g.attached {
+			f, err := g.s.storePlace(tx, a)
+			if err != nil {
+				return err
+			}
+			if f != nil {
+				finished = append(finished, f)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("store what was read: %w", err)
+	}
+	return msgs, finished, nil
+}
+
+// storeWindow returns the window's messages, and the file if the window finished it.
+func (g *group) storeWindow(tx *ledger.Tx, w *window) ([]*nats.Msg, *ledger.File, error) {
+	r := w.r
+	f, err := g.begin(tx, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := w.storeCodes(tx); err != nil {
+		return nil, nil, err
+	}
+	r.stored = w.first + len(w.codes)
+	var finished *ledger.File
+	if w.last && f.Status == ledger.Reading {
+		if finished, err = g.complete(tx, r, f, w.lines); err != nil {
+			return nil, nil, err
+		}
+	}
+	return g.messages(w, f.Order), finished, nil
+}
+
+// begin stores a new file's record, or counts a deliberate reading-again, with the reading's first window.
+func (g *group) begin(tx *ledger.Tx, r *reading) (*ledger.File, error) {
+	if r.begun {
+		f, err := tx.File(r.file.ID)
+		if err == nil && f == nil {
+			err = fmt.Errorf("file %s is gone from the ledger", ledger.Short(r.file.ID))
+		}
+		return f, err
+	}
+	f, now := r.file, g.s.now()
+	if r.isNew {
+		if f.Order == 0 {
+			order, err := tx.NextOrder(f.Modified, now)
+			if err != nil {
+				return nil, err
+			}
+			f.Order = order
+		} else if err := tx.RaiseOrder(f.Order); err != nil {
+			return nil, err
+		}
+		f.FirstSeen = now.UTC()
+	} else {
+		stored, err := tx.File(f.ID)
+		if err != nil {
+			return nil, err
+		}
+		if stored != nil {
+			f = stored
+		}
+	}
+	if r.again {
+		f.Readings++
+	}
+	r.suffix = fmt.Sprintf("%.8s.%d", g.s.ledger.Generation(), f.Readings)
+	if r.place != nil {
+		f.Attach(*r.place)
+		if err := g.s.nameTaken(tx, r.place, f.ID); err != nil {
+			return nil, err
+		}
+	}
+	r.begun = true
+	return f, tx.Put(f)
+}
+
+// storeCodes stores the window's codes, chunk by chunk, and drops entries that an earlier reading had rejected: what was in
+// the future then is not accepted now.
+func (w *window) storeCodes(tx *ledger.Tx) error {
+	kept := w.entries[:0:0]
+	entries := w.entries
+	for at := 0; at < len(w.codes); at += ledger.ChunkLines {
+		end := min(at+ledger.ChunkLines, len(w.codes))
+		chunk, _ := ledger.Chunk(w.first + at + 1)
+		codes, err := tx.AddChunk(w.r.file.ID, chunk, w.codes[at:end], detailsOf(w.details, w.first+at, w.first+end))
+		if err != nil {
+			return err
+		}
+		for len(entries) > 0 && entries[0].Row <= w.first+end {
+			_, i := ledger.Chunk(entries[0].Row)
+			if i < len(codes) && !ledger.Code(codes[i]).Rejected() {
+				kept = append(kept, entries[0])
+			}
+			entries = entries[1:]
+		}
+	}
+	w.entries = kept
+	return nil
+}
+
+func detailsOf(all []ledger.Detail, after, upTo int) []ledger.Detail {
+	var some []ledger.Detail
+	for _, d := range all {
+		if d.Line > after && d.Line <= upTo {
+			some = append(some, d)
+		}
+	}
+	return some
+}
+
+// complete closes a first reading, and returns the file if there is nothing to wait for.
+func (g *group) complete(tx *ledger.Tx, r *reading, f *ledger.File, lines int) (*ledger.File, error) {
+	now := g.s.now()
+	if err := tx.Complete(f, lines, now); err != nil {
+		return nil, err
+	}
+	if r.movedTo == "" {
+		if f.Status == ledger.Done {
+			return f, nil
+		}
+		return nil, nil
+	}
+	if err := tx.Abandon(f, ledger.SettledEarlier, now); err != nil {
+		return nil, err
+	}
+	f.Status = ledger.Moved
+	f.Note(now, "found finished, as the ledger was begun anew")
+	return nil, tx.Put(f)
+}
+
+// messages makes the window's messages. The file's last one says so; if the last window holds no entries, it is empty.
+func (g *group) messages(w *window, order int64) []*nats.Msg {
+	var msgs []*nats.Msg
+	r := w.r
+	for entries := w.entries; len(entries) > 0; {
+		n := min(len(entries), entriesPerMessage)
+		e := event.Entries{
+			File: r.file.ID, Order: order, Settled: r.settled, Last: w.last && n == len(entries), Entries: entries[:n],
+		}
+		msgs = append(msgs, entriesMessage(e, fmt.Sprintf("%s-%d-%s", r.file.ID, entries[0].Row, r.suffix)))
+		entries = entries[n:]
+	}
+	r.sent += len(msgs)
+	if w.last && len(w.entries) == 0 && r.sent > 0 {
+		e := event.Entries{File: r.file.ID, Order: order, Settled: r.settled, Last: true, Entries: []event.Entry{}}
+		msgs = append(msgs, entriesMessage(e, fmt.Sprintf("%s-end-%s", r.file.ID, r.suffix)))
+	}
+	return msgs
+}
+
+func entriesMessage(e event.Entries, id string) *nats.Msg {
+	m := nats.NewMsg(topology.EntriesSubject(e.File))
+	m.Header.Set(bus.MsgIDKey, id)
+	m.Header.Set(topology.HeaderFile, e.File)
+	m.Data = event.Encode(&e)
+	return m
+}
+
+// mark notes which files are wholly published.
+func (g *group) mark() error {
+	now := g.s.now()
+	err := g.s.ledger.Update(func(tx *ledger.Tx) error {
+		for _, w := range g.windows {
+			if !w.last || w.r.settled {
+				continue
+			}
+			f, err := tx.File(w.r.file.ID)
+			if err != nil {
+				return err
+			}
+			if f == nil {
+				continue
+			}
+			f.Published = now.UTC()
+			if err := tx.Put(f); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("note what was published: %w", err)
+	}
+	return nil
+}
+
+// newFile makes the record of a content that the ledger does not know.
+func (s *service) newFile(name string, c *content) *ledger.File {
+	f := &ledger.File{
+		ID: c.id, Name: name, Status: ledger.Reading, Size: c.stat.Size, Modified: c.stat.Time(), Reference: s.now(),
+		Problem: c.problem,
+	}
+	f.Note(s.now(), "found as "+name)
+	return f
+}
+
+// earlier is the moment at which a file must have been read first, when the ledger does not know any more.
+func (s *service) earlier(c *content) time.Time {
+	now, arrival := s.now(), folder.Arrival(c.info)
+	if arrival.Before(now) {
+		return arrival
+	}
+	return now
+}

@@ -1,0 +1,431 @@
+package ingest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/goleak"
+
+	"bobosync/services/ingest/internal/ledger"
+	"bobosync/shared/bus"
+	"bobosync/shared/bustest"
+	"bobosync/shared/config"
+	"bobosync/shared/event"
+	"bobosync/shared/topology"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const deadline = 30 * time.Second
+
+// harness runs ingest against a real broker, with a resolver that settles every row at once.
+type harness struct {
+	t        *testing.T
+	srv      *bustest.Server
+	conn     *bus.Conn
+	settings topology.Settings
+	cfg      Config
+	tune     tuning
+	log      *logBuffer
+	resolver *fakeResolver
+
+	cancel context.CancelFunc
+	ended  chan error
+}
+
+func newHarness(t *testing.T) *harness {
+	t.Helper()
+	root := t.TempDir()
+	h := &harness{
+		t: t, srv: bustest.Start(t), log: &logBuffer{},
+		settings: topology.Settings{Replicas: 1, EntriesMaxBytes: 64 << 20, CallTimeout: 5 * time.Second},
+		cfg: Config{
+			CSVDirectory: filepath.Join(root, "in"), ProcessedDirectory: filepath.Join(root, "done"),
+			FailedDirectory: filepath.Join(root, "failed"), Move: true,
+			PollInterval: 100 * time.Millisecond, SettleTime: 30 * time.Millisecond, Zone: config.InZone(time.UTC),
+			MaxClockSkew: 15 * time.Minute, StreamMaxAge: time.Hour, Lifetime: config.Lifetime{AutoCleanupHours: 24},
+			Data: config.Data{Directory: filepath.Join(root, "data")},
+		},
+		tune: defaultTuning(),
+	}
+	h.tune.retry, h.tune.maxRetry = 10*time.Millisecond, 100*time.Millisecond
+	if err := os.Mkdir(h.cfg.CSVDirectory, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h.conn = h.srv.Connect(t)
+	t.Cleanup(func() {
+		h.stop()
+		if h.resolver != nil {
+			h.resolver.stop()
+		}
+		if t.Failed() {
+			t.Logf("log:\n%s", h.log)
+		}
+	})
+	return h
+}
+
+// provision makes the streams, for tests that need them before ingest runs.
+func (h *harness) provision() {
+	h.t.Helper()
+	if err := topology.Provision(h.t.Context(), h.conn.JS, h.settings, topology.Everyone); err != nil {
+		h.t.Fatalf("provision: %v", err)
+	}
+}
+
+// start runs ingest until stop.
+func (h *harness) start() {
+	h.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	h.cancel, h.ended = cancel, ended
+	logger := slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	deps := Deps{Conn: h.conn, Topology: h.settings, Logger: logger}
+	cfg, tune := h.cfg, h.tune
+	go func() { ended <- run(ctx, cfg, deps, tune) }()
+}
+
+// stop ends ingest and returns what it said.
+func (h *harness) stop() error {
+	if h.cancel == nil {
+		return nil
+	}
+	h.cancel()
+	h.cancel = nil
+	select {
+	case err := <-h.ended:
+		if err != nil && !errors.Is(err, errKilled) {
+			h.t.Errorf("ingest ended with %v", err)
+		}
+		return err
+	case <-time.After(deadline):
+		h.t.Fatal("ingest does not stop")
+		return nil
+	}
+}
+
+// died waits until ingest has ended by itself.
+func (h *harness) died() {
+	h.t.Helper()
+	select {
+	case err := <-h.ended:
+		h.cancel()
+		h.cancel = nil
+		if !errors.Is(err, errKilled) {
+			h.t.Fatalf("ingest ended with %v, wanted a kill", err)
+		}
+	case <-time.After(deadline):
+		h.t.Fatal("ingest was not killed")
+	}
+}
+
+// resolve starts the resolver.
+func (h *harness) resolve() *fakeResolver {
+	h.t.Helper()
+	h.provision()
+	h.resolver = &fakeResolver{t: h.t, conn: h.conn, answer: true, entries: map[string]map[int]event.Entry{}, orders: map[string]int64{}}
+	h.resolver.start()
+	return h.resolver
+}
+
+func (h *harness) in(name string) string   { return filepath.Join(h.cfg.CSVDirectory, name) }
+func (h *harness) done(name string) string { return filepath.Join(h.cfg.ProcessedDirectory, name) }
+
+// put writes a file into the input directory in one step, as a rename does.
+func (h *harness) put(name, text string) {
+	h.t.Helper()
+	write(h.t, h.in(name), text)
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	temp := path + ".tmp"
+	if err := os.WriteFile(temp, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(temp, path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// rows makes n rows, each for another employee.
+func rows(prefix string, n int) string {
+	var b strings.Builder
+	for i := range n {
+		b.WriteString(row(fmt.Sprintf("%s%d", prefix, i)))
+	}
+	return b.String()
+}
+
+func row(employee string) string {
+	at := time.Now().UTC().Add(-time.Hour)
+	return fmt.Sprintf("BON,%s,P,%s,%s,%s,1,2,3,4\n", employee, at.Format("20060102"), at.Format("150405"), at.Format("20060102150405"))
+}
+
+// eventually waits until the condition holds.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	timeout := time.After(deadline)
+	for !holds() {
+		select {
+		case <-ticker.C:
+		case <-timeout:
+			t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
+
+func there(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+func names(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []string
+	for _, e := range entries {
+		list = append(list, e.Name())
+	}
+	return list
+}
+
+// book opens the ledger of an ingest that was stopped.
+func (h *harness) book(look func(*ledger.Ledger)) {
+	h.t.Helper()
+	l, err := OpenLedger(h.cfg, bustest.Logger())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer l.Close()
+	look(l)
+}
+
+// files stops ingest and returns its records by name, after checking the promise on each that is done.
+func (h *harness) files() map[string]*ledger.File {
+	h.t.Helper()
+	h.stop()
+	byName := map[string]*ledger.File{}
+	h.book(func(l *ledger.Ledger) {
+		files, err := l.Files()
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		for _, f := range files {
+			byName[f.Name] = f
+			if (f.Status == ledger.Done || f.Status == ledger.Moved) && f.Rows != f.Rejected+f.Settled() {
+				h.t.Errorf("%s: %d rows, %d rejected, %d settled", f.Name, f.Rows, f.Rejected, f.Settled())
+			}
+		}
+	})
+	return byName
+}
+
+// logBuffer is a log that tests read.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+func (l *logBuffer) count(text string) int { return strings.Count(l.String(), text) }
+
+// fakeResolver reads entries as the resolver does, and settles them.
+type fakeResolver struct {
+	t      *testing.T
+	conn   *bus.Conn
+	cancel context.CancelFunc
+	ended  sync.WaitGroup
+
+	mu        sync.Mutex
+	answer    bool
+	entries   map[string]map[int]event.Entry // by file and row
+	orders    map[string]int64
+	sequence  []string // "settled <file>", "open <file>", "recovered <memory>" as they came
+	last      map[string]bool
+	messages  int
+	discarded int
+}
+
+func (r *fakeResolver) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	r.cancel = cancel
+	r.ended.Go(func() { r.run(ctx) })
+}
+
+func (r *fakeResolver) stop() {
+	r.cancel()
+	r.ended.Wait()
+}
+
+// run consumes until ctx ends, through losses of the broker and its store.
+func (r *fakeResolver) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		cons, err := r.conn.JS.Consumer(ctx, topology.StreamEntries, topology.ConsumerResolverEntries)
+		if err != nil {
+			rest(ctx)
+			continue
+		}
+		batch, err := cons.Fetch(500, jetstream.FetchMaxWait(50*time.Millisecond))
+		if err != nil {
+			rest(ctx)
+			continue
+		}
+		var got []jetstream.Msg
+		for m := range batch.Messages() {
+			got = append(got, m)
+		}
+		r.handle(ctx, got)
+	}
+}
+
+func rest(ctx context.Context) {
+	timer := time.NewTimer(20 * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+func (r *fakeResolver) handle(ctx context.Context, got []jetstream.Msg) {
+	var acks event.Acks
+	for _, m := range got {
+		if m.Subject() == topology.SubjectRecovered {
+			var e event.Recovered
+			if err := event.Decode(m.Data(), &e); err != nil {
+				r.t.Errorf("recovered: %v", err)
+			}
+			r.mu.Lock()
+			r.sequence = append(r.sequence, "recovered "+e.Memory)
+			r.mu.Unlock()
+			continue
+		}
+		var e event.Entries
+		if err := event.Decode(m.Data(), &e); err != nil {
+			r.t.Errorf("entries: %v", err)
+			continue
+		}
+		if m.Subject() != topology.EntriesSubject(e.File) || m.Headers().Get(topology.HeaderFile) != e.File || len(e.Entries) > 500 {
+			r.t.Errorf("message on %s with header %q and %d entries", m.Subject(), m.Headers().Get(topology.HeaderFile), len(e.Entries))
+		}
+		r.learn(&e, &acks)
+	}
+	if len(acks.Rows)+len(acks.Answers) > 0 {
+		r.publish(ctx, &acks)
+	}
+	for _, m := range got {
+		_ = m.Ack() // lost with the broker at worst, then it comes again
+	}
+}
+
+func (r *fakeResolver) publish(ctx context.Context, acks *event.Acks) {
+	acks.From = "test"
+	data := event.Encode(acks)
+	for ctx.Err() == nil {
+		if _, err := r.conn.JS.Publish(ctx, topology.SubjectAcks, data); err == nil {
+			return
+		}
+		rest(ctx)
+	}
+}
+
+func (r *fakeResolver) learn(e *event.Entries, acks *event.Acks) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.messages++
+	kind := "open "
+	if e.Settled {
+		kind = "settled "
+	}
+	if n := len(r.sequence); n == 0 || r.sequence[n-1] != kind+e.File {
+		r.sequence = append(r.sequence, kind+e.File)
+	}
+	if r.entries[e.File] == nil {
+		r.entries[e.File] = map[int]event.Entry{}
+	}
+	if before, known := r.orders[e.File]; known && before != e.Order {
+		r.t.Errorf("file %s has order %d, had %d", ledger.Short(e.File), e.Order, before)
+	}
+	r.orders[e.File] = e.Order
+	var applied event.RowSet
+	for _, entry := range e.Entries {
+		if before, known := r.entries[e.File][entry.Row]; known && before != entry {
+			r.t.Errorf("row %d came out as %+v, was %+v", entry.Row, entry, before)
+		}
+		r.entries[e.File][entry.Row] = entry
+		if strings.HasPrefix(entry.Employee, "dead") {
+			acks.Answers = append(acks.Answers, event.Answer{
+				File: e.File, Version: entry.Version(e.Order), Outcome: event.Dead, Detail: "refused",
+			})
+			continue
+		}
+		applied.Add(entry.Row)
+	}
+	switch {
+	case e.Settled:
+	case !r.answer:
+		r.discarded++
+		acks.Answers = nil
+	case applied.Len() > 0:
+		acks.Rows = append(acks.Rows, event.FileRows{File: e.File, Outcome: event.Applied, Rows: applied})
+	}
+}
+
+// mute makes the resolver read and lose everything, or answer again.
+func (r *fakeResolver) mute(on bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.answer = !on
+}
+
+func (r *fakeResolver) history() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.sequence)
+}
+
+func (r *fakeResolver) lost() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.discarded
+}
+
+// remember says that the resolver has a memory of this name.
+func (r *fakeResolver) remember(t *testing.T, memory string) {
+	t.Helper()
+	kv, err := r.conn.JS.KeyValue(t.Context(), topology.BucketState)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kv.Put(t.Context(), topology.KeyResolverMemory, event.Encode(&event.Memory{Memory: memory, Since: time.Now()})); err != nil {
+		t.Fatal(err)
+	}
+}

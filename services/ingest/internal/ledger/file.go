@@ -1,0 +1,257 @@
+package ledger
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"bobosync/services/ingest/internal/bobocsv"
+	"bobosync/services/ingest/internal/folder"
+	"bobosync/shared/event"
+)
+
+// Status is how far a file has come.
+type Status string
+
+const (
+	// Reading: not all of its rows are in the ledger yet. After a crash it is read again from the start.
+	Reading Status = "reading"
+	// Waiting: all rows are in the ledger, not all of them are settled.
+	Waiting Status = "waiting"
+	// Done: every row is rejected or settled, or the file is not a text at all. What is left to do is to move it.
+	Done Status = "done"
+	// Moved: no copy of it is left in the input directory, as far as is known.
+	Moved Status = "moved"
+)
+
+// Code is what the ledger knows of a line, in a byte: below 31 an event.Outcome, from 32 on a bobocsv.Reason or one of
+// the codes below. Never renumber them.
+type Code byte
+
+const (
+	// SettledEarlier: the row was settled before the ledger was lost; which way, nobody knows any more.
+	SettledEarlier Code = 31
+	// Vanished: the row was an entry, but its file was removed or changed before the row was settled and what was under
+	// way is gone as well.
+	Vanished Code = 200
+	// NoRow: no row starts on this line; it is blank, a header, or part of the row before it.
+	NoRow Code = 255
+)
+
+// Rejected says whether the code stands for a row that was never or will never be an event.
+func (c Code) Rejected() bool { return c >= Code(bobocsv.FirstReason) && c != NoRow }
+
+// Settled says whether the code is a final outcome.
+func (c Code) Settled() bool { return c > Code(event.Pending) && c <= SettledEarlier }
+
+// String returns the code's short name.
+func (c Code) String() string {
+	switch {
+	case c == SettledEarlier:
+		return "settled_earlier"
+	case c == Vanished:
+		return "vanished"
+	case c == NoRow:
+		return "no_row"
+	case c.Rejected():
+		return bobocsv.Reason(c).String()
+	default:
+		return event.Outcome(c).String()
+	}
+}
+
+// Text explains the code to an operator.
+func (c Code) Text() string {
+	switch {
+	case c == SettledEarlier:
+		return "settled before the ledger was lost"
+	case c == Vanished:
+		return "the file was removed or changed before this row was settled"
+	case c.Rejected() && c != NoRow:
+		return bobocsv.Reason(c).Text()
+	default:
+		return c.String()
+	}
+}
+
+// File is the record of a file. Its content never changes: other content is another file.
+type File struct {
+	// ID is the SHA-256 of the content, in lower-case hex.
+	ID string `json:"-"`
+	// Name is the name under which it was first seen.
+	Name   string `json:"name"`
+	Status Status `json:"status"`
+	Size   int64  `json:"size"`
+	// Order is the file's place in the order of reading.
+	Order int64 `json:"order"`
+	// Modified is the file's modification time when it was first seen.
+	Modified time.Time `json:"modified"`
+	// Reference is the moment by which it was judged whether an event lies in the future.
+	Reference time.Time `json:"reference"`
+	// Lines counts physical lines, Rows the rows on them, Rejected those of them that are no entries. Until the file is
+	// wholly read they are 0.
+	Lines    int `json:"lines,omitempty"`
+	Rows     int `json:"rows"`
+	Rejected int `json:"rejected"`
+	// Codes counts the rows by code, without those that are pending.
+	Codes map[Code]int `json:"codes,omitempty"`
+	// Problem says why the file cannot be read as text at all; it then has no rows.
+	Problem string `json:"problem,omitempty"`
+	// Readings counts how often its entries were deliberately published again.
+	Readings int `json:"readings,omitempty"`
+	// Places are where copies of it were found in the input directory.
+	Places []Place `json:"places,omitempty"`
+	// Keep says that it stays where it is (MOVE_PROCESSED_FILES off).
+	Keep bool `json:"keep,omitempty"`
+
+	FirstSeen time.Time `json:"first_seen,omitzero"`
+	// Published is when all of its entries were stored by the broker; zero if they were not.
+	Published time.Time `json:"published,omitzero"`
+	// Finished is when its last row was settled.
+	Finished time.Time `json:"finished,omitzero"`
+	History  []Note    `json:"history,omitempty"`
+}
+
+// Place is a copy of a file in the input directory.
+type Place struct {
+	Name string      `json:"name"`
+	Stat folder.Stat `json:"stat"`
+	// MovedTo is the path that it was moved to.
+	MovedTo string `json:"moved_to,omitempty"`
+	// Gone says that other content, or nothing, is there now: there is nothing to move.
+	Gone bool `json:"gone,omitempty"`
+}
+
+// Left says whether the copy still is in the input directory, as far as is known.
+func (p Place) Left() bool { return p.MovedTo == "" && !p.Gone }
+
+// Note is an entry of a file's history.
+type Note struct {
+	At   time.Time `json:"at"`
+	Text string    `json:"text"`
+}
+
+// maxHistory bounds a file's history; the first note and the latest ones are kept.
+const maxHistory = 30
+
+// Note adds to the history.
+func (f *File) Note(now time.Time, text string) {
+	f.History = append(f.History, Note{At: now.UTC(), Text: text})
+	if len(f.History) > maxHistory {
+		f.History = slices.Delete(f.History, 1, 2)
+	}
+}
+
+// maxPlaces bounds the places of a file that is copied in again and again; those that are moved are dropped first.
+const maxPlaces = 100
+
+// Attach adds a place, or brings the one of that name up to date.
+func (f *File) Attach(p Place) {
+	f.Places = slices.DeleteFunc(f.Places, func(old Place) bool { return old.Name == p.Name && old.Left() })
+	f.Places = append(f.Places, p)
+	if len(f.Places) > maxPlaces {
+		if i := slices.IndexFunc(f.Places, func(p Place) bool { return !p.Left() }); i >= 0 {
+			f.Places = slices.Delete(f.Places, i, i+1)
+		}
+	}
+	if f.Status == Moved {
+		f.Status = Done
+	}
+}
+
+// Left returns the places that still hold a copy, as far as is known.
+func (f *File) Left() []Place {
+	return slices.DeleteFunc(slices.Clone(f.Places), func(p Place) bool { return !p.Left() })
+}
+
+// Settled counts the rows with a final outcome.
+func (f *File) Settled() int {
+	n := 0
+	for c, count := range f.Codes {
+		if c.Settled() {
+			n += count
+		}
+	}
+	return n
+}
+
+// Pending counts the rows that still wait for their outcome.
+func (f *File) Pending() int { return f.Rows - f.Rejected - f.Settled() }
+
+// Failed says whether the file belongs into the directory of failed files: AtHoc will never take one of its rows, or it
+// is not a text.
+func (f *File) Failed() bool { return f.Problem != "" || f.Codes[Code(event.Dead)] > 0 }
+
+// NeedsWork says whether there is something left to do for the file.
+func (f *File) NeedsWork() bool {
+	switch f.Status {
+	case Moved:
+		return false
+	case Done:
+		return !f.Keep
+	default:
+		return true
+	}
+}
+
+// Finish makes a file that has nothing left to wait for Done, and says whether it did.
+func (f *File) Finish(now time.Time) bool {
+	if f.Status != Waiting || f.Pending() > 0 {
+		return false
+	}
+	f.Status, f.Finished = Done, now.UTC()
+	return true
+}
+
+// Summary lists the counts by code, in the order of the codes, for a log line.
+func (f *File) Summary() []any {
+	var args []any
+	for _, c := range slices.Sorted(maps.Keys(f.Codes)) {
+		args = append(args, c.String(), f.Codes[c])
+	}
+	return args
+}
+
+func (f *File) count(c Code, n int) {
+	if f.Codes == nil {
+		f.Codes = map[Code]int{}
+	}
+	f.Codes[c] += n
+}
+
+func sortFiles(files []*File) {
+	slices.SortFunc(files, func(a, b *File) int { return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(a.ID, b.ID)) })
+}
+
+// Lose notes that the copy under a name is not there any more. A file that is done and has no copy left is Moved.
+func (f *File) Lose(name string) {
+	for i := range f.Places {
+		if f.Places[i].Name == name && f.Places[i].Left() {
+			f.Places[i].Gone = true
+		}
+	}
+	f.Close()
+}
+
+// Close makes a file Moved that is done and has no copy left in the input directory.
+func (f *File) Close() {
+	if f.Status == Done && len(f.Left()) == 0 {
+		f.Status = Moved
+	}
+}
+
+// Depart notes that the copy under a name was moved to a path; an empty path means that it was gone.
+func (f *File) Depart(name, to string, now time.Time) {
+	for i := range f.Places {
+		p := &f.Places[i]
+		if p.Name != name || !p.Left() {
+			continue
+		}
+		p.MovedTo, p.Gone = to, to == ""
+		if to != "" {
+			f.Note(now, "moved to "+to)
+		}
+	}
+	f.Close()
+}

@@ -1,0 +1,348 @@
+// Package ledger is the memory of ingest: which files there were, and what became of each of their rows.
+//
+// It is a bbolt file with these buckets:
+//
+//	meta      schema             what boltdb writes: version and name of this file
+//	          order              the last place in the order of reading that was given out
+//	          resolver_memory    the resolver's memory that was last rebuilt from the files, see event.Memory
+//	          identity.<STREAM>  when the broker made the stream, see topology.Identity
+//	          rebuilt            set once the processed directories were looked through after the ledger was begun
+//	files     <id>               JSON of File; the id is the 32 bytes of the content's SHA-256
+//	open      <id>               empty; exists while the file needs work: entries to settle or a move to make
+//	rows      <id><chunk>        a byte for each line of the file, ChunkLines to a chunk (4 bytes, big endian); see Code
+//	rejected  <id><chunk>        what goes with rejected lines of that chunk: pairs of line and number, 4 bytes each
+//	dead      <id><line>         text: why AtHoc will never take this row
+//	names     <name>             JSON of Named: what was last found under a name in the input directory
+//	problems  <name>             JSON of Problem: what in the input directory cannot be read as a file
+//
+// The first code of a row is final: a second acknowledgement changes nothing. A Ledger is safe for concurrent use; one
+// process may have it open.
+package ledger
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"bobosync/services/ingest/internal/folder"
+	"bobosync/shared/boltdb"
+)
+
+// schemaVersion is the version of the layout above.
+const schemaVersion = 1
+
+// ChunkLines is the number of lines whose codes are stored together. It is part of the layout.
+const ChunkLines = 4096
+
+var (
+	bucketFiles    = []byte("files")
+	bucketOpen     = []byte("open")
+	bucketRows     = []byte("rows")
+	bucketRejected = []byte("rejected")
+	bucketDead     = []byte("dead")
+	bucketNames    = []byte("names")
+	bucketProblems = []byte("problems")
+	bucketMeta     = []byte("meta")
+)
+
+// Keys of the meta bucket, for Tx.Meta.
+const (
+	MetaMemory  = "resolver_memory"
+	MetaRebuilt = "rebuilt"
+
+	metaOrder    = "order"
+	metaIdentity = "identity."
+)
+
+// MetaIdentity is the key of a stream's identity.
+func MetaIdentity(stream string) string { return metaIdentity + stream }
+
+// Ledger is an open ledger.
+type Ledger struct {
+	db *boltdb.DB
+}
+
+// Open opens the ledger at path, or begins it. See boltdb.Open for what happens to a damaged or locked one.
+func Open(path string, log *slog.Logger) (*Ledger, error) {
+	db, err := boltdb.Open(path, schemaVersion, log)
+	if err != nil {
+		return nil, fmt.Errorf("open the file ledger: %w", err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{
+			bucketFiles, bucketOpen, bucketRows, bucketRejected, bucketDead, bucketNames, bucketProblems, bucketMeta,
+		} {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return fmt.Errorf("make bucket %s: %w", name, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("prepare the file ledger: %w", err), db.Close())
+	}
+	return &Ledger{db: db}, nil
+}
+
+// Generation names this ledger: a ledger that was begun anew has another one.
+func (l *Ledger) Generation() string { return l.db.Memory() }
+
+// Close closes the file.
+func (l *Ledger) Close() error { return l.db.Close() }
+
+// Update runs fn in a transaction that is stored as a whole, or not at all if fn fails.
+func (l *Ledger) Update(fn func(*Tx) error) error {
+	return l.db.Update(func(tx *bbolt.Tx) error { return fn(&Tx{tx}) })
+}
+
+// View runs fn in a transaction that only reads. Keep it short: a growing file waits for it.
+func (l *Ledger) View(fn func(*Tx) error) error {
+	return l.db.View(func(tx *bbolt.Tx) error { return fn(&Tx{tx}) })
+}
+
+// File returns a file's record, nil if the id is unknown.
+func (l *Ledger) File(id string) (f *File, err error) {
+	err = l.View(func(tx *Tx) error {
+		f, err = tx.File(id)
+		return err
+	})
+	return f, err
+}
+
+// Open returns the files that still need work, in the order of reading.
+func (l *Ledger) Open() (files []*File, err error) {
+	err = l.View(func(tx *Tx) error {
+		files, err = tx.Open()
+		return err
+	})
+	return files, err
+}
+
+// Tx is a transaction. It must not be used after its function has returned, nor by several goroutines.
+type Tx struct {
+	tx *bbolt.Tx
+}
+
+// File returns a file's record, nil if the id is unknown or none at all.
+func (t *Tx) File(id string) (*File, error) {
+	key := keyOf(id)
+	if key == nil {
+		return nil, nil
+	}
+	data := t.tx.Bucket(bucketFiles).Get(key)
+	if data == nil {
+		return nil, nil
+	}
+	f := &File{ID: id}
+	if err := json.Unmarshal(data, f); err != nil {
+		return nil, fmt.Errorf("read the record of file %s: %w", Short(id), err)
+	}
+	return f, nil
+}
+
+// Put stores a record.
+func (t *Tx) Put(f *File) error {
+	key := keyOf(f.ID)
+	if key == nil {
+		return fmt.Errorf("store a file: %d characters are no file id", len(f.ID))
+	}
+	data, err := json.Marshal(f)
+	if err != nil {
+		return fmt.Errorf("write the record of file %s: %w", Short(f.ID), err)
+	}
+	if err := t.tx.Bucket(bucketFiles).Put(key, data); err != nil {
+		return fmt.Errorf("store the record of file %s: %w", Short(f.ID), err)
+	}
+	open := t.tx.Bucket(bucketOpen)
+	if f.NeedsWork() {
+		return open.Put(key, nil)
+	}
+	return open.Delete(key)
+}
+
+// Remove forgets a file and its rows. Unknown ids are fine.
+func (t *Tx) Remove(id string) error {
+	key := keyOf(id)
+	if key == nil {
+		return nil
+	}
+	errs := []error{t.tx.Bucket(bucketFiles).Delete(key), t.tx.Bucket(bucketOpen).Delete(key)}
+	for _, bucket := range [][]byte{bucketRows, bucketRejected, bucketDead} {
+		c := t.tx.Bucket(bucket).Cursor()
+		for k, _ := c.Seek(key); k != nil && string(k[:len(key)]) == string(key); k, _ = c.Seek(key) {
+			if err := c.Delete(); err != nil {
+				errs = append(errs, err)
+				break
+			}
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("forget file %s: %w", Short(id), err)
+	}
+	return nil
+}
+
+// Open returns the files that still need work, in the order of reading.
+func (t *Tx) Open() ([]*File, error) {
+	var files []*File
+	err := t.tx.Bucket(bucketOpen).ForEach(func(k, _ []byte) error {
+		f, err := t.File(hex.EncodeToString(k))
+		if f != nil {
+			files = append(files, f)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	sortFiles(files)
+	return files, nil
+}
+
+// NextOrder gives out a place in the order of reading. It follows the file's own time, so that it comes out the same when
+// files are read again after the ledger was lost, but never goes back behind a place that was given out.
+func (t *Tx) NextOrder(modified, now time.Time) (int64, error) {
+	last, err := t.LastOrder()
+	if err != nil {
+		return 0, err
+	}
+	order := max(min(modified.UnixNano(), now.UnixNano()), last+1)
+	return order, t.RaiseOrder(order)
+}
+
+// LastOrder returns the last place in the order of reading that was given out.
+func (t *Tx) LastOrder() (int64, error) {
+	text := t.Meta(metaOrder)
+	if text == "" {
+		return 0, nil
+	}
+	last, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("read the last order: %w", err)
+	}
+	return last, nil
+}
+
+// RaiseOrder notes that a place in the order of reading is taken.
+func (t *Tx) RaiseOrder(order int64) error {
+	last, err := t.LastOrder()
+	if err != nil || order <= last {
+		return err
+	}
+	return t.SetMeta(metaOrder, strconv.FormatInt(order, 10))
+}
+
+// Meta returns a single fact, empty if it is not known.
+func (t *Tx) Meta(key string) string { return string(t.tx.Bucket(bucketMeta).Get([]byte(key))) }
+
+// SetMeta stores a single fact.
+func (t *Tx) SetMeta(key, value string) error { return boltdb.PutMeta(t.tx, key, value) }
+
+// Named is what was last found under a name in the input directory.
+type Named struct {
+	// Stat is what the file looked like when its content was read.
+	Stat folder.Stat `json:"stat"`
+	// ID is the content's id; empty for a file that lay there when the ledger was begun and was not read yet.
+	ID string `json:"id,omitempty"`
+	// Order is the place in the order of reading that is kept for such a file.
+	Order int64 `json:"order,omitempty"`
+}
+
+// Name returns what was last found under a name.
+func (t *Tx) Name(name string) (n Named, known bool, err error) {
+	data := t.tx.Bucket(bucketNames).Get([]byte(name))
+	if data == nil {
+		return n, false, nil
+	}
+	if err := json.Unmarshal(data, &n); err != nil {
+		return n, false, fmt.Errorf("read what is known of a name: %w", err)
+	}
+	return n, true, nil
+}
+
+// SetName stores what was found under a name.
+func (t *Tx) SetName(name string, n Named) error {
+	data, err := json.Marshal(n)
+	if err != nil {
+		return fmt.Errorf("write what is known of a name: %w", err)
+	}
+	return t.tx.Bucket(bucketNames).Put([]byte(name), data)
+}
+
+// DropName forgets a name.
+func (t *Tx) DropName(name string) error { return t.tx.Bucket(bucketNames).Delete([]byte(name)) }
+
+// Names calls fn for each name known in the input directory; it must not change the ledger.
+func (t *Tx) Names(fn func(name string, n Named) error) error {
+	return t.tx.Bucket(bucketNames).ForEach(func(k, v []byte) error {
+		var n Named
+		if err := json.Unmarshal(v, &n); err != nil {
+			return fmt.Errorf("read what is known of a name: %w", err)
+		}
+		return fn(string(k), n)
+	})
+}
+
+// Problem is why something in the input directory cannot be read.
+type Problem struct {
+	Reason string    `json:"reason"`
+	Since  time.Time `json:"since"`
+}
+
+// SetProblem notes a problem; an empty reason takes it back.
+func (l *Ledger) SetProblem(name, reason string, now time.Time) error {
+	return l.Update(func(tx *Tx) error {
+		bucket := tx.tx.Bucket(bucketProblems)
+		if reason == "" {
+			return bucket.Delete([]byte(name))
+		}
+		data, err := json.Marshal(Problem{Reason: reason, Since: now})
+		if err != nil {
+			return fmt.Errorf("write a problem: %w", err)
+		}
+		return bucket.Put([]byte(name), data)
+	})
+}
+
+// Problems returns what in the input directory cannot be read, by name.
+func (l *Ledger) Problems() (map[string]Problem, error) {
+	all := map[string]Problem{}
+	err := l.View(func(tx *Tx) error {
+		return tx.tx.Bucket(bucketProblems).ForEach(func(k, v []byte) error {
+			var p Problem
+			if err := json.Unmarshal(v, &p); err != nil {
+				return fmt.Errorf("read a problem: %w", err)
+			}
+			all[string(k)] = p
+			return nil
+		})
+	})
+	return all, err
+}
+
+// keyOf returns the bytes of an id, nil if it is none.
+func keyOf(id string) []byte {
+	if len(id) != 64 {
+		return nil
+	}
+	key, err := hex.DecodeString(id)
+	if err != nil {
+		return nil
+	}
+	return key
+}
+
+// numbered appends a chunk's or line's number to a file's key.
+func numbered(key []byte, n int) []byte {
+	return binary.BigEndian.AppendUint32(append(make([]byte, 0, len(key)+4), key...), uint32(n))
+}
+
+// Short shortens an id for people.
+func Short(id string) string { return id[:min(len(id), 12)] }

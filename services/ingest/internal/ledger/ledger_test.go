@@ -1,0 +1,372 @@
+package ledger
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"bobosync/services/ingest/internal/bobocsv"
+	"bobosync/services/ingest/internal/folder"
+	"bobosync/shared/event"
+)
+
+var noon = time.Date(2024, 6, 17, 12, 0, 0, 0, time.UTC)
+
+func open(tb testing.TB, path string) *Ledger {
+	tb.Helper()
+	l, err := Open(path, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	if err != nil {
+		tb.Fatalf("open: %v", err)
+	}
+	return l
+}
+
+func fresh(tb testing.TB) *Ledger {
+	tb.Helper()
+	l := open(tb, filepath.Join(tb.TempDir(), "ingest.db"))
+	tb.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			tb.Errorf("close: %v", err)
+		}
+	})
+	return l
+}
+
+func idFor(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])
+}
+
+// store puts a file with the given codes, a byte a line, into the ledger.
+func store(tb testing.TB, l *Ledger, name string, codes []byte) *File {
+	tb.Helper()
+	f := &File{ID: idFor(name), Name: name, Status: Reading, Places: []Place{{Name: name}}, FirstSeen: noon}
+	err := l.Update(func(tx *Tx) error {
+		for at := 0; at < len(codes); at += ChunkLines {
+			if _, err := tx.AddChunk(f.ID, at/ChunkLines, codes[at:min(at+ChunkLines, len(codes))], nil); err != nil {
+				return err
+			}
+		}
+		return tx.Complete(f, len(codes), noon)
+	})
+	if err != nil {
+		tb.Fatalf("store: %v", err)
+	}
+	return f
+}
+
+func get(tb testing.TB, l *Ledger, id string) *File {
+	tb.Helper()
+	f, err := l.File(id)
+	if err != nil || f == nil {
+		tb.Fatalf("file %s: %v, %v", id, f, err)
+	}
+	return f
+}
+
+func settle(tb testing.TB, l *Ledger, acks ...*event.Acks) []*File {
+	tb.Helper()
+	finished, err := l.Settle(acks, noon)
+	if err != nil {
+		tb.Fatalf("settle: %v", err)
+	}
+	return finished
+}
+
+func rowsAck(id string, o event.Outcome, rows ...int) *event.Acks {
+	return &event.Acks{Rows: []event.FileRows{{File: id, Outcome: o, Rows: event.Rows(rows...)}}}
+}
+
+func TestSettleFirstOutcomeWins(t *testing.T) {
+	l := fresh(t)
+	codes := []byte{byte(NoRow), 0, byte(bobocsv.Date), 0, 0}
+	f := store(t, l, "a.csv", codes)
+	if f.Status != Waiting || f.Rows != 4 || f.Rejected != 1 || f.Pending() != 3 {
+		t.Fatalf("stored as %+v", f)
+	}
+	if done := settle(t, l, rowsAck(f.ID, event.Applied, 2), rowsAck(f.ID, event.Dead, 2, 4)); len(done) != 0 {
+		t.Fatalf("finished too early: %+v", done[0])
+	}
+	// The header, a rejected row, rows that do not exist, an unknown file, a pending outcome: nothing changes.
+	settle(t, l, rowsAck(f.ID, event.Applied, 1, 3, 6, 5000), rowsAck(idFor("other"), event.Applied, 1),
+		rowsAck("no id", event.Applied, 1), rowsAck(f.ID, event.Pending, 5))
+	answer := &event.Acks{Answers: []event.Answer{
+		{File: f.ID, Version: event.Version{Row: 5}, Outcome: event.Dead, Detail: "value refused"},
+		{File: "", Version: event.Version{Row: 5}, Outcome: event.Applied},
+	}}
+	done := settle(t, l, answer)
+	if len(done) != 1 || done[0].Status != Done || !done[0].Failed() {
+		t.Fatalf("not finished: %+v", done)
+	}
+	f = get(t, l, f.ID)
+	if f.Codes[Code(event.Applied)] != 1 || f.Codes[Code(event.Dead)] != 2 || f.Settled() != 3 || f.Rows != f.Rejected+f.Settled() {
+		t.Errorf("counts %v of %d rows", f.Codes, f.Rows)
+	}
+	if again := settle(t, l, answer); len(again) != 0 {
+		t.Error("finished twice")
+	}
+	var got string
+	for r, err := range l.Rows(f.ID, func(c Code) bool { return c.Rejected() || c == Code(event.Dead) }) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got += fmt.Sprintf("%d %s %q; ", r.Line, r.Code, r.Detail)
+	}
+	if want := `3 date ""; 4 dead ""; 5 dead "value refused"; `; got != want {
+		t.Errorf("rows %s, want %s", got, want)
+	}
+}
+
+func TestAcksBeforeTheFileIsWhollyRead(t *testing.T) {
+	l := fresh(t)
+	f := &File{ID: idFor("big"), Status: Reading}
+	first := make([]byte, ChunkLines)
+	if err := l.Update(func(tx *Tx) error {
+		if _, err := tx.AddChunk(f.ID, 0, first, nil); err != nil {
+			return err
+		}
+		return tx.Put(f)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	all := event.RowSet{}
+	for i := 1; i <= ChunkLines; i++ {
+		all.Add(i)
+	}
+	if done := settle(t, l, &event.Acks{Rows: []event.FileRows{{File: f.ID, Outcome: event.Superseded, Rows: all}}}); len(done) != 0 {
+		t.Fatal("finished while it is read")
+	}
+	if err := l.Update(func(tx *Tx) error {
+		codes, err := tx.AddChunk(f.ID, 0, first, nil) // a crash made it be read again
+		if err != nil || Code(codes[7]) != Code(event.Superseded) {
+			t.Errorf("the second reading undid an outcome: %v, %v", Code(codes[7]), err)
+		}
+		if _, err := tx.AddChunk(f.ID, 1, []byte{0}, nil); err != nil {
+			return err
+		}
+		return tx.Complete(f, ChunkLines+1, noon)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if f.Status != Waiting || f.Pending() != 1 || f.Codes[Code(event.Superseded)] != ChunkLines {
+		t.Fatalf("complete: %+v", f)
+	}
+	if done := settle(t, l, rowsAck(f.ID, event.Applied, ChunkLines+1)); len(done) != 1 {
+		t.Fatal("not finished")
+	}
+}
+
+// TestSettleProperties: in whatever order and however often outcomes come, each row keeps its first one, the counts are those
+// of the rows, and the file is reported as finished exactly once.
+func TestSettleProperties(t *testing.T) {
+	l := fresh(t)
+	n := 0
+	rapid.Check(t, func(t *rapid.T) {
+		n++
+		codes := rapid.SliceOfN(rapid.SampledFrom([]byte{0, 0, 0, byte(NoRow), byte(bobocsv.Columns)}), 1, 40).Draw(t, "codes")
+		pad := rapid.SampledFrom([]int{0, ChunkLines - 3}).Draw(t, "pad") // so that some files span chunks
+		for range pad {
+			codes = append([]byte{byte(NoRow)}, codes...)
+		}
+		f := &File{ID: idFor(fmt.Sprint(n)), Status: Reading}
+		if err := l.Update(func(tx *Tx) error {
+			for at := 0; at < len(codes); at += ChunkLines {
+				if _, err := tx.AddChunk(f.ID, at/ChunkLines, codes[at:min(at+ChunkLines, len(codes))], nil); err != nil {
+					return err
+				}
+			}
+			return tx.Complete(f, len(codes), noon)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		want := map[int]Code{}
+		finished := 0
+		if f.Status == Done {
+			finished++
+		}
+		for range rapid.IntRange(0, 30).Draw(t, "acks") {
+			row := rapid.IntRange(1, len(codes)+2).Draw(t, "row")
+			o := rapid.SampledFrom(event.Outcomes()).Draw(t, "outcome")
+			if row <= len(codes) && codes[row-1] == 0 && want[row] == 0 {
+				want[row] = Code(o)
+			}
+			done, err := l.Settle([]*event.Acks{rowsAck(f.ID, o, row)}, noon)
+			if err != nil {
+				t.Fatal(err)
+			}
+			finished += len(done)
+		}
+		got, err := l.File(f.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		counts := map[Code]int{}
+		for row, err := range l.Rows(f.ID, func(Code) bool { return true }) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c := Code(codes[row.Line-1]); c == 0 && row.Code != want[row.Line] || c != 0 && row.Code != c {
+				t.Fatalf("line %d is %s, was %s, first outcome %s", row.Line, row.Code, c, want[row.Line])
+			}
+			if row.Code != 0 {
+				counts[row.Code]++
+			}
+		}
+		if fmt.Sprint(counts) != fmt.Sprint(got.Codes) && len(counts)+len(got.Codes) > 0 {
+			t.Fatalf("counts %v, rows say %v", got.Codes, counts)
+		}
+		wantFinished := 0
+		if got.Pending() == 0 {
+			wantFinished = 1
+		}
+		if finished != wantFinished || (got.Status == Done) != (wantFinished == 1) {
+			t.Fatalf("finished %d times, status %s, %d pending", finished, got.Status, got.Pending())
+		}
+	})
+}
+
+func TestSurvivesReopening(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ingest.db")
+	l := open(t, path)
+	generation := l.Generation()
+	f := store(t, l, "a.csv", []byte{0, byte(bobocsv.Columns)})
+	if err := l.Update(func(tx *Tx) error {
+		stat := folder.Stat{Size: 3, Modified: 4, Key: "1:2"}
+		if _, err := tx.AddChunk(f.ID, 1, []byte{byte(bobocsv.Columns)}, []Detail{{Line: ChunkLines + 1, Number: 9}}); err != nil {
+			return err
+		}
+		return tx.SetName("a.csv", Named{Stat: stat, ID: f.ID})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.SetProblem("x.csv", "a directory, not a file", noon); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = open(t, path)
+	defer l.Close()
+	if l.Generation() != generation {
+		t.Error("another generation after reopening")
+	}
+	files, err := l.Open()
+	if err != nil || len(files) != 1 || files[0].ID != f.ID {
+		t.Fatalf("open files: %v, %v", files, err)
+	}
+	problems, err := l.Problems()
+	if err != nil || problems["x.csv"].Reason != "a directory, not a file" {
+		t.Errorf("problems: %v, %v", problems, err)
+	}
+	for r, err := range l.Rows(f.ID, func(c Code) bool { return c.Rejected() }) {
+		if err != nil || r.Line > ChunkLines && r.Number != 9 {
+			t.Errorf("row %+v, %v", r, err)
+		}
+	}
+	if err := l.Update(func(tx *Tx) error {
+		n, known, err := tx.Name("a.csv")
+		if err != nil || !known || n.Stat.Key != "1:2" || n.ID != f.ID {
+			t.Errorf("name: %+v, %t, %v", n, known, err)
+		}
+		return tx.Remove(f.ID)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for r := range l.Rows(f.ID, func(Code) bool { return true }) {
+		t.Errorf("row %+v of a removed file", r)
+	}
+	if all, err := l.Files(); err != nil || len(all) != 0 {
+		t.Errorf("files after removal: %v, %v", all, err)
+	}
+}
+
+func TestOrderNeverGoesBack(t *testing.T) {
+	l := fresh(t)
+	err := l.Update(func(tx *Tx) error {
+		early, err := tx.NextOrder(noon.Add(-time.Hour), noon)
+		if err != nil || early != noon.Add(-time.Hour).UnixNano() {
+			t.Errorf("first: %d, %v", early, err)
+		}
+		earlier, err := tx.NextOrder(noon.Add(-2*time.Hour), noon)
+		if err != nil || earlier != early+1 {
+			t.Errorf("an older file that came later: %d, %v", earlier, err)
+		}
+		future, err := tx.NextOrder(noon.Add(time.Hour), noon)
+		if err != nil || future != noon.UnixNano() {
+			t.Errorf("a file from the future: %d, %v", future, err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAbandon(t *testing.T) {
+	l := fresh(t)
+	f := store(t, l, "a.csv", []byte{0, 0, byte(bobocsv.Time)})
+	settle(t, l, rowsAck(f.ID, event.Applied, 1))
+	f = get(t, l, f.ID)
+	if err := l.Update(func(tx *Tx) error { return tx.Abandon(f, Vanished, noon) }); err != nil {
+		t.Fatal(err)
+	}
+	f = get(t, l, f.ID)
+	if f.Status != Done || f.Rejected != 2 || f.Settled() != 1 || f.Codes[Vanished] != 1 || f.Rows != 3 {
+		t.Errorf("abandoned: %+v", f)
+	}
+}
+
+func TestCodesAndReasonsShareASpace(t *testing.T) {
+	for _, o := range event.Outcomes() {
+		if c := Code(o); !c.Settled() || c.Rejected() || c.String() != o.String() {
+			t.Errorf("outcome %s as a code: settled %t, rejected %t, %s", o, c.Settled(), c.Rejected(), c)
+		}
+	}
+	for _, r := range bobocsv.Reasons() {
+		if c := Code(r); c.Settled() || !c.Rejected() || c.Text() != r.Text() {
+			t.Errorf("reason %s as a code: settled %t, rejected %t, %s", r, c.Settled(), c.Rejected(), c)
+		}
+	}
+	if Code(event.Pending).Settled() || NoRow.Rejected() || NoRow.Settled() || !SettledEarlier.Settled() || !Vanished.Rejected() {
+		t.Error("a special code is on the wrong side")
+	}
+}
+
+func BenchmarkSettle(b *testing.B) {
+	const rows = 1_000_000
+	l := fresh(b)
+	n := 0
+	for b.Loop() {
+		b.StopTimer()
+		n++
+		f := store(b, l, fmt.Sprint(n), make([]byte, rows))
+		acks := make([]*event.Acks, 0, rows/1000)
+		for from := 1; from <= rows; from += 1000 {
+			var set event.RowSet
+			for r := from; r < from+1000; r++ {
+				set.Add(r)
+			}
+			acks = append(acks, &event.Acks{Rows: []event.FileRows{{File: f.ID, Outcome: event.Superseded, Rows: set}}})
+		}
+		b.StartTimer()
+		finished := 0
+		for len(acks) > 0 {
+			done, err := l.Settle(acks[:20], noon)
+			if err != nil {
+				b.Fatal(err)
+			}
+			finished += len(done)
+			acks = acks[20:]
+		}
+		if finished != 1 {
+			b.Fatal("not finished")
+		}
+	}
+}

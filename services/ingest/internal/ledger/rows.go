@@ -1,0 +1,324 @@
+package ledger
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"time"
+
+	"bobosync/shared/event"
+)
+
+// Detail is a number that goes with a rejected line, such as how many columns it has.
+type Detail struct {
+	Line, Number int
+}
+
+// Chunk returns the number of the chunk that a line, counted from 1, is in, and its place there.
+func Chunk(line int) (chunk, index int) { return (line - 1) / ChunkLines, (line - 1) % ChunkLines }
+
+// AddChunk stores the codes of a chunk's lines as they were read from the file. If the chunk is known from an earlier
+// reading, that one stands: its rows may be settled already. It returns the codes that are valid now.
+func (t *Tx) AddChunk(id string, chunk int, codes []byte, details []Detail) ([]byte, error) {
+	known, err := t.Codes(id, chunk)
+	if err != nil || known != nil {
+		return known, err
+	}
+	key := numbered(keyOf(id), chunk)
+	if err := t.tx.Bucket(bucketRows).Put(key, codes); err != nil {
+		return nil, fmt.Errorf("store rows of file %s: %w", Short(id), err)
+	}
+	if len(details) == 0 {
+		return codes, nil
+	}
+	data := make([]byte, 0, 8*len(details))
+	for _, d := range details {
+		data = binary.BigEndian.AppendUint32(data, uint32(d.Line))
+		data = binary.BigEndian.AppendUint32(data, uint32(d.Number))
+	}
+	if err := t.tx.Bucket(bucketRejected).Put(key, data); err != nil {
+		return nil, fmt.Errorf("store rejected rows of file %s: %w", Short(id), err)
+	}
+	return codes, nil
+}
+
+// Codes returns a copy of a chunk's codes, nil if the chunk is unknown.
+func (t *Tx) Codes(id string, chunk int) ([]byte, error) {
+	key := keyOf(id)
+	if key == nil {
+		return nil, fmt.Errorf("look up rows: %d characters are no file id", len(id))
+	}
+	return bytes.Clone(t.tx.Bucket(bucketRows).Get(numbered(key, chunk))), nil
+}
+
+// maxDeadTexts bounds the texts kept for the dead rows of one file; the dead letters have all of them.
+const maxDeadTexts = 1000
+
+// settlement is an outcome for a row.
+type settlement struct {
+	line   int
+	code   Code
+	detail string
+}
+
+// Settle notes the outcomes that acknowledgements carry, all in one transaction, and returns the files that have become
+// Done by it, in the order of reading. Files and rows that are unknown, and rows that are settled already, are left as
+// they are.
+func (l *Ledger) Settle(acks []*event.Acks, now time.Time) (finished []*File, err error) {
+	byFile := map[string][]settlement{}
+	for _, a := range acks {
+		gather(a, byFile)
+	}
+	if len(byFile) == 0 {
+		return nil, nil
+	}
+	err = l.Update(func(tx *Tx) error {
+		finished = finished[:0]
+		for _, id := range slices.Sorted(maps.Keys(byFile)) {
+			f, err := tx.settle(id, byFile[id], now)
+			if err != nil {
+				return err
+			}
+			if f != nil {
+				finished = append(finished, f)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("note outcomes: %w", err)
+	}
+	sortFiles(finished)
+	return finished, nil
+}
+
+func gather(a *event.Acks, byFile map[string][]settlement) {
+	for i := range a.Rows {
+		rows := &a.Rows[i]
+		for line := range rows.Rows.All() {
+			byFile[rows.File] = append(byFile[rows.File], settlement{line: line, code: Code(rows.Outcome)})
+		}
+	}
+	for _, answer := range a.Answers {
+		if answer.File == "" {
+			continue
+		}
+		byFile[answer.File] = append(byFile[answer.File],
+			settlement{line: answer.Version.Row, code: Code(answer.Outcome), detail: answer.Detail})
+	}
+}
+
+// settle notes the outcomes of one file's rows and returns the file if that finished it.
+func (t *Tx) settle(id string, rows []settlement, now time.Time) (*File, error) {
+	f, err := t.File(id)
+	if err != nil || f == nil || f.Status == Done || f.Status == Moved {
+		return nil, err
+	}
+	slices.SortStableFunc(rows, func(a, b settlement) int { return a.line - b.line })
+	changed := false
+	for len(rows) > 0 {
+		chunk, _ := Chunk(rows[0].line)
+		n := 1
+		for n < len(rows) && (rows[n].line-1)/ChunkLines == chunk {
+			n++
+		}
+		c, err := t.settleChunk(f, chunk, rows[:n])
+		if err != nil {
+			return nil, err
+		}
+		changed, rows = changed || c, rows[n:]
+	}
+	if !changed {
+		return nil, nil
+	}
+	done := f.Finish(now)
+	if err := t.Put(f); err != nil || !done {
+		return nil, err
+	}
+	return f, nil
+}
+
+func (t *Tx) settleChunk(f *File, chunk int, rows []settlement) (changed bool, err error) {
+	codes, err := t.Codes(f.ID, chunk)
+	if err != nil || codes == nil {
+		return false, err
+	}
+	for _, r := range rows {
+		_, i := Chunk(r.line)
+		if r.line < 1 || i >= len(codes) || Code(codes[i]) != Code(event.Pending) || !r.code.Settled() {
+			continue
+		}
+		codes[i] = byte(r.code)
+		f.count(r.code, 1)
+		changed = true
+		if r.detail != "" && f.Codes[r.code] <= maxDeadTexts {
+			if err := t.tx.Bucket(bucketDead).Put(numbered(keyOf(f.ID), r.line), []byte(r.detail)); err != nil {
+				return false, fmt.Errorf("store why a row of file %s is dead: %w", Short(f.ID), err)
+			}
+		}
+	}
+	if !changed {
+		return false, nil
+	}
+	if err := t.tx.Bucket(bucketRows).Put(numbered(keyOf(f.ID), chunk), codes); err != nil {
+		return false, fmt.Errorf("store rows of file %s: %w", Short(f.ID), err)
+	}
+	return true, nil
+}
+
+// Complete closes the reading of a file: it counts the codes of its lines anew, so that the record is right whatever was
+// settled meanwhile, and makes it Waiting, or Done if nothing is left to settle.
+func (t *Tx) Complete(f *File, lines int, now time.Time) error {
+	f.Lines, f.Rows, f.Rejected, f.Codes = lines, 0, 0, nil
+	for chunk, codes := range t.chunks(f.ID) {
+		if chunk*ChunkLines >= lines {
+			break
+		}
+		for _, b := range codes {
+			f.tally(Code(b))
+		}
+	}
+	f.Status = Waiting
+	f.Finish(now)
+	return t.Put(f)
+}
+
+func (f *File) tally(c Code) {
+	if c == NoRow {
+		return
+	}
+	f.Rows++
+	if c.Rejected() {
+		f.Rejected++
+	}
+	if c != Code(event.Pending) {
+		f.count(c, 1)
+	}
+}
+
+// Abandon gives the pending rows of a file the code, so that it can be closed. It is for a file that is gone, or whose
+// rows were settled before the ledger was lost.
+func (t *Tx) Abandon(f *File, code Code, now time.Time) error {
+	changed := map[int][]byte{}
+	lines := 0
+	for chunk, codes := range t.chunks(f.ID) {
+		lines = chunk*ChunkLines + len(codes)
+		if bytes.IndexByte(codes, byte(event.Pending)) < 0 {
+			continue
+		}
+		codes = bytes.Clone(codes)
+		for i, c := range codes {
+			if Code(c) == Code(event.Pending) {
+				codes[i] = byte(code)
+			}
+		}
+		changed[chunk] = codes
+	}
+	for chunk, codes := range changed {
+		if err := t.tx.Bucket(bucketRows).Put(numbered(keyOf(f.ID), chunk), codes); err != nil {
+			return fmt.Errorf("store rows of file %s: %w", Short(f.ID), err)
+		}
+	}
+	return t.Complete(f, lines, now)
+}
+
+// chunks yields a file's chunks in order. The codes are valid within the transaction and must not be changed.
+func (t *Tx) chunks(id string) iter.Seq2[int, []byte] {
+	key := keyOf(id)
+	return func(yield func(int, []byte) bool) {
+		if key == nil {
+			return
+		}
+		c := t.tx.Bucket(bucketRows).Cursor()
+		for k, v := c.Seek(key); k != nil && bytes.HasPrefix(k, key); k, v = c.Next() {
+			if !yield(int(binary.BigEndian.Uint32(k[len(key):])), v) {
+				return
+			}
+		}
+	}
+}
+
+// Row is one row of a file as an operator looks it up.
+type Row struct {
+	Line int
+	Code Code
+	// Number goes with a rejected row: its columns, or the length of its line.
+	Number int
+	// Detail says why a row is dead, as far as the ledger kept it.
+	Detail string
+}
+
+// Rows yields the rows of a file that want takes, in the order of their lines. Each chunk is read in a transaction of its
+// own, so a slow consumer holds up nobody.
+func (l *Ledger) Rows(id string, want func(Code) bool) iter.Seq2[Row, error] {
+	return func(yield func(Row, error) bool) {
+		for chunk := 0; ; chunk++ {
+			rows, more, err := l.rowsOf(id, chunk, want)
+			if err != nil {
+				yield(Row{}, err)
+				return
+			}
+			for _, r := range rows {
+				if !yield(r, nil) {
+					return
+				}
+			}
+			if !more {
+				return
+			}
+		}
+	}
+}
+
+func (l *Ledger) rowsOf(id string, chunk int, want func(Code) bool) (rows []Row, more bool, err error) {
+	key := keyOf(id)
+	if key == nil {
+		return nil, false, nil
+	}
+	err = l.View(func(tx *Tx) error {
+		codes, err := tx.Codes(id, chunk)
+		if err != nil || codes == nil {
+			return err
+		}
+		more = true
+		numbers := map[int]int{}
+		data := tx.tx.Bucket(bucketRejected).Get(numbered(key, chunk))
+		for ; len(data) >= 8; data = data[8:] {
+			numbers[int(binary.BigEndian.Uint32(data))] = int(binary.BigEndian.Uint32(data[4:]))
+		}
+		for i, b := range codes {
+			c := Code(b)
+			if c == NoRow || !want(c) {
+				continue
+			}
+			line := chunk*ChunkLines + i + 1
+			detail := tx.tx.Bucket(bucketDead).Get(numbered(key, line))
+			rows = append(rows, Row{Line: line, Code: c, Number: numbers[line], Detail: string(detail)})
+		}
+		return nil
+	})
+	return rows, more, err
+}
+
+// Files yields the records of all files, oldest reading first. It holds all of them in memory: some hundred bytes a file.
+func (l *Ledger) Files() ([]*File, error) {
+	var files []*File
+	err := l.View(func(tx *Tx) error {
+		return tx.tx.Bucket(bucketFiles).ForEach(func(k, _ []byte) error {
+			f, err := tx.File(hex.EncodeToString(k))
+			if f != nil {
+				files = append(files, f)
+			}
+			return err
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list files: %w", err)
+	}
+	sortFiles(files)
+	return files, nil
+}

@@ -1,0 +1,387 @@
+package ingest
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"bobosync/services/ingest/internal/folder"
+	"bobosync/services/ingest/internal/ledger"
+	"bobosync/shared/event"
+	"bobosync/shared/topology"
+)
+
+// listed is a file of one of the directories.
+type listed struct {
+	folder.Found
+	path    string
+	arrival time.Time
+	done    bool // it lies in a directory of finished files
+}
+
+// list returns the input files in a directory, without what cannot be read as a file.
+func list(dir string, done bool) ([]listed, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", dir, err)
+	}
+	var files []listed
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		info, err := os.Stat(path)
+		if err != nil || !info.Mode().IsRegular() || !folder.IsCSV(e.Name()) {
+			continue // what is in the way here is the watcher's to complain about
+		}
+		files = append(files, listed{
+			Found: folder.Found{Name: e.Name(), Stat: folder.StatOf(info)}, path: path, arrival: folder.Arrival(info), done: done,
+		})
+	}
+	return files, nil
+}
+
+// finishedFiles lists the finished files that may still matter: those that arrived within the lifetime of duty.
+func (s *service) finishedFiles() ([]listed, error) {
+	var files []listed
+	for _, d := range s.cfg.directories()[1:] {
+		some, err := list(d.path, true)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", d.variable, err)
+		}
+		files = append(files, some...)
+	}
+	if life := s.cfg.Lifetime.Duration(); life > 0 {
+		oldest := s.now().Add(-life)
+		kept := files[:0]
+		for _, f := range files {
+			if f.arrival.After(oldest) {
+				kept = append(kept, f)
+			}
+		}
+		files = kept
+	}
+	return files, nil
+}
+
+// rebuild fills a ledger that was begun anew. The finished files become known again, so that their content is recognized,
+// and every file gets its place in the order of reading by its own time, those that still wait included: so the order comes
+// out as it was.
+func (s *service) rebuild(ctx context.Context) error {
+	rebuilt := false
+	if err := s.ledger.View(func(tx *ledger.Tx) error {
+		rebuilt = tx.Meta(ledger.MetaRebuilt) != ""
+		return nil
+	}); err != nil || rebuilt {
+		return err
+	}
+	files, err := s.finishedFiles()
+	if err != nil {
+		return err
+	}
+	waiting, err := list(s.cfg.CSVDirectory, false)
+	if err != nil {
+		return fmt.Errorf("CSV_DIRECTORY: %w", err)
+	}
+	files = append(files, waiting...)
+	sortListed(files)
+	g := s.newGroup(nil)
+	orders := s.orders(files)
+	for i, f := range files {
+		if !f.done {
+			continue
+		}
+		if err := s.importFinished(ctx, g, f, orders[i]); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(g.flush(ctx), s.reach(pointRebuilt)); err != nil {
+		return err
+	}
+	return s.ledger.Update(func(tx *ledger.Tx) error {
+		for i, f := range files {
+			if f.done {
+				continue
+			}
+			if err := tx.SetName(f.Name, ledger.Named{Stat: f.Stat, Order: orders[i]}); err != nil {
+				return err
+			}
+		}
+		return tx.SetMeta(ledger.MetaRebuilt, s.now().UTC().Format(time.RFC3339))
+	})
+}
+
+func sortListed(files []listed) {
+	slices.SortFunc(files, func(a, b listed) int {
+		return cmp.Or(a.Found.Compare(b.Found), cmp.Compare(a.path, b.path))
+	})
+}
+
+// orders gives sorted files their places: each its own time, and none the same.
+func (s *service) orders(files []listed) []int64 {
+	now := s.now().UnixNano()
+	orders := make([]int64, len(files))
+	last := int64(0)
+	for i, f := range files {
+		last = max(min(f.Stat.Modified, now), last+1)
+		orders[i] = last
+	}
+	return orders
+}
+
+// importFinished makes a finished file known that the ledger does not know. One that cannot be read is left out.
+func (s *service) importFinished(ctx context.Context, g *group, f listed, order int64) error {
+	return s.withFinished(ctx, g, f, func(c *content, known *ledger.File) *reading {
+		if known != nil || g.pending[c.id] != nil {
+			return nil
+		}
+		return s.imported(c, f, order)
+	})
+}
+
+func (s *service) imported(c *content, f listed, order int64) *reading {
+	file := s.newFile(f.Name, c)
+	file.Order, file.Reference = order, s.earlier(c)
+	file.Places = []ledger.Place{{Name: f.Name, Stat: c.stat, MovedTo: f.path}}
+	return &reading{file: file, isNew: true, movedTo: f.path}
+}
+
+// withFinished opens a finished file and reads it as choose says; nil means not at all.
+func (s *service) withFinished(ctx context.Context, g *group, f listed, choose func(*content, *ledger.File) *reading) error {
+	c, err := openContent(ctx, f.path)
+	if err == nil {
+		defer c.close()
+		known, lookErr := s.ledger.File(c.id)
+		if lookErr != nil {
+			return lookErr
+		}
+		r := choose(c, known)
+		if r == nil {
+			return nil
+		}
+		err = g.read(ctx, c, r)
+		if file := new(fileError); err == nil || !errors.As(err, &file) {
+			return err
+		}
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		s.log.Warn("a finished file cannot be read again, what it says is not recovered", "file", f.Name, "reason", reasonOf(err))
+	}
+	return nil
+}
+
+// remember rebuilds the resolver's memory from the files, if it is another one than the last that was rebuilt. In this
+// order, all of it before event.Recovered: finished files, so that an older event in a file that still waits cannot beat a
+// newer one from a file that is done; then the files that wait. It can be cut off and begun again.
+func (x *session) remember(ctx context.Context, memory string) error {
+	last := ""
+	if err := x.ledger.View(func(tx *ledger.Tx) error {
+		last = tx.Meta(ledger.MetaMemory)
+		return nil
+	}); err != nil || last == memory {
+		return err
+	}
+	began := x.now()
+	finished, err := x.publishFinished(ctx)
+	if err != nil {
+		return err
+	}
+	files, err := x.unsettled()
+	if err != nil {
+		return err
+	}
+	if err := x.publishAgain(ctx, files, "the resolver lost its memory", false); err != nil {
+		return err
+	}
+	if err := x.readEarlier(ctx); err != nil {
+		return err
+	}
+	recovered := nats.NewMsg(topology.SubjectRecovered)
+	recovered.Data = event.Encode(&event.Recovered{Memory: memory})
+	if err := x.send(ctx, []*nats.Msg{recovered}); err != nil {
+		return err
+	}
+	if err := x.reach(pointRecovered); err != nil {
+		return err
+	}
+	if finished+len(files) > 0 {
+		x.log.Info("the resolver's memory is new, the files were read again for it",
+			"finished_files", finished, "waiting_files", len(files), "seconds", x.now().Sub(began).Round(time.Millisecond).Seconds())
+	}
+	return x.storeIdentities(memory)
+}
+
+// publishFinished publishes the entries of the finished files, wherever they lie, for the resolver to learn.
+func (x *session) publishFinished(ctx context.Context) (int, error) {
+	files, err := x.finishedFiles()
+	if err != nil {
+		return 0, err
+	}
+	input, err := list(x.cfg.CSVDirectory, false)
+	if err != nil {
+		x.log.Warn("the input directory cannot be read, files that stayed there are not recovered", "error", err)
+	}
+	files = append(files, input...)
+	sortListed(files)
+	g := x.newGroup(x.send)
+	orders := x.orders(files)
+	count := 0
+	taken := map[string]bool{} // copies of a content count once
+	for i, f := range files {
+		if !f.done && !x.doneInPlace(f) {
+			continue
+		}
+		err := x.withFinished(ctx, g, f, func(c *content, known *ledger.File) *reading {
+			if taken[c.id] || known != nil && (known.Status == ledger.Reading || known.Status == ledger.Waiting) || c.problem != "" {
+				return nil
+			}
+			taken[c.id] = true
+			count++
+			if known != nil {
+				return &reading{file: known, again: true, settled: true}
+			}
+			r := x.imported(c, f, orders[i])
+			r.settled = true
+			return r
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	return count, g.flush(ctx)
+}
+
+// doneInPlace says whether a file in the input directory is a finished one, which stays there or waits to be moved.
+func (x *session) doneInPlace(f listed) bool {
+	named, file, err := x.lookUp(f.Name)
+	return err == nil && file != nil && file.Status == ledger.Done && named.Stat == f.Stat
+}
+
+// publishAgain publishes the entries of files that wait once more; every row is answered again. With giveUp, the rows of a
+// file that is not there any more are closed: nothing that could settle them is under way.
+func (x *session) publishAgain(ctx context.Context, files []*ledger.File, why string, giveUp bool) error {
+	g := x.newGroup(x.send)
+	for _, f := range files {
+		found, err := x.rereadOne(ctx, g, f)
+		if err != nil {
+			return err
+		}
+		if found {
+			x.log.Debug("file read again", "file", f.Name, "file_id", ledger.Short(f.ID), "reason", why)
+			continue
+		}
+		if giveUp {
+			if err := x.giveUp(f); err != nil {
+				return err
+			}
+		}
+	}
+	return g.flush(ctx)
+}
+
+// rereadOne reads a file from wherever a copy of it is left, and says whether there is one.
+func (x *session) rereadOne(ctx context.Context, g *group, f *ledger.File) (bool, error) {
+	for _, p := range f.Left() {
+		c, err := openContent(ctx, filepath.Join(x.cfg.CSVDirectory, p.Name))
+		if ctx.Err() != nil {
+			return false, ctx.Err()
+		}
+		if err != nil {
+			if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errChanged) {
+				return true, nil // it may be readable again later
+			}
+			continue
+		}
+		if c.id != f.ID {
+			c.close()
+			continue
+		}
+		p.Stat = c.stat
+		err = g.read(ctx, c, &reading{file: f, again: true, place: &p})
+		c.close()
+		if file := new(fileError); err != nil && errors.As(err, &file) {
+			continue
+		}
+		return true, err
+	}
+	return false, nil
+}
+
+// giveUp closes a file that is not there any more, with a code for the rows that nobody can settle.
+func (x *session) giveUp(f *ledger.File) error {
+	var closed *ledger.File
+	err := x.ledger.Update(func(tx *ledger.Tx) error {
+		stored, err := tx.File(f.ID)
+		if err != nil || stored == nil || stored.Status == ledger.Done || stored.Status == ledger.Moved {
+			return err
+		}
+		for _, p := range stored.Left() {
+			stored.Lose(p.Name)
+		}
+		now := x.now()
+		stored.Note(now, "removed or changed before all of its rows were settled")
+		if err := tx.Abandon(stored, ledger.Vanished, now); err != nil {
+			return err
+		}
+		stored.Close()
+		closed = stored
+		return tx.Put(stored)
+	})
+	if err != nil {
+		return fmt.Errorf("close a file that is gone: %w", err)
+	}
+	if closed != nil {
+		x.log.Error("a file was removed or changed before all of its rows were settled: put it back if they matter",
+			"file", closed.Name, "file_id", ledger.Short(closed.ID), "rows", closed.Rows, "lost", closed.Codes[ledger.Vanished])
+	}
+	return nil
+}
+
+// readEarlier waits until the files were read that lay in the input directory when the ledger was begun anew. Some of their
+// events may have been sent to AtHoc by a life of the program that nobody remembers: the resolver must know them before it
+// goes on.
+func (x *session) readEarlier(ctx context.Context) error {
+	for {
+		if err := x.readFound(ctx); err != nil {
+			return err
+		}
+		waiting, err := x.earlierFiles()
+		if err != nil || !waiting {
+			return err
+		}
+		timer := time.NewTimer(x.cfg.SettleTime)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		case <-x.watcher.Ready():
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// earlierFiles says whether a file of the time before the ledger still lies unread as it did then.
+func (x *session) earlierFiles() (bool, error) {
+	waiting := false
+	err := x.ledger.View(func(tx *ledger.Tx) error {
+		return tx.Names(func(name string, n ledger.Named) error {
+			if n.ID != "" || waiting {
+				return nil
+			}
+			info, err := os.Stat(filepath.Join(x.cfg.CSVDirectory, name))
+			waiting = err == nil && folder.StatOf(info) == n.Stat && !x.watcher.Rejected(name)
+			return nil
+		})
+	})
+	return waiting, err
+}

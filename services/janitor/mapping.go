@@ -1,0 +1,174 @@
+package janitor
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"bobosync/shared/event"
+	"bobosync/shared/topology"
+)
+
+// Bounds of a chunk, so that it stays well below the broker's limit of 1 MB for a message.
+const (
+	chunkUsers = 5000
+	chunkBytes = 700_000
+	// chunkFrame is more than a chunk takes without its users.
+	chunkFrame = 400
+)
+
+// textMost is the most bytes of an employee id or a username that can be one. What is longer would not fit into a chunk.
+const textMost = 1024
+
+// person is what the mapping needs to know of an AtHoc user.
+type person struct {
+	// username is the LOGIN_ID, spelt as AtHoc spells it.
+	username string
+	// collar is the value of the collar-id attribute as it stands there; empty if there is none.
+	collar string
+}
+
+// findings are what an operator should know of a mapping. Employee ids and usernames in it are personal data.
+type findings struct {
+	// users is the number of users, each counted once.
+	users int
+	// without is the number of users who have no employee id.
+	without int
+	// unusable is the number of users whose username is empty, or whose name or id is too long to be one.
+	unusable int
+	// ambiguous are employee ids that several users have, with those users. None of them gets the id's duty status.
+	ambiguous map[string][]string
+	// alike are groups of employee ids that differ only in blanks or leading zeros. They count as different ids, but one
+	// of a group is likely to be misspelt.
+	alike [][]string
+}
+
+// build makes the mapping employee id → username. Blanks around an id do not count, leading zeros do. Usernames are
+// compared without regard to case; of a user who comes twice, what comes last counts.
+func build(people []person) (map[string]string, findings) {
+	f := findings{ambiguous: map[string][]string{}}
+	owners := map[string][]string{}
+	for _, p := range lastOfEach(people, &f) {
+		id := strings.TrimSpace(p.collar)
+		switch {
+		case id == "":
+			f.without++
+		case len(id) > textMost:
+			f.unusable++
+		default:
+			owners[id] = append(owners[id], p.username)
+		}
+	}
+	mapping := make(map[string]string, len(owners))
+	for id, users := range owners {
+		if len(users) == 1 {
+			mapping[id] = users[0]
+		} else {
+			slices.Sort(users)
+			f.ambiguous[id] = users
+		}
+	}
+	f.alike = alike(owners)
+	return mapping, f
+}
+
+// lastOfEach returns each user once, in the order of their first coming.
+func lastOfEach(people []person, f *findings) []person {
+	at := make(map[string]int, len(people))
+	var once []person
+	for _, p := range people {
+		name := topology.NormalUsername(p.username)
+		if name == "" || len(name) > textMost {
+			f.unusable++
+			continue
+		}
+		if i, ok := at[name]; ok {
+			once[i] = p
+			continue
+		}
+		at[name] = len(once)
+		once = append(once, p)
+	}
+	f.users = len(once)
+	return once
+}
+
+// alike groups the ids that differ only in blanks or leading zeros.
+func alike(owners map[string][]string) [][]string {
+	groups := map[string][]string{}
+	for id := range owners {
+		bare := bareID(id)
+		groups[bare] = append(groups[bare], id)
+	}
+	var out [][]string
+	for _, ids := range groups {
+		if len(ids) > 1 {
+			slices.Sort(ids)
+			out = append(out, ids)
+		}
+	}
+	slices.SortFunc(out, func(a, b []string) int { return strings.Compare(a[0], b[0]) })
+	return out
+}
+
+// bareID is an id without what people write or leave out at will.
+func bareID(id string) string {
+	id = strings.Map(func(r rune) rune {
+		if unicode.IsSpace(r) {
+			return -1
+		}
+		return r
+	}, id)
+	if bare := strings.TrimLeft(id, "0"); bare != "" {
+		return bare
+	}
+	return "0"
+}
+
+// hashOf names the content of a mapping: equal for equal mappings only.
+func hashOf(mapping map[string]string) string {
+	h := sha256.New()
+	var size [4]byte
+	write := func(s string) {
+		binary.BigEndian.PutUint32(size[:], uint32(len(s))) //nolint:gosec // at most textMost
+		h.Write(size[:])
+		h.Write([]byte(s))
+	}
+	for _, id := range slices.Sorted(maps.Keys(mapping)) {
+		write(id)
+		write(mapping[id])
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// chunksOf cuts a mapping, which is not empty, into messages that the broker takes, in the order of the ids.
+func chunksOf(mapping map[string]string, snapshot string, taken time.Time) []event.MappingChunk {
+	var chunks []event.MappingChunk
+	size := chunkBytes
+	for _, id := range slices.Sorted(maps.Keys(mapping)) {
+		cost := len(quoted(id)) + len(quoted(mapping[id])) + len(":,")
+		last := len(chunks) - 1
+		if last < 0 || size+cost > chunkBytes || len(chunks[last].Users) >= chunkUsers {
+			chunks = append(chunks, event.MappingChunk{Snapshot: snapshot, Taken: taken, Index: len(chunks), Users: map[string]string{}})
+			size, last = chunkFrame, last+1
+		}
+		chunks[last].Users[id] = mapping[id]
+		size += cost
+	}
+	for i := range chunks {
+		chunks[i].Chunks = len(chunks)
+	}
+	return chunks
+}
+
+// quoted is a text in JSON.
+func quoted(s string) []byte {
+	text, _ := json.Marshal(s) // there is no string that it cannot write
+	return text
+}

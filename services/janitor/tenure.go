@@ -1,0 +1,125 @@
+package janitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"bobosync/shared/lease"
+)
+
+const (
+	// leaseKey is the key, in the leases' bucket, that the janitor at work holds.
+	leaseKey = "janitor"
+	// standbyLook is how often an instance that stands by looks whether it is needed.
+	standbyLook = 2 * time.Second
+	// releaseTime is how long giving the lease back may take when the process ends.
+	releaseTime = 5 * time.Second
+)
+
+// tenure is this process's time as the one janitor.
+type tenure struct {
+	log *slog.Logger
+
+	mu    sync.Mutex
+	until time.Time
+}
+
+// alone returns an error if another process may be the janitor by now.
+func (t *tenure) alone() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !time.Now().Before(t.until) {
+		return lease.ErrLost
+	}
+	return nil
+}
+
+func (t *tenure) extend(l *lease.Lease) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.until = l.Until()
+}
+
+// serve waits until no other process is the janitor, and then does work for as long as it stays the only one. Work must
+// return soon after its ctx ends. It returns nil when ctx has ended, and otherwise why it cannot go on.
+func (t *tenure) serve(ctx context.Context, keeper *lease.Keeper, work func(context.Context) error) error {
+	l, err := t.take(ctx, keeper)
+	if err != nil || l == nil {
+		return err
+	}
+	t.extend(l)
+	t.log.Info("this instance is the janitor at work")
+	working, stop := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- work(working) }()
+	lost, ended := t.keep(working, l, done)
+	stop()
+	if !ended {
+		err = <-done
+	} else {
+		err, lost = lost, nil
+	}
+	t.giveBack(ctx, l)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return errors.Join(lost, err)
+}
+
+// take takes the lease, or returns nil when ctx has ended.
+func (t *tenure) take(ctx context.Context, keeper *lease.Keeper) (*lease.Lease, error) {
+	for told := false; ctx.Err() == nil; told = true {
+		l, err := keeper.Take(ctx, leaseKey)
+		switch {
+		case err == nil:
+			return l, nil
+		case ctx.Err() != nil:
+			return nil, nil
+		case !errors.Is(err, lease.ErrHeld):
+			return nil, err
+		case !told:
+			t.log.Info("another instance is the janitor at work; this one stands by")
+		}
+		sleep(ctx, standbyLook)
+	}
+	return nil, nil
+}
+
+// keep renews the lease until work is done, which ended says together with its error, or until the lease is lost.
+func (t *tenure) keep(ctx context.Context, l *lease.Lease, done <-chan error) (err error, ended bool) {
+	every := time.Until(l.Until()) / 3
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err, true
+		case <-ctx.Done():
+			return nil, false
+		case <-ticker.C:
+		}
+		limited, cancel := context.WithDeadline(ctx, l.Until())
+		err := l.Renew(limited)
+		cancel()
+		switch {
+		case err == nil:
+			t.extend(l)
+		case errors.Is(err, lease.ErrLost), !time.Now().Before(l.Until()):
+			return fmt.Errorf("stay the janitor at work: %w", err), false
+		default: // the broker may be back before the lease ends
+			t.log.Debug("the janitor's lease could not be renewed, trying again", "error", err)
+		}
+	}
+}
+
+func (t *tenure) giveBack(ctx context.Context, l *lease.Lease) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
+	defer cancel()
+	if err := l.Release(ctx); err != nil {
+		t.log.Debug("the janitor's lease ends by itself", "error", err)
+	}
+}
