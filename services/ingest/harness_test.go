@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,6 +40,7 @@ type harness struct {
 	tune     tuning
 	log      *logBuffer
 	resolver *fakeResolver
+	ready    atomic.Bool
 
 	cancel context.CancelFunc
 	ended  chan error
@@ -91,7 +93,7 @@ func (h *harness) start() {
 	ended := make(chan error, 1)
 	h.cancel, h.ended = cancel, ended
 	logger := slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelInfo}))
-	deps := Deps{Conn: h.conn, Topology: h.settings, Logger: logger}
+	deps := Deps{Conn: h.conn, Topology: h.settings, Logger: logger, OnReady: h.ready.Store}
 	cfg, tune := h.cfg, h.tune
 	go func() { ended <- run(ctx, cfg, deps, tune) }()
 }

@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -12,8 +11,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 
 	"bobosync/services/ingest/internal/bobocsv"
 	"bobosync/services/ingest/internal/ledger"
@@ -313,9 +310,8 @@ func TestResolverMemoryLost(t *testing.T) {
 	r.remember(t, "m2")
 	eventually(t, "moved too", func() bool { return there(h.done("waiting.csv")) })
 	eventually(t, "recovered", func() bool { return slices.Contains(r.history(), "recovered m2") })
-	a, b := idFor(rows("a", 2)), idFor(rows("b", 2))
 	if got := r.history()[before:]; len(got) != 3 || !strings.HasPrefix(got[0], "settled ") || !strings.HasPrefix(got[1], "open ") || got[2] != "recovered m2" {
-		t.Errorf("published %v; done is %s, waiting %s", got, a, b)
+		t.Errorf("published %v", got)
 	}
 }
 
@@ -438,11 +434,12 @@ func TestStreamFull(t *testing.T) {
 	h.settings.EntriesMaxBytes = 64 << 10
 	h.provision()
 	h.start()
-	h.put("a.csv", rows("employee-", 5000)) // several times what the stream holds
+	text := rows("employee-", 5000)
+	h.put("a.csv", text) // several times what the stream holds
 	eventually(t, "it waits for room", func() bool { return h.log.count("no room for more entries") == 1 })
 	r := h.resolve()
 	eventually(t, "moved", func() bool { return there(h.done("a.csv")) })
-	if n := len(r.entries[idFor(rows("employee-", 5000))]); n != 5000 && len(r.entries) != 1 {
+	if n := len(r.entries[idFor(text)]); n != 5000 || len(r.entries) != 1 {
 		t.Errorf("%d entries", n)
 	}
 	eventually(t, "room is logged", func() bool { return h.log.count("there is room for entries again") == 1 })
@@ -471,8 +468,6 @@ func TestHousekeepingPurgesOnlyWhatWasRead(t *testing.T) {
 	r.stop()
 	h.put("b.csv", rows("b", 2))
 	eventually(t, "published", func() bool { return held() == 1 })
-	idle := make(chan struct{}, 1)
-	_ = idle
 	r.start()
 	eventually(t, "moved", func() bool { return there(h.done("b.csv")) })
 }
@@ -568,7 +563,7 @@ func TestMoveFailsAndIsTriedAgain(t *testing.T) {
 	h := newHarness(t)
 	h.resolve()
 	h.start()
-	eventually(t, "started", func() bool { return there(h.cfg.ProcessedDirectory) })
+	eventually(t, "started", h.ready.Load)
 	// A file where the directory should be: every move fails, for root too.
 	if err := os.Rename(h.cfg.ProcessedDirectory, h.cfg.ProcessedDirectory+".away"); err != nil {
 		t.Fatal(err)
@@ -647,6 +642,3 @@ func TestTextCheck(t *testing.T) {
 		}
 	}
 }
-
-var _ = jetstream.ErrStreamNotFound
-var _ = context.Canceled
