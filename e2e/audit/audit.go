@@ -1,0 +1,231 @@
+// Package audit judges a run of BOBO Sync from the outside: from the files that were dropped, from when they left the input
+// directory, and from the call log and the end state of the AtHoc simulator. It shares no code with the pipeline, and it is
+// written to be read: where the pipeline is clever, the auditor is simple.
+//
+// It errs on the side of the pipeline: what could have been right, given all that the auditor knows, is no finding.
+package audit
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"bobosync/cmd/athocsim/sim"
+)
+
+// Kind says what a finding is about.
+type Kind string
+
+// The kinds of findings.
+const (
+	// EndState: a user's duty status is not that of the worker's latest event.
+	EndState Kind = "end_state"
+	// Touched: somebody or something was changed that nobody may change: another attribute, a user who was created or is
+	// gone, a user of whom no file speaks.
+	Touched Kind = "touched"
+	// WentBack: an older event of a worker was sent after a newer one.
+	WentBack Kind = "went_back"
+	// Unexplained: a value was sent that no row of any file there was accounts for.
+	Unexplained Kind = "unexplained"
+	// Overlap: a user was in two calls at once.
+	Overlap Kind = "overlap"
+	// Unconfirmed: a file left the input directory with a row that was not settled.
+	Unconfirmed Kind = "unconfirmed"
+	// Unaccounted: a file or a row has no outcome, or one that cannot be, or is there twice.
+	Unaccounted Kind = "unaccounted"
+	// Failed: a file was set aside as failed without cause, or was not although there was one.
+	Failed Kind = "failed"
+	// Stuck: a file is still in the input directory.
+	Stuck Kind = "stuck"
+	// BadCall: a call was not made as it must be made.
+	BadCall Kind = "bad_call"
+	// Rate: there were more calls in some time than are allowed.
+	Rate Kind = "rate"
+)
+
+// Rules are what the pipeline was told.
+type Rules struct {
+	// BoboZone and AtHocZone are the zones of the two wall clocks.
+	BoboZone, AtHocZone *time.Location
+	// Lifetime is the age after which duty is stale; 0 means never.
+	Lifetime time.Duration
+	// MaxSkew is how far in the future an event may lie.
+	MaxSkew time.Duration
+	// Duty is the one attribute that may be written.
+	Duty string
+	// Rate is the most calls a second, over searches and updates together; Burst is how many may come at once.
+	Rate  float64
+	Burst int
+	// Jitter is how much later than another call one can arrive although it was sent at the right time: what the network
+	// and the scheduler of a busy machine may add.
+	Jitter time.Duration
+	// CallTimeout is the longest for which a client waits: a call that is older is not in flight any more.
+	CallTimeout time.Duration
+}
+
+// User is a user of AtHoc as the run began.
+type User struct {
+	Login, Collar string
+	// Attributes are the values at the start, the duty status among them, without LOGIN_ID.
+	Attributes map[string]string
+	// Forbidden users cannot be written by this account. Removed users were taken out of AtHoc during the run.
+	Forbidden, Removed bool
+}
+
+// File is a file that was dropped.
+type File struct {
+	Name    string
+	Content []byte
+	// Appeared is when the first of it could be seen in the input directory.
+	Appeared time.Time
+}
+
+// Departure says that a file was not in the input directory any more at a time.
+type Departure struct {
+	File int // index into Input.Files
+	Gone time.Time
+}
+
+// Kept is a file in the directory of processed or of failed files.
+type Kept struct {
+	Name    string
+	Content []byte
+	Failed  bool
+}
+
+// Window is a time. A zero To is without end.
+type Window struct{ From, To time.Time }
+
+// Input is all that is known of a run.
+type Input struct {
+	Rules Rules
+	Users []User
+	// Files are in the order of reading: at the same second, the row of the later file wins.
+	Files      []File
+	Departures []Departure
+	Kept       []Kept
+	// Left are the names that are still in the input directory.
+	Left  []string
+	Calls []sim.Call
+	// Final is every user's attributes at the end, by LOGIN_ID.
+	Final map[string]map[string]string
+	// Started and Ended enclose the run.
+	Started, Ended time.Time
+	// MappingLost are the times in which the pipeline may not have known which user a worker is.
+	MappingLost []Window
+	// Rows, if known, is what the pipeline says became of each row, by SHA-256 of the content (hex) and line. The outcomes
+	// are those of the row table: "rejected", or how it was settled.
+	Rows map[string]map[int]string
+}
+
+// Finding is something that was not as it must be.
+type Finding struct {
+	Kind Kind
+	// User, File and Row say whom and what it is about, as far as there is such.
+	User, File string
+	Row        int
+	// Text explains it.
+	Text string
+}
+
+// String writes the finding on one line.
+func (f Finding) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s:", f.Kind)
+	if f.User != "" {
+		fmt.Fprintf(&b, " user %s:", f.User)
+	}
+	if f.File != "" {
+		fmt.Fprintf(&b, " file %s:", f.File)
+	}
+	if f.Row > 0 {
+		fmt.Fprintf(&b, " line %d:", f.Row)
+	}
+	return b.String() + " " + f.Text
+}
+
+// Report is what an audit comes to.
+type Report struct {
+	Findings []Finding
+	// Rows, Rejected, Updates and Sent count rows, rejected rows, calls that update, and users in them.
+	Rows, Rejected, Updates, Sent int
+}
+
+// auditor holds what the checks look things up in.
+type auditor struct {
+	in      Input
+	read    []reading           // by file
+	workers map[string]*history // by employee id
+	users   map[string]*person  // by LOGIN_ID in lower case
+	report  Report
+}
+
+// person is a user with what was sent for them.
+type person struct {
+	User
+	worker *history // nil: no file speaks of them
+	sends  []send   // by arrival
+}
+
+// Audit judges a run. The findings are ordered by kind, then as they were come upon.
+func Audit(in Input) Report {
+	a := &auditor{in: in, workers: map[string]*history{}, users: map[string]*person{}}
+	a.readFiles()
+	a.introduce()
+	a.readCalls()
+	a.checkCalls()
+	a.checkRate()
+	a.checkOverlaps()
+	a.checkOrder()
+	a.checkDepartures()
+	a.checkKept()
+	a.checkRows()
+	a.checkEnd()
+	slices.SortStableFunc(a.report.Findings, func(x, y Finding) int { return cmp.Compare(x.Kind, y.Kind) })
+	return a.report
+}
+
+func (a *auditor) find(f Finding, format string, args ...any) {
+	f.Text = fmt.Sprintf(format, args...)
+	a.report.Findings = append(a.report.Findings, f)
+}
+
+// introduce brings workers and users together.
+func (a *auditor) introduce() {
+	for _, u := range a.in.Users {
+		p := &person{User: u, worker: a.workers[u.Collar]}
+		if u.Collar == "" {
+			p.worker = nil
+		}
+		a.users[strings.ToLower(u.Login)] = p
+		if p.worker != nil {
+			p.worker.user = p
+		}
+	}
+}
+
+// initial is the duty status that the user had at the start.
+func (a *auditor) initial(p *person) string { return p.Attributes[a.in.Rules.Duty] }
+
+// staleValue says whether a duty status is too old at a time.
+func (a *auditor) staleValue(value string, at time.Time) bool {
+	if value == "" || a.in.Rules.Lifetime == 0 {
+		return false
+	}
+	since, err := time.ParseInLocation(sim.DateLayout, value, a.in.Rules.AtHocZone)
+	return err == nil && at.Sub(since) > a.in.Rules.Lifetime
+}
+
+func (a *auditor) staleEvent(e event, at time.Time) bool {
+	return e.on && a.in.Rules.Lifetime > 0 && at.Sub(e.at) > a.in.Rules.Lifetime
+}
+
+// value is what AtHoc gets for an event that is not stale.
+func (a *auditor) value(e event) string {
+	if !e.on {
+		return ""
+	}
+	return e.at.In(a.in.Rules.AtHocZone).Format(sim.DateLayout)
+}

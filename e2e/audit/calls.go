@@ -1,0 +1,225 @@
+package audit
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"bobosync/cmd/athocsim/sim"
+)
+
+// send is one user in one update.
+type send struct {
+	call    *sim.Call
+	value   string
+	arrived int64 // UnixNano
+	ended   int64 // the end of the time in which a client could be waiting for the answer
+	applied bool
+	// appliedAt is when.
+	appliedAt int64
+	// confirmed: the answer that went out said that it was applied. denied: it said that it never will be.
+	confirmed, denied bool
+}
+
+func clock(t time.Time) string { return t.Format("15:04:05.000") }
+
+func nano(n int64) string { return clock(time.Unix(0, n)) }
+
+func name(c *sim.Call) string { return fmt.Sprintf("call %d of %s", c.Seq, nano(c.Arrived)) }
+
+func (a *auditor) describe(e event) string {
+	what := "off"
+	if e.on {
+		what = "on"
+	}
+	return fmt.Sprintf("%s at %s, %s line %d", what, e.at.In(a.in.Rules.AtHocZone).Format(sim.DateLayout), a.in.Files[e.file].Name, e.line)
+}
+
+// readCalls sorts what was sent by user.
+func (a *auditor) readCalls() {
+	slices.SortStableFunc(a.in.Calls, func(x, y sim.Call) int { return cmp.Compare(x.Arrived, y.Arrived) })
+	for i := range a.in.Calls {
+		c := &a.in.Calls[i]
+		if c.Endpoint != sim.EndpointUpdate {
+			continue
+		}
+		a.report.Updates++
+		a.report.Sent += len(c.Users)
+		for _, u := range c.Users {
+			p := a.users[strings.ToLower(u.LoginID)]
+			value, sent := u.Fields.Get(a.in.Rules.Duty)
+			if p == nil || !sent {
+				continue // checkCalls speaks of these
+			}
+			answered := c.Status == 200 && delivered(c) && !u.LeftOut
+			p.sends = append(p.sends, send{
+				call: c, value: value, arrived: c.Arrived, ended: a.end(c), applied: u.Applied, appliedAt: u.AppliedAt,
+				confirmed: answered && u.Applied && u.Outcome == sim.OutcomeUpdated,
+				denied:    answered && (u.Outcome == sim.OutcomeDenied || u.Outcome == sim.OutcomeUnknownUser),
+			})
+		}
+	}
+}
+
+// delivered says whether the whole answer went out, as far as the simulator can tell.
+func delivered(c *sim.Call) bool {
+	switch c.Fault {
+	case "", sim.FaultSlowBody:
+		return !c.ClientGone && !c.Unfinished
+	}
+	return false
+}
+
+// end is when a call cannot be in flight any more: it was answered, the client gave up, or the simulator was killed.
+func (a *auditor) end(c *sim.Call) int64 {
+	end := c.Arrived + int64(a.in.Rules.CallTimeout)
+	if c.Unfinished {
+		for _, next := range a.in.Calls {
+			if next.Run > c.Run {
+				end = min(end, next.Run)
+			}
+		}
+		return end
+	}
+	return min(end, c.Finished)
+}
+
+// checkCalls: nobody but known users, nothing but the one attribute, and the parameter that keeps users from being made.
+func (a *auditor) checkCalls() {
+	for i := range a.in.Calls {
+		c := &a.in.Calls[i]
+		if c.Endpoint == sim.EndpointOther {
+			a.find(Finding{Kind: BadCall}, "%s: there is nothing at %s", name(c), c.Path)
+		}
+		if c.Endpoint != sim.EndpointUpdate {
+			continue
+		}
+		a.checkParameters(c)
+		for _, u := range c.Users {
+			a.checkUser(c, u)
+		}
+	}
+}
+
+// checkParameters compares names without regard to case, as AtHoc does.
+func (a *auditor) checkParameters(c *sim.Call) {
+	for wantName, want := range map[string]string{"syncExistingUsersOnly": "true", "AllowPartialUpdate": "false"} {
+		i := slices.IndexFunc(c.Parameters, func(f sim.Field) bool { return strings.EqualFold(f.Name, wantName) })
+		if i < 0 || !strings.EqualFold(c.Parameters[i].Value, want) {
+			a.find(Finding{Kind: BadCall}, "%s: %s is not %s", name(c), wantName, want)
+		}
+	}
+}
+
+func (a *auditor) checkUser(c *sim.Call, u sim.UserCall) {
+	about := Finding{Kind: Touched, User: u.LoginID}
+	p := a.users[strings.ToLower(u.LoginID)]
+	switch {
+	case p == nil:
+		a.find(about, "%s: AtHoc never had this user", name(c))
+	case len(u.Fields) != 1 || u.Fields[0].Name != a.in.Rules.Duty:
+		a.find(about, "%s: the attributes sent are not just the duty status, but %d", name(c), len(u.Fields))
+	}
+	if u.Outcome == sim.OutcomeCreated {
+		a.find(about, "%s created the user", name(c))
+	}
+}
+
+// checkRate: over any stretch of time no more calls arrive than the rate, the burst and the jitter allow.
+func (a *auditor) checkRate() {
+	r := a.in.Rules
+	if r.Rate <= 0 {
+		return
+	}
+	interval := float64(time.Second) / r.Rate
+	slack := float64(r.Jitter) + interval*float64(max(r.Burst, 1)-1)
+	due := math.Inf(-1) // the earliest moment for the next call, if there were no slack
+	for i := range a.in.Calls {
+		c := &a.in.Calls[i]
+		if c.Endpoint != sim.EndpointUpdate && c.Endpoint != sim.EndpointSearch {
+			continue
+		}
+		at := float64(c.Arrived)
+		if at < due-slack {
+			a.find(Finding{Kind: Rate}, "%s came %s before the limit of %g a second allows it", name(c),
+				time.Duration(due-at).Round(time.Millisecond), r.Rate)
+			due = at // one finding for a burst, not one for each of its calls
+		}
+		due = max(due, at) + interval
+	}
+}
+
+// checkOverlaps: no user is in two calls at once.
+func (a *auditor) checkOverlaps() {
+	for _, login := range slices.Sorted(maps.Keys(a.users)) {
+		p := a.users[login]
+		var last *send // of those so far, the one that ended last
+		for i := range p.sends {
+			s := &p.sends[i]
+			if last != nil && s.call != last.call && s.arrived < last.ended {
+				a.find(Finding{Kind: Overlap, User: p.Login}, "%s arrived %s before %s ended", name(s.call),
+					time.Duration(last.ended-s.arrived), name(last.call))
+			}
+			if last == nil || s.ended > last.ended {
+				last = s
+			}
+		}
+	}
+}
+
+// checkOrder: what is sent for a worker never gets older. A value does not say which event it comes from, so each is taken
+// for the oldest event that it can come from and that is not older than what was sent before: if there is a way to read
+// the log in which nothing went back, this finds it.
+func (a *auditor) checkOrder() {
+	for _, login := range slices.Sorted(maps.Keys(a.users)) {
+		p := a.users[login]
+		floor := -1 // index of the event sent last; -1 is what AtHoc had before
+		for _, s := range p.sends {
+			i, any := a.origin(p, s, floor)
+			if i > math.MinInt {
+				floor = i
+				continue
+			}
+			about := Finding{Kind: Unexplained, User: p.Login}
+			text := fmt.Sprintf("%s sends %q", name(s.call), s.value)
+			if any {
+				about.Kind = WentBack
+				a.find(about, "%s, which is older than what was sent before (%s)", text, a.describe(p.worker.events[floor]))
+			} else {
+				a.find(about, "%s, which is no event of the worker's that was known then", text)
+			}
+		}
+	}
+}
+
+// origin returns the oldest event, not older than floor, that a value can come from. Without one it returns MinInt, and
+// whether an event before floor would do.
+func (a *auditor) origin(p *person, s send, floor int) (index int, any bool) {
+	at := time.Unix(0, s.arrived)
+	if s.value == "" && a.staleValue(a.initial(p), at) { // the old status was cleared
+		any = true
+		if floor == -1 {
+			return -1, true
+		}
+	}
+	if p.worker == nil {
+		return math.MinInt, any
+	}
+	for i, e := range p.worker.events {
+		if a.in.Files[e.file].Appeared.After(at) {
+			continue
+		}
+		if s.value != a.value(e) && (s.value != "" || !a.staleEvent(e, at)) {
+			continue
+		}
+		if i >= floor {
+			return i, true
+		}
+		any = true
+	}
+	return math.MinInt, any
+}

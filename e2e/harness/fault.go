@@ -1,0 +1,329 @@
+//go:build unix
+
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"bobosync/cmd/athocsim/sim"
+)
+
+// Fault is something that goes wrong during a run, and is over when it has ended.
+type Fault struct {
+	// At is when it begins, since the start; For is how long it lasts.
+	At, For time.Duration
+	// What is what goes wrong, and Whom it befalls: a process, or "publisher" for one that is chosen when it begins.
+	What, Whom string
+	// Draw chooses among the publishers.
+	Draw uint64
+}
+
+// String names the fault.
+func (f Fault) String() string {
+	return fmt.Sprintf("%s %s for %s", f.What, f.Whom, f.For.Round(time.Millisecond))
+}
+
+const (
+	// anyPublisher stands for a publisher that is chosen when the fault begins.
+	anyPublisher = "publisher"
+	// newPublisher stands for one that is not there yet.
+	newPublisher = "new publisher"
+	// leaseLife is longer than a lane's lease: what a publisher holds that is frozen for so long is taken over.
+	leaseLife = callTimeout + 3*time.Second + 500*time.Millisecond
+)
+
+// play is how a fault begins; what it returns ends it.
+type play func(ctx context.Context, s *Stack, f Fault, whom string) (end func() error, err error)
+
+// faultKind is a kind of fault, how often it is drawn and how long it may last.
+type faultKind struct {
+	what   string
+	weight int
+	whom   []string
+	least  time.Duration
+	most   time.Duration
+	play   play
+}
+
+var services = []string{Ingest, Resolver, Janitor, anyPublisher, anyPublisher, anyPublisher}
+
+// faultKinds is everything that can go wrong.
+var faultKinds = append([]faultKind{
+	{"kill", 14, services, 0, time.Second, killProcess},
+	{"freeze", 8, services, 300 * time.Millisecond, 2 * time.Second, freezeProcess},
+	{"freeze long", 5, []string{anyPublisher}, leaseLife, leaseLife + 1500*time.Millisecond, freezeProcess},
+	{"kill", 5, []string{Broker}, 0, 1500 * time.Millisecond, killProcess},
+	{"freeze", 2, []string{Broker}, 300 * time.Millisecond, 1500 * time.Millisecond, freezeProcess},
+	{"stop", 2, append([]string{Broker}, services...), 0, time.Second, stopProcess},
+	{"one more", 5, []string{newPublisher}, time.Second, 6 * time.Second, onePublisherMore},
+	{"one less", 4, []string{anyPublisher}, time.Second, 4 * time.Second, onePublisherLess},
+	{"kill", 3, []string{AtHoc}, 0, time.Second, killSimulator},
+	{"freeze", 1, []string{AtHoc}, 300 * time.Millisecond, callTimeout / 2, freezeProcess},
+	{"slow network of", 3, []string{anyPublisher}, 500 * time.Millisecond, 3 * time.Second, slowNetwork},
+	{"cut network of", 2, []string{anyPublisher}, 0, 1500 * time.Millisecond, cutNetwork},
+	{"silent network of", 2, []string{anyPublisher}, 300 * time.Millisecond, 4 * time.Second, silentNetwork},
+	{"cut broker off from", 2, []string{anyPublisher}, 0, leaseLife, cutBroker},
+	{"silent broker for", 3, []string{anyPublisher}, 300 * time.Millisecond, leaseLife + time.Second, silentBroker},
+	{"revoked tokens at", 2, []string{AtHoc}, 0, time.Millisecond, revoke},
+	{"lost role at", 1, []string{AtHoc}, 300 * time.Millisecond, 2 * time.Second, forbid},
+	{"throttling at", 2, []string{AtHoc}, time.Second, 4 * time.Second, throttle},
+}, simulatorFaults()...)
+
+// simulatorFaults are those that the simulator plays by itself.
+func simulatorFaults() []faultKind {
+	faults := map[string]sim.Fault{
+		"429":                    {Kind: sim.FaultStatus, Status: 429, RetryAfter: "1"},
+		"429 with a date":        {Kind: sim.FaultStatus, Status: 429, RetryAfter: "date+1s"},
+		"500":                    {Kind: sim.FaultStatus, Status: 500},
+		"502":                    {Kind: sim.FaultStatus, Status: 502, Body: "<html>bad gateway</html>"},
+		"503":                    {Kind: sim.FaultStatus, Status: 503},
+		"503 but applied":        {Kind: sim.FaultStatus, Status: 503, Apply: true, Scope: []string{sim.EndpointUpdate}},
+		"504 but applied":        {Kind: sim.FaultStatus, Status: 504, Apply: true, Scope: []string{sim.EndpointUpdate}},
+		"hang":                   {Kind: sim.FaultHang},
+		"reset":                  {Kind: sim.FaultReset},
+		"broken body":            {Kind: sim.FaultBrokenJSON},
+		"truncated body":         {Kind: sim.FaultTruncated},
+		"slow body":              {Kind: sim.FaultSlowBody, Hold: sim.Duration(time.Second)},
+		"applied, answer lost":   {Kind: sim.FaultLostAnswer, Scope: []string{sim.EndpointUpdate}},
+		"applied late":           {Kind: sim.FaultLateApply, Delay: sim.Duration(time.Second), Scope: []string{sim.EndpointUpdate}, Calls: 2},
+		"refused connections":    {Kind: sim.FaultRefuse},
+		"missing users":          {Kind: sim.FaultOmitUser, Probability: 0.3},
+		"missing users, applied": {Kind: sim.FaultOmitUser, Probability: 0.3, Apply: true},
+		"partial":                {Kind: sim.FaultPartial, Probability: 0.3},
+		"partial, applied":       {Kind: sim.FaultPartial, Probability: 0.3, Apply: true},
+		"errors of users":        {Kind: sim.FaultUserError, Probability: 0.3},
+		"denied users":           {Kind: sim.FaultDenyUser, Probability: 0.1},
+	}
+	var kinds []faultKind
+	for what, f := range faults {
+		kinds = append(kinds, faultKind{what + " from", 2, []string{AtHoc}, 200 * time.Millisecond, 1500 * time.Millisecond, simulated(f)})
+	}
+	slices.SortFunc(kinds, func(a, b faultKind) int { // maps have no order, and a seed must
+		if a.what < b.what {
+			return -1
+		}
+		return 1
+	})
+	return kinds
+}
+
+// Schedule draws n faults that begin within a span.
+func Schedule(rng *rand.Rand, n int, span time.Duration) []Fault {
+	total := 0
+	for _, k := range faultKinds {
+		total += k.weight
+	}
+	var faults []Fault
+	for range n {
+		draw := rng.IntN(total)
+		i := slices.IndexFunc(faultKinds, func(k faultKind) bool { draw -= k.weight; return draw < 0 })
+		k := faultKinds[i]
+		faults = append(faults, Fault{
+			At: time.Duration(rng.Int64N(int64(span))), For: k.least + time.Duration(rng.Int64N(int64(k.most-k.least)+1)),
+			What: k.what, Whom: k.whom[rng.IntN(len(k.whom))], Draw: rng.Uint64(),
+		})
+	}
+	slices.SortStableFunc(faults, func(a, b Fault) int { return int(a.At - b.At) })
+	return faults
+}
+
+// victims keeps faults from befalling one process at the same time. The zero value is ready.
+type victims struct {
+	mu    sync.Mutex
+	taken map[string]bool
+}
+
+func (v *victims) take(name string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.taken[name] {
+		return false
+	}
+	if v.taken == nil {
+		v.taken = map[string]bool{}
+	}
+	v.taken[name] = true
+	return true
+}
+
+func (v *victims) free(name string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.taken, name)
+}
+
+// Play lets the faults happen, and returns when all of them are over. What could not be played, or not be ended, is an
+// error. It returns how many were played: one that finds its victim in another fault's hands waits a while, and is then left out.
+func (s *Stack) Play(ctx context.Context, faults []Fault) (int, error) {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var errs []error
+	played := 0
+	begin := time.Now()
+	for _, f := range faults {
+		wg.Go(func() {
+			wait(ctx, f.At-time.Since(begin))
+			was, err := s.playOne(ctx, f)
+			mu.Lock()
+			defer mu.Unlock()
+			if was {
+				played++
+			}
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", f, err))
+			}
+		})
+	}
+	wg.Wait()
+	return played, errors.Join(append(errs, s.Sim.Calm(ctx, s.lastingFaults()...))...)
+}
+
+func (s *Stack) lastingFaults() []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.lasting)
+}
+
+func (s *Stack) playOne(ctx context.Context, f Fault) (bool, error) {
+	whom := s.victim(ctx, f)
+	if whom == "" {
+		s.Note("left out: %s", f)
+		return false, nil
+	}
+	defer s.victims.free(whom)
+	k := faultKinds[slices.IndexFunc(faultKinds, func(k faultKind) bool { return k.what == f.What && slices.Contains(k.whom, f.Whom) })]
+	s.Note("begins: %s (%s)", f, whom)
+	end, err := k.play(ctx, s, f, whom)
+	if err != nil {
+		return true, err
+	}
+	wait(ctx, f.For)
+	err = end()
+	s.Note("over: %s (%s)", f, whom)
+	return true, err
+}
+
+// victim waits until a process that the fault is meant for is free, and takes it.
+func (s *Stack) victim(ctx context.Context, f Fault) string {
+	const most = 3 * time.Second
+	for since := time.Now(); time.Since(since) < most && ctx.Err() == nil; wait(ctx, 50*time.Millisecond) {
+		names := []string{f.Whom}
+		if f.Whom == anyPublisher {
+			names = s.Publishers()
+			n := int(f.Draw % uint64(max(1, len(names))))
+			names = append(names[n:], names[:n]...)
+		}
+		for _, name := range names {
+			if s.victims.take(name) {
+				return name
+			}
+		}
+	}
+	return ""
+}
+
+func killProcess(_ context.Context, s *Stack, _ Fault, whom string) (func() error, error) {
+	p := s.Process(whom)
+	return p.Start, p.Kill()
+}
+
+func stopProcess(_ context.Context, s *Stack, _ Fault, whom string) (func() error, error) {
+	p := s.Process(whom)
+	return p.Start, p.Stop()
+}
+
+func freezeProcess(_ context.Context, s *Stack, _ Fault, whom string) (func() error, error) {
+	p := s.Process(whom)
+	return p.Resume, p.Pause()
+}
+
+func onePublisherMore(ctx context.Context, s *Stack, f Fault, _ string) (func() error, error) {
+	name, err := s.AddPublisher()
+	return func() error {
+		for !s.victims.take(name) { // another fault has got hold of it meanwhile
+			wait(ctx, 20*time.Millisecond)
+		}
+		defer s.victims.free(name)
+		return s.RemovePublisher(name, f.Draw%3 == 0)
+	}, err
+}
+
+func onePublisherLess(_ context.Context, s *Stack, f Fault, whom string) (func() error, error) {
+	return func() error {
+		_, err := s.AddPublisher()
+		return err
+	}, s.RemovePublisher(whom, f.Draw%3 == 0)
+}
+
+// killSimulator has its pause in itself: the simulator must be told whom to refuse before anybody reaches it.
+func killSimulator(ctx context.Context, s *Stack, f Fault, _ string) (func() error, error) {
+	return func() error { return nil }, s.RestartSimulator(ctx, f.For)
+}
+
+func slowNetwork(_ context.Context, s *Stack, f Fault, whom string) (func() error, error) {
+	p, _ := s.network(whom)
+	p.Delay(time.Duration(50+f.Draw%250) * time.Millisecond)
+	return func() error { p.Delay(0); return nil }, nil
+}
+
+func cut(p *Proxy) func() error {
+	p.Refuse(true)
+	p.Cut()
+	return func() error { p.Refuse(false); return nil }
+}
+
+func silence(p *Proxy) func() error {
+	p.Silence(true)
+	return func() error { p.Silence(false); return nil }
+}
+
+func cutNetwork(_ context.Context, s *Stack, _ Fault, whom string) (func() error, error) {
+	p, _ := s.network(whom)
+	return cut(p), nil
+}
+
+func silentNetwork(_ context.Context, s *Stack, _ Fault, whom string) (func() error, error) {
+	p, _ := s.network(whom)
+	return silence(p), nil
+}
+
+func cutBroker(_ context.Context, s *Stack, _ Fault, whom string) (func() error, error) {
+	_, p := s.network(whom)
+	return cut(p), nil
+}
+
+func silentBroker(_ context.Context, s *Stack, _ Fault, whom string) (func() error, error) {
+	_, p := s.network(whom)
+	return silence(p), nil
+}
+
+func revoke(ctx context.Context, s *Stack, _ Fault, _ string) (func() error, error) {
+	return func() error { return nil }, s.Sim.Revoke(ctx)
+}
+
+func forbid(ctx context.Context, s *Stack, _ Fault, _ string) (func() error, error) {
+	return func() error { return s.Sim.Set(ctx, map[string]any{"forbidden": ""}) },
+		s.Sim.Set(ctx, map[string]any{"forbidden": "role"})
+}
+
+func throttle(ctx context.Context, s *Stack, _ Fault, _ string) (func() error, error) {
+	limit := func(perSecond float64) error {
+		return s.Sim.Set(ctx, map[string]any{"throttle": map[string]any{"per_second": perSecond, "burst": 1}})
+	}
+	return func() error { return limit(0) }, limit(3)
+}
+
+func simulated(kind sim.Fault) play {
+	return func(ctx context.Context, s *Stack, f Fault, _ string) (func() error, error) {
+		kind := kind
+		kind.For, kind.Seed = sim.Duration(f.For), f.Draw|1
+		_, err := s.Sim.Fault(ctx, kind)
+		return func() error { return nil }, err
+	}
+}

@@ -1,0 +1,194 @@
+//go:build unix
+
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"bobosync/e2e/audit"
+	"bobosync/e2e/workload"
+)
+
+const (
+	// lookEvery is how often the input directory is listed to see what has gone.
+	lookEvery = 10 * time.Millisecond
+	// pieceEvery is the time between the pieces of a file that is written slowly.
+	pieceEvery = 20 * time.Millisecond
+)
+
+// ErrSlow means that the harness itself was too slow for its run to prove anything.
+var ErrSlow = errors.New("the machine is too slow: a file that was being written stood still for as long as a finished one")
+
+// Folder is the input directory, with a record of what was dropped into it and when it was gone.
+type Folder struct {
+	dir, outside string
+	settle       time.Duration
+
+	mu         sync.Mutex
+	files      []audit.File
+	departures []audit.Departure
+	present    map[string]int // name to index into files
+	last       time.Time      // the last modification time given
+	slow       error
+	writers    sync.WaitGroup
+}
+
+// newFolder drops into dir; outside is a directory on the same file system.
+func newFolder(dir, outside string, settle time.Duration) *Folder {
+	return &Folder{dir: dir, outside: outside, settle: settle, present: map[string]int{}}
+}
+
+// watch records what goes, until ctx ends.
+func (f *Folder) watch(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			f.mu.Lock()
+			f.look()
+			f.mu.Unlock()
+		}
+	}
+}
+
+// look notes what has gone. The caller holds the lock.
+func (f *Folder) look() {
+	for name, i := range f.present {
+		if _, err := os.Lstat(filepath.Join(f.dir, name)); errors.Is(err, fs.ErrNotExist) {
+			f.departures = append(f.departures, audit.Departure{File: i, Gone: time.Now()})
+			delete(f.present, name)
+		}
+	}
+}
+
+// Drop puts a file into the directory. A name that is taken at the moment is changed, since a file that was overwritten
+// would be lost by the fault of whoever did it. A slow file is written on after Drop has returned.
+func (f *Folder) Drop(file workload.File) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.look()
+	for n := 2; ; n++ {
+		if _, taken := f.present[file.Name]; !taken {
+			break
+		}
+		file.Name = fmt.Sprintf("%s again %d.csv", strings.TrimSuffix(file.Name, ".csv"), n)
+	}
+	path := filepath.Join(f.dir, file.Name)
+	appeared := time.Now()
+	var err error
+	if len(file.Pieces) > 0 {
+		err = f.write(path, file)
+	} else {
+		err = f.rename(path, file.Content)
+	}
+	if err != nil {
+		return fmt.Errorf("drop %s: %w", file.Name, err)
+	}
+	f.present[file.Name] = len(f.files)
+	f.files = append(f.files, audit.File{Name: file.Name, Content: file.Content, Appeared: appeared})
+	return nil
+}
+
+// rename writes the file elsewhere and moves it in whole. Modification times are given, since a file system's own are too
+// coarse to tell two files apart.
+func (f *Folder) rename(path string, content []byte) error {
+	tmp := filepath.Join(f.outside, "writing")
+	if err := os.WriteFile(tmp, content, 0o600); err != nil {
+		return err
+	}
+	now := time.Now()
+	if !now.After(f.last) {
+		now = f.last.Add(time.Microsecond)
+	}
+	f.last = now
+	if err := os.Chtimes(tmp, now, now); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}
+
+// write writes the first piece, and the others bit by bit.
+func (f *Folder) write(path string, file workload.File) error {
+	out, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	content := file.Content
+	if _, err := out.Write(content[:file.Pieces[0]]); err != nil {
+		return errors.Join(err, out.Close())
+	}
+	f.writers.Go(func() {
+		defer out.Close()
+		content = content[file.Pieces[0]:]
+		tick := time.NewTicker(pieceEvery)
+		defer tick.Stop()
+		before := time.Now()
+		for _, n := range file.Pieces[1:] {
+			<-tick.C
+			_, err := out.Write(content[:n])
+			content = content[n:]
+			if time.Since(before) > f.settle/2 {
+				err = errors.Join(err, ErrSlow)
+			}
+			before = time.Now()
+			if err != nil {
+				f.mu.Lock()
+				f.slow = errors.Join(f.slow, err)
+				f.mu.Unlock()
+			}
+		}
+	})
+	return nil
+}
+
+// Names lists the .csv files in the directory.
+func (f *Folder) Names() ([]string, error) {
+	entries, err := os.ReadDir(f.dir)
+	var names []string
+	for _, e := range entries {
+		if strings.EqualFold(filepath.Ext(e.Name()), ".csv") {
+			names = append(names, e.Name())
+		}
+	}
+	return names, err
+}
+
+// Record returns what was dropped and what has gone, and ErrSlow if that proves nothing. It waits for files that are
+// being written.
+func (f *Folder) Record() ([]audit.File, []audit.Departure, error) {
+	f.writers.Wait()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.look()
+	return slices.Clone(f.files), slices.Clone(f.departures), f.slow
+}
+
+// kept reads all files below a directory.
+func kept(dir string, failed bool) ([]audit.Kept, error) {
+	var files []audit.Kept
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		name, _ := filepath.Rel(dir, path)
+		files = append(files, audit.Kept{Name: name, Content: content, Failed: failed})
+		return err
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // the pipeline makes it when it needs it
+	}
+	return files, err
+}

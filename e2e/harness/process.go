@@ -1,0 +1,190 @@
+//go:build unix
+
+package harness
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// patience is how long a process may take to end after SIGTERM.
+const patience = 15 * time.Second
+
+// Process is one program of the stack: it can be started again and again, with the same settings. Its output goes to a file.
+// Its methods may be called from several goroutines.
+type Process struct {
+	Name string
+
+	path string
+	args []string
+	env  []string
+	dir  string
+	log  string
+
+	mu     sync.Mutex
+	cmd    *exec.Cmd
+	ended  chan struct{} // closed when cmd has ended
+	err    error         // how; read after ended
+	paused bool
+	starts int
+	wanted bool // it was started, and nobody has stopped it
+}
+
+// starter is the thread that starts all processes: on Linux a child gets its death signal when the thread ends that started
+// it, and Go may end a thread any time but this one.
+var starter = sync.OnceValue(func() chan<- func() {
+	work := make(chan func())
+	go func() {
+		runtime.LockOSThread() // for as long as this program runs
+		for f := range work {
+			f()
+		}
+	}()
+	return work
+})
+
+// Start starts the process. One that runs is left alone.
+func (p *Process) Start() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.runs() {
+		return nil
+	}
+	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("start %s: %w", p.Name, err)
+	}
+	defer out.Close() // the child has its own
+	p.starts++
+	fmt.Fprintf(out, "--- start %d at %s\n", p.starts, time.Now().Format("15:04:05.000"))
+	cmd := exec.Command(p.path, p.args...)
+	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = p.env, p.dir, out, out, attributes()
+	started := make(chan error, 1)
+	starter() <- func() { started <- cmd.Start() }
+	if err := <-started; err != nil {
+		return fmt.Errorf("start %s: %w", p.Name, err)
+	}
+	ended := make(chan struct{})
+	p.cmd, p.ended, p.paused, p.wanted = cmd, ended, false, true
+	go func() {
+		err := cmd.Wait()
+		p.mu.Lock()
+		p.err = err
+		p.mu.Unlock()
+		close(ended)
+	}()
+	return nil
+}
+
+// runs is Running with the lock held.
+func (p *Process) runs() bool {
+	if p.cmd == nil {
+		return false
+	}
+	select {
+	case <-p.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// Running says whether the process runs, be it paused.
+func (p *Process) Running() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.runs()
+}
+
+// signal sends a signal and returns what to wait on for the end; nil if it does not run.
+func (p *Process) signal(sig syscall.Signal) (<-chan struct{}, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.runs() {
+		return nil, nil
+	}
+	if sig == syscall.SIGKILL || sig == syscall.SIGTERM {
+		p.wanted = false
+	}
+	err := p.cmd.Process.Signal(sig)
+	if errors.Is(err, os.ErrProcessDone) {
+		err = nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("send %s to %s: %w", sig, p.Name, err)
+	}
+	switch sig {
+	case syscall.SIGSTOP:
+		p.paused = true
+	case syscall.SIGCONT:
+		p.paused = false
+	}
+	return p.ended, nil
+}
+
+// Kill ends the process at once, as kill -9 does, and waits for the end.
+func (p *Process) Kill() error {
+	ended, err := p.signal(syscall.SIGKILL)
+	if ended != nil && err == nil {
+		<-ended
+	}
+	return err
+}
+
+// Stop asks the process to end and waits for it. It is an error if that takes too long; then the process is killed.
+func (p *Process) Stop() error {
+	if err := p.Resume(); err != nil {
+		return err
+	}
+	ended, err := p.signal(syscall.SIGTERM)
+	if ended == nil || err != nil {
+		return err
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-ended:
+	case <-timer.C:
+		return errors.Join(fmt.Errorf("%s did not stop within %s of SIGTERM", p.Name, patience), p.Kill())
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil {
+		return fmt.Errorf("%s ended badly after SIGTERM: %w", p.Name, p.err)
+	}
+	return nil
+}
+
+// Pause freezes the process with SIGSTOP.
+func (p *Process) Pause() error {
+	_, err := p.signal(syscall.SIGSTOP)
+	return err
+}
+
+// Resume lets a frozen process go on.
+func (p *Process) Resume() error {
+	p.mu.Lock()
+	paused := p.paused
+	p.mu.Unlock()
+	if !paused {
+		return nil
+	}
+	_, err := p.signal(syscall.SIGCONT)
+	return err
+}
+
+// Died returns how the process ended if it should be running: it was started and has ended by itself.
+func (p *Process) Died() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.wanted || p.runs() {
+		return nil
+	}
+	return fmt.Errorf("%s has ended by itself: %v; see %s", p.Name, p.err, p.log)
+}

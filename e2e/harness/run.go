@@ -1,0 +1,130 @@
+//go:build unix
+
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"bobosync/e2e/audit"
+	"bobosync/e2e/workload"
+)
+
+// Run is one seeded run: a workload, faults, and the auditor's judgement.
+type Run struct {
+	Seed uint64
+	// Dir is an empty directory, Bin has the programs.
+	Dir, Bin string
+	// Publishers (3), Faults (10), Files (50), Workers (30) are counts; 0 takes the default, a negative number of faults none.
+	Publishers, Faults, Files, Workers int
+	// Span is the time over which files are dropped and faults begin (8s).
+	Span time.Duration
+	// AllInOne runs `bobosync run`; of the faults there are then only those of the simulator.
+	AllInOne bool
+}
+
+// Result is what a run came to.
+type Result struct {
+	audit.Report
+	Files, Faults int
+	Took          time.Duration
+}
+
+// String sums the result up on one line.
+func (r Result) String() string {
+	return fmt.Sprintf("%d findings; %d files, %d rows (%d rejected), %d faults, %d calls with %d users, %s",
+		len(r.Findings), r.Files, r.Rows, r.Rejected, r.Faults, r.Updates, r.Sent, r.Took.Round(100*time.Millisecond))
+}
+
+// Times that a run may take for parts of it.
+const (
+	readyWithin = 40 * time.Second
+	idleWithin  = 60 * time.Second
+)
+
+// Do makes the run. The error says that it could not be made or judged; what the pipeline did wrong is in the findings.
+func (r Run) Do(ctx context.Context) (result Result, err error) {
+	defaults := func(field *int, value int) {
+		if *field == 0 {
+			*field = value
+		}
+	}
+	defaults(&r.Publishers, 3)
+	defaults(&r.Faults, 10)
+	if r.Span == 0 {
+		r.Span = 8 * time.Second
+	}
+	begin := time.Now()
+	zone, err := time.LoadLocation(BoboZone)
+	if err != nil {
+		return result, err
+	}
+	plan := workload.New(workload.Options{Seed: r.Seed, Now: begin, Zone: zone, Lifetime: Lifetime, Workers: r.Workers, Files: r.Files, Span: r.Span})
+	s, err := Start(ctx, Config{Dir: r.Dir, Bin: r.Bin, Publishers: r.Publishers, AllInOne: r.AllInOne, Plan: plan})
+	defer func() { err = errors.Join(err, s.Close()) }()
+	if err != nil {
+		return result, err
+	}
+	s.Note("seed %d", r.Seed)
+	if err := s.Ready(readyWithin); err != nil {
+		return result, err
+	}
+	if err := s.RemoveUsers(); err != nil {
+		return result, err
+	}
+	faults := Schedule(rand.New(rand.NewPCG(r.Seed, 0x6661756c)), max(0, r.Faults), r.Span)
+	if r.AllInOne {
+		faults = nil
+	}
+	result.Faults, err = s.drive(ctx, plan.Files, faults)
+	if err != nil {
+		return result, err
+	}
+	idle := s.Idle(idleWithin)
+	result.Report, err = s.Judge()
+	result.Files, result.Took = len(s.In.files), time.Since(begin)
+	if err == nil && idle != nil && len(result.Findings) == 0 {
+		result.Findings = append(result.Findings, audit.Finding{Kind: audit.Stuck, Text: idle.Error()})
+	}
+	return result, err
+}
+
+// drive drops the files and lets the faults happen.
+func (s *Stack) drive(ctx context.Context, files []workload.File, faults []Fault) (played int, err error) {
+	dropped := make(chan error, 1)
+	go func() { dropped <- s.DropAll(ctx, files) }()
+	played, err = s.Play(ctx, faults)
+	s.Note("all faults are over")
+	return played, errors.Join(err, <-dropped)
+}
+
+// DropAll drops files at their times.
+func (s *Stack) DropAll(ctx context.Context, files []workload.File) error {
+	begin := time.Now()
+	for _, f := range files {
+		wait(ctx, f.At-time.Since(begin))
+		if err := s.In.Drop(f); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// Judge audits what happened so far, and adds a finding for each process that ended by itself or panicked.
+func (s *Stack) Judge() (audit.Report, error) {
+	in, err := s.Evidence()
+	report := audit.Audit(in)
+	if died := s.Died(); died != nil {
+		for line := range strings.SplitSeq(died.Error(), "\n") {
+			report.Findings = append(report.Findings, audit.Finding{Kind: Died, Text: line})
+		}
+	}
+	return report, err
+}
+
+// Died is the kind of finding for a process that ended by itself.
+const Died audit.Kind = "died"

@@ -1,0 +1,673 @@
+//go:build unix
+
+// Package harness runs the real programs of BOBO Sync as processes of their own, with a broker and the AtHoc simulator
+// beside them, all on loopback ports and in one directory; drops files, makes things go wrong, and gathers what the
+// auditor needs. It starts every process itself and signals no other.
+package harness
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"bobosync/cmd/athocsim/sim"
+	"bobosync/e2e/audit"
+	"bobosync/e2e/workload"
+)
+
+// What the stack is told, and the auditor with it.
+const (
+	BoboZone  = "Asia/Kolkata" // half an hour off, and no summer time
+	AtHocZone = "America/Phoenix"
+	Lifetime  = 24 * time.Hour
+
+	settleTime  = 250 * time.Millisecond
+	callTimeout = 2 * time.Second
+	rateLimit   = 20
+	batchSize   = 8
+	// jitter is what a busy machine and the proxies may add to the arrival of a call.
+	jitter = 500 * time.Millisecond
+
+	dutyAttribute   = sim.DefaultDutyAttribute
+	collarAttribute = sim.DefaultCollar
+	otherAttribute  = "Phone"
+)
+
+// Config says what to run.
+type Config struct {
+	// Dir is the directory for everything; it must be empty. Bin has the programs; see Build.
+	Dir, Bin string
+	// AllInOne runs `bobosync run` instead of the services and the broker.
+	AllInOne bool
+	// Publishers is how many publishers there are at the start; at least 1.
+	Publishers int
+	// Plan gives the workers. Its files are dropped by whoever drives the stack.
+	Plan workload.Plan
+	// Settings are environment variables for all services, above the harness's own.
+	Settings map[string]string
+	// SyncLazily spares the broker the syncing of each message. What a kill leaves behind is the same; only a power cut
+	// would show the difference.
+	SyncLazily bool
+}
+
+// publisher is one replica, each with a network of its own.
+type publisher struct {
+	*Process
+	athoc, broker *Proxy
+}
+
+// Stack is a running pipeline. Its methods are safe for concurrent use.
+type Stack struct {
+	Sim *Simulator
+	In  *Folder
+	// Secrets are texts that must be found nowhere: passwords and the like.
+	Secrets []string
+
+	cfg     Config
+	started time.Time
+	env     map[string]string
+	ports   struct{ broker, sim, admin int }
+	// front is the simulator's address for all but the publishers; it is closed to them while a simulator that was
+	// started again does not know yet whom it must refuse.
+	front    *Proxy
+	victims  victims
+	ctx      context.Context
+	cancel   context.CancelFunc
+	watching sync.WaitGroup
+
+	mu         sync.Mutex
+	processes  map[string]*Process
+	publishers map[string]*publisher
+	made       int // publishers so far
+	probes     int
+	lasting    []int // faults that stay
+	lost       []audit.Window
+	log        *os.File
+}
+
+// Names of the processes. Publishers are publisher-1 and so on.
+const (
+	Broker     = "broker"
+	AtHoc      = "athocsim"
+	Ingest     = "ingest"
+	Resolver   = "resolver"
+	Janitor    = "janitor"
+	AllInOne   = "bobosync"
+	publisher0 = "publisher-"
+)
+
+// Directories of a stack, below Config.Dir.
+const (
+	inDir     = "in"
+	doneDir   = "processed"
+	failedDir = "failed"
+	dataDir   = "data"
+	storeDir  = "jetstream"
+	logDir    = "logs"
+	callLog   = "calls.jsonl"
+)
+
+// probe is the worker by whom the harness sees that the pipeline works from end to end.
+var probe = workload.Worker{Employee: "90909", Login: "probe@example.org"}
+
+// Start starts everything. Call Close, also after an error.
+func Start(ctx context.Context, cfg Config) (*Stack, error) {
+	s := &Stack{cfg: cfg, started: time.Now(), processes: map[string]*Process{}, publishers: map[string]*publisher{}}
+	s.ctx, s.cancel = context.WithCancel(ctx)
+	s.cfg.Plan.Workers = append(slices.Clone(cfg.Plan.Workers), probe)
+	for _, dir := range []string{inDir, doneDir, failedDir, dataDir, storeDir, logDir, "outside"} {
+		if err := os.MkdirAll(s.path(dir), 0o700); err != nil {
+			return s, fmt.Errorf("make the stack's directories: %w", err)
+		}
+	}
+	var err error
+	if s.log, err = os.Create(s.path(logDir, "harness.log")); err != nil {
+		return s, err
+	}
+	s.In = newFolder(s.path(inDir), s.path("outside"), settleTime)
+	s.watching.Go(func() { s.In.watch(s.ctx) })
+	for _, port := range []*int{&s.ports.broker, &s.ports.sim, &s.ports.admin} {
+		if *port, err = freePort(); err != nil {
+			return s, err
+		}
+	}
+	s.environment()
+	if err := s.startSimulator(); err != nil {
+		return s, err
+	}
+	return s, s.startServices()
+}
+
+func (s *Stack) path(parts ...string) string {
+	return filepath.Join(append([]string{s.cfg.Dir}, parts...)...)
+}
+
+// Note writes a line to the harness's log.
+func (s *Stack) Note(format string, args ...any) {
+	fmt.Fprintf(s.log, "%s %s\n", time.Now().Format("15:04:05.000"), fmt.Sprintf(format, args...))
+}
+
+// secret makes up one that is found nowhere else.
+func (s *Stack) secret() string {
+	var b [12]byte
+	_, _ = rand.Read(b[:]) // it never fails
+	text := "s3cr3t-" + hex.EncodeToString(b[:])
+	s.Secrets = append(s.Secrets, text)
+	return text
+}
+
+// environment is what all services are told. Nothing of the harness's own environment gets through but what Go needs.
+func (s *Stack) environment() {
+	s.env = map[string]string{
+		"CLIENT_ID": "e2e-client", "CLIENT_SECRET": s.secret(), "APIUSER": "e2e-operator", "PASSWORD": s.secret(), "ORG_CODE": "E2E",
+		"CSV_DIRECTORY": s.path(inDir), "PROCESSED_DIRECTORY": s.path(doneDir), "FAILED_FILES_DIRECTORY": s.path(failedDir),
+		"DATA_DIRECTORY": s.path(dataDir), "BOBO_TIMEZONE": BoboZone, "ATHOC_TIMEZONE": AtHocZone,
+		"POLL_INTERVAL": "500ms", "SETTLE_TIME": settleTime.String(), "ATHOC_TIMEOUT": callTimeout.String(),
+		"ATHOC_RATE_LIMIT": fmt.Sprint(rateLimit), "BATCH_SIZE": fmt.Sprint(batchSize), "BATCH_WAIT": "30ms",
+		"AUTO_CLEANUP_HOURS": fmt.Sprint(int(Lifetime.Hours())), "LOG_LEVEL": "DEBUG", "LOG_FORMAT": "json",
+		"DUTY_STATUS_FIELD": dutyAttribute, "COLLAR_ID_FIELD": collarAttribute, "ENTRIES_MAX_BYTES": fmt.Sprint(64 << 20),
+	}
+	maps.Copy(s.env, s.cfg.Settings)
+}
+
+// add makes a process of a program and starts it.
+func (s *Stack) add(name, program string, env map[string]string, args ...string) (*Process, error) {
+	p := &Process{
+		Name: name, path: filepath.Join(s.cfg.Bin, program), args: args, dir: s.cfg.Dir, log: s.path(logDir, name+".log"),
+		env: []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.cfg.Dir, "TZ=UTC"},
+	}
+	for _, k := range slices.Sorted(maps.Keys(env)) {
+		p.env = append(p.env, k+"="+env[k])
+	}
+	s.mu.Lock()
+	s.processes[name] = p
+	s.mu.Unlock()
+	return p, p.Start()
+}
+
+// Process returns a process by its name, nil if there is none of that name.
+func (s *Stack) Process(name string) *Process {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.processes[name]
+}
+
+func (s *Stack) startSimulator() error {
+	users := []map[string]string{}
+	for _, u := range s.users() {
+		attributes := maps.Clone(u.Attributes)
+		attributes[sim.LoginID] = u.Login
+		users = append(users, attributes)
+	}
+	data, err := json.Marshal(users)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(s.path("users.json"), data, 0o600); err != nil {
+		return fmt.Errorf("write the users: %w", err)
+	}
+	env := map[string]string{
+		"ATHOCSIM_CLIENT_ID": s.env["CLIENT_ID"], "ATHOCSIM_CLIENT_SECRET": s.env["CLIENT_SECRET"],
+		"ATHOCSIM_USERNAME": s.env["APIUSER"], "ATHOCSIM_PASSWORD": s.env["PASSWORD"], "ATHOCSIM_ORG": s.env["ORG_CODE"],
+	}
+	admin := address(s.ports.admin)
+	if s.front, err = NewProxy(address(s.ports.sim)); err != nil {
+		return err
+	}
+	s.front.Refuse(true)
+	s.Sim = newSimulator(admin)
+	_, err = s.add(AtHoc, "athocsim", env, "-listen", address(s.ports.sim), "-admin", admin, "-state", s.path("athoc.state"),
+		"-call-log", s.path(callLog), "-users-file", s.path("users.json"), "-log-level", "DEBUG", "-echo-case", "random")
+	if err != nil {
+		return err
+	}
+	return s.introduce()
+}
+
+// introduce tells a simulator that has just started whom it must refuse, and opens the way to it.
+func (s *Stack) introduce() error {
+	err := s.eventually(20*time.Second, "the simulator answers", func() (bool, error) {
+		_, err := s.Sim.Stats(s.ctx)
+		return err == nil, nil
+	})
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.lasting = nil
+	s.mu.Unlock()
+	var forbidden []string
+	for _, w := range s.cfg.Plan.Workers {
+		if w.Role == workload.Forbidden {
+			forbidden = append(forbidden, w.Login)
+		}
+	}
+	if len(forbidden) > 0 {
+		id, err := s.Sim.Fault(s.ctx, sim.Fault{Kind: sim.FaultDenyUser, Users: forbidden})
+		if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.lasting = append(s.lasting, id)
+		s.mu.Unlock()
+	}
+	s.front.Refuse(false)
+	return nil
+}
+
+// RestartSimulator kills the simulator and starts it again with the state it had, after a pause. Faults and settings are
+// forgotten.
+func (s *Stack) RestartSimulator(ctx context.Context, pause time.Duration) error {
+	s.front.Refuse(true)
+	p := s.Process(AtHoc)
+	if err := p.Kill(); err != nil {
+		return err
+	}
+	s.front.Cut()
+	wait(ctx, pause)
+	if err := p.Start(); err != nil {
+		return err
+	}
+	return s.introduce()
+}
+
+func (s *Stack) startServices() error {
+	if s.cfg.AllInOne {
+		env := maps.Clone(s.env)
+		env["ATHOC_SERVER_URL"] = "http://" + s.front.Addr()
+		_, err := s.add(AllInOne, "bobosync", env, "run")
+		return err
+	}
+	args := []string{"-store", s.path(storeDir), "-port", fmt.Sprint(s.ports.broker)}
+	if s.cfg.SyncLazily {
+		args = append(args, "-sync-lazily")
+	}
+	if _, err := s.add(Broker, "natsd", nil, args...); err != nil {
+		return err
+	}
+	env := maps.Clone(s.env)
+	env["NATS_URL"] = "nats://" + address(s.ports.broker)
+	env["ATHOC_SERVER_URL"] = "http://" + s.front.Addr()
+	for _, name := range []string{Ingest, Resolver, Janitor} {
+		if _, err := s.add(name, name, env); err != nil {
+			return err
+		}
+	}
+	for range max(1, s.cfg.Publishers) {
+		if _, err := s.AddPublisher(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// AddPublisher starts one more publisher and returns its name.
+func (s *Stack) AddPublisher() (string, error) {
+	athoc, err := NewProxy(s.front.Addr())
+	if err != nil {
+		return "", err
+	}
+	broker, err := NewProxy(address(s.ports.broker))
+	if err != nil {
+		return "", errors.Join(err, athoc.Close())
+	}
+	env := maps.Clone(s.env)
+	env["NATS_URL"] = "nats://" + broker.Addr()
+	env["ATHOC_SERVER_URL"] = "http://" + athoc.Addr()
+	s.mu.Lock()
+	s.made++
+	name := fmt.Sprint(publisher0, s.made)
+	p := &publisher{athoc: athoc, broker: broker}
+	s.publishers[name] = p
+	s.mu.Unlock()
+	process, err := s.add(name, "publisher", env)
+	s.mu.Lock()
+	p.Process = process
+	s.mu.Unlock()
+	return name, err
+}
+
+// RemovePublisher ends a publisher for good, at once or gracefully.
+func (s *Stack) RemovePublisher(name string, kill bool) error {
+	s.mu.Lock()
+	p := s.publishers[name]
+	delete(s.publishers, name)
+	delete(s.processes, name)
+	s.mu.Unlock()
+	if p == nil {
+		return nil // another fault was faster
+	}
+	end := p.Stop
+	if kill {
+		end = p.Kill
+	}
+	return errors.Join(end(), p.athoc.Close(), p.broker.Close())
+}
+
+// Publishers returns the names of the publishers.
+func (s *Stack) Publishers() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.publishers))
+}
+
+// network returns a publisher's connections to AtHoc and to the broker.
+func (s *Stack) network(name string) (athoc, broker *Proxy) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.publishers[name]
+	return p.athoc, p.broker
+}
+
+// services returns all processes but the simulator.
+func (s *Stack) services() []*Process {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []*Process
+	for _, name := range slices.Sorted(maps.Keys(s.processes)) {
+		if name != AtHoc {
+			all = append(all, s.processes[name])
+		}
+	}
+	return all
+}
+
+// KillAll ends everything but the simulator at once.
+func (s *Stack) KillAll() error {
+	s.Note("kill -9 of everything")
+	var errs []error
+	for _, p := range s.services() {
+		errs = append(errs, p.Kill())
+	}
+	return errors.Join(errs...)
+}
+
+// StartAll starts everything again that does not run.
+func (s *Stack) StartAll() error {
+	s.Note("everything is started again")
+	var errs []error
+	for _, p := range s.services() {
+		errs = append(errs, p.Start())
+	}
+	return errors.Join(errs...)
+}
+
+// Close ends all processes, gracefully where they can, and returns what went wrong with that.
+func (s *Stack) Close() error {
+	s.cancel()
+	s.watching.Wait()
+	var errs []error
+	stop := func(p *Process) { errs = append(errs, p.Stop()) }
+	s.mu.Lock()
+	last := []*Process{}
+	var first []*Process
+	for name, p := range s.processes {
+		if name == Broker || name == AtHoc {
+			last = append(last, p)
+		} else {
+			first = append(first, p)
+		}
+	}
+	publishers := slices.Collect(maps.Values(s.publishers))
+	s.mu.Unlock()
+	for _, p := range append(first, last...) {
+		stop(p)
+	}
+	for _, p := range publishers {
+		errs = append(errs, p.athoc.Close(), p.broker.Close())
+	}
+	if s.front != nil {
+		errs = append(errs, s.front.Close())
+	}
+	if s.log != nil {
+		errs = append(errs, s.log.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// users are AtHoc's at the start, as the auditor is told them.
+func (s *Stack) users() []audit.User {
+	zone := s.rules().AtHocZone
+	var users []audit.User
+	for i, w := range s.cfg.Plan.Workers {
+		if w.Login == "" {
+			continue
+		}
+		u := audit.User{
+			Login: w.Login, Collar: w.Employee, Forbidden: w.Role == workload.Forbidden, Removed: w.Role == workload.Removed,
+			Attributes: map[string]string{collarAttribute: w.Employee, otherAttribute: fmt.Sprintf("+44 %07d", i)},
+		}
+		if !w.Duty.IsZero() {
+			u.Attributes[dutyAttribute] = w.Duty.In(zone).Format(sim.DateLayout)
+		}
+		users = append(users, u)
+	}
+	return users
+}
+
+func (s *Stack) rules() audit.Rules {
+	bobo, err1 := time.LoadLocation(BoboZone)
+	athoc, err2 := time.LoadLocation(AtHocZone)
+	if err := errors.Join(err1, err2); err != nil {
+		panic(fmt.Sprintf("the machine has no time zones: %v", err))
+	}
+	return audit.Rules{
+		BoboZone: bobo, AtHocZone: athoc, Lifetime: Lifetime, MaxSkew: 15 * time.Minute, Duty: dutyAttribute,
+		Rate: rateLimit, Burst: 1, Jitter: jitter, CallTimeout: callTimeout,
+	}
+}
+
+// eventually waits until a condition holds.
+func (s *Stack) eventually(within time.Duration, what string, holds func() (bool, error)) error {
+	deadline := time.NewTimer(within)
+	defer deadline.Stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		ok, err := holds()
+		if ok {
+			return nil
+		}
+		select {
+		case <-s.ctx.Done():
+			return fmt.Errorf("waiting until %s: %w", what, s.ctx.Err())
+		case <-deadline.C:
+			return fmt.Errorf("not within %s: %s: %w", within, what, errors.Join(err, s.Died()))
+		case <-tick.C:
+		}
+	}
+}
+
+// Died names the processes that ended by themselves.
+func (s *Stack) Died() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(s.processes)) {
+		errs = append(errs, s.processes[name].Died())
+	}
+	return errors.Join(errs...)
+}
+
+// Ready waits until the pipeline works from end to end: until a booking that is dropped now shows in AtHoc. The time up
+// to that is one in which the mapping of workers may be unknown.
+func (s *Stack) Ready(within time.Duration) error {
+	s.mu.Lock()
+	s.probes++
+	n := s.probes
+	i := len(s.lost)
+	s.lost = append(s.lost, audit.Window{From: time.Now()})
+	s.mu.Unlock()
+	at := s.started.Add(-time.Hour + time.Duration(n)*time.Second)
+	created := at.In(s.rules().BoboZone).Format("20060102150405")
+	row := strings.Join([]string{"BON", probe.Employee, "", created[:8], created[8:], created, "", "", "", ""}, ",")
+	if err := s.In.Drop(workload.File{Name: fmt.Sprintf("probe %d.csv", n), Content: []byte(row)}); err != nil {
+		return err
+	}
+	want := at.In(s.rules().AtHocZone).Format(sim.DateLayout)
+	err := s.eventually(within, "a booking shows in AtHoc", func() (bool, error) {
+		value, err := s.Sim.Value(s.ctx, probe.Login, dutyAttribute)
+		return value == want, err
+	})
+	s.mu.Lock()
+	s.lost[i].To = time.Now()
+	s.mu.Unlock()
+	return err
+}
+
+// RemoveUsers takes those users out of AtHoc that the plan says, once the mapping is known.
+func (s *Stack) RemoveUsers() error {
+	var logins []string
+	for _, w := range s.cfg.Plan.Workers {
+		if w.Role == workload.Removed {
+			logins = append(logins, w.Login)
+		}
+	}
+	if len(logins) == 0 {
+		return nil
+	}
+	return s.Sim.Remove(s.ctx, logins...)
+}
+
+// quiet is for how long nothing may happen until the pipeline counts as idle.
+const quiet = time.Second
+
+// Idle waits until nothing is left to do: the input directory is empty, the broker has nothing that was not
+// acknowledged, and AtHoc was not called for a while.
+func (s *Stack) Idle(within time.Duration) error {
+	s.In.writers.Wait()
+	var since time.Time
+	calls, run := -1, int64(0)
+	return s.eventually(within, "the input directory is empty and all is quiet", func() (bool, error) {
+		busy := func(format string, args ...any) (bool, error) {
+			since = time.Time{}
+			return false, fmt.Errorf(format, args...)
+		}
+		names, err := s.In.Names()
+		if err != nil || len(names) > 0 {
+			return busy("%d files in the input directory, such as %s: %w", len(names), strings.Join(names[:min(3, len(names))], ", "), errors.Join(err))
+		}
+		st, err := s.Sim.Stats(s.ctx)
+		if err != nil {
+			return busy("%w", err)
+		}
+		n := st.Endpoints[sim.EndpointUpdate].Calls
+		if n != calls || st.Run != run || st.InFlight > 0 {
+			calls, run = n, st.Run
+			return busy("AtHoc is being called")
+		}
+		if pending, err := s.pending(); err != nil || pending != "" {
+			return busy("consumers wait: %s: %w", pending, errors.Join(err))
+		}
+		if since.IsZero() {
+			since = time.Now()
+		}
+		return time.Since(since) >= quiet, nil
+	})
+}
+
+// pending names consumers of the broker that have something left to do. The broker inside the all-in-one program cannot
+// be asked.
+func (s *Stack) pending() (string, error) {
+	if s.cfg.AllInOne {
+		return "", nil
+	}
+	conn, err := nats.Connect("nats://"+address(s.ports.broker), nats.Timeout(time.Second))
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second)
+	defer cancel()
+	var waiting []string
+	names := js.StreamNames(ctx)
+	for stream := range names.Name() {
+		st, err := js.Stream(ctx, stream)
+		if err != nil {
+			return "", err
+		}
+		consumers := st.ListConsumers(ctx)
+		for c := range consumers.Info() {
+			if c.Config.Durable != "" && (c.NumPending > 0 || c.NumAckPending > 0) {
+				waiting = append(waiting, fmt.Sprintf("%s (%d to deliver, %d to acknowledge)", c.Name, c.NumPending, c.NumAckPending))
+			}
+		}
+		if err := consumers.Err(); err != nil {
+			return "", err
+		}
+	}
+	return strings.Join(waiting, ", "), names.Err()
+}
+
+// Evidence gathers what the auditor needs. The pipeline should be idle.
+func (s *Stack) Evidence() (audit.Input, error) {
+	files, departures, slow := s.In.Record()
+	left, err1 := s.In.Names()
+	final, err2 := s.Sim.Users(s.ctx)
+	calls, err3 := sim.ReadCallLog(s.path(callLog))
+	done, err4 := kept(s.path(doneDir), false)
+	failed, err5 := kept(s.path(failedDir), true)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return audit.Input{
+		Rules: s.rules(), Users: s.users(), Files: files, Departures: departures, Kept: append(done, failed...), Left: left,
+		Calls: calls, Final: final, Started: s.started, Ended: time.Now(), MappingLost: slices.Clone(s.lost),
+	}, errors.Join(slow, err1, err2, err3, err4, err5)
+}
+
+func address(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
+
+// Ports are taken from below those that the system gives to outgoing connections: a client that tries again and again to
+// reach a server which is down could otherwise be given the server's port, and connect to itself.
+const (
+	firstPort = 20_000
+	portCount = 12_000
+)
+
+var givenPorts sync.Map
+
+func freePort() (int, error) {
+	for range 1000 {
+		n, err := rand.Int(rand.Reader, big.NewInt(portCount))
+		if err != nil {
+			return 0, err
+		}
+		port := firstPort + int(n.Int64())
+		if _, given := givenPorts.LoadOrStore(port, true); given {
+			continue
+		}
+		if l, err := net.Listen("tcp", address(port)); err == nil {
+			return port, l.Close()
+		}
+	}
+	return 0, errors.New("no free port was found")
+}
+
+// wait returns after d, or when ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

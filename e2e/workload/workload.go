@@ -1,0 +1,426 @@
+// Package workload makes up what a run of BOBO Sync has to cope with: workers, their bookings, and the files that these
+// come in, with everything that real directories hold. The same seed and the same clock give the same workload.
+package workload
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Options say how much of it there is. Zero values take the defaults beside them.
+type Options struct {
+	Seed uint64
+	// Now is the moment that the bookings lie before.
+	Now time.Time
+	// Zone is BOBO's zone. It should have no summer time: a wall-clock time must name one moment.
+	Zone *time.Location
+	// Lifetime is the age after which duty is stale (24h).
+	Lifetime time.Duration
+	// Workers (30), Files (50) and RowsPerFile (20, at most) are counts.
+	Workers, Files, RowsPerFile int
+	// Span is the time over which the files are dropped (8s).
+	Span time.Duration
+	// TieGap is the least time between the drops of two files that hold bookings of one worker at the same second (1s):
+	// the order in which the files are read decides there, and must not be left to chance.
+	TieGap time.Duration
+}
+
+// Role says how a worker stands in AtHoc.
+type Role int
+
+// The roles.
+const (
+	// Plain workers have a user.
+	Plain Role = iota
+	// Unmapped workers have none.
+	Unmapped
+	// Removed users are in AtHoc when the mapping is read, and are taken out before the first file.
+	Removed
+	// Forbidden users cannot be written by the account.
+	Forbidden
+	// Idle users have a worker of whom no file speaks, and a status that is to stay.
+	Idle
+)
+
+// Worker is a worker, and the user if there is one.
+type Worker struct {
+	Employee string
+	Role     Role
+	// Login is the username; empty for Unmapped.
+	Login string
+	// Duty is when the user is on duty since, as the run begins; zero for off duty.
+	Duty time.Time
+}
+
+// Kind says what is special about a file.
+type Kind string
+
+// The kinds of files.
+const (
+	Ordinary Kind = "ordinary"
+	Empty    Kind = "empty"     // nothing, or a header alone
+	Useless  Kind = "useless"   // no good row
+	Copy     Kind = "copy"      // the content of another file under another name
+	SameName Kind = "same_name" // the name of an earlier file with other content
+	Binary   Kind = "binary"    // no text
+)
+
+// File is a file to drop.
+type File struct {
+	Name    string
+	Content []byte
+	Kind    Kind
+	// At is when to drop it, since the start.
+	At time.Duration
+	// Pieces, if not empty, are the lengths in which the file is written slowly, in place. Else it is renamed in whole.
+	Pieces []int
+}
+
+// Plan is a workload.
+type Plan struct {
+	Workers []Worker
+	// Files are in the order of their drops, which is to be the order of reading.
+	Files []File
+	// Private are texts that stand in the files and must never leave them: payroll ids and coordinates.
+	Private []string
+}
+
+// second is one of a worker's. No two bookings share one by chance.
+type second struct {
+	worker int
+	unix   int64
+}
+
+type maker struct {
+	Options
+	rng    *rand.Rand
+	plan   Plan
+	rows   [][]string  // by file
+	ties   [][2]int    // pairs of files with bookings at the same second
+	copyOf map[int]int // by file: the file whose content a copy has
+	taken  map[second]bool
+	fixed  map[string]bool // rows that must not be repeated in another file
+}
+
+// New makes a workload.
+func New(o Options) Plan {
+	setDefault(&o.Lifetime, 24*time.Hour)
+	setDefault(&o.Workers, 30)
+	setDefault(&o.Files, 50)
+	setDefault(&o.RowsPerFile, 20)
+	setDefault(&o.Span, 8*time.Second)
+	setDefault(&o.TieGap, time.Second)
+	if o.Zone == nil {
+		o.Zone = time.UTC
+	}
+	m := &maker{Options: o, rng: rand.New(rand.NewPCG(o.Seed, 0x776f726b)), copyOf: map[int]int{},
+		taken: map[second]bool{}, fixed: map[string]bool{}}
+	m.workers()
+	m.schedule()
+	m.fill()
+	m.addCopies()
+	m.finish()
+	return m.plan
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// workers gives one in ten of the workers each special role.
+func (m *maker) workers() {
+	for i := range m.Workers {
+		w := Worker{Employee: fmt.Sprintf("%05d", 100+i*7), Login: fmt.Sprintf("W%03d.%x@Example.org", i, m.rng.Uint32())}
+		switch i % 10 {
+		case 3:
+			w.Role, w.Login = Unmapped, ""
+		case 5:
+			w.Role = Removed
+		case 7:
+			w.Role = Forbidden
+		case 9:
+			w.Role, w.Duty = Idle, m.moment(time.Hour, 6*time.Hour)
+		default:
+			// A status from before all bookings, which the janitor may clear.
+			if m.rng.IntN(4) == 0 {
+				w.Duty = m.moment(m.Lifetime+20*time.Hour, m.Lifetime+40*time.Hour)
+			}
+		}
+		m.plan.Workers = append(m.plan.Workers, w)
+	}
+}
+
+// moment draws one between two ages, to the second.
+func (m *maker) moment(youngest, oldest time.Duration) time.Time {
+	age := youngest + time.Duration(m.rng.Int64N(int64(oldest-youngest)))
+	return m.Now.Add(-age).Truncate(time.Second)
+}
+
+// free draws a moment for a worker that no other booking of theirs has.
+func (m *maker) free(worker int, youngest, oldest time.Duration) time.Time {
+	for {
+		at := m.moment(youngest, oldest)
+		if s := (second{worker, at.Unix()}); !m.taken[s] {
+			m.taken[s] = true
+			return at
+		}
+	}
+}
+
+// schedule decides when the files come. Some come together, most are spread.
+func (m *maker) schedule() {
+	at := make([]time.Duration, m.Files)
+	for i := range at {
+		at[i] = time.Duration(m.rng.Int64N(int64(m.Span)))
+		if i > 0 && m.rng.IntN(4) == 0 {
+			at[i] = at[i-1]
+		}
+	}
+	slices.Sort(at)
+	for i, t := range at {
+		f := File{Name: fmt.Sprintf("bobo_%03d.csv", i), Kind: Ordinary, At: t}
+		switch n := m.rng.IntN(100); {
+		case n < 3:
+			f.Kind = Empty
+		case n < 6:
+			f.Kind = Useless
+		case n < 8:
+			f.Kind = Binary
+		case n < 13:
+			f.Kind = Copy
+		case n < 18:
+			f.Kind = SameName
+		case n < 23:
+			f.Name = fmt.Sprintf("Duty Clock %d.CSV", i)
+		}
+		m.plan.Files = append(m.plan.Files, f)
+	}
+	m.rows = make([][]string, m.Files)
+}
+
+// fill makes the bookings and puts them into files, out of order.
+func (m *maker) fill() {
+	for i := range m.plan.Files {
+		switch m.plan.Files[i].Kind {
+		case Ordinary, SameName:
+			for range 1 + m.rng.IntN(m.RowsPerFile) {
+				m.rows[i] = append(m.rows[i], m.anyRow(i)...)
+			}
+		case Useless:
+			for range 1 + m.rng.IntN(4) {
+				m.rows[i] = append(m.rows[i], m.badRow())
+			}
+		case Empty:
+			if m.rng.IntN(2) == 0 {
+				m.rows[i] = []string{header}
+			}
+		}
+	}
+	m.addCorrections()
+}
+
+// anyRow is a booking as a rule; sometimes two at the same second, a row of an earlier file, or one to be rejected.
+func (m *maker) anyRow(file int) []string {
+	switch n := m.rng.IntN(100); {
+	case n < 6:
+		return []string{m.badRow()}
+	case n < 14 && file > 0:
+		if earlier := m.rows[m.rng.IntN(file)]; len(earlier) > 0 {
+			if r := earlier[m.rng.IntN(len(earlier))]; !m.fixed[r] {
+				return []string{r}
+			}
+		}
+	case n < 18:
+		w, on := m.speaker(), m.rng.IntN(2) == 0
+		at := m.free(w, 2*time.Minute, 8*time.Hour)
+		first, then := m.row(w, at, on), m.row(w, at, !on)
+		m.fixed[first], m.fixed[then] = true, true
+		return []string{first, then}
+	case n < 24:
+		w := m.speaker()
+		return []string{m.row(w, m.free(w, m.Lifetime+time.Hour, m.Lifetime+10*time.Hour), m.rng.IntN(3) > 0)}
+	}
+	w := m.speaker()
+	return []string{m.row(w, m.free(w, 2*time.Minute, 8*time.Hour), m.rng.IntN(5) < 3)}
+}
+
+// speaker draws a worker of whom files may speak. A few book much more often than the others.
+func (m *maker) speaker() int {
+	for {
+		w := m.rng.IntN(m.Workers)
+		if m.rng.IntN(3) == 0 {
+			w = m.rng.IntN(max(1, m.Workers/5))
+		}
+		if m.plan.Workers[w].Role != Idle {
+			return w
+		}
+	}
+}
+
+const header = "Transaction_Type,Employee_ID,Payroll_ID,Clocking_Date,Clocking_Time,DateTime_Created,Geo_Status,Geo_Latitude,Geo_Longitude,Geo_Accuracy"
+
+func (m *maker) row(worker int, at time.Time, on bool) string {
+	kind := "BOF"
+	if on {
+		kind = "BON"
+	}
+	employee := m.plan.Workers[worker].Employee
+	switch m.rng.IntN(12) {
+	case 0:
+		employee = ` "` + employee + `" `
+	case 1:
+		kind = " " + kind
+	}
+	at = at.In(m.Zone)
+	return m.join(kind, employee, at.Format("20060102"), at.Format("150405"), at.Format("20060102150405"))
+}
+
+// join adds the columns that must stay at home, with texts that are found nowhere else.
+func (m *maker) join(kind, employee, date, clock, created string) string {
+	payroll := fmt.Sprintf("PRL%09d", m.rng.Uint32N(1e9))
+	lat := fmt.Sprintf("%d.%08d", 50+m.rng.IntN(3), m.rng.Uint32N(1e8))
+	lon := fmt.Sprintf("-%d.%08d", m.rng.IntN(3), m.rng.Uint32N(1e8))
+	m.plan.Private = append(m.plan.Private, payroll, lat, lon)
+	quoted := payroll
+	if m.rng.IntN(10) == 0 {
+		quoted = `"` + payroll + `, jr"`
+	}
+	return strings.Join([]string{kind, employee, quoted, date, clock, created, "1", lat, lon, "5.0"}, ",")
+}
+
+// badRow is a row of each kind that must be rejected.
+func (m *maker) badRow() string {
+	employee := m.plan.Workers[m.speaker()].Employee
+	at := m.moment(time.Minute, 5*time.Minute).In(m.Zone)
+	date, clock := at.Format("20060102"), at.Format("150405")
+	good := m.join("BON", employee, date, clock, date+clock)
+	switch m.rng.IntN(9) {
+	case 0:
+		return good[:strings.LastIndexByte(good, ',')]
+	case 1:
+		return good + ",more"
+	case 2:
+		return strings.Replace(good, "BON", "BOO", 1)
+	case 3:
+		return m.join("BON", "", date, clock, date+clock)
+	case 4:
+		return m.join("BON", employee, "20240230", clock, "20240230"+clock)
+	case 5:
+		return m.join("BON", employee, date, "250000", date+"250000")
+	case 6:
+		later := at.Add(time.Second)
+		return m.join("BON", employee, date, clock, later.Format("20060102150405"))
+	case 7:
+		future := m.Now.Add(48 * time.Hour).In(m.Zone)
+		return m.join("BON", employee, future.Format("20060102"), future.Format("150405"), future.Format("20060102150405"))
+	default:
+		return "not a row at all"
+	}
+}
+
+// addCorrections puts bookings of one worker at the same second into two files: the later file wins.
+func (m *maker) addCorrections() {
+	for range m.Files / 5 {
+		i, j := m.rng.IntN(m.Files), m.rng.IntN(m.Files)
+		if i > j {
+			i, j = j, i
+		}
+		if m.plan.Files[j].At-m.plan.Files[i].At < m.TieGap || m.plan.Files[i].Kind != Ordinary || m.plan.Files[j].Kind != Ordinary {
+			continue
+		}
+		// Recent, so that it often is the worker's latest.
+		w, on := m.speaker(), m.rng.IntN(2) == 0
+		at := m.free(w, time.Minute, 4*time.Minute)
+		m.rows[i] = append(m.rows[i], m.row(w, at, on))
+		m.rows[j] = append(m.rows[j], m.row(w, at, !on))
+		m.ties = append(m.ties, [2]int{i, j})
+	}
+}
+
+// addCopies chooses the earlier file of which another has the content or the name.
+func (m *maker) addCopies() {
+	for i := range m.plan.Files {
+		f := &m.plan.Files[i]
+		if f.Kind != Copy && f.Kind != SameName {
+			continue
+		}
+		earlier := m.rng.IntN(i + 1)
+		if m.plan.Files[earlier].Kind != Ordinary {
+			f.Kind = Ordinary
+			continue
+		}
+		if f.Kind == Copy {
+			f.Name = fmt.Sprintf("copy %d of %s", i, m.plan.Files[earlier].Name)
+			m.copyOf[i] = earlier
+		} else {
+			f.Name = m.plan.Files[earlier].Name
+		}
+	}
+}
+
+// finish writes the rows out.
+func (m *maker) finish() {
+	tied := map[int]bool{}
+	for _, pair := range m.ties {
+		tied[pair[0]], tied[pair[1]] = true, true
+	}
+	for i := range m.plan.Files {
+		f := &m.plan.Files[i]
+		switch {
+		case f.Kind == Copy:
+			f.Content = m.plan.Files[m.copyOf[i]].Content
+			continue
+		case f.Kind == Binary:
+			f.Content = m.binary()
+			continue
+		}
+		f.Content = m.text(m.rows[i])
+		// What is written in place may be read before it is whole, and so more than once: no file whose place in the order
+		// of reading matters.
+		if f.Kind == Ordinary && !tied[i] && len(f.Content) > 100 && m.rng.IntN(8) == 0 {
+			for rest := len(f.Content); rest > 0; {
+				n := min(rest, 1+m.rng.IntN(len(f.Content)/3))
+				f.Pieces = append(f.Pieces, n)
+				rest -= n
+			}
+		}
+	}
+}
+
+func (m *maker) binary() []byte {
+	b := []byte("\x89PNG\r\n\x1a\n\x00\xff\xfe")
+	for range 100 {
+		b = append(b, byte(m.rng.Uint32()))
+	}
+	return b
+}
+
+// text joins rows to a file in one of the forms that are met.
+func (m *maker) text(rows []string) []byte {
+	end, text := "\n", ""
+	if m.rng.IntN(3) == 0 {
+		end = "\r\n"
+	}
+	if m.rng.IntN(5) == 0 {
+		text = "\ufeff"
+	}
+	if m.rng.IntN(2) == 0 && len(rows) > 0 && rows[0] != header {
+		text += header + end
+	}
+	for _, r := range rows {
+		if m.rng.IntN(20) == 0 {
+			text += end
+		}
+		text += r + end
+	}
+	if m.rng.IntN(4) == 0 {
+		text = strings.TrimSuffix(text, end)
+	}
+	return []byte(text)
+}
