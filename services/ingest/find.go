@@ -42,9 +42,8 @@ func (s *service) readOne(ctx context.Context, g *group, found folder.Found) err
 	}
 	s.watcher.Accept(found.Name)
 	if err := g.take(ctx, c, named, found); err != nil {
-		var file *fileError
-		if errors.As(err, &file) {
-			return s.unreadable(ctx, found, file.err)
+		if wrong, ok := errors.AsType[*fileError](err); ok {
+			return s.unreadable(ctx, found, wrong.err)
 		}
 		return err
 	}
@@ -129,12 +128,10 @@ func (g *group) take(ctx context.Context, c *content, named ledger.Named, found 
 	case file != nil && g.s.toRead(file):
 		return g.read(ctx, c, &reading{file: file, place: &place})
 	}
-	name := found.Name
 	if first != nil {
-		name = first.file.Name
-	} else {
-		name = file.Name
+		file = first.file
 	}
+	name := file.Name
 	g.s.log.Info("known content under another name or again, skipped", "file", found.Name, "known_as", name, "file_id", ledger.Short(c.id))
 	g.attach(attachment{id: c.id, place: place, note: fmt.Sprintf("found again as %s, skipped", found.Name)})
 	return nil

@@ -56,8 +56,10 @@ func newHarness(t *testing.T) *harness {
 			CSVDirectory: filepath.Join(root, "in"), ProcessedDirectory: filepath.Join(root, "done"),
 			FailedDirectory: filepath.Join(root, "failed"), Move: true,
 			PollInterval: 100 * time.Millisecond, SettleTime: 30 * time.Millisecond, Zone: config.InZone(time.UTC),
-			MaxClockSkew: 15 * time.Minute, StreamMaxAge: time.Hour, Lifetime: config.Lifetime{AutoCleanupHours: 24},
-			Data: config.Data{Directory: filepath.Join(root, "data")},
+			MaxClockSkew: 15 * time.Minute,
+			StreamMaxAge: time.Hour,
+			Lifetime:     config.Lifetime{AutoCleanupHours: 24},
+			Data:         config.Data{Directory: filepath.Join(root, "data")},
 		},
 		tune: defaultTuning(),
 	}
@@ -67,7 +69,7 @@ func newHarness(t *testing.T) *harness {
 	}
 	h.conn = h.srv.Connect(t)
 	t.Cleanup(func() {
-		h.stop()
+		_ = h.stop() // it says itself what is wrong
 		if h.resolver != nil {
 			h.resolver.stop()
 		}
@@ -114,6 +116,14 @@ func (h *harness) stop() error {
 	case <-time.After(deadline):
 		h.t.Fatal("ingest does not stop")
 		return nil
+	}
+}
+
+// end stops ingest, which must not have been killed.
+func (h *harness) end() {
+	h.t.Helper()
+	if err := h.stop(); err != nil {
+		h.t.Fatal(err)
 	}
 }
 
@@ -215,14 +225,18 @@ func (h *harness) book(look func(*ledger.Ledger)) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	defer l.Close()
+	defer func() {
+		if err := l.Close(); err != nil {
+			h.t.Error(err)
+		}
+	}()
 	look(l)
 }
 
 // files stops ingest and returns its records by name, after checking the promise on each that is done.
 func (h *harness) files() map[string]*ledger.File {
 	h.t.Helper()
-	h.stop()
+	h.end()
 	byName := map[string]*ledger.File{}
 	h.book(func(l *ledger.Ledger) {
 		files, err := l.Files()
@@ -271,7 +285,6 @@ type fakeResolver struct {
 	entries   map[string]map[int]event.Entry // by file and row
 	orders    map[string]int64
 	sequence  []string // "settled <file>", "open <file>", "recovered <memory>" as they came
-	last      map[string]bool
 	messages  int
 	discarded int
 }

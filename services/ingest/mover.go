@@ -90,7 +90,7 @@ func (m *mover) run(ctx context.Context) error {
 			m.add(id, some[id])
 		}
 		if pause.wait(ctx) != nil {
-			return nil
+			return nil //nolint:nilerr // the context's end is the regular end
 		}
 	}
 }

@@ -119,7 +119,7 @@ func (s *service) rebuild(ctx context.Context) error {
 
 func sortListed(files []listed) {
 	slices.SortFunc(files, func(a, b listed) int {
-		return cmp.Or(a.Found.Compare(b.Found), cmp.Compare(a.path, b.path))
+		return cmp.Or(a.Compare(b.Found), cmp.Compare(a.path, b.path))
 	})
 }
 

@@ -22,7 +22,7 @@ import (
 
 // Deps is what ingest works with.
 type Deps struct {
-	// Conn is the connection to the broker. It stays open when Run returns.
+	// Conn is the connection to the broker; the caller closes it after Run.
 	Conn *bus.Conn
 	// Topology is how the streams are made.
 	Topology topology.Settings
@@ -136,7 +136,7 @@ func endOf(ctx context.Context, err error) error {
 		return cause
 	}
 	if ctx.Err() != nil {
-		return nil // whatever failed, failed because of that
+		return nil //nolint:nilerr // whatever failed, failed because of the context's end
 	}
 	return err
 }

@@ -154,7 +154,7 @@ func TestDuplicatesAndNames(t *testing.T) {
 	if n := h.log.count("known content"); n != 2 {
 		t.Errorf("%d notes of known content", n)
 	}
-	h.stop()
+	h.end()
 	if n := len(r.history()); n != 2 {
 		t.Errorf("entries were published %d times: %v", n, r.history())
 	}
@@ -180,7 +180,7 @@ func TestFilesStayWithMovingOff(t *testing.T) {
 	h.put("bad.csv", "\x00")
 	h.start()
 	eventually(t, "both are done", func() bool { return h.log.count("file finished") == 1 && h.log.count("file set aside") == 1 })
-	h.stop()
+	h.end()
 	h.start() // it must not be read again, nor after a new memory be taken for unsettled
 	r.remember(t, "m1")
 	eventually(t, "recovered", func() bool { return slices.Contains(r.history(), "recovered m1") })
@@ -246,7 +246,7 @@ func TestChangedWhileWaiting(t *testing.T) {
 	if got := names(t, h.cfg.ProcessedDirectory); len(got) != 1 {
 		t.Errorf("processed %v", got)
 	}
-	h.stop()
+	h.end()
 	h.book(func(l *ledger.Ledger) {
 		for _, text := range []string{old, new} {
 			if f, err := l.File(idFor(text)); err != nil || f.Status != ledger.Moved || f.Pending() != 0 {
@@ -338,7 +338,7 @@ func TestLedgerDeleted(t *testing.T) {
 		}
 	}
 	eventually(t, "waits", func() bool { return r.lost() == 1 })
-	h.stop()
+	h.end()
 	if err := os.Remove(h.cfg.LedgerPath()); err != nil {
 		t.Fatal(err)
 	}
@@ -431,15 +431,15 @@ func TestFileRemovedWhileWaiting(t *testing.T) {
 
 func TestStreamFull(t *testing.T) {
 	h := newHarness(t)
-	h.settings.EntriesMaxBytes = 64 << 10
+	h.settings.EntriesMaxBytes = 256 << 10
 	h.provision()
 	h.start()
-	text := rows("employee-", 5000)
+	text := rows("employee-", 20_000)
 	h.put("a.csv", text) // several times what the stream holds
 	eventually(t, "it waits for room", func() bool { return h.log.count("no room for more entries") == 1 })
 	r := h.resolve()
 	eventually(t, "moved", func() bool { return there(h.done("a.csv")) })
-	if n := len(r.entries[idFor(text)]); n != 5000 || len(r.entries) != 1 {
+	if n := len(r.entries[idFor(text)]); n != 20_000 || len(r.entries) != 1 {
 		t.Errorf("%d entries", n)
 	}
 	eventually(t, "room is logged", func() bool { return h.log.count("there is room for entries again") == 1 })

@@ -12,7 +12,7 @@ func keyOf(info fs.FileInfo) string {
 	if !ok {
 		return ""
 	}
-	return strconv.FormatUint(uint64(s.Dev), 16) + ":" + strconv.FormatUint(s.Ino, 16)
+	return strconv.FormatUint(s.Dev, 16) + ":" + strconv.FormatUint(s.Ino, 16)
 }
 
 func changeTime(info fs.FileInfo) time.Time {

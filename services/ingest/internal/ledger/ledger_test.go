@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"log/slog"
 	"path/filepath"
 	"testing"
@@ -21,7 +20,7 @@ var noon = time.Date(2024, 6, 17, 12, 0, 0, 0, time.UTC)
 
 func open(tb testing.TB, path string) *Ledger {
 	tb.Helper()
-	l, err := Open(path, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	l, err := Open(path, slog.New(slog.DiscardHandler))
 	if err != nil {
 		tb.Fatalf("open: %v", err)
 	}
@@ -253,7 +252,11 @@ func TestSurvivesReopening(t *testing.T) {
 		t.Fatal(err)
 	}
 	l = open(t, path)
-	defer l.Close()
+	defer func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
 	if l.Generation() != generation {
 		t.Error("another generation after reopening")
 	}
@@ -279,8 +282,8 @@ func TestSurvivesReopening(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	for r := range l.Rows(f.ID, func(Code) bool { return true }) {
-		t.Errorf("row %+v of a removed file", r)
+	for r, err := range l.Rows(f.ID, func(Code) bool { return true }) {
+		t.Errorf("row %+v of a removed file, %v", r, err)
 	}
 	if all, err := l.Files(); err != nil || len(all) != 0 {
 		t.Errorf("files after removal: %v, %v", all, err)
