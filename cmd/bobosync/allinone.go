@@ -20,6 +20,7 @@ import (
 	"bobosync/shared/bus"
 	"bobosync/shared/logging"
 	"bobosync/shared/program"
+	"bobosync/shared/topology"
 )
 
 const (
@@ -116,16 +117,16 @@ func runOnce(ctx context.Context, s settings, log *slog.Logger) (err error) {
 		})
 	}
 	serve("ingest", func(ctx context.Context, conn *bus.Conn, log *slog.Logger) error {
-		return ingest.Run(ctx, s.Ingest, ingest.Options{Conn: conn, Log: log})
+		return ingest.Run(ctx, s.Ingest, ingest.Deps{Conn: conn, Topology: topology.From(s.Broker, s.Publisher.Calls), Logger: log})
 	})
 	serve("resolver", func(ctx context.Context, conn *bus.Conn, log *slog.Logger) error {
 		return resolver.Run(ctx, s.Resolver, resolver.Options{Conn: conn, Log: log})
 	})
 	serve("publisher", func(ctx context.Context, conn *bus.Conn, log *slog.Logger) error {
-		return publisher.Run(ctx, s.Publisher, publisher.Options{Conn: conn, Log: log})
+		return publisher.Run(ctx, s.Publisher, publisher.Options{Conn: conn, Log: log, Version: program.Version})
 	})
 	serve("janitor", func(ctx context.Context, conn *bus.Conn, log *slog.Logger) error {
-		return janitor.Run(ctx, s.Janitor, janitor.Options{Conn: conn, Log: log})
+		return janitor.Run(ctx, s.Janitor, janitor.Options{Conn: conn, Log: log, Version: program.Version})
 	})
 	return group.Wait()
 }

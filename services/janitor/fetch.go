@@ -22,6 +22,10 @@ var ErrNobody = errors.New("no AtHoc user with an employee id was found")
 // passes bounds how often the users are read in a row while the directory changes under the reader's hands.
 const passes = 5
 
+// pageStep is by how much the pages of a pass are smaller than those of the one before, so that users who move from page
+// to page do so at other places.
+const pageStep = 37
+
 // The pauses between two pages after AtHoc has throttled a reading, beside what the brake does: a reading begins anew when
 // one of its calls fails, so it has to be slow enough to get through in one piece.
 const (
@@ -57,11 +61,11 @@ type fetcher struct {
 // AtHoc cuts its list into pages anew for each call, so that a user who is removed while the list is read shifts another
 // one from a page that comes to one that was read already. A pass through the pages is good if the total stayed the same,
 // nobody came twice and as many came as the total says. If the directory does not hold still for as much as one pass, the
-// last two passes are put together: nobody is likely to slip through both.
+// last two passes are put together. Their pages are of different sizes, so nobody is likely to slip through both.
 func (f *fetcher) fetch(ctx context.Context) ([]person, error) {
 	var before []person
 	for pass := 1; ; pass++ {
-		r, err := f.pass(ctx)
+		r, err := f.pass(ctx, athoc.MaxPageSize-(pass-1)*pageStep)
 		if err != nil {
 			return nil, f.failed(err)
 		}
@@ -108,15 +112,15 @@ type reading struct {
 	steady bool
 }
 
-// pass reads all pages once. Each page call goes through the gate.
-func (f *fetcher) pass(ctx context.Context) (reading, error) {
+// pass reads all pages of the given size once. Each page call goes through the gate.
+func (f *fetcher) pass(ctx context.Context, size int) (reading, error) {
 	r := reading{steady: true}
 	seen := map[string]bool{}
 	permit, err := f.gate.Wait(ctx)
 	if err != nil {
 		return r, err
 	}
-	query := athoc.Query{Fields: append([]string{f.collar}, f.extras...)}
+	query := athoc.Query{Fields: append([]string{f.collar}, f.extras...), PageSize: size}
 	for page, err := range f.users.SearchUsers(ctx, query) {
 		if settled := f.gate.Settle(ctx, permit, err); err != nil || settled != nil {
 			return r, errors.Join(err, settled)

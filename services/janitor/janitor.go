@@ -70,6 +70,9 @@ func (c *Config) Validate() error {
 	return errors.Join(c.Broker.Validate(), c.AtHoc.Validate(), c.Calls.Validate(), c.Log.Validate(), c.Sync.Validate())
 }
 
+// Common returns the settings that every program needs.
+func (c *Config) Common() (config.Broker, config.Log) { return c.Broker, c.Log }
+
 // Options are what the janitor needs beside its settings.
 type Options struct {
 	// Conn is the connection to the broker; the caller closes it after Run.

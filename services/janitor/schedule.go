@@ -107,6 +107,8 @@ type cycle struct {
 	refresh func(context.Context) error
 
 	history history
+	// told is the moment that was logged as that of the next refresh.
+	told time.Time
 }
 
 // run works until ctx ends, and then returns nil. Its errors are those of inForce.
@@ -120,7 +122,12 @@ func (c *cycle) run(ctx context.Context) error {
 			return err
 		}
 		now := c.now()
-		if wait := next(now, c.history, c.plan).Sub(now); wait > 0 {
+		at := next(now, c.history, c.plan)
+		if wait := at.Sub(now); wait > 0 {
+			if !at.Equal(c.told) {
+				c.told = at
+				c.log.Info("next refresh of the mapping", "at", at, "last", c.history.succeeded)
+			}
 			sleep(ctx, min(wait, c.look))
 			continue
 		}

@@ -55,14 +55,13 @@ func (t *tenure) serve(ctx context.Context, keeper *lease.Keeper, work func(cont
 	t.log.Info("this instance is the janitor at work")
 	working, stop := context.WithCancel(ctx)
 	done := make(chan error, 1)
-	go func() { done <- work(working) }()
-	lost, ended := t.keep(working, l, done)
+	go func() {
+		defer stop()
+		done <- work(working)
+	}()
+	lost := t.keep(working, l)
 	stop()
-	if !ended {
-		err = <-done
-	} else {
-		err, lost = lost, nil
-	}
+	err = <-done
 	t.giveBack(ctx, l)
 	if ctx.Err() != nil {
 		return nil
@@ -89,17 +88,14 @@ func (t *tenure) take(ctx context.Context, keeper *lease.Keeper) (*lease.Lease, 
 	return nil, nil
 }
 
-// keep renews the lease until work is done, which ended says together with its error, or until the lease is lost.
-func (t *tenure) keep(ctx context.Context, l *lease.Lease, done <-chan error) (err error, ended bool) {
-	every := time.Until(l.Until()) / 3
-	ticker := time.NewTicker(every)
+// keep renews the lease until ctx ends, or until the lease is lost.
+func (t *tenure) keep(ctx context.Context, l *lease.Lease) error {
+	ticker := time.NewTicker(time.Until(l.Until()) / 3)
 	defer ticker.Stop()
 	for {
 		select {
-		case err := <-done:
-			return err, true
 		case <-ctx.Done():
-			return nil, false
+			return nil
 		case <-ticker.C:
 		}
 		limited, cancel := context.WithDeadline(ctx, l.Until())
@@ -108,8 +104,10 @@ func (t *tenure) keep(ctx context.Context, l *lease.Lease, done <-chan error) (e
 		switch {
 		case err == nil:
 			t.extend(l)
+		case ctx.Err() != nil:
+			return nil
 		case errors.Is(err, lease.ErrLost), !time.Now().Before(l.Until()):
-			return fmt.Errorf("stay the janitor at work: %w", err), false
+			return fmt.Errorf("stay the janitor at work: %w", err)
 		default: // the broker may be back before the lease ends
 			t.log.Debug("the janitor's lease could not be renewed, trying again", "error", err)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -45,6 +46,10 @@ type refusal struct {
 	job    job
 	reason string
 }
+
+// probeUsers is the most users in a call that tries whether AtHoc is there again: if it gets no answer, it is only of these
+// that it is not known what AtHoc made of it.
+const probeUsers = 10
 
 // everybodyRefused is how many users AtHoc must refuse one by one, and take none, for the settings to be to blame and not
 // the users.
@@ -117,6 +122,9 @@ func (p *publisher) prepare(u event.Update, item *bus.Item) job {
 // deliver makes the calls that a batch needs: one, unless AtHoc takes fewer users at a time or refuses one of them.
 func (d *delivery) deliver(ctx context.Context, jobs []job) error {
 	work := cut(jobs, d.p.most)
+	if d.round.permit.Probe && len(jobs) > probeUsers {
+		work = append([][]job{jobs[:probeUsers]}, cut(jobs[probeUsers:], d.p.most)...)
+	}
 	for len(work) > 0 {
 		part := work[0]
 		work = work[1:]
@@ -192,8 +200,19 @@ func (d *delivery) failed(ctx context.Context, part []job, err error) ([][]job, 
 		d.refused = append(d.refused, refusal{part[0], call.Detail})
 		return nil, d.blameSettings(ctx)
 	}
-	d.round.unsure = call.MayHaveApplied()
+	if call.MayHaveApplied() && call.Status == 0 || call.Status == http.StatusGatewayTimeout {
+		d.giveUp(part)
+	}
 	return nil, err
+}
+
+// giveUp notes that AtHoc may still be working on a call. The lanes rest a while, and the resolver sends these users once
+// more when AtHoc cannot be working on it any longer.
+func (d *delivery) giveUp(part []job) {
+	d.round.unsure = true
+	for _, j := range part {
+		d.answers = append(d.answers, d.answer(j, event.Pending))
+	}
 }
 
 // blameSettings stops the delivery if AtHoc refuses every user alone: a name in the settings is wrong, then, and the users
@@ -251,11 +270,7 @@ func outcomeOf(o athoc.Outcome, expired bool) (outcome event.Outcome, final bool
 
 // done notes a job's outcome.
 func (d *delivery) done(j job, o event.Outcome, detail string) {
-	u := j.update
-	answer := event.Answer{
-		User: u.User, Employee: u.Employee, File: u.File, Version: u.Version, Outcome: o,
-		On: !j.status.Since.IsZero(), At: u.At, Answered: d.p.now().Unix(),
-	}
+	u, answer := j.update, d.answer(j, o)
 	if o == event.Dead {
 		answer.Detail = detail
 		d.dead = append(d.dead, event.DeadLetter{
@@ -265,6 +280,14 @@ func (d *delivery) done(j job, o event.Outcome, detail string) {
 	}
 	d.answers = append(d.answers, answer)
 	d.settled = append(d.settled, j)
+}
+
+func (d *delivery) answer(j job, o event.Outcome) event.Answer {
+	u := j.update
+	return event.Answer{
+		User: u.User, Employee: u.Employee, File: u.File, Version: u.Version, Outcome: o,
+		On: !j.status.Since.IsZero(), At: u.At, Answered: d.p.now().Unix(),
+	}
 }
 
 // store saves dead letters and outcomes, and only then lets go of the updates.

@@ -103,9 +103,7 @@ func Run(ctx context.Context, cfg Config, opts Options) error {
 // session works with the broker until ctx ends.
 func (p *publisher) session(ctx context.Context, lost func(error)) error {
 	js := p.opts.Conn.JS
-	settings := topology.Settings{
-		Replicas: p.cfg.Broker.Replicas, EntriesMaxBytes: p.cfg.Broker.EntriesMaxBytes, CallTimeout: p.cfg.Calls.Timeout,
-	}
+	settings := topology.From(p.cfg.Broker, p.cfg.Calls)
 	if err := topology.Provision(ctx, js, settings, topology.Publisher); err != nil {
 		return err
 	}

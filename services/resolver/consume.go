@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -22,8 +23,8 @@ const (
 	otherBatch   = 200
 )
 
-// holdLook is how often the hold's end is looked for.
-const holdLook = time.Second
+// clockLook is how often it is looked for what has fallen due.
+const clockLook = time.Second
 
 // consume runs the handlers until ctx ends.
 func (r *resolver) consume(ctx context.Context, conn *bus.Conn, lost func(error)) error {
@@ -77,13 +78,13 @@ func (r *resolver) consume(ctx context.Context, conn *bus.Conn, lost func(error)
 	return r.runHandlers(ctx, router)
 }
 
-// runHandlers runs the router, and beside it the watch on the hold.
+// runHandlers runs the router, and beside it the watch on the clock.
 func (r *resolver) runHandlers(ctx context.Context, router *message.Router) error {
 	watch, stop := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		r.watchHold(watch)
+		r.watchClock(watch)
 	}()
 	err := session.Handle(ctx, router)
 	stop()
@@ -107,9 +108,9 @@ func (g gated) Fetch(ctx context.Context) (*bus.Batch, error) {
 	}
 }
 
-// watchHold ends a hold that no further batch ends: the rest of a file may not come for long.
-func (r *resolver) watchHold(ctx context.Context) {
-	ticker := time.NewTicker(holdLook)
+// watchClock does what falls due without a message: it ends holds, and repeats what is unsure.
+func (r *resolver) watchClock(ctx context.Context) {
+	ticker := time.NewTicker(clockLook)
 	defer ticker.Stop()
 	for {
 		select {
@@ -117,12 +118,49 @@ func (r *resolver) watchHold(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		if err := r.endHold(ctx); err != nil && ctx.Err() == nil {
-			r.log.Warn("held updates could not be published, trying again", "error", err)
+		if err := errors.Join(r.endHold(ctx), r.repeatUnsure(ctx)); err != nil && ctx.Err() == nil {
+			r.log.Warn("what has fallen due could not be published, trying again", "error", err)
 		}
 	}
 }
 
+// repeatUnsure sends the last status once more of the workers for whom AtHoc may have worked on a call that was given up.
+func (r *resolver) repeatUnsure(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.recovered || len(r.unsure) == 0 {
+		return nil
+	}
+	o := newOutcome(rowBook{})
+	now := r.now()
+	err := r.memory.View(func(v memory.View) error {
+		for employee, until := range r.unsure {
+			if now.Unix() < until {
+				continue
+			}
+			w, err := v.Worker(employee)
+			if err != nil {
+				return err
+			}
+			if u := w.Repeat(employee, now); u != nil {
+				o.updates = append(o.updates, *u)
+			}
+			o.change.Workers[employee] = w
+		}
+		return nil
+	})
+	if err != nil || len(o.change.Workers) == 0 {
+		return err
+	}
+	o.sort()
+	if err := r.publish(ctx, o); err != nil {
+		return err
+	}
+	r.log.Info("statuses are sent once more, since AtHoc may have been late with an older one", "users", len(o.updates))
+	return nil
+}
+
+// endHold ends a hold that no further batch ends: the rest of a file may not come for long.
 func (r *resolver) endHold(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -269,7 +307,7 @@ func (r *resolver) answers(msg *message.Message) error {
 				if err != nil {
 					return err
 				}
-				if w.Answer(a) {
+				if w.Answer(a, r.rules) {
 					change.Workers[a.Employee] = *w
 				}
 			}
@@ -285,7 +323,13 @@ func (r *resolver) answers(msg *message.Message) error {
 	if len(change.Workers) == 0 {
 		return nil
 	}
-	return r.memory.Save(change)
+	if err := r.memory.Save(change); err != nil {
+		return err
+	}
+	for employee, w := range change.Workers {
+		r.note(employee, w)
+	}
+	return nil
 }
 
 // mappings handles chunks of mappings. It closes mapped when there is one.

@@ -65,6 +65,8 @@ type resolver struct {
 	mu sync.Mutex
 	// dirty are the workers whose latest event is not resolved yet.
 	dirty map[string]struct{}
+	// unsure are the workers whose last status is to be sent once more, and from when on (in Unix seconds).
+	unsure map[string]int64
 	// held is when the first of them became so, by the monotonic clock; zero if none.
 	held time.Time
 	// partial are the files that were read in part.
@@ -83,8 +85,9 @@ func Run(ctx context.Context, cfg Config, opts Options) error {
 	}
 	r := &resolver{
 		cfg: cfg, memory: mem, log: log, now: opts.Now,
-		rules: latest.Rules{Lifetime: cfg.Lifetime.Duration()},
-		dirty: map[string]struct{}{}, partial: map[string]struct{}{},
+		// A call that was given up may be worked on for as long as it was waited for, and then some.
+		rules: latest.Rules{Lifetime: cfg.Lifetime.Duration(), Lateness: 2 * cfg.Calls.Timeout},
+		dirty: map[string]struct{}{}, unsure: map[string]int64{}, partial: map[string]struct{}{},
 	}
 	if r.now == nil {
 		r.now = time.Now
@@ -111,9 +114,7 @@ func (r *resolver) session(ctx context.Context, conn *bus.Conn, lost func(error)
 }
 
 func (r *resolver) settings() topology.Settings {
-	return topology.Settings{
-		Replicas: r.cfg.Broker.Replicas, EntriesMaxBytes: r.cfg.Broker.EntriesMaxBytes, CallTimeout: r.cfg.Calls.Timeout,
-	}
+	return topology.From(r.cfg.Broker, r.cfg.Calls)
 }
 
 // begin brings the memory and the broker's streams together before anything is consumed.
@@ -130,7 +131,7 @@ func (r *resolver) begin(ctx context.Context, conn *bus.Conn) error {
 			return err
 		}
 	}
-	if err := r.loadDirty(); err != nil {
+	if err := r.loadOpen(); err != nil {
 		return err
 	}
 	if err := r.announce(ctx, conn.JS); err != nil {
@@ -139,15 +140,14 @@ func (r *resolver) begin(ctx context.Context, conn *bus.Conn) error {
 	return r.healStore(ctx, conn.JS)
 }
 
-// loadDirty finds the workers that a former run left unresolved.
-func (r *resolver) loadDirty() error {
+// loadOpen finds the workers for whom a former run left something to do.
+func (r *resolver) loadOpen() error {
 	clear(r.dirty)
+	clear(r.unsure)
 	clear(r.partial)
 	err := r.memory.View(func(v memory.View) error {
 		return v.EachWorker(func(employee string, w latest.Worker) error {
-			if w.Dirty {
-				r.dirty[employee] = struct{}{}
-			}
+			r.note(employee, w)
 			return nil
 		})
 	})
@@ -171,11 +171,7 @@ func (r *resolver) publish(ctx context.Context, o outcome) error {
 		return err
 	}
 	for employee, w := range o.change.Workers {
-		if w.Dirty {
-			r.dirty[employee] = struct{}{}
-		} else {
-			delete(r.dirty, employee)
-		}
+		r.note(employee, w)
 	}
 	switch {
 	case len(r.dirty) == 0:
@@ -184,6 +180,20 @@ func (r *resolver) publish(ctx context.Context, o outcome) error {
 		r.held = time.Now()
 	}
 	return nil
+}
+
+// note keeps the lists of what is left to do for a worker, as it was saved.
+func (r *resolver) note(employee string, w latest.Worker) {
+	if w.Dirty {
+		r.dirty[employee] = struct{}{}
+	} else {
+		delete(r.dirty, employee)
+	}
+	if w.Unsure != 0 {
+		r.unsure[employee] = w.Unsure
+	} else {
+		delete(r.unsure, employee)
+	}
 }
 
 // flush resolves the workers in o and all other dirty ones.

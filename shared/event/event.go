@@ -107,6 +107,8 @@ const (
 	ReasonMapped Reason = "mapped"
 	// ReasonExpiry: the duty got older than AUTO_CLEANUP_HOURS.
 	ReasonExpiry Reason = "expiry"
+	// ReasonRepeat: a call was given up without an answer, and AtHoc may have worked on it later than on a newer one.
+	ReasonRepeat Reason = "repeat"
 	// ReasonRecovery: what was on its way to AtHoc may have been lost with the broker's store.
 	ReasonRecovery Reason = "recovery"
 )
@@ -146,7 +148,8 @@ type FileRows struct {
 	Rows    RowSet  `json:"rows"`
 }
 
-// Answer is what became of one update in AtHoc.
+// Answer is what became of one update in AtHoc. With the outcome Pending it says that a call with the update was given up
+// without an answer: AtHoc may have applied it, or may yet.
 type Answer struct {
 	User     string  `json:"user"`
 	Employee string  `json:"emp,omitempty"`

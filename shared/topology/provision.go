@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"bobosync/shared/config"
 )
 
 // MinAPILevel is the JetStream API level of nats-server 2.12, the first that takes atomic batches. An older server drops
@@ -22,6 +24,11 @@ type Settings struct {
 	EntriesMaxBytes int64
 	// CallTimeout is the longest that a call to AtHoc may take (ATHOC_TIMEOUT). Leases and redelivery follow from it.
 	CallTimeout time.Duration
+}
+
+// From takes the settings from those of a service.
+func From(b config.Broker, c config.Calls) Settings {
+	return Settings{Replicas: b.Replicas, EntriesMaxBytes: b.EntriesMaxBytes, CallTimeout: c.Timeout}
 }
 
 // LeaseTTL is the life of a lane's lease: the longest call, and a margin in which AtHoc may still be working on a request

@@ -49,6 +49,8 @@ type Worker struct {
 	Unmapped  bool       `json:"unmapped,omitempty"`
 	Sent      *Sent      `json:"sent,omitempty"`
 	Confirmed *Confirmed `json:"confirmed,omitempty"`
+	// Unsure, if not 0, is until when (in Unix seconds) AtHoc may still apply an update whose call was given up.
+	Unsure int64 `json:"unsure,omitempty"`
 }
 
 // Known says whether the worker was seen before.
@@ -88,6 +90,8 @@ func (w *Worker) Take(e Event, settled bool) (verdict Verdict, superseded *Event
 type Rules struct {
 	// Lifetime is the age after which duty is stale; 0 means never.
 	Lifetime time.Duration
+	// Lateness is how long AtHoc may go on working on a call that was given up.
+	Lateness time.Duration
 }
 
 // Stale says whether duty that began at the given Unix second is too old to be shown.
@@ -146,7 +150,11 @@ func (w *Worker) known(want Sent) (event.Outcome, bool) {
 }
 
 // Answer takes AtHoc's answer to an update into account. It returns false if the answer changes nothing.
-func (w *Worker) Answer(a event.Answer) bool {
+func (w *Worker) Answer(a event.Answer, rules Rules) bool {
+	if a.Outcome == event.Pending {
+		w.Unsure = max(w.Unsure, time.Unix(a.Answered, 0).Add(rules.Lateness).Unix())
+		return true
+	}
 	if w.Sent == nil || w.Sent.Version != a.Version || w.Sent.User != a.User {
 		return false // an answer to an update that was overtaken
 	}
@@ -158,6 +166,22 @@ func (w *Worker) Answer(a event.Answer) bool {
 		w.Open = false
 	}
 	return true
+}
+
+// Repeat returns the last update once more, after a call that carried this worker was given up: whatever that call did, and
+// when, the latest status is the last one that AtHoc gets. It returns nil as long as AtHoc may still be working on the call.
+func (w *Worker) Repeat(employee string, now time.Time) *event.Update {
+	if w.Unsure == 0 || now.Unix() < w.Unsure {
+		return nil
+	}
+	w.Unsure = 0
+	if w.Sent == nil {
+		return nil
+	}
+	return &event.Update{
+		User: w.Sent.User, Employee: employee, On: w.Sent.On, At: w.Sent.At, Version: w.Sent.Version, File: w.Latest.File,
+		Reason: event.ReasonRepeat,
+	}
 }
 
 // Unconfirmed says whether the last update that was published still waits for AtHoc's answer.

@@ -12,7 +12,7 @@ import (
 
 var (
 	noon  = time.Date(2024, 6, 17, 12, 0, 0, 0, time.UTC)
-	rules = Rules{Lifetime: 24 * time.Hour}
+	rules = Rules{Lifetime: 24 * time.Hour, Lateness: time.Minute}
 )
 
 // booking makes an event some hours before noon, from a file that was read in the given order.
@@ -128,7 +128,7 @@ func TestResolve(t *testing.T) {
 	t.Run("a value that AtHoc holds is not sent again", func(t *testing.T) {
 		var w Worker
 		u, _ := resolveNow(&w, booking(3, 1, false), "bond")
-		w.Answer(answer(u, event.Applied))
+		w.Answer(answer(u, event.Applied), rules)
 		require.False(t, w.Open)
 		u, o := resolveNow(&w, booking(2, 2, false), "bond")
 		require.Nil(t, u)
@@ -137,7 +137,7 @@ func TestResolve(t *testing.T) {
 	t.Run("a value is sent again if another is on its way", func(t *testing.T) {
 		var w Worker
 		off, _ := resolveNow(&w, booking(4, 1, false), "bond")
-		w.Answer(answer(off, event.Applied))
+		w.Answer(answer(off, event.Applied), rules)
 		resolveNow(&w, booking(3, 2, true), "bond")
 		u, o := resolveNow(&w, booking(2, 3, false), "bond")
 		require.NotNil(t, u)
@@ -147,16 +147,16 @@ func TestResolve(t *testing.T) {
 		var w Worker
 		on, _ := resolveNow(&w, booking(4, 1, true), "bond")
 		off, _ := resolveNow(&w, booking(3, 2, false), "bond")
-		w.Answer(answer(on, event.Applied))
+		w.Answer(answer(on, event.Applied), rules)
 		require.Nil(t, w.Confirmed)
 		require.True(t, w.Unconfirmed())
-		w.Answer(answer(off, event.Applied))
+		w.Answer(answer(off, event.Applied), rules)
 		require.False(t, w.Unconfirmed())
 	})
 	t.Run("an unknown user is tried again with the next event", func(t *testing.T) {
 		var w Worker
 		u, _ := resolveNow(&w, booking(3, 1, false), "bond")
-		w.Answer(answer(u, event.UnknownUser))
+		w.Answer(answer(u, event.UnknownUser), rules)
 		_, o := resolveNow(&w, booking(3, 1, false), "bond")
 		require.Equal(t, event.UnknownUser, o, "the same row gets the same answer")
 		u, _ = resolveNow(&w, booking(2, 2, false), "bond")
@@ -165,16 +165,31 @@ func TestResolve(t *testing.T) {
 	t.Run("a worker who got another user is sent again", func(t *testing.T) {
 		var w Worker
 		u, _ := resolveNow(&w, booking(3, 1, true), "bond")
-		w.Answer(answer(u, event.Applied))
+		w.Answer(answer(u, event.Applied), rules)
 		u, _ = w.Resolve("007", "james", event.ReasonMapped, noon, rules)
 		require.Equal(t, "james", u.User)
+	})
+	t.Run("after a call that was given up the last status is sent once more", func(t *testing.T) {
+		var w Worker
+		on, _ := resolveNow(&w, booking(3, 1, true), "bond")
+		unsure := answer(on, event.Pending)
+		unsure.Answered = noon.Unix()
+		require.True(t, w.Answer(unsure, rules))
+		require.True(t, w.Open, "nothing is settled by it")
+		off, _ := resolveNow(&w, booking(2, 2, false), "bond")
+		w.Answer(answer(off, event.Applied), rules)
+		require.Nil(t, w.Repeat("007", noon.Add(rules.Lateness-time.Second)))
+		again := w.Repeat("007", noon.Add(rules.Lateness))
+		require.Equal(t, off.Version, again.Version)
+		require.False(t, again.On)
+		require.Nil(t, w.Repeat("007", noon.Add(time.Hour)), "once")
 	})
 	t.Run("duty that expired at the publisher is known to be off", func(t *testing.T) {
 		var w Worker
 		u, _ := resolveNow(&w, booking(23, 1, true), "bond")
 		a := answer(u, event.Expired)
 		a.On = false
-		w.Answer(a)
+		w.Answer(a, rules)
 		u, o := resolveNow(&w, booking(2, 2, false), "bond")
 		require.Nil(t, u)
 		require.Equal(t, event.Applied, o)
@@ -227,7 +242,7 @@ func TestAnyOrderComesToTheSame(t *testing.T) {
 				last = u
 			}
 			if last != nil && rapid.Bool().Draw(t, "answered") {
-				w.Answer(answer(last, event.Applied))
+				w.Answer(answer(last, event.Applied), rules)
 				settled[last.Version.Row] = true
 			}
 		}

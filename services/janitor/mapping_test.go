@@ -1,0 +1,180 @@
+package janitor
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"bobosync/shared/event"
+	"bobosync/shared/topology"
+)
+
+func TestBuild(t *testing.T) {
+	long := strings.Repeat("9", textMost+1)
+	for _, c := range []struct {
+		name   string
+		people []person
+		want   map[string]string
+		found  findings
+	}{
+		{"nobody", nil, map[string]string{}, findings{}},
+		{"two users", []person{{"a", "1"}, {"b", "2"}}, map[string]string{"1": "a", "2": "b"}, findings{users: 2}},
+		{"blanks around an id", []person{{"a", " 00123\t"}}, map[string]string{"00123": "a"}, findings{users: 1}},
+		{"no id", []person{{"a", ""}, {"b", "  "}, {"c", "3"}}, map[string]string{"3": "c"}, findings{users: 3, without: 2}},
+		{"one id, two users", []person{{"b", "1"}, {"a", "1 "}, {"c", "2"}}, map[string]string{"2": "c"},
+			findings{users: 3, ambiguous: map[string][]string{"1": {"a", "b"}}}},
+		{"one user twice", []person{{"a", "1"}, {"a", "1"}}, map[string]string{"1": "a"}, findings{users: 1}},
+		{"one user in two cases", []person{{"Jane.Roe", "1"}, {"jane.roe", "1"}}, map[string]string{"1": "jane.roe"}, findings{users: 1}},
+		{"the id changed meanwhile", []person{{"a", "1"}, {"A", "2"}}, map[string]string{"2": "A"}, findings{users: 1}},
+		{"the id was taken away meanwhile", []person{{"a", "1"}, {"a", ""}}, map[string]string{}, findings{users: 1, without: 1}},
+		{"leading zeros count", []person{{"a", "00123"}, {"b", "123"}, {"c", "1 23"}, {"d", "1230"}},
+			map[string]string{"00123": "a", "123": "b", "1 23": "c", "1230": "d"},
+			findings{users: 4, alike: [][]string{{"00123", "1 23", "123"}}}},
+		{"nothing but zeros", []person{{"a", "0"}, {"b", "000"}}, map[string]string{"0": "a", "000": "b"},
+			findings{users: 2, alike: [][]string{{"0", "000"}}}},
+		{"no username", []person{{"", "1"}, {" ", "2"}}, map[string]string{}, findings{unusable: 2}},
+		{"too long", []person{{"a", long}, {long, "1"}}, map[string]string{}, findings{users: 1, unusable: 2}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.found.ambiguous == nil {
+				c.found.ambiguous = map[string][]string{}
+			}
+			got, found := build(c.people)
+			assert.Equal(t, c.want, got)
+			assert.Equal(t, c.found, found)
+		})
+	}
+}
+
+// people draws users whose ids and names collide often.
+func people() *rapid.Generator[[]person] {
+	id := rapid.StringMatching(`( |\t)?0{0,2}[1-3]{0,2}( )?`)
+	user := rapid.StringMatching(`[abAB]{0,3}`)
+	return rapid.SliceOf(rapid.Custom(func(t *rapid.T) person {
+		return person{username: user.Draw(t, "user"), collar: id.Draw(t, "id")}
+	}))
+}
+
+func TestBuildGivesAnIDToItsOnlyOwner(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		in := people().Draw(t, "people")
+		mapping, found := build(in)
+
+		final := map[string]person{} // what each user's last record says
+		for _, p := range in {
+			if p.username != "" {
+				final[strings.ToLower(p.username)] = p
+			}
+		}
+		owners := map[string]int{}
+		for _, p := range final {
+			owners[strings.TrimSpace(p.collar)]++
+		}
+		for _, p := range final {
+			id := strings.TrimSpace(p.collar)
+			switch {
+			case id == "":
+			case owners[id] == 1:
+				if !strings.EqualFold(mapping[id], p.username) {
+					t.Fatalf("id %q belongs to %q alone, not to %q", id, p.username, mapping[id])
+				}
+			default:
+				if _, given := mapping[id]; given || len(found.ambiguous[id]) != owners[id] {
+					t.Fatalf("id %q of %d users: given %t, reported %v", id, owners[id], given, found.ambiguous[id])
+				}
+			}
+		}
+		if found.users != len(final) || found.without != owners[""] {
+			t.Fatalf("%d users and %d without, want %d and %d", found.users, found.without, len(final), owners[""])
+		}
+		if distinct := len(owners) - min(owners[""], 1); len(mapping)+len(found.ambiguous) != distinct {
+			t.Fatalf("%d mapped and %d ambiguous of %d ids", len(mapping), len(found.ambiguous), distinct)
+		}
+	})
+}
+
+func TestBuildDoesNotDependOnTheOrderOfDifferentUsers(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		once := lastOfEach(people().Draw(t, "people"), &findings{})
+		mapping, found := build(once)
+		again, foundAgain := build(rapid.Permutation(once).Draw(t, "order"))
+		assert.Equal(t, mapping, again)
+		assert.Equal(t, found, foundAgain)
+		assert.Equal(t, hashOf(mapping), hashOf(again))
+	})
+}
+
+func TestHashTellsMappingsApart(t *testing.T) {
+	seen := map[string]int{}
+	for i, m := range []map[string]string{
+		{}, {"1": "a"}, {"1": "b"}, {"2": "a"}, {"1a": ""}, {"": "1a"}, {"1": "a", "2": "b"}, {"1": "b", "2": "a"}, {"12": "ab"},
+	} {
+		before, known := seen[hashOf(m)]
+		require.False(t, known, "mappings %d and %d", before, i)
+		seen[hashOf(m)] = i
+	}
+}
+
+func TestChunksHoldEverythingOnceAndFitIntoMessages(t *testing.T) {
+	taken := time.Date(2024, 6, 17, 20, 0, 1, 234567891, time.UTC)
+	escaped := strings.Repeat("<é\u2028", 100) // JSON makes it longer
+	for _, c := range []struct {
+		name   string
+		users  int
+		user   string
+		chunks int
+	}{
+		{"one", 1, "", 1},
+		{"full", chunkUsers, "", 1},
+		{"one more", chunkUsers + 1, "", 2},
+		{"many", 25_000, "", 5},
+		{"long names", 4000, escaped, 10},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			mapping := map[string]string{}
+			for i := range c.users {
+				mapping[fmt.Sprintf("%05d", i)] = fmt.Sprintf("%s%d@example.org", c.user, i)
+			}
+			chunks := chunksOf(mapping, "0191-snapshot", taken)
+			all := map[string]string{}
+			for i, chunk := range chunks {
+				assert.Equal(t, i, chunk.Index)
+				assert.Equal(t, len(chunks), chunk.Chunks)
+				assert.LessOrEqual(t, len(chunk.Users), chunkUsers)
+				assert.Less(t, len(event.Encode(&chunk)), chunkBytes)
+				assert.Equal(t, "0191-snapshot", chunk.Snapshot)
+				for id, user := range chunk.Users {
+					if _, twice := all[id]; twice {
+						t.Fatalf("id %q is in two chunks", id)
+					}
+					all[id] = user
+				}
+			}
+			assert.Equal(t, mapping, all)
+			if c.user == "" {
+				assert.Len(t, chunks, c.chunks)
+			} else {
+				assert.Greater(t, len(chunks), 1)
+				assert.Greater(t, len(event.Encode(&chunks[0])), chunkBytes*9/10, "chunks are not cut smaller than needed")
+			}
+		})
+	}
+}
+
+func TestUsernamesAreComparedAsTheTopologyDoes(t *testing.T) {
+	// Were they not, a user with two ids could be on two lanes.
+	_, found := build([]person{{"ÄRZTIN", "1"}, {"ärztin", "2"}})
+	assert.Equal(t, 1, found.users)
+	assert.Equal(t, topology.NormalUsername("ÄRZTIN"), topology.NormalUsername("ärztin"))
+}
+
+func TestExtraAttributes(t *testing.T) {
+	assert.Equal(t, []string{"FIRSTNAME", "Unit"},
+		extraAttributes([]string{" FIRSTNAME", "collar-number", "", "firstname", "Unit"}, "Collar-Number"))
+	assert.Empty(t, extraAttributes(nil, "Collar-Number"))
+}
