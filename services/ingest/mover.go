@@ -117,6 +117,13 @@ func (m *mover) moveAll(ctx context.Context, ids map[string]bool) (failed []stri
 			}
 			continue
 		}
+		if f.Returning {
+			if err := m.moveBack(ctx, f, resumed); err != nil {
+				failed = append(failed, id)
+				m.complain(ctx, f, err)
+			}
+			continue
+		}
 		if len(f.Left()) == 0 {
 			done = append(done, moved{id: id}) // all copies were removed by others; there is only the file to close
 			continue
@@ -173,6 +180,34 @@ func (m *mover) move(ctx context.Context, f *ledger.File, resumed bool) ([]moved
 		done = append(done, moved{id: f.ID, name: p.Name, to: to})
 	}
 	return done, nil
+}
+
+// moveBack moves the copies of a file whose dead rows were mended from the failed files to the processed ones.
+func (m *mover) moveBack(ctx context.Context, f *ledger.File, resumed bool) error {
+	paths := map[string]string{}
+	for _, p := range f.Places {
+		if p.MovedTo == "" || filepath.Dir(p.MovedTo) != filepath.Clean(m.s.cfg.FailedDirectory) {
+			continue
+		}
+		to, err := m.moveOne(ctx, p.MovedTo, m.s.cfg.ProcessedDirectory, f, p, resumed)
+		if err != nil && !errors.Is(err, folder.ErrGone) {
+			return err
+		}
+		paths[p.MovedTo] = to
+	}
+	err := m.s.ledger.Update(func(tx *ledger.Tx) error {
+		now, err := tx.File(f.ID)
+		if err != nil || now == nil {
+			return err
+		}
+		now.Return(paths, m.s.now())
+		return tx.Put(now)
+	})
+	if err != nil {
+		return fmt.Errorf("note that a mended file was moved: %w", err)
+	}
+	m.s.log.Info("the dead rows of a file were mended; it is finished", "file", f.Name, "file_id", ledger.Short(f.ID))
+	return nil
 }
 
 func (m *mover) moveOne(ctx context.Context, from, into string, f *ledger.File, p ledger.Place, resumed bool) (string, error) {

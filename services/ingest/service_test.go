@@ -642,3 +642,31 @@ func TestTextCheck(t *testing.T) {
 		}
 	}
 }
+
+// TestMendedFileIsMovedOn: a file was set aside because of dead rows; when the last of them is applied after all, it goes to
+// the processed files, also over a restart.
+func TestMendedFileIsMovedOn(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		t.Run(fmt.Sprintf("restart %v", restart), func(t *testing.T) {
+			h := newHarness(t)
+			r := h.resolve()
+			text := row("dead1") + row("6") + row("dead2")
+			h.put("a.csv", text)
+			h.start()
+			failed := filepath.Join(h.cfg.FailedDirectory, "a.csv")
+			eventually(t, "set aside", func() bool { return there(failed) })
+			r.publish(t.Context(), &event.Acks{Answers: []event.Answer{{File: idFor(text), Version: event.Version{Row: 1}, Outcome: event.Applied}}})
+			if restart {
+				h.end()
+				h.start()
+			}
+			r.publish(t.Context(), &event.Acks{Answers: []event.Answer{{File: idFor(text), Version: event.Version{Row: 3}, Outcome: event.Superseded}}})
+			eventually(t, "moved on", func() bool { return there(h.done("a.csv")) && !there(failed) })
+			eventually(t, "logged", func() bool { return h.log.count("the dead rows of a file were mended") == 1 })
+			f := h.files()["a.csv"]
+			if f.Status != ledger.Moved || f.Failed() || f.Codes[ledger.Code(event.Applied)] != 2 || f.Codes[ledger.Code(event.Superseded)] != 1 {
+				t.Errorf("record %+v", f)
+			}
+		})
+	}
+}

@@ -102,6 +102,9 @@ type File struct {
 	Readings int `json:"readings,omitempty"`
 	// Places are where copies of it were found in the input directory.
 	Places []Place `json:"places,omitempty"`
+	// Returning says that it was moved as a failed file and that its dead rows were mended since: it is to be moved on to the
+	// processed ones.
+	Returning bool `json:"returning,omitempty"`
 	// Keep says that it stays where it is (MOVE_PROCESSED_FILES off).
 	Keep bool `json:"keep,omitempty"`
 
@@ -217,7 +220,9 @@ func (f *File) count(c Code, n int) {
 	if f.Codes == nil {
 		f.Codes = map[Code]int{}
 	}
-	f.Codes[c] += n
+	if f.Codes[c] += n; f.Codes[c] == 0 {
+		delete(f.Codes, c)
+	}
 }
 
 func sortFiles(files []*File) {
@@ -234,11 +239,40 @@ func (f *File) Lose(name string) {
 	f.Close()
 }
 
-// Close makes a file Moved that is done and has no copy left in the input directory.
+// Close makes a file Moved that is done, has no copy left in the input directory and none to be moved on.
 func (f *File) Close() {
-	if f.Status == Done && len(f.Left()) == 0 {
+	if f.Status == Done && len(f.Left()) == 0 && !f.Returning {
 		f.Status = Moved
 	}
+}
+
+// mend makes a file that was moved as a failed one, and has no dead row any more, one that is to be moved on. It says
+// whether it did.
+func (f *File) mend(now time.Time) bool {
+	if f.Status != Moved && f.Status != Done || f.Failed() {
+		return false
+	}
+	f.Note(now, "its dead rows were mended")
+	f.Status, f.Returning = Done, !f.Keep && slices.ContainsFunc(f.Places, func(p Place) bool { return p.MovedTo != "" })
+	return true
+}
+
+// Return notes that the copies that were moved as failed ones lie elsewhere now: the new paths by the old ones. An empty
+// path means that the copy was gone.
+func (f *File) Return(paths map[string]string, now time.Time) {
+	for i := range f.Places {
+		p := &f.Places[i]
+		to, moved := paths[p.MovedTo]
+		if !moved {
+			continue
+		}
+		p.MovedTo, p.Gone = to, to == ""
+		if to != "" {
+			f.Note(now, "moved to "+to)
+		}
+	}
+	f.Returning = false
+	f.Close()
 }
 
 // Depart notes that the copy under a name was moved to a path; an empty path means that it was gone.

@@ -15,7 +15,7 @@
 //	names     <name>             JSON of Named: what was last found under a name in the input directory
 //	problems  <name>             JSON of Problem: what in the input directory cannot be read as a file
 //
-// The first code of a row is final: a second acknowledgement changes nothing. A Ledger is safe for concurrent use; one
+// The first outcome of a row stands, so a second acknowledgement changes nothing; only a dead row can be mended. A Ledger is safe for concurrent use; one
 // process may have it open.
 package ledger
 

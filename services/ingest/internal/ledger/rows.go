@@ -115,7 +115,8 @@ func gather(a *event.Acks, byFile map[string][]settlement) {
 // settle notes the outcomes of one file's rows and returns the file if that finished it.
 func (t *Tx) settle(id string, rows []settlement, now time.Time) (*File, error) {
 	f, err := t.File(id)
-	if err != nil || f == nil || f.Status == Done || f.Status == Moved {
+	closed := f != nil && (f.Status == Done || f.Status == Moved)
+	if err != nil || f == nil || closed && f.Codes[Code(event.Dead)] == 0 {
 		return nil, err
 	}
 	slices.SortStableFunc(rows, func(a, b settlement) int { return a.line - b.line })
@@ -135,7 +136,7 @@ func (t *Tx) settle(id string, rows []settlement, now time.Time) (*File, error) 
 	if !changed {
 		return nil, nil
 	}
-	done := f.Finish(now)
+	done := f.Finish(now) || closed && f.mend(now)
 	if err := t.Put(f); err != nil || !done {
 		return nil, err
 	}
@@ -149,8 +150,14 @@ func (t *Tx) settleChunk(f *File, chunk int, rows []settlement) (changed bool, e
 	}
 	for _, r := range rows {
 		_, i := Chunk(r.line)
-		if r.line < 1 || i >= len(codes) || Code(codes[i]) != Code(event.Pending) || !r.code.Settled() {
+		if r.line < 1 || i >= len(codes) || !replaces(r.code, Code(codes[i])) {
 			continue
+		}
+		if Code(codes[i]) == Code(event.Dead) {
+			f.count(Code(event.Dead), -1)
+			if err := t.tx.Bucket(bucketDead).Delete(numbered(keyOf(f.ID), r.line)); err != nil {
+				return false, fmt.Errorf("forget why a row of file %s was dead: %w", Short(f.ID), err)
+			}
 		}
 		codes[i] = byte(r.code)
 		f.count(r.code, 1)
@@ -168,6 +175,19 @@ func (t *Tx) settleChunk(f *File, chunk int, rows []settlement) (changed bool, e
 		return false, fmt.Errorf("store rows of file %s: %w", Short(f.ID), err)
 	}
 	return true, nil
+}
+
+// replaces says whether an outcome may take the place of what is known of a row: the first outcome stands, but a dead row
+// can be mended.
+func replaces(outcome, known Code) bool {
+	switch known {
+	case Code(event.Pending):
+		return outcome.Settled()
+	case Code(event.Dead):
+		return outcome.Settled() && outcome != Code(event.Dead)
+	default:
+		return false
+	}
 }
 
 // Complete closes the reading of a file: it counts the codes of its lines anew, so that the record is right whatever was
