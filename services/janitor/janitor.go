@@ -151,7 +151,7 @@ func (j *janitor) session(ctx context.Context, _ func(error)) error {
 	if err != nil {
 		return err
 	}
-	defer pub.Close()
+	defer func() { _ = pub.Close() }() // it only waits for calls, and there are none left
 	tenure := &tenure{log: j.log}
 	mapping := &refresher{
 		js: j.conn.JS, state: state, pub: pub, fetch: j.users.fetch, alone: tenure.alone, now: j.now, log: j.log,

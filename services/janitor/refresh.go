@@ -205,6 +205,7 @@ func (r *refresher) load(ctx context.Context) (record, uint64, error) {
 	}
 	var rec record
 	if err := json.Unmarshal(entry.Value(), &rec); err != nil || rec.V != recordVersion {
+		r.log.Debug("the note on the mapping cannot be read and is made anew", "version", rec.V, "error", err)
 		return record{}, entry.Revision(), nil
 	}
 	return rec, entry.Revision(), nil

@@ -116,10 +116,7 @@ func (c *cycle) run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		var err error
 		if c.history.succeeded, err = c.inForce(ctx); err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return err
+			return unlessEnded(ctx, err)
 		}
 		now := c.now()
 		at := next(now, c.history, c.plan)
@@ -131,13 +128,19 @@ func (c *cycle) run(ctx context.Context) error {
 			sleep(ctx, min(wait, c.look))
 			continue
 		}
-		err = c.refresh(ctx)
-		if ctx.Err() != nil {
-			return nil
+		if err = c.refresh(ctx); ctx.Err() == nil {
+			c.note(err)
 		}
-		c.note(err)
 	}
 	return nil
+}
+
+// unlessEnded returns err, or nil if ctx has ended: then whatever failed did so for that reason.
+func unlessEnded(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 // note takes the outcome of a refresh into account, and logs a failure.

@@ -63,10 +63,7 @@ func (t *tenure) serve(ctx context.Context, keeper *lease.Keeper, work func(cont
 	stop()
 	err = <-done
 	t.giveBack(ctx, l)
-	if ctx.Err() != nil {
-		return nil
-	}
-	return errors.Join(lost, err)
+	return unlessEnded(ctx, errors.Join(lost, err))
 }
 
 // take takes the lease, or returns nil when ctx has ended.
@@ -76,10 +73,8 @@ func (t *tenure) take(ctx context.Context, keeper *lease.Keeper) (*lease.Lease, 
 		switch {
 		case err == nil:
 			return l, nil
-		case ctx.Err() != nil:
-			return nil, nil
 		case !errors.Is(err, lease.ErrHeld):
-			return nil, err
+			return nil, unlessEnded(ctx, err)
 		case !told:
 			t.log.Info("another instance is the janitor at work; this one stands by")
 		}
@@ -104,10 +99,8 @@ func (t *tenure) keep(ctx context.Context, l *lease.Lease) error {
 		switch {
 		case err == nil:
 			t.extend(l)
-		case ctx.Err() != nil:
-			return nil
 		case errors.Is(err, lease.ErrLost), !time.Now().Before(l.Until()):
-			return fmt.Errorf("stay the janitor at work: %w", err)
+			return unlessEnded(ctx, fmt.Errorf("stay the janitor at work: %w", err))
 		default: // the broker may be back before the lease ends
 			t.log.Debug("the janitor's lease could not be renewed, trying again", "error", err)
 		}

@@ -1,0 +1,422 @@
+package janitor
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"bobosync/cmd/athocsim/sim"
+	"bobosync/shared/bustest"
+	"bobosync/shared/config"
+	"bobosync/shared/event"
+	"bobosync/shared/topology"
+)
+
+const wait, look = 30 * time.Second, 20 * time.Millisecond
+
+// world is a broker, an AtHoc, and a clock that can be put forward.
+type world struct {
+	t      *testing.T
+	broker *bustest.Server
+	js     jetstream.JetStream
+	athoc  *sim.Simulator
+	ahead  atomic.Int64
+	logs   *logs
+}
+
+// logs collects what is logged, as JSON lines.
+type logs struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logs) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// has says whether a line of the level contains the text.
+func (l *logs) has(level, text string) bool {
+	for line := range strings.Lines(l.text()) {
+		if strings.Contains(line, `"level":"`+level+`"`) && strings.Contains(line, text) {
+			return true
+		}
+	}
+	return false
+}
+
+func newWorld(t *testing.T, o sim.Options) *world {
+	t.Helper()
+	w := &world{t: t, broker: bustest.Start(t), logs: &logs{}}
+	w.js = w.broker.Connect(t).JS
+	var err error
+	w.athoc, err = sim.New(o)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, w.athoc.Close()) })
+	require.NoError(t, w.athoc.Start(t.Context(), "127.0.0.1:0"))
+	return w
+}
+
+func (w *world) config() Config {
+	var cfg Config
+	require.NoError(w.t, config.Load(w.t.Context(), config.Map(map[string]string{
+		"ATHOC_SERVER_URL": w.athoc.URL(), "CLIENT_ID": sim.DefaultClientID, "CLIENT_SECRET": sim.DefaultClientSecret,
+		"APIUSER": sim.DefaultUsername, "PASSWORD": sim.DefaultPassword, "ORG_CODE": sim.DefaultOrgCode,
+		"ATHOC_RATE_LIMIT": "1000", "ATHOC_TIMEOUT": "5s",
+	}), &cfg))
+	return cfg
+}
+
+func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
+
+func (w *world) pass(d time.Duration) { w.ahead.Add(int64(d)) }
+
+// run starts a janitor and returns what stops it and waits for it. It is stopped at the end of the test in any case.
+func (w *world) run(cfg Config) (stop func()) {
+	w.t.Helper()
+	conn := w.broker.Connect(w.t)
+	ctx, cancel := context.WithCancel(w.t.Context())
+	done := make(chan error, 1)
+	log := slog.New(slog.NewJSONHandler(w.logs, nil))
+	go func() { done <- run(ctx, cfg, Options{Conn: conn, Log: log, Now: w.now, Version: "test"}, look) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		select {
+		case err := <-done:
+			assert.NoError(w.t, err)
+		case <-time.After(wait):
+			w.t.Error("the janitor does not stop")
+		}
+	})
+	w.t.Cleanup(stop)
+	return stop
+}
+
+func (w *world) eventually(what string, ok func() bool) {
+	w.t.Helper()
+	require.Eventually(w.t, ok, wait, 10*time.Millisecond, what)
+}
+
+// state is that of the mapping's stream.
+func (w *world) state() (s jetstream.StreamState) {
+	if stream, err := w.js.Stream(w.t.Context(), topology.StreamMapping); err == nil {
+		s = stream.CachedInfo().State
+	}
+	return s
+}
+
+// mapping reads all messages of the stream, which have to be the chunks of one snapshot.
+func (w *world) mapping() map[string]string {
+	w.t.Helper()
+	stream, err := w.js.Stream(w.t.Context(), topology.StreamMapping)
+	require.NoError(w.t, err)
+	s, all := stream.CachedInfo().State, map[string]string{}
+	var snapshot string
+	for seq := s.FirstSeq; seq <= s.LastSeq; seq++ {
+		msg, err := stream.GetMsg(w.t.Context(), seq)
+		require.NoError(w.t, err)
+		var chunk event.MappingChunk
+		require.NoError(w.t, event.Decode(msg.Data, &chunk))
+		if seq == s.FirstSeq {
+			snapshot = chunk.Snapshot
+		}
+		require.Equal(w.t, snapshot, chunk.Snapshot, "an older snapshot is still there")
+		require.Equal(w.t, int(seq-s.FirstSeq), chunk.Index)
+		require.Equal(w.t, int(s.Msgs), chunk.Chunks)
+		maps.Copy(all, chunk.Users)
+	}
+	return all
+}
+
+// mapped waits until the stream holds a whole snapshot alone and returns it.
+func (w *world) mapped(users int) map[string]string {
+	w.t.Helper()
+	w.eventually(fmt.Sprintf("a mapping of %d", users), func() bool {
+		rec := w.record()
+		s := w.state()
+		return rec.Users == users && s.LastSeq == rec.Last && s.FirstSeq == rec.First
+	})
+	return w.mapping()
+}
+
+func (w *world) record() (rec record) {
+	kv, err := w.js.KeyValue(w.t.Context(), topology.BucketState)
+	if err != nil {
+		return rec
+	}
+	if entry, err := kv.Get(w.t.Context(), recordKey); err == nil {
+		require.NoError(w.t, json.Unmarshal(entry.Value(), &rec))
+	}
+	return rec
+}
+
+func (w *world) searches() int { return w.athoc.Stats().Endpoints[sim.EndpointSearch].Calls }
+
+func wanted(users []sim.User) map[string]string {
+	out := map[string]string{}
+	for _, u := range users {
+		out[u.Attributes[sim.DefaultCollar]] = u.LoginID
+	}
+	return out
+}
+
+func TestRefreshOf25000Users(t *testing.T) {
+	users := sim.GenerateUsers(25_000, sim.DefaultCollar)
+	w := newWorld(t, sim.Options{Users: users})
+	w.run(w.config())
+	require.Equal(t, wanted(users), w.mapped(25_000))
+	assert.EqualValues(t, 5, w.state().Msgs)
+	assert.Equal(t, 25, w.searches())
+	assert.Equal(t, 1, w.athoc.Stats().Endpoints[sim.EndpointToken].Calls)
+	assert.Equal(t, w.searches(), w.athoc.Stats().Endpoints[sim.EndpointSearch].ByStatus[200])
+	assert.NotContains(t, w.logs.text(), "@example.org", "usernames are logged at DEBUG only")
+	assert.NotContains(t, w.logs.text(), sim.DefaultPassword)
+
+	// Days later one user has come and one has gone: the new mapping takes the old one's place.
+	require.NoError(t, w.athoc.PutUsers(sim.User{LoginID: "new@example.org", Attributes: map[string]string{sim.DefaultCollar: " 99999"}}))
+	_, err := w.athoc.RemoveUsers(users[0].LoginID, users[1].LoginID)
+	require.NoError(t, err)
+	w.pass(3 * 24 * time.Hour)
+	got := w.mapped(24_999)
+	assert.Equal(t, "new@example.org", got["99999"])
+	assert.NotContains(t, got, users[0].Attributes[sim.DefaultCollar])
+	assert.EqualValues(t, 5, w.state().Msgs)
+}
+
+func TestUsersRemovedBetweenPages(t *testing.T) {
+	users := sim.GenerateUsers(3000, sim.DefaultCollar)
+	var athoc atomic.Pointer[sim.Simulator]
+	var once sync.Once
+	w := newWorld(t, sim.Options{Users: users, OnCall: func(c sim.Call) {
+		if c.Endpoint == sim.EndpointSearch && athoc.Load() != nil {
+			once.Do(func() {
+				for _, u := range users[10:20] { // ten others move onto the page that was just read
+					_, err := athoc.Load().RemoveUsers(u.LoginID)
+					assert.NoError(t, err)
+				}
+			})
+		}
+	}})
+	athoc.Store(w.athoc)
+	w.run(w.config())
+	got := w.mapped(2990)
+	assert.Equal(t, wanted(append(users[:10:10], users[20:]...)), got)
+	assert.EqualValues(t, 1, w.state().LastSeq, "nothing was published of the reading that missed ten users")
+}
+
+func TestAmbiguousAndAlikeIDsAreReportedWithoutNames(t *testing.T) {
+	collar := func(user, id string) sim.User {
+		return sim.User{LoginID: user, Attributes: map[string]string{sim.DefaultCollar: id}}
+	}
+	w := newWorld(t, sim.Options{Users: []sim.User{
+		collar("a@example.org", "1"), collar("b@example.org", "1 "), collar("c@example.org", "0777"), collar("d@example.org", "777"),
+		{LoginID: "e@example.org"},
+	}})
+	w.run(w.config())
+	assert.Equal(t, map[string]string{"0777": "c@example.org", "777": "d@example.org"}, w.mapped(2))
+	w.eventually("the end of the refresh", func() bool { return w.logs.has("INFO", `"without_id":1`) })
+	assert.True(t, w.logs.has("WARN", `"ids":1`))
+	assert.True(t, w.logs.has("WARN", `"groups":1`))
+	assert.NotContains(t, w.logs.text(), "@example.org")
+	assert.NotContains(t, w.logs.text(), "0777")
+}
+
+func TestEmptyAnswerIsNeverPublished(t *testing.T) {
+	users := sim.GenerateUsers(10, sim.DefaultCollar)
+	w := newWorld(t, sim.Options{Users: users})
+	w.run(w.config())
+	w.mapped(10)
+	before := w.state().LastSeq
+
+	var gone []string
+	for _, u := range users {
+		gone = append(gone, u.LoginID)
+	}
+	_, err := w.athoc.RemoveUsers(gone...)
+	require.NoError(t, err)
+	w.pass(3 * 24 * time.Hour)
+	w.eventually("an alarm", func() bool { return w.logs.has("ERROR", "no AtHoc user with an employee id") })
+	searched := w.searches()
+
+	// Users without an id are no better, and the alarm is repeated with back-off.
+	require.NoError(t, w.athoc.PutUsers(sim.User{LoginID: "without@example.org"}))
+	w.pass(31 * time.Second)
+	w.eventually("the next try", func() bool { return w.searches() > searched })
+	w.eventually("another alarm", func() bool { return w.logs.has("ERROR", `"failures":2`) })
+	assert.Equal(t, before, w.state().LastSeq)
+	assert.Len(t, w.mapping(), 10)
+
+	require.NoError(t, w.athoc.PutUsers(users[:7]...))
+	w.pass(time.Hour)
+	w.mapped(7)
+}
+
+func TestOutageInTheMiddleThenRecovery(t *testing.T) {
+	users := sim.GenerateUsers(3000, sim.DefaultCollar)
+	w := newWorld(t, sim.Options{Users: users})
+	// The first page comes, then AtHoc is gone for two calls.
+	_, err := w.athoc.AddFault(sim.Fault{Kind: sim.FaultSlowBody, Hold: sim.Duration(20 * time.Millisecond), Scope: []string{sim.EndpointSearch}, Calls: 1})
+	require.NoError(t, err)
+	_, err = w.athoc.AddFault(sim.Fault{Kind: sim.FaultStatus, Status: 503, Scope: []string{sim.EndpointSearch}, Calls: 2})
+	require.NoError(t, err)
+	w.run(w.config())
+	for failures := 1; failures <= 2; failures++ {
+		w.eventually("a failure", func() bool { return w.logs.has("WARN", fmt.Sprintf(`"failures":%d`, failures)) })
+		assert.Zero(t, w.state().Msgs, "a refresh that fails half-way changes nothing")
+		w.pass(retryUnmapped)
+	}
+	assert.Equal(t, wanted(users), w.mapped(3000))
+	assert.Equal(t, 2, w.athoc.Stats().Endpoints[sim.EndpointSearch].ByStatus[503])
+}
+
+func TestRestartAndRefreshWithNothingChangedPublishNothing(t *testing.T) {
+	w := newWorld(t, sim.Options{Users: sim.GenerateUsers(100, sim.DefaultCollar)})
+	stop := w.run(w.config())
+	w.mapped(100)
+	first := w.record()
+	stop()
+	searched := w.searches()
+
+	stop = w.run(w.config())
+	w.eventually("a plan", func() bool { return strings.Count(w.logs.text(), "next refresh of the mapping") >= 2 })
+	assert.Equal(t, searched, w.searches(), "a fresh mapping is not fetched again")
+	w.pass(3 * 24 * time.Hour)
+	w.eventually("a refresh", func() bool { return w.record().Refreshed.After(first.Refreshed) })
+	stop()
+	assert.Greater(t, w.searches(), searched)
+	again := w.record()
+	assert.Equal(t, first.Snapshot, again.Snapshot)
+	assert.Equal(t, first.Last, w.state().LastSeq)
+	assert.EqualValues(t, 1, w.state().Msgs)
+}
+
+func TestDeletedStreamGetsTheMappingAgain(t *testing.T) {
+	users := sim.GenerateUsers(100, sim.DefaultCollar)
+	w := newWorld(t, sim.Options{Users: users})
+	w.run(w.config())
+	w.mapped(100)
+	first := w.record()
+	require.NoError(t, w.js.DeleteStream(t.Context(), topology.StreamMapping))
+	w.pass(retrySoon)
+	w.eventually("another snapshot", func() bool { return w.record().Snapshot != first.Snapshot })
+	assert.Equal(t, wanted(users), w.mapped(100))
+
+	// The note alone is no proof either.
+	second := w.record()
+	stream, err := w.js.Stream(t.Context(), topology.StreamMapping)
+	require.NoError(t, err)
+	require.NoError(t, stream.Purge(t.Context()))
+	w.pass(retrySoon)
+	w.eventually("a third snapshot", func() bool { return w.record().Snapshot != second.Snapshot })
+	assert.Equal(t, wanted(users), w.mapped(100))
+
+	// And without the note nobody knows what the stream holds.
+	third := w.record()
+	kv, err := w.js.KeyValue(t.Context(), topology.BucketState)
+	require.NoError(t, err)
+	require.NoError(t, kv.Delete(t.Context(), recordKey))
+	w.pass(retrySoon)
+	w.eventually("a fourth snapshot", func() bool { s := w.record().Snapshot; return s != "" && s != third.Snapshot })
+	assert.Equal(t, wanted(users), w.mapped(100))
+}
+
+func TestOneJanitorAtATime(t *testing.T) {
+	users := sim.GenerateUsers(2000, sim.DefaultCollar)
+	w := newWorld(t, sim.Options{Users: users})
+	stopFirst := w.run(w.config())
+	w.mapped(2000)
+	w.run(w.config())
+	w.eventually("the second to stand by", func() bool { return w.logs.has("INFO", "this one stands by") })
+	assert.Equal(t, 2, w.searches())
+
+	stopFirst()
+	w.eventually("the second to take over", func() bool { return strings.Count(w.logs.text(), "is the janitor at work\"") == 2 })
+	assert.Equal(t, 2, w.searches(), "whoever takes over goes on where the other was")
+	w.pass(3 * 24 * time.Hour)
+	w.eventually("a refresh by the second", func() bool { return w.searches() == 4 })
+}
+
+func TestStandbyTakesOverFromOneThatDied(t *testing.T) {
+	w := newWorld(t, sim.Options{Users: sim.GenerateUsers(10, sim.DefaultCollar)})
+	cfg := w.config()
+	cfg.Calls.Timeout = time.Second // leases last 4 s
+	settings := topology.Settings{Replicas: 1, EntriesMaxBytes: cfg.Broker.EntriesMaxBytes, CallTimeout: cfg.Calls.Timeout}
+	require.NoError(t, topology.Provision(t.Context(), w.js, settings, topology.Everyone))
+	kv, err := w.js.KeyValue(t.Context(), topology.BucketLeases)
+	require.NoError(t, err)
+	_, err = kv.Create(t.Context(), leaseKey, nil) // nobody renews it
+	require.NoError(t, err)
+	w.run(cfg)
+	w.eventually("the janitor to stand by", func() bool { return w.logs.has("INFO", "this one stands by") })
+	w.mapped(10)
+}
+
+func TestLeaseIsRenewedForAsLongAsTheJanitorWorks(t *testing.T) {
+	w := newWorld(t, sim.Options{Users: sim.GenerateUsers(10, sim.DefaultCollar)})
+	cfg := w.config()
+	cfg.Calls.Timeout = time.Second
+	stop := w.run(cfg)
+	w.mapped(10)
+	kv, err := w.js.KeyValue(t.Context(), topology.BucketLeases)
+	require.NoError(t, err)
+	entry, err := kv.Get(t.Context(), leaseKey)
+	require.NoError(t, err)
+	w.eventually("renewals past the first end", func() bool {
+		now, err := kv.Get(t.Context(), leaseKey)
+		require.NoError(t, err, "the lease ended under the janitor at work")
+		return now.Created().Sub(entry.Created()) > 5*time.Second
+	})
+	assert.NotContains(t, w.logs.text(), "begin anew")
+	stop()
+	_, err = kv.Get(t.Context(), leaseKey)
+	require.ErrorIs(t, err, jetstream.ErrKeyNotFound, "the lease is given back")
+}
+
+func TestSyncSwitchedOff(t *testing.T) {
+	w := newWorld(t, sim.Options{Users: sim.GenerateUsers(10, sim.DefaultCollar)})
+	cfg := w.config()
+	cfg.Sync.Mappings = false
+	stop := w.run(cfg)
+	w.eventually("a word about it", func() bool { return w.logs.has("WARN", "SYNC_MAPPINGS is false") })
+	w.pass(100 * 24 * time.Hour)
+	stop()
+	assert.Zero(t, w.searches())
+	assert.Zero(t, w.state().Msgs)
+}
+
+func TestConfig(t *testing.T) {
+	var cfg Config
+	err := config.Load(t.Context(), config.Map(map[string]string{
+		"SYNC_HOUR": "24", "SYNC_RETRY_DAYS": "0", "COLLAR_ID_FIELD": "login_id", "USER_ATTRIBUTES": "FIRSTNAME, Collar-Number",
+	}), &cfg)
+	for _, name := range []string{"SYNC_HOUR", "SYNC_RETRY_DAYS", "COLLAR_ID_FIELD", "ATHOC_SERVER_URL", "PASSWORD"} {
+		require.ErrorContains(t, err, name)
+	}
+	assert.Equal(t, []string{"FIRSTNAME"}, extraAttributes(cfg.Sync.UserAttributes, "Collar-Number"))
+
+	w := newWorld(t, sim.Options{})
+	cfg = w.config()
+	assert.Equal(t, Sync{Mappings: true, Hour: 20, RetryDays: 2, CollarField: "Collar-Number"}, cfg.Sync)
+	cfg.AtHoc.SSLCertPath = "no-such-file.pem"
+	err = Run(t.Context(), cfg, Options{Conn: w.broker.Connect(t), Log: bustest.Logger()})
+	require.ErrorContains(t, err, "SSL_CERT_PATH")
+}
