@@ -339,6 +339,21 @@ func TestDeletedStreamGetsTheMappingAgain(t *testing.T) {
 	assert.Equal(t, wanted(users), w.mapped(100))
 }
 
+func TestLostStoreIsMadeAgain(t *testing.T) {
+	users := sim.GenerateUsers(100, sim.DefaultCollar)
+	w := newWorld(t, sim.Options{Users: users})
+	w.run(w.config())
+	w.mapped(100)
+	first := w.record()
+	require.NoError(t, w.js.DeleteStream(t.Context(), topology.StreamMapping))
+	require.NoError(t, w.js.DeleteKeyValue(t.Context(), topology.BucketLeases))
+	require.NoError(t, w.js.DeleteKeyValue(t.Context(), topology.BucketState))
+	w.pass(retrySoon)
+	w.eventually("another snapshot", func() bool { s := w.record().Snapshot; return s != "" && s != first.Snapshot })
+	assert.Equal(t, wanted(users), w.mapped(100))
+	assert.Equal(t, 1, w.athoc.Stats().Endpoints[sim.EndpointToken].Calls, "the token is remembered")
+}
+
 func TestOneJanitorAtATime(t *testing.T) {
 	users := sim.GenerateUsers(2000, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})

@@ -137,10 +137,10 @@ func (c *cycle) run(ctx context.Context) error {
 
 // unlessEnded returns err, or nil if ctx has ended: then whatever failed did so for that reason.
 func unlessEnded(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
+	if ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }
 
 // note takes the outcome of a refresh into account, and logs a failure.
