@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 )
 
 // Environment variables that change what is run.
@@ -19,42 +21,73 @@ const (
 	RaceVariable = "BOBOSYNC_RACE"
 )
 
-// programs are the packages of all programs, by the name of the program.
-var programs = map[string]string{
-	"ingest":    "bobosync/services/ingest/cmd/ingest",
-	"resolver":  "bobosync/services/resolver/cmd/resolver",
-	"publisher": "bobosync/services/publisher/cmd/publisher",
-	"janitor":   "bobosync/services/janitor/cmd/janitor",
-	"bobosync":  "bobosync/cmd/bobosync",
-	"athocsim":  "bobosync/cmd/athocsim",
-	"natsd":     "bobosync/e2e/cmd/natsd",
+// program is where the source of a program lies: its module, and the package in it.
+type program struct{ module, pkg string }
+
+var programs = map[string]program{
+	"ingest":    {"services/ingest", "./cmd/ingest"},
+	"resolver":  {"services/resolver", "./cmd/resolver"},
+	"publisher": {"services/publisher", "./cmd/publisher"},
+	"janitor":   {"services/janitor", "./cmd/janitor"},
+	"bobosync":  {"cmd/bobosync", "."},
+	"athocsim":  {"cmd/athocsim", "."},
+	"natsd":     {"e2e", "./cmd/natsd"},
 }
 
-// Build returns a directory with all programs. Those that BOBOSYNC_BIN has are taken from there; the others are built into dir.
-func Build(ctx context.Context, dir string) (string, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("build the programs: %w", err)
+// Build puts all programs into dir. Those that BOBOSYNC_BIN has are taken from there; the others are built, each in its own
+// module. The current directory must be within the source tree.
+func Build(ctx context.Context, dir string) error {
+	root, err := sourceRoot()
+	if err == nil {
+		err = os.MkdirAll(dir, 0o700)
 	}
-	args := []string{"build", "-o", dir + string(filepath.Separator)}
+	if err != nil {
+		return fmt.Errorf("build the programs: %w", err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(programs)) {
+		target := filepath.Join(dir, name)
+		if ready := os.Getenv(BinVariable); ready != "" && exists(filepath.Join(ready, name)) {
+			ready, err := filepath.Abs(filepath.Join(ready, name))
+			if err == nil {
+				err = os.Symlink(ready, target)
+			}
+			if err != nil {
+				return fmt.Errorf("take %s as it was built: %w", name, err)
+			}
+			continue
+		}
+		if err := build(ctx, filepath.Join(root, programs[name].module), programs[name].pkg, target); err != nil {
+			return fmt.Errorf("build %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func build(ctx context.Context, module, pkg, target string) error {
+	args := []string{"build", "-o", target}
 	if os.Getenv(RaceVariable) != "" {
 		args = append(args, "-race")
 	}
-	ready := os.Getenv(BinVariable)
-	packages := 0
-	for name, pkg := range programs {
-		if ready == "" || os.Symlink(filepath.Join(ready, name), filepath.Join(dir, name)) != nil || !exists(filepath.Join(dir, name)) {
-			_ = os.Remove(filepath.Join(dir, name)) // a link to nothing
-			args, packages = append(args, pkg), packages+1
+	cmd := exec.CommandContext(ctx, "go", append(args, pkg)...)
+	cmd.Dir = module
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
+}
+
+// sourceRoot looks for the directory that holds this module.
+func sourceRoot() (string, error) {
+	dir, err := os.Getwd()
+	for ; err == nil; dir = filepath.Dir(dir) {
+		if exists(filepath.Join(dir, "e2e", "go.mod")) {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			err = errors.New("the source tree is not above the current directory")
 		}
 	}
-	if packages == 0 {
-		return dir, nil
-	}
-	out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build the programs: %w", errors.Join(err, errors.New(string(out))))
-	}
-	return dir, nil
+	return "", err
 }
 
 func exists(path string) bool {

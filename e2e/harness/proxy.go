@@ -17,6 +17,7 @@ import (
 // close it. The simulator's late_apply fault plays it within bounds.)
 type Proxy struct {
 	target   string
+	tap      func([]byte)
 	listener net.Listener
 	wg       sync.WaitGroup
 
@@ -188,6 +189,9 @@ func (p *Proxy) pass(c *pair, from, to net.Conn) {
 		}
 	})
 	for d := range pieces {
+		if p.tap != nil {
+			p.tap(d.data)
+		}
 		if !p.hold(c, d.due) {
 			break
 		}

@@ -19,7 +19,7 @@ type Run struct {
 	Seed uint64
 	// Dir is an empty directory, Bin has the programs.
 	Dir, Bin string
-	// Publishers (3), Faults (10), Files (50), Workers (30) are counts; 0 takes the default, a negative number of faults none.
+	// Publishers (3), Faults (14), Files (50), Workers (30) are counts; 0 takes the default, a negative number of faults none.
 	Publishers, Faults, Files, Workers int
 	// Span is the time over which files are dropped and faults begin (8s).
 	Span time.Duration
@@ -54,7 +54,7 @@ func (r Run) Do(ctx context.Context) (result Result, err error) {
 		}
 	}
 	defaults(&r.Publishers, 3)
-	defaults(&r.Faults, 10)
+	defaults(&r.Faults, 14)
 	if r.Span == 0 {
 		r.Span = 8 * time.Second
 	}

@@ -63,6 +63,8 @@ type Config struct {
 	// SyncLazily spares the broker the syncing of each message. What a kill leaves behind is the same; only a power cut
 	// would show the difference.
 	SyncLazily bool
+	// Tap, if not nil, is shown all that passes between the services and AtHoc. It is called by several goroutines.
+	Tap func([]byte)
 }
 
 // publisher is one replica, each with a network of its own.
@@ -102,13 +104,13 @@ type Stack struct {
 
 // Names of the processes. Publishers are publisher-1 and so on.
 const (
-	Broker     = "broker"
-	AtHoc      = "athocsim"
-	Ingest     = "ingest"
-	Resolver   = "resolver"
-	Janitor    = "janitor"
-	AllInOne   = "bobosync"
-	publisher0 = "publisher-"
+	Broker          = "broker"
+	AtHoc           = "athocsim"
+	Ingest          = "ingest"
+	Resolver        = "resolver"
+	Janitor         = "janitor"
+	AllInOne        = "bobosync"
+	publisherPrefix = "publisher-"
 )
 
 // Directories of a stack, below Config.Dir.
@@ -131,15 +133,15 @@ func Start(ctx context.Context, cfg Config) (*Stack, error) {
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	s.cfg.Plan.Workers = append(slices.Clone(cfg.Plan.Workers), probe)
 	for _, dir := range []string{inDir, doneDir, failedDir, dataDir, storeDir, logDir, "outside"} {
-		if err := os.MkdirAll(s.path(dir), 0o700); err != nil {
+		if err := os.MkdirAll(s.Path(dir), 0o700); err != nil {
 			return s, fmt.Errorf("make the stack's directories: %w", err)
 		}
 	}
 	var err error
-	if s.log, err = os.Create(s.path(logDir, "harness.log")); err != nil {
+	if s.log, err = os.Create(s.Path(logDir, "harness.log")); err != nil {
 		return s, err
 	}
-	s.In = newFolder(s.path(inDir), s.path("outside"), settleTime)
+	s.In = newFolder(s.Path(inDir), s.Path("outside"), settleTime)
 	s.watching.Go(func() { s.In.watch(s.ctx) })
 	for _, port := range []*int{&s.ports.broker, &s.ports.sim, &s.ports.admin} {
 		if *port, err = freePort(); err != nil {
@@ -153,7 +155,8 @@ func Start(ctx context.Context, cfg Config) (*Stack, error) {
 	return s, s.startServices()
 }
 
-func (s *Stack) path(parts ...string) string {
+// Path returns a path below the stack's directory.
+func (s *Stack) Path(parts ...string) string {
 	return filepath.Join(append([]string{s.cfg.Dir}, parts...)...)
 }
 
@@ -175,8 +178,8 @@ func (s *Stack) secret() string {
 func (s *Stack) environment() {
 	s.env = map[string]string{
 		"CLIENT_ID": "e2e-client", "CLIENT_SECRET": s.secret(), "APIUSER": "e2e-operator", "PASSWORD": s.secret(), "ORG_CODE": "E2E",
-		"CSV_DIRECTORY": s.path(inDir), "PROCESSED_DIRECTORY": s.path(doneDir), "FAILED_FILES_DIRECTORY": s.path(failedDir),
-		"DATA_DIRECTORY": s.path(dataDir), "BOBO_TIMEZONE": BoboZone, "ATHOC_TIMEZONE": AtHocZone,
+		"CSV_DIRECTORY": s.Path(inDir), "PROCESSED_DIRECTORY": s.Path(doneDir), "FAILED_FILES_DIRECTORY": s.Path(failedDir),
+		"DATA_DIRECTORY": s.Path(dataDir), "BOBO_TIMEZONE": BoboZone, "ATHOC_TIMEZONE": AtHocZone,
 		"POLL_INTERVAL": "500ms", "SETTLE_TIME": settleTime.String(), "ATHOC_TIMEOUT": callTimeout.String(),
 		"ATHOC_RATE_LIMIT": fmt.Sprint(rateLimit), "BATCH_SIZE": fmt.Sprint(batchSize), "BATCH_WAIT": "30ms",
 		"AUTO_CLEANUP_HOURS": fmt.Sprint(int(Lifetime.Hours())), "LOG_LEVEL": "DEBUG", "LOG_FORMAT": "json",
@@ -188,7 +191,7 @@ func (s *Stack) environment() {
 // add makes a process of a program and starts it.
 func (s *Stack) add(name, program string, env map[string]string, args ...string) (*Process, error) {
 	p := &Process{
-		Name: name, path: filepath.Join(s.cfg.Bin, program), args: args, dir: s.cfg.Dir, log: s.path(logDir, name+".log"),
+		Name: name, path: filepath.Join(s.cfg.Bin, program), args: args, dir: s.cfg.Dir, log: s.Path(logDir, name+".log"),
 		env: []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.cfg.Dir, "TZ=UTC"},
 	}
 	for _, k := range slices.Sorted(maps.Keys(env)) {
@@ -218,7 +221,7 @@ func (s *Stack) startSimulator() error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(s.path("users.json"), data, 0o600); err != nil {
+	if err := os.WriteFile(s.Path("users.json"), data, 0o600); err != nil {
 		return fmt.Errorf("write the users: %w", err)
 	}
 	env := map[string]string{
@@ -229,10 +232,11 @@ func (s *Stack) startSimulator() error {
 	if s.front, err = NewProxy(address(s.ports.sim)); err != nil {
 		return err
 	}
+	s.front.tap = s.cfg.Tap
 	s.front.Refuse(true)
 	s.Sim = newSimulator(admin)
-	_, err = s.add(AtHoc, "athocsim", env, "-listen", address(s.ports.sim), "-admin", admin, "-state", s.path("athoc.state"),
-		"-call-log", s.path(callLog), "-users-file", s.path("users.json"), "-log-level", "DEBUG", "-echo-case", "random")
+	_, err = s.add(AtHoc, "athocsim", env, "-listen", address(s.ports.sim), "-admin", admin, "-state", s.Path("athoc.state"),
+		"-call-log", s.Path(callLog), "-users-file", s.Path("users.json"), "-log-level", "DEBUG", "-echo-case", "random")
 	if err != nil {
 		return err
 	}
@@ -293,7 +297,7 @@ func (s *Stack) startServices() error {
 		_, err := s.add(AllInOne, "bobosync", env, "run")
 		return err
 	}
-	args := []string{"-store", s.path(storeDir), "-port", fmt.Sprint(s.ports.broker)}
+	args := []string{"-store", s.Path(storeDir), "-port", fmt.Sprint(s.ports.broker)}
 	if s.cfg.SyncLazily {
 		args = append(args, "-sync-lazily")
 	}
@@ -331,7 +335,7 @@ func (s *Stack) AddPublisher() (string, error) {
 	env["ATHOC_SERVER_URL"] = "http://" + athoc.Addr()
 	s.mu.Lock()
 	s.made++
-	name := fmt.Sprint(publisher0, s.made)
+	name := fmt.Sprint(publisherPrefix, s.made)
 	p := &publisher{athoc: athoc, broker: broker}
 	s.publishers[name] = p
 	s.mu.Unlock()
@@ -385,6 +389,65 @@ func (s *Stack) services() []*Process {
 		}
 	}
 	return all
+}
+
+// RefuseAtHoc makes AtHoc unreachable, or reachable again.
+func (s *Stack) RefuseAtHoc(on bool) {
+	s.front.Refuse(on)
+	if on {
+		s.front.Cut()
+	}
+}
+
+// AwaitBacklog waits until updates wait for AtHoc.
+func (s *Stack) AwaitBacklog(within time.Duration) error {
+	return s.eventually(within, "updates wait for AtHoc", func() (bool, error) {
+		pending, err := s.pending()
+		return strings.Contains(pending, publisherPrefix), err
+	})
+}
+
+// Delete removes directories and files below the stack's directory.
+func (s *Stack) Delete(names ...string) error {
+	var errs []error
+	for _, n := range names {
+		s.Note("deleted: %s", n)
+		errs = append(errs, os.RemoveAll(s.Path(n)))
+	}
+	return errors.Join(errs...)
+}
+
+// Messages returns the payloads and headers of all messages of all streams of the broker.
+func (s *Stack) Messages() ([]byte, error) {
+	conn, err := nats.Connect("nats://" + address(s.ports.broker))
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	if err != nil {
+		return nil, err
+	}
+	var all []byte
+	names := js.StreamNames(s.ctx)
+	for name := range names.Name() {
+		stream, err := js.Stream(s.ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		state := stream.CachedInfo().State
+		for seq := max(1, state.FirstSeq); seq <= state.LastSeq && state.Msgs > 0; seq++ {
+			m, err := stream.GetMsg(s.ctx, seq)
+			if errors.Is(err, jetstream.ErrMsgNotFound) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			all = fmt.Appendf(all, "%s %v %s\n", m.Subject, m.Header, m.Data)
+		}
+	}
+	return all, names.Err()
 }
 
 // KillAll ends everything but the simulator at once.
@@ -487,7 +550,11 @@ func (s *Stack) eventually(within time.Duration, what string, holds func() (bool
 		case <-s.ctx.Done():
 			return fmt.Errorf("waiting until %s: %w", what, s.ctx.Err())
 		case <-deadline.C:
-			return fmt.Errorf("not within %s: %s: %w", within, what, errors.Join(err, s.Died()))
+			err = errors.Join(err, s.Died())
+			if err == nil {
+				return fmt.Errorf("not within %s: %s", within, what)
+			}
+			return fmt.Errorf("not within %s: %s: %w", within, what, err)
 		case <-tick.C:
 		}
 	}
@@ -560,7 +627,7 @@ func (s *Stack) Idle(within time.Duration) error {
 		}
 		names, err := s.In.Names()
 		if err != nil || len(names) > 0 {
-			return busy("%d files in the input directory, such as %s: %w", len(names), strings.Join(names[:min(3, len(names))], ", "), errors.Join(err))
+			return busy("%d files in the input directory, such as %s (%v)", len(names), strings.Join(names[:min(3, len(names))], ", "), err)
 		}
 		st, err := s.Sim.Stats(s.ctx)
 		if err != nil {
@@ -572,7 +639,7 @@ func (s *Stack) Idle(within time.Duration) error {
 			return busy("AtHoc is being called")
 		}
 		if pending, err := s.pending(); err != nil || pending != "" {
-			return busy("consumers wait: %s: %w", pending, errors.Join(err))
+			return busy("consumers wait: %s (%v)", pending, err)
 		}
 		if since.IsZero() {
 			since = time.Now()
@@ -623,9 +690,9 @@ func (s *Stack) Evidence() (audit.Input, error) {
 	files, departures, slow := s.In.Record()
 	left, err1 := s.In.Names()
 	final, err2 := s.Sim.Users(s.ctx)
-	calls, err3 := sim.ReadCallLog(s.path(callLog))
-	done, err4 := kept(s.path(doneDir), false)
-	failed, err5 := kept(s.path(failedDir), true)
+	calls, err3 := sim.ReadCallLog(s.Path(callLog))
+	done, err4 := kept(s.Path(doneDir), false)
+	failed, err5 := kept(s.Path(failedDir), true)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return audit.Input{

@@ -35,7 +35,7 @@ func main() {
 	flag.IntVar(&o.runs, "runs", 1, "number of runs")
 	flag.IntVar(&o.parallel, "parallel", 1, "runs at the same time")
 	flag.IntVar(&o.run.Publishers, "publishers", 3, "publishers at the start of a run")
-	flag.IntVar(&o.run.Faults, "faults", 12, "faults in a run; -1 for none")
+	flag.IntVar(&o.run.Faults, "faults", 14, "faults drawn for a run, of which one or the other can find its victim taken; -1 for none")
 	flag.IntVar(&o.run.Files, "files", 50, "files in a run")
 	flag.IntVar(&o.run.Workers, "workers", 30, "workers in a run")
 	flag.DurationVar(&o.run.Span, "span", 8*time.Second, "time over which files are dropped and faults begin")
@@ -62,7 +62,11 @@ func soak(ctx context.Context, o options) (err error) {
 	if o.dir, err = filepath.Abs(o.dir); err != nil {
 		return err
 	}
-	if o.binDir, err = harness.Build(ctx, filepath.Join(o.dir, "bin")); err != nil {
+	o.binDir = filepath.Join(o.dir, "bin")
+	if err := os.RemoveAll(o.binDir); err != nil { // of an earlier soak
+		return err
+	}
+	if err := harness.Build(ctx, o.binDir); err != nil {
 		return err
 	}
 	begin := time.Now()
