@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,7 +21,6 @@ import (
 	"bobosync/shared/bus"
 	"bobosync/shared/logging"
 	"bobosync/shared/program"
-	"bobosync/shared/topology"
 )
 
 const (
@@ -92,15 +92,19 @@ func runOnce(ctx context.Context, s settings, log *slog.Logger) (err error) {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	if s.Broker.URL == "" {
+		token := rand.Text()
 		inside, err := broker.Start(ctx, broker.Options{
-			StoreDir: filepath.Join(s.Data.Directory, "jetstream"), DontListen: true, Logger: log,
+			StoreDir: filepath.Join(s.Data.Directory, "jetstream"), Port: broker.RandomPort, Token: token, Logger: log,
 		})
 		if err != nil {
 			return fmt.Errorf("start the broker inside (DATA_DIRECTORY): %w", err)
 		}
 		defer func() { err = errors.Join(err, shutDown(inside)) }()
+		if err := tellAddress(s.Data.Directory, inside.ClientURL(), token); err != nil {
+			return err
+		}
 		connect = func(ctx context.Context, name string) (*bus.Conn, error) {
-			return bus.Connect(ctx, bus.Config{InProcess: inside, Name: "bobosync " + name, Logger: log})
+			return bus.Connect(ctx, bus.Config{InProcess: inside, Token: token, Name: "bobosync " + name, Logger: log})
 		}
 		group.Go(func() error { return watchBroker(ctx, inside) })
 	}
@@ -117,10 +121,10 @@ func runOnce(ctx context.Context, s settings, log *slog.Logger) (err error) {
 		})
 	}
 	serve("ingest", func(ctx context.Context, conn *bus.Conn, log *slog.Logger) error {
-		return ingest.Run(ctx, s.Ingest, ingest.Deps{Conn: conn, Topology: topology.From(s.Broker, s.Publisher.Calls), Logger: log})
+		return ingest.Run(ctx, s.Ingest, ingest.Options{Conn: conn, Log: log, Version: program.Version})
 	})
 	serve("resolver", func(ctx context.Context, conn *bus.Conn, log *slog.Logger) error {
-		return resolver.Run(ctx, s.Resolver, resolver.Options{Conn: conn, Log: log})
+		return resolver.Run(ctx, s.Resolver, resolver.Options{Conn: conn, Log: log, Version: program.Version})
 	})
 	serve("publisher", func(ctx context.Context, conn *bus.Conn, log *slog.Logger) error {
 		return publisher.Run(ctx, s.Publisher, publisher.Options{Conn: conn, Log: log, Version: program.Version})

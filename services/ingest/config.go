@@ -29,17 +29,23 @@ type Config struct {
 	Zone config.Zone `env:"BOBO_TIMEZONE, default=local"`
 	// MaxClockSkew is how far in the future an event may lie.
 	MaxClockSkew time.Duration `env:"MAX_CLOCK_SKEW, default=15m"`
-	// StreamMaxAge is how long entries stay in the broker once the resolver has read them.
-	StreamMaxAge time.Duration `env:"STREAM_MAX_AGE, default=168h"`
 
 	// Lifetime bounds which finished files are read again when a memory was lost: older bookings do not count any more.
 	Lifetime config.Lifetime
 	// Data says where the ledger is: the file ingest.db.
 	Data config.Data
+
+	Broker config.Broker
+	// Calls are read for the sake of the streams alone, which are made by whoever comes first.
+	Calls config.Calls
+	Log   config.Log
 }
 
+// Common returns the settings that every program needs.
+func (c *Config) Common() (config.Broker, config.Log) { return c.Broker, c.Log }
+
 // Validate reports everything that is wrong, by the names of the variables. It touches no disk.
-func (c Config) Validate() error {
+func (c *Config) Validate() error {
 	required := map[string]bool{"CSV_DIRECTORY": c.CSVDirectory != ""}
 	if c.Move {
 		required["PROCESSED_DIRECTORY"] = c.ProcessedDirectory != ""
@@ -49,8 +55,7 @@ func (c Config) Validate() error {
 		config.Require(required),
 		config.Positive("POLL_INTERVAL", c.PollInterval),
 		config.Positive("SETTLE_TIME", c.SettleTime),
-		config.Positive("STREAM_MAX_AGE", c.StreamMaxAge),
-		c.Lifetime.Validate(),
+		c.Broker.Validate(), c.Calls.Validate(), c.Lifetime.Validate(), c.Log.Validate(),
 	}
 	if c.MaxClockSkew < 0 {
 		errs = append(errs, errors.New("MAX_CLOCK_SKEW: must be 0s or more"))

@@ -35,7 +35,6 @@ type harness struct {
 	t        *testing.T
 	srv      *bustest.Server
 	conn     *bus.Conn
-	settings topology.Settings
 	cfg      Config
 	tune     tuning
 	log      *logBuffer
@@ -51,15 +50,16 @@ func newHarness(t *testing.T) *harness {
 	root := t.TempDir()
 	h := &harness{
 		t: t, srv: bustest.Start(t), log: &logBuffer{},
-		settings: topology.Settings{Replicas: 1, EntriesMaxBytes: 64 << 20, CallTimeout: 5 * time.Second},
 		cfg: Config{
 			CSVDirectory: filepath.Join(root, "in"), ProcessedDirectory: filepath.Join(root, "done"),
 			FailedDirectory: filepath.Join(root, "failed"), Move: true,
 			PollInterval: 100 * time.Millisecond, SettleTime: 30 * time.Millisecond, Zone: config.InZone(time.UTC),
 			MaxClockSkew: 15 * time.Minute,
-			StreamMaxAge: time.Hour,
+			Broker:       config.Broker{Replicas: 1, EntriesMaxBytes: 64 << 20, MaxAge: time.Hour},
+			Calls:        config.Calls{RateLimit: 2, Timeout: 5 * time.Second},
 			Lifetime:     config.Lifetime{AutoCleanupHours: 24},
 			Data:         config.Data{Directory: filepath.Join(root, "data")},
+			Log:          config.Log{Level: "INFO", Format: "json"},
 		},
 		tune: defaultTuning(),
 	}
@@ -83,7 +83,7 @@ func newHarness(t *testing.T) *harness {
 // provision makes the streams, for tests that need them before ingest runs.
 func (h *harness) provision() {
 	h.t.Helper()
-	if err := topology.Provision(h.t.Context(), h.conn.JS, h.settings, topology.Everyone); err != nil {
+	if err := topology.Provision(h.t.Context(), h.conn.JS, topology.From(h.cfg.Broker, h.cfg.Calls), topology.Everyone); err != nil {
 		h.t.Fatalf("provision: %v", err)
 	}
 }
@@ -95,9 +95,9 @@ func (h *harness) start() {
 	ended := make(chan error, 1)
 	h.cancel, h.ended = cancel, ended
 	logger := slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelInfo}))
-	deps := Deps{Conn: h.conn, Topology: h.settings, Logger: logger, OnReady: h.ready.Store}
+	opts := Options{Conn: h.conn, Log: logger, OnReady: h.ready.Store}
 	cfg, tune := h.cfg, h.tune
-	go func() { ended <- run(ctx, cfg, deps, tune) }()
+	go func() { ended <- run(ctx, cfg, opts, tune) }()
 }
 
 // stop ends ingest and returns what it said.

@@ -62,7 +62,7 @@ func (x *session) tidyEntries(ctx context.Context) error {
 		_, err := x.purgeRead(ctx)
 		return err
 	}
-	oldest := x.now().Add(-x.cfg.StreamMaxAge)
+	oldest := x.now().Add(-x.cfg.Broker.MaxAge)
 	if info.State.Msgs == 0 || info.State.FirstTime.After(oldest) {
 		return nil
 	}

@@ -20,22 +20,21 @@ import (
 	"bobosync/shared/topology"
 )
 
-// Deps is what ingest works with.
-type Deps struct {
+// Options are what ingest needs beside its settings.
+type Options struct {
 	// Conn is the connection to the broker; the caller closes it after Run.
 	Conn *bus.Conn
-	// Topology is how the streams are made.
-	Topology topology.Settings
-	// Logger, default slog.Default.
-	Logger *slog.Logger
+	Log  *slog.Logger
+	// Version is the program's, as operators see it.
+	Version string
 	// OnReady, if set, is told when ingest begins (true) and ceases (false) to work with the broker.
 	OnReady func(ready bool)
 }
 
 // Run runs ingest until ctx ends; then it returns nil. It returns an error only for what waiting cannot mend: directories
 // that cannot be used, a ledger that is held by another process or cannot be written. What the broker lacks it waits for.
-func Run(ctx context.Context, cfg Config, deps Deps) error {
-	return run(ctx, cfg, deps, defaultTuning())
+func Run(ctx context.Context, cfg Config, opts Options) error {
+	return run(ctx, cfg, opts, defaultTuning())
 }
 
 // tuning holds what only tests change.
@@ -77,7 +76,7 @@ var errKilled = errors.New("killed")
 type service struct {
 	tuning
 	cfg     Config
-	deps    Deps
+	opts    Options
 	log     *slog.Logger
 	ledger  *ledger.Ledger
 	watcher *folder.Watcher
@@ -85,14 +84,11 @@ type service struct {
 	settled progress
 }
 
-func run(ctx context.Context, cfg Config, deps Deps, t tuning) (err error) {
-	if deps.Logger == nil {
-		deps.Logger = slog.Default()
+func run(ctx context.Context, cfg Config, opts Options, t tuning) (err error) {
+	if opts.OnReady == nil {
+		opts.OnReady = func(bool) {}
 	}
-	if deps.OnReady == nil {
-		deps.OnReady = func(bool) {}
-	}
-	log := deps.Logger.With("service", string(topology.Ingest))
+	log := opts.Log.With("service", string(topology.Ingest))
 	if err := errors.Join(cfg.Validate(), cfg.prepare()); err != nil {
 		return fmt.Errorf("ingest cannot start: %w", err)
 	}
@@ -101,7 +97,7 @@ func run(ctx context.Context, cfg Config, deps Deps, t tuning) (err error) {
 		return fmt.Errorf("ingest cannot start: %w", err)
 	}
 	defer func() { err = errors.Join(err, book.Close()) }()
-	s := &service{tuning: t, cfg: cfg, deps: deps, log: log, ledger: book}
+	s := &service{tuning: t, cfg: cfg, opts: opts, log: log, ledger: book}
 	s.watcher = folder.NewWatcher(folder.WatchConfig{
 		Dir: cfg.CSVDirectory, Poll: cfg.PollInterval, Settle: cfg.SettleTime, Logger: log, OnProblem: s.problem,
 	})

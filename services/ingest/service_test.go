@@ -431,7 +431,7 @@ func TestFileRemovedWhileWaiting(t *testing.T) {
 
 func TestStreamFull(t *testing.T) {
 	h := newHarness(t)
-	h.settings.EntriesMaxBytes = 256 << 10
+	h.cfg.Broker.EntriesMaxBytes = 256 << 10
 	h.provision()
 	h.start()
 	text := rows("employee-", 20_000)
@@ -448,7 +448,7 @@ func TestStreamFull(t *testing.T) {
 func TestHousekeepingPurgesOnlyWhatWasRead(t *testing.T) {
 	h := newHarness(t)
 	h.tune.check = 20 * time.Millisecond
-	h.cfg.StreamMaxAge = time.Nanosecond
+	h.cfg.Broker.MaxAge = time.Nanosecond
 	r := h.resolve()
 	h.start()
 	h.put("a.csv", rows("a", 2))
@@ -505,7 +505,7 @@ func TestUnreadableOutcomesBecomeDeadLetters(t *testing.T) {
 func TestLedgerLocked(t *testing.T) {
 	h := newHarness(t)
 	h.book(func(*ledger.Ledger) {
-		err := Run(t.Context(), h.cfg, Deps{Conn: h.conn, Topology: h.settings, Logger: bustest.Logger()})
+		err := Run(t.Context(), h.cfg, Options{Conn: h.conn, Log: bustest.Logger()})
 		if err == nil || !strings.Contains(err.Error(), h.cfg.LedgerPath()) || !strings.Contains(err.Error(), "in use") {
 			t.Errorf("got %v", err)
 		}
@@ -601,7 +601,7 @@ func TestInputDirectoryVanishes(t *testing.T) {
 }
 
 func TestConfig(t *testing.T) {
-	if err := (Config{Move: true, MaxClockSkew: -1}).Validate(); err == nil {
+	if err := (&Config{Move: true, MaxClockSkew: -1}).Validate(); err == nil {
 		t.Fatal("an empty configuration is valid")
 	} else {
 		for _, name := range []string{"CSV_DIRECTORY", "PROCESSED_DIRECTORY", "FAILED_FILES_DIRECTORY", "POLL_INTERVAL", "SETTLE_TIME", "MAX_CLOCK_SKEW", "STREAM_MAX_AGE"} {

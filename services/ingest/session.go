@@ -13,6 +13,7 @@ import (
 
 	"bobosync/services/ingest/internal/ledger"
 	"bobosync/shared/bus"
+	"bobosync/shared/control"
 	"bobosync/shared/event"
 	"bobosync/shared/topology"
 )
@@ -63,11 +64,11 @@ func (s *service) sessions(ctx context.Context) error {
 }
 
 func (s *service) session(ctx context.Context) error {
-	js := s.deps.Conn.JS
-	if err := topology.Provision(ctx, js, s.deps.Topology, topology.Ingest); err != nil {
+	js := s.opts.Conn.JS
+	if err := topology.Provision(ctx, js, topology.From(s.cfg.Broker, s.cfg.Calls), topology.Ingest); err != nil {
 		return err
 	}
-	pub, err := bus.NewPublisher(s.deps.Conn, bus.PublisherConfig{})
+	pub, err := bus.NewPublisher(s.opts.Conn, bus.PublisherConfig{})
 	if err != nil {
 		return err
 	}
@@ -81,6 +82,11 @@ func (s *service) session(ctx context.Context) error {
 			return err
 		}
 	}
+	stop, err := control.Serve(ctx, s.opts.Conn.NC, topology.Ingest, s.opts.Version, control.On(control.FindFile, s.findFile))
+	if err != nil {
+		return err
+	}
+	defer stop()
 	x.standstill.reset(s.now(), s.settled.get(), s.patience)
 	watch, memory, err := x.watchMemory(ctx)
 	if err != nil {
@@ -91,8 +97,8 @@ func (s *service) session(ctx context.Context) error {
 	g.Go(func() error { return x.settle(ctx) })
 	g.Go(func() error { return x.look(ctx) })
 	g.Go(func() error { return x.read(ctx, memory) })
-	s.deps.OnReady(true)
-	defer s.deps.OnReady(false)
+	s.opts.OnReady(true)
+	defer s.opts.OnReady(false)
 	return g.Wait()
 }
 
@@ -265,7 +271,7 @@ func (x *session) send(ctx context.Context, msgs []*nats.Msg) error {
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		if errors.Is(err, bus.ErrNoStream) && x.deps.Conn.Connected() {
+		if errors.Is(err, bus.ErrNoStream) && x.opts.Conn.Connected() {
 			return errors.Join(errLost, err)
 		}
 		if complaint.due(x.now()) {

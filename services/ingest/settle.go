@@ -28,8 +28,8 @@ const (
 func (x *session) settle(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	sub, err := bus.NewBatchSubscriber(x.deps.Conn, bus.BatchConfig{
-		NewSource: bus.PullSource(x.deps.Conn, bus.PullConfig{
+	sub, err := bus.NewBatchSubscriber(x.opts.Conn, bus.BatchConfig{
+		NewSource: bus.PullSource(x.opts.Conn, bus.PullConfig{
 			Resolve: func(context.Context, string) (bus.ConsumerRef, error) {
 				return bus.ConsumerRef{Stream: topology.StreamAcks, Name: topology.ConsumerIngestAcks}, nil
 			},

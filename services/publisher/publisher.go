@@ -18,6 +18,7 @@ import (
 	"bobosync/shared/brake"
 	"bobosync/shared/bus"
 	"bobosync/shared/config"
+	"bobosync/shared/control"
 	"bobosync/shared/lease"
 	"bobosync/shared/session"
 	"bobosync/shared/tokens"
@@ -127,7 +128,18 @@ func (p *publisher) session(ctx context.Context, lost func(error)) error {
 		return err
 	}
 	defer p.out.close()
+	stop, err := control.Serve(ctx, p.opts.Conn.NC, topology.Publisher, p.opts.Version, control.On(control.Sending, p.sending))
+	if err != nil {
+		return err
+	}
+	defer stop()
 	return p.consume(ctx, keeper, settings, lost)
+}
+
+// sending tells operators how updates are sent now.
+func (p *publisher) sending(ctx context.Context, _ control.Nothing) (control.SendingState, error) {
+	state, err := p.brake.State(ctx)
+	return control.SendingState{BatchSize: p.cfg.BatchSize, RateLimit: p.cfg.Calls.RateLimit, Brake: state}, err
 }
 
 // consume runs the handler of calls until ctx ends.

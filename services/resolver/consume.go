@@ -24,7 +24,7 @@ const (
 )
 
 // clockLook is how often it is looked for what has fallen due.
-const clockLook = time.Second
+const clockLook = 500 * time.Millisecond
 
 // consume runs the handlers until ctx ends.
 func (r *resolver) consume(ctx context.Context, conn *bus.Conn, lost func(error)) error {
@@ -75,16 +75,16 @@ func (r *resolver) consume(ctx context.Context, conn *bus.Conn, lost func(error)
 	if snapshot == "" {
 		r.log.Info("waiting for the first mapping of employee ids to AtHoc users; entries are read when it comes")
 	}
-	return r.runHandlers(ctx, router)
+	return r.runHandlers(ctx, router, conn)
 }
 
 // runHandlers runs the router, and beside it the watch on the clock.
-func (r *resolver) runHandlers(ctx context.Context, router *message.Router) error {
+func (r *resolver) runHandlers(ctx context.Context, router *message.Router, conn *bus.Conn) error {
 	watch, stop := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		r.watchClock(watch)
+		r.watchClock(watch, conn)
 	}()
 	err := session.Handle(ctx, router)
 	stop()
@@ -108,8 +108,9 @@ func (g gated) Fetch(ctx context.Context) (*bus.Batch, error) {
 	}
 }
 
-// watchClock does what falls due without a message: it ends holds, and repeats what is unsure.
-func (r *resolver) watchClock(ctx context.Context) {
+// watchClock does what falls due without a message: it ends holds, repeats what is unsure and goes on with
+// replays.
+func (r *resolver) watchClock(ctx context.Context, conn *bus.Conn) {
 	ticker := time.NewTicker(clockLook)
 	defer ticker.Stop()
 	for {
@@ -118,7 +119,7 @@ func (r *resolver) watchClock(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		if err := errors.Join(r.endHold(ctx), r.repeatUnsure(ctx)); err != nil && ctx.Err() == nil {
+		if err := errors.Join(r.endHold(ctx), r.repeatUnsure(ctx), r.goOnReplaying(ctx, conn.JS)); err != nil && ctx.Err() == nil {
 			r.log.Warn("what has fallen due could not be published, trying again", "error", err)
 		}
 	}

@@ -65,38 +65,50 @@ func (r *resolver) rereadMapping(ctx context.Context, js jetstream.JetStream) er
 	return topology.Provision(ctx, js, r.settings(), topology.Resolver)
 }
 
-// eachUpdate calls f for all updates in the table, as it is when it begins.
+// eachUpdate calls f for all updates in the table, as it is when it begins. What cannot be read is the publisher's to
+// dead-letter.
 func eachUpdate(ctx context.Context, js jetstream.JetStream, f func(event.Update)) error {
-	stream, err := js.Stream(ctx, topology.StreamUpdates)
+	return each(ctx, js, topology.StreamUpdates, jetstream.OrderedConsumerConfig{}, func(data []byte, _ string) {
+		var u event.Update
+		if err := event.Decode(data, &u); err == nil {
+			f(u)
+		}
+	})
+}
+
+// each calls f for the messages that a stream holds when it begins, as far as from takes them.
+func each(ctx context.Context, js jetstream.JetStream, name string, from jetstream.OrderedConsumerConfig, f func(data []byte, subject string)) error {
+	stream, err := js.Stream(ctx, name)
 	if err != nil {
-		return fmt.Errorf("look up stream %s: %w", topology.StreamUpdates, err)
-	}
-	if stream.CachedInfo().State.Msgs == 0 {
-		return nil
+		return fmt.Errorf("look up stream %s: %w", name, err)
 	}
 	last := stream.CachedInfo().State.LastSeq
-	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
+	consumer, err := stream.OrderedConsumer(ctx, from)
 	if err != nil {
-		return fmt.Errorf("read stream %s: %w", topology.StreamUpdates, err)
+		return fmt.Errorf("read stream %s: %w", name, err)
+	}
+	info, err := consumer.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("read stream %s: %w", name, err)
+	}
+	if info.NumPending == 0 {
+		return nil
 	}
 	messages, err := consumer.Messages()
 	if err != nil {
-		return fmt.Errorf("read stream %s: %w", topology.StreamUpdates, err)
+		return fmt.Errorf("read stream %s: %w", name, err)
 	}
 	defer messages.Stop()
 	for {
 		msg, err := messages.Next(jetstream.NextContext(ctx))
 		if err != nil {
-			return fmt.Errorf("read stream %s: %w", topology.StreamUpdates, err)
+			return fmt.Errorf("read stream %s: %w", name, err)
 		}
 		meta, err := msg.Metadata()
 		if err != nil {
-			return fmt.Errorf("read stream %s: %w", topology.StreamUpdates, err)
+			return fmt.Errorf("read stream %s: %w", name, err)
 		}
-		var u event.Update
-		if err := event.Decode(msg.Data(), &u); err == nil {
-			f(u) // what cannot be read is the publisher's to dead-letter
-		}
+		f(msg.Data(), msg.Subject())
 		if meta.Sequence.Stream >= last || meta.NumPending == 0 {
 			return nil
 		}

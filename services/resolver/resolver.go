@@ -15,6 +15,7 @@ import (
 	"bobosync/services/resolver/internal/memory"
 	"bobosync/shared/bus"
 	"bobosync/shared/config"
+	"bobosync/shared/control"
 	"bobosync/shared/event"
 	"bobosync/shared/session"
 	"bobosync/shared/topology"
@@ -45,6 +46,8 @@ type Options struct {
 	// Conn is the connection to the broker; the caller closes it after Run.
 	Conn *bus.Conn
 	Log  *slog.Logger
+	// Version is the program's, as operators see it.
+	Version string
 	// Now is the clock that stale duty is told by; time.Now if nil.
 	Now func() time.Time
 }
@@ -61,12 +64,16 @@ type resolver struct {
 	log    *slog.Logger
 	now    func() time.Time
 	rules  latest.Rules
+	// version is the program's, as operators see it.
+	version string
 
 	mu sync.Mutex
 	// dirty are the workers whose latest event is not resolved yet.
 	dirty map[string]struct{}
 	// unsure are the workers whose last status is to be sent once more, and from when on (in Unix seconds).
 	unsure map[string]int64
+	// replaying are the workers whose status a replay still has to send again, by replay.
+	replaying map[string]map[string]struct{}
 	// held is when the first of them became so, by the monotonic clock; zero if none.
 	held time.Time
 	// partial are the files that were read in part.
@@ -88,6 +95,7 @@ func Run(ctx context.Context, cfg Config, opts Options) error {
 		// A call that was given up may be worked on for as long as it was waited for, and then some.
 		rules: latest.Rules{Lifetime: cfg.Lifetime.Duration(), Lateness: 2 * cfg.Calls.Timeout},
 		dirty: map[string]struct{}{}, unsure: map[string]int64{}, partial: map[string]struct{}{},
+		replaying: map[string]map[string]struct{}{}, version: opts.Version,
 	}
 	if r.now == nil {
 		r.now = time.Now
@@ -110,6 +118,11 @@ func (r *resolver) session(ctx context.Context, conn *bus.Conn, lost func(error)
 	if err := r.begin(ctx, conn); err != nil {
 		return err
 	}
+	stop, err := control.Serve(ctx, conn.NC, topology.Resolver, r.version, r.endpoints(conn)...)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	return r.consume(ctx, conn, lost)
 }
 
@@ -144,6 +157,7 @@ func (r *resolver) begin(ctx context.Context, conn *bus.Conn) error {
 func (r *resolver) loadOpen() error {
 	clear(r.dirty)
 	clear(r.unsure)
+	clear(r.replaying)
 	clear(r.partial)
 	err := r.memory.View(func(v memory.View) error {
 		return v.EachWorker(func(employee string, w latest.Worker) error {
@@ -151,9 +165,18 @@ func (r *resolver) loadOpen() error {
 			return nil
 		})
 	})
+	if err != nil {
+		return err
+	}
 	r.held = time.Time{}
 	if len(r.dirty) > 0 {
 		r.held = time.Now()
+	}
+	replays, err := r.memory.Replays()
+	for _, state := range replays {
+		if state.Ended.IsZero() && r.replaying[state.ID] == nil {
+			r.replaying[state.ID] = map[string]struct{}{} // newer events have sent all of it: it only has to be closed
+		}
 	}
 	return err
 }
@@ -193,6 +216,17 @@ func (r *resolver) note(employee string, w latest.Worker) {
 		r.unsure[employee] = w.Unsure
 	} else {
 		delete(r.unsure, employee)
+	}
+	for id, left := range r.replaying {
+		if id != w.Replay {
+			delete(left, employee)
+		}
+	}
+	if w.Replay != "" {
+		if r.replaying[w.Replay] == nil {
+			r.replaying[w.Replay] = map[string]struct{}{}
+		}
+		r.replaying[w.Replay][employee] = struct{}{}
 	}
 }
 

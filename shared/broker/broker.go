@@ -48,6 +48,8 @@ type Options struct {
 	Host string
 	// Port is the TCP port; 0 is the NATS default 4222, RandomPort (-1) any free one.
 	Port int
+	// Token is what clients have to know; empty lets everybody in who reaches the address.
+	Token string
 	// DontListen opens no port at all: only connections through InProcessConn are possible.
 	DontListen bool
 	// SyncLazily turns off the sync of each message before it is acknowledged. The default (false) survives a power
@@ -124,6 +126,7 @@ func serverOptions(o Options) *server.Options {
 		Host:                   host,
 		Port:                   o.Port,
 		DontListen:             o.DontListen,
+		Authorization:          o.Token,
 		JetStream:              true,
 		StoreDir:               o.StoreDir,
 		SyncAlways:             !o.SyncLazily,

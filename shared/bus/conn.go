@@ -45,6 +45,8 @@ type Config struct {
 	URL string
 	// InProcess connects to a broker inside this process instead of URL.
 	InProcess nats.InProcessConnProvider
+	// Token is what a broker inside this process asks for; for another one it stands in the URL.
+	Token string
 	// CredsFile is a user's credentials file (JWT and seed), or a file with a bare nkey seed.
 	CredsFile string
 	// CAFile holds the PEM certificates that the broker's certificate is checked against; default the system's.
@@ -161,6 +163,9 @@ func (c *Conn) options(cfg Config) ([]nats.Option, error) {
 	}
 	if cfg.CAFile != "" {
 		opts = append(opts, nats.RootCAs(cfg.CAFile))
+	}
+	if cfg.Token != "" {
+		opts = append(opts, nats.Token(cfg.Token))
 	}
 	if cfg.CredsFile == "" {
 		return opts, nil

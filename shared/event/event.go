@@ -107,6 +107,8 @@ const (
 	ReasonMapped Reason = "mapped"
 	// ReasonExpiry: the duty got older than AUTO_CLEANUP_HOURS.
 	ReasonExpiry Reason = "expiry"
+	// ReasonReplay: an operator wants it sent again.
+	ReasonReplay Reason = "replay"
 	// ReasonRepeat: a call was given up without an answer, and AtHoc may have worked on it later than on a newer one.
 	ReasonRepeat Reason = "repeat"
 	// ReasonRecovery: what was on its way to AtHoc may have been lost with the broker's store.

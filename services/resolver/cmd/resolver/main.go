@@ -14,6 +14,6 @@ import (
 func main() {
 	var cfg resolver.Config
 	os.Exit(program.Main("resolver", &cfg, func(ctx context.Context, conn *bus.Conn, log *slog.Logger) error {
-		return resolver.Run(ctx, cfg, resolver.Options{Conn: conn, Log: log})
+		return resolver.Run(ctx, cfg, resolver.Options{Conn: conn, Log: log, Version: program.Version})
 	}))
 }

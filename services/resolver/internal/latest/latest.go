@@ -49,6 +49,8 @@ type Worker struct {
 	Unmapped  bool       `json:"unmapped,omitempty"`
 	Sent      *Sent      `json:"sent,omitempty"`
 	Confirmed *Confirmed `json:"confirmed,omitempty"`
+	// Replay names the replay that is still to send this worker's status again.
+	Replay string `json:"replay,omitempty"`
 	// Unsure, if not 0, is until when (in Unix seconds) AtHoc may still apply an update whose call was given up.
 	Unsure int64 `json:"unsure,omitempty"`
 }
@@ -109,7 +111,7 @@ func (w *Worker) Resolve(employee, user string, reason event.Reason, now time.Ti
 		return nil, event.Unmapped
 	}
 	stale := rules.Stale(w.Latest.On, w.Latest.At, now)
-	want := Sent{User: user, Version: w.Latest.Version, On: w.Latest.On && !stale, At: w.Latest.At}
+	want := w.want(user, stale)
 	if outcome, known := w.known(want); known {
 		w.Open = false
 		if stale {
@@ -129,10 +131,28 @@ func (w *Worker) Resolve(employee, user string, reason event.Reason, now time.Ti
 			return nil, outcome
 		}
 	}
-	w.Sent = &want
+	return w.send(employee, want, reason), outcome
+}
+
+// Again returns the update that tells AtHoc the worker's status once more, whatever is known of what it holds; nil if there
+// is nothing to tell or nobody to tell it of.
+func (w *Worker) Again(employee, user string, reason event.Reason, now time.Time, rules Rules) *event.Update {
+	w.Replay = ""
+	if user == "" || !w.Known() {
+		return nil
+	}
+	return w.send(employee, w.want(user, rules.Stale(w.Latest.On, w.Latest.At, now)), reason)
+}
+
+func (w *Worker) want(user string, stale bool) Sent {
+	return Sent{User: user, Version: w.Latest.Version, On: w.Latest.On && !stale, At: w.Latest.At}
+}
+
+func (w *Worker) send(employee string, want Sent, reason event.Reason) *event.Update {
+	w.Sent, w.Replay = &want, "" // whatever is sent now, a replay need not send it again
 	return &event.Update{
-		User: user, Employee: employee, On: want.On, At: want.At, Version: want.Version, File: w.Latest.File, Reason: reason,
-	}, outcome
+		User: want.User, Employee: employee, On: want.On, At: want.At, Version: want.Version, File: w.Latest.File, Reason: reason,
+	}
 }
 
 // known says whether AtHoc's answer to what is wanted is known, and which it is.

@@ -3,6 +3,7 @@
 //	meta                         schema version and memory name (shared/boltdb), "recovered", "mapping", stream identities
 //	workers/<employee id>        latest.Worker as JSON
 //	mapping/<employee id>        username
+//	replays/<id>                 control.ReplayState as JSON, without Left; the newest 100
 //	staging/<snapshot>/<index>   chunks of a mapping that is not complete yet, as event.MappingChunk
 //
 // All of it can be had again from the input files and AtHoc, so the file may be deleted while the resolver is down.
@@ -14,11 +15,13 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 
 	"go.etcd.io/bbolt"
 
 	"bobosync/services/resolver/internal/latest"
 	"bobosync/shared/boltdb"
+	"bobosync/shared/control"
 	"bobosync/shared/event"
 )
 
@@ -28,6 +31,7 @@ var (
 	workersBucket = []byte("workers")
 	mappingBucket = []byte("mapping")
 	stagingBucket = []byte("staging")
+	replaysBucket = []byte("replays")
 )
 
 // Keys of the bucket meta.
@@ -49,7 +53,7 @@ func Open(path string, log *slog.Logger) (*Memory, error) {
 		return nil, err
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{workersBucket, mappingBucket, stagingBucket} {
+		for _, name := range [][]byte{workersBucket, mappingBucket, stagingBucket, replaysBucket} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return fmt.Errorf("make bucket %s of %s: %w", name, path, err)
 			}
@@ -155,6 +159,8 @@ type Change struct {
 	Snapshot string
 	// Recovered says that the memory is complete.
 	Recovered bool
+	// Replay, if not nil, is a replay as it is now.
+	Replay *control.ReplayState
 }
 
 // Save stores a change. When it returns, the change is on the disk.
@@ -168,6 +174,11 @@ func (m *Memory) Save(c Change) error {
 				return err
 			}
 			if err := boltdb.PutMeta(tx, mappingKey, c.Snapshot); err != nil {
+				return err
+			}
+		}
+		if c.Replay != nil {
+			if err := putReplay(tx.Bucket(replaysBucket), *c.Replay); err != nil {
 				return err
 			}
 		}
@@ -193,6 +204,43 @@ func putWorkers(b *bbolt.Bucket, workers map[string]latest.Worker) error {
 		}
 	}
 	return nil
+}
+
+// mostReplays is how many replays are remembered.
+const mostReplays = 100
+
+func putReplay(b *bbolt.Bucket, r control.ReplayState) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("write a replay: %w", err)
+	}
+	if err := b.Put([]byte(r.ID), data); err != nil {
+		return fmt.Errorf("write a replay: %w", err)
+	}
+	// Ids begin with the time, so the first is the oldest.
+	for first, _ := b.Cursor().First(); first != nil && b.Stats().KeyN > mostReplays; first, _ = b.Cursor().First() {
+		if err := b.Delete(first); err != nil {
+			return fmt.Errorf("forget a replay: %w", err)
+		}
+	}
+	return nil
+}
+
+// Replays returns the replays that are remembered, newest first.
+func (m *Memory) Replays() ([]control.ReplayState, error) {
+	var all []control.ReplayState
+	err := m.db.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket(replaysBucket).ForEach(func(_, data []byte) error {
+			var r control.ReplayState
+			if err := json.Unmarshal(data, &r); err != nil {
+				return fmt.Errorf("read a replay: %w", err)
+			}
+			all = append(all, r)
+			return nil
+		})
+	})
+	slices.Reverse(all)
+	return all, err
 }
 
 // replaceMapping writes only what differs, and clears the staging.

@@ -1,0 +1,235 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/spf13/cobra"
+
+	"bobosync/shared/bus"
+	"bobosync/shared/control"
+	"bobosync/shared/topology"
+)
+
+// watchLook is how often the progress of a replay is looked at.
+const watchLook = time.Second
+
+// replayFlags are how an operator chooses whom to send again.
+type replayFlags struct {
+	all                 bool
+	since, entriesSince string
+	workers, users      []string
+	file                string
+	dryRun, watch, json bool
+}
+
+func replayCommand(envFile *string) *cobra.Command {
+	var f replayFlags
+	cmd := &cobra.Command{
+		Use:   "replay (--all | --since T | --worker ID | --user NAME | --file NAME | --entries-since T)",
+		Short: "Send the current duty status of workers to AtHoc again",
+		Long: `Send the current duty status of workers to AtHoc again, after AtHoc has lost data: a restored backup, say.
+
+Only the latest status of each worker is ever sent, and events that come in meanwhile win. A replay keeps to the rate limit
+and lets events of now go first. It goes on over restarts until it is done or stopped.
+
+--entries-since reads the entries of that time again, as far as the broker still keeps them, and sends the workers in them:
+for when the mapping was wrong.`,
+		Example: `  bobosync replay --all --dry-run          # how many users, how many calls, how long
+  bobosync replay --all --watch
+  bobosync replay --since "2024-06-17 14:00"
+  bobosync replay --worker 12345 --worker 67890
+  bobosync replay --file monday.csv
+  bobosync replay list
+  bobosync replay stop 0195d3`,
+		Args: cobra.NoArgs,
+		RunE: with(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
+			return replay(ctx, conn, cmd.OutOrStdout(), f)
+		}),
+	}
+	flags := cmd.Flags()
+	flags.BoolVar(&f.all, "all", false, "everyone")
+	flags.StringVar(&f.since, "since", "", "workers whose status changed or was confirmed since this `time`")
+	flags.StringSliceVar(&f.workers, "worker", nil, "these employee `ids`")
+	flags.StringSliceVar(&f.users, "user", nil, "these AtHoc `usernames`")
+	flags.StringVar(&f.file, "file", "", "workers in this file, by `name` or id")
+	flags.StringVar(&f.entriesSince, "entries-since", "", "workers with an entry that was read since this `time`")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "only say what it would be")
+	flags.BoolVar(&f.watch, "watch", false, "stay until all of it is published")
+	flags.BoolVar(&f.json, "json", false, "answer in JSON")
+	cmd.MarkFlagsOneRequired("all", "since", "worker", "user", "file", "entries-since")
+	cmd.MarkFlagsMutuallyExclusive("all", "since", "worker", "user", "file", "entries-since")
+	cmd.AddCommand(replayListCommand(envFile), replayStopCommand(envFile))
+	return cmd
+}
+
+func (f replayFlags) request(ctx context.Context, conn *bus.Conn, now time.Time) (control.ReplayRequest, error) {
+	req := control.ReplayRequest{All: f.all, Workers: f.workers, Users: f.users, DryRun: f.dryRun, By: whoami()}
+	var err error
+	if f.since != "" {
+		req.Since, err = moment(f.since, now)
+	}
+	if f.entriesSince != "" {
+		req.EntriesSince, err = moment(f.entriesSince, now)
+	}
+	if f.file != "" {
+		req.File, err = fileID(ctx, conn.NC, f.file)
+	}
+	return req, err
+}
+
+// fileID finds the one file that is meant.
+func fileID(ctx context.Context, nc *nats.Conn, text string) (string, error) {
+	found, err := control.Ask[[]control.FoundFile](ctx, nc, topology.Ingest, control.FindFile, control.FindRequest{Text: text})
+	switch {
+	case err != nil:
+		return "", err
+	case len(found) == 0:
+		return "", fmt.Errorf("no file %q is known", text)
+	case len(found) > 1:
+		return "", fmt.Errorf("%d files have had the name %q: name one by its id, such as %.12s", len(found), text, found[0].ID)
+	}
+	return found[0].ID, nil
+}
+
+func replay(ctx context.Context, conn *bus.Conn, out io.Writer, f replayFlags) error {
+	req, err := f.request(ctx, conn, time.Now())
+	if err != nil {
+		return err
+	}
+	state, err := control.Ask[control.ReplayState](ctx, conn.NC, topology.Resolver, control.Replay, req)
+	if err != nil {
+		return err
+	}
+	sending, sendErr := control.Ask[control.SendingState](ctx, conn.NC, topology.Publisher, control.Sending, control.Nothing{})
+	calls, estimate := effort(state.Users, sending)
+	if f.json {
+		return printJSON(out, struct {
+			control.ReplayState
+			DryRun  bool    `json:"dry_run"`
+			Calls   int     `json:"calls,omitempty"`
+			Seconds float64 `json:"seconds,omitempty"`
+		}{state, f.dryRun, calls, estimate.Seconds()})
+	}
+	verb := "Replaying"
+	if f.dryRun {
+		verb = "It would be"
+	}
+	fmt.Fprintf(out, "%s %d users (%s", verb, state.Users, state.What)
+	if state.Entries > 0 {
+		fmt.Fprintf(out, ", from %d entries", state.Entries)
+	}
+	fmt.Fprintln(out, ").")
+	switch {
+	case sendErr != nil:
+		fmt.Fprintln(out, "No publisher is there now: nothing is sent until one is.")
+	case sending.Brake.Open():
+		fmt.Fprintf(out, "AtHoc is not to be had since %s (%s): it is sent when AtHoc is back, in some %d calls.\n",
+			when(sending.Brake.Since), sending.Brake.Cause, calls)
+	default:
+		fmt.Fprintf(out, "Some %d calls, about %s at the present rate.\n", calls, estimate.Round(time.Second))
+	}
+	if f.dryRun {
+		return nil
+	}
+	fmt.Fprintf(out, "Its id is %s; stop it with: bobosync replay stop %s\n", state.ID, state.ID)
+	if f.watch {
+		return watchReplay(ctx, conn, out, state.ID)
+	}
+	return nil
+}
+
+// effort estimates the calls that a number of users needs, and how long they take.
+func effort(users int, s control.SendingState) (calls int, d time.Duration) {
+	if s.BatchSize <= 0 || s.RateLimit <= 0 {
+		return 0, 0
+	}
+	calls = int(math.Ceil(float64(users) / float64(s.BatchSize)))
+	rate := s.RateLimit
+	if s.Brake.Slow > 0 {
+		rate *= s.Brake.Slow
+	}
+	return calls, time.Duration(float64(calls) / rate * float64(time.Second))
+}
+
+func watchReplay(ctx context.Context, conn *bus.Conn, out io.Writer, id string) error {
+	last := -1
+	for {
+		all, err := control.Ask[[]control.ReplayState](ctx, conn.NC, topology.Resolver, control.Replays, control.Nothing{})
+		if err != nil && !errors.Is(err, control.ErrNobody) {
+			return err
+		}
+		for _, state := range all {
+			if state.ID != id {
+				continue
+			}
+			if !state.Ended.IsZero() {
+				fmt.Fprintf(out, "All %d users are on their way to AtHoc.\n", state.Users-state.Left)
+				return nil
+			}
+			if state.Left != last {
+				fmt.Fprintf(out, "%d of %d users are on their way\n", state.Users-state.Left, state.Users)
+				last = state.Left
+			}
+		}
+		select {
+		case <-ctx.Done():
+			fmt.Fprintln(out, "The replay goes on without being watched.")
+			return nil
+		case <-time.After(watchLook):
+		}
+	}
+}
+
+func replayListCommand(envFile *string) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the replays: who, when, what, and how far",
+		Args:  cobra.NoArgs,
+		RunE: with(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
+			all, err := control.Ask[[]control.ReplayState](ctx, conn.NC, topology.Resolver, control.Replays, control.Nothing{})
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), all)
+			}
+			rows := [][]string{{"ID", "BY", "WHAT", "STARTED", "ENDED", "USERS", "LEFT"}}
+			for _, s := range all {
+				ended := when(s.Ended)
+				if s.Stopped {
+					ended += " (stopped)"
+				}
+				rows = append(rows, []string{s.ID, s.By, s.What, when(s.Started), ended, strconv.Itoa(s.Users), strconv.Itoa(s.Left)})
+			}
+			return table(cmd.OutOrStdout(), rows)
+		}),
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
+	return cmd
+}
+
+func replayStopCommand(envFile *string) *cobra.Command {
+	return &cobra.Command{
+		Use:     "stop ID",
+		Short:   "Stop a replay: what is not published yet is not sent",
+		Example: "  bobosync replay stop 0195d3",
+		Args:    cobra.ExactArgs(1),
+		RunE: with(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error {
+			state, err := control.Ask[control.ReplayState](ctx, conn.NC, topology.Resolver, control.StopReplay,
+				control.StopRequest{ID: args[0], By: whoami()})
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "Stopped; %d of %d users were not published.\n", state.Left, state.Users)
+			return nil
+		}),
+	}
+}

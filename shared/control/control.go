@@ -1,0 +1,124 @@
+// Package control carries requests of operators to the services, over NATS's services framework: who has the broker's address
+// needs nothing else, and `nats micro ls` sees the services too.
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"bobosync/shared/topology"
+)
+
+// prefix begins the subjects of all requests: bobo.control.<service>.<endpoint>.
+const prefix = "bobo.control"
+
+// timeout is how long a service may take for one request.
+const timeout = 30 * time.Second
+
+// ErrNobody means that no such service is there to answer.
+var ErrNobody = errors.New("no such service answers")
+
+// Refusal is what a service says to a request that it cannot follow. Its text is for the operator.
+type Refusal struct{ Text string }
+
+// Error returns the text.
+func (r *Refusal) Error() string { return r.Text }
+
+// Refuse makes a Refusal.
+func Refuse(format string, args ...any) error { return &Refusal{fmt.Sprintf(format, args...)} }
+
+// Endpoint answers one kind of request.
+type Endpoint struct {
+	Name   string
+	handle func(ctx context.Context, data []byte) ([]byte, error)
+}
+
+// On makes an endpoint of a function. Its errors reach the operator as they are, so they hold no secrets.
+func On[Req, Res any](name string, f func(ctx context.Context, req Req) (Res, error)) Endpoint {
+	return Endpoint{Name: name, handle: func(ctx context.Context, data []byte) ([]byte, error) {
+		var req Req
+		if err := json.Unmarshal(data, &req); err != nil {
+			return nil, Refuse("the request cannot be read: are both programs of the same version?")
+		}
+		res, err := f(ctx, req)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(res)
+	}}
+}
+
+// Serve answers requests to a service until stop is called; stop waits for none of them, they end with ctx.
+func Serve(ctx context.Context, nc *nats.Conn, service topology.Service, version string, endpoints ...Endpoint) (stop func(), err error) {
+	svc, err := micro.AddService(nc, micro.Config{
+		Name: "bobosync-" + string(service), Version: semantic(version), Description: "BOBO Sync: " + string(service),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("offer the service %s to operators: %w", service, err)
+	}
+	for _, e := range endpoints {
+		err := svc.AddEndpoint(e.Name, micro.HandlerFunc(func(r micro.Request) { serve(ctx, e, r) }),
+			micro.WithEndpointSubject(subject(service, e.Name)))
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("offer %s of %s to operators: %w", e.Name, service, err), svc.Stop())
+		}
+	}
+	return func() { _ = svc.Stop() }, nil // the connection may be gone, and the service with it
+}
+
+func serve(ctx context.Context, e Endpoint, r micro.Request) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	data, err := e.handle(ctx, r.Data())
+	// An answer that does not arrive is asked for again by the operator.
+	if err != nil {
+		_ = r.Error("400", err.Error(), nil)
+		return
+	}
+	_ = r.Respond(data)
+}
+
+// semantic turns a version into one that the framework takes, which must be semantic.
+func semantic(version string) string {
+	var major, minor, patch int
+	if n, _ := fmt.Sscanf(version, "v%d.%d.%d", &major, &minor, &patch); n == 3 {
+		return fmt.Sprintf("%d.%d.%d", major, minor, patch)
+	}
+	return "0.0.0"
+}
+
+func subject(service topology.Service, endpoint string) string {
+	return prefix + "." + string(service) + "." + endpoint
+}
+
+// Ask sends a request to a service and returns its answer. It fails with ErrNobody if the service is not there, and with a
+// *Refusal if the service does not follow.
+func Ask[Res, Req any](ctx context.Context, nc *nats.Conn, service topology.Service, endpoint string, req Req) (Res, error) {
+	var res Res
+	data, err := json.Marshal(req)
+	if err != nil {
+		return res, fmt.Errorf("write a request to %s: %w", service, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	answer, err := nc.RequestWithContext(ctx, subject(service, endpoint), data)
+	switch {
+	case errors.Is(err, nats.ErrNoResponders):
+		return res, fmt.Errorf("ask the %s: %w: is it running, and with this broker?", service, ErrNobody)
+	case err != nil:
+		return res, fmt.Errorf("ask the %s for %s: %w", service, endpoint, err)
+	}
+	if text := answer.Header.Get(micro.ErrorHeader); text != "" {
+		return res, &Refusal{text}
+	}
+	if err := json.Unmarshal(answer.Data, &res); err != nil {
+		return res, fmt.Errorf("read the answer of the %s to %s: %w", service, endpoint, err)
+	}
+	return res, nil
+}

@@ -1,0 +1,108 @@
+package control
+
+import (
+	"time"
+
+	"bobosync/shared/brake"
+	"bobosync/shared/event"
+)
+
+// Endpoints of the resolver.
+const (
+	// Replay takes a ReplayRequest and answers with a Replay.
+	Replay = "replay"
+	// Replays takes nothing and answers with []ReplayState, newest first.
+	Replays = "replays"
+	// StopReplay takes a StopRequest and answers with the ReplayState.
+	StopReplay = "stop-replay"
+	// Requeue takes a RequeueRequest and answers with a RequeueAnswer.
+	Requeue = "requeue"
+)
+
+// Endpoints of the publisher.
+const (
+	// Sending takes nothing and answers with SendingState.
+	Sending = "sending"
+)
+
+// Endpoints of ingest.
+const (
+	// FindFile takes a FindRequest and answers with []FoundFile.
+	FindFile = "find-file"
+)
+
+// Nothing is a request without content.
+type Nothing struct{}
+
+// ReplayRequest asks for the current duty status of workers to be sent again. Exactly one way to choose them is set.
+type ReplayRequest struct {
+	// All chooses everyone.
+	All bool `json:"all,omitempty"`
+	// Since chooses those whose status changed, or was confirmed, since then.
+	Since time.Time `json:"since,omitzero"`
+	// Workers chooses by employee id.
+	Workers []string `json:"workers,omitempty"`
+	// Users chooses by AtHoc username.
+	Users []string `json:"users,omitempty"`
+	// File chooses those who have an entry in the file with this id.
+	File string `json:"file,omitempty"`
+	// EntriesSince chooses those who have an entry that was read since then, and resolves these entries again.
+	EntriesSince time.Time `json:"entries_since,omitzero"`
+	// DryRun only counts.
+	DryRun bool `json:"dry_run,omitempty"`
+	// By is who asks, for the record.
+	By string `json:"by"`
+}
+
+// ReplayState tells of a replay.
+type ReplayState struct {
+	ID string `json:"id"`
+	By string `json:"by"`
+	// What says who was chosen.
+	What    string    `json:"what"`
+	Started time.Time `json:"started"`
+	// Ended is when the last of it was published, or when it was stopped.
+	Ended   time.Time `json:"ended,omitzero"`
+	Stopped bool      `json:"stopped,omitempty"`
+	// Entries counts the entries that were read to choose, if they were.
+	Entries int `json:"entries,omitempty"`
+	// Users counts the users to send, Left those of them that are not published yet.
+	Users int `json:"users"`
+	Left  int `json:"left"`
+}
+
+// StopRequest names the replay to stop.
+type StopRequest struct {
+	ID string `json:"id"`
+	By string `json:"by"`
+}
+
+// RequeueRequest asks for an update that died to be tried once more.
+type RequeueRequest struct {
+	Update event.Update `json:"update"`
+	By     string       `json:"by"`
+}
+
+// RequeueAnswer says what became of it.
+type RequeueAnswer struct {
+	// Superseded says that a newer event of the worker has won meanwhile: the row is settled as superseded and nothing is sent.
+	Superseded bool `json:"superseded"`
+}
+
+// SendingState tells how updates are sent now.
+type SendingState struct {
+	BatchSize int         `json:"batch_size"`
+	RateLimit float64     `json:"rate_limit"`
+	Brake     brake.State `json:"brake"`
+}
+
+// FindRequest looks for files by name, id, or the beginning of an id.
+type FindRequest struct {
+	Text string `json:"text"`
+}
+
+// FoundFile is a file that fits.
+type FoundFile struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+}
