@@ -56,7 +56,7 @@ finished or goes on at the next start.`,
 				return exitStatus(1)
 			}
 			log.Info("bobosync has stopped")
-			return nil
+			return nil //nolint:nilerr // it was told to stop, and what ends then is no failure
 		},
 	}
 }

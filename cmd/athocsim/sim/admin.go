@@ -75,8 +75,7 @@ func admin(serve func(*http.Request) (any, error)) http.HandlerFunc {
 		result, err := serve(r)
 		if err != nil {
 			status = http.StatusBadRequest
-			var coded adminError
-			if errors.As(err, &coded) {
+			if coded, ok := errors.AsType[adminError](err); ok {
 				status = coded.status
 			}
 			result = map[string]string{"error": err.Error()}

@@ -94,7 +94,7 @@ func TestTokenExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, err := sim.New(sim.Options{Settings: sim.Settings{TokenLifetime: sim.Duration(time.Minute)}})
 		require.NoError(t, err)
-		defer s.Close()
+		defer func() { require.NoError(t, s.Close()) }()
 		serve := func(method, path, body string, header http.Header) *httptest.ResponseRecorder {
 			r := httptest.NewRequest(method, path, strings.NewReader(body))
 			r.Header = header

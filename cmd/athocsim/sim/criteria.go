@@ -45,7 +45,7 @@ func (n compareNode) match(v []string) bool {
 	if have == "" {
 		return false
 	}
-	order := 0
+	var order int
 	switch {
 	case n.date != nil:
 		d, err := parseDate(have)
@@ -104,6 +104,7 @@ func parseCriteria(text string, lookup func(string) (Attribute, int, bool)) (cri
 }
 
 func (p *criteriaParser) fail(format string, args ...any) error {
+	//nolint:staticcheck // it names the parameter as AtHoc spells it
 	return fmt.Errorf("Criteria, position %d: %s", p.start+1, fmt.Sprintf(format, args...))
 }
 
@@ -192,6 +193,7 @@ func (p *criteriaParser) term() (criterion, error) {
 	}
 	attr, col, ok := p.lookup(p.tok)
 	if !ok {
+		//nolint:staticcheck // it names the parameter as AtHoc spells it
 		return nil, fmt.Errorf("Criteria: %w", unknownAttribute(p.tok))
 	}
 	if err := p.next(); err != nil {

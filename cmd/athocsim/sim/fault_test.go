@@ -122,7 +122,7 @@ func (c *client) giveUp(login, value string) {
 	defer cancel()
 	done := make(chan error, 1)
 	go func() {
-		req, err := http.NewRequestWithContext(ctx, "POST", c.base+"/api/v2/orgs/ATHOCSIM/users/SyncByCommonNames?"+existing, strings.NewReader(one(login, value)))
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+"/api/v2/orgs/ATHOCSIM/users/SyncByCommonNames?"+existing, strings.NewReader(one(login, value)))
 		if err == nil {
 			req.Header = http.Header{"Authorization": {"Bearer " + c.token}, "Content-Type": {"application/json"}}
 			_, err = c.http.Do(req)

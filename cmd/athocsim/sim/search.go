@@ -140,7 +140,8 @@ func (q *searchQuery) appendUser(b []byte, rec *record, style string) []byte {
 	b = append(b, '{')
 	first := true
 	for i, col := range q.columns {
-		value, text := column(rec.values, col), ""
+		value := column(rec.values, col)
+		var text string
 		empty := style
 		if style == "mixed" {
 			empty = [...]string{"missing", "null", "empty"}[(rec.id+int64(i))%3]

@@ -155,7 +155,7 @@ func tokenForm(r *http.Request, body []byte) (url.Values, string) {
 
 func checkScope(scope string) string {
 	found := false
-	for _, s := range strings.Split(scope, " ") {
+	for s := range strings.SplitSeq(scope, " ") {
 		switch s {
 		case requiredScope:
 			found = true
