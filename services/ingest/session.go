@@ -82,7 +82,7 @@ func (s *service) session(ctx context.Context) error {
 			return err
 		}
 	}
-	stop, err := control.Serve(ctx, s.opts.Conn.NC, topology.Ingest, s.opts.Version, control.On(control.FindFile, s.findFile))
+	stop, err := control.Serve(ctx, s.opts.Conn.NC, topology.Ingest, s.opts.Version, s.endpoints()...)
 	if err != nil {
 		return err
 	}

@@ -3,10 +3,12 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -54,7 +56,8 @@ func On[Req, Res any](name string, f func(ctx context.Context, req Req) (Res, er
 	}}
 }
 
-// Serve answers requests to a service until stop is called; stop waits for none of them, they end with ctx.
+// Serve answers requests to a service until stop is called. stop ends the requests that are being answered, by their ctx, and
+// returns when they have ended; it may be called again. Several services of one name share the requests.
 func Serve(ctx context.Context, nc *nats.Conn, service topology.Service, version string, endpoints ...Endpoint) (stop func(), err error) {
 	svc, err := micro.AddService(nc, micro.Config{
 		Name: "bobosync-" + string(service), Version: semantic(version), Description: "BOBO Sync: " + string(service),
@@ -62,26 +65,65 @@ func Serve(ctx context.Context, nc *nats.Conn, service topology.Service, version
 	if err != nil {
 		return nil, fmt.Errorf("offer the service %s to operators: %w", service, err)
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	var work work
+	stop = func() {
+		_ = svc.Stop() // the connection may be gone, and the service with it
+		cancel()
+		work.end()
+	}
 	for _, e := range endpoints {
-		err := svc.AddEndpoint(e.Name, micro.HandlerFunc(func(r micro.Request) { serve(ctx, e, r) }),
+		err := svc.AddEndpoint(e.Name, micro.HandlerFunc(func(r micro.Request) { serve(ctx, &work, e, r) }),
 			micro.WithEndpointSubject(subject(service, e.Name)))
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("offer %s of %s to operators: %w", e.Name, service, err), svc.Stop())
+			stop()
+			return nil, fmt.Errorf("offer %s of %s to operators: %w", e.Name, service, err)
 		}
 	}
-	return func() { _ = svc.Stop() }, nil // the connection may be gone, and the service with it
+	return stop, nil
 }
 
-func serve(ctx context.Context, e Endpoint, r micro.Request) {
+// work counts the requests that are being answered. The framework still delivers requests after it was stopped.
+type work struct {
+	mu    sync.Mutex
+	ended bool
+	group sync.WaitGroup
+}
+
+// begin says whether a request may still be answered; group.Done is owed then.
+func (w *work) begin() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.ended {
+		w.group.Add(1)
+	}
+	return !w.ended
+}
+
+// end lets no further request begin and waits for those that have.
+func (w *work) end() {
+	w.mu.Lock()
+	w.ended = true
+	w.mu.Unlock()
+	w.group.Wait()
+}
+
+func serve(ctx context.Context, work *work, e Endpoint, r micro.Request) {
+	if !work.begin() {
+		_ = r.Error("503", "the service is stopping; try again when it is back", nil) // the connection may be gone
+		return
+	}
+	defer work.group.Done()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	data, err := e.handle(ctx, r.Data())
-	// An answer that does not arrive is asked for again by the operator.
-	if err != nil {
-		_ = r.Error("400", err.Error(), nil)
-		return
+	if err == nil {
+		err = r.Respond(data)
 	}
-	_ = r.Respond(data)
+	if err != nil {
+		// An answer that does not arrive is asked for again by the operator.
+		_ = r.Error("400", cmp.Or(err.Error(), "it gives no reason"), nil)
+	}
 }
 
 // semantic turns a version into one that the framework takes, which must be semantic.
