@@ -236,7 +236,8 @@ func (s *Stack) startSimulator() error {
 	s.front.Refuse(true)
 	s.Sim = newSimulator(admin)
 	_, err = s.add(AtHoc, "athocsim", env, "-listen", address(s.ports.sim), "-admin", admin, "-state", s.Path("athoc.state"),
-		"-call-log", s.Path(callLog), "-users-file", s.Path("users.json"), "-log-level", "DEBUG", "-echo-case", "random")
+		"-call-log", s.Path(callLog), "-users-file", s.Path("users.json"), "-log-level", "DEBUG", "-echo-case", "random",
+		"-latency", "20ms", "-latency-jitter", "60ms")
 	if err != nil {
 		return err
 	}

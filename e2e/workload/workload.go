@@ -173,6 +173,17 @@ func (m *maker) free(worker int, youngest, oldest time.Duration) time.Time {
 	}
 }
 
+// around draws a moment for a booking of a file: later files hold later bookings as a rule, so that most of them change
+// something in AtHoc, and every third is out of order.
+func (m *maker) around(worker, file int) time.Time {
+	const youngest, oldest, spread = 5 * time.Minute, 8 * time.Hour, 20 * time.Minute
+	if m.rng.IntN(3) == 0 {
+		return m.free(worker, youngest, oldest)
+	}
+	age := youngest + (oldest-youngest)*time.Duration(m.Files-file)/time.Duration(m.Files)
+	return m.free(worker, max(youngest, age-spread), age+spread)
+}
+
 // schedule decides when the files come. Some come together, most are spread.
 func (m *maker) schedule() {
 	at := make([]time.Duration, m.Files)
@@ -238,7 +249,7 @@ func (m *maker) anyRow(file int) []string {
 		}
 	case n < 18:
 		w, on := m.speaker(), m.rng.IntN(2) == 0
-		at := m.free(w, 2*time.Minute, 8*time.Hour)
+		at := m.around(w, file)
 		first, then := m.row(w, at, on), m.row(w, at, !on)
 		m.fixed[first], m.fixed[then] = true, true
 		return []string{first, then}
@@ -247,7 +258,7 @@ func (m *maker) anyRow(file int) []string {
 		return []string{m.row(w, m.free(w, m.Lifetime+time.Hour, m.Lifetime+10*time.Hour), m.rng.IntN(3) > 0)}
 	}
 	w := m.speaker()
-	return []string{m.row(w, m.free(w, 2*time.Minute, 8*time.Hour), m.rng.IntN(5) < 3)}
+	return []string{m.row(w, m.around(w, file), m.rng.IntN(5) < 3)}
 }
 
 // speaker draws a worker of whom files may speak. A few book much more often than the others.

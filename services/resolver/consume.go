@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -247,13 +248,14 @@ func (r *resolver) take(f *fold, item *bus.Item) (done bool, err error) {
 	if m.Last {
 		delete(r.partial, m.File)
 	} else {
-		r.partial[m.File] = struct{}{}
+		r.partial[m.File] = time.Now()
 	}
 	return false, nil
 }
 
 // holds says whether to read on before resolving: more entries are there or on their way, and the hold is not over.
 func (r *resolver) holds(batch *bus.Batch) bool {
+	maps.DeleteFunc(r.partial, func(_ string, seen time.Time) bool { return time.Since(seen) > holdMost })
 	more := len(r.partial) > 0 || batch.Items[len(batch.Items)-1].NumPending > 0
 	return more && (r.held.IsZero() || time.Since(r.held) < holdMost)
 }

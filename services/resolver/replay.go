@@ -187,7 +187,10 @@ func (r *resolver) replayNext(ctx context.Context, id string, left map[string]st
 			if err != nil {
 				return err
 			}
-			if u := w.Again(employee, v.User(employee), event.ReasonReplay, r.now(), r.rules); u != nil {
+			if w.Dirty {
+				continue // a newer event is being resolved: it is sent by itself, once
+			}
+			if u := again(&w, employee, v.User(employee), r.now(), r.rules); u != nil {
 				o.updates = append(o.updates, *u)
 			}
 			o.change.Workers[employee] = w
@@ -197,7 +200,8 @@ func (r *resolver) replayNext(ctx context.Context, id string, left map[string]st
 	if err != nil {
 		return err
 	}
-	if len(o.change.Workers) == len(left) {
+	done := len(o.change.Workers) == len(left)
+	if done {
 		if o.change.Replay, err = r.endReplay(id, false); err != nil {
 			return err
 		}
@@ -206,14 +210,24 @@ func (r *resolver) replayNext(ctx context.Context, id string, left map[string]st
 	if err := r.publish(ctx, o); err != nil {
 		return err
 	}
-	if o.change.Replay != nil {
+	if done {
 		delete(r.replaying, id)
-		r.log.Info("replay is published", "replay", id, "users", o.change.Replay.Users)
+		r.log.Info("replay is published", "replay", id)
 	}
 	return nil
 }
 
-// endReplay returns the record of a replay that ends now.
+// again returns the update that tells AtHoc a worker's status once more. What AtHoc answered before counts no longer: who
+// asks for it doubts that AtHoc still holds it, and if the update is lost with the broker's store it must be made again.
+func again(w *latest.Worker, employee, user string, now time.Time, rules latest.Rules) *event.Update {
+	u := w.Again(employee, user, event.ReasonReplay, now, rules)
+	if u != nil {
+		w.Confirmed = nil
+	}
+	return u
+}
+
+// endReplay returns the record of a replay that ends now; nil if so many replays were begun since that it is forgotten.
 func (r *resolver) endReplay(id string, stopped bool) (*control.ReplayState, error) {
 	all, err := r.memory.Replays()
 	if err != nil {
@@ -228,7 +242,7 @@ func (r *resolver) endReplay(id string, stopped bool) (*control.ReplayState, err
 			return &state, nil
 		}
 	}
-	return nil, control.Refuse("there is no replay %s", id)
+	return nil, nil
 }
 
 // stopReplay takes back what a replay has not published yet.
@@ -237,7 +251,7 @@ func (r *resolver) stopReplay(req control.StopRequest) (control.ReplayState, err
 	defer r.mu.Unlock()
 	var id string
 	for running := range r.replaying {
-		if strings.HasPrefix(running, req.ID) && len(r.replaying[running]) > 0 {
+		if req.ID != "" && strings.HasPrefix(running, req.ID) && len(r.replaying[running]) > 0 {
 			if id != "" {
 				return control.ReplayState{}, control.Refuse("several replays begin with %q: name one whole", req.ID)
 			}
@@ -250,6 +264,9 @@ func (r *resolver) stopReplay(req control.StopRequest) (control.ReplayState, err
 	state, err := r.endReplay(id, true)
 	if err != nil {
 		return control.ReplayState{}, err
+	}
+	if state == nil {
+		state = &control.ReplayState{ID: id, Stopped: true, Ended: r.now().UTC(), Left: len(r.replaying[id])}
 	}
 	change := memory.Change{Workers: map[string]latest.Worker{}, Replay: state}
 	err = r.memory.View(func(v memory.View) error {
@@ -279,6 +296,9 @@ func (r *resolver) replays() ([]control.ReplayState, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	all, err := r.memory.Replays()
+	if all == nil {
+		all = []control.ReplayState{} // JSON's null is no list
+	}
 	for i := range all {
 		if all[i].Ended.IsZero() {
 			all[i].Left = len(r.replaying[all[i].ID])
@@ -295,6 +315,9 @@ func (r *resolver) requeue(ctx context.Context, req control.RequeueRequest) (con
 		return control.RequeueAnswer{}, control.Refuse("the resolver is still reading the files again; try again when it is done")
 	}
 	u := req.Update
+	if u.Employee == "" || u.File == "" {
+		return control.RequeueAnswer{}, control.Refuse("it comes from no file's row: the janitor looks for stale duty by itself, so it can be dropped")
+	}
 	o := newOutcome(rowBook{})
 	answer := control.RequeueAnswer{}
 	err := r.memory.View(func(v memory.View) error {
@@ -307,16 +330,14 @@ func (r *resolver) requeue(ctx context.Context, req control.RequeueRequest) (con
 		}
 		if w.Latest.File != u.File || w.Latest.Version.Row != u.Version.Row {
 			answer.Superseded = true
-			if u.File != "" {
-				o.settled.add(u.File, event.Superseded, u.Version.Row)
-			}
+			o.settled.add(u.File, event.Superseded, u.Version.Row)
 			return nil
 		}
-		again := w.Again(u.Employee, v.User(u.Employee), event.ReasonReplay, r.now(), r.rules)
-		if again == nil {
+		update := again(&w, u.Employee, v.User(u.Employee), r.now(), r.rules)
+		if update == nil {
 			return control.Refuse("no AtHoc user has this worker's employee id now")
 		}
-		o.updates = append(o.updates, *again)
+		o.updates = append(o.updates, *update)
 		o.change.Workers[u.Employee] = w
 		return nil
 	})

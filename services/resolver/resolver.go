@@ -76,8 +76,9 @@ type resolver struct {
 	replaying map[string]map[string]struct{}
 	// held is when the first of them became so, by the monotonic clock; zero if none.
 	held time.Time
-	// partial are the files that were read in part.
-	partial map[string]struct{}
+	// partial are the files that were read in part, and when the last part came. The rest of one that changed while it was
+	// read never comes.
+	partial map[string]time.Time
 	// recovered says that the memory is complete; before, nothing is published.
 	recovered bool
 }
@@ -94,7 +95,7 @@ func Run(ctx context.Context, cfg Config, opts Options) error {
 		cfg: cfg, memory: mem, log: log, now: opts.Now,
 		// A call that was given up may be worked on for as long as it was waited for, and then some.
 		rules: latest.Rules{Lifetime: cfg.Lifetime.Duration(), Lateness: 2 * cfg.Calls.Timeout},
-		dirty: map[string]struct{}{}, unsure: map[string]int64{}, partial: map[string]struct{}{},
+		dirty: map[string]struct{}{}, unsure: map[string]int64{}, partial: map[string]time.Time{},
 		replaying: map[string]map[string]struct{}{}, version: opts.Version,
 	}
 	if r.now == nil {

@@ -55,6 +55,10 @@ func Main(name string, target Settings, service Service) int {
 		}
 		return exitUsage
 	}
+	if flags.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "%s takes no arguments, only flags: %q\n", name, flags.Args())
+		return exitUsage
+	}
 	if *version {
 		fmt.Println(name, Version)
 		return exitOK

@@ -52,8 +52,9 @@ func once(ctx context.Context, body Body) error {
 	inner, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	err := body(inner, func(reason error) { end(fmt.Errorf("lost: %w", reason)) })
-	if cause := context.Cause(inner); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
-		err = cause
+	lost := context.Cause(inner)
+	if lost != nil && !errors.Is(lost, context.Canceled) && (err == nil || errors.Is(err, context.Canceled)) {
+		err = lost // that it was canceled is no reason
 	}
 	if err == nil {
 		err = errors.New("it ended without a reason")

@@ -26,7 +26,7 @@ func main() { os.Exit(run()) }
 type options struct {
 	bench.Config
 	bin, dir, json, only string
-	quick, keep          bool
+	quick                bool
 }
 
 // sizes are those that the targets are for.
@@ -41,12 +41,21 @@ func run() int {
 	flag.StringVar(&o.json, "json", "", "write the figures to this `file` as well, as JSON")
 	flag.StringVar(&o.only, "only", "", "measure only these `parts`: "+strings.Join(bench.Parts, ","))
 	flag.BoolVar(&o.quick, "quick", false, "small sizes, to see in seconds whether everything works")
-	flag.BoolVar(&o.keep, "keep", false, "keep the directory with the logs")
+	flag.BoolVar(&o.Keep, "keep", false, "keep the directory with all logs and data")
 	flag.IntVar(&o.Rows, "rows", sizes.Rows, "rows of the one large file")
 	flag.IntVar(&o.Workers, "workers", sizes.Workers, "workers, each with a user in AtHoc")
 	flag.IntVar(&o.Files, "files", sizes.Files, "number of small files")
 	flag.IntVar(&o.FileRows, "file-rows", sizes.FileRows, "rows of each of them")
 	flag.IntVar(&o.LatencyFiles, "latency-files", sizes.LatencyFiles, "files that are dropped one after another")
+	o.Settings = map[string]string{}
+	flag.Func("set", "`NAME=VALUE` of an environment variable of the services, to see what it does to the figures; may be repeated", func(text string) error {
+		name, value, ok := strings.Cut(text, "=")
+		if !ok || name == "" {
+			return errors.New("it must have the form NAME=VALUE")
+		}
+		o.Settings[name] = value
+		return nil
+	})
 	flag.Parse()
 	if flag.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "bench: unexpected argument %q: everything is a flag; see -help\n", flag.Arg(0))
@@ -69,10 +78,11 @@ func run() int {
 // complete fills in what follows from the flags.
 func (o *options) complete() error {
 	o.Messages, o.Idle, o.Progress = sizes.Messages, sizes.Idle, os.Stderr
-	o.Judge = o.Rows >= sizes.Rows && o.Workers == sizes.Workers && o.Files >= sizes.Files && o.FileRows == sizes.FileRows
+	o.Judge = len(o.Settings) == 0 && o.Rows >= sizes.Rows && o.Workers == sizes.Workers && o.Files >= sizes.Files && o.FileRows == sizes.FileRows
 	if o.quick {
+		set, keep := o.Settings, o.Keep
 		o.Config = bench.Quick
-		o.Progress = os.Stderr
+		o.Settings, o.Keep, o.Progress = set, keep, os.Stderr
 	}
 	o.Parts = bench.Parts
 	if o.only != "" {
@@ -100,7 +110,7 @@ func (o *options) measure(ctx context.Context) (ok bool, err error) {
 		return false, err
 	}
 	defer func() {
-		if ctx.Err() == nil && (o.keep || !ok) {
+		if ctx.Err() == nil && (o.Keep || !ok) {
 			fmt.Fprintln(os.Stderr, "logs and files are in", work)
 			return
 		}
