@@ -337,6 +337,10 @@ func (r *resolver) requeue(ctx context.Context, req control.RequeueRequest) (con
 		if update == nil {
 			return control.Refuse("no AtHoc user has this worker's employee id now")
 		}
+		if w.Latest.On && !update.On {
+			// The duty has become stale meanwhile: AtHoc is told that there is none, and that is not what the row says.
+			o.settled.add(u.File, event.Expired, u.Version.Row)
+		}
 		o.updates = append(o.updates, *update)
 		o.change.Workers[u.Employee] = w
 		return nil

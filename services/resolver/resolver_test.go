@@ -34,7 +34,9 @@ type bench struct {
 	server *bustest.Server
 	conn   *bus.Conn
 	cfg    resolver.Config
-	stop   func()
+	// now is the resolver's clock; nil for the real one.
+	now  func() time.Time
+	stop func()
 }
 
 func newBench(t *testing.T) *bench {
@@ -52,7 +54,9 @@ func (b *bench) start() {
 	ctx, cancel := context.WithCancel(b.t.Context())
 	done := make(chan error, 1)
 	conn := b.server.Connect(b.t)
-	go func() { done <- resolver.Run(ctx, b.cfg, resolver.Options{Conn: conn, Log: bustest.Logger()}) }()
+	go func() {
+		done <- resolver.Run(ctx, b.cfg, resolver.Options{Conn: conn, Log: bustest.Logger(), Now: b.now})
+	}()
 	stopped := false
 	b.stop = func() {
 		if stopped {

@@ -1,0 +1,193 @@
+package control_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"bobosync/shared/bustest"
+	"bobosync/shared/control"
+	"bobosync/shared/topology"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const patience = 20 * time.Second
+
+type question struct {
+	Text string `json:"text"`
+}
+
+type answer struct {
+	Text string `json:"text"`
+	From string `json:"from"`
+}
+
+// echo answers with the text it is asked, and says who it is.
+func echo(from string) control.Endpoint {
+	return control.On("echo", func(_ context.Context, q question) (answer, error) { return answer{q.Text, from}, nil })
+}
+
+func serve(t *testing.T, nc *nats.Conn, endpoints ...control.Endpoint) (stop func()) {
+	t.Helper()
+	stop, err := control.Serve(t.Context(), nc, topology.Resolver, "v1.2.3-4-gabcdef", endpoints...)
+	require.NoError(t, err)
+	t.Cleanup(stop)
+	return stop
+}
+
+func ask(t *testing.T, nc *nats.Conn, text string) (answer, error) {
+	t.Helper()
+	return control.Ask[answer](t.Context(), nc, topology.Resolver, "echo", question{text})
+}
+
+func TestAskAndAnswer(t *testing.T) {
+	srv := bustest.Start(t)
+	serve(t, srv.Connect(t).NC, echo("a"))
+	got, err := ask(t, srv.Connect(t).NC, "hello")
+	require.NoError(t, err)
+	require.Equal(t, answer{"hello", "a"}, got)
+}
+
+func TestARefusalsTextReachesTheOperator(t *testing.T) {
+	srv := bustest.Start(t)
+	for name, given := range map[string]struct {
+		err  error
+		want string
+	}{
+		"refusal": {control.Refuse("try %q instead", "b"), `try "b" instead`},
+		"error":   {errors.New("the disk is full"), "the disk is full"},
+		"joined":  {errors.Join(errors.New("one"), errors.New("two")), "one two"},
+		"silent":  {errors.New(""), "it gives no reason"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			serve(t, srv.Connect(t).NC, control.On("echo", func(context.Context, question) (answer, error) {
+				return answer{}, given.err
+			}))
+			_, err := ask(t, srv.Connect(t).NC, "hello")
+			var refusal *control.Refusal
+			require.ErrorAs(t, err, &refusal)
+			require.Equal(t, given.want, strings.Join(strings.Fields(refusal.Text), " "))
+		})
+	}
+}
+
+func TestNobodyIsThere(t *testing.T) {
+	nc := bustest.Start(t).Connect(t).NC
+	_, err := ask(t, nc, "hello")
+	require.ErrorIs(t, err, control.ErrNobody)
+	require.ErrorContains(t, err, "resolver")
+}
+
+func TestARequestThatCannotBeRead(t *testing.T) {
+	srv := bustest.Start(t)
+	serve(t, srv.Connect(t).NC, echo("a"))
+	_, err := control.Ask[answer](t.Context(), srv.Connect(t).NC, topology.Resolver, "echo", []int{1})
+	var refusal *control.Refusal
+	require.ErrorAs(t, err, &refusal)
+	require.Contains(t, refusal.Text, "same version")
+}
+
+// TestAnAnswerThatTheBrokerDoesNotTake: an answer larger than the broker's limit for a message is a refusal at once, and
+// nobody waits for it.
+func TestAnAnswerThatTheBrokerDoesNotTake(t *testing.T) {
+	srv := bustest.Start(t)
+	nc := srv.Connect(t).NC
+	serve(t, nc, control.On("echo", func(context.Context, question) (answer, error) {
+		return answer{Text: strings.Repeat("x", int(nc.MaxPayload()))}, nil
+	}))
+	_, err := ask(t, srv.Connect(t).NC, "hello")
+	var refusal *control.Refusal
+	require.ErrorAs(t, err, &refusal)
+	require.Contains(t, refusal.Text, "payload")
+}
+
+// TestAnyOneOfSeveralAnswers: with two services of a name each request is handled once, and when one goes the other goes on.
+func TestAnyOneOfSeveralAnswers(t *testing.T) {
+	srv := bustest.Start(t)
+	var handled atomic.Int32
+	counted := func(from string) control.Endpoint {
+		return control.On("echo", func(_ context.Context, q question) (answer, error) {
+			handled.Add(1)
+			return answer{q.Text, from}, nil
+		})
+	}
+	stop := serve(t, srv.Connect(t).NC, counted("a"))
+	serve(t, srv.Connect(t).NC, counted("b"))
+	nc := srv.Connect(t).NC
+	from := map[string]int{}
+	for range 50 {
+		got, err := ask(t, nc, "hello")
+		require.NoError(t, err)
+		from[got.From]++
+	}
+	require.Equal(t, int32(50), handled.Load(), "one request, one answer")
+	require.Len(t, from, 2, "both share the work: %v", from)
+	stop()
+	require.Eventually(t, func() bool { // until the broker has heard of it, one request may still be turned away
+		got, err := ask(t, nc, "hello")
+		return err == nil && got.From == "b"
+	}, patience, time.Millisecond)
+	for range 20 {
+		got, err := ask(t, nc, "hello")
+		require.NoError(t, err)
+		require.Equal(t, "b", got.From)
+	}
+}
+
+// TestStopWaitsForWhatIsBeingAnswered: no handler is at work any more when stop returns, and what it needs may go.
+func TestStopWaitsForWhatIsBeingAnswered(t *testing.T) {
+	srv := bustest.Start(t)
+	begun := make(chan struct{})
+	var ended atomic.Bool
+	stop := serve(t, srv.Connect(t).NC, control.On("echo", func(ctx context.Context, _ question) (answer, error) {
+		close(begun)
+		<-ctx.Done()
+		ended.Store(true)
+		return answer{}, ctx.Err()
+	}))
+	nc := srv.Connect(t).NC
+	asked := make(chan error, 1)
+	go func() {
+		_, err := ask(t, nc, "hello")
+		asked <- err
+	}()
+	<-begun
+	stop()
+	require.True(t, ended.Load())
+	require.ErrorContains(t, <-asked, "canceled")
+	require.Eventually(t, func() bool {
+		_, err := ask(t, nc, "hello")
+		return errors.Is(err, control.ErrNobody)
+	}, patience, time.Millisecond)
+	stop()
+}
+
+func TestAnEndpointOfNoName(t *testing.T) {
+	nc := bustest.Start(t).Connect(t).NC
+	_, err := control.Serve(t.Context(), nc, topology.Resolver, "dev", echo("a"), control.Endpoint{Name: "not a name"})
+	require.ErrorContains(t, err, "not a name")
+	require.Eventually(t, func() bool { // the endpoint before it is withdrawn
+		_, err := ask(t, nc, "hello")
+		return errors.Is(err, control.ErrNobody)
+	}, patience, time.Millisecond)
+}
+
+func TestAskEndsWithItsContext(t *testing.T) {
+	srv := bustest.Start(t)
+	serve(t, srv.Connect(t).NC, control.On("echo", func(ctx context.Context, _ question) (answer, error) {
+		<-ctx.Done()
+		return answer{}, ctx.Err()
+	}))
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err := control.Ask[answer](ctx, srv.Connect(t).NC, topology.Resolver, "echo", question{})
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+}
