@@ -84,14 +84,16 @@ func (f *deadFlags) choose(ctx context.Context, conn *bus.Conn, args []string, e
 	if err != nil {
 		return nil, err
 	}
+	for _, id := range ids {
+		if !slices.ContainsFunc(all, func(l letter) bool { return l.ID == id }) {
+			return nil, fmt.Errorf("there is no dead letter %d: bobosync dead list shows them", id)
+		}
+	}
 	chosen := slices.DeleteFunc(all, func(l letter) bool {
 		return len(ids) > 0 && !slices.Contains(ids, l.ID) ||
 			f.reason != "" && !strings.Contains(strings.ToLower(l.Reason), strings.ToLower(f.reason)) ||
 			file != "" && l.File != file
 	})
-	if len(chosen) < len(ids) {
-		return nil, errors.New("not all of these dead letters are there: bobosync dead list shows them")
-	}
 	return chosen, nil
 }
 
@@ -105,7 +107,7 @@ func deadLetters(ctx context.Context, js jetstream.JetStream) ([]letter, error) 
 		return nil, fmt.Errorf("open the dead letters: %w", err)
 	}
 	state := stream.CachedInfo().State
-	var all []letter
+	all := []letter{} // JSON's null is no list
 	for seq := state.FirstSeq; state.Msgs > 0 && seq <= state.LastSeq; seq++ {
 		m, err := stream.GetMsg(ctx, seq)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -255,8 +257,15 @@ func requeue(ctx context.Context, conn *bus.Conn, l letter) (string, error) {
 		}
 		return "is sent again", nil
 	}
-	if l.Subject == "" {
+	switch {
+	case l.Subject == "":
 		return "", errors.New("it does not say where it came from, so it can only be dropped")
+	case l.Service == string(topology.Publisher):
+		// It would take the place of the update that the user has now.
+		return "", errors.New("an update that cannot be read can only be dropped; bobosync replay sends the worker's status again")
+	case l.Subject == topology.SubjectMapping:
+		// It would take the place of a newer mapping.
+		return "", errors.New("a part of a mapping can only be dropped: the janitor fetches the mapping anew")
 	}
 	if _, err := conn.JS.Publish(ctx, l.Subject, l.Payload); err != nil {
 		return "", fmt.Errorf("publish it again: %w", err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -64,6 +65,7 @@ for when the mapping was wrong.`,
 	flags.BoolVar(&f.watch, "watch", false, "stay until all of it is published")
 	flags.BoolVar(&f.json, "json", false, "answer in JSON")
 	cmd.MarkFlagsOneRequired("all", "since", "worker", "user", "file", "entries-since")
+	cmd.MarkFlagsMutuallyExclusive("json", "watch")
 	cmd.MarkFlagsMutuallyExclusive("all", "since", "worker", "user", "file", "entries-since")
 	cmd.AddCommand(replayListCommand(envFile), replayStopCommand(envFile))
 	return cmd
@@ -165,15 +167,19 @@ func watchReplay(ctx context.Context, conn *bus.Conn, out io.Writer, id string) 
 		if err != nil && !errors.Is(err, control.ErrNobody) {
 			return err
 		}
-		for _, state := range all {
-			if state.ID != id {
-				continue
-			}
-			if !state.Ended.IsZero() {
-				fmt.Fprintf(out, "All %d users are on their way to AtHoc.\n", state.Users-state.Left)
+		at := slices.IndexFunc(all, func(s control.ReplayState) bool { return s.ID == id })
+		if at < 0 && err == nil {
+			return errors.New("the resolver knows nothing of this replay any more: its memory was lost, or many replays came after it")
+		}
+		if at >= 0 {
+			state := all[at]
+			switch {
+			case state.Stopped:
+				return fmt.Errorf("the replay was stopped: %d of %d users were not published", state.Left, state.Users)
+			case !state.Ended.IsZero():
+				fmt.Fprintf(out, "All %d users are on their way to AtHoc.\n", state.Users)
 				return nil
-			}
-			if state.Left != last {
+			case state.Left != last:
 				fmt.Fprintf(out, "%d of %d users are on their way\n", state.Users-state.Left, state.Users)
 				last = state.Left
 			}
