@@ -1,0 +1,577 @@
+//go:build unix
+
+// Package bench measures the real programs, as processes of their own against the AtHoc simulator: how many rows a second
+// they carry from a file to AtHoc, how long a single booking takes, and what memory and CPU that costs. Beside these it
+// measures what the machine allows, and it checks that AtHoc ends up with what the files say.
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Config says what to measure. The fields from Settings on are optional.
+type Config struct {
+	// Bin has the programs, natsd among them. Dir is a directory for everything; it must be empty, and on a disk: a file
+	// system in memory would make syncing free.
+	Bin, Dir string
+	// Rows is the size of the one large file, Workers how many workers it and the small files speak of.
+	Rows, Workers int
+	// Files is how many small files there are, FileRows the rows in each.
+	Files, FileRows int
+	// LatencyFiles is how many files are dropped one after another.
+	LatencyFiles int
+	// Messages is how many messages JetStream's own rate is measured with.
+	Messages int
+	// Idle is the time over which the CPU time of idle processes is measured.
+	Idle time.Duration
+	// Parts are what to measure; see Parts.
+	Parts []string
+	// Settings are environment variables of all services, above those that the benchmark sets.
+	Settings map[string]string
+	// Keep leaves the directories with logs and data of each run where they are.
+	Keep bool
+	// Judge compares figures with their targets. It is for the sizes and settings that the targets are for.
+	Judge bool
+	// Progress, if not nil, is told what is being done.
+	Progress io.Writer
+}
+
+// The parts of the benchmark.
+const (
+	PartLimits  = "limits"
+	PartLarge   = "a"
+	PartSmall   = "b"
+	PartIdle    = "idle"
+	PartLatency = "latency"
+)
+
+// Parts are all parts, in the order in which they are measured.
+var Parts = []string{PartLimits, PartLarge, PartSmall, PartIdle, PartLatency}
+
+// Quick has small sizes, to see in seconds whether everything works. Bin and Dir are to be set.
+var Quick = Config{
+	Rows: 20_000, Workers: 500, Files: 50, FileRows: 20, LatencyFiles: 3, Messages: 5000, Idle: time.Second, Parts: Parts,
+}
+
+// What is wanted, and what the tool that this program replaces did on such a machine.
+const (
+	oldTool       = 4590.0 // rows a second
+	wantLarge     = 46_000
+	wantSmall     = 20_000
+	wantSends     = 1.1 // "once or little more"
+	wantMemory    = 100
+	wantMemoryAll = 250
+	wantIdle      = 60
+	wantIdleCPU   = 1.0
+	settleTime    = time.Second // the default of SETTLE_TIME
+	wantMedian    = 0.3         // seconds above SETTLE_TIME
+	wantNearly    = 1.0
+
+	// freeRate is an ATHOC_RATE_LIMIT that does not bind.
+	freeRate = "1000"
+	// latencyRows is how many rows, each of another worker, a file has whose time is measured.
+	latencyRows = 10
+	// confirmedWithin is how long files may take to be confirmed.
+	confirmedWithin = 2 * time.Minute
+	mebibyte        = 1 << 20
+)
+
+// Validate reports sizes that do not go together.
+func (c Config) Validate() error {
+	var errs []error
+	for name, n := range map[string]int{"-rows": c.Rows, "-workers": c.Workers, "-files": c.Files, "-file-rows": c.FileRows, "-latency-files": c.LatencyFiles} {
+		if n < 1 {
+			errs = append(errs, fmt.Errorf("%s: must be at least 1", name))
+		}
+	}
+	if c.Rows < c.Workers || c.Files*c.FileRows < c.Workers {
+		errs = append(errs, errors.New("-workers: must not be more than there are rows, in the large file and in all small ones"))
+	}
+	if c.LatencyFiles*latencyRows > c.Workers {
+		errs = append(errs, fmt.Errorf("-latency-files: must be at most %d, a %dth of -workers", c.Workers/latencyRows, latencyRows))
+	}
+	if most := int(span / time.Second); c.Files > most || c.LatencyFiles > most {
+		errs = append(errs, fmt.Errorf("-files, -latency-files: must be at most %d", most))
+	}
+	for _, p := range c.Parts {
+		if !slices.Contains(Parts, p) {
+			errs = append(errs, fmt.Errorf("-only: there is no part %q; there are %s", p, strings.Join(Parts, ", ")))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// bench is a benchmark at work. Its methods are for one goroutine.
+type bench struct {
+	Config
+	Report
+	jetStream map[topology]float64 // JetStream's own rate beside each topology
+	stacks    int
+}
+
+// Run measures. What went wrong with the pipeline is among the report's problems; an error means that ctx has ended or that
+// there is nothing to report. All processes have ended when it returns.
+func Run(ctx context.Context, c Config) (*Report, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	b := &bench{Config: c, jetStream: map[topology]float64{}}
+	b.Problems = []string{}
+	b.Machine = machine()
+	for _, part := range []struct {
+		name string
+		run  func(context.Context) error
+	}{
+		{PartLarge + PartLimits, b.large},
+		{PartSmall, b.small},
+		{PartIdle + PartLatency, b.quiet},
+	} {
+		if !slices.ContainsFunc(c.Parts, func(p string) bool { return strings.Contains(part.name, p) }) {
+			continue
+		}
+		if err := part.run(ctx); err != nil {
+			b.problem(err)
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+	b.notes()
+	return &b.Report, nil
+}
+
+func (b *bench) has(part string) bool { return slices.Contains(b.Parts, part) }
+
+func (b *bench) problem(err error) {
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		b.Problems = append(b.Problems, line)
+	}
+}
+
+// note tells about the progress.
+func (b *bench) note(format string, args ...any) {
+	if b.Progress != nil {
+		fmt.Fprintf(b.Progress, format+"\n", args...)
+	}
+}
+
+func (b *bench) notes() {
+	b.Notes = []string{
+		"Rows a second: from the drop of the first file until the last one has left the input directory, with everything",
+		"confirmed by AtHoc, SETTLE_TIME (1 s) included. AtHoc is athocsim on the same machine, without latency, and takes its",
+		"share of the CPU. ATHOC_RATE_LIMIT is " + freeRate + " where not said otherwise: it is the operator's choice (default 2).",
+		"The broker syncs to disk before it acknowledges, in all runs.",
+	}
+	if !b.Judge {
+		b.Notes = append(b.Notes, "The sizes are not those that the targets are for, so nothing is compared with them.")
+	}
+}
+
+// add adds a figure; with a target, if sizes permit, also whether it is met.
+func (b *bench) add(f Figure, targets ...target) {
+	met := true
+	var words []string
+	for _, t := range targets {
+		words = append(words, t.text)
+		met = met && t.met(f.Value)
+	}
+	f.Target = strings.Join(words, ", ")
+	if len(targets) > 0 && b.Judge {
+		f.Met = &met
+	}
+	b.Figures = append(b.Figures, f)
+}
+
+// machine describes this one.
+func machine() []string {
+	lines := []string{fmt.Sprintf("%s, %s/%s, %d CPUs, %s", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), time.Now().UTC().Format(time.DateTime+" MST"))}
+	if cpu, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(cpu)) {
+			if key, value, _ := strings.Cut(line, ":"); strings.TrimSpace(key) == "model name" {
+				lines = append(lines, strings.TrimSpace(value))
+				break
+			}
+		}
+	}
+	if load, err := os.ReadFile("/proc/loadavg"); err == nil {
+		if f := strings.Fields(string(load)); len(f) > 0 {
+			lines = append(lines, "load of the last minute before the start: "+f[0])
+		}
+	}
+	return lines
+}
+
+func newRand() *rand.Rand { return rand.New(rand.NewPCG(1, 2)) }
+
+// prepared is a workload whose files are written, and what AtHoc is to hold in the end.
+type prepared struct {
+	workload
+	dir   string
+	names []string
+	want  *want
+}
+
+func (b *bench) prepare(name string, files, rowsPerFile int) (*prepared, error) {
+	p := &prepared{
+		workload: workload{files: files, rowsPerFile: rowsPerFile, workers: b.Workers, name: name, now: time.Now(), rng: newRand()},
+		dir:      filepath.Join(b.Dir, "files-"+name), want: newWant(b.Workers + 1),
+	}
+	b.note("writing %d files of %d rows", files, rowsPerFile)
+	if err := os.MkdirAll(p.dir, 0o700); err != nil {
+		return nil, err
+	}
+	var err error
+	if p.names, err = p.write(p.dir); err != nil {
+		return nil, err
+	}
+	for _, n := range p.names {
+		if err := p.want.read(filepath.Join(p.dir, n)); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// copyTo puts copies of the files into another directory, and syncs them, so that writing them out does not fall into what
+// is measured.
+func (p *prepared) copyTo(dir string) error {
+	for _, n := range p.names {
+		if err := copyFile(filepath.Join(p.dir, n), filepath.Join(dir, n)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func copyFile(from, to string) (err error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	if _, err := io.Copy(out, in); err != nil {
+		return err
+	}
+	return out.Sync()
+}
+
+// with starts a stack, does something with it and stops it. The directory is removed unless something went wrong.
+func (b *bench) with(ctx context.Context, t topology, settings map[string]string, do func(*stack) error) (err error) {
+	b.stacks++
+	return b.in(ctx, fmt.Sprintf("stack-%d", b.stacks), t, settings, do)
+}
+
+func (b *bench) in(ctx context.Context, name string, t topology, settings map[string]string, do func(*stack) error) error {
+	all := map[string]string{}
+	maps.Copy(all, settings)
+	maps.Copy(all, b.Settings)
+	s, err := startStack(ctx, stackConfig{
+		topology: t, dir: filepath.Join(b.Dir, name), bin: b.Bin, workers: b.Workers, settings: all,
+	})
+	if err == nil {
+		err = do(s)
+	}
+	if err = errors.Join(err, s.stop()); err != nil {
+		return fmt.Errorf("%s: %w", t, err)
+	}
+	if b.Keep {
+		return nil
+	}
+	return os.RemoveAll(s.dir)
+}
+
+// large measures the one large file, and the limits that belong to it.
+func (b *bench) large(ctx context.Context) error {
+	p, err := b.prepare("large", 1, b.Rows)
+	if err != nil {
+		return err
+	}
+	if b.has(PartLimits) {
+		if err := b.limits(ctx, filepath.Join(p.dir, p.names[0])); err != nil {
+			b.problem(err)
+		}
+	}
+	if !b.has(PartLarge) {
+		return os.RemoveAll(p.dir)
+	}
+	section := fmt.Sprintf("(a) 1 file of %s rows, %s workers", separated(int64(b.Rows)), separated(int64(b.Workers)))
+	for _, t := range []topology{allInOne, services} {
+		err := b.with(ctx, t, map[string]string{"ATHOC_RATE_LIMIT": freeRate}, func(s *stack) error {
+			return b.throughput(ctx, s, p, section, b.judgeLarge)
+		})
+		if err != nil {
+			b.problem(err)
+		}
+	}
+	err = b.with(ctx, allInOne, nil, func(s *stack) error {
+		return b.throughput(ctx, s, p, section+", ATHOC_RATE_LIMIT at its default of 2 calls a second", nil)
+	})
+	return errors.Join(err, os.RemoveAll(p.dir))
+}
+
+// small measures the many small files.
+func (b *bench) small(ctx context.Context) error {
+	p, err := b.prepare("small", b.Files, b.FileRows)
+	if err != nil {
+		return err
+	}
+	section := fmt.Sprintf("(b) %s files of %s rows, %s workers", separated(int64(b.Files)), separated(int64(b.FileRows)), separated(int64(b.Workers)))
+	for _, t := range []topology{allInOne, services} {
+		err := b.with(ctx, t, map[string]string{"ATHOC_RATE_LIMIT": freeRate}, func(s *stack) error {
+			return b.throughput(ctx, s, p, section, func(s *stack, r run) {
+				b.rows(s, section, r, atLeast(wantSmall, "at least "+separated(wantSmall)))
+				b.cpu(s, section, r)
+			})
+		})
+		if err != nil {
+			b.problem(err)
+		}
+	}
+	return os.RemoveAll(p.dir)
+}
+
+// run is one passage of a workload.
+type run struct {
+	rows, calls, users int
+	took               time.Duration
+	before, after      map[string]usage
+}
+
+// throughput drops all files, waits for the end and checks it. Judge adds the figures that have targets; without it the rate
+// alone is added.
+func (b *bench) throughput(ctx context.Context, s *stack, p *prepared, section string, judge func(*stack, run)) error {
+	b.note("%s: %s", s.topology, section)
+	if err := p.copyTo(s.path("outside")); err != nil {
+		return err
+	}
+	r := run{rows: p.rows()}
+	callsBefore, usersBefore, err := s.sent(ctx)
+	if err != nil {
+		return err
+	}
+	if r.before, err = s.usage(); err != nil && !errors.Is(err, errNoProc) {
+		return err
+	}
+	began := time.Now()
+	for _, n := range p.names {
+		if err := s.drop(n); err != nil {
+			return err
+		}
+	}
+	if err := s.awaitGone(ctx, confirmedWithin, p.names); err != nil {
+		return err
+	}
+	r.took = time.Since(began)
+	if r.after, err = s.usage(); err != nil && !errors.Is(err, errNoProc) {
+		return err
+	}
+	if r.calls, r.users, err = s.sent(ctx); err != nil {
+		return err
+	}
+	r.calls, r.users = r.calls-callsBefore, r.users-usersBefore
+	if judge == nil {
+		judge = func(s *stack, r run) { b.rows(s, section, r) }
+	}
+	judge(s, r)
+	where := string(s.topology)
+	b.add(Figure{Section: section, Where: where, What: "calls to AtHoc", Value: float64(r.calls)})
+	b.add(Figure{Section: section, Where: where, What: "users sent, for each worker", Value: float64(r.users) / float64(b.Workers)},
+		atMost(wantSends, "1 or little more"))
+	if err := s.arrived(p.names); err != nil {
+		return err
+	}
+	if err := s.check(ctx, p.want); err != nil {
+		return fmt.Errorf("%s: the end state is wrong: %w", section, err)
+	}
+	return nil
+}
+
+// rows adds the rate of a run.
+func (b *bench) rows(s *stack, section string, r run, targets ...target) {
+	where := string(s.topology)
+	b.add(Figure{Section: section, Where: where, What: "from drop to confirmed", Value: r.took.Seconds(), Unit: "s"})
+	b.add(Figure{Section: section, Where: where, What: "rows a second", Value: r.rate()}, targets...)
+}
+
+func (r run) rate() float64 { return float64(r.rows) / r.took.Seconds() }
+
+// judgeLarge adds the figures of the large file: rate, ratios, memory and CPU.
+func (b *bench) judgeLarge(s *stack, r run) {
+	section := fmt.Sprintf("(a) 1 file of %s rows, %s workers", separated(int64(b.Rows)), separated(int64(b.Workers)))
+	where := string(s.topology)
+	b.rows(s, section, r, atLeast(wantLarge, "at least "+separated(wantLarge)))
+	if own := b.jetStream[s.topology]; own > 0 {
+		b.add(Figure{Section: section, Where: where, What: "rows a second / JetStream's own rate", Value: r.rate() / own}, atLeast(1, "at least 1"))
+	}
+	b.add(Figure{Section: section, Where: where, What: fmt.Sprintf("rows a second / the old tool's %s", separated(int64(oldTool))), Value: r.rate() / oldTool},
+		atLeast(10, "at least 10"))
+	for _, name := range s.names() {
+		if u, known := r.after[name]; known {
+			b.add(Figure{Section: section, Where: where, What: "peak memory of " + name, Value: float64(u.peak) / mebibyte, Unit: "MiB"},
+				memoryTarget(name)...)
+		}
+	}
+	b.cpu(s, section, r)
+}
+
+// cpu adds what each process has worked.
+func (b *bench) cpu(s *stack, section string, r run) {
+	for _, name := range s.names() {
+		if u, known := r.after[name]; known {
+			b.add(Figure{Section: section, Where: string(s.topology), What: "CPU time of " + name, Value: (u.cpu - r.before[name].cpu).Seconds(), Unit: "s"})
+		}
+	}
+}
+
+// memoryTarget is what a process may take at most while it works; the simulator and the broker are no services.
+func memoryTarget(name string) []target {
+	switch name {
+	case simulatorProcess, brokerProcess:
+		return nil
+	case "bobosync":
+		return []target{atMost(wantMemoryAll, fmt.Sprintf("at most %d MiB", wantMemoryAll))}
+	default:
+		return []target{atMost(wantMemory, fmt.Sprintf("at most %d MiB", wantMemory))}
+	}
+}
+
+// limits measures what the machine allows.
+func (b *bench) limits(ctx context.Context, file string) error {
+	const section = "What this machine allows"
+	b.note("measuring the machine's limits")
+	syncing, err := syncTime(b.Dir)
+	if err != nil {
+		return fmt.Errorf("measure syncing: %w", err)
+	}
+	b.add(Figure{Section: section, Where: "disk", What: "write and sync of 4 KiB, median", Value: syncing.Seconds() * 1000, Unit: "ms"})
+	for _, way := range []struct {
+		what string
+		read func(string) (int, error)
+	}{{"rows a second, reading alone, encoding/csv", readCSV}, {"rows a second, reading alone, lines split at commas", splitLines}} {
+		began := time.Now()
+		rows, err := way.read(file)
+		if err != nil {
+			return fmt.Errorf("read the large file: %w", err)
+		}
+		b.add(Figure{Section: section, Where: "file", What: way.what, Value: float64(rows) / time.Since(began).Seconds()})
+	}
+	for _, t := range []topology{allInOne, services} {
+		where := "within the process"
+		if t == services {
+			where = "over loopback TCP"
+		}
+		rate, err := jetStreamRate(ctx, filepath.Join(b.Dir, "jetstream"), b.Messages, t == services)
+		if err != nil {
+			return fmt.Errorf("measure JetStream %s: %w", where, err)
+		}
+		b.jetStream[t] = rate
+		b.add(Figure{Section: section, Where: "JetStream", Value: rate,
+			What: fmt.Sprintf("messages of %d bytes a second, atomic batches, synced, %s", payload, where)})
+	}
+	return nil
+}
+
+// quiet measures idle processes and single files, with the default settings, in both topologies at once: there is little to
+// do, and it takes long.
+func (b *bench) quiet(ctx context.Context) error {
+	if b.has(PartLatency) {
+		b.note("idling for %s, then %d files one after another", b.Idle, b.LatencyFiles)
+	}
+	both := []topology{allInOne, services}
+	results := make([]*bench, len(both))
+	var measuring sync.WaitGroup
+	for i, t := range both {
+		own := &bench{Config: b.Config}
+		results[i] = own
+		measuring.Go(func() {
+			err := own.in(ctx, fmt.Sprintf("quiet-%d", i), t, nil, func(s *stack) error {
+				if b.has(PartIdle) {
+					if err := own.idle(ctx, s); err != nil {
+						return err
+					}
+				}
+				if b.has(PartLatency) {
+					return own.latency(ctx, s)
+				}
+				return nil
+			})
+			if err != nil {
+				own.problem(err)
+			}
+		})
+	}
+	measuring.Wait()
+	for _, r := range results {
+		b.Figures = append(b.Figures, r.Figures...)
+		b.Problems = append(b.Problems, r.Problems...)
+	}
+	slices.SortStableFunc(b.Figures, bySection(b.Figures))
+	return nil
+}
+
+// bySection puts figures of the same section together, sections in the order of their first figures.
+func bySection(figures []Figure) func(a, b Figure) int {
+	order := map[string]int{}
+	for _, f := range figures {
+		if _, known := order[f.Section]; !known {
+			order[f.Section] = len(order)
+		}
+	}
+	return func(a, b Figure) int { return order[a.Section] - order[b.Section] }
+}
+
+func (b *bench) idle(ctx context.Context, s *stack) error {
+	before, err := s.usage()
+	if errors.Is(err, errNoProc) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	timer := time.NewTimer(b.Idle)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	after, err := s.usage()
+	if err != nil {
+		return err
+	}
+	section := fmt.Sprintf("Idle, %s users known", separated(int64(b.Workers)))
+	for _, name := range s.names() {
+		memory, cpu := atMost(wantIdle, fmt.Sprintf("at most %d MiB", wantIdle)), below(wantIdleCPU, "below 1 %")
+		targets := [][]target{{memory}, {cpu}}
+		if name == simulatorProcess {
+			targets = [][]target{nil, nil}
+		}
+		b.add(Figure{Section: section, Where: string(s.topology), What: "memory of " + name, Value: float64(after[name].now) / mebibyte, Unit: "MiB"}, targets[0]...)
+		b.add(Figure{Section: section, Where: string(s.topology), What: "CPU of " + name, Unit: "% of a core",
+			Value: 100 * (after[name].cpu - before[name].cpu).Seconds() / b.Idle.Seconds()}, targets[1]...)
+	}
+	return nil
+}
+
+// percentile is the nearest rank's value; sorted must be sorted and not empty.
+func percentile(sorted []time.Duration, share float64) time.Duration {
+	return sorted[max(0, int(math.Ceil(share*float64(len(sorted))))-1)]
+}

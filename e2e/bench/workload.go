@@ -1,0 +1,190 @@
+//go:build unix
+
+package bench
+
+import (
+	"bufio"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"bobosync/cmd/athocsim/sim"
+)
+
+const (
+	header = "Transaction_Type,Employee_ID,Payroll_ID,Clocking_Date,Clocking_Time,DateTime_Created,Geo_Status,Geo_Latitude,Geo_Longitude,Geo_Accuracy\n"
+	// span is how old the oldest event is: younger than the age at which duty is stale, so that nothing expires.
+	span = 10 * time.Hour
+	// boboLayout is how a file writes an event's time.
+	boboLayout = "20060102150405"
+)
+
+// workload is a number of files with events of the same workers, out of order.
+type workload struct {
+	files, rowsPerFile int
+	workers            int
+	name               string // what all the files' names begin with
+	now                time.Time
+	rng                *rand.Rand
+}
+
+func (w workload) rows() int { return w.files * w.rowsPerFile }
+
+// write writes the files into dir and returns their names, in the order in which they are to be dropped. Every worker has
+// as many rows as any other, give or take one. Events are evenly spread over the span, in no order. A worker may have two
+// events at the same second within a file, where the later row wins, but not in two files.
+func (w workload) write(dir string) ([]string, error) {
+	order := w.rng.Perm(w.workers)
+	next := 0
+	var names []string
+	for f := range w.files {
+		name := fmt.Sprintf("%s-%05d.csv", w.name, f)
+		names = append(names, name)
+		err := writeFile(filepath.Join(dir, name), func(out *bufio.Writer) {
+			_, _ = out.WriteString(header) // the first error stays, and Flush returns it
+			for range w.rowsPerFile {
+				w.writeRow(out, order[next], f)
+				if next++; next == len(order) {
+					w.rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+					next = 0
+				}
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return names, nil
+}
+
+// writeRow writes an event of a worker. Which seconds it may have depends on the file.
+func (w workload) writeRow(out *bufio.Writer, worker, file int) {
+	slots := int(span/time.Second) / w.files
+	age := time.Duration(1+file+w.files*w.rng.IntN(slots)) * time.Second
+	var text [len(boboLayout)]byte
+	at := w.now.Add(-age).UTC().AppendFormat(text[:0], boboLayout)
+	kind := "BON,"
+	if w.rng.IntN(2) == 0 {
+		kind = "BOF,"
+	}
+	b := out.AvailableBuffer()
+	b = append(b, kind...)
+	b = appendEmployee(b, worker)
+	b = append(b, ",PAY"...)
+	b = appendEmployee(b, worker)
+	b = append(b, ',')
+	b = append(b, at[:8]...)
+	b = append(b, ',')
+	b = append(b, at[8:]...)
+	b = append(b, ',')
+	b = append(b, at...)
+	b = append(b, ",1,51.5007,-0.1246,5.0\n"...)
+	_, _ = out.Write(b)
+}
+
+// appendEmployee writes the collar number that the simulator gives its user of that index.
+func appendEmployee(b []byte, worker int) []byte {
+	n := worker + 1
+	for limit := 10000; n < limit && limit > 1; limit /= 10 {
+		b = append(b, '0')
+	}
+	return strconv.AppendInt(b, int64(n), 10)
+}
+
+func writeFile(path string, fill func(*bufio.Writer)) (err error) {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	out := bufio.NewWriterSize(f, 1<<20)
+	fill(out)
+	return out.Flush()
+}
+
+// want says what AtHoc must hold: for each username on duty the value. It is worked out from the files alone.
+type want struct {
+	users  map[string]string // by employee id
+	latest map[string]booking
+}
+
+type booking struct {
+	at string // as in the file; compares as a text
+	on bool
+}
+
+// newWant begins with the users of the simulator, of whom no file has spoken.
+func newWant(users int) *want {
+	w := &want{users: map[string]string{}, latest: map[string]booking{}}
+	for _, u := range sim.GenerateUsers(users, sim.DefaultCollar) {
+		w.users[u.Attributes[sim.DefaultCollar]] = u.LoginID
+	}
+	return w
+}
+
+// read takes a file into account, which is to be read by the pipeline after those that were taken before.
+func (w *want) read(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	rows := csv.NewReader(bufio.NewReaderSize(f, 1<<20))
+	rows.ReuseRecord = true
+	if _, err := rows.Read(); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	for {
+		row, err := rows.Read()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		// Latest time wins; at the same second the row that is read later.
+		if before, known := w.latest[row[1]]; !known || row[5] >= before.at {
+			// A field is a part of its whole line, which need not be kept.
+			w.latest[strings.Clone(row[1])] = booking{at: strings.Clone(row[5]), on: row[0] == "BON"}
+		}
+	}
+}
+
+// compare says what is wrong with what AtHoc holds, nil if nothing is.
+func (w *want) compare(state map[string]string) error {
+	wrong, example := 0, ""
+	told := func(user, got, value string) {
+		if wrong++; wrong == 1 {
+			example = fmt.Sprintf("%s has %q and should have %q", user, got, value)
+		}
+	}
+	right := 0
+	for employee, b := range w.latest {
+		value := ""
+		if b.on {
+			at, err := time.Parse(boboLayout, b.at)
+			if err != nil {
+				return err
+			}
+			value = at.Format(sim.DateLayout)
+			right++
+		}
+		if user := w.users[employee]; state[user] != value {
+			told(user, state[user], value)
+		}
+	}
+	if len(state) != right && wrong == 0 {
+		return fmt.Errorf("AtHoc shows %d users on duty and should show %d", len(state), right)
+	}
+	if wrong > 0 {
+		return fmt.Errorf("AtHoc is wrong about %d of %d users; %s", wrong, len(w.latest), example)
+	}
+	return nil
+}
