@@ -81,7 +81,7 @@ func command(t *testing.T, dir string, vars map[string]string, args ...string) *
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
 	cmd.Dir = dir
-	cmd.Env = []string{asProgram + "=yes", "HOME=" + dir, "GOCOVERDIR=" + dir}
+	cmd.Env = []string{asProgram + "=yes", "HOME=" + dir, "GOCOVERDIR=" + dir, "GORACE=atexit_sleep_ms=0"}
 	for name, value := range vars {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
