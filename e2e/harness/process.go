@@ -16,6 +16,9 @@ import (
 // patience is how long a process may take to end after SIGTERM.
 const patience = 15 * time.Second
 
+// startTime is what a program may need on a busy machine until it listens to signals.
+const startTime = 2 * time.Second
+
 // Process is one program of the stack: it can be started again and again, with the same settings. Its output goes to a file.
 // Its methods may be called from several goroutines.
 type Process struct {
@@ -27,13 +30,14 @@ type Process struct {
 	dir  string
 	log  string
 
-	mu     sync.Mutex
-	cmd    *exec.Cmd
-	ended  chan struct{} // closed when cmd has ended
-	err    error         // how; read after ended
-	paused bool
-	starts int
-	wanted bool // it was started, and nobody has stopped it
+	mu      sync.Mutex
+	cmd     *exec.Cmd
+	ended   chan struct{} // closed when cmd has ended
+	err     error         // how; read after ended
+	paused  bool
+	starts  int
+	started time.Time
+	wanted  bool // it was started, and nobody has stopped it
 }
 
 // starter is the thread that starts all processes: on Linux a child gets its death signal when the thread ends that started
@@ -71,7 +75,7 @@ func (p *Process) Start() error {
 		return fmt.Errorf("start %s: %w", p.Name, err)
 	}
 	ended := make(chan struct{})
-	p.cmd, p.ended, p.paused, p.wanted = cmd, ended, false, true
+	p.cmd, p.ended, p.paused, p.wanted, p.started = cmd, ended, false, true, time.Now()
 	go func() {
 		err := cmd.Wait()
 		p.mu.Lock()
@@ -155,10 +159,17 @@ func (p *Process) Stop() error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.err != nil {
+	if p.err != nil && !p.unready() {
 		return fmt.Errorf("%s ended badly after SIGTERM: %w", p.Name, p.err)
 	}
 	return nil
+}
+
+// unready says that the process was ended by the signal itself, so soon after its start that it cannot have asked for the
+// signal yet. The lock is held.
+func (p *Process) unready() bool {
+	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGTERM && time.Since(p.started) < startTime
 }
 
 // Pause freezes the process with SIGSTOP.

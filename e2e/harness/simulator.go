@@ -95,6 +95,14 @@ func (s *Simulator) Remove(ctx context.Context, logins ...string) error {
 	return s.do(ctx, http.MethodDelete, "/sim/users", logins, nil)
 }
 
+// Forget empties the duty status of users, as a restored backup would.
+func (s *Simulator) Forget(ctx context.Context, logins ...string) error {
+	if len(logins) == 0 {
+		return nil
+	}
+	return s.do(ctx, http.MethodDelete, "/sim/state?"+url.Values{"user": logins}.Encode(), nil, nil)
+}
+
 // Value returns a user's value of an attribute.
 func (s *Simulator) Value(ctx context.Context, login, attribute string) (string, error) {
 	var u sim.User

@@ -38,10 +38,14 @@ const (
 
 	settleTime  = 250 * time.Millisecond
 	callTimeout = 2 * time.Second
-	rateLimit   = 20
-	batchSize   = 8
+	rateLimit   = 8
+	batchSize   = 4
 	// jitter is what a busy machine and the proxies may add to the arrival of a call.
-	jitter = 500 * time.Millisecond
+	jitter = 400 * time.Millisecond
+
+	// serverURL is AtHoc's address for all services: they share a token only if they mean the same server. Each reaches it
+	// through a proxy of its own (HTTP_PROXY), which passes on to the simulator whatever it gets.
+	serverURL = "http://athoc.e2e.test"
 
 	dutyAttribute   = sim.DefaultDutyAttribute
 	collarAttribute = sim.DefaultCollar
@@ -178,7 +182,7 @@ func (s *Stack) secret() string {
 func (s *Stack) environment() {
 	s.env = map[string]string{
 		"CLIENT_ID": "e2e-client", "CLIENT_SECRET": s.secret(), "APIUSER": "e2e-operator", "PASSWORD": s.secret(), "ORG_CODE": "E2E",
-		"CSV_DIRECTORY": s.Path(inDir), "PROCESSED_DIRECTORY": s.Path(doneDir), "FAILED_FILES_DIRECTORY": s.Path(failedDir),
+		"ATHOC_SERVER_URL": serverURL, "CSV_DIRECTORY": s.Path(inDir), "PROCESSED_DIRECTORY": s.Path(doneDir), "FAILED_FILES_DIRECTORY": s.Path(failedDir),
 		"DATA_DIRECTORY": s.Path(dataDir), "BOBO_TIMEZONE": BoboZone, "ATHOC_TIMEZONE": AtHocZone,
 		"POLL_INTERVAL": "500ms", "SETTLE_TIME": settleTime.String(), "ATHOC_TIMEOUT": callTimeout.String(),
 		"ATHOC_RATE_LIMIT": fmt.Sprint(rateLimit), "BATCH_SIZE": fmt.Sprint(batchSize), "BATCH_WAIT": "30ms",
@@ -294,7 +298,7 @@ func (s *Stack) RestartSimulator(ctx context.Context, pause time.Duration) error
 func (s *Stack) startServices() error {
 	if s.cfg.AllInOne {
 		env := maps.Clone(s.env)
-		env["ATHOC_SERVER_URL"] = "http://" + s.front.Addr()
+		env["HTTP_PROXY"] = "http://" + s.front.Addr()
 		_, err := s.add(AllInOne, "bobosync", env, "run")
 		return err
 	}
@@ -307,7 +311,7 @@ func (s *Stack) startServices() error {
 	}
 	env := maps.Clone(s.env)
 	env["NATS_URL"] = "nats://" + address(s.ports.broker)
-	env["ATHOC_SERVER_URL"] = "http://" + s.front.Addr()
+	env["HTTP_PROXY"] = "http://" + s.front.Addr()
 	for _, name := range []string{Ingest, Resolver, Janitor} {
 		if _, err := s.add(name, name, env); err != nil {
 			return err
@@ -333,7 +337,7 @@ func (s *Stack) AddPublisher() (string, error) {
 	}
 	env := maps.Clone(s.env)
 	env["NATS_URL"] = "nats://" + broker.Addr()
-	env["ATHOC_SERVER_URL"] = "http://" + athoc.Addr()
+	env["HTTP_PROXY"] = "http://" + athoc.Addr()
 	s.mu.Lock()
 	s.made++
 	name := fmt.Sprint(publisherPrefix, s.made)
