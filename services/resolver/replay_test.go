@@ -102,6 +102,17 @@ func (b *bench) sent() {
 	require.NoError(b.t, s.Purge(b.t.Context()))
 }
 
+// restart stops the resolver and starts it, and waits until it consumes everything again.
+func (b *bench) restart() {
+	b.t.Helper()
+	b.stop()
+	b.start()
+	b.publish(topology.SubjectAcks, &event.Acks{From: "nobody"})
+	b.publish(topology.EntriesSubject("empty"), &event.Entries{File: "empty", Last: true})
+	b.publish(topology.SubjectMapping, &event.MappingChunk{Snapshot: "a part of one", Chunks: 2})
+	b.idle()
+}
+
 // ready starts a resolver that knows the staff.
 func (b *bench) ready() {
 	b.t.Helper()
@@ -145,12 +156,12 @@ func TestReplayChoosesWhomToSend(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			dry := c.req
 			dry.DryRun = true
-			told, before := b.replay(dry), b.published()
+			known, before := len(b.replays()), b.published()
+			told := b.replay(dry)
 			require.Equal(t, len(c.users), told.Users)
 			require.Equal(t, c.entries, told.Entries)
 
 			b.sent()
-			known := len(b.replays())
 			state := b.replay(c.req)
 			require.Equal(t, "me@here", state.By)
 			require.Contains(t, state.What, c.what)
@@ -248,8 +259,7 @@ func TestReplayGoesOnInParts(t *testing.T) {
 	require.Eventually(t, func() bool { return b.published() == n+1 }, patience, 10*time.Millisecond)
 	require.Equal(t, n-1, b.state(id).Left, "a newer event has sent it")
 
-	b.stop()
-	b.start()
+	b.restart()
 	state := b.state(id)
 	require.Equal(t, n-1, state.Left)
 	require.Equal(t, n, state.Users)
@@ -261,8 +271,7 @@ func TestReplayGoesOnInParts(t *testing.T) {
 	b.sent()
 	require.Eventually(t, func() bool { return b.published() == n+1+2000 }, patience, 10*time.Millisecond)
 	first := b.table()
-	b.stop()
-	b.start()
+	b.restart()
 	require.Equal(t, n-1-2000, b.state(id).Left)
 	require.Equal(t, uint64(n+1+2000), b.published())
 
@@ -280,8 +289,7 @@ func TestReplayGoesOnInParts(t *testing.T) {
 	require.NotContains(t, first, "w00007@example.org")
 	require.NotContains(t, second, "w00007@example.org")
 
-	b.stop()
-	b.start()
+	b.restart()
 	require.Equal(t, []control.ReplayState{state}, b.replays(), "the record stays")
 }
 
@@ -304,8 +312,7 @@ func TestReplayIsStopped(t *testing.T) {
 	_, err = ask[control.ReplayState](b, control.StopReplay, control.StopRequest{ID: id})
 	refused(t, err, "under way")
 
-	b.stop()
-	b.start()
+	b.restart()
 	require.Equal(t, stopped, b.state(id), "it stays stopped")
 	require.Equal(t, 1, b.state(other).Left)
 	b.sent()
