@@ -6,15 +6,23 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"time"
 
 	"bobosync/services/ingest/internal/folder"
 	"bobosync/services/ingest/internal/ledger"
 )
 
+// soon is within which time a file must settle to be one that is about to follow.
+const soon = 200 * time.Millisecond
+
 // readFound reads what the watcher has found.
 func (x *session) readFound(ctx context.Context) error {
 	g := x.newGroup(x.send)
-	for _, found := range x.watcher.Take() {
+	some := x.watcher.Take()
+	left := len(some)
+	g.more = func() bool { return left > 0 || x.watcher.Soon(soon) }
+	for _, found := range some {
+		left--
 		if err := x.readOne(ctx, g, found); err != nil {
 			return err
 		}

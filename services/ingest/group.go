@@ -73,6 +73,9 @@ type group struct {
 	s       *service
 	publish func(context.Context, []*nats.Msg) error // nil to register only
 
+	// more says that entries of further files are about to follow.
+	more func() bool
+
 	windows  []*window
 	attached []attachment
 	lines    int
@@ -80,7 +83,7 @@ type group struct {
 }
 
 func (s *service) newGroup(publish func(context.Context, []*nats.Msg) error) *group {
-	return &group{s: s, publish: publish, pending: map[string]*reading{}}
+	return &group{s: s, publish: publish, pending: map[string]*reading{}, more: func() bool { return false }}
 }
 
 // fileError is what is wrong with one file; the others go on.
@@ -407,7 +410,7 @@ func (g *group) messages(w *window, order int64) []*nats.Msg {
 	for entries := w.entries; len(entries) > 0; {
 		n := min(len(entries), entriesPerMessage)
 		e := event.Entries{
-			File: r.file.ID, Order: order, Settled: r.settled, Last: w.last && n == len(entries), Entries: entries[:n],
+			File: r.file.ID, Order: order, Settled: r.settled, Last: w.last && n == len(entries), More: g.more(), Entries: entries[:n],
 		}
 		msgs = append(msgs, entriesMessage(e, fmt.Sprintf("%s-%d-%s", r.file.ID, entries[0].Row, r.suffix)))
 		entries = entries[n:]

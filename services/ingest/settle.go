@@ -28,15 +28,16 @@ const (
 func (x *session) settle(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	lost := func(err error) { cancel(errors.Join(errLost, err)) }
 	sub, err := bus.NewBatchSubscriber(x.opts.Conn, bus.BatchConfig{
 		NewSource: bus.PullSource(x.opts.Conn, bus.PullConfig{
 			Resolve: func(context.Context, string) (bus.ConsumerRef, error) {
 				return bus.ConsumerRef{Stream: topology.StreamAcks, Name: topology.ConsumerIngestAcks}, nil
 			},
 			MaxItems: acksPerBatch, MaxBytes: ackBytesPerBatch, Linger: ackLinger, Logger: x.log,
-			OnLost: func(err error) { cancel(errors.Join(errLost, err)) },
+			OnLost: lost,
 		}),
-		CloseTimeout: settleClose, Logger: x.log,
+		CloseTimeout: settleClose, OnLost: lost, Logger: x.log,
 	})
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -166,8 +167,21 @@ func (l *lanes) gather(ctx context.Context) (*round, error) {
 
 // lane is a lane in which updates wait.
 type lane struct {
-	number   int
+	number int
+	// pending is how many updates nobody has fetched yet; there may be others that come again.
+	pending  int
 	consumer jetstream.Consumer
+}
+
+// sameAs tells the lane in a list.
+func sameAs(l lane) func(lane) bool { return func(other lane) bool { return other.number == l.number } }
+
+// want is how many updates to ask for: asking for more than there are costs a wait.
+func (l lane) want(room int) int {
+	if l.pending == 0 {
+		return room
+	}
+	return min(room, l.pending)
 }
 
 // waiting returns the lanes that have something to fetch, in random order, so that load spreads over the publishers.
@@ -180,7 +194,7 @@ func (l *lanes) waiting(ctx context.Context) ([]lane, error) {
 	for n := range topology.Lanes {
 		numbers[topology.LaneConsumer(n)] = n
 	}
-	var names []int
+	var out []lane
 	list := stream.ListConsumers(ctx)
 	seen := 0
 	for info := range list.Info() {
@@ -190,7 +204,7 @@ func (l *lanes) waiting(ctx context.Context) ([]lane, error) {
 		}
 		seen++
 		if info.NumPending > 0 || info.NumAckPending > 0 {
-			names = append(names, n)
+			out = append(out, lane{number: n, pending: int(info.NumPending)})
 		}
 	}
 	if err := list.Err(); err != nil {
@@ -199,11 +213,7 @@ func (l *lanes) waiting(ctx context.Context) ([]lane, error) {
 	if seen < topology.Lanes {
 		return nil, fmt.Errorf("look at the lanes: %d of %d are there: %w", seen, topology.Lanes, jetstream.ErrConsumerNotFound)
 	}
-	rand.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
-	out := make([]lane, 0, len(names))
-	for _, n := range names {
-		out = append(out, lane{number: n})
-	}
+	rand.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
 	return out, nil
 }
 
@@ -226,7 +236,7 @@ func (l *lanes) lease(ctx context.Context, r *round, waiting []lane) ([]lane, er
 			return taken, err
 		}
 		before := len(r.batch.Items)
-		if _, err := r.batch.Fill(lane.consumer, l.size()-before, 0, 0); err != nil {
+		if _, err := r.batch.Fill(lane.consumer, lane.want(l.size()-before), 0, 0); err != nil {
 			return taken, err
 		}
 		if len(r.batch.Items) == before { // others hold what is in it: leave it free
@@ -270,12 +280,25 @@ func (l *lanes) prepare(ctx context.Context, r *round, taken []lane) error {
 			return err
 		}
 	}
-	for _, lane := range taken {
+	return l.topUp(ctx, r, taken)
+}
+
+// topUp adds what has come into the round's lanes since they were fetched from.
+func (l *lanes) topUp(ctx context.Context, r *round, taken []lane) error {
+	if len(r.batch.Items) >= l.size() {
+		return nil
+	}
+	now, err := l.waiting(ctx)
+	if err != nil {
+		return err
+	}
+	for _, lane := range now {
 		room := l.size() - len(r.batch.Items)
-		if room <= 0 {
-			break
+		mine := slices.ContainsFunc(taken, sameAs(lane))
+		if !mine || lane.pending == 0 || room <= 0 {
+			continue
 		}
-		if _, err := r.batch.Fill(lane.consumer, room, 0, 0); err != nil {
+		if _, err := r.batch.Fill(l.consumers[lane.number], lane.want(room), 0, 0); err != nil {
 			return err
 		}
 	}

@@ -157,7 +157,7 @@ func (p *publisher) consume(ctx context.Context, keeper *lease.Keeper, settings 
 	defer p.lanes.endGrace()
 	sub, err := bus.NewBatchSubscriber(p.opts.Conn, bus.BatchConfig{
 		NewSource:    func(context.Context, string) (bus.Source, error) { return p.lanes, nil },
-		CloseTimeout: session.CloseTimeout, Logger: p.log,
+		CloseTimeout: session.CloseTimeout, OnLost: lost, Logger: p.log,
 	})
 	if err != nil {
 		return err

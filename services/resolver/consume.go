@@ -17,15 +17,21 @@ import (
 	"bobosync/shared/topology"
 )
 
-// The most messages in a batch. A message of entries holds up to 500 of them, so a batch holds up to 200,000 in some
-// 15 MB; reading on beyond that is the hold's matter.
+// The most messages in a batch. A message of entries holds up to 500 of them, so a batch holds up to 75,000 in some
+// 6 MB; reading on beyond that is the hold's matter.
 const (
-	entriesBatch = 400
+	entriesBatch = 150
 	otherBatch   = 200
 )
 
+// answerLinger lets the answers of several calls to AtHoc be saved at once: nobody waits for that.
+const answerLinger = 100 * time.Millisecond
+
 // clockLook is how often it is looked for what has fallen due.
-const clockLook = 500 * time.Millisecond
+const clockLook = 100 * time.Millisecond
+
+// followWait is how long to wait for further files that are said to be about to follow.
+const followWait = 300 * time.Millisecond
 
 // consume runs the handlers until ctx ends.
 func (r *resolver) consume(ctx context.Context, conn *bus.Conn, lost func(error)) error {
@@ -41,19 +47,19 @@ func (r *resolver) consume(ctx context.Context, conn *bus.Conn, lost func(error)
 	if snapshot != "" {
 		close(mapped)
 	}
-	add := func(topic, stream, consumer string, most int, gate <-chan struct{}, handle message.NoPublishHandlerFunc) error {
+	add := func(topic, stream, consumer string, most int, linger time.Duration, gate <-chan struct{}, handle message.NoPublishHandlerFunc) error {
 		open := bus.PullSource(conn, bus.PullConfig{
 			Resolve: func(context.Context, string) (bus.ConsumerRef, error) {
 				return bus.ConsumerRef{Stream: stream, Name: consumer}, nil
 			},
-			MaxItems: most, OnLost: lost, Logger: r.log,
+			MaxItems: most, Linger: linger, OnLost: lost, Logger: r.log,
 		})
 		sub, err := bus.NewBatchSubscriber(conn, bus.BatchConfig{
 			NewSource: func(ctx context.Context, topic string) (bus.Source, error) {
 				source, err := open(ctx, topic)
 				return gated{source, gate}, err
 			},
-			CloseTimeout: session.CloseTimeout, Logger: r.log,
+			CloseTimeout: session.CloseTimeout, OnLost: lost, Logger: r.log,
 		})
 		if err != nil {
 			return err
@@ -63,14 +69,14 @@ func (r *resolver) consume(ctx context.Context, conn *bus.Conn, lost func(error)
 	}
 	open := make(chan struct{})
 	close(open)
-	if err := add("mapping", topology.StreamMapping, topology.ConsumerResolverMapping, otherBatch, open, r.mappings(mapped)); err != nil {
+	if err := add("mapping", topology.StreamMapping, topology.ConsumerResolverMapping, otherBatch, 0, open, r.mappings(mapped)); err != nil {
 		return err
 	}
-	if err := add("answers", topology.StreamAcks, topology.ConsumerResolverAcks, otherBatch, open, r.answers); err != nil {
+	if err := add("answers", topology.StreamAcks, topology.ConsumerResolverAcks, otherBatch, answerLinger, open, r.answers); err != nil {
 		return err
 	}
 	// Without any mapping nobody could be told from an unknown worker, and rows would be settled as unmapped: entries wait.
-	if err := add("entries", topology.StreamEntries, topology.ConsumerResolverEntries, entriesBatch, mapped, r.entries); err != nil {
+	if err := add("entries", topology.StreamEntries, topology.ConsumerResolverEntries, entriesBatch, 0, mapped, r.entries); err != nil {
 		return err
 	}
 	if snapshot == "" {
@@ -166,7 +172,7 @@ func (r *resolver) repeatUnsure(ctx context.Context) error {
 func (r *resolver) endHold(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.recovered || r.held.IsZero() || time.Since(r.held) < holdMost {
+	if !r.recovered || r.held.IsZero() || r.readsOn() && time.Since(r.held) < holdMost {
 		return nil
 	}
 	o := newOutcome(rowBook{})
@@ -250,14 +256,22 @@ func (r *resolver) take(f *fold, item *bus.Item) (done bool, err error) {
 	} else {
 		r.partial[m.File] = time.Now()
 	}
+	if r.following = (time.Time{}); m.More {
+		r.following = time.Now().Add(followWait)
+	}
 	return false, nil
 }
 
 // holds says whether to read on before resolving: more entries are there or on their way, and the hold is not over.
 func (r *resolver) holds(batch *bus.Batch) bool {
+	r.waiting = batch.Items[len(batch.Items)-1].NumPending
+	return r.readsOn() && (r.held.IsZero() || time.Since(r.held) < holdMost)
+}
+
+// readsOn says whether more entries are there or about to come.
+func (r *resolver) readsOn() bool {
 	maps.DeleteFunc(r.partial, func(_ string, seen time.Time) bool { return time.Since(seen) > holdMost })
-	more := len(r.partial) > 0 || batch.Items[len(batch.Items)-1].NumPending > 0
-	return more && (r.held.IsZero() || time.Since(r.held) < holdMost)
+	return len(r.partial) > 0 || r.waiting > 0 || time.Now().Before(r.following)
 }
 
 // deadItems are messages that cannot be read.

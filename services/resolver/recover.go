@@ -22,7 +22,7 @@ func (r *resolver) remember(ctx context.Context, js jetstream.JetStream) error {
 	}
 	if snapshot == "" {
 		if err := r.rereadMapping(ctx, js); err != nil {
-			return err
+			return fmt.Errorf("read the mapping again: %w", err)
 		}
 	}
 	workers := map[string]latest.Worker{}
@@ -56,13 +56,25 @@ func (r *resolver) remember(ctx context.Context, js jetstream.JetStream) error {
 	return r.memory.Save(memory.Change{Workers: workers})
 }
 
-// rereadMapping lets the mapping be delivered from its start, since a memory that is gone took it along.
+// rereadMapping reads the mapping from the stream: it was acknowledged by a memory that is gone. The durable consumer is left
+// alone, since to delete it while another service provisions it can leave it broken on the broker.
 func (r *resolver) rereadMapping(ctx context.Context, js jetstream.JetStream) error {
-	err := js.DeleteConsumer(ctx, topology.StreamMapping, topology.ConsumerResolverMapping)
-	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return fmt.Errorf("reset consumer %s: %w", topology.ConsumerResolverMapping, err)
+	var failed error
+	change := memory.Change{}
+	err := each(ctx, js, topology.StreamMapping, jetstream.OrderedConsumerConfig{}, func(data []byte, _ string) {
+		var chunk event.MappingChunk
+		if failed != nil || event.Decode(data, &chunk) != nil {
+			return
+		}
+		var mapping map[string]string
+		if mapping, failed = r.memory.Stage(chunk); mapping != nil {
+			change.Mapping, change.Snapshot = mapping, chunk.Snapshot
+		}
+	})
+	if err := errors.Join(err, failed); err != nil || change.Mapping == nil {
+		return err
 	}
-	return topology.Provision(ctx, js, r.settings(), topology.Resolver)
+	return r.memory.Save(change)
 }
 
 // eachUpdate calls f for all updates in the table, as it is when it begins. What cannot be read is the publisher's to

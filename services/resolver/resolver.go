@@ -79,6 +79,10 @@ type resolver struct {
 	// partial are the files that were read in part, and when the last part came. The rest of one that changed while it was
 	// read never comes.
 	partial map[string]time.Time
+	// waiting is how many messages of entries were left to read after the last batch, and following is until when further
+	// files are worth waiting for.
+	waiting   uint64
+	following time.Time
 	// recovered says that the memory is complete; before, nothing is published.
 	recovered bool
 }

@@ -122,11 +122,20 @@ func (c *Client) authorized(ctx context.Context, x exchange) error {
 	if call, ok := errors.AsType[*CallError](err); !ok || call.Kind != Unauthorized {
 		return err
 	}
-	c.log.DebugContext(ctx, "athoc refused the access token", "token_fingerprint", token.Fingerprint(), "operation", x.op)
-	if x.token, err = c.tokens.renew(ctx, token.Fingerprint()); err != nil {
-		return err
+	// The store may know a token that another replica got. That one can have been revoked too, so a refusal counts only if
+	// AtHoc was asked for a token in between.
+	for asked := c.tokens.fetches.Load(); ; {
+		c.log.DebugContext(ctx, "athoc refused the access token", "token_fingerprint", x.token.Fingerprint(), "operation", x.op)
+		old := x.token.Fingerprint()
+		if x.token, err = c.tokens.renew(ctx, old); err != nil {
+			return err
+		}
+		err = c.exchange(ctx, x)
+		call, ok := errors.AsType[*CallError](err)
+		if !ok || call.Kind != Unauthorized || c.tokens.fetches.Load() != asked || x.token.Fingerprint() == old {
+			return err
+		}
 	}
-	return c.exchange(ctx, x)
 }
 
 // exchange carries out one request within the configured time. Its error is a *CallError.

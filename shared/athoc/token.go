@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -124,6 +125,8 @@ type tokens struct {
 	fetch func(context.Context) (Token, error)
 	now   func() time.Time
 
+	fetches atomic.Int64 // how often AtHoc was asked for a token
+
 	mu     sync.Mutex
 	flight *flight
 }
@@ -190,7 +193,10 @@ func (t *tokens) lead(ctx context.Context, f *flight, old string) {
 		t.flight = nil
 		close(f.done)
 	}()
-	f.token, f.err = t.store.Replace(ctx, old, t.fetch)
+	f.token, f.err = t.store.Replace(ctx, old, func(ctx context.Context) (Token, error) {
+		t.fetches.Add(1)
+		return t.fetch(ctx)
+	})
 	if f.err != nil {
 		f.token, f.err = Token{}, tokenError(ctx, f.err)
 	}

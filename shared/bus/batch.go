@@ -207,6 +207,8 @@ type Source interface {
 type BatchConfig struct {
 	// NewSource opens the source of a topic; see PullSource.
 	NewSource func(ctx context.Context, topic string) (Source, error)
+	// OnLost is told if the source cannot be opened. Set it where a Router subscribes.
+	OnLost func(error)
 	// Workers is the number of batches at a time, for each subscription; default 1. The next batch is not fetched
 	// before a worker is free.
 	Workers int
@@ -245,13 +247,23 @@ func NewBatchSubscriber(conn *Conn, cfg BatchConfig) (*BatchSubscriber, error) {
 	return &BatchSubscriber{conn: conn, cfg: cfg}, nil
 }
 
-// Subscribe opens the topic's source and hands out its batches until ctx ends or Close is called.
+// Subscribe opens the topic's source and hands out its batches until ctx ends or Close is called. If the source cannot be
+// opened, that is an error, or told to OnLost and the channel is closed: to a Router, an error here would leave the handlers
+// that run already without an end.
 func (s *BatchSubscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
+	out := make(chan *message.Message)
 	src, err := s.cfg.NewSource(ctx, topic)
 	if err != nil {
-		return nil, fmt.Errorf("subscribe to %s: %w", topic, err)
+		err = fmt.Errorf("subscribe to %s: %w", topic, err)
+		if s.cfg.OnLost == nil {
+			return nil, err
+		}
+		if ctx.Err() == nil {
+			s.cfg.OnLost(err)
+		}
+		close(out)
+		return out, nil
 	}
-	out := make(chan *message.Message)
 	err = s.sessions.start(ctx, func(stop context.Context) { s.run(stop, src, out) })
 	if err != nil {
 		return nil, err

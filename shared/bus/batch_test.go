@@ -318,3 +318,21 @@ func TestBatchSubscriberNeedsAnExistingConsumer(t *testing.T) {
 	_, err = sub.Subscribe(t.Context(), "topic")
 	require.ErrorContains(t, err, "need explicit")
 }
+
+func TestBatchSubscriberTellsOnLostInARouter(t *testing.T) {
+	r := newRig(t)
+	var told error
+	sub, err := bus.NewBatchSubscriber(r.conn, bus.BatchConfig{
+		NewSource: bus.PullSource(r.conn, bus.PullConfig{
+			Resolve: func(context.Context, string) (bus.ConsumerRef, error) {
+				return bus.ConsumerRef{Stream: stream, Name: "nobody"}, nil
+			}}),
+		OnLost: func(err error) { told = err },
+	})
+	require.NoError(t, err)
+	out, err := sub.Subscribe(t.Context(), "topic")
+	require.NoError(t, err)
+	_, open := <-out
+	require.False(t, open)
+	require.ErrorIs(t, told, bus.ErrConsumerLost)
+}

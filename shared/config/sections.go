@@ -40,8 +40,8 @@ func (b Broker) Validate() error {
 	if b.Replicas < 1 || b.Replicas > 5 {
 		errs = append(errs, errors.New("STREAM_REPLICAS: must be from 1 to 5"))
 	}
-	if b.EntriesMaxBytes < 1<<20 {
-		errs = append(errs, errors.New("ENTRIES_MAX_BYTES: must be at least 1048576, a mebibyte"))
+	if b.EntriesMaxBytes < 1<<16 {
+		errs = append(errs, errors.New("ENTRIES_MAX_BYTES: must be at least 65536"))
 	}
 	errs = append(errs, Positive("STREAM_MAX_AGE", b.MaxAge))
 	return errors.Join(errs...)

@@ -52,6 +52,8 @@ type Entries struct {
 	Order int64 `json:"order"`
 	// Last says that no entries of this file follow.
 	Last bool `json:"last,omitempty"`
+	// More says that entries of further files are about to follow: it is worth while to read on before publishing.
+	More bool `json:"more,omitempty"`
 	// Settled says that every row of this file has its outcome already: the file is read again only so that a resolver
 	// which lost its memory learns its events. No outcome is awaited.
 	Settled bool    `json:"settled,omitempty"`

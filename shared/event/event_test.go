@@ -22,7 +22,7 @@ func samples() map[string]Versioned {
 	version := Version{Rank: at.Unix(), Order: 1718631000000000001, Row: 2}
 	const file = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 	return map[string]Versioned{
-		"entries": &Entries{File: file, Order: version.Order, Last: true, Settled: true, Entries: []Entry{
+		"entries": &Entries{File: file, Order: version.Order, Last: true, More: true, Settled: true, Entries: []Entry{
 			{Row: 2, Employee: "01234", At: at.Unix(), Rank: at.Unix() - 1, On: true},
 			{Row: 3, Employee: "67890", At: at.Unix()},
 		}},

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -88,7 +89,19 @@ func Main(name string, target Settings, service Service) int {
 	return exitOK
 }
 
+// softMemory is how much memory a service uses before its garbage is collected more often than usual. GOMEMLIMIT sets
+// another amount.
+const softMemory = 64 << 20
+
+// LimitMemory sets the soft limit of this process, unless GOMEMLIMIT does.
+func LimitMemory(bytes int64) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(bytes)
+	}
+}
+
 func serve(ctx context.Context, name string, broker config.Broker, log *slog.Logger, service Service) error {
+	LimitMemory(softMemory)
 	log.Info(name+" starts", "version", Version)
 	conn, err := bus.Connect(ctx, BusConfig(name, broker, log))
 	if err != nil {

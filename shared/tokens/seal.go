@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
 	"bobosync/shared/athoc"
 	"bobosync/shared/config"
@@ -31,8 +30,9 @@ type sealer struct {
 
 // newSealer derives everything from the settings.
 func newSealer(a config.AtHoc) (*sealer, error) {
-	server := strings.TrimRight(strings.TrimSpace(a.ServerURL), "/")
-	account := joined(server, a.OrgCode, a.ClientID, a.Account())
+	// The server's address is left out: replicas may reach one AtHoc by different names or gateways, and if they did not
+	// share its one token then, they would revoke each other's without end.
+	account := joined(a.OrgCode, a.ClientID, a.Account())
 	sum := sha256.Sum256(account)
 	secret := joined(a.ClientSecret.Reveal(), a.Password.Reveal())
 	key, err := hkdf.Key(sha256.New, secret, sum[:], "bobosync access token 1", 32)

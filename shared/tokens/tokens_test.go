@@ -85,7 +85,6 @@ func TestSealDependsOnEveryCredential(t *testing.T) {
 	value, err := mine.seal(athoc.Token{Access: "very-secret"})
 	require.NoError(t, err)
 	for name, change := range map[string]func(*config.AtHoc){
-		"server":   func(a *config.AtHoc) { a.ServerURL = "https://other.example.org" },
 		"org":      func(a *config.AtHoc) { a.OrgCode = "ORG2" },
 		"client":   func(a *config.AtHoc) { a.ClientID = "client2" },
 		"secret":   func(a *config.AtHoc) { a.ClientSecret = "client-secret2" },
@@ -103,7 +102,7 @@ func TestSealDependsOnEveryCredential(t *testing.T) {
 		})
 	}
 	same := account()
-	same.ServerURL, same.APIUser, same.Username = "https://alerts.example.org", "", "operator"
+	same.ServerURL, same.APIUser, same.Username = "https://gateway.example.org", "", "operator"
 	other, err := newSealer(same)
 	require.NoError(t, err)
 	assert.Equal(t, mine.name, other.name, "the same account, written in another way")

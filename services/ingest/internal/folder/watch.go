@@ -107,19 +107,52 @@ func NewWatcher(cfg WatchConfig) *Watcher {
 func (w *Watcher) Ready() <-chan struct{} { return w.ready }
 
 // Take returns the files that have settled, oldest first. A file comes once, and again when it has changed or when Again or
-// Reject is called.
+// Reject is called. A file is held back while an older one is still settling, but for no longer than Settle: one that
+// never settles must not hold the others up.
 func (w *Watcher) Take() []Found {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	now := time.Now()
 	var files []Found
 	for name, e := range w.entries {
-		if e.state == settled {
-			e.state = taken
-			files = append(files, Found{Name: name, Stat: e.stat})
+		if e.state != settled {
+			continue
 		}
+		if w.olderSettles(name, e) && now.Sub(e.since) < 2*w.cfg.Settle {
+			continue
+		}
+		e.state = taken
+		files = append(files, Found{Name: name, Stat: e.stat})
 	}
 	slices.SortFunc(files, Found.Compare)
 	return files
+}
+
+// olderSettles says whether a file that is to be read before the named one is still settling.
+func (w *Watcher) olderSettles(name string, e *entry) bool {
+	for other, o := range w.settling {
+		if o.state == settling && (Found{other, o.stat}).Compare(Found{name, e.stat}) < 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Soon says whether further files can be taken now, or within d if they do not change.
+func (w *Watcher) Soon(d time.Duration) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range w.settling {
+		if e.state == settling && time.Since(e.since) >= w.cfg.Settle-d {
+			return true
+		}
+	}
+	for _, e := range w.entries {
+		if e.state == settled {
+			return true
+		}
+	}
+	return false
 }
 
 // Again offers everything once more that was taken.
@@ -204,7 +237,7 @@ func (w *Watcher) Run(ctx context.Context) {
 			w.settle()
 		case e := <-events:
 			if name := filepath.Base(e.Name); IsCSV(name) {
-				w.look(name, true)
+				w.look(name, true, time.Now())
 			}
 		case err := <-errs:
 			// An overflow, as a rule: events were dropped.
@@ -271,11 +304,13 @@ func (w *Watcher) list() {
 		w.cfg.Logger.Info("the input directory can be read again", "directory", w.cfg.Dir, "seconds", time.Since(w.lost).Seconds())
 		w.lost = time.Time{}
 	}
+	// All that is found at once counts as found at one moment, so that it settles together and is taken oldest first.
+	now := time.Now()
 	there := make(map[string]bool, len(dir))
 	for _, d := range dir {
 		if IsCSV(d.Name()) {
 			there[d.Name()] = true
-			w.look(d.Name(), false)
+			w.look(d.Name(), false, now)
 		}
 	}
 	w.forget(there)
@@ -315,7 +350,7 @@ func (w *Watcher) forget(there map[string]bool) {
 }
 
 // look takes note of what is at a name now. An event means that it was written to, even where its stat does not show it.
-func (w *Watcher) look(name string, event bool) {
+func (w *Watcher) look(name string, event bool, now time.Time) {
 	stat, reason, err := examine(filepath.Join(w.cfg.Dir, name))
 	if errors.Is(err, fs.ErrNotExist) {
 		w.gone(name)
@@ -324,7 +359,6 @@ func (w *Watcher) look(name string, event bool) {
 	if err != nil {
 		reason = plain(err)
 	}
-	now := time.Now()
 	w.mu.Lock()
 	first := w.note(name, stat, reason, event, now)
 	w.mu.Unlock()
@@ -380,7 +414,7 @@ func (w *Watcher) settle() {
 	}
 	w.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(due)) {
-		w.look(name, false)
+		w.look(name, false, time.Now())
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

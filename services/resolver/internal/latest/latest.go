@@ -25,6 +25,7 @@ func (e Event) sameRow(f Event) bool { return e.File == f.File && e.Version.Row 
 // Sent is the last update that was published for a worker.
 type Sent struct {
 	User    string        `json:"user"`
+	File    string        `json:"file,omitempty"`
 	Version event.Version `json:"version"`
 	On      bool          `json:"on"`
 	At      int64         `json:"at"`
@@ -75,6 +76,8 @@ const (
 func (w *Worker) Take(e Event, settled bool) (verdict Verdict, superseded *Event) {
 	switch {
 	case w.Known() && w.Latest.sameRow(e):
+		// A memory that was rebuilt from an update knows what was sent, which for stale duty is another thing.
+		w.Latest.On, w.Latest.At = e.On, e.At
 		w.Open, w.Dirty = !settled, true
 		return Repeated, nil
 	case w.Known() && e.Version.Compare(w.Latest.Version) < 0:
@@ -145,7 +148,7 @@ func (w *Worker) Again(employee, user string, reason event.Reason, now time.Time
 }
 
 func (w *Worker) want(user string, stale bool) Sent {
-	return Sent{User: user, Version: w.Latest.Version, On: w.Latest.On && !stale, At: w.Latest.At}
+	return Sent{User: user, File: w.Latest.File, Version: w.Latest.Version, On: w.Latest.On && !stale, At: w.Latest.At}
 }
 
 func (w *Worker) send(employee string, want Sent, reason event.Reason) *event.Update {
@@ -179,7 +182,7 @@ func (w *Worker) Answer(a event.Answer, rules Rules) bool {
 		return false // an answer to an update that was overtaken
 	}
 	w.Confirmed = &Confirmed{
-		Sent:    Sent{User: a.User, Version: a.Version, On: a.On, At: a.At},
+		Sent:    Sent{User: a.User, File: a.File, Version: a.Version, On: a.On, At: a.At},
 		Outcome: a.Outcome, Answered: a.Answered,
 	}
 	if w.Latest.Version == a.Version {
@@ -199,7 +202,7 @@ func (w *Worker) Repeat(employee string, now time.Time) *event.Update {
 		return nil
 	}
 	return &event.Update{
-		User: w.Sent.User, Employee: employee, On: w.Sent.On, At: w.Sent.At, Version: w.Sent.Version, File: w.Latest.File,
+		User: w.Sent.User, Employee: employee, On: w.Sent.On, At: w.Sent.At, Version: w.Sent.Version, File: w.Sent.File,
 		Reason: event.ReasonRepeat,
 	}
 }
@@ -213,5 +216,5 @@ func (w *Worker) Unconfirmed() bool {
 // its file is read again and the event is Repeated.
 func (w *Worker) Remember(u event.Update) {
 	w.Latest = Event{Version: u.Version, File: u.File, On: u.On, At: u.At}
-	w.Sent = &Sent{User: u.User, Version: u.Version, On: u.On, At: u.At}
+	w.Sent = &Sent{User: u.User, File: u.File, Version: u.Version, On: u.On, At: u.At}
 }

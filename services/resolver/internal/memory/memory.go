@@ -214,11 +214,16 @@ func putReplay(b *bbolt.Bucket, r control.ReplayState) error {
 	if err != nil {
 		return fmt.Errorf("write a replay: %w", err)
 	}
+	known := b.Stats().KeyN // it does not count what this transaction puts
+	if b.Get([]byte(r.ID)) == nil {
+		known++
+	}
 	if err := b.Put([]byte(r.ID), data); err != nil {
 		return fmt.Errorf("write a replay: %w", err)
 	}
 	// Ids begin with the time, so the first is the oldest.
-	for first, _ := b.Cursor().First(); first != nil && b.Stats().KeyN > mostReplays; first, _ = b.Cursor().First() {
+	for first, _ := b.Cursor().First(); first != nil && known > mostReplays; first, _ = b.Cursor().First() {
+		known--
 		if err := b.Delete(first); err != nil {
 			return fmt.Errorf("forget a replay: %w", err)
 		}

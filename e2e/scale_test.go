@@ -1,0 +1,264 @@
+//go:build unix
+
+package e2e_test
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"bobosync/cmd/athocsim/sim"
+	"bobosync/e2e/harness"
+	"bobosync/e2e/workload"
+)
+
+// alone leaves a test out with -short. Such a test measures, so no other runs beside it.
+func alone(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it runs the real programs")
+	}
+}
+
+// staff makes a plan of ordinary workers and no files.
+func staff(n int) workload.Plan {
+	var p workload.Plan
+	for i := range n {
+		p.Workers = append(p.Workers, workload.Worker{
+			Employee: fmt.Sprintf("%05d", i), Login: fmt.Sprintf("worker%05d@example.org", i),
+		})
+	}
+	return p
+}
+
+// bookings makes a file of random bookings of the last ten hours and notes in latest what it makes of each worker.
+func bookings(rng *rand.Rand, name string, rows, workers int, latest map[string]booking) workload.File {
+	zone, err := time.LoadLocation(harness.BoboZone)
+	if err != nil {
+		panic(err)
+	}
+	var text strings.Builder
+	now := time.Now().In(zone).Truncate(time.Second)
+	for range rows {
+		employee := fmt.Sprintf("%05d", rng.IntN(workers))
+		b := booking{now.Add(-time.Duration(rng.IntN(36_000)) * time.Second), rng.IntN(2) == 0}
+		kind := "BOF"
+		if b.on {
+			kind = "BON"
+		}
+		fmt.Fprintf(&text, "%s,%s,P,%s,%s,%s,1,,,\n", kind, employee, b.at.Format("20060102"), b.at.Format("150405"), b.at.Format("20060102150405"))
+		if !b.at.Before(latest[employee].at) { // at the same second the row that is read later wins
+			latest[employee] = b
+		}
+	}
+	return workload.File{Name: name, Content: []byte(text.String())}
+}
+
+type booking struct {
+	at time.Time
+	on bool
+}
+
+// requireStatuses compares AtHoc's end state with the latest bookings.
+func requireStatuses(t *testing.T, s *harness.Stack, latest map[string]booking) {
+	t.Helper()
+	zone, err := time.LoadLocation(harness.AtHocZone)
+	require.NoError(t, err)
+	users, err := s.Sim.Users(t.Context())
+	require.NoError(t, err)
+	wrong := 0
+	for employee, b := range latest {
+		want := ""
+		if b.on {
+			want = b.at.In(zone).Format(sim.DateLayout)
+		}
+		if got := users["worker"+employee+"@example.org"][sim.DefaultDutyAttribute]; got != want {
+			if wrong++; wrong < 5 {
+				t.Errorf("worker %s is %q, wanted %q", employee, got, want)
+			}
+		}
+	}
+	require.Zero(t, wrong, "of %d workers", len(latest))
+}
+
+// updatesWaiting counts the messages in the table of updates that no publisher has settled.
+func updatesWaiting(t *testing.T, s *harness.Stack) (waiting uint64, read bool) {
+	t.Helper()
+	conn, err := nats.Connect(s.BrokerURL())
+	require.NoError(t, err)
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	require.NoError(t, err)
+	entries, err := js.Consumer(t.Context(), "ENTRIES", "resolver")
+	require.NoError(t, err)
+	for lane := range 8 {
+		c, err := js.Consumer(t.Context(), "UPDATES", fmt.Sprintf("publisher-%d", lane))
+		require.NoError(t, err)
+		waiting += c.CachedInfo().NumPending + uint64(c.CachedInfo().NumAckPending)
+	}
+	info := entries.CachedInfo()
+	return waiting, info.NumPending == 0 && info.NumAckPending == 0
+}
+
+// TestOutageCostsNothingButTime: 503s while 500,000 rows of 20,000 workers arrive. The backlog holds one update for each
+// user, the publishers' memory stays flat, AtHoc gets one probe at a time; afterwards each user is sent once.
+func TestOutageCostsNothingButTime(t *testing.T) {
+	alone(t)
+	if runtime.GOOS != "linux" {
+		t.Skip("it reads /proc")
+	}
+	const workers, files, rows, batch, publishers = 20_000, 10, 50_000, 1000, 3
+	s := start(t, harness.Config{Publishers: publishers, Plan: staff(workers), Settings: map[string]string{
+		"BATCH_SIZE": fmt.Sprint(batch), "ATHOC_RATE_LIMIT": "20", "ATHOC_TIMEOUT": "10s", "LOG_LEVEL": "INFO", "BATCH_WAIT": "100ms",
+		"ENTRIES_MAX_BYTES": fmt.Sprint(1 << 30),
+	}})
+	require.NoError(t, s.Idle(idleWithin))
+	before, err := s.Sim.Stats(t.Context())
+	require.NoError(t, err)
+	outage, err := s.Sim.Fault(t.Context(), sim.Fault{Kind: sim.FaultStatus, Status: 503})
+	require.NoError(t, err)
+	require.NotZero(t, outage)
+
+	began := time.Now()
+	rng := rand.New(rand.NewPCG(1, 2))
+	latest := map[string]booking{}
+	for i := range files {
+		require.NoError(t, s.In.Drop(bookings(rng, fmt.Sprintf("part %d.csv", i), rows, workers, latest)))
+	}
+	var waiting uint64
+	require.Eventually(t, func() bool {
+		var read bool
+		waiting, read = updatesWaiting(t, s)
+		return read && waiting >= uint64(len(latest))*95/100
+	}, 3*time.Minute, 200*time.Millisecond, "all rows are resolved")
+	require.LessOrEqual(t, waiting, uint64(workers+1))
+	during, err := s.Sim.Stats(t.Context())
+	require.NoError(t, err)
+	probes := during.Endpoints[sim.EndpointUpdate].Calls - before.Endpoints[sim.EndpointUpdate].Calls
+	require.LessOrEqual(t, probes, 10+int(time.Since(began).Seconds()), "a probe at a time, ever more rarely")
+	names, err := s.In.Names()
+	require.NoError(t, err)
+	require.Len(t, names, files, "no file is let go of")
+
+	require.NoError(t, s.Sim.Calm(t.Context()))
+	require.NoError(t, s.Idle(3*time.Minute))
+	requireStatuses(t, s, latest)
+	calls, users := 0, 0
+	log, err := sim.ReadCallLog(s.Path("calls.jsonl"))
+	require.NoError(t, err)
+	sent := map[string]int{}
+	for _, c := range log {
+		if c.Endpoint != sim.EndpointUpdate || c.Status != 200 || c.Arrived < began.UnixNano() {
+			continue
+		}
+		calls++
+		for _, u := range c.Users {
+			sent[u.LoginID]++
+			users++
+		}
+	}
+	var memory []string
+	for _, name := range append(s.Publishers(), harness.Ingest, harness.Resolver) {
+		peak, err := s.Process(name).PeakMemory()
+		require.NoError(t, err)
+		require.Less(t, peak, int64(100<<20), name)
+		memory = append(memory, fmt.Sprintf("%s %d MiB", name, peak>>20))
+	}
+	t.Logf("%d rows of %d workers in an outage: backlog %d updates, %d probes; then %d calls with %d users; peak memory %s",
+		files*rows, workers, waiting, probes, calls, users, strings.Join(memory, ", "))
+	require.Len(t, sent, len(latest))
+	require.Equal(t, 1, slices.Max(slices.Collect(maps.Values(sent))), "each user is sent once")
+	require.LessOrEqual(t, calls, workers/batch+5)
+}
+
+// TestMorePublishersSendMore: when AtHoc's latency is the limit, four publishers move at least three times as many users a
+// second as one, and all of them share one token.
+func TestMorePublishersSendMore(t *testing.T) {
+	alone(t)
+	const workers, batch = 6000, 100
+	s := start(t, harness.Config{Publishers: 1, Plan: staff(workers), Settings: map[string]string{
+		"BATCH_SIZE": fmt.Sprint(batch), "ATHOC_RATE_LIMIT": "1000", "ATHOC_TIMEOUT": "10s", "LOG_LEVEL": "INFO", "BATCH_WAIT": "100ms",
+	}})
+	require.NoError(t, s.Idle(idleWithin))
+	require.NoError(t, s.Sim.Set(t.Context(), map[string]any{"latency": map[string]any{"fixed": "300ms"}}))
+	latest := map[string]booking{}
+	rng := rand.New(rand.NewPCG(3, 4))
+	rate := func(name string) float64 {
+		began := time.Now()
+		require.NoError(t, s.In.Drop(bookings(rng, name, 4*workers, workers, latest)))
+		require.NoError(t, s.Idle(3*time.Minute))
+		log, err := sim.ReadCallLog(s.Path("calls.jsonl"))
+		require.NoError(t, err)
+		var first, last int64
+		users := 0
+		for _, c := range log {
+			if c.Endpoint == sim.EndpointUpdate && c.Status == 200 && c.Arrived > began.UnixNano() {
+				if first == 0 {
+					first = c.Arrived
+				}
+				last = max(last, c.Finished)
+				users += len(c.Users)
+			}
+		}
+		return float64(users) / time.Duration(last-first).Seconds()
+	}
+	one := rate("one.csv")
+	for range 3 {
+		_, err := s.AddPublisher()
+		require.NoError(t, err)
+	}
+	require.NoError(t, s.Ready(readyWithin))
+	four := rate("four.csv")
+	requireStatuses(t, s, latest)
+	stats, err := s.Sim.Stats(t.Context())
+	require.NoError(t, err)
+	tokens := stats.Endpoints[sim.EndpointToken].Calls
+	t.Logf("one publisher %.0f users a second, four %.0f: %.1f times as many; %d token calls", one, four, four/one, tokens)
+	require.GreaterOrEqual(t, four/one, 3.0)
+	require.LessOrEqual(t, tokens, 2, "all replicas share one token")
+}
+
+// spokenOf are the users of whom files speak; what was written by hand no replay can know.
+func spokenOf(p workload.Plan) []string {
+	var logins []string
+	for _, w := range p.Workers {
+		if w.Role == workload.Plain && w.Login != "" {
+			logins = append(logins, w.Login)
+		}
+	}
+	return logins
+}
+
+// TestReplayAfterAtHocLostEverything: AtHoc forgets all statuses; a replay restores each of them, while new files come in.
+func TestReplayAfterAtHocLostEverything(t *testing.T) {
+	slow(t)
+	for _, allInOne := range []bool{false, true} {
+		t.Run(fmt.Sprintf("all in one %t", allInOne), func(t *testing.T) {
+			t.Parallel()
+			p := plan(6, 60)
+			s := start(t, harness.Config{Publishers: 3, AllInOne: allInOne, Plan: p})
+			require.NoError(t, s.DropAll(t.Context(), p.Files[:40]))
+			require.NoError(t, s.Idle(idleWithin))
+			require.NoError(t, s.Sim.Forget(t.Context(), spokenOf(p)...))
+			said, err := s.Operate(t.Context(), "replay", "--all", "--dry-run")
+			require.NoError(t, err)
+			require.Contains(t, said, "It would be ")
+			said, err = s.Operate(t.Context(), "replay", "--all")
+			require.NoError(t, err)
+			require.Contains(t, said, "Replaying ")
+			require.NoError(t, s.DropAll(t.Context(), rebased(p.Files[40:])))
+			finish(t, s)
+			said, err = s.Operate(t.Context(), "replay", "list")
+			require.NoError(t, err)
+			require.Contains(t, said, "everyone")
+		})
+	}
+}
