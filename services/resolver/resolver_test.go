@@ -334,7 +334,8 @@ func TestAFreshMemoryPublishesNothingUntilItIsComplete(t *testing.T) {
 	b.start()
 	memory := b.recovered("")
 	b.mapping("m1", staff)
-	b.file("done", 2, booked("00001", 10, true), booked("00002", 60, true))
+	first := booked("00001", 10, true)
+	b.file("done", 2, first, booked("00002", 60, true))
 	b.wants(map[string]bool{"one@example.org": true, "Two@example.org": true})
 	before := b.table()
 	b.stop()
@@ -345,7 +346,7 @@ func TestAFreshMemoryPublishesNothingUntilItIsComplete(t *testing.T) {
 	b.idle()
 	require.Equal(t, before, b.table(), "nothing is published before the recovery is complete")
 	// What ingest does then: the files that are done, the files that wait, the end.
-	again := []event.Entry{booked("00001", 10, true), booked("00002", 40, false)}
+	again := []event.Entry{first, booked("00002", 40, false)}
 	again[0].Row, again[1].Row = 2, 7
 	b.publish(topology.EntriesSubject("done"), &event.Entries{File: "done", Order: 2, Last: true, Settled: true, Entries: again})
 	b.file("waiting", 1, booked("00001", 30, false), booked("00002", 50, false), booked("00003", 20, true))
