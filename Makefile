@@ -9,6 +9,7 @@ VULN       := $(TOOLS)/govulncheck-1.9.0
 VULN_PKG   := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 SEED       ?= 1
 RUNS       ?= 20
+PARALLEL   ?= 2
 FUZZTIME   ?= 20s
 GOBUILD    := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X bobosync/shared/program.Version=$(VERSION)'
 PROGRAMS   := ./services/ingest/cmd/ingest ./services/resolver/cmd/resolver ./services/publisher/cmd/publisher \
@@ -45,7 +46,7 @@ test-short: ## run the tests that take no more than seconds
 
 .PHONY: soak
 soak: ## drive the real programs with faults and judge the end (SEED=1 RUNS=20)
-	go run ./e2e/cmd/soak -seed $(SEED) -runs $(RUNS)
+	go run ./e2e/cmd/soak -seed $(SEED) -runs $(RUNS) -parallel $(PARALLEL)
 
 .PHONY: bench
 bench: build ## measure speed and memory of the real programs, and the limits beside them
