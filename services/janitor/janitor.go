@@ -143,7 +143,11 @@ func (j *janitor) session(ctx context.Context, _ func(error)) error {
 	if err != nil {
 		return err
 	}
-	j.users.gate, err = brake.New(ctx, state, brake.Limits{Rate: j.cfg.Calls.RateLimit, CallTimeout: j.cfg.Calls.Timeout}, j.log)
+	limits, err := athocconf.Limits(j.cfg.AtHoc, j.cfg.Calls)
+	if err != nil {
+		return err
+	}
+	j.users.gate, err = brake.New(ctx, state, limits, j.log)
 	if err != nil {
 		return err
 	}

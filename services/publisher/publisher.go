@@ -120,7 +120,10 @@ func (p *publisher) session(ctx context.Context, lost func(error)) error {
 	if err != nil {
 		return fmt.Errorf("open bucket %s: %w", topology.BucketState, err)
 	}
-	limits := brake.Limits{Rate: p.cfg.Calls.RateLimit, CallTimeout: p.cfg.Calls.Timeout}
+	limits, err := athocconf.Limits(p.cfg.AtHoc, p.cfg.Calls)
+	if err != nil {
+		return err
+	}
 	if p.brake, err = brake.New(ctx, state, limits, p.log); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package publisher_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +23,7 @@ import (
 
 	"bobosync/cmd/athocsim/sim"
 	"bobosync/services/publisher"
+	"bobosync/shared/brake"
 	"bobosync/shared/bus"
 	"bobosync/shared/bustest"
 	"bobosync/shared/config"
@@ -31,7 +33,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 40 * time.Second
+const patience = 60 * time.Second
 
 // bench is publishers at work between a real broker and a simulated AtHoc.
 type bench struct {
@@ -300,18 +302,69 @@ func TestWholeRequestFailures(t *testing.T) {
 	}
 }
 
-// TestARefusalIsNoStorm: 403 and 404 stop the calls, with nothing lost.
+// TestARefusalIsNoStorm: 403, 404 and wrong credentials stop the calls, with nothing lost; when it is mended, sending goes
+// on by itself.
 func TestARefusalIsNoStorm(t *testing.T) {
-	b := newBench(t, 2, nil)
-	settings := b.athoc.Settings()
-	settings.Forbidden = "password"
-	require.NoError(t, b.athoc.SetSettings(settings))
-	b.wants(user(1), 5, true)
-	b.start()
-	require.Eventually(t, func() bool { return len(b.updateCalls()) == 1 }, patience, 10*time.Millisecond)
-	b.wants(user(2), 5, true) // wakes it up: it must not call
-	require.Never(t, func() bool { return len(b.updateCalls()) > 1 }, 3*time.Second, 50*time.Millisecond)
-	require.Empty(t, b.answers())
+	forbid := func(why string) func(*bench) {
+		return func(b *bench) {
+			settings := b.athoc.Settings()
+			settings.Forbidden = why
+			require.NoError(b.t, b.athoc.SetSettings(settings))
+		}
+	}
+	for name, c := range map[string]struct {
+		vars  map[string]string
+		wrong func(*bench)
+	}{
+		"403: password expired":  {wrong: forbid("password")},
+		"403: role is missing":   {wrong: forbid("role")},
+		"404":                    {wrong: func(b *bench) { b.fault(sim.Fault{Kind: sim.FaultStatus, Status: 404}) }},
+		"400: wrong password":    {vars: map[string]string{"PASSWORD": "wrong"}},
+		"400: unknown client":    {vars: map[string]string{"CLIENT_ID": "wrong"}},
+		"400: not this org code": {vars: map[string]string{"ORG_CODE": "WRONG"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, 2, c.vars)
+			if c.wrong != nil {
+				c.wrong(b)
+			}
+			b.wants(user(1), 5, true)
+			b.start()
+			calls := func() int { return len(b.athoc.Calls(sim.CallFilter{})) }
+			require.Eventually(t, func() bool { return b.brake().Trouble == brake.Refused }, patience, 10*time.Millisecond)
+			before := calls()
+			b.wants(user(2), 5, true) // wakes it up: it must not call
+			require.Never(t, func() bool { return calls() > before }, 3*time.Second, 50*time.Millisecond)
+			require.LessOrEqual(t, before, 3)
+			require.Empty(t, b.answers())
+			require.Empty(t, b.payloads(topology.StreamDead))
+			cause := b.brake().Cause
+			require.NotContains(t, cause, "athocsim-password")
+			require.NotContains(t, cause, user(1))
+
+			if c.wrong == nil || testing.Short() {
+				return // the settings of a running publisher cannot be mended
+			}
+			settings := b.athoc.Settings()
+			settings.Forbidden = ""
+			require.NoError(t, b.athoc.SetSettings(settings))
+			b.athoc.ClearFaults()
+			b.outcomes(map[string]event.Outcome{user(1): event.Applied, user(2): event.Applied})
+		})
+	}
+}
+
+// brake returns the state of the brake that all callers share.
+func (b *bench) brake() brake.State {
+	b.t.Helper()
+	kv, err := b.conn.JS.KeyValue(b.t.Context(), topology.BucketState)
+	require.NoError(b.t, err)
+	var s brake.State
+	if entry, err := kv.Get(b.t.Context(), brake.Key); err == nil {
+		require.NoError(b.t, json.Unmarshal(entry.Value(), &s))
+	}
+	return s
 }
 
 // TestACulpritIsFoundByHalving: AtHoc refuses the batch as a whole because of one user.
@@ -367,6 +420,22 @@ func TestEverybodyRefusedIsTheSettingsFault(t *testing.T) {
 	require.Never(t, func() bool { return len(b.updateCalls()) > 40 }, 2*time.Second, 50*time.Millisecond)
 	require.Empty(t, b.payloads(topology.StreamDead))
 	require.Empty(t, b.answers())
+}
+
+// TestABodyTooLargeMayBe400: some gateways say 400 to a body that is too large.
+func TestABodyTooLargeMayBe400(t *testing.T) {
+	b := newBench(t, 100, nil)
+	settings := b.athoc.Settings()
+	settings.MaxUsers, settings.TooLargeStatus = 30, 400
+	require.NoError(t, b.athoc.SetSettings(settings))
+	want := map[string]event.Outcome{}
+	for n := 1; n <= 100; n++ {
+		b.wants(user(n), 5, true)
+		want[user(n)] = event.Applied
+	}
+	b.start()
+	b.outcomes(want)
+	require.Empty(t, b.payloads(topology.StreamDead))
 }
 
 func TestTooLargeShrinksTheBatchAndRemembers(t *testing.T) {

@@ -3,9 +3,15 @@
 package athocconf
 
 import (
+	"crypto/hkdf"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"log/slog"
+	"strings"
 
 	"bobosync/shared/athoc"
+	"bobosync/shared/brake"
 	"bobosync/shared/config"
 )
 
@@ -37,4 +43,22 @@ func Client(a config.AtHoc, c config.Calls, tokens athoc.TokenStore, version str
 		Tokens:             tokens,
 		Logger:             log,
 	})
+}
+
+// Limits returns the bounds that the settings set to calls.
+func Limits(a config.AtHoc, c config.Calls) (brake.Limits, error) {
+	settings, err := fingerprint(a)
+	return brake.Limits{Rate: c.RateLimit, CallTimeout: c.Timeout, Settings: settings}, err
+}
+
+// fingerprint tells two sets of settings apart. It is derived from the secrets too, by a function that gives nothing of them
+// away to who does not know them all.
+func fingerprint(a config.AtHoc) (string, error) {
+	secret := a.ClientSecret.Reveal() + "\x00" + a.Password.Reveal()
+	open := strings.Join([]string{a.ServerURL, a.OrgCode, a.ClientID, a.Account(), a.Scope, a.DutyStatusField}, "\x00")
+	key, err := hkdf.Key(sha256.New, []byte(secret), []byte(open), "bobosync settings 1", 8)
+	if err != nil {
+		return "", fmt.Errorf("derive the fingerprint of AtHoc's settings: %w", err)
+	}
+	return hex.EncodeToString(key), nil
 }

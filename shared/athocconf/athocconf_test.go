@@ -68,3 +68,24 @@ func TestClientNamesTheVariableAtFault(t *testing.T) {
 	require.ErrorContains(t, err, "SSL_CERT_PATH")
 	assert.NotContains(t, err.Error(), "client-secret")
 }
+
+func TestLimitsTellSettingsApart(t *testing.T) {
+	calls := config.Calls{RateLimit: 2, Timeout: time.Second}
+	mine, err := athocconf.Limits(settings("https://alerts.example.org"), calls)
+	require.NoError(t, err)
+	require.Equal(t, 2.0, mine.Rate)
+	require.Equal(t, time.Second, mine.CallTimeout)
+	again, err := athocconf.Limits(settings("https://alerts.example.org"), calls)
+	require.NoError(t, err)
+	require.Equal(t, mine, again)
+	for _, change := range []func(*config.AtHoc){
+		func(a *config.AtHoc) { a.Password = "q" }, func(a *config.AtHoc) { a.ClientSecret = "t" },
+		func(a *config.AtHoc) { a.OrgCode = "x" }, func(a *config.AtHoc) { a.DutyStatusField = "y" },
+	} {
+		a := settings("https://alerts.example.org")
+		change(&a)
+		other, err := athocconf.Limits(a, calls)
+		require.NoError(t, err)
+		require.NotEqual(t, mine.Settings, other.Settings)
+	}
+}

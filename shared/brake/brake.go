@@ -34,7 +34,15 @@ func New(ctx context.Context, kv jetstream.KeyValue, limits Limits, log *slog.Lo
 	if err != nil {
 		return nil, fmt.Errorf("read the broker's clock: %w", err)
 	}
-	return &Brake{kv: kv, limits: limits, clock: c, log: log}, nil
+	b := &Brake{kv: kv, limits: limits, clock: c, log: log}
+	err = b.change(ctx, func(s State) (State, bool) {
+		next := s.Mended(c.now(), limits)
+		return next, next != s
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look at the brake: %w", err)
+	}
+	return b, nil
 }
 
 // State returns the brake's state as it is now.
@@ -85,6 +93,9 @@ func (b *Brake) Report(ctx context.Context, p Permit, t Trouble, cause string, r
 	var before, after State
 	err := b.change(ctx, func(s State) (State, bool) {
 		before, after = s, s.Report(b.clock.now(), p, t, cause, retryAfter, rand.Float64())
+		if after.Trouble == Refused {
+			after.Settings = b.limits.Settings
+		}
 		return after, after != before
 	})
 	if err != nil {

@@ -15,6 +15,8 @@ type Limits struct {
 	Rate float64
 	// CallTimeout is the longest that a call can take; a probe that has not reported by then, and a little more, is lost.
 	CallTimeout time.Duration
+	// Settings is a fingerprint of the connection's settings. A refusal of other settings than these need not be waited out.
+	Settings string
 }
 
 // Waits between probes: after an outage, soon and then ever more rarely; after a refusal that only a person can mend,
@@ -60,6 +62,8 @@ type State struct {
 	Next time.Time `json:"next,omitzero"`
 	// Slow is the part of the rate that AtHoc takes, after it has throttled: 1 or 0 is all of it.
 	Slow float64 `json:"slow,omitempty"`
+	// Settings is the fingerprint of the settings that were refused.
+	Settings string `json:"settings,omitempty"`
 	// Generation counts openings, so that a call that was let through before one does not count as a failed probe.
 	Generation int `json:"generation,omitempty"`
 }
@@ -91,6 +95,14 @@ func (s State) Ask(now time.Time, l Limits) (State, Permit, time.Duration) {
 	}
 	s.Next = now.Add(s.spacing(l))
 	return s, Permit{Probe: s.Open(), Generation: s.Generation}, 0
+}
+
+// Mended lets a probe be made at once if what was refused came from other settings than those of l: somebody has mended them.
+func (s State) Mended(now time.Time, l Limits) State {
+	if s.Trouble == Refused && s.Settings != l.Settings {
+		s.ProbeAt, s.ProbeUntil, s.Settings = now, time.Time{}, l.Settings
+	}
+	return s
 }
 
 // spacing is the time between two calls.
@@ -158,9 +170,12 @@ func (s State) failed(now time.Time, p Permit, t Trouble, cause string, retryAft
 	if s.Open() && p.Generation != s.Generation {
 		return s // a straggler from before: the trouble is known
 	}
-	if !s.Open() {
+	switch {
+	case !s.Open():
 		s.Since, s.Failures = now, 0
 		s.Generation++
+	case s.Trouble != t:
+		s.Failures = 0 // the failures of an outage must not make a refusal wait longer
 	}
 	s.Trouble, s.Cause, s.ProbeUntil = t, cause, time.Time{}
 	s.Failures++

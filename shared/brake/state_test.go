@@ -91,6 +91,36 @@ func TestRefusalIsProbedRarely(t *testing.T) {
 	}
 }
 
+func TestAnotherTroubleIsWaitedForFromTheStart(t *testing.T) {
+	var s State
+	now := start
+	var p Permit
+	for range 6 {
+		s, p, now = ask(t, s, now)
+		s = s.Report(now, p, Outage, "503", 0, 1)
+	}
+	s, p, now = ask(t, s, now)
+	s = s.Report(now, p, Refused, "403", 0, 1)
+	before := now
+	_, _, now = ask(t, s, now)
+	require.Equal(t, refusedFirst, now.Sub(before))
+}
+
+func TestOtherSettingsNeedNotWaitARefusalOut(t *testing.T) {
+	var s State
+	s, p, now := ask(t, s, start)
+	s = s.Report(now, p, Refused, "wrong password", 0, 1)
+	s.Settings = "old"
+	_, _, wait := s.Mended(now, Limits{Rate: 2, Settings: "old"}).Ask(now.Add(time.Second), limits)
+	require.Positive(t, wait)
+	_, p, wait = s.Mended(now, Limits{Rate: 2, Settings: "new"}).Ask(now.Add(time.Second), limits)
+	require.Zero(t, wait)
+	require.True(t, p.Probe)
+
+	outage := State{}.Report(now, Permit{}, Outage, "503", 0, 1)
+	require.Equal(t, outage, outage.Mended(now, Limits{Settings: "new"}), "an outage is waited out with any settings")
+}
+
 func TestThrottlingSlowsDownAndRecovers(t *testing.T) {
 	var s State
 	s, p, now := ask(t, s, start)
