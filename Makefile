@@ -37,8 +37,9 @@ demo: build ## show the pipeline at work against a simulated AtHoc
 	bin/bobosync demo
 
 .PHONY: test
-test: ## run all tests, with the race detector
-	go test -race -shuffle=on -timeout 20m work
+test: ## run all tests, with the race detector; those of the whole last and alone, since they measure
+	go test -race -shuffle=on -timeout 20m $(patsubst %,./%/...,$(filter-out e2e,$(MODULES)))
+	go test -race -timeout 20m ./e2e/...
 
 .PHONY: test-short
 test-short: ## run the tests that take no more than seconds

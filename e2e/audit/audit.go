@@ -115,6 +115,8 @@ type Input struct {
 	Started, Ended time.Time
 	// MappingLost are the times in which the pipeline may not have known which user a worker is.
 	MappingLost []Window
+	// Frozen are the times in which AtHoc stood still: what was sent then arrives, all at once, at the end.
+	Frozen []Window
 	// Rows, if known, is what the pipeline says became of each row, by SHA-256 of the content (hex) and line. The outcomes
 	// are those of the row table: "rejected", or how it was settled.
 	Rows map[string]map[int]string

@@ -133,6 +133,37 @@ func TestCleanRunHasNoFindings(t *testing.T) {
 	require.Equal(t, 7, r.Sent)
 }
 
+// TestWhatIsRightInSpiteOfItsLooks: runs that a judge who is too simple would not let pass.
+func TestWhatIsRightInSpiteOfItsLooks(t *testing.T) {
+	t.Run("calls pile up while AtHoc is frozen", func(t *testing.T) {
+		in := clean()
+		in.Frozen = []audit.Window{{From: at(8), To: at(9)}}
+		for i := range 8 {
+			in.Calls = append(in.Calls, sim.Call{Run: 1, Seq: uint64(10 + i), Endpoint: sim.EndpointSearch, Arrived: at(9).UnixNano()})
+		}
+		require.Empty(t, audit.Audit(in).Findings)
+	})
+	t.Run("a row that another one stands for, whichever was read later", func(t *testing.T) {
+		in := clean()
+		in.Files = append(in.Files, file("d.csv", 4.2, row("BON", "00001", hour1)), file("e.csv", 4.3, row("BOF", "00002", hour3), row("BON", "00001", hour1)))
+		in.Departures = append(in.Departures, audit.Departure{File: 6, Gone: at(5)}, audit.Departure{File: 5, Gone: at(7)})
+		in.Kept = append(in.Kept, audit.Kept{Name: "d.csv", Content: in.Files[5].Content}, audit.Kept{Name: "e.csv", Content: in.Files[6].Content})
+		in.Calls = append(in.Calls, update(9, 6, sent{"ann@x", written(hour1)}))
+		in.Final["ann@x"][duty] = written(hour1)
+		require.Empty(t, audit.Audit(in).Findings)
+	})
+	t.Run("a value that AtHoc confirmed, sent once more with no answer", func(t *testing.T) {
+		in := clean()
+		again := update(8, 3.8, sent{"Bob@x", ""})
+		again.Status, again.Fault = 200, sim.FaultBrokenJSON
+		in.Calls = append(in.Calls, again)
+		in.Files = append(in.Files, file("d.csv", 4, row("BOF", "00002", hour1)))
+		in.Departures = append(in.Departures, audit.Departure{File: 5, Gone: at(5)})
+		in.Kept = append(in.Kept, audit.Kept{Name: "d.csv", Content: in.Files[5].Content})
+		require.Empty(t, audit.Audit(in).Findings)
+	})
+}
+
 // TestViolations spoils the clean run in one way at a time, and expects just the findings of that kind.
 func TestViolations(t *testing.T) {
 	tests := []struct {
@@ -225,6 +256,19 @@ func TestViolations(t *testing.T) {
 				in.Calls = append(in.Calls, sim.Call{Run: 1, Seq: uint64(10 + i), Endpoint: sim.EndpointSearch, Arrived: at(8 + 0.08*float64(i)).UnixNano()})
 			}
 		}, audit.Rate, "before the limit"},
+		{"too many calls for the time in which AtHoc was frozen", func(in *audit.Input) {
+			in.Frozen = []audit.Window{{From: at(8), To: at(9)}}
+			for i := range 20 {
+				in.Calls = append(in.Calls, sim.Call{Run: 1, Seq: uint64(10 + i), Endpoint: sim.EndpointSearch, Arrived: at(9).UnixNano()})
+			}
+		}, audit.Rate, "before the limit"},
+		{"two rows that say the same, and neither was sent", func(in *audit.Input) {
+			in.Files = append(in.Files, file("d.csv", 4.2, row("BON", "00001", hour1)), file("e.csv", 4.3, row("BOF", "00002", hour3), row("BON", "00001", hour1)))
+			in.Departures = append(in.Departures, audit.Departure{File: 5, Gone: at(5)}, audit.Departure{File: 6, Gone: at(5.5)})
+			in.Kept = append(in.Kept, audit.Kept{Name: "d.csv", Content: in.Files[5].Content}, audit.Kept{Name: "e.csv", Content: in.Files[6].Content})
+			in.Calls = append(in.Calls, update(9, 6, sent{"ann@x", written(hour1)}))
+			in.Final["ann@x"][duty] = written(hour1)
+		}, audit.Unconfirmed, "e.csv"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

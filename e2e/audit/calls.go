@@ -129,7 +129,8 @@ func (a *auditor) checkUser(c *sim.Call, u sim.UserCall) {
 	}
 }
 
-// checkRate: over any stretch of time no more calls arrive than the rate, the burst and the jitter allow.
+// checkRate: over any stretch of time no more calls arrive than the rate, the burst and the jitter allow. Calls that arrive
+// when AtHoc wakes up after it was frozen may have been sent at any moment of that time.
 func (a *auditor) checkRate() {
 	r := a.in.Rules
 	if r.Rate <= 0 {
@@ -144,6 +145,11 @@ func (a *auditor) checkRate() {
 			continue
 		}
 		at := float64(c.Arrived)
+		for _, f := range a.in.Frozen {
+			if c.Arrived >= f.From.UnixNano() && c.Arrived <= f.To.Add(r.Jitter).UnixNano() {
+				at = min(at, max(due, float64(f.From.UnixNano())))
+			}
+		}
 		if at < due-slack {
 			a.find(Finding{Kind: Rate}, "%s came %s before the limit of %g a second allows it", name(c),
 				time.Duration(due-at).Round(time.Millisecond), r.Rate)

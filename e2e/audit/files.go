@@ -168,6 +168,17 @@ func (a *auditor) checkDepartures() {
 	}
 }
 
+// standsFor says whether another row says the same as e, and lies in a file that was still there at a time: which of the two
+// was read later is of no account, and the other one still waits.
+func (a *auditor) standsFor(same, e event, at time.Time) bool {
+	if same.file == e.file || !same.at.Equal(e.at) || same.on != e.on || a.in.Files[same.file].Appeared.After(at) {
+		return false
+	}
+	return !slices.ContainsFunc(a.in.Departures, func(d Departure) bool {
+		return a.read[d.File].first == same.file && !d.Gone.After(at)
+	})
+}
+
 // settled says whether the outcome of the i-th event of a worker can have been final at a time.
 func (a *auditor) settled(h *history, i int, at time.Time) bool {
 	e := h.events[i]
@@ -177,6 +188,8 @@ func (a *auditor) settled(h *history, i int, at time.Time) bool {
 	case slices.ContainsFunc(h.events[i+1:], func(newer event) bool { return !a.in.Files[newer.file].Appeared.After(at) }):
 		return true
 	case a.staleEvent(e, at):
+		return true
+	case slices.ContainsFunc(h.events[:i], func(same event) bool { return a.standsFor(same, e, at) }):
 		return true
 	}
 	held, sure := a.initial(h.user), true // what AtHoc holds, and whether it said so
@@ -190,7 +203,7 @@ func (a *auditor) settled(h *history, i int, at time.Time) bool {
 			return true
 		}
 		if s.applied {
-			held, sure = s.value, s.confirmed
+			held, sure = s.value, s.confirmed || sure && held == s.value
 		}
 	}
 	return sure && held == a.value(e)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"bobosync/cmd/athocsim/sim"
+	"bobosync/e2e/audit"
 )
 
 // Fault is something that goes wrong during a run, and is over when it has ended.
@@ -240,7 +241,15 @@ func stopProcess(_ context.Context, s *Stack, _ Fault, whom string) (func() erro
 
 func freezeProcess(_ context.Context, s *Stack, _ Fault, whom string) (func() error, error) {
 	p := s.Process(whom)
-	return p.Resume, p.Pause()
+	began := time.Now()
+	return func() error {
+		if whom == AtHoc {
+			s.mu.Lock()
+			s.frozen = append(s.frozen, audit.Window{From: began, To: time.Now()})
+			s.mu.Unlock()
+		}
+		return p.Resume()
+	}, p.Pause()
 }
 
 func onePublisherMore(ctx context.Context, s *Stack, f Fault, _ string) (func() error, error) {

@@ -103,6 +103,7 @@ type Stack struct {
 	probes     int
 	lasting    []int // faults that stay
 	lost       []audit.Window
+	frozen     []audit.Window
 	log        *os.File
 }
 
@@ -703,6 +704,7 @@ func (s *Stack) Evidence() (audit.Input, error) {
 	return audit.Input{
 		Rules: s.rules(), Users: s.users(), Files: files, Departures: departures, Kept: append(done, failed...), Left: left,
 		Calls: calls, Final: final, Started: s.started, Ended: time.Now(), MappingLost: slices.Clone(s.lost),
+		Frozen: slices.Clone(s.frozen),
 	}, errors.Join(slow, err1, err2, err3, err4, err5)
 }
 

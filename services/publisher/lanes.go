@@ -15,6 +15,7 @@ import (
 	"bobosync/shared/brake"
 	"bobosync/shared/bus"
 	"bobosync/shared/lease"
+	"bobosync/shared/pause"
 	"bobosync/shared/topology"
 )
 
@@ -265,7 +266,7 @@ func (l *lanes) consumer(ctx context.Context, lane int) (jetstream.Consumer, err
 func (l *lanes) prepare(ctx context.Context, r *round, taken []lane) error {
 	began := time.Now()
 	if len(r.batch.Items) < l.size() && l.wait > 0 {
-		if err := pause(ctx, l.wait); err != nil {
+		if err := pause.For(ctx, l.wait); err != nil {
 			return err
 		}
 	}
@@ -350,7 +351,7 @@ func (l *lanes) finishGrace(ctx context.Context) error {
 	if len(l.resting) == 0 {
 		return nil
 	}
-	if err := pause(ctx, time.Until(l.restUntil)); err != nil {
+	if err := pause.For(ctx, time.Until(l.restUntil)); err != nil {
 		return err // the leases end by themselves
 	}
 	l.endGrace()
@@ -365,15 +366,4 @@ func (l *lanes) endGrace() {
 	defer cancel()
 	l.release(ctx, l.resting)
 	l.resting = nil
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

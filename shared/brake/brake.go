@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"bobosync/shared/pause"
 )
 
 // Key is where the state lies in its bucket.
@@ -81,7 +83,7 @@ func (b *Brake) Wait(ctx context.Context) (Permit, error) {
 		if wait <= 0 {
 			return permit, nil
 		}
-		if err := sleep(ctx, min(wait, look)); err != nil {
+		if err := pause.For(ctx, min(wait, look)); err != nil {
 			return Permit{}, err
 		}
 	}
@@ -192,15 +194,4 @@ func (b *Brake) load(ctx context.Context) (State, uint64, error) {
 		return State{}, entry.Revision(), nil
 	}
 	return s, entry.Revision(), nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

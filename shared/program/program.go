@@ -89,19 +89,16 @@ func Main(name string, target Settings, service Service) int {
 	return exitOK
 }
 
-// softMemory is how much memory a service uses before its garbage is collected more often than usual. GOMEMLIMIT sets
-// another amount.
-const softMemory = 64 << 20
-
-// LimitMemory sets the soft limit of this process, unless GOMEMLIMIT does.
-func LimitMemory(bytes int64) {
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(bytes)
+// SpareMemory lets garbage be collected twice as often as usual, unless GOGC says otherwise: a large file would need half as
+// much memory again, and the time does not show. A memory limit would be a cliff for who has more workers than others.
+func SpareMemory() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
 	}
 }
 
 func serve(ctx context.Context, name string, broker config.Broker, log *slog.Logger, service Service) error {
-	LimitMemory(softMemory)
+	SpareMemory()
 	log.Info(name+" starts", "version", Version)
 	conn, err := bus.Connect(ctx, BusConfig(name, broker, log))
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"bobosync/shared/athoc"
 	"bobosync/shared/config"
 	"bobosync/shared/lease"
+	"bobosync/shared/pause"
 	"bobosync/shared/topology"
 )
 
@@ -105,7 +106,7 @@ func (s *Store) Replace(ctx context.Context, old string, fetch func(context.Cont
 		if !errors.Is(err, lease.ErrHeld) {
 			return athoc.Token{}, fmt.Errorf("get a new access token alone: %w", err)
 		}
-		if err := sleep(ctx, wait); err != nil {
+		if err := pause.For(ctx, wait); err != nil {
 			return athoc.Token{}, fmt.Errorf("wait for the access token that another replica is getting: %w", err)
 		}
 		wait = min(2*wait, lookMost)
@@ -254,15 +255,4 @@ func (s *Store) keep(ctx context.Context, kv jetstream.KeyValue, t athoc.Token, 
 		return fmt.Errorf("store the shared access token: %w", err)
 	}
 	return nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
