@@ -56,7 +56,7 @@ finished or goes on at the next start.`,
 				return exitStatus(1)
 			}
 			log.Info("bobosync has stopped")
-			return nil //nolint:nilerr // it was told to stop, and what ends then is no failure
+			return nil
 		},
 	}
 }
@@ -70,7 +70,7 @@ func runAll(ctx context.Context, s settings, log *slog.Logger) error {
 		err := runOnce(ctx, s, log)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // it was told to stop, and what ends then is no failure
 		case errors.Is(err, errBrokerFailed), !first && errors.Is(err, broker.ErrDiskFull):
 			log.Error("the broker inside has failed; everything starts again", "error", err, "retry_in", againWait.String())
 		default:
