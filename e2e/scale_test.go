@@ -226,6 +226,56 @@ func TestMorePublishersSendMore(t *testing.T) {
 	require.LessOrEqual(t, tokens, 2, "all replicas share one token")
 }
 
+// TestTakeOver: a publisher is killed in the middle of a call that hangs. What it held in the call is taken over within
+// ATHOC_TIMEOUT and 5 seconds, everything else at once.
+func TestTakeOver(t *testing.T) {
+	alone(t)
+	const timeout = 6 * time.Second
+	s := start(t, harness.Config{Publishers: 1, Plan: staff(40), Settings: map[string]string{
+		"BATCH_SIZE": "100", "ATHOC_RATE_LIMIT": "100", "ATHOC_TIMEOUT": timeout.String(), "LOG_LEVEL": "INFO",
+	}})
+	require.NoError(t, s.Idle(idleWithin))
+	_, err := s.Sim.Fault(t.Context(), sim.Fault{Kind: sim.FaultHang, Scope: []string{sim.EndpointUpdate}, Calls: 1})
+	require.NoError(t, err)
+	latest := map[string]booking{}
+	rng := rand.New(rand.NewPCG(5, 6))
+	require.NoError(t, s.In.Drop(bookings(rng, "held.csv", 1, 1, latest))) // one worker: one lane is held
+	require.Eventually(t, func() bool {
+		st, err := s.Sim.Stats(t.Context())
+		return err == nil && st.InFlight > 0
+	}, readyWithin, 10*time.Millisecond)
+	killed := time.Now()
+	require.NoError(t, s.RemovePublisher(s.Publishers()[0], true))
+	_, err = s.AddPublisher()
+	require.NoError(t, err)
+	require.NoError(t, s.In.Drop(bookings(rng, "other.csv", 400, 40, latest)))
+	require.NoError(t, s.Idle(idleWithin))
+	requireStatuses(t, s, latest)
+
+	log, err := sim.ReadCallLog(s.Path("calls.jsonl"))
+	require.NoError(t, err)
+	var held, others time.Duration
+	for _, c := range log {
+		if c.Endpoint != sim.EndpointUpdate || c.Status != 200 || c.Arrived < killed.UnixNano() {
+			continue
+		}
+		after := time.Unix(0, c.Arrived).Sub(killed)
+		for _, u := range c.Users {
+			switch {
+			case u.LoginID != "worker00000@example.org" && others == 0:
+				others = after
+			case u.LoginID == "worker00000@example.org" && held == 0:
+				held = after
+			}
+		}
+	}
+	t.Logf("the user in the call was sent by another publisher %s after the kill, others %s after it", held.Round(time.Millisecond), others.Round(time.Millisecond))
+	require.NotZero(t, held)
+	require.Less(t, held, timeout+5*time.Second)
+	require.NotZero(t, others)
+	require.Less(t, others, timeout/2)
+}
+
 // spokenOf are the users of whom files speak; what was written by hand no replay can know.
 func spokenOf(p workload.Plan) []string {
 	var logins []string

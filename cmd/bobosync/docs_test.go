@@ -14,8 +14,7 @@ import (
 
 // variables collects the names of all variables that a settings struct reads.
 func variables(t reflect.Type, into map[string]bool) {
-	for i := range t.NumField() {
-		field := t.Field(i)
+	for field := range t.Fields() {
 		if name, _, _ := strings.Cut(field.Tag.Get("env"), ","); name != "" {
 			into[name] = true
 			continue

@@ -130,7 +130,7 @@ func TestProxyDropsWhatTheClientGaveUp(t *testing.T) {
 	defer l.Close()
 	p, err := NewProxy(l.Addr().String())
 	require.NoError(t, err)
-	defer p.Close()
+	defer func() { require.NoError(t, p.Close()) }()
 	p.Silence(true)
 	c := dial(t, p.Addr())
 	_, err = fmt.Fprintln(c, "late")

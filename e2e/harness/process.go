@@ -197,5 +197,8 @@ func (p *Process) Died() error {
 	if !p.wanted || p.runs() {
 		return nil
 	}
-	return fmt.Errorf("%s has ended by itself: %v; see %s", p.Name, p.err, p.log)
+	if p.err == nil {
+		return fmt.Errorf("%s has ended by itself, without an error; see %s", p.Name, p.log)
+	}
+	return fmt.Errorf("%s has ended by itself: %w; see %s", p.Name, p.err, p.log)
 }

@@ -383,11 +383,11 @@ func (m *maker) finish() {
 	}
 	for i := range m.plan.Files {
 		f := &m.plan.Files[i]
-		switch {
-		case f.Kind == Copy:
+		switch f.Kind {
+		case Copy:
 			f.Content = m.plan.Files[m.copyOf[i]].Content
 			continue
-		case f.Kind == Binary:
+		case Binary:
 			f.Content = m.binary()
 			continue
 		}
