@@ -41,6 +41,7 @@ type directory interface {
 // gate lets calls to AtHoc through; [brake.Brake] is one.
 type gate interface {
 	Wait(ctx context.Context) (brake.Permit, error)
+	Pace(ctx context.Context) error
 	Settle(ctx context.Context, p brake.Permit, err error) error
 }
 
@@ -120,7 +121,7 @@ func (f *fetcher) pass(ctx context.Context, size int) (reading, error) {
 	if err != nil {
 		return r, err
 	}
-	query := athoc.Query{Fields: append([]string{f.collar}, f.extras...), PageSize: size}
+	query := athoc.Query{Fields: append([]string{f.collar}, f.extras...), PageSize: size, Repeat: f.gate.Pace}
 	for page, err := range f.users.SearchUsers(ctx, query) {
 		if settled := f.gate.Settle(ctx, permit, err); err != nil || settled != nil {
 			return r, errors.Join(err, settled)

@@ -65,6 +65,8 @@ func (g *openGate) Wait(ctx context.Context) (brake.Permit, error) {
 	return brake.Permit{}, ctx.Err()
 }
 
+func (g *openGate) Pace(context.Context) error { return nil }
+
 func (g *openGate) Settle(_ context.Context, _ brake.Permit, err error) error {
 	g.settled++
 	if err != nil {

@@ -174,7 +174,7 @@ func (d *delivery) call(ctx context.Context, part []job) ([]athoc.Result, error)
 	for i, j := range part {
 		statuses[i] = j.status
 	}
-	results, err := d.p.athoc.UpdateDutyStatus(bounded, statuses, athoc.WithGuard(d.round.guard))
+	results, err := d.p.athoc.UpdateDutyStatus(bounded, statuses, athoc.WithGuard(d.round.guard), athoc.WithRepeat(d.p.brake.Pace))
 	d.calls++
 	d.sent += len(part)
 	if settleErr := d.p.brake.Settle(ctx, d.round.permit, err); settleErr != nil {

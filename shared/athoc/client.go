@@ -104,7 +104,9 @@ type exchange struct {
 	writes bool
 	// guard runs right before the body is sent.
 	guard Guard
-	limit int64
+	// repeat runs before the exchange is repeated with another token.
+	repeat Guard
+	limit  int64
 	// read is given the body of a 200. Its error means that the answer cannot be understood, and must not quote it.
 	read func(body []byte) error
 	// usernames are hidden in what is quoted from the answer.
@@ -129,6 +131,11 @@ func (c *Client) authorized(ctx context.Context, x exchange) error {
 		old := x.token.Fingerprint()
 		if x.token, err = c.tokens.renew(ctx, old); err != nil {
 			return err
+		}
+		if x.repeat != nil {
+			if err := x.repeat(ctx); err != nil {
+				return &CallError{Kind: Canceled, Op: x.op, Detail: "the call was not repeated with a new access token", Err: err}
+			}
 		}
 		err = c.exchange(ctx, x)
 		call, ok := errors.AsType[*CallError](err)

@@ -30,6 +30,9 @@ type Query struct {
 	Criteria string
 	// PageSize is the number of users in a page; 0, and anything over MaxPageSize, means [MaxPageSize].
 	PageSize int
+	// Repeat, if not nil, is asked before a page is asked for again with another access token: AtHoc counts that as a call of
+	// its own.
+	Repeat Guard
 }
 
 // Criterion writes one comparison for [Query.Criteria]: op is eq, lt or gt. AtHoc does not document how a quote inside a
@@ -114,7 +117,7 @@ func (c *Client) SearchUsers(ctx context.Context, q Query) iter.Seq2[Page, error
 		var previous []User
 		fetched := 0
 		for number := range maxPages {
-			page, err := c.searchPage(ctx, number, size, fields, q.Criteria)
+			page, err := c.searchPage(ctx, number, size, fields, q)
 			if err == nil && len(page.Users) > 0 && slices.EqualFunc(previous, page.Users, maps.Equal[User, User]) {
 				err = &CallError{Kind: Outage, Op: OpSearch, Status: http.StatusOK,
 					Detail: fmt.Sprintf("AtHoc returned page %d of the users twice", number-1)}
@@ -150,14 +153,14 @@ func searchFields(fields []string) string {
 }
 
 // searchPage fetches one page. AtHoc's Offset is the page's number, not a row's.
-func (c *Client) searchPage(ctx context.Context, number, size int, fields, criteria string) (Page, error) {
+func (c *Client) searchPage(ctx context.Context, number, size int, fields string, q Query) (Page, error) {
 	params := url.Values{
 		"Fields": {fields},
 		"Limit":  {strconv.Itoa(size)},
 		"Offset": {strconv.Itoa(number)},
 	}
-	if criteria != "" {
-		params.Set("Criteria", criteria)
+	if q.Criteria != "" {
+		params.Set("Criteria", q.Criteria)
 	}
 	page := Page{Number: number}
 	err := c.authorized(ctx, exchange{
@@ -165,6 +168,7 @@ func (c *Client) searchPage(ctx context.Context, number, size int, fields, crite
 		method: http.MethodGet,
 		url:    c.searchURL + "?" + params.Encode(),
 		limit:  c.maxAnswer,
+		repeat: q.Repeat,
 		read: func(body []byte) (err error) {
 			page.Users, page.Total, err = parsePage(body)
 			return err

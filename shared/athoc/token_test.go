@@ -250,3 +250,36 @@ func TestTokenAnswer(t *testing.T) {
 	_, err = parseToken([]byte(`{"access_token":"ab","expires_in":"NaN","token_type":"Bearer"}`), noon)
 	require.Error(t, err)
 }
+
+// TestARepetitionIsAskedFor: before a call is repeated with another token its caller is asked, and can refuse.
+func TestARepetitionIsAskedFor(t *testing.T) {
+	for name, refusal := range map[string]error{"granted": nil, "refused": errors.New("no leave")} {
+		t.Run(name, func(t *testing.T) {
+			var updates, asked int
+			f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
+				updates++
+				if updates == 1 {
+					w.WriteHeader(http.StatusUnauthorized)
+					return
+				}
+				fmt.Fprint(w, `[{"LOGIN_ID":"a","On-Duty-DTG":"",":SyncStatus":"OK"}]`)
+			})
+			_, err := newClient(t, f.server.URL).UpdateDutyStatus(t.Context(), []DutyStatus{{Username: "a"}}, WithRepeat(func(context.Context) error {
+				asked++
+				return refusal
+			}))
+			assert.Equal(t, 1, asked)
+			if refusal == nil {
+				require.NoError(t, err)
+				assert.Equal(t, 2, updates)
+				return
+			}
+			require.ErrorIs(t, err, refusal)
+			call, ok := errors.AsType[*CallError](err)
+			require.True(t, ok)
+			assert.Equal(t, Canceled, call.Kind)
+			assert.False(t, call.MayHaveApplied())
+			assert.Equal(t, 1, updates)
+		})
+	}
+}

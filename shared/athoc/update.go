@@ -72,6 +72,9 @@ type UpdateOption func(*exchange)
 // WithGuard has the update ask g before it sends anything, for instance whether the caller still holds its lease.
 func WithGuard(g Guard) UpdateOption { return func(x *exchange) { x.guard = g } }
 
+// WithRepeat has the update ask g before it is repeated with another access token: AtHoc counts that as a call of its own.
+func WithRepeat(g Guard) UpdateOption { return func(x *exchange) { x.repeat = g } }
+
 // updateQuery makes the safety rules a part of the address: only users that exist, and no half-applied user.
 func updateQuery(source string) string {
 	const rules = "?syncExistingUsersOnly=true&AllowPartialUpdate=false"

@@ -69,22 +69,35 @@ func (b *Brake) Clear(ctx context.Context) (bool, error) {
 
 // Wait returns when a call may be made. It fails if ctx ends or the broker cannot be asked.
 func (b *Brake) Wait(ctx context.Context) (Permit, error) {
+	var permit Permit
+	err := b.await(ctx, func(s State) (next State, wait time.Duration) {
+		next, permit, wait = s.Ask(b.clock.now(), b.limits)
+		return next, wait
+	})
+	return permit, err
+}
+
+// Pace returns when a call that Wait has let through may be repeated, by the rate alone.
+func (b *Brake) Pace(ctx context.Context) error {
+	return b.await(ctx, func(s State) (State, time.Duration) { return s.Pace(b.clock.now(), b.limits) })
+}
+
+// await asks again and again until there is nothing to wait for.
+func (b *Brake) await(ctx context.Context, ask func(State) (State, time.Duration)) error {
 	for {
-		var permit Permit
 		var wait time.Duration
-		err := b.change(ctx, func(s State) (State, bool) {
-			var next State
-			next, permit, wait = s.Ask(b.clock.now(), b.limits)
+		err := b.change(ctx, func(s State) (next State, store bool) {
+			next, wait = ask(s)
 			return next, wait <= 0
 		})
 		if err != nil {
-			return Permit{}, fmt.Errorf("ask the brake for a call to AtHoc: %w", err)
+			return fmt.Errorf("ask the brake for a call to AtHoc: %w", err)
 		}
 		if wait <= 0 {
-			return permit, nil
+			return nil
 		}
 		if err := pause.For(ctx, min(wait, look)); err != nil {
-			return Permit{}, err
+			return err
 		}
 	}
 }

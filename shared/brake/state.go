@@ -105,6 +105,16 @@ func (s State) Mended(now time.Time, l Limits) State {
 	return s
 }
 
+// Pace asks for a call that belongs to one which was let through, such as its repetition with a new token: it keeps the rate,
+// and nothing else holds it back.
+func (s State) Pace(now time.Time, l Limits) (State, time.Duration) {
+	if wait := s.Next.Sub(now); wait > 0 {
+		return s, wait
+	}
+	s.Next = now.Add(s.spacing(l))
+	return s, 0
+}
+
 // spacing is the time between two calls.
 func (s State) spacing(l Limits) time.Duration {
 	rate := l.Rate

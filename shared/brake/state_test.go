@@ -35,6 +35,20 @@ func TestRateIsKept(t *testing.T) {
 	require.Equal(t, 9500*time.Millisecond, now.Sub(start), "20 calls at 2 a second")
 }
 
+func TestARepetitionKeepsTheRateAndNothingElse(t *testing.T) {
+	var s State
+	s, p, now := ask(t, s, start)
+	s = s.Report(now, p, Outage, "503", 0, 1)
+	s, p, now = ask(t, s, now)
+	require.True(t, p.Probe)
+	_, wait := s.Pace(now, limits)
+	require.Equal(t, 500*time.Millisecond, wait)
+	s, wait = s.Pace(now.Add(wait), limits)
+	require.Zero(t, wait, "the probe itself is what it belongs to")
+	_, wait = s.Pace(now.Add(500*time.Millisecond), limits)
+	require.Positive(t, wait)
+}
+
 func TestOutageGetsOneProbeAtATime(t *testing.T) {
 	var s State
 	s, p, now := ask(t, s, start)
