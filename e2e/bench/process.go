@@ -31,7 +31,7 @@ func startProcess(name, path, log string, env []string, args ...string) (*proces
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	defer out.Close()                  // the child has its own
+	defer out.Close() // the child has its own
 	cmd := exec.Command(path, args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = env, out, out, attributes()
 	p := &process{name: name, log: log, cmd: cmd, ended: make(chan struct{})}
