@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -412,6 +413,26 @@ func (r *fakeResolver) learn(e *event.Entries, acks *event.Acks) {
 	case applied.Len() > 0:
 		acks.Rows = append(acks.Rows, event.FileRows{File: e.File, Outcome: event.Applied, Rows: applied})
 	}
+}
+
+// entriesOf returns what came of a file, by row; nil if nothing did.
+func (r *fakeResolver) entriesOf(id string) map[int]event.Entry {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.entries[id])
+}
+
+// fileCount is how many files something came of.
+func (r *fakeResolver) fileCount() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.entries)
+}
+
+func (r *fakeResolver) messageCount() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.messages
 }
 
 // mute makes the resolver read and lose everything, or answer again.

@@ -36,7 +36,7 @@ func TestFileGoesThrough(t *testing.T) {
 	if f.Status != ledger.Moved || f.Rows != 1201 || f.Rejected != 1 || f.Codes[ledger.Code(event.Applied)] != 1200 {
 		t.Errorf("record %+v", f)
 	}
-	if got := len(r.entries[f.ID]); got != 1200 {
+	if got := len(r.entriesOf(f.ID)); got != 1200 {
 		t.Errorf("the resolver got %d entries", got)
 	}
 	if f.ID != idFor(text) {
@@ -110,7 +110,7 @@ func TestHostileDirectory(t *testing.T) {
 	if !strings.Contains(files["binary.csv"].Problem, "NUL") || !strings.Contains(files["latin1.csv"].Problem, "UTF-8") {
 		t.Errorf("problems %q, %q", files["binary.csv"].Problem, files["latin1.csv"].Problem)
 	}
-	if e := r.entries[idFor(texts["quoted.csv"])][1]; e.Employee != "7" || e.At != 1718634600 {
+	if e := r.entriesOf(idFor(texts["quoted.csv"]))[1]; e.Employee != "7" || e.At != 1718634600 {
 		t.Errorf("quoted: %+v", e)
 	}
 	h.book(func(l *ledger.Ledger) {
@@ -167,8 +167,8 @@ func TestSameContentTwiceAtOnce(t *testing.T) {
 	h.put("b.csv", row("1"))
 	h.start()
 	eventually(t, "both are moved", func() bool { return there(h.done("a.csv")) && there(h.done("b.csv")) })
-	if len(r.entries) != 1 {
-		t.Errorf("%d contents", len(r.entries))
+	if r.fileCount() != 1 {
+		t.Errorf("%d contents", r.fileCount())
 	}
 }
 
@@ -221,8 +221,8 @@ func TestGrowingFileIsLeftAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "moved", func() bool { return there(h.done("a.csv")) })
-	if _, whole := r.entries[idFor(text)]; !whole || len(r.entries) != 1 {
-		t.Errorf("%d contents were read, the whole one among them: %t", len(r.entries), whole)
+	if whole := r.entriesOf(idFor(text)) != nil; !whole || r.fileCount() != 1 {
+		t.Errorf("%d contents were read, the whole one among them: %t", r.fileCount(), whole)
 	}
 }
 
@@ -392,8 +392,8 @@ func TestBrokerRestarts(t *testing.T) {
 	h.put("b.csv", rows("b", 2))
 	h.srv.Up(t)
 	eventually(t, "moved too", func() bool { return there(h.done("b.csv")) })
-	if len(r.entries) != 2 {
-		t.Errorf("%d files", len(r.entries))
+	if r.fileCount() != 2 {
+		t.Errorf("%d files", r.fileCount())
 	}
 }
 
@@ -439,7 +439,7 @@ func TestStreamFull(t *testing.T) {
 	eventually(t, "it waits for room", func() bool { return h.log.count("no room for more entries") == 1 })
 	r := h.resolve()
 	eventually(t, "moved", func() bool { return there(h.done("a.csv")) })
-	if n := len(r.entries[idFor(text)]); n != 20_000 || len(r.entries) != 1 {
+	if n := len(r.entriesOf(idFor(text))); n != 20_000 || r.fileCount() != 1 {
 		t.Errorf("%d entries", n)
 	}
 	eventually(t, "room is logged", func() bool { return h.log.count("there is room for entries again") == 1 })
@@ -554,7 +554,7 @@ func TestLargeFile(t *testing.T) {
 	h.start()
 	eventually(t, "moved", func() bool { return there(h.done("big.csv")) })
 	t.Logf("%d rows in %s", n, time.Since(began))
-	if f := h.files()["big.csv"]; f.Rows != n || f.Settled() != n || r.messages < n/500 {
+	if f := h.files()["big.csv"]; f.Rows != n || f.Settled() != n || r.messageCount() < n/500 {
 		t.Errorf("record %+v", f)
 	}
 }
