@@ -39,7 +39,7 @@ demo: build ## show the pipeline at work against a simulated AtHoc
 .PHONY: test
 test: ## run all tests, with the race detector; those of the whole last and alone, since they measure
 	go test -race -shuffle=on -timeout 20m $(patsubst %,./%/...,$(filter-out e2e,$(MODULES)))
-	go test -race -timeout 20m ./e2e/...
+	go test -race -p 1 -timeout 20m ./e2e/...
 
 .PHONY: test-short
 test-short: ## run the tests that take no more than seconds
