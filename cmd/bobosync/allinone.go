@@ -29,6 +29,8 @@ const (
 	// againWait is how long to wait before everything is started again after the broker inside has failed.
 	againWait = 10 * time.Second
 	drainWait = 5 * time.Second
+	// softMemory is how much memory everything together uses before its garbage is collected ever more often.
+	softMemory = 160 << 20
 )
 
 func runCommand(envFile *string) *cobra.Command {
@@ -64,7 +66,7 @@ finished or goes on at the next start.`,
 // runAll runs everything until ctx ends. When the broker inside fails, as it does when the disk is full, everything is
 // stopped and started again until it works.
 func runAll(ctx context.Context, s settings, log *slog.Logger) error {
-	program.SpareMemory()
+	program.SpareMemory(softMemory)
 	log.Info("bobosync starts", "version", program.Version, "csv_directory", s.Ingest.CSVDirectory)
 	for first := true; ; first = false {
 		err := runOnce(ctx, s, log)

@@ -22,6 +22,8 @@ import (
 const (
 	// idleLook is how often the lanes are looked at if no hint comes.
 	idleLook = time.Second
+	// busyLook is how soon they are looked at again if other publishers hold all lanes in which updates wait.
+	busyLook = 50 * time.Millisecond
 	// permitWait is how long a batch waits for its call to be let through before it is given back, with its lanes.
 	permitWait = 5 * time.Second
 	// grace is how long a lane rests after a call whose end is not known: AtHoc may still be working on it.
@@ -43,6 +45,8 @@ type lanes struct {
 
 	// consumers are the lanes' consumers, as far as they were used.
 	consumers [topology.Lanes]jetstream.Consumer
+	// busy says that the last look found updates in lanes that others hold.
+	busy bool
 	// current is the round of the batch that was handed out last.
 	current *round
 	// resting are leases that are kept for the grace time, until restUntil.
@@ -125,7 +129,11 @@ func (l *lanes) Fetch(ctx context.Context) (*bus.Batch, error) {
 
 // sleep waits for a hint or the next look.
 func (l *lanes) sleep(ctx context.Context) error {
-	timer := time.NewTimer(idleLook)
+	look := idleLook
+	if l.busy {
+		look = busyLook
+	}
+	timer := time.NewTimer(look)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
@@ -138,6 +146,7 @@ func (l *lanes) sleep(ctx context.Context) error {
 
 // gather makes a round, or returns nil if there is nothing to send or no way to send it now.
 func (l *lanes) gather(ctx context.Context) (*round, error) {
+	l.busy = false
 	waiting, err := l.waiting(ctx)
 	if err != nil || len(waiting) == 0 {
 		return nil, err
@@ -227,6 +236,7 @@ func (l *lanes) lease(ctx context.Context, r *round, waiting []lane) ([]lane, er
 		}
 		lent, err := l.keeper.Take(ctx, topology.LaneLease(lane.number))
 		if errors.Is(err, lease.ErrHeld) {
+			l.busy = l.busy || lane.pending > 0
 			continue
 		}
 		if err != nil {

@@ -17,10 +17,10 @@ import (
 	"bobosync/shared/topology"
 )
 
-// The most messages in a batch. A message of entries holds up to 500 of them, so a batch holds up to 75,000 in some
-// 6 MB; reading on beyond that is the hold's matter.
+// The most messages in a batch. A message of entries holds up to 500 of them, so a batch holds up to 50,000 in some
+// 4 MB; reading on beyond that is the hold's matter.
 const (
-	entriesBatch = 150
+	entriesBatch = 100
 	otherBatch   = 200
 )
 

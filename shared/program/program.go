@@ -89,16 +89,23 @@ func Main(name string, target Settings, service Service) int {
 	return exitOK
 }
 
-// SpareMemory lets garbage be collected twice as often as usual, unless GOGC says otherwise: a large file would need half as
-// much memory again, and the time does not show. A memory limit would be a cliff for who has more workers than others.
-func SpareMemory() {
+// softMemory is how much memory a service uses before its garbage is collected ever more often.
+const softMemory = 48 << 20
+
+// SpareMemory lets garbage be collected twice as often as usual, and more often from the given number of bytes on: a large
+// file would need half as much memory again. GOGC and GOMEMLIMIT set other bounds, which who has a great many more than
+// 20,000 workers should do.
+func SpareMemory(soft int64) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(soft)
 	}
 }
 
 func serve(ctx context.Context, name string, broker config.Broker, log *slog.Logger, service Service) error {
-	SpareMemory()
+	SpareMemory(softMemory)
 	log.Info(name+" starts", "version", Version)
 	conn, err := bus.Connect(ctx, BusConfig(name, broker, log))
 	if err != nil {
