@@ -23,6 +23,9 @@ const prefix = "bobo.control"
 // timeout is how long a service may take for one request.
 const timeout = 30 * time.Second
 
+// flushWait is how long the broker may take to know of the endpoints.
+const flushWait = 5 * time.Second
+
 // ErrNobody means that no such service is there to answer.
 var ErrNobody = errors.New("no such service answers")
 
@@ -79,6 +82,11 @@ func Serve(ctx context.Context, nc *nats.Conn, service topology.Service, version
 			stop()
 			return nil, fmt.Errorf("offer %s of %s to operators: %w", e.Name, service, err)
 		}
+	}
+	// The broker knows of the endpoints when Serve returns: a request right after it must not find nobody.
+	if err := nc.FlushTimeout(flushWait); err != nil {
+		stop()
+		return nil, fmt.Errorf("offer the service %s to operators: %w", service, err)
 	}
 	return stop, nil
 }
