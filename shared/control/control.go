@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
+	"github.com/synadia-io/orbit.go/natsext"
 
 	"bobosync/shared/topology"
 )
@@ -40,7 +41,9 @@ func Refuse(format string, args ...any) error { return &Refusal{fmt.Sprintf(form
 
 // Endpoint answers one kind of request.
 type Endpoint struct {
-	Name   string
+	Name string
+	// every says that all instances of the service answer each request, and not one of them.
+	every  bool
 	handle func(ctx context.Context, data []byte) ([]byte, error)
 }
 
@@ -57,6 +60,13 @@ func On[Req, Res any](name string, f func(ctx context.Context, req Req) (Res, er
 		}
 		return json.Marshal(res)
 	}}
+}
+
+// OnEvery makes an endpoint that every instance of the service answers, for AskAll.
+func OnEvery[Req, Res any](name string, f func(ctx context.Context, req Req) (Res, error)) Endpoint {
+	e := On(name, f)
+	e.every = true
+	return e
 }
 
 // Serve answers requests to a service until stop is called. stop ends the requests that are being answered, by their ctx, and
@@ -76,8 +86,11 @@ func Serve(ctx context.Context, nc *nats.Conn, service topology.Service, version
 		work.end()
 	}
 	for _, e := range endpoints {
-		err := svc.AddEndpoint(e.Name, micro.HandlerFunc(func(r micro.Request) { serve(ctx, &work, e, r) }),
-			micro.WithEndpointSubject(subject(service, e.Name)))
+		options := []micro.EndpointOpt{micro.WithEndpointSubject(subject(service, e.Name))}
+		if e.every {
+			options = append(options, micro.WithEndpointQueueGroupDisabled())
+		}
+		err := svc.AddEndpoint(e.Name, micro.HandlerFunc(func(r micro.Request) { serve(ctx, &work, e, r) }), options...)
 		if err != nil {
 			stop()
 			return nil, fmt.Errorf("offer %s of %s to operators: %w", e.Name, service, err)
@@ -171,4 +184,42 @@ func Ask[Res, Req any](ctx context.Context, nc *nats.Conn, service topology.Serv
 		return res, fmt.Errorf("read the answer of the %s to %s: %w", service, endpoint, err)
 	}
 	return res, nil
+}
+
+// How long AskAll waits for all answers, and after each one for the next.
+const (
+	allAnswers = 3 * time.Second
+	nextAnswer = 300 * time.Millisecond
+)
+
+// AskAll sends a request to every instance of a service and returns the answers of those that are there, which may be none.
+// An instance that takes longer than the others is missed; one that refuses is left out.
+func AskAll[Res, Req any](ctx context.Context, nc *nats.Conn, service topology.Service, endpoint string, req Req) ([]Res, error) {
+	data, err := json.Marshal(req)
+	if err != nil {
+		return nil, fmt.Errorf("write a request to every %s: %w", service, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, allAnswers)
+	defer cancel()
+	answers, err := natsext.RequestMany(ctx, nc, subject(service, endpoint), data, natsext.RequestManyStall(nextAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("ask every %s for %s: %w", service, endpoint, err)
+	}
+	var all []Res
+	for answer, err := range answers {
+		switch {
+		case errors.Is(err, nats.ErrNoResponders):
+			return nil, nil
+		case err != nil:
+			return all, fmt.Errorf("ask every %s for %s: %w", service, endpoint, err)
+		case answer.Header.Get(micro.ErrorHeader) != "":
+			continue
+		}
+		var res Res
+		if err := json.Unmarshal(answer.Data, &res); err != nil {
+			return all, fmt.Errorf("read an answer of the %s to %s: %w", service, endpoint, err)
+		}
+		all = append(all, res)
+	}
+	return all, nil
 }

@@ -191,3 +191,25 @@ func TestAskEndsWithItsContext(t *testing.T) {
 	_, err := control.Ask[answer](ctx, srv.Connect(t).NC, topology.Resolver, "echo", question{})
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
+
+// TestEveryInstanceAnswers: what concerns each process is asked of all of them.
+func TestEveryInstanceAnswers(t *testing.T) {
+	srv := bustest.Start(t)
+	ask := func() map[string]bool {
+		answers, err := control.AskAll[answer](t.Context(), srv.Connect(t).NC, topology.Resolver, "echo", question{"hello"})
+		require.NoError(t, err)
+		from := map[string]bool{}
+		for _, a := range answers {
+			from[a.From] = true
+		}
+		require.Len(t, from, len(answers))
+		return from
+	}
+	require.Empty(t, ask(), "nobody is there")
+	for _, name := range []string{"a", "b", "c"} {
+		serve(t, srv.Connect(t).NC, control.OnEvery("echo", func(_ context.Context, q question) (answer, error) {
+			return answer{q.Text, name}, nil
+		}))
+	}
+	require.Equal(t, map[string]bool{"a": true, "b": true, "c": true}, ask())
+}

@@ -113,6 +113,8 @@ const (
 	ReasonReplay Reason = "replay"
 	// ReasonRepeat: a call was given up without an answer, and AtHoc may have worked on it later than on a newer one.
 	ReasonRepeat Reason = "repeat"
+	// ReasonReconcile: AtHoc was seen to hold something else.
+	ReasonReconcile Reason = "reconcile"
 	// ReasonRecovery: what was on its way to AtHoc may have been lost with the broker's store.
 	ReasonRecovery Reason = "recovery"
 )

@@ -1,0 +1,180 @@
+package control
+
+import "time"
+
+// Endpoints of the janitor at work; an instance that stands by does not offer them.
+const (
+	// MappingShow takes nothing and answers with a MappingReport.
+	MappingShow = "mapping"
+	// MappingRefresh takes an Order and answers with a Begun: the refresh goes on by itself, and the journal has its end.
+	MappingRefresh = "mapping-refresh"
+	// MappingApprove takes an ApproveRequest and answers with a Begun.
+	MappingApprove = "mapping-approve"
+	// Reconcile takes a ReconcileRequest and answers with a Begun.
+	Reconcile = "reconcile"
+	// ReconcileReport takes a Page and answers with a ReconcileAnswer: the last comparison.
+	ReconcileReport = "reconcile-report"
+	// Journal takes a JournalRequest and answers with a JournalAnswer.
+	Journal = "journal"
+	// JournalNote takes a JournalEntry of kind "operator" and answers with Nothing: what an operator did elsewhere.
+	JournalNote = "journal-note"
+)
+
+// Order asks for something to be done now.
+type Order struct {
+	// By is who asks, for the record.
+	By string `json:"by"`
+}
+
+// Begun says that what was asked for is under way, or was already.
+type Begun struct {
+	// Entry is the id of the journal entry that tells of it, now and when it has ended.
+	Entry string `json:"entry"`
+}
+
+// HeldMapping is a mapping that is not put into force before an operator approves it.
+type HeldMapping struct {
+	// ID names it, for the approval: the beginning of its content's hash.
+	ID string `json:"id"`
+	// Since is when it was first held back, Seen when AtHoc last gave the same.
+	Since time.Time `json:"since"`
+	Seen  time.Time `json:"seen"`
+	// Before and After count the employee ids that are mapped in it and in the mapping in force.
+	Before  int `json:"before"`
+	After   int `json:"after"`
+	Added   int `json:"added"`
+	Changed int `json:"changed"`
+	Removed int `json:"removed"`
+	// Reason says which guard holds it back.
+	Reason string `json:"reason"`
+}
+
+// MappingReport tells of the mapping in force.
+type MappingReport struct {
+	// Snapshot names it; empty if there is none.
+	Snapshot string `json:"snapshot,omitempty"`
+	// Taken is when its content was fetched, Refreshed the end of the last refresh, also of one that found nothing new.
+	Taken     time.Time `json:"taken,omitzero"`
+	Refreshed time.Time `json:"refreshed,omitzero"`
+	// Users counts AtHoc's users, Mapped the employee ids that are mapped, Without the users who have none.
+	Users   int `json:"users"`
+	Mapped  int `json:"mapped"`
+	Without int `json:"without"`
+	// Unusable counts the users whose name or employee id is empty or too long.
+	Unusable int `json:"unusable,omitempty"`
+	// Ambiguous are the employee ids that several users have, with those users' names: none of them gets its duty status.
+	Ambiguous map[string][]string `json:"ambiguous,omitempty"`
+	// Alike are groups of employee ids that differ only in blanks or leading zeros.
+	Alike [][]string `json:"alike,omitempty"`
+	// Left counts what of Ambiguous and Alike is left out, as there is too much of it for an answer.
+	Left int          `json:"left,omitempty"`
+	Held *HeldMapping `json:"held,omitempty"`
+	// Duty is when it is refreshed.
+	Duty Duty `json:"duty"`
+}
+
+// ApproveRequest lets a mapping into force that was held back.
+type ApproveRequest struct {
+	// ID is that of the HeldMapping. It is fetched once more: another content than the approved one is held back anew.
+	ID string `json:"id"`
+	By string `json:"by"`
+}
+
+// ReconcileRequest asks for AtHoc to be compared with what it should say.
+type ReconcileRequest struct {
+	// Apply sends what is wrong once more; otherwise it is only reported.
+	Apply bool `json:"apply,omitempty"`
+	// Force applies even if more differs than RECONCILE_MAX_CHANGE_PERCENT allows.
+	Force bool   `json:"force,omitempty"`
+	By    string `json:"by"`
+}
+
+// Page asks for a part of a list.
+type Page struct {
+	// After is the place to go on after: 0 at first, then Next of the answer before.
+	After int `json:"after,omitempty"`
+}
+
+// ReconcileAnswer is a comparison of AtHoc with what it should say.
+type ReconcileAnswer struct {
+	Entry    string    `json:"entry"`
+	Started  time.Time `json:"started,omitzero"`
+	Ended    time.Time `json:"ended,omitzero"`
+	Compared int       `json:"compared"`
+	// Foreign counts the users with a duty status whom no known worker is mapped to: what they should have is unknown.
+	Foreign int `json:"foreign"`
+	// Differing counts the users who differ, Applied those whose status was sent.
+	Differing int `json:"differing"`
+	Applied   int `json:"applied"`
+	// Held says why nothing was applied although that was asked for.
+	Held string `json:"held,omitempty"`
+	// Users are a part of those who differ; Next is the place after them, 0 at the end.
+	Users []DifferingUser `json:"users"`
+	Next  int             `json:"next,omitempty"`
+}
+
+// DifferingUser is a user for whom AtHoc holds another status than it should.
+type DifferingUser struct {
+	User     string `json:"user"`
+	Employee string `json:"employee"`
+	// Holds is the attribute's text in AtHoc; Wanted is what it should be. Both are empty for off duty.
+	Holds  string `json:"holds"`
+	Wanted string `json:"wanted"`
+	// Why says what has probably happened.
+	Why string `json:"why"`
+	// Applied says that the wanted status was sent.
+	Applied bool `json:"applied,omitempty"`
+}
+
+// JournalRequest asks for what was done.
+type JournalRequest struct {
+	// Kind, if not empty, is the only kind wanted: a duty's name, or operator.
+	Kind string `json:"kind,omitempty"`
+	// Since leaves out what began earlier.
+	Since time.Time `json:"since,omitzero"`
+	// ID, if not empty, is the only entry wanted.
+	ID string `json:"id,omitempty"`
+	// Before goes on with what is older than the entry of this id.
+	Before string `json:"before,omitempty"`
+	// Most is the most entries to tell of; 0 means 200.
+	Most int `json:"most,omitempty"`
+}
+
+// JournalAnswer holds some entries, newest first.
+type JournalAnswer struct {
+	Entries []JournalEntry `json:"entries"`
+	// More says that there are older ones.
+	More bool `json:"more,omitempty"`
+}
+
+// KindOperator is the kind of a journal entry of what an operator did through another service: requeue, drop, replay.
+const KindOperator = "operator"
+
+// JournalEntry tells of a run of a duty, or of what an operator did. It holds no personal data.
+type JournalEntry struct {
+	// ID is a UUIDv7: its order is that of beginning.
+	ID string `json:"id"`
+	// Kind is a duty's name, or operator.
+	Kind string `json:"kind"`
+	// By is the operator who asked for it; empty for the clock.
+	By      string    `json:"by,omitempty"`
+	Started time.Time `json:"started"`
+	// Ended is zero while it is under way.
+	Ended time.Time `json:"ended,omitzero"`
+	// Outcome is ok, failed, held or interrupted.
+	Outcome string `json:"outcome,omitempty"`
+	// Counts says how many of what, by snake_case names.
+	Counts map[string]int `json:"counts,omitempty"`
+	// Text says what was done, for an operator's entry, or what a guard said.
+	Text string `json:"text,omitempty"`
+	// Error is what went wrong.
+	Error string `json:"error,omitempty"`
+}
+
+// Outcomes of journal entries.
+const (
+	OutcomeOK          = "ok"
+	OutcomeFailed      = "failed"
+	OutcomeHeld        = "held"
+	OutcomeInterrupted = "interrupted"
+)

@@ -1,0 +1,146 @@
+package control
+
+import "time"
+
+// Endpoints of the resolver for the janitor, and for questions about workers.
+const (
+	// Observe takes an ObserveRequest and answers with an ObserveAnswer: what AtHoc was seen to hold, to be judged by the one
+	// who knows what it should hold.
+	Observe = "observe"
+	// MappingList takes a MappingListRequest and answers with a MappingListAnswer.
+	MappingList = "mapping-list"
+	// WorkerShow takes a WorkerRequest and answers with a WorkerAnswer.
+	WorkerShow = "worker"
+)
+
+// ObservePurpose says what is to be done about what was observed.
+type ObservePurpose string
+
+// The purposes of observations.
+const (
+	// Expire clears duty that is older than AUTO_CLEANUP_HOURS, unless a newer event of the worker is known or under way.
+	Expire ObservePurpose = "expire"
+	// Compare finds the users for whom AtHoc holds another status than the latest event says.
+	Compare ObservePurpose = "compare"
+)
+
+// MostObserved is the most users in one ObserveRequest, so that it and its answer stay below the broker's limit of 1 MB.
+const MostObserved = 1000
+
+// ObserveRequest tells what AtHoc holds for some users.
+type ObserveRequest struct {
+	Purpose ObservePurpose `json:"purpose"`
+	// Seen is a moment just before AtHoc was asked. What was confirmed since then is newer than the observation.
+	Seen time.Time `json:"seen"`
+	// Apply publishes what follows; otherwise it is only told.
+	Apply bool           `json:"apply,omitempty"`
+	Users []ObservedUser `json:"users"`
+}
+
+// ObservedUser is what AtHoc holds for a user.
+type ObservedUser struct {
+	// User is the username as AtHoc spells it.
+	User string `json:"user"`
+	// On says that the duty status is a date, and At is that date in Unix seconds.
+	On bool  `json:"on,omitempty"`
+	At int64 `json:"at,omitempty"`
+	// Odd says that the attribute holds something that is no date; Expire leaves it alone.
+	Odd bool `json:"odd,omitempty"`
+}
+
+// ObserveAnswer is the resolver's judgement.
+type ObserveAnswer struct {
+	// Compared counts the users of known workers, Foreign those with a status and without a known worker.
+	Compared int `json:"compared"`
+	Foreign  int `json:"foreign"`
+	// UnderWay counts the users for whom a newer status is on its way or was confirmed after the observation.
+	UnderWay int `json:"under_way"`
+	// Published counts the updates that were published.
+	Published int `json:"published"`
+	// Findings are the users that something is, or would be, done about; for Compare those who differ.
+	Findings []Finding `json:"findings,omitempty"`
+}
+
+// Finding is what the resolver found of one user.
+type Finding struct {
+	User string `json:"user"`
+	// Employee is the worker who is mapped to the user; empty if none is.
+	Employee string `json:"emp,omitempty"`
+	// WantOn and WantAt are the status that the user should have; WantAt is in Unix seconds.
+	WantOn bool  `json:"want_on,omitempty"`
+	WantAt int64 `json:"want_at,omitempty"`
+	// Why says what has probably happened.
+	Why string `json:"why"`
+	// Published says that an update was published for it.
+	Published bool `json:"published,omitempty"`
+}
+
+// MappingListRequest asks for a part of the mapping, in the order of employee ids.
+type MappingListRequest struct {
+	// Text, if not empty, must be part of the employee id or, in any letter case, of the username.
+	Text string `json:"text,omitempty"`
+	// After is the employee id to go on after.
+	After string `json:"after,omitempty"`
+}
+
+// MappingListAnswer is a part of the mapping that the resolver uses.
+type MappingListAnswer struct {
+	Pairs []MappingPair `json:"pairs"`
+	// Next is the employee id to go on after; empty at the end.
+	Next string `json:"next,omitempty"`
+}
+
+// MappingPair says which user has an employee id.
+type MappingPair struct {
+	Employee string `json:"employee"`
+	User     string `json:"user"`
+}
+
+// WorkerRequest asks for a worker by employee id or by AtHoc username.
+type WorkerRequest struct {
+	Text string `json:"text"`
+}
+
+// WorkerAnswer is all that is known of a worker, and why.
+type WorkerAnswer struct {
+	Employee string `json:"employee"`
+	// User is the user whom the mapping in force names; empty if none.
+	User string `json:"user,omitempty"`
+	// Known says that BOBO has told of the worker.
+	Known bool `json:"known"`
+	// Status says in a sentence what AtHoc should hold and how far that has come.
+	Status string `json:"status"`
+	// Latest is the event that counts.
+	Latest *WorkerEvent `json:"latest,omitempty"`
+	// Stale says that the latest event is a booking on older than AUTO_CLEANUP_HOURS.
+	Stale bool `json:"stale,omitempty"`
+	// Sent is the last update that was published.
+	Sent *WorkerStatus `json:"sent,omitempty"`
+	// Confirmed is AtHoc's last answer.
+	Confirmed *WorkerStatus `json:"confirmed,omitempty"`
+	// Unsure, if not zero, is when the status is sent once more, after a call without an answer.
+	Unsure time.Time `json:"unsure,omitzero"`
+	// Events are the worker's events in the entries that the broker still keeps, newest first; at most 50.
+	Events []WorkerEvent `json:"events,omitempty"`
+}
+
+// WorkerEvent is a booking.
+type WorkerEvent struct {
+	On bool      `json:"on"`
+	At time.Time `json:"at"`
+	// File is the file's id, Row the line in it.
+	File string `json:"file"`
+	Row  int    `json:"row"`
+}
+
+// WorkerStatus is a status on its way to AtHoc, or AtHoc's answer to it.
+type WorkerStatus struct {
+	User string    `json:"user"`
+	On   bool      `json:"on"`
+	At   time.Time `json:"at"`
+	File string    `json:"file,omitempty"`
+	Row  int       `json:"row,omitempty"`
+	// Outcome and Answered are AtHoc's, if it has answered.
+	Outcome  string    `json:"outcome,omitempty"`
+	Answered time.Time `json:"answered,omitzero"`
+}

@@ -1,0 +1,127 @@
+package control
+
+import (
+	"time"
+
+	"bobosync/shared/brake"
+)
+
+// State is an endpoint of every service: it takes nothing, and every instance answers, so it is asked with AskAll. The answers
+// are IngestState, ResolverState, PublisherState and JanitorState.
+const State = "state"
+
+// Instance says which process answers.
+type Instance struct {
+	// Name tells the instances of one service apart: host name and process id.
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	// Started is when the process began, in UTC.
+	Started time.Time `json:"started"`
+}
+
+// IngestState tells of the files as ingest knows them.
+type IngestState struct {
+	Instance
+	// Waiting counts the files in the input directory that are read and not done, Rows the rows of them without an outcome.
+	Waiting int `json:"waiting"`
+	Rows    int `json:"rows"`
+	// Oldest is when the oldest of the waiting files was first seen; zero if none waits.
+	Oldest time.Time `json:"oldest,omitzero"`
+	// Unsettled are files that are not taken yet since they still change, with the moment since which they do.
+	Unsettled map[string]time.Time `json:"unsettled,omitempty"`
+	// Problems are what in the input directory cannot be read, by name.
+	Problems map[string]Problem `json:"problems,omitempty"`
+	// Directories are the directories that cannot be used at this moment, by variable, with the reason.
+	Directories map[string]string `json:"directories,omitempty"`
+	// LastFile is when the newest file was first seen: how long the feed has been silent.
+	LastFile time.Time `json:"last_file,omitzero"`
+	// Today counts what was finished since midnight in this machine's zone.
+	Today FileCounts `json:"today"`
+	// FreeBytes is the space left where the processed files and the ledger go, the lesser of the two.
+	FreeBytes uint64 `json:"free_bytes"`
+}
+
+// FileCounts counts files, and rows by outcome or reason of rejection.
+type FileCounts struct {
+	Done     int            `json:"done"`
+	Failed   int            `json:"failed"`
+	Rows     int            `json:"rows"`
+	Rejected int            `json:"rejected"`
+	Outcomes map[string]int `json:"outcomes,omitempty"`
+}
+
+// ResolverState tells of the workers as the resolver knows them.
+type ResolverState struct {
+	Instance
+	// Recovered is false while the resolver waits for the files to be read again.
+	Recovered bool `json:"recovered"`
+	// Workers counts the workers that are known, OnDuty those of them whose latest event is a booking on that is not stale,
+	// Unmapped those whose employee id no AtHoc user has.
+	Workers  int `json:"workers"`
+	OnDuty   int `json:"on_duty"`
+	Unmapped int `json:"unmapped"`
+	// Unresolved counts the workers whose latest event is held back, Unconfirmed those whose update AtHoc has not confirmed.
+	Unresolved  int `json:"unresolved"`
+	Unconfirmed int `json:"unconfirmed"`
+	// Oldest is the time of the oldest of these events; zero if there is none.
+	Oldest time.Time `json:"oldest,omitzero"`
+	// Snapshot names the mapping in use, and Mapped counts the employee ids in it.
+	Snapshot string `json:"snapshot,omitempty"`
+	Mapped   int    `json:"mapped"`
+	// Replays counts the replays that are under way.
+	Replays int `json:"replays"`
+}
+
+// PublisherState tells how one publisher is doing.
+type PublisherState struct {
+	Instance
+	// Lanes are the lanes that it holds at this moment.
+	Lanes []int `json:"lanes"`
+	// Calling says that a call to AtHoc is under way, and since when.
+	Calling time.Time `json:"calling,omitzero"`
+	// LastSuccess is when AtHoc last took an update from it, LastFailure when a call last failed, and why.
+	LastSuccess time.Time `json:"last_success,omitzero"`
+	LastFailure time.Time `json:"last_failure,omitzero"`
+	Failure     string    `json:"failure,omitempty"`
+	// Calls and Users count what it has sent since it began.
+	Calls int64 `json:"calls"`
+	Users int64 `json:"users"`
+	// BatchSize is the most users in a call: BATCH_SIZE, or less after AtHoc refused so many.
+	BatchSize int         `json:"batch_size"`
+	RateLimit float64     `json:"rate_limit"`
+	Brake     brake.State `json:"brake"`
+}
+
+// JanitorState tells what the janitor does and did.
+type JanitorState struct {
+	Instance
+	// AtWork is false for an instance that stands by; it knows nothing of what follows.
+	AtWork bool `json:"at_work"`
+	// Duties are what it does by the clock: mapping, cleanup, reconcile, purge.
+	Duties []Duty `json:"duties,omitempty"`
+	// Held is a mapping that was held back by its guard and waits for an approval.
+	Held *HeldMapping `json:"held,omitempty"`
+}
+
+// The names of the janitor's duties, which are kinds of journal entries too.
+const (
+	DutyMapping   = "mapping"
+	DutyCleanup   = "cleanup"
+	DutyReconcile = "reconcile"
+	DutyPurge     = "purge"
+)
+
+// Duty is something that the janitor does by the clock.
+type Duty struct {
+	Name string `json:"name"`
+	// Off says that the settings switch it off.
+	Off bool `json:"off,omitempty"`
+	// LastSuccess is the end of the last run that succeeded; Next is when it runs next.
+	LastSuccess time.Time `json:"last_success,omitzero"`
+	Next        time.Time `json:"next,omitzero"`
+	// Running says since when it is at work now.
+	Running time.Time `json:"running,omitzero"`
+	// Failures counts the failed runs since the last success; Error is what the last of them said.
+	Failures int    `json:"failures,omitempty"`
+	Error    string `json:"error,omitempty"`
+}
