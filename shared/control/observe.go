@@ -25,7 +25,7 @@ const (
 )
 
 // MostObserved is the most users in one ObserveRequest, so that it and its answer stay below the broker's limit of 1 MB.
-const MostObserved = 1000
+const MostObserved = 4000
 
 // ObserveRequest tells what AtHoc holds for some users.
 type ObserveRequest struct {

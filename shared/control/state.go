@@ -1,6 +1,8 @@
 package control
 
 import (
+	"fmt"
+	"os"
 	"time"
 
 	"bobosync/shared/brake"
@@ -17,6 +19,15 @@ type Instance struct {
 	Version string `json:"version"`
 	// Started is when the process began, in UTC.
 	Started time.Time `json:"started"`
+}
+
+// Me names this process; started is when it began.
+func Me(version string, started time.Time) Instance {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return Instance{Name: fmt.Sprintf("%s/%d", host, os.Getpid()), Version: version, Started: started.UTC()}
 }
 
 // IngestState tells of the files as ingest knows them.
