@@ -66,6 +66,8 @@ type Batch struct {
 	// confirmed all acknowledgements. After ErrAbandoned the handler may still be working.
 	OnSettled func(ctx context.Context, err error)
 
+	// places are the items by what tells messages apart.
+	places   map[place]*Item
 	ackWait  time.Duration
 	logger   *slog.Logger
 	beat     *heartbeat
@@ -73,12 +75,20 @@ type Batch struct {
 	beating  sync.WaitGroup
 }
 
-// NewBatch returns an empty batch for messages of consumers with the given AckWait (the shortest, if there are several).
-func NewBatch(ackWait time.Duration, logger *slog.Logger) *Batch {
-	return &Batch{ackWait: ackWait, logger: logger, beat: newHeartbeat()}
+// place tells messages apart. A stream that was lost and made anew uses its sequences again, so the subject belongs to it.
+type place struct {
+	stream, consumer, subject string
+	sequence                  uint64
 }
 
-// Add takes a message in and starts to keep it alive. It is for the goroutine that builds the batch.
+// NewBatch returns an empty batch for messages of consumers with the given AckWait (the shortest, if there are several).
+func NewBatch(ackWait time.Duration, logger *slog.Logger) *Batch {
+	return &Batch{ackWait: ackWait, logger: logger, beat: newHeartbeat(), places: map[place]*Item{}}
+}
+
+// Add takes a message in and starts to keep it alive. It is for the goroutine that builds the batch. A message that the batch
+// holds already, and that a broker which was killed meanwhile has delivered once more, stays one item: were it two, a
+// handler could take one for the other's successor and let go of both.
 func (b *Batch) Add(m jetstream.Msg) error {
 	info, err := infoOf(m)
 	if err != nil {
@@ -90,7 +100,14 @@ func (b *Batch) Add(m jetstream.Msg) error {
 		b.beating.Go(func() { b.beat.run(ctx, b.ackWait, b.logger) })
 	}
 	b.beat.add(m)
-	b.Items = append(b.Items, &Item{Info: info, Data: m.Data(), msg: m})
+	at := place{info.Stream, info.Consumer, info.Subject, info.Sequence}
+	if again := b.places[at]; again != nil {
+		again.Info, again.msg = info, m // the last delivery is the one that counts for the broker
+		return nil
+	}
+	item := &Item{Info: info, Data: m.Data(), msg: m}
+	b.places[at] = item
+	b.Items = append(b.Items, item)
 	b.Bytes += len(m.Data())
 	return nil
 }

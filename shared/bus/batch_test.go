@@ -168,6 +168,33 @@ func TestBatchAcksAreConfirmed(t *testing.T) {
 	assert.EqualValues(t, 1000, ci.AckFloor.Stream)
 }
 
+// TestAMessageTwiceIsOneItem: a broker that was killed delivers what it did not know any more to have delivered, into a batch that
+// holds it already. Taken for two messages, one would be the other's successor.
+func TestAMessageTwiceIsOneItem(t *testing.T) {
+	r := newRig(t, ackWait(200*time.Millisecond))
+	r.publish(t, 2)
+	b := bus.NewBatch(time.Hour, bustest.Logger()) // its heartbeat comes too late to keep the broker from it
+	n, err := b.Fill(r.cons, 2, 0, patience)
+	require.NoError(t, err)
+	require.Equal(t, 2, n)
+	n, err = b.Fill(r.cons, 2, 0, patience)
+	require.NoError(t, err)
+	require.Zero(t, n)
+	require.Len(t, b.Items, 2)
+	for i, item := range b.Items {
+		require.EqualValues(t, i+1, item.Sequence)
+		require.EqualValues(t, 2, item.NumDelivered)
+	}
+	b.Return(t.Context())
+	require.Eventually(t, func() bool {
+		again := bus.NewBatch(time.Minute, bustest.Logger())
+		_, err := again.Fill(r.cons, 2, 0, time.Second)
+		require.NoError(t, err)
+		defer again.Return(t.Context())
+		return len(again.Items) == 2 && again.Items[0].NumDelivered > 2
+	}, patience, time.Millisecond, "both come again")
+}
+
 // fakeSource is what a service may plug in.
 type fakeSource struct {
 	*rig
