@@ -1,0 +1,71 @@
+package athoc
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// OpReach is the Op of a [CallError] of [Client.Reach].
+const OpReach = "reach"
+
+// Reached is what answered at AtHoc's address.
+type Reached struct {
+	// Status is the HTTP status, which says nothing: AtHoc promises no page at its base address.
+	Status int
+	// TLS is the state of the connection; nil if it has none.
+	TLS *tls.ConnectionState
+	// Date is the server's clock, in whole seconds; zero if the answer does not tell.
+	Date time.Time
+}
+
+// Reach asks for the headers of AtHoc's base address, without credentials, over the same proxy and with the same trust as
+// the other calls. It is for finding out where a connection fails: give ctx an [net/http/httptrace.ClientTrace] to see how
+// far it came. Its error is a [*CallError] that wraps the cause.
+func (c *Client) Reach(ctx context.Context) (Reached, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, c.cfg.ServerURL+"/", nil)
+	if err != nil {
+		return Reached{}, &CallError{Kind: NotFound, Op: OpReach, Detail: "ATHOC_SERVER_URL is no address", Err: err}
+	}
+	req.Header.Set("User-Agent", c.cfg.UserAgent)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return Reached{}, c.failed(ctx, exchange{op: OpReach}, &sending{ctx: ctx}, err)
+	}
+	resp.Body.Close()
+	reached := Reached{Status: resp.StatusCode, TLS: resp.TLS}
+	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		reached.Date = date
+	}
+	return reached, nil
+}
+
+// ProxyHost returns host and port of the proxy that calls go through, without its password; "" if they go straight.
+func (c *Client) ProxyHost() (string, error) {
+	choose, err := newProxy(c.cfg)
+	if err != nil {
+		return "", err
+	}
+	req, err := http.NewRequest(http.MethodHead, c.cfg.ServerURL, nil) //nolint:noctx // it is not sent
+	if err != nil {
+		return "", fmt.Errorf("choosing a proxy: %w", err)
+	}
+	proxy, err := choose(req)
+	if err != nil || proxy == nil {
+		return "", err
+	}
+	return proxy.Host, nil
+}
+
+// ProxyRefusal tells whether an error means that a proxy refused to open a tunnel, and with which HTTP status.
+func ProxyRefusal(err error) (status int, ok bool) {
+	if refusal, is := errors.AsType[*proxyRefusal](err); is {
+		return refusal.status, true
+	}
+	return 0, false
+}
