@@ -44,13 +44,18 @@ type ObservedUser struct {
 	// On says that the duty status is a date, and At is that date in Unix seconds.
 	On bool  `json:"on,omitempty"`
 	At int64 `json:"at,omitempty"`
+	// At2, if not zero, is the other moment that AtHoc's text can mean: in the hour that autumn repeats, wall-clock time stands
+	// for two moments, and only the asker knows AtHoc's zone. Either of them is as good as the other for Compare; Expire takes
+	// the later one, so that nothing is cleared too early.
+	At2 int64 `json:"at2,omitempty"`
 	// Odd says that the attribute holds something that is no date; Expire leaves it alone.
 	Odd bool `json:"odd,omitempty"`
 }
 
 // ObserveAnswer is the resolver's judgement.
 type ObserveAnswer struct {
-	// Compared counts the users of known workers, Foreign those with a status and without a known worker.
+	// Compared counts the users of known workers, those under way among them; Foreign those with a status and without a known
+	// worker.
 	Compared int `json:"compared"`
 	Foreign  int `json:"foreign"`
 	// UnderWay counts the users for whom a newer status is on its way or was confirmed after the observation.
@@ -122,6 +127,8 @@ type WorkerAnswer struct {
 	Unsure time.Time `json:"unsure,omitzero"`
 	// Events are the worker's events in the entries that the broker still keeps, newest first; at most 50.
 	Events []WorkerEvent `json:"events,omitempty"`
+	// Partial says that not all entries could be read in time, so that events may be missing.
+	Partial bool `json:"partial,omitempty"`
 }
 
 // WorkerEvent is a booking.
