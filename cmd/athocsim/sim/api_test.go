@@ -331,6 +331,17 @@ func TestCreatesUsersWithoutTheSafetyRule(t *testing.T) {
 	require.False(t, ok)
 }
 
+// TestWhatIsJudgedFirst: where user and attribute are both wrong, the settings choose what is complained of, and nobody is made.
+func TestWhatIsJudgedFirst(t *testing.T) {
+	for first, want := range map[string]string{"user": "does not exists in the Organization", "attribute": "The attribute is unknown"} {
+		c := start(t, func(o *sim.Options) { o.Settings.JudgeFirst = first })
+		details := func(body string) any { return c.outcomes(existing, body)["nobody"][":SyncDetails"] }
+		require.Contains(t, details(`[{"LOGIN_ID":"nobody","No-Such":"x"}]`), want)
+		require.Contains(t, details(`[{"LOGIN_ID":"nobody","On-Duty-DTG":""}]`), "does not exists in the Organization")
+		require.Len(t, c.sim.Users(), 3)
+	}
+}
+
 func TestAllowPartialUpdate(t *testing.T) {
 	c := start(t, nil)
 	body := `[{"LOGIN_ID":"` + w1 + `","On-Duty-DTG":"` + date1 + `","Bogus":"1"}]`

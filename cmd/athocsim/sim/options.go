@@ -101,6 +101,9 @@ type Settings struct {
 	EchoCase string `json:"echo_case"`
 	// EmptyStyle is how a search shows an attribute with no value: "mixed" (default; all three), "missing", "null", "empty".
 	EmptyStyle string `json:"empty_style"`
+	// JudgeFirst is what an update complains of where both are wrong, the user who does not exist or the attribute: "user"
+	// (default) or "attribute". AtHoc does not document it.
+	JudgeFirst string `json:"judge_first"`
 	// MaxUsers is the most users in one update (default 5000), MaxBody the most bytes of a body (default 10 MiB).
 	MaxUsers int   `json:"max_users"`
 	MaxBody  int64 `json:"max_body"`
@@ -214,6 +217,7 @@ func (s *Settings) setDefaults() {
 	setDefault(&s.TokenLifetime, Duration(defaultTokenLifetime))
 	setDefault(&s.EchoCase, "sent")
 	setDefault(&s.EmptyStyle, "mixed")
+	setDefault(&s.JudgeFirst, "user")
 	setDefault(&s.MaxUsers, defaultMaxUsers)
 	setDefault(&s.MaxBody, defaultMaxBody)
 	setDefault(&s.TooLargeStatus, http.StatusRequestEntityTooLarge)
@@ -238,6 +242,7 @@ func (s *Settings) validate() error {
 	oneOf("forbidden", s.Forbidden, "", "role", "password")
 	oneOf("echo_case", s.EchoCase, "sent", "stored", "upper", "lower", "random")
 	oneOf("empty_style", s.EmptyStyle, "mixed", "missing", "null", "empty")
+	oneOf("judge_first", s.JudgeFirst, "user", "attribute")
 	oneOf("throttle retry_after", s.Throttle.RetryAfter, "seconds", "date", "none")
 	if s.Throttle.PerSecond < 0 || s.Throttle.Burst < 0 {
 		errs = append(errs, errors.New("throttle: per_second and burst must not be negative"))

@@ -18,6 +18,8 @@ import (
 type updateFlags struct {
 	existingOnly bool
 	partial      bool
+	// attributeFirst comes from the settings: a wrong attribute is complained of before a user who does not exist.
+	attributeFirst bool
 }
 
 func (s *Simulator) serveUpdate(w http.ResponseWriter, r *http.Request) {
@@ -218,6 +220,7 @@ func (p *batchParser) check(u *UserCall) {
 // update decides and makes the changes of one call, all at one moment, and answers for each user.
 func (s *Simulator) update(c *Call, flags updateFlags) answer {
 	set := s.Settings()
+	flags.attributeFirst = set.JudgeFirst == "attribute"
 	faults := s.userFaults(c)
 	if err := s.applyBatch(c, flags, faults, &set.Messages); err != nil {
 		s.logger.Error("an update could not be saved; check the disk", "error", err)
@@ -277,8 +280,9 @@ func (s *Simulator) applyBatch(c *Call, flags updateFlags, faults []*Fault, m *M
 
 // decide sets the outcome for one user, rec being nil for one that does not exist, and what is to be written.
 func (d *directory) decide(u *UserCall, rec *record, flags updateFlags, m *Messages) {
-	if rec == nil && flags.existingOnly {
-		u.Outcome, u.Detail = OutcomeUnknownUser, "User: "+u.LoginID+" does not exists in the Organization"
+	unknown := rec == nil && flags.existingOnly
+	if unknown && !flags.attributeFirst {
+		u.unknownUser()
 		return
 	}
 	if rec != nil {
@@ -298,6 +302,9 @@ func (d *directory) decide(u *UserCall, rec *record, flags updateFlags, m *Messa
 		}
 	}
 	switch {
+	case unknown && len(good) == len(u.Fields):
+		u.unknownUser()
+		return
 	case len(good) == len(u.Fields) && rec == nil:
 		u.Outcome, u.Detail = OutcomeCreated, expand(m.Created, u.LoginID, "", "")
 	case len(good) == len(u.Fields):
@@ -308,6 +315,10 @@ func (d *directory) decide(u *UserCall, rec *record, flags updateFlags, m *Messa
 		return
 	}
 	u.mutations = good
+}
+
+func (u *UserCall) unknownUser() {
+	u.Outcome, u.Detail = OutcomeUnknownUser, "User: "+u.LoginID+" does not exists in the Organization"
 }
 
 // spoil plays a fault on one user whose outcome is decided.
