@@ -21,6 +21,7 @@ import (
 	"bobosync/shared/bus"
 	"bobosync/shared/logging"
 	"bobosync/shared/program"
+	"bobosync/shared/telemetry"
 )
 
 const (
@@ -53,7 +54,7 @@ finished or goes on at the next start.`,
 				return err
 			}
 			defer func() { _ = closeLog() }() // nothing is left to be told about it
-			if err := runAll(cmd.Context(), s, log); err != nil {
+			if err := runAndTell(cmd.Context(), s, log); err != nil {
 				log.Error("bobosync cannot go on", "error", err)
 				return exitStatus(1)
 			}
@@ -63,13 +64,40 @@ finished or goes on at the next start.`,
 	}
 }
 
+// runAndTell serves metrics and health, if the settings say so, and runs everything until ctx ends.
+func runAndTell(ctx context.Context, s settings, log *slog.Logger) (err error) {
+	seen, stop, err := program.Tell(ctx, s.Telemetry, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	return runAll(ctx, s, log, seen)
+}
+
+// healthcheckCommand asks a running program whether it is alive.
+func healthcheckCommand(envFile *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "healthcheck",
+		Short: "Ask the program that runs with these settings whether it is alive",
+		Long: `Ask /healthz at HTTP_ADDR on this machine. The exit status is 0 if the program is alive and 1 if not: made for containers
+that have no other program to ask with.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if status := program.CheckHealth(cmd.Context(), "bobosync healthcheck", *envFile); status != 0 {
+				return exitStatus(status)
+			}
+			return nil
+		},
+	}
+}
+
 // runAll runs everything until ctx ends. When the broker inside fails, as it does when the disk is full, everything is
 // stopped and started again until it works.
-func runAll(ctx context.Context, s settings, log *slog.Logger) error {
+func runAll(ctx context.Context, s settings, log *slog.Logger, seen *telemetry.Telemetry) error {
 	program.SpareMemory(softMemory)
 	log.Info("bobosync starts", "version", program.Version, "csv_directory", s.Ingest.CSVDirectory)
 	for first := true; ; first = false {
-		err := runOnce(ctx, s, log)
+		err := runOnce(ctx, s, log, seen)
 		switch {
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // it was told to stop, and what ends then is no failure
@@ -89,7 +117,7 @@ func runAll(ctx context.Context, s settings, log *slog.Logger) error {
 var errBrokerFailed = errors.New("the broker inside cannot store messages")
 
 // runOnce starts the broker, if it is to be inside, and the services, and returns when all of them have ended.
-func runOnce(ctx context.Context, s settings, log *slog.Logger) (err error) {
+func runOnce(ctx context.Context, s settings, log *slog.Logger, seen *telemetry.Telemetry) (err error) {
 	connect := func(ctx context.Context, name string) (*bus.Conn, error) {
 		return bus.Connect(ctx, program.BusConfig(name, s.Broker, log))
 	}
@@ -117,23 +145,31 @@ func runOnce(ctx context.Context, s settings, log *slog.Logger) (err error) {
 			if err != nil {
 				return err
 			}
-			err = service(ctx, conn, log)
+			err = service(ctx, program.Host{Conn: conn, Log: log, Telemetry: seen})
 			drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainWait)
 			defer cancel()
 			return errors.Join(err, conn.Drain(drain))
 		})
 	}
-	serve("ingest", func(ctx context.Context, conn *bus.Conn, log *slog.Logger) error {
-		return ingest.Run(ctx, s.Ingest, ingest.Options{Conn: conn, Log: log, Version: program.Version})
+	serve("ingest", func(ctx context.Context, host program.Host) error {
+		return ingest.Run(ctx, s.Ingest, ingest.Options{
+			Conn: host.Conn, Log: host.Log, Version: program.Version, Telemetry: host.Telemetry,
+		})
 	})
-	serve("resolver", func(ctx context.Context, conn *bus.Conn, log *slog.Logger) error {
-		return resolver.Run(ctx, s.Resolver, resolver.Options{Conn: conn, Log: log, Version: program.Version})
+	serve("resolver", func(ctx context.Context, host program.Host) error {
+		return resolver.Run(ctx, s.Resolver, resolver.Options{
+			Conn: host.Conn, Log: host.Log, Version: program.Version, Telemetry: host.Telemetry,
+		})
 	})
-	serve("publisher", func(ctx context.Context, conn *bus.Conn, log *slog.Logger) error {
-		return publisher.Run(ctx, s.Publisher, publisher.Options{Conn: conn, Log: log, Version: program.Version})
+	serve("publisher", func(ctx context.Context, host program.Host) error {
+		return publisher.Run(ctx, s.Publisher, publisher.Options{
+			Conn: host.Conn, Log: host.Log, Version: program.Version, Telemetry: host.Telemetry,
+		})
 	})
-	serve("janitor", func(ctx context.Context, conn *bus.Conn, log *slog.Logger) error {
-		return janitor.Run(ctx, s.Janitor, janitor.Options{Conn: conn, Log: log, Version: program.Version})
+	serve("janitor", func(ctx context.Context, host program.Host) error {
+		return janitor.Run(ctx, s.Janitor, janitor.Options{
+			Conn: host.Conn, Log: host.Log, Version: program.Version, Telemetry: host.Telemetry,
+		})
 	})
 	return group.Wait()
 }

@@ -59,5 +59,5 @@ func serveDemo(ctx context.Context, vars map[string]string, log *slog.Logger) er
 	if err := config.Load(ctx, config.Map(vars), &s); err != nil {
 		return fmt.Errorf("settings of the demo: %w", err)
 	}
-	return runOnce(ctx, s, log)
+	return runOnce(ctx, s, log, nil)
 }

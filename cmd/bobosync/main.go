@@ -50,6 +50,6 @@ Settings come from the environment and from a .env file; .env.example explains t
 	}
 	var envFile string
 	root.PersistentFlags().StringVar(&envFile, "env", "", "read settings from this file (default .env, if it is there)")
-	root.AddCommand(runCommand(&envFile), replayCommand(&envFile), deadCommand(&envFile), filesCommand(&envFile), demoCommand())
+	root.AddCommand(runCommand(&envFile), replayCommand(&envFile), deadCommand(&envFile), filesCommand(&envFile), demoCommand(), healthcheckCommand(&envFile))
 	return root
 }

@@ -9,13 +9,15 @@ import (
 	"bobosync/services/publisher"
 	"bobosync/services/resolver"
 	"bobosync/shared/config"
+	"bobosync/shared/telemetry"
 )
 
 // settings are those of all services; each reads the variables that concern it.
 type settings struct {
-	Log    config.Log
-	Broker config.Broker
-	Data   config.Data
+	Log       config.Log
+	Broker    config.Broker
+	Data      config.Data
+	Telemetry telemetry.Config
 
 	Ingest    ingest.Config
 	Resolver  resolver.Config
@@ -25,7 +27,7 @@ type settings struct {
 
 // Validate reports everything that is wrong, each finding once.
 func (s *settings) Validate() error {
-	err := errors.Join(s.Log.Validate(), s.Broker.Validate(),
+	err := errors.Join(s.Log.Validate(), s.Broker.Validate(), s.Telemetry.Validate(),
 		s.Ingest.Validate(), s.Resolver.Validate(), s.Publisher.Validate(), s.Janitor.Validate())
 	if err == nil {
 		return nil

@@ -17,6 +17,7 @@ import (
 	"bobosync/services/ingest/internal/folder"
 	"bobosync/services/ingest/internal/ledger"
 	"bobosync/shared/bus"
+	"bobosync/shared/telemetry"
 	"bobosync/shared/topology"
 )
 
@@ -27,6 +28,8 @@ type Options struct {
 	Log  *slog.Logger
 	// Version is the program's, as operators see it.
 	Version string
+	// Telemetry is what can be seen of the process; nil is off.
+	Telemetry *telemetry.Telemetry
 	// OnReady, if set, is told when ingest begins (true) and ceases (false) to work with the broker.
 	OnReady func(ready bool)
 }
@@ -82,6 +85,8 @@ type service struct {
 	watcher *folder.Watcher
 	mover   *mover
 	settled progress
+	metrics *telemetry.Ingest
+	part    *telemetry.Part
 }
 
 func run(ctx context.Context, cfg Config, opts Options, t tuning) (err error) {
@@ -97,7 +102,10 @@ func run(ctx context.Context, cfg Config, opts Options, t tuning) (err error) {
 		return fmt.Errorf("ingest cannot start: %w", err)
 	}
 	defer func() { err = errors.Join(err, book.Close()) }()
-	s := &service{tuning: t, cfg: cfg, opts: opts, log: log, ledger: book}
+	s := &service{
+		tuning: t, cfg: cfg, opts: opts, log: log, ledger: book, metrics: telemetry.NewIngest(opts.Telemetry),
+		part: opts.Telemetry.Part(string(topology.Ingest), opts.Conn.Connected),
+	}
 	s.watcher = folder.NewWatcher(folder.WatchConfig{
 		Dir: cfg.CSVDirectory, Poll: cfg.PollInterval, Settle: cfg.SettleTime, Logger: log, OnProblem: s.problem,
 	})

@@ -15,6 +15,7 @@ import (
 	"bobosync/shared/bus"
 	"bobosync/shared/control"
 	"bobosync/shared/event"
+	"bobosync/shared/telemetry"
 	"bobosync/shared/topology"
 )
 
@@ -97,6 +98,8 @@ func (s *service) session(ctx context.Context) error {
 	g.Go(func() error { return x.settle(ctx) })
 	g.Go(func() error { return x.look(ctx) })
 	g.Go(func() error { return x.read(ctx, memory) })
+	defer telemetry.NewBacklog(s.opts.Telemetry).WatchConsumers(js, topology.Ingest)()
+	defer s.part.InSession()()
 	s.opts.OnReady(true)
 	defer s.opts.OnReady(false)
 	return g.Wait()

@@ -17,6 +17,7 @@ import (
 	"bobosync/shared/config"
 	"bobosync/shared/lease"
 	"bobosync/shared/session"
+	"bobosync/shared/telemetry"
 	"bobosync/shared/tokens"
 	"bobosync/shared/topology"
 )
@@ -82,6 +83,8 @@ type Options struct {
 	Now func() time.Time
 	// Version is the program's, as AtHoc sees it; it may be empty.
 	Version string
+	// Telemetry is what can be seen of the process; nil is off.
+	Telemetry *telemetry.Telemetry
 }
 
 // mappingLook is how often the broker is asked whether it still holds the mapping.
@@ -89,12 +92,15 @@ const mappingLook = 15 * time.Second
 
 // janitor is the service at work.
 type janitor struct {
-	cfg    Config
-	conn   *bus.Conn
-	client *athoc.Client
-	log    *slog.Logger
-	now    func() time.Time
-	look   time.Duration
+	cfg     Config
+	conn    *bus.Conn
+	client  *athoc.Client
+	log     *slog.Logger
+	now     func() time.Time
+	look    time.Duration
+	metrics *telemetry.Janitor
+	brakes  *telemetry.Brake
+	part    *telemetry.Part
 	// history outlives sessions, so that a broker that comes and goes does not make AtHoc be asked more often.
 	history history
 	users   *fetcher
@@ -112,12 +118,17 @@ func run(ctx context.Context, cfg Config, opts Options, look time.Duration) erro
 	if err != nil {
 		return err
 	}
-	client, err := athocconf.Client(cfg.AtHoc, cfg.Calls, shared, opts.Version, log)
+	client, err := athocconf.Client(cfg.AtHoc, cfg.Calls, shared, opts.Version, log,
+		athocconf.Observed(telemetry.NewCalls(opts.Telemetry)))
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	j := &janitor{cfg: cfg, conn: opts.Conn, client: client, log: log, now: opts.Now, look: look}
+	j := &janitor{
+		cfg: cfg, conn: opts.Conn, client: client, log: log, now: opts.Now, look: look,
+		metrics: telemetry.NewJanitor(opts.Telemetry), brakes: telemetry.NewBrake(opts.Telemetry),
+		part: opts.Telemetry.Part(name, opts.Conn.Connected),
+	}
 	if j.now == nil {
 		j.now = time.Now
 	}
@@ -147,15 +158,18 @@ func (j *janitor) session(ctx context.Context, _ func(error)) error {
 	if err != nil {
 		return err
 	}
-	j.users.gate, err = brake.New(ctx, state, limits, j.log)
+	gate, err := brake.New(ctx, state, limits, j.log)
 	if err != nil {
 		return err
 	}
+	j.users.gate = gate
+	defer j.brakes.WatchBrake(gate, limits)()
 	pub, err := bus.NewPublisher(j.conn, bus.PublisherConfig{})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = pub.Close() }() // it only waits for calls, and there are none left
+	defer j.part.InSession()()
 	tenure := &tenure{log: j.log}
 	mapping := &refresher{
 		js: j.conn.JS, state: state, pub: pub, fetch: j.users.fetch, alone: tenure.alone, now: j.now, log: j.log,

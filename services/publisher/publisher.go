@@ -21,6 +21,7 @@ import (
 	"bobosync/shared/control"
 	"bobosync/shared/lease"
 	"bobosync/shared/session"
+	"bobosync/shared/telemetry"
 	"bobosync/shared/tokens"
 	"bobosync/shared/topology"
 )
@@ -63,6 +64,8 @@ type Options struct {
 	Log  *slog.Logger
 	// Version is the program's, for AtHoc's logs.
 	Version string
+	// Telemetry is what can be seen of the process; nil is off.
+	Telemetry *telemetry.Telemetry
 	// Now is the clock that stale duty is told by; time.Now if nil.
 	Now func() time.Time
 }
@@ -79,6 +82,11 @@ type publisher struct {
 	out   *outbox
 	// most is the most users that AtHoc has shown to take in one call, at first BATCH_SIZE.
 	most int
+
+	metrics *telemetry.Publisher
+	brakes  *telemetry.Brake
+	backlog *telemetry.Backlog
+	part    *telemetry.Part
 }
 
 // Run does the publisher's work until ctx ends. It returns an error only if the work cannot begin, because of the settings
@@ -89,12 +97,17 @@ func Run(ctx context.Context, cfg Config, opts Options) error {
 	if err != nil {
 		return fmt.Errorf("share AtHoc's access token: %w", err)
 	}
-	client, err := athocconf.Client(cfg.AtHoc, cfg.Calls, store, opts.Version, log)
+	client, err := athocconf.Client(cfg.AtHoc, cfg.Calls, store, opts.Version, log,
+		athocconf.Observed(telemetry.NewCalls(opts.Telemetry)))
 	if err != nil {
 		return fmt.Errorf("make the client of AtHoc: %w", err)
 	}
 	defer client.Close()
-	p := &publisher{cfg: cfg, opts: opts, athoc: client, log: log, now: opts.Now, most: cfg.BatchSize}
+	p := &publisher{
+		cfg: cfg, opts: opts, athoc: client, log: log, now: opts.Now, most: cfg.BatchSize,
+		metrics: telemetry.NewPublisher(opts.Telemetry), brakes: telemetry.NewBrake(opts.Telemetry),
+		backlog: telemetry.NewBacklog(opts.Telemetry), part: opts.Telemetry.Part(name, opts.Conn.Connected),
+	}
 	if p.now == nil {
 		p.now = time.Now
 	}
@@ -127,6 +140,8 @@ func (p *publisher) session(ctx context.Context, lost func(error)) error {
 	if p.brake, err = brake.New(ctx, state, limits, p.log); err != nil {
 		return err
 	}
+	defer p.brakes.WatchBrake(p.brake, limits)()
+	defer p.backlog.WatchConsumers(js, topology.Publisher)()
 	if p.out, err = newOutbox(p.opts.Conn); err != nil {
 		return err
 	}
@@ -136,6 +151,7 @@ func (p *publisher) session(ctx context.Context, lost func(error)) error {
 		return err
 	}
 	defer stop()
+	defer p.part.InSession()()
 	return p.consume(ctx, keeper, settings, lost)
 }
 

@@ -18,6 +18,7 @@ import (
 	"bobosync/shared/control"
 	"bobosync/shared/event"
 	"bobosync/shared/session"
+	"bobosync/shared/telemetry"
 	"bobosync/shared/topology"
 )
 
@@ -48,6 +49,8 @@ type Options struct {
 	Log  *slog.Logger
 	// Version is the program's, as operators see it.
 	Version string
+	// Telemetry is what can be seen of the process; nil is off.
+	Telemetry *telemetry.Telemetry
 	// Now is the clock that stale duty is told by; time.Now if nil.
 	Now func() time.Time
 }
@@ -66,6 +69,9 @@ type resolver struct {
 	rules  latest.Rules
 	// version is the program's, as operators see it.
 	version string
+	metrics *telemetry.Resolver
+	backlog *telemetry.Backlog
+	part    *telemetry.Part
 
 	mu sync.Mutex
 	// dirty are the workers whose latest event is not resolved yet.
@@ -101,6 +107,8 @@ func Run(ctx context.Context, cfg Config, opts Options) error {
 		rules: latest.Rules{Lifetime: cfg.Lifetime.Duration(), Lateness: 2 * cfg.Calls.Timeout},
 		dirty: map[string]struct{}{}, unsure: map[string]int64{}, partial: map[string]time.Time{},
 		replaying: map[string]map[string]struct{}{}, version: opts.Version,
+		metrics: telemetry.NewResolver(opts.Telemetry), backlog: telemetry.NewBacklog(opts.Telemetry),
+		part: opts.Telemetry.Part(name, opts.Conn.Connected),
 	}
 	if r.now == nil {
 		r.now = time.Now
@@ -128,6 +136,8 @@ func (r *resolver) session(ctx context.Context, conn *bus.Conn, lost func(error)
 		return err
 	}
 	defer stop()
+	defer r.backlog.WatchConsumers(conn.JS, topology.Resolver)()
+	defer r.part.InSession()()
 	return r.consume(ctx, conn, lost)
 }
 

@@ -155,7 +155,9 @@ func (c *Client) exchange(ctx context.Context, x exchange) error {
 	if err != nil {
 		err = c.failed(ctx, x, sending, err)
 	}
-	c.log.DebugContext(ctx, "athoc call", "operation", x.op, "status", status, "duration", time.Since(started), "ok", err == nil)
+	took := time.Since(started)
+	c.cfg.Observe(x.op, kindOfError(err), took)
+	c.log.DebugContext(ctx, "athoc call", "operation", x.op, "status", status, "duration", took, "ok", err == nil)
 	return err
 }
 

@@ -64,6 +64,9 @@ type Config struct {
 	Tokens TokenStore
 	// Logger is where the client reports; nil discards. Failures are returned, not logged.
 	Logger *slog.Logger
+	// Observe, if it is not nil, is told of each HTTP exchange: its operation, what went wrong (0 if nothing did) and how long
+	// it took. It may be called from several goroutines at once, and must not block.
+	Observe func(op string, kind Kind, took time.Duration)
 	// Now is the clock, replaced in tests; nil means [time.Now].
 	Now func() time.Time
 }
@@ -106,6 +109,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Observe == nil {
+		c.Observe = func(string, Kind, time.Duration) {}
 	}
 	if c.Tokens == nil {
 		c.Tokens = NewMemoryTokens()

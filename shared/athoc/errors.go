@@ -1,6 +1,7 @@
 package athoc
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -113,6 +114,17 @@ func kindOf(status int) Kind {
 		return TooLarge
 	case status == http.StatusTooManyRequests:
 		return Throttled
+	}
+	return Outage
+}
+
+// kindOfError is the kind of a call's error; 0 if there is none.
+func kindOfError(err error) Kind {
+	if err == nil {
+		return 0
+	}
+	if call, ok := errors.AsType[*CallError](err); ok {
+		return call.Kind
 	}
 	return Outage
 }

@@ -13,17 +13,18 @@ import (
 	"bobosync/shared/athoc"
 	"bobosync/shared/brake"
 	"bobosync/shared/config"
+	"bobosync/shared/telemetry"
 )
 
 // Client returns the client that the settings describe. Tokens is where its access token is kept, nil for the process's own
 // memory. Version is the program's, for the User-Agent header; it may be empty. Errors are those of [athoc.New]: they name
 // the variables at fault.
-func Client(a config.AtHoc, c config.Calls, tokens athoc.TokenStore, version string, log *slog.Logger) (*athoc.Client, error) {
+func Client(a config.AtHoc, c config.Calls, tokens athoc.TokenStore, version string, log *slog.Logger, options ...Option) (*athoc.Client, error) {
 	agent := athoc.DefaultUserAgent
 	if version != "" {
 		agent += "/" + version
 	}
-	return athoc.New(athoc.Config{
+	cfg := athoc.Config{
 		ServerURL:          a.ServerURL,
 		OrgCode:            a.OrgCode,
 		ClientID:           a.ClientID,
@@ -42,8 +43,18 @@ func Client(a config.AtHoc, c config.Calls, tokens athoc.TokenStore, version str
 		UserAgent:          agent,
 		Tokens:             tokens,
 		Logger:             log,
-	})
+	}
+	for _, o := range options {
+		o(&cfg)
+	}
+	return athoc.New(cfg)
 }
+
+// Option changes a client.
+type Option func(*athoc.Config)
+
+// Observed has m count the client's requests.
+func Observed(m *telemetry.Calls) Option { return func(c *athoc.Config) { c.Observe = m.Observe } }
 
 // Limits returns the bounds that the settings set to calls.
 func Limits(a config.AtHoc, c config.Calls) (brake.Limits, error) {

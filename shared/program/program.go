@@ -19,6 +19,7 @@ import (
 	"bobosync/shared/bus"
 	"bobosync/shared/config"
 	"bobosync/shared/logging"
+	"bobosync/shared/telemetry"
 )
 
 // Version is the version of the build; the Makefile sets it.
@@ -42,7 +43,16 @@ type Settings interface {
 }
 
 // Service starts a service and returns when it has ended.
-type Service func(ctx context.Context, conn *bus.Conn, log *slog.Logger) error
+type Service func(ctx context.Context, host Host) error
+
+// Host is what a service gets from the process that it runs in.
+type Host struct {
+	// Conn is the connection to the broker; the host closes it after the service has ended.
+	Conn *bus.Conn
+	Log  *slog.Logger
+	// Telemetry is what can be seen of the process; nil is off.
+	Telemetry *telemetry.Telemetry
+}
 
 // Main runs the named service and returns the exit status: 0 after a signal told it to stop, 1 if it failed, 2 if it was
 // called wrongly or its settings are wrong. Settings are read into target before service is called.
@@ -50,6 +60,7 @@ func Main(name string, target Settings, service Service) int {
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
 	envFile := flags.String("env", "", "read settings from this `file` (default .env, if it is there)")
 	version := flags.Bool("version", false, "print the version and exit")
+	health := flags.Bool("healthcheck", false, "ask the "+name+" that runs with these settings whether it is alive, and exit: 0 if it is, 1 if not")
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return exitOK
@@ -66,7 +77,11 @@ func Main(name string, target Settings, service Service) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := Load(ctx, *envFile, target); err != nil {
+	if *health {
+		return CheckHealth(ctx, name, *envFile)
+	}
+	var told telemetry.Config
+	if err := errors.Join(Load(ctx, *envFile, target), Load(ctx, *envFile, &told)); err != nil {
 		Complain(os.Stderr, name, err)
 		return exitUsage
 	}
@@ -81,7 +96,7 @@ func Main(name string, target Settings, service Service) int {
 		return exitUsage
 	}
 	defer func() { _ = closeLog() }() // nothing is left to be told about it
-	if err := serve(ctx, name, broker, log, service); err != nil && ctx.Err() == nil {
+	if err := serve(ctx, name, broker, told, log, service); err != nil && ctx.Err() == nil {
 		log.Error(name+" cannot go on", "error", err)
 		return exitFailed
 	}
@@ -104,17 +119,46 @@ func SpareMemory(soft int64) {
 	}
 }
 
-func serve(ctx context.Context, name string, broker config.Broker, log *slog.Logger, service Service) error {
+func serve(ctx context.Context, name string, broker config.Broker, told telemetry.Config, log *slog.Logger, service Service) (err error) {
 	SpareMemory(softMemory)
 	log.Info(name+" starts", "version", Version)
+	seen, stop, err := Tell(ctx, told, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
 	conn, err := bus.Connect(ctx, BusConfig(name, broker, log))
 	if err != nil {
 		return err
 	}
-	err = service(ctx, conn, log)
+	err = service(ctx, Host{Conn: conn, Log: log, Telemetry: seen})
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainWait)
 	defer cancel()
 	return errors.Join(err, conn.Drain(drain))
+}
+
+// Tell makes the telemetry of this process, named by the log's program, and serves it as the settings say until stop is called.
+func Tell(ctx context.Context, cfg telemetry.Config, log *slog.Logger) (t *telemetry.Telemetry, stop func() error, err error) {
+	t = telemetry.New(Version)
+	server, err := t.Serve(ctx, cfg.Addr, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	return t, server.Close, nil
+}
+
+// CheckHealth asks the process that runs with the same settings whether it is alive, and returns the exit status: 0 if it is.
+func CheckHealth(ctx context.Context, name, envFile string) int {
+	var cfg telemetry.Config
+	if err := Load(ctx, envFile, &cfg); err != nil {
+		Complain(os.Stderr, name, err)
+		return exitUsage
+	}
+	if err := telemetry.CheckHealth(ctx, cfg.Addr); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		return exitFailed
+	}
+	return exitOK
 }
 
 // BusConfig turns the settings of the broker into those of a connection.

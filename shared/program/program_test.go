@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"bobosync/shared/bus"
 	"bobosync/shared/bustest"
 	"bobosync/shared/config"
 	"bobosync/shared/program"
@@ -42,10 +40,10 @@ func (s *settings) Validate() error { return errors.Join(s.Broker.Validate(), s.
 func (s *settings) Common() (config.Broker, config.Log) { return s.Broker, s.Log }
 
 var services = map[string]program.Service{
-	"fails": func(context.Context, *bus.Conn, *slog.Logger) error { return errors.New("the disk is full") },
-	"ends":  func(context.Context, *bus.Conn, *slog.Logger) error { return nil },
-	"waits": func(ctx context.Context, conn *bus.Conn, _ *slog.Logger) error {
-		fmt.Println("at work with", conn.NC.Opts.Name)
+	"fails": func(context.Context, program.Host) error { return errors.New("the disk is full") },
+	"ends":  func(context.Context, program.Host) error { return nil },
+	"waits": func(ctx context.Context, host program.Host) error {
+		fmt.Println("at work with", host.Conn.NC.Opts.Name)
 		<-ctx.Done()
 		return fmt.Errorf("stopped in the middle: %w", ctx.Err())
 	},

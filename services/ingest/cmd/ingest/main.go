@@ -3,17 +3,17 @@ package main
 
 import (
 	"context"
-	"log/slog"
 	"os"
 
 	"bobosync/services/ingest"
-	"bobosync/shared/bus"
 	"bobosync/shared/program"
 )
 
 func main() {
 	var cfg ingest.Config
-	os.Exit(program.Main("ingest", &cfg, func(ctx context.Context, conn *bus.Conn, log *slog.Logger) error {
-		return ingest.Run(ctx, cfg, ingest.Options{Conn: conn, Log: log, Version: program.Version})
+	os.Exit(program.Main("ingest", &cfg, func(ctx context.Context, host program.Host) error {
+		return ingest.Run(ctx, cfg, ingest.Options{
+			Conn: host.Conn, Log: host.Log, Version: program.Version, Telemetry: host.Telemetry,
+		})
 	}))
 }

@@ -3,17 +3,17 @@ package main
 
 import (
 	"context"
-	"log/slog"
 	"os"
 
 	"bobosync/services/publisher"
-	"bobosync/shared/bus"
 	"bobosync/shared/program"
 )
 
 func main() {
 	var cfg publisher.Config
-	os.Exit(program.Main("publisher", &cfg, func(ctx context.Context, conn *bus.Conn, log *slog.Logger) error {
-		return publisher.Run(ctx, cfg, publisher.Options{Conn: conn, Log: log, Version: program.Version})
+	os.Exit(program.Main("publisher", &cfg, func(ctx context.Context, host program.Host) error {
+		return publisher.Run(ctx, cfg, publisher.Options{
+			Conn: host.Conn, Log: host.Log, Version: program.Version, Telemetry: host.Telemetry,
+		})
 	}))
 }

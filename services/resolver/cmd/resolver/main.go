@@ -3,17 +3,17 @@ package main
 
 import (
 	"context"
-	"log/slog"
 	"os"
 
 	"bobosync/services/resolver"
-	"bobosync/shared/bus"
 	"bobosync/shared/program"
 )
 
 func main() {
 	var cfg resolver.Config
-	os.Exit(program.Main("resolver", &cfg, func(ctx context.Context, conn *bus.Conn, log *slog.Logger) error {
-		return resolver.Run(ctx, cfg, resolver.Options{Conn: conn, Log: log, Version: program.Version})
+	os.Exit(program.Main("resolver", &cfg, func(ctx context.Context, host program.Host) error {
+		return resolver.Run(ctx, cfg, resolver.Options{
+			Conn: host.Conn, Log: host.Log, Version: program.Version, Telemetry: host.Telemetry,
+		})
 	}))
 }

@@ -1,0 +1,144 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"bobosync/shared/topology"
+)
+
+// Backlog tells how much waits in the broker. Each service exports what it consumes itself, so several publishers export the
+// same lanes.
+type Backlog struct {
+	mu    sync.Mutex
+	parts map[topology.Service]*consumed
+}
+
+var (
+	pendingDesc = prometheus.NewDesc(namespace+"_broker_pending_messages",
+		"Messages that a consumer has not been given yet.", []string{"stream", "consumer"}, nil)
+	unackedDesc = prometheus.NewDesc(namespace+"_broker_unacknowledged_messages",
+		"Messages that a consumer was given and has not acknowledged.", []string{"stream", "consumer"}, nil)
+	deadDesc = prometheus.NewDesc(namespace+"_broker_dead_letters",
+		"Dead letters in the broker, from the resolver.", nil, nil)
+)
+
+// consumed is what one service consumes.
+type consumed struct {
+	watched[backlog]
+	consumers map[string][]string
+	dead      bool
+}
+
+// backlog is the state of some consumers.
+type backlog struct {
+	consumers []*jetstream.ConsumerInfo
+	dead      *uint64
+}
+
+// consumers are the streams that each service reads, with its consumers.
+func consumers(service topology.Service) map[string][]string {
+	switch service {
+	case topology.Ingest:
+		return map[string][]string{topology.StreamAcks: {topology.ConsumerIngestAcks}}
+	case topology.Resolver:
+		return map[string][]string{
+			topology.StreamEntries: {topology.ConsumerResolverEntries},
+			topology.StreamAcks:    {topology.ConsumerResolverAcks},
+			topology.StreamMapping: {topology.ConsumerResolverMapping},
+		}
+	case topology.Publisher:
+		var lanes []string
+		for lane := range topology.Lanes {
+			lanes = append(lanes, topology.LaneConsumer(lane))
+		}
+		return map[string][]string{topology.StreamUpdates: lanes}
+	}
+	return nil
+}
+
+// NewBacklog returns the metrics of what waits in the broker, in t.
+func NewBacklog(t *Telemetry) *Backlog {
+	return once(t, "backlog", func() *Backlog { return &Backlog{parts: map[topology.Service]*consumed{}} })
+}
+
+func (b *Backlog) collectors() []prometheus.Collector { return []prometheus.Collector{b} }
+
+// WatchConsumers has the consumers of a service looked at, and the dead letters for the resolver, until the returned function
+// is called.
+func (b *Backlog) WatchConsumers(js jetstream.JetStream, service topology.Service) (stop func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.parts[service]
+	if c == nil {
+		c = &consumed{consumers: consumers(service), dead: service == topology.Resolver}
+		b.parts[service] = c
+	}
+	return c.Watch(func(ctx context.Context) (backlog, error) { return c.look(ctx, js) })
+}
+
+// look asks for all consumers of a stream at once.
+func (c *consumed) look(ctx context.Context, js jetstream.JetStream) (backlog, error) {
+	var found backlog
+	for name, mine := range c.consumers {
+		stream, err := js.Stream(ctx, name)
+		if err != nil {
+			return found, err
+		}
+		list := stream.ListConsumers(ctx)
+		for info := range list.Info() {
+			if slices.Contains(mine, info.Name) {
+				found.consumers = append(found.consumers, info)
+			}
+		}
+		if err := list.Err(); err != nil {
+			return found, err
+		}
+	}
+	if !c.dead {
+		return found, nil
+	}
+	stream, err := js.Stream(ctx, topology.StreamDead)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return found, nil
+	}
+	if err != nil {
+		return found, err
+	}
+	count := stream.CachedInfo().State.Msgs
+	found.dead = &count
+	return found, nil
+}
+
+// Describe implements prometheus.Collector.
+func (b *Backlog) Describe(ch chan<- *prometheus.Desc) {
+	ch <- pendingDesc
+	ch <- unackedDesc
+	ch <- deadDesc
+}
+
+// Collect implements prometheus.Collector.
+func (b *Backlog) Collect(ch chan<- prometheus.Metric) {
+	b.mu.Lock()
+	parts := slices.Collect(maps.Values(b.parts))
+	b.mu.Unlock()
+	for _, part := range parts {
+		state, known := part.get()
+		if !known {
+			continue
+		}
+		for _, info := range state.consumers {
+			ch <- prometheus.MustNewConstMetric(pendingDesc, prometheus.GaugeValue, float64(info.NumPending), info.Stream, info.Name)
+			ch <- prometheus.MustNewConstMetric(unackedDesc, prometheus.GaugeValue, float64(info.NumAckPending), info.Stream, info.Name)
+		}
+		if state.dead != nil {
+			ch <- prometheus.MustNewConstMetric(deadDesc, prometheus.GaugeValue, float64(*state.dead))
+		}
+	}
+}

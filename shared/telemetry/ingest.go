@@ -1,0 +1,97 @@
+package telemetry
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"bobosync/shared/control"
+	"bobosync/shared/event"
+)
+
+// Ingest are the metrics of ingest. Its Watch takes the gauges off the service's state.
+type Ingest struct {
+	watched[control.IngestState]
+	files    *prometheus.CounterVec
+	settled  *prometheus.CounterVec
+	rejected *prometheus.CounterVec
+	entries  prometheus.Counter
+	reading  prometheus.Histogram
+}
+
+// NewIngest returns the metrics of ingest in t.
+func NewIngest(t *Telemetry) *Ingest {
+	return once(t, "ingest", func() *Ingest {
+		const part = "ingest"
+		m := &Ingest{
+			files: counters(part, "files_finished_total", "Files that left the input directory, or are done and stay there, by outcome.", "outcome"),
+			settled: counters(part, "rows_settled_total", "Rows that got their outcome, by outcome.",
+				"outcome"),
+			rejected: counters(part, "rows_rejected_total", "Rows that hold no valid booking, by reason.", "reason"),
+			entries:  counter(part, "entries_published_total", "Valid rows published to the resolver, also those published again."),
+			reading: histogram(part, "file_read_seconds", "Time from opening a file to its last entry in the broker.",
+				[]float64{.01, .05, .1, .5, 1, 5, 10, 30, 60, 300}),
+		}
+		for _, outcome := range []string{fileDone, fileFailed} {
+			m.files.WithLabelValues(outcome)
+		}
+		for _, outcome := range event.Outcomes() {
+			m.settled.WithLabelValues(outcome.String())
+		}
+		type state = control.IngestState
+		m.gauges = []reading[state]{
+			value(part, "files_waiting", "Files in the input directory that are read and not done.",
+				func(s state) float64 { return float64(s.Waiting) }),
+			value(part, "rows_waiting", "Rows of the waiting files that have no outcome yet.",
+				func(s state) float64 { return float64(s.Rows) }),
+			age(part, "oldest_waiting_file_age_seconds", "Time since the oldest of the waiting files was first seen; 0 if none waits.",
+				func(s state) time.Time { return s.Oldest }),
+			age(part, "feed_silence_seconds", "Time since the newest file was first seen; 0 if there never was one.",
+				func(s state) time.Time { return s.LastFile }),
+			value(part, "free_disk_bytes", "Space left where the processed files and the ledger go, the lesser of the two.",
+				func(s state) float64 { return float64(s.FreeBytes) }),
+			value(part, "files_unsettled", "Files that are not taken yet since they still change.",
+				func(s state) float64 { return float64(len(s.Unsettled)) }),
+			value(part, "problems", "Names in the input directory that cannot be read.",
+				func(s state) float64 { return float64(len(s.Problems)) }),
+			value(part, "directories_unusable", "Configured directories that cannot be used at this moment.",
+				func(s state) float64 { return float64(len(s.Directories)) }),
+		}
+		return m
+	})
+}
+
+// The outcomes of files.
+const (
+	fileDone   = "done"
+	fileFailed = "failed"
+)
+
+func (m *Ingest) collectors() []prometheus.Collector {
+	return []prometheus.Collector{m, m.files, m.settled, m.rejected, m.entries, m.reading}
+}
+
+// FileFinished counts a file whose rows are all settled; failed says that it goes to FAILED_FILES_DIRECTORY.
+func (m *Ingest) FileFinished(failed bool) {
+	if failed {
+		m.files.WithLabelValues(fileFailed).Inc()
+		return
+	}
+	m.files.WithLabelValues(fileDone).Inc()
+}
+
+// RowsSettled counts rows that got their first outcome.
+func (m *Ingest) RowsSettled(outcome event.Outcome, n int) {
+	m.settled.WithLabelValues(outcome.String()).Add(float64(n))
+}
+
+// RowsRejected counts rejected rows. Reason is one of the fixed words for that.
+func (m *Ingest) RowsRejected(reason string, n int) {
+	m.rejected.WithLabelValues(reason).Add(float64(n))
+}
+
+// EntriesPublished counts entries that are in the stream.
+func (m *Ingest) EntriesPublished(n int) { m.entries.Add(float64(n)) }
+
+// FileRead notes how long a file took from being opened to its last entry in the broker.
+func (m *Ingest) FileRead(took time.Duration) { m.reading.Observe(took.Seconds()) }

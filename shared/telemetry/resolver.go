@@ -1,0 +1,73 @@
+package telemetry
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"bobosync/shared/control"
+	"bobosync/shared/event"
+)
+
+// Resolver are the metrics of the resolver. Its Watch takes the gauges off the service's state.
+type Resolver struct {
+	watched[control.ResolverState]
+	entries prometheus.Counter
+	updates prometheus.Counter
+	settled *prometheus.CounterVec
+	batch   prometheus.Histogram
+}
+
+// NewResolver returns the metrics of the resolver in t.
+func NewResolver(t *Telemetry) *Resolver {
+	return once(t, "resolver", func() *Resolver {
+		const part = "resolver"
+		m := &Resolver{
+			entries: counter(part, "entries_total", "Entries read, also those read again."),
+			updates: counter(part, "updates_published_total", "Updates published to the publishers, also those published again."),
+			settled: counters(part, "rows_settled_total", "Rows settled without a call to AtHoc, by outcome.", "outcome"),
+			batch: histogram(part, "batch_seconds", "Time that a batch of entries took, to its last byte on the disk.",
+				[]float64{.001, .005, .01, .05, .1, .5, 1, 5, 10}),
+		}
+		for _, outcome := range []event.Outcome{event.Applied, event.Superseded, event.Expired, event.Unmapped} {
+			m.settled.WithLabelValues(outcome.String())
+		}
+		type state = control.ResolverState
+		m.gauges = []reading[state]{
+			value(part, "recovered", "1 if the memory is complete; 0 while the files are read again after a loss.",
+				func(s state) float64 { return flag(s.Recovered) }),
+			value(part, "workers", "Workers that are known.", func(s state) float64 { return float64(s.Workers) }),
+			value(part, "workers_on_duty", "Workers whose latest event is a booking on that is not stale.",
+				func(s state) float64 { return float64(s.OnDuty) }),
+			value(part, "workers_unmapped", "Workers whose employee id no AtHoc user has.",
+				func(s state) float64 { return float64(s.Unmapped) }),
+			value(part, "workers_unresolved", "Workers whose latest event is held back.",
+				func(s state) float64 { return float64(s.Unresolved) }),
+			value(part, "workers_unconfirmed", "Workers whose update AtHoc has not confirmed.",
+				func(s state) float64 { return float64(s.Unconfirmed) }),
+			age(part, "oldest_unconfirmed_age_seconds", "Time since the oldest event that is held back or not confirmed; 0 if there is none.",
+				func(s state) time.Time { return s.Oldest }),
+			value(part, "mapping_ids", "Employee ids in the mapping in use.", func(s state) float64 { return float64(s.Mapped) }),
+			value(part, "replays", "Replays that are under way.", func(s state) float64 { return float64(s.Replays) }),
+		}
+		return m
+	})
+}
+
+func (m *Resolver) collectors() []prometheus.Collector {
+	return []prometheus.Collector{m, m.entries, m.updates, m.settled, m.batch}
+}
+
+// Batch notes a batch of entries and how long it took.
+func (m *Resolver) Batch(entries int, took time.Duration) {
+	m.entries.Add(float64(entries))
+	m.batch.Observe(took.Seconds())
+}
+
+// UpdatesPublished counts updates that are in the stream.
+func (m *Resolver) UpdatesPublished(n int) { m.updates.Add(float64(n)) }
+
+// RowsSettled counts rows that the resolver settled.
+func (m *Resolver) RowsSettled(outcome event.Outcome, n int) {
+	m.settled.WithLabelValues(outcome.String()).Add(float64(n))
+}

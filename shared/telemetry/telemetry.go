@@ -1,0 +1,102 @@
+// Package telemetry is what operators' machines can see of a service: metrics for Prometheus, health, and traces.
+//
+// All metrics of the project are made here, so that their names, labels and units are chosen in one place; docs/metrics.md
+// lists them. A service makes its set with NewIngest, NewResolver, NewPublisher or NewJanitor and calls its methods. Labels
+// are words of small, fixed sets; never names of files, users or workers.
+package telemetry
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"runtime"
+	"strings"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"bobosync/shared/config"
+)
+
+// Config are the settings of all that a process tells of itself.
+type Config struct {
+	// Addr is the host:port of /metrics, /healthz and /readyz; nothing is served if it is empty.
+	Addr string `env:"HTTP_ADDR"`
+	// TracesExporter is otlp or none. If it is empty, traces are sent when an endpoint is set.
+	TracesExporter string `env:"OTEL_TRACES_EXPORTER"`
+	// Endpoint is the base address of an OTLP collector; traces go to its /v1/traces.
+	Endpoint string `env:"OTEL_EXPORTER_OTLP_ENDPOINT"`
+	// Headers are sent with each request to the collector, as name=value, separated by commas. They may hold a secret.
+	Headers config.Secret `env:"OTEL_EXPORTER_OTLP_HEADERS"`
+}
+
+// Validate reports what is wrong with the settings.
+func (c Config) Validate() error {
+	var errs []error
+	if c.Addr != "" {
+		if _, port, err := net.SplitHostPort(c.Addr); err != nil || port == "" {
+			errs = append(errs, errors.New("HTTP_ADDR: must be host:port, such as :8080 or 127.0.0.1:8080"))
+		}
+	}
+	switch strings.ToLower(c.TracesExporter) {
+	case "", "none", "otlp":
+	default:
+		errs = append(errs, errors.New("OTEL_TRACES_EXPORTER: must be otlp or none"))
+	}
+	errs = append(errs, c.validateEndpoint())
+	return errors.Join(errs...)
+}
+
+// Telemetry is the metrics, health and traces of one process, which all services in it share. A nil *Telemetry is off: all
+// of its methods work and do nothing. It is safe for concurrent use.
+type Telemetry struct {
+	registry *prometheus.Registry
+	tracing  tracing
+
+	mu    sync.Mutex
+	sets  map[string]any
+	parts []*Part
+}
+
+// New returns the telemetry of a process of the given version.
+func New(version string) *Telemetry {
+	t := &Telemetry{registry: prometheus.NewRegistry(), sets: map[string]any{}}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "build_info", Help: "Always 1; the labels say what runs.",
+		ConstLabels: prometheus.Labels{"version": version, "go_version": runtime.Version()},
+	})
+	build.Set(1)
+	t.registry.MustRegister(build, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return t
+}
+
+// Gatherer returns the metrics, for tests and for serving them elsewhere; it is never nil.
+func (t *Telemetry) Gatherer() prometheus.Gatherer {
+	if t == nil {
+		return prometheus.NewRegistry()
+	}
+	return t.registry
+}
+
+// once makes the named set of metrics, or returns the one that t has already: in one process several services, or the same
+// one again after a restart, share it. With a nil t the set works and nobody sees it.
+func once[S interface{ collectors() []prometheus.Collector }](t *Telemetry, name string, create func() S) S {
+	if t == nil {
+		return create()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if set, there := t.sets[name].(S); there {
+		return set
+	}
+	set := create()
+	for _, c := range set.collectors() {
+		if err := t.registry.Register(c); err != nil {
+			panic(fmt.Sprintf("metrics of %s: %v", name, err)) // two metrics of one name: a mistake in this package
+		}
+	}
+	t.sets[name] = set
+	return set
+}
