@@ -1,7 +1,7 @@
 # Every command of the project. `make help` lists them.
 
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-MODULES    := shared cmd/athocsim services/ingest services/resolver services/publisher services/janitor cmd/bobosync e2e
+MODULES    := shared cmd/athocsim services/ingest services/resolver services/publisher services/janitor cmd/bobosync deploy/nats e2e
 TOOLS      := $(CURDIR)/.tools
 LINT       := $(TOOLS)/golangci-lint-2.15.0
 LINT_PKG   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -11,6 +11,8 @@ SEED       ?= 1
 RUNS       ?= 20
 PARALLEL   ?= 2
 FUZZTIME   ?= 20s
+NATS_OUT   ?= deploy/nats
+NATS_HOSTS ?= localhost,127.0.0.1,nats,nats-0,nats-1,nats-2
 GOBUILD    := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X bobosync/shared/program.Version=$(VERSION)'
 PROGRAMS   := ./services/ingest/cmd/ingest ./services/resolver/cmd/resolver ./services/publisher/cmd/publisher \
               ./services/janitor/cmd/janitor ./cmd/bobosync ./cmd/athocsim
@@ -96,6 +98,18 @@ vuln: $(VULN) ## look for known vulnerabilities (needs the internet)
 cross: ## build for Windows and arm64 too
 	@for target in windows/amd64 linux/arm64; do \
 	  dir=$$(mktemp -d); GOOS=$${target%/*} GOARCH=$${target#*/} $(GOBUILD) -o $$dir/ $(PROGRAMS) || exit 1; rm -r $$dir; echo "builds for $$target"; done
+
+.PHONY: nats-conf
+nats-conf: ## write the broker's permissions from shared/topology/permissions.go
+	go run ./deploy/nats/cmd/natssetup conf -out deploy/nats
+
+.PHONY: nats-creds
+nats-creds: ## make a key for each of the broker's users that has none (NATS_OUT=dir; ROTATE=ingest,viewer for new ones)
+	go run ./deploy/nats/cmd/natssetup creds -out $(NATS_OUT) -rotate "$(ROTATE)"
+
+.PHONY: nats-certs
+nats-certs: ## make a private authority and the broker's certificate (NATS_OUT=dir NATS_HOSTS=nats,localhost)
+	go run ./deploy/nats/cmd/natssetup certs -out $(NATS_OUT) -hosts "$(NATS_HOSTS)"
 
 .PHONY: clean
 clean: ## remove what was built

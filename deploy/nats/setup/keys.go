@@ -1,0 +1,160 @@
+package setup
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/nats-io/nkeys"
+
+	"bobosync/shared/topology"
+)
+
+// Names of what Keys writes.
+const (
+	// PublicFile holds everyone's public key, for the broker.
+	PublicFile = "keys.conf"
+	// CredsDir holds a file for each user with its secret key, for NATS_CREDS.
+	CredsDir = "creds"
+)
+
+// CredsFile is where the secret key of a user lies, below the directory that Keys was given.
+func CredsFile(dir, user string) string { return filepath.Join(dir, CredsDir, user+".nk") }
+
+// Keys makes a key for each user that has none yet, and replaces those of the users to rotate. It writes the secret keys below
+// dir/creds, readable for their owner alone, and all public ones into dir/keys.conf. A user whose public key is known but whose
+// secret one is not here any more keeps it. It returns the users that got a new key.
+func Keys(dir string, users []topology.User, rotate ...string) (made []string, err error) {
+	for _, name := range rotate {
+		if !slices.ContainsFunc(users, func(u topology.User) bool { return u.Name == name }) {
+			return nil, fmt.Errorf("there is no user %q", name)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(dir, CredsDir), 0o700); err != nil {
+		return nil, fmt.Errorf("make the directory of the secret keys: %w", err)
+	}
+	public, err := readPublic(filepath.Join(dir, PublicFile))
+	if err != nil {
+		return nil, err
+	}
+	for _, u := range users {
+		key, err := publicOf(CredsFile(dir, u.Name))
+		if err != nil {
+			return made, err
+		}
+		if key != "" {
+			public[u.Name] = key
+		}
+		if public[u.Name] != "" && !slices.Contains(rotate, u.Name) {
+			continue
+		}
+		if public[u.Name], err = makeKey(CredsFile(dir, u.Name), u.Name); err != nil {
+			return made, err
+		}
+		made = append(made, u.Name)
+	}
+	return made, writePublic(filepath.Join(dir, PublicFile), users, public)
+}
+
+var publicLine = regexp.MustCompile(`^NKEY_([A-Z]+): "?(U[A-Z2-7]+)"?$`)
+
+// readPublic reads the public keys by user; none if there is no file.
+func readPublic(path string) (map[string]string, error) {
+	keys := map[string]string{}
+	content, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return keys, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the public keys: %w", err)
+	}
+	for lines := bufio.NewScanner(bytes.NewReader(content)); lines.Scan(); {
+		if m := publicLine.FindStringSubmatch(lines.Text()); m != nil {
+			keys[strings.ToLower(m[1])] = m[2]
+		}
+	}
+	return keys, nil
+}
+
+// publicOf returns the public key that belongs to a secret one; empty if there is no such file.
+func publicOf(path string) (string, error) {
+	content, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read a secret key: %w", err)
+	}
+	pair, err := nkeys.ParseDecoratedUserNKey(content)
+	if err != nil {
+		return "", fmt.Errorf("%s holds no user's key: put the right file there, or remove it to get a new key", path)
+	}
+	defer pair.Wipe()
+	key, err := pair.PublicKey()
+	if err != nil {
+		return "", fmt.Errorf("read the key in %s: %w", path, err)
+	}
+	return key, nil
+}
+
+// makeKey writes a new secret key and returns its public half.
+func makeKey(path, user string) (string, error) {
+	pair, err := nkeys.CreateUser()
+	if err != nil {
+		return "", fmt.Errorf("make a key for %s: %w", user, err)
+	}
+	defer pair.Wipe()
+	seed, err := pair.Seed()
+	if err != nil {
+		return "", fmt.Errorf("make a key for %s: %w", user, err)
+	}
+	defer clear(seed)
+	// The inbox stands beside the key, so that whoever uses the file need not know which user it is.
+	text := fmt.Sprintf("# Secret key of the NATS user %s of BOBO Sync: NATS_CREDS names this file.\n# inbox: %s\n%s\n",
+		user, topology.Inbox(user), seed)
+	if err := replaceFile(path, []byte(text), 0o600); err != nil {
+		return "", fmt.Errorf("write the key of %s: %w", user, err)
+	}
+	public, err := pair.PublicKey()
+	if err != nil {
+		return "", fmt.Errorf("make a key for %s: %w", user, err)
+	}
+	return public, nil
+}
+
+func writePublic(path string, users []topology.User, public map[string]string) error {
+	var b bytes.Buffer
+	b.WriteString("# The users' public keys, written by make nats-creds. They are no secret, but belong to this installation.\n")
+	for _, u := range users {
+		fmt.Fprintf(&b, "%s: %s\n", Variable(u.Name), public[u.Name])
+	}
+	if err := replaceFile(path, b.Bytes(), 0o644); err != nil {
+		return fmt.Errorf("write the public keys: %w", err)
+	}
+	return nil
+}
+
+// replaceFile writes a file whole or not at all.
+func replaceFile(path string, content []byte, mode fs.FileMode) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // readable for the owner alone
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}

@@ -1,0 +1,383 @@
+package topology
+
+import (
+	"fmt"
+	"slices"
+)
+
+// The users of a broker that keeps its users apart, beside those named after the services.
+const (
+	// UserProvision makes streams, consumers and buckets, and changes their settings. It reads and deletes no message.
+	UserProvision = "provision"
+	// UserOperator gives all orders that operators have.
+	UserOperator = "operator"
+	// UserViewer looks and changes nothing.
+	UserViewer = "viewer"
+	// UserBackup takes copies of streams and puts them back where there is none.
+	UserBackup = "backup"
+	// UserMonitor looks at the servers, in the system account. It sees nothing of the messages.
+	UserMonitor = "monitor"
+)
+
+// The accounts that these users are in.
+const (
+	// AccountMain holds the streams and everyone who works with them.
+	AccountMain = "BOBO"
+	// AccountSystem is the servers' own.
+	AccountSystem = "SYS"
+)
+
+// SubjectServers is where the users of AccountMain that may do so ask all servers how JetStream is set. The broker's
+// configuration maps it to the system account.
+const SubjectServers = "bobo.broker.jetstream"
+
+// userInfo is where everyone asks for his own permissions.
+const userInfo = "$SYS.REQ.USER.INFO"
+
+// User is who may do what at a broker that keeps its users apart. What is not listed is refused. Subjects are as NATS's
+// permissions take them, with wildcards.
+type User struct {
+	Name, Account string
+	// About says in a sentence what the user is for.
+	About string
+	// Publish is what it may send to, apart from DenyPublish.
+	Publish, DenyPublish []string
+	// Subscribe is what it may receive.
+	Subscribe []string
+}
+
+// Inbox is the prefix of the subjects on which a user gets its answers. Each user has one of its own, so that nobody
+// receives what others have asked for.
+func Inbox(user string) string { return "_INBOX_" + user }
+
+// Users lists the users of the broker. It is where permissions are written down: the broker's configuration is generated
+// from it.
+func Users() []User {
+	return []User{
+		ingestUser(), resolverUser(), publisherUser(), janitorUser(),
+		provisionUser(), operatorUser(), viewerUser(), backupUser(), monitorUser(),
+	}
+}
+
+// rights gathers the permissions of one user.
+type rights struct{ User }
+
+// newRights begins with what everyone in AccountMain has: to ask who he is, and to receive answers.
+func newRights(name, about string) *rights {
+	r := &rights{User{Name: name, Account: AccountMain, About: about, Subscribe: []string{Inbox(name) + ".>"}}}
+	r.publish(userInfo, "$JS.API.INFO")
+	return r
+}
+
+func (r *rights) publish(subjects ...string)   { r.Publish = append(r.Publish, subjects...) }
+func (r *rights) deny(subjects ...string)      { r.DenyPublish = append(r.DenyPublish, subjects...) }
+func (r *rights) subscribe(subjects ...string) { r.Subscribe = append(r.Subscribe, subjects...) }
+
+func api(format string, args ...any) string { return "$JS.API." + fmt.Sprintf(format, args...) }
+
+// bucketStream is the stream that holds a bucket.
+func bucketStream(bucket string) string { return "KV_" + bucket }
+
+// look lets the user see the settings and the state of streams, not what is in them.
+func (r *rights) look(streams ...string) {
+	for _, s := range streams {
+		r.publish(api("STREAM.INFO.%s", s))
+	}
+}
+
+// own lets the user make streams and change their settings, but not delete them.
+func (r *rights) own(streams ...string) {
+	r.look(streams...)
+	for _, s := range streams {
+		r.publish(api("STREAM.CREATE.%s", s), api("STREAM.UPDATE.%s", s))
+	}
+}
+
+// lookAt lets the user see a consumer.
+func (r *rights) lookAt(stream, consumer string) { r.publish(api("CONSUMER.INFO.%s.%s", stream, consumer)) }
+
+// make lets the user make a consumer and change its settings.
+func (r *rights) make(stream, consumer string) {
+	r.lookAt(stream, consumer)
+	r.publish(api("CONSUMER.CREATE.%s.%s", stream, consumer))
+}
+
+// consume lets the user make a durable consumer, fetch from it and acknowledge.
+func (r *rights) consume(stream, consumer string) {
+	r.make(stream, consumer)
+	r.publish(api("CONSUMER.MSG.NEXT.%s.%s", stream, consumer),
+		fmt.Sprintf("$JS.ACK.%s.%s.>", stream, consumer),
+		// The longer form of the same, which a server can be told to use.
+		fmt.Sprintf("$JS.ACK.*.*.%s.%s.>", stream, consumer))
+}
+
+// read lets the user read a stream from its beginning, with consumers of its own that live as long as the reading. Their
+// names are random, so the consumers of others are kept from it by name.
+func (r *rights) read(stream string, others ...string) {
+	r.look(stream)
+	for _, call := range []string{"CONSUMER.CREATE", "CONSUMER.INFO", "CONSUMER.MSG.NEXT", "CONSUMER.DELETE"} {
+		r.publish(api("%s.%s.*", call, stream))
+		for _, other := range others {
+			r.deny(api("%s.%s.%s", call, stream, other))
+		}
+	}
+	// With a filter, its subject follows the name.
+	r.publish(api("CONSUMER.CREATE.%s.*.bobo.>", stream))
+	for _, other := range others {
+		r.deny(api("CONSUMER.CREATE.%s.%s.>", stream, other))
+	}
+}
+
+// get lets the user read single messages of a stream by their sequence.
+func (r *rights) get(stream string) { r.publish(api("DIRECT.GET.%s", stream), api("STREAM.MSG.GET.%s", stream)) }
+
+// readKeys lets the user read keys of a bucket.
+func (r *rights) readKeys(bucket string, keys ...string) {
+	r.look(bucketStream(bucket))
+	for _, key := range keys {
+		r.publish(api("DIRECT.GET.%s.$KV.%s.%s", bucketStream(bucket), bucket, key))
+	}
+}
+
+// writeKeys lets the user read, write and delete keys of a bucket.
+func (r *rights) writeKeys(bucket string, keys ...string) {
+	r.readKeys(bucket, keys...)
+	for _, key := range keys {
+		r.publish(fmt.Sprintf("$KV.%s.%s", bucket, key))
+	}
+}
+
+// watchKey lets the user follow a key of a bucket, and nothing else in it.
+func (r *rights) watchKey(bucket, key string) {
+	stream := bucketStream(bucket)
+	r.readKeys(bucket, key)
+	r.publish(api("CONSUMER.CREATE.%s.*.$KV.%s.%s", stream, bucket, key),
+		api("CONSUMER.INFO.%s.*", stream), api("CONSUMER.DELETE.%s.*", stream),
+		"$JS.FC."+stream+".>", "$JS.FC.*.*."+stream+".>")
+}
+
+// controlPrefix begins the subjects of requests: bobo.control.<service>.<endpoint>.
+const controlPrefix = "bobo.control."
+
+// Endpoints that only services ask, and those that only look. All others are orders.
+var (
+	serviceEndpoints = map[Service][]string{Resolver: {"observe"}, Ingest: {"purge"}}
+	lookingEndpoints = map[Service][]string{
+		Ingest:    {"state", "find-file", "files", "file-rows"},
+		Resolver:  {"state", "replays", "mapping-list", "worker"},
+		Publisher: {"state", "sending"},
+		Janitor:   {"state", "mapping", "reconcile-report", "journal"},
+	}
+)
+
+// ask lets the user ask endpoints of a service.
+func (r *rights) ask(service Service, endpoints ...string) {
+	for _, e := range endpoints {
+		r.publish(controlPrefix + string(service) + "." + e)
+	}
+}
+
+// answer lets a service answer requests, and the inquiries of NATS's services framework, to those who may ask it.
+func (r *rights) answer(service Service, askers ...string) {
+	r.subscribe(controlPrefix + string(service) + ".*")
+	for _, verb := range []string{"PING", "INFO", "STATS"} {
+		of := "$SRV." + verb
+		name := of + ".bobosync-" + string(service)
+		r.subscribe(of, name, name+".*")
+	}
+	for _, asker := range append(askers, UserOperator, UserViewer) {
+		r.publish(Inbox(asker) + ".>")
+	}
+}
+
+// The keys of what all callers of AtHoc share: the brake and the broker's clock, and the access token with the lease under
+// which it is replaced.
+var (
+	brakeKeys = []string{"athoc.brake", "clock"}
+	tokenKeys = []string{"athoc.token.*"}
+)
+
+// callAtHoc lets a service share the brake and the token.
+func (r *rights) callAtHoc() {
+	r.writeKeys(BucketState, brakeKeys...)
+	r.writeKeys(BucketState, tokenKeys...)
+	r.writeKeys(BucketLeases, tokenKeys...)
+}
+
+// needs lists the streams (buckets too, by their stream) of others that a service cannot begin without.
+var needs = map[Service][]string{
+	Ingest:    {StreamUpdates, bucketStream(BucketState)},
+	Resolver:  {StreamEntries, StreamAcks, StreamMapping},
+	Publisher: {StreamUpdates, StreamAcks, StreamDead, bucketStream(BucketState)},
+	Janitor:   {bucketStream(BucketState), bucketStream(BucketLeases)},
+}
+
+// ownParts lets a service make what it owns, and look at what it needs of others.
+func (r *rights) ownParts(me Service) {
+	var s Settings
+	for _, stream := range s.Streams() {
+		if me.owns(stream.Name) {
+			r.own(stream.Name)
+		}
+	}
+	for _, bucket := range s.Buckets() {
+		if me.owns(bucket.Bucket) {
+			r.own(bucketStream(bucket.Bucket))
+		}
+	}
+	for stream, consumers := range s.Consumers() {
+		for _, c := range consumers {
+			if me.owns(c.Durable) {
+				r.consume(stream, c.Durable)
+			}
+		}
+	}
+	r.look(needs[me]...)
+}
+
+func (r *rights) user() User {
+	tidy := func(subjects []string) []string {
+		slices.Sort(subjects)
+		return slices.Compact(subjects)
+	}
+	r.Publish, r.DenyPublish, r.Subscribe = tidy(r.Publish), tidy(r.DenyPublish), tidy(r.Subscribe)
+	return r.User
+}
+
+func ingestUser() User {
+	r := newRights(string(Ingest), "publishes the entries of files, settles their rows, and purges what was read")
+	r.ownParts(Ingest)
+	r.answer(Ingest, string(Janitor))
+	r.publish(entriesPrefix+"*", DeadSubject(string(Ingest)))
+	r.publish(api("STREAM.PURGE.%s", StreamEntries))
+	r.get(StreamEntries) // for their age
+	r.watchKey(BucketState, KeyResolverMemory)
+	// Whether anything is still under way anywhere.
+	r.lookAt(StreamEntries, ConsumerResolverEntries)
+	for lane := range Lanes {
+		r.lookAt(StreamUpdates, LaneConsumer(lane))
+	}
+	return r.user()
+}
+
+func resolverUser() User {
+	r := newRights(string(Resolver), "reads entries, the mapping and outcomes, and publishes updates")
+	r.ownParts(Resolver)
+	r.answer(Resolver, string(Janitor))
+	r.publish(updatesPrefix+"*.*", SubjectAcks, DeadSubject(string(Resolver)), SubjectWake)
+	r.writeKeys(BucketState, KeyResolverMemory)
+	// Rebuilding the memory, and replays.
+	lanes := make([]string, 0, Lanes)
+	for lane := range Lanes {
+		lanes = append(lanes, LaneConsumer(lane))
+	}
+	r.read(StreamUpdates, lanes...)
+	r.read(StreamEntries)
+	r.read(StreamMapping)
+	r.publish(api("CONSUMER.LIST.%s", StreamUpdates))
+	return r.user()
+}
+
+func publisherUser() User {
+	r := newRights(string(Publisher), "sends updates to AtHoc, under the leases of lanes")
+	r.ownParts(Publisher)
+	r.answer(Publisher)
+	r.publish(SubjectAcks, DeadSubject(string(Publisher)))
+	r.subscribe(SubjectWake)
+	r.publish(api("CONSUMER.LIST.%s", StreamUpdates))
+	r.writeKeys(BucketLeases, "lane.*")
+	r.callAtHoc()
+	return r.user()
+}
+
+func janitorUser() User {
+	r := newRights(string(Janitor), "publishes the mapping, and asks the other services by the clock")
+	r.ownParts(Janitor)
+	r.answer(Janitor)
+	r.publish(SubjectMapping, api("STREAM.PURGE.%s", StreamMapping))
+	r.writeKeys(BucketState, "janitor.>")
+	r.writeKeys(BucketLeases, "janitor")
+	r.callAtHoc()
+	for service, endpoints := range serviceEndpoints {
+		r.ask(service, endpoints...)
+	}
+	for _, service := range []Service{Ingest, Resolver, Publisher} {
+		r.ask(service, "state")
+	}
+	return r.user()
+}
+
+func provisionUser() User {
+	r := newRights(UserProvision, "makes streams, consumers and buckets, and changes their settings; reads and deletes no message")
+	var s Settings
+	for _, stream := range s.Streams() {
+		r.own(stream.Name)
+	}
+	for _, bucket := range s.Buckets() {
+		r.own(bucketStream(bucket.Bucket))
+	}
+	for stream, consumers := range s.Consumers() {
+		for _, c := range consumers {
+			r.make(stream, c.Durable)
+		}
+	}
+	r.publish(SubjectServers)
+	return r.user()
+}
+
+// lookAround lets an operator see all settings and states, ask the services, and read dead letters.
+func (r *rights) lookAround() {
+	r.look("*")
+	r.lookAt("*", "*")
+	r.publish(api("STREAM.LIST"), api("STREAM.NAMES"), api("CONSUMER.LIST.*"), api("CONSUMER.NAMES.*"))
+	r.get(StreamDead)
+	r.readKeys(BucketState, brakeKeys...)
+	r.publish("$SRV.PING", "$SRV.PING.>", "$SRV.INFO", "$SRV.INFO.>", "$SRV.STATS", "$SRV.STATS.>", SubjectServers)
+	for service, endpoints := range lookingEndpoints {
+		r.ask(service, endpoints...)
+	}
+}
+
+func operatorUser() User {
+	r := newRights(UserOperator, "gives all orders that operators have")
+	r.lookAround()
+	r.publish(controlPrefix + "*.*")
+	for service, endpoints := range serviceEndpoints {
+		for _, e := range endpoints {
+			r.deny(controlPrefix + string(service) + "." + e)
+		}
+	}
+	r.publish(api("STREAM.MSG.DELETE.%s", StreamDead))
+	r.publish(entriesPrefix+"*", SubjectAcks) // to requeue what could not be read
+	return r.user()
+}
+
+func viewerUser() User {
+	r := newRights(UserViewer, "looks at everything that operators see, and changes nothing")
+	r.lookAround()
+	return r.user()
+}
+
+func backupUser() User {
+	r := newRights(UserBackup, "takes copies of streams, and puts them back where there is none")
+	r.look("*")
+	r.lookAt("*", "*")
+	r.publish(api("STREAM.LIST"), api("STREAM.NAMES"), api("CONSUMER.LIST.*"), api("CONSUMER.NAMES.*"),
+		api("STREAM.SNAPSHOT.*"), api("STREAM.RESTORE.*"), "$JS.SNAPSHOT.ACK.>", "$JS.SNAPSHOT.RESTORE.>")
+	return r.user()
+}
+
+func monitorUser() User {
+	u := User{
+		Name: UserMonitor, Account: AccountSystem, About: "looks at the servers",
+		Publish:   []string{"$SYS.REQ.SERVER.PING", "$SYS.REQ.SERVER.PING.*", userInfo},
+		Subscribe: []string{Inbox(UserMonitor) + ".>", "$SYS.SERVER.>", "$SYS.ACCOUNT.>"},
+	}
+	for _, what := range []string{"HEALTHZ", "IDZ", "JSZ", "ROUTEZ", "STATSZ", "VARZ"} {
+		u.Publish = append(u.Publish, "$SYS.REQ.SERVER.*."+what)
+	}
+	for _, what := range []string{"CONNZ", "INFO", "JSZ", "STATZ", "SUBSZ"} {
+		u.Publish = append(u.Publish, "$SYS.REQ.ACCOUNT.*."+what)
+	}
+	return (&rights{u}).user()
+}
