@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -47,7 +48,8 @@ type Config struct {
 	InProcess nats.InProcessConnProvider
 	// Token is what a broker inside this process asks for; for another one it stands in the URL.
 	Token string
-	// CredsFile is a user's credentials file (JWT and seed), or a file with a bare nkey seed.
+	// CredsFile is a user's credentials file (JWT and seed), or a file with a bare nkey seed. A line "# inbox: PREFIX" in it
+	// names the subjects on which the user may receive answers, where the broker does not let it have the usual ones.
 	CredsFile string
 	// CAFile holds the PEM certificates that the broker's certificate is checked against; default the system's.
 	CAFile string
@@ -171,23 +173,33 @@ func (c *Conn) options(cfg Config) ([]nats.Option, error) {
 		return opts, nil
 	}
 	creds, err := credentials(cfg.CredsFile)
-	return append(opts, creds), err
+	return append(opts, creds...), err
 }
 
+// inboxLine begins the line of a credentials file that names the user's inbox.
+const inboxLine = "# inbox:"
+
 // credentials tells a credentials file from a bare seed by its content.
-func credentials(file string) (nats.Option, error) {
+func credentials(file string) ([]nats.Option, error) {
 	content, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("read credentials: %w", err)
 	}
-	if bytes.Contains(content, []byte("BEGIN NATS USER JWT")) {
-		return nats.UserCredentials(file), nil
+	defer clear(content)
+	var opts []nats.Option
+	for line := range bytes.Lines(content) {
+		if prefix, found := bytes.CutPrefix(line, []byte(inboxLine)); found {
+			opts = append(opts, nats.CustomInboxPrefix(string(bytes.TrimSpace(prefix))))
+		}
 	}
-	opt, err := nats.NkeyOptionFromSeed(file)
+	if bytes.Contains(content, []byte("BEGIN NATS USER JWT")) {
+		return append(opts, nats.UserCredentials(file)), nil
+	}
+	key, err := nats.NkeyOptionFromSeed(file)
 	if err != nil {
 		return nil, fmt.Errorf("%s holds neither NATS credentials nor an nkey seed", file)
 	}
-	return opt, nil
+	return append(opts, key), nil
 }
 
 func notify(cfg Config, s State) {
@@ -201,8 +213,11 @@ func (c *Conn) await(ctx context.Context, cfg Config, target string, opts []nats
 	var lastLine time.Time
 	for {
 		err := c.dial(ctx, cfg.URL, opts)
-		if err == nil || hopeless(err) {
-			return err
+		if err == nil {
+			return nil
+		}
+		if hopeless(err) {
+			return advise(cfg, err)
 		}
 		if time.Since(lastLine) >= time.Minute {
 			lastLine = time.Now()
@@ -228,7 +243,7 @@ func (c *Conn) dial(ctx context.Context, url string, opts []nats.Option) error {
 		c.NC = nc
 	}
 	if _, err := c.apiLevel(ctx); err != nil {
-		return fmt.Errorf("JetStream does not answer (is it enabled for this account?): %w", err)
+		return fmt.Errorf("JetStream does not answer (is it enabled for this account, and may this user ask it?): %w", err)
 	}
 	return nil
 }
@@ -237,7 +252,31 @@ func (c *Conn) dial(ctx context.Context, url string, opts []nats.Option) error {
 func hopeless(err error) bool {
 	var cert *tls.CertificateVerificationError
 	return errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) ||
-		errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) || errors.As(err, &cert)
+		errors.Is(err, nats.ErrSecureConnWanted) || errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) || errors.As(err, &cert)
+}
+
+// advise adds to a hopeless error what an operator can do about it.
+func advise(cfg Config, err error) error {
+	var cert *tls.CertificateVerificationError
+	var host x509.HostnameError
+	var advice string
+	switch {
+	case errors.As(err, &host):
+		advice = "its certificate is for other names: use one of them in NATS_URL, or give the broker a certificate with this name"
+	case errors.As(err, &cert) && cfg.CAFile == "":
+		advice = "its certificate is not trusted: name the certificate of the authority that has signed it in NATS_CA"
+	case errors.As(err, &cert):
+		advice = "its certificate is not trusted: is the file of NATS_CA that of the authority that has signed it?"
+	case errors.Is(err, nats.ErrSecureConnWanted):
+		advice = "it offers no TLS, which NATS_URL (tls://) or NATS_CA asks for: switch TLS on at the broker"
+	case errors.Is(err, nats.ErrAuthorization) && cfg.CredsFile == "":
+		advice = "it does not let this program in: name the file with this program's key in NATS_CREDS"
+	case errors.Is(err, nats.ErrAuthorization):
+		advice = "it does not know the key in " + cfg.CredsFile + " (NATS_CREDS): is it this broker's, and has the broker read its users' keys again since it was made?"
+	default:
+		return err
+	}
+	return fmt.Errorf("%s: %w", advice, err)
 }
 
 // apiLevel asks the server. Each answer is remembered, the highest wins: servers are not downgraded while connected.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -140,6 +141,8 @@ func TestConnectFailsAtOnceOnWhatWaitingCannotMend(t *testing.T) {
 		"bad address":       {bus.Config{URL: "nats://geheim@[::1"}, "address 1 of the broker's URL is not valid"},
 		"bad second":        {bus.Config{URL: "nats://a:1,nats://:geheim\x7f@b"}, "address 2 of the broker's URL is not valid"},
 		"refused":           {bus.Config{URL: strings.Replace(s.ClientURL(), "//", "//user:geheim2@", 1)}, "Authorization Violation"},
+		"nobody":            {bus.Config{URL: s.ClientURL()}, "name the file with this program's key in NATS_CREDS"},
+		"no TLS":            {bus.Config{URL: strings.Replace(s.ClientURL(), "nats:", "tls:", 1)}, "it offers no TLS"},
 		"no credentials":    {bus.Config{URL: s.ClientURL(), CredsFile: missing}, "read credentials"},
 		"wrong credentials": {bus.Config{URL: s.ClientURL(), CredsFile: garbage}, "neither NATS credentials nor an nkey seed"},
 		"no authority":      {bus.Config{URL: s.ClientURL(), CAFile: missing}, "missing"},
@@ -168,6 +171,13 @@ func TestConnectWithNkeySeed(t *testing.T) {
 	s := runServer(t, &server.Options{Nkeys: []*server.NkeyUser{{Nkey: pub}}}, "")
 	c, err := bus.Connect(t.Context(), bus.Config{URL: s.ClientURL(), CredsFile: file, Logger: bustest.Logger()})
 	require.NoError(t, err)
+	assert.Contains(t, c.NC.NewInbox(), "_INBOX.")
+	c.Close()
+
+	require.NoError(t, os.WriteFile(file, slices.Concat([]byte("# whose it is\n# inbox: _INBOX_ingest\n"), seed), 0o600))
+	c, err = bus.Connect(t.Context(), bus.Config{URL: s.ClientURL(), CredsFile: file, Logger: bustest.Logger()})
+	require.NoError(t, err)
+	assert.Contains(t, c.NC.NewInbox(), "_INBOX_ingest.")
 	c.Close()
 }
 

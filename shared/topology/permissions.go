@@ -94,7 +94,9 @@ func (r *rights) own(streams ...string) {
 }
 
 // lookAt lets the user see a consumer.
-func (r *rights) lookAt(stream, consumer string) { r.publish(api("CONSUMER.INFO.%s.%s", stream, consumer)) }
+func (r *rights) lookAt(stream, consumer string) {
+	r.publish(api("CONSUMER.INFO.%s.%s", stream, consumer))
+}
 
 // make lets the user make a consumer and change its settings.
 func (r *rights) make(stream, consumer string) {
@@ -129,7 +131,9 @@ func (r *rights) read(stream string, others ...string) {
 }
 
 // get lets the user read single messages of a stream by their sequence.
-func (r *rights) get(stream string) { r.publish(api("DIRECT.GET.%s", stream), api("STREAM.MSG.GET.%s", stream)) }
+func (r *rights) get(stream string) {
+	r.publish(api("DIRECT.GET.%s", stream), api("STREAM.MSG.GET.%s", stream))
+}
 
 // readKeys lets the user read keys of a bucket.
 func (r *rights) readKeys(bucket string, keys ...string) {
