@@ -13,7 +13,8 @@ PARALLEL   ?= 2
 FUZZTIME   ?= 20s
 NATS_OUT   ?= deploy/nats
 NATS_HOSTS ?= localhost,127.0.0.1,nats,nats-0,nats-1,nats-2
-GOBUILD    := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X bobosync/shared/program.Version=$(VERSION)'
+# grpcnotrace leaves out a part of the OTLP exporter's gRPC that nothing here uses: a quarter of what the exporter adds.
+GOBUILD    := CGO_ENABLED=0 go build -tags grpcnotrace -trimpath -ldflags '-s -w -X bobosync/shared/program.Version=$(VERSION)'
 PROGRAMS   := ./services/ingest/cmd/ingest ./services/resolver/cmd/resolver ./services/publisher/cmd/publisher \
               ./services/janitor/cmd/janitor ./cmd/bobosync ./cmd/athocsim
 

@@ -66,7 +66,7 @@ finished or goes on at the next start.`,
 
 // runAndTell serves metrics and health, if the settings say so, and runs everything until ctx ends.
 func runAndTell(ctx context.Context, s settings, log *slog.Logger) (err error) {
-	seen, stop, err := program.Tell(ctx, s.Telemetry, log)
+	seen, stop, err := program.Tell(ctx, "bobosync", s.Telemetry, log)
 	if err != nil {
 		return err
 	}

@@ -122,7 +122,7 @@ func SpareMemory(soft int64) {
 func serve(ctx context.Context, name string, broker config.Broker, told telemetry.Config, log *slog.Logger, service Service) (err error) {
 	SpareMemory(softMemory)
 	log.Info(name+" starts", "version", Version)
-	seen, stop, err := Tell(ctx, told, log)
+	seen, stop, err := Tell(ctx, "bobosync-"+name, told, log)
 	if err != nil {
 		return err
 	}
@@ -137,14 +137,18 @@ func serve(ctx context.Context, name string, broker config.Broker, told telemetr
 	return errors.Join(err, conn.Drain(drain))
 }
 
-// Tell makes the telemetry of this process, named by the log's program, and serves it as the settings say until stop is called.
-func Tell(ctx context.Context, cfg telemetry.Config, log *slog.Logger) (t *telemetry.Telemetry, stop func() error, err error) {
+// Tell makes the telemetry of the named program, and has it served and sent as the settings say until stop is called.
+func Tell(ctx context.Context, name string, cfg telemetry.Config, log *slog.Logger) (t *telemetry.Telemetry, stop func() error, err error) {
 	t = telemetry.New(Version)
-	server, err := t.Serve(ctx, cfg.Addr, log)
+	flush, err := t.Trace(ctx, cfg, name, Version, log)
 	if err != nil {
 		return nil, nil, err
 	}
-	return t, server.Close, nil
+	server, err := t.Serve(ctx, cfg.Addr, log)
+	if err != nil {
+		return nil, nil, errors.Join(err, flush())
+	}
+	return t, func() error { return errors.Join(server.Close(), flush()) }, nil
 }
 
 // CheckHealth asks the process that runs with the same settings whether it is alive, and returns the exit status: 0 if it is.

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"net"
 	"runtime"
-	"strings"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,6 +26,8 @@ type Config struct {
 	TracesExporter string `env:"OTEL_TRACES_EXPORTER"`
 	// Endpoint is the base address of an OTLP collector; traces go to its /v1/traces.
 	Endpoint string `env:"OTEL_EXPORTER_OTLP_ENDPOINT"`
+	// TracesEndpoint is the whole address for traces, and wins over Endpoint.
+	TracesEndpoint string `env:"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"`
 	// Headers are sent with each request to the collector, as name=value, separated by commas. They may hold a secret.
 	Headers config.Secret `env:"OTEL_EXPORTER_OTLP_HEADERS"`
 }
@@ -39,12 +40,7 @@ func (c Config) Validate() error {
 			errs = append(errs, errors.New("HTTP_ADDR: must be host:port, such as :8080 or 127.0.0.1:8080"))
 		}
 	}
-	switch strings.ToLower(c.TracesExporter) {
-	case "", "none", "otlp":
-	default:
-		errs = append(errs, errors.New("OTEL_TRACES_EXPORTER: must be otlp or none"))
-	}
-	errs = append(errs, c.validateEndpoint())
+	errs = append(errs, c.validateTraces())
 	return errors.Join(errs...)
 }
 

@@ -1,20 +1,285 @@
 package telemetry
 
 import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
 	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 )
 
-// tracing is where spans go.
-type tracing struct{}
+// scope names this project's spans among those of libraries.
+const scope = "bobosync"
 
-func (c Config) validateEndpoint() error {
-	if c.Endpoint == "" {
+const (
+	// flushTime is how long the last spans may take at the end.
+	flushTime = 3 * time.Second
+	// complainAgain is how often it is told that spans cannot be sent.
+	complainAgain = 10 * time.Minute
+	// mostFiles is the most files that one piece of work is entered into the traces of; a span holds 128 links.
+	mostFiles = 100
+)
+
+// tracing is where spans go; the zero value drops them.
+type tracing struct{ provider *sdktrace.TracerProvider }
+
+// Traces says whether the settings switch traces on: OTEL_TRACES_EXPORTER is otlp, or it is not set and an endpoint is.
+func (c Config) Traces() bool {
+	switch strings.ToLower(c.TracesExporter) {
+	case "otlp":
+		return true
+	case "":
+		return c.Endpoint != "" || c.TracesEndpoint != ""
+	}
+	return false
+}
+
+func (c Config) validateTraces() error {
+	var errs []error
+	switch strings.ToLower(c.TracesExporter) {
+	case "", "none", "otlp":
+	default:
+		errs = append(errs, errors.New("OTEL_TRACES_EXPORTER: must be otlp or none"))
+	}
+	for _, v := range []struct{ name, address string }{
+		{"OTEL_EXPORTER_OTLP_ENDPOINT", c.Endpoint}, {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", c.TracesEndpoint},
+	} {
+		if v.address == "" {
+			continue
+		}
+		u, err := url.Parse(v.address)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			errs = append(errs, fmt.Errorf("%s: must be an address such as http://localhost:4318", v.name))
+		}
+	}
+	if _, err := c.headers(); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// headers reads name=value pairs, the values in URL encoding. Its error quotes nothing, since a value may be a secret.
+func (c Config) headers() (map[string]string, error) {
+	if c.Headers == "" {
+		return nil, nil
+	}
+	headers := map[string]string{}
+	for pair := range strings.SplitSeq(c.Headers.Reveal(), ",") {
+		name, value, paired := strings.Cut(pair, "=")
+		value, err := url.PathUnescape(strings.TrimSpace(value))
+		if name = strings.TrimSpace(name); !paired || name == "" || err != nil {
+			return nil, errors.New("OTEL_EXPORTER_OTLP_HEADERS: must be name=value, several of them separated by commas")
+		}
+		headers[name] = value
+	}
+	return headers, nil
+}
+
+// endpoint is where traces go; empty for the default of OTLP, http://localhost:4318.
+func (c Config) endpoint() string {
+	switch {
+	case c.TracesEndpoint != "":
+		return c.TracesEndpoint
+	case c.Endpoint != "":
+		return strings.TrimRight(c.Endpoint, "/") + "/v1/traces"
+	}
+	return ""
+}
+
+// Trace has t send spans as the settings say, under the program's name, until the returned function is called; that sends
+// what is left. If the settings leave traces off nothing happens. What the settings do not say the SDK takes from its other
+// OTEL_ variables in the environment. A collector that is not there costs spans and nothing else.
+func (t *Telemetry) Trace(ctx context.Context, cfg Config, program, version string, log *slog.Logger) (stop func() error, err error) {
+	if t == nil || !cfg.Traces() {
+		return func() error { return nil }, nil
+	}
+	headers, err := cfg.headers()
+	if err != nil {
+		return nil, err
+	}
+	var options []otlptracehttp.Option
+	if headers != nil {
+		options = append(options, otlptracehttp.WithHeaders(headers))
+	}
+	if endpoint := cfg.endpoint(); endpoint != "" {
+		options = append(options, otlptracehttp.WithEndpointURL(endpoint))
+	}
+	exporter, err := otlptracehttp.New(ctx, options...)
+	if err != nil {
+		return nil, fmt.Errorf("send traces (OTEL_EXPORTER_OTLP_ENDPOINT): %w", err)
+	}
+	origin, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithHost(),
+		resource.WithAttributes(attribute.String("service.name", program), attribute.String("service.version", version)),
+		resource.WithFromEnv())
+	if err != nil {
+		log.Warn("OTEL_RESOURCE_ATTRIBUTES cannot be used in full", "error", err)
+	}
+	// The exporter fails in a goroutine of the SDK, which has only this global place to tell it.
+	otel.SetErrorHandler(&complaints{log: log})
+	t.tracing.provider = sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(origin),
+		sdktrace.WithIDGenerator(fileIDs{}))
+	log.Info("traces are sent")
+	return func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), flushTime)
+		defer cancel()
+		if err := t.tracing.provider.Shutdown(ctx); err != nil {
+			log.Debug("the last spans could not be sent", "error", err)
+		}
 		return nil
+	}, nil
+}
+
+// complaints lets one complaint of the SDK through in a while: a collector may be away for long.
+type complaints struct {
+	log  *slog.Logger
+	mu   sync.Mutex
+	last time.Time
+}
+
+// Handle implements otel.ErrorHandler.
+func (c *complaints) Handle(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.last.IsZero() && time.Since(c.last) < complainAgain {
+		return
 	}
-	u, err := url.Parse(c.Endpoint)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return errors.New("OTEL_EXPORTER_OTLP_ENDPOINT: must be an address such as http://localhost:4318")
+	c.last = time.Now()
+	c.log.Warn("spans cannot be sent and are dropped; check OTEL_EXPORTER_OTLP_ENDPOINT", "error", err)
+}
+
+// Tracing says whether spans are sent, so that a caller need not gather what nobody sees.
+func (t *Telemetry) Tracing() bool { return t != nil && t.tracing.provider != nil }
+
+func (t *Telemetry) tracer() trace.Tracer {
+	if !t.Tracing() {
+		return noop.NewTracerProvider().Tracer(scope)
 	}
-	return nil
+	return t.tracing.provider.Tracer(scope)
+}
+
+// fileContext is the root of a file's trace: each service derives it from the file's id, the SHA-256 of its content in hex,
+// so that no service has to carry it through its memory. The trace's id is the first 16 bytes of the hash, the root span's
+// the next 8.
+func fileContext(fileID string) trace.SpanContext {
+	sum, err := hex.DecodeString(fileID)
+	if err != nil || len(sum) != sha256.Size {
+		hash := sha256.Sum256([]byte(fileID))
+		sum = hash[:]
+	}
+	return trace.NewSpanContext(trace.SpanContextConfig{
+		TraceID: trace.TraceID(sum[:16]), SpanID: trace.SpanID(sum[16:24]), TraceFlags: trace.FlagsSampled, Remote: true,
+	})
+}
+
+type rootKey struct{}
+
+// fileIDs gives the root of a file's trace its derived ids, and every other span random ones.
+type fileIDs struct{}
+
+// NewIDs implements the SDK's IDGenerator.
+func (g fileIDs) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
+	if root, derived := ctx.Value(rootKey{}).(trace.SpanContext); derived {
+		return root.TraceID(), root.SpanID()
+	}
+	var id trace.TraceID
+	binary.BigEndian.PutUint64(id[:8], rand.Uint64())
+	binary.BigEndian.PutUint64(id[8:], rand.Uint64()|1) // an id of zeros is not valid
+	return id, g.NewSpanID(ctx, id)
+}
+
+// NewSpanID implements the SDK's IDGenerator.
+func (fileIDs) NewSpanID(context.Context, trace.TraceID) trace.SpanID {
+	var id trace.SpanID
+	binary.BigEndian.PutUint64(id[:], rand.Uint64()|1)
+	return id
+}
+
+// FileRoot begins a file's trace: its first reading. What follows is told with FileSpan and FilesSpan, by any service. End
+// the span.
+func (t *Telemetry) FileRoot(ctx context.Context, fileID, name string, attributes ...attribute.KeyValue) (context.Context, trace.Span) {
+	if !t.Tracing() {
+		return ctx, trace.SpanFromContext(ctx)
+	}
+	root := fileContext(fileID)
+	ctx = context.WithValue(trace.ContextWithSpanContext(ctx, trace.SpanContext{}), rootKey{}, root)
+	ctx, span := t.tracer().Start(ctx, name, trace.WithNewRoot(), trace.WithAttributes(append(attributes, fileAttribute(fileID))...))
+	return context.WithValue(ctx, rootKey{}, nil), span
+}
+
+// FileSpan begins a piece of work on one file, in the file's trace. End the span.
+func (t *Telemetry) FileSpan(ctx context.Context, fileID, name string, attributes ...attribute.KeyValue) (context.Context, trace.Span) {
+	if !t.Tracing() {
+		return ctx, trace.SpanFromContext(ctx)
+	}
+	ctx = trace.ContextWithRemoteSpanContext(ctx, fileContext(fileID))
+	return t.tracer().Start(ctx, name, trace.WithAttributes(append(attributes, fileAttribute(fileID))...))
+}
+
+// FilesSpan begins a piece of work on many files at once, such as a call to AtHoc. It has a trace of its own, with a link to
+// each file's; when it ends it is entered into each of these traces too, with a link back. That is done for up to a hundred
+// files. Call end once, with what went wrong, if anything did: its text is sent, and holds no personal data.
+func (t *Telemetry) FilesSpan(ctx context.Context, fileIDs []string, name string, attributes ...attribute.KeyValue) (_ context.Context, end func(err error)) {
+	if !t.Tracing() {
+		return ctx, func(error) {}
+	}
+	if len(fileIDs) > mostFiles {
+		fileIDs = fileIDs[:mostFiles]
+	}
+	links := make([]trace.Link, 0, len(fileIDs))
+	for _, id := range fileIDs {
+		links = append(links, trace.Link{SpanContext: fileContext(id), Attributes: []attribute.KeyValue{fileAttribute(id)}})
+	}
+	began := time.Now()
+	ctx, span := t.tracer().Start(ctx, name, trace.WithLinks(links...), trace.WithAttributes(attributes...),
+		trace.WithTimestamp(began), trace.WithAttributes(attribute.Int("bobosync.files", len(fileIDs))))
+	return ctx, func(err error) {
+		ended := time.Now()
+		finish(span, ended, err)
+		back := trace.Link{SpanContext: span.SpanContext()}
+		for _, id := range fileIDs {
+			parent := trace.ContextWithRemoteSpanContext(context.Background(), fileContext(id))
+			_, part := t.tracer().Start(parent, name, trace.WithTimestamp(began), trace.WithLinks(back),
+				trace.WithAttributes(fileAttribute(id)))
+			finish(part, ended, err)
+		}
+	}
+}
+
+func finish(span trace.Span, at time.Time, err error) {
+	if err != nil {
+		span.SetStatus(codes.Error, err.Error())
+	}
+	span.End(trace.WithTimestamp(at))
+}
+
+func fileAttribute(id string) attribute.KeyValue { return attribute.String("bobosync.file", id) }
+
+// FileHeader writes the root of a file's trace into a message's headers, as W3C's traceparent, so that the broker's own tools
+// and other readers see which trace the message belongs to. This project's readers need no header: they know the file.
+func (t *Telemetry) FileHeader(fileID string, set func(key, value string)) {
+	if !t.Tracing() {
+		return
+	}
+	carrier := propagation.MapCarrier{}
+	propagation.TraceContext{}.Inject(trace.ContextWithRemoteSpanContext(context.Background(), fileContext(fileID)), carrier)
+	for key, value := range carrier {
+		set(key, value)
+	}
 }
