@@ -1,7 +1,7 @@
 # Every command of the project. `make help` lists them.
 
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-MODULES    := shared cmd/athocsim services/ingest services/resolver services/publisher services/janitor cmd/bobosync deploy/nats e2e
+MODULES    := shared cmd/athocsim services/ingest services/resolver services/publisher services/janitor cmd/bobosync deploy/nats deploy/images e2e
 TOOLS      := $(CURDIR)/.tools
 LINT       := $(TOOLS)/golangci-lint-2.15.0
 LINT_PKG   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -14,6 +14,14 @@ FUZZTIME   ?= 20s
 NATS_OUT   ?= deploy/nats
 NATS_HOSTS ?= localhost,127.0.0.1,nats,nats-0,nats-1,nats-2
 # grpcnotrace leaves out a part of the OTLP exporter's gRPC that nothing here uses: a quarter of what the exporter adds.
+REVISION   ?= $(shell git rev-parse HEAD 2>/dev/null)
+# The time in an image is that of the commit, so that the same commit gives the same image.
+CREATED    ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+IMAGES     ?= bin/images
+ARCHES     ?= amd64,arm64
+SECRETS    ?= deploy/secrets
+COMPOSE    ?= docker compose
+TRY        := BOBOSYNC_VERSION=$(VERSION) $(COMPOSE) --env-file deploy/try.env -f deploy/compose.yaml -f deploy/compose.try.yaml
 GOBUILD    := CGO_ENABLED=0 go build -tags grpcnotrace -trimpath -ldflags '-s -w -X bobosync/shared/program.Version=$(VERSION)'
 PROGRAMS   := ./services/ingest/cmd/ingest ./services/resolver/cmd/resolver ./services/publisher/cmd/publisher \
               ./services/janitor/cmd/janitor ./cmd/bobosync ./cmd/athocsim
@@ -111,6 +119,39 @@ nats-creds: ## make a key for each of the broker's users that has none (NATS_OUT
 .PHONY: nats-certs
 nats-certs: ## make a private authority and the broker's certificate (NATS_OUT=dir NATS_HOSTS=nats,localhost)
 	go run ./deploy/nats/cmd/natssetup certs -out $(NATS_OUT) -hosts "$(NATS_HOSTS)"
+
+.PHONY: images
+images: ## make the container images, from nothing and without an engine, into bin/images (ARCHES=amd64)
+	go run ./deploy/images -version $(VERSION) -revision "$(REVISION)" -created $(CREATED) -arch $(ARCHES) -out $(IMAGES)
+
+.PHONY: load-images
+load-images: ## load the images of this machine's architecture into its Docker
+	@for f in $(IMAGES)/*_linux_$$(go env GOARCH).tar; do docker load -q -i $$f || exit 1; done
+
+.PHONY: push-images
+push-images: ## make the images and push them (REGISTRY=registry.example.org/bobosync)
+	@test -n "$(REGISTRY)" || { echo "say where to: make push-images REGISTRY=registry.example.org/bobosync"; exit 2; }
+	go run ./deploy/images -version $(VERSION) -revision "$(REVISION)" -created $(CREATED) -arch $(ARCHES) -out $(IMAGES) -push $(REGISTRY)
+
+.PHONY: secrets
+secrets: nats-creds ## gather keys and certificates for deploy/compose.yaml (SECRETS=deploy/secrets)
+	@test -f $(NATS_OUT)/tls/server.crt || $(MAKE) --no-print-directory nats-certs
+	@mkdir -p $(SECRETS) && chmod 700 $(SECRETS)
+	@for f in $(NATS_OUT)/creds/*.nk $(NATS_OUT)/tls/ca.crt $(NATS_OUT)/tls/server.crt $(NATS_OUT)/tls/server.key; do install -m 644 $$f $(SECRETS)/ || exit 1; done
+	@for s in client_secret password; do test -s $(SECRETS)/$$s || echo "still to be written: $(SECRETS)/$$s (one line, mode 644)"; done
+
+.PHONY: try
+try: ## start everything in containers beside the AtHoc simulator
+	@mkdir -p deploy/try/nats deploy/try/secrets deploy/try/files/in deploy/try/files/processed deploy/try/files/failed
+	@chmod 777 deploy/try/files/*
+	@for s in client_secret password; do test -s deploy/try/secrets/$$s || head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n' >deploy/try/secrets/$$s; done
+	@$(MAKE) --no-print-directory secrets NATS_OUT=deploy/try/nats SECRETS=deploy/try/secrets
+	$(TRY) up -d
+	@echo "Drop CSV files into deploy/try/files/in, and look at http://127.0.0.1:8480/sim/state. make try-down ends it."
+
+.PHONY: try-down
+try-down: ## end make try, and delete what it kept
+	$(TRY) down --volumes --remove-orphans
 
 .PHONY: clean
 clean: ## remove what was built
