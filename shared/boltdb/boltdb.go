@@ -3,13 +3,16 @@
 package boltdb
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -36,14 +39,27 @@ type schema struct {
 
 // DB is an open bbolt file with the bucket "meta" in it. It is safe for concurrent use, by one process.
 type DB struct {
-	*bbolt.DB
+	path   string
+	log    *slog.Logger
 	schema schema
 	fresh  bool
+
+	// writes is held by whoever writes, and by a compaction while it copies.
+	writes sync.Mutex
+	// swap is held for reading while inner is in use, and for writing while it is exchanged.
+	swap  sync.RWMutex
+	inner *bbolt.DB
+
+	// closeFirst: the system does not let an open file be replaced.
+	closeFirst bool
+	// reach is called after each step of a compaction; it is a test's.
+	reach func(step)
 }
 
 // Open opens the file at path, or begins it. The version is that of the bucket layout; a file with a newer one is left
 // alone and refused, as it belongs to a newer program. A file that another process holds is an error that names it.
-// A damaged file is renamed to <path>.damaged-<time> and a fresh one is begun; both is logged.
+// A damaged file is renamed to <path>.damaged-<time> and a fresh one is begun; both is logged. A file that is mostly empty
+// is made smaller first, see DB.CompactIfSparse.
 func Open(path string, version int, log *slog.Logger) (*DB, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("make the data directory of %s: %w", path, err)
@@ -61,11 +77,54 @@ func Open(path string, version int, log *slog.Logger) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &DB{DB: db}
-	if err := out.readSchema(version); err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
+	out := &DB{
+		path: path, log: log, inner: db, closeFirst: runtime.GOOS == "windows", reach: func(step) {},
+	}
+	if err := errors.Join(out.readSchema(version), out.tidyUp()); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), out.Close())
 	}
 	return out, nil
+}
+
+// tidyUp removes what a compaction left behind that was cut off, and makes a file smaller that is mostly empty.
+func (db *DB) tidyUp() error {
+	if err := removeIfThere(db.path + partSuffix); err != nil {
+		return fmt.Errorf("remove a copy that was cut off: %w", err)
+	}
+	if _, err := db.compactIfSparse(context.Background()); err != nil {
+		db.log.Warn("a data file is mostly empty and cannot be made smaller, going on with it as it is", "error", err)
+	}
+	// The file may have been closed for that, and not be had again.
+	return db.View(func(*bbolt.Tx) error { return nil })
+}
+
+// Path is where the file is.
+func (db *DB) Path() string { return db.path }
+
+// View runs f in a transaction that only reads. Neither View nor Update may be called within it.
+func (db *DB) View(f func(*bbolt.Tx) error) error {
+	db.swap.RLock()
+	defer db.swap.RUnlock()
+	return db.inner.View(f)
+}
+
+// Update runs f in a transaction that is stored as a whole, or not at all if f fails. Neither View nor Update may be called
+// within it.
+func (db *DB) Update(f func(*bbolt.Tx) error) error {
+	db.writes.Lock()
+	defer db.writes.Unlock()
+	db.swap.RLock()
+	defer db.swap.RUnlock()
+	return db.inner.Update(f)
+}
+
+// Close waits for what is under way and closes the file.
+func (db *DB) Close() error {
+	db.writes.Lock()
+	defer db.writes.Unlock()
+	db.swap.Lock()
+	defer db.swap.Unlock()
+	return db.inner.Close()
 }
 
 // Fresh says whether the file was begun by this Open: nothing is remembered.
@@ -82,8 +141,39 @@ type damagedError struct{ err error }
 func (e *damagedError) Error() string { return "damaged: " + e.err.Error() }
 func (e *damagedError) Unwrap() error { return e.err }
 
-// open opens and checks a file. It returns a *damagedError if the content cannot be trusted.
-func open(path string) (db *bbolt.DB, err error) {
+// open opens and checks the file that is at path, also if another process replaces it meanwhile. It returns a *damagedError
+// if the content cannot be trusted.
+func open(path string) (*bbolt.DB, error) {
+	for {
+		db, file, err := openOnce(path)
+		if err != nil {
+			return nil, err
+		}
+		// Another process may have put a compacted file here while this one waited for its lock: the lock is then that of a
+		// file that nobody will find again.
+		if isAt(file, path) {
+			return db, nil
+		}
+		if err := db.Close(); err != nil {
+			return nil, fmt.Errorf("close a file that was replaced: %w", err)
+		}
+	}
+}
+
+func isAt(file *os.File, path string) bool {
+	mine, err := file.Stat()
+	if err != nil {
+		return true // it is not for this to say what is wrong
+	}
+	there, err := os.Stat(path)
+	if err != nil {
+		return !errors.Is(err, os.ErrNotExist)
+	}
+	return os.SameFile(mine, there)
+}
+
+// openOnce returns the file that it has opened, too.
+func openOnce(path string) (db *bbolt.DB, file *os.File, err error) {
 	// A damaged page may send bbolt outside of the mapped file, which is a fault and not an error.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -94,24 +184,30 @@ func open(path string) (db *bbolt.DB, err error) {
 			db, err = nil, &damagedError{fmt.Errorf("%v", r)}
 		}
 	}()
-	db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType})
+	db, err = bbolt.Open(path, 0o600, &bbolt.Options{
+		Timeout: lockWait, FreelistType: bbolt.FreelistMapType,
+		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
+			file, err = os.OpenFile(name, flag, mode)
+			return file, err
+		},
+	})
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
-		return nil, fmt.Errorf("%s is in use by another process: stop it first, a data directory serves one process at a time: %w", path, err)
+		return nil, nil, fmt.Errorf("%s is in use by another process: stop it first, a data directory serves one process at a time: %w", path, err)
 	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
-		return nil, &damagedError{err}
+		return nil, nil, &damagedError{err}
 	case errors.Is(err, os.ErrPermission), errors.Is(err, os.ErrNotExist):
-		return nil, fmt.Errorf("open %s: %w", path, err)
+		return nil, nil, fmt.Errorf("open %s: %w", path, err)
 	case err != nil:
 		if info, statErr := os.Stat(path); statErr == nil && info.Mode().IsRegular() && info.Size() > 0 && isFormat(err) {
-			return nil, &damagedError{err}
+			return nil, nil, &damagedError{err}
 		}
-		return nil, fmt.Errorf("open %s: %w", path, err)
+		return nil, nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	if err := check(db); err != nil {
-		return nil, errors.Join(&damagedError{err}, db.Close())
+		return nil, nil, errors.Join(&damagedError{err}, db.Close())
 	}
-	return db, nil
+	return db, file, nil
 }
 
 // isFormat tells an error of bbolt's about the content from one of the operating system's about the file.

@@ -1,0 +1,14 @@
+// Package disk tells how much room is left.
+package disk
+
+import "fmt"
+
+// Free returns the bytes that this process can still write where path lies, which must exist. The error wraps
+// errors.ErrUnsupported on systems other than Linux and Windows.
+func Free(path string) (uint64, error) {
+	n, err := free(path)
+	if err != nil {
+		return 0, fmt.Errorf("look at the room left at %s: %w", path, err)
+	}
+	return n, nil
+}
