@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"time"
 
@@ -150,6 +151,9 @@ func (r *resolver) repeatUnsure(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
+			if w.Dirty {
+				continue // what was sent last may be newer than the memory says; it is resolved first
+			}
 			if u := w.Repeat(employee, now); u != nil {
 				o.updates = append(o.updates, *u)
 			}
@@ -164,7 +168,9 @@ func (r *resolver) repeatUnsure(ctx context.Context) error {
 	if err := r.publish(ctx, o); err != nil {
 		return err
 	}
-	r.log.Info("statuses are sent once more, since AtHoc may have been late with an older one", "users", len(o.updates))
+	if len(o.updates) > 0 {
+		r.log.Info("statuses are sent once more, since AtHoc may have been late with an older one", "users", len(o.updates))
+	}
 	return nil
 }
 
@@ -175,25 +181,48 @@ func (r *resolver) endHold(ctx context.Context) error {
 	if !r.recovered || r.held.IsZero() || r.readsOn() && time.Since(r.held) < holdMost {
 		return nil
 	}
-	o := newOutcome(rowBook{})
-	if err := r.memory.View(func(v memory.View) error { return r.flush(v, &o, event.ReasonEvent) }); err != nil {
+	o, err := r.resolveDirty(ctx, nil, event.ReasonEvent)
+	if err != nil {
 		return err
 	}
-	return r.publish(ctx, o)
+	r.log.Info("held entries resolved", "updates", len(o.updates), "rows_settled", o.settled.count(), "held_workers", len(r.dirty))
+	return nil
 }
 
-// entries handles a batch of entries.
+// entries handles a batch of entries. What was learnt is saved before anything that follows from it is published: were it the
+// other way round, a batch that fails in between and comes again in parts would send an older event after a newer one.
 func (r *resolver) entries(msg *message.Message) error {
 	ctx, batch := msg.Context(), bus.BatchFrom(msg.Context())
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	began := time.Now()
-	var o outcome
+	read, learnt, err := r.learn(ctx, batch)
+	if err != nil {
+		return err
+	}
+	var follows outcome
+	if r.recovered && !r.holds(batch) && len(r.dirty) > 0 {
+		if follows, err = r.resolveDirty(ctx, learnt.change.Workers, event.ReasonEvent); err != nil {
+			return err
+		}
+	}
+	took := time.Since(began)
+	r.metrics.Batch(read, took)
+	level := slog.LevelDebug
+	if len(follows.updates)+len(follows.settled)+len(learnt.settled) > 0 {
+		level = slog.LevelInfo
+	}
+	r.log.Log(ctx, level, "entries resolved", "entries", read, "messages", len(batch.Items), "updates", len(follows.updates),
+		"rows_settled", follows.settled.count()+learnt.settled.count(), "held_workers", len(r.dirty), "milliseconds", took.Milliseconds())
+	return nil
+}
+
+// learn folds a batch of entries into the memory, and settles the rows that were beaten.
+func (r *resolver) learn(ctx context.Context, batch *bus.Batch) (entries int, o outcome, err error) {
 	var dead deadItems
-	var read int
-	err := r.memory.View(func(v memory.View) error {
+	recovered := r.recovered
+	err = r.memory.View(func(v memory.View) error {
 		f := newFold(v.Worker)
-		recovered := r.recovered
 		for _, item := range batch.Items {
 			done, err := r.take(f, item)
 			if err != nil {
@@ -205,33 +234,42 @@ func (r *resolver) entries(msg *message.Message) error {
 			}
 			recovered = recovered || done
 		}
-		read = f.entries
-		o = newOutcome(f.settled)
+		entries, o = f.entries, newOutcome(f.settled)
 		for employee, w := range f.workers {
 			o.change.Workers[employee] = *w
 		}
 		o.change.Recovered = recovered && !r.recovered
-		if recovered && !r.holds(batch) {
-			return r.flush(v, &o, event.ReasonEvent)
-		}
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("fold a batch of entries: %w", err)
+		return 0, o, fmt.Errorf("fold a batch of entries: %w", err)
 	}
 	if err := dead.bury(ctx, r.out); err != nil {
-		return err
+		return 0, o, err
 	}
 	if err := r.publish(ctx, o); err != nil {
-		return err
+		return 0, o, err
 	}
 	if o.change.Recovered {
 		r.recovered = true
+		r.census.recover()
 		r.log.Info("the resolver's memory is complete", "workers", len(o.change.Workers))
 	}
-	r.log.Debug("entries resolved", "entries", read, "messages", len(batch.Items), "updates", len(o.updates),
-		"held_workers", len(r.dirty), "milliseconds", time.Since(began).Milliseconds())
-	return nil
+	return entries, o, nil
+}
+
+// resolveDirty publishes what follows from the latest events of all dirty workers. Known are some of them, as they are saved.
+func (r *resolver) resolveDirty(ctx context.Context, known map[string]latest.Worker, reason event.Reason) (outcome, error) {
+	o := newOutcome(rowBook{})
+	for employee, w := range known {
+		if w.Dirty {
+			o.change.Workers[employee] = w
+		}
+	}
+	if err := r.memory.View(func(v memory.View) error { return r.flush(v, &o, reason) }); err != nil {
+		return o, err
+	}
+	return o, r.publish(ctx, o)
 }
 
 // take reads one message of the entries' stream into the fold. Done says that it closes the recovery of this memory.
@@ -318,14 +356,16 @@ func (r *resolver) answers(msg *message.Message) error {
 			}
 			for _, a := range m.Answers {
 				if a.Employee == "" {
-					continue
+					r.answeredForeign(a)
 				}
-				w, err := f.worker(a.Employee)
-				if err != nil {
-					return err
-				}
-				if w.Answer(a, r.rules) {
-					change.Workers[a.Employee] = *w
+				for _, employee := range r.concerned(a) {
+					w, err := f.worker(employee)
+					if err != nil {
+						return err
+					}
+					if w.Answer(a, r.rules) {
+						change.Workers[employee] = *w
+					}
 				}
 			}
 		}
@@ -347,6 +387,22 @@ func (r *resolver) answers(msg *message.Message) error {
 		r.note(employee, w)
 	}
 	return nil
+}
+
+// concerned returns the workers whom an answer of AtHoc's is about. A call that was given up may still be at work on the user,
+// so it is about the worker who is mapped to the user now as well, though it was sent for nobody, or for somebody else. Such a
+// worker may be unknown so far: if there is an event soon, it is sent once more, like everybody's.
+func (r *resolver) concerned(a event.Answer) []string {
+	var out []string
+	if a.Employee != "" {
+		out = append(out, a.Employee)
+	}
+	if a.Outcome == event.Pending {
+		if now := r.directory.Load().employee(a.User); now != "" && now != a.Employee {
+			out = append(out, now)
+		}
+	}
+	return out
 }
 
 // mappings handles chunks of mappings. It closes mapped when there is one.
@@ -372,20 +428,29 @@ func (r *resolver) mappings(mapped chan struct{}) message.NoPublishHandlerFunc {
 			if mapping == nil {
 				continue
 			}
-			if err := r.applyMapping(ctx, chunk.Snapshot, mapping); err != nil {
-				return err
+			err = r.applyMapping(ctx, chunk.Snapshot, mapping)
+			if r.directory.Load().snapshot != "" { // it may be saved though what follows from it is not published yet
+				openGate(mapped)
 			}
-			select {
-			case <-mapped:
-			default:
-				close(mapped)
+			if err != nil {
+				return err
 			}
 		}
 		return nil
 	}
 }
 
-// applyMapping puts a whole mapping in the place of the one before, and sends the status of the workers whom it concerns.
+// openGate opens a gate that only this goroutine opens.
+func openGate(gate chan struct{}) {
+	select {
+	case <-gate:
+	default:
+		close(gate)
+	}
+}
+
+// applyMapping puts a whole mapping in the place of the one before, and sends the status of the workers whom it concerns. As with
+// entries, it is saved first.
 func (r *resolver) applyMapping(ctx context.Context, snapshot string, mapping map[string]string) error {
 	o := newOutcome(rowBook{})
 	o.change.Mapping, o.change.Snapshot = mapping, snapshot
@@ -397,9 +462,6 @@ func (r *resolver) applyMapping(ctx context.Context, snapshot string, mapping ma
 				return nil
 			}
 			w.Dirty = true
-			if r.recovered {
-				o.resolve(employee, &w, mapping[employee], event.ReasonMapped, r.now(), r.rules)
-			}
 			o.change.Workers[employee] = w
 			return nil
 		})
@@ -407,12 +469,19 @@ func (r *resolver) applyMapping(ctx context.Context, snapshot string, mapping ma
 	if err != nil {
 		return fmt.Errorf("compare the mapping with the workers: %w", err)
 	}
-	o.sort()
+	holding := !r.held.IsZero()
 	if err := r.publish(ctx, o); err != nil {
 		return err
 	}
+	r.directory.Store(newDirectory(snapshot, mapping))
+	var follows outcome
+	if r.recovered && !holding && len(r.dirty) > 0 { // otherwise they are sent when the hold ends
+		if follows, err = r.resolveDirty(ctx, o.change.Workers, event.ReasonMapped); err != nil {
+			return err
+		}
+	}
 	r.log.Info("mapping of employee ids to AtHoc users taken over", "users", len(mapping),
-		"added", added, "changed", changed, "removed", removed, "updates", len(o.updates))
+		"added", added, "changed", changed, "removed", removed, "updates", len(follows.updates))
 	return nil
 }
 

@@ -108,6 +108,15 @@ func (b rowBook) add(file string, o event.Outcome, row int) {
 	set.Add(row)
 }
 
+// count returns the number of rows.
+func (b rowBook) count() int {
+	rows := 0
+	for _, set := range b {
+		rows += set.Len()
+	}
+	return rows
+}
+
 // ackBytes bounds the text of rows in one acknowledgement, well below the broker's limit of 1 MB for a message.
 const ackBytes = 256 << 10
 

@@ -158,6 +158,7 @@ func (r *resolver) healStore(ctx context.Context, js jetstream.JetStream) error 
 	if err != nil || before == now {
 		return err
 	}
+	clear(r.clears) // what was on its way is lost; the janitor finds these users again
 	if before != "" && r.recovered {
 		o := newOutcome(rowBook{})
 		err := r.memory.View(func(v memory.View) error {

@@ -24,6 +24,9 @@ const (
 	replayBacklog = 1000
 )
 
+// errReading refuses what needs a memory that is complete.
+var errReading = control.Refuse("the resolver is still reading the files again; try again when it is done")
+
 // endpoints are what operators can ask the resolver for.
 func (r *resolver) endpoints(conn *bus.Conn) []control.Endpoint {
 	return []control.Endpoint{
@@ -35,6 +38,12 @@ func (r *resolver) endpoints(conn *bus.Conn) []control.Endpoint {
 			return r.stopReplay(req)
 		}),
 		control.On(control.Requeue, r.requeue),
+		control.On(control.Observe, r.observe),
+		control.On(control.MappingList, r.listMapping),
+		control.On(control.WorkerShow, func(ctx context.Context, req control.WorkerRequest) (control.WorkerAnswer, error) {
+			return r.showWorker(ctx, conn.JS, req)
+		}),
+		control.OnEvery(control.State, r.state),
 	}
 }
 
@@ -123,7 +132,7 @@ func (r *resolver) beginReplay(ctx context.Context, js jetstream.JetStream, req 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.recovered {
-		return control.ReplayState{}, control.Refuse("the resolver is still reading the files again; try again when it is done")
+		return control.ReplayState{}, errReading
 	}
 	state := control.ReplayState{
 		ID: uuid.Must(uuid.NewV7()).String(), By: req.By, What: chosen.what, Started: r.now().UTC(), Entries: chosen.entries,
@@ -312,7 +321,7 @@ func (r *resolver) requeue(ctx context.Context, req control.RequeueRequest) (con
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.recovered {
-		return control.RequeueAnswer{}, control.Refuse("the resolver is still reading the files again; try again when it is done")
+		return control.RequeueAnswer{}, errReading
 	}
 	u := req.Update
 	if u.Employee == "" || u.File == "" {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"bobosync/services/resolver/internal/latest"
@@ -67,11 +68,15 @@ type resolver struct {
 	log    *slog.Logger
 	now    func() time.Time
 	rules  latest.Rules
-	// version is the program's, as operators see it.
+	// version is the program's, as operators see it; started is when it began.
 	version string
+	started time.Time
 	metrics *telemetry.Resolver
 	backlog *telemetry.Backlog
 	part    *telemetry.Part
+	// census counts the workers, and directory is the mapping in force; both can be asked without mu.
+	census    census
+	directory atomic.Pointer[directory]
 
 	mu sync.Mutex
 	// dirty are the workers whose latest event is not resolved yet.
@@ -91,6 +96,8 @@ type resolver struct {
 	following time.Time
 	// recovered says that the memory is complete; before, nothing is published.
 	recovered bool
+	// clears are the clears of users without a known worker, by topology.NormalUsername.
+	clears map[string]*latest.Clear
 }
 
 // Run does the resolver's work until ctx ends. It returns an error only if the work cannot begin: the data directory
@@ -106,7 +113,7 @@ func Run(ctx context.Context, cfg Config, opts Options) error {
 		// A call that was given up may be worked on for as long as it was waited for, and then some.
 		rules: latest.Rules{Lifetime: cfg.Lifetime.Duration(), Lateness: 2 * cfg.Calls.Timeout},
 		dirty: map[string]struct{}{}, unsure: map[string]int64{}, partial: map[string]time.Time{},
-		replaying: map[string]map[string]struct{}{}, version: opts.Version,
+		replaying: map[string]map[string]struct{}{}, clears: map[string]*latest.Clear{}, version: opts.Version, started: time.Now(),
 		metrics: telemetry.NewResolver(opts.Telemetry), backlog: telemetry.NewBacklog(opts.Telemetry),
 		part: opts.Telemetry.Part(name, opts.Conn.Connected),
 	}
@@ -136,6 +143,7 @@ func (r *resolver) session(ctx context.Context, conn *bus.Conn, lost func(error)
 		return err
 	}
 	defer stop()
+	defer r.metrics.Watch(func(ctx context.Context) (control.ResolverState, error) { return r.state(ctx, control.Nothing{}) })()
 	defer r.backlog.WatchConsumers(conn.JS, topology.Resolver)()
 	defer r.part.InSession()()
 	return r.consume(ctx, conn, lost)
@@ -174,6 +182,10 @@ func (r *resolver) loadOpen() error {
 	clear(r.unsure)
 	clear(r.replaying)
 	clear(r.partial)
+	r.census.begin(r.recovered)
+	if err := r.loadDirectory(); err != nil {
+		return err
+	}
 	err := r.memory.View(func(v memory.View) error {
 		return v.EachWorker(func(employee string, w latest.Worker) error {
 			r.note(employee, w)
@@ -202,8 +214,12 @@ func (r *resolver) publish(ctx context.Context, o outcome) error {
 	if err := r.out.updates(ctx, o.updates); err != nil {
 		return err
 	}
+	r.metrics.UpdatesPublished(len(o.updates))
 	if err := r.out.acks(ctx, o.settled.acks()); err != nil {
 		return err
+	}
+	for k, rows := range o.settled {
+		r.metrics.RowsSettled(k.outcome, rows.Len())
 	}
 	if err := r.memory.Save(o.change); err != nil {
 		return err
@@ -222,6 +238,7 @@ func (r *resolver) publish(ctx context.Context, o outcome) error {
 
 // note keeps the lists of what is left to do for a worker, as it was saved.
 func (r *resolver) note(employee string, w latest.Worker) {
+	r.census.note(employee, w)
 	if w.Dirty {
 		r.dirty[employee] = struct{}{}
 	} else {

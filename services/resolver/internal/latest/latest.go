@@ -209,7 +209,14 @@ func (w *Worker) Repeat(employee string, now time.Time) *event.Update {
 
 // Unconfirmed says whether the last update that was published still waits for AtHoc's answer.
 func (w *Worker) Unconfirmed() bool {
-	return w.Sent != nil && (w.Confirmed == nil || w.Confirmed.Sent != *w.Sent)
+	if w.Sent == nil || w.Confirmed == nil {
+		return w.Sent != nil
+	}
+	answered := w.Confirmed.Sent
+	if w.Confirmed.Outcome == event.Expired {
+		answered.On = w.Sent.On // the publisher wrote off duty, whatever it was told: the duty had become stale on its way
+	}
+	return answered != *w.Sent
 }
 
 // Remember takes over what was published for the worker before the memory was lost. If its row still waits for an outcome,

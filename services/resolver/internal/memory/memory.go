@@ -118,6 +118,18 @@ func (v View) Worker(employee string) (latest.Worker, error) {
 // User returns the username that an employee id is mapped to; "" if none.
 func (v View) User(employee string) string { return string(v.mapping.Get([]byte(employee))) }
 
+// EachUser calls f for the employee ids that are mapped, with their usernames, in order and beginning after the given id, until
+// f returns false.
+func (v View) EachUser(after string, f func(employee, user string) bool) {
+	c := v.mapping.Cursor()
+	k, user := c.Seek([]byte(after))
+	if after != "" && string(k) == after {
+		k, user = c.Next()
+	}
+	for ; k != nil && f(string(k), string(user)); k, user = c.Next() {
+	}
+}
+
 // EachWorker calls f for all workers, in the order of their ids.
 func (v View) EachWorker(f func(employee string, w latest.Worker) error) error {
 	return v.workers.ForEach(func(k, data []byte) error {

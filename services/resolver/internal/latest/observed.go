@@ -1,0 +1,189 @@
+package latest
+
+import (
+	"time"
+
+	"bobosync/shared/event"
+)
+
+const (
+	// seenMargin is how much older than an observation an answer of AtHoc's may be and still count as newer: the clocks of two
+	// machines differ a little. A wrong judgement does no harm: it only sends what is wanted once more.
+	seenMargin = 2 * time.Second
+	// refusalHolds is how long it is not tried again to clear stale duty after AtHoc has refused just that.
+	refusalHolds = 24 * time.Hour
+	// clearWait is how long a clear of a user without a known worker is taken to be on its way.
+	clearWait = time.Hour
+)
+
+// Observed is the duty status that AtHoc was seen to hold for a user.
+type Observed struct {
+	// On says that it is a date, and At is that date in Unix seconds. At2, if not 0, is the other moment that AtHoc's text can
+	// mean, in the hour that autumn repeats.
+	On      bool
+	At, At2 int64
+	// Odd says that it is something else than a date.
+	Odd bool
+	// Seen is a moment before AtHoc was asked.
+	Seen time.Time
+}
+
+// empty says that AtHoc holds nothing.
+func (o Observed) empty() bool { return !o.On && !o.Odd }
+
+// stale says whether it is duty that is too old, whichever of two moments it began at.
+func (o Observed) stale(now time.Time, rules Rules) bool {
+	return o.On && !o.Odd && rules.Stale(true, max(o.At, o.At2), now)
+}
+
+// is says whether AtHoc's text can stand for duty since the given Unix second.
+func (o Observed) is(at int64) bool { return o.At == at || o.At2 != 0 && o.At2 == at }
+
+// Judgement is what to think of an observation.
+type Judgement struct {
+	// UnderWay says that a newer status is on its way, or was confirmed after the observation. Nothing else is said then.
+	UnderWay bool
+	// WantOn and WantAt are the status that the user should have.
+	WantOn bool
+	WantAt int64
+	// Why says what is wrong and what has probably happened; empty if nothing is wrong, or nobody's business here.
+	Why string
+	// Send says that the wanted status is to be sent.
+	Send bool
+}
+
+// The texts of Judgement.Why.
+const (
+	WhyStale     = "stale duty"
+	WhyBookedOff = "still on duty in AtHoc although booked off"
+	WhyCleared   = "cleared in AtHoc by hand, or an update was lost"
+	WhyOlder     = "an older status: a restored backup, or a lost update"
+	WhyNewer     = "a newer status: set in AtHoc by hand"
+	WhyOdd       = "not a date: set in AtHoc by hand"
+	WhyForbidden = "AtHoc refuses to change this user"
+	WhyDead      = "AtHoc does not take this status: see the dead letters"
+)
+
+// Expire judges what AtHoc holds for a known worker's user with stale duty in mind. The latest event decides what is wanted;
+// duty that is wanted and fresh stays, whatever AtHoc holds, and other differences are Compare's.
+func (w *Worker) Expire(o Observed, user string, now time.Time, rules Rules) Judgement {
+	if w.underWay(o) {
+		return Judgement{UnderWay: true}
+	}
+	want := w.want(user, rules.Stale(w.Latest.On, w.Latest.At, now))
+	j := Judgement{WantOn: want.On, WantAt: want.At}
+	if !o.stale(now, rules) || want.On || w.refused(want) != "" && now.Sub(time.Unix(w.Confirmed.Answered, 0)) < refusalHolds {
+		return j
+	}
+	j.Why, j.Send = WhyStale, true
+	return j
+}
+
+// Compare judges what AtHoc holds for a known worker's user by what it should hold.
+func (w *Worker) Compare(o Observed, user string, now time.Time, rules Rules) Judgement {
+	if w.underWay(o) {
+		return Judgement{UnderWay: true}
+	}
+	want := w.want(user, rules.Stale(w.Latest.On, w.Latest.At, now))
+	j := Judgement{WantOn: want.On, WantAt: want.At, Why: w.difference(o, want, now, rules)}
+	if j.Why == "" {
+		return j
+	}
+	if refusal := w.refused(want); refusal != "" {
+		j.Why = refusal
+		return j
+	}
+	j.Send = true
+	return j
+}
+
+// underWay says whether an observation may be older than what is known of the worker.
+func (w *Worker) underWay(o Observed) bool {
+	return w.Dirty || w.Unconfirmed() || w.Unsure != 0 || w.Replay != "" ||
+		w.Confirmed != nil && w.Confirmed.Answered >= o.Seen.Add(-seenMargin).Unix()
+}
+
+// difference says in what AtHoc differs from what is wanted, or "". AtHoc keeps whole seconds, as events do.
+func (w *Worker) difference(o Observed, want Sent, now time.Time, rules Rules) string {
+	switch {
+	case o.Odd:
+		return WhyOdd
+	case !want.On && o.empty(), want.On && o.On && o.is(want.At):
+		return ""
+	case o.empty():
+		return WhyCleared
+	case o.stale(now, rules) && !want.On, o.is(w.Latest.At) && w.Latest.On:
+		return WhyStale
+	case max(o.At, o.At2) > w.Latest.At:
+		return WhyNewer
+	case !want.On:
+		return WhyBookedOff
+	default:
+		return WhyOlder
+	}
+}
+
+// refused says why AtHoc will not take what is wanted, as far as its last answer tells; "" if it may. A user who was unknown to
+// AtHoc is none: it was seen to have the user now.
+func (w *Worker) refused(want Sent) string {
+	c := w.Confirmed
+	switch {
+	case c == nil || c.User != want.User:
+		return ""
+	case c.Outcome == event.ForbiddenUser:
+		return WhyForbidden
+	case c.Outcome == event.Dead && c.Version == want.Version && c.On == want.On:
+		return WhyDead
+	default:
+		return ""
+	}
+}
+
+// Correct returns the update that tells AtHoc the worker's status once more, since it was seen to hold another one, and the
+// outcome of the latest row if it is settled by that (else Pending). What AtHoc answered before counts no longer: it is learnt
+// anew, and if the update is lost with the broker's store it is made again.
+func (w *Worker) Correct(employee, user string, reason event.Reason, now time.Time, rules Rules) (*event.Update, event.Outcome) {
+	before := w.Confirmed
+	u := w.Again(employee, user, reason, now, rules)
+	if u == nil {
+		return nil, event.Pending
+	}
+	w.Confirmed = nil
+	dead := before != nil && before.Outcome == event.Dead && before.Version == w.Latest.Version
+	if w.Latest.On && !u.On && (w.Open || dead) {
+		// AtHoc is told that there is no duty, which is not what the row says: its answer must not settle the row as applied.
+		w.Open = false
+		return u, event.Expired
+	}
+	return u, event.Pending
+}
+
+// Clear is what is remembered of stale duty that was cleared for a user without a known worker.
+type Clear struct {
+	// Published is when, in Unix seconds.
+	Published int64
+	// Outcome is AtHoc's answer, or Pending; Answered is when it came, in Unix seconds.
+	Outcome  event.Outcome
+	Answered int64
+}
+
+// ExpireForeign judges what AtHoc holds for a user without a known worker: nothing is wanted of it but that no stale duty stays.
+// last is the clear that was published last; nil if none is remembered.
+func ExpireForeign(o Observed, last *Clear, now time.Time, rules Rules) Judgement {
+	j := Judgement{WantAt: max(o.At, o.At2)}
+	if !o.stale(now, rules) {
+		return j
+	}
+	if last != nil {
+		refused := last.Outcome == event.ForbiddenUser || last.Outcome == event.Dead
+		switch {
+		case last.Outcome == event.Pending && now.Sub(time.Unix(last.Published, 0)) < clearWait,
+			last.Outcome != event.Pending && last.Answered >= o.Seen.Add(-seenMargin).Unix():
+			return Judgement{UnderWay: true}
+		case refused && now.Sub(time.Unix(last.Answered, 0)) < refusalHolds:
+			return j
+		}
+	}
+	j.Why, j.Send = WhyStale, true
+	return j
+}

@@ -1,0 +1,84 @@
+package resolver_test
+
+import (
+	"sync"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"bobosync/shared/event"
+	"bobosync/shared/topology"
+)
+
+// TestABatchThatComesAgainInPartsNeverGoesBack: the updates of a batch are published and then its work fails. When only its
+// older message comes again, as after a broker's end some do sooner than others, nothing older may be published.
+func TestABatchThatComesAgainInPartsNeverGoesBack(t *testing.T) {
+	b := newBench(t)
+	b.start()
+	b.recovered("")
+	b.mapping("m1", staff)
+	b.idle()
+	b.stop()
+	sent := b.record()
+	unblock := b.blockAcks()
+	older, newer := booked("00001", 60, true), booked("00001", 30, false)
+	older.Row, newer.Row = 2, 2
+	b.publish(topology.EntriesSubject("older"), &event.Entries{File: "older", Order: 1, Last: true, Settled: true, Entries: []event.Entry{older}})
+	b.publish(topology.EntriesSubject("newer"), &event.Entries{File: "newer", Order: 2, Last: true, Settled: true, Entries: []event.Entry{newer}})
+	b.file("unmapped", 3, booked("99999", 10, true)) // its outcome cannot be stored, so the batch fails
+	b.start()
+	b.eventually(func() any { return len(sent()) > 1 }, true) // it has failed, and come again whole
+
+	entries, err := b.conn.JS.Stream(t.Context(), topology.StreamEntries)
+	require.NoError(t, err)
+	require.NoError(t, entries.DeleteMsg(t.Context(), 3))
+	unblock()
+	b.settled("unmapped", map[int]event.Outcome{2: event.Unmapped})
+	b.idle()
+	for _, u := range sent() {
+		require.Equal(t, newer.At, u.At, "the newer event was sent before")
+	}
+}
+
+// record notes all updates that are published from now on.
+func (b *bench) record() func() []event.Update {
+	b.t.Helper()
+	var mu sync.Mutex
+	var all []event.Update
+	nc := b.server.Connect(b.t).NC
+	_, err := nc.Subscribe("bobo.updates.>", func(m *nats.Msg) {
+		var u event.Update
+		if event.Decode(m.Data, &u) == nil {
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, u)
+		}
+	})
+	require.NoError(b.t, err)
+	require.NoError(b.t, nc.Flush())
+	return func() []event.Update {
+		require.NoError(b.t, nc.Flush()) // what was published before has arrived
+		mu.Lock()
+		defer mu.Unlock()
+		return append([]event.Update(nil), all...)
+	}
+}
+
+// blockAcks makes the stream of outcomes refuse messages until the returned function is called.
+func (b *bench) blockAcks() (unblock func()) {
+	b.t.Helper()
+	stream, err := b.conn.JS.Stream(b.t.Context(), topology.StreamAcks)
+	require.NoError(b.t, err)
+	open := stream.CachedInfo().Config
+	full := open
+	full.MaxMsgs, full.Discard = 1, jetstream.DiscardNew
+	_, err = b.conn.JS.UpdateStream(b.t.Context(), full)
+	require.NoError(b.t, err)
+	b.publish(topology.SubjectAcks, &event.Acks{From: "test"})
+	return func() {
+		_, err := b.conn.JS.UpdateStream(b.t.Context(), open)
+		require.NoError(b.t, err)
+	}
+}

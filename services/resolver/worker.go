@@ -1,0 +1,237 @@
+package resolver
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"bobosync/services/resolver/internal/latest"
+	"bobosync/services/resolver/internal/memory"
+	"bobosync/shared/control"
+	"bobosync/shared/event"
+	"bobosync/shared/topology"
+)
+
+const (
+	// mostEvents is the most events in an answer about a worker.
+	mostEvents = 50
+	// eventsWait is how long the entries that the broker keeps are searched for a worker.
+	eventsWait = 10 * time.Second
+)
+
+// showWorker answers a question about one worker.
+func (r *resolver) showWorker(ctx context.Context, js jetstream.JetStream, req control.WorkerRequest) (control.WorkerAnswer, error) {
+	text := strings.TrimSpace(req.Text)
+	answer := control.WorkerAnswer{}
+	var w latest.Worker
+	err := r.memory.View(func(v memory.View) (err error) {
+		if answer.Employee, err = r.findWorker(v, text); err != nil {
+			return err
+		}
+		answer.User = v.User(answer.Employee)
+		w, err = v.Worker(answer.Employee)
+		return err
+	})
+	if err != nil {
+		return answer, err
+	}
+	now := r.now()
+	answer.Known = w.Known()
+	if answer.Known {
+		e := workerEvent(w.Latest)
+		answer.Latest, answer.Stale = &e, r.rules.Stale(w.Latest.On, w.Latest.At, now)
+	}
+	answer.Sent, answer.Confirmed = workerStatuses(w)
+	if w.Unsure != 0 {
+		answer.Unsure = time.Unix(w.Unsure, 0).UTC()
+	}
+	var published time.Time
+	if w.Unconfirmed() {
+		published = publishedAt(ctx, js, w.Sent.User)
+	}
+	answer.Status = describe(w, answer.User, published, now, r.rules)
+	answer.Events, answer.Partial, err = eventsOf(ctx, js, answer.Employee)
+	return answer, err
+}
+
+// findWorker returns the employee id that a text means: itself, or that of the user with this name.
+func (r *resolver) findWorker(v memory.View, text string) (string, error) {
+	if text == "" {
+		return "", control.Refuse("name a worker by employee id or AtHoc username")
+	}
+	w, err := v.Worker(text)
+	if err != nil {
+		return "", err
+	}
+	if w.Known() || v.User(text) != "" {
+		return text, nil
+	}
+	if employee := r.directory.Load().employee(text); employee != "" {
+		return employee, nil
+	}
+	// A user who is nobody's any more may have been somebody's.
+	former := ""
+	err = v.EachWorker(func(employee string, w latest.Worker) error {
+		if w.Sent != nil && topology.NormalUsername(w.Sent.User) == topology.NormalUsername(text) {
+			former = employee
+		}
+		return nil
+	})
+	if err == nil && former == "" {
+		err = control.Refuse("%q is neither the employee id of a worker whom BOBO has told of, nor an id or a username of the mapping; leading zeros count", text)
+	}
+	return former, err
+}
+
+func workerEvent(e latest.Event) control.WorkerEvent {
+	return control.WorkerEvent{On: e.On, At: time.Unix(e.At, 0).UTC(), File: e.File, Row: e.Version.Row}
+}
+
+func workerStatuses(w latest.Worker) (sent, confirmed *control.WorkerStatus) {
+	status := func(s latest.Sent) *control.WorkerStatus {
+		return &control.WorkerStatus{User: s.User, On: s.On, At: time.Unix(s.At, 0).UTC(), File: s.File, Row: s.Version.Row}
+	}
+	if w.Sent != nil {
+		sent = status(*w.Sent)
+	}
+	if w.Confirmed != nil {
+		confirmed = status(w.Confirmed.Sent)
+		confirmed.Outcome, confirmed.Answered = w.Confirmed.Outcome.String(), time.Unix(w.Confirmed.Answered, 0).UTC()
+	}
+	return sent, confirmed
+}
+
+// publishedAt is when the update in a user's place of the table was published; zero if that cannot be found out.
+func publishedAt(ctx context.Context, js jetstream.JetStream, user string) time.Time {
+	stream, err := js.Stream(ctx, topology.StreamUpdates)
+	if err != nil {
+		return time.Time{}
+	}
+	m, err := stream.GetLastMsgForSubject(ctx, topology.UpdatesSubject(user))
+	if err != nil {
+		return time.Time{}
+	}
+	return m.Time
+}
+
+// moment writes a time for people, to the second as BOBO and AtHoc have it, in this machine's zone.
+func moment(unix int64) string { return time.Unix(unix, 0).Format("2006-01-02 15:04:05 MST") }
+
+// describe says in a sentence what AtHoc should hold of a worker and how far that has come. user is the one of the mapping, and
+// published is when the last update was, if it waits for AtHoc's answer and that is known.
+func describe(w latest.Worker, user string, published, now time.Time, rules latest.Rules) string {
+	if !w.Known() {
+		return "BOBO has told nothing of this worker so far, so nothing is sent to AtHoc"
+	}
+	stale := rules.Stale(w.Latest.On, w.Latest.At, now)
+	what := "off duty since " + moment(w.Latest.At)
+	switch {
+	case stale:
+		what = "booked on at " + moment(w.Latest.At) + ", longer ago than AUTO_CLEANUP_HOURS, so it counts as off duty"
+	case w.Latest.On:
+		what = "on duty since " + moment(w.Latest.At)
+	}
+	if user == "" {
+		return "no AtHoc user has this employee id: " + what + ", which is sent when a user gets the id and the mapping has been refreshed"
+	}
+	return what + "; " + progress(w, published, stale)
+}
+
+// progress says how far the latest status of a worker with a user has come.
+func progress(w latest.Worker, published time.Time, stale bool) string {
+	switch {
+	case w.Dirty:
+		return "not sent yet, more entries are being read first"
+	case w.Sent == nil && stale:
+		return "AtHoc was told nothing, and what it held before is cleared when it is stale as well"
+	case w.Sent == nil:
+		return "AtHoc was told nothing yet"
+	case w.Unconfirmed() && !published.IsZero():
+		return "on its way to AtHoc since " + moment(published.Unix()) + ", see the brake if that is long ago" + later(w)
+	case w.Unconfirmed():
+		return "on its way to AtHoc" + later(w)
+	}
+	at := moment(w.Confirmed.Answered)
+	switch w.Confirmed.Outcome {
+	case event.UnknownUser:
+		return "AtHoc answered at " + at + " that it has no such user" + later(w)
+	case event.ForbiddenUser:
+		return "AtHoc answered at " + at + " that this account may not change that user" + later(w)
+	case event.Dead:
+		return "AtHoc refused it at " + at + ", see the dead letters" + later(w)
+	}
+	if stale && w.Sent.On && w.Confirmed.On {
+		return "AtHoc was told of the duty and confirmed it at " + at + "; the janitor clears it at its next look" + later(w)
+	}
+	return "confirmed by AtHoc at " + at + later(w)
+}
+
+// later says what is still to come after the last update.
+func later(w latest.Worker) string {
+	switch {
+	case w.Replay != "":
+		return "; a replay sends it once more"
+	case w.Unsure != 0:
+		return "; it is sent once more at " + moment(w.Unsure) + ", since a call got no answer"
+	default:
+		return ""
+	}
+}
+
+// eventsOf finds a worker's events in the entries that the broker keeps, newest first. Partial says that there was not enough
+// time for all of them.
+func eventsOf(ctx context.Context, js jetstream.JetStream, employee string) (events []control.WorkerEvent, partial bool, err error) {
+	bounded, cancel := context.WithTimeout(ctx, eventsWait)
+	defer cancel()
+	id, err := json.Marshal(employee)
+	if err != nil {
+		return nil, false, fmt.Errorf("write an employee id: %w", err)
+	}
+	found := map[place]latest.Event{}
+	err = each(bounded, js, topology.StreamEntries, jetstream.OrderedConsumerConfig{}, func(data []byte, subject string) {
+		var m event.Entries
+		// To read all of it costs far more than to look whether the id is in it.
+		if subject == topology.SubjectRecovered || !bytes.Contains(data, id) || event.Decode(data, &m) != nil {
+			return
+		}
+		for _, e := range m.Entries {
+			if e.Employee == employee {
+				found[place{m.File, e.Row}] = latest.Event{Version: e.Version(m.Order), File: m.File, On: e.On, At: e.At}
+			}
+		}
+	})
+	if err != nil && (!errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil) {
+		return nil, false, err
+	}
+	return newest(found), err != nil, nil
+}
+
+// place is a row: a file that was read again has its entries in the stream twice.
+type place struct {
+	file string
+	row  int
+}
+
+// newest sorts events and cuts them off.
+func newest(found map[place]latest.Event) []control.WorkerEvent {
+	all := make([]latest.Event, 0, len(found))
+	for _, e := range found {
+		all = append(all, e)
+	}
+	slices.SortFunc(all, func(a, b latest.Event) int {
+		return cmp.Or(b.Version.Compare(a.Version), cmp.Compare(a.File, b.File))
+	})
+	var out []control.WorkerEvent
+	for _, e := range all[:min(len(all), mostEvents)] {
+		out = append(out, workerEvent(e))
+	}
+	return out
+}
