@@ -147,6 +147,8 @@ type Log struct {
 	Format string `env:"LOG_FORMAT, default=auto"`
 	// Directory gets a log file a day, beside what goes to the standard error; none if it is empty.
 	Directory string `env:"LOG_DIRECTORY"`
+	// PurgeDays is after how many days a program deletes its own files there; 0 means never.
+	PurgeDays int `env:"LOG_PURGE_DAYS, default=10"`
 }
 
 // Validate reports unknown words.
@@ -157,6 +159,9 @@ func (l Log) Validate() error {
 	}
 	if !slices.Contains([]string{"auto", "text", "json"}, strings.ToLower(l.Format)) {
 		errs = append(errs, errors.New("LOG_FORMAT: must be auto, text or json"))
+	}
+	if l.PurgeDays < 0 {
+		errs = append(errs, errors.New("LOG_PURGE_DAYS: must be 0 (never) or more"))
 	}
 	return errors.Join(errs...)
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/lmittmann/tint"
 	"github.com/mattn/go-isatty"
@@ -17,8 +18,9 @@ import (
 	"bobosync/shared/config"
 )
 
-// New makes the logger of the named program, writing to w and to the directory of the settings. The returned function
-// closes the log file.
+// New makes the logger of the named program, writing to w and to the directory of the settings. Old log files of the program
+// are deleted there, now and whenever a new one begins; a failure to is told on w and stops nothing. The returned function closes
+// the log file.
 func New(w io.Writer, program string, settings config.Log) (*slog.Logger, func() error, error) {
 	level, err := ParseLevel(settings.Level)
 	if err != nil {
@@ -27,7 +29,10 @@ func New(w io.Writer, program string, settings config.Log) (*slog.Logger, func()
 	handlers := fanout{console(w, level, settings.Format)}
 	closer := func() error { return nil }
 	if settings.Directory != "" {
-		file, err := openDaily(settings.Directory, program)
+		file, err := openDaily(dailyConfig{
+			directory: settings.Directory, program: program, purgeDays: settings.PurgeDays, now: time.Now, remove: os.Remove,
+			onProblem: purgeProblem(handlers[0]),
+		})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -38,6 +43,13 @@ func New(w io.Writer, program string, settings config.Log) (*slog.Logger, func()
 		return slog.New(handlers[0]), closer, nil
 	}
 	return slog.New(handlers), closer, nil
+}
+
+// purgeProblem complains on the console: it is called while the log file is at work.
+func purgeProblem(console slog.Handler) func(error) {
+	return func(err error) {
+		slog.New(console).Warn("old log files cannot be deleted: check the rights on LOG_DIRECTORY, or set LOG_PURGE_DAYS=0", "error", err)
+	}
 }
 
 // ParseLevel reads DEBUG, INFO, WARN (or WARNING) or ERROR, in any letter case.

@@ -3,9 +3,11 @@ package logging
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,9 +55,8 @@ func TestAFileADay(t *testing.T) {
 func TestTheFileChangesAtMidnight(t *testing.T) {
 	dir := t.TempDir()
 	now := time.Date(2024, 6, 17, 23, 59, 59, 0, time.Local)
-	d, err := openDaily(dir, "x")
+	d, err := openDaily(dailyConfig{directory: dir, program: "x", now: func() time.Time { return now }})
 	require.NoError(t, err)
-	d.now = func() time.Time { return now }
 	for range 2 {
 		_, err = d.Write([]byte("line\n"))
 		require.NoError(t, err)
@@ -67,6 +68,83 @@ func TestTheFileChangesAtMidnight(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "line\n", string(data))
 	}
+}
+
+// TestOldFilesAreDeleted: at the start and at midnight, those of this program and no others.
+func TestOldFilesAreDeleted(t *testing.T) {
+	dir := t.TempDir()
+	touch := func(names ...string) {
+		for _, name := range names {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
+		}
+	}
+	others := []string{
+		"xy-2024-06-01.log", "x-y-2024-06-01.log", "x-2024-06-01.log.gz", "x-2024-06-31.log", "x-20240601.log", "x-.log", "-2024-06-01.log",
+		"x-2024-06-01", "2024-06-01.log", "x-x-2024-06-01.log",
+	}
+	touch(others...)
+	touch("x-2023-12-31.log", "x-2024-06-13.log", "x-2024-06-14.log", "x-2024-06-15.log", "x-2024-06-20.log")
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "x-2024-06-02.log"), 0o755))
+	gone := func(name string) bool {
+		_, err := os.Lstat(filepath.Join(dir, name))
+		return os.IsNotExist(err)
+	}
+
+	now := time.Date(2024, 6, 17, 23, 59, 59, 0, time.Local)
+	d, err := openDaily(dailyConfig{
+		directory: dir, program: "x", purgeDays: 3, now: func() time.Time { return now }, remove: os.Remove,
+		onProblem: func(err error) { t.Error(err) },
+	})
+	require.NoError(t, err)
+	require.True(t, gone("x-2023-12-31.log"))
+	require.True(t, gone("x-2024-06-13.log"))
+	require.False(t, gone("x-2024-06-14.log"))
+	now = now.Add(time.Second)
+	_, err = d.Write([]byte("line\n"))
+	require.NoError(t, err)
+	require.NoError(t, d.Close())
+	require.True(t, gone("x-2024-06-14.log"))
+	for _, name := range append(others, "x-2024-06-15.log", "x-2024-06-17.log", "x-2024-06-18.log", "x-2024-06-20.log", "x-2024-06-02.log") {
+		require.False(t, gone(name), name)
+	}
+}
+
+func TestZeroDaysKeepAllFiles(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "x-2001-01-01.log"), nil, 0o600))
+	_, closeLog, err := New(&bytes.Buffer{}, "x", config.Log{Level: "INFO", Format: "json", Directory: dir})
+	require.NoError(t, err)
+	require.NoError(t, closeLog())
+	require.FileExists(t, filepath.Join(dir, "x-2001-01-01.log"))
+	require.ErrorContains(t, (config.Log{Level: "INFO", Format: "json", PurgeDays: -1}).Validate(), "LOG_PURGE_DAYS")
+}
+
+// TestLoggingGoesOnIfOldFilesCannotBeDeleted: the console says so once, the other files are deleted, and the log goes on.
+func TestLoggingGoesOnIfOldFilesCannotBeDeleted(t *testing.T) {
+	dir := t.TempDir()
+	for _, day := range []string{"2001-01-01", "2001-01-02"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "x-"+day+".log"), nil, 0o600))
+	}
+	var console bytes.Buffer
+	d, err := openDaily(dailyConfig{
+		directory: dir, program: "x", purgeDays: 10, now: time.Now, onProblem: purgeProblem(slog.NewTextHandler(&console, nil)),
+		remove: func(path string) error {
+			if filepath.Base(path) == "x-2001-01-01.log" {
+				return errors.New("somebody has it open")
+			}
+			return os.Remove(path)
+		},
+	})
+	require.NoError(t, err)
+	for range 3 {
+		_, err = d.Write([]byte("line\n"))
+		require.NoError(t, err)
+	}
+	require.NoError(t, d.Close())
+	require.Equal(t, 1, strings.Count(console.String(), "LOG_PURGE_DAYS"), console.String())
+	require.Contains(t, console.String(), "somebody has it open")
+	require.FileExists(t, filepath.Join(dir, "x-2001-01-01.log"))
+	require.NoFileExists(t, filepath.Join(dir, "x-2001-01-02.log"))
 }
 
 func TestLevels(t *testing.T) {
