@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"bobosync/shared/config"
@@ -108,21 +109,30 @@ func (d directory) check(write bool) error {
 	case !info.IsDir():
 		return fmt.Errorf("%s: %s is not a directory", d.variable, d.path)
 	}
-	if _, err := os.ReadDir(d.path); err != nil {
+	entries, err := os.ReadDir(d.path)
+	if err != nil {
 		return fmt.Errorf("%s: the directory %s cannot be read, give this program the right to: %w", d.variable, d.path, err)
 	}
 	if !write {
 		return nil
 	}
-	probe, err := os.CreateTemp(d.path, ".bobosync-probe-*")
+	for _, e := range entries { // of a process that was killed at that moment
+		if strings.HasPrefix(e.Name(), probe) {
+			_ = os.Remove(filepath.Join(d.path, e.Name())) // what follows tells what is wrong
+		}
+	}
+	file, err := os.CreateTemp(d.path, probe+"*")
 	if err != nil {
 		return fmt.Errorf("%s: the directory %s cannot be written to, give this program the right to: %w", d.variable, d.path, err)
 	}
-	if err := errors.Join(probe.Close(), os.Remove(probe.Name())); err != nil {
+	if err := errors.Join(file.Close(), os.Remove(file.Name())); err != nil {
 		return fmt.Errorf("%s: the directory %s cannot be written to: %w", d.variable, d.path, err)
 	}
 	return nil
 }
+
+// probe begins the names of the files by which it is tried whether a directory can be written to.
+const probe = ".bobosync-probe-"
 
 // distinct refuses directories that are the same: finished files would be found again.
 func (c Config) distinct() error {
