@@ -105,7 +105,7 @@ func (f *Folder) Drop(file workload.File) error {
 // coarse to tell two files apart.
 func (f *Folder) rename(path string, content []byte) error {
 	tmp := filepath.Join(f.outside, "writing")
-	if err := os.WriteFile(tmp, content, 0o600); err != nil {
+	if err := os.WriteFile(tmp, content, 0o644); err != nil {
 		return err
 	}
 	now := time.Now()
@@ -121,7 +121,7 @@ func (f *Folder) rename(path string, content []byte) error {
 
 // write writes the first piece, and the others bit by bit.
 func (f *Folder) write(path string, file workload.File) error {
-	out, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	out, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}

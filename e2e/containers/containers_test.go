@@ -1,0 +1,213 @@
+//go:build linux
+
+package containers_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"bobosync/cmd/athocsim/sim"
+	"bobosync/e2e/containers"
+	"bobosync/e2e/harness"
+	"bobosync/e2e/workload"
+)
+
+// Variables that make test-containers sets.
+const (
+	imagesVariable  = "BOBOSYNC_IMAGES"  // directory with the images
+	versionVariable = "BOBOSYNC_VERSION" // their tag
+	composeVariable = "BOBOSYNC_COMPOSE" // the compose command
+)
+
+const idleWithin = 90 * time.Second
+
+var engine *containers.Engine
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) (status int) {
+	if os.Getenv(imagesVariable) == "" {
+		fmt.Println("the images are not run: make test-containers does it")
+		return m.Run()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	var err error
+	engine, err = containers.FindEngine(ctx)
+	if errors.Is(err, containers.ErrNoEngine) {
+		fmt.Printf("SKIPPED: the images are not run: %v\n", err)
+		return m.Run()
+	}
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	defer func() {
+		if err := engine.Close(); err != nil {
+			fmt.Println(err)
+			status = 1
+		}
+	}()
+	if err := load(ctx); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	return m.Run()
+}
+
+// load gives the images to the engine.
+func load(ctx context.Context) error {
+	paths, err := filepath.Glob(filepath.Join(os.Getenv(imagesVariable), "*.tar"))
+	if err == nil && len(paths) == 0 {
+		err = errors.New("make images has left nothing there")
+	}
+	for _, path := range paths {
+		if err == nil {
+			_, err = engine.Docker(ctx, "load", "--quiet", "--input", path)
+		}
+	}
+	return err
+}
+
+func start(t *testing.T, seed uint64, files int, compose ...string) (*containers.Project, workload.Plan) {
+	if engine == nil {
+		t.Skip("it needs a container engine and images: make test-containers")
+	}
+	zone, err := time.LoadLocation(harness.BoboZone)
+	require.NoError(t, err)
+	plan := workload.New(workload.Options{
+		Seed: seed, Now: time.Now(), Zone: zone, Lifetime: harness.Lifetime, Files: files, Span: time.Duration(files) * 250 * time.Millisecond,
+	})
+	root, err := filepath.Abs("../..")
+	require.NoError(t, err)
+	p, err := containers.Start(t.Context(), containers.Config{
+		Engine: engine, Dir: workDir(t), Root: root, Compose: strings.Fields(os.Getenv(composeVariable)), Version: os.Getenv(versionVariable),
+		Files: append(compose, "deploy/compose.try.yaml", "e2e/containers/testdata/test.yaml"), Plan: plan,
+	})
+	t.Cleanup(func() { require.NoError(t, p.Close()) })
+	require.NoError(t, err)
+	require.NoError(t, p.Healthy(t.Context(), time.Minute))
+	return p, plan
+}
+
+// workDir is like t.TempDir, but it stays if the test fails.
+func workDir(t *testing.T) string {
+	dir, err := os.MkdirTemp("", "containers-")
+	require.NoError(t, err)
+	require.NoError(t, os.Chmod(dir, 0o755)) // the containers' user goes through it
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("logs and files are in %s", dir)
+			return
+		}
+		require.NoError(t, os.RemoveAll(dir))
+	})
+	return dir
+}
+
+// judge waits until all is done and lets the auditor judge.
+func judge(t *testing.T, p *containers.Project) {
+	t.Helper()
+	idle := p.Idle(t.Context(), idleWithin)
+	report, err := p.Judge(t.Context())
+	require.NoError(t, err)
+	for _, f := range report.Findings {
+		t.Error(f)
+	}
+	require.NoError(t, idle)
+	require.Positive(t, report.Rows)
+	require.Positive(t, report.Sent)
+	t.Logf("%d rows, %d of them rejected; %d calls with %d users", report.Rows, report.Rejected, report.Updates, report.Sent)
+}
+
+// during drops files while something is done to the containers, and returns when both are over.
+func during(t *testing.T, p *containers.Project, files []workload.File, do func()) {
+	t.Helper()
+	dropped := make(chan error, 1)
+	go func() { dropped <- p.DropAll(t.Context(), files) }()
+	do()
+	require.NoError(t, <-dropped)
+}
+
+// from makes the first of some files come at once.
+func from(files []workload.File) []workload.File {
+	files = append([]workload.File(nil), files...)
+	first := files[0].At
+	for i := range files {
+		files[i].At -= first
+	}
+	return files
+}
+
+// TestContainersWithOneBroker runs deploy/compose.yaml and puts it to the tests that containers meet.
+func TestContainersWithOneBroker(t *testing.T) {
+	p, plan := start(t, 1, 160)
+	ctx := t.Context()
+
+	t.Run("scale publishers up and down", func(t *testing.T) {
+		during(t, p, from(plan.Files[:40]), func() {
+			require.NoError(t, p.Scale(ctx, "publisher", 4))
+			require.NoError(t, p.AwaitCalls(ctx, 10, time.Minute))
+			ids, err := p.Containers(ctx, "publisher")
+			require.NoError(t, err)
+			require.Len(t, ids, 4)
+			require.NoError(t, p.Scale(ctx, "publisher", 1))
+		})
+		judge(t, p)
+	})
+	t.Run("kill each container", func(t *testing.T) {
+		during(t, p, from(plan.Files[40:80]), func() {
+			for _, service := range []string{"ingest", "resolver", "publisher", "janitor", "nats", "athocsim"} {
+				require.NoError(t, p.Kill(ctx, service))
+			}
+		})
+		judge(t, p)
+	})
+	t.Run("cut the publisher off from AtHoc", func(t *testing.T) {
+		during(t, p, from(plan.Files[80:120]), func() {
+			require.NoError(t, p.AwaitCalls(ctx, 1, time.Minute))
+			require.NoError(t, p.Cut(ctx, "publisher", "outside", 5*time.Second))
+		})
+		judge(t, p)
+	})
+	t.Run("lose the broker's volume", func(t *testing.T) {
+		_, err := p.Sim.Fault(ctx, sim.Fault{Kind: sim.FaultStatus, Status: 503})
+		require.NoError(t, err)
+		during(t, p, from(plan.Files[120:]), func() {
+			require.NoError(t, p.AwaitCalls(ctx, 1, time.Minute)) // an update waits that AtHoc has not taken
+			require.NoError(t, p.LoseStore(ctx, "nats", "nats-data"))
+		})
+		names, err := p.In.Names()
+		require.NoError(t, err)
+		require.NotEmpty(t, names, "files wait for AtHoc")
+		require.NoError(t, p.Sim.Calm(ctx))
+		judge(t, p)
+	})
+	require.NoError(t, p.Healthy(ctx, time.Minute))
+	said, err := p.Compose(ctx, "run", "--rm", "--no-deps", "operator", "files", "list")
+	require.NoError(t, err)
+	require.Contains(t, said, "probe.csv")
+}
+
+// TestContainersWithThreeBrokers runs deploy/compose.cluster.yaml: work goes on while one of three brokers is down.
+func TestContainersWithThreeBrokers(t *testing.T) {
+	p, plan := start(t, 2, 60, "deploy/compose.cluster.yaml", "e2e/containers/testdata/cluster.yaml")
+	ctx := t.Context()
+	_, err := p.Compose(ctx, "stop", "nats-1")
+	require.NoError(t, err)
+	require.NoError(t, p.DropAll(ctx, from(plan.Files[:30])))
+	judge(t, p) // nothing waits for the broker that is gone
+	_, err = p.Compose(ctx, "start", "nats-1")
+	require.NoError(t, err)
+	during(t, p, from(plan.Files[30:]), func() { require.NoError(t, p.Kill(ctx, "nats-2")) })
+	require.NoError(t, p.Healthy(ctx, time.Minute))
+	judge(t, p)
+}

@@ -1,0 +1,29 @@
+//go:build unix
+
+package harness
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"bobosync/e2e/audit"
+)
+
+// The parts below serve those who run the programs otherwise than as processes, as in containers, and let the same auditor judge.
+
+// NewSimulator returns the way to the pages of a simulator at host:port.
+func NewSimulator(address string) *Simulator { return newSimulator(address) }
+
+// WatchFolder returns the input directory dir, and a function that stops watching it. outside is a directory on the same file
+// system, settle is SETTLE_TIME.
+func WatchFolder(dir, outside string, settle time.Duration) (f *Folder, stop func()) {
+	f = newFolder(dir, outside, settle)
+	ctx, cancel := context.WithCancel(context.Background())
+	var watching sync.WaitGroup
+	watching.Go(func() { f.watch(ctx) })
+	return f, func() { cancel(); watching.Wait() }
+}
+
+// Kept reads all files below a directory of finished files; there is none if the directory is not there.
+func Kept(dir string, failed bool) ([]audit.Kept, error) { return kept(dir, failed) }
