@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -38,8 +39,8 @@ type delivery struct {
 	unreadable []*bus.Item
 	// refused are users that AtHoc refused alone with a 400; they are dead unless it refuses everybody.
 	refused []refusal
-	// calls and sent count the calls and the users in them.
-	calls, sent int
+	// calls and sent count the calls and the users in them, answered the calls that AtHoc answered for each user.
+	calls, sent, answered int
 }
 
 type refusal struct {
@@ -66,7 +67,12 @@ func (p *publisher) handle(msg *message.Message) error {
 		return storeErr
 	}
 	if d.calls > 0 {
-		p.log.Info("batch sent to AtHoc", "users", d.sent, "calls", d.calls, "settled", len(d.settled), "again", len(jobs)-len(d.settled),
+		// Of calls that fail as a whole the brake tells, once: in an outage there are many of them.
+		level := slog.LevelInfo
+		if d.answered == 0 && len(d.settled) == 0 {
+			level = slog.LevelDebug
+		}
+		p.log.Log(ctx, level, "batch sent to AtHoc", "users", d.sent, "calls", d.calls, "settled", len(d.settled), "again", len(jobs)-len(d.settled),
 			"milliseconds", time.Since(began).Milliseconds())
 	}
 	if err != nil && ctx.Err() == nil {
@@ -174,9 +180,15 @@ func (d *delivery) call(ctx context.Context, part []job) ([]athoc.Result, error)
 	for i, j := range part {
 		statuses[i] = j.status
 	}
+	d.p.record.calls(len(part), d.p.now())
+	d.p.metrics.Called(len(part))
 	results, err := d.p.athoc.UpdateDutyStatus(bounded, statuses, athoc.WithGuard(d.round.guard), athoc.WithRepeat(d.p.brake.Pace))
+	d.p.record.called(err, d.p.now())
 	d.calls++
 	d.sent += len(part)
+	if err == nil {
+		d.answered++
+	}
 	if settleErr := d.p.brake.Settle(ctx, d.round.permit, err); settleErr != nil {
 		d.p.log.Warn("the brake could not be told of a call", "error", settleErr)
 	}
@@ -192,6 +204,7 @@ func (d *delivery) failed(ctx context.Context, part []job, err error) ([][]job, 
 	switch {
 	case call.Kind == athoc.TooLarge && len(part) > 1:
 		d.p.most = (len(part) + 1) / 2
+		d.p.record.takes(d.p.most)
 		d.p.log.Warn("AtHoc takes fewer users at a time than BATCH_SIZE", "refused", len(part), "now", d.p.most)
 		return cut(part, d.p.most), nil
 	case call.Kind == athoc.BadRequest && len(part) > 1:
@@ -243,6 +256,7 @@ func (d *delivery) settle(part []job, results []athoc.Result) {
 		outcome, final := outcomeOf(results[i].Outcome, j.expired)
 		if !final {
 			j.item.Nak(bus.DefaultBackoff(j.item.NumDelivered))
+			d.p.metrics.Again(1)
 			continue
 		}
 		d.done(j, outcome, results[i].Detail)
@@ -280,6 +294,10 @@ func (d *delivery) done(j job, o event.Outcome, detail string) {
 	}
 	d.answers = append(d.answers, answer)
 	d.settled = append(d.settled, j)
+	d.p.metrics.Settled(o)
+	if o == event.Applied && u.Reason == event.ReasonEvent { // what is sent for another reason is late of itself
+		d.p.metrics.Confirmed(d.p.now().Sub(time.Unix(u.At, 0)))
+	}
 }
 
 func (d *delivery) answer(j job, o event.Outcome) event.Answer {

@@ -39,6 +39,7 @@ type lanes struct {
 	log     *slog.Logger
 	wake    chan struct{}
 	lost    func(error)
+	record  *record
 	size    func() int
 	wait    time.Duration
 	ackWait time.Duration
@@ -50,19 +51,25 @@ type lanes struct {
 	// current is the round of the batch that was handed out last.
 	current *round
 	// resting are leases that are kept for the grace time, until restUntil.
-	resting   []*lease.Lease
+	resting   []held
 	restUntil time.Time
 }
 
 // round is one batch with the lanes that it was fetched from and the leave to call.
 type round struct {
 	batch  *bus.Batch
-	leases []*lease.Lease
+	leases []held
 	permit brake.Permit
 	// used says that the permit was spent on a call.
 	used bool
 	// unsure says that AtHoc may still be working on a call of this round.
 	unsure bool
+}
+
+// held is a lane that is leased.
+type held struct {
+	*lease.Lease
+	lane int
 }
 
 // until is the moment up to which all leases of the round hold.
@@ -242,7 +249,8 @@ func (l *lanes) lease(ctx context.Context, r *round, waiting []lane) ([]lane, er
 		if err != nil {
 			return taken, err
 		}
-		r.leases = append(r.leases, lent)
+		r.leases = append(r.leases, held{lent, lane.number})
+		l.record.holds(lane.number)
 		if lane.consumer, err = l.consumer(ctx, lane.number); err != nil {
 			return taken, err
 		}
@@ -333,6 +341,7 @@ func (l *lanes) drop(ctx context.Context, r *round) {
 func (l *lanes) settled(ctx context.Context, err error) {
 	r := l.current
 	if errors.Is(err, bus.ErrAbandoned) {
+		l.forget(r.leases)
 		return // the call may still be at work: the lanes end by themselves
 	}
 	if !r.used {
@@ -348,11 +357,19 @@ func (l *lanes) settled(ctx context.Context, err error) {
 }
 
 // release frees lanes. One that cannot be freed ends by itself.
-func (l *lanes) release(ctx context.Context, leases []*lease.Lease) {
+func (l *lanes) release(ctx context.Context, leases []held) {
+	l.forget(leases)
 	for _, lent := range leases {
 		if err := lent.Release(ctx); err != nil {
 			l.log.Debug("a lane is not released and ends by itself", "lane", lent.Key(), "error", err)
 		}
+	}
+}
+
+// forget notes that lanes are not held any more.
+func (l *lanes) forget(leases []held) {
+	for _, lent := range leases {
+		l.record.frees(lent.lane)
 	}
 }
 
@@ -362,6 +379,7 @@ func (l *lanes) finishGrace(ctx context.Context) error {
 		return nil
 	}
 	if err := pause.For(ctx, time.Until(l.restUntil)); err != nil {
+		l.forget(l.resting)
 		return err // the leases end by themselves
 	}
 	l.endGrace()

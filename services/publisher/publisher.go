@@ -83,6 +83,7 @@ type publisher struct {
 	// most is the most users that AtHoc has shown to take in one call, at first BATCH_SIZE.
 	most int
 
+	record  *record
 	metrics *telemetry.Publisher
 	brakes  *telemetry.Brake
 	backlog *telemetry.Backlog
@@ -105,6 +106,7 @@ func Run(ctx context.Context, cfg Config, opts Options) error {
 	defer client.Close()
 	p := &publisher{
 		cfg: cfg, opts: opts, athoc: client, log: log, now: opts.Now, most: cfg.BatchSize,
+		record:  newRecord(control.Me(opts.Version, time.Now()), cfg.BatchSize, cfg.Calls.RateLimit),
 		metrics: telemetry.NewPublisher(opts.Telemetry), brakes: telemetry.NewBrake(opts.Telemetry),
 		backlog: telemetry.NewBacklog(opts.Telemetry), part: opts.Telemetry.Part(name, opts.Conn.Connected),
 	}
@@ -146,11 +148,13 @@ func (p *publisher) session(ctx context.Context, lost func(error)) error {
 		return err
 	}
 	defer p.out.close()
-	stop, err := control.Serve(ctx, p.opts.Conn.NC, topology.Publisher, p.opts.Version, control.On(control.Sending, p.sending))
+	stop, err := control.Serve(ctx, p.opts.Conn.NC, topology.Publisher, p.opts.Version,
+		control.On(control.Sending, p.sending), control.OnEvery(control.State, p.state))
 	if err != nil {
 		return err
 	}
 	defer stop()
+	defer p.metrics.Watch(func(context.Context) (control.PublisherState, error) { return p.record.get(), nil })()
 	defer p.part.InSession()()
 	return p.consume(ctx, keeper, settings, lost)
 }
@@ -169,8 +173,9 @@ func (p *publisher) consume(ctx context.Context, keeper *lease.Keeper, settings 
 		return fmt.Errorf("subscribe to %s: %w", topology.SubjectWake, err)
 	}
 	defer func() { _ = hints.Unsubscribe() }() // the connection may be gone, and the subscription with it
+	p.record.holdsNone()
 	p.lanes = &lanes{
-		js: p.opts.Conn.JS, keeper: keeper, brake: p.brake, log: p.log, wake: wake, lost: lost,
+		js: p.opts.Conn.JS, keeper: keeper, brake: p.brake, log: p.log, wake: wake, lost: lost, record: p.record,
 		size: func() int { return p.most }, wait: p.cfg.BatchWait, ackWait: settings.RedeliverAfter(),
 	}
 	defer p.lanes.endGrace()

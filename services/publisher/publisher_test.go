@@ -2,11 +2,13 @@ package publisher_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -28,6 +30,7 @@ import (
 	"bobosync/shared/bustest"
 	"bobosync/shared/config"
 	"bobosync/shared/event"
+	"bobosync/shared/telemetry"
 	"bobosync/shared/topology"
 )
 
@@ -43,6 +46,9 @@ type bench struct {
 	athoc  *sim.Simulator
 	cfg    publisher.Config
 	order  int64
+	// log is the publishers', and seen their telemetry, if they are set before start.
+	log  *slog.Logger
+	seen *telemetry.Telemetry
 	// refusals counts the answers of refuseCallsWith.
 	refusals atomic.Int32
 }
@@ -73,7 +79,8 @@ func (b *bench) start() (stop func()) {
 	ctx, cancel := context.WithCancel(b.t.Context())
 	done := make(chan error, 1)
 	conn := b.server.Connect(b.t)
-	go func() { done <- publisher.Run(ctx, b.cfg, publisher.Options{Conn: conn, Log: bustest.Logger()}) }()
+	log := cmp.Or(b.log, bustest.Logger())
+	go func() { done <- publisher.Run(ctx, b.cfg, publisher.Options{Conn: conn, Log: log, Telemetry: b.seen}) }()
 	stopped := false
 	stop = func() {
 		if stopped {

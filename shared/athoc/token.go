@@ -246,7 +246,7 @@ func (c *Client) fetchToken(ctx context.Context) (Token, error) {
 	if err != nil {
 		return Token{}, tokenRefusal(err)
 	}
-	c.log.InfoContext(ctx, "athoc access token obtained", "token_fingerprint", token.Fingerprint(), "expires_at", token.Expires)
+	c.log.DebugContext(ctx, "athoc access token obtained", "token_fingerprint", token.Fingerprint(), "expires_at", token.Expires)
 	return token, nil
 }
 

@@ -102,12 +102,16 @@ func (b *Brake) await(ctx context.Context, ask func(State) (State, time.Duration
 	}
 }
 
-// Report tells how a call went that Wait had let through, and logs when trouble begins and ends. Cause is for the operator
+// Report tells how a call went that Wait had let through, and logs when trouble begins, once a minute while it lasts, and when
+// it ends: all callers that share the brake together, each line once. Cause is for the operator
 // and holds no personal data.
 func (b *Brake) Report(ctx context.Context, p Permit, t Trouble, cause string, retryAfter time.Duration) error {
 	var before, after State
+	var lines []line
 	err := b.change(ctx, func(s State) (State, bool) {
-		before, after = s, s.Report(b.clock.now(), p, t, cause, retryAfter, rand.Float64())
+		now := b.clock.now()
+		before, after = s, s.Report(now, p, t, cause, retryAfter, rand.Float64())
+		after, lines = after.tell(before, now, t)
 		if after.Trouble == Refused {
 			after.Settings = b.limits.Settings
 		}
@@ -116,7 +120,9 @@ func (b *Brake) Report(ctx context.Context, p Permit, t Trouble, cause string, r
 	if err != nil {
 		return fmt.Errorf("report a call to the brake: %w", err)
 	}
-	b.tell(before, after)
+	for _, l := range lines {
+		b.log.Log(ctx, l.level, l.text, l.args...)
+	}
 	return nil
 }
 
@@ -136,23 +142,6 @@ func (b *Brake) GiveBack(ctx context.Context, p Permit) error {
 		return fmt.Errorf("give a permit back to the brake: %w", err)
 	}
 	return nil
-}
-
-// tell logs what changed: one line when trouble begins, or becomes another, and one when it ends.
-func (b *Brake) tell(before, after State) {
-	switch {
-	case after.Trouble == before.Trouble:
-	case after.Trouble == Refused:
-		b.log.Error("AtHoc refuses the calls; nothing is lost, and sending goes on by itself when this is mended",
-			"cause", after.Cause, "next_try_at", after.ProbeAt)
-	case after.Trouble == Outage:
-		b.log.Warn("AtHoc is not there; nothing is lost, and sending goes on by itself when it is back",
-			"cause", after.Cause, "next_try_at", after.ProbeAt)
-	case after.Trouble == Throttled:
-		b.log.Warn("AtHoc asks for fewer calls", "cause", after.Cause, "next_call_at", after.Next)
-	case before.Open():
-		b.log.Info("AtHoc answers again", "after_seconds", int(b.clock.now().Sub(before.Since).Seconds()), "failed_calls", before.Failures)
-	}
 }
 
 // change applies f to the state until no other caller has come between. F says whether there is something to store.

@@ -62,6 +62,8 @@ type State struct {
 	Next time.Time `json:"next,omitzero"`
 	// Slow is the part of the rate that AtHoc takes, after it has throttled: 1 or 0 is all of it.
 	Slow float64 `json:"slow,omitempty"`
+	// Told is when the trouble, or that AtHoc throttles, was logged last, by any caller.
+	Told time.Time `json:"told,omitzero"`
 	// Settings is the fingerprint of the settings that were refused.
 	Settings string `json:"settings,omitempty"`
 	// Generation counts openings, so that a call that was let through before one does not count as a failed probe.
@@ -148,7 +150,11 @@ func (s State) succeeded(p Permit) State {
 			slow = 0
 		}
 	}
-	return State{Next: s.Next, Slow: slow, Generation: s.Generation}
+	next := State{Next: s.Next, Slow: slow, Generation: s.Generation}
+	if slow > 0 {
+		next.Told = s.Told
+	}
+	return next
 }
 
 func (s State) throttled(now time.Time, p Permit, cause string, retryAfter time.Duration) State {
@@ -156,7 +162,7 @@ func (s State) throttled(now time.Time, p Permit, cause string, retryAfter time.
 		if p.Generation != s.Generation {
 			return s
 		}
-		s = State{Next: s.Next, Slow: s.Slow, Generation: s.Generation}
+		s = State{Next: s.Next, Slow: s.Slow, Generation: s.Generation, Told: s.Told}
 	}
 	if s.Trouble != Throttled {
 		s.Trouble, s.Since, s.Failures = Throttled, now, 0

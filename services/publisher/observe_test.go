@@ -1,0 +1,256 @@
+package publisher_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"bobosync/cmd/athocsim/sim"
+	"bobosync/shared/control"
+	"bobosync/shared/event"
+	"bobosync/shared/telemetry/teletest"
+	"bobosync/shared/topology"
+)
+
+// logbook collects the lines of a log.
+type logbook struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logbook) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logbook) logger() *slog.Logger {
+	return slog.New(slog.NewJSONHandler(l, &slog.HandlerOptions{Level: slog.LevelInfo}))
+}
+
+// lines counts the lines by level and message, without what the client says once at the start of a simulator's address.
+func (l *logbook) lines(t *testing.T) map[string]int {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	count := map[string]int{}
+	decoder := json.NewDecoder(bytes.NewReader(l.text.Bytes()))
+	for decoder.More() {
+		var line struct{ Level, Msg string }
+		require.NoError(t, decoder.Decode(&line))
+		if !strings.HasPrefix(line.Msg, "AtHoc is called without TLS") {
+			count[line.Level+" "+line.Msg]++
+		}
+	}
+	return count
+}
+
+// TestAnOutageIsTwoLines: however many probes fail, all of a publisher's log says once that AtHoc is gone and once that it is
+// back; beside that there is a line for each batch that AtHoc took.
+func TestAnOutageIsTwoLines(t *testing.T) {
+	for name, fault := range map[string]sim.Fault{
+		"503":   {Kind: sim.FaultStatus, Status: 503},
+		"reset": {Kind: sim.FaultReset},
+		"hang":  {Kind: sim.FaultHang},
+		"token": {Kind: sim.FaultStatus, Status: 503, Scope: []string{sim.EndpointToken}},
+		"calls": {Kind: sim.FaultStatus, Status: 500, Scope: []string{sim.EndpointUpdate}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, 20, map[string]string{"ATHOC_TIMEOUT": "1s"})
+			var log logbook
+			b.log = log.logger()
+			b.fault(fault)
+			want := map[string]event.Outcome{}
+			for n := 1; n <= 20; n++ {
+				b.wants(user(n), 5, true)
+				want[user(n)] = event.Applied
+			}
+			b.start()
+			require.Eventually(t, func() bool { return len(b.athoc.Calls(sim.CallFilter{})) >= 4 }, patience, 10*time.Millisecond)
+			b.athoc.ClearFaults()
+			b.outcomes(want)
+			b.idle()
+			lines := log.lines(t)
+			batches := lines["INFO batch sent to AtHoc"]
+			require.Positive(t, batches)
+			require.LessOrEqual(t, batches, 4, "the probe that got through, and the rest")
+			delete(lines, "INFO batch sent to AtHoc")
+			require.Equal(t, map[string]int{
+				"WARN AtHoc is not there; nothing is lost, and sending goes on by itself when it is back": 1,
+				"INFO AtHoc answers again": 1,
+			}, lines)
+		})
+	}
+}
+
+// TestAQuietDayIsAQuietLog: a line for each batch and nothing else, and none while there is nothing to do.
+func TestAQuietDayIsAQuietLog(t *testing.T) {
+	b := newBench(t, 3, nil)
+	var log logbook
+	b.log = log.logger()
+	b.start()
+	for n := 1; n <= 3; n++ {
+		b.wants(user(n), 5, true)
+		b.idle()
+	}
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		assert.Equal(c, map[string]int{"INFO batch sent to AtHoc": 3}, log.lines(t))
+	}, patience, 10*time.Millisecond)
+}
+
+// TestMetricsTellOfTheWork: what Prometheus reads is what was done.
+func TestMetricsTellOfTheWork(t *testing.T) {
+	b := newBench(t, 4, nil)
+	seen := teletest.Start(t)
+	b.seen = seen.Telemetry
+	b.fault(sim.Fault{Kind: sim.FaultDenyUser, Users: []string{user(2)}})
+	b.fault(sim.Fault{Kind: sim.FaultPartial, Users: []string{user(3)}, Calls: 1})
+	for n := 1; n <= 3; n++ {
+		b.wants(user(n), 5, true)
+	}
+	b.wants("nobody@example.org", 5, true)
+	b.start()
+	b.outcomes(map[string]event.Outcome{
+		user(1): event.Applied, user(2): event.ForbiddenUser, user(3): event.Applied, "nobody@example.org": event.UnknownUser,
+	})
+	b.idle()
+	values := seen.Scrape(t)
+	users := func(outcome string) float64 { return values[`bobosync_publisher_users_total{outcome="`+outcome+`"}`] }
+	require.Equal(t, 2.0, users("applied"))
+	require.Equal(t, 1.0, users("forbidden_user"))
+	require.Equal(t, 1.0, users("unknown_user"))
+	require.Equal(t, 1.0, users("again"))
+	require.Zero(t, users("dead"))
+	require.Equal(t, 2.0, values["bobosync_publisher_freshness_seconds_count"])
+	require.InDelta(t, 600, values["bobosync_publisher_freshness_seconds_sum"], 120, "two bookings, five minutes ago")
+	calls := float64(len(b.updateCalls()))
+	require.GreaterOrEqual(t, calls, 2.0)
+	require.Equal(t, calls, values["bobosync_publisher_batch_users_count"])
+	require.Equal(t, 5.0, values["bobosync_publisher_batch_users_sum"])
+	require.Equal(t, calls, values[`bobosync_athoc_calls_total{operation="update",result="ok"}`])
+	require.Equal(t, 1.0, values[`bobosync_athoc_calls_total{operation="token",result="ok"}`])
+	require.Equal(t, calls, values[`bobosync_athoc_call_seconds_count{operation="update"}`])
+	require.Equal(t, 1000.0, values["bobosync_brake_rate_limit_calls_per_second"])
+	require.Equal(t, 1000.0, values["bobosync_publisher_batch_limit_users"])
+	require.InDelta(t, float64(time.Now().Unix()), values["bobosync_publisher_last_success_timestamp_seconds"], 60)
+	for lane := range topology.Lanes {
+		labels := `{consumer="` + topology.LaneConsumer(lane) + `",stream="UPDATES"}`
+		require.Contains(t, values, "bobosync_broker_pending_messages"+labels)
+		require.Contains(t, values, "bobosync_broker_unacknowledged_messages"+labels)
+	}
+	_, text := seen.Get(t, "/metrics")
+	require.NotContains(t, text, user(1))
+	require.NotContains(t, text, "nobody@example.org")
+}
+
+// TestAnOutageShowsAndDoesNotUnready: the metrics name the trouble and the backlog, and the publisher stays ready: restarting
+// it would mend nothing. Without the broker it is not ready, and says so.
+func TestAnOutageShowsAndDoesNotUnready(t *testing.T) {
+	b := newBench(t, 2, nil)
+	seen := teletest.Start(t)
+	b.seen = seen.Telemetry
+	ready := func(want int, says string) {
+		t.Helper()
+		require.EventuallyWithT(t, func(c *assert.CollectT) {
+			status, text := seen.Get(t, "/readyz")
+			assert.Equal(c, want, status)
+			assert.Equal(c, says, text)
+		}, patience, 10*time.Millisecond)
+	}
+	ready(http.StatusServiceUnavailable, "starting: not connected to the broker\n")
+	b.fault(sim.Fault{Kind: sim.FaultStatus, Status: 503})
+	b.wants(user(1), 5, true)
+	b.start()
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		values := seen.Scrape(t)
+		assert.Equal(c, 1.0, values[`bobosync_brake_trouble{trouble="outage"}`])
+		assert.Equal(c, 0.0, values[`bobosync_brake_trouble{trouble="refused"}`])
+		assert.Zero(c, values["bobosync_brake_rate_limit_calls_per_second"])
+		assert.Positive(c, values["bobosync_brake_trouble_age_seconds"])
+		assert.Positive(c, values["bobosync_brake_trouble_failed_calls"])
+		assert.Positive(c, values[`bobosync_athoc_calls_total{operation="token",result="outage"}`]+
+			values[`bobosync_athoc_calls_total{operation="update",result="outage"}`])
+		waiting := 0.0
+		for lane := range topology.Lanes {
+			labels := `{consumer="` + topology.LaneConsumer(lane) + `",stream="UPDATES"}`
+			waiting += values["bobosync_broker_pending_messages"+labels] + values["bobosync_broker_unacknowledged_messages"+labels]
+		}
+		assert.Equal(c, 1.0, waiting)
+	}, patience, 100*time.Millisecond)
+	ready(http.StatusOK, "ready\n")
+	b.server.Down(t)
+	ready(http.StatusServiceUnavailable, "publisher: not connected to the broker\n")
+	status, _ := seen.Get(t, "/healthz")
+	require.Equal(t, http.StatusOK, status, "a broker that is away is no reason to be restarted")
+	b.athoc.ClearFaults()
+	b.server.Up(t)
+	ready(http.StatusOK, "ready\n")
+	b.conn = b.server.Connect(t)
+	b.outcomes(map[string]event.Outcome{user(1): event.Applied})
+}
+
+// TestEveryPublisherTellsItsState: each of them answers, with the brake that they share.
+func TestEveryPublisherTellsItsState(t *testing.T) {
+	b := newBench(t, 2, map[string]string{"BATCH_SIZE": "7"})
+	b.start()
+	b.start()
+	states := func() []control.PublisherState {
+		all, err := control.AskAll[control.PublisherState](t.Context(), b.conn.NC, topology.Publisher, control.State, control.Nothing{})
+		require.NoError(t, err)
+		return all
+	}
+	require.Eventually(t, func() bool { return len(states()) == 2 }, patience, 10*time.Millisecond)
+	for _, s := range states() {
+		require.NotEmpty(t, s.Name)
+		require.WithinDuration(t, time.Now(), s.Started, time.Minute)
+		require.Equal(t, 7, s.BatchSize)
+		require.Equal(t, 1000.0, s.RateLimit)
+		require.Zero(t, s.Calls)
+		require.Empty(t, s.Lanes)
+		require.True(t, s.LastSuccess.IsZero())
+	}
+	b.fault(sim.Fault{Kind: sim.FaultHang, Scope: []string{sim.EndpointUpdate}, Calls: 1})
+	b.wants(user(1), 5, true)
+	require.EventuallyWithT(t, func(c *assert.CollectT) { // while the call hangs
+		for _, s := range states() {
+			if !s.Calling.IsZero() {
+				assert.Equal(c, []int{topology.Lane(user(1))}, s.Lanes)
+				return
+			}
+		}
+		assert.Fail(c, "nobody calls")
+	}, patience, time.Millisecond)
+	b.outcomes(map[string]event.Outcome{user(1): event.Applied})
+	b.idle()
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		var calls, users int64
+		var succeeded, failed int
+		for _, s := range states() {
+			calls, users = calls+s.Calls, users+s.Users
+			assert.Empty(c, s.Lanes)
+			assert.True(c, s.Calling.IsZero())
+			assert.False(c, s.Brake.Open())
+			if !s.LastSuccess.IsZero() {
+				succeeded++
+			}
+			if !s.LastFailure.IsZero() {
+				failed++
+				assert.Contains(c, s.Failure, "no complete answer")
+				assert.NotContains(c, s.Failure, user(1))
+			}
+		}
+		assert.Equal(c, int64(2), calls)
+		assert.Equal(c, int64(2), users)
+		assert.Equal(c, 1, succeeded)
+		assert.Equal(c, 1, failed)
+	}, patience, 10*time.Millisecond)
+}
