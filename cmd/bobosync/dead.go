@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
+	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"bobosync/shared/bus"
 	"bobosync/shared/control"
@@ -28,7 +29,7 @@ type letter struct {
 // deadFlags are how an operator chooses dead letters.
 type deadFlags struct {
 	reason, file string
-	all          bool
+	all, json    bool
 }
 
 func deadCommand(envFile *string) *cobra.Command {
@@ -50,12 +51,14 @@ Dead letters are kept for 30 days.`,
 	return cmd
 }
 
-// chooser adds the flags that choose dead letters.
-func (f *deadFlags) add(cmd *cobra.Command, all bool) {
+// add adds the flags that choose dead letters.
+func (f *deadFlags) add(cmd *cobra.Command, envFile *string, all bool) {
 	cmd.Flags().StringVar(&f.reason, "reason", "", "those whose reason has this `text` in it")
 	cmd.Flags().StringVar(&f.file, "file", "", "those of this file, by `name` or id")
+	completeFlag(cmd, "file", completing(envFile, fileNames))
 	if all {
 		cmd.Flags().BoolVar(&f.all, "all", false, "all of them")
+		cmd.Flags().BoolVar(&f.json, "json", false, "answer in JSON: what became of each")
 	}
 }
 
@@ -63,13 +66,13 @@ func (f *deadFlags) add(cmd *cobra.Command, all bool) {
 // and everything says so.
 func (f *deadFlags) choose(ctx context.Context, conn *bus.Conn, args []string, everything bool) ([]letter, error) {
 	if len(args) == 0 && f.reason == "" && f.file == "" && !f.all && !everything {
-		return nil, errors.New("say which: ids, --reason, --file or --all")
+		return nil, misused("say which: ids, --reason, --file or --all")
 	}
 	ids := make([]uint64, 0, len(args))
 	for _, arg := range args {
 		id, err := strconv.ParseUint(arg, 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("%q is no id: bobosync dead list shows them", arg)
+			return nil, misused("%q is no id: bobosync dead list shows them", arg)
 		}
 		ids = append(ids, id)
 	}
@@ -101,28 +104,61 @@ func (f *deadFlags) choose(ctx context.Context, conn *bus.Conn, args []string, e
 func deadLetters(ctx context.Context, js jetstream.JetStream) ([]letter, error) {
 	stream, err := js.Stream(ctx, topology.StreamDead)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return nil, errors.New("this broker has no dead letters' stream: have the services run with it?")
+		return nil, errors.New("this broker has no stream of dead letters, so the services have never run with it: is it the right broker (NATS_URL)?")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the dead letters: %w", err)
 	}
 	state := stream.CachedInfo().State
 	all := []letter{} // JSON's null is no list
-	for seq := state.FirstSeq; state.Msgs > 0 && seq <= state.LastSeq; seq++ {
-		m, err := stream.GetMsg(ctx, seq)
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			continue
+	for seq := state.FirstSeq; state.Msgs > 0 && seq <= state.LastSeq; {
+		some, err := lettersFrom(ctx, js, seq)
+		if err != nil {
+			return nil, fmt.Errorf("read the dead letters from %d on: %w", seq, err)
+		}
+		if len(some) == 0 {
+			break
+		}
+		all = append(all, some...)
+		seq = some[len(some)-1].ID + 1
+	}
+	return all, nil
+}
+
+// lettersAtOnce is how many dead letters are read with one request.
+const lettersAtOnce = 200
+
+// lettersFrom reads some dead letters, from a number on; none if there are no more.
+func lettersFrom(ctx context.Context, js jetstream.JetStream, seq uint64) ([]letter, error) {
+	messages, err := jetstreamext.GetBatch(ctx, js, topology.StreamDead, lettersAtOnce, jetstreamext.GetBatchSeq(seq))
+	if err != nil {
+		return nil, err
+	}
+	var some []letter
+	for m, err := range messages {
+		if errors.Is(err, jetstreamext.ErrNoMessages) {
+			break
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read dead letter %d: %w", seq, err)
+			return nil, err
 		}
-		l := letter{ID: seq}
+		l := letter{ID: m.Sequence}
 		if err := event.Decode(m.Data, &l.DeadLetter); err != nil {
 			l.DeadLetter = event.DeadLetter{Service: "?", Reason: err.Error(), Payload: m.Data, Died: m.Time}
 		}
-		all = append(all, l)
+		some = append(some, l)
 	}
-	return all, nil
+	return some, nil
+}
+
+// letterIDs are the dead letters' numbers, for the shell.
+func letterIDs(ctx context.Context, conn *bus.Conn) ([]string, error) {
+	all, err := deadLetters(ctx, conn.JS)
+	ids := make([]string, 0, len(all))
+	for _, l := range all {
+		ids = append(ids, strconv.FormatUint(l.ID, 10)+"\t"+l.Reason)
+	}
+	return ids, err
 }
 
 func deadListCommand(envFile *string) *cobra.Command {
@@ -130,8 +166,11 @@ func deadListCommand(envFile *string) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List dead letters",
-		Args:  cobra.NoArgs,
+		Short: "List dead letters: what, from which file and line, and why",
+		Example: `  bobosync dead list
+  bobosync dead list --reason "not valid"
+  bobosync dead list --file monday.csv --json`,
+		Args: cobra.NoArgs,
 		RunE: with(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
 			letters, err := f.choose(ctx, conn, nil, true)
 			if err != nil {
@@ -147,14 +186,14 @@ func deadListCommand(envFile *string) *cobra.Command {
 					line = strconv.Itoa(l.Row)
 				}
 				rows = append(rows, []string{
-					strconv.FormatUint(l.ID, 10), when(l.Died), l.Service, dash(l.File[:min(len(l.File), 12)]), line,
+					strconv.FormatUint(l.ID, 10), when(l.Died), l.Service, dash(short(l.File)), line,
 					strconv.FormatUint(l.Attempts, 10), l.Reason,
 				})
 			}
 			return table(cmd.OutOrStdout(), rows)
 		}),
 	}
-	f.add(cmd, false)
+	f.add(cmd, envFile, false)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
 	return cmd
 }
@@ -168,9 +207,12 @@ func dash(text string) string {
 
 func deadShowCommand(envFile *string) *cobra.Command {
 	return &cobra.Command{
-		Use:   "show ID",
-		Short: "Show a dead letter whole, with the original message",
-		Args:  cobra.ExactArgs(1),
+		Use:               "show ID",
+		Short:             "Show a dead letter whole, with the original message, in JSON",
+		Long:              `Show a dead letter whole, with the original message, in JSON. The message may name a worker: mind who sees it.`,
+		Example:           "  bobosync dead show 17",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completing(envFile, letterIDs),
 		RunE: with(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error {
 			letters, err := new(deadFlags).choose(ctx, conn, args, false)
 			if err != nil {
@@ -194,50 +236,99 @@ func showLetter(out io.Writer, l letter) error {
 }
 
 func deadRequeueCommand(envFile *string) *cobra.Command {
-	var f deadFlags
-	cmd := &cobra.Command{
+	return deadOrder(envFile, "requeued", requeue, &cobra.Command{
 		Use:   "requeue (ID... | --reason TEXT | --file NAME | --all)",
 		Short: "Try dead letters again, once what was wrong is mended",
 		Long: `Try dead letters again, once what was wrong is mended. If a newer event of the worker has won meanwhile, the row is settled as
-superseded and nothing is sent.`,
-		RunE: with(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error {
-			letters, err := f.choose(ctx, conn, args, false)
-			if err != nil {
-				return err
-			}
-			return forEach(ctx, conn, cmd.OutOrStdout(), letters, requeue)
-		}),
-	}
-	f.add(cmd, true)
+superseded and nothing is sent. The journal notes it.
+
+Exit status: 0 all of them are tried again, 1 some stay as they are.`,
+		Example: `  bobosync dead requeue 17 18
+  bobosync dead requeue --file monday.csv
+  bobosync dead requeue --all --json`,
+	})
+}
+
+// deadOrder makes a command that does something with dead letters.
+func deadOrder(envFile *string, done string, do letterOrder, cmd *cobra.Command) *cobra.Command {
+	var f deadFlags
+	cmd.ValidArgsFunction = completing(envFile, letterIDs)
+	cmd.RunE = with(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error {
+		letters, err := f.choose(ctx, conn, args, false)
+		if err != nil {
+			return err
+		}
+		results, err := forEach(ctx, conn, letters, do)
+		if err != nil {
+			return err
+		}
+		return tellLetters(ctx, conn, cmd, f.json, done, results)
+	})
+	f.add(cmd, envFile, true)
 	return cmd
 }
 
-// forEach does something with each dead letter and removes it if that succeeded. It tells of each, and fails if one failed.
-func forEach(ctx context.Context, conn *bus.Conn, out io.Writer, letters []letter,
-	do func(context.Context, *bus.Conn, letter) (string, error),
-) error {
+// letterOrder does something with a dead letter and says what it has done.
+type letterOrder func(context.Context, *bus.Conn, letter) (string, error)
+
+// letterResult is what became of a dead letter.
+type letterResult struct {
+	ID uint64 `json:"id"`
+	// Did says what was done, Error why nothing was.
+	Did   string `json:"did,omitempty"`
+	Error string `json:"error,omitempty"`
+}
+
+// forEach does something with each dead letter and removes it if that succeeded.
+func forEach(ctx context.Context, conn *bus.Conn, letters []letter, do letterOrder) ([]letterResult, error) {
 	stream, err := conn.JS.Stream(ctx, topology.StreamDead)
 	if err != nil {
-		return fmt.Errorf("open the dead letters: %w", err)
+		return nil, fmt.Errorf("open the dead letters: %w", err)
 	}
-	failed := 0
+	results := make([]letterResult, 0, len(letters))
 	for _, l := range letters {
 		did, err := do(ctx, conn, l)
 		if err == nil {
 			err = stream.DeleteMsg(ctx, l.ID)
 		}
+		result := letterResult{ID: l.ID, Did: did}
 		if err != nil {
-			failed++
-			fmt.Fprintf(out, "%d: %v\n", l.ID, err)
-			continue
+			result.Did, result.Error = "", err.Error()
 		}
-		fmt.Fprintf(out, "%d: %s\n", l.ID, did)
+		results = append(results, result)
 	}
-	if len(letters) == 0 {
-		fmt.Fprintln(out, "There are no such dead letters.")
+	return results, nil
+}
+
+// tellLetters tells what became of each, notes it in the journal, and fails if one failed.
+func tellLetters(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, asJSON bool, done string, results []letterResult) error {
+	failed := 0
+	for _, r := range results {
+		if r.Error != "" {
+			failed++
+		}
+	}
+	if asJSON {
+		if err := printJSON(cmd.OutOrStdout(), results); err != nil {
+			return err
+		}
+	} else {
+		for _, r := range results {
+			fmt.Fprintf(cmd.OutOrStdout(), "%d: %s%s\n", r.ID, r.Did, r.Error)
+		}
+		if len(results) == 0 {
+			fmt.Fprintln(cmd.OutOrStdout(), "There are no such dead letters.")
+		}
+	}
+	outcome := control.OutcomeOK
+	if failed > 0 {
+		outcome = control.OutcomeFailed
+	}
+	if len(results) > 0 {
+		noteOrder(ctx, conn, cmd.ErrOrStderr(), outcome, "dead letters "+done, map[string]int{done: len(results) - failed, "failed": failed})
 	}
 	if failed > 0 {
-		return fmt.Errorf("%d of %d dead letters stay as they are", failed, len(letters))
+		return fmt.Errorf("%d of %d dead letters stay as they are", failed, len(results))
 	}
 	return nil
 }
@@ -274,19 +365,14 @@ func requeue(ctx context.Context, conn *bus.Conn, l letter) (string, error) {
 }
 
 func deadDropCommand(envFile *string) *cobra.Command {
-	var f deadFlags
-	cmd := &cobra.Command{
+	drop := func(context.Context, *bus.Conn, letter) (string, error) { return "dropped", nil }
+	return deadOrder(envFile, "dropped", drop, &cobra.Command{
 		Use:   "drop (ID... | --reason TEXT | --file NAME | --all)",
-		Short: "Forget dead letters",
-		RunE: with(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error {
-			letters, err := f.choose(ctx, conn, args, false)
-			if err != nil {
-				return err
-			}
-			return forEach(ctx, conn, cmd.OutOrStdout(), letters,
-				func(context.Context, *bus.Conn, letter) (string, error) { return "dropped", nil })
-		}),
-	}
-	f.add(cmd, true)
-	return cmd
+		Short: "Forget dead letters: what they hold is never sent",
+		Long: `Forget dead letters: what they hold is never sent, and their file stays among the failed ones. The journal notes it.
+
+Exit status: 0 all of them are gone, 1 some could not be dropped.`,
+		Example: `  bobosync dead drop 17
+  bobosync dead drop --file monday.csv`,
+	})
 }

@@ -73,10 +73,10 @@ func TestDeadLettersAreMended(t *testing.T) {
 	}
 
 	s.fails(1, "there is no dead letter 99", "dead", "show", "99")
-	s.fails(1, `"x" is no id`, "dead", "show", "x")
+	s.fails(2, `"x" is no id`, "dead", "show", "x")
 	s.fails(1, "there is no dead letter 99", "dead", "requeue", id, "99")
-	s.fails(1, "say which", "dead", "requeue")
-	s.fails(1, "say which", "dead", "drop")
+	s.fails(2, "say which", "dead", "requeue")
+	s.fails(2, "say which", "dead", "drop")
 	s.fails(1, `no file "sunday.csv"`, "dead", "drop", "--file", "sunday.csv")
 	if out := s.succeeds("dead", "drop", "--reason", "the moon"); !strings.Contains(out, "no such dead letters") {
 		t.Errorf("nothing to drop: %s", out)

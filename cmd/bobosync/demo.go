@@ -15,9 +15,6 @@ import (
 	"bobosync/shared/config"
 )
 
-// interrupted is the exit status of a program that Ctrl-C ended, by custom.
-const interrupted = 130
-
 func demoCommand() *cobra.Command {
 	o := demo.Options{Out: os.Stdout, Err: os.Stderr, Serve: serveDemo}
 	cmd := &cobra.Command{
@@ -39,7 +36,7 @@ The exit status is 0 if it is right, and 1 if it is not. No settings are needed,
 				return exitStatus(1)
 			case err != nil && ctx.Err() != nil:
 				fmt.Fprintln(os.Stderr, "bobosync demo: interrupted")
-				return exitStatus(interrupted)
+				return exitStatus(exitInterrupted)
 			default:
 				return err
 			}

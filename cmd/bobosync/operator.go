@@ -15,6 +15,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
 
 	"bobosync/shared/bus"
@@ -56,17 +58,50 @@ type operator struct {
 // Validate implements config.Validator.
 func (o *operator) Validate() error { return o.Broker.Validate() }
 
-// reach connects to the broker: the one of NATS_URL, or that inside an all-in-one program with the same data directory.
-func reach(ctx context.Context, envFile string) (*bus.Conn, error) {
+// unreachable says why the broker cannot be asked, and what to do. Its text is for the operator and holds no secret.
+type unreachable struct {
+	// Cause is one of the cause… names, for scripts.
+	Cause string
+	Text  string
+	Do    string
+	err   error
+}
+
+func (u *unreachable) Error() string {
+	if u.err == nil {
+		return u.Text + ": " + u.Do
+	}
+	return fmt.Sprintf("%s: %s (%v)", u.Text, u.Do, u.err)
+}
+
+func (u *unreachable) Unwrap() error { return u.err }
+
+// loadOperator reads the settings of the operators' commands.
+func loadOperator(ctx context.Context, envFile string) (operator, error) {
 	var o operator
 	if err := program.Load(ctx, envFile, &o); err != nil {
 		program.Complain(os.Stderr, "the command", err)
-		return nil, exitStatus(2)
+		return o, exitStatus(exitUsage)
 	}
+	return o, nil
+}
+
+// reach connects to the broker: the one of NATS_URL, or that inside an all-in-one program with the same data directory. Its
+// error is an *unreachable, or an exitStatus when a setting is wrong.
+func reach(ctx context.Context, envFile string) (*bus.Conn, error) {
+	o, err := loadOperator(ctx, envFile)
+	if err != nil {
+		return nil, err
+	}
+	return o.connect(ctx, reachWait)
+}
+
+// connect tries to reach the broker for some time.
+func (o operator) connect(ctx context.Context, wait time.Duration) (*bus.Conn, error) {
 	if o.Broker.URL == "" {
 		address, err := os.ReadFile(filepath.Join(o.Data.Directory, addressFile))
 		if err != nil {
-			return nil, fmt.Errorf("no broker to ask: NATS_URL is not set, and no bobosync run has left its address in DATA_DIRECTORY: %w", err)
+			return nil, noAddress(err)
 		}
 		o.Broker.URL = strings.TrimSpace(string(address))
 	}
@@ -74,13 +109,50 @@ func reach(ctx context.Context, envFile string) (*bus.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, reachWait)
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	conn, err := bus.Connect(ctx, program.BusConfig("operator", o.Broker, log))
-	if errors.Is(err, context.DeadlineExceeded) {
-		return nil, errors.New("the broker cannot be reached: is bobosync running, and is NATS_URL right?")
+	if err != nil {
+		return nil, whyUnreachable(err)
 	}
-	return conn, err
+	return conn, nil
+}
+
+func noAddress(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return &unreachable{
+			Cause: causeNotAllowed, Text: "the address of the broker inside bobosync may not be read",
+			Do: "run the command as the user that bobosync runs as, or as root", err: err,
+		}
+	}
+	return &unreachable{
+		Cause: causeBroker, Text: "no broker to ask: NATS_URL is not set, and no bobosync run has left its address in DATA_DIRECTORY",
+		Do: "start bobosync run, or set NATS_URL to the broker's address, or run the command where the .env file of the services is (or name it with --env)", err: err,
+	}
+}
+
+// whyUnreachable turns what the connection says into words.
+func whyUnreachable(err error) *unreachable {
+	switch {
+	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired):
+		return &unreachable{
+			Cause: causeNotAllowed, Text: "the broker refuses the login",
+			Do: "check the name and password in NATS_URL, or the file that NATS_CREDS names", err: err,
+		}
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount),
+		strings.Contains(err.Error(), "JetStream does not answer"):
+		return &unreachable{
+			Cause: causeJetStream, Text: "the broker is there, but its JetStream is off or does not answer, so nothing can be stored or sent",
+			Do: "look whether the broker's disk is full (then make room and restart the broker), and whether JetStream is switched on in its configuration, for this account too",
+		}
+	case errors.Is(err, context.DeadlineExceeded):
+		return &unreachable{
+			Cause: causeBroker, Text: "the broker cannot be reached",
+			Do: "is bobosync running, and is NATS_URL right? Start bobosync or the broker; nothing is lost, the files wait in CSV_DIRECTORY",
+		}
+	default:
+		return &unreachable{Cause: causeBroker, Text: "the broker cannot be reached", Do: "check NATS_URL, NATS_CREDS and NATS_CA", err: err}
+	}
 }
 
 // with runs a command with a connection to the broker.
@@ -130,6 +202,36 @@ func table(w io.Writer, rows [][]string) error {
 	return nil
 }
 
+// ago shows how long something has lasted, in the two largest units.
+func ago(d time.Duration) string {
+	switch {
+	case d < 0:
+		return "0 s"
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	case d < 48*time.Hour:
+		if minutes := int(d.Minutes()) % 60; minutes > 0 {
+			return fmt.Sprintf("%d h %d min", int(d.Hours()), minutes)
+		}
+		return fmt.Sprintf("%d h", int(d.Hours()))
+	default:
+		return fmt.Sprintf("%d days", int(d.Hours()/24))
+	}
+}
+
+// count shows a number of things: 1 file, 2 files.
+func count[N int | int64 | uint64](n N, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+// short shows the beginning of an id, enough to name it by.
+func short(id string) string { return id[:min(len(id), 12)] }
+
 // when shows a moment in the machine's zone; a dash if it has not come.
 func when(t time.Time) string {
 	if t.IsZero() {
@@ -149,5 +251,5 @@ func moment(text string, now time.Time) (time.Time, error) {
 			return t, nil
 		}
 	}
-	return time.Time{}, fmt.Errorf("%q is no time: use 2024-06-17 14:30, 2024-06-17T14:30:00Z, or how long ago, such as 90m", text)
+	return time.Time{}, misused("%q is no time: use 2024-06-17 14:30, 2024-06-17T14:30:00Z, or how long ago, such as 90m", text)
 }

@@ -38,7 +38,7 @@ func replayCommand(envFile *string) *cobra.Command {
 		Long: `Send the current duty status of workers to AtHoc again, after AtHoc has lost data: a restored backup, say.
 
 Only the latest status of each worker is ever sent, and events that come in meanwhile win. A replay keeps to the rate limit
-and lets events of now go first. It goes on over restarts until it is done or stopped.
+and lets events of now go first. It goes on over restarts until it is done or stopped. The journal notes it.
 
 --entries-since reads the entries of that time again, as far as the broker still keeps them, and sends the workers in them:
 for when the mapping was wrong.`,
@@ -51,7 +51,7 @@ for when the mapping was wrong.`,
   bobosync replay stop 0195d3`,
 		Args: cobra.NoArgs,
 		RunE: with(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
-			return replay(ctx, conn, cmd.OutOrStdout(), f)
+			return replay(ctx, conn, cmd, f)
 		}),
 	}
 	flags := cmd.Flags()
@@ -60,6 +60,7 @@ for when the mapping was wrong.`,
 	flags.StringSliceVar(&f.workers, "worker", nil, "these employee `ids`")
 	flags.StringSliceVar(&f.users, "user", nil, "these AtHoc `usernames`")
 	flags.StringVar(&f.file, "file", "", "workers in this file, by `name` or id")
+	completeFlag(cmd, "file", completing(envFile, fileNames))
 	flags.StringVar(&f.entriesSince, "entries-since", "", "workers with an entry that was read since this `time`")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "only say what it would be")
 	flags.BoolVar(&f.watch, "watch", false, "stay until all of it is published")
@@ -93,14 +94,15 @@ func fileID(ctx context.Context, nc *nats.Conn, text string) (string, error) {
 	case err != nil:
 		return "", err
 	case len(found) == 0:
-		return "", fmt.Errorf("no file %q is known", text)
+		return "", fmt.Errorf("no file %q is known: bobosync files list shows the names", text)
 	case len(found) > 1:
 		return "", fmt.Errorf("%d files have had the name %q: name one by its id, such as %.12s", len(found), text, found[0].ID)
 	}
 	return found[0].ID, nil
 }
 
-func replay(ctx context.Context, conn *bus.Conn, out io.Writer, f replayFlags) error {
+func replay(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, f replayFlags) error {
+	out := cmd.OutOrStdout()
 	req, err := f.request(ctx, conn, time.Now())
 	if err != nil {
 		return err
@@ -108,6 +110,9 @@ func replay(ctx context.Context, conn *bus.Conn, out io.Writer, f replayFlags) e
 	state, err := control.Ask[control.ReplayState](ctx, conn.NC, topology.Resolver, control.Replay, req)
 	if err != nil {
 		return err
+	}
+	if !f.dryRun {
+		noteOrder(ctx, conn, cmd.ErrOrStderr(), control.OutcomeOK, "replay "+state.ID+" begun", map[string]int{"users": state.Users})
 	}
 	sending, sendErr := control.Ask[control.SendingState](ctx, conn.NC, topology.Publisher, control.Sending, control.Nothing{})
 	calls, estimate := effort(state.Users, sending)
@@ -196,9 +201,10 @@ func watchReplay(ctx context.Context, conn *bus.Conn, out io.Writer, id string) 
 func replayListCommand(envFile *string) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List the replays: who, when, what, and how far",
-		Args:  cobra.NoArgs,
+		Use:     "list",
+		Short:   "List the replays: who, when, what, and how far",
+		Example: "  bobosync replay list\n  bobosync replay list --json",
+		Args:    cobra.NoArgs,
 		RunE: with(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
 			all, err := control.Ask[[]control.ReplayState](ctx, conn.NC, topology.Resolver, control.Replays, control.Nothing{})
 			if err != nil {
@@ -223,19 +229,37 @@ func replayListCommand(envFile *string) *cobra.Command {
 }
 
 func replayStopCommand(envFile *string) *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:     "stop ID",
 		Short:   "Stop a replay: what is not published yet is not sent",
+		Long:    "Stop a replay: what is not published yet is not sent. The beginning of the id is enough. The journal notes it.",
 		Example: "  bobosync replay stop 0195d3",
 		Args:    cobra.ExactArgs(1),
+		ValidArgsFunction: completing(envFile, func(ctx context.Context, conn *bus.Conn) ([]string, error) {
+			all, err := control.Ask[[]control.ReplayState](ctx, conn.NC, topology.Resolver, control.Replays, control.Nothing{})
+			var ids []string
+			for _, s := range all {
+				if s.Ended.IsZero() {
+					ids = append(ids, s.ID+"\t"+s.What)
+				}
+			}
+			return ids, err
+		}),
 		RunE: with(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error {
 			state, err := control.Ask[control.ReplayState](ctx, conn.NC, topology.Resolver, control.StopReplay,
 				control.StopRequest{ID: args[0], By: whoami()})
 			if err != nil {
 				return err
 			}
+			noteOrder(ctx, conn, cmd.ErrOrStderr(), control.OutcomeOK, "replay "+state.ID+" stopped", map[string]int{"users": state.Users, "left": state.Left})
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), state)
+			}
 			fmt.Fprintf(cmd.OutOrStdout(), "Stopped; %d of %d users were not published.\n", state.Left, state.Users)
 			return nil
 		}),
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
+	return cmd
 }

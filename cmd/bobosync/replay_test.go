@@ -113,8 +113,8 @@ func TestReplayRestoresEveryStatus(t *testing.T) {
 	}
 
 	s.fails(1, "under way", "replay", "stop", first.ID)
-	s.fails(1, `"soon" is no time`, "replay", "--since", "soon")
-	s.fails(1, `"2024-13-01" is no time`, "replay", "--entries-since", "2024-13-01")
+	s.fails(2, `"soon" is no time`, "replay", "--since", "soon")
+	s.fails(2, `"2024-13-01" is no time`, "replay", "--entries-since", "2024-13-01")
 	s.fails(1, `no file "sunday.csv"`, "replay", "--file", "sunday.csv")
 	if len(s.replays()) != 6 {
 		t.Error("a mistake began a replay")
