@@ -385,3 +385,8 @@ func monitorUser() User {
 	}
 	return (&rights{u}).user()
 }
+
+// MayPublish says whether the user may send to a subject.
+func (u User) MayPublish(subject string) bool {
+	return access{limited: true, allow: u.Publish, deny: u.DenyPublish}.may(subject)
+}

@@ -1,0 +1,120 @@
+// Package nats_test runs a real server with the configuration of this folder, with keys and certificates made for the test.
+package nats_test
+
+import (
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/stretchr/testify/require"
+
+	"bobosync/deploy/nats/setup"
+	"bobosync/shared/bus"
+	"bobosync/shared/topology"
+)
+
+const (
+	patience = 20 * time.Second
+	look     = 20 * time.Millisecond
+)
+
+// installation is a directory with the committed configuration, and with keys and certificates of its own.
+type installation struct {
+	dir, ca string
+	port    int
+	ns      *server.Server
+}
+
+// install copies the configuration and makes keys and certificates.
+func install(t *testing.T) *installation {
+	t.Helper()
+	in := &installation{dir: t.TempDir(), port: server.RANDOM_PORT}
+	for _, name := range []string{"nats.conf", "accounts.conf", "cluster.conf"} {
+		content, err := os.ReadFile(name)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(in.dir, name), content, 0o600))
+	}
+	_, err := setup.Keys(in.dir, topology.Users())
+	require.NoError(t, err)
+	tls := filepath.Join(in.dir, "tls")
+	require.NoError(t, setup.Certificates(tls, []string{"127.0.0.1"}, time.Now()))
+	in.ca = filepath.Join(tls, setup.CAFile)
+	t.Setenv("NATS_STORE_DIR", filepath.Join(in.dir, "store"))
+	t.Setenv("NATS_TLS_CERT", filepath.Join(tls, setup.CertFile))
+	t.Setenv("NATS_TLS_KEY", filepath.Join(tls, setup.KeyFile))
+	t.Setenv("NATS_TLS_CA", in.ca)
+	return in
+}
+
+// options reads a configuration file; only the ports, which other tests use too, are others.
+func (in *installation) options(t *testing.T, file string) *server.Options {
+	t.Helper()
+	opts, err := server.ProcessConfigFile(filepath.Join(in.dir, file))
+	require.NoError(t, err)
+	opts.Host, opts.Port, opts.HTTPPort = "127.0.0.1", in.port, 0
+	opts.NoSigs, opts.NoLog, opts.DisableJetStreamBanner = true, true, true
+	return opts
+}
+
+// up starts the broker, on the same port each time.
+func (in *installation) up(t *testing.T) {
+	t.Helper()
+	in.ns = serve(t, in.options(t, "nats.conf"))
+	in.port = in.ns.Addr().(*net.TCPAddr).Port
+}
+
+// down stops the broker; its store stays.
+func (in *installation) down() {
+	in.ns.Shutdown()
+	in.ns.WaitForShutdown()
+}
+
+func serve(t *testing.T, opts *server.Options) *server.Server {
+	t.Helper()
+	ns, err := server.NewServer(opts)
+	require.NoError(t, err)
+	ns.Start()
+	t.Cleanup(func() {
+		ns.Shutdown()
+		ns.WaitForShutdown()
+	})
+	require.True(t, ns.ReadyForConnections(patience))
+	return ns
+}
+
+// broker starts a broker until the end of the test.
+func broker(t *testing.T) *installation {
+	t.Helper()
+	in := install(t)
+	in.up(t)
+	return in
+}
+
+func (in *installation) url() string {
+	return "tls://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(in.port))
+}
+
+// config is what a program is told that logs in as this user.
+func (in *installation) config(user string) bus.Config {
+	return bus.Config{
+		URL: in.url(), CredsFile: setup.CredsFile(in.dir, user), CAFile: in.ca, Logger: slog.New(slog.DiscardHandler),
+		ReconnectWait: look,
+	}
+}
+
+// login connects as a user.
+func (in *installation) login(t *testing.T, user string) *bus.Conn {
+	t.Helper()
+	conn, err := bus.Connect(t.Context(), in.config(user))
+	require.NoError(t, err)
+	t.Cleanup(conn.Close)
+	return conn
+}
+
+// settings are those that services have by default.
+var settings = topology.Settings{Replicas: 1, EntriesMaxBytes: 64 << 20, CallTimeout: 2 * time.Second}

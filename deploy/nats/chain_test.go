@@ -1,0 +1,308 @@
+//go:build unix
+
+package nats_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/micro"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/synadia-io/orbit.go/natsext"
+
+	"bobosync/cmd/athocsim/sim"
+	"bobosync/deploy/nats/setup"
+	"bobosync/shared/bus"
+	"bobosync/shared/topology"
+)
+
+const (
+	worker = "90909"
+	login  = "probe@example.org"
+	// works is how long the whole chain may take on a busy machine.
+	works = 90 * time.Second
+)
+
+// programs builds the real programs once for all tests.
+func programs(t *testing.T) string {
+	t.Helper()
+	bin := os.Getenv("BOBOSYNC_BIN")
+	if bin != "" {
+		return bin
+	}
+	bin = t.TempDir()
+	for name, pkg := range map[string]string{
+		"ingest": "services/ingest/cmd/ingest", "resolver": "services/resolver/cmd/resolver",
+		"publisher": "services/publisher/cmd/publisher", "janitor": "services/janitor/cmd/janitor", "bobosync": "cmd/bobosync",
+	} {
+		cmd := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(bin, name), "bobosync/"+pkg)
+		cmd.Dir = "../.."
+		cmd.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false")
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+	}
+	return bin
+}
+
+// chain is the four services as programs of their own, each with the key of its user, a broker and a simulated AtHoc.
+type chain struct {
+	*installation
+	t     *testing.T
+	bin   string
+	work  string
+	athoc *sim.Simulator
+	run   map[string]*exec.Cmd
+	files int
+}
+
+func newChain(t *testing.T) *chain {
+	if testing.Short() {
+		t.Skip("it runs the real programs")
+	}
+	c := &chain{installation: broker(t), t: t, bin: programs(t), work: t.TempDir(), run: map[string]*exec.Cmd{}}
+	var err error
+	c.athoc, err = sim.New(sim.Options{
+		Logger: slog.New(slog.DiscardHandler),
+		Users:  []sim.User{{LoginID: login, Attributes: map[string]string{sim.DefaultCollar: worker}}},
+	})
+	require.NoError(t, err)
+	require.NoError(t, c.athoc.Start(context.WithoutCancel(t.Context()), "127.0.0.1:0"))
+	t.Cleanup(func() { require.NoError(t, c.athoc.Close()) })
+	for _, dir := range []string{"in", "done", "failed"} {
+		require.NoError(t, os.Mkdir(filepath.Join(c.work, dir), 0o700))
+	}
+	t.Cleanup(func() {
+		for name := range c.run {
+			c.stop(name)
+		}
+		if t.Failed() {
+			c.showLogs()
+		}
+	})
+	return c
+}
+
+func (c *chain) environment(user string) []string {
+	env := []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + c.work, "TZ=UTC", "NATS_URL=" + c.url(), "NATS_CA=" + c.ca,
+		"NATS_CREDS=" + setup.CredsFile(c.dir, user), "CSV_DIRECTORY=" + c.path("in"), "PROCESSED_DIRECTORY=" + c.path("done"),
+		"FAILED_FILES_DIRECTORY=" + c.path("failed"), "DATA_DIRECTORY=" + c.path("data"), "POLL_INTERVAL=200ms", "SETTLE_TIME=100ms",
+		"ATHOC_TIMEOUT=2s", "ATHOC_RATE_LIMIT=50", "ENTRIES_MAX_BYTES=67108864", "LOG_FORMAT=json", "LOG_LEVEL=DEBUG",
+		"BOBO_TIMEZONE=UTC", "ATHOC_TIMEZONE=UTC",
+	}
+	for _, f := range c.athoc.Env() {
+		if strings.HasPrefix(f.Name, "ATHOC_TIMEOUT") {
+			continue
+		}
+		env = append(env, f.Name+"="+f.Value)
+	}
+	return env
+}
+
+func (c *chain) path(name string) string { return filepath.Join(c.work, name) }
+
+// start starts a service under its own user.
+func (c *chain) start(names ...string) {
+	c.t.Helper()
+	for _, name := range names {
+		out, err := os.OpenFile(c.path(name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		require.NoError(c.t, err)
+		cmd := exec.Command(filepath.Join(c.bin, name))
+		cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = c.environment(name), c.work, out, out
+		require.NoError(c.t, cmd.Start())
+		require.NoError(c.t, out.Close())
+		c.run[name] = cmd
+	}
+}
+
+// stop ends a service as an operator does.
+func (c *chain) stop(name string) {
+	c.t.Helper()
+	cmd := c.run[name]
+	if cmd == nil {
+		return
+	}
+	delete(c.run, name)
+	require.NoError(c.t, cmd.Process.Signal(syscall.SIGTERM))
+	require.NoError(c.t, cmd.Wait(), "%s ends gracefully", name)
+}
+
+// operate runs a command of bobosync as this user.
+func (c *chain) operate(user string, args ...string) (string, error) {
+	cmd := exec.CommandContext(c.t.Context(), filepath.Join(c.bin, "bobosync"), args...)
+	cmd.Env, cmd.Dir = c.environment(user), c.work
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// drop drops a file that books the worker on, and waits until that shows in AtHoc and the file is done.
+func (c *chain) drop() {
+	c.t.Helper()
+	at := time.Now().UTC().Add(-time.Hour + time.Duration(c.files)*time.Minute)
+	c.files++
+	created := at.Format("20060102150405")
+	row := strings.Join([]string{"BON", worker, "", created[:8], created[8:], created, "", "", "", ""}, ",") + "\n"
+	require.NoError(c.t, os.WriteFile(c.path("in/"+fmt.Sprintf("%d.csv", c.files)), []byte(row), 0o600))
+	want := at.Format(sim.DateLayout)
+	c.eventually("the booking shows in AtHoc", func() bool { return c.athoc.DutyState()[login] == want })
+	c.eventually("the file is done", func() bool {
+		left, err := os.ReadDir(c.path("in"))
+		return err == nil && len(left) == 0
+	})
+}
+
+func (c *chain) eventually(what string, holds func() bool) {
+	c.t.Helper()
+	require.Eventually(c.t, holds, works, look, what)
+}
+
+// logged returns the lines of a service's log that hold a text.
+func (c *chain) logged(name, text string) []string {
+	content, err := os.ReadFile(c.path(name + ".log"))
+	require.NoError(c.t, err)
+	var lines []string
+	for s := bufio.NewScanner(bytes.NewReader(content)); s.Scan(); {
+		if strings.Contains(s.Text(), text) {
+			lines = append(lines, s.Text())
+		}
+	}
+	return lines
+}
+
+func (c *chain) showLogs() {
+	for _, name := range services {
+		content, _ := os.ReadFile(c.path(name + ".log"))
+		c.t.Logf("%s:\n%s", name, content[max(0, len(content)-6000):])
+	}
+}
+
+// requireNothingRefused: the broker has refused nothing of what the services have asked for.
+func (c *chain) requireNothingRefused() {
+	c.t.Helper()
+	for _, name := range services {
+		assert.Empty(c.t, c.logged(name, "ermissions"), "what the broker refused to %s", name)
+	}
+}
+
+var services = []string{"ingest", "resolver", "publisher", "janitor"}
+
+// TestEachServiceWorksWithItsOwnRights runs the chain from an empty broker, loses the broker's store and the resolver's memory,
+// and gives the operators' orders, with nobody having more rights than its user has.
+func TestEachServiceWorksWithItsOwnRights(t *testing.T) {
+	c := newChain(t)
+	c.start(services...)
+	c.drop()
+	c.requireNothingRefused()
+
+	t.Run("the broker's store is lost", func(t *testing.T) {
+		c.down()
+		require.NoError(t, os.RemoveAll(filepath.Join(c.dir, "store")))
+		c.up(t)
+		c.drop()
+	})
+	t.Run("the resolver's memory is lost", func(t *testing.T) {
+		c.stop("resolver")
+		require.NoError(t, os.Remove(c.path("data/resolver.db")))
+		c.start("resolver")
+		c.drop()
+	})
+	t.Run("operators give orders", func(t *testing.T) {
+		out, err := c.operate(topology.UserOperator, "replay", "--all")
+		require.NoError(t, err, out)
+		out, err = c.operate(topology.UserOperator, "replay", "--file", "1.csv")
+		require.NoError(t, err, out)
+		out, err = c.operate(topology.UserOperator, "dead", "list")
+		require.NoError(t, err, out)
+	})
+	t.Run("a viewer looks", func(t *testing.T) {
+		for _, args := range [][]string{{"dead", "list"}, {"files", "list"}} {
+			out, err := c.operate(topology.UserViewer, args...)
+			require.NoError(t, err, out)
+		}
+		out, err := c.operate(topology.UserViewer, "replay", "--all")
+		require.Error(t, err, out)
+	})
+	t.Run("every endpoint is somebody's to ask", func(t *testing.T) { requireEndpointsAsked(t, c) })
+	c.requireNothingRefused()
+	for _, name := range services {
+		require.Empty(t, c.logged(name, "is not as this service's settings want it"))
+	}
+}
+
+// requireEndpointsAsked compares what the services offer with what operator and viewer may ask.
+func requireEndpointsAsked(t *testing.T, c *chain) {
+	conn := c.login(t, topology.UserViewer)
+	answers, err := natsext.RequestMany(t.Context(), conn.NC, "$SRV.INFO", nil, natsext.RequestManyStall(time.Second))
+	require.NoError(t, err)
+	seen := map[string]bool{}
+	for m, err := range answers {
+		require.NoError(t, err)
+		var info micro.Info
+		require.NoError(t, json.Unmarshal(m.Data, &info))
+		seen[info.Name] = true
+		for _, e := range info.Endpoints {
+			require.True(t, strings.HasPrefix(e.Subject, "bobo.control."), e.Subject)
+			asked := false
+			for _, u := range topology.Users() {
+				asked = asked || u.MayPublish(e.Subject)
+			}
+			require.True(t, asked, "%s: say in shared/topology/permissions.go who may ask it", e.Subject)
+		}
+	}
+	require.GreaterOrEqual(t, len(seen), 3, "the services tell of themselves: %v", seen)
+}
+
+// TestAServiceWaitsForTheOthers: alone it makes its own part, says whom it waits for, and goes on when they come.
+func TestAServiceWaitsForTheOthers(t *testing.T) {
+	c := newChain(t)
+	c.start("ingest")
+	c.eventually("it waits", func() bool { return len(c.logged("ingest", "waiting for parts")) > 0 })
+	require.Contains(t, c.logged("ingest", "waiting for parts")[0], "stream UPDATES, bucket bobo_state")
+	conn := c.login(t, topology.UserProvision)
+	_, err := conn.JS.Stream(t.Context(), topology.StreamEntries)
+	require.NoError(t, err, "it has made what it owns")
+	c.start("resolver", "publisher", "janitor")
+	c.drop()
+	c.requireNothingRefused()
+}
+
+// TestRefusalsAreClear: what a program says that the broker does not let in.
+func TestRefusalsAreClear(t *testing.T) {
+	in := broker(t)
+	other := t.TempDir()
+	_, err := setup.Keys(other, topology.Users())
+	require.NoError(t, err)
+	require.NoError(t, setup.Certificates(other, []string{"127.0.0.1"}, time.Now()))
+	for name, tc := range map[string]struct {
+		change func(*bus.Config)
+		want   string
+	}{
+		"unknown authority": {func(c *bus.Config) { c.CAFile = filepath.Join(other, setup.CAFile) }, "is the file of NATS_CA that of the authority"},
+		"no authority":      {func(c *bus.Config) { c.CAFile = "" }, "name the certificate of the authority that has signed it in NATS_CA"},
+		"another name":      {func(c *bus.Config) { c.URL = strings.Replace(c.URL, "127.0.0.1", "localhost", 1) }, "its certificate is for other names"},
+		"another's key":     {func(c *bus.Config) { c.CredsFile = setup.CredsFile(other, "ingest") }, "it does not know the key"},
+		"no key":            {func(c *bus.Config) { c.CredsFile = "" }, "name the file with this program's key in NATS_CREDS"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := in.config("ingest")
+			tc.change(&cfg)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			_, err := bus.Connect(ctx, cfg)
+			require.ErrorContains(t, err, tc.want)
+			require.NoError(t, ctx.Err(), "it fails at once")
+		})
+	}
+}

@@ -1,0 +1,92 @@
+package topology
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// accessWait is how long the broker may take to say what this program may do.
+const accessWait = 5 * time.Second
+
+// access is what this program may send to at the broker. The zero value is the access of one whom nothing is forbidden.
+type access struct {
+	limited     bool
+	allow, deny []string
+}
+
+// askAccess asks the broker for this program's own permissions. A refused request is told to nobody who waits for its answer,
+// so it is better to know before. Who is not told by the broker counts as one whom nothing is forbidden.
+func askAccess(ctx context.Context, nc *nats.Conn) (access, error) {
+	limited, cancel := context.WithTimeout(ctx, accessWait)
+	defer cancel()
+	answer, err := nc.RequestWithContext(limited, userInfo, nil)
+	switch {
+	case ctx.Err() != nil:
+		return access{}, ctx.Err()
+	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
+		return access{}, nil
+	case err != nil:
+		return access{}, fmt.Errorf("ask the broker what this program may do: %w", err)
+	}
+	return readAccess(answer.Data)
+}
+
+// readAccess reads the answer of a server.
+func readAccess(data []byte) (access, error) {
+	var answer struct {
+		Data struct {
+			Permissions *struct {
+				Publish *struct {
+					Allow []string `json:"allow"`
+					Deny  []string `json:"deny"`
+				} `json:"publish"`
+			} `json:"permissions"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(data, &answer); err != nil {
+		return access{}, fmt.Errorf("read what the broker says that this program may do: %w", err)
+	}
+	permissions := answer.Data.Permissions
+	if permissions == nil || permissions.Publish == nil {
+		return access{}, nil
+	}
+	return access{limited: true, allow: permissions.Publish.Allow, deny: permissions.Publish.Deny}, nil
+}
+
+// may says whether this program may send to a subject. A list of what is allowed that is empty allows everything.
+func (a access) may(subject string) bool {
+	if !a.limited {
+		return true
+	}
+	return (len(a.allow) == 0 || matchesAny(a.allow, subject)) && !matchesAny(a.deny, subject)
+}
+
+func matchesAny(patterns []string, subject string) bool {
+	for _, p := range patterns {
+		if matches(p, subject) {
+			return true
+		}
+	}
+	return false
+}
+
+// matches says whether a subject without wildcards fits a pattern.
+func matches(pattern, subject string) bool {
+	tokens := strings.Split(subject, ".")
+	wanted := strings.Split(pattern, ".")
+	for i, w := range wanted {
+		if w == ">" && i == len(wanted)-1 {
+			return len(tokens) > i
+		}
+		if i >= len(tokens) || w != "*" && w != tokens[i] {
+			return false
+		}
+	}
+	return len(tokens) == len(wanted)
+}

@@ -1,0 +1,130 @@
+package topology
+
+import (
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"bobosync/shared/config"
+)
+
+// Settings are the parts of the topology that an operator chooses.
+type Settings struct {
+	// Replicas is the number of servers that hold each stream.
+	Replicas int
+	// EntriesMaxBytes bounds StreamEntries; when it is full, ingest waits.
+	EntriesMaxBytes int64
+	// CallTimeout is the longest that a call to AtHoc may take (ATHOC_TIMEOUT). Leases and redelivery follow from it.
+	CallTimeout time.Duration
+}
+
+// From takes the settings from those of a service.
+func From(b config.Broker, c config.Calls) Settings {
+	return Settings{Replicas: b.Replicas, EntriesMaxBytes: b.EntriesMaxBytes, CallTimeout: c.Timeout}
+}
+
+// LeaseTTL is the life of a lane's lease: the longest call, and a margin in which AtHoc may still be working on a request
+// that was given up.
+func (s Settings) LeaseTTL() time.Duration { return s.CallTimeout + 3*time.Second }
+
+// RedeliverAfter is how long an update may stay with a publisher that is gone: until its lease has ended for certain.
+func (s Settings) RedeliverAfter() time.Duration { return s.LeaseTTL() + time.Second }
+
+// Service names the service that settings are for; it owns a part of the topology.
+type Service string
+
+// The services.
+const (
+	Ingest    Service = "ingest"
+	Resolver  Service = "resolver"
+	Publisher Service = "publisher"
+	Janitor   Service = "janitor"
+	// Everyone owns everything: the all-in-one program and provisioning by hand.
+	Everyone Service = ""
+)
+
+var owners = map[string]Service{
+	StreamEntries: Ingest, StreamAcks: Ingest, StreamUpdates: Resolver, StreamDead: Resolver, StreamMapping: Janitor,
+	ConsumerIngestAcks: Ingest, ConsumerResolverEntries: Resolver, ConsumerResolverAcks: Resolver,
+	ConsumerResolverMapping: Resolver, BucketState: Resolver, BucketLeases: Publisher,
+}
+
+// ownerOf returns the service whose configuration a part follows; were it everyone's, two services with different variables
+// would undo each other's settings at every start.
+func ownerOf(part string) Service {
+	if owner, listed := owners[part]; listed {
+		return owner
+	}
+	return Publisher // the lanes' consumers
+}
+
+// owns says whether a service may change a part that is there already.
+func (me Service) owns(part string) bool { return me == Everyone || me == ownerOf(part) }
+
+// acksMaxAge bounds how long an outcome waits for ingest. One that was missed is asked for again by reading the file again.
+const acksMaxAge = 7 * 24 * time.Hour
+
+// deadMaxAge is how long a dead letter can be looked at.
+const deadMaxAge = 30 * 24 * time.Hour
+
+// Streams describes all streams. Retention is by limits everywhere: the other kinds cost an fsync for each acknowledgement.
+func (s Settings) Streams() []jetstream.StreamConfig {
+	stream := func(name, description string, subjects ...string) jetstream.StreamConfig {
+		return jetstream.StreamConfig{
+			Name: name, Description: description, Subjects: subjects,
+			Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage, Replicas: max(s.Replicas, 1),
+			MaxMsgs: -1, MaxBytes: -1, MaxMsgsPerSubject: -1, MaxMsgSize: -1, MaxConsumers: -1,
+			Duplicates: 2 * time.Minute, AllowDirect: true,
+		}
+	}
+	// No age limit: a limit would drop entries that nobody has read. ingest purges what the resolver has acknowledged.
+	entries := stream(StreamEntries, "entries of BOBO files, on their way to the resolver", entriesPrefix+"*")
+	entries.MaxBytes, entries.Discard = s.EntriesMaxBytes, jetstream.DiscardNew
+
+	updates := stream(StreamUpdates, "the duty status that each AtHoc user should have", updatesPrefix+"*.*")
+	updates.MaxMsgsPerSubject, updates.Discard, updates.AllowAtomicPublish = 1, jetstream.DiscardOld, true
+
+	acks := stream(StreamAcks, "outcomes of rows", SubjectAcks)
+	acks.MaxAge = acksMaxAge
+
+	mapping := stream(StreamMapping, "the last mapping of employee ids to AtHoc usernames", SubjectMapping)
+	mapping.AllowAtomicPublish = true
+
+	dead := stream(StreamDead, "what could not be processed, with the reason", deadPrefix+"*")
+	dead.MaxAge = deadMaxAge
+	return []jetstream.StreamConfig{entries, updates, acks, mapping, dead}
+}
+
+// Consumers describes the durable consumers by stream. Redelivery is never limited: what cannot be processed is
+// dead-lettered by the service, not dropped by the broker.
+func (s Settings) Consumers() map[string][]jetstream.ConsumerConfig {
+	consumer := func(name string, ackWait time.Duration, pending int, filters ...string) jetstream.ConsumerConfig {
+		return jetstream.ConsumerConfig{
+			Durable: name, AckPolicy: jetstream.AckExplicitPolicy, DeliverPolicy: jetstream.DeliverAllPolicy,
+			AckWait: ackWait, MaxDeliver: -1, MaxAckPending: pending, FilterSubjects: filters,
+		}
+	}
+	const ackWait = 30 * time.Second // extended by heartbeats while a batch is at work
+	lanes := make([]jetstream.ConsumerConfig, 0, Lanes)
+	for lane := range Lanes {
+		lanes = append(lanes, consumer(LaneConsumer(lane), s.RedeliverAfter(), 20_000, LaneFilter(lane)))
+	}
+	return map[string][]jetstream.ConsumerConfig{
+		StreamEntries: {consumer(ConsumerResolverEntries, ackWait, 20_000)},
+		StreamUpdates: lanes,
+		StreamAcks: {
+			consumer(ConsumerIngestAcks, ackWait, 10_000),
+			consumer(ConsumerResolverAcks, ackWait, 10_000),
+		},
+		StreamMapping: {consumer(ConsumerResolverMapping, ackWait, 10_000)},
+	}
+}
+
+// Buckets describes the key-value buckets.
+func (s Settings) Buckets() []jetstream.KeyValueConfig {
+	replicas := max(s.Replicas, 1)
+	return []jetstream.KeyValueConfig{
+		{Bucket: BucketLeases, Description: "who works which lane now", TTL: s.LeaseTTL(), Replicas: replicas, History: 1},
+		{Bucket: BucketState, Description: "facts that services tell each other", Replicas: replicas, History: 1},
+	}
+}
