@@ -66,7 +66,7 @@ func (s *service) sessions(ctx context.Context) error {
 
 func (s *service) session(ctx context.Context) error {
 	js := s.opts.Conn.JS
-	if err := topology.Provision(ctx, js, topology.From(s.cfg.Broker, s.cfg.Calls), topology.Ingest); err != nil {
+	if err := topology.Provision(ctx, js, topology.From(s.cfg.Broker, s.cfg.Calls), topology.Ingest, topology.WithLog(s.log)); err != nil {
 		return err
 	}
 	pub, err := bus.NewPublisher(s.opts.Conn, bus.PublisherConfig{})

@@ -120,7 +120,7 @@ func Run(ctx context.Context, cfg Config, opts Options) error {
 func (p *publisher) session(ctx context.Context, lost func(error)) error {
 	js := p.opts.Conn.JS
 	settings := topology.From(p.cfg.Broker, p.cfg.Calls)
-	if err := topology.Provision(ctx, js, settings, topology.Publisher); err != nil {
+	if err := topology.Provision(ctx, js, settings, topology.Publisher, topology.WithLog(p.log)); err != nil {
 		return err
 	}
 	leases, err := js.KeyValue(ctx, topology.BucketLeases)

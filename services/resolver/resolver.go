@@ -126,7 +126,7 @@ func Run(ctx context.Context, cfg Config, opts Options) error {
 
 // session works with the broker until ctx ends.
 func (r *resolver) session(ctx context.Context, conn *bus.Conn, lost func(error)) error {
-	if err := topology.Provision(ctx, conn.JS, r.settings(), topology.Resolver); err != nil {
+	if err := topology.Provision(ctx, conn.JS, r.settings(), topology.Resolver, topology.WithLog(r.log)); err != nil {
 		return err
 	}
 	out, err := newOutbox(conn)
