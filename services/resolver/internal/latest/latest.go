@@ -152,6 +152,9 @@ func (w *Worker) want(user string, stale bool) Sent {
 }
 
 func (w *Worker) send(employee string, want Sent, reason event.Reason) *event.Update {
+	if c := w.Confirmed; c != nil && c.Version == want.Version && c.User == want.User {
+		w.Confirmed = nil // it answers an earlier update with the same event, and this one's answer is awaited
+	}
 	w.Sent, w.Replay = &want, "" // whatever is sent now, a replay need not send it again
 	return &event.Update{
 		User: want.User, Employee: employee, On: want.On, At: want.At, Version: want.Version, File: w.Latest.File, Reason: reason,
@@ -178,7 +181,8 @@ func (w *Worker) Answer(a event.Answer, rules Rules) bool {
 		w.Unsure = max(w.Unsure, time.Unix(a.Answered, 0).Add(rules.Lateness).Unix())
 		return true
 	}
-	if w.Sent == nil || w.Sent.Version != a.Version || w.Sent.User != a.User {
+	// Off duty can answer an update that says on duty, if it became stale on its way; the other way round it is a late one.
+	if w.Sent == nil || w.Sent.Version != a.Version || w.Sent.User != a.User || a.On && !w.Sent.On {
 		return false // an answer to an update that was overtaken
 	}
 	w.Confirmed = &Confirmed{
@@ -201,6 +205,7 @@ func (w *Worker) Repeat(employee string, now time.Time) *event.Update {
 	if w.Sent == nil {
 		return nil
 	}
+	w.Confirmed = nil // it is not known what AtHoc holds until the answer to this one
 	return &event.Update{
 		User: w.Sent.User, Employee: employee, On: w.Sent.On, At: w.Sent.At, Version: w.Sent.Version, File: w.Sent.File,
 		Reason: event.ReasonRepeat,
@@ -209,14 +214,7 @@ func (w *Worker) Repeat(employee string, now time.Time) *event.Update {
 
 // Unconfirmed says whether the last update that was published still waits for AtHoc's answer.
 func (w *Worker) Unconfirmed() bool {
-	if w.Sent == nil || w.Confirmed == nil {
-		return w.Sent != nil
-	}
-	answered := w.Confirmed.Sent
-	if w.Confirmed.Outcome == event.Expired {
-		answered.On = w.Sent.On // the publisher wrote off duty, whatever it was told: the duty had become stale on its way
-	}
-	return answered != *w.Sent
+	return w.Sent != nil && (w.Confirmed == nil || w.Confirmed.Version != w.Sent.Version || w.Confirmed.User != w.Sent.User)
 }
 
 // Remember takes over what was published for the worker before the memory was lost. If its row still waits for an outcome,
