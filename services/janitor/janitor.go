@@ -1,5 +1,7 @@
-// Package janitor is the service that owns the clock. Once a day it fetches all users from AtHoc and publishes which
-// employee id belongs to which user. Of any number of instances one is at work, the others stand by.
+// Package janitor is the service that owns the clock. It refreshes the mapping of employee ids to AtHoc users, finds duty in
+// AtHoc that is too old, compares AtHoc with what it should hold, and has forgotten what is old. It writes neither to AtHoc nor
+// to the table of updates: what it sees goes to the resolver, which knows more. Of any number of instances one is at work, the
+// others stand by.
 package janitor
 
 import (
@@ -7,14 +9,21 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
-	"bobosync/shared/athoc"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"bobosync/services/janitor/internal/directory"
+	"bobosync/services/janitor/internal/duty"
+	"bobosync/services/janitor/internal/journal"
 	"bobosync/shared/athocconf"
 	"bobosync/shared/brake"
 	"bobosync/shared/bus"
-	"bobosync/shared/config"
+	"bobosync/shared/control"
 	"bobosync/shared/lease"
 	"bobosync/shared/session"
 	"bobosync/shared/telemetry"
@@ -25,54 +34,8 @@ import (
 // name is the service's name in events and logs.
 const name = string(topology.Janitor)
 
-// Config are the janitor's settings.
-type Config struct {
-	Broker config.Broker
-	AtHoc  config.AtHoc
-	Calls  config.Calls
-	Data   config.Data
-	Log    config.Log
-	Sync   Sync
-}
-
-// Sync says what the mapping is made of, and when it is refreshed.
-type Sync struct {
-	// Mappings switches the refresh on.
-	Mappings bool `env:"SYNC_MAPPINGS, default=true"`
-	// Hour is the hour of the day, from 0 to 23 in this machine's zone, after which the daily refresh comes.
-	Hour int `env:"SYNC_HOUR, default=20"`
-	// RetryDays is the age in days at which the mapping is refreshed at once, without waiting for that hour.
-	RetryDays int `env:"SYNC_RETRY_DAYS, default=2"`
-	// CollarField is the AtHoc attribute that holds the employee id.
-	CollarField string `env:"COLLAR_ID_FIELD, default=Collar-Number"`
-	// UserAttributes are attributes that are fetched with the users. Only the one with the employee id is needed, and it is
-	// fetched in any case.
-	UserAttributes []string `env:"USER_ATTRIBUTES"`
-}
-
-// Validate reports settings that cannot be followed.
-func (s Sync) Validate() error {
-	var errs []error
-	if s.Hour < 0 || s.Hour > 23 {
-		errs = append(errs, errors.New("SYNC_HOUR: must be from 0 to 23"))
-	}
-	if s.RetryDays < 1 {
-		errs = append(errs, errors.New("SYNC_RETRY_DAYS: must be 1 or more"))
-	}
-	field := strings.TrimSpace(s.CollarField)
-	if field == "" || strings.Contains(field, ",") || strings.EqualFold(field, "LOGIN_ID") {
-		errs = append(errs, errors.New("COLLAR_ID_FIELD: must be the name of the one attribute that holds the employee id"))
-	}
-	return errors.Join(errs...)
-}
-
-// Validate reports everything that is wrong with the settings.
-func (c *Config) Validate() error {
-	return errors.Join(c.Broker.Validate(), c.AtHoc.Validate(), c.Calls.Validate(), c.Log.Validate(), c.Sync.Validate())
-}
-
-// Common returns the settings that every program needs.
-func (c *Config) Common() (config.Broker, config.Log) { return c.Broker, c.Log }
+// journalFile is the journal's name in DATA_DIRECTORY.
+const journalFile = "janitor.db"
 
 // Options are what the janitor needs beside its settings.
 type Options struct {
@@ -87,33 +50,47 @@ type Options struct {
 	Telemetry *telemetry.Telemetry
 }
 
-// mappingLook is how often the broker is asked whether it still holds the mapping.
-const mappingLook = 15 * time.Second
+// tuning holds what only tests change.
+type tuning struct {
+	// look is how often the clock is looked at, and the broker asked whether it still holds the mapping.
+	look time.Duration
+	// count is how often the resolver is asked how many workers are unmapped.
+	count time.Duration
+}
 
-// janitor is the service at work.
+func defaultTuning() tuning { return tuning{look: 15 * time.Second, count: time.Minute} }
+
+// janitor is the service, at work or not.
 type janitor struct {
+	tuning
 	cfg     Config
+	opts    Options
 	conn    *bus.Conn
-	client  *athoc.Client
 	log     *slog.Logger
 	now     func() time.Time
-	look    time.Duration
+	started time.Time
+	zone    *time.Location
+	users   *directory.Reader
+	duties  duties
+	odd     int
 	metrics *telemetry.Janitor
 	brakes  *telemetry.Brake
 	part    *telemetry.Part
-	// history outlives sessions, so that a broker that comes and goes does not make AtHoc be asked more often.
-	history history
-	users   *fetcher
+	// office is nil while this instance stands by.
+	office atomic.Pointer[office]
 }
 
-// Run does the janitor's work until ctx ends. It returns an error only if the work cannot begin: a setting of the
-// connection to AtHoc cannot be used.
+// Run does the janitor's work until ctx ends. It returns an error only if the work cannot begin: the data directory, or a
+// setting of the connection to AtHoc, cannot be used.
 func Run(ctx context.Context, cfg Config, opts Options) error {
-	return run(ctx, cfg, opts, mappingLook)
+	return run(ctx, cfg, opts, defaultTuning())
 }
 
-func run(ctx context.Context, cfg Config, opts Options, look time.Duration) error {
+func run(ctx context.Context, cfg Config, opts Options, t tuning) error {
 	log := opts.Log.With("service", name)
+	if err := os.MkdirAll(cfg.Data.Directory, 0o700); err != nil {
+		return fmt.Errorf("make the directory of the janitor's journal (DATA_DIRECTORY): %w", err)
+	}
 	shared, err := tokens.New(opts.Conn.JS, cfg.AtHoc, log)
 	if err != nil {
 		return err
@@ -125,21 +102,49 @@ func run(ctx context.Context, cfg Config, opts Options, look time.Duration) erro
 	}
 	defer client.Close()
 	j := &janitor{
-		cfg: cfg, conn: opts.Conn, client: client, log: log, now: opts.Now, look: look,
+		tuning: t, cfg: cfg, opts: opts, conn: opts.Conn, log: log, now: opts.Now, started: time.Now(), zone: cfg.AtHoc.Zone.Location(),
 		metrics: telemetry.NewJanitor(opts.Telemetry), brakes: telemetry.NewBrake(opts.Telemetry),
 		part: opts.Telemetry.Part(name, opts.Conn.Connected),
 	}
 	if j.now == nil {
 		j.now = time.Now
 	}
-	collar := strings.TrimSpace(cfg.Sync.CollarField)
-	j.users = &fetcher{users: client, collar: collar, extras: extraAttributes(cfg.Sync.UserAttributes, collar), log: log}
+	j.users = directory.NewReader(client, j.now, log)
+	j.duties = newDuties(cfg, j.now, t.look, log)
+	defer j.metrics.Watch(func(context.Context) (control.JanitorState, error) { return j.state(), nil })()
 	return session.Keep(ctx, log, j.session)
+}
+
+// duties are what the janitor does by the clock. They outlive sessions with the broker.
+type duties struct{ mapping, cleanup, reconcile, purge *duty.Duty }
+
+func newDuties(cfg Config, now func() time.Time, look time.Duration, log *slog.Logger) duties {
+	zone := cfg.AtHoc.Zone.Location()
+	settings := func(name, trouble string, off bool, plan duty.Plan) duty.Settings {
+		return duty.Settings{Name: name, Trouble: trouble, Off: off, Plan: plan, Level: level, Now: now, Look: look, Log: log}
+	}
+	daily := func(hour int) duty.Plan { return duty.Plan{Hour: hour, Zone: zone, RetryMost: time.Hour} }
+
+	// Without any mapping the resolver reads no entries, so that it is tried again sooner.
+	refresh := daily(cfg.Sync.Hour)
+	refresh.MostDays, refresh.RetryNever = cfg.Sync.RetryDays, 2*time.Minute
+	mapping := settings(control.DutyMapping, "the mapping of employee ids to AtHoc users could not be refreshed; the one in force stays",
+		!cfg.Sync.Mappings, refresh)
+	mapping.OrdersCount = true
+	return duties{
+		mapping: duty.New(mapping),
+		cleanup: duty.New(settings(control.DutyCleanup, "stale duty could not be looked for", cfg.Lifetime.AutoCleanupHours == 0,
+			duty.Plan{Every: cfg.Cleanup.Interval, RetryMost: max(time.Minute, min(cfg.Cleanup.Interval, time.Hour))})),
+		reconcile: duty.New(settings(control.DutyReconcile, "AtHoc could not be compared with what it should hold",
+			cfg.Reconcile.Mode == reconcileOff, daily(cfg.Reconcile.Hour))),
+		purge: duty.New(settings(control.DutyPurge, "what is old could not be forgotten", cfg.Retention == Retention{}, daily(purgeHour))),
+	}
 }
 
 // session works with the broker until ctx ends.
 func (j *janitor) session(ctx context.Context, _ func(error)) error {
-	if err := topology.Provision(ctx, j.conn.JS, j.settings(), topology.Janitor); err != nil {
+	settings := topology.From(j.cfg.Broker, j.cfg.Calls)
+	if err := topology.Provision(ctx, j.conn.JS, settings, topology.Janitor, topology.WithLog(j.log)); err != nil {
 		return err
 	}
 	state, err := j.conn.JS.KeyValue(ctx, topology.BucketState)
@@ -162,51 +167,131 @@ func (j *janitor) session(ctx context.Context, _ func(error)) error {
 	if err != nil {
 		return err
 	}
-	j.users.gate = gate
+	j.users.Gate = gate
 	defer j.brakes.WatchBrake(gate, limits)()
+	stop, err := control.Serve(ctx, j.conn.NC, topology.Janitor, j.opts.Version,
+		control.OnEvery(control.State, func(context.Context, control.Nothing) (control.JanitorState, error) { return j.state(), nil }))
+	if err != nil {
+		return err
+	}
+	defer stop()
+	defer j.part.InSession()()
+	tenure := &tenure{log: j.log}
+	return tenure.serve(ctx, keeper, func(ctx context.Context) error { return j.work(ctx, state, tenure.alone) })
+}
+
+// work is the janitor's at work, until ctx ends.
+func (j *janitor) work(ctx context.Context, state jetstream.KeyValue, alone func() error) (err error) {
+	log, err := journal.Open(filepath.Join(j.cfg.Data.Directory, journalFile), j.now, j.log)
+	if err != nil {
+		return fmt.Errorf("open the janitor's journal (DATA_DIRECTORY): %w", err)
+	}
+	defer func() { err = errors.Join(err, log.Close()) }()
+	notes, err := openBook(ctx, kvCell{state, notesKey}, alone, j.log)
+	if err != nil {
+		return err
+	}
 	pub, err := bus.NewPublisher(j.conn, bus.PublisherConfig{})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = pub.Close() }() // it only waits for calls, and there are none left
-	defer j.part.InSession()()
-	tenure := &tenure{log: j.log}
-	mapping := &refresher{
-		js: j.conn.JS, state: state, pub: pub, fetch: j.users.fetch, alone: tenure.alone, now: j.now, log: j.log,
+	d := &desk{
+		janitor: j, journal: log,
+		refresher: j.newRefresher(notes, kvCell{state, recordKey}, pub, log, alone),
 	}
-	return tenure.serve(ctx, keeper, func(ctx context.Context) error { return j.keepMapping(ctx, mapping) })
-}
-
-// keepMapping refreshes the mapping until ctx ends.
-func (j *janitor) keepMapping(ctx context.Context, mapping *refresher) error {
-	if !j.cfg.Sync.Mappings {
-		return j.leaveMapping(ctx, mapping)
+	d.office = &office{
+		tasks: j.tasks(notes, log, d.refresher), book: notes, journal: log, metrics: j.metrics, now: j.now, log: j.log,
 	}
-	c := &cycle{
-		plan: plan{hour: j.cfg.Sync.Hour, retryDays: j.cfg.Sync.RetryDays, zone: time.Local},
-		now:  j.now, look: j.look, log: j.log, inForce: mapping.inForce, refresh: mapping.refresh, history: j.history,
-	}
-	err := c.run(ctx)
-	j.history = c.history
-	return err
-}
-
-// leaveMapping leaves the mapping as it is until ctx ends.
-func (j *janitor) leaveMapping(ctx context.Context, mapping *refresher) error {
-	stream, err := mapping.stream(ctx)
+	d.mapped(ctx)
+	d.refresher.done = d.mapped
+	stop, err := control.Serve(ctx, j.conn.NC, topology.Janitor, j.opts.Version, d.endpoints()...)
 	if err != nil {
 		return err
 	}
-	if stream.CachedInfo().State.Msgs == 0 {
+	defer stop()
+	j.office.Store(d.office)
+	defer j.office.Store(nil)
+	j.warn(ctx, d.refresher)
+	return d.office.serve(ctx, d.resume, j.newWatcher(d).run)
+}
+
+func (j *janitor) newRefresher(b *book, rec cell, pub *bus.Publisher, log *journal.Journal, alone func() error) *refresher {
+	collar := strings.TrimSpace(j.cfg.Sync.CollarField)
+	query := directory.Query{
+		Attribute: collar, Extras: directory.Extras(j.cfg.Sync.UserAttributes, collar), Setting: "COLLAR_ID_FIELD",
+	}
+	return &refresher{
+		js: j.conn.JS, record: rec, book: b, pub: pub, alone: alone, now: j.now, log: j.log, mostRemoved: j.cfg.Sync.MaxRemovalPercent,
+		fetch: func(ctx context.Context) ([]directory.Person, error) { return j.users.All(ctx, query) },
+		found: func(f findings) {
+			if err := log.SetFindings(journal.Findings{
+				Users: f.users, Without: f.without, Unusable: f.unusable, Ambiguous: f.ambiguous, Alike: f.alike,
+			}); err != nil {
+				j.log.Warn("what was found of AtHoc's users cannot be kept for operators", "error", err)
+			}
+		},
+	}
+}
+
+// tasks are the duties and how they are done.
+func (j *janitor) tasks(b *book, log *journal.Journal, mapping *refresher) []task {
+	status := directory.Query{Attribute: j.cfg.AtHoc.DutyStatusField, Setting: "DUTY_STATUS_FIELD"}
+	ask := func(ctx context.Context, req control.ObserveRequest) (control.ObserveAnswer, error) {
+		return control.Ask[control.ObserveAnswer](ctx, j.conn.NC, topology.Resolver, control.Observe, req)
+	}
+	clean := &cleaner{
+		fetch:   func(ctx context.Context) ([]directory.Person, error) { return j.users.Having(ctx, status) },
+		observe: ask, lifetime: j.cfg.Lifetime.Duration(), zone: j.zone, metrics: j.metrics, now: j.now, log: j.log, odd: &j.odd,
+	}
+	compare := &reconciler{
+		fetch:   func(ctx context.Context) ([]directory.Person, error) { return j.users.All(ctx, status) },
+		observe: ask, keep: log.SetComparison, apply: j.cfg.Reconcile.Mode == reconcileApply,
+		most: j.cfg.Reconcile.MaxChangePercent, zone: j.zone, metrics: j.metrics, now: j.now, log: j.log,
+	}
+	forget := &purger{
+		ask: func(ctx context.Context, req control.PurgeRequest) (control.PurgeAnswer, error) {
+			return control.Ask[control.PurgeAnswer](ctx, j.conn.NC, topology.Ingest, control.Purge, req)
+		},
+		prune: log.Prune, days: j.cfg.Retention, zone: j.zone, metrics: j.metrics, now: j.now, log: j.log,
+	}
+	noted := func(name string) func(context.Context) (time.Time, error) {
+		return func(context.Context) (time.Time, error) { return b.read().Duties[name].last(), nil }
+	}
+	return []task{
+		{Duty: j.duties.mapping, work: mapping.refresh, last: mapping.inForce},
+		{Duty: j.duties.cleanup, work: clean.clean, often: true},
+		{Duty: j.duties.reconcile, work: compare.reconcile, last: noted(control.DutyReconcile)},
+		{Duty: j.duties.purge, work: forget.purge, last: noted(control.DutyPurge)},
+	}
+}
+
+func (j *janitor) newWatcher(d *desk) *watcher {
+	return &watcher{
+		mapping: j.duties.mapping, book: d.office.book, every: j.count, record: d.refresher.load, now: j.now, log: j.log,
+		resolvers: func(ctx context.Context) ([]control.ResolverState, error) {
+			return control.AskAll[control.ResolverState](ctx, j.conn.NC, topology.Resolver, control.State, control.Nothing{})
+		},
+		enter: func(o *duty.Order) (string, error) { return d.office.enter(control.DutyMapping, o) },
+	}
+}
+
+// warn says so if nobody will ever make a mapping.
+func (j *janitor) warn(ctx context.Context, mapping *refresher) {
+	if j.cfg.Sync.Mappings {
+		return
+	}
+	if stream, err := mapping.stream(ctx); err == nil && stream.CachedInfo().State.Msgs == 0 {
 		j.log.Warn("SYNC_MAPPINGS is false and the broker holds no mapping of employee ids to AtHoc users: " +
 			"no entry can be resolved until one is there; set SYNC_MAPPINGS=true")
 	}
-	<-ctx.Done()
-	return nil
 }
 
-func (j *janitor) settings() topology.Settings {
-	return topology.Settings{
-		Replicas: j.cfg.Broker.Replicas, EntriesMaxBytes: j.cfg.Broker.EntriesMaxBytes, CallTimeout: j.cfg.Calls.Timeout,
+// state tells what the janitor does and did.
+func (j *janitor) state() control.JanitorState {
+	s := control.JanitorState{Instance: control.Me(j.opts.Version, j.started)}
+	if o := j.office.Load(); o != nil {
+		s.AtWork, s.Duties, s.Held = true, o.states(), o.book.read().Held.told()
 	}
+	return s
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,6 +27,9 @@ import (
 )
 
 const wait, look = 30 * time.Second, 20 * time.Millisecond
+
+// soon is longer than the wait before a mapping is fetched that seems never to have been.
+const soon = 10 * time.Second
 
 // world is a broker, an AtHoc, and a clock that can be put forward.
 type world struct {
@@ -81,7 +86,9 @@ func (w *world) config() Config {
 	require.NoError(w.t, config.Load(w.t.Context(), config.Map(map[string]string{
 		"ATHOC_SERVER_URL": w.athoc.URL(), "CLIENT_ID": sim.DefaultClientID, "CLIENT_SECRET": sim.DefaultClientSecret,
 		"APIUSER": sim.DefaultUsername, "PASSWORD": sim.DefaultPassword, "ORG_CODE": sim.DefaultOrgCode,
-		"ATHOC_RATE_LIMIT": "1000", "ATHOC_TIMEOUT": "5s",
+		"ATHOC_RATE_LIMIT": "1000", "ATHOC_TIMEOUT": "5s", "DATA_DIRECTORY": w.t.TempDir(),
+		// Each test switches on what it is about.
+		"AUTO_CLEANUP_HOURS": "0", "RECONCILE": "off", "PROCESSED_FILES_PURGE_DAYS": "0", "JOURNAL_DAYS": "0",
 	}), &cfg))
 	return cfg
 }
@@ -97,7 +104,7 @@ func (w *world) run(cfg Config) (stop func()) {
 	ctx, cancel := context.WithCancel(w.t.Context())
 	done := make(chan error, 1)
 	log := slog.New(slog.NewJSONHandler(w.logs, nil))
-	go func() { done <- run(ctx, cfg, Options{Conn: conn, Log: log, Now: w.now, Version: "test"}, look) }()
+	go func() { done <- run(ctx, cfg, Options{Conn: conn, Log: log, Now: w.now, Version: "test"}, tuning{look: look, count: look}) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		select {
@@ -240,36 +247,6 @@ func TestAmbiguousAndAlikeIDsAreReportedWithoutNames(t *testing.T) {
 	assert.NotContains(t, w.logs.text(), "0777")
 }
 
-func TestEmptyAnswerIsNeverPublished(t *testing.T) {
-	users := sim.GenerateUsers(10, sim.DefaultCollar)
-	w := newWorld(t, sim.Options{Users: users})
-	w.run(w.config())
-	w.mapped(10)
-	before := w.state().LastSeq
-
-	var gone []string
-	for _, u := range users {
-		gone = append(gone, u.LoginID)
-	}
-	_, err := w.athoc.RemoveUsers(gone...)
-	require.NoError(t, err)
-	w.pass(3 * 24 * time.Hour)
-	w.eventually("an alarm", func() bool { return w.logs.has("ERROR", "no AtHoc user with an employee id") })
-	searched := w.searches()
-
-	// Users without an id are no better, and the alarm is repeated with back-off.
-	require.NoError(t, w.athoc.PutUsers(sim.User{LoginID: "without@example.org"}))
-	w.pass(31 * time.Second)
-	w.eventually("the next try", func() bool { return w.searches() > searched })
-	w.eventually("another alarm", func() bool { return w.logs.has("ERROR", `"failures":2`) })
-	assert.Equal(t, before, w.state().LastSeq)
-	assert.Len(t, w.mapping(), 10)
-
-	require.NoError(t, w.athoc.PutUsers(users[:7]...))
-	w.pass(time.Hour)
-	w.mapped(7)
-}
-
 func TestOutageInTheMiddleThenRecovery(t *testing.T) {
 	users := sim.GenerateUsers(3000, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
@@ -282,7 +259,7 @@ func TestOutageInTheMiddleThenRecovery(t *testing.T) {
 	for failures := 1; failures <= 2; failures++ {
 		w.eventually("a failure", func() bool { return w.logs.has("WARN", fmt.Sprintf(`"failures":%d`, failures)) })
 		assert.Zero(t, w.state().Msgs, "a refresh that fails half-way changes nothing")
-		w.pass(retryUnmapped)
+		w.pass(2 * time.Minute)
 	}
 	assert.Equal(t, wanted(users), w.mapped(3000))
 	assert.Equal(t, 2, w.athoc.Stats().Endpoints[sim.EndpointSearch].ByStatus[503])
@@ -297,7 +274,7 @@ func TestRestartAndRefreshWithNothingChangedPublishNothing(t *testing.T) {
 	searched := w.searches()
 
 	stop = w.run(w.config())
-	w.eventually("a plan", func() bool { return strings.Count(w.logs.text(), "next refresh of the mapping") >= 2 })
+	w.eventually("a plan", func() bool { return strings.Count(w.logs.text(), `"next run of a duty"`) >= 2 })
 	assert.Equal(t, searched, w.searches(), "a fresh mapping is not fetched again")
 	w.pass(3 * 24 * time.Hour)
 	w.eventually("a refresh", func() bool { return w.record().Refreshed.After(first.Refreshed) })
@@ -316,7 +293,7 @@ func TestDeletedStreamGetsTheMappingAgain(t *testing.T) {
 	w.mapped(100)
 	first := w.record()
 	require.NoError(t, w.js.DeleteStream(t.Context(), topology.StreamMapping))
-	w.pass(retrySoon)
+	w.pass(soon)
 	w.eventually("another snapshot", func() bool { return w.record().Snapshot != first.Snapshot })
 	assert.Equal(t, wanted(users), w.mapped(100))
 
@@ -325,7 +302,7 @@ func TestDeletedStreamGetsTheMappingAgain(t *testing.T) {
 	stream, err := w.js.Stream(t.Context(), topology.StreamMapping)
 	require.NoError(t, err)
 	require.NoError(t, stream.Purge(t.Context()))
-	w.pass(retrySoon)
+	w.pass(soon)
 	w.eventually("a third snapshot", func() bool { return w.record().Snapshot != second.Snapshot })
 	assert.Equal(t, wanted(users), w.mapped(100))
 
@@ -334,7 +311,7 @@ func TestDeletedStreamGetsTheMappingAgain(t *testing.T) {
 	kv, err := w.js.KeyValue(t.Context(), topology.BucketState)
 	require.NoError(t, err)
 	require.NoError(t, kv.Delete(t.Context(), recordKey))
-	w.pass(retrySoon)
+	w.pass(soon)
 	w.eventually("a fourth snapshot", func() bool { s := w.record().Snapshot; return s != "" && s != third.Snapshot })
 	assert.Equal(t, wanted(users), w.mapped(100))
 }
@@ -348,7 +325,7 @@ func TestLostStoreIsMadeAgain(t *testing.T) {
 	require.NoError(t, w.js.DeleteStream(t.Context(), topology.StreamMapping))
 	require.NoError(t, w.js.DeleteKeyValue(t.Context(), topology.BucketLeases))
 	require.NoError(t, w.js.DeleteKeyValue(t.Context(), topology.BucketState))
-	w.pass(retrySoon)
+	w.pass(soon)
 	w.eventually("another snapshot", func() bool { s := w.record().Snapshot; return s != "" && s != first.Snapshot })
 	assert.Equal(t, wanted(users), w.mapped(100))
 	assert.Equal(t, 1, w.athoc.Stats().Endpoints[sim.EndpointToken].Calls, "the token is remembered")
@@ -420,18 +397,42 @@ func TestSyncSwitchedOff(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	var cfg Config
-	err := config.Load(t.Context(), config.Map(map[string]string{
-		"SYNC_HOUR": "24", "SYNC_RETRY_DAYS": "0", "COLLAR_ID_FIELD": "login_id", "USER_ATTRIBUTES": "FIRSTNAME, Collar-Number",
-	}), &cfg)
-	for _, name := range []string{"SYNC_HOUR", "SYNC_RETRY_DAYS", "COLLAR_ID_FIELD", "ATHOC_SERVER_URL", "PASSWORD"} {
+	wrong := map[string]string{
+		"SYNC_HOUR": "24", "SYNC_RETRY_DAYS": "0", "COLLAR_ID_FIELD": "login_id", "MAPPING_MAX_REMOVAL_PERCENT": "101",
+		"CLEANUP_INTERVAL": "1ms", "AUTO_CLEANUP_HOURS": "-1", "RECONCILE": "perhaps", "RECONCILE_HOUR": "-1",
+		"RECONCILE_MAX_CHANGE_PERCENT": "-1", "PROCESSED_FILES_PURGE_DAYS": "-1", "JOURNAL_DAYS": "-1",
+	}
+	err := config.Load(t.Context(), config.Map(wrong), &cfg)
+	for name := range wrong {
 		require.ErrorContains(t, err, name)
 	}
-	assert.Equal(t, []string{"FIRSTNAME"}, extraAttributes(cfg.Sync.UserAttributes, "Collar-Number"))
+	require.ErrorContains(t, err, "ATHOC_SERVER_URL")
+	require.ErrorContains(t, err, "PASSWORD")
+
+	cfg = Config{}
+	err = config.Load(t.Context(), config.Map(nil), &cfg)
+	for name := range wrong {
+		require.NotContains(t, err.Error(), name, "the default is good")
+	}
+	assert.Equal(t, Sync{Mappings: true, Hour: 20, RetryDays: 2, CollarField: "Collar-Number", MaxRemovalPercent: 10}, cfg.Sync)
+	assert.Equal(t, Reconcile{Mode: "report", Hour: 4, MaxChangePercent: 10}, cfg.Reconcile)
+	assert.Equal(t, Cleanup{Interval: 5 * time.Minute}, cfg.Cleanup)
+	assert.Equal(t, Retention{Files: 30, Journal: 90}, cfg.Retention)
 
 	w := newWorld(t, sim.Options{})
 	cfg = w.config()
-	assert.Equal(t, Sync{Mappings: true, Hour: 20, RetryDays: 2, CollarField: "Collar-Number"}, cfg.Sync)
 	cfg.AtHoc.SSLCertPath = "no-such-file.pem"
 	err = Run(t.Context(), cfg, Options{Conn: w.broker.Connect(t), Log: bustest.Logger()})
 	require.ErrorContains(t, err, "SSL_CERT_PATH")
+	cfg = w.config()
+	cfg.Data.Directory = filepath.Join(w.file("in the way"), "data")
+	err = Run(t.Context(), cfg, Options{Conn: w.broker.Connect(t), Log: bustest.Logger()})
+	require.ErrorContains(t, err, "DATA_DIRECTORY")
+}
+
+// file makes an empty file.
+func (w *world) file(name string) string {
+	path := filepath.Join(w.t.TempDir(), name)
+	require.NoError(w.t, os.WriteFile(path, nil, 0o600))
+	return path
 }

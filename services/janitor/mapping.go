@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode"
 
+	"bobosync/services/janitor/internal/directory"
 	"bobosync/shared/event"
 	"bobosync/shared/topology"
 )
@@ -25,14 +26,6 @@ const (
 
 // textMost is the most bytes of an employee id or a username that can be one. What is longer would not fit into a chunk.
 const textMost = 1024
-
-// person is what the mapping needs to know of an AtHoc user.
-type person struct {
-	// username is the LOGIN_ID, spelt as AtHoc spells it.
-	username string
-	// collar is the value of the collar-id attribute as it stands there; empty if there is none.
-	collar string
-}
 
 // findings are what an operator should know of a mapping. Employee ids and usernames in it are personal data.
 type findings struct {
@@ -51,18 +44,18 @@ type findings struct {
 
 // build makes the mapping employee id → username. Blanks around an id do not count, leading zeros do. Usernames are
 // compared without regard to case; of a user who comes twice, what comes last counts.
-func build(people []person) (map[string]string, findings) {
+func build(people []directory.Person) (map[string]string, findings) {
 	f := findings{ambiguous: map[string][]string{}}
 	owners := map[string][]string{}
 	for _, p := range lastOfEach(people, &f) {
-		id := strings.TrimSpace(p.collar)
+		id := strings.TrimSpace(p.Value)
 		switch {
 		case id == "":
 			f.without++
 		case len(id) > textMost:
 			f.unusable++
 		default:
-			owners[id] = append(owners[id], p.username)
+			owners[id] = append(owners[id], p.Username)
 		}
 	}
 	mapping := make(map[string]string, len(owners))
@@ -79,11 +72,11 @@ func build(people []person) (map[string]string, findings) {
 }
 
 // lastOfEach returns each user once, in the order of their first coming.
-func lastOfEach(people []person, f *findings) []person {
+func lastOfEach(people []directory.Person, f *findings) []directory.Person {
 	at := make(map[string]int, len(people))
-	var once []person
+	var once []directory.Person
 	for _, p := range people {
-		name := topology.NormalUsername(p.username)
+		name := topology.NormalUsername(p.Username)
 		if name == "" || len(name) > textMost {
 			f.unusable++
 			continue
@@ -147,7 +140,7 @@ func hashOf(mapping map[string]string) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// chunksOf cuts a mapping, which is not empty, into messages that the broker takes, in the order of the ids.
+// chunksOf cuts a mapping into messages that the broker takes, in the order of the ids. An empty one is one message.
 func chunksOf(mapping map[string]string, snapshot string, taken time.Time) []event.MappingChunk {
 	var chunks []event.MappingChunk
 	size := chunkBytes
@@ -160,6 +153,9 @@ func chunksOf(mapping map[string]string, snapshot string, taken time.Time) []eve
 		}
 		chunks[last].Users[id] = mapping[id]
 		size += cost
+	}
+	if len(chunks) == 0 {
+		chunks = []event.MappingChunk{{Snapshot: snapshot, Taken: taken, Users: map[string]string{}}}
 	}
 	for i := range chunks {
 		chunks[i].Chunks = len(chunks)

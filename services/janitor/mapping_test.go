@@ -10,9 +10,21 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"bobosync/services/janitor/internal/directory"
 	"bobosync/shared/event"
 	"bobosync/shared/topology"
 )
+
+// person is an AtHoc user in few letters.
+type person struct{ username, collar string }
+
+func read(people []person) []directory.Person {
+	var out []directory.Person
+	for _, p := range people {
+		out = append(out, directory.Person{Username: p.username, Value: p.collar})
+	}
+	return out
+}
 
 func TestBuild(t *testing.T) {
 	long := strings.Repeat("9", textMost+1)
@@ -44,7 +56,7 @@ func TestBuild(t *testing.T) {
 			if c.found.ambiguous == nil {
 				c.found.ambiguous = map[string][]string{}
 			}
-			got, found := build(c.people)
+			got, found := build(read(c.people))
 			assert.Equal(t, c.want, got)
 			assert.Equal(t, c.found, found)
 		})
@@ -63,7 +75,7 @@ func people() *rapid.Generator[[]person] {
 func TestBuildGivesAnIDToItsOnlyOwner(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := people().Draw(t, "people")
-		mapping, found := build(in)
+		mapping, found := build(read(in))
 
 		final := map[string]person{} // what each user's last record says
 		for _, p := range in {
@@ -100,7 +112,7 @@ func TestBuildGivesAnIDToItsOnlyOwner(t *testing.T) {
 
 func TestBuildDoesNotDependOnTheOrderOfDifferentUsers(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		once := lastOfEach(people().Draw(t, "people"), &findings{})
+		once := lastOfEach(read(people().Draw(t, "people")), &findings{})
 		mapping, found := build(once)
 		again, foundAgain := build(rapid.Permutation(once).Draw(t, "order"))
 		assert.Equal(t, mapping, again)
@@ -168,13 +180,7 @@ func TestChunksHoldEverythingOnceAndFitIntoMessages(t *testing.T) {
 
 func TestUsernamesAreComparedAsTheTopologyDoes(t *testing.T) {
 	// Were they not, a user with two ids could be on two lanes.
-	_, found := build([]person{{"ÄRZTIN", "1"}, {"ärztin", "2"}})
+	_, found := build(read([]person{{"ÄRZTIN", "1"}, {"ärztin", "2"}}))
 	assert.Equal(t, 1, found.users)
 	assert.Equal(t, topology.NormalUsername("ÄRZTIN"), topology.NormalUsername("ärztin"))
-}
-
-func TestExtraAttributes(t *testing.T) {
-	assert.Equal(t, []string{"FIRSTNAME", "Unit"},
-		extraAttributes([]string{" FIRSTNAME", "collar-number", "", "firstname", "Unit"}, "Collar-Number"))
-	assert.Empty(t, extraAttributes(nil, "Collar-Number"))
 }

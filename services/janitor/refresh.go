@@ -14,7 +14,10 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"bobosync/services/janitor/internal/directory"
+	"bobosync/services/janitor/internal/duty"
 	"bobosync/shared/bus"
+	"bobosync/shared/control"
 	"bobosync/shared/event"
 	"bobosync/shared/topology"
 )
@@ -55,10 +58,17 @@ func identity(info *jetstream.StreamInfo) string { return info.Created.UTC().For
 
 // refresher fetches the mapping and publishes it.
 type refresher struct {
-	js    jetstream.JetStream
-	state jetstream.KeyValue
-	pub   *bus.Publisher
-	fetch func(context.Context) ([]person, error)
+	js     jetstream.JetStream
+	record cell
+	book   *book
+	pub    *bus.Publisher
+	fetch  func(context.Context) ([]directory.Person, error)
+	// found is told what each reading finds.
+	found func(findings)
+	// done is called after each refresh that succeeded.
+	done func(context.Context)
+	// mostRemoved is the percentage of employee ids that may be removed without an approval.
+	mostRemoved int
 	// alone returns an error unless this process may act as the janitor at this moment.
 	alone func() error
 	now   func() time.Time
@@ -78,33 +88,124 @@ func (r *refresher) inForce(ctx context.Context) (time.Time, error) {
 	return rec.Refreshed, nil
 }
 
-// refresh fetches the users, and publishes their mapping if it is another one than the broker holds. If it fails the
-// mapping in force stays as it is.
-func (r *refresher) refresh(ctx context.Context) error {
+// refresh fetches the users, and publishes their mapping if it is another one than the broker holds. If it fails, or the guard
+// holds the mapping back, the mapping in force stays as it is.
+func (r *refresher) refresh(ctx context.Context, _ *duty.Order) (result, error) {
 	began := time.Now()
 	people, err := r.fetch(ctx)
 	if err != nil {
-		return err
+		return result{}, err
 	}
 	taken := r.now()
 	mapping, found := build(people)
 	r.tell(found)
-	if len(mapping) == 0 {
-		return fmt.Errorf("%w: %d users, %d of them without an id (check COLLAR_ID_FIELD, ORG_CODE, and which users the account "+
-			"may see)", ErrNobody, found.users, found.without)
+	before, err := r.current(ctx)
+	if err != nil {
+		return result{}, err
+	}
+	c, hash := compare(before, mapping), hashOf(mapping)
+	res := result{counts: map[string]int{
+		"users": found.users, "mapped": c.after, "without_id": found.without, "ambiguous_ids": len(found.ambiguous),
+		"added": c.added, "changed": c.changed, "removed": c.removed,
+	}}
+	same := before != nil && c.added+c.changed+c.removed == 0
+	if reason := c.guard(r.mostRemoved); reason != "" && !same {
+		h := r.book.read().Held
+		if !h.lets(hash, c) {
+			return r.hold(ctx, res, held{
+				Hash: hash, Since: taken.UTC(), Seen: taken.UTC(), Before: c.before, After: c.after, Added: c.added,
+				Changed: c.changed, Removed: c.removed, Reason: reason,
+			}, found)
+		}
+		res.text = fmt.Sprintf("approved by %s: %s", h.ApprovedBy, reason)
 	}
 	published, err := r.store(ctx, mapping, taken)
 	if err != nil {
-		return err
+		return res, err
 	}
+	if err := r.release(ctx); err != nil {
+		return res, err
+	}
+	r.done(ctx)
 	r.log.Info("mapping of employee ids to AtHoc users refreshed", "published", published, "users", found.users,
-		"mapped", len(mapping), "without_id", found.without, "ambiguous_ids", len(found.ambiguous),
-		"milliseconds", time.Since(began).Milliseconds())
-	return nil
+		"mapped", c.after, "added", c.added, "changed", c.changed, "removed", c.removed, "without_id", found.without,
+		"ambiguous_ids", len(found.ambiguous), "milliseconds", time.Since(began).Milliseconds())
+	return res, nil
+}
+
+// hold notes that a mapping waits for an approval. It raises the alarm once for each content.
+func (r *refresher) hold(ctx context.Context, res result, h held, found findings) (result, error) {
+	known := false
+	err := r.book.change(ctx, func(n *notes) {
+		now := h
+		if known = n.Held != nil && n.Held.Hash == h.Hash; known {
+			now = *n.Held
+			now.Seen = h.Seen
+		}
+		n.Held = &now
+	})
+	if err != nil {
+		return res, err
+	}
+	if !known {
+		r.log.Error("the new mapping of employee ids to AtHoc users is held back, the one in force stays: look into AtHoc, and at "+
+			"COLLAR_ID_FIELD, ORG_CODE and which users the account may see; if it is right, approve it with `bobosync mapping approve`",
+			"held", h.id(), "reason", h.Reason, "mapped_now", h.Before, "mapped_then", h.After, "removed", h.Removed,
+			"users", found.users, "without_id", found.without)
+	}
+	res.outcome, res.text = control.OutcomeHeld, h.Reason
+	return res, fmt.Errorf("%w (%s): %s", ErrHeld, h.id(), h.Reason)
+}
+
+// release forgets what was held back, now that a mapping was put into force.
+func (r *refresher) release(ctx context.Context) error {
+	if r.book.read().Held == nil {
+		return nil
+	}
+	err := r.book.change(ctx, func(n *notes) { n.Held = nil })
+	if err == nil {
+		r.log.Info("no mapping is held back any more")
+	}
+	return err
+}
+
+// current reads the mapping in force from its stream: nil if the stream holds none that is whole.
+func (r *refresher) current(ctx context.Context) (map[string]string, error) {
+	stream, err := r.stream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	state := stream.CachedInfo().State
+	var whole, part map[string]string
+	var snapshot string
+	var have int
+	for seq := state.FirstSeq; state.Msgs > 0 && seq <= state.LastSeq; seq++ {
+		msg, err := stream.GetMsg(ctx, seq)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the mapping in force: %w", err)
+		}
+		var chunk event.MappingChunk
+		if err := event.Decode(msg.Data, &chunk); err != nil {
+			r.log.Warn("a part of the mapping in the broker cannot be read, going on without it", "error", err)
+			continue
+		}
+		if chunk.Snapshot != snapshot {
+			snapshot, part, have = chunk.Snapshot, map[string]string{}, 0
+		}
+		maps.Copy(part, chunk.Users)
+		if have++; have == chunk.Chunks {
+			whole = part
+		}
+	}
+	return whole, nil
 }
 
 // tell reports what an operator may have to mend in AtHoc.
 func (r *refresher) tell(f findings) {
+	r.found(f)
 	if len(f.ambiguous) > 0 {
 		r.log.Warn("several AtHoc users have the same employee id; none of them gets its duty status: mend them in AtHoc "+
 			"(the names are logged at level DEBUG)", "ids", len(f.ambiguous))
@@ -196,19 +297,16 @@ func (r *refresher) stream(ctx context.Context) (jetstream.Stream, error) {
 
 // load reads the note; it is zero if there is none that can be read.
 func (r *refresher) load(ctx context.Context) (record, uint64, error) {
-	entry, err := r.state.Get(ctx, recordKey)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return record{}, 0, nil
-	}
-	if err != nil {
-		return record{}, 0, fmt.Errorf("read %s in bucket %s: %w", recordKey, topology.BucketState, err)
+	value, revision, err := r.record.load(ctx)
+	if err != nil || revision == 0 {
+		return record{}, 0, err
 	}
 	var rec record
-	if err := json.Unmarshal(entry.Value(), &rec); err != nil || rec.V != recordVersion {
+	if err := json.Unmarshal(value, &rec); err != nil || rec.V != recordVersion {
 		r.log.Debug("the note on the mapping cannot be read and is made anew", "version", rec.V, "error", err)
-		return record{}, entry.Revision(), nil
+		return record{}, revision, nil
 	}
-	return rec, entry.Revision(), nil
+	return rec, revision, nil
 }
 
 // save writes the note in the place of the one that was read; another janitor's note in between makes it fail.
@@ -217,13 +315,6 @@ func (r *refresher) save(ctx context.Context, rec record, revision uint64) error
 	if err != nil {
 		return fmt.Errorf("write the note on the mapping: %w", err)
 	}
-	if revision == 0 {
-		_, err = r.state.Create(ctx, recordKey, data)
-	} else {
-		_, err = r.state.Update(ctx, recordKey, data, revision)
-	}
-	if err != nil {
-		return fmt.Errorf("write %s in bucket %s: %w", recordKey, topology.BucketState, err)
-	}
-	return nil
+	_, err = r.record.save(ctx, data, revision)
+	return err
 }

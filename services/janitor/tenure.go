@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"bobosync/shared/lease"
+	"bobosync/shared/pause"
 )
 
 const (
@@ -114,3 +115,14 @@ func (t *tenure) giveBack(ctx context.Context, l *lease.Lease) {
 		t.log.Debug("the janitor's lease ends by itself", "error", err)
 	}
 }
+
+// unlessEnded returns err, or nil if ctx has ended: then whatever failed did so for that reason.
+func unlessEnded(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// sleep returns after d or when ctx ends.
+func sleep(ctx context.Context, d time.Duration) { _ = pause.For(ctx, d) } // whoever waits looks at ctx

@@ -1,12 +1,11 @@
-package janitor
+package directory
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"slices"
-	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,12 +25,13 @@ type list struct {
 	size  int
 	calls int
 	// before is called before each page, with the number of calls so far.
-	before func(calls int) error
-	fields []string
+	before   func(calls int) error
+	fields   []string
+	criteria string
 }
 
 func (l *list) SearchUsers(_ context.Context, q athoc.Query) iter.Seq2[athoc.Page, error] {
-	l.fields = q.Fields
+	l.fields, l.criteria = q.Fields, q.Criteria
 	size := q.PageSize
 	if l.size > 0 {
 		size = l.size
@@ -75,15 +75,19 @@ func (g *openGate) Settle(_ context.Context, _ brake.Permit, err error) error {
 	return nil
 }
 
-func reader(l *list) (*fetcher, *openGate) {
+var collars = Query{Attribute: "Collar-Number", Setting: "COLLAR_ID_FIELD"}
+
+func reader(l *list) (*Reader, *openGate) {
 	g := &openGate{}
-	return &fetcher{users: l, gate: g, collar: "Collar-Number", log: bustest.Logger()}, g
+	r := NewReader(l, time.Now, bustest.Logger())
+	r.Gate = g
+	return r, g
 }
 
-func names(people []person) []string {
+func names(people []Person) []string {
 	var out []string
 	for _, p := range people {
-		out = append(out, p.username)
+		out = append(out, p.Username)
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
@@ -102,7 +106,7 @@ func TestFetchReadsEachPageOnce(t *testing.T) {
 		t.Run(fmt.Sprint(users), func(t *testing.T) {
 			l := &list{users: numbered(users), size: 10}
 			f, g := reader(l)
-			got, err := f.fetch(t.Context())
+			got, err := f.All(t.Context(), collars)
 			require.NoError(t, err)
 			assert.Len(t, got, users)
 			assert.Equal(t, calls, l.calls)
@@ -121,7 +125,7 @@ func TestFetchMissesNobodyWhenUsersAreRemovedBetweenPages(t *testing.T) {
 		return nil
 	}
 	f, _ := reader(l)
-	got, err := f.fetch(t.Context())
+	got, err := f.All(t.Context(), collars)
 	require.NoError(t, err)
 	assert.Equal(t, l.users, names(got))
 	assert.Equal(t, 20, l.calls, "two passes, the second of which held still")
@@ -136,7 +140,7 @@ func TestFetchSeesAUserWhoComesTwice(t *testing.T) {
 		return nil
 	}
 	f, _ := reader(l)
-	got, err := f.fetch(t.Context())
+	got, err := f.All(t.Context(), collars)
 	require.NoError(t, err)
 	want := slices.Sorted(slices.Values(l.users))
 	assert.Equal(t, want, names(got))
@@ -155,7 +159,7 @@ func TestFetchOfADirectoryThatNeverHoldsStill(t *testing.T) {
 		return nil
 	}
 	f, _ := reader(l)
-	got, err := f.fetch(t.Context())
+	got, err := f.All(t.Context(), collars)
 	require.NoError(t, err)
 	found := names(got)
 	for _, u := range staying {
@@ -174,7 +178,7 @@ func TestFetchFailsAsAWhole(t *testing.T) {
 		return nil
 	}}
 	f, g := reader(l)
-	got, err := f.fetch(t.Context())
+	got, err := f.All(t.Context(), collars)
 	require.ErrorIs(t, err, outage)
 	assert.Empty(t, got)
 	assert.Equal(t, 1, g.failed)
@@ -184,16 +188,17 @@ func TestFetchFailsAsAWhole(t *testing.T) {
 func TestFetchDoesWithoutAttributesThatAreGone(t *testing.T) {
 	l := &list{users: numbered(5), size: 10}
 	f, _ := reader(l)
-	f.extras = []string{"GONE"}
+	query := collars
+	query.Extras = []string{"GONE"}
 	l.before = func(int) error {
 		if slices.Contains(l.fields, "GONE") {
 			return &athoc.CallError{Kind: athoc.BadRequest, Op: athoc.OpSearch, Detail: "GONE is unknown"}
 		}
 		return nil
 	}
-	_, err := f.fetch(t.Context())
+	_, err := f.All(t.Context(), query)
 	require.Error(t, err)
-	got, err := f.fetch(t.Context())
+	got, err := f.All(t.Context(), query)
 	require.NoError(t, err)
 	assert.Len(t, got, 5)
 	assert.Equal(t, []string{"Collar-Number"}, l.fields)
@@ -202,9 +207,8 @@ func TestFetchDoesWithoutAttributesThatAreGone(t *testing.T) {
 func TestFetchNamesTheSettingOfAnUnknownCollarField(t *testing.T) {
 	l := &list{size: 10, before: func(int) error { return &athoc.CallError{Kind: athoc.BadRequest, Op: athoc.OpSearch} }}
 	f, _ := reader(l)
-	_, err := f.fetch(t.Context())
+	_, err := f.All(t.Context(), collars)
 	require.ErrorContains(t, err, "COLLAR_ID_FIELD")
-	assert.True(t, needsMending(err))
 }
 
 func TestFetchSlowsDownUntilAThrottledReadingGetsThrough(t *testing.T) {
@@ -225,12 +229,12 @@ func TestFetchSlowsDownUntilAThrottledReadingGetsThrough(t *testing.T) {
 		for {
 			tries++
 			require.Less(t, tries, 10)
-			got, err := f.fetch(t.Context())
+			got, err := f.All(t.Context(), collars)
 			if err == nil {
 				assert.Len(t, got, 100)
 				break
 			}
-			time.Sleep(retryFirst)
+			time.Sleep(30 * time.Second)
 		}
 		assert.Greater(t, tries, 1)
 		assert.Zero(t, f.pace, "the next reading is not slowed down")
@@ -246,15 +250,64 @@ func TestFetchEndsWithItsContext(t *testing.T) {
 		return nil
 	}}
 	f, _ := reader(l)
-	_, err := f.fetch(ctx)
+	_, err := f.All(ctx, collars)
 	require.ErrorIs(t, err, context.Canceled)
 	assert.Less(t, l.calls, 5)
 }
 
-func TestNeedsMending(t *testing.T) {
-	for kind, want := range map[athoc.Kind]bool{athoc.Outage: false, athoc.Throttled: false, athoc.Forbidden: true, athoc.BadRequest: true} {
-		assert.Equal(t, want, needsMending(fmt.Errorf("x: %w", &athoc.CallError{Kind: kind})), strings.ToUpper(kind.String()))
+func TestHavingReadsOnePass(t *testing.T) {
+	l := &list{users: numbered(2500)}
+	clock := time.Date(2024, 6, 17, 10, 0, 0, 0, time.UTC)
+	f, _ := reader(l)
+	f.Now = func() time.Time { return clock }
+	l.before = func(int) error {
+		clock = clock.Add(time.Second)
+		return nil
 	}
-	assert.True(t, needsMending(fmt.Errorf("x: %w", ErrNobody)))
-	assert.False(t, needsMending(errors.New("broker is away")))
+	began := clock
+	got, err := f.Having(t.Context(), Query{Attribute: "Collar-Number"})
+	require.NoError(t, err)
+	assert.Equal(t, "Collar-Number pr", l.criteria)
+	assert.Equal(t, 3, l.calls)
+	require.Len(t, got, 2500)
+	assert.Equal(t, Person{Username: "u00000", Value: "c-u00000", Asked: began}, got[0])
+	assert.Equal(t, began.Add(2*time.Second), got[2499].Asked, "each page has the moment before its own call")
+
+	l.before = func(int) error { return &athoc.CallError{Kind: athoc.BadRequest, Op: athoc.OpSearch} }
+	_, err = f.Having(t.Context(), Query{Attribute: "On-Duty-DTG", Setting: "DUTY_STATUS_FIELD"})
+	require.ErrorContains(t, err, "DUTY_STATUS_FIELD")
+}
+
+func TestOneReadingAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		busy := 0
+		l := &list{users: numbered(30), size: 10, before: func(int) error {
+			busy++
+			assert.Equal(t, 1, busy)
+			time.Sleep(time.Second)
+			busy--
+			return nil
+		}}
+		f, _ := reader(l)
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				got, err := f.All(t.Context(), collars)
+				assert.NoError(t, err)
+				assert.Len(t, got, 30)
+			})
+		}
+		time.Sleep(time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := f.Having(ctx, collars)
+		require.ErrorIs(t, err, context.DeadlineExceeded, "waiting for one's turn ends with the context")
+		wg.Wait()
+	})
+}
+
+func TestExtras(t *testing.T) {
+	assert.Equal(t, []string{"FIRSTNAME", "Unit"},
+		Extras([]string{" FIRSTNAME", "collar-number", "", "firstname", "Unit"}, "Collar-Number"))
+	assert.Empty(t, Extras(nil, "Collar-Number"))
 }
