@@ -14,6 +14,8 @@ import (
 type census struct {
 	mu      sync.Mutex
 	workers map[string]brief
+	// mapping is the one in force.
+	mapping *directory
 	// recovered says that the memory is complete.
 	recovered bool
 }
@@ -23,6 +25,8 @@ type brief struct {
 	// at is the latest event's time in Unix seconds, and on says that it is a booking on.
 	at int64
 	on bool
+	// mapped says that the mapping in force has a user for the worker.
+	mapped bool
 	// unresolved says that it is held back, unconfirmed that the last update has no answer yet.
 	unresolved, unconfirmed bool
 }
@@ -35,14 +39,26 @@ func (c *census) note(employee string, w latest.Worker) {
 	b := brief{at: w.Latest.At, on: w.Latest.On, unresolved: w.Dirty, unconfirmed: w.Unconfirmed()}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	b.mapped = c.mapping.users[employee] != ""
 	c.workers[employee] = b
 }
 
 // begin forgets everything.
-func (c *census) begin(recovered bool) {
+func (c *census) begin(d *directory, recovered bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.workers, c.recovered = map[string]brief{}, recovered
+	c.workers, c.mapping, c.recovered = map[string]brief{}, d, recovered
+}
+
+// remap takes another mapping in.
+func (c *census) remap(d *directory) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mapping = d
+	for employee, b := range c.workers {
+		b.mapped = d.users[employee] != ""
+		c.workers[employee] = b
+	}
 }
 
 func (c *census) recover() {
@@ -52,23 +68,24 @@ func (c *census) recover() {
 }
 
 // count adds everything up. A worker without a user waits for no confirmation: what was sent to a former user is nobody's now.
-func (c *census) count(d *directory, now time.Time, rules latest.Rules) control.ResolverState {
+func (c *census) count(now time.Time, rules latest.Rules) control.ResolverState {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := control.ResolverState{Recovered: c.recovered, Workers: len(c.workers), Snapshot: d.snapshot, Mapped: len(d.users)}
+	s := control.ResolverState{
+		Recovered: c.recovered, Workers: len(c.workers), Snapshot: c.mapping.snapshot, Mapped: len(c.mapping.users),
+	}
 	oldest := int64(0)
-	for employee, b := range c.workers {
-		mapped := d.users[employee] != ""
+	for _, b := range c.workers {
 		if b.on && !rules.Stale(true, b.at, now) {
 			s.OnDuty++
 		}
-		if !mapped {
+		if !b.mapped {
 			s.Unmapped++
 		}
 		switch {
 		case b.unresolved:
 			s.Unresolved++
-		case b.unconfirmed && mapped:
+		case b.unconfirmed && b.mapped:
 			s.Unconfirmed++
 		default:
 			continue
@@ -85,7 +102,7 @@ func (c *census) count(d *directory, now time.Time, rules latest.Rules) control.
 
 // state answers how the resolver is doing. It waits for nothing that is being resolved.
 func (r *resolver) state(context.Context, control.Nothing) (control.ResolverState, error) {
-	s := r.census.count(r.directory.Load(), r.now(), r.rules)
+	s := r.census.count(r.now(), r.rules)
 	s.Instance = control.Me(r.version, r.started)
 	all, err := r.memory.Replays()
 	for _, replay := range all {

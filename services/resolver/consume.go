@@ -473,7 +473,9 @@ func (r *resolver) applyMapping(ctx context.Context, snapshot string, mapping ma
 	if err := r.publish(ctx, o); err != nil {
 		return err
 	}
-	r.directory.Store(newDirectory(snapshot, mapping))
+	inForce := newDirectory(snapshot, mapping)
+	r.directory.Store(inForce)
+	r.census.remap(inForce)
 	var follows outcome
 	if r.recovered && !holding && len(r.dirty) > 0 { // otherwise they are sent when the hold ends
 		if follows, err = r.resolveDirty(ctx, o.change.Workers, event.ReasonMapped); err != nil {

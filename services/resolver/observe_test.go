@@ -3,6 +3,8 @@ package resolver_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -247,6 +249,28 @@ func TestACorrectionThatIsLostWithTheBrokersStore(t *testing.T) {
 	b.wants(map[string]bool{"one@example.org": false})
 	require.Equal(t, event.ReasonRecovery, b.table()["one@example.org"].Reason)
 	require.Equal(t, 1, b.observe(control.Expire, true, users...).Published, "the stranger is found again at the janitor's next look")
+}
+
+// TestAFreshMemoryDoesNotTakeAClearForAnEvent: the table of updates that it begins with has the clear of a user without a known
+// worker.
+func TestAFreshMemoryDoesNotTakeAClearForAnEvent(t *testing.T) {
+	b := newBench(t)
+	b.start()
+	memory := b.recovered("")
+	b.mapping("m1", staff)
+	b.file("a", 1, booked("00002", 60, true))
+	b.wants(map[string]bool{"Two@example.org": true})
+	require.Equal(t, 1, b.observe(control.Expire, true, seen("one@example.org", 40)).Published)
+	b.stop()
+	require.NoError(t, os.Remove(filepath.Join(b.cfg.Data.Directory, "resolver.db")))
+	b.start()
+	got, err := b.worker("00001")
+	require.NoError(t, err)
+	require.False(t, got.Known)
+	b.recovered(memory)
+	b.file("b", 2, booked("00001", 60*24*9, true), booked("00003", 5, true))
+	b.settled("b", map[int]event.Outcome{2: event.Expired})
+	b.wants(map[string]bool{"one@example.org": false, "Two@example.org": true, "three@example.org": true})
 }
 
 func TestObservationsAreRefused(t *testing.T) {

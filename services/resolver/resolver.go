@@ -182,10 +182,10 @@ func (r *resolver) loadOpen() error {
 	clear(r.unsure)
 	clear(r.replaying)
 	clear(r.partial)
-	r.census.begin(r.recovered)
 	if err := r.loadDirectory(); err != nil {
 		return err
 	}
+	r.census.begin(r.directory.Load(), r.recovered)
 	err := r.memory.View(func(v memory.View) error {
 		return v.EachWorker(func(employee string, w latest.Worker) error {
 			r.note(employee, w)

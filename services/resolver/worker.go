@@ -171,6 +171,9 @@ func progress(w latest.Worker, published time.Time, stale bool) string {
 	if stale && w.Sent.On && w.Confirmed.On {
 		return "AtHoc was told of the duty and confirmed it at " + at + "; the janitor clears it at its next look" + later(w)
 	}
+	if w.Sent.Version != w.Latest.Version {
+		return "not sent again, since AtHoc is known to hold that since " + at + later(w)
+	}
 	return "confirmed by AtHoc at " + at + later(w)
 }
 

@@ -313,11 +313,11 @@ func (m *mirror) call(o event.Outcome) {
 	a := answer(u, o)
 	a.On = u.On && !rules.Stale(true, u.At, m.now)
 	a.Answered = m.now.Unix()
-	switch {
-	case o == event.Pending:
+	switch o {
+	case event.Pending:
 		m.w.Answer(a, rules)
 		return // the update stays
-	case o == event.Applied:
+	case event.Applied:
 		m.holds = Observed{On: a.On}
 		if a.On {
 			m.holds.At = u.At
