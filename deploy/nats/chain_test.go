@@ -209,7 +209,7 @@ func TestEachServiceWorksWithItsOwnRights(t *testing.T) {
 	t.Run("the broker's store is lost", func(t *testing.T) {
 		c.down()
 		require.NoError(t, os.RemoveAll(filepath.Join(c.dir, "store")))
-		c.up(t)
+		c.up(c.t) // until the end of the whole test
 		c.drop()
 	})
 	t.Run("the resolver's memory is lost", func(t *testing.T) {

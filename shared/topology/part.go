@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -191,7 +192,7 @@ func streamSettings(want, have jetstream.StreamConfig, state jetstream.StreamSta
 		{name: "discard", have: have.Discard, want: want.Discard},
 		{name: "replicas", have: have.Replicas, want: want.Replicas},
 		{name: "max bytes", have: have.MaxBytes, want: want.MaxBytes, loses: tooManyBytes(want, state)},
-		{name: "max age", have: have.MaxAge, want: want.MaxAge, loses: tooOld(want, state, now)},
+		{name: "max age", have: have.MaxAge, want: want.MaxAge, loses: cmp.Or(shorterLease(want, have, state), tooOld(want, state, now))},
 		{name: "max messages", have: have.MaxMsgs, want: want.MaxMsgs},
 		{
 			name: "max messages per subject", have: have.MaxMsgsPerSubject, want: want.MaxMsgsPerSubject,
@@ -203,6 +204,15 @@ func streamSettings(want, have jetstream.StreamConfig, state jetstream.StreamSta
 		{name: "rollup", have: have.AllowRollup, want: want.AllowRollup},
 		{name: "duplicate window", have: have.Duplicates, want: want.Duplicates},
 	}
+}
+
+// shorterLease says why leases are not made shorter: who holds one counts on the time that it was lent for, and another would
+// take it before.
+func shorterLease(want, have jetstream.StreamConfig, state jetstream.StreamState) string {
+	if want.Name != bucketStream(BucketLeases) || want.MaxAge >= have.MaxAge || state.Msgs == 0 {
+		return ""
+	}
+	return fmt.Sprintf("leases may be held that were lent for longer; it is changed when publishers and janitors have been stopped for %s", have.MaxAge)
 }
 
 // tooManyBytes says what a limit of bytes would drop. A stream that refuses new messages when it is full drops none.

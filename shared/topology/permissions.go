@@ -201,9 +201,17 @@ var (
 	tokenKeys = []string{"athoc.token.*"}
 )
 
+// laneKeys are the leases of all lanes, as LaneLease names them.
+const laneKeys = "lane.*"
+
 // callAtHoc lets a service share the brake and the token.
 func (r *rights) callAtHoc() {
 	r.writeKeys(BucketState, brakeKeys...)
+	r.shareToken()
+}
+
+// shareToken lets the user use the token that all share, and replace it. It is encrypted under AtHoc's credentials.
+func (r *rights) shareToken() {
 	r.writeKeys(BucketState, tokenKeys...)
 	r.writeKeys(BucketLeases, tokenKeys...)
 }
@@ -279,6 +287,7 @@ func resolverUser() User {
 	r.read(StreamEntries)
 	r.read(StreamMapping)
 	r.publish(api("CONSUMER.LIST.%s", StreamUpdates))
+	r.publish(api("DIRECT.GET.%s.%s*.*", StreamUpdates, updatesPrefix)) // when a user's update was published
 	return r.user()
 }
 
@@ -289,7 +298,7 @@ func publisherUser() User {
 	r.publish(SubjectAcks, DeadSubject(string(Publisher)))
 	r.subscribe(SubjectWake)
 	r.publish(api("CONSUMER.LIST.%s", StreamUpdates))
-	r.writeKeys(BucketLeases, "lane.*")
+	r.writeKeys(BucketLeases, laneKeys)
 	r.callAtHoc()
 	return r.user()
 }
@@ -336,6 +345,7 @@ func (r *rights) lookAround() {
 	r.publish(api("STREAM.LIST"), api("STREAM.NAMES"), api("CONSUMER.LIST.*"), api("CONSUMER.NAMES.*"))
 	r.get(StreamDead)
 	r.readKeys(BucketState, brakeKeys...)
+	r.readKeys(BucketLeases, laneKeys)
 	r.publish("$SRV.PING", "$SRV.PING.>", "$SRV.INFO", "$SRV.INFO.>", "$SRV.STATS", "$SRV.STATS.>", SubjectServers)
 	for service, endpoints := range lookingEndpoints {
 		r.ask(service, endpoints...)
@@ -353,6 +363,7 @@ func operatorUser() User {
 	}
 	r.publish(api("STREAM.MSG.DELETE.%s", StreamDead))
 	r.publish(entriesPrefix+"*", SubjectAcks) // to requeue what could not be read
+	r.shareToken()                            // to check AtHoc without driving the services' token out
 	return r.user()
 }
 

@@ -128,7 +128,11 @@ func (p *provisioner) complain(part part, left []Change) error {
 	}
 	texts := make([]string, 0, len(left))
 	for _, c := range left {
-		texts = append(texts, c.String())
+		text := c.String()
+		if c.Refused != "" {
+			text += " (" + c.Refused + ")"
+		}
+		texts = append(texts, text)
 	}
 	if at := slices.IndexFunc(left, func(c Change) bool { return c.Setting == "retention" || c.Setting == "ack policy" }); at >= 0 {
 		return fmt.Errorf("%s cannot be used: %s: %s", part, left[at], left[at].Refused)

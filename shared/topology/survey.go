@@ -31,6 +31,11 @@ func (f Finding) Refused() bool {
 	return slices.ContainsFunc(f.Changes, func(c Change) bool { return c.Refused != "" })
 }
 
+// Mendable says that Mend has something to do.
+func (f Finding) Mendable() bool {
+	return f.Missing || slices.ContainsFunc(f.Changes, func(c Change) bool { return c.Refused == "" })
+}
+
 // Survey compares all parts with what a broker has, and changes nothing. The findings are in the order in which the parts can
 // be made.
 func Survey(ctx context.Context, js jetstream.JetStream, s Settings) ([]Finding, error) {
