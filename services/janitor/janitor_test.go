@@ -20,8 +20,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"bobosync/cmd/athocsim/sim"
+	"bobosync/shared/bus"
 	"bobosync/shared/bustest"
 	"bobosync/shared/config"
+	"bobosync/shared/control"
 	"bobosync/shared/event"
 	"bobosync/shared/topology"
 )
@@ -35,11 +37,14 @@ const soon = 10 * time.Second
 type world struct {
 	t      *testing.T
 	broker *bustest.Server
+	conn   *bus.Conn
 	js     jetstream.JetStream
 	athoc  *sim.Simulator
 	ahead  atomic.Int64
 	logs   *logs
 }
+
+func (w *world) quiet() *slog.Logger { return slog.New(slog.NewJSONHandler(w.logs, nil)) }
 
 // logs collects what is logged, as JSON lines.
 type logs struct {
@@ -72,7 +77,8 @@ func (l *logs) has(level, text string) bool {
 func newWorld(t *testing.T, o sim.Options) *world {
 	t.Helper()
 	w := &world{t: t, broker: bustest.Start(t), logs: &logs{}}
-	w.js = w.broker.Connect(t).JS
+	w.conn = w.broker.Connect(t)
+	w.js = w.conn.JS
 	var err error
 	w.athoc, err = sim.New(o)
 	require.NoError(t, err)
@@ -104,7 +110,9 @@ func (w *world) run(cfg Config) (stop func()) {
 	ctx, cancel := context.WithCancel(w.t.Context())
 	done := make(chan error, 1)
 	log := slog.New(slog.NewJSONHandler(w.logs, nil))
-	go func() { done <- run(ctx, cfg, Options{Conn: conn, Log: log, Now: w.now, Version: "test"}, tuning{look: look, count: look}) }()
+	go func() {
+		done <- run(ctx, cfg, Options{Conn: conn, Log: log, Now: w.now, Version: "test"}, tuning{look: look, count: look})
+	}()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		select {
@@ -178,6 +186,74 @@ func (w *world) record() (rec record) {
 
 func (w *world) searches() int { return w.athoc.Stats().Endpoints[sim.EndpointSearch].Calls }
 
+// ask asks the janitor at work.
+func ask[Res, Req any](w *world, endpoint string, req Req) (Res, error) {
+	return control.Ask[Res](w.t.Context(), w.conn.NC, topology.Janitor, endpoint, req)
+}
+
+// told is the answer of the janitor at work.
+func told[Res, Req any](w *world, endpoint string, req Req) Res {
+	w.t.Helper()
+	res, err := ask[Res](w, endpoint, req)
+	require.NoError(w.t, err)
+	return res
+}
+
+// ended returns the journal's entries of a kind that have ended, newest first; none if no janitor is at work.
+func (w *world) ended(kind string) (ended []control.JournalEntry) {
+	answer, err := ask[control.JournalAnswer](w, control.Journal, control.JournalRequest{Kind: kind})
+	if err != nil {
+		return nil
+	}
+	for _, e := range answer.Entries {
+		if !e.Ended.IsZero() {
+			ended = append(ended, e)
+		}
+	}
+	return ended
+}
+
+// end waits for the end of what an order has begun.
+func (w *world) end(begun control.Begun) (entry control.JournalEntry) {
+	w.t.Helper()
+	w.eventually("the end of what was ordered", func() bool {
+		got := told[control.JournalAnswer](w, control.Journal, control.JournalRequest{ID: begun.Entry}).Entries
+		require.Len(w.t, got, 1)
+		entry = got[0]
+		return !entry.Ended.IsZero()
+	})
+	return entry
+}
+
+// refreshed waits until a mapping is in force and nothing is being refreshed.
+func (w *world) refreshed(users int) {
+	w.t.Helper()
+	w.mapped(users)
+	w.eventually("the end of the refresh", func() bool { return w.atWork().Duties[0].Running.IsZero() })
+}
+
+// states are those of all instances.
+func (w *world) states() []control.JanitorState {
+	all, err := control.AskAll[control.JanitorState](w.t.Context(), w.conn.NC, topology.Janitor, control.State, control.Nothing{})
+	require.NoError(w.t, err)
+	return all
+}
+
+// atWork returns the state of the instance at work.
+func (w *world) atWork() (state control.JanitorState) {
+	w.t.Helper()
+	w.eventually("a janitor at work", func() bool {
+		for _, s := range w.states() {
+			if s.AtWork {
+				state = s
+				return true
+			}
+		}
+		return false
+	})
+	return state
+}
+
 func wanted(users []sim.User) map[string]string {
 	out := map[string]string{}
 	for _, u := range users {
@@ -198,7 +274,20 @@ func TestRefreshOf25000Users(t *testing.T) {
 	assert.NotContains(t, w.logs.text(), "@example.org", "usernames are logged at DEBUG only")
 	assert.NotContains(t, w.logs.text(), sim.DefaultPassword)
 
-	// Days later one user has come and one has gone: the new mapping takes the old one's place.
+	// Days later two users have exchanged their ids: the new mapping differs in these two.
+	before := w.mapping()
+	require.NoError(t, w.athoc.PutUsers(
+		sim.User{LoginID: users[0].LoginID, Attributes: users[1].Attributes}, sim.User{LoginID: users[1].LoginID, Attributes: users[0].Attributes}))
+	w.pass(3 * 24 * time.Hour)
+	w.eventually("the other mapping", func() bool { s := w.state(); return s.LastSeq == 10 && s.Msgs == 5 })
+	assert.Equal(t, change{before: 25_000, after: 25_000, changed: 2}, compare(before, w.mapping()))
+	assert.Equal(t, users[1].LoginID, w.mapping()[users[0].Attributes[sim.DefaultCollar]])
+	w.eventually("the journal", func() bool { return len(w.ended(control.DutyMapping)) == 2 })
+	assert.Equal(t, map[string]int{
+		"users": 25_000, "mapped": 25_000, "without_id": 0, "ambiguous_ids": 0, "added": 0, "changed": 2, "removed": 0,
+	}, w.ended(control.DutyMapping)[0].Counts)
+
+	// Then one has come and two have gone: the new mapping takes the old one's place.
 	require.NoError(t, w.athoc.PutUsers(sim.User{LoginID: "new@example.org", Attributes: map[string]string{sim.DefaultCollar: " 99999"}}))
 	_, err := w.athoc.RemoveUsers(users[0].LoginID, users[1].LoginID)
 	require.NoError(t, err)

@@ -45,7 +45,7 @@ func (p *purger) purge(ctx context.Context, _ *duty.Order) (result, error) {
 	if !records.IsZero() {
 		entries, failed = p.prune(records)
 	}
-	sum, err := p.askAll(ctx, control.PurgeRequest{FilesBefore: files, RecordsBefore: records})
+	sum, err := p.askAll(ctx, control.PurgeRequest{FilesBefore: files, RecordsBefore: records, By: name})
 	p.metrics.FilesPurged(sum.Files)
 	if err == nil && sum.Failed > 0 {
 		err = fmt.Errorf("%d old files cannot be deleted, the last of them: %s", sum.Failed, sum.Error)

@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"time"
 
 	"github.com/google/uuid"
@@ -181,9 +182,7 @@ func same(b *bbolt.Bucket, e control.JournalEntry, key []byte) (control.JournalE
 		}
 		times := max(before.Counts[timesCount], 1) + 1
 		before.Counts = map[string]int{timesCount: times}
-		for name, n := range e.Counts {
-			before.Counts[name] = n
-		}
+		maps.Copy(before.Counts, e.Counts)
 		before.Ended = e.Ended
 		return before, true
 	}
