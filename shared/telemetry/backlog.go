@@ -83,22 +83,16 @@ func (b *Backlog) WatchConsumers(js jetstream.JetStream, service topology.Servic
 	return c.Watch(func(ctx context.Context) (backlog, error) { return c.look(ctx, js) })
 }
 
-// look asks for all consumers of a stream at once.
+// look asks for each consumer by its name, which is all that a service may ask for at a broker that keeps its users apart.
 func (c *consumed) look(ctx context.Context, js jetstream.JetStream) (backlog, error) {
 	var found backlog
-	for name, mine := range c.consumers {
-		stream, err := js.Stream(ctx, name)
-		if err != nil {
-			return found, err
-		}
-		list := stream.ListConsumers(ctx)
-		for info := range list.Info() {
-			if slices.Contains(mine, info.Name) {
-				found.consumers = append(found.consumers, info)
+	for stream, mine := range c.consumers {
+		for _, name := range mine {
+			consumer, err := js.Consumer(ctx, stream, name)
+			if err != nil {
+				return found, err
 			}
-		}
-		if err := list.Err(); err != nil {
-			return found, err
+			found.consumers = append(found.consumers, consumer.CachedInfo())
 		}
 	}
 	if !c.dead {
