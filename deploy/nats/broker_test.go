@@ -118,3 +118,6 @@ func (in *installation) login(t *testing.T, user string) *bus.Conn {
 
 // settings are those that services have by default.
 var settings = topology.Settings{Replicas: 1, EntriesMaxBytes: 64 << 20, CallTimeout: 2 * time.Second}
+
+// services are the users that the services log in as, by the services' names.
+var services = []string{"ingest", "resolver", "publisher", "janitor"}

@@ -196,7 +196,6 @@ func (c *chain) requireNothingRefused() {
 	}
 }
 
-var services = []string{"ingest", "resolver", "publisher", "janitor"}
 
 // TestEachServiceWorksWithItsOwnRights runs the chain from an empty broker, loses the broker's store and the resolver's memory,
 // and gives the operators' orders, with nobody having more rights than its user has.

@@ -1,0 +1,251 @@
+package nats_test
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"bobosync/deploy/nats/setup"
+	"bobosync/shared/topology"
+)
+
+// last is a subject that nobody has a right to: when the broker refuses it, it has judged all that was asked before.
+const last = "nobody.may"
+
+// judge is a user's connection that notes what the broker refuses.
+type judge struct {
+	t       *testing.T
+	nc      *nats.Conn
+	mu      sync.Mutex
+	refused []string
+	end     chan struct{}
+}
+
+func (in *installation) judge(t *testing.T, user string) *judge {
+	t.Helper()
+	key, err := nats.NkeyOptionFromSeed(setup.CredsFile(in.dir, user))
+	require.NoError(t, err)
+	j := &judge{t: t, end: make(chan struct{}, 1)}
+	j.nc, err = nats.Connect(in.url(), key, nats.RootCAs(in.ca), nats.CustomInboxPrefix(topology.Inbox(user)),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { j.note(err.Error()) }))
+	require.NoError(t, err)
+	t.Cleanup(j.nc.Close)
+	return j
+}
+
+// note keeps the subject that a refusal names in quotes.
+func (j *judge) note(text string) {
+	_, rest, _ := strings.Cut(text, `"`)
+	subject, _, _ := strings.Cut(rest, `"`)
+	if subject == last {
+		j.end <- struct{}{}
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.refused = append(j.refused, subject)
+}
+
+// refuses returns which of the subjects the broker refuses, in the order given.
+func (j *judge) refuses(do func(subject string) error, subjects []string) []string {
+	j.t.Helper()
+	j.mu.Lock()
+	j.refused = nil
+	j.mu.Unlock()
+	for _, s := range append(slices.Clone(subjects), last) {
+		require.NoError(j.t, do(s))
+	}
+	require.NoError(j.t, j.nc.FlushTimeout(patience))
+	select {
+	case <-j.end:
+	case <-time.After(patience):
+		require.Fail(j.t, "the broker has not judged all of it")
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Clone(j.refused)
+}
+
+func (j *judge) publish(subject string) error { return j.nc.Publish(subject, nil) }
+
+func (j *judge) subscribe(subject string) error {
+	_, err := j.nc.SubscribeSync(subject)
+	return err
+}
+
+// concrete turns a permission into a subject that it covers.
+func concrete(pattern string) string {
+	return strings.ReplaceAll(strings.ReplaceAll(pattern, "*", "x"), ">", "x.y")
+}
+
+// everything lists subjects that stand for all that anyone may send to, and what nobody may.
+func everything() []string {
+	var all []string
+	for _, u := range topology.Users() {
+		for _, s := range append(slices.Clone(u.Publish), u.DenyPublish...) {
+			all = append(all, concrete(s))
+		}
+	}
+	for s := range owners() {
+		all = append(all, s)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// owners says who may send to what, written down by hand: a subject, and its users.
+func owners() map[string][]string {
+	const (
+		ingest, resolver, publisher, janitor  = "ingest", "resolver", "publisher", "janitor"
+		provision, operator, viewer, backup   = topology.UserProvision, topology.UserOperator, topology.UserViewer, topology.UserBackup
+		deleting, purging, reading, resetting = "$JS.API.STREAM.DELETE.%s", "$JS.API.STREAM.PURGE.%s", "$JS.API.STREAM.MSG.GET.%s", "$JS.API.CONSUMER.RESET.%s.%s"
+	)
+	table := map[string][]string{
+		// Messages.
+		topology.EntriesSubject("f00"): {ingest, operator}, topology.SubjectRecovered: {ingest, operator},
+		topology.UpdatesSubject("john"): {resolver}, topology.SubjectWake: {resolver},
+		topology.SubjectAcks: {resolver, publisher, operator}, topology.SubjectMapping: {janitor},
+		topology.DeadSubject(ingest): {ingest}, topology.DeadSubject(resolver): {resolver}, topology.DeadSubject(publisher): {publisher},
+		// Keys.
+		"$KV.bobo_state.resolver.memory": {resolver}, "$KV.bobo_state.janitor.mapping": {janitor},
+		"$KV.bobo_state.athoc.brake": {publisher, janitor}, "$KV.bobo_state.clock": {publisher, janitor},
+		"$KV.bobo_state.athoc.token.ab": {publisher, janitor, operator}, "$KV.bobo_leases.athoc.token.ab": {publisher, janitor, operator},
+		"$KV.bobo_leases.lane.3": {publisher}, "$KV.bobo_leases.janitor": {janitor},
+		"$JS.API.DIRECT.GET.KV_bobo_state.$KV.bobo_state.athoc.token.ab": {publisher, janitor, operator},
+		"$JS.API.DIRECT.GET.KV_bobo_state":                               nil, // any key, by its sequence
+		"$JS.API.STREAM.MSG.GET.KV_bobo_state":                           nil,
+		// Requests.
+		"bobo.control.resolver.observe": {janitor}, "bobo.control.ingest.purge": {janitor},
+		"bobo.control.resolver.replay": {operator}, "bobo.control.resolver.requeue": {operator}, "bobo.control.janitor.mapping-approve": {operator},
+		"bobo.control.resolver.worker": {operator, viewer}, "bobo.control.resolver.state": {operator, viewer, janitor},
+		// Whole accounts, servers.
+		"$JS.API.ACCOUNT.PURGE.BOBO": nil, "$JS.API.META.LEADER.STEPDOWN": nil, "$JS.API.SERVER.REMOVE": nil,
+		"$SYS.REQ.SERVER.PING.VARZ": nil, "$SYS.REQ.SERVER.x.RELOAD": nil, topology.SubjectServers: {provision, operator, viewer},
+	}
+	streams := map[string]struct{ owner, purges, reads []string }{
+		topology.StreamEntries: {[]string{ingest}, []string{ingest}, []string{ingest}},
+		topology.StreamUpdates: {[]string{resolver}, nil, nil},
+		topology.StreamAcks:    {[]string{ingest}, nil, nil},
+		topology.StreamMapping: {[]string{janitor}, []string{janitor}, nil},
+		topology.StreamDead:    {[]string{resolver}, nil, []string{operator, viewer}},
+		"KV_bobo_state":        {[]string{resolver}, nil, nil},
+		"KV_bobo_leases":       {[]string{publisher}, nil, nil},
+	}
+	for name, s := range streams {
+		table["$JS.API.STREAM.CREATE."+name] = append(s.owner, provision)
+		table["$JS.API.STREAM.UPDATE."+name] = append(s.owner, provision)
+		table[fmt.Sprintf(deleting, name)] = nil
+		table[fmt.Sprintf(purging, name)] = s.purges
+		table[fmt.Sprintf(reading, name)] = s.reads
+		table["$JS.API.STREAM.SNAPSHOT."+name] = []string{backup}
+		table["$JS.API.STREAM.RESTORE."+name] = []string{backup}
+	}
+	table["$JS.API.STREAM.MSG.DELETE."+topology.StreamDead] = []string{operator}
+	table["$JS.API.STREAM.MSG.DELETE."+topology.StreamEntries] = nil
+	for stream, consumers := range (topology.Settings{}).Consumers() {
+		for _, c := range consumers {
+			owner, _, _ := strings.Cut(c.Durable, "-")
+			consumer := stream + "." + c.Durable
+			table["$JS.API.CONSUMER.CREATE."+consumer] = []string{owner, provision}
+			table["$JS.API.CONSUMER.MSG.NEXT."+consumer] = []string{owner}
+			table["$JS.ACK."+consumer+".1.2.3.4.5"] = []string{owner}
+			table[fmt.Sprintf(resetting, stream, c.Durable)] = nil
+			table["$JS.API.CONSUMER.PAUSE."+consumer] = nil
+			if stream == topology.StreamUpdates || stream == topology.StreamAcks {
+				table["$JS.API.CONSUMER.DELETE."+consumer] = nil
+			}
+		}
+	}
+	return table
+}
+
+// TestNobodyMaySendWhatIsNotHis tries every user against every subject of all the others, on a real server.
+func TestNobodyMaySendWhatIsNotHis(t *testing.T) {
+	in := broker(t)
+	subjects := everything()
+	byHand := owners()
+	for _, u := range topology.Users() {
+		t.Run(u.Name, func(t *testing.T) {
+			j := in.judge(t, u.Name)
+			refused := j.refuses(j.publish, subjects)
+			for _, s := range subjects {
+				allowed := !slices.Contains(refused, s)
+				assert.Equal(t, u.MayPublish(s), allowed, "%s may send to %s: what is written down is what the server does", u.Name, s)
+				if users, listed := byHand[s]; listed && u.Account == topology.AccountMain {
+					assert.Equal(t, slices.Contains(users, u.Name), allowed, "%s may send to %s", u.Name, s)
+				}
+			}
+			require.NotEmpty(t, refused)
+			require.Less(t, len(refused), len(subjects))
+		})
+	}
+}
+
+// TestNobodyReceivesWhatIsNotHis: others' answers, requests to other services, and messages past the consumers.
+func TestNobodyReceivesWhatIsNotHis(t *testing.T) {
+	in := broker(t)
+	subjects := []string{
+		">", "*", "bobo.>", "$JS.>", "$SYS.>", "$KV.>", "_INBOX.>", "_INBOX.*.x", "bobo.control.>", "bobo.control.*.*",
+		topology.EntriesSubject("f00"), topology.UpdatesSubject("john"), topology.SubjectAcks, topology.SubjectMapping, "bobo.dead.>",
+		"$JS.API.STREAM.CREATE.ENTRIES", "$JS.ACK.>", "$JS.EVENT.>", topology.SubjectServers,
+	}
+	allowed := map[string][]string{topology.SubjectWake: {"publisher"}}
+	for _, u := range topology.Users() {
+		inbox := topology.Inbox(u.Name) + ".abc.*"
+		allowed[inbox] = []string{u.Name}
+	}
+	for _, s := range services {
+		allowed["bobo.control."+s+".state"] = []string{s}
+		allowed["$SRV.PING.bobosync-"+s] = []string{s}
+	}
+	for s := range allowed {
+		subjects = append(subjects, s)
+	}
+	for _, u := range topology.Users() {
+		t.Run(u.Name, func(t *testing.T) {
+			j := in.judge(t, u.Name)
+			refused := j.refuses(j.subscribe, subjects)
+			for _, s := range subjects {
+				want := slices.Contains(allowed[s], u.Name)
+				assert.Equal(t, want, !slices.Contains(refused, s), "%s may receive %s", u.Name, s)
+			}
+		})
+	}
+}
+
+// TestNobodyComesInWithoutTLS: the broker speaks to no client that does not begin with TLS, nor with an old TLS.
+func TestNobodyComesInWithoutTLS(t *testing.T) {
+	in := broker(t)
+	address := strings.TrimPrefix(in.url(), "tls://")
+	conn, err := net.DialTimeout("tcp", address, patience)
+	require.NoError(t, err)
+	defer conn.Close()
+	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+	answers := bufio.NewReader(conn)
+	info, err := answers.ReadString('\n')
+	require.NoError(t, err)
+	require.Contains(t, info, `"tls_required":true`)
+	_, err = conn.Write([]byte("CONNECT {\"verbose\":true}\r\nPING\r\n"))
+	require.NoError(t, err)
+	for err == nil {
+		var line string
+		line, err = answers.ReadString('\n')
+		require.NotContains(t, line, "PONG")
+		require.NotContains(t, line, "+OK")
+	}
+
+	key, err := nats.NkeyOptionFromSeed(setup.CredsFile(in.dir, "ingest"))
+	require.NoError(t, err)
+	_, err = nats.Connect(in.url(), key, nats.RootCAs(in.ca), nats.Secure(&tls.Config{MaxVersion: tls.VersionTLS11})) //nolint:gosec // it must be refused
+	require.Error(t, err)
+}

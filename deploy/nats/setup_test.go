@@ -1,0 +1,220 @@
+package nats_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/stretchr/testify/require"
+
+	"bobosync/deploy/nats/setup"
+	"bobosync/shared/bus"
+	"bobosync/shared/bustest"
+	"bobosync/shared/topology"
+)
+
+// TestAccountsAreGenerated: what is committed is what shared/topology/permissions.go says.
+func TestAccountsAreGenerated(t *testing.T) {
+	committed, err := os.ReadFile("accounts.conf")
+	require.NoError(t, err)
+	require.Equal(t, string(setup.Accounts(topology.Users())), string(committed), "run make nats-conf")
+}
+
+// TestConfigurationIsSafe: what a broker must have that is trusted with what nobody else keeps.
+func TestConfigurationIsSafe(t *testing.T) {
+	in := install(t)
+	opts, err := server.ProcessConfigFile(filepath.Join(in.dir, "nats.conf"))
+	require.NoError(t, err)
+	require.True(t, opts.SyncAlways)
+	require.False(t, opts.AllowNonTLS)
+	require.NotNil(t, opts.TLSConfig)
+	require.Equal(t, "127.0.0.1", opts.HTTPHost, "monitoring knows no users")
+	require.Empty(t, opts.NoAuthUser)
+	require.Empty(t, opts.Users, "everyone has a key")
+	require.Len(t, opts.Nkeys, len(topology.Users()))
+	require.Positive(t, opts.JetStreamMaxStore)
+	for _, u := range opts.Nkeys {
+		require.NotNil(t, u.Permissions.Publish)
+		require.NotEmpty(t, u.Permissions.Publish.Allow, "an empty list would allow everything")
+		require.NotEmpty(t, u.Permissions.Subscribe.Allow)
+		require.Nil(t, u.Permissions.Response)
+	}
+}
+
+// TestKeysAreMadeOnceAndRotated: keys stay until they are rotated, and only their owner can read them.
+func TestKeysAreMadeOnceAndRotated(t *testing.T) {
+	in := broker(t)
+	read := func(user string) string {
+		content, err := os.ReadFile(setup.CredsFile(in.dir, user))
+		require.NoError(t, err)
+		return string(content)
+	}
+	ingest, viewer := read("ingest"), read("viewer")
+	require.Contains(t, ingest, "# inbox: _INBOX_ingest\n")
+	info, err := os.Stat(setup.CredsFile(in.dir, "ingest"))
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+	public, err := os.ReadFile(filepath.Join(in.dir, setup.PublicFile))
+	require.NoError(t, err)
+	require.NotContains(t, string(public), strings.Fields(ingest)[len(strings.Fields(ingest))-1], "no secret in the broker's file")
+
+	require.NoError(t, os.Rename(setup.CredsFile(in.dir, "monitor"), filepath.Join(in.dir, "elsewhere")))
+	made, err := setup.Keys(in.dir, topology.Users())
+	require.NoError(t, err)
+	require.Empty(t, made, "one whose secret half lies elsewhere has its key")
+	again, err := os.ReadFile(filepath.Join(in.dir, setup.PublicFile))
+	require.NoError(t, err)
+	require.Equal(t, string(public), string(again))
+
+	old := in.config("ingest")
+	old.CredsFile = filepath.Join(in.dir, "old.nk")
+	require.NoError(t, os.WriteFile(old.CredsFile, []byte(ingest), 0o600))
+	made, err = setup.Keys(in.dir, topology.Users(), "ingest")
+	require.NoError(t, err)
+	require.Equal(t, []string{"ingest"}, made)
+	require.NotEqual(t, ingest, read("ingest"))
+	require.Equal(t, viewer, read("viewer"))
+	reload(t, in)
+	in.login(t, "ingest")
+	_, err = bus.Connect(t.Context(), old)
+	require.ErrorContains(t, err, "it does not know the key", "the old one is worth nothing")
+
+	_, err = setup.Keys(in.dir, topology.Users(), "nobody")
+	require.ErrorContains(t, err, `there is no user "nobody"`)
+}
+
+// reload lets the broker read its configuration again, as nats-server --signal reload does.
+func reload(t *testing.T, in *installation) {
+	t.Helper()
+	require.NoError(t, in.ns.ReloadOptions(in.options(t, "nats.conf")))
+}
+
+// TestCertificatesAreRenewed: the authority stays, so that nobody who trusts it has to learn another.
+func TestCertificatesAreRenewed(t *testing.T) {
+	dir := t.TempDir()
+	read := func(name string) []byte {
+		content, err := os.ReadFile(filepath.Join(dir, name))
+		require.NoError(t, err)
+		return content
+	}
+	hosts := []string{"nats.example.org", "192.0.2.7"}
+	require.NoError(t, setup.Certificates(dir, hosts, time.Now()))
+	ca, cert := read(setup.CAFile), read(setup.CertFile)
+	require.NoError(t, setup.Certificates(dir, hosts, time.Now()))
+	require.Equal(t, ca, read(setup.CAFile))
+	require.False(t, bytes.Equal(cert, read(setup.CertFile)))
+
+	roots := x509.NewCertPool()
+	require.True(t, roots.AppendCertsFromPEM(ca))
+	block, _ := pem.Decode(read(setup.CertFile))
+	parsed, err := x509.ParseCertificate(block.Bytes)
+	require.NoError(t, err)
+	for _, host := range hosts {
+		_, err = parsed.Verify(x509.VerifyOptions{DNSName: host, Roots: roots})
+		require.NoError(t, err, host)
+	}
+	for _, use := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
+		_, err = parsed.Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{use}})
+		require.NoError(t, err)
+	}
+	info, err := os.Stat(filepath.Join(dir, setup.KeyFile))
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+	require.Error(t, setup.Certificates(dir, nil, time.Now()))
+}
+
+// TestServersTellThatTheySync: provisioning and operators learn it with their own rights, from no more than their own account.
+func TestServersTellThatTheySync(t *testing.T) {
+	in := broker(t)
+	for _, user := range []string{topology.UserProvision, topology.UserOperator, topology.UserViewer} {
+		servers, err := topology.Servers(t.Context(), in.login(t, user).NC)
+		require.NoError(t, err)
+		require.Len(t, servers, 1)
+		require.True(t, servers[0].Syncs)
+		require.Equal(t, server.VERSION, servers[0].Version)
+	}
+}
+
+// TestProvisionerNeedsNoMore: the user provision makes everything from nothing, and again.
+func TestProvisionerNeedsNoMore(t *testing.T) {
+	in := broker(t)
+	conn := in.login(t, topology.UserProvision)
+	for range 2 {
+		require.NoError(t, topology.Provision(t.Context(), conn.JS, settings, topology.Everyone))
+	}
+	findings, err := topology.Survey(t.Context(), in.login(t, topology.UserViewer).JS, settings)
+	require.NoError(t, err)
+	for _, f := range findings {
+		require.True(t, f.AsWanted(), "%s: %v", f.Part, f.Changes)
+	}
+}
+
+// TestClusterOfThree: three servers of cluster.conf hold each stream, and go on when one is gone.
+func TestClusterOfThree(t *testing.T) {
+	in := install(t)
+	// Routes go by names: a certificate for an address is not asked for that.
+	require.NoError(t, setup.Certificates(filepath.Dir(in.ca), []string{"127.0.0.1", "localhost"}, time.Now()))
+	var ports [3]string
+	routes := make([]string, 0, 3)
+	for i := range ports {
+		_, port, _ := strings.Cut(bustest.FreeAddr(t), ":")
+		ports[i] = port
+		routes = append(routes, "nats://localhost:"+port)
+	}
+	t.Setenv("NATS_ROUTES", "["+strings.Join(routes, ", ")+"]")
+	servers := make([]*server.Server, 0, 3)
+	urls := make([]string, 0, 3)
+	for i, port := range ports {
+		t.Setenv("NATS_SERVER_NAME", fmt.Sprint("nats-", i))
+		t.Setenv("NATS_STORE_DIR", filepath.Join(in.dir, fmt.Sprint("store-", i)))
+		opts := in.options(t, "cluster.conf")
+		opts.Cluster.Host = "127.0.0.1"
+		_, err := fmt.Sscan(port, &opts.Cluster.Port)
+		require.NoError(t, err)
+		ns := serve(t, opts)
+		servers = append(servers, ns)
+		urls = append(urls, strings.Replace(ns.ClientURL(), "nats://", "tls://", 1))
+	}
+	require.Eventually(t, func() bool {
+		for _, ns := range servers {
+			if ns.NumRoutes() == 0 {
+				return false
+			}
+		}
+		return true
+	}, patience, look)
+
+	cfg := in.config(topology.UserProvision)
+	cfg.URL = strings.Join(urls, ",")
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+	defer cancel()
+	conn, err := bus.Connect(ctx, cfg)
+	require.NoError(t, err)
+	t.Cleanup(conn.Close)
+	wanted := settings
+	wanted.Replicas = 3
+	require.Eventually(t, func() bool { // until the servers have found each other
+		return topology.Provision(ctx, conn.JS, wanted, topology.Everyone) == nil
+	}, 2*patience, look)
+	told, err := topology.Servers(ctx, conn.NC)
+	require.NoError(t, err)
+	require.Len(t, told, 3, "each server tells")
+
+	servers[0].Shutdown()
+	cfg.CredsFile = setup.CredsFile(in.dir, "ingest")
+	ingest, err := bus.Connect(ctx, cfg)
+	require.NoError(t, err)
+	t.Cleanup(ingest.Close)
+	require.Eventually(t, func() bool {
+		_, err := ingest.JS.Publish(ctx, topology.EntriesSubject("f00"), nil)
+		return err == nil
+	}, patience, look)
+}
