@@ -1,7 +1,12 @@
 package main
 
 import (
+	"cmp"
+	"flag"
+	"fmt"
+	"maps"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -9,7 +14,13 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
+
+	"bobosync/services/ingest"
+	"bobosync/services/janitor"
+	"bobosync/services/publisher"
+	"bobosync/services/resolver"
 )
 
 // variables collects the names of all variables that a settings struct reads.
@@ -42,45 +53,276 @@ func TestEnvExampleNamesEveryVariable(t *testing.T) {
 	require.Contains(t, string(text), "USERNAME")
 }
 
-// TestDocsNameCommandsThatExist: each bobosync command and each make target in the README and the docs exists.
-func TestDocsNameCommandsThatExist(t *testing.T) {
-	root := rootCommand()
-	makefile, err := os.ReadFile("../../Makefile")
+// pages are what users read, by path.
+func pages(t *testing.T) map[string]string {
+	t.Helper()
+	paths, err := filepath.Glob("../../docs/*.md")
 	require.NoError(t, err)
-	found := 0
-	for _, path := range []string{"../../README.md", "../../docs/architecture.md"} {
+	texts := map[string]string{}
+	for _, path := range append(paths, "../../README.md") {
 		text, err := os.ReadFile(path)
 		require.NoError(t, err)
-		for _, m := range regexp.MustCompile(`bobosync ((?:[a-z]+ ?)+)([^\n]*)`).FindAllStringSubmatch(codeOf(string(text)), -1) {
-			cmd, rest, err := root.Find(strings.Fields(m[1]))
-			require.NoError(t, err, "%s: bobosync %s", path, m[1])
-			require.NotEqual(t, root, cmd, "%s: bobosync %s", path, m[1])
-			require.Empty(t, slices.DeleteFunc(rest, func(arg string) bool { return takesArgs(cmd) }), "%s: bobosync %s", path, m[1])
+		texts[path] = string(text)
+	}
+	return texts
+}
+
+// TestDocsNameCommandsThatExist: each bobosync command with its flags, and each make target, in the README and the docs exists.
+func TestDocsNameCommandsThatExist(t *testing.T) {
+	root := wholeTree()
+	makefile, err := os.ReadFile("../../Makefile")
+	require.NoError(t, err)
+	flags := map[string]bool{}
+	eachCommand(root, func(cmd *cobra.Command) {
+		cmd.InitDefaultHelpFlag()
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { flags["--"+f.Name] = true })
+		cmd.InheritedFlags().VisitAll(func(f *pflag.Flag) { flags["--"+f.Name] = true })
+	})
+	found := 0
+	for path, text := range pages(t) {
+		code := codeOf(text)
+		for _, m := range regexp.MustCompile(`(?m)(?:^|[\s(/"])bobosync ((?:[a-z]+ ?)+)([^\n]*)`).FindAllStringSubmatch(code, -1) {
+			words := strings.TrimPrefix(m[1], "bobosync ") // docker compose exec bobosync bobosync status
+			cmd, rest, err := root.Find(strings.Fields(words))
+			require.NoError(t, err, "%s: bobosync %s", path, words)
+			require.NotEqual(t, root, cmd, "%s: bobosync %s", path, words)
+			require.Empty(t, slices.DeleteFunc(rest, func(arg string) bool { return takesArgs(cmd) }), "%s: bobosync %s", path, words)
 			for _, flag := range regexp.MustCompile(`--([a-z-]+)`).FindAllStringSubmatch(strings.Split(m[2], "#")[0], -1) {
-				require.NotNil(t, cmd.Flag(flag[1]), "%s: bobosync %s --%s", path, m[1], flag[1])
+				require.NotNil(t, cmd.Flag(flag[1]), "%s: bobosync %s --%s", path, words, flag[1])
 			}
 			found++
 		}
-		for _, m := range regexp.MustCompile(`make ([a-z-]+)`).FindAllStringSubmatch(codeOf(string(text)), -1) {
+		for _, m := range regexp.MustCompile(`(?m)^(--[a-z-]+)`).FindAllStringSubmatch(code, -1) {
+			require.True(t, flags[m[1]], "%s: no command has the flag %s", path, m[1])
+			found++
+		}
+		for _, m := range regexp.MustCompile(`(?m)^make ([a-z-]+)`).FindAllStringSubmatch(code, -1) {
 			require.Contains(t, string(makefile), "\n"+m[1]+":", "%s: make %s", path, m[1])
 			found++
 		}
 	}
-	require.Greater(t, found, 10)
+	require.Greater(t, found, 50)
+}
+
+// foreign are names in capitals that are no settings of the services: of this system's neighbours and of its tools.
+var foreign = regexp.MustCompile(`^(LOGIN_ID|USER_ID|CAP_[A-Z_]+|NO_COLOR|GO[A-Z]+|OTEL_[A-Z_]+|ATHOCSIM_[A-Z_]+|KV_[A-Z_]+|NKEY_[A-Z_]+|XDG_[A-Z_]+|COMPOSE_[A-Z_]+)$`)
+
+// TestDocsNameVariablesThatExist: each variable in the README and the docs is one that a program reads, and each that is read
+// stands in the docs.
+func TestDocsNameVariablesThatExist(t *testing.T) {
+	read := map[string]bool{}
+	variables(reflect.TypeFor[settings](), read)
+	named := map[string]bool{}
+	for path, text := range pages(t) {
+		for _, name := range regexp.MustCompile(`\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b`).FindAllString(codeOf(text), -1) {
+			known := read[name] || read[strings.TrimSuffix(name, "_FILE")] || foreign.MatchString(name)
+			require.True(t, known, "%s: no program reads %s", path, name)
+		}
+		for _, name := range regexp.MustCompile("`([A-Z][A-Z0-9_]+)`").FindAllStringSubmatch(text, -1) {
+			named[name[1]] = true
+		}
+	}
+	for name := range read {
+		require.True(t, named[name], "the docs do not name %s", name)
+	}
+}
+
+var update = flag.Bool("update", false, "write the pages that are made from the program")
+
+// TestCommandsPage: docs/commands.md says of each command, flag and variable what the program says, and of no other. Write it
+// anew with: go test ./cmd/bobosync -run TestCommandsPage -update
+func TestCommandsPage(t *testing.T) {
+	const path = "../../docs/commands.md"
+	page := commandsPage(wholeTree())
+	if *update {
+		require.NoError(t, os.WriteFile(path, []byte(page), 0o644))
+	}
+	have, err := os.ReadFile(path)
+	require.NoError(t, err)
+	want, got := strings.Split(page, "\n"), strings.Split(string(have), "\n")
+	for i := range max(len(want), len(got)) {
+		if i >= len(want) || i >= len(got) || want[i] != got[i] {
+			t.Fatalf("line %d is not what the program says; write the page anew: go test ./cmd/bobosync -run TestCommandsPage -update", i+1)
+		}
+	}
+}
+
+// TestEveryCommandHelps: each command says what it does and shows how it is called.
+func TestEveryCommandHelps(t *testing.T) {
+	root := wholeTree()
+	eachCommand(root, func(cmd *cobra.Command) {
+		if cmd == root || ownByCobra(cmd) {
+			return
+		}
+		require.NotEmpty(t, cmd.Short, cmd.CommandPath())
+		if takesArgs(cmd) || cmd.HasLocalFlags() { // otherwise its name is the example
+			require.Contains(t, cmd.Example, cmd.CommandPath(), "%s: no example", cmd.CommandPath())
+		}
+		cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+			require.NotEmpty(t, f.Usage, "%s --%s", cmd.CommandPath(), f.Name)
+		})
+	})
+}
+
+// wholeTree is the root with the commands that cobra adds.
+func wholeTree() *cobra.Command {
+	root := rootCommand()
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	return root
+}
+
+// ownByCobra says whether cobra has made a command.
+func ownByCobra(cmd *cobra.Command) bool {
+	for c := cmd; c != nil; c = c.Parent() {
+		if c.Name() == "completion" || c.Name() == "help" {
+			return true
+		}
+	}
+	return false
+}
+
+const pageHead = `# Commands
+
+This page is made from the program itself, and a test keeps it true; ` + "`bobosync help`" + ` says the same. Each command takes ` + "`--help`" + `,
+and ` + "`--env file`" + ` to read its settings from another file than ` + "`.env`" + `.
+
+**Something is wrong? Begin with ` + "`bobosync status`" + `.**
+
+The commands that look and mend ask the services over the broker: that of ` + "`NATS_URL`" + `, or the one inside a ` + "`bobosync run`" + ` with the
+same ` + "`DATA_DIRECTORY`" + `. They work wherever the broker can be reached, and need no other setting.
+
+Exit status: 0 done, 1 it failed, 2 it was called wrongly or a setting is wrong. ` + "`bobosync status`" + ` has its own: 0 well, 1 warnings,
+2 problems.
+
+` + "`bobosync completion bash`" + ` (or zsh, fish, powershell) prints what lets the shell complete commands, flags, and names of files,
+replays and dead letters; its ` + "`--help`" + ` says where to put it.
+`
+
+// commandsPage writes the reference of all commands and variables.
+func commandsPage(root *cobra.Command) string {
+	var b strings.Builder
+	b.WriteString(pageHead)
+	for _, group := range root.Groups() {
+		fmt.Fprintf(&b, "\n## %s\n", strings.TrimSuffix(group.Title, ":"))
+		for _, cmd := range root.Commands() {
+			if cmd.GroupID == group.ID {
+				eachCommand(cmd, func(cmd *cobra.Command) { describeCommand(&b, cmd) })
+			}
+		}
+	}
+	fmt.Fprint(&b, "\n## Variables\n\n`.env.example` explains each. Any variable can come from a file: add `_FILE` to its name.\n\n"+
+		"| variable | default | read by |\n| --- | --- | --- |\n")
+	for _, row := range variableRows() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", row[0], row[1], row[2])
+	}
+	return b.String()
+}
+
+func describeCommand(b *strings.Builder, cmd *cobra.Command) {
+	fmt.Fprintf(b, "\n### %s\n\n", cmd.CommandPath())
+	if cmd.HasSubCommands() && !cmd.HasLocalFlags() {
+		fmt.Fprintf(b, "%s\n", plain(cmp.Or(cmd.Long, cmd.Short)))
+		return
+	}
+	fmt.Fprintf(b, "    %s\n\n%s\n", cmd.UseLine(), plain(cmp.Or(cmd.Long, cmd.Short)))
+	var flags []string
+	cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+		if f.Name == "help" {
+			return
+		}
+		value, usage := pflag.UnquoteUsage(f)
+		name := strings.TrimSpace("--" + f.Name + " " + value)
+		if !slices.Contains([]string{"", "false", "[]"}, f.DefValue) {
+			usage += fmt.Sprintf(" (default %s)", f.DefValue)
+		}
+		flags = append(flags, fmt.Sprintf("| `%s` | %s |\n", name, usage))
+	})
+	if len(flags) > 0 {
+		fmt.Fprintf(b, "\n| flag | |\n| --- | --- |\n%s", strings.Join(flags, ""))
+	}
+	if cmd.Example != "" {
+		b.WriteByte('\n')
+	}
+	for line := range strings.Lines(cmd.Example) {
+		fmt.Fprintf(b, "    %s\n", strings.TrimSpace(line))
+	}
+}
+
+// plain turns a help text into Markdown: what is indented there is a block of code here.
+func plain(text string) string {
+	var lines []string
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\n")
+		if code, indented := strings.CutPrefix(line, "  "); indented {
+			line = "    " + code
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// variableRows lists each variable with its default and who reads it.
+func variableRows() (rows [][3]string) {
+	defaults := map[string]string{}
+	defaultsOf(reflect.TypeFor[settings](), defaults)
+	services := []struct {
+		name   string
+		config reflect.Type
+	}{
+		{"ingest", reflect.TypeFor[ingest.Config]()}, {"resolver", reflect.TypeFor[resolver.Config]()},
+		{"publisher", reflect.TypeFor[publisher.Config]()}, {"janitor", reflect.TypeFor[janitor.Config]()},
+	}
+	for _, name := range slices.Sorted(maps.Keys(defaults)) {
+		var by []string
+		for _, s := range services {
+			read := map[string]bool{}
+			if variables(s.config, read); read[name] {
+				by = append(by, s.name)
+			}
+		}
+		who := strings.Join(by, ", ")
+		if len(by) == 0 || len(by) == len(services) {
+			who = "all"
+		}
+		rows = append(rows, [3]string{name, defaults[name], who})
+	}
+	return rows
+}
+
+// defaultsOf collects the defaults of all variables that a settings struct reads.
+func defaultsOf(t reflect.Type, into map[string]string) {
+	for field := range t.Fields() {
+		name, options, _ := strings.Cut(field.Tag.Get("env"), ",")
+		switch {
+		case name != "":
+			_, value, _ := strings.Cut(options, "default=")
+			if value != "" {
+				value = "`" + value + "`"
+			}
+			into[name] = value
+		case field.Type.Kind() == reflect.Struct:
+			defaultsOf(field.Type, into)
+		}
+	}
 }
 
 func takesArgs(cmd *cobra.Command) bool { return cmd.ValidateArgs([]string{"x"}) == nil }
 
-// codeOf returns the code in a page: indented lines and what stands in back quotes.
+// codeOf returns the code in a page: indented lines, fenced blocks, and what stands in back quotes.
 func codeOf(page string) string {
 	var code []string
+	fenced := false
 	for line := range strings.Lines(page) {
-		if strings.HasPrefix(line, "    ") {
+		switch {
+		case strings.HasPrefix(strings.TrimSpace(line), "```"):
+			fenced = !fenced
+		case fenced, strings.HasPrefix(line, "    "):
 			code = append(code, strings.TrimSpace(line))
-			continue
-		}
-		for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(line, -1) {
-			code = append(code, m[1])
+		default:
+			for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(line, -1) {
+				code = append(code, m[1])
+			}
 		}
 	}
 	return strings.Join(code, "\n")

@@ -111,7 +111,7 @@ func watchStatus(ctx context.Context, look *lookout, w io.Writer, flags statusFl
 	for {
 		facts, err := look.look(ctx)
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // Ctrl-C is how a watch ends
+			return nil // Ctrl-C is how a watch ends
 		}
 		if err != nil {
 			return err
@@ -327,7 +327,7 @@ func (g *gathering) lanes(ctx context.Context) error {
 		switch {
 		case errors.Is(err, jetstream.ErrKeyNotFound):
 		case err != nil:
-			return nil //nolint:nilerr // see above
+			return nil // see above
 		default:
 			g.mu.Lock()
 			g.facts.Lanes[lane] = string(entry.Value())

@@ -31,8 +31,8 @@ func showStatus(w io.Writer, f facts, v verdict, color paint) error {
 	for _, found := range v.Findings {
 		fmt.Fprintf(w, "\n%s  %s.\n         Do: %s.\n", color.level(found.Level, fmt.Sprintf("%-7s", found.Level)), found.Text, found.Do)
 	}
-	if f.Unreachable != nil {
-		return nil
+	if !f.reached() {
+		return nil // there are no figures
 	}
 	fmt.Fprintln(w)
 	rows := slices.Concat(fileRows(f), workerRows(f), [][]string{{"AtHoc", athocWords(f)}, {"Backlog", backlogWords(f)}, {"Dead letters", strconv.FormatUint(f.DeadLetters, 10)}})

@@ -40,6 +40,9 @@ type facts struct {
 	DeadLetters uint64 `json:"dead_letters"`
 }
 
+// reached says whether anybody could be asked.
+func (f facts) reached() bool { return f.Unreachable == nil }
+
 // limits are from when on something is worth a warning.
 type limits struct {
 	// SilentAfter is how long no new file may come.
@@ -83,7 +86,12 @@ const (
 func (l level) String() string { return [...]string{"OK", "WARNING", "PROBLEM"}[l] }
 
 // MarshalText writes the level for scripts: ok, warning or problem.
-func (l level) MarshalText() ([]byte, error) { return []byte(strings.ToLower(l.String())), nil }
+func (l level) MarshalText() ([]byte, error) {
+	if l < levelOK || l > levelProblem {
+		return nil, fmt.Errorf("there is no level %d", int(l))
+	}
+	return []byte(strings.ToLower(l.String())), nil
+}
 
 // The causes of findings, as scripts know them; beside these no_ingest, no_resolver, no_publisher and no_janitor.
 const (
