@@ -154,9 +154,9 @@ func (p *Project) Compose(ctx context.Context, args ...string) (string, error) {
 	return e.run(ctx, p.cfg.Compose[0], append(all, args...)...)
 }
 
-// Containers returns the ids of a service's containers.
-func (p *Project) Containers(ctx context.Context, service string) ([]string, error) {
-	ids, err := p.Compose(ctx, "ps", "--quiet", service)
+// Containers returns the ids of the containers of some services, or of all.
+func (p *Project) Containers(ctx context.Context, services ...string) ([]string, error) {
+	ids, err := p.Compose(ctx, append([]string{"ps", "--quiet"}, services...)...)
 	return strings.Fields(ids), err
 }
 
@@ -305,22 +305,24 @@ func (p *Project) Idle(ctx context.Context, within time.Duration) error {
 	})
 }
 
-// AwaitCalls waits until AtHoc has been called so many times more.
+// AwaitCalls waits until AtHoc has been called more than so many times with updates.
 func (p *Project) AwaitCalls(ctx context.Context, more int, within time.Duration) error {
-	before, err := p.Sim.Stats(ctx)
-	if err != nil {
-		return err
-	}
 	return eventually(ctx, within, "AtHoc is called", func() (bool, error) {
-		st, err := p.Sim.Stats(ctx)
-		return st.Endpoints[sim.EndpointUpdate].Calls >= before.Endpoints[sim.EndpointUpdate].Calls+more, err
+		n, err := p.Calls(ctx)
+		return n > more, err
 	})
+}
+
+// Calls returns how many updates AtHoc was sent.
+func (p *Project) Calls(ctx context.Context) (int, error) {
+	st, err := p.Sim.Stats(ctx)
+	return st.Endpoints[sim.EndpointUpdate].Calls, err
 }
 
 // Healthy says whether every container that runs has answered for its health.
 func (p *Project) Healthy(ctx context.Context, within time.Duration) error {
 	return eventually(ctx, within, "all containers are healthy", func() (bool, error) {
-		ids, err := p.Containers(ctx, "")
+		ids, err := p.Containers(ctx)
 		if err != nil {
 			return false, err
 		}
