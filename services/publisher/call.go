@@ -14,6 +14,7 @@ import (
 	"bobosync/shared/brake"
 	"bobosync/shared/bus"
 	"bobosync/shared/event"
+	"bobosync/shared/telemetry"
 	"bobosync/shared/topology"
 )
 
@@ -180,10 +181,12 @@ func (d *delivery) call(ctx context.Context, part []job) ([]athoc.Result, error)
 	for i, j := range part {
 		statuses[i] = j.status
 	}
+	began := time.Now()
 	d.p.record.calls(len(part), d.p.now())
 	d.p.metrics.Called(len(part))
 	results, err := d.p.athoc.UpdateDutyStatus(bounded, statuses, athoc.WithGuard(d.round.guard), athoc.WithRepeat(d.p.brake.Pace))
 	d.p.record.called(err, d.p.now())
+	d.trace(part, began, err)
 	d.calls++
 	d.sent += len(part)
 	if err == nil {
@@ -193,6 +196,22 @@ func (d *delivery) call(ctx context.Context, part []job) ([]athoc.Result, error)
 		d.p.log.Warn("the brake could not be told of a call", "error", settleErr)
 	}
 	return results, err
+}
+
+// trace enters a call into the traces of the files that its users' events come from.
+func (d *delivery) trace(part []job, began time.Time, err error) {
+	seen := d.p.opts.Telemetry
+	if !seen.Tracing() {
+		return
+	}
+	files := make([]string, len(part))
+	for i, j := range part {
+		files[i] = j.update.File
+	}
+	seen.NoteFiles(files, telemetry.Work{
+		Name: "call AtHoc", Began: began, Ended: time.Now(), Err: err,
+		Counts: map[string]int{"users": len(part)},
+	})
 }
 
 // failed decides what follows from a call that failed whole: smaller calls, or an error that ends the delivery.

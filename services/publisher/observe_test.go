@@ -12,10 +12,13 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 
 	"bobosync/cmd/athocsim/sim"
+	"bobosync/shared/bustest"
 	"bobosync/shared/control"
 	"bobosync/shared/event"
+	"bobosync/shared/telemetry"
 	"bobosync/shared/telemetry/teletest"
 	"bobosync/shared/topology"
 )
@@ -253,4 +256,32 @@ func TestEveryPublisherTellsItsState(t *testing.T) {
 		assert.Equal(c, 1, succeeded)
 		assert.Equal(c, 1, failed)
 	}, patience, 10*time.Millisecond)
+}
+
+// TestCallsAreInTheTracesOfTheirFiles: a call shows up in the trace of each file that it carries events of, also one that
+// failed.
+func TestCallsAreInTheTracesOfTheirFiles(t *testing.T) {
+	b := newBench(t, 1, nil)
+	collector := teletest.StartCollector(t)
+	b.seen = telemetry.New("dev")
+	flush, err := b.seen.Trace(t.Context(), telemetry.Config{Endpoint: collector.URL}, "bobosync-publisher", "dev", bustest.Logger())
+	require.NoError(t, err)
+	b.fault(sim.Fault{Kind: sim.FaultStatus, Status: 400, Scope: []string{sim.EndpointUpdate}, Calls: 1})
+	b.file = strings.Repeat("ab", 32)
+	b.wants(user(1), 5, true)
+	stop := b.start()
+	b.outcomes(map[string]event.Outcome{user(1): event.Dead})
+	b.file = strings.Repeat("cd", 32)
+	b.wants(user(1), 4, true)
+	b.outcomes(map[string]event.Outcome{user(1): event.Applied})
+	stop()
+	require.NoError(t, flush())
+	calls := collector.Named("call AtHoc")
+	require.Len(t, calls, 4, "two calls, each with a trace of its own and in that of its file")
+	failed, passed := calls[strings.Repeat("ab", 16)], calls[strings.Repeat("cd", 16)]
+	require.NotNil(t, failed)
+	require.NotNil(t, passed)
+	require.Equal(t, tracepb.Status_STATUS_CODE_ERROR, failed.GetStatus().GetCode())
+	require.Equal(t, tracepb.Status_STATUS_CODE_UNSET, passed.GetStatus().GetCode())
+	require.NotContains(t, failed.String()+passed.String(), user(1))
 }

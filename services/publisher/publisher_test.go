@@ -46,6 +46,8 @@ type bench struct {
 	athoc  *sim.Simulator
 	cfg    publisher.Config
 	order  int64
+	// file is where the updates come from.
+	file string
 	// log is the publishers', and seen their telemetry, if they are set before start.
 	log  *slog.Logger
 	seen *telemetry.Telemetry
@@ -61,7 +63,7 @@ func newBench(t *testing.T, users int, vars map[string]string) *bench {
 	require.NoError(t, athoc.Start(t.Context(), "127.0.0.1:0"))
 	t.Cleanup(func() { require.NoError(t, athoc.Close()) })
 	server := bustest.Start(t)
-	b := &bench{t: t, server: server, conn: server.Connect(t), athoc: athoc}
+	b := &bench{t: t, server: server, conn: server.Connect(t), athoc: athoc, file: "file"}
 	all := map[string]string{"ATHOC_RATE_LIMIT": "1000", "ATHOC_TIMEOUT": "2s", "BATCH_WAIT": "10ms", "ATHOC_TIMEZONE": "UTC"}
 	for _, field := range athoc.Env() {
 		all[field.Name] = field.Value
@@ -102,7 +104,7 @@ func (b *bench) wants(username string, minutesAgo int, on bool) event.Update {
 	b.order++
 	at := time.Now().Add(-time.Duration(minutesAgo) * time.Minute).Unix()
 	u := event.Update{
-		User: username, Employee: "e-" + username, On: on, At: at, File: "file", Reason: event.ReasonEvent,
+		User: username, Employee: "e-" + username, On: on, At: at, File: b.file, Reason: event.ReasonEvent,
 		Version: event.Version{Rank: at, Order: b.order, Row: int(b.order)},
 	}
 	_, err := b.conn.JS.Publish(b.t.Context(), topology.UpdatesSubject(username), event.Encode(&u))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -15,6 +16,7 @@ import (
 	"bobosync/shared/bus"
 	"bobosync/shared/event"
 	"bobosync/shared/session"
+	"bobosync/shared/telemetry"
 	"bobosync/shared/topology"
 )
 
@@ -208,6 +210,7 @@ func (r *resolver) entries(msg *message.Message) error {
 	}
 	took := time.Since(began)
 	r.metrics.Batch(read, took)
+	r.trace(batch, began, read)
 	level := slog.LevelDebug
 	if len(follows.updates)+len(follows.settled)+len(learnt.settled) > 0 {
 		level = slog.LevelInfo
@@ -215,6 +218,22 @@ func (r *resolver) entries(msg *message.Message) error {
 	r.log.Log(ctx, level, "entries resolved", "entries", read, "messages", len(batch.Items), "updates", len(follows.updates),
 		"rows_settled", follows.settled.count()+learnt.settled.count(), "held_workers", len(r.dirty), "milliseconds", took.Milliseconds())
 	return nil
+}
+
+// trace enters a batch of entries into the traces of the files that it is made of.
+func (r *resolver) trace(batch *bus.Batch, began time.Time, entries int) {
+	if !r.seen.Tracing() {
+		return
+	}
+	var files []string
+	for _, item := range batch.Items {
+		if item.Subject != topology.SubjectRecovered {
+			files = append(files, item.Subject[strings.LastIndexByte(item.Subject, '.')+1:])
+		}
+	}
+	r.seen.NoteFiles(files, telemetry.Work{
+		Name: "resolve entries", Began: began, Ended: time.Now(), Counts: map[string]int{"entries": entries},
+	})
 }
 
 // learn folds a batch of entries into the memory, and settles the rows that were beaten.

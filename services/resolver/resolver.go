@@ -71,6 +71,7 @@ type resolver struct {
 	// version is the program's, as operators see it; started is when it began.
 	version string
 	started time.Time
+	seen    *telemetry.Telemetry
 	metrics *telemetry.Resolver
 	backlog *telemetry.Backlog
 	part    *telemetry.Part
@@ -114,7 +115,7 @@ func Run(ctx context.Context, cfg Config, opts Options) error {
 		rules: latest.Rules{Lifetime: cfg.Lifetime.Duration(), Lateness: 2 * cfg.Calls.Timeout},
 		dirty: map[string]struct{}{}, unsure: map[string]int64{}, partial: map[string]time.Time{},
 		replaying: map[string]map[string]struct{}{}, clears: map[string]*latest.Clear{}, version: opts.Version, started: time.Now(),
-		metrics: telemetry.NewResolver(opts.Telemetry), backlog: telemetry.NewBacklog(opts.Telemetry),
+		seen: opts.Telemetry, metrics: telemetry.NewResolver(opts.Telemetry), backlog: telemetry.NewBacklog(opts.Telemetry),
 		part: opts.Telemetry.Part(name, opts.Conn.Connected),
 	}
 	if r.now == nil {

@@ -22,7 +22,6 @@ import (
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
 )
 
 // scope names this project's spans among those of libraries.
@@ -167,13 +166,6 @@ func (c *complaints) Handle(err error) {
 // Tracing says whether spans are sent, so that a caller need not gather what nobody sees.
 func (t *Telemetry) Tracing() bool { return t != nil && t.tracing.provider != nil }
 
-func (t *Telemetry) tracer() trace.Tracer {
-	if !t.Tracing() {
-		return noop.NewTracerProvider().Tracer(scope)
-	}
-	return t.tracing.provider.Tracer(scope)
-}
-
 // fileContext is the root of a file's trace: each service derives it from the file's id, the SHA-256 of its content in hex,
 // so that no service has to carry it through its memory. The trace's id is the first 16 bytes of the hash, the root span's
 // the next 8.
@@ -211,62 +203,77 @@ func (fileIDs) NewSpanID(context.Context, trace.TraceID) trace.SpanID {
 	return id
 }
 
-// FileRoot begins a file's trace: its first reading. What follows is told with FileSpan and FilesSpan, by any service. End
-// the span.
-func (t *Telemetry) FileRoot(ctx context.Context, fileID, name string, attributes ...attribute.KeyValue) (context.Context, trace.Span) {
-	if !t.Tracing() {
-		return ctx, trace.SpanFromContext(ctx)
-	}
-	root := fileContext(fileID)
-	ctx = context.WithValue(trace.ContextWithSpanContext(ctx, trace.SpanContext{}), rootKey{}, root)
-	ctx, span := t.tracer().Start(ctx, name, trace.WithNewRoot(), trace.WithAttributes(append(attributes, fileAttribute(fileID))...))
-	return context.WithValue(ctx, rootKey{}, nil), span
+// Work is something that was done, and is over.
+type Work struct {
+	// Name says what it was, in two or three words that are always the same.
+	Name         string
+	Began, Ended time.Time
+	// Err is what went wrong, if anything did. Its text is sent, so it holds no personal data.
+	Err error
+	// Counts says how many of what, by snake_case names.
+	Counts map[string]int
 }
 
-// FileSpan begins a piece of work on one file, in the file's trace. End the span.
-func (t *Telemetry) FileSpan(ctx context.Context, fileID, name string, attributes ...attribute.KeyValue) (context.Context, trace.Span) {
-	if !t.Tracing() {
-		return ctx, trace.SpanFromContext(ctx)
+// NoteRoot enters the first work on a file into the file's trace, as its root: its reading. All other work on the file is
+// entered with NoteFile and NoteFiles, by any service, before or after it.
+func (t *Telemetry) NoteRoot(fileID string, w Work) {
+	if t.Tracing() {
+		ctx := context.WithValue(context.Background(), rootKey{}, fileContext(fileID))
+		t.note(ctx, w, trace.WithNewRoot(), trace.WithAttributes(fileAttribute(fileID)))
 	}
-	ctx = trace.ContextWithRemoteSpanContext(ctx, fileContext(fileID))
-	return t.tracer().Start(ctx, name, trace.WithAttributes(append(attributes, fileAttribute(fileID))...))
 }
 
-// FilesSpan begins a piece of work on many files at once, such as a call to AtHoc. It has a trace of its own, with a link to
-// each file's; when it ends it is entered into each of these traces too, with a link back. That is done for up to a hundred
-// files. Call end once, with what went wrong, if anything did: its text is sent, and holds no personal data.
-func (t *Telemetry) FilesSpan(ctx context.Context, fileIDs []string, name string, attributes ...attribute.KeyValue) (_ context.Context, end func(err error)) {
+// NoteFile enters work on a file into the file's trace.
+func (t *Telemetry) NoteFile(fileID string, w Work) {
+	if t.Tracing() {
+		t.note(trace.ContextWithRemoteSpanContext(context.Background(), fileContext(fileID)), w, trace.WithAttributes(fileAttribute(fileID)))
+	}
+}
+
+// NoteFiles enters work on many files at once, such as a call to AtHoc. It gets a trace of its own, with links to those of up
+// to a hundred of the files, and is entered into each of these too, with a link back. A file may stand in fileIDs more than
+// once.
+func (t *Telemetry) NoteFiles(fileIDs []string, w Work) {
 	if !t.Tracing() {
-		return ctx, func(error) {}
+		return
 	}
-	if len(fileIDs) > mostFiles {
-		fileIDs = fileIDs[:mostFiles]
-	}
-	links := make([]trace.Link, 0, len(fileIDs))
-	for _, id := range fileIDs {
+	fileIDs = distinct(fileIDs)
+	links := make([]trace.Link, 0, mostFiles)
+	linked := fileIDs[:min(len(fileIDs), mostFiles)]
+	for _, id := range linked {
 		links = append(links, trace.Link{SpanContext: fileContext(id), Attributes: []attribute.KeyValue{fileAttribute(id)}})
 	}
-	began := time.Now()
-	ctx, span := t.tracer().Start(ctx, name, trace.WithLinks(links...), trace.WithAttributes(attributes...),
-		trace.WithTimestamp(began), trace.WithAttributes(attribute.Int("bobosync.files", len(fileIDs))))
-	return ctx, func(err error) {
-		ended := time.Now()
-		finish(span, ended, err)
-		back := trace.Link{SpanContext: span.SpanContext()}
-		for _, id := range fileIDs {
-			parent := trace.ContextWithRemoteSpanContext(context.Background(), fileContext(id))
-			_, part := t.tracer().Start(parent, name, trace.WithTimestamp(began), trace.WithLinks(back),
-				trace.WithAttributes(fileAttribute(id)))
-			finish(part, ended, err)
-		}
+	whole := t.note(context.Background(), w, trace.WithLinks(links...), trace.WithAttributes(attribute.Int("bobosync.files", len(fileIDs))))
+	for _, id := range linked {
+		t.note(trace.ContextWithRemoteSpanContext(context.Background(), fileContext(id)), w,
+			trace.WithLinks(trace.Link{SpanContext: whole}), trace.WithAttributes(fileAttribute(id)))
 	}
 }
 
-func finish(span trace.Span, at time.Time, err error) {
-	if err != nil {
-		span.SetStatus(codes.Error, err.Error())
+func (t *Telemetry) note(ctx context.Context, w Work, options ...trace.SpanStartOption) trace.SpanContext {
+	options = append(options, trace.WithTimestamp(w.Began))
+	for name, n := range w.Counts {
+		options = append(options, trace.WithAttributes(attribute.Int("bobosync."+name, n)))
 	}
-	span.End(trace.WithTimestamp(at))
+	_, span := t.tracing.provider.Tracer(scope).Start(ctx, w.Name, options...)
+	if w.Err != nil {
+		span.SetStatus(codes.Error, w.Err.Error())
+	}
+	span.End(trace.WithTimestamp(w.Ended))
+	return span.SpanContext()
+}
+
+// distinct keeps the first of each, in order.
+func distinct(ids []string) []string {
+	seen := make(map[string]bool, len(ids))
+	var kept []string
+	for _, id := range ids {
+		if !seen[id] && id != "" {
+			seen[id] = true
+			kept = append(kept, id)
+		}
+	}
+	return kept
 }
 
 func fileAttribute(id string) attribute.KeyValue { return attribute.String("bobosync.file", id) }
