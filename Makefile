@@ -1,7 +1,7 @@
 # Every command of the project. `make help` lists them.
 
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-MODULES    := shared cmd/athocsim services/ingest services/resolver services/publisher services/janitor cmd/bobosync deploy/nats deploy/images e2e
+MODULES    := shared cmd/athocsim services/ingest services/resolver services/publisher services/janitor cmd/bobosync deploy/nats deploy/images deploy/check e2e
 TOOLS      := $(CURDIR)/.tools
 LINT       := $(TOOLS)/golangci-lint-2.15.0
 LINT_PKG   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -134,6 +134,10 @@ load-images: ## load the images of this machine's architecture into its Docker
 push-images: ## make the images and push them (REGISTRY=registry.example.org/bobosync)
 	@test -n "$(REGISTRY)" || { echo "say where to: make push-images REGISTRY=registry.example.org/bobosync"; exit 2; }
 	go run ./deploy/images -version $(VERSION) -revision "$(REVISION)" -created $(CREATED) -arch $(ARCHES) -out $(IMAGES) -push $(REGISTRY)
+
+.PHONY: check-deploy
+check-deploy: ## check compose files, Kubernetes manifests and systemd units
+	go test ./deploy/check/...
 
 .PHONY: test-containers
 test-containers: ## run the images with the compose files and faults, judged by the auditor (starts an engine if it can)
