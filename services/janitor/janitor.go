@@ -255,14 +255,11 @@ func (j *janitor) tasks(b *book, log *journal.Journal, mapping *refresher) []tas
 		},
 		prune: log.Prune, days: j.cfg.Retention, zone: j.zone, metrics: j.metrics, now: j.now, log: j.log,
 	}
-	noted := func(name string) func(context.Context) (time.Time, error) {
-		return func(context.Context) (time.Time, error) { return b.read().Duties[name].last(), nil }
-	}
 	return []task{
 		{Duty: j.duties.mapping, work: mapping.refresh, last: mapping.inForce},
 		{Duty: j.duties.cleanup, work: clean.clean, often: true},
-		{Duty: j.duties.reconcile, work: compare.reconcile, last: noted(control.DutyReconcile)},
-		{Duty: j.duties.purge, work: forget.purge, last: noted(control.DutyPurge)},
+		{Duty: j.duties.reconcile, work: compare.reconcile, last: b.noted(control.DutyReconcile)},
+		{Duty: j.duties.purge, work: forget.purge, last: b.noted(control.DutyPurge)},
 	}
 }
 

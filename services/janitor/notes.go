@@ -202,3 +202,8 @@ func (b *book) begin(ctx context.Context, now time.Time, names ...string) error 
 		}
 	})
 }
+
+// noted returns what tells when the clock's last run of a duty ended, on whichever machine.
+func (b *book) noted(name string) func(context.Context) (time.Time, error) {
+	return func(context.Context) (time.Time, error) { return b.read().Duties[name].last(), nil }
+}

@@ -1,0 +1,267 @@
+package janitor
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"bobosync/cmd/athocsim/sim"
+	"bobosync/services/janitor/internal/directory"
+	"bobosync/shared/athoc"
+	"bobosync/shared/control"
+	"bobosync/shared/topology"
+)
+
+func TestReadingOfADutyStatus(t *testing.T) {
+	zone := london(t)
+	at := func(text string) int64 {
+		m, err := time.Parse(time.RFC3339, text)
+		require.NoError(t, err)
+		return m.Unix()
+	}
+	for text, want := range map[string]control.ObservedUser{
+		"":                    {},
+		"  ":                  {},
+		"on duty":             {Odd: true},
+		"2024-06-17 14:30:00": {Odd: true},
+		"17/06/2024 14:30:00": {On: true, At: at("2024-06-17T14:30:00+01:00")},
+		"27/10/2024 00:59:59": {On: true, At: at("2024-10-27T00:59:59+01:00")},
+		"27/10/2024 01:30:00": {On: true, At: at("2024-10-27T01:30:00+01:00"), At2: at("2024-10-27T01:30:00Z")},
+		"27/10/2024 02:00:00": {On: true, At: at("2024-10-27T02:00:00Z")},
+		"31/03/2024 01:30:00": {On: true, At: at("2024-03-31T01:30:00Z")}, // there is no such time
+	} {
+		assert.Equal(t, want, reading(text, zone), text)
+	}
+}
+
+func TestSightingsStaleAndRequests(t *testing.T) {
+	noon := time.Date(2024, 6, 17, 12, 0, 0, 0, time.UTC)
+	text := func(m time.Time) string { return athoc.FormatTime(m, time.UTC) }
+	person := func(user, value string, asked time.Time) directory.Person {
+		return directory.Person{Username: user, Value: value, Asked: asked}
+	}
+	all := sightings([]directory.Person{
+		person("old", text(noon.Add(-25*time.Hour)), noon),
+		person("twice", text(noon), noon.Add(-time.Minute)),
+		person("limit", text(noon.Add(-24*time.Hour)), noon),
+		person("odd", "soon", noon),
+		person("off", "", noon),
+		person("TWICE", text(noon.Add(-30*time.Hour)), noon.Add(time.Minute)),
+		person("", text(noon.Add(-30*time.Hour)), noon),
+	}, time.UTC)
+	require.Len(t, all, 5)
+	assert.Equal(t, "TWICE", all[1].User, "what came last counts")
+	old, odd := stale(all, noon.Add(-24*time.Hour))
+	assert.Equal(t, 1, odd)
+	require.Len(t, old, 2, "older, not as old")
+	assert.Equal(t, []string{"old", "TWICE"}, []string{old[0].User, old[1].User})
+
+	// In the hour that autumn repeats, the later of the two moments decides.
+	both := sightings([]directory.Person{person("a", "27/10/2024 01:30:00", noon)}, london(t))
+	second := time.Date(2024, 10, 27, 1, 30, 0, 0, time.UTC)
+	old, _ = stale(both, second)
+	assert.Empty(t, old)
+	old, _ = stale(both, second.Add(time.Second))
+	assert.Len(t, old, 1)
+
+	// Chunks, each with the earliest moment of its users.
+	var many []sighting
+	for i := range control.MostObserved + 1 {
+		many = append(many, sighting{
+			ObservedUser: control.ObservedUser{User: fmt.Sprint(i)}, asked: noon.Add(-time.Duration(i%7) * time.Minute),
+		})
+	}
+	got := requests(many, control.Expire, true)
+	require.Len(t, got, 2)
+	assert.Len(t, got[0].Users, control.MostObserved)
+	assert.Equal(t, noon.Add(-6*time.Minute), got[0].Seen)
+	assert.Equal(t, many[control.MostObserved].asked, got[1].Seen)
+	assert.True(t, got[0].Apply)
+	assert.Empty(t, requests(nil, control.Expire, true))
+
+	// Long names make shorter chunks.
+	long := strings.Repeat("ä", textMost/2)
+	for i := range many {
+		many[i].User = long
+	}
+	users := 0
+	for _, req := range requests(many, control.Compare, false) {
+		users += len(req.Users)
+		assert.LessOrEqual(t, len(req.Users)*len(long), requestBytes)
+	}
+	assert.Equal(t, len(many), users)
+}
+
+// fakeResolver answers what the janitor asks.
+type fakeResolver struct {
+	mu    sync.Mutex
+	asked []control.ObserveRequest
+	judge func(control.ObserveRequest) (control.ObserveAnswer, error)
+	state control.ResolverState
+}
+
+func (w *world) resolver(f *fakeResolver) *fakeResolver {
+	w.t.Helper()
+	stop, err := control.Serve(w.t.Context(), w.broker.Connect(w.t).NC, topology.Resolver, "test",
+		control.On(control.Observe, func(_ context.Context, req control.ObserveRequest) (control.ObserveAnswer, error) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.asked = append(f.asked, req)
+			return f.judge(req)
+		}),
+		control.OnEvery(control.State, func(context.Context, control.Nothing) (control.ResolverState, error) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			return f.state, nil
+		}))
+	require.NoError(w.t, err)
+	w.t.Cleanup(stop)
+	return f
+}
+
+func (f *fakeResolver) requests() []control.ObserveRequest {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.asked)
+}
+
+// clears judges that everything that it is told of is published.
+func clears(req control.ObserveRequest) (answer control.ObserveAnswer, err error) {
+	for _, u := range req.Users {
+		answer.Findings = append(answer.Findings, control.Finding{User: u.User, Why: "stale duty", Published: true})
+	}
+	answer.Compared, answer.Published = len(req.Users), len(req.Users)
+	return answer, nil
+}
+
+// cleaning is a setting in which cleaning is all that the janitor does.
+func (w *world) cleaning() Config {
+	cfg := w.config()
+	cfg.Sync.Mappings = false
+	cfg.Lifetime.AutoCleanupHours = 24
+	cfg.Cleanup.Interval = time.Hour
+	return cfg
+}
+
+// onDuty makes users who have been on duty for the given time.
+func onDuty(users []sim.User, since time.Duration) {
+	for _, u := range users {
+		u.Attributes[sim.DefaultDutyAttribute] = athoc.FormatTime(time.Now().Add(-since), time.Local)
+	}
+}
+
+func TestStaleDutyOfManyIsFoundOverPagesAndToldAtOnce(t *testing.T) {
+	users := sim.GenerateUsers(4000, sim.DefaultCollar)
+	onDuty(users[:2500], 25*time.Hour)
+	onDuty(users[2500:3200], 20*time.Hour)
+	w := newWorld(t, sim.Options{Users: users})
+	resolver := w.resolver(&fakeResolver{judge: clears})
+	started := time.Now()
+	w.run(w.cleaning())
+	w.eventually("the journal", func() bool { return len(w.ended(control.DutyCleanup)) == 1 })
+
+	asked := resolver.requests()
+	require.Len(t, asked, 1)
+	assert.Equal(t, control.Expire, asked[0].Purpose)
+	assert.True(t, asked[0].Apply)
+	assert.WithinRange(t, asked[0].Seen, started, time.Now())
+	var told []string
+	for _, u := range asked[0].Users {
+		assert.True(t, u.On)
+		told = append(told, u.User)
+	}
+	assert.ElementsMatch(t, logins(users[:2500]), told)
+	assert.Equal(t, 4, w.searches(), "those on duty only")
+	call := w.athoc.Calls(sim.CallFilter{Endpoint: sim.EndpointSearch})[0]
+	criteria, _ := call.Parameters.Get("Criteria")
+	assert.Equal(t, "On-Duty-DTG pr", criteria)
+	assert.Less(t, asked[0].Seen.UnixNano(), call.Arrived, "the moment is before the first page was asked for")
+	assert.Equal(t, map[string]int{"with_status": 3200, "no_date": 0, "stale": 2500, "cleared": 2500, "under_way": 0}, w.ended(control.DutyCleanup)[0].Counts)
+	assert.True(t, w.logs.has("INFO", `"stale duty is cleared in AtHoc"`))
+	assert.NotContains(t, w.logs.text(), "@example.org")
+	assert.Zero(t, w.athoc.Stats().Endpoints[sim.EndpointUpdate].Calls, "the janitor writes nothing")
+
+	// The next time there is nothing to do, which is no news for the journal.
+	_, err := w.athoc.ClearAttribute(sim.DefaultDutyAttribute, logins(users[:2500])...)
+	require.NoError(t, err)
+	before := w.searches()
+	w.pass(61 * time.Minute)
+	onTime := func() bool { return w.searches() == before+1 && w.atWork().Duties[1].Running.IsZero() }
+	w.eventually("the next cleaning", onTime)
+	assert.Len(t, resolver.requests(), 1)
+	assert.Len(t, w.ended(control.DutyCleanup), 1)
+}
+
+func TestOddDutyStatusesAreLeftAloneAndToldOnce(t *testing.T) {
+	const field = "Duty-Text"
+	users := sim.GenerateUsers(10, sim.DefaultCollar)
+	users[0].Attributes[field] = "on duty"
+	users[1].Attributes[field] = "2024-06-17T14:30:00Z"
+	users[2].Attributes[field] = "17/06/2001 14:30:00"
+	w := newWorld(t, sim.Options{Users: users, Attributes: []sim.Attribute{{Name: field, Type: "string"}}})
+	resolver := w.resolver(&fakeResolver{judge: clears})
+	cfg := w.cleaning()
+	cfg.AtHoc.DutyStatusField = field
+	w.run(cfg)
+	for round := 1; round <= 3; round++ {
+		w.eventually("a cleaning", func() bool { return len(resolver.requests()) == round })
+		require.Len(t, resolver.requests()[round-1].Users, 1)
+		assert.Equal(t, users[2].LoginID, resolver.requests()[round-1].Users[0].User)
+		assert.Equal(t, 1, strings.Count(w.logs.text(), "that is no date and is left alone"))
+		if round == 2 {
+			require.NoError(t, w.athoc.PutUsers(sim.User{LoginID: users[3].LoginID, Attributes: map[string]string{field: "x"}}))
+			break
+		}
+		w.eventually("its end", func() bool { return w.atWork().Duties[1].Running.IsZero() })
+		w.pass(61 * time.Minute)
+	}
+	w.eventually("its end", func() bool { return w.atWork().Duties[1].Running.IsZero() })
+	w.pass(61 * time.Minute)
+	w.eventually("another number", func() bool { return strings.Count(w.logs.text(), "that is no date and is left alone") == 2 })
+	w.eventually("the journal", func() bool { return len(w.ended(control.DutyCleanup)) == 3 })
+	assert.Equal(t, 3, w.ended(control.DutyCleanup)[0].Counts["no_date"])
+}
+
+func TestCleaningSwitchedOff(t *testing.T) {
+	users := sim.GenerateUsers(3, sim.DefaultCollar)
+	onDuty(users, 1000*time.Hour)
+	w := newWorld(t, sim.Options{Users: users})
+	cfg := w.cleaning()
+	cfg.Lifetime.AutoCleanupHours = 0
+	stop := w.run(cfg)
+	assert.True(t, w.atWork().Duties[1].Off)
+	w.pass(1000 * time.Hour)
+	stop()
+	assert.Zero(t, w.searches())
+}
+
+func TestFailedCleaningsAreTriedAgainAndAreOneEntry(t *testing.T) {
+	users := sim.GenerateUsers(3, sim.DefaultCollar)
+	onDuty(users, 25*time.Hour)
+	w := newWorld(t, sim.Options{Users: users})
+	w.run(w.cleaning())
+	// No resolver is there.
+	for n := range 3 {
+		w.eventually("a failure", func() bool { return w.atWork().Duties[1].Failures == n+1 })
+		w.pass(time.Hour)
+	}
+	resolver := w.resolver(&fakeResolver{judge: clears})
+	w.pass(time.Hour)
+	w.eventually("a success", func() bool { return len(resolver.requests()) > 0 && w.atWork().Duties[1].Failures == 0 })
+	var failed []control.JournalEntry
+	for _, e := range w.ended(control.DutyCleanup) {
+		if e.Outcome == control.OutcomeFailed {
+			failed = append(failed, e)
+		}
+	}
+	require.Len(t, failed, 1)
+	assert.Contains(t, failed[0].Error, "no such service answers")
+	assert.GreaterOrEqual(t, failed[0].Counts["times"], 3)
+}
