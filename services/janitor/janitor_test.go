@@ -525,3 +525,15 @@ func (w *world) file(name string) string {
 	require.NoError(w.t, os.WriteFile(path, nil, 0o600))
 	return path
 }
+
+// notes are those that lie with the broker.
+func (w *world) notes() (n notes) {
+	kv, err := w.js.KeyValue(w.t.Context(), topology.BucketState)
+	if err != nil {
+		return n
+	}
+	if entry, err := kv.Get(w.t.Context(), notesKey); err == nil {
+		require.NoError(w.t, json.Unmarshal(entry.Value(), &n))
+	}
+	return n
+}
