@@ -24,6 +24,8 @@ func (s *service) endpoints() []control.Endpoint {
 		control.On(control.FindFile, s.findFile),
 		control.On(control.Files, s.listFiles),
 		control.On(control.FileRows, s.listRows),
+		control.On(control.Purge, s.purge),
+		control.OnEvery(control.State, s.state),
 	}
 }
 
@@ -75,14 +77,14 @@ func (s *service) stateOf(f *ledger.File) control.FileState {
 	state := control.FileState{
 		ID: f.ID, Name: f.Name, Status: string(f.Status), Failed: f.Failed(), Problem: f.Problem, Size: f.Size,
 		Rows: f.Rows, Rejected: f.Rejected, Pending: f.Pending(), Outcomes: map[string]int{},
-		FirstSeen: f.FirstSeen, Published: f.Published, Finished: f.Finished,
+		FirstSeen: f.FirstSeen, Published: f.Published, Finished: f.Finished, Purged: f.Purged,
 	}
 	for code, n := range f.Codes {
 		state.Outcomes[code.String()] = n
 	}
 	for _, p := range f.Places {
 		switch {
-		case p.MovedTo != "":
+		case p.Kept():
 			state.Paths = append(state.Paths, p.MovedTo)
 		case p.Left():
 			state.Paths = append(state.Paths, filepath.Join(s.cfg.CSVDirectory, p.Name))

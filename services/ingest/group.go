@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"bobosync/services/ingest/internal/ledger"
 	"bobosync/shared/bus"
 	"bobosync/shared/event"
+	"bobosync/shared/telemetry"
 	"bobosync/shared/topology"
 )
 
@@ -42,10 +44,12 @@ type reading struct {
 	// movedTo is the path of a file that was finished before the ledger was lost.
 	movedTo string
 
-	begun  bool   // part of it is in the ledger
-	suffix string // of the message ids
-	sent   int    // messages so far
-	stored int    // lines in the ledger
+	begun   bool   // part of it is in the ledger
+	suffix  string // of the message ids
+	opened  time.Time
+	sent    int // messages so far
+	entries int // entries in them
+	stored  int // lines in the ledger
 }
 
 // window is a part of a file that was parsed and is not in the ledger yet.
@@ -95,6 +99,7 @@ func (e *fileError) Unwrap() error { return e.err }
 // read parses a file into the group and stores what is full. A *fileError concerns this file alone; nothing of it is left in
 // the group then.
 func (g *group) read(ctx context.Context, c *content, r *reading) error {
+	r.opened = g.s.now()
 	if r.isNew {
 		g.pending[r.file.ID] = r
 	}
@@ -124,7 +129,7 @@ func (g *group) read(ctx context.Context, c *content, r *reading) error {
 // parse returns the file's last window, which is not in the group yet.
 func (g *group) parse(ctx context.Context, src io.Reader, r *reading) (*window, int, error) {
 	o := bobocsv.Options{Zone: g.s.cfg.Zone.Location()}
-	if r.file.Status == ledger.Reading {
+	if r.file.Status == ledger.Reading || !r.file.Purged.IsZero() { // otherwise the ledger knows which rows were too late
 		o.Latest = r.file.Reference.Add(g.s.cfg.MaxClockSkew)
 	}
 	rows := bobocsv.NewReader(src, o)
@@ -237,6 +242,9 @@ func (g *group) flush(ctx context.Context) error {
 		return err
 	}
 	if len(msgs) > 0 && g.publish != nil {
+		for _, m := range msgs {
+			g.s.opts.Telemetry.FileHeader(m.Header.Get(topology.HeaderFile), m.Header.Set)
+		}
 		if err := g.publish(ctx, msgs); err != nil {
 			return err
 		}
@@ -247,11 +255,32 @@ func (g *group) flush(ctx context.Context) error {
 			return err
 		}
 	}
+	g.tell(len(msgs) > 0 && g.publish != nil)
 	clear(g.windows) // what they hold is large
 	g.windows, g.attached, g.lines = g.windows[:0], g.attached[:0], 0
 	clear(g.pending)
 	g.s.finished(finished...)
 	return nil
+}
+
+// tell counts and logs what was read. A file that is read again makes no line of its own.
+func (g *group) tell(published bool) {
+	for _, w := range g.windows {
+		r := w.r
+		if published {
+			g.s.metrics.EntriesPublished(len(w.entries))
+		}
+		if !w.last || r.again || r.settled || r.movedTo != "" {
+			continue
+		}
+		now := g.s.now()
+		g.s.metrics.FileRead(now.Sub(r.opened))
+		g.s.opts.Telemetry.NoteRoot(r.file.ID, telemetry.Work{
+			Name: "read file", Began: r.opened, Ended: now, Counts: map[string]int{"lines": w.lines, "entries": r.entries},
+		})
+		g.s.log.Info("file read", "file", r.file.Name, "file_id", ledger.Short(r.file.ID), "bytes", r.file.Size, "lines", w.lines,
+			"entries", r.entries, "seconds", g.s.now().Sub(r.opened).Round(time.Millisecond).Seconds())
+	}
 }
 
 // store commits everything to the ledger, and returns the messages to publish and the files that are done already.
@@ -292,8 +321,11 @@ func (g *group) storeWindow(tx *ledger.Tx, w *window) ([]*nats.Msg, *ledger.File
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := w.storeCodes(tx); err != nil {
-		return nil, nil, err
+	f.Imported = r.movedTo != ""
+	if f.Purged.IsZero() { // or what became of its rows is forgotten for good
+		if err := w.storeCodes(tx); err != nil {
+			return nil, nil, err
+		}
 	}
 	r.stored = w.first + len(w.codes)
 	var finished *ledger.File
@@ -326,6 +358,9 @@ func (g *group) begin(tx *ledger.Tx, r *reading) (*ledger.File, error) {
 			return nil, err
 		}
 		f.FirstSeen = now.UTC()
+		if f.Imported = r.movedTo != ""; f.Imported {
+			f.FirstSeen = f.Reference.UTC()
+		}
 	} else {
 		stored, err := tx.File(f.ID)
 		if err != nil {
@@ -338,9 +373,14 @@ func (g *group) begin(tx *ledger.Tx, r *reading) (*ledger.File, error) {
 	if r.again {
 		f.Readings++
 	}
-	r.suffix = fmt.Sprintf("%.8s.%d", g.s.ledger.Generation(), f.Readings)
+	// The order tells the readings of a file apart whose record was forgotten in between.
+	r.suffix = fmt.Sprintf("%.8s.%x.%d", g.s.ledger.Generation(), f.Order, f.Readings)
 	if r.place != nil {
-		f.Attach(*r.place)
+		place := *r.place
+		place.Found = cmp.Or(place.Found, now.UTC())
+		if err := tx.Attach(f, place); err != nil {
+			return nil, err
+		}
 		if err := g.s.nameTaken(tx, r.place, f.ID); err != nil {
 			return nil, err
 		}
@@ -398,7 +438,7 @@ func (g *group) complete(tx *ledger.Tx, r *reading, f *ledger.File, lines int) (
 	if err := tx.Abandon(f, ledger.SettledEarlier, now); err != nil {
 		return nil, err
 	}
-	f.Status = ledger.Moved
+	f.Status, f.Finished = ledger.Moved, f.Reference.UTC()
 	f.Note(now, "found finished, as the ledger was begun anew")
 	return nil, tx.Put(f)
 }
@@ -416,6 +456,7 @@ func (g *group) messages(w *window, order int64) []*nats.Msg {
 		entries = entries[n:]
 	}
 	r.sent += len(msgs)
+	r.entries += len(w.entries)
 	if w.last && len(w.entries) == 0 && r.sent > 0 {
 		e := event.Entries{File: r.file.ID, Order: order, Settled: r.settled, Last: true, Entries: []event.Entry{}}
 		msgs = append(msgs, entriesMessage(e, fmt.Sprintf("%s-end-%s", r.file.ID, r.suffix)))

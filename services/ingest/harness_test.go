@@ -24,6 +24,7 @@ import (
 	"bobosync/shared/bustest"
 	"bobosync/shared/config"
 	"bobosync/shared/event"
+	"bobosync/shared/telemetry"
 	"bobosync/shared/topology"
 )
 
@@ -41,6 +42,7 @@ type harness struct {
 	log      *logBuffer
 	resolver *fakeResolver
 	ready    atomic.Bool
+	seen     *telemetry.Telemetry
 
 	cancel context.CancelFunc
 	ended  chan error
@@ -96,7 +98,7 @@ func (h *harness) start() {
 	ended := make(chan error, 1)
 	h.cancel, h.ended = cancel, ended
 	logger := slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelInfo}))
-	opts := Options{Conn: h.conn, Log: logger, OnReady: h.ready.Store}
+	opts := Options{Conn: h.conn, Log: logger, OnReady: h.ready.Store, Telemetry: h.seen}
 	cfg, tune := h.cfg, h.tune
 	go func() { ended <- run(ctx, cfg, opts, tune) }()
 }
@@ -452,6 +454,14 @@ func (r *fakeResolver) lost() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.discarded
+}
+
+// forget makes a file one that the resolver has never seen.
+func (r *fakeResolver) forget(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.entries, id)
+	delete(r.orders, id)
 }
 
 // remember says that the resolver has a memory of this name.

@@ -13,6 +13,7 @@ import (
 
 	"bobosync/services/ingest/internal/folder"
 	"bobosync/services/ingest/internal/ledger"
+	"bobosync/shared/telemetry"
 )
 
 // movesPerCommit is how many files are moved before the ledger is told. What a crash leaves untold is found again: see
@@ -98,6 +99,7 @@ func (m *mover) run(ctx context.Context) error {
 // moved is what became of one copy of a file.
 type moved struct {
 	id, name, to string // to is empty if the copy was gone
+	stat         folder.Stat
 }
 
 // moveAll moves files and notes it in one commit; it returns those for which it is to be tried again.
@@ -141,11 +143,12 @@ func (m *mover) moveAll(ctx context.Context, ids map[string]bool) (failed []stri
 	return failed, m.note(done)
 }
 
+// complain says why a file cannot be moved, unless it is a directory's fault: that has lines of its own.
 func (m *mover) complain(ctx context.Context, f *ledger.File, err error) {
-	if ctx.Err() != nil || !m.waiting.due(m.s.now()) {
+	if ctx.Err() != nil || m.s.dirs.look() || !m.waiting.due(m.s.now()) {
 		return
 	}
-	m.s.log.Error("a finished file cannot be moved, trying again: make sure that the directories can be written to and have room (CSV_DIRECTORY, PROCESSED_DIRECTORY, FAILED_FILES_DIRECTORY)",
+	m.s.log.Error("a finished file cannot be moved, trying again: make sure that no other program has it open and that it may be moved",
 		"file", f.Name, "file_id", ledger.Short(f.ID), "error", err)
 }
 
@@ -177,16 +180,25 @@ func (m *mover) move(ctx context.Context, f *ledger.File, resumed bool) ([]moved
 		if err != nil && !errors.Is(err, folder.ErrGone) {
 			return done, err
 		}
-		done = append(done, moved{id: f.ID, name: p.Name, to: to})
+		done = append(done, moved{id: f.ID, name: p.Name, to: to, stat: statAt(to, p.Stat)})
 	}
 	return done, nil
+}
+
+// statAt is how a moved file looks where it lies now; on another file system it is another one than before.
+func statAt(path string, before folder.Stat) folder.Stat {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return before // then only its content tells that it is the same
+	}
+	return folder.StatOf(info)
 }
 
 // moveBack moves the copies of a file whose dead rows were mended from the failed files to the processed ones.
 func (m *mover) moveBack(ctx context.Context, f *ledger.File, resumed bool) error {
 	paths := map[string]string{}
 	for _, p := range f.Places {
-		if p.MovedTo == "" || filepath.Dir(p.MovedTo) != filepath.Clean(m.s.cfg.FailedDirectory) {
+		if !p.Kept() || filepath.Dir(p.MovedTo) != filepath.Clean(m.s.cfg.FailedDirectory) {
 			continue
 		}
 		to, err := m.moveOne(ctx, p.MovedTo, m.s.cfg.ProcessedDirectory, f, p, resumed)
@@ -285,7 +297,7 @@ func (m *mover) note(done []moved) error {
 				continue
 			}
 			first := !slices.ContainsFunc(f.Places, func(p ledger.Place) bool { return p.MovedTo != "" }) || lines[d.id].first
-			f.Depart(d.name, d.to, now)
+			f.Depart(d.name, d.to, d.stat, now)
 			if err := errors.Join(tx.Put(f), dropName(tx, d.name, d.id)); err != nil {
 				return err
 			}
@@ -315,8 +327,12 @@ func dropName(tx *ledger.Tx, name, id string) error {
 	return tx.DropName(name)
 }
 
-// logFinished writes the one line that each file gets.
+// logFinished writes the one line that each file gets, and the end of its trace.
 func (s *service) logFinished(f *ledger.File, to string) {
+	s.opts.Telemetry.NoteFile(f.ID, telemetry.Work{
+		Name: "settle rows", Began: f.FirstSeen, Ended: f.Finished, Counts: map[string]int{"rows": f.Rows, "rejected": f.Rejected},
+	})
+	s.opts.Telemetry.NoteFile(f.ID, telemetry.Work{Name: "move file", Began: f.Finished, Ended: s.now()})
 	args := []any{
 		"file", f.Name, "file_id", ledger.Short(f.ID), "rows", f.Rows, "rejected", f.Rejected,
 		"seconds", f.Finished.Sub(f.FirstSeen).Round(time.Millisecond).Seconds(),

@@ -17,6 +17,7 @@ import (
 	"bobosync/services/ingest/internal/folder"
 	"bobosync/services/ingest/internal/ledger"
 	"bobosync/shared/bus"
+	"bobosync/shared/control"
 	"bobosync/shared/telemetry"
 	"bobosync/shared/topology"
 )
@@ -47,6 +48,10 @@ type tuning struct {
 	check, patience time.Duration
 	// retry is the first pause after a failure, maxRetry the longest.
 	retry, maxRetry time.Duration
+	// purgeRecords is how many records a purge looks at in a go, purgeTime how long a part of it takes.
+	purgeRecords int
+	purgeTime    time.Duration
+	remove       func(path string) error
 	// reach is called at the points below. An error there ends ingest on the spot, as a kill would.
 	reach func(point) error
 	// onIdle is called when the reader waits for something to do.
@@ -56,6 +61,7 @@ type tuning struct {
 func defaultTuning() tuning {
 	return tuning{
 		now: time.Now, check: 15 * time.Second, patience: time.Minute, retry: 250 * time.Millisecond, maxRetry: 30 * time.Second,
+		purgeRecords: 256, purgeTime: 4 * time.Second, remove: os.Remove,
 		reach: func(point) error { return nil }, onIdle: func() {},
 	}
 }
@@ -70,6 +76,8 @@ const (
 	pointMoved     point = "files moved, not noted"
 	pointRebuilt   point = "ledger rebuilt, not marked"
 	pointRecovered point = "memory recovered, not noted"
+	pointMarked    point = "old files marked, not deleted"
+	pointDeleted   point = "old files deleted, not noted"
 )
 
 // errKilled is wrapped by what tests make reach return.
@@ -85,6 +93,9 @@ type service struct {
 	watcher *folder.Watcher
 	mover   *mover
 	settled progress
+	dirs    *directories
+	purger  purger
+	started time.Time
 	metrics *telemetry.Ingest
 	part    *telemetry.Part
 }
@@ -107,8 +118,11 @@ func run(ctx context.Context, cfg Config, opts Options, t tuning) (err error) {
 		part: opts.Telemetry.Part(string(topology.Ingest), opts.Conn.Connected),
 	}
 	s.watcher = folder.NewWatcher(folder.WatchConfig{
-		Dir: cfg.CSVDirectory, Poll: cfg.PollInterval, Settle: cfg.SettleTime, Logger: log, OnProblem: s.problem,
+		Dir: cfg.CSVDirectory, Poll: cfg.PollInterval, Settle: cfg.SettleTime, Logger: log, OnProblem: s.problem, OnList: s.listed,
 	})
+	s.dirs = newDirectories(cfg, log, t.now)
+	s.started = t.now()
+	book.OnChange(s.count)
 	s.mover = newMover(s)
 	return s.run(ctx)
 }
@@ -126,11 +140,13 @@ func (s *service) run(ctx context.Context) error {
 	defer parts.Wait()
 	defer cancel(nil) // runs before the wait
 	parts.Go(func() { s.watcher.Run(ctx) })
+	parts.Go(func() { s.dirs.run(ctx, s.check) })
 	parts.Go(func() {
 		if err := s.mover.run(ctx); err != nil {
 			cancel(err)
 		}
 	})
+	defer s.metrics.Watch(func(ctx context.Context) (control.IngestState, error) { return s.state(ctx, control.Nothing{}) })()
 	return endOf(ctx, s.sessions(ctx))
 }
 
@@ -233,7 +249,10 @@ func (s *service) storePlace(tx *ledger.Tx, a attachment) (*ledger.File, error) 
 		s.watcher.Retry(a.place.Name)
 		return nil, nil
 	}
-	f.Attach(a.place)
+	a.place.Found = s.now().UTC()
+	if err := tx.Attach(f, a.place); err != nil {
+		return nil, err
+	}
 	if a.note != "" {
 		f.Note(s.now(), a.note)
 	}

@@ -572,7 +572,7 @@ func TestMoveFailsAndIsTriedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.put("a.csv", row("1"))
-	eventually(t, "complained", func() bool { return h.log.count("cannot be moved") == 1 })
+	eventually(t, "complained", func() bool { return h.log.count("variable=PROCESSED_DIRECTORY") == 1 })
 	if !there(h.in("a.csv")) {
 		t.Fatal("the file is gone")
 	}
@@ -580,6 +580,31 @@ func TestMoveFailsAndIsTriedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "moved", func() bool { return there(h.done("a.csv")) })
+	eventually(t, "its end is logged", func() bool { return h.log.count("can be used again") == 1 })
+	h.end()
+	if h.log.count("cannot be used") != 1 || h.log.count("cannot be moved") != 0 {
+		t.Error("more lines than one for the directory")
+	}
+}
+
+// TestAFileThatCannotBeMoved: it is not the directory's fault, so the file has lines of its own.
+func TestAFileThatCannotBeMoved(t *testing.T) {
+	h := newHarness(t)
+	h.resolve()
+	h.start()
+	eventually(t, "started", h.ready.Load)
+	name := strings.Repeat("x", 250) + ".csv"
+	for i := range 2 { // the second one's free name beside the first is too long for the file system
+		h.put("short", row(fmt.Sprint(i)))
+		if err := os.Rename(h.in("short"), h.in(name)); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "moved, or complained", func() bool { return there(h.done(name)) && (i == 0 || h.log.count("cannot be moved") == 1) })
+		eventually(t, "gone", func() bool { return i == 1 || !there(h.in(name)) })
+	}
+	if h.log.count("cannot be used") != 0 {
+		t.Error("the directory is blamed")
+	}
 }
 
 func TestInputDirectoryVanishes(t *testing.T) {
@@ -592,12 +617,13 @@ func TestInputDirectoryVanishes(t *testing.T) {
 	if err := os.Rename(h.cfg.CSVDirectory, away); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "complained", func() bool { return h.log.count("input directory cannot be read") == 1 })
+	eventually(t, "complained", func() bool { return h.log.count("variable=CSV_DIRECTORY") == 1 })
 	if err := os.Mkdir(h.cfg.CSVDirectory, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	h.put("b.csv", row("2"))
 	eventually(t, "moved", func() bool { return there(h.done("b.csv")) })
+	eventually(t, "its end is logged", func() bool { return h.log.count("can be used again") == 1 })
 }
 
 func TestConfig(t *testing.T) {

@@ -51,7 +51,9 @@ type FileState struct {
 	FirstSeen time.Time `json:"first_seen,omitzero"`
 	Published time.Time `json:"published,omitzero"`
 	Finished  time.Time `json:"finished,omitzero"`
-	History   []Note    `json:"history,omitempty"`
+	// Purged is when the file was deleted for its age; what became of its single rows is forgotten since then.
+	Purged  time.Time `json:"purged,omitzero"`
+	History []Note    `json:"history,omitempty"`
 }
 
 // Note is an entry of a file's history.

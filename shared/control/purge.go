@@ -5,13 +5,16 @@ import "time"
 // Purge is ingest's endpoint for the janitor: it takes a PurgeRequest and answers with a PurgeAnswer.
 const Purge = "purge"
 
-// PurgeRequest asks ingest to forget what is old.
+// PurgeRequest asks ingest to forget what is old. A zero time leaves that part out. Whatever is asked for, nothing is
+// touched that was finished less than AUTO_CLEANUP_HOURS and a day ago.
 type PurgeRequest struct {
 	// FilesBefore: processed files that were finished earlier are deleted, and the outcomes of their single rows forgotten.
 	FilesBefore time.Time `json:"files_before"`
 	// RecordsBefore: records of files that were finished earlier are forgotten, if their files are gone.
 	RecordsBefore time.Time `json:"records_before"`
-	By            string    `json:"by,omitempty"`
+	// By is who asks. The request after an answer with More, if it comes from the same one within a minute, goes on where that
+	// ended.
+	By string `json:"by,omitempty"`
 }
 
 // PurgeAnswer says what was done. A purge is cut into parts, so that no request takes long.

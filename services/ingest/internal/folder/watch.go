@@ -34,7 +34,7 @@ func (f Found) Compare(g Found) int {
 	return cmp.Or(cmp.Compare(f.Stat.Modified, g.Stat.Modified), cmp.Compare(f.Name, g.Name))
 }
 
-// WatchConfig says what to watch and how. All fields but OnProblem are required.
+// WatchConfig says what to watch and how. All fields but OnProblem and OnList are required.
 type WatchConfig struct {
 	Dir string
 	// Poll is how often the directory is listed: file-system events do not fire on network shares.
@@ -45,6 +45,8 @@ type WatchConfig struct {
 	// OnProblem is told of what cannot be read as a file, with the reason, and with an empty reason when that is over. It
 	// is called from Run and from Reject.
 	OnProblem func(name, reason string)
+	// OnList is told, after each listing of the directory, why it failed, or nil. It is called from Run.
+	OnList func(err error)
 }
 
 // Watcher finds files in a directory. Its methods may be called from several goroutines, Run from one.
@@ -60,8 +62,6 @@ type Watcher struct {
 	// For Run alone.
 	notify       *fsnotify.Watcher
 	watched      fs.FileInfo // the directory that notify watches
-	lost         time.Time   // since when the directory cannot be read
-	complained   time.Time
 	notifyFailed bool
 }
 
@@ -79,6 +79,7 @@ type entry struct {
 	state state
 	stat  Stat
 	since time.Time // of the last change that was seen
+	began time.Time // of settling
 	again time.Time // when a rejected one is looked at again
 	pause time.Duration
 	why   string
@@ -136,6 +137,19 @@ func (w *Watcher) olderSettles(name string, e *entry) bool {
 		}
 	}
 	return false
+}
+
+// Changing returns the files that have not settled, with the moment since which they change.
+func (w *Watcher) Changing() map[string]time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	changing := map[string]time.Time{}
+	for name, e := range w.settling {
+		if e.state == settling {
+			changing[name] = e.began
+		}
+	}
+	return changing
 }
 
 // Soon says whether further files can be taken now, or within d if they do not change.
@@ -219,7 +233,7 @@ func (w *Watcher) signal() {
 	}
 }
 
-// Run watches until ctx ends. A directory that cannot be read is complained about once a minute, until it can.
+// Run watches until ctx ends. A directory that cannot be read is waited for.
 func (w *Watcher) Run(ctx context.Context) {
 	defer w.timer.Stop()
 	events, errs := w.openNotify()
@@ -296,13 +310,12 @@ func (w *Watcher) listen() {
 func (w *Watcher) list() {
 	w.listen()
 	dir, err := os.ReadDir(w.cfg.Dir)
-	if err != nil {
-		w.dirLost(err)
-		return
+	if w.cfg.OnList != nil {
+		w.cfg.OnList(err)
 	}
-	if !w.lost.IsZero() {
-		w.cfg.Logger.Info("the input directory can be read again", "directory", w.cfg.Dir, "seconds", time.Since(w.lost).Seconds())
-		w.lost = time.Time{}
+	if err != nil {
+		w.watched = nil
+		return
 	}
 	// All that is found at once counts as found at one moment, so that it settles together and is taken oldest first.
 	now := time.Now()
@@ -314,19 +327,6 @@ func (w *Watcher) list() {
 		}
 	}
 	w.forget(there)
-}
-
-func (w *Watcher) dirLost(err error) {
-	now := time.Now()
-	if w.lost.IsZero() {
-		w.lost, w.complained = now, time.Time{}
-		w.watched = nil
-	}
-	if now.Sub(w.complained) >= time.Minute {
-		w.complained = now
-		w.cfg.Logger.Error("the input directory cannot be read, waiting for it: check that it exists, is mounted and may be read (CSV_DIRECTORY)",
-			"directory", w.cfg.Dir, "error", err)
-	}
 }
 
 // forget drops the names that are not there any more.
@@ -382,6 +382,9 @@ func (w *Watcher) note(name string, stat Stat, reason string, event bool, now ti
 	}
 	switch {
 	case changed, e.state == rejected && (event || now.After(e.again)), event && e.state == settling:
+		if !known || e.state != settling {
+			e.began = now
+		}
 		e.state, e.since = settling, now
 		if len(w.settling) == 0 {
 			w.timer.Reset(w.cfg.Settle)

@@ -107,6 +107,9 @@ type File struct {
 	Returning bool `json:"returning,omitempty"`
 	// Keep says that it stays where it is (MOVE_PROCESSED_FILES off).
 	Keep bool `json:"keep,omitempty"`
+	// Purged is when the last of its processed copies was deleted for its age; what was known of its single rows is forgotten
+	// since then.
+	Purged time.Time `json:"purged,omitzero"`
 
 	FirstSeen time.Time `json:"first_seen,omitzero"`
 	// Published is when all of its entries were stored by the broker; zero if they were not.
@@ -114,6 +117,11 @@ type File struct {
 	// Finished is when its last row was settled.
 	Finished time.Time `json:"finished,omitzero"`
 	History  []Note    `json:"history,omitempty"`
+
+	// Imported says that its rows were settled before the ledger was begun, so that nobody counts them as settled now.
+	Imported bool `json:"-"`
+	// stored is what of it was stored when it was read or put last.
+	stored view
 }
 
 // Place is a copy of a file in the input directory.
@@ -122,9 +130,17 @@ type Place struct {
 	Stat folder.Stat `json:"stat"`
 	// MovedTo is the path that it was moved to.
 	MovedTo string `json:"moved_to,omitempty"`
-	// Gone says that other content, or nothing, is there now: there is nothing to move.
+	// Gone says that other content, or nothing, is there now: in the input directory, or at MovedTo if it was moved.
 	Gone bool `json:"gone,omitempty"`
+	// Found and Moved are when it was found in the input directory and when it was moved out of it.
+	Found time.Time `json:"found,omitzero"`
+	Moved time.Time `json:"moved,omitzero"`
+	// Deleting says that it is about to be deleted from MovedTo for its age. If the file is gone after a crash, that is why.
+	Deleting bool `json:"deleting,omitempty"`
 }
+
+// Kept says whether the copy lies at MovedTo, as far as is known.
+func (p Place) Kept() bool { return p.MovedTo != "" && !p.Gone }
 
 // Left says whether the copy still is in the input directory, as far as is known.
 func (p Place) Left() bool { return p.MovedTo == "" && !p.Gone }
@@ -146,21 +162,37 @@ func (f *File) Note(now time.Time, text string) {
 	}
 }
 
-// maxPlaces bounds the places of a file that is copied in again and again; those that are moved are dropped first.
+// maxPlaces bounds the places in the record of a file that comes again and again, such as an empty one. Those whose copy is
+// gone are dropped first, then the moved ones: these are kept in a bucket of their own, see Tx.Attach.
 const maxPlaces = 100
 
-// Attach adds a place, or brings the one of that name up to date.
-func (f *File) Attach(p Place) {
-	f.Places = slices.DeleteFunc(f.Places, func(old Place) bool { return old.Name == p.Name && old.Left() })
-	f.Places = append(f.Places, p)
-	if len(f.Places) > maxPlaces {
-		if i := slices.IndexFunc(f.Places, func(p Place) bool { return !p.Left() }); i >= 0 {
-			f.Places = slices.Delete(f.Places, i, i+1)
+// attach adds a place, or brings the one of that name up to date. It returns the moved place that had to give way, if any.
+func (f *File) attach(p Place) (dropped *Place) {
+	f.Places = slices.DeleteFunc(f.Places, func(old Place) bool {
+		same := old.Name == p.Name && old.Left()
+		if same && old.Stat == p.Stat && !old.Found.IsZero() {
+			p.Found = old.Found // it is only read once more
 		}
-	}
+		return same
+	})
+	f.Places = append(f.Places, p)
 	if f.Status == Moved {
 		f.Status = Done
 	}
+	if len(f.Places) <= maxPlaces {
+		return nil
+	}
+	i := slices.IndexFunc(f.Places, func(p Place) bool { return p.Gone })
+	if i < 0 {
+		if i = slices.IndexFunc(f.Places, Place.Kept); i >= 0 {
+			place := f.Places[i]
+			dropped = &place
+		}
+	}
+	if i >= 0 {
+		f.Places = slices.Delete(f.Places, i, i+1)
+	}
+	return dropped
 }
 
 // Left returns the places that still hold a copy, as far as is known.
@@ -253,7 +285,7 @@ func (f *File) mend(now time.Time) bool {
 		return false
 	}
 	f.Note(now, "its dead rows were mended")
-	f.Status, f.Returning = Done, !f.Keep && slices.ContainsFunc(f.Places, func(p Place) bool { return p.MovedTo != "" })
+	f.Status, f.Returning = Done, !f.Keep && slices.ContainsFunc(f.Places, Place.Kept)
 	return true
 }
 
@@ -263,11 +295,13 @@ func (f *File) Return(paths map[string]string, now time.Time) {
 	for i := range f.Places {
 		p := &f.Places[i]
 		to, moved := paths[p.MovedTo]
-		if !moved {
+		if !moved || p.Gone {
 			continue
 		}
-		p.MovedTo, p.Gone = to, to == ""
+		f.displace(to)
+		p.Gone = to == ""
 		if to != "" {
+			p.MovedTo, p.Moved = to, now.UTC()
 			f.Note(now, "moved to "+to)
 		}
 	}
@@ -275,15 +309,26 @@ func (f *File) Return(paths map[string]string, now time.Time) {
 	f.Close()
 }
 
-// Depart notes that the copy under a name was moved to a path; an empty path means that it was gone.
-func (f *File) Depart(name, to string, now time.Time) {
+// displace notes that an earlier copy cannot be at a path any more, as a new one was moved there.
+func (f *File) displace(path string) {
+	for i := range f.Places {
+		if p := &f.Places[i]; p.Kept() && p.MovedTo == path {
+			p.Gone = true
+		}
+	}
+}
+
+// Depart notes that the copy under a name was moved to a path, and how it looks there; an empty path means that it was gone.
+func (f *File) Depart(name, to string, stat folder.Stat, now time.Time) {
 	for i := range f.Places {
 		p := &f.Places[i]
 		if p.Name != name || !p.Left() {
 			continue
 		}
+		f.displace(to)
 		p.MovedTo, p.Gone = to, to == ""
 		if to != "" {
+			p.Stat, p.Moved = stat, now.UTC()
 			f.Note(now, "moved to "+to)
 		}
 	}

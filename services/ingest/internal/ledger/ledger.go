@@ -12,6 +12,7 @@
 //	rows      <id><chunk>        a byte for each line of the file, ChunkLines to a chunk (4 bytes, big endian); see Code
 //	rejected  <id><chunk>        what goes with rejected lines of that chunk: pairs of line and number, 4 bytes each
 //	dead      <id><line>         text: why AtHoc will never take this row
+//	copies    <id><number>       JSON of Place: moved copies for which there is no room in the record (8 bytes, big endian)
 //	names     <name>             JSON of Named: what was last found under a name in the input directory
 //	problems  <name>             JSON of Problem: what in the input directory cannot be read as a file
 //
@@ -20,6 +21,8 @@
 package ledger
 
 import (
+	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -47,6 +50,7 @@ var (
 	bucketRows     = []byte("rows")
 	bucketRejected = []byte("rejected")
 	bucketDead     = []byte("dead")
+	bucketCopies   = []byte("copies")
 	bucketNames    = []byte("names")
 	bucketProblems = []byte("problems")
 	bucketMeta     = []byte("meta")
@@ -66,7 +70,8 @@ func MetaIdentity(stream string) string { return metaIdentity + stream }
 
 // Ledger is an open ledger.
 type Ledger struct {
-	db *boltdb.DB
+	db     *boltdb.DB
+	census *census
 }
 
 // Open opens the ledger at path, or begins it. See boltdb.Open for what happens to a damaged or locked one.
@@ -77,7 +82,7 @@ func Open(path string, log *slog.Logger) (*Ledger, error) {
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{
-			bucketFiles, bucketOpen, bucketRows, bucketRejected, bucketDead, bucketNames, bucketProblems, bucketMeta,
+			bucketFiles, bucketOpen, bucketRows, bucketRejected, bucketDead, bucketCopies, bucketNames, bucketProblems, bucketMeta,
 		} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return fmt.Errorf("make bucket %s: %w", name, err)
@@ -88,7 +93,11 @@ func Open(path string, log *slog.Logger) (*Ledger, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("prepare the file ledger: %w", err), db.Close())
 	}
-	return &Ledger{db: db}, nil
+	l := &Ledger{db: db, census: newCensus()}
+	if err := l.takeCensus(); err != nil {
+		return nil, errors.Join(fmt.Errorf("look through the file ledger: %w", err), db.Close())
+	}
+	return l, nil
 }
 
 // Generation names this ledger: a ledger that was begun anew has another one.
@@ -99,12 +108,12 @@ func (l *Ledger) Close() error { return l.db.Close() }
 
 // Update runs fn in a transaction that is stored as a whole, or not at all if fn fails.
 func (l *Ledger) Update(fn func(*Tx) error) error {
-	return l.db.Update(func(tx *bbolt.Tx) error { return fn(&Tx{tx}) })
+	return l.db.Update(func(tx *bbolt.Tx) error { return fn(&Tx{tx, l.census}) })
 }
 
 // View runs fn in a transaction that only reads. Keep it short: a growing file waits for it.
 func (l *Ledger) View(fn func(*Tx) error) error {
-	return l.db.View(func(tx *bbolt.Tx) error { return fn(&Tx{tx}) })
+	return l.db.View(func(tx *bbolt.Tx) error { return fn(&Tx{tx, l.census}) })
 }
 
 // File returns a file's record, nil if the id is unknown.
@@ -127,7 +136,8 @@ func (l *Ledger) Open() (files []*File, err error) {
 
 // Tx is a transaction. It must not be used after its function has returned, nor by several goroutines.
 type Tx struct {
-	tx *bbolt.Tx
+	tx     *bbolt.Tx
+	census *census
 }
 
 // File returns a file's record, nil if the id is unknown or none at all.
@@ -136,18 +146,24 @@ func (t *Tx) File(id string) (*File, error) {
 	if key == nil {
 		return nil, nil
 	}
+	return t.file(key)
+}
+
+// file returns the record under a key, nil if there is none.
+func (t *Tx) file(key []byte) (*File, error) {
 	data := t.tx.Bucket(bucketFiles).Get(key)
 	if data == nil {
 		return nil, nil
 	}
-	f := &File{ID: id}
+	f := &File{ID: hex.EncodeToString(key)}
 	if err := json.Unmarshal(data, f); err != nil {
-		return nil, fmt.Errorf("read the record of file %s: %w", Short(id), err)
+		return nil, fmt.Errorf("read the record of file %s: %w", Short(f.ID), err)
 	}
+	f.stored = viewOf(f)
 	return f, nil
 }
 
-// Put stores a record.
+// Put stores a record. Read the record in the same transaction, or what is counted goes wrong.
 func (t *Tx) Put(f *File) error {
 	key := keyOf(f.ID)
 	if key == nil {
@@ -160,11 +176,63 @@ func (t *Tx) Put(f *File) error {
 	if err := t.tx.Bucket(bucketFiles).Put(key, data); err != nil {
 		return fmt.Errorf("store the record of file %s: %w", Short(f.ID), err)
 	}
+	before, after := f.stored, viewOf(f)
+	f.stored = after
+	t.tx.OnCommit(func() { t.census.change(f.ID, before, after) })
 	open := t.tx.Bucket(bucketOpen)
 	if f.NeedsWork() {
 		return open.Put(key, nil)
 	}
 	return open.Delete(key)
+}
+
+// Attach adds a place to a record, which is to be put afterwards, or brings the one of that name up to date.
+func (t *Tx) Attach(f *File, p Place) error {
+	dropped := f.attach(p)
+	if dropped == nil {
+		return nil
+	}
+	number, err := t.tx.Bucket(bucketCopies).NextSequence()
+	if err != nil {
+		return fmt.Errorf("number a copy of file %s: %w", Short(f.ID), err)
+	}
+	return t.PutCopy(Copy{*dropped, binary.BigEndian.AppendUint64(keyOf(f.ID), number)})
+}
+
+// Copy is a moved copy of a file for which there was no room in the record.
+type Copy struct {
+	Place
+	key []byte
+}
+
+// Copies returns the copies of a file that are not in its record.
+func (t *Tx) Copies(id string) ([]Copy, error) {
+	key := keyOf(id)
+	if key == nil {
+		return nil, nil
+	}
+	var copies []Copy
+	c := t.tx.Bucket(bucketCopies).Cursor()
+	for k, v := c.Seek(key); bytes.HasPrefix(k, key); k, v = c.Next() {
+		found := Copy{key: bytes.Clone(k)}
+		if err := json.Unmarshal(v, &found.Place); err != nil {
+			return nil, fmt.Errorf("read of a copy of file %s: %w", Short(id), err)
+		}
+		copies = append(copies, found)
+	}
+	return copies, nil
+}
+
+// PutCopy stores a copy, or forgets it if it is gone.
+func (t *Tx) PutCopy(c Copy) error {
+	if c.Gone {
+		return t.tx.Bucket(bucketCopies).Delete(c.key)
+	}
+	data, err := json.Marshal(c.Place)
+	if err != nil {
+		return fmt.Errorf("write of a copy: %w", err)
+	}
+	return t.tx.Bucket(bucketCopies).Put(c.key, data)
 }
 
 // Remove forgets a file and its rows. Unknown ids are fine.
@@ -173,21 +241,70 @@ func (t *Tx) Remove(id string) error {
 	if key == nil {
 		return nil
 	}
-	errs := []error{t.tx.Bucket(bucketFiles).Delete(key), t.tx.Bucket(bucketOpen).Delete(key)}
-	for _, bucket := range [][]byte{bucketRows, bucketRejected, bucketDead} {
+	f, err := t.File(id)
+	if err != nil {
+		return err
+	}
+	if f != nil {
+		t.tx.OnCommit(func() { t.census.change(id, f.stored, view{}) })
+	}
+	err = errors.Join(
+		t.tx.Bucket(bucketFiles).Delete(key), t.tx.Bucket(bucketOpen).Delete(key), t.ForgetRows(id), t.forget(key, bucketCopies),
+	)
+	if err != nil {
+		return fmt.Errorf("forget file %s: %w", Short(id), err)
+	}
+	return nil
+}
+
+// ForgetRows forgets what became of each row of a file. The record keeps the counts.
+func (t *Tx) ForgetRows(id string) error {
+	key := keyOf(id)
+	if key == nil {
+		return nil
+	}
+	return t.forget(key, bucketRows, bucketRejected, bucketDead)
+}
+
+// forget deletes all keys that begin with a file's.
+func (t *Tx) forget(key []byte, buckets ...[]byte) error {
+	var errs []error
+	for _, bucket := range buckets {
 		c := t.tx.Bucket(bucket).Cursor()
-		for k, _ := c.Seek(key); k != nil && string(k[:len(key)]) == string(key); k, _ = c.Seek(key) {
+		for k, _ := c.Seek(key); bytes.HasPrefix(k, key); k, _ = c.Seek(key) {
 			if err := c.Delete(); err != nil {
 				errs = append(errs, err)
 				break
 			}
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("forget file %s: %w", Short(id), err)
-	}
-	return nil
+	return errors.Join(errs...)
 }
+
+// After returns the records of up to n files whose ids follow the given one, in the order of their ids: for a walk through
+// all of them in parts. The first part follows the empty id.
+func (l *Ledger) After(id string, n int) (files []*File, err error) {
+	err = l.View(func(tx *Tx) error {
+		c := tx.tx.Bucket(bucketFiles).Cursor()
+		after := keyOf(id)
+		k, _ := c.Seek(after)
+		if after != nil && bytes.Equal(k, after) {
+			k, _ = c.Next()
+		}
+		for ; k != nil && len(files) < n; k, _ = c.Next() {
+			f, err := tx.file(k)
+			if err != nil {
+				return err
+			}
+			files = append(files, f)
+		}
+		return nil
+	})
+	return files, err
+}
+
+// Compact makes the ledger's file smaller if it is mostly empty, and returns by how many bytes; see boltdb.
+func (l *Ledger) Compact(ctx context.Context) (int64, error) { return l.db.CompactIfSparse(ctx) }
 
 // Open returns the files that still need work, in the order of reading.
 func (t *Tx) Open() ([]*File, error) {

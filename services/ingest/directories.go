@@ -1,0 +1,194 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"bobosync/shared/disk"
+)
+
+// slowCheck is how long looking at a directory may take before it is said that the directory does not answer.
+const slowCheck = 10 * time.Second
+
+// directories watches whether the configured directories can be used: one line in the log when one cannot any more, one a
+// minute while that lasts, one when it is over. It is safe for concurrent use.
+type directories struct {
+	all []usedDirectory
+	log *slog.Logger
+	now func() time.Time
+
+	looking sync.Mutex // one look at a time
+
+	mu       sync.Mutex
+	troubles map[string]*trouble // by variable
+	at       string              // the variable that is being looked at
+	since    time.Time           // since when
+}
+
+type usedDirectory struct {
+	directory
+	write bool
+}
+
+type trouble struct {
+	reason string
+	since  time.Time
+	line   minutely
+}
+
+func newDirectories(cfg Config, log *slog.Logger, now func() time.Time) *directories {
+	d := &directories{log: log, now: now, troubles: map[string]*trouble{}}
+	for _, dir := range cfg.directories() {
+		if dir.variable == "CSV_DIRECTORY" || cfg.Move {
+			d.all = append(d.all, usedDirectory{dir, cfg.Move})
+		}
+	}
+	d.all = append(d.all, usedDirectory{directory{"DATA_DIRECTORY", cfg.Data.Directory}, true})
+	return d
+}
+
+// run looks every so often until ctx ends.
+func (d *directories) run(ctx context.Context, every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		d.look()
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// look tries all directories now and says whether any of them cannot be used.
+func (d *directories) look() (trouble bool) {
+	d.looking.Lock()
+	defer d.looking.Unlock()
+	for _, dir := range d.all {
+		d.begin(dir.variable)
+		err := dir.try()
+		d.note(dir, err)
+		trouble = trouble || err != nil
+	}
+	d.begin("")
+	return trouble
+}
+
+func (d *directories) begin(variable string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.at, d.since = variable, d.now()
+}
+
+func (d *directories) note(dir usedDirectory, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now, known := d.now(), d.troubles[dir.variable]
+	if err == nil {
+		if known != nil {
+			delete(d.troubles, dir.variable)
+			d.log.Info("a directory can be used again", "variable", dir.variable, "directory", dir.path,
+				"seconds", now.Sub(known.since).Round(time.Millisecond).Seconds())
+		}
+		return
+	}
+	if known == nil {
+		known = &trouble{since: now}
+		d.troubles[dir.variable] = known
+	}
+	known.reason = plainReason(err)
+	if known.line.due(now) {
+		d.log.Error("a directory cannot be used, waiting for it: check that it exists, is mounted, has room and may be used by this program",
+			"variable", dir.variable, "directory", dir.path, "reason", known.reason, "seconds", now.Sub(known.since).Round(time.Millisecond).Seconds())
+	}
+}
+
+// known says whether a directory could not be used when it was last looked at.
+func (d *directories) known(variable string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.troubles[variable] != nil
+}
+
+// state returns the reasons by variable. It never waits for a directory.
+func (d *directories) state() map[string]string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	reasons := map[string]string{}
+	for variable, t := range d.troubles {
+		reasons[variable] = t.reason
+	}
+	if waited := d.now().Sub(d.since); d.at != "" && waited >= slowCheck {
+		reasons[d.at] = fmt.Sprintf("has not answered for %s", waited.Round(time.Second))
+	}
+	return reasons
+}
+
+// listed is told how the last listing of the input directory went.
+func (s *service) listed(err error) {
+	if err != nil || s.dirs.known("CSV_DIRECTORY") {
+		s.dirs.look()
+	}
+}
+
+// try does what is done with the directory when it is used: reading the first names, and writing a small file.
+func (d usedDirectory) try() error {
+	dir, err := os.Open(d.path)
+	if err != nil {
+		return err
+	}
+	if _, err = dir.Readdirnames(1); errors.Is(err, io.EOF) {
+		err = nil // it is empty
+	}
+	if err = errors.Join(err, dir.Close()); err != nil || !d.write {
+		return err
+	}
+	probe, err := os.CreateTemp(d.path, ".bobosync-probe-*")
+	if err != nil {
+		return err
+	}
+	_, err = probe.Write(make([]byte, 4096)) // an empty file fits on a full disk
+	return errors.Join(err, probe.Close(), os.Remove(probe.Name()))
+}
+
+// plainReason says to an operator why a directory cannot be used.
+func plainReason(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "does not exist"
+	case errors.Is(err, syscall.ENOTDIR):
+		return "is not a directory"
+	case errors.Is(err, syscall.EROFS):
+		return "is read-only"
+	case errors.Is(err, fs.ErrPermission):
+		return "this program has no right to use it"
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "is full"
+	default:
+		return reasonOf(err)
+	}
+}
+
+// freeBytes is the room left where the processed files and the ledger go, the lesser of the two; 0 if the system does not say.
+func (s *service) freeBytes() uint64 {
+	paths := []string{s.cfg.Data.Directory}
+	if s.cfg.Move {
+		paths = append(paths, s.cfg.ProcessedDirectory)
+	}
+	least, known := uint64(0), false
+	for _, path := range paths {
+		if n, err := disk.Free(path); err == nil && (!known || n < least) {
+			least, known = n, true
+		}
+	}
+	return least
+}

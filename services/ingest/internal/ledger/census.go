@@ -1,0 +1,190 @@
+package ledger
+
+import (
+	"maps"
+	"sync"
+	"time"
+)
+
+// view is what of a record is counted. The zero view is that of a file that is not there.
+type view struct {
+	status    Status
+	firstSeen time.Time
+	newest    time.Time // when a copy of it was found last
+	finished  time.Time
+	pending   int
+	failed    bool
+	imported  bool
+	rows      int
+	rejected  int
+	codes     map[Code]int
+}
+
+func viewOf(f *File) view {
+	v := view{
+		status: f.Status, firstSeen: f.FirstSeen, newest: f.FirstSeen, finished: f.Finished, pending: max(f.Pending(), 0),
+		failed: f.Failed(), imported: f.Imported, rows: f.Rows, rejected: f.Rejected, codes: maps.Clone(f.Codes),
+	}
+	for _, p := range f.Places {
+		if p.Found.After(v.newest) {
+			v.newest = p.Found
+		}
+	}
+	return v
+}
+
+// open says whether the file still waits, through says whether it is done.
+func (v view) open() bool    { return v.status == Reading || v.status == Waiting }
+func (v view) through() bool { return v.status == Done || v.status == Moved }
+
+// Change is what a commit did to a file, for those who count. The same outcome noted again is no change.
+type Change struct {
+	// Finished says that the last row of the file got its outcome; Failed, that the file belongs to the failed ones.
+	Finished bool
+	Failed   bool
+	// Rows counts the rows by the code that they were given, without those that were settled before the ledger was begun.
+	Rows map[Code]int
+}
+
+func changed(before, after view) (c Change, some bool) {
+	if after.imported || after.status == "" {
+		return c, false
+	}
+	c.Finished, c.Failed = after.through() && !before.through(), after.failed
+	for code, n := range after.codes {
+		if more := n - before.codes[code]; more > 0 && code != SettledEarlier {
+			if c.Rows == nil {
+				c.Rows = map[Code]int{}
+			}
+			c.Rows[code] = more
+		}
+	}
+	return c, c.Finished || c.Rows != nil
+}
+
+// census counts what is asked for all the time, so that no question costs a walk through all records. It follows the
+// commits. It is safe for concurrent use.
+type census struct {
+	mu       sync.Mutex
+	open     map[string]view
+	newest   time.Time
+	day      string // in the machine's zone, of the latest file that was finished
+	today    Counts
+	onChange func(Change)
+}
+
+func newCensus() *census {
+	return &census{open: map[string]view{}, today: Counts{Codes: map[Code]int{}}, onChange: func(Change) {}}
+}
+
+// Counts counts files and rows.
+type Counts struct {
+	// Done and Failed count the files by where they go.
+	Done, Failed   int
+	Rows, Rejected int
+	Codes          map[Code]int
+}
+
+func (c *Counts) add(v view, sign int) {
+	if v.failed {
+		c.Failed += sign
+	} else {
+		c.Done += sign
+	}
+	c.Rows += sign * v.rows
+	c.Rejected += sign * v.rejected
+	for code, n := range v.codes {
+		if c.Codes[code] += sign * n; c.Codes[code] == 0 {
+			delete(c.Codes, code)
+		}
+	}
+}
+
+// change follows what became of a file. A removed file does not take back what was counted today.
+func (c *census) change(id string, before, after view) {
+	c.mu.Lock()
+	c.note(id, before, after)
+	tell := c.onChange
+	c.mu.Unlock()
+	if what, some := changed(before, after); some {
+		tell(what)
+	}
+}
+
+func (c *census) note(id string, before, after view) {
+	if delete(c.open, id); after.open() {
+		after.codes = nil // they are not asked for
+		c.open[id] = after
+	}
+	if after.newest.After(c.newest) {
+		c.newest = after.newest
+	}
+	if !after.through() {
+		return
+	}
+	day := dayOf(after.finished)
+	if day > c.day {
+		c.day, c.today = day, Counts{Codes: map[Code]int{}}
+	}
+	if before.through() && dayOf(before.finished) == c.day {
+		c.today.add(before, -1)
+	}
+	if day == c.day {
+		c.today.add(after, 1)
+	}
+}
+
+func dayOf(t time.Time) string { return t.Local().Format(time.DateOnly) }
+
+// takeCensus counts what the ledger holds when it is opened.
+func (l *Ledger) takeCensus() error {
+	return l.View(func(tx *Tx) error {
+		return tx.tx.Bucket(bucketFiles).ForEach(func(k, _ []byte) error {
+			f, err := tx.file(k)
+			if err == nil {
+				l.census.note(f.ID, view{}, f.stored)
+			}
+			return err
+		})
+	})
+}
+
+// OnChange has fn told of each change, after its commit and one after the other. Set it before the ledger is used; fn must not
+// use the ledger.
+func (l *Ledger) OnChange(fn func(Change)) {
+	l.census.mu.Lock()
+	defer l.census.mu.Unlock()
+	l.census.onChange = fn
+}
+
+// Census is how things stand.
+type Census struct {
+	// Waiting counts the files that are not done, Rows their rows that are known to have no outcome yet. Oldest is when the
+	// oldest of them was first seen, zero if there is none.
+	Waiting int
+	Rows    int
+	Oldest  time.Time
+	// Newest is when any copy of any file was last found; zero if none ever was.
+	Newest time.Time
+	// Today counts what was finished on the day of the asking, in the machine's zone.
+	Today Counts
+}
+
+// Census tells how things stand. It costs little, also with many thousands of files.
+func (l *Ledger) Census(now time.Time) Census {
+	c := l.census
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := Census{Waiting: len(c.open), Newest: c.newest}
+	for _, v := range c.open {
+		out.Rows += v.pending
+		if out.Oldest.IsZero() || v.firstSeen.Before(out.Oldest) {
+			out.Oldest = v.firstSeen
+		}
+	}
+	if dayOf(now) == c.day {
+		out.Today = c.today
+		out.Today.Codes = maps.Clone(c.today.Codes)
+	}
+	return out
+}
