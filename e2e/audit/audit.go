@@ -51,6 +51,8 @@ type Rules struct {
 	BoboZone, AtHocZone *time.Location
 	// Lifetime is the age after which duty is stale; 0 means never.
 	Lifetime time.Duration
+	// Cleans says that stale duty is cleared also of users of whom no file speaks.
+	Cleans bool
 	// MaxSkew is how far in the future an event may lie.
 	MaxSkew time.Duration
 	// Duty is the one attribute that may be written.

@@ -176,6 +176,10 @@ func TestViolations(t *testing.T) {
 		{"a status that was never cleared", func(in *audit.Input) { in.Final["Bob@x"][duty] = written(hour2) }, audit.EndState, "should be \"\""},
 		{"a user of whom no file speaks changes", func(in *audit.Input) { in.Final["dan@x"][duty] = "" }, audit.EndState, "no file speaks"},
 		{"a forbidden user changes", func(in *audit.Input) { in.Final["fay@x"][duty] = written(hour2) }, audit.EndState, "cannot write"},
+		{"a stale status of old is not cleared", func(in *audit.Input) {
+			in.Rules.Cleans = true
+			in.Users[3].Attributes[duty], in.Final["dan@x"][duty] = written(stale), written(stale)
+		}, audit.EndState, "stale"},
 		{"a stale booking shows", func(in *audit.Input) { in.Final["eve@x"][duty] = written(stale) }, audit.EndState, "stale"},
 		{"the wrong zone", func(in *audit.Input) { in.Final["cat@x"][duty] = hour1.In(bobo).Format(sim.DateLayout) }, audit.EndState, "should be"},
 

@@ -60,7 +60,10 @@ func (a *auditor) wanted(p *person) (values []string, why string) {
 		return []string{initial}, "this account cannot write the user"
 	}
 	if p.worker == nil || len(p.worker.events) == 0 {
-		if a.staleValue(initial, a.in.Ended) {
+		switch {
+		case a.in.Rules.Cleans && a.staleValue(initial, a.in.Started):
+			return []string{""}, "no file speaks of the user, and the status is stale"
+		case a.staleValue(initial, a.in.Ended):
 			return []string{initial, ""}, "no file speaks of the user, and the status is stale"
 		}
 		return []string{initial}, "no file speaks of the user"
@@ -69,6 +72,9 @@ func (a *auditor) wanted(p *person) (values []string, why string) {
 	why = "the latest event is " + a.describe(e)
 	if a.staleEvent(e, a.in.Ended) {
 		values = []string{"", initial}
+		if a.in.Rules.Cleans && a.staleValue(initial, a.in.Started) {
+			values = []string{""}
+		}
 		if !a.staleEvent(e, a.in.Started) { // it has become stale meanwhile
 			values = append(values, a.value(e))
 		}

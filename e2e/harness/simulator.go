@@ -95,6 +95,15 @@ func (s *Simulator) Remove(ctx context.Context, logins ...string) error {
 	return s.do(ctx, http.MethodDelete, "/sim/users", logins, nil)
 }
 
+// Edit sets an attribute of users by hand, by LOGIN_ID.
+func (s *Simulator) Edit(ctx context.Context, attribute string, values map[string]string) error {
+	users := make([]sim.User, 0, len(values))
+	for login, value := range values {
+		users = append(users, sim.User{LoginID: login, Attributes: map[string]string{attribute: value}})
+	}
+	return s.do(ctx, http.MethodPost, "/sim/users", users, nil)
+}
+
 // Forget empties the duty status of users, as a restored backup would.
 func (s *Simulator) Forget(ctx context.Context, logins ...string) error {
 	if len(logins) == 0 {

@@ -187,7 +187,7 @@ func (s *Stack) environment() {
 		"DATA_DIRECTORY": s.Path(dataDir), "BOBO_TIMEZONE": BoboZone, "ATHOC_TIMEZONE": AtHocZone,
 		"POLL_INTERVAL": "500ms", "SETTLE_TIME": settleTime.String(), "ATHOC_TIMEOUT": callTimeout.String(),
 		"ATHOC_RATE_LIMIT": fmt.Sprint(rateLimit), "BATCH_SIZE": fmt.Sprint(batchSize), "BATCH_WAIT": "30ms",
-		"AUTO_CLEANUP_HOURS": fmt.Sprint(int(Lifetime.Hours())), "LOG_LEVEL": "DEBUG", "LOG_FORMAT": "json",
+		"AUTO_CLEANUP_HOURS": fmt.Sprint(int(Lifetime.Hours())), "CLEANUP_INTERVAL": "2s", "LOG_LEVEL": "DEBUG", "LOG_FORMAT": "json",
 		"DUTY_STATUS_FIELD": dutyAttribute, "COLLAR_ID_FIELD": collarAttribute, "ENTRIES_MAX_BYTES": fmt.Sprint(64 << 20),
 	}
 	maps.Copy(s.env, s.cfg.Settings)
@@ -536,7 +536,7 @@ func (s *Stack) rules() audit.Rules {
 		panic(fmt.Sprintf("the machine has no time zones: %v", err))
 	}
 	return audit.Rules{
-		BoboZone: bobo, AtHocZone: athoc, Lifetime: Lifetime, MaxSkew: 15 * time.Minute, Duty: dutyAttribute,
+		BoboZone: bobo, AtHocZone: athoc, Lifetime: Lifetime, Cleans: true, MaxSkew: 15 * time.Minute, Duty: dutyAttribute,
 		Rate: rateLimit, Burst: 1, Jitter: jitter, CallTimeout: callTimeout,
 	}
 }
@@ -639,8 +639,9 @@ func (s *Stack) Idle(within time.Duration) error {
 		if err != nil {
 			return busy("%w", err)
 		}
-		n := st.Endpoints[sim.EndpointUpdate].Calls
-		if n != calls || st.Run != run || st.InFlight > 0 {
+		// Only updates count: the janitor always looks at something.
+		updates := st.Endpoints[sim.EndpointUpdate]
+		if n := updates.Calls; n != calls || st.Run != run || updates.InFlight > 0 {
 			calls, run = n, st.Run
 			return busy("AtHoc is being called")
 		}
@@ -648,10 +649,34 @@ func (s *Stack) Idle(within time.Duration) error {
 			return busy("consumers wait: %s (%v)", pending, err)
 		}
 		if since.IsZero() {
+			if stale, err := s.stale(); err != nil || stale > 0 {
+				return busy("%d users have a stale duty status (%v)", stale, err)
+			}
 			since = time.Now()
 		}
 		return time.Since(since) >= quiet, nil
 	})
+}
+
+// stale counts the users whose duty status the janitor has still to find; one whom this account cannot write keeps it.
+func (s *Stack) stale() (int, error) {
+	rules := s.rules()
+	final, err := s.Sim.Users(s.ctx)
+	if err != nil {
+		return 0, err
+	}
+	forbidden := map[string]bool{}
+	for _, w := range s.cfg.Plan.Workers {
+		forbidden[strings.ToLower(w.Login)] = w.Role == workload.Forbidden
+	}
+	count := 0
+	for login, attributes := range final {
+		since, err := time.ParseInLocation(sim.DateLayout, attributes[rules.Duty], rules.AtHocZone)
+		if err == nil && time.Since(since) > Lifetime && !forbidden[strings.ToLower(login)] {
+			count++
+		}
+	}
+	return count, nil
 }
 
 // pending names consumers of the broker that have something left to do. The broker inside the all-in-one program cannot

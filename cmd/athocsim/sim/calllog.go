@@ -32,6 +32,8 @@ type EndpointStats struct {
 	PeakPerSecond int `json:"peak_per_second"`
 	// PeakInFlight is the most calls that were in flight at once.
 	PeakInFlight int `json:"peak_in_flight"`
+	// InFlight is how many are in flight now.
+	InFlight int `json:"in_flight"`
 }
 
 // Stats sums up what happened since the last reset; it also counts calls that are no longer held.
@@ -258,7 +260,7 @@ func (l *callLog) stats() Stats {
 		OtherAttributes: maps.Clone(l.others), Applied: l.applied, CallsHeld: len(l.calls)}
 	for name, e := range l.endpoints {
 		one := e.EndpointStats
-		one.ByStatus = maps.Clone(one.ByStatus)
+		one.ByStatus, one.InFlight = maps.Clone(one.ByStatus), e.inFlight
 		s.Endpoints[name] = one
 		s.InFlight += e.inFlight
 	}

@@ -1,0 +1,201 @@
+//go:build unix
+
+package e2e_test
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"bobosync/cmd/athocsim/sim"
+	"bobosync/e2e/harness"
+	"bobosync/e2e/workload"
+)
+
+// staleRounds is how often stale duty is cleared while workers book on: make soak-stale takes more.
+var staleRounds = flag.Int("stale-rounds", 4, "rounds of TestWhoBooksOnWhileStaleDutyIsClearedIsOnDuty")
+
+// roster is a stack with workers whose bookings a test makes one after the other, so that it knows the right end.
+type roster struct {
+	t       *testing.T
+	s       *harness.Stack
+	rng     *rand.Rand
+	workers int
+	clock   time.Time
+	latest  map[string]booking
+	files   int
+}
+
+func newRoster(t *testing.T, workers int, settings map[string]string) *roster {
+	t.Helper()
+	vars := map[string]string{
+		"BATCH_SIZE": "1000", "ATHOC_RATE_LIMIT": "50", "ATHOC_TIMEOUT": "10s", "LOG_LEVEL": "INFO", "BATCH_WAIT": "100ms", "CLEANUP_INTERVAL": "1s",
+	}
+	maps.Copy(vars, settings)
+	s := start(t, harness.Config{Publishers: 3, Plan: staff(workers), Settings: vars})
+	require.NoError(t, s.Idle(idleWithin))
+	return &roster{
+		t: t, s: s, rng: rand.New(rand.NewPCG(3, 4)), workers: workers, latest: map[string]booking{},
+		clock: time.Now().Add(-5 * time.Hour).Truncate(time.Second),
+	}
+}
+
+func login(employee string) string { return "worker" + employee + "@example.org" }
+
+// some draws that many workers.
+func (r *roster) some(n int) []string {
+	var out []string
+	for _, i := range r.rng.Perm(r.workers)[:n] {
+		out = append(out, fmt.Sprintf("%05d", i))
+	}
+	return out
+}
+
+// book drops a file with a booking of each worker, later than all before.
+func (r *roster) book(on bool, employees ...string) {
+	r.t.Helper()
+	zone, err := time.LoadLocation(harness.BoboZone)
+	require.NoError(r.t, err)
+	kind := map[bool]string{true: "BON", false: "BOF"}[on]
+	r.clock = r.clock.Add(10 * time.Second)
+	at := r.clock.In(zone)
+	var text strings.Builder
+	for _, e := range employees {
+		fmt.Fprintf(&text, "%s,%s,P,%s,%s,%s,1,,,\n", kind, e, at.Format("20060102"), at.Format("150405"), at.Format("20060102150405"))
+		r.latest[e] = booking{at, on}
+	}
+	r.files++
+	require.NoError(r.t, r.s.In.Drop(workload.File{Name: fmt.Sprintf("booking %d.csv", r.files), Content: []byte(text.String())}))
+}
+
+// edit sets the duty status of users by hand in AtHoc.
+func (r *roster) edit(at time.Time, employees ...string) {
+	r.t.Helper()
+	zone, err := time.LoadLocation(harness.AtHocZone)
+	require.NoError(r.t, err)
+	value := ""
+	if !at.IsZero() {
+		value = at.In(zone).Format(sim.DateLayout)
+	}
+	values := map[string]string{}
+	for _, e := range employees {
+		values[login(e)] = value
+	}
+	require.NoError(r.t, r.s.Sim.Edit(r.t.Context(), sim.DefaultDutyAttribute, values))
+}
+
+// TestWhoBooksOnWhileStaleDutyIsClearedIsOnDuty: everybody's duty in AtHoc is stale, and while the janitor has it cleared some of
+// them book on. They are on duty at the end, and nobody else is.
+func TestWhoBooksOnWhileStaleDutyIsClearedIsOnDuty(t *testing.T) {
+	alone(t)
+	const workers, booking = 2500, 500
+	r := newRoster(t, workers, nil)
+	everybody := slices.Sorted(maps.Keys(allOf(workers)))
+	var on []string
+	for round := range *staleRounds {
+		if len(on) > 0 {
+			r.book(false, on...)
+			require.NoError(t, r.s.Idle(idleWithin))
+		}
+		on = r.some(booking)
+		r.edit(time.Now().Add(-time.Duration(25+r.rng.IntN(500))*time.Hour), everybody...)
+		// The file is taken a quarter of a second after it was dropped: that falls somewhere into a cleaning.
+		timer := time.NewTimer(time.Duration(r.rng.IntN(1500)) * time.Millisecond)
+		<-timer.C
+		r.book(true, on...)
+		require.NoError(t, r.s.Idle(idleWithin), "round %d", round)
+		requireStatuses(t, r.s, r.latest)
+		require.Equal(t, booking, onDuty(t, r.s), "round %d", round)
+	}
+	t.Logf("%d rounds", *staleRounds)
+}
+
+func allOf(workers int) map[string]bool {
+	out := map[string]bool{}
+	for i := range workers {
+		out[fmt.Sprintf("%05d", i)] = true
+	}
+	return out
+}
+
+// onDuty counts the workers who have a duty status, without the one by whom the harness sees that all is at work.
+func onDuty(t *testing.T, s *harness.Stack) int {
+	t.Helper()
+	users, err := s.Sim.Users(t.Context())
+	require.NoError(t, err)
+	n := 0
+	for user, attributes := range users {
+		if strings.HasPrefix(user, "worker") && attributes[sim.DefaultDutyAttribute] != "" {
+			n++
+		}
+	}
+	return n
+}
+
+// TestStaleDutyIsClearedInFewCalls: 2,500 users, also those of whom no file ever spoke, in as many calls as BATCH_SIZE needs.
+func TestStaleDutyIsClearedInFewCalls(t *testing.T) {
+	alone(t)
+	const workers = 2500
+	r := newRoster(t, workers, nil)
+	before, err := r.s.Sim.Stats(t.Context())
+	require.NoError(t, err)
+	r.edit(time.Now().Add(-30*time.Hour), slices.Collect(maps.Keys(allOf(workers)))...)
+	require.NoError(t, r.s.Idle(idleWithin))
+	require.Zero(t, onDuty(t, r.s))
+	after, err := r.s.Sim.Stats(t.Context())
+	require.NoError(t, err)
+	calls := after.Endpoints[sim.EndpointUpdate].Calls - before.Endpoints[sim.EndpointUpdate].Calls
+	require.LessOrEqual(t, calls, 4, "three calls of 1,000, and one that a publisher did not wait for")
+	t.Logf("%d users cleared in %d calls", workers, calls)
+}
+
+// TestReconcile: what was changed by hand in AtHoc is found and, if that is asked for, put right; what a newer event has changed
+// is not touched.
+func TestReconcile(t *testing.T) {
+	alone(t)
+	r := newRoster(t, 40, nil)
+	everybody := r.some(40)
+	r.book(true, everybody...)
+	require.NoError(t, r.s.Idle(idleWithin))
+	byHand, newer := everybody[:3], everybody[3]
+	r.edit(time.Time{}, byHand[0])
+	r.edit(time.Now().Add(-2*time.Hour), byHand[1], byHand[2])
+	r.edit(time.Time{}, newer)
+	r.book(false, newer) // so that AtHoc is right about this one
+	require.NoError(t, r.s.Idle(idleWithin))
+
+	report := func(args ...string) (users map[string]string, applied int) {
+		out, err := r.s.Operate(t.Context(), append([]string{"reconcile", "--json"}, args...)...)
+		require.NoError(t, err)
+		var answer struct {
+			Applied int `json:"applied"`
+			Users   []struct{ Employee, Why string }
+		}
+		require.NoError(t, json.Unmarshal([]byte(out), &answer), out)
+		users = map[string]string{}
+		for _, u := range answer.Users {
+			users[u.Employee] = u.Why
+		}
+		return users, answer.Applied
+	}
+	require.Eventually(t, func() bool { // what was confirmed just now is not judged
+		found, applied := report()
+		require.Zero(t, applied)
+		return slices.Equal(slices.Sorted(maps.Keys(found)), slices.Sorted(slices.Values(byHand)))
+	}, idleWithin, time.Second)
+	require.NoError(t, r.s.Idle(idleWithin))
+	_, applied := report("--apply")
+	require.Equal(t, len(byHand), applied)
+	require.NoError(t, r.s.Idle(idleWithin))
+	requireStatuses(t, r.s, r.latest)
+	found, _ := report()
+	require.Empty(t, found)
+}
