@@ -7,8 +7,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,6 +28,7 @@ import (
 	"bobosync/cmd/athocsim/sim"
 	"bobosync/deploy/nats/setup"
 	"bobosync/shared/bus"
+	"bobosync/shared/bustest"
 	"bobosync/shared/topology"
 )
 
@@ -64,6 +68,7 @@ type chain struct {
 	work  string
 	athoc *sim.Simulator
 	run   map[string]*exec.Cmd
+	http  map[string]string // where each service tells its metrics
 	files int
 }
 
@@ -72,6 +77,10 @@ func newChain(t *testing.T) *chain {
 		t.Skip("it runs the real programs")
 	}
 	c := &chain{installation: broker(t), t: t, bin: programs(t), work: t.TempDir(), run: map[string]*exec.Cmd{}}
+	c.http = map[string]string{}
+	for _, name := range services {
+		c.http[name] = bustest.FreeAddr(t)
+	}
 	var err error
 	c.athoc, err = sim.New(sim.Options{
 		Logger: slog.New(slog.DiscardHandler),
@@ -100,7 +109,7 @@ func (c *chain) environment(user string) []string {
 		"NATS_CREDS=" + setup.CredsFile(c.dir, user), "CSV_DIRECTORY=" + c.path("in"), "PROCESSED_DIRECTORY=" + c.path("done"),
 		"FAILED_FILES_DIRECTORY=" + c.path("failed"), "DATA_DIRECTORY=" + c.path("data"), "POLL_INTERVAL=200ms", "SETTLE_TIME=100ms",
 		"ATHOC_TIMEOUT=2s", "ATHOC_RATE_LIMIT=50", "ENTRIES_MAX_BYTES=67108864", "LOG_FORMAT=json", "LOG_LEVEL=DEBUG",
-		"BOBO_TIMEZONE=UTC", "ATHOC_TIMEZONE=UTC",
+		"BOBO_TIMEZONE=UTC", "ATHOC_TIMEZONE=UTC", "HTTP_ADDR=" + c.http[user],
 	}
 	for _, f := range c.athoc.Env() {
 		if strings.HasPrefix(f.Name, "ATHOC_TIMEOUT") {
@@ -218,20 +227,47 @@ func TestEachServiceWorksWithItsOwnRights(t *testing.T) {
 		c.drop()
 	})
 	t.Run("operators give orders", func(t *testing.T) {
-		out, err := c.operate(topology.UserOperator, "replay", "--all")
-		require.NoError(t, err, out)
-		out, err = c.operate(topology.UserOperator, "replay", "--file", "1.csv")
-		require.NoError(t, err, out)
-		out, err = c.operate(topology.UserOperator, "dead", "list")
+		for _, args := range [][]string{
+			{"replay", "--all"}, {"replay", "--file", "1.csv"}, {"mapping", "refresh"}, {"reconcile"},
+		} {
+			out, err := c.operate(topology.UserOperator, args...)
+			require.NoError(t, err, "%s: %s", args, out)
+		}
+	})
+	t.Run("dead letters", func(t *testing.T) {
+		conn := c.login(t, topology.UserOperator)
+		_, err := conn.JS.Publish(t.Context(), topology.SubjectAcks, []byte("not to be read"))
+		require.NoError(t, err)
+		c.eventually("both readers have kept it", func() bool {
+			out, err := c.operate(topology.UserViewer, "dead", "list")
+			return err == nil && strings.Contains(out, "ingest") && strings.Contains(out, "resolver")
+		})
+		out, err := c.operate(topology.UserViewer, "dead", "drop", "--all")
+		require.Error(t, err, out)
+		out, err = c.operate(topology.UserOperator, "dead", "drop", "--all")
 		require.NoError(t, err, out)
 	})
 	t.Run("a viewer looks", func(t *testing.T) {
-		for _, args := range [][]string{{"dead", "list"}, {"files", "list"}} {
+		for _, args := range [][]string{
+			{"dead", "list"}, {"files", "list"}, {"mapping", "show"}, {"mapping", "list"}, {"journal"}, {"worker", worker}, {"replay", "list"},
+		} {
 			out, err := c.operate(topology.UserViewer, args...)
-			require.NoError(t, err, out)
+			require.NoError(t, err, "%s: %s", args, out)
 		}
+		out, _ := c.operate(topology.UserViewer, "status", "--json") // its exit status is the verdict
+		require.Contains(t, out, `"backlog"`)
+		require.NotContains(t, out, `"unread"`, "all that status looks at can be seen")
 		out, err := c.operate(topology.UserViewer, "replay", "--all")
 		require.Error(t, err, out)
+	})
+	t.Run("metrics are gathered", func(t *testing.T) {
+		for _, name := range services {
+			resp, err := http.Get("http://" + c.http[name] + "/metrics")
+			require.NoError(t, err)
+			body, err := io.ReadAll(resp.Body)
+			require.NoError(t, errors.Join(err, resp.Body.Close()))
+			require.Equal(t, http.StatusOK, resp.StatusCode, "%s: %s", name, body)
+		}
 	})
 	t.Run("every endpoint is somebody's to ask", func(t *testing.T) { requireEndpointsAsked(t, c) })
 	c.requireNothingRefused()

@@ -136,7 +136,7 @@ func owners() map[string][]string {
 		topology.StreamEntries: {[]string{ingest}, []string{ingest}, []string{ingest}},
 		topology.StreamUpdates: {[]string{resolver}, nil, nil},
 		topology.StreamAcks:    {[]string{ingest}, nil, nil},
-		topology.StreamMapping: {[]string{janitor}, []string{janitor}, nil},
+		topology.StreamMapping: {[]string{janitor}, []string{janitor}, []string{janitor}},
 		topology.StreamDead:    {[]string{resolver}, nil, []string{operator, viewer}},
 		"KV_bobo_state":        {[]string{resolver}, nil, nil},
 		"KV_bobo_leases":       {[]string{publisher}, nil, nil},

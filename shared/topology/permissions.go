@@ -308,6 +308,7 @@ func janitorUser() User {
 	r.ownParts(Janitor)
 	r.answer(Janitor)
 	r.publish(SubjectMapping, api("STREAM.PURGE.%s", StreamMapping))
+	r.get(StreamMapping) // what is in force, to compare a new one with
 	r.writeKeys(BucketState, "janitor.>")
 	r.writeKeys(BucketLeases, "janitor")
 	r.callAtHoc()
