@@ -1,0 +1,39 @@
+package check_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestSystemdTakesTheUnits lets systemd read the units, and judge how little they let the programs do: at most 2.0 of 10 points
+// of exposure.
+func TestSystemdTakesTheUnits(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("systemd-analyze is not installed")
+	}
+	// A root of its own, since the programs are not installed here.
+	root := t.TempDir()
+	for _, program := range []string{"usr/local/bin/bobosync", "usr/local/lib/bobosync/ingest"} {
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(root, program)), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(root, program), []byte("#!/bin/sh\n"), 0o755))
+	}
+	units := filepath.Join(root, "etc/systemd/system")
+	require.NoError(t, os.MkdirAll(units, 0o755))
+	for from, to := range map[string]string{"bobosync.service": "bobosync.service", "bobosync@.service": "bobosync@ingest.service"} {
+		text, err := os.ReadFile("../systemd/" + from)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(units, to), text, 0o644))
+		for _, args := range [][]string{
+			{"verify", "--root=" + root, "--recursive-errors=no", "--man=no", filepath.Join(units, to)},
+			{"security", "--root=" + root, "--offline=yes", "--threshold=20", "--no-pager", filepath.Join(units, to)},
+		} {
+			out, err := exec.Command(analyze, args...).CombinedOutput()
+			require.NoError(t, err, "%s %v: %s", from, args, out)
+		}
+	}
+}
