@@ -37,6 +37,8 @@ type provisioner struct {
 	me     Service
 	access access
 	log    *slog.Logger
+	// patience is how long the parts of others are waited for.
+	patience time.Duration
 }
 
 // Provision makes what is missing, and brings what the service owns to the wanted settings. It destroys nothing: a change that
@@ -45,7 +47,7 @@ type provisioner struct {
 // At a broker that keeps its users apart a service makes what it may, and waits half a minute for the parts of others that it
 // needs; then it fails with an error that wraps ErrMissing and names who makes them.
 func Provision(ctx context.Context, js jetstream.JetStream, s Settings, me Service, options ...Option) error {
-	p := &provisioner{js: js, me: me, log: slog.New(slog.DiscardHandler)}
+	p := &provisioner{js: js, me: me, log: slog.New(slog.DiscardHandler), patience: missingWait}
 	for _, o := range options {
 		o(p)
 	}
@@ -150,7 +152,7 @@ func (p *provisioner) await(ctx context.Context, missing []part) error {
 	p.log.Info("waiting for parts of the broker's store that others make", "missing", names(missing))
 	ticker := time.NewTicker(missingLook)
 	defer ticker.Stop()
-	deadline := time.Now().Add(missingWait)
+	deadline := time.Now().Add(p.patience)
 	for {
 		select {
 		case <-ctx.Done():

@@ -1,0 +1,134 @@
+package topology_test
+
+import (
+	"bytes"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"bobosync/shared/bustest"
+	"bobosync/shared/topology"
+)
+
+// strict is a broker that keeps its users apart; a user's password is its name.
+type strict struct {
+	t  *testing.T
+	ns *server.Server
+}
+
+func newStrict(t *testing.T) *strict {
+	t.Helper()
+	opts := &server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, JetStream: true, StoreDir: t.TempDir(),
+	}
+	for _, u := range topology.Users() {
+		opts.Users = append(opts.Users, &server.User{Username: u.Name, Password: u.Name, Permissions: &server.Permissions{
+			Publish:   &server.SubjectPermission{Allow: u.Publish, Deny: u.DenyPublish},
+			Subscribe: &server.SubjectPermission{Allow: u.Subscribe},
+		}})
+	}
+	ns, err := server.NewServer(opts)
+	require.NoError(t, err)
+	ns.Start()
+	t.Cleanup(func() {
+		ns.Shutdown()
+		ns.WaitForShutdown()
+	})
+	require.True(t, ns.ReadyForConnections(10*time.Second))
+	return &strict{t, ns}
+}
+
+func (s *strict) login(user string) jetstream.JetStream {
+	s.t.Helper()
+	nc, err := nats.Connect(s.ns.ClientURL(), nats.UserInfo(user, user), nats.CustomInboxPrefix(topology.Inbox(user)),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { s.t.Errorf("%s: %v", user, err) }))
+	require.NoError(s.t, err)
+	s.t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	require.NoError(s.t, err)
+	return js
+}
+
+func (s *strict) streams() []string {
+	var names []string
+	list := s.login(topology.UserViewer).StreamNames(s.t.Context())
+	for name := range list.Name() {
+		names = append(names, name)
+	}
+	require.NoError(s.t, list.Err())
+	slices.Sort(names)
+	return names
+}
+
+// TestServicesMakeTheirOwnPartsTogether: from nothing, in any order, each with its own rights, and nothing is refused.
+func TestServicesMakeTheirOwnPartsTogether(t *testing.T) {
+	s := newStrict(t)
+	ended := make(chan error)
+	all := []topology.Service{topology.Janitor, topology.Publisher, topology.Resolver, topology.Ingest}
+	for _, service := range all {
+		js := s.login(string(service))
+		go func() { ended <- topology.Provision(t.Context(), js, settings, service) }()
+	}
+	for range all {
+		require.NoError(t, <-ended)
+	}
+	findings, err := topology.Survey(t.Context(), s.login(topology.UserViewer), settings)
+	require.NoError(t, err)
+	for _, f := range findings {
+		require.True(t, f.AsWanted(), "%s", f.Part)
+	}
+}
+
+// TestMissingPartsOfOthersAreNamed: a service makes what is its own, and says whom it lacks and what to do.
+func TestMissingPartsOfOthersAreNamed(t *testing.T) {
+	s := newStrict(t)
+	err := topology.Provision(t.Context(), s.login("ingest"), settings, topology.Ingest, topology.WithPatience(time.Millisecond))
+	require.ErrorIs(t, err, topology.ErrMissing)
+	require.ErrorContains(t, err, "stream UPDATES, bucket bobo_state")
+	require.ErrorContains(t, err, "the service resolver makes it when it starts: start it, or run bobosync provision")
+	require.Equal(t, []string{topology.StreamAcks, topology.StreamEntries}, s.streams())
+
+	// A broker on which services may make nothing at all.
+	err = topology.Provision(t.Context(), s.login(topology.UserViewer), settings, topology.Ingest, topology.WithPatience(time.Millisecond))
+	require.ErrorIs(t, err, topology.ErrMissing)
+	require.NoError(t, topology.Provision(t.Context(), s.login(topology.UserProvision), settings, topology.Everyone))
+	require.NoError(t, topology.Provision(t.Context(), s.login(topology.UserViewer), settings, topology.Ingest, topology.WithPatience(time.Millisecond)))
+}
+
+// TestDifferencesOfOthersAreWarnedOf: a service does not change what others own, but says that it is otherwise.
+func TestDifferencesOfOthersAreWarnedOf(t *testing.T) {
+	conn := bustest.Start(t).Connect(t)
+	require.NoError(t, topology.Provision(t.Context(), conn.JS, settings, topology.Everyone))
+	other := settings
+	other.EntriesMaxBytes *= 2
+	var log bytes.Buffer
+	warn := topology.WithLog(slog.New(slog.NewTextHandler(&log, nil)))
+
+	require.NoError(t, topology.Provision(t.Context(), conn.JS, other, topology.Resolver, warn))
+	require.Contains(t, log.String(), "level=WARN")
+	require.Contains(t, log.String(), `part="stream ENTRIES" owner=ingest differences="max bytes is 1048576, wanted 2097152"`)
+	log.Reset()
+	require.NoError(t, topology.Provision(t.Context(), conn.JS, other, topology.Publisher, warn))
+	require.Empty(t, log.String(), "a publisher does not depend on it")
+	require.NoError(t, topology.Provision(t.Context(), conn.JS, other, topology.Ingest, warn))
+	require.Empty(t, log.String(), "its owner changes it")
+	require.NoError(t, topology.Provision(t.Context(), conn.JS, other, topology.Resolver, warn))
+	require.Empty(t, log.String())
+}
+
+// TestAPartOfAnotherKindIsNotUsed: the work would go wrong with it.
+func TestAPartOfAnotherKindIsNotUsed(t *testing.T) {
+	conn := bustest.Start(t).Connect(t)
+	_, err := conn.JS.CreateStream(t.Context(), jetstream.StreamConfig{
+		Name: topology.StreamAcks, Subjects: []string{topology.SubjectAcks}, Retention: jetstream.InterestPolicy,
+	})
+	require.NoError(t, err)
+	err = topology.Provision(t.Context(), conn.JS, settings, topology.Publisher)
+	require.ErrorContains(t, err, "stream ACKS cannot be used: retention is Interest, wanted Limits")
+}
