@@ -68,7 +68,7 @@ func catalog() []spec {
 		service("ingest", "BOBO Sync: reads the duty clock's files", append([]string{memory}, ingestEnv...), append([]string{dataDir}, files...)...),
 		service("resolver", "BOBO Sync: finds each worker's latest event", []string{memory}, dataDir),
 		service("publisher", "BOBO Sync: writes duty statuses to AtHoc", nil),
-		service("janitor", "BOBO Sync: keeps the mapping of workers to users", nil),
+		service("janitor", "BOBO Sync: does what is done by the clock", []string{memory}, dataDir),
 		{
 			name: "bobosync", title: "BOBO Sync in one process, and the operators' commands",
 			programs: []program{{name: "bobosync", module: "cmd/bobosync", pkg: ".", own: true}},

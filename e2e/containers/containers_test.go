@@ -172,11 +172,16 @@ func TestContainersWithOneBroker(t *testing.T) {
 		require.Len(t, ids, 1)
 		judge(t, p)
 	})
-	t.Run("kill each container", func(t *testing.T) {
-		during(t, p, from(plan.Files[40:80]), func() {
+	t.Run("kill each container and replace it", func(t *testing.T) {
+		during(t, p, from(plan.Files[40:60]), func() {
 			for _, service := range []string{"ingest", "resolver", "publisher", "janitor", "nats", "athocsim"} {
 				require.NoError(t, p.Kill(ctx, service))
 			}
+		})
+		// An upgrade puts other containers in their place, with work in flight.
+		during(t, p, from(plan.Files[60:80]), func() {
+			_, err := p.Compose(ctx, "up", "--detach", "--force-recreate", "--no-deps", "ingest", "resolver", "publisher", "janitor")
+			require.NoError(t, err)
 		})
 		judge(t, p)
 	})
