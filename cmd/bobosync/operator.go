@@ -98,7 +98,8 @@ func reach(ctx context.Context, envFile string) (*bus.Conn, error) {
 
 // connect tries to reach the broker for some time.
 func (o operator) connect(ctx context.Context, wait time.Duration) (*bus.Conn, error) {
-	if o.Broker.URL == "" {
+	inside := o.Broker.URL == ""
+	if inside {
 		address, err := os.ReadFile(filepath.Join(o.Data.Directory, addressFile))
 		if err != nil {
 			return nil, noAddress(err)
@@ -113,7 +114,7 @@ func (o operator) connect(ctx context.Context, wait time.Duration) (*bus.Conn, e
 	defer cancel()
 	conn, err := bus.Connect(ctx, program.BusConfig("operator", o.Broker, log))
 	if err != nil {
-		return nil, whyUnreachable(err)
+		return nil, whyUnreachable(err, inside)
 	}
 	return conn, nil
 }
@@ -131,8 +132,8 @@ func noAddress(err error) error {
 	}
 }
 
-// whyUnreachable turns what the connection says into words.
-func whyUnreachable(err error) *unreachable {
+// whyUnreachable turns what the connection says into words; inside says that it is the broker inside bobosync run.
+func whyUnreachable(err error, inside bool) *unreachable {
 	switch {
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired):
 		return &unreachable{
@@ -145,10 +146,15 @@ func whyUnreachable(err error) *unreachable {
 			Cause: causeJetStream, Text: "the broker is there, but its JetStream is off or does not answer, so nothing can be stored or sent",
 			Do: "look whether the broker's disk is full (then make room and restart the broker), and whether JetStream is switched on in its configuration, for this account too",
 		}
+	case errors.Is(err, context.DeadlineExceeded) && inside:
+		return &unreachable{
+			Cause: causeBroker, Text: "the broker inside bobosync run cannot be reached",
+			Do: "is bobosync running? Start it; the end of its log says why it has stopped. Nothing is lost, the files wait in CSV_DIRECTORY",
+		}
 	case errors.Is(err, context.DeadlineExceeded):
 		return &unreachable{
 			Cause: causeBroker, Text: "the broker cannot be reached",
-			Do: "is bobosync running, and is NATS_URL right? Start bobosync or the broker; nothing is lost, the files wait in CSV_DIRECTORY",
+			Do: "is it running, and is NATS_URL right? Start it, or mend the network in between; nothing is lost, the files wait in CSV_DIRECTORY",
 		}
 	default:
 		return &unreachable{Cause: causeBroker, Text: "the broker cannot be reached", Do: "check NATS_URL, NATS_CREDS and NATS_CA", err: err}

@@ -186,7 +186,7 @@ func TestStatusOfAnInstallation(t *testing.T) {
 	level, causes, _ = r.told(2)
 	require.Equal(t, "problem", level)
 	require.Equal(t, []string{"no_publisher", causeAtHocRefuses, causeDead}, causes)
-	out := r.fails(2, "PROBLEM: duty data is fresh up to now, but something is broken", "status")
+	out := r.fails(2, "PROBLEM: no new duty data reaches AtHoc\n", "status")
 	require.Contains(t, out, "No publisher is alive: nothing is sent to AtHoc")
 
 	require.NoError(t, r.conn.JS.DeleteStream(t.Context(), topology.StreamUpdates))
@@ -280,20 +280,20 @@ func TestStatusIsWatched(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	// Ctrl-C comes after the second block.
-	w := &blocks{until: 2, then: cancel}
+	w := &pieces{until: 2, then: cancel}
 	require.NoError(t, watchStatus(ctx, look, w, statusFlags{}))
 	require.Equal(t, 2, strings.Count(w.buf.String(), "OK: duty data is fresh"))
 	require.NotContains(t, w.buf.String(), "\x1b", "no terminal, no signs for one")
 }
 
-// blocks counts what is written, and calls then after some.
-type blocks struct {
+// pieces counts what is written, and calls then after some.
+type pieces struct {
 	buf   bytes.Buffer
 	until int
 	then  func()
 }
 
-func (b *blocks) Write(p []byte) (int, error) {
+func (b *pieces) Write(p []byte) (int, error) {
 	if b.until--; b.until == 0 {
 		defer b.then()
 	}

@@ -66,10 +66,13 @@ func finish(ctx context.Context, conn *bus.Conn, stderr io.Writer, id string) (c
 	return entry, err
 }
 
-// counts shows what a journal entry counts.
+// counts shows what a journal entry counts, as far as there is any of it.
 func counts(c map[string]int) string {
 	parts := make([]string, 0, len(c))
 	for _, name := range slices.Sorted(maps.Keys(c)) {
+		if c[name] == 0 {
+			continue
+		}
 		parts = append(parts, fmt.Sprintf("%d %s", c[name], strings.ReplaceAll(name, "_", " ")))
 	}
 	return strings.Join(parts, ", ")

@@ -61,7 +61,7 @@ func TestWorker(t *testing.T) {
 	}))
 	out = r.succeeds("worker", "00123")
 	for _, want := range []string{
-		"Worker 00123: AtHoc user jo@example.org", "AtHoc shows the worker on duty, as it should.", "monday.csv", "0123456789ab", "applied at " + when(at.Add(time.Second)),
+		"Worker 00123, AtHoc user jo@example.org\n", "AtHoc shows the worker on duty, as it should.", "monday.csv", "0123456789ab", "applied at " + when(at.Add(time.Second)),
 		"bookings may be missing",
 	} {
 		require.Contains(t, out, want)
@@ -434,7 +434,7 @@ func TestOrdersAreNoted(t *testing.T) {
 		texts = append(texts, e.Outcome+" "+e.Text+" "+counts(e.Counts))
 	}
 	require.Equal(t, []string{
-		"ok dead letters dropped 1 dropped, 0 failed", "failed dead letters requeued 1 failed, 0 requeued",
+		"ok dead letters dropped 1 dropped", "failed dead letters requeued 1 failed",
 		"ok replay 0195d3 begun 7 users", "ok replay 0195d3 stopped 5 left, 7 users",
 	}, texts, "dry runs and what found nothing are no orders")
 }

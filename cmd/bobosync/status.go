@@ -214,7 +214,7 @@ func gather(ctx context.Context, conn *bus.Conn) facts {
 	group.Go(func() error { return g.brake(ctx) })
 	_ = group.Wait() // each notes what went wrong where it belongs
 	if g.seen == 0 && conn.Connected() {
-		g.facts.Unreachable = whyUnreachable(jetstream.ErrJetStreamNotEnabled) // switched off while it runs, it says nothing
+		g.facts.Unreachable = whyUnreachable(jetstream.ErrJetStreamNotEnabled, false) // switched off while it runs, it says nothing
 	}
 	g.facts.At = time.Now()
 	return g.facts
@@ -244,7 +244,7 @@ func (g *gathering) note(err error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) {
-		g.facts.Unreachable = whyUnreachable(jetstream.ErrJetStreamNotEnabled)
+		g.facts.Unreachable = whyUnreachable(jetstream.ErrJetStreamNotEnabled, false)
 	} else {
 		g.facts.Unread = append(g.facts.Unread, err.Error())
 	}

@@ -154,7 +154,7 @@ func resolverDoes(s control.ResolverState) string {
 }
 
 func publisherDoes(now time.Time, s control.PublisherState) string {
-	does := "no lanes"
+	does := "idle"
 	if len(s.Lanes) > 0 {
 		lanes := slices.Sorted(slices.Values(s.Lanes))
 		does = "lanes " + strings.Trim(fmt.Sprint(lanes), "[]")

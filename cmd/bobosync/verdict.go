@@ -155,7 +155,7 @@ func judge(f facts, l limits) verdict {
 	for _, found := range findings {
 		v.Level = max(v.Level, found.Level)
 	}
-	v.Text = freshness(f, v.Level)
+	v.Text = freshness(f, findings, v.Level)
 	if v.Level == levelWarning {
 		v.Text += fmt.Sprintf(", but %s", needLook(len(findings)))
 	}
@@ -171,14 +171,26 @@ func needLook(n int) string {
 
 func sentence(text string) string { return strings.ToUpper(text[:1]) + text[1:] }
 
+// blocking are the causes for which nothing new reaches AtHoc while they last.
+var blocking = []string{
+	"no_" + string(topology.Ingest), "no_" + string(topology.Resolver), "no_" + string(topology.Publisher),
+	causeMissing, causeAtHocRefuses, causeAtHocDown, causeNoMapping, causeRecovering,
+}
+
+func blocks(found finding) bool {
+	return found.Level == levelProblem && slices.Contains(blocking, found.Cause)
+}
+
 // freshness says whether AtHoc shows what BOBO has told.
-func freshness(f facts, worst level) string {
+func freshness(f facts, findings []finding, worst level) string {
 	late, known := lateness(f)
 	switch {
 	case !known:
 		return "nobody can tell whether duty data is fresh"
 	case late >= lateWarning:
 		return fmt.Sprintf("duty data is late: AtHoc does not have all of a file that came %s ago", ago(late))
+	case slices.ContainsFunc(findings, blocks):
+		return "no new duty data reaches AtHoc"
 	case worst == levelProblem:
 		return "duty data is fresh up to now, but something is broken"
 	default:
@@ -377,7 +389,7 @@ var dutyWords = map[string]string{
 func dutyFindings(f facts) (all []finding) {
 	for _, s := range f.Janitor {
 		for _, d := range s.Duties {
-			if d.Failures == 0 || d.Off {
+			if d.Failures == 0 || d.Off || d.Name == control.DutyMapping && s.Held != nil { // that it is held back is told already
 				continue
 			}
 			all = append(all, finding{

@@ -111,7 +111,7 @@ func TestEachCauseIsNamed(t *testing.T) {
 		"dead letters":       {func(f *facts) { f.DeadLetters = 1 }, levelWarning, causeDead, "1 dead letter:"},
 		"mixed versions":     {func(f *facts) { f.Publisher[0].Version = "v1.2.4" }, levelWarning, causeVersions, "v1.2.4 (publisher)"},
 		"broker away": {func(f *facts) {
-			*f = facts{At: night, Unreachable: whyUnreachable(context.DeadlineExceeded)}
+			*f = facts{At: night, Unreachable: whyUnreachable(context.DeadlineExceeded, true)}
 		}, levelProblem, causeBroker, "is bobosync running"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -175,8 +175,9 @@ func TestTheFirstLine(t *testing.T) {
 	for want, spoil := range map[string]func(*facts){
 		"WARNING: duty data is fresh, but 1 thing needs a look": func(f *facts) { f.DeadLetters = 1 },
 		"WARNING: duty data is fresh, but 2 things need a look": func(f *facts) { f.DeadLetters, f.Janitor = 1, nil },
+		"PROBLEM: no new duty data reaches AtHoc": func(f *facts) { f.Publisher = nil },
 		"PROBLEM: duty data is fresh up to now, but something is broken": func(f *facts) {
-			f.Publisher = nil
+			f.Ingest[0].Directories = map[string]string{"PROCESSED_DIRECTORY": "read-only file system"}
 		},
 		"PROBLEM: nobody can tell whether duty data is fresh": func(f *facts) { f.Ingest = nil },
 	} {

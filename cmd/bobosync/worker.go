@@ -74,14 +74,13 @@ func namesOfFiles(ctx context.Context, conn *bus.Conn, a control.WorkerAnswer) m
 }
 
 func showWorker(out io.Writer, a control.WorkerAnswer, names map[string]string) error {
-	user := "no AtHoc user has this employee id"
-	if a.User != "" {
-		user = "AtHoc user " + a.User
-	}
-	if a.Employee == "" {
-		fmt.Fprintln(out, user)
-	} else {
-		fmt.Fprintf(out, "Worker %s: %s\n", a.Employee, user)
+	switch {
+	case a.Employee == "":
+		fmt.Fprintf(out, "AtHoc user %s\n", a.User)
+	case a.User == "":
+		fmt.Fprintf(out, "Worker %s\n", a.Employee)
+	default:
+		fmt.Fprintf(out, "Worker %s, AtHoc user %s\n", a.Employee, a.User)
 	}
 	fmt.Fprintf(out, "%s\n", a.Status)
 	if !a.Unsure.IsZero() {
