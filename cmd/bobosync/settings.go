@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 
+	"bobosync/cmd/bobosync/check"
 	"bobosync/services/ingest"
 	"bobosync/services/janitor"
 	"bobosync/services/publisher"
@@ -23,6 +24,9 @@ type settings struct {
 	Resolver  resolver.Config
 	Publisher publisher.Config
 	Janitor   janitor.Config
+
+	// Monitor is for "bobosync check" alone.
+	Monitor check.Monitor
 }
 
 // Validate reports everything that is wrong, each finding once.

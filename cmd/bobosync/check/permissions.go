@@ -1,0 +1,177 @@
+package check
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"bobosync/shared/topology"
+)
+
+// permitted is what the broker permits a user, as $SYS.REQ.USER.INFO tells it: no list is no bound.
+type permitted struct {
+	Publish   *bounds `json:"publish"`
+	Subscribe *bounds `json:"subscribe"`
+}
+
+type bounds struct {
+	Allow []string `json:"allow"`
+	Deny  []string `json:"deny"`
+}
+
+// mayAsk says whether the broker permits a request, as far as it has told.
+func (f *facts) mayAsk(subject string) bool { return f.permitted.Publish.permit(subject) }
+
+// checkPermissions asks the broker what this user may do and compares it with what the service does. Trying it out instead
+// would publish.
+func checkPermissions(ctx context.Context, f *facts) []Result {
+	const subject = "$SYS.REQ.USER.INFO"
+	ctx, cancel := f.part(ctx, askShare/2)
+	defer cancel()
+	answer, err := f.nc.RequestWithContext(ctx, subject, nil)
+	if err != nil {
+		return skipped("the broker does not tell this user's permissions: allow it to publish to %s to have them checked", subject)
+	}
+	var told struct {
+		Data struct {
+			Account     string     `json:"account"`
+			Permissions *permitted `json:"permissions"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(answer.Data, &told); err != nil {
+		return skipped("the broker's word on this user's permissions cannot be read")
+	}
+	if told.Data.Permissions == nil {
+		return good("this user may do everything in account %s", told.Data.Account)
+	}
+	f.permitted = *told.Data.Permissions
+	return judgePermissions(f.Service, f.permitted, f.nc.NewInbox())
+}
+
+// judgePermissions compares what is permitted with what the service's user needs. Of the all-in-one program it is enough to
+// have the rights of any one user: operators check with credentials of their own.
+func judgePermissions(service topology.Service, p permitted, inbox string) []Result {
+	users := slices.DeleteFunc(topology.Users(), func(u topology.User) bool { return u.Account != topology.AccountMain })
+	if service != topology.Everyone {
+		users = slices.DeleteFunc(users, func(u topology.User) bool { return u.Name != string(service) })
+	}
+	var rights []string
+	var lacking []missingRights
+	for _, u := range users {
+		missing := missingOf(u, p, inbox)
+		if missing.none() {
+			rights = append(rights, u.Name)
+		} else if isService(u.Name) {
+			lacking = append(lacking, missing)
+		}
+	}
+	switch {
+	case len(lacking) == 0 && len(rights) > 1:
+		return good("this user may do all that the services do")
+	case len(rights) > 0:
+		text := fmt.Sprintf("this user has the rights of %s", strings.Join(rights, ", "))
+		if service == topology.Everyone {
+			text += "; give each service its own credentials, and check them with --service"
+		}
+		return good("%s", text)
+	}
+	var results []Result
+	for _, m := range lacking {
+		results = append(results, m.judge()...)
+	}
+	return results
+}
+
+func isService(name string) bool {
+	return slices.Contains([]topology.Service{topology.Ingest, topology.Resolver, topology.Publisher, topology.Janitor}, topology.Service(name))
+}
+
+// missingRights are those that a user needs and does not have.
+type missingRights struct {
+	user string
+	// work is what it cannot work without, making what it could leave to bobosync provision.
+	work, making []string
+}
+
+func (m missingRights) none() bool { return len(m.work) == 0 && len(m.making) == 0 }
+
+// missingOf lists which rights a user lacks. Answers come to an inbox of any name.
+func missingOf(u topology.User, p permitted, inbox string) missingRights {
+	m := missingRights{user: u.Name}
+	if !p.Subscribe.permit(inbox) {
+		m.work = append(m.work, "subscribe to "+inbox) // without answers nothing works
+	}
+	for _, subject := range u.Publish {
+		switch {
+		case p.Publish.permit(subject), strings.HasPrefix(subject, "_INBOX"): // a broker may permit answers in other ways
+		case makes(subject):
+			m.making = append(m.making, "publish to "+subject)
+		default:
+			m.work = append(m.work, "publish to "+subject)
+		}
+	}
+	for _, subject := range u.Subscribe {
+		if !strings.HasPrefix(subject, topology.Inbox(u.Name)+".") && !p.Subscribe.permit(subject) {
+			m.work = append(m.work, "subscribe to "+subject)
+		}
+	}
+	return m
+}
+
+// makes says whether a right is for making streams and consumers, or changing their settings.
+func makes(subject string) bool {
+	return strings.HasPrefix(subject, "$JS.API.STREAM.CREATE.") || strings.HasPrefix(subject, "$JS.API.STREAM.UPDATE.")
+}
+
+// mostNamed is how many missing rights are named at once.
+const mostNamed = 4
+
+func (m missingRights) judge() []Result {
+	const file = "deploy/nats/accounts.conf shows what each user needs"
+	var results []Result
+	if len(m.work) > 0 {
+		results = bad("allow it in the broker's configuration: "+file, "%s cannot work with these credentials: they may not %s", m.user, some(m.work))
+	}
+	if len(m.making) > 0 {
+		results = append(results, warn("allow it ("+file+"), or use bobosync provision with credentials that may", "%s may not make its streams: it may not %s", m.user, some(m.making))...)
+	}
+	return results
+}
+
+// some names the first few of a list.
+func some(all []string) string {
+	if len(all) <= mostNamed {
+		return strings.Join(all, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(all[:mostNamed], ", "), len(all)-mostNamed)
+}
+
+// permit says whether all subjects of a pattern are inside the bounds. Patterns that are allowed are not added up.
+func (b *bounds) permit(subject string) bool {
+	if b == nil {
+		return true
+	}
+	matches := func(pattern string) bool { return covers(pattern, subject) }
+	if slices.ContainsFunc(b.Deny, matches) {
+		return false
+	}
+	return len(b.Allow) == 0 || slices.ContainsFunc(b.Allow, matches)
+}
+
+// covers says whether a pattern with NATS's wildcards matches a subject, or all that another pattern matches. A queue name
+// after the pattern does not count.
+func covers(pattern, subject string) bool {
+	pattern, _, _ = strings.Cut(pattern, " ")
+	want, have := strings.Split(pattern, "."), strings.Split(subject, ".")
+	for i, token := range want {
+		switch {
+		case token == ">":
+			return len(have) > i
+		case i >= len(have), have[i] == ">", token != "*" && token != have[i]:
+			return false
+		}
+	}
+	return len(want) == len(have)
+}

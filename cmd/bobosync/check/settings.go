@@ -1,0 +1,172 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"reflect"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/joho/godotenv"
+)
+
+// checkSettings judges the variables: what is missing or wrong, what looks like a slip, who can read the secrets.
+func checkSettings(_ context.Context, f *facts) []Result {
+	var results []Result
+	if f.Findings != nil {
+		for line := range strings.SplitSeq(f.Findings.Error(), "\n") {
+			results = append(results, finding(line)...)
+		}
+	}
+	if f.Unread {
+		return results
+	}
+	written, err := godotenv.Read(f.EnvFile)
+	if err != nil {
+		written = nil // none at all, which is fine, or told in the findings
+	}
+	results = append(results, slips(slices.Sorted(maps.Keys(written)), f.Known)...)
+	results = append(results, readable(f.EnvFile, written, f.Broker.Creds)...)
+	results = append(results, f.unsafe()...)
+	if len(results) == 0 {
+		return good("%d variables are known, nothing is missing or wrong", len(f.Known))
+	}
+	return results
+}
+
+// finding makes a result of a line such as "CSV_DIRECTORY: not set, and there is no default".
+func finding(line string) []Result {
+	name, text, ok := strings.Cut(line, ": ")
+	if !ok || name != strings.ToUpper(name) || strings.Contains(name, " ") {
+		return bad("mend the settings; .env.example explains them", "%s", line)
+	}
+	return named(name, bad("set "+name+" in the environment or in .env; .env.example explains it", "%s", text))
+}
+
+// slips finds variables in the .env file that no program reads and that look much like one that is.
+func slips(written, known []string) []Result {
+	var results []Result
+	for _, name := range written {
+		if slices.Contains(known, name) || slices.Contains(known, strings.TrimSuffix(name, "_FILE")) {
+			continue
+		}
+		if meant := nearest(name, known); meant != "" {
+			results = append(results, named(name, warn("rename it, or remove it", "no program reads this variable: is %s meant?", meant))...)
+		}
+	}
+	return results
+}
+
+// nearest returns the known name that a wrong one most likely stands for, "" if it is like none.
+func nearest(name string, known []string) string {
+	best, meant := 3, ""
+	for _, k := range known {
+		d := distance(bare(name), bare(k))
+		if len(name) > 3 && strings.HasPrefix(k, name) {
+			d = min(d, 1) // LOG_DIR for LOG_DIRECTORY
+		}
+		// Two slips in a short name make it another name.
+		if d < best && d*4 <= len(k) {
+			best, meant = d, k
+		}
+	}
+	return meant
+}
+
+// bare is a name without letter case and underscores, which are the first to be got wrong.
+func bare(name string) string { return strings.ToUpper(strings.ReplaceAll(name, "_", "")) }
+
+// distance is the number of letters to insert, remove, replace or swap with their neighbour to make b of a.
+func distance(a, b string) int {
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
+	}
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			rows[i][j] = min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
+			}
+		}
+	}
+	return rows[len(a)][len(b)]
+}
+
+// secrets are the variables that nobody else should be able to read.
+var secrets = []string{"PASSWORD", "CLIENT_SECRET"}
+
+// readable warns of files with secrets that everybody on the machine can read.
+func readable(envFile string, written map[string]string, creds string) []Result {
+	var files []string
+	if slices.ContainsFunc(secrets, func(name string) bool { return written[name] != "" }) {
+		files = append(files, envFile)
+	}
+	if creds != "" {
+		files = append(files, creds)
+	}
+	var results []Result
+	for _, file := range files {
+		info, err := os.Stat(file)
+		if err == nil && open(info.Mode()) {
+			results = append(results, warn("chmod 600 "+file, "everybody on this machine can read the secrets in %s", file)...)
+		}
+		if errors.Is(err, fs.ErrNotExist) && file == creds {
+			results = append(results, named("NATS_CREDS", bad("name the file with this service's credentials", "%s does not exist", file))...)
+		}
+	}
+	return results
+}
+
+// open says whether others than owner and group may read a file. On Windows the mode says nothing about that.
+func open(mode fs.FileMode) bool { return runtime.GOOS != "windows" && mode.Perm()&0o004 != 0 }
+
+// unsafe warns of settings that are allowed and should not be.
+func (f *facts) unsafe() []Result {
+	if f.AtHoc == nil {
+		return nil
+	}
+	var results []Result
+	if f.AtHoc.DisableSSLVerify {
+		results = append(results, named("DISABLE_SSL_VERIFY", warn(
+			"unset it; if AtHoc's certificate is signed by an authority of your own, name that authority's certificate in SSL_CERT_PATH",
+			"AtHoc's certificate is not verified: whoever sits on the way can read the password and answer in AtHoc's place"))...)
+	}
+	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"} {
+		set := map[string]string{"HTTP_PROXY": f.AtHoc.HTTPProxy, "HTTPS_PROXY": f.AtHoc.HTTPSProxy, "NO_PROXY": f.AtHoc.NoProxy}[name]
+		if lower := strings.ToLower(name); set == "" && runtime.GOOS != "windows" && f.Getenv(lower) != "" {
+			results = append(results, named(lower, warn(fmt.Sprintf("set %s if the services are to use it", name),
+				"it is set in the environment, but only %s is read", name))...)
+		}
+	}
+	return results
+}
+
+// Variables lists the names of all variables that a settings struct reads, by its env tags.
+func Variables(settings reflect.Type) []string {
+	var names []string
+	for field := range settings.Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("env"), ",")
+		switch {
+		case name != "":
+			names = append(names, name)
+		case field.Type.Kind() == reflect.Struct:
+			names = append(names, Variables(field.Type)...)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}

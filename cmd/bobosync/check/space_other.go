@@ -1,0 +1,8 @@
+//go:build !linux && !darwin && !windows
+
+package check
+
+import "errors"
+
+// diskSpace is not known on this system.
+func diskSpace(string) (Space, error) { return Space{}, errors.ErrUnsupported }

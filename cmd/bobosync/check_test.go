@@ -1,0 +1,77 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"bobosync/cmd/bobosync/check"
+)
+
+// checkedAs returns the level of a check in the answer for scripts, "" if it is not there.
+func checkedAs(results []check.Result, name string) check.Level {
+	for _, r := range results {
+		if r.Check == name {
+			return r.Level
+		}
+	}
+	return ""
+}
+
+// TestCheckBesideARunningProgram: the check uses the running services' broker and token, and disturbs nothing.
+func TestCheckBesideARunningProgram(t *testing.T) {
+	s := newSite(t, 3)
+	stop := s.start()
+	s.drop("a.csv", booking(1, 10, true))
+	s.arrives("done", "a.csv")
+	out, text, status := s.call("check", "--json")
+	require.Equal(t, 1, status, "%s%s", out, text) // the simulator speaks no TLS
+	require.Empty(t, text)
+	var results []check.Result
+	require.NoError(t, json.Unmarshal([]byte(out), &results))
+	for _, name := range []string{"settings", "CSV_DIRECTORY", "broker", "streams", "consumers", "buckets", "sync to disk", "AtHoc token", "duty status right"} {
+		require.Equal(t, check.OK, checkedAs(results, name), "%s: %s", name, out)
+	}
+	require.Contains(t, out, "no new one was asked for")
+	require.NotContains(t, out, s.vars["PASSWORD"])
+	s.drop("b.csv", booking(2, 5, true))
+	s.arrives("done", "b.csv")
+	require.Len(t, s.onDuty(), 2)
+	stop()
+	s.fails(1, "bobosync run, which is not running now", "check")
+}
+
+func TestCheckNamesAllSettingsAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(dir+"/.env", []byte("ATHOC_SERVER_ULR=https://x\nBATCH_SIZE=many\n"), 0o600))
+	out, _, status := call(t, command(t, dir, map[string]string{"DATA_DIRECTORY": dir}, "check"))
+	require.Equal(t, 2, status, out)
+	for _, says := range []string{"ATHOC_SERVER_URL", "PASSWORD", "ORG_CODE", "CSV_DIRECTORY", "is ATHOC_SERVER_URL meant?", "not a whole number", "not tried: settings are missing"} {
+		require.Contains(t, out, says)
+	}
+	require.Equal(t, 1, strings.Count(out, "problem  ORG_CODE"), out)
+}
+
+func TestCheckOfOneService(t *testing.T) {
+	dir := t.TempDir()
+	vars := map[string]string{"DATA_DIRECTORY": dir}
+	out, _, status := call(t, command(t, dir, vars, "check", "--service", "resolver"))
+	require.Equal(t, 2, status)
+	require.Contains(t, out, "NATS_URL")
+	require.NotContains(t, out, "ATHOC")
+	require.NotContains(t, out, "CSV_DIRECTORY")
+	for says, args := range map[string][]string{
+		"use ingest, resolver":         {"check", "--service", "postman"},
+		"must be longer than 0s":       {"check", "--timeout", "0s"},
+		"read the settings":            {"check", "--env", dir + "/missing.env"},
+		"is not a list of NAME=value ": {"check", "--env", "broken.env"},
+	} {
+		require.NoError(t, os.WriteFile(dir+"/broken.env", []byte("not a setting\n"), 0o600))
+		out, text, status := call(t, command(t, dir, vars, args...))
+		require.Equal(t, 2, status, "%v", args)
+		require.Contains(t, out+text, says, "%v", args)
+	}
+}
