@@ -192,8 +192,8 @@ and ` + "`--env file`" + ` to read its settings from another file than ` + "`.en
 The commands that look and mend ask the services over the broker: that of ` + "`NATS_URL`" + `, or the one inside a ` + "`bobosync run`" + ` with the
 same ` + "`DATA_DIRECTORY`" + `. They work wherever the broker can be reached, and need no other setting.
 
-Exit status: 0 done, 1 it failed, 2 it was called wrongly or a setting is wrong. ` + "`bobosync status`" + ` has its own: 0 well, 1 warnings,
-2 problems.
+Exit status: 0 done, 1 it failed, 2 it was called wrongly or a setting is wrong. ` + "`bobosync status`" + ` and ` + "`bobosync check`" + `
+have their own: 0 well, 1 warnings, 2 problems.
 
 ` + "`bobosync completion bash`" + ` (or zsh, fish, powershell) prints what lets the shell complete commands, flags, and names of files,
 replays and dead letters; its ` + "`--help`" + ` says where to put it.

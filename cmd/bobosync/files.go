@@ -47,6 +47,9 @@ are not settled otherwise; a file goes when it is 0.`,
   bobosync files list --json --most 200`,
 		Args: cobra.NoArgs,
 		RunE: with(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
+			if failed && !cmd.Flags().Changed("most") {
+				req.Most = mostFilesAsked // failed files are few
+			}
 			answer, err := control.Ask[control.FilesAnswer](ctx, conn.NC, topology.Ingest, control.Files, req)
 			if err != nil {
 				return err
@@ -60,7 +63,7 @@ are not settled otherwise; a file goes when it is 0.`,
 	}
 	cmd.Flags().BoolVar(&req.Open, "open", false, "only files that are not finished")
 	cmd.Flags().BoolVar(&failed, "failed", false, "only files with dead rows, or that cannot be read as text")
-	cmd.Flags().IntVar(&req.Most, "most", 50, "look at this `many` files, the latest ones")
+	cmd.Flags().IntVar(&req.Most, "most", 50, "look at this `many` files, the latest ones; with --failed 500")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
 	cmd.MarkFlagsMutuallyExclusive("open", "failed")
 	return cmd

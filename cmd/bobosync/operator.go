@@ -161,7 +161,8 @@ func whyUnreachable(err error, inside bool) *unreachable {
 	}
 }
 
-// with runs a command with a connection to the broker.
+// with runs a command with a connection to the broker. It ends at once when the broker says that its user may not do that;
+// otherwise an answer would be waited for in vain.
 func with(envFile *string, f func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		conn, err := reach(cmd.Context(), *envFile)
@@ -169,9 +170,23 @@ func with(envFile *string, f func(ctx context.Context, conn *bus.Conn, cmd *cobr
 			return err
 		}
 		defer conn.Close()
-		return f(cmd.Context(), conn, cmd, args)
+		ctx, cancel := context.WithCancelCause(cmd.Context())
+		defer cancel(nil)
+		conn.NC.SetErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			if errors.Is(err, nats.ErrPermissionViolation) {
+				cancel(errNotAllowed)
+			}
+		})
+		err = f(ctx, conn, cmd, args)
+		if err != nil && errors.Is(context.Cause(ctx), errNotAllowed) {
+			return errNotAllowed
+		}
+		return err
 	}
 }
+
+// errNotAllowed tells what to do about a command that the broker's user has no right to.
+var errNotAllowed = errors.New("the broker does not let this user give that order: call the command with the operator's file in NATS_CREDS")
 
 // whoami names who gives an order, for the record.
 func whoami() string {

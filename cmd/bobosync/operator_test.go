@@ -271,6 +271,29 @@ func TestStatusOfABrokerWithoutJetStream(t *testing.T) {
 	require.Contains(t, text, "its JetStream is off or does not answer")
 }
 
+// TestAnOrderWithoutTheRight: the broker's user may look and give no orders, which is said at once.
+func TestAnOrderWithoutTheRight(t *testing.T) {
+	viewer := &server.User{Username: "viewer", Password: "hunter2", Permissions: &server.Permissions{
+		Publish: &server.SubjectPermission{Allow: []string{"$JS.API.>"}},
+	}}
+	srv, err := server.NewServer(&server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, JetStream: true, StoreDir: t.TempDir(), Users: []*server.User{viewer},
+	})
+	require.NoError(t, err)
+	srv.Start()
+	t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
+	require.True(t, srv.ReadyForConnections(patience))
+	t.Setenv("NATS_URL", strings.Replace(srv.ClientURL(), "nats://", "nats://viewer:hunter2@", 1))
+	began := time.Now()
+	for _, args := range [][]string{{"mapping", "refresh"}, {"replay", "--all"}, {"files", "list"}} {
+		_, text, status := callHere(t, args...)
+		require.Equal(t, 1, status)
+		require.Contains(t, text, "does not let this user give that order: call the command with the operator's file in NATS_CREDS")
+		require.NotContains(t, text, "hunter2")
+	}
+	require.Less(t, time.Since(began), 10*time.Second)
+}
+
 func TestStatusIsWatched(t *testing.T) {
 	r := newResponders(t)
 	r.allWell()

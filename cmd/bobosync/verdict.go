@@ -250,7 +250,7 @@ func serviceFindings(f facts) (all []finding) {
 		if s.running == 0 {
 			all = append(all, finding{
 				s.level, "no_" + string(s.service), fmt.Sprintf("No %s is alive: %s", s.service, lack[s.service]),
-				fmt.Sprintf("start the %s (or bobosync run, which has all services); the end of its log says why it stopped. Nothing is lost", s.service),
+				fmt.Sprintf("start the %s (or bobosync run, which has all services), or restart it if it runs and does not answer; the end of its log says why. Nothing is lost", s.service),
 			})
 		}
 	}

@@ -175,7 +175,7 @@ func TestTheFirstLine(t *testing.T) {
 	for want, spoil := range map[string]func(*facts){
 		"WARNING: duty data is fresh, but 1 thing needs a look": func(f *facts) { f.DeadLetters = 1 },
 		"WARNING: duty data is fresh, but 2 things need a look": func(f *facts) { f.DeadLetters, f.Janitor = 1, nil },
-		"PROBLEM: no new duty data reaches AtHoc": func(f *facts) { f.Publisher = nil },
+		"PROBLEM: no new duty data reaches AtHoc":               func(f *facts) { f.Publisher = nil },
 		"PROBLEM: duty data is fresh up to now, but something is broken": func(f *facts) {
 			f.Ingest[0].Directories = map[string]string{"PROCESSED_DIRECTORY": "read-only file system"}
 		},
