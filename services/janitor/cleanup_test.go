@@ -186,6 +186,7 @@ func TestStaleDutyOfManyIsFoundOverPagesAndToldAtOnce(t *testing.T) {
 	assert.Equal(t, map[string]int{"with_status": 3200, "no_date": 0, "stale": 2500, "cleared": 2500, "under_way": 0}, w.ended(control.DutyCleanup)[0].Counts)
 	assert.True(t, w.logs.has("INFO", `"stale duty is cleared in AtHoc"`))
 	assert.NotContains(t, w.logs.text(), "@example.org")
+	assert.EqualValues(t, 2500, w.metric("stale_duties_cleared_total"))
 	assert.Zero(t, w.athoc.Stats().Endpoints[sim.EndpointUpdate].Calls, "the janitor writes nothing")
 
 	// The next time there is nothing to do, which is no news for the journal.

@@ -171,6 +171,9 @@ func TestRemovalBelowTheGuardNeedsNoApproval(t *testing.T) {
 
 func TestApproval(t *testing.T) {
 	w, users, h := holdSome(t)
+	w.eventually("the metric", func() bool { return w.metric("mapping_held") == 1 })
+	assert.EqualValues(t, 1, w.metric("runs_total", control.DutyMapping, control.OutcomeHeld))
+	assert.EqualValues(t, 100, w.metric("mapping_ids"))
 	for _, id := range []string{"", "123456789012", h.ID[:3]} {
 		_, err := ask[control.Begun](w, control.MappingApprove, control.ApproveRequest{ID: id})
 		require.ErrorContains(t, err, h.ID, id)
@@ -181,6 +184,9 @@ func TestApproval(t *testing.T) {
 	assert.Contains(t, entry.Text, "approved by joe")
 	assert.Equal(t, wanted(users[:80]), w.mapped(80))
 	assert.Nil(t, w.atWork().Held)
+	w.eventually("the metric", func() bool { return w.metric("mapping_held") == 0 })
+	assert.EqualValues(t, 80, w.metric("mapping_ids"))
+	assert.EqualValues(t, 2, w.metric("runs_total", control.DutyMapping, control.OutcomeOK))
 	_, err := ask[control.Begun](w, control.MappingApprove, control.ApproveRequest{ID: h.ID})
 	require.ErrorContains(t, err, "no mapping is held back")
 

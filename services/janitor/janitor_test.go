@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,7 @@ import (
 	"bobosync/shared/config"
 	"bobosync/shared/control"
 	"bobosync/shared/event"
+	"bobosync/shared/telemetry"
 	"bobosync/shared/topology"
 )
 
@@ -42,6 +44,7 @@ type world struct {
 	athoc  *sim.Simulator
 	ahead  atomic.Int64
 	logs   *logs
+	seen   *telemetry.Telemetry
 }
 
 func (w *world) quiet() *slog.Logger { return slog.New(slog.NewJSONHandler(w.logs, nil)) }
@@ -76,7 +79,7 @@ func (l *logs) has(level, text string) bool {
 
 func newWorld(t *testing.T, o sim.Options) *world {
 	t.Helper()
-	w := &world{t: t, broker: bustest.Start(t), logs: &logs{}}
+	w := &world{t: t, broker: bustest.Start(t), logs: &logs{}, seen: telemetry.New("test")}
 	w.conn = w.broker.Connect(t)
 	w.js = w.conn.JS
 	var err error
@@ -111,7 +114,7 @@ func (w *world) run(cfg Config) (stop func()) {
 	done := make(chan error, 1)
 	log := slog.New(slog.NewJSONHandler(w.logs, nil))
 	go func() {
-		done <- run(ctx, cfg, Options{Conn: conn, Log: log, Now: w.now, Version: "test"}, tuning{look: look, count: look})
+		done <- run(ctx, cfg, Options{Conn: conn, Log: log, Now: w.now, Version: "test", Telemetry: w.seen}, tuning{look: look, count: look})
 	}()
 	stop = sync.OnceFunc(func() {
 		cancel()
@@ -357,13 +360,15 @@ func TestOutageInTheMiddleThenRecovery(t *testing.T) {
 func TestRestartAndRefreshWithNothingChangedPublishNothing(t *testing.T) {
 	w := newWorld(t, sim.Options{Users: sim.GenerateUsers(100, sim.DefaultCollar)})
 	stop := w.run(w.config())
-	w.mapped(100)
+	plans := func() int { return strings.Count(w.logs.text(), `"next run of a duty"`) }
+	w.refreshed(100)
+	w.eventually("a plan", func() bool { return plans() == 1 })
 	first := w.record()
 	stop()
 	searched := w.searches()
 
 	stop = w.run(w.config())
-	w.eventually("a plan", func() bool { return strings.Count(w.logs.text(), `"next run of a duty"`) >= 2 })
+	w.eventually("a plan", func() bool { return plans() == 2 })
 	assert.Equal(t, searched, w.searches(), "a fresh mapping is not fetched again")
 	w.pass(3 * 24 * time.Hour)
 	w.eventually("a refresh", func() bool { return w.record().Refreshed.After(first.Refreshed) })
@@ -524,6 +529,28 @@ func (w *world) file(name string) string {
 	path := filepath.Join(w.t.TempDir(), name)
 	require.NoError(w.t, os.WriteFile(path, nil, 0o600))
 	return path
+}
+
+// metric returns the sum of the janitor's metric of that name over the series that have all of the labels' values.
+func (w *world) metric(name string, labels ...string) (sum float64) {
+	w.t.Helper()
+	families, err := w.seen.Gatherer().Gather()
+	require.NoError(w.t, err)
+	for _, f := range families {
+		if !strings.HasSuffix(f.GetName(), "_janitor_"+name) {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			var values []string
+			for _, pair := range m.GetLabel() {
+				values = append(values, pair.GetValue())
+			}
+			if !slices.ContainsFunc(labels, func(l string) bool { return !slices.Contains(values, l) }) {
+				sum += m.GetGauge().GetValue() + m.GetCounter().GetValue()
+			}
+		}
+	}
+	return sum
 }
 
 // notes are those that lie with the broker.

@@ -158,7 +158,9 @@ func TestVirtualYear(t *testing.T) {
 	zone := london(t)
 	began := time.Now()
 	synctest.Test(t, func(t *testing.T) {
-		at := func(month time.Month, day, hour int) time.Time { return time.Date(2024, month, day, hour, 0, 0, 0, zone) }
+		at := func(month time.Month, day, hour int) time.Time {
+			return time.Date(2024, month, day, hour, 0, 0, 0, zone)
+		}
 		y := newYear(t, at(time.January, 1, 0))
 		y.refreshed = at(time.January, 1, 0).Add(-4 * time.Hour)
 		end := y.begin()

@@ -137,15 +137,16 @@ func TestReconcileReportsAndApplies(t *testing.T) {
 func TestReconcileThatFails(t *testing.T) {
 	x := newComparing(10, nil)
 	away := errors.New("away")
-	observe := x.r.observe
-	x.r.observe = func(context.Context, control.ObserveRequest) (control.ObserveAnswer, error) { return control.ObserveAnswer{}, away }
+	x.r.observe = func(context.Context, control.ObserveRequest) (control.ObserveAnswer, error) {
+		return control.ObserveAnswer{}, away
+	}
 	_, err := x.r.reconcile(t.Context(), &duty.Order{})
 	require.ErrorIs(t, err, away)
 	assert.Zero(t, x.report, "the report before stays")
 
 	// What was applied before a failure is reported.
 	x = newComparing(5000, some(20))
-	observe = x.r.observe
+	observe := x.r.observe
 	x.r.observe = func(ctx context.Context, req control.ObserveRequest) (control.ObserveAnswer, error) {
 		if req.Apply {
 			return control.ObserveAnswer{}, away

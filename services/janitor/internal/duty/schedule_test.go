@@ -95,7 +95,7 @@ func TestOncePerDayWhateverTheHour(t *testing.T) {
 	for _, zoneName := range []string{"Europe/London", "Africa/Cairo", "Australia/Lord_Howe", "America/New_York", "UTC"} {
 		zone, err := time.LoadLocation(zoneName)
 		require.NoError(t, err)
-		for hour := range 24 {
+		for _, hour := range []int{0, 1, 2, 3, 4, 20, 23} {
 			p := Plan{Hour: hour, MostDays: hour % 4, Zone: zone, RetryMost: time.Hour}
 			random := rand.New(rand.NewPCG(1, uint64(hour)))
 			now := time.Date(2023, 1, 1, 23, 30, 0, 0, zone)
