@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nkeys"
 	"github.com/stretchr/testify/require"
 
+	"bobosync/shared/bus"
 	"bobosync/shared/bustest"
 	"bobosync/shared/topology"
 )
@@ -383,4 +385,56 @@ func TestLoopback(t *testing.T) {
 	require.True(t, loopback(net.JoinHostPort("::1", "4222")))
 	require.False(t, loopback("10.0.0.1:4222"))
 	require.False(t, loopback("nonsense"))
+}
+
+// TestABrokerThatKeepsItsUsersApart runs the check with the rights that the broker's configuration is generated from: those of
+// operators, who check everything, and those of each service, which look at what they may.
+func TestABrokerThatKeepsItsUsersApart(t *testing.T) {
+	system, main := server.NewAccount(topology.AccountSystem), server.NewAccount(topology.AccountMain)
+	creds, users := map[string]string{}, []*server.NkeyUser{}
+	dir := t.TempDir()
+	for _, u := range topology.Users() {
+		seed, public := userKey(t)
+		creds[u.Name] = fmt.Sprintf("%s/%s.nk", dir, u.Name)
+		require.NoError(t, os.WriteFile(creds[u.Name], append([]byte("# inbox: "+topology.Inbox(u.Name)+"\n"), seed...), 0o600))
+		account := map[string]*server.Account{topology.AccountMain: main, topology.AccountSystem: system}[u.Account]
+		users = append(users, &server.NkeyUser{Nkey: public, Account: account, Permissions: &server.Permissions{
+			Publish: &server.SubjectPermission{Allow: u.Publish, Deny: u.DenyPublish}, Subscribe: &server.SubjectPermission{Allow: u.Subscribe},
+		}})
+	}
+	ns := natsServer(t, server.Options{
+		JetStream: true, SyncAlways: true, Accounts: []*server.Account{system, main}, SystemAccount: topology.AccountSystem, Nkeys: users,
+	})
+	// The server works with copies of the accounts.
+	live, err := ns.LookupAccount(topology.AccountMain)
+	require.NoError(t, err)
+	require.NoError(t, live.EnableJetStream(nil, nil))
+	require.NoError(t, ns.SystemAccount().AddServiceExportWithResponse("$SYS.REQ.SERVER.PING.JSZ", server.Streamed, nil))
+	require.NoError(t, live.AddServiceImport(ns.SystemAccount(), topology.SubjectServers, "$SYS.REQ.SERVER.PING.JSZ"))
+	s := newSite(t, nil)
+	s.Broker.URL = "nats://" + ns.Addr().String()
+	opts, err := bus.Credentials(creds[topology.UserProvision])
+	require.NoError(t, err)
+	nc, err := nats.Connect(s.Broker.URL, opts...)
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	require.NoError(t, topology.Provision(t.Context(), js, topology.From(s.Broker, s.Calls), topology.Everyone))
+	s.Broker.Creds = creds[topology.UserOperator]
+	v := s.verdict()
+	v.only("AtHoc certificate")
+	v.has(OK, taskPermissions, "the rights of operator")
+	v.has(OK, taskStreams, "all 5")
+	v.has(OK, "consumers", "all 12")
+	v.has(OK, taskToken, "shared with the services")
+	v.has(OK, "sync to disk", "each message is synced")
+	for _, service := range []topology.Service{topology.Publisher, topology.Janitor, topology.Ingest, topology.Resolver} {
+		s.Service, s.Broker.Creds = service, creds[string(service)]
+		v := s.verdict()
+		v.only("AtHoc certificate", "sync to disk")
+		v.has(OK, taskPermissions, "the rights of "+string(service))
+	}
+	s.Service, s.Monitor.SysCreds = topology.Publisher, creds[topology.UserMonitor]
+	s.verdict().has(OK, "sync to disk", "each message is synced")
 }
