@@ -156,6 +156,7 @@ func checkReferences(t *testing.T, c cluster, w workload) {
 		case v.Secret != nil:
 			secret, ok := c.objects["Secret/"+v.Secret.SecretName].(*corev1.Secret)
 			require.True(t, ok, "%s mounts secret %s", w.name, v.Secret.SecretName)
+			require.Equal(t, int32(0o440), *v.Secret.DefaultMode, "%s: who may read secret %s", w.name, v.Secret.SecretName)
 			for key := range secret.Data {
 				keys[v.Name] = append(keys[v.Name], key)
 			}
