@@ -152,12 +152,12 @@ func (d usedDirectory) try() error {
 	if err = errors.Join(err, dir.Close()); err != nil || !d.write {
 		return err
 	}
-	probe, err := os.CreateTemp(d.path, ".bobosync-probe-*")
+	file, err := os.CreateTemp(d.path, probe+"*")
 	if err != nil {
 		return err
 	}
-	_, err = probe.Write(make([]byte, 4096)) // an empty file fits on a full disk
-	return errors.Join(err, probe.Close(), os.Remove(probe.Name()))
+	_, err = file.Write(make([]byte, 4096)) // an empty file fits on a full disk
+	return errors.Join(err, file.Close(), os.Remove(file.Name()))
 }
 
 // plainReason says to an operator why a directory cannot be used.

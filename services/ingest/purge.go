@@ -52,12 +52,12 @@ func (s *service) purge(ctx context.Context, req control.PurgeRequest) (control.
 		p.by, p.after, p.total = req.By, "", control.PurgeAnswer{}
 	}
 	answer := control.PurgeAnswer{}
-	for more := true; more; more = answer.More && s.now().Sub(began) < s.purgeTime {
+	for more := true; more; more = answer.More && s.goOn(s.now().Sub(began), answer) {
 		if answer.More, err = s.purgePart(ctx, old, p, &answer); err != nil {
 			return answer, fmt.Errorf("purge old files: %w", err)
 		}
 	}
-	p.sum(answer)
+	p.sum(&answer)
 	if answer.More {
 		p.last = s.now()
 		return answer, nil
@@ -67,7 +67,17 @@ func (s *service) purge(ctx context.Context, req control.PurgeRequest) (control.
 	return answer, nil
 }
 
-func (p *purger) sum(a control.PurgeAnswer) {
+// goOn says whether there is time for more. An answer that tells of nothing done is put off for longer: who asks may take it
+// for a standstill.
+func (s *service) goOn(took time.Duration, so control.PurgeAnswer) bool {
+	if so.Files+so.Records == 0 {
+		took /= 5
+	}
+	return took < s.purgeTime
+}
+
+// sum adds up the parts. An answer tells of all failures so far.
+func (p *purger) sum(a *control.PurgeAnswer) {
 	p.total.Files += a.Files
 	p.total.Bytes += a.Bytes
 	p.total.Records += a.Records
@@ -75,6 +85,7 @@ func (p *purger) sum(a control.PurgeAnswer) {
 	if a.Error != "" {
 		p.total.Error = a.Error
 	}
+	a.Failed, a.Error = p.total.Failed, p.total.Error
 }
 
 // purged ends a purge: it makes the ledger's file smaller if that is worth it, and logs what was done.

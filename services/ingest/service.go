@@ -168,6 +168,9 @@ func (s *service) tidyUp() error {
 			return fmt.Errorf("%s: %w", d.variable, err)
 		}
 	}
+	if err := (directory{"DATA_DIRECTORY", s.cfg.Data.Directory}).check(true); err != nil { // it removes tries that were cut off
+		return err
+	}
 	if err := s.dropNames(); err != nil {
 		return err
 	}

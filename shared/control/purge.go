@@ -23,7 +23,8 @@ type PurgeAnswer struct {
 	Files   int   `json:"files"`
 	Bytes   int64 `json:"bytes"`
 	Records int   `json:"records"`
-	// Failed counts the files that could not be deleted; Error is what the last of them said.
+	// Failed counts the files that could not be deleted, those of the parts before included; Error is what the last of them
+	// said.
 	Failed int    `json:"failed,omitempty"`
 	Error  string `json:"error,omitempty"`
 	// Compacted says by how many bytes the ledger's file was made smaller.

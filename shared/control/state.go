@@ -44,7 +44,7 @@ type IngestState struct {
 	Problems map[string]Problem `json:"problems,omitempty"`
 	// Directories are the directories that cannot be used at this moment, by variable, with the reason.
 	Directories map[string]string `json:"directories,omitempty"`
-	// LastFile is when the newest file was first seen: how long the feed has been silent.
+	// LastFile is when a file was last found, also one whose content was known: how long the feed has been silent.
 	LastFile time.Time `json:"last_file,omitzero"`
 	// Today counts what was finished since midnight in this machine's zone.
 	Today FileCounts `json:"today"`
