@@ -182,10 +182,7 @@ func (j *janitor) session(ctx context.Context, _ func(error)) error {
 
 // work is the janitor's at work, until ctx ends.
 func (j *janitor) work(ctx context.Context, state jetstream.KeyValue, alone func() error) (err error) {
-	log, err := journal.Open(filepath.Join(j.cfg.Data.Directory, journalFile), j.now, j.log)
-	if err != nil {
-		return fmt.Errorf("open the janitor's journal (DATA_DIRECTORY): %w", err)
-	}
+	log := journal.Open(filepath.Join(j.cfg.Data.Directory, journalFile), j.now, j.log)
 	defer func() { err = errors.Join(err, log.Close()) }()
 	notes, err := openBook(ctx, kvCell{state, notesKey}, alone, j.log)
 	if err != nil {

@@ -63,14 +63,13 @@ func (o *office) serve(ctx context.Context, besides ...func(context.Context) err
 	if err := o.book.begin(ctx, o.now(), names...); err != nil {
 		return unlessEnded(ctx, err)
 	}
-	group, ctx := errgroup.WithContext(ctx)
+	group, working := errgroup.WithContext(ctx)
 	for _, t := range o.tasks {
-		group.Go(func() error {
-			return t.Serve(ctx, duty.Ways{Last: t.last, Do: func(ctx context.Context, order *duty.Order) error { return o.perform(ctx, t, order) }})
-		})
+		do := func(ctx context.Context, order *duty.Order) error { return o.perform(ctx, t, order) }
+		group.Go(func() error { return t.Serve(working, duty.Ways{Last: t.last, Do: do}) })
 	}
 	for _, f := range besides {
-		group.Go(func() error { return f(ctx) })
+		group.Go(func() error { return f(working) })
 	}
 	return unlessEnded(ctx, group.Wait())
 }
@@ -162,8 +161,10 @@ func (o *office) states() []control.Duty {
 	known := o.book.read().Duties
 	for _, t := range o.tasks {
 		s := t.State()
-		// The mapping in force has a note of its own, which may be of another machine's work, too.
-		if noted := known[t.Name].Succeeded; t.Name != control.DutyMapping && noted.After(s.LastSuccess) || s.LastSuccess.Equal(known[t.Name].Since) {
+		noted := known[t.Name].Succeeded
+		switch {
+		case t.OrdersCount: // the mapping in force has a note of its own
+		case t.last != nil || noted.After(s.LastSuccess):
 			s.LastSuccess = noted
 		}
 		all = append(all, s)

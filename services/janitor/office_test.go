@@ -267,6 +267,39 @@ func TestFailuresStayAmongThemselves(t *testing.T) {
 	})
 }
 
+// TestLossOfTheBrokersPartsEndsTheWork: then a new session has to make them again, and says why.
+func TestLossOfTheBrokersPartsEndsTheWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		y := newYear(t, time.Date(2024, 6, 17, 1, 0, 0, 0, london(t)))
+		b, err := openBook(t.Context(), y.cell, alone, bustest.Logger())
+		require.NoError(t, err)
+		d := newDuties(y.cfg, y.now, time.Minute, bustest.Logger())
+		gone := errors.New("stream not found")
+		o := &office{book: b, journal: y.log, metrics: telemetry.NewJanitor(nil), now: y.now, log: bustest.Logger(), tasks: []task{
+			{Duty: d.mapping, last: func(context.Context) (time.Time, error) { return time.Time{}, gone }},
+			{Duty: d.purge, last: b.noted(control.DutyPurge)},
+		}}
+		require.ErrorIs(t, o.serve(t.Context()), gone)
+	})
+}
+
+func TestStatesTellTheLastSuccess(t *testing.T) {
+	y := newYear(t, time.Date(2024, 6, 17, 1, 0, 0, 0, london(t)))
+	b, err := openBook(t.Context(), y.cell, alone, bustest.Logger())
+	require.NoError(t, err)
+	d := newDuties(y.cfg, y.now, time.Minute, bustest.Logger())
+	o := &office{book: b, tasks: []task{{Duty: d.cleanup}, {Duty: d.reconcile, last: b.noted(control.DutyReconcile)}}}
+	require.NoError(t, b.begin(t.Context(), y.now(), control.DutyReconcile))
+	assert.True(t, o.states()[1].LastSuccess.IsZero(), "to be known is no success")
+	at := y.now().UTC()
+	require.NoError(t, b.change(t.Context(), func(n *notes) {
+		n.Duties[control.DutyCleanup] = dutyNote{Succeeded: at}
+		n.Duties[control.DutyReconcile] = dutyNote{Done: at.Add(time.Hour), Succeeded: at}
+	}))
+	assert.Equal(t, at, o.states()[0].LastSuccess)
+	assert.Equal(t, at, o.states()[1].LastSuccess, "what was held back is done and no success")
+}
+
 func TestNotesOfOthersAreNotLost(t *testing.T) {
 	cell := &memoryCell{}
 	mine, err := openBook(t.Context(), cell, alone, bustest.Logger())

@@ -184,6 +184,9 @@ func (d *Duty) failed(o *Order, err error) {
 	}
 	attrs := []any{"duty", d.Name, "error", err}
 	if !o.Asked || d.OrdersCount {
+		if d.Plan.Every > 0 && d.failure == err.Error() {
+			level = slog.LevelDebug // it was told, and comes often
+		}
 		d.failure = err.Error()
 		d.history.Attempted = d.Now()
 		d.history.Failures++

@@ -12,9 +12,11 @@ package journal
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -43,20 +45,43 @@ const (
 // timesCount is the count, in an entry, of the runs that it stands for if they are more than one.
 const timesCount = "times"
 
-// Journal is the open file. It is safe for concurrent use.
+// Journal is the file, opened or to be opened as soon as it can be. It is safe for concurrent use.
 type Journal struct {
-	db  *boltdb.DB
-	now func() time.Time
+	path string
+	now  func() time.Time
+	log  *slog.Logger
+
+	mu     sync.Mutex
+	opened *boltdb.DB
+	closed bool
 }
 
 // Open opens the journal at path, or begins it. What was under way when the process before ended counts as interrupted.
-// Errors are those of [boltdb.Open].
-func Open(path string, now func() time.Time, log *slog.Logger) (*Journal, error) {
-	db, err := boltdb.Open(path, schemaVersion, log)
+//
+// A file that cannot be used, such as one that a process holds which hangs, is not worth stopping for: it is logged, each use
+// fails with the reason, and tries to open it again.
+func Open(path string, now func() time.Time, log *slog.Logger) *Journal {
+	j := &Journal{path: path, now: now, log: log}
+	if _, err := j.db(); err != nil {
+		log.Error("the janitor's journal cannot be used; the work goes on without it (DATA_DIRECTORY)", "error", err)
+	}
+	return j
+}
+
+// db returns the open file.
+func (j *Journal) db() (*boltdb.DB, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.opened != nil {
+		return j.opened, nil
+	}
+	if j.closed {
+		return nil, errors.New("it is closed")
+	}
+	db, err := boltdb.Open(j.path, schemaVersion, j.log)
 	if err != nil {
 		return nil, err
 	}
-	j := &Journal{db: db, now: now}
 	err = db.Update(func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{entriesBucket, reportsBucket, differingBucket} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
@@ -66,20 +91,42 @@ func Open(path string, now func() time.Time, log *slog.Logger) (*Journal, error)
 		return j.interrupt(tx)
 	})
 	if err != nil {
-		_ = db.Close() // it could not even be begun
-		return nil, fmt.Errorf("begin the journal %s: %w", path, err)
+		return nil, errors.Join(err, db.Close())
 	}
-	return j, nil
+	j.opened = db
+	return db, nil
+}
+
+// update changes the file.
+func (j *Journal) update(f func(*bbolt.Tx) error) error {
+	db, err := j.db()
+	if err == nil {
+		err = db.Update(f)
+	}
+	return err
+}
+
+// view reads the file.
+func (j *Journal) view(f func(*bbolt.Tx) error) error {
+	db, err := j.db()
+	if err == nil {
+		err = db.View(f)
+	}
+	return err
 }
 
 // Close ends the journal. What is still under way counts as interrupted.
 func (j *Journal) Close() error {
-	err := j.db.Update(j.interrupt)
-	if closed := j.db.Close(); err == nil {
-		err = closed
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.closed = true
+	if j.opened == nil {
+		return nil
 	}
+	err := errors.Join(j.opened.Update(j.interrupt), j.opened.Close())
+	j.opened = nil
 	if err != nil {
-		return fmt.Errorf("close the journal %s: %w", j.db.Path(), err)
+		return fmt.Errorf("close the journal %s: %w", j.path, err)
 	}
 	return nil
 }
@@ -115,9 +162,9 @@ func (j *Journal) Begin(e control.JournalEntry) (string, error) {
 		e.Started = j.now()
 	}
 	e.Started = e.Started.UTC()
-	err = j.db.Update(func(tx *bbolt.Tx) error { return put(tx.Bucket(entriesBucket), e) })
+	err = j.update(func(tx *bbolt.Tx) error { return put(tx.Bucket(entriesBucket), e) })
 	if err != nil {
-		return "", fmt.Errorf("write the journal %s: %w", j.db.Path(), err)
+		return "", fmt.Errorf("write the journal %s: %w", j.path, err)
 	}
 	return e.ID, nil
 }
@@ -134,7 +181,7 @@ type Result struct {
 
 // End ends an entry that Begin wrote.
 func (j *Journal) End(id string, r Result) error {
-	err := j.db.Update(func(tx *bbolt.Tx) error {
+	err := j.update(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(entriesBucket)
 		key, err := keyOf(id)
 		if err != nil {
@@ -159,7 +206,7 @@ func (j *Journal) End(id string, r Result) error {
 		return put(b, e)
 	})
 	if err != nil {
-		return fmt.Errorf("write the journal %s: %w", j.db.Path(), err)
+		return fmt.Errorf("write the journal %s: %w", j.path, err)
 	}
 	return nil
 }
@@ -196,7 +243,7 @@ func (j *Journal) List(req control.JournalRequest) (control.JournalAnswer, error
 	if most <= 0 {
 		most = listed
 	}
-	err := j.db.View(func(tx *bbolt.Tx) error {
+	err := j.view(func(tx *bbolt.Tx) error {
 		c := tx.Bucket(entriesBucket).Cursor()
 		k, data, err := first(c, req)
 		size := 0
@@ -218,7 +265,7 @@ func (j *Journal) List(req control.JournalRequest) (control.JournalAnswer, error
 		return err
 	})
 	if err != nil {
-		return control.JournalAnswer{}, fmt.Errorf("read the journal %s: %w", j.db.Path(), err)
+		return control.JournalAnswer{}, fmt.Errorf("read the journal %s: %w", j.path, err)
 	}
 	return answer, nil
 }
@@ -256,7 +303,7 @@ func wanted(e control.JournalEntry, req control.JournalRequest) bool {
 // Prune forgets what has ended and began before the given moment, and returns how many entries that were.
 func (j *Journal) Prune(before time.Time) (int, error) {
 	pruned := 0
-	err := j.db.Update(func(tx *bbolt.Tx) error {
+	err := j.update(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(entriesBucket)
 		var old [][]byte
 		err := b.ForEach(func(k, data []byte) error {
@@ -275,7 +322,7 @@ func (j *Journal) Prune(before time.Time) (int, error) {
 		return err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("prune the journal %s: %w", j.db.Path(), err)
+		return 0, fmt.Errorf("prune the journal %s: %w", j.path, err)
 	}
 	return pruned, nil
 }

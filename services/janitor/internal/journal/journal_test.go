@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"bobosync/shared/boltdb"
 	"bobosync/shared/bustest"
 	"bobosync/shared/control"
 )
@@ -21,9 +22,7 @@ func (c *clock) Now() time.Time { return c.now }
 
 func open(t *testing.T, path string, c *clock) *Journal {
 	t.Helper()
-	j, err := Open(path, c.Now, bustest.Logger())
-	require.NoError(t, err)
-	return j
+	return Open(path, c.Now, bustest.Logger())
 }
 
 func fresh(t *testing.T) (*Journal, *clock) {
@@ -73,7 +72,7 @@ func TestWhatWasUnderWayAtTheEndIsInterrupted(t *testing.T) {
 	ended := begin(t, j, control.JournalEntry{Kind: control.DutyPurge})
 	require.NoError(t, j.End(ended, Result{Outcome: control.OutcomeFailed, Error: "no"}))
 	cut := begin(t, j, control.JournalEntry{Kind: control.DutyMapping})
-	require.NoError(t, j.db.Close(), "as a kill leaves it")
+	require.NoError(t, j.opened.Close(), "as a kill leaves it")
 	c.pass(time.Hour)
 
 	j = open(t, path, c)
@@ -89,6 +88,23 @@ func TestWhatWasUnderWayAtTheEndIsInterrupted(t *testing.T) {
 	j = open(t, path, c)
 	defer func() { assert.NoError(t, j.Close()) }()
 	assert.Equal(t, control.OutcomeInterrupted, list(t, j, control.JournalRequest{ID: again}).Entries[0].Outcome)
+}
+
+func TestAJournalThatIsHeldByAnotherProcessIsUsedLater(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "janitor.db")
+	c := &clock{time.Date(2024, 6, 17, 10, 0, 0, 0, time.UTC)}
+	holder, err := boltdb.Open(path, schemaVersion, bustest.Logger())
+	require.NoError(t, err)
+	j := open(t, path, c)
+	defer func() { assert.NoError(t, j.Close()) }()
+	_, err = j.Begin(control.JournalEntry{Kind: control.DutyMapping})
+	require.ErrorContains(t, err, "in use by another process")
+	require.NoError(t, holder.Close())
+	begin(t, j, control.JournalEntry{Kind: control.DutyMapping})
+	assert.Len(t, list(t, j, control.JournalRequest{}).Entries, 1)
+	require.NoError(t, j.Close())
+	_, err = j.List(control.JournalRequest{})
+	require.ErrorContains(t, err, "closed")
 }
 
 func TestTheSameFailureAgainIsOneEntry(t *testing.T) {

@@ -27,18 +27,18 @@ type Findings struct {
 
 // SetFindings takes the place of the findings before.
 func (j *Journal) SetFindings(f Findings) error {
-	err := j.db.Update(func(tx *bbolt.Tx) error { return putJSON(tx.Bucket(reportsBucket), mappingReport, f) })
+	err := j.update(func(tx *bbolt.Tx) error { return putJSON(tx.Bucket(reportsBucket), mappingReport, f) })
 	if err != nil {
-		return fmt.Errorf("write what was found of the mapping to %s: %w", j.db.Path(), err)
+		return fmt.Errorf("write what was found of the mapping to %s: %w", j.path, err)
 	}
 	return nil
 }
 
 // Findings returns those of the last refresh on this machine; they are zero if there was none.
 func (j *Journal) Findings() (f Findings, err error) {
-	err = j.db.View(func(tx *bbolt.Tx) error { return getJSON(tx.Bucket(reportsBucket), mappingReport, &f) })
+	err = j.view(func(tx *bbolt.Tx) error { return getJSON(tx.Bucket(reportsBucket), mappingReport, &f) })
 	if err != nil {
-		return Findings{}, fmt.Errorf("read what was found of the mapping from %s: %w", j.db.Path(), err)
+		return Findings{}, fmt.Errorf("read what was found of the mapping from %s: %w", j.path, err)
 	}
 	return f, nil
 }
@@ -47,7 +47,7 @@ func (j *Journal) Findings() (f Findings, err error) {
 func (j *Journal) SetComparison(report control.ReconcileAnswer) error {
 	users := report.Users
 	report.Users, report.Next = nil, 0
-	err := j.db.Update(func(tx *bbolt.Tx) error {
+	err := j.update(func(tx *bbolt.Tx) error {
 		if err := tx.DeleteBucket(differingBucket); err != nil {
 			return err
 		}
@@ -64,7 +64,7 @@ func (j *Journal) SetComparison(report control.ReconcileAnswer) error {
 		return putJSON(tx.Bucket(reportsBucket), comparisonReport, report)
 	})
 	if err != nil {
-		return fmt.Errorf("write the comparison to %s: %w", j.db.Path(), err)
+		return fmt.Errorf("write the comparison to %s: %w", j.path, err)
 	}
 	return nil
 }
@@ -75,7 +75,7 @@ func (j *Journal) Comparison(after int) (report control.ReconcileAnswer, err err
 	if after < 0 {
 		return report, control.Refuse("a list has no place %d", after)
 	}
-	err = j.db.View(func(tx *bbolt.Tx) error {
+	err = j.view(func(tx *bbolt.Tx) error {
 		if err := getJSON(tx.Bucket(reportsBucket), comparisonReport, &report); err != nil {
 			return err
 		}
@@ -95,7 +95,7 @@ func (j *Journal) Comparison(after int) (report control.ReconcileAnswer, err err
 		return nil
 	})
 	if err != nil {
-		return control.ReconcileAnswer{}, fmt.Errorf("read the comparison from %s: %w", j.db.Path(), err)
+		return control.ReconcileAnswer{}, fmt.Errorf("read the comparison from %s: %w", j.path, err)
 	}
 	return report, nil
 }
