@@ -206,7 +206,7 @@ func TestStatusWarns(t *testing.T) {
 	r.serve(topology.Publisher, states(control.PublisherState{Instance: me}))
 	// A second process of a service answers too.
 	other := me
-	other.Version = "v1.2.4"
+	other.Name, other.Version = "A/9", "v1.2.4"
 	stop, err := control.Serve(t.Context(), r.srv.Connect(t).NC, topology.Publisher, "dev", states(control.PublisherState{Instance: other}))
 	require.NoError(t, err)
 	t.Cleanup(stop)
@@ -214,6 +214,7 @@ func TestStatusWarns(t *testing.T) {
 	_, causes, f := r.told(1)
 	require.Equal(t, []string{causeSilent, causeVersions}, causes)
 	require.Len(t, f.Publisher, 2)
+	require.Equal(t, "A/9", f.Publisher[0].Name, "in the same order each time")
 	_, causes, _ = r.told(1, "--silent-after", "14h")
 	require.Equal(t, []string{causeVersions}, causes)
 }

@@ -2,12 +2,14 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -216,6 +218,8 @@ func gather(ctx context.Context, conn *bus.Conn) facts {
 	if g.seen == 0 && conn.Connected() {
 		g.facts.Unreachable = whyUnreachable(jetstream.ErrJetStreamNotEnabled, false) // switched off while it runs, it says nothing
 	}
+	slices.SortFunc(g.facts.Publisher, func(a, b control.PublisherState) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(g.facts.Janitor, func(a, b control.JanitorState) int { return cmp.Compare(a.Name, b.Name) })
 	g.facts.At = time.Now()
 	return g.facts
 }

@@ -527,7 +527,7 @@ type instance struct {
 	does string
 }
 
-// instances lists all processes that have answered.
+// instances lists all processes that have answered, by service.
 func instances(f facts) (all []instance) {
 	for _, s := range f.Ingest {
 		all = append(all, instance{topology.Ingest, s.Instance, ingestDoes(s)})
