@@ -205,7 +205,6 @@ func (c *chain) requireNothingRefused() {
 	}
 }
 
-
 // TestEachServiceWorksWithItsOwnRights runs the chain from an empty broker, loses the broker's store and the resolver's memory,
 // and gives the operators' orders, with nobody having more rights than its user has.
 func TestEachServiceWorksWithItsOwnRights(t *testing.T) {

@@ -147,8 +147,10 @@ func owners() map[string][]string {
 		table[fmt.Sprintf(deleting, name)] = nil
 		table[fmt.Sprintf(purging, name)] = s.purges
 		table[fmt.Sprintf(reading, name)] = s.reads
-		table["$JS.API.STREAM.SNAPSHOT."+name] = []string{backup}
-		table["$JS.API.STREAM.RESTORE."+name] = []string{backup}
+		table["$JS.API.STREAM.SNAPSHOT."+name], table["$JS.API.STREAM.RESTORE."+name] = nil, nil
+	}
+	for _, name := range []string{topology.StreamDead, topology.StreamMapping} {
+		table["$JS.API.STREAM.SNAPSHOT."+name], table["$JS.API.STREAM.RESTORE."+name] = []string{backup}, []string{backup}
 	}
 	table["$JS.API.STREAM.MSG.DELETE."+topology.StreamDead] = []string{operator}
 	table["$JS.API.STREAM.MSG.DELETE."+topology.StreamEntries] = nil

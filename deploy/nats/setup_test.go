@@ -77,6 +77,9 @@ func TestKeysAreMadeOnceAndRotated(t *testing.T) {
 	old := in.config("ingest")
 	old.CredsFile = filepath.Join(in.dir, "old.nk")
 	require.NoError(t, os.WriteFile(old.CredsFile, []byte(ingest), 0o600))
+	using, err := bus.Connect(t.Context(), old)
+	require.NoError(t, err)
+	t.Cleanup(using.Close)
 	made, err = setup.Keys(in.dir, topology.Users(), "ingest")
 	require.NoError(t, err)
 	require.Equal(t, []string{"ingest"}, made)
@@ -84,6 +87,7 @@ func TestKeysAreMadeOnceAndRotated(t *testing.T) {
 	require.Equal(t, viewer, read("viewer"))
 	reload(t, in)
 	in.login(t, "ingest")
+	require.Eventually(t, func() bool { return !using.Connected() }, patience, look, "who uses the old key is put out")
 	_, err = bus.Connect(t.Context(), old)
 	require.ErrorContains(t, err, "it does not know the key", "the old one is worth nothing")
 

@@ -13,7 +13,7 @@ const (
 	UserOperator = "operator"
 	// UserViewer looks and changes nothing.
 	UserViewer = "viewer"
-	// UserBackup takes copies of streams and puts them back where there is none.
+	// UserBackup takes copies of dead letters and of the mapping, and puts them back where there are none.
 	UserBackup = "backup"
 	// UserMonitor looks at the servers, in the system account. It sees nothing of the messages.
 	UserMonitor = "monitor"
@@ -374,12 +374,16 @@ func viewerUser() User {
 	return r.user()
 }
 
+// backupUser has nothing to do with what is on its way: the services fill an empty broker, and an old copy of the updates would
+// be sent to AtHoc as if it were the latest.
 func backupUser() User {
-	r := newRights(UserBackup, "takes copies of streams, and puts them back where there is none")
-	r.look("*")
-	r.lookAt("*", "*")
-	r.publish(api("STREAM.LIST"), api("STREAM.NAMES"), api("CONSUMER.LIST.*"), api("CONSUMER.NAMES.*"),
-		api("STREAM.SNAPSHOT.*"), api("STREAM.RESTORE.*"), "$JS.SNAPSHOT.ACK.>", "$JS.SNAPSHOT.RESTORE.>")
+	r := newRights(UserBackup, "takes copies of dead letters and of the mapping, and puts them back where there are none")
+	for _, s := range []string{StreamDead, StreamMapping} {
+		r.look(s)
+		r.publish(api("STREAM.SNAPSHOT.%s", s), api("STREAM.RESTORE.%s", s), api("CONSUMER.LIST.%s", s), api("CONSUMER.NAMES.%s", s),
+			"$JS.SNAPSHOT.ACK."+s+".>", "$JS.SNAPSHOT.RESTORE."+s+".>")
+	}
+	r.publish(api("STREAM.NAMES"), api("STREAM.LIST"))
 	return r.user()
 }
 
