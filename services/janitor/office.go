@@ -178,10 +178,12 @@ func needsMending(err error) bool {
 	return ok && call.Kind != athoc.Outage && call.Kind != athoc.Throttled
 }
 
-// level is how a failure is logged: one that a guard has raised an alarm for needs no other one.
-func level(err error) slog.Level {
+// level is how a failure is logged. One that a guard has raised an alarm for needs no other one, and at a start the other services
+// may just not be ready yet.
+func level(err error, failures int) slog.Level {
+	_, refused := errors.AsType[*control.Refusal](err)
 	switch {
-	case errors.Is(err, ErrHeld):
+	case errors.Is(err, ErrHeld), failures == 1 && (refused || errors.Is(err, control.ErrNobody)):
 		return slog.LevelInfo
 	case needsMending(err):
 		return slog.LevelError

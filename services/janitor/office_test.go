@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 
 	"bobosync/services/janitor/internal/duty"
 	"bobosync/services/janitor/internal/journal"
+	"bobosync/shared/athoc"
 	"bobosync/shared/bustest"
 	"bobosync/shared/config"
 	"bobosync/shared/control"
@@ -298,6 +300,28 @@ func TestStatesTellTheLastSuccess(t *testing.T) {
 	}))
 	assert.Equal(t, at, o.states()[0].LastSuccess)
 	assert.Equal(t, at, o.states()[1].LastSuccess, "what was held back is done and no success")
+}
+
+func TestLevelOfAFailure(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		err      error
+		failures int
+		want     slog.Level
+	}{
+		{"a guard has raised the alarm", fmt.Errorf("x: %w", ErrHeld), 5, slog.LevelInfo},
+		{"the resolver is not ready yet", fmt.Errorf("x: %w", control.Refuse("wait")), 1, slog.LevelInfo},
+		{"the resolver still is not", fmt.Errorf("x: %w", control.Refuse("wait")), 2, slog.LevelWarn},
+		{"nobody is there yet", fmt.Errorf("x: %w", control.ErrNobody), 1, slog.LevelInfo},
+		{"still nobody", fmt.Errorf("x: %w", control.ErrNobody), 2, slog.LevelWarn},
+		{"outage", &athoc.CallError{Kind: athoc.Outage}, 1, slog.LevelWarn},
+		{"throttled", &athoc.CallError{Kind: athoc.Throttled}, 1, slog.LevelWarn},
+		{"forbidden", fmt.Errorf("x: %w", &athoc.CallError{Kind: athoc.Forbidden}), 1, slog.LevelError},
+		{"bad request", &athoc.CallError{Kind: athoc.BadRequest}, 3, slog.LevelError},
+		{"the broker is away", errors.New("away"), 1, slog.LevelWarn},
+	} {
+		t.Run(c.name, func(t *testing.T) { assert.Equal(t, c.want, level(c.err, c.failures)) })
+	}
 }
 
 func TestNotesOfOthersAreNotLost(t *testing.T) {

@@ -39,9 +39,10 @@ type Settings struct {
 	Plan Plan
 	// OrdersCount says that a run by order does the same as one by the clock, so that the schedule takes it into account.
 	OrdersCount bool
-	// Trouble is what is logged of a failure, and Level how; Level may be nil.
+	// Trouble is what is logged of a failure, and Level how, by the number of failures so far, this one included; Level may be
+	// nil. Of a duty that is not daily the same failure is told twice in a row, and then at DEBUG.
 	Trouble string
-	Level   func(error) slog.Level
+	Level   func(err error, failures int) slog.Level
 	Now     func() time.Time
 	// Look is how often the clock is looked at, since timers stand still while a machine sleeps.
 	Look time.Duration
@@ -180,12 +181,12 @@ func (d *Duty) note(o *Order, err error, cut bool) {
 func (d *Duty) failed(o *Order, err error) {
 	level := slog.LevelWarn
 	if d.Level != nil {
-		level = d.Level(err)
+		level = d.Level(err, d.history.Failures+1)
 	}
 	attrs := []any{"duty", d.Name, "error", err}
 	if !o.Asked || d.OrdersCount {
-		if d.Plan.Every > 0 && d.failure == err.Error() {
-			level = slog.LevelDebug // it was told, and comes often
+		if d.Plan.Every > 0 && d.failure == err.Error() && d.history.Failures >= 2 {
+			level = slog.LevelDebug
 		}
 		d.failure = err.Error()
 		d.history.Attempted = d.Now()

@@ -26,7 +26,7 @@ func virtual(start time.Time, p Plan, look time.Duration) *Duty {
 	}
 	return New(Settings{
 		Name: control.DutyMapping, Plan: p, Look: look, Log: bustest.Logger(), OrdersCount: true,
-		Level: func(error) slog.Level { return slog.LevelWarn },
+		Level: func(error, int) slog.Level { return slog.LevelWarn },
 		Now:   func() time.Time { return start.Add(time.Since(epoch)) },
 	})
 }
