@@ -17,7 +17,7 @@ const (
 	leaseKey = "janitor"
 	// standbyLook is how often an instance that stands by looks whether it is needed.
 	standbyLook = 2 * time.Second
-	// releaseTime is how long giving the lease back may take when the process ends.
+	// releaseTime is how long renewing the lease, or giving it back, may take when the process ends.
 	releaseTime = 5 * time.Second
 )
 
@@ -94,9 +94,7 @@ func (t *tenure) keep(ctx context.Context, l *lease.Lease) error {
 			return nil
 		case <-ticker.C:
 		}
-		limited, cancel := context.WithDeadline(ctx, l.Until())
-		err := l.Renew(limited)
-		cancel()
+		err := renew(ctx, l)
 		switch {
 		case err == nil:
 			t.extend(l)
@@ -106,6 +104,14 @@ func (t *tenure) keep(ctx context.Context, l *lease.Lease) error {
 			t.log.Debug("the janitor's lease could not be renewed, trying again", "error", err)
 		}
 	}
+}
+
+// renew renews a lease, also if ctx ends meanwhile: to be told to stop between the broker's doing it and its answer would leave
+// a lease behind that cannot be given back.
+func renew(ctx context.Context, l *lease.Lease) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(releaseTime, time.Until(l.Until())))
+	defer cancel()
+	return l.Renew(ctx)
 }
 
 func (t *tenure) giveBack(ctx context.Context, l *lease.Lease) {
