@@ -1,0 +1,53 @@
+//go:build unix
+
+package e2e_test
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"bobosync/e2e/harness"
+)
+
+// TestCommandsWorkAlike: every command that looks works against the all-in-one program and against separate services, for
+// people and for scripts.
+func TestCommandsWorkAlike(t *testing.T) {
+	for name, allInOne := range map[string]bool{"services": false, "all in one": true} {
+		t.Run(name, func(t *testing.T) {
+			alone(t)
+			s := start(t, harness.Config{Publishers: 1, Plan: plan(11, 3), AllInOne: allInOne, Settings: map[string]string{
+				"MAPPING_MAX_REMOVAL_PERCENT": "50", // some users are taken out of AtHoc at the start
+			}})
+			require.NoError(t, s.DropAll(t.Context(), plan(11, 3).Files))
+			require.NoError(t, s.Idle(idleWithin))
+			files := ask[struct {
+				Files []struct{ ID, Name string }
+			}](t, s, "files", "list")
+			require.NotEmpty(t, files.Files)
+			pairs := ask[[]struct{ Employee, User string }](t, s, "mapping", "list")
+			require.NotEmpty(t, pairs)
+			for _, args := range [][]string{
+				{"files", "show", files.Files[0].ID}, {"worker", pairs[0].Employee}, {"worker", pairs[0].User},
+				{"mapping", "show"}, {"mapping", "refresh"}, {"journal"}, {"reconcile"}, {"reconcile", "--last"}, {"dead", "list"},
+				{"replay", "--all", "--dry-run"}, {"replay", "list"}, {"status"},
+			} {
+				out, err := s.Operate(t.Context(), args...)
+				require.NoError(t, err)
+				require.NotEmpty(t, out)
+				ask[any](t, s, args...)
+			}
+		})
+	}
+}
+
+// ask runs a command for a script.
+func ask[T any](t *testing.T, s *harness.Stack, args ...string) T {
+	t.Helper()
+	var answer T
+	out, err := s.Operate(t.Context(), append(args, "--json")...)
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal([]byte(out), &answer), "%v: %s", args, out)
+	return answer
+}
