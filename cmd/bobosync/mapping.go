@@ -71,8 +71,9 @@ func showMapping(out io.Writer, r control.MappingReport) {
 	if r.Snapshot == "" {
 		fmt.Fprintln(out, "There is no mapping yet: nothing can be sent. bobosync mapping refresh fetches one and says what is wrong.")
 	} else {
-		fmt.Fprintf(out, "The mapping in force has %s; %s have none.\n", count(r.Mapped, "employee id"), count(r.Without, "user"))
-		fmt.Fprintf(out, "  fetched at    %s, from %s\n  refreshed at  %s\n", when(r.Taken), count(r.Users, "AtHoc user"), when(r.Refreshed))
+		fmt.Fprintf(out, "The mapping in force has %s.\n", count(r.Mapped, "employee id"))
+		fmt.Fprintf(out, "  fetched at    %s\n  refreshed at  %s\n", when(r.Taken), when(r.Refreshed))
+		fmt.Fprintf(out, "  last look     %s, of them %d without an employee id\n", count(r.Users, "AtHoc user"), r.Without)
 	}
 	if r.Duty.Off {
 		fmt.Fprintln(out, "  next          never: SYNC_MAPPINGS is off")

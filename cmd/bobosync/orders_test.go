@@ -88,7 +88,7 @@ func TestMappingShowAndList(t *testing.T) {
 	}))
 	out := r.succeeds("mapping", "show")
 	require.True(t, strings.HasPrefix(out, "A new mapping is HELD BACK"), "what matters comes first: %s", out)
-	for _, want := range []string{"mapping approve 3fa9c1", "has 110 employee ids; 8 users have none", "00007: a@example.org, b@example.org", `["0042" "42"]`, "5 more are left out", "failed 2 times: AtHoc is away"} {
+	for _, want := range []string{"mapping approve 3fa9c1", "has 110 employee ids.", "120 AtHoc users, of them 8 without an employee id", "00007: a@example.org, b@example.org", `["0042" "42"]`, "5 more are left out", "failed 2 times: AtHoc is away"} {
 		require.Contains(t, out, want)
 	}
 	require.Contains(t, r.succeeds("mapping", "show", "--json"), `"ambiguous"`)
