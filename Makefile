@@ -64,6 +64,10 @@ test-short: ## run the tests that take no more than seconds
 soak: ## drive the real programs with faults and judge the end (SEED=1 RUNS=20)
 	go run ./e2e/cmd/soak -seed $(SEED) -runs $(RUNS) -parallel $(PARALLEL)
 
+.PHONY: soak-stale
+soak-stale: ## clear stale duty of 2,500 users while 500 book on, 50 times
+	go test -count=1 -v -timeout 60m -run TestWhoBooksOnWhileStaleDutyIsClearedIsOnDuty ./e2e -stale-rounds 50
+
 .PHONY: bench
 bench: build ## measure speed and memory of the real programs, and the limits beside them
 	go run ./e2e/cmd/bench -bin bin

@@ -21,7 +21,7 @@ import (
 )
 
 // staleRounds is how often stale duty is cleared while workers book on: make soak-stale takes more.
-var staleRounds = flag.Int("stale-rounds", 4, "rounds of TestWhoBooksOnWhileStaleDutyIsClearedIsOnDuty")
+var staleRounds = flag.Int("stale-rounds", 2, "rounds of TestWhoBooksOnWhileStaleDutyIsClearedIsOnDuty")
 
 // roster is a stack with workers whose bookings a test makes one after the other, so that it knows the right end.
 type roster struct {
