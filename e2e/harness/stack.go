@@ -369,11 +369,18 @@ func (s *Stack) RemovePublisher(name string, kill bool) error {
 	return errors.Join(end(), p.athoc.Close(), p.broker.Close())
 }
 
-// Publishers returns the names of the publishers.
+// Publishers returns the names of the publishers that have been started.
 func (s *Stack) Publishers() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Sorted(maps.Keys(s.publishers))
+	var names []string
+	for name, p := range s.publishers {
+		if p.Process != nil {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // network returns a publisher's connections to AtHoc and to the broker.
