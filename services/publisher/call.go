@@ -103,7 +103,7 @@ func (d *delivery) read(items []*bus.Item) []job {
 		case !seen:
 			newest[item.Subject] = len(jobs)
 			jobs = append(jobs, j)
-		case jobs[at].item.Sequence < item.Sequence:
+		case later(item.Info, jobs[at].item.Info):
 			jobs[at].item.Ack()
 			jobs[at] = j
 		default:
@@ -115,6 +115,10 @@ func (d *delivery) read(items []*bus.Item) []job {
 	}
 	return jobs
 }
+
+// later says whether a message was stored after another one of the same subject. A stream that was lost and made anew counts from
+// 1 again, so its messages are told by their time.
+func later(m, than bus.Info) bool { return m.Sequence > than.Sequence || m.Time.After(than.Time) }
 
 func (p *publisher) prepare(u event.Update, item *bus.Item) job {
 	j := job{update: u, item: item, status: athoc.DutyStatus{Username: u.User}}

@@ -75,7 +75,7 @@ type Batch struct {
 	beating  sync.WaitGroup
 }
 
-// place tells messages apart. A stream that was lost and made anew uses its sequences again, so the subject belongs to it.
+// place tells messages apart.
 type place struct {
 	stream, consumer, subject string
 	sequence                  uint64
@@ -102,7 +102,10 @@ func (b *Batch) Add(m jetstream.Msg) error {
 	b.beat.add(m)
 	at := place{info.Stream, info.Consumer, info.Subject, info.Sequence}
 	if again := b.places[at]; again != nil {
-		again.Info, again.msg = info, m // the last delivery is the one that counts for the broker
+		// The last delivery is the one that counts for the broker. Its content is another one if the stream was lost meanwhile and
+		// has got as far as that again.
+		b.Bytes += len(m.Data()) - len(again.Data)
+		again.Info, again.Data, again.msg = info, m.Data(), m
 		return nil
 	}
 	item := &Item{Info: info, Data: m.Data(), msg: m}

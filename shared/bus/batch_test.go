@@ -195,6 +195,29 @@ func TestAMessageTwiceIsOneItem(t *testing.T) {
 	}, patience, time.Millisecond, "both come again")
 }
 
+// TestALostStreamsSequencesComeAgain: a stream that was lost and made anew counts from 1. What it delivers into a batch that still
+// holds messages of the one before is newer, and letting go of it unseen would lose it.
+func TestALostStreamsSequencesComeAgain(t *testing.T) {
+	r := newRig(t)
+	publish := func(text string) {
+		require.NoError(t, r.publisher(t, bus.PublisherConfig{}).Publish(subject, message.NewMessage("u", []byte(text))))
+	}
+	b := bus.NewBatch(time.Minute, bustest.Logger())
+	defer b.Return(t.Context())
+	publish("old")
+	n, err := b.Fill(r.cons, 1, 0, patience)
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	require.NoError(t, r.conn.JS.DeleteStream(t.Context(), stream))
+	r.provision(t)
+	publish("newer")
+	_, err = b.Fill(r.cons, 1, 0, patience)
+	require.NoError(t, err)
+	require.Len(t, b.Items, 1)
+	require.Equal(t, "newer", string(b.Items[0].Data))
+	require.Equal(t, len("newer"), b.Bytes)
+}
+
 // fakeSource is what a service may plug in.
 type fakeSource struct {
 	*rig
