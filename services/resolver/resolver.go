@@ -209,8 +209,8 @@ func (r *resolver) loadOpen() error {
 	return err
 }
 
-// publish sends out what a batch led to and then saves it, in that order: a crash in between repeats work and changes
-// nothing.
+// publish sends out what follows from what the memory holds and then saves that it did, in that order: a crash in between repeats
+// work and changes nothing. An update may only come from an event that was saved before; see entries.
 func (r *resolver) publish(ctx context.Context, o outcome) error {
 	if err := r.out.updates(ctx, o.updates); err != nil {
 		return err
