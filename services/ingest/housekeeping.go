@@ -211,5 +211,5 @@ func (x *session) unstick(ctx context.Context) error {
 		return nil
 	}
 	x.log.Warn("files wait although nothing is under way, reading them again", "files", len(old), "first", old[0].Name)
-	return x.publishAgain(ctx, old, "outcomes are missing", true)
+	return x.publishAgain(ctx, old, "outcomes are missing", x.giveUpGone)
 }

@@ -50,7 +50,8 @@ func list(dir string, done bool) ([]listed, error) {
 // finishedFiles lists the finished files that may still matter: those that arrived within the lifetime of duty.
 func (s *service) finishedFiles() ([]listed, error) {
 	var files []listed
-	for _, d := range s.cfg.directories()[1:] {
+	// The failed ones first: a file whose dead rows were mended is moved from there to the processed ones.
+	for _, d := range slices.Backward(s.cfg.directories()[1:]) {
 		some, err := list(d.path, true)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", d.variable, err)
@@ -137,12 +138,13 @@ func (s *service) orders(files []listed) []int64 {
 
 // importFinished makes a finished file known that the ledger does not know. One that cannot be read is left out.
 func (s *service) importFinished(ctx context.Context, g *group, f listed, order int64) error {
-	return s.withFinished(ctx, g, f, func(c *content, known *ledger.File) *reading {
+	_, err := s.withFinished(ctx, g, f, func(c *content, known *ledger.File) *reading {
 		if known != nil || g.pending[c.id] != nil {
 			return nil
 		}
 		return s.imported(c, f, order)
 	})
+	return err
 }
 
 func (s *service) imported(c *content, f listed, order int64) *reading {
@@ -152,31 +154,32 @@ func (s *service) imported(c *content, f listed, order int64) *reading {
 	return &reading{file: file, isNew: true, movedTo: f.path}
 }
 
-// withFinished opens a finished file and reads it as choose says; nil means not at all.
-func (s *service) withFinished(ctx context.Context, g *group, f listed, choose func(*content, *ledger.File) *reading) error {
+// withFinished opens a finished file and reads it as choose says; nil means not at all. It says whether the file is there.
+func (s *service) withFinished(ctx context.Context, g *group, f listed, choose func(*content, *ledger.File) *reading) (there bool, err error) {
 	c, err := openContent(ctx, f.path)
 	if err == nil {
 		defer c.close()
 		known, lookErr := s.ledger.File(c.id)
 		if lookErr != nil {
-			return lookErr
+			return true, lookErr
 		}
 		r := choose(c, known)
 		if r == nil {
-			return nil
+			return true, nil
 		}
 		err = g.read(ctx, c, r)
 		if file := new(fileError); err == nil || !errors.As(err, &file) {
-			return err
+			return true, err
 		}
 	}
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return true, ctx.Err()
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		s.log.Warn("a finished file cannot be read again, what it says is not recovered", "file", f.Name, "reason", reasonOf(err))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
 	}
-	return nil
+	s.log.Warn("a finished file cannot be read again, what it says is not recovered", "file", f.Name, "reason", reasonOf(err))
+	return true, nil
 }
 
 // remember rebuilds the resolver's memory from the files, if it is another one than the last that was rebuilt. In this
@@ -191,15 +194,8 @@ func (x *session) remember(ctx context.Context, memory string) error {
 		return err
 	}
 	began := x.now()
-	finished, err := x.publishFinished(ctx)
+	told, err := x.retell(ctx)
 	if err != nil {
-		return err
-	}
-	files, err := x.unsettled()
-	if err != nil {
-		return err
-	}
-	if err := x.publishAgain(ctx, files, "the resolver lost its memory", false); err != nil {
 		return err
 	}
 	if err := x.readEarlier(ctx); err != nil {
@@ -213,39 +209,104 @@ func (x *session) remember(ctx context.Context, memory string) error {
 	if err := x.reach(pointRecovered); err != nil {
 		return err
 	}
-	if finished+len(files) > 0 {
+	if told.finished+told.waiting > 0 {
 		x.log.Info("the resolver's memory is new, the files were read again for it",
-			"finished_files", finished, "waiting_files", len(files), "seconds", x.now().Sub(began).Round(time.Millisecond).Seconds())
+			"finished_files", told.finished, "waiting_files", told.waiting, "seconds", x.now().Sub(began).Round(time.Millisecond).Seconds())
 	}
 	return x.storeIdentities(memory)
 }
 
-// publishFinished publishes the entries of the finished files, wherever they lie, for the resolver to learn.
-func (x *session) publishFinished(ctx context.Context) (int, error) {
-	files, err := x.finishedFiles()
-	if err != nil {
-		return 0, err
+// retold is what a resolver that lost its memory was told again.
+type retold struct {
+	files             map[string]bool // by id
+	finished, waiting int
+}
+
+// retellMost bounds how long to look for a file that cannot be got hold of.
+const retellMost = 30 * time.Second
+
+// retell publishes the entries of all files that matter. Outcomes come in meanwhile, and files are moved: one to which that
+// happens at the wrong moment is neither among the finished files nor among those that wait, or is gone from where it was
+// seen. So it looks again until no file can have slipped through.
+func (x *session) retell(ctx context.Context) (*retold, error) {
+	told, pause, began := &retold{files: map[string]bool{}}, x.newBackoff(), x.now()
+	for {
+		before, err := x.statuses()
+		if err != nil {
+			return nil, err
+		}
+		slipped, err := x.retellFinished(ctx, told)
+		if err = errors.Join(err, x.reach(pointFinishedTold)); err != nil {
+			return nil, err
+		}
+		unreadable, err := x.retellWaiting(ctx, told)
+		if err != nil {
+			return nil, err
+		}
+		after, err := x.statuses()
+		if err != nil {
+			return nil, err
+		}
+		for id, status := range before {
+			// What is done is about to be moved; what waits, did so before and could not be found was removed by somebody else.
+			slipped = slipped || !told.files[id] && (status == ledger.Done || after[id] != status)
+		}
+		if !slipped && !unreadable {
+			return told, nil
+		}
+		if x.now().Sub(began) > retellMost {
+			x.log.Error("a file could not be read again for the resolver, which goes on without it: " +
+				"make sure that the directories can be read; to have all files read once more, stop the resolver, delete its resolver.db and start it")
+			return told, nil
+		}
+		if err := pause.wait(ctx); err != nil {
+			return nil, err
+		}
 	}
-	input, err := list(x.cfg.CSVDirectory, false)
+}
+
+// statuses returns how far the files have come that are not moved yet.
+func (s *service) statuses() (map[string]ledger.Status, error) {
+	files, err := s.ledger.Open()
+	if err != nil {
+		return nil, fmt.Errorf("look up open files: %w", err)
+	}
+	statuses := make(map[string]ledger.Status, len(files))
+	for _, f := range files {
+		statuses[f.ID] = f.Status
+	}
+	return statuses, nil
+}
+
+// retellFinished publishes the entries of the finished files, wherever they lie. Slipped says that one was not there any more
+// when it was to be read.
+func (x *session) retellFinished(ctx context.Context, told *retold) (slipped bool, err error) {
+	// In the order in which files are moved, so that one on its way is seen at least once.
+	files, err := list(x.cfg.CSVDirectory, false)
 	if err != nil {
 		x.log.Warn("the input directory cannot be read, files that stayed there are not recovered", "error", err)
 	}
-	files = append(files, input...)
+	finished, err := x.finishedFiles()
+	if err != nil {
+		return false, err
+	}
+	files = append(files, finished...)
 	sortListed(files)
 	g := x.newGroup(x.send)
 	orders := x.orders(files)
-	count := 0
-	taken := map[string]bool{} // copies of a content count once
 	for i, f := range files {
 		if !f.done && !x.doneInPlace(f) {
 			continue
 		}
-		err := x.withFinished(ctx, g, f, func(c *content, known *ledger.File) *reading {
-			if taken[c.id] || known != nil && (known.Status == ledger.Reading || known.Status == ledger.Waiting) || c.problem != "" {
+		there, err := x.withFinished(ctx, g, f, func(c *content, known *ledger.File) *reading {
+			if told.files[c.id] || known != nil && (known.Status == ledger.Reading || known.Status == ledger.Waiting) {
 				return nil
 			}
-			taken[c.id] = true
-			count++
+			told.files[c.id] = true // copies of a content count once
+			if c.problem != "" {
+				return nil
+			}
+			told.finished++
 			if known != nil {
 				return &reading{file: known, again: true, settled: true}
 			}
@@ -254,10 +315,33 @@ func (x *session) publishFinished(ctx context.Context) (int, error) {
 			return r
 		})
 		if err != nil {
-			return 0, err
+			return false, err
 		}
+		slipped = slipped || !there
 	}
-	return count, g.flush(ctx)
+	return slipped, g.flush(ctx)
+}
+
+// retellWaiting publishes the entries of the files that wait, or were not wholly read; every row is answered again. Unreadable
+// says that one is there and could not be read.
+func (x *session) retellWaiting(ctx context.Context, told *retold) (unreadable bool, err error) {
+	files, err := x.unsettled()
+	if err != nil {
+		return false, err
+	}
+	files = slices.DeleteFunc(files, func(f *ledger.File) bool { return told.files[f.ID] })
+	err = x.publishAgain(ctx, files, "the resolver lost its memory", func(f *ledger.File, found copyFound) error {
+		switch found {
+		case copyRead:
+			told.files[f.ID] = true
+			told.waiting++
+		case copyUnreadable:
+			unreadable = true
+		case copyGone:
+		}
+		return nil
+	})
+	return unreadable, err
 }
 
 // doneInPlace says whether a file in the input directory is a finished one, which stays there or waits to be moved.
@@ -266,38 +350,44 @@ func (x *session) doneInPlace(f listed) bool {
 	return err == nil && file != nil && file.Status == ledger.Done && named.Stat == f.Stat
 }
 
-// publishAgain publishes the entries of files that wait once more; every row is answered again. With giveUp, the rows of a
-// file that is not there any more are closed: nothing that could settle them is under way.
-func (x *session) publishAgain(ctx context.Context, files []*ledger.File, why string, giveUp bool) error {
+// copyFound is what became of the search for a copy of a file.
+type copyFound int
+
+const (
+	copyGone       copyFound = iota
+	copyUnreadable           // one is there, but cannot be read now
+	copyRead
+)
+
+// publishAgain publishes the entries of files that wait once more; every row is answered again. After each file it calls
+// then.
+func (x *session) publishAgain(ctx context.Context, files []*ledger.File, why string, then func(*ledger.File, copyFound) error) error {
 	g := x.newGroup(x.send)
 	for _, f := range files {
 		found, err := x.rereadOne(ctx, g, f)
 		if err != nil {
 			return err
 		}
-		if found {
+		if found == copyRead {
 			x.log.Debug("file read again", "file", f.Name, "file_id", ledger.Short(f.ID), "reason", why)
-			continue
 		}
-		if giveUp {
-			if err := x.giveUp(f); err != nil {
-				return err
-			}
+		if err := then(f, found); err != nil {
+			return err
 		}
 	}
 	return g.flush(ctx)
 }
 
-// rereadOne reads a file from wherever a copy of it is left, and says whether there is one.
-func (x *session) rereadOne(ctx context.Context, g *group, f *ledger.File) (bool, error) {
+// rereadOne reads a file from wherever a copy of it is left in the input directory.
+func (x *session) rereadOne(ctx context.Context, g *group, f *ledger.File) (copyFound, error) {
 	for _, p := range f.Left() {
 		c, err := openContent(ctx, filepath.Join(x.cfg.CSVDirectory, p.Name))
 		if ctx.Err() != nil {
-			return false, ctx.Err()
+			return copyGone, ctx.Err()
 		}
 		if err != nil {
 			if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errChanged) {
-				return true, nil // it may be readable again later
+				return copyUnreadable, nil
 			}
 			continue
 		}
@@ -311,9 +401,17 @@ func (x *session) rereadOne(ctx context.Context, g *group, f *ledger.File) (bool
 		if file := new(fileError); err != nil && errors.As(err, &file) {
 			continue
 		}
-		return true, err
+		return copyRead, err
 	}
-	return false, nil
+	return copyGone, nil
+}
+
+// giveUpGone closes a file of which no copy is left: nothing that could settle its rows is under way.
+func (x *session) giveUpGone(f *ledger.File, found copyFound) error {
+	if found != copyGone {
+		return nil
+	}
+	return x.giveUp(f)
 }
 
 // giveUp closes a file that is not there any more, with a code for the rows that nobody can settle.

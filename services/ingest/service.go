@@ -70,14 +70,15 @@ func defaultTuning() tuning {
 type point string
 
 const (
-	pointStored    point = "entries stored in the ledger, not published"
-	pointPublished point = "entries published, not marked"
-	pointSettled   point = "outcomes noted, not acknowledged"
-	pointMoved     point = "files moved, not noted"
-	pointRebuilt   point = "ledger rebuilt, not marked"
-	pointRecovered point = "memory recovered, not noted"
-	pointMarked    point = "old files marked, not deleted"
-	pointDeleted   point = "old files deleted, not noted"
+	pointStored       point = "entries stored in the ledger, not published"
+	pointPublished    point = "entries published, not marked"
+	pointSettled      point = "outcomes noted, not acknowledged"
+	pointMoved        point = "files moved, not noted"
+	pointRebuilt      point = "ledger rebuilt, not marked"
+	pointFinishedTold point = "finished files published again, those that wait not yet"
+	pointRecovered    point = "memory recovered, not noted"
+	pointMarked       point = "old files marked, not deleted"
+	pointDeleted      point = "old files deleted, not noted"
 )
 
 // errKilled is wrapped by what tests make reach return.

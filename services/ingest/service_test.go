@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -258,7 +259,7 @@ func TestChangedWhileWaiting(t *testing.T) {
 
 // TestKilledAtAnyPoint kills ingest between any two steps, starts it again, and wants the same end.
 func TestKilledAtAnyPoint(t *testing.T) {
-	for _, p := range []point{pointStored, pointPublished, pointSettled, pointMoved, pointRebuilt, pointRecovered} {
+	for _, p := range []point{pointStored, pointPublished, pointSettled, pointMoved, pointRebuilt, pointFinishedTold, pointRecovered} {
 		t.Run(string(p), func(t *testing.T) {
 			h := newHarness(t)
 			r := h.resolve()
@@ -312,6 +313,38 @@ func TestResolverMemoryLost(t *testing.T) {
 	eventually(t, "recovered", func() bool { return slices.Contains(r.history(), "recovered m2") })
 	if got := r.history()[before:]; len(got) != 3 || !strings.HasPrefix(got[0], "settled ") || !strings.HasPrefix(got[1], "open ") || got[2] != "recovered m2" {
 		t.Errorf("published %v", got)
+	}
+}
+
+// TestAFileThatFinishesDuringARecovery: its outcomes come, and it is moved, after the finished files were read again and before
+// those that wait are.
+func TestAFileThatFinishesDuringARecovery(t *testing.T) {
+	h := newHarness(t)
+	r := h.resolve()
+	r.remember(t, "m1")
+	text := rows("b", 2)
+	var settle atomic.Bool
+	h.tune.reach = func(at point) error {
+		if at != pointFinishedTold || !settle.Swap(false) {
+			return nil
+		}
+		var applied event.RowSet
+		applied.Add(1)
+		applied.Add(2)
+		r.publish(t.Context(), &event.Acks{Rows: []event.FileRows{{File: idFor(text), Outcome: event.Applied, Rows: applied}}})
+		eventually(t, "moved", func() bool { return there(h.done("waiting.csv")) && !there(h.in("waiting.csv")) })
+		return nil
+	}
+	r.mute(true)
+	h.put("waiting.csv", text)
+	h.start()
+	eventually(t, "entries published", func() bool { return r.lost() == 1 })
+	before := len(r.history())
+	settle.Store(true)
+	r.remember(t, "m2")
+	eventually(t, "recovered", func() bool { return slices.Contains(r.history(), "recovered m2") })
+	if got, want := r.history()[before:], []string{"settled " + idFor(text), "recovered m2"}; !slices.Equal(got, want) {
+		t.Errorf("published %v, want %v", got, want)
 	}
 }
 

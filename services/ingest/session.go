@@ -215,7 +215,7 @@ func (x *session) begin(ctx context.Context, memory string) error {
 	}
 	if len(files) > 0 {
 		x.log.Warn("streams were lost or are new, reading the files again that wait", "streams", lost, "files", len(files))
-		if err := x.publishAgain(ctx, files, "streams were lost", false); err != nil {
+		if err := x.publishAgain(ctx, files, "streams were lost", func(*ledger.File, copyFound) error { return nil }); err != nil {
 			return err
 		}
 	}
