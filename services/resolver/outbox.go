@@ -3,6 +3,7 @@ package resolver
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -45,11 +46,13 @@ func (o *outbox) updates(ctx context.Context, updates []event.Update) error {
 		}
 		msgs = append(msgs, m)
 	}
-	if _, err := o.pub.PublishBatch(ctx, msgs); err != nil {
-		return fmt.Errorf("publish %d updates: %w", len(updates), err)
+	for part := range slices.Chunk(msgs, bus.MaxBatch) {
+		if _, err := o.pub.PublishBatch(ctx, part); err != nil {
+			return fmt.Errorf("publish %d updates: %w", len(updates), err)
+		}
+		// Only a hint: a publisher that misses it finds the updates at its next look.
+		_ = o.conn.NC.Publish(topology.SubjectWake, nil)
 	}
-	// Only a hint: a publisher that misses it finds the updates at its next look.
-	_ = o.conn.NC.Publish(topology.SubjectWake, nil)
 	return nil
 }
 

@@ -251,6 +251,9 @@ func (db *DB) readSchema(version int) error {
 			if db.schema.Version > version {
 				return fmt.Errorf("it was written by a newer version of this program (schema %d, this one knows %d): use that version, or remove the file and its content is read again", db.schema.Version, version)
 			}
+			if db.schema.Version < version {
+				return fmt.Errorf("it was written by an older version of this program (schema %d, this one writes %d): remove the file and its content is read again", db.schema.Version, version)
+			}
 			return nil
 		}
 		db.fresh = true

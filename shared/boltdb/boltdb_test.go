@@ -40,16 +40,18 @@ func TestOpenNamesALockedFile(t *testing.T) {
 	require.ErrorContains(t, err, path+" is in use by another process")
 }
 
-func TestOpenRefusesANewerSchema(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "x.db")
+func TestOpenRefusesAnotherSchema(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "m.db")
 	db, err := Open(path, 2, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	require.NoError(t, db.Close())
-	_, err = Open(path, 1, slog.New(slog.DiscardHandler))
-	require.ErrorContains(t, err, "newer version")
+	for version, says := range map[int]string{1: "newer version", 3: "older version"} {
+		_, err = Open(path, version, slog.New(slog.DiscardHandler))
+		require.ErrorContains(t, err, says)
+		require.ErrorContains(t, err, "remove the file")
+	}
 }
 
-// TestOpenSetsDamageAside damages a filled file in several ways; each must lead to a fresh file, the old one beside it.
 func TestOpenSetsDamageAside(t *testing.T) {
 	damages := map[string]func([]byte) []byte{
 		"text":           func([]byte) []byte { return []byte("not a database, not even a page of one") },

@@ -31,11 +31,11 @@ var ErrPayload = errors.New("unreadable event")
 type Version struct {
 	// Rank is the event's time as Unix seconds, for comparing only. In the hour that autumn repeats, wall-clock times
 	// cannot be ordered, so all of them have the rank of the hour's start and the reading order decides.
-	Rank int64 `json:"rank"`
+	Rank int64 `json:"rank" cbor:"1,keyasint"`
 	// Order is the place of the file in the order of reading (nanoseconds; see ingest's ledger).
-	Order int64 `json:"order"`
+	Order int64 `json:"order" cbor:"2,keyasint"`
 	// Row is the line of the file, counted from 1, on which the row starts.
-	Row int `json:"row"`
+	Row int `json:"row" cbor:"3,keyasint"`
 }
 
 // Compare is negative when v is older than w, positive when it is newer, and 0 for the same place in the order.

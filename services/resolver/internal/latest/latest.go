@@ -10,12 +10,12 @@ import (
 
 // Event is the booking that a worker's status comes from.
 type Event struct {
-	Version event.Version `json:"version"`
+	Version event.Version `cbor:"1,keyasint"`
 	// File is the file that holds the booking.
-	File string `json:"file"`
-	On   bool   `json:"on"`
+	File string `cbor:"2,keyasint"`
+	On   bool   `cbor:"3,keyasint,omitempty"`
 	// At is the event's time in Unix seconds.
-	At int64 `json:"at"`
+	At int64 `cbor:"4,keyasint"`
 }
 
 // sameRow says whether two events are one booking. The order of reading is left out: it can change when ingest's ledger was
@@ -24,36 +24,37 @@ func (e Event) sameRow(f Event) bool { return e.File == f.File && e.Version.Row 
 
 // Sent is the last update that was published for a worker.
 type Sent struct {
-	User    string        `json:"user"`
-	File    string        `json:"file,omitempty"`
-	Version event.Version `json:"version"`
-	On      bool          `json:"on"`
-	At      int64         `json:"at"`
+	User    string        `cbor:"1,keyasint"`
+	File    string        `cbor:"2,keyasint,omitempty"`
+	Version event.Version `cbor:"3,keyasint"`
+	On      bool          `cbor:"4,keyasint,omitempty"`
+	At      int64         `cbor:"5,keyasint"`
 }
 
 // Confirmed is AtHoc's last answer for a worker.
 type Confirmed struct {
 	Sent
-	Outcome event.Outcome `json:"outcome"`
+	Outcome event.Outcome `cbor:"6,keyasint"`
 	// Answered is when, in Unix seconds.
-	Answered int64 `json:"answered"`
+	Answered int64 `cbor:"7,keyasint"`
 }
 
-// Worker is all that the resolver remembers of a worker. The zero value is a worker never seen.
+// Worker is all that the resolver remembers of a worker. The zero value is a worker never seen. The numbers in the tags are those
+// of the stored record (CBOR, RFC 8949): never change or reuse one.
 type Worker struct {
-	Latest Event `json:"latest"`
+	Latest Event `cbor:"1,keyasint"`
 	// Open says that the latest event's row awaits its outcome.
-	Open bool `json:"open,omitempty"`
+	Open bool `cbor:"2,keyasint,omitempty"`
 	// Dirty says that the latest event was not resolved yet.
-	Dirty bool `json:"dirty,omitempty"`
+	Dirty bool `cbor:"3,keyasint,omitempty"`
 	// Unmapped says that no AtHoc user had the worker's employee id when it was last looked up.
-	Unmapped  bool       `json:"unmapped,omitempty"`
-	Sent      *Sent      `json:"sent,omitempty"`
-	Confirmed *Confirmed `json:"confirmed,omitempty"`
+	Unmapped  bool       `cbor:"4,keyasint,omitempty"`
+	Sent      *Sent      `cbor:"5,keyasint,omitempty"`
+	Confirmed *Confirmed `cbor:"6,keyasint,omitempty"`
 	// Replay names the replay that is still to send this worker's status again.
-	Replay string `json:"replay,omitempty"`
+	Replay string `cbor:"7,keyasint,omitempty"`
 	// Unsure, if not 0, is until when (in Unix seconds) AtHoc may still apply an update whose call was given up.
-	Unsure int64 `json:"unsure,omitempty"`
+	Unsure int64 `cbor:"8,keyasint,omitempty"`
 }
 
 // Known says whether the worker was seen before.

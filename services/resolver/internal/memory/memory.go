@@ -1,7 +1,7 @@
 // Package memory keeps what the resolver knows in a bbolt file:
 //
 //	meta                         schema version and memory name (shared/boltdb), "recovered", "mapping", stream identities
-//	workers/<employee id>        latest.Worker as JSON
+//	workers/<employee id>        latest.Worker as CBOR
 //	mapping/<employee id>        username
 //	replays/<id>                 control.ReplayState as JSON, without Left; the newest 100
 //	staging/<snapshot>/<index>   chunks of a mapping that is not complete yet, as event.MappingChunk
@@ -17,6 +17,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/fxamacker/cbor/v2"
 	"go.etcd.io/bbolt"
 
 	"bobosync/services/resolver/internal/latest"
@@ -25,7 +26,7 @@ import (
 	"bobosync/shared/event"
 )
 
-const schemaVersion = 1
+const schemaVersion = 2
 
 var (
 	workersBucket = []byte("workers")
@@ -109,7 +110,7 @@ func (v View) Worker(employee string) (latest.Worker, error) {
 	if data == nil {
 		return w, nil
 	}
-	if err := json.Unmarshal(data, &w); err != nil {
+	if err := cbor.Unmarshal(data, &w); err != nil {
 		return w, fmt.Errorf("read a worker of the resolver's memory: %w", err)
 	}
 	return w, nil
@@ -134,7 +135,7 @@ func (v View) EachUser(after string, f func(employee, user string) bool) {
 func (v View) EachWorker(f func(employee string, w latest.Worker) error) error {
 	return v.workers.ForEach(func(k, data []byte) error {
 		var w latest.Worker
-		if err := json.Unmarshal(data, &w); err != nil {
+		if err := cbor.Unmarshal(data, &w); err != nil {
 			return fmt.Errorf("read a worker of the resolver's memory: %w", err)
 		}
 		return f(string(k), w)
@@ -206,8 +207,8 @@ func (m *Memory) Save(c Change) error {
 }
 
 func putWorkers(b *bbolt.Bucket, workers map[string]latest.Worker) error {
-	for employee, w := range workers {
-		data, err := json.Marshal(w)
+	for _, employee := range slices.Sorted(maps.Keys(workers)) { // bbolt is faster with neighbours
+		data, err := cbor.Marshal(workers[employee])
 		if err != nil {
 			return fmt.Errorf("write a worker: %w", err)
 		}
