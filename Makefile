@@ -112,7 +112,8 @@ vuln: $(VULN) ## look for known vulnerabilities (needs the internet)
 	@for m in $(MODULES); do (cd $$m && $(VULN) ./...) || exit 1; done
 
 .PHONY: cross
-cross: ## build for Windows and arm64 too
+cross: ## build for Windows and arm64 too, and the image's commands for operators
+	go build -tags operator -o /dev/null ./cmd/bobosync
 	@for target in windows/amd64 linux/arm64; do \
 	  dir=$$(mktemp -d); GOOS=$${target%/*} GOARCH=$${target#*/} $(GOBUILD) -o $$dir/ $(PROGRAMS) || exit 1; rm -r $$dir; echo "builds for $$target"; done
 

@@ -1,3 +1,5 @@
+//go:build !operator
+
 package main
 
 import (
@@ -33,6 +35,12 @@ const (
 	// softMemory is how much memory everything together uses before its garbage is collected ever more often.
 	softMemory = 160 << 20
 )
+
+// addPrograms adds what runs something, or belongs to what runs.
+func addPrograms(root *cobra.Command, envFile *string) {
+	root.AddGroup(&cobra.Group{ID: groupRun, Title: "Run:"})
+	root.AddCommand(inGroup(groupRun, runCommand(envFile), demoCommand(), healthcheckCommand(envFile))...)
+}
 
 func runCommand(envFile *string) *cobra.Command {
 	return &cobra.Command{
@@ -72,23 +80,6 @@ func runAndTell(ctx context.Context, s settings, log *slog.Logger) (err error) {
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 	return runAll(ctx, s, log, seen)
-}
-
-// healthcheckCommand asks a running program whether it is alive.
-func healthcheckCommand(envFile *string) *cobra.Command {
-	return &cobra.Command{
-		Use:   "healthcheck",
-		Short: "Ask the program that runs with these settings whether it is alive",
-		Long: `Ask /healthz at HTTP_ADDR on this machine. The exit status is 0 if the program is alive and 1 if not: made for containers
-that have no other program to ask with.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if status := program.CheckHealth(cmd.Context(), "bobosync healthcheck", *envFile); status != 0 {
-				return exitStatus(status)
-			}
-			return nil
-		},
-	}
 }
 
 // runAll runs everything until ctx ends. When the broker inside fails, as it does when the disk is full, everything is

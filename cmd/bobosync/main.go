@@ -115,8 +115,8 @@ Exit status: 0 done, 1 it failed, 2 it was called wrongly or a setting is wrong.
 	}
 	var envFile string
 	root.PersistentFlags().StringVar(&envFile, "env", "", "read settings from this `file` (default .env, if it is there)")
-	root.AddGroup(&cobra.Group{ID: groupLook, Title: "Look:"}, &cobra.Group{ID: groupMend, Title: "Mend:"}, &cobra.Group{ID: groupRun, Title: "Run:"})
-	root.AddCommand(inGroup(groupRun, runCommand(&envFile), demoCommand(), healthcheckCommand(&envFile))...)
+	root.AddGroup(&cobra.Group{ID: groupLook, Title: "Look:"}, &cobra.Group{ID: groupMend, Title: "Mend:"})
+	addPrograms(root, &envFile)
 	root.AddCommand(inGroup(groupLook, statusCommand(&envFile), checkCommand(&envFile), filesCommand(&envFile), workerCommand(&envFile), journalCommand(&envFile))...)
 	root.AddCommand(inGroup(groupMend, mappingCommand(&envFile), reconcileCommand(&envFile), replayCommand(&envFile), deadCommand(&envFile), provisionCommand(&envFile))...)
 	eachCommand(root, refuseUnknown)

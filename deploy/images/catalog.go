@@ -21,6 +21,8 @@ type program struct {
 	module, pkg string
 	// module's own version and time zones are built into the project's programs, not into others'.
 	own bool
+	// tags are build tags beyond those of all own programs.
+	tags []string
 }
 
 // spec is what an image is made of.
@@ -70,11 +72,10 @@ func catalog() []spec {
 		service("publisher", "BOBO Sync: writes duty statuses to AtHoc", nil),
 		service("janitor", "BOBO Sync: does what is done by the clock", []string{memory}, dataDir),
 		{
-			name: "bobosync", title: "BOBO Sync in one process, and the operators' commands",
-			programs: []program{{name: "bobosync", module: "cmd/bobosync", pkg: ".", own: true}},
-			cmd:      []string{"run"}, env: append([]string{statusEnv, memory}, ingestEnv...),
-			health: []string{"/bobosync", "healthcheck"}, startPeriod: time.Minute,
-			dirs: append([]string{dataDir}, files...), ports: []string{statusPort + "/tcp"},
+			// Without what runs services, broker and simulator in one process: here each has an image of its own.
+			name: "bobosync", title: "BOBO Sync: the operators' commands",
+			programs: []program{{name: "bobosync", module: "cmd/bobosync", pkg: ".", own: true, tags: []string{"operator"}}},
+			cmd:      []string{"--help"},
 		},
 		{
 			name: "bobosync-athocsim", title: "Simulator of the AtHoc web API, to try BOBO Sync out",

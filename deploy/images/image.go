@@ -92,7 +92,7 @@ func (r release) config(s spec, arch string, img v1.Image) *v1.ConfigFile {
 		User: fmt.Sprintf("%d:%d", userID, userID), WorkingDir: "/", StopSignal: "SIGTERM",
 		Entrypoint: []string{"/" + s.programs[0].name}, Cmd: s.cmd,
 		Env:         append([]string{"SSL_CERT_FILE=" + caFile}, s.env...),
-		Healthcheck: &v1.HealthConfig{Test: append([]string{"CMD"}, s.health...), Interval: 10 * time.Second, Timeout: 5 * time.Second, StartPeriod: s.startPeriod, Retries: 3},
+		Healthcheck: s.healthcheck(),
 		Labels: map[string]string{
 			"org.opencontainers.image.title": s.name, "org.opencontainers.image.description": s.title,
 			"org.opencontainers.image.version": r.version, "org.opencontainers.image.revision": r.revision,
@@ -104,4 +104,14 @@ func (r release) config(s spec, arch string, img v1.Image) *v1.ConfigFile {
 		file.Config.ExposedPorts[p] = struct{}{}
 	}
 	return file
+}
+
+// healthcheck is how a running container is asked for its health; nil if nothing runs in it for long.
+func (s spec) healthcheck() *v1.HealthConfig {
+	if s.health == nil {
+		return nil
+	}
+	return &v1.HealthConfig{
+		Test: append([]string{"CMD"}, s.health...), Interval: 10 * time.Second, Timeout: 5 * time.Second, StartPeriod: s.startPeriod, Retries: 3,
+	}
 }

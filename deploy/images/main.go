@@ -19,7 +19,7 @@ import (
 	"syscall"
 )
 
-// maxSize is how large an image may be in bytes, packed as a registry keeps it. What grows beyond it has got something in that it
+// maxSize is how large an image may be in bytes, unpacked as a machine keeps it. What grows beyond it has got something in that it
 // does not need.
 const maxSize = 25_000_000
 
@@ -104,9 +104,9 @@ func (o options) write(img *image) (line string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if packed > maxSize {
-		return "", fmt.Errorf("%s for %s has %.1f MB packed, more than %.0f: find out what has got in (go version -m, or the image's .cdx.json)",
-			img.spec.name, img.arch, float64(packed)/1e6, float64(maxSize)/1e6)
+	if size > maxSize {
+		return "", fmt.Errorf("%s for %s has %.1f MB, more than %.0f: find out what has got in (go version -m, or the image's .cdx.json)",
+			img.spec.name, img.arch, float64(size)/1e6, float64(maxSize)/1e6)
 	}
 	path := filepath.Join(o.out, img.spec.name+"_linux_"+img.arch)
 	if err := o.writeTarball(path+".tar", img); err != nil {
