@@ -51,8 +51,10 @@ func (r *resolver) repeatUnsure(ctx context.Context) error {
 			if w.Dirty {
 				continue // what was sent last may be newer than the memory says; it is resolved first
 			}
+			before := w
 			if u := w.Repeat(employee, now); u != nil {
-				o.updates = append(o.updates, *u)
+				o.send(*u, before, w)
+				continue
 			}
 			o.change.Workers[employee] = w
 		}

@@ -59,26 +59,38 @@ func (f *fold) add(m event.Entries) error {
 	return nil
 }
 
-// outcome is what a batch leads to: what to publish, and then what to save.
+// outcome is what a batch leads to: what to save first, then to publish, and to save in the end.
 type outcome struct {
+	// intents are the workers of the updates as they are while these are being published.
+	intents map[string]latest.Worker
 	updates []event.Update
 	settled rowBook
 	change  memory.Change
 }
 
 func newOutcome(settled rowBook) outcome {
-	return outcome{settled: settled, change: memory.Change{Workers: map[string]latest.Worker{}}}
+	return outcome{
+		intents: map[string]latest.Worker{}, settled: settled, change: memory.Change{Workers: map[string]latest.Worker{}},
+	}
+}
+
+// send notes an update, with its worker as before it and as after it was published.
+func (o *outcome) send(u event.Update, before, after latest.Worker) {
+	o.updates = append(o.updates, u)
+	o.intents[u.Employee] = latest.Intent(before, after)
+	o.change.Workers[u.Employee] = after
 }
 
 // resolve decides for one worker and notes what follows.
 func (o *outcome) resolve(employee string, w *latest.Worker, user string, reason event.Reason, now time.Time, rules latest.Rules) {
-	awaited := w.Open
+	before := *w
 	update, settled := w.Resolve(employee, user, reason, now, rules)
-	if update != nil {
-		o.updates = append(o.updates, *update)
-	}
-	if settled != event.Pending && awaited {
+	if settled != event.Pending && before.Open {
 		o.settled.add(w.Latest.File, settled, w.Latest.Version.Row)
+	}
+	if update != nil {
+		o.send(*update, before, *w)
+		return
 	}
 	o.change.Workers[employee] = *w
 }

@@ -101,12 +101,12 @@ func (x *observation) known(employee, user string, w latest.Worker, o latest.Obs
 	}
 	j := judge(o, user, x.now, x.r.rules)
 	if j.Send && x.request.Apply {
+		before := w
 		update, settled := w.Correct(employee, user, reason, x.now, x.r.rules)
 		if settled != event.Pending {
 			x.outcome.settled.add(w.Latest.File, settled, w.Latest.Version.Row)
 		}
-		x.outcome.change.Workers[employee] = w
-		x.outcome.updates = append(x.outcome.updates, *update)
+		x.outcome.send(*update, before, w)
 	}
 	x.found(user, employee, j)
 }

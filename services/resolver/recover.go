@@ -159,12 +159,17 @@ func (r *resolver) healStore(ctx context.Context, js jetstream.JetStream) error 
 		return err
 	}
 	clear(r.clears) // what was on its way is lost; the janitor finds these users again
-	if before != "" && r.recovered {
+	if before != "" {
 		o := newOutcome(rowBook{})
 		err := r.memory.View(func(v memory.View) error {
 			return v.EachWorker(func(employee string, w latest.Worker) error {
-				if w.Unconfirmed() && !w.Dirty {
+				switch {
+				case !w.Unconfirmed():
+				case r.recovered && !w.Dirty:
 					o.resolve(employee, &w, v.User(employee), event.ReasonRecovery, r.now(), r.rules)
+				default: // it is resolved in a while, and then not taken for published
+					w.Dirty, w.Sending = true, true
+					o.change.Workers[employee] = w
 				}
 				return nil
 			})

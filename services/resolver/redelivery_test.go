@@ -3,6 +3,7 @@ package resolver_test
 import (
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -71,16 +72,48 @@ func (b *bench) record() func() []event.Update {
 // blockAcks makes the stream of outcomes refuse messages until the returned function is called.
 func (b *bench) blockAcks() (unblock func()) {
 	b.t.Helper()
+	b.publish(topology.SubjectAcks, &event.Acks{From: "test"}) // a stream without a message cannot be full
 	stream, err := b.conn.JS.Stream(b.t.Context(), topology.StreamAcks)
 	require.NoError(b.t, err)
 	open := stream.CachedInfo().Config
 	full := open
-	full.MaxMsgs, full.Discard = 1, jetstream.DiscardNew
+	full.MaxMsgs, full.Discard = int64(stream.CachedInfo().State.Msgs), jetstream.DiscardNew
 	_, err = b.conn.JS.UpdateStream(b.t.Context(), full)
 	require.NoError(b.t, err)
-	b.publish(topology.SubjectAcks, &event.Acks{From: "test"})
 	return func() {
 		_, err := b.conn.JS.UpdateStream(b.t.Context(), open)
 		require.NoError(b.t, err)
+	}
+}
+
+// TestAnUpdateThatIsOutIsKnownToBe: an update was published and the work on its batch then fails, or the resolver ends. A newer event
+// that says again what AtHoc had confirmed before it must be sent all the same: AtHoc may have been told the update by now.
+func TestAnUpdateThatIsOutIsKnownToBe(t *testing.T) {
+	for name, restarts := range map[string]bool{"the work fails": false, "the resolver ends": true} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.start()
+			b.recovered("")
+			b.mapping("m1", staff)
+			b.file("confirmed", 1, booked("00001", 60, false))
+			b.wants(map[string]bool{"one@example.org": false})
+			b.answered(b.table()["one@example.org"], event.Applied, time.Now())
+			b.idle()
+
+			sent, unblock := b.record(), b.blockAcks()
+			b.file("published", 2, booked("00001", 30, true), booked("99999", 10, true)) // the second one's outcome cannot be stored
+			b.eventually(func() any { return len(sent()) > 0 }, true)
+			if restarts {
+				b.stop()
+			}
+			newest := booked("00001", 20, false)
+			b.file("newest", 3, newest)
+			unblock()
+			if restarts {
+				b.start()
+			}
+			b.settled("published", map[int]event.Outcome{2: event.Superseded, 3: event.Unmapped})
+			b.eventually(func() any { return b.table()["one@example.org"].At }, newest.At)
+		})
 	}
 }

@@ -199,8 +199,10 @@ func (r *resolver) replayNext(ctx context.Context, id string, left map[string]st
 			if w.Dirty {
 				continue // a newer event is being resolved: it is sent by itself, once
 			}
+			before := w
 			if u := again(&w, employee, v.User(employee), r.now(), r.rules); u != nil {
-				o.updates = append(o.updates, *u)
+				o.send(*u, before, w)
+				continue
 			}
 			o.change.Workers[employee] = w
 		}
@@ -342,6 +344,7 @@ func (r *resolver) requeue(ctx context.Context, req control.RequeueRequest) (con
 			o.settled.add(u.File, event.Superseded, u.Version.Row)
 			return nil
 		}
+		before := w
 		update := again(&w, u.Employee, v.User(u.Employee), r.now(), r.rules)
 		if update == nil {
 			return control.Refuse("no AtHoc user has this worker's employee id now")
@@ -350,8 +353,7 @@ func (r *resolver) requeue(ctx context.Context, req control.RequeueRequest) (con
 			// The duty has become stale meanwhile: AtHoc is told that there is none, and that is not what the row says.
 			o.settled.add(u.File, event.Expired, u.Version.Row)
 		}
-		o.updates = append(o.updates, *update)
-		o.change.Workers[u.Employee] = w
+		o.send(*update, before, w)
 		return nil
 	})
 	if err != nil {

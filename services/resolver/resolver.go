@@ -209,9 +209,14 @@ func (r *resolver) loadOpen() error {
 	return err
 }
 
-// publish sends out what follows from what the memory holds and then saves that it did, in that order: a crash in between repeats
-// work and changes nothing. An update may only come from an event that was saved before; see entries.
+// publish saves what it is about to send out, sends it, and saves that it did, in that order: a crash in between repeats work and
+// changes nothing. An update may only come from an event that was saved before; see entries.
 func (r *resolver) publish(ctx context.Context, o outcome) error {
+	if len(o.intents) > 0 {
+		if err := r.save(memory.Change{Workers: o.intents}); err != nil {
+			return err
+		}
+	}
 	if err := r.out.updates(ctx, o.updates); err != nil {
 		return err
 	}
@@ -222,10 +227,15 @@ func (r *resolver) publish(ctx context.Context, o outcome) error {
 	for k, rows := range o.settled {
 		r.metrics.RowsSettled(k.outcome, rows.Len())
 	}
-	if err := r.memory.Save(o.change); err != nil {
+	return r.save(o.change)
+}
+
+// save saves a change and keeps the lists of what is left to do.
+func (r *resolver) save(change memory.Change) error {
+	if err := r.memory.Save(change); err != nil {
 		return err
 	}
-	for employee, w := range o.change.Workers {
+	for employee, w := range change.Workers {
 		r.note(employee, w)
 	}
 	switch {

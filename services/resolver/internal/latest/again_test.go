@@ -1,10 +1,10 @@
 package latest
 
 import (
-	"encoding/json"
 	"testing"
 	"time"
 
+	"github.com/fxamacker/cbor/v2"
 	"pgregory.net/rapid"
 
 	"bobosync/shared/event"
@@ -111,12 +111,12 @@ func TestNothingEverSendsAnOlderEvent(t *testing.T) {
 				l.now = l.now.Add(time.Duration(rapid.IntRange(1, 30*3600).Draw(t, "seconds")) * time.Second)
 			},
 			"restart": func(t *rapid.T) {
-				data, err := json.Marshal(l.w)
+				data, err := cbor.Marshal(l.w)
 				if err != nil {
 					t.Fatal(err)
 				}
 				l.w = Worker{}
-				if err := json.Unmarshal(data, &l.w); err != nil {
+				if err := cbor.Unmarshal(data, &l.w); err != nil {
 					t.Fatal(err)
 				}
 			},

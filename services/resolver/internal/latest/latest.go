@@ -48,8 +48,10 @@ type Worker struct {
 	// Dirty says that the latest event was not resolved yet.
 	Dirty bool `cbor:"3,keyasint,omitempty"`
 	// Unmapped says that no AtHoc user had the worker's employee id when it was last looked up.
-	Unmapped  bool       `cbor:"4,keyasint,omitempty"`
-	Sent      *Sent      `cbor:"5,keyasint,omitempty"`
+	Unmapped bool  `cbor:"4,keyasint,omitempty"`
+	Sent     *Sent `cbor:"5,keyasint,omitempty"`
+	// Sending says that it is not known whether Sent was published: it was about to be. What AtHoc holds may be that already.
+	Sending   bool       `cbor:"9,keyasint,omitempty"`
 	Confirmed *Confirmed `cbor:"6,keyasint,omitempty"`
 	// Replay names the replay that is still to send this worker's status again.
 	Replay string `cbor:"7,keyasint,omitempty"`
@@ -114,6 +116,8 @@ func (w *Worker) Resolve(employee, user string, reason event.Reason, now time.Ti
 		w.Open = false
 		return nil, event.Unmapped
 	}
+	out := !w.Sending
+	w.Sending = false
 	stale := rules.Stale(w.Latest.On, w.Latest.At, now)
 	want := w.want(user, stale)
 	if outcome, known := w.known(want); known {
@@ -124,7 +128,7 @@ func (w *Worker) Resolve(employee, user string, reason event.Reason, now time.Ti
 		return nil, outcome
 	}
 	outcome := event.Pending
-	if !w.Open && w.Sent != nil && *w.Sent == want && reason != event.ReasonRecovery {
+	if !w.Open && out && w.Sent != nil && *w.Sent == want && reason != event.ReasonRecovery {
 		return nil, outcome // it was published, and nobody awaits an outcome
 	}
 	if stale {
@@ -136,6 +140,14 @@ func (w *Worker) Resolve(employee, user string, reason event.Reason, now time.Ti
 		}
 	}
 	return w.send(employee, want, reason), outcome
+}
+
+// Intent is the worker as saved before an update is published: after has what will have been decided once it is, and before is how
+// the worker was until then. If publishing fails, or the process ends in between, the worker is resolved again, and nobody takes
+// what AtHoc had confirmed earlier for what it holds.
+func Intent(before, after Worker) Worker {
+	after.Open, after.Dirty, after.Sending = before.Open, true, true
+	return after
 }
 
 // Again returns the update that tells AtHoc the worker's status once more, whatever is known of what it holds; nil if there
@@ -156,7 +168,7 @@ func (w *Worker) send(employee string, want Sent, reason event.Reason) *event.Up
 	if c := w.Confirmed; c != nil && c.Version == want.Version && c.User == want.User {
 		w.Confirmed = nil // it answers an earlier update with the same event, and this one's answer is awaited
 	}
-	w.Sent, w.Replay = &want, "" // whatever is sent now, a replay need not send it again
+	w.Sent, w.Sending, w.Replay = &want, false, "" // whatever is sent now, a replay need not send it again
 	return &event.Update{
 		User: want.User, Employee: employee, On: want.On, At: want.At, Version: want.Version, File: w.Latest.File, Reason: reason,
 	}
