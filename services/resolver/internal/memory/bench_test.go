@@ -16,7 +16,7 @@ func BenchmarkSave(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer m.Close()
+	b.Cleanup(func() { _ = m.Close() }) // nothing is read from it
 	workers := map[string]latest.Worker{}
 	for i := range 20_000 {
 		e := latest.Event{Version: event.Version{Rank: 1795462717, Order: 1795462717248371230, Row: i}, File: fmt.Sprintf("%064x", i), On: true, At: 1795462717}
