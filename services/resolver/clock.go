@@ -44,19 +44,9 @@ func (r *resolver) repeatUnsure(ctx context.Context) error {
 			if now.Unix() < until {
 				continue
 			}
-			w, err := v.Worker(employee)
-			if err != nil {
+			if err := r.repeat(v, &o, employee, now); err != nil {
 				return err
 			}
-			if w.Dirty {
-				continue // what was sent last may be newer than the memory says; it is resolved first
-			}
-			before := w
-			if u := w.Repeat(employee, now); u != nil {
-				o.send(*u, before, w)
-				continue
-			}
-			o.change.Workers[employee] = w
 		}
 		return nil
 	})
@@ -69,6 +59,40 @@ func (r *resolver) repeatUnsure(ctx context.Context) error {
 	}
 	if len(o.updates) > 0 {
 		r.log.Info("statuses are sent once more, since AtHoc may have been late with an older one", "users", len(o.updates))
+	}
+	return nil
+}
+
+// repeat sends a worker's last status once more. If the user that it went to is another worker's by now, that worker's is sent: it
+// is that which the late call may have overwritten.
+func (r *resolver) repeat(v memory.View, o *outcome, employee string, now time.Time) error {
+	w, err := v.Worker(employee)
+	if err != nil || w.Dirty {
+		return err // what was sent last may be newer than the memory says; it is resolved first
+	}
+	before := w
+	u := w.Repeat(employee, now)
+	if u == nil {
+		o.change.Workers[employee] = w
+		return nil
+	}
+	holder := r.directory.Load().employee(u.User)
+	if holder == "" || holder == employee {
+		o.send(*u, before, w)
+		return nil
+	}
+	present, err := v.Worker(holder)
+	if err != nil || present.Dirty {
+		return err
+	}
+	before.Unsure = 0
+	o.change.Workers[employee] = before
+	if _, sent := o.change.Workers[holder]; sent {
+		return nil
+	}
+	before = present
+	if u := again(&present, holder, v.User(holder), event.ReasonRepeat, now, r.rules); u != nil {
+		o.send(*u, before, present)
 	}
 	return nil
 }

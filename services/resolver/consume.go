@@ -2,9 +2,13 @@ package resolver
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"sync"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"bobosync/shared/bus"
 	"bobosync/shared/session"
@@ -67,21 +71,58 @@ func (r *resolver) consume(ctx context.Context, conn *bus.Conn, lost func(error)
 	if snapshot == "" {
 		r.log.Info("waiting for the first mapping of employee ids to AtHoc users; entries are read when it comes")
 	}
-	return r.runHandlers(ctx, router, conn)
+	return r.runHandlers(ctx, router, conn, lost)
 }
 
-// runHandlers runs the router, and beside it the watch on the clock.
-func (r *resolver) runHandlers(ctx context.Context, router *message.Router, conn *bus.Conn) error {
+// runHandlers runs the router, and beside it the watches on the clock and on the broker's store.
+func (r *resolver) runHandlers(ctx context.Context, router *message.Router, conn *bus.Conn, lost func(error)) error {
 	watch, stop := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		r.watchClock(watch, conn)
-	}()
+	var watching sync.WaitGroup
+	watching.Go(func() { r.watchClock(watch, conn) })
+	watching.Go(func() { r.watchStore(watch, conn.JS, lost) })
 	err := session.Handle(ctx, router)
 	stop()
-	<-done
+	watching.Wait()
 	return err
+}
+
+// storeLook is how often it is looked whether the broker's store is still the one that this session began with.
+const storeLook = 2 * time.Second
+
+// watchStore ends the session when the table of updates, or the bucket that the resolver answers for, is gone or another one. Who
+// pulls from a stream does not notice if another service has made it anew, with its consumers; what was on its way is lost.
+func (r *resolver) watchStore(ctx context.Context, js jetstream.JetStream, lost func(error)) {
+	ticker := time.NewTicker(storeLook)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if err := r.checkStore(ctx, js); err != nil {
+			lost(err)
+			return
+		}
+	}
+}
+
+// checkStore returns an error if something of the store is gone. That the broker cannot be asked now is none.
+func (r *resolver) checkStore(ctx context.Context, js jetstream.JetStream) error {
+	now, err := topology.Identity(ctx, js, topology.StreamUpdates)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return err
+	}
+	if err == nil {
+		before, err := r.memory.Identity(topology.StreamUpdates)
+		if err == nil && before != now {
+			return fmt.Errorf("stream %s was made anew", topology.StreamUpdates)
+		}
+	}
+	if _, err := js.KeyValue(ctx, topology.BucketState); errors.Is(err, jetstream.ErrBucketNotFound) {
+		return fmt.Errorf("look up bucket %s: %w", topology.BucketState, err)
+	}
+	return nil
 }
 
 // gated is a source that waits for its gate.

@@ -69,25 +69,25 @@ func (r *resolver) trace(batch *bus.Batch, began time.Time, entries int) {
 // learn folds a batch of entries into the memory, and settles the rows that were beaten.
 func (r *resolver) learn(ctx context.Context, batch *bus.Batch) (entries int, o outcome, err error) {
 	var dead deadItems
-	recovered := r.recovered
+	ends, err := r.endsRecovery(ctx, batch)
+	if err != nil {
+		return 0, o, err
+	}
 	err = r.memory.View(func(v memory.View) error {
 		f := newFold(v.Worker)
 		for _, item := range batch.Items {
-			done, err := r.take(f, item)
-			if err != nil {
+			if err := r.take(f, item); err != nil {
 				if f.broken {
 					return err
 				}
 				dead.add(item, err)
-				continue
 			}
-			recovered = recovered || done
 		}
 		entries, o = f.entries, newOutcome(f.settled)
 		for employee, w := range f.workers {
 			o.change.Workers[employee] = *w
 		}
-		o.change.Recovered = recovered && !r.recovered
+		o.change.Recovered = ends
 		return nil
 	})
 	if err != nil {
@@ -121,22 +121,18 @@ func (r *resolver) resolveDirty(ctx context.Context, known map[string]latest.Wor
 	return o, r.publish(ctx, o)
 }
 
-// take reads one message of the entries' stream into the fold. Done says that it closes the recovery of this memory.
-func (r *resolver) take(f *fold, item *bus.Item) (done bool, err error) {
+// take reads one message of the entries' stream into the fold.
+func (r *resolver) take(f *fold, item *bus.Item) error {
 	if item.Subject == topology.SubjectRecovered {
-		var m event.Recovered
-		if err := event.Decode(item.Data, &m); err != nil {
-			return false, err
-		}
-		return m.Memory == r.memory.DB().Memory(), nil
+		return event.Decode(item.Data, &event.Recovered{}) // see endsRecovery
 	}
 	var m event.Entries
 	if err := event.Decode(item.Data, &m); err != nil {
-		return false, err
+		return err
 	}
 	if err := f.add(m); err != nil {
 		f.broken = true
-		return false, err
+		return err
 	}
 	if m.Last {
 		delete(r.partial, m.File)
@@ -146,7 +142,7 @@ func (r *resolver) take(f *fold, item *bus.Item) (done bool, err error) {
 	if r.following = (time.Time{}); m.More {
 		r.following = time.Now().Add(followWait)
 	}
-	return false, nil
+	return nil
 }
 
 // holds says whether to read on before resolving: more entries are there or on their way, and the hold is not over.

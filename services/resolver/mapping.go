@@ -63,14 +63,13 @@ func (r *resolver) applyMapping(ctx context.Context, snapshot string, mapping ma
 	o := newOutcome(rowBook{})
 	o.change.Mapping, o.change.Snapshot = mapping, snapshot
 	var added, changed, removed int
+	inForce := r.directory.Load()
 	err := r.memory.View(func(v memory.View) error {
 		added, changed, removed = v.CompareMapping(mapping)
 		return v.EachWorker(func(employee string, w latest.Worker) error {
-			if !concerns(w, mapping[employee]) {
-				return nil
+			if remap(&w, inForce.users[employee], mapping[employee]) {
+				o.change.Workers[employee] = w
 			}
-			w.Dirty = true
-			o.change.Workers[employee] = w
 			return nil
 		})
 	})
@@ -81,7 +80,7 @@ func (r *resolver) applyMapping(ctx context.Context, snapshot string, mapping ma
 	if err := r.publish(ctx, o); err != nil {
 		return err
 	}
-	inForce := newDirectory(snapshot, mapping)
+	inForce = newDirectory(snapshot, mapping)
 	r.directory.Store(inForce)
 	r.census.remap(inForce)
 	var follows outcome
@@ -95,14 +94,21 @@ func (r *resolver) applyMapping(ctx context.Context, snapshot string, mapping ma
 	return nil
 }
 
-// concerns says whether a worker has to be sent because of the user that the new mapping names.
-func concerns(w latest.Worker, user string) bool {
-	switch {
-	case user == "" || w.Dirty:
-		return false // nobody to send to; or it is sent with the entries
-	case w.Unmapped:
-		return true
-	default:
-		return w.Sent != nil && topology.NormalUsername(w.Sent.User) != topology.NormalUsername(user)
+// remap makes a worker one to be resolved if the new mapping names another user than the one before, or than the one that was sent
+// last; it says whether it did. AtHoc's last answer then counts no longer: the user may have been another worker's meanwhile, and
+// hold that worker's status.
+func remap(w *latest.Worker, before, user string) bool {
+	if user == "" {
+		return false // nobody to send to
 	}
+	another := topology.NormalUsername(before) != topology.NormalUsername(user)
+	elsewhere := w.Sent != nil && topology.NormalUsername(w.Sent.User) != topology.NormalUsername(user)
+	if !another && !elsewhere && !w.Unmapped {
+		return false
+	}
+	w.Dirty = true
+	if another {
+		w.Confirmed, w.Sending = nil, true
+	}
+	return true
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"bobosync/services/resolver/internal/latest"
 	"bobosync/services/resolver/internal/memory"
+	"bobosync/shared/bus"
 	"bobosync/shared/event"
 	"bobosync/shared/topology"
 )
@@ -125,6 +127,53 @@ func each(ctx context.Context, js jetstream.JetStream, name string, from jetstre
 			return nil
 		}
 	}
+}
+
+// recoveredAgain is after what time the end of a recovery is looked at again that has overtaken a part of it.
+const recoveredAgain = time.Second
+
+// endsRecovery says whether this memory is complete with a batch: it holds the message that says so, and nothing before that is to
+// come again. What was in the hands of a process that was killed comes after AckWait, and what a batch held that failed comes
+// after a pause; either may be the only trace of an event that AtHoc has been sent.
+func (r *resolver) endsRecovery(ctx context.Context, batch *bus.Batch) (bool, error) {
+	if r.recovered {
+		return false, nil
+	}
+	for _, item := range batch.Items {
+		var m event.Recovered
+		if item.Subject != topology.SubjectRecovered || event.Decode(item.Data, &m) != nil || m.Memory != r.memory.DB().Memory() {
+			continue
+		}
+		whole, err := r.hasAllBefore(ctx, batch, item.Sequence)
+		if err != nil || whole {
+			return whole, err
+		}
+		r.log.Debug("the end of the recovery has overtaken a part of it, waiting for that", "sequence", item.Sequence)
+		item.Nak(recoveredAgain)
+	}
+	return false, nil
+}
+
+// hasAllBefore says whether each entry before a position in the stream was learnt, or is in the batch.
+func (r *resolver) hasAllBefore(ctx context.Context, batch *bus.Batch, end uint64) (bool, error) {
+	stream, err := r.out.conn.JS.Stream(ctx, topology.StreamEntries)
+	if err != nil {
+		return false, fmt.Errorf("look up stream %s: %w", topology.StreamEntries, err)
+	}
+	consumer, err := stream.Consumer(ctx, topology.ConsumerResolverEntries)
+	if err != nil {
+		return false, fmt.Errorf("look up consumer %s: %w", topology.ConsumerResolverEntries, err)
+	}
+	held := map[uint64]bool{}
+	for _, item := range batch.Items {
+		held[item.Sequence] = true
+	}
+	for at := max(consumer.CachedInfo().AckFloor.Stream+1, stream.CachedInfo().State.FirstSeq); at < end; at++ {
+		if !held[at] {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // announce tells ingest which memory is at work. A name that ingest does not know makes it read the files again.

@@ -200,7 +200,7 @@ func (r *resolver) replayNext(ctx context.Context, id string, left map[string]st
 				continue // a newer event is being resolved: it is sent by itself, once
 			}
 			before := w
-			if u := again(&w, employee, v.User(employee), r.now(), r.rules); u != nil {
+			if u := again(&w, employee, v.User(employee), event.ReasonReplay, r.now(), r.rules); u != nil {
 				o.send(*u, before, w)
 				continue
 			}
@@ -230,8 +230,8 @@ func (r *resolver) replayNext(ctx context.Context, id string, left map[string]st
 
 // again returns the update that tells AtHoc a worker's status once more. What AtHoc answered before counts no longer: who
 // asks for it doubts that AtHoc still holds it, and if the update is lost with the broker's store it must be made again.
-func again(w *latest.Worker, employee, user string, now time.Time, rules latest.Rules) *event.Update {
-	u := w.Again(employee, user, event.ReasonReplay, now, rules)
+func again(w *latest.Worker, employee, user string, reason event.Reason, now time.Time, rules latest.Rules) *event.Update {
+	u := w.Again(employee, user, reason, now, rules)
 	if u != nil {
 		w.Confirmed = nil
 	}
@@ -345,7 +345,7 @@ func (r *resolver) requeue(ctx context.Context, req control.RequeueRequest) (con
 			return nil
 		}
 		before := w
-		update := again(&w, u.Employee, v.User(u.Employee), r.now(), r.rules)
+		update := again(&w, u.Employee, v.User(u.Employee), event.ReasonReplay, r.now(), r.rules)
 		if update == nil {
 			return control.Refuse("no AtHoc user has this worker's employee id now")
 		}

@@ -110,3 +110,6 @@ func FreeAddr(tb testing.TB) string {
 	defer l.Close()
 	return l.Addr().String()
 }
+
+// Dir is the directory of the server's store, to be deleted while it is down.
+func (s *Server) Dir() string { return s.opts.StoreDir }

@@ -231,8 +231,10 @@ func (w *Worker) Unconfirmed() bool {
 }
 
 // Remember takes over what was published for the worker before the memory was lost. If its row still waits for an outcome,
-// its file is read again and the event is Repeated.
+// its file is read again and the event is Repeated. It is published once more, since the answer may have been lost with the
+// memory: else it would be taken for under way for ever.
 func (w *Worker) Remember(u event.Update) {
 	w.Latest = Event{Version: u.Version, File: u.File, On: u.On, At: u.At}
 	w.Sent = &Sent{User: u.User, File: u.File, Version: u.Version, On: u.On, At: u.At}
+	w.Dirty, w.Sending = true, true
 }

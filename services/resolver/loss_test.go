@@ -1,0 +1,130 @@
+package resolver_test
+
+import (
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"bobosync/shared/control"
+	"bobosync/shared/event"
+	"bobosync/shared/topology"
+)
+
+// TestTheEndOfARecoveryWaitsForAllOfIt: a resolver is killed during a recovery with entries in its hands. They come again only
+// after a while, and the end of the recovery comes at once.
+func TestTheEndOfARecoveryWaitsForAllOfIt(t *testing.T) {
+	b := newBench(t)
+	b.provision()
+	sent := b.record()
+	b.mapping("m1", staff)
+	newer, older := booked("00001", 10, true), booked("00001", 30, false)
+	newer.Row, older.Row = 2, 2
+	b.publish(topology.EntriesSubject("done"), &event.Entries{File: "done", Order: 2, Last: true, Settled: true, Entries: []event.Entry{newer}})
+	c, err := b.conn.JS.Consumer(t.Context(), topology.StreamEntries, topology.ConsumerResolverEntries)
+	require.NoError(t, err)
+	got, err := c.Fetch(1, jetstream.FetchMaxWait(patience)) // by the one that is killed
+	require.NoError(t, err)
+	held := <-got.Messages()
+	require.NotNil(t, held)
+	b.publish(topology.EntriesSubject("waiting"), &event.Entries{File: "waiting", Order: 1, Last: true, Entries: []event.Entry{older}})
+	b.start()
+	b.recovered("")
+	require.Eventually(t, func() bool { // what came at once was learnt, and the end of the recovery was put off
+		c, err := b.conn.JS.Consumer(t.Context(), topology.StreamEntries, topology.ConsumerResolverEntries)
+		return err == nil && c.CachedInfo().NumPending == 0 && c.CachedInfo().NumAckPending == 2 && c.CachedInfo().NumRedelivered > 0
+	}, patience, 5*time.Millisecond)
+	require.Empty(t, sent())
+	require.NoError(t, held.Nak()) // sooner than by itself
+	b.eventually(func() any { return len(sent()) > 0 }, true)
+	require.Equal(t, newer.At, sent()[0].At, "AtHoc had been sent the newer event before")
+}
+
+// TestStaleDutyIsClearedAfterALostMemory: AtHoc had confirmed it to the memory that is lost.
+func TestStaleDutyIsClearedAfterALostMemory(t *testing.T) {
+	b := newBench(t)
+	var ahead atomic.Int64
+	b.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	b.start()
+	memory := b.recovered("")
+	b.mapping("m1", staff)
+	e := booked("00001", 60*3, true)
+	b.file("a", 1, e)
+	b.wants(map[string]bool{"one@example.org": true})
+	b.confirmed("one@example.org")
+	b.stop()
+	out := b.published()
+	require.NoError(t, os.Remove(filepath.Join(b.cfg.Data.Directory, "resolver.db")))
+	b.start()
+	e.Row = 2
+	b.publish(topology.EntriesSubject("a"), &event.Entries{File: "a", Order: 1, Last: true, Settled: true, Entries: []event.Entry{e}})
+	b.recovered(memory)
+	b.eventually(func() any { return b.published() }, out+1) // what AtHoc holds is not known any more
+	b.confirmed("one@example.org")
+	ahead.Store(int64(30 * 24 * time.Hour))
+	answer := b.observe(control.Expire, true, control.ObservedUser{User: "one@example.org", On: true, At: e.At})
+	require.Equal(t, 1, answer.Published, "duty of a month ago: %+v", answer)
+}
+
+// TestATableThatIsLostIsNoticed: another service makes it anew before the resolver looks.
+func TestATableThatIsLostIsNoticed(t *testing.T) {
+	b := newBench(t)
+	b.start()
+	b.recovered("")
+	b.mapping("m1", map[string]string{"00002": "Two@example.org"})
+	b.file("a", 1, booked("00001", 10, true))
+	b.settled("a", map[int]event.Outcome{2: event.Unmapped}) // nobody awaits it any more: ingest will not read it again
+	b.mapping("m2", staff)
+	b.wants(map[string]bool{"one@example.org": true}) // and no publisher has sent it
+	b.idle()
+	b.server.Down(t)
+	require.NoError(t, os.RemoveAll(b.server.Dir()))
+	b.server.Up(t)
+	require.Eventually(t, func() bool {
+		settings := topology.Settings{Replicas: 1, EntriesMaxBytes: b.cfg.Broker.EntriesMaxBytes, CallTimeout: b.cfg.Calls.Timeout}
+		return topology.Provision(t.Context(), b.conn.JS, settings, topology.Everyone) == nil
+	}, patience, 5*time.Millisecond)
+	b.wants(map[string]bool{"one@example.org": true})
+}
+
+// TestARepeatMindsWhoHasTheUserNow: a call was given up, and then another worker got the user.
+func TestARepeatMindsWhoHasTheUserNow(t *testing.T) {
+	b := newBench(t)
+	var ahead atomic.Int64
+	b.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	b.start()
+	b.recovered("")
+	b.mapping("m1", map[string]string{"00001": "one@example.org"})
+	b.file("a", 1, booked("00001", 30, true), booked("00002", 10, false))
+	b.wants(map[string]bool{"one@example.org": true})
+	b.answered(b.table()["one@example.org"], event.Pending, time.Now())
+	b.mapping("m2", map[string]string{"00002": "one@example.org"})
+	b.wants(map[string]bool{"one@example.org": false})
+	b.confirmed("one@example.org")
+	out := b.published()
+	ahead.Store(int64(2*b.cfg.Calls.Timeout + time.Second))
+	b.eventually(func() any { return b.published() }, out+1)
+	u := b.table()["one@example.org"]
+	require.Equal(t, "00002", u.Employee, "the user is worker 00002: %+v", u)
+	require.Equal(t, event.ReasonRepeat, u.Reason)
+}
+
+// TestAMappingThereAndBack: a user goes to another worker and back, as after a mistyped id that was mended.
+func TestAMappingThereAndBack(t *testing.T) {
+	b := newBench(t)
+	b.start()
+	b.recovered("")
+	b.mapping("m1", map[string]string{"00001": "one@example.org"})
+	b.file("a", 1, booked("00001", 30, false), booked("00002", 10, true))
+	b.wants(map[string]bool{"one@example.org": false})
+	b.confirmed("one@example.org")
+	b.mapping("m2", map[string]string{"00002": "one@example.org"})
+	b.wants(map[string]bool{"one@example.org": true})
+	b.confirmed("one@example.org")
+	b.mapping("m3", map[string]string{"00001": "one@example.org"})
+	b.wants(map[string]bool{"one@example.org": false})
+}
