@@ -210,7 +210,7 @@ func (x *session) remember(ctx context.Context, memory string) error {
 		return err
 	}
 	if told.finished+told.waiting > 0 {
-		x.log.Info("the resolver's memory is new, the files were read again for it",
+		x.log.Info("the resolver's memory is new, or what it was told was lost: the files were read again for it",
 			"finished_files", told.finished, "waiting_files", told.waiting, "seconds", x.now().Sub(began).Round(time.Millisecond).Seconds())
 	}
 	return x.storeIdentities(memory)

@@ -200,6 +200,9 @@ func (x *session) read(ctx context.Context, memory string) error {
 
 // begin makes good what was lost since the last session.
 func (x *session) begin(ctx context.Context, memory string) error {
+	if err := x.forgetMemory(); err != nil {
+		return err
+	}
 	if memory != "" {
 		if err := x.remember(ctx, memory); err != nil {
 			return err
@@ -220,6 +223,21 @@ func (x *session) begin(ctx context.Context, memory string) error {
 		}
 	}
 	return x.storeIdentities("")
+}
+
+// forgetMemory forgets which memory was recovered if the stream of entries was lost: event.Recovered may have been lost with it
+// before the resolver had read it, which would wait for ever. So all is told again, also if the bucket was lost as well and the
+// resolver has yet to say which memory it has. One that is recovered already takes no notice.
+func (x *session) forgetMemory() error {
+	lost, err := x.lostStreams()
+	if err != nil || !slices.Contains(lost, topology.StreamEntries) {
+		return err
+	}
+	err = x.ledger.Update(func(tx *ledger.Tx) error { return tx.SetMeta(ledger.MetaMemory, "") })
+	if err != nil {
+		return fmt.Errorf("forget what was recovered: %w", err)
+	}
+	return nil
 }
 
 // lostStreams lists the streams that are not those that the ledger knows.
