@@ -36,7 +36,7 @@ func (s *service) readOne(ctx context.Context, g *group, found folder.Found) err
 	if err != nil {
 		return err
 	}
-	if file != nil && named.Stat == found.Stat && !s.toRead(file) {
+	if file != nil && named.Stat == found.Stat && !file.Unread() {
 		return s.seenBefore(g, file, found)
 	}
 	c, err := openContent(ctx, filepath.Join(s.cfg.CSVDirectory, found.Name))
@@ -68,11 +68,6 @@ func (s *service) lookUp(name string) (named ledger.Named, f *ledger.File, err e
 		return err
 	})
 	return named, f, err
-}
-
-// toRead says whether a known file still has to be read: it was cut off, or its entries were not wholly published.
-func (s *service) toRead(f *ledger.File) bool {
-	return f.Status == ledger.Reading || f.Status == ledger.Waiting && f.Published.IsZero()
 }
 
 // unreadable deals with a file that could not be read: one that changes is offered again when it has settled, one that is
@@ -133,7 +128,7 @@ func (g *group) take(ctx context.Context, c *content, named ledger.Named, found 
 			file.Order, file.Reference = named.Order, g.s.earlier(c)
 		}
 		return g.read(ctx, c, &reading{file: file, isNew: true, place: &place})
-	case file != nil && g.s.toRead(file):
+	case file != nil && file.Unread():
 		return g.read(ctx, c, &reading{file: file, place: &place})
 	}
 	if first != nil {

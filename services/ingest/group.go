@@ -120,7 +120,7 @@ func (g *group) read(ctx context.Context, c *content, r *reading) error {
 	}
 	if err != nil {
 		g.drop(r)
-		return errors.Join(&fileError{err}, g.cutShort(r))
+		return errors.Join(&fileError{err}, g.cutShort(r, err))
 	}
 	w.last, w.lines = true, lines
 	return g.add(ctx, w)
@@ -129,7 +129,7 @@ func (g *group) read(ctx context.Context, c *content, r *reading) error {
 // parse returns the file's last window, which is not in the group yet.
 func (g *group) parse(ctx context.Context, src io.Reader, r *reading) (*window, int, error) {
 	o := bobocsv.Options{Zone: g.s.cfg.Zone.Location()}
-	if r.file.Status == ledger.Reading || !r.file.Purged.IsZero() { // otherwise the ledger knows which rows were too late
+	if r.file.Status == ledger.Reading || r.file.Partial || !r.file.Purged.IsZero() { // otherwise the ledger knows which rows were too late
 		o.Latest = r.file.Reference.Add(g.s.cfg.MaxClockSkew)
 	}
 	rows := bobocsv.NewReader(src, o)
@@ -202,25 +202,26 @@ func (g *group) drop(r *reading) {
 }
 
 // cutShort closes a file that changed after a part of it was published: that part is settled as it comes, and the new
-// content is another file. (A file read again keeps its rows; they are known from the first reading.)
-func (g *group) cutShort(r *reading) error {
-	if !r.begun {
+// content is another file, or the same again if it was only touched. (A file read again keeps its rows; they are known from the
+// first reading.) One that could not be read to its end for any other reason is left as after a crash: to be read from the start.
+func (g *group) cutShort(r *reading, reason error) error {
+	if !r.begun || r.movedTo == "" && !errors.Is(reason, errChanged) {
 		return nil
 	}
 	now := g.s.now()
 	return g.s.ledger.Update(func(tx *ledger.Tx) error {
 		f, err := tx.File(r.file.ID)
-		if err != nil || f == nil {
+		if err != nil || f == nil || f.Status != ledger.Reading {
 			return err
+		}
+		if r.movedTo != "" {
+			return tx.Remove(f.ID) // a finished file, which is unknown as before
 		}
 		if r.place != nil {
 			f.Lose(r.place.Name)
 		}
 		f.Note(now, "changed while it was read; the rows published so far are settled as they come")
-		if f.Status != ledger.Reading {
-			return tx.Put(f)
-		}
-		f.Published = now.UTC()
+		f.Partial, f.Published = true, now.UTC()
 		if err := tx.Complete(f, r.stored, now); err != nil {
 			return err
 		}
@@ -370,7 +371,14 @@ func (g *group) begin(tx *ledger.Tx, r *reading) (*ledger.File, error) {
 			f = stored
 		}
 	}
-	if r.again {
+	reopened := false
+	if r.place != nil {
+		var err error
+		if reopened, err = tx.Reopen(f, now); err != nil {
+			return nil, err
+		}
+	}
+	if r.again || reopened {
 		f.Readings++
 	}
 	// The order tells the readings of a file apart whose record was forgotten in between.

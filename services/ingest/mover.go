@@ -177,7 +177,7 @@ func (m *mover) move(ctx context.Context, f *ledger.File, resumed bool) ([]moved
 			}
 		}
 		to, err := m.moveOne(ctx, from, into, f, p, resumed)
-		if err != nil && !errors.Is(err, folder.ErrGone) {
+		if err != nil && !goneForGood(err, from) {
 			return done, err
 		}
 		done = append(done, moved{id: f.ID, name: p.Name, to: to, stat: statAt(to, p.Stat)})
@@ -202,7 +202,7 @@ func (m *mover) moveBack(ctx context.Context, f *ledger.File, resumed bool) erro
 			continue
 		}
 		to, err := m.moveOne(ctx, p.MovedTo, m.s.cfg.ProcessedDirectory, f, p, resumed)
-		if err != nil && !errors.Is(err, folder.ErrGone) {
+		if err != nil && !goneForGood(err, p.MovedTo) {
 			return err
 		}
 		paths[p.MovedTo] = to
@@ -222,6 +222,11 @@ func (m *mover) moveBack(ctx context.Context, f *ledger.File, resumed bool) erro
 	return nil
 }
 
+// goneForGood says whether the error means that somebody has removed the file, not that its directory is away for a while.
+func goneForGood(err error, path string) bool {
+	return errors.Is(err, folder.ErrGone) && directoryOf(path) == nil
+}
+
 func (m *mover) moveOne(ctx context.Context, from, into string, f *ledger.File, p ledger.Place, resumed bool) (string, error) {
 	return folder.Move{
 		From: from, Into: into, Tag: ledger.Short(f.ID), Resumed: resumed, Size: p.Stat.Size, Modified: p.Stat.Time(),
@@ -236,7 +241,7 @@ func (m *mover) moveOne(ctx context.Context, from, into string, f *ledger.File, 
 func (m *mover) holds(ctx context.Context, path string, f *ledger.File, p ledger.Place) (bool, error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+		return false, directoryOf(path)
 	}
 	if err != nil {
 		return false, fmt.Errorf("look at a finished file: %w", err)

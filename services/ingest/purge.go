@@ -194,11 +194,15 @@ func (a *aged) forgettable(f *ledger.File, copies []ledger.Copy) bool {
 // missing says whether somebody has removed a file from its directory, which itself is there.
 func missing(path string) bool {
 	_, err := os.Lstat(path)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return false
+	return errors.Is(err, fs.ErrNotExist) && directoryOf(path) == nil
+}
+
+// directoryOf returns why the directory of a file cannot be looked at; nil if it is there.
+func directoryOf(path string) error {
+	if _, err := os.Stat(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("look at a file's directory: %w", err)
 	}
-	_, err = os.Stat(filepath.Dir(path))
-	return err == nil
+	return nil
 }
 
 func later(a, b time.Time) time.Time {

@@ -380,30 +380,40 @@ func (x *session) publishAgain(ctx context.Context, files []*ledger.File, why st
 
 // rereadOne reads a file from wherever a copy of it is left in the input directory.
 func (x *session) rereadOne(ctx context.Context, g *group, f *ledger.File) (copyFound, error) {
+	best := copyGone
 	for _, p := range f.Left() {
-		c, err := openContent(ctx, filepath.Join(x.cfg.CSVDirectory, p.Name))
-		if ctx.Err() != nil {
-			return copyGone, ctx.Err()
+		found, err := x.rereadCopy(ctx, g, f, p)
+		if err != nil || found == copyRead {
+			return found, err
 		}
-		if err != nil {
-			if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errChanged) {
-				return copyUnreadable, nil
-			}
-			continue
-		}
-		if c.id != f.ID {
-			c.close()
-			continue
-		}
-		p.Stat = c.stat
-		err = g.read(ctx, c, &reading{file: f, again: true, place: &p})
-		c.close()
-		if file := new(fileError); err != nil && errors.As(err, &file) {
-			continue
-		}
-		return copyRead, err
+		best = max(best, found)
 	}
-	return copyGone, nil
+	return best, nil
+}
+
+// rereadCopy reads a file from one place. It is gone from there only if other content or nothing lies there for sure: one that
+// changes may have been touched only, and a directory may be away for a while.
+func (x *session) rereadCopy(ctx context.Context, g *group, f *ledger.File, p ledger.Place) (copyFound, error) {
+	path := filepath.Join(x.cfg.CSVDirectory, p.Name)
+	c, err := openContent(ctx, path)
+	switch {
+	case ctx.Err() != nil:
+		return copyUnreadable, ctx.Err()
+	case errors.Is(err, fs.ErrNotExist) && missing(path):
+		return copyGone, nil
+	case err != nil:
+		return copyUnreadable, nil //nolint:nilerr // the watcher complains of what cannot be read
+	}
+	defer c.close()
+	if c.id != f.ID {
+		return copyGone, nil
+	}
+	p.Stat = c.stat
+	err = g.read(ctx, c, &reading{file: f, again: true, place: &p})
+	if file := new(fileError); errors.As(err, &file) {
+		return copyUnreadable, ctx.Err()
+	}
+	return copyRead, err
 }
 
 // giveUpGone closes a file of which no copy is left: nothing that could settle its rows is under way.

@@ -97,4 +97,3 @@ func TestRecoveredIsLostWithTheStream(t *testing.T) {
 		})
 	}
 }
-

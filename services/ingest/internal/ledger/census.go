@@ -119,15 +119,15 @@ func (c *census) note(id string, before, after view) {
 	if after.newest.After(c.newest) {
 		c.newest = after.newest
 	}
+	if before.through() && after.status != "" && dayOf(before.finished) == c.day {
+		c.today.add(before, -1) // it is counted anew, or was taken up again
+	}
 	if !after.through() {
 		return
 	}
 	day := dayOf(after.finished)
 	if day > c.day {
 		c.day, c.today = day, Counts{Codes: map[Code]int{}}
-	}
-	if before.through() && dayOf(before.finished) == c.day {
-		c.today.add(before, -1)
 	}
 	if day == c.day {
 		c.today.add(after, 1)

@@ -33,7 +33,7 @@ const (
 	// SettledEarlier: the row was settled before the ledger was lost; which way, nobody knows any more.
 	SettledEarlier Code = 31
 	// Vanished: the row was an entry, but its file was removed or changed before the row was settled and what was under
-	// way is gone as well.
+	// way is gone as well. If the file turns up again, the row is pending once more.
 	Vanished Code = 200
 	// NoRow: no row starts on this line; it is blank, a header, or part of the row before it.
 	NoRow Code = 255
@@ -98,6 +98,9 @@ type File struct {
 	Codes map[Code]int `json:"codes,omitempty"`
 	// Problem says why the file cannot be read as text at all; it then has no rows.
 	Problem string `json:"problem,omitempty"`
+	// Partial says that the file was changed while it was read first, so that the ledger lacks its last rows. They are read if the
+	// content turns up again: it may only have been touched.
+	Partial bool `json:"partial,omitempty"`
 	// Readings counts how often its entries were deliberately published again.
 	Readings int `json:"readings,omitempty"`
 	// Places are where copies of it were found in the input directory.
@@ -217,6 +220,16 @@ func (f *File) Pending() int { return f.Rows - f.Rejected - f.Settled() }
 // Failed says whether the file belongs into the directory of failed files: AtHoc will never take one of its rows, or it
 // is not a text.
 func (f *File) Failed() bool { return f.Problem != "" || f.Codes[Code(event.Dead)] > 0 }
+
+// Unread says whether the file has to be read if its content is found: it was cut off, its entries were not wholly published, or
+// it was given up as gone.
+func (f *File) Unread() bool {
+	return f.Status == Reading || f.Status == Waiting && f.Published.IsZero() || f.reopens()
+}
+
+// reopens says whether a reading takes the file up again that was closed or cut short. Of a purged file nobody knows which rows
+// have no outcome.
+func (f *File) reopens() bool { return f.Purged.IsZero() && (f.Partial || f.Codes[Vanished] > 0) }
 
 // NeedsWork says whether there is something left to do for the file.
 func (f *File) NeedsWork() bool {

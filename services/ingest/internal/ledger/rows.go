@@ -223,27 +223,49 @@ func (f *File) tally(c Code) {
 // Abandon gives the pending rows of a file the code, so that it can be closed. It is for a file that is gone, or whose
 // rows were settled before the ledger was lost.
 func (t *Tx) Abandon(f *File, code Code, now time.Time) error {
+	lines, err := t.recode(f, Code(event.Pending), code)
+	if err != nil {
+		return err
+	}
+	return t.Complete(f, lines, now)
+}
+
+// Reopen takes up a file again whose content has turned up, see File.Unread: rows that were given up wait once more, and what
+// was not read of it is to be read. The first outcome of a row stands. It says whether there was anything to take up; then the
+// record is to be put afterwards.
+func (t *Tx) Reopen(f *File, now time.Time) (bool, error) {
+	if !f.reopens() {
+		return false, nil
+	}
+	if _, err := t.recode(f, Vanished, Code(event.Pending)); err != nil {
+		return false, err
+	}
+	f.Rejected -= f.Codes[Vanished]
+	delete(f.Codes, Vanished)
+	f.Status = Waiting
+	if f.Partial {
+		f.Status = Reading
+	}
+	f.Partial, f.Keep, f.Published, f.Finished = false, false, time.Time{}, time.Time{}
+	f.Note(now, "found again, its rows without an outcome wait once more")
+	return true, nil
+}
+
+// recode gives the rows of a file that have one code another one, and returns how many lines are known.
+func (t *Tx) recode(f *File, from, to Code) (lines int, err error) {
 	changed := map[int][]byte{}
-	lines := 0
 	for chunk, codes := range t.chunks(f.ID) {
 		lines = chunk*ChunkLines + len(codes)
-		if bytes.IndexByte(codes, byte(event.Pending)) < 0 {
-			continue
+		if bytes.IndexByte(codes, byte(from)) >= 0 {
+			changed[chunk] = bytes.ReplaceAll(codes, []byte{byte(from)}, []byte{byte(to)})
 		}
-		codes = bytes.Clone(codes)
-		for i, c := range codes {
-			if Code(c) == Code(event.Pending) {
-				codes[i] = byte(code)
-			}
-		}
-		changed[chunk] = codes
 	}
 	for chunk, codes := range changed {
 		if err := t.tx.Bucket(bucketRows).Put(numbered(keyOf(f.ID), chunk), codes); err != nil {
-			return fmt.Errorf("store rows of file %s: %w", Short(f.ID), err)
+			return 0, fmt.Errorf("store rows of file %s: %w", Short(f.ID), err)
 		}
 	}
-	return t.Complete(f, lines, now)
+	return lines, nil
 }
 
 // chunks yields a file's chunks in order. The codes are valid within the transaction and must not be changed.
