@@ -47,7 +47,8 @@ func list(dir string, done bool) ([]listed, error) {
 	return files, nil
 }
 
-// finishedFiles lists the finished files that may still matter: those that arrived within the lifetime of duty.
+// finishedFiles lists the finished files that may still matter: those that arrived within the lifetime of duty. An event may lie
+// as far after the arrival of its file as clocks may differ.
 func (s *service) finishedFiles() ([]listed, error) {
 	var files []listed
 	// The failed ones first: a file whose dead rows were mended is moved from there to the processed ones.
@@ -59,7 +60,7 @@ func (s *service) finishedFiles() ([]listed, error) {
 		files = append(files, some...)
 	}
 	if life := s.cfg.Lifetime.Duration(); life > 0 {
-		oldest := s.now().Add(-life)
+		oldest := s.now().Add(-life - s.cfg.MaxClockSkew)
 		kept := files[:0]
 		for _, f := range files {
 			if f.arrival.After(oldest) {
@@ -154,32 +155,38 @@ func (s *service) imported(c *content, f listed, order int64) *reading {
 	return &reading{file: file, isNew: true, movedTo: f.path}
 }
 
-// withFinished opens a finished file and reads it as choose says; nil means not at all. It says whether the file is there.
-func (s *service) withFinished(ctx context.Context, g *group, f listed, choose func(*content, *ledger.File) *reading) (there bool, err error) {
+// withFinished opens a finished file and reads it as choose says; nil means not at all, which counts as read. One that was moved
+// or changed meanwhile is gone from where it was listed.
+func (s *service) withFinished(ctx context.Context, g *group, f listed, choose func(*content, *ledger.File) *reading) (copyFound, error) {
+	err := s.readFinished(ctx, g, f, choose)
+	file, wrong := errors.AsType[*fileError](err)
+	switch {
+	case !wrong:
+		return copyRead, err
+	case ctx.Err() != nil:
+		return copyUnreadable, ctx.Err()
+	case errors.Is(file, fs.ErrNotExist), errors.Is(file, errChanged):
+		return copyGone, nil
+	}
+	s.log.Warn("a finished file cannot be read again, what it says is not recovered", "file", f.Name, "reason", reasonOf(file.err))
+	return copyUnreadable, nil
+}
+
+func (s *service) readFinished(ctx context.Context, g *group, f listed, choose func(*content, *ledger.File) *reading) error {
 	c, err := openContent(ctx, f.path)
-	if err == nil {
-		defer c.close()
-		known, lookErr := s.ledger.File(c.id)
-		if lookErr != nil {
-			return true, lookErr
-		}
-		r := choose(c, known)
-		if r == nil {
-			return true, nil
-		}
-		err = g.read(ctx, c, r)
-		if file := new(fileError); err == nil || !errors.As(err, &file) {
-			return true, err
-		}
+	if err != nil {
+		return &fileError{err}
 	}
-	if ctx.Err() != nil {
-		return true, ctx.Err()
+	defer c.close()
+	known, err := s.ledger.File(c.id)
+	if err != nil {
+		return err
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+	r := choose(c, known)
+	if r == nil {
+		return nil
 	}
-	s.log.Warn("a finished file cannot be read again, what it says is not recovered", "file", f.Name, "reason", reasonOf(err))
-	return true, nil
+	return g.read(ctx, c, r)
 }
 
 // remember rebuilds the resolver's memory from the files, if it is another one than the last that was rebuilt. In this
@@ -298,28 +305,40 @@ func (x *session) retellFinished(ctx context.Context, told *retold) (slipped boo
 		if !f.done && !x.doneInPlace(f) {
 			continue
 		}
-		there, err := x.withFinished(ctx, g, f, func(c *content, known *ledger.File) *reading {
-			if told.files[c.id] || known != nil && (known.Status == ledger.Reading || known.Status == ledger.Waiting) {
-				return nil
-			}
-			told.files[c.id] = true // copies of a content count once
-			if c.problem != "" {
-				return nil
-			}
-			told.finished++
-			if known != nil {
-				return &reading{file: known, again: true, settled: true}
-			}
-			r := x.imported(c, f, orders[i])
-			r.settled = true
-			return r
-		})
+		found, err := x.retellOne(ctx, g, f, orders[i], told)
 		if err != nil {
 			return false, err
 		}
-		slipped = slipped || !there
+		slipped = slipped || found == copyGone
 	}
 	return slipped, g.flush(ctx)
+}
+
+// retellOne publishes the entries of a finished file, once for all copies of its content. It counts as told only when it was read
+// to its end: until then it may be moved.
+func (x *session) retellOne(ctx context.Context, g *group, f listed, order int64, told *retold) (copyFound, error) {
+	var r *reading
+	found, err := x.withFinished(ctx, g, f, func(c *content, known *ledger.File) *reading {
+		if told.files[c.id] || known != nil && (known.Status == ledger.Reading || known.Status == ledger.Waiting || known.Partial) {
+			return nil
+		}
+		if c.problem != "" {
+			told.files[c.id] = true
+			return nil
+		}
+		if known != nil {
+			r = &reading{file: known, again: true}
+		} else {
+			r = x.imported(c, f, order)
+		}
+		r.settled = true
+		return r
+	})
+	if err == nil && r != nil && found == copyRead {
+		told.files[r.file.ID] = true
+		told.finished++
+	}
+	return found, err
 }
 
 // retellWaiting publishes the entries of the files that wait, or were not wholly read; every row is answered again. Unreadable

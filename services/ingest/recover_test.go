@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -96,4 +97,49 @@ func TestRecoveredIsLostWithTheStream(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestMovedWhileItIsToldAgain: the mover has waited, and comes when a part of a finished file was read again for a new memory.
+func TestMovedWhileItIsToldAgain(t *testing.T) {
+	h := newHarness(t)
+	r := h.resolve()
+	r.remember(t, "m1")
+	const n = windowLines + 5000
+	big := rows("b", n)
+	var holdMover, telling atomic.Bool
+	held, release := make(chan struct{}), make(chan struct{})
+	var once, twice sync.Once
+	h.tune.reach = func(at point) error {
+		switch {
+		case at == pointMoved && holdMover.Load():
+			once.Do(func() { close(held); <-release })
+		case at == pointStored && telling.Load():
+			twice.Do(func() {
+				close(release)
+				eventually(t, "moved while it is read", func() bool { return there(h.done("big.csv")) && !there(h.in("big.csv")) })
+			})
+		}
+		return nil
+	}
+	h.start()
+	eventually(t, "m1", func() bool { return slices.Contains(r.history(), "recovered m1") })
+	holdMover.Store(true)
+	h.put("small.csv", rows("s", 1))
+	<-held
+	h.put("big.csv", big)
+	eventually(t, "read", func() bool { return len(r.entriesOf(idFor(big))) == n })
+	eventually(t, "all outcomes noted", h.outcomesNoted)
+	r.forget(idFor(big))
+	telling.Store(true)
+	r.remember(t, "m2")
+	eventually(t, "recovered", func() bool { return slices.Contains(r.history(), "recovered m2") })
+	if got := len(r.entriesOf(idFor(big))); got != n {
+		t.Errorf("the new memory was told %d of %d rows before it was told to go on", got, n)
+	}
+}
+
+// outcomesNoted says whether ingest has read all outcomes that there are.
+func (h *harness) outcomesNoted() bool {
+	c, err := h.conn.JS.Consumer(h.t.Context(), topology.StreamAcks, topology.ConsumerIngestAcks)
+	return err == nil && c.CachedInfo().NumPending == 0 && c.CachedInfo().NumAckPending == 0
 }

@@ -339,6 +339,7 @@ func TestAFileThatFinishesDuringARecovery(t *testing.T) {
 	h.put("waiting.csv", text)
 	h.start()
 	eventually(t, "entries published", func() bool { return r.lost() == 1 })
+	eventually(t, "m1", func() bool { return slices.Contains(r.history(), "recovered m1") })
 	before := len(r.history())
 	settle.Store(true)
 	r.remember(t, "m2")
