@@ -302,8 +302,14 @@ func (x *session) retellFinished(ctx context.Context, told *retold) (slipped boo
 	g := x.newGroup(x.send)
 	orders := x.orders(files)
 	for i, f := range files {
-		if !f.done && !x.doneInPlace(f) {
-			continue
+		if !f.done {
+			finished, err := x.doneInPlace(ctx, f)
+			if err != nil {
+				return false, err
+			}
+			if !finished {
+				continue
+			}
 		}
 		found, err := x.retellOne(ctx, g, f, orders[i], told)
 		if err != nil {
@@ -363,10 +369,26 @@ func (x *session) retellWaiting(ctx context.Context, told *retold) (unreadable b
 	return unreadable, err
 }
 
-// doneInPlace says whether a file in the input directory is a finished one, which stays there or waits to be moved.
-func (x *session) doneInPlace(f listed) bool {
+// doneInPlace says whether a file in the input directory is a finished one, which stays there or waits to be moved. If it does
+// not look as the ledger knows it, it was touched or renamed, or its share was mounted anew, or it is a new file, which is the
+// reader's: its content tells.
+func (x *session) doneInPlace(ctx context.Context, f listed) (bool, error) {
 	named, file, err := x.lookUp(f.Name)
-	return err == nil && file != nil && file.Status == ledger.Done && named.Stat == f.Stat
+	if err != nil {
+		return false, err
+	}
+	if file == nil || named.Stat != f.Stat {
+		id, err := idOf(ctx, f.path)
+		if ctx.Err() != nil {
+			return false, ctx.Err()
+		}
+		if err == nil { // otherwise the name must do
+			if file, err = x.ledger.File(id); err != nil {
+				return false, err
+			}
+		}
+	}
+	return file != nil && (file.Status == ledger.Done || file.Status == ledger.Moved), nil
 }
 
 // copyFound is what became of the search for a copy of a file.

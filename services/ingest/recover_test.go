@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -142,4 +143,41 @@ func TestMovedWhileItIsToldAgain(t *testing.T) {
 func (h *harness) outcomesNoted() bool {
 	c, err := h.conn.JS.Consumer(h.t.Context(), topology.StreamAcks, topology.ConsumerIngestAcks)
 	return err == nil && c.CachedInfo().NumPending == 0 && c.CachedInfo().NumAckPending == 0
+}
+
+// TestFinishedFilesThatStayAreTold: with MOVE_PROCESSED_FILES off; they were touched or renamed while ingest was down, and a new
+// file came.
+func TestFinishedFilesThatStayAreTold(t *testing.T) {
+	h := newHarness(t)
+	h.cfg.Move = false
+	r := h.resolve()
+	r.remember(t, "m1")
+	texts := map[string]string{"plain.csv": rows("p", 2), "touched.csv": rows("t", 2), "renamed.csv": rows("r", 2)}
+	for name, text := range texts {
+		h.put(name, text)
+	}
+	h.start()
+	eventually(t, "finished", func() bool { return h.log.count("file finished") == 3 })
+	eventually(t, "m1", func() bool { return slices.Contains(r.history(), "recovered m1") })
+	h.end()
+	touch(t, h.in("touched.csv"))
+	if err := os.Rename(h.in("renamed.csv"), h.in("other.csv")); err != nil {
+		t.Fatal(err)
+	}
+	fresh := rows("n", 2)
+	h.put("new.csv", fresh)
+	before := len(r.history())
+	r.remember(t, "m2")
+	h.start()
+	eventually(t, "m2", func() bool { return slices.Contains(r.history(), "recovered m2") })
+	got := r.history()[before:]
+	for name, text := range texts {
+		if !slices.Contains(got, "settled "+idFor(text)) {
+			t.Errorf("%s was not told", name)
+		}
+	}
+	if slices.Contains(got, "settled "+idFor(fresh)) {
+		t.Error("the new file was taken for a finished one")
+	}
+	eventually(t, "the new file is read", func() bool { return slices.Contains(r.history(), "open "+idFor(fresh)) })
 }
