@@ -26,6 +26,10 @@ const (
 	busyLook = 50 * time.Millisecond
 	// permitWait is how long a batch waits for its call to be let through before it is given back, with its lanes.
 	permitWait = 5 * time.Second
+	// lossLook is how long it is looked for what may be gone.
+	lossLook = 2 * time.Second
+	// spare is how much longer than the longest call the leases have to last when it begins.
+	spare = time.Second
 	// grace is how long a lane rests after a call whose end is not known: AtHoc may still be working on it.
 	grace = 3 * time.Second
 )
@@ -33,8 +37,10 @@ const (
 // lanes is the source of batches: it takes the leases of lanes in which updates wait, and fetches from them until a batch
 // is full. It serves one worker.
 type lanes struct {
-	js      jetstream.JetStream
-	keeper  *lease.Keeper
+	js     jetstream.JetStream
+	keeper *lease.Keeper
+	// memory outlives the session: it is how a bucket of leases that was lost meanwhile is told.
+	memory  *lease.Memory
 	brake   *brake.Brake
 	log     *slog.Logger
 	wake    chan struct{}
@@ -43,11 +49,15 @@ type lanes struct {
 	size    func() int
 	wait    time.Duration
 	ackWait time.Duration
+	// callTimeout is the longest that a call can take.
+	callTimeout time.Duration
 
 	// consumers are the lanes' consumers, as far as they were used.
 	consumers [topology.Lanes]jetstream.Consumer
 	// busy says that the last look found updates in lanes that others hold.
 	busy bool
+	// told says that the log tells why no lease is taken.
+	told bool
 	// current is the round of the batch that was handed out last.
 	current *round
 	// resting are leases that are kept for the grace time, until restUntil.
@@ -118,18 +128,43 @@ func (l *lanes) Fetch(ctx context.Context) (*bus.Batch, error) {
 		}
 		round, err := l.gather(ctx)
 		switch {
-		case errors.Is(err, jetstream.ErrStreamNotFound), errors.Is(err, jetstream.ErrConsumerNotFound):
-			l.lost(err)
-			return nil, err
+		case errors.Is(err, lease.ErrUnsettled):
+			l.unsettled(err)
 		case err != nil:
+			l.lookForLoss(ctx, err)
 			return nil, err
 		case round != nil:
-			l.current = round
+			l.current, l.told = round, false
 			round.batch.OnSettled = l.settled
 			return round.batch, nil
 		}
 		if err := l.sleep(ctx); err != nil {
 			return nil, err
+		}
+	}
+}
+
+// unsettled tells the operator, once, why updates wait.
+func (l *lanes) unsettled(err error) {
+	if !l.told {
+		l.log.Warn("updates wait until no call of before can be under way any more", "error", err)
+	}
+	l.told = true
+}
+
+// lookForLoss ends the session if a round failed because something is gone that the next session may make anew. A bucket is
+// looked for: that nobody answers for it may also mean that its servers are choosing a leader.
+func (l *lanes) lookForLoss(ctx context.Context, err error) {
+	if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound) {
+		l.lost(err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, lossLook)
+	defer cancel()
+	for _, bucket := range []string{topology.BucketLeases, topology.BucketState} {
+		if _, err := l.js.KeyValue(ctx, bucket); errors.Is(err, jetstream.ErrBucketNotFound) {
+			l.lost(fmt.Errorf("look for bucket %s: %w", bucket, err))
+			return
 		}
 	}
 }
@@ -160,6 +195,9 @@ func (l *lanes) gather(ctx context.Context) (*round, error) {
 	}
 	clear, err := l.brake.Clear(ctx)
 	if err != nil || !clear {
+		return nil, err
+	}
+	if err := l.keeper.Settled(ctx, l.memory); err != nil {
 		return nil, err
 	}
 	r := &round{batch: bus.NewBatch(l.ackWait, l.log)}
@@ -282,7 +320,10 @@ func (l *lanes) consumer(ctx context.Context, lane int) (jetstream.Consumer, err
 // prepare waits for more updates and for the leave to call. What comes in meanwhile joins the batch, so that a newer update
 // overtakes an older one of the same user.
 func (l *lanes) prepare(ctx context.Context, r *round, taken []lane) error {
-	began := time.Now()
+	// Once more: between the first look and the leases the bucket may have been lost. From here on it does not matter if it is.
+	if err := l.keeper.Settled(ctx, l.memory); err != nil {
+		return err
+	}
 	if len(r.batch.Items) < l.size() && l.wait > 0 {
 		if err := pause.For(ctx, l.wait); err != nil {
 			return err
@@ -294,7 +335,7 @@ func (l *lanes) prepare(ctx context.Context, r *round, taken []lane) error {
 	if r.permit, err = l.brake.Wait(bounded); err != nil {
 		return err
 	}
-	if time.Since(began) > time.Second {
+	if time.Until(r.until()) < l.callTimeout+spare {
 		if err := r.renew(ctx); err != nil {
 			return err
 		}
@@ -350,6 +391,9 @@ func (l *lanes) settled(ctx context.Context, err error) {
 		}
 	}
 	if r.unsure {
+		if err := r.renew(ctx); err != nil { // or it would rest for no longer than the call has left
+			l.log.Debug("lanes rest for less than they should", "error", err)
+		}
 		l.resting, l.restUntil = r.leases, time.Now().Add(grace)
 		return
 	}

@@ -80,6 +80,8 @@ type publisher struct {
 	lanes *lanes
 	brake *brake.Brake
 	out   *outbox
+	// leases is what is known of the bucket of leases from the sessions before.
+	leases lease.Memory
 	// most is the most users that AtHoc has shown to take in one call, at first BATCH_SIZE.
 	most int
 
@@ -123,11 +125,7 @@ func (p *publisher) session(ctx context.Context, lost func(error)) error {
 	if err := topology.Provision(ctx, js, settings, topology.Publisher, topology.WithLog(p.log)); err != nil {
 		return err
 	}
-	leases, err := js.KeyValue(ctx, topology.BucketLeases)
-	if err != nil {
-		return fmt.Errorf("open bucket %s: %w", topology.BucketLeases, err)
-	}
-	keeper, err := lease.NewKeeper(ctx, leases, owner())
+	keeper, err := p.keeper(ctx)
 	if err != nil {
 		return err
 	}
@@ -159,6 +157,29 @@ func (p *publisher) session(ctx context.Context, lost func(error)) error {
 	return p.consume(ctx, keeper, settings, lost)
 }
 
+// keeper opens the bucket of leases and remembers which one it is, so that another one is known for what it is even if no
+// update comes before that.
+func (p *publisher) keeper(ctx context.Context) (*lease.Keeper, error) {
+	js := p.opts.Conn.JS
+	leases, err := js.KeyValue(ctx, topology.BucketLeases)
+	if err != nil {
+		return nil, fmt.Errorf("open bucket %s: %w", topology.BucketLeases, err)
+	}
+	keeper, err := lease.NewKeeper(ctx, leases, owner())
+	if err != nil {
+		return nil, err
+	}
+	updates, err := js.Stream(ctx, topology.StreamUpdates)
+	if err != nil {
+		return nil, fmt.Errorf("look up stream %s: %w", topology.StreamUpdates, err)
+	}
+	p.leases.Since = updates.CachedInfo().Created
+	if err := keeper.Settled(ctx, &p.leases); err != nil && !errors.Is(err, lease.ErrUnsettled) {
+		return nil, err
+	}
+	return keeper, nil
+}
+
 // sending tells operators how updates are sent now.
 func (p *publisher) sending(ctx context.Context, _ control.Nothing) (control.SendingState, error) {
 	state, err := p.brake.State(ctx)
@@ -175,8 +196,8 @@ func (p *publisher) consume(ctx context.Context, keeper *lease.Keeper, settings 
 	defer func() { _ = hints.Unsubscribe() }() // the connection may be gone, and the subscription with it
 	p.record.holdsNone()
 	p.lanes = &lanes{
-		js: p.opts.Conn.JS, keeper: keeper, brake: p.brake, log: p.log, wake: wake, lost: lost, record: p.record,
-		size: func() int { return p.most }, wait: p.cfg.BatchWait, ackWait: settings.RedeliverAfter(),
+		js: p.opts.Conn.JS, keeper: keeper, memory: &p.leases, brake: p.brake, log: p.log, wake: wake, lost: lost, record: p.record,
+		size: func() int { return p.most }, wait: p.cfg.BatchWait, ackWait: settings.RedeliverAfter(), callTimeout: p.cfg.Calls.Timeout,
 	}
 	defer p.lanes.endGrace()
 	sub, err := bus.NewBatchSubscriber(p.opts.Conn, bus.BatchConfig{

@@ -21,14 +21,31 @@ var ErrHeld = errors.New("the lease is held by another")
 // ErrLost means that the lease has ended, and another may hold it by now.
 var ErrLost = errors.New("the lease is lost")
 
+// ErrUnsettled means that leases cannot be relied on for now; see [Keeper.Settled].
+var ErrUnsettled = errors.New("leases cannot be relied on yet")
+
 // margin is kept free at the end of a lease, for what the clocks of two machines may drift apart while it lasts.
 const margin = time.Second
 
-// Keeper takes leases from one bucket.
+// Keeper takes leases from one bucket. Settled must not be called while another method of it is at work.
 type Keeper struct {
 	kv    jetstream.KeyValue
 	ttl   time.Duration
 	owner string
+}
+
+// Memory is what a process keeps in mind of a bucket, from one keeper of it to the next. It is not safe for concurrent use.
+type Memory struct {
+	// Since, if it is known, is when something was made, by the broker's clock, that is as old as the bucket. A bucket that is
+	// younger by more than a lease's life, when the process sees it for the first time, is not the first one.
+	Since time.Time
+
+	// made is when the broker made the bucket that was seen last.
+	made time.Time
+	// ttl is how long that one kept leases.
+	ttl time.Duration
+	// hold is the moment up to which leases from a bucket before that one may be held.
+	hold time.Time
 }
 
 // NewKeeper returns a keeper for the bucket. Owner is what others see of who holds a lease.
@@ -37,10 +54,63 @@ func NewKeeper(ctx context.Context, kv jetstream.KeyValue, owner string) (*Keepe
 	if err != nil {
 		return nil, fmt.Errorf("read the settings of bucket %s: %w", kv.Bucket(), err)
 	}
-	if status.TTL() <= margin {
-		return nil, fmt.Errorf("bucket %s keeps leases for %s, which is too short", kv.Bucket(), status.TTL())
+	if err := longEnough(kv, status.TTL()); err != nil {
+		return nil, err
 	}
 	return &Keeper{kv: kv, ttl: status.TTL(), owner: owner}, nil
+}
+
+func longEnough(kv jetstream.KeyValue, ttl time.Duration) error {
+	if ttl <= margin {
+		return fmt.Errorf("bucket %s keeps leases for %s, which is too short", kv.Bucket(), ttl)
+	}
+	return nil
+}
+
+// Settled asks the broker whether the leases that were taken before keep all others away, and ErrUnsettled says that they may
+// not. A bucket that was lost and made anew forgets who holds what, so nothing in it is relied on before the leases of the one
+// before have ended. Nor is a lease that was taken when the bucket kept leases for another time than now. An error that
+// wraps [jetstream.ErrStreamNotFound] means that the bucket is gone.
+//
+// To be told of a bucket that was lost before it was looked at first, a process must have seen the one before: it asks once
+// when it begins. What it cannot tell is the first bucket ever from one that was lost, with all else in the broker, before it
+// began.
+func (k *Keeper) Settled(ctx context.Context, m *Memory) error {
+	status, err := k.kv.Status(ctx)
+	if err != nil {
+		return fmt.Errorf("look at bucket %s: %w", k.kv.Bucket(), err)
+	}
+	bucket, ok := status.(*jetstream.KeyValueBucketStatus)
+	if !ok {
+		return fmt.Errorf("look at bucket %s: unknown kind of status %T", k.kv.Bucket(), status)
+	}
+	if err := longEnough(k.kv, status.TTL()); err != nil {
+		return err
+	}
+	m.see(bucket.StreamInfo())
+	before := k.ttl
+	k.ttl = status.TTL()
+	switch {
+	case time.Now().Before(m.hold):
+		return fmt.Errorf("bucket %s was lost and made anew: %w", k.kv.Bucket(), ErrUnsettled)
+	case before != k.ttl:
+		return fmt.Errorf("bucket %s keeps leases for %s now, not for %s: %w", k.kv.Bucket(), k.ttl, before, ErrUnsettled)
+	}
+	return nil
+}
+
+// see notes a bucket, and how long to keep away from it if it is not the one that was seen last.
+func (m *Memory) see(info *jetstream.StreamInfo) {
+	ttl := max(m.ttl, info.Config.MaxAge)
+	anew := !info.Created.Equal(m.made)
+	if m.made.IsZero() {
+		anew = !m.Since.IsZero() && info.Created.Sub(m.Since) > ttl
+	}
+	if anew {
+		age := max(info.TimeStamp.Sub(info.Created), 0)
+		m.hold = time.Now().Add(ttl - age)
+	}
+	m.made, m.ttl = info.Created, info.Config.MaxAge
 }
 
 // Lease is held by this process until Until, or until it is released. It is not safe for concurrent use.
@@ -74,6 +144,9 @@ func (l *Lease) Until() time.Time { return l.until }
 
 // Renew lets the lease last for another time to live, or returns ErrLost.
 func (l *Lease) Renew(ctx context.Context) error {
+	if l.ended() {
+		return fmt.Errorf("renew lease %s: %w", l.key, ErrLost)
+	}
 	asked := time.Now()
 	revision, err := l.keeper.kv.Update(ctx, l.key, []byte(l.keeper.owner), l.revision)
 	if wrongRevision(err) {
@@ -88,12 +161,19 @@ func (l *Lease) Renew(ctx context.Context) error {
 
 // Release gives the lease back. If it was lost before, whoever holds it now keeps it.
 func (l *Lease) Release(ctx context.Context) error {
+	if l.ended() {
+		return nil
+	}
 	err := l.keeper.kv.Delete(ctx, l.key, jetstream.LastRevision(l.revision))
 	if err != nil && !wrongRevision(err) {
 		return fmt.Errorf("release lease %s: %w", l.key, err)
 	}
 	return nil
 }
+
+// ended says that the broker may have let go of the lease. From then on the revision does not tell it from another's: a bucket
+// that was made anew counts from 1 again.
+func (l *Lease) ended() bool { return !time.Now().Before(l.until.Add(margin)) }
 
 func wrongRevision(err error) bool {
 	var api *jetstream.APIError

@@ -103,3 +103,101 @@ func TestManyTakers(t *testing.T) {
 	require.GreaterOrEqual(t, rounds.Load(), int32(200))
 	require.Equal(t, int32(1), worst.Load())
 }
+
+// lose loses a bucket with all that is in it, and makes it anew.
+func lose(t *testing.T, js jetstream.JetStream, ttl time.Duration) jetstream.KeyValue {
+	t.Helper()
+	require.NoError(t, js.DeleteKeyValue(t.Context(), "leases"))
+	kv, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "leases", TTL: ttl})
+	require.NoError(t, err)
+	return kv
+}
+
+// TestABucketThatWasLostRestsForALease: who held a lease in the one before may still count on it.
+func TestABucketThatWasLostRestsForALease(t *testing.T) {
+	const ttl = 2 * time.Second
+	js := bustest.Start(t).Connect(t).JS
+	kv, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "leases", TTL: ttl})
+	require.NoError(t, err)
+	a, b, late := lease.Memory{}, lease.Memory{}, lease.Memory{}
+	keeperA, keeperB := keeper(t, kv, "a"), keeper(t, kv, "b")
+	require.NoError(t, keeperA.Settled(t.Context(), &a), "the first one is used at once")
+	require.NoError(t, keeperB.Settled(t.Context(), &b))
+	held, err := keeperA.Take(t.Context(), "lane.1")
+	require.NoError(t, err)
+
+	kv = lose(t, js, ttl)
+	require.ErrorIs(t, keeperB.Settled(t.Context(), &b), lease.ErrUnsettled)
+	next := keeper(t, kv, "b")
+	require.ErrorIs(t, next.Settled(t.Context(), &b), lease.ErrUnsettled, "nor with a new keeper")
+	require.NoError(t, keeper(t, kv, "late").Settled(t.Context(), &late), "who begins after the loss knows of nothing")
+	require.Eventually(t, func() bool { return next.Settled(t.Context(), &b) == nil }, 10*time.Second, 5*time.Millisecond)
+	require.False(t, time.Now().Before(held.Until()), "the lease of before has ended")
+}
+
+// TestABucketYoungerThanWhatItServesRestsToo: a process that begins after the loss is told by what was not lost.
+func TestABucketYoungerThanWhatItServesRestsToo(t *testing.T) {
+	const ttl = 2 * time.Second
+	kv := bucket(t, ttl)
+	young := lease.Memory{Since: time.Now().Add(-time.Hour)}
+	k := keeper(t, kv, "a")
+	require.ErrorIs(t, k.Settled(t.Context(), &young), lease.ErrUnsettled)
+	require.Eventually(t, func() bool { return k.Settled(t.Context(), &young) == nil }, 10*time.Second, 5*time.Millisecond)
+	require.NoError(t, k.Settled(t.Context(), &lease.Memory{Since: time.Now().Add(-time.Second)}), "made together")
+}
+
+func TestABucketThatIsGone(t *testing.T) {
+	js := bustest.Start(t).Connect(t).JS
+	kv, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "leases", TTL: time.Minute})
+	require.NoError(t, err)
+	k := keeper(t, kv, "a")
+	require.NoError(t, js.DeleteKeyValue(t.Context(), "leases"))
+	require.ErrorIs(t, k.Settled(t.Context(), &lease.Memory{}), jetstream.ErrStreamNotFound)
+}
+
+// TestALeaseThatHasEndedTouchesNoOthers: revisions come again in a bucket that was made anew.
+func TestALeaseThatHasEndedTouchesNoOthers(t *testing.T) {
+	const ttl = 2 * time.Second
+	for name, use := range map[string]func(*testing.T, *lease.Lease){
+		"renew":   func(t *testing.T, l *lease.Lease) { require.ErrorIs(t, l.Renew(t.Context()), lease.ErrLost) },
+		"release": func(t *testing.T, l *lease.Lease) { require.NoError(t, l.Release(t.Context())) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			js := bustest.Start(t).Connect(t).JS
+			kv, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "leases", TTL: ttl})
+			require.NoError(t, err)
+			var memory lease.Memory
+			require.NoError(t, keeper(t, kv, "b").Settled(t.Context(), &memory))
+			held, err := keeper(t, kv, "a").Take(t.Context(), "lane.1")
+			require.NoError(t, err)
+
+			b := keeper(t, lose(t, js, ttl), "b")
+			require.Eventually(t, func() bool { return b.Settled(t.Context(), &memory) == nil }, 10*time.Second, 5*time.Millisecond)
+			successor, err := b.Take(t.Context(), "lane.1")
+			require.NoError(t, err)
+			use(t, held)
+			require.NoError(t, successor.Renew(t.Context()), "it has the revision that the other one had")
+		})
+	}
+}
+
+// TestTheBucketsTimeIsReadAgain: who shares the bucket may have given leases a shorter life, with other settings.
+func TestTheBucketsTimeIsReadAgain(t *testing.T) {
+	js := bustest.Start(t).Connect(t).JS
+	kv, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "leases", TTL: time.Hour})
+	require.NoError(t, err)
+	var memory lease.Memory
+	k := keeper(t, kv, "a")
+	require.NoError(t, k.Settled(t.Context(), &memory))
+	_, err = js.UpdateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "leases", TTL: time.Minute})
+	require.NoError(t, err)
+	require.ErrorIs(t, k.Settled(t.Context(), &memory), lease.ErrUnsettled, "what was taken counts on an hour")
+	require.NoError(t, k.Settled(t.Context(), &memory))
+	held, err := k.Take(t.Context(), "lane.1")
+	require.NoError(t, err)
+	require.LessOrEqual(t, time.Until(held.Until()), time.Minute)
+	_, err = js.UpdateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "leases", TTL: time.Second})
+	require.NoError(t, err)
+	require.ErrorContains(t, k.Settled(t.Context(), &memory), "too short")
+}
