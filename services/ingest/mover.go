@@ -145,7 +145,8 @@ func (m *mover) moveAll(ctx context.Context, ids map[string]bool) (failed []stri
 
 // complain says why a file cannot be moved, unless it is a directory's fault: that has lines of its own.
 func (m *mover) complain(ctx context.Context, f *ledger.File, err error) {
-	if ctx.Err() != nil || m.s.dirs.look() || !m.waiting.due(m.s.now()) {
+	// One that was replaced is looked at anew.
+	if ctx.Err() != nil || errors.Is(err, folder.ErrReplaced) || m.s.dirs.look() || !m.waiting.due(m.s.now()) {
 		return
 	}
 	m.s.log.Error("a finished file cannot be moved, trying again: make sure that no other program has it open and that it may be moved",
@@ -161,7 +162,7 @@ func (m *mover) move(ctx context.Context, f *ledger.File, resumed bool) ([]moved
 	var done []moved
 	for _, p := range f.Left() {
 		from := filepath.Join(m.s.cfg.CSVDirectory, p.Name)
-		there, err := m.holds(ctx, from, f, p)
+		stat, there, err := m.holds(ctx, from, f, p)
 		if err != nil {
 			return done, err
 		}
@@ -176,7 +177,7 @@ func (m *mover) move(ctx context.Context, f *ledger.File, resumed bool) ([]moved
 				continue
 			}
 		}
-		to, err := m.moveOne(ctx, from, into, f, p, resumed)
+		to, err := m.moveOne(ctx, from, into, f, p, stat, resumed)
 		if err != nil && !goneForGood(err, from) {
 			return done, err
 		}
@@ -201,7 +202,7 @@ func (m *mover) moveBack(ctx context.Context, f *ledger.File, resumed bool) erro
 		if !p.Kept() || filepath.Dir(p.MovedTo) != filepath.Clean(m.s.cfg.FailedDirectory) {
 			continue
 		}
-		to, err := m.moveOne(ctx, p.MovedTo, m.s.cfg.ProcessedDirectory, f, p, resumed)
+		to, err := m.moveOne(ctx, p.MovedTo, m.s.cfg.ProcessedDirectory, f, p, folder.Stat{}, resumed)
 		if err != nil && !goneForGood(err, p.MovedTo) {
 			return err
 		}
@@ -227,9 +228,9 @@ func goneForGood(err error, path string) bool {
 	return errors.Is(err, folder.ErrGone) && directoryOf(path) == nil
 }
 
-func (m *mover) moveOne(ctx context.Context, from, into string, f *ledger.File, p ledger.Place, resumed bool) (string, error) {
+func (m *mover) moveOne(ctx context.Context, from, into string, f *ledger.File, p ledger.Place, stat folder.Stat, resumed bool) (string, error) {
 	return folder.Move{
-		From: from, Into: into, Tag: ledger.Short(f.ID), Resumed: resumed, Size: p.Stat.Size, Modified: p.Stat.Time(),
+		From: from, Into: into, Tag: ledger.Short(f.ID), Resumed: resumed, Size: p.Stat.Size, Modified: p.Stat.Time(), Stat: stat,
 		Same: func(path string) (bool, error) {
 			id, err := idOf(ctx, path)
 			return id == f.ID, err
@@ -237,26 +238,31 @@ func (m *mover) moveOne(ctx context.Context, from, into string, f *ledger.File, 
 	}.Do(ctx)
 }
 
-// holds says whether the path still holds the content that was read. A file that was only touched, or copied back, does.
-func (m *mover) holds(ctx context.Context, path string, f *ledger.File, p ledger.Place) (bool, error) {
+// holds says whether the path still holds the content that was read, and how that looks now; if nothing is there, how it looked. A
+// file that was only touched, or copied back, holds it.
+func (m *mover) holds(ctx context.Context, path string, f *ledger.File, p ledger.Place) (folder.Stat, bool, error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, directoryOf(path)
+		return p.Stat, false, directoryOf(path)
 	}
 	if err != nil {
-		return false, fmt.Errorf("look at a finished file: %w", err)
+		return p.Stat, false, fmt.Errorf("look at a finished file: %w", err)
 	}
 	if folder.StatOf(info) == p.Stat {
-		return true, nil
+		return p.Stat, true, nil
 	}
 	if !info.Mode().IsRegular() || info.Size() != f.Size {
-		return false, nil
+		return p.Stat, false, nil
 	}
-	id, err := idOf(ctx, path)
+	c, err := openContent(ctx, path)
 	if errors.Is(err, errChanged) {
-		return false, nil
+		return p.Stat, false, nil
 	}
-	return id == f.ID, err
+	if err != nil {
+		return p.Stat, false, err
+	}
+	c.close()
+	return c.stat, c.id == f.ID, nil
 }
 
 // keep notes that a finished file stays where it is.

@@ -169,6 +169,11 @@ func (s *service) tidyUp() error {
 			return fmt.Errorf("%s: %w", d.variable, err)
 		}
 	}
+	for _, d := range s.cfg.directories() {
+		if err := folder.PutBack(d.path); err != nil {
+			return fmt.Errorf("%s: %w", d.variable, err)
+		}
+	}
 	if err := (directory{"DATA_DIRECTORY", s.cfg.Data.Directory}).check(true); err != nil { // it removes tries that were cut off
 		return err
 	}

@@ -86,7 +86,7 @@ func TestMoveByCopy(t *testing.T) {
 	if err := os.Chtimes(from, at, at); err != nil {
 		t.Fatal(err)
 	}
-	m := Move{From: from, Into: out, Tag: "tag"}
+	m := Move{From: from, Into: out, Tag: "tag", Stat: stat(t, from)}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := m.copyOver(ended); !errors.Is(err, context.Canceled) {
@@ -168,6 +168,109 @@ func TestMoveResumed(t *testing.T) {
 				t.Errorf("moved to %s; %v, left %v", got, list(t, out), list(t, in))
 			}
 		})
+	}
+}
+
+func stat(t *testing.T, path string) Stat {
+	t.Helper()
+	s, err := statAt(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// during runs a function when a context is looked at, as a copy does between two blocks.
+type during struct {
+	context.Context
+	run func()
+}
+
+func (d during) Err() error {
+	d.run()
+	return d.Context.Err()
+}
+
+// TestMoveLeavesTheNextFile: the producer puts its next file under the same name, at any moment of a move.
+func TestMoveLeavesTheNextFile(t *testing.T) {
+	tests := []struct {
+		name string
+		move func(m Move, replace func()) (string, error)
+		want error
+	}{
+		{"before a rename", func(m Move, replace func()) (string, error) {
+			replace()
+			return m.Do(t.Context())
+		}, ErrReplaced},
+		{"before a copy", func(m Move, replace func()) (string, error) {
+			replace()
+			return m.copyOver(t.Context())
+		}, ErrReplaced},
+		{"while it is copied", func(m Move, replace func()) (string, error) {
+			return m.copyOver(during{t.Context(), sync.OnceFunc(replace)})
+		}, nil},
+		{"after an attempt that was cut off", func(m Move, replace func()) (string, error) {
+			if _, err := copyFile(t.Context(), m.From, filepath.Join(m.Into, "a.csv"), m.Stat); err != nil {
+				return "", err
+			}
+			m.Resumed, m.Size, m.Modified = true, m.Stat.Size, m.Stat.Time()
+			replace()
+			return m.Do(t.Context())
+		}, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			in, out := t.TempDir(), t.TempDir()
+			from := filepath.Join(in, "a.csv")
+			write(t, from, "old")
+			m := Move{From: from, Into: out, Tag: "tag", Stat: stat(t, from), Same: func(path string) (bool, error) {
+				return read(t, path) == "old", nil
+			}}
+			to, err := tt.move(m, func() {
+				write(t, from+".tmp", "new")
+				if err := os.Rename(from+".tmp", from); err != nil {
+					t.Error(err)
+				}
+			})
+			if !errors.Is(err, tt.want) {
+				t.Errorf("got %v, want %v", err, tt.want)
+			}
+			if got := list(t, in); !slices.Equal(got, []string{"a.csv"}) || read(t, from) != "new" {
+				t.Errorf("left %v", got)
+			}
+			if err == nil && read(t, to) != "old" {
+				t.Errorf("moved %q", read(t, to))
+			}
+		})
+	}
+}
+
+// TestMoveKnowsAFileByItsContent where a share gives it another number with each rename.
+func TestMoveKnowsAFileByItsContent(t *testing.T) {
+	in, out := t.TempDir(), t.TempDir()
+	from := filepath.Join(in, "a.csv")
+	write(t, from, "text")
+	s := stat(t, from)
+	s.Key = "another"
+	m := Move{From: from, Into: out, Tag: "tag", Stat: s, Same: func(path string) (bool, error) { return read(t, path) == "text", nil }}
+	if to, err := m.Do(t.Context()); err != nil || read(t, to) != "text" || len(list(t, in)) != 0 {
+		t.Errorf("%s, %v, left %v", to, err, list(t, in))
+	}
+}
+
+func TestPutBack(t *testing.T) {
+	dir := t.TempDir()
+	aside := filepath.Join(dir, partPrefix+"1"+asideSuffix)
+	if err := os.Mkdir(aside, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(aside, "a.csv"), "aside")
+	write(t, filepath.Join(dir, "a.csv"), "next")
+	if err := PutBack(dir); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(t, dir); !slices.Equal(got, []string{"a (2).csv", "a.csv"}) || read(t, filepath.Join(dir, "a (2).csv")) != "aside" {
+		t.Errorf("left %v", got)
 	}
 }
 
