@@ -210,6 +210,9 @@ func (x *session) remember(ctx context.Context, memory string) error {
 	}
 	recovered := nats.NewMsg(topology.SubjectRecovered)
 	recovered.Data = event.Encode(&event.Recovered{Memory: memory})
+	if err := x.sameStreams(ctx); err != nil {
+		return err
+	}
 	if err := x.send(ctx, []*nats.Msg{recovered}); err != nil {
 		return err
 	}
@@ -221,6 +224,21 @@ func (x *session) remember(ctx context.Context, memory string) error {
 			"finished_files", told.finished, "waiting_files", told.waiting, "seconds", x.now().Sub(began).Round(time.Millisecond).Seconds())
 	}
 	return x.storeIdentities(memory)
+}
+
+// sameStreams returns errLost if a stream is another one than at the session's start: what was told is lost with it, and who made
+// it anew does not know of that. An outage is waited for.
+func (x *session) sameStreams(ctx context.Context) error {
+	pause := x.newBackoff()
+	for {
+		err := x.checkIdentities(ctx)
+		if err == nil || errors.Is(err, errLost) {
+			return err
+		}
+		if err := pause.wait(ctx); err != nil {
+			return err
+		}
+	}
 }
 
 // retold is what a resolver that lost its memory was told again.

@@ -181,3 +181,33 @@ func TestFinishedFilesThatStayAreTold(t *testing.T) {
 	}
 	eventually(t, "the new file is read", func() bool { return slices.Contains(r.history(), "open "+idFor(fresh)) })
 }
+
+// TestStreamLostWithinARecovery: it is made anew by another service, after the finished files were told.
+func TestStreamLostWithinARecovery(t *testing.T) {
+	h := newHarness(t)
+	r := h.resolve()
+	text := rows("a", 2)
+	h.put("a.csv", text)
+	h.start()
+	eventually(t, "moved", func() bool { return there(h.done("a.csv")) })
+	h.end()
+	r.stop()
+	var once sync.Once
+	h.tune.reach = func(at point) error {
+		if at == pointFinishedTold {
+			once.Do(func() {
+				if err := h.conn.JS.DeleteStream(t.Context(), topology.StreamEntries); err != nil {
+					t.Error(err)
+				}
+				h.provision()
+			})
+		}
+		return nil
+	}
+	h.memory("m2")
+	h.start()
+	eventually(t, "recovered", func() bool { return slices.Contains(h.told(), "recovered m2") })
+	if got, want := h.told(), []string{"settled " + idFor(text), "recovered m2"}; !slices.Equal(got, want) {
+		t.Errorf("told %v, want %v", got, want)
+	}
+}
