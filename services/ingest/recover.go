@@ -461,7 +461,7 @@ func (x *session) rereadCopy(ctx context.Context, g *group, f *ledger.File, p le
 	case errors.Is(err, fs.ErrNotExist) && missing(path):
 		return copyGone, nil
 	case err != nil:
-		return copyUnreadable, nil //nolint:nilerr // the watcher complains of what cannot be read
+		return copyUnreadable, nil // the watcher complains of it
 	}
 	defer c.close()
 	if c.id != f.ID {

@@ -396,3 +396,49 @@ func BenchmarkSettle(b *testing.B) {
 		}
 	}
 }
+
+// TestReopen: only rows that were given up wait once more, and the day's counts do not count the file twice.
+func TestReopen(t *testing.T) {
+	l := fresh(t)
+	f := store(t, l, "a", []byte{byte(event.Pending), byte(event.Pending), byte(bobocsv.FirstReason), byte(NoRow)})
+	settle(t, l, rowsAck(f.ID, event.Applied, 1))
+	reopen := func() (reopened bool) {
+		err := l.Update(func(tx *Tx) error {
+			f, err := tx.File(f.ID)
+			if err != nil {
+				return err
+			}
+			if reopened, err = tx.Reopen(f, noon); err != nil {
+				return err
+			}
+			return tx.Put(f)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reopened
+	}
+	if reopen() {
+		t.Error("a file that waits was reopened")
+	}
+	err := l.Update(func(tx *Tx) error {
+		f, err := tx.File(f.ID)
+		if err != nil {
+			return err
+		}
+		return tx.Abandon(f, Vanished, noon)
+	})
+	if err != nil || !reopen() {
+		t.Fatalf("not reopened, %v", err)
+	}
+	got := get(t, l, f.ID)
+	if got.Status != Waiting || !got.Unread() || got.Rows != 3 || got.Rejected != 1 || got.Settled() != 1 || got.Pending() != 1 {
+		t.Errorf("record %+v", got)
+	}
+	if finished := settle(t, l, rowsAck(f.ID, event.Expired, 1, 2)); len(finished) != 1 || finished[0].Codes[Code(event.Applied)] != 1 {
+		t.Errorf("finished %v", finished)
+	}
+	if want, have := counted(t, l, noon), l.Census(noon); !sameCensus(want, have) {
+		t.Errorf("counted %+v, want %+v", have, want)
+	}
+}
