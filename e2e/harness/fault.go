@@ -73,6 +73,9 @@ var faultKinds = append([]faultKind{
 	{"silent broker for", 3, []string{anyPublisher}, 300 * time.Millisecond, leaseLife + time.Second, silentBroker},
 	{"revoked tokens at", 2, []string{AtHoc}, 0, time.Millisecond, revoke},
 	{"lost role at", 1, []string{AtHoc}, 300 * time.Millisecond, 2 * time.Second, forbid},
+	{"lost store of", 3, []string{Broker}, 0, 1500 * time.Millisecond, lose("jetstream")},
+	{"lost memory of", 2, []string{Resolver}, 0, time.Second, lose("data/resolver.db")},
+	{"lost ledger of", 2, []string{Ingest}, 0, time.Second, lose("data/ingest.db")},
 	{"throttling at", 2, []string{AtHoc}, time.Second, 4 * time.Second, throttle},
 }, simulatorFaults()...)
 
@@ -232,6 +235,14 @@ func (s *Stack) victim(ctx context.Context, f Fault) string {
 func killProcess(_ context.Context, s *Stack, _ Fault, whom string) (func() error, error) {
 	p := s.Process(whom)
 	return p.Start, p.Kill()
+}
+
+// lose kills a process and deletes what it keeps.
+func lose(what string) play {
+	return func(_ context.Context, s *Stack, _ Fault, whom string) (func() error, error) {
+		p := s.Process(whom)
+		return p.Start, errors.Join(p.Kill(), s.Delete(what))
+	}
 }
 
 func stopProcess(_ context.Context, s *Stack, _ Fault, whom string) (func() error, error) {

@@ -19,6 +19,8 @@ const (
 	standbyLook = 2 * time.Second
 	// releaseTime is how long renewing the lease, or giving it back, may take when the process ends.
 	releaseTime = 5 * time.Second
+	// renewLeast is the least time between two attempts to renew the lease.
+	renewLeast = 100 * time.Millisecond
 )
 
 // tenure is this process's time as the one janitor.
@@ -86,13 +88,13 @@ func (t *tenure) take(ctx context.Context, keeper *lease.Keeper) (*lease.Lease, 
 
 // keep renews the lease until ctx ends, or until the lease is lost.
 func (t *tenure) keep(ctx context.Context, l *lease.Lease) error {
-	ticker := time.NewTicker(time.Until(l.Until()) / 3)
-	defer ticker.Stop()
-	for {
+	timer := time.NewTimer(renewIn(l))
+	defer timer.Stop()
+	for ; ; timer.Reset(renewIn(l)) {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-ticker.C:
+		case <-timer.C:
 		}
 		err := renew(ctx, l)
 		switch {
@@ -105,6 +107,9 @@ func (t *tenure) keep(ctx context.Context, l *lease.Lease) error {
 		}
 	}
 }
+
+// renewIn is when a lease is to be renewed; one that was long in coming may have ended before it came.
+func renewIn(l *lease.Lease) time.Duration { return max(time.Until(l.Until())/3, renewLeast) }
 
 // renew renews a lease, also if ctx ends meanwhile: to be told to stop between the broker's doing it and its answer would leave
 // a lease behind that cannot be given back.
