@@ -36,6 +36,8 @@ type delivery struct {
 	answers []event.Answer
 	dead    []event.DeadLetter
 	settled []job
+	// stored counts those of settled whose answers are stored.
+	stored int
 	// unreadable are messages whose dead letters are among dead.
 	unreadable []*bus.Item
 	// refused are users that AtHoc refused alone with a 400; they are dead unless it refuses everybody.
@@ -57,7 +59,8 @@ const probeUsers = 10
 // the users.
 const everybodyRefused = 8
 
-// handle sends one batch. It returns an error if outcomes could not be stored: then the batch comes again.
+// handle sends one batch. It returns an error if outcomes could not be stored: then the batch comes again, after a back-off, or
+// AtHoc would be sent the same at full rate for as long as there is no room to store. So does a batch after a panic.
 func (p *publisher) handle(msg *message.Message) error {
 	ctx, round := msg.Context(), p.lanes.current
 	d := &delivery{p: p, round: round}
@@ -66,6 +69,11 @@ func (p *publisher) handle(msg *message.Message) error {
 	err := d.deliver(ctx, jobs)
 	if storeErr := d.store(ctx); storeErr != nil {
 		return storeErr
+	}
+	for _, j := range jobs {
+		if !j.item.Decided() {
+			j.item.Nak(0) // the brake alone says when
+		}
 	}
 	if d.calls > 0 {
 		// Of calls that fail as a whole the brake tells, once: in an outage there are many of them.
@@ -82,7 +90,9 @@ func (p *publisher) handle(msg *message.Message) error {
 	return nil
 }
 
-// read decodes the updates and keeps the newest for each user. What cannot be read is dead; what was overtaken is done.
+// read decodes the updates and keeps the newest for each user, which is the one that came last: the broker has no older one to
+// deliver once it holds a newer one. Numbers and times do not tell, of a stream that was made anew or a clock that was put back.
+// What cannot be read is dead; what was overtaken is done.
 func (d *delivery) read(items []*bus.Item) []job {
 	newest := map[string]int{}
 	var jobs []job
@@ -94,31 +104,19 @@ func (d *delivery) read(items []*bus.Item) []job {
 				Attempts: item.NumDelivered, First: item.Time, Died: d.p.now().UTC(),
 			})
 			d.unreadable = append(d.unreadable, item)
-			item.Nak(0)
 			continue
 		}
 		j := d.p.prepare(u, item)
-		at, seen := newest[item.Subject]
-		switch {
-		case !seen:
-			newest[item.Subject] = len(jobs)
-			jobs = append(jobs, j)
-		case later(item.Info, jobs[at].item.Info):
+		if at, seen := newest[item.Subject]; seen {
 			jobs[at].item.Ack()
 			jobs[at] = j
-		default:
-			item.Ack()
+			continue
 		}
-	}
-	for _, j := range jobs {
-		j.item.Nak(0) // until something better is known
+		newest[item.Subject] = len(jobs)
+		jobs = append(jobs, j)
 	}
 	return jobs
 }
-
-// later says whether a message was stored after another one of the same subject. A stream that was lost and made anew counts from
-// 1 again, so its messages are told by their time.
-func later(m, than bus.Info) bool { return m.Sequence > than.Sequence || m.Time.After(than.Time) }
 
 func (p *publisher) prepare(u event.Update, item *bus.Item) job {
 	j := job{update: u, item: item, status: athoc.DutyStatus{Username: u.User}}
@@ -160,13 +158,19 @@ func (d *delivery) deliver(ctx context.Context, jobs []job) error {
 	return nil
 }
 
-// leave gets the leave for a call; the first one came with the batch.
+// leave gets the leave for a call; the first one came with the batch. What AtHoc has answered so far is stored before the wait,
+// and without the leases the leave would be of no use.
 func (d *delivery) leave(ctx context.Context) error {
 	if !d.round.used {
 		d.round.used = true
 		return nil
 	}
-	permit, err := d.p.brake.Wait(ctx)
+	if err := d.store(ctx); err != nil {
+		return err
+	}
+	bounded, cancel := context.WithDeadline(ctx, d.round.until())
+	defer cancel()
+	permit, err := d.p.brake.Wait(bounded)
 	if err != nil {
 		return err
 	}
@@ -236,7 +240,7 @@ func (d *delivery) failed(ctx context.Context, part []job, err error) ([][]job, 
 		d.refused = append(d.refused, refusal{part[0], call.Detail})
 		return nil, d.blameSettings(ctx)
 	}
-	if call.MayHaveApplied() && call.Status == 0 || call.Status == http.StatusGatewayTimeout {
+	if call.MayHaveApplied() && (call.Status == 0 || call.Status == http.StatusGatewayTimeout) {
 		d.giveUp(part)
 	}
 	return nil, err
@@ -331,21 +335,25 @@ func (d *delivery) answer(j job, o event.Outcome) event.Answer {
 	}
 }
 
-// store saves dead letters and outcomes, and only then lets go of the updates.
+// store saves dead letters and outcomes that are not stored yet, and only then lets go of their updates.
 func (d *delivery) store(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx) // AtHoc has answered: a stop must not lose the answer
 	if err := d.p.out.dead(ctx, d.dead); err != nil {
 		return err
 	}
+	d.dead = nil
 	if err := d.p.out.answers(ctx, d.answers); err != nil {
 		return err
 	}
+	d.answers = nil
 	for _, item := range d.unreadable {
 		item.Term("not readable")
 	}
-	for _, j := range d.settled {
+	d.unreadable = nil
+	for _, j := range d.settled[d.stored:] {
 		j.item.Ack()
 	}
+	d.stored = len(d.settled)
 	return nil
 }
 

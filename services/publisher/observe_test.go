@@ -16,7 +16,6 @@ import (
 
 	"bobosync/cmd/athocsim/sim"
 	"bobosync/shared/bustest"
-	"bobosync/shared/control"
 	"bobosync/shared/event"
 	"bobosync/shared/telemetry"
 	"bobosync/shared/telemetry/teletest"
@@ -212,13 +211,8 @@ func TestEveryPublisherTellsItsState(t *testing.T) {
 	b := newBench(t, 2, map[string]string{"BATCH_SIZE": "7", "ATHOC_TIMEOUT": "5s"})
 	b.start()
 	b.start()
-	states := func() []control.PublisherState {
-		all, err := control.AskAll[control.PublisherState](t.Context(), b.conn.NC, topology.Publisher, control.State, control.Nothing{})
-		require.NoError(t, err)
-		return all
-	}
-	require.Eventually(t, func() bool { return len(states()) == 2 }, patience, 10*time.Millisecond)
-	for _, s := range states() {
+	require.Eventually(t, func() bool { return len(b.states()) == 2 }, patience, 10*time.Millisecond)
+	for _, s := range b.states() {
 		require.NotEmpty(t, s.Name)
 		require.WithinDuration(t, time.Now(), s.Started, time.Minute)
 		require.Equal(t, 7, s.BatchSize)
@@ -230,7 +224,7 @@ func TestEveryPublisherTellsItsState(t *testing.T) {
 	b.fault(sim.Fault{Kind: sim.FaultHang, Scope: []string{sim.EndpointUpdate}, Calls: 1})
 	b.wants(user(1), 5, true)
 	require.EventuallyWithT(t, func(c *assert.CollectT) { // while the call hangs
-		for _, s := range states() {
+		for _, s := range b.states() {
 			if !s.Calling.IsZero() {
 				assert.Equal(c, []int{topology.Lane(user(1))}, s.Lanes)
 				return
@@ -243,7 +237,7 @@ func TestEveryPublisherTellsItsState(t *testing.T) {
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		var calls, users int64
 		var succeeded, failed int
-		for _, s := range states() {
+		for _, s := range b.states() {
 			calls, users = calls+s.Calls, users+s.Users
 			assert.Empty(c, s.Lanes)
 			assert.True(c, s.Calling.IsZero())

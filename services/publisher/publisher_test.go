@@ -569,3 +569,91 @@ func TestPublishersShareTheWork(t *testing.T) {
 		}
 	}
 }
+
+// TestAnswersDoNotWaitForTheNextCall: AtHoc takes part of a batch, and asks for fewer calls before the rest may go. What it has
+// answered is stored at once, and the rest is given back before its leases end.
+func TestAnswersDoNotWaitForTheNextCall(t *testing.T) {
+	b := newBench(t, 60, map[string]string{"ATHOC_RATE_LIMIT": "1", "ATHOC_TIMEOUT": "1s"})
+	settings := b.athoc.Settings()
+	settings.MaxUsers = 30
+	require.NoError(t, b.athoc.SetSettings(settings))
+	for n := 1; n <= 60; n++ {
+		b.wants(user(n), 5, true)
+	}
+	b.start()
+	taken := func() bool { // 60 are refused, then 30 are taken
+		calls := b.updateCalls()
+		return len(calls) >= 2 && calls[1].Status == http.StatusOK
+	}
+	require.Eventually(t, taken, patience, time.Millisecond)
+	b.throttle(15 * time.Minute)
+	require.Eventually(t, func() bool { return len(b.answers()) == 30 }, 5*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool {
+		states := b.states()
+		return len(states) == 1 && len(states[0].Lanes) == 0
+	}, 15*time.Second, 10*time.Millisecond, "the lanes are free")
+	require.Len(t, b.updateCalls(), 2)
+}
+
+// throttle has the brake know that AtHoc asks all to wait.
+func (b *bench) throttle(wait time.Duration) {
+	b.t.Helper()
+	kv, err := b.conn.JS.KeyValue(b.t.Context(), topology.BucketState)
+	require.NoError(b.t, err)
+	other, err := brake.New(b.t.Context(), kv, brake.Limits{Rate: 1, CallTimeout: b.cfg.Calls.Timeout}, bustest.Logger())
+	require.NoError(b.t, err)
+	require.NoError(b.t, other.Report(b.t.Context(), brake.Permit{}, brake.Throttled, "another publisher got a 429", wait))
+}
+
+// TestAnswersThatCannotBeStored: the broker has no room. AtHoc is not sent the same again and again at full rate.
+func TestAnswersThatCannotBeStored(t *testing.T) {
+	b := newBench(t, 1, nil)
+	room := func(bytes int64) {
+		s, err := b.conn.JS.Stream(t.Context(), topology.StreamAcks)
+		require.NoError(t, err)
+		c := s.CachedInfo().Config
+		c.MaxBytes, c.Discard = bytes, jetstream.DiscardNew
+		_, err = b.conn.JS.UpdateStream(t.Context(), c)
+		require.NoError(t, err)
+	}
+	room(1)
+	b.wants(user(1), 5, true)
+	b.start()
+	require.Eventually(t, func() bool { return len(b.updateCalls()) >= 3 }, patience, 10*time.Millisecond)
+	calls := b.updateCalls()
+	for i, least := range []time.Duration{time.Second, 2 * time.Second} {
+		require.GreaterOrEqual(t, time.Duration(calls[i+1].Arrived-calls[i].Finished), least)
+	}
+	room(-1)
+	b.outcomes(map[string]event.Outcome{user(1): event.Applied})
+}
+
+// TestATokensTimeoutIsNoUpdate: no update was under way when the gateway gave up, so none can come late.
+func TestATokensTimeoutIsNoUpdate(t *testing.T) {
+	b := newBench(t, 1, nil)
+	b.fault(sim.Fault{Kind: sim.FaultStatus, Status: http.StatusGatewayTimeout, Scope: []string{sim.EndpointToken}, Calls: 1})
+	b.wants(user(1), 5, true)
+	b.start()
+	b.outcomes(map[string]event.Outcome{user(1): event.Applied})
+	require.Len(t, b.payloads(topology.StreamAcks), 1, "nothing was told to be pending")
+}
+
+// TestALaneRestsAfterACallOfUnknownEnd: for the whole grace time, however long the batch was gathered before the call.
+func TestALaneRestsAfterACallOfUnknownEnd(t *testing.T) {
+	b := newBench(t, 1, map[string]string{"ATHOC_TIMEOUT": "1s", "BATCH_WAIT": "950ms"})
+	b.fault(sim.Fault{Kind: sim.FaultHang, Scope: []string{sim.EndpointUpdate}, Calls: 1})
+	b.start()
+	b.wants(user(1), 50, true)
+	require.Eventually(t, func() bool { return b.brake().Trouble == brake.Outage }, patience, time.Millisecond)
+	over := time.Now()
+	kv, err := b.conn.JS.KeyValue(t.Context(), topology.BucketLeases)
+	require.NoError(t, err)
+	lane := topology.LaneLease(topology.Lane(user(1)))
+	_, err = kv.Get(t.Context(), lane)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		_, err := kv.Get(t.Context(), lane)
+		return errors.Is(err, jetstream.ErrKeyNotFound)
+	}, patience, time.Millisecond)
+	require.GreaterOrEqual(t, time.Since(over), 2900*time.Millisecond)
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,6 +41,13 @@ func (i *Item) set(v verdict) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.verdict = v
+}
+
+// Decided says whether the item has a verdict.
+func (i *Item) Decided() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.verdict.kind != undecided
 }
 
 func (i *Item) final(ack bool, backoff Backoff) verdict {
@@ -102,10 +110,7 @@ func (b *Batch) Add(m jetstream.Msg) error {
 	b.beat.add(m)
 	at := place{info.Stream, info.Consumer, info.Subject, info.Sequence}
 	if again := b.places[at]; again != nil {
-		// The last delivery is the one that counts for the broker. Its content is another one if the stream was lost meanwhile and
-		// has got as far as that again.
-		b.Bytes += len(m.Data()) - len(again.Data)
-		again.Info, again.Data, again.msg = info, m.Data(), m
+		b.replace(again, info, m)
 		return nil
 	}
 	item := &Item{Info: info, Data: m.Data(), msg: m}
@@ -113,6 +118,17 @@ func (b *Batch) Add(m jetstream.Msg) error {
 	b.Items = append(b.Items, item)
 	b.Bytes += len(m.Data())
 	return nil
+}
+
+// replace puts a later delivery into an item: the last one is the one that counts for the broker. It is another message, and
+// the latest to come, if the stream was lost meanwhile and has got as far as that again.
+func (b *Batch) replace(item *Item, info Info, m jetstream.Msg) {
+	if !info.Time.Equal(item.Time) {
+		at := slices.Index(b.Items, item)
+		b.Items = append(slices.Delete(b.Items, at, at+1), item)
+	}
+	b.Bytes += len(m.Data()) - len(item.Data)
+	item.Info, item.Data, item.msg = info, m.Data(), m
 }
 
 // Fill adds up to n messages of a consumer and returns how many came. It waits for them for at most wait, but not less
