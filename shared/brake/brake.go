@@ -195,5 +195,5 @@ func (b *Brake) load(ctx context.Context) (State, uint64, error) {
 		b.log.Warn("the brake's state cannot be read and is begun afresh", "error", err)
 		return State{}, entry.Revision(), nil
 	}
-	return s, entry.Revision(), nil
+	return s.withoutFar(b.clock.now(), b.limits), entry.Revision(), nil
 }

@@ -3,6 +3,7 @@ package brake_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"log/slog"
 	"sync"
 	"testing"
@@ -101,5 +102,18 @@ func TestAnUnreadableStateIsBegunAfresh(t *testing.T) {
 	_, err := kv.PutString(t.Context(), brake.Key, "nonsense")
 	require.NoError(t, err)
 	_, err = open(t, kv, 10, bustest.Logger()).Wait(t.Context())
+	require.NoError(t, err)
+}
+
+// TestAStateFromTheFutureStopsNoCalls: the broker's clock was put back by hours while the state stayed.
+func TestAStateFromTheFutureStopsNoCalls(t *testing.T) {
+	kv := bucket(t)
+	future, err := json.Marshal(brake.State{Next: time.Now().Add(5 * time.Hour)})
+	require.NoError(t, err)
+	_, err = kv.Put(t.Context(), brake.Key, future)
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	_, err = open(t, kv, 10, bustest.Logger()).Wait(ctx)
 	require.NoError(t, err)
 }

@@ -7,6 +7,8 @@ package brake
 import (
 	"math"
 	"time"
+
+	"bobosync/shared/athoc"
 )
 
 // Limits are the bounds that the rules keep.
@@ -27,6 +29,7 @@ const (
 	throttleFirst             = time.Second
 	slowest                   = 1.0 / 16
 	probeMargin               = 5 * time.Second
+	clockMargin               = time.Minute
 )
 
 // Trouble is the kind of failure that a caller reports.
@@ -103,6 +106,19 @@ func (s State) Ask(now time.Time, l Limits) (State, Permit, time.Duration) {
 func (s State) Mended(now time.Time, l Limits) State {
 	if s.Trouble == Refused && s.Settings != l.Settings {
 		s.ProbeAt, s.ProbeUntil, s.Settings = now, time.Time{}, l.Settings
+	}
+	return s
+}
+
+// withoutFar drops moments farther away than any wait can be: the clock was put back, and calls must not stop for as long as
+// it was.
+func (s State) withoutFar(now time.Time, l Limits) State {
+	spacing := time.Duration(float64(time.Second) / (l.Rate * slowest))
+	far := now.Add(max(athoc.MaxRetryAfter, l.CallTimeout+probeMargin, spacing) + clockMargin)
+	for _, at := range []*time.Time{&s.Next, &s.ProbeAt, &s.ProbeUntil, &s.Told} {
+		if at.After(far) {
+			*at = time.Time{}
+		}
 	}
 	return s
 }

@@ -172,3 +172,24 @@ func TestBackoffStaysInRange(t *testing.T) {
 		}
 	}
 }
+
+// TestTheClockIsPutBack: moments of before, in what is then the far future, hold nothing up; those that can be meant are kept.
+func TestTheClockIsPutBack(t *testing.T) {
+	s, p, _ := State{}.Ask(start, limits)
+	s = s.Report(start, p, Outage, "503", 15*time.Minute, 1)
+	require.Equal(t, s, s.withoutFar(start, limits))
+	require.Equal(t, s, s.withoutFar(start.Add(-30*time.Second), limits), "clocks differ a little")
+
+	before := start.Add(-time.Hour)
+	_, _, wait := s.Ask(before, limits)
+	require.Positive(t, wait)
+	probe, p, wait := s.withoutFar(before, limits).Ask(before, limits)
+	require.Zero(t, wait)
+	require.True(t, p.Probe)
+	_, _, wait = probe.withoutFar(before.Add(-time.Hour), limits).Ask(before.Add(-time.Hour), limits)
+	require.Zero(t, wait, "nor does a probe of which nothing is known")
+
+	slow := Limits{Rate: 0.001, CallTimeout: time.Second}
+	next, _, _ := State{Slow: slowest}.Ask(start, slow)
+	require.Equal(t, next, next.withoutFar(start, slow), "a low rate has long waits of its own")
+}
