@@ -34,7 +34,7 @@ func (r *resolver) watchClock(ctx context.Context, conn *bus.Conn) {
 func (r *resolver) repeatUnsure(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.recovered || len(r.unsure) == 0 {
+	if !r.mayPublish() || len(r.unsure) == 0 {
 		return nil
 	}
 	o := newOutcome(rowBook{})
@@ -101,13 +101,18 @@ func (r *resolver) repeat(v memory.View, o *outcome, employee string, now time.T
 func (r *resolver) endHold(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.recovered || r.held.IsZero() || r.readsOn() && time.Since(r.held) < holdMost {
+	if !r.mayPublish() || r.held.IsZero() || r.readsOn() && time.Since(r.held) < holdMost {
 		return nil
 	}
-	o, err := r.resolveDirty(ctx, nil, event.ReasonEvent)
+	reason := event.ReasonEvent
+	if !r.quiet.IsZero() {
+		reason = event.ReasonRecovery
+	}
+	o, err := r.resolveDirty(ctx, nil, reason)
 	if err != nil {
 		return err
 	}
+	r.quiet = time.Time{}
 	r.log.Info("held entries resolved", "updates", len(o.updates), "rows_settled", o.settled.count(), "held_workers", len(r.dirty))
 	return nil
 }

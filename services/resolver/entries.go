@@ -33,7 +33,7 @@ func (r *resolver) entries(msg *message.Message) error {
 		return err
 	}
 	var follows outcome
-	if r.recovered && !r.holds(batch) && len(r.dirty) > 0 {
+	if r.mayPublish() && !r.holds(batch) && len(r.dirty) > 0 {
 		if follows, err = r.resolveDirty(ctx, learnt.change.Workers, event.ReasonEvent); err != nil {
 			return err
 		}

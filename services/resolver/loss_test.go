@@ -88,7 +88,10 @@ func TestATableThatIsLostIsNoticed(t *testing.T) {
 		settings := topology.Settings{Replicas: 1, EntriesMaxBytes: b.cfg.Broker.EntriesMaxBytes, CallTimeout: b.cfg.Calls.Timeout}
 		return topology.Provision(t.Context(), b.conn.JS, settings, topology.Everyone) == nil
 	}, patience, 5*time.Millisecond)
+	lost := time.Now()
 	b.wants(map[string]bool{"one@example.org": true})
+	life := topology.From(b.cfg.Broker, b.cfg.Calls).LeaseTTL()
+	require.Greater(t, time.Since(lost), life-2*time.Second, "a call that held a lease from the lost store may have been under way")
 }
 
 // TestARepeatMindsWhoHasTheUserNow: a call was given up, and then another worker got the user.

@@ -84,7 +84,7 @@ func (r *resolver) applyMapping(ctx context.Context, snapshot string, mapping ma
 	r.directory.Store(inForce)
 	r.census.remap(inForce)
 	var follows outcome
-	if r.recovered && !holding && len(r.dirty) > 0 { // otherwise they are sent when the hold ends
+	if r.mayPublish() && !holding && len(r.dirty) > 0 { // otherwise they are sent when the hold ends
 		if follows, err = r.resolveDirty(ctx, o.change.Workers, event.ReasonMapped); err != nil {
 			return err
 		}

@@ -43,7 +43,7 @@ func (r *resolver) observe(ctx context.Context, req control.ObserveRequest) (con
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.recovered {
+	if !r.mayPublish() {
 		return control.ObserveAnswer{}, errReading
 	}
 	x := &observation{r: r, request: req, now: r.now(), outcome: newOutcome(rowBook{}), done: map[string]bool{}}

@@ -277,7 +277,7 @@ func TestObservationsAreRefused(t *testing.T) {
 	b := newBench(t)
 	b.start()
 	_, err := ask[control.ObserveAnswer](b, control.Observe, control.ObserveRequest{Purpose: control.Expire})
-	refused(t, err, "still reading the files again; try again")
+	refused(t, err, "still making good what was lost; try again")
 	b.recovered("")
 	b.mapping("m1", staff)
 	b.idle()

@@ -197,8 +197,11 @@ func (r *resolver) announce(ctx context.Context, js jetstream.JetStream) error {
 	return nil
 }
 
-// healStore publishes again what was on its way to AtHoc if the broker's table of updates is another than before.
+// healStore makes good that the broker's table of updates is another than before. What was on its way to AtHoc is published again,
+// but not at once: with the store went the leases, and a publisher that held one may still be in its call. Those that run know
+// that and wait; one that was started since does not, and must find nothing to send until that call is over.
 func (r *resolver) healStore(ctx context.Context, js jetstream.JetStream) error {
+	r.reconnects = r.out.conn.NC.Stats().Reconnects
 	now, err := topology.Identity(ctx, js, topology.StreamUpdates)
 	if err != nil {
 		return err
@@ -209,16 +212,12 @@ func (r *resolver) healStore(ctx context.Context, js jetstream.JetStream) error 
 	}
 	clear(r.clears) // what was on its way is lost; the janitor finds these users again
 	if before != "" {
-		o := newOutcome(rowBook{})
+		change := memory.Change{Workers: map[string]latest.Worker{}}
 		err := r.memory.View(func(v memory.View) error {
 			return v.EachWorker(func(employee string, w latest.Worker) error {
-				switch {
-				case !w.Unconfirmed():
-				case r.recovered && !w.Dirty:
-					o.resolve(employee, &w, v.User(employee), event.ReasonRecovery, r.now(), r.rules)
-				default: // it is resolved in a while, and then not taken for published
+				if w.Unconfirmed() {
 					w.Dirty, w.Sending = true, true
-					o.change.Workers[employee] = w
+					change.Workers[employee] = w
 				}
 				return nil
 			})
@@ -226,11 +225,45 @@ func (r *resolver) healStore(ctx context.Context, js jetstream.JetStream) error 
 		if err != nil {
 			return err
 		}
-		o.sort()
-		if err := r.publish(ctx, o); err != nil {
+		wait := r.settings().LeaseTTL() + time.Second // which is lost where moments are stored
+		if err := errors.Join(r.save(change), r.memory.SetQuiet(time.Now().Add(wait))); err != nil {
 			return err
 		}
-		r.log.Warn("the broker's store is another than before; what was not confirmed is published again", "updates", len(o.updates))
+		r.log.Warn("the broker's store is another than before; what was not confirmed is published again in a while", "updates", len(change.Workers),
+			"seconds", wait.Seconds())
 	}
 	return r.memory.SetIdentity(topology.StreamUpdates, now)
+}
+
+// keepQuiet finds out whether a store was lost so lately that nothing may be published yet, also by a process before this one.
+func (r *resolver) keepQuiet() error {
+	until, err := r.memory.Quiet()
+	left := min(time.Until(until), r.settings().LeaseTTL()+time.Second) // the clock may have been put back
+	if err != nil || left <= 0 {
+		return err
+	}
+	r.quiet = time.Now().Add(left)
+	return nil
+}
+
+// sameStore refuses to publish to a table of updates that was lost and made anew. It is looked at after each new connection, since a
+// broker does not lose its store while it runs.
+func (r *resolver) sameStore(ctx context.Context) error {
+	connections := r.out.conn.NC.Stats().Reconnects
+	if connections == r.reconnects {
+		return nil
+	}
+	now, err := topology.Identity(ctx, r.out.conn.JS, topology.StreamUpdates)
+	if err != nil {
+		return err
+	}
+	before, err := r.memory.Identity(topology.StreamUpdates)
+	if err != nil {
+		return err
+	}
+	if now != before {
+		return fmt.Errorf("stream %s was made anew", topology.StreamUpdates)
+	}
+	r.reconnects = connections
+	return nil
 }

@@ -24,8 +24,8 @@ const (
 	replayBacklog = 1000
 )
 
-// errReading refuses what needs a memory that is complete.
-var errReading = control.Refuse("the resolver is still reading the files again; try again when it is done")
+// errReading refuses what needs a memory that is complete, and a store that can be relied on.
+var errReading = control.Refuse("the resolver is still making good what was lost; try again in a minute")
 
 // endpoints are what operators can ask the resolver for.
 func (r *resolver) endpoints(conn *bus.Conn) []control.Endpoint {
@@ -170,7 +170,7 @@ func (r *resolver) beginReplay(ctx context.Context, js jetstream.JetStream, req 
 func (r *resolver) goOnReplaying(ctx context.Context, js jetstream.JetStream) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.recovered || len(r.replaying) == 0 {
+	if !r.mayPublish() || len(r.replaying) == 0 {
 		return nil
 	}
 	waiting, err := waitingUpdates(ctx, js)
@@ -322,7 +322,7 @@ func (r *resolver) replays() ([]control.ReplayState, error) {
 func (r *resolver) requeue(ctx context.Context, req control.RequeueRequest) (control.RequeueAnswer, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.recovered {
+	if !r.mayPublish() {
 		return control.RequeueAnswer{}, errReading
 	}
 	u := req.Update

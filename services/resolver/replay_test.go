@@ -187,9 +187,9 @@ func TestReplayIsRefused(t *testing.T) {
 	b := newBench(t)
 	b.start()
 	_, err := ask[control.ReplayState](b, control.Replay, control.ReplayRequest{All: true})
-	refused(t, err, "still reading the files")
+	refused(t, err, "still making good what was lost")
 	_, err = ask[control.RequeueAnswer](b, control.Requeue, control.RequeueRequest{Update: event.Update{Employee: "00001", File: "a"}})
-	refused(t, err, "still reading the files")
+	refused(t, err, "still making good what was lost")
 	require.Equal(t, []control.ReplayState{}, b.replays())
 
 	b.recovered("")

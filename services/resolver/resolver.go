@@ -97,6 +97,10 @@ type resolver struct {
 	following time.Time
 	// recovered says that the memory is complete; before, nothing is published.
 	recovered bool
+	// quiet is until when nothing is published after the broker's store was lost, by the monotonic clock; see healStore.
+	quiet time.Time
+	// reconnects counts the connections to the broker when its store was looked at last.
+	reconnects uint64
 	// clears are the clears of users without a known worker, by topology.NormalUsername.
 	clears map[string]*latest.Clear
 }
@@ -174,7 +178,10 @@ func (r *resolver) begin(ctx context.Context, conn *bus.Conn) error {
 	if err := r.announce(ctx, conn.JS); err != nil {
 		return err
 	}
-	return r.healStore(ctx, conn.JS)
+	if err := r.healStore(ctx, conn.JS); err != nil {
+		return err
+	}
+	return r.keepQuiet()
 }
 
 // loadOpen finds the workers for whom a former run left something to do.
@@ -209,9 +216,17 @@ func (r *resolver) loadOpen() error {
 	return err
 }
 
+// mayPublish says whether updates may be published now.
+func (r *resolver) mayPublish() bool { return r.recovered && !time.Now().Before(r.quiet) }
+
 // publish saves what it is about to send out, sends it, and saves that it did, in that order: a crash in between repeats work and
 // changes nothing. An update may only come from an event that was saved before; see entries.
 func (r *resolver) publish(ctx context.Context, o outcome) error {
+	if len(o.updates) > 0 {
+		if err := r.sameStore(ctx); err != nil {
+			return err
+		}
+	}
 	if len(o.intents) > 0 {
 		if err := r.save(memory.Change{Workers: o.intents}); err != nil {
 			return err

@@ -43,7 +43,7 @@ func newBench(t *testing.T) *bench {
 	server := bustest.Start(t)
 	b := &bench{t: t, server: server, conn: server.Connect(t)}
 	require.NoError(t, config.Load(t.Context(), config.Map(map[string]string{
-		"DATA_DIRECTORY": t.TempDir(), "NATS_URL": server.ClientURL(),
+		"DATA_DIRECTORY": t.TempDir(), "NATS_URL": server.ClientURL(), "ATHOC_TIMEOUT": "2s",
 	}), &b.cfg))
 	return b
 }

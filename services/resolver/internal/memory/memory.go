@@ -1,6 +1,6 @@
 // Package memory keeps what the resolver knows in a bbolt file:
 //
-//	meta                         schema version and memory name (shared/boltdb), "recovered", "mapping", stream identities
+//	meta                         schema version and memory name (shared/boltdb), "recovered", "mapping", "quiet", stream identities
 //	workers/<employee id>        latest.Worker as CBOR
 //	mapping/<employee id>        username
 //	replays/<id>                 control.ReplayState as JSON, without Left; the newest 100
@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/fxamacker/cbor/v2"
 	"go.etcd.io/bbolt"
@@ -40,6 +41,7 @@ const (
 	recoveredKey = "recovered"
 	mappingKey   = "mapping"
 	identityKey  = "identity."
+	quietKey     = "quiet"
 )
 
 // Memory is the open file. Reads may go on at any time; writes are one after another.
@@ -86,6 +88,24 @@ func (m *Memory) Identity(stream string) (string, error) { return m.db.Meta(iden
 // SetIdentity stores a stream's identity.
 func (m *Memory) SetIdentity(stream, identity string) error {
 	return m.db.SetMeta(identityKey+stream, identity)
+}
+
+// Quiet is until when nothing is to be published; zero if that was never set.
+func (m *Memory) Quiet() (time.Time, error) {
+	v, err := m.db.Meta(quietKey)
+	if err != nil || v == "" {
+		return time.Time{}, err
+	}
+	until, err := time.Parse(time.RFC3339, v)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read until when the resolver is quiet: %w", err)
+	}
+	return until, nil
+}
+
+// SetQuiet stores until when nothing is to be published.
+func (m *Memory) SetQuiet(until time.Time) error {
+	return m.db.SetMeta(quietKey, until.UTC().Format(time.RFC3339))
 }
 
 // Snapshot names the mapping in use; "" if there never was one.
