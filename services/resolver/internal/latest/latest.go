@@ -202,7 +202,8 @@ func (w *Worker) Answer(a event.Answer, rules Rules) bool {
 		Sent:    Sent{User: a.User, File: a.File, Version: a.Version, On: a.On, At: a.At},
 		Outcome: a.Outcome, Answered: a.Answered,
 	}
-	if w.Latest.Version == a.Version {
+	// A row that was read again is answered once more when it is resolved: the ledger that got this answer may be lost.
+	if w.Latest.Version == a.Version && !w.Dirty {
 		w.Open = false
 	}
 	return true

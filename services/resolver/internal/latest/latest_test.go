@@ -196,6 +196,20 @@ func TestResolve(t *testing.T) {
 	})
 }
 
+// TestALateAnswerDoesNotCloseARowThatIsReadAgain: ingest lost its ledger after it had the answer, and asks for all rows again.
+func TestALateAnswerDoesNotCloseARowThatIsReadAgain(t *testing.T) {
+	var w Worker
+	e := booking(1, 1, false)
+	u, _ := resolveNow(&w, e, "bond")
+	w.Take(e, false)
+	require.True(t, w.Answer(answer(u, event.Applied), rules))
+	require.True(t, w.Open)
+	again, o := w.Resolve("007", "bond", event.ReasonEvent, noon, rules)
+	require.Nil(t, again)
+	require.Equal(t, event.Applied, o)
+	require.False(t, w.Open)
+}
+
 // TestAnyOrderComesToTheSame: whatever the order and however often events come, the latest wins, no update is older than
 // one before it, and each row has its outcome or waits for the answer to the last update.
 func TestAnyOrderComesToTheSame(t *testing.T) {
