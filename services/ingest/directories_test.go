@@ -30,8 +30,8 @@ func TestADirectoryThatCannotBeUsed(t *testing.T) {
 	if d.look() || len(d.state()) != 0 || log.String() != "" {
 		t.Fatalf("state %v, log %s", d.state(), log)
 	}
-	if left := names(t, cfg.ProcessedDirectory); len(left) != 0 {
-		t.Fatalf("looking leaves %v behind", left)
+	if left, err := os.ReadDir(cfg.ProcessedDirectory); err != nil || len(left) != 0 {
+		t.Fatalf("looking leaves %v behind, %v", left, err)
 	}
 
 	if err := os.Remove(cfg.FailedDirectory); err != nil {

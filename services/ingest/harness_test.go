@@ -217,6 +217,9 @@ func names(t *testing.T, dir string) []string {
 	}
 	var list []string
 	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), probe) {
+			continue // ingest is just trying whether it may write here
+		}
 		list = append(list, e.Name())
 	}
 	return list
