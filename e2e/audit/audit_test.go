@@ -323,6 +323,13 @@ func TestForgiven(t *testing.T) {
 			refuse(&in.Calls[0].Users[2], sim.OutcomeDenied)
 			in.Final["cat@x"][duty] = ""
 		}},
+		{"a clear of stale duty refused for a while", func(in *audit.Input) {
+			in.Rules.Cleans = true
+			in.Users[1].Attributes[duty] = ""
+			in.Users[3].Attributes[duty], in.Final["dan@x"][duty] = written(stale), written(stale)
+			in.Calls = append(in.Calls, update(4, 4, sent{"dan@x", ""}))
+			refuse(&in.Calls[3].Users[0], sim.OutcomeDenied)
+		}},
 		{"a file gone while the mapping was lost", func(in *audit.Input) {
 			in.Departures[2].Gone = at(3.2)
 			in.MappingLost = []audit.Window{{From: at(3), To: at(3.3)}}

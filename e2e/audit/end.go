@@ -55,6 +55,15 @@ func (a *auditor) checkDuty(p *person, got string) {
 
 // wanted returns the duty statuses that are right at the end, the likeliest first.
 func (a *auditor) wanted(p *person) (values []string, why string) {
+	values, why = a.unrefused(p)
+	if a.refused(p, values[0]) { // AtHoc said that it will not take it, so whatever it held before is right
+		values = append(values, a.applied(p))
+	}
+	return values, why
+}
+
+// unrefused returns the duty statuses that are right where AtHoc takes what it is sent.
+func (a *auditor) unrefused(p *person) (values []string, why string) {
 	initial := a.initial(p)
 	if p.Forbidden {
 		return []string{initial}, "this account cannot write the user"
@@ -70,21 +79,17 @@ func (a *auditor) wanted(p *person) (values []string, why string) {
 	}
 	e := p.worker.events[len(p.worker.events)-1]
 	why = "the latest event is " + a.describe(e)
-	if a.staleEvent(e, a.in.Ended) {
-		values = []string{"", initial}
-		if a.in.Rules.Cleans && a.staleValue(initial, a.in.Started) {
-			values = []string{""}
-		}
-		if !a.staleEvent(e, a.in.Started) { // it has become stale meanwhile
-			values = append(values, a.value(e))
-		}
-		return values, why + ", which is stale"
+	if !a.staleEvent(e, a.in.Ended) {
+		return []string{a.value(e)}, why
 	}
-	values = []string{a.value(e)}
-	if a.refused(p, values[0]) { // AtHoc said that it will not take it, so whatever it held before is right
-		values = append(values, a.applied(p))
+	values = []string{"", initial}
+	if a.in.Rules.Cleans && a.staleValue(initial, a.in.Started) {
+		values = []string{""}
 	}
-	return values, why
+	if !a.staleEvent(e, a.in.Started) { // it has become stale meanwhile
+		values = append(values, a.value(e))
+	}
+	return values, why + ", which is stale"
 }
 
 // refused says whether AtHoc refused a value for good, so that the pipeline was right to leave it at that.

@@ -665,25 +665,33 @@ func (s *Stack) Idle(within time.Duration) error {
 	})
 }
 
-// stale counts the users whose duty status the janitor has still to find; one whom this account cannot write keeps it.
+// stale counts the users whose duty status the janitor has still to find. One whom AtHoc refused to change keeps it: he is
+// not tried again before a day has passed.
 func (s *Stack) stale() (int, error) {
 	rules := s.rules()
 	final, err := s.Sim.Users(s.ctx)
 	if err != nil {
 		return 0, err
 	}
-	forbidden := map[string]bool{}
-	for _, w := range s.cfg.Plan.Workers {
-		forbidden[strings.ToLower(w.Login)] = w.Role == workload.Forbidden
-	}
-	count := 0
+	stale := map[string]bool{}
 	for login, attributes := range final {
 		since, err := time.ParseInLocation(sim.DateLayout, attributes[rules.Duty], rules.AtHocZone)
-		if err == nil && time.Since(since) > Lifetime && !forbidden[strings.ToLower(login)] {
-			count++
+		if err == nil && time.Since(since) > Lifetime {
+			stale[strings.ToLower(login)] = true
 		}
 	}
-	return count, nil
+	if len(stale) == 0 {
+		return 0, nil
+	}
+	calls, err := sim.ReadCallLog(s.Path(callLog))
+	for _, c := range calls {
+		for _, u := range c.Users {
+			if u.Outcome == sim.OutcomeDenied {
+				delete(stale, strings.ToLower(u.LoginID))
+			}
+		}
+	}
+	return len(stale), err
 }
 
 // pending names consumers of the broker that have something left to do. The broker inside the all-in-one program cannot
