@@ -39,8 +39,8 @@ func staff(n int) workload.Plan {
 	return p
 }
 
-// bookings makes a file of random bookings of the last ten hours and notes in latest what it makes of each worker.
-func bookings(rng *rand.Rand, name string, rows, workers int, latest map[string]booking) workload.File {
+// bookings makes a file of random bookings that are so old, and notes in latest what it makes of each worker.
+func bookings(rng *rand.Rand, name string, rows, workers int, age span, latest map[string]booking) workload.File {
 	zone, err := time.LoadLocation(harness.BoboZone)
 	if err != nil {
 		panic(err)
@@ -49,7 +49,7 @@ func bookings(rng *rand.Rand, name string, rows, workers int, latest map[string]
 	now := time.Now().In(zone).Truncate(time.Second)
 	for range rows {
 		employee := fmt.Sprintf("%05d", rng.IntN(workers))
-		b := booking{now.Add(-time.Duration(rng.IntN(36_000)) * time.Second), rng.IntN(2) == 0}
+		b := booking{now.Add(-time.Duration(rng.Int64N(int64(age.most-age.least))) - age.least).Truncate(time.Second), rng.IntN(2) == 0}
 		kind := "BOF"
 		if b.on {
 			kind = "BON"
@@ -61,6 +61,11 @@ func bookings(rng *rand.Rand, name string, rows, workers int, latest map[string]
 	}
 	return workload.File{Name: name, Content: []byte(text.String())}
 }
+
+// span is how old things are.
+type span struct{ least, most time.Duration }
+
+var today = span{0, 10 * time.Hour}
 
 type booking struct {
 	at time.Time
@@ -134,7 +139,7 @@ func TestOutageCostsNothingButTime(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	latest := map[string]booking{}
 	for i := range files {
-		require.NoError(t, s.In.Drop(bookings(rng, fmt.Sprintf("part %d.csv", i), rows, workers, latest)))
+		require.NoError(t, s.In.Drop(bookings(rng, fmt.Sprintf("part %d.csv", i), rows, workers, today, latest)))
 	}
 	var waiting, last uint64
 	since := time.Now()
@@ -200,9 +205,11 @@ func TestMorePublishersSendMore(t *testing.T) {
 	require.NoError(t, s.Sim.Set(t.Context(), map[string]any{"latency": map[string]any{"fixed": "300ms"}}))
 	latest := map[string]booking{}
 	rng := rand.New(rand.NewPCG(3, 4))
+	age := span{8 * time.Hour, 10 * time.Hour}
 	rate := func(name string) float64 {
 		began := time.Now()
-		require.NoError(t, s.In.Drop(bookings(rng, name, 4*workers, workers, latest)))
+		require.NoError(t, s.In.Drop(bookings(rng, name, 4*workers, workers, age, latest)))
+		age.least, age.most = age.least-2*time.Hour, age.least // or there would be little to send the next time
 		require.NoError(t, s.Idle(3*time.Minute))
 		log, err := sim.ReadCallLog(s.Path("calls.jsonl"))
 		require.NoError(t, err)
@@ -251,7 +258,7 @@ func TestTakeOver(t *testing.T) {
 	require.NoError(t, err)
 	latest := map[string]booking{}
 	rng := rand.New(rand.NewPCG(5, 6))
-	require.NoError(t, s.In.Drop(bookings(rng, "held.csv", 1, 1, latest))) // one worker: one lane is held
+	require.NoError(t, s.In.Drop(bookings(rng, "held.csv", 1, 1, today, latest))) // one worker: one lane is held
 	require.Eventually(t, func() bool {
 		st, err := s.Sim.Stats(t.Context())
 		return err == nil && st.InFlight > 0
@@ -260,7 +267,7 @@ func TestTakeOver(t *testing.T) {
 	require.NoError(t, s.RemovePublisher(s.Publishers()[0], true))
 	_, err = s.AddPublisher()
 	require.NoError(t, err)
-	require.NoError(t, s.In.Drop(bookings(rng, "other.csv", 400, 40, latest)))
+	require.NoError(t, s.In.Drop(bookings(rng, "other.csv", 400, 40, today, latest)))
 	require.NoError(t, s.Idle(idleWithin))
 	requireStatuses(t, s, latest)
 
