@@ -34,13 +34,13 @@ type roster struct {
 	files   int
 }
 
-func newRoster(t *testing.T, workers int, settings map[string]string) *roster {
+func newRoster(t *testing.T, workers, publishers int, settings map[string]string) *roster {
 	t.Helper()
 	vars := map[string]string{
 		"BATCH_SIZE": "1000", "ATHOC_RATE_LIMIT": "50", "ATHOC_TIMEOUT": "10s", "LOG_LEVEL": "INFO", "BATCH_WAIT": "100ms", "CLEANUP_INTERVAL": "1s",
 	}
 	maps.Copy(vars, settings)
-	s := start(t, harness.Config{Publishers: 3, Plan: staff(workers), Settings: vars})
+	s := start(t, harness.Config{Publishers: publishers, Plan: staff(workers), Settings: vars})
 	require.NoError(t, s.Idle(idleWithin))
 	return &roster{
 		t: t, s: s, rng: rand.New(rand.NewPCG(3, 4)), workers: workers, latest: map[string]booking{},
@@ -97,7 +97,7 @@ func (r *roster) edit(at time.Time, employees ...string) {
 func TestWhoBooksOnWhileStaleDutyIsClearedIsOnDuty(t *testing.T) {
 	alone(t)
 	const workers, booking = 2500, 500
-	r := newRoster(t, workers, nil)
+	r := newRoster(t, workers, 3, nil)
 	everybody := slices.Sorted(maps.Keys(allOf(workers)))
 	var on []string
 	for round := range *staleRounds {
@@ -140,28 +140,34 @@ func onDuty(t *testing.T, s *harness.Stack) int {
 	return n
 }
 
-// TestStaleDutyIsClearedInFewCalls: 2,500 users, also those of whom no file ever spoke, in as many calls as BATCH_SIZE needs.
+// TestStaleDutyIsClearedInFewCalls: 2,500 users, also those of whom no file ever spoke, in as many calls as BATCH_SIZE needs. Of
+// several publishers each can have one call more that is not full. They wait for a full batch as long as a slow machine may take
+// to publish all.
 func TestStaleDutyIsClearedInFewCalls(t *testing.T) {
 	alone(t)
-	const workers = 2500
-	r := newRoster(t, workers, nil)
-	before, err := r.s.Sim.Stats(t.Context())
-	require.NoError(t, err)
-	r.edit(time.Now().Add(-30*time.Hour), slices.Collect(maps.Keys(allOf(workers)))...)
-	require.NoError(t, r.s.Idle(idleWithin))
-	require.Zero(t, onDuty(t, r.s))
-	after, err := r.s.Sim.Stats(t.Context())
-	require.NoError(t, err)
-	calls := after.Endpoints[sim.EndpointUpdate].Calls - before.Endpoints[sim.EndpointUpdate].Calls
-	require.LessOrEqual(t, calls, 4, "three calls of 1,000, and one that a publisher did not wait for")
-	t.Logf("%d users cleared in %d calls", workers, calls)
+	const workers, needed = 2500, 3
+	for publishers, most := range map[int]int{1: needed, 3: needed + 3} {
+		t.Run(fmt.Sprintf("%d publishers", publishers), func(t *testing.T) {
+			r := newRoster(t, workers, publishers, map[string]string{"BATCH_WAIT": "1s"})
+			before, err := r.s.Sim.Stats(t.Context())
+			require.NoError(t, err)
+			r.edit(time.Now().Add(-30*time.Hour), slices.Collect(maps.Keys(allOf(workers)))...)
+			require.NoError(t, r.s.Idle(idleWithin))
+			require.Zero(t, onDuty(t, r.s))
+			after, err := r.s.Sim.Stats(t.Context())
+			require.NoError(t, err)
+			calls := after.Endpoints[sim.EndpointUpdate].Calls - before.Endpoints[sim.EndpointUpdate].Calls
+			require.LessOrEqual(t, calls, most)
+			t.Logf("%d users cleared in %d calls", workers, calls)
+		})
+	}
 }
 
 // TestReconcile: what was changed by hand in AtHoc is found and, if that is asked for, put right; what a newer event has changed
 // is not touched.
 func TestReconcile(t *testing.T) {
 	alone(t)
-	r := newRoster(t, 40, nil)
+	r := newRoster(t, 40, 3, nil)
 	everybody := r.some(40)
 	r.book(true, everybody...)
 	require.NoError(t, r.s.Idle(idleWithin))

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"bobosync/shared/bustest"
 	"bobosync/shared/event"
 	"bobosync/shared/topology"
 )
@@ -141,8 +142,8 @@ func TestMovedWhileItIsToldAgain(t *testing.T) {
 
 // outcomesNoted says whether ingest has read all outcomes that there are.
 func (h *harness) outcomesNoted() bool {
-	c, err := h.conn.JS.Consumer(h.t.Context(), topology.StreamAcks, topology.ConsumerIngestAcks)
-	return err == nil && c.CachedInfo().NumPending == 0 && c.CachedInfo().NumAckPending == 0
+	drained, err := bustest.Drained(h.t.Context(), h.conn.JS, topology.StreamAcks, topology.ConsumerIngestAcks)
+	return err == nil && drained
 }
 
 // TestFinishedFilesThatStayAreTold: with MOVE_PROCESSED_FILES off; they were touched or renamed while ingest was down, and a new

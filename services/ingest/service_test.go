@@ -528,11 +528,7 @@ func TestUnreadableOutcomesBecomeDeadLetters(t *testing.T) {
 		t.Errorf("dead letter %+v, %v", d, err)
 	}
 	eventually(t, "settled for good", func() bool {
-		c, err := h.conn.JS.Consumer(t.Context(), topology.StreamAcks, topology.ConsumerIngestAcks)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c.CachedInfo().NumAckPending == 0 && c.CachedInfo().NumPending == 0
+		return h.outcomesNoted()
 	})
 }
 

@@ -162,9 +162,9 @@ func (b *bench) idle() {
 	b.t.Helper()
 	require.Eventually(b.t, func() bool {
 		for lane := range topology.Lanes {
-			c, err := b.conn.JS.Consumer(b.t.Context(), topology.StreamUpdates, topology.LaneConsumer(lane))
+			drained, err := bustest.Drained(b.t.Context(), b.conn.JS, topology.StreamUpdates, topology.LaneConsumer(lane))
 			require.NoError(b.t, err)
-			if info := c.CachedInfo(); info.NumPending > 0 || info.NumAckPending > 0 {
+			if !drained {
 				return false
 			}
 		}

@@ -198,12 +198,8 @@ func (b *bench) idle() {
 		topology.StreamMapping: topology.ConsumerResolverMapping,
 	} {
 		require.Eventually(b.t, func() bool {
-			c, err := b.conn.JS.Consumer(b.t.Context(), stream, consumer)
-			if err != nil {
-				return false
-			}
-			info := c.CachedInfo()
-			return info.NumPending == 0 && info.NumAckPending == 0
+			drained, err := bustest.Drained(b.t.Context(), b.conn.JS, stream, consumer)
+			return err == nil && drained
 		}, patience, 5*time.Millisecond, consumer)
 	}
 }

@@ -3,12 +3,17 @@ package bustest
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"bobosync/shared/broker"
 	"bobosync/shared/bus"
@@ -68,6 +73,37 @@ func (s *Server) Connect(tb testing.TB) *bus.Conn {
 	}
 	tb.Cleanup(c.Close)
 	return c
+}
+
+// Drained says whether a durable consumer has delivered, and had acknowledged, all that its stream holds for it. That nothing
+// is pending does not say so by itself: the broker counts a message for its consumers a moment after it confirmed it to who
+// published it.
+func Drained(ctx context.Context, js jetstream.JetStream, stream, consumer string) (bool, error) {
+	st, err := js.Stream(ctx, stream)
+	if err != nil {
+		return false, fmt.Errorf("look up stream %s: %w", stream, err)
+	}
+	c, err := st.Consumer(ctx, consumer)
+	if err != nil {
+		return false, fmt.Errorf("look up consumer %s of %s: %w", consumer, stream, err)
+	}
+	info := c.CachedInfo()
+	filters := slices.DeleteFunc(append([]string{info.Config.FilterSubject}, info.Config.FilterSubjects...), func(f string) bool { return f == "" })
+	last := st.CachedInfo().State.LastSeq
+	if len(filters) > 0 {
+		last = 0
+	}
+	for _, filter := range filters {
+		m, err := st.GetLastMsgForSubject(ctx, filter)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
+		if err != nil {
+			return false, fmt.Errorf("read the last message of %s: %w", filter, err)
+		}
+		last = max(last, m.Sequence)
+	}
+	return info.NumPending == 0 && info.NumAckPending == 0 && info.AckFloor.Stream >= last, nil
 }
 
 // Down stops the broker; its store stays. Stopping a stopped broker does nothing.
