@@ -115,6 +115,33 @@ func (s *service) rebuild(ctx context.Context) error {
 	})
 }
 
+// forgetHalfRead makes finished files unknown again that were being taken into the ledger when that was cut off: they are to be
+// read from their start, and what is known would be passed over. No copy of them is left in the input directory to go on with.
+func (s *service) forgetHalfRead() error {
+	open, err := s.ledger.Open()
+	if err != nil {
+		return fmt.Errorf("look up open files: %w", err)
+	}
+	open = slices.DeleteFunc(open, func(f *ledger.File) bool {
+		finished := slices.ContainsFunc(f.Places, func(p ledger.Place) bool { return p.MovedTo != "" })
+		return f.Status != ledger.Reading || !finished || len(f.Left()) > 0
+	})
+	if len(open) == 0 {
+		return nil
+	}
+	if err := s.ledger.Update(func(tx *ledger.Tx) error {
+		for _, f := range open {
+			if err := tx.Remove(f.ID); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		return fmt.Errorf("forget %d finished files that were not read to their end: %w", len(open), err)
+	}
+	return nil
+}
+
 func sortListed(files []listed) {
 	slices.SortFunc(files, func(a, b listed) int {
 		return cmp.Or(a.Compare(b.Found), cmp.Compare(a.path, b.path))

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"bobosync/services/ingest/internal/ledger"
 	"bobosync/shared/bustest"
 	"bobosync/shared/event"
 	"bobosync/shared/topology"
@@ -210,5 +211,57 @@ func TestStreamLostWithinARecovery(t *testing.T) {
 	eventually(t, "recovered", func() bool { return slices.Contains(h.told(), "recovered m2") })
 	if got, want := h.told(), []string{"settled " + idFor(text), "recovered m2"}; !slices.Equal(got, want) {
 		t.Errorf("told %v, want %v", got, want)
+	}
+}
+
+// TestHalfReadFinishedFile: ingest is killed in the middle of a large finished file that its ledger does not know, while the ledger
+// is rebuilt or while a resolver without memory is told. It is read again from its start, and told whole.
+func TestHalfReadFinishedFile(t *testing.T) {
+	const n = windowLines + 5000
+	for _, tt := range []struct {
+		name string
+		// there says that the file lies there when the ledger is rebuilt; else it appears after that.
+		there bool
+	}{{"while the ledger is rebuilt", true}, {"while it is told", false}} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := newHarness(t)
+			big := rows("b", n)
+			if !tt.there {
+				h.start()
+				eventually(t, "ledger rebuilt", h.ready.Load)
+				h.end()
+			}
+			if err := os.MkdirAll(h.cfg.ProcessedDirectory, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			write(t, h.done("big.csv"), big)
+			r := h.resolve()
+			r.remember(t, "m1")
+			h.tune.reach = func(at point) error {
+				if at == pointStored {
+					return errKilled
+				}
+				return nil
+			}
+			h.start()
+			h.died()
+			h.book(func(l *ledger.Ledger) {
+				if f, err := l.File(idFor(big)); err != nil || f == nil || f.Status != ledger.Reading {
+					t.Fatalf("the kill left %+v, %v; wanted a file that is half read", f, err)
+				}
+			})
+			h.tune.reach = func(point) error { return nil }
+			h.start()
+			eventually(t, "recovered", func() bool { return slices.Contains(r.history(), "recovered m1") })
+			if got := len(r.entriesOf(idFor(big))); got != n {
+				t.Errorf("the resolver was told %d of %d rows", got, n)
+			}
+			h.end()
+			h.book(func(l *ledger.Ledger) {
+				if f, err := l.File(idFor(big)); err != nil || f == nil || f.Status != ledger.Moved {
+					t.Errorf("at the end the ledger says %+v, %v", f, err)
+				}
+			})
+		})
 	}
 }

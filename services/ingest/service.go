@@ -134,6 +134,9 @@ func (s *service) run(ctx context.Context) error {
 	if err := s.tidyUp(); err != nil {
 		return err
 	}
+	if err := s.forgetHalfRead(); err != nil {
+		return err
+	}
 	if err := s.rebuild(ctx); err != nil {
 		return endOf(ctx, err)
 	}

@@ -65,6 +65,9 @@ func (s *service) sessions(ctx context.Context) error {
 }
 
 func (s *service) session(ctx context.Context) error {
+	if err := s.forgetHalfRead(); err != nil { // what the session before did not get to its end
+		return err
+	}
 	js := s.opts.Conn.JS
 	if err := topology.Provision(ctx, js, topology.From(s.cfg.Broker, s.cfg.Calls), topology.Ingest, topology.WithLog(s.log)); err != nil {
 		return err
