@@ -94,9 +94,9 @@ func requireStatuses(t *testing.T, s *harness.Stack, latest map[string]booking) 
 	require.Zero(t, wrong, "of %d workers", len(latest))
 }
 
-// updatesWaiting counts the messages in the table of updates that no publisher has settled, and those ever published; read
+// updatesWaiting counts the messages in the table of updates that no publisher has settled, and returns the table; read
 // says that the resolver has read all entries.
-func updatesWaiting(t *testing.T, s *harness.Stack) (waiting, published uint64, read bool) {
+func updatesWaiting(t *testing.T, s *harness.Stack) (waiting uint64, table jetstream.StreamState, read bool) {
 	t.Helper()
 	conn, err := nats.Connect(s.BrokerURL())
 	require.NoError(t, err)
@@ -113,7 +113,7 @@ func updatesWaiting(t *testing.T, s *harness.Stack) (waiting, published uint64, 
 	updates, err := js.Stream(t.Context(), "UPDATES")
 	require.NoError(t, err)
 	info := entries.CachedInfo()
-	return waiting, updates.CachedInfo().State.LastSeq, info.NumPending == 0 && info.NumAckPending == 0
+	return waiting, updates.CachedInfo().State, info.NumPending == 0 && info.NumAckPending == 0
 }
 
 // TestOutageCostsNothingButTime: 503s while 500,000 rows of 20,000 workers arrive. The backlog holds one update for each
@@ -142,16 +142,18 @@ func TestOutageCostsNothingButTime(t *testing.T) {
 		require.NoError(t, s.In.Drop(bookings(rng, fmt.Sprintf("part %d.csv", i), rows, workers, today, latest)))
 	}
 	var waiting, last uint64
+	var table jetstream.StreamState
 	since := time.Now()
 	require.Eventually(t, func() bool {
 		var read bool
-		var published uint64
-		if waiting, published, read = updatesWaiting(t, s); !read || published != last {
-			last, since = published, time.Now()
+		if waiting, table, read = updatesWaiting(t, s); !read || table.LastSeq != last {
+			last, since = table.LastSeq, time.Now()
 		}
 		return waiting >= uint64(len(latest))*95/100 && time.Since(since) > 2*time.Second
 	}, 3*time.Minute, 200*time.Millisecond, "all rows are resolved and published")
-	require.LessOrEqual(t, waiting, uint64(workers+1))
+	require.LessOrEqual(t, table.Msgs, uint64(workers+1), "one for each user, and the harness's own")
+	// An update that was replaced while a publisher had it for a probe is counted once more until it is given back.
+	require.LessOrEqual(t, waiting, uint64(workers+1+batch))
 	during, err := s.Sim.Stats(t.Context())
 	require.NoError(t, err)
 	probes := during.Endpoints[sim.EndpointUpdate].Calls - before.Endpoints[sim.EndpointUpdate].Calls
@@ -187,7 +189,7 @@ func TestOutageCostsNothingButTime(t *testing.T) {
 		memory = append(memory, fmt.Sprintf("%s %d MiB", name, peak>>20))
 	}
 	t.Logf("%d rows of %d workers in an outage: backlog %d updates, %d probes; then %d calls with %d users; peak memory %s",
-		files*rows, workers, waiting, probes, calls, users, strings.Join(memory, ", "))
+		files*rows, workers, table.Msgs, probes, calls, users, strings.Join(memory, ", "))
 	require.Len(t, sent, len(latest))
 	require.Equal(t, 1, slices.Max(slices.Collect(maps.Values(sent))), "each user is sent once")
 	require.LessOrEqual(t, calls, workers/batch+5)
