@@ -2,19 +2,24 @@
 package nats_test
 
 import (
+	"bytes"
+	"context"
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"bobosync/deploy/nats/setup"
 	"bobosync/shared/bus"
+	"bobosync/shared/bustest"
 	"bobosync/shared/topology"
 )
 
@@ -66,6 +71,46 @@ func (in *installation) up(t *testing.T) {
 	t.Helper()
 	in.ns = serve(t, in.options(t, "nats.conf"))
 	in.port = in.ns.Addr().(*net.TCPAddr).Port
+}
+
+// program starts the broker as a program of its own until the end of the test, as its image does, and builds it first. The broker
+// reads its TLS configuration for a reload while others connect (nats-server 2.15.2, diffOptions): within the test's process
+// the race detector would fail the test for it.
+func (in *installation) program(t *testing.T) *exec.Cmd {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "nats-server")
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", file, "github.com/nats-io/nats-server/v2").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	_, port, err := net.SplitHostPort(bustest.FreeAddr(t))
+	require.NoError(t, err)
+	in.port, err = strconv.Atoi(port)
+	require.NoError(t, err)
+
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), file,
+		"--config", filepath.Join(in.dir, "nats.conf"), "--addr", "127.0.0.1", "--port", port, "--http_port", "-1")
+	var told bytes.Buffer
+	cmd.Stderr = &told
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		require.NoError(t, cmd.Process.Signal(os.Interrupt))
+		err := cmd.Wait()
+		if t.Failed() {
+			t.Logf("the broker: %v\n%s", err, told.String())
+		}
+	})
+	in.eventually(t, topology.UserViewer)
+	return cmd
+}
+
+// eventually waits until a user can log in.
+func (in *installation) eventually(t *testing.T, user string) {
+	t.Helper()
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		conn, err := bus.Connect(t.Context(), in.config(user))
+		if assert.NoError(c, err) {
+			conn.Close()
+		}
+	}, patience, look)
 }
 
 // down stops the broker; its store stays.

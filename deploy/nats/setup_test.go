@@ -7,7 +7,9 @@ import (
 	"encoding/pem"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -51,7 +53,8 @@ func TestConfigurationIsSafe(t *testing.T) {
 
 // TestKeysAreMadeOnceAndRotated: keys stay until they are rotated, and only their owner can read them.
 func TestKeysAreMadeOnceAndRotated(t *testing.T) {
-	in := broker(t)
+	in := install(t)
+	program := in.program(t)
 	read := func(user string) string {
 		content, err := os.ReadFile(setup.CredsFile(in.dir, user))
 		require.NoError(t, err)
@@ -85,20 +88,15 @@ func TestKeysAreMadeOnceAndRotated(t *testing.T) {
 	require.Equal(t, []string{"ingest"}, made)
 	require.NotEqual(t, ingest, read("ingest"))
 	require.Equal(t, viewer, read("viewer"))
-	reload(t, in)
-	in.login(t, "ingest")
+	out, err := exec.CommandContext(t.Context(), program.Path, "--signal", "reload="+strconv.Itoa(program.Process.Pid)).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	in.eventually(t, "ingest")
 	require.Eventually(t, func() bool { return !using.Connected() }, patience, look, "who uses the old key is put out")
 	_, err = bus.Connect(t.Context(), old)
 	require.ErrorContains(t, err, "it does not know the key", "the old one is worth nothing")
 
 	_, err = setup.Keys(in.dir, topology.Users(), "nobody")
 	require.ErrorContains(t, err, `there is no user "nobody"`)
-}
-
-// reload lets the broker read its configuration again, as nats-server --signal reload does.
-func reload(t *testing.T, in *installation) {
-	t.Helper()
-	require.NoError(t, in.ns.ReloadOptions(in.options(t, "nats.conf")))
 }
 
 // TestCertificatesAreRenewed: the authority stays, so that nobody who trusts it has to learn another.
