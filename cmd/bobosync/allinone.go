@@ -136,32 +136,16 @@ func runOnce(ctx context.Context, s settings, log *slog.Logger, seen *telemetry.
 			if err != nil {
 				return err
 			}
-			err = service(ctx, program.Host{Conn: conn, Log: log, Telemetry: seen})
+			err = service(ctx, program.Deps{Conn: conn, Log: log, Version: program.Version, Telemetry: seen})
 			drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainWait)
 			defer cancel()
 			return errors.Join(err, conn.Drain(drain))
 		})
 	}
-	serve("ingest", func(ctx context.Context, host program.Host) error {
-		return ingest.Run(ctx, s.Ingest, ingest.Options{
-			Conn: host.Conn, Log: host.Log, Version: program.Version, Telemetry: host.Telemetry,
-		})
-	})
-	serve("resolver", func(ctx context.Context, host program.Host) error {
-		return resolver.Run(ctx, s.Resolver, resolver.Options{
-			Conn: host.Conn, Log: host.Log, Version: program.Version, Telemetry: host.Telemetry,
-		})
-	})
-	serve("publisher", func(ctx context.Context, host program.Host) error {
-		return publisher.Run(ctx, s.Publisher, publisher.Options{
-			Conn: host.Conn, Log: host.Log, Version: program.Version, Telemetry: host.Telemetry,
-		})
-	})
-	serve("janitor", func(ctx context.Context, host program.Host) error {
-		return janitor.Run(ctx, s.Janitor, janitor.Options{
-			Conn: host.Conn, Log: host.Log, Version: program.Version, Telemetry: host.Telemetry,
-		})
-	})
+	serve("ingest", func(ctx context.Context, deps program.Deps) error { return ingest.Run(ctx, s.Ingest, deps) })
+	serve("resolver", func(ctx context.Context, deps program.Deps) error { return resolver.Run(ctx, s.Resolver, deps) })
+	serve("publisher", func(ctx context.Context, deps program.Deps) error { return publisher.Run(ctx, s.Publisher, deps) })
+	serve("janitor", func(ctx context.Context, deps program.Deps) error { return janitor.Run(ctx, s.Janitor, deps) })
 	return group.Wait()
 }
 

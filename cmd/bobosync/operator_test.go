@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/stretchr/testify/require"
 
-	"bobosync/shared/brake"
+	"bobosync/shared/breaker"
 	"bobosync/shared/bus"
 	"bobosync/shared/bustest"
 	"bobosync/shared/control"
@@ -177,9 +177,9 @@ func TestStatusOfAnInstallation(t *testing.T) {
 	stopPublisher()
 	state, err := r.conn.JS.KeyValue(t.Context(), topology.BucketState)
 	require.NoError(t, err)
-	data, err := json.Marshal(brake.State{Trouble: brake.Refused, Since: time.Now(), Cause: "athoc: get access token: unauthorized"})
+	data, err := json.Marshal(breaker.State{Class: breaker.Refused, Since: time.Now(), Cause: "athoc: get access token: unauthorized"})
 	require.NoError(t, err)
-	_, err = state.Put(t.Context(), brake.Key, data)
+	_, err = state.Put(t.Context(), breaker.Key, data)
 	require.NoError(t, err)
 	_, err = r.conn.JS.Publish(t.Context(), topology.DeadSubject("publisher"), []byte("{}"))
 	require.NoError(t, err)

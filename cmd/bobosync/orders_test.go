@@ -12,7 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"bobosync/shared/brake"
+	"bobosync/shared/breaker"
 	"bobosync/shared/control"
 	"bobosync/shared/event"
 	"bobosync/shared/topology"
@@ -367,9 +367,9 @@ func TestFilesSay(t *testing.T) {
 	// What is broken is named as the reason.
 	state, err := r.conn.JS.KeyValue(t.Context(), topology.BucketState)
 	require.NoError(t, err)
-	down, err := json.Marshal(brake.State{Trouble: brake.Outage, Since: now, ProbeAt: now, Cause: "connection refused"})
+	down, err := json.Marshal(breaker.State{Class: breaker.Outage, Since: now, ProbeAt: now, Cause: "connection refused"})
 	require.NoError(t, err)
-	_, err = state.Put(t.Context(), brake.Key, down)
+	_, err = state.Put(t.Context(), breaker.Key, down)
 	require.NoError(t, err)
 	require.Regexp(t, `4 of its 9 rows are not settled yet. The reason: AtHoc is down since .*: connection refused\.`, r.succeeds("files", "show", "waiting.csv"))
 	require.NotContains(t, r.succeeds("files", "show", "moved.csv"), "connection refused")

@@ -136,9 +136,9 @@ func replay(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, f replayFla
 	switch {
 	case sendErr != nil:
 		fmt.Fprintln(out, "No publisher is there now: nothing is sent until one is.")
-	case sending.Brake.Open():
+	case sending.Breaker.Open():
 		fmt.Fprintf(out, "AtHoc is not to be had since %s (%s): it is sent when AtHoc is back, in some %d calls.\n",
-			when(sending.Brake.Since), sending.Brake.Cause, calls)
+			when(sending.Breaker.Since), sending.Breaker.Cause, calls)
 	default:
 		fmt.Fprintf(out, "Some %d calls, about %s at the present rate.\n", calls, estimate.Round(time.Second))
 	}
@@ -159,8 +159,8 @@ func effort(users int, s control.SendingState) (calls int, d time.Duration) {
 	}
 	calls = int(math.Ceil(float64(users) / float64(s.BatchSize)))
 	rate := s.RateLimit
-	if s.Brake.Slow > 0 {
-		rate *= s.Brake.Slow
+	if s.Breaker.Slow > 0 {
+		rate *= s.Breaker.Slow
 	}
 	return calls, time.Duration(float64(calls) / rate * float64(time.Second))
 }

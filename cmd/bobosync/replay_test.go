@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"bobosync/cmd/athocsim/sim"
-	"bobosync/shared/brake"
+	"bobosync/shared/breaker"
 	"bobosync/shared/control"
 )
 
@@ -152,7 +152,7 @@ func TestEffort(t *testing.T) {
 	}{
 		"nobody":        {0, control.SendingState{BatchSize: 100, RateLimit: 2}, 0, 0},
 		"a part":        {101, control.SendingState{BatchSize: 100, RateLimit: 2}, 2, time.Second},
-		"slowed down":   {400, control.SendingState{BatchSize: 100, RateLimit: 2, Brake: brake.State{Slow: 0.25}}, 4, 8 * time.Second},
+		"slowed down":   {400, control.SendingState{BatchSize: 100, RateLimit: 2, Breaker: breaker.State{Slow: 0.25}}, 4, 8 * time.Second},
 		"no publishers": {400, control.SendingState{}, 0, 0},
 	} {
 		if calls, d := effort(c.users, c.s); calls != c.calls || d != c.d {

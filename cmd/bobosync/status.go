@@ -18,7 +18,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
-	"bobosync/shared/brake"
+	"bobosync/shared/breaker"
 	"bobosync/shared/bus"
 	"bobosync/shared/control"
 	"bobosync/shared/logging"
@@ -213,7 +213,7 @@ func gather(ctx context.Context, conn *bus.Conn) facts {
 		group.Go(func() error { return g.stream(ctx, stream.Name) })
 	}
 	group.Go(func() error { return g.lanes(ctx) })
-	group.Go(func() error { return g.brake(ctx) })
+	group.Go(func() error { return g.breaker(ctx) })
 	_ = group.Wait() // each notes what went wrong where it belongs
 	if g.seen == 0 && conn.Connected() {
 		g.facts.Unreachable = whyUnreachable(jetstream.ErrJetStreamNotEnabled, false) // switched off while it runs, it says nothing
@@ -341,26 +341,26 @@ func (g *gathering) lanes(ctx context.Context) error {
 	return nil
 }
 
-// brake looks at the brake where it lies, so that AtHoc's state is known also if no publisher is alive.
-func (g *gathering) brake(ctx context.Context) error {
+// breaker looks at the circuit breaker where it lies, so that AtHoc's state is known also if no publisher is alive.
+func (g *gathering) breaker(ctx context.Context) error {
 	kv, err := g.bucket(ctx, topology.BucketState)
 	if kv == nil {
 		return err
 	}
-	entry, err := kv.Get(ctx, brake.Key)
+	entry, err := kv.Get(ctx, breaker.Key)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return nil
 	}
 	if err != nil {
-		return g.note(fmt.Errorf("the brake: %w", err))
+		return g.note(fmt.Errorf("the breaker: %w", err))
 	}
-	var state brake.State
+	var state breaker.State
 	if err := json.Unmarshal(entry.Value(), &state); err != nil {
-		return g.note(errors.New("the brake's state cannot be read: are all programs of the same version?"))
+		return g.note(errors.New("the breaker's state cannot be read: are all programs of the same version?"))
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.facts.Brake = &state
+	g.facts.Breaker = &state
 	return nil
 }
 

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"bobosync/shared/brake"
+	"bobosync/shared/breaker"
 	"bobosync/shared/control"
 	"bobosync/shared/event"
 	"bobosync/shared/topology"
@@ -109,13 +109,13 @@ func athocWords(f facts) string {
 	if !last.IsZero() {
 		success = fmt.Sprintf("last update taken %s ago", ago(f.At.Sub(last)))
 	}
-	if f.Brake == nil {
+	if f.Breaker == nil {
 		return "not called yet"
 	}
-	switch b := *f.Brake; {
-	case b.Trouble == brake.Refused:
+	switch b := *f.Breaker; {
+	case b.Class == breaker.Refused:
 		return fmt.Sprintf("refuses since %s, next try %s; %s", when(b.Since), when(b.ProbeAt), success)
-	case b.Trouble == brake.Outage:
+	case b.Class == breaker.Outage:
 		return fmt.Sprintf("down since %s, next try %s; %s", when(b.Since), when(b.ProbeAt), success)
 	case b.Slow > 0 && b.Slow < 1:
 		return fmt.Sprintf("takes %d %% of the usual rate; %s", int(b.Slow*100), success)

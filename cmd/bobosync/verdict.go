@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"bobosync/shared/brake"
+	"bobosync/shared/breaker"
 	"bobosync/shared/control"
 	"bobosync/shared/topology"
 )
@@ -34,8 +34,8 @@ type facts struct {
 	EntriesFull float64 `json:"entries_full"`
 	// Lanes says who holds each lane that is lent at this moment.
 	Lanes map[int]string `json:"lanes"`
-	// Brake is what all who call AtHoc share; nil if it was not there to be read.
-	Brake *brake.State `json:"brake,omitempty"`
+	// Breaker is what all who call AtHoc share; nil if it was not there to be read.
+	Breaker *breaker.State `json:"brake,omitempty"`
 	// DeadLetters counts what waits for an operator.
 	DeadLetters uint64 `json:"dead_letters"`
 }
@@ -289,15 +289,15 @@ const makeRoom = "make room where PROCESSED_DIRECTORY and DATA_DIRECTORY are: de
 func mebibytes(n uint64) string { return fmt.Sprintf("%d MiB", n>>20) }
 
 func athocFindings(f facts) []finding {
-	if f.Brake == nil {
+	if f.Breaker == nil {
 		return nil
 	}
-	b := *f.Brake
-	switch b.Trouble {
-	case brake.Refused:
+	b := *f.Breaker
+	switch b.Class {
+	case breaker.Refused:
 		text, do := refusal(b.Cause)
 		return []finding{{levelProblem, causeAtHocRefuses, fmt.Sprintf("%s, since %s. AtHoc's answer: %s", text, when(b.Since), b.Cause), do}}
-	case brake.Outage:
+	case breaker.Outage:
 		lasted := f.At.Sub(b.Since)
 		found := finding{
 			levelProblem, causeAtHocDown, fmt.Sprintf("AtHoc is down since %s (%s): %s", when(b.Since), ago(lasted), b.Cause),
@@ -310,7 +310,7 @@ func athocFindings(f facts) []finding {
 			found.Level = levelWarning
 		}
 		return []finding{found}
-	case brake.Throttled:
+	case breaker.Throttled:
 		return []finding{{
 			levelWarning, causeThrottled, fmt.Sprintf("AtHoc asks for fewer calls since %s: %s", when(b.Since), b.Cause),
 			"nothing need be done: sending is slower until AtHoc takes more. If it stays so, lower ATHOC_RATE_LIMIT or see what else calls AtHoc with this account",

@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"bobosync/shared/brake"
+	"bobosync/shared/breaker"
 	"bobosync/shared/control"
 )
 
@@ -28,7 +28,7 @@ func well() facts {
 			{Name: control.DutyMapping, LastSuccess: night.Add(-6 * time.Hour), Next: night.Add(18 * time.Hour)},
 			{Name: control.DutyCleanup, LastSuccess: night.Add(-time.Minute), Next: night.Add(4 * time.Minute)},
 		}}},
-		Brake: &brake.State{},
+		Breaker: &breaker.State{},
 	}
 }
 
@@ -57,34 +57,34 @@ func TestEachCauseIsNamed(t *testing.T) {
 		"not readable":   {func(f *facts) { f.Unread = []string{"stream DEAD: timeout"} }, levelWarning, causeUnread, "stream DEAD"},
 		"entries full":   {func(f *facts) { f.EntriesFull = 0.93 }, levelWarning, causeFull, "93 %"},
 		"wrong password": {func(f *facts) {
-			f.Brake = &brake.State{Trouble: brake.Refused, Since: night.Add(-time.Second), Cause: "athoc: get access token: unauthorized (400 Bad Request)"}
+			f.Breaker = &breaker.State{Class: breaker.Refused, Since: night.Add(-time.Second), Cause: "athoc: get access token: unauthorized (400 Bad Request)"}
 		}, levelProblem, causeAtHocRefuses, "check APIUSER, PASSWORD"},
 		"locked account": {func(f *facts) {
-			f.Brake = &brake.State{Trouble: brake.Refused, Since: night.Add(-time.Second), Cause: "athoc: update users: forbidden (403 Forbidden)"}
+			f.Breaker = &breaker.State{Class: breaker.Refused, Since: night.Add(-time.Second), Cause: "athoc: update users: forbidden (403 Forbidden)"}
 		}, levelProblem, causeAtHocRefuses, "it is locked"},
 		"wrong organisation": {func(f *facts) {
-			f.Brake = &brake.State{Trouble: brake.Refused, Since: night.Add(-time.Second), Cause: "athoc: update users: not_found (404 Not Found)"}
+			f.Breaker = &breaker.State{Class: breaker.Refused, Since: night.Add(-time.Second), Cause: "athoc: update users: not_found (404 Not Found)"}
 		}, levelProblem, causeAtHocRefuses, "does not know the address or the organisation"},
 		"wrong attribute": {func(f *facts) {
-			f.Brake = &brake.State{Trouble: brake.Refused, Cause: "AtHoc refuses every user alike (no such attribute): check DUTY_STATUS_FIELD"}
+			f.Breaker = &breaker.State{Class: breaker.Refused, Cause: "AtHoc refuses every user alike (no such attribute): check DUTY_STATUS_FIELD"}
 		}, levelProblem, causeAtHocRefuses, "does not take the duty status of anybody"},
 		"refused otherwise": {func(f *facts) {
-			f.Brake = &brake.State{Trouble: brake.Refused, Cause: "something new"}
+			f.Breaker = &breaker.State{Class: breaker.Refused, Cause: "something new"}
 		}, levelProblem, causeAtHocRefuses, "something new"},
 		"athoc hiccup": {func(f *facts) {
-			f.Brake = &brake.State{Trouble: brake.Outage, Since: night.Add(-20 * time.Second), ProbeAt: night, Cause: "503"}
+			f.Breaker = &breaker.State{Class: breaker.Outage, Since: night.Add(-20 * time.Second), ProbeAt: night, Cause: "503"}
 		}, levelWarning, causeAtHocDown, "AtHoc is down since"},
 		"athoc down": {func(f *facts) {
-			f.Brake = &brake.State{Trouble: brake.Outage, Since: night.Add(-10 * time.Minute), ProbeAt: night.Add(time.Second), Cause: "connection refused"}
+			f.Breaker = &breaker.State{Class: breaker.Outage, Since: night.Add(-10 * time.Minute), ProbeAt: night.Add(time.Second), Cause: "connection refused"}
 		}, levelProblem, causeAtHocDown, "(10 min): connection refused"},
 		"athoc was down": {func(f *facts) {
-			f.Brake = &brake.State{Trouble: brake.Outage, Since: night.Add(-3 * time.Hour), ProbeAt: night.Add(-2 * time.Hour), Cause: "503"}
+			f.Breaker = &breaker.State{Class: breaker.Outage, Since: night.Add(-3 * time.Hour), ProbeAt: night.Add(-2 * time.Hour), Cause: "503"}
 		}, levelWarning, causeAtHocDown, "nobody has had to call it since"},
 		"a probe is under way": {func(f *facts) {
-			f.Brake = &brake.State{Trouble: brake.Outage, Since: night.Add(-3 * time.Hour), ProbeAt: night.Add(-2 * time.Hour), ProbeUntil: night.Add(time.Second), Cause: "503"}
+			f.Breaker = &breaker.State{Class: breaker.Outage, Since: night.Add(-3 * time.Hour), ProbeAt: night.Add(-2 * time.Hour), ProbeUntil: night.Add(time.Second), Cause: "503"}
 		}, levelProblem, causeAtHocDown, "AtHoc is down since"},
 		"throttled": {func(f *facts) {
-			f.Brake = &brake.State{Trouble: brake.Throttled, Since: night, Cause: "429", Slow: 0.5}
+			f.Breaker = &breaker.State{Class: breaker.Throttled, Since: night, Cause: "429", Slow: 0.5}
 		}, levelWarning, causeThrottled, "fewer calls"},
 		"directory read-only": {func(f *facts) {
 			f.Ingest[0].Directories = map[string]string{"PROCESSED_DIRECTORY": "read-only file system"}
@@ -141,8 +141,8 @@ func TestWhatIsNotWorthAWarning(t *testing.T) {
 			d := &f.Janitor[0].Duties[0]
 			d.Off, d.LastSuccess, d.Failures = true, night.Add(-999*time.Hour), 1
 		},
-		"the rate comes back":     func(f *facts) { f.Brake.Slow = 0.6 },
-		"AtHoc was never called":  func(f *facts) { f.Brake = nil },
+		"the rate comes back":     func(f *facts) { f.Breaker.Slow = 0.6 },
+		"AtHoc was never called":  func(f *facts) { f.Breaker = nil },
 		"mapped later than first": func(f *facts) { f.Resolver[0].Unconfirmed, f.Resolver[0].Oldest = 1, night.Add(-20*time.Hour) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -161,7 +161,7 @@ func TestTheWorstComesFirst(t *testing.T) {
 	f := well()
 	f.DeadLetters = 3
 	f.Ingest[0].Waiting, f.Ingest[0].Oldest = 2, night.Add(-20*time.Minute)
-	f.Brake = &brake.State{Trouble: brake.Outage, Since: night.Add(-19 * time.Minute), ProbeAt: night, Cause: "connection refused"}
+	f.Breaker = &breaker.State{Class: breaker.Outage, Since: night.Add(-19 * time.Minute), ProbeAt: night, Cause: "connection refused"}
 	v := judge(f, limits{})
 	var causes []string
 	for _, found := range v.Findings {

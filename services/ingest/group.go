@@ -244,7 +244,7 @@ func (g *group) flush(ctx context.Context) error {
 	}
 	if len(msgs) > 0 && g.publish != nil {
 		for _, m := range msgs {
-			g.s.opts.Telemetry.FileHeader(m.Header.Get(topology.HeaderFile), m.Header.Set)
+			g.s.deps.Telemetry.FileHeader(m.Header.Get(topology.HeaderFile), m.Header.Set)
 		}
 		if err := g.publish(ctx, msgs); err != nil {
 			return err
@@ -276,7 +276,7 @@ func (g *group) tell(published bool) {
 		}
 		now := g.s.now()
 		g.s.metrics.FileRead(now.Sub(r.opened))
-		g.s.opts.Telemetry.NoteRoot(r.file.ID, telemetry.Work{
+		g.s.deps.Telemetry.NoteRoot(r.file.ID, telemetry.Work{
 			Name: "read file", Began: r.opened, Ended: now, Counts: map[string]int{"lines": w.lines, "entries": r.entries},
 		})
 		g.s.log.Info("file read", "file", r.file.Name, "file_id", ledger.Short(r.file.ID), "bytes", r.file.Size, "lines", w.lines,

@@ -24,6 +24,7 @@ import (
 	"bobosync/shared/bustest"
 	"bobosync/shared/config"
 	"bobosync/shared/event"
+	"bobosync/shared/program"
 	"bobosync/shared/telemetry"
 	"bobosync/shared/topology"
 )
@@ -99,9 +100,10 @@ func (h *harness) start() {
 	ended := make(chan error, 1)
 	h.cancel, h.ended = cancel, ended
 	logger := slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelInfo}))
-	opts := Options{Conn: h.conn, Log: logger, OnReady: h.ready.Store, Telemetry: h.seen}
+	deps := program.Deps{Conn: h.conn, Log: logger, Telemetry: h.seen}
 	cfg, tune := h.cfg, h.tune
-	go func() { ended <- run(ctx, cfg, opts, tune) }()
+	tune.onReady = h.ready.Store
+	go func() { ended <- run(ctx, cfg, deps, tune) }()
 }
 
 // stop ends ingest and returns what it said.

@@ -340,10 +340,10 @@ func dropName(tx *ledger.Tx, name, id string) error {
 
 // logFinished writes the one line that each file gets, and the end of its trace.
 func (s *service) logFinished(f *ledger.File, to string) {
-	s.opts.Telemetry.NoteFile(f.ID, telemetry.Work{
+	s.deps.Telemetry.NoteFile(f.ID, telemetry.Work{
 		Name: "settle rows", Began: f.FirstSeen, Ended: f.Finished, Counts: map[string]int{"rows": f.Rows, "rejected": f.Rejected},
 	})
-	s.opts.Telemetry.NoteFile(f.ID, telemetry.Work{Name: "move file", Began: f.Finished, Ended: s.now()})
+	s.deps.Telemetry.NoteFile(f.ID, telemetry.Work{Name: "move file", Began: f.Finished, Ended: s.now()})
 	args := []any{
 		"file", f.Name, "file_id", ledger.Short(f.ID), "rows", f.Rows, "rejected", f.Rejected,
 		"seconds", f.Finished.Sub(f.FirstSeen).Round(time.Millisecond).Seconds(),

@@ -16,29 +16,16 @@ import (
 
 	"bobosync/services/ingest/internal/folder"
 	"bobosync/services/ingest/internal/ledger"
-	"bobosync/shared/bus"
 	"bobosync/shared/control"
+	"bobosync/shared/program"
 	"bobosync/shared/telemetry"
 	"bobosync/shared/topology"
 )
 
-// Options are what ingest needs beside its settings.
-type Options struct {
-	// Conn is the connection to the broker; the caller closes it after Run.
-	Conn *bus.Conn
-	Log  *slog.Logger
-	// Version is the program's, as operators see it.
-	Version string
-	// Telemetry is what can be seen of the process; nil is off.
-	Telemetry *telemetry.Telemetry
-	// OnReady, if set, is told when ingest begins (true) and ceases (false) to work with the broker.
-	OnReady func(ready bool)
-}
-
 // Run runs ingest until ctx ends; then it returns nil. It returns an error only for what waiting cannot mend: directories
 // that cannot be used, a ledger that is held by another process or cannot be written. What the broker lacks it waits for.
-func Run(ctx context.Context, cfg Config, opts Options) error {
-	return run(ctx, cfg, opts, defaultTuning())
+func Run(ctx context.Context, cfg Config, deps program.Deps) error {
+	return run(ctx, cfg, deps, defaultTuning())
 }
 
 // tuning holds what only tests change.
@@ -54,6 +41,8 @@ type tuning struct {
 	remove       func(path string) error
 	// reach is called at the points below. An error there ends ingest on the spot, as a kill would.
 	reach func(point) error
+	// onReady is called when ingest begins (true) and ceases (false) to work with the broker.
+	onReady func(ready bool)
 	// onIdle is called when the reader waits for something to do.
 	onIdle func()
 }
@@ -62,7 +51,7 @@ func defaultTuning() tuning {
 	return tuning{
 		now: time.Now, check: 15 * time.Second, patience: time.Minute, retry: 250 * time.Millisecond, maxRetry: 30 * time.Second,
 		purgeRecords: 256, purgeTime: 4 * time.Second, remove: os.Remove,
-		reach: func(point) error { return nil }, onIdle: func() {},
+		reach: func(point) error { return nil }, onReady: func(bool) {}, onIdle: func() {},
 	}
 }
 
@@ -88,7 +77,7 @@ var errKilled = errors.New("killed")
 type service struct {
 	tuning
 	cfg     Config
-	opts    Options
+	deps    program.Deps
 	log     *slog.Logger
 	ledger  *ledger.Ledger
 	watcher *folder.Watcher
@@ -101,11 +90,8 @@ type service struct {
 	part    *telemetry.Part
 }
 
-func run(ctx context.Context, cfg Config, opts Options, t tuning) (err error) {
-	if opts.OnReady == nil {
-		opts.OnReady = func(bool) {}
-	}
-	log := opts.Log.With("service", string(topology.Ingest))
+func run(ctx context.Context, cfg Config, deps program.Deps, t tuning) (err error) {
+	log := deps.Log.With("service", string(topology.Ingest))
 	if err := errors.Join(cfg.Validate(), cfg.prepare()); err != nil {
 		return fmt.Errorf("ingest cannot start: %w", err)
 	}
@@ -115,8 +101,8 @@ func run(ctx context.Context, cfg Config, opts Options, t tuning) (err error) {
 	}
 	defer func() { err = errors.Join(err, book.Close()) }()
 	s := &service{
-		tuning: t, cfg: cfg, opts: opts, log: log, ledger: book, metrics: telemetry.NewIngest(opts.Telemetry),
-		part: opts.Telemetry.Part(string(topology.Ingest), opts.Conn.Connected),
+		tuning: t, cfg: cfg, deps: deps, log: log, ledger: book, metrics: telemetry.NewIngest(deps.Telemetry),
+		part: deps.Telemetry.Part(string(topology.Ingest), deps.Conn.Connected),
 	}
 	s.watcher = folder.NewWatcher(folder.WatchConfig{
 		Dir: cfg.CSVDirectory, Poll: cfg.PollInterval, Settle: cfg.SettleTime, Logger: log, OnProblem: s.problem, OnList: s.listed,

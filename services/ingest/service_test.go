@@ -17,6 +17,7 @@ import (
 	"bobosync/services/ingest/internal/ledger"
 	"bobosync/shared/bustest"
 	"bobosync/shared/event"
+	"bobosync/shared/program"
 	"bobosync/shared/topology"
 )
 
@@ -535,7 +536,7 @@ func TestUnreadableOutcomesBecomeDeadLetters(t *testing.T) {
 func TestLedgerLocked(t *testing.T) {
 	h := newHarness(t)
 	h.book(func(*ledger.Ledger) {
-		err := Run(t.Context(), h.cfg, Options{Conn: h.conn, Log: bustest.Logger()})
+		err := Run(t.Context(), h.cfg, program.Deps{Conn: h.conn, Log: bustest.Logger()})
 		if err == nil || !strings.Contains(err.Error(), h.cfg.LedgerPath()) || !strings.Contains(err.Error(), "in use") {
 			t.Errorf("got %v", err)
 		}

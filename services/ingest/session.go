@@ -68,11 +68,11 @@ func (s *service) session(ctx context.Context) error {
 	if err := s.forgetHalfRead(); err != nil { // what the session before did not get to its end
 		return err
 	}
-	js := s.opts.Conn.JS
+	js := s.deps.Conn.JS
 	if err := topology.Provision(ctx, js, topology.From(s.cfg.Broker, s.cfg.Calls), topology.Ingest, topology.WithLog(s.log)); err != nil {
 		return err
 	}
-	pub, err := bus.NewPublisher(s.opts.Conn, bus.PublisherConfig{})
+	pub, err := bus.NewPublisher(s.deps.Conn, bus.PublisherConfig{})
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (s *service) session(ctx context.Context) error {
 			return err
 		}
 	}
-	stop, err := control.Serve(ctx, s.opts.Conn.NC, topology.Ingest, s.opts.Version, s.endpoints()...)
+	stop, err := control.Serve(ctx, s.deps.Conn.NC, topology.Ingest, s.deps.Version, s.endpoints()...)
 	if err != nil {
 		return err
 	}
@@ -101,10 +101,10 @@ func (s *service) session(ctx context.Context) error {
 	g.Go(func() error { return x.settle(ctx) })
 	g.Go(func() error { return x.look(ctx) })
 	g.Go(func() error { return x.read(ctx, memory) })
-	defer telemetry.NewBacklog(s.opts.Telemetry).WatchConsumers(js, topology.Ingest)()
+	defer telemetry.NewBacklog(s.deps.Telemetry).WatchConsumers(js, topology.Ingest)()
 	defer s.part.InSession()()
-	s.opts.OnReady(true)
-	defer s.opts.OnReady(false)
+	s.onReady(true)
+	defer s.onReady(false)
 	return g.Wait()
 }
 
@@ -295,7 +295,7 @@ func (x *session) send(ctx context.Context, msgs []*nats.Msg) error {
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		if errors.Is(err, bus.ErrNoStream) && x.opts.Conn.Connected() {
+		if errors.Is(err, bus.ErrNoStream) && x.deps.Conn.Connected() {
 			return errors.Join(errLost, err)
 		}
 		if complaint.due(x.now()) {

@@ -29,8 +29,8 @@ func (x *session) settle(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	lost := func(err error) { cancel(errors.Join(errLost, err)) }
-	sub, err := bus.NewBatchSubscriber(x.opts.Conn, bus.BatchConfig{
-		NewSource: bus.PullSource(x.opts.Conn, bus.PullConfig{
+	sub, err := bus.NewBatchSubscriber(x.deps.Conn, bus.BatchConfig{
+		NewSource: bus.PullSource(x.deps.Conn, bus.PullConfig{
 			Resolve: func(context.Context, string) (bus.ConsumerRef, error) {
 				return bus.ConsumerRef{Stream: topology.StreamAcks, Name: topology.ConsumerIngestAcks}, nil
 			},

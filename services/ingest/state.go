@@ -23,7 +23,7 @@ func (s *service) state(context.Context, control.Nothing) (control.IngestState, 
 	}
 	c := s.ledger.Census(s.now())
 	state := control.IngestState{
-		Instance: control.Me(s.opts.Version, s.started),
+		Instance: control.Me(s.deps.Version, s.started),
 		Waiting:  c.Waiting, Rows: c.Rows, Oldest: c.Oldest, LastFile: c.Newest,
 		Unsettled: first(s.watcher.Changing(), time.Time.Compare), Problems: map[string]control.Problem{},
 		Directories: s.dirs.state(), FreeBytes: s.freeBytes(),

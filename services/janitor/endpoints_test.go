@@ -145,7 +145,7 @@ func TestJournalAndNotes(t *testing.T) {
 	assert.Equal(t, 3, mapping[0].Counts["added"])
 }
 
-// TestOutageBlocksNeitherOrdersNorThePurge: AtHoc is away, the janitor's calls wait for the brake, and all else goes on.
+// TestOutageBlocksNeitherOrdersNorThePurge: AtHoc is away, the janitor's calls wait for the circuit breaker, and all else goes on.
 func TestOutageBlocksNeitherOrdersNorThePurge(t *testing.T) {
 	w := newWorld(t, sim.Options{Users: sim.GenerateUsers(3, sim.DefaultCollar)})
 	fault, err := w.athoc.AddFault(sim.Fault{Kind: sim.FaultStatus, Status: 503, Scope: []string{sim.EndpointSearch}})

@@ -21,10 +21,11 @@ import (
 	"bobosync/services/janitor/internal/duty"
 	"bobosync/services/janitor/internal/journal"
 	"bobosync/shared/athocconf"
-	"bobosync/shared/brake"
+	"bobosync/shared/breaker"
 	"bobosync/shared/bus"
 	"bobosync/shared/control"
 	"bobosync/shared/lease"
+	"bobosync/shared/program"
 	"bobosync/shared/session"
 	"bobosync/shared/telemetry"
 	"bobosync/shared/tokens"
@@ -36,19 +37,6 @@ const name = string(topology.Janitor)
 
 // journalFile is the journal's name in DATA_DIRECTORY.
 const journalFile = "janitor.db"
-
-// Options are what the janitor needs beside its settings.
-type Options struct {
-	// Conn is the connection to the broker; the caller closes it after Run.
-	Conn *bus.Conn
-	Log  *slog.Logger
-	// Now is the clock that the schedule goes by; time.Now if nil.
-	Now func() time.Time
-	// Version is the program's, as AtHoc sees it; it may be empty.
-	Version string
-	// Telemetry is what can be seen of the process; nil is off.
-	Telemetry *telemetry.Telemetry
-}
 
 // tuning holds what only tests change.
 type tuning struct {
@@ -63,51 +51,48 @@ func defaultTuning() tuning { return tuning{look: 15 * time.Second, count: time.
 // janitor is the service, at work or not.
 type janitor struct {
 	tuning
-	cfg     Config
-	opts    Options
-	conn    *bus.Conn
-	log     *slog.Logger
-	now     func() time.Time
-	started time.Time
-	zone    *time.Location
-	users   *directory.Reader
-	duties  duties
-	odd     int
-	metrics *telemetry.Janitor
-	brakes  *telemetry.Brake
-	part    *telemetry.Part
+	cfg      Config
+	deps     program.Deps
+	conn     *bus.Conn
+	log      *slog.Logger
+	now      func() time.Time
+	started  time.Time
+	zone     *time.Location
+	users    *directory.Reader
+	duties   duties
+	odd      int
+	metrics  *telemetry.Janitor
+	breakers *telemetry.Breaker
+	part     *telemetry.Part
 	// office is nil while this instance stands by.
 	office atomic.Pointer[office]
 }
 
 // Run does the janitor's work until ctx ends. It returns an error only if the work cannot begin: the data directory, or a
 // setting of the connection to AtHoc, cannot be used.
-func Run(ctx context.Context, cfg Config, opts Options) error {
-	return run(ctx, cfg, opts, defaultTuning())
+func Run(ctx context.Context, cfg Config, deps program.Deps) error {
+	return run(ctx, cfg, deps, defaultTuning())
 }
 
-func run(ctx context.Context, cfg Config, opts Options, t tuning) error {
-	log := opts.Log.With("service", name)
+func run(ctx context.Context, cfg Config, deps program.Deps, t tuning) error {
+	log := deps.Log.With("service", name)
 	if err := os.MkdirAll(cfg.Data.Directory, 0o700); err != nil {
 		return fmt.Errorf("make the directory of the janitor's journal (DATA_DIRECTORY): %w", err)
 	}
-	shared, err := tokens.New(opts.Conn.JS, cfg.AtHoc, log)
+	shared, err := tokens.New(deps.Conn.JS, cfg.AtHoc, log)
 	if err != nil {
 		return err
 	}
-	client, err := athocconf.Client(cfg.AtHoc, cfg.Calls, shared, opts.Version, log,
-		athocconf.Observed(telemetry.NewCalls(opts.Telemetry)))
+	client, err := athocconf.Client(cfg.AtHoc, cfg.Calls, shared, deps.Version, log,
+		athocconf.Observed(telemetry.NewCalls(deps.Telemetry)))
 	if err != nil {
 		return err
 	}
 	defer client.Close()
 	j := &janitor{
-		tuning: t, cfg: cfg, opts: opts, conn: opts.Conn, log: log, now: opts.Now, started: time.Now(), zone: cfg.AtHoc.Zone.Location(),
-		metrics: telemetry.NewJanitor(opts.Telemetry), brakes: telemetry.NewBrake(opts.Telemetry),
-		part: opts.Telemetry.Part(name, opts.Conn.Connected),
-	}
-	if j.now == nil {
-		j.now = time.Now
+		tuning: t, cfg: cfg, deps: deps, conn: deps.Conn, log: log, now: deps.Clock(), started: time.Now(), zone: cfg.AtHoc.Zone.Location(),
+		metrics: telemetry.NewJanitor(deps.Telemetry), breakers: telemetry.NewBreaker(deps.Telemetry),
+		part: deps.Telemetry.Part(name, deps.Conn.Connected),
 	}
 	j.users = directory.NewReader(client, j.now, log)
 	j.duties = newDuties(cfg, j.now, t.look, log)
@@ -163,13 +148,13 @@ func (j *janitor) session(ctx context.Context, _ func(error)) error {
 	if err != nil {
 		return err
 	}
-	gate, err := brake.New(ctx, state, limits, j.log)
+	gate, err := breaker.New(ctx, state, limits, j.log)
 	if err != nil {
 		return err
 	}
 	j.users.Gate = gate
-	defer j.brakes.WatchBrake(gate, limits)()
-	stop, err := control.Serve(ctx, j.conn.NC, topology.Janitor, j.opts.Version,
+	defer j.breakers.WatchBreaker(gate, limits)()
+	stop, err := control.Serve(ctx, j.conn.NC, topology.Janitor, j.deps.Version,
 		control.OnEvery(control.State, func(context.Context, control.Nothing) (control.JanitorState, error) { return j.state(), nil }))
 	if err != nil {
 		return err
@@ -202,7 +187,7 @@ func (j *janitor) work(ctx context.Context, state jetstream.KeyValue, alone func
 	}
 	d.mapped(ctx)
 	d.refresher.done = d.mapped
-	stop, err := control.Serve(ctx, j.conn.NC, topology.Janitor, j.opts.Version, d.endpoints()...)
+	stop, err := control.Serve(ctx, j.conn.NC, topology.Janitor, j.deps.Version, d.endpoints()...)
 	if err != nil {
 		return err
 	}
@@ -283,7 +268,7 @@ func (j *janitor) warn(ctx context.Context, mapping *refresher) {
 
 // state tells what the janitor does and did.
 func (j *janitor) state() control.JanitorState {
-	s := control.JanitorState{Instance: control.Me(j.opts.Version, j.started)}
+	s := control.JanitorState{Instance: control.Me(j.deps.Version, j.started)}
 	if o := j.office.Load(); o != nil {
 		s.AtWork, s.Duties, s.Held = true, o.states(), o.book.read().Held.told()
 	}

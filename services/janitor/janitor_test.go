@@ -26,6 +26,7 @@ import (
 	"bobosync/shared/config"
 	"bobosync/shared/control"
 	"bobosync/shared/event"
+	"bobosync/shared/program"
 	"bobosync/shared/telemetry"
 	"bobosync/shared/topology"
 )
@@ -114,7 +115,7 @@ func (w *world) run(cfg Config) (stop func()) {
 	done := make(chan error, 1)
 	log := slog.New(slog.NewJSONHandler(w.logs, nil))
 	go func() {
-		done <- run(ctx, cfg, Options{Conn: conn, Log: log, Now: w.now, Version: "test", Telemetry: w.seen}, tuning{look: look, count: look})
+		done <- run(ctx, cfg, program.Deps{Conn: conn, Log: log, Now: w.now, Version: "test", Telemetry: w.seen}, tuning{look: look, count: look})
 	}()
 	stop = sync.OnceFunc(func() {
 		cancel()
@@ -516,11 +517,11 @@ func TestConfig(t *testing.T) {
 	w := newWorld(t, sim.Options{})
 	cfg = w.config()
 	cfg.AtHoc.SSLCertPath = "no-such-file.pem"
-	err = Run(t.Context(), cfg, Options{Conn: w.broker.Connect(t), Log: bustest.Logger()})
+	err = Run(t.Context(), cfg, program.Deps{Conn: w.broker.Connect(t), Log: bustest.Logger()})
 	require.ErrorContains(t, err, "SSL_CERT_PATH")
 	cfg = w.config()
 	cfg.Data.Directory = filepath.Join(w.file("in the way"), "data")
-	err = Run(t.Context(), cfg, Options{Conn: w.broker.Connect(t), Log: bustest.Logger()})
+	err = Run(t.Context(), cfg, program.Deps{Conn: w.broker.Connect(t), Log: bustest.Logger()})
 	require.ErrorContains(t, err, "DATA_DIRECTORY")
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"bobosync/shared/athoc"
-	"bobosync/shared/brake"
+	"bobosync/shared/breaker"
 	"bobosync/shared/bus"
 	"bobosync/shared/event"
 	"bobosync/shared/telemetry"
@@ -72,11 +72,11 @@ func (p *publisher) handle(msg *message.Message) error {
 	}
 	for _, j := range jobs {
 		if !j.item.Decided() {
-			j.item.Nak(0) // the brake alone says when
+			j.item.Nak(0) // the circuit breaker alone says when
 		}
 	}
 	if d.calls > 0 {
-		// Of calls that fail as a whole the brake tells, once: in an outage there are many of them.
+		// Of calls that fail as a whole the circuit breaker tells, once: in an outage there are many of them.
 		level := slog.LevelInfo
 		if d.answered == 0 && len(d.settled) == 0 {
 			level = slog.LevelDebug
@@ -170,18 +170,18 @@ func (d *delivery) leave(ctx context.Context) error {
 	}
 	bounded, cancel := context.WithDeadline(ctx, d.round.until())
 	defer cancel()
-	permit, err := d.p.brake.Wait(bounded)
+	permit, err := d.p.breaker.Wait(bounded)
 	if err != nil {
 		return err
 	}
 	d.round.permit = permit
 	if err := d.round.renew(ctx); err != nil {
-		return errors.Join(err, d.p.brake.GiveBack(context.WithoutCancel(ctx), permit))
+		return errors.Join(err, d.p.breaker.Release(context.WithoutCancel(ctx), permit))
 	}
 	return nil
 }
 
-// call makes one call, within the time for which the lanes are leased, and tells the brake how it went.
+// call makes one call, within the time for which the lanes are leased, and tells the circuit breaker how it went.
 func (d *delivery) call(ctx context.Context, part []job) ([]athoc.Result, error) {
 	bounded, cancel := context.WithDeadline(ctx, d.round.until())
 	defer cancel()
@@ -192,7 +192,7 @@ func (d *delivery) call(ctx context.Context, part []job) ([]athoc.Result, error)
 	began := time.Now()
 	d.p.record.calls(len(part), d.p.now())
 	d.p.metrics.Called(len(part))
-	results, err := d.p.athoc.UpdateDutyStatus(bounded, statuses, athoc.WithGuard(d.round.guard), athoc.WithRepeat(d.p.brake.Pace))
+	results, err := d.p.athoc.UpdateDutyStatus(bounded, statuses, athoc.WithGuard(d.round.guard), athoc.WithRepeat(d.p.breaker.Pace))
 	d.p.record.called(err, d.p.now())
 	d.trace(part, began, err)
 	d.calls++
@@ -200,15 +200,15 @@ func (d *delivery) call(ctx context.Context, part []job) ([]athoc.Result, error)
 	if err == nil {
 		d.answered++
 	}
-	if settleErr := d.p.brake.Settle(ctx, d.round.permit, err); settleErr != nil {
-		d.p.log.Warn("the brake could not be told of a call", "error", settleErr)
+	if settleErr := d.p.breaker.Settle(ctx, d.round.permit, err); settleErr != nil {
+		d.p.log.Warn("the breaker could not be told of a call", "error", settleErr)
 	}
 	return results, err
 }
 
 // trace enters a call into the traces of the files that its users' events come from.
 func (d *delivery) trace(part []job, began time.Time, err error) {
-	seen := d.p.opts.Telemetry
+	seen := d.p.deps.Telemetry
 	if !seen.Tracing() {
 		return
 	}
@@ -263,7 +263,7 @@ func (d *delivery) blameSettings(ctx context.Context) error {
 	}
 	cause := fmt.Sprintf("AtHoc refuses every user alike (%s): check DUTY_STATUS_FIELD", d.refused[0].reason)
 	d.refused = nil
-	if err := d.p.brake.Report(context.WithoutCancel(ctx), d.round.permit, brake.Refused, cause, 0); err != nil {
+	if err := d.p.breaker.Report(context.WithoutCancel(ctx), d.round.permit, breaker.Refused, cause, 0); err != nil {
 		return err
 	}
 	return errors.New(cause)

@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"bobosync/shared/brake"
+	"bobosync/shared/breaker"
 	"bobosync/shared/bus"
 	"bobosync/shared/lease"
 	"bobosync/shared/pause"
@@ -41,7 +41,7 @@ type lanes struct {
 	keeper *lease.Keeper
 	// memory outlives the session: it is how a bucket of leases that was lost meanwhile is told.
 	memory  *lease.Memory
-	brake   *brake.Brake
+	breaker *breaker.Breaker
 	log     *slog.Logger
 	wake    chan struct{}
 	lost    func(error)
@@ -69,7 +69,7 @@ type lanes struct {
 type round struct {
 	batch  *bus.Batch
 	leases []held
-	permit brake.Permit
+	permit breaker.Permit
 	// used says that the permit was spent on a call.
 	used bool
 	// unsure says that AtHoc may still be working on a call of this round.
@@ -193,7 +193,7 @@ func (l *lanes) gather(ctx context.Context) (*round, error) {
 	if err != nil || len(waiting) == 0 {
 		return nil, err
 	}
-	clear, err := l.brake.Clear(ctx)
+	clear, err := l.breaker.Clear(ctx)
 	if err != nil || !clear {
 		return nil, err
 	}
@@ -213,7 +213,7 @@ func (l *lanes) gather(ctx context.Context) (*round, error) {
 	if err := l.prepare(ctx, r, consumers); err != nil {
 		l.drop(ctx, r)
 		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-			return nil, nil // the brake has closed in between
+			return nil, nil // the circuit breaker has opened in between
 		}
 		return nil, err
 	}
@@ -332,7 +332,7 @@ func (l *lanes) prepare(ctx context.Context, r *round, taken []lane) error {
 	bounded, cancel := context.WithTimeout(ctx, permitWait)
 	defer cancel()
 	var err error
-	if r.permit, err = l.brake.Wait(bounded); err != nil {
+	if r.permit, err = l.breaker.Wait(bounded); err != nil {
 		return err
 	}
 	if time.Until(r.until()) < l.callTimeout+spare {
@@ -373,7 +373,7 @@ func (l *lanes) drop(ctx context.Context, r *round) {
 		r.batch.Return(ctx)
 	}
 	l.release(ctx, r.leases)
-	if err := l.brake.GiveBack(ctx, r.permit); err != nil {
+	if err := l.breaker.Release(ctx, r.permit); err != nil {
 		l.log.Warn("a permit could not be given back", "error", err)
 	}
 }
@@ -386,7 +386,7 @@ func (l *lanes) settled(ctx context.Context, err error) {
 		return // the call may still be at work: the lanes end by themselves
 	}
 	if !r.used {
-		if err := l.brake.GiveBack(ctx, r.permit); err != nil {
+		if err := l.breaker.Release(ctx, r.permit); err != nil {
 			l.log.Warn("a permit could not be given back", "error", err)
 		}
 	}

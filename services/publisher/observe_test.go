@@ -206,7 +206,7 @@ func TestAnOutageShowsAndDoesNotUnready(t *testing.T) {
 	b.outcomes(map[string]event.Outcome{user(1): event.Applied})
 }
 
-// TestEveryPublisherTellsItsState: each of them answers, with the brake that they share.
+// TestEveryPublisherTellsItsState: each of them answers, with the circuit breaker that they share.
 func TestEveryPublisherTellsItsState(t *testing.T) {
 	b := newBench(t, 2, map[string]string{"BATCH_SIZE": "7", "ATHOC_TIMEOUT": "5s"})
 	b.start()
@@ -241,7 +241,7 @@ func TestEveryPublisherTellsItsState(t *testing.T) {
 			calls, users = calls+s.Calls, users+s.Users
 			assert.Empty(c, s.Lanes)
 			assert.True(c, s.Calling.IsZero())
-			assert.False(c, s.Brake.Open())
+			assert.False(c, s.Breaker.Open())
 			if !s.LastSuccess.IsZero() {
 				succeeded++
 			}

@@ -15,11 +15,12 @@ import (
 
 	"bobosync/shared/athoc"
 	"bobosync/shared/athocconf"
-	"bobosync/shared/brake"
+	"bobosync/shared/breaker"
 	"bobosync/shared/bus"
 	"bobosync/shared/config"
 	"bobosync/shared/control"
 	"bobosync/shared/lease"
+	"bobosync/shared/program"
 	"bobosync/shared/session"
 	"bobosync/shared/telemetry"
 	"bobosync/shared/tokens"
@@ -57,70 +58,54 @@ func (c *Config) Validate() error {
 // Common returns the settings that every program needs.
 func (c *Config) Common() (config.Broker, config.Log) { return c.Broker, c.Log }
 
-// Options are what the publisher needs beside its settings.
-type Options struct {
-	// Conn is the connection to the broker; the caller closes it after Run.
-	Conn *bus.Conn
-	Log  *slog.Logger
-	// Version is the program's, for AtHoc's logs.
-	Version string
-	// Telemetry is what can be seen of the process; nil is off.
-	Telemetry *telemetry.Telemetry
-	// Now is the clock that stale duty is told by; time.Now if nil.
-	Now func() time.Time
-}
-
 // publisher is the service at work. Its calls are made one after the other, by one goroutine.
 type publisher struct {
-	cfg   Config
-	opts  Options
-	athoc *athoc.Client
-	log   *slog.Logger
-	now   func() time.Time
-	lanes *lanes
-	brake *brake.Brake
-	out   *outbox
+	cfg     Config
+	deps    program.Deps
+	athoc   *athoc.Client
+	log     *slog.Logger
+	now     func() time.Time
+	lanes   *lanes
+	breaker *breaker.Breaker
+	out     *outbox
 	// leases is what is known of the bucket of leases from the sessions before.
 	leases lease.Memory
 	// most is the most users that AtHoc has shown to take in one call, at first BATCH_SIZE.
 	most int
 
-	record  *record
-	metrics *telemetry.Publisher
-	brakes  *telemetry.Brake
-	backlog *telemetry.Backlog
-	part    *telemetry.Part
+	record   *record
+	metrics  *telemetry.Publisher
+	breakers *telemetry.Breaker
+	backlog  *telemetry.Backlog
+	part     *telemetry.Part
 }
 
 // Run does the publisher's work until ctx ends. It returns an error only if the work cannot begin, because of the settings
 // of AtHoc's client.
-func Run(ctx context.Context, cfg Config, opts Options) error {
-	log := opts.Log.With("service", name)
-	store, err := tokens.New(opts.Conn.JS, cfg.AtHoc, log)
+func Run(ctx context.Context, cfg Config, deps program.Deps) error {
+	log := deps.Log.With("service", name)
+	store, err := tokens.New(deps.Conn.JS, cfg.AtHoc, log)
 	if err != nil {
 		return fmt.Errorf("share AtHoc's access token: %w", err)
 	}
-	client, err := athocconf.Client(cfg.AtHoc, cfg.Calls, store, opts.Version, log,
-		athocconf.Observed(telemetry.NewCalls(opts.Telemetry)))
+	client, err := athocconf.Client(cfg.AtHoc, cfg.Calls, store, deps.Version, log,
+		athocconf.Observed(telemetry.NewCalls(deps.Telemetry)))
 	if err != nil {
 		return fmt.Errorf("make the client of AtHoc: %w", err)
 	}
 	defer client.Close()
 	p := &publisher{
-		cfg: cfg, opts: opts, athoc: client, log: log, now: opts.Now, most: cfg.BatchSize,
-		record:  newRecord(control.Me(opts.Version, time.Now()), cfg.BatchSize, cfg.Calls.RateLimit),
-		metrics: telemetry.NewPublisher(opts.Telemetry), brakes: telemetry.NewBrake(opts.Telemetry),
-		backlog: telemetry.NewBacklog(opts.Telemetry), part: opts.Telemetry.Part(name, opts.Conn.Connected),
-	}
-	if p.now == nil {
-		p.now = time.Now
+		cfg: cfg, deps: deps, athoc: client, log: log, now: deps.Clock(), most: cfg.BatchSize,
+		record:  newRecord(control.Me(deps.Version, time.Now()), cfg.BatchSize, cfg.Calls.RateLimit),
+		metrics: telemetry.NewPublisher(deps.Telemetry), breakers: telemetry.NewBreaker(deps.Telemetry),
+		backlog: telemetry.NewBacklog(deps.Telemetry), part: deps.Telemetry.Part(name, deps.Conn.Connected),
 	}
 	return session.Keep(ctx, log, p.session)
 }
 
 // session works with the broker until ctx ends.
 func (p *publisher) session(ctx context.Context, lost func(error)) error {
-	js := p.opts.Conn.JS
+	js := p.deps.Conn.JS
 	settings := topology.From(p.cfg.Broker, p.cfg.Calls)
 	if err := topology.Provision(ctx, js, settings, topology.Publisher, topology.WithLog(p.log)); err != nil {
 		return err
@@ -137,16 +122,16 @@ func (p *publisher) session(ctx context.Context, lost func(error)) error {
 	if err != nil {
 		return err
 	}
-	if p.brake, err = brake.New(ctx, state, limits, p.log); err != nil {
+	if p.breaker, err = breaker.New(ctx, state, limits, p.log); err != nil {
 		return err
 	}
-	defer p.brakes.WatchBrake(p.brake, limits)()
+	defer p.breakers.WatchBreaker(p.breaker, limits)()
 	defer p.backlog.WatchConsumers(js, topology.Publisher)()
-	if p.out, err = newOutbox(p.opts.Conn); err != nil {
+	if p.out, err = newOutbox(p.deps.Conn); err != nil {
 		return err
 	}
 	defer p.out.close()
-	stop, err := control.Serve(ctx, p.opts.Conn.NC, topology.Publisher, p.opts.Version,
+	stop, err := control.Serve(ctx, p.deps.Conn.NC, topology.Publisher, p.deps.Version,
 		control.On(control.Sending, p.sending), control.OnEvery(control.State, p.state))
 	if err != nil {
 		return err
@@ -160,7 +145,7 @@ func (p *publisher) session(ctx context.Context, lost func(error)) error {
 // keeper opens the bucket of leases and remembers which one it is, so that another one is known for what it is even if no
 // update comes before that.
 func (p *publisher) keeper(ctx context.Context) (*lease.Keeper, error) {
-	js := p.opts.Conn.JS
+	js := p.deps.Conn.JS
 	leases, err := js.KeyValue(ctx, topology.BucketLeases)
 	if err != nil {
 		return nil, fmt.Errorf("open bucket %s: %w", topology.BucketLeases, err)
@@ -182,25 +167,25 @@ func (p *publisher) keeper(ctx context.Context) (*lease.Keeper, error) {
 
 // sending tells operators how updates are sent now.
 func (p *publisher) sending(ctx context.Context, _ control.Nothing) (control.SendingState, error) {
-	state, err := p.brake.State(ctx)
-	return control.SendingState{BatchSize: p.cfg.BatchSize, RateLimit: p.cfg.Calls.RateLimit, Brake: state}, err
+	state, err := p.breaker.State(ctx)
+	return control.SendingState{BatchSize: p.cfg.BatchSize, RateLimit: p.cfg.Calls.RateLimit, Breaker: state}, err
 }
 
 // consume runs the handler of calls until ctx ends.
 func (p *publisher) consume(ctx context.Context, keeper *lease.Keeper, settings topology.Settings, lost func(error)) error {
 	wake := make(chan struct{}, 1)
-	hints, err := p.opts.Conn.NC.Subscribe(topology.SubjectWake, wakeUp(wake))
+	hints, err := p.deps.Conn.NC.Subscribe(topology.SubjectWake, wakeUp(wake))
 	if err != nil {
 		return fmt.Errorf("subscribe to %s: %w", topology.SubjectWake, err)
 	}
 	defer func() { _ = hints.Unsubscribe() }() // the connection may be gone, and the subscription with it
 	p.record.holdsNone()
 	p.lanes = &lanes{
-		js: p.opts.Conn.JS, keeper: keeper, memory: &p.leases, brake: p.brake, log: p.log, wake: wake, lost: lost, record: p.record,
+		js: p.deps.Conn.JS, keeper: keeper, memory: &p.leases, breaker: p.breaker, log: p.log, wake: wake, lost: lost, record: p.record,
 		size: func() int { return p.most }, wait: p.cfg.BatchWait, ackWait: settings.RedeliverAfter(), callTimeout: p.cfg.Calls.Timeout,
 	}
 	defer p.lanes.endGrace()
-	sub, err := bus.NewBatchSubscriber(p.opts.Conn, bus.BatchConfig{
+	sub, err := bus.NewBatchSubscriber(p.deps.Conn, bus.BatchConfig{
 		NewSource:    func(context.Context, string) (bus.Source, error) { return p.lanes, nil },
 		CloseTimeout: session.CloseTimeout, OnLost: lost, Logger: p.log,
 	})

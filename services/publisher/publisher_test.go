@@ -25,11 +25,12 @@ import (
 
 	"bobosync/cmd/athocsim/sim"
 	"bobosync/services/publisher"
-	"bobosync/shared/brake"
+	"bobosync/shared/breaker"
 	"bobosync/shared/bus"
 	"bobosync/shared/bustest"
 	"bobosync/shared/config"
 	"bobosync/shared/event"
+	"bobosync/shared/program"
 	"bobosync/shared/telemetry"
 	"bobosync/shared/topology"
 )
@@ -82,7 +83,7 @@ func (b *bench) start() (stop func()) {
 	done := make(chan error, 1)
 	conn := b.server.Connect(b.t)
 	log := cmp.Or(b.log, bustest.Logger())
-	go func() { done <- publisher.Run(ctx, b.cfg, publisher.Options{Conn: conn, Log: log, Telemetry: b.seen}) }()
+	go func() { done <- publisher.Run(ctx, b.cfg, program.Deps{Conn: conn, Log: log, Telemetry: b.seen}) }()
 	stopped := false
 	stop = func() {
 		if stopped {
@@ -272,7 +273,7 @@ func TestLettersCaseInTheAnswerDoesNotMatter(t *testing.T) {
 }
 
 // TestWholeRequestFailures: the table of answers for a whole request, those that pass by themselves. Whatever happens, the
-// end is right, each user has one answer, and no call is made while the brake holds.
+// end is right, each user has one answer, and no call is made while the circuit breaker holds.
 func TestWholeRequestFailures(t *testing.T) {
 	for name, fault := range map[string]sim.Fault{
 		"500":            {Kind: sim.FaultStatus, Status: 500},
@@ -353,14 +354,14 @@ func TestARefusalIsNoStorm(t *testing.T) {
 			b.wants(user(1), 5, true)
 			b.start()
 			calls := func() int { return len(b.athoc.Calls(sim.CallFilter{})) }
-			require.Eventually(t, func() bool { return b.brake().Trouble == brake.Refused }, patience, 10*time.Millisecond)
+			require.Eventually(t, func() bool { return b.breakerState().Class == breaker.Refused }, patience, 10*time.Millisecond)
 			before := calls()
 			b.wants(user(2), 5, true) // wakes it up: it must not call
 			require.Never(t, func() bool { return calls() > before }, 3*time.Second, 50*time.Millisecond)
 			require.LessOrEqual(t, before, 3)
 			require.Empty(t, b.answers())
 			require.Empty(t, b.payloads(topology.StreamDead))
-			cause := b.brake().Cause
+			cause := b.breakerState().Cause
 			require.NotContains(t, cause, "athocsim-password")
 			require.NotContains(t, cause, user(1))
 
@@ -376,13 +377,13 @@ func TestARefusalIsNoStorm(t *testing.T) {
 	}
 }
 
-// brake returns the state of the brake that all callers share.
-func (b *bench) brake() brake.State {
+// breaker returns the state of the circuit breaker that all callers share.
+func (b *bench) breakerState() breaker.State {
 	b.t.Helper()
 	kv, err := b.conn.JS.KeyValue(b.t.Context(), topology.BucketState)
 	require.NoError(b.t, err)
-	var s brake.State
-	if entry, err := kv.Get(b.t.Context(), brake.Key); err == nil {
+	var s breaker.State
+	if entry, err := kv.Get(b.t.Context(), breaker.Key); err == nil {
 		require.NoError(b.t, json.Unmarshal(entry.Value(), &s))
 	}
 	return s
@@ -595,14 +596,14 @@ func TestAnswersDoNotWaitForTheNextCall(t *testing.T) {
 	require.Len(t, b.updateCalls(), 2)
 }
 
-// throttle has the brake know that AtHoc asks all to wait.
+// throttle has the circuit breaker know that AtHoc asks all to wait.
 func (b *bench) throttle(wait time.Duration) {
 	b.t.Helper()
 	kv, err := b.conn.JS.KeyValue(b.t.Context(), topology.BucketState)
 	require.NoError(b.t, err)
-	other, err := brake.New(b.t.Context(), kv, brake.Limits{Rate: 1, CallTimeout: b.cfg.Calls.Timeout}, bustest.Logger())
+	other, err := breaker.New(b.t.Context(), kv, breaker.Limits{Rate: 1, CallTimeout: b.cfg.Calls.Timeout}, bustest.Logger())
 	require.NoError(b.t, err)
-	require.NoError(b.t, other.Report(b.t.Context(), brake.Permit{}, brake.Throttled, "another publisher got a 429", wait))
+	require.NoError(b.t, other.Report(b.t.Context(), breaker.Permit{}, breaker.Throttled, "another publisher got a 429", wait))
 }
 
 // TestAnswersThatCannotBeStored: the broker has no room. AtHoc is not sent the same again and again at full rate.
@@ -644,7 +645,7 @@ func TestALaneRestsAfterACallOfUnknownEnd(t *testing.T) {
 	b.fault(sim.Fault{Kind: sim.FaultHang, Scope: []string{sim.EndpointUpdate}, Calls: 1})
 	b.start()
 	b.wants(user(1), 50, true)
-	require.Eventually(t, func() bool { return b.brake().Trouble == brake.Outage }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return b.breakerState().Class == breaker.Outage }, patience, time.Millisecond)
 	over := time.Now()
 	kv, err := b.conn.JS.KeyValue(t.Context(), topology.BucketLeases)
 	require.NoError(t, err)

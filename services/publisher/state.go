@@ -91,6 +91,6 @@ func (r *record) takes(most int) {
 func (p *publisher) state(ctx context.Context, _ control.Nothing) (control.PublisherState, error) {
 	s := p.record.get()
 	var err error
-	s.Brake, err = p.brake.State(ctx)
+	s.Breaker, err = p.breaker.State(ctx)
 	return s, err
 }

@@ -42,7 +42,7 @@ func TestDescribe(t *testing.T) {
 		{latest.Worker{Unsure: 5}, "bond", time.Time{}, "BOBO has told nothing of this worker so far, so nothing is sent to AtHoc"},
 		{sent(2, true), "", time.Time{}, "no AtHoc user has this employee id: on duty since " + text(2) + ", which is sent when a user gets the id and the mapping has been refreshed"},
 		{sent(2, true), "bond", time.Time{}, "on duty since " + text(2) + "; on its way to AtHoc"},
-		{sent(2, false), "bond", at(1), "off duty since " + text(2) + "; on its way to AtHoc since " + text(1) + ", see the brake if that is long ago"},
+		{sent(2, false), "bond", at(1), "off duty since " + text(2) + "; on its way to AtHoc since " + text(1) + ", see the circuit breaker if that is long ago"},
 		{sent(2, true, answered(event.Applied)), "bond", time.Time{}, "on duty since " + text(2) + "; confirmed by AtHoc at " + text(1)},
 		{sent(5, false, answered(event.Applied), func(w *latest.Worker) {
 			w.Take(latest.Event{Version: event.Version{Rank: at(0).Unix(), Order: 2, Row: 2}, File: "b", At: at(0).Unix()}, false)

@@ -18,6 +18,7 @@ import (
 	"bobosync/shared/config"
 	"bobosync/shared/control"
 	"bobosync/shared/event"
+	"bobosync/shared/program"
 	"bobosync/shared/session"
 	"bobosync/shared/telemetry"
 	"bobosync/shared/topology"
@@ -42,19 +43,6 @@ func (c *Config) Validate() error {
 
 // Common returns the settings that every program needs.
 func (c *Config) Common() (config.Broker, config.Log) { return c.Broker, c.Log }
-
-// Options are what the resolver needs beside its settings.
-type Options struct {
-	// Conn is the connection to the broker; the caller closes it after Run.
-	Conn *bus.Conn
-	Log  *slog.Logger
-	// Version is the program's, as operators see it.
-	Version string
-	// Telemetry is what can be seen of the process; nil is off.
-	Telemetry *telemetry.Telemetry
-	// Now is the clock that stale duty is told by; time.Now if nil.
-	Now func() time.Time
-}
 
 // holdMost is how long updates are held back while there is more to read. Reading on first keeps an intermediate status
 // from being sent: a file of a million rows then costs one update for each worker, not one for each batch.
@@ -107,25 +95,22 @@ type resolver struct {
 
 // Run does the resolver's work until ctx ends. It returns an error only if the work cannot begin: the data directory
 // cannot be used, or another process uses it.
-func Run(ctx context.Context, cfg Config, opts Options) error {
-	log := opts.Log.With("service", name)
+func Run(ctx context.Context, cfg Config, deps program.Deps) error {
+	log := deps.Log.With("service", name)
 	mem, err := memory.Open(filepath.Join(cfg.Data.Directory, "resolver.db"), log)
 	if err != nil {
 		return fmt.Errorf("open the resolver's memory (DATA_DIRECTORY): %w", err)
 	}
 	r := &resolver{
-		cfg: cfg, memory: mem, log: log, now: opts.Now,
+		cfg: cfg, memory: mem, log: log, now: deps.Clock(),
 		// A call that was given up may be worked on for as long as it was waited for, and then some.
 		rules: latest.Rules{Lifetime: cfg.Lifetime.Duration(), Lateness: 2 * cfg.Calls.Timeout},
 		dirty: map[string]struct{}{}, unsure: map[string]int64{}, partial: map[string]time.Time{},
-		replaying: map[string]map[string]struct{}{}, clears: map[string]*latest.Clear{}, version: opts.Version, started: time.Now(),
-		seen: opts.Telemetry, metrics: telemetry.NewResolver(opts.Telemetry), backlog: telemetry.NewBacklog(opts.Telemetry),
-		part: opts.Telemetry.Part(name, opts.Conn.Connected),
+		replaying: map[string]map[string]struct{}{}, clears: map[string]*latest.Clear{}, version: deps.Version, started: time.Now(),
+		seen: deps.Telemetry, metrics: telemetry.NewResolver(deps.Telemetry), backlog: telemetry.NewBacklog(deps.Telemetry),
+		part: deps.Telemetry.Part(name, deps.Conn.Connected),
 	}
-	if r.now == nil {
-		r.now = time.Now
-	}
-	err = session.Keep(ctx, log, func(ctx context.Context, lost func(error)) error { return r.session(ctx, opts.Conn, lost) })
+	err = session.Keep(ctx, log, func(ctx context.Context, lost func(error)) error { return r.session(ctx, deps.Conn, lost) })
 	return errors.Join(err, mem.Close())
 }
 

@@ -21,6 +21,7 @@ import (
 	"bobosync/shared/bustest"
 	"bobosync/shared/config"
 	"bobosync/shared/event"
+	"bobosync/shared/program"
 	"bobosync/shared/topology"
 )
 
@@ -55,7 +56,7 @@ func (b *bench) start() {
 	done := make(chan error, 1)
 	conn := b.server.Connect(b.t)
 	go func() {
-		done <- resolver.Run(ctx, b.cfg, resolver.Options{Conn: conn, Log: bustest.Logger(), Now: b.now})
+		done <- resolver.Run(ctx, b.cfg, program.Deps{Conn: conn, Log: bustest.Logger(), Now: b.now})
 	}()
 	stopped := false
 	b.stop = func() {

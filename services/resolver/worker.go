@@ -155,7 +155,7 @@ func progress(w latest.Worker, published time.Time, stale bool) string {
 	case w.Sent == nil:
 		return "AtHoc was told nothing yet"
 	case w.Unconfirmed() && !published.IsZero():
-		return "on its way to AtHoc since " + moment(published.Unix()) + ", see the brake if that is long ago" + later(w)
+		return "on its way to AtHoc since " + moment(published.Unix()) + ", see the circuit breaker if that is long ago" + later(w)
 	case w.Unconfirmed():
 		return "on its way to AtHoc" + later(w)
 	}

@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"bobosync/shared/athoc"
-	"bobosync/shared/brake"
+	"bobosync/shared/breaker"
 	"bobosync/shared/config"
 	"bobosync/shared/telemetry"
 )
@@ -57,9 +57,9 @@ type Option func(*athoc.Config)
 func Observed(m *telemetry.Calls) Option { return func(c *athoc.Config) { c.Observe = m.Observe } }
 
 // Limits returns the bounds that the settings set to calls.
-func Limits(a config.AtHoc, c config.Calls) (brake.Limits, error) {
+func Limits(a config.AtHoc, c config.Calls) (breaker.Limits, error) {
 	settings, err := fingerprint(a)
-	return brake.Limits{Rate: c.RateLimit, CallTimeout: c.Timeout, Settings: settings}, err
+	return breaker.Limits{Rate: c.RateLimit, CallTimeout: c.Timeout, Settings: settings}, err
 }
 
 // fingerprint tells two sets of settings apart. It is derived from the secrets too, by a function that gives nothing of them

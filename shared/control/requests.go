@@ -3,7 +3,7 @@ package control
 import (
 	"time"
 
-	"bobosync/shared/brake"
+	"bobosync/shared/breaker"
 	"bobosync/shared/event"
 )
 
@@ -91,9 +91,9 @@ type RequeueAnswer struct {
 
 // SendingState tells how updates are sent now.
 type SendingState struct {
-	BatchSize int         `json:"batch_size"`
-	RateLimit float64     `json:"rate_limit"`
-	Brake     brake.State `json:"brake"`
+	BatchSize int           `json:"batch_size"`
+	RateLimit float64       `json:"rate_limit"`
+	Breaker   breaker.State `json:"brake"`
 }
 
 // FindRequest looks for files by name, id, or the beginning of an id.

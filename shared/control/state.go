@@ -5,7 +5,7 @@ import (
 	"os"
 	"time"
 
-	"bobosync/shared/brake"
+	"bobosync/shared/breaker"
 )
 
 // State is an endpoint of every service: it takes nothing, and every instance answers, so it is asked with AskAll. The answers
@@ -98,9 +98,9 @@ type PublisherState struct {
 	Calls int64 `json:"calls"`
 	Users int64 `json:"users"`
 	// BatchSize is the most users in a call: BATCH_SIZE, or less after AtHoc refused so many.
-	BatchSize int         `json:"batch_size"`
-	RateLimit float64     `json:"rate_limit"`
-	Brake     brake.State `json:"brake"`
+	BatchSize int           `json:"batch_size"`
+	RateLimit float64       `json:"rate_limit"`
+	Breaker   breaker.State `json:"brake"`
 }
 
 // JanitorState tells what the janitor does and did.

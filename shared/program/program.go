@@ -42,16 +42,28 @@ type Settings interface {
 	Common() (config.Broker, config.Log)
 }
 
-// Service starts a service and returns when it has ended.
-type Service func(ctx context.Context, host Host) error
+// Service runs a service until ctx ends.
+type Service func(ctx context.Context, deps Deps) error
 
-// Host is what a service gets from the process that it runs in.
-type Host struct {
-	// Conn is the connection to the broker; the host closes it after the service has ended.
+// Deps are what a service needs beside its settings, and gets from the process that it runs in.
+type Deps struct {
+	// Conn is the connection to the broker; the process closes it after the service has ended.
 	Conn *bus.Conn
 	Log  *slog.Logger
-	// Telemetry is what can be seen of the process; nil is off.
+	// Version is the program's, as operators and AtHoc see it; it may be empty.
+	Version string
+	// Telemetry records metrics and traces of the process; nil is off.
 	Telemetry *telemetry.Telemetry
+	// Now is the clock that duty and schedules go by; time.Now if nil.
+	Now func() time.Time
+}
+
+// Clock returns Now, or time.Now if it is not set.
+func (d Deps) Clock() func() time.Time {
+	if d.Now == nil {
+		return time.Now
+	}
+	return d.Now
 }
 
 // Main runs the named service and returns the exit status: 0 after a signal told it to stop, 1 if it failed, 2 if it was
@@ -131,7 +143,7 @@ func serve(ctx context.Context, name string, broker config.Broker, told telemetr
 	if err != nil {
 		return err
 	}
-	err = service(ctx, Host{Conn: conn, Log: log, Telemetry: seen})
+	err = service(ctx, Deps{Conn: conn, Log: log, Version: Version, Telemetry: seen})
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainWait)
 	defer cancel()
 	return errors.Join(err, conn.Drain(drain))

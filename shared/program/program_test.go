@@ -40,10 +40,10 @@ func (s *settings) Validate() error { return errors.Join(s.Broker.Validate(), s.
 func (s *settings) Common() (config.Broker, config.Log) { return s.Broker, s.Log }
 
 var services = map[string]program.Service{
-	"fails": func(context.Context, program.Host) error { return errors.New("the disk is full") },
-	"ends":  func(context.Context, program.Host) error { return nil },
-	"waits": func(ctx context.Context, host program.Host) error {
-		fmt.Println("at work with", host.Conn.NC.Opts.Name)
+	"fails": func(context.Context, program.Deps) error { return errors.New("the disk is full") },
+	"ends":  func(context.Context, program.Deps) error { return nil },
+	"waits": func(ctx context.Context, deps program.Deps) error {
+		fmt.Println("at work with", deps.Conn.NC.Opts.Name)
 		<-ctx.Done()
 		return fmt.Errorf("stopped in the middle: %w", ctx.Err())
 	},

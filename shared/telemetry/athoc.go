@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"bobosync/shared/athoc"
-	"bobosync/shared/brake"
+	"bobosync/shared/breaker"
 )
 
 // Calls are the metrics of the calls to AtHoc, of all callers in the process.
@@ -52,38 +52,38 @@ func (m *Calls) Observe(op string, kind athoc.Kind, took time.Duration) {
 	m.took.WithLabelValues(operation).Observe(took.Seconds())
 }
 
-// Brake are the metrics of the brake that all callers of AtHoc share.
-type Brake struct{ watched[braked] }
+// Breaker are the metrics of the circuit breaker that all callers of AtHoc share.
+type Breaker struct{ watched[breakerReading] }
 
-// braked is the brake's state and the rate without trouble.
-type braked struct {
-	brake.State
+// breakerReading is the circuit breaker's state and the rate without trouble.
+type breakerReading struct {
+	breaker.State
 	rate float64
 }
 
-// NewBrake returns the metrics of the brake in t.
-func NewBrake(t *Telemetry) *Brake {
-	return once(t, "brake", func() *Brake {
+// NewBreaker returns the metrics of the circuit breaker in t.
+func NewBreaker(t *Telemetry) *Breaker {
+	return once(t, "brake", func() *Breaker {
 		const part = "brake"
-		m := &Brake{}
-		m.gauges = []reading[braked]{
+		m := &Breaker{}
+		m.gauges = []reading[breakerReading]{
 			labelled(part, "trouble", "1 for the trouble that AtHoc is in now: outage and refused hold all calls back but a probe, throttled slows them down.",
-				[]string{"trouble"}, func(s braked, emit func(float64, ...string)) {
-					for _, t := range []brake.Trouble{brake.Outage, brake.Refused, brake.Throttled} {
-						emit(flag(s.Trouble == t), string(t))
+				[]string{"trouble"}, func(s breakerReading, emit func(float64, ...string)) {
+					for _, t := range []breaker.FailureClass{breaker.Outage, breaker.Refused, breaker.Throttled} {
+						emit(flag(s.Class == t), string(t))
 					}
 				}),
-			age(part, "trouble_age_seconds", "Time since the trouble began; 0 without any.", func(s braked) time.Time { return s.Since }),
+			age(part, "trouble_age_seconds", "Time since the trouble began; 0 without any.", func(s breakerReading) time.Time { return s.Since }),
 			value(part, "trouble_failed_calls", "Calls and probes that have failed since the trouble began.",
-				func(s braked) float64 { return float64(s.Failures) }),
+				func(s breakerReading) float64 { return float64(s.Failures) }),
 			value(part, "rate_limit_calls_per_second", "Most calls a second that are let through now, by all replicas together; 0 while calls are held back.",
-				braked.now),
+				breakerReading.now),
 		}
 		return m
 	})
 }
 
-func (s braked) now() float64 {
+func (s breakerReading) now() float64 {
 	switch {
 	case s.Open():
 		return 0
@@ -94,12 +94,12 @@ func (s braked) now() float64 {
 	}
 }
 
-func (m *Brake) collectors() []prometheus.Collector { return []prometheus.Collector{m} }
+func (m *Breaker) collectors() []prometheus.Collector { return []prometheus.Collector{m} }
 
-// WatchBrake has the metrics read off b until the returned function is called. Limits are those that b was made with.
-func (m *Brake) WatchBrake(b *brake.Brake, limits brake.Limits) (stop func()) {
-	return m.Watch(func(ctx context.Context) (braked, error) {
+// WatchBreaker has the metrics read off b until the returned function is called. Limits are those that b was made with.
+func (m *Breaker) WatchBreaker(b *breaker.Breaker, limits breaker.Limits) (stop func()) {
+	return m.Watch(func(ctx context.Context) (breakerReading, error) {
 		s, err := b.State(ctx)
-		return braked{s, limits.Rate}, err
+		return breakerReading{s, limits.Rate}, err
 	})
 }

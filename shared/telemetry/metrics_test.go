@@ -21,7 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"bobosync/shared/athoc"
-	"bobosync/shared/brake"
+	"bobosync/shared/breaker"
 	"bobosync/shared/bustest"
 	"bobosync/shared/config"
 	"bobosync/shared/control"
@@ -74,7 +74,7 @@ func fed(t *testing.T) *Telemetry {
 	}))
 	NewCalls(all).Observe(athoc.OpUpdate, 0, time.Second)
 	NewCalls(all).Observe(athoc.OpSearch, athoc.Throttled, time.Second)
-	NewBrake(all).Watch(always(braked{brake.State{Trouble: brake.Throttled, Slow: 0.5, Since: ago(time.Minute)}, 2}))
+	NewBreaker(all).Watch(always(breakerReading{breaker.State{Class: breaker.Throttled, Slow: 0.5, Since: ago(time.Minute)}, 2}))
 	feedBacklog(t, all)
 	return all
 }

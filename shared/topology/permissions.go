@@ -194,19 +194,19 @@ func (r *rights) answer(service Service, askers ...string) {
 	}
 }
 
-// The keys of what all callers of AtHoc share: the brake and the broker's clock, and the access token with the lease under
+// The keys of what all callers of AtHoc share: the circuit breaker and the broker's clock, and the access token with the lease under
 // which it is replaced.
 var (
-	brakeKeys = []string{"athoc.brake", "clock"}
-	tokenKeys = []string{"athoc.token.*"}
+	breakerKeys = []string{"athoc.brake", "clock"}
+	tokenKeys   = []string{"athoc.token.*"}
 )
 
 // laneKeys are the leases of all lanes, as LaneLease names them.
 const laneKeys = "lane.*"
 
-// callAtHoc lets a service share the brake and the token.
+// callAtHoc lets a service share the circuit breaker and the token.
 func (r *rights) callAtHoc() {
-	r.writeKeys(BucketState, brakeKeys...)
+	r.writeKeys(BucketState, breakerKeys...)
 	r.shareToken()
 }
 
@@ -345,7 +345,7 @@ func (r *rights) lookAround() {
 	r.lookAt("*", "*")
 	r.publish(api("STREAM.LIST"), api("STREAM.NAMES"), api("CONSUMER.LIST.*"), api("CONSUMER.NAMES.*"))
 	r.get(StreamDead)
-	r.readKeys(BucketState, brakeKeys...)
+	r.readKeys(BucketState, breakerKeys...)
 	r.readKeys(BucketLeases, laneKeys)
 	r.publish("$SRV.PING", "$SRV.PING.>", "$SRV.INFO", "$SRV.INFO.>", "$SRV.STATS", "$SRV.STATS.>", SubjectServers)
 	for service, endpoints := range lookingEndpoints {

@@ -13,7 +13,7 @@ import (
 
 	"bobosync/cmd/athocsim/sim"
 	"bobosync/shared/athocconf"
-	"bobosync/shared/brake"
+	"bobosync/shared/breaker"
 	"bobosync/shared/bustest"
 	"bobosync/shared/topology"
 )
@@ -117,9 +117,9 @@ func TestNoPasswordWhileTheServicesAreRefused(t *testing.T) {
 	require.NoError(t, err)
 	kv, err := b.Connect(t).JS.KeyValue(t.Context(), topology.BucketState)
 	require.NoError(t, err)
-	state, err := json.Marshal(brake.State{Trouble: brake.Refused, Cause: "AtHoc refused the credentials", Settings: limits.Settings, Since: time.Now(), ProbeAt: time.Now().Add(time.Minute)})
+	state, err := json.Marshal(breaker.State{Class: breaker.Refused, Cause: "AtHoc refused the credentials", Settings: limits.Settings, Since: time.Now(), ProbeAt: time.Now().Add(time.Minute)})
 	require.NoError(t, err)
-	revision, err := kv.Put(t.Context(), brake.Key, state)
+	revision, err := kv.Put(t.Context(), breaker.Key, state)
 	require.NoError(t, err)
 
 	v := s.verdict()
@@ -130,7 +130,7 @@ func TestNoPasswordWhileTheServicesAreRefused(t *testing.T) {
 	v = s.verdict()
 	v.has(OK, taskToken)
 	v.has(Warning, "services and AtHoc", "other settings")
-	entry, err := kv.Get(t.Context(), brake.Key)
+	entry, err := kv.Get(t.Context(), breaker.Key)
 	require.NoError(t, err)
 	require.Equal(t, revision, entry.Revision(), "the check has changed the services' brake")
 }

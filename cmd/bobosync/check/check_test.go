@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"bobosync/shared/athoc"
-	"bobosync/shared/brake"
+	"bobosync/shared/breaker"
 	"bobosync/shared/config"
 )
 
@@ -192,14 +192,14 @@ func TestJudgeCall(t *testing.T) {
 	}
 }
 
-func TestJudgeBrake(t *testing.T) {
+func TestJudgeBreaker(t *testing.T) {
 	now := time.Now()
-	require.Empty(t, judgeBrake(brake.State{}, false, now))
-	require.Empty(t, judgeBrake(brake.State{Trouble: brake.Refused}, true, now))
-	require.Contains(t, judgeBrake(brake.State{Trouble: brake.Refused, Cause: "c"}, false, now)[0].Message, "other settings")
-	require.Contains(t, judgeBrake(brake.State{Trouble: brake.Outage, Cause: "503"}, false, now)[0].Message, "503")
-	require.NotEmpty(t, judgeBrake(brake.State{Trouble: brake.Throttled, Next: now.Add(time.Minute)}, false, now))
-	require.Empty(t, judgeBrake(brake.State{Trouble: brake.Throttled, Next: now.Add(-time.Minute)}, false, now))
+	require.Empty(t, judgeBreaker(breaker.State{}, false, now))
+	require.Empty(t, judgeBreaker(breaker.State{Class: breaker.Refused}, true, now))
+	require.Contains(t, judgeBreaker(breaker.State{Class: breaker.Refused, Cause: "c"}, false, now)[0].Message, "other settings")
+	require.Contains(t, judgeBreaker(breaker.State{Class: breaker.Outage, Cause: "503"}, false, now)[0].Message, "503")
+	require.NotEmpty(t, judgeBreaker(breaker.State{Class: breaker.Throttled, Next: now.Add(time.Minute)}, false, now))
+	require.Empty(t, judgeBreaker(breaker.State{Class: breaker.Throttled, Next: now.Add(-time.Minute)}, false, now))
 }
 
 func TestZones(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 
 	"bobosync/shared/athoc"
 	"bobosync/shared/athocconf"
-	"bobosync/shared/brake"
+	"bobosync/shared/breaker"
 	"bobosync/shared/tokens"
 	"bobosync/shared/topology"
 )
@@ -59,8 +59,8 @@ func checkToken(ctx context.Context, f *facts) []Result {
 	if err != nil {
 		return bad("look at the broker", "the services' access token cannot be looked at: %v", err)
 	}
-	state := f.brakeState(ctx, shared)
-	results := judgeBrake(state, f.tokens.held, f.Now())
+	state := f.breakerState(ctx, shared)
+	results := judgeBreaker(state, f.tokens.held, f.Now())
 	if err := f.client.EnsureToken(ctx); err != nil {
 		return append(results, f.explain(err, state)...)
 	}
@@ -94,10 +94,10 @@ func (f *facts) shareTokens(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// brakeState reads what holds the services' calls back, and leaves it as it is. It notes that no token must be asked for if
+// breakerState reads what holds the services' calls back, and leaves it as it is. It notes that no token must be asked for if
 // AtHoc has refused these settings.
-func (f *facts) brakeState(ctx context.Context, shared bool) brake.State {
-	var state brake.State
+func (f *facts) breakerState(ctx context.Context, shared bool) breaker.State {
+	var state breaker.State
 	if !shared {
 		return state
 	}
@@ -107,33 +107,33 @@ func (f *facts) brakeState(ctx context.Context, shared bool) brake.State {
 	if err != nil {
 		return state
 	}
-	entry, err := kv.Get(ctx, brake.Key)
+	entry, err := kv.Get(ctx, breaker.Key)
 	if err != nil || json.Unmarshal(entry.Value(), &state) != nil {
-		return brake.State{}
+		return breaker.State{}
 	}
 	limits, err := athocconf.Limits(*f.AtHoc, f.Calls)
-	f.tokens.held = err == nil && state.Trouble == brake.Refused && state.Settings == limits.Settings
+	f.tokens.held = err == nil && state.Class == breaker.Refused && state.Settings == limits.Settings
 	return state
 }
 
-// judgeBrake says what the services know of AtHoc.
-func judgeBrake(s brake.State, ours bool, now time.Time) []Result {
+// judgeBreaker says what the services know of AtHoc.
+func judgeBreaker(s breaker.State, ours bool, now time.Time) []Result {
 	since := "since " + s.Since.Local().Format(time.DateTime)
 	switch {
-	case s.Trouble == brake.Refused && ours:
+	case s.Class == breaker.Refused && ours:
 		return nil // the token's own result says it
-	case s.Trouble == brake.Refused:
+	case s.Class == breaker.Refused:
 		return named("services and AtHoc", warn("start the services again with these settings", "AtHoc refuses the services, which have other settings, %s: %s", since, s.Cause))
-	case s.Trouble == brake.Outage:
+	case s.Class == breaker.Outage:
 		return named("services and AtHoc", warn("they go on by themselves when AtHoc is back", "the services have found AtHoc out of order %s: %s", since, s.Cause))
-	case s.Trouble == brake.Throttled && now.Before(s.Next):
+	case s.Class == breaker.Throttled && now.Before(s.Next):
 		return named("services and AtHoc", warn("lower ATHOC_RATE_LIMIT if this happens often", "AtHoc has asked the services for fewer calls"))
 	}
 	return nil
 }
 
 // explain judges a call to AtHoc that failed.
-func (f *facts) explain(err error, state brake.State) []Result {
+func (f *facts) explain(err error, state breaker.State) []Result {
 	if errors.Is(err, errHeldBack) {
 		return bad("mend what it says; the services try again by themselves, next at "+state.ProbeAt.Local().Format(time.TimeOnly),
 			"AtHoc refuses the services since %s, and no further password is tried, so that the account is not locked: %s",

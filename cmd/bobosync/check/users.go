@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"bobosync/shared/athoc"
-	"bobosync/shared/brake"
+	"bobosync/shared/breaker"
 )
 
 // sample is how many users' values are looked at.
@@ -30,7 +30,7 @@ func (f *facts) search(ctx context.Context, q athoc.Query) (athoc.Page, error) {
 func checkOrganisation(ctx context.Context, f *facts) []Result {
 	page, err := f.search(ctx, athoc.Query{PageSize: 1})
 	if err != nil {
-		return f.explain(err, brake.State{})
+		return f.explain(err, breaker.State{})
 	}
 	f.total = page.Total
 	if len(page.Users) == 0 {
@@ -58,7 +58,7 @@ func checkDuty(ctx context.Context, f *facts) []Result {
 		return results
 	}
 	if err != nil {
-		return f.explain(err, brake.State{})
+		return f.explain(err, breaker.State{})
 	}
 	values := make([]string, 0, len(page.Users))
 	for _, u := range page.Users {
@@ -104,7 +104,7 @@ func checkRight(ctx context.Context, f *facts) []Result {
 	nobody := "bobosync-check-" + strings.ToLower(rand.Text())
 	results, err := f.client.UpdateDutyStatus(ctx, []athoc.DutyStatus{{Username: nobody}})
 	if err != nil {
-		return f.explain(err, brake.State{})
+		return f.explain(err, breaker.State{})
 	}
 	return judgeRight(results[0], f.AtHoc.DutyStatusField)
 }
@@ -136,7 +136,7 @@ func checkCollar(ctx context.Context, f *facts) []Result {
 		return results
 	}
 	if err != nil {
-		return f.explain(err, brake.State{})
+		return f.explain(err, breaker.State{})
 	}
 	results := judgeCollar(f.CollarField, page.Total, f.total)
 	if len(f.UserAttributes) == 0 {
@@ -147,7 +147,7 @@ func checkCollar(ctx context.Context, f *facts) []Result {
 		return append(results, named("user attributes", missing)...)
 	}
 	if err != nil {
-		return append(results, named("user attributes", f.explain(err, brake.State{}))...)
+		return append(results, named("user attributes", f.explain(err, breaker.State{}))...)
 	}
 	return results
 }

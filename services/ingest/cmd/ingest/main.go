@@ -11,9 +11,7 @@ import (
 
 func main() {
 	var cfg ingest.Config
-	os.Exit(program.Main("ingest", &cfg, func(ctx context.Context, host program.Host) error {
-		return ingest.Run(ctx, cfg, ingest.Options{
-			Conn: host.Conn, Log: host.Log, Version: program.Version, Telemetry: host.Telemetry,
-		})
+	os.Exit(program.Main("ingest", &cfg, func(ctx context.Context, deps program.Deps) error {
+		return ingest.Run(ctx, cfg, deps)
 	}))
 }

@@ -11,9 +11,7 @@ import (
 
 func main() {
 	var cfg janitor.Config
-	os.Exit(program.Main("janitor", &cfg, func(ctx context.Context, host program.Host) error {
-		return janitor.Run(ctx, cfg, janitor.Options{
-			Conn: host.Conn, Log: host.Log, Version: program.Version, Telemetry: host.Telemetry,
-		})
+	os.Exit(program.Main("janitor", &cfg, func(ctx context.Context, deps program.Deps) error {
+		return janitor.Run(ctx, cfg, deps)
 	}))
 }

@@ -1,4 +1,4 @@
-// Package directory reads AtHoc's users, page by page, through the brake that all callers of AtHoc share.
+// Package directory reads AtHoc's users, page by page, through the circuit breaker that all callers of AtHoc share.
 package directory
 
 import (
@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"bobosync/shared/athoc"
-	"bobosync/shared/brake"
+	"bobosync/shared/breaker"
 	"bobosync/shared/pause"
 	"bobosync/shared/topology"
 )
@@ -24,7 +24,7 @@ const passes = 5
 // to page do so at other places.
 const pageStep = 37
 
-// The pauses between two pages after AtHoc has throttled a reading, beside what the brake does: a reading begins anew when
+// The pauses between two pages after AtHoc has throttled a reading, beside what the circuit breaker does: a reading begins anew when
 // one of its calls fails, so it has to be slow enough to get through in one piece.
 const (
 	paceFirst = time.Second
@@ -36,11 +36,11 @@ type Searcher interface {
 	SearchUsers(ctx context.Context, q athoc.Query) iter.Seq2[athoc.Page, error]
 }
 
-// Gate lets calls to AtHoc through; [brake.Brake] is one.
+// Gate lets calls to AtHoc through; [breaker.Breaker] is one.
 type Gate interface {
-	Wait(ctx context.Context) (brake.Permit, error)
+	Wait(ctx context.Context) (breaker.Permit, error)
 	Pace(ctx context.Context) error
-	Settle(ctx context.Context, p brake.Permit, err error) error
+	Settle(ctx context.Context, p breaker.Permit, err error) error
 }
 
 // Person is an AtHoc user.

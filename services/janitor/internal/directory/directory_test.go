@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"bobosync/shared/athoc"
-	"bobosync/shared/brake"
+	"bobosync/shared/breaker"
 	"bobosync/shared/bustest"
 )
 
@@ -60,14 +60,14 @@ func (l *list) SearchUsers(_ context.Context, q athoc.Query) iter.Seq2[athoc.Pag
 // openGate lets everything through and remembers how the calls went.
 type openGate struct{ waits, settled, failed int }
 
-func (g *openGate) Wait(ctx context.Context) (brake.Permit, error) {
+func (g *openGate) Wait(ctx context.Context) (breaker.Permit, error) {
 	g.waits++
-	return brake.Permit{}, ctx.Err()
+	return breaker.Permit{}, ctx.Err()
 }
 
 func (g *openGate) Pace(context.Context) error { return nil }
 
-func (g *openGate) Settle(_ context.Context, _ brake.Permit, err error) error {
+func (g *openGate) Settle(_ context.Context, _ breaker.Permit, err error) error {
 	g.settled++
 	if err != nil {
 		g.failed++

@@ -11,9 +11,7 @@ import (
 
 func main() {
 	var cfg publisher.Config
-	os.Exit(program.Main("publisher", &cfg, func(ctx context.Context, host program.Host) error {
-		return publisher.Run(ctx, cfg, publisher.Options{
-			Conn: host.Conn, Log: host.Log, Version: program.Version, Telemetry: host.Telemetry,
-		})
+	os.Exit(program.Main("publisher", &cfg, func(ctx context.Context, deps program.Deps) error {
+		return publisher.Run(ctx, cfg, deps)
 	}))
 }

@@ -11,9 +11,7 @@ import (
 
 func main() {
 	var cfg resolver.Config
-	os.Exit(program.Main("resolver", &cfg, func(ctx context.Context, host program.Host) error {
-		return resolver.Run(ctx, cfg, resolver.Options{
-			Conn: host.Conn, Log: host.Log, Version: program.Version, Telemetry: host.Telemetry,
-		})
+	os.Exit(program.Main("resolver", &cfg, func(ctx context.Context, deps program.Deps) error {
+		return resolver.Run(ctx, cfg, deps)
 	}))
 }

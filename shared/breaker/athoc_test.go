@@ -1,4 +1,4 @@
-package brake_test
+package breaker_test
 
 import (
 	"errors"
@@ -10,28 +10,28 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"bobosync/shared/athoc"
-	"bobosync/shared/brake"
+	"bobosync/shared/breaker"
 	"bobosync/shared/bustest"
 	"bobosync/shared/topology"
 )
 
-func TestTroubleOfSortsEveryKind(t *testing.T) {
-	for kind, want := range map[athoc.Kind]brake.Trouble{
-		athoc.BadRequest:   brake.None,
-		athoc.TooLarge:     brake.None,
-		athoc.Canceled:     brake.None,
-		athoc.Unauthorized: brake.Refused,
-		athoc.Forbidden:    brake.Refused,
-		athoc.NotFound:     brake.Refused,
-		athoc.Throttled:    brake.Throttled,
-		athoc.Outage:       brake.Outage,
-		athoc.Kind(99):     brake.Outage,
+func TestClassifySortsEveryKind(t *testing.T) {
+	for kind, want := range map[athoc.Kind]breaker.FailureClass{
+		athoc.BadRequest:   breaker.None,
+		athoc.TooLarge:     breaker.None,
+		athoc.Canceled:     breaker.None,
+		athoc.Unauthorized: breaker.Refused,
+		athoc.Forbidden:    breaker.Refused,
+		athoc.NotFound:     breaker.Refused,
+		athoc.Throttled:    breaker.Throttled,
+		athoc.Outage:       breaker.Outage,
+		athoc.Kind(99):     breaker.Outage,
 	} {
 		t.Run(kind.String(), func(t *testing.T) {
 			err := fmt.Errorf("fetch: %w", &athoc.CallError{Kind: kind, Op: athoc.OpSearch, Detail: "look there", RetryAfter: time.Minute})
-			got, cause, wait := brake.TroubleOf(err)
+			got, cause, wait := breaker.Classify(err)
 			assert.Equal(t, want, got)
-			if want != brake.None {
+			if want != breaker.None {
 				assert.Contains(t, cause, "look there")
 				assert.Equal(t, time.Minute, wait)
 			}
@@ -39,12 +39,12 @@ func TestTroubleOfSortsEveryKind(t *testing.T) {
 	}
 }
 
-func TestTroubleOfQuotesNoForeignError(t *testing.T) {
-	got, cause, _ := brake.TroubleOf(errors.New("john.doe@example.org"))
-	assert.Equal(t, brake.Outage, got)
+func TestClassifyQuotesNoForeignError(t *testing.T) {
+	got, cause, _ := breaker.Classify(errors.New("john.doe@example.org"))
+	assert.Equal(t, breaker.Outage, got)
 	assert.NotContains(t, cause, "john.doe")
-	got, _, _ = brake.TroubleOf(nil)
-	assert.Equal(t, brake.None, got)
+	got, _, _ = breaker.Classify(nil)
+	assert.Equal(t, breaker.None, got)
 }
 
 func TestSettleGivesACancelledProbeBack(t *testing.T) {
@@ -52,7 +52,7 @@ func TestSettleGivesACancelledProbeBack(t *testing.T) {
 	require.NoError(t, topology.Provision(t.Context(), js, topology.Settings{EntriesMaxBytes: 1 << 20, CallTimeout: time.Second}, topology.Everyone))
 	kv, err := js.KeyValue(t.Context(), topology.BucketState)
 	require.NoError(t, err)
-	b, err := brake.New(t.Context(), kv, brake.Limits{Rate: 1000, CallTimeout: time.Hour}, bustest.Logger())
+	b, err := breaker.New(t.Context(), kv, breaker.Limits{Rate: 1000, CallTimeout: time.Hour}, bustest.Logger())
 	require.NoError(t, err)
 
 	permit, err := b.Wait(t.Context())

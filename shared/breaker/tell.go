@@ -1,4 +1,4 @@
-package brake
+package breaker
 
 import (
 	"log/slog"
@@ -17,7 +17,7 @@ type line struct {
 
 // tell returns what an operator should read after a report of t that made s of before, and notes in the state when it was:
 // the state is shared, so an outage that ten replicas see is told of as often as one that a single one sees.
-func (s State) tell(before State, now time.Time, t Trouble) (State, []line) {
+func (s State) tell(before State, now time.Time, class FailureClass) (State, []line) {
 	var lines []line
 	if before.Open() && !s.Open() {
 		lines = append(lines, line{slog.LevelInfo, "AtHoc answers again", []any{
@@ -25,14 +25,14 @@ func (s State) tell(before State, now time.Time, t Trouble) (State, []line) {
 		}})
 	}
 	switch {
-	case t == None:
+	case class == None:
 		if before.Slow > 0 && s.Slow == 0 {
 			lines = append(lines, line{slog.LevelInfo, "AtHoc takes calls at the full rate again", nil})
 		}
-	case s.Open() && (s.Trouble != before.Trouble || now.Sub(s.Told) >= remind):
+	case s.Open() && (s.Class != before.Class || now.Sub(s.Told) >= remind):
 		s.Told = now
 		lines = append(lines, s.inTrouble(before, now))
-	case s.Trouble == Throttled && t == Throttled && (before.Slow == 0 || now.Sub(s.Told) >= remind):
+	case s.Class == Throttled && class == Throttled && (before.Slow == 0 || now.Sub(s.Told) >= remind):
 		s.Told = now
 		lines = append(lines, line{slog.LevelWarn, "AtHoc asks for fewer calls", []any{"cause", s.Cause, "next_call_at", s.Next}})
 	}
@@ -42,15 +42,15 @@ func (s State) tell(before State, now time.Time, t Trouble) (State, []line) {
 // inTrouble is the line about trouble that holds calls back.
 func (s State) inTrouble(before State, now time.Time) line {
 	args := []any{"cause", s.Cause, "next_try_at", s.ProbeAt}
-	if s.Trouble == before.Trouble {
+	if s.Class == before.Class {
 		args = append(args, "after_seconds", int(now.Sub(s.Since).Seconds()), "failed_calls", s.Failures)
 	}
 	switch {
-	case s.Trouble == Refused && s.Trouble == before.Trouble:
+	case s.Class == Refused && s.Class == before.Class:
 		return line{slog.LevelError, "AtHoc still refuses the calls; nothing is lost, and sending goes on by itself when this is mended", args}
-	case s.Trouble == Refused:
+	case s.Class == Refused:
 		return line{slog.LevelError, "AtHoc refuses the calls; nothing is lost, and sending goes on by itself when this is mended", args}
-	case s.Trouble == before.Trouble:
+	case s.Class == before.Class:
 		return line{slog.LevelWarn, "AtHoc is still not there; nothing is lost, and sending goes on by itself when it is back", args}
 	default:
 		return line{slog.LevelWarn, "AtHoc is not there; nothing is lost, and sending goes on by itself when it is back", args}

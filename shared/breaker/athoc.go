@@ -1,4 +1,4 @@
-package brake
+package breaker
 
 import (
 	"context"
@@ -12,12 +12,12 @@ import (
 // settleTime is how long the outcome of a call may take to be stored after its caller was told to stop.
 const settleTime = 5 * time.Second
 
-// TroubleOf says what the error of a call by an [athoc.Client] means to the brake, what to tell the operator, and how long
+// Classify reports what the error of a call by an [athoc.Client] means to the circuit breaker, what to tell the operator, and how long
 // AtHoc asks to wait (0 if it does not say).
 //
 // A request that AtHoc refused for what is in it (400, 413) is no trouble: AtHoc was there and answered. Neither is a
-// cancelled call, but that one proves nothing either, so it must not be reported: see [Brake.Settle].
-func TroubleOf(err error) (t Trouble, cause string, retryAfter time.Duration) {
+// cancelled call, but that one proves nothing either, so it must not be reported: see [Breaker.Settle].
+func Classify(err error) (class FailureClass, cause string, retryAfter time.Duration) {
 	if err == nil {
 		return None, "", 0
 	}
@@ -37,14 +37,14 @@ func TroubleOf(err error) (t Trouble, cause string, retryAfter time.Duration) {
 	}
 }
 
-// Settle ends what [Brake.Wait] began: it reports the outcome of the call by its error, or gives the permit back if the call
+// Settle ends what [Breaker.Wait] began: it reports the outcome of the call by its error, or gives the permit back if the call
 // was cancelled. It does so even if ctx has ended, since a probe without an outcome holds up all replicas.
-func (b *Brake) Settle(ctx context.Context, p Permit, err error) error {
+func (b *Breaker) Settle(ctx context.Context, p Permit, err error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
 	if call, ok := errors.AsType[*athoc.CallError](err); ok && call.Kind == athoc.Canceled {
-		return b.GiveBack(ctx, p)
+		return b.Release(ctx, p)
 	}
-	trouble, cause, retryAfter := TroubleOf(err)
-	return b.Report(ctx, p, trouble, cause, retryAfter)
+	class, cause, retryAfter := Classify(err)
+	return b.Report(ctx, p, class, cause, retryAfter)
 }

@@ -1,4 +1,4 @@
-package brake
+package breaker
 
 import (
 	"context"
@@ -20,42 +20,42 @@ const Key = "athoc.brake"
 // look is how often a waiter looks whether things have changed.
 const look = time.Second
 
-// Brake is the brake that all callers share, through a key-value bucket. It is safe for concurrent use.
+// Breaker is the circuit breaker that all callers share, through a key-value bucket. It is safe for concurrent use.
 //
 // Its moments are of the broker's clock, so that replicas whose clocks differ keep one rate.
-type Brake struct {
+type Breaker struct {
 	kv     jetstream.KeyValue
 	limits Limits
 	clock  *clock
 	log    *slog.Logger
 }
 
-// New returns the brake whose state lies in kv.
-func New(ctx context.Context, kv jetstream.KeyValue, limits Limits, log *slog.Logger) (*Brake, error) {
+// New returns the circuit breaker whose state lies in kv.
+func New(ctx context.Context, kv jetstream.KeyValue, limits Limits, log *slog.Logger) (*Breaker, error) {
 	c, err := newClock(ctx, kv)
 	if err != nil {
 		return nil, fmt.Errorf("read the broker's clock: %w", err)
 	}
-	b := &Brake{kv: kv, limits: limits, clock: c, log: log}
+	b := &Breaker{kv: kv, limits: limits, clock: c, log: log}
 	err = b.change(ctx, func(s State) (State, bool) {
-		next := s.Mended(c.now(), limits)
+		next := s.SettingsChanged(c.now(), limits)
 		return next, next != s
 	})
 	if err != nil {
-		return nil, fmt.Errorf("look at the brake: %w", err)
+		return nil, fmt.Errorf("look at the circuit breaker: %w", err)
 	}
 	return b, nil
 }
 
-// State returns the brake's state as it is now.
-func (b *Brake) State(ctx context.Context) (State, error) {
+// State returns the circuit breaker's state as it is now.
+func (b *Breaker) State(ctx context.Context) (State, error) {
 	s, _, err := b.load(ctx)
 	return s, err
 }
 
 // Clear says whether calls are let through, apart from the rate limit, or a probe is due. It changes nothing, so a caller
 // can find out before it prepares a call.
-func (b *Brake) Clear(ctx context.Context) (bool, error) {
+func (b *Breaker) Clear(ctx context.Context) (bool, error) {
 	s, err := b.State(ctx)
 	if err != nil {
 		return false, err
@@ -68,7 +68,7 @@ func (b *Brake) Clear(ctx context.Context) (bool, error) {
 }
 
 // Wait returns when a call may be made. It fails if ctx ends or the broker cannot be asked.
-func (b *Brake) Wait(ctx context.Context) (Permit, error) {
+func (b *Breaker) Wait(ctx context.Context) (Permit, error) {
 	var permit Permit
 	err := b.await(ctx, func(s State) (next State, wait time.Duration) {
 		next, permit, wait = s.Ask(b.clock.now(), b.limits)
@@ -78,12 +78,12 @@ func (b *Brake) Wait(ctx context.Context) (Permit, error) {
 }
 
 // Pace returns when a call that Wait has let through may be repeated, by the rate alone.
-func (b *Brake) Pace(ctx context.Context) error {
+func (b *Breaker) Pace(ctx context.Context) error {
 	return b.await(ctx, func(s State) (State, time.Duration) { return s.Pace(b.clock.now(), b.limits) })
 }
 
 // await asks again and again until there is nothing to wait for.
-func (b *Brake) await(ctx context.Context, ask func(State) (State, time.Duration)) error {
+func (b *Breaker) await(ctx context.Context, ask func(State) (State, time.Duration)) error {
 	for {
 		var wait time.Duration
 		err := b.change(ctx, func(s State) (next State, store bool) {
@@ -91,7 +91,7 @@ func (b *Brake) await(ctx context.Context, ask func(State) (State, time.Duration
 			return next, wait <= 0
 		})
 		if err != nil {
-			return fmt.Errorf("ask the brake for a call to AtHoc: %w", err)
+			return fmt.Errorf("ask the circuit breaker for a call to AtHoc: %w", err)
 		}
 		if wait <= 0 {
 			return nil
@@ -103,22 +103,22 @@ func (b *Brake) await(ctx context.Context, ask func(State) (State, time.Duration
 }
 
 // Report tells how a call went that Wait had let through, and logs when trouble begins, once a minute while it lasts, and when
-// it ends: all callers that share the brake together, each line once. Cause is for the operator
+// it ends: all callers that share the circuit breaker together, each line once. Cause is for the operator
 // and holds no personal data.
-func (b *Brake) Report(ctx context.Context, p Permit, t Trouble, cause string, retryAfter time.Duration) error {
+func (b *Breaker) Report(ctx context.Context, p Permit, class FailureClass, cause string, retryAfter time.Duration) error {
 	var before, after State
 	var lines []line
 	err := b.change(ctx, func(s State) (State, bool) {
 		now := b.clock.now()
-		before, after = s, s.Report(now, p, t, cause, retryAfter, rand.Float64())
-		after, lines = after.tell(before, now, t)
-		if after.Trouble == Refused {
+		before, after = s, s.Report(now, p, class, cause, retryAfter, rand.Float64())
+		after, lines = after.tell(before, now, class)
+		if after.Class == Refused {
 			after.Settings = b.limits.Settings
 		}
 		return after, after != before
 	})
 	if err != nil {
-		return fmt.Errorf("report a call to the brake: %w", err)
+		return fmt.Errorf("report a call to the circuit breaker: %w", err)
 	}
 	for _, l := range lines {
 		b.log.Log(ctx, l.level, l.text, l.args...)
@@ -126,8 +126,8 @@ func (b *Brake) Report(ctx context.Context, p Permit, t Trouble, cause string, r
 	return nil
 }
 
-// GiveBack returns a permit that was not used, so that a probe need not be waited for.
-func (b *Brake) GiveBack(ctx context.Context, p Permit) error {
+// Release returns a permit that was not used, so that a probe need not be waited for.
+func (b *Breaker) Release(ctx context.Context, p Permit) error {
 	if !p.Probe {
 		return nil
 	}
@@ -139,13 +139,13 @@ func (b *Brake) GiveBack(ctx context.Context, p Permit) error {
 		return s, true
 	})
 	if err != nil {
-		return fmt.Errorf("give a permit back to the brake: %w", err)
+		return fmt.Errorf("give a permit back to the circuit breaker: %w", err)
 	}
 	return nil
 }
 
 // change applies f to the state until no other caller has come between. F says whether there is something to store.
-func (b *Brake) change(ctx context.Context, f func(State) (State, bool)) error {
+func (b *Breaker) change(ctx context.Context, f func(State) (State, bool)) error {
 	for {
 		s, revision, err := b.load(ctx)
 		if err != nil {
@@ -182,7 +182,7 @@ func conflict(err error) bool {
 			api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant) // of replicated streams
 }
 
-func (b *Brake) load(ctx context.Context) (State, uint64, error) {
+func (b *Breaker) load(ctx context.Context) (State, uint64, error) {
 	entry, err := b.kv.Get(ctx, Key)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return State{}, 0, nil
@@ -192,7 +192,7 @@ func (b *Brake) load(ctx context.Context) (State, uint64, error) {
 	}
 	var s State
 	if err := json.Unmarshal(entry.Value(), &s); err != nil {
-		b.log.Warn("the brake's state cannot be read and is begun afresh", "error", err)
+		b.log.Warn("the breaker's state cannot be read and is begun afresh", "error", err)
 		return State{}, entry.Revision(), nil
 	}
 	return s.withoutFar(b.clock.now(), b.limits), entry.Revision(), nil

@@ -1,4 +1,4 @@
-package brake_test
+package breaker_test
 
 import (
 	"bytes"
@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
-	"bobosync/shared/brake"
+	"bobosync/shared/breaker"
 	"bobosync/shared/bustest"
 )
 
@@ -23,9 +23,9 @@ func bucket(t *testing.T) jetstream.KeyValue {
 	return kv
 }
 
-func open(t *testing.T, kv jetstream.KeyValue, rate float64, log *slog.Logger) *brake.Brake {
+func open(t *testing.T, kv jetstream.KeyValue, rate float64, log *slog.Logger) *breaker.Breaker {
 	t.Helper()
-	b, err := brake.New(t.Context(), kv, brake.Limits{Rate: rate, CallTimeout: time.Second}, log)
+	b, err := breaker.New(t.Context(), kv, breaker.Limits{Rate: rate, CallTimeout: time.Second}, log)
 	require.NoError(t, err)
 	return b
 }
@@ -58,14 +58,14 @@ func TestOneOutageStopsAllAndOneProbeEndsIt(t *testing.T) {
 	permit, err := a.Wait(t.Context())
 	require.NoError(t, err)
 	require.False(t, permit.Probe)
-	require.NoError(t, a.Report(t.Context(), permit, brake.Outage, "503 from AtHoc", 0))
+	require.NoError(t, a.Report(t.Context(), permit, breaker.Outage, "503 from AtHoc", 0))
 
 	clear, err := b.Clear(t.Context())
 	require.NoError(t, err)
 	require.False(t, clear)
 	state, err := b.State(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, brake.Outage, state.Trouble)
+	require.Equal(t, breaker.Outage, state.Class)
 	require.Equal(t, "503 from AtHoc", state.Cause)
 
 	permit, err = b.Wait(t.Context())
@@ -74,11 +74,11 @@ func TestOneOutageStopsAllAndOneProbeEndsIt(t *testing.T) {
 	clear, err = a.Clear(t.Context())
 	require.NoError(t, err)
 	require.False(t, clear, "a probe is under way")
-	require.NoError(t, b.GiveBack(t.Context(), permit))
+	require.NoError(t, b.Release(t.Context(), permit))
 	permit, err = a.Wait(t.Context())
 	require.NoError(t, err)
 	require.True(t, permit.Probe, "a probe given back can be taken by another")
-	require.NoError(t, a.Report(t.Context(), permit, brake.None, "", 0))
+	require.NoError(t, a.Report(t.Context(), permit, breaker.None, "", 0))
 	clear, err = b.Clear(t.Context())
 	require.NoError(t, err)
 	require.True(t, clear)
@@ -99,7 +99,7 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 
 func TestAnUnreadableStateIsBegunAfresh(t *testing.T) {
 	kv := bucket(t)
-	_, err := kv.PutString(t.Context(), brake.Key, "nonsense")
+	_, err := kv.PutString(t.Context(), breaker.Key, "nonsense")
 	require.NoError(t, err)
 	_, err = open(t, kv, 10, bustest.Logger()).Wait(t.Context())
 	require.NoError(t, err)
@@ -108,9 +108,9 @@ func TestAnUnreadableStateIsBegunAfresh(t *testing.T) {
 // TestAStateFromTheFutureStopsNoCalls: the broker's clock was put back by hours while the state stayed.
 func TestAStateFromTheFutureStopsNoCalls(t *testing.T) {
 	kv := bucket(t)
-	future, err := json.Marshal(brake.State{Next: time.Now().Add(5 * time.Hour)})
+	future, err := json.Marshal(breaker.State{Next: time.Now().Add(5 * time.Hour)})
 	require.NoError(t, err)
-	_, err = kv.Put(t.Context(), brake.Key, future)
+	_, err = kv.Put(t.Context(), breaker.Key, future)
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()

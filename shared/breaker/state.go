@@ -1,8 +1,8 @@
-// Package brake decides when a call to AtHoc may be made. One brake serves all who call: its state lies in the broker, so
+// Package breaker decides when a call to AtHoc may be made. One breaker serves all who call: its state lies in the broker, so
 // that one replica's 429 slows all of them down and an outage gets one probe at a time.
 //
 // The rules are pure functions of a State; Shared keeps the state in a key-value bucket.
-package brake
+package breaker
 
 import (
 	"math"
@@ -32,25 +32,25 @@ const (
 	clockMargin               = time.Minute
 )
 
-// Trouble is the kind of failure that a caller reports.
-type Trouble string
+// FailureClass is the kind of failure that a caller reports.
+type FailureClass string
 
 // The kinds of trouble.
 const (
 	// None: the call was answered.
-	None Trouble = ""
+	None FailureClass = ""
 	// Outage: AtHoc cannot be reached or does not answer as it should.
-	Outage Trouble = "outage"
+	Outage FailureClass = "outage"
 	// Refused: AtHoc refuses the account, the organisation or the address; a person has to mend it.
-	Refused Trouble = "refused"
+	Refused FailureClass = "refused"
 	// Throttled: AtHoc asks for fewer calls.
-	Throttled Trouble = "throttled"
+	Throttled FailureClass = "throttled"
 )
 
-// State is the brake's memory. The zero value lets calls through.
+// State is the circuit breaker's memory. The zero value lets calls through.
 type State struct {
-	// Trouble is what holds calls back now; None or Throttled if they are let through.
-	Trouble Trouble `json:"trouble,omitempty"`
+	// Class is what holds calls back now; None or Throttled if they are let through.
+	Class FailureClass `json:"trouble,omitempty"`
 	// Cause describes it for the operator.
 	Cause string `json:"cause,omitempty"`
 	// Since is when it began.
@@ -74,7 +74,7 @@ type State struct {
 }
 
 // Open says whether calls are held back.
-func (s State) Open() bool { return s.Trouble == Outage || s.Trouble == Refused }
+func (s State) Open() bool { return s.Class == Outage || s.Class == Refused }
 
 // Permit is the leave to make one call now.
 type Permit struct {
@@ -102,9 +102,9 @@ func (s State) Ask(now time.Time, l Limits) (State, Permit, time.Duration) {
 	return s, Permit{Probe: s.Open(), Generation: s.Generation}, 0
 }
 
-// Mended lets a probe be made at once if what was refused came from other settings than those of l: somebody has mended them.
-func (s State) Mended(now time.Time, l Limits) State {
-	if s.Trouble == Refused && s.Settings != l.Settings {
+// SettingsChanged lets a probe be made at once if what was refused came from other settings than those of l: somebody has mended them.
+func (s State) SettingsChanged(now time.Time, l Limits) State {
+	if s.Class == Refused && s.Settings != l.Settings {
 		s.ProbeAt, s.ProbeUntil, s.Settings = now, time.Time{}, l.Settings
 	}
 	return s
@@ -144,14 +144,14 @@ func (s State) spacing(l Limits) time.Duration {
 
 // Report takes the outcome of a call into account. RetryAfter is AtHoc's word on when to come again, 0 if it gave none;
 // jitter is a random number from 0 to 1.
-func (s State) Report(now time.Time, p Permit, t Trouble, cause string, retryAfter time.Duration, jitter float64) State {
-	switch t {
+func (s State) Report(now time.Time, p Permit, class FailureClass, cause string, retryAfter time.Duration, jitter float64) State {
+	switch class {
 	case None:
 		return s.succeeded(p)
 	case Throttled:
 		return s.throttled(now, p, cause, retryAfter)
 	default:
-		return s.failed(now, p, t, cause, retryAfter, jitter)
+		return s.failed(now, p, class, cause, retryAfter, jitter)
 	}
 }
 
@@ -180,8 +180,8 @@ func (s State) throttled(now time.Time, p Permit, cause string, retryAfter time.
 		}
 		s = State{Next: s.Next, Slow: s.Slow, Generation: s.Generation, Told: s.Told}
 	}
-	if s.Trouble != Throttled {
-		s.Trouble, s.Since, s.Failures = Throttled, now, 0
+	if s.Class != Throttled {
+		s.Class, s.Since, s.Failures = Throttled, now, 0
 	}
 	s.Cause = cause
 	s.Failures++
@@ -198,7 +198,7 @@ func (s State) throttled(now time.Time, p Permit, cause string, retryAfter time.
 	return s
 }
 
-func (s State) failed(now time.Time, p Permit, t Trouble, cause string, retryAfter time.Duration, jitter float64) State {
+func (s State) failed(now time.Time, p Permit, class FailureClass, cause string, retryAfter time.Duration, jitter float64) State {
 	if s.Open() && p.Generation != s.Generation {
 		return s // a straggler from before: the trouble is known
 	}
@@ -206,13 +206,13 @@ func (s State) failed(now time.Time, p Permit, t Trouble, cause string, retryAft
 	case !s.Open():
 		s.Since, s.Failures = now, 0
 		s.Generation++
-	case s.Trouble != t:
+	case s.Class != class:
 		s.Failures = 0 // the failures of an outage must not make a refusal wait longer
 	}
-	s.Trouble, s.Cause, s.ProbeUntil = t, cause, time.Time{}
+	s.Class, s.Cause, s.ProbeUntil = class, cause, time.Time{}
 	s.Failures++
 	wait := backoff(outageFirst, outageMost, s.Failures, jitter)
-	if t == Refused {
+	if class == Refused {
 		wait = backoff(refusedFirst, refusedMost, s.Failures, jitter)
 	}
 	s.ProbeAt = now.Add(max(wait, retryAfter))

@@ -1,4 +1,4 @@
-package brake
+package breaker
 
 import (
 	"log/slog"
@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// story lets calls be reported to a brake and collects the lines about it.
+// story lets calls be reported to a breaker and collects the lines about it.
 type story struct {
 	t     *testing.T
 	state State
@@ -23,24 +23,24 @@ func newStory(t *testing.T) *story {
 var storyLimits = Limits{Rate: 1000, CallTimeout: time.Second}
 
 // call waits for the leave to call and reports what came of it.
-func (s *story) call(trouble Trouble) {
+func (s *story) call(class FailureClass) {
 	s.t.Helper()
 	next, permit, wait := s.state.Ask(s.now, storyLimits)
 	for wait > 0 {
 		s.now = s.now.Add(wait)
 		next, permit, wait = s.state.Ask(s.now, storyLimits)
 	}
-	after := next.Report(s.now, permit, trouble, "cause", 0, 1)
+	after := next.Report(s.now, permit, class, "cause", 0, 1)
 	var lines []line
-	s.state, lines = after.tell(next, s.now, trouble)
+	s.state, lines = after.tell(next, s.now, class)
 	s.lines = append(s.lines, lines...)
 }
 
-// during reports trouble for as long as calls are let through.
-func (s *story) during(d time.Duration, trouble Trouble) (calls int) {
+// during reports failures of a class for as long as calls are let through.
+func (s *story) during(d time.Duration, class FailureClass) (calls int) {
 	s.t.Helper()
 	for end := s.now.Add(d); s.now.Before(end); calls++ {
-		s.call(trouble)
+		s.call(class)
 	}
 	return calls
 }

@@ -1,4 +1,4 @@
-package brake
+package breaker
 
 import (
 	"testing"
@@ -125,14 +125,14 @@ func TestOtherSettingsNeedNotWaitARefusalOut(t *testing.T) {
 	s, p, now := ask(t, s, start)
 	s = s.Report(now, p, Refused, "wrong password", 0, 1)
 	s.Settings = "old"
-	_, _, wait := s.Mended(now, Limits{Rate: 2, Settings: "old"}).Ask(now.Add(time.Second), limits)
+	_, _, wait := s.SettingsChanged(now, Limits{Rate: 2, Settings: "old"}).Ask(now.Add(time.Second), limits)
 	require.Positive(t, wait)
-	_, p, wait = s.Mended(now, Limits{Rate: 2, Settings: "new"}).Ask(now.Add(time.Second), limits)
+	_, p, wait = s.SettingsChanged(now, Limits{Rate: 2, Settings: "new"}).Ask(now.Add(time.Second), limits)
 	require.Zero(t, wait)
 	require.True(t, p.Probe)
 
 	outage := State{}.Report(now, Permit{}, Outage, "503", 0, 1)
-	require.Equal(t, outage, outage.Mended(now, Limits{Settings: "new"}), "an outage is waited out with any settings")
+	require.Equal(t, outage, outage.SettingsChanged(now, Limits{Settings: "new"}), "an outage is waited out with any settings")
 }
 
 func TestThrottlingSlowsDownAndRecovers(t *testing.T) {
