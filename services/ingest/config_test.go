@@ -10,6 +10,7 @@ import (
 
 // TestWhatAKilledTryLeavesBehindIsRemoved: the files by which directories are tried must not gather in them.
 func TestWhatAKilledTryLeavesBehindIsRemoved(t *testing.T) {
+	t.Parallel()
 	cfg := Config{CSVDirectory: t.TempDir(), ProcessedDirectory: t.TempDir(), FailedDirectory: t.TempDir(), Move: true}
 	left := filepath.Join(cfg.ProcessedDirectory, probe+"123")
 	other := filepath.Join(cfg.ProcessedDirectory, "bobo.csv")

@@ -15,6 +15,7 @@ import (
 
 // TestADirectoryThatCannotBeUsed: a line when it begins, one a minute, one when it is over.
 func TestADirectoryThatCannotBeUsed(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	cfg := Config{
 		CSVDirectory: filepath.Join(root, "in"), ProcessedDirectory: filepath.Join(root, "done"),
@@ -66,6 +67,7 @@ func TestADirectoryThatCannotBeUsed(t *testing.T) {
 }
 
 func TestPlainReasons(t *testing.T) {
+	t.Parallel()
 	for err, want := range map[error]string{
 		fs.ErrNotExist: "does not exist", syscall.EROFS: "is read-only", syscall.ENOSPC: "is full", syscall.EDQUOT: "is full",
 		syscall.EACCES: "this program has no right to use it", syscall.ENOTDIR: "is not a directory", syscall.EIO: syscall.EIO.Error(),

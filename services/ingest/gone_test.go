@@ -59,6 +59,7 @@ func TestDirectoryAwayIsNoFileGone(t *testing.T) {
 
 // TestPutBack: a file that was given up turns up again, under its own name or another one.
 func TestPutBack(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"a.csv", "b.csv"} {
 		t.Run(name, func(t *testing.T) {
 			h, r := impatient(t, rows("a", 2))

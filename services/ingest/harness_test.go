@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,18 +26,27 @@ import (
 	"bobosync/shared/bus"
 	"bobosync/shared/bustest"
 	"bobosync/shared/config"
+	"bobosync/shared/control"
 	"bobosync/shared/event"
 	"bobosync/shared/program"
 	"bobosync/shared/telemetry"
 	"bobosync/shared/topology"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain runs many tests at once: nearly all of a test's time is spent waiting for the broker or for files to settle.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", strconv.Itoa(max(8, 4*runtime.GOMAXPROCS(0)))); err != nil {
+		panic(err)
+	}
+	// nats.go leaves this one behind when a publisher is cleaned up right after its first message.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendingAcksOnReconnect"))
+}
 
 // deadline is how long a test waits for what must come; a busy machine is slow.
 const deadline = 2 * time.Minute
 
-// harness runs ingest against a real broker, with a resolver that settles every row at once.
+// harness runs ingest against a real broker of its own, with a resolver that settles every row at once.
 type harness struct {
 	t        *testing.T
 	srv      *bustest.Server
@@ -50,8 +62,10 @@ type harness struct {
 	ended  chan error
 }
 
+// newHarness has the test run beside others.
 func newHarness(t *testing.T) *harness {
 	t.Helper()
+	t.Parallel()
 	root := t.TempDir()
 	h := &harness{
 		t: t, srv: bustest.Start(t), log: &logBuffer{},
@@ -242,9 +256,11 @@ func (h *harness) book(look func(*ledger.Ledger)) {
 	look(l)
 }
 
-// files stops ingest and returns its records by name, after checking the promise on each that is done.
+// files waits until no finished file is on its way any more, stops ingest and returns its records by name, after checking the
+// promise on each that is done.
 func (h *harness) files() map[string]*ledger.File {
 	h.t.Helper()
+	h.arrived()
 	h.end()
 	byName := map[string]*ledger.File{}
 	h.book(func(l *ledger.Ledger) {
@@ -260,6 +276,18 @@ func (h *harness) files() map[string]*ledger.File {
 		}
 	})
 	return byName
+}
+
+// arrived waits until the ledger says of each finished file that it was moved: a file that lies where it belongs may not be noted yet.
+func (h *harness) arrived() {
+	h.t.Helper()
+	if h.cancel == nil || !h.cfg.Move {
+		return
+	}
+	eventually(h.t, "all finished files are moved", func() bool {
+		open, err := control.Ask[control.FilesAnswer](h.t.Context(), h.conn.NC, topology.Ingest, control.Files, control.FilesRequest{Open: true})
+		return err == nil && !slices.ContainsFunc(open.Files, func(f control.FileState) bool { return f.Status == string(ledger.Done) })
+	})
 }
 
 // logBuffer is a log that tests read.

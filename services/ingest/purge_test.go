@@ -303,6 +303,7 @@ func TestPurgedFileIsRecovered(t *testing.T) {
 
 // TestPurgeKilledInBetween: whatever it had done, the next purge accounts for.
 func TestPurgeKilledInBetween(t *testing.T) {
+	t.Parallel()
 	for _, p := range []point{pointMarked, pointDeleted} {
 		t.Run(string(p), func(t *testing.T) {
 			h := newHarness(t)

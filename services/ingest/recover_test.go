@@ -58,6 +58,7 @@ func (h *harness) told() []string {
 // TestRecoveredIsLostWithTheStream: the word that ends a recovery is stored and noted, and lost before the resolver has read
 // it, alone or with what the resolver has said of its memory.
 func TestRecoveredIsLostWithTheStream(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name   string
 		bucket bool
@@ -217,6 +218,7 @@ func TestStreamLostWithinARecovery(t *testing.T) {
 // TestHalfReadFinishedFile: ingest is killed in the middle of a large finished file that its ledger does not know, while the ledger
 // is rebuilt or while a resolver without memory is told. It is read again from its start, and told whole.
 func TestHalfReadFinishedFile(t *testing.T) {
+	t.Parallel()
 	const n = windowLines + 5000
 	for _, tt := range []struct {
 		name string

@@ -26,6 +26,7 @@ func wallOf(t testing.TB, text string) int64 {
 }
 
 func TestWallClock(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		zone, wall string
 		at, rank   string // UTC; rank empty where it is at
@@ -83,6 +84,7 @@ func TestWallClock(t *testing.T) {
 // TestWallClockAgainstTime compares every quarter of an hour of some years with package time, which knows the zones: a
 // moment's wall-clock time gives back the moment, or an earlier one with the same wall-clock time and a rank of its own.
 func TestWallClockAgainstTime(t *testing.T) {
+	t.Parallel()
 	zones := []string{"UTC", "Europe/London", "Australia/Lord_Howe", "America/St_Johns", "Pacific/Apia", "Africa/Casablanca"}
 	for _, name := range zones {
 		t.Run(name, func(t *testing.T) {

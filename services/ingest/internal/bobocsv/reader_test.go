@@ -58,6 +58,7 @@ func brief(rows []Row) string {
 }
 
 func TestRead(t *testing.T) {
+	t.Parallel()
 	const header = "Transaction_Type,Employee_ID,Payroll_ID,Clocking_Date,Clocking_Time,DateTime_Created,Geo_Status,Geo_Latitude,Geo_Longitude,Geo_Accuracy\n"
 	off := strings.Replace(good, "BON,12345", "BOF,00067", 1)
 	tests := []struct{ name, text, want string }{
@@ -137,6 +138,7 @@ func TestRead(t *testing.T) {
 }
 
 func TestReadUnterminatedQuoteStaysBounded(t *testing.T) {
+	t.Parallel()
 	// More lines than may be joined, none of which begins as a row does.
 	text := `BON,1,"` + strings.Repeat("\nx", 30) + "\n" + good
 	rows := readAll(t, text, Options{})
@@ -146,6 +148,7 @@ func TestReadUnterminatedQuoteStaysBounded(t *testing.T) {
 }
 
 func TestReadFuture(t *testing.T) {
+	t.Parallel()
 	latest := time.Date(2024, 6, 17, 14, 30, 0, 0, time.UTC)
 	text := good + "\n" + strings.ReplaceAll(good, "143000", "143001")
 	if got := brief(readAll(t, text, Options{Latest: latest})); got != "1:12345+1718634600 2!future" {
@@ -154,6 +157,7 @@ func TestReadFuture(t *testing.T) {
 }
 
 func TestReadRepeatedHourRank(t *testing.T) {
+	t.Parallel()
 	text := "BON,1,P,20241027,013000,20241027013000,,,,\nBOF,1,P,20241027,010500,20241027010500,,,,\n"
 	rows := readAll(t, text, Options{Zone: zone(t, "Europe/London")})
 	first, second := rows[0].Entry.Version(1), rows[1].Entry.Version(1)
@@ -163,6 +167,7 @@ func TestReadRepeatedHourRank(t *testing.T) {
 }
 
 func TestReadSourceError(t *testing.T) {
+	t.Parallel()
 	broken := errors.New("disk on fire")
 	src := io.MultiReader(strings.NewReader(good+"\n"+good), iotest.ErrReader(broken))
 	rows, err := collect(NewReader(src, Options{}))
@@ -172,6 +177,7 @@ func TestReadSourceError(t *testing.T) {
 }
 
 func TestReasonsHaveTexts(t *testing.T) {
+	t.Parallel()
 	seen := map[string]bool{}
 	for _, r := range Reasons() {
 		if byte(r) <= byte(event.Dead) || r.String() == "" || r.Text() == "" || seen[r.String()] || seen[r.Text()] {

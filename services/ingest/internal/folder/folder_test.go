@@ -45,6 +45,7 @@ func list(t *testing.T, dir string) []string {
 }
 
 func TestMoveNeverOverwrites(t *testing.T) {
+	t.Parallel()
 	in, out := t.TempDir(), t.TempDir()
 	want := map[string]string{}
 	for i := range 25 {
@@ -72,12 +73,14 @@ func TestMoveNeverOverwrites(t *testing.T) {
 }
 
 func TestMoveGone(t *testing.T) {
+	t.Parallel()
 	if _, err := (Move{From: filepath.Join(t.TempDir(), "a.csv"), Into: t.TempDir()}).Do(t.Context()); !errors.Is(err, ErrGone) {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestMoveByCopy(t *testing.T) {
+	t.Parallel()
 	in, out := t.TempDir(), t.TempDir()
 	from := filepath.Join(in, "a.csv")
 	write(t, from, "text")
@@ -106,6 +109,7 @@ func TestMoveByCopy(t *testing.T) {
 }
 
 func TestMoveOfALinkKeepsTheContent(t *testing.T) {
+	t.Parallel()
 	in, out := t.TempDir(), t.TempDir()
 	write(t, filepath.Join(in, "target"), "text")
 	if err := os.Symlink("target", filepath.Join(in, "a.csv")); err != nil {
@@ -118,6 +122,7 @@ func TestMoveOfALinkKeepsTheContent(t *testing.T) {
 }
 
 func TestMoveResumed(t *testing.T) {
+	t.Parallel()
 	const text = "text"
 	at := time.Date(2024, 6, 17, 12, 0, 0, 0, time.UTC)
 	tests := []struct {
@@ -193,6 +198,7 @@ func (d during) Err() error {
 
 // TestMoveLeavesTheNextFile: the producer puts its next file under the same name, at any moment of a move.
 func TestMoveLeavesTheNextFile(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name string
 		move func(m Move, replace func()) (string, error)
@@ -247,6 +253,7 @@ func TestMoveLeavesTheNextFile(t *testing.T) {
 
 // TestMoveKnowsAFileByItsContent where a share gives it another number with each rename.
 func TestMoveKnowsAFileByItsContent(t *testing.T) {
+	t.Parallel()
 	in, out := t.TempDir(), t.TempDir()
 	from := filepath.Join(in, "a.csv")
 	write(t, from, "text")
@@ -259,6 +266,7 @@ func TestMoveKnowsAFileByItsContent(t *testing.T) {
 }
 
 func TestPutBack(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	aside := filepath.Join(dir, partPrefix+"1"+asideSuffix)
 	if err := os.Mkdir(aside, 0o700); err != nil {
@@ -275,6 +283,7 @@ func TestPutBack(t *testing.T) {
 }
 
 func TestRemoveParts(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, ".bobosync-abc.part"), "x")
 	write(t, filepath.Join(dir, "a.csv"), "x")
@@ -284,6 +293,7 @@ func TestRemoveParts(t *testing.T) {
 }
 
 func TestIsCSV(t *testing.T) {
+	t.Parallel()
 	for name, want := range map[string]bool{"a.csv": true, "A.CSV": true, "a.b.CsV": true, ".a.csv": true, ".csv": true, "a.csv.tmp": false, "csv": false, "a.txt": false} {
 		if IsCSV(name) != want {
 			t.Errorf("%s: %t", name, !want)
@@ -336,6 +346,7 @@ func (w *watching) next(t *testing.T, n int) []Found {
 }
 
 func TestWatcherOffersOldestFirst(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	now := time.Now()
 	for i, name := range []string{"c.csv", "b.csv", "a.csv", "d.csv"} {
@@ -363,6 +374,7 @@ func TestWatcherOffersOldestFirst(t *testing.T) {
 }
 
 func TestWatcherByEventsAlone(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	w := watch(t, dir, time.Hour, 20*time.Millisecond)
 	write(t, filepath.Join(dir, "first.csv"), "x")
@@ -378,6 +390,7 @@ func TestWatcherByEventsAlone(t *testing.T) {
 }
 
 func TestWatcherByPollingAlone(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	w := NewWatcher(WatchConfig{Dir: dir, Poll: time.Hour, Settle: time.Millisecond, Logger: quiet()})
 	write(t, filepath.Join(dir, "a.csv"), "one")
@@ -394,6 +407,7 @@ func TestWatcherByPollingAlone(t *testing.T) {
 }
 
 func TestWatcherProblems(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "dir.csv"), 0o755); err != nil {
 		t.Fatal(err)
@@ -432,6 +446,7 @@ func TestWatcherProblems(t *testing.T) {
 }
 
 func TestRejectedPausesGetLonger(t *testing.T) {
+	t.Parallel()
 	w := NewWatcher(WatchConfig{Dir: t.TempDir(), Poll: time.Hour, Settle: time.Hour, Logger: quiet()})
 	e := &entry{}
 	last := time.Duration(0)

@@ -45,6 +45,7 @@ func sameCensus(a, b Census) bool {
 // TestCensusComesToTheSameAsAWalk over any sequence of commits, some of them rolled back, and a restart in between. What the
 // changes told adds up to the codes of all rows.
 func TestCensusComesToTheSameAsAWalk(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("thousands of commits take seconds")
 	}
@@ -174,6 +175,7 @@ func TestCensusComesToTheSameAsAWalk(t *testing.T) {
 var errRolledBack = errors.New("rolled back")
 
 func TestRemovedFilesStayCountedToday(t *testing.T) {
+	t.Parallel()
 	l := fresh(t)
 	f := store(t, l, "a.csv", []byte{byte(bobocsv.Date)})
 	waiting := store(t, l, "b.csv", []byte{0})
@@ -192,6 +194,7 @@ func TestRemovedFilesStayCountedToday(t *testing.T) {
 }
 
 func TestAfterWalksThroughAllFiles(t *testing.T) {
+	t.Parallel()
 	l := fresh(t)
 	want := map[string]bool{}
 	for i := range 25 {
@@ -219,6 +222,7 @@ func TestAfterWalksThroughAllFiles(t *testing.T) {
 }
 
 func TestForgetRowsKeepsTheCounts(t *testing.T) {
+	t.Parallel()
 	l := fresh(t)
 	f := store(t, l, "a.csv", append(make([]byte, 2*ChunkLines), byte(bobocsv.Date)))
 	other := store(t, l, "b.csv", []byte{0})

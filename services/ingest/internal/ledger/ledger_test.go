@@ -85,6 +85,7 @@ func rowsAck(id string, o event.Outcome, rows ...int) *event.Acks {
 }
 
 func TestSettleFirstOutcomeWins(t *testing.T) {
+	t.Parallel()
 	l := fresh(t)
 	codes := []byte{byte(NoRow), 0, byte(bobocsv.Date), 0, 0}
 	f := store(t, l, "a.csv", codes)
@@ -125,6 +126,7 @@ func TestSettleFirstOutcomeWins(t *testing.T) {
 }
 
 func TestAcksBeforeTheFileIsWhollyRead(t *testing.T) {
+	t.Parallel()
 	l := fresh(t)
 	f := &File{ID: idFor("big"), Status: Reading}
 	first := make([]byte, ChunkLines)
@@ -166,6 +168,7 @@ func TestAcksBeforeTheFileIsWhollyRead(t *testing.T) {
 // TestSettleProperties: in whatever order and however often outcomes come, each row keeps its first one, the counts are those
 // of the rows, and the file is reported as finished exactly once.
 func TestSettleProperties(t *testing.T) {
+	t.Parallel()
 	l := fresh(t)
 	n := 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -255,6 +258,7 @@ func dead(codes map[int]Code) int {
 }
 
 func TestSurvivesReopening(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "ingest.db")
 	l := open(t, path)
 	generation := l.Generation()
@@ -314,6 +318,7 @@ func TestSurvivesReopening(t *testing.T) {
 }
 
 func TestOrderNeverGoesBack(t *testing.T) {
+	t.Parallel()
 	l := fresh(t)
 	err := l.Update(func(tx *Tx) error {
 		early, err := tx.NextOrder(noon.Add(-time.Hour), noon)
@@ -336,6 +341,7 @@ func TestOrderNeverGoesBack(t *testing.T) {
 }
 
 func TestAbandon(t *testing.T) {
+	t.Parallel()
 	l := fresh(t)
 	f := store(t, l, "a.csv", []byte{0, 0, byte(bobocsv.Time)})
 	settle(t, l, rowsAck(f.ID, event.Applied, 1))
@@ -350,6 +356,7 @@ func TestAbandon(t *testing.T) {
 }
 
 func TestCodesAndReasonsShareASpace(t *testing.T) {
+	t.Parallel()
 	for _, o := range event.Outcomes() {
 		if c := Code(o); !c.Settled() || c.Rejected() || c.String() != o.String() {
 			t.Errorf("outcome %s as a code: settled %t, rejected %t, %s", o, c.Settled(), c.Rejected(), c)
@@ -399,6 +406,7 @@ func BenchmarkSettle(b *testing.B) {
 
 // TestReopen: only rows that were given up wait once more, and the day's counts do not count the file twice.
 func TestReopen(t *testing.T) {
+	t.Parallel()
 	l := fresh(t)
 	f := store(t, l, "a", []byte{byte(event.Pending), byte(event.Pending), byte(bobocsv.FirstReason), byte(NoRow)})
 	settle(t, l, rowsAck(f.ID, event.Applied, 1))
