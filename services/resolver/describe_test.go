@@ -12,6 +12,7 @@ import (
 )
 
 func TestDescribe(t *testing.T) {
+	t.Parallel()
 	now := time.Date(2024, 6, 18, 12, 0, 0, 0, time.Local)
 	rules := latest.Rules{Lifetime: 24 * time.Hour, Lateness: time.Minute}
 	at := func(hoursAgo int) time.Time { return now.Add(-time.Duration(hoursAgo) * time.Hour) }

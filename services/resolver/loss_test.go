@@ -18,6 +18,7 @@ import (
 // TestTheEndOfARecoveryWaitsForAllOfIt: a resolver is killed during a recovery with entries in its hands. They come again only
 // after a while, and the end of the recovery comes at once.
 func TestTheEndOfARecoveryWaitsForAllOfIt(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.provision()
 	sent := b.record()
@@ -46,6 +47,7 @@ func TestTheEndOfARecoveryWaitsForAllOfIt(t *testing.T) {
 
 // TestStaleDutyIsClearedAfterALostMemory: AtHoc had confirmed it to the memory that is lost.
 func TestStaleDutyIsClearedAfterALostMemory(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	var ahead atomic.Int64
 	b.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
@@ -72,6 +74,7 @@ func TestStaleDutyIsClearedAfterALostMemory(t *testing.T) {
 
 // TestATableThatIsLostIsNoticed: another service makes it anew before the resolver looks.
 func TestATableThatIsLostIsNoticed(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.start()
 	b.recovered("")
@@ -96,6 +99,7 @@ func TestATableThatIsLostIsNoticed(t *testing.T) {
 
 // TestARepeatMindsWhoHasTheUserNow: a call was given up, and then another worker got the user.
 func TestARepeatMindsWhoHasTheUserNow(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	var ahead atomic.Int64
 	b.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
@@ -118,6 +122,7 @@ func TestARepeatMindsWhoHasTheUserNow(t *testing.T) {
 
 // TestAMappingThereAndBack: a user goes to another worker and back, as after a mistyped id that was mended.
 func TestAMappingThereAndBack(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.start()
 	b.recovered("")

@@ -45,6 +45,7 @@ func (b *bench) confirmed(users ...string) {
 }
 
 func TestStaleDutyIsCleared(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	var ahead atomic.Int64
 	b.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
@@ -108,6 +109,7 @@ func TestStaleDutyIsCleared(t *testing.T) {
 
 // TestAnExpiredRowIsSettled: a row that was dead is not taken for applied when its duty is cleared.
 func TestAnExpiredRowIsSettled(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	var ahead atomic.Int64
 	b.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
@@ -122,6 +124,7 @@ func TestAnExpiredRowIsSettled(t *testing.T) {
 
 // TestANewerEventWinsOverAClear, whichever comes first, for a worker who is known and for one who is not.
 func TestANewerEventWinsOverAClear(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.ready()
 	b.file("a", 1, booked("00001", 60*30, false))
@@ -145,6 +148,7 @@ func TestANewerEventWinsOverAClear(t *testing.T) {
 
 // TestAHeldBookingIsNotCleared: the rest of its file is still to come, so it is in the memory and not sent.
 func TestAHeldBookingIsNotCleared(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.ready()
 	first := booked("00001", 5, true)
@@ -159,6 +163,7 @@ func TestAHeldBookingIsNotCleared(t *testing.T) {
 // TestAClearWhoseCallWasGivenUp: AtHoc may still work on it when the worker, unknown until then, has booked on. So the booking is
 // sent once more.
 func TestAClearWhoseCallWasGivenUp(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	var ahead atomic.Int64
 	b.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
@@ -176,6 +181,7 @@ func TestAClearWhoseCallWasGivenUp(t *testing.T) {
 }
 
 func TestWhatAtHocForbidsIsNotTriedAgain(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.ready()
 	b.file("a", 1, booked("00001", 60*30, false), booked("00002", 60*30, false))
@@ -199,6 +205,7 @@ func TestWhatAtHocForbidsIsNotTriedAgain(t *testing.T) {
 }
 
 func TestCompareAndApply(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.ready()
 	b.file("a", 1, booked("00001", 60, true), booked("00002", 60, false), booked("00003", 60, true))
@@ -236,6 +243,7 @@ func TestCompareAndApply(t *testing.T) {
 
 // TestACorrectionThatIsLostWithTheBrokersStore is made again, though AtHoc had confirmed the same value before.
 func TestACorrectionThatIsLostWithTheBrokersStore(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.ready()
 	b.file("a", 1, booked("00001", 60*30, false))
@@ -254,6 +262,7 @@ func TestACorrectionThatIsLostWithTheBrokersStore(t *testing.T) {
 // TestAFreshMemoryDoesNotTakeAClearForAnEvent: the table of updates that it begins with has the clear of a user without a known
 // worker.
 func TestAFreshMemoryDoesNotTakeAClearForAnEvent(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.start()
 	memory := b.recovered("")
@@ -274,6 +283,7 @@ func TestAFreshMemoryDoesNotTakeAClearForAnEvent(t *testing.T) {
 }
 
 func TestObservationsAreRefused(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.start()
 	_, err := ask[control.ObserveAnswer](b, control.Observe, control.ObserveRequest{Purpose: control.Expire})
@@ -291,6 +301,7 @@ func TestObservationsAreRefused(t *testing.T) {
 
 // TestTheLargestObservation: request and answer stay below the broker's limit for a message.
 func TestTheLargestObservation(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.ready()
 	users := make([]control.ObservedUser, control.MostObserved)
@@ -305,6 +316,7 @@ func TestTheLargestObservation(t *testing.T) {
 // of them book on. Whatever the interleaving, these 500 are on duty in the end and nobody else is, and no booking is undone for a
 // moment.
 func TestBookingsDuringACleanup(t *testing.T) {
+	t.Parallel()
 	const crowd, booking, parts = 2500, 500, 10
 	b := newBench(t)
 	b.start()

@@ -16,6 +16,7 @@ import (
 // TestABatchThatComesAgainInPartsNeverGoesBack: the updates of a batch are published and then its work fails. When only its
 // older message comes again, as after a broker's end some do sooner than others, nothing older may be published.
 func TestABatchThatComesAgainInPartsNeverGoesBack(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.start()
 	b.recovered("")
@@ -89,6 +90,7 @@ func (b *bench) blockAcks() (unblock func()) {
 // TestAnUpdateThatIsOutIsKnownToBe: an update was published and the work on its batch then fails, or the resolver ends. A newer event
 // that says again what AtHoc had confirmed before it must be sent all the same: AtHoc may have been told the update by now.
 func TestAnUpdateThatIsOutIsKnownToBe(t *testing.T) {
+	t.Parallel()
 	for name, restarts := range map[string]bool{"the work fails": false, "the resolver ends": true} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)

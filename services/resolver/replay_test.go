@@ -123,6 +123,7 @@ func (b *bench) ready() {
 }
 
 func TestReplayChoosesWhomToSend(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.ready()
 	now := time.Now()
@@ -184,6 +185,7 @@ func TestReplayChoosesWhomToSend(t *testing.T) {
 }
 
 func TestReplayIsRefused(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.start()
 	_, err := ask[control.ReplayState](b, control.Replay, control.ReplayRequest{All: true})
@@ -208,6 +210,7 @@ func TestReplayIsRefused(t *testing.T) {
 
 // TestReplayOfStaleDuty: duty that began too long ago is replayed as none.
 func TestReplayOfStaleDuty(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	var ahead atomic.Int64
 	b.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
@@ -247,6 +250,7 @@ func (b *bench) crowd(n int) {
 // TestReplayGoesOnInParts: it waits while many updates wait, so that an event of now overtakes it; it goes on after a restart;
 // and whoever got a newer event meanwhile is not sent by it.
 func TestReplayGoesOnInParts(t *testing.T) {
+	t.Parallel()
 	const n = 2500
 	b := newBench(t)
 	b.crowd(n)
@@ -294,6 +298,7 @@ func TestReplayGoesOnInParts(t *testing.T) {
 }
 
 func TestReplayIsStopped(t *testing.T) {
+	t.Parallel()
 	const n = 1200
 	b := newBench(t)
 	b.crowd(n)
@@ -324,6 +329,7 @@ func TestReplayIsStopped(t *testing.T) {
 // TestAForgottenReplayIsFinished: so many replays came after it that its record is gone; its users are sent all the same, and
 // nobody else waits for ever.
 func TestAForgottenReplayIsFinished(t *testing.T) {
+	t.Parallel()
 	const n = 1200
 	b := newBench(t)
 	b.crowd(n)
@@ -343,6 +349,7 @@ func TestAForgottenReplayIsFinished(t *testing.T) {
 // TestReplayLeavesWhatIsBeingResolved: a worker whose newest event is held back, since its file is not read to the end, is sent
 // once, by that event.
 func TestReplayLeavesWhatIsBeingResolved(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.ready()
 	b.file("a", 1, booked("00001", 60, false), booked("00002", 60, true))
@@ -368,6 +375,7 @@ func TestReplayLeavesWhatIsBeingResolved(t *testing.T) {
 // TestAReplayThatIsLostWithTheBrokersStore: what a replay has published, and AtHoc has not answered, is published again, though
 // AtHoc had confirmed the same value before.
 func TestAReplayThatIsLostWithTheBrokersStore(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.ready()
 	b.file("a", 1, booked("00001", 10, true))
@@ -388,6 +396,7 @@ func (b *bench) requeue(u event.Update) (control.RequeueAnswer, error) {
 }
 
 func TestRequeue(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	var ahead atomic.Int64
 	b.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }

@@ -3,6 +3,7 @@ package resolver_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"maps"
 	"os"
 	"path/filepath"
@@ -25,7 +26,13 @@ import (
 	"bobosync/shared/topology"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain runs more tests at a time than there are cores: each has a broker and a resolver of its own and mostly waits for them.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const patience = 30 * time.Second
 
@@ -208,6 +215,7 @@ func (b *bench) idle() {
 var staff = map[string]string{"00001": "one@example.org", "00002": "Two@example.org", "00003": "three@example.org"}
 
 func TestTheLatestEventWinsOverAllFiles(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.start()
 	b.recovered("")
@@ -229,6 +237,7 @@ func TestTheLatestEventWinsOverAllFiles(t *testing.T) {
 }
 
 func TestEntriesWaitForTheFirstMapping(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.start()
 	b.recovered("")
@@ -239,6 +248,7 @@ func TestEntriesWaitForTheFirstMapping(t *testing.T) {
 }
 
 func TestALateMappingBringsTheStatus(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.start()
 	b.recovered("")
@@ -254,6 +264,7 @@ func TestALateMappingBringsTheStatus(t *testing.T) {
 
 // TestAMappingComesWholeOrNotAtAll: a snapshot of which a chunk is missing changes nothing.
 func TestAMappingComesWholeOrNotAtAll(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.start()
 	b.recovered("")
@@ -268,6 +279,7 @@ func TestAMappingComesWholeOrNotAtAll(t *testing.T) {
 
 // TestAConfirmedValueIsNotSentAgain: a worker who is known to be off duty and books off once more costs no update.
 func TestAConfirmedValueIsNotSentAgain(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.start()
 	b.recovered("")
@@ -285,6 +297,7 @@ func TestAConfirmedValueIsNotSentAgain(t *testing.T) {
 }
 
 func TestAFileReadInPartIsHeldUntilItsEnd(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.start()
 	b.recovered("")
@@ -303,6 +316,7 @@ func TestAFileReadInPartIsHeldUntilItsEnd(t *testing.T) {
 }
 
 func TestWhatCannotBeReadIsDeadLettered(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.provision()
 	for _, subject := range []string{topology.EntriesSubject("a"), topology.SubjectAcks, topology.SubjectMapping} {
@@ -327,6 +341,7 @@ func TestWhatCannotBeReadIsDeadLettered(t *testing.T) {
 // TestAFreshMemoryPublishesNothingUntilItIsComplete: the memory is deleted; an older event from a file that still waits
 // must not beat a newer one from a file that is done.
 func TestAFreshMemoryPublishesNothingUntilItIsComplete(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.start()
 	memory := b.recovered("")
@@ -355,6 +370,7 @@ func TestAFreshMemoryPublishesNothingUntilItIsComplete(t *testing.T) {
 
 // TestTheBrokersStoreIsLost: what was not confirmed is published again from memory.
 func TestTheBrokersStoreIsLost(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.start()
 	b.recovered("")
@@ -378,6 +394,7 @@ func TestTheBrokersStoreIsLost(t *testing.T) {
 // TestRestartsAndRedeliveryChangeNothing: the resolver is stopped again and again in the middle of a backlog, and entries
 // come twice.
 func TestRestartsAndRedeliveryChangeNothing(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.start()
 	b.recovered("")

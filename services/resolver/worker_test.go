@@ -19,6 +19,7 @@ func (b *bench) worker(text string) (control.WorkerAnswer, error) {
 }
 
 func TestAWorkerIsShown(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.ready()
 	first, second := booked("00001", 90, false), booked("00001", 60, true)
@@ -73,6 +74,7 @@ func TestAWorkerIsShown(t *testing.T) {
 
 // TestTheNewestEventsAreShown: of more events than go into an answer.
 func TestTheNewestEventsAreShown(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.ready()
 	var all []event.Entry
@@ -92,6 +94,7 @@ func TestTheNewestEventsAreShown(t *testing.T) {
 }
 
 func TestTheMappingIsListedInParts(t *testing.T) {
+	t.Parallel()
 	const n = 12_000
 	b := newBench(t)
 	b.start()
@@ -149,6 +152,7 @@ func (b *bench) stateIs(want control.ResolverState) {
 }
 
 func TestState(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.start()
 	b.stateIs(control.ResolverState{})
