@@ -5,11 +5,14 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -39,21 +42,35 @@ type installation struct {
 func install(t *testing.T) *installation {
 	t.Helper()
 	in := &installation{dir: t.TempDir(), port: server.RANDOM_PORT}
-	for _, name := range []string{"nats.conf", "accounts.conf", "cluster.conf"} {
-		content, err := os.ReadFile(name)
-		require.NoError(t, err)
-		require.NoError(t, os.WriteFile(filepath.Join(in.dir, name), content, 0o600))
-	}
 	_, err := setup.Keys(in.dir, topology.Users())
 	require.NoError(t, err)
 	tls := filepath.Join(in.dir, "tls")
 	require.NoError(t, setup.Certificates(tls, []string{"127.0.0.1"}, time.Now()))
 	in.ca = filepath.Join(tls, setup.CAFile)
-	t.Setenv("NATS_STORE_DIR", filepath.Join(in.dir, "store"))
-	t.Setenv("NATS_TLS_CERT", filepath.Join(tls, setup.CertFile))
-	t.Setenv("NATS_TLS_KEY", filepath.Join(tls, setup.KeyFile))
-	t.Setenv("NATS_TLS_CA", in.ca)
+	in.configure(t, nil)
 	return in
+}
+
+// configure writes the configuration, with values in the place of its variables: tests that run side by side share the
+// environment.
+func (in *installation) configure(t *testing.T, values map[string]string) {
+	t.Helper()
+	tls := filepath.Dir(in.ca)
+	all := map[string]string{
+		"NATS_STORE_DIR": filepath.Join(in.dir, "store"), "NATS_TLS_CERT": filepath.Join(tls, setup.CertFile),
+		"NATS_TLS_KEY": filepath.Join(tls, setup.KeyFile), "NATS_TLS_CA": in.ca,
+	}
+	maps.Copy(all, values)
+	var pairs []string
+	for name, value := range all {
+		pairs = append(pairs, ": $"+name+"\n", ": "+value+"\n")
+	}
+	for _, name := range []string{"nats.conf", "accounts.conf", "cluster.conf"} {
+		content, err := os.ReadFile(name)
+		require.NoError(t, err)
+		text := strings.NewReplacer(pairs...).Replace(string(content))
+		require.NoError(t, os.WriteFile(filepath.Join(in.dir, name), []byte(text), 0o600))
+	}
 }
 
 // options reads a configuration file; only the ports, which other tests use too, are others.
@@ -64,6 +81,38 @@ func (in *installation) options(t *testing.T, file string) *server.Options {
 	opts.Host, opts.Port, opts.HTTPPort = "127.0.0.1", in.port, 0
 	opts.NoSigs, opts.NoLog, opts.DisableJetStreamBanner = true, true, true
 	return opts
+}
+
+var (
+	// built is where programs are built, once for all tests.
+	built    string
+	building sync.Mutex
+)
+
+func TestMain(m *testing.M) {
+	var err error
+	if built, err = os.MkdirTemp("", "nats-test-*"); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(built) // it lies among temporary files
+	os.Exit(code)
+}
+
+// build builds a program, unless another test has done so, and returns its path.
+func build(t *testing.T, name, pkg string) string {
+	t.Helper()
+	building.Lock()
+	defer building.Unlock()
+	path := filepath.Join(built, name)
+	if _, err := os.Stat(path); err == nil {
+		return path
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", path, pkg)
+	cmd.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return path
 }
 
 // up starts the broker, on the same port each time.
@@ -78,9 +127,7 @@ func (in *installation) up(t *testing.T) {
 // the race detector would fail the test for it.
 func (in *installation) program(t *testing.T) *exec.Cmd {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "nats-server")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", file, "github.com/nats-io/nats-server/v2").CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	file := build(t, "nats-server", "github.com/nats-io/nats-server/v2")
 	_, port, err := net.SplitHostPort(bustest.FreeAddr(t))
 	require.NoError(t, err)
 	in.port, err = strconv.Atoi(port)

@@ -39,25 +39,16 @@ const (
 	works = 90 * time.Second
 )
 
-// programs builds the real programs once for all tests.
+// programs builds the real programs and returns where they lie.
 func programs(t *testing.T) string {
 	t.Helper()
-	bin := os.Getenv("BOBOSYNC_BIN")
-	if bin != "" {
+	if bin := os.Getenv("BOBOSYNC_BIN"); bin != "" {
 		return bin
 	}
-	bin = t.TempDir()
-	for name, pkg := range map[string]string{
-		"ingest": "services/ingest/cmd/ingest", "resolver": "services/resolver/cmd/resolver",
-		"publisher": "services/publisher/cmd/publisher", "janitor": "services/janitor/cmd/janitor", "bobosync": "cmd/bobosync",
-	} {
-		cmd := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(bin, name), "bobosync/"+pkg)
-		cmd.Dir = "../.."
-		cmd.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false")
-		out, err := cmd.CombinedOutput()
-		require.NoError(t, err, "%s", out)
+	for _, name := range services {
+		build(t, name, "bobosync/services/"+name+"/cmd/"+name)
 	}
-	return bin
+	return filepath.Dir(build(t, "bobosync", "bobosync/cmd/bobosync"))
 }
 
 // chain is the four services as programs of their own, each with the key of its user, a broker and a simulated AtHoc.
@@ -208,6 +199,7 @@ func (c *chain) requireNothingRefused() {
 // TestEachServiceWorksWithItsOwnRights runs the chain from an empty broker, loses the broker's store and the resolver's memory,
 // and gives the operators' orders, with nobody having more rights than its user has.
 func TestEachServiceWorksWithItsOwnRights(t *testing.T) {
+	t.Parallel()
 	c := newChain(t)
 	c.start(services...)
 	c.drop()
@@ -300,6 +292,7 @@ func requireEndpointsAsked(t *testing.T, c *chain) {
 
 // TestAServiceWaitsForTheOthers: alone it makes its own part, says whom it waits for, and goes on when they come.
 func TestAServiceWaitsForTheOthers(t *testing.T) {
+	t.Parallel()
 	c := newChain(t)
 	c.start("ingest")
 	c.eventually("it waits", func() bool { return len(c.logged("ingest", "waiting for parts")) > 0 })
@@ -314,6 +307,7 @@ func TestAServiceWaitsForTheOthers(t *testing.T) {
 
 // TestRefusalsAreClear: what a program says that the broker does not let in.
 func TestRefusalsAreClear(t *testing.T) {
+	t.Parallel()
 	in := broker(t)
 	other := t.TempDir()
 	_, err := setup.Keys(other, topology.Users())

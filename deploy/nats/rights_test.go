@@ -173,6 +173,7 @@ func owners() map[string][]string {
 
 // TestNobodyMaySendWhatIsNotHis tries every user against every subject of all the others, on a real server.
 func TestNobodyMaySendWhatIsNotHis(t *testing.T) {
+	t.Parallel()
 	in := broker(t)
 	subjects := everything()
 	byHand := owners()
@@ -195,6 +196,7 @@ func TestNobodyMaySendWhatIsNotHis(t *testing.T) {
 
 // TestNobodyReceivesWhatIsNotHis: others' answers, requests to other services, and messages past the consumers.
 func TestNobodyReceivesWhatIsNotHis(t *testing.T) {
+	t.Parallel()
 	in := broker(t)
 	subjects := []string{
 		">", "*", "bobo.>", "$JS.>", "$SYS.>", "$KV.>", "_INBOX.>", "_INBOX.*.x", "bobo.control.>", "bobo.control.*.*",
@@ -227,6 +229,7 @@ func TestNobodyReceivesWhatIsNotHis(t *testing.T) {
 
 // TestNobodyComesInWithoutTLS: the broker speaks to no client that does not begin with TLS, nor with an old TLS.
 func TestNobodyComesInWithoutTLS(t *testing.T) {
+	t.Parallel()
 	in := broker(t)
 	address := strings.TrimPrefix(in.url(), "tls://")
 	conn, err := net.DialTimeout("tcp", address, patience)

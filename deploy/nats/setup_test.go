@@ -25,6 +25,7 @@ import (
 
 // TestAccountsAreGenerated: what is committed is what shared/topology/permissions.go says.
 func TestAccountsAreGenerated(t *testing.T) {
+	t.Parallel()
 	committed, err := os.ReadFile("accounts.conf")
 	require.NoError(t, err)
 	require.Equal(t, string(setup.Accounts(topology.Users())), string(committed), "run make nats-conf")
@@ -32,6 +33,7 @@ func TestAccountsAreGenerated(t *testing.T) {
 
 // TestConfigurationIsSafe: what a broker must have that is trusted with what nobody else keeps.
 func TestConfigurationIsSafe(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	opts, err := server.ProcessConfigFile(filepath.Join(in.dir, "nats.conf"))
 	require.NoError(t, err)
@@ -53,6 +55,7 @@ func TestConfigurationIsSafe(t *testing.T) {
 
 // TestKeysAreMadeOnceAndRotated: keys stay until they are rotated, and only their owner can read them.
 func TestKeysAreMadeOnceAndRotated(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	program := in.program(t)
 	read := func(user string) string {
@@ -101,6 +104,7 @@ func TestKeysAreMadeOnceAndRotated(t *testing.T) {
 
 // TestCertificatesAreRenewed: the authority stays, so that nobody who trusts it has to learn another.
 func TestCertificatesAreRenewed(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	read := func(name string) []byte {
 		content, err := os.ReadFile(filepath.Join(dir, name))
@@ -135,6 +139,7 @@ func TestCertificatesAreRenewed(t *testing.T) {
 
 // TestServersTellThatTheySync: provisioning and operators learn it with their own rights, from no more than their own account.
 func TestServersTellThatTheySync(t *testing.T) {
+	t.Parallel()
 	in := broker(t)
 	for _, user := range []string{topology.UserProvision, topology.UserOperator, topology.UserViewer} {
 		servers, err := topology.Servers(t.Context(), in.login(t, user).NC)
@@ -147,6 +152,7 @@ func TestServersTellThatTheySync(t *testing.T) {
 
 // TestProvisionerNeedsNoMore: the user provision makes everything from nothing, and again.
 func TestProvisionerNeedsNoMore(t *testing.T) {
+	t.Parallel()
 	in := broker(t)
 	conn := in.login(t, topology.UserProvision)
 	for range 2 {
@@ -161,6 +167,7 @@ func TestProvisionerNeedsNoMore(t *testing.T) {
 
 // TestClusterOfThree: three servers of cluster.conf hold each stream, and go on when one is gone.
 func TestClusterOfThree(t *testing.T) {
+	t.Parallel()
 	in := install(t)
 	// Routes go by names: a certificate for an address is not asked for that.
 	require.NoError(t, setup.Certificates(filepath.Dir(in.ca), []string{"127.0.0.1", "localhost"}, time.Now()))
@@ -171,12 +178,13 @@ func TestClusterOfThree(t *testing.T) {
 		ports[i] = port
 		routes = append(routes, "nats://localhost:"+port)
 	}
-	t.Setenv("NATS_ROUTES", "["+strings.Join(routes, ", ")+"]")
 	servers := make([]*server.Server, 0, 3)
 	urls := make([]string, 0, 3)
 	for i, port := range ports {
-		t.Setenv("NATS_SERVER_NAME", fmt.Sprint("nats-", i))
-		t.Setenv("NATS_STORE_DIR", filepath.Join(in.dir, fmt.Sprint("store-", i)))
+		in.configure(t, map[string]string{
+			"NATS_ROUTES": "[" + strings.Join(routes, ", ") + "]", "NATS_SERVER_NAME": fmt.Sprint("nats-", i),
+			"NATS_STORE_DIR": filepath.Join(in.dir, fmt.Sprint("store-", i)),
+		})
 		opts := in.options(t, "cluster.conf")
 		opts.Cluster.Host = "127.0.0.1"
 		_, err := fmt.Sscan(port, &opts.Cluster.Port)

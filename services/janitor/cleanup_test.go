@@ -20,6 +20,7 @@ import (
 )
 
 func TestReadingOfADutyStatus(t *testing.T) {
+	t.Parallel()
 	zone := london(t)
 	at := func(text string) int64 {
 		m, err := time.Parse(time.RFC3339, text)
@@ -42,6 +43,7 @@ func TestReadingOfADutyStatus(t *testing.T) {
 }
 
 func TestSightingsStaleAndRequests(t *testing.T) {
+	t.Parallel()
 	noon := time.Date(2024, 6, 17, 12, 0, 0, 0, time.UTC)
 	text := func(m time.Time) string { return athoc.FormatTime(m, time.UTC) }
 	person := func(user, value string, asked time.Time) directory.Person {
@@ -158,6 +160,7 @@ func onDuty(users []sim.User, since time.Duration) {
 }
 
 func TestStaleDutyOfManyIsFoundOverPagesAndToldAtOnce(t *testing.T) {
+	t.Parallel()
 	users := sim.GenerateUsers(4000, sim.DefaultCollar)
 	onDuty(users[:2500], 25*time.Hour)
 	onDuty(users[2500:3200], 20*time.Hour)
@@ -201,6 +204,7 @@ func TestStaleDutyOfManyIsFoundOverPagesAndToldAtOnce(t *testing.T) {
 }
 
 func TestOddDutyStatusesAreLeftAloneAndToldOnce(t *testing.T) {
+	t.Parallel()
 	const field = "Duty-Text"
 	users := sim.GenerateUsers(10, sim.DefaultCollar)
 	users[0].Attributes[field] = "on duty"
@@ -231,6 +235,7 @@ func TestOddDutyStatusesAreLeftAloneAndToldOnce(t *testing.T) {
 }
 
 func TestCleaningSwitchedOff(t *testing.T) {
+	t.Parallel()
 	users := sim.GenerateUsers(3, sim.DefaultCollar)
 	onDuty(users, 1000*time.Hour)
 	w := newWorld(t, sim.Options{Users: users})
@@ -244,6 +249,7 @@ func TestCleaningSwitchedOff(t *testing.T) {
 }
 
 func TestFailedCleaningsAreTriedAgainAndAreOneEntry(t *testing.T) {
+	t.Parallel()
 	users := sim.GenerateUsers(3, sim.DefaultCollar)
 	onDuty(users, 25*time.Hour)
 	w := newWorld(t, sim.Options{Users: users})

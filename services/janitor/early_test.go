@@ -12,6 +12,7 @@ import (
 )
 
 func TestEarly(t *testing.T) {
+	t.Parallel()
 	refreshed := time.Date(2024, 6, 17, 20, 0, 0, 0, time.UTC)
 	later := refreshed.Add(2 * time.Hour)
 	since := func(workers int) unmappedNote { return unmappedNote{Refreshed: refreshed, Workers: workers} }
@@ -45,6 +46,7 @@ func TestEarly(t *testing.T) {
 }
 
 func TestManyUnmappedWorkersBringTheRefreshForward(t *testing.T) {
+	t.Parallel()
 	users := sim.GenerateUsers(100, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
 	resolver := w.resolver(&fakeResolver{})

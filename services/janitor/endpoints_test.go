@@ -17,6 +17,7 @@ import (
 )
 
 func TestStateOfAllInstancesAndATakeOver(t *testing.T) {
+	t.Parallel()
 	users := sim.GenerateUsers(100, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
 	w.resolver(&fakeResolver{judge: clears})
@@ -71,6 +72,7 @@ func TestStateOfAllInstancesAndATakeOver(t *testing.T) {
 }
 
 func TestMappingReport(t *testing.T) {
+	t.Parallel()
 	person := func(user, id string) sim.User {
 		return sim.User{LoginID: user, Attributes: map[string]string{sim.DefaultCollar: id}}
 	}
@@ -100,6 +102,7 @@ func TestMappingReport(t *testing.T) {
 }
 
 func TestReportsThatAreTooLongAreCut(t *testing.T) {
+	t.Parallel()
 	found := journal.Findings{Ambiguous: map[string][]string{}, Alike: [][]string{{"1", "01"}, {strings.Repeat("9", 900)}}}
 	for i := range 20 {
 		found.Ambiguous[fmt.Sprintf("%03d", i)] = []string{strings.Repeat("a", 40), strings.Repeat("b", 40)}
@@ -115,6 +118,7 @@ func TestReportsThatAreTooLongAreCut(t *testing.T) {
 }
 
 func TestJournalAndNotes(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, sim.Options{Users: sim.GenerateUsers(3, sim.DefaultCollar)})
 	cfg := w.config()
 	stop := w.run(cfg)
@@ -147,6 +151,7 @@ func TestJournalAndNotes(t *testing.T) {
 
 // TestOutageBlocksNeitherOrdersNorThePurge: AtHoc is away, the janitor's calls wait for the circuit breaker, and all else goes on.
 func TestOutageBlocksNeitherOrdersNorThePurge(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, sim.Options{Users: sim.GenerateUsers(3, sim.DefaultCollar)})
 	fault, err := w.athoc.AddFault(sim.Fault{Kind: sim.FaultStatus, Status: 503, Scope: []string{sim.EndpointSearch}})
 	require.NoError(t, err)

@@ -19,6 +19,7 @@ import (
 )
 
 func TestCompare(t *testing.T) {
+	t.Parallel()
 	before := map[string]string{"1": "a", "2": "b", "3": "c"}
 	for _, c := range []struct {
 		name          string
@@ -36,6 +37,7 @@ func TestCompare(t *testing.T) {
 }
 
 func TestGuard(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name  string
 		c     change
@@ -58,6 +60,7 @@ func TestGuard(t *testing.T) {
 }
 
 func TestApprovalLets(t *testing.T) {
+	t.Parallel()
 	approved := func(h held) *held {
 		h.Hash, h.Approved = "aa", time.Now()
 		return &h
@@ -102,6 +105,7 @@ func (w *world) alarms() (n int) {
 }
 
 func TestEmptyAnswerIsHeldBackAndTriedAgain(t *testing.T) {
+	t.Parallel()
 	users := sim.GenerateUsers(10, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
 	w.run(w.config())
@@ -158,6 +162,7 @@ func holdSome(t *testing.T) (*world, []sim.User, control.HeldMapping) {
 }
 
 func TestRemovalBelowTheGuardNeedsNoApproval(t *testing.T) {
+	t.Parallel()
 	users := sim.GenerateUsers(100, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
 	w.run(w.config())
@@ -170,6 +175,7 @@ func TestRemovalBelowTheGuardNeedsNoApproval(t *testing.T) {
 }
 
 func TestApproval(t *testing.T) {
+	t.Parallel()
 	w, users, h := holdSome(t)
 	w.eventually("the metric", func() bool { return w.metric("mapping_held") == 1 })
 	assert.EqualValues(t, 1, w.metric("runs_total", control.DutyMapping, control.OutcomeHeld))
@@ -198,6 +204,7 @@ func TestApproval(t *testing.T) {
 }
 
 func TestApprovalWhenTheContentHasMoved(t *testing.T) {
+	t.Parallel()
 	w, users, h := holdSome(t)
 	_, err := w.athoc.RemoveUsers(users[0].LoginID)
 	require.NoError(t, err)
@@ -217,6 +224,7 @@ func TestApprovalWhenTheContentHasMoved(t *testing.T) {
 }
 
 func TestApprovedEmptyMappingIsOneChunk(t *testing.T) {
+	t.Parallel()
 	users := sim.GenerateUsers(5, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
 	w.run(w.config())
@@ -234,6 +242,7 @@ func TestApprovedEmptyMappingIsOneChunk(t *testing.T) {
 }
 
 func TestApprovalOutlivesTheJanitor(t *testing.T) {
+	t.Parallel()
 	users := sim.GenerateUsers(100, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
 	stop := w.run(w.config())
@@ -257,6 +266,7 @@ func TestApprovalOutlivesTheJanitor(t *testing.T) {
 
 // TestKilledAtAnyPoint ends the janitor at many moments of a refresh: what the broker holds is always a whole mapping.
 func TestKilledAtAnyPoint(t *testing.T) {
+	t.Parallel()
 	users := sim.GenerateUsers(6_000, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
 	cfg := w.config()
@@ -304,6 +314,7 @@ func (w *world) whole() map[string]string {
 }
 
 func TestMappingInForceIsReadFromTheStream(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, sim.Options{})
 	settings := topology.Settings{Replicas: 1, EntriesMaxBytes: 1 << 20, CallTimeout: time.Second}
 	require.NoError(t, topology.Provision(t.Context(), w.js, settings, topology.Everyone))

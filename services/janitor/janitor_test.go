@@ -267,6 +267,7 @@ func wanted(users []sim.User) map[string]string {
 }
 
 func TestRefreshOf25000Users(t *testing.T) {
+	t.Parallel()
 	users := sim.GenerateUsers(25_000, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
 	w.run(w.config())
@@ -303,6 +304,7 @@ func TestRefreshOf25000Users(t *testing.T) {
 }
 
 func TestUsersRemovedBetweenPages(t *testing.T) {
+	t.Parallel()
 	users := sim.GenerateUsers(3000, sim.DefaultCollar)
 	var athoc atomic.Pointer[sim.Simulator]
 	var once sync.Once
@@ -324,6 +326,7 @@ func TestUsersRemovedBetweenPages(t *testing.T) {
 }
 
 func TestAmbiguousAndAlikeIDsAreReportedWithoutNames(t *testing.T) {
+	t.Parallel()
 	collar := func(user, id string) sim.User {
 		return sim.User{LoginID: user, Attributes: map[string]string{sim.DefaultCollar: id}}
 	}
@@ -341,6 +344,7 @@ func TestAmbiguousAndAlikeIDsAreReportedWithoutNames(t *testing.T) {
 }
 
 func TestOutageInTheMiddleThenRecovery(t *testing.T) {
+	t.Parallel()
 	users := sim.GenerateUsers(3000, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
 	// The first page comes, then AtHoc is gone for two calls.
@@ -359,6 +363,7 @@ func TestOutageInTheMiddleThenRecovery(t *testing.T) {
 }
 
 func TestRestartAndRefreshWithNothingChangedPublishNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, sim.Options{Users: sim.GenerateUsers(100, sim.DefaultCollar)})
 	stop := w.run(w.config())
 	plans := func() int { return strings.Count(w.logs.text(), `"next run of a duty"`) }
@@ -382,6 +387,7 @@ func TestRestartAndRefreshWithNothingChangedPublishNothing(t *testing.T) {
 }
 
 func TestDeletedStreamGetsTheMappingAgain(t *testing.T) {
+	t.Parallel()
 	users := sim.GenerateUsers(100, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
 	w.run(w.config())
@@ -412,6 +418,7 @@ func TestDeletedStreamGetsTheMappingAgain(t *testing.T) {
 }
 
 func TestLostStoreIsMadeAgain(t *testing.T) {
+	t.Parallel()
 	users := sim.GenerateUsers(100, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
 	w.run(w.config())
@@ -427,6 +434,7 @@ func TestLostStoreIsMadeAgain(t *testing.T) {
 }
 
 func TestOneJanitorAtATime(t *testing.T) {
+	t.Parallel()
 	users := sim.GenerateUsers(2000, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
 	stopFirst := w.run(w.config())
@@ -443,6 +451,7 @@ func TestOneJanitorAtATime(t *testing.T) {
 }
 
 func TestStandbyTakesOverFromOneThatDied(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, sim.Options{Users: sim.GenerateUsers(10, sim.DefaultCollar)})
 	cfg := w.config()
 	cfg.Calls.Timeout = time.Second // leases last 4 s
@@ -458,6 +467,7 @@ func TestStandbyTakesOverFromOneThatDied(t *testing.T) {
 }
 
 func TestLeaseIsRenewedForAsLongAsTheJanitorWorks(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, sim.Options{Users: sim.GenerateUsers(10, sim.DefaultCollar)})
 	cfg := w.config()
 	cfg.Calls.Timeout = time.Second
@@ -479,6 +489,7 @@ func TestLeaseIsRenewedForAsLongAsTheJanitorWorks(t *testing.T) {
 }
 
 func TestSyncSwitchedOff(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, sim.Options{Users: sim.GenerateUsers(10, sim.DefaultCollar)})
 	cfg := w.config()
 	cfg.Sync.Mappings = false
@@ -491,6 +502,7 @@ func TestSyncSwitchedOff(t *testing.T) {
 }
 
 func TestConfig(t *testing.T) {
+	t.Parallel()
 	var cfg Config
 	wrong := map[string]string{
 		"SYNC_HOUR": "24", "SYNC_RETRY_DAYS": "0", "COLLAR_ID_FIELD": "login_id", "MAPPING_MAX_REMOVAL_PERCENT": "101",

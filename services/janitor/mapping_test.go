@@ -27,6 +27,7 @@ func read(people []person) []directory.Person {
 }
 
 func TestBuild(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("9", textMost+1)
 	for _, c := range []struct {
 		name   string
@@ -73,6 +74,7 @@ func people() *rapid.Generator[[]person] {
 }
 
 func TestBuildGivesAnIDToItsOnlyOwner(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		in := people().Draw(t, "people")
 		mapping, found := build(read(in))
@@ -111,6 +113,7 @@ func TestBuildGivesAnIDToItsOnlyOwner(t *testing.T) {
 }
 
 func TestBuildDoesNotDependOnTheOrderOfDifferentUsers(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		once := lastOfEach(read(people().Draw(t, "people")), &findings{})
 		mapping, found := build(once)
@@ -122,6 +125,7 @@ func TestBuildDoesNotDependOnTheOrderOfDifferentUsers(t *testing.T) {
 }
 
 func TestHashTellsMappingsApart(t *testing.T) {
+	t.Parallel()
 	seen := map[string]int{}
 	for i, m := range []map[string]string{
 		{}, {"1": "a"}, {"1": "b"}, {"2": "a"}, {"1a": ""}, {"": "1a"}, {"1": "a", "2": "b"}, {"1": "b", "2": "a"}, {"12": "ab"},
@@ -133,6 +137,7 @@ func TestHashTellsMappingsApart(t *testing.T) {
 }
 
 func TestChunksHoldEverythingOnceAndFitIntoMessages(t *testing.T) {
+	t.Parallel()
 	taken := time.Date(2024, 6, 17, 20, 0, 1, 234567891, time.UTC)
 	escaped := strings.Repeat("<é\u2028", 100) // JSON makes it longer
 	for _, c := range []struct {
@@ -179,6 +184,7 @@ func TestChunksHoldEverythingOnceAndFitIntoMessages(t *testing.T) {
 }
 
 func TestUsernamesAreComparedAsTheTopologyDoes(t *testing.T) {
+	t.Parallel()
 	// Were they not, a user with two ids could be on two lanes.
 	_, found := build(read([]person{{"ÄRZTIN", "1"}, {"ärztin", "2"}}))
 	assert.Equal(t, 1, found.users)

@@ -157,6 +157,7 @@ func (y *year) until(moment time.Time) {
 // TestVirtualYear walks a whole year, with both changes of summer time, a restart in its middle and a week in which no janitor
 // was at work.
 func TestVirtualYear(t *testing.T) {
+	t.Parallel()
 	zone := london(t)
 	began := time.Now()
 	synctest.Test(t, func(t *testing.T) {
@@ -211,6 +212,7 @@ func TestVirtualYear(t *testing.T) {
 }
 
 func TestFirstStartWaitsForTheHours(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		y := newYear(t, time.Date(2024, 6, 17, 10, 0, 0, 0, london(t)))
 		end := y.begin()
@@ -233,6 +235,7 @@ func TestFirstStartWaitsForTheHours(t *testing.T) {
 
 // TestFailuresStayAmongThemselves: a duty that fails, or hangs, keeps no other one from its work.
 func TestFailuresStayAmongThemselves(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		y := newYear(t, time.Date(2024, 6, 17, 1, 0, 0, 0, london(t)))
 		b, err := openBook(t.Context(), y.cell, alone, bustest.Logger())
@@ -271,6 +274,7 @@ func TestFailuresStayAmongThemselves(t *testing.T) {
 
 // TestLossOfTheBrokersPartsEndsTheWork: then a new session has to make them again, and says why.
 func TestLossOfTheBrokersPartsEndsTheWork(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		y := newYear(t, time.Date(2024, 6, 17, 1, 0, 0, 0, london(t)))
 		b, err := openBook(t.Context(), y.cell, alone, bustest.Logger())
@@ -286,6 +290,7 @@ func TestLossOfTheBrokersPartsEndsTheWork(t *testing.T) {
 }
 
 func TestStatesTellTheLastSuccess(t *testing.T) {
+	t.Parallel()
 	y := newYear(t, time.Date(2024, 6, 17, 1, 0, 0, 0, london(t)))
 	b, err := openBook(t.Context(), y.cell, alone, bustest.Logger())
 	require.NoError(t, err)
@@ -303,6 +308,7 @@ func TestStatesTellTheLastSuccess(t *testing.T) {
 }
 
 func TestLevelOfAFailure(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name     string
 		err      error
@@ -325,6 +331,7 @@ func TestLevelOfAFailure(t *testing.T) {
 }
 
 func TestNotesOfOthersAreNotLost(t *testing.T) {
+	t.Parallel()
 	cell := &memoryCell{}
 	mine, err := openBook(t.Context(), cell, alone, bustest.Logger())
 	require.NoError(t, err)

@@ -18,6 +18,7 @@ import (
 )
 
 func TestLimitsOfAPurge(t *testing.T) {
+	t.Parallel()
 	zone := london(t)
 	now := time.Date(2024, 4, 1, 3, 0, 0, 0, zone) // the clocks were changed the day before
 	files, records := limits(now, Retention{Files: 3, Journal: 90}, zone)
@@ -29,6 +30,7 @@ func TestLimitsOfAPurge(t *testing.T) {
 }
 
 func TestPurgeGoesOnWhileThereIsMore(t *testing.T) {
+	t.Parallel()
 	now := time.Date(2024, 6, 17, 3, 0, 0, 0, time.UTC)
 	away := errors.New("away")
 	one := control.PurgeAnswer{Files: 100, Bytes: 1000, Records: 10, More: true}
@@ -80,6 +82,7 @@ func TestPurgeGoesOnWhileThereIsMore(t *testing.T) {
 }
 
 func TestPurgeWaitsForIngest(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, sim.Options{})
 	cfg := w.config()
 	cfg.Sync.Mappings = false

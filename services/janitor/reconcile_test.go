@@ -20,6 +20,7 @@ import (
 )
 
 func TestHolds(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name                      string
 		differing, compared, most int
@@ -83,6 +84,7 @@ func some(n int) map[string]bool {
 }
 
 func TestReconcileReportsAndApplies(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name     string
 		clock    bool
@@ -135,6 +137,7 @@ func TestReconcileReportsAndApplies(t *testing.T) {
 }
 
 func TestReconcileThatFails(t *testing.T) {
+	t.Parallel()
 	x := newComparing(10, nil)
 	away := errors.New("away")
 	x.r.observe = func(context.Context, control.ObserveRequest) (control.ObserveAnswer, error) {
@@ -160,6 +163,7 @@ func TestReconcileThatFails(t *testing.T) {
 }
 
 func TestReconcileOnCommandAndByTheClock(t *testing.T) {
+	t.Parallel()
 	users := sim.GenerateUsers(2200, sim.DefaultCollar)
 	onDuty(users[:30], time.Hour)
 	want := athoc.FormatTime(time.Unix(1718634600, 0), time.Local)

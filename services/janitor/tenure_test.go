@@ -13,6 +13,7 @@ import (
 
 // TestALeaseThatEndsBeforeItIsKeptIsLost: the broker's answer to the one who takes it was long in coming.
 func TestALeaseThatEndsBeforeItIsKeptIsLost(t *testing.T) {
+	t.Parallel()
 	server := bustest.Start(t)
 	kv, err := server.Connect(t).JS.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{
 		Bucket: "leases", TTL: 1100 * time.Millisecond, Storage: jetstream.MemoryStorage,

@@ -21,6 +21,7 @@ import (
 // TestReplicasDoNotDriveEachOtherOut has four clients, each with a connection and a store of its own, call an AtHoc that
 // knows one token at a time, while tokens expire and are revoked. It stands here since shared knows no simulator.
 func TestReplicasDoNotDriveEachOtherOut(t *testing.T) {
+	t.Parallel()
 	const replicas, calls = 4, 80
 	lifetime := time.Second
 	w := newWorld(t, sim.Options{Users: sim.GenerateUsers(replicas, sim.DefaultCollar), Settings: sim.Settings{

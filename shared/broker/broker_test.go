@@ -52,6 +52,7 @@ func dial(t *testing.T, s *broker.Server) jetstream.JetStream {
 }
 
 func TestStoreSurvivesARestart(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := start(t, broker.Options{StoreDir: dir, MaxStore: 1 << 20})
 	require.NoError(t, s.Health())
@@ -69,12 +70,14 @@ func TestStoreSurvivesARestart(t *testing.T) {
 }
 
 func TestMaxStoreIsKept(t *testing.T) {
+	t.Parallel()
 	js := dial(t, start(t, broker.Options{MaxStore: 1 << 20}))
 	_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, MaxBytes: 2 << 20})
 	require.Error(t, err)
 }
 
 func TestTwoBrokersNeverShareAStore(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	start(t, broker.Options{StoreDir: dir})
 	_, err := broker.Start(t.Context(), broker.Options{StoreDir: dir, Port: broker.RandomPort})
@@ -100,6 +103,7 @@ func TestHelperStart(t *testing.T) {
 }
 
 func TestPortInUse(t *testing.T) {
+	t.Parallel()
 	u, err := url.Parse(start(t, broker.Options{}).ClientURL())
 	require.NoError(t, err)
 	port, err := strconv.Atoi(u.Port())
@@ -111,6 +115,7 @@ func TestPortInUse(t *testing.T) {
 }
 
 func TestStoreNotWritable(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	_, err := broker.Start(t.Context(), broker.Options{StoreDir: filepath.Join(file, "store")})
@@ -126,6 +131,7 @@ func TestStoreNotWritable(t *testing.T) {
 }
 
 func TestStartNeedsAStoreAndALiveContext(t *testing.T) {
+	t.Parallel()
 	_, err := broker.Start(t.Context(), broker.Options{})
 	require.ErrorContains(t, err, "no store directory")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -135,6 +141,7 @@ func TestStartNeedsAStoreAndALiveContext(t *testing.T) {
 }
 
 func TestShutdownHonoursItsContext(t *testing.T) {
+	t.Parallel()
 	s := start(t, broker.Options{})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -145,6 +152,7 @@ func TestShutdownHonoursItsContext(t *testing.T) {
 }
 
 func TestServerLinesAreQuiet(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	var buf bytes.Buffer
 	h := slog.NewTextHandler(writer(func(p []byte) (int, error) {
@@ -165,6 +173,7 @@ type writer func([]byte) (int, error)
 func (w writer) Write(p []byte) (int, error) { return w(p) }
 
 func TestHealthAfterShutdown(t *testing.T) {
+	t.Parallel()
 	s := start(t, broker.Options{})
 	require.NoError(t, s.Shutdown(t.Context()))
 	err := s.Health()

@@ -49,6 +49,7 @@ func ask(t *testing.T, nc *nats.Conn, text string) (answer, error) {
 }
 
 func TestAskAndAnswer(t *testing.T) {
+	t.Parallel()
 	srv := bustest.Start(t)
 	serve(t, srv.Connect(t).NC, echo("a"))
 	got, err := ask(t, srv.Connect(t).NC, "hello")
@@ -57,6 +58,7 @@ func TestAskAndAnswer(t *testing.T) {
 }
 
 func TestARefusalsTextReachesTheOperator(t *testing.T) {
+	t.Parallel()
 	srv := bustest.Start(t)
 	for name, given := range map[string]struct {
 		err  error
@@ -80,6 +82,7 @@ func TestARefusalsTextReachesTheOperator(t *testing.T) {
 }
 
 func TestNobodyIsThere(t *testing.T) {
+	t.Parallel()
 	nc := bustest.Start(t).Connect(t).NC
 	_, err := ask(t, nc, "hello")
 	require.ErrorIs(t, err, control.ErrNobody)
@@ -87,6 +90,7 @@ func TestNobodyIsThere(t *testing.T) {
 }
 
 func TestARequestThatCannotBeRead(t *testing.T) {
+	t.Parallel()
 	srv := bustest.Start(t)
 	serve(t, srv.Connect(t).NC, echo("a"))
 	_, err := control.Ask[answer](t.Context(), srv.Connect(t).NC, topology.Resolver, "echo", []int{1})
@@ -98,6 +102,7 @@ func TestARequestThatCannotBeRead(t *testing.T) {
 // TestAnAnswerThatTheBrokerDoesNotTake: an answer larger than the broker's limit for a message is a refusal at once, and
 // nobody waits for it.
 func TestAnAnswerThatTheBrokerDoesNotTake(t *testing.T) {
+	t.Parallel()
 	srv := bustest.Start(t)
 	nc := srv.Connect(t).NC
 	serve(t, nc, control.On("echo", func(context.Context, question) (answer, error) {
@@ -111,6 +116,7 @@ func TestAnAnswerThatTheBrokerDoesNotTake(t *testing.T) {
 
 // TestAnyOneOfSeveralAnswers: with two services of a name each request is handled once, and when one goes the other goes on.
 func TestAnyOneOfSeveralAnswers(t *testing.T) {
+	t.Parallel()
 	srv := bustest.Start(t)
 	var handled atomic.Int32
 	counted := func(from string) control.Endpoint {
@@ -144,6 +150,7 @@ func TestAnyOneOfSeveralAnswers(t *testing.T) {
 
 // TestStopWaitsForWhatIsBeingAnswered: no handler is at work any more when stop returns, and what it needs may go.
 func TestStopWaitsForWhatIsBeingAnswered(t *testing.T) {
+	t.Parallel()
 	srv := bustest.Start(t)
 	begun := make(chan struct{})
 	var ended atomic.Bool
@@ -171,6 +178,7 @@ func TestStopWaitsForWhatIsBeingAnswered(t *testing.T) {
 }
 
 func TestAnEndpointOfNoName(t *testing.T) {
+	t.Parallel()
 	nc := bustest.Start(t).Connect(t).NC
 	_, err := control.Serve(t.Context(), nc, topology.Resolver, "dev", echo("a"), control.Endpoint{Name: "not a name"})
 	require.ErrorContains(t, err, "not a name")
@@ -181,6 +189,7 @@ func TestAnEndpointOfNoName(t *testing.T) {
 }
 
 func TestAskEndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	srv := bustest.Start(t)
 	serve(t, srv.Connect(t).NC, control.On("echo", func(ctx context.Context, _ question) (answer, error) {
 		<-ctx.Done()
@@ -194,6 +203,7 @@ func TestAskEndsWithItsContext(t *testing.T) {
 
 // TestEveryInstanceAnswers: what concerns each process is asked of all of them.
 func TestEveryInstanceAnswers(t *testing.T) {
+	t.Parallel()
 	srv := bustest.Start(t)
 	ask := func() map[string]bool {
 		answers, err := control.AskAll[answer](t.Context(), srv.Connect(t).NC, topology.Resolver, "echo", question{"hello"})

@@ -11,6 +11,7 @@ import (
 )
 
 func TestMatches(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		pattern, subject string
 		want             bool
@@ -33,6 +34,7 @@ func TestMatches(t *testing.T) {
 }
 
 func TestAccessIsWhatTheServerTells(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		answer   string
 		may, not []string
@@ -61,6 +63,7 @@ func TestAccessIsWhatTheServerTells(t *testing.T) {
 
 // TestOldServersAreRefused: a server that drops atomic batches in silence is told by its API level.
 func TestOldServersAreRefused(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		version string
 		level   int
@@ -81,6 +84,7 @@ func TestOldServersAreRefused(t *testing.T) {
 
 // TestBucketsAreLaidOutAsNATSDoes: the client library makes the same stream of a bucket.
 func TestBucketsAreLaidOutAsNATSDoes(t *testing.T) {
+	t.Parallel()
 	js := bustest.Start(t).Connect(t).JS
 	for i, b := range (Settings{Replicas: 1, CallTimeout: 1}).Buckets() {
 		t.Run(fmt.Sprint(b.Bucket), func(t *testing.T) {

@@ -68,6 +68,7 @@ func (s *strict) streams() []string {
 
 // TestServicesMakeTheirOwnPartsTogether: from nothing, in any order, each with its own rights, and nothing is refused.
 func TestServicesMakeTheirOwnPartsTogether(t *testing.T) {
+	t.Parallel()
 	s := newStrict(t)
 	ended := make(chan error)
 	all := []topology.Service{topology.Janitor, topology.Publisher, topology.Resolver, topology.Ingest}
@@ -87,6 +88,7 @@ func TestServicesMakeTheirOwnPartsTogether(t *testing.T) {
 
 // TestMissingPartsOfOthersAreNamed: a service makes what is its own, and says whom it lacks and what to do.
 func TestMissingPartsOfOthersAreNamed(t *testing.T) {
+	t.Parallel()
 	s := newStrict(t)
 	err := topology.Provision(t.Context(), s.login("ingest"), settings, topology.Ingest, topology.WithPatience(time.Millisecond))
 	require.ErrorIs(t, err, topology.ErrMissing)
@@ -103,6 +105,7 @@ func TestMissingPartsOfOthersAreNamed(t *testing.T) {
 
 // TestDifferencesOfOthersAreWarnedOf: a service does not change what others own, but says that it is otherwise.
 func TestDifferencesOfOthersAreWarnedOf(t *testing.T) {
+	t.Parallel()
 	conn := bustest.Start(t).Connect(t)
 	require.NoError(t, topology.Provision(t.Context(), conn.JS, settings, topology.Everyone))
 	other := settings
@@ -124,6 +127,7 @@ func TestDifferencesOfOthersAreWarnedOf(t *testing.T) {
 
 // TestAPartOfAnotherKindIsNotUsed: the work would go wrong with it.
 func TestAPartOfAnotherKindIsNotUsed(t *testing.T) {
+	t.Parallel()
 	conn := bustest.Start(t).Connect(t)
 	_, err := conn.JS.CreateStream(t.Context(), jetstream.StreamConfig{
 		Name: topology.StreamAcks, Subjects: []string{topology.SubjectAcks}, Retention: jetstream.InterestPolicy,

@@ -15,6 +15,7 @@ import (
 var settings = topology.Settings{Replicas: 1, EntriesMaxBytes: 1 << 20, CallTimeout: 30 * time.Second}
 
 func TestProvisionMakesEverythingOnce(t *testing.T) {
+	t.Parallel()
 	conn := bustest.Start(t).Connect(t)
 	for range 2 { // the second time it finds everything as it should be
 		require.NoError(t, topology.Provision(t.Context(), conn.JS, settings, topology.Everyone))
@@ -36,6 +37,7 @@ func TestProvisionMakesEverythingOnce(t *testing.T) {
 
 // TestOnlyTheOwnerChangesSettings: a service whose variables differ must not undo what the owner has set.
 func TestOnlyTheOwnerChangesSettings(t *testing.T) {
+	t.Parallel()
 	conn := bustest.Start(t).Connect(t)
 	require.NoError(t, topology.Provision(t.Context(), conn.JS, settings, topology.Everyone))
 	other := settings
@@ -55,6 +57,7 @@ func TestOnlyTheOwnerChangesSettings(t *testing.T) {
 }
 
 func TestIdentityChangesWithTheStore(t *testing.T) {
+	t.Parallel()
 	conn := bustest.Start(t).Connect(t)
 	require.NoError(t, topology.Provision(t.Context(), conn.JS, settings, topology.Everyone))
 	before, err := topology.Identity(t.Context(), conn.JS, topology.StreamUpdates)
@@ -67,6 +70,7 @@ func TestIdentityChangesWithTheStore(t *testing.T) {
 }
 
 func TestDifferencesAreNamed(t *testing.T) {
+	t.Parallel()
 	want := settings.Streams()[1]
 	have := want
 	require.Empty(t, topology.Differences(want, have))
@@ -75,6 +79,7 @@ func TestDifferencesAreNamed(t *testing.T) {
 }
 
 func TestLanesAndKeys(t *testing.T) {
+	t.Parallel()
 	require.Equal(t, topology.UpdatesSubject("John.Doe@Example.org "), topology.UpdatesSubject("john.doe@example.org"),
 		"AtHoc compares usernames without regard to case")
 	// These must never change: updates lie under these subjects in running systems.

@@ -102,6 +102,7 @@ func numbered(n int) []string {
 }
 
 func TestFetchReadsEachPageOnce(t *testing.T) {
+	t.Parallel()
 	for users, calls := range map[int]int{0: 1, 1: 1, 9: 1, 10: 1, 11: 2, 100: 10} {
 		t.Run(fmt.Sprint(users), func(t *testing.T) {
 			l := &list{users: numbered(users), size: 10}
@@ -117,6 +118,7 @@ func TestFetchReadsEachPageOnce(t *testing.T) {
 }
 
 func TestFetchMissesNobodyWhenUsersAreRemovedBetweenPages(t *testing.T) {
+	t.Parallel()
 	l := &list{users: numbered(100), size: 10}
 	l.before = func(calls int) error {
 		if calls == 3 {
@@ -132,6 +134,7 @@ func TestFetchMissesNobodyWhenUsersAreRemovedBetweenPages(t *testing.T) {
 }
 
 func TestFetchSeesAUserWhoComesTwice(t *testing.T) {
+	t.Parallel()
 	l := &list{users: numbered(40), size: 10}
 	l.before = func(calls int) error {
 		if calls == 2 { // one goes at the end and one comes at the start: the total stays the same
@@ -148,6 +151,7 @@ func TestFetchSeesAUserWhoComesTwice(t *testing.T) {
 }
 
 func TestFetchOfADirectoryThatNeverHoldsStill(t *testing.T) {
+	t.Parallel()
 	staying := numbered(9500)
 	l := &list{users: slices.Clone(staying)}
 	l.before = func(calls int) error { // guests come and go at the start of the list, so that everybody shifts all the time
@@ -170,6 +174,7 @@ func TestFetchOfADirectoryThatNeverHoldsStill(t *testing.T) {
 }
 
 func TestFetchFailsAsAWhole(t *testing.T) {
+	t.Parallel()
 	outage := &athoc.CallError{Kind: athoc.Outage, Op: athoc.OpSearch, Status: 503}
 	l := &list{users: numbered(100), size: 10, before: func(calls int) error {
 		if calls == 4 {
@@ -186,6 +191,7 @@ func TestFetchFailsAsAWhole(t *testing.T) {
 }
 
 func TestFetchDoesWithoutAttributesThatAreGone(t *testing.T) {
+	t.Parallel()
 	l := &list{users: numbered(5), size: 10}
 	f, _ := reader(l)
 	query := collars
@@ -205,6 +211,7 @@ func TestFetchDoesWithoutAttributesThatAreGone(t *testing.T) {
 }
 
 func TestFetchNamesTheSettingOfAnUnknownCollarField(t *testing.T) {
+	t.Parallel()
 	l := &list{size: 10, before: func(int) error { return &athoc.CallError{Kind: athoc.BadRequest, Op: athoc.OpSearch} }}
 	f, _ := reader(l)
 	_, err := f.All(t.Context(), collars)
@@ -212,6 +219,7 @@ func TestFetchNamesTheSettingOfAnUnknownCollarField(t *testing.T) {
 }
 
 func TestFetchSlowsDownUntilAThrottledReadingGetsThrough(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 3 * time.Second // AtHoc takes one call in that time, and three at once
 		tokens, filled := 3.0, time.Now()
@@ -242,6 +250,7 @@ func TestFetchSlowsDownUntilAThrottledReadingGetsThrough(t *testing.T) {
 }
 
 func TestFetchEndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	l := &list{users: numbered(100), size: 10, before: func(calls int) error {
 		if calls == 2 {
@@ -256,6 +265,7 @@ func TestFetchEndsWithItsContext(t *testing.T) {
 }
 
 func TestHavingReadsOnePass(t *testing.T) {
+	t.Parallel()
 	l := &list{users: numbered(2500)}
 	clock := time.Date(2024, 6, 17, 10, 0, 0, 0, time.UTC)
 	f, _ := reader(l)
@@ -279,6 +289,7 @@ func TestHavingReadsOnePass(t *testing.T) {
 }
 
 func TestOneReadingAtATime(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		busy := 0
 		l := &list{users: numbered(30), size: 10, before: func(int) error {
@@ -307,6 +318,7 @@ func TestOneReadingAtATime(t *testing.T) {
 }
 
 func TestExtras(t *testing.T) {
+	t.Parallel()
 	assert.Equal(t, []string{"FIRSTNAME", "Unit"},
 		Extras([]string{" FIRSTNAME", "collar-number", "", "firstname", "Unit"}, "Collar-Number"))
 	assert.Empty(t, Extras(nil, "Collar-Number"))

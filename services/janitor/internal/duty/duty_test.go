@@ -45,6 +45,7 @@ func serve(t *testing.T, d *Duty, w Ways) (stop func() error) {
 var evening = Plan{Hour: 20, MostDays: 2, Zone: time.UTC}
 
 func TestFailuresAreRetriedWithBackOffUntilOneSucceeds(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := virtual(time.Date(2024, 6, 17, 20, 0, 0, 0, time.UTC), evening, time.Minute)
 		last := d.Now().AddDate(0, 0, -1)
@@ -83,6 +84,7 @@ func TestFailuresAreRetriedWithBackOffUntilOneSucceeds(t *testing.T) {
 }
 
 func TestLostWorkIsDoneAgainAtTheNextLook(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := virtual(time.Date(2024, 6, 17, 10, 0, 0, 0, time.UTC), evening, 15*time.Second)
 		var mu sync.Mutex
@@ -125,6 +127,7 @@ func TestLostWorkIsDoneAgainAtTheNextLook(t *testing.T) {
 }
 
 func TestOrders(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := virtual(time.Date(2024, 6, 17, 10, 0, 0, 0, time.UTC), evening, time.Hour)
 		entries := 0
@@ -186,6 +189,7 @@ func TestOrders(t *testing.T) {
 }
 
 func TestOrdersThatDoSomethingElseLeaveTheScheduleAlone(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := virtual(time.Date(2024, 6, 17, 3, 0, 0, 0, time.UTC), Plan{Hour: 4, Zone: time.UTC}, time.Hour)
 		d.OrdersCount = false
@@ -224,6 +228,7 @@ func TestOrdersThatDoSomethingElseLeaveTheScheduleAlone(t *testing.T) {
 }
 
 func TestOffIsOnlyDoneByOrder(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := virtual(time.Date(2024, 6, 17, 10, 0, 0, 0, time.UTC), evening, time.Minute)
 		d.Off = true
@@ -244,6 +249,7 @@ func TestOffIsOnlyDoneByOrder(t *testing.T) {
 }
 
 func TestResumeTriesAgainSoon(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := virtual(time.Date(2024, 6, 17, 10, 0, 0, 0, time.UTC), evening, time.Hour)
 		d.Resume(d.Now().Add(-time.Minute), "held")

@@ -17,6 +17,7 @@ func london(t testing.TB) *time.Location {
 }
 
 func TestNext(t *testing.T) {
+	t.Parallel()
 	zone := london(t)
 	at := func(text string) time.Time {
 		m, err := time.ParseInLocation("2006-01-02 15:04:05", text, zone)
@@ -58,6 +59,7 @@ func TestNext(t *testing.T) {
 }
 
 func TestNextOfOtherPlans(t *testing.T) {
+	t.Parallel()
 	zone := london(t)
 	at := func(text string) time.Time {
 		m, err := time.ParseInLocation("2006-01-02 15:04:05", text, zone)
@@ -92,6 +94,7 @@ func TestNextOfOtherPlans(t *testing.T) {
 // TestOncePerDayWhateverTheHour steps through four years in zones that change their clocks at midnight, at one, by half
 // an hour or not at all, and restarts at random moments.
 func TestOncePerDayWhateverTheHour(t *testing.T) {
+	t.Parallel()
 	for _, zoneName := range []string{"Europe/London", "Africa/Cairo", "Australia/Lord_Howe", "America/New_York", "UTC"} {
 		zone, err := time.LoadLocation(zoneName)
 		require.NoError(t, err)

@@ -50,6 +50,7 @@ func list(t *testing.T, j *Journal, req control.JournalRequest) control.JournalA
 }
 
 func TestAnEntryFromBeginningToEnd(t *testing.T) {
+	t.Parallel()
 	j, c := fresh(t)
 	id := begin(t, j, control.JournalEntry{Kind: control.DutyMapping, By: "jane", Text: "why"})
 	open := control.JournalEntry{ID: id, Kind: control.DutyMapping, By: "jane", Started: c.now, Text: "why"}
@@ -66,6 +67,7 @@ func TestAnEntryFromBeginningToEnd(t *testing.T) {
 }
 
 func TestWhatWasUnderWayAtTheEndIsInterrupted(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "janitor.db")
 	c := &clock{time.Date(2024, 6, 17, 10, 0, 0, 0, time.UTC)}
 	j := open(t, path, c)
@@ -91,6 +93,7 @@ func TestWhatWasUnderWayAtTheEndIsInterrupted(t *testing.T) {
 }
 
 func TestAJournalThatIsHeldByAnotherProcessIsUsedLater(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "janitor.db")
 	c := &clock{time.Date(2024, 6, 17, 10, 0, 0, 0, time.UTC)}
 	holder, err := boltdb.Open(path, schemaVersion, bustest.Logger())
@@ -108,6 +111,7 @@ func TestAJournalThatIsHeldByAnotherProcessIsUsedLater(t *testing.T) {
 }
 
 func TestTheSameFailureAgainIsOneEntry(t *testing.T) {
+	t.Parallel()
 	j, c := fresh(t)
 	fail := func(kind, by, text string, again bool) {
 		c.pass(time.Minute)
@@ -134,6 +138,7 @@ func TestTheSameFailureAgainIsOneEntry(t *testing.T) {
 }
 
 func TestListFiltersAndPages(t *testing.T) {
+	t.Parallel()
 	j, c := fresh(t)
 	var ids []string
 	for i := range 10 {
@@ -165,6 +170,7 @@ func TestListFiltersAndPages(t *testing.T) {
 }
 
 func TestAnswersStayBelowTheBrokersLimit(t *testing.T) {
+	t.Parallel()
 	j, _ := fresh(t)
 	long := strings.Repeat("x", 8000)
 	for range 150 {
@@ -185,6 +191,7 @@ func TestAnswersStayBelowTheBrokersLimit(t *testing.T) {
 }
 
 func TestPrune(t *testing.T) {
+	t.Parallel()
 	j, c := fresh(t)
 	begin(t, j, control.JournalEntry{Kind: control.KindOperator, Ended: c.now})
 	running := begin(t, j, control.JournalEntry{Kind: control.DutyMapping})
@@ -200,6 +207,7 @@ func TestPrune(t *testing.T) {
 }
 
 func TestComparisonIsToldInPages(t *testing.T) {
+	t.Parallel()
 	j, c := fresh(t)
 	none, err := j.Comparison(0)
 	require.NoError(t, err)
@@ -243,6 +251,7 @@ func TestComparisonIsToldInPages(t *testing.T) {
 }
 
 func TestFindings(t *testing.T) {
+	t.Parallel()
 	j, _ := fresh(t)
 	f, err := j.Findings()
 	require.NoError(t, err)
