@@ -89,7 +89,11 @@ func workDir(t *testing.T) string {
 
 // start starts a stack that is ready to work.
 func start(t *testing.T, cfg harness.Config) *harness.Stack {
-	cfg.Dir, cfg.Bin = workDir(t), bin
+	return startIn(t, workDir(t), cfg)
+}
+
+func startIn(t *testing.T, dir string, cfg harness.Config) *harness.Stack {
+	cfg.Dir, cfg.Bin = dir, bin
 	s, err := harness.Start(t.Context(), cfg)
 	t.Cleanup(func() {
 		if s != nil {

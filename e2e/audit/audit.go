@@ -74,6 +74,8 @@ type User struct {
 	Attributes map[string]string
 	// Forbidden users cannot be written by this account. Removed users were taken out of AtHoc during the run.
 	Forbidden, Removed bool
+	// Mapped, if not zero, is when the pipeline may have learnt of the user: rows of before may be settled as unmapped.
+	Mapped time.Time
 }
 
 // File is a file that was dropped.

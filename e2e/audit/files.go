@@ -183,7 +183,7 @@ func (a *auditor) standsFor(same, e event, at time.Time) bool {
 func (a *auditor) settled(h *history, i int, at time.Time) bool {
 	e := h.events[i]
 	switch {
-	case h.user == nil || h.user.Removed || h.user.Forbidden || a.mappingLost(at):
+	case h.user == nil || h.user.Removed || h.user.Forbidden || h.user.Mapped.After(at) || a.mappingLost(at):
 		return true
 	case slices.ContainsFunc(h.events[i+1:], func(newer event) bool { return !a.in.Files[newer.file].Appeared.After(at) }):
 		return true

@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -54,7 +55,7 @@ const (
 
 // Config says what to run.
 type Config struct {
-	// Dir is the directory for everything; it must be empty. Bin has the programs; see Build.
+	// Dir is the directory for everything; it must be empty, or hold what Unpack has laid out. Bin has the programs; see Build.
 	Dir, Bin string
 	// AllInOne runs `bobosync run` instead of the services and the broker.
 	AllInOne bool
@@ -62,6 +63,8 @@ type Config struct {
 	Publishers int
 	// Plan gives the workers. Its files are dropped by whoever drives the stack.
 	Plan workload.Plan
+	// Past, if not nil, is what the stack goes on from, and its users are AtHoc's.
+	Past *Past
 	// Settings are environment variables for all services, above the harness's own.
 	Settings map[string]string
 	// SyncLazily spares the broker the syncing of each message. What a kill leaves behind is the same; only a power cut
@@ -85,7 +88,8 @@ type Stack struct {
 	Secrets []string
 
 	cfg     Config
-	started time.Time
+	started time.Time // when the first program of this stack was started, in its past if it has one
+	lives   time.Time // when this process took it up
 	env     map[string]string
 	ports   struct{ broker, sim, admin int }
 	// front is the simulator's address for all but the publishers; it is closed to them while a simulator that was
@@ -134,7 +138,8 @@ var probe = workload.Worker{Employee: "90909", Login: "probe@example.org"}
 
 // Start starts everything. Call Close, also after an error.
 func Start(ctx context.Context, cfg Config) (*Stack, error) {
-	s := &Stack{cfg: cfg, started: time.Now(), processes: map[string]*Process{}, publishers: map[string]*publisher{}}
+	now := time.Now()
+	s := &Stack{cfg: cfg, started: now, lives: now, processes: map[string]*Process{}, publishers: map[string]*publisher{}}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	s.cfg.Plan.Workers = append(slices.Clone(cfg.Plan.Workers), probe)
 	for _, dir := range []string{inDir, doneDir, failedDir, dataDir, storeDir, logDir, "outside"} {
@@ -147,6 +152,11 @@ func Start(ctx context.Context, cfg Config) (*Stack, error) {
 		return s, err
 	}
 	s.In = newFolder(s.Path(inDir), s.Path("outside"), settleTime)
+	if cfg.Past != nil {
+		if err := s.takeUp(cfg.Past); err != nil {
+			return s, fmt.Errorf("take up the past: %w", err)
+		}
+	}
 	s.watching.Go(func() { s.In.watch(s.ctx) })
 	for _, port := range []*int{&s.ports.broker, &s.ports.sim, &s.ports.admin} {
 		if *port, err = freePort(); err != nil {
@@ -216,13 +226,7 @@ func (s *Stack) Process(name string) *Process {
 }
 
 func (s *Stack) startSimulator() error {
-	users := []map[string]string{}
-	for _, u := range s.users() {
-		attributes := maps.Clone(u.Attributes)
-		attributes[sim.LoginID] = u.Login
-		users = append(users, attributes)
-	}
-	data, err := json.Marshal(users)
+	data, err := json.Marshal(s.initialUsers())
 	if err != nil {
 		return err
 	}
@@ -249,6 +253,26 @@ func (s *Stack) startSimulator() error {
 	return s.introduce()
 }
 
+// initialUsers are the attributes of AtHoc's users when the simulator is started for the first time.
+func (s *Stack) initialUsers() []map[string]string {
+	users := []map[string]string{}
+	add := func(login string, attributes map[string]string) {
+		attributes = maps.Clone(attributes)
+		attributes[sim.LoginID] = login
+		users = append(users, attributes)
+	}
+	if s.cfg.Past != nil {
+		for login, attributes := range s.cfg.Past.Final {
+			add(login, attributes)
+		}
+		return users
+	}
+	for _, u := range s.users() {
+		add(u.Login, u.Attributes)
+	}
+	return users
+}
+
 // introduce tells a simulator that has just started whom it must refuse, and opens the way to it.
 func (s *Stack) introduce() error {
 	err := s.eventually(20*time.Second, "the simulator answers", func() (bool, error) {
@@ -262,9 +286,9 @@ func (s *Stack) introduce() error {
 	s.lasting = nil
 	s.mu.Unlock()
 	var forbidden []string
-	for _, w := range s.cfg.Plan.Workers {
-		if w.Role == workload.Forbidden {
-			forbidden = append(forbidden, w.Login)
+	for _, u := range s.users() {
+		if u.Forbidden {
+			forbidden = append(forbidden, u.Login)
 		}
 	}
 	if len(forbidden) > 0 {
@@ -518,6 +542,9 @@ func (s *Stack) Close() error {
 
 // users are AtHoc's at the start, as the auditor is told them.
 func (s *Stack) users() []audit.User {
+	if s.cfg.Past != nil {
+		return s.cfg.Past.Users
+	}
 	zone := s.rules().AtHocZone
 	var users []audit.User
 	for i, w := range s.cfg.Plan.Workers {
@@ -542,8 +569,12 @@ func (s *Stack) rules() audit.Rules {
 	if err := errors.Join(err1, err2); err != nil {
 		panic(fmt.Sprintf("the machine has no time zones: %v", err))
 	}
+	hours, err := strconv.Atoi(s.env["AUTO_CLEANUP_HOURS"])
+	if err != nil {
+		panic(fmt.Sprintf("AUTO_CLEANUP_HOURS: %v", err))
+	}
 	return audit.Rules{
-		BoboZone: bobo, AtHocZone: athoc, Lifetime: Lifetime, Cleans: true, MaxSkew: 15 * time.Minute, Duty: dutyAttribute,
+		BoboZone: bobo, AtHocZone: athoc, Lifetime: time.Duration(hours) * time.Hour, Cleans: hours > 0, MaxSkew: 15 * time.Minute, Duty: dutyAttribute,
 		Rate: rateLimit, Burst: 1, Jitter: jitter, CallTimeout: callTimeout,
 	}
 }
@@ -593,7 +624,7 @@ func (s *Stack) Ready(within time.Duration) error {
 	i := len(s.lost)
 	s.lost = append(s.lost, audit.Window{From: time.Now()})
 	s.mu.Unlock()
-	at := s.started.Add(-time.Hour + time.Duration(n)*time.Second)
+	at := s.lives.Add(-time.Hour + time.Duration(n)*time.Second)
 	created := at.In(s.rules().BoboZone).Format("20060102150405")
 	row := strings.Join([]string{"BON", probe.Employee, "", created[:8], created[8:], created, "", "", "", ""}, ",")
 	if err := s.In.Drop(workload.File{Name: fmt.Sprintf("probe %d.csv", n), Content: []byte(row)}); err != nil {
@@ -669,6 +700,9 @@ func (s *Stack) Idle(within time.Duration) error {
 // not tried again before a day has passed.
 func (s *Stack) stale() (int, error) {
 	rules := s.rules()
+	if !rules.Cleans {
+		return 0, nil
+	}
 	final, err := s.Sim.Users(s.ctx)
 	if err != nil {
 		return 0, err
@@ -676,7 +710,7 @@ func (s *Stack) stale() (int, error) {
 	stale := map[string]bool{}
 	for login, attributes := range final {
 		since, err := time.ParseInLocation(sim.DateLayout, attributes[rules.Duty], rules.AtHocZone)
-		if err == nil && time.Since(since) > Lifetime {
+		if err == nil && time.Since(since) > rules.Lifetime {
 			stale[strings.ToLower(login)] = true
 		}
 	}
