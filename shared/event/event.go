@@ -221,6 +221,9 @@ func (e *DeadLetter) version() *int   { return &e.V }
 // Encode sets the version and returns the JSON form.
 func Encode(e Versioned) []byte {
 	*e.version() = CurrentVersion
+	if entries, ok := e.(*Entries); ok {
+		return entries.appendJSON(make([]byte, 0, 200+90*len(entries.Entries)))
+	}
 	data, err := json.Marshal(e)
 	if err != nil {
 		// The wire types hold nothing that JSON cannot hold; the golden tests encode each of them.
@@ -229,13 +232,79 @@ func Encode(e Versioned) []byte {
 	return data
 }
 
-// Decode reads the JSON form into e. Its errors wrap ErrVersion or ErrPayload, and quote nothing of the payload.
+// Decode reads the JSON form into e and checks that it can be worked on. Its errors wrap ErrVersion or ErrPayload, and quote nothing
+// of the payload.
 func Decode(data []byte, e Versioned) error {
-	if err := json.Unmarshal(data, e); err != nil {
-		return fmt.Errorf("%w: %T of %d bytes: %s", ErrPayload, e, len(data), safe(err))
+	entries, ok := e.(*Entries)
+	if !ok || !entries.readJSON(data) {
+		if err := json.Unmarshal(data, e); err != nil {
+			return fmt.Errorf("%w: %T of %d bytes: %s", ErrPayload, e, len(data), safe(err))
+		}
 	}
 	if v := *e.version(); v != CurrentVersion {
 		return fmt.Errorf("%w: %T has version %d, this program reads %d", ErrVersion, e, v, CurrentVersion)
+	}
+	if c, ok := e.(checked); ok {
+		if err := c.check(); err != nil {
+			return fmt.Errorf("%w: %T of %d bytes: %w", ErrPayload, e, len(data), err)
+		}
+	}
+	return nil
+}
+
+// checked is implemented by pointers to the wire types whose fields become keys of a store: what a store refuses would be tried again
+// for ever.
+type checked interface {
+	check() error
+}
+
+// MaxID is the longest employee id, username or file id that is taken, in bytes.
+const MaxID = 1024
+
+var (
+	errNoEmployee = errors.New("an employee id is missing")
+	errNoFile     = errors.New("the file id is missing")
+	errLongID     = fmt.Errorf("an id is longer than %d bytes", MaxID)
+	errRow        = errors.New("a row number is below 1")
+)
+
+func (e *Entries) check() error {
+	if e.File == "" {
+		return errNoFile
+	}
+	if len(e.File) > MaxID {
+		return errLongID
+	}
+	for i := range e.Entries {
+		switch entry := &e.Entries[i]; {
+		case entry.Employee == "":
+			return errNoEmployee
+		case len(entry.Employee) > MaxID:
+			return errLongID
+		case entry.Row < 1:
+			return errRow
+		}
+	}
+	return nil
+}
+
+func (e *Acks) check() error {
+	for i := range e.Answers {
+		if a := &e.Answers[i]; max(len(a.Employee), len(a.User), len(a.File)) > MaxID {
+			return errLongID
+		}
+	}
+	return nil
+}
+
+func (e *MappingChunk) check() error {
+	for employee, user := range e.Users {
+		if employee == "" {
+			return errNoEmployee
+		}
+		if max(len(employee), len(user)) > MaxID {
+			return errLongID
+		}
 	}
 	return nil
 }

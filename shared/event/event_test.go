@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -134,8 +135,36 @@ func TestRowSetText(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, text, string(got))
 	}
-	for _, bad := range []string{",", "0", "-1", "3-2", "a", "1-", "1-999999999999", "1,,2"} {
+	for _, bad := range []string{",", "0", "-1", "3-2", "a", "1-", "1-9999999999999", "1,,2"} {
 		require.Error(t, new(RowSet).UnmarshalText([]byte(bad)), bad)
+	}
+}
+
+// TestALongRunCostsNoMore: a few bytes do not become a gigabyte.
+func TestALongRunCostsNoMore(t *testing.T) {
+	read := func(text string) (s RowSet) {
+		require.NoError(t, s.UnmarshalText([]byte(text)))
+		return s
+	}
+	for _, text := range []string{"1-3", "1-90000000", strings.Repeat("1-90000000,", 1000) + "7"} {
+		set := read(text)
+		require.LessOrEqual(t, set.Len(), 90_000_000)
+		require.Len(t, set.runs, 1)
+		var again RowSet
+		again.Merge(set)
+		parts := again.Split(100)
+		require.Len(t, parts, 1)
+		require.Len(t, parts[0].runs, 1)
+	}
+	short, long := read("1-3"), read("1-90000000")
+	allocs := func(s RowSet) float64 {
+		return testing.AllocsPerRun(10, func() { _ = Encode(&Acks{Rows: []FileRows{{File: "a", Outcome: Applied, Rows: s}}}) })
+	}
+	require.InDelta(t, allocs(short), allocs(long), 2)
+	for row := range long.All() {
+		if row == 3 {
+			return // whoever reads it may stop
+		}
 	}
 }
 

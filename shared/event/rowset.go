@@ -1,6 +1,7 @@
 package event
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"slices"
@@ -8,13 +9,21 @@ import (
 	"strings"
 )
 
-// RowSet is a set of row numbers of one file. Its wire form is a text such as "2-500,502", which stays small for the
-// long runs that are the rule: nearly all rows of a large file are superseded by later ones of the same file.
+// RowSet is a set of row numbers of one file, kept as runs of consecutive rows: nearly all rows of a large file are superseded by
+// later ones of the same file. Its wire form is a text such as "2-500,502". A run costs the same however long it is, in a text from
+// another service as well, so whoever goes through All must bound it by the lines that the file has.
 // The zero value is an empty set. It is not safe for concurrent use.
 type RowSet struct {
-	rows   []int
-	sorted bool
+	runs []run
+	// unsorted: runs may overlap or be out of order, see normalize.
+	unsorted bool
 }
+
+// run are the rows first to last, both included.
+type run struct{ first, last int }
+
+// maxRow is the highest row number that is taken for one.
+const maxRow = 1 << 40
 
 // Rows makes a set of the given row numbers.
 func Rows(rows ...int) RowSet {
@@ -27,89 +36,105 @@ func Rows(rows ...int) RowSet {
 
 // Add puts a row into the set. Numbers below 1 are ignored: there is no such row.
 func (s *RowSet) Add(row int) {
-	if row < 1 {
-		return
+	if row >= 1 {
+		s.add(run{row, row})
 	}
-	s.sorted = s.sorted && len(s.rows) > 0 && row > s.rows[len(s.rows)-1] || len(s.rows) == 0
-	s.rows = append(s.rows, row)
+}
+
+// Merge puts the rows of another set into this one.
+func (s *RowSet) Merge(other RowSet) {
+	for _, r := range other.runs {
+		s.add(r)
+	}
+}
+
+func (s *RowSet) add(r run) {
+	if len(s.runs) > 0 {
+		last := &s.runs[len(s.runs)-1]
+		if r.first == last.last+1 {
+			last.last = r.last
+			return
+		}
+		s.unsorted = s.unsorted || r.first <= last.last
+	}
+	s.runs = append(s.runs, r)
 }
 
 // Len returns the number of rows in the set.
 func (s *RowSet) Len() int {
-	s.sort()
-	return len(s.rows)
+	s.normalize()
+	n := 0
+	for _, r := range s.runs {
+		n += r.last - r.first + 1
+	}
+	return n
 }
 
 // All yields the rows in ascending order.
 func (s *RowSet) All() iter.Seq[int] {
-	s.sort()
-	return slices.Values(s.rows)
+	s.normalize()
+	return func(yield func(int) bool) {
+		for _, r := range s.runs {
+			for row := r.first; row <= r.last; row++ {
+				if !yield(row) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // Split cuts the set into sets whose text has at most about limit bytes each, so that each fits into a message.
 func (s *RowSet) Split(limit int) []RowSet {
+	s.normalize()
 	var parts []RowSet
 	size := 0
-	var part RowSet
-	for first, last := range s.ranges() {
-		size += len(strconv.Itoa(first)) + len(strconv.Itoa(last)) + 2
-		if size > limit && len(part.rows) > 0 {
-			parts, part, size = append(parts, part), RowSet{}, 0
+	for _, r := range s.runs {
+		cost := len(strconv.Itoa(r.first)) + len(strconv.Itoa(r.last)) + len("-,")
+		if size += cost; size > limit || len(parts) == 0 {
+			parts, size = append(parts, RowSet{}), cost
 		}
-		for r := first; r <= last; r++ {
-			part.Add(r)
-		}
-	}
-	if len(part.rows) > 0 {
-		parts = append(parts, part)
+		part := &parts[len(parts)-1]
+		part.runs = append(part.runs, r)
 	}
 	return parts
 }
 
-func (s *RowSet) sort() {
-	if s.sorted {
+// normalize sorts the runs and joins those that touch.
+func (s *RowSet) normalize() {
+	if !s.unsorted {
 		return
 	}
-	slices.Sort(s.rows)
-	s.rows = slices.Compact(s.rows)
-	s.sorted = true
-}
-
-// ranges yields the runs of consecutive rows.
-func (s *RowSet) ranges() iter.Seq2[int, int] {
-	s.sort()
-	return func(yield func(int, int) bool) {
-		for i := 0; i < len(s.rows); {
-			j := i
-			for j+1 < len(s.rows) && s.rows[j+1] == s.rows[j]+1 {
-				j++
-			}
-			if !yield(s.rows[i], s.rows[j]) {
-				return
-			}
-			i = j + 1
+	slices.SortFunc(s.runs, func(a, b run) int { return cmp.Compare(a.first, b.first) })
+	joined := s.runs[:1]
+	for _, r := range s.runs[1:] {
+		last := &joined[len(joined)-1]
+		if r.first <= last.last+1 {
+			last.last = max(last.last, r.last)
+			continue
 		}
+		joined = append(joined, r)
 	}
+	s.runs, s.unsorted = joined, false
 }
 
 // MarshalText writes the set as ascending runs.
 func (s RowSet) MarshalText() ([]byte, error) {
+	s.runs = slices.Clone(s.runs) // the caller's stay as they are
+	s.normalize()
 	var b []byte
-	for first, last := range s.ranges() {
+	for _, r := range s.runs {
 		if len(b) > 0 {
 			b = append(b, ',')
 		}
-		b = strconv.AppendInt(b, int64(first), 10)
-		if last > first {
+		b = strconv.AppendInt(b, int64(r.first), 10)
+		if r.last > r.first {
 			b = append(b, '-')
-			b = strconv.AppendInt(b, int64(last), 10)
+			b = strconv.AppendInt(b, int64(r.last), 10)
 		}
 	}
 	return b, nil
 }
-
-// maxRows bounds what a text of a few bytes may unfold to: no file has as many rows.
-const maxRows = 100_000_000
 
 // UnmarshalText reads the text form.
 func (s *RowSet) UnmarshalText(text []byte) error {
@@ -117,19 +142,19 @@ func (s *RowSet) UnmarshalText(text []byte) error {
 	if len(text) == 0 {
 		return nil
 	}
-	for run := range strings.SplitSeq(string(text), ",") {
-		first, last, isRun := strings.Cut(run, "-")
+	at := 0
+	for part := range strings.SplitSeq(string(text), ",") {
+		first, last, isRun := strings.Cut(part, "-")
 		if !isRun {
 			last = first
 		}
 		from, err1 := strconv.Atoi(first)
 		to, err2 := strconv.Atoi(last)
-		if err1 != nil || err2 != nil || from < 1 || to < from || to-from >= maxRows-len(s.rows) {
-			return fmt.Errorf("not a set of rows: run at byte %d is not ascending numbers from 1", len(s.rows))
+		if err1 != nil || err2 != nil || from < 1 || to < from || to > maxRow {
+			return fmt.Errorf("not a set of rows: the run at byte %d is not ascending numbers from 1", at)
 		}
-		for r := from; r <= to; r++ {
-			s.Add(r)
-		}
+		s.add(run{from, to})
+		at += len(part) + len(",")
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -69,7 +70,7 @@ type settlement struct {
 // Done by it, in the order of reading. Files and rows that are unknown, and rows that are settled already, are left as
 // they are.
 func (l *Ledger) Settle(acks []*event.Acks, now time.Time) (finished []*File, err error) {
-	byFile := map[string][]settlement{}
+	byFile := map[string]*outcomes{}
 	for _, a := range acks {
 		gather(a, byFile)
 	}
@@ -96,30 +97,78 @@ func (l *Ledger) Settle(acks []*event.Acks, now time.Time) (finished []*File, er
 	return finished, nil
 }
 
-func gather(a *event.Acks, byFile map[string][]settlement) {
-	for i := range a.Rows {
-		rows := &a.Rows[i]
-		for line := range rows.Rows.All() {
-			byFile[rows.File] = append(byFile[rows.File], settlement{line: line, code: Code(rows.Outcome)})
+// outcomes are what acknowledgements say of one file's rows. Runs of rows stay runs until it is known how many lines the file has.
+type outcomes struct {
+	rows    map[Code]*event.RowSet
+	answers []settlement
+}
+
+func gather(a *event.Acks, byFile map[string]*outcomes) {
+	of := func(file string) *outcomes {
+		if byFile[file] == nil {
+			byFile[file] = &outcomes{rows: map[Code]*event.RowSet{}}
 		}
+		return byFile[file]
+	}
+	for _, r := range a.Rows {
+		o, code := of(r.File), Code(r.Outcome)
+		if o.rows[code] == nil {
+			o.rows[code] = &event.RowSet{}
+		}
+		o.rows[code].Merge(r.Rows)
 	}
 	for _, answer := range a.Answers {
 		if answer.File == "" {
 			continue
 		}
-		byFile[answer.File] = append(byFile[answer.File],
-			settlement{line: answer.Version.Row, code: Code(answer.Outcome), detail: answer.Detail})
+		o := of(answer.File)
+		o.answers = append(o.answers, settlement{line: answer.Version.Row, code: Code(answer.Outcome), detail: answer.Detail})
 	}
 }
 
+// settlements lists the outcomes row by row, up to the file's last line.
+func (o *outcomes) settlements(lines int) []settlement {
+	var rows []settlement
+	for _, code := range slices.Sorted(maps.Keys(o.rows)) {
+		for line := range o.rows[code].All() {
+			if line > lines {
+				break
+			}
+			rows = append(rows, settlement{line: line, code: code})
+		}
+	}
+	rows = append(rows, o.answers...)
+	slices.SortStableFunc(rows, func(a, b settlement) int { return a.line - b.line })
+	return rows
+}
+
+// linesKnown returns the number of the last line of a file that has a code.
+func (t *Tx) linesKnown(id string) int {
+	key := keyOf(id)
+	if key == nil {
+		return 0
+	}
+	c := t.tx.Bucket(bucketRows).Cursor()
+	k, codes := c.Seek(numbered(key, math.MaxUint32))
+	if k == nil {
+		k, codes = c.Last()
+	} else {
+		k, codes = c.Prev()
+	}
+	if !bytes.HasPrefix(k, key) {
+		return 0
+	}
+	return int(binary.BigEndian.Uint32(k[len(key):]))*ChunkLines + len(codes)
+}
+
 // settle notes the outcomes of one file's rows and returns the file if that finished it.
-func (t *Tx) settle(id string, rows []settlement, now time.Time) (*File, error) {
+func (t *Tx) settle(id string, o *outcomes, now time.Time) (*File, error) {
 	f, err := t.File(id)
 	closed := f != nil && (f.Status == Done || f.Status == Moved)
 	if err != nil || f == nil || closed && f.Codes[Code(event.Dead)] == 0 {
 		return nil, err
 	}
-	slices.SortStableFunc(rows, func(a, b settlement) int { return a.line - b.line })
+	rows := o.settlements(t.linesKnown(id))
 	changed := false
 	for len(rows) > 0 {
 		chunk, _ := Chunk(rows[0].line)
