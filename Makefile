@@ -1,7 +1,7 @@
 # Every command of the project. `make help` lists them.
 
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-MODULES    := shared cmd/athocsim services/ingest services/resolver services/publisher services/janitor cmd/bobosync deploy/nats deploy/images deploy/check e2e
+MODULES    := shared cmd/athocsim services/ingest services/resolver services/publisher services/janitor cmd/bobosync deploy e2e
 TOOLS      := $(CURDIR)/.tools
 LINT       := $(TOOLS)/golangci-lint-2.15.0
 LINT_PKG   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0

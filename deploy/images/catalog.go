@@ -38,7 +38,7 @@ type spec struct {
 }
 
 // probe asks an address over HTTP, for images whose programs do not answer for themselves.
-var probe = program{name: "healthcheck", module: "deploy/images", pkg: "./cmd/healthcheck"}
+var probe = program{name: "healthcheck", module: "deploy", pkg: "./images/cmd/healthcheck"}
 
 // addresses of the pages on health and figures.
 const (
@@ -86,7 +86,7 @@ func catalog() []spec {
 		},
 		{
 			name: "bobosync-nats", title: "NATS server, as its makers publish its source",
-			programs: []program{{name: "nats-server", module: "deploy/images", pkg: "github.com/nats-io/nats-server/v2"}, probe},
+			programs: []program{{name: "nats-server", module: "deploy", pkg: "github.com/nats-io/nats-server/v2"}, probe},
 			cmd:      []string{"-c", "/etc/nats/nats.conf"},
 			health:   []string{"/healthcheck", "http://127.0.0.1:8222/healthz"}, startPeriod: 30 * time.Second,
 			dirs: []string{dataDir}, ports: []string{"4222/tcp", "6222/tcp", "8222/tcp"},
