@@ -8,7 +8,7 @@ import (
 	"io"
 	"time"
 
-	"github.com/nats-io/nats.go"
+	"github.com/ThreeDotsLabs/watermill/message"
 
 	"bobosync/services/ingest/internal/bobocsv"
 	"bobosync/services/ingest/internal/folder"
@@ -75,7 +75,7 @@ type attachment struct {
 // the file be read again.
 type group struct {
 	s       *service
-	publish func(context.Context, []*nats.Msg) error // nil to register only
+	publish func(context.Context, []*message.Message) error // nil to register only
 
 	// more says that entries of further files are about to follow.
 	more func() bool
@@ -86,7 +86,7 @@ type group struct {
 	pending  map[string]*reading // new files that are not in the ledger yet
 }
 
-func (s *service) newGroup(publish func(context.Context, []*nats.Msg) error) *group {
+func (s *service) newGroup(publish func(context.Context, []*message.Message) error) *group {
 	return &group{s: s, publish: publish, pending: map[string]*reading{}, more: func() bool { return false }}
 }
 
@@ -244,7 +244,7 @@ func (g *group) flush(ctx context.Context) error {
 	}
 	if len(msgs) > 0 && g.publish != nil {
 		for _, m := range msgs {
-			g.s.deps.Telemetry.FileHeader(m.Header.Get(topology.HeaderFile), m.Header.Set)
+			g.s.deps.Telemetry.FileHeader(m.Metadata.Get(topology.HeaderFile), m.Metadata.Set)
 		}
 		if err := g.publish(ctx, msgs); err != nil {
 			return err
@@ -285,7 +285,7 @@ func (g *group) tell(published bool) {
 }
 
 // store commits everything to the ledger, and returns the messages to publish and the files that are done already.
-func (g *group) store() (msgs []*nats.Msg, finished []*ledger.File, err error) {
+func (g *group) store() (msgs []*message.Message, finished []*ledger.File, err error) {
 	err = g.s.ledger.Update(func(tx *ledger.Tx) error {
 		msgs, finished = nil, nil
 		for _, w := range g.windows {
@@ -316,7 +316,7 @@ func (g *group) store() (msgs []*nats.Msg, finished []*ledger.File, err error) {
 }
 
 // storeWindow returns the window's messages, and the file if the window finished it.
-func (g *group) storeWindow(tx *ledger.Tx, w *window) ([]*nats.Msg, *ledger.File, error) {
+func (g *group) storeWindow(tx *ledger.Tx, w *window) ([]*message.Message, *ledger.File, error) {
 	r := w.r
 	f, err := g.begin(tx, r)
 	if err != nil {
@@ -452,8 +452,8 @@ func (g *group) complete(tx *ledger.Tx, r *reading, f *ledger.File, lines int) (
 }
 
 // messages makes the window's messages. The file's last one says so; if the last window holds no entries, it is empty.
-func (g *group) messages(w *window, order int64) []*nats.Msg {
-	var msgs []*nats.Msg
+func (g *group) messages(w *window, order int64) []*message.Message {
+	var msgs []*message.Message
 	r := w.r
 	for entries := w.entries; len(entries) > 0; {
 		n := min(len(entries), entriesPerMessage)
@@ -472,11 +472,10 @@ func (g *group) messages(w *window, order int64) []*nats.Msg {
 	return msgs
 }
 
-func entriesMessage(e event.Entries, id string) *nats.Msg {
-	m := nats.NewMsg(topology.EntriesSubject(e.File))
-	m.Header.Set(bus.MsgIDKey, id)
-	m.Header.Set(topology.HeaderFile, e.File)
-	m.Data = event.Encode(&e)
+func entriesMessage(e event.Entries, id string) *message.Message {
+	m := bus.NewMessage(topology.EntriesSubject(e.File), event.Encode(&e))
+	m.Metadata.Set(bus.MsgIDKey, id)
+	m.Metadata.Set(topology.HeaderFile, e.File)
 	return m
 }
 

@@ -9,10 +9,11 @@ import (
 	"slices"
 	"time"
 
-	"github.com/nats-io/nats.go"
+	"github.com/ThreeDotsLabs/watermill/message"
 
 	"bobosync/services/ingest/internal/folder"
 	"bobosync/services/ingest/internal/ledger"
+	"bobosync/shared/bus"
 	"bobosync/shared/event"
 	"bobosync/shared/topology"
 )
@@ -36,12 +37,11 @@ func (x *session) remember(ctx context.Context, memory string) error {
 	if err := x.readEarlier(ctx); err != nil {
 		return err
 	}
-	recovered := nats.NewMsg(topology.SubjectRecovered)
-	recovered.Data = event.Encode(&event.Recovered{Memory: memory})
+	recovered := bus.NewMessage(topology.SubjectRecovered, event.Encode(&event.Recovered{Memory: memory}))
 	if err := x.sameStreams(ctx); err != nil {
 		return err
 	}
-	if err := x.send(ctx, []*nats.Msg{recovered}); err != nil {
+	if err := x.send(ctx, []*message.Message{recovered}); err != nil {
 		return err
 	}
 	if err := x.reach(pointRecovered); err != nil {

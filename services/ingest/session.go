@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/nats-io/nats.go"
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
@@ -285,10 +285,10 @@ func (s *service) unsettled() ([]*ledger.File, error) {
 }
 
 // send publishes messages, however long it takes. It returns an error only when the context ends or the stream is gone.
-func (x *session) send(ctx context.Context, msgs []*nats.Msg) error {
+func (x *session) send(ctx context.Context, msgs []*message.Message) error {
 	pause, complaint := x.newBackoff(), minutely{last: x.now()} // a short outage is not worth a line
 	for {
-		_, err := x.pub.PublishEach(ctx, msgs)
+		err := x.pub.PublishAll(ctx, msgs...)
 		if errors.Is(err, bus.ErrStreamFull) {
 			return x.sendIntoFull(ctx, msgs)
 		}
@@ -309,10 +309,10 @@ func (x *session) send(ctx context.Context, msgs []*nats.Msg) error {
 
 // sendIntoFull publishes one message after the other, so that it is known which of them are stored, and waits for room.
 // A file never fails because the stream is full.
-func (x *session) sendIntoFull(ctx context.Context, msgs []*nats.Msg) error {
+func (x *session) sendIntoFull(ctx context.Context, msgs []*message.Message) error {
 	pause := x.newBackoff()
 	for len(msgs) > 0 {
-		_, err := x.pub.PublishEach(ctx, msgs[:1])
+		err := x.pub.PublishAll(ctx, msgs[0])
 		switch {
 		case err == nil:
 			msgs, pause = msgs[1:], x.newBackoff()

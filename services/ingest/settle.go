@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
-	"github.com/nats-io/nats.go"
 
 	"bobosync/shared/bus"
+	"bobosync/shared/deadletter"
 	"bobosync/shared/event"
 	"bobosync/shared/topology"
 )
@@ -29,25 +29,22 @@ func (x *session) settle(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	lost := func(err error) { cancel(errors.Join(errLost, err)) }
-	sub, err := bus.NewBatchSubscriber(x.deps.Conn, bus.BatchConfig{
-		NewSource: bus.PullSource(x.deps.Conn, bus.PullConfig{
-			Resolve: func(context.Context, string) (bus.ConsumerRef, error) {
-				return bus.ConsumerRef{Stream: topology.StreamAcks, Name: topology.ConsumerIngestAcks}, nil
-			},
-			MaxItems: acksPerBatch, MaxBytes: ackBytesPerBatch, Linger: ackLinger, Logger: x.log,
-			OnLost: lost,
-		}),
-		CloseTimeout: settleClose, OnLost: lost, Logger: x.log,
+	source := bus.PullSource(x.deps.Conn, bus.PullConfig{
+		Stream: topology.StreamAcks, Consumer: topology.ConsumerIngestAcks,
+		MaxItems: acksPerBatch, MaxBytes: ackBytesPerBatch, Linger: ackLinger, OnLost: lost, Logger: x.log,
+	})
+	sub, err := bus.NewSubscriber(x.deps.Conn, bus.SubscriberConfig{
+		Source: func(string) bus.Source { return source }, CloseTimeout: settleClose, Logger: x.log,
 	})
 	if err != nil {
 		return err
 	}
-	router, err := bus.NewRouter(x.log, settleClose+5*time.Second)
+	router, err := bus.NewRouter(x.log, settleClose+5*time.Second, deadletter.Middleware(topology.Ingest, x.pub, x.log))
 	if err != nil {
 		return err
 	}
 	router.AddConsumerHandler("settle", topology.SubjectAcks, sub, func(m *message.Message) error {
-		err := x.settleBatch(m.Context(), bus.BatchFrom(m.Context()))
+		err := x.settleBatch(bus.BatchFrom(m.Context()))
 		if errors.Is(err, errKilled) {
 			cancel(err)
 		}
@@ -64,15 +61,12 @@ func (x *session) settle(ctx context.Context) error {
 
 // settleBatch notes all outcomes of a batch in one commit. What cannot be read goes to the dead letters: the same bytes
 // would fail for ever.
-func (x *session) settleBatch(ctx context.Context, batch *bus.Batch) error {
+func (x *session) settleBatch(batch *bus.Batch) error {
 	acks := make([]*event.Acks, 0, len(batch.Items))
 	for _, item := range batch.Items {
 		var a event.Acks
 		if err := event.Decode(item.Data, &a); err != nil {
-			if err := x.deadLetter(ctx, item, err); err != nil {
-				return err
-			}
-			item.Term("unreadable, kept in " + topology.StreamDead)
+			item.Term(err.Error()) // its rows are asked for again
 			continue
 		}
 		acks = append(acks, &a)
@@ -87,21 +81,5 @@ func (x *session) settleBatch(ctx context.Context, batch *bus.Batch) error {
 		return err
 	}
 	x.finished(finished...)
-	return nil
-}
-
-func (x *session) deadLetter(ctx context.Context, item *bus.Item, reason error) error {
-	now := x.now().UTC()
-	m := nats.NewMsg(topology.DeadSubject(string(topology.Ingest)))
-	m.Header.Set(bus.MsgIDKey, fmt.Sprintf("%s-%s-%d", topology.Ingest, item.Stream, item.Sequence))
-	m.Data = event.Encode(&event.DeadLetter{
-		Service: string(topology.Ingest), Reason: reason.Error(), Subject: item.Subject, Payload: item.Data,
-		Attempts: item.NumDelivered, First: item.Time.UTC(), Died: now,
-	})
-	if _, err := x.pub.PublishEach(ctx, []*nats.Msg{m}); err != nil {
-		return fmt.Errorf("keep an unreadable message: %w", err)
-	}
-	x.log.Error("an outcome cannot be read, it is among the dead letters; its rows are asked for again",
-		"stream", item.Stream, "sequence", item.Sequence, "error", reason)
 	return nil
 }

@@ -10,8 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/google/uuid"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"bobosync/services/janitor/internal/directory"
@@ -265,17 +265,15 @@ func (r *refresher) publish(ctx context.Context, rec *record, mapping map[string
 	if len(chunks) > bus.MaxBatch {
 		return fmt.Errorf("publish the mapping: %d messages are more than fit into one batch", len(chunks))
 	}
-	msgs := make([]*nats.Msg, 0, len(chunks))
+	msgs := make([]*message.Message, len(chunks))
 	for i := range chunks {
-		m := nats.NewMsg(topology.SubjectMapping)
-		m.Data = event.Encode(&chunks[i])
-		msgs = append(msgs, m)
+		msgs[i] = bus.NewMessage(topology.SubjectMapping, event.Encode(&chunks[i]))
 	}
-	result, err := r.pub.PublishBatch(ctx, msgs)
+	last, err := r.pub.PublishBatch(ctx, msgs...)
 	if err != nil {
 		return fmt.Errorf("publish the mapping: %w", err)
 	}
-	rec.Last = result.LastSequence
+	rec.Last = last
 	rec.First = rec.Last - uint64(len(chunks)) + 1
 	return nil
 }

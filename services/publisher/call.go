@@ -13,6 +13,7 @@ import (
 	"bobosync/shared/athoc"
 	"bobosync/shared/breaker"
 	"bobosync/shared/bus"
+	"bobosync/shared/deadletter"
 	"bobosync/shared/event"
 	"bobosync/shared/telemetry"
 	"bobosync/shared/topology"
@@ -34,12 +35,10 @@ type delivery struct {
 	round *round
 	// answers are the outcomes to tell, one for each settled job.
 	answers []event.Answer
-	dead    []event.DeadLetter
+	dead    []deadletter.Letter
 	settled []job
 	// stored counts those of settled whose answers are stored.
 	stored int
-	// unreadable are messages whose dead letters are among dead.
-	unreadable []*bus.Item
 	// refused are users that AtHoc refused alone with a 400; they are dead unless it refuses everybody.
 	refused []refusal
 	// calls and sent count the calls and the users in them, answered the calls that AtHoc answered for each user.
@@ -62,16 +61,16 @@ const everybodyRefused = 8
 // handle sends one batch. It returns an error if outcomes could not be stored: then the batch comes again, after a back-off, or
 // AtHoc would be sent the same at full rate for as long as there is no room to store. So does a batch after a panic.
 func (p *publisher) handle(msg *message.Message) error {
-	ctx, round := msg.Context(), p.lanes.current
-	d := &delivery{p: p, round: round}
-	jobs := d.read(round.batch.Items)
+	ctx, batch := msg.Context(), bus.BatchFrom(msg.Context())
+	d := &delivery{p: p, round: batch.Owner.(*round)} //nolint:errcheck,forcetypeassert // lanes make no other batches
+	jobs := d.read(batch.Items)
 	began := time.Now()
 	err := d.deliver(ctx, jobs)
 	if storeErr := d.store(ctx); storeErr != nil {
 		return storeErr
 	}
 	for _, j := range jobs {
-		if !j.item.Decided() {
+		if !j.item.IsSettled() {
 			j.item.Nak(0) // the circuit breaker alone says when
 		}
 	}
@@ -99,11 +98,7 @@ func (d *delivery) read(items []*bus.Item) []job {
 	for _, item := range items {
 		var u event.Update
 		if err := event.Decode(item.Data, &u); err != nil {
-			d.dead = append(d.dead, event.DeadLetter{
-				Service: name, Reason: err.Error(), Subject: item.Subject, Payload: item.Data,
-				Attempts: item.NumDelivered, First: item.Time, Died: d.p.now().UTC(),
-			})
-			d.unreadable = append(d.unreadable, item)
+			item.Term(err.Error())
 			continue
 		}
 		j := d.p.prepare(u, item)
@@ -314,10 +309,9 @@ func (d *delivery) done(j job, o event.Outcome, detail string) {
 	u, answer := j.update, d.answer(j, o)
 	if o == event.Dead {
 		answer.Detail = detail
-		d.dead = append(d.dead, event.DeadLetter{
-			Service: name, Reason: detail, Subject: topology.UpdatesSubject(u.User), Payload: j.item.Data,
-			File: u.File, Row: u.Version.Row, Attempts: j.item.NumDelivered, First: j.item.Time, Died: d.p.now().UTC(),
-		})
+		letter := deadletter.New(topology.Publisher, j.item, detail)
+		letter.File, letter.Row = u.File, u.Version.Row
+		d.dead = append(d.dead, letter)
 	}
 	d.answers = append(d.answers, answer)
 	d.settled = append(d.settled, j)
@@ -338,7 +332,7 @@ func (d *delivery) answer(j job, o event.Outcome) event.Answer {
 // store saves dead letters and outcomes that are not stored yet, and only then lets go of their updates.
 func (d *delivery) store(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx) // AtHoc has answered: a stop must not lose the answer
-	if err := d.p.out.dead(ctx, d.dead); err != nil {
+	if err := deadletter.Publish(ctx, topology.Publisher, d.p.out.pub, d.dead...); err != nil {
 		return err
 	}
 	d.dead = nil
@@ -346,10 +340,6 @@ func (d *delivery) store(ctx context.Context) error {
 		return err
 	}
 	d.answers = nil
-	for _, item := range d.unreadable {
-		item.Term("not readable")
-	}
-	d.unreadable = nil
 	for _, j := range d.settled[d.stored:] {
 		j.item.Ack()
 	}

@@ -58,8 +58,6 @@ type lanes struct {
 	busy bool
 	// told says that the log tells why no lease is taken.
 	told bool
-	// current is the round of the batch that was handed out last.
-	current *round
 	// resting are leases that are kept for the grace time, until restUntil.
 	resting   []held
 	restUntil time.Time
@@ -67,6 +65,7 @@ type lanes struct {
 
 // round is one batch with the lanes that it was fetched from and the leave to call.
 type round struct {
+	lanes  *lanes
 	batch  *bus.Batch
 	leases []held
 	permit breaker.Permit
@@ -134,8 +133,7 @@ func (l *lanes) Fetch(ctx context.Context) (*bus.Batch, error) {
 			l.lookForLoss(ctx, err)
 			return nil, err
 		case round != nil:
-			l.current, l.told = round, false
-			round.batch.OnSettled = l.settled
+			l.told, round.batch.Owner = false, round
 			return round.batch, nil
 		}
 		if err := l.sleep(ctx); err != nil {
@@ -200,7 +198,7 @@ func (l *lanes) gather(ctx context.Context) (*round, error) {
 	if err := l.keeper.Settled(ctx, l.memory); err != nil {
 		return nil, err
 	}
-	r := &round{batch: bus.NewBatch(l.ackWait, l.log)}
+	r := &round{lanes: l, batch: bus.NewBatch(l.ackWait, l.log)}
 	consumers, err := l.lease(ctx, r, waiting)
 	if err != nil {
 		l.drop(ctx, r)
@@ -378,9 +376,9 @@ func (l *lanes) drop(ctx context.Context, r *round) {
 	}
 }
 
-// settled ends the round of a batch: its lanes are free again, at once or after the grace time.
-func (l *lanes) settled(ctx context.Context, err error) {
-	r := l.current
+// Settled implements bus.Owner. It ends the round of a batch: its lanes are free again, at once or after the grace time.
+func (r *round) Settled(ctx context.Context, err error) {
+	l := r.lanes
 	if errors.Is(err, bus.ErrAbandoned) {
 		l.forget(r.leases)
 		return // the call may still be at work: the lanes end by themselves

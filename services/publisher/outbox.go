@@ -34,31 +34,11 @@ func (o *outbox) close() { _ = o.pub.Close() } // it only waits for calls, and t
 func (o *outbox) answers(ctx context.Context, answers []event.Answer) error {
 	var msgs []*message.Message
 	for part := range slices.Chunk(answers, answersPerMessage) {
-		msgs = append(msgs, message.NewMessage(watermill.NewUUID(), event.Encode(&event.Acks{From: name, Answers: part})))
+		acks := event.Encode(&event.Acks{From: name, Answers: part})
+		msgs = append(msgs, message.NewMessageWithContext(ctx, watermill.NewShortUUID(), acks))
 	}
-	if len(msgs) == 0 {
-		return nil
-	}
-	if _, err := o.pub.PublishContext(ctx, topology.SubjectAcks, msgs...); err != nil {
+	if err := o.pub.Publish(topology.SubjectAcks, msgs...); err != nil {
 		return fmt.Errorf("publish AtHoc's answers: %w", err)
-	}
-	return nil
-}
-
-func (o *outbox) dead(ctx context.Context, letters []event.DeadLetter) error {
-	var msgs []*message.Message
-	for i := range letters {
-		m := message.NewMessage(watermill.NewUUID(), event.Encode(&letters[i]))
-		if letters[i].File != "" {
-			m.Metadata.Set(topology.HeaderFile, letters[i].File)
-		}
-		msgs = append(msgs, m)
-	}
-	if len(msgs) == 0 {
-		return nil
-	}
-	if _, err := o.pub.PublishContext(ctx, topology.DeadSubject(name), msgs...); err != nil {
-		return fmt.Errorf("publish dead letters: %w", err)
 	}
 	return nil
 }

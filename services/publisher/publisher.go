@@ -19,6 +19,7 @@ import (
 	"bobosync/shared/bus"
 	"bobosync/shared/config"
 	"bobosync/shared/control"
+	"bobosync/shared/deadletter"
 	"bobosync/shared/lease"
 	"bobosync/shared/program"
 	"bobosync/shared/session"
@@ -185,14 +186,13 @@ func (p *publisher) consume(ctx context.Context, keeper *lease.Keeper, settings 
 		size: func() int { return p.most }, wait: p.cfg.BatchWait, ackWait: settings.RedeliverAfter(), callTimeout: p.cfg.Calls.Timeout,
 	}
 	defer p.lanes.endGrace()
-	sub, err := bus.NewBatchSubscriber(p.deps.Conn, bus.BatchConfig{
-		NewSource:    func(context.Context, string) (bus.Source, error) { return p.lanes, nil },
-		CloseTimeout: session.CloseTimeout, OnLost: lost, Logger: p.log,
+	sub, err := bus.NewSubscriber(p.deps.Conn, bus.SubscriberConfig{
+		Source: func(string) bus.Source { return p.lanes }, CloseTimeout: session.CloseTimeout, Logger: p.log,
 	})
 	if err != nil {
 		return err
 	}
-	router, err := bus.NewRouter(p.log, session.CloseTimeout+5*time.Second)
+	router, err := bus.NewRouter(p.log, session.CloseTimeout+5*time.Second, deadletter.Middleware(topology.Publisher, p.out.pub, p.log))
 	if err != nil {
 		return err
 	}

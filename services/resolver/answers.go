@@ -17,17 +17,16 @@ const answerLinger = 100 * time.Millisecond
 
 // answers handles what AtHoc said to the updates.
 func (r *resolver) answers(msg *message.Message) error {
-	ctx, batch := msg.Context(), bus.BatchFrom(msg.Context())
+	batch := bus.BatchFrom(msg.Context())
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	change := memory.Change{Workers: map[string]latest.Worker{}}
-	var dead deadItems
 	err := r.memory.View(func(v memory.View) error {
 		f := newFold(v.Worker)
 		for _, item := range batch.Items {
 			var m event.Acks
 			if err := event.Decode(item.Data, &m); err != nil {
-				dead.add(item, err)
+				item.Term(err.Error())
 				continue
 			}
 			for _, a := range m.Answers {
@@ -49,9 +48,6 @@ func (r *resolver) answers(msg *message.Message) error {
 	})
 	if err != nil {
 		return fmt.Errorf("read AtHoc's answers: %w", err)
-	}
-	if err := dead.bury(ctx, r.out); err != nil {
-		return err
 	}
 	if len(change.Workers) == 0 {
 		return nil

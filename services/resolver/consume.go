@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"bobosync/shared/bus"
+	"bobosync/shared/deadletter"
 	"bobosync/shared/session"
 	"bobosync/shared/topology"
 )
@@ -24,7 +25,7 @@ const (
 
 // consume runs the handlers until ctx ends.
 func (r *resolver) consume(ctx context.Context, conn *bus.Conn, lost func(error)) error {
-	router, err := bus.NewRouter(r.log, session.CloseTimeout+5*time.Second)
+	router, err := bus.NewRouter(r.log, session.CloseTimeout+5*time.Second, deadletter.Middleware(topology.Resolver, r.out.pub, r.log))
 	if err != nil {
 		return err
 	}
@@ -37,18 +38,11 @@ func (r *resolver) consume(ctx context.Context, conn *bus.Conn, lost func(error)
 		close(mapped)
 	}
 	add := func(topic, stream, consumer string, most int, linger time.Duration, gate <-chan struct{}, handle message.NoPublishHandlerFunc) error {
-		open := bus.PullSource(conn, bus.PullConfig{
-			Resolve: func(context.Context, string) (bus.ConsumerRef, error) {
-				return bus.ConsumerRef{Stream: stream, Name: consumer}, nil
-			},
-			MaxItems: most, Linger: linger, OnLost: lost, Logger: r.log,
+		source := bus.PullSource(conn, bus.PullConfig{
+			Stream: stream, Consumer: consumer, MaxItems: most, Linger: linger, OnLost: lost, Logger: r.log,
 		})
-		sub, err := bus.NewBatchSubscriber(conn, bus.BatchConfig{
-			NewSource: func(ctx context.Context, topic string) (bus.Source, error) {
-				source, err := open(ctx, topic)
-				return gated{source, gate}, err
-			},
-			CloseTimeout: session.CloseTimeout, OnLost: lost, Logger: r.log,
+		sub, err := bus.NewSubscriber(conn, bus.SubscriberConfig{
+			Source: func(string) bus.Source { return gated{source, gate} }, CloseTimeout: session.CloseTimeout, Logger: r.log,
 		})
 		if err != nil {
 			return err

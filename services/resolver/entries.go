@@ -68,7 +68,6 @@ func (r *resolver) trace(batch *bus.Batch, began time.Time, entries int) {
 
 // learn folds a batch of entries into the memory, and settles the rows that were beaten.
 func (r *resolver) learn(ctx context.Context, batch *bus.Batch) (entries int, o outcome, err error) {
-	var dead deadItems
 	ends, err := r.endsRecovery(ctx, batch)
 	if err != nil {
 		return 0, o, err
@@ -80,7 +79,7 @@ func (r *resolver) learn(ctx context.Context, batch *bus.Batch) (entries int, o 
 				if f.broken {
 					return err
 				}
-				dead.add(item, err)
+				item.Term(err.Error())
 			}
 		}
 		entries, o = f.entries, newOutcome(f.settled)
@@ -92,9 +91,6 @@ func (r *resolver) learn(ctx context.Context, batch *bus.Batch) (entries int, o 
 	})
 	if err != nil {
 		return 0, o, fmt.Errorf("fold a batch of entries: %w", err)
-	}
-	if err := dead.bury(ctx, r.out); err != nil {
-		return 0, o, err
 	}
 	if err := r.publish(ctx, o); err != nil {
 		return 0, o, err

@@ -22,11 +22,7 @@ func (r *resolver) mappings(mapped chan struct{}) message.NoPublishHandlerFunc {
 		for _, item := range batch.Items {
 			var chunk event.MappingChunk
 			if err := event.Decode(item.Data, &chunk); err != nil {
-				var dead deadItems
-				dead.add(item, err)
-				if err := dead.bury(ctx, r.out); err != nil {
-					return err
-				}
+				item.Term(err.Error())
 				continue
 			}
 			mapping, err := r.memory.Stage(chunk)

@@ -7,7 +7,6 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
-	"github.com/nats-io/nats.go"
 
 	"bobosync/shared/bus"
 	"bobosync/shared/event"
@@ -36,18 +35,17 @@ func (o *outbox) updates(ctx context.Context, updates []event.Update) error {
 	if len(updates) == 0 {
 		return nil
 	}
-	msgs := make([]*nats.Msg, 0, len(updates))
+	msgs := make([]*message.Message, 0, len(updates))
 	for i := range updates {
 		u := &updates[i]
-		m := nats.NewMsg(topology.UpdatesSubject(u.User))
-		m.Data = event.Encode(u)
+		m := bus.NewMessage(topology.UpdatesSubject(u.User), event.Encode(u))
 		if u.File != "" {
-			m.Header.Set(topology.HeaderFile, u.File)
+			m.Metadata.Set(topology.HeaderFile, u.File)
 		}
 		msgs = append(msgs, m)
 	}
 	for part := range slices.Chunk(msgs, bus.MaxBatch) {
-		if _, err := o.pub.PublishBatch(ctx, part); err != nil {
+		if _, err := o.pub.PublishBatch(ctx, part...); err != nil {
 			return fmt.Errorf("publish %d updates: %w", len(updates), err)
 		}
 		// Only a hint: a publisher that misses it finds the updates at its next look.
@@ -57,24 +55,12 @@ func (o *outbox) updates(ctx context.Context, updates []event.Update) error {
 }
 
 func (o *outbox) acks(ctx context.Context, acks []event.Acks) error {
-	if len(acks) == 0 {
-		return nil
-	}
 	msgs := make([]*message.Message, 0, len(acks))
 	for i := range acks {
-		msgs = append(msgs, message.NewMessage(watermill.NewUUID(), event.Encode(&acks[i])))
+		msgs = append(msgs, message.NewMessageWithContext(ctx, watermill.NewShortUUID(), event.Encode(&acks[i])))
 	}
-	if _, err := o.pub.PublishContext(ctx, topology.SubjectAcks, msgs...); err != nil {
+	if err := o.pub.Publish(topology.SubjectAcks, msgs...); err != nil {
 		return fmt.Errorf("publish the outcomes of rows: %w", err)
-	}
-	return nil
-}
-
-// dead stores a dead letter.
-func (o *outbox) dead(ctx context.Context, d event.DeadLetter) error {
-	_, err := o.pub.PublishContext(ctx, topology.DeadSubject(name), message.NewMessage(watermill.NewUUID(), event.Encode(&d)))
-	if err != nil {
-		return fmt.Errorf("publish a dead letter: %w", err)
 	}
 	return nil
 }

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -17,36 +17,10 @@ import (
 	"bobosync/shared/bustest"
 )
 
-func (r *rig) batches(tb testing.TB, pull bus.PullConfig, cfg bus.BatchConfig) (*bus.BatchSubscriber, <-chan *message.Message) {
-	tb.Helper()
-	pull.Resolve, pull.Logger, cfg.Logger = resolve, bustest.Logger(), bustest.Logger()
-	if pull.PullWait == 0 {
-		pull.PullWait = 100 * time.Millisecond
-	}
-	if cfg.NewSource == nil {
-		cfg.NewSource = bus.PullSource(r.conn, pull)
-	}
-	sub, err := bus.NewBatchSubscriber(r.conn, cfg)
-	require.NoError(tb, err)
-	tb.Cleanup(func() { require.NoError(tb, sub.Close()) })
-	out, err := sub.Subscribe(context.Background(), "topic")
-	require.NoError(tb, err)
-	return sub, out
-}
-
-func batch(tb testing.TB, out <-chan *message.Message) (*message.Message, *bus.Batch) {
-	tb.Helper()
-	m := receive(tb, out)
-	b := bus.BatchFrom(m.Context())
-	require.NotNil(tb, b)
-	require.NotEmpty(tb, b.Items)
-	return m, b
-}
-
 func TestBatchTakesWhatIsThere(t *testing.T) {
 	r := newRig(t)
 	r.publish(t, 250)
-	_, out := r.batches(t, bus.PullConfig{MaxItems: 100, Linger: time.Second}, bus.BatchConfig{})
+	_, out := r.subscribe(t, bus.PullConfig{MaxItems: 100, Linger: time.Second}, bus.SubscriberConfig{})
 	next := 0
 	for _, want := range []int{100, 100, 50} {
 		m, b := batch(t, out)
@@ -60,15 +34,25 @@ func TestBatchTakesWhatIsThere(t *testing.T) {
 			next++
 		}
 		assert.Equal(t, size, b.Bytes)
+		assert.Equal(t, lines(b), string(m.Payload), "the handler's items are what the message carries")
 		m.Ack()
 	}
 	r.settled(t, 250)
 	assert.Nil(t, bus.BatchFrom(t.Context()))
 }
 
+// lines are the data of all items, one a line.
+func lines(b *bus.Batch) string {
+	var text strings.Builder
+	for _, i := range b.Items {
+		fmt.Fprintln(&text, string(i.Data))
+	}
+	return text.String()
+}
+
 func TestBatchLingers(t *testing.T) {
 	r := newRig(t)
-	_, out := r.batches(t, bus.PullConfig{MaxItems: 3, Linger: patience}, bus.BatchConfig{})
+	_, out := r.subscribe(t, bus.PullConfig{MaxItems: 3, Linger: patience}, bus.SubscriberConfig{})
 	// Three publishes apart from each other make one batch, which does not wait once it is full.
 	for range 3 {
 		r.publish(t, 1)
@@ -79,23 +63,17 @@ func TestBatchLingers(t *testing.T) {
 	r.settled(t, 3)
 }
 
-func TestBatchAccumulatesUnderHeartbeat(t *testing.T) {
+func TestHeartbeatKeepsLongHandlers(t *testing.T) {
 	const wait = 300 * time.Millisecond
 	r := newRig(t, ackWait(wait))
-	r.publish(t, 95)
-	rounds := 0
-	_, out := r.batches(t, bus.PullConfig{MaxItems: 10, More: func(b *bus.Batch) bool {
-		if rounds++; rounds == 3 {
-			<-time.After(3 * wait) // a slow producer: what is gathered must be kept
-		}
-		return b.Items[len(b.Items)-1].NumPending > 0
-	}}, bus.BatchConfig{})
+	r.publish(t, 20)
+	_, out := r.subscribe(t, bus.PullConfig{Linger: 3 * wait}, bus.SubscriberConfig{}) // what is gathered must be kept
 	m, b := batch(t, out)
-	assert.Len(t, b.Items, 95)
-	<-time.After(2 * wait)
+	assert.Len(t, b.Items, 20)
+	<-time.After(4 * wait) // the subject of this test is that time passes
 	assert.Zero(t, r.consumerInfo(t).NumRedelivered)
 	m.Ack()
-	r.settled(t, 95)
+	r.settled(t, 20)
 }
 
 func TestBatchMaxBytes(t *testing.T) {
@@ -104,7 +82,7 @@ func TestBatchMaxBytes(t *testing.T) {
 	for range 7 { // the last one meets the limit of the second batch, and then lingers alone
 		require.NoError(t, p.Publish(subject, message.NewMessage("u", make([]byte, 10_000))))
 	}
-	_, out := r.batches(t, bus.PullConfig{MaxItems: 100, MaxBytes: 25_000, Linger: patience}, bus.BatchConfig{})
+	_, out := r.subscribe(t, bus.PullConfig{MaxItems: 100, MaxBytes: 25_000, Linger: patience}, bus.SubscriberConfig{})
 	for range 2 {
 		m, b := batch(t, out)
 		assert.Len(t, b.Items, 3, "the first, and two more within the limit")
@@ -113,16 +91,16 @@ func TestBatchMaxBytes(t *testing.T) {
 	require.Eventually(t, func() bool { return r.consumerInfo(t).AckFloor.Stream == 6 }, patience, tick)
 }
 
-func TestBatchVerdicts(t *testing.T) {
+func TestBatchDispositions(t *testing.T) {
 	const delay = 300 * time.Millisecond
 	r := newRig(t)
 	r.publish(t, 6)
-	_, out := r.batches(t, bus.PullConfig{MaxItems: 6, Linger: time.Second}, bus.BatchConfig{Backoff: func(uint64) time.Duration { return 0 }})
+	_, out := r.subscribe(t, bus.PullConfig{MaxItems: 6, Linger: time.Second}, bus.SubscriberConfig{Backoff: func(uint64) time.Duration { return 0 }})
 	m, b := batch(t, out)
 	require.Len(t, b.Items, 6)
-	require.False(t, b.Items[1].Decided())
+	require.False(t, b.Items[1].IsSettled())
 	b.Items[1].Nak(delay)
-	require.True(t, b.Items[1].Decided())
+	require.True(t, b.Items[1].IsSettled())
 	b.Items[3].Term("nobody can read it")
 	b.Items[4].Nak(0)
 	b.Items[4].Ack() // the last word counts
@@ -141,7 +119,7 @@ func TestBatchVerdicts(t *testing.T) {
 func TestNackedBatch(t *testing.T) {
 	r := newRig(t)
 	r.publish(t, 4)
-	_, out := r.batches(t, bus.PullConfig{Linger: time.Second}, bus.BatchConfig{Backoff: func(uint64) time.Duration { return 0 }})
+	_, out := r.subscribe(t, bus.PullConfig{Linger: time.Second}, bus.SubscriberConfig{Backoff: func(uint64) time.Duration { return 0 }})
 	m, b := batch(t, out)
 	require.Len(t, b.Items, 4)
 	b.Items[0].Ack() // was done before the failure
@@ -159,8 +137,8 @@ func TestBatchAcksAreConfirmed(t *testing.T) {
 	r := newRig(t)
 	r.publish(t, 1000)
 	confirmed := make(chan error, 1)
-	src := &fakeSource{rig: r, wait: 2 * time.Second, onSettled: func(_ context.Context, err error) { confirmed <- err }}
-	_, out := r.batches(t, bus.PullConfig{}, bus.BatchConfig{NewSource: src.open})
+	src := &fakeSource{rig: r, wait: 2 * time.Second, settled: confirmed}
+	_, out := r.subscribe(t, bus.PullConfig{}, bus.SubscriberConfig{Source: src.open})
 	m, b := batch(t, out)
 	require.Equal(t, 1000, len(b.Items))
 	m.Ack()
@@ -225,19 +203,25 @@ func TestALostStreamsSequencesComeAgain(t *testing.T) {
 // fakeSource is what a service may plug in.
 type fakeSource struct {
 	*rig
-	fail      atomic.Int32
-	wait      time.Duration // for 1000 messages
-	onSettled func(context.Context, error)
+	fail    atomic.Int32
+	wait    time.Duration // for 1000 messages
+	settled chan error    // nil if nobody listens
 }
 
-func (s *fakeSource) open(context.Context, string) (bus.Source, error) { return s, nil }
+func (s *fakeSource) Settled(_ context.Context, err error) {
+	if s.settled != nil {
+		s.settled <- err
+	}
+}
+
+func (s *fakeSource) open(string) bus.Source { return s }
 
 func (s *fakeSource) Fetch(ctx context.Context) (*bus.Batch, error) {
 	if s.fail.Add(-1) >= 0 {
 		return nil, errors.New("no lease to be had")
 	}
 	b := bus.NewBatch(time.Minute, bustest.Logger())
-	b.OnSettled = s.onSettled
+	b.Owner = s
 	for ctx.Err() == nil {
 		if n, err := b.Fill(s.cons, 1000, 0, max(s.wait, 200*time.Millisecond)); n > 0 || err != nil {
 			return b, err
@@ -251,7 +235,7 @@ func TestSourceIsAskedAgainAfterAnError(t *testing.T) {
 	r.publish(t, 1)
 	src := &fakeSource{rig: r}
 	src.fail.Store(1)
-	_, out := r.batches(t, bus.PullConfig{}, bus.BatchConfig{NewSource: src.open})
+	_, out := r.subscribe(t, bus.PullConfig{}, bus.SubscriberConfig{Source: src.open})
 	m, _ := batch(t, out)
 	m.Ack()
 	r.settled(t, 1)
@@ -261,15 +245,15 @@ func TestCloseReturnsABatchNobodyTook(t *testing.T) {
 	r := newRig(t)
 	r.publish(t, 10)
 	settled := make(chan error, 1)
-	src := &fakeSource{rig: r, onSettled: func(_ context.Context, err error) { settled <- err }}
-	sub, out := r.batches(t, bus.PullConfig{}, bus.BatchConfig{NewSource: src.open})
+	src := &fakeSource{rig: r, settled: settled}
+	sub, out := r.subscribe(t, bus.PullConfig{}, bus.SubscriberConfig{Source: src.open})
 	require.Eventually(t, func() bool { return r.consumerInfo(t).NumAckPending == 10 }, patience, tick)
 	require.NoError(t, sub.Close())
 	require.NoError(t, receive(t, settled))
 	_, open := <-out
 	assert.False(t, open)
 
-	_, out = r.batches(t, bus.PullConfig{Linger: time.Second}, bus.BatchConfig{})
+	_, out = r.subscribe(t, bus.PullConfig{Linger: time.Second}, bus.SubscriberConfig{})
 	m, b := batch(t, out)
 	assert.Len(t, b.Items, 10)
 	m.Ack()
@@ -280,8 +264,8 @@ func TestLateBatchHandlerIsAbandoned(t *testing.T) {
 	r := newRig(t, ackWait(time.Second))
 	r.publish(t, 2)
 	settled := make(chan error, 1)
-	src := &fakeSource{rig: r, onSettled: func(_ context.Context, err error) { settled <- err }}
-	sub, out := r.batches(t, bus.PullConfig{}, bus.BatchConfig{NewSource: src.open, CloseTimeout: 50 * time.Millisecond})
+	src := &fakeSource{rig: r, settled: settled}
+	sub, out := r.subscribe(t, bus.PullConfig{}, bus.SubscriberConfig{Source: src.open, CloseTimeout: 50 * time.Millisecond})
 	m, _ := batch(t, out)
 	require.NoError(t, sub.Close())
 	require.ErrorIs(t, receive(t, settled), bus.ErrAbandoned)
@@ -292,7 +276,7 @@ func TestLateBatchHandlerIsAbandoned(t *testing.T) {
 func TestBatchHandlerEndsInTime(t *testing.T) {
 	r := newRig(t)
 	r.publish(t, 5)
-	sub, out := r.batches(t, bus.PullConfig{}, bus.BatchConfig{CloseTimeout: patience})
+	sub, out := r.subscribe(t, bus.PullConfig{}, bus.SubscriberConfig{CloseTimeout: patience})
 	m, _ := batch(t, out)
 	done := make(chan error, 1)
 	go func() { done <- sub.Close() }()
@@ -305,36 +289,10 @@ func TestBatchHandlerEndsInTime(t *testing.T) {
 	assert.EqualValues(t, 5, ci.AckFloor.Stream)
 }
 
-func TestWorkersHoldSeveralBatches(t *testing.T) {
-	r := newRig(t)
-	r.publish(t, 20)
-	_, out := r.batches(t, bus.PullConfig{MaxItems: 10, Linger: patience}, bus.BatchConfig{Workers: 2})
-	a, first := batch(t, out)
-	b, second := batch(t, out)
-	require.Len(t, first.Items, 10)
-	require.Len(t, second.Items, 10)
-	a.Ack()
-	b.Ack()
-	r.settled(t, 20)
-}
-
-func TestBatchConsumerLost(t *testing.T) {
-	r := newRig(t)
-	lost := make(chan error, 1)
-	_, out := r.batches(t, bus.PullConfig{OnLost: func(err error) { lost <- err }}, bus.BatchConfig{})
-	require.NoError(t, r.conn.JS.DeleteConsumer(t.Context(), stream, durable))
-	require.ErrorIs(t, receive(t, lost), bus.ErrConsumerLost)
-	r.provision(t)
-	r.publish(t, 1)
-	m, _ := batch(t, out)
-	m.Ack()
-	r.settled(t, 1)
-}
-
 func TestBatchSurvivesARestart(t *testing.T) {
 	r := newRig(t, ackWait(time.Second))
 	r.publish(t, 100)
-	_, out := r.batches(t, bus.PullConfig{MaxItems: 10}, bus.BatchConfig{})
+	_, out := r.subscribe(t, bus.PullConfig{MaxItems: 10}, bus.SubscriberConfig{})
 	m, _ := batch(t, out)
 	r.Restart(t)
 	m.Ack()
@@ -349,44 +307,4 @@ func TestBatchSurvivesARestart(t *testing.T) {
 		require.Less(t, done, 300)
 	}
 	r.settled(t, 100)
-}
-
-func TestBatchSubscriberNeedsAnExistingConsumer(t *testing.T) {
-	r := newRig(t)
-	sub, err := bus.NewBatchSubscriber(r.conn, bus.BatchConfig{NewSource: bus.PullSource(r.conn, bus.PullConfig{
-		Resolve: func(context.Context, string) (bus.ConsumerRef, error) {
-			return bus.ConsumerRef{Stream: stream, Name: "nobody"}, nil
-		}})})
-	require.NoError(t, err)
-	_, err = sub.Subscribe(t.Context(), "topic")
-	require.ErrorIs(t, err, bus.ErrConsumerLost)
-
-	r.provision(t, func(_ *jetstream.StreamConfig, c *jetstream.ConsumerConfig) {
-		c.Durable, c.AckPolicy = "all", jetstream.AckAllPolicy
-	})
-	sub, err = bus.NewBatchSubscriber(r.conn, bus.BatchConfig{NewSource: bus.PullSource(r.conn, bus.PullConfig{
-		Resolve: func(context.Context, string) (bus.ConsumerRef, error) {
-			return bus.ConsumerRef{Stream: stream, Name: "all"}, nil
-		}})})
-	require.NoError(t, err)
-	_, err = sub.Subscribe(t.Context(), "topic")
-	require.ErrorContains(t, err, "need explicit")
-}
-
-func TestBatchSubscriberTellsOnLostInARouter(t *testing.T) {
-	r := newRig(t)
-	var told error
-	sub, err := bus.NewBatchSubscriber(r.conn, bus.BatchConfig{
-		NewSource: bus.PullSource(r.conn, bus.PullConfig{
-			Resolve: func(context.Context, string) (bus.ConsumerRef, error) {
-				return bus.ConsumerRef{Stream: stream, Name: "nobody"}, nil
-			}}),
-		OnLost: func(err error) { told = err },
-	})
-	require.NoError(t, err)
-	out, err := sub.Subscribe(t.Context(), "topic")
-	require.NoError(t, err)
-	_, open := <-out
-	require.False(t, open)
-	require.ErrorIs(t, told, bus.ErrConsumerLost)
 }

@@ -1,7 +1,7 @@
 // Package bus carries Watermill messages over NATS JetStream.
 //
-// A service reads: Connect, NewPublisher, NewSubscriber or NewBatchSubscriber, NewRouter, handlers. Streams and consumers
-// are provisioned elsewhere; this package binds to them. Delivery is at least once: a handler must bear a message twice.
+// A service reads: Connect, NewPublisher, NewSubscriber on a Source, NewRouter, handlers. Streams and consumers are
+// provisioned elsewhere; this package binds to them. Delivery is at least once: a handler must bear a message twice.
 package bus
 
 import (
@@ -21,6 +21,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"bobosync/shared/pause"
 )
 
 // JetStream API levels as the server reports them, named after what they bring.
@@ -223,7 +225,7 @@ func (c *Conn) await(ctx context.Context, cfg Config, target string, opts []nats
 			lastLine = time.Now()
 			c.logger.Warn("waiting for the broker", "url", target, "error", err)
 		}
-		if !pause(ctx, cfg.ReconnectWait+rand.N(cfg.ReconnectWait/2+1)) {
+		if pause.For(ctx, cfg.ReconnectWait+rand.N(cfg.ReconnectWait/2+1)) != nil {
 			return errors.Join(context.Cause(ctx), err)
 		}
 	}
@@ -309,7 +311,7 @@ func (c *Conn) RequireAPILevel(ctx context.Context, level int, feature string) e
 	return nil
 }
 
-// Connected says whether the broker is connected right now.
+// Connected reports whether the broker is connected right now.
 func (c *Conn) Connected() bool { return c.NC.IsConnected() }
 
 // Drain sends what is buffered and closes the connection. Close publishers and subscribers first. When ctx ends before
@@ -332,16 +334,4 @@ func (c *Conn) Drain(ctx context.Context) error {
 func (c *Conn) Close() {
 	c.NC.Close()
 	<-c.closed
-}
-
-// pause waits for d and says whether ctx is still alive.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

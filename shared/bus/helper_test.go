@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -63,10 +62,6 @@ func ackWait(d time.Duration) tweak {
 	return func(_ *jetstream.StreamConfig, c *jetstream.ConsumerConfig) { c.AckWait = d }
 }
 
-func resolve(context.Context, string) (bus.ConsumerRef, error) {
-	return bus.ConsumerRef{Stream: stream, Name: durable}, nil
-}
-
 func (r *rig) publisher(tb testing.TB, cfg bus.PublisherConfig) *bus.Publisher {
 	tb.Helper()
 	p, err := bus.NewPublisher(r.conn, cfg)
@@ -89,13 +84,11 @@ func numbered(n int) []*message.Message {
 	return msgs
 }
 
-func (r *rig) subscribe(tb testing.TB, cfg bus.SubscriberConfig) (*bus.Subscriber, <-chan *message.Message) {
+// subscribe hands out what pull makes of the rig's consumer.
+func (r *rig) subscribe(tb testing.TB, pull bus.PullConfig, cfg bus.SubscriberConfig) (*bus.Subscriber, <-chan *message.Message) {
 	tb.Helper()
-	if cfg.Resolve == nil {
-		cfg.Resolve = resolve
-	}
-	if cfg.PullWait == 0 {
-		cfg.PullWait = 100 * time.Millisecond
+	if cfg.Source == nil {
+		cfg.Source = r.source(pull)
 	}
 	if cfg.CloseTimeout == 0 {
 		cfg.CloseTimeout = patience
@@ -107,6 +100,27 @@ func (r *rig) subscribe(tb testing.TB, cfg bus.SubscriberConfig) (*bus.Subscribe
 	out, err := sub.Subscribe(context.Background(), "topic")
 	require.NoError(tb, err)
 	return sub, out
+}
+
+func (r *rig) source(pull bus.PullConfig) func(string) bus.Source {
+	if pull.Consumer == "" {
+		pull.Stream, pull.Consumer = stream, durable
+	}
+	if pull.PullWait == 0 {
+		pull.PullWait = 100 * time.Millisecond
+	}
+	pull.Logger = bustest.Logger()
+	return func(string) bus.Source { return bus.PullSource(r.conn, pull) }
+}
+
+// batch receives a message and its batch.
+func batch(tb testing.TB, out <-chan *message.Message) (*message.Message, *bus.Batch) {
+	tb.Helper()
+	m := receive(tb, out)
+	b := bus.BatchFrom(m.Context())
+	require.NotNil(tb, b)
+	require.NotEmpty(tb, b.Items)
+	return m, b
 }
 
 func receive[T any](tb testing.TB, c <-chan T) T {
@@ -130,13 +144,6 @@ func silent[T any](tb testing.TB, c <-chan T, d time.Duration) {
 	}
 }
 
-func info(tb testing.TB, m *message.Message) bus.Info {
-	tb.Helper()
-	i, ok := bus.InfoFrom(m.Context())
-	require.True(tb, ok)
-	return i
-}
-
 func (r *rig) consumerInfo(tb testing.TB) *jetstream.ConsumerInfo {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -155,12 +162,13 @@ func (r *rig) settled(tb testing.TB, n int) {
 	}, patience, tick)
 }
 
-func natsMsgs(n int, id func(int) string) []*nats.Msg {
-	msgs := make([]*nats.Msg, n)
+// own are n messages, each with a subject of its own, and with message ids if id is not nil.
+func own(n int, id func(int) string) []*message.Message {
+	msgs := make([]*message.Message, n)
 	for i := range msgs {
-		msgs[i] = &nats.Msg{Subject: fmt.Sprintf("s.%d", i), Data: fmt.Append(nil, i)}
+		msgs[i] = bus.NewMessage(fmt.Sprintf("s.%d", i), fmt.Append(nil, i))
 		if id != nil {
-			msgs[i].Header = nats.Header{bus.MsgIDKey: {id(i)}}
+			msgs[i].Metadata.Set(bus.MsgIDKey, id(i))
 		}
 	}
 	return msgs

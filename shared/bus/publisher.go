@@ -19,15 +19,8 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-const (
-	// MsgIDKey is the metadata key (and header) by which the stream drops duplicates within its window. It is not set by
-	// itself: the UUID would not do, since a message that is passed on within its own stream would vanish.
-	MsgIDKey = jetstream.MsgIDHeader
-	// UUIDHeader carries the Watermill UUID.
-	UUIDHeader = "Bobo-Message-Uuid"
-	// MaxBatch is the most messages that a server takes in one atomic batch.
-	MaxBatch = 1000
-)
+// MaxBatch is the most messages that a server takes in one atomic batch.
+const MaxBatch = 1000
 
 // Errors of publishing, to be found with errors.Is.
 var (
@@ -42,25 +35,6 @@ var (
 	// ErrClosed means that the publisher or subscriber was closed.
 	ErrClosed = errors.New("closed")
 )
-
-// Result says what became of published messages.
-type Result struct {
-	// Stored counts the messages that are now in the stream because of this call.
-	Stored int
-	// Duplicates counts those that were there already, known by their message id.
-	Duplicates int
-	// LastSequence is the highest stream sequence of the messages stored.
-	LastSequence uint64
-}
-
-func (r *Result) add(ack *jetstream.PubAck) {
-	if ack.Duplicate {
-		r.Duplicates++
-		return
-	}
-	r.Stored++
-	r.LastSequence = max(r.LastSequence, ack.Sequence)
-}
 
 // PublisherConfig sets the limits of a Publisher. The zero value works.
 type PublisherConfig struct {
@@ -106,30 +80,30 @@ func (p *Publisher) Publish(topic string, messages ...*message.Message) error {
 	if len(messages) == 0 {
 		return nil
 	}
-	_, err := p.PublishContext(messages[0].Context(), topic, messages...)
-	return err
+	return p.publish(messages[0].Context(), topic, messages)
 }
 
-// PublishContext is Publish under a context of its own, and tells how many messages were duplicates.
-func (p *Publisher) PublishContext(ctx context.Context, topic string, messages ...*message.Message) (Result, error) {
-	msgs := make([]*nats.Msg, len(messages))
-	for i, m := range messages {
-		var err error
-		if msgs[i], err = marshal(topic, m); err != nil {
-			return Result{}, fmt.Errorf("publish to %s: %w", family(topic), err)
-		}
+// PublishAll stores messages that NewMessage made, each under its own subject, one by one, many in flight. Its error counts
+// the failures and joins their causes.
+func (p *Publisher) PublishAll(ctx context.Context, messages ...*message.Message) error {
+	if len(messages) == 0 {
+		return nil
 	}
-	return p.PublishEach(ctx, msgs)
+	return p.publish(ctx, "", messages)
 }
 
-// PublishEach stores messages one by one, many in flight. Its error counts the failures and joins their causes.
-func (p *Publisher) PublishEach(ctx context.Context, msgs []*nats.Msg) (Result, error) {
+func (p *Publisher) publish(ctx context.Context, topic string, messages []*message.Message) error {
+	msgs, err := marshal(topic, messages)
+	if err != nil {
+		return fmt.Errorf("publish to %s: %w", family(subjectOf(messages[0], topic)), err)
+	}
 	ctx, done, err := p.begin(ctx)
 	if err != nil {
-		return Result{}, fmt.Errorf("publish: %w", err)
+		return fmt.Errorf("publish: %w", err)
 	}
 	defer done()
-	return p.publishEach(ctx, msgs)
+	_, err = p.publishEach(ctx, msgs)
+	return err
 }
 
 // begin counts a call in, so that Close can wait for it, and sets its deadline.
@@ -151,11 +125,13 @@ func (p *Publisher) begin(ctx context.Context) (context.Context, func(), error) 
 type flight struct {
 	p       *Publisher
 	futures []jetstream.PubAckFuture // oldest first
-	result  Result
+	stored  int                      // messages that are in the stream now
+	last    uint64                   // the highest sequence of those that this call stored
 	errs    failures
 }
 
-func (p *Publisher) publishEach(ctx context.Context, msgs []*nats.Msg) (Result, error) {
+// publishEach returns the sequence of the last message that was stored.
+func (p *Publisher) publishEach(ctx context.Context, msgs []*nats.Msg) (uint64, error) {
 	f := flight{p: p, futures: make([]jetstream.PubAckFuture, 0, min(len(msgs), p.cfg.Window))}
 	for _, m := range msgs {
 		if err := f.send(ctx, m); err != nil {
@@ -168,7 +144,7 @@ func (p *Publisher) publishEach(ctx context.Context, msgs []*nats.Msg) (Result, 
 	for len(f.futures) > 0 {
 		f.settleOldest(ctx)
 	}
-	return f.result, f.errs.join(len(msgs), f.result)
+	return f.last, f.errs.join(len(msgs)-f.stored, len(msgs))
 }
 
 // send waits for a place in the window, first by settling this call's own messages, and puts m on the wire.
@@ -198,7 +174,10 @@ func (f *flight) settleOldest(ctx context.Context) {
 	defer f.p.window.Release(1)
 	select {
 	case ack := <-future.Ok():
-		f.result.add(ack)
+		f.stored++
+		if !ack.Duplicate {
+			f.last = max(f.last, ack.Sequence)
+		}
 	case err := <-future.Err():
 		f.errs.add(future.Msg().Subject, err)
 	case <-ctx.Done():
@@ -206,55 +185,55 @@ func (f *flight) settleOldest(ctx context.Context) {
 	}
 }
 
-// PublishBatch stores messages in atomic batches of up to MaxBatch, in order: of each batch all or nothing becomes
-// visible. It is the fast way to a broker that syncs each write. The messages are not changed.
+// PublishBatch stores messages that NewMessage made, each under its own subject, in atomic batches of up to MaxBatch, in
+// order: of each batch all or nothing becomes visible. It is the fast way to a broker that syncs each write. It returns the
+// stream's sequence of the last message that was stored.
 //
 // A server refuses a whole batch in which one message id is known already (error 10201), for example because the answer
 // to an earlier call was lost. Such a batch is published again message by message, so that all of it is stored and
 // nothing twice; only then its messages become visible one by one.
 //
 // Errors wrap ErrServerTooOld (before 2.12), ErrNoAtomicPublish, ErrStreamFull, ErrNoStream or ErrWrongSequence. Batches
-// before the failed one stay stored; Result counts them.
-func (p *Publisher) PublishBatch(ctx context.Context, msgs []*nats.Msg) (Result, error) {
-	var total Result
-	if len(msgs) == 0 {
-		return total, nil
+// before the failed one stay stored.
+func (p *Publisher) PublishBatch(ctx context.Context, messages ...*message.Message) (last uint64, err error) {
+	msgs, err := marshal("", messages)
+	if err != nil {
+		return 0, fmt.Errorf("publish batch: %w", err)
 	}
 	ctx, done, err := p.begin(ctx)
 	if err != nil {
-		return total, fmt.Errorf("publish batch: %w", err)
+		return 0, fmt.Errorf("publish batch: %w", err)
 	}
 	defer done()
 	if err := p.conn.RequireAPILevel(ctx, LevelAtomicBatch, "publishing atomic batches"); err != nil {
-		return total, err
+		return 0, err
 	}
+
 	for chunk := range slices.Chunk(msgs, MaxBatch) {
-		r, err := p.publishChunk(ctx, chunk)
-		total.Stored += r.Stored
-		total.Duplicates += r.Duplicates
-		total.LastSequence = max(total.LastSequence, r.LastSequence)
+		at, err := p.publishChunk(ctx, chunk)
+		last = max(last, at)
 		if err != nil {
-			return total, fmt.Errorf("publish batch of %d messages to %s: %w", len(chunk), family(chunk[0].Subject), err)
+			return last, fmt.Errorf("publish batch of %d messages to %s: %w", len(chunk), family(chunk[0].Subject), err)
 		}
 	}
-	return total, nil
+	return last, nil
 }
 
-func (p *Publisher) publishChunk(ctx context.Context, msgs []*nats.Msg) (Result, error) {
-	// Copies: the library writes batch headers and a reply subject into its messages, and panics on a nil header.
+// publishChunk publishes one atomic batch. The library writes its headers into the messages, so that they are copied before they
+// are published again.
+func (p *Publisher) publishChunk(ctx context.Context, msgs []*nats.Msg) (uint64, error) {
 	batch := make([]*nats.Msg, len(msgs))
 	for i, m := range msgs {
-		batch[i] = &nats.Msg{Subject: m.Subject, Data: m.Data, Header: nats.Header{}}
-		maps.Copy(batch[i].Header, m.Header)
+		batch[i] = &nats.Msg{Subject: m.Subject, Data: m.Data, Header: maps.Clone(m.Header)}
 	}
 	ack, err := jetstreamext.PublishMsgBatch(ctx, p.js, batch)
 	switch {
 	case err == nil:
-		return Result{Stored: len(msgs), LastSequence: ack.Sequence}, nil
+		return ack.Sequence, nil
 	case hasCode(err, jetstreamext.JSErrCodeBatchPublishDuplicateMsgID):
 		return p.publishEach(ctx, msgs)
 	default:
-		return Result{}, classify(err)
+		return 0, classify(err)
 	}
 }
 
@@ -287,11 +266,11 @@ func (f *failures) add(subject string, err error) {
 	}
 }
 
-func (f *failures) join(of int, r Result) error {
+// join returns nil if nothing failed, else an error about so many messages that were not stored.
+func (f *failures) join(unsent, of int) error {
 	if f.total == 0 {
 		return nil
 	}
-	unsent := of - r.Stored - r.Duplicates
 	return fmt.Errorf("publish to %s: %d of %d messages failed: %w", family(f.subject), unsent, of, f.causes())
 }
 

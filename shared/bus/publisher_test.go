@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -44,16 +43,15 @@ func TestPublishKeepsOrderAndHeaders(t *testing.T) {
 	assert.Equal(t, "abc", first.Header.Get("trace"))
 }
 
-func TestPublishReportsDuplicates(t *testing.T) {
+func TestPublishDropsDuplicates(t *testing.T) {
 	r := newRig(t)
 	p := r.publisher(t, bus.PublisherConfig{})
 	msgs := numbered(10)
 	for i, m := range msgs {
 		m.Metadata.Set(bus.MsgIDKey, fmt.Sprintf("id-%d", i/2)) // each id twice
 	}
-	res, err := p.PublishContext(t.Context(), subject, msgs...)
-	require.NoError(t, err)
-	assert.Equal(t, bus.Result{Stored: 5, Duplicates: 5, LastSequence: 5}, res)
+	require.NoError(t, p.Publish(subject, msgs...))
+	assert.EqualValues(t, 5, storedMsgs(t, r))
 }
 
 func TestPublishToUnknownSubject(t *testing.T) {
@@ -87,15 +85,16 @@ func TestFullStream(t *testing.T) {
 	}
 	t.Run("one by one", func(t *testing.T) {
 		r := newRig(t, full)
-		res, err := r.publisher(t, bus.PublisherConfig{}).PublishContext(t.Context(), subject, numbered(500)...)
+		err := r.publisher(t, bus.PublisherConfig{}).Publish(subject, numbered(500)...)
 		require.ErrorIs(t, err, bus.ErrStreamFull)
-		assert.EqualValues(t, storedMsgs(t, r), res.Stored)
-		assert.Positive(t, res.Stored)
+		stored := storedMsgs(t, r)
+		assert.Positive(t, stored)
+		assert.ErrorContains(t, err, fmt.Sprintf("%d of 500 messages failed", 500-stored))
 		assert.Less(t, len(err.Error()), 300, "many equal failures make one line")
 	})
 	t.Run("batch", func(t *testing.T) {
 		r := newRig(t, full)
-		_, err := r.publisher(t, bus.PublisherConfig{}).PublishBatch(t.Context(), natsMsgs(500, nil))
+		_, err := r.publisher(t, bus.PublisherConfig{}).PublishBatch(t.Context(), own(500, nil)...)
 		require.ErrorIs(t, err, bus.ErrStreamFull)
 		assert.Zero(t, storedMsgs(t, r), "all or nothing")
 	})
@@ -104,17 +103,28 @@ func TestFullStream(t *testing.T) {
 func TestPublishBatch(t *testing.T) {
 	r := newRig(t)
 	p := r.publisher(t, bus.PublisherConfig{})
-	msgs := natsMsgs(2*bus.MaxBatch+1, nil)
-	res, err := p.PublishBatch(t.Context(), msgs)
+	msgs := own(2*bus.MaxBatch+1, nil)
+	last, err := p.PublishBatch(t.Context(), msgs...)
 	require.NoError(t, err)
-	assert.Equal(t, bus.Result{Stored: len(msgs), LastSequence: uint64(len(msgs))}, res)
-	for _, m := range msgs {
-		require.Nil(t, m.Header, "the caller's messages stay as they were")
-		require.Empty(t, m.Reply)
+	assert.EqualValues(t, len(msgs), last)
+	assert.EqualValues(t, len(msgs), storedMsgs(t, r))
+	last, err = p.PublishBatch(t.Context())
+	require.NoError(t, err)
+	assert.Zero(t, last)
+}
+
+func TestPublishAllKeepsEachSubject(t *testing.T) {
+	r := newRig(t)
+	require.NoError(t, r.publisher(t, bus.PublisherConfig{}).PublishAll(t.Context(), own(3, nil)...))
+	s, err := r.conn.JS.Stream(t.Context(), stream)
+	require.NoError(t, err)
+	for i := range 3 {
+		m, err := s.GetMsg(t.Context(), uint64(i+1))
+		require.NoError(t, err)
+		assert.Equal(t, fmt.Sprintf("s.%d", i), m.Subject)
+		assert.Equal(t, fmt.Sprint(i), string(m.Data))
+		assert.Len(t, m.Header, 1, "its subject is no header: %v", m.Header)
 	}
-	res, err = p.PublishBatch(t.Context(), nil)
-	require.NoError(t, err)
-	assert.Zero(t, res)
 }
 
 // The answer to a batch was lost, or its boundaries moved after a crash: each message must end up stored exactly once.
@@ -122,32 +132,32 @@ func TestPublishBatchWithKnownIDs(t *testing.T) {
 	r := newRig(t)
 	p := r.publisher(t, bus.PublisherConfig{})
 	id := func(i int) string { return fmt.Sprintf("id-%d", i) }
-	_, err := p.PublishBatch(t.Context(), natsMsgs(10, id))
+	_, err := p.PublishBatch(t.Context(), own(10, id)...)
 	require.NoError(t, err)
-	res, err := p.PublishBatch(t.Context(), natsMsgs(15, id))
+	last, err := p.PublishBatch(t.Context(), own(15, id)...)
 	require.NoError(t, err)
-	assert.Equal(t, bus.Result{Stored: 5, Duplicates: 10, LastSequence: 15}, res)
+	assert.EqualValues(t, 15, last)
 	assert.EqualValues(t, 15, storedMsgs(t, r))
 }
 
 func TestPublishBatchErrors(t *testing.T) {
 	t.Run("not allowed", func(t *testing.T) {
 		r := newRig(t, func(sc *jetstream.StreamConfig, _ *jetstream.ConsumerConfig) { sc.AllowAtomicPublish = false })
-		_, err := r.publisher(t, bus.PublisherConfig{}).PublishBatch(t.Context(), natsMsgs(3, nil))
+		_, err := r.publisher(t, bus.PublisherConfig{}).PublishBatch(t.Context(), own(3, nil)...)
 		require.ErrorIs(t, err, bus.ErrNoAtomicPublish)
 	})
 	t.Run("wrong sequence", func(t *testing.T) {
 		r := newRig(t)
-		msgs := natsMsgs(3, nil)
-		msgs[1].Header = nats.Header{jetstream.ExpectedLastSubjSeqHeader: {"7"}}
-		_, err := r.publisher(t, bus.PublisherConfig{}).PublishBatch(t.Context(), msgs)
+		msgs := own(3, nil)
+		msgs[1].Metadata.Set(jetstream.ExpectedLastSubjSeqHeader, "7")
+		_, err := r.publisher(t, bus.PublisherConfig{}).PublishBatch(t.Context(), msgs...)
 		require.ErrorIs(t, err, bus.ErrWrongSequence)
 		assert.Zero(t, storedMsgs(t, r))
 	})
 	t.Run("no stream", func(t *testing.T) {
 		r := newRig(t)
-		msgs := []*nats.Msg{{Subject: "x.y"}, {Subject: "x.z"}}
-		_, err := r.publisher(t, bus.PublisherConfig{Timeout: time.Second}).PublishBatch(t.Context(), msgs)
+		msgs := []*message.Message{bus.NewMessage("x.y", nil), bus.NewMessage("x.z", nil)}
+		_, err := r.publisher(t, bus.PublisherConfig{Timeout: time.Second}).PublishBatch(t.Context(), msgs...)
 		require.ErrorIs(t, err, bus.ErrNoStream)
 	})
 	t.Run("old server", func(t *testing.T) {
@@ -164,8 +174,9 @@ func TestPublishEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	// More than the window holds: must not hang.
-	_, err := p.PublishContext(ctx, subject, numbered(20)...)
-	require.Error(t, err)
+	msgs := numbered(20)
+	msgs[0].SetContext(ctx)
+	require.Error(t, p.Publish(subject, msgs...))
 	r.Up(t)
 	require.Eventually(t, func() bool { return p.Publish(subject, numbered(20)...) == nil }, patience, tick,
 		"the window must be free again")
@@ -176,7 +187,7 @@ func TestPublishAfterClose(t *testing.T) {
 	p := r.publisher(t, bus.PublisherConfig{})
 	require.NoError(t, p.Close())
 	require.ErrorIs(t, p.Publish(subject, numbered(1)...), bus.ErrClosed)
-	_, err := p.PublishBatch(t.Context(), natsMsgs(1, nil))
+	_, err := p.PublishBatch(t.Context(), own(1, nil)...)
 	require.ErrorIs(t, err, bus.ErrClosed)
 }
 

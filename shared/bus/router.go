@@ -13,14 +13,16 @@ import (
 // NewRouter returns a Watermill Router in which a panicking handler fails its message, and nothing more. Give Close more
 // time than the subscribers' CloseTimeout. Watermill's notices are logged at DEBUG.
 //
+// Middlewares are put around the handlers outside of what recovers from panics: to them a panic is an error.
+//
 // The Router closes the publisher of a handler together with the handler's subscription: give AddHandler a publisher of
 // its own, or use AddConsumerHandler and publish from within.
-func NewRouter(logger *slog.Logger, closeTimeout time.Duration) (*message.Router, error) {
+func NewRouter(logger *slog.Logger, closeTimeout time.Duration, middlewares ...message.HandlerMiddleware) (*message.Router, error) {
 	r, err := message.NewRouter(message.RouterConfig{CloseTimeout: closeTimeout}, watermillLogger(logger))
 	if err != nil {
 		return nil, fmt.Errorf("create router: %w", err)
 	}
-	r.AddMiddleware(middleware.Recoverer)
+	r.AddMiddleware(append(middlewares, middleware.Recoverer)...)
 	return r, nil
 }
 

@@ -4,6 +4,8 @@ package pause
 import (
 	"context"
 	"time"
+
+	"github.com/cenkalti/backoff/v5"
 )
 
 // For returns nil after d, or the context's error if that ends first.
@@ -17,3 +19,21 @@ func For(ctx context.Context, d time.Duration) error {
 		return ctx.Err()
 	}
 }
+
+// Backoff is a row of waits between tries, each twice as long as the one before, up to a longest one. It is not safe for
+// concurrent use.
+type Backoff struct{ waits backoff.ExponentialBackOff }
+
+// Doubling returns a Backoff that begins with first.
+func Doubling(first, longest time.Duration) *Backoff {
+	return &Backoff{backoff.ExponentialBackOff{InitialInterval: first, Multiplier: 2, MaxInterval: longest}}
+}
+
+// Next returns the next wait, and counts it as waited.
+func (b *Backoff) Next() time.Duration { return b.waits.NextBackOff() }
+
+// Wait waits, or returns the context's error if that ends first.
+func (b *Backoff) Wait(ctx context.Context) error { return For(ctx, b.Next()) }
+
+// Reset begins the row anew, after a try that succeeded.
+func (b *Backoff) Reset() { b.waits.Reset() }
