@@ -2,7 +2,8 @@
 
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 RELEASE    ?= bin/release
-MODULES    := shared cmd/athocsim services/ingest services/resolver services/publisher services/janitor cmd/bobosync deploy e2e
+# Those whose tests take longest come first.
+MODULES    := services/ingest services/resolver services/publisher services/janitor cmd/bobosync shared cmd/athocsim deploy e2e
 TOOLS      := $(CURDIR)/.tools
 LINT       := $(TOOLS)/golangci-lint-2.15.0
 LINT_PKG   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -58,9 +59,13 @@ demo: build ## show the pipeline at work against a simulated AtHoc
 	bin/bobosync demo
 
 .PHONY: test
-test: ## run all tests, with the race detector; those of the whole last and alone, since they measure
-	go test -race -shuffle=on -timeout 20m $(patsubst %,./%/...,$(filter-out e2e,$(MODULES)))
-	go test -race -p 1 -timeout 20m ./e2e/...
+test: ## run all tests but the longest, with the race detector; those of the whole last and alone, since they measure
+	go test -race -shuffle=on -p 3 -timeout 15m $(patsubst %,./%/...,$(filter-out e2e,$(MODULES)))
+	go test -race -p 1 -timeout 15m ./e2e/...
+
+.PHONY: test-long
+test-long: ## run the tests that take minutes, which make test leaves out
+	BOBOSYNC_LONG=1 go test -p 1 -count=1 -timeout 15m ./e2e ./deploy/release ./deploy/images
 
 .PHONY: test-short
 test-short: ## run the tests that take no more than seconds
