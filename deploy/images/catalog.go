@@ -70,7 +70,7 @@ func catalog() []spec {
 		service("ingest", "BOBO Sync: reads the duty clock's files", append([]string{memory}, ingestEnv...), append([]string{dataDir}, files...)...),
 		service("resolver", "BOBO Sync: finds each worker's latest event", []string{memory}, dataDir),
 		service("publisher", "BOBO Sync: writes duty statuses to AtHoc", nil),
-		service("janitor", "BOBO Sync: does what is done by the clock", []string{memory}, dataDir),
+		service("janitor", "BOBO Sync: does what is done by the clock", nil),
 		{
 			// Without what runs services, broker and simulator in one process: here each has an image of its own.
 			name: "bobosync", title: "BOBO Sync: the operators' commands",

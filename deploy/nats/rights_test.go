@@ -115,6 +115,7 @@ func owners() map[string][]string {
 		topology.EntriesSubject("f00"): {ingest, operator}, topology.SubjectRecovered: {ingest, operator},
 		topology.UpdatesSubject("john"): {resolver}, topology.SubjectWake: {resolver},
 		topology.SubjectAcks: {resolver, publisher, operator}, topology.SubjectMapping: {janitor},
+		topology.JournalEntrySubject("x"): {janitor}, topology.SubjectJournalMapping: {janitor},
 		topology.DeadSubject(ingest): {ingest}, topology.DeadSubject(resolver): {resolver}, topology.DeadSubject(publisher): {publisher},
 		// Keys.
 		"$KV.bobo_state.resolver.memory": {resolver}, "$KV.bobo_state.janitor.mapping": {janitor},
@@ -138,6 +139,7 @@ func owners() map[string][]string {
 		topology.StreamAcks:    {[]string{ingest}, nil, nil},
 		topology.StreamMapping: {[]string{janitor}, []string{janitor}, []string{janitor}},
 		topology.StreamDead:    {[]string{resolver}, nil, []string{operator, viewer}},
+		topology.StreamJournal: {[]string{janitor}, []string{janitor}, []string{janitor}},
 		"KV_bobo_state":        {[]string{resolver}, nil, nil},
 		"KV_bobo_leases":       {[]string{publisher}, nil, nil},
 	}
@@ -149,10 +151,11 @@ func owners() map[string][]string {
 		table[fmt.Sprintf(reading, name)] = s.reads
 		table["$JS.API.STREAM.SNAPSHOT."+name], table["$JS.API.STREAM.RESTORE."+name] = nil, nil
 	}
-	for _, name := range []string{topology.StreamDead, topology.StreamMapping} {
+	for _, name := range []string{topology.StreamDead, topology.StreamMapping, topology.StreamJournal} {
 		table["$JS.API.STREAM.SNAPSHOT."+name], table["$JS.API.STREAM.RESTORE."+name] = []string{backup}, []string{backup}
 	}
 	table["$JS.API.STREAM.MSG.DELETE."+topology.StreamDead] = []string{operator}
+	table["$JS.API.STREAM.MSG.DELETE."+topology.StreamJournal] = []string{janitor}
 	table["$JS.API.STREAM.MSG.DELETE."+topology.StreamEntries] = nil
 	for stream, consumers := range (topology.Settings{}).Consumers() {
 		for _, c := range consumers {
@@ -200,7 +203,7 @@ func TestNobodyReceivesWhatIsNotHis(t *testing.T) {
 	in := broker(t)
 	subjects := []string{
 		">", "*", "bobo.>", "$JS.>", "$SYS.>", "$KV.>", "_INBOX.>", "_INBOX.*.x", "bobo.control.>", "bobo.control.*.*",
-		topology.EntriesSubject("f00"), topology.UpdatesSubject("john"), topology.SubjectAcks, topology.SubjectMapping, "bobo.dead.>",
+		topology.EntriesSubject("f00"), topology.UpdatesSubject("john"), topology.SubjectAcks, topology.SubjectMapping, "bobo.dead.>", "bobo.journal.>",
 		"$JS.API.STREAM.CREATE.ENTRIES", "$JS.ACK.>", "$JS.EVENT.>", topology.SubjectServers,
 	}
 	allowed := map[string][]string{topology.SubjectWake: {"publisher"}}

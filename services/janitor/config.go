@@ -1,5 +1,7 @@
 package janitor
 
+// The settings.
+
 import (
 	"errors"
 	"strings"
@@ -14,7 +16,6 @@ type Config struct {
 	AtHoc     config.AtHoc
 	Calls     config.Calls
 	Lifetime  config.Lifetime
-	Data      config.Data
 	Log       config.Log
 	Sync      Sync
 	Cleanup   Cleanup

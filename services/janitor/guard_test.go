@@ -1,7 +1,6 @@
 package janitor
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -13,79 +12,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"bobosync/cmd/athocsim/sim"
+	"bobosync/services/janitor/internal/mapping"
 	"bobosync/shared/control"
 	"bobosync/shared/event"
 	"bobosync/shared/topology"
 )
-
-func TestCompare(t *testing.T) {
-	t.Parallel()
-	before := map[string]string{"1": "a", "2": "b", "3": "c"}
-	for _, c := range []struct {
-		name          string
-		before, after map[string]string
-		want          change
-	}{
-		{"nothing", nil, nil, change{}},
-		{"the first", nil, before, change{after: 3, added: 3}},
-		{"the same", before, before, change{before: 3, after: 3}},
-		{"everybody is gone", before, nil, change{before: 3, removed: 3}},
-		{"a little of each", before, map[string]string{"1": "a", "2": "x", "4": "d"}, change{before: 3, after: 3, added: 1, changed: 1, removed: 1}},
-	} {
-		t.Run(c.name, func(t *testing.T) { assert.Equal(t, c.want, compare(c.before, c.after)) })
-	}
-}
-
-func TestGuard(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		name  string
-		c     change
-		most  int
-		holds bool
-	}{
-		{"the first", change{after: 100, added: 100}, 10, false},
-		{"just as many as allowed", change{before: 100, after: 90, removed: 10}, 10, false},
-		{"one more", change{before: 100, after: 89, removed: 11}, 10, true},
-		{"as many come as go", change{before: 100, after: 100, added: 11, removed: 11}, 10, true},
-		{"a small mapping", change{before: 9, after: 8, removed: 1}, 10, true},
-		{"none may go", change{before: 1000, after: 999, removed: 1}, 0, true},
-		{"nothing goes, none may", change{before: 1000, after: 1001, added: 1}, 0, false},
-		{"all may go but one", change{before: 1000, after: 1, removed: 999}, 100, false},
-		{"empty, whatever is allowed", change{before: 1000, removed: 1000}, 100, true},
-		{"empty from the start", change{}, 10, true},
-	} {
-		t.Run(c.name, func(t *testing.T) { assert.Equal(t, c.holds, c.c.guard(c.most) != "") })
-	}
-}
-
-func TestApprovalLets(t *testing.T) {
-	t.Parallel()
-	approved := func(h held) *held {
-		h.Hash, h.Approved = "aa", time.Now()
-		return &h
-	}
-	half := change{before: 100, after: 50, removed: 50}
-	empty := change{before: 100, removed: 100}
-	for _, c := range []struct {
-		name string
-		h    *held
-		hash string
-		c    change
-		want bool
-	}{
-		{"nothing is held", nil, "aa", half, false},
-		{"not approved", &held{Hash: "aa", After: 50, Removed: 50}, "aa", half, false},
-		{"the same", approved(held{After: 50, Removed: 50}), "aa", half, true},
-		{"another that removes as many", approved(held{After: 50, Removed: 50}), "bb", half, true},
-		{"one that removes more", approved(held{After: 50, Removed: 49}), "bb", half, false},
-		{"an empty one in the place of another", approved(held{After: 1, Removed: 100}), "bb", empty, false},
-		{"the empty one", approved(held{Removed: 100}), "aa", empty, true},
-		{"better than the empty one", approved(held{Removed: 100}), "bb", half, true},
-	} {
-		t.Run(c.name, func(t *testing.T) { assert.Equal(t, c.want, c.h.lets(c.hash, c.c)) })
-	}
-}
 
 func logins(users []sim.User) (out []string) {
 	for _, u := range users {
@@ -209,7 +140,7 @@ func TestApprovalWhenTheContentHasMoved(t *testing.T) {
 	_, err := w.athoc.RemoveUsers(users[0].LoginID)
 	require.NoError(t, err)
 	entry := w.end(told[control.Begun](w, control.MappingApprove, control.ApproveRequest{ID: h.ID, By: "joe"}))
-	assert.Equal(t, control.OutcomeHeld, entry.Outcome, "more would be removed than was approved")
+	assert.Equal(t, control.OutcomeHeld, entry.Outcome, "another content than was approved")
 	assert.Len(t, w.mapping(), 100)
 	assert.Equal(t, 2, w.alarms())
 	anew := w.atWork().Held
@@ -219,7 +150,10 @@ func TestApprovalWhenTheContentHasMoved(t *testing.T) {
 
 	require.NoError(t, w.athoc.PutUsers(users[:5]...))
 	entry = w.end(told[control.Begun](w, control.MappingApprove, control.ApproveRequest{ID: anew.ID, By: "joe"}))
-	assert.Equal(t, control.OutcomeOK, entry.Outcome, "less is removed than was approved")
+	assert.Equal(t, control.OutcomeHeld, entry.Outcome, "less would be removed, but nobody has seen that")
+	assert.Equal(t, h.ID, w.atWork().Held.ID, "it is the first one again")
+	entry = w.end(told[control.Begun](w, control.MappingApprove, control.ApproveRequest{ID: h.ID, By: "joe"}))
+	assert.Equal(t, control.OutcomeOK, entry.Outcome)
 	assert.Equal(t, wanted(users[:80]), w.mapped(80))
 }
 
@@ -300,8 +234,8 @@ func TestKilledAtAnyPoint(t *testing.T) {
 // whole reads the last mapping that the stream holds whole, as the resolver does: chunks of older ones may be before it.
 func (w *world) whole() map[string]string {
 	w.t.Helper()
-	r := &refresher{js: w.js}
-	whole, err := r.current(w.t.Context())
+	r := &mapping.Refresher{JS: w.js}
+	whole, err := r.Current(w.t.Context())
 	require.NoError(w.t, err)
 	stream, err := w.js.Stream(w.t.Context(), topology.StreamMapping)
 	require.NoError(w.t, err)
@@ -313,37 +247,25 @@ func (w *world) whole() map[string]string {
 	return whole
 }
 
-func TestMappingInForceIsReadFromTheStream(t *testing.T) {
+// TestExchangedIDsAreHeldBack: nobody is removed, and everybody's status would be shown for somebody else.
+func TestExchangedIDsAreHeldBack(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, sim.Options{})
-	settings := topology.Settings{Replicas: 1, EntriesMaxBytes: 1 << 20, CallTimeout: time.Second}
-	require.NoError(t, topology.Provision(t.Context(), w.js, settings, topology.Everyone))
-	put := func(chunks ...event.MappingChunk) {
-		for _, c := range chunks {
-			_, err := w.js.Publish(t.Context(), topology.SubjectMapping, event.Encode(&c))
-			require.NoError(t, err)
-		}
+	people := sim.GenerateUsers(100, sim.DefaultCollar)
+	w := newWorld(t, sim.Options{Users: people})
+	w.run(w.config())
+	w.refreshed(100)
+	for i := 0; i < len(people); i += 2 {
+		people[i].Attributes, people[i+1].Attributes = people[i+1].Attributes, people[i].Attributes
 	}
-	r := &refresher{js: w.js, log: w.quiet()}
-	current := func() map[string]string {
-		got, err := r.current(t.Context())
-		require.NoError(t, err)
-		return got
-	}
-	assert.Nil(t, current())
-	put(event.MappingChunk{Snapshot: "a", Chunks: 2, Index: 0, Users: map[string]string{"1": "a"}})
-	assert.Nil(t, current(), "a part is none")
-	put(event.MappingChunk{Snapshot: "a", Chunks: 2, Index: 1, Users: map[string]string{"2": "b"}})
-	assert.Equal(t, map[string]string{"1": "a", "2": "b"}, current())
-	put(event.MappingChunk{Snapshot: "b", Chunks: 2, Index: 0, Users: map[string]string{"3": "c"}})
-	assert.Equal(t, map[string]string{"1": "a", "2": "b"}, current(), "the last whole one counts")
-	_, err := w.js.Publish(t.Context(), topology.SubjectMapping, []byte("nonsense"))
-	require.NoError(t, err)
-	assert.Equal(t, map[string]string{"1": "a", "2": "b"}, current())
-	put(event.MappingChunk{Snapshot: "c", Chunks: 1, Users: map[string]string{}})
-	assert.Equal(t, map[string]string{}, current(), "an empty one is one")
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	_, err = r.current(ctx)
-	require.Error(t, err)
+	before := w.mapping()
+	require.NoError(t, w.athoc.PutUsers(people...))
+	entry := w.end(told[control.Begun](w, control.MappingRefresh, control.Order{By: "jane"}))
+	assert.Equal(t, control.OutcomeHeld, entry.Outcome)
+	assert.Equal(t, 100, entry.Counts["changed"])
+	assert.Equal(t, before, w.mapping(), "the one in force stays")
+	h := w.atWork().Held
+	require.NotNil(t, h)
+	assert.Equal(t, 100, h.Changed)
+	assert.Equal(t, control.OutcomeOK, w.end(told[control.Begun](w, control.MappingApprove, control.ApproveRequest{ID: h.ID})).Outcome)
+	assert.Equal(t, wanted(people), w.mapped(100))
 }

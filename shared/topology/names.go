@@ -21,6 +21,8 @@ const (
 	StreamMapping = "MAPPING"
 	// StreamDead holds what could not be processed.
 	StreamDead = "DEAD"
+	// StreamJournal holds what was done by the clock and by operators, and what the last comparisons found.
+	StreamJournal = "JOURNAL"
 )
 
 // Subjects.
@@ -31,6 +33,10 @@ const (
 	SubjectAcks = "bobo.acks"
 	// SubjectMapping carries event.MappingChunk.
 	SubjectMapping = "bobo.mapping.snapshot"
+	// SubjectJournalMapping carries what the last refresh of the mapping found.
+	SubjectJournalMapping = "bobo.journal.mapping"
+	// JournalComparisonSubjects matches the parts of the last comparison.
+	JournalComparisonSubjects = journalPrefix + "comparison.*"
 	// SubjectWake is a plain subject, not stored: a hint that new updates are there, so that a publisher need not wait
 	// for its next look.
 	SubjectWake = "bobo.wake.publisher"
@@ -38,6 +44,7 @@ const (
 	entriesPrefix = "bobo.entries."
 	updatesPrefix = "bobo.updates."
 	deadPrefix    = "bobo.dead."
+	journalPrefix = "bobo.journal."
 )
 
 // Consumers, all durable.
@@ -79,6 +86,14 @@ func EntriesSubject(fileID string) string { return entriesPrefix + fileID }
 
 // DeadSubject is where the dead letters of a service go.
 func DeadSubject(service string) string { return deadPrefix + service }
+
+// JournalEntrySubject is where a journal entry goes, as it stands.
+func JournalEntrySubject(id string) string { return journalPrefix + "entry." + id }
+
+// JournalComparisonSubject is where a part of the last comparison goes.
+func JournalComparisonSubject(part int) string {
+	return fmt.Sprintf("%scomparison.%d", journalPrefix, part)
+}
 
 // UpdatesSubject is where a user's update goes: one subject for each user, below the user's lane.
 func UpdatesSubject(username string) string {

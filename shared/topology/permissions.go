@@ -13,7 +13,7 @@ const (
 	UserOperator = "operator"
 	// UserViewer looks and changes nothing.
 	UserViewer = "viewer"
-	// UserBackup takes copies of dead letters and of the mapping, and puts them back where there are none.
+	// UserBackup takes copies of dead letters, the journal and the mapping, and puts them back where there are none.
 	UserBackup = "backup"
 	// UserMonitor looks at the servers, in the system account. It sees nothing of the messages.
 	UserMonitor = "monitor"
@@ -309,6 +309,8 @@ func janitorUser() User {
 	r.answer(Janitor)
 	r.publish(SubjectMapping, api("STREAM.PURGE.%s", StreamMapping))
 	r.get(StreamMapping) // what is in force, to compare a new one with
+	r.publish(journalPrefix+">", api("STREAM.PURGE.%s", StreamJournal), api("STREAM.MSG.DELETE.%s", StreamJournal))
+	r.get(StreamJournal)
 	r.writeKeys(BucketState, "janitor.>")
 	r.writeKeys(BucketLeases, "janitor")
 	r.callAtHoc()
@@ -377,8 +379,8 @@ func viewerUser() User {
 // backupUser has nothing to do with what is on its way: the services fill an empty broker, and an old copy of the updates would
 // be sent to AtHoc as if it were the latest.
 func backupUser() User {
-	r := newRights(UserBackup, "takes copies of dead letters and of the mapping, and puts them back where there are none")
-	for _, s := range []string{StreamDead, StreamMapping} {
+	r := newRights(UserBackup, "takes copies of dead letters, the journal and the mapping, and puts them back where there are none")
+	for _, s := range []string{StreamDead, StreamJournal, StreamMapping} {
 		r.look(s)
 		r.publish(api("STREAM.SNAPSHOT.%s", s), api("STREAM.RESTORE.%s", s), api("CONSUMER.LIST.%s", s), api("CONSUMER.NAMES.%s", s),
 			"$JS.SNAPSHOT.ACK."+s+".>", "$JS.SNAPSHOT.RESTORE."+s+".>")

@@ -45,6 +45,7 @@ const (
 
 var owners = map[string]Service{
 	StreamEntries: Ingest, StreamAcks: Ingest, StreamUpdates: Resolver, StreamDead: Resolver, StreamMapping: Janitor,
+	StreamJournal:      Janitor,
 	ConsumerIngestAcks: Ingest, ConsumerResolverEntries: Resolver, ConsumerResolverAcks: Resolver,
 	ConsumerResolverMapping: Resolver, BucketState: Resolver, BucketLeases: Publisher,
 }
@@ -92,7 +93,11 @@ func (s Settings) Streams() []jetstream.StreamConfig {
 
 	dead := stream(StreamDead, "what could not be processed, with the reason", deadPrefix+"*")
 	dead.MaxAge = deadMaxAge
-	return []jetstream.StreamConfig{entries, updates, acks, mapping, dead}
+
+	// No age limit: the janitor forgets what is older than JOURNAL_DAYS.
+	journal := stream(StreamJournal, "what was done by the clock and by operators", journalPrefix+">")
+	journal.MaxMsgsPerSubject, journal.Discard, journal.AllowAtomicPublish = 1, jetstream.DiscardOld, true
+	return []jetstream.StreamConfig{entries, updates, acks, mapping, dead, journal}
 }
 
 // Consumers describes the durable consumers by stream. Redelivery is never limited: what cannot be processed is

@@ -1,157 +1,202 @@
-// Package journal remembers, on this machine, what the janitor did and what its last comparisons found. It is for operators to
+// Package journal remembers what the janitor did, what operators did, and what the last comparisons found. It is for operators to
 // look at; nothing that the janitor goes by depends on it.
 //
-// The buckets of its bbolt file (schema 1), beside "meta" of package boltdb:
+// It lies in the stream JOURNAL, one message for each of these subjects:
 //
-//	entries/<16 bytes of a UUIDv7>   control.JournalEntry; the order of the keys is that of beginning
-//	reports/mapping                  Findings of the last refresh
-//	reports/comparison               control.ReconcileAnswer without its users
-//	differing/<4 bytes, big-endian>  control.DifferingUser of the last comparison, counted from 1
+//	bobo.journal.entry.<UUIDv7>   control.JournalEntry as it stands; the order of the ids is that of beginning
+//	bobo.journal.mapping          Findings of the last refresh
+//	bobo.journal.comparison.<n>   part n, from 0, of the last comparison
+//
+// The instance that leads is the only one that writes, so it reads the stream once and answers from memory.
 package journal
 
 import (
-	"bytes"
+	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
-	"go.etcd.io/bbolt"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
 
-	"bobosync/shared/boltdb"
+	"bobosync/shared/bus"
 	"bobosync/shared/control"
-)
-
-const schemaVersion = 1
-
-var (
-	entriesBucket   = []byte("entries")
-	reportsBucket   = []byte("reports")
-	differingBucket = []byte("differing")
+	"bobosync/shared/topology"
 )
 
 const (
-	// listed is how many entries are told of unless a request says otherwise, listedMost the most of them.
-	listed     = 200
-	listedMost = 1000
-	// answerBytes bounds an answer, well below the broker's limit of 1 MB for a message.
-	answerBytes = 512 << 10
+	// writeTimeout is how long the broker may take to store an entry.
+	writeTimeout = 5 * time.Second
+	// loadBatch is how many messages are asked for at once when the journal is read.
+	loadBatch = 1000
 )
 
-// timesCount is the count, in an entry, of the runs that it stands for if they are more than one.
-const timesCount = "times"
-
-// Journal is the file, opened or to be opened as soon as it can be. It is safe for concurrent use.
+// Journal is the journal as the leader keeps it. It is safe for concurrent use.
 type Journal struct {
-	path string
-	now  func() time.Time
-	log  *slog.Logger
+	js     jetstream.JetStream
+	pub    *bus.Publisher
+	stream jetstream.Stream
+	now    func() time.Time
+	log    *slog.Logger
+	// lost gets the error of a write for which there was no stream.
+	lost chan error
 
-	mu     sync.Mutex
-	opened *boltdb.DB
-	closed bool
+	mu         sync.Mutex
+	entries    entries
+	findings   Findings
+	comparison control.ReconcileAnswer
 }
 
-// Open opens the journal at path, or begins it. What was under way when the process before ended counts as interrupted.
-//
-// A file that cannot be used, such as one that a process holds which hangs, is not worth stopping for: it is logged, each use
-// fails with the reason, and tries to open it again.
-func Open(path string, now func() time.Time, log *slog.Logger) *Journal {
-	j := &Journal{path: path, now: now, log: log}
-	if _, err := j.db(); err != nil {
-		log.Error("the janitor's journal cannot be used; the work goes on without it (DATA_DIRECTORY)", "error", err)
+// Open reads the journal. Runs that have no end there were cut off with the instance that led before, and count as interrupted.
+func Open(ctx context.Context, js jetstream.JetStream, pub *bus.Publisher, now func() time.Time, log *slog.Logger) (*Journal, error) {
+	j := &Journal{js: js, pub: pub, now: now, log: log, lost: make(chan error, 1)}
+	var err error
+	if j.stream, err = js.Stream(ctx, topology.StreamJournal); err != nil {
+		return nil, fmt.Errorf("open the journal: %w", err)
 	}
-	return j
+	if err := j.load(ctx); err != nil {
+		return nil, fmt.Errorf("read the journal: %w", err)
+	}
+	return j, j.Interrupt()
 }
 
-// db returns the open file.
-func (j *Journal) db() (*boltdb.DB, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.opened != nil {
-		return j.opened, nil
-	}
-	if j.closed {
-		return nil, errors.New("it is closed")
-	}
-	db, err := boltdb.Open(j.path, schemaVersion, j.log)
-	if err != nil {
-		return nil, err
-	}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{entriesBucket, reportsBucket, differingBucket} {
-			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+// load reads the whole stream.
+func (j *Journal) load(ctx context.Context) error {
+	var parts []part
+	for seq, last := uint64(1), j.stream.CachedInfo().State.LastSeq; seq <= last; {
+		messages, err := jetstreamext.GetBatch(ctx, j.js, topology.StreamJournal, loadBatch, jetstreamext.GetBatchSeq(seq))
+		if err != nil {
+			return err
+		}
+		got := 0
+		for m, err := range messages {
+			if errors.Is(err, jetstreamext.ErrNoMessages) {
+				break
+			}
+			if err != nil {
 				return err
 			}
+			got++
+			seq = m.Sequence + 1
+			if err := j.take(m, &parts); err != nil {
+				j.log.Warn("a message of the journal cannot be read and is left out", "subject", m.Subject, "error", err)
+			}
 		}
-		return j.interrupt(tx)
-	})
-	if err != nil {
-		return nil, errors.Join(err, db.Close())
+		if got == 0 {
+			break
+		}
 	}
-	j.opened = db
-	return db, nil
-}
-
-// update changes the file.
-func (j *Journal) update(f func(*bbolt.Tx) error) error {
-	db, err := j.db()
-	if err == nil {
-		err = db.Update(f)
-	}
-	return err
-}
-
-// view reads the file.
-func (j *Journal) view(f func(*bbolt.Tx) error) error {
-	db, err := j.db()
-	if err == nil {
-		err = db.View(f)
-	}
-	return err
-}
-
-// Close ends the journal. What is still under way counts as interrupted.
-func (j *Journal) Close() error {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.closed = true
-	if j.opened == nil {
-		return nil
-	}
-	err := errors.Join(j.opened.Update(j.interrupt), j.opened.Close())
-	j.opened = nil
-	if err != nil {
-		return fmt.Errorf("close the journal %s: %w", j.path, err)
-	}
+	j.entries.sort()
+	j.comparison = whole(parts)
 	return nil
 }
 
-// interrupt ends all entries that have no end.
-func (j *Journal) interrupt(tx *bbolt.Tx) error {
-	b := tx.Bucket(entriesBucket)
-	var open []control.JournalEntry
-	err := b.ForEach(func(_, data []byte) error {
-		e, err := read(data)
-		if err == nil && e.Ended.IsZero() {
-			open = append(open, e)
+// take takes in a message that was read.
+func (j *Journal) take(m *jetstream.RawStreamMsg, parts *[]part) error {
+	switch {
+	case strings.HasPrefix(m.Subject, topology.JournalEntrySubject("")):
+		e := entry{seq: m.Sequence}
+		if err := json.Unmarshal(m.Data, &e.JournalEntry); err != nil {
+			return err
 		}
+		j.entries = append(j.entries, e)
+		return nil
+	case m.Subject == topology.SubjectJournalMapping:
+		return json.Unmarshal(m.Data, &j.findings)
+	default:
+		var p part
+		if err := json.Unmarshal(m.Data, &p); err != nil {
+			return err
+		}
+		*parts = append(*parts, p)
+		return nil
+	}
+}
+
+// Lost waits until a write finds no stream, which is an error, or until ctx ends.
+func (j *Journal) Lost(ctx context.Context) error {
+	select {
+	case err := <-j.lost:
 		return err
-	})
-	for _, e := range open {
-		if err == nil {
-			e.Ended, e.Outcome = j.now().UTC(), control.OutcomeInterrupted
-			err = put(b, e)
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// writing bounds a write. It is not bound to any work's context: what was cut off is worth an entry.
+func writing() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), writeTimeout)
+}
+
+// publish stores v under a subject and returns its sequence.
+func (j *Journal) publish(ctx context.Context, subject string, v any) (uint64, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return 0, fmt.Errorf("write the journal: %w", err)
+	}
+	ack, err := j.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: data})
+	if err != nil {
+		return 0, j.failed(err)
+	}
+	return ack.Sequence, nil
+}
+
+// failed wraps the error of a write, and reports a stream that is gone.
+func (j *Journal) failed(err error) error {
+	err = fmt.Errorf("write the journal: %w", err)
+	if errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, jetstream.ErrStreamNotFound) {
+		select {
+		case j.lost <- err:
+		default: // it is known
 		}
 	}
 	return err
 }
 
-// Begin writes an entry for what begins now and returns its id. An entry that has an end already is written as it is.
+// store stores an entry, in the place of what the stream holds of it. The caller holds j.mu.
+func (j *Journal) store(ctx context.Context, e control.JournalEntry) error {
+	seq, err := j.publish(ctx, topology.JournalEntrySubject(e.ID), e)
+	if err != nil {
+		return err
+	}
+	j.entries.put(entry{JournalEntry: e, seq: seq})
+	return nil
+}
+
+// remove removes an entry. The caller holds j.mu.
+func (j *Journal) remove(ctx context.Context, e entry) error {
+	if err := j.stream.DeleteMsg(ctx, e.seq); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+		return j.failed(err)
+	}
+	j.entries.remove(e.ID)
+	return nil
+}
+
+// Interrupt ends all entries that have no end.
+func (j *Journal) Interrupt() error {
+	ctx, cancel := writing()
+	defer cancel()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var errs []error
+	for _, e := range slices.Clone(j.entries) {
+		if e.Ended.IsZero() {
+			e.Ended, e.Outcome = j.now().UTC(), control.OutcomeInterrupted
+			errs = append(errs, j.store(ctx, e.JournalEntry))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Begin stores an entry for what begins now and returns its id. An entry that has an end already is stored as it is.
 func (j *Journal) Begin(e control.JournalEntry) (string, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -162,11 +207,11 @@ func (j *Journal) Begin(e control.JournalEntry) (string, error) {
 		e.Started = j.now()
 	}
 	e.Started = e.Started.UTC()
-	err = j.update(func(tx *bbolt.Tx) error { return put(tx.Bucket(entriesBucket), e) })
-	if err != nil {
-		return "", fmt.Errorf("write the journal %s: %w", j.path, err)
-	}
-	return e.ID, nil
+	ctx, cancel := writing()
+	defer cancel()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return e.ID, j.store(ctx, e)
 }
 
 // Result is how something ended that the journal tells of.
@@ -179,180 +224,46 @@ type Result struct {
 	Again bool
 }
 
-// End ends an entry that Begin wrote.
+// End ends an entry that Begin stored.
 func (j *Journal) End(id string, r Result) error {
-	err := j.update(func(tx *bbolt.Tx) error {
-		b := tx.Bucket(entriesBucket)
-		key, err := keyOf(id)
-		if err != nil {
-			return err
-		}
-		e, err := read(b.Get(key))
-		if err != nil {
-			return err
-		}
-		e.Ended, e.Outcome, e.Counts, e.Error = j.now().UTC(), r.Outcome, r.Counts, r.Error
-		if r.Text != "" {
-			e.Text = r.Text
-		}
-		if r.Again {
-			if before, ok := same(b, e, key); ok {
-				if err := b.Delete(key); err != nil {
-					return err
-				}
-				e = before
-			}
-		}
-		return put(b, e)
-	})
-	if err != nil {
-		return fmt.Errorf("write the journal %s: %w", j.path, err)
+	ctx, cancel := writing()
+	defer cancel()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	e, ok := j.entries.get(id)
+	if !ok {
+		return fmt.Errorf("write the journal: %w", control.Refuse("the journal has no entry %s", id))
 	}
-	return nil
-}
-
-// same returns the last entry of e's kind before it, made to stand for e too, if it says the same.
-func same(b *bbolt.Bucket, e control.JournalEntry, key []byte) (control.JournalEntry, bool) {
-	c := b.Cursor()
-	c.Seek(key)
-	for k, data := c.Prev(); k != nil; k, data = c.Prev() {
-		before, err := read(data)
-		if err != nil {
-			return e, false
+	now := e.JournalEntry
+	now.Ended, now.Outcome, now.Counts, now.Error = j.now().UTC(), r.Outcome, r.Counts, r.Error
+	now.Text = cmp.Or(r.Text, now.Text)
+	if r.Again {
+		if merged, ok := j.entries.merge(now); ok {
+			return errors.Join(j.store(ctx, merged), j.remove(ctx, e))
 		}
-		if before.Kind != e.Kind {
-			continue
-		}
-		alike := before.By == "" && e.By == "" && before.Outcome == e.Outcome && before.Error == e.Error && before.Text == e.Text
-		if !alike {
-			return e, false
-		}
-		times := max(before.Counts[timesCount], 1) + 1
-		before.Counts = map[string]int{timesCount: times}
-		maps.Copy(before.Counts, e.Counts)
-		before.Ended = e.Ended
-		return before, true
 	}
-	return e, false
+	return j.store(ctx, now)
 }
 
 // List returns the entries that a request asks for, newest first, as many as fit into an answer.
 func (j *Journal) List(req control.JournalRequest) (control.JournalAnswer, error) {
-	answer := control.JournalAnswer{Entries: []control.JournalEntry{}}
-	most := min(req.Most, listedMost)
-	if most <= 0 {
-		most = listed
-	}
-	err := j.view(func(tx *bbolt.Tx) error {
-		c := tx.Bucket(entriesBucket).Cursor()
-		k, data, err := first(c, req)
-		size := 0
-		for ; err == nil && k != nil; k, data = c.Prev() {
-			var e control.JournalEntry
-			if e, err = read(data); err != nil || !wanted(e, req) {
-				continue
-			}
-			size += len(data) + len(",")
-			if len(answer.Entries) == most || size > answerBytes && len(answer.Entries) > 0 {
-				answer.More = true
-				return nil
-			}
-			answer.Entries = append(answer.Entries, e)
-			if req.ID != "" {
-				return nil
-			}
-		}
-		return err
-	})
-	if err != nil {
-		return control.JournalAnswer{}, fmt.Errorf("read the journal %s: %w", j.path, err)
-	}
-	return answer, nil
-}
-
-// first puts the cursor on the newest entry that a request may mean.
-func first(c *bbolt.Cursor, req control.JournalRequest) (k, data []byte, err error) {
-	switch {
-	case req.ID != "":
-		key, err := keyOf(req.ID)
-		if err != nil {
-			return nil, nil, err
-		}
-		if k, data = c.Seek(key); !bytes.Equal(k, key) {
-			return nil, nil, nil
-		}
-		return k, data, nil
-	case req.Before != "":
-		key, err := keyOf(req.Before)
-		if err != nil {
-			return nil, nil, err
-		}
-		if k, _ = c.Seek(key); k != nil {
-			k, data = c.Prev()
-			return k, data, nil
-		}
-	}
-	k, data = c.Last()
-	return k, data, nil
-}
-
-func wanted(e control.JournalEntry, req control.JournalRequest) bool {
-	return (req.Kind == "" || e.Kind == req.Kind) && !e.Started.Before(req.Since)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.entries.list(req)
 }
 
 // Prune forgets what has ended and began before the given moment, and returns how many entries that were.
-func (j *Journal) Prune(before time.Time) (int, error) {
-	pruned := 0
-	err := j.update(func(tx *bbolt.Tx) error {
-		b := tx.Bucket(entriesBucket)
-		var old [][]byte
-		err := b.ForEach(func(k, data []byte) error {
-			e, err := read(data)
-			if err == nil && !e.Ended.IsZero() && e.Started.Before(before) {
-				old = append(old, bytes.Clone(k))
-			}
-			return err
-		})
-		for _, k := range old {
-			if err == nil {
-				err = b.Delete(k)
-			}
+func (j *Journal) Prune(ctx context.Context, before time.Time) (pruned int, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, e := range slices.Clone(j.entries) {
+		if e.Ended.IsZero() || !e.Started.Before(before) {
+			continue
 		}
-		pruned = len(old)
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("prune the journal %s: %w", j.path, err)
+		if err := j.remove(ctx, e); err != nil {
+			return pruned, err
+		}
+		pruned++
 	}
 	return pruned, nil
-}
-
-func keyOf(id string) ([]byte, error) {
-	key, err := uuid.Parse(id)
-	if err != nil {
-		return nil, control.Refuse("%q is not the id of a journal entry", id)
-	}
-	return key[:], nil
-}
-
-func read(data []byte) (e control.JournalEntry, err error) {
-	if data == nil {
-		return e, control.Refuse("the journal has no such entry")
-	}
-	if err := json.Unmarshal(data, &e); err != nil {
-		return e, fmt.Errorf("read an entry: %w", err)
-	}
-	return e, nil
-}
-
-func put(b *bbolt.Bucket, e control.JournalEntry) error {
-	key, err := keyOf(e.ID)
-	if err != nil {
-		return err
-	}
-	data, err := json.Marshal(e)
-	if err != nil {
-		return fmt.Errorf("write an entry: %w", err)
-	}
-	return b.Put(key, data)
 }

@@ -1,8 +1,8 @@
 package journal
 
 import (
+	"context"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -10,9 +10,10 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"bobosync/shared/boltdb"
+	"bobosync/shared/bus"
 	"bobosync/shared/bustest"
 	"bobosync/shared/control"
+	"bobosync/shared/topology"
 )
 
 // clock is a clock that stands still until it is told not to.
@@ -20,17 +21,47 @@ type clock struct{ now time.Time }
 
 func (c *clock) Now() time.Time { return c.now }
 
-func open(t *testing.T, path string, c *clock) *Journal {
+// fixture is a broker with an empty journal.
+type fixture struct {
+	*bustest.Server
+	conn *bus.Conn
+	c    *clock
+}
+
+func newFixture(t *testing.T) fixture {
 	t.Helper()
-	return Open(path, c.Now, bustest.Logger())
+	f := fixture{Server: bustest.Start(t), c: &clock{time.Date(2024, 6, 17, 10, 0, 0, 0, time.UTC)}}
+	f.conn = f.Connect(t)
+	settings := topology.Settings{Replicas: 1, EntriesMaxBytes: 1 << 20, CallTimeout: time.Second}
+	require.NoError(t, topology.Provision(t.Context(), f.conn.JS, settings, topology.Everyone))
+	return f
+}
+
+// open opens the journal as an instance does that begins to lead.
+func (f fixture) open(t *testing.T) *Journal {
+	t.Helper()
+	pub, err := bus.NewPublisher(f.conn, bus.PublisherConfig{})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, pub.Close()) })
+	j, err := Open(t.Context(), f.conn.JS, pub, f.c.Now, bustest.Logger())
+	require.NoError(t, err)
+	return j
+}
+
+// requireSame compares a journal with what another instance reads in the stream.
+func (f fixture) requireSame(t *testing.T, j *Journal) {
+	t.Helper()
+	other := f.open(t)
+	require.Equal(t, j.entries, other.entries)
+	require.Equal(t, j.findings, other.findings)
+	require.Equal(t, j.comparison, other.comparison)
 }
 
 func fresh(t *testing.T) (*Journal, *clock) {
 	t.Helper()
-	c := &clock{time.Date(2024, 6, 17, 10, 0, 0, 0, time.UTC)}
-	j := open(t, filepath.Join(t.TempDir(), "janitor.db"), c)
-	t.Cleanup(func() { assert.NoError(t, j.Close()) })
-	return j, c
+	f := newFixture(t)
+	j := f.open(t)
+	return j, f.c
 }
 
 func (c *clock) pass(d time.Duration) { c.now = c.now.Add(d) }
@@ -68,51 +99,59 @@ func TestAnEntryFromBeginningToEnd(t *testing.T) {
 
 func TestWhatWasUnderWayAtTheEndIsInterrupted(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "janitor.db")
-	c := &clock{time.Date(2024, 6, 17, 10, 0, 0, 0, time.UTC)}
-	j := open(t, path, c)
+	f := newFixture(t)
+	j := f.open(t)
 	ended := begin(t, j, control.JournalEntry{Kind: control.DutyPurge})
 	require.NoError(t, j.End(ended, Result{Outcome: control.OutcomeFailed, Error: "no"}))
 	cut := begin(t, j, control.JournalEntry{Kind: control.DutyMapping})
-	require.NoError(t, j.opened.Close(), "as a kill leaves it")
-	c.pass(time.Hour)
+	f.c.pass(time.Hour)
 
-	j = open(t, path, c)
-	got := list(t, j, control.JournalRequest{}).Entries
+	next := f.open(t) // as a kill of the first leaves it
+	got := list(t, next, control.JournalRequest{}).Entries
 	require.Len(t, got, 2)
 	assert.Equal(t, cut, got[0].ID)
 	assert.Equal(t, control.OutcomeInterrupted, got[0].Outcome)
-	assert.Equal(t, c.now, got[0].Ended)
+	assert.Equal(t, f.c.now, got[0].Ended)
 	assert.Equal(t, control.OutcomeFailed, got[1].Outcome)
 
-	again := begin(t, j, control.JournalEntry{Kind: control.DutyMapping})
-	require.NoError(t, j.Close())
-	j = open(t, path, c)
-	defer func() { assert.NoError(t, j.Close()) }()
-	assert.Equal(t, control.OutcomeInterrupted, list(t, j, control.JournalRequest{ID: again}).Entries[0].Outcome)
+	again := begin(t, next, control.JournalEntry{Kind: control.DutyMapping})
+	require.NoError(t, next.Interrupt())
+	assert.Equal(t, control.OutcomeInterrupted, list(t, next, control.JournalRequest{ID: again}).Entries[0].Outcome)
+	f.requireSame(t, next)
 }
 
-func TestAJournalThatIsHeldByAnotherProcessIsUsedLater(t *testing.T) {
+// TestTheBrokersLossIsNoticed: the journal in memory stays, and who keeps it learns that its stream is to be made anew.
+func TestTheBrokersLossIsNoticed(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "janitor.db")
-	c := &clock{time.Date(2024, 6, 17, 10, 0, 0, 0, time.UTC)}
-	holder, err := boltdb.Open(path, schemaVersion, bustest.Logger())
-	require.NoError(t, err)
-	j := open(t, path, c)
-	defer func() { assert.NoError(t, j.Close()) }()
-	_, err = j.Begin(control.JournalEntry{Kind: control.DutyMapping})
-	require.ErrorContains(t, err, "in use by another process")
-	require.NoError(t, holder.Close())
-	begin(t, j, control.JournalEntry{Kind: control.DutyMapping})
+	f := newFixture(t)
+	j := f.open(t)
+	id := begin(t, j, control.JournalEntry{Kind: control.DutyPurge})
+	require.NoError(t, f.conn.JS.DeleteStream(t.Context(), topology.StreamJournal))
+	require.Error(t, j.End(id, Result{Outcome: control.OutcomeOK}))
+	require.ErrorContains(t, j.Lost(t.Context()), "write the journal")
 	assert.Len(t, list(t, j, control.JournalRequest{}).Entries, 1)
-	require.NoError(t, j.Close())
-	_, err = j.List(control.JournalRequest{})
-	require.ErrorContains(t, err, "closed")
+	_, err := Open(t.Context(), f.conn.JS, nil, f.c.Now, bustest.Logger())
+	require.ErrorContains(t, err, "open the journal")
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.NoError(t, j.Lost(ctx))
+}
+
+// TestAMessageThatCannotBeReadIsLeftOut: one entry of another version is not worth all others.
+func TestAMessageThatCannotBeReadIsLeftOut(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	begin(t, f.open(t), control.JournalEntry{Kind: control.KindOperator, Ended: f.c.now})
+	_, err := f.conn.JS.Publish(t.Context(), topology.JournalEntrySubject("x"), []byte("{"))
+	require.NoError(t, err)
+	assert.Len(t, list(t, f.open(t), control.JournalRequest{}).Entries, 1)
 }
 
 func TestTheSameFailureAgainIsOneEntry(t *testing.T) {
 	t.Parallel()
-	j, c := fresh(t)
+	f := newFixture(t)
+	j, c := f.open(t), f.c
 	fail := func(kind, by, text string, again bool) {
 		c.pass(time.Minute)
 		id := begin(t, j, control.JournalEntry{Kind: kind, By: by})
@@ -135,6 +174,7 @@ func TestTheSameFailureAgainIsOneEntry(t *testing.T) {
 	fail(control.DutyCleanup, "jane", "403", true) // somebody may look for this one
 	fail(control.DutyCleanup, "", "403", true)
 	assert.Len(t, list(t, j, control.JournalRequest{Kind: control.DutyCleanup}).Entries, 5)
+	f.requireSame(t, j)
 }
 
 func TestListFiltersAndPages(t *testing.T) {
@@ -192,23 +232,27 @@ func TestAnswersStayBelowTheBrokersLimit(t *testing.T) {
 
 func TestPrune(t *testing.T) {
 	t.Parallel()
-	j, c := fresh(t)
+	f := newFixture(t)
+	j, c := f.open(t), f.c
 	begin(t, j, control.JournalEntry{Kind: control.KindOperator, Ended: c.now})
 	running := begin(t, j, control.JournalEntry{Kind: control.DutyMapping})
 	c.pass(90 * 24 * time.Hour)
 	kept := begin(t, j, control.JournalEntry{Kind: control.KindOperator, Ended: c.now})
-	n, err := j.Prune(c.now)
+	n, err := j.Prune(t.Context(), c.now)
 	require.NoError(t, err)
 	assert.Equal(t, 1, n)
 	got := list(t, j, control.JournalRequest{}).Entries
 	require.Len(t, got, 2)
 	assert.Equal(t, kept, got[0].ID)
 	assert.Equal(t, running, got[1].ID, "what is under way is kept")
+	require.NoError(t, j.Interrupt())
+	f.requireSame(t, j)
 }
 
 func TestComparisonIsToldInPages(t *testing.T) {
 	t.Parallel()
-	j, c := fresh(t)
+	f := newFixture(t)
+	j, c := f.open(t), f.c
 	none, err := j.Comparison(0)
 	require.NoError(t, err)
 	assert.Equal(t, control.ReconcileAnswer{Users: []control.DifferingUser{}}, none)
@@ -248,17 +292,31 @@ func TestComparisonIsToldInPages(t *testing.T) {
 	assert.Empty(t, page.Users)
 	_, err = j.Comparison(-1)
 	require.Error(t, err)
+	f.requireSame(t, j)
 }
 
 func TestFindings(t *testing.T) {
 	t.Parallel()
-	j, _ := fresh(t)
-	f, err := j.Findings()
-	require.NoError(t, err)
-	assert.Zero(t, f)
+	f := newFixture(t)
+	j := f.open(t)
+	assert.Zero(t, j.Findings())
 	want := Findings{Users: 3, Without: 1, Ambiguous: map[string][]string{"1": {"a", "b"}}, Alike: [][]string{{"1", "01"}}}
 	require.NoError(t, j.SetFindings(want))
-	f, err = j.Findings()
-	require.NoError(t, err)
-	assert.Equal(t, want, f)
+	assert.Equal(t, want, j.Findings())
+	f.requireSame(t, j)
+}
+
+func TestFindingsThatAreTooLongAreCut(t *testing.T) {
+	t.Parallel()
+	found := Findings{Ambiguous: map[string][]string{}, Alike: [][]string{{"1", "01"}, {strings.Repeat("9", 900)}}}
+	for i := range 20 {
+		found.Ambiguous[fmt.Sprintf("%03d", i)] = []string{strings.Repeat("a", 40), strings.Repeat("b", 40)}
+	}
+	all := found.fit(answerBytes)
+	assert.Equal(t, found.Ambiguous, all.Ambiguous)
+	assert.Equal(t, found.Alike, all.Alike)
+	assert.Zero(t, all.Left)
+	cut := found.fit(1000)
+	assert.Len(t, cut.Ambiguous, 9)
+	assert.Equal(t, 13, cut.Left)
 }

@@ -1,0 +1,70 @@
+package dutystatus
+
+// Stale duty: too old to be shown.
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"bobosync/services/janitor/internal/periodic"
+	"bobosync/services/janitor/internal/users"
+	"bobosync/shared/control"
+	"bobosync/shared/telemetry"
+)
+
+// Cleaner finds duty in AtHoc that is too old to be shown. It writes nothing: the resolver, which knows of newer events, decides
+// and publishes.
+type Cleaner struct {
+	// Fetch reads the users who have a duty status.
+	Fetch    func(context.Context) ([]users.Person, error)
+	Observe  Observe
+	Lifetime time.Duration
+	Zone     *time.Location
+	Metrics  *telemetry.Janitor
+	Now      func() time.Time
+	Log      *slog.Logger
+	// Odd is how many users had a duty status that is no date the last time.
+	Odd *int
+}
+
+// Clean looks once. All pages are read before the resolver is told, so that what is stale goes out in as few calls as can be.
+func (c *Cleaner) Clean(ctx context.Context, _ *periodic.Run) (periodic.Result, error) {
+	people, err := c.Fetch(ctx)
+	if err != nil {
+		return periodic.Result{}, err
+	}
+	all := observe(people, c.Zone)
+	old, odd := stale(all, c.Now().Add(-c.Lifetime))
+	c.logOdd(all, odd)
+	answer, err := c.Observe.askAll(ctx, old, control.Expire, true)
+	res := periodic.Result{Nothing: answer.Published == 0, Counts: map[string]int{
+		"with_status": len(all), "no_date": odd, "stale": len(old), "cleared": answer.Published, "under_way": answer.UnderWay,
+	}}
+	c.Metrics.StaleCleared(answer.Published)
+	if answer.Published > 0 {
+		c.Log.Info("stale duty is cleared in AtHoc", "users", answer.Published, "stale", len(old), "under_way", answer.UnderWay,
+			"with_status", len(all))
+	}
+	return res, err
+}
+
+// logOdd logs duty statuses that are no date, once while their number does not change. They are left alone: who wrote them
+// may have meant something.
+func (c *Cleaner) logOdd(all []observed, odd int) {
+	if odd == *c.Odd {
+		return
+	}
+	*c.Odd = odd
+	if odd == 0 {
+		c.Log.Info("all duty statuses in AtHoc are dates again")
+		return
+	}
+	c.Log.Warn("some AtHoc users have a duty status that is no date and is left alone: mend them in AtHoc, and check "+
+		"DUTY_STATUS_FIELD (the names are logged at level DEBUG)", "users", odd)
+	for _, s := range all {
+		if s.Odd {
+			c.Log.Debug("the duty status is no date", "user", s.User)
+		}
+	}
+}

@@ -1,0 +1,138 @@
+package journal
+
+// The entries in memory, in the order of their ids: what is listed, and which of them stand for several runs.
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"bobosync/shared/control"
+)
+
+const (
+	// listed is how many entries a request is answered with unless it says otherwise, maxListed the most of them.
+	listed    = 200
+	maxListed = 1000
+	// answerBytes bounds an answer, well below the broker's limit of 1 MB for a message.
+	answerBytes = 512 << 10
+)
+
+// timesCount is the count, in an entry, of the runs that it stands for if they are more than one.
+const timesCount = "times"
+
+// entry is an entry with its place in the stream.
+type entry struct {
+	control.JournalEntry
+	seq uint64
+}
+
+// entries are sorted by id.
+type entries []entry
+
+func byID(e entry, id string) int { return strings.Compare(e.ID, id) }
+
+func (all entries) sort() {
+	slices.SortFunc(all, func(a, b entry) int { return byID(a, b.ID) })
+}
+
+func (all entries) get(id string) (entry, bool) {
+	i, ok := slices.BinarySearchFunc(all, id, byID)
+	if !ok {
+		return entry{}, false
+	}
+	return all[i], true
+}
+
+// put adds an entry, or takes the place of the one with its id.
+func (all *entries) put(e entry) {
+	i, ok := slices.BinarySearchFunc(*all, e.ID, byID)
+	if ok {
+		(*all)[i] = e
+		return
+	}
+	*all = slices.Insert(*all, i, e)
+}
+
+func (all *entries) remove(id string) {
+	if i, ok := slices.BinarySearchFunc(*all, id, byID); ok {
+		*all = slices.Delete(*all, i, i+1)
+	}
+}
+
+// merge returns the last entry of e's kind before e, made to stand for e too, if it says the same.
+func (all entries) merge(e control.JournalEntry) (control.JournalEntry, bool) {
+	end, _ := slices.BinarySearchFunc(all, e.ID, byID)
+	for _, before := range slices.Backward(all[:end]) {
+		if before.Kind != e.Kind {
+			continue
+		}
+		alike := before.By == "" && e.By == "" && before.Outcome == e.Outcome && before.Error == e.Error && before.Text == e.Text
+		if !alike {
+			return e, false
+		}
+		merged := before.JournalEntry
+		merged.Counts = map[string]int{timesCount: max(before.Counts[timesCount], 1) + 1}
+		maps.Copy(merged.Counts, e.Counts)
+		merged.Ended = e.Ended
+		return merged, true
+	}
+	return e, false
+}
+
+// list answers a request.
+func (all entries) list(req control.JournalRequest) (control.JournalAnswer, error) {
+	answer := control.JournalAnswer{Entries: []control.JournalEntry{}}
+	chosen, err := all.before(req)
+	if err != nil {
+		return answer, err
+	}
+	most := min(req.Most, maxListed)
+	if most <= 0 {
+		most = listed
+	}
+	size := 0
+	for _, e := range slices.Backward(chosen) {
+		if req.Kind != "" && e.Kind != req.Kind || e.Started.Before(req.Since) {
+			continue
+		}
+		data, err := json.Marshal(e.JournalEntry)
+		if err != nil {
+			return answer, err
+		}
+		size += len(data) + len(",")
+		if len(answer.Entries) == most || size > answerBytes && len(answer.Entries) > 0 {
+			answer.More = true
+			break
+		}
+		answer.Entries = append(answer.Entries, e.JournalEntry)
+	}
+	return answer, nil
+}
+
+// before returns the entries that a request may mean.
+func (all entries) before(req control.JournalRequest) (entries, error) {
+	id := req.ID
+	if id == "" {
+		id = req.Before
+	}
+	if id == "" {
+		return all, nil
+	}
+	parsed, err := uuid.Parse(id)
+	if err != nil {
+		return nil, control.Refuse("%q is not the id of a journal entry", id)
+	}
+	i, there := slices.BinarySearchFunc(all, parsed.String(), byID)
+	switch {
+	case req.ID == "":
+		return all[:i], nil
+	case !there:
+		return nil, nil
+	default:
+		return all[i : i+1], nil
+	}
+}

@@ -1,0 +1,52 @@
+package mapping
+
+// What a new mapping does to the one in force, and when a person has to approve that.
+
+import (
+	"errors"
+	"fmt"
+
+	"bobosync/services/janitor/internal/state"
+)
+
+// ErrHeld means that a mapping was fetched and is not put into force before an operator approves it: it is empty, or too many of
+// the employee ids that are mapped would have no user or another one. That is far more likely a mistake than the truth, and would
+// stop the duty statuses of all these workers, or show them for somebody else.
+var ErrHeld = errors.New("the mapping is held back")
+
+// change is what one mapping does to the one before.
+type change struct{ before, after, added, changed, removed int }
+
+// compare returns what the mapping after does to the one before.
+func compare(before, after map[string]string) change {
+	c := change{before: len(before), after: len(after)}
+	for id, user := range after {
+		switch was, known := before[id]; {
+		case !known:
+			c.added++
+		case was != user:
+			c.changed++
+		}
+	}
+	c.removed = c.before - (c.after - c.added)
+	return c
+}
+
+// guard returns why a change needs an approval, or "". Most is the percentage of ids that may lose their user without one, those
+// that get another user included.
+func (c change) guard(most int) string {
+	switch {
+	case c.after == 0:
+		return "no AtHoc user with an employee id was found"
+	case (c.removed+c.changed)*100 > most*c.before:
+		return fmt.Sprintf("of %d employee ids %d would be removed and %d given to another user, together more than %d %% "+
+			"(MAPPING_MAX_REMOVAL_PERCENT)", c.before, c.removed, c.changed, most)
+	default:
+		return ""
+	}
+}
+
+// approves reports whether an operator has approved just the content of this hash. Any other content is a new decision.
+func approves(h *state.Held, hash string) bool {
+	return h != nil && !h.Approved.IsZero() && h.Hash == hash
+}

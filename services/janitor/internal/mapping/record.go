@@ -1,0 +1,70 @@
+package mapping
+
+// The note about the mapping in force, which lies in the state bucket.
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// RecordKey is where the janitor notes, in the state bucket, what it published last.
+const RecordKey = "janitor.mapping"
+
+// recordVersion is the version of the note's form. A note of another version counts as none.
+const recordVersion = 1
+
+// Record is the note about the mapping that is in force.
+type Record struct {
+	V int `json:"v"`
+	// Snapshot names the refresh whose mapping was published, Taken is when that was complete.
+	Snapshot string    `json:"snapshot"`
+	Taken    time.Time `json:"taken"`
+	// Refreshed is the end of the last refresh, also of one that found nothing new.
+	Refreshed time.Time `json:"refreshed"`
+	// Hash names the mapping's content; see hashOf.
+	Hash string `json:"hash"`
+	// Users is the number of employee ids that are mapped.
+	Users int `json:"users"`
+	// Stream is the identity of the stream that holds the snapshot, First and Last are its sequences there.
+	Stream string `json:"stream"`
+	First  uint64 `json:"first"`
+	Last   uint64 `json:"last"`
+}
+
+// heldBy says whether a stream holds the snapshot whole, and nothing newer.
+func (r Record) heldBy(info *jetstream.StreamInfo) bool {
+	s := info.State
+	return r.Snapshot != "" && identity(info) == r.Stream && s.FirstSeq <= r.First && s.LastSeq == r.Last &&
+		s.Msgs == s.LastSeq-s.FirstSeq+1
+}
+
+// identity tells a stream from another one of the same name that was made later.
+func identity(info *jetstream.StreamInfo) string { return info.Created.UTC().Format(time.RFC3339Nano) }
+
+// LoadRecord reads the note; it is zero if there is none that can be read.
+func (r *Refresher) LoadRecord(ctx context.Context) (Record, uint64, error) {
+	value, revision, err := r.Record.Load(ctx)
+	if err != nil || revision == 0 {
+		return Record{}, 0, err
+	}
+	var rec Record
+	if err := json.Unmarshal(value, &rec); err != nil || rec.V != recordVersion {
+		r.Log.Debug("the note on the mapping cannot be read and is made anew", "version", rec.V, "error", err)
+		return Record{}, revision, nil
+	}
+	return rec, revision, nil
+}
+
+// save writes the note in the place of the one that was read; another janitor's note in between makes it fail.
+func (r *Refresher) save(ctx context.Context, rec Record, revision uint64) error {
+	data, err := json.Marshal(rec)
+	if err != nil {
+		return fmt.Errorf("write the note on the mapping: %w", err)
+	}
+	_, err = r.Record.Save(ctx, data, revision)
+	return err
+}

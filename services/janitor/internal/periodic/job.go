@@ -1,0 +1,291 @@
+// Package periodic runs jobs by the clock, and at once if somebody asks for it. When a job is due is decided by the pure functions
+// of schedule.go.
+package periodic
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"bobosync/shared/control"
+)
+
+// Run is one run of a job.
+type Run struct {
+	// Asked says that an operator asked for it, and By who; otherwise the clock did.
+	Asked bool
+	By    string
+	// Why says why it comes out of turn, if it does.
+	Why string
+	// Entry is the id of its journal entry; empty if it has none yet.
+	Entry string
+	// Again says that the run before has failed.
+	Again bool
+	// Apply and Force are what a comparison may do.
+	Apply, Force bool
+
+	// shared reports whether somebody was given Entry to look at.
+	shared bool
+}
+
+// Result is what a run did.
+type Result struct {
+	// Counts are how many of what, for the journal.
+	Counts map[string]int
+	// Outcome is one of control's if it is neither ok nor failed; Text is what a guard said.
+	Outcome, Text string
+	// Nothing reports that there was nothing to do, which is not worth a journal entry of a job that runs often.
+	Nothing bool
+}
+
+// Settings are what a job is.
+type Settings struct {
+	// Name is one of control's names of jobs.
+	Name string
+	// Off says that the clock never asks for it.
+	Off  bool
+	Plan Plan
+	// CountsRequested says that a run by order does the same as one by the clock, so that the schedule takes it into account.
+	CountsRequested bool
+	// FailureText is what is logged of a failure, and Level how, by the number of failures so far, this one included; Level may be
+	// nil. Of a job that is not daily the same failure is told twice in a row, and then at DEBUG.
+	FailureText string
+	Level       func(err error, failures int) slog.Level
+	Now         func() time.Time
+	// PollInterval is how often the clock is read, since timers stand still while a machine sleeps.
+	PollInterval time.Duration
+	Log          *slog.Logger
+}
+
+// Runner are how a job is done for as long as its Serve lasts.
+type Runner struct {
+	// Last returns the end of the last run that counts, or the zero time if there was none. It may be nil: then only what this
+	// process has done counts. Its errors end Serve.
+	Last func(context.Context) (time.Time, error)
+	// Do does it. It returns soon after its ctx has ended.
+	Do func(context.Context, *Run) error
+}
+
+// Job is something that is done by the clock. It outlives the sessions with the broker, so that a broker that comes and goes
+// does not make AtHoc be asked more often. It is safe for concurrent use.
+type Job struct {
+	Settings
+
+	wake chan struct{}
+
+	mu      sync.Mutex
+	history History
+	// serving is true while there is somebody to do it.
+	serving          bool
+	running, pending *Run
+	since            time.Time
+	failure          string
+	// logged is the moment that was logged as that of the next run.
+	logged time.Time
+}
+
+// New returns a job that was never done.
+func New(s Settings) *Job { return &Job{Settings: s, wake: make(chan struct{}, 1)} }
+
+// Serve does the job whenever it is due, until ctx ends, and then returns nil. Its errors are those of Last.
+func (j *Job) Serve(ctx context.Context, w Runner) error {
+	j.setServing(true)
+	defer j.setServing(false)
+	for ctx.Err() == nil {
+		if err := j.loadLast(ctx, w); err != nil {
+			if ctx.Err() == nil {
+				return err
+			}
+			return nil // whatever failed did so since ctx has ended
+		}
+		o, wait := j.next()
+		if o == nil {
+			j.wait(ctx, wait)
+			continue
+		}
+		err := w.Do(ctx, o)
+		j.finish(o, err, ctx.Err() != nil)
+	}
+	return nil
+}
+
+func (j *Job) setServing(serving bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.serving, j.pending = serving, nil
+}
+
+// loadLast finds out when the job was done last.
+func (j *Job) loadLast(ctx context.Context, w Runner) error {
+	if w.Last == nil || j.Off {
+		return nil
+	}
+	last, err := w.Last(ctx)
+	if err != nil {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.history.Done = last
+	return nil
+}
+
+// next returns the run that is due, or how long nothing is.
+func (j *Job) next() (*Run, time.Duration) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	o, wait := j.pending, j.PollInterval
+	if o == nil && !j.Off {
+		now := j.Now()
+		at := Next(now, j.history, j.Plan)
+		if wait = at.Sub(now); wait <= 0 {
+			o = &Run{}
+		} else {
+			j.logNext(at)
+		}
+	}
+	if o != nil {
+		o.Again = j.history.Failures > 0
+		j.running, j.pending, j.since = o, nil, j.Now()
+	}
+	return o, min(wait, j.PollInterval)
+}
+
+// logNext logs when a daily job runs next.
+func (j *Job) logNext(at time.Time) {
+	if j.Plan.Every == 0 && !at.Equal(j.logged) {
+		j.logged = at
+		j.Log.Info("next run of a duty", "duty", j.Name, "at", at, "last", j.history.Done)
+	}
+}
+
+func (j *Job) wait(ctx context.Context, wait time.Duration) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-j.wake:
+	case <-ctx.Done():
+	}
+}
+
+// finish takes the end of a run into account, and logs a failure. A run that was cut off counts as none.
+func (j *Job) finish(o *Run, err error, cut bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.running, j.since = nil, time.Time{}
+	if cut || o.Asked && !j.CountsRequested && err == nil {
+		return
+	}
+	if err != nil {
+		j.failed(o, err)
+		return
+	}
+	now := j.Now()
+	j.history = History{Done: now, Attempted: now}
+	j.failure = ""
+}
+
+func (j *Job) failed(o *Run, err error) {
+	level := slog.LevelWarn
+	if j.Level != nil {
+		level = j.Level(err, j.history.Failures+1)
+	}
+	attrs := []any{"duty", j.Name, "error", err}
+	if !o.Asked || j.CountsRequested {
+		if j.Plan.Every > 0 && j.failure == err.Error() && j.history.Failures >= 2 {
+			level = slog.LevelDebug
+		}
+		j.failure = err.Error()
+		j.history.Attempted = j.Now()
+		j.history.Failures++
+		j.history.Jitter = rand.Float64() //nolint:gosec // nothing secret about it
+		attrs = append(attrs, "failures", j.history.Failures)
+		if !j.Off {
+			attrs = append(attrs, "retry_in", j.history.RetryWait(j.Plan).Round(time.Second).String())
+		}
+	}
+	j.Log.Log(context.Background(), level, j.FailureText, attrs...)
+}
+
+// Enqueue enqueues o and returns its journal id. If an equivalent run is queued or running, that run's id is returned: alike reports
+// which are equivalent, and a nil alike that none is. Begin makes the entry of o. Enqueue refuses if the job is not served, or
+// another run is queued.
+func (j *Job) Enqueue(o *Run, alike func(other *Run, running bool) bool, begin func(*Run) (string, error)) (entry string, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if !j.serving {
+		return "", control.Refuse("the janitor is just stopping; try again when it is back")
+	}
+	for _, other := range []*Run{j.pending, j.running} {
+		if other != nil && other.Entry != "" && alike != nil && alike(other, other == j.running) {
+			other.shared = true
+			return other.Entry, nil
+		}
+	}
+	if j.pending != nil {
+		return "", control.Refuse("another order for this waits to begin; try again when it has ended")
+	}
+	if o.Entry, err = begin(o); err != nil {
+		return "", err
+	}
+	o.shared = o.Asked
+	j.pending = o
+	select {
+	case j.wake <- struct{}{}:
+	default: // it is awake
+	}
+	return o.Entry, nil
+}
+
+// Began notes the journal entry of a run that is under way.
+func (j *Job) Began(o *Run, entry string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	o.Entry = entry
+}
+
+// Shared reports whether somebody was given the journal entry of a run to look at.
+func (j *Job) Shared(o *Run) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return o.shared
+}
+
+// Resume tells a job whose last try, by another process, failed at the given moment that it did.
+func (j *Job) Resume(attempted time.Time, failure string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.history.Failures == 0 {
+		j.history.Failures, j.history.Attempted, j.failure = 1, attempted, failure
+	}
+}
+
+// Attempted is the end of the last run in this process, also of one that failed; zero if there was none.
+func (j *Job) Attempted() time.Time {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.history.Attempted
+}
+
+// State tells how the job stands. LastSuccess is what this process knows of.
+func (j *Job) State() control.Duty {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	s := control.Duty{
+		Name: j.Name, Off: j.Off, LastSuccess: utc(j.history.Done), Running: utc(j.since), Failures: j.history.Failures, Error: j.failure,
+	}
+	if !j.Off {
+		s.Next = utc(Next(j.Now(), j.history, j.Plan))
+	}
+	return s
+}
+
+func utc(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return t.UTC()
+}

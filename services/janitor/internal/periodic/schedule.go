@@ -1,0 +1,106 @@
+package periodic
+
+// When a job is due: pure functions of the clock, the plan and the history.
+
+import (
+	"math"
+	"time"
+)
+
+// The waits after runs that failed: doubling from retryFirst to the most of the plan.
+const (
+	retryFirst = 30 * time.Second
+	// retrySoon is the wait after a run that succeeded and seems never to have been all the same: what it made is gone.
+	retrySoon = 5 * time.Second
+)
+
+// ahead is how far in the future a moment that was noted may lie. Beyond that, the clock that it was noted by was wrong.
+const ahead = time.Hour
+
+// Plan says when a job is due.
+type Plan struct {
+	// Hour is the hour of the day, from 0 to 23 in Zone, after which a daily job is due.
+	Hour int
+	Zone *time.Location
+	// Every, if not 0, is the time between two runs of a job that is not daily.
+	Every time.Duration
+	// MaxAgeDays, if not 0, is the age in days at which a daily job is due without waiting for the hour.
+	MaxAgeDays int
+	// MaxRetryWait is the longest wait after a failure; MaxFirstRetryWait that of a job that was never done, if it is not 0.
+	MaxRetryWait, MaxFirstRetryWait time.Duration
+}
+
+// History is what the next run depends on.
+type History struct {
+	// Done is the end of the last run that counts; zero if there was none.
+	Done time.Time
+	// Attempted is the end of the last try, and Failures the number of tries since the last that succeeded.
+	Attempted time.Time
+	Failures  int
+	// Jitter, from 0 to 1, was drawn for the wait after the last failure.
+	Jitter float64
+}
+
+// Next returns the moment of the next run, which is now if it is due. What was missed is due once, however much it was.
+func Next(now time.Time, h History, p Plan) time.Time {
+	if h.Failures > 0 {
+		at := h.Attempted.Add(h.RetryWait(p))
+		if at.Before(now) || at.After(now.Add(p.MaxRetryWait)) {
+			return now
+		}
+		return at
+	}
+	if h.Done.IsZero() || h.Done.After(now.Add(ahead)) {
+		if again := h.Attempted.Add(retrySoon); again.After(now) && again.Before(now.Add(ahead)) {
+			return again
+		}
+		return now
+	}
+	if p.Every > 0 {
+		return later(now, h.Done.Add(p.Every))
+	}
+	// Days of the calendar: the days on which the clocks change must not bring the daily run forward.
+	if p.MaxAgeDays > 0 && !now.Before(h.Done.In(p.Zone).AddDate(0, 0, p.MaxAgeDays)) {
+		return now
+	}
+	day := now.In(p.Zone)
+	switch due := p.due(day); {
+	case now.Before(due):
+		// Whoever was not there at yesterday's hour has missed it.
+		if h.Done.Before(p.due(day.AddDate(0, 0, -1))) && p.MaxAgeDays == 0 {
+			return now
+		}
+		return due
+	case h.Done.Before(due):
+		return now
+	default:
+		return p.due(day.AddDate(0, 0, 1))
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// RetryWait is how long to wait after the last failure.
+func (h History) RetryWait(p Plan) time.Duration {
+	most := p.MaxRetryWait
+	if h.Done.IsZero() && p.MaxFirstRetryWait > 0 {
+		most = p.MaxFirstRetryWait
+	}
+	wait := min(float64(retryFirst)*math.Pow(2, float64(min(h.Failures, 30)-1)), float64(most))
+	return time.Duration(wait * (0.75 + 0.25*h.Jitter))
+}
+
+// due is the moment of the day from which its run is due.
+func (p Plan) due(day time.Time) time.Time {
+	year, month, date := day.Date()
+	due := time.Date(year, month, date, p.Hour, 0, 0, 0, p.Zone)
+	if due.Hour() < p.Hour || due.Day() != date {
+		due = due.Add(time.Hour) // spring skips this hour, and time.Date chose the offset that makes it an earlier one
+	}
+	return due
+}

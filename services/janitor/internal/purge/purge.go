@@ -1,0 +1,89 @@
+// Package purge forgets what is old: files and their records through ingest, which owns them, and the journal's entries.
+package purge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"bobosync/services/janitor/internal/periodic"
+	"bobosync/shared/control"
+	"bobosync/shared/telemetry"
+)
+
+// Hour is the hour of the day after which what is old is forgotten.
+const Hour = 3
+
+// Purger forgets what is old.
+type Purger struct {
+	// Ask asks ingest for a part of a purge, Prune forgets entries of the journal.
+	Ask   func(context.Context, control.PurgeRequest) (control.PurgeAnswer, error)
+	Prune func(ctx context.Context, before time.Time) (int, error)
+	// FileDays and JournalDays are the ages, in days of the calendar, beyond which files, and records and entries, are forgotten; 0
+	// is never.
+	FileDays, JournalDays int
+	Zone                  *time.Location
+	// By names the janitor to ingest.
+	By      string
+	Metrics *telemetry.Janitor
+	Now     func() time.Time
+	Log     *slog.Logger
+}
+
+// limit is the moment before which things are forgotten that are kept for days; zero for never.
+func limit(now time.Time, days int, zone *time.Location) time.Time {
+	if days == 0 {
+		return time.Time{}
+	}
+	return now.In(zone).AddDate(0, 0, -days)
+}
+
+// Purge forgets once, as much as there is.
+func (p *Purger) Purge(ctx context.Context, _ *periodic.Run) (periodic.Result, error) {
+	now := p.Now()
+	files, records := limit(now, p.FileDays, p.Zone), limit(now, p.JournalDays, p.Zone)
+	entries, failed := 0, error(nil)
+	if !records.IsZero() {
+		entries, failed = p.Prune(ctx, records)
+	}
+	sum, err := p.askAll(ctx, control.PurgeRequest{FilesBefore: files, RecordsBefore: records, By: p.By})
+	p.Metrics.FilesPurged(sum.Files)
+	if err == nil && sum.Failed > 0 {
+		err = fmt.Errorf("%d old files cannot be deleted, the last of them: %s", sum.Failed, sum.Error)
+	}
+	res := periodic.Result{Nothing: sum.Files+sum.Records+entries == 0, Counts: map[string]int{
+		"files": sum.Files, "bytes": int(sum.Bytes), "records": sum.Records, "compacted_bytes": int(sum.Compacted),
+		"files_failed": sum.Failed, "journal_entries": entries,
+	}}
+	if !res.Nothing || sum.Compacted > 0 {
+		p.Log.Info("what is old is forgotten", "files", sum.Files, "bytes", sum.Bytes, "records", sum.Records,
+			"compacted_bytes", sum.Compacted, "journal_entries", entries)
+	}
+	return res, errors.Join(failed, err)
+}
+
+// askAll asks ingest until there is nothing left to do.
+func (p *Purger) askAll(ctx context.Context, req control.PurgeRequest) (sum control.PurgeAnswer, err error) {
+	for {
+		part, err := p.Ask(ctx, req)
+		if err != nil {
+			return sum, err
+		}
+		sum.Files += part.Files
+		sum.Bytes += part.Bytes
+		sum.Records += part.Records
+		sum.Compacted += part.Compacted
+		sum.Failed = max(sum.Failed, part.Failed) // the same files may fail in each part
+		if part.Error != "" {
+			sum.Error = part.Error
+		}
+		if !part.More {
+			return sum, nil
+		}
+		if part.Files+part.Records == 0 && part.Compacted == 0 {
+			return sum, errors.New("ingest says that there is more to forget, and forgets nothing")
+		}
+	}
+}

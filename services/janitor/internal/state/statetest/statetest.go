@@ -1,0 +1,39 @@
+// Package statetest gives tests a state that lies in memory.
+package statetest
+
+import (
+	"context"
+	"sync"
+
+	"bobosync/services/janitor/internal/state"
+)
+
+// Memory is a state.Entry that lies in memory, and can be out of reach. Its fields are for tests to set.
+type Memory struct {
+	mu       sync.Mutex
+	Value    []byte
+	Revision uint64
+	Err      error
+}
+
+// Load implements state.Entry.
+func (m *Memory) Load(context.Context) ([]byte, uint64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.Value, m.Revision, m.Err
+}
+
+// Save implements state.Entry.
+func (m *Memory) Save(_ context.Context, value []byte, revision uint64) (uint64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.Err != nil:
+		return 0, m.Err
+	case revision != m.Revision:
+		return 0, state.ErrConflict
+	}
+	m.Value = value
+	m.Revision++
+	return m.Revision, nil
+}

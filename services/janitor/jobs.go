@@ -1,0 +1,108 @@
+package janitor
+
+// The janitor's jobs: when they are due, and what does them.
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"time"
+
+	"bobosync/services/janitor/internal/dutystatus"
+	"bobosync/services/janitor/internal/journal"
+	"bobosync/services/janitor/internal/mapping"
+	"bobosync/services/janitor/internal/periodic"
+	"bobosync/services/janitor/internal/purge"
+	"bobosync/services/janitor/internal/scheduler"
+	"bobosync/services/janitor/internal/state"
+	"bobosync/services/janitor/internal/users"
+	"bobosync/shared/bus"
+	"bobosync/shared/control"
+	"bobosync/shared/topology"
+)
+
+// jobs are what the janitor does by the clock. They outlive sessions with the broker.
+type jobs struct{ mapping, cleanup, reconcile, purge *periodic.Job }
+
+func newJobs(cfg Config, now func() time.Time, pollInterval time.Duration, log *slog.Logger) jobs {
+	zone := cfg.AtHoc.Zone.Location()
+	job := func(name, failure string, off, countsRequested bool, plan periodic.Plan) *periodic.Job {
+		return periodic.New(periodic.Settings{
+			Name: name, FailureText: failure, Off: off, CountsRequested: countsRequested, Plan: plan, Level: scheduler.FailureLevel,
+			Now: now, PollInterval: pollInterval, Log: log,
+		})
+	}
+	daily := func(hour int) periodic.Plan { return periodic.Plan{Hour: hour, Zone: zone, MaxRetryWait: time.Hour} }
+
+	// Without any mapping the resolver reads no entries, so that it is tried again sooner.
+	refresh := daily(cfg.Sync.Hour)
+	refresh.MaxAgeDays, refresh.MaxFirstRetryWait = cfg.Sync.RetryDays, 2*time.Minute
+	often := periodic.Plan{
+		Every: cfg.Cleanup.Interval, MaxRetryWait: max(time.Minute, min(cfg.Cleanup.Interval, time.Hour)),
+	}
+	return jobs{
+		mapping: job(control.DutyMapping, "the mapping of employee ids to AtHoc users could not be refreshed; the one in force stays",
+			!cfg.Sync.Mappings, true, refresh),
+		cleanup: job(control.DutyCleanup, "stale duty could not be looked for", cfg.Lifetime.AutoCleanupHours == 0, false, often),
+		reconcile: job(control.DutyReconcile, "AtHoc could not be compared with what it should hold",
+			cfg.Reconcile.Mode == reconcileOff, false, daily(cfg.Reconcile.Hour)),
+		purge: job(control.DutyPurge, "what is old could not be forgotten", cfg.Retention == Retention{}, false, daily(purge.Hour)),
+	}
+}
+
+// runners are the jobs and what does them.
+func (j *janitor) runners(store *state.Store, log *journal.Journal, refresher *mapping.Refresher) []scheduler.Job {
+	zone := j.cfg.AtHoc.Zone.Location()
+	status := users.Query{Attribute: j.cfg.AtHoc.DutyStatusField, Setting: "DUTY_STATUS_FIELD"}
+	observe := func(ctx context.Context, req control.ObserveRequest) (control.ObserveAnswer, error) {
+		return control.Ask[control.ObserveAnswer](ctx, j.conn.NC, topology.Resolver, control.Observe, req)
+	}
+	cleaner := &dutystatus.Cleaner{
+		Fetch:   func(ctx context.Context) ([]users.Person, error) { return j.users.Having(ctx, status) },
+		Observe: observe, Lifetime: j.cfg.Lifetime.Duration(), Zone: zone, Metrics: j.metrics, Now: j.now, Log: j.log, Odd: &j.odd,
+	}
+	reconciler := &dutystatus.Reconciler{
+		Fetch:   func(ctx context.Context) ([]users.Person, error) { return j.users.All(ctx, status) },
+		Observe: observe, Keep: log.SetComparison, Apply: j.cfg.Reconcile.Mode == reconcileApply,
+		MaxChange: j.cfg.Reconcile.MaxChangePercent, Zone: zone, Metrics: j.metrics, Now: j.now, Log: j.log,
+	}
+	purger := &purge.Purger{
+		Ask: func(ctx context.Context, req control.PurgeRequest) (control.PurgeAnswer, error) {
+			return control.Ask[control.PurgeAnswer](ctx, j.conn.NC, topology.Ingest, control.Purge, req)
+		},
+		Prune: log.Prune, FileDays: j.cfg.Retention.Files, JournalDays: j.cfg.Retention.Journal, By: name,
+		Zone: zone, Metrics: j.metrics, Now: j.now, Log: j.log,
+	}
+	return []scheduler.Job{
+		{Job: j.jobs.mapping, Do: refresher.Refresh, Last: refresher.InForce},
+		{Job: j.jobs.cleanup, Do: cleaner.Clean, Often: true},
+		{Job: j.jobs.reconcile, Do: reconciler.Reconcile, Last: store.LastRun(control.DutyReconcile)},
+		{Job: j.jobs.purge, Do: purger.Purge, Last: store.LastRun(control.DutyPurge)},
+	}
+}
+
+func (j *janitor) newRefresher(
+	store *state.Store, record state.Entry, pub *bus.Publisher, log *journal.Journal, checkLeader func() error,
+) *mapping.Refresher {
+	collar := strings.TrimSpace(j.cfg.Sync.CollarField)
+	query := users.Query{
+		Attribute: collar, Extras: users.Extras(j.cfg.Sync.UserAttributes, collar), Setting: "COLLAR_ID_FIELD",
+	}
+	r := &mapping.Refresher{
+		JS: j.conn.JS, Record: record, State: store, Pub: pub, CheckLeader: checkLeader, Now: j.now, Log: j.log,
+		MaxChanged: j.cfg.Sync.MaxRemovalPercent, KeepFindings: log.SetFindings,
+		Fetch: func(ctx context.Context) ([]users.Person, error) { return j.users.All(ctx, query) },
+	}
+	r.Refreshed = func(ctx context.Context) { j.showMapping(ctx, r, log) }
+	return r
+}
+
+func (j *janitor) newWatcher(s *scheduler.Scheduler, refresher *mapping.Refresher) *mapping.Watcher {
+	return &mapping.Watcher{
+		Job: j.jobs.mapping, State: s.State, Every: j.countInterval, Record: refresher.LoadRecord, Now: j.now, Log: j.log,
+		Resolvers: func(ctx context.Context) ([]control.ResolverState, error) {
+			return control.AskAll[control.ResolverState](ctx, j.conn.NC, topology.Resolver, control.State, control.Nothing{})
+		},
+		Begin: func(run *periodic.Run) (string, error) { return s.BeginEntry(control.DutyMapping, run) },
+	}
+}
