@@ -1,19 +1,22 @@
 # Every command of the project. `make help` lists them.
 
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-MODULES    := shared cmd/athocsim services/ingest services/resolver services/publisher services/janitor cmd/bobosync deploy e2e
+RELEASE    ?= bin/release
+# Those whose tests take longest come first.
+MODULES    := services/ingest services/resolver services/publisher services/janitor cmd/bobosync shared cmd/athocsim deploy e2e
 TOOLS      := $(CURDIR)/.tools
 LINT       := $(TOOLS)/golangci-lint-2.15.0
 LINT_PKG   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 VULN       := $(TOOLS)/govulncheck-1.9.0
 VULN_PKG   := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+DEADCODE   := $(TOOLS)/deadcode-0.52.0
+DEADCODE_PKG := golang.org/x/tools/cmd/deadcode@v0.52.0
 SEED       ?= 1
 RUNS       ?= 20
 PARALLEL   ?= 2
 FUZZTIME   ?= 20s
 NATS_OUT   ?= deploy/nats
 NATS_HOSTS ?= localhost,127.0.0.1,nats,nats-0,nats-1,nats-2
-# grpcnotrace leaves out a part of the OTLP exporter's gRPC that nothing here uses: nearly half of what it adds.
 REVISION   ?= $(shell git rev-parse HEAD 2>/dev/null)
 # The time in an image is that of the commit, so that the same commit gives the same image.
 CREATED    ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
@@ -26,10 +29,14 @@ COMPOSE_PKG  := github.com/docker/compose/v2
 PROMTOOL   := $(TOOLS)/promtool-3.13.5
 PROM_PKG   := github.com/prometheus/prometheus
 TRY        := BOBOSYNC_VERSION=$(VERSION) $(COMPOSE) --env-file deploy/try.env -f deploy/compose.yaml -f deploy/compose.try.yaml
+# grpcnotrace leaves out a part of the OTLP exporter's gRPC that nothing here uses: nearly half of what it adds.
 GOBUILD    := CGO_ENABLED=0 go build -tags grpcnotrace -trimpath -ldflags '-s -w -X bobosync/shared/program.Version=$(VERSION)'
 PROGRAMS   := ./services/ingest/cmd/ingest ./services/resolver/cmd/resolver ./services/publisher/cmd/publisher \
               ./services/janitor/cmd/janitor ./cmd/bobosync ./cmd/athocsim
+# What is run but not handed out.
+OTHERS     := ./deploy/images/... ./deploy/nats/cmd/... ./deploy/release ./e2e/cmd/...
 
+SHELL      := /bin/bash
 export GOFLAGS := -buildvcs=false
 
 .DEFAULT_GOAL := help
@@ -52,9 +59,13 @@ demo: build ## show the pipeline at work against a simulated AtHoc
 	bin/bobosync demo
 
 .PHONY: test
-test: ## run all tests, with the race detector; those of the whole last and alone, since they measure
-	go test -race -shuffle=on -timeout 20m $(patsubst %,./%/...,$(filter-out e2e,$(MODULES)))
-	go test -race -p 1 -timeout 20m ./e2e/...
+test: ## run all tests but the longest, with the race detector; those of the whole last and alone, since they measure
+	go test -race -shuffle=on -p 3 -timeout 15m $(patsubst %,./%/...,$(filter-out e2e,$(MODULES)))
+	go test -race -p 1 -timeout 15m ./e2e/...
+
+.PHONY: test-long
+test-long: ## run the tests that take minutes, which make test leaves out
+	BOBOSYNC_LONG=1 go test -p 1 -count=1 -timeout 15m ./e2e ./deploy/release ./deploy/images
 
 .PHONY: test-short
 test-short: ## run the tests that take no more than seconds
@@ -83,7 +94,7 @@ fmt: $(LINT) ## format the code
 	@for m in $(MODULES); do (cd $$m && $(LINT) fmt ./...); done
 
 .PHONY: check
-check: check-format check-tidy vet lint cross ## everything that is checked beside the tests
+check: check-format check-tidy vet lint deadcode cross ## everything that is checked beside the tests
 
 .PHONY: check-format
 check-format: ## fail if a file is not formatted
@@ -106,6 +117,13 @@ vet: ## go vet, with the workspace and each module alone
 .PHONY: lint
 lint: $(LINT) ## golangci-lint over all modules
 	@for m in $(MODULES); do (cd $$m && $(LINT) run --allow-parallel-runners ./...) || exit 1; done
+
+# What only tests reach stands in .ci/unreachable, with the reason.
+.PHONY: deadcode
+deadcode: $(DEADCODE) ## fail if there is code that no program reaches
+	@bad=$$($(DEADCODE) -filter '^bobosync/(cmd/bobosync|deploy|services|shared)' $(PROGRAMS) $(OTHERS) | \
+	  sed -E 's/:[0-9]+:[0-9]+: unreachable func: / /' | sort | comm -23 - <(grep -v '^#' .ci/unreachable | sort)); \
+	  if [ -n "$$bad" ]; then echo "no program reaches:"; echo "$$bad"; exit 1; fi
 
 .PHONY: vuln
 vuln: $(VULN) ## look for known vulnerabilities (needs the internet)
@@ -141,6 +159,10 @@ load-images: ## load the images of this machine's architecture into its Docker
 push-images: ## make the images and push them (REGISTRY=registry.example.org/bobosync)
 	@test -n "$(REGISTRY)" || { echo "say where to: make push-images REGISTRY=registry.example.org/bobosync"; exit 2; }
 	go run ./deploy/images -version $(VERSION) -revision "$(REVISION)" -created $(CREATED) -arch $(ARCHES) -out $(IMAGES) -push $(REGISTRY)
+
+.PHONY: release
+release: ## make archives for each system, with checksums and bills of materials, of a tagged version (VERSION=v1.2.3)
+	go run ./deploy/release -version "$(VERSION)" -created $(CREATED) -out $(RELEASE)
 
 .PHONY: check-deploy
 check-deploy: ## check compose files, Kubernetes manifests and systemd units
@@ -199,3 +221,6 @@ $(LINT):
 
 $(VULN):
 	GOBIN=$(TOOLS) go install $(VULN_PKG) && mv $(TOOLS)/govulncheck $@
+
+$(DEADCODE):
+	GOBIN=$(TOOLS) go install $(DEADCODE_PKG) && mv $(TOOLS)/deadcode $@

@@ -16,7 +16,7 @@ import (
 func TestCommandsWorkAlike(t *testing.T) {
 	for name, allInOne := range map[string]bool{"services": false, "all in one": true} {
 		t.Run(name, func(t *testing.T) {
-			alone(t)
+			slow(t)
 			s := start(t, harness.Config{Publishers: 1, Plan: plan(11, 3), AllInOne: allInOne, Settings: map[string]string{
 				"MAPPING_MAX_REMOVAL_PERCENT": "50", // some users are taken out of AtHoc at the start
 			}})

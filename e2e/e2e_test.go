@@ -33,8 +33,17 @@ const (
 	idleWithin  = 90 * time.Second
 )
 
+// longTests is set by make test-long, which runs what takes minutes and nothing else.
+var longTests = os.Getenv("BOBOSYNC_LONG") != ""
+
+// sideBySide is how many tests run at once: they mostly wait.
+const sideBySide = "5"
+
 func TestMain(m *testing.M) {
 	flag.Parse()
+	if err := flag.Set("test.parallel", sideBySide); err != nil {
+		panic(err)
+	}
 	os.Exit(run(m))
 }
 
@@ -55,12 +64,24 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// slow leaves a test out with -short, and lets it run beside others.
+// slow lets a test run beside others.
 func slow(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it runs the real programs")
-	}
+	alone(t)
 	t.Parallel()
+}
+
+// alone is for a test that measures, so that no other runs beside it.
+func alone(t *testing.T) {
+	if testing.Short() || longTests {
+		t.Skip("it runs the real programs, but not for minutes")
+	}
+}
+
+// long is for a test that measures for so long that make test-long runs it.
+func long(t *testing.T) {
+	if testing.Short() || !longTests {
+		t.Skip("make test-long runs it")
+	}
 }
 
 func plan(seed uint64, files int) workload.Plan {
@@ -142,6 +163,7 @@ func TestKillEverything(t *testing.T) {
 	slow(t)
 	for _, allInOne := range []bool{false, true} {
 		t.Run(fmt.Sprintf("all in one %t", allInOne), func(t *testing.T) {
+			t.Parallel()
 			p := plan(3, 100)
 			s := start(t, harness.Config{Publishers: 2, AllInOne: allInOne, Plan: p})
 			for i, part := range [][]workload.File{p.Files[:40], p.Files[40:70], p.Files[70:]} {

@@ -95,7 +95,7 @@ func (r *roster) edit(at time.Time, employees ...string) {
 // TestWhoBooksOnWhileStaleDutyIsClearedIsOnDuty: everybody's duty in AtHoc is stale, and while the janitor has it cleared some of
 // them book on. They are on duty at the end, and nobody else is.
 func TestWhoBooksOnWhileStaleDutyIsClearedIsOnDuty(t *testing.T) {
-	alone(t)
+	slow(t)
 	const workers, booking = 2500, 500
 	r := newRoster(t, workers, 3, nil)
 	everybody := slices.Sorted(maps.Keys(allOf(workers)))
@@ -166,7 +166,7 @@ func TestStaleDutyIsClearedInFewCalls(t *testing.T) {
 // TestReconcile: what was changed by hand in AtHoc is found and, if that is asked for, put right; what a newer event has changed
 // is not touched.
 func TestReconcile(t *testing.T) {
-	alone(t)
+	slow(t)
 	r := newRoster(t, 40, 3, nil)
 	everybody := r.some(40)
 	r.book(true, everybody...)

@@ -21,13 +21,6 @@ import (
 	"bobosync/e2e/workload"
 )
 
-// alone leaves a test out with -short. Such a test measures, so no other runs beside it.
-func alone(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it runs the real programs")
-	}
-}
-
 // staff makes a plan of ordinary workers and no files.
 func staff(n int) workload.Plan {
 	var p workload.Plan
@@ -119,7 +112,7 @@ func updatesWaiting(t *testing.T, s *harness.Stack) (waiting uint64, table jetst
 // TestOutageCostsNothingButTime: 503s while 500,000 rows of 20,000 workers arrive. The backlog holds one update for each
 // user, the publishers' memory stays flat, AtHoc gets one probe at a time; afterwards each user is sent once.
 func TestOutageCostsNothingButTime(t *testing.T) {
-	alone(t)
+	long(t)
 	if runtime.GOOS != "linux" {
 		t.Skip("it reads /proc")
 	}
@@ -198,7 +191,7 @@ func TestOutageCostsNothingButTime(t *testing.T) {
 // TestMorePublishersSendMore: when AtHoc's latency is the limit, four publishers move at least three times as many users a
 // second as one, and all of them share one token.
 func TestMorePublishersSendMore(t *testing.T) {
-	alone(t)
+	long(t)
 	const workers, batch = 6000, 100
 	s := start(t, harness.Config{Publishers: 1, Plan: staff(workers), Settings: map[string]string{
 		"BATCH_SIZE": fmt.Sprint(batch), "ATHOC_RATE_LIMIT": "1000", "ATHOC_TIMEOUT": "10s", "LOG_LEVEL": "INFO", "BATCH_WAIT": "100ms",

@@ -32,7 +32,16 @@ func testRelease(t *testing.T) release {
 	return release{source: root, version: "v1.2.3", revision: "abcdef", created: 1_800_000_000}
 }
 
+// long leaves a test to make test-long.
+func long(t *testing.T) {
+	t.Helper()
+	if os.Getenv("BOBOSYNC_LONG") == "" {
+		t.Skip("it builds programs: make test-long runs it")
+	}
+}
+
 func makeSmall(t *testing.T, r release, arch string) *image {
+	long(t)
 	img, err := r.make(t.Context(), small, arch, t.TempDir())
 	require.NoError(t, err)
 	return img
@@ -191,9 +200,7 @@ func TestPushWritesAllArchitectures(t *testing.T) {
 
 // TestMakeAllWritesWhatCanBeLoaded makes a whole image through the front door.
 func TestMakeAllWritesWhatCanBeLoaded(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it builds a program")
-	}
+	long(t)
 	o := options{release: testRelease(t), out: t.TempDir(), arches: []string{"amd64"}, only: []string{"bobosync-athocsim"}}
 	require.NoError(t, o.makeAll(t.Context()))
 	img, err := tarball.ImageFromPath(filepath.Join(o.out, "bobosync-athocsim_linux_amd64.tar"), nil)

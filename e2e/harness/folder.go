@@ -97,7 +97,7 @@ func (f *Folder) Drop(file workload.File) error {
 		return fmt.Errorf("drop %s: %w", file.Name, err)
 	}
 	f.present[file.Name] = len(f.files)
-	f.files = append(f.files, audit.File{Name: file.Name, Content: file.Content, Appeared: appeared})
+	f.files = append(f.files, audit.File{Name: file.Name, Content: file.Content, Appeared: appeared}) // a writer may cut it short
 	return nil
 }
 
@@ -125,32 +125,44 @@ func (f *Folder) write(path string, file workload.File) error {
 	if err != nil {
 		return err
 	}
-	content := file.Content
-	if _, err := out.Write(content[:file.Pieces[0]]); err != nil {
+	if _, err := out.Write(file.Content[:file.Pieces[0]]); err != nil {
 		return errors.Join(err, out.Close())
 	}
+	i := len(f.files) // what it is about to become
 	f.writers.Go(func() {
 		defer out.Close()
-		content = content[file.Pieces[0]:]
-		tick := time.NewTicker(pieceEvery)
-		defer tick.Stop()
-		before := time.Now()
-		for _, n := range file.Pieces[1:] {
-			<-tick.C
-			_, err := out.Write(content[:n])
-			content = content[n:]
-			if time.Since(before) > f.settle/2 {
-				err = errors.Join(err, ErrSlow)
-			}
-			before = time.Now()
-			if err != nil {
-				f.mu.Lock()
-				f.slow = errors.Join(f.slow, err)
-				f.mu.Unlock()
-			}
-		}
+		written, err := f.writeOn(out, file)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.files[i].Content = file.Content[:written]
+		f.slow = errors.Join(f.slow, err)
 	})
 	return nil
+}
+
+// writeOn writes the pieces after the first, and returns how much was written of the file. On a machine that is so busy that what is
+// there may have been taken for finished, the file ends there.
+func (f *Folder) writeOn(out *os.File, file workload.File) (written int, err error) {
+	tick := time.NewTicker(pieceEvery)
+	defer tick.Stop()
+	written = file.Pieces[0]
+	before := time.Now()
+	for _, n := range file.Pieces[1:] {
+		<-tick.C
+		if time.Since(before) > f.settle/2 {
+			return written, nil
+		}
+		_, err := out.Write(file.Content[written : written+n])
+		if time.Since(before) > f.settle {
+			err = errors.Join(err, ErrSlow)
+		}
+		if err != nil {
+			return written, err
+		}
+		written += n
+		before = time.Now()
+	}
+	return written, nil
 }
 
 // Names lists the .csv files in the directory.

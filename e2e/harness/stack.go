@@ -37,7 +37,7 @@ const (
 	AtHocZone = "America/Phoenix"
 	Lifetime  = 24 * time.Hour
 
-	settleTime  = 250 * time.Millisecond
+	settleTime  = 400 * time.Millisecond
 	callTimeout = 2 * time.Second
 	rateLimit   = 8
 	batchSize   = 4
@@ -108,6 +108,7 @@ type Stack struct {
 	lasting    []int // faults that stay
 	lost       []audit.Window
 	frozen     []audit.Window
+	conn       *nats.Conn // to the broker, once it was asked
 	log        *os.File
 }
 
@@ -524,6 +525,9 @@ func (s *Stack) Close() error {
 		}
 	}
 	publishers := slices.Collect(maps.Values(s.publishers))
+	if s.conn != nil {
+		s.conn.Close()
+	}
 	s.mu.Unlock()
 	for _, p := range append(first, last...) {
 		stop(p)
@@ -583,7 +587,7 @@ func (s *Stack) rules() audit.Rules {
 func (s *Stack) eventually(within time.Duration, what string, holds func() (bool, error)) error {
 	deadline := time.NewTimer(within)
 	defer deadline.Stop()
-	tick := time.NewTicker(20 * time.Millisecond)
+	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		ok, err := holds()
@@ -728,17 +732,31 @@ func (s *Stack) stale() (int, error) {
 	return len(stale), err
 }
 
+// connection returns one connection to the broker for all who ask about it; it is made anew when the broker was away.
+func (s *Stack) connection() (*nats.Conn, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn != nil && s.conn.IsConnected() {
+		return s.conn, nil
+	}
+	if s.conn != nil {
+		s.conn.Close()
+	}
+	var err error
+	s.conn, err = nats.Connect(s.BrokerURL(), nats.Timeout(time.Second), nats.NoReconnect())
+	return s.conn, err
+}
+
 // pending names consumers of the broker that have something left to do. The broker inside the all-in-one program cannot
 // be asked.
 func (s *Stack) pending() (string, error) {
 	if s.cfg.AllInOne {
 		return "", nil
 	}
-	conn, err := nats.Connect("nats://"+address(s.ports.broker), nats.Timeout(time.Second))
+	conn, err := s.connection()
 	if err != nil {
 		return "", err
 	}
-	defer conn.Close()
 	js, err := jetstream.New(conn)
 	if err != nil {
 		return "", err

@@ -26,27 +26,13 @@ const (
 type Query struct {
 	// Fields are the common names of the attributes to return; LOGIN_ID is always returned.
 	Fields []string
-	// Criteria is AtHoc's filter, such as "Collar-Number pr"; empty means all users. See [Criterion].
+	// Criteria is AtHoc's filter, such as "Collar-Number pr"; empty means all users.
 	Criteria string
 	// PageSize is the number of users in a page; 0, and anything over MaxPageSize, means [MaxPageSize].
 	PageSize int
 	// Repeat, if not nil, is asked before a page is asked for again with another access token: AtHoc counts that as a call of
 	// its own.
 	Repeat Guard
-}
-
-// Criterion writes one comparison for [Query.Criteria]: op is eq, lt or gt. AtHoc does not document how a quote inside a
-// value is written, so a value (or a name) with one is refused.
-func Criterion(field, op, value string) (string, error) {
-	switch op {
-	case "eq", "lt", "gt":
-	default:
-		return "", fmt.Errorf("writing search criteria: the operator %q is not one of eq, lt and gt", op)
-	}
-	if strings.Contains(value, "'") || strings.ContainsAny(field, "' ()") || field == "" {
-		return "", errors.New("writing search criteria: the value holds a quote, or the attribute has no usable name")
-	}
-	return field + " " + op + " '" + value + "'", nil
 }
 
 // User is what a search returned of one user: attribute name to value, without the attributes that are empty.
