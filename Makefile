@@ -60,12 +60,12 @@ demo: build ## show the pipeline at work against a simulated AtHoc
 
 .PHONY: test
 test: ## run all tests but the longest, with the race detector; those of the whole last and alone, since they measure
-	go test -race -shuffle=on -p 3 -timeout 15m $(patsubst %,./%/...,$(filter-out e2e,$(MODULES)))
-	go test -race -p 1 -timeout 15m ./e2e/...
+	go test -race -shuffle=on $(TESTFLAGS) -p 3 -timeout 15m $(patsubst %,./%/...,$(filter-out e2e,$(MODULES)))
+	go test -race $(TESTFLAGS) -p 1 -timeout 15m ./e2e/...
 
 .PHONY: test-long
 test-long: ## run the tests that take minutes, which make test leaves out
-	BOBOSYNC_LONG=1 go test -p 1 -count=1 -timeout 15m ./e2e ./deploy/release ./deploy/images
+	BOBOSYNC_LONG=1 go test $(TESTFLAGS) -p 1 -count=1 -timeout 15m ./e2e ./deploy/release ./deploy/images
 
 .PHONY: test-short
 test-short: ## run the tests that take no more than seconds
