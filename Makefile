@@ -3,7 +3,7 @@
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 RELEASE    ?= bin/release
 # Those whose tests take longest come first.
-MODULES    := services/ingest services/resolver services/publisher services/janitor cmd/bobosync shared cmd/athocsim deploy e2e
+MODULES    := services/ingest services/resolver services/publisher services/janitor cmd shared cmd/athocsim deploy e2e
 TOOLS      := $(CURDIR)/.tools
 LINT       := $(TOOLS)/golangci-lint-2.15.0
 LINT_PKG   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -32,7 +32,7 @@ TRY        := BOBOSYNC_VERSION=$(VERSION) $(COMPOSE) --env-file deploy/try.env -
 # grpcnotrace leaves out a part of the OTLP exporter's gRPC that nothing here uses: nearly half of what it adds.
 GOBUILD    := CGO_ENABLED=0 go build -tags grpcnotrace -trimpath -ldflags '-s -w -X bobosync/shared/program.Version=$(VERSION)'
 PROGRAMS   := ./services/ingest/cmd/ingest ./services/resolver/cmd/resolver ./services/publisher/cmd/publisher \
-              ./services/janitor/cmd/janitor ./cmd/bobosync ./cmd/athocsim
+              ./services/janitor/cmd/janitor ./cmd/bobosync ./cmd/athocsim ./cmd/demo
 # What is run but not handed out.
 OTHERS     := ./deploy/images/... ./deploy/nats/cmd/... ./deploy/release ./e2e/cmd/...
 
@@ -56,7 +56,7 @@ run: build ## run all services in one process, with the settings of .env
 
 .PHONY: demo
 demo: build ## show the pipeline at work against a simulated AtHoc
-	bin/bobosync demo
+	bin/demo
 
 .PHONY: test
 test: ## run all tests but the longest, with the race detector; those of the whole last and alone, since they measure
@@ -130,8 +130,7 @@ vuln: $(VULN) ## look for known vulnerabilities (needs the internet)
 	@for m in $(MODULES); do (cd $$m && $(VULN) ./...) || exit 1; done
 
 .PHONY: cross
-cross: ## build for Windows and arm64 too, and the image's commands for operators
-	go build -tags operator -o /dev/null ./cmd/bobosync
+cross: ## build for Windows and arm64 too
 	@for target in windows/amd64 linux/arm64; do \
 	  dir=$$(mktemp -d); GOOS=$${target%/*} GOARCH=$${target#*/} $(GOBUILD) -o $$dir/ $(PROGRAMS) || exit 1; rm -r $$dir; echo "builds for $$target"; done
 

@@ -7,14 +7,15 @@ import (
 	"strings"
 	"testing"
 
+	"bobosync/cmd/bobosync/commands"
 	"bobosync/shared/event"
 	"bobosync/shared/topology"
 )
 
 // letters are the dead letters of the list, with further arguments.
-func (s *site) letters(args ...string) []letter {
+func (s *site) letters(args ...string) []commands.Letter {
 	s.t.Helper()
-	var all []letter
+	var all []commands.Letter
 	if err := json.Unmarshal([]byte(s.succeeds(append([]string{"dead", "list", "--json"}, args...)...)), &all); err != nil {
 		s.t.Fatal(err)
 	}
@@ -135,7 +136,7 @@ func TestRequeueNeverBringsBackWhatIsOlder(t *testing.T) {
 	for subject, advice := range map[string]string{
 		topology.UpdatesSubject(username(2)): "replay", topology.SubjectMapping: "janitor",
 	} {
-		at := slices.IndexFunc(s.letters(), func(l letter) bool { return l.Subject == subject })
+		at := slices.IndexFunc(s.letters(), func(l commands.Letter) bool { return l.Subject == subject })
 		if at < 0 {
 			t.Fatalf("no dead letter of %s", subject)
 		}

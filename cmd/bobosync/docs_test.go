@@ -17,6 +17,9 @@ import (
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 
+	"bobosync/cmd/bobosync/check"
+	"bobosync/cmd/bobosync/commands"
+	"bobosync/cmd/bobosync/settings"
 	"bobosync/services/ingest"
 	"bobosync/services/janitor"
 	"bobosync/services/publisher"
@@ -39,7 +42,7 @@ func variables(t reflect.Type, into map[string]bool) {
 // TestEnvExampleNamesEveryVariable: .env.example has each variable that a program reads, and no other.
 func TestEnvExampleNamesEveryVariable(t *testing.T) {
 	read := map[string]bool{}
-	variables(reflect.TypeFor[settings](), read)
+	variables(reflect.TypeFor[settings.All](), read)
 	require.Contains(t, read, "CSV_DIRECTORY")
 	delete(read, "USERNAME") // the older name of APIUSER, told of in the text
 
@@ -73,7 +76,7 @@ func TestDocsNameCommandsThatExist(t *testing.T) {
 	makefile, err := os.ReadFile("../../Makefile")
 	require.NoError(t, err)
 	flags := map[string]bool{}
-	eachCommand(root, func(cmd *cobra.Command) {
+	commands.EachCommand(root, func(cmd *cobra.Command) {
 		cmd.InitDefaultHelpFlag()
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { flags["--"+f.Name] = true })
 		cmd.InheritedFlags().VisitAll(func(f *pflag.Flag) { flags["--"+f.Name] = true })
@@ -111,7 +114,7 @@ var foreign = regexp.MustCompile(`^(LOGIN_ID|USER_ID|CAP_[A-Z_]+|NO_COLOR|GO[A-Z
 // stands in the docs.
 func TestDocsNameVariablesThatExist(t *testing.T) {
 	read := map[string]bool{}
-	variables(reflect.TypeFor[settings](), read)
+	variables(reflect.TypeFor[settings.All](), read)
 	named := map[string]bool{}
 	for path, text := range pages(t) {
 		for _, name := range regexp.MustCompile(`\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b`).FindAllString(codeOf(text), -1) {
@@ -150,7 +153,7 @@ func TestCommandsPage(t *testing.T) {
 // TestEveryCommandHelps: each command says what it does and shows how it is called.
 func TestEveryCommandHelps(t *testing.T) {
 	root := wholeTree()
-	eachCommand(root, func(cmd *cobra.Command) {
+	commands.EachCommand(root, func(cmd *cobra.Command) {
 		if cmd == root || ownByCobra(cmd) {
 			return
 		}
@@ -197,6 +200,8 @@ have their own: 0 well, 1 warnings, 2 problems.
 
 ` + "`bobosync completion bash`" + ` (or zsh, fish, powershell) prints what lets the shell complete commands, flags, and names of files,
 replays and dead letters; its ` + "`--help`" + ` says where to put it.
+
+The demo is a program of its own: ` + "`make demo`" + `, or ` + "`bin/demo --help`" + `.
 `
 
 // commandsPage writes the reference of all commands and variables.
@@ -207,7 +212,7 @@ func commandsPage(root *cobra.Command) string {
 		fmt.Fprintf(&b, "\n## %s\n", strings.TrimSuffix(group.Title, ":"))
 		for _, cmd := range root.Commands() {
 			if cmd.GroupID == group.ID {
-				eachCommand(cmd, func(cmd *cobra.Command) { describeCommand(&b, cmd) })
+				commands.EachCommand(cmd, func(cmd *cobra.Command) { describeCommand(&b, cmd) })
 			}
 		}
 	}
@@ -265,7 +270,7 @@ func plain(text string) string {
 // variableRows lists each variable with its default and who reads it.
 func variableRows() (rows [][3]string) {
 	defaults := map[string]string{}
-	defaultsOf(reflect.TypeFor[settings](), defaults)
+	defaultsOf(reflect.TypeFor[settings.All](), defaults)
 	services := []struct {
 		name   string
 		config reflect.Type
@@ -286,7 +291,7 @@ func variableRows() (rows [][3]string) {
 			who = "all"
 		}
 		monitor := map[string]bool{}
-		if variables(reflect.TypeFor[monitorSettings](), monitor); monitor[name] {
+		if variables(reflect.TypeFor[check.Monitor](), monitor); monitor[name] {
 			who = "`bobosync check`"
 		}
 		rows = append(rows, [3]string{name, defaults[name], who})

@@ -4,22 +4,17 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"bobosync/cmd/bobosync/allinone"
+	"bobosync/cmd/bobosync/commands"
+	"bobosync/cmd/bobosync/settings"
+	"bobosync/shared/logging"
 	"bobosync/shared/program"
-)
-
-// Exit statuses of the commands; status and check have their own: see their help.
-const (
-	exitFailed = 1
-	exitUsage  = 2
-	// exitInterrupted is that of a program which Ctrl-C ended, by custom.
-	exitInterrupted = 130
 )
 
 func main() { os.Exit(run()) }
@@ -27,114 +22,71 @@ func main() { os.Exit(run()) }
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return execute(ctx, rootCommand())
+	return commands.Execute(ctx, rootCommand())
 }
-
-// execute runs a command, tells the operator what is wrong, and returns the exit status.
-func execute(ctx context.Context, root *cobra.Command) int {
-	called := markWhenCalled(root)
-	cmd, err := root.ExecuteContextC(ctx)
-	var status exitStatus
-	var usage usageError
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &status):
-		return int(status)
-	case !*called, errors.As(err, &usage):
-		fmt.Fprintf(root.ErrOrStderr(), "bobosync: %v\nHow it is used: %s --help\n", err, cmd.CommandPath())
-		return exitUsage
-	default:
-		fmt.Fprintln(root.ErrOrStderr(), "bobosync:", err)
-		return exitFailed
-	}
-}
-
-// markWhenCalled finds out whether any command has begun: an error before that is a mistake in how it was called, such as an
-// unknown flag or too few arguments, for which cobra has no error of its own.
-func markWhenCalled(root *cobra.Command) *bool {
-	called := new(bool)
-	root.InitDefaultHelpCmd()
-	root.InitDefaultCompletionCmd()
-	eachCommand(root, func(cmd *cobra.Command) {
-		if run := cmd.RunE; run != nil {
-			cmd.RunE = func(cmd *cobra.Command, args []string) error {
-				*called = true
-				return run(cmd, args)
-			}
-		}
-	})
-	return called
-}
-
-// eachCommand visits a command and all below it.
-func eachCommand(cmd *cobra.Command, visit func(*cobra.Command)) {
-	visit(cmd)
-	for _, sub := range cmd.Commands() {
-		eachCommand(sub, visit)
-	}
-}
-
-// exitStatus ends the program with a status of its own; what is wrong has been said already.
-type exitStatus int
-
-func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
-
-// usageError is a mistake in how a command was called that shows only when it runs.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
-
-// misused makes a usageError.
-func misused(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
-
-// The groups of commands in the help.
-const (
-	groupRun  = "run"
-	groupLook = "look"
-	groupMend = "mend"
-)
 
 func rootCommand() *cobra.Command {
-	cobra.EnableCommandSorting = false // the help shows first what is needed first
-	root := &cobra.Command{
-		Use:   "bobosync",
-		Short: "Carry duty statuses from BOBO's CSV files to BlackBerry AtHoc",
-		Long: `bobosync carries duty statuses from BOBO's CSV files to BlackBerry AtHoc.
-
-Something is wrong? Begin with "bobosync status": it says what, and what to do.
-
-Settings come from the environment and from a .env file; .env.example explains them all. The commands that look and mend ask
-the services over the broker: that of NATS_URL, or the one inside a "bobosync run" with the same DATA_DIRECTORY. They work
-wherever the broker can be reached.
-
-Exit status: 0 done, 1 it failed, 2 it was called wrongly or a setting is wrong. "bobosync status" has its own: see its help.`,
-		Version:       program.Version,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-	}
-	var envFile string
-	root.PersistentFlags().StringVar(&envFile, "env", "", "read settings from this `file` (default .env, if it is there)")
-	root.AddGroup(&cobra.Group{ID: groupLook, Title: "Look:"}, &cobra.Group{ID: groupMend, Title: "Mend:"})
-	addPrograms(root, &envFile)
-	root.AddCommand(inGroup(groupLook, statusCommand(&envFile), checkCommand(&envFile), filesCommand(&envFile), workerCommand(&envFile), journalCommand(&envFile))...)
-	root.AddCommand(inGroup(groupMend, mappingCommand(&envFile), reconcileCommand(&envFile), replayCommand(&envFile), deadCommand(&envFile), provisionCommand(&envFile))...)
-	eachCommand(root, refuseUnknown)
-	return root
+	return commands.Root(func(envFile *string) []*cobra.Command {
+		return []*cobra.Command{runCommand(envFile), healthcheckCommand(envFile), demoCommand()}
+	})
 }
 
-func inGroup(id string, commands ...*cobra.Command) []*cobra.Command {
-	for _, cmd := range commands {
-		cmd.GroupID = id
+func runCommand(envFile *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "run",
+		Short: "Run all services in this process, with a broker inside",
+		Long: `Run ingest, resolver, publisher and janitor in this process. If NATS_URL is not set, a NATS broker runs inside,
+with its store in DATA_DIRECTORY, and syncs to disk before it acknowledges. Stop it with Ctrl-C: what is in work is
+finished or goes on at the next start.`,
+		Example: "  bobosync run\n  bobosync run --env /etc/bobosync/production.env",
+		GroupID: commands.GroupRun,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var s settings.All
+			if err := program.Load(cmd.Context(), *envFile, &s); err != nil {
+				program.Complain(os.Stderr, "bobosync run", err)
+				return commands.ExitStatus(2)
+			}
+			log, closeLog, err := logging.New(os.Stderr, "bobosync", s.Log)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = closeLog() }() // nothing is left to be told about it
+
+			if err := allinone.Run(cmd.Context(), s, log); err != nil {
+				log.Error("bobosync cannot go on", "error", err)
+				return commands.ExitStatus(1)
+			}
+			log.Info("bobosync has stopped")
+			return nil
+		},
 	}
-	return commands
 }
 
-// refuseUnknown makes a command that only holds others refuse a name that none of them has; cobra would show the help and
-// count that as a success.
-func refuseUnknown(cmd *cobra.Command) {
-	if cmd.HasParent() && !cmd.Runnable() && cmd.HasSubCommands() {
-		cmd.Args, cmd.DisableFlagsInUseLine = cobra.NoArgs, true
-		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+// healthcheckCommand asks a running program whether it is alive.
+func healthcheckCommand(envFile *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "healthcheck",
+		Short: "Ask the program that runs with these settings whether it is alive",
+		Long: `Ask /healthz at HTTP_ADDR on this machine. The exit status is 0 if the program is alive and 1 if not: made for containers
+that have no other program to ask with.`,
+		GroupID: commands.GroupRun,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if status := program.CheckHealth(cmd.Context(), "bobosync healthcheck", *envFile); status != 0 {
+				return commands.ExitStatus(status)
+			}
+			return nil
+		},
+	}
+}
+
+// demoCommand tells who is used to it that the demo is a program of its own.
+func demoCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "demo", Short: "Say where the demo is now", Example: "  bobosync demo", Hidden: true, DisableFlagParsing: true,
+		RunE: func(*cobra.Command, []string) error {
+			return errors.New("the demo is a program of its own: make demo, or bin/demo with the same flags")
+		},
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"bobosync/cmd/athocsim/sim"
+	"bobosync/cmd/bobosync/client"
 	"bobosync/shared/bus"
 	"bobosync/shared/bustest"
 )
@@ -91,7 +92,7 @@ func command(t *testing.T, dir string, vars map[string]string, args ...string) *
 // start runs everything until the returned function is called, or until the end of the test.
 func (s *site) start() (stop func()) {
 	s.t.Helper()
-	_ = os.Remove(s.path("data", addressFile)) // of the run before
+	_ = os.Remove(s.path("data", client.AddressFile)) // of the run before
 	cmd := s.command("run")
 	var log bytes.Buffer
 	cmd.Stderr = &log
@@ -119,7 +120,7 @@ func (s *site) start() (stop func()) {
 	}
 	s.t.Cleanup(stop)
 	s.until("the services serve operators", func() bool {
-		if !exists(s.path("data", addressFile)) {
+		if !exists(s.path("data", client.AddressFile)) {
 			return false
 		}
 		for _, ask := range [][]string{{"replay", "list"}, {"dead", "list", "--file", "none"}} {
@@ -227,7 +228,7 @@ func username(worker int) string { return fmt.Sprintf("w%05d@example.org", worke
 // broker connects to the broker inside, as the operators' commands do.
 func (s *site) broker() *bus.Conn {
 	s.t.Helper()
-	address, err := os.ReadFile(s.path("data", addressFile))
+	address, err := os.ReadFile(s.path("data", client.AddressFile))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -292,7 +293,7 @@ func TestABrokerThatIsGone(t *testing.T) {
 		t.Skip("tries for seconds")
 	}
 	dir := t.TempDir()
-	if err := tellAddress(dir, "nats://"+bustest.FreeAddr(t), "hunter2"); err != nil {
+	if err := client.WriteAddress(dir, "nats://"+bustest.FreeAddr(t), "hunter2"); err != nil {
 		t.Fatal(err)
 	}
 	_, text, status := call(t, command(t, dir, map[string]string{"DATA_DIRECTORY": dir}, "dead", "list"))
@@ -323,7 +324,7 @@ func TestWrongUse(t *testing.T) {
 func TestTheBrokerInsideIsNotOpen(t *testing.T) {
 	s := newSite(t, 1)
 	s.start()
-	path := s.path("data", addressFile)
+	path := s.path("data", client.AddressFile)
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, error %v", info.Mode(), err)

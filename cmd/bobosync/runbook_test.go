@@ -98,7 +98,7 @@ func TestRunbookHasEveryFinding(t *testing.T) {
 	_, section, _ := strings.Cut(readText(t, runbookPath), "\n## What status says\n")
 	section, _, _ = strings.Cut(section, "\n## ")
 	causes := []string{"no_ingest", "no_resolver", "no_publisher", "no_janitor"}
-	for _, m := range regexp.MustCompile(`(?m)^\tcause\w+ += "(\w+)"`).FindAllStringSubmatch(readText(t, "cmd/bobosync/verdict.go"), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^\tCause\w+ += "(\w+)"`).FindAllStringSubmatch(readText(t, "shared/verdict/causes.go"), -1) {
 		causes = append(causes, m[1])
 	}
 	require.Greater(t, len(causes), 20)

@@ -21,8 +21,6 @@ type program struct {
 	module, pkg string
 	// module's own version and time zones are built into the project's programs, not into others'.
 	own bool
-	// tags are build tags beyond those of all own programs.
-	tags []string
 }
 
 // spec is what an image is made of.
@@ -72,9 +70,9 @@ func catalog() []spec {
 		service("publisher", "BOBO Sync: writes duty statuses to AtHoc", nil),
 		service("janitor", "BOBO Sync: does what is done by the clock", nil),
 		{
-			// Without what runs services, broker and simulator in one process: here each has an image of its own.
+			// Without what runs services and broker in one process: here each has an image of its own.
 			name: "bobosync", title: "BOBO Sync: the operators' commands",
-			programs: []program{{name: "bobosync", module: "cmd/bobosync", pkg: ".", own: true, tags: []string{"operator"}}},
+			programs: []program{{name: "bobosync", module: "cmd", pkg: "./bobosync/operator", own: true}},
 			cmd:      []string{"--help"},
 		},
 		{

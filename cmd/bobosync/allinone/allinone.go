@@ -1,0 +1,134 @@
+// Package allinone runs all services in one process, with a broker inside if none is named.
+package allinone
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"bobosync/cmd/bobosync/client"
+	"bobosync/cmd/bobosync/settings"
+	"bobosync/services/ingest"
+	"bobosync/services/janitor"
+	"bobosync/services/publisher"
+	"bobosync/services/resolver"
+	"bobosync/shared/broker"
+	"bobosync/shared/bus"
+	"bobosync/shared/program"
+	"bobosync/shared/telemetry"
+)
+
+const (
+	// healthLook is how often the broker inside is looked at.
+	healthLook = 2 * time.Second
+	// againWait is how long to wait before everything is started again after the broker inside has failed.
+	againWait = 10 * time.Second
+	drainWait = 5 * time.Second
+	// softMemory is how much memory everything together uses before its garbage is collected ever more often.
+	softMemory = 160 << 20
+)
+
+// Run runs everything until ctx ends, and serves metrics and health if the settings say so.
+func Run(ctx context.Context, s settings.All, log *slog.Logger) (err error) {
+	tel, stop, err := program.Tell(ctx, "bobosync", s.Telemetry, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	return runAll(ctx, s, log, tel)
+}
+
+// runAll runs everything until ctx ends. When the broker inside fails, as it does when the disk is full, everything is
+// stopped and started again until it works.
+func runAll(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetry.Telemetry) error {
+	program.SpareMemory(softMemory)
+	log.Info("bobosync starts", "version", program.Version, "csv_directory", s.Ingest.CSVDirectory)
+	for first := true; ; first = false {
+		err := Once(ctx, s, log, tel)
+		switch {
+		case ctx.Err() != nil:
+			return nil //nolint:nilerr // it was told to stop, and what ends then is no failure
+		case errors.Is(err, errBrokerFailed), !first && errors.Is(err, broker.ErrDiskFull):
+			log.Error("the broker inside has failed; everything starts again", "error", err, "retry_in", againWait.String())
+		default:
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(againWait):
+		}
+	}
+}
+
+var errBrokerFailed = errors.New("the broker inside cannot store messages")
+
+// Once starts the broker, if it is to be inside, and the services, and returns when all of them have ended. tel may be nil.
+func Once(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetry.Telemetry) (err error) {
+	connect := func(ctx context.Context, name string) (*bus.Conn, error) {
+		return bus.Connect(ctx, program.BusConfig(name, s.Broker, log))
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	if s.Broker.URL == "" {
+		token := rand.Text()
+		inside, err := broker.Start(ctx, broker.Options{
+			StoreDir: filepath.Join(s.Data.Directory, "jetstream"), Port: broker.RandomPort, Token: token, Logger: log,
+		})
+		if err != nil {
+			return fmt.Errorf("start the broker inside (DATA_DIRECTORY): %w", err)
+		}
+		defer func() { err = errors.Join(err, shutDown(inside)) }()
+		if err := client.WriteAddress(s.Data.Directory, inside.ClientURL(), token); err != nil {
+			return err
+		}
+		connect = func(ctx context.Context, name string) (*bus.Conn, error) {
+			return bus.Connect(ctx, bus.Config{InProcess: inside, Token: token, Name: "bobosync " + name, Logger: log})
+		}
+		group.Go(func() error { return watchBroker(ctx, inside) })
+	}
+	serve := func(name string, service program.Service) {
+		group.Go(func() error {
+			conn, err := connect(ctx, name)
+			if err != nil {
+				return err
+			}
+			err = service(ctx, program.Deps{Conn: conn, Log: log, Version: program.Version, Telemetry: tel})
+			drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainWait)
+			defer cancel()
+			return errors.Join(err, conn.Drain(drain))
+		})
+	}
+	serve("ingest", func(ctx context.Context, deps program.Deps) error { return ingest.Run(ctx, s.Ingest, deps) })
+	serve("resolver", func(ctx context.Context, deps program.Deps) error { return resolver.Run(ctx, s.Resolver, deps) })
+	serve("publisher", func(ctx context.Context, deps program.Deps) error { return publisher.Run(ctx, s.Publisher, deps) })
+	serve("janitor", func(ctx context.Context, deps program.Deps) error { return janitor.Run(ctx, s.Janitor, deps) })
+	return group.Wait()
+}
+
+func shutDown(inside *broker.Server) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 4*drainWait)
+	defer cancel()
+	return inside.Shutdown(ctx)
+}
+
+// watchBroker returns an error when the broker inside can no longer store messages.
+func watchBroker(ctx context.Context, inside *broker.Server) error {
+	ticker := time.NewTicker(healthLook)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			if err := inside.Health(); err != nil {
+				return fmt.Errorf("%w: %w", errBrokerFailed, err)
+			}
+		}
+	}
+}

@@ -1,0 +1,31 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+)
+
+// AddressFile, in the data directory, holds the address of the broker inside the all-in-one program, with its token. Only who may
+// read the data directory may give orders.
+const AddressFile = "broker.url"
+
+// WriteAddress writes the address of the broker inside, with its token, for the operators' commands.
+func WriteAddress(directory, address, token string) error {
+	u, err := url.Parse(address)
+	if err != nil {
+		return fmt.Errorf("the address of the broker inside: %w", err)
+	}
+	u.User = url.User(token)
+	path := filepath.Join(directory, AddressFile)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("write the address of the broker inside (DATA_DIRECTORY): %w", err)
+	}
+	if err := os.WriteFile(path, []byte(u.String()+"\n"), 0o600); err != nil {
+		return fmt.Errorf("write the address of the broker inside (DATA_DIRECTORY): %w", err)
+	}
+	return nil
+}

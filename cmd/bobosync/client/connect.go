@@ -1,0 +1,114 @@
+// Package client is how an operator's command reaches the services: over the broker of NATS_URL, or over the one inside the
+// all-in-one program with the same data directory.
+package client
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"bobosync/shared/bus"
+	"bobosync/shared/config"
+	"bobosync/shared/logging"
+	"bobosync/shared/program"
+	"bobosync/shared/verdict"
+)
+
+// ConnectTimeout is how long a command tries to reach the broker.
+const ConnectTimeout = 5 * time.Second
+
+// Settings are those that the operators' commands need.
+type Settings struct {
+	Broker config.Broker
+	Data   config.Data
+}
+
+// Validate implements config.Validator.
+func (s *Settings) Validate() error { return s.Broker.Validate() }
+
+// Connect tries to reach the broker for some time. Its error is a *verdict.Unreachable, but for faults of the program itself.
+func (s Settings) Connect(ctx context.Context, wait time.Duration) (*bus.Conn, error) {
+	inside := s.Broker.URL == ""
+	if inside {
+		address, err := os.ReadFile(filepath.Join(s.Data.Directory, AddressFile))
+		if err != nil {
+			return nil, noAddress(err)
+		}
+		s.Broker.URL = strings.TrimSpace(string(address))
+	}
+	log, _, err := logging.New(io.Discard, "bobosync", config.Log{Level: "ERROR", Format: "json"})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	conn, err := bus.Connect(ctx, program.BusConfig("operator", s.Broker, log))
+	if err != nil {
+		return nil, whyUnreachable(err, inside)
+	}
+	return conn, nil
+}
+
+func noAddress(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return &verdict.Unreachable{
+			Cause: verdict.CauseNotAllowed, Text: "the address of the broker inside bobosync may not be read",
+			Do: "run the command as the user that bobosync runs as, or as root", Err: err,
+		}
+	}
+	return &verdict.Unreachable{
+		Cause: verdict.CauseBroker, Text: "no broker to ask: NATS_URL is not set, and no bobosync run has left its address in DATA_DIRECTORY",
+		Do: "start bobosync run, or set NATS_URL to the broker's address, or run the command where the .env file of the services is (or name it with --env)", Err: err,
+	}
+}
+
+// whyUnreachable turns what the connection says into words; inside says that it is the broker inside bobosync run.
+func whyUnreachable(err error, inside bool) *verdict.Unreachable {
+	switch {
+	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired):
+		return &verdict.Unreachable{
+			Cause: verdict.CauseNotAllowed, Text: "the broker refuses the login",
+			Do: "check the name and password in NATS_URL, or the file that NATS_CREDS names", Err: err,
+		}
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount),
+		strings.Contains(err.Error(), "JetStream does not answer"):
+		return &verdict.Unreachable{
+			Cause: verdict.CauseJetStream, Text: "the broker is there, but its JetStream is off or does not answer, so nothing can be stored or sent",
+			Do: "look whether the broker's disk is full (then make room and restart the broker), and whether JetStream is switched on in its configuration, for this account too",
+		}
+	case errors.Is(err, context.DeadlineExceeded) && inside:
+		return &verdict.Unreachable{
+			Cause: verdict.CauseBroker, Text: "the broker inside bobosync run cannot be reached",
+			Do: "is bobosync running? Start it; the end of its log says why it has stopped. Nothing is lost, the files wait in CSV_DIRECTORY",
+		}
+	case errors.Is(err, context.DeadlineExceeded):
+		return &verdict.Unreachable{
+			Cause: verdict.CauseBroker, Text: "the broker cannot be reached",
+			Do: "is it running, and is NATS_URL right? Start it, or mend the network in between; nothing is lost, the files wait in CSV_DIRECTORY",
+		}
+	default:
+		return &verdict.Unreachable{Cause: verdict.CauseBroker, Text: "the broker cannot be reached", Do: "check NATS_URL, NATS_CREDS and NATS_CA", Err: err}
+	}
+}
+
+// Whoami names who gives an order, for the record.
+func Whoami() string {
+	name := "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return name + "@" + host
+}

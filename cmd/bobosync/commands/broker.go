@@ -1,0 +1,77 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/spf13/cobra"
+
+	"bobosync/cmd/bobosync/client"
+	"bobosync/shared/bus"
+	"bobosync/shared/program"
+	"bobosync/shared/text"
+)
+
+// outOf is where a command answers; what it shows is cleaned.
+func outOf(cmd *cobra.Command) *text.Printer { return text.To(cmd.OutOrStdout()) }
+
+// errOf is where a command tells of what went wrong.
+func errOf(cmd *cobra.Command) *text.Printer { return text.To(cmd.ErrOrStderr()) }
+
+// loadSettings reads the settings of the operators' commands.
+func loadSettings(ctx context.Context, envFile string) (client.Settings, error) {
+	var s client.Settings
+	if err := program.Load(ctx, envFile, &s); err != nil {
+		program.Complain(os.Stderr, "the command", err)
+		return s, ExitStatus(exitUsage)
+	}
+	return s, nil
+}
+
+// withBroker runs a command with a connection to the broker. It ends at once when the broker says that its user may not do that;
+// otherwise an answer would be waited for in vain.
+func withBroker(envFile *string, f func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		settings, err := loadSettings(cmd.Context(), *envFile)
+		if err != nil {
+			return err
+		}
+		conn, err := settings.Connect(cmd.Context(), client.ConnectTimeout)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		ctx, cancel := context.WithCancelCause(cmd.Context())
+		defer cancel(nil)
+		conn.NC.SetErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			if errors.Is(err, nats.ErrPermissionViolation) {
+				cancel(errNotAllowed)
+			}
+		})
+		err = f(ctx, conn, cmd, args)
+		if err != nil && errors.Is(context.Cause(ctx), errNotAllowed) {
+			return errNotAllowed
+		}
+		return err
+	}
+}
+
+// errNotAllowed tells what to do about a command that the broker's user has no right to.
+var errNotAllowed = errors.New("the broker does not let this user give that order: call the command with the operator's file in NATS_CREDS")
+
+// moment reads what an operator means by a time: RFC 3339, a date with or without a time of the machine's zone, or a
+// duration such as 90m that has passed since.
+func moment(words string, now time.Time) (time.Time, error) {
+	if d, err := time.ParseDuration(words); err == nil {
+		return now.Add(-d.Abs()), nil
+	}
+	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02T15:04", time.DateOnly} {
+		if t, err := time.ParseInLocation(layout, words, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, misused("%q is no time: use 2024-06-17 14:30, 2024-06-17T14:30:00Z, or how long ago, such as 90m", words)
+}

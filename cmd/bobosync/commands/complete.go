@@ -1,0 +1,54 @@
+package commands
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"bobosync/cmd/bobosync/client"
+	"bobosync/shared/bus"
+	"bobosync/shared/program"
+)
+
+// completeWait is how long the shell waits for names at most.
+const completeWait = 1500 * time.Millisecond
+
+// noNames completes with nothing, not even with files.
+const noNames = cobra.ShellCompDirectiveNoFileComp
+
+// completing lets the shell complete what the services know. Whatever goes wrong, it completes nothing and says nothing.
+func completing(envFile *string, names func(context.Context, *bus.Conn) ([]string, error)) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		ctx, cancel := context.WithTimeout(contextOf(cmd), completeWait)
+		defer cancel()
+		var s client.Settings
+		if program.Load(ctx, *envFile, &s) != nil {
+			return nil, noNames
+		}
+		conn, err := s.Connect(ctx, completeWait)
+		if err != nil {
+			return nil, noNames
+		}
+		defer conn.Close()
+		all, err := names(ctx, conn)
+		if err != nil {
+			return nil, noNames
+		}
+		return all, noNames
+	}
+}
+
+func contextOf(cmd *cobra.Command) context.Context {
+	if ctx := cmd.Context(); ctx != nil {
+		return ctx
+	}
+	return context.Background()
+}
+
+// completeFlag lets the shell complete a flag's value.
+func completeFlag(cmd *cobra.Command, flag string, names cobra.CompletionFunc) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, names); err != nil {
+		panic("completion of --" + flag + ": " + err.Error()) // there is no such flag
+	}
+}

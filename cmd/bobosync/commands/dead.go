@@ -1,0 +1,374 @@
+package commands
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/spf13/cobra"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"bobosync/cmd/bobosync/client"
+	"bobosync/shared/bus"
+	"bobosync/shared/control"
+	"bobosync/shared/event"
+	"bobosync/shared/text"
+	"bobosync/shared/topology"
+)
+
+// Letter is a dead letter with its number in the stream, by which operators name it.
+type Letter struct {
+	ID uint64 `json:"id"`
+	event.DeadLetter
+}
+
+// deadFlags are how an operator chooses dead letters.
+type deadFlags struct {
+	reason, file string
+	all, json    bool
+}
+
+func deadCommand(envFile *string) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "dead",
+		Short: "Look at what could not be processed, try it again or drop it",
+		Long: `Look at what could not be processed, try it again or drop it.
+
+A dead letter is a message that no service could read, or an update whose value AtHoc will never take. A file with dead rows
+lies in FAILED_FILES_DIRECTORY; when a requeue has mended the last of them, the file moves on to PROCESSED_DIRECTORY.
+Dead letters are kept for 30 days.`,
+		Example: `  bobosync dead list
+  bobosync dead show 17
+  bobosync dead requeue 17 18
+  bobosync dead requeue --reason "not valid"
+  bobosync dead drop --file monday.csv`,
+	}
+	cmd.AddCommand(deadListCommand(envFile), deadShowCommand(envFile), deadRequeueCommand(envFile), deadDropCommand(envFile))
+	return cmd
+}
+
+// add adds the flags that choose dead letters.
+func (f *deadFlags) add(cmd *cobra.Command, envFile *string, all bool) {
+	cmd.Flags().StringVar(&f.reason, "reason", "", "those whose reason has this `text` in it")
+	cmd.Flags().StringVar(&f.file, "file", "", "those of this file, by `name` or id")
+	completeFlag(cmd, "file", completing(envFile, fileNames))
+	if all {
+		cmd.Flags().BoolVar(&f.all, "all", false, "all of them")
+		cmd.Flags().BoolVar(&f.json, "json", false, "answer in JSON: what became of each")
+	}
+}
+
+// choose returns the dead letters that an operator means: those named, those of the flags, or all if nothing is asked for
+// and everything says so.
+func (f *deadFlags) choose(ctx context.Context, conn *bus.Conn, args []string, everything bool) ([]Letter, error) {
+	if len(args) == 0 && f.reason == "" && f.file == "" && !f.all && !everything {
+		return nil, misused("say which: ids, --reason, --file or --all")
+	}
+	ids := make([]uint64, 0, len(args))
+	for _, arg := range args {
+		id, err := strconv.ParseUint(arg, 10, 64)
+		if err != nil {
+			return nil, misused("%q is no id: bobosync dead list shows them", arg)
+		}
+		ids = append(ids, id)
+	}
+	file := ""
+	if f.file != "" {
+		var err error
+		if file, err = fileID(ctx, conn.NC, f.file); err != nil {
+			return nil, err
+		}
+	}
+	all, err := deadLetters(ctx, conn.JS)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		if !slices.ContainsFunc(all, func(l Letter) bool { return l.ID == id }) {
+			return nil, fmt.Errorf("there is no dead letter %d: bobosync dead list shows them", id)
+		}
+	}
+	chosen := slices.DeleteFunc(all, func(l Letter) bool {
+		return len(ids) > 0 && !slices.Contains(ids, l.ID) ||
+			f.reason != "" && !strings.Contains(strings.ToLower(l.Reason), strings.ToLower(f.reason)) ||
+			file != "" && l.File != file
+	})
+	return chosen, nil
+}
+
+// deadLetters reads all dead letters. One that cannot be read itself is shown as such.
+func deadLetters(ctx context.Context, js jetstream.JetStream) ([]Letter, error) {
+	stream, err := js.Stream(ctx, topology.StreamDead)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, errors.New("this broker has no stream of dead letters, so the services have never run with it: is it the right broker (NATS_URL)?")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the dead letters: %w", err)
+	}
+	state := stream.CachedInfo().State
+	all := []Letter{} // JSON's null is no list
+	for seq := state.FirstSeq; state.Msgs > 0 && seq <= state.LastSeq; {
+		some, err := lettersFrom(ctx, js, seq)
+		if err != nil {
+			return nil, fmt.Errorf("read the dead letters from %d on: %w", seq, err)
+		}
+		if len(some) == 0 {
+			break
+		}
+		all = append(all, some...)
+		seq = some[len(some)-1].ID + 1
+	}
+	return all, nil
+}
+
+// lettersAtOnce is how many dead letters are read with one request.
+const lettersAtOnce = 200
+
+// lettersFrom reads some dead letters, from a number on; none if there are no more.
+func lettersFrom(ctx context.Context, js jetstream.JetStream, seq uint64) ([]Letter, error) {
+	messages, err := jetstreamext.GetBatch(ctx, js, topology.StreamDead, lettersAtOnce, jetstreamext.GetBatchSeq(seq))
+	if err != nil {
+		return nil, err
+	}
+	var some []Letter
+	for m, err := range messages {
+		if errors.Is(err, jetstreamext.ErrNoMessages) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		l := Letter{ID: m.Sequence}
+		if err := event.Decode(m.Data, &l.DeadLetter); err != nil {
+			l.DeadLetter = event.DeadLetter{Service: "?", Reason: err.Error(), Payload: m.Data, Died: m.Time}
+		}
+		some = append(some, l)
+	}
+	return some, nil
+}
+
+// letterIDs are the dead letters' numbers, for the shell.
+func letterIDs(ctx context.Context, conn *bus.Conn) ([]string, error) {
+	all, err := deadLetters(ctx, conn.JS)
+	ids := make([]string, 0, len(all))
+	for _, l := range all {
+		ids = append(ids, strconv.FormatUint(l.ID, 10)+"\t"+l.Reason)
+	}
+	return ids, err
+}
+
+func deadListCommand(envFile *string) *cobra.Command {
+	var f deadFlags
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List dead letters: what, from which file and line, and why",
+		Example: `  bobosync dead list
+  bobosync dead list --reason "not valid"
+  bobosync dead list --file monday.csv --json`,
+		Args: cobra.NoArgs,
+		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
+			letters, err := f.choose(ctx, conn, nil, true)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return outOf(cmd).JSON(letters)
+			}
+			rows := [][]string{{"ID", "DIED", "SERVICE", "FILE", "LINE", "TRIES", "REASON"}}
+			for _, l := range letters {
+				line := "-"
+				if l.Row > 0 {
+					line = strconv.Itoa(l.Row)
+				}
+				rows = append(rows, []string{
+					strconv.FormatUint(l.ID, 10), text.When(l.Died), l.Service, text.Dash(text.Short(l.File)), line,
+					strconv.FormatUint(l.Attempts, 10), l.Reason,
+				})
+			}
+			out := outOf(cmd)
+			out.Table(rows)
+			return out.Err()
+		}),
+	}
+	f.add(cmd, envFile, false)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
+	return cmd
+}
+
+func deadShowCommand(envFile *string) *cobra.Command {
+	return &cobra.Command{
+		Use:               "show ID",
+		Short:             "Show a dead letter whole, with the original message, in JSON",
+		Long:              `Show a dead letter whole, with the original message, in JSON. The message may name a worker: mind who sees it.`,
+		Example:           "  bobosync dead show 17",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completing(envFile, letterIDs),
+		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error {
+			letters, err := new(deadFlags).choose(ctx, conn, args, false)
+			if err != nil {
+				return err
+			}
+			return showLetter(outOf(cmd), letters[0])
+		}),
+	}
+}
+
+// showLetter writes a dead letter; a payload that is JSON is shown as such.
+func showLetter(out *text.Printer, l Letter) error {
+	shown := struct {
+		Letter
+		Payload any `json:"payload"`
+	}{l, l.Payload}
+	if json.Valid(l.Payload) {
+		shown.Payload = json.RawMessage(l.Payload)
+	}
+	return out.JSON(shown)
+}
+
+func deadRequeueCommand(envFile *string) *cobra.Command {
+	return deadOrder(envFile, "requeued", requeue, &cobra.Command{
+		Use:   "requeue (ID... | --reason TEXT | --file NAME | --all)",
+		Short: "Try dead letters again, once what was wrong is mended",
+		Long: `Try dead letters again, once what was wrong is mended. If a newer event of the worker has won meanwhile, the row is settled as
+superseded and nothing is sent. The journal notes it.
+
+Exit status: 0 all of them are tried again, 1 some stay as they are.`,
+		Example: `  bobosync dead requeue 17 18
+  bobosync dead requeue --file monday.csv
+  bobosync dead requeue --all --json`,
+	})
+}
+
+// deadOrder makes a command that does something with dead letters.
+func deadOrder(envFile *string, done string, do letterOrder, cmd *cobra.Command) *cobra.Command {
+	var f deadFlags
+	cmd.ValidArgsFunction = completing(envFile, letterIDs)
+	cmd.RunE = withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error {
+		letters, err := f.choose(ctx, conn, args, false)
+		if err != nil {
+			return err
+		}
+		results, err := forEach(ctx, conn, letters, do)
+		if err != nil {
+			return err
+		}
+		return tellLetters(ctx, conn, cmd, f.json, done, results)
+	})
+	f.add(cmd, envFile, true)
+	return cmd
+}
+
+// letterOrder does something with a dead letter and says what it has done.
+type letterOrder func(context.Context, *bus.Conn, Letter) (string, error)
+
+// letterResult is what became of a dead letter.
+type letterResult struct {
+	ID uint64 `json:"id"`
+	// Did says what was done, Error why nothing was.
+	Did   string `json:"did,omitempty"`
+	Error string `json:"error,omitempty"`
+}
+
+// forEach does something with each dead letter and removes it if that succeeded.
+func forEach(ctx context.Context, conn *bus.Conn, letters []Letter, do letterOrder) ([]letterResult, error) {
+	stream, err := conn.JS.Stream(ctx, topology.StreamDead)
+	if err != nil {
+		return nil, fmt.Errorf("open the dead letters: %w", err)
+	}
+	results := make([]letterResult, 0, len(letters))
+	for _, l := range letters {
+		did, err := do(ctx, conn, l)
+		if err == nil {
+			err = stream.DeleteMsg(ctx, l.ID)
+		}
+		result := letterResult{ID: l.ID, Did: did}
+		if err != nil {
+			result.Did, result.Error = "", err.Error()
+		}
+		results = append(results, result)
+	}
+	return results, nil
+}
+
+// tellLetters tells what became of each, notes it in the journal, and fails if one failed.
+func tellLetters(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, asJSON bool, done string, results []letterResult) error {
+	failed := 0
+	for _, r := range results {
+		if r.Error != "" {
+			failed++
+		}
+	}
+	if asJSON {
+		if err := outOf(cmd).JSON(results); err != nil {
+			return err
+		}
+	} else {
+		for _, r := range results {
+			outOf(cmd).Printf("%d: %s%s\n", r.ID, r.Did, r.Error)
+		}
+		if len(results) == 0 {
+			outOf(cmd).Printf("There are no such dead letters.\n")
+		}
+	}
+	outcome := control.OutcomeOK
+	if failed > 0 {
+		outcome = control.OutcomeFailed
+	}
+	if len(results) > 0 {
+		client.Note(ctx, conn, errOf(cmd), outcome, "dead letters "+done, map[string]int{done: len(results) - failed, "failed": failed})
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d dead letters stay as they are", failed, len(results))
+	}
+	return nil
+}
+
+// requeue tries one dead letter again: an update through the resolver, which knows whether it still is the latest; any
+// other message at the place where it could not be read.
+func requeue(ctx context.Context, conn *bus.Conn, l Letter) (string, error) {
+	var u event.Update
+	if l.Service == string(topology.Publisher) && event.Decode(l.Payload, &u) == nil {
+		answer, err := control.Ask[control.RequeueAnswer](ctx, conn.NC, topology.Resolver, control.Requeue,
+			control.RequeueRequest{Update: u, By: client.Whoami()})
+		if err != nil {
+			return "", err
+		}
+		if answer.Superseded {
+			return "a newer event has won meanwhile, nothing is to be sent", nil
+		}
+		return "is sent again", nil
+	}
+	switch {
+	case l.Subject == "":
+		return "", errors.New("it does not say where it came from, so it can only be dropped")
+	case l.Service == string(topology.Publisher):
+		// It would take the place of the update that the user has now.
+		return "", errors.New("an update that cannot be read can only be dropped; bobosync replay sends the worker's status again")
+	case l.Subject == topology.SubjectMapping:
+		// It would take the place of a newer mapping.
+		return "", errors.New("a part of a mapping can only be dropped: the janitor fetches the mapping anew")
+	}
+	if _, err := conn.JS.Publish(ctx, l.Subject, l.Payload); err != nil {
+		return "", fmt.Errorf("publish it again: %w", err)
+	}
+	return "is read again", nil
+}
+
+func deadDropCommand(envFile *string) *cobra.Command {
+	drop := func(context.Context, *bus.Conn, Letter) (string, error) { return "dropped", nil }
+	return deadOrder(envFile, "dropped", drop, &cobra.Command{
+		Use:   "drop (ID... | --reason TEXT | --file NAME | --all)",
+		Short: "Forget dead letters: what they hold is never sent",
+		Long: `Forget dead letters: what they hold is never sent, and their file stays among the failed ones. The journal notes it.
+
+Exit status: 0 all of them are gone, 1 some could not be dropped.`,
+		Example: `  bobosync dead drop 17
+  bobosync dead drop --file monday.csv`,
+	})
+}

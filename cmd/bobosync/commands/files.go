@@ -1,0 +1,310 @@
+package commands
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"bobosync/cmd/bobosync/client"
+	"bobosync/shared/bus"
+	"bobosync/shared/control"
+	"bobosync/shared/event"
+	"bobosync/shared/text"
+	"bobosync/shared/topology"
+	"bobosync/shared/verdict"
+)
+
+func filesCommand(envFile *string) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "files",
+		Short: "See where a file is, and what became of its rows",
+		Long: `See where a file is, and what became of its rows. A file stays in CSV_DIRECTORY until every row of it is settled, so nothing is
+ever lost; bobosync files show says what it waits for.`,
+		Example: `  bobosync files list
+  bobosync files list --open
+  bobosync files show monday.csv
+  bobosync files show monday.csv --csv > to-mend.csv`,
+	}
+	cmd.AddCommand(filesListCommand(envFile), filesShowCommand(envFile))
+	return cmd
+}
+
+func filesListCommand(envFile *string) *cobra.Command {
+	var req control.FilesRequest
+	var failed, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List files, in the order of reading",
+		Long: `List files, in the order of reading: where each is, and its rows. PENDING counts the rows that AtHoc has not confirmed and that
+are not settled otherwise; a file goes when it is 0.`,
+		Example: `  bobosync files list
+  bobosync files list --open         # what waits
+  bobosync files list --failed       # what lies among the failed files
+  bobosync files list --json --most 200`,
+		Args: cobra.NoArgs,
+		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
+			if failed && !cmd.Flags().Changed("most") {
+				req.Most = mostFilesAsked // failed files are few
+			}
+			answer, err := control.Ask[control.FilesAnswer](ctx, conn.NC, topology.Ingest, control.Files, req)
+			if err != nil {
+				return err
+			}
+			answer.Files = slices.DeleteFunc(answer.Files, func(f control.FileState) bool { return failed && !f.Failed })
+			if asJSON {
+				return outOf(cmd).JSON(answer)
+			}
+			return showFiles(outOf(cmd), answer)
+		}),
+	}
+	cmd.Flags().BoolVar(&req.Open, "open", false, "only files that are not finished")
+	cmd.Flags().BoolVar(&failed, "failed", false, "only files with dead rows, or that cannot be read as text")
+	cmd.Flags().IntVar(&req.Most, "most", 50, "look at this `many` files, the latest ones; with --failed 500")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
+	cmd.MarkFlagsMutuallyExclusive("open", "failed")
+	return cmd
+}
+
+func showFiles(out *text.Printer, answer control.FilesAnswer) error {
+	if answer.More > 0 {
+		out.Printf("(%d earlier files are left out; --most shows more)\n", answer.More)
+	}
+	rows := [][]string{{"ID", "NAME", "STATUS", "ROWS", "REJECTED", "PENDING", "FIRST SEEN", "FINISHED"}}
+	for _, f := range answer.Files {
+		rows = append(rows, []string{
+			text.Short(f.ID), f.Name, statusOf(f), strconv.Itoa(f.Rows), strconv.Itoa(f.Rejected), strconv.Itoa(f.Pending),
+			text.When(f.FirstSeen), text.When(f.Finished),
+		})
+	}
+	out.Table(rows)
+	for _, name := range slices.Sorted(maps.Keys(answer.Problems)) {
+		p := answer.Problems[name]
+		out.Printf("%s cannot be read since %s: %s\n", name, text.When(p.Since), p.Reason)
+	}
+	return nil
+}
+
+func statusOf(f control.FileState) string {
+	switch {
+	case f.Problem != "":
+		return "set aside"
+	case f.Failed:
+		return f.Status + " (failed)"
+	default:
+		return f.Status
+	}
+}
+
+// rowPrinter writes rows as they come.
+type rowPrinter func(rows []control.RowState) error
+
+func filesShowCommand(envFile *string) *cobra.Command {
+	var all, asCSV, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "show NAME-or-ID",
+		Short: "Show a file: where it is and why, and the rows that somebody may have to look after",
+		Long: `Show a file: where it is and why it is not done, its outcomes, its history, and each row that was rejected, is dead, or whose
+worker AtHoc does not know, with its line and the reason. Values of a row are never shown: look at the line in the file
+itself.
+
+--csv writes these rows as CSV (file, line, outcome, reason), to send back to whoever made the file.`,
+		Example: `  bobosync files show monday.csv
+  bobosync files show 5f3a9c01b2d4                        # by id, if several files had the name
+  bobosync files show monday.csv --csv > to-mend.csv
+  bobosync files show monday.csv --all --json`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completing(envFile, fileNames),
+		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error {
+			answer, err := control.Ask[control.FilesAnswer](ctx, conn.NC, topology.Ingest, control.Files, control.FilesRequest{Text: args[0]})
+			if err != nil {
+				return err
+			}
+			if p, ok := answer.Problems[args[0]]; ok {
+				errOf(cmd).Printf("%s cannot be read since %s: %s\n", args[0], text.When(p.Since), p.Reason)
+			}
+			if len(answer.Files) == 0 {
+				return unknownFile(ctx, conn, args[0])
+			}
+			out := outOf(cmd)
+			if asCSV {
+				return filesAsCSV(ctx, conn, out, answer.Files, all)
+			}
+			for _, f := range answer.Files {
+				printer, end := newRowPrinter(out, f, whereabouts(ctx, conn, f), asJSON)
+				if err := eachRow(ctx, conn, f, all, printer); err != nil {
+					return err
+				}
+				if err := end(); err != nil {
+					return err
+				}
+			}
+			return nil
+		}),
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "every row")
+	cmd.Flags().BoolVar(&asCSV, "csv", false, "the rows as CSV: file, line, outcome, reason")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
+	cmd.MarkFlagsMutuallyExclusive("csv", "json")
+	return cmd
+}
+
+// fileNames are the names of the latest files, for the shell.
+func fileNames(ctx context.Context, conn *bus.Conn) ([]string, error) {
+	answer, err := control.Ask[control.FilesAnswer](ctx, conn.NC, topology.Ingest, control.Files, control.FilesRequest{})
+	names := make([]string, 0, len(answer.Files))
+	for _, f := range answer.Files {
+		names = append(names, f.Name)
+	}
+	return names, err
+}
+
+// unknownFile says why there is no record of a file: it may still be written.
+func unknownFile(ctx context.Context, conn *bus.Conn, name string) error {
+	states, err := control.AskAll[control.IngestState](ctx, conn.NC, topology.Ingest, control.State, control.Nothing{})
+	if err != nil {
+		return err
+	}
+	for _, s := range states {
+		if since, growing := s.Unsettled[name]; growing {
+			return fmt.Errorf("%s keeps changing since %s and is not read until it stops: see what writes to it", name, text.When(since))
+		}
+	}
+	return fmt.Errorf("no file %q is known: bobosync files list shows the names; a file is known once it lies in CSV_DIRECTORY and has stopped changing", name)
+}
+
+// whereabouts says in a sentence where a file is and why it is not done.
+func whereabouts(ctx context.Context, conn *bus.Conn, f control.FileState) string {
+	switch f.Status {
+	case statusReading, statusWaiting, statusDone:
+		return inWork(f) + whyWaiting(verdict.Judge(client.Observe(ctx, conn), verdict.Limits{}))
+	default:
+		return finished(f)
+	}
+}
+
+// What ingest calls the states of a file.
+const (
+	statusReading = "reading"
+	statusWaiting = "waiting"
+	statusDone    = "done"
+)
+
+func inWork(f control.FileState) string {
+	switch f.Status {
+	case statusReading:
+		return fmt.Sprintf("It is being read; it was first seen at %s.", text.When(f.FirstSeen))
+	case statusWaiting:
+		return fmt.Sprintf("It waits in CSV_DIRECTORY since %s: %d of its %d rows are not settled yet.", text.When(f.FirstSeen), f.Pending, f.Rows)
+	default:
+		return "All of its rows are settled; it is still to be moved out of CSV_DIRECTORY."
+	}
+}
+
+func finished(f control.FileState) string {
+	switch {
+	case f.Problem != "":
+		return "Nothing of it was sent, since it cannot be read as text: " + f.Problem + "."
+	case f.Failed:
+		return fmt.Sprintf("It lies among the failed files, since AtHoc will never take %s of it as they are: bobosync dead list --file %s says why.",
+			text.Count(f.Outcomes[event.Dead.String()], "row"), text.Short(f.ID))
+	default:
+		return fmt.Sprintf("It is done since %s: all of its rows are settled.", text.When(f.Finished))
+	}
+}
+
+// whyWaiting names what is broken, which is why a file waits.
+func whyWaiting(v verdict.Verdict) string {
+	var why []string
+	for _, found := range v.Findings {
+		if found.Level == verdict.Problem && found.Cause != verdict.CauseLate || found.Cause == verdict.CauseRecovering || found.Cause == verdict.CauseAtHocDown || found.Cause == verdict.CauseThrottled {
+			why = append(why, found.Text+".")
+		}
+	}
+	if len(why) == 0 {
+		return " Nothing is broken: it goes on by itself."
+	}
+	return " The reason: " + strings.Join(why, " ")
+}
+
+// filesAsCSV writes rows for whoever made the files.
+func filesAsCSV(ctx context.Context, conn *bus.Conn, out *text.Printer, files []control.FileState, all bool) error {
+	if err := out.CSV([]string{"file", "line", "outcome", "reason"}); err != nil {
+		return err
+	}
+	for _, f := range files {
+		err := eachRow(ctx, conn, f, all, func(rows []control.RowState) error {
+			cells := make([][]string, len(rows))
+			for i, r := range rows {
+				cells[i] = []string{f.Name, strconv.Itoa(r.Line), r.Outcome, r.Text}
+			}
+			return out.CSV(cells...)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eachRow asks for a file's rows, part by part.
+func eachRow(ctx context.Context, conn *bus.Conn, f control.FileState, all bool, do rowPrinter) error {
+	req := control.RowsRequest{ID: f.ID, All: all}
+	for {
+		answer, err := control.Ask[control.RowsAnswer](ctx, conn.NC, topology.Ingest, control.FileRows, req)
+		if err != nil {
+			return err
+		}
+		if err := do(answer.Rows); err != nil {
+			return err
+		}
+		if !answer.More || len(answer.Rows) == 0 {
+			return nil
+		}
+		req.After = answer.Rows[len(answer.Rows)-1].Line
+	}
+}
+
+func newRowPrinter(out *text.Printer, f control.FileState, where string, asJSON bool) (do rowPrinter, end func() error) {
+	if !asJSON {
+		describe(out, f, where)
+		return func(rows []control.RowState) error {
+			for _, r := range rows {
+				out.Printf("  line %d: %s: %s\n", r.Line, r.Outcome, r.Text)
+			}
+			return nil
+		}, func() error { return nil }
+	}
+	whole := struct {
+		control.FileState
+		Where string             `json:"where"`
+		Lines []control.RowState `json:"lines"`
+	}{FileState: f, Where: where, Lines: []control.RowState{}}
+	return func(rows []control.RowState) error {
+			whole.Lines = append(whole.Lines, rows...)
+			return nil
+		}, func() error {
+			return out.JSON(whole)
+		}
+}
+
+// describe writes what is known of a file as a whole.
+func describe(out *text.Printer, f control.FileState, where string) {
+	out.Printf("%s\n  %s\n  id        %s\n  status    %s\n", f.Name, where, f.ID, statusOf(f))
+	out.Printf("  rows      %d, of them %d rejected, %d waiting\n", f.Rows, f.Rejected, f.Pending)
+	var outcomes []string
+	for _, name := range slices.Sorted(maps.Keys(f.Outcomes)) {
+		outcomes = append(outcomes, fmt.Sprintf("%d %s", f.Outcomes[name], name))
+	}
+	out.Printf("  outcomes  %s\n", text.Dash(strings.Join(outcomes, ", ")))
+	for _, path := range f.Paths {
+		out.Printf("  lies in   %s\n", path)
+	}
+	for _, n := range f.History {
+		out.Printf("  %s  %s\n", text.When(n.At), n.Text)
+	}
+}

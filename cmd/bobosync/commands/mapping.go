@@ -1,0 +1,295 @@
+package commands
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"bobosync/cmd/bobosync/client"
+	"bobosync/shared/bus"
+	"bobosync/shared/control"
+	"bobosync/shared/text"
+	"bobosync/shared/topology"
+)
+
+func mappingCommand(envFile *string) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "mapping",
+		Short: "Look at the mapping of employee ids to AtHoc users, refresh it, approve one that is held back",
+		Long: `Look at the mapping of employee ids to AtHoc users, refresh it, approve one that is held back.
+
+The janitor fetches the mapping from AtHoc daily. One that would lose many employee ids at once (MAPPING_MAX_REMOVAL_PERCENT)
+is held back: the one before stays in force until an operator approves.`,
+		Example: `  bobosync mapping show
+  bobosync mapping list smith
+  bobosync mapping refresh
+  bobosync mapping approve 3fa9c1`,
+	}
+	cmd.AddCommand(mappingShowCommand(envFile), mappingListCommand(envFile), mappingRefreshCommand(envFile), mappingApproveCommand(envFile))
+	return cmd
+}
+
+func askMapping(ctx context.Context, conn *bus.Conn) (control.MappingReport, error) {
+	return control.Ask[control.MappingReport](ctx, conn.NC, topology.Janitor, control.MappingShow, control.Nothing{})
+}
+
+func mappingShowCommand(envFile *string) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "show",
+		Short: "Show how old the mapping is, what is held back, and which employee ids are ambiguous",
+		Long: `Show how old the mapping in force is and when it is refreshed next; a mapping that is held back, and why; and employee ids that
+several AtHoc users have: none of these users gets a duty status until that is mended in AtHoc.`,
+		Example: "  bobosync mapping show\n  bobosync mapping show --json",
+		Args:    cobra.NoArgs,
+		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
+			report, err := askMapping(ctx, conn)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return outOf(cmd).JSON(report)
+			}
+			showMapping(outOf(cmd), report)
+			return nil
+		}),
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
+	return cmd
+}
+
+func showMapping(out *text.Printer, r control.MappingReport) {
+	if r.Held != nil {
+		showHeld(out, *r.Held)
+		out.Printf("\n")
+	}
+	if r.Snapshot == "" {
+		out.Printf("There is no mapping yet: nothing can be sent. bobosync mapping refresh fetches one and says what is wrong.\n")
+	} else {
+		out.Printf("The mapping in force has %s.\n", text.Count(r.Mapped, "employee id"))
+		out.Printf("  fetched at    %s\n  refreshed at  %s\n", text.When(r.Taken), text.When(r.Refreshed))
+		out.Printf("  last look     %s, of them %d without an employee id\n", text.Count(r.Users, "AtHoc user"), r.Without)
+	}
+	if r.Duty.Off {
+		out.Printf("  next          never: SYNC_MAPPINGS is off\n")
+	} else {
+		out.Printf("  next          %s\n", text.When(r.Duty.Next))
+	}
+	if r.Duty.Failures > 0 {
+		out.Printf("  the refresh failed %s: %s\n", text.Times(r.Duty.Failures), r.Duty.Error)
+	}
+	if r.Unusable > 0 {
+		out.Printf("  %s cannot be used: the name or the employee id is empty or too long\n", text.Count(r.Unusable, "user"))
+	}
+	showDoubtful(out, r)
+}
+
+// showDoubtful lists the employee ids that somebody should look at in AtHoc.
+func showDoubtful(out *text.Printer, r control.MappingReport) {
+	if len(r.Ambiguous) > 0 {
+		out.Printf("\nSeveral users have the same employee id; none of them gets its duty status. Mend it in AtHoc:\n")
+		for _, id := range slices.Sorted(maps.Keys(r.Ambiguous)) {
+			out.Printf("  %s: %s\n", id, strings.Join(r.Ambiguous[id], ", "))
+		}
+	}
+	if len(r.Alike) > 0 {
+		out.Printf("\nThese employee ids differ only in blanks or leading zeros; they count as different workers:\n")
+		for _, group := range r.Alike {
+			out.Printf("  %q\n", group)
+		}
+	}
+	if r.Left > 0 {
+		out.Printf("\n(%d more are left out)\n", r.Left)
+	}
+}
+
+func showHeld(out *text.Printer, h control.HeldMapping) {
+	out.Printf("A new mapping is HELD BACK since %s: %s\n", text.When(h.Since), h.Reason)
+	out.Printf("  %d employee ids instead of %d: %d added, %d changed, %d removed; AtHoc last gave the same at %s\n",
+		h.After, h.Before, h.Added, h.Changed, h.Removed, text.When(h.Seen))
+	out.Printf("  Are AtHoc's users right? Then: bobosync mapping approve %s\n", h.ID)
+}
+
+func mappingListCommand(envFile *string) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "list [TEXT]",
+		Short: "List employee ids and the AtHoc users that have them, as the resolver uses them",
+		Example: `  bobosync mapping list 12345
+  bobosync mapping list smith
+  bobosync mapping list --json > mapping.json`,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error {
+			var req control.MappingListRequest
+			if len(args) > 0 {
+				req.Text = args[0]
+			}
+			pairs, err := mappingPairs(ctx, conn, req)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return outOf(cmd).JSON(pairs)
+			}
+			rows := [][]string{{"EMPLOYEE ID", "ATHOC USER"}}
+			for _, p := range pairs {
+				rows = append(rows, []string{p.Employee, p.User})
+			}
+			if len(pairs) == 0 {
+				outOf(cmd).Printf("Nobody like that is in the mapping; bobosync mapping show says how old it is.\n")
+				return nil
+			}
+			out := outOf(cmd)
+			out.Table(rows)
+			return out.Err()
+		}),
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
+	return cmd
+}
+
+// mappingPairs asks for the mapping, part by part.
+func mappingPairs(ctx context.Context, conn *bus.Conn, req control.MappingListRequest) ([]control.MappingPair, error) {
+	all := []control.MappingPair{} // JSON's null is no list
+	for {
+		answer, err := control.Ask[control.MappingListAnswer](ctx, conn.NC, topology.Resolver, control.MappingList, req)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, answer.Pairs...)
+		if answer.Next == "" || answer.Next == req.After {
+			return all, nil
+		}
+		req.After = answer.Next
+	}
+}
+
+// orderFlags are how an operator wants to hear of an order to the janitor.
+type orderFlags struct{ noWait, json bool }
+
+func (f *orderFlags) add(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.noWait, "no-wait", false, "do not wait for the end; bobosync journal shows it")
+	cmd.Flags().BoolVar(&f.json, "json", false, "answer in JSON")
+}
+
+func mappingRefreshCommand(envFile *string) *cobra.Command {
+	var f orderFlags
+	cmd := &cobra.Command{
+		Use:   "refresh",
+		Short: "Fetch the mapping from AtHoc now",
+		Long: `Fetch the mapping from AtHoc now, wait for the end and say what has changed. Workers who were unmapped and are not any more get
+their duty status at once. If the new mapping is held back, it says so and how to approve it.
+
+Exit status: 0 the mapping is up to date, 1 it failed or is held back.`,
+		Example: "  bobosync mapping refresh\n  bobosync mapping refresh --no-wait",
+		Args:    cobra.NoArgs,
+		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
+			begun, err := control.Ask[control.Begun](ctx, conn.NC, topology.Janitor, control.MappingRefresh, control.Order{By: client.Whoami()})
+			if err != nil {
+				return err
+			}
+			return f.follow(ctx, conn, cmd, begun, "The mapping is refreshed")
+		}),
+	}
+	f.add(cmd)
+	return cmd
+}
+
+// follow waits for an order about the mapping and tells its end.
+func (f orderFlags) follow(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, begun control.Begun, done string) error {
+	out := outOf(cmd)
+	switch {
+	case f.noWait && f.json:
+		return out.JSON(begun)
+	case f.noWait:
+		out.Printf("It has begun; bobosync journal --kind mapping shows its end.\n")
+		return nil
+	}
+	entry, err := finish(ctx, conn, errOf(cmd), begun.Entry)
+	if err != nil {
+		return err
+	}
+	if f.json {
+		if err := out.JSON(entry); err != nil {
+			return err
+		}
+		if entry.Outcome != control.OutcomeOK {
+			return ExitStatus(exitFailed)
+		}
+		return nil
+	}
+	switch entry.Outcome {
+	case control.OutcomeOK:
+		out.Printf("%s: %s.\n", done, cmp.Or(counts(entry.Counts), "nothing has changed"))
+		return nil
+	case control.OutcomeHeld:
+		return fmt.Errorf("the new mapping is held back: %s; bobosync mapping show tells how to approve it", cmp.Or(entry.Text, entry.Error))
+	case control.OutcomeInterrupted:
+		return errors.New("the janitor was stopped before the end; it refreshes again by itself when it is back")
+	default:
+		return fmt.Errorf("the mapping could not be refreshed, and the one before stays in force: %s", cmp.Or(entry.Error, entry.Text))
+	}
+}
+
+func mappingApproveCommand(envFile *string) *cobra.Command {
+	var f orderFlags
+	cmd := &cobra.Command{
+		Use:   "approve [ID]",
+		Short: "Let a mapping into force that is held back",
+		Long: `Let a mapping into force that is held back. Without an id it shows what is held back, and changes nothing. AtHoc is asked once
+more: if it gives something else than what was approved, that is held back anew.
+
+Exit status: 0 it is in force (or, without an id, nothing is held back), 1 it is not.`,
+		Example: "  bobosync mapping approve            # what is held back\n  bobosync mapping approve 3fa9c1",
+		Args:    cobra.MaximumNArgs(1),
+		ValidArgsFunction: completing(envFile, func(ctx context.Context, conn *bus.Conn) ([]string, error) {
+			report, err := askMapping(ctx, conn)
+			if err != nil || report.Held == nil {
+				return nil, err
+			}
+			return []string{report.Held.ID}, nil
+		}),
+		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return showWhatIsHeld(ctx, conn, outOf(cmd), f.json)
+			}
+			begun, err := control.Ask[control.Begun](ctx, conn.NC, topology.Janitor, control.MappingApprove,
+				control.ApproveRequest{ID: args[0], By: client.Whoami()})
+			if err != nil {
+				return err
+			}
+			return f.follow(ctx, conn, cmd, begun, "The mapping is in force")
+		}),
+	}
+	f.add(cmd)
+	return cmd
+}
+
+// showWhatIsHeld shows the mapping that waits for an approval; it is a failure that there is one, since nothing was approved.
+func showWhatIsHeld(ctx context.Context, conn *bus.Conn, out *text.Printer, asJSON bool) error {
+	report, err := askMapping(ctx, conn)
+	if err != nil {
+		return err
+	}
+	switch {
+	case asJSON:
+		err = out.JSON(struct {
+			Held *control.HeldMapping `json:"held"`
+		}{report.Held})
+	case report.Held == nil:
+		out.Printf("No mapping is held back.\n")
+	default:
+		showHeld(out, *report.Held)
+	}
+	if err == nil && report.Held != nil {
+		err = ExitStatus(exitFailed)
+	}
+	return err
+}

@@ -1,0 +1,36 @@
+package commands
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"bobosync/cmd/bobosync/client"
+	"bobosync/shared/bus"
+	"bobosync/shared/control"
+	"bobosync/shared/text"
+)
+
+// finish waits for an order and returns its entry; that it was interrupted by Ctrl-C is told and ends the command.
+func finish(ctx context.Context, conn *bus.Conn, stderr *text.Printer, id string) (control.JournalEntry, error) {
+	entry, err := client.Await(ctx, conn.NC, id)
+	if err != nil && ctx.Err() != nil {
+		stderr.Printf("bobosync: it goes on without being watched; bobosync journal shows its end\n")
+		return entry, ExitStatus(exitInterrupted)
+	}
+	return entry, err
+}
+
+// counts shows what a journal entry counts, as far as there is any of it.
+func counts(c map[string]int) string {
+	parts := make([]string, 0, len(c))
+	for _, name := range slices.Sorted(maps.Keys(c)) {
+		if c[name] == 0 {
+			continue
+		}
+		parts = append(parts, fmt.Sprintf("%d %s", c[name], strings.ReplaceAll(name, "_", " ")))
+	}
+	return strings.Join(parts, ", ")
+}

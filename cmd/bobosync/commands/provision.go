@@ -1,0 +1,207 @@
+package commands
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"bobosync/shared/bus"
+	"bobosync/shared/config"
+	"bobosync/shared/program"
+	"bobosync/shared/text"
+	"bobosync/shared/topology"
+)
+
+// provisioning is the settings that provisioning needs: the services' own, which the broker's parts follow.
+type provisioning struct {
+	Broker config.Broker
+	Calls  config.Calls
+}
+
+// Validate implements config.Validator.
+func (p *provisioning) Validate() error {
+	if err := p.Broker.Validate(); err != nil {
+		return err
+	}
+	return p.Calls.Validate()
+}
+
+// provisioned is what the command tells of, in JSON too.
+type provisioned struct {
+	// Version is the broker's, of the server that was asked.
+	Version string `json:"version"`
+	// Servers are the broker's servers; empty if it does not tell of them.
+	Servers []topology.Server  `json:"servers,omitempty"`
+	Parts   []topology.Finding `json:"parts"`
+	// Changed says that what was missing was made and what could be changed was changed.
+	Changed bool `json:"changed"`
+	// AsWanted says that everything is as the settings want it, after the changes.
+	AsWanted bool `json:"as_wanted"`
+	// Notes are what an operator should know beside that.
+	Notes []string `json:"notes,omitempty"`
+}
+
+func provisionCommand(envFile *string) *cobra.Command {
+	var dryRun, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "provision",
+		Short: "Make the broker's streams, consumers and buckets, and bring them to the settings",
+		Long: `Make the broker's streams, consumers and buckets, and bring them to the settings.
+
+The services do this by themselves, each for its own part. The command is for a broker on which they may not, for looking what
+differs, and for bringing a broker to new settings before the services start: STREAM_REPLICAS, ENTRIES_MAX_BYTES and
+ATHOC_TIMEOUT, which must be the services' own.
+
+It shows first what differs, and throws nothing away: what a broker does not change in place, and what would drop messages, it
+leaves as it is and says why. It may be run as often as you like, also while the services run.
+
+Exit status: 0 everything is as wanted, 1 something is not or could not be done, 2 called wrongly or a setting is wrong.`,
+		Example: `  bobosync provision --dry-run
+  NATS_CREDS=deploy/nats/creds/provision.nk bobosync provision`,
+		Args: cobra.NoArgs,
+	}
+	cmd.RunE = withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
+		var p provisioning
+		if err := program.Load(ctx, *envFile, &p); err != nil {
+			program.Complain(cmd.ErrOrStderr(), "the command", err)
+			return ExitStatus(exitUsage)
+		}
+		out := outOf(cmd)
+		if asJSON {
+			out = text.To(io.Discard)
+		}
+		told, err := provision(ctx, conn, topology.From(p.Broker, p.Calls), dryRun, out)
+		if err == nil && asJSON {
+			err = outOf(cmd).JSON(told)
+		}
+		if err == nil && !told.AsWanted {
+			return ExitStatus(exitFailed)
+		}
+		return err
+	})
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show what differs")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
+	return cmd
+}
+
+// provision compares the broker with the settings, tells of that, and mends what it may unless it is a dry run.
+func provision(ctx context.Context, conn *bus.Conn, s topology.Settings, dryRun bool, out *text.Printer) (provisioned, error) {
+	told := provisioned{Version: conn.NC.ConnectedServerVersion()}
+	var err error
+	if told.Parts, err = topology.Survey(ctx, conn.JS, s); err != nil {
+		return told, err
+	}
+	if err := told.lookAtServers(ctx, conn); err != nil {
+		return told, err
+	}
+	told.show(out)
+	if !dryRun {
+		if err := told.mend(ctx, conn, out); err != nil {
+			return told, err
+		}
+		// What the broker says now is what counts.
+		now, err := topology.Survey(ctx, conn.JS, s)
+		if err != nil {
+			return told, err
+		}
+		told.AsWanted = allAsWanted(now)
+	} else {
+		told.AsWanted = allAsWanted(told.Parts)
+	}
+	told.sumUp(out, dryRun)
+	return told, nil
+}
+
+func allAsWanted(parts []topology.Finding) bool {
+	for _, p := range parts {
+		if !p.AsWanted() {
+			return false
+		}
+	}
+	return true
+}
+
+// lookAtServers finds out whether the broker keeps what it acknowledges.
+func (p *provisioned) lookAtServers(ctx context.Context, conn *bus.Conn) error {
+	var err error
+	if p.Servers, err = topology.Servers(ctx, conn.NC); err != nil {
+		return err
+	}
+	if len(p.Servers) == 0 {
+		p.Notes = append(p.Notes, "This broker does not tell whether it syncs messages to the disk before it acknowledges them: "+
+			"look for sync_interval: always in its configuration.")
+	}
+	for _, s := range p.Servers {
+		if !s.Syncs {
+			p.Notes = append(p.Notes, fmt.Sprintf("Server %s acknowledges messages before they are on its disk: a power failure loses some. "+
+				"Set sync_interval: always in its configuration.", s.Name))
+		}
+	}
+	return nil
+}
+
+// show tells of each part, before anything is changed.
+func (p *provisioned) show(out *text.Printer) {
+	out.Printf("The broker is nats-server %s.\n", p.Version)
+	for _, note := range p.Notes {
+		out.Line(note)
+	}
+	for _, part := range p.Parts {
+		switch {
+		case part.Missing:
+			out.Printf("%s is missing\n", part.Part)
+		case len(part.Changes) > 0:
+			out.Printf("%s differs\n", part.Part)
+		default:
+			out.Printf("%s is as wanted\n", part.Part)
+		}
+		for _, c := range part.Changes {
+			refused := ""
+			if c.Refused != "" {
+				refused = "; it stays so: " + c.Refused
+			}
+			out.Printf("    %s%s\n", c, refused)
+		}
+	}
+}
+
+// mend makes and changes what it may.
+func (p *provisioned) mend(ctx context.Context, conn *bus.Conn, out *text.Printer) error {
+	done := 0
+	for _, part := range p.Parts {
+		if !part.Mendable() {
+			continue
+		}
+		if err := part.Mend(ctx, conn.JS); err != nil {
+			return fmt.Errorf("%d parts are done, then it failed: %w", done, err)
+		}
+		done++
+	}
+	p.Changed = done > 0
+	if p.Changed {
+		out.Printf("%d parts were made or changed.\n", done)
+	}
+	return nil
+}
+
+func (p *provisioned) sumUp(out *text.Printer, dryRun bool) {
+	var refused []string
+	for _, part := range p.Parts {
+		if part.Refused() {
+			refused = append(refused, part.String())
+		}
+	}
+	switch {
+	case p.AsWanted:
+		out.Printf("Everything is as wanted.\n")
+	case len(refused) > 0:
+		out.Printf("Not everything is as wanted: see %s above.\n", strings.Join(refused, ", "))
+	case dryRun:
+		out.Printf("Nothing was changed. Run bobosync provision to make and change this.\n")
+	default:
+		out.Printf("Somebody else has changed the broker meanwhile. Run bobosync provision again.\n")
+	}
+}

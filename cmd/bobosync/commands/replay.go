@@ -1,0 +1,268 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/spf13/cobra"
+
+	"bobosync/cmd/bobosync/client"
+	"bobosync/shared/bus"
+	"bobosync/shared/control"
+	"bobosync/shared/text"
+	"bobosync/shared/topology"
+)
+
+// watchLook is how often the progress of a replay is looked at.
+const watchLook = time.Second
+
+// replayFlags are how an operator chooses whom to send again.
+type replayFlags struct {
+	all                 bool
+	since, entriesSince string
+	workers, users      []string
+	file                string
+	dryRun, watch, json bool
+}
+
+func replayCommand(envFile *string) *cobra.Command {
+	var f replayFlags
+	cmd := &cobra.Command{
+		Use:   "replay (--all | --since T | --worker ID | --user NAME | --file NAME | --entries-since T)",
+		Short: "Send the current duty status of workers to AtHoc again",
+		Long: `Send the current duty status of workers to AtHoc again, after AtHoc has lost data: a restored backup, say.
+
+Only the latest status of each worker is ever sent, and events that come in meanwhile win. A replay keeps to the rate limit
+and lets events of now go first. It goes on over restarts until it is done or stopped. The journal notes it.
+
+--entries-since reads the entries of that time again, as far as the broker still keeps them, and sends the workers in them:
+for when the mapping was wrong.`,
+		Example: `  bobosync replay --all --dry-run          # how many users, how many calls, how long
+  bobosync replay --all --watch
+  bobosync replay --since "2024-06-17 14:00"
+  bobosync replay --worker 12345 --worker 67890
+  bobosync replay --file monday.csv
+  bobosync replay list
+  bobosync replay stop 0195d3`,
+		Args: cobra.NoArgs,
+		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
+			return replay(ctx, conn, cmd, f)
+		}),
+	}
+	flags := cmd.Flags()
+	flags.BoolVar(&f.all, "all", false, "everyone")
+	flags.StringVar(&f.since, "since", "", "workers whose status changed or was confirmed since this `time`")
+	flags.StringSliceVar(&f.workers, "worker", nil, "these employee `ids`")
+	flags.StringSliceVar(&f.users, "user", nil, "these AtHoc `usernames`")
+	flags.StringVar(&f.file, "file", "", "workers in this file, by `name` or id")
+	completeFlag(cmd, "file", completing(envFile, fileNames))
+	flags.StringVar(&f.entriesSince, "entries-since", "", "workers with an entry that was read since this `time`")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "only say what it would be")
+	flags.BoolVar(&f.watch, "watch", false, "stay until all of it is published")
+	flags.BoolVar(&f.json, "json", false, "answer in JSON")
+	cmd.MarkFlagsOneRequired("all", "since", "worker", "user", "file", "entries-since")
+	cmd.MarkFlagsMutuallyExclusive("json", "watch")
+	cmd.MarkFlagsMutuallyExclusive("all", "since", "worker", "user", "file", "entries-since")
+	cmd.AddCommand(replayListCommand(envFile), replayStopCommand(envFile))
+	return cmd
+}
+
+func (f replayFlags) request(ctx context.Context, conn *bus.Conn, now time.Time) (control.ReplayRequest, error) {
+	req := control.ReplayRequest{All: f.all, Workers: f.workers, Users: f.users, DryRun: f.dryRun, By: client.Whoami()}
+	var err error
+	if f.since != "" {
+		req.Since, err = moment(f.since, now)
+	}
+	if f.entriesSince != "" {
+		req.EntriesSince, err = moment(f.entriesSince, now)
+	}
+	if f.file != "" {
+		req.File, err = fileID(ctx, conn.NC, f.file)
+	}
+	return req, err
+}
+
+// fileID finds the one file that is meant.
+func fileID(ctx context.Context, nc *nats.Conn, text string) (string, error) {
+	found, err := control.Ask[[]control.FoundFile](ctx, nc, topology.Ingest, control.FindFile, control.FindRequest{Text: text})
+	switch {
+	case err != nil:
+		return "", err
+	case len(found) == 0:
+		return "", fmt.Errorf("no file %q is known: bobosync files list shows the names", text)
+	case len(found) > 1:
+		return "", fmt.Errorf("%d files have had the name %q: name one by its id, such as %.12s", len(found), text, found[0].ID)
+	}
+	return found[0].ID, nil
+}
+
+func replay(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, f replayFlags) error {
+	out := outOf(cmd)
+	req, err := f.request(ctx, conn, time.Now())
+	if err != nil {
+		return err
+	}
+	state, err := control.Ask[control.ReplayState](ctx, conn.NC, topology.Resolver, control.Replay, req)
+	if err != nil {
+		return err
+	}
+	if !f.dryRun {
+		client.Note(ctx, conn, errOf(cmd), control.OutcomeOK, "replay "+state.ID+" begun", map[string]int{"users": state.Users})
+	}
+	sending, sendErr := control.Ask[control.SendingState](ctx, conn.NC, topology.Publisher, control.Sending, control.Nothing{})
+	calls, estimate := effort(state.Users, sending)
+	if f.json {
+		return out.JSON(struct {
+			control.ReplayState
+			DryRun  bool    `json:"dry_run"`
+			Calls   int     `json:"calls,omitempty"`
+			Seconds float64 `json:"seconds,omitempty"`
+		}{state, f.dryRun, calls, estimate.Seconds()})
+	}
+	verb := "Replaying"
+	if f.dryRun {
+		verb = "It would be"
+	}
+	out.Printf("%s %d users (%s", verb, state.Users, state.What)
+	if state.Entries > 0 {
+		out.Printf(", from %d entries", state.Entries)
+	}
+	out.Printf(").\n")
+	switch {
+	case sendErr != nil:
+		out.Printf("No publisher is there now: nothing is sent until one is.\n")
+	case sending.Breaker.Open():
+		out.Printf("AtHoc is not to be had since %s (%s): it is sent when AtHoc is back, in some %d calls.\n",
+			text.When(sending.Breaker.Since), sending.Breaker.Cause, calls)
+	default:
+		out.Printf("Some %d calls, about %s at the present rate.\n", calls, estimate.Round(time.Second))
+	}
+	if f.dryRun {
+		return nil
+	}
+	out.Printf("Its id is %s; stop it with: bobosync replay stop %s\n", state.ID, state.ID)
+	if f.watch {
+		return watchReplay(ctx, conn, out, state.ID)
+	}
+	return nil
+}
+
+// effort estimates the calls that a number of users needs, and how long they take.
+func effort(users int, s control.SendingState) (calls int, d time.Duration) {
+	if s.BatchSize <= 0 || s.RateLimit <= 0 {
+		return 0, 0
+	}
+	calls = int(math.Ceil(float64(users) / float64(s.BatchSize)))
+	rate := s.RateLimit
+	if s.Breaker.Slow > 0 {
+		rate *= s.Breaker.Slow
+	}
+	return calls, time.Duration(float64(calls) / rate * float64(time.Second))
+}
+
+func watchReplay(ctx context.Context, conn *bus.Conn, out *text.Printer, id string) error {
+	last := -1
+	for {
+		all, err := control.Ask[[]control.ReplayState](ctx, conn.NC, topology.Resolver, control.Replays, control.Nothing{})
+		if err != nil && !errors.Is(err, control.ErrNobody) {
+			return err
+		}
+		at := slices.IndexFunc(all, func(s control.ReplayState) bool { return s.ID == id })
+		if at < 0 && err == nil {
+			return errors.New("the resolver knows nothing of this replay any more: its memory was lost, or many replays came after it")
+		}
+		if at >= 0 {
+			state := all[at]
+			switch {
+			case state.Stopped:
+				return fmt.Errorf("the replay was stopped: %d of %d users were not published", state.Left, state.Users)
+			case !state.Ended.IsZero():
+				out.Printf("All %d users are on their way to AtHoc.\n", state.Users)
+				return nil
+			case state.Left != last:
+				out.Printf("%d of %d users are on their way\n", state.Users-state.Left, state.Users)
+				last = state.Left
+			}
+		}
+		select {
+		case <-ctx.Done():
+			out.Printf("The replay goes on without being watched.\n")
+			return nil
+		case <-time.After(watchLook):
+		}
+	}
+}
+
+func replayListCommand(envFile *string) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List the replays: who, when, what, and how far",
+		Example: "  bobosync replay list\n  bobosync replay list --json",
+		Args:    cobra.NoArgs,
+		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
+			all, err := control.Ask[[]control.ReplayState](ctx, conn.NC, topology.Resolver, control.Replays, control.Nothing{})
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return outOf(cmd).JSON(all)
+			}
+			rows := [][]string{{"ID", "BY", "WHAT", "STARTED", "ENDED", "USERS", "LEFT"}}
+			for _, s := range all {
+				ended := text.When(s.Ended)
+				if s.Stopped {
+					ended += " (stopped)"
+				}
+				rows = append(rows, []string{s.ID, s.By, s.What, text.When(s.Started), ended, strconv.Itoa(s.Users), strconv.Itoa(s.Left)})
+			}
+			out := outOf(cmd)
+			out.Table(rows)
+			return out.Err()
+		}),
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
+	return cmd
+}
+
+func replayStopCommand(envFile *string) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "stop ID",
+		Short:   "Stop a replay: what is not published yet is not sent",
+		Long:    "Stop a replay: what is not published yet is not sent. The beginning of the id is enough. The journal notes it.",
+		Example: "  bobosync replay stop 0195d3",
+		Args:    cobra.ExactArgs(1),
+		ValidArgsFunction: completing(envFile, func(ctx context.Context, conn *bus.Conn) ([]string, error) {
+			all, err := control.Ask[[]control.ReplayState](ctx, conn.NC, topology.Resolver, control.Replays, control.Nothing{})
+			var ids []string
+			for _, s := range all {
+				if s.Ended.IsZero() {
+					ids = append(ids, s.ID+"\t"+s.What)
+				}
+			}
+			return ids, err
+		}),
+		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error {
+			state, err := control.Ask[control.ReplayState](ctx, conn.NC, topology.Resolver, control.StopReplay,
+				control.StopRequest{ID: args[0], By: client.Whoami()})
+			if err != nil {
+				return err
+			}
+			client.Note(ctx, conn, errOf(cmd), control.OutcomeOK, "replay "+state.ID+" stopped", map[string]int{"users": state.Users, "left": state.Left})
+			if asJSON {
+				return outOf(cmd).JSON(state)
+			}
+			outOf(cmd).Printf("Stopped; %d of %d users were not published.\n", state.Left, state.Users)
+			return nil
+		}),
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
+	return cmd
+}

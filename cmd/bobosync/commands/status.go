@@ -1,0 +1,116 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"bobosync/cmd/bobosync/client"
+	"bobosync/cmd/bobosync/terminal"
+	"bobosync/cmd/bobosync/view"
+	"bobosync/shared/text"
+	"bobosync/shared/verdict"
+)
+
+// statusInterval is how often a watched status is drawn.
+const statusInterval = 2 * time.Second
+
+// statusFlags are how an operator wants the status.
+type statusFlags struct {
+	watch, json bool
+	limits      verdict.Limits
+}
+
+func statusCommand(envFile *string) *cobra.Command {
+	var f statusFlags
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Say whether duty data is fresh, what is wrong, and what to do",
+		Long: `Say whether duty data in AtHoc is fresh, what is wrong, and what to do about it; then how much waits, who runs, and what is
+done by the clock. The first line is the verdict:
+
+  OK: ...        nothing need be done
+  WARNING: ...   something needs a look, today
+  PROBLEM: ...   duty data does not reach AtHoc, or soon will not
+
+It asks all services at once and takes some seconds at most, also if nobody answers. A file counts as late when AtHoc does
+not have all of it after 2 minutes.
+
+Exit status: 0 OK, 1 WARNING, 2 PROBLEM (and 2 if it was called wrongly).`,
+		Example: `  bobosync status
+  bobosync status --watch
+  bobosync status --json | jq -r .text
+  bobosync status --silent-after 36h     # no files come at weekends`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := loadSettings(cmd.Context(), *envFile)
+			if err != nil {
+				return err
+			}
+			observer := &client.Observer{Settings: s}
+			defer observer.Close()
+			if f.watch {
+				return watchStatus(cmd.Context(), observer, cmd.OutOrStdout(), f)
+			}
+			facts, err := observer.Observe(cmd.Context())
+			if err != nil {
+				return err
+			}
+			_, color := terminal.Look(cmd.OutOrStdout())
+			return showStatus(cmd.OutOrStdout(), facts, f, view.Color(color))
+		},
+	}
+	cmd.Flags().BoolVar(&f.watch, "watch", false, "draw it anew every 2 seconds, until Ctrl-C")
+	cmd.Flags().BoolVar(&f.json, "json", false, "answer in JSON")
+	cmd.Flags().DurationVar(&f.limits.SilentAfter, "silent-after", verdict.DefaultSilentAfter, "warn if no new file has come for this `long`; 0 never warns")
+	return cmd
+}
+
+// showStatus writes the status once and turns its level into the exit status.
+func showStatus(w io.Writer, f verdict.Facts, flags statusFlags, color view.Color) error {
+	v := verdict.Judge(f, flags.limits)
+	var err error
+	if flags.json {
+		if v.Findings == nil {
+			v.Findings = []verdict.Finding{} // JSON's null is no list
+		}
+		err = text.JSON(w, struct {
+			verdict.Verdict
+			Facts verdict.Facts `json:"facts"`
+		}{v, f})
+	} else {
+		err = view.Status(w, f, v, color)
+	}
+	if err == nil && v.Level > verdict.OK {
+		err = ExitStatus(v.Level)
+	}
+	return err
+}
+
+// watchStatus shows the status again and again until ctx ends: on a terminal in the same place.
+func watchStatus(ctx context.Context, observer *client.Observer, w io.Writer, flags statusFlags) error {
+	screen := view.NewScreen(w)
+	ticker := time.NewTicker(statusInterval)
+	defer ticker.Stop()
+	for {
+		facts, err := observer.Observe(ctx)
+		if ctx.Err() != nil {
+			return nil // Ctrl-C is how a watch ends
+		}
+		if err != nil {
+			return err
+		}
+		err = screen.Draw(func(w io.Writer, color view.Color) error { return showStatus(w, facts, flags, color) })
+		if status := ExitStatus(0); err != nil && !errors.As(err, &status) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}

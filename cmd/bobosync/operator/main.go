@@ -1,0 +1,36 @@
+// Command operator is bobosync as its image holds it: the operators' commands alone. Each service has an image of its own there,
+// and everything in one process is for machines without containers.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"bobosync/cmd/bobosync/commands"
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return commands.Execute(ctx, commands.Root(absent))
+}
+
+// absent says of what would run services that it is not here.
+func absent(*string) (all []*cobra.Command) {
+	for _, name := range []string{"run", "healthcheck"} {
+		all = append(all, &cobra.Command{
+			Use: name, Hidden: true, DisableFlagParsing: true,
+			RunE: func(*cobra.Command, []string) error {
+				return fmt.Errorf("%s is not in this image: each service has one of its own, and everything in one process is for machines without containers", name)
+			},
+		})
+	}
+	return all
+}

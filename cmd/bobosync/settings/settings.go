@@ -1,0 +1,49 @@
+// Package settings has the settings of all services together.
+package settings
+
+import (
+	"errors"
+	"strings"
+
+	"bobosync/cmd/bobosync/check"
+	"bobosync/services/ingest"
+	"bobosync/services/janitor"
+	"bobosync/services/publisher"
+	"bobosync/services/resolver"
+	"bobosync/shared/config"
+	"bobosync/shared/telemetry"
+)
+
+// All are those of all services; each reads the variables that concern it.
+type All struct {
+	Log       config.Log
+	Broker    config.Broker
+	Data      config.Data
+	Telemetry telemetry.Config
+
+	Ingest    ingest.Config
+	Resolver  resolver.Config
+	Publisher publisher.Config
+	Janitor   janitor.Config
+
+	// Monitor is for "bobosync check" alone.
+	Monitor check.Monitor
+}
+
+// Validate reports everything that is wrong, each finding once.
+func (s *All) Validate() error {
+	err := errors.Join(s.Log.Validate(), s.Broker.Validate(), s.Telemetry.Validate(),
+		s.Ingest.Validate(), s.Resolver.Validate(), s.Publisher.Validate(), s.Janitor.Validate())
+	if err == nil {
+		return nil
+	}
+	var findings []error
+	told := map[string]bool{}
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		if !told[line] {
+			told[line] = true
+			findings = append(findings, errors.New(line))
+		}
+	}
+	return errors.Join(findings...)
+}

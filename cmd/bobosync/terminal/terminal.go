@@ -1,0 +1,16 @@
+// Package terminal tells what a program's output can show.
+package terminal
+
+import (
+	"io"
+	"os"
+
+	"bobosync/shared/logging"
+)
+
+// Look reports whether w is a terminal that follows escape sequences, and whether it is to be coloured.
+func Look(w io.Writer) (terminal, color bool) {
+	file, ok := w.(*os.File)
+	terminal = ok && logging.IsTerminal(w) && os.Getenv("TERM") != "dumb" && speaksANSI(file)
+	return terminal, terminal && os.Getenv("NO_COLOR") == ""
+}

@@ -1,0 +1,261 @@
+// Package view shows the status of the whole on one screen.
+package view
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"bobosync/shared/breaker"
+	"bobosync/shared/control"
+	"bobosync/shared/event"
+	"bobosync/shared/text"
+	"bobosync/shared/topology"
+	"bobosync/shared/verdict"
+)
+
+// Status writes one screen: the verdict, what is wrong and what to do, and then the figures.
+func Status(w io.Writer, f verdict.Facts, v verdict.Verdict, color Color) error {
+	out := text.To(w)
+	out.Printf("%s\n(%s)\n", color.level(v.Level, v.String()), text.When(f.At))
+	for _, found := range v.Findings {
+		out.Printf("\n%s  %s.\n         Do: %s.\n", color.level(found.Level, fmt.Sprintf("%-7s", found.Level)), found.Text, found.Do)
+	}
+	if !f.Reached() {
+		return out.Err() // there are no figures
+	}
+
+	out.Printf("\n")
+	rows := slices.Concat(fileRows(f), workerRows(f), [][]string{{"AtHoc", athocWords(f)}, {"Backlog", backlogWords(f)}, {"Dead letters", strconv.FormatUint(f.DeadLetters, 10)}})
+	out.Table(rows)
+	showInstances(out, f)
+	showDuties(out, f)
+	return out.Err()
+}
+
+func fileRows(f verdict.Facts) (rows [][]string) {
+	for _, s := range f.Ingest {
+		waiting := text.Count(s.Waiting, "file") + " waiting"
+		if s.Waiting > 0 {
+			waiting += fmt.Sprintf(" with %s to be confirmed, the oldest for %s", text.Count(s.Rows, "row"), text.Ago(f.At.Sub(s.Oldest)))
+		}
+		if n := len(s.Unsettled); n > 0 {
+			waiting += fmt.Sprintf("; %d still being written", n)
+		}
+		if !s.LastFile.IsZero() {
+			waiting += fmt.Sprintf("; the newest came %s ago", text.Ago(f.At.Sub(s.LastFile)))
+		}
+		t := s.Today
+		rows = append(rows, []string{"Files", waiting},
+			[]string{"Today", fmt.Sprintf("%s done, %d failed; %s, %d of them rejected%s", text.Count(t.Done, "file"), t.Failed, text.Count(t.Rows, "row"), t.Rejected, rejections(t))})
+	}
+	return rows
+}
+
+// rejections names the reasons for which rows were rejected.
+func rejections(t control.FileCounts) string {
+	settled := map[string]bool{event.Pending.String(): true}
+	for _, o := range event.Outcomes() {
+		settled[o.String()] = true
+	}
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(t.Outcomes)) {
+		if !settled[name] && t.Outcomes[name] > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", t.Outcomes[name], name))
+		}
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(parts, ", ") + ")"
+}
+
+func workerRows(f verdict.Facts) (rows [][]string) {
+	for _, s := range f.Resolver {
+		wait := "all confirmed by AtHoc"
+		if s.Unconfirmed+s.Unresolved > 0 {
+			wait = fmt.Sprintf("%d held back, %d not confirmed yet, the oldest of a booking at %s", s.Unresolved, s.Unconfirmed, text.When(s.Oldest))
+		}
+		rows = append(rows, []string{"Workers", fmt.Sprintf("%d on duty of %d known, %d unmapped; %s", s.OnDuty, s.Workers, s.Unmapped, wait)},
+			[]string{"Mapping", fmt.Sprintf("%s in use", text.Count(s.Mapped, "employee id"))})
+		if s.Replays > 0 {
+			rows = append(rows, []string{"Replays", fmt.Sprintf("%d under way: bobosync replay list", s.Replays)})
+		}
+	}
+	return rows
+}
+
+// athocWords say how AtHoc is doing.
+func athocWords(f verdict.Facts) string {
+	var last time.Time
+	for _, s := range f.Publisher {
+		if s.LastSuccess.After(last) {
+			last = s.LastSuccess
+		}
+	}
+	success := "no update taken yet by what runs now"
+	if !last.IsZero() {
+		success = fmt.Sprintf("last update taken %s ago", text.Ago(f.At.Sub(last)))
+	}
+	if f.Breaker == nil {
+		return "not called yet"
+	}
+	switch b := *f.Breaker; {
+	case b.Class == breaker.Refused:
+		return fmt.Sprintf("refuses since %s, next try %s; %s", text.When(b.Since), text.When(b.ProbeAt), success)
+	case b.Class == breaker.Outage:
+		return fmt.Sprintf("down since %s, next try %s; %s", text.When(b.Since), text.When(b.ProbeAt), success)
+	case b.Slow > 0 && b.Slow < 1:
+		return fmt.Sprintf("takes %d %% of the usual rate; %s", int(b.Slow*100), success)
+	default:
+		return "answers; " + success
+	}
+}
+
+func backlogWords(f verdict.Facts) string {
+	var parts []string
+	for _, s := range []topology.Service{topology.Ingest, topology.Resolver, topology.Publisher} {
+		parts = append(parts, fmt.Sprintf("%s %d", s, f.Backlog[s]))
+	}
+	return strings.Join(parts, ", ") + " (messages)"
+}
+
+func ingestDoes(s control.IngestState) string {
+	if len(s.Directories) > 0 {
+		return "cannot use a directory"
+	}
+	if s.Waiting > 0 {
+		return text.Count(s.Waiting, "file") + " in work"
+	}
+	return "idle"
+}
+
+func resolverDoes(s control.ResolverState) string {
+	switch {
+	case !s.Recovered:
+		return "reads everything again"
+	case s.Unresolved > 0:
+		return text.Count(s.Unresolved, "worker") + " in work"
+	default:
+		return "idle"
+	}
+}
+
+func publisherDoes(now time.Time, s control.PublisherState) string {
+	does := "idle"
+	if len(s.Lanes) > 0 {
+		lanes := slices.Sorted(slices.Values(s.Lanes))
+		does = "lanes " + strings.Trim(fmt.Sprint(lanes), "[]")
+	}
+	if !s.Calling.IsZero() {
+		does += ", calling for " + text.Ago(now.Sub(s.Calling))
+	}
+	does += fmt.Sprintf("; %s so far", text.Count(s.Calls, "call"))
+	if !s.LastFailure.IsZero() && s.LastFailure.After(s.LastSuccess) {
+		does += fmt.Sprintf(", failed %s ago", text.Ago(now.Sub(s.LastFailure)))
+	}
+	return does
+}
+
+func janitorDoes(s control.JanitorState) string {
+	if !s.AtWork {
+		return "stands by"
+	}
+	for _, d := range s.Duties {
+		if !d.Running.IsZero() {
+			return "at work: " + d.Name
+		}
+	}
+	return "at work"
+}
+
+func showInstances(out *text.Printer, f verdict.Facts) {
+	rows := [][]string{{"SERVICE", "INSTANCE", "VERSION", "SINCE", "DOES"}}
+	for i, instance := range f.Instances() {
+		rows = append(rows, []string{string(instance.Service), instance.Name, instance.Version, text.When(instance.Started), activities(f)[i]})
+	}
+	out.Printf("\n")
+	out.Table(rows)
+	for _, line := range laneStrangers(f) {
+		out.Line(line)
+	}
+}
+
+// activities are what the processes do now, in the order of [verdict.Facts.Instances].
+func activities(f verdict.Facts) (all []string) {
+	for _, s := range f.Ingest {
+		all = append(all, ingestDoes(s))
+	}
+	for _, s := range f.Resolver {
+		all = append(all, resolverDoes(s))
+	}
+	for _, s := range f.Publisher {
+		all = append(all, publisherDoes(f.At, s))
+	}
+	for _, s := range f.Janitor {
+		all = append(all, janitorDoes(s))
+	}
+	return all
+}
+
+// laneStrangers names the lanes that are lent to a process which has not answered: one that was killed, until the lease ends.
+func laneStrangers(f verdict.Facts) []string {
+	known := map[int]bool{}
+	for _, s := range f.Publisher {
+		for _, lane := range s.Lanes {
+			known[lane] = true
+		}
+	}
+	by := map[string][]int{}
+	for _, lane := range slices.Sorted(maps.Keys(f.Lanes)) {
+		if !known[lane] && !answered(f, f.Lanes[lane]) {
+			by[f.Lanes[lane]] = append(by[f.Lanes[lane]], lane)
+		}
+	}
+	var lines []string
+	for _, owner := range slices.Sorted(maps.Keys(by)) {
+		lines = append(lines, fmt.Sprintf("Lanes %s are lent to %s, which does not answer; they are free again when the lease ends.",
+			strings.Trim(fmt.Sprint(by[owner]), "[]"), owner))
+	}
+	return lines
+}
+
+// answered reports whether the owner of a lease is one of the publishers that have answered; it may have given the lane back, or
+// taken it, between the two questions.
+func answered(f verdict.Facts, owner string) bool {
+	return slices.ContainsFunc(f.Publisher, func(s control.PublisherState) bool {
+		return strings.ReplaceAll(s.Name, "/", "-") == strings.ReplaceAll(owner, "/", "-")
+	})
+}
+
+func showDuties(out *text.Printer, f verdict.Facts) {
+	rows := [][]string{{"DUTY", "LAST", "NEXT", "STATE"}}
+	for _, s := range f.Janitor {
+		for _, d := range s.Duties {
+			rows = append(rows, []string{d.Name, text.When(d.LastSuccess), text.When(d.Next), dutyState(f.At, d)})
+		}
+	}
+	if len(rows) > 1 {
+		out.Printf("\n")
+		out.Table(rows)
+	}
+}
+
+func dutyState(now time.Time, d control.Duty) string {
+	switch {
+	case d.Off:
+		return "off"
+	case !d.Running.IsZero():
+		return "running for " + text.Ago(now.Sub(d.Running))
+	case d.Failures > 0:
+		return "failed " + text.Times(d.Failures)
+	case d.LastSuccess.IsZero():
+		return "not yet"
+	default:
+		return "ok"
+	}
+}

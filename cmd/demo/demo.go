@@ -1,0 +1,281 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"bobosync/cmd/athocsim/sim"
+	"bobosync/shared/config"
+	"bobosync/shared/logging"
+)
+
+// Bounds of the options.
+const (
+	minWorkers = 30
+	maxWorkers = 20_000
+	minFiles   = 15
+	maxFiles   = 5_000
+)
+
+const (
+	// startWait is how long the services may take until they have asked AtHoc for its users.
+	startWait = 30 * time.Second
+	// stopWait is how long they may take to end.
+	stopWait = 30 * time.Second
+	// confirmWait is how long after the last drop all files must be confirmed.
+	confirmWait = 60 * time.Second
+	// drawInterval is how often the progress is looked at.
+	drawInterval = 100 * time.Millisecond
+	// tailLines is how much of the log is shown after a failure.
+	tailLines = 15
+)
+
+// errWrong says that the demo went to its end, and that the end is not the right one.
+var errWrong = errors.New("the end state is not the right one")
+
+// options say what is shown, and how.
+type options struct {
+	// Workers and Files are how many there are; see minWorkers and so on.
+	Workers, Files int
+	// Seed makes the same workers and files again; their times depend on the clock.
+	Seed uint64
+	// Keep leaves the temporary directory where it is.
+	Keep bool
+	// Verbose copies the services' log to Err, in the place of the live view.
+	Verbose bool
+	// Out gets the progress and the result: a live view on a terminal, else lines. Err gets the log, if at all.
+	Out, Err io.Writer
+	// Serve runs all services with the given settings until ctx ends, and returns when all of them have ended.
+	Serve func(ctx context.Context, vars map[string]string, log *slog.Logger) error
+
+	// Span is the time over which the files are dropped (0: 18 s), Outage is for how long AtHoc fails meanwhile (0: 4 s).
+	Span, Outage time.Duration
+}
+
+// Durations that stand for 0.
+const (
+	defaultSpan   = 18 * time.Second
+	defaultOutage = 4 * time.Second
+)
+
+// Validate reports numbers that the demo cannot work with.
+func (o *options) Validate() error {
+	var errs []error
+	if o.Workers < minWorkers || o.Workers > maxWorkers {
+		errs = append(errs, fmt.Errorf("--workers: must be from %d to %d", minWorkers, maxWorkers))
+	}
+	if o.Files < minFiles || o.Files > maxFiles {
+		errs = append(errs, fmt.Errorf("--files: must be from %d to %d", minFiles, maxFiles))
+	}
+	return errors.Join(errs...)
+}
+
+// demo is one run. All but the tally belongs to one goroutine.
+type demo struct {
+	opts   options
+	plan   plan
+	places places
+	screen *screen
+	log    *slog.Logger
+	sim    *sim.Simulator
+	tally  *tally
+	watch  *watch
+	judge  *judge
+}
+
+// play shows the demo. It returns nil if the end state is right, errWrong if it is not, the context's error if ctx ended
+// before the end, and what else went wrong. It leaves nothing behind unless options.Keep is set or it failed: then the
+// directory, which it names, holds the files and the log.
+func play(ctx context.Context, o options) (err error) {
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	o.Span, o.Outage = cmp.Or(o.Span, defaultSpan), cmp.Or(o.Outage, defaultOutage)
+	d := &demo{opts: o, screen: newScreen(o.Out, !o.Verbose), tally: &tally{}}
+	if d.places, err = newPlaces(); err != nil {
+		return err
+	}
+	// The interruption is judged by the caller's context: ours ends on other grounds, too.
+	defer func() { err = errors.Join(err, d.cleanUp(err, ctx.Err() != nil)) }()
+	defer d.screen.close()
+	logFile, err := os.OpenFile(d.places.log(), os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("make the log: %w", err)
+	}
+	defer logFile.Close()
+	if d.log, err = o.logger(logFile); err != nil {
+		return err
+	}
+	return d.run(ctx)
+}
+
+// logger writes to the file, and to Err as well if that is asked for.
+func (o *options) logger(file io.Writer) (*slog.Logger, error) {
+	if o.Verbose {
+		file = io.MultiWriter(file, o.Err)
+	}
+	log, _, err := logging.New(file, "bobosync", config.Log{Level: "INFO", Format: "text"})
+	return log, err
+}
+
+func (d *demo) run(ctx context.Context) (err error) {
+	now := time.Now()
+	d.plan = newPlan(planOptions{
+		seed: d.opts.Seed, now: now, workers: d.opts.Workers, files: d.opts.Files, span: d.opts.Span, outage: d.opts.Outage,
+	})
+	d.judge = newJudge(now)
+	if err := d.startAtHoc(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.sim.Close()) }()
+	services := d.startServices(ctx)
+	defer services.cancel()
+	d.say("all services start, with a broker and a simulated AtHoc of %s users", thousands(d.sim.Stats().Users))
+	began, err := d.perform(ctx, services)
+	if err != nil {
+		return errors.Join(err, d.stop(services))
+	}
+	took := time.Since(began)
+	if err := d.stop(services); err != nil {
+		return err
+	}
+	r, err := d.report(ctx)
+	if err != nil {
+		return err
+	}
+	r.took = took
+	d.screen.print(r.lines(d.screen.color)...)
+	if !r.right() {
+		return errWrong
+	}
+	return nil
+}
+
+// startAtHoc starts the simulator with the plan's users.
+func (d *demo) startAtHoc(ctx context.Context) (err error) {
+	d.sim, err = sim.New(sim.Options{
+		Users: d.plan.users(), Seed: d.opts.Seed, OnCall: d.tally.note,
+		Settings: sim.Settings{
+			Latency:  sim.Latency{Fixed: sim.Duration(30 * time.Millisecond), PerUser: sim.Duration(50 * time.Microsecond), Jitter: sim.Duration(20 * time.Millisecond)},
+			EchoCase: "random",
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("make the simulated AtHoc: %w", err)
+	}
+	// It must outlive the services, which still may have a call on its way when ctx ends: Close ends it.
+	if err := d.sim.Start(context.WithoutCancel(ctx), "127.0.0.1:0"); err != nil {
+		return errors.Join(fmt.Errorf("start the simulated AtHoc: %w", err), d.sim.Close())
+	}
+	return nil
+}
+
+// services are those at work.
+type services struct {
+	cancel context.CancelFunc
+	// ended is closed when all have ended; err is set then.
+	ended chan struct{}
+	err   error
+}
+
+func (d *demo) startServices(ctx context.Context) *services {
+	ctx, cancel := context.WithCancel(ctx)
+	s := &services{cancel: cancel, ended: make(chan struct{})}
+	vars := d.places.settings(d.sim)
+	go func() {
+		defer close(s.ended)
+		s.err = d.opts.Serve(ctx, vars, d.log)
+	}()
+	return s
+}
+
+// failed is what an early end of the services is reported as.
+func (s *services) failed() error {
+	if s.err != nil {
+		return fmt.Errorf("the services ended too early: %w", s.err)
+	}
+	return errors.New("the services ended too early")
+}
+
+// stop ends the services and waits for them.
+func (d *demo) stop(s *services) error {
+	s.cancel()
+	timer := time.NewTimer(stopWait)
+	defer timer.Stop()
+	select {
+	case <-s.ended:
+	case <-timer.C:
+		return fmt.Errorf("the services have not ended %s after they were told to", stopWait)
+	}
+	if s.err != nil && !errors.Is(s.err, context.Canceled) {
+		return fmt.Errorf("stop the services: %w", s.err)
+	}
+	return nil
+}
+
+// cleanUp removes the directory, or says where it is. After a failure it shows the end of the log.
+func (d *demo) cleanUp(err error, interrupted bool) error {
+	failed := err != nil && !interrupted
+	if failed {
+		if tail := lastLines(d.places.log(), tailLines); tail != "" {
+			fmt.Fprintf(d.opts.Err, "\nThe log ends with:\n%s", tail)
+		}
+		fmt.Fprintf(d.opts.Err, "\nThe whole log is %s\n", d.places.log())
+	}
+	if d.opts.Keep || failed {
+		fmt.Fprintf(d.opts.Out, "\nFiles, ledgers and log are kept in %s\n", d.places.home)
+		return nil
+	}
+	if err := os.RemoveAll(d.places.home); err != nil {
+		return fmt.Errorf("remove the demo's directory: %w", err)
+	}
+	return nil
+}
+
+// places are the paths below the demo's directory.
+type places struct{ home string }
+
+func newPlaces() (places, error) {
+	home, err := os.MkdirTemp("", "bobosync-demo-")
+	if err != nil {
+		return places{}, fmt.Errorf("make a temporary directory: %w", err)
+	}
+	p := places{home}
+	for _, dir := range []string{p.input(), p.staging(), p.data()} {
+		if err := os.Mkdir(dir, 0o750); err != nil {
+			return p, errors.Join(fmt.Errorf("make the demo's directories: %w", err), os.RemoveAll(home))
+		}
+	}
+	return p, nil
+}
+
+func (p places) input() string     { return filepath.Join(p.home, "bobo") }
+func (p places) staging() string   { return filepath.Join(p.home, "staging") }
+func (p places) processed() string { return filepath.Join(p.home, "processed") }
+func (p places) failed() string    { return filepath.Join(p.home, "failed") }
+func (p places) data() string      { return filepath.Join(p.home, "data") }
+func (p places) log() string       { return filepath.Join(p.home, "bobosync.log") }
+
+// settings are those of all services. Nothing is taken from the environment, which may be that of a real installation.
+func (p places) settings(s *sim.Simulator) map[string]string {
+	vars := map[string]string{
+		"CSV_DIRECTORY": p.input(), "PROCESSED_DIRECTORY": p.processed(), "FAILED_FILES_DIRECTORY": p.failed(),
+		"DATA_DIRECTORY": p.data(),
+		"SETTLE_TIME":    "300ms", "POLL_INTERVAL": "1s",
+		"ATHOC_RATE_LIMIT": "20",
+		// Wall clocks that never jump: an hour that comes twice would leave two right ends.
+		"BOBO_TIMEZONE": "UTC", "ATHOC_TIMEZONE": "UTC",
+		"AUTO_CLEANUP_HOURS": fmt.Sprint(int(lifetime.Hours())),
+	}
+	for _, f := range s.Env() {
+		vars[f.Name] = f.Value
+	}
+	return vars
+}

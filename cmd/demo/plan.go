@@ -1,0 +1,422 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"bobosync/cmd/athocsim/sim"
+)
+
+// lifetime is the age after which duty counts as stale.
+const lifetime = 24 * time.Hour
+
+// role says how a worker stands in AtHoc, and what the files say of them.
+type role int
+
+const (
+	// plain workers have a user, and book on and off.
+	plain role = iota
+	// idle workers have a user with a status; no file speaks of them, so it must stay.
+	idle
+	// corrected workers have bookings at the same second, of which the one that is read later counts.
+	corrected
+	// forgotten workers have only bookings that are older than the lifetime.
+	forgotten
+	// removed workers have a user who is taken out of AtHoc after the mapping was read.
+	removed
+	// forbidden workers have a user whom the account may not write.
+	forbidden
+	// unknown workers have no user in AtHoc.
+	unknown
+)
+
+// worker is an invented worker.
+type worker struct {
+	role     role
+	employee string
+	login    string    // empty for unknown
+	duty     time.Time // the status at the start; zero for none
+}
+
+// kind says what is special about a file.
+type kind string
+
+const (
+	ordinary   kind = ""
+	badRows    kind = "bad rows of every kind, between good ones"
+	noGoodRow  kind = "a file without a good row"
+	growing    kind = "half-written, and goes on growing"
+	copied     kind = "an earlier file under another name"
+	binary     kind = "no text, though it is named .csv"
+	firstSaid  kind = "bookings that will be corrected"
+	correction kind = "corrections at the same second"
+	inOutage   kind = "new bookings while AtHoc is down"
+	late       kind = "a late file with old bookings"
+)
+
+// specials are the files of which there is one each, and when they come, as a part of the span.
+var specials = []struct {
+	kind kind
+	at   float64
+}{
+	{firstSaid, 0.08}, {badRows, 0.16}, {growing, 0.20}, {noGoodRow, 0.28}, {binary, 0.34}, {copied, 0.40},
+	{inOutage, 0.52}, {correction, 0.78}, {late, 0.86},
+}
+
+// Ages of bookings. Those of the special files are newer than all others, so that each of these files matters in the end.
+const (
+	ageNewest, ageNewer, ageNew, ageOld = 2 * time.Minute, 3 * time.Minute, 4 * time.Minute, 6 * time.Minute
+)
+
+const (
+	outageAt = 0.46 // of the span
+	// rowsPerFile is how many bookings an ordinary file has on average.
+	rowsPerFile = 36
+	// pieceInterval is how often the growing file gets a piece: more often than the time after which a file counts as whole.
+	pieceInterval = 100 * time.Millisecond
+	// growthPart is for how long the file grows, as a part of the span.
+	growthPart = 0.14
+)
+
+// file is a file to drop.
+type file struct {
+	kind kind
+	name string
+	text []byte
+	// at is when it is dropped, or when its first piece is written, since the start.
+	at time.Duration
+	// pieces are the lengths in which a growing file is written.
+	pieces []int
+}
+
+// plan is all that is going to happen. The same options give the same plan.
+type plan struct {
+	workers []worker
+	// files are in the order of at.
+	files []file
+	// outageAt is when AtHoc begins to fail, for as long as outage.
+	outageAt, outage time.Duration
+}
+
+type planOptions struct {
+	seed           uint64
+	now            time.Time
+	workers, files int // how many
+	span, outage   time.Duration
+}
+
+// booking is one that a worker makes.
+type booking struct {
+	worker int
+	at     time.Time
+	on     bool
+}
+
+// second is one of a worker's.
+type second struct {
+	worker int
+	unix   int64
+}
+
+type planner struct {
+	opts  planOptions
+	rng   *rand.Rand
+	plan  plan
+	taken map[second]bool // no two bookings share one by chance
+}
+
+func newPlan(o planOptions) plan {
+	o.now = o.now.UTC().Truncate(time.Second)
+	p := &planner{opts: o, rng: rand.New(rand.NewPCG(o.seed, 0x64656d6f)), taken: map[second]bool{}}
+	p.plan.outageAt, p.plan.outage = part(o.span, outageAt), o.outage
+	p.makeWorkers()
+	p.makeFiles()
+	return p.plan
+}
+
+func part(d time.Duration, of float64) time.Duration { return time.Duration(of * float64(d)) }
+
+// users are the plan's workers as AtHoc has them at the start.
+func (p *plan) users() []sim.User {
+	var users []sim.User
+	for _, w := range p.workers {
+		if w.login == "" {
+			continue
+		}
+		u := sim.User{LoginID: w.login, Attributes: map[string]string{sim.DefaultCollar: w.employee}}
+		if !w.duty.IsZero() {
+			u.Attributes[sim.DefaultDutyAttribute] = w.duty.Format(sim.DateLayout)
+		}
+		users = append(users, u)
+	}
+	return users
+}
+
+// logins are the usernames of a role.
+func (p *plan) logins(r role) []string {
+	var logins []string
+	for _, w := range p.workers {
+		if w.role == r {
+			logins = append(logins, w.login)
+		}
+	}
+	return logins
+}
+
+var (
+	firstNames = strings.Fields("amelia oliver isla noah freya arthur mia leo ivy jack grace oscar willow harry ava theo elsie " +
+		"finley maya reuben nadia tomasz priya callum yusuf")
+	lastNames = strings.Fields("hughes patel walker okafor evans wright kowalski shah turner bailey morgan ahmed fletcher " +
+		"hayes lindqvist osborne reid novak barton singh quinn castle devlin marsh yates")
+)
+
+// makeWorkers gives a few of the workers each special role.
+func (p *planner) makeWorkers() {
+	few := max(2, p.opts.workers/50)
+	var roles []role
+	for _, r := range []role{idle, corrected, corrected, forgotten, unknown} {
+		roles = append(roles, slices.Repeat([]role{r}, few)...)
+	}
+	roles = append(roles, removed, forbidden)
+	roles = append(roles, slices.Repeat([]role{plain}, p.opts.workers-len(roles))...)
+	p.rng.Shuffle(len(roles), func(i, j int) { roles[i], roles[j] = roles[j], roles[i] })
+	names := p.rng.Perm(len(firstNames) * len(lastNames))
+	for i, r := range roles {
+		w := worker{role: r, employee: fmt.Sprintf("%05d", 317+i*4+p.rng.IntN(4))}
+		if r != unknown {
+			n := names[i%len(names)]
+			w.login = firstNames[n%len(firstNames)] + "." + lastNames[n/len(firstNames)]
+			if again := i / len(names); again > 0 {
+				w.login += fmt.Sprint(again + 1)
+			}
+			w.login += "@example.org"
+		}
+		if r == idle || r == forbidden {
+			w.duty = p.moment(time.Hour, 6*time.Hour)
+		}
+		p.plan.workers = append(p.plan.workers, w)
+	}
+}
+
+// with lists the workers of a role.
+func (p *planner) with(r role) []int {
+	var some []int
+	for i, w := range p.plan.workers {
+		if w.role == r {
+			some = append(some, i)
+		}
+	}
+	return some
+}
+
+// moment draws a second between two ages.
+func (p *planner) moment(youngest, oldest time.Duration) time.Time {
+	return p.opts.now.Add(-youngest - time.Duration(p.rng.Int64N(int64(oldest-youngest)))).Truncate(time.Second)
+}
+
+// booking draws one of a worker at a second that no other booking of theirs has.
+func (p *planner) booking(worker int, on bool, youngest, oldest time.Duration) booking {
+	for {
+		b := booking{worker, p.moment(youngest, oldest), on}
+		if s := (second{worker, b.at.Unix()}); !p.taken[s] {
+			p.taken[s] = true
+			return b
+		}
+	}
+}
+
+// makeFiles schedules all files and fills them.
+func (p *planner) makeFiles() {
+	for _, s := range specials {
+		p.plan.files = append(p.plan.files, file{kind: s.kind, at: part(p.opts.span, s.at)})
+	}
+	n := p.opts.files - len(specials)
+	for i := range n {
+		// Evenly, but for some that come together.
+		at := part(p.opts.span, (float64(i)+p.rng.Float64())/float64(n))
+		if i > 0 && p.rng.IntN(4) == 0 {
+			at = p.plan.files[len(p.plan.files)-1].at
+		}
+		p.plan.files = append(p.plan.files, file{at: at})
+	}
+	slices.SortStableFunc(p.plan.files, func(a, b file) int { return cmp.Compare(a.at, b.at) })
+	for i := range p.plan.files {
+		p.plan.files[i].name = p.name(i)
+	}
+	rows := p.ordinaryRows(n)
+	for i := range p.plan.files {
+		f := &p.plan.files[i]
+		if f.kind == ordinary {
+			f.text = p.text(rows[0])
+			rows = rows[1:]
+			continue
+		}
+		p.fillSpecial(f, i)
+	}
+}
+
+// name is unique; its ending is .CSV now and then.
+func (p *planner) name(i int) string {
+	ending := ".csv"
+	if p.rng.IntN(8) == 0 {
+		ending = ".CSV"
+	}
+	return fmt.Sprintf("BOBO_%s_%04d%s", p.opts.now.Format("20060102"), i+1, ending)
+}
+
+// ordinaryRows spreads the bookings of a day over n files, out of order, some of them into two files.
+func (p *planner) ordinaryRows(n int) [][]string {
+	files := make([][]booking, n)
+	all := p.day(n * rowsPerFile)
+	for i, b := range all {
+		at := i*n/len(all) + int(p.rng.NormFloat64()*float64(n)/8)
+		at = min(max(at, 0), n-1)
+		files[at] = append(files[at], b)
+	}
+	rows := make([][]string, n)
+	for i, some := range files {
+		if len(some) == 0 {
+			some = []booking{p.booking(p.some(1)[0], true, ageOld, 14*time.Hour)}
+		}
+		own := p.rowsOf(some)
+		if p.rng.IntN(5) == 0 {
+			own = slices.Insert(own, p.rng.IntN(len(own)+1), p.badRow(p.rng.IntN(badKinds)))
+		}
+		if i > 0 && (i == 1 || p.rng.IntN(4) == 0) { // an export that overlaps with the one before
+			before := rows[i-1]
+			own = append(slices.Clone(before[max(0, len(before)-8):]), own...)
+		}
+		rows[i] = own
+	}
+	return rows
+}
+
+// day makes about n bookings of the last hours, oldest first: each worker comes and goes in turn.
+func (p *planner) day(n int) []booking {
+	var workers []int
+	for i, w := range p.plan.workers {
+		if w.role != idle && w.role != forgotten {
+			workers = append(workers, i)
+		}
+	}
+	var all []booking
+	for _, w := range workers {
+		own := make([]booking, max(2, n/len(workers)-1+p.rng.IntN(3)))
+		for i := range own {
+			own[i] = p.booking(w, false, ageOld, 14*time.Hour)
+		}
+		slices.SortFunc(own, byTime)
+		on := p.rng.IntN(2) == 0
+		for i := range own {
+			own[i].on = on
+			on = !on
+		}
+		all = append(all, own...)
+	}
+	slices.SortFunc(all, byTime)
+	return all
+}
+
+func byTime(a, b booking) int {
+	return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.worker, b.worker))
+}
+
+func (p *planner) fillSpecial(f *file, i int) {
+	switch f.kind {
+	case badRows:
+		var rows []string
+		for n, w := range p.some(badKinds) {
+			rows = append(rows, p.badRow(n), p.row(p.booking(w, n%2 == 0, ageNewest, ageNewer)))
+		}
+		f.text = p.text(rows)
+	case noGoodRow:
+		f.text = []byte(header + "\r\n" + p.badRow(badColumns) + "\r\n\r\n" + p.badRow(badType) + "\r\n")
+	case growing:
+		var some []booking
+		for range 4 * rowsPerFile {
+			some = append(some, p.booking(p.some(1)[0], p.rng.IntN(2) == 0, ageNew, ageOld))
+		}
+		f.text = p.text(p.rowsOf(some))
+		f.pieces = cut(len(f.text), max(3, int(part(p.opts.span, growthPart)/pieceInterval)))
+	case binary:
+		f.text = append([]byte("\x89PNG\r\n\x1a\n\x00\xff\xfe"), make([]byte, 600)...)
+		for n := 11; n < len(f.text); n++ {
+			f.text[n] = byte(p.rng.Uint32())
+		}
+	case copied:
+		f.text, f.name = p.original(i).text, "Copy of "+p.original(i).name
+	case firstSaid, correction:
+		f.text = p.text(p.corrections(f.kind == correction))
+	case inOutage:
+		var some []booking
+		for n, w := range p.some(min(2*rowsPerFile, len(p.with(plain))/2)) {
+			some = append(some, p.booking(w, n%2 == 0, ageNewer, ageNew))
+		}
+		f.text = p.text(p.rowsOf(some))
+	case late:
+		f.text = p.text(p.lateRows())
+	}
+}
+
+// original is an ordinary file that comes before file i, if there is one; it always does, by the number of files.
+func (p *planner) original(i int) *file {
+	for n := i - 1; n >= 0; n-- {
+		if p.plan.files[n].kind == ordinary {
+			return &p.plan.files[n]
+		}
+	}
+	return &p.plan.files[slices.IndexFunc(p.plan.files, func(f file) bool { return f.kind == firstSaid })]
+}
+
+// some draws n plain workers.
+func (p *planner) some(n int) []int {
+	everyday := p.with(plain)
+	p.rng.Shuffle(len(everyday), func(i, j int) { everyday[i], everyday[j] = everyday[j], everyday[i] })
+	return everyday[:n]
+}
+
+// corrections are the latest bookings of the corrected workers: half of them are first said one way and then, in the file
+// of corrections, at the same second another way; the others have both in the file of corrections.
+func (p *planner) corrections(again bool) []string {
+	var rows []string
+	for n, w := range p.with(corrected) {
+		b := booking{w, p.opts.now.Add(-time.Minute), n%4 < 2}
+		switch {
+		case n%2 == 1 && again:
+			rows = append(rows, p.row(b), p.row(booking{w, b.at, !b.on}))
+		case n%2 == 0 && again:
+			b.on = !b.on
+			rows = append(rows, p.row(b))
+		case n%2 == 0:
+			rows = append(rows, p.row(b))
+		}
+	}
+	return rows
+}
+
+// lateRows are bookings from before all others, and all that the forgotten workers ever made.
+func (p *planner) lateRows() []string {
+	var some []booking
+	for range 2 * rowsPerFile {
+		some = append(some, p.booking(p.some(1)[0], p.rng.IntN(2) == 0, 15*time.Hour, 20*time.Hour))
+	}
+	for _, w := range p.with(forgotten) {
+		some = append(some, p.booking(w, true, lifetime+2*time.Hour, lifetime+20*time.Hour))
+	}
+	return p.rowsOf(some)
+}
+
+// cut divides a length into about n pieces.
+func cut(length, n int) []int {
+	var pieces []int
+	for length > 0 {
+		size := min(length, max(1, length/max(1, n-len(pieces))))
+		pieces = append(pieces, size)
+		length -= size
+	}
+	return pieces
+}

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"bobosync/cmd/athocsim/sim"
+)
+
+// step is something that is done at a moment since the start.
+type step struct {
+	at time.Duration
+	do func() error
+}
+
+// perform lets everything happen, and returns when all files are confirmed, or should have been. It returns when the first
+// file could be dropped.
+func (d *demo) perform(ctx context.Context, s *services) (began time.Time, err error) {
+	ticker := time.NewTicker(drawInterval)
+	defer ticker.Stop()
+	if err := d.untilMapped(ctx, s, ticker.C); err != nil {
+		return began, err
+	}
+	if err := d.meddle(); err != nil {
+		return began, err
+	}
+	began = time.Now()
+	d.watch = newWatch(d.places, len(d.plan.files))
+	steps := d.steps()
+	var giveUp time.Time
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return began, ctx.Err()
+		case <-s.ended:
+			return began, s.failed()
+		case <-ticker.C:
+		case <-timer.C:
+		}
+		for len(steps) > 0 && time.Since(began) >= steps[0].at {
+			if err := steps[0].do(); err != nil {
+				return began, err
+			}
+			steps = steps[1:]
+			giveUp = time.Now().Add(confirmWait)
+		}
+		if len(steps) > 0 {
+			timer.Reset(time.Until(began.Add(steps[0].at)))
+		}
+		waiting, err := d.look()
+		if err != nil {
+			return began, err
+		}
+		switch {
+		case len(steps) > 0:
+		case waiting == 0:
+			d.say("all files are confirmed")
+			return began, nil
+		case time.Now().After(giveUp):
+			d.say("%d files are still not confirmed %s after the last one was dropped: giving up", waiting, confirmWait)
+			return began, nil
+		}
+	}
+}
+
+// untilMapped waits until the services have read AtHoc's users.
+func (d *demo) untilMapped(ctx context.Context, s *services, look <-chan time.Time) error {
+	timer := time.NewTimer(startWait)
+	defer timer.Stop()
+	for d.tally.get().fetched < len(d.plan.users()) {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.ended:
+			return s.failed()
+		case <-timer.C:
+			return fmt.Errorf("the services have not asked AtHoc for its users within %s", startWait)
+		case <-look:
+		}
+	}
+	d.say("the janitor has read AtHoc's users; files begin to come")
+	return nil
+}
+
+// meddle makes trouble for single users.
+func (d *demo) meddle() error {
+	if _, err := d.sim.RemoveUsers(d.plan.logins(removed)...); err != nil {
+		return fmt.Errorf("remove a user from AtHoc: %w", err)
+	}
+	if _, err := d.sim.AddFault(sim.Fault{Kind: sim.FaultDenyUser, Users: d.plan.logins(forbidden)}); err != nil {
+		return fmt.Errorf("forbid a user in AtHoc: %w", err)
+	}
+	return nil
+}
+
+// steps are what happens, by time.
+func (d *demo) steps() []step {
+	steps := []step{{d.plan.outageAt, d.fail}}
+	for i := range d.plan.files {
+		f := &d.plan.files[i]
+		if len(f.pieces) == 0 {
+			steps = append(steps, step{f.at, func() error { return d.drop(f) }})
+			continue
+		}
+		from := 0
+		for n, size := range f.pieces {
+			steps = append(steps, step{f.at + time.Duration(n)*pieceInterval, d.grow(f, from, from+size)})
+			from += size
+		}
+	}
+	slices.SortStableFunc(steps, func(a, b step) int { return int(a.at - b.at) })
+	return steps
+}
+
+// fail lets AtHoc answer 503 for a while.
+func (d *demo) fail() error {
+	_, err := d.sim.AddFault(sim.Fault{
+		Kind: sim.FaultStatus, Status: http.StatusServiceUnavailable, For: sim.Duration(d.plan.outage),
+	})
+	if err != nil {
+		return fmt.Errorf("begin AtHoc's outage: %w", err)
+	}
+	d.say("AtHoc goes down: it answers 503 for %s", d.plan.outage)
+	return nil
+}
+
+// drop puts a whole file into the input directory.
+func (d *demo) drop(f *file) error {
+	staged := filepath.Join(d.places.staging(), f.name)
+	if err := os.WriteFile(staged, f.text, 0o600); err != nil {
+		return fmt.Errorf("write a file to drop: %w", err)
+	}
+	if err := os.Rename(staged, filepath.Join(d.places.input(), f.name)); err != nil {
+		return fmt.Errorf("drop a file: %w", err)
+	}
+	if f.kind != ordinary {
+		d.say("%s: %s", f.name, f.kind)
+	}
+	d.dropped(f)
+	return nil
+}
+
+// dropped notes that a file lies there whole, which is the order in which the files are read.
+func (d *demo) dropped(f *file) { d.watch.dropped(f, d.judge.read(f.text)) }
+
+// grow returns the step that writes a piece of a file where it lies.
+func (d *demo) grow(f *file, from, to int) func() error {
+	return func() error {
+		if from == 0 {
+			d.say("%s: %s", f.name, f.kind)
+		}
+		file, err := os.OpenFile(filepath.Join(d.places.input(), f.name), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+		if err != nil {
+			return fmt.Errorf("write a growing file: %w", err)
+		}
+		_, err = file.Write(f.text[from:to])
+		if err := errors.Join(err, file.Close()); err != nil {
+			return fmt.Errorf("write a growing file: %w", err)
+		}
+		if to == len(f.text) {
+			d.say("%s: whole now", f.name)
+			d.dropped(f)
+		}
+		return nil
+	}
+}
+
+// look brings the progress up to date and shows it. It returns how many files are not confirmed.
+func (d *demo) look() (waiting int, err error) {
+	now := time.Now()
+	if err := d.watch.look(); err != nil {
+		return 0, err
+	}
+	calls := d.tally.get()
+	for _, text := range d.watch.news(calls) {
+		d.say("%s", text)
+	}
+	d.screen.draw(d.watch.view(calls, now))
+	return len(d.watch.waiting), nil
+}
+
+// say tells what happens.
+func (d *demo) say(format string, args ...any) { d.screen.event(fmt.Sprintf(format, args...)) }

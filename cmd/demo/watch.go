@@ -1,0 +1,172 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"bobosync/cmd/athocsim/sim"
+)
+
+// calls is what AtHoc was asked, as it saw it.
+type calls struct {
+	token, search, update int
+	// failed are those that were answered with 5xx.
+	failed int
+	// fetched are the users that searches returned, sent those in updates, applied those whose value was written.
+	fetched, sent, applied int
+	// downSince is when the first call after the last good one failed; zero if the last call was good.
+	downSince time.Time
+	// first and last are the beginning and the end of the outage as the caller saw it: the first failure, and the first good
+	// call after it. They are zero while they have not happened.
+	first, last time.Time
+}
+
+func (c calls) all() int { return c.token + c.search + c.update }
+
+// tally counts calls. It is safe for concurrent use.
+type tally struct {
+	mu    sync.Mutex
+	calls calls
+}
+
+func (t *tally) get() calls {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.calls
+}
+
+// note counts a call; it is the simulator's OnCall.
+func (t *tally) note(c sim.Call) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch c.Endpoint {
+	case sim.EndpointToken:
+		t.calls.token++
+	case sim.EndpointSearch:
+		t.calls.search++
+		t.calls.fetched += c.FetchedRecords
+	case sim.EndpointUpdate:
+		t.calls.update++
+		t.calls.sent += len(c.Users)
+		for i := range c.Users {
+			if c.Users[i].Applied {
+				t.calls.applied++
+			}
+		}
+	}
+	finished := time.Unix(0, c.Finished)
+	switch {
+	case c.Status >= http.StatusInternalServerError:
+		t.calls.failed++
+		if t.calls.downSince.IsZero() {
+			t.calls.downSince = finished
+		}
+		if t.calls.first.IsZero() {
+			t.calls.first = finished
+		}
+	case c.Status == http.StatusOK:
+		if !t.calls.downSince.IsZero() {
+			t.calls.last = finished
+		}
+		t.calls.downSince = time.Time{}
+	}
+}
+
+// drop is a file that was dropped.
+type drop struct {
+	*file
+	count
+	at time.Time
+}
+
+// watch knows how far the files are, from the directories alone.
+type watch struct {
+	places  places
+	total   int
+	drops   []drop
+	waiting map[string]drop // by name: those that lie in the input directory
+
+	rowsDone int
+	quarters int  // that were told
+	allCame  bool // was told
+	down     bool
+}
+
+func newWatch(p places, total int) *watch {
+	return &watch{places: p, total: total, waiting: map[string]drop{}}
+}
+
+func (w *watch) dropped(f *file, c count) {
+	d := drop{file: f, count: c, at: time.Now()}
+	w.drops = append(w.drops, d)
+	w.waiting[f.name] = d
+}
+
+// look finds out which files are gone from the input directory.
+func (w *watch) look() error {
+	entries, err := os.ReadDir(w.places.input())
+	if err != nil {
+		return fmt.Errorf("list the input directory: %w", err)
+	}
+	there := make(map[string]bool, len(entries))
+	for _, e := range entries {
+		there[e.Name()] = true
+	}
+	for name, d := range w.waiting {
+		if !there[name] {
+			w.rowsDone += d.rows
+			delete(w.waiting, name)
+		}
+	}
+	return nil
+}
+
+func (w *watch) done() int { return len(w.drops) - len(w.waiting) }
+
+// news are what has happened since the last time, as far as it is worth a line.
+func (w *watch) news(c calls) []string {
+	var news []string
+	if down := !c.downSince.IsZero(); down != w.down {
+		w.down = down
+		if down {
+			news = append(news, "the publisher finds AtHoc down, and probes with one call at a time")
+		} else {
+			news = append(news, fmt.Sprintf("AtHoc is back after %s; the latest status of each user is sent", seconds(c.last.Sub(c.first))))
+		}
+	}
+	if quarters := min(4*w.done()/w.total, 3); quarters > w.quarters {
+		w.quarters = quarters
+		news = append(news, fmt.Sprintf("%d of %d files are confirmed", w.done(), w.total))
+	}
+	if !w.allCame && len(w.drops) == w.total {
+		w.allCame = true
+		news = append(news, "the last file is dropped")
+	}
+	return news
+}
+
+// view is the progress at a moment.
+type view struct {
+	oldest               time.Duration // 0 if all dropped files are confirmed
+	files, done, waiting int
+	rows, rowsDone       int
+	calls                calls
+	down                 time.Duration // for how long AtHoc has not answered; 0 if it does
+}
+
+func (w *watch) view(c calls, now time.Time) view {
+	v := view{files: w.total, done: w.done(), waiting: len(w.waiting), rowsDone: w.rowsDone, calls: c}
+	for _, d := range w.drops {
+		v.rows += d.rows
+	}
+	for _, d := range w.waiting {
+		v.oldest = max(v.oldest, now.Sub(d.at))
+	}
+	if !c.downSince.IsZero() {
+		v.down = max(now.Sub(c.downSince), time.Millisecond)
+	}
+	return v
+}

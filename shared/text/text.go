@@ -1,0 +1,118 @@
+// Package text writes for people. What others chose (a file's name, an id, AtHoc's words, a certificate's name) is shown so that it
+// can neither steer a terminal nor pass for a line of the program's own: see [Clean].
+package text
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Clean shows what cannot be seen, or is more than a character on its line, as an escape: control characters, line breaks, marks
+// that turn the direction of writing, characters of no width, blanks other than the space, and bytes that are no UTF-8.
+func Clean(s string) string {
+	if clean(s) {
+		return s
+	}
+	var b strings.Builder
+	for i, size := 0, 0; i < len(s); i += size {
+		var r rune
+		r, size = utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && size == 1:
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		case visible(r):
+			b.WriteRune(r)
+		default:
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+		}
+	}
+	return b.String()
+}
+
+func clean(s string) bool {
+	return utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !visible(r) }) < 0
+}
+
+// braille is the only character of its kind that shows nothing.
+const braille = '\u2800'
+
+// visible reports whether a character shows something, or is the space.
+func visible(r rune) bool {
+	return strconv.IsPrint(r) && r != braille &&
+		!unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
+}
+
+// Cell makes a text fit for a cell of a CSV file that somebody opens with a spreadsheet: cleaned, and no formula.
+func Cell(s string) string {
+	s = Clean(s)
+	if strings.ContainsRune("=+-@＝＋－＠|%", first(strings.TrimLeft(s, ` '"`))) {
+		return "'" + s
+	}
+	return s
+}
+
+func first(s string) rune {
+	r, size := utf8.DecodeRuneInString(s)
+	if size == 0 {
+		return ' '
+	}
+	return r
+}
+
+// Ago shows how long something has lasted, in the two largest units.
+func Ago(d time.Duration) string {
+	switch {
+	case d < 0:
+		return "0 s"
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	case d < 48*time.Hour:
+		if minutes := int(d.Minutes()) % 60; minutes > 0 {
+			return fmt.Sprintf("%d h %d min", int(d.Hours()), minutes)
+		}
+		return fmt.Sprintf("%d h", int(d.Hours()))
+	default:
+		return fmt.Sprintf("%d days", int(d.Hours()/24))
+	}
+}
+
+// When shows a moment in the machine's zone; a dash if it has not come.
+func When(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.Local().Format(time.DateTime)
+}
+
+// Count shows a number of things: 1 file, 2 files.
+func Count[N int | int64 | uint64](n N, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+// Times shows how often something happened: once, 2 times.
+func Times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
+}
+
+// Short shows the beginning of an id, enough to name it by.
+func Short(id string) string { return id[:min(len(id), 12)] }
+
+// Dash shows a dash for nothing.
+func Dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}

@@ -1,0 +1,320 @@
+package verdict
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"bobosync/shared/breaker"
+	"bobosync/shared/control"
+	"bobosync/shared/text"
+	"bobosync/shared/topology"
+)
+
+func brokerFindings(f Facts) (all []Finding) {
+	if len(f.Missing) > 0 {
+		all = append(all, Finding{
+			Problem, CauseMissing, fmt.Sprintf("The broker has lost, or never had: %s", strings.Join(f.Missing, ", ")),
+			"restart all services: they make anew what is missing, and read the waiting files again; look why the broker lost it (its disk, its store directory)",
+		})
+	}
+	if len(f.Unread) > 0 {
+		all = append(all, Finding{
+			Warning, CauseUnread, "Not everything could be looked at: " + strings.Join(f.Unread, "; "),
+			"check what this login may do at the broker, and whether all servers of the broker run",
+		})
+	}
+	if f.EntriesFull >= entriesFull {
+		all = append(all, Finding{
+			Warning, CauseFull, fmt.Sprintf("The broker's room for entries is %d %% full; ingest reads no further when it is full", int(f.EntriesFull*100)),
+			"look whether the resolver works; a larger ENTRIES_MAX_BYTES gives more room",
+		})
+	}
+	return all
+}
+
+// lack says what does not happen without a service.
+var lack = map[topology.Service]string{
+	topology.Ingest:    "no file is read",
+	topology.Resolver:  "no duty status goes on to be sent",
+	topology.Publisher: "nothing is sent to AtHoc",
+	topology.Janitor:   "the mapping is not refreshed and stale duty is not cleared",
+}
+
+func serviceFindings(f Facts) (all []Finding) {
+	for _, s := range []struct {
+		service topology.Service
+		running int
+		level   Level
+	}{
+		{topology.Publisher, len(f.Publisher), Problem}, {topology.Resolver, len(f.Resolver), Problem},
+		{topology.Ingest, len(f.Ingest), Problem}, {topology.Janitor, len(f.Janitor), Warning},
+	} {
+		if s.running == 0 {
+			all = append(all, Finding{
+				s.level, "no_" + string(s.service), fmt.Sprintf("No %s is alive: %s", s.service, lack[s.service]),
+				fmt.Sprintf("start the %s (or bobosync run, which has all services), or restart it if it runs and does not answer; the end of its log says why. Nothing is lost", s.service),
+			})
+		}
+	}
+	if len(f.Janitor) > 0 && !slices.ContainsFunc(f.Janitor, atWork) {
+		all = append(all, Finding{
+			Warning, CauseStandby, "A janitor stands by, and none is at work",
+			"wait half a minute: it takes over when the turn of the one before has ended. If this stays, restart it",
+		})
+	}
+	return all
+}
+
+func atWork(s control.JanitorState) bool { return s.AtWork }
+
+// diskFindings are about directories and the disk.
+func diskFindings(f Facts) (all []Finding) {
+	for _, s := range f.Ingest {
+		for _, name := range slices.Sorted(maps.Keys(s.Directories)) {
+			all = append(all, Finding{
+				Problem, CauseDirectory, fmt.Sprintf("%s cannot be used: %s", name, s.Directories[name]),
+				"mend the directory: is it there, is its disk mounted and not read-only, may bobosync's user write to it? Work goes on by itself then",
+			})
+		}
+		switch {
+		case s.FreeBytes < spaceProblem:
+			all = append(all, Finding{Problem, CauseDisk, "The disk is full: " + mebibytes(s.FreeBytes) + " are left", makeRoom})
+		case s.FreeBytes < spaceWarning:
+			all = append(all, Finding{Warning, CauseDisk, "The disk is nearly full: " + mebibytes(s.FreeBytes) + " are left", makeRoom})
+		}
+	}
+	return all
+}
+
+const makeRoom = "make room where PROCESSED_DIRECTORY and DATA_DIRECTORY are: delete old processed files and logs; never anything in DATA_DIRECTORY or CSV_DIRECTORY"
+
+func mebibytes(n uint64) string { return fmt.Sprintf("%d MiB", n>>20) }
+
+func athocFindings(f Facts) []Finding {
+	if f.Breaker == nil {
+		return nil
+	}
+	b := *f.Breaker
+	switch b.Class {
+	case breaker.Refused:
+		what, do := refusal(b.Cause)
+		return []Finding{{Problem, CauseAtHocRefuses, fmt.Sprintf("%s, since %s. AtHoc's answer: %s", what, text.When(b.Since), b.Cause), do}}
+	case breaker.Outage:
+		lasted := f.At.Sub(b.Since)
+		found := Finding{
+			Problem, CauseAtHocDown, fmt.Sprintf("AtHoc is down since %s (%s): %s", text.When(b.Since), text.Ago(lasted), b.Cause),
+			"nothing is lost, and sending goes on by itself when AtHoc is back. Look at the network from here to ATHOC_SERVER_URL; if that is well, call who runs AtHoc",
+		}
+		switch missed := f.At.Sub(b.ProbeAt); {
+		case missed > probeMissed && f.At.Sub(b.ProbeUntil) > probeMissed:
+			found.Level, found.Text = Warning, fmt.Sprintf("AtHoc was down when it was last called, after %s; nobody has had to call it since: %s", text.When(b.Since), b.Cause)
+		case lasted < outageWarning:
+			found.Level = Warning
+		}
+		return []Finding{found}
+	case breaker.Throttled:
+		return []Finding{{
+			Warning, CauseThrottled, fmt.Sprintf("AtHoc asks for fewer calls since %s: %s", text.When(b.Since), b.Cause),
+			"nothing need be done: sending is slower until AtHoc takes more. If it stays so, lower ATHOC_RATE_LIMIT or see what else calls AtHoc with this account",
+		}}
+	default:
+		return nil
+	}
+}
+
+// refusal says in plain words why AtHoc refuses, by what its client says about the call.
+func refusal(cause string) (what, do string) {
+	const then = "; put the right value into the settings and restart publisher and janitor"
+	switch {
+	case strings.Contains(cause, "DUTY_STATUS_FIELD"):
+		return "AtHoc does not take the duty status of anybody", "check DUTY_STATUS_FIELD against the attribute's common name in AtHoc" + then
+	case strings.Contains(cause, ": unauthorized"):
+		return "AtHoc refuses the login: wrong user name, password, client or organisation",
+			"check APIUSER, PASSWORD, CLIENT_ID, CLIENT_SECRET and ORG_CODE" + then
+	case strings.Contains(cause, ": forbidden"):
+		return "AtHoc refuses the account: it is locked, its password has expired, or it lacks the role",
+			"have an AtHoc administrator unlock APIUSER and check its role and password; sending goes on by itself within five minutes"
+	case strings.Contains(cause, ": not_found"):
+		return "AtHoc does not know the address or the organisation", "check ATHOC_SERVER_URL and ORG_CODE, and the proxy if there is one" + then
+	default:
+		return "AtHoc refuses the calls", "read AtHoc's answer, and check the connection's settings" + then
+	}
+}
+
+func mappingFindings(f Facts) (all []Finding) {
+	for _, s := range f.Resolver {
+		if s.Snapshot == "" {
+			all = append(all, Finding{
+				Problem, CauseNoMapping, "There is no mapping of employee ids to AtHoc users yet: nothing can be sent",
+				"the janitor fetches it: see bobosync mapping show, and then bobosync mapping refresh",
+			})
+		}
+	}
+	for _, s := range f.Janitor {
+		if h := s.Held; h != nil {
+			all = append(all, Finding{
+				Warning, CauseMappingHeld,
+				fmt.Sprintf("A new mapping is held back since %s: %s; it has %d employee ids, the one in force has %d", text.When(h.Since), h.Reason, h.After, h.Before),
+				fmt.Sprintf("look with bobosync mapping show; if AtHoc's users are right, bobosync mapping approve %s", h.ID),
+			})
+		}
+	}
+	d, ok := duty(f, control.DutyMapping)
+	if ok && !d.Off && !d.LastSuccess.IsZero() && f.At.Sub(d.LastSuccess) >= mappingOld {
+		what := fmt.Sprintf("The mapping of employee ids to AtHoc users was last refreshed %s ago: who is new since then has no status", text.Ago(f.At.Sub(d.LastSuccess)))
+		if d.Error != "" {
+			what += ". The last try said: " + d.Error
+		}
+		all = append(all, Finding{Warning, CauseMappingOld, what, "bobosync mapping refresh tries now and says what is wrong"})
+	}
+	return all
+}
+
+// duty finds a duty of the janitor at work.
+func duty(f Facts, name string) (control.Duty, bool) {
+	for _, s := range f.Janitor {
+		for _, d := range s.Duties {
+			if d.Name == name {
+				return d, true
+			}
+		}
+	}
+	return control.Duty{}, false
+}
+
+// dutyWords are what the janitor's duties are to an operator.
+var dutyWords = map[string]string{
+	control.DutyMapping: "refresh of the mapping", control.DutyCleanup: "clearing of stale duty",
+	control.DutyReconcile: "comparison with AtHoc", control.DutyPurge: "deletion of old files",
+}
+
+func dutyFindings(f Facts) (all []Finding) {
+	for _, s := range f.Janitor {
+		for _, d := range s.Duties {
+			if d.Failures == 0 || d.Off || d.Name == control.DutyMapping && s.Held != nil { // that it is held back is told already
+				continue
+			}
+			all = append(all, Finding{
+				Warning, CauseDuty, fmt.Sprintf("The %s has failed %s in a row: %s", cmp.Or(dutyWords[d.Name], d.Name), text.Times(d.Failures), d.Error),
+				fmt.Sprintf("it is tried again by itself at %s; bobosync journal --kind %s shows each try", text.When(d.Next), d.Name),
+			})
+		}
+	}
+	return all
+}
+
+func recoveryFindings(f Facts) (all []Finding) {
+	for _, s := range f.Resolver {
+		if s.Recovered {
+			continue
+		}
+		found := Finding{
+			Warning, CauseRecovering, "The resolver has no memory yet and reads all recent files again; nothing is sent until it has",
+			"wait some minutes; ingest has to be alive for it",
+		}
+		if f.At.Sub(s.Started) > recoverWarning {
+			found.Level = Problem
+			found.Do = "this should be over by now: look at the logs of ingest and resolver, and then restart both"
+		}
+		all = append(all, found)
+	}
+	return all
+}
+
+func lateFindings(f Facts) []Finding {
+	late, _ := lateness(f)
+	if late < lateWarning {
+		return nil
+	}
+	found := Finding{
+		Warning, CauseLate, fmt.Sprintf("AtHoc does not have all of a file that came %s ago", text.Ago(late)),
+		"bobosync files list --open shows which files wait, bobosync files show NAME why",
+	}
+	if late >= lateProblem {
+		found.Level = Problem
+	}
+	return []Finding{found}
+}
+
+func fileFindings(f Facts, l Limits) (all []Finding) {
+	for _, s := range f.Ingest {
+		for _, name := range slices.Sorted(maps.Keys(s.Unsettled)) {
+			if lasted := f.At.Sub(s.Unsettled[name]); lasted >= growsAfter {
+				all = append(all, Finding{
+					Warning, CauseGrowing, fmt.Sprintf("File %s keeps changing since %s and is not read until it stops", name, text.Ago(lasted)),
+					"see what writes to it: a copy that hangs, or a program that appends; each export has to be a file of its own",
+				})
+			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(s.Problems)) {
+			p := s.Problems[name]
+			all = append(all, Finding{
+				Warning, CauseUnreadable, fmt.Sprintf("%s in CSV_DIRECTORY cannot be read since %s: %s", name, text.When(p.Since), p.Reason),
+				"give bobosync's user the right to read it, or take it away",
+			})
+		}
+		if s.Today.Failed > 0 {
+			all = append(all, Finding{
+				Warning, CauseFailedFiles, fmt.Sprintf("%s put among the failed files today", wereFiles(s.Today.Failed)),
+				"bobosync files list --failed shows them, bobosync files show NAME why",
+			})
+		}
+		all = append(all, silence(f.At, s, l.SilentAfter)...)
+	}
+	return all
+}
+
+func wereFiles(n int) string {
+	if n == 1 {
+		return "1 file was"
+	}
+	return fmt.Sprintf("%d files were", n)
+}
+
+// silence finds that no new file comes.
+func silence(now time.Time, s control.IngestState, after time.Duration) []Finding {
+	const do = "ask who runs BOBO whether its export works and reaches CSV_DIRECTORY (share mounted, disk not full there)"
+	switch {
+	case after <= 0:
+		return nil
+	case !s.LastFile.IsZero() && now.Sub(s.LastFile) >= after:
+		return []Finding{{Warning, CauseSilent, fmt.Sprintf("No new file has come for %s, since %s", text.Ago(now.Sub(s.LastFile)), text.When(s.LastFile)), do}}
+	case s.LastFile.IsZero() && now.Sub(s.Started) >= after:
+		return []Finding{{Warning, CauseSilent, "No file has ever come", do}}
+	default:
+		return nil
+	}
+}
+
+func deadFindings(f Facts) []Finding {
+	if f.DeadLetters == 0 {
+		return nil
+	}
+	return []Finding{{
+		Warning, CauseDead, text.Count(f.DeadLetters, "dead letter") + ": what AtHoc or a service will never take as it is",
+		"bobosync dead list says why; when that is mended, bobosync dead requeue --all",
+	}}
+}
+
+func versionFindings(f Facts) []Finding {
+	by := map[string][]string{}
+	for _, i := range f.Instances() {
+		by[i.Version] = append(by[i.Version], string(i.Service))
+	}
+	if len(by) < 2 {
+		return nil
+	}
+	var parts []string
+	for _, version := range slices.Sorted(maps.Keys(by)) {
+		slices.Sort(by[version])
+		parts = append(parts, fmt.Sprintf("%s (%s)", version, strings.Join(slices.Compact(by[version]), ", ")))
+	}
+	return []Finding{{
+		Warning, CauseVersions, "Different versions run side by side: " + strings.Join(parts, ", "),
+		"finish the update: restart what still runs the older version",
+	}}
+}

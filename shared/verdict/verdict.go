@@ -1,0 +1,184 @@
+// Package verdict judges what is known of the whole: whether duty data is fresh, what is wrong, and what to do. It only judges
+// facts; who gathers them may be a command or a page.
+package verdict
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"bobosync/shared/breaker"
+	"bobosync/shared/control"
+	"bobosync/shared/text"
+	"bobosync/shared/topology"
+)
+
+// Facts are what is known of the whole at one moment. Whatever could not be asked is empty.
+type Facts struct {
+	At time.Time `json:"at"`
+	// Unreachable, if not nil, says why nothing could be asked at all.
+	Unreachable *Unreachable `json:"-"`
+
+	Ingest    []control.IngestState    `json:"ingest"`
+	Resolver  []control.ResolverState  `json:"resolver"`
+	Publisher []control.PublisherState `json:"publisher"`
+	Janitor   []control.JanitorState   `json:"janitor"`
+
+	// Missing are the streams and consumers that the broker should have and has not.
+	Missing []string `json:"missing,omitempty"`
+	// Unread says what could not be looked at, and why.
+	Unread []string `json:"unread,omitempty"`
+	// Backlog counts the messages that wait for each service.
+	Backlog map[topology.Service]uint64 `json:"backlog"`
+	// EntriesFull is how full the stream of entries is, from 0 to 1.
+	EntriesFull float64 `json:"entries_full"`
+	// Lanes says who holds each lane that is lent at this moment.
+	Lanes map[int]string `json:"lanes"`
+	// Breaker is what all who call AtHoc share; nil if it was not there to be read.
+	Breaker *breaker.State `json:"brake,omitempty"`
+	// DeadLetters counts what waits for an operator.
+	DeadLetters uint64 `json:"dead_letters"`
+}
+
+// Reached reports whether anybody could be asked.
+func (f Facts) Reached() bool { return f.Unreachable == nil }
+
+// Limits are from when on something is worth a warning.
+type Limits struct {
+	// SilentAfter is how long no new file may come.
+	SilentAfter time.Duration
+}
+
+const (
+	// DefaultSilentAfter is longer than a quiet night.
+	DefaultSilentAfter = 12 * time.Hour
+	// lateWarning and lateProblem are how long a file may wait until AtHoc has all of it. Usually that takes seconds, and
+	// thousands of workers at the usual rate a minute.
+	lateWarning = 2 * time.Minute
+	lateProblem = 15 * time.Minute
+	// outageWarning is how long an outage of AtHoc may be a hiccup.
+	outageWarning = time.Minute
+	// growsAfter is how long a file may be written to.
+	growsAfter = 2 * time.Minute
+	// mappingOld is the age at which a mapping that is refreshed daily has missed a day.
+	mappingOld = 48 * time.Hour
+	// recoverWarning is how long reading everything again may take before it is a problem.
+	recoverWarning = 15 * time.Minute
+	// spaceWarning and spaceProblem are bytes left on the disk.
+	spaceWarning = 1 << 30
+	spaceProblem = 100 << 20
+	// entriesFull is how full the stream of entries may be; ingest waits when it is full.
+	entriesFull = 0.9
+	// probeMissed is how long after the moment of the next try somebody would have tried, if anything were to be sent.
+	probeMissed = time.Minute
+)
+
+// Level tells how bad something is; it is the exit status too.
+type Level int
+
+// The levels.
+const (
+	OK Level = iota
+	Warning
+	Problem
+)
+
+// String returns the word with which the verdict begins.
+func (l Level) String() string { return [...]string{"OK", "WARNING", "PROBLEM"}[l] }
+
+// MarshalText writes the level for scripts: ok, warning or problem.
+func (l Level) MarshalText() ([]byte, error) {
+	if l < OK || l > Problem {
+		return nil, fmt.Errorf("there is no level %d", int(l))
+	}
+	return []byte(strings.ToLower(l.String())), nil
+}
+
+// Finding is something that is not as it should be.
+type Finding struct {
+	Level Level  `json:"level"`
+	Cause string `json:"cause"`
+	// Text says in plain words what is wrong, Do what to do about it.
+	Text string `json:"text"`
+	Do   string `json:"do"`
+}
+
+// Verdict is what an operator is told first.
+type Verdict struct {
+	Level    Level     `json:"verdict"`
+	Text     string    `json:"text"`
+	Findings []Finding `json:"findings"`
+}
+
+// String returns the line that the operator reads first.
+func (v Verdict) String() string { return v.Level.String() + ": " + v.Text }
+
+// Judge returns what is wrong and what to do. The worst comes first, and of what is equally bad the likely cause of the rest.
+func Judge(f Facts, l Limits) Verdict {
+	if u := f.Unreachable; u != nil {
+		return Verdict{
+			Level: Problem, Text: "nobody can tell whether duty data is fresh",
+			Findings: []Finding{{Problem, u.Cause, sentence(u.Text), u.Do}},
+		}
+	}
+	findings := slices.Concat(brokerFindings(f), serviceFindings(f), diskFindings(f), athocFindings(f), mappingFindings(f),
+		recoveryFindings(f), lateFindings(f), dutyFindings(f), fileFindings(f, l), deadFindings(f), versionFindings(f))
+	slices.SortStableFunc(findings, func(a, b Finding) int { return cmp.Compare(b.Level, a.Level) })
+	v := Verdict{Findings: findings}
+	for _, found := range findings {
+		v.Level = max(v.Level, found.Level)
+	}
+	v.Text = freshness(f, findings, v.Level)
+	if v.Level == Warning {
+		v.Text += fmt.Sprintf(", but %s", needLook(len(findings)))
+	}
+	return v
+}
+
+func needLook(n int) string {
+	if n == 1 {
+		return "1 thing needs a look"
+	}
+	return fmt.Sprintf("%d things need a look", n)
+}
+
+func sentence(words string) string { return strings.ToUpper(words[:1]) + words[1:] }
+
+// blocking are the causes for which nothing new reaches AtHoc while they last.
+var blocking = []string{
+	"no_" + string(topology.Ingest), "no_" + string(topology.Resolver), "no_" + string(topology.Publisher),
+	CauseMissing, CauseAtHocRefuses, CauseAtHocDown, CauseNoMapping, CauseRecovering,
+}
+
+func blocks(found Finding) bool {
+	return found.Level == Problem && slices.Contains(blocking, found.Cause)
+}
+
+// freshness reports whether AtHoc shows what BOBO has told.
+func freshness(f Facts, findings []Finding, worst Level) string {
+	late, known := lateness(f)
+	switch {
+	case !known:
+		return "nobody can tell whether duty data is fresh"
+	case late >= lateWarning:
+		return fmt.Sprintf("duty data is late: AtHoc does not have all of a file that came %s ago", text.Ago(late))
+	case slices.ContainsFunc(findings, blocks):
+		return "no new duty data reaches AtHoc"
+	case worst == Problem:
+		return "duty data is fresh up to now, but something is broken"
+	default:
+		return "duty data is fresh"
+	}
+}
+
+// lateness is how long the oldest file has waited for AtHoc. It is not known without ingest.
+func lateness(f Facts) (late time.Duration, known bool) {
+	for _, s := range f.Ingest {
+		if s.Waiting > 0 && !s.Oldest.IsZero() {
+			late = max(late, f.At.Sub(s.Oldest))
+		}
+	}
+	return late, len(f.Ingest) > 0
+}

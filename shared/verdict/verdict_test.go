@@ -1,0 +1,186 @@
+package verdict
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"bobosync/shared/breaker"
+	"bobosync/shared/control"
+)
+
+var night = time.Date(2024, 6, 17, 2, 30, 0, 0, time.UTC)
+
+// well are the Facts when nothing is wrong.
+func well() Facts {
+	one := control.Instance{Name: "a/1", Version: "v1.2.3", Started: night.Add(-72 * time.Hour)}
+	return Facts{
+		At: night,
+		Ingest: []control.IngestState{{
+			Instance: one, LastFile: night.Add(-time.Hour), FreeBytes: 50 << 30, Today: control.FileCounts{Done: 3, Rows: 90, Rejected: 2},
+		}},
+		Resolver:  []control.ResolverState{{Instance: one, Recovered: true, Workers: 100, OnDuty: 10, Snapshot: "s", Mapped: 120}},
+		Publisher: []control.PublisherState{{Instance: one, Lanes: []int{1, 3}, LastSuccess: night.Add(-time.Minute)}},
+		Janitor: []control.JanitorState{{Instance: one, AtWork: true, Duties: []control.Duty{
+			{Name: control.DutyMapping, LastSuccess: night.Add(-6 * time.Hour), Next: night.Add(18 * time.Hour)},
+			{Name: control.DutyCleanup, LastSuccess: night.Add(-time.Minute), Next: night.Add(4 * time.Minute)},
+		}}},
+		Breaker: &breaker.State{},
+	}
+}
+
+func TestNothingIsWrong(t *testing.T) {
+	v := Judge(well(), Limits{SilentAfter: DefaultSilentAfter})
+	require.Equal(t, "OK: duty data is fresh", v.String())
+	require.Empty(t, v.Findings)
+}
+
+// TestEachCauseIsNamed: one thing is wrong, and it is named, with what to do, and nothing else is.
+func TestEachCauseIsNamed(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(*Facts)
+		level Level
+		cause string
+		says  string // what is wrong, or what to do about it
+	}{
+		"no publisher": {func(f *Facts) { f.Publisher = nil }, Problem, "no_publisher", "nothing is sent to AtHoc"},
+		"no resolver":  {func(f *Facts) { f.Resolver = nil }, Problem, "no_resolver", "start the resolver"},
+		"no ingest":    {func(f *Facts) { f.Ingest = nil }, Problem, "no_ingest", "no file is read"},
+		"no janitor":   {func(f *Facts) { f.Janitor = nil }, Warning, "no_janitor", "not refreshed"},
+		"janitor stands by": {func(f *Facts) {
+			f.Janitor[0] = control.JanitorState{Instance: f.Janitor[0].Instance}
+		}, Warning, CauseStandby, "none is at work"},
+		"stream missing": {func(f *Facts) { f.Missing = []string{"stream UPDATES"} }, Problem, CauseMissing, "stream UPDATES"},
+		"not readable":   {func(f *Facts) { f.Unread = []string{"stream DEAD: timeout"} }, Warning, CauseUnread, "stream DEAD"},
+		"entries full":   {func(f *Facts) { f.EntriesFull = 0.93 }, Warning, CauseFull, "93 %"},
+		"wrong password": {func(f *Facts) {
+			f.Breaker = &breaker.State{Class: breaker.Refused, Since: night.Add(-time.Second), Cause: "athoc: get access token: unauthorized (400 Bad Request)"}
+		}, Problem, CauseAtHocRefuses, "check APIUSER, PASSWORD"},
+		"locked account": {func(f *Facts) {
+			f.Breaker = &breaker.State{Class: breaker.Refused, Since: night.Add(-time.Second), Cause: "athoc: update users: forbidden (403 Forbidden)"}
+		}, Problem, CauseAtHocRefuses, "it is locked"},
+		"wrong organisation": {func(f *Facts) {
+			f.Breaker = &breaker.State{Class: breaker.Refused, Since: night.Add(-time.Second), Cause: "athoc: update users: not_found (404 Not Found)"}
+		}, Problem, CauseAtHocRefuses, "does not know the address or the organisation"},
+		"wrong attribute": {func(f *Facts) {
+			f.Breaker = &breaker.State{Class: breaker.Refused, Cause: "AtHoc refuses every user alike (no such attribute): check DUTY_STATUS_FIELD"}
+		}, Problem, CauseAtHocRefuses, "does not take the duty status of anybody"},
+		"refused otherwise": {func(f *Facts) {
+			f.Breaker = &breaker.State{Class: breaker.Refused, Cause: "something new"}
+		}, Problem, CauseAtHocRefuses, "something new"},
+		"athoc hiccup": {func(f *Facts) {
+			f.Breaker = &breaker.State{Class: breaker.Outage, Since: night.Add(-20 * time.Second), ProbeAt: night, Cause: "503"}
+		}, Warning, CauseAtHocDown, "AtHoc is down since"},
+		"athoc down": {func(f *Facts) {
+			f.Breaker = &breaker.State{Class: breaker.Outage, Since: night.Add(-10 * time.Minute), ProbeAt: night.Add(time.Second), Cause: "connection refused"}
+		}, Problem, CauseAtHocDown, "(10 min): connection refused"},
+		"athoc was down": {func(f *Facts) {
+			f.Breaker = &breaker.State{Class: breaker.Outage, Since: night.Add(-3 * time.Hour), ProbeAt: night.Add(-2 * time.Hour), Cause: "503"}
+		}, Warning, CauseAtHocDown, "nobody has had to call it since"},
+		"a probe is under way": {func(f *Facts) {
+			f.Breaker = &breaker.State{Class: breaker.Outage, Since: night.Add(-3 * time.Hour), ProbeAt: night.Add(-2 * time.Hour), ProbeUntil: night.Add(time.Second), Cause: "503"}
+		}, Problem, CauseAtHocDown, "AtHoc is down since"},
+		"throttled": {func(f *Facts) {
+			f.Breaker = &breaker.State{Class: breaker.Throttled, Since: night, Cause: "429", Slow: 0.5}
+		}, Warning, CauseThrottled, "fewer calls"},
+		"directory read-only": {func(f *Facts) {
+			f.Ingest[0].Directories = map[string]string{"PROCESSED_DIRECTORY": "read-only file system"}
+		}, Problem, CauseDirectory, "PROCESSED_DIRECTORY cannot be used: read-only"},
+		"disk nearly full": {func(f *Facts) { f.Ingest[0].FreeBytes = 500 << 20 }, Warning, CauseDisk, "500 MiB"},
+		"disk full":        {func(f *Facts) { f.Ingest[0].FreeBytes = 0 }, Problem, CauseDisk, "make room"},
+		"no mapping":       {func(f *Facts) { f.Resolver[0].Snapshot = "" }, Problem, CauseNoMapping, "mapping refresh"},
+		"mapping of old":   {func(f *Facts) { f.Janitor[0].Duties[0].LastSuccess = night.Add(-50 * time.Hour) }, Warning, CauseMappingOld, "2 days ago"},
+		"mapping held back": {func(f *Facts) {
+			f.Janitor[0].Held = &control.HeldMapping{ID: "3fa9c1", Reason: "too many gone", Before: 800, After: 20}
+		}, Warning, CauseMappingHeld, "mapping approve 3fa9c1"},
+		"cleanup fails":     {func(f *Facts) { f.Janitor[0].Duties[1].Failures, f.Janitor[0].Duties[1].Error = 3, "AtHoc is away" }, Warning, CauseDuty, "clearing of stale duty has failed 3 times in a row: AtHoc is away"},
+		"recovering":        {func(f *Facts) { f.Resolver[0].Recovered, f.Resolver[0].Started = false, night }, Warning, CauseRecovering, "reads all recent files again"},
+		"recovers too long": {func(f *Facts) { f.Resolver[0].Recovered = false }, Problem, CauseRecovering, "should be over by now"},
+		"late":              {func(f *Facts) { f.Ingest[0].Waiting, f.Ingest[0].Oldest = 1, night.Add(-3*time.Minute) }, Warning, CauseLate, "3 min"},
+		"very late":         {func(f *Facts) { f.Ingest[0].Waiting, f.Ingest[0].Oldest = 1, night.Add(-time.Hour) }, Problem, CauseLate, "files list --open"},
+		"a file grows":      {func(f *Facts) { f.Ingest[0].Unsettled = map[string]time.Time{"a.csv": night.Add(-5 * time.Minute)} }, Warning, CauseGrowing, "a.csv keeps changing since 5 min"},
+		"a file is secret": {func(f *Facts) {
+			f.Ingest[0].Problems = map[string]control.Problem{"b.csv": {Reason: "permission denied"}}
+		}, Warning, CauseUnreadable, "b.csv in CSV_DIRECTORY cannot be read"},
+		"files have failed":  {func(f *Facts) { f.Ingest[0].Today.Failed = 2 }, Warning, CauseFailedFiles, "files list --failed"},
+		"the feed is silent": {func(f *Facts) { f.Ingest[0].LastFile = night.Add(-20 * time.Hour) }, Warning, CauseSilent, "No new file has come for 20 h"},
+		"no file ever came":  {func(f *Facts) { f.Ingest[0].LastFile = time.Time{} }, Warning, CauseSilent, "No file has ever come"},
+		"dead letters":       {func(f *Facts) { f.DeadLetters = 1 }, Warning, CauseDead, "1 dead letter:"},
+		"mixed versions":     {func(f *Facts) { f.Publisher[0].Version = "v1.2.4" }, Warning, CauseVersions, "v1.2.4 (publisher)"},
+		"broker away": {func(f *Facts) {
+			*f = Facts{At: night, Unreachable: &Unreachable{Cause: CauseBroker, Text: "the broker cannot be reached", Do: "is it running"}}
+		}, Problem, CauseBroker, "The broker cannot be reached is it running"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := well()
+			c.spoil(&f)
+			v := Judge(f, Limits{SilentAfter: DefaultSilentAfter})
+			require.Len(t, v.Findings, 1, "%+v", v.Findings)
+			found := v.Findings[0]
+			require.Equal(t, c.level, v.Level)
+			require.Equal(t, c.level, found.Level)
+			require.Equal(t, c.cause, found.Cause)
+			require.Contains(t, found.Text+" "+found.Do, c.says)
+			require.NotEmpty(t, found.Do)
+			require.NotContains(t, found.Text[len(found.Text)-1:]+found.Do[len(found.Do)-1:], ".", "the end of the sentence is the screen's")
+		})
+	}
+}
+
+// TestWhatIsNotWorthAWarning: these look like trouble and are none.
+func TestWhatIsNotWorthAWarning(t *testing.T) {
+	for name, spoil := range map[string]func(*Facts){
+		"a file came just now":       func(f *Facts) { f.Ingest[0].Waiting, f.Ingest[0].Oldest = 1, night.Add(-time.Minute) },
+		"a file is being written":    func(f *Facts) { f.Ingest[0].Unsettled = map[string]time.Time{"a.csv": night.Add(-time.Minute)} },
+		"just begun, no file yet":    func(f *Facts) { f.Ingest[0].LastFile, f.Ingest[0].Started = time.Time{}, night },
+		"a second janitor stands by": func(f *Facts) { f.Janitor = append(f.Janitor, control.JanitorState{Instance: f.Janitor[0].Instance}) },
+		"refreshes are off": func(f *Facts) {
+			d := &f.Janitor[0].Duties[0]
+			d.Off, d.LastSuccess, d.Failures = true, night.Add(-999*time.Hour), 1
+		},
+		"the rate comes back":     func(f *Facts) { f.Breaker.Slow = 0.6 },
+		"AtHoc was never called":  func(f *Facts) { f.Breaker = nil },
+		"mapped later than first": func(f *Facts) { f.Resolver[0].Unconfirmed, f.Resolver[0].Oldest = 1, night.Add(-20*time.Hour) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := well()
+			spoil(&f)
+			require.Equal(t, "OK: duty data is fresh", Judge(f, Limits{SilentAfter: DefaultSilentAfter}).String())
+		})
+	}
+	silent := well()
+	silent.Ingest[0].LastFile = night.Add(-20 * time.Hour)
+	require.Equal(t, OK, Judge(silent, Limits{SilentAfter: 24 * time.Hour}).Level)
+	require.Equal(t, OK, Judge(silent, Limits{}).Level, "0 never warns")
+}
+
+func TestTheWorstComesFirst(t *testing.T) {
+	f := well()
+	f.DeadLetters = 3
+	f.Ingest[0].Waiting, f.Ingest[0].Oldest = 2, night.Add(-20*time.Minute)
+	f.Breaker = &breaker.State{Class: breaker.Outage, Since: night.Add(-19 * time.Minute), ProbeAt: night, Cause: "connection refused"}
+	v := Judge(f, Limits{})
+	var causes []string
+	for _, found := range v.Findings {
+		causes = append(causes, found.Cause)
+	}
+	require.Equal(t, []string{CauseAtHocDown, CauseLate, CauseDead}, causes)
+	require.Equal(t, "PROBLEM: duty data is late: AtHoc does not have all of a file that came 20 min ago", v.String())
+}
+
+func TestTheFirstLine(t *testing.T) {
+	for want, spoil := range map[string]func(*Facts){
+		"WARNING: duty data is fresh, but 1 thing needs a look": func(f *Facts) { f.DeadLetters = 1 },
+		"WARNING: duty data is fresh, but 2 things need a look": func(f *Facts) { f.DeadLetters, f.Janitor = 1, nil },
+		"PROBLEM: no new duty data reaches AtHoc":               func(f *Facts) { f.Publisher = nil },
+		"PROBLEM: duty data is fresh up to now, but something is broken": func(f *Facts) {
+			f.Ingest[0].Directories = map[string]string{"PROCESSED_DIRECTORY": "read-only file system"}
+		},
+		"PROBLEM: nobody can tell whether duty data is fresh": func(f *Facts) { f.Ingest = nil },
+	} {
+		f := well()
+		spoil(&f)
+		require.Equal(t, want, Judge(f, Limits{}).String())
+	}
+}
