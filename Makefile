@@ -34,7 +34,7 @@ GOBUILD    := CGO_ENABLED=0 go build -tags grpcnotrace -trimpath -ldflags '-s -w
 PROGRAMS   := ./services/ingest/cmd/ingest ./services/resolver/cmd/resolver ./services/publisher/cmd/publisher \
               ./services/janitor/cmd/janitor ./cmd/bobosync ./cmd/athocsim ./cmd/demo
 # What is run but not handed out.
-OTHERS     := ./deploy/images/... ./deploy/nats/cmd/... ./deploy/release ./e2e/cmd/...
+OTHERS     := ./cmd/bobosync/operator ./deploy/images/... ./deploy/nats/cmd/... ./deploy/release ./e2e/cmd/...
 
 SHELL      := /bin/bash
 export GOFLAGS := -buildvcs=false
