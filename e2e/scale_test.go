@@ -109,8 +109,8 @@ func updatesWaiting(t *testing.T, s *harness.Stack) (waiting uint64, table jetst
 	return waiting, updates.CachedInfo().State, info.NumPending == 0 && info.NumAckPending == 0
 }
 
-// TestOutageCostsNothingButTime: 503s while 500,000 rows of 20,000 workers arrive. The backlog holds one update for each
-// user, the publishers' memory stays flat, AtHoc gets one probe at a time; afterwards each user is sent once.
+// TestOutageCostsNothingButTime: 503s while 500,000 rows of 20,000 workers arrive. Only what the next calls carry
+// is published, the publishers' memory stays flat, AtHoc gets one probe at a time; afterwards each user is sent once.
 func TestOutageCostsNothingButTime(t *testing.T) {
 	long(t)
 	if runtime.GOOS != "linux" {
@@ -142,11 +142,11 @@ func TestOutageCostsNothingButTime(t *testing.T) {
 		if waiting, table, read = updatesWaiting(t, s); !read || table.LastSeq != last {
 			last, since = table.LastSeq, time.Now()
 		}
-		return waiting >= uint64(len(latest))*95/100 && time.Since(since) > 2*time.Second
-	}, 3*time.Minute, 200*time.Millisecond, "all rows are resolved and published")
-	require.LessOrEqual(t, table.Msgs, uint64(workers+1), "one for each user, and the harness's own")
-	// An update that was replaced while a publisher had it for a probe is counted once more until it is given back.
-	require.LessOrEqual(t, waiting, uint64(workers+1+batch))
+		return waiting >= batch && time.Since(since) > 2*time.Second
+	}, 3*time.Minute, 200*time.Millisecond, "all rows are read, and what the next call carries is published")
+	// A probe takes some out of what waits, and an update that was replaced while a publisher had it for one is counted once more
+	// until it is given back.
+	require.LessOrEqual(t, waiting, uint64(5*batch), "the rest stays with the resolver")
 	during, err := s.Sim.Stats(t.Context())
 	require.NoError(t, err)
 	probes := during.Endpoints[sim.EndpointUpdate].Calls - before.Endpoints[sim.EndpointUpdate].Calls

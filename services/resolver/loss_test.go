@@ -3,7 +3,6 @@ package resolver_test
 import (
 	"os"
 	"path/filepath"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -49,8 +48,7 @@ func TestTheEndOfARecoveryWaitsForAllOfIt(t *testing.T) {
 func TestStaleDutyIsClearedAfterALostMemory(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	var ahead atomic.Int64
-	b.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	ahead := b.clock()
 	b.start()
 	memory := b.recovered("")
 	b.mapping("m1", staff)
@@ -101,8 +99,7 @@ func TestATableThatIsLostIsNoticed(t *testing.T) {
 func TestARepeatMindsWhoHasTheUserNow(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	var ahead atomic.Int64
-	b.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	ahead := b.clock()
 	b.start()
 	b.recovered("")
 	b.mapping("m1", map[string]string{"00001": "one@example.org"})
@@ -113,7 +110,7 @@ func TestARepeatMindsWhoHasTheUserNow(t *testing.T) {
 	b.wants(map[string]bool{"one@example.org": false})
 	b.confirmed("one@example.org")
 	out := b.published()
-	ahead.Store(int64(2*b.cfg.Calls.Timeout + time.Second))
+	ahead.Store(int64(time.Hour)) // far longer than AtHoc may be late
 	b.eventually(func() any { return b.published() }, out+1)
 	u := b.table()["one@example.org"]
 	require.Equal(t, "00002", u.Employee, "the user is worker 00002: %+v", u)

@@ -4,10 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -212,8 +213,7 @@ func TestReplayIsRefused(t *testing.T) {
 func TestReplayOfStaleDuty(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	var ahead atomic.Int64
-	b.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	ahead := b.clock()
 	b.ready()
 	b.file("a", 1, booked("00001", 10, true))
 	b.wants(map[string]bool{"one@example.org": true})
@@ -225,7 +225,7 @@ func TestReplayOfStaleDuty(t *testing.T) {
 	require.Equal(t, event.ReasonReplay, u.Reason)
 }
 
-// crowd maps many workers and gives each an event of some minutes ago. Nobody sends the updates.
+// crowd maps many workers, gives each an event of some minutes ago, and sends all of it.
 func (b *bench) crowd(n int) {
 	b.t.Helper()
 	b.start()
@@ -244,24 +244,75 @@ func (b *bench) crowd(n int) {
 		}
 		b.publish(topology.EntriesSubject("crowd"), &event.Entries{File: "crowd", Order: 1, Last: true, Entries: part})
 	}
-	require.Eventually(b.t, func() bool { return b.waiting() == uint64(n) }, patience, 10*time.Millisecond)
+	b.sendUntil(uint64(n))
 }
 
-// TestReplayGoesOnInParts: it waits while many updates wait, so that an event of now overtakes it; it goes on after a restart;
+// sendUntil plays publishers that send whatever waits, until so many updates were ever published.
+func (b *bench) sendUntil(published uint64) {
+	b.t.Helper()
+	stop := b.publishers()
+	require.Eventually(b.t, func() bool { return b.published() == published }, patience, 10*time.Millisecond)
+	stop()
+	b.sent()
+}
+
+// publishers plays publishers that send whatever waits, until it is stopped. The table stays as it is.
+func (b *bench) publishers() (stop func()) {
+	b.t.Helper()
+	var stops []func()
+	for lane := range topology.Lanes {
+		c, err := b.conn.JS.Consumer(b.t.Context(), topology.StreamUpdates, topology.LaneConsumer(lane))
+		require.NoError(b.t, err)
+		consuming, err := c.Consume(func(m jetstream.Msg) { _ = m.Ack() })
+		require.NoError(b.t, err)
+		stops = append(stops, func() {
+			consuming.Stop()
+			<-consuming.Closed()
+		})
+	}
+	return func() {
+		for _, stop := range stops {
+			stop()
+		}
+	}
+}
+
+// busy fills the table of updates with as much as the next call carries, and returns how many updates were published by then.
+func (b *bench) busy() uint64 {
+	b.t.Helper()
+	for i := range 1000 {
+		u := event.Update{User: fmt.Sprintf("filler %d", i)}
+		_, err := b.conn.JS.PublishMsgAsync(&nats.Msg{Subject: topology.UpdatesSubject(u.User), Data: event.Encode(&u)})
+		require.NoError(b.t, err)
+	}
+	<-b.conn.JS.PublishAsyncComplete()
+	require.Eventually(b.t, func() bool {
+		pending := uint64(0)
+		for lane := range topology.Lanes {
+			c, err := b.conn.JS.Consumer(b.t.Context(), topology.StreamUpdates, topology.LaneConsumer(lane))
+			require.NoError(b.t, err)
+			pending += c.CachedInfo().NumPending
+		}
+		return pending == 1000
+	}, patience, 5*time.Millisecond)
+	return b.published()
+}
+
+// TestReplayGoesOnInParts: it waits while AtHoc has enough to do, so that an event of now overtakes it; it goes on after a restart;
 // and whoever got a newer event meanwhile is not sent by it.
 func TestReplayGoesOnInParts(t *testing.T) {
 	t.Parallel()
-	const n = 2500
+	const n, part = 2500, 1000
 	b := newBench(t)
 	b.crowd(n)
+	before := b.busy()
 	began := time.Now().Add(-time.Second)
 	id := b.replay(control.ReplayRequest{All: true}).ID
-	require.Equal(t, n, b.state(id).Left, "nothing is published while %d wait", n)
-	require.Equal(t, uint64(n), b.published())
+	require.Equal(t, n, b.state(id).Left)
 
 	b.file("new", 2, booked("00007", 1, true))
-	require.Eventually(t, func() bool { return b.published() == n+1 }, patience, 10*time.Millisecond)
-	require.Equal(t, n-1, b.state(id).Left, "a newer event has sent it")
+	require.Eventually(t, func() bool { return b.published() == before+1 }, patience, 10*time.Millisecond)
+	require.Equal(t, n-1, b.state(id).Left, "a newer event has sent it, and nothing else is sent")
 
 	b.restart()
 	state := b.state(id)
@@ -273,25 +324,24 @@ func TestReplayGoesOnInParts(t *testing.T) {
 	require.Zero(t, state.Ended)
 
 	b.sent()
-	require.Eventually(t, func() bool { return b.published() == n+1+2000 }, patience, 10*time.Millisecond)
-	first := b.table()
+	require.Eventually(t, func() bool { return n-1-b.state(id).Left >= part }, patience, 10*time.Millisecond)
+	b.stop()
+	out := int(b.published() - before - 1)
+	require.Less(t, out, n-1, "not all of it at a time")
 	b.restart()
-	require.Equal(t, n-1-2000, b.state(id).Left)
-	require.Equal(t, uint64(n+1+2000), b.published())
+	require.Equal(t, n-1-out, b.state(id).Left)
+	require.Equal(t, before+1+uint64(out), b.published())
 
-	b.sent()
+	defer b.publishers()()
 	state = b.ended(id)
-	require.Zero(t, state.Left)
-	require.Equal(t, uint64(n+1+n-1), b.published(), "each once")
-	second := b.table()
-	require.Len(t, first, 2000)
-	require.Len(t, second, n-1-2000)
-	for user, u := range second {
-		require.NotContains(t, first, user)
-		require.Equal(t, event.ReasonReplay, u.Reason)
+	replayed := b.table()
+	for _, u := range replayed {
+		require.Equal(t, event.ReasonReplay, u.Reason, "%+v", u)
 	}
-	require.NotContains(t, first, "w00007@example.org")
-	require.NotContains(t, second, "w00007@example.org")
+	require.Zero(t, state.Left)
+	require.Equal(t, before+n, b.published(), "each once")
+	require.Len(t, replayed, n-1)
+	require.NotContains(t, replayed, "w00007@example.org")
 
 	b.restart()
 	require.Equal(t, []control.ReplayState{state}, b.replays(), "the record stays")
@@ -302,6 +352,7 @@ func TestReplayIsStopped(t *testing.T) {
 	const n = 1200
 	b := newBench(t)
 	b.crowd(n)
+	before := b.busy()
 	id := b.replay(control.ReplayRequest{All: true}).ID
 	other := b.replay(control.ReplayRequest{Workers: []string{"00001"}}).ID
 	require.Equal(t, n-1, b.state(id).Left, "the later replay sends this worker")
@@ -322,7 +373,7 @@ func TestReplayIsStopped(t *testing.T) {
 	require.Equal(t, 1, b.state(other).Left)
 	b.sent()
 	b.ended(other)
-	require.Equal(t, uint64(n+1), b.published(), "only the other replay goes on")
+	require.Equal(t, before+1, b.published(), "only the other replay goes on")
 	require.Contains(t, b.table(), "w00001@example.org")
 }
 
@@ -333,17 +384,16 @@ func TestAForgottenReplayIsFinished(t *testing.T) {
 	const n = 1200
 	b := newBench(t)
 	b.crowd(n)
+	before := b.busy()
 	id := b.replay(control.ReplayRequest{All: true}).ID
 	for range 102 {
 		b.replay(control.ReplayRequest{Workers: []string{"nobody"}})
 	}
 	require.False(t, slices.ContainsFunc(b.replays(), func(s control.ReplayState) bool { return s.ID == id }))
-	b.sent()
-	require.Eventually(t, func() bool { return b.published() == 2*n }, patience, 10*time.Millisecond)
-	b.sent()
+	b.sendUntil(before + n)
 	last := b.replay(control.ReplayRequest{Workers: []string{"00001"}})
 	b.ended(last.ID)
-	require.Equal(t, uint64(2*n+1), b.published())
+	require.Equal(t, before+n+1, b.published())
 }
 
 // TestReplayLeavesWhatIsBeingResolved: a worker whose newest event is held back, since its file is not read to the end, is sent
@@ -398,8 +448,7 @@ func (b *bench) requeue(u event.Update) (control.RequeueAnswer, error) {
 func TestRequeue(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	var ahead atomic.Int64
-	b.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	ahead := b.clock()
 	b.ready()
 	b.file("a", 1, booked("00001", 60, true), booked("00002", 60, true), booked("00003", 60*23, true))
 	b.wants(map[string]bool{"one@example.org": true, "Two@example.org": true, "three@example.org": true})

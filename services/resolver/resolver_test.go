@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -54,6 +55,13 @@ func newBench(t *testing.T) *bench {
 		"DATA_DIRECTORY": t.TempDir(), "NATS_URL": server.ClientURL(), "ATHOC_TIMEOUT": "2s",
 	}), &b.cfg))
 	return b
+}
+
+// clock gives the resolver a clock that stands still, however slow the machine is, and is put forward by what is returned.
+func (b *bench) clock() *atomic.Int64 {
+	began, ahead := time.Now(), &atomic.Int64{}
+	b.now = func() time.Time { return began.Add(time.Duration(ahead.Load())) }
+	return ahead
 }
 
 // start runs the resolver until the end of the test or until stop.

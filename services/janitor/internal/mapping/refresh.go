@@ -22,6 +22,7 @@ import (
 	"bobosync/shared/bus"
 	"bobosync/shared/control"
 	"bobosync/shared/event"
+	chunks "bobosync/shared/mapping"
 	"bobosync/shared/topology"
 )
 
@@ -158,9 +159,8 @@ func (r *Refresher) Current(ctx context.Context) (map[string]string, error) {
 		return nil, err
 	}
 	state := stream.CachedInfo().State
-	var whole, part map[string]string
-	var snapshot string
-	var have int
+	var whole map[string]string
+	var parts chunks.Assembler
 	for seq := state.FirstSeq; state.Msgs > 0 && seq <= state.LastSeq; seq++ {
 		msg, err := stream.GetMsg(ctx, seq)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -174,12 +174,8 @@ func (r *Refresher) Current(ctx context.Context) (map[string]string, error) {
 			r.Log.Warn("a part of the mapping in the broker cannot be read, going on without it", "error", err)
 			continue
 		}
-		if chunk.Snapshot != snapshot {
-			snapshot, part, have = chunk.Snapshot, map[string]string{}, 0
-		}
-		maps.Copy(part, chunk.Users)
-		if have++; have == chunk.Chunks {
-			whole = part
+		if users := parts.Add(chunk); users != nil {
+			whole = users
 		}
 	}
 	return whole, nil

@@ -49,7 +49,7 @@ func (l *life) take(e Event) {
 }
 
 func (l *life) resolve(t *rapid.T) {
-	if l.w.Dirty {
+	if l.w.Unresolved {
 		u, _ := l.w.Resolve("007", "bond", event.ReasonEvent, l.now, rules)
 		l.publish(t, "event", u)
 	}
@@ -123,7 +123,7 @@ func TestNothingEverSendsAnOlderEvent(t *testing.T) {
 			"memory lost": func(t *rapid.T) {
 				l.w = Worker{}
 				if n := len(l.sent); n > 0 {
-					l.w.Remember(l.sent[n-1])
+					l.w.Rebuild(l.sent[n-1])
 				}
 				for _, i := range rapid.Permutation(indexes(len(l.history))).Draw(t, "order") {
 					l.take(l.history[i])

@@ -42,7 +42,7 @@ func (c *crashes) publish(update *event.Update, before, after Worker, steps int)
 const allSteps = 3
 
 func (c *crashes) resolve(steps int) {
-	if !c.saved.Dirty {
+	if !c.saved.Unresolved {
 		return
 	}
 	w := c.saved
@@ -75,7 +75,7 @@ func TestAHalfPublishedUpdateIsNeverTakenForNothing(t *testing.T) {
 			},
 			"resolve": func(t *rapid.T) { c.resolve(steps(t)) },
 			"replay": func(t *rapid.T) {
-				if w := c.saved; !w.Dirty && w.Known() {
+				if w := c.saved; !w.Unresolved && w.Known() {
 					update := w.Again("007", "bond", event.ReasonReplay, noon, rules)
 					c.publish(update, c.saved, w, steps(t))
 				}

@@ -18,7 +18,7 @@ type Event struct {
 	At int64 `cbor:"4,keyasint"`
 }
 
-// sameRow says whether two events are one booking. The order of reading is left out: it can change when ingest's ledger was
+// sameRow reports whether two events are one booking. The order of reading is left out: it can change when ingest's ledger was
 // lost, and a row must not supersede itself.
 func (e Event) sameRow(f Event) bool { return e.File == f.File && e.Version.Row == f.Version.Row }
 
@@ -39,27 +39,27 @@ type Confirmed struct {
 	Answered int64 `cbor:"7,keyasint"`
 }
 
-// Worker is all that the resolver remembers of a worker. The zero value is a worker never seen. The numbers in the tags are those
+// Worker is the stored record of a worker. The zero value is a worker never seen. The numbers in the tags are those
 // of the stored record (CBOR, RFC 8949): never change or reuse one.
 type Worker struct {
 	Latest Event `cbor:"1,keyasint"`
-	// Open says that the latest event's row awaits its outcome.
+	// Open: the latest event's row awaits its outcome.
 	Open bool `cbor:"2,keyasint,omitempty"`
-	// Dirty says that the latest event was not resolved yet.
-	Dirty bool `cbor:"3,keyasint,omitempty"`
-	// Unmapped says that no AtHoc user had the worker's employee id when it was last looked up.
+	// Unresolved: it has not been decided yet what follows from the latest event.
+	Unresolved bool `cbor:"3,keyasint,omitempty"`
+	// Unmapped: no AtHoc user had the worker's employee id at the last lookup.
 	Unmapped bool  `cbor:"4,keyasint,omitempty"`
 	Sent     *Sent `cbor:"5,keyasint,omitempty"`
-	// Sending says that it is not known whether Sent was published: it was about to be. What AtHoc holds may be that already.
+	// Sending: the update was being published when the worker was last saved; it may be out.
 	Sending   bool       `cbor:"9,keyasint,omitempty"`
 	Confirmed *Confirmed `cbor:"6,keyasint,omitempty"`
 	// Replay names the replay that is still to send this worker's status again.
 	Replay string `cbor:"7,keyasint,omitempty"`
-	// Unsure, if not 0, is until when (in Unix seconds) AtHoc may still apply an update whose call was given up.
-	Unsure int64 `cbor:"8,keyasint,omitempty"`
+	// InDoubt, if not 0, is until when (in Unix seconds) AtHoc may still apply an update whose call got no answer.
+	InDoubt int64 `cbor:"8,keyasint,omitempty"`
 }
 
-// Known says whether the worker was seen before.
+// Known reports whether the worker was seen before.
 func (w *Worker) Known() bool { return w.Latest.File != "" }
 
 // Verdict is what Take made of an event.
@@ -74,14 +74,14 @@ const (
 	Repeated
 )
 
-// Take compares an event with the worker's latest. Settled says that nobody awaits the outcome of the event's row. If the
+// Take compares an event with the worker's latest. Settled means that nobody awaits the outcome of the event's row. If the
 // event is newer and the row of the one before still waited for its outcome, that row is returned: it is superseded.
 func (w *Worker) Take(e Event, settled bool) (verdict Verdict, superseded *Event) {
 	switch {
 	case w.Known() && w.Latest.sameRow(e):
-		// A memory that was rebuilt from an update knows what was sent, which for stale duty is another thing.
+		// A state store that was rebuilt from an update knows what was sent, which for stale duty is another thing.
 		w.Latest.On, w.Latest.At = e.On, e.At
-		w.Open, w.Dirty = !settled, true
+		w.Open, w.Unresolved = !settled, true
 		return Repeated, nil
 	case w.Known() && e.Version.Compare(w.Latest.Version) < 0:
 		return Older, nil
@@ -90,7 +90,7 @@ func (w *Worker) Take(e Event, settled bool) (verdict Verdict, superseded *Event
 		before := w.Latest
 		superseded = &before
 	}
-	w.Latest, w.Open, w.Dirty = e, !settled, true
+	w.Latest, w.Open, w.Unresolved = e, !settled, true
 	return Newer, superseded
 }
 
@@ -102,7 +102,7 @@ type Rules struct {
 	Lateness time.Duration
 }
 
-// Stale says whether duty that began at the given Unix second is too old to be shown.
+// Stale reports whether duty that began at the given Unix second is too old to be shown.
 func (r Rules) Stale(on bool, at int64, now time.Time) bool {
 	return on && r.Lifetime > 0 && now.Sub(time.Unix(at, 0)) > r.Lifetime
 }
@@ -111,7 +111,7 @@ func (r Rules) Stale(on bool, at int64, now time.Time) bool {
 // returns the update to publish, or nil; and the outcome of the latest row, or Pending if it comes with AtHoc's answer.
 // The worker then holds what was decided; the outcome is to be reported only if the row was Open before.
 func (w *Worker) Resolve(employee, user string, reason event.Reason, now time.Time, rules Rules) (*event.Update, event.Outcome) {
-	w.Unmapped, w.Dirty = user == "", false
+	w.Unmapped, w.Unresolved = user == "", false
 	if w.Unmapped {
 		w.Open = false
 		return nil, event.Unmapped
@@ -146,7 +146,7 @@ func (w *Worker) Resolve(employee, user string, reason event.Reason, now time.Ti
 // the worker was until then. If publishing fails, or the process ends in between, the worker is resolved again, and nobody takes
 // what AtHoc had confirmed earlier for what it holds.
 func Intent(before, after Worker) Worker {
-	after.Open, after.Dirty, after.Sending = before.Open, true, true
+	after.Open, after.Unresolved, after.Sending = before.Open, true, true
 	return after
 }
 
@@ -174,7 +174,7 @@ func (w *Worker) send(employee string, want Sent, reason event.Reason) *event.Up
 	}
 }
 
-// known says whether AtHoc's answer to what is wanted is known, and which it is.
+// known returns AtHoc's answer to what is wanted, and reports whether it is known.
 func (w *Worker) known(want Sent) (event.Outcome, bool) {
 	c := w.Confirmed
 	if c == nil || w.Sent == nil || c.Version != w.Sent.Version || c.User != want.User || w.Sent.User != want.User {
@@ -191,7 +191,7 @@ func (w *Worker) known(want Sent) (event.Outcome, bool) {
 // Answer takes AtHoc's answer to an update into account. It returns false if the answer changes nothing.
 func (w *Worker) Answer(a event.Answer, rules Rules) bool {
 	if a.Outcome == event.Pending {
-		w.Unsure = max(w.Unsure, time.Unix(a.Answered, 0).Add(rules.Lateness).Unix())
+		w.InDoubt = max(w.InDoubt, time.Unix(a.Answered, 0).Add(rules.Lateness).Unix())
 		return true
 	}
 	// Off duty can answer an update that says on duty, if it became stale on its way; the other way round it is a late one.
@@ -203,7 +203,7 @@ func (w *Worker) Answer(a event.Answer, rules Rules) bool {
 		Outcome: a.Outcome, Answered: a.Answered,
 	}
 	// A row that was read again is answered once more when it is resolved: the ledger that got this answer may be lost.
-	if w.Latest.Version == a.Version && !w.Dirty {
+	if w.Latest.Version == a.Version && !w.Unresolved {
 		w.Open = false
 	}
 	return true
@@ -212,10 +212,10 @@ func (w *Worker) Answer(a event.Answer, rules Rules) bool {
 // Repeat returns the last update once more, after a call that carried this worker was given up: whatever that call did, and
 // when, the latest status is the last one that AtHoc gets. It returns nil as long as AtHoc may still be working on the call.
 func (w *Worker) Repeat(employee string, now time.Time) *event.Update {
-	if w.Unsure == 0 || now.Unix() < w.Unsure {
+	if w.InDoubt == 0 || now.Unix() < w.InDoubt {
 		return nil
 	}
-	w.Unsure = 0
+	w.InDoubt = 0
 	if w.Sent == nil {
 		return nil
 	}
@@ -231,11 +231,11 @@ func (w *Worker) Unconfirmed() bool {
 	return w.Sent != nil && (w.Confirmed == nil || w.Confirmed.Version != w.Sent.Version || w.Confirmed.User != w.Sent.User)
 }
 
-// Remember takes over what was published for the worker before the memory was lost. If its row still waits for an outcome,
+// Rebuild takes over what was published for the worker before the state store was lost. If its row still waits for an outcome,
 // its file is read again and the event is Repeated. It is published once more, since the answer may have been lost with the
-// memory: else it would be taken for under way for ever.
-func (w *Worker) Remember(u event.Update) {
+// store: else it would be taken for under way for ever.
+func (w *Worker) Rebuild(u event.Update) {
 	w.Latest = Event{Version: u.Version, File: u.File, On: u.On, At: u.At}
 	w.Sent = &Sent{User: u.User, File: u.File, Version: u.Version, On: u.On, At: u.At}
-	w.Dirty, w.Sending = true, true
+	w.Unresolved, w.Sending = true, true
 }

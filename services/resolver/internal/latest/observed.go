@@ -18,37 +18,37 @@ const (
 
 // Observed is the duty status that AtHoc was seen to hold for a user.
 type Observed struct {
-	// On says that it is a date, and At is that date in Unix seconds. At2, if not 0, is the other moment that AtHoc's text can
+	// On: it is a date, and At is that date in Unix seconds. At2, if not 0, is the other moment that AtHoc's text can
 	// mean, in the hour that autumn repeats.
 	On      bool
 	At, At2 int64
-	// Odd says that it is something else than a date.
+	// Odd: it is something else than a date.
 	Odd bool
 	// Seen is a moment before AtHoc was asked.
 	Seen time.Time
 }
 
-// empty says that AtHoc holds nothing.
+// empty reports whether AtHoc holds nothing.
 func (o Observed) empty() bool { return !o.On && !o.Odd }
 
-// stale says whether it is duty that is too old, whichever of two moments it began at.
+// stale reports whether it is duty that is too old, whichever of two moments it began at.
 func (o Observed) stale(now time.Time, rules Rules) bool {
 	return o.On && !o.Odd && rules.Stale(true, max(o.At, o.At2), now)
 }
 
-// is says whether AtHoc's text can stand for duty since the given Unix second.
+// is reports whether AtHoc's text can stand for duty since the given Unix second.
 func (o Observed) is(at int64) bool { return o.At == at || o.At2 != 0 && o.At2 == at }
 
 // Judgement is what to think of an observation.
 type Judgement struct {
-	// UnderWay says that a newer status is on its way, or was confirmed after the observation. Nothing else is said then.
+	// UnderWay: a newer status is on its way, or was confirmed after the observation. Nothing else is said then.
 	UnderWay bool
 	// WantOn and WantAt are the status that the user should have.
 	WantOn bool
 	WantAt int64
 	// Why says what is wrong and what has probably happened; empty if nothing is wrong, or nobody's business here.
 	Why string
-	// Send says that the wanted status is to be sent.
+	// Send: the wanted status is to be sent.
 	Send bool
 }
 
@@ -97,13 +97,13 @@ func (w *Worker) Compare(o Observed, user string, now time.Time, rules Rules) Ju
 	return j
 }
 
-// underWay says whether an observation may be older than what is known of the worker.
+// underWay reports whether an observation may be older than what is known of the worker.
 func (w *Worker) underWay(o Observed) bool {
-	return w.Dirty || w.Unconfirmed() || w.Unsure != 0 || w.Replay != "" ||
+	return w.Unresolved || w.Unconfirmed() || w.InDoubt != 0 || w.Replay != "" ||
 		w.Confirmed != nil && w.Confirmed.Answered >= o.Seen.Add(-seenMargin).Unix()
 }
 
-// difference says in what AtHoc differs from what is wanted, or "". AtHoc keeps whole seconds, as events do.
+// difference tells in what AtHoc differs from what is wanted, or "". AtHoc keeps whole seconds, as events do.
 func (w *Worker) difference(o Observed, want Sent, now time.Time, rules Rules) string {
 	switch {
 	case o.Odd:
@@ -123,7 +123,7 @@ func (w *Worker) difference(o Observed, want Sent, now time.Time, rules Rules) s
 	}
 }
 
-// refused says why AtHoc will not take what is wanted, as far as its last answer tells; "" if it may. A user who was unknown to
+// refused tells why AtHoc will not take what is wanted, as far as its last answer tells; "" if it may. A user who was unknown to
 // AtHoc is none: it was seen to have the user now.
 func (w *Worker) refused(want Sent) string {
 	c := w.Confirmed
@@ -141,7 +141,7 @@ func (w *Worker) refused(want Sent) string {
 
 // Correct returns the update that tells AtHoc the worker's status once more, since it was seen to hold another one, and the
 // outcome of the latest row if it is settled by that (else Pending). What AtHoc answered before counts no longer: it is learnt
-// anew, and if the update is lost with the broker's store it is made again.
+// again, and if the update is lost with the broker's store it is made again.
 func (w *Worker) Correct(employee, user string, reason event.Reason, now time.Time, rules Rules) (*event.Update, event.Outcome) {
 	before := w.Confirmed
 	u := w.Again(employee, user, reason, now, rules)
@@ -158,7 +158,7 @@ func (w *Worker) Correct(employee, user string, reason event.Reason, now time.Ti
 	return u, event.Pending
 }
 
-// Clear is what is remembered of stale duty that was cleared for a user without a known worker.
+// Clear is what is kept of stale duty that was cleared for a user without a known worker.
 type Clear struct {
 	// Published is when, in Unix seconds.
 	Published int64
@@ -168,7 +168,7 @@ type Clear struct {
 }
 
 // ExpireForeign judges what AtHoc holds for a user without a known worker: nothing is wanted of it but that no stale duty stays.
-// last is the clear that was published last; nil if none is remembered.
+// last is the clear that was published last; nil if none is known.
 func ExpireForeign(o Observed, last *Clear, now time.Time, rules Rules) Judgement {
 	j := Judgement{WantAt: max(o.At, o.At2)}
 	if !o.stale(now, rules) {

@@ -36,7 +36,7 @@ func with(w Worker, change func(*Worker)) Worker {
 var changes = map[string]func(*Worker){
 	"a newer event is held back":      func(w *Worker) { w.Take(booking(0, 9, true), false) },
 	"an update has no answer":         func(w *Worker) { resolveNow(w, booking(0, 9, true), "bond") },
-	"a call was given up":             func(w *Worker) { w.Unsure = noon.Unix() },
+	"a call was given up":             func(w *Worker) { w.InDoubt = noon.Unix() },
 	"a replay goes on":                func(w *Worker) { w.Replay = "some" },
 	"confirmed after it was seen":     func(w *Worker) { w.Confirmed.Answered = noon.Unix() + 60 },
 	"confirmed just before":           func(w *Worker) { w.Confirmed.Answered = noon.Unix() - 2 },
@@ -298,7 +298,7 @@ func (m *mirror) waiting(t *rapid.T, why string, u *event.Update) {
 }
 
 func (m *mirror) resolve(t *rapid.T) {
-	if m.w.Dirty {
+	if m.w.Unresolved {
 		u, _ := m.w.Resolve("007", "bond", event.ReasonEvent, m.now, rules)
 		m.waiting(t, "event", u)
 	}

@@ -1,53 +1,71 @@
-package resolver
+// Package observe judges what the janitor saw in AtHoc, and publishes what follows.
+package observe
 
 import (
 	"context"
 	"time"
 
 	"bobosync/services/resolver/internal/latest"
-	"bobosync/services/resolver/internal/memory"
+	"bobosync/services/resolver/internal/roster"
+	"bobosync/services/resolver/internal/store"
 	"bobosync/shared/control"
 	"bobosync/shared/event"
 	"bobosync/shared/topology"
 )
 
+// Observer answers the janitor's observations.
+type Observer struct {
+	roster *roster.Roster
+	// clears are the clear commands for users without a known worker, by topology.NormalUsername. They are for who holds the
+	// roster's lock.
+	clears map[string]*latest.Clear
+}
+
+// New returns an observer of the roster's workers.
+func New(r *roster.Roster) *Observer { return &Observer{roster: r, clears: map[string]*latest.Clear{}} }
+
+// Forget drops what was published for users without a known worker: it is lost with the broker's store, and the janitor finds these
+// users again. It is for who holds the roster's lock.
+func (o *Observer) Forget() { clear(o.clears) }
+
 // observation is the work on one ObserveRequest.
 type observation struct {
-	r       *resolver
-	view    memory.View
+	*Observer
+	view    store.View
 	request control.ObserveRequest
 	now     time.Time
 	answer  control.ObserveAnswer
-	outcome outcome
+	changes roster.Changeset
 	// done are the users that were judged, by topology.NormalUsername: AtHoc's pages may hold one twice.
 	done map[string]bool
 }
 
-// observe judges what AtHoc was seen to hold, and publishes what follows.
+// Observe judges what AtHoc was seen to hold, and publishes what follows.
 //
-// A clear can never undo a newer booking, since all of it happens under mu and the table of updates keeps the last update of a
+// A clear can never undo a newer booking, since all of it happens under the roster's lock and the table of updates keeps the last update of a
 // user, whoever it is for:
-//   - An entry that was read is in the memory before anything is published for it, also after a crash. As long as its update is
+//   - An entry that was read is in the state store before anything is published for it, also after a crash. As long as its update is
 //     held back or not known to be out the worker is dirty, and then unconfirmed until AtHoc has answered: under way all that time.
 //   - An entry that is still unread leads to an update later than the clear, on the same subject, and replaces it; or it is sent
 //     after it, since a lane is worked by one publisher at a time. This holds for a worker who was unknown until then, too.
 //   - AtHoc may go on with the call of a clear that was given up, after a booking was sent. The worker who is mapped to the user
 //     is sent once more then, as after any such call, even one who becomes known after it (see concerned).
 //   - The observation may be older than an answer of AtHoc's: then it is passed over, and the next round sees what is there.
-func (r *resolver) observe(ctx context.Context, req control.ObserveRequest) (control.ObserveAnswer, error) {
+func (o *Observer) Observe(ctx context.Context, req control.ObserveRequest) (control.ObserveAnswer, error) {
 	if len(req.Users) > control.MostObserved {
 		return control.ObserveAnswer{}, control.Refuse("%d users at a time are too many; the most is %d", len(req.Users), control.MostObserved)
 	}
 	if req.Purpose != control.Expire && req.Purpose != control.Compare {
 		return control.ObserveAnswer{}, control.Refuse("the purpose %q is not known: are both programs of the same version?", req.Purpose)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.mayPublish() {
-		return control.ObserveAnswer{}, errReading
+	r := o.roster
+	r.Lock()
+	defer r.Unlock()
+	if !r.MayPublish() {
+		return control.ObserveAnswer{}, roster.ErrRebuilding
 	}
-	x := &observation{r: r, request: req, now: r.now(), outcome: newOutcome(rowBook{}), done: map[string]bool{}}
-	err := r.memory.View(func(v memory.View) error {
+	x := &observation{Observer: o, request: req, now: r.Now(), changes: roster.NewChangeset(), done: map[string]bool{}}
+	err := r.View(func(v store.View) error {
 		x.view = v
 		for _, seen := range req.Users {
 			if err := x.judge(seen); err != nil {
@@ -59,11 +77,10 @@ func (r *resolver) observe(ctx context.Context, req control.ObserveRequest) (con
 	if err != nil {
 		return control.ObserveAnswer{}, err
 	}
-	x.outcome.sort()
-	if err := r.publish(ctx, x.outcome); err != nil {
+	if err := r.Commit(ctx, &x.changes); err != nil {
 		return control.ObserveAnswer{}, err
 	}
-	x.remember()
+	x.noteClears()
 	x.log()
 	return x.answer, nil
 }
@@ -76,18 +93,18 @@ func (x *observation) judge(seen control.ObservedUser) error {
 	}
 	x.done[key] = true
 	o := latest.Observed{On: seen.On, At: seen.At, At2: seen.At2, Odd: seen.Odd, Seen: x.request.Seen}
-	employee := x.r.directory.Load().employee(seen.User)
+	employee := x.roster.Mapping().Employee(seen.User)
 	var w latest.Worker
 	if employee != "" {
 		var err error
-		if w, err = x.view.Worker(employee); err != nil {
+		if w, err = x.roster.Worker(x.view, employee); err != nil {
 			return err
 		}
 	}
 	if w.Known() {
-		x.known(employee, x.view.User(employee), w, o)
+		x.known(employee, x.roster.Mapping().User(employee), w, o)
 	} else {
-		x.foreign(seen.User, employee, o)
+		x.unmanaged(seen.User, employee, o)
 	}
 	return nil
 }
@@ -99,29 +116,29 @@ func (x *observation) known(employee, user string, w latest.Worker, o latest.Obs
 	if x.request.Purpose == control.Compare {
 		judge, reason = w.Compare, event.ReasonReconcile
 	}
-	j := judge(o, user, x.now, x.r.rules)
+	j := judge(o, user, x.now, x.roster.Rules)
 	if j.Send && x.request.Apply {
 		before := w
-		update, settled := w.Correct(employee, user, reason, x.now, x.r.rules)
+		update, settled := w.Correct(employee, user, reason, x.now, x.roster.Rules)
 		if settled != event.Pending {
-			x.outcome.settled.add(w.Latest.File, settled, w.Latest.Version.Row)
+			x.changes.Settled.Add(w.Latest.File, settled, w.Latest.Version.Row)
 		}
-		x.outcome.send(*update, before, w)
+		x.changes.Send(*update, before, w)
 	}
 	x.found(user, employee, j)
 }
 
-// foreign judges a user without a known worker.
-func (x *observation) foreign(user, employee string, o latest.Observed) {
+// unmanaged judges a user without a known worker.
+func (x *observation) unmanaged(user, employee string, o latest.Observed) {
 	if o.On || o.Odd {
 		x.answer.Foreign++
 	}
 	if x.request.Purpose == control.Compare {
 		return
 	}
-	j := latest.ExpireForeign(o, x.r.clears[topology.NormalUsername(user)], x.now, x.r.rules)
+	j := latest.ExpireForeign(o, x.clears[topology.NormalUsername(user)], x.now, x.roster.Rules)
 	if j.Send && x.request.Apply {
-		x.outcome.updates = append(x.outcome.updates, event.Update{
+		x.changes.Updates = append(x.changes.Updates, event.Update{
 			User: user, At: j.WantAt, Version: event.Version{Rank: j.WantAt}, Reason: event.ReasonExpiry,
 		})
 	}
@@ -144,20 +161,20 @@ func (x *observation) found(user, employee string, j latest.Judgement) {
 	}
 }
 
-// clearKept is how long a clear of a user without a known worker is remembered.
+// clearKept is how long a clear command is kept.
 const clearKept = 48 * time.Hour
 
-// remember keeps in mind which users without a known worker were told to be cleared, so that it is not done again before there is
+// noteClears keeps in mind which users without a known worker were told to be cleared, so that it is not done again before there is
 // an answer, nor every few minutes if AtHoc refuses it. After a restart it costs a call more, so it is not saved.
-func (x *observation) remember() {
-	for key, c := range x.r.clears {
+func (x *observation) noteClears() {
+	for key, c := range x.clears {
 		if x.now.Sub(time.Unix(c.Published, 0)) > clearKept {
-			delete(x.r.clears, key)
+			delete(x.clears, key)
 		}
 	}
-	for _, u := range x.outcome.updates {
+	for _, u := range x.changes.Updates {
 		if u.Employee == "" {
-			x.r.clears[topology.NormalUsername(u.User)] = &latest.Clear{Published: x.now.Unix()}
+			x.clears[topology.NormalUsername(u.User)] = &latest.Clear{Published: x.now.Unix()}
 		}
 	}
 }
@@ -166,26 +183,26 @@ func (x *observation) log() {
 	if x.answer.Published == 0 {
 		return
 	}
-	foreign := 0
-	for _, u := range x.outcome.updates {
+	unmanaged := 0
+	for _, u := range x.changes.Updates {
 		if u.Employee == "" {
-			foreign++
+			unmanaged++
 		}
 	}
-	x.r.log.Info("statuses are sent, since AtHoc was seen to hold others", "purpose", string(x.request.Purpose),
-		"seen", len(x.request.Users), "updates", x.answer.Published, "without_known_worker", foreign, "under_way", x.answer.UnderWay)
+	x.roster.Log.Info("statuses are sent, since AtHoc was seen to hold others", "purpose", string(x.request.Purpose),
+		"seen", len(x.request.Users), "updates", x.answer.Published, "without_known_worker", unmanaged, "under_way", x.answer.UnderWay)
 }
 
-// answeredForeign takes AtHoc's answer to a clear of a user without a known worker into account. It is called under mu.
-func (r *resolver) answeredForeign(a event.Answer) {
+// Answered takes AtHoc's answer to a clear command into account. It is for who holds the roster's lock.
+func (o *Observer) Answered(a event.Answer) {
 	if a.Outcome == event.Pending {
 		return // the publisher tries again
 	}
 	key := topology.NormalUsername(a.User)
-	c := r.clears[key]
+	c := o.clears[key]
 	if c == nil {
 		c = &latest.Clear{Published: a.Answered}
-		r.clears[key] = c
+		o.clears[key] = c
 	}
 	c.Outcome, c.Answered = a.Outcome, a.Answered
 }

@@ -1,7 +1,6 @@
-package resolver
+package show
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
@@ -40,7 +39,7 @@ func TestDescribe(t *testing.T) {
 		want      string
 	}{
 		{latest.Worker{}, "bond", time.Time{}, "BOBO has told nothing of this worker so far, so nothing is sent to AtHoc"},
-		{latest.Worker{Unsure: 5}, "bond", time.Time{}, "BOBO has told nothing of this worker so far, so nothing is sent to AtHoc"},
+		{latest.Worker{InDoubt: 5}, "bond", time.Time{}, "BOBO has told nothing of this worker so far, so nothing is sent to AtHoc"},
 		{sent(2, true), "", time.Time{}, "no AtHoc user has this employee id: on duty since " + text(2) + ", which is sent when a user gets the id and the mapping has been refreshed"},
 		{sent(2, true), "bond", time.Time{}, "on duty since " + text(2) + "; on its way to AtHoc"},
 		{sent(2, false), "bond", at(1), "off duty since " + text(2) + "; on its way to AtHoc since " + text(1) + ", see the circuit breaker if that is long ago"},
@@ -54,33 +53,12 @@ func TestDescribe(t *testing.T) {
 		{sent(2, true, answered(event.Dead)), "bond", time.Time{}, "on duty since " + text(2) + "; AtHoc refused it at " + text(1) + ", see the dead letters"},
 		{sent(30, true, answered(event.Applied)), "bond", time.Time{}, "booked on at " + text(30) + ", longer ago than AUTO_CLEANUP_HOURS, so it counts as off duty; " +
 			"AtHoc was told of the duty and confirmed it at " + text(1) + "; the janitor clears it at its next look"},
-		{sent(2, true, func(w *latest.Worker) { w.Dirty = true }), "bond", time.Time{}, "on duty since " + text(2) + "; not sent yet, more entries are being read first"},
+		{sent(2, true, func(w *latest.Worker) { w.Unresolved = true }), "bond", time.Time{}, "on duty since " + text(2) + "; not sent yet: more entries are read first, or AtHoc has enough to do"},
 		{sent(30, true, func(w *latest.Worker) { w.Sent = nil }), "bond", time.Time{}, "booked on at " + text(30) + ", longer ago than AUTO_CLEANUP_HOURS, so it counts as off duty; " +
 			"AtHoc was told nothing, and what it held before is cleared when it is stale as well"},
 		{sent(2, true, answered(event.Applied), func(w *latest.Worker) { w.Replay = "r" }), "bond", time.Time{}, "on duty since " + text(2) + "; confirmed by AtHoc at " + text(1) + "; a replay sends it once more"},
-		{sent(2, true, answered(event.Applied), func(w *latest.Worker) { w.Unsure = at(-1).Unix() }), "bond", time.Time{}, "on duty since " + text(2) + "; confirmed by AtHoc at " + text(1) + "; it is sent once more at " + text(-1) + ", since a call got no answer"},
+		{sent(2, true, answered(event.Applied), func(w *latest.Worker) { w.InDoubt = at(-1).Unix() }), "bond", time.Time{}, "on duty since " + text(2) + "; confirmed by AtHoc at " + text(1) + "; it is sent once more at " + text(-1) + ", since a call got no answer"},
 	} {
 		require.Equal(t, c.want, describe(c.worker, c.user, c.published, now, rules))
-	}
-}
-
-// BenchmarkState: it is asked every second or two, with as many workers as there may be.
-func BenchmarkState(b *testing.B) {
-	var c census
-	users := map[string]string{}
-	now := time.Now()
-	for i := range 25_000 {
-		employee := fmt.Sprintf("%06d", i)
-		users[employee] = employee + "@example.org"
-	}
-	c.begin(newDirectory("m", users), true)
-	for i := range 25_000 {
-		employee := fmt.Sprintf("%06d", i)
-		var w latest.Worker
-		w.Take(latest.Event{File: "a", On: i%2 == 0, At: now.Unix() - int64(i)}, false)
-		c.note(employee, w)
-	}
-	for b.Loop() {
-		c.count(now, latest.Rules{Lifetime: 24 * time.Hour})
 	}
 }

@@ -1,4 +1,5 @@
-package resolver
+// Package show answers operators' questions about workers and the mapping.
+package show
 
 import (
 	"bytes"
@@ -14,56 +15,58 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"bobosync/services/resolver/internal/latest"
-	"bobosync/services/resolver/internal/memory"
+	"bobosync/services/resolver/internal/roster"
+	"bobosync/services/resolver/internal/store"
+	"bobosync/services/resolver/internal/stream"
 	"bobosync/shared/control"
 	"bobosync/shared/event"
 	"bobosync/shared/topology"
 )
 
 const (
-	// mostEvents is the most events in an answer about a worker.
-	mostEvents = 50
+	// maxEvents is the most events in an answer about a worker.
+	maxEvents = 50
 	// eventsWait is how long the entries that the broker keeps are searched for a worker.
 	eventsWait = 10 * time.Second
 )
 
-// showWorker answers a question about one worker.
-func (r *resolver) showWorker(ctx context.Context, js jetstream.JetStream, req control.WorkerRequest) (control.WorkerAnswer, error) {
+// Worker answers a question about one worker.
+func Worker(ctx context.Context, js jetstream.JetStream, r *roster.Roster, req control.WorkerRequest) (control.WorkerAnswer, error) {
 	text := strings.TrimSpace(req.Text)
 	answer := control.WorkerAnswer{}
 	var w latest.Worker
-	err := r.memory.View(func(v memory.View) (err error) {
-		if answer.Employee, err = r.findWorker(v, text); err != nil {
+	err := r.View(func(v store.View) (err error) {
+		if answer.Employee, err = findWorker(ctx, v, r, text); err != nil {
 			return err
 		}
-		answer.User = v.User(answer.Employee)
+		answer.User = r.Mapping().User(answer.Employee)
 		w, err = v.Worker(answer.Employee)
 		return err
 	})
 	if err != nil {
 		return answer, err
 	}
-	now := r.now()
+	now := r.Now()
 	answer.Known = w.Known()
 	if answer.Known {
 		e := workerEvent(w.Latest)
-		answer.Latest, answer.Stale = &e, r.rules.Stale(w.Latest.On, w.Latest.At, now)
+		answer.Latest, answer.Stale = &e, r.Rules.Stale(w.Latest.On, w.Latest.At, now)
 	}
 	answer.Sent, answer.Confirmed = workerStatuses(w)
-	if w.Unsure != 0 {
-		answer.Unsure = time.Unix(w.Unsure, 0).UTC()
+	if w.InDoubt != 0 {
+		answer.Unsure = time.Unix(w.InDoubt, 0).UTC()
 	}
 	var published time.Time
 	if w.Unconfirmed() {
 		published = publishedAt(ctx, js, w.Sent.User)
 	}
-	answer.Status = describe(w, answer.User, published, now, r.rules)
+	answer.Status = describe(w, answer.User, published, now, r.Rules)
 	answer.Events, answer.Partial, err = eventsOf(ctx, js, answer.Employee)
 	return answer, err
 }
 
 // findWorker returns the employee id that a text means: itself, or that of the user with this name.
-func (r *resolver) findWorker(v memory.View, text string) (string, error) {
+func findWorker(ctx context.Context, v store.View, r *roster.Roster, text string) (string, error) {
 	if text == "" {
 		return "", control.Refuse("name a worker by employee id or AtHoc username")
 	}
@@ -71,15 +74,15 @@ func (r *resolver) findWorker(v memory.View, text string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if w.Known() || v.User(text) != "" {
+	if w.Known() || r.Mapping().User(text) != "" {
 		return text, nil
 	}
-	if employee := r.directory.Load().employee(text); employee != "" {
+	if employee := r.Mapping().Employee(text); employee != "" {
 		return employee, nil
 	}
 	// A user who is nobody's any more may have been somebody's.
 	former := ""
-	err = v.EachWorker(func(employee string, w latest.Worker) error {
+	err = v.EachWorker(ctx, func(employee string, w latest.Worker) error {
 		if w.Sent != nil && topology.NormalUsername(w.Sent.User) == topology.NormalUsername(text) {
 			former = employee
 		}
@@ -125,7 +128,7 @@ func publishedAt(ctx context.Context, js jetstream.JetStream, user string) time.
 // moment writes a time for people, to the second as BOBO and AtHoc have it, in this machine's zone.
 func moment(unix int64) string { return time.Unix(unix, 0).Format("2006-01-02 15:04:05 MST") }
 
-// describe says in a sentence what AtHoc should hold of a worker and how far that has come. user is the one of the mapping, and
+// describe tells in a sentence what AtHoc should hold of a worker and how far that has come. user is the one of the mapping, and
 // published is when the last update was, if it waits for AtHoc's answer and that is known.
 func describe(w latest.Worker, user string, published, now time.Time, rules latest.Rules) string {
 	if !w.Known() {
@@ -145,11 +148,11 @@ func describe(w latest.Worker, user string, published, now time.Time, rules late
 	return what + "; " + progress(w, published, stale)
 }
 
-// progress says how far the latest status of a worker with a user has come.
+// progress tells how far the latest status of a worker with a user has come.
 func progress(w latest.Worker, published time.Time, stale bool) string {
 	switch {
-	case w.Dirty:
-		return "not sent yet, more entries are being read first"
+	case w.Unresolved:
+		return "not sent yet: more entries are read first, or AtHoc has enough to do"
 	case w.Sent == nil && stale:
 		return "AtHoc was told nothing, and what it held before is cleared when it is stale as well"
 	case w.Sent == nil:
@@ -177,19 +180,19 @@ func progress(w latest.Worker, published time.Time, stale bool) string {
 	return "confirmed by AtHoc at " + at + later(w)
 }
 
-// later says what is still to come after the last update.
+// later tells what is still to come after the last update.
 func later(w latest.Worker) string {
 	switch {
 	case w.Replay != "":
 		return "; a replay sends it once more"
-	case w.Unsure != 0:
-		return "; it is sent once more at " + moment(w.Unsure) + ", since a call got no answer"
+	case w.InDoubt != 0:
+		return "; it is sent once more at " + moment(w.InDoubt) + ", since a call got no answer"
 	default:
 		return ""
 	}
 }
 
-// eventsOf finds a worker's events in the entries that the broker keeps, newest first. Partial says that there was not enough
+// eventsOf finds a worker's events in the entries that the broker keeps, newest first. Partial: there was not enough
 // time for all of them.
 func eventsOf(ctx context.Context, js jetstream.JetStream, employee string) (events []control.WorkerEvent, partial bool, err error) {
 	bounded, cancel := context.WithTimeout(ctx, eventsWait)
@@ -198,8 +201,8 @@ func eventsOf(ctx context.Context, js jetstream.JetStream, employee string) (eve
 	if err != nil {
 		return nil, false, fmt.Errorf("write an employee id: %w", err)
 	}
-	found := map[place]latest.Event{}
-	err = each(bounded, js, topology.StreamEntries, jetstream.OrderedConsumerConfig{}, func(data []byte, subject string) {
+	found := map[rowKey]latest.Event{}
+	err = stream.Each(bounded, js, topology.StreamEntries, jetstream.OrderedConsumerConfig{}, func(data []byte, subject string) {
 		var m event.Entries
 		// To read all of it costs far more than to look whether the id is in it.
 		if subject == topology.SubjectRecovered || !bytes.Contains(data, id) || event.Decode(data, &m) != nil {
@@ -207,7 +210,7 @@ func eventsOf(ctx context.Context, js jetstream.JetStream, employee string) (eve
 		}
 		for _, e := range m.Entries {
 			if e.Employee == employee {
-				found[place{m.File, e.Row}] = latest.Event{Version: e.Version(m.Order), File: m.File, On: e.On, At: e.At}
+				found[rowKey{m.File, e.Row}] = latest.Event{Version: e.Version(m.Order), File: m.File, On: e.On, At: e.At}
 			}
 		}
 	})
@@ -217,14 +220,14 @@ func eventsOf(ctx context.Context, js jetstream.JetStream, employee string) (eve
 	return newest(found), err != nil, nil
 }
 
-// place is a row: a file that was read again has its entries in the stream twice.
-type place struct {
+// rowKey is a row: a file that was read again has its entries in the stream twice.
+type rowKey struct {
 	file string
 	row  int
 }
 
 // newest sorts events and cuts them off.
-func newest(found map[place]latest.Event) []control.WorkerEvent {
+func newest(found map[rowKey]latest.Event) []control.WorkerEvent {
 	all := make([]latest.Event, 0, len(found))
 	for _, e := range found {
 		all = append(all, e)
@@ -233,7 +236,7 @@ func newest(found map[place]latest.Event) []control.WorkerEvent {
 		return cmp.Or(b.Version.Compare(a.Version), cmp.Compare(a.File, b.File))
 	})
 	var out []control.WorkerEvent
-	for _, e := range all[:min(len(all), mostEvents)] {
+	for _, e := range all[:min(len(all), maxEvents)] {
 		out = append(out, workerEvent(e))
 	}
 	return out

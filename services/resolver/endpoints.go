@@ -1,0 +1,27 @@
+package resolver
+
+// This file is what operators, and the janitor, can ask the resolver for.
+
+import (
+	"context"
+
+	"bobosync/services/resolver/internal/show"
+	"bobosync/shared/control"
+)
+
+func (s *service) endpoints(w *work) []control.Endpoint {
+	return []control.Endpoint{
+		control.On(control.Replay, w.replayer.Begin),
+		control.On(control.Replays, func(context.Context, control.Nothing) ([]control.ReplayState, error) { return w.replayer.List() }),
+		control.On(control.StopReplay, w.replayer.Stop),
+		control.On(control.Requeue, w.replayer.Requeue),
+		control.On(control.Observe, s.observer.Observe),
+		control.On(control.MappingList, func(_ context.Context, req control.MappingListRequest) (control.MappingListAnswer, error) {
+			return show.Mapping(s.roster.Store, req)
+		}),
+		control.On(control.WorkerShow, func(ctx context.Context, req control.WorkerRequest) (control.WorkerAnswer, error) {
+			return show.Worker(ctx, w.conn.JS, s.roster, req)
+		}),
+		control.OnEvery(control.State, s.state),
+	}
+}

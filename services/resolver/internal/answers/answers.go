@@ -1,0 +1,154 @@
+// Package answers takes in what AtHoc said to the updates, and sends once more whatever a call that got no answer may have undone.
+package answers
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"bobosync/services/resolver/internal/latest"
+	"bobosync/services/resolver/internal/observe"
+	"bobosync/services/resolver/internal/roster"
+	"bobosync/services/resolver/internal/store"
+	"bobosync/shared/bus"
+	"bobosync/shared/event"
+)
+
+// Linger lets the answers of several calls to AtHoc be saved at once: nobody waits for that.
+const Linger = 100 * time.Millisecond
+
+// Answers handles answers of AtHoc.
+type Answers struct {
+	Roster   *roster.Roster
+	Observer *observe.Observer
+}
+
+// Handle handles a batch of outcomes.
+func (a *Answers) Handle(msg *message.Message) error {
+	batch := bus.BatchFrom(msg.Context())
+	a.Roster.Lock()
+	defer a.Roster.Unlock()
+	change := store.Change{Workers: map[string]latest.Worker{}}
+	err := a.Roster.View(func(v store.View) error {
+		for _, item := range batch.Items {
+			var m event.Acks
+			if err := event.Decode(item.Data, &m); err != nil {
+				item.Term(err.Error())
+				continue
+			}
+			for _, answer := range m.Answers {
+				if err := a.take(v, answer, change.Workers); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read AtHoc's answers: %w", err)
+	}
+	return a.Roster.Save(msg.Context(), change)
+}
+
+// take takes one answer in, with the workers as the batch has left them so far.
+func (a *Answers) take(v store.View, answer event.Answer, workers map[string]latest.Worker) error {
+	if answer.Employee == "" {
+		a.Observer.Answered(answer)
+	}
+	for _, employee := range a.concerned(answer) {
+		w, known := workers[employee]
+		if !known {
+			var err error
+			if w, err = a.Roster.Worker(v, employee); err != nil {
+				return err
+			}
+		}
+		if w.Answer(answer, a.Roster.Rules) {
+			workers[employee] = w
+		}
+	}
+	return nil
+}
+
+// concerned returns the workers an answer affects: the one it was sent for, and, if the call got no answer and so may still be at work
+// on the user, whoever is mapped to that user now. Such a worker may be unknown so far: an event that comes soon is sent once more,
+// like everybody's.
+func (a *Answers) concerned(answer event.Answer) []string {
+	var out []string
+	if answer.Employee != "" {
+		out = append(out, answer.Employee)
+	}
+	if answer.Outcome == event.Pending {
+		if now := a.Roster.Mapping().Employee(answer.User); now != "" && now != answer.Employee {
+			out = append(out, now)
+		}
+	}
+	return out
+}
+
+// Repeat sends the last status once more of the workers for whom AtHoc may have worked on a call that got no answer.
+func (a *Answers) Repeat(ctx context.Context) error {
+	r := a.Roster
+	r.Lock()
+	defer r.Unlock()
+	if !r.MayPublish() || len(r.InDoubt) == 0 {
+		return nil
+	}
+	c, now := roster.NewChangeset(), r.Now()
+	err := r.View(func(v store.View) error {
+		for employee, until := range r.InDoubt {
+			if now.Unix() < until {
+				continue
+			}
+			if err := a.repeat(v, &c, employee, now); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := r.Commit(ctx, &c); err != nil {
+		return err
+	}
+	if len(c.Updates) > 0 {
+		r.Log.Info("statuses are sent once more, since AtHoc may have been late with an older one", "users", len(c.Updates))
+	}
+	return nil
+}
+
+// repeat sends a worker's last status once more. If the user that it went to is another worker's by now, that worker's is sent: it
+// is that which the late call may have overwritten.
+func (a *Answers) repeat(v store.View, c *roster.Changeset, employee string, now time.Time) error {
+	r := a.Roster
+	w, err := r.Worker(v, employee)
+	if err != nil || w.Unresolved {
+		return err // what was sent last may be newer than the store has it; it is resolved first
+	}
+	before := w
+	u := w.Repeat(employee, now)
+	if u == nil {
+		c.Change.Workers[employee] = w
+		return nil
+	}
+	holder := r.Mapping().Employee(u.User)
+	if holder == "" || holder == employee {
+		c.Send(*u, before, w)
+		return nil
+	}
+	present, err := r.Worker(v, holder)
+	if err != nil || present.Unresolved {
+		return err
+	}
+	before.InDoubt = 0
+	c.Change.Workers[employee] = before
+	if _, sent := c.Change.Workers[holder]; !sent {
+		c.Again(present, func(w *latest.Worker) *event.Update {
+			return w.Again(holder, r.Mapping().User(holder), event.ReasonRepeat, now, r.Rules)
+		})
+	}
+	return nil
+}

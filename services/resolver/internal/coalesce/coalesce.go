@@ -1,0 +1,46 @@
+// Package coalesce decides when a worker's latest status is published. The table of updates keeps one update for each user, and AtHoc
+// takes so many users a second: what is published sooner than AtHoc can take it, or before the next row of the same worker is read that
+// is there already, costs a call that says what is outdated. All of it is pure.
+package coalesce
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Entries is how far the entries have been read.
+type Entries struct {
+	// Read is the sequence of the last one read, and Behind: there are more to read.
+	Read   uint64
+	Behind bool
+	// Partial are the files of which more is to come.
+	Partial map[string]bool
+}
+
+// Holds reports whether a worker waits for more entries: the latest event is from that file, and until is the sequence of the last
+// entry that was there when the worker became unresolved. So a backlog that grows holds nobody for longer.
+func (e Entries) Holds(file string, until uint64) bool {
+	return e.Partial[file] || e.Behind && e.Read < until
+}
+
+// Waiting is a worker for whom an update could be published; Rank is the latest event's time.
+type Waiting struct {
+	Employee string
+	Rank     int64
+}
+
+// Pick chooses whose update is published, at most room of them: mostly the newest, who are looked at now, but a quarter are the
+// oldest, so that nobody waits for ever.
+func Pick(all []Waiting, room int) []Waiting {
+	if room >= len(all) {
+		return all
+	}
+	if room <= 0 {
+		return nil
+	}
+	slices.SortFunc(all, func(a, b Waiting) int {
+		return cmp.Or(cmp.Compare(b.Rank, a.Rank), cmp.Compare(a.Employee, b.Employee))
+	})
+	oldest := room / 4
+	return append(all[:room-oldest:room-oldest], all[len(all)-oldest:]...)
+}

@@ -1,0 +1,55 @@
+package intake
+
+import (
+	"bobosync/services/resolver/internal/latest"
+	"bobosync/services/resolver/internal/roster"
+	"bobosync/shared/event"
+)
+
+// reducer reduces a batch of entries to each worker's latest event and the rows that were beaten. Its size grows with the workers,
+// not with the entries. It is not safe for concurrent use.
+type reducer struct {
+	look    func(employee string) (latest.Worker, error)
+	workers map[string]*latest.Worker
+	settled roster.RowOutcomes
+	entries int
+	// broken: add has failed, and the reducer must be dropped.
+	broken bool
+}
+
+func newReducer(look func(string) (latest.Worker, error), settled roster.RowOutcomes) *reducer {
+	return &reducer{look: look, workers: map[string]*latest.Worker{}, settled: settled}
+}
+
+// worker returns a worker as the batch has left them so far.
+func (r *reducer) worker(employee string) (*latest.Worker, error) {
+	if w := r.workers[employee]; w != nil {
+		return w, nil
+	}
+	w, err := r.look(employee)
+	if err != nil {
+		return nil, err
+	}
+	r.workers[employee] = &w
+	return &w, nil
+}
+
+// add takes one message's entries in. On an error the reducer must be dropped.
+func (r *reducer) add(m event.Entries) error {
+	for _, e := range m.Entries {
+		w, err := r.worker(e.Employee)
+		if err != nil {
+			return err
+		}
+		booking := latest.Event{Version: e.Version(m.Order), File: m.File, On: e.On, At: e.At}
+		verdict, beaten := w.Take(booking, m.Settled)
+		if verdict == latest.Older && !m.Settled {
+			r.settled.Add(m.File, event.Superseded, e.Row)
+		}
+		if beaten != nil {
+			r.settled.Add(beaten.File, event.Superseded, beaten.Version.Row)
+		}
+	}
+	r.entries += len(m.Entries)
+	return nil
+}

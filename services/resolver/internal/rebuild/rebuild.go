@@ -1,0 +1,273 @@
+// Package rebuild makes good the loss of the resolver's state store, and of the broker's.
+package rebuild
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"bobosync/services/resolver/internal/latest"
+	"bobosync/services/resolver/internal/roster"
+	"bobosync/services/resolver/internal/store"
+	"bobosync/services/resolver/internal/stream"
+	"bobosync/services/resolver/internal/takeover"
+	"bobosync/shared/bus"
+	"bobosync/shared/event"
+	"bobosync/shared/topology"
+)
+
+// Rebuilder works on a roster. Its methods are for who holds the roster's lock, but for CheckStore.
+type Rebuilder struct {
+	conn   *bus.Conn
+	roster *roster.Roster
+	// leaseTTL is the life of a lease on a lane.
+	leaseTTL time.Duration
+	// reconnects counts the connections to the broker when its store was looked at last.
+	reconnects uint64
+}
+
+// New returns a rebuilder for the session that begins.
+func New(conn *bus.Conn, r *roster.Roster, leaseTTL time.Duration) *Rebuilder {
+	return &Rebuilder{conn: conn, roster: r, leaseTTL: leaseTTL}
+}
+
+// Begin brings the state store and the broker's streams together before anything is consumed. lost is called if the broker's store
+// is another than before.
+func (b *Rebuilder) Begin(ctx context.Context, lost func()) error {
+	recovered, err := b.roster.Store.Recovered()
+	if err != nil {
+		return err
+	}
+	b.roster.Recovered = recovered
+	if !recovered {
+		if err := b.rebuild(ctx); err != nil {
+			return err
+		}
+	}
+	if err := b.roster.Load(ctx); err != nil {
+		return err
+	}
+	if err := b.announce(ctx); err != nil {
+		return err
+	}
+	if err := b.healStore(ctx, lost); err != nil {
+		return err
+	}
+	return b.holdOff()
+}
+
+// rebuild fills a fresh state store with what the table of updates holds. The rest, the events that were never published or beat
+// nothing, comes when ingest reads the files again; until then nothing is published.
+func (b *Rebuilder) rebuild(ctx context.Context) error {
+	s := b.roster.Store
+	if snapshot, err := s.Snapshot(); err != nil {
+		return err
+	} else if snapshot == "" {
+		if err := b.rereadMapping(ctx); err != nil {
+			return err
+		}
+	}
+	workers := map[string]latest.Worker{}
+	err := stream.Each(ctx, b.conn.JS, topology.StreamUpdates, jetstream.OrderedConsumerConfig{}, func(data []byte, _ string) {
+		var u event.Update
+		if event.Decode(data, &u) != nil || u.Employee == "" || u.File == "" {
+			return // what cannot be read is the publisher's to dead-letter
+		}
+		var w latest.Worker
+		w.Rebuild(u)
+		workers[u.Employee] = w
+	})
+	if err != nil {
+		return fmt.Errorf("rebuild the state store from the updates: %w", err)
+	}
+	err = s.View(func(v store.View) error {
+		for employee := range workers {
+			known, err := v.Worker(employee)
+			if err != nil {
+				return err
+			}
+			if known.Known() {
+				delete(workers, employee) // a recovery that was interrupted has got further than the table
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	b.roster.Log.Info("the resolver begins with a fresh state store; it waits until ingest has read the files again",
+		"workers_from_updates", len(workers))
+	return s.Save(ctx, store.Change{Workers: workers})
+}
+
+// rereadMapping reads the mapping from the stream: it was acknowledged by a resolver whose state store is gone. The durable consumer
+// is left alone, since to delete it while another service provisions it can leave it broken on the broker.
+func (b *Rebuilder) rereadMapping(ctx context.Context) error {
+	snapshot, users, err := takeover.Latest(ctx, b.conn.JS)
+	if err != nil || snapshot == "" {
+		return err
+	}
+	return b.roster.Store.ReplaceMapping(ctx, snapshot, users)
+}
+
+// recoveredAgain is after what time the end of a recovery comes again that has overtaken a part of it.
+const recoveredAgain = time.Second
+
+// EndsRecovery reports whether the state store is complete with a batch: it holds the message that says so, and nothing before that is to
+// come again. What was in the hands of a process that was killed comes after AckWait, and what a batch held that failed comes
+// after a pause; either may be the only trace of an event that AtHoc has been sent.
+func (b *Rebuilder) EndsRecovery(ctx context.Context, batch *bus.Batch) (bool, error) {
+	if b.roster.Recovered {
+		return false, nil
+	}
+	for _, item := range batch.Items {
+		var m event.Recovered
+		if item.Subject != topology.SubjectRecovered || event.Decode(item.Data, &m) != nil || m.Memory != b.roster.Store.DB().Memory() {
+			continue
+		}
+		whole, err := b.hasAllBefore(ctx, batch, item.Sequence)
+		if err != nil || whole {
+			return whole, err
+		}
+		b.roster.Log.Debug("the end of the recovery has overtaken a part of it, waiting for that", "sequence", item.Sequence)
+		item.Nak(recoveredAgain)
+	}
+	return false, nil
+}
+
+// hasAllBefore reports whether each entry before a position in the stream was learnt, or is in the batch.
+func (b *Rebuilder) hasAllBefore(ctx context.Context, batch *bus.Batch, end uint64) (bool, error) {
+	stream, err := b.conn.JS.Stream(ctx, topology.StreamEntries)
+	if err != nil {
+		return false, fmt.Errorf("look up stream %s: %w", topology.StreamEntries, err)
+	}
+	consumer, err := stream.Consumer(ctx, topology.ConsumerResolverEntries)
+	if err != nil {
+		return false, fmt.Errorf("look up consumer %s: %w", topology.ConsumerResolverEntries, err)
+	}
+	held := map[uint64]bool{}
+	for _, item := range batch.Items {
+		held[item.Sequence] = true
+	}
+	for at := max(consumer.CachedInfo().AckFloor.Stream+1, stream.CachedInfo().State.FirstSeq); at < end; at++ {
+		if !held[at] {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// announce tells ingest the epoch of the state store. One that ingest does not know makes it read the files again.
+func (b *Rebuilder) announce(ctx context.Context) error {
+	kv, err := b.conn.JS.KeyValue(ctx, topology.BucketState)
+	if err != nil {
+		return fmt.Errorf("open bucket %s: %w", topology.BucketState, err)
+	}
+	db := b.roster.Store.DB()
+	mine := event.Memory{Memory: db.Memory(), Since: db.Since()}
+	entry, err := kv.Get(ctx, topology.KeyResolverMemory)
+	var told event.Memory
+	if err == nil && event.Decode(entry.Value(), &told) == nil && told.Memory == mine.Memory {
+		return nil
+	}
+	if err != nil && !errors.Is(err, jetstream.ErrKeyNotFound) {
+		return fmt.Errorf("read %s: %w", topology.KeyResolverMemory, err)
+	}
+	if _, err := kv.Put(ctx, topology.KeyResolverMemory, event.Encode(&mine)); err != nil {
+		return fmt.Errorf("write %s: %w", topology.KeyResolverMemory, err)
+	}
+	return nil
+}
+
+// healStore makes good that the broker's table of updates is another than before. What was on its way to AtHoc is published again,
+// but not at once: with the store went the leases, and a publisher that held one may still be in its call. Those that run know
+// that and wait; one that was started since does not, and must find nothing to send until that call is over.
+func (b *Rebuilder) healStore(ctx context.Context, lost func()) error {
+	b.reconnects = b.conn.NC.Stats().Reconnects
+	now, err := topology.Identity(ctx, b.conn.JS, topology.StreamUpdates)
+	if err != nil {
+		return err
+	}
+	before, err := b.roster.Store.Identity(topology.StreamUpdates)
+	if err != nil || before == now {
+		return err
+	}
+	lost()
+	if before != "" {
+		change := store.Change{Workers: map[string]latest.Worker{}}
+		err := b.roster.View(func(v store.View) error {
+			return v.EachWorker(ctx, func(employee string, w latest.Worker) error {
+				if w.Unconfirmed() {
+					w.Unresolved, w.Sending = true, true
+					change.Workers[employee] = w
+				}
+				return nil
+			})
+		})
+		if err != nil {
+			return err
+		}
+		wait := b.leaseTTL + time.Second // which is lost where moments are stored
+		if err := errors.Join(b.roster.Save(ctx, change), b.roster.Store.SetHoldOff(time.Now().Add(wait))); err != nil {
+			return err
+		}
+		b.roster.Log.Warn("the broker's store is another than before; what was not confirmed is published again in a while", "updates", len(change.Workers),
+			"seconds", wait.Seconds())
+	}
+	return b.roster.Store.SetIdentity(topology.StreamUpdates, now)
+}
+
+// holdOff finds out whether a store was lost so lately that nothing may be published yet, also by a process before this one.
+func (b *Rebuilder) holdOff() error {
+	until, err := b.roster.Store.HoldOff()
+	left := min(time.Until(until), b.leaseTTL+time.Second) // the clock may have been put back
+	if err != nil || left <= 0 {
+		return err
+	}
+	b.roster.HoldOff = time.Now().Add(left)
+	return nil
+}
+
+// SameStore returns an error if the table of updates was lost and created again. It looks after each new connection, since a
+// broker does not lose its store while it runs.
+func (b *Rebuilder) SameStore(ctx context.Context) error {
+	connections := b.conn.NC.Stats().Reconnects
+	if connections == b.reconnects {
+		return nil
+	}
+	now, err := topology.Identity(ctx, b.conn.JS, topology.StreamUpdates)
+	if err != nil {
+		return err
+	}
+	before, err := b.roster.Store.Identity(topology.StreamUpdates)
+	if err != nil {
+		return err
+	}
+	if now != before {
+		return fmt.Errorf("stream %s was created again", topology.StreamUpdates)
+	}
+	b.reconnects = connections
+	return nil
+}
+
+// CheckStore returns an error if the table of updates, or the bucket that the resolver answers for, is gone or another one. That the
+// broker cannot be asked now is none. It needs no lock.
+func (b *Rebuilder) CheckStore(ctx context.Context) error {
+	now, err := topology.Identity(ctx, b.conn.JS, topology.StreamUpdates)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return err
+	}
+	if err == nil {
+		before, err := b.roster.Store.Identity(topology.StreamUpdates)
+		if err == nil && before != now {
+			return fmt.Errorf("stream %s was created again", topology.StreamUpdates)
+		}
+	}
+	if _, err := b.conn.JS.KeyValue(ctx, topology.BucketState); errors.Is(err, jetstream.ErrBucketNotFound) {
+		return fmt.Errorf("look up bucket %s: %w", topology.BucketState, err)
+	}
+	return nil
+}

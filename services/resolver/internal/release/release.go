@@ -1,0 +1,153 @@
+// Package release publishes what follows from the latest events of workers, as soon as the entries that concern them are read and
+// AtHoc has room; see package coalesce.
+package release
+
+import (
+	"context"
+	"maps"
+	"time"
+
+	"bobosync/services/resolver/internal/coalesce"
+	"bobosync/services/resolver/internal/demand"
+	"bobosync/services/resolver/internal/roster"
+	"bobosync/services/resolver/internal/store"
+)
+
+// silence is after what time without entries nothing more is expected of a file that was read in part, or of a backlog. The rest of a
+// file that changed while it was read never comes.
+const silence = 10 * time.Second
+
+// Releaser publishes for the workers of a roster. Its methods are for who holds the roster's lock.
+type Releaser struct {
+	roster *roster.Roster
+	meter  *demand.Meter
+	// partial are the files that were read in part, and when the last part came.
+	partial map[string]time.Time
+	// read and behind are as in coalesce.Entries, and came is when the last entries came.
+	read   uint64
+	behind bool
+	came   time.Time
+	// due: something has changed since all unresolved workers were last looked at.
+	due bool
+	// queued: somebody waits for room.
+	queued bool
+}
+
+// New returns a releaser for the session that begins.
+func New(r *roster.Roster, meter *demand.Meter) *Releaser {
+	return &Releaser{roster: r, meter: meter, partial: map[string]time.Time{}, due: true}
+}
+
+// Part notes that a part of a file was read; last: it was the last one.
+func (x *Releaser) Part(file string, last bool) {
+	if last {
+		delete(x.partial, file)
+	} else {
+		x.partial[file] = time.Now()
+	}
+}
+
+// Reached notes how far the entries have been read, and how many are left to read. It is to be called before the workers are saved.
+func (x *Releaser) Reached(sequence, left uint64) {
+	x.read, x.behind, x.came = max(x.read, sequence), left > 0, time.Now()
+	x.roster.Backlog = x.read + left
+	x.due = true
+}
+
+// Queued reports whether somebody waits for room.
+func (x *Releaser) Queued() bool { return x.queued }
+
+// entries returns how far the entries are read.
+func (x *Releaser) entries() coalesce.Entries {
+	x.behind = x.behind && time.Since(x.came) < silence
+	maps.DeleteFunc(x.partial, func(_ string, came time.Time) bool { return time.Since(came) >= silence })
+	e := coalesce.Entries{Read: x.read, Behind: x.behind, Partial: make(map[string]bool, len(x.partial))}
+	for file := range x.partial {
+		e.Partial[file] = true
+	}
+	return e
+}
+
+// Due does what has fallen due without a batch of entries: there is room, or the rest of a file has not come for long.
+func (x *Releaser) Due(ctx context.Context) (*roster.Changeset, error) {
+	partial, behind := len(x.partial), x.behind
+	e := x.entries()
+	if x.due = x.due || len(e.Partial) != partial || e.Behind != behind; !x.due && !x.queued {
+		c := roster.NewChangeset()
+		return &c, nil
+	}
+	return x.Release(ctx)
+}
+
+// Release publishes for all workers whom nothing holds, as far as there is room, and returns what it published.
+func (x *Releaser) Release(ctx context.Context) (*roster.Changeset, error) {
+	c := roster.NewChangeset()
+	if !x.roster.MayPublish() {
+		x.due = true
+		return &c, nil
+	}
+	err := x.roster.View(func(v store.View) error {
+		waiting, err := x.resolve(v, &c)
+		if err != nil {
+			return err
+		}
+		return x.sendSome(ctx, v, &c, waiting)
+	})
+	if err != nil {
+		return &c, err
+	}
+	if err := x.roster.Commit(ctx, &c); err != nil {
+		x.due = true
+		return &c, err
+	}
+	x.meter.Take(len(c.Updates))
+	if len(x.roster.Unresolved) == 0 {
+		x.roster.HoldOff = time.Time{}
+	}
+	return &c, nil
+}
+
+// resolve decides for all whom nothing holds, and returns those who wait for room.
+func (x *Releaser) resolve(v store.View, c *roster.Changeset) ([]coalesce.Waiting, error) {
+	var waiting []coalesce.Waiting
+	e := x.entries()
+	x.due = false
+	for employee, u := range x.roster.Unresolved {
+		if !u.Queued {
+			if e.Holds(u.File, u.Until) {
+				continue
+			}
+			w, err := x.roster.Worker(v, employee)
+			if err != nil {
+				return nil, err
+			}
+			if x.roster.Resolve(c, employee, w, u.Replaces) {
+				continue
+			}
+			u.Queued = true
+		}
+		waiting = append(waiting, coalesce.Waiting{Employee: employee, Rank: u.Rank})
+	}
+	return waiting, nil
+}
+
+// sendSome adds the updates of as many of those who wait as there is room for.
+func (x *Releaser) sendSome(ctx context.Context, v store.View, c *roster.Changeset, waiting []coalesce.Waiting) error {
+	if x.queued = len(waiting) > 0; !x.queued {
+		return nil
+	}
+	room, err := x.meter.Room(ctx, len(waiting)+len(c.Updates))
+	if err != nil {
+		return err
+	}
+	chosen := coalesce.Pick(waiting, room-len(c.Updates))
+	x.queued = len(chosen) < len(waiting)
+	for _, one := range chosen {
+		w, err := x.roster.Worker(v, one.Employee)
+		if err != nil {
+			return err
+		}
+		x.roster.Resolve(c, one.Employee, w, true)
+	}
+	return nil
+}

@@ -1,0 +1,55 @@
+package roster
+
+import (
+	"cmp"
+	"slices"
+
+	"bobosync/services/resolver/internal/latest"
+	"bobosync/services/resolver/internal/store"
+	"bobosync/shared/event"
+)
+
+// Changeset is what a piece of work leads to: what to save first, then to publish, and to save in the end.
+type Changeset struct {
+	// Updates are to be published, and Settled are rows with their outcomes.
+	Updates []event.Update
+	Settled RowOutcomes
+	Change  store.Change
+	// intents are the workers of the updates as they are while these are being published.
+	intents map[string]latest.Worker
+}
+
+// NewChangeset returns an empty one.
+func NewChangeset() Changeset {
+	return Changeset{
+		Settled: RowOutcomes{}, Change: store.Change{Workers: map[string]latest.Worker{}}, intents: map[string]latest.Worker{},
+	}
+}
+
+// Send adds an update, with its worker as before it and as after it was published.
+func (c *Changeset) Send(u event.Update, before, after latest.Worker) {
+	c.Updates = append(c.Updates, u)
+	c.intents[u.Employee] = latest.Intent(before, after)
+	c.Change.Workers[u.Employee] = after
+}
+
+// Again adds the update that tells AtHoc a worker's status once more; it reports whether there is one. What AtHoc answered before
+// counts no longer: who asks for it doubts that AtHoc still holds it, and if the update is lost with the broker's store it must be
+// made again.
+func (c *Changeset) Again(w latest.Worker, update func(*latest.Worker) *event.Update) bool {
+	before := w
+	u := update(&w)
+	if u == nil {
+		return false
+	}
+	w.Confirmed = nil
+	c.Send(*u, before, w)
+	return true
+}
+
+// sort puts the newest events first: they are what people look at.
+func (c *Changeset) sort() {
+	slices.SortFunc(c.Updates, func(a, b event.Update) int {
+		return cmp.Or(b.Version.Compare(a.Version), cmp.Compare(a.User, b.User))
+	})
+}

@@ -1,0 +1,254 @@
+// Package roster holds what is known of all workers: the state store, what is left to do for whom, and the mapping in force. All
+// work on workers ends in its Commit, which saves, publishes and saves again in the order that survives a crash.
+package roster
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"bobosync/services/resolver/internal/latest"
+	"bobosync/services/resolver/internal/outbox"
+	"bobosync/services/resolver/internal/stats"
+	"bobosync/services/resolver/internal/store"
+	"bobosync/shared/control"
+	"bobosync/shared/event"
+	"bobosync/shared/mapping"
+	"bobosync/shared/telemetry"
+)
+
+// Roster is the workers. Whoever changes anything holds its lock for the whole piece of work, so that pieces of work come one after
+// the other; the fields below it are for who holds it.
+type Roster struct {
+	Store   *store.Store
+	Rules   latest.Rules
+	Now     func() time.Time
+	Log     *slog.Logger
+	Metrics *telemetry.Resolver
+	// Stats counts the workers. It needs no lock.
+	Stats stats.Stats
+	// mapping is the one in force. It can be read without the lock, and is stored under it.
+	mapping atomic.Pointer[mapping.Index]
+
+	sync.Mutex
+	// Out publishes, in the session that is on.
+	Out *outbox.Outbox
+	// Unresolved are the workers of whose latest event it has not been decided what follows.
+	Unresolved map[string]*Unresolved
+	// InDoubt are the workers whose last status is to be sent once more, and from when on (in Unix seconds).
+	InDoubt map[string]int64
+	// Replaying are the workers whose status a replay still has to send again, by replay.
+	Replaying map[string]map[string]struct{}
+	// Backlog is the sequence of the last entry in the stream when it was read last.
+	Backlog uint64
+	// Recovered: the state store is complete. Before, nothing is published.
+	Recovered bool
+	// HoldOff is until when nothing is published after the broker's store was lost, by the monotonic clock.
+	HoldOff time.Time
+	// Guard returns an error if nothing may be published to the table of updates as it is now.
+	Guard func(ctx context.Context) error
+}
+
+// Unresolved is what is kept in mind of a worker until it is decided what follows from the latest event.
+type Unresolved struct {
+	// File is the latest event's, and Rank its time.
+	File string
+	Rank int64
+	// Until is the sequence of the last entry that waited to be read when the worker became unresolved.
+	Until uint64
+	// Replaces: an update of the worker is out and not answered, so that a newer one takes its place in the table.
+	Replaces bool
+	// Queued: an update follows, and waits until AtHoc has room for it.
+	Queued bool
+	// record is the worker as saved; nil if it is to be read from the store.
+	record *latest.Worker
+}
+
+// ErrRebuilding refuses what needs a state store that is complete, and a broker's store that can be relied on.
+var ErrRebuilding = control.Refuse("the resolver is still making good what was lost; try again in a minute")
+
+// maxRecords is how many records of unresolved workers are kept in memory.
+const maxRecords = 50_000
+
+// Load finds the workers for whom a former run left something to do.
+func (r *Roster) Load(ctx context.Context) error {
+	r.Unresolved, r.InDoubt, r.Replaying = map[string]*Unresolved{}, map[string]int64{}, map[string]map[string]struct{}{}
+	snapshot, err := r.Store.Snapshot()
+	if err != nil {
+		return err
+	}
+	users := map[string]string{}
+	err = r.View(func(v store.View) error {
+		v.EachUser("", func(employee, user string) bool {
+			users[employee] = user
+			return ctx.Err() == nil
+		})
+		return ctx.Err()
+	})
+	if err != nil {
+		return fmt.Errorf("read the mapping: %w", err)
+	}
+	r.mapping.Store(mapping.NewIndex(snapshot, users))
+	r.Stats.Begin(r.Mapping(), r.Recovered)
+
+	err = r.View(func(v store.View) error {
+		return v.EachWorker(ctx, func(employee string, w latest.Worker) error {
+			r.note(employee, w)
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	replays, err := r.Store.Replays()
+	for _, state := range replays {
+		if state.Ended.IsZero() && r.Replaying[state.ID] == nil {
+			r.Replaying[state.ID] = map[string]struct{}{} // newer events have sent all of it: it only has to be closed
+		}
+	}
+	return err
+}
+
+// Mapping is the mapping in force.
+func (r *Roster) Mapping() *mapping.Index { return r.mapping.Load() }
+
+// SetMapping puts a mapping in force that the store holds.
+func (r *Roster) SetMapping(m *mapping.Index) {
+	r.mapping.Store(m)
+	r.Stats.Remap(m)
+}
+
+// MayPublish reports whether updates may be published now.
+func (r *Roster) MayPublish() bool { return r.Recovered && !time.Now().Before(r.HoldOff) }
+
+// View gives a consistent look at the store.
+func (r *Roster) View(f func(store.View) error) error { return r.Store.View(f) }
+
+// Worker returns a worker's record.
+func (r *Roster) Worker(v store.View, employee string) (latest.Worker, error) {
+	if u := r.Unresolved[employee]; u != nil && u.record != nil {
+		return *u.record, nil
+	}
+	return v.Worker(employee)
+}
+
+// Resolve decides what follows from the latest event of a worker who has been saved as unresolved, and adds that. It returns false
+// and adds nothing if an update follows and there is no room for one.
+func (r *Roster) Resolve(c *Changeset, employee string, w latest.Worker, room bool) bool {
+	user, before := r.Mapping().User(employee), w
+	update, settled := w.Resolve(employee, user, r.reason(before, user), r.Now(), r.Rules)
+	if update != nil && !room {
+		return false
+	}
+	if settled != event.Pending && before.Open {
+		c.Settled.Add(w.Latest.File, settled, w.Latest.Version.Row)
+	}
+	if update != nil {
+		c.Send(*update, before, w)
+	} else {
+		c.Change.Workers[employee] = w
+	}
+	return true
+}
+
+// reason tells why an update of an unresolved worker is published.
+func (r *Roster) reason(w latest.Worker, user string) event.Reason {
+	switch {
+	case !r.HoldOff.IsZero():
+		return event.ReasonRecovery
+	case w.Unmapped, w.Sent != nil && w.Sent.User != user:
+		return event.ReasonMapped
+	default:
+		return event.ReasonEvent
+	}
+}
+
+// Commit saves what is about to be published, publishes it, and saves that it was, in that order: a crash in between repeats work and
+// changes nothing. An update may only come from an event that was saved before.
+func (r *Roster) Commit(ctx context.Context, c *Changeset) error {
+	if len(c.Updates) > 0 {
+		if err := r.Guard(ctx); err != nil {
+			return err
+		}
+	}
+	if len(c.intents) > 0 {
+		if err := r.Save(ctx, store.Change{Workers: c.intents}); err != nil {
+			return err
+		}
+	}
+	c.sort()
+	if err := r.Out.Updates(ctx, c.Updates); err != nil {
+		return err
+	}
+	r.Metrics.UpdatesPublished(len(c.Updates))
+	if err := r.Out.Acks(ctx, c.Settled.acks(outbox.Name)); err != nil {
+		return err
+	}
+	for k, rows := range c.Settled {
+		r.Metrics.RowsSettled(k.outcome, rows.Len())
+	}
+	if len(c.Updates) > 0 {
+		ctx = context.WithoutCancel(ctx) // else they would be published again at the next start
+	}
+	return r.Save(ctx, c.Change)
+}
+
+// Save saves a change and keeps what is left to do.
+func (r *Roster) Save(ctx context.Context, change store.Change) error {
+	if len(change.Workers) == 0 && !change.Recovered && change.Replay == nil {
+		return nil
+	}
+	if err := r.Store.Save(ctx, change); err != nil {
+		return err
+	}
+	for employee, w := range change.Workers {
+		r.note(employee, w)
+	}
+	if change.Recovered {
+		r.Recovered = true
+		r.Stats.Recovered()
+	}
+	return nil
+}
+
+// note keeps what is left to do for a worker, as it was saved.
+func (r *Roster) note(employee string, w latest.Worker) {
+	r.Stats.Note(employee, w)
+	r.noteUnresolved(employee, w)
+	if w.InDoubt != 0 {
+		r.InDoubt[strings.Clone(employee)] = w.InDoubt
+	} else {
+		delete(r.InDoubt, employee)
+	}
+	for id, left := range r.Replaying {
+		if id != w.Replay {
+			delete(left, employee)
+		}
+	}
+	if w.Replay != "" {
+		if r.Replaying[w.Replay] == nil {
+			r.Replaying[w.Replay] = map[string]struct{}{}
+		}
+		r.Replaying[w.Replay][strings.Clone(employee)] = struct{}{}
+	}
+}
+
+func (r *Roster) noteUnresolved(employee string, w latest.Worker) {
+	if !w.Unresolved {
+		delete(r.Unresolved, employee)
+		return
+	}
+	u := r.Unresolved[employee]
+	if u == nil {
+		u = &Unresolved{Until: r.Backlog}
+		r.Unresolved[strings.Clone(employee)] = u // it may be a part of a whole message
+	}
+	u.File, u.Rank, u.Replaces, u.Queued, u.record = w.Latest.File, w.Latest.Version.Rank, w.Unconfirmed() && !w.Sending, false, nil
+	if len(r.Unresolved) <= maxRecords {
+		u.record = &w
+	}
+}

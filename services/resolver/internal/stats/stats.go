@@ -1,0 +1,107 @@
+// Package stats counts workers.
+package stats
+
+import (
+	"strings"
+	"sync"
+	"time"
+
+	"bobosync/services/resolver/internal/latest"
+	"bobosync/shared/control"
+	"bobosync/shared/mapping"
+)
+
+// Stats is what there is to count of the workers, in memory and under a lock of its own: it is asked for every second or two, also
+// while a large batch is being resolved. It is safe for concurrent use.
+type Stats struct {
+	mu      sync.Mutex
+	workers map[string]brief
+	// mapping is the one in force.
+	mapping *mapping.Index
+	// recovered: the state store is complete.
+	recovered bool
+}
+
+// brief is what counts of one worker.
+type brief struct {
+	// at is the latest event's time in Unix seconds, and on: it is a booking on.
+	at int64
+	on bool
+	// mapped: the mapping in force has a user for the worker.
+	mapped bool
+	// unresolved: it is held back. unconfirmed: the last update has no answer yet.
+	unresolved, unconfirmed bool
+}
+
+// Begin forgets everything.
+func (s *Stats) Begin(m *mapping.Index, recovered bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.workers, s.mapping, s.recovered = map[string]brief{}, m, recovered
+}
+
+// Note takes a worker in as it was saved.
+func (s *Stats) Note(employee string, w latest.Worker) {
+	if !w.Known() {
+		return
+	}
+	b := brief{at: w.Latest.At, on: w.Latest.On, unresolved: w.Unresolved, unconfirmed: w.Unconfirmed()}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b.mapped = s.mapping.User(employee) != ""
+	if _, there := s.workers[employee]; !there {
+		employee = strings.Clone(employee) // it may be a part of a whole message
+	}
+	s.workers[employee] = b
+}
+
+// Remap takes another mapping in.
+func (s *Stats) Remap(m *mapping.Index) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mapping = m
+	for employee, b := range s.workers {
+		b.mapped = m.User(employee) != ""
+		s.workers[employee] = b
+	}
+}
+
+// Recovered notes that the state store is complete.
+func (s *Stats) Recovered() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.recovered = true
+}
+
+// Count adds everything up. A worker without a user waits for no confirmation: what was sent to a former user is nobody's now.
+func (s *Stats) Count(now time.Time, rules latest.Rules) control.ResolverState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	state := control.ResolverState{
+		Recovered: s.recovered, Workers: len(s.workers), Snapshot: s.mapping.Snapshot(), Mapped: s.mapping.Len(),
+	}
+	oldest := int64(0)
+	for _, b := range s.workers {
+		if b.on && !rules.Stale(true, b.at, now) {
+			state.OnDuty++
+		}
+		if !b.mapped {
+			state.Unmapped++
+		}
+		switch {
+		case b.unresolved:
+			state.Unresolved++
+		case b.unconfirmed && b.mapped:
+			state.Unconfirmed++
+		default:
+			continue
+		}
+		if oldest == 0 || b.at < oldest {
+			oldest = b.at
+		}
+	}
+	if oldest != 0 {
+		state.Oldest = time.Unix(oldest, 0).UTC()
+	}
+	return state
+}

@@ -1,0 +1,171 @@
+// Package takeover puts a new mapping of employee ids to AtHoc users in force.
+package takeover
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"bobosync/services/resolver/internal/latest"
+	"bobosync/services/resolver/internal/release"
+	"bobosync/services/resolver/internal/roster"
+	"bobosync/services/resolver/internal/store"
+	"bobosync/services/resolver/internal/stream"
+	"bobosync/shared/bus"
+	"bobosync/shared/event"
+	"bobosync/shared/mapping"
+	"bobosync/shared/topology"
+)
+
+// Takeover handles the chunks of mappings.
+type Takeover struct {
+	// session ends with the session. A message's context outlives it by what handlers get to finish, which is far too long here.
+	session  context.Context
+	js       jetstream.JetStream
+	roster   *roster.Roster
+	releaser *release.Releaser
+	// parts are the chunks of a mapping that is not complete yet, and applied is the last sequence of the one in force.
+	parts   mapping.Assembler
+	applied uint64
+	// mapped is closed when there is a mapping.
+	mapped chan struct{}
+	once   sync.Once
+}
+
+// New returns a takeover for the session that begins.
+func New(session context.Context, js jetstream.JetStream, r *roster.Roster, releaser *release.Releaser) *Takeover {
+	t := &Takeover{session: session, js: js, roster: r, releaser: releaser, mapped: make(chan struct{})}
+	t.openIfMapped()
+	return t
+}
+
+// Mapped is closed when there is a mapping.
+func (t *Takeover) Mapped() <-chan struct{} { return t.mapped }
+
+func (t *Takeover) openIfMapped() {
+	if t.roster.Mapping().Snapshot() != "" {
+		t.once.Do(func() { close(t.mapped) })
+	}
+}
+
+// Handle handles chunks of mappings.
+func (t *Takeover) Handle(msg *message.Message) error {
+	batch := bus.BatchFrom(msg.Context())
+	ctx, cancel := context.WithCancel(msg.Context())
+	defer cancel()
+	defer context.AfterFunc(t.session, cancel)()
+	t.roster.Lock()
+	defer t.roster.Unlock()
+	defer t.openIfMapped() // also if it is in force and what follows from it is not published yet
+	for _, item := range batch.Items {
+		if err := t.take(ctx, item); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *Takeover) take(ctx context.Context, item *bus.Item) error {
+	var chunk event.MappingChunk
+	if err := event.Decode(item.Data, &chunk); err != nil {
+		item.Term(err.Error())
+		return nil
+	}
+	if item.Sequence <= t.applied {
+		return nil // it has come again, and a newer mapping is in force
+	}
+	users := t.parts.Add(chunk)
+	if users == nil && item.NumPending == 0 && chunk.Snapshot != t.roster.Mapping().Snapshot() {
+		// The chunks before it may have been acknowledged by a session that has ended.
+		snapshot, all, err := Latest(ctx, t.js)
+		if err != nil {
+			return err
+		}
+		if snapshot == chunk.Snapshot {
+			users = all
+		}
+	}
+	if users == nil {
+		return nil
+	}
+	if err := t.apply(ctx, mapping.NewIndex(chunk.Snapshot, users), users); err != nil {
+		return err
+	}
+	t.applied = item.Sequence
+	return nil
+}
+
+// Latest reads the newest mapping that the stream holds whole. Its snapshot is "" if there is none.
+func Latest(ctx context.Context, js jetstream.JetStream) (snapshot string, users map[string]string, err error) {
+	var parts mapping.Assembler
+	err = stream.Each(ctx, js, topology.StreamMapping, jetstream.OrderedConsumerConfig{}, func(data []byte, _ string) {
+		var chunk event.MappingChunk
+		if event.Decode(data, &chunk) != nil {
+			return
+		}
+		if whole := parts.Add(chunk); whole != nil {
+			snapshot, users = chunk.Snapshot, whole
+		}
+	})
+	if err != nil {
+		return "", nil, fmt.Errorf("read the mapping again: %w", err)
+	}
+	return snapshot, users, nil
+}
+
+// apply puts a whole mapping in the place of the one before, and sends the status of the workers whom it concerns. As with
+// entries, it is saved first.
+func (t *Takeover) apply(ctx context.Context, next *mapping.Index, users map[string]string) error {
+	r, before := t.roster, t.roster.Mapping()
+	added, changed, removed := before.Difference(next)
+	change := store.Change{Workers: map[string]latest.Worker{}}
+	err := r.View(func(v store.View) error {
+		return v.EachWorker(ctx, func(employee string, w latest.Worker) error {
+			if remap(&w, before.User(employee), next.User(employee)) {
+				change.Workers[employee] = w
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("compare the mapping with the workers: %w", err)
+	}
+	// A worker who is marked though the mapping is not stored is resolved once more, with the mapping of before.
+	if err := r.Save(ctx, change); err != nil {
+		return err
+	}
+	if err := r.Store.ReplaceMapping(ctx, next.Snapshot(), users); err != nil {
+		return err
+	}
+	r.SetMapping(next)
+
+	follows, err := t.releaser.Release(ctx)
+	if err != nil {
+		return err
+	}
+	r.Log.Info("mapping of employee ids to AtHoc users taken over", "users", next.Len(),
+		"added", added, "changed", changed, "removed", removed, "updates", len(follows.Updates))
+	return nil
+}
+
+// remap marks a worker unresolved if the new mapping names another user than the one before, or than the last update went to, and
+// reports whether it did. AtHoc's last answer then counts no longer: the user may have been another worker's meanwhile, and hold that
+// worker's status.
+func remap(w *latest.Worker, before, user string) bool {
+	if user == "" {
+		return false // nobody to send to
+	}
+	another := topology.NormalUsername(before) != topology.NormalUsername(user)
+	elsewhere := w.Sent != nil && topology.NormalUsername(w.Sent.User) != topology.NormalUsername(user)
+	if !another && !elsewhere && !w.Unmapped {
+		return false
+	}
+	w.Unresolved = true
+	if another {
+		w.Confirmed, w.Sending = nil, true
+	}
+	return true
+}

@@ -1,0 +1,205 @@
+package resolver
+
+// This file is the work of one session: what is consumed, and what falls due by the clock.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"bobosync/services/resolver/internal/answers"
+	"bobosync/services/resolver/internal/demand"
+	"bobosync/services/resolver/internal/intake"
+	"bobosync/services/resolver/internal/outbox"
+	"bobosync/services/resolver/internal/rebuild"
+	"bobosync/services/resolver/internal/release"
+	"bobosync/services/resolver/internal/replay"
+	"bobosync/services/resolver/internal/roster"
+	"bobosync/services/resolver/internal/takeover"
+	"bobosync/shared/bus"
+	"bobosync/shared/session"
+	"bobosync/shared/topology"
+)
+
+// The most messages in a batch. A message of entries holds up to 500 of them, so a batch holds up to 100,000 in some 8 MB.
+const (
+	entriesBatch = 200
+	otherBatch   = 200
+)
+
+// How often what falls due is looked for, and whether the broker's store is still the one that the session began with.
+const (
+	dueInterval   = 100 * time.Millisecond
+	storeInterval = 2 * time.Second
+)
+
+// work is one session's.
+type work struct {
+	conn      *bus.Conn
+	roster    *roster.Roster
+	rebuilder *rebuild.Rebuilder
+	releaser  *release.Releaser
+	intake    *intake.Intake
+	takeover  *takeover.Takeover
+	answers   *answers.Answers
+	replayer  *replay.Replayer
+}
+
+// begin brings the state store and the broker's streams together before anything is consumed.
+func (s *service) begin(ctx context.Context, conn *bus.Conn) (*work, error) {
+	out, err := outbox.New(conn)
+	if err != nil {
+		return nil, err
+	}
+	r := s.roster
+	r.Lock()
+	defer r.Unlock()
+	meter := demand.New(conn.JS)
+	w := &work{
+		conn: conn, roster: r, rebuilder: rebuild.New(conn, r, s.settings().LeaseTTL()), releaser: release.New(r, meter),
+		answers: &answers.Answers{Roster: r, Observer: s.observer}, replayer: replay.New(conn.JS, r, meter),
+	}
+	r.Out, r.Guard = out, w.rebuilder.SameStore
+	if err := errors.Join(w.lookAhead(ctx), w.rebuilder.Begin(ctx, s.observer.Forget)); err != nil {
+		out.Close()
+		return nil, err
+	}
+	w.takeover = takeover.New(ctx, conn.JS, r, w.releaser)
+	w.intake = &intake.Intake{
+		Roster: r, Releaser: w.releaser, EndsRecovery: w.rebuilder.EndsRecovery, Metrics: r.Metrics, Telemetry: s.telemetry,
+	}
+	return w, nil
+}
+
+// lookAhead finds out which entries wait to be read.
+func (w *work) lookAhead(ctx context.Context) error {
+	consumer, err := w.conn.JS.Consumer(ctx, topology.StreamEntries, topology.ConsumerResolverEntries)
+	if err != nil {
+		return fmt.Errorf("look up consumer %s: %w", topology.ConsumerResolverEntries, err)
+	}
+	info := consumer.CachedInfo()
+	w.releaser.Reached(info.AckFloor.Stream, info.NumPending+uint64(info.NumAckPending))
+	return nil
+}
+
+// consume runs the handlers until ctx ends.
+func (w *work) consume(ctx context.Context, lost func(error)) error {
+	router, err := bus.NewRouter(w.roster.Log, session.CloseTimeout+5*time.Second, w.roster.Out.DeadLetters(w.roster.Log))
+	if err != nil {
+		return err
+	}
+	open := make(chan struct{})
+	close(open)
+	for _, in := range []input{
+		{"mapping", topology.StreamMapping, topology.ConsumerResolverMapping, otherBatch, 0, open, w.takeover.Handle},
+		{"answers", topology.StreamAcks, topology.ConsumerResolverAcks, otherBatch, answers.Linger, open, w.answers.Handle},
+		// Without any mapping nobody could be told from an unknown worker, and rows would be settled as unmapped: entries wait.
+		{"entries", topology.StreamEntries, topology.ConsumerResolverEntries, entriesBatch, 0, w.takeover.Mapped(), w.intake.Handle},
+	} {
+		if err := w.add(router, in, lost); err != nil {
+			return err
+		}
+	}
+	if w.roster.Mapping().Snapshot() == "" {
+		w.roster.Log.Info("waiting for the first mapping of employee ids to AtHoc users; entries are read when it comes")
+	}
+
+	watch, stop := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() { w.watchClock(watch) })
+	watching.Go(func() { w.watchStore(watch, lost) })
+	err = session.Handle(ctx, router)
+	stop()
+	watching.Wait()
+	return err
+}
+
+// input is something that is consumed: at most so many messages at a time, for which it waits so long, once ready is closed.
+type input struct {
+	topic, stream, consumer string
+	batch                   int
+	linger                  time.Duration
+	ready                   <-chan struct{}
+	handle                  message.NoPublishHandlerFunc
+}
+
+func (w *work) add(router *message.Router, in input, lost func(error)) error {
+	log := w.roster.Log
+	source := bus.PullSource(w.conn, bus.PullConfig{
+		Stream: in.stream, Consumer: in.consumer, MaxItems: in.batch, Linger: in.linger, OnLost: lost, Logger: log,
+	})
+	sub, err := bus.NewSubscriber(w.conn, bus.SubscriberConfig{
+		Source: func(string) bus.Source { return latch{source, in.ready} }, CloseTimeout: session.CloseTimeout, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	router.AddConsumerHandler(in.topic, in.topic, sub, in.handle)
+	return nil
+}
+
+// latch is a source that waits until it is ready.
+type latch struct {
+	bus.Source
+	ready <-chan struct{}
+}
+
+// Fetch implements bus.Source.
+func (l latch) Fetch(ctx context.Context) (*bus.Batch, error) {
+	select {
+	case <-l.ready:
+		return l.Source.Fetch(ctx)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// watchClock does what falls due without a message.
+func (w *work) watchClock(ctx context.Context) {
+	ticker := time.NewTicker(dueInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if err := errors.Join(w.release(ctx), w.answers.Repeat(ctx), w.replayer.Next(ctx)); err != nil && ctx.Err() == nil {
+			w.roster.Log.Warn("what has fallen due could not be published, trying again", "error", err)
+		}
+	}
+}
+
+// release publishes for workers who were held.
+func (w *work) release(ctx context.Context) error {
+	w.roster.Lock()
+	defer w.roster.Unlock()
+	c, err := w.releaser.Due(ctx)
+	if err == nil && len(c.Updates)+len(c.Settled) > 0 {
+		w.roster.Log.Info("held entries resolved", "updates", len(c.Updates), "rows_settled", c.Settled.Count(),
+			"held_workers", len(w.roster.Unresolved))
+	}
+	return err
+}
+
+// watchStore ends the session when something of the broker's store is gone. Who pulls from a stream does not notice if another
+// service has created it again, with its consumers; what was on its way is lost.
+func (w *work) watchStore(ctx context.Context, lost func(error)) {
+	ticker := time.NewTicker(storeInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if err := w.rebuilder.CheckStore(ctx); err != nil {
+			lost(err)
+			return
+		}
+	}
+}

@@ -1,0 +1,75 @@
+// Package mapping puts the mapping of employee ids to AtHoc users together from the chunks in which it travels.
+package mapping
+
+import (
+	"maps"
+
+	"bobosync/shared/event"
+	"bobosync/shared/topology"
+)
+
+// Assembler puts mappings together from their chunks, in whatever order these come and however often. A chunk of another snapshot
+// drops the chunks before it: only the last snapshot counts. The zero value is ready. It is not safe for concurrent use.
+type Assembler struct {
+	snapshot string
+	have     map[int]bool
+	users    map[string]string
+}
+
+// Add takes a chunk in. If it was the last that was missing, Add returns the whole mapping, as employee ids to usernames, and begins
+// anew; else nil.
+func (a *Assembler) Add(chunk event.MappingChunk) map[string]string {
+	if a.users == nil || chunk.Snapshot != a.snapshot {
+		a.snapshot, a.have, a.users = chunk.Snapshot, map[int]bool{}, map[string]string{}
+	}
+	a.have[chunk.Index] = true
+	maps.Copy(a.users, chunk.Users)
+	if len(a.have) < chunk.Chunks {
+		return nil
+	}
+	whole := a.users
+	*a = Assembler{}
+	return whole
+}
+
+// Index is a mapping that can be asked in both directions. It is never changed.
+type Index struct {
+	snapshot  string
+	users     map[string]string
+	employees map[string]string
+}
+
+// NewIndex returns the index of the snapshot of that name. It keeps users, which must not be changed any more.
+func NewIndex(snapshot string, users map[string]string) *Index {
+	x := &Index{snapshot: snapshot, users: users, employees: make(map[string]string, len(users))}
+	for employee, user := range users {
+		x.employees[topology.NormalUsername(user)] = employee
+	}
+	return x
+}
+
+// Snapshot names the mapping; "" if it is none.
+func (x *Index) Snapshot() string { return x.snapshot }
+
+// Len returns the number of employee ids.
+func (x *Index) Len() int { return len(x.users) }
+
+// User returns the username that an employee id is mapped to, as AtHoc spells it; "" if none.
+func (x *Index) User(employee string) string { return x.users[employee] }
+
+// Employee returns who is mapped to a user, however it is spelt; "" if nobody is.
+func (x *Index) Employee(user string) string { return x.employees[topology.NormalUsername(user)] }
+
+// Difference counts what other adds to x, changes in it and removes from it.
+func (x *Index) Difference(other *Index) (added, changed, removed int) {
+	for employee, user := range other.users {
+		switch x.users[employee] {
+		case "":
+			added++
+		case user:
+		default:
+			changed++
+		}
+	}
+	return added, changed, x.Len() + added - other.Len()
+}
