@@ -41,6 +41,8 @@ const (
 	Stuck Kind = "stuck"
 	// BadCall: a call was not made as it must be made.
 	BadCall Kind = "bad_call"
+	// Late: a worker's latest status came to AtHoc later than it had to, after the last fault was over.
+	Late Kind = "late"
 	// Rate: there were more calls in some time than are allowed.
 	Rate Kind = "rate"
 )
@@ -63,6 +65,10 @@ type Rules struct {
 	// Jitter is how much later than another call one can arrive although it was sent at the right time: what the network
 	// and the scheduler of a busy machine may add.
 	Jitter time.Duration
+	// Batch is the most users in one call, Settle how long a file must not change, and Start what a service may need until it works.
+	// They bound how late a status may be.
+	Batch         int
+	Settle, Start time.Duration
 	// CallTimeout is the longest for which a client waits: a call that is older is not in flight any more.
 	CallTimeout time.Duration
 }
@@ -121,6 +127,8 @@ type Input struct {
 	MappingLost []Window
 	// Frozen are the times in which AtHoc stood still: what was sent then arrives, all at once, at the end.
 	Frozen []Window
+	// Calm is when the last fault was over; zero if how fresh AtHoc was is not to be judged.
+	Calm time.Time
 	// Rows, if known, is what the pipeline says became of each row, by SHA-256 of the content (hex) and line. The outcomes
 	// are those of the row table: "rejected", or how it was settled.
 	Rows map[string]map[int]string
@@ -189,6 +197,7 @@ func Audit(in Input) Report {
 	a.checkKept()
 	a.checkRows()
 	a.checkEnd()
+	a.checkFreshness()
 	slices.SortStableFunc(a.report.Findings, func(x, y Finding) int { return cmp.Compare(x.Kind, y.Kind) })
 	return a.report
 }

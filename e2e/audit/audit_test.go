@@ -164,6 +164,35 @@ func TestWhatIsRightInSpiteOfItsLooks(t *testing.T) {
 	})
 }
 
+// TestLate: a status that came later after the last fault than the rules allow for; a clean run is in time.
+func TestLate(t *testing.T) {
+	t.Parallel()
+	in := clean()
+	in.Rules.Batch, in.Rules.Settle, in.Rules.Start, in.Calm = 4, 100*time.Millisecond, time.Second, at(4)
+	require.Empty(t, audit.Audit(in).Findings)
+
+	// 1 s start, 0.1 s settling, 2 leases of 5 s, 2 s for a probe, and 4 calls of 10 a second: 13.5 s.
+	for seconds, late := range map[float64]bool{4 + 13.3: false, 4 + 13.6: true} {
+		in := in
+		in.Files = append(slices.Clone(in.Files), file("d.csv", 3.9, row("BOF", "00001", hour1)))
+		in.Departures = append(slices.Clone(in.Departures), audit.Departure{File: 5, Gone: at(19)})
+		in.Kept = append(slices.Clone(in.Kept), audit.Kept{Name: "d.csv", Content: in.Files[5].Content})
+		in.Calls = append(slices.Clone(in.Calls), update(9, seconds, sent{"ann@x", ""}))
+		in.Final = map[string]map[string]string{}
+		for login, attributes := range clean().Final {
+			in.Final[login] = attributes
+		}
+		in.Final["ann@x"][duty] = ""
+		findings := audit.Audit(in).Findings
+		if !late {
+			require.Empty(t, findings)
+			continue
+		}
+		require.Len(t, findings, 1)
+		require.Equal(t, audit.Late, findings[0].Kind)
+	}
+}
+
 // TestViolations spoils the clean run in one way at a time, and expects just the findings of that kind.
 func TestViolations(t *testing.T) {
 	tests := []struct {

@@ -77,6 +77,10 @@ var faultKinds = append([]faultKind{
 	{"lost memory of", 2, []string{Resolver}, 0, time.Second, lose("data/resolver.db")},
 	{"lost ledger of", 2, []string{Ingest}, 0, time.Second, lose("data/ingest.db")},
 	{"throttling at", 2, []string{AtHoc}, time.Second, 4 * time.Second, throttle},
+	{"slow users at", 2, []string{AtHoc}, 2 * time.Second, 8 * time.Second, slowUsers},
+	{"a culprit at", 2, []string{AtHoc}, 2 * time.Second, 8 * time.Second, culprit},
+	{"long outage of", 1, []string{AtHoc}, 15 * time.Second, 25 * time.Second, simulated(sim.Fault{Kind: sim.FaultStatus, Status: 503})},
+	{"413 from", 2, []string{AtHoc}, time.Second, 2 * time.Second, simulated(sim.Fault{Kind: sim.FaultStatus, Status: 413, Scope: []string{sim.EndpointUpdate}})},
 }, simulatorFaults()...)
 
 // simulatorFaults are those that the simulator plays by itself.
@@ -337,6 +341,25 @@ func throttle(ctx context.Context, s *Stack, _ Fault, _ string) (func() error, e
 		return s.Sim.Set(ctx, map[string]any{"throttle": map[string]any{"per_second": perSecond, "burst": 1}})
 	}
 	return func() error { return limit(0) }, limit(3)
+}
+
+// slowUsers makes a full call last longer than ATHOC_TIMEOUT, and one of half the users not.
+func slowUsers(ctx context.Context, s *Stack, _ Fault, _ string) (func() error, error) {
+	perUser := func(d time.Duration) error {
+		return s.Sim.Set(ctx, map[string]any{"latency": map[string]any{"per_user": d.String()}})
+	}
+	return func() error { return perUser(0) }, perUser(callTimeout * 4 / 3 / batchSize)
+}
+
+// culprit has AtHoc fail at each update that carries one user.
+func culprit(ctx context.Context, s *Stack, f Fault, _ string) (func() error, error) {
+	users := s.users()
+	fault := sim.Fault{
+		Kind: sim.FaultStatus, Status: 500, Scope: []string{sim.EndpointUpdate}, Users: []string{users[f.Draw%uint64(len(users))].Login},
+		For: sim.Duration(f.For),
+	}
+	_, err := s.Sim.Fault(ctx, fault)
+	return func() error { return nil }, err
 }
 
 func simulated(kind sim.Fault) play {

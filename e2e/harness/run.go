@@ -123,6 +123,9 @@ func (s *Stack) drive(ctx context.Context, files []workload.File, faults []Fault
 	go func() { dropped <- s.DropAll(ctx, files) }()
 	played, err = s.Play(ctx, faults)
 	s.Note("all faults are over")
+	s.mu.Lock()
+	s.calm = time.Now()
+	s.mu.Unlock()
 	return played, errors.Join(err, <-dropped)
 }
 

@@ -41,6 +41,8 @@ const (
 	callTimeout = 2 * time.Second
 	rateLimit   = 8
 	batchSize   = 4
+	// serviceStart is what a service may need on a busy machine until it works.
+	serviceStart = 15 * time.Second
 	// jitter is what a busy machine and the proxies may add to the arrival of a call.
 	jitter = 400 * time.Millisecond
 
@@ -108,6 +110,7 @@ type Stack struct {
 	lasting    []int // faults that stay
 	lost       []audit.Window
 	frozen     []audit.Window
+	calm       time.Time  // when the last fault was over; zero if that is not known
 	conn       *nats.Conn // to the broker, once it was asked
 	log        *os.File
 }
@@ -579,7 +582,7 @@ func (s *Stack) rules() audit.Rules {
 	}
 	return audit.Rules{
 		BoboZone: bobo, AtHocZone: athoc, Lifetime: time.Duration(hours) * time.Hour, Cleans: hours > 0, MaxSkew: 15 * time.Minute, Duty: dutyAttribute,
-		Rate: rateLimit, Burst: 1, Jitter: jitter, CallTimeout: callTimeout,
+		Rate: rateLimit, Burst: 1, Jitter: jitter, CallTimeout: callTimeout, Batch: batchSize, Settle: settleTime, Start: serviceStart,
 	}
 }
 
@@ -796,7 +799,7 @@ func (s *Stack) Evidence() (audit.Input, error) {
 	return audit.Input{
 		Rules: s.rules(), Users: s.users(), Files: files, Departures: departures, Kept: append(done, failed...), Left: left,
 		Calls: calls, Final: final, Started: s.started, Ended: time.Now(), MappingLost: slices.Clone(s.lost),
-		Frozen: slices.Clone(s.frozen),
+		Frozen: slices.Clone(s.frozen), Calm: s.calm,
 	}, errors.Join(slow, err1, err2, err3, err4, err5)
 }
 

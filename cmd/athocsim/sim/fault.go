@@ -66,7 +66,7 @@ type Fault struct {
 	// partial and user_error it writes the values all the same.
 	Apply bool `json:"apply,omitempty"`
 
-	// Users are the usernames befallen; empty means all.
+	// Users are the usernames befallen; empty means all. A fault of whole calls befalls those updates that carry one of them.
 	Users []string `json:"users,omitempty"`
 	// Detail replaces the :SyncDetails text.
 	Detail string `json:"detail,omitempty"`
@@ -186,17 +186,22 @@ func (a *activeFault) covers(endpoint string) bool {
 	return len(a.Scope) == 0 || slices.Contains(a.Scope, endpoint)
 }
 
+// befalls reports whether one of a call's users is meant, or nobody in particular.
+func (a *activeFault) befalls(users []UserCall) bool {
+	return a.users == nil || slices.ContainsFunc(users, func(u UserCall) bool { return a.users[loginKey(u.LoginID)] })
+}
+
 func (a *activeFault) draw() bool {
 	return a.Probability == 0 || a.rng.Float64() < a.Probability
 }
 
 // forCall takes the fault to play on a call, nil if none: the first that covers it and is drawn.
-func (s *faultSet) forCall(endpoint string) *Fault {
+func (s *faultSet) forCall(endpoint string, users []UserCall) *Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.prune()
 	for _, a := range s.active {
-		if slices.Contains(callFaults, a.Kind) && a.covers(endpoint) && a.draw() {
+		if slices.Contains(callFaults, a.Kind) && a.covers(endpoint) && a.befalls(users) && a.draw() {
 			a.Hits++
 			f := a.Fault
 			return &f

@@ -49,6 +49,14 @@ func TestStatusFaults(t *testing.T) {
 	require.Equal(t, 503, c.lastCall().Status)
 }
 
+// TestACulprit: each call that carries one user fails, and no other.
+func TestACulprit(t *testing.T) {
+	c := start(t, nil)
+	c.fault(sim.Fault{Kind: sim.FaultStatus, Status: 500, Users: []string{strings.ToUpper(w1)}})
+	require.Equal(t, 500, c.update(existing, one(w1, date1)).status)
+	require.Equal(t, 200, c.update(existing, one(w2, date1)).status)
+}
+
 func TestFaultScopeAndEnd(t *testing.T) {
 	c := start(t, nil)
 	f := c.fault(sim.Fault{Kind: sim.FaultStatus, Scope: []string{"token", "search"}, Status: 500})

@@ -16,7 +16,7 @@ const slowPieces = 20
 
 // play works on a call with the fault that befalls it. Every path through it finishes the call's record exactly once.
 func (s *Simulator) play(w http.ResponseWriter, r *http.Request, c *Call, work func() answer) {
-	f := s.faults.forCall(c.Endpoint)
+	f := s.faults.forCall(c.Endpoint, c.Users)
 	process := func() answer {
 		// A server goes on with a call whose client has gone, so only the simulator's own end cuts this short.
 		wait(s.ctx, s.latency(len(c.Users)))

@@ -1,0 +1,57 @@
+// How fresh AtHoc was once nothing went wrong any more.
+
+package audit
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+const (
+	// afterCall is how long AtHoc may go on with a call that was given up; for so long its users are left alone.
+	afterCall = 3 * time.Second
+	// probeEvery is how often AtHoc is tried while it is away.
+	probeEvery = 2 * time.Second
+)
+
+// within is how long it may take from the end of the last fault until a status is confirmed: a service starts, files settle, leases run
+// out that were held by who is gone, and once more since a lost store may hide such; AtHoc is probed; and all users are sent twice, since
+// answers were lost.
+func (a *auditor) within() time.Duration {
+	r := a.in.Rules
+	calls := (len(a.users) + r.Batch - 1) / max(r.Batch, 1)
+	sending := time.Duration(float64(2*calls) / r.Rate * float64(time.Second))
+	return r.Start + r.Settle + 2*(r.CallTimeout+afterCall) + probeEvery + sending
+}
+
+// checkFreshness: a worker's latest status is confirmed in time, counted from the end of the last fault or from the arrival of its file.
+// Whether it came at all is for checkEnd.
+func (a *auditor) checkFreshness() {
+	if a.in.Calm.IsZero() {
+		return
+	}
+	bound := a.within()
+	for _, employee := range slices.Sorted(maps.Keys(a.workers)) {
+		h := a.workers[employee]
+		if h.user == nil || h.user.Removed || h.user.Forbidden || len(h.events) == 0 {
+			continue
+		}
+		last := h.events[len(h.events)-1]
+		appeared := a.in.Files[last.file].Appeared
+		from := appeared
+		if a.in.Calm.After(from) {
+			from = a.in.Calm
+		}
+		i := slices.IndexFunc(h.user.sends, func(s send) bool {
+			return s.arrived >= appeared.UnixNano() && s.value == a.value(last) && (s.confirmed || s.denied)
+		})
+		if i < 0 {
+			continue
+		}
+		if late := time.Unix(0, h.user.sends[i].call.Finished).Sub(from); late > bound {
+			a.find(Finding{Kind: Late, User: h.user.Login}, "%s was confirmed by %s, %s after the faults were over or its file was there, and %s would be enough",
+				a.describe(last), name(h.user.sends[i].call), late.Round(time.Millisecond), bound.Round(time.Millisecond))
+		}
+	}
+}
