@@ -37,6 +37,11 @@ type Config struct {
 	Messages int
 	// Idle is the time over which the CPU time of idle processes is measured.
 	Idle time.Duration
+	// Stream is how long each steady stream of files lasts, Outages how long AtHoc is away before a recovery, Mappings the numbers of users
+	// of whom a first mapping is taken over.
+	Stream   time.Duration
+	Outages  []time.Duration
+	Mappings []int
 	// Parts are what to measure; see Parts.
 	Parts []string
 	// Settings are environment variables of all services, above those that the benchmark sets.
@@ -59,11 +64,15 @@ const (
 )
 
 // Parts are all parts, in the order in which they are measured.
-var Parts = []string{PartLimits, PartLarge, PartSmall, PartIdle, PartLatency}
+var Parts = []string{
+	PartLimits, PartLarge, PartSmall, PartIdle, PartLatency, PartSteady, PartBehind, PartRecovery, PartTooLarge, PartSlow, PartCulprit, PartMapping,
+}
 
 // Quick has small sizes, to see in seconds whether everything works. Bin and Dir are to be set.
 var Quick = Config{
-	Rows: 20_000, Workers: 500, Files: 50, FileRows: 20, LatencyFiles: 3, Messages: 5000, Idle: time.Second, Parts: Parts,
+	Rows: 20_000, Workers: 500, Files: 50, FileRows: 20, LatencyFiles: 3, Messages: 5000, Idle: time.Second,
+	Stream: 2 * time.Second, Outages: []time.Duration{2 * time.Second}, Mappings: []int{1000},
+	Parts: []string{PartLimits, PartLarge, PartSmall, PartIdle, PartLatency, PartSteady, PartBehind, PartRecovery, PartMapping},
 }
 
 // What is wanted, and what the tool that this program replaces did on such a machine.
@@ -131,15 +140,13 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 	b := &bench{Config: c, jetStream: map[topology]float64{}}
 	b.Problems = []string{}
 	b.Machine = machine()
-	for _, part := range []struct {
-		name string
-		run  func(context.Context) error
-	}{
-		{PartLarge + PartLimits, b.large},
+	parts := append([]part{
+		{PartLarge + " " + PartLimits, b.large},
 		{PartSmall, b.small},
-		{PartIdle + PartLatency, b.quiet},
-	} {
-		if !slices.ContainsFunc(c.Parts, func(p string) bool { return strings.Contains(part.name, p) }) {
+		{PartIdle + " " + PartLatency, b.quiet},
+	}, b.freshParts()...)
+	for _, part := range parts {
+		if !slices.ContainsFunc(strings.Fields(part.name), b.has) {
 			continue
 		}
 		if err := part.run(ctx); err != nil {
@@ -509,7 +516,7 @@ func (b *bench) quiet(ctx context.Context) error {
 					}
 				}
 				if b.has(PartLatency) {
-					return own.latency(ctx, s)
+					return own.single(ctx, s)
 				}
 				return nil
 			})

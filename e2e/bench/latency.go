@@ -12,9 +12,9 @@ import (
 	"bobosync/cmd/athocsim/sim"
 )
 
-// latency drops files one after another, each when the former is confirmed, and takes the times from the moment that a file
+// single drops files one after another, each when the former is confirmed, and takes the times from the moment that a file
 // is there as a whole to the end of the last call to AtHoc that carries one of its rows.
-func (b *bench) latency(ctx context.Context, s *stack) error {
+func (b *bench) single(ctx context.Context, s *stack) error {
 	w := workload{files: b.LatencyFiles, rowsPerFile: latencyRows, workers: b.Workers, now: time.Now(), rng: newRand()}
 	expected := newWant(b.Workers + 1)
 	dropped := make([]time.Time, b.LatencyFiles)

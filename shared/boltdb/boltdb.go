@@ -127,9 +127,6 @@ func (db *DB) Close() error {
 	return db.inner.Close()
 }
 
-// Fresh says whether the file was begun by this Open: nothing is remembered.
-func (db *DB) Fresh() bool { return db.fresh }
-
 // Memory names what the file remembers: the name was drawn when the file was begun.
 func (db *DB) Memory() string { return db.schema.Memory }
 

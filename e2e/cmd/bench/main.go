@@ -32,6 +32,8 @@ type options struct {
 // sizes are those that the targets are for.
 var sizes = bench.Config{
 	Rows: 1_000_000, Workers: 20_000, Files: 1000, FileRows: 100, LatencyFiles: 100, Messages: 200_000, Idle: 20 * time.Second,
+	Stream: 20 * time.Second, Outages: []time.Duration{20 * time.Second, 75 * time.Second},
+	Mappings: []int{20_000, 40_000, 80_000, 120_000, 200_000, 1_000_000},
 }
 
 func run() int {
@@ -78,13 +80,13 @@ func run() int {
 // complete fills in what follows from the flags.
 func (o *options) complete() error {
 	o.Messages, o.Idle, o.Progress = sizes.Messages, sizes.Idle, os.Stderr
+	o.Stream, o.Outages, o.Mappings, o.Parts = sizes.Stream, sizes.Outages, sizes.Mappings, bench.Parts
 	o.Judge = len(o.Settings) == 0 && o.Rows >= sizes.Rows && o.Workers == sizes.Workers && o.Files >= sizes.Files && o.FileRows == sizes.FileRows
 	if o.quick {
 		set, keep := o.Settings, o.Keep
 		o.Config = bench.Quick
 		o.Settings, o.Keep, o.Progress = set, keep, os.Stderr
 	}
-	o.Parts = bench.Parts
 	if o.only != "" {
 		o.Parts = strings.Split(o.only, ",")
 	}
