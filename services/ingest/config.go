@@ -26,6 +26,8 @@ type Config struct {
 	PollInterval time.Duration `env:"POLL_INTERVAL, default=5s"`
 	// SettleTime is how long a file must not change before it is taken.
 	SettleTime time.Duration `env:"SETTLE_TIME, default=1s"`
+	// MaxFileSize is the most bytes that a file may have; a larger one is left where it is.
+	MaxFileSize int64 `env:"MAX_FILE_SIZE, default=1073741824"`
 	// Zone is the zone of the wall clock in the files.
 	Zone config.Zone `env:"BOBO_TIMEZONE, default=local"`
 	// MaxClockSkew is how far in the future an event may lie.
@@ -60,6 +62,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxClockSkew < 0 {
 		errs = append(errs, errors.New("MAX_CLOCK_SKEW: must be 0s or more"))
+	}
+	if c.MaxFileSize < 1 {
+		errs = append(errs, errors.New("MAX_FILE_SIZE: must be 1 byte or more"))
 	}
 	return errors.Join(errs...)
 }

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"bobosync/services/ingest/internal/files"
 	"bobosync/shared/disk"
 )
 
@@ -41,7 +42,7 @@ type usedDirectory struct {
 type trouble struct {
 	reason string
 	since  time.Time
-	line   minutely
+	warned time.Time // when the log told of it last
 }
 
 func newDirectories(cfg Config, log *slog.Logger, now func() time.Time) *directories {
@@ -69,7 +70,7 @@ func (d *directories) run(ctx context.Context, every time.Duration) {
 	}
 }
 
-// look tries all directories now and says whether any of them cannot be used.
+// look tries all directories now and reports whether any of them cannot be used.
 func (d *directories) look() (trouble bool) {
 	d.looking.Lock()
 	defer d.looking.Unlock()
@@ -106,13 +107,14 @@ func (d *directories) note(dir usedDirectory, err error) {
 		d.troubles[dir.variable] = known
 	}
 	known.reason = plainReason(err)
-	if known.line.due(now) {
+	if now.Sub(known.warned) >= time.Minute {
+		known.warned = now
 		d.log.Error("a directory cannot be used, waiting for it: check that it exists, is mounted, has room and may be used by this program",
 			"variable", dir.variable, "directory", dir.path, "reason", known.reason, "seconds", now.Sub(known.since).Round(time.Millisecond).Seconds())
 	}
 }
 
-// known says whether a directory could not be used when it was last looked at.
+// known reports whether a directory could not be used when it was last looked at.
 func (d *directories) known(variable string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -133,10 +135,10 @@ func (d *directories) state() map[string]string {
 	return reasons
 }
 
-// listed is told how the last listing of the input directory went.
-func (s *service) listed(err error) {
-	if err != nil || s.dirs.known("CSV_DIRECTORY") {
-		s.dirs.look()
+// onList is called after each listing of the input directory.
+func (d *directories) onList(err error) {
+	if err != nil || d.known("CSV_DIRECTORY") {
+		d.look()
 	}
 }
 
@@ -174,19 +176,18 @@ func plainReason(err error) string {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return "is full"
 	default:
-		return reasonOf(err)
+		return files.Reason(err)
 	}
 }
 
-// freeBytes is the room left where the processed files and the ledger go, the lesser of the two; 0 if the system does not say.
-func (s *service) freeBytes() uint64 {
-	paths := []string{s.cfg.Data.Directory}
-	if s.cfg.Move {
-		paths = append(paths, s.cfg.ProcessedDirectory)
-	}
+// freeBytes is the room left where the processed files and the ledger go, the lesser of the two; 0 if the system does not tell.
+func (d *directories) freeBytes() uint64 {
 	least, known := uint64(0), false
-	for _, path := range paths {
-		if n, err := disk.Free(path); err == nil && (!known || n < least) {
+	for _, dir := range d.all {
+		if dir.variable != "DATA_DIRECTORY" && dir.variable != "PROCESSED_DIRECTORY" {
+			continue
+		}
+		if n, err := disk.Free(dir.path); err == nil && (!known || n < least) {
 			least, known = n, true
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"bobosync/services/ingest/internal/failpoint"
+	"bobosync/services/ingest/internal/intake"
 	"bobosync/services/ingest/internal/ledger"
 )
 
@@ -84,10 +86,10 @@ func TestTouchedWhileItIsReadAgain(t *testing.T) {
 	h.tune.check, h.tune.patience = 20*time.Millisecond, 60*time.Millisecond
 	r := h.resolve()
 	r.mute(true)
-	const n = windowLines + 5000
+	const n = intake.WindowLines + 5000
 	var stored atomic.Int32
-	h.tune.reach = func(at point) error {
-		if at == pointStored && stored.Add(1) == 3 { // the first window of the second reading
+	h.tune.hit = func(at failpoint.Point) error {
+		if at == failpoint.Stored && stored.Add(1) == 3 { // the first window of the second reading
 			touch(t, h.in("a.csv"))
 		}
 		return nil
@@ -107,10 +109,10 @@ func TestTouchedWhileItIsReadAgain(t *testing.T) {
 func TestTouchedWhileItIsReadFirst(t *testing.T) {
 	h := newHarness(t)
 	h.resolve()
-	const n = windowLines + 5000
+	const n = intake.WindowLines + 5000
 	var once sync.Once
-	h.tune.reach = func(at point) error {
-		if at == pointStored {
+	h.tune.hit = func(at failpoint.Point) error {
+		if at == failpoint.Stored {
 			once.Do(func() { touch(t, h.in("a.csv")) })
 		}
 		return nil
@@ -125,11 +127,11 @@ func TestTouchedWhileItIsReadFirst(t *testing.T) {
 func TestStoppedWhileItIsRead(t *testing.T) {
 	h := newHarness(t)
 	h.resolve()
-	const n = windowLines + 5000
+	const n = intake.WindowLines + 5000
 	reached, ending := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	h.tune.reach = func(at point) error {
-		if at == pointPublished {
+	h.tune.hit = func(at failpoint.Point) error {
+		if at == failpoint.Published {
 			once.Do(func() { close(reached); <-ending })
 		}
 		return nil

@@ -22,6 +22,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
 
+	"bobosync/services/ingest/internal/failpoint"
 	"bobosync/services/ingest/internal/ledger"
 	"bobosync/shared/bus"
 	"bobosync/shared/bustest"
@@ -73,12 +74,12 @@ func newHarness(t *testing.T) *harness {
 			CSVDirectory: filepath.Join(root, "in"), ProcessedDirectory: filepath.Join(root, "done"),
 			FailedDirectory: filepath.Join(root, "failed"), Move: true,
 			PollInterval: 100 * time.Millisecond, SettleTime: 30 * time.Millisecond, Zone: config.InZone(time.UTC),
-			MaxClockSkew: 15 * time.Minute,
-			Broker:       config.Broker{Replicas: 1, EntriesMaxBytes: 64 << 20, MaxAge: time.Hour},
-			Calls:        config.Calls{RateLimit: 2, Timeout: 5 * time.Second},
-			Lifetime:     config.Lifetime{AutoCleanupHours: 24},
-			Data:         config.Data{Directory: filepath.Join(root, "data")},
-			Log:          config.Log{Level: "INFO", Format: "json"},
+			MaxClockSkew: 15 * time.Minute, MaxFileSize: 1 << 30,
+			Broker:   config.Broker{Replicas: 1, EntriesMaxBytes: 64 << 20, MaxAge: time.Hour},
+			Calls:    config.Calls{RateLimit: 2, Timeout: 5 * time.Second},
+			Lifetime: config.Lifetime{AutoCleanupHours: 24},
+			Data:     config.Data{Directory: filepath.Join(root, "data")},
+			Log:      config.Log{Level: "INFO", Format: "json"},
 		},
 		tune: defaultTuning(),
 	}
@@ -129,7 +130,7 @@ func (h *harness) stop() error {
 	h.cancel = nil
 	select {
 	case err := <-h.ended:
-		if err != nil && !errors.Is(err, errKilled) {
+		if err != nil && !errors.Is(err, failpoint.ErrCrash) {
 			h.t.Errorf("ingest ended with %v", err)
 		}
 		return err
@@ -154,7 +155,7 @@ func (h *harness) died() {
 	case err := <-h.ended:
 		h.cancel()
 		h.cancel = nil
-		if !errors.Is(err, errKilled) {
+		if !errors.Is(err, failpoint.ErrCrash) {
 			h.t.Fatalf("ingest ended with %v, wanted a kill", err)
 		}
 	case <-time.After(deadline):

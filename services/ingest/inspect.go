@@ -8,7 +8,7 @@ import (
 
 // The ledger as operators' commands look at it.
 type (
-	// Ledger is the memory of ingest; see its methods Files, File, Rows and Problems.
+	// Ledger is what ingest knows of files and rows; see its methods Files, File and Rows.
 	Ledger = ledger.Ledger
 	// File is the record of a file.
 	File = ledger.File

@@ -11,8 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"bobosync/services/ingest/internal/folder"
+	"bobosync/services/ingest/internal/failpoint"
+	"bobosync/services/ingest/internal/files"
 	"bobosync/services/ingest/internal/ledger"
+	"bobosync/services/ingest/internal/retention"
 	"bobosync/shared/control"
 	"bobosync/shared/event"
 	"bobosync/shared/topology"
@@ -186,7 +188,7 @@ func TestPurgeLeavesWhatIsYoung(t *testing.T) {
 	h.start()
 	h.moved(map[string]string{"a.csv": row("1")})
 	all := control.PurgeRequest{FilesBefore: c.now().Add(1000 * day), RecordsBefore: c.now().Add(1000 * day)}
-	c.forward(h.cfg.Lifetime.Duration() + purgeMargin - time.Minute)
+	c.forward(h.cfg.Lifetime.Duration() + retention.Margin - time.Minute)
 	if answer := h.purgeAll(all); answer != (control.PurgeAnswer{}) || !there(h.done("a.csv")) {
 		t.Fatalf("purged too early: %+v", answer)
 	}
@@ -304,15 +306,15 @@ func TestPurgedFileIsRecovered(t *testing.T) {
 // TestPurgeKilledInBetween: whatever it had done, the next purge accounts for.
 func TestPurgeKilledInBetween(t *testing.T) {
 	t.Parallel()
-	for _, p := range []point{pointMarked, pointDeleted} {
+	for _, p := range []failpoint.Point{failpoint.Marked, failpoint.Deleted} {
 		t.Run(string(p), func(t *testing.T) {
 			h := newHarness(t)
 			h.resolve()
 			c := h.clock()
 			var kill atomic.Bool
-			h.tune.reach = func(at point) error {
+			h.tune.hit = func(at failpoint.Point) error {
 				if at == p && kill.Load() {
-					return fmt.Errorf("%w at: %s", errKilled, at)
+					return fmt.Errorf("%w at: %s", failpoint.ErrCrash, at)
 				}
 				return nil
 			}
@@ -323,8 +325,8 @@ func TestPurgeKilledInBetween(t *testing.T) {
 			if _, err := h.purge(c.filesOlder(30)); err == nil {
 				t.Fatal("it was not killed")
 			}
-			h.end()
-			if left := len(names(t, h.cfg.ProcessedDirectory)); left != map[point]int{pointMarked: 2, pointDeleted: 0}[p] {
+			h.died()
+			if left := len(names(t, h.cfg.ProcessedDirectory)); left != map[failpoint.Point]int{failpoint.Marked: 2, failpoint.Deleted: 0}[p] {
 				t.Fatalf("%d files are left", left)
 			}
 			kill.Store(false)
@@ -379,7 +381,7 @@ func TestPurgeInParts(t *testing.T) {
 	eventually(t, "logged", func() bool {
 		return h.log.count("old files cannot be deleted") == 1 && h.log.count("old files were deleted") == 1
 	})
-	if f := h.files()["4.csv"]; !f.Purged.IsZero() || len(f.Places) != 1 || !f.Places[0].Kept() || f.Places[0].Deleting {
+	if f := h.files()["4.csv"]; !f.Purged.IsZero() || len(f.Places) != 1 || !f.Places[0].AtDest() || f.Places[0].Deleting {
 		t.Errorf("record %+v", f)
 	}
 }
@@ -437,7 +439,7 @@ func TestPurgeOfAFileThatCameVeryOften(t *testing.T) {
 				if err := tx.Attach(f, ledger.Place{Name: name}); err != nil {
 					return err
 				}
-				f.Depart(name, h.done(name), folder.StatOf(info), time.Now())
+				f.MarkMoved(name, h.done(name), files.StatOf(info), time.Now())
 			}
 			return errors.Join(tx.Put(f), tx.SetMeta(ledger.MetaRebuilt, "yes"))
 		})

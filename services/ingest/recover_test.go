@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"bobosync/services/ingest/internal/failpoint"
+	"bobosync/services/ingest/internal/intake"
 	"bobosync/services/ingest/internal/ledger"
 	"bobosync/shared/bustest"
 	"bobosync/shared/event"
@@ -103,43 +105,42 @@ func TestRecoveredIsLostWithTheStream(t *testing.T) {
 	}
 }
 
-// TestMovedWhileItIsToldAgain: the mover has waited, and comes when a part of a finished file was read again for a new memory.
-func TestMovedWhileItIsToldAgain(t *testing.T) {
+// TestFinishesWhileItIsReplayed: the outcomes of a large file come when a part of it was read again for a new state store. It stays
+// until the rest was.
+func TestFinishesWhileItIsReplayed(t *testing.T) {
 	h := newHarness(t)
 	r := h.resolve()
 	r.remember(t, "m1")
-	const n = windowLines + 5000
+	const n = intake.WindowLines + 5000
 	big := rows("b", n)
-	var holdMover, telling atomic.Bool
-	held, release := make(chan struct{}), make(chan struct{})
-	var once, twice sync.Once
-	h.tune.reach = func(at point) error {
-		switch {
-		case at == pointMoved && holdMover.Load():
-			once.Do(func() { close(held); <-release })
-		case at == pointStored && telling.Load():
-			twice.Do(func() {
-				close(release)
-				eventually(t, "moved while it is read", func() bool { return there(h.done("big.csv")) && !there(h.in("big.csv")) })
-			})
+	var replaying atomic.Bool
+	h.tune.hit = func(at failpoint.Point) error {
+		if at == failpoint.Stored && replaying.Swap(false) {
+			var all event.RowSet
+			for i := range n {
+				all.Add(i + 1)
+			}
+			r.publish(t.Context(), &event.Acks{Rows: []event.FileRows{{File: idFor(big), Outcome: event.Applied, Rows: all}}})
+			eventually(t, "all outcomes noted", h.outcomesNoted)
+			if !there(h.in("big.csv")) {
+				t.Error("it was moved while it was read")
+			}
 		}
 		return nil
 	}
 	h.start()
 	eventually(t, "m1", func() bool { return slices.Contains(r.history(), "recovered m1") })
-	holdMover.Store(true)
-	h.put("small.csv", rows("s", 1))
-	<-held
+	r.mute(true)
 	h.put("big.csv", big)
 	eventually(t, "read", func() bool { return len(r.entriesOf(idFor(big))) == n })
-	eventually(t, "all outcomes noted", h.outcomesNoted)
 	r.forget(idFor(big))
-	telling.Store(true)
+	replaying.Store(true)
 	r.remember(t, "m2")
 	eventually(t, "recovered", func() bool { return slices.Contains(r.history(), "recovered m2") })
 	if got := len(r.entriesOf(idFor(big))); got != n {
-		t.Errorf("the new memory was told %d of %d rows before it was told to go on", got, n)
+		t.Errorf("the new state store got %d of %d rows before it was told to go on", got, n)
 	}
+	eventually(t, "moved", func() bool { return there(h.done("big.csv")) })
 }
 
 // outcomesNoted says whether ingest has read all outcomes that there are.
@@ -196,8 +197,8 @@ func TestStreamLostWithinARecovery(t *testing.T) {
 	h.end()
 	r.stop()
 	var once sync.Once
-	h.tune.reach = func(at point) error {
-		if at == pointFinishedTold {
+	h.tune.hit = func(at failpoint.Point) error {
+		if at == failpoint.FinishedReplay {
 			once.Do(func() {
 				if err := h.conn.JS.DeleteStream(t.Context(), topology.StreamEntries); err != nil {
 					t.Error(err)
@@ -219,7 +220,7 @@ func TestStreamLostWithinARecovery(t *testing.T) {
 // is rebuilt or while a resolver without memory is told. It is read again from its start, and told whole.
 func TestHalfReadFinishedFile(t *testing.T) {
 	t.Parallel()
-	const n = windowLines + 5000
+	const n = intake.WindowLines + 5000
 	for _, tt := range []struct {
 		name string
 		// there says that the file lies there when the ledger is rebuilt; else it appears after that.
@@ -239,9 +240,9 @@ func TestHalfReadFinishedFile(t *testing.T) {
 			write(t, h.done("big.csv"), big)
 			r := h.resolve()
 			r.remember(t, "m1")
-			h.tune.reach = func(at point) error {
-				if at == pointStored {
-					return errKilled
+			h.tune.hit = func(at failpoint.Point) error {
+				if at == failpoint.Stored {
+					return failpoint.ErrCrash
 				}
 				return nil
 			}
@@ -252,7 +253,7 @@ func TestHalfReadFinishedFile(t *testing.T) {
 					t.Fatalf("the kill left %+v, %v; wanted a file that is half read", f, err)
 				}
 			})
-			h.tune.reach = func(point) error { return nil }
+			h.tune.hit = func(failpoint.Point) error { return nil }
 			h.start()
 			eventually(t, "recovered", func() bool { return slices.Contains(r.history(), "recovered m1") })
 			if got := len(r.entriesOf(idFor(big))); got != n {

@@ -9,16 +9,22 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"bobosync/services/ingest/internal/bobocsv"
+	"bobosync/services/ingest/internal/failpoint"
+	"bobosync/services/ingest/internal/intake"
 	"bobosync/services/ingest/internal/ledger"
 	"bobosync/shared/bustest"
+	"bobosync/shared/control"
 	"bobosync/shared/event"
 	"bobosync/shared/program"
 	"bobosync/shared/topology"
+
+	"golang.org/x/sys/unix"
 )
 
 func idFor(text string) string {
@@ -99,6 +105,10 @@ func TestHostileDirectory(t *testing.T) {
 		return h.log.count("msg=\"file finished") == len(processed)+1 && h.log.count("file set aside") == 2
 	})
 
+	problems := h.state().Problems
+	if problems["dir.csv"].Reason == "" || problems["dangling.csv"].Reason == "" || len(problems) != len(left)-1 {
+		t.Errorf("problems %v", problems)
+	}
 	files := h.files()
 	if f := files["future.csv"]; f.Rejected != 1 || f.Codes[ledger.Code(bobocsv.Future)] != 1 {
 		t.Errorf("future: %+v", f)
@@ -116,10 +126,6 @@ func TestHostileDirectory(t *testing.T) {
 		t.Errorf("quoted: %+v", e)
 	}
 	h.book(func(l *ledger.Ledger) {
-		problems, err := l.Problems()
-		if err != nil || problems["dir.csv"].Reason == "" || problems["dangling.csv"].Reason == "" || len(problems) != len(left)-1 {
-			t.Errorf("problems %v, %v", problems, err)
-		}
 		var lines []string
 		for row, err := range l.Rows(files["badrows.csv"].ID, ledger.Code.Rejected) {
 			if err != nil {
@@ -261,7 +267,7 @@ func TestChangedWhileWaiting(t *testing.T) {
 // TestKilledAtAnyPoint kills ingest between any two steps, starts it again, and wants the same end.
 func TestKilledAtAnyPoint(t *testing.T) {
 	t.Parallel()
-	for _, p := range []point{pointStored, pointPublished, pointSettled, pointMoved, pointRebuilt, pointFinishedTold, pointRecovered} {
+	for _, p := range []failpoint.Point{failpoint.Stored, failpoint.Published, failpoint.Settled, failpoint.Moved, failpoint.Rebuilt, failpoint.FinishedReplay, failpoint.Recovered} {
 		t.Run(string(p), func(t *testing.T) {
 			h := newHarness(t)
 			r := h.resolve()
@@ -270,15 +276,15 @@ func TestKilledAtAnyPoint(t *testing.T) {
 			for name, text := range texts {
 				h.put(name, text)
 			}
-			h.tune.reach = func(at point) error {
+			h.tune.hit = func(at failpoint.Point) error {
 				if at == p {
-					return fmt.Errorf("%w at: %s", errKilled, at)
+					return fmt.Errorf("%w at: %s", failpoint.ErrCrash, at)
 				}
 				return nil
 			}
 			h.start()
 			h.died()
-			h.tune.reach = func(point) error { return nil }
+			h.tune.hit = func(failpoint.Point) error { return nil }
 			h.start()
 			eventually(t, "all are moved", func() bool { return len(names(t, h.cfg.CSVDirectory)) == 0 })
 			eventually(t, "recovered", func() bool { return slices.Contains(r.history(), "recovered m1") })
@@ -290,7 +296,7 @@ func TestKilledAtAnyPoint(t *testing.T) {
 				t.Errorf("failed %v", got)
 			}
 			for name, f := range h.files() {
-				if f.Status != ledger.Moved || f.ID != idFor(texts[name]) || len(f.Left()) != 0 {
+				if f.Status != ledger.Moved || f.ID != idFor(texts[name]) || len(f.InInput()) != 0 {
 					t.Errorf("%s: %+v", name, f)
 				}
 			}
@@ -318,23 +324,26 @@ func TestResolverMemoryLost(t *testing.T) {
 	}
 }
 
-// TestAFileThatFinishesDuringARecovery: its outcomes come, and it is moved, after the finished files were read again and before
-// those that wait are.
+// TestAFileThatFinishesDuringARecovery: its outcomes come after the finished files were read again and before those that wait are. It is
+// replayed all the same, and moved after that.
 func TestAFileThatFinishesDuringARecovery(t *testing.T) {
 	h := newHarness(t)
 	r := h.resolve()
 	r.remember(t, "m1")
 	text := rows("b", 2)
 	var settle atomic.Bool
-	h.tune.reach = func(at point) error {
-		if at != pointFinishedTold || !settle.Swap(false) {
+	h.tune.hit = func(at failpoint.Point) error {
+		if at != failpoint.FinishedReplay || !settle.Swap(false) {
 			return nil
 		}
 		var applied event.RowSet
 		applied.Add(1)
 		applied.Add(2)
 		r.publish(t.Context(), &event.Acks{Rows: []event.FileRows{{File: idFor(text), Outcome: event.Applied, Rows: applied}}})
-		eventually(t, "moved", func() bool { return there(h.done("waiting.csv")) && !there(h.in("waiting.csv")) })
+		eventually(t, "its outcomes are noted", h.outcomesNoted)
+		if !there(h.in("waiting.csv")) {
+			t.Error("it was moved before it was replayed")
+		}
 		return nil
 	}
 	r.mute(true)
@@ -346,9 +355,10 @@ func TestAFileThatFinishesDuringARecovery(t *testing.T) {
 	settle.Store(true)
 	r.remember(t, "m2")
 	eventually(t, "recovered", func() bool { return slices.Contains(r.history(), "recovered m2") })
-	if got, want := r.history()[before:], []string{"settled " + idFor(text), "recovered m2"}; !slices.Equal(got, want) {
+	if got, want := r.history()[before:], []string{"open " + idFor(text), "recovered m2"}; !slices.Equal(got, want) {
 		t.Errorf("published %v, want %v", got, want)
 	}
+	eventually(t, "moved", func() bool { return there(h.done("waiting.csv")) && !there(h.in("waiting.csv")) })
 }
 
 func TestLedgerDeleted(t *testing.T) {
@@ -545,7 +555,7 @@ func TestLedgerLocked(t *testing.T) {
 }
 
 func TestManySmallFiles(t *testing.T) {
-	n := 10_000
+	n := 3000
 	if testing.Short() {
 		n = 1000
 	}
@@ -620,23 +630,269 @@ func TestMoveFailsAndIsTriedAgain(t *testing.T) {
 	}
 }
 
-// TestAFileThatCannotBeMoved: it is not the directory's fault, so the file has lines of its own.
+// TestAFileThatCannotBeMoved: it is not the directory's fault, so the file has lines of its own, in the log, in the state and in its
+// record. It holds up no other, and it goes when it can.
 func TestAFileThatCannotBeMoved(t *testing.T) {
+	h := newHarness(t)
+	h.resolve()
+	began := time.Now()
+	h.put("a.csv", row("1"))
+	free := pin(t, h.in("a.csv"))
+	h.start()
+	eventually(t, "it is said", func() bool { return h.log.count("cannot be moved") == 1 })
+	h.put("b.csv", row("2"))
+	eventually(t, "the other one is moved", func() bool { return there(h.done("b.csv")) && !there(h.in("b.csv")) })
+	s := h.state()
+	if p := s.Blocked["a.csv"]; s.BlockedFiles != 1 || len(s.Blocked) != 1 || p.Reason != "operation not permitted" || p.Since.Before(began) {
+		t.Errorf("state %+v", s)
+	}
+	if f := h.record("a.csv"); f.Status != string(ledger.Done) || f.Blocked == nil || *f.Blocked != s.Blocked["a.csv"] {
+		t.Errorf("record %+v", f)
+	}
+	if h.log.count("cannot be used") != 0 {
+		t.Error("the directory is blamed")
+	}
+	free()
+	eventually(t, "it is moved", func() bool { return there(h.done("a.csv")) && !there(h.in("a.csv")) })
+	h.arrived()
+	if s := h.state(); s.BlockedFiles != 0 || len(s.Blocked) != 0 || h.record("a.csv").Blocked != nil {
+		t.Errorf("state %+v", s)
+	}
+}
+
+// record asks ingest for the record of a file.
+func (h *harness) record(name string) control.FileState {
+	h.t.Helper()
+	a, err := control.Ask[control.FilesAnswer](h.t.Context(), h.conn.NC, topology.Ingest, control.Files, control.FilesRequest{Text: name})
+	if err != nil || len(a.Files) != 1 {
+		h.t.Fatalf("record of %s: %+v, %v", name, a.Files, err)
+	}
+	return a.Files[0]
+}
+
+// pin keeps a file from being moved by anybody, for root too, until free is called.
+func pin(t *testing.T, path string) (free func()) {
+	t.Helper()
+	set := func(on bool) error {
+		file, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		flags, err := unix.IoctlGetInt(int(file.Fd()), unix.FS_IOC_GETFLAGS)
+		if flags &^= unix.STATX_ATTR_IMMUTABLE; on {
+			flags |= unix.STATX_ATTR_IMMUTABLE // the same bit as FS_IMMUTABLE_FL
+		}
+		return errors.Join(err, unix.IoctlSetPointerInt(int(file.Fd()), unix.FS_IOC_SETFLAGS, flags), file.Close())
+	}
+	if err := set(true); err != nil {
+		t.Skip("files cannot be made immutable here:", err)
+	}
+	free = sync.OnceFunc(func() {
+		if err := set(false); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(free)
+	return free
+}
+
+// TestNamesAreBytes: a name that is no UTF-8 is one like any other, also over a restart.
+func TestNamesAreBytes(t *testing.T) {
+	h := newHarness(t)
+	r := h.resolve()
+	names := []string{"caf\xe9.csv", "\xff\xfe.csv", strings.Repeat("\xe9", 245) + ".csv", "a\nb\x1b[31m.csv"}
+	r.mute(true)
+	for i, name := range names {
+		h.put(name, row(fmt.Sprint(i)))
+	}
+	h.start()
+	eventually(t, "they are read", func() bool { return r.fileCount() == len(names) })
+	h.end()
+	r.mute(false)
+	h.tune.check, h.tune.patience = 20*time.Millisecond, 60*time.Millisecond
+	h.start()
+	for _, name := range names {
+		eventually(t, "moved", func() bool { return there(h.done(name)) && !there(h.in(name)) })
+	}
+	h.arrived()
+	if f := h.record(`caf\xe9.csv`); f.Name != `caf\xe9.csv` || len(f.Paths) != 1 || !strings.HasSuffix(f.Paths[0], `/caf\xe9.csv`) {
+		t.Errorf("record %+v", f)
+	}
+	h.put(names[0], row("again"))
+	eventually(t, "moved beside the first", func() bool { return there(h.done("caf\xe9 (2).csv")) })
+	for name, f := range h.files() {
+		if f.Status != ledger.Moved || !slices.Contains(names, name) || !there(f.Places[0].MovedTo) {
+			t.Errorf("%q: %+v", name, f)
+		}
+	}
+}
+
+// TestAFileThatComesVeryOften: each finds a name, whatever lies there.
+func TestAFileThatComesVeryOften(t *testing.T) {
 	h := newHarness(t)
 	h.resolve()
 	h.start()
 	eventually(t, "started", h.ready.Load)
-	name := strings.Repeat("x", 250) + ".csv"
-	for i := range 2 { // the second one's free name beside the first is too long for the file system
-		h.put("short", row(fmt.Sprint(i)))
-		if err := os.Rename(h.in("short"), h.in(name)); err != nil {
+	const n = 60
+	for i := range n {
+		h.put("a.csv", "")
+		eventually(t, "moved", func() bool { return len(names(t, h.cfg.ProcessedDirectory)) == i+1 })
+	}
+	h.arrived()
+}
+
+// TestWhatIsWrittenAfterAFileWasTaken: a producer keeps its file open, and its writing pauses for longer than the settle time. What it
+// writes later is read, also if ingest did not run then.
+func TestWhatIsWrittenAfterAFileWasTaken(t *testing.T) {
+	for _, stopped := range []bool{false, true} {
+		t.Run(fmt.Sprintf("stopped %v", stopped), func(t *testing.T) {
+			h := newHarness(t)
+			h.tune.check = 50 * time.Millisecond
+			r := h.resolve()
+			h.start()
+			file, err := os.Create(h.in("a.csv"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			first, second := row("1"), row("2")
+			if _, err := file.WriteString(first); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "moved", func() bool { return there(h.done("a.csv")) && !there(h.in("a.csv")) })
+			h.arrived()
+			if stopped {
+				h.end()
+			}
+			if _, err := file.WriteString(second); err != nil {
+				t.Fatal(err)
+			}
+			if err := file.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if stopped {
+				h.start()
+			}
+			eventually(t, "all of it is read", func() bool { return len(r.entriesOf(idFor(first+second))) == 2 })
+			eventually(t, "moved again", func() bool { return there(h.done("a.csv")) && !there(h.in("a.csv")) })
+			h.arrived()
+			h.end()
+			h.book(func(l *ledger.Ledger) {
+				f, err := l.File(idFor(first))
+				if err != nil || f.Status != ledger.Moved || notes(f, "written to after it was moved") != 1 || f.Places[0].AtDest() {
+					t.Errorf("record %+v, %v", f, err)
+				}
+			})
+			if text, err := os.ReadFile(h.done("a.csv")); err != nil || string(text) != first+second {
+				t.Errorf("moved %q, %v", text, err)
+			}
+		})
+	}
+}
+
+// TestRewrittenInPlace: the same size, and the old modification time put back. It is another file all the same.
+func TestRewrittenInPlace(t *testing.T) {
+	h := newHarness(t)
+	h.tune.check, h.tune.patience = 20*time.Millisecond, 60*time.Millisecond
+	r := h.resolve()
+	r.mute(true)
+	first, second := row("1"), row("2")
+	h.put("a.csv", first)
+	h.start()
+	eventually(t, "read", func() bool { return r.entriesOf(idFor(first)) != nil })
+	info, err := os.Stat(h.in("a.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.WriteFile(h.in("a.csv"), []byte(second), 0o644), os.Chtimes(h.in("a.csv"), info.ModTime(), info.ModTime())); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "read too", func() bool { return r.entriesOf(idFor(second)) != nil })
+	r.mute(false)
+	eventually(t, "moved", func() bool { return there(h.done("a.csv")) })
+}
+
+// TestLinksStay: what a link stands for is neither read nor copied, and the others go on.
+func TestLinksStay(t *testing.T) {
+	h := newHarness(t)
+	h.resolve()
+	secret := filepath.Join(t.TempDir(), "secret")
+	write(t, secret, row("secret"))
+	for _, name := range []string{"link.csv", ".bobosync-x.aside"} {
+		if err := os.Symlink(secret, h.in(name)); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "moved, or complained", func() bool { return there(h.done(name)) && (i == 0 || h.log.count("cannot be moved") == 1) })
-		eventually(t, "gone", func() bool { return i == 1 || !there(h.in(name)) })
 	}
-	if h.log.count("cannot be used") != 0 {
-		t.Error("the directory is blamed")
+	if err := errors.Join(os.Mkdir(h.in(".bobosync-y.aside"), 0), unix.Mkfifo(h.in("pipe.csv"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	h.put("a.csv", row("1"))
+	h.start()
+	eventually(t, "moved", func() bool { return there(h.done("a.csv")) && !there(h.in("a.csv")) })
+	s := h.state()
+	if !strings.Contains(s.Problems["link.csv"].Reason, "link") || s.Problems["pipe.csv"].Reason == "" || !there(h.in("link.csv")) {
+		t.Errorf("problems %v", s.Problems)
+	}
+	if got := names(t, h.cfg.ProcessedDirectory); !slices.Equal(got, []string{"a.csv"}) {
+		t.Errorf("processed %v", got)
+	}
+}
+
+// TestASmallFileDoesNotWaitForALargeOne, and counts as the later one all the same.
+func TestASmallFileDoesNotWaitForALargeOne(t *testing.T) {
+	h := newHarness(t)
+	r := h.resolve()
+	const n = 4 * intake.WindowLines
+	large, small := rows("l", n), row("s")
+	var once sync.Once
+	h.tune.hit = func(at failpoint.Point) error {
+		if at == failpoint.Published {
+			once.Do(func() { // the first part of the large one is out
+				h.put("small.csv", small)
+				eventually(t, "the small one is found", func() bool { return h.state().Unread > 0 })
+			})
+		}
+		return nil
+	}
+	h.put("large.csv", large)
+	h.start()
+	eventually(t, "both are moved", func() bool { return there(h.done("large.csv")) && there(h.done("small.csv")) })
+	history := r.history()
+	last := slices.Index(history, "open "+idFor(small))
+	if last < 0 || !slices.Contains(history[last:], "open "+idFor(large)) {
+		t.Errorf("the small one came after the large one: %d parts", len(history))
+	}
+	files := h.files()
+	if files["large.csv"].Order >= files["small.csv"].Order {
+		t.Errorf("the large one has order %d, the small one %d", files["large.csv"].Order, files["small.csv"].Order)
+	}
+}
+
+// TestTheOrderOfALargeFileOutlivesACrash: a small file that was read before it stays the later one.
+func TestTheOrderOfALargeFileOutlivesACrash(t *testing.T) {
+	h := newHarness(t)
+	h.resolve()
+	large, small := rows("l", 40_000), row("s")
+	for i, name := range []string{"large.csv", "small.csv"} {
+		h.put(name, []string{large, small}[i])
+		at := time.Now().Add(time.Duration(i-2) * time.Hour)
+		if err := os.Chtimes(h.in(name), at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.tune.hit = func(at failpoint.Point) error {
+		if at == failpoint.Published { // of the small one
+			return failpoint.ErrCrash
+		}
+		return nil
+	}
+	h.start()
+	h.died()
+	h.tune.hit = failpoint.None
+	h.start()
+	eventually(t, "both are moved", func() bool { return there(h.done("large.csv")) && there(h.done("small.csv")) })
+	files := h.files()
+	if files["large.csv"].Order >= files["small.csv"].Order {
+		t.Errorf("the large one has order %d, the small one %d", files["large.csv"].Order, files["small.csv"].Order)
 	}
 }
 
@@ -683,27 +939,6 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-func TestTextCheck(t *testing.T) {
-	t.Parallel()
-	tests := []struct{ text, want string }{
-		{"", ""}, {"plain", ""}, {"ä€😀", ""}, {"ab\x00", "NUL at byte 3"}, {"ab\xff", "near byte 3"},
-		{"ä\xc3", "ends within a character, at byte 3"}, {"\xe2\x82", "ends within"}, {"😀\xf0\x9fx", "near byte 5"}, {"\x80\x80\x80\x80\x80", "near byte 1"},
-	}
-	for _, tt := range tests {
-		for block := 1; block <= len(tt.text)+1; block++ {
-			var c textCheck
-			for rest := tt.text; rest != ""; rest = rest[min(block, len(rest)):] {
-				if n, err := c.Write([]byte(rest[:min(block, len(rest))])); err != nil || n != min(block, len(rest)) {
-					t.Fatal(n, err)
-				}
-			}
-			if got := c.finding(); tt.want == "" && got != "" || !strings.Contains(got, tt.want) {
-				t.Errorf("%q in blocks of %d: %q, want %q", tt.text, block, got, tt.want)
-			}
-		}
-	}
-}
-
 // TestMendedFileIsMovedOn: a file was set aside because of dead rows; when the last of them is applied after all, it goes to
 // the processed files, also over a restart.
 func TestMendedFileIsMovedOn(t *testing.T) {
@@ -724,7 +959,7 @@ func TestMendedFileIsMovedOn(t *testing.T) {
 			}
 			r.publish(t.Context(), &event.Acks{Answers: []event.Answer{{File: idFor(text), Version: event.Version{Row: 3}, Outcome: event.Superseded}}})
 			eventually(t, "moved on", func() bool { return there(h.done("a.csv")) && !there(failed) })
-			eventually(t, "logged", func() bool { return h.log.count("the dead rows of a file were mended") == 1 })
+			eventually(t, "logged", func() bool { return h.log.count("the dead rows of a file were repaired") == 1 })
 			f := h.files()["a.csv"]
 			if f.Status != ledger.Moved || f.Failed() || f.Codes[ledger.Code(event.Applied)] != 2 || f.Codes[ledger.Code(event.Superseded)] != 1 {
 				t.Errorf("record %+v", f)

@@ -8,6 +8,8 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"bobosync/services/ingest/internal/entries"
+	"bobosync/services/ingest/internal/failpoint"
 	"bobosync/shared/bus"
 	"bobosync/shared/deadletter"
 	"bobosync/shared/event"
@@ -25,30 +27,26 @@ const (
 )
 
 // settle consumes the outcomes until ctx ends or their consumer is lost.
-func (x *session) settle(ctx context.Context) error {
+func (w *work) settle(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	lost := func(err error) { cancel(errors.Join(errLost, err)) }
-	source := bus.PullSource(x.deps.Conn, bus.PullConfig{
+	lost := func(err error) { cancel(errors.Join(entries.ErrLost, err)) }
+	source := bus.PullSource(w.deps.Conn, bus.PullConfig{
 		Stream: topology.StreamAcks, Consumer: topology.ConsumerIngestAcks,
-		MaxItems: acksPerBatch, MaxBytes: ackBytesPerBatch, Linger: ackLinger, OnLost: lost, Logger: x.log,
+		MaxItems: acksPerBatch, MaxBytes: ackBytesPerBatch, Linger: ackLinger, OnLost: lost, Logger: w.log,
 	})
-	sub, err := bus.NewSubscriber(x.deps.Conn, bus.SubscriberConfig{
-		Source: func(string) bus.Source { return source }, CloseTimeout: settleClose, Logger: x.log,
+	sub, err := bus.NewSubscriber(w.deps.Conn, bus.SubscriberConfig{
+		Source: func(string) bus.Source { return source }, CloseTimeout: settleClose, Logger: w.log,
 	})
 	if err != nil {
 		return err
 	}
-	router, err := bus.NewRouter(x.log, settleClose+5*time.Second, deadletter.Middleware(topology.Ingest, x.pub, x.log))
+	router, err := bus.NewRouter(w.log, settleClose+5*time.Second, deadletter.Middleware(topology.Ingest, w.stream.Publisher(), w.log))
 	if err != nil {
 		return err
 	}
 	router.AddConsumerHandler("settle", topology.SubjectAcks, sub, func(m *message.Message) error {
-		err := x.settleBatch(bus.BatchFrom(m.Context()))
-		if errors.Is(err, errKilled) {
-			cancel(err)
-		}
-		return err
+		return w.settleBatch(bus.BatchFrom(m.Context()))
 	})
 	if err := router.Run(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("consume outcomes: %w", err)
@@ -61,7 +59,7 @@ func (x *session) settle(ctx context.Context) error {
 
 // settleBatch notes all outcomes of a batch in one commit. What cannot be read goes to the dead letters: the same bytes
 // would fail for ever.
-func (x *session) settleBatch(batch *bus.Batch) error {
+func (w *work) settleBatch(batch *bus.Batch) error {
 	acks := make([]*event.Acks, 0, len(batch.Items))
 	for _, item := range batch.Items {
 		var a event.Acks
@@ -71,15 +69,15 @@ func (x *session) settleBatch(batch *bus.Batch) error {
 		}
 		acks = append(acks, &a)
 	}
-	finished, err := x.ledger.Settle(acks, x.now())
+	finished, err := w.ledger.Settle(acks, w.now())
 	if err != nil {
-		x.log.Error("outcomes cannot be noted, trying again: make sure that the ledger's disk has room (DATA_DIRECTORY)", "error", err)
+		w.log.Error("outcomes cannot be noted, trying again: make sure that the ledger's disk has room (DATA_DIRECTORY)", "error", err)
 		return err
 	}
-	x.settled.add(len(acks))
-	if err := x.reach(pointSettled); err != nil {
+	w.settled.Add(uint64(len(acks)))
+	if err := w.hit(failpoint.Settled); err != nil {
 		return err
 	}
-	x.finished(finished...)
+	w.mover.Add(finished...)
 	return nil
 }

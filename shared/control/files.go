@@ -38,10 +38,12 @@ type FileState struct {
 	// Failed says that it belongs to the failed files.
 	Failed bool `json:"failed,omitempty"`
 	// Problem says why it cannot be read as text at all.
-	Problem  string `json:"problem,omitempty"`
-	Size     int64  `json:"size"`
-	Rows     int    `json:"rows"`
-	Rejected int    `json:"rejected"`
+	Problem string `json:"problem,omitempty"`
+	// Blocked tells why it cannot be moved although it is finished, and since when.
+	Blocked  *Problem `json:"blocked,omitempty"`
+	Size     int64    `json:"size"`
+	Rows     int      `json:"rows"`
+	Rejected int      `json:"rejected"`
 	// Pending counts the rows that wait for their outcome.
 	Pending int `json:"pending"`
 	// Outcomes counts the rows by outcome or reason of rejection.

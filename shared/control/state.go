@@ -42,6 +42,14 @@ type IngestState struct {
 	Unsettled map[string]time.Time `json:"unsettled,omitempty"`
 	// Problems are what in the input directory cannot be read, by name.
 	Problems map[string]Problem `json:"problems,omitempty"`
+	// Unread counts the files that were found and are not read yet, UnreadSince is when the first of them was found. What cannot be
+	// read is among the Problems instead.
+	Unread      int       `json:"unread,omitempty"`
+	UnreadSince time.Time `json:"unread_since,omitzero"`
+	// Blocked are finished files that cannot be moved out of the input directory, the oldest hundred by name, since when they could
+	// have been; BlockedFiles counts all of them.
+	Blocked      map[string]Problem `json:"blocked,omitempty"`
+	BlockedFiles int                `json:"blocked_files,omitempty"`
 	// Directories are the directories that cannot be used at this moment, by variable, with the reason.
 	Directories map[string]string `json:"directories,omitempty"`
 	// LastFile is when a file was last found, also one whose content was known: how long the feed has been silent.

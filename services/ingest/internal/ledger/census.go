@@ -33,13 +33,13 @@ func viewOf(f *File) view {
 	return v
 }
 
-// open says whether the file still waits, through says whether it is done.
+// open reports whether the file still waits, through reports whether it is done.
 func (v view) open() bool    { return v.status == Reading || v.status == Waiting }
 func (v view) through() bool { return v.status == Done || v.status == Moved }
 
 // Change is what a commit did to a file, for those who count. The same outcome noted again is no change.
 type Change struct {
-	// Finished says that the last row of the file got its outcome; Failed, that the file belongs to the failed ones.
+	// Finished tells that the last row of the file got its outcome; Failed, that the file belongs to the failed ones.
 	Finished bool
 	Failed   bool
 	// Rows counts the rows by the code that they were given, without those that were settled before the ledger was begun.

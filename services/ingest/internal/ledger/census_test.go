@@ -130,7 +130,7 @@ func TestCensusComesToTheSameAsAWalk(t *testing.T) {
 					if err != nil || f.Status != Done {
 						return err
 					}
-					f.Depart("x", "/done/x", f.Places[0].Stat, now)
+					f.MarkMoved("x", "/done/x", f.Places[0].Stat, now)
 					return tx.Put(f)
 				})
 			},
@@ -159,7 +159,7 @@ func TestCensusComesToTheSameAsAWalk(t *testing.T) {
 						done++
 					}
 				}
-				for code, n := range sum { // a mended row was told twice, with another outcome
+				for code, n := range sum { // a repaired row was told twice, with another outcome
 					if told[code] < n || code != Code(event.Dead) && told[code] != n {
 						rt.Fatalf("told of %v, the rows are %v", told, sum)
 					}

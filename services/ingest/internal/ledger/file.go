@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"bobosync/services/ingest/internal/bobocsv"
-	"bobosync/services/ingest/internal/folder"
+	"bobosync/services/ingest/internal/files"
 	"bobosync/shared/event"
 )
 
@@ -39,10 +39,10 @@ const (
 	NoRow Code = 255
 )
 
-// Rejected says whether the code stands for a row that was never or will never be an event.
+// Rejected reports whether the code stands for a row that was never or will never be an event.
 func (c Code) Rejected() bool { return c >= Code(bobocsv.FirstReason) && c != NoRow }
 
-// Settled says whether the code is a final outcome.
+// Settled reports whether the code is a final outcome.
 func (c Code) Settled() bool { return c > Code(event.Pending) && c <= SettledEarlier }
 
 // String returns the code's short name.
@@ -96,19 +96,19 @@ type File struct {
 	Rejected int `json:"rejected"`
 	// Codes counts the rows by code, without those that are pending.
 	Codes map[Code]int `json:"codes,omitempty"`
-	// Problem says why the file cannot be read as text at all; it then has no rows.
+	// Problem tells why the file cannot be read as text at all; it then has no rows.
 	Problem string `json:"problem,omitempty"`
-	// Partial says that the file was changed while it was read first, so that the ledger lacks its last rows. They are read if the
+	// Partial tells that the file was changed while it was read first, so that the ledger lacks its last rows. They are read if the
 	// content turns up again: it may only have been touched.
 	Partial bool `json:"partial,omitempty"`
 	// Readings counts how often its entries were deliberately published again.
 	Readings int `json:"readings,omitempty"`
 	// Places are where copies of it were found in the input directory.
 	Places []Place `json:"places,omitempty"`
-	// Returning says that it was moved as a failed file and that its dead rows were mended since: it is to be moved on to the
+	// MoveBack tells that it was moved as a failed file and that its dead rows were repaired since: it is to be moved on to the
 	// processed ones.
-	Returning bool `json:"returning,omitempty"`
-	// Keep says that it stays where it is (MOVE_PROCESSED_FILES off).
+	MoveBack bool `json:"returning,omitempty"`
+	// Keep tells that it stays where it is (MOVE_PROCESSED_FILES off).
 	Keep bool `json:"keep,omitempty"`
 	// Purged is when the last of its processed copies was deleted for its age; what was known of its single rows is forgotten
 	// since then.
@@ -121,7 +121,7 @@ type File struct {
 	Finished time.Time `json:"finished,omitzero"`
 	History  []Note    `json:"history,omitempty"`
 
-	// Imported says that its rows were settled before the ledger was begun, so that nobody counts them as settled now.
+	// Imported tells that its rows were settled before the ledger was begun, so that nobody counts them as settled now.
 	Imported bool `json:"-"`
 	// stored is what of it was stored when it was read or put last.
 	stored view
@@ -129,24 +129,24 @@ type File struct {
 
 // Place is a copy of a file in the input directory.
 type Place struct {
-	Name string      `json:"name"`
-	Stat folder.Stat `json:"stat"`
+	Name string     `json:"name"`
+	Stat files.Stat `json:"stat"`
 	// MovedTo is the path that it was moved to.
 	MovedTo string `json:"moved_to,omitempty"`
-	// Gone says that other content, or nothing, is there now: in the input directory, or at MovedTo if it was moved.
+	// Gone tells that other content, or nothing, is there now: in the input directory, or at MovedTo if it was moved.
 	Gone bool `json:"gone,omitempty"`
 	// Found and Moved are when it was found in the input directory and when it was moved out of it.
 	Found time.Time `json:"found,omitzero"`
 	Moved time.Time `json:"moved,omitzero"`
-	// Deleting says that it is about to be deleted from MovedTo for its age. If the file is gone after a crash, that is why.
+	// Deleting tells that it is about to be deleted from MovedTo for its age. If the file is gone after a crash, that is why.
 	Deleting bool `json:"deleting,omitempty"`
 }
 
-// Kept says whether the copy lies at MovedTo, as far as is known.
-func (p Place) Kept() bool { return p.MovedTo != "" && !p.Gone }
+// AtDest reports whether the copy lies at MovedTo, as far as is known.
+func (p Place) AtDest() bool { return p.MovedTo != "" && !p.Gone }
 
-// Left says whether the copy still is in the input directory, as far as is known.
-func (p Place) Left() bool { return p.MovedTo == "" && !p.Gone }
+// InInput reports whether the copy still is in the input directory, as far as is known.
+func (p Place) InInput() bool { return p.MovedTo == "" && !p.Gone }
 
 // Note is an entry of a file's history.
 type Note struct {
@@ -159,7 +159,7 @@ const maxHistory = 30
 
 // Note adds to the history.
 func (f *File) Note(now time.Time, text string) {
-	f.History = append(f.History, Note{At: now.UTC(), Text: text})
+	f.History = append(f.History, Note{At: now.UTC(), Text: Display(text)})
 	if len(f.History) > maxHistory {
 		f.History = slices.Delete(f.History, 1, 2)
 	}
@@ -172,7 +172,7 @@ const maxPlaces = 100
 // attach adds a place, or brings the one of that name up to date. It returns the moved place that had to give way, if any.
 func (f *File) attach(p Place) (dropped *Place) {
 	f.Places = slices.DeleteFunc(f.Places, func(old Place) bool {
-		same := old.Name == p.Name && old.Left()
+		same := old.Name == p.Name && old.InInput()
 		if same && old.Stat == p.Stat && !old.Found.IsZero() {
 			p.Found = old.Found // it is only read once more
 		}
@@ -187,7 +187,7 @@ func (f *File) attach(p Place) (dropped *Place) {
 	}
 	i := slices.IndexFunc(f.Places, func(p Place) bool { return p.Gone })
 	if i < 0 {
-		if i = slices.IndexFunc(f.Places, Place.Kept); i >= 0 {
+		if i = slices.IndexFunc(f.Places, Place.AtDest); i >= 0 {
 			place := f.Places[i]
 			dropped = &place
 		}
@@ -198,9 +198,9 @@ func (f *File) attach(p Place) (dropped *Place) {
 	return dropped
 }
 
-// Left returns the places that still hold a copy, as far as is known.
-func (f *File) Left() []Place {
-	return slices.DeleteFunc(slices.Clone(f.Places), func(p Place) bool { return !p.Left() })
+// InInput returns the places that still hold a copy, as far as is known.
+func (f *File) InInput() []Place {
+	return slices.DeleteFunc(slices.Clone(f.Places), func(p Place) bool { return !p.InInput() })
 }
 
 // Settled counts the rows with a final outcome.
@@ -217,21 +217,21 @@ func (f *File) Settled() int {
 // Pending counts the rows that still wait for their outcome.
 func (f *File) Pending() int { return f.Rows - f.Rejected - f.Settled() }
 
-// Failed says whether the file belongs into the directory of failed files: AtHoc will never take one of its rows, or it
+// Failed reports whether the file belongs into the directory of failed files: AtHoc will never take one of its rows, or it
 // is not a text.
 func (f *File) Failed() bool { return f.Problem != "" || f.Codes[Code(event.Dead)] > 0 }
 
-// Unread says whether the file has to be read if its content is found: it was cut off, its entries were not wholly published, or
+// NeedsRead reports whether the file has to be read if its content is found: it was cut off, its entries were not wholly published, or
 // it was given up as gone.
-func (f *File) Unread() bool {
+func (f *File) NeedsRead() bool {
 	return f.Status == Reading || f.Status == Waiting && f.Published.IsZero() || f.reopens()
 }
 
-// reopens says whether a reading takes the file up again that was closed or cut short. Of a purged file nobody knows which rows
+// reopens reports whether a reading takes the file up again that was closed or cut short. Of a purged file nobody knows which rows
 // have no outcome.
 func (f *File) reopens() bool { return f.Purged.IsZero() && (f.Partial || f.Codes[Vanished] > 0) }
 
-// NeedsWork says whether there is something left to do for the file.
+// NeedsWork reports whether there is something left to do for the file.
 func (f *File) NeedsWork() bool {
 	switch f.Status {
 	case Moved:
@@ -243,7 +243,7 @@ func (f *File) NeedsWork() bool {
 	}
 }
 
-// Finish makes a file that has nothing left to wait for Done, and says whether it did.
+// Finish makes a file that has nothing left to wait for Done, and reports whether it did.
 func (f *File) Finish(now time.Time) bool {
 	if f.Status != Waiting || f.Pending() > 0 {
 		return false
@@ -274,10 +274,10 @@ func sortFiles(files []*File) {
 	slices.SortFunc(files, func(a, b *File) int { return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(a.ID, b.ID)) })
 }
 
-// Lose notes that the copy under a name is not there any more. A file that is done and has no copy left is Moved.
-func (f *File) Lose(name string) {
+// MarkGone notes that the copy under a name is not there any more. A file that is done and has no copy left is Moved.
+func (f *File) MarkGone(name string) {
 	for i := range f.Places {
-		if f.Places[i].Name == name && f.Places[i].Left() {
+		if f.Places[i].Name == name && f.Places[i].InInput() {
 			f.Places[i].Gone = true
 		}
 	}
@@ -286,25 +286,25 @@ func (f *File) Lose(name string) {
 
 // Close makes a file Moved that is done, has no copy left in the input directory and none to be moved on.
 func (f *File) Close() {
-	if f.Status == Done && len(f.Left()) == 0 && !f.Returning {
+	if f.Status == Done && len(f.InInput()) == 0 && !f.MoveBack {
 		f.Status = Moved
 	}
 }
 
-// mend makes a file that was moved as a failed one, and has no dead row any more, one that is to be moved on. It says
+// repair makes a file that was moved as a failed one, and has no dead row any more, one that is to be moved on. It reports
 // whether it did.
-func (f *File) mend(now time.Time) bool {
+func (f *File) repair(now time.Time) bool {
 	if f.Status != Moved && f.Status != Done || f.Failed() {
 		return false
 	}
-	f.Note(now, "its dead rows were mended")
-	f.Status, f.Returning = Done, !f.Keep && slices.ContainsFunc(f.Places, Place.Kept)
+	f.Note(now, "its dead rows were repaired")
+	f.Status, f.MoveBack = Done, !f.Keep && slices.ContainsFunc(f.Places, Place.AtDest)
 	return true
 }
 
-// Return notes that the copies that were moved as failed ones lie elsewhere now: the new paths by the old ones. An empty
+// MarkReturned notes that the copies that were moved as failed ones lie elsewhere now: the new paths by the old ones. An empty
 // path means that the copy was gone.
-func (f *File) Return(paths map[string]string, now time.Time) {
+func (f *File) MarkReturned(paths map[string]string, now time.Time) {
 	for i := range f.Places {
 		p := &f.Places[i]
 		to, moved := paths[p.MovedTo]
@@ -318,24 +318,27 @@ func (f *File) Return(paths map[string]string, now time.Time) {
 			f.Note(now, "moved to "+to)
 		}
 	}
-	f.Returning = false
+	f.MoveBack = false
 	f.Close()
 }
+
+// MarkRemoved notes that a moved copy is not at its path any more.
+func (f *File) MarkRemoved(path string) { f.displace(path) }
 
 // displace notes that an earlier copy cannot be at a path any more, as a new one was moved there.
 func (f *File) displace(path string) {
 	for i := range f.Places {
-		if p := &f.Places[i]; p.Kept() && p.MovedTo == path {
+		if p := &f.Places[i]; p.AtDest() && p.MovedTo == path {
 			p.Gone = true
 		}
 	}
 }
 
-// Depart notes that the copy under a name was moved to a path, and how it looks there; an empty path means that it was gone.
-func (f *File) Depart(name, to string, stat folder.Stat, now time.Time) {
+// MarkMoved notes that the copy under a name was moved to a path, and how it looks there; an empty path means that it was gone.
+func (f *File) MarkMoved(name, to string, stat files.Stat, now time.Time) {
 	for i := range f.Places {
 		p := &f.Places[i]
-		if p.Name != name || !p.Left() {
+		if p.Name != name || !p.InInput() {
 			continue
 		}
 		f.displace(to)

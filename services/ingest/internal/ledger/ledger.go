@@ -4,8 +4,9 @@
 //
 //	meta      schema             what boltdb writes: version and name of this file
 //	          order              the last place in the order of reading that was given out
-//	          resolver_memory    the resolver's memory that was last rebuilt from the files, see event.Memory
+//	          resolver_memory    the epoch of the resolver's state store that was last recovered from the files
 //	          identity.<STREAM>  when the broker made the stream, see topology.Identity
+//	          mover              the token of the last run's moves, see files.Dir.Tidy
 //	          rebuilt            set once the processed directories were looked through after the ledger was begun
 //	files     <id>               JSON of File; the id is the 32 bytes of the content's SHA-256
 //	open      <id>               empty; exists while the file needs work: entries to settle or a move to make
@@ -13,11 +14,12 @@
 //	rejected  <id><chunk>        what goes with rejected lines of that chunk: pairs of line and number, 4 bytes each
 //	dead      <id><line>         text: why AtHoc will never take this row
 //	copies    <id><number>       JSON of Place: moved copies for which there is no room in the record (8 bytes, big endian)
-//	names     <name>             JSON of Named: what was last found under a name in the input directory
-//	problems  <name>             JSON of Problem: what in the input directory cannot be read as a file
+//	names     <name>             JSON of NameEntry: what was last found under a name in the input directory
 //
-// The first outcome of a row stands, so a second acknowledgement changes nothing; only a dead row can be mended. A Ledger is safe for concurrent use; one
-// process may have it open.
+// Names of files are bytes: where JSON holds one that is not UTF-8, it is escaped, see escape.
+//
+// The first outcome of a row stands, so a second acknowledgement changes nothing; only a dead row can be repaired. A Ledger is
+// safe for concurrent use; one process may have it open.
 package ledger
 
 import (
@@ -29,12 +31,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 
-	"bobosync/services/ingest/internal/folder"
+	"bobosync/services/ingest/internal/files"
 	"bobosync/shared/boltdb"
 )
 
@@ -52,14 +56,16 @@ var (
 	bucketDead     = []byte("dead")
 	bucketCopies   = []byte("copies")
 	bucketNames    = []byte("names")
+	// bucketProblems is one that earlier versions kept: what the watcher finds wrong it remembers by itself.
 	bucketProblems = []byte("problems")
 	bucketMeta     = []byte("meta")
 )
 
 // Keys of the meta bucket, for Tx.Meta.
 const (
-	MetaMemory  = "resolver_memory"
+	MetaEpoch   = "resolver_memory"
 	MetaRebuilt = "rebuilt"
+	MetaMover   = "mover"
 
 	metaOrder    = "order"
 	metaIdentity = "identity."
@@ -82,11 +88,14 @@ func Open(path string, log *slog.Logger) (*Ledger, error) {
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{
-			bucketFiles, bucketOpen, bucketRows, bucketRejected, bucketDead, bucketCopies, bucketNames, bucketProblems, bucketMeta,
+			bucketFiles, bucketOpen, bucketRows, bucketRejected, bucketDead, bucketCopies, bucketNames, bucketMeta,
 		} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return fmt.Errorf("make bucket %s: %w", name, err)
 			}
+		}
+		if err := tx.DeleteBucket(bucketProblems); !errors.Is(err, berrors.ErrBucketNotFound) {
+			return err
 		}
 		return nil
 	})
@@ -133,6 +142,18 @@ func (l *Ledger) Open() (files []*File, err error) {
 	})
 	return files, err
 }
+
+// Unsettled returns the files with rows that wait for their outcome, or that were not wholly read, in the order of reading.
+func (l *Ledger) Unsettled() ([]*File, error) {
+	open, err := l.Open()
+	if err != nil {
+		return nil, fmt.Errorf("look up waiting files: %w", err)
+	}
+	return slices.DeleteFunc(open, func(f *File) bool { return f.Status == Done }), nil
+}
+
+// Meta returns a single fact, empty if it is not known.
+func (l *Ledger) Meta(key string) (string, error) { return l.db.Meta(key) }
 
 // Tx is a transaction. It must not be used after its function has returned, nor by several goroutines.
 type Tx struct {
@@ -362,18 +383,63 @@ func (t *Tx) Meta(key string) string { return string(t.tx.Bucket(bucketMeta).Get
 // SetMeta stores a single fact.
 func (t *Tx) SetMeta(key, value string) error { return boltdb.PutMeta(t.tx, key, value) }
 
-// Named is what was last found under a name in the input directory.
-type Named struct {
+// NameEntry is what was last found under a name in the input directory.
+type NameEntry struct {
 	// Stat is what the file looked like when its content was read.
-	Stat folder.Stat `json:"stat"`
+	Stat files.Stat `json:"stat"`
 	// ID is the content's id; empty for a file that lay there when the ledger was begun and was not read yet.
 	ID string `json:"id,omitempty"`
 	// Order is the place in the order of reading that is kept for such a file.
 	Order int64 `json:"order,omitempty"`
+	// Next is what lies there now and waits to be read, if its place in the order of reading is kept.
+	Next *Reserved `json:"next,omitempty"`
+}
+
+// Reserved is a place in the order of reading that is kept for a file.
+type Reserved struct {
+	Stat  files.Stat `json:"stat"`
+	Order int64      `json:"order"`
+}
+
+// Reserve keeps a place in the order of reading for the file that lies under a name now, unless it has one.
+func (t *Tx) Reserve(name string, stat files.Stat, now time.Time) error {
+	n, _, err := t.Name(name)
+	if err != nil || n.Next != nil && n.Next.Stat.Same(stat) || n.ID == "" && n.Order != 0 && n.Stat.Same(stat) {
+		return err
+	}
+	order, err := t.NextOrder(stat.Time(), now)
+	if err != nil {
+		return err
+	}
+	n.Next = &Reserved{Stat: stat, Order: order}
+	return t.SetName(name, n)
+}
+
+// EnterName notes which content was found at a place, and that another one is not there any more.
+func (t *Tx) EnterName(p Place, id string) error {
+	before, known, err := t.Name(p.Name)
+	if err != nil {
+		return err
+	}
+	if known && before.ID != "" && before.ID != id {
+		if err := t.markGone(before.ID, p.Name); err != nil {
+			return err
+		}
+	}
+	return t.SetName(p.Name, NameEntry{Stat: p.Stat, ID: id})
+}
+
+func (t *Tx) markGone(id, name string) error {
+	f, err := t.File(id)
+	if err != nil || f == nil {
+		return err
+	}
+	f.MarkGone(name)
+	return t.Put(f)
 }
 
 // Name returns what was last found under a name.
-func (t *Tx) Name(name string) (n Named, known bool, err error) {
+func (t *Tx) Name(name string) (n NameEntry, known bool, err error) {
 	data := t.tx.Bucket(bucketNames).Get([]byte(name))
 	if data == nil {
 		return n, false, nil
@@ -385,7 +451,7 @@ func (t *Tx) Name(name string) (n Named, known bool, err error) {
 }
 
 // SetName stores what was found under a name.
-func (t *Tx) SetName(name string, n Named) error {
+func (t *Tx) SetName(name string, n NameEntry) error {
 	data, err := json.Marshal(n)
 	if err != nil {
 		return fmt.Errorf("write what is known of a name: %w", err)
@@ -397,51 +463,14 @@ func (t *Tx) SetName(name string, n Named) error {
 func (t *Tx) DropName(name string) error { return t.tx.Bucket(bucketNames).Delete([]byte(name)) }
 
 // Names calls fn for each name known in the input directory; it must not change the ledger.
-func (t *Tx) Names(fn func(name string, n Named) error) error {
+func (t *Tx) Names(fn func(name string, n NameEntry) error) error {
 	return t.tx.Bucket(bucketNames).ForEach(func(k, v []byte) error {
-		var n Named
+		var n NameEntry
 		if err := json.Unmarshal(v, &n); err != nil {
 			return fmt.Errorf("read what is known of a name: %w", err)
 		}
 		return fn(string(k), n)
 	})
-}
-
-// Problem is why something in the input directory cannot be read.
-type Problem struct {
-	Reason string    `json:"reason"`
-	Since  time.Time `json:"since"`
-}
-
-// SetProblem notes a problem; an empty reason takes it back.
-func (l *Ledger) SetProblem(name, reason string, now time.Time) error {
-	return l.Update(func(tx *Tx) error {
-		bucket := tx.tx.Bucket(bucketProblems)
-		if reason == "" {
-			return bucket.Delete([]byte(name))
-		}
-		data, err := json.Marshal(Problem{Reason: reason, Since: now})
-		if err != nil {
-			return fmt.Errorf("write a problem: %w", err)
-		}
-		return bucket.Put([]byte(name), data)
-	})
-}
-
-// Problems returns what in the input directory cannot be read, by name.
-func (l *Ledger) Problems() (map[string]Problem, error) {
-	all := map[string]Problem{}
-	err := l.View(func(tx *Tx) error {
-		return tx.tx.Bucket(bucketProblems).ForEach(func(k, v []byte) error {
-			var p Problem
-			if err := json.Unmarshal(v, &p); err != nil {
-				return fmt.Errorf("read a problem: %w", err)
-			}
-			all[string(k)] = p
-			return nil
-		})
-	})
-	return all, err
 }
 
 // keyOf returns the bytes of an id, nil if it is none.

@@ -10,10 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/bbolt"
 	"pgregory.net/rapid"
 
 	"bobosync/services/ingest/internal/bobocsv"
-	"bobosync/services/ingest/internal/folder"
+	"bobosync/services/ingest/internal/files"
 	"bobosync/shared/event"
 )
 
@@ -235,7 +236,7 @@ func TestSettleProperties(t *testing.T) {
 				case want[row] == Code(event.Dead):
 					want[row] = Code(o)
 					if len(want) == open && before > 0 && dead(want) == 0 {
-						wantFinished++ // mended: it has to be moved once more
+						wantFinished++ // repaired: it has to be moved once more
 					}
 				}
 			}
@@ -287,15 +288,21 @@ func TestSurvivesReopening(t *testing.T) {
 	generation := l.Generation()
 	f := store(t, l, "a.csv", []byte{0, byte(bobocsv.Columns)})
 	if err := l.Update(func(tx *Tx) error {
-		stat := folder.Stat{Size: 3, Modified: 4, Key: "1:2"}
+		stat := files.Stat{Size: 3, Modified: 4, Key: "1:2"}
 		if _, err := tx.AddChunk(f.ID, 1, []byte{byte(bobocsv.Columns)}, []Detail{{Line: ChunkLines + 1, Number: 9}}); err != nil {
 			return err
 		}
-		return tx.SetName("a.csv", Named{Stat: stat, ID: f.ID})
+		return tx.SetName("a.csv", NameEntry{Stat: stat, ID: f.ID})
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.SetProblem("x.csv", "a directory, not a file", noon); err != nil {
+	if err := l.db.Update(func(tx *bbolt.Tx) error { // as earlier versions kept it
+		bucket, err := tx.CreateBucket(bucketProblems)
+		if err != nil {
+			return err
+		}
+		return bucket.Put([]byte("x.csv"), []byte(`{"reason":"a directory, not a file","since":"2024-06-17T12:00:00Z"}`))
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Close(); err != nil {
@@ -314,9 +321,13 @@ func TestSurvivesReopening(t *testing.T) {
 	if err != nil || len(files) != 1 || files[0].ID != f.ID {
 		t.Fatalf("open files: %v, %v", files, err)
 	}
-	problems, err := l.Problems()
-	if err != nil || problems["x.csv"].Reason != "a directory, not a file" {
-		t.Errorf("problems: %v, %v", problems, err)
+	if err := l.db.View(func(tx *bbolt.Tx) error {
+		if tx.Bucket(bucketProblems) != nil {
+			t.Error("problems of before are still there")
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
 	}
 	for r, err := range l.Rows(f.ID, func(c Code) bool { return c.Rejected() }) {
 		if err != nil || r.Line > ChunkLines && r.Number != 9 {
@@ -463,7 +474,7 @@ func TestReopen(t *testing.T) {
 		t.Fatalf("not reopened, %v", err)
 	}
 	got := get(t, l, f.ID)
-	if got.Status != Waiting || !got.Unread() || got.Rows != 3 || got.Rejected != 1 || got.Settled() != 1 || got.Pending() != 1 {
+	if got.Status != Waiting || !got.NeedsRead() || got.Rows != 3 || got.Rejected != 1 || got.Settled() != 1 || got.Pending() != 1 {
 		t.Errorf("record %+v", got)
 	}
 	if finished := settle(t, l, rowsAck(f.ID, event.Expired, 1, 2)); len(finished) != 1 || finished[0].Codes[Code(event.Applied)] != 1 {

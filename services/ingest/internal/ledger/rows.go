@@ -185,7 +185,7 @@ func (t *Tx) settle(id string, o *outcomes, now time.Time) (*File, error) {
 	if !changed {
 		return nil, nil
 	}
-	done := f.Finish(now) || closed && f.mend(now)
+	done := f.Finish(now) || closed && f.repair(now)
 	if err := t.Put(f); err != nil || !done {
 		return nil, err
 	}
@@ -226,8 +226,8 @@ func (t *Tx) settleChunk(f *File, chunk int, rows []settlement) (changed bool, e
 	return true, nil
 }
 
-// replaces says whether an outcome may take the place of what is known of a row: the first outcome stands, but a dead row
-// can be mended.
+// replaces reports whether an outcome may take the place of what is known of a row: the first outcome stands, but a dead row
+// can be repaired.
 func replaces(outcome, known Code) bool {
 	switch known {
 	case Code(event.Pending):
@@ -279,8 +279,8 @@ func (t *Tx) Abandon(f *File, code Code, now time.Time) error {
 	return t.Complete(f, lines, now)
 }
 
-// Reopen takes up a file again whose content has turned up, see File.Unread: rows that were given up wait once more, and what
-// was not read of it is to be read. The first outcome of a row stands. It says whether there was anything to take up; then the
+// Reopen takes up a file again whose content has turned up, see File.NeedsRead: rows that were given up wait once more, and what
+// was not read of it is to be read. The first outcome of a row stands. It reports whether there was anything to take up; then the
 // record is to be put afterwards.
 func (t *Tx) Reopen(f *File, now time.Time) (bool, error) {
 	if !f.reopens() {
@@ -339,7 +339,7 @@ type Row struct {
 	Code Code
 	// Number goes with a rejected row: its columns, or the length of its line.
 	Number int
-	// Detail says why a row is dead, as far as the ledger kept it.
+	// Detail tells why a row is dead, as far as the ledger kept it.
 	Detail string
 }
 

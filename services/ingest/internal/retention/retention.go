@@ -1,31 +1,37 @@
-package ingest
+// Package retention deletes old processed files and forgets old records.
+package retention
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
-	"bobosync/services/ingest/internal/folder"
+	"bobosync/services/ingest/internal/content"
+	"bobosync/services/ingest/internal/failpoint"
+	"bobosync/services/ingest/internal/files"
 	"bobosync/services/ingest/internal/ledger"
 	"bobosync/shared/control"
 )
 
-// purgeMargin is how much older than the lifetime of duty a file must be, whatever is asked for: the finished files of a
+// Margin is how much older than the lifetime of duty a file must be, whatever is asked for: the finished files of a
 // lifetime are read again when the resolver's memory was lost.
-const purgeMargin = 24 * time.Hour
+const Margin = 24 * time.Hour
 
 // purgePause is after how long a purge that was not gone on with is begun anew.
 const purgePause = time.Minute
 
-// purger remembers between the requests of one purge how far it has come. Without that, files that cannot be deleted would be
-// tried again and again and keep it from ever ending.
-type purger struct {
+// Purger deletes old files. It remembers between the requests of one purge how far it has come. Without that, files that cannot be
+// deleted would be tried again and again and keep it from ever ending. It is safe for concurrent use.
+type Purger struct {
+	Config
+
 	mu    sync.Mutex
 	by    string
 	last  time.Time // of the last part, if there was more to do
@@ -33,51 +39,68 @@ type purger struct {
 	total control.PurgeAnswer
 }
 
-// purge deletes old processed files and forgets old records, or does a part of that. It goes on where the last request of the
+// Config is what a Purger needs; all fields are required but Processed, which is empty if files are not moved.
+type Config struct {
+	Ledger *ledger.Ledger
+	Log    *slog.Logger
+	// Processed is the directory that old files are deleted from.
+	Processed string
+	// Lifetime is how long an event counts.
+	Lifetime time.Duration
+	// Records is how many records are looked at in a go, Time how long a part of a purge takes.
+	Records int
+	Time    time.Duration
+	Now     func() time.Time
+	Hit     failpoint.Hit
+	Remove  func(path string) error
+	// TakeBack takes a moved copy back to be read again if it was written to since.
+	TakeBack func(ctx context.Context, id string, p ledger.Place) (files.Stat, error)
+}
+
+// Purge deletes old processed files and forgets old records, or does a part of that. It goes on where the last request of the
 // same origin has ended.
 //
 // The order makes that no crash leaves a file unaccounted: the ledger first notes which files are about to be deleted, then they are
 // deleted, then the ledger notes that and forgets their rows. After a crash in between, a marked file that is gone was deleted
 // by this, and one that is still there is looked at like any other.
-func (s *service) purge(ctx context.Context, req control.PurgeRequest) (control.PurgeAnswer, error) {
-	p := &s.purger
+func (p *Purger) Purge(ctx context.Context, req control.PurgeRequest) (control.PurgeAnswer, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	old, err := s.newAged(req)
+	old, err := p.cutoffs(req)
 	if err != nil {
 		return control.PurgeAnswer{}, err
 	}
-	began := s.now()
+	began := p.Now()
 	if p.by != req.By || began.Sub(p.last) > purgePause {
 		p.by, p.after, p.total = req.By, "", control.PurgeAnswer{}
 	}
 	answer := control.PurgeAnswer{}
-	for more := true; more; more = answer.More && s.goOn(s.now().Sub(began), answer) {
-		if answer.More, err = s.purgePart(ctx, old, p, &answer); err != nil {
+	for more := true; more; more = answer.More && p.withinBudget(p.Now().Sub(began), answer) {
+		if answer.More, err = p.part(ctx, old, &answer); err != nil {
 			return answer, fmt.Errorf("purge old files: %w", err)
 		}
 	}
-	p.sum(&answer)
+	p.add(&answer)
 	if answer.More {
-		p.last = s.now()
+		p.last = p.Now()
 		return answer, nil
 	}
 	p.last = time.Time{}
-	s.purged(ctx, p.total, req.By, &answer)
+	p.end(ctx, req.By, &answer)
 	return answer, nil
 }
 
-// goOn says whether there is time for more. An answer that tells of nothing done is put off for longer: who asks may take it
+// withinBudget reports whether there is time for more. An answer that tells of nothing done is put off for longer: who asks may take it
 // for a standstill.
-func (s *service) goOn(took time.Duration, so control.PurgeAnswer) bool {
+func (p *Purger) withinBudget(took time.Duration, so control.PurgeAnswer) bool {
 	if so.Files+so.Records == 0 {
 		took /= 5
 	}
-	return took < s.purgeTime
+	return took < p.Time
 }
 
-// sum adds up the parts. An answer tells of all failures so far.
-func (p *purger) sum(a *control.PurgeAnswer) {
+// add adds up the parts. An answer tells of all failures so far.
+func (p *Purger) add(a *control.PurgeAnswer) {
 	p.total.Files += a.Files
 	p.total.Bytes += a.Bytes
 	p.total.Records += a.Records
@@ -88,72 +111,77 @@ func (p *purger) sum(a *control.PurgeAnswer) {
 	a.Failed, a.Error = p.total.Failed, p.total.Error
 }
 
-// purged ends a purge: it makes the ledger's file smaller if that is worth it, and logs what was done.
-func (s *service) purged(ctx context.Context, total control.PurgeAnswer, by string, answer *control.PurgeAnswer) {
+// end ends a purge: it makes the ledger's file smaller if that is worth it, and logs what was done.
+func (p *Purger) end(ctx context.Context, by string, answer *control.PurgeAnswer) {
+	total := p.total
 	if total.Files+total.Records > 0 {
-		saved, err := s.ledger.Compact(ctx)
+		saved, err := p.Ledger.Compact(ctx)
 		if err != nil {
-			s.log.Warn("the file ledger is mostly empty and cannot be made smaller", "error", err)
+			p.Log.Warn("the file ledger is mostly empty and cannot be made smaller", "error", err)
 		}
 		answer.Compacted = saved
-		s.log.Info("old files were deleted", "files", total.Files, "bytes", total.Bytes, "records", total.Records, "asked_by", by)
+		p.Log.Info("old files were deleted", "files", total.Files, "bytes", total.Bytes, "records", total.Records, "asked_by", by)
 	}
 	if total.Failed > 0 {
-		s.log.Warn("old files cannot be deleted: make sure that this program may delete in PROCESSED_DIRECTORY",
+		p.Log.Warn("old files cannot be deleted: make sure that this program may delete in PROCESSED_DIRECTORY",
 			"files", total.Failed, "error", total.Error)
 	}
 }
 
-// purgePart looks at the next records, and says whether there may be further ones.
-func (s *service) purgePart(ctx context.Context, old *aged, p *purger, answer *control.PurgeAnswer) (more bool, err error) {
-	files, err := s.ledger.After(p.after, s.purgeRecords)
-	if err != nil || len(files) == 0 {
+// part looks at the next records, and reports whether there may be further ones.
+func (p *Purger) part(ctx context.Context, old *cutoffs, answer *control.PurgeAnswer) (more bool, err error) {
+	some, err := p.Ledger.After(p.after, p.Records)
+	if err != nil || len(some) == 0 {
 		return false, err
 	}
-	marked, err := s.markOld(old, files)
+	marked, err := p.markOld(old, some)
 	if err != nil {
 		return false, err
 	}
-	if err := s.reach(pointMarked); err != nil {
+	if err := p.Hit(failpoint.Marked); err != nil {
 		return false, err
 	}
 	results := map[string]*deletion{}
 	for _, m := range marked {
-		if result := s.deleteOld(ctx, m); ctx.Err() == nil || result.deleted {
+		if result := p.deleteOld(ctx, m); ctx.Err() == nil || result.deleted {
 			results[m.place.MovedTo] = result
 		}
 	}
-	if err := s.reach(pointDeleted); err != nil {
+	if err := p.Hit(failpoint.Deleted); err != nil {
 		return false, err
 	}
-	if err := errors.Join(s.noteOld(old, files, results, answer), ctx.Err()); err != nil {
+	if err := errors.Join(p.noteOld(old, some, results, answer), ctx.Err()); err != nil {
 		return false, err
 	}
-	p.after = files[len(files)-1].ID
+	p.after = some[len(some)-1].ID
 	return true, nil
 }
 
-// aged says what is old enough.
-type aged struct {
+// cutoffs tell what is old enough.
+type cutoffs struct {
 	files, records time.Time
 	processed      fs.FileInfo // nil if there is no such directory
 	dirs           map[string]bool
 }
 
-func (s *service) newAged(req control.PurgeRequest) (*aged, error) {
-	latest := s.now().Add(-s.cfg.Lifetime.Duration() - purgeMargin)
-	old := &aged{files: earlier(req.FilesBefore, latest), records: earlier(req.RecordsBefore, latest), dirs: map[string]bool{}}
-	if s.cfg.ProcessedDirectory == "" {
+func (p *Purger) cutoffs(req control.PurgeRequest) (*cutoffs, error) {
+	latest := p.Now().Add(-p.Lifetime - Margin)
+	old := &cutoffs{files: earlier(req.FilesBefore, latest), records: earlier(req.RecordsBefore, latest), dirs: map[string]bool{}}
+	if p.Processed == "" {
 		return old, nil
 	}
 	// A directory that is away for a while must not make its files count as deleted.
-	d := directory{"PROCESSED_DIRECTORY", s.cfg.ProcessedDirectory}
-	if err := d.check(false); err != nil {
-		return nil, control.Refuse("%s", err)
+	info, err := os.Stat(p.Processed)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, control.Refuse("PROCESSED_DIRECTORY: the directory %s does not exist", p.Processed)
+	case err != nil:
+		return nil, control.Refuse("PROCESSED_DIRECTORY: cannot look at %s: %s", p.Processed, files.Reason(err))
+	case !info.IsDir():
+		return nil, control.Refuse("PROCESSED_DIRECTORY: %s is not a directory", p.Processed)
 	}
-	var err error
-	old.processed, err = os.Stat(d.path)
-	return old, err
+	old.processed = info
+	return old, nil
 }
 
 // earlier returns the earlier moment; a zero one, which means never, stays zero.
@@ -164,22 +192,22 @@ func earlier(t, limit time.Time) time.Time {
 	return t
 }
 
-// before says whether something is older than a limit; nothing is older than none, and what has no time is not old.
-func before(t, limit time.Time) bool { return !t.IsZero() && t.Before(limit) }
+// olderThan reports whether t is set and earlier than limit.
+func olderThan(t, limit time.Time) bool { return !t.IsZero() && t.Before(limit) }
 
-// due says whether the copy is to be deleted: it lies in the directory of processed files, and its file was finished, and the
+// due reports whether the copy is to be deleted: it lies in the directory of processed files, and its file was finished, and the
 // copy itself moved there, long enough ago.
-func (a *aged) due(f *ledger.File, p ledger.Place) bool {
-	return f.Status == ledger.Moved && p.Kept() && before(later(f.Finished, p.Moved), a.files) && a.inProcessed(p.MovedTo)
+func (a *cutoffs) due(f *ledger.File, p ledger.Place) bool {
+	return f.Status == ledger.Moved && p.AtDest() && olderThan(later(f.Finished, p.Moved), a.files) && a.inProcessed(p.MovedTo)
 }
 
-// forgettable says whether the record of a file, and of its further copies, is old enough to be forgotten, and no copy is left.
-func (a *aged) forgettable(f *ledger.File, copies []ledger.Copy) bool {
-	if f.Status != ledger.Moved || !before(f.Finished, a.records) {
+// forgettable reports whether the record of a file, and of its further copies, is old enough to be forgotten, and no copy is left.
+func (a *cutoffs) forgettable(f *ledger.File, copies []ledger.Copy) bool {
+	if f.Status != ledger.Moved || !olderThan(f.Finished, a.records) {
 		return false
 	}
 	for _, p := range f.Places {
-		if later(p.Found, p.Moved).After(a.records) || p.Kept() && !missing(p.MovedTo) {
+		if later(p.Found, p.Moved).After(a.records) || p.AtDest() && !missing(p.MovedTo) {
 			return false
 		}
 	}
@@ -191,7 +219,7 @@ func (a *aged) forgettable(f *ledger.File, copies []ledger.Copy) bool {
 	return true
 }
 
-// missing says whether somebody has removed a file from its directory, which itself is there.
+// missing reports whether somebody has removed a file from its directory, which itself is there.
 func missing(path string) bool {
 	_, err := os.Lstat(path)
 	return errors.Is(err, fs.ErrNotExist) && directoryOf(path) == nil
@@ -212,8 +240,8 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// inProcessed says whether a file lies in the directory of processed files, however that is spelled now.
-func (a *aged) inProcessed(path string) bool {
+// inProcessed reports whether a file lies in the directory of processed files, however that is spelled now.
+func (a *cutoffs) inProcessed(path string) bool {
 	dir := filepath.Dir(path)
 	is, known := a.dirs[dir]
 	if !known {
@@ -233,7 +261,7 @@ type mark struct {
 }
 
 // markOld notes which copies are about to be deleted.
-func (s *service) markOld(old *aged, files []*ledger.File) ([]mark, error) {
+func (p *Purger) markOld(old *cutoffs, files []*ledger.File) ([]mark, error) {
 	if old.files.IsZero() {
 		return nil, nil
 	}
@@ -242,7 +270,7 @@ func (s *service) markOld(old *aged, files []*ledger.File) ([]mark, error) {
 		return nil, nil
 	}
 	var marked []mark
-	err := s.ledger.Update(func(tx *ledger.Tx) error {
+	err := p.Ledger.Update(func(tx *ledger.Tx) error {
 		marked = nil
 		for _, f := range files {
 			some, err := markFile(tx, old, f.ID)
@@ -263,14 +291,14 @@ func (s *service) markOld(old *aged, files []*ledger.File) ([]mark, error) {
 func finishedBefore(files []*ledger.File, limit time.Time) []*ledger.File {
 	var some []*ledger.File
 	for _, f := range files {
-		if f.Status == ledger.Moved && before(f.Finished, limit) {
+		if f.Status == ledger.Moved && olderThan(f.Finished, limit) {
 			some = append(some, f)
 		}
 	}
 	return some
 }
 
-func markFile(tx *ledger.Tx, old *aged, id string) ([]mark, error) {
+func markFile(tx *ledger.Tx, old *cutoffs, id string) ([]mark, error) {
 	f, err := tx.File(id)
 	if err != nil || f == nil {
 		return nil, err
@@ -292,7 +320,7 @@ func markFile(tx *ledger.Tx, old *aged, id string) ([]mark, error) {
 		}
 	}
 	for _, c := range copies {
-		takenOver := slices.ContainsFunc(f.Places, func(p ledger.Place) bool { return p.Kept() && p.MovedTo == c.MovedTo })
+		takenOver := slices.ContainsFunc(f.Places, func(p ledger.Place) bool { return p.AtDest() && p.MovedTo == c.MovedTo })
 		if takenOver || !old.due(f, c.Place) {
 			continue
 		}
@@ -315,11 +343,11 @@ type deletion struct {
 }
 
 // deleteOld deletes a copy, unless something else lies there now.
-func (s *service) deleteOld(ctx context.Context, m mark) *deletion {
+func (p *Purger) deleteOld(ctx context.Context, m mark) *deletion {
 	path := m.place.MovedTo
 	same, err := holds(ctx, path, m.file, m.place)
 	if err == nil && same {
-		err = s.remove(path)
+		err = p.Remove(path)
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && m.before:
@@ -335,7 +363,7 @@ func (s *service) deleteOld(ctx context.Context, m mark) *deletion {
 	}
 }
 
-// holds says whether the moved copy of a file still is what lies at the path. It is if it looks exactly as it did when it was
+// holds reports whether the moved copy of a file still is what lies at the path. It is if it looks exactly as it did when it was
 // moved there; otherwise its content decides. The error is that of the file system if nothing is there.
 func holds(ctx context.Context, path string, f *ledger.File, p ledger.Place) (bool, error) {
 	info, err := os.Lstat(path)
@@ -345,26 +373,26 @@ func holds(ctx context.Context, path string, f *ledger.File, p ledger.Place) (bo
 	if !info.Mode().IsRegular() || info.Size() != f.Size {
 		return false, nil
 	}
-	if folder.StatOf(info) == p.Stat {
+	if files.StatOf(info).Same(p.Stat) {
 		return true, nil
 	}
-	id, err := idOf(ctx, path)
-	if errors.Is(err, errChanged) {
+	id, err := content.ID(ctx, path)
+	if errors.Is(err, content.ErrChanged) {
 		return false, nil // somebody is at work on it
 	}
 	return id == f.ID, err
 }
 
 // noteOld notes what was deleted, and forgets the records that nothing is left of.
-func (s *service) noteOld(old *aged, files []*ledger.File, results map[string]*deletion, answer *control.PurgeAnswer) error {
+func (p *Purger) noteOld(old *cutoffs, files []*ledger.File, results map[string]*deletion, answer *control.PurgeAnswer) error {
 	if len(results) == 0 && len(finishedBefore(files, old.records)) == 0 {
 		return nil
 	}
 	var part control.PurgeAnswer
-	err := s.ledger.Update(func(tx *ledger.Tx) error {
+	err := p.Ledger.Update(func(tx *ledger.Tx) error {
 		part = control.PurgeAnswer{}
 		for _, f := range files {
-			if err := s.noteFile(tx, old, f.ID, results, &part); err != nil {
+			if err := p.noteFile(tx, old, f.ID, results, &part); err != nil {
 				return err
 			}
 		}
@@ -383,7 +411,7 @@ func (s *service) noteOld(old *aged, files []*ledger.File, results map[string]*d
 	return nil
 }
 
-func (s *service) noteFile(tx *ledger.Tx, old *aged, id string, results map[string]*deletion, part *control.PurgeAnswer) error {
+func (p *Purger) noteFile(tx *ledger.Tx, old *cutoffs, id string, results map[string]*deletion, part *control.PurgeAnswer) error {
 	f, err := tx.File(id)
 	if err != nil || f == nil {
 		return err
@@ -392,7 +420,7 @@ func (s *service) noteFile(tx *ledger.Tx, old *aged, id string, results map[stri
 	if err != nil {
 		return err
 	}
-	n := noted{now: s.now(), file: f, part: part}
+	n := fileResult{now: p.Now(), file: f, part: part}
 	for i := range f.Places {
 		n.place(&f.Places[i], results)
 	}
@@ -424,8 +452,8 @@ func (s *service) noteFile(tx *ledger.Tx, old *aged, id string, results map[stri
 	return tx.Put(f)
 }
 
-// noted gathers what became of the copies of one file.
-type noted struct {
+// fileResult gathers what became of the copies of one file.
+type fileResult struct {
 	now     time.Time
 	file    *ledger.File
 	part    *control.PurgeAnswer
@@ -434,11 +462,11 @@ type noted struct {
 	deleted []string
 }
 
-// place notes what became of a copy, and says whether anything did.
-func (n *noted) place(p *ledger.Place, results map[string]*deletion) bool {
+// place notes what became of a copy, and reports whether anything did.
+func (n *fileResult) place(p *ledger.Place, results map[string]*deletion) bool {
 	result := results[p.MovedTo]
 	if !p.Deleting || p.Gone || result == nil {
-		n.kept = n.kept || p.Kept()
+		n.kept = n.kept || p.AtDest()
 		return false
 	}
 	n.changed, p.Deleting = true, false
@@ -462,7 +490,7 @@ func (n *noted) place(p *ledger.Place, results map[string]*deletion) bool {
 // mostDeletions is how many deletions get a line of their own in a file's history.
 const mostDeletions = 3
 
-func (n *noted) finish() {
+func (n *fileResult) finish() {
 	for i, path := range n.deleted {
 		if i == mostDeletions {
 			n.file.Note(n.now, fmt.Sprintf("%d further copies deleted for their age", len(n.deleted)-i))

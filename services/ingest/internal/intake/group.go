@@ -1,4 +1,4 @@
-package ingest
+package intake
 
 import (
 	"cmp"
@@ -11,7 +11,8 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"bobosync/services/ingest/internal/bobocsv"
-	"bobosync/services/ingest/internal/folder"
+	"bobosync/services/ingest/internal/content"
+	"bobosync/services/ingest/internal/failpoint"
 	"bobosync/services/ingest/internal/ledger"
 	"bobosync/shared/bus"
 	"bobosync/shared/event"
@@ -23,26 +24,27 @@ const (
 	// entriesPerMessage is the most entries in a message: some 60 bytes each as a rule, 450 at worst, so that a message
 	// always stays below the broker's limit of 1 MiB.
 	entriesPerMessage = 500
-	// windowLines is how many lines of a file are in memory at once. It is a multiple of ledger.ChunkLines, so that only a
+	// WindowLines is how many lines of a file are in memory at once. It is a multiple of ledger.ChunkLines, so that only a
 	// file's last chunk is a short one.
-	windowLines = 16 * ledger.ChunkLines
+	WindowLines = 16 * ledger.ChunkLines
 	// groupFiles is the most small files that share a commit of the ledger and a round of publishing.
 	groupFiles = 256
 )
 
-// reading is one passage through a file: its first, or a later one to publish its entries again.
-type reading struct {
-	file *ledger.File // as of the reading's begin; for a new file what will be stored
-	// isNew: the ledger does not have the file yet.
-	isNew bool
-	// place is where the file was found in the input directory; nil if it was found elsewhere.
-	place *ledger.Place
-	// again: the entries are published anew on purpose, so the broker must not take them for duplicates.
-	again bool
-	// settled: all rows are settled, the entries are for a resolver that lost its memory.
-	settled bool
-	// movedTo is the path of a file that was finished before the ledger was lost.
-	movedTo string
+// Reading is one passage through a file: its first, or a later one to publish its entries again.
+type Reading struct {
+	// File is its record as of the reading's begin; for a new file what will be stored.
+	File *ledger.File
+	// New: the ledger does not have the file yet.
+	New bool
+	// Place is where the file was found in the input directory; nil if it was found elsewhere.
+	Place *ledger.Place
+	// Again: the entries are published anew on purpose, so the broker must not take them for duplicates.
+	Again bool
+	// Settled: all rows are settled, the entries are for a resolver that lost its state store.
+	Settled bool
+	// MovedTo is the path of a file that was finished before the ledger was lost.
+	MovedTo string
 
 	begun   bool   // part of it is in the ledger
 	suffix  string // of the message ids
@@ -54,7 +56,7 @@ type reading struct {
 
 // window is a part of a file that was parsed and is not in the ledger yet.
 type window struct {
-	r       *reading
+	r       *Reading
 	first   int // the line before its first one
 	codes   []byte
 	details []ledger.Detail
@@ -67,70 +69,79 @@ type window struct {
 type attachment struct {
 	id    string
 	place ledger.Place
-	note  string
+	note  string // for the file's history
 }
 
-// group gathers what was read until it is worth a commit and a round of publishing: one large file's next lines, or many
-// small files. The order is always: into the ledger, to the broker, "published" into the ledger. A crash in between makes
-// the file be read again.
-type group struct {
-	s       *service
-	publish func(context.Context, []*message.Message) error // nil to register only
+// Publish puts messages into the stream of entries, however long that takes. It fails only when ctx ends or the stream is gone.
+type Publish func(ctx context.Context, msgs []*message.Message) error
 
-	// more says that entries of further files are about to follow.
+// Group gathers what was read until it is worth a commit and a round of publishing: one large file's next lines, or many
+// small files. The order is always: into the ledger, to the broker, "published" into the ledger. A crash in between makes
+// the file be read again. It is for one goroutine.
+type Group struct {
+	*Intake
+	publish Publish // nil to register only
+
+	// more reports whether entries of further files are about to follow.
 	more func() bool
+	// between is called when a part of a file was published and the file goes on.
+	between func(context.Context) error
 
 	windows  []*window
 	attached []attachment
 	lines    int
-	pending  map[string]*reading // new files that are not in the ledger yet
+	pending  map[string]*Reading // new files that are not in the ledger yet
 }
 
-func (s *service) newGroup(publish func(context.Context, []*message.Message) error) *group {
-	return &group{s: s, publish: publish, pending: map[string]*reading{}, more: func() bool { return false }}
+// NewGroup begins a group. Without publish, files are only made known to the ledger.
+func (in *Intake) NewGroup(publish Publish) *Group {
+	return &Group{Intake: in, publish: publish, pending: map[string]*Reading{}, more: func() bool { return false }}
 }
 
-// fileError is what is wrong with one file; the others go on.
-type fileError struct{ err error }
+// Pending reports whether a content is in the group that the ledger does not know yet.
+func (g *Group) Pending(id string) bool { return g.pending[id] != nil }
 
-func (e *fileError) Error() string { return e.err.Error() }
-func (e *fileError) Unwrap() error { return e.err }
+// FileError is what is wrong with one file; the others go on.
+type FileError struct{ Err error }
 
-// read parses a file into the group and stores what is full. A *fileError concerns this file alone; nothing of it is left in
+func (e *FileError) Error() string { return e.Err.Error() }
+func (e *FileError) Unwrap() error { return e.Err }
+
+// Read parses a file into the group and stores what is full. A *FileError concerns this file alone; nothing of it is left in
 // the group then.
-func (g *group) read(ctx context.Context, c *content, r *reading) error {
-	r.opened = g.s.now()
-	if r.isNew {
-		g.pending[r.file.ID] = r
+func (g *Group) Read(ctx context.Context, c *content.File, r *Reading) error {
+	r.opened = g.Now()
+	if r.New {
+		g.pending[r.File.ID] = r
 	}
-	if r.file.Problem != "" {
+	if r.File.Problem != "" {
 		return g.add(ctx, &window{r: r, last: true})
 	}
-	src, check, err := c.rewound(ctx)
+	text, err := c.Text(ctx)
 	if err != nil {
 		g.drop(r)
-		return &fileError{err}
+		return &FileError{err}
 	}
-	w, lines, err := g.parse(ctx, src, r)
-	if file := new(fileError); err != nil && !errors.As(err, &file) {
+	w, lines, err := g.parse(ctx, text, r)
+	if file := new(FileError); err != nil && !errors.As(err, &file) {
 		return err
 	}
 	if err == nil {
-		err = check()
+		err = text.Check()
 	}
 	if err != nil {
 		g.drop(r)
-		return errors.Join(&fileError{err}, g.cutShort(r, err))
+		return errors.Join(&FileError{err}, g.cutShort(r, err))
 	}
 	w.last, w.lines = true, lines
 	return g.add(ctx, w)
 }
 
 // parse returns the file's last window, which is not in the group yet.
-func (g *group) parse(ctx context.Context, src io.Reader, r *reading) (*window, int, error) {
-	o := bobocsv.Options{Zone: g.s.cfg.Zone.Location()}
-	if r.file.Status == ledger.Reading || r.file.Partial || !r.file.Purged.IsZero() { // otherwise the ledger knows which rows were too late
-		o.Latest = r.file.Reference.Add(g.s.cfg.MaxClockSkew)
+func (g *Group) parse(ctx context.Context, src io.Reader, r *Reading) (*window, int, error) {
+	o := bobocsv.Options{Zone: g.Zone}
+	if r.File.Status == ledger.Reading || r.File.Partial || !r.File.Purged.IsZero() { // otherwise the ledger knows which rows were too late
+		o.Latest = r.File.Reference.Add(g.MaxClockSkew)
 	}
 	rows := bobocsv.NewReader(src, o)
 	w := &window{r: r}
@@ -140,14 +151,19 @@ func (g *group) parse(ctx context.Context, src io.Reader, r *reading) (*window, 
 			return w, rows.Lines(), nil
 		}
 		if err != nil {
-			return nil, 0, &fileError{err}
+			return nil, 0, &FileError{err}
 		}
-		for row.Line > w.first+windowLines {
-			w.fillTo(windowLines)
+		for row.Line > w.first+WindowLines {
+			w.fillTo(WindowLines)
 			if err := g.add(ctx, w); err != nil {
 				return nil, 0, err
 			}
-			w = &window{r: r, first: w.first + windowLines}
+			if g.between != nil {
+				if err := g.between(ctx); err != nil {
+					return nil, 0, err
+				}
+			}
+			w = &window{r: r, first: w.first + WindowLines}
 		}
 		w.put(row)
 	}
@@ -174,21 +190,51 @@ func (w *window) put(row bobocsv.Row) {
 }
 
 // add takes a window in and flushes the group if it is full.
-func (g *group) add(ctx context.Context, w *window) error {
+func (g *Group) add(ctx context.Context, w *window) error {
 	g.windows = append(g.windows, w)
 	g.lines += len(w.codes)
-	if g.lines < windowLines && len(g.windows) < groupFiles {
+	if g.lines < WindowLines && len(g.windows) < groupFiles {
 		return nil
 	}
-	return g.flush(ctx)
+	return g.Flush(ctx)
 }
 
 // attach notes a known content under a name, with the next flush.
-func (g *group) attach(a attachment) { g.attached = append(g.attached, a) }
+func (g *Group) attach(a attachment) { g.attached = append(g.attached, a) }
+
+// storePlace attaches a name to a known file, and returns the file if it is done, so that the place is to be cleared.
+func (g *Group) storePlace(tx *ledger.Tx, a attachment) (*ledger.File, error) {
+	f, err := tx.File(a.id)
+	if err != nil {
+		return nil, err
+	}
+	if f == nil { // the copy that was being read changed, so this one is the only one now
+		g.Retry(a.place.Name)
+		return nil, nil
+	}
+	a.place.Found = g.Now().UTC()
+	if err := tx.Attach(f, a.place); err != nil {
+		return nil, err
+	}
+	if a.note != "" {
+		f.Note(g.Now(), a.note)
+	}
+	if err := tx.EnterName(a.place, a.id); err != nil {
+		return nil, err
+	}
+	f.Keep = f.Status == ledger.Done && g.Stay
+	if err := tx.Put(f); err != nil {
+		return nil, err
+	}
+	if f.Status != ledger.Done || f.Keep {
+		return nil, nil
+	}
+	return f, nil
+}
 
 // drop takes a reading's windows out of the group.
-func (g *group) drop(r *reading) {
-	delete(g.pending, r.file.ID)
+func (g *Group) drop(r *Reading) {
+	delete(g.pending, r.File.ID)
 	kept := g.windows[:0]
 	for _, w := range g.windows {
 		if w.r == r {
@@ -204,21 +250,21 @@ func (g *group) drop(r *reading) {
 // cutShort closes a file that changed after a part of it was published: that part is settled as it comes, and the new
 // content is another file, or the same again if it was only touched. (A file read again keeps its rows; they are known from the
 // first reading.) One that could not be read to its end for any other reason is left as after a crash: to be read from the start.
-func (g *group) cutShort(r *reading, reason error) error {
-	if !r.begun || r.movedTo == "" && !errors.Is(reason, errChanged) {
+func (g *Group) cutShort(r *Reading, reason error) error {
+	if !r.begun || r.MovedTo == "" && !errors.Is(reason, content.ErrChanged) {
 		return nil
 	}
-	now := g.s.now()
-	return g.s.ledger.Update(func(tx *ledger.Tx) error {
-		f, err := tx.File(r.file.ID)
+	now := g.Now()
+	return g.Ledger.Update(func(tx *ledger.Tx) error {
+		f, err := tx.File(r.File.ID)
 		if err != nil || f == nil || f.Status != ledger.Reading {
 			return err
 		}
-		if r.movedTo != "" {
+		if r.MovedTo != "" {
 			return tx.Remove(f.ID) // a finished file, which is unknown as before
 		}
-		if r.place != nil {
-			f.Lose(r.place.Name)
+		if r.Place != nil {
+			f.MarkGone(r.Place.Name)
 		}
 		f.Note(now, "changed while it was read; the rows published so far are settled as they come")
 		f.Partial, f.Published = true, now.UTC()
@@ -230,8 +276,8 @@ func (g *group) cutShort(r *reading, reason error) error {
 	})
 }
 
-// flush stores, publishes, and marks as published what is in the group.
-func (g *group) flush(ctx context.Context) error {
+// Flush stores, publishes, and marks as published what is in the group.
+func (g *Group) Flush(ctx context.Context) error {
 	if len(g.windows) == 0 && len(g.attached) == 0 {
 		return nil
 	}
@@ -239,54 +285,54 @@ func (g *group) flush(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := g.s.reach(pointStored); err != nil {
+	if err := g.Hit(failpoint.Stored); err != nil {
 		return err
 	}
 	if len(msgs) > 0 && g.publish != nil {
 		for _, m := range msgs {
-			g.s.deps.Telemetry.FileHeader(m.Metadata.Get(topology.HeaderFile), m.Metadata.Set)
+			g.Traces.FileHeader(m.Metadata.Get(topology.HeaderFile), m.Metadata.Set)
 		}
 		if err := g.publish(ctx, msgs); err != nil {
 			return err
 		}
-		if err := g.s.reach(pointPublished); err != nil {
+		if err := g.Hit(failpoint.Published); err != nil {
 			return err
 		}
 		if err := g.mark(); err != nil {
 			return err
 		}
 	}
-	g.tell(len(msgs) > 0 && g.publish != nil)
+	g.report(len(msgs) > 0 && g.publish != nil)
 	clear(g.windows) // what they hold is large
 	g.windows, g.attached, g.lines = g.windows[:0], g.attached[:0], 0
 	clear(g.pending)
-	g.s.finished(finished...)
+	g.Finished(finished...)
 	return nil
 }
 
-// tell counts and logs what was read. A file that is read again makes no line of its own.
-func (g *group) tell(published bool) {
+// report counts and logs what was read. A file that is read again makes no line of its own.
+func (g *Group) report(published bool) {
 	for _, w := range g.windows {
 		r := w.r
 		if published {
-			g.s.metrics.EntriesPublished(len(w.entries))
+			g.Metrics.EntriesPublished(len(w.entries))
 		}
-		if !w.last || r.again || r.settled || r.movedTo != "" {
+		if !w.last || r.Again || r.Settled || r.MovedTo != "" {
 			continue
 		}
-		now := g.s.now()
-		g.s.metrics.FileRead(now.Sub(r.opened))
-		g.s.deps.Telemetry.NoteRoot(r.file.ID, telemetry.Work{
+		now := g.Now()
+		g.Metrics.FileRead(now.Sub(r.opened))
+		g.Traces.NoteRoot(r.File.ID, telemetry.Work{
 			Name: "read file", Began: r.opened, Ended: now, Counts: map[string]int{"lines": w.lines, "entries": r.entries},
 		})
-		g.s.log.Info("file read", "file", r.file.Name, "file_id", ledger.Short(r.file.ID), "bytes", r.file.Size, "lines", w.lines,
-			"entries", r.entries, "seconds", g.s.now().Sub(r.opened).Round(time.Millisecond).Seconds())
+		g.Log.Info("file read", "file", r.File.Name, "file_id", ledger.Short(r.File.ID), "bytes", r.File.Size, "lines", w.lines,
+			"entries", r.entries, "seconds", g.Now().Sub(r.opened).Round(time.Millisecond).Seconds())
 	}
 }
 
 // store commits everything to the ledger, and returns the messages to publish and the files that are done already.
-func (g *group) store() (msgs []*message.Message, finished []*ledger.File, err error) {
-	err = g.s.ledger.Update(func(tx *ledger.Tx) error {
+func (g *Group) store() (msgs []*message.Message, finished []*ledger.File, err error) {
+	err = g.Ledger.Update(func(tx *ledger.Tx) error {
 		msgs, finished = nil, nil
 		for _, w := range g.windows {
 			m, f, err := g.storeWindow(tx, w)
@@ -299,7 +345,7 @@ func (g *group) store() (msgs []*message.Message, finished []*ledger.File, err e
 			}
 		}
 		for _, a := range g.attached {
-			f, err := g.s.storePlace(tx, a)
+			f, err := g.storePlace(tx, a)
 			if err != nil {
 				return err
 			}
@@ -316,13 +362,13 @@ func (g *group) store() (msgs []*message.Message, finished []*ledger.File, err e
 }
 
 // storeWindow returns the window's messages, and the file if the window finished it.
-func (g *group) storeWindow(tx *ledger.Tx, w *window) ([]*message.Message, *ledger.File, error) {
+func (g *Group) storeWindow(tx *ledger.Tx, w *window) ([]*message.Message, *ledger.File, error) {
 	r := w.r
 	f, err := g.begin(tx, r)
 	if err != nil {
 		return nil, nil, err
 	}
-	f.Imported = r.movedTo != ""
+	f.Imported = r.MovedTo != ""
 	if f.Purged.IsZero() { // or what became of its rows is forgotten for good
 		if err := w.storeCodes(tx); err != nil {
 			return nil, nil, err
@@ -339,16 +385,16 @@ func (g *group) storeWindow(tx *ledger.Tx, w *window) ([]*message.Message, *ledg
 }
 
 // begin stores a new file's record, or counts a deliberate reading-again, with the reading's first window.
-func (g *group) begin(tx *ledger.Tx, r *reading) (*ledger.File, error) {
+func (g *Group) begin(tx *ledger.Tx, r *Reading) (*ledger.File, error) {
 	if r.begun {
-		f, err := tx.File(r.file.ID)
+		f, err := tx.File(r.File.ID)
 		if err == nil && f == nil {
-			err = fmt.Errorf("file %s is gone from the ledger", ledger.Short(r.file.ID))
+			err = fmt.Errorf("file %s is gone from the ledger", ledger.Short(r.File.ID))
 		}
 		return f, err
 	}
-	f, now := r.file, g.s.now()
-	if r.isNew {
+	f, now := r.File, g.Now()
+	if r.New {
 		if f.Order == 0 {
 			order, err := tx.NextOrder(f.Modified, now)
 			if err != nil {
@@ -359,7 +405,7 @@ func (g *group) begin(tx *ledger.Tx, r *reading) (*ledger.File, error) {
 			return nil, err
 		}
 		f.FirstSeen = now.UTC()
-		if f.Imported = r.movedTo != ""; f.Imported {
+		if f.Imported = r.MovedTo != ""; f.Imported {
 			f.FirstSeen = f.Reference.UTC()
 		}
 	} else {
@@ -372,24 +418,24 @@ func (g *group) begin(tx *ledger.Tx, r *reading) (*ledger.File, error) {
 		}
 	}
 	reopened := false
-	if r.place != nil {
+	if r.Place != nil {
 		var err error
 		if reopened, err = tx.Reopen(f, now); err != nil {
 			return nil, err
 		}
 	}
-	if r.again || reopened {
+	if r.Again || reopened {
 		f.Readings++
 	}
 	// The order tells the readings of a file apart whose record was forgotten in between.
-	r.suffix = fmt.Sprintf("%.8s.%x.%d", g.s.ledger.Generation(), f.Order, f.Readings)
-	if r.place != nil {
-		place := *r.place
+	r.suffix = fmt.Sprintf("%.8s.%x.%d", g.Ledger.Generation(), f.Order, f.Readings)
+	if r.Place != nil {
+		place := *r.Place
 		place.Found = cmp.Or(place.Found, now.UTC())
 		if err := tx.Attach(f, place); err != nil {
 			return nil, err
 		}
-		if err := g.s.nameTaken(tx, r.place, f.ID); err != nil {
+		if err := tx.EnterName(place, f.ID); err != nil {
 			return nil, err
 		}
 	}
@@ -405,7 +451,7 @@ func (w *window) storeCodes(tx *ledger.Tx) error {
 	for at := 0; at < len(w.codes); at += ledger.ChunkLines {
 		end := min(at+ledger.ChunkLines, len(w.codes))
 		chunk, _ := ledger.Chunk(w.first + at + 1)
-		codes, err := tx.AddChunk(w.r.file.ID, chunk, w.codes[at:end], detailsOf(w.details, w.first+at, w.first+end))
+		codes, err := tx.AddChunk(w.r.File.ID, chunk, w.codes[at:end], detailsOf(w.details, w.first+at, w.first+end))
 		if err != nil {
 			return err
 		}
@@ -432,12 +478,12 @@ func detailsOf(all []ledger.Detail, after, upTo int) []ledger.Detail {
 }
 
 // complete closes a first reading, and returns the file if there is nothing to wait for.
-func (g *group) complete(tx *ledger.Tx, r *reading, f *ledger.File, lines int) (*ledger.File, error) {
-	now := g.s.now()
+func (g *Group) complete(tx *ledger.Tx, r *Reading, f *ledger.File, lines int) (*ledger.File, error) {
+	now := g.Now()
 	if err := tx.Complete(f, lines, now); err != nil {
 		return nil, err
 	}
-	if r.movedTo == "" {
+	if r.MovedTo == "" {
 		if f.Status == ledger.Done {
 			return f, nil
 		}
@@ -452,22 +498,22 @@ func (g *group) complete(tx *ledger.Tx, r *reading, f *ledger.File, lines int) (
 }
 
 // messages makes the window's messages. The file's last one says so; if the last window holds no entries, it is empty.
-func (g *group) messages(w *window, order int64) []*message.Message {
+func (g *Group) messages(w *window, order int64) []*message.Message {
 	var msgs []*message.Message
 	r := w.r
 	for entries := w.entries; len(entries) > 0; {
 		n := min(len(entries), entriesPerMessage)
 		e := event.Entries{
-			File: r.file.ID, Order: order, Settled: r.settled, Last: w.last && n == len(entries), More: g.more(), Entries: entries[:n],
+			File: r.File.ID, Order: order, Settled: r.Settled, Last: w.last && n == len(entries), More: g.more(), Entries: entries[:n],
 		}
-		msgs = append(msgs, entriesMessage(e, fmt.Sprintf("%s-%d-%s", r.file.ID, entries[0].Row, r.suffix)))
+		msgs = append(msgs, entriesMessage(e, fmt.Sprintf("%s-%d-%s", r.File.ID, entries[0].Row, r.suffix)))
 		entries = entries[n:]
 	}
 	r.sent += len(msgs)
 	r.entries += len(w.entries)
 	if w.last && len(w.entries) == 0 && r.sent > 0 {
-		e := event.Entries{File: r.file.ID, Order: order, Settled: r.settled, Last: true, Entries: []event.Entry{}}
-		msgs = append(msgs, entriesMessage(e, fmt.Sprintf("%s-end-%s", r.file.ID, r.suffix)))
+		e := event.Entries{File: r.File.ID, Order: order, Settled: r.Settled, Last: true, Entries: []event.Entry{}}
+		msgs = append(msgs, entriesMessage(e, fmt.Sprintf("%s-end-%s", r.File.ID, r.suffix)))
 	}
 	return msgs
 }
@@ -480,14 +526,14 @@ func entriesMessage(e event.Entries, id string) *message.Message {
 }
 
 // mark notes which files are wholly published.
-func (g *group) mark() error {
-	now := g.s.now()
-	err := g.s.ledger.Update(func(tx *ledger.Tx) error {
+func (g *Group) mark() error {
+	now := g.Now()
+	err := g.Ledger.Update(func(tx *ledger.Tx) error {
 		for _, w := range g.windows {
-			if !w.last || w.r.settled {
+			if !w.last || w.r.Settled {
 				continue
 			}
-			f, err := tx.File(w.r.file.ID)
+			f, err := tx.File(w.r.File.ID)
 			if err != nil {
 				return err
 			}
@@ -505,23 +551,4 @@ func (g *group) mark() error {
 		return fmt.Errorf("note what was published: %w", err)
 	}
 	return nil
-}
-
-// newFile makes the record of a content that the ledger does not know.
-func (s *service) newFile(name string, c *content) *ledger.File {
-	f := &ledger.File{
-		ID: c.id, Name: name, Status: ledger.Reading, Size: c.stat.Size, Modified: c.stat.Time(), Reference: s.now(),
-		Problem: c.problem,
-	}
-	f.Note(s.now(), "found as "+name)
-	return f
-}
-
-// earlier is the moment at which a file must have been read first, when the ledger does not know any more.
-func (s *service) earlier(c *content) time.Time {
-	now, arrival := s.now(), folder.Arrival(c.info)
-	if arrival.Before(now) {
-		return arrival
-	}
-	return now
 }

@@ -1,4 +1,4 @@
-package folder
+package files
 
 import (
 	"io/fs"

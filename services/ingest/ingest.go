@@ -1,0 +1,261 @@
+// Package ingest owns the files: it finds them, reads them, publishes their entries, keeps the ledger of what became of each
+// row, and moves a file out of the input directory when all of its rows are settled. Nothing else moves files.
+//
+// The files are the write-ahead log of the whole program. What ingest does can be repeated at any point: the broker's
+// store, the ledger, or the resolver's state store may be lost, and reading the files again leads to the same end.
+//
+// A row's way, by package: internal/watch finds its file, internal/intake reads it with internal/content and internal/bobocsv,
+// takes it into internal/ledger and publishes it with internal/entries; settle.go notes its outcome; internal/mover moves the
+// file, and internal/retention deletes it in the end. internal/recovery makes good what was lost.
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"bobosync/services/ingest/internal/entries"
+	"bobosync/services/ingest/internal/failpoint"
+	"bobosync/services/ingest/internal/intake"
+	"bobosync/services/ingest/internal/ledger"
+	"bobosync/services/ingest/internal/mover"
+	"bobosync/services/ingest/internal/recovery"
+	"bobosync/services/ingest/internal/retention"
+	"bobosync/services/ingest/internal/watch"
+	"bobosync/shared/control"
+	"bobosync/shared/event"
+	"bobosync/shared/program"
+	"bobosync/shared/session"
+	"bobosync/shared/telemetry"
+	"bobosync/shared/topology"
+)
+
+// Run runs ingest until ctx ends; then it returns nil. It returns an error only for what waiting cannot mend: directories
+// that cannot be used, a ledger that is held by another process or cannot be written. What the broker lacks it waits for.
+func Run(ctx context.Context, cfg Config, deps program.Deps) error {
+	t := defaultTuning()
+	if deps.Now != nil {
+		t.now = deps.Now
+	}
+	return run(ctx, cfg, deps, t)
+}
+
+// tuning holds what only tests change.
+type tuning struct {
+	now func() time.Time
+	// check is how often the housekeeping looks, patience how long nothing must have moved for files to be resent.
+	check, patience time.Duration
+	// retry is the first pause after a failure, maxRetry the longest.
+	retry, maxRetry time.Duration
+	// purgeRecords is how many records a purge looks at in a go, purgeTime how long a part of it takes.
+	purgeRecords int
+	purgeTime    time.Duration
+	remove       func(path string) error
+	hit          failpoint.Hit
+	// onIdle is called when the reader waits for something to do, onReady when ingest begins and ceases to work with the broker.
+	onIdle  func()
+	onReady func(ready bool)
+}
+
+func defaultTuning() tuning {
+	return tuning{
+		now: time.Now, check: 15 * time.Second, patience: time.Minute, retry: 250 * time.Millisecond, maxRetry: 30 * time.Second,
+		purgeRecords: 256, purgeTime: 4 * time.Second, remove: os.Remove, hit: failpoint.None, onIdle: func() {}, onReady: func(bool) {},
+	}
+}
+
+// service is ingest while it runs. Its parts that need no broker work through outages of the broker.
+type service struct {
+	tuning
+	cfg       Config
+	deps      program.Deps
+	log       *slog.Logger
+	ledger    *ledger.Ledger
+	watcher   *watch.Watcher
+	intake    *intake.Intake
+	recovery  *recovery.Recovery
+	mover     *mover.Mover
+	dirs      *directories
+	operators *operators
+	settled   atomic.Uint64 // counts outcomes, so that a stall is noticed
+	metrics   *telemetry.Ingest
+	part      *telemetry.Part
+}
+
+func run(ctx context.Context, cfg Config, deps program.Deps, t tuning) (err error) {
+	log := deps.Log.With("service", string(topology.Ingest))
+	if err := errors.Join(cfg.Validate(), cfg.prepare()); err != nil {
+		return fmt.Errorf("ingest cannot start: %w", err)
+	}
+	l, err := ledger.Open(cfg.LedgerPath(), log)
+	if err != nil {
+		return fmt.Errorf("ingest cannot start: %w", err)
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	hit := t.hit
+	t.hit = func(p failpoint.Point) error { // a crash ends everything, not only the part that it comes upon
+		err := hit(p)
+		if err != nil {
+			cancel(err)
+		}
+		return err
+	}
+	s, err := newService(cfg, deps, log, l, t)
+	if err != nil {
+		return fmt.Errorf("ingest cannot start: %w", err)
+	}
+	data := directory{"DATA_DIRECTORY", cfg.Data.Directory}
+	if err := errors.Join(data.check(true), s.dropNames(), s.recovery.ForgetHalfRead(), s.recovery.Rebuild(ctx)); err != nil {
+		return endOf(ctx, err)
+	}
+	return s.run(ctx, cancel)
+}
+
+func newService(cfg Config, deps program.Deps, log *slog.Logger, l *ledger.Ledger, t tuning) (*service, error) {
+	s := &service{
+		tuning: t, cfg: cfg, deps: deps, log: log, ledger: l, metrics: telemetry.NewIngest(deps.Telemetry),
+		part: deps.Telemetry.Part(string(topology.Ingest), deps.Conn.Connected), dirs: newDirectories(cfg, log, t.now),
+	}
+	l.OnChange(s.count)
+	s.watcher = watch.New(watch.Config{
+		Dir: cfg.CSVDirectory, Poll: cfg.PollInterval, Settle: cfg.SettleTime, MaxSize: cfg.MaxFileSize, Logger: log,
+		OnList: s.dirs.onList,
+	})
+	var err error
+	s.mover, err = mover.New(mover.Config{
+		Ledger: l, Log: log, Input: cfg.CSVDirectory, Processed: cfg.ProcessedDirectory, Failed: cfg.FailedDirectory,
+		Stay: !cfg.Move, Now: t.now, Hit: t.hit, FirstPause: t.retry, MaxPause: t.maxRetry, Recheck: t.check,
+		Unusable: s.dirs.look, Finished: s.logFinished,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.intake = &intake.Intake{
+		Ledger: l, Log: log, Zone: cfg.Zone.Location(), MaxClockSkew: cfg.MaxClockSkew, Stay: !cfg.Move, Now: t.now, Hit: t.hit,
+		Metrics: s.metrics, Traces: deps.Telemetry, Finished: s.mover.Add, Retry: s.watcher.Retry,
+	}
+	s.recovery = &recovery.Recovery{
+		Intake: s.intake, Input: cfg.CSVDirectory, Lifetime: cfg.Lifetime.Duration(), Pause: s.mover.Pause,
+		FirstPause: t.retry, MaxPause: t.maxRetry,
+	}
+	for _, dir := range []string{cfg.FailedDirectory, cfg.ProcessedDirectory} { // a file whose dead rows were repaired goes this way
+		if dir != "" {
+			s.recovery.Finished = append(s.recovery.Finished, dir)
+		}
+	}
+	s.operators = &operators{
+		ledger: l, watcher: s.watcher, intake: s.intake, mover: s.mover, dirs: s.dirs, cfg: cfg, now: t.now,
+		instance: control.Me(deps.Version, t.now()),
+		purger: &retention.Purger{Config: retention.Config{
+			Ledger: l, Log: log, Processed: cfg.ProcessedDirectory, Lifetime: cfg.Lifetime.Duration(), Records: t.purgeRecords,
+			Time: t.purgeTime, Now: t.now, Hit: t.hit, Remove: t.remove, TakeBack: s.mover.TakeBackIfWritten,
+		}},
+	}
+	return s, nil
+}
+
+func (s *service) run(ctx context.Context, cancel context.CancelCauseFunc) error {
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	defer cancel(nil) // runs before the wait
+	parts.Go(func() { s.watcher.Run(ctx) })
+	parts.Go(func() { s.dirs.run(ctx, s.check) })
+	parts.Go(func() {
+		if err := s.mover.Run(ctx); err != nil {
+			cancel(err)
+		}
+	})
+	defer s.metrics.Watch(func(ctx context.Context) (control.IngestState, error) {
+		return s.operators.state(ctx, control.Nothing{})
+	})()
+	return endOf(ctx, session.Keep(ctx, s.log, s.session))
+}
+
+// endOf turns the end of a context into nil, or into what ended it if that was a failure of a part.
+func endOf(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
+		return cause
+	}
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // whatever failed, failed because of the context's end
+	}
+	return err
+}
+
+// dropNames forgets the names that are not in the input directory any more.
+func (s *service) dropNames() error {
+	dir, err := os.ReadDir(s.cfg.CSVDirectory)
+	if err != nil {
+		return fmt.Errorf("CSV_DIRECTORY: list %s: %w", s.cfg.CSVDirectory, err)
+	}
+	there := map[string]bool{}
+	for _, d := range dir {
+		there[d.Name()] = true
+	}
+	var gone []string
+	return s.ledger.Update(func(tx *ledger.Tx) error {
+		gone = gone[:0]
+		err := tx.Names(func(name string, _ ledger.NameEntry) error {
+			if !there[name] {
+				gone = append(gone, name)
+			}
+			return nil
+		})
+		for _, name := range gone {
+			err = errors.Join(err, tx.DropName(name))
+		}
+		return err
+	})
+}
+
+// count passes on to the metrics what became of rows and files.
+func (s *service) count(c ledger.Change) {
+	for code, n := range c.Rows {
+		if code.Settled() {
+			s.metrics.RowsSettled(event.Outcome(code), n)
+		} else {
+			s.metrics.RowsRejected(code.String(), n)
+		}
+	}
+	if c.Finished {
+		s.metrics.FileFinished(c.Failed)
+	}
+}
+
+// logFinished writes the one line that each file gets, and the end of its trace.
+func (s *service) logFinished(f *ledger.File, to string) {
+	s.deps.Telemetry.NoteFile(f.ID, telemetry.Work{
+		Name: "settle rows", Began: f.FirstSeen, Ended: f.Finished, Counts: map[string]int{"rows": f.Rows, "rejected": f.Rejected},
+	})
+	s.deps.Telemetry.NoteFile(f.ID, telemetry.Work{Name: "move file", Began: f.Finished, Ended: s.now()})
+	args := []any{
+		"file", f.Name, "file_id", ledger.Short(f.ID), "rows", f.Rows, "rejected", f.Rejected,
+		"seconds", f.Finished.Sub(f.FirstSeen).Round(time.Millisecond).Seconds(),
+	}
+	args = append(args, f.Summary()...)
+	if to != "" {
+		args = append(args, "moved_to", to)
+	}
+	switch {
+	case f.Problem != "":
+		s.log.Warn("file set aside", append(args, "reason", f.Problem)...)
+	case f.Rows == f.Rejected:
+		s.log.Info("file finished, it has no good row", args...)
+	default:
+		s.log.Info("file finished", args...)
+	}
+}
+
+// streamConfig is for the stream of entries of a session.
+func (s *service) streamConfig() entries.Config {
+	return entries.Config{
+		Conn: s.deps.Conn, Log: s.log, MaxAge: s.cfg.Broker.MaxAge, Now: s.now, FirstPause: s.retry, MaxPause: s.maxRetry,
+	}
+}

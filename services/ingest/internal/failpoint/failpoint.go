@@ -1,0 +1,28 @@
+// Package failpoint names the moments at which tests stop ingest, as a crash would.
+package failpoint
+
+import "errors"
+
+// Point is a moment between two steps that a crash may come between.
+type Point string
+
+const (
+	Stored         Point = "entries stored in the ledger, not published"
+	Published      Point = "entries published, not marked"
+	Settled        Point = "outcomes noted, not acknowledged"
+	Moved          Point = "files moved, not noted"
+	Rebuilt        Point = "ledger rebuilt, not marked"
+	FinishedReplay Point = "finished files published again, those that wait not yet"
+	Recovered      Point = "state store recovered, not noted"
+	Marked         Point = "old files marked, not deleted"
+	Deleted        Point = "old files deleted, not noted"
+)
+
+// ErrCrash is wrapped by what a Hit of a test returns.
+var ErrCrash = errors.New("crashed at a failpoint")
+
+// Hit is called at each point. An error there ends ingest on the spot.
+type Hit func(Point) error
+
+// None is the Hit of production.
+func None(Point) error { return nil }

@@ -1,0 +1,208 @@
+package files
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+var (
+	// ErrNotRegular means that a name stands for a link, a directory, a pipe or the like.
+	ErrNotRegular = errors.New("not a regular file")
+	// ErrReplaced means that another file lies where the one in question was.
+	ErrReplaced = errors.New("another file was put in its place")
+	// ErrBusy means that another program holds the file so that it cannot be opened now.
+	ErrBusy = errors.New("another program holds the file")
+)
+
+// copyMode is the mode of what is copied from another file system, whatever its source allows: what only this program might
+// read there must not become readable for others here.
+const copyMode = 0o640
+
+// Dir is a directory that was opened once: names are looked up in it even if another directory takes its path meanwhile. Open
+// one for each piece of work and close it, so that a directory that was replaced or mounted anew is noticed.
+type Dir struct {
+	path   string
+	root   *os.Root
+	handle *os.File // the same directory, for the system calls that take two
+}
+
+// OpenDir opens a directory.
+func OpenDir(path string) (*Dir, error) {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	return newDir(path, root)
+}
+
+func newDir(path string, root *os.Root) (*Dir, error) {
+	handle, err := root.Open(".")
+	if err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	return &Dir{path: path, root: root, handle: handle}, nil
+}
+
+// Close closes the directory; what was opened in it stays open.
+func (d *Dir) Close() { _ = errors.Join(d.handle.Close(), d.root.Close()) } // nothing was written through it
+
+// Path returns where a name in the directory is.
+func (d *Dir) Path(name string) string { return filepath.Join(d.path, name) }
+
+// Stat looks at a name. A link is what it is, not what it stands for.
+func (d *Dir) Stat(name string) (fs.FileInfo, error) { return d.root.Lstat(name) }
+
+// Entries lists the directory.
+func (d *Dir) Entries() ([]os.DirEntry, error) { return d.handle.ReadDir(-1) }
+
+// Open opens a regular file for reading. It never waits: neither for the other end of a pipe nor for a program that has a lease
+// on the file, which is ErrBusy.
+func (d *Dir) Open(name string) (*os.File, error) {
+	seen, err := d.root.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !seen.Mode().IsRegular() {
+		return nil, ErrNotRegular
+	}
+	file, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, syscall.EAGAIN) {
+		return nil, ErrBusy
+	}
+	if err != nil {
+		return nil, err
+	}
+	// What was opened may be something else than what was seen; the descriptor cannot be exchanged any more.
+	opened, err := file.Stat()
+	if err == nil && (!opened.Mode().IsRegular() || !os.SameFile(seen, opened)) {
+		err = ErrReplaced
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
+// Remove removes a file, or an empty directory.
+func (d *Dir) Remove(name string) error { return d.root.Remove(name) }
+
+// create makes an empty file of a name that nobody can guess.
+func (d *Dir) create(prefix, suffix string) (*os.File, string, error) {
+	name := prefix + rand.Text()[:12] + suffix
+	file, err := d.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, copyMode)
+	return file, name, err
+}
+
+// makeDir makes a directory of a name that nobody can guess, for this program alone, and opens it.
+func (d *Dir) makeDir(prefix, suffix string) (*Dir, string, error) {
+	name := prefix + rand.Text()[:12] + suffix
+	if err := d.root.Mkdir(name, 0o700); err != nil {
+		return nil, "", err
+	}
+	made, err := d.sub(name)
+	if err != nil {
+		return nil, "", errors.Join(err, d.root.Remove(name))
+	}
+	return made, name, nil
+}
+
+// sub opens a directory in the directory.
+func (d *Dir) sub(name string) (*Dir, error) {
+	info, err := d.root.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("%s is not a directory", name)
+	}
+	root, err := d.root.OpenRoot(name)
+	if err != nil {
+		return nil, err
+	}
+	return newDir(d.Path(name), root)
+}
+
+// place renames a file to the first name that is free in a directory, which may be the same one, and returns that name.
+func place(from *Dir, name string, into *Dir, wanted, tag string) (string, error) {
+	for to := range freeNames(wanted, tag) {
+		err := renameFree(from, name, into, to)
+		switch {
+		case err == nil:
+			return to, nil
+		case errors.Is(err, fs.ErrExist), isNameRefused(err):
+			continue
+		default:
+			return "", err
+		}
+	}
+	return "", fmt.Errorf("no free name for it in %s", into.path)
+}
+
+// renameFree renames a file unless the new name is taken, by whatever the file system has for it.
+func renameFree(from *Dir, name string, into *Dir, to string) error {
+	err := renameNew(from, name, into, to)
+	if !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	err = link(from, name, into, to)
+	switch {
+	case err == nil:
+		return from.root.Remove(name)
+	case errors.Is(err, fs.ErrExist), isOtherFileSystem(err), errors.Is(err, fs.ErrNotExist), isNameRefused(err):
+		return err
+	}
+	// No hard links here, as on many shares: hold the name with an empty file, and rename over that.
+	hold, err := into.root.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(hold.Close(), rename(from, name, into, to)); err != nil {
+		return errors.Join(err, into.root.Remove(to))
+	}
+	return nil
+}
+
+// Tidy deals with what earlier moves left behind that were cut off: it removes unfinished copies from the directory, and gives
+// files that were put aside their place back. Token is that of the run that made them. No move may be under way.
+func (d *Dir) Tidy(token string) error {
+	entries, err := d.Entries()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		name := e.Name()
+		switch {
+		case !strings.HasPrefix(name, ownPrefix+token):
+		case strings.HasSuffix(name, partSuffix):
+			errs = append(errs, d.root.Remove(name))
+		case strings.HasSuffix(name, asideSuffix):
+			errs = append(errs, d.putBack(name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (d *Dir) putBack(name string) error {
+	aside, err := d.sub(name)
+	if err != nil {
+		return err
+	}
+	defer aside.Close()
+	entries, err := aside.Entries()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		_, err := place(aside, e.Name(), d, e.Name(), "again")
+		errs = append(errs, err)
+	}
+	return errors.Join(append(errs, d.root.Remove(name))...)
+}

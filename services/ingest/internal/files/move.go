@@ -1,0 +1,260 @@
+package files
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+	"time"
+)
+
+// ErrGone means that there is nothing (any more) to move.
+var ErrGone = errors.New("the file is gone")
+
+// ownPrefix begins the names of this program's own files in directories of others; partSuffix marks what is being copied from
+// another file system, asideSuffix a directory for what was copied.
+const (
+	ownPrefix   = ".bobosync-"
+	partSuffix  = ".part"
+	asideSuffix = ".aside"
+)
+
+// Move is one file's way out of a directory.
+type Move struct {
+	// From holds the file under Name; Into is where it goes to, as Wanted if that name is free.
+	From   *Dir
+	Name   string
+	Into   *Dir
+	Wanted string
+	// Tag makes the name unique where many files of the same name were there before; it must be fit for a file name.
+	Tag string
+	// Token begins the names of what the move makes beside the file; see Dir.Tidy.
+	Token string
+	// Resumed tells that an earlier attempt may have been cut off. Then, and only then, a file in Into with the same name, size,
+	// time and content counts as the result of that attempt.
+	Resumed bool
+	// Stat is how the file looked when it was last known to be the one to move: a producer may put its next one under the same
+	// name at any time.
+	Stat Stat
+	// Found is how the file looked when it was found, to recognize the result of an earlier attempt.
+	Found Stat
+	// Same reports whether a file's content is the one to move. It is asked for Resumed, and where the file looks otherwise than
+	// Stat says, which some shares make of a rename.
+	Same func(d *Dir, name string) (bool, error)
+}
+
+// Do moves the file and returns its new name, see freeNames, and how it looks there. It overwrites nothing and loses nothing, wherever it is cut off: the
+// worst that stays behind is a copy in both places, something for Dir.Tidy, or an empty file that reserved the name on a
+// file system which has neither an exclusive rename nor hard links. ErrGone means that there is no such file, ErrReplaced that it is
+// another one.
+func (m Move) Do(ctx context.Context) (to string, now Stat, err error) {
+	if m.Resumed {
+		if to, now, err = m.resume(); err != nil || to != "" {
+			return to, now, err
+		}
+	}
+	info, err := m.From.Stat(m.Name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", now, ErrGone
+	case err != nil:
+		return "", now, err
+	case !info.Mode().IsRegular():
+		return "", now, ErrReplaced
+	}
+	to, now, err = m.rename()
+	if isOtherFileSystem(err) {
+		return m.copyOver(ctx)
+	}
+	return to, now, err
+}
+
+// rename moves the file within its file system. Another one that took its place at the last moment is put back.
+func (m Move) rename() (to string, now Stat, err error) {
+	if ours, _, err := m.looksSame(m.From, m.Name); err != nil || !ours {
+		return "", now, errors.Join(ErrReplaced, err)
+	}
+	to, err = place(m.From, m.Name, m.Into, m.Wanted, m.Tag)
+	if err != nil {
+		return "", now, err
+	}
+	ours, now, err := m.looksSame(m.Into, to)
+	if err != nil || !ours {
+		_, backErr := place(m.Into, to, m.From, m.Name, m.Tag)
+		return "", now, errors.Join(ErrReplaced, err, backErr)
+	}
+	return to, now, nil
+}
+
+// looksSame reports whether a name stands for the file that is to be moved, and how it looks.
+func (m Move) looksSame(d *Dir, name string) (ours bool, now Stat, err error) {
+	info, err := d.Stat(name)
+	if err != nil {
+		return false, now, err
+	}
+	now = StatOf(info)
+	switch {
+	case !info.Mode().IsRegular() || now.Size != m.Stat.Size:
+		return false, now, nil
+	case now.sameButForRename(m.Stat):
+		return true, now, nil
+	}
+	ours, err = m.Same(d, name)
+	return ours, now, err
+}
+
+// resume looks for the result of an attempt that was cut off, and completes it.
+func (m Move) resume() (to string, now Stat, err error) {
+	for to := range freeNames(m.Wanted, m.Tag) {
+		info, err := m.Into.Stat(to)
+		if errors.Is(err, fs.ErrNotExist) || isNameRefused(err) {
+			return "", now, nil
+		}
+		if err != nil {
+			return "", now, fmt.Errorf("look for an earlier move: %w", err)
+		}
+		if !info.Mode().IsRegular() || info.Size() != m.Found.Size || !sameTime(info.ModTime(), m.Found.Time()) {
+			continue
+		}
+		if same, err := m.Same(m.Into, to); err != nil || !same {
+			continue // it cannot be told to be ours, so it is somebody else's
+		}
+		if err := m.discard(m.Same); err != nil {
+			return "", now, fmt.Errorf("remove what is moved already: %w", err)
+		}
+		return to, StatOf(info), nil
+	}
+	return "", now, nil
+}
+
+// sameTime allows for file systems that keep times to two seconds only.
+func sameTime(a, b time.Time) bool { return a.Sub(b).Abs() < 2*time.Second }
+
+// copyOver copies the file to the other file system, and removes it here when the copy is safe.
+func (m Move) copyOver(ctx context.Context) (to string, now Stat, err error) {
+	part, copied, err := m.copy(ctx)
+	if err != nil {
+		return "", now, fmt.Errorf("copy to another file system: %w", err)
+	}
+	to, err = place(m.Into, part, m.Into, m.Wanted, m.Tag)
+	if err != nil {
+		return "", now, errors.Join(err, m.Into.Remove(part))
+	}
+	m.Stat = copied
+	stillOurs := func(d *Dir, name string) (bool, error) {
+		ours, _, err := m.looksSame(d, name)
+		return ours, err
+	}
+	if err := m.discard(stillOurs); err != nil {
+		// Take the copy back, or each further attempt would add another one.
+		return "", now, errors.Join(fmt.Errorf("remove the file that was copied: %w", err), m.Into.Remove(to))
+	}
+	info, err := m.Into.Stat(to)
+	if err != nil {
+		return to, copied, nil //nolint:nilerr // somebody is quick to take it; then only its content tells that it is the same
+	}
+	return to, StatOf(info), nil
+}
+
+// copy makes a copy, synced to disk, under a name of its own, and returns what it has copied. A source that is not the one that is
+// wanted, or changes meanwhile, is an error.
+func (m Move) copy(ctx context.Context) (part string, copied Stat, err error) {
+	src, err := m.From.Open(m.Name)
+	if err != nil {
+		return "", copied, err
+	}
+	defer src.Close() // only read
+	before, err := src.Stat()
+	if err != nil {
+		return "", copied, err
+	}
+	if copied = StatOf(before); !copied.sameButForRename(m.Stat) {
+		if same, err := m.Same(m.From, m.Name); err != nil || !same {
+			return "", copied, errors.Join(ErrReplaced, err)
+		}
+	}
+	dst, part, err := m.Into.create(ownPrefix+m.Token, partSuffix)
+	if err != nil {
+		return "", copied, err
+	}
+	_, err = io.Copy(dst, cancellable{ctx, src})
+	if err = errors.Join(err, synced(dst), dst.Close()); err == nil {
+		err = m.checkCopy(src, copied, part)
+	}
+	if err != nil {
+		return "", copied, errors.Join(err, m.Into.Remove(part))
+	}
+	_ = m.Into.root.Chtimes(part, time.Time{}, before.ModTime()) // the time is a courtesy
+	return part, copied, nil
+}
+
+// checkCopy returns an error if the source was written to while it was copied.
+func (m Move) checkCopy(src *os.File, before Stat, part string) error {
+	info, err := src.Stat()
+	if err != nil {
+		return err
+	}
+	after := StatOf(info)
+	same := after == before
+	if !same && after.sameButForRename(before) { // it may only have been removed, or put elsewhere
+		same, err = m.Same(m.Into, part)
+	}
+	if err == nil && !same {
+		err = errors.New("it was written to while it was copied")
+	}
+	return err
+}
+
+// synced brings a copy to the disk, where the file system knows how to.
+func synced(file *os.File) error {
+	err := file.Sync()
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
+		return nil
+	}
+	return err
+}
+
+// cancellable lets a context end a copy between two blocks.
+type cancellable struct {
+	ctx context.Context
+	src io.Reader
+}
+
+func (c cancellable) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.src.Read(p)
+}
+
+// discard removes the file, of which there is a copy, unless it is another one by now: that stays. To be sure it is first put aside
+// in a directory beside it, where no producer puts files.
+func (m Move) discard(same func(d *Dir, name string) (bool, error)) error {
+	if _, err := m.From.Stat(m.Name); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	aside, name, err := m.From.makeDir(ownPrefix+m.Token, asideSuffix)
+	if err != nil {
+		return err
+	}
+	defer aside.Close()
+	err = rename(m.From, m.Name, aside, m.Name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return m.From.Remove(name) // somebody else has removed it
+	}
+	if err != nil {
+		return errors.Join(err, m.From.Remove(name))
+	}
+	ours, err := same(aside, m.Name)
+	if err == nil && ours {
+		if err = aside.Remove(m.Name); err == nil {
+			_ = m.From.Remove(name) // an empty directory, which is removed at the next start
+			return nil
+		}
+	}
+	_, backErr := place(aside, m.Name, m.From, m.Name, m.Tag)
+	return errors.Join(err, backErr, m.From.Remove(name))
+}

@@ -1,0 +1,66 @@
+package files
+
+import (
+	"crypto/rand"
+	"fmt"
+	"iter"
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxName is the longest name, in bytes, that file systems take as a rule.
+const maxName = 255
+
+// What freeNames tries: names with a number, and names that nobody else can have.
+const (
+	numberedNames = 20
+	randomNames   = 10
+)
+
+// freeNames yields the names to try for a file, best first: its own, "x (2).csv" up to "x (20).csv", "x (<tag>).csv", then names with
+// a random end, so that a free one is always found; and in the end names for file systems that do not take the file's own. The
+// tag must be fit for a file name.
+func freeNames(name, tag string) iter.Seq[string] {
+	ext := filepath.Ext(name)
+	stem := strings.TrimSuffix(name, ext)
+	return func(yield func(string) bool) {
+		if !yield(name) {
+			return
+		}
+		for i := 2; i <= numberedNames; i++ {
+			if !yield(withEnd(stem, fmt.Sprintf(" (%d)", i), ext)) {
+				return
+			}
+		}
+		if !yield(withEnd(stem, " ("+tag+")", ext)) {
+			return
+		}
+		for range randomNames {
+			if !yield(withEnd(stem, " ("+tag+"-"+rand.Text()[:8]+")", ext)) {
+				return
+			}
+		}
+		if !yield("bobo-" + tag + ".csv") {
+			return
+		}
+		for range randomNames {
+			if !yield("bobo-" + tag + "-" + rand.Text()[:8] + ".csv") {
+				return
+			}
+		}
+	}
+}
+
+// withEnd puts a name together, and shortens its stem if it would be too long.
+func withEnd(stem, end, ext string) string {
+	room := maxName - len(end) - len(ext)
+	if len(stem) > room {
+		text := utf8.ValidString(stem)
+		stem = stem[:max(room, 0)]
+		for text && !utf8.ValidString(stem) {
+			stem = stem[:len(stem)-1] // a character was cut
+		}
+	}
+	return stem + end + ext
+}

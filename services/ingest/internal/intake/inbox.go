@@ -1,0 +1,226 @@
+package intake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"bobosync/services/ingest/internal/content"
+	"bobosync/services/ingest/internal/failpoint"
+	"bobosync/services/ingest/internal/files"
+	"bobosync/services/ingest/internal/ledger"
+	"bobosync/services/ingest/internal/watch"
+)
+
+const (
+	// soon is within which time a file must settle to be one that is about to follow.
+	soon = 200 * time.Millisecond
+	// largeSize is the size from which on a file is read in slices, so that small ones that come later need not wait for its end.
+	largeSize = 1 << 20
+)
+
+// Inbox reads what is found in the input directory. It is for one goroutine.
+type Inbox struct {
+	*Intake
+	found   *watch.Tracker
+	dir     string
+	maxSize int64
+	publish Publish
+	large   []watch.Found // wait to be read in slices, in the order of reading
+}
+
+// NewInbox returns an inbox for a directory and what is found there. MaxSize is the most bytes of a file.
+func (in *Intake) NewInbox(found *watch.Tracker, dir string, maxSize int64, publish Publish) *Inbox {
+	return &Inbox{Intake: in, found: found, dir: dir, maxSize: maxSize, publish: publish}
+}
+
+// Read reads all that has settled. Small files go first, also those that come while a large one is read; what counts of two
+// events of one second is decided by the place in the order of reading, which a large file gets before it is put off.
+func (b *Inbox) Read(ctx context.Context) error {
+	for {
+		if err := b.readSmall(ctx); err != nil || len(b.large) == 0 {
+			return err
+		}
+		next := b.large[0]
+		b.large = b.large[1:]
+		if err := b.readLarge(ctx, next); err != nil {
+			return err
+		}
+	}
+}
+
+func (b *Inbox) readSmall(ctx context.Context) error {
+	g := b.NewGroup(b.publish)
+	some := b.found.Take()
+	left := len(some)
+	g.more = func() bool { return left > 0 || len(b.large) > 0 || b.found.Soon(soon) }
+	for _, found := range some {
+		left--
+		read := b.readOne
+		if found.Stat.Size >= largeSize {
+			read = b.putOff
+		}
+		if err := read(ctx, g, found); err != nil {
+			return err
+		}
+	}
+	return g.Flush(ctx)
+}
+
+// putOff gives a large file its place in the order of reading, and has it read when the small ones were.
+func (b *Inbox) putOff(_ context.Context, g *Group, found watch.Found) error {
+	entry, file, err := b.LookUp(found.Name)
+	if err != nil {
+		return err
+	}
+	if file != nil && entry.Stat.Same(found.Stat) && !file.NeedsRead() {
+		return b.seenBefore(g, file, found)
+	}
+	err = b.Ledger.Update(func(tx *ledger.Tx) error { return tx.Reserve(found.Name, found.Stat, b.Now()) })
+	if err != nil {
+		return fmt.Errorf("keep a place for a large file: %w", err)
+	}
+	b.large = slices.DeleteFunc(b.large, func(f watch.Found) bool { return f.Name == found.Name })
+	b.large = append(b.large, found)
+	return nil
+}
+
+func (b *Inbox) readLarge(ctx context.Context, found watch.Found) error {
+	g := b.NewGroup(b.publish)
+	g.more = func() bool { return len(b.large) > 0 || b.found.Soon(soon) }
+	g.between = b.readArrived
+	if err := b.readOne(ctx, g, found); err != nil {
+		return err
+	}
+	return g.Flush(ctx)
+}
+
+// readArrived reads the small files that have come while a large one is read.
+func (b *Inbox) readArrived(ctx context.Context) error {
+	select {
+	case <-b.found.Ready():
+		return b.readSmall(ctx)
+	default:
+		return nil
+	}
+}
+
+// readOne reads a file into the group. What is wrong with the file itself is dealt with here.
+func (b *Inbox) readOne(ctx context.Context, g *Group, found watch.Found) error {
+	entry, file, err := b.LookUp(found.Name)
+	if err != nil {
+		return err
+	}
+	if file != nil && entry.Stat.Same(found.Stat) && !file.NeedsRead() {
+		return b.seenBefore(g, file, found)
+	}
+	var stop error // what was done in between failed, which is not this file's fault
+	options := content.Options{MaxSize: b.maxSize}
+	if g.between != nil {
+		options.Between = func(ctx context.Context) error {
+			stop = g.between(ctx)
+			return stop
+		}
+	}
+	c, err := content.Open(ctx, filepath.Join(b.dir, found.Name), options)
+	if stop != nil {
+		return stop
+	}
+	if err != nil {
+		return b.unreadable(ctx, found, err)
+	}
+	defer c.Close()
+	if c.Stat != found.Stat {
+		b.found.Retry(found.Name) // it has changed since
+		return nil
+	}
+	if err := b.take(ctx, g, c, entry, found); err != nil {
+		if wrong, ok := errors.AsType[*FileError](err); ok {
+			return b.unreadable(ctx, found, wrong.Err)
+		}
+		return err
+	}
+	b.found.Accept(found.Name)
+	return nil
+}
+
+// LookUp returns what the ledger knows of a name, and the file that was under it.
+func (b *Inbox) LookUp(name string) (entry ledger.NameEntry, f *ledger.File, err error) {
+	err = b.Ledger.View(func(tx *ledger.Tx) error {
+		if entry, _, err = tx.Name(name); err != nil {
+			return err
+		}
+		f, err = tx.File(entry.ID)
+		return err
+	})
+	return entry, f, err
+}
+
+// unreadable deals with a file that could not be read: one that changes is offered again when it has settled, one that is
+// gone is forgotten, and any other problem is looked at again later.
+func (b *Inbox) unreadable(ctx context.Context, found watch.Found, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if errors.Is(err, failpoint.ErrCrash) {
+		return err
+	}
+	if errors.Is(err, content.ErrChanged) || errors.Is(err, fs.ErrNotExist) {
+		b.found.Retry(found.Name)
+		return nil
+	}
+	b.found.Reject(found.Name, files.Reason(err))
+	return nil
+}
+
+// seenBefore deals with a file that lies as the ledger knows it: there is nothing to read.
+func (b *Inbox) seenBefore(g *Group, f *ledger.File, found watch.Found) error {
+	b.found.Accept(found.Name)
+	left := slices.ContainsFunc(f.InInput(), func(p ledger.Place) bool {
+		return p.Name == found.Name && p.Stat.Same(found.Stat)
+	})
+	switch {
+	case f.Status == ledger.Waiting && left, f.Keep && left && b.Stay:
+		return nil
+	case f.Status == ledger.Done && left && !f.Keep:
+		b.Finished(f) // queued already, unless it came back while it was moved
+		return nil
+	}
+	g.attach(attachment{id: f.ID, place: ledger.Place{Name: found.Name, Stat: found.Stat}})
+	return nil
+}
+
+// take reads a content, or notes that it is known.
+func (b *Inbox) take(ctx context.Context, g *Group, c *content.File, entry ledger.NameEntry, found watch.Found) error {
+	place := ledger.Place{Name: found.Name, Stat: found.Stat}
+	file, err := b.Ledger.File(c.ID)
+	if err != nil {
+		return err
+	}
+	first := g.pending[c.ID]
+	switch {
+	case first == nil && file == nil:
+		file = b.NewFile(found.Name, c)
+		switch {
+		case entry.Next != nil && entry.Next.Stat.Same(found.Stat):
+			file.Order = entry.Next.Order
+		case entry.ID == "" && entry.Order != 0 && entry.Stat.Same(found.Stat):
+			// It lay here when the ledger was begun: judge it as it was, or would have been, judged when it came.
+			file.Order, file.Reference = entry.Order, b.Earlier(c)
+		}
+		return g.Read(ctx, c, &Reading{File: file, New: true, Place: &place})
+	case file != nil && file.NeedsRead():
+		return g.Read(ctx, c, &Reading{File: file, Place: &place})
+	}
+	if first != nil {
+		file = first.File
+	}
+	b.Log.Info("known content under another name or again, skipped",
+		"file", found.Name, "known_as", file.Name, "file_id", ledger.Short(c.ID))
+	g.attach(attachment{id: c.ID, place: place, note: fmt.Sprintf("found again as %s, skipped", found.Name)})
+	return nil
+}

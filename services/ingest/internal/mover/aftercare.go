@@ -1,0 +1,149 @@
+package mover
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"bobosync/services/ingest/internal/content"
+	"bobosync/services/ingest/internal/files"
+	"bobosync/services/ingest/internal/ledger"
+)
+
+const (
+	// careTime is how long a moved file is looked at again: a producer that kept it open may still write to it.
+	careTime = 5 * time.Minute
+	// careTimeAfterStart is how old a move may be for its file to be looked at when ingest starts.
+	careTimeAfterStart = 24 * time.Hour
+)
+
+// aftercare looks at files that were moved lately. What was written to since is taken back to the input directory, where it is read as
+// a new file: its old rows are known, the new ones must not be lost.
+type aftercare struct {
+	m      *Mover
+	mu     sync.Mutex
+	recent map[string]moved // by path
+}
+
+func newToken() string { return rand.Text()[:12] + "-" }
+
+// load takes up the files that were moved before ingest started.
+func (a *aftercare) load() error {
+	if a.m.Stay {
+		return nil
+	}
+	all, err := a.m.Ledger.Files()
+	if err != nil {
+		return fmt.Errorf("look up files that were moved lately: %w", err)
+	}
+	since := a.m.Now().Add(-careTimeAfterStart)
+	for _, f := range all {
+		for _, p := range f.Places {
+			if p.AtDest() && p.Moved.After(since) {
+				a.recent[p.MovedTo] = moved{id: f.ID, name: p.Name, to: p.MovedTo, stat: p.Stat, at: p.Moved}
+			}
+		}
+	}
+	return nil
+}
+
+func (a *aftercare) add(done []moved) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, d := range done {
+		if d.to != "" {
+			a.recent[d.to] = d
+		}
+	}
+}
+
+// look looks at all of them once, and lets go of those that were moved long enough ago.
+func (a *aftercare) look(ctx context.Context) {
+	a.mu.Lock()
+	recent := make([]moved, 0, len(a.recent))
+	for _, d := range a.recent {
+		recent = append(recent, d)
+	}
+	a.mu.Unlock()
+	for _, d := range recent {
+		if ctx.Err() != nil {
+			return
+		}
+		now, err := a.m.TakeBackIfWritten(ctx, d.id, ledger.Place{Name: d.name, MovedTo: d.to, Stat: d.stat})
+		if err != nil {
+			a.m.Log.Warn("a file was written to after it was moved, and cannot be taken back: what is new in it is not read",
+				"file", d.to, "file_id", ledger.Short(d.id), "error", err)
+		}
+		a.mu.Lock()
+		if a.m.Now().Sub(d.at) > careTime {
+			delete(a.recent, d.to)
+		} else if err == nil {
+			d.stat = now
+			a.recent[d.to] = d
+		}
+		a.mu.Unlock()
+	}
+}
+
+// TakeBackIfWritten takes a moved copy back to the input directory if it was written to since. Another file that was put in its place
+// stays where it is. It returns how the copy looks now.
+func (m *Mover) TakeBackIfWritten(ctx context.Context, id string, p ledger.Place) (files.Stat, error) {
+	dir, err := files.OpenDir(filepath.Dir(p.MovedTo))
+	if err != nil {
+		return p.Stat, nil //nolint:nilerr // the directories are watched elsewhere
+	}
+	defer dir.Close()
+	name := filepath.Base(p.MovedTo)
+	info, err := dir.Stat(name)
+	if err != nil || !info.Mode().IsRegular() {
+		return p.Stat, nil //nolint:nilerr // somebody took it, as he may
+	}
+	now := files.StatOf(info)
+	if now.Same(p.Stat) || now.Key != p.Stat.Key || now.Key == "" && now.Size <= p.Stat.Size {
+		return p.Stat, nil
+	}
+	switch is, err := content.IDIn(ctx, dir, name); {
+	case errors.Is(err, content.ErrChanged): // it is being written to
+		return p.Stat, nil
+	case err != nil:
+		return p.Stat, err
+	case is == id:
+		return now, nil // it was only touched
+	}
+	return now, m.takeBack(ctx, dir, id, p, now)
+}
+
+func (m *Mover) takeBack(ctx context.Context, dir *files.Dir, id string, p ledger.Place, now files.Stat) error {
+	m.still.Lock()
+	defer m.still.Unlock()
+	input, err := files.OpenDir(m.Input)
+	if err != nil {
+		return err
+	}
+	defer input.Close()
+	to, _, err := files.Move{
+		From: dir, Name: filepath.Base(p.MovedTo), Into: input, Wanted: p.Name, Tag: ledger.Short(id), Token: m.token, Stat: now,
+		Same: func(*files.Dir, string) (bool, error) { return false, nil },
+	}.Do(ctx)
+	if errors.Is(err, files.ErrReplaced) || errors.Is(err, files.ErrGone) {
+		return nil // it is being written to, or somebody took it
+	}
+	if err != nil {
+		return err
+	}
+	m.Log.Warn("a file was written to after it was moved: it is taken back and read as a new one; its producer should write it "+
+		"under another name first, or SETTLE_TIME is too short", "file", p.MovedTo, "file_id", ledger.Short(id), "taken_back_as", to)
+	return m.Ledger.Update(func(tx *ledger.Tx) error {
+		f, err := tx.File(id)
+		if err != nil || f == nil {
+			return err
+		}
+		f.MarkRemoved(p.MovedTo)
+		f.Note(m.Now(), "written to after it was moved, taken back as "+to+" to be read as a new file: "+p.MovedTo)
+		return tx.Put(f)
+	})
+}

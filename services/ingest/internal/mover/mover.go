@@ -1,0 +1,510 @@
+// Package mover takes finished files out of the input directory, and looks after them for a while.
+package mover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"bobosync/services/ingest/internal/content"
+	"bobosync/services/ingest/internal/failpoint"
+	"bobosync/services/ingest/internal/files"
+	"bobosync/services/ingest/internal/ledger"
+)
+
+// movesPerCommit is how many files are moved before the ledger is told. What a crash leaves unnoted is found again: see
+// files.Move.Resumed.
+const movesPerCommit = 256
+
+// Config is what a Mover needs; all fields are required.
+type Config struct {
+	Ledger *ledger.Ledger
+	Log    *slog.Logger
+	// Input, Processed and Failed are the directories.
+	Input, Processed, Failed string
+	// Stay tells that finished files stay in the input directory.
+	Stay bool
+	Now  func() time.Time
+	Hit  failpoint.Hit
+	// FirstPause and MaxPause are the pauses before what failed is tried again.
+	FirstPause, MaxPause time.Duration
+	// Recheck is how often files are looked at that were moved lately.
+	Recheck time.Duration
+	// Unusable looks at the directories and reports whether one of them cannot be used: that has log lines of its own.
+	Unusable func() bool
+	// Finished is called once for each file, when it was moved or stays; movedTo is empty if it was not moved.
+	Finished func(f *ledger.File, movedTo string)
+}
+
+// Mover moves finished files, one batch after the other. Its methods are safe for concurrent use.
+type Mover struct {
+	Config
+	token string // of this run's moves
+	wake  chan struct{}
+	// still is held while files are moved; see Pause.
+	still sync.Mutex
+	after aftercare
+
+	mu      sync.Mutex
+	queue   map[string]*job
+	blocked map[string]string // why a file cannot be moved, by id
+	warned  time.Time
+}
+
+// job is a file that is to be moved.
+type job struct {
+	// resumed: an earlier attempt may have been cut off.
+	resumed bool
+	due     time.Time
+	pause   time.Duration // after the last failure
+}
+
+// New returns a Mover with what an earlier run did not get to, and clears up what that left behind.
+func New(cfg Config) (*Mover, error) {
+	m := &Mover{Config: cfg, wake: make(chan struct{}, 1), queue: map[string]*job{}, blocked: map[string]string{}}
+	m.after = aftercare{m: m, recent: map[string]moved{}}
+	if err := m.tidyUp(); err != nil {
+		return nil, err
+	}
+	open, err := m.Ledger.Open()
+	if err != nil {
+		return nil, fmt.Errorf("look up open files: %w", err)
+	}
+	for _, f := range open {
+		if f.Status == ledger.Done {
+			m.queue[f.ID] = &job{resumed: true}
+		}
+	}
+	return m, m.after.load()
+}
+
+// Add queues files whose last row was settled, or that turned up again after that.
+func (m *Mover) Add(files ...*ledger.File) {
+	for _, f := range files {
+		m.put(f.ID, &job{})
+	}
+}
+
+func (m *Mover) put(id string, j *job) {
+	m.mu.Lock()
+	if old := m.queue[id]; old != nil {
+		j.resumed = j.resumed || old.resumed
+	}
+	m.queue[id] = j
+	m.mu.Unlock()
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Pause waits until no file is being moved, and keeps all where they are until resume is called.
+func (m *Mover) Pause() (resume func()) {
+	m.still.Lock()
+	return m.still.Unlock
+}
+
+// Blocked returns why finished files cannot be moved, by id.
+func (m *Mover) Blocked() map[string]string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	blocked := make(map[string]string, len(m.blocked))
+	for id, reason := range m.blocked {
+		blocked[id] = reason
+	}
+	return blocked
+}
+
+// take returns some of the files that are due, and how long until the next one is.
+func (m *Mover) take() (some map[string]*job, wait time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	some, wait = map[string]*job{}, time.Hour
+	for id, j := range m.queue {
+		if left := j.due.Sub(now); left > 0 {
+			wait = min(wait, left)
+			continue
+		}
+		if len(some) == movesPerCommit {
+			break
+		}
+		some[id] = j
+		delete(m.queue, id)
+	}
+	return some, wait
+}
+
+// Run moves until ctx ends. What fails is tried again after a pause of its own, so that it holds up nothing else.
+func (m *Mover) Run(ctx context.Context) error {
+	recheck := time.NewTicker(m.Recheck)
+	defer recheck.Stop()
+	for {
+		select {
+		case <-recheck.C:
+			m.after.look(ctx)
+		default:
+		}
+		some, wait := m.take()
+		if len(some) == 0 {
+			timer := time.NewTimer(wait)
+			select {
+			case <-ctx.Done():
+			case <-m.wake:
+			case <-timer.C:
+			case <-recheck.C:
+				m.after.look(ctx)
+			}
+			timer.Stop()
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if len(some) == 0 {
+			continue
+		}
+		failed, err := m.moveAll(ctx, some)
+		if errors.Is(err, failpoint.ErrCrash) || ctx.Err() != nil {
+			return err
+		}
+		if err != nil {
+			m.Log.Error("the file ledger cannot be written, trying again: make sure that its disk has room (DATA_DIRECTORY)", "error", err)
+			for id, j := range some {
+				j.resumed = true
+				failed = append(failed, id)
+			}
+		}
+		for _, id := range failed {
+			m.retry(id, some[id])
+		}
+	}
+}
+
+func (m *Mover) retry(id string, j *job) {
+	pause := min(max(2*j.pause, m.FirstPause), m.MaxPause)
+	m.put(id, &job{resumed: j.resumed, pause: pause, due: time.Now().Add(pause)})
+}
+
+// moved is what became of one copy of a file.
+type moved struct {
+	id, name string
+	to       string // its path; empty if the copy was gone
+	stat     files.Stat
+	at       time.Time
+}
+
+// moveAll moves files and notes it in one commit; it returns those for which it is to be tried again.
+func (m *Mover) moveAll(ctx context.Context, jobs map[string]*job) (failed []string, err error) {
+	m.still.Lock()
+	defer m.still.Unlock()
+	var done []moved
+	for id, j := range jobs {
+		some, err := m.moveFile(ctx, id, j.resumed)
+		if wrong := new(fileError); err != nil && !errors.As(err, &wrong) {
+			return nil, err
+		}
+		done = append(done, some...)
+		m.setBlocked(ctx, id, err)
+		if err != nil {
+			failed = append(failed, id)
+		}
+	}
+	if err := m.Hit(failpoint.Moved); err != nil {
+		return nil, err
+	}
+	return failed, m.note(done)
+}
+
+// fileError is why one file cannot be moved; it is tried again.
+type fileError struct {
+	f   *ledger.File
+	err error
+}
+
+func (e *fileError) Error() string { return e.err.Error() }
+func (e *fileError) Unwrap() error { return e.err }
+
+// moveFile moves all copies of a file that are left. An error other than a *fileError is the ledger's.
+func (m *Mover) moveFile(ctx context.Context, id string, resumed bool) ([]moved, error) {
+	f, err := m.Ledger.File(id)
+	switch {
+	case err != nil || f == nil || f.Status != ledger.Done:
+		return nil, err
+	case m.Stay:
+		return nil, m.keep(id)
+	case f.MoveBack:
+		return nil, m.moveBack(ctx, f, resumed)
+	case len(f.InInput()) == 0:
+		return []moved{{id: id}}, nil // all copies were removed by others; there is only the file to close
+	}
+	some, err := m.moveCopies(ctx, f, resumed)
+	if err != nil {
+		return some, &fileError{f, err}
+	}
+	return some, nil
+}
+
+// setBlocked remembers why a file cannot be moved, or that it could be, and warns now and then.
+func (m *Mover) setBlocked(ctx context.Context, id string, err error) {
+	wrong, failed := errors.AsType[*fileError](err)
+	// One that was replaced is looked at anew.
+	failed = failed && ctx.Err() == nil && !errors.Is(err, files.ErrReplaced)
+	m.mu.Lock()
+	delete(m.blocked, id)
+	if failed {
+		m.blocked[id] = files.Reason(wrong.err)
+	}
+	now := m.Now()
+	quiet := !failed || now.Sub(m.warned) < time.Minute
+	m.mu.Unlock()
+	if quiet || m.Unusable() {
+		return
+	}
+	m.mu.Lock()
+	m.warned = now
+	m.mu.Unlock()
+	m.Log.Error("a finished file cannot be moved, trying again: make sure that no other program has it open and that it may be moved",
+		"file", wrong.f.Name, "file_id", ledger.Short(id), "error", wrong.err)
+}
+
+// moveCopies moves the copies of a file that are left in the input directory.
+func (m *Mover) moveCopies(ctx context.Context, f *ledger.File, resumed bool) (done []moved, err error) {
+	into := m.Processed
+	if f.Failed() {
+		into = m.Failed
+	}
+	way, err := openWay(m.Input, into)
+	if err != nil {
+		return nil, err
+	}
+	defer way.close()
+	for _, p := range f.InInput() {
+		stat, there, err := way.holds(ctx, f, p)
+		if err != nil {
+			return done, err
+		}
+		if !there {
+			// Other content must not be touched; where there is nothing, an earlier attempt may have moved it.
+			if _, err := way.from.Stat(p.Name); err == nil || !resumed {
+				done = append(done, moved{id: f.ID, name: p.Name})
+				continue
+			}
+		}
+		to, now, err := m.moveOne(ctx, way, p.Name, p.Name, f, p, stat, resumed)
+		if err != nil && !errors.Is(err, files.ErrGone) {
+			return done, err
+		}
+		done = append(done, moved{id: f.ID, name: p.Name, to: to, stat: now, at: m.Now()})
+	}
+	return done, nil
+}
+
+// moveOne moves one copy and returns its new path; it is empty with files.ErrGone.
+func (m *Mover) moveOne(
+	ctx context.Context, w *way, name, wanted string, f *ledger.File, p ledger.Place, stat files.Stat, resumed bool,
+) (string, files.Stat, error) {
+	to, now, err := files.Move{
+		From: w.from, Name: name, Into: w.into, Wanted: wanted, Tag: ledger.Short(f.ID), Token: m.token, Resumed: resumed,
+		Stat: stat, Found: p.Stat,
+		Same: func(d *files.Dir, name string) (bool, error) {
+			id, err := content.IDIn(ctx, d, name)
+			return id == f.ID, err
+		},
+	}.Do(ctx)
+	if err != nil {
+		return "", now, err
+	}
+	return w.into.Path(to), now, nil
+}
+
+// moveBack moves the copies of a file whose dead rows were repaired from the failed files to the processed ones.
+func (m *Mover) moveBack(ctx context.Context, f *ledger.File, resumed bool) error {
+	paths := map[string]string{}
+	for _, p := range f.Places {
+		if !p.AtDest() || filepath.Dir(p.MovedTo) != filepath.Clean(m.Failed) {
+			continue
+		}
+		way, err := openWay(m.Failed, m.Processed)
+		if err != nil {
+			return &fileError{f, err}
+		}
+		name := filepath.Base(p.MovedTo)
+		stat := p.Stat
+		if info, err := way.from.Stat(name); err == nil {
+			stat = files.StatOf(info)
+		}
+		to, _, err := m.moveOne(ctx, way, name, name, f, p, stat, resumed)
+		way.close()
+		if err != nil && !errors.Is(err, files.ErrGone) {
+			return &fileError{f, err}
+		}
+		paths[p.MovedTo] = to
+	}
+	err := m.Ledger.Update(func(tx *ledger.Tx) error {
+		now, err := tx.File(f.ID)
+		if err != nil || now == nil {
+			return err
+		}
+		now.MarkReturned(paths, m.Now())
+		return tx.Put(now)
+	})
+	if err != nil {
+		return fmt.Errorf("note that a repaired file was moved: %w", err)
+	}
+	m.Log.Info("the dead rows of a file were repaired; it is finished", "file", f.Name, "file_id", ledger.Short(f.ID))
+	return nil
+}
+
+// keep notes that a finished file stays where it is.
+func (m *Mover) keep(id string) error {
+	var kept *ledger.File
+	err := m.Ledger.Update(func(tx *ledger.Tx) error {
+		f, err := tx.File(id)
+		if err != nil || f == nil || f.Keep {
+			return err
+		}
+		f.Keep, kept = true, f
+		return tx.Put(f)
+	})
+	if err != nil {
+		return fmt.Errorf("note that a file stays: %w", err)
+	}
+	if kept != nil {
+		m.Finished(kept, "")
+	}
+	return nil
+}
+
+// note stores what was moved, and tells of the files that are through.
+func (m *Mover) note(done []moved) error {
+	if len(done) == 0 {
+		return nil
+	}
+	type line struct {
+		f     *ledger.File
+		to    string
+		first bool
+	}
+	lines := map[string]line{}
+	now := m.Now()
+	err := m.Ledger.Update(func(tx *ledger.Tx) error {
+		clear(lines)
+		for _, d := range done {
+			f, err := tx.File(d.id)
+			if err != nil {
+				return err
+			}
+			if f == nil {
+				continue
+			}
+			first := !slices.ContainsFunc(f.Places, func(p ledger.Place) bool { return p.MovedTo != "" }) || lines[d.id].first
+			f.MarkMoved(d.name, d.to, d.stat, now)
+			if err := errors.Join(tx.Put(f), dropName(tx, d.name, d.id)); err != nil {
+				return err
+			}
+			lines[d.id] = line{f, d.to, first}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("note moved files: %w", err)
+	}
+	m.after.add(done)
+	for id, l := range lines {
+		if l.first {
+			m.Finished(l.f, l.to)
+		} else {
+			m.Log.Debug("a further copy of a finished file was moved", "file", l.f.Name, "file_id", ledger.Short(id), "moved_to", l.to)
+		}
+	}
+	return nil
+}
+
+// dropName forgets a name unless other content was found under it meanwhile.
+func dropName(tx *ledger.Tx, name, id string) error {
+	n, known, err := tx.Name(name)
+	if err != nil || !known || n.ID != id || n.Next != nil {
+		return err
+	}
+	return tx.DropName(name)
+}
+
+// way is the two directories of a move, each opened once.
+type way struct{ from, into *files.Dir }
+
+func openWay(from, into string) (*way, error) {
+	source, err := files.OpenDir(from)
+	if err != nil {
+		return nil, fmt.Errorf("open the directory of a finished file: %w", err)
+	}
+	destination, err := files.OpenDir(into)
+	if err != nil {
+		source.Close()
+		return nil, fmt.Errorf("open the directory of moved files: %w", err)
+	}
+	return &way{source, destination}, nil
+}
+
+func (w *way) close() {
+	w.from.Close()
+	w.into.Close()
+}
+
+// holds reports whether a place still holds the content that was read, and how that looks now; if nothing is there, how it looked. A
+// file that was only touched, or copied back, holds it.
+func (w *way) holds(ctx context.Context, f *ledger.File, p ledger.Place) (files.Stat, bool, error) {
+	info, err := w.from.Stat(p.Name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return p.Stat, false, nil
+	}
+	if err != nil {
+		return p.Stat, false, fmt.Errorf("look at a finished file: %w", err)
+	}
+	now := files.StatOf(info)
+	if now.Same(p.Stat) {
+		return now, true, nil
+	}
+	if !info.Mode().IsRegular() || info.Size() != f.Size {
+		return p.Stat, false, nil
+	}
+	id, err := content.IDIn(ctx, w.from, p.Name)
+	if errors.Is(err, content.ErrChanged) {
+		return p.Stat, false, nil
+	}
+	return now, id == f.ID, err
+}
+
+// tidyUp clears up what the last run's moves left behind, and draws the token of this run's. What it cannot do is not worth stopping
+// for: anybody who may write to a directory can make names that look like this program's.
+func (m *Mover) tidyUp() error {
+	last := ""
+	m.token = newToken()
+	err := m.Ledger.Update(func(tx *ledger.Tx) error {
+		last = tx.Meta(ledger.MetaMover)
+		return tx.SetMeta(ledger.MetaMover, m.token)
+	})
+	if err != nil {
+		return fmt.Errorf("note the token of this run: %w", err)
+	}
+	for _, path := range []string{m.Input, m.Processed, m.Failed} {
+		if path == "" {
+			continue
+		}
+		dir, err := files.OpenDir(path)
+		if err == nil {
+			err = dir.Tidy(last)
+			dir.Close()
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			m.Log.Warn("what an earlier run left behind cannot be cleared up, going on without", "directory", path, "error", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,331 @@
+package recovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"bobosync/services/ingest/internal/content"
+	"bobosync/services/ingest/internal/entries"
+	"bobosync/services/ingest/internal/failpoint"
+	"bobosync/services/ingest/internal/files"
+	"bobosync/services/ingest/internal/intake"
+	"bobosync/services/ingest/internal/ledger"
+	"bobosync/services/ingest/internal/watch"
+	"bobosync/shared/bus"
+	"bobosync/shared/event"
+	"bobosync/shared/pause"
+	"bobosync/shared/topology"
+)
+
+// Session is the recovery within one session with the broker.
+type Session struct {
+	*Recovery
+	stream  *entries.Stream
+	publish intake.Publish
+	inbox   *intake.Inbox
+	found   *watch.Tracker
+}
+
+// NewSession returns the recovery of a session: its stream of entries, and the inbox that reads what found has found.
+func (r *Recovery) NewSession(stream *entries.Stream, inbox *intake.Inbox, found *watch.Tracker) *Session {
+	return &Session{Recovery: r, stream: stream, publish: stream.Send, inbox: inbox, found: found}
+}
+
+// Begin makes good what was lost since the last session. Epoch is that of the resolver's state store, empty if it has not told.
+func (s *Session) Begin(ctx context.Context, epoch string) error {
+	lost, err := s.lostStreams()
+	if err != nil {
+		return err
+	}
+	// With the stream of entries, event.Recovered may have been lost before the resolver had read it, which would wait for ever. So
+	// all is replayed, also if the bucket was lost as well and the resolver has yet to tell its epoch. One that is recovered
+	// already takes no notice.
+	if lost[topology.StreamEntries] {
+		err := s.Ledger.Update(func(tx *ledger.Tx) error { return tx.SetMeta(ledger.MetaEpoch, "") })
+		if err != nil {
+			return fmt.Errorf("forget what was recovered: %w", err)
+		}
+	}
+	if epoch != "" {
+		if err := s.Recover(ctx, epoch); err != nil {
+			return err
+		}
+		if lost, err = s.lostStreams(); err != nil {
+			return err
+		}
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	waiting, err := s.Ledger.Unsettled()
+	if err != nil {
+		return err
+	}
+	if len(waiting) > 0 {
+		s.Log.Warn("streams were lost or are new, reading the files again that wait", "streams", len(lost), "files", len(waiting))
+		if err := s.Republish(ctx, waiting, "streams were lost"); err != nil {
+			return err
+		}
+	}
+	return s.store("")
+}
+
+// lostStreams returns the streams that are not those that the ledger knows.
+func (s *Session) lostStreams() (map[string]bool, error) {
+	lost := map[string]bool{}
+	for stream, identity := range s.stream.Identities {
+		known, err := s.Ledger.Meta(ledger.MetaIdentity(stream))
+		if err != nil {
+			return nil, err
+		}
+		if known != identity {
+			lost[stream] = true
+		}
+	}
+	return lost, nil
+}
+
+// store notes that everything was published to the streams of this session, and which epoch was recovered.
+func (s *Session) store(epoch string) error {
+	err := s.Ledger.Update(func(tx *ledger.Tx) error {
+		var errs []error
+		for stream, identity := range s.stream.Identities {
+			errs = append(errs, tx.SetMeta(ledger.MetaIdentity(stream), identity))
+		}
+		if epoch != "" {
+			errs = append(errs, tx.SetMeta(ledger.MetaEpoch, epoch))
+		}
+		return errors.Join(errs...)
+	})
+	if err != nil {
+		return fmt.Errorf("note what was recovered: %w", err)
+	}
+	return nil
+}
+
+// Recover rebuilds the resolver's state store from the files, if its epoch is another one than that of the last rebuild. In this
+// order, all of it before event.Recovered: finished files, so that an older event in a file that still waits cannot beat a
+// newer one from a file that is done; then the files that wait. It can be cut off and begun again.
+func (s *Session) Recover(ctx context.Context, epoch string) error {
+	last, err := s.Ledger.Meta(ledger.MetaEpoch)
+	if err != nil || last == epoch {
+		return err
+	}
+	began := s.Now()
+	done, err := s.replay(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.readEarlier(ctx); err != nil {
+		return err
+	}
+	recovered := bus.NewMessage(topology.SubjectRecovered, event.Encode(&event.Recovered{Memory: epoch}))
+	if err := s.stream.SameStreams(ctx); err != nil {
+		return err
+	}
+	if err := s.publish(ctx, []*message.Message{recovered}); err != nil {
+		return err
+	}
+	if err := s.Hit(failpoint.Recovered); err != nil {
+		return err
+	}
+	if done.finished+done.waiting > 0 {
+		s.Log.Info("the resolver's state store is new, or what was replayed to it was lost: the files were read again for it",
+			"finished_files", done.finished, "waiting_files", done.waiting, "seconds", s.Now().Sub(began).Round(time.Millisecond).Seconds())
+	}
+	return s.store(epoch)
+}
+
+// replayed is what was published again, by id of the file.
+type replayed struct {
+	files             map[string]bool
+	finished, waiting int
+}
+
+// replayTime bounds how long to try a file that cannot be read.
+const replayTime = 30 * time.Second
+
+// replay publishes the entries of all files that matter. Outcomes come in meanwhile, but no file is moved.
+func (s *Session) replay(ctx context.Context) (*replayed, error) {
+	resume := s.Pause()
+	defer resume()
+	waiting, err := s.Ledger.Unsettled() // some of them may become finished on the way
+	if err != nil {
+		return nil, err
+	}
+	done, wait, began := &replayed{files: map[string]bool{}}, s.FirstPause, s.Now()
+	for {
+		all, err := s.replayFinished(ctx, done, waiting)
+		if err = errors.Join(err, s.Hit(failpoint.FinishedReplay)); err != nil {
+			return nil, err
+		}
+		most, err := s.replayWaiting(ctx, done, waiting)
+		if err != nil {
+			return nil, err
+		}
+		if all && most {
+			return done, nil
+		}
+		if s.Now().Sub(began) > replayTime {
+			s.Log.Error("a file could not be read again for the resolver, which goes on without it: " +
+				"make sure that the directories can be read; to have all files read once more, stop the resolver, delete its resolver.db and start it")
+			return done, nil
+		}
+		if err := pause.For(ctx, wait); err != nil {
+			return nil, err
+		}
+		wait = min(2*wait, s.MaxPause)
+	}
+}
+
+// replayFinished publishes the entries of the finished files, wherever they lie, and reports whether all of them could be read.
+func (s *Session) replayFinished(ctx context.Context, done *replayed, waiting []*ledger.File) (all bool, err error) {
+	listed, err := list(s.Input, false)
+	if err != nil {
+		s.Log.Warn("the input directory cannot be read, files that stayed there are not recovered", "error", err)
+	}
+	finished, err := s.finishedFiles()
+	if err != nil {
+		return false, err
+	}
+	listed = append(listed, finished...)
+	sortListed(listed)
+	isWaiting := map[string]bool{}
+	for _, f := range waiting {
+		isWaiting[f.ID] = true
+	}
+	g := s.NewGroup(s.publish)
+	orders := s.orders(listed)
+	all = true
+	for i, f := range listed {
+		if !f.done {
+			stays, err := s.doneInPlace(ctx, f)
+			if err != nil {
+				return false, err
+			}
+			if !stays {
+				continue
+			}
+		}
+		copy, err := s.replayOne(ctx, g, f, orders[i], done, isWaiting)
+		if err != nil {
+			return false, err
+		}
+		all = all && copy != unreadable
+	}
+	return all, g.Flush(ctx)
+}
+
+// replayOne publishes the entries of a finished file, once for all copies of its content.
+func (s *Session) replayOne(
+	ctx context.Context, g *intake.Group, f listed, order int64, done *replayed, isWaiting map[string]bool,
+) (found, error) {
+	var r *intake.Reading
+	copy, err := s.withFinished(ctx, g, f, func(c *content.File, known *ledger.File) *intake.Reading {
+		if done.files[c.ID] || isWaiting[c.ID] || known != nil && known.Partial {
+			return nil
+		}
+		if c.Problem != "" {
+			done.files[c.ID] = true
+			return nil
+		}
+		if known != nil {
+			r = &intake.Reading{File: known, Again: true}
+		} else {
+			r = s.imported(c, f, order)
+		}
+		r.Settled = true
+		return r
+	})
+	if err == nil && r != nil && copy == read {
+		done.files[r.File.ID] = true
+		done.finished++
+	}
+	return copy, err
+}
+
+// replayWaiting publishes the entries of the files that wait, or were not wholly read; every row is answered again. It reports whether
+// all that are there could be read.
+func (s *Session) replayWaiting(ctx context.Context, done *replayed, waiting []*ledger.File) (all bool, err error) {
+	all = true
+	var left []*ledger.File
+	for _, f := range waiting {
+		if !done.files[f.ID] {
+			left = append(left, f)
+		}
+	}
+	err = s.republish(ctx, left, "the resolver lost its state store", func(f *ledger.File, copy found) error {
+		if copy == read {
+			done.files[f.ID] = true
+			done.waiting++
+		}
+		all = all && copy != unreadable
+		return nil
+	})
+	return all, err
+}
+
+// doneInPlace reports whether a file in the input directory is a finished one, which stays there or waits to be moved. If it does
+// not look as the ledger knows it, it was touched or renamed, or its share was mounted anew, or it is a new file, which is the
+// inbox's: its content tells.
+func (s *Session) doneInPlace(ctx context.Context, f listed) (bool, error) {
+	entry, file, err := s.inbox.LookUp(f.Name)
+	if err != nil {
+		return false, err
+	}
+	if file == nil || !entry.Stat.Same(f.Stat) {
+		id, err := content.ID(ctx, f.path)
+		if ctx.Err() != nil {
+			return false, ctx.Err()
+		}
+		if err == nil { // otherwise the name must do
+			if file, err = s.Ledger.File(id); err != nil {
+				return false, err
+			}
+		}
+	}
+	return file != nil && (file.Status == ledger.Done || file.Status == ledger.Moved), nil
+}
+
+// readEarlier waits until the files were read that lay in the input directory when the ledger was begun anew. Some of their
+// events may have been sent to AtHoc by a life of the program that nobody remembers: the resolver must know them before it
+// goes on.
+func (s *Session) readEarlier(ctx context.Context) error {
+	for {
+		if err := s.inbox.Read(ctx); err != nil {
+			return err
+		}
+		waiting, err := s.earlierFiles()
+		if err != nil || !waiting {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.found.Ready():
+		case <-time.After(s.FirstPause):
+		}
+	}
+}
+
+// earlierFiles reports whether a file that predates the ledger is still unread.
+func (s *Session) earlierFiles() (bool, error) {
+	waiting := false
+	err := s.Ledger.View(func(tx *ledger.Tx) error {
+		return tx.Names(func(name string, n ledger.NameEntry) error {
+			if n.ID != "" || n.Order == 0 || waiting {
+				return nil
+			}
+			info, err := os.Lstat(filepath.Join(s.Input, name))
+			waiting = err == nil && info.Mode().IsRegular() && files.StatOf(info).Same(n.Stat) && !s.found.Rejected(name)
+			return nil
+		})
+	})
+	return waiting, err
+}

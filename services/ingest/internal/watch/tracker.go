@@ -1,0 +1,334 @@
+package watch
+
+import (
+	"cmp"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"bobosync/services/ingest/internal/files"
+)
+
+// Found is a file that has stopped growing.
+type Found struct {
+	Name string
+	Stat files.Stat
+}
+
+// Compare orders files as they are to be read: oldest first, then by name.
+func (f Found) Compare(g Found) int {
+	return cmp.Or(cmp.Compare(f.Stat.Modified, g.Stat.Modified), cmp.Compare(f.Name, g.Name))
+}
+
+// Problem is why a name in the directory cannot be read as a file, and since when.
+type Problem struct {
+	Reason string
+	Since  time.Time
+}
+
+// state is how far a name has come.
+type state int
+
+const (
+	settling state = iota
+	settled        // waits to be taken
+	taken          // nothing to do until it changes
+	rejected       // looked at again later
+)
+
+type entry struct {
+	state   state
+	stat    files.Stat
+	since   time.Time // of the last change that was seen
+	began   time.Time // of settling
+	again   time.Time // when a rejected one is looked at again
+	pause   time.Duration
+	problem Problem // the reason is empty if there is none
+	read    bool    // what lies there now was read
+}
+
+// Pauses before something that cannot be read is looked at again, if it does not change meanwhile.
+const (
+	firstPause = 5 * time.Second
+	maxPause   = 5 * time.Minute
+)
+
+// Tracker knows how far each name in the directory has come. It is safe for concurrent use.
+type Tracker struct {
+	settle time.Duration
+	log    *slog.Logger
+	ready  chan struct{}
+	timer  *time.Timer // runs out when something may have settled
+
+	mu       sync.Mutex
+	entries  map[string]*entry
+	settling map[string]*entry // those of the entries that are watched closely
+}
+
+func newTracker(settle time.Duration, log *slog.Logger) *Tracker {
+	t := &Tracker{
+		settle: settle, log: log, ready: make(chan struct{}, 1), timer: time.NewTimer(settle),
+		entries: map[string]*entry{}, settling: map[string]*entry{},
+	}
+	t.timer.Stop()
+	return t
+}
+
+// Ready gets a value when there may be something to take.
+func (t *Tracker) Ready() <-chan struct{} { return t.ready }
+
+func (t *Tracker) signal() {
+	select {
+	case t.ready <- struct{}{}:
+	default:
+	}
+}
+
+// Take returns the files that have settled, oldest first. A file comes once, and again when it has changed or when Again or
+// Reject is called. A file is held back while an older one is still settling, but for no longer than the settle time: one that
+// never settles must not hold the others up.
+func (t *Tracker) Take() []Found {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := time.Now()
+	var found []Found
+	for name, e := range t.entries {
+		if e.state != settled || t.olderSettles(name, e) && now.Sub(e.since) < 2*t.settle {
+			continue
+		}
+		e.state = taken
+		found = append(found, Found{Name: name, Stat: e.stat})
+	}
+	slices.SortFunc(found, Found.Compare)
+	return found
+}
+
+// olderSettles reports whether a file that is to be read before the named one is still settling.
+func (t *Tracker) olderSettles(name string, e *entry) bool {
+	for other, o := range t.settling {
+		if o.state == settling && (Found{other, o.stat}).Compare(Found{name, e.stat}) < 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Changing returns the files that have not settled, with the moment since which they change.
+func (t *Tracker) Changing() map[string]time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	changing := map[string]time.Time{}
+	for name, e := range t.settling {
+		if e.state == settling {
+			changing[name] = e.began
+		}
+	}
+	return changing
+}
+
+// Problems returns what cannot be read as a file now, by name.
+func (t *Tracker) Problems() map[string]Problem {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	problems := map[string]Problem{}
+	for name, e := range t.entries {
+		if e.problem.Reason != "" {
+			problems[name] = e.problem
+		}
+	}
+	return problems
+}
+
+// Soon reports whether further files can be taken now, or within d if they do not change.
+func (t *Tracker) Soon(d time.Duration) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.settling {
+		if e.state == settling && time.Since(e.since) >= t.settle-d {
+			return true
+		}
+	}
+	for _, e := range t.entries {
+		if e.state == settled {
+			return true
+		}
+	}
+	return false
+}
+
+// Again offers everything once more that was taken.
+func (t *Tracker) Again() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.entries {
+		if e.state == taken {
+			e.state = settled
+		}
+	}
+	t.signal()
+}
+
+// Reject notes that a file which was taken cannot be read. It is offered again when it changes, or after a while, which
+// gets longer each time.
+func (t *Tracker) Reject(name, reason string) {
+	t.mu.Lock()
+	e, known := t.entries[name]
+	first := known && e.reject(reason, time.Now())
+	t.mu.Unlock()
+	if first {
+		t.warn(name, reason)
+	}
+}
+
+// Rejected reports whether the file under a name could not be read when it was last looked at.
+func (t *Tracker) Rejected(name string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e, known := t.entries[name]
+	return known && e.state == rejected
+}
+
+// Accept notes that a file which was taken was read.
+func (t *Tracker) Accept(name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e, known := t.entries[name]; known {
+		e.problem, e.pause, e.read = Problem{}, 0, true
+	}
+}
+
+// Unread counts the files that were found and not read yet, whatever keeps them from it, and tells since when the first of them is there.
+func (t *Tracker) Unread() (n int, since time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.entries {
+		if e.read || e.problem.Reason != "" {
+			continue
+		}
+		if n++; since.IsZero() || e.began.Before(since) {
+			since = e.began
+		}
+	}
+	return n, since
+}
+
+// Retry notes that a file which was taken was not read: it is offered again once it has settled anew.
+func (t *Tracker) Retry(name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e, known := t.entries[name]; known && e.state == taken {
+		e.read = false
+		e.stat = files.Stat{} // the next look, by an event or a listing, finds it changed
+		e.state = settling
+	}
+}
+
+// reject notes a problem and reports whether it is a new one.
+func (e *entry) reject(reason string, now time.Time) bool {
+	first := e.problem.Reason != reason
+	if e.problem.Reason == "" {
+		e.problem.Since = now
+	}
+	e.problem.Reason = reason
+	e.pause = min(max(2*e.pause, firstPause), maxPause)
+	e.state, e.again = rejected, now.Add(e.pause)
+	return first
+}
+
+func (t *Tracker) warn(name, reason string) {
+	t.log.Warn("cannot be read as a file, left where it is", "file", name, "reason", reason)
+}
+
+// see takes note of what is at a name now; a reason tells why that cannot be read. An event means that it was written to, even
+// where its stat does not show it.
+func (t *Tracker) see(name string, stat files.Stat, reason string, event bool, now time.Time) {
+	t.mu.Lock()
+	first := t.note(name, stat, reason, event, now)
+	t.mu.Unlock()
+	if first {
+		t.warn(name, reason)
+	}
+}
+
+// note updates the entry and reports whether there is a new problem.
+func (t *Tracker) note(name string, stat files.Stat, reason string, event bool, now time.Time) bool {
+	e, known := t.entries[name]
+	if !known {
+		e = &entry{}
+		t.entries[name] = e
+	}
+	changed := !known || e.stat != stat
+	e.stat = stat
+	if reason != "" {
+		delete(t.settling, name)
+		return (changed || e.state != rejected || now.After(e.again)) && e.reject(reason, now)
+	}
+	switch {
+	case changed, e.state == rejected && (event || now.After(e.again)), event && e.state == settling:
+		if !known || e.state != settling {
+			e.began = now
+		}
+		e.state, e.since, e.read = settling, now, false
+		if len(t.settling) == 0 {
+			t.timer.Reset(t.settle)
+		}
+		t.settling[name] = e
+	}
+	return false
+}
+
+// keep forgets all names but those that are there.
+func (t *Tracker) keep(there map[string]bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	maps.DeleteFunc(t.entries, func(name string, _ *entry) bool { return !there[name] })
+	maps.DeleteFunc(t.settling, func(name string, _ *entry) bool { return !there[name] })
+}
+
+func (t *Tracker) forget(name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.entries, name)
+	delete(t.settling, name)
+}
+
+// due returns the files that have not changed for long enough.
+func (t *Tracker) due(now time.Time) map[string]files.Stat {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	due := map[string]files.Stat{}
+	for name, e := range t.settling {
+		if now.Sub(e.since) >= t.settle {
+			due[name] = e.stat
+		}
+	}
+	return due
+}
+
+// granularity is the shortest time between two looks at what is settling.
+const granularity = 5 * time.Millisecond
+
+// offer makes those of the due files ready that still have not changed, and sets the timer to when the next one may be.
+func (t *Tracker) offer(due map[string]files.Stat, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ready := false
+	for name, stat := range due {
+		if e := t.settling[name]; e != nil && e.stat == stat && e.state == settling && now.Sub(e.since) >= t.settle {
+			e.state, ready = settled, true
+			delete(t.settling, name)
+		}
+	}
+	if ready {
+		t.signal()
+	}
+	wait := t.settle
+	for _, e := range t.settling {
+		wait = min(wait, e.since.Add(t.settle).Sub(now))
+	}
+	if len(t.settling) > 0 {
+		t.timer.Reset(max(wait, granularity))
+	}
+}

@@ -1,0 +1,198 @@
+// Package watch finds the files of a directory that have stopped growing.
+package watch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"bobosync/services/ingest/internal/files"
+)
+
+// Config tells what to watch and how. All fields but MaxSize and OnList are required.
+type Config struct {
+	Dir string
+	// Poll is how often the directory is listed: file-system events do not fire on network shares.
+	Poll time.Duration
+	// Settle is how long a file must not change, by this machine's clock, before it is taken.
+	Settle time.Duration
+	// MaxSize is the size in bytes above which a file is a problem; 0 is without limit.
+	MaxSize int64
+	Logger  *slog.Logger
+	// OnList is told, after each listing of the directory, why it failed, or nil. It is called from Run.
+	OnList func(err error)
+}
+
+// Watcher finds files in a directory; its Tracker tells what it has found. Run is for one goroutine.
+type Watcher struct {
+	*Tracker
+	cfg Config
+
+	notify       *fsnotify.Watcher
+	watched      fs.FileInfo // the directory that notify watches
+	notifyFailed bool
+}
+
+// New returns a Watcher; Run starts it.
+func New(cfg Config) *Watcher {
+	if cfg.OnList == nil {
+		cfg.OnList = func(error) {}
+	}
+	return &Watcher{Tracker: newTracker(cfg.Settle, cfg.Logger), cfg: cfg}
+}
+
+// Run watches until ctx ends. A directory that cannot be read is waited for.
+func (w *Watcher) Run(ctx context.Context) {
+	defer w.timer.Stop()
+	events, errs := w.openNotify()
+	defer w.closeNotify()
+	poll := time.NewTicker(w.cfg.Poll)
+	defer poll.Stop()
+	w.list()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-poll.C:
+			w.list()
+		case <-w.timer.C:
+			w.settleDue()
+		case e := <-events:
+			w.handle(e)
+		case err := <-errs:
+			// An overflow, as a rule: events were dropped.
+			w.cfg.Logger.Debug("file-system events failed, listing the directory instead", "error", err)
+			w.list()
+		}
+	}
+}
+
+func (w *Watcher) handle(e fsnotify.Event) {
+	switch name := filepath.Base(e.Name); {
+	case filepath.Clean(e.Name) == filepath.Clean(w.cfg.Dir): // it was removed or renamed: what is at its path now is another one
+		w.watched = nil
+		w.list()
+	case files.IsCSV(name):
+		w.look(name, true, time.Now())
+	}
+}
+
+// openNotify starts listening for file-system events; without them polling alone does the work.
+func (w *Watcher) openNotify() (<-chan fsnotify.Event, <-chan error) {
+	notify, err := fsnotify.NewWatcher()
+	if err != nil {
+		w.noNotify(err)
+		return nil, nil
+	}
+	w.notify = notify
+	return notify.Events, notify.Errors
+}
+
+func (w *Watcher) closeNotify() {
+	if w.notify != nil {
+		_ = w.notify.Close() // nothing is lost with it
+	}
+}
+
+func (w *Watcher) noNotify(err error) {
+	if !w.notifyFailed {
+		w.notifyFailed = true
+		w.cfg.Logger.Warn("no file-system events for the input directory, new files are found by polling alone",
+			"directory", w.cfg.Dir, "poll_interval", w.cfg.Poll, "error", err)
+	}
+}
+
+// listen makes sure that events come from the directory that is at the path now. It adds the watch each time: the system drops
+// it with a directory that is removed, and one that is made again may have the same number.
+func (w *Watcher) listen() {
+	if w.notify == nil {
+		return
+	}
+	info, err := os.Stat(w.cfg.Dir)
+	if err != nil {
+		w.watched = nil
+		return
+	}
+	if w.watched != nil && !os.SameFile(info, w.watched) {
+		_ = w.notify.Remove(w.cfg.Dir) // it is gone already if the directory is
+	}
+	w.watched = nil
+	if err := w.notify.Add(w.cfg.Dir); err != nil {
+		w.noNotify(err)
+		return
+	}
+	w.watched = info
+}
+
+// list looks at everything in the directory.
+func (w *Watcher) list() {
+	w.listen()
+	dir, err := os.ReadDir(w.cfg.Dir)
+	w.cfg.OnList(err)
+	if err != nil {
+		return
+	}
+	// All that is found at once counts as found at one moment, so that it settles together and is taken oldest first.
+	now := time.Now()
+	there := make(map[string]bool, len(dir))
+	for _, d := range dir {
+		if files.IsCSV(d.Name()) {
+			there[d.Name()] = true
+			w.look(d.Name(), false, now)
+		}
+	}
+	w.keep(there)
+}
+
+// look takes note of what is at a name now.
+func (w *Watcher) look(name string, event bool, now time.Time) {
+	stat, reason, err := w.examine(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		w.forget(name)
+		return
+	}
+	if err != nil {
+		reason = files.Reason(err)
+	}
+	w.see(name, stat, reason, event, now)
+}
+
+// settleDue looks once more at the files that have not changed for long enough, and offers those that still have not.
+func (w *Watcher) settleDue() {
+	now := time.Now()
+	due := w.due(now)
+	for _, name := range slices.Sorted(maps.Keys(due)) {
+		w.look(name, false, time.Now())
+	}
+	w.offer(due, now)
+}
+
+// examine looks at what is at a name. The reason tells why it cannot be a file with rows. It opens nothing: a pipe would
+// hang. A link is not followed: it may stand for what only this program may read.
+func (w *Watcher) examine(name string) (stat files.Stat, reason string, err error) {
+	info, err := os.Lstat(filepath.Join(w.cfg.Dir, name))
+	if err != nil {
+		return files.Stat{}, "", err
+	}
+	stat = files.StatOf(info)
+	switch mode := info.Mode(); {
+	case mode.IsDir():
+		reason = "a directory, not a file"
+	case mode&fs.ModeSymlink != 0:
+		reason = "a link, not a file: put the file itself here"
+	case !mode.IsRegular():
+		reason = fmt.Sprintf("not a regular file (%s)", mode.Type())
+	case w.cfg.MaxSize > 0 && info.Size() > w.cfg.MaxSize:
+		reason = fmt.Sprintf("too large: %d bytes, MAX_FILE_SIZE allows %d", info.Size(), w.cfg.MaxSize)
+	}
+	return stat, reason, nil
+}

@@ -1,0 +1,256 @@
+package ingest
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"bobosync/services/ingest/internal/bobocsv"
+	"bobosync/services/ingest/internal/intake"
+	"bobosync/services/ingest/internal/ledger"
+	"bobosync/services/ingest/internal/mover"
+	"bobosync/services/ingest/internal/retention"
+	"bobosync/services/ingest/internal/watch"
+	"bobosync/shared/control"
+	"bobosync/shared/event"
+)
+
+const (
+	// maxFiles bounds the files of an answer that asks for no number, maxNames the names in a state, so that it stays small when
+	// something is wrong with thousands of files.
+	maxFiles, maxNames = 200, 100
+	// rowsPerAnswer keeps an answer below the broker's limit of 1 MB.
+	rowsPerAnswer = 5000
+)
+
+// operators answers requests of operators and of other services. It is safe for concurrent use.
+type operators struct {
+	ledger   *ledger.Ledger
+	watcher  *watch.Watcher
+	intake   *intake.Intake
+	mover    *mover.Mover
+	purger   *retention.Purger
+	dirs     *directories
+	cfg      Config
+	now      func() time.Time
+	instance control.Instance
+}
+
+func (o *operators) endpoints() []control.Endpoint {
+	return []control.Endpoint{
+		control.On(control.FindFile, o.findFile),
+		control.On(control.Files, o.listFiles),
+		control.On(control.FileRows, o.listRows),
+		control.On(control.Purge, o.purger.Purge),
+		control.OnEvery(control.State, o.state),
+	}
+}
+
+// findFile looks for files by name, id, or the beginning of an id.
+func (o *operators) findFile(_ context.Context, req control.FindRequest) ([]control.FoundFile, error) {
+	if req.Text == "" {
+		return nil, control.Refuse("name a file, or the beginning of its id")
+	}
+	files, err := o.ledger.Files()
+	if err != nil {
+		return nil, err
+	}
+	var found []control.FoundFile
+	for _, f := range files {
+		if matches(f, req.Text) {
+			found = append(found, control.FoundFile{ID: f.ID, Name: ledger.Display(f.Name)})
+		}
+	}
+	return found, nil
+}
+
+// listFiles tells of files.
+func (o *operators) listFiles(_ context.Context, req control.FilesRequest) (control.FilesAnswer, error) {
+	files, err := o.ledger.Files()
+	if err != nil {
+		return control.FilesAnswer{}, err
+	}
+	answer := control.FilesAnswer{Problems: map[string]control.Problem{}}
+	for name, p := range o.watcher.Problems() {
+		if name = ledger.Display(name); req.Text == "" || req.Text == name {
+			answer.Problems[name] = control.Problem{Reason: p.Reason, Since: p.Since}
+		}
+	}
+	blocked := o.mover.Blocked()
+	for _, f := range files {
+		if matches(f, req.Text) && (!req.Open || f.NeedsWork()) {
+			answer.Files = append(answer.Files, o.stateOf(f, blocked))
+		}
+	}
+	most := req.Most
+	if most <= 0 {
+		most = maxFiles
+	}
+	if more := len(answer.Files) - most; more > 0 {
+		answer.Files, answer.More = answer.Files[more:], more
+	}
+	return answer, nil
+}
+
+// matches reports whether the text names the file; an empty text names all.
+func matches(f *ledger.File, text string) bool {
+	if text == "" || ledger.Display(f.Name) == text || len(text) >= 6 && strings.HasPrefix(f.ID, text) {
+		return true
+	}
+	return slices.ContainsFunc(f.Places, func(p ledger.Place) bool { return ledger.Display(p.Name) == text })
+}
+
+func (o *operators) stateOf(f *ledger.File, blocked map[string]string) control.FileState {
+	state := control.FileState{
+		ID: f.ID, Name: ledger.Display(f.Name), Status: string(f.Status), Failed: f.Failed(), Problem: f.Problem, Size: f.Size,
+		Rows: f.Rows, Rejected: f.Rejected, Pending: f.Pending(), Outcomes: map[string]int{},
+		FirstSeen: f.FirstSeen, Published: f.Published, Finished: f.Finished, Purged: f.Purged,
+	}
+	if reason := blocked[f.ID]; reason != "" {
+		state.Blocked = &control.Problem{Reason: reason, Since: blockedSince(f)}
+	}
+	for code, n := range f.Codes {
+		state.Outcomes[code.String()] = n
+	}
+	for _, p := range f.Places {
+		switch {
+		case p.AtDest():
+			state.Paths = append(state.Paths, ledger.Display(p.MovedTo))
+		case p.InInput():
+			state.Paths = append(state.Paths, ledger.Display(filepath.Join(o.cfg.CSVDirectory, p.Name)))
+		}
+	}
+	for _, n := range f.History {
+		state.History = append(state.History, control.Note{At: n.At, Text: n.Text})
+	}
+	return state
+}
+
+// blockedSince is since when a file could have been moved that cannot be: since it was finished, or found again after that.
+func blockedSince(f *ledger.File) time.Time {
+	since := f.Finished
+	for _, p := range f.InInput() {
+		if p.Found.After(since) {
+			since = p.Found
+		}
+	}
+	return since
+}
+
+// listRows tells of rows of a file.
+func (o *operators) listRows(_ context.Context, req control.RowsRequest) (control.RowsAnswer, error) {
+	want := func(c ledger.Code) bool { return true }
+	if !req.All {
+		want = needsLook
+	}
+	var answer control.RowsAnswer
+	for row, err := range o.ledger.Rows(req.ID, want) {
+		if err != nil {
+			return answer, err
+		}
+		if row.Line <= req.After {
+			continue
+		}
+		if len(answer.Rows) == rowsPerAnswer {
+			answer.More = true
+			break
+		}
+		answer.Rows = append(answer.Rows, control.RowState{Line: row.Line, Outcome: row.Code.String(), Text: explain(row)})
+	}
+	return answer, nil
+}
+
+// needsLook reports whether somebody may have to look after such a row.
+func needsLook(c ledger.Code) bool {
+	switch c {
+	case ledger.Code(event.Dead), ledger.Code(event.Unmapped), ledger.Code(event.UnknownUser), ledger.Code(event.ForbiddenUser):
+		return true
+	default:
+		return c.Rejected()
+	}
+}
+
+// explanations are for people what the outcomes' names are for scripts.
+var explanations = map[event.Outcome]string{
+	event.Pending:       "waits for its outcome",
+	event.Applied:       "AtHoc holds it",
+	event.Superseded:    "a newer event of the worker has won",
+	event.Expired:       "duty that was too old to be shown before it could be sent",
+	event.Unmapped:      "no AtHoc user has this employee id; it is sent if one gets it",
+	event.UnknownUser:   "AtHoc does not have the user that this employee id is mapped to",
+	event.ForbiddenUser: "AtHoc does not let this account write the user",
+	event.Dead:          "AtHoc will never take it",
+}
+
+func explain(row ledger.Row) string {
+	text := row.Code.Text()
+	if known := explanations[event.Outcome(row.Code)]; known != "" {
+		text = known
+	}
+	switch {
+	case row.Detail != "":
+		return text + ": " + row.Detail
+	case row.Code == ledger.Code(bobocsv.Columns) && row.Number > 0:
+		return fmt.Sprintf("%s (it has %d)", text, row.Number)
+	default:
+		return text
+	}
+}
+
+// state tells how ingest is doing.
+func (o *operators) state(context.Context, control.Nothing) (control.IngestState, error) {
+	c := o.ledger.Census(o.now())
+	state := control.IngestState{
+		Instance: o.instance,
+		Waiting:  c.Waiting, Rows: c.Rows, Oldest: c.Oldest, LastFile: c.Newest,
+		Unsettled: first(o.watcher.Changing(), time.Time.Compare), Problems: map[string]control.Problem{},
+		Directories: o.dirs.state(), FreeBytes: o.dirs.freeBytes(),
+		Today: control.FileCounts{
+			Done: c.Today.Done, Failed: c.Today.Failed, Rows: c.Today.Rows, Rejected: c.Today.Rejected, Outcomes: map[string]int{},
+		},
+	}
+	for code, n := range c.Today.Codes {
+		state.Today.Outcomes[code.String()] = n
+	}
+	state.Unread, state.UnreadSince = o.watcher.Unread()
+	problems := o.watcher.Problems()
+	for name, p := range first(problems, func(a, b watch.Problem) int { return a.Since.Compare(b.Since) }) {
+		state.Problems[ledger.Display(name)] = control.Problem{Reason: p.Reason, Since: p.Since}
+	}
+	return state, o.addBlocked(&state)
+}
+
+// addBlocked names the finished files that cannot be moved.
+func (o *operators) addBlocked(state *control.IngestState) error {
+	blocked := o.mover.Blocked()
+	all := map[string]control.Problem{}
+	for id, reason := range blocked {
+		f, err := o.ledger.File(id)
+		if err != nil {
+			return err
+		}
+		if f != nil {
+			all[ledger.Display(f.Name)] = control.Problem{Reason: reason, Since: blockedSince(f)}
+		}
+	}
+	state.BlockedFiles = len(all)
+	state.Blocked = first(all, func(a, b control.Problem) int { return a.Since.Compare(b.Since) })
+	return nil
+}
+
+// first returns the first values of a map, by the order of compare, with their names.
+func first[V any](all map[string]V, compare func(a, b V) int) map[string]V {
+	if len(all) <= maxNames {
+		return all
+	}
+	names := slices.SortedFunc(maps.Keys(all), func(a, b string) int { return cmp.Or(compare(all[a], all[b]), cmp.Compare(a, b)) })
+	for _, name := range names[maxNames:] {
+		delete(all, name)
+	}
+	return all
+}
