@@ -46,6 +46,7 @@ func (b *bench) calling() bool {
 // TestStoreLostDuringACall: the broker forgets who holds which lane while AtHoc is at work on a call. The other publisher must
 // not send a newer status of the same user meanwhile: AtHoc could apply the older one last.
 func TestStoreLostDuringACall(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, 1, map[string]string{"ATHOC_TIMEOUT": "4s"})
 	settings := b.athoc.Settings()
 	settings.Latency = sim.Latency{PerUser: sim.Duration(3 * time.Second)}
@@ -68,6 +69,7 @@ func TestStoreLostDuringACall(t *testing.T) {
 
 // TestABucketIsLost: one bucket alone is gone. It is made anew, and the calls go on.
 func TestABucketIsLost(t *testing.T) {
+	t.Parallel()
 	for _, bucket := range []string{topology.BucketLeases, topology.BucketState} {
 		t.Run(bucket, func(t *testing.T) {
 			t.Parallel()

@@ -58,6 +58,7 @@ func (l *logbook) lines(t *testing.T) map[string]int {
 // TestAnOutageIsTwoLines: however many probes fail, all of a publisher's log says once that AtHoc is gone and once that it is
 // back; beside that there is a line for each batch that AtHoc took.
 func TestAnOutageIsTwoLines(t *testing.T) {
+	t.Parallel()
 	for name, fault := range map[string]sim.Fault{
 		"503":   {Kind: sim.FaultStatus, Status: 503},
 		"reset": {Kind: sim.FaultReset},
@@ -102,6 +103,7 @@ func TestAnOutageIsTwoLines(t *testing.T) {
 
 // TestAQuietDayIsAQuietLog: a line for each batch and nothing else, and none while there is nothing to do.
 func TestAQuietDayIsAQuietLog(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, 3, nil)
 	var log logbook
 	b.log = log.logger()
@@ -117,6 +119,7 @@ func TestAQuietDayIsAQuietLog(t *testing.T) {
 
 // TestMetricsTellOfTheWork: what Prometheus reads is what was done.
 func TestMetricsTellOfTheWork(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, 4, nil)
 	seen := teletest.Start(t)
 	b.seen = seen.Telemetry
@@ -163,6 +166,7 @@ func TestMetricsTellOfTheWork(t *testing.T) {
 // TestAnOutageShowsAndDoesNotUnready: the metrics name the trouble and the backlog, and the publisher stays ready: restarting
 // it would mend nothing. Without the broker it is not ready, and says so.
 func TestAnOutageShowsAndDoesNotUnready(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, 2, nil)
 	seen := teletest.Start(t)
 	b.seen = seen.Telemetry
@@ -208,6 +212,7 @@ func TestAnOutageShowsAndDoesNotUnready(t *testing.T) {
 
 // TestEveryPublisherTellsItsState: each of them answers, with the circuit breaker that they share.
 func TestEveryPublisherTellsItsState(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, 2, map[string]string{"BATCH_SIZE": "7", "ATHOC_TIMEOUT": "5s"})
 	b.start()
 	b.start()
@@ -261,6 +266,7 @@ func TestEveryPublisherTellsItsState(t *testing.T) {
 // TestCallsAreInTheTracesOfTheirFiles: a call shows up in the trace of each file that it carries events of, also one that
 // failed.
 func TestCallsAreInTheTracesOfTheirFiles(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, 1, nil)
 	collector := teletest.StartCollector(t)
 	b.seen = telemetry.New("dev")

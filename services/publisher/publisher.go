@@ -66,13 +66,13 @@ type publisher struct {
 	athoc   *athoc.Client
 	log     *slog.Logger
 	now     func() time.Time
-	lanes   *lanes
+	source  *partitions
 	breaker *breaker.Breaker
 	out     *outbox
 	// leases is what is known of the bucket of leases from the sessions before.
 	leases lease.Memory
-	// most is the most users that AtHoc has shown to take in one call, at first BATCH_SIZE.
-	most int
+	// alone counts the calls with one user each that have failed since one was answered.
+	alone int
 
 	record   *record
 	metrics  *telemetry.Publisher
@@ -96,7 +96,7 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 	}
 	defer client.Close()
 	p := &publisher{
-		cfg: cfg, deps: deps, athoc: client, log: log, now: deps.Clock(), most: cfg.BatchSize,
+		cfg: cfg, deps: deps, athoc: client, log: log, now: deps.Clock(),
 		record:  newRecord(control.Me(deps.Version, time.Now()), cfg.BatchSize, cfg.Calls.RateLimit),
 		metrics: telemetry.NewPublisher(deps.Telemetry), breakers: telemetry.NewBreaker(deps.Telemetry),
 		backlog: telemetry.NewBacklog(deps.Telemetry), part: deps.Telemetry.Part(name, deps.Conn.Connected),
@@ -123,9 +123,11 @@ func (p *publisher) session(ctx context.Context, lost func(error)) error {
 	if err != nil {
 		return err
 	}
+	limits.Updates = true
 	if p.breaker, err = breaker.New(ctx, state, limits, p.log); err != nil {
 		return err
 	}
+	p.breaker.ProbeWith(p.athoc.Ping)
 	defer p.breakers.WatchBreaker(p.breaker, limits)()
 	defer p.backlog.WatchConsumers(js, topology.Publisher)()
 	if p.out, err = newOutbox(p.deps.Conn); err != nil {
@@ -181,13 +183,13 @@ func (p *publisher) consume(ctx context.Context, keeper *lease.Keeper, settings 
 	}
 	defer func() { _ = hints.Unsubscribe() }() // the connection may be gone, and the subscription with it
 	p.record.holdsNone()
-	p.lanes = &lanes{
+	p.source = &partitions{
 		js: p.deps.Conn.JS, keeper: keeper, memory: &p.leases, breaker: p.breaker, log: p.log, wake: wake, lost: lost, record: p.record,
-		size: func() int { return p.most }, wait: p.cfg.BatchWait, ackWait: settings.RedeliverAfter(), callTimeout: p.cfg.Calls.Timeout,
+		batchSize: p.cfg.BatchSize, look: idleLook, wait: p.cfg.BatchWait, ackWait: settings.RedeliverAfter(), callTimeout: p.cfg.Calls.Timeout,
 	}
-	defer p.lanes.endGrace()
+	defer p.source.endGrace()
 	sub, err := bus.NewSubscriber(p.deps.Conn, bus.SubscriberConfig{
-		Source: func(string) bus.Source { return p.lanes }, CloseTimeout: session.CloseTimeout, Logger: p.log,
+		Source: func(string) bus.Source { return p.source }, CloseTimeout: session.CloseTimeout, Logger: p.log,
 	})
 	if err != nil {
 		return err

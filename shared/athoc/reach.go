@@ -69,3 +69,11 @@ func ProxyRefusal(err error) (status int, ok bool) {
 	}
 	return 0, false
 }
+
+// Ping asks for one user, as the smallest call that shows whether AtHoc answers. Its error is a [*CallError].
+func (c *Client) Ping(ctx context.Context) error {
+	for _, err := range c.SearchUsers(ctx, Query{PageSize: 1}) {
+		return err
+	}
+	return nil
+}

@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"reflect"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"bobosync/shared/athoc"
+	"bobosync/shared/cas"
 	"bobosync/shared/pause"
 )
 
@@ -20,75 +23,127 @@ const Key = "athoc.brake"
 // look is how often a waiter looks whether things have changed.
 const look = time.Second
 
+// Probe makes a small search, to find out whether AtHoc is there. See [athoc.Client.Ping].
+type Probe func(ctx context.Context) error
+
 // Breaker is the circuit breaker that all callers share, through a key-value bucket. It is safe for concurrent use.
 //
 // Its moments are of the broker's clock, so that replicas whose clocks differ keep one rate.
 type Breaker struct {
 	kv     jetstream.KeyValue
 	limits Limits
+	probe  Probe
 	clock  *clock
 	log    *slog.Logger
 }
 
-// New returns the circuit breaker whose state lies in kv.
+// New returns the circuit breaker whose state lies in kv. Its callers' own calls are the probes, unless it is told to make
+// searches with [Breaker.ProbeWith].
 func New(ctx context.Context, kv jetstream.KeyValue, limits Limits, log *slog.Logger) (*Breaker, error) {
 	c, err := newClock(ctx, kv)
 	if err != nil {
 		return nil, fmt.Errorf("read the broker's clock: %w", err)
 	}
 	b := &Breaker{kv: kv, limits: limits, clock: c, log: log}
-	err = b.change(ctx, func(s State) (State, bool) {
-		next := s.SettingsChanged(c.now(), limits)
-		return next, next != s
-	})
-	if err != nil {
+	if err := b.change(ctx, func(s State) State { return s.SettingsChanged(c.now(), limits) }); err != nil {
 		return nil, fmt.Errorf("look at the circuit breaker: %w", err)
 	}
 	return b, nil
 }
 
+// ProbeWith has the circuit breaker make the probes itself. It is to be called before the first call is asked for.
+func (b *Breaker) ProbeWith(p Probe) { b.probe, b.limits.search = p, true }
+
 // State returns the circuit breaker's state as it is now.
 func (b *Breaker) State(ctx context.Context) (State, error) {
-	s, _, err := b.load(ctx)
-	return s, err
+	value, _, err := cas.Load(ctx, b.kv, Key)
+	return b.decode(value), err
 }
 
-// Clear says whether calls are let through, apart from the rate limit, or a probe is due. It changes nothing, so a caller
-// can find out before it prepares a call.
-func (b *Breaker) Clear(ctx context.Context) (bool, error) {
+// Clear returns the state, and whether calls are let through, apart from the rate limit. If a probe is due that is a search, it is
+// made; one that has to be an update is left to the caller, who then is let through. So a caller can find out before it prepares
+// a call.
+func (b *Breaker) Clear(ctx context.Context) (State, bool, error) {
 	s, err := b.State(ctx)
+	if err != nil || !s.Open() {
+		return s, err == nil, err
+	}
+	_, permit, wait := s.Ask(b.clock.now(), b.limits)
+	if wait > 0 || !permit.Search {
+		return s, wait <= 0, nil
+	}
+	if permit, wait, err = b.ask(ctx); err != nil || wait > 0 {
+		return s, false, err
+	}
+	if permit.Search {
+		if err := b.search(ctx, permit); err != nil {
+			return s, false, err
+		}
+	} else if err := b.Release(ctx, permit); err != nil { // somebody has come between
+		return s, false, err
+	}
+	s, err = b.State(ctx)
+	return s, err == nil && !s.Open(), err
+}
+
+// ask asks for a permit. It returns how long to wait if there is none.
+func (b *Breaker) ask(ctx context.Context) (permit Permit, wait time.Duration, err error) {
+	err = b.change(ctx, func(s State) (next State) {
+		if next, permit, wait = s.Ask(b.clock.now(), b.limits); wait > 0 {
+			return s
+		}
+		return next
+	})
 	if err != nil {
-		return false, err
+		err = fmt.Errorf("ask the circuit breaker for a call to AtHoc: %w", err)
 	}
-	if !s.Open() {
-		return true, nil
+	return permit, wait, err
+}
+
+// search makes the probe that a permit is for, and reports how it went.
+func (b *Breaker) search(ctx context.Context, p Permit) error {
+	limited, cancel := context.WithTimeout(ctx, p.Deadline)
+	defer cancel()
+	err := b.probe(limited)
+	if ctx.Err() != nil {
+		return errors.Join(ctx.Err(), b.Settle(ctx, p, &athoc.CallError{Kind: athoc.Canceled, Op: athoc.OpSearch}))
 	}
-	_, _, wait := s.Ask(b.clock.now(), b.limits)
-	return wait <= 0, nil
+	call, isCall := errors.AsType[*athoc.CallError](err)
+	if !isCall || call.Op == athoc.OpToken || call.Kind == athoc.Outage || call.Kind == athoc.Throttled || call.Kind == athoc.Canceled {
+		return b.Settle(ctx, p, err)
+	}
+	return b.change(ctx, func(s State) State { return s.unsearchable(b.clock.now(), p) })
 }
 
 // Wait returns when a call may be made. It fails if ctx ends or the broker cannot be asked.
 func (b *Breaker) Wait(ctx context.Context) (Permit, error) {
-	var permit Permit
-	err := b.await(ctx, func(s State) (next State, wait time.Duration) {
-		next, permit, wait = s.Ask(b.clock.now(), b.limits)
-		return next, wait
-	})
-	return permit, err
+	for {
+		permit, wait, err := b.ask(ctx)
+		switch {
+		case err != nil:
+			return Permit{}, err
+		case wait <= 0 && !permit.Search:
+			return permit, nil
+		case wait <= 0:
+			err = b.search(ctx, permit)
+		default:
+			err = pause.For(ctx, min(wait, look))
+		}
+		if err != nil {
+			return Permit{}, err
+		}
+	}
 }
 
 // Pace returns when a call that Wait has let through may be repeated, by the rate alone.
 func (b *Breaker) Pace(ctx context.Context) error {
-	return b.await(ctx, func(s State) (State, time.Duration) { return s.Pace(b.clock.now(), b.limits) })
-}
-
-// await asks again and again until there is nothing to wait for.
-func (b *Breaker) await(ctx context.Context, ask func(State) (State, time.Duration)) error {
 	for {
 		var wait time.Duration
-		err := b.change(ctx, func(s State) (next State, store bool) {
-			next, wait = ask(s)
-			return next, wait <= 0
+		err := b.change(ctx, func(s State) (next State) {
+			if next, wait = s.Pace(b.clock.now(), b.limits); wait > 0 {
+				return s
+			}
+			return next
 		})
 		if err != nil {
 			return fmt.Errorf("ask the circuit breaker for a call to AtHoc: %w", err)
@@ -102,20 +157,60 @@ func (b *Breaker) await(ctx context.Context, ask func(State) (State, time.Durati
 	}
 }
 
+// Answered notes an update that AtHoc has answered for each of its users.
+func (b *Breaker) Answered(ctx context.Context, u Update) error {
+	var before, after State
+	err := b.change(ctx, func(s State) State {
+		before, after = s, s.Answered(u, b.limits.CallTimeout, b.clock.now())
+		return after
+	})
+	if err != nil {
+		return fmt.Errorf("note what AtHoc takes: %w", err)
+	}
+	if over := before.Searched; over != nil && after.Searched == nil {
+		b.log.Info("AtHoc answers again", "after_seconds", int(b.clock.now().Sub(over.Since).Seconds()), "failed_calls", over.Failures)
+	}
+	return nil
+}
+
+// TooLarge notes an update that failed for what it carried, and returns how many users the next ones may carry.
+func (b *Breaker) TooLarge(ctx context.Context, users, batch, divisor int) (most int, err error) {
+	err = b.change(ctx, func(s State) State {
+		s.Size = s.Size.TooLarge(users, batch, divisor, b.clock.now())
+		most = s.Size.Limit(batch)
+		return s
+	})
+	if err != nil {
+		return 0, fmt.Errorf("note that a call was too large: %w", err)
+	}
+	return most, nil
+}
+
+// PutOff notes that an update of this user alone has failed while AtHoc is there.
+func (b *Breaker) PutOff(ctx context.Context, user, cause string) error {
+	if err := b.change(ctx, func(s State) State { return s.WithPutOff(user, cause, b.clock.now()) }); err != nil {
+		return fmt.Errorf("note a user who makes calls fail: %w", err)
+	}
+	return nil
+}
+
+// Now is the broker's time.
+func (b *Breaker) Now() time.Time { return b.clock.now() }
+
 // Report tells how a call went that Wait had let through, and logs when trouble begins, once a minute while it lasts, and when
 // it ends: all callers that share the circuit breaker together, each line once. Cause is for the operator
 // and holds no personal data.
 func (b *Breaker) Report(ctx context.Context, p Permit, class FailureClass, cause string, retryAfter time.Duration) error {
 	var before, after State
 	var lines []line
-	err := b.change(ctx, func(s State) (State, bool) {
+	err := b.change(ctx, func(s State) State {
 		now := b.clock.now()
 		before, after = s, s.Report(now, p, class, cause, retryAfter, rand.Float64())
 		after, lines = after.tell(before, now, class)
 		if after.Class == Refused {
 			after.Settings = b.limits.Settings
 		}
-		return after, after != before
+		return after
 	})
 	if err != nil {
 		return fmt.Errorf("report a call to the circuit breaker: %w", err)
@@ -131,12 +226,11 @@ func (b *Breaker) Release(ctx context.Context, p Permit) error {
 	if !p.Probe {
 		return nil
 	}
-	err := b.change(ctx, func(s State) (State, bool) {
-		if s.Generation != p.Generation {
-			return s, false
+	err := b.change(ctx, func(s State) State {
+		if s.Generation == p.Generation {
+			s.ProbeUntil, s.ProbeAt = time.Time{}, time.Time{}
 		}
-		s.ProbeUntil = time.Time{}
-		return s, true
+		return s
 	})
 	if err != nil {
 		return fmt.Errorf("give a permit back to the circuit breaker: %w", err)
@@ -144,56 +238,27 @@ func (b *Breaker) Release(ctx context.Context, p Permit) error {
 	return nil
 }
 
-// change applies f to the state until no other caller has come between. F says whether there is something to store.
-func (b *Breaker) change(ctx context.Context, f func(State) (State, bool)) error {
-	for {
-		s, revision, err := b.load(ctx)
-		if err != nil {
-			return err
+// change applies f to the state until no other caller has come between, and stores it if it has become another.
+func (b *Breaker) change(ctx context.Context, f func(State) State) error {
+	return cas.Update(ctx, b.kv, Key, func(old []byte) ([]byte, error) {
+		before := b.decode(old)
+		after := f(before)
+		if old != nil && reflect.DeepEqual(before, after) {
+			return nil, nil
 		}
-		next, store := f(s)
-		if !store {
-			return nil
-		}
-		data, err := json.Marshal(next)
-		if err != nil {
-			return fmt.Errorf("write the state: %w", err)
-		}
-		if revision == 0 {
-			_, err = b.kv.Create(ctx, Key, data)
-		} else {
-			_, err = b.kv.Update(ctx, Key, data, revision)
-		}
-		switch {
-		case err == nil:
-			return nil
-		case conflict(err):
-			continue
-		default:
-			return fmt.Errorf("store the state: %w", err)
-		}
-	}
+		return json.Marshal(after)
+	})
 }
 
-func conflict(err error) bool {
-	var api *jetstream.APIError
-	return errors.Is(err, jetstream.ErrKeyExists) ||
-		errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
-			api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant) // of replicated streams
-}
-
-func (b *Breaker) load(ctx context.Context) (State, uint64, error) {
-	entry, err := b.kv.Get(ctx, Key)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return State{}, 0, nil
-	}
-	if err != nil {
-		return State{}, 0, fmt.Errorf("read the state: %w", err)
-	}
+// decode reads the state. One that cannot be read is begun afresh.
+func (b *Breaker) decode(value []byte) State {
 	var s State
-	if err := json.Unmarshal(entry.Value(), &s); err != nil {
-		b.log.Warn("the breaker's state cannot be read and is begun afresh", "error", err)
-		return State{}, entry.Revision(), nil
+	if len(value) == 0 {
+		return s
 	}
-	return s.withoutFar(b.clock.now(), b.limits), entry.Revision(), nil
+	if err := json.Unmarshal(value, &s); err != nil {
+		b.log.Warn("the circuit breaker's state cannot be read and is begun afresh", "error", err)
+		return State{}
+	}
+	return s.withoutFar(b.clock.now(), b.limits)
 }

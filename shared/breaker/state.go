@@ -1,7 +1,9 @@
 // Package breaker decides when a call to AtHoc may be made. One breaker serves all who call: its state lies in the broker, so
 // that one replica's 429 slows all of them down and an outage gets one probe at a time.
 //
-// The rules are pure functions of a State; Shared keeps the state in a key-value bucket.
+// With it goes what the callers have learnt about AtHoc: how many users a call may carry, and whose status makes calls fail.
+//
+// The rules are pure functions of a State; a Breaker keeps the state in a key-value bucket.
 package breaker
 
 import (
@@ -19,23 +21,37 @@ type Limits struct {
 	CallTimeout time.Duration
 	// Settings is a fingerprint of the connection's settings. A refusal of other settings than these need not be waited out.
 	Settings string
+	// Updates tells that the caller's calls are updates. They alone show whether AtHoc takes updates again when it answers
+	// searches all along.
+	Updates bool
+
+	// search tells that probes are made by searches.
+	search bool
 }
 
-// Waits between probes: after an outage, soon and then ever more rarely; after a refusal that only a person can mend,
-// rarely from the start, since an account can be locked by too many tries.
+// Waits between probes: in an outage often, in a long one as in a short one, since a probe is a small search; after a refusal
+// that only a person can mend, rarely from the start, since an account can be locked by too many tries.
 const (
-	outageFirst, outageMost   = 500 * time.Millisecond, 30 * time.Second
+	// outageWait is the time from the beginning of a probe to the next one, outagePause the least from the end of one.
+	outageWait, outagePause   = time.Second, 200 * time.Millisecond
 	refusedFirst, refusedMost = 30 * time.Second, 5 * time.Minute
 	throttleFirst             = time.Second
+	throttleMost              = 30 * time.Second
 	slowest                   = 1.0 / 16
 	probeMargin               = 5 * time.Second
 	clockMargin               = time.Minute
+	// searchShortest and searchLongest bound the time that AtHoc has to answer a probe: short, since one that hangs says no
+	// more by hanging longer, but long enough for an AtHoc that is known to be slow.
+	searchShortest, searchLongest = 800 * time.Millisecond, 5 * time.Second
+	// thoroughly is how often, in probes, an outage is probed with an update, at length: AtHoc could be slow as never before, or
+	// answer updates and no searches.
+	thoroughly = 60
 )
 
 // FailureClass is the kind of failure that a caller reports.
 type FailureClass string
 
-// The kinds of trouble.
+// The failure classes.
 const (
 	// None: the call was answered.
 	None FailureClass = ""
@@ -71,15 +87,37 @@ type State struct {
 	Settings string `json:"settings,omitempty"`
 	// Generation counts openings, so that a call that was let through before one does not count as a failed probe.
 	Generation int `json:"generation,omitempty"`
+
+	// Searched, if it is set, is the outage that a search has found over while no update was answered since: an update that fails
+	// now has something about it that makes it fail, or AtHoc answers searches alone.
+	Searched *Outlasted `json:"searched,omitempty"`
+	// OnlyUpdates tells that AtHoc answers searches in this outage, so that it is probed with updates.
+	OnlyUpdates bool `json:"only_updates,omitempty"`
+	// Took is how long updates that AtHoc answered have taken of late.
+	Took time.Duration `json:"took,omitempty"`
+	// Size is how many users a call may carry.
+	Size Size `json:"size,omitzero"`
+	// PutOff are the users who make calls fail, the oldest first.
+	PutOff []PutOff `json:"put_off,omitempty"`
 }
 
-// Open says whether calls are held back.
+// Outlasted is an outage that may be over.
+type Outlasted struct {
+	Since    time.Time `json:"since"`
+	Failures int       `json:"failures"`
+	Told     time.Time `json:"told"`
+}
+
+// Open reports whether calls are held back.
 func (s State) Open() bool { return s.Class == Outage || s.Class == Refused }
 
 // Permit is the leave to make one call now.
 type Permit struct {
 	// Probe says that the call tries whether the trouble is over.
-	Probe      bool
+	Probe bool
+	// Search says that the probe has to be a search, which is to be answered within Deadline.
+	Search     bool
+	Deadline   time.Duration
 	Generation int
 }
 
@@ -89,17 +127,30 @@ func (s State) Ask(now time.Time, l Limits) (State, Permit, time.Duration) {
 	if wait := s.Next.Sub(now); wait > 0 {
 		return s, Permit{}, wait
 	}
-	if s.Open() {
-		if wait := s.ProbeUntil.Sub(now); wait > 0 {
+	p := Permit{Generation: s.Generation}
+	if s.Open() && (s.Class == Refused || l.Updates || !s.OnlyUpdates) {
+		if wait := max(s.ProbeUntil.Sub(now), s.ProbeAt.Sub(now)); wait > 0 {
 			return s, Permit{}, wait
 		}
-		if wait := s.ProbeAt.Sub(now); wait > 0 {
-			return s, Permit{}, wait
-		}
+		p.Probe, p.Search, p.Deadline = true, l.search && s.searches(), s.searchDeadline()
 		s.ProbeUntil = now.Add(l.CallTimeout + probeMargin)
+		if p.Search {
+			s.ProbeUntil = now.Add(p.Deadline + probeMargin)
+		}
+		s.ProbeAt = now.Add(outageWait)
 	}
 	s.Next = now.Add(s.spacing(l))
-	return s, Permit{Probe: s.Open(), Generation: s.Generation}, 0
+	return s, p, 0
+}
+
+// searches reports whether the next probe is a search.
+func (s State) searches() bool {
+	return s.Class == Outage && !s.OnlyUpdates && s.Failures%thoroughly != thoroughly-1
+}
+
+// searchDeadline is the time that AtHoc has to answer a probe.
+func (s State) searchDeadline() time.Duration {
+	return min(max(2*s.Took, searchShortest), searchLongest)
 }
 
 // SettingsChanged lets a probe be made at once if what was refused came from other settings than those of l: somebody has mended them.
@@ -115,7 +166,7 @@ func (s State) SettingsChanged(now time.Time, l Limits) State {
 func (s State) withoutFar(now time.Time, l Limits) State {
 	spacing := time.Duration(float64(time.Second) / (l.Rate * slowest))
 	far := now.Add(max(athoc.MaxRetryAfter, l.CallTimeout+probeMargin, spacing) + clockMargin)
-	for _, at := range []*time.Time{&s.Next, &s.ProbeAt, &s.ProbeUntil, &s.Told} {
+	for _, at := range []*time.Time{&s.Next, &s.ProbeAt, &s.ProbeUntil, &s.Told, &s.Size.GrowAt} {
 		if at.After(far) {
 			*at = time.Time{}
 		}
@@ -156,8 +207,8 @@ func (s State) Report(now time.Time, p Permit, class FailureClass, cause string,
 }
 
 func (s State) succeeded(p Permit) State {
-	if s.Open() && p.Generation != s.Generation {
-		return s // it was let through before the trouble began
+	if s.Open() && !p.current(s) {
+		return s // it was let through before the trouble began, or beside it
 	}
 	slow := s.Slow
 	if slow > 0 {
@@ -166,19 +217,35 @@ func (s State) succeeded(p Permit) State {
 			slow = 0
 		}
 	}
-	next := State{Next: s.Next, Slow: slow, Generation: s.Generation}
+	next := s.lasting()
+	next.Slow = slow
+	if p.Search && s.Class == Outage {
+		next.Searched = &Outlasted{Since: s.Since, Failures: s.Failures, Told: s.Told}
+	}
 	if slow > 0 {
 		next.Told = s.Told
 	}
 	return next
 }
 
+// current reports whether the permit is that of a probe of the trouble that s is in.
+func (p Permit) current(s State) bool { return p.Probe && p.Generation == s.Generation }
+
+// lasting is what of the state outlives trouble.
+func (s State) lasting() State {
+	return State{
+		Next: s.Next, Slow: s.Slow, Generation: s.Generation, Searched: s.Searched, Took: s.Took, Size: s.Size, PutOff: s.PutOff,
+	}
+}
+
 func (s State) throttled(now time.Time, p Permit, cause string, retryAfter time.Duration) State {
 	if s.Open() { // the probe was answered: the service is there again
-		if p.Generation != s.Generation {
+		if !p.current(s) {
 			return s
 		}
-		s = State{Next: s.Next, Slow: s.Slow, Generation: s.Generation, Told: s.Told}
+		told := s.Told
+		s = s.lasting()
+		s.Told = told
 	}
 	if s.Class != Throttled {
 		s.Class, s.Since, s.Failures = Throttled, now, 0
@@ -190,7 +257,7 @@ func (s State) throttled(now time.Time, p Permit, cause string, retryAfter time.
 	}
 	s.Slow = max(s.Slow/2, slowest)
 	if retryAfter <= 0 {
-		retryAfter = backoff(throttleFirst, outageMost, s.Failures, 1)
+		retryAfter = backoff(throttleFirst, throttleMost, s.Failures, 1)
 	}
 	if until := now.Add(retryAfter); until.After(s.Next) {
 		s.Next = until
@@ -199,23 +266,61 @@ func (s State) throttled(now time.Time, p Permit, cause string, retryAfter time.
 }
 
 func (s State) failed(now time.Time, p Permit, class FailureClass, cause string, retryAfter time.Duration, jitter float64) State {
-	if s.Open() && p.Generation != s.Generation {
+	if s.Open() && !p.current(s) {
 		return s // a straggler from before: the trouble is known
 	}
 	switch {
 	case !s.Open():
-		s.Since, s.Failures = now, 0
+		s.Since, s.Failures, s.ProbeAt = now, 0, time.Time{}
+		if before := s.Searched; class == Outage && before != nil {
+			s.Since, s.Failures, s.Told, s.OnlyUpdates = before.Since, before.Failures, before.Told, true
+		}
 		s.Generation++
 	case s.Class != class:
 		s.Failures = 0 // the failures of an outage must not make a refusal wait longer
 	}
 	s.Class, s.Cause, s.ProbeUntil = class, cause, time.Time{}
 	s.Failures++
-	wait := backoff(outageFirst, outageMost, s.Failures, jitter)
 	if class == Refused {
-		wait = backoff(refusedFirst, refusedMost, s.Failures, jitter)
+		s.ProbeAt = now.Add(max(backoff(refusedFirst, refusedMost, s.Failures, jitter), retryAfter))
+		return s
 	}
-	s.ProbeAt = now.Add(max(wait, retryAfter))
+	if at := now.Add(max(outagePause, retryAfter)); at.After(s.ProbeAt) {
+		s.ProbeAt = at
+	}
+	return s
+}
+
+// Update is an update that AtHoc has answered.
+type Update struct {
+	// Users is how many users it carried, Batch the most that one may carry.
+	Users, Batch int
+	Took         time.Duration
+	// Settled are users of the call who are put off no more.
+	Settled []string
+}
+
+// Answered takes an answered update into account, for which timeout is the longest that it could take.
+func (s State) Answered(u Update, timeout time.Duration, now time.Time) State {
+	s.Size = s.Size.Answered(u.Users, u.Batch, u.Took, timeout, now)
+	if took := min(u.Took, timeout); took > 2*s.Took || took < s.Took/2 { // roughly: this is no reason to store the state at each call
+		s.Took = took.Round(time.Millisecond)
+	}
+	if !s.Open() {
+		s.Searched = nil
+	}
+	if len(u.Settled) > 0 && len(s.PutOff) > 0 {
+		s = s.WithoutPutOff(u.Settled...)
+	}
+	return s
+}
+
+// unsearchable takes into account that a probe was answered, but not as a search should be: whether AtHoc takes updates again has
+// to be found out with one.
+func (s State) unsearchable(now time.Time, p Permit) State {
+	if s.Open() && p.current(s) {
+		s.OnlyUpdates, s.ProbeUntil, s.ProbeAt = true, time.Time{}, now
+	}
 	return s
 }
 

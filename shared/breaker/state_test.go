@@ -50,23 +50,112 @@ func TestARepetitionKeepsTheRateAndNothingElse(t *testing.T) {
 }
 
 func TestOutageGetsOneProbeAtATime(t *testing.T) {
-	var s State
-	s, p, now := ask(t, s, start)
-	s = s.Report(now, p, Outage, "503", 0, 1)
-	require.True(t, s.Open())
-	for i, want := range []time.Duration{500, 1000, 2000, 4000, 8000, 16000, 30000, 30000} {
-		before := now
-		s, p, now = ask(t, s, now)
-		require.True(t, p.Probe)
-		require.Equal(t, want*time.Millisecond, now.Sub(before), "probe %d", i)
-		_, _, wait := s.Ask(now.Add(time.Second), limits)
-		require.Positive(t, wait, "a second probe while the first is under way")
-		s = s.Report(now, p, Outage, "503", 0, 1)
+	t.Parallel()
+	for name, l := range map[string]Limits{
+		"by searches":  {Rate: 2, CallTimeout: 30 * time.Second, search: true},
+		"by own calls": {Rate: 2, CallTimeout: 30 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, p, _ := State{}.Ask(start, l)
+			now := start
+			s = s.Report(now, p, Outage, "503", 0, 1)
+			require.True(t, s.Open())
+			searches := 0
+			for probe := range 3600 {
+				var wait time.Duration
+				before := now
+				for s, p, wait = s.Ask(now, l); wait > 0; s, p, wait = s.Ask(now, l) {
+					now = now.Add(wait)
+				}
+				require.True(t, p.Probe)
+				require.LessOrEqual(t, now.Sub(before), outageWait, "probe %d is as soon as the first", probe)
+				if p.Search {
+					searches++
+					require.Equal(t, searchShortest, p.Deadline)
+				}
+				_, _, wait = s.Ask(now.Add(outageWait/2), l)
+				require.Positive(t, wait, "a second probe while the first is under way")
+				s = s.Report(now, p, Outage, "503", 0, 1)
+			}
+			require.LessOrEqual(t, now.Sub(start), time.Hour+time.Minute)
+			if l.search {
+				require.Equal(t, 3600-3600/thoroughly, searches, "now and then an update is tried")
+			} else {
+				require.Zero(t, searches)
+			}
+			s = s.Report(now, p, None, "", 0, 1)
+			require.False(t, s.Open())
+			require.Zero(t, s.Failures)
+		})
 	}
-	s, p, now = ask(t, s, now)
+}
+
+// TestAProbeThatHangsHoldsNothingUp: the next one follows soon after its deadline.
+func TestAProbeThatHangsHoldsNothingUp(t *testing.T) {
+	t.Parallel()
+	l := Limits{Rate: 2, CallTimeout: 30 * time.Second, search: true}
+	s, p, _ := State{}.Ask(start, l)
+	s = s.Report(start, p, Outage, "503", 0, 1)
+	s, p, _ = s.Ask(s.ProbeAt.Add(time.Second), l)
+	require.True(t, p.Search)
+	began := s.Next.Add(-500 * time.Millisecond)
+	s = s.Report(began.Add(p.Deadline), p, Outage, "no answer", 0, 1)
+	require.LessOrEqual(t, s.ProbeAt.Sub(began), 1100*time.Millisecond)
+
+	slow := State{Took: 2 * time.Second}
+	require.Equal(t, 4*time.Second, slow.searchDeadline(), "an AtHoc that is known to be slow gets longer")
+	require.Equal(t, searchLongest, State{Took: time.Minute}.searchDeadline())
+}
+
+// TestASearchIsAnsweredAndNoUpdate: when updates go on failing after a search was answered, only an update can tell that the outage
+// is over, and all of it is one outage.
+func TestASearchIsAnsweredAndNoUpdate(t *testing.T) {
+	t.Parallel()
+	publisher, janitor := Limits{Rate: 2, CallTimeout: time.Second, Updates: true, search: true}, Limits{Rate: 2, CallTimeout: time.Second, search: true}
+	s, p, _ := State{}.Ask(start, publisher)
+	s = s.Report(start, p, Outage, "500", 0, 1)
+	s, p, _ = s.Ask(start.Add(2*time.Second), publisher)
+	require.True(t, p.Search)
+	s = s.Report(start.Add(2*time.Second), p, None, "", 0, 1)
+	require.False(t, s.Open())
+	require.NotNil(t, s.Searched)
+
+	now := start.Add(3 * time.Second)
+	s, p, _ = s.Ask(now, publisher)
+	s = s.Report(now, p, Outage, "500", 0, 1)
+	require.True(t, s.Open())
+	require.True(t, s.OnlyUpdates)
+	require.Equal(t, start, s.Since)
+	now = now.Add(2 * time.Second)
+	_, search, wait := s.Ask(now, janitor)
+	require.Zero(t, wait)
+	require.False(t, search.Probe, "searches are answered: they need not wait")
+	require.True(t, s.Report(now, search, None, "", 0, 1).Open(), "and do not show that updates are")
+	require.True(t, s.Report(now, search, Outage, "503", 0, 1).OnlyUpdates)
+	s, p, _ = s.Ask(now, publisher)
+	require.True(t, p.Probe)
+	require.False(t, p.Search)
 	s = s.Report(now, p, None, "", 0, 1)
 	require.False(t, s.Open())
-	require.Zero(t, s.Failures)
+	s = s.Answered(Update{Users: 1, Batch: 10, Took: time.Millisecond}, time.Second, now)
+	require.Nil(t, s.Searched)
+}
+
+// TestAProbeIsAnsweredButNotAsASearch: where searches are forbidden, updates are the probes.
+func TestAProbeIsAnsweredButNotAsASearch(t *testing.T) {
+	t.Parallel()
+	l := Limits{Rate: 2, CallTimeout: time.Second, Updates: true, search: true}
+	s, p, _ := State{}.Ask(start, l)
+	s = s.Report(start, p, Outage, "500", 0, 1)
+	now := start.Add(2 * time.Second)
+	s, p, _ = s.Ask(now, l)
+	s = s.unsearchable(now, p)
+	require.True(t, s.Open())
+	_, p, wait := s.Ask(now.Add(time.Second), l)
+	require.Zero(t, wait)
+	require.True(t, p.Probe)
+	require.False(t, p.Search)
 }
 
 func TestALostProbeIsReplaced(t *testing.T) {
@@ -164,11 +253,12 @@ func TestRetryAfterHoldsAnOutageBack(t *testing.T) {
 }
 
 func TestBackoffStaysInRange(t *testing.T) {
+	t.Parallel()
 	for failures := 1; failures < 2000; failures++ {
 		for _, jitter := range []float64{0, 0.5, 1} {
-			got := backoff(outageFirst, outageMost, failures, jitter)
+			got := backoff(refusedFirst, refusedMost, failures, jitter)
 			require.Positive(t, got)
-			require.LessOrEqual(t, got, outageMost)
+			require.LessOrEqual(t, got, refusedMost)
 		}
 	}
 }

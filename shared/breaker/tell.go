@@ -19,7 +19,7 @@ type line struct {
 // the state is shared, so an outage that ten replicas see is told of as often as one that a single one sees.
 func (s State) tell(before State, now time.Time, class FailureClass) (State, []line) {
 	var lines []line
-	if before.Open() && !s.Open() {
+	if before.Open() && !s.Open() && s.Searched == nil { // else an update is still to be answered
 		lines = append(lines, line{slog.LevelInfo, "AtHoc answers again", []any{
 			"after_seconds", int(now.Sub(before.Since).Seconds()), "failed_calls", before.Failures,
 		}})
@@ -29,7 +29,7 @@ func (s State) tell(before State, now time.Time, class FailureClass) (State, []l
 		if before.Slow > 0 && s.Slow == 0 {
 			lines = append(lines, line{slog.LevelInfo, "AtHoc takes calls at the full rate again", nil})
 		}
-	case s.Open() && (s.Class != before.Class || now.Sub(s.Told) >= remind):
+	case s.Open() && (s.Class != before.Class && before.Searched == nil || now.Sub(s.Told) >= remind):
 		s.Told = now
 		lines = append(lines, s.inTrouble(before, now))
 	case s.Class == Throttled && class == Throttled && (before.Slow == 0 || now.Sub(s.Told) >= remind):
@@ -42,7 +42,7 @@ func (s State) tell(before State, now time.Time, class FailureClass) (State, []l
 // inTrouble is the line about trouble that holds calls back.
 func (s State) inTrouble(before State, now time.Time) line {
 	args := []any{"cause", s.Cause, "next_try_at", s.ProbeAt}
-	if s.Class == before.Class {
+	if s.Class == before.Class || before.Searched != nil {
 		args = append(args, "after_seconds", int(now.Sub(s.Since).Seconds()), "failed_calls", s.Failures)
 	}
 	switch {
@@ -50,7 +50,7 @@ func (s State) inTrouble(before State, now time.Time) line {
 		return line{slog.LevelError, "AtHoc still refuses the calls; nothing is lost, and sending goes on by itself when this is mended", args}
 	case s.Class == Refused:
 		return line{slog.LevelError, "AtHoc refuses the calls; nothing is lost, and sending goes on by itself when this is mended", args}
-	case s.Class == before.Class:
+	case s.Class == before.Class || before.Searched != nil:
 		return line{slog.LevelWarn, "AtHoc is still not there; nothing is lost, and sending goes on by itself when it is back", args}
 	default:
 		return line{slog.LevelWarn, "AtHoc is not there; nothing is lost, and sending goes on by itself when it is back", args}

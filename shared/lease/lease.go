@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"bobosync/shared/cas"
 )
 
 // ErrHeld means that somebody else holds the lease.
@@ -124,8 +126,8 @@ type Lease struct {
 // Take takes the lease of key, or returns ErrHeld.
 func (k *Keeper) Take(ctx context.Context, key string) (*Lease, error) {
 	asked := time.Now() // its life counts from before it was asked for, so it never ends later than the broker thinks
-	revision, err := k.kv.Create(ctx, key, []byte(k.owner))
-	if errors.Is(err, jetstream.ErrKeyExists) {
+	revision, err := cas.Store(ctx, k.kv, key, []byte(k.owner), 0)
+	if errors.Is(err, cas.ErrConflict) {
 		return nil, ErrHeld
 	}
 	if err != nil {
@@ -148,8 +150,8 @@ func (l *Lease) Renew(ctx context.Context) error {
 		return fmt.Errorf("renew lease %s: %w", l.key, ErrLost)
 	}
 	asked := time.Now()
-	revision, err := l.keeper.kv.Update(ctx, l.key, []byte(l.keeper.owner), l.revision)
-	if wrongRevision(err) {
+	revision, err := cas.Store(ctx, l.keeper.kv, l.key, []byte(l.keeper.owner), l.revision)
+	if errors.Is(err, cas.ErrConflict) {
 		return fmt.Errorf("renew lease %s: %w", l.key, ErrLost)
 	}
 	if err != nil {
@@ -164,8 +166,8 @@ func (l *Lease) Release(ctx context.Context) error {
 	if l.ended() {
 		return nil
 	}
-	err := l.keeper.kv.Delete(ctx, l.key, jetstream.LastRevision(l.revision))
-	if err != nil && !wrongRevision(err) {
+	err := cas.Conflicting(l.keeper.kv.Delete(ctx, l.key, jetstream.LastRevision(l.revision)))
+	if err != nil && !errors.Is(err, cas.ErrConflict) {
 		return fmt.Errorf("release lease %s: %w", l.key, err)
 	}
 	return nil
@@ -174,12 +176,3 @@ func (l *Lease) Release(ctx context.Context) error {
 // ended says that the broker may have let go of the lease. From then on the revision does not tell it from another's: a bucket
 // that was made anew counts from 1 again.
 func (l *Lease) ended() bool { return !time.Now().Before(l.until.Add(margin)) }
-
-func wrongRevision(err error) bool {
-	var api *jetstream.APIError
-	if errors.Is(err, jetstream.ErrKeyExists) {
-		return true
-	}
-	return errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
-		api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant) // of replicated streams
-}

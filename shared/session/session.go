@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+
+	"bobosync/shared/pause"
 )
 
 // The waits between sessions.
@@ -28,23 +30,22 @@ type Body func(ctx context.Context, lost func(error)) error
 
 // Keep runs one session after the other until ctx ends, and then returns nil. The reason for each end is logged once.
 func Keep(ctx context.Context, log *slog.Logger, body Body) error {
-	wait := firstWait
+	waits := pause.Doubling(firstWait, mostWait)
 	for {
 		began := time.Now()
 		err := once(ctx, body)
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // what the body says of its stop is no failure
 		}
+
 		if time.Since(began) > lasting {
-			wait = firstWait
+			waits.Reset()
 		}
+		wait := waits.Next()
 		log.Warn("the work with the broker has to begin anew", "error", err, "retry_in", wait.String())
-		select {
-		case <-ctx.Done():
+		if pause.For(ctx, wait) != nil {
 			return nil
-		case <-time.After(wait):
 		}
-		wait = min(2*wait, mostWait)
 	}
 }
 

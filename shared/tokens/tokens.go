@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"bobosync/shared/athoc"
+	"bobosync/shared/cas"
 	"bobosync/shared/config"
 	"bobosync/shared/lease"
 	"bobosync/shared/pause"
@@ -89,7 +90,7 @@ func (s *Store) Current(ctx context.Context) (athoc.Token, error) {
 // holds them up until its lease in the leases' bucket has ended: as long as it holds up the lanes it was working on.
 func (s *Store) Replace(ctx context.Context, old string, fetch func(context.Context) (athoc.Token, error)) (athoc.Token, error) {
 	s.refuse(old)
-	wait := lookFirst
+	look := pause.Doubling(lookFirst, lookMost)
 	for {
 		kv, err := s.bucket(ctx)
 		if err != nil {
@@ -106,10 +107,9 @@ func (s *Store) Replace(ctx context.Context, old string, fetch func(context.Cont
 		if !errors.Is(err, lease.ErrHeld) {
 			return athoc.Token{}, fmt.Errorf("get a new access token alone: %w", err)
 		}
-		if err := pause.For(ctx, wait); err != nil {
+		if err := look.Wait(ctx); err != nil {
 			return athoc.Token{}, fmt.Errorf("wait for the access token that another replica is getting: %w", err)
 		}
-		wait = min(2*wait, lookMost)
 	}
 }
 
@@ -225,18 +225,15 @@ type kept struct {
 }
 
 func (s *Store) read(ctx context.Context, kv jetstream.KeyValue) (kept, error) {
-	entry, err := kv.Get(ctx, s.key())
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return kept{}, nil
+	value, revision, err := cas.Load(ctx, kv, s.key())
+	if err != nil || revision == 0 {
+		return kept{}, err
 	}
-	if err != nil {
-		return kept{}, fmt.Errorf("read the shared access token: %w", err)
-	}
-	t, err := s.seal.open(entry.Value())
+	t, err := s.seal.open(value)
 	if err != nil {
 		s.log.Debug("the shared access token is of no use and is replaced", "error", err)
 	}
-	return kept{token: t, revision: entry.Revision()}, nil
+	return kept{token: t, revision: revision}, nil
 }
 
 // keep stores a token in the place of the entry with the given revision. If there is another entry by now, fetching took
@@ -246,12 +243,7 @@ func (s *Store) keep(ctx context.Context, kv jetstream.KeyValue, t athoc.Token, 
 	if err != nil {
 		return err
 	}
-	if revision == 0 {
-		_, err = kv.Create(ctx, s.key(), value)
-	} else {
-		_, err = kv.Update(ctx, s.key(), value, revision)
-	}
-	if err != nil {
+	if _, err = cas.Store(ctx, kv, s.key(), value, revision); err != nil {
 		return fmt.Errorf("store the shared access token: %w", err)
 	}
 	return nil

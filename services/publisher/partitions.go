@@ -1,6 +1,7 @@
 package publisher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,9 +21,9 @@ import (
 )
 
 const (
-	// idleLook is how often the lanes are looked at if no hint comes.
+	// idleLook is how often the partitions are looked at if no hint comes.
 	idleLook = time.Second
-	// busyLook is how soon they are looked at again if other publishers hold all lanes in which updates wait.
+	// busyLook is how soon they are looked at again if other publishers hold all in which updates wait, or AtHoc is not there.
 	busyLook = 50 * time.Millisecond
 	// permitWait is how long a batch waits for its call to be let through before it is given back, with its lanes.
 	permitWait = 5 * time.Second
@@ -34,9 +35,9 @@ const (
 	grace = 3 * time.Second
 )
 
-// lanes is the source of batches: it takes the leases of lanes in which updates wait, and fetches from them until a batch
-// is full. It serves one worker.
-type lanes struct {
+// partitions is the source of batches: it takes the leases of partitions in which updates wait, and fetches from them until a
+// batch is full. It serves one worker. Partitions are called lanes in what is stored and shown.
+type partitions struct {
 	js     jetstream.JetStream
 	keeper *lease.Keeper
 	// memory outlives the session: it is how a bucket of leases that was lost meanwhile is told.
@@ -46,68 +47,22 @@ type lanes struct {
 	wake    chan struct{}
 	lost    func(error)
 	record  *record
-	size    func() int
-	wait    time.Duration
-	ackWait time.Duration
+	// batchSize is the most users in a call, wait how long to wait for more.
+	batchSize int
+	wait      time.Duration
+	ackWait   time.Duration
 	// callTimeout is the longest that a call can take.
 	callTimeout time.Duration
 
-	// consumers are the lanes' consumers, as far as they were used.
+	// consumers are the partitions' consumers, as far as they were used.
 	consumers [topology.Lanes]jetstream.Consumer
-	// busy says that the last look found updates in lanes that others hold.
-	busy bool
-	// told says that the log tells why no lease is taken.
+	// look is how soon to look again if nothing is heard.
+	look time.Duration
+	// told: why no lease is taken has been logged.
 	told bool
 	// resting are leases that are kept for the grace time, until restUntil.
-	resting   []held
+	resting   []leased
 	restUntil time.Time
-}
-
-// round is one batch with the lanes that it was fetched from and the leave to call.
-type round struct {
-	lanes  *lanes
-	batch  *bus.Batch
-	leases []held
-	permit breaker.Permit
-	// used says that the permit was spent on a call.
-	used bool
-	// unsure says that AtHoc may still be working on a call of this round.
-	unsure bool
-}
-
-// held is a lane that is leased.
-type held struct {
-	*lease.Lease
-	lane int
-}
-
-// until is the moment up to which all leases of the round hold.
-func (r *round) until() time.Time {
-	var until time.Time
-	for _, l := range r.leases {
-		if until.IsZero() || l.Until().Before(until) {
-			until = l.Until()
-		}
-	}
-	return until
-}
-
-// guard refuses when the leases have ended. It is asked last thing before a request is sent.
-func (r *round) guard(context.Context) error {
-	if !time.Now().Before(r.until()) {
-		return lease.ErrLost
-	}
-	return nil
-}
-
-// renew lets all leases last for another call.
-func (r *round) renew(ctx context.Context) error {
-	for _, l := range r.leases {
-		if err := l.Renew(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func wakeUp(wake chan struct{}) nats.MsgHandler {
@@ -120,21 +75,21 @@ func wakeUp(wake chan struct{}) nats.MsgHandler {
 }
 
 // Fetch implements bus.Source: it returns when there are updates, their lanes are leased and a call is let through.
-func (l *lanes) Fetch(ctx context.Context) (*bus.Batch, error) {
+func (l *partitions) Fetch(ctx context.Context) (*bus.Batch, error) {
 	for {
 		if err := l.finishGrace(ctx); err != nil {
 			return nil, err
 		}
-		round, err := l.gather(ctx)
+		batch, err := l.gather(ctx)
 		switch {
 		case errors.Is(err, lease.ErrUnsettled):
 			l.unsettled(err)
 		case err != nil:
 			l.lookForLoss(ctx, err)
 			return nil, err
-		case round != nil:
-			l.told, round.batch.Owner = false, round
-			return round.batch, nil
+		case batch != nil:
+			l.told, batch.batch.Owner = false, batch
+			return batch.batch, nil
 		}
 		if err := l.sleep(ctx); err != nil {
 			return nil, err
@@ -143,16 +98,16 @@ func (l *lanes) Fetch(ctx context.Context) (*bus.Batch, error) {
 }
 
 // unsettled tells the operator, once, why updates wait.
-func (l *lanes) unsettled(err error) {
+func (l *partitions) unsettled(err error) {
 	if !l.told {
 		l.log.Warn("updates wait until no call of before can be under way any more", "error", err)
 	}
 	l.told = true
 }
 
-// lookForLoss ends the session if a round failed because something is gone that the next session may make anew. A bucket is
+// lookForLoss ends the session if a look failed because something is gone that the next session may make anew. A bucket is
 // looked for: that nobody answers for it may also mean that its servers are choosing a leader.
-func (l *lanes) lookForLoss(ctx context.Context, err error) {
+func (l *partitions) lookForLoss(ctx context.Context, err error) {
 	if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound) {
 		l.lost(err)
 		return
@@ -168,12 +123,8 @@ func (l *lanes) lookForLoss(ctx context.Context, err error) {
 }
 
 // sleep waits for a hint or the next look.
-func (l *lanes) sleep(ctx context.Context) error {
-	look := idleLook
-	if l.busy {
-		look = busyLook
-	}
-	timer := time.NewTimer(look)
+func (l *partitions) sleep(ctx context.Context) error {
+	timer := time.NewTimer(l.look)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
@@ -184,53 +135,55 @@ func (l *lanes) sleep(ctx context.Context) error {
 	return nil
 }
 
-// gather makes a round, or returns nil if there is nothing to send or no way to send it now.
-func (l *lanes) gather(ctx context.Context) (*round, error) {
-	l.busy = false
+// gather makes a batch, or returns nil if there is nothing to send or no way to send it now.
+func (l *partitions) gather(ctx context.Context) (*leasedBatch, error) {
+	l.look = idleLook
 	waiting, err := l.waiting(ctx)
 	if err != nil || len(waiting) == 0 {
 		return nil, err
 	}
-	clear, err := l.breaker.Clear(ctx)
+	state, clear, err := l.breaker.Clear(ctx)
 	if err != nil || !clear {
+		if state.Class == breaker.Outage {
+			l.look = busyLook
+		}
 		return nil, err
 	}
 	if err := l.keeper.Settled(ctx, l.memory); err != nil {
 		return nil, err
 	}
-	r := &round{lanes: l, batch: bus.NewBatch(l.ackWait, l.log)}
-	consumers, err := l.lease(ctx, r, waiting)
-	if err != nil {
-		l.drop(ctx, r)
-		return nil, err
+
+	r := &leasedBatch{partitions: l, batch: bus.NewBatch(l.ackWait, l.log), size: state.Size.Limit(l.batchSize), state: state}
+	l.record.takes(min(l.batchSize, cmp.Or(state.Size.Most, l.batchSize)))
+	taken, err := l.lease(ctx, r, waiting)
+	if err == nil && len(r.batch.Items) > 0 {
+		err = l.prepare(ctx, r, taken)
 	}
-	if len(r.batch.Items) == 0 {
-		l.release(ctx, r.leases)
-		return nil, nil
+	switch {
+	case err == nil && len(r.batch.Items) > 0:
+		return r, nil
+	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+		err = nil // the circuit breaker has opened in between
 	}
-	if err := l.prepare(ctx, r, consumers); err != nil {
-		l.drop(ctx, r)
-		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-			return nil, nil // the circuit breaker has opened in between
-		}
-		return nil, err
-	}
-	return r, nil
+	l.drop(ctx, r)
+	return nil, err
 }
 
-// lane is a lane in which updates wait.
-type lane struct {
+// partition is one in which updates wait.
+type partition struct {
 	number int
 	// pending is how many updates nobody has fetched yet; there may be others that come again.
 	pending  int
 	consumer jetstream.Consumer
 }
 
-// sameAs tells the lane in a list.
-func sameAs(l lane) func(lane) bool { return func(other lane) bool { return other.number == l.number } }
+// sameAs tells the partition in a list.
+func sameAs(l partition) func(partition) bool {
+	return func(other partition) bool { return other.number == l.number }
+}
 
 // want is how many updates to ask for: asking for more than there are costs a wait.
-func (l lane) want(room int) int {
+func (l partition) want(room int) int {
 	if l.pending == 0 {
 		return room
 	}
@@ -238,7 +191,7 @@ func (l lane) want(room int) int {
 }
 
 // waiting returns the lanes that have something to fetch, in random order, so that load spreads over the publishers.
-func (l *lanes) waiting(ctx context.Context) ([]lane, error) {
+func (l *partitions) waiting(ctx context.Context) ([]partition, error) {
 	stream, err := l.js.Stream(ctx, topology.StreamUpdates)
 	if err != nil {
 		return nil, fmt.Errorf("look up stream %s: %w", topology.StreamUpdates, err)
@@ -247,7 +200,7 @@ func (l *lanes) waiting(ctx context.Context) ([]lane, error) {
 	for n := range topology.Lanes {
 		numbers[topology.LaneConsumer(n)] = n
 	}
-	var out []lane
+	var out []partition
 	list := stream.ListConsumers(ctx)
 	seen := 0
 	for info := range list.Info() {
@@ -257,7 +210,7 @@ func (l *lanes) waiting(ctx context.Context) ([]lane, error) {
 		}
 		seen++
 		if info.NumPending > 0 || info.NumAckPending > 0 {
-			out = append(out, lane{number: n, pending: int(info.NumPending)})
+			out = append(out, partition{number: n, pending: int(info.NumPending)})
 		}
 	}
 	if err := list.Err(); err != nil {
@@ -271,27 +224,29 @@ func (l *lanes) waiting(ctx context.Context) ([]lane, error) {
 }
 
 // lease takes free lanes and what is there in them, until the batch is full. It returns the lanes taken.
-func (l *lanes) lease(ctx context.Context, r *round, waiting []lane) ([]lane, error) {
-	var taken []lane
+func (l *partitions) lease(ctx context.Context, r *leasedBatch, waiting []partition) ([]partition, error) {
+	var taken []partition
 	for _, lane := range waiting {
-		if len(r.batch.Items) >= l.size() {
+		if len(r.batch.Items) >= r.size {
 			break
 		}
 		lent, err := l.keeper.Take(ctx, topology.LaneLease(lane.number))
 		if errors.Is(err, lease.ErrHeld) {
-			l.busy = l.busy || lane.pending > 0
+			if lane.pending > 0 {
+				l.look = busyLook
+			}
 			continue
 		}
 		if err != nil {
 			return taken, err
 		}
-		r.leases = append(r.leases, held{lent, lane.number})
+		r.leases = append(r.leases, leased{lent, lane.number})
 		l.record.holds(lane.number)
 		if lane.consumer, err = l.consumer(ctx, lane.number); err != nil {
 			return taken, err
 		}
 		before := len(r.batch.Items)
-		if _, err := r.batch.Fill(lane.consumer, lane.want(l.size()-before), 0, 0); err != nil {
+		if _, err := r.batch.Fill(lane.consumer, lane.want(r.size-before), 0, 0); err != nil {
 			return taken, err
 		}
 		if len(r.batch.Items) == before { // others hold what is in it: leave it free
@@ -304,7 +259,7 @@ func (l *lanes) lease(ctx context.Context, r *round, waiting []lane) ([]lane, er
 	return taken, nil
 }
 
-func (l *lanes) consumer(ctx context.Context, lane int) (jetstream.Consumer, error) {
+func (l *partitions) consumer(ctx context.Context, lane int) (jetstream.Consumer, error) {
 	if l.consumers[lane] == nil {
 		c, err := l.js.Consumer(ctx, topology.StreamUpdates, topology.LaneConsumer(lane))
 		if err != nil {
@@ -317,12 +272,12 @@ func (l *lanes) consumer(ctx context.Context, lane int) (jetstream.Consumer, err
 
 // prepare waits for more updates and for the leave to call. What comes in meanwhile joins the batch, so that a newer update
 // overtakes an older one of the same user.
-func (l *lanes) prepare(ctx context.Context, r *round, taken []lane) error {
+func (l *partitions) prepare(ctx context.Context, r *leasedBatch, taken []partition) error {
 	// Once more: between the first look and the leases the bucket may have been lost. From here on it does not matter if it is.
 	if err := l.keeper.Settled(ctx, l.memory); err != nil {
 		return err
 	}
-	if len(r.batch.Items) < l.size() && l.wait > 0 {
+	if len(r.batch.Items) < r.size && l.wait > 0 {
 		if err := pause.For(ctx, l.wait); err != nil {
 			return err
 		}
@@ -342,8 +297,8 @@ func (l *lanes) prepare(ctx context.Context, r *round, taken []lane) error {
 }
 
 // topUp adds what has come into the round's lanes since they were fetched from.
-func (l *lanes) topUp(ctx context.Context, r *round, taken []lane) error {
-	if len(r.batch.Items) >= l.size() {
+func (l *partitions) topUp(ctx context.Context, r *leasedBatch, taken []partition) error {
+	if len(r.batch.Items) >= r.size {
 		return nil
 	}
 	now, err := l.waiting(ctx)
@@ -351,7 +306,7 @@ func (l *lanes) topUp(ctx context.Context, r *round, taken []lane) error {
 		return err
 	}
 	for _, lane := range now {
-		room := l.size() - len(r.batch.Items)
+		room := r.size - len(r.batch.Items)
 		mine := slices.ContainsFunc(taken, sameAs(lane))
 		if !mine || lane.pending == 0 || room <= 0 {
 			continue
@@ -361,79 +316,4 @@ func (l *lanes) topUp(ctx context.Context, r *round, taken []lane) error {
 		}
 	}
 	return nil
-}
-
-// drop gives a round back that no call was made for.
-func (l *lanes) drop(ctx context.Context, r *round) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), permitWait)
-	defer cancel()
-	if len(r.batch.Items) > 0 {
-		r.batch.Return(ctx)
-	}
-	l.release(ctx, r.leases)
-	if err := l.breaker.Release(ctx, r.permit); err != nil {
-		l.log.Warn("a permit could not be given back", "error", err)
-	}
-}
-
-// Settled implements bus.Owner. It ends the round of a batch: its lanes are free again, at once or after the grace time.
-func (r *round) Settled(ctx context.Context, err error) {
-	l := r.lanes
-	if errors.Is(err, bus.ErrAbandoned) {
-		l.forget(r.leases)
-		return // the call may still be at work: the lanes end by themselves
-	}
-	if !r.used {
-		if err := l.breaker.Release(ctx, r.permit); err != nil {
-			l.log.Warn("a permit could not be given back", "error", err)
-		}
-	}
-	if r.unsure {
-		if err := r.renew(ctx); err != nil { // or it would rest for no longer than the call has left
-			l.log.Debug("lanes rest for less than they should", "error", err)
-		}
-		l.resting, l.restUntil = r.leases, time.Now().Add(grace)
-		return
-	}
-	l.release(ctx, r.leases)
-}
-
-// release frees lanes. One that cannot be freed ends by itself.
-func (l *lanes) release(ctx context.Context, leases []held) {
-	l.forget(leases)
-	for _, lent := range leases {
-		if err := lent.Release(ctx); err != nil {
-			l.log.Debug("a lane is not released and ends by itself", "lane", lent.Key(), "error", err)
-		}
-	}
-}
-
-// forget notes that lanes are not held any more.
-func (l *lanes) forget(leases []held) {
-	for _, lent := range leases {
-		l.record.frees(lent.lane)
-	}
-}
-
-// finishGrace waits for the end of the grace time and frees the lanes that rested.
-func (l *lanes) finishGrace(ctx context.Context) error {
-	if len(l.resting) == 0 {
-		return nil
-	}
-	if err := pause.For(ctx, time.Until(l.restUntil)); err != nil {
-		l.forget(l.resting)
-		return err // the leases end by themselves
-	}
-	l.endGrace()
-	return nil
-}
-
-func (l *lanes) endGrace() {
-	if len(l.resting) == 0 || time.Now().Before(l.restUntil) {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), permitWait)
-	defer cancel()
-	l.release(ctx, l.resting)
-	l.resting = nil
 }

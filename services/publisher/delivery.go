@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"time"
 
@@ -31,8 +32,8 @@ type job struct {
 
 // delivery is the work on one batch: the jobs that are not settled yet, and what became of the others.
 type delivery struct {
-	p     *publisher
-	round *round
+	p    *publisher
+	lent *leasedBatch
 	// answers are the outcomes to tell, one for each settled job.
 	answers []event.Answer
 	dead    []deadletter.Letter
@@ -41,18 +42,15 @@ type delivery struct {
 	stored int
 	// refused are users that AtHoc refused alone with a 400; they are dead unless it refuses everybody.
 	refused []refusal
-	// calls and sent count the calls and the users in them, answered the calls that AtHoc answered for each user.
-	calls, sent, answered int
+	// calls and sent count the calls and the users in them, answered the calls that AtHoc answered for each user, and inARow those
+	// that have failed since the last of them.
+	calls, sent, answered, inARow int
 }
 
 type refusal struct {
 	job    job
 	reason string
 }
-
-// probeUsers is the most users in a call that tries whether AtHoc is there again: if it gets no answer, it is only of these
-// that it is not known what AtHoc made of it.
-const probeUsers = 10
 
 // everybodyRefused is how many users AtHoc must refuse one by one, and take none, for the settings to be to blame and not
 // the users.
@@ -62,7 +60,8 @@ const everybodyRefused = 8
 // AtHoc would be sent the same at full rate for as long as there is no room to store. So does a batch after a panic.
 func (p *publisher) handle(msg *message.Message) error {
 	ctx, batch := msg.Context(), bus.BatchFrom(msg.Context())
-	d := &delivery{p: p, round: batch.Owner.(*round)} //nolint:errcheck,forcetypeassert // lanes make no other batches
+	lent := batch.Owner.(*leasedBatch) //nolint:errcheck,forcetypeassert // its source makes no other batches
+	d := &delivery{p: p, lent: lent}
 	jobs := d.read(batch.Items)
 	began := time.Now()
 	err := d.deliver(ctx, jobs)
@@ -123,31 +122,30 @@ func (p *publisher) prepare(u event.Update, item *bus.Item) job {
 	return j
 }
 
-// deliver makes the calls that a batch needs: one, unless AtHoc takes fewer users at a time or refuses one of them.
+// deliver makes the calls that a batch needs: one, unless AtHoc takes fewer users at a time or does not answer for one of them.
 func (d *delivery) deliver(ctx context.Context, jobs []job) error {
-	work := cut(jobs, d.p.most)
-	if d.round.permit.Probe && len(jobs) > probeUsers {
-		work = append([][]job{jobs[:probeUsers]}, cut(jobs[probeUsers:], d.p.most)...)
+	order := scheduled(jobs, d.lent.size, d.lent.permit.Probe, rand.IntN(len(jobs)+1), d.lent.state, d.p.breaker.Now())
+	for _, j := range order.later {
+		j.item.Nak(putOffLook)
 	}
-	for len(work) > 0 {
+	for work := order.parts; len(work) > 0; {
 		part := work[0]
 		work = work[1:]
 		if err := d.leave(ctx); err != nil {
 			return err
 		}
-		results, err := d.call(ctx, part)
+		results, took, err := d.call(ctx, part)
 		if err == nil {
-			d.settle(part, results)
-			continue
+			err = d.succeeded(ctx, part, results, took)
+		} else {
+			work, err = d.failed(ctx, part, work, err)
 		}
-		halves, err := d.failed(ctx, part, err)
 		if err != nil {
 			if len(d.settled) > 0 {
 				d.bury() // AtHoc took others: these are to blame
 			}
 			return err
 		}
-		work = append(halves, recut(work, d.p.most)...)
 	}
 	d.bury()
 	return nil
@@ -156,49 +154,66 @@ func (d *delivery) deliver(ctx context.Context, jobs []job) error {
 // leave gets the leave for a call; the first one came with the batch. What AtHoc has answered so far is stored before the wait,
 // and without the leases the leave would be of no use.
 func (d *delivery) leave(ctx context.Context) error {
-	if !d.round.used {
-		d.round.used = true
+	if !d.lent.used {
+		d.lent.used = true
 		return nil
 	}
 	if err := d.store(ctx); err != nil {
 		return err
 	}
-	bounded, cancel := context.WithDeadline(ctx, d.round.until())
+	bounded, cancel := context.WithDeadline(ctx, d.lent.until())
 	defer cancel()
 	permit, err := d.p.breaker.Wait(bounded)
 	if err != nil {
 		return err
 	}
-	d.round.permit = permit
-	if err := d.round.renew(ctx); err != nil {
+	d.lent.permit = permit
+	if err := d.lent.renew(ctx); err != nil {
 		return errors.Join(err, d.p.breaker.Release(context.WithoutCancel(ctx), permit))
 	}
 	return nil
 }
 
-// call makes one call, within the time for which the lanes are leased, and tells the circuit breaker how it went.
-func (d *delivery) call(ctx context.Context, part []job) ([]athoc.Result, error) {
-	bounded, cancel := context.WithDeadline(ctx, d.round.until())
+// call makes one call, within the time for which the partitions are leased.
+func (d *delivery) call(ctx context.Context, part []job) ([]athoc.Result, time.Duration, error) {
+	bounded, cancel := context.WithDeadline(ctx, d.lent.until())
 	defer cancel()
 	statuses := make([]athoc.DutyStatus, len(part))
 	for i, j := range part {
 		statuses[i] = j.status
 	}
+
 	began := time.Now()
 	d.p.record.calls(len(part), d.p.now())
 	d.p.metrics.Called(len(part))
-	results, err := d.p.athoc.UpdateDutyStatus(bounded, statuses, athoc.WithGuard(d.round.guard), athoc.WithRepeat(d.p.breaker.Pace))
+	results, err := d.p.athoc.UpdateDutyStatus(bounded, statuses, athoc.WithGuard(d.lent.guard), athoc.WithRepeat(d.p.breaker.Pace))
 	d.p.record.called(err, d.p.now())
 	d.trace(part, began, err)
 	d.calls++
 	d.sent += len(part)
-	if err == nil {
-		d.answered++
+	return results, time.Since(began), err
+}
+
+// tell reports a call to the circuit breaker.
+func (d *delivery) tell(ctx context.Context, err error) {
+	if err := d.p.breaker.Settle(ctx, d.lent.permit, err); err != nil {
+		d.p.log.Warn("the circuit breaker could not be told of a call", "error", err)
 	}
-	if settleErr := d.p.breaker.Settle(ctx, d.round.permit, err); settleErr != nil {
-		d.p.log.Warn("the breaker could not be told of a call", "error", settleErr)
+}
+
+// succeeded takes in what AtHoc has answered for each user.
+func (d *delivery) succeeded(ctx context.Context, part []job, results []athoc.Result, took time.Duration) error {
+	d.tell(ctx, nil)
+	d.answered++
+	d.inARow, d.p.alone = 0, 0
+	d.settle(part, results)
+	call := breaker.Update{Users: len(part), Batch: d.p.cfg.BatchSize, Took: took}
+	for _, j := range part {
+		if _, isPutOff := d.lent.state.PutOffOf(j.update.User); isPutOff {
+			call.Settled = append(call.Settled, j.update.User)
+		}
 	}
-	return results, err
+	return d.p.breaker.Answered(context.WithoutCancel(ctx), call)
 }
 
 // trace enters a call into the traces of the files that its users' events come from.
@@ -217,34 +232,112 @@ func (d *delivery) trace(part []job, began time.Time, err error) {
 	})
 }
 
-// failed decides what follows from a call that failed whole: smaller calls, or an error that ends the delivery.
-func (d *delivery) failed(ctx context.Context, part []job, err error) ([][]job, error) {
-	var call *athoc.CallError
-	if !errors.As(err, &call) {
+// failed does what follows from a call that failed as a whole. It returns the calls to make, or an error that ends the delivery.
+func (d *delivery) failed(ctx context.Context, part []job, work [][]job, err error) ([][]job, error) {
+	call, ok := errors.AsType[*athoc.CallError](err)
+	if !ok {
+		d.tell(ctx, err)
 		return nil, err
 	}
-	switch {
-	case call.Kind == athoc.TooLarge && len(part) > 1:
-		d.p.most = (len(part) + 1) / 2
-		d.p.record.takes(d.p.most)
-		d.p.log.Warn("AtHoc takes fewer users at a time than BATCH_SIZE", "refused", len(part), "now", d.p.most)
-		return cut(part, d.p.most), nil
-	case call.Kind == athoc.BadRequest && len(part) > 1:
-		return cut(part, (len(part)+1)/2), nil
-	case call.Kind == athoc.BadRequest, call.Kind == athoc.TooLarge:
-		d.refused = append(d.refused, refusal{part[0], call.Detail})
-		return nil, d.blameSettings(ctx)
-	}
-	if call.MayHaveApplied() && (call.Status == 0 || call.Status == http.StatusGatewayTimeout) {
+	f := d.failure(part, call)
+	step := next(f)
+	if f.inDoubt {
 		d.giveUp(part)
 	}
-	return nil, err
+	if step.action == giveBack {
+		d.tell(ctx, pathsFault(call))
+	} else {
+		d.tell(ctx, nil) // AtHoc is there
+	}
+	if step.divisor > 0 {
+		level := slog.LevelWarn
+		if step.action == giveBack { // then the circuit breaker tells
+			level = slog.LevelDebug
+		}
+		if err := d.shrink(ctx, len(part), step.divisor, level); err != nil {
+			return nil, err
+		}
+	}
+
+	switch step.action {
+	case shrink:
+		return recut(append([][]job{part}, work...), d.lent.size), nil
+	case halve:
+		return append(cut(part, (len(part)+1)/2), work...), nil
+	case trySingle:
+		return append([][]job{part[:1:1], part[1:]}, work...), nil
+	case halveLater:
+		return append(work, cut(part, (len(part)+1)/2)...), nil
+	case refuse:
+		d.refused = append(d.refused, refusal{part[0], call.Detail})
+		return work, d.blameSettings(ctx)
+	case putOff:
+		return work, d.putOff(ctx, part[0], call)
+	default:
+		return nil, err
+	}
 }
 
-// giveUp notes that AtHoc may still be working on a call. The lanes rest a while, and the resolver sends these users once
+// failure gathers what is known of a call that failed as a whole.
+func (d *delivery) failure(part []job, call *athoc.CallError) failure {
+	d.inARow++
+	known := false
+	if len(part) == 1 {
+		if _, known = d.lent.state.PutOffOf(part[0].update.User); !known {
+			d.p.alone++
+		}
+	}
+	return failure{
+		kind: call.Kind, status: call.Status, users: len(part), probe: d.lent.permit.Probe,
+		inDoubt: call.MayHaveApplied() && (call.Status == 0 || call.Status == http.StatusGatewayTimeout),
+		there:   d.lent.state.Searched != nil || d.answered > 0 || known, answered: d.answered > 0,
+		inARow: d.inARow, alone: d.p.alone,
+	}
+}
+
+// pathsFault makes an outage of a refusal of a single user as too large: no user is to blame for that.
+func pathsFault(call *athoc.CallError) error {
+	if call.Kind != athoc.TooLarge {
+		return call
+	}
+	return &athoc.CallError{
+		Kind: athoc.Outage, Op: call.Op, Status: call.Status, RetryAfter: call.RetryAfter, Err: call,
+		Detail: "a call with one user is refused as too large, so something on the path to AtHoc is wrong: " + call.Detail,
+	}
+}
+
+// shrink makes the next calls smaller, those of the other publishers too.
+func (d *delivery) shrink(ctx context.Context, users, divisor int, level slog.Level) error {
+	size, err := d.p.breaker.TooLarge(context.WithoutCancel(ctx), users, d.p.cfg.BatchSize, divisor)
+	if err != nil {
+		return err
+	}
+	if size < d.lent.size {
+		d.p.log.Log(ctx, level, "calls to AtHoc become smaller for a while", "failed", users, "now", size)
+	}
+	d.lent.size = size
+	d.p.record.takes(size)
+	return nil
+}
+
+// putOff sends a user later who makes calls fail, or gives him up if he has done so for very long.
+func (d *delivery) putOff(ctx context.Context, j job, call *athoc.CallError) error {
+	known, _ := d.lent.state.PutOffOf(j.update.User)
+	if isHopeless(known, d.p.breaker.Now()) {
+		d.done(j, event.Dead, call.Error())
+		return nil
+	}
+	if known.Failures == 0 {
+		d.p.log.Warn("calls to AtHoc fail because of one user, who is put off; bobosync status names him", "cause", call.Error())
+	}
+	j.item.Nak(putOffLook)
+	return d.p.breaker.PutOff(context.WithoutCancel(ctx), j.update.User, call.Error())
+}
+
+// giveUp notes that AtHoc may still be working on a call. The partitions rest a while, and the resolver sends these users once
 // more when AtHoc cannot be working on it any longer.
 func (d *delivery) giveUp(part []job) {
-	d.round.unsure = true
+	d.lent.inDoubt = true
 	for _, j := range part {
 		d.answers = append(d.answers, d.answer(j, event.Pending))
 	}
@@ -258,7 +351,7 @@ func (d *delivery) blameSettings(ctx context.Context) error {
 	}
 	cause := fmt.Sprintf("AtHoc refuses every user alike (%s): check DUTY_STATUS_FIELD", d.refused[0].reason)
 	d.refused = nil
-	if err := d.p.breaker.Report(context.WithoutCancel(ctx), d.round.permit, breaker.Refused, cause, 0); err != nil {
+	if err := d.p.breaker.Report(context.WithoutCancel(ctx), d.lent.permit, breaker.Refused, cause, 0); err != nil {
 		return err
 	}
 	return errors.New(cause)
@@ -345,26 +438,4 @@ func (d *delivery) store(ctx context.Context) error {
 	}
 	d.stored = len(d.settled)
 	return nil
-}
-
-// recut splits parts that were cut before AtHoc was known to take fewer.
-func recut(parts [][]job, size int) [][]job {
-	var out [][]job
-	for _, part := range parts {
-		out = append(out, cut(part, size)...)
-	}
-	return out
-}
-
-// cut splits jobs into parts of at most size.
-func cut(jobs []job, size int) [][]job {
-	var parts [][]job
-	for len(jobs) > size {
-		parts = append(parts, jobs[:size:size])
-		jobs = jobs[size:]
-	}
-	if len(jobs) > 0 {
-		parts = append(parts, jobs)
-	}
-	return parts
 }

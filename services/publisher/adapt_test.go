@@ -1,0 +1,242 @@
+package publisher_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"bobosync/cmd/athocsim/sim"
+	"bobosync/shared/breaker"
+	"bobosync/shared/event"
+	"bobosync/shared/topology"
+)
+
+// want publishes updates for users 1 to n and returns their outcomes when all is well.
+func (b *bench) wantAll(n, minutesAgo int) map[string]event.Outcome {
+	b.t.Helper()
+	want := map[string]event.Outcome{}
+	for i := 1; i <= n; i++ {
+		b.wants(user(i), minutesAgo, true)
+		want[user(i)] = event.Applied
+	}
+	return want
+}
+
+// TestTheFirstUpdateAfterAnOutage: probes come as often late in an outage as early in it, whatever its kind, and the first that is
+// answered lets everything through.
+func TestTheFirstUpdateAfterAnOutage(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]sim.Fault{
+		"503":     {Kind: sim.FaultStatus, Status: 503},
+		"reset":   {Kind: sim.FaultReset},
+		"hang":    {Kind: sim.FaultHang},
+		"refused": {Kind: sim.FaultRefuse, For: sim.Duration(6 * time.Second)},
+		"updates": {Kind: sim.FaultStatus, Status: 500, Scope: []string{sim.EndpointUpdate}},
+		"token":   {Kind: sim.FaultStatus, Status: 502, Scope: []string{sim.EndpointToken}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, 20, map[string]string{"ATHOC_TIMEOUT": "2s", "ATHOC_RATE_LIMIT": "2"})
+			b.fault(fault)
+			want := b.wantAll(20, 5)
+			b.start()
+			require.Eventually(t, func() bool { return b.breakerState().Class == breaker.Outage }, patience, 10*time.Millisecond)
+			over := time.Now().Add(6 * time.Second)
+			if fault.Kind != sim.FaultRefuse {
+				<-time.After(time.Until(over)) // the outage has to last
+				b.athoc.ClearFaults()
+			}
+			require.Eventually(t, func() bool { return len(b.answers()) > 0 }, patience, 10*time.Millisecond)
+			took := time.Since(over)
+			t.Logf("first update %s after the end of the outage", took)
+			assert.Less(t, took, 5*time.Second, "on an idle machine it is 2 s")
+			b.outcomes(want)
+			require.LessOrEqual(t, b.maxUserCalls(), 1, "each user is sent once after it")
+		})
+	}
+}
+
+// maxUserCalls is how often AtHoc was sent one user in a call that it took, at most.
+func (b *bench) maxUserCalls() (most int) {
+	sent := map[string]int{}
+	for _, call := range b.updateCalls() {
+		if call.Status != http.StatusOK {
+			continue
+		}
+		for _, u := range call.Users {
+			sent[u.LoginID]++
+			most = max(most, sent[u.LoginID])
+		}
+	}
+	return most
+}
+
+// TestABurstOfTooLarge: for a while something on the path says 413 to whatever is sent. Nobody is dead for it, and soon after it
+// calls are as large as before.
+func TestABurstOfTooLarge(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 400, map[string]string{"BATCH_SIZE": "200", "ATHOC_RATE_LIMIT": "50"})
+	b.fault(sim.Fault{Kind: sim.FaultStatus, Status: 413, Scope: []string{sim.EndpointUpdate}, For: sim.Duration(1500 * time.Millisecond)})
+	want := b.wantAll(400, 50)
+	b.start()
+	b.outcomes(want)
+	require.Empty(t, b.payloads(topology.StreamDead))
+	began := time.Now()
+	for round := 1; b.states()[0].BatchSize < 200; round++ { // as there is something to send, calls grow
+		require.Less(t, time.Since(began), 30*time.Second)
+		b.wantAll(400, 50-round%40)
+		b.idle()
+	}
+}
+
+// TestOneUserAloneIsTooLarge: that is not the user's fault.
+func TestOneUserAloneIsTooLarge(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1, nil)
+	b.fault(sim.Fault{Kind: sim.FaultStatus, Status: 413, Scope: []string{sim.EndpointUpdate}})
+	want := b.wantAll(1, 5)
+	b.start()
+	require.Eventually(t, func() bool { return len(b.updateCalls()) >= 3 }, patience, 10*time.Millisecond)
+	require.Equal(t, breaker.Outage, b.breakerState().Class)
+	require.Contains(t, b.breakerState().Cause, "on the path to AtHoc")
+	require.Empty(t, b.payloads(topology.StreamDead))
+	b.athoc.ClearFaults()
+	b.outcomes(want)
+}
+
+// TestASlowAtHocGetsCallsThatItCanAnswer: a call of BATCH_SIZE could not end within ATHOC_TIMEOUT.
+func TestASlowAtHocGetsCallsThatItCanAnswer(t *testing.T) {
+	t.Parallel()
+	const users, perUser = 600, 10 * time.Millisecond
+	b := newBench(t, users, map[string]string{"ATHOC_TIMEOUT": "1500ms", "BATCH_SIZE": "300"})
+	settings := b.athoc.Settings()
+	settings.Latency = sim.Latency{PerUser: sim.Duration(perUser)}
+	require.NoError(t, b.athoc.SetSettings(settings))
+	want := b.wantAll(users, 5)
+	began := time.Now()
+	b.start()
+	b.outcomes(want)
+	took := time.Since(began)
+	t.Logf("%s for %s of AtHoc's work", took, users*perUser)
+	assert.Less(t, took, 2*users*perUser+3*time.Second, "on an idle machine it is 1.5 times that")
+	require.LessOrEqual(t, b.maxUserCalls(), 1)
+}
+
+// TestOneUserMakesCallsFail: AtHoc answers no call that holds one of these users, and all others well. The others are sent, and
+// those are put off, named, and sent when they do no harm any more.
+func TestOneUserMakesCallsFail(t *testing.T) {
+	t.Parallel()
+	status := func(code int, text string) func(http.ResponseWriter) {
+		return func(w http.ResponseWriter) {
+			w.WriteHeader(code)
+			_, _ = w.Write([]byte(text))
+		}
+	}
+	hangUp := func(w http.ResponseWriter) { panic(http.ErrAbortHandler) }
+	const page = "<!DOCTYPE html><html><head><title>Request rejected</title></head></html>"
+	for name, c := range map[string]struct {
+		users, culprits int
+		play            func(http.ResponseWriter)
+	}{
+		"500, seven users":            {7, 1, status(500, "")},
+		"500":                         {150, 1, status(500, "oops")},
+		"500, two users":              {60, 2, status(500, "")},
+		"reset":                       {7, 1, hangUp},
+		"a firewall's page":           {30, 1, status(403, page)},
+		"a firewall's page, with 200": {30, 1, status(200, page)},
+		"half an answer":              {30, 1, status(200, `[{"LOGIN_ID":"x",`)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, c.users, map[string]string{"ATHOC_RATE_LIMIT": "20"})
+			var mended atomic.Bool
+			b.gateway(func(w http.ResponseWriter, body []byte) bool {
+				for n := 1; n <= c.culprits; n++ {
+					if bytes.Contains(body, []byte(`"`+user(n)+`"`)) && !mended.Load() {
+						c.play(w)
+						return true
+					}
+				}
+				return false
+			})
+			want := b.wantAll(c.users, 5)
+			innocent := map[string]event.Outcome{}
+			for n := c.culprits + 1; n <= c.users; n++ {
+				innocent[user(n)] = event.Applied
+			}
+			began := time.Now()
+			b.start()
+			b.outcomes(innocent)
+			t.Logf("the others were done after %s, with %d calls", time.Since(began), len(b.updateCalls()))
+			require.EventuallyWithT(t, func(t *assert.CollectT) {
+				state := b.states()[0].Breaker
+				assert.False(t, state.Open())
+				assert.Len(t, state.PutOff, c.culprits)
+				for n := 1; n <= c.culprits; n++ {
+					known, _ := state.PutOffOf(user(n))
+					assert.NotEmpty(t, known.Cause)
+					assert.NotContains(t, known.Cause, user(n))
+				}
+			}, patience, 50*time.Millisecond)
+			require.Empty(t, b.payloads(topology.StreamDead))
+
+			mended.Store(true)
+			b.outcomes(want)
+			require.Eventually(t, func() bool { return len(b.breakerState().PutOff) == 0 }, patience, 10*time.Millisecond)
+		})
+	}
+}
+
+// TestALoginPageInsteadOfAtHoc: nobody is blamed, and the cause names it.
+func TestALoginPageInsteadOfAtHoc(t *testing.T) {
+	t.Parallel()
+	for _, code := range []int{200, 403} {
+		b := newBench(t, 5, nil)
+		var over atomic.Bool
+		b.gateway(func(w http.ResponseWriter, _ []byte) bool {
+			if over.Load() {
+				return false
+			}
+			w.Header().Set("Content-Type", "text/html")
+			w.WriteHeader(code)
+			_, _ = w.Write([]byte("\n<html><head><title>Please log in</title></head><body></body></html>"))
+			return true
+		})
+		want := b.wantAll(5, 5)
+		b.start()
+		require.Eventually(t, func() bool { return b.breakerState().Open() }, patience, 10*time.Millisecond)
+		cause := b.breakerState().Cause
+		require.Contains(t, cause, "web page")
+		require.Contains(t, cause, "Please log in")
+		require.Empty(t, b.answers())
+		over.Store(true)
+		b.probeNow()
+		b.outcomes(want)
+		require.Empty(t, b.payloads(topology.StreamDead))
+	}
+}
+
+// TestTheSizeOfCallsIsShared: what one publisher has learnt, the next one knows.
+func TestTheSizeOfCallsIsShared(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 60, nil)
+	kv, err := b.conn.JS.KeyValue(t.Context(), topology.BucketState)
+	require.NoError(t, err)
+	state, err := json.Marshal(breaker.State{Size: breaker.Size{Most: 20, Hold: time.Minute, GrowAt: time.Now().Add(time.Minute)}})
+	require.NoError(t, err)
+	_, err = kv.Put(t.Context(), breaker.Key, state)
+	require.NoError(t, err)
+	want := b.wantAll(60, 5)
+	b.start()
+	b.outcomes(want)
+	for _, call := range b.updateCalls() {
+		require.LessOrEqual(t, len(call.Users), 20)
+	}
+	require.Equal(t, 20, b.states()[0].BatchSize)
+}

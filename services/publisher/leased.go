@@ -1,0 +1,139 @@
+package publisher
+
+// This file has what a batch is worked on with: the leases of its partitions and the leave to call.
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"bobosync/shared/breaker"
+	"bobosync/shared/bus"
+	"bobosync/shared/lease"
+	"bobosync/shared/pause"
+)
+
+// leasedBatch is a batch with the partitions that it was fetched from and the leave to call.
+type leasedBatch struct {
+	partitions *partitions
+	batch      *bus.Batch
+	leases     []leased
+	permit     breaker.Permit
+	// used: the permit was spent on a call.
+	used bool
+	// inDoubt: AtHoc may still be working on a call of this batch.
+	inDoubt bool
+	// size is the most users in a call, state what was known of AtHoc when the batch was made.
+	size  int
+	state breaker.State
+}
+
+// leased is a partition that is leased.
+type leased struct {
+	*lease.Lease
+	lane int
+}
+
+// until is the moment up to which all leases of the round hold.
+func (r *leasedBatch) until() time.Time {
+	var until time.Time
+	for _, l := range r.leases {
+		if until.IsZero() || l.Until().Before(until) {
+			until = l.Until()
+		}
+	}
+	return until
+}
+
+// guard refuses when the leases have ended. It is asked last thing before a request is sent.
+func (r *leasedBatch) guard(context.Context) error {
+	if !time.Now().Before(r.until()) {
+		return lease.ErrLost
+	}
+	return nil
+}
+
+// renew lets all leases last for another call.
+func (r *leasedBatch) renew(ctx context.Context) error {
+	for _, l := range r.leases {
+		if err := l.Renew(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drop gives a round back that no call was made for.
+func (l *partitions) drop(ctx context.Context, r *leasedBatch) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), permitWait)
+	defer cancel()
+	if len(r.batch.Items) > 0 {
+		r.batch.Return(ctx)
+	}
+	l.release(ctx, r.leases)
+	if err := l.breaker.Release(ctx, r.permit); err != nil {
+		l.log.Warn("a permit could not be given back", "error", err)
+	}
+}
+
+// Settled implements bus.Owner. It ends the round of a batch: its lanes are free again, at once or after the grace time.
+func (r *leasedBatch) Settled(ctx context.Context, err error) {
+	l := r.partitions
+	if errors.Is(err, bus.ErrAbandoned) {
+		l.forget(r.leases)
+		return // the call may still be at work: the lanes end by themselves
+	}
+	if !r.used {
+		if err := l.breaker.Release(ctx, r.permit); err != nil {
+			l.log.Warn("a permit could not be given back", "error", err)
+		}
+	}
+	if r.inDoubt {
+		if err := r.renew(ctx); err != nil { // or it would rest for no longer than the call has left
+			l.log.Debug("lanes rest for less than they should", "error", err)
+		}
+		l.resting, l.restUntil = r.leases, time.Now().Add(grace)
+		return
+	}
+	l.release(ctx, r.leases)
+}
+
+// release frees lanes. One that cannot be freed ends by itself.
+func (l *partitions) release(ctx context.Context, leases []leased) {
+	l.forget(leases)
+	for _, lent := range leases {
+		if err := lent.Release(ctx); err != nil {
+			l.log.Debug("a lane is not released and ends by itself", "lane", lent.Key(), "error", err)
+		}
+	}
+}
+
+// forget notes that lanes are not held any more.
+func (l *partitions) forget(leases []leased) {
+	for _, lent := range leases {
+		l.record.frees(lent.lane)
+	}
+}
+
+// finishGrace waits for the end of the grace time and frees the lanes that rested.
+func (l *partitions) finishGrace(ctx context.Context) error {
+	if len(l.resting) == 0 {
+		return nil
+	}
+	if err := pause.For(ctx, time.Until(l.restUntil)); err != nil {
+		l.forget(l.resting)
+		return err // the leases end by themselves
+	}
+	l.endGrace()
+	return nil
+}
+
+func (l *partitions) endGrace() {
+	if len(l.resting) == 0 || time.Now().Before(l.restUntil) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), permitWait)
+	defer cancel()
+	l.release(ctx, l.resting)
+	l.resting = nil
+}
