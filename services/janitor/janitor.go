@@ -62,6 +62,7 @@ type janitor struct {
 	now      func() time.Time
 	started  time.Time
 	users    *users.Reader
+	ping     breaker.Probe // a small search
 	jobs     jobs
 	odd      int
 	metrics  *telemetry.Janitor
@@ -94,7 +95,7 @@ func run(ctx context.Context, cfg Config, deps program.Deps, t tuning) error {
 		metrics: telemetry.NewJanitor(deps.Telemetry), breakers: telemetry.NewBreaker(deps.Telemetry),
 		part: deps.Telemetry.Part(name, deps.Conn.Connected),
 	}
-	j.users = users.NewReader(client, j.now, log)
+	j.users, j.ping = users.NewReader(client, j.now, log), client.Ping
 	j.jobs = newJobs(cfg, j.now, t.pollInterval, log)
 	defer j.metrics.Watch(func(context.Context) (control.JanitorState, error) { return j.state(), nil })()
 	return session.Keep(ctx, log, j.session)
@@ -127,6 +128,7 @@ func (j *janitor) session(ctx context.Context, _ func(error)) error {
 	if err != nil {
 		return err
 	}
+	gate.ProbeWith(j.ping)
 	j.users.Gate = gate
 	defer j.breakers.WatchBreaker(gate, limits)()
 

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"bobosync/shared/athoc"
 	"bobosync/shared/breaker"
 	"bobosync/shared/bus"
 	"bobosync/shared/lease"
@@ -162,11 +163,17 @@ func (l *partitions) gather(ctx context.Context) (*leasedBatch, error) {
 	switch {
 	case err == nil && len(r.batch.Items) > 0:
 		return r, nil
-	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+	case ctx.Err() == nil && (errors.Is(err, context.DeadlineExceeded) || isCall(err)):
 		err = nil // the circuit breaker has opened in between
 	}
 	l.drop(ctx, r)
 	return nil, err
+}
+
+// isCall reports whether an error is that of a call to AtHoc.
+func isCall(err error) bool {
+	_, ok := errors.AsType[*athoc.CallError](err)
+	return ok
 }
 
 // partition is one in which updates wait.

@@ -76,7 +76,7 @@ func (b *Breaker) Clear(ctx context.Context) (State, bool, error) {
 		return s, false, err
 	}
 	if permit.Search {
-		if err := b.search(ctx, permit); err != nil {
+		if err := b.search(ctx, permit); err != nil && !errors.Is(err, errProbe) {
 			return s, false, err
 		}
 	} else if err := b.Release(ctx, permit); err != nil { // somebody has come between
@@ -100,7 +100,10 @@ func (b *Breaker) ask(ctx context.Context) (permit Permit, wait time.Duration, e
 	return permit, wait, err
 }
 
-// search makes the probe that a permit is for, and reports how it went.
+// errProbe means that AtHoc did not answer a probe.
+var errProbe = errors.New("AtHoc is still not there")
+
+// search makes the probe that a permit is for, and reports how it went. It returns errProbe, with the cause, if AtHoc is not there.
 func (b *Breaker) search(ctx context.Context, p Permit) error {
 	limited, cancel := context.WithTimeout(ctx, p.Deadline)
 	defer cancel()
@@ -110,12 +113,16 @@ func (b *Breaker) search(ctx context.Context, p Permit) error {
 	}
 	call, isCall := errors.AsType[*athoc.CallError](err)
 	if !isCall || call.Op == athoc.OpToken || call.Kind == athoc.Outage || call.Kind == athoc.Throttled || call.Kind == athoc.Canceled {
-		return b.Settle(ctx, p, err)
+		if settleErr := b.Settle(ctx, p, err); settleErr != nil || err == nil {
+			return settleErr
+		}
+		return fmt.Errorf("%w: %w", errProbe, err)
 	}
 	return b.change(ctx, func(s State) State { return s.unsearchable(b.clock.now(), p) })
 }
 
-// Wait returns when a call may be made. It fails if ctx ends or the broker cannot be asked.
+// Wait returns when a call may be made. It fails if ctx ends or the broker cannot be asked, and with a [*athoc.CallError] if AtHoc
+// did not answer the probe that was due.
 func (b *Breaker) Wait(ctx context.Context) (Permit, error) {
 	for {
 		permit, wait, err := b.ask(ctx)

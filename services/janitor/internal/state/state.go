@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"bobosync/shared/cas"
 	"bobosync/shared/control"
 )
 
@@ -51,8 +52,8 @@ func (n Job) Last() time.Time {
 	return n.Since
 }
 
-// ErrConflict means that somebody else has written meanwhile.
-var ErrConflict = errors.New("another janitor has written meanwhile")
+// ErrConflict means that another janitor has written meanwhile.
+var ErrConflict = cas.ErrConflict
 
 // Entry is one value that outlives processes. Revision 0 stands for none.
 type Entry interface {
@@ -68,39 +69,11 @@ type KVEntry struct {
 }
 
 // Load implements Entry.
-func (c KVEntry) Load(ctx context.Context) ([]byte, uint64, error) {
-	entry, err := c.KV.Get(ctx, c.Key)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return nil, 0, nil
-	}
-	if err != nil {
-		return nil, 0, fmt.Errorf("read %s in bucket %s: %w", c.Key, c.KV.Bucket(), err)
-	}
-	return entry.Value(), entry.Revision(), nil
-}
+func (c KVEntry) Load(ctx context.Context) ([]byte, uint64, error) { return cas.Load(ctx, c.KV, c.Key) }
 
 // Save implements Entry.
 func (c KVEntry) Save(ctx context.Context, value []byte, revision uint64) (uint64, error) {
-	var err error
-	if revision == 0 {
-		revision, err = c.KV.Create(ctx, c.Key, value)
-	} else {
-		revision, err = c.KV.Update(ctx, c.Key, value, revision)
-	}
-	if conflicting(err) {
-		err = errors.Join(ErrConflict, err)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("write %s in bucket %s: %w", c.Key, c.KV.Bucket(), err)
-	}
-	return revision, nil
-}
-
-func conflicting(err error) bool {
-	var api *jetstream.APIError
-	return errors.Is(err, jetstream.ErrKeyExists) ||
-		errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
-			api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant) // of replicated streams
+	return cas.Store(ctx, c.KV, c.Key, value, revision)
 }
 
 // Store holds the state. It is safe for concurrent use.
