@@ -54,9 +54,6 @@ func (x *Releaser) Reached(sequence, left uint64) {
 	x.due = true
 }
 
-// Queued reports whether somebody waits for room.
-func (x *Releaser) Queued() bool { return x.queued }
-
 // entries returns how far the entries are read.
 func (x *Releaser) entries() coalesce.Entries {
 	x.behind = x.behind && time.Since(x.came) < silence
