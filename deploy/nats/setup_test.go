@@ -161,7 +161,7 @@ func TestProvisionerNeedsNoMore(t *testing.T) {
 	findings, err := topology.Survey(t.Context(), in.login(t, topology.UserViewer).JS, settings)
 	require.NoError(t, err)
 	for _, f := range findings {
-		require.True(t, f.AsWanted(), "%s: %v", f.Part, f.Changes)
+		require.True(t, f.AsWanted(), "%s: %v", f.Resource, f.Changes)
 	}
 }
 

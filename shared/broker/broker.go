@@ -17,6 +17,8 @@ import (
 
 	"github.com/gofrs/flock"
 	"github.com/nats-io/nats-server/v2/server"
+
+	"bobosync/shared/disk"
 )
 
 // Errors that tell an operator's mistakes apart. They are wrapped in a text that says what to do.
@@ -91,10 +93,50 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		return nil, fmt.Errorf("start broker: %w", err)
 	}
 	s := &Server{lock: lock, storeDir: o.StoreDir, stopped: make(chan struct{})}
-	if err := s.run(o, &logBridge{logger: logger.With("component", "broker")}); err != nil {
+	if err := s.runHealing(o, logger.With("component", "broker")); err != nil {
 		return nil, fmt.Errorf("start broker: %w", errors.Join(err, s.lock.Unlock()))
 	}
 	return s, nil
+}
+
+// runHealing starts the server proper, and again without the parts of the store that it cannot use.
+func (s *Server) runHealing(o Options, logger *slog.Logger) error {
+	for heals := 0; ; heals++ {
+		log := &logBridge{logger: logger}
+		err := s.run(o, log)
+		var damaged []string
+		switch {
+		case errors.Is(err, errStore):
+			damaged = []string{filepath.Join(o.StoreDir, serverDir)}
+		case err != nil:
+			return err
+		default:
+			if damaged, err = s.damaged(); err == nil && len(damaged) == 0 {
+				return nil
+			}
+			s.stop()
+		}
+		reason := log.trouble()
+		switch {
+		case noRoom(reason):
+			return diskFull(o.StoreDir, errors.New(reason))
+		case notOfStore(reason):
+			return fmt.Errorf("open the store %s: %s", o.StoreDir, reason)
+		case err != nil && !errors.Is(err, errStore):
+			return err
+		case heals == maxHeals:
+			return fmt.Errorf("%w: %s: %s", ErrDamaged, strings.Join(damaged, ", "), reason)
+		}
+		if err := setAside(o.StoreDir, damaged, logger, reason); err != nil {
+			return err
+		}
+	}
+}
+
+// stop stops the server proper, and waits until its files are closed.
+func (s *Server) stop() {
+	s.ns.Shutdown()
+	s.ns.WaitForShutdown()
 }
 
 // run starts the server proper. The server reports a failed start only as a fatal log line, so that is where it is
@@ -142,12 +184,31 @@ func startError(text string, o *server.Options) error {
 	switch {
 	case strings.Contains(text, "listening on port"):
 		return fmt.Errorf("%w: %s (is another broker running? stop it or choose another address)", ErrPortInUse, text)
-	case strings.Contains(text, "no space left"):
+	case noRoom(text):
 		return diskFull(o.StoreDir, errors.New(text))
+	case strings.Contains(strings.ToLower(text), "jetstream"):
+		return fmt.Errorf("%w: %s", errStore, text)
 	default:
 		return errors.New(text)
 	}
 }
+
+// errStore means that the server did not start because of what lies in its store.
+var errStore = errors.New("the store cannot be used")
+
+// notOfStore reports whether a text of the server's says that its files could not be read or written for a reason that setting
+// them aside would not change.
+func notOfStore(text string) bool {
+	for _, reason := range []error{syscall.EMFILE, syscall.ENFILE, syscall.EACCES, syscall.EPERM, syscall.EROFS, syscall.EIO, syscall.ENOMEM} {
+		if strings.Contains(text, reason.Error()) {
+			return true
+		}
+	}
+	return strings.Contains(text, "not writable")
+}
+
+// noRoom reports whether a text of the server's says that the file system is full.
+func noRoom(text string) bool { return strings.Contains(text, "no space left") }
 
 func diskFull(dir string, cause error) error {
 	return fmt.Errorf("%w: make room on the file system of %s and start again: %w", ErrDiskFull, dir, cause)
@@ -206,17 +267,35 @@ func (s *Server) ClientURL() string {
 // InProcessConn opens a connection that uses no socket. It makes Server a nats.InProcessConnProvider.
 func (s *Server) InProcessConn() (net.Conn, error) { return s.ns.InProcessConn() }
 
-// Health says whether the broker can store messages. JetStream switches itself off when the disk is full; then the
-// error wraps ErrDiskFull and only a restart of the broker, with room on the disk, helps.
+// Health reports whether the broker can store messages in all streams. On a full disk JetStream switches itself off, or freezes the
+// stream that could not be written; then the error wraps ErrDiskFull, and only a restart of the broker with room on the disk helps.
 func (s *Server) Health() error {
 	switch {
 	case !s.ns.Running():
 		return errors.New("broker: not running")
 	case !s.ns.JetStreamEnabled():
 		return fmt.Errorf("broker: JetStream has switched itself off: %w", diskFull(s.storeDir, errors.New("see the log")))
-	default:
-		return nil
 	}
+	if free, err := disk.Free(s.storeDir); err == nil && free < probeSize {
+		// A batch that cannot be stored freezes nothing, and each one leaves open files behind.
+		return fmt.Errorf("broker: nothing can be stored: %w", diskFull(s.storeDir, fmt.Errorf("%d bytes are free", free)))
+	}
+	health := s.ns.Healthz(&server.HealthzOptions{Details: true})
+	var errs []error
+	for _, e := range health.Errors {
+		if e.Type == server.HealthzErrorConn {
+			continue // it is busy, or just stopping
+		}
+		errs = append(errs, errors.New(e.Error))
+	}
+	err := errors.Join(errs...)
+	if err != nil && noRoom(err.Error()) {
+		return fmt.Errorf("broker: a stream is frozen: %w", diskFull(s.storeDir, err))
+	}
+	if err != nil {
+		return fmt.Errorf("broker: not healthy: %w", err)
+	}
+	return nil
 }
 
 // DropClients cuts all client connections, as a network failure would. Clients reconnect by themselves.
@@ -238,8 +317,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.stopOnce.Do(func() {
 		go func() {
 			defer close(s.stopped)
-			s.ns.Shutdown()
-			s.ns.WaitForShutdown()
+			s.stop()
 			// A lock that cannot be released ends with the process.
 			_ = s.lock.Unlock()
 		}()
@@ -250,32 +328,4 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("shut broker down: %w", ctx.Err())
 	}
-}
-
-// logBridge maps the server's log to slog and remembers the first fatal line.
-type logBridge struct {
-	logger *slog.Logger
-	mu     sync.Mutex
-	died   string
-}
-
-func (l *logBridge) Noticef(format string, v ...any) { l.logger.Debug(fmt.Sprintf(format, v...)) }
-func (l *logBridge) Debugf(format string, v ...any)  { l.logger.Debug(fmt.Sprintf(format, v...)) }
-func (l *logBridge) Tracef(format string, v ...any)  { l.logger.Debug(fmt.Sprintf(format, v...)) }
-func (l *logBridge) Warnf(format string, v ...any)   { l.logger.Warn(fmt.Sprintf(format, v...)) }
-func (l *logBridge) Errorf(format string, v ...any)  { l.logger.Error(fmt.Sprintf(format, v...)) }
-
-// Fatalf only remembers: Start returns the text as its error, and each failure is reported once.
-func (l *logBridge) Fatalf(format string, v ...any) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.died == "" {
-		l.died = fmt.Sprintf(format, v...)
-	}
-}
-
-func (l *logBridge) fatal() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.died
 }

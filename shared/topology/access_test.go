@@ -96,7 +96,7 @@ func TestBucketsAreLaidOutAsNATSDoes(t *testing.T) {
 			want := s.CachedInfo().Config
 			want.Metadata = nil // the server's own
 			var mine jetstream.StreamConfig
-			for _, p := range (Settings{Replicas: 1, CallTimeout: 1}).parts() {
+			for _, p := range (Settings{Replicas: 1, CallTimeout: 1}).resources() {
 				if p.Name == b.Bucket {
 					mine = p.stream
 				}

@@ -2,5 +2,5 @@ package topology
 
 import "time"
 
-// WithPatience sets how long Provision waits for the parts of others.
-func WithPatience(d time.Duration) Option { return func(p *provisioner) { p.patience = d } }
+// WithTimeout sets how long Provision waits for the resources of others.
+func WithTimeout(d time.Duration) Option { return func(p *provisioner) { p.timeout = d } }

@@ -16,19 +16,19 @@ import (
 // the setting in silence.
 const MinAPILevel = 3
 
-// ErrMissing means that a part is not there, and that this program may not make it.
+// ErrMissing means that a resource is not there, and that this program may not make it.
 var ErrMissing = errors.New("not there")
 
-// The waits for parts that others make.
+// The waits for resources that others make.
 const (
-	missingWait = 30 * time.Second
-	missingLook = 250 * time.Millisecond
+	missingWait         = 30 * time.Second
+	missingPollInterval = 250 * time.Millisecond
 )
 
 // Option changes how Provision works.
 type Option func(*provisioner)
 
-// WithLog tells Provision where to warn of parts that are not as this service's settings want them, and that it may not, or
+// WithLog tells Provision where to warn of resources that are not as this service's settings want them, and that it may not, or
 // does not, change.
 func WithLog(log *slog.Logger) Option { return func(p *provisioner) { p.log = log } }
 
@@ -37,17 +37,17 @@ type provisioner struct {
 	me     Service
 	access access
 	log    *slog.Logger
-	// patience is how long the parts of others are waited for.
-	patience time.Duration
+	// timeout is how long the resources of others are waited for.
+	timeout time.Duration
 }
 
 // Provision makes what is missing, and brings what the service owns to the wanted settings. It destroys nothing: a change that
 // would drop messages is left out and warned of. It may run at the same time in several services.
 //
-// At a broker that keeps its users apart a service makes what it may, and waits half a minute for the parts of others that it
+// At a broker that keeps its users apart a service makes what it may, and waits half a minute for the resources of others that it
 // needs; then it fails with an error that wraps ErrMissing and names who makes them.
 func Provision(ctx context.Context, js jetstream.JetStream, s Settings, me Service, options ...Option) error {
-	p := &provisioner{js: js, me: me, log: slog.New(slog.DiscardHandler), patience: missingWait}
+	p := &provisioner{js: js, me: me, log: slog.New(slog.DiscardHandler), timeout: missingWait}
 	for _, o := range options {
 		o(p)
 	}
@@ -58,73 +58,72 @@ func Provision(ctx context.Context, js jetstream.JetStream, s Settings, me Servi
 	if p.access, err = askAccess(ctx, js.Conn()); err != nil {
 		return err
 	}
-	parts := s.parts()
-	stores := slices.DeleteFunc(slices.Clone(parts), func(p part) bool { return p.Kind == KindConsumer })
-	consumers := slices.DeleteFunc(parts, func(p part) bool { return p.Kind != KindConsumer })
+	resources := s.resources()
+	stores := slices.DeleteFunc(slices.Clone(resources), func(r resource) bool { return r.Kind == KindConsumer })
+	consumers := slices.DeleteFunc(resources, func(r resource) bool { return r.Kind != KindConsumer })
 	if err := p.provide(ctx, stores); err != nil { // consumers need the streams of others
 		return err
 	}
 	return p.provide(ctx, consumers)
 }
 
-// provide makes parts and then waits for those that others make.
-func (p *provisioner) provide(ctx context.Context, parts []part) error {
-	var waiting []part
-	for _, part := range parts {
-		needed := p.needs(part)
-		if !needed && !p.access.may(part.creation()) {
+// provide makes resources and then waits for those that others make.
+func (p *provisioner) provide(ctx context.Context, resources []resource) error {
+	var waiting []resource
+	for _, res := range resources {
+		needed := p.needs(res)
+		if !needed && !p.access.may(res.creation()) {
 			continue // neither this service's to make nor to see
 		}
-		there, err := p.ensure(ctx, part)
+		there, err := p.ensure(ctx, res)
 		if err != nil {
 			return err
 		}
 		if !there && needed {
-			waiting = append(waiting, part)
+			waiting = append(waiting, res)
 		}
 	}
 	return p.await(ctx, waiting)
 }
 
-// needs says whether the service cannot begin without a part.
-func (p *provisioner) needs(part part) bool {
-	return p.me.owns(part.Name) || slices.Contains(needs[p.me], part.stream.Name)
+// needs says whether the service cannot begin without a resource.
+func (p *provisioner) needs(res resource) bool {
+	return p.me.owns(res.Name) || slices.Contains(needs[p.me], res.stream.Name)
 }
 
-// ensure makes a part that is missing, mends one that the service owns, and warns of what stays otherwise than wanted. It
-// returns false for a part that is missing and that the service may not make.
-func (p *provisioner) ensure(ctx context.Context, part part) (there bool, err error) {
-	have, err := part.look(ctx, p.js)
+// ensure makes a resource that is missing, mends one that the service owns, and warns of what stays otherwise than wanted. It
+// returns false for a resource that is missing and that the service may not make.
+func (p *provisioner) ensure(ctx context.Context, res resource) (there bool, err error) {
+	have, err := res.get(ctx, p.js)
 	if err != nil {
 		return false, err
 	}
 	if have.missing {
-		if !p.access.may(part.creation()) {
+		if !p.access.may(res.creation()) {
 			return false, nil
 		}
-		if err := part.create(ctx, p.js); err != nil {
+		if err := res.create(ctx, p.js); err != nil {
 			return false, err
 		}
-		if have, err = part.look(ctx, p.js); err != nil || have.missing {
+		if have, err = res.get(ctx, p.js); err != nil || have.missing {
 			return false, err
 		}
 	}
-	if !p.needs(part) {
+	if !p.needs(res) {
 		return true, nil
 	}
 	todo := have.changes(time.Now())
-	if p.me.owns(part.Name) && p.access.may(part.change()) {
-		if err := have.mend(ctx, p.js, todo); err != nil {
+	if p.me.owns(res.Name) && p.access.may(res.change()) {
+		if todo, err = have.apply(ctx, p.js, todo); err != nil {
 			return true, err
 		}
-		todo = slices.DeleteFunc(todo, func(c Change) bool { return c.Refused == "" })
 	}
-	return true, p.complain(part, todo)
+	return true, p.report(res, todo)
 }
 
-// complain warns of what is not as wanted. It is an error if a part of the service's own is of the wrong kind: the work would
+// report warns of what is not as wanted. It is an error if a resource of the service's own is of the wrong kind: the work would
 // go wrong with it.
-func (p *provisioner) complain(part part, left []Change) error {
+func (p *provisioner) report(res resource, left []Change) error {
 	if len(left) == 0 {
 		return nil
 	}
@@ -137,36 +136,36 @@ func (p *provisioner) complain(part part, left []Change) error {
 		texts = append(texts, text)
 	}
 	if at := slices.IndexFunc(left, func(c Change) bool { return c.Setting == "retention" || c.Setting == "ack policy" }); at >= 0 {
-		return fmt.Errorf("%s cannot be used: %s: %s", part, left[at], left[at].Refused)
+		return fmt.Errorf("%s cannot be used: %s: %s", res, left[at], left[at].Refused)
 	}
 	p.log.Warn("a part of the broker's store is not as this service's settings want it; bobosync provision --dry-run shows what can be done",
-		"part", part.String(), "owner", string(part.Owner), "differences", strings.Join(texts, "; "))
+		"part", res.String(), "owner", string(res.Owner), "differences", strings.Join(texts, "; "))
 	return nil
 }
 
-// await waits for the parts of others.
-func (p *provisioner) await(ctx context.Context, missing []part) error {
+// await waits for the resources of others.
+func (p *provisioner) await(ctx context.Context, missing []resource) error {
 	if len(missing) == 0 {
 		return nil
 	}
 	p.log.Info("waiting for parts of the broker's store that others make", "missing", names(missing))
-	ticker := time.NewTicker(missingLook)
+	ticker := time.NewTicker(missingPollInterval)
 	defer ticker.Stop()
-	deadline := time.Now().Add(p.patience)
+	deadline := time.Now().Add(p.timeout)
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-ticker.C:
 		}
-		var left []part
-		for _, part := range missing {
-			there, err := p.ensure(ctx, part)
+		var left []resource
+		for _, res := range missing {
+			there, err := p.ensure(ctx, res)
 			if err != nil {
 				return err
 			}
 			if !there {
-				left = append(left, part)
+				left = append(left, res)
 			}
 		}
 		if missing = left; len(missing) == 0 {
@@ -179,7 +178,7 @@ func (p *provisioner) await(ctx context.Context, missing []part) error {
 }
 
 // unavailable says who makes what is missing.
-func (p *provisioner) unavailable(missing []part) error {
+func (p *provisioner) unavailable(missing []resource) error {
 	first := missing[0]
 	if first.Owner == p.me {
 		return fmt.Errorf("%s: %w, and the broker does not let this service make it: run bobosync provision", names(missing), ErrMissing)
@@ -187,9 +186,9 @@ func (p *provisioner) unavailable(missing []part) error {
 	return fmt.Errorf("%s: %w: the service %s makes it when it starts: start it, or run bobosync provision", names(missing), ErrMissing, first.Owner)
 }
 
-func names(parts []part) string {
-	all := make([]string, 0, len(parts))
-	for _, p := range parts {
+func names(resources []resource) string {
+	all := make([]string, 0, len(resources))
+	for _, p := range resources {
 		all = append(all, p.String())
 	}
 	return strings.Join(all, ", ")

@@ -82,7 +82,7 @@ func TestServicesMakeTheirOwnPartsTogether(t *testing.T) {
 	findings, err := topology.Survey(t.Context(), s.login(topology.UserViewer), settings)
 	require.NoError(t, err)
 	for _, f := range findings {
-		require.True(t, f.AsWanted(), "%s", f.Part)
+		require.True(t, f.AsWanted(), "%s", f.Resource)
 	}
 }
 
@@ -90,17 +90,17 @@ func TestServicesMakeTheirOwnPartsTogether(t *testing.T) {
 func TestMissingPartsOfOthersAreNamed(t *testing.T) {
 	t.Parallel()
 	s := newStrict(t)
-	err := topology.Provision(t.Context(), s.login("ingest"), settings, topology.Ingest, topology.WithPatience(time.Millisecond))
+	err := topology.Provision(t.Context(), s.login("ingest"), settings, topology.Ingest, topology.WithTimeout(time.Millisecond))
 	require.ErrorIs(t, err, topology.ErrMissing)
 	require.ErrorContains(t, err, "stream UPDATES, bucket bobo_state")
 	require.ErrorContains(t, err, "the service resolver makes it when it starts: start it, or run bobosync provision")
 	require.Equal(t, []string{topology.StreamAcks, topology.StreamEntries}, s.streams())
 
 	// A broker on which services may make nothing at all.
-	err = topology.Provision(t.Context(), s.login(topology.UserViewer), settings, topology.Ingest, topology.WithPatience(time.Millisecond))
+	err = topology.Provision(t.Context(), s.login(topology.UserViewer), settings, topology.Ingest, topology.WithTimeout(time.Millisecond))
 	require.ErrorIs(t, err, topology.ErrMissing)
 	require.NoError(t, topology.Provision(t.Context(), s.login(topology.UserProvision), settings, topology.Everyone))
-	require.NoError(t, topology.Provision(t.Context(), s.login(topology.UserViewer), settings, topology.Ingest, topology.WithPatience(time.Millisecond)))
+	require.NoError(t, topology.Provision(t.Context(), s.login(topology.UserViewer), settings, topology.Ingest, topology.WithTimeout(time.Millisecond)))
 }
 
 // TestDifferencesOfOthersAreWarnedOf: a service does not change what others own, but says that it is otherwise.

@@ -8,7 +8,7 @@ import (
 	"bobosync/shared/config"
 )
 
-// Settings are the parts of the topology that an operator chooses.
+// Settings are the resources of the topology that an operator chooses.
 type Settings struct {
 	// Replicas is the number of servers that hold each stream.
 	Replicas int
@@ -30,7 +30,7 @@ func (s Settings) LeaseTTL() time.Duration { return s.CallTimeout + 3*time.Secon
 // RedeliverAfter is how long an update may stay with a publisher that is gone: until its lease has ended for certain.
 func (s Settings) RedeliverAfter() time.Duration { return s.LeaseTTL() + time.Second }
 
-// Service names the service that settings are for; it owns a part of the topology.
+// Service names the service that settings are for; it owns a resource of the topology.
 type Service string
 
 // The services.
@@ -50,17 +50,17 @@ var owners = map[string]Service{
 	ConsumerResolverMapping: Resolver, BucketState: Resolver, BucketLeases: Publisher,
 }
 
-// ownerOf returns the service whose configuration a part follows; were it everyone's, two services with different variables
+// ownerOf returns the service whose configuration a resource follows; were it everyone's, two services with different variables
 // would undo each other's settings at every start.
-func ownerOf(part string) Service {
-	if owner, listed := owners[part]; listed {
+func ownerOf(res string) Service {
+	if owner, listed := owners[res]; listed {
 		return owner
 	}
 	return Publisher // the lanes' consumers
 }
 
-// owns says whether a service may change a part that is there already.
-func (me Service) owns(part string) bool { return me == Everyone || me == ownerOf(part) }
+// owns says whether a service may change a resource that is there already.
+func (me Service) owns(res string) bool { return me == Everyone || me == ownerOf(res) }
 
 // acksMaxAge bounds how long an outcome waits for ingest. One that was missed is asked for again by reading the file again.
 const acksMaxAge = 7 * 24 * time.Hour

@@ -13,9 +13,9 @@ import (
 	"github.com/synadia-io/orbit.go/natsext"
 )
 
-// Finding is a part of the topology as a broker has it.
+// Finding is a resource of the topology as a broker has it.
 type Finding struct {
-	Part
+	Resource
 	Missing bool `json:"missing,omitempty"`
 	// Changes are the settings that are not as wanted.
 	Changes []Change `json:"changes,omitempty"`
@@ -31,12 +31,12 @@ func (f Finding) Refused() bool {
 	return slices.ContainsFunc(f.Changes, func(c Change) bool { return c.Refused != "" })
 }
 
-// Mendable says that Mend has something to do.
-func (f Finding) Mendable() bool {
+// Repairable says that Apply has something to do.
+func (f Finding) Repairable() bool {
 	return f.Missing || slices.ContainsFunc(f.Changes, func(c Change) bool { return c.Refused == "" })
 }
 
-// Survey compares all parts with what a broker has, and changes nothing. The findings are in the order in which the parts can
+// Survey compares all resources with what a broker has, and changes nothing. The findings are in the order in which the resources can
 // be made.
 func Survey(ctx context.Context, js jetstream.JetStream, s Settings) ([]Finding, error) {
 	if err := requireServer(ctx, js); err != nil {
@@ -44,12 +44,12 @@ func Survey(ctx context.Context, js jetstream.JetStream, s Settings) ([]Finding,
 	}
 	now := time.Now()
 	var all []Finding
-	for _, part := range s.parts() {
-		have, err := part.look(ctx, js)
+	for _, res := range s.resources() {
+		have, err := res.get(ctx, js)
 		if err != nil {
 			return nil, err
 		}
-		f := Finding{Part: part.Part, Missing: have.missing, found: have}
+		f := Finding{Resource: res.Resource, Missing: have.missing, found: have}
 		if !have.missing {
 			f.Changes = have.changes(now)
 		}
@@ -58,12 +58,16 @@ func Survey(ctx context.Context, js jetstream.JetStream, s Settings) ([]Finding,
 	return all, nil
 }
 
-// Mend makes the part if it is missing, and otherwise changes what is not refused.
-func (f Finding) Mend(ctx context.Context, js jetstream.JetStream) error {
+// Apply makes the resource if it is missing, and otherwise changes what is not refused.
+func (f Finding) Apply(ctx context.Context, js jetstream.JetStream) error {
 	if f.Missing {
 		return f.found.create(ctx, js)
 	}
-	return f.found.mend(ctx, js, f.Changes)
+	left, err := f.found.apply(ctx, js, f.Changes)
+	if err == nil && slices.ContainsFunc(left, func(c Change) bool { return c.Refused == ErrNoRoom.Error() }) {
+		err = f.found.wrap("change", ErrNoRoom)
+	}
+	return err
 }
 
 // Server is what a broker's server says of its store.

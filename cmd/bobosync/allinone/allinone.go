@@ -44,17 +44,17 @@ func Run(ctx context.Context, s settings.All, log *slog.Logger) (err error) {
 	return runAll(ctx, s, log, tel)
 }
 
-// runAll runs everything until ctx ends. When the broker inside fails, as it does when the disk is full, everything is
+// runAll runs everything until ctx ends. When the broker inside fails, or cannot start, since its disk is full, everything is
 // stopped and started again until it works.
 func runAll(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetry.Telemetry) error {
 	program.SpareMemory(softMemory)
 	log.Info("bobosync starts", "version", program.Version, "csv_directory", s.Ingest.CSVDirectory)
-	for first := true; ; first = false {
+	for {
 		err := Once(ctx, s, log, tel)
 		switch {
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // it was told to stop, and what ends then is no failure
-		case errors.Is(err, errBrokerFailed), !first && errors.Is(err, broker.ErrDiskFull):
+		case errors.Is(err, errBrokerFailed), errors.Is(err, broker.ErrDiskFull):
 			log.Error("the broker inside has failed; everything starts again", "error", err, "retry_in", againWait.String())
 		default:
 			return err
@@ -117,18 +117,24 @@ func shutDown(inside *broker.Server) error {
 	return inside.Shutdown(ctx)
 }
 
-// watchBroker returns an error when the broker inside can no longer store messages.
+// watchBroker returns an error when the broker inside can no longer store messages. What is only seen once may be a stream that is
+// just being made or deleted.
 func watchBroker(ctx context.Context, inside *broker.Server) error {
 	ticker := time.NewTicker(healthLook)
 	defer ticker.Stop()
-	for {
+	for failures := 0; ; {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
-			if err := inside.Health(); err != nil {
-				return fmt.Errorf("%w: %w", errBrokerFailed, err)
-			}
+		}
+		err := inside.Health()
+		if err == nil {
+			failures = 0
+			continue
+		}
+		if failures++; failures == 2 {
+			return fmt.Errorf("%w: %w", errBrokerFailed, err)
 		}
 	}
 }

@@ -152,11 +152,11 @@ func (p *provisioned) show(out *text.Printer) {
 	for _, part := range p.Parts {
 		switch {
 		case part.Missing:
-			out.Printf("%s is missing\n", part.Part)
+			out.Printf("%s is missing\n", part.Resource)
 		case len(part.Changes) > 0:
-			out.Printf("%s differs\n", part.Part)
+			out.Printf("%s differs\n", part.Resource)
 		default:
-			out.Printf("%s is as wanted\n", part.Part)
+			out.Printf("%s is as wanted\n", part.Resource)
 		}
 		for _, c := range part.Changes {
 			refused := ""
@@ -172,10 +172,10 @@ func (p *provisioned) show(out *text.Printer) {
 func (p *provisioned) mend(ctx context.Context, conn *bus.Conn, out *text.Printer) error {
 	done := 0
 	for _, part := range p.Parts {
-		if !part.Mendable() {
+		if !part.Repairable() {
 			continue
 		}
-		if err := part.Mend(ctx, conn.JS); err != nil {
+		if err := part.Apply(ctx, conn.JS); err != nil {
 			return fmt.Errorf("%d parts are done, then it failed: %w", done, err)
 		}
 		done++

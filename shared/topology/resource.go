@@ -12,50 +12,50 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Kind says what a part of the topology is.
+// Kind says what a resource of the topology is.
 type Kind string
 
-// The kinds of parts.
+// The kinds of resources.
 const (
 	KindStream   Kind = "stream"
 	KindBucket   Kind = "bucket"
 	KindConsumer Kind = "consumer"
 )
 
-// Part is a stream, a bucket or a consumer.
-type Part struct {
+// Resource is a stream, a bucket or a consumer.
+type Resource struct {
 	Kind Kind   `json:"kind"`
 	Name string `json:"name"`
 	// Stream is the stream that a consumer reads; empty for the others.
 	Stream string `json:"stream,omitempty"`
-	// Owner is the service whose settings the part follows.
+	// Owner is the service whose settings the resource follows.
 	Owner Service `json:"owner"`
 }
 
-// String names the part for people.
-func (p Part) String() string { return string(p.Kind) + " " + p.Name }
+// String names the resource for people.
+func (p Resource) String() string { return string(p.Kind) + " " + p.Name }
 
-// part is a part with what it should be.
-type part struct {
-	Part
+// resource is a resource with what it should be.
+type resource struct {
+	Resource
 	stream   jetstream.StreamConfig // of a stream, or of the stream that holds a bucket
 	consumer jetstream.ConsumerConfig
 }
 
-// parts lists everything in an order in which it can be made: streams and buckets before consumers.
-func (s Settings) parts() []part {
-	var all []part
+// resources lists everything in an order in which it can be made: streams and buckets before consumers.
+func (s Settings) resources() []resource {
+	var all []resource
 	for _, c := range s.Streams() {
-		all = append(all, part{Part: Part{Kind: KindStream, Name: c.Name, Owner: ownerOf(c.Name)}, stream: c})
+		all = append(all, resource{Resource: Resource{Kind: KindStream, Name: c.Name, Owner: ownerOf(c.Name)}, stream: c})
 	}
 	for _, b := range s.Buckets() {
-		all = append(all, part{Part: Part{Kind: KindBucket, Name: b.Bucket, Owner: ownerOf(b.Bucket)}, stream: bucketConfig(b)})
+		all = append(all, resource{Resource: Resource{Kind: KindBucket, Name: b.Bucket, Owner: ownerOf(b.Bucket)}, stream: bucketConfig(b)})
 	}
 	consumers := s.Consumers()
 	for _, c := range s.Streams() {
 		for _, config := range consumers[c.Name] {
-			all = append(all, part{
-				Part:     Part{Kind: KindConsumer, Name: config.Durable, Stream: c.Name, Owner: ownerOf(config.Durable)},
+			all = append(all, resource{
+				Resource: Resource{Kind: KindConsumer, Name: config.Durable, Stream: c.Name, Owner: ownerOf(config.Durable)},
 				consumer: config,
 			})
 		}
@@ -77,42 +77,42 @@ func bucketConfig(b jetstream.KeyValueConfig) jetstream.StreamConfig {
 	}
 }
 
-// creation is the subject of the request that makes the part.
-func (p part) creation() string {
-	if p.Kind == KindConsumer {
-		return api("CONSUMER.CREATE.%s.%s", p.Stream, p.Name)
+// creation is the subject of the request that makes the resource.
+func (r resource) creation() string {
+	if r.Kind == KindConsumer {
+		return api("CONSUMER.CREATE.%s.%s", r.Stream, r.Name)
 	}
-	return api("STREAM.CREATE.%s", p.stream.Name)
+	return api("STREAM.CREATE.%s", r.stream.Name)
 }
 
 // change is the subject of the request that changes its settings.
-func (p part) change() string {
-	if p.Kind == KindConsumer {
-		return p.creation()
+func (r resource) change() string {
+	if r.Kind == KindConsumer {
+		return r.creation()
 	}
-	return api("STREAM.UPDATE.%s", p.stream.Name)
+	return api("STREAM.UPDATE.%s", r.stream.Name)
 }
 
-// found is a part as the broker has it.
+// found is a resource as the broker has it.
 type found struct {
-	part
+	resource
 	missing      bool
 	streamInfo   jetstream.StreamInfo
 	consumerInfo jetstream.ConsumerInfo
 }
 
-// look asks the broker for a part.
-func (p part) look(ctx context.Context, js jetstream.JetStream) (found, error) {
-	f := found{part: p}
+// get asks the broker for a resource.
+func (r resource) get(ctx context.Context, js jetstream.JetStream) (found, error) {
+	f := found{resource: r}
 	var err error
-	if p.Kind == KindConsumer {
+	if r.Kind == KindConsumer {
 		var c jetstream.Consumer
-		if c, err = js.Consumer(ctx, p.Stream, p.Name); err == nil {
+		if c, err = js.Consumer(ctx, r.Stream, r.Name); err == nil {
 			f.consumerInfo = *c.CachedInfo()
 		}
 	} else {
 		var s jetstream.Stream
-		if s, err = js.Stream(ctx, p.stream.Name); err == nil {
+		if s, err = js.Stream(ctx, r.stream.Name); err == nil {
 			f.streamInfo = *s.CachedInfo()
 		}
 	}
@@ -121,7 +121,7 @@ func (p part) look(ctx context.Context, js jetstream.JetStream) (found, error) {
 		return f, nil
 	}
 	if err != nil {
-		return f, fmt.Errorf("look at %s: %w", p, err)
+		return f, fmt.Errorf("look at %s: %w", r, err)
 	}
 	return f, nil
 }
@@ -138,7 +138,7 @@ type Change struct {
 // String tells of the change in a few words.
 func (c Change) String() string { return fmt.Sprintf("%s is %s, wanted %s", c.Setting, c.Have, c.Want) }
 
-// setting is one setting of a part, as it is and as it should be.
+// setting is one setting of a resource, as it is and as it should be.
 type setting struct {
 	name       string
 	have, want any
@@ -173,7 +173,7 @@ func text(v any) string {
 	return fmt.Sprint(v)
 }
 
-// changes lists the settings in which the part is not as wanted, as far as the services depend on them.
+// changes lists the settings in which the resource is not as wanted, as far as the services depend on them.
 func (f found) changes(now time.Time) []Change {
 	if f.Kind == KindConsumer {
 		return changes(consumerSettings(f.consumer, f.consumerInfo.Config))
@@ -266,48 +266,55 @@ func Differences(want, have jetstream.StreamConfig) []string {
 	return diff
 }
 
-// create makes the part. One that another process has made meanwhile is as good.
-func (p part) create(ctx context.Context, js jetstream.JetStream) error {
+// create makes the resource. One that another process has made meanwhile is as good.
+func (r resource) create(ctx context.Context, js jetstream.JetStream) error {
 	var err error
-	if p.Kind == KindConsumer {
-		_, err = js.CreateConsumer(ctx, p.Stream, p.consumer)
+	if r.Kind == KindConsumer {
+		_, err = js.CreateConsumer(ctx, r.Stream, r.consumer)
 		if errors.Is(err, jetstream.ErrConsumerExists) {
 			return nil
 		}
 	} else {
-		_, err = js.CreateStream(ctx, p.stream)
+		err = createStream(ctx, js, r.stream)
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 			return nil
 		}
 	}
-	return p.wrap("make", err)
+	return r.wrap("make", err)
 }
 
-// mend brings the part to what it should be, apart from the changes that are refused. What others have set beside that, such
-// as where replicas are placed, stays.
-func (f found) mend(ctx context.Context, js jetstream.JetStream, todo []Change) error {
+// apply brings the resource to what it should be, and returns the changes that are refused. What others have set beside that, such as
+// where replicas are placed, stays.
+func (f found) apply(ctx context.Context, js jetstream.JetStream, todo []Change) (left []Change, err error) {
 	do := func(name string) bool {
 		return slices.ContainsFunc(todo, func(c Change) bool { return c.Setting == name && c.Refused == "" })
 	}
-	if !slices.ContainsFunc(todo, func(c Change) bool { return c.Refused == "" }) {
-		return nil
+	left = slices.DeleteFunc(slices.Clone(todo), func(c Change) bool { return c.Refused == "" })
+	if len(left) == len(todo) {
+		return left, nil
 	}
 	if f.Kind == KindConsumer {
-		_, err := js.UpdateConsumer(ctx, f.Stream, mendConsumer(f.consumerInfo.Config, f.consumer, do))
-		return f.wrap("change", err)
+		_, err := js.UpdateConsumer(ctx, f.Stream, applyConsumer(f.consumerInfo.Config, f.consumer, do))
+		return left, f.wrap("change", err)
 	}
-	want := mendStream(f.streamInfo.Config, f.stream, do)
-	made, err := js.UpdateStream(ctx, want)
+
+	want := applyStream(f.streamInfo.Config, f.stream, do)
+	asked, made, err := updateStream(ctx, js, f.streamInfo.Config, want)
 	if err != nil {
-		return f.wrap("change", err)
+		return left, f.wrap("change", err)
 	}
-	if diff := Differences(want, made.CachedInfo().Config); len(diff) > 0 {
-		return fmt.Errorf("the broker made %s otherwise than asked: %s", f, strings.Join(diff, "; "))
+	if diff := Differences(asked, made); len(diff) > 0 {
+		return left, fmt.Errorf("the broker made %s otherwise than asked: %s", f, strings.Join(diff, "; "))
 	}
-	return nil
+	if asked.MaxBytes != want.MaxBytes {
+		left = append(left, Change{
+			Setting: "max bytes", Have: text(asked.MaxBytes), Want: text(want.MaxBytes), Refused: ErrNoRoom.Error(),
+		})
+	}
+	return left, nil
 }
 
-func mendStream(have, want jetstream.StreamConfig, do func(string) bool) jetstream.StreamConfig {
+func applyStream(have, want jetstream.StreamConfig, do func(string) bool) jetstream.StreamConfig {
 	set := func(name string, f func()) {
 		if do(name) {
 			f()
@@ -334,7 +341,7 @@ func mendStream(have, want jetstream.StreamConfig, do func(string) bool) jetstre
 	return have
 }
 
-func mendConsumer(have, want jetstream.ConsumerConfig, do func(string) bool) jetstream.ConsumerConfig {
+func applyConsumer(have, want jetstream.ConsumerConfig, do func(string) bool) jetstream.ConsumerConfig {
 	if do("ack wait") {
 		have.AckWait = want.AckWait
 	}
@@ -350,9 +357,9 @@ func mendConsumer(have, want jetstream.ConsumerConfig, do func(string) bool) jet
 	return have
 }
 
-func (p part) wrap(what string, err error) error {
+func (r resource) wrap(what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%s %s: %w", what, p, err)
+	return fmt.Errorf("%s %s: %w", what, r, err)
 }

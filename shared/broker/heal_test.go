@@ -1,0 +1,162 @@
+package broker_test
+
+import (
+	"bytes"
+	"context"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"bobosync/shared/broker"
+)
+
+// lines collects what is logged.
+type lines struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *lines) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// fill makes the streams DAMAGED and SOUND, each with 100 messages and a consumer that has acknowledged 40 of them.
+func fill(t *testing.T, js jetstream.JetStream) {
+	t.Helper()
+	for _, name := range []string{"DAMAGED", "SOUND"} {
+		_, err := js.CreateOrUpdateStream(t.Context(), jetstream.StreamConfig{Name: name, Subjects: []string{name + ".*"}})
+		require.NoError(t, err)
+		for range 100 {
+			_, err := js.Publish(t.Context(), name+".x", bytes.Repeat([]byte("x"), 200))
+			require.NoError(t, err)
+		}
+		read(t, js, name, 40)
+	}
+}
+
+// read makes the consumer of a stream and reads n messages.
+func read(t *testing.T, js jetstream.JetStream, name string, n int) {
+	t.Helper()
+	c, err := js.CreateOrUpdateConsumer(t.Context(), name, jetstream.ConsumerConfig{Durable: "reader", AckPolicy: jetstream.AckExplicitPolicy})
+	require.NoError(t, err)
+	got := 0
+	for got < n {
+		batch, err := c.Fetch(n - got)
+		require.NoError(t, err)
+		for m := range batch.Messages() {
+			require.NoError(t, m.DoubleAck(t.Context()))
+			got++
+		}
+		require.NoError(t, batch.Error())
+	}
+}
+
+// TestDamagedPartsAreMadeAnew: whatever a power cut or a failing disk has left, the broker starts, and all streams and consumers can
+// be used; what was damaged is kept aside.
+func TestDamagedPartsAreMadeAnew(t *testing.T) {
+	t.Parallel()
+	zeroes := func(n int) func(*testing.T, string) {
+		return func(t *testing.T, path string) {
+			data, err := os.ReadFile(path)
+			require.NoError(t, err)
+			copy(data, make([]byte, n))
+			require.NoError(t, os.WriteFile(path, data, 0o600))
+		}
+	}
+	cut := func(n int64) func(*testing.T, string) {
+		return func(t *testing.T, path string) { require.NoError(t, os.Truncate(path, n)) }
+	}
+	remove := func(t *testing.T, path string) { require.NoError(t, os.Remove(path)) }
+	const consumer = "obs/reader/"
+	for name, c := range map[string]struct {
+		file   string
+		damage func(*testing.T, string)
+		aside  string
+	}{
+		"a consumer's state begins with zeroes": {consumer + "o.dat", zeroes(8), "obs/reader"},
+		"a consumer's state is cut":             {consumer + "o.dat", cut(3), "obs/reader"},
+		"a consumer's meta file is empty":       {consumer + "meta.inf", cut(0), "obs/reader"},
+		"a consumer's meta file is cut":         {consumer + "meta.inf", cut(30), "obs/reader"},
+		"a consumer's meta file is zeroes":      {consumer + "meta.inf", zeroes(1 << 16), "obs/reader"},
+		"a consumer's meta file is gone":        {consumer + "meta.inf", remove, "obs/reader"},
+		"a consumer's checksum is gone":         {consumer + "meta.sum", remove, "obs/reader"},
+		"a stream's meta file is empty":         {"meta.inf", cut(0), ""},
+		"a stream's meta file is cut":           {"meta.inf", cut(30), ""},
+		"a stream's meta file is zeroes":        {"meta.inf", zeroes(1 << 16), ""},
+		"a stream's meta file is gone":          {"meta.inf", remove, ""},
+		"a stream's checksum is gone":           {"meta.sum", remove, ""},
+		"a stream's checksum is empty":          {"meta.sum", cut(0), ""},
+		"a stream's index is zeroes":            {"msgs/index.db", zeroes(1 << 16), "-"},
+		"a stream's index is cut":               {"msgs/index.db", cut(10), "-"},
+		"a stream's messages are zeroes":        {"msgs/1.blk", zeroes(1 << 16), "-"},
+		"a stream's messages are cut":           {"msgs/1.blk", cut(5000), "-"},
+		"a stream's messages begin with zeroes": {"msgs/1.blk", zeroes(8), "-"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			s := start(t, broker.Options{StoreDir: dir})
+			fill(t, dial(t, s))
+			require.NoError(t, s.Shutdown(t.Context()))
+			stream := filepath.Join(dir, "jetstream", "$G", "streams", "DAMAGED")
+			c.damage(t, filepath.Join(stream, c.file))
+
+			log := &lines{}
+			s = start(t, broker.Options{StoreDir: dir, Logger: slog.New(slog.NewTextHandler(log, nil))})
+			require.NoError(t, s.Health())
+			js := dial(t, s)
+			sound, err := js.Stream(t.Context(), "SOUND")
+			require.NoError(t, err)
+			assert.EqualValues(t, 100, sound.CachedInfo().State.Msgs)
+			reader, err := sound.Consumer(t.Context(), "reader")
+			require.NoError(t, err)
+			assert.EqualValues(t, 60, reader.CachedInfo().NumPending, "nothing else was touched")
+
+			fill(t, js) // everything can be used
+			if c.aside == "-" {
+				return // the server mends it by itself, as far as it can be
+			}
+			var kept []string
+			require.NoError(t, filepath.WalkDir(filepath.Join(dir, "set-aside"), func(path string, d fs.DirEntry, err error) error {
+				if err == nil && !d.IsDir() {
+					kept = append(kept, path)
+				}
+				return err
+			}))
+			require.NotEmpty(t, kept)
+			for _, path := range kept {
+				assert.Contains(t, path, filepath.Join("DAMAGED", c.aside))
+			}
+			assert.Contains(t, log.text(), "is made anew")
+		})
+	}
+}
+
+// TestALogThatStrangersFillIsBounded: who has not logged in must not fill the disk with lines about that.
+func TestALogThatStrangersFillIsBounded(t *testing.T) {
+	t.Parallel()
+	log := &lines{}
+	s := start(t, broker.Options{Token: "secret", Logger: slog.New(slog.NewTextHandler(log, nil))})
+	for range 200 {
+		knock(t, s)
+	}
+	require.NoError(t, s.Shutdown(context.Background()))
+	assert.LessOrEqual(t, strings.Count(log.text(), "\n"), 40)
+	assert.NotEmpty(t, log.text())
+}

@@ -1,0 +1,97 @@
+package broker
+
+// What the server logs.
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// maxTroubles is how many of the server's complaints are kept to explain a start that fails.
+	maxTroubles = 10
+	// maxLines is how many warnings and errors of the server are logged in a logWindow: whoever reaches its port can make it complain
+	// for each connection.
+	maxLines  = 30
+	logWindow = time.Minute
+)
+
+// logBridge maps the server's log to slog, and keeps the first fatal line and what the server complains of first.
+type logBridge struct {
+	logger *slog.Logger
+
+	mu       sync.Mutex
+	died     string
+	troubles []string
+	// window began when lines were counted anew; dropped counts those of it that were not logged.
+	window         time.Time
+	lines, dropped int
+}
+
+func (l *logBridge) Noticef(format string, v ...any) { l.logger.Debug(fmt.Sprintf(format, v...)) }
+func (l *logBridge) Debugf(format string, v ...any)  { l.logger.Debug(fmt.Sprintf(format, v...)) }
+func (l *logBridge) Tracef(format string, v ...any)  { l.logger.Debug(fmt.Sprintf(format, v...)) }
+func (l *logBridge) Warnf(format string, v ...any) {
+	l.complain(l.logger.Warn, fmt.Sprintf(format, v...))
+}
+func (l *logBridge) Errorf(format string, v ...any) {
+	l.complain(l.logger.Error, fmt.Sprintf(format, v...))
+}
+
+// Fatalf only keeps the text: Start returns it as its error, and each failure is reported once.
+func (l *logBridge) Fatalf(format string, v ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.died == "" {
+		l.died = fmt.Sprintf(format, v...)
+	}
+}
+
+// complain logs a warning or an error, unless there were too many of late.
+func (l *logBridge) complain(log func(string, ...any), text string) {
+	dropped, ok := l.admit(text, time.Now())
+	if dropped > 0 {
+		l.logger.Warn("the broker had more to say than is logged", "lines", dropped, "within", logWindow.String())
+	}
+	if ok {
+		log(text)
+	}
+}
+
+// admit keeps a line's text, and reports whether it is to be logged and how many lines of a window that has ended were not.
+func (l *logBridge) admit(text string, now time.Time) (dropped int, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.troubles) < maxTroubles {
+		l.troubles = append(l.troubles, strings.TrimSpace(text))
+	}
+	if now.Sub(l.window) >= logWindow {
+		dropped = l.dropped
+		l.window, l.lines, l.dropped = now, 0, 0
+	}
+	if l.lines++; l.lines > maxLines {
+		l.dropped++
+		return dropped, false
+	}
+	return dropped, true
+}
+
+func (l *logBridge) fatal() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.died
+}
+
+// trouble returns what the server complained of.
+func (l *logBridge) trouble() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := l.troubles
+	if l.died != "" {
+		all = append(all[:len(all):len(all)], l.died)
+	}
+	return strings.Join(all, "; ")
+}

@@ -1,0 +1,61 @@
+package topology
+
+// Streams of a bounded size where the broker has less room than is wanted.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// minStreamBytes is the least that a stream of a bounded size is made for.
+const minStreamBytes = 8 << 20
+
+// ErrNoRoom means that the broker has no room on its disk, or within the account's limits, for what is to be made.
+var ErrNoRoom = errors.New("the broker has no room for it: make room on its disk, or lower ENTRIES_MAX_BYTES")
+
+// noRoom reports whether a broker refused something for want of room on its disk, or of the account's storage.
+func noRoom(err error) bool {
+	codes := []jetstream.ErrorCode{10002, 10023, 10028, 10047} // of the account, of the server, both of either kind
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && slices.Contains(codes, api.ErrorCode)
+}
+
+// createStream makes a stream. Where the broker has no room for its size, it is made smaller, by halves down to minStreamBytes.
+func createStream(ctx context.Context, js jetstream.JetStream, c jetstream.StreamConfig) error {
+	for {
+		_, err := js.CreateStream(ctx, c)
+		switch {
+		case !noRoom(err):
+			return err
+		case c.MaxBytes/2 < minStreamBytes:
+			return fmt.Errorf("%w: %w", ErrNoRoom, err)
+		}
+		c.MaxBytes /= 2
+	}
+}
+
+// updateStream changes a stream from have to want. Where the broker has no room for it to grow as wanted, it grows by less, or keeps
+// its size; what was asked for at last is returned with what the broker made of it.
+func updateStream(
+	ctx context.Context, js jetstream.JetStream, have, want jetstream.StreamConfig,
+) (asked, made jetstream.StreamConfig, err error) {
+	for {
+		s, err := js.UpdateStream(ctx, want)
+		switch {
+		case err == nil:
+			return want, s.CachedInfo().Config, nil
+		case !noRoom(err):
+			return want, have, err
+		case want.MaxBytes <= have.MaxBytes:
+			if len(Differences(want, have)) > 0 {
+				return want, have, err
+			}
+			return have, have, nil // a broker that has less room than before refuses its own size
+		}
+		want.MaxBytes = max(want.MaxBytes/2, have.MaxBytes)
+	}
+}
