@@ -1,6 +1,7 @@
 package resolver_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -93,6 +94,49 @@ func TestATableThatIsLostIsNoticed(t *testing.T) {
 	b.wants(map[string]bool{"one@example.org": true})
 	life := topology.From(b.cfg.Broker, b.cfg.Calls).LeaseTTL()
 	require.Greater(t, time.Since(lost), life-2*time.Second, "a call that held a lease from the lost store may have been under way")
+}
+
+// TestInventedEmployeesDoNotFillTheStore: they are bounded in number, and whoever of them turns out to be real is found again in the
+// files.
+func TestInventedEmployeesDoNotFillTheStore(t *testing.T) {
+	t.Parallel()
+	const n, kept = 60_000, 50_000
+	b := newBench(t)
+	b.start()
+	memory := b.recovered("")
+	b.mapping("m1", map[string]string{"00001": "one@example.org"})
+	real := booked("00002", 600, true)
+	b.file("real", 1, real, booked("00001", 600, true))
+	b.settled("real", map[int]event.Outcome{2: event.Unmapped})
+	for at := 0; at < n; at += 500 {
+		m := event.Entries{File: "invented", Order: 2, Last: at+500 == n}
+		for i := at; i < at+500; i++ {
+			e := booked(fmt.Sprintf("x%07d", i), 300, true)
+			e.Row = i + 2
+			m.Entries = append(m.Entries, e)
+		}
+		b.publish(topology.EntriesSubject(m.File), &m)
+	}
+	b.idle()
+	state := func() control.ResolverState {
+		all, err := control.AskAll[control.ResolverState](t.Context(), b.conn.NC, topology.Resolver, control.State, control.Nothing{})
+		require.NoError(t, err)
+		require.Len(t, all, 1)
+		return all[0]
+	}
+	require.LessOrEqual(t, state().Unmapped, kept)
+	require.Zero(t, state().Unresolved)
+	require.Len(t, b.outcomes()["invented"], n, "their rows are settled")
+	b.wants(map[string]bool{"one@example.org": true})
+	b.restart()
+	require.LessOrEqual(t, state().Unmapped, kept)
+
+	b.mapping("m2", staff)
+	b.eventually(func() any { return state().Recovered }, false)
+	real.Row = 2
+	b.publish(topology.EntriesSubject("real"), &event.Entries{File: "real", Order: 1, Last: true, Settled: true, Entries: []event.Entry{real}})
+	b.recovered(memory)
+	b.wants(map[string]bool{"one@example.org": true, "Two@example.org": true})
 }
 
 // TestARepeatMindsWhoHasTheUserNow: a call was given up, and then another worker got the user.

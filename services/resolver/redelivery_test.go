@@ -29,7 +29,7 @@ func TestABatchThatComesAgainInPartsNeverGoesBack(t *testing.T) {
 	older.Row, newer.Row = 2, 2
 	b.publish(topology.EntriesSubject("older"), &event.Entries{File: "older", Order: 1, Last: true, Settled: true, Entries: []event.Entry{older}})
 	b.publish(topology.EntriesSubject("newer"), &event.Entries{File: "newer", Order: 2, Last: true, Settled: true, Entries: []event.Entry{newer}})
-	b.file("unmapped", 3, booked("99999", 10, true)) // its outcome cannot be stored, so the batch fails
+	b.file("expired", 3, booked("00003", 60*30, true)) // its outcome cannot be stored, so the batch fails
 	b.start()
 	tries := func(n int) { b.eventually(func() any { return len(sent()) >= n }, true) }
 	tries(1)
@@ -39,7 +39,7 @@ func TestABatchThatComesAgainInPartsNeverGoesBack(t *testing.T) {
 	require.NoError(t, entries.DeleteMsg(t.Context(), 3))
 	tries(len(sent()) + 2) // the first of them may have been under way with both
 	unblock()
-	b.settled("unmapped", map[int]event.Outcome{2: event.Unmapped})
+	b.settled("expired", map[int]event.Outcome{2: event.Expired})
 	b.idle()
 	for _, u := range sent() {
 		require.Equal(t, newer.At, u.At, "the newer event was sent before")
@@ -103,7 +103,7 @@ func TestAnUpdateThatIsOutIsKnownToBe(t *testing.T) {
 			b.idle()
 
 			sent, unblock := b.record(), b.blockAcks()
-			b.file("published", 2, booked("00001", 30, true), booked("99999", 10, true)) // the second one's outcome cannot be stored
+			b.file("published", 2, booked("00001", 30, true), booked("00003", 60*30, true)) // the second one's outcome cannot be stored
 			b.eventually(func() any { return len(sent()) > 0 }, true)
 			if restarts {
 				b.stop()
@@ -114,7 +114,7 @@ func TestAnUpdateThatIsOutIsKnownToBe(t *testing.T) {
 			if restarts {
 				b.start()
 			}
-			b.settled("published", map[int]event.Outcome{2: event.Superseded, 3: event.Unmapped})
+			b.settled("published", map[int]event.Outcome{2: event.Superseded, 3: event.Expired})
 			b.eventually(func() any { return b.table()["one@example.org"].At }, newest.At)
 		})
 	}

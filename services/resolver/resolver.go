@@ -44,6 +44,10 @@ func (c *Config) Validate() error {
 // Common returns the settings that every program needs.
 func (c *Config) Common() (config.Broker, config.Log) { return c.Broker, c.Log }
 
+// maxStrangers is how many workers are kept whom no AtHoc user has and of whom nothing but the latest event is known. Their employee
+// ids may be invented, and must not fill memory and disk.
+const maxStrangers = 50_000
+
 // service is what outlives a session with the broker.
 type service struct {
 	cfg       Config
@@ -65,7 +69,7 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 		return fmt.Errorf("open the resolver's state store (DATA_DIRECTORY): %w", err)
 	}
 	r := &roster.Roster{
-		Store: state, Log: log, Now: deps.Clock(), Metrics: telemetry.NewResolver(deps.Telemetry),
+		Store: state, MaxStrangers: maxStrangers, Log: log, Now: deps.Clock(), Metrics: telemetry.NewResolver(deps.Telemetry),
 		// A call that was given up may be worked on for as long as it was waited for, and then some.
 		Rules: latest.Rules{Lifetime: cfg.Lifetime.Duration(), Lateness: 2 * cfg.Calls.Timeout},
 	}
@@ -86,7 +90,7 @@ func (s *service) session(ctx context.Context, conn *bus.Conn, lost func(error))
 	if err := topology.Provision(ctx, conn.JS, s.settings(), topology.Resolver, topology.WithLog(s.roster.Log)); err != nil {
 		return err
 	}
-	w, err := s.begin(ctx, conn)
+	w, err := s.begin(ctx, conn, lost)
 	if err != nil {
 		return err
 	}

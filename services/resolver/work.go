@@ -33,8 +33,9 @@ const (
 
 // How often what falls due is looked for, and whether the broker's store is still the one that the session began with.
 const (
-	dueInterval   = 100 * time.Millisecond
-	storeInterval = 2 * time.Second
+	dueInterval    = 100 * time.Millisecond
+	forgetInterval = 10 * time.Minute
+	storeInterval  = 2 * time.Second
 )
 
 // work is one session's.
@@ -50,7 +51,7 @@ type work struct {
 }
 
 // begin brings the state store and the broker's streams together before anything is consumed.
-func (s *service) begin(ctx context.Context, conn *bus.Conn) (*work, error) {
+func (s *service) begin(ctx context.Context, conn *bus.Conn, lost func(error)) (*work, error) {
 	out, err := outbox.New(conn)
 	if err != nil {
 		return nil, err
@@ -68,7 +69,13 @@ func (s *service) begin(ctx context.Context, conn *bus.Conn) (*work, error) {
 		out.Close()
 		return nil, err
 	}
-	w.takeover = takeover.New(ctx, conn.JS, r, w.releaser)
+	w.takeover = takeover.New(ctx, conn.JS, r, w.releaser, func(ctx context.Context) error {
+		err := w.rebuilder.Reread(ctx)
+		if err != nil {
+			lost(err) // the next session tells ingest
+		}
+		return err
+	})
 	w.intake = &intake.Intake{
 		Roster: r, Releaser: w.releaser, EndsRecovery: w.rebuilder.EndsRecovery, Metrics: r.Metrics, Telemetry: s.telemetry,
 	}
@@ -162,16 +169,28 @@ func (l latch) Fetch(ctx context.Context) (*bus.Batch, error) {
 func (w *work) watchClock(ctx context.Context) {
 	ticker := time.NewTicker(dueInterval)
 	defer ticker.Stop()
+	forgetting := time.NewTicker(forgetInterval)
+	defer forgetting.Stop()
 	for {
+		var err error
 		select {
 		case <-ctx.Done():
 			return
+		case <-forgetting.C:
+			err = w.forget(ctx)
 		case <-ticker.C:
 		}
-		if err := errors.Join(w.release(ctx), w.answers.Repeat(ctx), w.replayer.Next(ctx)); err != nil && ctx.Err() == nil {
+		if err := errors.Join(err, w.release(ctx), w.answers.Repeat(ctx), w.replayer.Next(ctx)); err != nil && ctx.Err() == nil {
 			w.roster.Log.Warn("what has fallen due could not be published, trying again", "error", err)
 		}
 	}
+}
+
+// forget forgets workers who may be invented.
+func (w *work) forget(ctx context.Context) error {
+	w.roster.Lock()
+	defer w.roster.Unlock()
+	return w.roster.Forget(ctx)
 }
 
 // release publishes for workers who were held.

@@ -130,6 +130,25 @@ func (db *DB) Close() error {
 // Memory names what the file remembers: the name was drawn when the file was begun.
 func (db *DB) Memory() string { return db.schema.Memory }
 
+// Renew gives the file another name, as if it had been begun now, in one transaction with f. It must not run beside Memory or Since.
+func (db *DB) Renew(f func(*bbolt.Tx) error) error {
+	next := schema{Version: db.schema.Version, Memory: uuid.NewString(), Since: time.Now().UTC()}
+	data, err := json.Marshal(next)
+	if err != nil {
+		return fmt.Errorf("write the schema version: %w", err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		if err := tx.Bucket(metaBucket).Put(schemaKey, data); err != nil {
+			return fmt.Errorf("write the schema version: %w", err)
+		}
+		return f(tx)
+	})
+	if err == nil {
+		db.schema = next
+	}
+	return err
+}
+
 // Since is when the file was begun.
 func (db *DB) Since() time.Time { return db.schema.Since }
 

@@ -60,6 +60,17 @@ func (x *Index) User(employee string) string { return x.users[employee] }
 // Employee returns who is mapped to a user, however it is spelt; "" if nobody is.
 func (x *Index) Employee(user string) string { return x.employees[topology.NormalUsername(user)] }
 
+// Added lists the employee ids that other has and x has not.
+func (x *Index) Added(other *Index) []string {
+	var added []string
+	for employee := range other.users {
+		if x.users[employee] == "" {
+			added = append(added, employee)
+		}
+	}
+	return added
+}
+
 // Difference counts what other adds to x, changes in it and removes from it.
 func (x *Index) Difference(other *Index) (added, changed, removed int) {
 	for employee, user := range other.users {

@@ -45,6 +45,11 @@ func (in *Intake) Handle(msg *message.Message) error {
 	if err != nil {
 		return err
 	}
+	if in.Roster.CrowdedWithStrangers() {
+		if err := in.Roster.Forget(ctx); err != nil {
+			return err
+		}
+	}
 
 	took := time.Since(began)
 	in.Metrics.Batch(read, took)
@@ -77,7 +82,11 @@ func (in *Intake) learn(ctx context.Context, batch *bus.Batch) (entries int, c r
 		}
 		entries = r.entries
 		for employee, w := range r.workers {
-			c.Change.Workers[employee] = *w
+			if w.Unresolved && in.Roster.Mapping().User(employee) == "" {
+				in.Roster.Resolve(&c, employee, *w, false) // there is nobody to send to, so nothing to wait for
+			} else {
+				c.Change.Workers[employee] = *w
+			}
 		}
 		return nil
 	})

@@ -62,6 +62,12 @@ type Worker struct {
 // Known reports whether the worker was seen before.
 func (w *Worker) Known() bool { return w.Latest.File != "" }
 
+// Stranger reports whether nothing but the latest event is known of the worker, and no AtHoc user was found for it: such workers may
+// be invented.
+func (w *Worker) Stranger() bool {
+	return w.Unmapped && !w.Unresolved && !w.Open && w.Sent == nil && w.Confirmed == nil && w.InDoubt == 0 && w.Replay == ""
+}
+
 // Verdict is what Take made of an event.
 type Verdict int
 

@@ -103,6 +103,18 @@ func (b *Rebuilder) rebuild(ctx context.Context) error {
 	return s.Save(ctx, store.Change{Workers: workers})
 }
 
+// Reread has ingest read the files again, since something that was forgotten is wanted. Until that has ended nothing is published, as
+// after the loss of the state store.
+func (b *Rebuilder) Reread(ctx context.Context) error {
+	if err := b.roster.Store.Renew(); err != nil {
+		return err
+	}
+	b.roster.Recovered = false
+	b.roster.Stats.SetRecovered(false)
+	b.roster.Log.Warn("workers got a user whose events may have been forgotten; waiting until ingest has read the files again")
+	return b.announce(ctx)
+}
+
 // rereadMapping reads the mapping from the stream: it was acknowledged by a resolver whose state store is gone. The durable consumer
 // is left alone, since to delete it while another service provisions it can leave it broken on the broker.
 func (b *Rebuilder) rereadMapping(ctx context.Context) error {

@@ -24,11 +24,13 @@ import (
 // Roster is the workers. Whoever changes anything holds its lock for the whole piece of work, so that pieces of work come one after
 // the other; the fields below it are for who holds it.
 type Roster struct {
-	Store   *store.Store
-	Rules   latest.Rules
-	Now     func() time.Time
-	Log     *slog.Logger
-	Metrics *telemetry.Resolver
+	Store *store.Store
+	Rules latest.Rules
+	// MaxStrangers is how many workers are kept of whom nothing but the latest event is known, and who have no AtHoc user.
+	MaxStrangers int
+	Now          func() time.Time
+	Log          *slog.Logger
+	Metrics      *telemetry.Resolver
 	// Stats counts the workers. It needs no lock.
 	Stats stats.Stats
 	// mapping is the one in force. It can be read without the lock, and is stored under it.
@@ -94,6 +96,9 @@ func (r *Roster) Load(ctx context.Context) error {
 	}
 	r.mapping.Store(mapping.NewIndex(snapshot, users))
 	r.Stats.Begin(r.Mapping(), r.Recovered)
+	if err := r.Forget(ctx); err != nil { // first, since more of them may be there than fit into memory
+		return err
+	}
 
 	err = r.View(func(v store.View) error {
 		return v.EachWorker(ctx, func(employee string, w latest.Worker) error {
@@ -210,7 +215,7 @@ func (r *Roster) Save(ctx context.Context, change store.Change) error {
 	}
 	if change.Recovered {
 		r.Recovered = true
-		r.Stats.Recovered()
+		r.Stats.SetRecovered(true)
 	}
 	return nil
 }

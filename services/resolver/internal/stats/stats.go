@@ -16,6 +16,8 @@ import (
 type Stats struct {
 	mu      sync.Mutex
 	workers map[string]brief
+	// strangers counts those of them who are.
+	strangers int
 	// mapping is the one in force.
 	mapping *mapping.Index
 	// recovered: the state store is complete.
@@ -31,13 +33,15 @@ type brief struct {
 	mapped bool
 	// unresolved: it is held back. unconfirmed: the last update has no answer yet.
 	unresolved, unconfirmed bool
+	// stranger is latest.Worker.Stranger.
+	stranger bool
 }
 
 // Begin forgets everything.
 func (s *Stats) Begin(m *mapping.Index, recovered bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.workers, s.mapping, s.recovered = map[string]brief{}, m, recovered
+	s.workers, s.strangers, s.mapping, s.recovered = map[string]brief{}, 0, m, recovered
 }
 
 // Note takes a worker in as it was saved.
@@ -45,14 +49,40 @@ func (s *Stats) Note(employee string, w latest.Worker) {
 	if !w.Known() {
 		return
 	}
-	b := brief{at: w.Latest.At, on: w.Latest.On, unresolved: w.Unresolved, unconfirmed: w.Unconfirmed()}
+	b := brief{at: w.Latest.At, on: w.Latest.On, unresolved: w.Unresolved, unconfirmed: w.Unconfirmed(), stranger: w.Stranger()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b.mapped = s.mapping.User(employee) != ""
-	if _, there := s.workers[employee]; !there {
+	before, there := s.workers[employee]
+	if !there {
 		employee = strings.Clone(employee) // it may be a part of a whole message
 	}
 	s.workers[employee] = b
+	s.strangers += number(b.stranger) - number(before.stranger)
+}
+
+func number(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
+}
+
+// Strangers counts the workers who may be invented.
+func (s *Stats) Strangers() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.strangers
+}
+
+// Forget drops workers.
+func (s *Stats) Forget(employees []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, employee := range employees {
+		s.strangers -= number(s.workers[employee].stranger)
+		delete(s.workers, employee)
+	}
 }
 
 // Remap takes another mapping in.
@@ -66,11 +96,11 @@ func (s *Stats) Remap(m *mapping.Index) {
 	}
 }
 
-// Recovered notes that the state store is complete.
-func (s *Stats) Recovered() {
+// SetRecovered notes whether the state store is complete.
+func (s *Stats) SetRecovered(recovered bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.recovered = true
+	s.recovered = recovered
 }
 
 // Count adds everything up. A worker without a user waits for no confirmation: what was sent to a former user is nobody's now.

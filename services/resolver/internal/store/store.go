@@ -1,6 +1,6 @@
 // Package store is the resolver's state store, a bbolt file:
 //
-//	meta                         schema version and epoch (shared/boltdb), "recovered", "mapping", "quiet", stream identities
+//	meta                         schema version and epoch (shared/boltdb), "recovered", "mapping", "quiet", "forgotten", stream identities
 //	workers/<employee id>        latest.Worker as CBOR
 //	mapping/<employee id>        username
 //	replays/<id>                 control.ReplayState as JSON, without Left; the newest 100
@@ -11,10 +11,12 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -40,6 +42,7 @@ const (
 	mappingKey   = "mapping"
 	identityKey  = "identity."
 	holdOffKey   = "quiet"
+	forgottenKey = "forgotten"
 )
 
 // The most keys that one transaction writes. bbolt splits nodes at the commit only, so what a transaction costs grows faster than
@@ -113,6 +116,43 @@ func (s *Store) SetHoldOff(until time.Time) error {
 	return s.db.SetMeta(holdOffKey, until.UTC().Format(time.RFC3339))
 }
 
+// Forgotten is the time of the newest event that was forgotten, in Unix seconds; 0 if none was since the files were read again.
+func (s *Store) Forgotten() (int64, error) {
+	v, err := s.db.Meta(forgottenKey)
+	if err != nil || v == "" {
+		return 0, err
+	}
+	at, err := strconv.ParseInt(v, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("read what was forgotten: %w", err)
+	}
+	return at, nil
+}
+
+// Forget deletes workers, the newest of whose events is of that time.
+func (s *Store) Forget(employees []string, newest int64) error {
+	err := s.db.Update(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(workersBucket)
+		for _, employee := range employees {
+			if err := b.Delete([]byte(employee)); err != nil {
+				return fmt.Errorf("delete a worker: %w", err)
+			}
+		}
+		return boltdb.PutMeta(tx, forgottenKey, strconv.FormatInt(newest, 10))
+	})
+	if err != nil {
+		return fmt.Errorf("forget workers in %s: %w", s.db.Path(), err)
+	}
+	return nil
+}
+
+// Renew begins another epoch, in which all that is forgotten has to be read again.
+func (s *Store) Renew() error {
+	return s.db.Renew(func(tx *bbolt.Tx) error {
+		return errors.Join(boltdb.PutMeta(tx, recoveredKey, ""), boltdb.PutMeta(tx, forgottenKey, ""))
+	})
+}
+
 // Snapshot names the mapping in use; "" if there never was one.
 func (s *Store) Snapshot() (string, error) { return s.db.Meta(mappingKey) }
 
@@ -144,9 +184,18 @@ func decode(data []byte) (w latest.Worker, err error) {
 	return w, nil
 }
 
+// Workers counts the workers.
+func (v View) Workers() int { return v.workers.Stats().KeyN }
+
 // EachWorker calls f for all workers, in the order of their ids, until ctx ends.
 func (v View) EachWorker(ctx context.Context, f func(employee string, w latest.Worker) error) error {
-	return v.workers.ForEach(func(k, data []byte) error {
+	return v.EachWorkerFrom(ctx, "", func(employee string, w latest.Worker) (bool, error) { return true, f(employee, w) })
+}
+
+// EachWorkerFrom calls f for the workers from that id on, in the order of their ids, until f returns false or ctx ends.
+func (v View) EachWorkerFrom(ctx context.Context, from string, f func(employee string, w latest.Worker) (bool, error)) error {
+	c := v.workers.Cursor()
+	for k, data := c.Seek([]byte(from)); k != nil; k, data = c.Next() {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -154,8 +203,11 @@ func (v View) EachWorker(ctx context.Context, f func(employee string, w latest.W
 		if err != nil {
 			return err
 		}
-		return f(string(k), w)
-	})
+		if goOn, err := f(string(k), w); err != nil || !goOn {
+			return err
+		}
+	}
+	return nil
 }
 
 // EachUser calls f for the employee ids that are mapped, with their usernames, in order and beginning after the given id, until

@@ -27,6 +27,8 @@ type Takeover struct {
 	js       jetstream.JetStream
 	roster   *roster.Roster
 	releaser *release.Releaser
+	// reread has the files read again.
+	reread func(context.Context) error
 	// parts are the chunks of a mapping that is not complete yet, and applied is the last sequence of the one in force.
 	parts   mapping.Assembler
 	applied uint64
@@ -36,8 +38,10 @@ type Takeover struct {
 }
 
 // New returns a takeover for the session that begins.
-func New(session context.Context, js jetstream.JetStream, r *roster.Roster, releaser *release.Releaser) *Takeover {
-	t := &Takeover{session: session, js: js, roster: r, releaser: releaser, mapped: make(chan struct{})}
+func New(
+	session context.Context, js jetstream.JetStream, r *roster.Roster, releaser *release.Releaser, reread func(context.Context) error,
+) *Takeover {
+	t := &Takeover{session: session, js: js, roster: r, releaser: releaser, reread: reread, mapped: make(chan struct{})}
 	t.openIfMapped()
 	return t
 }
@@ -122,7 +126,11 @@ func (t *Takeover) apply(ctx context.Context, next *mapping.Index, users map[str
 	r, before := t.roster, t.roster.Mapping()
 	added, changed, removed := before.Difference(next)
 	change := store.Change{Workers: map[string]latest.Worker{}}
-	err := r.View(func(v store.View) error {
+	forgotten := false
+	err := r.View(func(v store.View) (err error) {
+		if forgotten, err = r.MayHaveForgotten(v, next); err != nil {
+			return err
+		}
 		return v.EachWorker(ctx, func(employee string, w latest.Worker) error {
 			if remap(&w, before.User(employee), next.User(employee)) {
 				change.Workers[employee] = w
@@ -141,6 +149,11 @@ func (t *Takeover) apply(ctx context.Context, next *mapping.Index, users map[str
 		return err
 	}
 	r.SetMapping(next)
+	if forgotten {
+		if err := t.reread(ctx); err != nil {
+			return err
+		}
+	}
 
 	follows, err := t.releaser.Release(ctx)
 	if err != nil {

@@ -1,0 +1,69 @@
+package resolver_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"bobosync/services/resolver"
+	"bobosync/shared/bustest"
+	"bobosync/shared/config"
+	"bobosync/shared/event"
+	"bobosync/shared/program"
+	"bobosync/shared/topology"
+)
+
+// BenchmarkFile takes a file of 1,000,000 rows of 20,000 workers from the broker to the table of updates, as far as there is room in
+// it: reading, keeping the latest events, settling the rows that were beaten, publishing.
+func BenchmarkFile(b *testing.B) {
+	const rows, workers, part = 1_000_000, 20_000, 500
+	server := bustest.Start(b)
+	conn := server.Connect(b)
+	var cfg resolver.Config
+	require.NoError(b, config.Load(b.Context(), config.Map(map[string]string{
+		"DATA_DIRECTORY": b.TempDir(), "NATS_URL": server.ClientURL(), "ENTRIES_MAX_BYTES": "2000000000",
+	}), &cfg))
+	settings := topology.From(cfg.Broker, cfg.Calls)
+	require.NoError(b, topology.Provision(b.Context(), conn.JS, settings, topology.Everyone))
+	users := map[string]string{}
+	for i := range workers {
+		users[fmt.Sprintf("%05d", i)] = fmt.Sprintf("firstname.lastname.%d@example.org", i)
+	}
+	chunk := event.MappingChunk{Snapshot: "m", Chunks: 1, Users: users}
+	_, err := conn.JS.Publish(b.Context(), topology.SubjectMapping, event.Encode(&chunk))
+	require.NoError(b, err)
+	b.ReportAllocs()
+
+	for n := 0; b.Loop(); n++ {
+		b.StopTimer()
+		file := fmt.Sprintf("%064x", n)
+		for at := 0; at < rows; at += part {
+			m := event.Entries{File: file, Order: int64(n + 1), Last: at+part == rows}
+			for i := at; i < at+part; i++ {
+				m.Entries = append(m.Entries, event.Entry{
+					Row: i + 2, Employee: fmt.Sprintf("%05d", i*7919%workers), At: time.Now().Add(-time.Hour).Unix() + int64(i/1000), On: i/workers%2 == n%2,
+				})
+			}
+			_, err := conn.JS.PublishAsync(topology.EntriesSubject(file), event.Encode(&m))
+			require.NoError(b, err)
+		}
+		<-conn.JS.PublishAsyncComplete()
+		ctx, stop := context.WithCancel(b.Context())
+		done := make(chan error, 1)
+		b.StartTimer()
+		go func() {
+			done <- resolver.Run(ctx, cfg, program.Deps{Conn: server.Connect(b), Log: bustest.Logger()})
+		}()
+		require.Eventually(b, func() bool {
+			c, err := conn.JS.Consumer(b.Context(), topology.StreamEntries, topology.ConsumerResolverEntries)
+			return err == nil && c.CachedInfo().NumPending == 0 && c.CachedInfo().NumAckPending == 0
+		}, 2*time.Minute, 5*time.Millisecond)
+		b.StopTimer()
+		stop()
+		require.NoError(b, <-done)
+		b.StartTimer()
+	}
+}

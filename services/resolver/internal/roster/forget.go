@@ -1,0 +1,114 @@
+package roster
+
+// This file keeps workers who may be invented from filling the store: those whom no AtHoc user has, and of whom nothing but the latest
+// event is known. A row with an invented employee id is a valid one.
+
+import (
+	"context"
+	"slices"
+
+	"bobosync/services/resolver/internal/latest"
+	"bobosync/services/resolver/internal/store"
+	"bobosync/shared/mapping"
+)
+
+// forgetPart is how many workers are forgotten in one transaction.
+const forgetPart = 5_000
+
+// CrowdedWithStrangers reports whether so many strangers are known that some have to be forgotten.
+func (r *Roster) CrowdedWithStrangers() bool { return r.Stats.Strangers() > r.MaxStrangers }
+
+// Forget forgets strangers: those whose event is older than any that is ever sent, and the oldest if there are too many. Should the
+// latter get a user, the files have to be read again; see MayHaveForgotten.
+func (r *Roster) Forget(ctx context.Context) error {
+	var times []int64
+	err := r.View(func(v store.View) error {
+		if r.Stats.Strangers() == 0 && v.Workers() <= r.MaxStrangers {
+			return nil // not worth the reading
+		}
+		return v.EachWorker(ctx, func(_ string, w latest.Worker) error {
+			if w.Stranger() {
+				times = append(times, w.Latest.At)
+			}
+			return nil
+		})
+	})
+	if err != nil || len(times) == 0 {
+		return err
+	}
+	slices.Sort(times)
+	old := r.staleBefore()
+	stale, _ := slices.BinarySearch(times, old)
+	surplus := 0
+	if len(times) > r.MaxStrangers {
+		surplus = len(times) - r.MaxStrangers*3/4 // some room, so that it is not done for each of them
+	}
+	forget := max(stale, surplus)
+	if forget == 0 {
+		return nil
+	}
+
+	last := times[forget-1]
+	first, _ := slices.BinarySearch(times, last)
+	return r.forgetUntil(ctx, last, forget-first, old)
+}
+
+// staleBefore is the time before which an event is older than AUTO_CLEANUP_HOURS; 0 if none ever is.
+func (r *Roster) staleBefore() int64 {
+	if r.Rules.Lifetime == 0 {
+		return 0
+	}
+	return r.Now().Add(-r.Rules.Lifetime).Unix()
+}
+
+// forgetUntil forgets the strangers whose event is older than last, and so many of those whose event is of that second. Those older
+// than old are missed by nobody.
+func (r *Roster) forgetUntil(ctx context.Context, last int64, ofLast int, old int64) error {
+	newest, err := r.Store.Forgotten()
+	if err != nil {
+		return err
+	}
+	if last >= old {
+		newest = max(newest, last)
+	}
+	for from := ""; ; {
+		var part []string
+		err := r.View(func(v store.View) error {
+			return v.EachWorkerFrom(ctx, from, func(employee string, w latest.Worker) (bool, error) {
+				switch {
+				case !w.Stranger() || w.Latest.At > last || w.Latest.At == last && ofLast == 0:
+					return true, nil
+				case w.Latest.At == last:
+					ofLast--
+				}
+				part = append(part, employee)
+				return len(part) < forgetPart, nil
+			})
+		})
+		if err != nil || len(part) == 0 {
+			return err
+		}
+		from = part[len(part)-1]
+		if err := r.Store.Forget(part, newest); err != nil {
+			return err
+		}
+		r.Stats.Forget(part)
+		r.Log.Warn("workers without an AtHoc user are forgotten, the oldest first: are their employee ids real?",
+			"workers", len(part), "kept", r.Stats.Strangers())
+	}
+}
+
+// MayHaveForgotten reports whether a worker to whom next gives the first user may have been forgotten while it still mattered.
+func (r *Roster) MayHaveForgotten(v store.View, next *mapping.Index) (bool, error) {
+	newest, err := r.Store.Forgotten()
+	if err != nil || newest == 0 || newest < r.staleBefore() {
+		return false, err
+	}
+	for _, employee := range r.Mapping().Added(next) {
+		w, err := v.Worker(employee)
+		if err != nil || !w.Known() {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
