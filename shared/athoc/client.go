@@ -49,7 +49,7 @@ func New(cfg Config) (*Client, error) {
 		cfg:       cfg,
 		log:       cfg.Logger.With("component", "athoc"),
 		http:      httpClient,
-		scrub:     newScrubber(cfg.ClientSecret, cfg.Password),
+		scrub:     newScrubber(append(proxyPasswords(cfg), cfg.ClientSecret, cfg.Password)...),
 		maxAnswer: maxAnswer,
 		tokenURL:  cfg.ServerURL + "/AuthServices/Auth/connect/token",
 	}

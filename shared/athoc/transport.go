@@ -114,6 +114,20 @@ func validProxy(address string) bool {
 	return false
 }
 
+// proxyPasswords are what must not be told of the proxies' addresses.
+func proxyPasswords(cfg Config) (passwords []string) {
+	for _, address := range []string{cfg.HTTPProxy, cfg.HTTPSProxy} {
+		if !strings.Contains(address, "://") {
+			address = "http://" + address
+		}
+		if u, err := url.Parse(address); err == nil && u.User != nil {
+			password, _ := u.User.Password()
+			passwords = append(passwords, password, u.User.String())
+		}
+	}
+	return passwords
+}
+
 // checkTunnel keeps the status of a refused tunnel, which net/http would turn into bare text.
 func checkTunnel(_ context.Context, proxy *url.URL, _ *http.Request, answer *http.Response) error {
 	if answer.StatusCode == http.StatusOK {

@@ -14,7 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/joho/godotenv"
 	"github.com/sethvargo/go-envconfig"
 )
 
@@ -79,18 +78,14 @@ type Source struct {
 // Environment reads the process's environment and the .env file at path. No file at all is fine unless it was asked for by
 // name, which explicit says.
 func Environment(path string, explicit bool) (*Source, error) {
-	dotenv, err := godotenv.Read(path)
+	file, err := ReadDotEnv(path, explicit)
 	if errors.Is(err, os.ErrNotExist) && !explicit {
 		err = nil
 	}
 	if err != nil {
-		// The error of the parser quotes the line, which may hold a secret.
-		if file := new(os.PathError); errors.As(err, &file) {
-			return nil, fmt.Errorf("read the settings: %w", err)
-		}
-		return nil, fmt.Errorf("read the settings: %s is not a list of NAME=value lines", path)
+		return nil, err
 	}
-	return &Source{env: envconfig.OsLookuper(), dotenv: dotenv}, nil
+	return &Source{env: envconfig.OsLookuper(), dotenv: file.Vars}, nil
 }
 
 // Map reads the given variables only.
@@ -106,11 +101,21 @@ func (s *Source) lookup(key string) (string, bool, error) {
 	case found && inFile:
 		return "", true, fmt.Errorf("%s and %s_FILE are both set: keep one", key, key)
 	case inFile:
+		path, err := pathOf(path)
+		if err != nil {
+			return "", true, fmt.Errorf("%s_FILE: %w", key, err)
+		}
 		data, err := os.ReadFile(filepath.Clean(path))
 		if err != nil {
 			return "", true, fmt.Errorf("%s_FILE: %w", key, err)
 		}
-		return strings.TrimRight(string(data), "\r\n"), true, nil
+		return strings.TrimRight(strings.TrimPrefix(string(data), "\ufeff"), "\r\n"), true, nil
+	case found && isPath(key):
+		path, err := pathOf(value)
+		if err != nil {
+			return "", true, fmt.Errorf("%s: %w", key, err)
+		}
+		return path, true, nil
 	default:
 		return value, found, nil
 	}

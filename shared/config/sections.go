@@ -44,6 +44,9 @@ func (b Broker) Validate() error {
 		errs = append(errs, errors.New("ENTRIES_MAX_BYTES: must be at least 65536"))
 	}
 	errs = append(errs, Positive("STREAM_MAX_AGE", b.MaxAge))
+	if b.URL != "" {
+		errs = append(errs, Addresses("NATS_URL", b.URL, "nats", "tls", "ws", "wss"))
+	}
 	return errors.Join(errs...)
 }
 
@@ -85,9 +88,16 @@ func (a AtHoc) Validate() error {
 		"ATHOC_SERVER_URL": a.ServerURL != "", "CLIENT_ID": a.ClientID != "", "CLIENT_SECRET": a.ClientSecret != "",
 		"APIUSER": a.Account() != "", "PASSWORD": a.Password != "", "ORG_CODE": a.OrgCode != "",
 	})}
+	for name, proxy := range map[string]string{"HTTP_PROXY": a.HTTPProxy, "HTTPS_PROXY": a.HTTPSProxy} {
+		if proxy != "" {
+			errs = append(errs, Addresses(name, proxy, "http", "https", "socks5", "socks5h"))
+		}
+	}
 	if a.ServerURL != "" {
 		u, err := url.Parse(a.ServerURL)
-		switch {
+		switch reserved := Addresses("ATHOC_SERVER_URL", a.ServerURL, "https", "http"); {
+		case errors.Is(reserved, errReserved):
+			errs = append(errs, reserved)
 		case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
 			errs = append(errs, errors.New("ATHOC_SERVER_URL: must be an address such as https://alerts.example.org"))
 		case u.User != nil:

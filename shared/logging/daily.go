@@ -3,6 +3,7 @@ package logging
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,7 +18,14 @@ type daily struct {
 	mu   sync.Mutex
 	day  string
 	file *os.File
+	// looked is when it was last seen that the file still lies under its name.
+	looked time.Time
+	// purged is the day on which old files were deleted last.
+	purged string
 }
+
+// lookInterval is how often that is looked at: a file that was moved or deleted gets nothing more, and a new one takes its place.
+const lookInterval = time.Second
 
 type dailyConfig struct {
 	directory string
@@ -51,27 +59,61 @@ func (d *daily) Write(p []byte) (int, error) {
 	return d.file.Write(p)
 }
 
+// rotate opens the file of the day if it is not open, or has been moved or deleted. While none can be opened the one before goes on
+// getting the records.
 func (d *daily) rotate() error {
 	now := d.now()
 	day := now.Format(time.DateOnly)
-	if d.file != nil && d.day == day {
+	path := filepath.Join(d.directory, d.name(day))
+	if d.file != nil && d.day == day && !d.gone(path, now) {
 		return nil
 	}
-	path := filepath.Join(d.directory, d.name(day))
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
-	if err != nil {
-		return fmt.Errorf("open the log file of the day: %w", err)
-	}
-	if d.file != nil {
-		if err := d.file.Close(); err != nil {
-			return fmt.Errorf("close the log file of the day before: %w", err)
+	if d.purged != day { // before a file is opened, for which a full disk may have no room
+		d.purged = day
+		if err := d.purge(now); err != nil {
+			d.onProblem(err) // the program goes on, and so does its log
 		}
 	}
-	d.day, d.file = day, file
-	if err := d.purge(now); err != nil {
-		d.onProblem(err) // the program goes on, and so does its log
+	file, err := d.open(path)
+	if err != nil {
+		if d.file != nil {
+			return nil //nolint:nilerr // it is tried again with a later record
+		}
+		return fmt.Errorf("open the log file of the day: %w", err)
 	}
+
+	if d.file != nil {
+		_ = d.file.Close() // what it got was written already
+	}
+	d.day, d.file, d.looked = day, file, now
 	return nil
+}
+
+// open opens a log file, and makes its directory if that is gone as well.
+func (d *daily) open(path string) (*os.File, error) {
+	const flags = os.O_CREATE | os.O_APPEND | os.O_WRONLY
+	file, err := os.OpenFile(path, flags, 0o640)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(d.directory, 0o750); err != nil {
+			return nil, err
+		}
+		file, err = os.OpenFile(path, flags, 0o640)
+	}
+	return file, err
+}
+
+// gone reports whether the open file lies no more where it was opened, or another lies there.
+func (d *daily) gone(path string, now time.Time) bool {
+	if since := now.Sub(d.looked); since >= 0 && since < lookInterval {
+		return false
+	}
+	d.looked = now
+	there, err := os.Stat(path)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	open, err := d.file.Stat()
+	return err == nil && !os.SameFile(open, there)
 }
 
 func (d *daily) name(day string) string { return d.program + "-" + day + ".log" }

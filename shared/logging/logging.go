@@ -16,6 +16,7 @@ import (
 	"github.com/mattn/go-isatty"
 
 	"bobosync/shared/config"
+	"bobosync/shared/text"
 )
 
 // New makes the logger of the named program, writing to w and to the directory of the settings. Old log files of the program
@@ -36,7 +37,7 @@ func New(w io.Writer, program string, settings config.Log) (*slog.Logger, func()
 		if err != nil {
 			return nil, nil, err
 		}
-		handlers = append(handlers, slog.NewJSONHandler(file, &slog.HandlerOptions{Level: level}))
+		handlers = append(handlers, slog.NewJSONHandler(text.Escaping(file), &slog.HandlerOptions{Level: level}))
 		closer = file.Close
 	}
 	if len(handlers) == 1 {
@@ -67,12 +68,12 @@ func ParseLevel(name string) (slog.Level, error) {
 func console(w io.Writer, level slog.Level, format string) slog.Handler {
 	terminal := IsTerminal(w)
 	if strings.EqualFold(format, "text") || strings.EqualFold(format, "auto") && terminal {
-		return tint.NewTextHandler(w, &tint.Options{Level: level, TimeFormat: "15:04:05.000", NoColor: !terminal || os.Getenv("NO_COLOR") != ""})
+		return cleaning{tint.NewTextHandler(w, &tint.Options{Level: level, TimeFormat: "15:04:05.000", NoColor: !terminal || os.Getenv("NO_COLOR") != ""})}
 	}
-	return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})
+	return slog.NewJSONHandler(text.Escaping(w), &slog.HandlerOptions{Level: level})
 }
 
-// IsTerminal says whether a person is watching.
+// IsTerminal reports whether a person is watching.
 func IsTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	return ok && (isatty.IsTerminal(file.Fd()) || isatty.IsCygwinTerminal(file.Fd()))

@@ -158,3 +158,84 @@ func TestLevels(t *testing.T) {
 	_, _, err = New(&bytes.Buffer{}, "x", config.Log{Level: "INFO", Format: "json", Directory: "/dev/null/x"})
 	require.ErrorContains(t, err, "LOG_DIRECTORY")
 }
+
+// TestForeignTextIsHarmless: in a log for people nothing that others chose steers the terminal, or begins a line; JSON keeps it, in
+// characters that can be seen.
+func TestForeignTextIsHarmless(t *testing.T) {
+	const evil = "x\x1b[2J\nERR all is lost\u202e\u200b"
+	for _, format := range []string{"text", "json"} {
+		var out bytes.Buffer
+		log, _, err := New(&out, "x", config.Log{Level: "DEBUG", Format: format})
+		require.NoError(t, err)
+		log.With("with", evil).WithGroup("g").Info(evil, "name", evil, "error", errors.New(evil), "list", []string{evil},
+			slog.Group("h", "deep", evil), "password", config.Secret("s3cret"))
+		require.Equal(t, 1, strings.Count(out.String(), "\n"), format)
+		require.NotContains(t, out.String(), "s3cret")
+		for _, r := range []string{"\x1b", "\u202e", "\u200b"} {
+			require.NotContains(t, out.String(), r, format)
+		}
+		if format == "json" {
+			var line map[string]any
+			require.NoError(t, json.Unmarshal(out.Bytes(), &line))
+			require.Equal(t, evil, line["msg"])
+			require.Equal(t, evil, line["with"])
+		}
+	}
+}
+
+// TestTheFileIsOpenedAgain: when it was moved, deleted or replaced, or its directory was, what comes later is in a file of its name.
+func TestTheFileIsOpenedAgain(t *testing.T) {
+	for name, take := range map[string]func(path string) error{
+		"moved":            func(path string) error { return os.Rename(path, path+".1") },
+		"deleted":          os.Remove,
+		"replaced":         func(path string) error { return errors.Join(os.Remove(path), os.WriteFile(path, nil, 0o600)) },
+		"directory moved":  func(path string) error { return os.Rename(filepath.Dir(path), filepath.Dir(path)+".1") },
+		"directory erased": func(path string) error { return os.RemoveAll(filepath.Dir(path)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "logs")
+			now := time.Date(2024, 6, 17, 12, 0, 0, 0, time.Local)
+			d, err := openDaily(dailyConfig{directory: dir, program: "x", now: func() time.Time { return now }})
+			require.NoError(t, err)
+			defer d.Close()
+			path := filepath.Join(dir, "x-2024-06-17.log")
+			_, err = d.Write([]byte("before\n"))
+			require.NoError(t, err)
+			require.NoError(t, take(path))
+
+			now = now.Add(lookInterval)
+			for _, line := range []string{"after\n", "more\n"} {
+				_, err = d.Write([]byte(line))
+				require.NoError(t, err)
+			}
+			data, err := os.ReadFile(path)
+			require.NoError(t, err)
+			require.Equal(t, "after\nmore\n", string(data))
+		})
+	}
+}
+
+// TestRecordsGoOnWhileNoFileCanBeMade: the file that is open gets them, and a new one is made as soon as that is possible.
+func TestRecordsGoOnWhileNoFileCanBeMade(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "logs")
+	now := time.Date(2024, 6, 17, 23, 59, 59, 0, time.Local)
+	d, err := openDaily(dailyConfig{directory: dir, program: "x", now: func() time.Time { return now }})
+	require.NoError(t, err)
+	defer d.Close()
+	require.NoError(t, os.Rename(dir, dir+".1"))
+	require.NoError(t, os.WriteFile(dir, nil, 0o600)) // no directory can be made there
+	now = now.Add(lookInterval)
+	_, err = d.Write([]byte("meanwhile\n"))
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(dir))
+	now = now.Add(lookInterval)
+	_, err = d.Write([]byte("after\n"))
+	require.NoError(t, err)
+
+	data, err := os.ReadFile(filepath.Join(dir+".1", "x-2024-06-17.log"))
+	require.NoError(t, err)
+	require.Equal(t, "meanwhile\n", string(data))
+	data, err = os.ReadFile(filepath.Join(dir, "x-2024-06-18.log"))
+	require.NoError(t, err)
+	require.Equal(t, "after\n", string(data))
+}

@@ -20,6 +20,7 @@ import (
 	"bobosync/shared/config"
 	"bobosync/shared/logging"
 	"bobosync/shared/telemetry"
+	"bobosync/shared/text"
 )
 
 // Version is the version of the build; the Makefile sets it.
@@ -197,8 +198,9 @@ func Load(ctx context.Context, envFile string, target any) error {
 
 // Complain tells the operator what is wrong with the settings, a line each.
 func Complain(w io.Writer, name string, err error) {
-	fmt.Fprintf(w, "%s cannot start; mend these settings (environment or .env):\n", name)
+	out := text.To(w)
+	out.Printf("%s cannot start; mend these settings (environment or .env):\n", name)
 	for line := range strings.SplitSeq(err.Error(), "\n") {
-		fmt.Fprintf(w, "  %s\n", line)
+		out.Printf("  %s\n", line)
 	}
 }

@@ -78,7 +78,7 @@ func TestMainsExitStatusAndText(t *testing.T) {
 		"no broker":       {"ends", nil, nil, 2, []string{"tester cannot start", "NATS_URL: not set", "nats://localhost:4222"}},
 		"no such file":    {"ends", []string{broker}, []string{"-env", "missing.env"}, 2, []string{"missing.env"}},
 		"all bad at once": {"ends", []string{"STREAM_REPLICAS=9", "LOG_LEVEL=LOUD", "ENTRIES_MAX_BYTES=1"}, nil, 2, []string{"STREAM_REPLICAS", "LOG_LEVEL", "ENTRIES_MAX_BYTES"}},
-		"bad address":     {"ends", []string{"NATS_URL=nats://user:hunter2@"}, nil, 1, []string{"tester cannot go on", "nats://host:port"}},
+		"bad address":     {"ends", []string{"NATS_URL=nats://user:hunter2@"}, nil, 2, []string{"tester cannot start", "nats://host:port"}},
 		"it fails":        {"fails", []string{broker}, nil, 1, []string{"tester cannot go on", "the disk is full"}},
 		"it ends":         {"ends", nil, []string{"-env", envFile}, 0, []string{"tester starts", "tester has stopped"}},
 	} {

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"bobosync/shared/config"
+
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -63,10 +65,11 @@ func (c Config) validateTraces() error {
 		if v.address == "" {
 			continue
 		}
-		u, err := url.Parse(v.address)
-		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		if _, _, has := strings.Cut(v.address, "://"); !has {
 			errs = append(errs, fmt.Errorf("%s: must be an address such as http://localhost:4318", v.name))
+			continue
 		}
+		errs = append(errs, config.Addresses(v.name, v.address, "http", "https"))
 	}
 	if _, err := c.headers(); err != nil {
 		errs = append(errs, err)

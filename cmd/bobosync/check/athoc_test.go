@@ -36,7 +36,7 @@ func TestEverythingIsWell(t *testing.T) {
 	v.has(OK, "duty status attribute", "on duty now: 1")
 	v.has(OK, "duty status right", "nobody was changed")
 	v.has(OK, "employee id attribute", "3 of 3")
-	v.has(OK, "streams", "all 5")
+	v.has(OK, "streams", "all 6")
 	v.has(OK, "consumers", "all 12")
 	v.has(OK, "buckets", "all 2")
 	v.has(Warning, "sync to disk", "cannot be told from here", "NATS_MONITOR_URL")

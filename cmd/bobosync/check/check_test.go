@@ -3,9 +3,12 @@ package check
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -99,13 +102,41 @@ skipped  y       not tried: x has a problem
 	require.Contains(t, b.String(), "\x1b[31mproblem\x1b[0m")
 }
 
-func TestPrintJSON(t *testing.T) {
+// TestForeignNamesAreHarmless: what others named cannot repaint the verdict.
+func TestForeignNamesAreHarmless(t *testing.T) {
 	var b bytes.Buffer
-	require.NoError(t, PrintJSON(&b, []Result{{Check: "c", Level: Problem, Message: "m", Advice: "a & b", Milliseconds: 7}}))
-	require.Contains(t, b.String(), "a & b")
-	var got []map[string]any
-	require.NoError(t, json.Unmarshal(b.Bytes(), &got))
-	require.Equal(t, []map[string]any{{"check": "c", "level": "problem", "message": "m", "advice": "a & b", "milliseconds": 7.0}}, got)
+	require.NoError(t, Print(&b, []Result{{Check: "c\x1b[2J", Level: Problem, Message: "by Evil\n\x1b[32mok      all\u202e", Advice: "a\rb"}}, false))
+	require.Equal(t, 4, strings.Count(b.String(), "\n"))
+	require.NotContains(t, b.String(), "\x1b")
+	require.NotContains(t, b.String(), "\u202e")
+	require.NotContains(t, b.String(), "\r")
+}
+
+// TestFilesThatOthersWrite: who may write a secret chooses the account that is used.
+func TestFilesThatOthersWrite(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("modes say nothing there")
+	}
+	dir := t.TempDir()
+	write := func(name string, mode fs.FileMode) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, nil, 0o600))
+		require.NoError(t, os.Chmod(path, mode))
+		return path
+	}
+	none := func(string) string { return "" }
+	require.Empty(t, exposed(write("fine.env", 0o600), map[string]string{"PASSWORD": "x"}, write("fine.nk", 0o640), none))
+	for name, got := range map[string][]Result{
+		"settings":    exposed(write("a.env", 0o620), nil, "", none),
+		"key":         exposed("", nil, write("a.nk", 0o602), none),
+		"password":    exposed("", map[string]string{"PASSWORD_FILE": write("password", 0o666)}, "", none),
+		"environment": exposed("", nil, "", func(name string) string { return map[string]string{"CLIENT_SECRET_FILE": write("secret", 0o660)}[name] }),
+	} {
+		require.Len(t, got, 1, name)
+		require.Equal(t, Warning, got[0].Level, name)
+		require.Contains(t, got[0].Message, "others on this machine can write to "+dir, name)
+	}
+	require.Len(t, exposed(write("b.env", 0o646), map[string]string{"PASSWORD": "x"}, "", none), 2, "readable as well")
 }
 
 func TestJudgeClock(t *testing.T) {

@@ -1,11 +1,11 @@
 package check
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
 	"unicode/utf8"
+
+	"bobosync/shared/text"
 )
 
 // Colours of the levels, as escape sequences of terminals.
@@ -19,22 +19,19 @@ func Print(w io.Writer, results []Result, colour bool) error {
 	for _, r := range results {
 		width = max(width, utf8.RuneCountInString(r.Check))
 	}
-	var b strings.Builder
+	out := text.To(w)
 	for _, r := range results {
-		level := fmt.Sprintf("%-7s", r.Level)
+		level := text.Raw(fmt.Sprintf("%-7s", r.Level))
 		if colour {
-			level = colours[r.Level] + level + plain
+			level = text.Raw(colours[r.Level]) + level + plain
 		}
-		fmt.Fprintf(&b, "%s  %-*s  %s\n", level, width, r.Check, r.Message)
+		out.Printf("%s  %-*s  %s\n", level, width, r.Check, r.Message)
 		if r.Advice != "" {
-			fmt.Fprintf(&b, "%*s→ %s\n", 7+2+width+2, "", r.Advice)
+			out.Printf("%*s→ %s\n", 7+2+width+2, "", r.Advice)
 		}
 	}
-	b.WriteString(verdict(results))
-	if _, err := io.WriteString(w, b.String()); err != nil {
-		return fmt.Errorf("write the results: %w", err)
-	}
-	return nil
+	out.Printf("\n%s\n", verdict(results))
+	return out.Err()
 }
 
 // verdict is the last line.
@@ -43,27 +40,9 @@ func verdict(results []Result) string {
 	for _, r := range results {
 		count[r.Level]++
 	}
-	text := fmt.Sprintf("\n%d ok, %s, %s", count[OK], plural(count[Warning], "warning"), plural(count[Problem], "problem"))
+	line := fmt.Sprintf("%d ok, %s, %s", count[OK], text.Count(count[Warning], "warning"), text.Count(count[Problem], "problem"))
 	if count[Skipped] > 0 {
-		text += fmt.Sprintf(", %d not tried", count[Skipped])
+		line += fmt.Sprintf(", %d not tried", count[Skipped])
 	}
-	return text + "\n"
-}
-
-func plural(n int, word string) string {
-	if n == 1 {
-		return "1 " + word
-	}
-	return fmt.Sprintf("%d %ss", n, word)
-}
-
-// PrintJSON writes the results for scripts: an array, an object for each.
-func PrintJSON(w io.Writer, results []Result) error {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	if err := e.Encode(results); err != nil {
-		return fmt.Errorf("write the results: %w", err)
-	}
-	return nil
+	return line
 }

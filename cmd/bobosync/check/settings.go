@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +13,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/joho/godotenv"
+	"bobosync/shared/config"
 )
 
 // checkSettings judges the variables: what is missing or wrong, what looks like a slip, who can read the secrets.
@@ -26,12 +27,15 @@ func checkSettings(_ context.Context, f *facts) []Result {
 	if f.Unread {
 		return results
 	}
-	written, err := godotenv.Read(f.EnvFile)
+	written, err := config.ReadDotEnv(f.EnvFile, true)
 	if err != nil {
-		written = nil // none at all, which is fine, or told in the findings
+		written = config.DotEnv{} // none at all, which is fine, or told in the findings
 	}
-	results = append(results, slips(slices.Sorted(maps.Keys(written)), f.Known)...)
-	results = append(results, readable(f.EnvFile, written, f.Broker.Creds)...)
+	results = append(results, slips(slices.Sorted(maps.Keys(written.Vars)), f.Known)...)
+	for _, name := range written.Twice {
+		results = append(results, named(name, warn("keep one line", "%s has several lines for it, of which the last counts", f.EnvFile))...)
+	}
+	results = append(results, exposed(f.EnvFile, written.Vars, f.Broker.Creds, f.Getenv)...)
 	results = append(results, f.unsafe()...)
 	if len(results) == 0 {
 		return good("%d variables are known, nothing is missing or wrong", len(f.Known))
@@ -109,29 +113,39 @@ func distance(a, b string) int {
 // secrets are the variables that nobody else should be able to read.
 var secrets = []string{"PASSWORD", "CLIENT_SECRET"}
 
-// readable warns of files with secrets that everybody on the machine can read.
-func readable(envFile string, written map[string]string, creds string) []Result {
-	var files []string
-	if slices.ContainsFunc(secrets, func(name string) bool { return written[name] != "" }) {
-		files = append(files, envFile)
-	}
-	if creds != "" {
-		files = append(files, creds)
-	}
+// exposed warns of files with secrets that everybody on the machine can read, or that others can write: who writes a secret chooses
+// the account that is used.
+func exposed(envFile string, written map[string]string, creds string, getenv func(string) string) []Result {
 	var results []Result
-	for _, file := range files {
+	for _, file := range []string{envFile, creds} {
+		if file == envFile && !slices.ContainsFunc(secrets, func(name string) bool { return written[name] != "" }) {
+			continue
+		}
 		info, err := os.Stat(file)
 		if err == nil && open(info.Mode()) {
 			results = append(results, warn("chmod 600 "+file, "everybody on this machine can read the secrets in %s", file)...)
 		}
-		if errors.Is(err, fs.ErrNotExist) && file == creds {
+		if errors.Is(err, fs.ErrNotExist) && file == creds && creds != "" {
 			results = append(results, named("NATS_CREDS", bad("name the file with this service's credentials", "%s does not exist", file))...)
+		}
+	}
+
+	files := []string{envFile, creds}
+	for _, name := range secrets {
+		files = append(files, cmp.Or(getenv(name+"_FILE"), written[name+"_FILE"]))
+	}
+	for _, file := range files {
+		if info, err := os.Stat(file); file != "" && err == nil && changeable(info.Mode()) {
+			results = append(results, warn("chmod go-w "+file, "others on this machine can write to %s, and so choose what is read from it", file)...)
 		}
 	}
 	return results
 }
 
-// open says whether others than owner and group may read a file. On Windows the mode says nothing about that.
+// changeable reports whether others than the owner may write to a file. On Windows the mode says nothing about that.
+func changeable(mode fs.FileMode) bool { return runtime.GOOS != "windows" && mode.Perm()&0o022 != 0 }
+
+// open reports whether others than owner and group may read a file. On Windows the mode says nothing about that.
 func open(mode fs.FileMode) bool { return runtime.GOOS != "windows" && mode.Perm()&0o004 != 0 }
 
 // unsafe warns of settings that are allowed and should not be.

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"bobosync/shared/config"
+	"bobosync/shared/text"
 	"bobosync/shared/topology"
 )
 
@@ -109,7 +110,7 @@ func judgeSync(servers []storeServer, replicas int) []Result {
 	case len(silent) > 0:
 		return warn("look into its configuration", "%s does not tell whether it syncs to disk", strings.Join(silent, ", "))
 	}
-	return good("each message is synced to disk before it is acknowledged (%s)", plural(storing, "server"))
+	return good("each message is synced to disk before it is acknowledged (%s)", text.Count(storing, "server"))
 }
 
 // mostPage bounds what is read of a monitoring page.

@@ -10,6 +10,7 @@ import (
 
 	"bobosync/shared/athoc"
 	"bobosync/shared/breaker"
+	"bobosync/shared/text"
 )
 
 // sample is how many users' values are looked at.
@@ -37,7 +38,7 @@ func checkOrganisation(ctx context.Context, f *facts) []Result {
 		return bad("check ORG_CODE, and which users the account of APIUSER may see", "the organisation has no user that this account can see")
 	}
 	pages := (page.Total + athoc.MaxPageSize - 1) / athoc.MaxPageSize
-	return good("%s, fetched in %s", plural(page.Total, "user"), plural(pages, "page"))
+	return good("%s, fetched in %s", text.Count(page.Total, "user"), text.Count(pages, "page"))
 }
 
 // unknownAttribute judges a search that AtHoc does not take; ok is false if it failed for another reason.

@@ -1,0 +1,212 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/joho/godotenv"
+)
+
+// DotEnv is what a .env file holds.
+type DotEnv struct {
+	Vars map[string]string
+	// Twice are the names that have more than one line; the last one counts.
+	Twice []string
+}
+
+// mostDotEnv bounds a .env file in bytes.
+const mostDotEnv = 1 << 20
+
+// ReadDotEnv reads a .env file. One that was not named, but found in the current directory, must belong to this user or to root, and
+// nobody else may write to it. Errors name the line at fault and quote nothing, since it may hold a
+// secret; a file that is not there gives one that is fs.ErrNotExist.
+func ReadDotEnv(path string, named bool) (DotEnv, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return DotEnv{}, fmt.Errorf("read the settings: %w", err)
+	}
+	defer file.Close()
+
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() && !named {
+		err = fmt.Errorf("%s is no file", path)
+	}
+	if err == nil && !named {
+		err = trusted(path, info)
+	}
+	if err != nil {
+		return DotEnv{}, fmt.Errorf("read the settings: %w", err)
+	}
+
+	text, err := io.ReadAll(io.LimitReader(file, mostDotEnv+1))
+	if err == nil && len(text) > mostDotEnv {
+		err = errors.New("is too large for settings")
+	}
+	var env DotEnv
+	if err == nil {
+		env, err = parseDotEnv(text)
+	}
+	if err != nil {
+		return DotEnv{}, fmt.Errorf("read the settings: %s %w", path, withoutPath(err))
+	}
+	return env, nil
+}
+
+func withoutPath(err error) error {
+	if file, ok := errors.AsType[*fs.PathError](err); ok {
+		return fmt.Errorf("cannot be read: %w", file.Err)
+	}
+	return err
+}
+
+// parseDotEnv reads statement after statement, so that it knows the line of one that is wrong.
+func parseDotEnv(text []byte) (DotEnv, error) {
+	if err := encoding(text); err != nil {
+		return DotEnv{}, err
+	}
+	text = bytes.TrimPrefix(text, []byte("\ufeff"))
+	text = bytes.ReplaceAll(bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n")), []byte("\r"), []byte("\n"))
+
+	env := DotEnv{Vars: map[string]string{}}
+	for i, line := range strings.Split(string(text), "\n") {
+		name, value, err := parseLine(line, env.Vars)
+		if err != nil {
+			return DotEnv{}, fmt.Errorf("is not a list of NAME=value lines: line %d %w", i+1, err)
+		}
+		if name == "" {
+			continue
+		}
+		if _, has := env.Vars[name]; has && !slices.Contains(env.Twice, name) {
+			env.Twice = append(env.Twice, name)
+		}
+		env.Vars[name] = value
+	}
+	return env, nil
+}
+
+// encoding reports a text that is no UTF-8.
+func encoding(text []byte) error {
+	switch {
+	case bytes.HasPrefix(text, []byte{0xff, 0xfe}), bytes.HasPrefix(text, []byte{0xfe, 0xff}), bytes.IndexByte(text, 0) >= 0:
+		return errors.New("is written in UTF-16, or is no text: save it as UTF-8 (in Notepad: Save as, encoding UTF-8)")
+	case !utf8.Valid(text):
+		line := 1
+		for rest := text; len(rest) > 0; {
+			r, size := utf8.DecodeRune(rest)
+			if r == utf8.RuneError && size == 1 {
+				break
+			}
+			if r == '\n' {
+				line++
+			}
+			rest = rest[size:]
+		}
+		return fmt.Errorf("is not written in UTF-8, but in an older encoding: see line %d, and save it as UTF-8", line)
+	}
+	return nil
+}
+
+var (
+	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.]*$`)
+	// expansion is what godotenv replaces in a value that is not in single quotes.
+	expansion = regexp.MustCompile(`(\\?)\$\{?([A-Z0-9_]+)\}?`)
+)
+
+// parseLine reads one line; there is no name in one that is empty or a comment.
+func parseLine(line string, before map[string]string) (name, value string, err error) {
+	line = strings.TrimSpace(line)
+	if line == "" || strings.HasPrefix(line, "#") {
+		return "", "", nil
+	}
+	name, raw, has := strings.Cut(strings.TrimSpace(strings.TrimPrefix(line, "export ")), "=")
+	if colon, rest, yaml := strings.Cut(line, ":"); yaml && (!has || len(colon) < len(name)) {
+		name, raw, has = strings.TrimPrefix(colon, "export "), rest, true // the other way of writing it that godotenv takes
+	}
+	name, raw = strings.TrimSpace(name), strings.TrimSpace(raw)
+	switch {
+	case !has:
+		return "", "", errors.New("has no =")
+	case !variableName.MatchString(name):
+		return "", "", errors.New("does not begin with the name of a variable and =")
+	case unclosed(raw):
+		return "", "", errors.New("has a quote that is not closed on it")
+	}
+	if lost := lostTo(raw, before); lost {
+		return "", "", errors.New("has a $ before a name that is not set above: put the value into single quotes")
+	}
+	// The values of the lines above are there for those that refer to them.
+	vars, err := godotenv.Unmarshal(referred(raw, before) + name + "=" + raw)
+	if err != nil {
+		return "", "", errors.New("cannot be read: put the value into single quotes")
+	}
+	return name, vars[name], nil
+}
+
+// unclosed reports whether a value begins with a quote that does not end on its line.
+func unclosed(raw string) bool {
+	if raw == "" || raw[0] != '"' && raw[0] != '\'' {
+		return false
+	}
+	for i := 1; i < len(raw); i++ {
+		if raw[i] == raw[0] && raw[i-1] != '\\' {
+			return false
+		}
+	}
+	return true
+}
+
+// lostTo reports whether a part of a value would be replaced by nothing.
+func lostTo(raw string, before map[string]string) bool {
+	if strings.HasPrefix(raw, "'") {
+		return false
+	}
+	for _, m := range expansion.FindAllStringSubmatch(raw, -1) {
+		if _, has := before[m[2]]; m[1] == "" && !has {
+			return true
+		}
+	}
+	return false
+}
+
+// referred writes the variables again that a value refers to.
+func referred(raw string, before map[string]string) string {
+	var b strings.Builder
+	for _, m := range expansion.FindAllStringSubmatch(raw, -1) {
+		if value, has := before[m[2]]; has && !strings.ContainsAny(value, "'\n") {
+			fmt.Fprintf(&b, "%s='%s'\n", m[2], value)
+		}
+	}
+	return b.String()
+}
+
+// pathOf returns a path as it is meant: a ~ at its beginning is this user's home, as a shell would have it.
+func pathOf(value string) (string, error) {
+	switch {
+	case value == "~" || strings.HasPrefix(value, "~/") || strings.HasPrefix(value, `~\`):
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", errors.New("begins with ~, and this user has no home directory: write the whole path")
+		}
+		return filepath.Join(home, value[1:]), nil
+	case strings.HasPrefix(value, "~"):
+		return "", errors.New("begins with ~ and a user's name: write the whole path")
+	case strings.HasPrefix(value, `"`), strings.HasPrefix(value, `'`):
+		return "", errors.New("begins with a quote: outside of a .env file quotes belong to the value")
+	}
+	return value, nil
+}
+
+// isPath reports whether a variable names a file or directory.
+func isPath(key string) bool {
+	return strings.HasSuffix(key, "_DIRECTORY") || strings.HasSuffix(key, "_FILE") || strings.HasSuffix(key, "_CREDS") ||
+		key == "SSL_CERT_PATH" || key == "NATS_CA"
+}
