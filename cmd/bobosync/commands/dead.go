@@ -25,6 +25,9 @@ import (
 type Letter struct {
 	ID uint64 `json:"id"`
 	event.DeadLetter
+	// from is the service that wrote it, by the subject that only this service may publish to; what the letter says of itself is
+	// no more than its content.
+	from topology.Service
 }
 
 // deadFlags are how an operator chooses dead letters.
@@ -143,7 +146,7 @@ func lettersFrom(ctx context.Context, js jetstream.JetStream, seq uint64) ([]Let
 		if err != nil {
 			return nil, err
 		}
-		l := Letter{ID: m.Sequence}
+		l := Letter{ID: m.Sequence, from: topology.Service(strings.TrimPrefix(m.Subject, topology.DeadSubject("")))}
 		if err := event.Decode(m.Data, &l.DeadLetter); err != nil {
 			l.DeadLetter = event.DeadLetter{Service: "?", Reason: err.Error(), Payload: m.Data, Died: m.Time}
 		}
@@ -332,32 +335,60 @@ func tellLetters(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, asJSON
 // requeue tries one dead letter again: an update through the resolver, which knows whether it still is the latest; any
 // other message at the place where it could not be read.
 func requeue(ctx context.Context, conn *bus.Conn, l Letter) (string, error) {
-	var u event.Update
-	if l.Service == string(topology.Publisher) && event.Decode(l.Payload, &u) == nil {
-		answer, err := control.Ask[control.RequeueAnswer](ctx, conn.NC, topology.Resolver, control.Requeue,
-			control.RequeueRequest{Update: u, By: client.Whoami()})
-		if err != nil {
-			return "", err
+	subject, update, err := requeueTo(l)
+	if err != nil {
+		return "", err
+	}
+	if update == nil {
+		if _, err := conn.JS.Publish(ctx, subject, l.Payload); err != nil {
+			return "", fmt.Errorf("publish it again: %w", err)
 		}
-		if answer.Superseded {
-			return "a newer event has won meanwhile, nothing is to be sent", nil
-		}
-		return "is sent again", nil
+		return "is read again", nil
+	}
+
+	answer, err := control.Ask[control.RequeueAnswer](ctx, conn.NC, topology.Resolver, control.Requeue,
+		control.RequeueRequest{Update: *update, By: client.Whoami()})
+	if err != nil {
+		return "", err
+	}
+	if answer.Superseded {
+		return "a newer event has won meanwhile, nothing is to be sent", nil
+	}
+	return "is sent again", nil
+}
+
+// requeueTo decides what may be done with a dead letter: ask the resolver for an update, or publish the payload again to a subject
+// that its service reads, of the type that belongs there. A letter says itself where it came from, and whoever may write letters
+// must not be able to publish anything anywhere with an operator's rights.
+func requeueTo(l Letter) (subject string, update *event.Update, err error) {
+	var (
+		u       event.Update
+		entries event.Entries
+		acks    event.Acks
+	)
+	// What a later version wrote is read when the service has been updated.
+	readable := func(into event.Versioned) bool {
+		err := event.Decode(l.Payload, into)
+		return err == nil || errors.Is(err, event.ErrVersion)
 	}
 	switch {
+	case l.from == topology.Publisher && event.Decode(l.Payload, &u) == nil && u.User != "":
+		return "", &u, nil
 	case l.Subject == "":
-		return "", errors.New("it does not say where it came from, so it can only be dropped")
-	case l.Service == string(topology.Publisher):
+		return "", nil, errors.New("it does not say where it came from, so it can only be dropped")
+	case l.from == topology.Publisher:
 		// It would take the place of the update that the user has now.
-		return "", errors.New("an update that cannot be read can only be dropped; bobosync replay sends the worker's status again")
+		return "", nil, errors.New("an update that cannot be read can only be dropped; bobosync replay sends the worker's status again")
 	case l.Subject == topology.SubjectMapping:
 		// It would take the place of a newer mapping.
-		return "", errors.New("a part of a mapping can only be dropped: the janitor fetches the mapping anew")
+		return "", nil, errors.New("a part of a mapping can only be dropped: the janitor fetches the mapping anew")
+	case l.from == topology.Resolver && readable(&entries) && l.Subject == topology.EntriesSubject(entries.File):
+		return l.Subject, nil, nil
+	case (l.from == topology.Resolver || l.from == topology.Ingest) && l.Subject == topology.SubjectAcks && readable(&acks):
+		return l.Subject, nil, nil
+	default:
+		return "", nil, errors.New("it cannot be read as what belongs to the place that it says it is from, so it can only be dropped; the files are read again by themselves")
 	}
-	if _, err := conn.JS.Publish(ctx, l.Subject, l.Payload); err != nil {
-		return "", fmt.Errorf("publish it again: %w", err)
-	}
-	return "is read again", nil
 }
 
 func deadDropCommand(envFile *string) *cobra.Command {
