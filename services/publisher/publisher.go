@@ -101,6 +101,7 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 		metrics: telemetry.NewPublisher(deps.Telemetry), breakers: telemetry.NewBreaker(deps.Telemetry),
 		backlog: telemetry.NewBacklog(deps.Telemetry), part: deps.Telemetry.Part(name, deps.Conn.Connected),
 	}
+	p.record.state.Unverified = cfg.AtHoc.DisableSSLVerify
 	return session.Keep(ctx, log, p.session)
 }
 

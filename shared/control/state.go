@@ -109,6 +109,8 @@ type PublisherState struct {
 	BatchSize int           `json:"batch_size"`
 	RateLimit float64       `json:"rate_limit"`
 	Breaker   breaker.State `json:"brake"`
+	// Unverified tells that AtHoc's certificate is not verified, by DISABLE_SSL_VERIFY.
+	Unverified bool `json:"unverified,omitempty"`
 }
 
 // JanitorState tells what the janitor does and did.
@@ -120,6 +122,8 @@ type JanitorState struct {
 	Duties []Duty `json:"duties,omitempty"`
 	// Held is a mapping that was held back by its guard and waits for an approval.
 	Held *HeldMapping `json:"held,omitempty"`
+	// Unverified tells that AtHoc's certificate is not verified, by DISABLE_SSL_VERIFY.
+	Unverified bool `json:"unverified,omitempty"`
 }
 
 // The names of the janitor's duties, which are kinds of journal entries too.

@@ -26,4 +26,9 @@ const (
 	CauseSilent       = "feed_silent"
 	CauseDead         = "dead_letters"
 	CauseVersions     = "versions_mixed"
+	CauseNoGoodRow    = "file_without_good_row"
+	CauseManyRejected = "many_rows_rejected"
+	CauseManyUnmapped = "many_rows_unmapped"
+	CauseUnverified   = "athoc_not_verified"
+	CauseWebPage      = "web_page"
 )

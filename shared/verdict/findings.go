@@ -115,6 +115,10 @@ func athocFindings(f Facts) []Finding {
 		case lasted < outageWarning:
 			found.Level = Warning
 		}
+		if found.Level == Problem && webPage(b.Cause) {
+			found.Cause, found.Text = CauseWebPage, fmt.Sprintf("A web page answers in AtHoc's place since %s: %s", text.When(b.Since), b.Cause)
+			found.Do = "check ATHOC_SERVER_URL, and whether a proxy or a firewall shows a page of its own (a login, a block, maintenance); nothing is lost, and sending goes on by itself when AtHoc answers"
+		}
 		return []Finding{found}
 	case breaker.Throttled:
 		return []Finding{{
@@ -124,6 +128,26 @@ func athocFindings(f Facts) []Finding {
 	default:
 		return nil
 	}
+}
+
+// webPage reports whether what answered was no API, by what AtHoc's client says about the call.
+func webPage(cause string) bool {
+	cause = strings.ToLower(cause)
+	return slices.ContainsFunc([]string{"<html", "<!doctype", "text/html", "is not the json", "not a json array"}, func(sign string) bool {
+		return strings.Contains(cause, sign)
+	})
+}
+
+// unverifiedFindings warn of a connection to AtHoc that anybody on the way can read and answer.
+func unverifiedFindings(f Facts) []Finding {
+	if !slices.ContainsFunc(f.Publisher, func(s control.PublisherState) bool { return s.Unverified }) &&
+		!slices.ContainsFunc(f.Janitor, func(s control.JanitorState) bool { return s.Unverified }) {
+		return nil
+	}
+	return []Finding{{
+		Warning, CauseUnverified, "AtHoc's certificate is not verified (DISABLE_SSL_VERIFY): whoever sits on the way can read the password and answer in AtHoc's place",
+		"unset DISABLE_SSL_VERIFY and restart publisher and janitor; name the certificate of an authority of your own in SSL_CERT_PATH",
+	}}
 }
 
 // refusal says in plain words why AtHoc refuses, by what its client says about the call.

@@ -40,6 +40,8 @@ type Facts struct {
 	Breaker *breaker.State `json:"brake,omitempty"`
 	// DeadLetters counts what waits for an operator.
 	DeadLetters uint64 `json:"dead_letters"`
+	// Files are the latest files, in the order of reading.
+	Files []control.FileState `json:"-"`
 }
 
 // Reached reports whether anybody could be asked.
@@ -123,8 +125,8 @@ func Judge(f Facts, l Limits) Verdict {
 			Findings: []Finding{{Problem, u.Cause, sentence(u.Text), u.Do}},
 		}
 	}
-	findings := slices.Concat(brokerFindings(f), serviceFindings(f), diskFindings(f), athocFindings(f), mappingFindings(f),
-		recoveryFindings(f), lateFindings(f), dutyFindings(f), fileFindings(f, l), deadFindings(f), versionFindings(f))
+	findings := slices.Concat(brokerFindings(f), serviceFindings(f), diskFindings(f), athocFindings(f), unverifiedFindings(f), mappingFindings(f),
+		recoveryFindings(f), lateFindings(f), dutyFindings(f), fileFindings(f, l), contentFindings(f), deadFindings(f), versionFindings(f))
 	slices.SortStableFunc(findings, func(a, b Finding) int { return cmp.Compare(b.Level, a.Level) })
 	v := Verdict{Findings: findings}
 	for _, found := range findings {
@@ -149,7 +151,7 @@ func sentence(words string) string { return strings.ToUpper(words[:1]) + words[1
 // blocking are the causes for which nothing new reaches AtHoc while they last.
 var blocking = []string{
 	"no_" + string(topology.Ingest), "no_" + string(topology.Resolver), "no_" + string(topology.Publisher),
-	CauseMissing, CauseAtHocRefuses, CauseAtHocDown, CauseNoMapping, CauseRecovering,
+	CauseMissing, CauseAtHocRefuses, CauseAtHocDown, CauseWebPage, CauseNoMapping, CauseRecovering,
 }
 
 func blocks(found Finding) bool {
@@ -168,6 +170,8 @@ func freshness(f Facts, findings []Finding, worst Level) string {
 		return "no new duty data reaches AtHoc"
 	case worst == Problem:
 		return "duty data is fresh up to now, but something is broken"
+	case len(f.Unread) > 0:
+		return "duty data is fresh as far as can be told"
 	default:
 		return "duty data is fresh"
 	}

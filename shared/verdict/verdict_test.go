@@ -106,8 +106,13 @@ func TestEachCauseIsNamed(t *testing.T) {
 		"files have failed":  {func(f *Facts) { f.Ingest[0].Today.Failed = 2 }, Warning, CauseFailedFiles, "files list --failed"},
 		"the feed is silent": {func(f *Facts) { f.Ingest[0].LastFile = night.Add(-20 * time.Hour) }, Warning, CauseSilent, "No new file has come for 20 h"},
 		"no file ever came":  {func(f *Facts) { f.Ingest[0].LastFile = time.Time{} }, Warning, CauseSilent, "No file has ever come"},
-		"dead letters":       {func(f *Facts) { f.DeadLetters = 1 }, Warning, CauseDead, "1 dead letter:"},
-		"mixed versions":     {func(f *Facts) { f.Publisher[0].Version = "v1.2.4" }, Warning, CauseVersions, "v1.2.4 (publisher)"},
+		"a web page": {func(f *Facts) {
+			f.Breaker = &breaker.State{Class: breaker.Outage, Since: night.Add(-10 * time.Minute), ProbeAt: night.Add(time.Second), Cause: `athoc: get access token: outage (200 OK): <!DOCTYPE html> Sign in`}
+		}, Problem, CauseWebPage, "A web page answers in AtHoc's place"},
+		"nobody verifies": {func(f *Facts) { f.Publisher[0].Unverified = true }, Warning, CauseUnverified, "unset DISABLE_SSL_VERIFY"},
+		"nor the janitor": {func(f *Facts) { f.Janitor[0].Unverified = true }, Warning, CauseUnverified, "certificate is not verified"},
+		"dead letters":    {func(f *Facts) { f.DeadLetters = 1 }, Warning, CauseDead, "1 dead letter:"},
+		"mixed versions":  {func(f *Facts) { f.Publisher[0].Version = "v1.2.4" }, Warning, CauseVersions, "v1.2.4 (publisher)"},
 		"broker away": {func(f *Facts) {
 			*f = Facts{At: night, Unreachable: &Unreachable{Cause: CauseBroker, Text: "the broker cannot be reached", Do: "is it running"}}
 		}, Problem, CauseBroker, "The broker cannot be reached is it running"},

@@ -75,6 +75,7 @@ func Observe(ctx context.Context, conn *bus.Conn) verdict.Facts {
 	for _, stream := range (topology.Settings{}).Streams() {
 		group.Go(func() error { return g.stream(ctx, stream.Name) })
 	}
+	group.Go(func() error { return g.files(ctx) })
 	group.Go(func() error { return g.lanes(ctx) })
 	group.Go(func() error { return g.breaker(ctx) })
 	_ = group.Wait() // each notes what went wrong where it belongs
@@ -100,6 +101,21 @@ type survey struct {
 func askState[S any](ctx context.Context, g *survey, service topology.Service, into *[]S) error {
 	all, err := control.AskAll[S](ctx, g.conn.NC, service, control.State, control.Nothing{})
 	*into = all
+	return g.note(err)
+}
+
+// latestFiles is how many files are looked at for what stands in them.
+const latestFiles = 100
+
+// files asks for the latest files. That nobody answers is told by the states.
+func (g *survey) files(ctx context.Context) error {
+	answer, err := control.Ask[control.FilesAnswer](ctx, g.conn.NC, topology.Ingest, control.Files, control.FilesRequest{Most: latestFiles})
+	if errors.Is(err, control.ErrNobody) {
+		return nil
+	}
+	g.mu.Lock()
+	g.facts.Files = answer.Files
+	g.mu.Unlock()
 	return g.note(err)
 }
 

@@ -21,6 +21,7 @@ import (
 	"bobosync/services/resolver"
 	"bobosync/shared/config"
 	"bobosync/shared/program"
+	"bobosync/shared/text"
 	"bobosync/shared/topology"
 )
 
@@ -69,7 +70,7 @@ The exit status is 0, 1 if there are warnings, and 2 if there are problems.`,
 // printResults writes the results, with colours on a terminal.
 func printResults(w io.Writer, results []check.Result, asJSON bool) error {
 	if asJSON {
-		return check.PrintJSON(w, results)
+		return text.JSON(w, results)
 	}
 	_, color := terminal.Look(w)
 	return check.Print(w, results, color)

@@ -1,0 +1,66 @@
+package verdict
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"bobosync/shared/control"
+)
+
+// file is one of the latest, finished an hour ago.
+func file(name string, rows, rejected int, outcomes map[string]int) control.FileState {
+	return control.FileState{ID: name + "-0123456789abcdef", Name: name, Status: "moved", Rows: rows, Rejected: rejected, Outcomes: outcomes, Finished: night.Add(-time.Hour)}
+}
+
+// TestWhatStandsInFiles: a file of which nothing is of use, or less than usual, is not OK, whatever became of it.
+func TestWhatStandsInFiles(t *testing.T) {
+	t.Parallel()
+	usual := file("usual.csv", 1000, 10, map[string]int{"applied": 990, "columns": 10})
+	old := file("old.csv", 5, 5, nil)
+	old.Finished = night.Add(-25 * time.Hour)
+	for name, c := range map[string]struct {
+		files []control.FileState
+		cause string
+		says  string
+	}{
+		"nothing came":            {nil, "", ""},
+		"as usual":                {[]control.FileState{usual}, "", ""},
+		"empty":                   {[]control.FileState{file("empty.csv", 0, 0, nil)}, "", ""},
+		"semicolons":              {[]control.FileState{usual, file("x.csv", 15, 15, map[string]int{"columns": 15})}, CauseNoGoodRow, "File x.csv has no row that can be used (15 of 15 rows: 15 columns)"},
+		"one row, and bad":        {[]control.FileState{file("x.csv", 1, 1, map[string]int{"future": 1})}, CauseNoGoodRow, "1 of 1 row: 1 future"},
+		"most are bad":            {[]control.FileState{file("x.csv", 20, 12, map[string]int{"applied": 8, "columns": 4, "future": 8})}, CauseManyRejected, "12 of 20 rows: 8 future, 4 columns"},
+		"far more than usual":     {[]control.FileState{usual, file("x.csv", 100, 12, map[string]int{"applied": 88, "columns": 12})}, CauseManyRejected, "12 of 100 rows"},
+		"a tenth, always":         {[]control.FileState{file("a.csv", 100, 12, nil), file("b.csv", 100, 12, nil)}, "", ""},
+		"two bad rows of three":   {[]control.FileState{usual, file("x.csv", 3, 2, nil)}, "", ""},
+		"nobody knows them":       {[]control.FileState{file("x.csv", 10, 0, map[string]int{"unmapped": 9, "applied": 1})}, CauseManyUnmapped, "(9 of 10 rows)"},
+		"some are not in AtHoc":   {[]control.FileState{file("x.csv", 100, 0, map[string]int{"unmapped": 20, "applied": 80})}, "", ""},
+		"of the day before":       {[]control.FileState{old}, "", ""},
+		"came again, and well":    {[]control.FileState{file("x.csv", 9, 9, nil), file("x.csv", 9, 0, nil)}, "", ""},
+		"came again, and no more": {[]control.FileState{file("x.csv", 9, 0, nil), file("x.csv", 9, 9, nil)}, CauseNoGoodRow, "x.csv"},
+		"a name that steers":      {[]control.FileState{file("x\x1b[2J\n.csv", 9, 9, nil)}, CauseNoGoodRow, `x\x1b[2J\n.csv`},
+	} {
+		f := well()
+		f.Files = c.files
+		v := Judge(f, Limits{})
+		if c.cause == "" {
+			require.Equal(t, OK, v.Level, "%s: %+v", name, v.Findings)
+			continue
+		}
+		require.Len(t, v.Findings, 1, name)
+		require.Equal(t, Warning, v.Level, name)
+		require.Equal(t, c.cause, v.Findings[0].Cause, name)
+		require.Contains(t, v.Findings[0].Text, c.says, name)
+		require.Contains(t, v.Findings[0].Do, "bobosync files show ", name)
+	}
+
+	many := well()
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
+		many.Files = append(many.Files, file(name, 5, 5, nil))
+	}
+	text := Judge(many, Limits{}).Findings[0].Text
+	require.Contains(t, text, "File e has no row", "the latest is named first")
+	require.Contains(t, text, "2 files more")
+	require.NotContains(t, text, "File a")
+}
