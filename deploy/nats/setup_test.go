@@ -45,6 +45,9 @@ func TestConfigurationIsSafe(t *testing.T) {
 	require.Empty(t, opts.Users, "everyone has a key")
 	require.Len(t, opts.Nkeys, len(topology.Users()))
 	require.Positive(t, opts.JetStreamMaxStore)
+	require.LessOrEqual(t, opts.AuthTimeout, 3.0, "who does not log in is soon gone")
+	require.LessOrEqual(t, opts.TLSTimeout, 3.0)
+	require.GreaterOrEqual(t, opts.MaxConn, 4096, "and keeps nobody out until then")
 	for _, u := range opts.Nkeys {
 		require.NotNil(t, u.Permissions.Publish)
 		require.NotEmpty(t, u.Permissions.Publish.Allow, "an empty list would allow everything")

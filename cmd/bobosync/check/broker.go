@@ -273,5 +273,9 @@ func judgeVersion(level int, version string) []Result {
 	if level < topology.MinAPILevel {
 		return bad("use nats-server 2.12 or newer", "nats-server %s is too old (JetStream API level %d, %d is needed)", version, level, topology.MinAPILevel)
 	}
+	if !topology.ServerIsSafe(version) {
+		return warn("use nats-server "+topology.SafeServer+" or newer",
+			"nats-server %s may lose what it has acknowledged in a power failure, in spite of sync_interval: always", version)
+	}
 	return good("nats-server %s, JetStream API level %d", version, level)
 }

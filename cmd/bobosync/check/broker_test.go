@@ -303,7 +303,10 @@ func TestJudgeStorage(t *testing.T) {
 
 func TestJudgeVersion(t *testing.T) {
 	require.Equal(t, Problem, judgeVersion(1, "2.11.4")[0].Level)
-	require.Equal(t, OK, judgeVersion(3, "2.12.0")[0].Level)
+	old := judgeVersion(3, "2.12.0")[0]
+	require.Equal(t, Warning, old.Level)
+	require.Contains(t, old.Advice, "2.14.6")
+	require.Equal(t, OK, judgeVersion(4, "2.14.6")[0].Level)
 }
 
 func TestAFullStreamIsWarnedOf(t *testing.T) {
