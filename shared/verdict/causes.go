@@ -31,4 +31,6 @@ const (
 	CauseManyUnmapped = "many_rows_unmapped"
 	CauseUnverified   = "athoc_not_verified"
 	CauseWebPage      = "web_page"
+	CauseBlocked      = "file_not_movable"
+	CauseNotRead      = "files_not_read"
 )

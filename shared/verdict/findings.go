@@ -281,6 +281,13 @@ func fileFindings(f Facts, l Limits) (all []Finding) {
 				"give bobosync's user the right to read it, or take it away",
 			})
 		}
+		all = append(all, blockedFindings(s)...)
+		if waited := f.At.Sub(s.UnreadSince); s.Unread > 0 && !s.UnreadSince.IsZero() && waited >= lateWarning {
+			all = append(all, Finding{
+				Warning, CauseNotRead, fmt.Sprintf("%s in CSV_DIRECTORY not read yet, the first of them found %s ago", areFiles(s.Unread), text.Ago(waited)),
+				"look at the log of ingest: a file that is huge, or whose disk does not answer, is named there",
+			})
+		}
 		if s.Today.Failed > 0 {
 			all = append(all, Finding{
 				Warning, CauseFailedFiles, fmt.Sprintf("%s put among the failed files today", wereFiles(s.Today.Failed)),
@@ -290,6 +297,31 @@ func fileFindings(f Facts, l Limits) (all []Finding) {
 		all = append(all, silence(f.At, s, l.SilentAfter)...)
 	}
 	return all
+}
+
+// blockedFindings names the files that are finished and cannot leave.
+func blockedFindings(s control.IngestState) []Finding {
+	n := max(s.BlockedFiles, len(s.Blocked))
+	if n == 0 {
+		return nil
+	}
+	words := text.Count(n, "finished file") + " cannot be moved out of CSV_DIRECTORY"
+	names := slices.SortedFunc(maps.Keys(s.Blocked), func(a, b string) int { return s.Blocked[a].Since.Compare(s.Blocked[b].Since) })
+	if len(names) > 0 {
+		oldest := s.Blocked[names[0]]
+		words += fmt.Sprintf(", %s since %s: %s", text.Clean(names[0]), text.When(oldest.Since), oldest.Reason)
+	}
+	return []Finding{{
+		Warning, CauseBlocked, words,
+		"give bobosync's user the right to move files out of CSV_DIRECTORY (a sticky directory keeps those of other owners), and room where they go; AtHoc has all of them",
+	}}
+}
+
+func areFiles(n int) string {
+	if n == 1 {
+		return "1 file is"
+	}
+	return fmt.Sprintf("%d files are", n)
 }
 
 func wereFiles(n int) string {
