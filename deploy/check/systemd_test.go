@@ -24,7 +24,7 @@ func TestSystemdTakesTheUnits(t *testing.T) {
 	}
 	units := filepath.Join(root, "etc/systemd/system")
 	require.NoError(t, os.MkdirAll(units, 0o755))
-	for from, to := range map[string]string{"bobosync.service": "bobosync.service", "bobosync@.service": "bobosync@ingest.service"} {
+	for from, to := range map[string]string{"bobosync.service": "bobosync.service", "bobosync@.service": "bobosync@ingest.service", "bobosync-provision.service": "bobosync-provision.service"} {
 		text, err := os.ReadFile("../systemd/" + from)
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(filepath.Join(units, to), text, 0o644))

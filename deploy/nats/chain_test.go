@@ -20,10 +20,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"github.com/synadia-io/orbit.go/natsext"
 
 	"bobosync/cmd/athocsim/sim"
 	"bobosync/deploy/nats/setup"
@@ -117,14 +117,26 @@ func (c *chain) path(name string) string { return filepath.Join(c.work, name) }
 func (c *chain) start(names ...string) {
 	c.t.Helper()
 	for _, name := range names {
-		out, err := os.OpenFile(c.path(name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-		require.NoError(c.t, err)
-		cmd := exec.Command(filepath.Join(c.bin, name))
-		cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = c.environment(name), c.work, out, out
-		require.NoError(c.t, cmd.Start())
-		require.NoError(c.t, out.Close())
-		c.run[name] = cmd
+		c.launch(name, name)
 	}
+}
+
+// launch starts a program with a user's key.
+func (c *chain) launch(user, program string, args ...string) {
+	c.t.Helper()
+	out, err := os.OpenFile(c.path(user+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	require.NoError(c.t, err)
+	cmd := exec.Command(filepath.Join(c.bin, program), args...)
+	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = c.environment(user), c.work, out, out
+	require.NoError(c.t, cmd.Start())
+	require.NoError(c.t, out.Close())
+	c.run[user] = cmd
+}
+
+// provision starts the provisioner, which makes what the services must not make.
+func (c *chain) provision() {
+	c.t.Helper()
+	c.launch(topology.UserProvision, "bobosync", "provision", "--keep")
 }
 
 // stop ends a service as an operator does.
@@ -201,6 +213,7 @@ func (c *chain) requireNothingRefused() {
 func TestEachServiceWorksWithItsOwnRights(t *testing.T) {
 	t.Parallel()
 	c := newChain(t)
+	c.provision()
 	c.start(services...)
 	c.drop()
 	c.requireNothingRefused()
@@ -270,10 +283,9 @@ func TestEachServiceWorksWithItsOwnRights(t *testing.T) {
 // requireEndpointsAsked compares what the services offer with what operator and viewer may ask.
 func requireEndpointsAsked(t *testing.T, c *chain) {
 	conn := c.login(t, topology.UserViewer)
-	answers, err := natsext.RequestMany(t.Context(), conn.NC, "$SRV.INFO", nil, natsext.RequestManyStall(time.Second))
-	require.NoError(t, err)
 	seen := map[string]bool{}
-	for m, err := range answers {
+	for _, service := range services {
+		m, err := conn.NC.Request("$SRV.INFO.bobosync-"+service, nil, patience)
 		require.NoError(t, err)
 		var info micro.Info
 		require.NoError(t, json.Unmarshal(m.Data, &info))
@@ -287,22 +299,33 @@ func requireEndpointsAsked(t *testing.T, c *chain) {
 			require.True(t, asked, "%s: say in shared/topology/permissions.go who may ask it", e.Subject)
 		}
 	}
-	require.GreaterOrEqual(t, len(seen), 3, "the services tell of themselves: %v", seen)
+	require.Len(t, seen, len(services), "the services tell of themselves: %v", seen)
 }
 
-// TestAServiceWaitsForTheOthers: alone it makes its own part, says whom it waits for, and goes on when they come.
-func TestAServiceWaitsForTheOthers(t *testing.T) {
+// TestServicesWaitForTheProvisioner: they make nothing, say what they wait for, and go on when it is there; what somebody has
+// changed meanwhile is mended.
+func TestServicesWaitForTheProvisioner(t *testing.T) {
 	t.Parallel()
 	c := newChain(t)
-	c.start("ingest")
-	c.eventually("it waits", func() bool { return len(c.logged("ingest", "waiting for parts")) > 0 })
-	require.Contains(t, c.logged("ingest", "waiting for parts")[0], "stream UPDATES, bucket bobo_state")
-	conn := c.login(t, topology.UserProvision)
-	_, err := conn.JS.Stream(t.Context(), topology.StreamEntries)
-	require.NoError(t, err, "it has made what it owns")
-	c.start("resolver", "publisher", "janitor")
+	c.start(services...)
+	c.eventually("they wait", func() bool { return len(c.logged("ingest", "waiting for parts")) > 0 })
+	require.Contains(t, c.logged("ingest", "waiting for parts")[0], "stream ENTRIES")
+	c.provision()
 	c.drop()
 	c.requireNothingRefused()
+
+	root := c.login(t, topology.UserProvision)
+	stream, err := root.JS.Stream(t.Context(), topology.StreamEntries)
+	require.NoError(t, err)
+	config := stream.CachedInfo().Config
+	config.RePublish = &jetstream.RePublish{Source: ">", Destination: "somewhere.>"}
+	_, err = root.JS.UpdateStream(t.Context(), config)
+	require.NoError(t, err)
+	c.eventually("it is mended", func() bool {
+		stream, err := root.JS.Stream(t.Context(), topology.StreamEntries)
+		return err == nil && stream.CachedInfo().Config.RePublish == nil
+	})
+	c.eventually("it is told of", func() bool { return len(c.logged(topology.UserProvision, "republish")) > 0 })
 }
 
 // TestRefusalsAreClear: what a program says that the broker does not let in.

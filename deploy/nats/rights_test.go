@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -92,7 +93,7 @@ func concrete(pattern string) string {
 func everything() []string {
 	var all []string
 	for _, u := range topology.Users() {
-		for _, s := range append(slices.Clone(u.Publish), u.DenyPublish...) {
+		for _, s := range u.Publish {
 			all = append(all, concrete(s))
 		}
 	}
@@ -108,7 +109,7 @@ func owners() map[string][]string {
 	const (
 		ingest, resolver, publisher, janitor  = "ingest", "resolver", "publisher", "janitor"
 		provision, operator, viewer, backup   = topology.UserProvision, topology.UserOperator, topology.UserViewer, topology.UserBackup
-		deleting, purging, reading, resetting = "$JS.API.STREAM.DELETE.%s", "$JS.API.STREAM.PURGE.%s", "$JS.API.STREAM.MSG.GET.%s", "$JS.API.CONSUMER.RESET.%s.%s"
+		deleting, purging, reading, resetting = "$JS.API.STREAM.DELETE.%s", "$JS.API.STREAM.PURGE.%s", "$JS.API.DIRECT.GET.%s", "$JS.API.CONSUMER.RESET.%s.%s"
 	)
 	table := map[string][]string{
 		// Messages.
@@ -133,23 +134,29 @@ func owners() map[string][]string {
 		"$JS.API.ACCOUNT.PURGE.BOBO": nil, "$JS.API.META.LEADER.STEPDOWN": nil, "$JS.API.SERVER.REMOVE": nil,
 		"$SYS.REQ.SERVER.PING.VARZ": nil, "$SYS.REQ.SERVER.x.RELOAD": nil, topology.SubjectServers: {provision, operator, viewer},
 	}
-	streams := map[string]struct{ owner, purges, reads []string }{
-		topology.StreamEntries: {[]string{ingest}, []string{ingest}, []string{ingest}},
-		topology.StreamUpdates: {[]string{resolver}, nil, nil},
-		topology.StreamAcks:    {[]string{ingest}, nil, nil},
-		topology.StreamMapping: {[]string{janitor}, []string{janitor}, []string{janitor}},
-		topology.StreamDead:    {[]string{resolver}, nil, []string{operator, viewer}},
-		topology.StreamJournal: {[]string{janitor}, []string{janitor}, []string{janitor}},
-		"KV_bobo_state":        {[]string{resolver}, nil, nil},
-		"KV_bobo_leases":       {[]string{publisher}, nil, nil},
+	streams := map[string]struct{ purges, reads []string }{
+		topology.StreamEntries: {[]string{ingest}, []string{ingest, resolver}},
+		topology.StreamUpdates: {nil, []string{resolver}},
+		topology.StreamAcks:    {nil, nil},
+		topology.StreamMapping: {[]string{janitor}, []string{janitor, resolver}},
+		topology.StreamDead:    {nil, []string{operator, viewer}},
+		topology.StreamJournal: {[]string{janitor}, []string{janitor}},
+		"KV_bobo_state":        {nil, nil},
+		"KV_bobo_leases":       {nil, nil},
 	}
 	for name, s := range streams {
-		table["$JS.API.STREAM.CREATE."+name] = append(s.owner, provision)
-		table["$JS.API.STREAM.UPDATE."+name] = append(s.owner, provision)
+		table["$JS.API.STREAM.CREATE."+name], table["$JS.API.STREAM.UPDATE."+name] = []string{provision}, []string{provision}
 		table[fmt.Sprintf(deleting, name)] = nil
 		table[fmt.Sprintf(purging, name)] = s.purges
 		table[fmt.Sprintf(reading, name)] = s.reads
-		table["$JS.API.STREAM.SNAPSHOT."+name], table["$JS.API.STREAM.RESTORE."+name] = nil, nil
+		table["$JS.API.STREAM.MSG.GET."+name] = nil
+		for _, verb := range []string{"SNAPSHOT", "RESTORE", "PEER.REMOVE", "LEADER.STEPDOWN"} {
+			table["$JS.API.STREAM."+verb+"."+name] = nil
+		}
+		for _, consumer := range []string{"mine", "mine.bobo.x"} { // one of his own making, which could deliver anywhere
+			table["$JS.API.CONSUMER.CREATE."+name+"."+consumer] = nil
+		}
+		table["$JS.API.CONSUMER.CREATE."+name], table["$JS.API.CONSUMER.DURABLE.CREATE."+name+".mine"] = nil, nil
 	}
 	for _, name := range []string{topology.StreamDead, topology.StreamMapping, topology.StreamJournal} {
 		table["$JS.API.STREAM.SNAPSHOT."+name], table["$JS.API.STREAM.RESTORE."+name] = []string{backup}, []string{backup}
@@ -161,13 +168,12 @@ func owners() map[string][]string {
 		for _, c := range consumers {
 			owner, _, _ := strings.Cut(c.Durable, "-")
 			consumer := stream + "." + c.Durable
-			table["$JS.API.CONSUMER.CREATE."+consumer] = []string{owner, provision}
+			table["$JS.API.CONSUMER.CREATE."+consumer] = []string{provision}
 			table["$JS.API.CONSUMER.MSG.NEXT."+consumer] = []string{owner}
 			table["$JS.ACK."+consumer+".1.2.3.4.5"] = []string{owner}
 			table[fmt.Sprintf(resetting, stream, c.Durable)] = nil
-			table["$JS.API.CONSUMER.PAUSE."+consumer] = nil
-			if stream == topology.StreamUpdates || stream == topology.StreamAcks {
-				table["$JS.API.CONSUMER.DELETE."+consumer] = nil
+			for _, verb := range []string{"PAUSE", "DELETE", "UNPIN", "LEADER.STEPDOWN"} {
+				table["$JS.API.CONSUMER."+verb+"."+consumer] = nil
 			}
 		}
 	}
@@ -187,13 +193,124 @@ func TestNobodyMaySendWhatIsNotHis(t *testing.T) {
 			for _, s := range subjects {
 				allowed := !slices.Contains(refused, s)
 				assert.Equal(t, u.MayPublish(s), allowed, "%s may send to %s: what is written down is what the server does", u.Name, s)
-				if users, listed := byHand[s]; listed && u.Account == topology.AccountMain {
+				if users, listed := byHand[s]; listed && u.Account != topology.AccountSystem {
 					assert.Equal(t, slices.Contains(users, u.Name), allowed, "%s may send to %s", u.Name, s)
 				}
 			}
 			require.NotEmpty(t, refused)
 			require.Less(t, len(refused), len(subjects))
 		})
+	}
+}
+
+// targets are subjects that a request could be made to reach, by its body or by the subject for its answer: what lies in streams
+// and buckets, and the services' orders.
+func targets() []string {
+	all := []string{
+		topology.EntriesSubject("f00"), topology.UpdatesSubject("john"), topology.SubjectAcks, topology.SubjectMapping,
+		topology.DeadSubject("ingest"), "$KV.bobo_state.athoc.brake", "$KV.bobo_state.resolver.memory", "$KV.bobo_leases.lane.3",
+	}
+	for _, order := range []string{"resolver.replay", "resolver.observe", "ingest.purge", "janitor.mapping-approve"} {
+		all = append(all, "bobo.control."+order)
+	}
+	return all
+}
+
+// bodyTo is a request's body in which every field that can name a subject, another stream or a place to deliver to names the
+// target.
+func bodyTo(target string) []byte {
+	return fmt.Appendf(nil, `{"seq":1,"batch":1,"expires":1000000,"next_by_subj":">","deliver_subject":%[1]q,"name":"ENTRIES","stream_name":"ENTRIES",
+		"subjects":[%[1]q],"republish":{"src":">","dest":%[1]q},"sources":[{"name":"UPDATES"}],"mirror":{"name":"UPDATES"},
+		"subject_transform":{"src":">","dest":%[1]q},"config":{"durable_name":"resolver","deliver_subject":%[1]q,"ack_policy":"explicit"},
+		"consumer":{"deliver_subject":%[1]q},"reply":%[1]q,"respond":%[1]q}`, target)
+}
+
+// stores reports whether what is sent there is stored.
+func stores(subject string) bool {
+	return !strings.HasPrefix(subject, "$JS.") && !strings.HasPrefix(subject, "bobo.control.") && !strings.HasPrefix(subject, "$SRV.")
+}
+
+// lastSequences are the last sequences of all streams.
+func (in *installation) lastSequences(t *testing.T, js jetstream.JetStream) map[string]uint64 {
+	t.Helper()
+	all := map[string]uint64{}
+	for _, name := range []string{
+		topology.StreamEntries, topology.StreamUpdates, topology.StreamAcks, topology.StreamMapping, topology.StreamDead, topology.StreamJournal,
+		"KV_" + topology.BucketState, "KV_" + topology.BucketLeases,
+	} {
+		s, err := js.Stream(t.Context(), name)
+		require.NoError(t, err)
+		all[name] = s.CachedInfo().State.LastSeq
+	}
+	return all
+}
+
+// TestNoRequestReachesWhatIsNotHis: each key makes every request that it may, with a body and a subject for the answer that name
+// what is not his. JetStream acts with the rights of an account, so what keeps the answers out is that each user has one.
+func TestNoRequestReachesWhatIsNotHis(t *testing.T) {
+	t.Parallel()
+	in := broker(t)
+	root := in.login(t, topology.UserProvision)
+	require.NoError(t, topology.Provision(t.Context(), root.JS, settings, topology.Everyone))
+	_, err := in.login(t, "ingest").JS.Publish(t.Context(), topology.EntriesSubject("f00"), []byte("something to read"))
+	require.NoError(t, err)
+	for _, u := range topology.Users() {
+		if u.Account == topology.AccountStore || u.Account == topology.AccountSystem {
+			continue // these count as root, and look at servers
+		}
+		t.Run(u.Name, func(t *testing.T) {
+			orders := map[string]*nats.Subscription{}
+			for _, service := range services {
+				if service == u.Name {
+					continue
+				}
+				sub, err := in.login(t, service).NC.SubscribeSync("bobo.control." + service + ".*")
+				require.NoError(t, err)
+				orders[service] = sub
+			}
+			j := in.judge(t, u.Name)
+			for _, target := range targets() {
+				if u.MayPublish(target) {
+					continue
+				}
+				before := in.lastSequences(t, root.JS)
+				for _, subject := range u.Publish {
+					if stores(subject) {
+						continue // a message of his own
+					}
+					request := nats.Msg{Subject: concrete(subject), Reply: target, Data: bodyTo(target)}
+					require.NoError(t, j.nc.PublishMsg(&request))
+				}
+				_ = j.nc.PublishRequest("$JS.API.INFO", target, nil)
+				require.NoError(t, j.nc.FlushTimeout(patience))
+				require.Equal(t, before, in.lastSequences(t, root.JS), "%s reached %s", u.Name, target)
+			}
+			for service, sub := range orders {
+				for {
+					m, err := sub.NextMsg(look)
+					if err != nil {
+						break
+					}
+					require.True(t, u.MayPublish(m.Subject), "%s had the broker send %s to %s", u.Name, m.Subject, service)
+				}
+			}
+		})
+	}
+}
+
+// TestAKeyRemovesNoOther: a header of NATS (Nats-Rollup) can remove all other messages of a stream.
+func TestAKeyRemovesNoOther(t *testing.T) {
+	t.Parallel()
+	in := broker(t)
+	require.NoError(t, topology.Provision(t.Context(), in.login(t, topology.UserProvision).JS, settings, topology.Everyone))
+	js := in.login(t, "publisher").JS
+	for _, lane := range []string{"lane.1", "lane.2"} {
+		_, err := js.Publish(t.Context(), "$KV.bobo_leases."+lane, []byte("held"))
+		require.NoError(t, err)
+	}
+	for _, what := range []string{"all", "sub"} {
+		_, err := js.PublishMsg(t.Context(), &nats.Msg{Subject: "$KV.bobo_leases.lane.1", Header: nats.Header{"Nats-Rollup": {what}}})
+		require.ErrorContains(t, err, "rollup not permitted")
 	}
 }
 

@@ -28,7 +28,7 @@ func TestAccountsAreGenerated(t *testing.T) {
 	t.Parallel()
 	committed, err := os.ReadFile("accounts.conf")
 	require.NoError(t, err)
-	require.Equal(t, string(setup.Accounts(topology.Users())), string(committed), "run make nats-conf")
+	require.Equal(t, string(setup.Accounts()), string(committed), "run make nats-conf")
 }
 
 // TestConfigurationIsSafe: what a broker must have that is trusted with what nobody else keeps.
@@ -48,11 +48,19 @@ func TestConfigurationIsSafe(t *testing.T) {
 	require.LessOrEqual(t, opts.AuthTimeout, 3.0, "who does not log in is soon gone")
 	require.LessOrEqual(t, opts.TLSTimeout, 3.0)
 	require.GreaterOrEqual(t, opts.MaxConn, 4096, "and keeps nobody out until then")
+	accounts := map[string]int{}
 	for _, u := range opts.Nkeys {
+		accounts[u.Account.Name]++
 		require.NotNil(t, u.Permissions.Publish)
 		require.NotEmpty(t, u.Permissions.Publish.Allow, "an empty list would allow everything")
 		require.NotEmpty(t, u.Permissions.Subscribe.Allow)
-		require.Nil(t, u.Permissions.Response)
+		if answer := u.Permissions.Response; answer != nil {
+			require.LessOrEqual(t, answer.MaxMsgs, 4)
+			require.LessOrEqual(t, answer.Expires, time.Minute)
+		}
+	}
+	for _, service := range append([]string{topology.UserOperator, topology.UserViewer}, services...) {
+		require.Equal(t, 1, accounts[strings.ToUpper(service)], "%s shares its account with nobody", service)
 	}
 }
 

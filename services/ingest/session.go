@@ -15,6 +15,7 @@ import (
 	"bobosync/services/ingest/internal/recovery"
 	"bobosync/shared/control"
 	"bobosync/shared/event"
+	"bobosync/shared/pause"
 	"bobosync/shared/telemetry"
 	"bobosync/shared/topology"
 )
@@ -54,12 +55,12 @@ func (s *service) session(ctx context.Context, _ func(error)) error {
 		return err
 	}
 	defer stop()
-	epochs, epoch, err := w.watchEpoch(ctx)
+	epoch, err := w.readEpoch(ctx)
 	if err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return w.followEpoch(ctx, epochs) })
+	g.Go(func() error { return w.followEpoch(ctx, epoch) })
 	g.Go(func() error { return w.settle(ctx) })
 	g.Go(func() error { return w.keepHouse(ctx) })
 	g.Go(func() error { return w.read(ctx, epoch) })
@@ -70,33 +71,25 @@ func (s *service) session(ctx context.Context, _ func(error)) error {
 	return g.Wait()
 }
 
-// watchEpoch returns the epoch of the resolver's state store, empty if it has not told, and a watch for what follows.
-func (w *work) watchEpoch(ctx context.Context) (jetstream.KeyWatcher, string, error) {
+// epochLook is how often ingest asks for the epoch of the resolver's state store. A watch would need a consumer, and no service
+// may make one at a broker that keeps its users apart.
+const epochLook = time.Second
+
+// readEpoch returns the epoch of the resolver's state store, empty if it has not told.
+func (w *work) readEpoch(ctx context.Context) (string, error) {
 	bucket, err := w.deps.Conn.JS.KeyValue(ctx, topology.BucketState)
 	if err != nil {
-		return nil, "", fmt.Errorf("open bucket %s: %w", topology.BucketState, err)
+		return "", fmt.Errorf("open bucket %s: %w", topology.BucketState, err)
 	}
-	watch, err := bucket.Watch(ctx, topology.KeyResolverMemory)
+	entry, err := bucket.Get(ctx, topology.KeyResolverMemory)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return "", nil
+	}
 	if err != nil {
-		return nil, "", fmt.Errorf("watch the resolver's epoch: %w", err)
+		return "", fmt.Errorf("read the epoch of the resolver's state store: %w", err)
 	}
-	epoch := ""
-	for {
-		select {
-		case <-ctx.Done():
-			return nil, "", errors.Join(ctx.Err(), watch.Stop())
-		case entry, open := <-watch.Updates():
-			switch {
-			case !open:
-				return nil, "", fmt.Errorf("watch the resolver's epoch: %w", entries.ErrLost)
-			case entry == nil: // that is all there was
-				return watch, epoch, nil
-			}
-			if name, ok := w.epochOf(entry); ok {
-				epoch = name
-			}
-		}
-	}
+	epoch, _ := w.epochOf(entry)
+	return epoch, nil
 }
 
 func (w *work) epochOf(entry jetstream.KeyValueEntry) (string, bool) {
@@ -111,28 +104,26 @@ func (w *work) epochOf(entry jetstream.KeyValueEntry) (string, bool) {
 	return m.Memory, true
 }
 
-// followEpoch passes on what the resolver tells.
-func (w *work) followEpoch(ctx context.Context, watch jetstream.KeyWatcher) error {
-	defer func() { _ = watch.Stop() }()
+// followEpoch passes on what the resolver tells, when it is another epoch than the known one.
+func (w *work) followEpoch(ctx context.Context, known string) error {
 	for {
-		select {
-		case <-ctx.Done():
+		if pause.For(ctx, epochLook) != nil {
 			return nil
-		case entry, open := <-watch.Updates():
-			if !open {
-				return fmt.Errorf("watch the resolver's epoch: %w", entries.ErrLost)
-			}
-			if entry == nil {
-				continue
-			}
-			if epoch, ok := w.epochOf(entry); ok {
-				select {
-				case <-w.epochs: // an older one that was not looked at yet
-				default:
-				}
-				w.epochs <- epoch
-			}
 		}
+		epoch, err := w.readEpoch(ctx)
+		switch {
+		case errors.Is(err, jetstream.ErrBucketNotFound) && w.deps.Conn.Connected():
+			return errors.Join(entries.ErrLost, err)
+		case err != nil || epoch == "" || epoch == known:
+			continue // the broker may be away for a moment
+		}
+
+		known = epoch
+		select {
+		case <-w.epochs: // an older one that was not looked at yet
+		default:
+		}
+		w.epochs <- epoch
 	}
 }
 

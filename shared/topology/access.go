@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -59,7 +58,7 @@ func readAccess(data []byte) (access, error) {
 	return access{limited: true, allow: permissions.Publish.Allow, deny: permissions.Publish.Deny}, nil
 }
 
-// may says whether this program may send to a subject. A list of what is allowed that is empty allows everything.
+// may reports whether this program may send to a subject. A list of what is allowed that is empty allows everything.
 func (a access) may(subject string) bool {
 	if !a.limited {
 		return true
@@ -69,24 +68,9 @@ func (a access) may(subject string) bool {
 
 func matchesAny(patterns []string, subject string) bool {
 	for _, p := range patterns {
-		if matches(p, subject) {
+		if covers(p, subject) {
 			return true
 		}
 	}
 	return false
-}
-
-// matches says whether a subject without wildcards fits a pattern.
-func matches(pattern, subject string) bool {
-	tokens := strings.Split(subject, ".")
-	wanted := strings.Split(pattern, ".")
-	for i, w := range wanted {
-		if w == ">" && i == len(wanted)-1 {
-			return len(tokens) > i
-		}
-		if i >= len(tokens) || w != "*" && w != tokens[i] {
-			return false
-		}
-	}
-	return len(tokens) == len(wanted)
 }

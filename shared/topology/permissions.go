@@ -19,16 +19,8 @@ const (
 	UserMonitor = "monitor"
 )
 
-// The accounts that these users are in.
-const (
-	// AccountMain holds the streams and everyone who works with them.
-	AccountMain = "BOBO"
-	// AccountSystem is the servers' own.
-	AccountSystem = "SYS"
-)
-
-// SubjectServers is where the users of AccountMain that may do so ask all servers how JetStream is set. The broker's
-// configuration maps it to the system account.
+// SubjectServers is where the users who may do so ask all servers how JetStream is set. The broker's configuration maps it to
+// the system account.
 const SubjectServers = "bobo.broker.jetstream"
 
 // userInfo is where everyone asks for his own permissions.
@@ -40,10 +32,12 @@ type User struct {
 	Name, Account string
 	// About says in a sentence what the user is for.
 	About string
-	// Publish is what it may send to, apart from DenyPublish.
-	Publish, DenyPublish []string
+	// Publish is what it may send to.
+	Publish []string
 	// Subscribe is what it may receive.
 	Subscribe []string
+	// Answers reports whether the user may answer the requests that it receives.
+	Answers bool
 }
 
 // Inbox is the prefix of the subjects on which a user gets its answers. Each user has one of its own, so that nobody
@@ -62,15 +56,15 @@ func Users() []User {
 // rights gathers the permissions of one user.
 type rights struct{ User }
 
-// newRights begins with what everyone in AccountMain has: to ask who he is, and to receive answers.
+// newRights begins with what everyone who works with the streams has: to ask who he is, and to receive answers. Each user has
+// an account of its own; see Accounts.
 func newRights(name, about string) *rights {
-	r := &rights{User{Name: name, Account: AccountMain, About: about, Subscribe: []string{Inbox(name) + ".>"}}}
+	r := &rights{User{Name: name, Account: accountOf(name), About: about, Subscribe: []string{Inbox(name) + ".>"}}}
 	r.publish(userInfo, "$JS.API.INFO")
 	return r
 }
 
 func (r *rights) publish(subjects ...string)   { r.Publish = append(r.Publish, subjects...) }
-func (r *rights) deny(subjects ...string)      { r.DenyPublish = append(r.DenyPublish, subjects...) }
 func (r *rights) subscribe(subjects ...string) { r.Subscribe = append(r.Subscribe, subjects...) }
 
 func api(format string, args ...any) string { return "$JS.API." + fmt.Sprintf(format, args...) }
@@ -85,12 +79,17 @@ func (r *rights) look(streams ...string) {
 	}
 }
 
-// own lets the user make streams and change their settings, but not delete them.
-func (r *rights) own(streams ...string) {
-	r.look(streams...)
-	for _, s := range streams {
-		r.publish(api("STREAM.CREATE.%s", s), api("STREAM.UPDATE.%s", s))
-	}
+// make lets the user make a stream and change its settings, but not delete it. Whoever may do this can have the broker send
+// anything anywhere in the account of the streams (a stream can republish, and copy others), so it is for UserProvision alone.
+func (r *rights) make(stream string) {
+	r.look(stream)
+	r.publish(api("STREAM.CREATE.%s", stream), api("STREAM.UPDATE.%s", stream))
+}
+
+// makeConsumer is the same for a consumer, whose settings can name a subject to deliver to.
+func (r *rights) makeConsumer(stream, consumer string) {
+	r.lookAt(stream, consumer)
+	r.publish(api("CONSUMER.CREATE.%s.%s", stream, consumer))
 }
 
 // lookAt lets the user see a consumer.
@@ -98,41 +97,21 @@ func (r *rights) lookAt(stream, consumer string) {
 	r.publish(api("CONSUMER.INFO.%s.%s", stream, consumer))
 }
 
-// make lets the user make a consumer and change its settings.
-func (r *rights) make(stream, consumer string) {
-	r.lookAt(stream, consumer)
-	r.publish(api("CONSUMER.CREATE.%s.%s", stream, consumer))
-}
-
-// consume lets the user make a durable consumer, fetch from it and acknowledge.
+// consume lets the user fetch from a consumer that is there, and acknowledge.
 func (r *rights) consume(stream, consumer string) {
-	r.make(stream, consumer)
+	r.lookAt(stream, consumer)
 	r.publish(api("CONSUMER.MSG.NEXT.%s.%s", stream, consumer),
 		fmt.Sprintf("$JS.ACK.%s.%s.>", stream, consumer),
 		// The longer form of the same, which a server can be told to use.
 		fmt.Sprintf("$JS.ACK.*.*.%s.%s.>", stream, consumer))
 }
 
-// read lets the user read a stream from its beginning, with consumers of its own that live as long as the reading. Their
-// names are random, so the consumers of others are kept from it by name.
-func (r *rights) read(stream string, others ...string) {
-	r.look(stream)
-	for _, call := range []string{"CONSUMER.CREATE", "CONSUMER.INFO", "CONSUMER.MSG.NEXT", "CONSUMER.DELETE"} {
-		r.publish(api("%s.%s.*", call, stream))
-		for _, other := range others {
-			r.deny(api("%s.%s.%s", call, stream, other))
-		}
+// read lets the user read a stream's messages by their sequence, one or many at a time. It needs no consumer.
+func (r *rights) read(streams ...string) {
+	r.look(streams...)
+	for _, s := range streams {
+		r.publish(api("DIRECT.GET.%s", s))
 	}
-	// With a filter, its subject follows the name.
-	r.publish(api("CONSUMER.CREATE.%s.*.bobo.>", stream))
-	for _, other := range others {
-		r.deny(api("CONSUMER.CREATE.%s.%s.>", stream, other))
-	}
-}
-
-// get lets the user read single messages of a stream by their sequence.
-func (r *rights) get(stream string) {
-	r.publish(api("DIRECT.GET.%s", stream), api("STREAM.MSG.GET.%s", stream))
 }
 
 // readKeys lets the user read keys of a bucket.
@@ -151,19 +130,10 @@ func (r *rights) writeKeys(bucket string, keys ...string) {
 	}
 }
 
-// watchKey lets the user follow a key of a bucket, and nothing else in it.
-func (r *rights) watchKey(bucket, key string) {
-	stream := bucketStream(bucket)
-	r.readKeys(bucket, key)
-	r.publish(api("CONSUMER.CREATE.%s.*.$KV.%s.%s", stream, bucket, key),
-		api("CONSUMER.INFO.%s.*", stream), api("CONSUMER.DELETE.%s.*", stream),
-		"$JS.FC."+stream+".>", "$JS.FC.*.*."+stream+".>")
-}
-
 // controlPrefix begins the subjects of requests: bobo.control.<service>.<endpoint>.
 const controlPrefix = "bobo.control."
 
-// Endpoints that only services ask, and those that only look. All others are orders.
+// Endpoints by who asks them: services alone, everyone who looks, and those who give orders.
 var (
 	serviceEndpoints = map[Service][]string{Resolver: {"observe"}, Ingest: {"purge"}}
 	lookingEndpoints = map[Service][]string{
@@ -171,6 +141,10 @@ var (
 		Resolver:  {"state", "replays", "mapping-list", "worker"},
 		Publisher: {"state", "sending"},
 		Janitor:   {"state", "mapping", "reconcile-report", "journal"},
+	}
+	orderEndpoints = map[Service][]string{
+		Resolver: {"replay", "stop-replay", "requeue"},
+		Janitor:  {"mapping-refresh", "mapping-approve", "reconcile", "journal-note"},
 	}
 )
 
@@ -181,17 +155,21 @@ func (r *rights) ask(service Service, endpoints ...string) {
 	}
 }
 
-// answer lets a service answer requests, and the inquiries of NATS's services framework, to those who may ask it.
-func (r *rights) answer(service Service, askers ...string) {
+// answer lets a service answer requests, and the inquiries of NATS's services framework.
+func (r *rights) answer(service Service) {
+	r.Answers = true
 	r.subscribe(controlPrefix + string(service) + ".*")
-	for _, verb := range []string{"PING", "INFO", "STATS"} {
+	for _, verb := range inquiries {
 		of := "$SRV." + verb
-		name := of + ".bobosync-" + string(service)
-		r.subscribe(of, name, name+".*")
+		r.subscribe(of, inquiry(verb, service), inquiry(verb, service)+".*")
 	}
-	for _, asker := range append(askers, UserOperator, UserViewer) {
-		r.publish(Inbox(asker) + ".>")
-	}
+}
+
+// inquiries are the verbs of NATS's services framework.
+var inquiries = []string{"PING", "INFO", "STATS"}
+
+func inquiry(verb string, service Service) string {
+	return "$SRV." + verb + ".bobosync-" + string(service)
 }
 
 // The keys of what all callers of AtHoc share: the circuit breaker and the broker's clock, and the access token with the lease under
@@ -224,24 +202,16 @@ var needs = map[Service][]string{
 	Janitor:   {bucketStream(BucketState), bucketStream(BucketLeases)},
 }
 
-// ownParts lets a service make what it owns, and look at what it needs of others.
+// ownParts lets a service see what it owns and what it needs of others, and fetch from its consumers. It makes none of it.
 func (r *rights) ownParts(me Service) {
 	var s Settings
-	for _, stream := range s.Streams() {
-		if me.owns(stream.Name) {
-			r.own(stream.Name)
-		}
-	}
-	for _, bucket := range s.Buckets() {
-		if me.owns(bucket.Bucket) {
-			r.own(bucketStream(bucket.Bucket))
-		}
-	}
-	for stream, consumers := range s.Consumers() {
-		for _, c := range consumers {
-			if me.owns(c.Durable) {
-				r.consume(stream, c.Durable)
-			}
+	for _, p := range s.resources() {
+		switch {
+		case !me.owns(p.Name):
+		case p.Kind == KindConsumer:
+			r.consume(p.Stream, p.Name)
+		default:
+			r.look(p.stream.Name)
 		}
 	}
 	r.look(needs[me]...)
@@ -252,18 +222,18 @@ func (r *rights) user() User {
 		slices.Sort(subjects)
 		return slices.Compact(subjects)
 	}
-	r.Publish, r.DenyPublish, r.Subscribe = tidy(r.Publish), tidy(r.DenyPublish), tidy(r.Subscribe)
+	r.Publish, r.Subscribe = tidy(r.Publish), tidy(r.Subscribe)
 	return r.User
 }
 
 func ingestUser() User {
 	r := newRights(string(Ingest), "publishes the entries of files, settles their rows, and purges what was read")
 	r.ownParts(Ingest)
-	r.answer(Ingest, string(Janitor))
+	r.answer(Ingest)
 	r.publish(entriesPrefix+"*", DeadSubject(string(Ingest)))
 	r.publish(api("STREAM.PURGE.%s", StreamEntries))
-	r.get(StreamEntries) // for their age
-	r.watchKey(BucketState, KeyResolverMemory)
+	r.read(StreamEntries) // for their age
+	r.readKeys(BucketState, KeyResolverMemory)
 	// Whether anything is still under way anywhere.
 	r.lookAt(StreamEntries, ConsumerResolverEntries)
 	for lane := range Lanes {
@@ -275,17 +245,10 @@ func ingestUser() User {
 func resolverUser() User {
 	r := newRights(string(Resolver), "reads entries, the mapping and outcomes, and publishes updates")
 	r.ownParts(Resolver)
-	r.answer(Resolver, string(Janitor))
+	r.answer(Resolver)
 	r.publish(updatesPrefix+"*.*", SubjectAcks, DeadSubject(string(Resolver)), SubjectWake)
 	r.writeKeys(BucketState, KeyResolverMemory)
-	// Rebuilding the memory, and replays.
-	lanes := make([]string, 0, Lanes)
-	for lane := range Lanes {
-		lanes = append(lanes, LaneConsumer(lane))
-	}
-	r.read(StreamUpdates, lanes...)
-	r.read(StreamEntries)
-	r.read(StreamMapping)
+	r.read(StreamUpdates, StreamEntries, StreamMapping) // to rebuild its memory, and for replays
 	r.publish(api("CONSUMER.LIST.%s", StreamUpdates))
 	r.publish(api("DIRECT.GET.%s.%s*.*", StreamUpdates, updatesPrefix)) // when a user's update was published
 	return r.user()
@@ -308,9 +271,9 @@ func janitorUser() User {
 	r.ownParts(Janitor)
 	r.answer(Janitor)
 	r.publish(SubjectMapping, api("STREAM.PURGE.%s", StreamMapping))
-	r.get(StreamMapping) // what is in force, to compare a new one with
+	r.read(StreamMapping) // what is in force, to compare a new one with
 	r.publish(journalPrefix+">", api("STREAM.PURGE.%s", StreamJournal), api("STREAM.MSG.DELETE.%s", StreamJournal))
-	r.get(StreamJournal)
+	r.read(StreamJournal)
 	r.writeKeys(BucketState, "janitor.>")
 	r.writeKeys(BucketLeases, "janitor")
 	r.callAtHoc()
@@ -325,16 +288,13 @@ func janitorUser() User {
 
 func provisionUser() User {
 	r := newRights(UserProvision, "makes streams, consumers and buckets, and changes their settings; reads and deletes no message")
+	r.Account = AccountStore
 	var s Settings
-	for _, stream := range s.Streams() {
-		r.own(stream.Name)
-	}
-	for _, bucket := range s.Buckets() {
-		r.own(bucketStream(bucket.Bucket))
-	}
-	for stream, consumers := range s.Consumers() {
-		for _, c := range consumers {
-			r.make(stream, c.Durable)
+	for _, p := range s.resources() {
+		if p.Kind == KindConsumer {
+			r.makeConsumer(p.Stream, p.Name)
+		} else {
+			r.make(p.stream.Name)
 		}
 	}
 	r.publish(SubjectServers)
@@ -346,23 +306,23 @@ func (r *rights) lookAround() {
 	r.look("*")
 	r.lookAt("*", "*")
 	r.publish(api("STREAM.LIST"), api("STREAM.NAMES"), api("CONSUMER.LIST.*"), api("CONSUMER.NAMES.*"))
-	r.get(StreamDead)
+	r.read(StreamDead)
 	r.readKeys(BucketState, breakerKeys...)
 	r.readKeys(BucketLeases, laneKeys)
-	r.publish("$SRV.PING", "$SRV.PING.>", "$SRV.INFO", "$SRV.INFO.>", "$SRV.STATS", "$SRV.STATS.>", SubjectServers)
+	r.publish(SubjectServers)
 	for service, endpoints := range lookingEndpoints {
 		r.ask(service, endpoints...)
+		for _, verb := range inquiries {
+			r.publish(inquiry(verb, service))
+		}
 	}
 }
 
 func operatorUser() User {
 	r := newRights(UserOperator, "gives all orders that operators have")
 	r.lookAround()
-	r.publish(controlPrefix + "*.*")
-	for service, endpoints := range serviceEndpoints {
-		for _, e := range endpoints {
-			r.deny(controlPrefix + string(service) + "." + e)
-		}
+	for service, endpoints := range orderEndpoints {
+		r.ask(service, endpoints...)
 	}
 	r.publish(api("STREAM.MSG.DELETE.%s", StreamDead))
 	r.publish(entriesPrefix+"*", SubjectAcks) // to requeue what could not be read
@@ -380,6 +340,7 @@ func viewerUser() User {
 // be sent to AtHoc as if it were the latest.
 func backupUser() User {
 	r := newRights(UserBackup, "takes copies of dead letters, the journal and the mapping, and puts them back where there are none")
+	r.Account = AccountStore // a copy travels past the accounts' boundary
 	for _, s := range []string{StreamDead, StreamJournal, StreamMapping} {
 		r.look(s)
 		r.publish(api("STREAM.SNAPSHOT.%s", s), api("STREAM.RESTORE.%s", s), api("CONSUMER.LIST.%s", s), api("CONSUMER.NAMES.%s", s),
@@ -404,7 +365,5 @@ func monitorUser() User {
 	return (&rights{u}).user()
 }
 
-// MayPublish says whether the user may send to a subject.
-func (u User) MayPublish(subject string) bool {
-	return access{limited: true, allow: u.Publish, deny: u.DenyPublish}.may(subject)
-}
+// MayPublish reports whether the user may send to a subject.
+func (u User) MayPublish(subject string) bool { return matchesAny(u.Publish, subject) }

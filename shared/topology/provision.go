@@ -44,8 +44,8 @@ type provisioner struct {
 // Provision makes what is missing, and brings what the service owns to the wanted settings. It destroys nothing: a change that
 // would drop messages is left out and warned of. It may run at the same time in several services.
 //
-// At a broker that keeps its users apart a service makes what it may, and waits half a minute for the resources of others that it
-// needs; then it fails with an error that wraps ErrMissing and names who makes them.
+// At a broker that keeps its users apart a service makes nothing: it waits half a minute for what it needs, and then fails with
+// an error that wraps ErrMissing and says who makes it.
 func Provision(ctx context.Context, js jetstream.JetStream, s Settings, me Service, options ...Option) error {
 	p := &provisioner{js: js, me: me, log: slog.New(slog.DiscardHandler), timeout: missingWait}
 	for _, o := range options {
@@ -177,11 +177,12 @@ func (p *provisioner) await(ctx context.Context, missing []resource) error {
 	}
 }
 
-// unavailable says who makes what is missing.
+// unavailable says what to do about what is missing.
 func (p *provisioner) unavailable(missing []resource) error {
 	first := missing[0]
-	if first.Owner == p.me {
-		return fmt.Errorf("%s: %w, and the broker does not let this service make it: run bobosync provision", names(missing), ErrMissing)
+	if p.access.limited {
+		return fmt.Errorf("%s: %w, and this program's key makes nothing: run bobosync provision with the key of %q, or keep bobosync provision --keep running",
+			names(missing), ErrMissing, UserProvision)
 	}
 	return fmt.Errorf("%s: %w: the service %s makes it when it starts: start it, or run bobosync provision", names(missing), ErrMissing, first.Owner)
 }

@@ -63,7 +63,8 @@ func (s Settings) resources() []resource {
 	return all
 }
 
-// bucketConfig is the stream of a bucket, as NATS lays buckets out (its ADR-8).
+// bucketConfig is the stream of a bucket, as NATS lays buckets out (its ADR-8), but for rollups: with a header alone, whoever may
+// write one key could remove all others, leases among them.
 func bucketConfig(b jetstream.KeyValueConfig) jetstream.StreamConfig {
 	duplicates := 2 * time.Minute
 	if b.TTL > 0 {
@@ -73,7 +74,7 @@ func bucketConfig(b jetstream.KeyValueConfig) jetstream.StreamConfig {
 		Name: bucketStream(b.Bucket), Description: b.Description, Subjects: []string{"$KV." + b.Bucket + ".>"},
 		Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage, Replicas: b.Replicas, Discard: jetstream.DiscardNew,
 		MaxMsgs: -1, MaxBytes: -1, MaxMsgsPerSubject: int64(b.History), MaxMsgSize: -1, MaxConsumers: -1, MaxAge: b.TTL,
-		Duplicates: duplicates, AllowDirect: true, AllowRollup: true, DenyDelete: true,
+		Duplicates: duplicates, AllowDirect: true, DenyDelete: true,
 	}
 }
 
@@ -173,7 +174,7 @@ func text(v any) string {
 	return fmt.Sprint(v)
 }
 
-// changes lists the settings in which the resource is not as wanted, as far as the services depend on them.
+// changes lists the settings in which the resource is not as wanted.
 func (f found) changes(now time.Time) []Change {
 	if f.Kind == KindConsumer {
 		return changes(consumerSettings(f.consumer, f.consumerInfo.Config))
@@ -182,7 +183,7 @@ func (f found) changes(now time.Time) []Change {
 }
 
 func streamSettings(want, have jetstream.StreamConfig, state jetstream.StreamState, now time.Time) []setting {
-	return []setting{
+	return append(otherSettings(want, have), []setting{
 		{name: "subjects", have: have.Subjects, want: want.Subjects},
 		{name: "retention", have: have.Retention, want: want.Retention, fixed: true},
 		{name: "storage", have: have.Storage, want: want.Storage, fixed: true},
@@ -203,7 +204,7 @@ func streamSettings(want, have jetstream.StreamConfig, state jetstream.StreamSta
 		{name: "atomic publish", have: have.AllowAtomicPublish, want: want.AllowAtomicPublish},
 		{name: "rollup", have: have.AllowRollup, want: want.AllowRollup},
 		{name: "duplicate window", have: have.Duplicates, want: want.Duplicates},
-	}
+	}...)
 }
 
 // shorterLease says why leases are not made shorter: who holds one counts on the time that it was lent for, and another would
@@ -239,14 +240,14 @@ func tooManyPerSubject(want jetstream.StreamConfig, state jetstream.StreamState)
 }
 
 func consumerSettings(want, have jetstream.ConsumerConfig) []setting {
-	return []setting{
+	return append(otherSettings(want, have), []setting{
 		{name: "ack policy", have: have.AckPolicy, want: want.AckPolicy, fixed: true},
 		{name: "deliver policy", have: have.DeliverPolicy, want: want.DeliverPolicy, fixed: true},
 		{name: "ack wait", have: have.AckWait, want: want.AckWait},
 		{name: "max deliver", have: have.MaxDeliver, want: want.MaxDeliver},
 		{name: "max ack pending", have: have.MaxAckPending, want: want.MaxAckPending},
 		{name: "filters", have: filters(have), want: filters(want)},
-	}
+	}...)
 }
 
 // filters gathers what a consumer keeps in either of two places.
@@ -283,8 +284,8 @@ func (r resource) create(ctx context.Context, js jetstream.JetStream) error {
 	return r.wrap("make", err)
 }
 
-// apply brings the resource to what it should be, and returns the changes that are refused. What others have set beside that, such as
-// where replicas are placed, stays.
+// apply brings the resource to what it should be, and returns the changes that are refused. Where
+// replicas are placed, and how they are stored, stays as somebody has set it.
 func (f found) apply(ctx context.Context, js jetstream.JetStream, todo []Change) (left []Change, err error) {
 	do := func(name string) bool {
 		return slices.ContainsFunc(todo, func(c Change) bool { return c.Setting == name && c.Refused == "" })
@@ -320,6 +321,7 @@ func applyStream(have, want jetstream.StreamConfig, do func(string) bool) jetstr
 			f()
 		}
 	}
+	have = restore(want, have)
 	have.Description = want.Description
 	set("subjects", func() { have.Subjects = want.Subjects })
 	set("deny delete", func() { have.DenyDelete = want.DenyDelete })
@@ -342,6 +344,7 @@ func applyStream(have, want jetstream.StreamConfig, do func(string) bool) jetstr
 }
 
 func applyConsumer(have, want jetstream.ConsumerConfig, do func(string) bool) jetstream.ConsumerConfig {
+	have = restore(want, have)
 	if do("ack wait") {
 		have.AckWait = want.AckWait
 	}

@@ -2,7 +2,10 @@ package topology_test
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -24,15 +27,12 @@ type strict struct {
 
 func newStrict(t *testing.T) *strict {
 	t.Helper()
-	opts := &server.Options{
-		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, JetStream: true, StoreDir: t.TempDir(),
-	}
-	for _, u := range topology.Users() {
-		opts.Users = append(opts.Users, &server.User{Username: u.Name, Password: u.Name, Permissions: &server.Permissions{
-			Publish:   &server.SubjectPermission{Allow: u.Publish, Deny: u.DenyPublish},
-			Subscribe: &server.SubjectPermission{Allow: u.Subscribe},
-		}})
-	}
+	conf := filepath.Join(t.TempDir(), "nats.conf")
+	accounts := topology.AccountsConf(func(user string) string { return fmt.Sprintf("user: %s, password: %s", user, user) })
+	require.NoError(t, os.WriteFile(conf, []byte("listen: 127.0.0.1:-1\njetstream { store_dir: '"+t.TempDir()+"' }\n"+accounts), 0o600))
+	opts, err := server.ProcessConfigFile(conf)
+	require.NoError(t, err)
+	opts.NoSigs, opts.NoLog = true, true
 	ns, err := server.NewServer(opts)
 	require.NoError(t, err)
 	ns.Start()
@@ -66,8 +66,8 @@ func (s *strict) streams() []string {
 	return names
 }
 
-// TestServicesMakeTheirOwnPartsTogether: from nothing, in any order, each with its own rights, and nothing is refused.
-func TestServicesMakeTheirOwnPartsTogether(t *testing.T) {
+// TestServicesFindWhatTheProvisionerMade: each with its own rights, before and after it was made, and nothing is refused.
+func TestServicesFindWhatTheProvisionerMade(t *testing.T) {
 	t.Parallel()
 	s := newStrict(t)
 	ended := make(chan error)
@@ -76,9 +76,11 @@ func TestServicesMakeTheirOwnPartsTogether(t *testing.T) {
 		js := s.login(string(service))
 		go func() { ended <- topology.Provision(t.Context(), js, settings, service) }()
 	}
+	require.NoError(t, topology.Provision(t.Context(), s.login(topology.UserProvision), settings, topology.Everyone))
 	for range all {
 		require.NoError(t, <-ended)
 	}
+
 	findings, err := topology.Survey(t.Context(), s.login(topology.UserViewer), settings)
 	require.NoError(t, err)
 	for _, f := range findings {
@@ -86,21 +88,16 @@ func TestServicesMakeTheirOwnPartsTogether(t *testing.T) {
 	}
 }
 
-// TestMissingPartsOfOthersAreNamed: a service makes what is its own, and says whom it lacks and what to do.
-func TestMissingPartsOfOthersAreNamed(t *testing.T) {
+// TestAServiceMakesNothing: it says what it lacks and whose key makes it.
+func TestAServiceMakesNothing(t *testing.T) {
 	t.Parallel()
 	s := newStrict(t)
-	err := topology.Provision(t.Context(), s.login("ingest"), settings, topology.Ingest, topology.WithTimeout(time.Millisecond))
-	require.ErrorIs(t, err, topology.ErrMissing)
-	require.ErrorContains(t, err, "stream UPDATES, bucket bobo_state")
-	require.ErrorContains(t, err, "the service resolver makes it when it starts: start it, or run bobosync provision")
-	require.Equal(t, []string{topology.StreamAcks, topology.StreamEntries}, s.streams())
-
-	// A broker on which services may make nothing at all.
-	err = topology.Provision(t.Context(), s.login(topology.UserViewer), settings, topology.Ingest, topology.WithTimeout(time.Millisecond))
-	require.ErrorIs(t, err, topology.ErrMissing)
-	require.NoError(t, topology.Provision(t.Context(), s.login(topology.UserProvision), settings, topology.Everyone))
-	require.NoError(t, topology.Provision(t.Context(), s.login(topology.UserViewer), settings, topology.Ingest, topology.WithTimeout(time.Millisecond)))
+	for _, service := range []topology.Service{topology.Janitor, topology.Publisher, topology.Resolver, topology.Ingest} {
+		err := topology.Provision(t.Context(), s.login(string(service)), settings, service, topology.WithTimeout(time.Millisecond))
+		require.ErrorIs(t, err, topology.ErrMissing)
+		require.ErrorContains(t, err, `run bobosync provision with the key of "provision"`)
+	}
+	require.Empty(t, s.streams())
 }
 
 // TestDifferencesOfOthersAreWarnedOf: a service does not change what others own, but says that it is otherwise.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -348,21 +349,19 @@ func TestRights(t *testing.T) {
 			continue
 		}
 		service := topology.Service(u.Name)
-		exact := permitted{Publish: &bounds{Allow: u.Publish, Deny: u.DenyPublish}, Subscribe: &bounds{Allow: append(u.Subscribe, "_INBOX_own.>")}}
+		exact := permitted{Publish: &bounds{Allow: u.Publish}, Subscribe: &bounds{Allow: append(u.Subscribe, "_INBOX_own.>")}}
 		require.Equal(t, OK, judgePermissions(service, exact, inbox)[0].Level, u.Name)
 		require.Equal(t, OK, judgePermissions(service, wide, inbox)[0].Level, u.Name)
-		results := judgePermissions(service, permitted{Publish: &bounds{Deny: []string{"$JS.API.INFO", "$JS.API.STREAM.CREATE.>"}}}, inbox)
+		results := judgePermissions(service, permitted{Publish: &bounds{Deny: []string{"$JS.API.INFO"}}}, inbox)
 		require.Equal(t, Problem, results[0].Level, u.Name)
 		require.Contains(t, results[0].Message, "publish to $JS.API.INFO")
-		require.Equal(t, Warning, results[1].Level, u.Name)
-		require.Contains(t, results[1].Advice, "bobosync provision")
 		results = judgePermissions(service, permitted{Subscribe: &bounds{Allow: []string{"_INBOX_other.>"}}}, inbox)
 		require.Contains(t, results[0].Message, "subscribe to "+inbox)
 	}
 	require.Equal(t, OK, judgePermissions(topology.Everyone, wide, inbox)[0].Level)
 	for _, u := range topology.Users() {
 		if u.Name == topology.UserOperator {
-			operator := permitted{Publish: &bounds{Allow: u.Publish, Deny: u.DenyPublish}, Subscribe: &bounds{Allow: []string{"_INBOX_own.>"}}}
+			operator := permitted{Publish: &bounds{Allow: u.Publish}, Subscribe: &bounds{Allow: []string{"_INBOX_own.>"}}}
 			results := judgePermissions(topology.Everyone, operator, inbox)
 			require.Equal(t, OK, results[0].Level)
 			require.Contains(t, results[0].Message, "operator")
@@ -393,32 +392,24 @@ func TestLoopback(t *testing.T) {
 // TestABrokerThatKeepsItsUsersApart runs the check with the rights that the broker's configuration is generated from: those of
 // operators, who check everything, and those of each service, which look at what they may.
 func TestABrokerThatKeepsItsUsersApart(t *testing.T) {
-	system, main := server.NewAccount(topology.AccountSystem), server.NewAccount(topology.AccountMain)
-	creds, users := map[string]string{}, []*server.NkeyUser{}
+	creds, keys := map[string]string{}, map[string]string{}
 	dir := t.TempDir()
 	for _, u := range topology.Users() {
 		seed, public := userKey(t)
-		creds[u.Name] = fmt.Sprintf("%s/%s.nk", dir, u.Name)
+		keys[u.Name], creds[u.Name] = public, fmt.Sprintf("%s/%s.nk", dir, u.Name)
 		require.NoError(t, os.WriteFile(creds[u.Name], append([]byte("# inbox: "+topology.Inbox(u.Name)+"\n"), seed...), 0o600))
-		account := map[string]*server.Account{topology.AccountMain: main, topology.AccountSystem: system}[u.Account]
-		users = append(users, &server.NkeyUser{Nkey: public, Account: account, Permissions: &server.Permissions{
-			Publish: &server.SubjectPermission{Allow: u.Publish, Deny: u.DenyPublish}, Subscribe: &server.SubjectPermission{Allow: u.Subscribe},
-		}})
 	}
-	ns := natsServer(t, server.Options{
-		JetStream: true, SyncAlways: true, Accounts: []*server.Account{system, main}, SystemAccount: topology.AccountSystem, Nkeys: users,
-	})
-	// The server works with copies of the accounts.
-	live, err := ns.LookupAccount(topology.AccountMain)
+	conf := filepath.Join(dir, "nats.conf")
+	accounts := topology.AccountsConf(func(user string) string { return "nkey: " + keys[user] })
+	require.NoError(t, os.WriteFile(conf, []byte("jetstream { store_dir: '"+t.TempDir()+"', sync_interval: always }\n"+accounts), 0o600))
+	opts, err := server.ProcessConfigFile(conf)
 	require.NoError(t, err)
-	require.NoError(t, live.EnableJetStream(nil, nil))
-	require.NoError(t, ns.SystemAccount().AddServiceExportWithResponse("$SYS.REQ.SERVER.PING.JSZ", server.Streamed, nil))
-	require.NoError(t, live.AddServiceImport(ns.SystemAccount(), topology.SubjectServers, "$SYS.REQ.SERVER.PING.JSZ"))
+	ns := natsServer(t, *opts)
 	s := newSite(t, nil)
 	s.Broker.URL = "nats://" + ns.Addr().String()
-	opts, err := bus.Credentials(creds[topology.UserProvision])
+	login, err := bus.Credentials(creds[topology.UserProvision])
 	require.NoError(t, err)
-	nc, err := nats.Connect(s.Broker.URL, opts...)
+	nc, err := nats.Connect(s.Broker.URL, login...)
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	js, err := jetstream.New(nc)

@@ -53,7 +53,7 @@ func checkPermissions(ctx context.Context, f *facts) []Result {
 // judgePermissions compares what is permitted with what the service's user needs. Of the all-in-one program it is enough to
 // have the rights of any one user: operators check with credentials of their own.
 func judgePermissions(service topology.Service, p permitted, inbox string) []Result {
-	users := slices.DeleteFunc(topology.Users(), func(u topology.User) bool { return u.Account != topology.AccountMain })
+	users := slices.DeleteFunc(topology.Users(), func(u topology.User) bool { return u.Account == topology.AccountSystem })
 	if service != topology.Everyone {
 		users = slices.DeleteFunc(users, func(u topology.User) bool { return u.Name != string(service) })
 	}
@@ -61,7 +61,7 @@ func judgePermissions(service topology.Service, p permitted, inbox string) []Res
 	var lacking []missingRights
 	for _, u := range users {
 		missing := missingOf(u, p, inbox)
-		if missing.none() {
+		if len(missing.work) == 0 {
 			rights = append(rights, u.Name)
 		} else if isService(u.Name) {
 			lacking = append(lacking, missing)
@@ -91,11 +91,8 @@ func isService(name string) bool {
 // missingRights are those that a user needs and does not have.
 type missingRights struct {
 	user string
-	// work is what it cannot work without, making what it could leave to bobosync provision.
-	work, making []string
+	work []string
 }
-
-func (m missingRights) none() bool { return len(m.work) == 0 && len(m.making) == 0 }
 
 // missingOf lists which rights a user lacks. Answers come to an inbox of any name.
 func missingOf(u topology.User, p permitted, inbox string) missingRights {
@@ -104,11 +101,7 @@ func missingOf(u topology.User, p permitted, inbox string) missingRights {
 		m.work = append(m.work, "subscribe to "+inbox) // without answers nothing works
 	}
 	for _, subject := range u.Publish {
-		switch {
-		case p.Publish.permit(subject), strings.HasPrefix(subject, "_INBOX"): // a broker may permit answers in other ways
-		case makes(subject):
-			m.making = append(m.making, "publish to "+subject)
-		default:
+		if !p.Publish.permit(subject) {
 			m.work = append(m.work, "publish to "+subject)
 		}
 	}
@@ -120,24 +113,12 @@ func missingOf(u topology.User, p permitted, inbox string) missingRights {
 	return m
 }
 
-// makes says whether a right is for making streams and consumers, or changing their settings.
-func makes(subject string) bool {
-	return strings.HasPrefix(subject, "$JS.API.STREAM.CREATE.") || strings.HasPrefix(subject, "$JS.API.STREAM.UPDATE.")
-}
-
 // mostNamed is how many missing rights are named at once.
 const mostNamed = 4
 
 func (m missingRights) judge() []Result {
-	const file = "deploy/nats/accounts.conf shows what each user needs"
-	var results []Result
-	if len(m.work) > 0 {
-		results = bad("allow it in the broker's configuration: "+file, "%s cannot work with these credentials: they may not %s", m.user, some(m.work))
-	}
-	if len(m.making) > 0 {
-		results = append(results, warn("allow it ("+file+"), or use bobosync provision with credentials that may", "%s may not make its streams: it may not %s", m.user, some(m.making))...)
-	}
-	return results
+	return bad("allow it in the broker's configuration: deploy/nats/accounts.conf shows what each user needs",
+		"%s cannot work with these credentials: they may not %s", m.user, some(m.work))
 }
 
 // some names the first few of a list.

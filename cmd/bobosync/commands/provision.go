@@ -45,22 +45,23 @@ type provisioned struct {
 }
 
 func provisionCommand(envFile *string) *cobra.Command {
-	var dryRun, asJSON bool
+	var dryRun, asJSON, keeps bool
 	cmd := &cobra.Command{
 		Use:   "provision",
 		Short: "Make the broker's streams, consumers and buckets, and bring them to the settings",
 		Long: `Make the broker's streams, consumers and buckets, and bring them to the settings.
 
-The services do this by themselves, each for its own part. The command is for a broker on which they may not, for looking what
-differs, and for bringing a broker to new settings before the services start: STREAM_REPLICAS, ENTRIES_MAX_BYTES and
-ATHOC_TIMEOUT, which must be the services' own.
+At a broker without users the services do this by themselves, each for its own part. At one that keeps its users apart no
+service may: there "bobosync provision --keep" runs beside the services, with the provisioner's key, and makes what is missing,
+at the start and after a loss. Its settings STREAM_REPLICAS, ENTRIES_MAX_BYTES and ATHOC_TIMEOUT must be the services' own.
 
 It shows first what differs, and throws nothing away: what a broker does not change in place, and what would drop messages, it
 leaves as it is and says why. It may be run as often as you like, also while the services run.
 
 Exit status: 0 everything is as wanted, 1 something is not or could not be done, 2 called wrongly or a setting is wrong.`,
 		Example: `  bobosync provision --dry-run
-  NATS_CREDS=deploy/nats/creds/provision.nk bobosync provision`,
+  NATS_CREDS=deploy/nats/creds/provision.nk bobosync provision
+  NATS_CREDS=deploy/nats/creds/provision.nk bobosync provision --keep`,
 		Args: cobra.NoArgs,
 	}
 	cmd.RunE = withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
@@ -69,11 +70,15 @@ Exit status: 0 everything is as wanted, 1 something is not or could not be done,
 			program.Complain(cmd.ErrOrStderr(), "the command", err)
 			return ExitStatus(exitUsage)
 		}
+		wanted := topology.From(p.Broker, p.Calls)
+		if keeps {
+			return keep(ctx, conn, *envFile, wanted)
+		}
 		out := outOf(cmd)
 		if asJSON {
 			out = text.To(io.Discard)
 		}
-		told, err := provision(ctx, conn, topology.From(p.Broker, p.Calls), dryRun, out)
+		told, err := provision(ctx, conn, wanted, dryRun, out)
 		if err == nil && asJSON {
 			err = outOf(cmd).JSON(told)
 		}
@@ -84,6 +89,9 @@ Exit status: 0 everything is as wanted, 1 something is not or could not be done,
 	})
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show what differs")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
+	cmd.Flags().BoolVar(&keeps, "keep", false, "go on until stopped, and mend what is lost or changed")
+	cmd.MarkFlagsMutuallyExclusive("keep", "dry-run")
+	cmd.MarkFlagsMutuallyExclusive("keep", "json")
 	return cmd
 }
 

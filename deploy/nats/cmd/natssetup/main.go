@@ -39,7 +39,7 @@ func run(args []string) int {
 	var err error
 	switch args[0] {
 	case "conf":
-		err = os.WriteFile(filepath.Join(*out, "accounts.conf"), setup.Accounts(topology.Users()), 0o644)
+		err = os.WriteFile(filepath.Join(*out, "accounts.conf"), setup.Accounts(), 0o644)
 	case "creds":
 		err = creds(*out, list(*rotate))
 	case "certs":

@@ -12,7 +12,6 @@ import (
 	"bobosync/services/resolver/internal/latest"
 	"bobosync/services/resolver/internal/roster"
 	"bobosync/services/resolver/internal/store"
-	"bobosync/services/resolver/internal/stream"
 	"bobosync/services/resolver/internal/takeover"
 	"bobosync/shared/bus"
 	"bobosync/shared/event"
@@ -71,7 +70,7 @@ func (b *Rebuilder) rebuild(ctx context.Context) error {
 		}
 	}
 	workers := map[string]latest.Worker{}
-	err := stream.Each(ctx, b.conn.JS, topology.StreamUpdates, jetstream.OrderedConsumerConfig{}, func(data []byte, _ string) {
+	err := bus.Read(ctx, b.conn.JS, topology.StreamUpdates, bus.ReadFrom{}, func(data []byte, _ string) {
 		var u event.Update
 		if event.Decode(data, &u) != nil || u.Employee == "" || u.File == "" {
 			return // what cannot be read is the publisher's to dead-letter

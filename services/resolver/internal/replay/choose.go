@@ -11,7 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"bobosync/services/resolver/internal/latest"
-	"bobosync/services/resolver/internal/stream"
+	"bobosync/shared/bus"
 	"bobosync/shared/control"
 	"bobosync/shared/event"
 	"bobosync/shared/topology"
@@ -59,23 +59,23 @@ func choose(ctx context.Context, js jetstream.JetStream, req control.ReplayReque
 			return users[topology.NormalUsername(user)]
 		}}, nil
 	case req.File != "":
-		return chooseByEntries(ctx, js, "file "+req.File[:min(len(req.File), 12)], jetstream.OrderedConsumerConfig{
-			FilterSubjects: []string{topology.EntriesSubject(req.File)},
+		return chooseByEntries(ctx, js, "file "+req.File[:min(len(req.File), 12)], bus.ReadFrom{
+			Subject: topology.EntriesSubject(req.File),
 		}, func(w latest.Worker) bool { return w.Latest.File == req.File })
 	default:
-		return chooseByEntries(ctx, js, "entries since "+req.EntriesSince.Format(time.RFC3339), jetstream.OrderedConsumerConfig{
-			DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &req.EntriesSince,
+		return chooseByEntries(ctx, js, "entries since "+req.EntriesSince.Format(time.RFC3339), bus.ReadFrom{
+			Since: req.EntriesSince,
 		}, func(latest.Worker) bool { return false })
 	}
 }
 
 // chooseByEntries takes the workers who have one of the entries that the broker still keeps, and those for whom also does.
-func chooseByEntries(ctx context.Context, js jetstream.JetStream, what string, from jetstream.OrderedConsumerConfig,
+func chooseByEntries(ctx context.Context, js jetstream.JetStream, what string, from bus.ReadFrom,
 	also func(latest.Worker) bool,
 ) (choice, error) {
 	employees := map[string]bool{}
 	entries := 0
-	err := stream.Each(ctx, js, topology.StreamEntries, from, func(data []byte, subject string) {
+	err := bus.Read(ctx, js, topology.StreamEntries, from, func(data []byte, subject string) {
 		var m event.Entries
 		if subject == topology.SubjectRecovered || event.Decode(data, &m) != nil {
 			return

@@ -17,7 +17,7 @@ import (
 	"bobosync/services/resolver/internal/latest"
 	"bobosync/services/resolver/internal/roster"
 	"bobosync/services/resolver/internal/store"
-	"bobosync/services/resolver/internal/stream"
+	"bobosync/shared/bus"
 	"bobosync/shared/control"
 	"bobosync/shared/event"
 	"bobosync/shared/topology"
@@ -202,7 +202,7 @@ func eventsOf(ctx context.Context, js jetstream.JetStream, employee string) (eve
 		return nil, false, fmt.Errorf("write an employee id: %w", err)
 	}
 	found := map[rowKey]latest.Event{}
-	err = stream.Each(bounded, js, topology.StreamEntries, jetstream.OrderedConsumerConfig{}, func(data []byte, subject string) {
+	err = bus.Read(bounded, js, topology.StreamEntries, bus.ReadFrom{}, func(data []byte, subject string) {
 		var m event.Entries
 		// To read all of it costs far more than to look whether the id is in it.
 		if subject == topology.SubjectRecovered || !bytes.Contains(data, id) || event.Decode(data, &m) != nil {

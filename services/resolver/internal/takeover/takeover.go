@@ -13,7 +13,6 @@ import (
 	"bobosync/services/resolver/internal/release"
 	"bobosync/services/resolver/internal/roster"
 	"bobosync/services/resolver/internal/store"
-	"bobosync/services/resolver/internal/stream"
 	"bobosync/shared/bus"
 	"bobosync/shared/event"
 	"bobosync/shared/mapping"
@@ -105,7 +104,7 @@ func (t *Takeover) take(ctx context.Context, item *bus.Item) error {
 // Latest reads the newest mapping that the stream holds whole. Its snapshot is "" if there is none.
 func Latest(ctx context.Context, js jetstream.JetStream) (snapshot string, users map[string]string, err error) {
 	var parts mapping.Assembler
-	err = stream.Each(ctx, js, topology.StreamMapping, jetstream.OrderedConsumerConfig{}, func(data []byte, _ string) {
+	err = bus.Read(ctx, js, topology.StreamMapping, bus.ReadFrom{}, func(data []byte, _ string) {
 		var chunk event.MappingChunk
 		if event.Decode(data, &chunk) != nil {
 			return

@@ -1,0 +1,113 @@
+// Reading what a stream holds, without a consumer: making one is a right that no service has at a broker that keeps its users
+// apart, since a consumer's settings can name a subject to deliver to.
+
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"bobosync/shared/pause"
+)
+
+const (
+	// readBatch is the most messages that are asked for at a time, and readBytes the most bytes of them.
+	readBatch = 1000
+	readBytes = 8 << 20
+	// lagLook is how soon a replica that does not hold the newest messages yet is asked again, and lagMost how long in all.
+	lagLook = 100 * time.Millisecond
+	lagMost = 10 * time.Second
+)
+
+// ReadFrom chooses what Read reads. The zero value is all of a stream.
+type ReadFrom struct {
+	// Subject takes only messages that fit it; it may have wildcards.
+	Subject string
+	// Since takes only messages that the broker stored then or later.
+	Since time.Time
+}
+
+// Read calls f for the messages that a stream holds when it begins, in their order, as far as from takes them; it may go on to
+// messages that were stored meanwhile. It needs a stream with direct access (AllowDirect).
+//
+// Any replica may answer, and one may lag behind: where all is read, Read waits until it has seen the last message
+// that the stream's leader told of.
+func Read(ctx context.Context, js jetstream.JetStream, stream string, from ReadFrom, f func(data []byte, subject string)) error {
+	s, err := js.Stream(ctx, stream)
+	if err != nil {
+		return fmt.Errorf("look up stream %s: %w", stream, err)
+	}
+	state := s.CachedInfo().State
+	r := reader{js: js, stream: stream, from: from, handle: f, next: state.FirstSeq}
+
+	for lagging := time.Duration(0); state.Msgs > 0 && r.next <= state.LastSeq; {
+		n, err := r.batch(ctx)
+		switch {
+		case err != nil:
+			return err
+		case n > 0:
+			lagging = 0
+			continue
+		case from.Subject != "", !r.from.Since.IsZero():
+			return nil // nothing more fits
+		case lagging >= lagMost:
+			return fmt.Errorf("read stream %s: a replica does not hold message %d after %s", stream, state.LastSeq, lagMost)
+		}
+
+		if err := pause.For(ctx, lagLook); err != nil {
+			return err
+		}
+		lagging += lagLook
+		if s, err = js.Stream(ctx, stream); err != nil {
+			return fmt.Errorf("look up stream %s: %w", stream, err)
+		}
+		if s.CachedInfo().State.FirstSeq > state.LastSeq {
+			return nil // it was purged meanwhile
+		}
+	}
+	return nil
+}
+
+// reader is how far one reading has come.
+type reader struct {
+	js     jetstream.JetStream
+	stream string
+	from   ReadFrom
+	handle func(data []byte, subject string)
+	// next is the sequence to go on with; before the first batch from a time it is not used.
+	next uint64
+}
+
+// batch reads the next messages and returns how many there were.
+func (r *reader) batch(ctx context.Context) (n int, err error) {
+	opts := []jetstreamext.GetBatchOpt{jetstreamext.GetBatchMaxBytes(readBytes)}
+	if r.from.Subject != "" {
+		opts = append(opts, jetstreamext.GetBatchSubject(r.from.Subject))
+	}
+	if r.from.Since.IsZero() {
+		opts = append(opts, jetstreamext.GetBatchSeq(max(r.next, 1)))
+	} else {
+		opts = append(opts, jetstreamext.GetBatchStartTime(r.from.Since))
+	}
+
+	msgs, err := jetstreamext.GetBatch(ctx, r.js, r.stream, readBatch, opts...)
+	if err != nil {
+		return 0, fmt.Errorf("read stream %s: %w", r.stream, err)
+	}
+	for m, err := range msgs {
+		if errors.Is(err, jetstreamext.ErrNoMessages) {
+			return n, nil
+		}
+		if err != nil {
+			return n, fmt.Errorf("read stream %s: %w", r.stream, err)
+		}
+		r.handle(m.Data, m.Subject)
+		r.from.Since, r.next, n = time.Time{}, m.Sequence+1, n+1
+	}
+	return n, nil
+}
