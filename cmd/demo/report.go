@@ -105,6 +105,9 @@ func (r *report) account(drops []drop, files map[string]*ingest.File) {
 		}
 		told[key] = true
 		f := files[key]
+		if f == nil && d.kind == binary {
+			f = setAside(files, d.name)
+		}
 		switch {
 		case f == nil:
 			r.unsettled = append(r.unsettled, d.name+": not in the file ledger")
@@ -122,6 +125,16 @@ func (r *report) account(drops []drop, files map[string]*ingest.File) {
 	if r.left > 0 {
 		r.unsettled = append(r.unsettled, fmt.Sprintf("%d files still lie in the input directory", r.left))
 	}
+}
+
+// setAside finds a file that is no text by its name: it is not read to its end, and so not known by its whole content.
+func setAside(files map[string]*ingest.File, name string) *ingest.File {
+	for _, f := range files {
+		if f.Name == name && f.Problem != "" {
+			return f
+		}
+	}
+	return nil
 }
 
 // time notes how long a file took from its drop to its last outcome.
