@@ -217,6 +217,11 @@ func (o *operators) state(context.Context, control.Nothing) (control.IngestState
 	for code, n := range c.Today.Codes {
 		state.Today.Outcomes[code.String()] = n
 	}
+	for _, d := range c.Doubtful[:min(len(c.Doubtful), maxNames)] {
+		state.Doubtful = append(state.Doubtful, control.DoubtfulFile{
+			ID: d.ID, Name: ledger.Display(d.Name), Reason: d.Reason, Finished: d.Finished, Rows: d.Rows, Rejected: d.Rejected,
+		})
+	}
 	state.Unread, state.UnreadSince = o.watcher.Unread()
 	problems := o.watcher.Problems()
 	for name, p := range first(problems, func(a, b watch.Problem) int { return a.Since.Compare(b.Since) }) {

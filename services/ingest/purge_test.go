@@ -180,6 +180,33 @@ func TestPurgeDeletesOnlyWhatItMay(t *testing.T) {
 	})
 }
 
+// TestPurgeReadsWhatIsNew: a producer has appended to a processed file weeks after it was moved.
+func TestPurgeReadsWhatIsNew(t *testing.T) {
+	h := newHarness(t)
+	r := h.resolve()
+	c := h.clock()
+	h.start()
+	first, second := row("1"), row("2")
+	h.moved(map[string]string{"a.csv": first})
+	h.arrived()
+	c.forward(31 * day)
+	file, err := os.OpenFile(h.done("a.csv"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := file.WriteString(second); err != nil {
+		t.Fatal(err)
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if answer := h.purgeAll(c.filesOlder(30)); answer != (control.PurgeAnswer{}) {
+		t.Errorf("purged %+v", answer)
+	}
+	eventually(t, "all of it is read", func() bool { return len(r.entriesOf(idFor(first+second))) == 2 })
+	eventually(t, "moved again", func() bool { return there(h.done("a.csv")) && !there(h.in("a.csv")) })
+}
+
 // TestPurgeLeavesWhatIsYoung: what may be read again after a loss of memory stays, whatever is asked for.
 func TestPurgeLeavesWhatIsYoung(t *testing.T) {
 	h := newHarness(t)

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,6 +42,10 @@ func TestState(t *testing.T) {
 		t.Errorf("at first %+v", s)
 	}
 
+	h.moved(map[string]string{"semicolons.csv": strings.ReplaceAll(rows("s", 15), ",", ";")})
+	if s = h.state(); len(s.Doubtful) != 1 || s.Doubtful[0].Reason != "none of its 15 rows is good; mostly: not ten columns" {
+		t.Errorf("doubtful %+v", s.Doubtful)
+	}
 	h.moved(map[string]string{"a.csv": rows("a", 3) + "bad\n", "dead.csv": row("dead1"), "binary.csv": "\x00"})
 	r.mute(true)
 	h.put("waiting.csv", rows("b", 5))
@@ -61,16 +66,20 @@ func TestState(t *testing.T) {
 	if s.Waiting != 1 || s.Rows != 5 || s.Oldest.Before(began) || s.LastFile.Before(s.Oldest) || len(s.Directories) != 1 {
 		t.Errorf("state %+v", s)
 	}
-	want := map[string]int{"applied": 3, "columns": 1, "dead": 1}
-	if got := s.Today; got.Done != 1 || got.Failed != 2 || got.Rows != 5 || got.Rejected != 1 || !sameCounts(got.Outcomes, want) {
+	want := map[string]int{"applied": 3, "columns": 16, "dead": 1}
+	if got := s.Today; got.Done != 2 || got.Failed != 2 || got.Rows != 20 || got.Rejected != 16 || !sameCounts(got.Outcomes, want) {
 		t.Errorf("today %+v", got)
+	}
+
+	if len(s.Doubtful) != 2 || s.Doubtful[0].Name != "binary.csv" {
+		t.Errorf("doubtful %+v", s.Doubtful)
 	}
 
 	// A restart counts the same, and a day later nothing is of today.
 	h.end()
 	c := h.clock()
 	h.start()
-	if got := h.state(); got.Waiting != 1 || got.Rows != 5 || got.Today.Done != 1 || !sameCounts(got.Today.Outcomes, want) || !got.LastFile.Equal(s.LastFile) {
+	if got := h.state(); got.Waiting != 1 || got.Rows != 5 || got.Today.Done != 2 || !sameCounts(got.Today.Outcomes, want) || !got.LastFile.Equal(s.LastFile) {
 		t.Errorf("after a restart %+v, was %+v", got, s)
 	}
 	c.forward(day)

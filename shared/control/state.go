@@ -50,6 +50,9 @@ type IngestState struct {
 	// have been; BlockedFiles counts all of them.
 	Blocked      map[string]Problem `json:"blocked,omitempty"`
 	BlockedFiles int                `json:"blocked_files,omitempty"`
+	// Doubtful are files finished within the last 24 hours that are no text, or of which no row or unusually few rows were good: the
+	// latest hundred.
+	Doubtful []DoubtfulFile `json:"doubtful,omitempty"`
 	// Directories are the directories that cannot be used at this moment, by variable, with the reason.
 	Directories map[string]string `json:"directories,omitempty"`
 	// LastFile is when a file was last found, also one whose content was known: how long the feed has been silent.
@@ -58,6 +61,16 @@ type IngestState struct {
 	Today FileCounts `json:"today"`
 	// FreeBytes is the space left where the processed files and the ledger go, the lesser of the two.
 	FreeBytes uint64 `json:"free_bytes"`
+}
+
+// DoubtfulFile is a file that may not be what BOBO meant to send.
+type DoubtfulFile struct {
+	ID       string    `json:"id"`
+	Name     string    `json:"name"`
+	Reason   string    `json:"reason"`
+	Finished time.Time `json:"finished"`
+	Rows     int       `json:"rows"`
+	Rejected int       `json:"rejected"`
 }
 
 // FileCounts counts files, and rows by outcome or reason of rejection.

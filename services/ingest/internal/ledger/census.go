@@ -18,12 +18,15 @@ type view struct {
 	rows      int
 	rejected  int
 	codes     map[Code]int
+	name      string
+	problem   string
 }
 
 func viewOf(f *File) view {
 	v := view{
 		status: f.Status, firstSeen: f.FirstSeen, newest: f.FirstSeen, finished: f.Finished, pending: max(f.Pending(), 0),
 		failed: f.Failed(), imported: f.Imported, rows: f.Rows, rejected: f.Rejected, codes: maps.Clone(f.Codes),
+		name: f.Name, problem: f.Problem,
 	}
 	for _, p := range f.Places {
 		if p.Found.After(v.newest) {
@@ -70,11 +73,14 @@ type census struct {
 	newest   time.Time
 	day      string // in the machine's zone, of the latest file that was finished
 	today    Counts
+	doubts   doubts
 	onChange func(Change)
 }
 
 func newCensus() *census {
-	return &census{open: map[string]view{}, today: Counts{Codes: map[Code]int{}}, onChange: func(Change) {}}
+	return &census{
+		open: map[string]view{}, today: Counts{Codes: map[Code]int{}}, doubts: doubts{recent: map[string]view{}}, onChange: func(Change) {},
+	}
 }
 
 // Counts counts files and rows.
@@ -112,6 +118,7 @@ func (c *census) change(id string, before, after view) {
 }
 
 func (c *census) note(id string, before, after view) {
+	c.doubts.note(id, before, after)
 	if delete(c.open, id); after.open() {
 		after.codes = nil // they are not asked for
 		c.open[id] = after
@@ -168,6 +175,8 @@ type Census struct {
 	Newest time.Time
 	// Today counts what was finished on the day of the asking, in the machine's zone.
 	Today Counts
+	// Doubtful are files that were finished within the last 24 hours and brought no good row, or far fewer than is usual.
+	Doubtful []Doubtful
 }
 
 // Census tells how things stand. It costs little, also with many thousands of files.
@@ -175,7 +184,7 @@ func (l *Ledger) Census(now time.Time) Census {
 	c := l.census
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	out := Census{Waiting: len(c.open), Newest: c.newest}
+	out := Census{Waiting: len(c.open), Newest: c.newest, Doubtful: c.doubts.list(now)}
 	for _, v := range c.open {
 		out.Rows += v.pending
 		if out.Oldest.IsZero() || v.firstSeen.Before(out.Oldest) {

@@ -325,6 +325,20 @@ func (f *File) MarkReturned(paths map[string]string, now time.Time) {
 // MarkRemoved notes that a moved copy is not at its path any more.
 func (f *File) MarkRemoved(path string) { f.displace(path) }
 
+// LeftPath reports whether a copy was moved to a path and is known not to be there any more.
+func (f *File) LeftPath(path string) bool {
+	left := false
+	for _, p := range f.Places {
+		if p.MovedTo == path {
+			if !p.Gone {
+				return false
+			}
+			left = true
+		}
+	}
+	return left
+}
+
 // displace notes that an earlier copy cannot be at a path any more, as a new one was moved there.
 func (f *File) displace(path string) {
 	for i := range f.Places {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -43,7 +44,7 @@ func (a *aftercare) load() error {
 	since := a.m.Now().Add(-careTimeAfterStart)
 	for _, f := range all {
 		for _, p := range f.Places {
-			if p.AtDest() && p.Moved.After(since) {
+			if p.AtDest() && p.Moved.After(since) && p.Moved.After(a.recent[p.MovedTo].at) {
 				a.recent[p.MovedTo] = moved{id: f.ID, name: p.Name, to: p.MovedTo, stat: p.Stat, at: p.Moved}
 			}
 		}
@@ -61,6 +62,20 @@ func (a *aftercare) add(done []moved) {
 	}
 }
 
+// run looks every so often until ctx ends.
+func (a *aftercare) run(ctx context.Context, every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			a.look(ctx)
+		}
+	}
+}
+
 // look looks at all of them once, and lets go of those that were moved long enough ago.
 func (a *aftercare) look(ctx context.Context) {
 	a.mu.Lock()
@@ -73,15 +88,20 @@ func (a *aftercare) look(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		now, err := a.m.TakeBackIfWritten(ctx, d.id, ledger.Place{Name: d.name, MovedTo: d.to, Stat: d.stat})
+		if info, err := os.Lstat(d.to); err == nil && files.StatOf(info).Same(d.stat) && a.m.Now().Sub(d.at) <= careTime {
+			continue
+		}
+		now, taken, err := a.m.takeBackIfWritten(ctx, d.id, ledger.Place{Name: d.name, MovedTo: d.to, Stat: d.stat})
 		if err != nil {
 			a.m.Log.Warn("a file was written to after it was moved, and cannot be taken back: what is new in it is not read",
 				"file", d.to, "file_id", ledger.Short(d.id), "error", err)
 		}
 		a.mu.Lock()
-		if a.m.Now().Sub(d.at) > careTime {
+		switch known := a.recent[d.to]; {
+		case known.id != d.id: // another file was moved there meanwhile
+		case taken, a.m.Now().Sub(d.at) > careTime:
 			delete(a.recent, d.to)
-		} else if err == nil {
+		case err == nil:
 			d.stat = now
 			a.recent[d.to] = d
 		}
@@ -90,39 +110,50 @@ func (a *aftercare) look(ctx context.Context) {
 }
 
 // TakeBackIfWritten takes a moved copy back to the input directory if it was written to since. Another file that was put in its place
-// stays where it is. It returns how the copy looks now.
-func (m *Mover) TakeBackIfWritten(ctx context.Context, id string, p ledger.Place) (files.Stat, error) {
+// stays where it is.
+func (m *Mover) TakeBackIfWritten(ctx context.Context, id string, p ledger.Place) error {
+	_, _, err := m.takeBackIfWritten(ctx, id, p)
+	return err
+}
+
+// takeBackIfWritten returns how the copy looks now, and reports whether it was taken back.
+func (m *Mover) takeBackIfWritten(ctx context.Context, id string, p ledger.Place) (now files.Stat, taken bool, err error) {
 	dir, err := files.OpenDir(filepath.Dir(p.MovedTo))
 	if err != nil {
-		return p.Stat, nil //nolint:nilerr // the directories are watched elsewhere
+		return p.Stat, false, nil //nolint:nilerr // the directories are watched elsewhere
 	}
 	defer dir.Close()
 	name := filepath.Base(p.MovedTo)
 	info, err := dir.Stat(name)
 	if err != nil || !info.Mode().IsRegular() {
-		return p.Stat, nil //nolint:nilerr // somebody took it, as he may
+		return p.Stat, false, nil //nolint:nilerr // somebody took it, as he may
 	}
-	now := files.StatOf(info)
+	now = files.StatOf(info)
 	if now.Same(p.Stat) || now.Key != p.Stat.Key || now.Key == "" && now.Size <= p.Stat.Size {
-		return p.Stat, nil
+		return p.Stat, false, nil
 	}
 	switch is, err := content.IDIn(ctx, dir, name); {
 	case errors.Is(err, content.ErrChanged): // it is being written to
-		return p.Stat, nil
+		return p.Stat, false, nil
 	case err != nil:
-		return p.Stat, err
+		return p.Stat, false, err
 	case is == id:
-		return now, nil // it was only touched
+		return now, false, nil // it was only touched
 	}
-	return now, m.takeBack(ctx, dir, id, p, now)
+	taken, err = m.takeBack(ctx, dir, id, p, now)
+	return p.Stat, taken, err
 }
 
-func (m *Mover) takeBack(ctx context.Context, dir *files.Dir, id string, p ledger.Place, now files.Stat) error {
+func (m *Mover) takeBack(ctx context.Context, dir *files.Dir, id string, p ledger.Place, now files.Stat) (bool, error) {
 	m.still.Lock()
 	defer m.still.Unlock()
+	// Another file may have been moved there since, perhaps the very one that was taken back before.
+	if f, err := m.Ledger.File(id); err != nil || f == nil || f.LeftPath(p.MovedTo) {
+		return false, err
+	}
 	input, err := files.OpenDir(m.Input)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer input.Close()
 	to, _, err := files.Move{
@@ -130,14 +161,14 @@ func (m *Mover) takeBack(ctx context.Context, dir *files.Dir, id string, p ledge
 		Same: func(*files.Dir, string) (bool, error) { return false, nil },
 	}.Do(ctx)
 	if errors.Is(err, files.ErrReplaced) || errors.Is(err, files.ErrGone) {
-		return nil // it is being written to, or somebody took it
+		return false, nil // it is being written to, or somebody took it
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	m.Log.Warn("a file was written to after it was moved: it is taken back and read as a new one; its producer should write it "+
 		"under another name first, or SETTLE_TIME is too short", "file", p.MovedTo, "file_id", ledger.Short(id), "taken_back_as", to)
-	return m.Ledger.Update(func(tx *ledger.Tx) error {
+	return true, m.Ledger.Update(func(tx *ledger.Tx) error {
 		f, err := tx.File(id)
 		if err != nil || f == nil {
 			return err

@@ -144,14 +144,12 @@ func (m *Mover) take() (some map[string]*job, wait time.Duration) {
 
 // Run moves until ctx ends. What fails is tried again after a pause of its own, so that it holds up nothing else.
 func (m *Mover) Run(ctx context.Context) error {
-	recheck := time.NewTicker(m.Recheck)
-	defer recheck.Stop()
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // runs before the wait
+	parts.Go(func() { m.after.run(ctx, m.Recheck) })
 	for {
-		select {
-		case <-recheck.C:
-			m.after.look(ctx)
-		default:
-		}
 		some, wait := m.take()
 		if len(some) == 0 {
 			timer := time.NewTimer(wait)
@@ -159,8 +157,6 @@ func (m *Mover) Run(ctx context.Context) error {
 			case <-ctx.Done():
 			case <-m.wake:
 			case <-timer.C:
-			case <-recheck.C:
-				m.after.look(ctx)
 			}
 			timer.Stop()
 		}

@@ -54,7 +54,7 @@ type Config struct {
 	Hit     failpoint.Hit
 	Remove  func(path string) error
 	// TakeBack takes a moved copy back to be read again if it was written to since.
-	TakeBack func(ctx context.Context, id string, p ledger.Place) (files.Stat, error)
+	TakeBack func(ctx context.Context, id string, p ledger.Place) error
 }
 
 // Purge deletes old processed files and forgets old records, or does a part of that. It goes on where the last request of the
@@ -357,6 +357,12 @@ func (p *Purger) deleteOld(ctx context.Context, m mark) *deletion {
 	case err != nil:
 		return &deletion{err: err}
 	case !same:
+		if err := p.TakeBack(ctx, m.file.ID, m.place); err != nil {
+			return &deletion{err: err}
+		}
+		if missing(path) {
+			return &deletion{note: "written to after it was moved, taken back to be read as a new file: " + path}
+		}
 		return &deletion{note: "not deleted for its age, since something else lies there now: " + path}
 	default:
 		return &deletion{deleted: true, bytes: m.file.Size}
