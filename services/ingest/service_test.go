@@ -555,9 +555,9 @@ func TestLedgerLocked(t *testing.T) {
 }
 
 func TestManySmallFiles(t *testing.T) {
-	n := 3000
+	n := 2000
 	if testing.Short() {
-		n = 1000
+		n = 500
 	}
 	h := newHarness(t)
 	h.resolve()
@@ -590,7 +590,7 @@ func TestLargeFile(t *testing.T) {
 	}
 	h := newHarness(t)
 	r := h.resolve()
-	const n = 300_000
+	const n = 200_000
 	h.put("big.csv", rows("e", n))
 	began := time.Now()
 	h.start()
@@ -841,7 +841,7 @@ func TestLinksStay(t *testing.T) {
 func TestASmallFileDoesNotWaitForALargeOne(t *testing.T) {
 	h := newHarness(t)
 	r := h.resolve()
-	const n = 4 * intake.WindowLines
+	const n = intake.WindowLines + 5000
 	large, small := rows("l", n), row("s")
 	var once sync.Once
 	h.tune.hit = func(at failpoint.Point) error {
