@@ -193,6 +193,35 @@ func TestOneUserMakesCallsFail(t *testing.T) {
 	}
 }
 
+// TestALoginPageInsteadOfAtHoc: nobody is blamed, and the cause names it.
+func TestALoginPageInsteadOfAtHoc(t *testing.T) {
+	t.Parallel()
+	for _, code := range []int{200, 403} {
+		b := newBench(t, 5, nil)
+		var over atomic.Bool
+		b.gateway(func(w http.ResponseWriter, _ []byte) bool {
+			if over.Load() {
+				return false
+			}
+			w.Header().Set("Content-Type", "text/html")
+			w.WriteHeader(code)
+			_, _ = w.Write([]byte("\n<html><head><title>Please log in</title></head><body></body></html>"))
+			return true
+		})
+		want := b.wantAll(5, 5)
+		b.start()
+		require.Eventually(t, func() bool { return b.breakerState().Open() }, patience, 10*time.Millisecond)
+		cause := b.breakerState().Cause
+		require.Contains(t, cause, "web page")
+		require.Contains(t, cause, "Please log in")
+		require.Empty(t, b.answers())
+		over.Store(true)
+		b.probeNow()
+		b.outcomes(want)
+		require.Empty(t, b.payloads(topology.StreamDead))
+	}
+}
+
 // TestTheSizeOfCallsIsShared: what one publisher has learnt, the next one knows.
 func TestTheSizeOfCallsIsShared(t *testing.T) {
 	t.Parallel()

@@ -97,7 +97,7 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 	defer client.Close()
 	p := &publisher{
 		cfg: cfg, deps: deps, athoc: client, log: log, now: deps.Clock(),
-		record:  newRecord(control.Me(deps.Version, time.Now()), cfg.BatchSize, cfg.Calls.RateLimit),
+		record:  newRecord(control.Me(deps.Version, time.Now()), cfg.BatchSize, cfg.Calls.RateLimit, cfg.AtHoc.Insecure()),
 		metrics: telemetry.NewPublisher(deps.Telemetry), breakers: telemetry.NewBreaker(deps.Telemetry),
 		backlog: telemetry.NewBacklog(deps.Telemetry), part: deps.Telemetry.Part(name, deps.Conn.Connected),
 	}

@@ -18,8 +18,8 @@ type record struct {
 }
 
 // newRecord begins a record of an instance whose calls take so many users at most.
-func newRecord(me control.Instance, most int, rate float64) *record {
-	return &record{state: control.PublisherState{Instance: me, Lanes: []int{}, BatchSize: most, RateLimit: rate}}
+func newRecord(me control.Instance, most int, rate float64, insecure []string) *record {
+	return &record{state: control.PublisherState{Instance: me, Lanes: []int{}, BatchSize: most, RateLimit: rate, Insecure: insecure}}
 }
 
 // get returns a copy.

@@ -1,17 +1,20 @@
 package athoc
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,18 +22,27 @@ import (
 	"time"
 )
 
-// maxAnswer bounds the answer to an update or a search, in bytes after decompression.
-const maxAnswer = 64 << 20
+// The most bytes of an answer, after decompression: what any answer may have, and what each user and each of a user's attributes may
+// add. Nobody who was asked for less may fill the memory.
+const (
+	answerBase         = 64 << 10
+	answerPerUser      = 2 << 10
+	answerPerAttribute = 2 << 10
+)
+
+// answerLimit is the most bytes of an answer about so many users with so many attributes each.
+func answerLimit(users, attributes int) int64 {
+	return answerBase + int64(users)*(answerPerUser+int64(attributes)*answerPerAttribute)
+}
 
 // Client talks to one organisation of one AtHoc server. It is safe for concurrent use, and all its callers share one access
 // token.
 type Client struct {
-	cfg       Config
-	log       *slog.Logger
-	http      *http.Client
-	tokens    *tokens
-	scrub     scrubber
-	maxAnswer int64
+	cfg    Config
+	log    *slog.Logger
+	http   *http.Client
+	tokens *tokens
+	scrub  scrubber
 
 	tokenURL, updateURL, searchURL string
 }
@@ -46,12 +58,11 @@ func New(cfg Config) (*Client, error) {
 		return nil, fmt.Errorf("configuring the AtHoc client: %w", err)
 	}
 	c := &Client{
-		cfg:       cfg,
-		log:       cfg.Logger.With("component", "athoc"),
-		http:      httpClient,
-		scrub:     newScrubber(append(proxyPasswords(cfg), cfg.ClientSecret, cfg.Password)...),
-		maxAnswer: maxAnswer,
-		tokenURL:  cfg.ServerURL + "/AuthServices/Auth/connect/token",
+		cfg:      cfg,
+		log:      cfg.Logger.With("component", "athoc"),
+		http:     httpClient,
+		scrub:    newScrubber(append(proxyPasswords(cfg), cfg.ClientSecret, cfg.Password)...),
+		tokenURL: cfg.ServerURL + "/AuthServices/Auth/connect/token",
 	}
 	users := cfg.ServerURL + "/api/v2/orgs/" + url.PathEscape(cfg.OrgCode) + "/users"
 	c.searchURL = users + "/search/basic"
@@ -106,9 +117,11 @@ type exchange struct {
 	guard Guard
 	// repeat runs before the exchange is repeated with another token.
 	repeat Guard
-	limit  int64
-	// read is given the body of a 200. Its error means that the answer cannot be understood, and must not quote it.
-	read func(body []byte) error
+	// limit is the most bytes of the answer.
+	limit int64
+	// read is given the body of a 200, as a stream without a byte-order mark, and what hides the secrets in it. Its error means that
+	// the answer cannot be understood, and must not quote it.
+	read func(body io.Reader, scrub scrubber) error
 	// usernames are hidden in what is quoted from the answer.
 	usernames func() []string
 }
@@ -187,19 +200,76 @@ func (c *Client) roundTrip(ctx context.Context, x exchange, sending *sending) (i
 	return resp.StatusCode, c.understood(x, resp)
 }
 
-// understood reads the answer of a 200. Whatever is wrong with it, AtHoc has carried the request out.
+// understood reads the answer of a 200, as it comes. Whatever is wrong with it, AtHoc has carried the request out.
 func (c *Client) understood(x exchange, resp *http.Response) error {
-	body, err := io.ReadAll(io.LimitReader(resp.Body, x.limit+1))
-	if err == nil && int64(len(body)) > x.limit {
-		err = fmt.Errorf("the answer is larger than %d bytes", x.limit)
-	}
-	if err != nil {
-		return &answerError{err: err}
-	}
-	if err := x.read(body); err != nil {
-		return &CallError{Kind: Outage, Op: x.op, Status: resp.StatusCode, Detail: err.Error(), Err: err, mayHaveApplied: x.writes}
+	limited := &limitedReader{from: resp.Body, left: x.limit, limit: x.limit}
+	body := unmarked(limited)
+	page := webPage(body)
+	err := x.read(body, c.hiding(x))
+	switch {
+	case limited.err != nil:
+		return &answerError{err: limited.err}
+	case err != nil:
+		detail := joinDetail(c.scrub.quote(page), err.Error())
+		return &CallError{Kind: Outage, Op: x.op, Status: resp.StatusCode, Detail: detail, Err: err, mayHaveApplied: x.writes}
 	}
 	return nil
+}
+
+// byteOrderMark is that of UTF-8.
+const byteOrderMark = "\uFEFF"
+
+// unmarked returns what r yields, without a byte-order mark: it may be ignored (RFC 8259, section 8.1).
+func unmarked(r io.Reader) *bufio.Reader {
+	body := bufio.NewReaderSize(r, quoteRead)
+	if start, _ := body.Peek(len(byteOrderMark)); string(start) == byteOrderMark {
+		_, _ = body.Discard(len(byteOrderMark))
+	}
+	return body
+}
+
+// limitedReader ends with an error where more comes than there may be, and keeps the error that it ended with, unless that is
+// io.EOF.
+type limitedReader struct {
+	from        io.Reader
+	left, limit int64
+	err         error
+}
+
+// Read implements [io.Reader].
+func (l *limitedReader) Read(p []byte) (int, error) {
+	if l.left < 0 {
+		return 0, l.err
+	}
+	n, err := l.from.Read(p[:min(int64(len(p)), l.left+1)])
+	if l.left -= int64(n); l.left < 0 {
+		err = fmt.Errorf("the answer is larger than %d bytes", l.limit)
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		l.err = err
+	}
+	return n, err
+}
+
+var titlePattern = regexp.MustCompile(`(?is)<title[^>]*>(.*?)</title>`)
+
+// webPage returns what to say of a body that is a web page, of a login or of a firewall for instance, and "" for any other. It takes
+// nothing from the body.
+func webPage(body *bufio.Reader) string {
+	start, _ := body.Peek(quoteRead)
+	if trimmed := bytes.TrimSpace(start); len(trimmed) == 0 || trimmed[0] != '<' {
+		return ""
+	}
+	said := "a web page came instead of AtHoc's answer: is something else at ATHOC_SERVER_URL, or on the path to it?"
+	if title := titlePattern.FindSubmatch(start); title != nil {
+		said += " Its title: " + html.UnescapeString(string(title[1]))
+	}
+	return said
+}
+
+// hiding returns what hides the client's secrets and the exchange's access token.
+func (c *Client) hiding(x exchange) scrubber {
+	return scrubber{secrets: append(newScrubber(x.token.Access).secrets, c.scrub.secrets...)}
 }
 
 // answerError is a failure after the answer had begun.
@@ -211,18 +281,19 @@ func (e *answerError) Unwrap() error { return e.err }
 // refused makes a CallError of an answer that is not a 200.
 func (c *Client) refused(x exchange, resp *http.Response, sending *sending) error {
 	kind := kindOf(resp.StatusCode)
-	quoted, _ := io.ReadAll(io.LimitReader(resp.Body, quoteRead)) // what did arrive is worth quoting
+	body := unmarked(io.LimitReader(resp.Body, quoteRead))
+	page := webPage(body)
 	var usernames []string
 	if x.usernames != nil {
 		usernames = x.usernames()
 	}
-	scrub := c.scrub
-	if x.token.Access != "" {
-		scrub.secrets = append(newScrubber(x.token.Access).secrets, scrub.secrets...)
-	}
-	said := scrub.quote(string(quoted), usernames...)
-	if said != "" {
-		said = "the server said: " + said
+	scrub := c.hiding(x)
+	said := scrub.quote(page, usernames...)
+	if said == "" {
+		quoted, _ := io.ReadAll(body) // what did arrive is worth quoting
+		if said = scrub.quote(string(quoted), usernames...); said != "" {
+			said = "the server said: " + said
+		}
 	}
 	return &CallError{
 		Kind:           kind,

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"maps"
 	"net/http"
@@ -153,42 +154,86 @@ func (c *Client) searchPage(ctx context.Context, number, size int, fields string
 		op:     OpSearch,
 		method: http.MethodGet,
 		url:    c.searchURL + "?" + params.Encode(),
-		limit:  c.maxAnswer,
+		limit:  answerLimit(size, strings.Count(fields, ",")+1),
 		repeat: q.Repeat,
-		read: func(body []byte) (err error) {
-			page.Users, page.Total, err = parsePage(body)
+		read: func(body io.Reader, _ scrubber) (err error) {
+			page.Users, page.Total, err = parsePage(body, size)
 			return err
 		},
 	})
 	return page, err
 }
 
-// parsePage reads one page. Users may be null or missing only where the answer says that there are none: otherwise an
-// answer of another sort would look like an organisation without users.
-func parsePage(body []byte) (users []User, total int, err error) {
-	var answer struct {
-		Users   *[]User      `json:"Users"`
-		Total   *json.Number `json:"TotalUsers"`
-		Fetched *json.Number `json:"FetchedRecords"`
+// parsePage reads one page of at most size users, user by user. Users may be null or missing only where the answer says that there
+// are none: otherwise an answer of another sort would look like an organisation without users.
+func parsePage(body io.Reader, size int) (users []User, total int, err error) {
+	notAPage := errors.New("the answer is not the JSON of a page of users")
+	dec := json.NewDecoder(body)
+	if start, err := dec.Token(); err != nil || start != json.Delim('{') {
+		return nil, 0, notAPage
 	}
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return nil, 0, errors.New("the answer is not the JSON of a page of users")
-	}
-	if answer.Users == nil {
-		if count(answer.Total) == 0 || count(answer.Fetched) == 0 {
-			return nil, 0, nil
+	counts := map[string]int{"totalusers": -1, "fetchedrecords": -1}
+	listed := false
+	for dec.More() {
+		key, err := dec.Token()
+		if err != nil {
+			return nil, 0, notAPage
 		}
+		name, _ := key.(string)
+		switch name = strings.ToLower(name); name {
+		case "users":
+			if users, listed, err = parseUsers(dec, size); err != nil {
+				return nil, 0, err
+			}
+		default:
+			var value json.RawMessage
+			if dec.Decode(&value) != nil {
+				return nil, 0, notAPage
+			}
+			if _, isCount := counts[name]; isCount {
+				counts[name] = count(value)
+			}
+		}
+	}
+	if _, err := dec.Token(); err != nil {
+		return nil, 0, notAPage
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, 0, errors.New("the answer goes on after its end")
+	}
+	if !listed && counts["totalusers"] != 0 && counts["fetchedrecords"] != 0 {
 		return nil, 0, errors.New("the answer holds no list of users")
 	}
-	return *answer.Users, max(count(answer.Total), 0), nil
+	return users, max(counts["totalusers"], 0), nil
 }
 
-// count returns the number, or -1 if there is none.
-func count(n *json.Number) int {
-	if n == nil {
-		return -1
+// parseUsers reads the list of a page's users; listed is false if there is null in its place.
+func parseUsers(dec *json.Decoder, size int) (users []User, listed bool, err error) {
+	switch start, err := dec.Token(); {
+	case err == nil && start == nil:
+		return nil, false, nil
+	case err != nil || start != json.Delim('['):
+		return nil, false, errors.New("the answer is not the JSON of a page of users")
 	}
-	value, err := strconv.Atoi(n.String())
+	for dec.More() {
+		if len(users) >= size {
+			return nil, false, fmt.Errorf("the answer holds more than the %d users that were asked for", size)
+		}
+		var user User
+		if dec.Decode(&user) != nil {
+			return nil, false, errors.New("the answer is not the JSON of a page of users")
+		}
+		users = append(users, user)
+	}
+	if _, err := dec.Token(); err != nil {
+		return nil, false, errors.New("the answer is broken off")
+	}
+	return users, true, nil
+}
+
+// count returns the number, which may be written as a string, or -1 if there is none.
+func count(raw json.RawMessage) int {
+	value, err := strconv.Atoi(strings.Trim(string(raw), `"`))
 	if err != nil {
 		return -1
 	}

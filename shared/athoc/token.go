@@ -7,9 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,6 +24,8 @@ const (
 	renewMargin = time.Minute
 	// maxLifetime bounds expires_in, so that an absurd one cannot overflow. A token revoked earlier is found by its 401.
 	maxLifetime = 30 * 24 * time.Hour
+	// defaultLifetime is that of a token of which AtHoc does not say how long it is good.
+	defaultLifetime = time.Hour
 	// maxTokenAnswer bounds the answer to a token request, in bytes.
 	maxTokenAnswer = 1 << 20
 )
@@ -238,7 +242,7 @@ func (c *Client) fetchToken(ctx context.Context) (Token, error) {
 		contentType: "application/x-www-form-urlencoded",
 		body:        []byte(form.Encode()),
 		limit:       maxTokenAnswer,
-		read: func(body []byte) (err error) {
+		read: func(body io.Reader, _ scrubber) (err error) {
 			token, err = parseToken(body, issued)
 			return err
 		},
@@ -268,27 +272,33 @@ func tokenRefusal(err error) error {
 	return call
 }
 
-// parseToken reads the answer to a token request. Its errors do not quote the answer.
-func parseToken(body []byte, issued time.Time) (Token, error) {
+// parseToken reads the answer to a token request. Its errors do not quote the answer. A lifetime is only recommended (RFC 6749, section
+// 5.1): without one that makes sense the token is used for the default lifetime, or until a 401 says that it has ended.
+func parseToken(body io.Reader, issued time.Time) (Token, error) {
 	var answer struct {
-		AccessToken string      `json:"access_token"`
-		ExpiresIn   json.Number `json:"expires_in"`
-		TokenType   string      `json:"token_type"`
+		AccessToken string          `json:"access_token"`
+		ExpiresIn   json.RawMessage `json:"expires_in"`
+		TokenType   string          `json:"token_type"`
 	}
-	if err := json.Unmarshal(body, &answer); err != nil {
+	if err := json.NewDecoder(body).Decode(&answer); err != nil {
 		return Token{}, errors.New("the answer is not the JSON of an access token")
 	}
-	seconds, err := answer.ExpiresIn.Float64()
 	switch {
 	case answer.AccessToken == "" || strings.ContainsFunc(answer.AccessToken, notInHeader):
 		return Token{}, errors.New("the answer holds no usable access_token")
-	case !strings.EqualFold(answer.TokenType, "Bearer"):
+	case answer.TokenType != "" && !strings.EqualFold(answer.TokenType, "Bearer"):
 		return Token{}, errors.New("the answer's token_type is not Bearer")
-	case err != nil || !(seconds > 0):
-		return Token{}, errors.New("the answer's expires_in is not a number of seconds")
 	}
-	lifetime := time.Duration(min(seconds, maxLifetime.Seconds()) * float64(time.Second))
-	return Token{Access: answer.AccessToken, Issued: issued, Expires: issued.Add(lifetime)}, nil
+	return Token{Access: answer.AccessToken, Issued: issued, Expires: issued.Add(lifetime(answer.ExpiresIn))}, nil
+}
+
+// lifetime reads seconds, as a number or as a string with one.
+func lifetime(raw json.RawMessage) time.Duration {
+	seconds, err := strconv.ParseFloat(strings.TrimSpace(strings.Trim(string(raw), `"`)), 64)
+	if err != nil && !errors.Is(err, strconv.ErrRange) || !(seconds > 0) {
+		return defaultLifetime
+	}
+	return time.Duration(min(seconds, maxLifetime.Seconds()) * float64(time.Second))
 }
 
 // notInHeader tells whether a token with r in it would break the Authorization header.

@@ -1,7 +1,6 @@
 package athoc
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -114,9 +113,11 @@ func (c *Client) UpdateDutyStatus(ctx context.Context, users []DutyStatus, opts 
 		contentType: "application/json",
 		body:        body,
 		writes:      true,
-		limit:       c.maxAnswer,
-		read:        func(answer []byte) error { return report.read(answer, c.cfg.DutyStatusField, c.scrub) },
-		usernames:   func() []string { return usernames(users) },
+		limit:       answerLimit(len(users), 1),
+		read: func(answer io.Reader, scrub scrubber) error {
+			return report.read(answer, c.cfg.DutyStatusField, scrub)
+		},
+		usernames: func() []string { return usernames(users) },
 	}
 	for _, opt := range opts {
 		opt(&x)
@@ -224,13 +225,20 @@ func (l *lenient) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// read takes in an answer. It fails, and must not be used any more, if that is not one complete JSON array.
-func (r *report) read(answer []byte, field string, scrub scrubber) error {
-	dec := json.NewDecoder(bytes.NewReader(answer))
+// entriesPerUser is how many entries an answer may have for each user, fewest how many in any case.
+const entriesPerUser, fewestEntries = 2, 100
+
+// read takes in an answer, entry by entry. It fails, and must not be used any more, if that is not one complete JSON array, or if it
+// goes on far beyond the users who were asked for.
+func (r *report) read(answer io.Reader, field string, scrub scrubber) error {
+	dec := json.NewDecoder(answer)
 	if start, err := dec.Token(); err != nil || start != json.Delim('[') {
 		return errors.New("the answer is not a JSON array of users")
 	}
-	for dec.More() {
+	for entries := 0; dec.More(); entries++ {
+		if entries >= max(entriesPerUser*len(r.results), fewestEntries) {
+			return errors.New("the answer is about far more users than were sent")
+		}
 		var raw json.RawMessage
 		if err := dec.Decode(&raw); err != nil {
 			return errors.New("the answer is broken off or is not valid JSON")

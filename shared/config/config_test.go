@@ -120,3 +120,24 @@ func TestSecretsStayHidden(t *testing.T) {
 		require.NotContains(t, text, "s3cret")
 	}
 }
+
+// TestPasswordsDoNotTravelInTheClear: http is refused unless it is this machine, or allowed.
+func TestPasswordsDoNotTravelInTheClear(t *testing.T) {
+	t.Parallel()
+	for address, refused := range map[string]bool{
+		"https://alerts.example.org": false, "http://alerts.example.org": true, "HTTP://alerts.example.org": true,
+		"http://localhost:8480": false, "http://127.0.0.2": false, "http://[::1]:80": false, "http://localhost.example.org": true, "http://10.0.0.1": true,
+	} {
+		a := AtHoc{ServerURL: address, ClientID: "c", ClientSecret: "s", APIUser: "u", Password: "p", OrgCode: "o"}
+		err := a.Validate()
+		require.Equal(t, refused, err != nil, "%s: %v", address, err)
+		if !refused {
+			require.Empty(t, a.Insecure())
+			continue
+		}
+		require.ErrorContains(t, err, "ATHOC_ALLOW_HTTP")
+		a.AllowHTTP, a.DisableSSLVerify = true, true
+		require.NoError(t, a.Validate())
+		require.Equal(t, []string{"ATHOC_ALLOW_HTTP", "DISABLE_SSL_VERIFY"}, a.Insecure())
+	}
+}

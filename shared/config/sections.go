@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"slices"
 	"strings"
@@ -62,6 +63,8 @@ type AtHoc struct {
 	OrgCode  string `env:"ORG_CODE"`
 	Scope    string `env:"SCOPE, default=openid profile athoc.iws.web.api"`
 
+	// AllowHTTP lets ATHOC_SERVER_URL have no TLS, though it is not this machine.
+	AllowHTTP        bool   `env:"ATHOC_ALLOW_HTTP, default=false"`
 	DisableSSLVerify bool   `env:"DISABLE_SSL_VERIFY, default=false"`
 	SSLCertPath      string `env:"SSL_CERT_PATH"`
 	HTTPProxy        string `env:"HTTP_PROXY"`
@@ -102,9 +105,28 @@ func (a AtHoc) Validate() error {
 			errs = append(errs, errors.New("ATHOC_SERVER_URL: must be an address such as https://alerts.example.org"))
 		case u.User != nil:
 			errs = append(errs, errors.New("ATHOC_SERVER_URL: must not hold a password: use APIUSER and PASSWORD"))
+		case u.Scheme == "http" && !isLoopback(u.Hostname()) && !a.AllowHTTP:
+			errs = append(errs, errors.New("ATHOC_SERVER_URL: must begin with https://, or passwords travel in the clear (ATHOC_ALLOW_HTTP=true allows that)"))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// isLoopback reports whether a host is this machine.
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+}
+
+// Insecure names the settings by which others on the path to AtHoc could read passwords, or pass for AtHoc.
+func (a AtHoc) Insecure() (settings []string) {
+	if u, err := url.Parse(a.ServerURL); err == nil && u.Scheme == "http" && !isLoopback(u.Hostname()) {
+		settings = append(settings, "ATHOC_ALLOW_HTTP")
+	}
+	if a.DisableSSLVerify {
+		settings = append(settings, "DISABLE_SSL_VERIFY")
+	}
+	return settings
 }
 
 // Lifetime is the age after which duty is stale.

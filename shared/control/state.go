@@ -124,6 +124,8 @@ type PublisherState struct {
 	Breaker   breaker.State `json:"brake"`
 	// Unverified tells that AtHoc's certificate is not verified, by DISABLE_SSL_VERIFY.
 	Unverified bool `json:"unverified,omitempty"`
+	// Insecure names the settings by which others on the path to AtHoc could read passwords or pass for AtHoc: a warning.
+	Insecure []string `json:"insecure,omitempty"`
 }
 
 // JanitorState tells what the janitor does and did.

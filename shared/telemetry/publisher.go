@@ -40,6 +40,8 @@ func NewPublisher(t *Telemetry) *Publisher {
 			value(part, "lanes_held", "Lanes of users that this publisher holds now.", func(s state) float64 { return float64(len(s.Lanes)) }),
 			value(part, "batch_limit_users", "Most users in a call: BATCH_SIZE, or less after AtHoc refused so many.",
 				func(s state) float64 { return float64(s.BatchSize) }),
+			value(part, "insecure_connection", "1 if the settings let others on the path to AtHoc read passwords or pass for AtHoc (DISABLE_SSL_VERIFY, ATHOC_ALLOW_HTTP).",
+				func(s state) float64 { return flag(len(s.Insecure) > 0) }),
 			age(part, "call_age_seconds", "Time since the call under way began; 0 if there is none.",
 				func(s state) time.Time { return s.Calling }),
 			value(part, "last_success_timestamp_seconds", "When AtHoc last took an update; 0 if not since the start.",

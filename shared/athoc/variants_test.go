@@ -1,0 +1,110 @@
+package athoc
+
+import (
+	"bytes"
+	"compress/gzip"
+	"net/http"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestAByteOrderMarkIsSkipped: before the JSON of a token, of a page of users and of an answer to an update.
+func TestAByteOrderMarkIsSkipped(t *testing.T) {
+	t.Parallel()
+	const mark = "\uFEFF"
+	f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			answer(200, mark+`{"Users":[{"LOGIN_ID":"alice.ng@example.org"}],"TotalUsers":"1","FetchedRecords":1}`)(w, r)
+			return
+		}
+		answer(200, mark+` [{"LOGIN_ID":"alice.ng@example.org",":SyncStatus":"OK"},{"LOGIN_ID":"bob.o@example.org",":SyncStatus":"OK"}]`)(w, r)
+	})
+	f.valid, f.token = "abc", answer(200, mark+`{"access_token":"abc","token_type":"Bearer"}`)
+	c := newClient(t, f.server.URL)
+	results, err := c.UpdateDutyStatus(t.Context(), twoUsers)
+	require.NoError(t, err)
+	assert.Equal(t, Applied, results[0].Outcome)
+	assert.Equal(t, Applied, results[1].Outcome)
+	for page, err := range c.SearchUsers(t.Context(), Query{}) {
+		require.NoError(t, err)
+		assert.Len(t, page.Users, 1)
+	}
+	require.NoError(t, c.Ping(t.Context()))
+}
+
+// TestAnswersBeyondWhatWasAskedFor: some KB of gzip that would be millions of users are refused soon, and without the memory.
+func TestAnswersBeyondWhatWasAskedFor(t *testing.T) { // not beside others: it measures the memory
+	bomb := func(open, entry, closing string) []byte {
+		var packed bytes.Buffer
+		w, _ := gzip.NewWriterLevel(&packed, gzip.BestCompression)
+		_, _ = w.Write([]byte(open))
+		chunk := []byte(strings.Repeat(entry, 1<<14))
+		for range 1 << 10 {
+			_, _ = w.Write(chunk)
+		}
+		_, _ = w.Write([]byte(closing))
+		_ = w.Close()
+		return packed.Bytes()
+	}
+	for name, body := range map[string][]byte{
+		"empty users":      bomb(`{"Users":[`, `{},`, `{}],"TotalUsers":1}`),
+		"something else":   bomb(`{"Junk":[`, `{},`, `{}],"Users":[],"TotalUsers":0}`),
+		"one long text":    bomb(`{"Users":[{"LOGIN_ID":"`, `x`, `"}],"TotalUsers":1}`),
+		"empty entries":    bomb(`[`, `{},`, `{}]`),
+		"the same user":    bomb(`[`, `{"LOGIN_ID":"alice.ng@example.org",":SyncStatus":"OK"},`, `{}]`),
+		"spaces":           bomb(``, ` `, `[]`),
+		"a nested bracket": bomb(``, `[`, ``),
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFake(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Encoding", "gzip")
+				_, _ = w.Write(body)
+			})
+			c := newClient(t, f.server.URL)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			began := time.Now()
+			_, err := c.UpdateDutyStatus(t.Context(), twoUsers)
+			assert.Equal(t, Outage, callError(t, err).Kind)
+			err = c.Ping(t.Context())
+			assert.Equal(t, Outage, callError(t, err).Kind)
+			assert.Less(t, time.Since(began), 10*time.Second)
+			runtime.ReadMemStats(&after)
+			assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(16<<20))
+		})
+	}
+}
+
+// TestAWebPageIsNamed: a page of a login or of a firewall instead of an answer.
+func TestAWebPageIsNamed(t *testing.T) {
+	t.Parallel()
+	const page = "\uFEFF\n<!DOCTYPE html><HTML><head><title>\n Sign in &amp; wait</title></head><body>s3cr%22s</body></html>"
+	for status, want := range map[int]Kind{200: Outage, 403: Forbidden, 503: Outage} {
+		f := newFake(t, answer(status, page))
+		_, err := newClient(t, f.server.URL).UpdateDutyStatus(t.Context(), twoUsers)
+		call := callError(t, err)
+		assert.Equal(t, want, call.Kind)
+		assert.Contains(t, call.Detail, "a web page")
+		assert.Contains(t, call.Detail, "Sign in & wait")
+		assert.NotContains(t, call.Detail, "body")
+	}
+}
+
+// TestAtHocsWordsDoNotHoldTheToken: what it says of a user is stored and shown.
+func TestAtHocsWordsDoNotHoldTheToken(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
+		token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+		answer(200, `[{"LOGIN_ID":"alice.ng@example.org",":SyncStatus":"Error",":SyncDetails":"invalid value `+token+` of the attribute"}]`)(w, r)
+	})
+	f.valid, f.token = "opaque-token-4711", answer(200, `{"access_token":"opaque-token-4711","expires_in":3600,"token_type":"Bearer"}`)
+	results, err := newClient(t, f.server.URL).UpdateDutyStatus(t.Context(), twoUsers)
+	require.NoError(t, err)
+	assert.Contains(t, results[0].Detail, "[hidden]")
+	assert.NotContains(t, results[0].Detail, "4711")
+}
