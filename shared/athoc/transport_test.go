@@ -141,15 +141,15 @@ func (p *tunnel) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadGateway)
 		return
 	}
-	w.WriteHeader(http.StatusOK)
-	conn, _, err := w.(http.Hijacker).Hijack()
+	conn, buffered, err := w.(http.Hijacker).Hijack()
 	if err != nil {
 		_ = upstream.Close()
 		return
 	}
+	_, _ = io.WriteString(conn, "HTTP/1.1 200 Connection established\r\n\r\n")
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.wg.Go(func() { _, _ = io.Copy(upstream, conn); _ = upstream.Close() })
+	p.wg.Go(func() { _, _ = io.Copy(upstream, buffered); _ = upstream.Close() })
 	p.wg.Go(func() { _, _ = io.Copy(conn, upstream); _ = conn.Close() })
 }
 
