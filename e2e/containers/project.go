@@ -131,7 +131,7 @@ func (p *Project) prepare(ctx context.Context) error {
 // settings are those of the services; compose.yaml adds its own.
 func (p *Project) settings() string {
 	settings := map[string]string{
-		"BOBO_TIMEZONE": harness.BoboZone, "ATHOC_TIMEZONE": harness.AtHocZone, "ATHOC_SERVER_URL": "http://athocsim:8480",
+		"BOBO_TIMEZONE": harness.BoboZone, "ATHOC_TIMEZONE": harness.AtHocZone, "ATHOC_SERVER_URL": "http://athocsim:8480", "ATHOC_ALLOW_HTTP": "true",
 		"CLIENT_ID": "test-client", "APIUSER": "test-operator", "ORG_CODE": "TEST", "POLL_INTERVAL": "500ms", "SETTLE_TIME": settleTime.String(),
 		"ATHOC_TIMEOUT": callTimeout.String(), "ATHOC_RATE_LIMIT": fmt.Sprint(rateLimit), "BATCH_SIZE": "4", "BATCH_WAIT": "30ms",
 		"AUTO_CLEANUP_HOURS": fmt.Sprint(int(harness.Lifetime.Hours())), "LOG_LEVEL": "DEBUG", "ENTRIES_MAX_BYTES": fmt.Sprint(64 << 20),
