@@ -14,7 +14,6 @@ require bobosync/services/janitor v0.0.0
 
 require (
 	bobosync/cmd/athocsim v0.0.0
-	github.com/joho/godotenv v1.5.1
 	github.com/nats-io/nats.go v1.55.0
 	github.com/spf13/cobra v1.10.2
 	github.com/stretchr/testify v1.12.1
@@ -25,6 +24,7 @@ require (
 
 require (
 	github.com/fxamacker/cbor/v2 v2.10.0 // indirect
+	github.com/joho/godotenv v1.5.1 // indirect
 	github.com/x448/float16 v0.8.4 // indirect
 )
 
