@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -178,10 +179,7 @@ func TestLate(t *testing.T) {
 		in.Departures = append(slices.Clone(in.Departures), audit.Departure{File: 5, Gone: at(19)})
 		in.Kept = append(slices.Clone(in.Kept), audit.Kept{Name: "d.csv", Content: in.Files[5].Content})
 		in.Calls = append(slices.Clone(in.Calls), update(9, seconds, sent{"ann@x", ""}))
-		in.Final = map[string]map[string]string{}
-		for login, attributes := range clean().Final {
-			in.Final[login] = attributes
-		}
+		in.Final = maps.Clone(clean().Final)
 		in.Final["ann@x"][duty] = ""
 		findings := audit.Audit(in).Findings
 		if !late {

@@ -138,7 +138,7 @@ func (r *series) dropFile(rows int) (name string, err error) {
 	}
 	r.files++
 	r.dropped[name] = time.Now()
-	return name, r.stack.drop(name)
+	return name, r.drop(name)
 }
 
 // took is how long it took from the drop of each file until AtHoc had answered for all of its workers, sorted.

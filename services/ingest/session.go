@@ -107,8 +107,8 @@ func (w *work) epochOf(entry jetstream.KeyValueEntry) (string, bool) {
 // followEpoch passes on what the resolver tells, when it is another epoch than the known one.
 func (w *work) followEpoch(ctx context.Context, known string) error {
 	for {
-		if pause.For(ctx, epochLook) != nil {
-			return nil
+		if err := pause.For(ctx, epochLook); err != nil {
+			return nil //nolint:nilerr // the session is told to end
 		}
 		epoch, err := w.readEpoch(ctx)
 		switch {

@@ -49,8 +49,6 @@ type world struct {
 	seen   *telemetry.Telemetry
 }
 
-func (w *world) quiet() *slog.Logger { return slog.New(slog.NewJSONHandler(w.logs, nil)) }
-
 // logs collects what is logged, as JSON lines.
 type logs struct {
 	mu  sync.Mutex

@@ -60,7 +60,7 @@ const everybodyRefused = 8
 // AtHoc would be sent the same at full rate for as long as there is no room to store. So does a batch after a panic.
 func (p *publisher) handle(msg *message.Message) error {
 	ctx, batch := msg.Context(), bus.BatchFrom(msg.Context())
-	lent := batch.Owner.(*leasedBatch) //nolint:errcheck,forcetypeassert // its source makes no other batches
+	lent := batch.Owner.(*leasedBatch) // its source makes no other batches
 	d := &delivery{p: p, lent: lent}
 	jobs := d.read(batch.Items)
 	began := time.Now()

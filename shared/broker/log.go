@@ -5,6 +5,7 @@ package broker
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -91,7 +92,7 @@ func (l *logBridge) trouble() string {
 	defer l.mu.Unlock()
 	all := l.troubles
 	if l.died != "" {
-		all = append(all[:len(all):len(all)], l.died)
+		all = append(slices.Clip(all), l.died)
 	}
 	return strings.Join(all, "; ")
 }

@@ -77,7 +77,7 @@ func (d *daily) rotate() error {
 	file, err := d.open(path)
 	if err != nil {
 		if d.file != nil {
-			return nil //nolint:nilerr // it is tried again with a later record
+			return nil // it is tried again with a later record
 		}
 		return fmt.Errorf("open the log file of the day: %w", err)
 	}

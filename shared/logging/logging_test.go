@@ -197,7 +197,7 @@ func TestTheFileIsOpenedAgain(t *testing.T) {
 			now := time.Date(2024, 6, 17, 12, 0, 0, 0, time.Local)
 			d, err := openDaily(dailyConfig{directory: dir, program: "x", now: func() time.Time { return now }})
 			require.NoError(t, err)
-			defer d.Close()
+			defer func() { _ = d.Close() }() // the test has read it
 			path := filepath.Join(dir, "x-2024-06-17.log")
 			_, err = d.Write([]byte("before\n"))
 			require.NoError(t, err)
@@ -221,7 +221,7 @@ func TestRecordsGoOnWhileNoFileCanBeMade(t *testing.T) {
 	now := time.Date(2024, 6, 17, 23, 59, 59, 0, time.Local)
 	d, err := openDaily(dailyConfig{directory: dir, program: "x", now: func() time.Time { return now }})
 	require.NoError(t, err)
-	defer d.Close()
+	defer func() { _ = d.Close() }() // the test has read it
 	require.NoError(t, os.Rename(dir, dir+".1"))
 	require.NoError(t, os.WriteFile(dir, nil, 0o600)) // no directory can be made there
 	now = now.Add(lookInterval)

@@ -43,8 +43,8 @@ func Keep(ctx context.Context, log *slog.Logger, body Body) error {
 		}
 		wait := waits.Next()
 		log.Warn("the work with the broker has to begin anew", "error", err, "retry_in", wait.String())
-		if pause.For(ctx, wait) != nil {
-			return nil
+		if err := pause.For(ctx, wait); err != nil {
+			return nil //nolint:nilerr // it was told to stop
 		}
 	}
 }

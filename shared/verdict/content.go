@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"bobosync/shared/control"
@@ -95,14 +96,13 @@ func rejections(file control.FileState) string {
 	reasons := slices.DeleteFunc(slices.Sorted(maps.Keys(file.Outcomes)), func(name string) bool { return settled[name] || file.Outcomes[name] == 0 })
 	slices.SortStableFunc(reasons, func(a, b string) int { return cmp.Compare(file.Outcomes[b], file.Outcomes[a]) })
 	words := fmt.Sprintf("%d of %s", file.Rejected, text.Count(file.Rows, "row"))
-	for i, name := range reasons {
-		separator := ", "
-		if i == 0 {
-			separator = ": "
-		}
-		words += fmt.Sprintf("%s%d %s", separator, file.Outcomes[name], name)
+	if len(reasons) == 0 {
+		return words
 	}
-	return words
+	for i, name := range reasons {
+		reasons[i] = fmt.Sprintf("%d %s", file.Outcomes[name], name)
+	}
+	return words + ": " + strings.Join(reasons, ", ")
 }
 
 // contentFinding names the latest of some files that have the same thing wrong.
@@ -111,13 +111,11 @@ func contentFinding(files []control.FileState, cause, what string, detail func(c
 		return nil
 	}
 	slices.Reverse(files)
-	words := ""
-	for i, file := range files[:min(len(files), mostFiles)] {
-		if i > 0 {
-			words += "; "
-		}
-		words += fmt.Sprintf("%s %s (%s)", text.Clean(file.Name), what, detail(file))
+	var named []string
+	for _, file := range files[:min(len(files), mostFiles)] {
+		named = append(named, fmt.Sprintf("%s %s (%s)", text.Clean(file.Name), what, detail(file)))
 	}
+	words := strings.Join(named, "; ")
 	if more := len(files) - mostFiles; more > 0 {
 		words += fmt.Sprintf("; and so it is with %s more", text.Count(more, "file"))
 	}

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 )
 
-// AddressFile, in the data directory, holds the address of the broker inside the all-in-one program, with its token. Only who may
+// AddressFile is the file in the data directory that holds the address of the broker inside the all-in-one program, with its token. Only who may
 // read the data directory may give orders.
 const AddressFile = "broker.url"
 

@@ -34,6 +34,7 @@ type Observer struct {
 	conn *bus.Conn
 }
 
+// Close ends the connection. The Observer may be used again.
 func (o *Observer) Close() {
 	if o.conn != nil {
 		o.conn.Close()
@@ -47,7 +48,7 @@ func (o *Observer) Observe(ctx context.Context) (verdict.Facts, error) {
 		o.Close()
 	}
 	if o.conn == nil {
-		conn, err := o.Settings.Connect(ctx, ConnectTimeout)
+		conn, err := o.Connect(ctx, ConnectTimeout)
 		var why *verdict.Unreachable
 		switch {
 		case ctx.Err() != nil:

@@ -6,6 +6,7 @@ import "errors"
 // Point is a moment between two steps that a crash may come between.
 type Point string
 
+// The points, named by what is done when the crash comes and what is not.
 const (
 	Stored         Point = "entries stored in the ledger, not published"
 	Published      Point = "entries published, not marked"

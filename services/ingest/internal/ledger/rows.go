@@ -149,12 +149,12 @@ func (t *Tx) linesKnown(id string) int {
 		return 0
 	}
 	c := t.tx.Bucket(bucketRows).Cursor()
-	k, codes := c.Seek(numbered(key, math.MaxUint32))
-	if k == nil {
-		k, codes = c.Last()
-	} else {
-		k, codes = c.Prev()
+	next, _ := c.Seek(numbered(key, math.MaxUint32))
+	before := c.Prev
+	if next == nil {
+		before = c.Last
 	}
+	k, codes := before()
 	if !bytes.HasPrefix(k, key) {
 		return 0
 	}

@@ -120,13 +120,13 @@ func (m *Mover) TakeBackIfWritten(ctx context.Context, id string, p ledger.Place
 func (m *Mover) takeBackIfWritten(ctx context.Context, id string, p ledger.Place) (now files.Stat, taken bool, err error) {
 	dir, err := files.OpenDir(filepath.Dir(p.MovedTo))
 	if err != nil {
-		return p.Stat, false, nil //nolint:nilerr // the directories are watched elsewhere
+		return p.Stat, false, nil // the directories are watched elsewhere
 	}
 	defer dir.Close()
 	name := filepath.Base(p.MovedTo)
 	info, err := dir.Stat(name)
 	if err != nil || !info.Mode().IsRegular() {
-		return p.Stat, false, nil //nolint:nilerr // somebody took it, as he may
+		return p.Stat, false, nil // somebody took it, as he may
 	}
 	now = files.StatOf(info)
 	if now.Same(p.Stat) || now.Key != p.Stat.Key || now.Key == "" && now.Size <= p.Stat.Size {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -115,11 +116,7 @@ func (m *Mover) Pause() (resume func()) {
 func (m *Mover) Blocked() map[string]string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	blocked := make(map[string]string, len(m.blocked))
-	for id, reason := range m.blocked {
-		blocked[id] = reason
-	}
-	return blocked
+	return maps.Clone(m.blocked)
 }
 
 // take returns some of the files that are due, and how long until the next one is.

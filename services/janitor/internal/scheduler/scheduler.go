@@ -64,7 +64,7 @@ func (s *Scheduler) Serve(ctx context.Context, besides ...func(context.Context) 
 		err = group.Wait()
 	}
 	if ctx.Err() != nil {
-		return nil // whatever failed did so since ctx has ended
+		return nil //nolint:nilerr // whatever failed did so since ctx has ended
 	}
 	return err
 }
