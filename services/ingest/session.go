@@ -71,9 +71,13 @@ func (s *service) session(ctx context.Context, _ func(error)) error {
 	return g.Wait()
 }
 
-// epochLook is how often ingest asks for the epoch of the resolver's state store. A watch would need a consumer, and no service
-// may make one at a broker that keeps its users apart.
-const epochLook = time.Second
+// epochLook is how often ingest asks for the epoch of the resolver's state store, and firstLook as long as the resolver has told
+// none: what is read before that is read again for it. A watch would need a consumer, and no service may make one at a broker
+// that keeps its users apart.
+const (
+	epochLook = time.Second
+	firstLook = 50 * time.Millisecond
+)
 
 // readEpoch returns the epoch of the resolver's state store, empty if it has not told.
 func (w *work) readEpoch(ctx context.Context) (string, error) {
@@ -107,7 +111,11 @@ func (w *work) epochOf(entry jetstream.KeyValueEntry) (string, bool) {
 // followEpoch passes on what the resolver tells, when it is another epoch than the known one.
 func (w *work) followEpoch(ctx context.Context, known string) error {
 	for {
-		if err := pause.For(ctx, epochLook); err != nil {
+		look := epochLook
+		if known == "" {
+			look = firstLook
+		}
+		if err := pause.For(ctx, look); err != nil {
 			return nil //nolint:nilerr // the session is told to end
 		}
 		epoch, err := w.readEpoch(ctx)

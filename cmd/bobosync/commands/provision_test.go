@@ -111,7 +111,6 @@ func TestLeasesAreNotMadeShorterWhileHeld(t *testing.T) {
 	require.NoError(t, err)
 	t.Setenv("ATHOC_TIMEOUT", "10s")
 	p.call(1, "max age is 33s, wanted 13s; it stays so: leases may be held")
-	require.NoError(t, kv.Purge(t.Context(), topology.LaneLease(0)))
 	require.NoError(t, p.conn.JS.DeleteKeyValue(t.Context(), topology.BucketLeases))
 	p.call(0, "bucket bobo_leases is missing")
 	require.Equal(t, 13*time.Second, p.stream("KV_"+topology.BucketLeases).Config.MaxAge)
