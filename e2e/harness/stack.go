@@ -197,7 +197,7 @@ func (s *Stack) secret() string {
 func (s *Stack) environment() {
 	s.env = map[string]string{
 		"CLIENT_ID": "e2e-client", "CLIENT_SECRET": s.secret(), "APIUSER": "e2e-operator", "PASSWORD": s.secret(), "ORG_CODE": "E2E",
-		"ATHOC_SERVER_URL": serverURL, "CSV_DIRECTORY": s.Path(inDir), "PROCESSED_DIRECTORY": s.Path(doneDir), "FAILED_FILES_DIRECTORY": s.Path(failedDir),
+		"ATHOC_SERVER_URL": serverURL, "ATHOC_ALLOW_HTTP": "true", "CSV_DIRECTORY": s.Path(inDir), "PROCESSED_DIRECTORY": s.Path(doneDir), "FAILED_FILES_DIRECTORY": s.Path(failedDir),
 		"DATA_DIRECTORY": s.Path(dataDir), "BOBO_TIMEZONE": BoboZone, "ATHOC_TIMEZONE": AtHocZone,
 		"POLL_INTERVAL": "500ms", "SETTLE_TIME": settleTime.String(), "ATHOC_TIMEOUT": callTimeout.String(),
 		"ATHOC_RATE_LIMIT": fmt.Sprint(rateLimit), "BATCH_SIZE": fmt.Sprint(batchSize), "BATCH_WAIT": "30ms",
