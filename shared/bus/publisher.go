@@ -219,6 +219,9 @@ func (p *Publisher) PublishBatch(ctx context.Context, messages ...*message.Messa
 	return last, nil
 }
 
+// chunkWait is how long the broker may take to store one atomic batch, which it syncs once.
+const chunkWait = 8 * time.Second
+
 // publishChunk publishes one atomic batch. The library writes its headers into the messages, so that they are copied before they
 // are published again.
 func (p *Publisher) publishChunk(ctx context.Context, msgs []*nats.Msg) (uint64, error) {
@@ -226,7 +229,10 @@ func (p *Publisher) publishChunk(ctx context.Context, msgs []*nats.Msg) (uint64,
 	for i, m := range msgs {
 		batch[i] = &nats.Msg{Subject: m.Subject, Data: m.Data, Header: maps.Clone(m.Header)}
 	}
-	ack, err := jetstreamext.PublishMsgBatch(ctx, p.js, batch)
+	// The answer never comes if the broker was killed meanwhile, and a service that is told to stop must not wait for it.
+	bounded, cancel := context.WithTimeout(ctx, chunkWait)
+	defer cancel()
+	ack, err := jetstreamext.PublishMsgBatch(bounded, p.js, batch)
 	switch {
 	case err == nil:
 		return ack.Sequence, nil
