@@ -84,11 +84,11 @@ func newChain(t *testing.T) *chain {
 		require.NoError(t, os.Mkdir(filepath.Join(c.work, dir), 0o700))
 	}
 	t.Cleanup(func() {
+		if t.Failed() {
+			c.showLogs() // before stop, which may fail the test once more and ends this function then
+		}
 		for name := range c.run {
 			c.stop(name)
-		}
-		if t.Failed() {
-			c.showLogs()
 		}
 	})
 	return c
@@ -194,7 +194,7 @@ func (c *chain) logged(name, text string) []string {
 }
 
 func (c *chain) showLogs() {
-	for _, name := range services {
+	for name := range c.run {
 		content, _ := os.ReadFile(c.path(name + ".log"))
 		c.t.Logf("%s:\n%s", name, content[max(0, len(content)-6000):])
 	}
