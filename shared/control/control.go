@@ -81,7 +81,7 @@ func Serve(ctx context.Context, nc *nats.Conn, service topology.Service, version
 	ctx, cancel := context.WithCancel(ctx)
 	var work work
 	stop = func() {
-		_ = svc.Stop() // the connection may be gone, and the service with it
+		unsubscribe(nc, svc)
 		cancel()
 		work.end()
 	}
@@ -102,6 +102,26 @@ func Serve(ctx context.Context, nc *nats.Conn, service topology.Service, version
 		return nil, fmt.Errorf("offer the service %s to operators: %w", service, err)
 	}
 	return stop, nil
+}
+
+// unsubscribe ends a service's subscriptions: now if there is a connection, else as soon as there is one again. What is drained while
+// nats.go reconnects (resendSubscriptions of v1.55) is subscribed once more and never ended, and as the member of a queue group that
+// nobody listens for it would swallow its share of the requests. Whoever asks until then hears that the service is stopping.
+func unsubscribe(nc *nats.Conn, svc micro.Service) {
+	stop := func() { _ = svc.Stop() } // the connection may be gone, and the service with it
+	if nc.IsConnected() {
+		stop()
+		return
+	}
+
+	connected := nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
+	go func() { // until nc is connected or closed, which its owner waits for
+		defer nc.RemoveStatusListener(connected)
+		if !nc.IsConnected() && !nc.IsClosed() {
+			<-connected
+		}
+		stop()
+	}()
 }
 
 // work counts the requests that are being answered. The framework still delivers requests after it was stopped.

@@ -223,3 +223,31 @@ func TestEveryInstanceAnswers(t *testing.T) {
 	}
 	require.Equal(t, map[string]bool{"a": true, "b": true, "c": true}, ask())
 }
+
+// TestAServiceThatEndsWithoutABrokerTakesNoRequestsAfterwards: what is offered anew after the broker was away gets every request.
+func TestAServiceThatEndsWithoutABrokerTakesNoRequestsAfterwards(t *testing.T) {
+	t.Parallel()
+	srv := bustest.Start(t)
+	served := srv.Connect(t).NC
+	stop := serve(t, served, echo("before"))
+	reconnecting := served.StatusChanged(nats.RECONNECTING)
+	srv.Down(t)
+	<-reconnecting
+	stop()
+	connected := served.StatusChanged(nats.CONNECTED)
+	srv.Up(t)
+	<-connected
+	serve(t, served, echo("after"))
+
+	operator := srv.Connect(t).NC
+	for answered := 0; answered < 20; {
+		got, err := ask(t, operator, "hello")
+		var stopping *control.Refusal
+		if errors.As(err, &stopping) {
+			continue // the end of the one before is under way
+		}
+		require.NoError(t, err)
+		require.Equal(t, "after", got.From)
+		answered++
+	}
+}
