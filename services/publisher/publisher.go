@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"bobosync/shared/athoc"
@@ -71,6 +72,8 @@ type publisher struct {
 	out     *outbox
 	// leases is what is known of the bucket of leases from the sessions before.
 	leases lease.Memory
+	// pauses is what is known of operators' pauses from the sessions before.
+	pauses breaker.Paused
 	// alone counts the calls with one user each that have failed since one was answered.
 	alone int
 
@@ -129,6 +132,9 @@ func (p *publisher) session(ctx context.Context, lost func(error)) error {
 		return err
 	}
 	p.breaker.ProbeWith(p.athoc.Ping)
+	if err := p.breaker.Remember(ctx, &p.pauses); err != nil {
+		return err
+	}
 	defer p.breakers.WatchBreaker(p.breaker, limits)()
 	defer p.backlog.WatchConsumers(js, topology.Publisher)()
 	if p.out, err = newOutbox(p.deps.Conn); err != nil {
@@ -136,7 +142,8 @@ func (p *publisher) session(ctx context.Context, lost func(error)) error {
 	}
 	defer p.out.close()
 	stop, err := control.Serve(ctx, p.deps.Conn.NC, topology.Publisher, p.deps.Version,
-		control.On(control.Sending, p.sending), control.OnEvery(control.State, p.state))
+		control.On(control.Sending, p.sending), control.OnEvery(control.State, p.state),
+		control.On(control.Pause, p.pause), control.On(control.Resume, p.resume))
 	if err != nil {
 		return err
 	}
@@ -172,7 +179,32 @@ func (p *publisher) keeper(ctx context.Context) (*lease.Keeper, error) {
 // sending tells operators how updates are sent now.
 func (p *publisher) sending(ctx context.Context, _ control.Nothing) (control.SendingState, error) {
 	state, err := p.breaker.State(ctx)
-	return control.SendingState{BatchSize: p.cfg.BatchSize, RateLimit: p.cfg.Calls.RateLimit, Breaker: state}, err
+	if err != nil {
+		return control.SendingState{}, err
+	}
+	paused, err := p.breaker.Paused(ctx)
+	return control.SendingState{BatchSize: p.cfg.BatchSize, RateLimit: p.cfg.Calls.RateLimit, Breaker: state, Pause: paused}, err
+}
+
+// longestReason is the longest reason of an order, in bytes.
+const longestReason = 500
+
+// pause follows an operator's order that AtHoc is not called for a while.
+func (p *publisher) pause(ctx context.Context, req control.PauseRequest) (*breaker.Pause, error) {
+	lasts := time.Duration(req.Seconds) * time.Second
+	switch {
+	case strings.TrimSpace(req.Reason) == "" || len(req.Reason) > longestReason:
+		return nil, control.Refuse("a pause needs a reason, of at most %d characters: everybody who asks for the status reads it", longestReason)
+	case req.Seconds <= 0 || lasts > breaker.LongestPause:
+		return nil, control.Refuse("a pause has an end: it lasts 24 hours at most, and can be ordered anew")
+	}
+	return p.breaker.Pause(ctx, breaker.Pause{By: req.By, Reason: req.Reason, All: req.All}, lasts)
+}
+
+// resume ends a pause.
+func (p *publisher) resume(ctx context.Context, order control.Order) (control.ResumeAnswer, error) {
+	ended, err := p.breaker.Resume(ctx, order.By)
+	return control.ResumeAnswer{Ended: ended}, err
 }
 
 // consume runs the handler of calls until ctx ends.

@@ -91,6 +91,10 @@ func (r *record) takes(most int) {
 func (p *publisher) state(ctx context.Context, _ control.Nothing) (control.PublisherState, error) {
 	s := p.record.get()
 	var err error
-	s.Breaker, err = p.breaker.State(ctx)
+	if s.Breaker, err = p.breaker.State(ctx); err != nil {
+		return s, err
+	}
+	_, err = p.breaker.Paused(ctx) // so that one that was lost is noted also if nothing is to be sent
+	s.PauseLost = p.pauses.Lost(p.breaker.Now())
 	return s, err
 }

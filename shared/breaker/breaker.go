@@ -35,6 +35,7 @@ type Breaker struct {
 	probe  Probe
 	clock  *clock
 	log    *slog.Logger
+	paused *Paused
 }
 
 // New returns the circuit breaker whose state lies in kv. Its callers' own calls are the probes, unless it is told to make
@@ -44,7 +45,7 @@ func New(ctx context.Context, kv jetstream.KeyValue, limits Limits, log *slog.Lo
 	if err != nil {
 		return nil, fmt.Errorf("read the broker's clock: %w", err)
 	}
-	b := &Breaker{kv: kv, limits: limits, clock: c, log: log}
+	b := &Breaker{kv: kv, limits: limits, clock: c, log: log, paused: &Paused{}}
 	if err := b.change(ctx, func(s State) State { return s.SettingsChanged(c.now(), limits) }); err != nil {
 		return nil, fmt.Errorf("look at the circuit breaker: %w", err)
 	}
@@ -60,13 +61,19 @@ func (b *Breaker) State(ctx context.Context) (State, error) {
 	return b.decode(value), err
 }
 
-// Clear returns the state, and whether calls are let through, apart from the rate limit. If a probe is due that is a search, it is
-// made; one that has to be an update is left to the caller, who then is let through. So a caller can find out before it prepares
+// Clear returns the state, and whether calls are let through, apart from the rate limit: not during a pause. If a probe is due that is
+// a search, it is made; one that has to be an update is left to the caller, who then is let through. So a caller can find out before it prepares
 // a call.
 func (b *Breaker) Clear(ctx context.Context) (State, bool, error) {
 	s, err := b.State(ctx)
-	if err != nil || !s.Open() {
-		return s, err == nil, err
+	if err != nil {
+		return s, false, err
+	}
+	if stopped, err := b.stopped(ctx); err != nil || stopped {
+		return s, false, err
+	}
+	if !s.Open() {
+		return s, true, nil
 	}
 	_, permit, wait := s.Ask(b.clock.now(), b.limits)
 	if wait > 0 || !permit.Search {
@@ -88,6 +95,9 @@ func (b *Breaker) Clear(ctx context.Context) (State, bool, error) {
 
 // ask asks for a permit. It returns how long to wait if there is none.
 func (b *Breaker) ask(ctx context.Context) (permit Permit, wait time.Duration, err error) {
+	if stopped, err := b.stopped(ctx); err != nil || stopped {
+		return Permit{}, look, err
+	}
 	err = b.change(ctx, func(s State) (next State) {
 		if next, permit, wait = s.Ask(b.clock.now(), b.limits); wait > 0 {
 			return s
@@ -121,7 +131,7 @@ func (b *Breaker) search(ctx context.Context, p Permit) error {
 	return b.change(ctx, func(s State) State { return s.unsearchable(b.clock.now(), p) })
 }
 
-// Wait returns when a call may be made. It fails if ctx ends or the broker cannot be asked, and with a [*athoc.CallError] if AtHoc
+// Wait returns when a call may be made, which is not before the end of a pause. It fails if ctx ends or the broker cannot be asked, and with a [*athoc.CallError] if AtHoc
 // did not answer the probe that was due.
 func (b *Breaker) Wait(ctx context.Context) (Permit, error) {
 	for {

@@ -23,6 +23,10 @@ const (
 const (
 	// Sending takes nothing and answers with SendingState.
 	Sending = "sending"
+	// Pause takes a PauseRequest and answers with the breaker.Pause that is in force then.
+	Pause = "pause"
+	// Resume takes an Order and answers with a ResumeAnswer.
+	Resume = "resume"
 )
 
 // Endpoints of ingest.
@@ -94,6 +98,23 @@ type SendingState struct {
 	BatchSize int           `json:"batch_size"`
 	RateLimit float64       `json:"rate_limit"`
 	Breaker   breaker.State `json:"brake"`
+	// Pause is the last pause that an operator ordered, in force or not; nil if there was none.
+	Pause *breaker.Pause `json:"pause,omitempty"`
+}
+
+// PauseRequest asks that AtHoc is not called for a while.
+type PauseRequest struct {
+	By     string `json:"by"`
+	Reason string `json:"reason"`
+	// Seconds is how long the pause lasts: at most 24 hours.
+	Seconds int `json:"seconds"`
+	// All holds back the janitor's reads as well.
+	All bool `json:"all,omitempty"`
+}
+
+// ResumeAnswer tells of the pause that was ended; nil if there was none.
+type ResumeAnswer struct {
+	Ended *breaker.Pause `json:"ended"`
 }
 
 // FindRequest looks for files by name, id, or the beginning of an id.

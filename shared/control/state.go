@@ -122,6 +122,8 @@ type PublisherState struct {
 	BatchSize int           `json:"batch_size"`
 	RateLimit float64       `json:"rate_limit"`
 	Breaker   breaker.State `json:"brake"`
+	// PauseLost is a pause that would still last, had the broker not lost it.
+	PauseLost *breaker.Pause `json:"pause_lost,omitempty"`
 	// Unverified tells that AtHoc's certificate is not verified, by DISABLE_SSL_VERIFY.
 	Unverified bool `json:"unverified,omitempty"`
 	// Insecure names the settings by which others on the path to AtHoc could read passwords or pass for AtHoc: a warning.

@@ -55,10 +55,11 @@ func (m *Calls) Observe(op string, kind athoc.Kind, took time.Duration) {
 // Breaker are the metrics of the circuit breaker that all callers of AtHoc share.
 type Breaker struct{ watched[breakerReading] }
 
-// breakerReading is the circuit breaker's state and the rate without trouble.
+// breakerReading is the circuit breaker's state, the rate without trouble, and whether an operator's pause is in force.
 type breakerReading struct {
 	breaker.State
-	rate float64
+	rate   float64
+	paused bool
 }
 
 // NewBreaker returns the metrics of the circuit breaker in t.
@@ -76,6 +77,7 @@ func NewBreaker(t *Telemetry) *Breaker {
 			age(part, "trouble_age_seconds", "Time since the trouble began; 0 without any.", func(s breakerReading) time.Time { return s.Since }),
 			value(part, "trouble_failed_calls", "Calls and probes that have failed since the trouble began.",
 				func(s breakerReading) float64 { return float64(s.Failures) }),
+			value(part, "paused", "1 while an operator's pause holds back what is sent to AtHoc.", func(s breakerReading) float64 { return flag(s.paused) }),
 			value(part, "rate_limit_calls_per_second", "Most calls a second that are let through now, by all replicas together; 0 while calls are held back.",
 				breakerReading.now),
 		}
@@ -85,7 +87,7 @@ func NewBreaker(t *Telemetry) *Breaker {
 
 func (s breakerReading) now() float64 {
 	switch {
-	case s.Open():
+	case s.Open(), s.paused:
 		return 0
 	case s.Slow > 0:
 		return s.rate * s.Slow
@@ -100,6 +102,10 @@ func (m *Breaker) collectors() []prometheus.Collector { return []prometheus.Coll
 func (m *Breaker) WatchBreaker(b *breaker.Breaker, limits breaker.Limits) (stop func()) {
 	return m.Watch(func(ctx context.Context) (breakerReading, error) {
 		s, err := b.State(ctx)
-		return breakerReading{s, limits.Rate}, err
+		if err != nil {
+			return breakerReading{}, err
+		}
+		p, err := b.Paused(ctx)
+		return breakerReading{s, limits.Rate, p.InForce(b.Now())}, err
 	})
 }

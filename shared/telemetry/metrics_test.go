@@ -74,7 +74,7 @@ func fed(t *testing.T) *Telemetry {
 	}))
 	NewCalls(all).Observe(athoc.OpUpdate, 0, time.Second)
 	NewCalls(all).Observe(athoc.OpSearch, athoc.Throttled, time.Second)
-	NewBreaker(all).Watch(always(breakerReading{breaker.State{Class: breaker.Throttled, Slow: 0.5, Since: ago(time.Minute)}, 2}))
+	NewBreaker(all).Watch(always(breakerReading{breaker.State{Class: breaker.Throttled, Slow: 0.5, Since: ago(time.Minute)}, 2, false}))
 	feedBacklog(t, all)
 	return all
 }

@@ -143,8 +143,9 @@ var (
 		Janitor:   {"state", "mapping", "reconcile-report", "journal"},
 	}
 	orderEndpoints = map[Service][]string{
-		Resolver: {"replay", "stop-replay", "requeue"},
-		Janitor:  {"mapping-refresh", "mapping-approve", "reconcile", "journal-note"},
+		Resolver:  {"replay", "stop-replay", "requeue"},
+		Publisher: {"pause", "resume"},
+		Janitor:   {"mapping-refresh", "mapping-approve", "reconcile", "journal-note"},
 	}
 )
 
@@ -177,6 +178,8 @@ func inquiry(verb string, service Service) string {
 var (
 	breakerKeys = []string{"athoc.brake", "clock"}
 	tokenKeys   = []string{"athoc.token.*"}
+	// pauseKey is an operator's pause, which publishers alone write.
+	pauseKey = "athoc.pause"
 )
 
 // laneKeys are the leases of all lanes, as LaneLease names them.
@@ -185,6 +188,7 @@ const laneKeys = "lane.*"
 // callAtHoc lets a service share the circuit breaker and the token.
 func (r *rights) callAtHoc() {
 	r.writeKeys(BucketState, breakerKeys...)
+	r.readKeys(BucketState, pauseKey)
 	r.shareToken()
 }
 
@@ -263,6 +267,7 @@ func publisherUser() User {
 	r.publish(api("CONSUMER.LIST.%s", StreamUpdates))
 	r.writeKeys(BucketLeases, laneKeys)
 	r.callAtHoc()
+	r.writeKeys(BucketState, pauseKey)
 	return r.user()
 }
 
@@ -307,7 +312,7 @@ func (r *rights) lookAround() {
 	r.lookAt("*", "*")
 	r.publish(api("STREAM.LIST"), api("STREAM.NAMES"), api("CONSUMER.LIST.*"), api("CONSUMER.NAMES.*"))
 	r.read(StreamDead)
-	r.readKeys(BucketState, breakerKeys...)
+	r.readKeys(BucketState, append(breakerKeys, pauseKey)...)
 	r.readKeys(BucketLeases, laneKeys)
 	r.publish(SubjectServers)
 	for service, endpoints := range lookingEndpoints {

@@ -13,6 +13,8 @@ const (
 	CauseAtHocRefuses = "athoc_refuses"
 	CauseAtHocDown    = "athoc_down"
 	CauseThrottled    = "athoc_throttles"
+	CausePaused       = "paused"
+	CausePauseLost    = "pause_lost"
 	CauseNoMapping    = "no_mapping"
 	CauseMappingOld   = "mapping_old"
 	CauseMappingHeld  = "mapping_held"

@@ -38,6 +38,8 @@ type Facts struct {
 	Lanes map[int]string `json:"lanes"`
 	// Breaker is what all who call AtHoc share; nil if it was not there to be read.
 	Breaker *breaker.State `json:"brake,omitempty"`
+	// Pause is the last pause that an operator ordered, in force or not; nil if there was none.
+	Pause *breaker.Pause `json:"pause,omitempty"`
 	// DeadLetters counts what waits for an operator.
 	DeadLetters uint64 `json:"dead_letters"`
 	// Files are the latest files, in the order of reading.
@@ -75,6 +77,8 @@ const (
 	entriesFull = 0.9
 	// probeMissed is how long after the moment of the next try somebody would have tried, if anything were to be sent.
 	probeMissed = time.Minute
+	// pausedProblem is how long workers may wait for the end of a pause.
+	pausedProblem = 10 * time.Minute
 )
 
 // Level tells how bad something is; it is the exit status too.
@@ -125,7 +129,7 @@ func Judge(f Facts, l Limits) Verdict {
 			Findings: []Finding{{Problem, u.Cause, sentence(u.Text), u.Do}},
 		}
 	}
-	findings := slices.Concat(brokerFindings(f), serviceFindings(f), diskFindings(f), athocFindings(f), unverifiedFindings(f), mappingFindings(f),
+	findings := slices.Concat(brokerFindings(f), serviceFindings(f), diskFindings(f), athocFindings(f), pauseFindings(f), unverifiedFindings(f), mappingFindings(f),
 		recoveryFindings(f), lateFindings(f), dutyFindings(f), fileFindings(f, l), contentFindings(f), deadFindings(f), versionFindings(f))
 	slices.SortStableFunc(findings, func(a, b Finding) int { return cmp.Compare(b.Level, a.Level) })
 	v := Verdict{Findings: findings}
@@ -133,6 +137,9 @@ func Judge(f Facts, l Limits) Verdict {
 		v.Level = max(v.Level, found.Level)
 	}
 	v.Text = freshness(f, findings, v.Level)
+	if f.Pause.InForce(f.At) {
+		v.Text = fmt.Sprintf("PAUSED until %s: %s; %s", text.When(f.Pause.Until), areWaiting(f), v.Text)
+	}
 	if v.Level == Warning {
 		v.Text += fmt.Sprintf(", but %s", needLook(len(findings)))
 	}
@@ -151,7 +158,7 @@ func sentence(words string) string { return strings.ToUpper(words[:1]) + words[1
 // blocking are the causes for which nothing new reaches AtHoc while they last.
 var blocking = []string{
 	"no_" + string(topology.Ingest), "no_" + string(topology.Resolver), "no_" + string(topology.Publisher),
-	CauseMissing, CauseAtHocRefuses, CauseAtHocDown, CauseWebPage, CauseNoMapping, CauseRecovering,
+	CauseMissing, CauseAtHocRefuses, CauseAtHocDown, CausePaused, CauseWebPage, CauseNoMapping, CauseRecovering,
 }
 
 func blocks(found Finding) bool {

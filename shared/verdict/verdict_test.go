@@ -69,6 +69,20 @@ func TestEachCauseIsNamed(t *testing.T) {
 		"refused otherwise": {func(f *Facts) {
 			f.Breaker = &breaker.State{Class: breaker.Refused, Cause: "something new"}
 		}, Problem, CauseAtHocRefuses, "something new"},
+		"paused": {func(f *Facts) {
+			f.Pause = &breaker.Pause{By: "jo@a", Reason: "upgrade", At: night.Add(-9 * time.Minute), Until: night.Add(time.Hour)}
+			f.Resolver[0].Unconfirmed = 3
+		}, Warning, CausePaused, "(upgrade): nothing is sent to AtHoc; 3 workers wait"},
+		"paused for all": {func(f *Facts) {
+			f.Pause = &breaker.Pause{By: "jo@a", At: night.Add(-time.Hour), Until: night.Add(time.Hour), All: true}
+		}, Warning, CausePaused, "and nothing is read there; 0 workers wait"},
+		"paused for long": {func(f *Facts) {
+			f.Pause = &breaker.Pause{By: "jo@a", At: night.Add(-10 * time.Minute), Until: night.Add(time.Hour)}
+			f.Resolver[0].Unresolved = 1
+		}, Problem, CausePaused, "; 1 worker waits"},
+		"pause lost": {func(f *Facts) {
+			f.Publisher[0].PauseLost = &breaker.Pause{By: "jo@a", Reason: "upgrade", At: night.Add(-time.Hour), Until: night.Add(time.Hour)}
+		}, Warning, CausePauseLost, "the pause that jo@a ordered until"},
 		"athoc hiccup": {func(f *Facts) {
 			f.Breaker = &breaker.State{Class: breaker.Outage, Since: night.Add(-20 * time.Second), ProbeAt: night, Cause: "503"}
 		}, Warning, CauseAtHocDown, "AtHoc is down since"},

@@ -135,6 +135,35 @@ func TestNoPasswordWhileTheServicesAreRefused(t *testing.T) {
 	require.Equal(t, revision, entry.Revision(), "the check has changed the services' brake")
 }
 
+// TestAPauseHoldsTheCheckBackAsWell: no update during a pause, and no call at all if it is for all.
+func TestAPauseHoldsTheCheckBackAsWell(t *testing.T) {
+	t.Parallel()
+	for name, all := range map[string]bool{"updates": false, "all": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, nil)
+			conn := s.withBroker().Connect(t)
+			kv, err := conn.JS.KeyValue(t.Context(), topology.BucketState)
+			require.NoError(t, err)
+			now := time.Now()
+			value, err := json.Marshal(breaker.Pause{By: "jo", At: now, Until: now.Add(time.Hour), All: all})
+			require.NoError(t, err)
+			_, err = kv.Put(t.Context(), breaker.PauseKey, value)
+			require.NoError(t, err)
+			v := s.verdict()
+			v.has(Warning, "duty status right", "an operator has paused it", "bobosync resume")
+			require.Empty(t, s.athoc.Calls(sim.CallFilter{Endpoint: sim.EndpointUpdate}))
+			if all {
+				v.has(Warning, "AtHoc token", "an operator has paused it")
+				require.Empty(t, s.athoc.Calls(sim.CallFilter{Endpoint: sim.EndpointToken}))
+				require.Empty(t, s.athoc.Calls(sim.CallFilter{Endpoint: sim.EndpointSearch}))
+			} else {
+				v.has(OK, "AtHoc token")
+			}
+		})
+	}
+}
+
 func TestAttributesAndRights(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*site)

@@ -2,6 +2,7 @@ package check
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"bobosync/shared/athoc"
+	"bobosync/shared/breaker"
 )
 
 // facts are what tasks have found for those after them. A task writes its own part only, and reads those of tasks that it
@@ -33,6 +35,8 @@ type facts struct {
 	client *athoc.Client
 	tokens *frugalTokens
 	total  int // users in the organisation
+	// paused is an operator's pause of the services; nil if there is none, or nobody can tell.
+	paused *breaker.Pause
 
 	pacing sync.Mutex
 	next   time.Time // earliest moment of the next call to AtHoc
@@ -63,8 +67,15 @@ func (f *facts) part(ctx context.Context, share float64) (context.Context, conte
 // slowestPace is the longest wait between two calls to AtHoc: the few calls of a check must come to an end.
 const slowestPace = 500 * time.Millisecond
 
-// pace waits until AtHoc may be called again, within the rate that is set for the services.
-func (f *facts) pace(ctx context.Context) error {
+// errPaused means that an operator's pause lasts, which holds back the check as well.
+var errPaused = errors.New("AtHoc is not called: an operator has paused it")
+
+// pace waits until AtHoc may be called again, with an update or a read, within the rate that is set for the services. It fails with
+// errPaused during a pause.
+func (f *facts) pace(ctx context.Context, updates bool) error {
+	if f.paused.Stops(updates, f.Now()) {
+		return errPaused
+	}
 	spacing := slowestPace
 	if f.Calls.RateLimit > 0 {
 		spacing = min(spacing, time.Duration(float64(time.Second)/f.Calls.RateLimit))

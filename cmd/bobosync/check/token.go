@@ -60,6 +60,9 @@ func checkToken(ctx context.Context, f *facts) []Result {
 		return bad("look at the broker", "the services' access token cannot be looked at: %v", err)
 	}
 	state := f.breakerState(ctx, shared)
+	if f.paused.Stops(false, f.Now()) {
+		return judgeCall(errPaused)
+	}
 	results := judgeBreaker(state, f.tokens.held, f.Now())
 	if err := f.client.EnsureToken(ctx); err != nil {
 		return append(results, f.explain(err, state)...)
@@ -107,6 +110,7 @@ func (f *facts) breakerState(ctx context.Context, shared bool) breaker.State {
 	if err != nil {
 		return state
 	}
+	f.paused, _ = breaker.LoadPause(ctx, kv) // without it there is none
 	entry, err := kv.Get(ctx, breaker.Key)
 	if err != nil || json.Unmarshal(entry.Value(), &state) != nil {
 		return breaker.State{}
@@ -146,6 +150,8 @@ func (f *facts) explain(err error, state breaker.State) []Result {
 func judgeCall(err error) []Result {
 	call, ok := errors.AsType[*athoc.CallError](err)
 	switch {
+	case errors.Is(err, errPaused):
+		return warn("check again afterwards; bobosync status tells until when, and bobosync resume ends it now", "%v", errPaused)
 	case !ok:
 		return bad("", "%v", err)
 	case errors.Is(err, errAskedOnce):

@@ -18,7 +18,7 @@ const sample = 50
 
 // search returns the first page that matches. No user may match, then it is empty.
 func (f *facts) search(ctx context.Context, q athoc.Query) (athoc.Page, error) {
-	if err := f.pace(ctx); err != nil {
+	if err := f.pace(ctx, false); err != nil {
 		return athoc.Page{}, &athoc.CallError{Kind: athoc.Outage, Op: athoc.OpSearch, Err: err}
 	}
 	for page, err := range f.client.SearchUsers(ctx, q) {
@@ -99,7 +99,7 @@ func judgeDuty(field string, values []string, total int, loc *time.Location, now
 // It shows that the account may use the call at all: without the role AtHoc answers 403. Whether AtHoc looks at the attribute
 // before the user is not documented, so that an answer that names only the user leaves the attribute's own rights open.
 func checkRight(ctx context.Context, f *facts) []Result {
-	if err := f.pace(ctx); err != nil {
+	if err := f.pace(ctx, true); err != nil {
 		return judgeCall(&athoc.CallError{Kind: athoc.Outage, Op: athoc.OpUpdate, Err: err})
 	}
 	nobody := "bobosync-check-" + strings.ToLower(rand.Text())

@@ -221,12 +221,19 @@ func (g *survey) lanes(ctx context.Context) error {
 	return nil
 }
 
-// breaker looks at the circuit breaker where it lies, so that AtHoc's state is known also if no publisher is alive.
+// breaker looks at the circuit breaker and at an operator's pause where they lie, so that AtHoc's state is known also if no publisher is alive.
 func (g *survey) breaker(ctx context.Context) error {
 	kv, err := g.bucket(ctx, topology.BucketState)
 	if kv == nil {
 		return err
 	}
+	paused, err := breaker.LoadPause(ctx, kv)
+	if err != nil {
+		return g.note(fmt.Errorf("the pause: %w", err))
+	}
+	g.mu.Lock()
+	g.facts.Pause = paused
+	g.mu.Unlock()
 	entry, err := kv.Get(ctx, breaker.Key)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return nil

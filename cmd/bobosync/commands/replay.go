@@ -137,6 +137,8 @@ func replay(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, f replayFla
 	switch {
 	case sendErr != nil:
 		out.Printf("No publisher is there now: nothing is sent until one is.\n")
+	case sending.Pause.InForce(time.Now()):
+		out.Line(duringPause(sending.Pause))
 	case sending.Breaker.Open():
 		out.Printf("AtHoc is not to be had since %s (%s): it is sent when AtHoc is back, in some %d calls.\n",
 			text.When(sending.Breaker.Since), sending.Breaker.Cause, calls)

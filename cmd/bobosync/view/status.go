@@ -101,6 +101,9 @@ func athocWords(f verdict.Facts) string {
 	if !last.IsZero() {
 		success = fmt.Sprintf("last update taken %s ago", text.Ago(f.At.Sub(last)))
 	}
+	if f.Pause.InForce(f.At) {
+		return fmt.Sprintf("PAUSED until %s by %s; %s", text.When(f.Pause.Until), f.Pause.By, success)
+	}
 	if f.Breaker == nil {
 		return "not called yet"
 	}

@@ -1,0 +1,97 @@
+package publisher_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"bobosync/cmd/athocsim/sim"
+	"bobosync/shared/breaker"
+	"bobosync/shared/control"
+	"bobosync/shared/event"
+	"bobosync/shared/topology"
+)
+
+// pause orders a pause as an operator does.
+func (b *bench) pause(req control.PauseRequest) (breaker.Pause, error) {
+	req.By = "jo@desk"
+	return control.Ask[breaker.Pause](b.t.Context(), b.conn.NC, topology.Publisher, control.Pause, req)
+}
+
+// TestNoCallDuringAPause: three publishers with updates that wait, all the while; one of them is restarted meanwhile. The end comes
+// by itself, and each user is sent once, with the latest status.
+func TestNoCallDuringAPause(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 30, nil)
+	b.start()
+	b.start()
+	stop := b.start()
+	require.Eventually(t, func() bool { return len(b.states()) == 3 }, patience, 10*time.Millisecond)
+	paused, err := b.pause(control.PauseRequest{Reason: "upgrade", Seconds: 5})
+	require.NoError(t, err)
+	b.wantAll(30, 50)
+	b.wantAll(30, 40)
+	stop()
+	b.start()
+	b.outcomes(b.wantAll(30, 5))
+	b.idle()
+	calls := b.athoc.Calls(sim.CallFilter{}) // those for a token as well
+	require.NotEmpty(t, calls)
+	for _, call := range calls {
+		require.GreaterOrEqual(t, call.Arrived, paused.Until.Add(-time.Second).UnixNano(), "%s during the pause", call.Endpoint) // the broker's clock
+	}
+	for user, answers := range b.answers() {
+		require.Len(t, answers, 1, user)
+	}
+}
+
+// TestPauseAndResume: an order without a reason or an end is refused; a resumed pause is over for all.
+func TestPauseAndResume(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 2, nil)
+	b.start()
+	b.start()
+	for _, req := range []control.PauseRequest{
+		{Seconds: 60}, {Reason: " ", Seconds: 60}, {Reason: strings.Repeat("x", 501), Seconds: 60}, {Reason: "upgrade"}, {Reason: "upgrade", Seconds: 86401},
+	} {
+		var refusal *control.Refusal
+		require.EventuallyWithT(t, func(c *assert.CollectT) {
+			_, err := b.pause(req)
+			assert.ErrorAs(c, err, &refusal)
+		}, patience, 10*time.Millisecond)
+	}
+	paused, err := b.pause(control.PauseRequest{Reason: "upgrade", Seconds: 86400})
+	require.NoError(t, err)
+	require.Equal(t, "jo@desk", paused.By)
+	b.wants(user(1), 5, true)
+	ended, err := control.Ask[control.ResumeAnswer](t.Context(), b.conn.NC, topology.Publisher, control.Resume, control.Order{By: "al@desk"})
+	require.NoError(t, err)
+	require.Equal(t, "upgrade", ended.Ended.Reason)
+	b.outcomes(map[string]event.Outcome{user(1): event.Applied})
+	for _, call := range b.athoc.Calls(sim.CallFilter{}) {
+		require.GreaterOrEqual(t, call.Arrived, ended.Ended.Resumed.Add(-time.Second).UnixNano())
+	}
+	ended, err = control.Ask[control.ResumeAnswer](t.Context(), b.conn.NC, topology.Publisher, control.Resume, control.Order{By: "al@desk"})
+	require.NoError(t, err)
+	require.Nil(t, ended.Ended)
+}
+
+// TestThePauseIsLostWithTheBucket: updates go out again, and the publishers say why.
+func TestThePauseIsLostWithTheBucket(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1, map[string]string{"ATHOC_TIMEOUT": "1s"})
+	b.start()
+	require.Eventually(t, func() bool { return len(b.states()) == 1 }, patience, 10*time.Millisecond)
+	_, err := b.pause(control.PauseRequest{Reason: "upgrade", Seconds: 3600})
+	require.NoError(t, err)
+	b.wants(user(1), 5, true)
+	require.NoError(t, b.conn.JS.DeleteKeyValue(t.Context(), topology.BucketState))
+	b.outcomes(map[string]event.Outcome{user(1): event.Applied})
+	require.Eventually(t, func() bool {
+		states := b.states()
+		return len(states) == 1 && states[0].PauseLost != nil && states[0].PauseLost.Reason == "upgrade"
+	}, patience, 10*time.Millisecond)
+}

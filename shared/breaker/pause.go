@@ -1,0 +1,162 @@
+package breaker
+
+// An operator's order that AtHoc is not called for a while. It lies beside the state under a key of its own: a program of an older
+// version writes the state without what it does not know.
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"bobosync/shared/cas"
+)
+
+const (
+	// PauseKey is where the pause lies, in the bucket of the state.
+	PauseKey = "athoc.pause"
+	// LongestPause is the longest that a pause may last.
+	LongestPause = 24 * time.Hour
+)
+
+// Pause is an order that AtHoc is not called until its end, or until somebody resumes. Its moments are of the broker's clock.
+type Pause struct {
+	// By is who ordered it, Reason why.
+	By     string `json:"by"`
+	Reason string `json:"reason"`
+	// At is when it was ordered, Until when it ends by itself.
+	At    time.Time `json:"at"`
+	Until time.Time `json:"until"`
+	// All holds back the janitor's reads as well, and not only updates.
+	All bool `json:"all,omitempty"`
+	// Resumed is when somebody ended it early, and ResumedBy who; zero if nobody has.
+	Resumed   time.Time `json:"resumed,omitzero"`
+	ResumedBy string    `json:"resumed_by,omitempty"`
+}
+
+// InForce reports whether the pause lasts at this moment. One that ends farther away than any can is not: the clock was put back.
+func (p *Pause) InForce(now time.Time) bool {
+	return p != nil && p.Resumed.IsZero() && now.Before(p.Until) && p.Until.Sub(now) <= LongestPause+clockMargin
+}
+
+// Stops reports whether the pause holds back calls: updates, or reads.
+func (p *Pause) Stops(updates bool, now time.Time) bool { return p.InForce(now) && (updates || p.All) }
+
+// Paused is what a process remembers of pauses over its sessions with the broker, to tell one that was lost from one that ended.
+// The zero value remembers nothing. It is safe for concurrent use.
+type Paused struct {
+	mu         sync.Mutex
+	last, lost *Pause
+}
+
+// seen compares the pause that the broker holds with the last one, and reports whether that one is lost.
+func (m *Paused) seen(p *Pause, now time.Time) (lost bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p == nil && m.last.InForce(now) {
+		m.lost, lost = m.last, true
+	} else if p != nil {
+		m.lost = nil
+	}
+	m.last = p
+	return lost
+}
+
+// Lost is a pause that would still last if the broker had not lost it; nil if there is none.
+func (m *Paused) Lost(now time.Time) *Pause {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.lost.InForce(now) {
+		return nil
+	}
+	return m.lost
+}
+
+// Remember has the circuit breaker keep in m what it sees of pauses, beginning with now. It is to be called before the first call
+// is asked for.
+func (b *Breaker) Remember(ctx context.Context, m *Paused) error {
+	b.paused = m
+	_, err := b.Paused(ctx)
+	return err
+}
+
+// Paused returns the last pause that was ordered, whether or not it is in force; nil if there was none.
+func (b *Breaker) Paused(ctx context.Context) (*Pause, error) {
+	p, err := LoadPause(ctx, b.kv)
+	if err != nil {
+		return nil, err
+	}
+	if now := b.clock.now(); b.paused.seen(p, now) {
+		lost := b.paused.Lost(now)
+		b.log.Error("the broker has lost an operator's pause with its state: AtHoc is called again; pause anew if that is still wanted",
+			"by", lost.By, "reason", lost.Reason, "until", lost.Until)
+	}
+	return p, nil
+}
+
+// LoadPause reads the last pause that was ordered from the bucket of the state; nil if there was none.
+func LoadPause(ctx context.Context, kv jetstream.KeyValue) (*Pause, error) {
+	value, _, err := cas.Load(ctx, kv, PauseKey)
+	return decodePause(value), err
+}
+
+// decodePause reads a pause. One that cannot be read counts as lost.
+func decodePause(value []byte) *Pause {
+	p := &Pause{}
+	if len(value) == 0 || json.Unmarshal(value, p) != nil {
+		return nil
+	}
+	return p
+}
+
+// stopped reports whether an operator's pause holds back the calls of this caller.
+func (b *Breaker) stopped(ctx context.Context) (bool, error) {
+	p, err := b.Paused(ctx)
+	return p.Stops(b.limits.Updates, b.clock.now()), err
+}
+
+// Pause orders p, which begins now and lasts for LongestPause at most, in the place of one that there may be. All callers follow
+// it from their next call on.
+func (b *Breaker) Pause(ctx context.Context, p Pause, lasts time.Duration) (*Pause, error) {
+	p.At = b.clock.now()
+	p.Until = p.At.Add(min(lasts, LongestPause))
+	if err := b.storePause(ctx, func(*Pause) *Pause { return &p }); err != nil {
+		return nil, err
+	}
+	b.log.Warn("AtHoc is not called: an operator has ordered a pause", "by", p.By, "reason", p.Reason, "until", p.Until, "all", p.All)
+	return &p, nil
+}
+
+// Resume ends the pause that is in force. It returns nil if there is none.
+func (b *Breaker) Resume(ctx context.Context, by string) (ended *Pause, err error) {
+	err = b.storePause(ctx, func(p *Pause) *Pause {
+		ended = nil
+		if now := b.clock.now(); p.InForce(now) {
+			p.Resumed, p.ResumedBy, ended = now, by, p
+		}
+		return ended
+	})
+	if err == nil && ended != nil {
+		b.log.Info("AtHoc is called again: an operator has ended the pause", "by", by)
+	}
+	return ended, err
+}
+
+// storePause stores what change makes of the pause; nil changes nothing.
+func (b *Breaker) storePause(ctx context.Context, change func(*Pause) *Pause) error {
+	err := cas.Update(ctx, b.kv, PauseKey, func(old []byte) ([]byte, error) {
+		after := change(decodePause(old))
+		if after == nil {
+			return nil, nil
+		}
+		return json.Marshal(after)
+	})
+	if err != nil {
+		return fmt.Errorf("write the pause: %w", err)
+	}
+	_, err = b.Paused(ctx)
+	return err
+}
