@@ -32,6 +32,7 @@ func TestCommandsWorkAlike(t *testing.T) {
 				{"files", "show", files.Files[0].ID}, {"worker", pairs[0].Employee}, {"worker", pairs[0].User},
 				{"mapping", "show"}, {"mapping", "refresh"}, {"journal"}, {"reconcile"}, {"reconcile", "--last"}, {"dead", "list"},
 				{"replay", "--all", "--dry-run"}, {"replay", "list"}, {"pause", "--for", "1m", "--reason", "a test"}, {"resume"}, {"status"},
+				{"files", "try", s.Path("processed", files.Files[0].Name)},
 			} {
 				out, err := s.Operate(t.Context(), args...)
 				require.NoError(t, err)

@@ -223,6 +223,9 @@ func (o *operators) state(context.Context, control.Nothing) (control.IngestState
 		})
 	}
 	state.Unread, state.UnreadSince = o.watcher.Unread()
+	zone := o.cfg.Zone.Location()
+	state.Zone = zone.String()
+	_, state.ZoneOffset = o.now().In(zone).Zone()
 	problems := o.watcher.Problems()
 	for name, p := range first(problems, func(a, b watch.Problem) int { return a.Since.Compare(b.Since) }) {
 		state.Problems[ledger.Display(name)] = control.Problem{Reason: p.Reason, Since: p.Since}

@@ -6,6 +6,7 @@ import (
 	"context"
 
 	"bobosync/services/resolver/internal/show"
+	"bobosync/services/resolver/internal/trial"
 	"bobosync/shared/control"
 )
 
@@ -21,6 +22,9 @@ func (s *service) endpoints(w *work) []control.Endpoint {
 		}),
 		control.On(control.WorkerShow, func(ctx context.Context, req control.WorkerRequest) (control.WorkerAnswer, error) {
 			return show.Worker(ctx, w.conn.JS, s.roster, req)
+		}),
+		control.On(control.Try, func(_ context.Context, req control.TryRequest) (control.TryAnswer, error) {
+			return trial.Try(s.roster, req)
 		}),
 		control.OnEvery(control.State, s.state),
 	}

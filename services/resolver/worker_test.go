@@ -186,3 +186,27 @@ func TestState(t *testing.T) {
 	want.Snapshot, want.Mapped, want.Unmapped, want.Unconfirmed, want.Oldest = "m2", 1, 3, 0, time.Time{}
 	b.stateIs(want)
 }
+
+// TestATrialChangesNothing: it tells what a file then does when it comes, and until then nothing of it is sent or known.
+func TestATrialChangesNothing(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.ready()
+	b.file("a", 1, booked("00001", 60, true), booked("00003", 10, true))
+	b.wants(map[string]bool{"one@example.org": true, "three@example.org": true})
+	b.idle()
+	entries := []event.Entry{booked("00001", 5, false), booked("00002", 5, true), booked("00003", 30, false), booked("99999", 5, true)}
+	for range 2 {
+		got, err := ask[control.TryAnswer](b, control.Try, control.TryRequest{File: "b", Entries: entries})
+		require.NoError(t, err)
+		require.Equal(t, control.TryAnswer{On: 1, Off: 1, Beaten: 1, Unmapped: 1}, got)
+	}
+	got, err := b.worker("00002")
+	require.NoError(t, err)
+	require.False(t, got.Known)
+	b.file("b", 2, entries...)
+	b.wants(map[string]bool{"one@example.org": false, "Two@example.org": true, "three@example.org": true})
+	var refusal *control.Refusal
+	_, err = ask[control.TryAnswer](b, control.Try, control.TryRequest{Entries: make([]event.Entry, control.MaxTryEntries+1)})
+	require.ErrorAs(t, err, &refusal)
+}

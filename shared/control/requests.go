@@ -17,6 +17,8 @@ const (
 	StopReplay = "stop-replay"
 	// Requeue takes a RequeueRequest and answers with a RequeueAnswer.
 	Requeue = "requeue"
+	// Try takes a TryRequest and answers with a TryAnswer. It changes nothing.
+	Try = "try"
 )
 
 // Endpoints of the publisher.
@@ -91,6 +93,39 @@ type RequeueRequest struct {
 type RequeueAnswer struct {
 	// Superseded says that a newer event of the worker has won meanwhile: the row is settled as superseded and nothing is sent.
 	Superseded bool `json:"superseded"`
+}
+
+// MaxTryEntries is the most bookings in a TryRequest, so that it stays below the broker's limit of 1 MB.
+const MaxTryEntries = 1000
+
+// TryRequest asks what bookings of a file would do that arrived now.
+type TryRequest struct {
+	// File is the file's id.
+	File string `json:"file"`
+	// Entries are one a worker.
+	Entries []event.Entry `json:"entries"`
+}
+
+// TryAnswer counts workers by what would follow.
+type TryAnswer struct {
+	// On and Off would be sent, Unchanged need not be: AtHoc holds it, or it is on its way.
+	On        int `json:"on"`
+	Off       int `json:"off"`
+	Unchanged int `json:"unchanged"`
+	// Unmapped have no AtHoc user, of Beaten a newer booking is known, Expired are bookings on that are too old to be shown.
+	Unmapped int `json:"unmapped"`
+	Beaten   int `json:"beaten"`
+	Expired  int `json:"expired"`
+}
+
+// Add adds the counts of another part.
+func (a *TryAnswer) Add(b TryAnswer) {
+	a.On += b.On
+	a.Off += b.Off
+	a.Unchanged += b.Unchanged
+	a.Unmapped += b.Unmapped
+	a.Beaten += b.Beaten
+	a.Expired += b.Expired
 }
 
 // SendingState tells how updates are sent now.

@@ -57,6 +57,9 @@ type IngestState struct {
 	Directories map[string]string `json:"directories,omitempty"`
 	// LastFile is when a file was last found, also one whose content was known: how long the feed has been silent.
 	LastFile time.Time `json:"last_file,omitzero"`
+	// Zone is BOBO_TIMEZONE as ingest reads it, ZoneOffset how far it is east of UTC at this moment, in seconds.
+	Zone       string `json:"zone,omitempty"`
+	ZoneOffset int    `json:"zone_offset,omitempty"`
 	// Today counts what was finished since midnight in this machine's zone.
 	Today FileCounts `json:"today"`
 	// FreeBytes is the space left where the processed files and the ledger go, the lesser of the two.

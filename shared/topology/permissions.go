@@ -138,7 +138,7 @@ var (
 	serviceEndpoints = map[Service][]string{Resolver: {"observe"}, Ingest: {"purge"}}
 	lookingEndpoints = map[Service][]string{
 		Ingest:    {"state", "find-file", "files", "file-rows"},
-		Resolver:  {"state", "replays", "mapping-list", "worker"},
+		Resolver:  {"state", "replays", "mapping-list", "worker", "try"},
 		Publisher: {"state", "sending"},
 		Janitor:   {"state", "mapping", "reconcile-report", "journal"},
 	}

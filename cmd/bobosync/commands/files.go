@@ -28,9 +28,10 @@ ever lost; bobosync files show says what it waits for.`,
 		Example: `  bobosync files list
   bobosync files list --open
   bobosync files show monday.csv
-  bobosync files show monday.csv --csv > to-mend.csv`,
+  bobosync files show monday.csv --csv > to-mend.csv
+  bobosync files try tuesday.csv`,
 	}
-	cmd.AddCommand(filesListCommand(envFile), filesShowCommand(envFile))
+	cmd.AddCommand(filesListCommand(envFile), filesShowCommand(envFile), filesTryCommand(envFile))
 	return cmd
 }
 
