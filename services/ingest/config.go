@@ -26,6 +26,8 @@ type Config struct {
 	PollInterval time.Duration `env:"POLL_INTERVAL, default=5s"`
 	// SettleTime is how long a file must not change before it is taken.
 	SettleTime time.Duration `env:"SETTLE_TIME, default=1s"`
+	// LateAfter is how old the time may be up to which AtHoc is complete before duty data counts as late.
+	LateAfter time.Duration `env:"LATE_AFTER, default=2m"`
 	// MaxFileSize is the most bytes that a file may have; a larger one is left where it is.
 	MaxFileSize int64 `env:"MAX_FILE_SIZE, default=1073741824"`
 	// Zone is the zone of the wall clock in the files.
@@ -58,6 +60,7 @@ func (c *Config) Validate() error {
 		config.Require(required),
 		config.Positive("POLL_INTERVAL", c.PollInterval),
 		config.Positive("SETTLE_TIME", c.SettleTime),
+		config.Positive("LATE_AFTER", c.LateAfter),
 		c.Broker.Validate(), c.Calls.Validate(), c.Lifetime.Validate(), c.Log.Validate(),
 	}
 	if c.MaxClockSkew < 0 {

@@ -73,7 +73,7 @@ func newHarness(t *testing.T) *harness {
 		cfg: Config{
 			CSVDirectory: filepath.Join(root, "in"), ProcessedDirectory: filepath.Join(root, "done"),
 			FailedDirectory: filepath.Join(root, "failed"), Move: true,
-			PollInterval: 100 * time.Millisecond, SettleTime: 30 * time.Millisecond, Zone: config.InZone(time.UTC),
+			PollInterval: 100 * time.Millisecond, SettleTime: 30 * time.Millisecond, LateAfter: 2 * time.Minute, Zone: config.InZone(time.UTC),
 			MaxClockSkew: 15 * time.Minute, MaxFileSize: 1 << 30,
 			Broker:   config.Broker{Replicas: 1, EntriesMaxBytes: 64 << 20, MaxAge: time.Hour},
 			Calls:    config.Calls{RateLimit: 2, Timeout: 5 * time.Second},

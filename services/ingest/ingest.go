@@ -152,6 +152,7 @@ func newService(cfg Config, deps program.Deps, log *slog.Logger, l *ledger.Ledge
 	}
 	s.operators = &operators{
 		ledger: l, watcher: s.watcher, intake: s.intake, mover: s.mover, dirs: s.dirs, cfg: cfg, now: t.now,
+		fresh:    newFresh(cfg, l, s.watcher.Tracker, t.now),
 		instance: control.Me(deps.Version, t.now()),
 		purger: &retention.Purger{Config: retention.Config{
 			Ledger: l, Log: log, Processed: cfg.ProcessedDirectory, Lifetime: cfg.Lifetime.Duration(), Records: t.purgeRecords,

@@ -36,6 +36,7 @@ type operators struct {
 	mover    *mover.Mover
 	purger   *retention.Purger
 	dirs     *directories
+	fresh    *fresh
 	cfg      Config
 	now      func() time.Time
 	instance control.Instance
@@ -47,6 +48,7 @@ func (o *operators) endpoints() []control.Endpoint {
 		control.On(control.Files, o.listFiles),
 		control.On(control.FileRows, o.listRows),
 		control.On(control.Purge, o.purger.Purge),
+		control.On(control.Slowest, o.fresh.slowest),
 		control.OnEvery(control.State, o.state),
 	}
 }
@@ -204,10 +206,13 @@ func explain(row ledger.Row) string {
 
 // state tells how ingest is doing.
 func (o *operators) state(context.Context, control.Nothing) (control.IngestState, error) {
-	c := o.ledger.Census(o.now())
+	fresh, c, err := o.fresh.state()
+	if err != nil {
+		return control.IngestState{}, err
+	}
 	state := control.IngestState{
-		Instance: o.instance,
-		Waiting:  c.Waiting, Rows: c.Rows, Oldest: c.Oldest, LastFile: c.Newest,
+		Instance: o.instance, Freshness: fresh,
+		Waiting: c.Waiting, Rows: c.Rows, Oldest: c.Oldest, LastFile: c.Newest,
 		Unsettled: first(o.watcher.Changing(), time.Time.Compare), Problems: map[string]control.Problem{},
 		Directories: o.dirs.state(), FreeBytes: o.dirs.freeBytes(),
 		Today: control.FileCounts{

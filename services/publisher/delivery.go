@@ -418,7 +418,7 @@ func (d *delivery) answer(j job, o event.Outcome) event.Answer {
 	u := j.update
 	return event.Answer{
 		User: u.User, Employee: u.Employee, File: u.File, Version: u.Version, Outcome: o,
-		On: !j.status.Since.IsZero(), At: u.At, Answered: d.p.now().Unix(),
+		On: !j.status.Since.IsZero(), At: u.At, Answered: d.p.now().Unix(), Waited: max(d.p.now().Sub(j.item.Time).Milliseconds(), 0),
 	}
 }
 

@@ -33,6 +33,8 @@ func Me(version string, started time.Time) Instance {
 // IngestState tells of the files as ingest knows them.
 type IngestState struct {
 	Instance
+	// Freshness is up to when AtHoc is complete; nil from an ingest of an earlier version.
+	Freshness *Freshness `json:"freshness,omitempty"`
 	// Waiting counts the files in the input directory that are read and not done, Rows the rows of them without an outcome.
 	Waiting int `json:"waiting"`
 	Rows    int `json:"rows"`
@@ -64,6 +66,66 @@ type IngestState struct {
 	Today FileCounts `json:"today"`
 	// FreeBytes is the space left where the processed files and the ledger go, the lesser of the two.
 	FreeBytes uint64 `json:"free_bytes"`
+}
+
+// Freshness is up to when AtHoc is complete, and how long rows took until it confirmed them.
+type Freshness struct {
+	// CompleteUpTo is the watermark: the latest time such that every row of every file that arrived until then has its outcome.
+	CompleteUpTo time.Time `json:"complete_up_to"`
+	// LagMS is how old that is by ingest's own clock, in milliseconds; 0 when nothing waits.
+	LagMS int64 `json:"lag_ms"`
+	// LateAfterMS is LATE_AFTER: from which lag on duty data counts as late.
+	LateAfterMS int64 `json:"late_after_ms"`
+	// Waiting counts the files without which AtHoc is not complete, also those that were not read yet; First is the one that came first.
+	Waiting int    `json:"waiting"`
+	First   string `json:"first,omitempty"`
+	// Since is from when on rows were measured: an hour ago, or when ingest began. Rows counts those that AtHoc has confirmed.
+	Since time.Time `json:"since"`
+	Rows  int       `json:"rows"`
+	// Total is their time from arrival to confirmation, of which Settling passed until the file had stopped changing, AtHoc from when the
+	// update could be sent until AtHoc's answer, and Us with everything else.
+	Total    Spread `json:"total"`
+	Settling Spread `json:"settling"`
+	Us       Spread `json:"us"`
+	AtHoc    Spread `json:"athoc"`
+	// Worst is the row that took longest; nil without rows.
+	Worst *WorstRow `json:"worst,omitempty"`
+}
+
+// Lag is how old the watermark is.
+func (f Freshness) Lag() time.Duration { return max(time.Duration(f.LagMS)*time.Millisecond, 0) }
+
+// Late reports whether the watermark is older than LATE_AFTER.
+func (f Freshness) Late() bool { return f.LagMS > 0 && f.LagMS >= f.LateAfterMS }
+
+// Spread is how times are distributed, in milliseconds.
+type Spread struct {
+	P50   int64 `json:"p50_ms"`
+	P95   int64 `json:"p95_ms"`
+	P99   int64 `json:"p99_ms"`
+	Worst int64 `json:"worst_ms"`
+}
+
+// WorstRow is the row of the last hour that took longest. Its worker is told by the endpoint Slowest alone.
+type WorstRow struct {
+	File      string    `json:"file"`
+	ID        string    `json:"id"`
+	Line      int       `json:"line"`
+	MS        int64     `json:"ms"`
+	Settling  int64     `json:"settling_ms"`
+	Us        int64     `json:"us_ms"`
+	AtHoc     int64     `json:"athoc_ms"`
+	Confirmed time.Time `json:"confirmed"`
+}
+
+// Slowest is an endpoint of ingest for operators: it takes nothing and answers with a SlowestAnswer.
+const Slowest = "slowest"
+
+// SlowestAnswer names the worker whose booking took longest of the last hour.
+type SlowestAnswer struct {
+	// Employee is empty if AtHoc has confirmed nothing within the last hour.
+	Employee string    `json:"employee,omitempty"`
+	Row      *WorstRow `json:"row,omitempty"`
 }
 
 // DoubtfulFile is a file that may not be what BOBO meant to send.

@@ -168,6 +168,8 @@ type Answer struct {
 	At int64 `json:"at"`
 	// Answered is the moment of AtHoc's answer, in Unix seconds.
 	Answered int64 `json:"answered"`
+	// Waited is how long the update had waited for that answer, from when it could be sent on, in milliseconds; 0 if not known.
+	Waited int64 `json:"waited_ms,omitempty"`
 	// Detail is the reason that goes with dead, free of personal data.
 	Detail string `json:"detail,omitempty"`
 }

@@ -40,6 +40,10 @@ func samples() map[string]Versioned {
 				At: at.Unix(), Answered: at.Unix() + 2, Detail: "detail",
 			}},
 		},
+		"acks_waited": &Acks{From: "publisher", Answers: []Answer{{ // acks is what was written before this was
+			User: "john.doe@example.org", Employee: "01234", File: file, Version: version, Outcome: Applied,
+			At: at.Unix(), Answered: at.Unix() + 2, Waited: 1234,
+		}}},
 		"mapping_chunk": &MappingChunk{
 			Snapshot: "0195", Taken: at, Index: 1, Chunks: 3, Users: map[string]string{"01234": "john.doe@example.org"},
 		},
@@ -65,7 +69,7 @@ func TestGolden(t *testing.T) {
 			require.Equal(t, string(want), string(got))
 
 			read := map[string]Versioned{
-				"entries": &Entries{}, "recovered": &Recovered{}, "memory": &Memory{}, "update": &Update{}, "acks": &Acks{},
+				"entries": &Entries{}, "recovered": &Recovered{}, "memory": &Memory{}, "update": &Update{}, "acks": &Acks{}, "acks_waited": &Acks{},
 				"mapping_chunk": &MappingChunk{}, "dead_letter": &DeadLetter{},
 			}[name]
 			require.NoError(t, Decode(want, read))

@@ -40,6 +40,14 @@ func NewIngest(t *Telemetry) *Ingest {
 		}
 		type state = control.IngestState
 		m.gauges = []reading[state]{
+			value(part, "complete_up_to_timestamp_seconds", "The time up to which AtHoc is complete, in Unix seconds: every row of every file that arrived until then has its outcome.",
+				func(s state) float64 { return timestamp(freshness(s).CompleteUpTo) }),
+			value(part, "complete_lag_seconds", "Age of the time up to which AtHoc is complete; 0 when nothing waits.",
+				func(s state) float64 { return freshness(s).Lag().Seconds() }),
+			value(part, "late_after_seconds", "The lag from which on duty data counts as late: LATE_AFTER.",
+				func(s state) float64 { return float64(freshness(s).LateAfterMS) / 1000 }),
+			labelled(part, "arrival_to_confirmed_seconds", "Time of the last hour's rows from a file's arrival to AtHoc's confirmation, by part of the way (total, settling, us, athoc) and percentile; 100 is the worst.",
+				[]string{"part", "percentile"}, emitSpreads),
 			value(part, "files_waiting", "Files in the input directory that are read and not done.",
 				func(s state) float64 { return float64(s.Waiting) }),
 			value(part, "rows_waiting", "Rows of the waiting files that have no outcome yet.",
@@ -59,6 +67,23 @@ func NewIngest(t *Telemetry) *Ingest {
 		}
 		return m
 	})
+}
+
+// freshness is that of a state; empty if there is none.
+func freshness(s control.IngestState) control.Freshness {
+	if s.Freshness == nil {
+		return control.Freshness{}
+	}
+	return *s.Freshness
+}
+
+func emitSpreads(s control.IngestState, emit func(float64, ...string)) {
+	f := freshness(s)
+	for part, spread := range map[string]control.Spread{"total": f.Total, "settling": f.Settling, "us": f.Us, "athoc": f.AtHoc} {
+		for percentile, ms := range map[string]int64{"50": spread.P50, "95": spread.P95, "99": spread.P99, "100": spread.Worst} {
+			emit(float64(ms)/1000, part, percentile)
+		}
+	}
 }
 
 // The outcomes of files.

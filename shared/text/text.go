@@ -82,6 +82,14 @@ func Ago(d time.Duration) string {
 	}
 }
 
+// Seconds shows a time that is given in milliseconds: to the tenth of a second, and as Ago does from a minute on.
+func Seconds(ms int64) string {
+	if d := time.Duration(ms) * time.Millisecond; d >= time.Minute {
+		return Ago(d)
+	}
+	return fmt.Sprintf("%.1f s", float64(ms)/1000)
+}
+
 // When shows a moment in the machine's zone; a dash if it has not come.
 func When(t time.Time) string {
 	if t.IsZero() {

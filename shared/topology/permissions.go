@@ -142,7 +142,9 @@ var (
 		Publisher: {"state", "sending"},
 		Janitor:   {"state", "mapping", "reconcile-report", "journal"},
 	}
+	// What only operators see is among the orders: slowest names a worker.
 	orderEndpoints = map[Service][]string{
+		Ingest:    {"slowest"},
 		Resolver:  {"replay", "stop-replay", "requeue"},
 		Publisher: {"pause", "resume"},
 		Janitor:   {"mapping-refresh", "mapping-approve", "reconcile", "journal-note"},

@@ -250,18 +250,38 @@ func recoveryFindings(f Facts) (all []Finding) {
 }
 
 func lateFindings(f Facts) []Finding {
-	late, _ := lateness(f)
-	if late < lateWarning {
+	lag, late, _ := lateness(f)
+	if !late {
 		return nil
 	}
+	if mark := completeUpTo(f); !mark.IsZero() && !anyWaits(f) {
+		return []Finding{{
+			Problem, CauseLate, fmt.Sprintf("Nobody can tell what has come since %s: CSV_DIRECTORY could not be listed", text.When(mark)),
+			"mend the directory: does its share answer, may bobosync's user read it? Work goes on by itself then",
+		}}
+	}
 	found := Finding{
-		Warning, CauseLate, fmt.Sprintf("AtHoc does not have all of a file that came %s ago", text.Ago(late)),
+		Warning, CauseLate, fmt.Sprintf("AtHoc does not have all of a file that came %s ago%s", text.Ago(lag), firstWaiting(f)),
 		"bobosync files list --open shows which files wait, bobosync files show NAME why",
 	}
-	if late >= lateProblem {
+	if lag >= lateProblem {
 		found.Level = Problem
 	}
 	return []Finding{found}
+}
+
+func anyWaits(f Facts) bool {
+	return slices.ContainsFunc(f.Ingest, func(s control.IngestState) bool { return s.Freshness != nil && s.Freshness.Waiting > 0 })
+}
+
+// firstWaiting names the file that came first of those that wait.
+func firstWaiting(f Facts) string {
+	for _, s := range f.Ingest {
+		if fresh := s.Freshness; fresh != nil && fresh.Late() && fresh.First != "" {
+			return fmt.Sprintf(", %s, and is complete up to %s", text.Clean(fresh.First), text.When(fresh.CompleteUpTo))
+		}
+	}
+	return ""
 }
 
 func fileFindings(f Facts, l Limits) (all []Finding) {

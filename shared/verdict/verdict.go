@@ -59,7 +59,7 @@ const (
 	// DefaultSilentAfter is longer than a quiet night.
 	DefaultSilentAfter = 12 * time.Hour
 	// lateWarning and lateProblem are how long a file may wait until AtHoc has all of it. Usually that takes seconds, and
-	// thousands of workers at the usual rate a minute.
+	// thousands of workers at the usual rate a minute. For the first of them ingest knows better: LATE_AFTER.
 	lateWarning = 2 * time.Minute
 	lateProblem = 15 * time.Minute
 	// outageWarning is how long an outage of AtHoc may be a hiccup.
@@ -113,6 +113,9 @@ type Finding struct {
 
 // Verdict is what an operator is told first.
 type Verdict struct {
+	// CompleteUpTo is the time up to which AtHoc is complete, see control.Freshness; zero if nobody can tell.
+	CompleteUpTo time.Time `json:"complete_up_to,omitzero"`
+
 	Level    Level     `json:"verdict"`
 	Text     string    `json:"text"`
 	Findings []Finding `json:"findings"`
@@ -132,7 +135,7 @@ func Judge(f Facts, l Limits) Verdict {
 	findings := slices.Concat(brokerFindings(f), serviceFindings(f), diskFindings(f), athocFindings(f), pauseFindings(f), unverifiedFindings(f), mappingFindings(f),
 		recoveryFindings(f), lateFindings(f), dutyFindings(f), fileFindings(f, l), contentFindings(f), deadFindings(f), versionFindings(f))
 	slices.SortStableFunc(findings, func(a, b Finding) int { return cmp.Compare(b.Level, a.Level) })
-	v := Verdict{Findings: findings}
+	v := Verdict{CompleteUpTo: completeUpTo(f), Findings: findings}
 	for _, found := range findings {
 		v.Level = max(v.Level, found.Level)
 	}
@@ -167,12 +170,12 @@ func blocks(found Finding) bool {
 
 // freshness reports whether AtHoc shows what BOBO has told.
 func freshness(f Facts, findings []Finding, worst Level) string {
-	late, known := lateness(f)
+	lag, late, known := lateness(f)
 	switch {
 	case !known:
 		return "nobody can tell whether duty data is fresh"
-	case late >= lateWarning:
-		return fmt.Sprintf("duty data is late: AtHoc does not have all of a file that came %s ago", text.Ago(late))
+	case late:
+		return fmt.Sprintf("duty data is late: AtHoc does not have all of a file that came %s ago", text.Ago(lag))
 	case slices.ContainsFunc(findings, blocks):
 		return "no new duty data reaches AtHoc"
 	case worst == Problem:
@@ -184,12 +187,28 @@ func freshness(f Facts, findings []Finding, worst Level) string {
 	}
 }
 
-// lateness is how long the oldest file has waited for AtHoc. It is not known without ingest.
-func lateness(f Facts) (late time.Duration, known bool) {
+// lateness is how old the time is up to which AtHoc is complete, by ingest's clock, and whether that is late. It is not known without
+// ingest.
+func lateness(f Facts) (lag time.Duration, late, known bool) {
 	for _, s := range f.Ingest {
-		if s.Waiting > 0 && !s.Oldest.IsZero() {
-			late = max(late, f.At.Sub(s.Oldest))
+		switch {
+		case s.Freshness != nil:
+			lag = max(lag, s.Freshness.Lag())
+			late = late || s.Freshness.Late()
+		case s.Waiting > 0 && !s.Oldest.IsZero(): // of an earlier version
+			lag = max(lag, f.At.Sub(s.Oldest))
+			late = late || lag >= lateWarning
 		}
 	}
-	return late, len(f.Ingest) > 0
+	return lag, late, len(f.Ingest) > 0
+}
+
+// completeUpTo is the time up to which AtHoc is complete; zero if nobody can tell.
+func completeUpTo(f Facts) (mark time.Time) {
+	for _, s := range f.Ingest {
+		if s.Freshness != nil && (mark.IsZero() || s.Freshness.CompleteUpTo.Before(mark)) {
+			mark = s.Freshness.CompleteUpTo
+		}
+	}
+	return mark
 }

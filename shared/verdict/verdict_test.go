@@ -1,13 +1,16 @@
 package verdict
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"bobosync/shared/breaker"
 	"bobosync/shared/control"
+	"bobosync/shared/text"
 )
 
 var night = time.Date(2024, 6, 17, 2, 30, 0, 0, time.UTC)
@@ -172,6 +175,56 @@ func TestWhatIsNotWorthAWarning(t *testing.T) {
 	silent.Ingest[0].LastFile = night.Add(-20 * time.Hour)
 	require.Equal(t, OK, Judge(silent, Limits{SilentAfter: 24 * time.Hour}).Level)
 	require.Equal(t, OK, Judge(silent, Limits{}).Level, "0 never warns")
+}
+
+// TestNeverOKWhileLate: whatever else is well, and whichever service says nothing, it is not OK while the watermark is older than
+// LATE_AFTER.
+func TestNeverOKWhileLate(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		f := well()
+		late := rapid.Int64Range(1, 3600_000).Draw(t, "late after")
+		lag := rapid.Int64Range(-1000, 2*3600_000).Draw(t, "lag")
+		fresh := &control.Freshness{CompleteUpTo: f.At.Add(-time.Duration(lag) * time.Millisecond), LagMS: lag, LateAfterMS: late, Waiting: rapid.IntRange(0, 3).Draw(t, "waiting")}
+		f.Ingest[0].Freshness = fresh
+		if rapid.Bool().Draw(t, "ingest says nothing") {
+			f.Ingest = nil
+		}
+		for name, silence := range map[string]func(){
+			"resolver": func() { f.Resolver = nil }, "publisher": func() { f.Publisher = nil },
+			"janitor": func() { f.Janitor = nil }, "breaker": func() { f.Breaker = nil },
+		} {
+			if rapid.Bool().Draw(t, name+" says nothing") {
+				silence()
+			}
+		}
+		v := Judge(f, Limits{})
+		switch {
+		case (f.Ingest == nil || lag >= late) && v.Level == OK:
+			t.Fatalf("%s with a lag of %d ms", v, lag)
+		case f.Ingest != nil && lag >= late && !strings.Contains(v.String(), "duty data is late"):
+			t.Fatalf("%s with a lag of %d ms", v, lag)
+		case f.Ingest != nil && lag < late && strings.Contains(v.String(), "late"):
+			t.Fatalf("%s with a lag of %d ms", v, lag)
+		case (f.Ingest == nil) != v.CompleteUpTo.IsZero():
+			t.Fatalf("complete up to %v", v.CompleteUpTo)
+		}
+	})
+}
+
+func TestLateIsSaidWithTheFile(t *testing.T) {
+	t.Parallel()
+	f := well()
+	fresh := &control.Freshness{CompleteUpTo: night.Add(-16 * time.Minute), LagMS: (16 * time.Minute).Milliseconds(), LateAfterMS: 120_000, Waiting: 1, First: "a\x1b.csv"}
+	f.Ingest[0].Freshness = fresh
+	v := Judge(f, Limits{})
+	require.Equal(t, Problem, v.Level)
+	require.Equal(t, "AtHoc does not have all of a file that came 16 min ago, a\\x1b.csv, and is complete up to "+text.When(fresh.CompleteUpTo), v.Findings[0].Text)
+
+	fresh.Waiting = 0 // the directory does not answer
+	v = Judge(f, Limits{})
+	require.Equal(t, Problem, v.Level)
+	require.Contains(t, v.Findings[0].Text, "Nobody can tell what has come since")
 }
 
 func TestTheWorstComesFirst(t *testing.T) {

@@ -30,19 +30,20 @@ func statusCommand(envFile *string) *cobra.Command {
 		Use:   "status",
 		Short: "Say whether duty data is fresh, what is wrong, and what to do",
 		Long: `Say whether duty data in AtHoc is fresh, what is wrong, and what to do about it; then how much waits, who runs, and what is
-done by the clock. The first line is the verdict:
+done by the clock. The first line says up to when AtHoc is complete: every row of every file that arrived until then has its
+outcome. The second line is the verdict:
 
   OK: ...        nothing need be done
   WARNING: ...   something needs a look, today
   PROBLEM: ...   duty data does not reach AtHoc, or soon will not
 
 It asks all services at once and takes some seconds at most, also if nobody answers. A file counts as late when AtHoc does
-not have all of it after 2 minutes.
+not have all of it after LATE_AFTER, which is 2 minutes unless ingest's settings say otherwise.
 
 Exit status: 0 OK, 1 WARNING, 2 PROBLEM (and 2 if it was called wrongly).`,
 		Example: `  bobosync status
   bobosync status --watch
-  bobosync status --json | jq -r .text
+  bobosync status --json | jq -r .complete_up_to
   bobosync status --silent-after 36h     # no files come at weekends`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -2,6 +2,7 @@ package commands
 
 import (
 	"context"
+	"errors"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -13,18 +14,33 @@ import (
 )
 
 func workerCommand(envFile *string) *cobra.Command {
-	var asJSON bool
+	var asJSON, slowest bool
 	cmd := &cobra.Command{
-		Use:   "worker ID-or-USERNAME",
+		Use:   "worker [ID-or-USERNAME | --slowest]",
 		Short: "Say why AtHoc shows a worker as it does",
 		Long: `Say what AtHoc should show for a worker and how far that has come: the user whom the mapping names, the latest booking with the
-file and line that it is from, what was sent, what AtHoc answered, and the worker's bookings that the broker still keeps.`,
+file and line that it is from, what was sent, what AtHoc answered, and the worker's bookings that the broker still keeps.
+
+With --slowest it is the worker whose booking took longest of the last hour, from its file's arrival until AtHoc's answer.`,
 		Example: `  bobosync worker 12345
   bobosync worker john.doe@example.org
-  bobosync worker 12345 --json`,
-		Args:              cobra.ExactArgs(1),
+  bobosync worker 12345 --json
+  bobosync worker --slowest`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if slowest {
+				return cobra.NoArgs(cmd, args)
+			}
+			return cobra.ExactArgs(1)(cmd, args)
+		},
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error {
+			if slowest {
+				employee, err := slowestWorker(ctx, conn, outOf(cmd), asJSON)
+				if err != nil {
+					return err
+				}
+				args = []string{employee}
+			}
 			answer, err := control.Ask[control.WorkerAnswer](ctx, conn.NC, topology.Resolver, control.WorkerShow, control.WorkerRequest{Text: args[0]})
 			if err != nil {
 				return err
@@ -40,7 +56,24 @@ file and line that it is from, what was sent, what AtHoc answered, and the worke
 		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON; files holds the files' names by id")
+	cmd.Flags().BoolVar(&slowest, "slowest", false, "show the worker whose booking took longest of the last hour")
 	return cmd
+}
+
+// slowestWorker returns the worker whose booking took longest, and says how long unless it is to be JSON. It is an error if
+// AtHoc has confirmed nothing lately.
+func slowestWorker(ctx context.Context, conn *bus.Conn, out *text.Printer, quiet bool) (string, error) {
+	answer, err := control.Ask[control.SlowestAnswer](ctx, conn.NC, topology.Ingest, control.Slowest, control.Nothing{})
+	switch row := answer.Row; {
+	case err != nil:
+		return "", err
+	case row == nil || answer.Employee == "":
+		return "", errors.New("AtHoc has confirmed no row within the last hour, or since ingest began")
+	case !quiet:
+		out.Printf("Slowest of the last hour: line %d of %s, %s from arrival to AtHoc's answer at %s\n(%s until the file had stopped changing, %s in this program, %s for AtHoc).\n\n",
+			row.Line, row.File, text.Seconds(row.MS), text.When(row.Confirmed), text.Seconds(row.Settling), text.Seconds(row.Us), text.Seconds(row.AtHoc))
+	}
+	return answer.Employee, nil
 }
 
 // namesOfFiles asks ingest what the files are called that an answer speaks of. What it does not know, or cannot be asked,

@@ -18,9 +18,12 @@ import (
 	"bobosync/shared/verdict"
 )
 
-// Status writes one screen: the verdict, what is wrong and what to do, and then the figures.
+// Status writes one screen: up to when AtHoc is complete, the verdict, what is wrong and what to do, and then the figures.
 func Status(w io.Writer, f verdict.Facts, v verdict.Verdict, color Color) error {
 	out := text.To(w)
+	if !v.CompleteUpTo.IsZero() {
+		out.Printf("AtHoc is complete up to %s\n", text.When(v.CompleteUpTo))
+	}
 	out.Printf("%s\n(%s)\n", color.level(v.Level, v.String()), text.When(f.At))
 	for _, found := range v.Findings {
 		out.Printf("\n%s  %s.\n         Do: %s.\n", color.level(found.Level, fmt.Sprintf("%-7s", found.Level)), found.Text, found.Do)
@@ -30,11 +33,32 @@ func Status(w io.Writer, f verdict.Facts, v verdict.Verdict, color Color) error 
 	}
 
 	out.Printf("\n")
-	rows := slices.Concat(fileRows(f), workerRows(f), [][]string{{"AtHoc", athocWords(f)}, {"Backlog", backlogWords(f)}, {"Dead letters", strconv.FormatUint(f.DeadLetters, 10)}})
+	rows := slices.Concat(freshRows(f), fileRows(f), workerRows(f), [][]string{{"AtHoc", athocWords(f)}, {"Backlog", backlogWords(f)}, {"Dead letters", strconv.FormatUint(f.DeadLetters, 10)}})
 	out.Table(rows)
 	showInstances(out, f)
 	showDuties(out, f)
 	return out.Err()
+}
+
+// freshRows say how long rows took in the last hour.
+func freshRows(f verdict.Facts) (rows [][]string) {
+	for _, s := range f.Ingest {
+		fresh := s.Freshness
+		if fresh == nil || fresh.Worst == nil {
+			continue
+		}
+		w := fresh.Worst
+		rows = append(rows,
+			[]string{"Last hour", fmt.Sprintf("%s confirmed after %s", text.Count(fresh.Rows, "row"), spread(fresh.Total))},
+			[]string{"  settling", spread(fresh.Settling)}, []string{"  us", spread(fresh.Us)}, []string{"  AtHoc", spread(fresh.AtHoc)},
+			[]string{"  slowest", fmt.Sprintf("%s, line %d, at %s (settling %s, us %s, AtHoc %s)", text.Clean(w.File), w.Line, text.When(w.Confirmed),
+				text.Seconds(w.Settling), text.Seconds(w.Us), text.Seconds(w.AtHoc))})
+	}
+	return rows
+}
+
+func spread(s control.Spread) string {
+	return fmt.Sprintf("%s (p50), %s (p95), %s (p99), %s (worst)", text.Seconds(s.P50), text.Seconds(s.P95), text.Seconds(s.P99), text.Seconds(s.Worst))
 }
 
 func fileRows(f verdict.Facts) (rows [][]string) {

@@ -10,6 +10,7 @@ import (
 	"bobosync/cmd/bobosync/view"
 	"bobosync/shared/breaker"
 	"bobosync/shared/control"
+	"bobosync/shared/text"
 	"bobosync/shared/verdict"
 )
 
@@ -52,4 +53,17 @@ func TestScreen(t *testing.T) {
 	b.Reset()
 	require.NoError(t, view.Status(&b, f, verdict.Judge(f, verdict.Limits{}), true))
 	require.Contains(t, b.String(), "\x1b[1;33mWARNING")
+}
+
+func TestScreenBeginsWithTheWatermark(t *testing.T) {
+	f := well()
+	f.Ingest[0].Freshness = &control.Freshness{
+		CompleteUpTo: night, LateAfterMS: 120_000, Rows: 7, Total: control.Spread{P50: 1100, P95: 2040, P99: 3000, Worst: 190_000},
+		Worst: &control.WorstRow{File: "north.csv", Line: 5, MS: 190_000, Settling: 1000, Us: 200, AtHoc: 188_800, Confirmed: night},
+	}
+	var b strings.Builder
+	require.NoError(t, view.Status(&b, f, verdict.Judge(f, verdict.Limits{}), false))
+	require.True(t, strings.HasPrefix(b.String(), "AtHoc is complete up to "+text.When(night)+"\nOK: duty data is fresh\n"), b.String())
+	require.Contains(t, b.String(), "7 rows confirmed after 1.1 s (p50), 2.0 s (p95), 3.0 s (p99), 3 min (worst)")
+	require.Contains(t, b.String(), "north.csv, line 5")
 }

@@ -39,6 +39,8 @@ type Reading struct {
 	New bool
 	// Place is where the file was found in the input directory; nil if it was found elsewhere.
 	Place *ledger.Place
+	// Arrived is when it was found there, Ready when it had stopped changing; zero if it was found elsewhere.
+	Arrived, Ready time.Time
 	// Again: the entries are published anew on purpose, so the broker must not take them for duplicates.
 	Again bool
 	// Settled: all rows are settled, the entries are for a resolver that lost its state store.
@@ -423,6 +425,9 @@ func (g *Group) begin(tx *ledger.Tx, r *Reading) (*ledger.File, error) {
 		if reopened, err = tx.Reopen(f, now); err != nil {
 			return nil, err
 		}
+	}
+	if r.New || reopened {
+		f.Arrived, f.Ready = r.Arrived.UTC(), r.Ready.UTC()
 	}
 	if r.Again || reopened {
 		f.Readings++

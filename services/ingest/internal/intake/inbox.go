@@ -31,6 +31,7 @@ type Inbox struct {
 	maxSize int64
 	publish Publish
 	large   []watch.Found // wait to be read in slices, in the order of reading
+	read    []string      // are in a group that is not flushed yet
 }
 
 // NewInbox returns an inbox for a directory and what is found there. MaxSize is the most bytes of a file.
@@ -68,7 +69,7 @@ func (b *Inbox) readSmall(ctx context.Context) error {
 			return err
 		}
 	}
-	return g.Flush(ctx)
+	return b.flush(ctx, g)
 }
 
 // putOff gives a large file its place in the order of reading, and has it read when the small ones were.
@@ -96,7 +97,7 @@ func (b *Inbox) readLarge(ctx context.Context, found watch.Found) error {
 	if err := b.readOne(ctx, g, found); err != nil {
 		return err
 	}
-	return g.Flush(ctx)
+	return b.flush(ctx, g)
 }
 
 // readArrived reads the small files that have come while a large one is read.
@@ -144,7 +145,20 @@ func (b *Inbox) readOne(ctx context.Context, g *Group, found watch.Found) error 
 		}
 		return err
 	}
-	b.found.Accept(found.Name)
+	b.read = append(b.read, found.Name)
+	return nil
+}
+
+// flush flushes a group. What was read is accepted only now: until it is in the ledger, nobody else knows that it waits.
+func (b *Inbox) flush(ctx context.Context, g *Group) error {
+	read := b.read
+	b.read = nil
+	if err := g.Flush(ctx); err != nil {
+		return err
+	}
+	for _, name := range read {
+		b.found.Accept(name)
+	}
 	return nil
 }
 
@@ -212,9 +226,9 @@ func (b *Inbox) take(ctx context.Context, g *Group, c *content.File, entry ledge
 			// It lay here when the ledger was begun: judge it as it was, or would have been, judged when it came.
 			file.Order, file.Reference = entry.Order, b.Earlier(c)
 		}
-		return g.Read(ctx, c, &Reading{File: file, New: true, Place: &place})
+		return g.Read(ctx, c, &Reading{File: file, New: true, Place: &place, Arrived: found.Arrived, Ready: found.Ready})
 	case file != nil && file.NeedsRead():
-		return g.Read(ctx, c, &Reading{File: file, Place: &place})
+		return g.Read(ctx, c, &Reading{File: file, Place: &place, Arrived: found.Arrived, Ready: found.Ready})
 	}
 	if first != nil {
 		file = first.File

@@ -10,6 +10,7 @@ import (
 type view struct {
 	status    Status
 	firstSeen time.Time
+	arrival   time.Time
 	newest    time.Time // when a copy of it was found last
 	finished  time.Time
 	pending   int
@@ -24,7 +25,7 @@ type view struct {
 
 func viewOf(f *File) view {
 	v := view{
-		status: f.Status, firstSeen: f.FirstSeen, newest: f.FirstSeen, finished: f.Finished, pending: max(f.Pending(), 0),
+		status: f.Status, firstSeen: f.FirstSeen, arrival: f.Arrival(), newest: f.FirstSeen, finished: f.Finished, pending: max(f.Pending(), 0),
 		failed: f.Failed(), imported: f.Imported, rows: f.Rows, rejected: f.Rejected, codes: maps.Clone(f.Codes),
 		name: f.Name, problem: f.Problem,
 	}
@@ -75,11 +76,14 @@ type census struct {
 	today    Counts
 	doubts   doubts
 	onChange func(Change)
+	// onConfirm is told of each row that AtHoc has confirmed, after the commit.
+	onConfirm func(Confirmed)
 }
 
 func newCensus() *census {
 	return &census{
 		open: map[string]view{}, today: Counts{Codes: map[Code]int{}}, doubts: doubts{recent: map[string]view{}}, onChange: func(Change) {},
+		onConfirm: func(Confirmed) {},
 	}
 }
 
@@ -164,6 +168,30 @@ func (l *Ledger) OnChange(fn func(Change)) {
 	l.census.onChange = fn
 }
 
+// Confirmed is a row whose event AtHoc has taken.
+type Confirmed struct {
+	// File and Name are those of its file, which came at Arrived and had stopped changing at Ready.
+	File, Name     string
+	Arrived, Ready time.Time
+	Line           int
+	Employee       string
+	// AtHoc is how long the event has waited for AtHoc's answer.
+	AtHoc time.Duration
+}
+
+// OnConfirm has fn told of each row that AtHoc confirms; see OnChange.
+func (l *Ledger) OnConfirm(fn func(Confirmed)) {
+	l.census.mu.Lock()
+	defer l.census.mu.Unlock()
+	l.census.onConfirm = fn
+}
+
+// confirm tells of a row when the transaction is committed.
+func (t *Tx) confirm(f *File, r settlement) {
+	c := Confirmed{File: f.ID, Name: f.Name, Arrived: f.Arrival(), Ready: f.Ready, Line: r.line, Employee: r.employee, AtHoc: r.athoc}
+	t.tx.OnCommit(func() { t.census.onConfirm(c) })
+}
+
 // Census is how things stand.
 type Census struct {
 	// Waiting counts the files that are not done, Rows their rows that are known to have no outcome yet. Oldest is when the
@@ -171,6 +199,9 @@ type Census struct {
 	Waiting int
 	Rows    int
 	Oldest  time.Time
+	// FirstArrival is when the first of them came, and FirstFile is its name.
+	FirstArrival time.Time
+	FirstFile    string
 	// Newest is when any copy of any file was last found; zero if none ever was.
 	Newest time.Time
 	// Today counts what was finished on the day of the asking, in the machine's zone.
@@ -189,6 +220,9 @@ func (l *Ledger) Census(now time.Time) Census {
 		out.Rows += v.pending
 		if out.Oldest.IsZero() || v.firstSeen.Before(out.Oldest) {
 			out.Oldest = v.firstSeen
+		}
+		if out.FirstArrival.IsZero() || v.arrival.Before(out.FirstArrival) {
+			out.FirstArrival, out.FirstFile = v.arrival, v.name
 		}
 	}
 	if dayOf(now) == c.day {

@@ -114,6 +114,10 @@ type File struct {
 	// since then.
 	Purged time.Time `json:"purged,omitzero"`
 
+	// Arrived is when it was found, Ready when it had stopped changing; zero in records of earlier versions, see Arrival.
+	Arrived time.Time `json:"arrived,omitzero"`
+	Ready   time.Time `json:"ready,omitzero"`
+	// FirstSeen is when it was read first.
 	FirstSeen time.Time `json:"first_seen,omitzero"`
 	// Published is when all of its entries were stored by the broker; zero if they were not.
 	Published time.Time `json:"published,omitzero"`
@@ -203,6 +207,14 @@ func (f *File) InInput() []Place {
 	return slices.DeleteFunc(slices.Clone(f.Places), func(p Place) bool { return !p.InInput() })
 }
 
+// Arrival is when the file came, as well as can be told.
+func (f *File) Arrival() time.Time {
+	if f.Arrived.IsZero() {
+		return f.FirstSeen
+	}
+	return f.Arrived
+}
+
 // Settled counts the rows with a final outcome.
 func (f *File) Settled() int {
 	n := 0
@@ -230,6 +242,9 @@ func (f *File) NeedsRead() bool {
 // reopens reports whether a reading takes the file up again that was closed or cut short. Of a purged file nobody knows which rows
 // have no outcome.
 func (f *File) reopens() bool { return f.Purged.IsZero() && (f.Partial || f.Codes[Vanished] > 0) }
+
+// IsOpen reports whether it was read, in part at least, and is not done.
+func (f *File) IsOpen() bool { return f.Status == Reading || f.Status == Waiting }
 
 // NeedsWork reports whether there is something left to do for the file.
 func (f *File) NeedsWork() bool {

@@ -64,6 +64,9 @@ type settlement struct {
 	line   int
 	code   Code
 	detail string
+	// employee and athoc go with AtHoc's own answer: of whom it is, and how long it was waited for.
+	employee string
+	athoc    time.Duration
 }
 
 // Settle notes the outcomes that acknowledgements carry, all in one transaction, and returns the files that have become
@@ -122,7 +125,10 @@ func gather(a *event.Acks, byFile map[string]*outcomes) {
 			continue
 		}
 		o := of(answer.File)
-		o.answers = append(o.answers, settlement{line: answer.Version.Row, code: Code(answer.Outcome), detail: answer.Detail})
+		o.answers = append(o.answers, settlement{
+			line: answer.Version.Row, code: Code(answer.Outcome), detail: answer.Detail, employee: answer.Employee,
+			athoc: time.Duration(answer.Waited) * time.Millisecond,
+		})
 	}
 }
 
@@ -207,6 +213,9 @@ func (t *Tx) settleChunk(f *File, chunk int, rows []settlement) (changed bool, e
 			if err := t.tx.Bucket(bucketDead).Delete(numbered(keyOf(f.ID), r.line)); err != nil {
 				return false, fmt.Errorf("forget why a row of file %s was dead: %w", Short(f.ID), err)
 			}
+		}
+		if Code(codes[i]) == Code(event.Pending) && r.employee != "" && r.code == Code(event.Applied) {
+			t.confirm(f, r)
 		}
 		codes[i] = byte(r.code)
 		f.count(r.code, 1)

@@ -15,6 +15,8 @@ import (
 type Found struct {
 	Name string
 	Stat files.Stat
+	// Arrived is when it came, as well as can be told, Ready when it was seen not to change any more.
+	Arrived, Ready time.Time
 }
 
 // Compare orders files as they are to be read: oldest first, then by name.
@@ -26,6 +28,8 @@ func (f Found) Compare(g Found) int {
 type Problem struct {
 	Reason string
 	Since  time.Time
+	// NoFile tells that it is no file at all, such as a directory, so that no rows of it are missing.
+	NoFile bool
 }
 
 // state is how far a name has come.
@@ -47,6 +51,8 @@ type entry struct {
 	pause   time.Duration
 	problem Problem // the reason is empty if there is none
 	read    bool    // what lies there now was read
+	arrived time.Time
+	ready   time.Time // when it had settled
 }
 
 // Pauses before something that cannot be read is looked at again, if it does not change meanwhile.
@@ -65,6 +71,7 @@ type Tracker struct {
 	mu       sync.Mutex
 	entries  map[string]*entry
 	settling map[string]*entry // those of the entries that are watched closely
+	listed   time.Time         // when the directory was last listed, from the listing's begin
 }
 
 func newTracker(settle time.Duration, log *slog.Logger) *Tracker {
@@ -99,7 +106,7 @@ func (t *Tracker) Take() []Found {
 			continue
 		}
 		e.state = taken
-		found = append(found, Found{Name: name, Stat: e.stat})
+		found = append(found, Found{Name: name, Stat: e.stat, Arrived: e.arrived, Ready: e.ready})
 	}
 	slices.SortFunc(found, Found.Compare)
 	return found
@@ -108,7 +115,7 @@ func (t *Tracker) Take() []Found {
 // olderSettles reports whether a file that is to be read before the named one is still settling.
 func (t *Tracker) olderSettles(name string, e *entry) bool {
 	for other, o := range t.settling {
-		if o.state == settling && (Found{other, o.stat}).Compare(Found{name, e.stat}) < 0 {
+		if o.state == settling && (Found{Name: other, Stat: o.stat}).Compare(Found{Name: name, Stat: e.stat}) < 0 {
 			return true
 		}
 	}
@@ -176,6 +183,9 @@ func (t *Tracker) Reject(name, reason string) {
 	t.mu.Lock()
 	e, known := t.entries[name]
 	first := known && e.reject(reason, time.Now())
+	if known {
+		e.problem.NoFile = false
+	}
 	t.mu.Unlock()
 	if first {
 		t.warn(name, reason)
@@ -190,11 +200,11 @@ func (t *Tracker) Rejected(name string) bool {
 	return known && e.state == rejected
 }
 
-// Accept notes that a file which was taken was read.
+// Accept notes that a file which was taken was read, unless it has changed since.
 func (t *Tracker) Accept(name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e, known := t.entries[name]; known {
+	if e, known := t.entries[name]; known && e.state == taken {
 		e.problem, e.pause, e.read = Problem{}, 0, true
 	}
 }
@@ -212,6 +222,20 @@ func (t *Tracker) Unread() (n int, since time.Time) {
 		}
 	}
 	return n, since
+}
+
+// Arrivals returns the files that were found and not read yet, the first that came first, with those that cannot be read: their rows
+// have no outcome. Listed is up to when everything is known that has come; zero if the directory was never listed.
+func (t *Tracker) Arrivals() (unread []Found, listed time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for name, e := range t.entries {
+		if !e.read && (e.problem.Reason == "" || !e.problem.NoFile) {
+			unread = append(unread, Found{Name: name, Stat: e.stat, Arrived: e.arrived})
+		}
+	}
+	slices.SortFunc(unread, func(a, b Found) int { return cmp.Or(a.Arrived.Compare(b.Arrived), a.Compare(b)) })
+	return unread, t.listed
 }
 
 // Retry notes that a file which was taken was not read: it is offered again once it has settled anew.
@@ -241,29 +265,42 @@ func (t *Tracker) warn(name, reason string) {
 	t.log.Warn("cannot be read as a file, left where it is", "file", name, "reason", reason)
 }
 
-// see takes note of what is at a name now; a reason tells why that cannot be read. An event means that it was written to, even
-// where its stat does not show it.
-func (t *Tracker) see(name string, stat files.Stat, reason string, event bool, now time.Time) {
+// sight is what was seen at a name.
+type sight struct {
+	stat files.Stat
+	// reason tells why it cannot be read, noFile that it is no file at all.
+	reason string
+	noFile bool
+	// arrived is when it came if nothing was known of the name.
+	arrived time.Time
+}
+
+// see takes note of what is at a name now. An event means that it was written to, even where its stat does not show it.
+func (t *Tracker) see(name string, what sight, event bool, now time.Time) {
 	t.mu.Lock()
-	first := t.note(name, stat, reason, event, now)
+	first := t.note(name, what, event, now)
 	t.mu.Unlock()
 	if first {
-		t.warn(name, reason)
+		t.warn(name, what.reason)
 	}
 }
 
 // note updates the entry and reports whether there is a new problem.
-func (t *Tracker) note(name string, stat files.Stat, reason string, event bool, now time.Time) bool {
+func (t *Tracker) note(name string, what sight, event bool, now time.Time) bool {
 	e, known := t.entries[name]
 	if !known {
-		e = &entry{}
+		e = &entry{arrived: what.arrived}
 		t.entries[name] = e
 	}
-	changed := !known || e.stat != stat
-	e.stat = stat
-	if reason != "" {
+	changed := !known || e.stat != what.stat
+	e.stat = what.stat
+	if changed && e.read { // what was there before was read: this is another file, or more of it
+		e.arrived = now
+	}
+	if what.reason != "" {
 		delete(t.settling, name)
-		return (changed || e.state != rejected || now.After(e.again)) && e.reject(reason, now)
+		e.problem.NoFile, e.read = what.noFile, false
+		return (changed || e.state != rejected || now.After(e.again)) && e.reject(what.reason, now)
 	}
 	switch {
 	case changed, e.state == rejected && (event || now.After(e.again)), event && e.state == settling:
@@ -279,10 +316,11 @@ func (t *Tracker) note(name string, stat files.Stat, reason string, event bool, 
 	return false
 }
 
-// keep forgets all names but those that are there.
-func (t *Tracker) keep(there map[string]bool) {
+// keep forgets all names but those that were there when a listing began.
+func (t *Tracker) keep(there map[string]bool, began time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.listed = began
 	maps.DeleteFunc(t.entries, func(name string, _ *entry) bool { return !there[name] })
 	maps.DeleteFunc(t.settling, func(name string, _ *entry) bool { return !there[name] })
 }
@@ -317,7 +355,7 @@ func (t *Tracker) offer(due map[string]files.Stat, now time.Time) {
 	ready := false
 	for name, stat := range due {
 		if e := t.settling[name]; e != nil && e.stat == stat && e.state == settling && now.Sub(e.since) >= t.settle {
-			e.state, ready = settled, true
+			e.state, e.ready, ready = settled, now, true
 			delete(t.settling, name)
 		}
 	}

@@ -40,6 +40,8 @@ type Watcher struct {
 	notify       *fsnotify.Watcher
 	watched      fs.FileInfo // the directory that notify watches
 	notifyFailed bool
+	// blind tells that the directory was not listed lately, so that what is found in it may have come at any time since.
+	blind bool
 }
 
 // New returns a Watcher; Run starts it.
@@ -47,7 +49,7 @@ func New(cfg Config) *Watcher {
 	if cfg.OnList == nil {
 		cfg.OnList = func(error) {}
 	}
-	return &Watcher{Tracker: newTracker(cfg.Settle, cfg.Logger), cfg: cfg}
+	return &Watcher{Tracker: newTracker(cfg.Settle, cfg.Logger), cfg: cfg, blind: true}
 }
 
 // Run watches until ctx ends. A directory that cannot be read is waited for.
@@ -136,9 +138,11 @@ func (w *Watcher) listen() {
 // list looks at everything in the directory.
 func (w *Watcher) list() {
 	w.listen()
+	began := time.Now()
 	dir, err := os.ReadDir(w.cfg.Dir)
 	w.cfg.OnList(err)
 	if err != nil {
+		w.blind = true
 		return
 	}
 	// All that is found at once counts as found at one moment, so that it settles together and is taken oldest first.
@@ -150,20 +154,25 @@ func (w *Watcher) list() {
 			w.look(d.Name(), false, now)
 		}
 	}
-	w.keep(there)
+	w.keep(there, began)
+	w.blind = false
 }
 
 // look takes note of what is at a name now.
 func (w *Watcher) look(name string, event bool, now time.Time) {
-	stat, reason, err := w.examine(name)
+	what, err := w.examine(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		w.forget(name)
 		return
 	}
 	if err != nil {
-		reason = files.Reason(err)
+		what.reason = files.Reason(err)
 	}
-	w.see(name, stat, reason, event, now)
+	// Clocks of file servers differ from this one's, so the file's own time counts only where there is nothing better.
+	if !w.blind || what.arrived.IsZero() || what.arrived.After(now) {
+		what.arrived = now
+	}
+	w.see(name, what, event, now)
 }
 
 // settleDue looks once more at the files that have not changed for long enough, and offers those that still have not.
@@ -176,23 +185,23 @@ func (w *Watcher) settleDue() {
 	w.offer(due, now)
 }
 
-// examine looks at what is at a name. The reason tells why it cannot be a file with rows. It opens nothing: a pipe would
-// hang. A link is not followed: it may stand for what only this program may read.
-func (w *Watcher) examine(name string) (stat files.Stat, reason string, err error) {
+// examine looks at what is at a name, and when it came by its own time. It opens nothing: a pipe would hang. A link is not
+// followed: it may stand for what only this program may read.
+func (w *Watcher) examine(name string) (what sight, err error) {
 	info, err := os.Lstat(filepath.Join(w.cfg.Dir, name))
 	if err != nil {
-		return files.Stat{}, "", err
+		return what, err
 	}
-	stat = files.StatOf(info)
+	what = sight{stat: files.StatOf(info), arrived: files.Arrival(info), noFile: !info.Mode().IsRegular()}
 	switch mode := info.Mode(); {
 	case mode.IsDir():
-		reason = "a directory, not a file"
+		what.reason = "a directory, not a file"
 	case mode&fs.ModeSymlink != 0:
-		reason = "a link, not a file: put the file itself here"
+		what.reason = "a link, not a file: put the file itself here"
 	case !mode.IsRegular():
-		reason = fmt.Sprintf("not a regular file (%s)", mode.Type())
+		what.reason = fmt.Sprintf("not a regular file (%s)", mode.Type())
 	case w.cfg.MaxSize > 0 && info.Size() > w.cfg.MaxSize:
-		reason = fmt.Sprintf("too large: %d bytes, MAX_FILE_SIZE allows %d", info.Size(), w.cfg.MaxSize)
+		what.reason = fmt.Sprintf("too large: %d bytes, MAX_FILE_SIZE allows %d", info.Size(), w.cfg.MaxSize)
 	}
-	return stat, reason, nil
+	return what, nil
 }

@@ -1,0 +1,122 @@
+package ingest
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"bobosync/services/ingest/internal/freshness"
+	"bobosync/services/ingest/internal/ledger"
+	"bobosync/services/ingest/internal/watch"
+	"bobosync/shared/control"
+)
+
+// fresh tells up to when AtHoc is complete, and how long rows take. It is safe for concurrent use.
+type fresh struct {
+	ledger *ledger.Ledger
+	found  *watch.Tracker
+	now    func() time.Time
+	since  time.Time
+	// lateAfter is LATE_AFTER, grace how long ago the input directory may have been listed.
+	lateAfter, grace time.Duration
+
+	mu    sync.Mutex
+	meter freshness.Meter
+}
+
+func newFresh(cfg Config, l *ledger.Ledger, found *watch.Tracker, now func() time.Time) *fresh {
+	f := &fresh{ledger: l, found: found, now: now, since: now(), lateAfter: cfg.LateAfter, grace: cfg.PollInterval + slowCheck}
+	l.OnConfirm(f.confirmed)
+	return f
+}
+
+// confirmed measures a row that AtHoc has confirmed.
+func (f *fresh) confirmed(c ledger.Confirmed) {
+	now := f.now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.meter.Add(freshness.Row{
+		Parts: freshness.Split(c.Arrived, c.Ready, now, c.AtHoc), File: c.File, Name: c.Name, Line: c.Line, Employee: c.Employee, Confirmed: now,
+	})
+}
+
+// state tells how things stand, with the census that it is based on.
+func (f *fresh) state() (*control.Freshness, ledger.Census, error) {
+	unread, listed, err := f.unread() // before the census: a file that is read in between is counted twice rather than not at all
+	now := f.now()
+	waiting := f.ledger.Census(now)
+	if err != nil {
+		return nil, waiting, err
+	}
+	first, name := waiting.FirstArrival, waiting.FirstFile
+	if len(unread) > 0 && (first.IsZero() || unread[0].Arrived.Before(first)) {
+		first, name = unread[0].Arrived, unread[0].Name
+	}
+	if listed.IsZero() {
+		listed = f.since
+	}
+	mark := freshness.Watermark(now, listed, f.grace, first)
+	f.mu.Lock()
+	report := f.meter.Report(now)
+	f.mu.Unlock()
+	since := now.Add(-freshness.Window)
+	if f.since.After(since) {
+		since = f.since
+	}
+	return &control.Freshness{
+		CompleteUpTo: mark.UTC(), LagMS: now.Sub(mark).Milliseconds(), LateAfterMS: f.lateAfter.Milliseconds(),
+		Waiting: waiting.Waiting + len(unread), First: ledger.Display(name), Since: since.UTC(), Rows: report.Rows,
+		Total: spreadOf(report.Total), Settling: spreadOf(report.Settling), Us: spreadOf(report.Us), AtHoc: spreadOf(report.AtHoc),
+		Worst: worstOf(report),
+	}, waiting, nil
+}
+
+// unread returns the files that the ledger does not know yet, the first that came first. One that stays in the input directory, or was
+// read by an earlier run, is only looked at once more.
+func (f *fresh) unread() ([]watch.Found, time.Time, error) {
+	found, listed := f.found.Arrivals()
+	if len(found) == 0 {
+		return nil, listed, nil
+	}
+	var unread []watch.Found
+	err := f.ledger.View(func(tx *ledger.Tx) error {
+		for _, file := range found {
+			entry, _, err := tx.Name(file.Name)
+			if err != nil {
+				return err
+			}
+			known, err := tx.File(entry.ID)
+			if err != nil {
+				return err
+			}
+			if known == nil || !entry.Stat.Same(file.Stat) || known.NeedsRead() && !known.IsOpen() {
+				unread = append(unread, file)
+			}
+		}
+		return nil
+	})
+	return unread, listed, err
+}
+
+// slowest names the worker whose booking took longest.
+func (f *fresh) slowest(context.Context, control.Nothing) (control.SlowestAnswer, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	report := f.meter.Report(f.now())
+	return control.SlowestAnswer{Employee: report.Worst.Employee, Row: worstOf(report)}, nil
+}
+
+func spreadOf(s freshness.Spread) control.Spread {
+	return control.Spread{P50: s.P50.Milliseconds(), P95: s.P95.Milliseconds(), P99: s.P99.Milliseconds(), Worst: s.Worst.Milliseconds()}
+}
+
+func worstOf(r freshness.Report) *control.WorstRow {
+	if r.Rows == 0 {
+		return nil
+	}
+	w := r.Worst
+	return &control.WorstRow{
+		File: ledger.Display(w.Name), ID: w.File, Line: w.Line, Confirmed: w.Confirmed.UTC(),
+		MS: w.Total().Milliseconds(), Settling: w.Settling.Milliseconds(), Us: w.Us.Milliseconds(), AtHoc: w.AtHoc.Milliseconds(),
+	}
+}

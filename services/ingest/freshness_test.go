@@ -1,0 +1,120 @@
+package ingest
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"bobosync/shared/control"
+	"bobosync/shared/event"
+	"bobosync/shared/topology"
+)
+
+// fresh is the freshness that ingest tells once it holds.
+func (h *harness) freshness(what string, holds func(control.Freshness) bool) (f control.Freshness) {
+	h.t.Helper()
+	eventually(h.t, what, func() bool {
+		s := h.state()
+		if s.Freshness == nil {
+			h.t.Fatal("no freshness in the state")
+		}
+		f = *s.Freshness
+		return holds(f)
+	})
+	return f
+}
+
+// TestCompleteUpTo: the watermark stands at the arrival of the first file that waits, whatever it waits for, and is now otherwise.
+func TestCompleteUpTo(t *testing.T) {
+	h := newHarness(t)
+	r := h.resolve()
+	r.mute(true)
+	h.cfg.MaxFileSize = 1 << 20
+	began := time.Now()
+	h.start()
+	if f := h.freshness("idle", func(control.Freshness) bool { return true }); f.LagMS != 0 || f.Waiting != 0 || f.CompleteUpTo.Before(began) || f.Rows != 0 || f.Worst != nil {
+		t.Errorf("idle: %+v", f)
+	}
+	if err := os.Mkdir(h.in("no file.csv"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	before := time.Now()
+	first, second := row("1"), row("2")
+	h.put("first.csv", first)
+	waits := func(f control.Freshness) bool { return f.Waiting == 1 && f.LagMS > 20 }
+	f := h.freshness("the file waits", waits)
+	if f.First != "first.csv" || f.CompleteUpTo.Before(before) || f.CompleteUpTo.After(time.Now()) {
+		t.Errorf("complete up to %+v, the file came at %s", f, before)
+	}
+	h.put("second.csv", second)
+	if f2 := h.freshness("two wait", func(f control.Freshness) bool { return f.Waiting == 2 }); !f2.CompleteUpTo.Equal(f.CompleteUpTo) || f2.LagMS < f.LagMS {
+		t.Errorf("with a second file complete up to %+v, was %+v", f2, f)
+	}
+	h.end()
+	h.start()
+	f2 := h.freshness("waits after a restart", func(f control.Freshness) bool { return f.Waiting == 2 })
+	if !f2.CompleteUpTo.Equal(f.CompleteUpTo) || f2.First != "first.csv" {
+		t.Errorf("after a restart %+v, was %+v", f2, f)
+	}
+
+	h.put("too large.csv", strings.Repeat("#", 1<<20+1))
+	h.freshness("a file that is not read waits as well", func(f control.Freshness) bool { return f.Waiting == 3 })
+	r.mute(false)
+	h.answer(idFor(first), "1", 7*time.Millisecond)
+	h.answer(idFor(second), "2", 7*time.Millisecond)
+	f = h.freshness("only that is left", func(f control.Freshness) bool { return f.Waiting == 1 })
+	if f.First != "too large.csv" || f.Rows != 2 {
+		t.Errorf("%+v", f)
+	}
+	if err := os.Remove(h.in("too large.csv")); err != nil {
+		t.Fatal(err)
+	}
+	h.freshness("idle again", func(f control.Freshness) bool { return f.Waiting == 0 && f.LagMS == 0 })
+}
+
+// answer lets AtHoc confirm the first line of a file.
+func (h *harness) answer(file, employee string, waited time.Duration) {
+	h.t.Helper()
+	h.resolver.publish(h.t.Context(), &event.Acks{Answers: []event.Answer{{
+		User: "u" + employee, Employee: employee, File: file, Version: event.Version{Row: 1}, Outcome: event.Applied, On: true, Waited: waited.Milliseconds(),
+	}}})
+}
+
+// TestWhatCameWhileIngestWasDown: a file that lay there when ingest began arrived when it was put there, and counts before it is read.
+func TestWhatCameWhileIngestWasDown(t *testing.T) {
+	h := newHarness(t)
+	h.resolve()
+	h.cfg.SettleTime = time.Hour
+	h.put("early.csv", row("1"))
+	after := time.Now()
+	h.start()
+	f := h.freshness("it waits", func(f control.Freshness) bool { return f.Waiting == 1 })
+	if f.First != "early.csv" || f.CompleteUpTo.After(after) || f.CompleteUpTo.Before(after.Add(-time.Minute)) {
+		t.Errorf("%+v, the file came before %s", f, after)
+	}
+}
+
+// TestHowLongRowsTake: the whole way of a row, its parts, and who waited longest.
+func TestHowLongRowsTake(t *testing.T) {
+	h := newHarness(t)
+	r := h.resolve()
+	r.mute(true)
+	h.start()
+	text := row("7")
+	h.put("one.csv", text)
+	waited := h.freshness("it waits", func(f control.Freshness) bool { return f.Waiting == 1 && f.LagMS >= 100 && r.lost() == 1 }).LagMS
+	h.answer(idFor(text), "007", 20*time.Millisecond)
+	f := h.freshness("it is confirmed", func(f control.Freshness) bool { return f.Rows == 1 })
+	w := f.Worst
+	if w == nil || w.File != "one.csv" || w.Line != 1 || w.MS < waited || w.AtHoc != 20 || w.Settling < h.cfg.SettleTime.Milliseconds() ||
+		f.Total.Worst != w.MS || f.Total.P50 > w.MS {
+		t.Errorf("%+v, worst %+v", f, w)
+	}
+	h.answer(idFor(text), "007", time.Hour) // the same again is no other row
+	answer, err := control.Ask[control.SlowestAnswer](t.Context(), h.conn.NC, topology.Ingest, control.Slowest, control.Nothing{})
+	if err != nil || answer.Employee != "007" || answer.Row == nil || answer.Row.Line != 1 {
+		t.Errorf("slowest %+v, %v", answer, err)
+	}
+	h.freshness("still one", func(f control.Freshness) bool { return f.Rows == 1 })
+}
