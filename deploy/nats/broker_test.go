@@ -22,7 +22,7 @@ import (
 
 	"bobosync/deploy/nats/setup"
 	"bobosync/shared/bus"
-	"bobosync/shared/bustest"
+	"bobosync/shared/bustest/freeport"
 	"bobosync/shared/topology"
 )
 
@@ -38,10 +38,17 @@ type installation struct {
 	ns      *server.Server
 }
 
+func freePort(t *testing.T) int {
+	t.Helper()
+	port, err := freeport.Find()
+	require.NoError(t, err)
+	return port
+}
+
 // install copies the configuration and makes keys and certificates.
 func install(t *testing.T) *installation {
 	t.Helper()
-	in := &installation{dir: t.TempDir(), port: server.RANDOM_PORT}
+	in := &installation{dir: t.TempDir(), port: freePort(t)}
 	_, err := setup.Keys(in.dir, topology.Users())
 	require.NoError(t, err)
 	tls := filepath.Join(in.dir, "tls")
@@ -119,7 +126,6 @@ func build(t *testing.T, name, pkg string) string {
 func (in *installation) up(t *testing.T) {
 	t.Helper()
 	in.ns = serve(t, in.options(t, "nats.conf"))
-	in.port = in.ns.Addr().(*net.TCPAddr).Port
 }
 
 // program starts the broker as a program of its own until the end of the test, as its image does, and builds it first. The broker
@@ -128,13 +134,8 @@ func (in *installation) up(t *testing.T) {
 func (in *installation) program(t *testing.T) *exec.Cmd {
 	t.Helper()
 	file := build(t, "nats-server", "github.com/nats-io/nats-server/v2")
-	_, port, err := net.SplitHostPort(bustest.FreeAddr(t))
-	require.NoError(t, err)
-	in.port, err = strconv.Atoi(port)
-	require.NoError(t, err)
-
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), file,
-		"--config", filepath.Join(in.dir, "nats.conf"), "--addr", "127.0.0.1", "--port", port, "--http_port", "-1")
+		"--config", filepath.Join(in.dir, "nats.conf"), "--addr", "127.0.0.1", "--port", strconv.Itoa(in.port), "--http_port", "-1")
 	var told bytes.Buffer
 	cmd.Stderr = &told
 	require.NoError(t, cmd.Start())

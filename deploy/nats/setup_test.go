@@ -197,7 +197,7 @@ func TestClusterOfThree(t *testing.T) {
 			"NATS_STORE_DIR": filepath.Join(in.dir, fmt.Sprint("store-", i)),
 		})
 		opts := in.options(t, "cluster.conf")
-		opts.Cluster.Host = "127.0.0.1"
+		opts.Port, opts.Cluster.Host = freePort(t), "127.0.0.1"
 		_, err := fmt.Sscan(port, &opts.Cluster.Port)
 		require.NoError(t, err)
 		ns := serve(t, opts)

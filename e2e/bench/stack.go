@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -19,6 +18,7 @@ import (
 	"time"
 
 	"bobosync/cmd/athocsim/sim"
+	"bobosync/shared/bustest/freeport"
 )
 
 // topology is how the pipeline is run.
@@ -124,7 +124,7 @@ func (s *stack) startPipeline(bin string, env []string) error {
 	if s.topology == allInOne {
 		return s.start("bobosync", filepath.Join(bin, "bobosync"), env, "run", "--env", settings)
 	}
-	port, err := freePort()
+	port, err := freeport.Find()
 	if err != nil {
 		return err
 	}
@@ -301,12 +301,4 @@ func (s *stack) stop() error {
 		errs = append(errs, p.stop())
 	}
 	return errors.Join(errs...)
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	return l.Addr().(*net.TCPAddr).Port, l.Close()
 }

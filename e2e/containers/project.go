@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,6 +19,7 @@ import (
 	"bobosync/e2e/audit"
 	"bobosync/e2e/harness"
 	"bobosync/e2e/workload"
+	"bobosync/shared/bustest/freeport"
 )
 
 // What the containers are told, and the auditor with them.
@@ -104,7 +104,7 @@ func (p *Project) prepare(ctx context.Context) error {
 			return fmt.Errorf("open the directories of the test: %w", err)
 		}
 	}
-	port, err := freePort()
+	port, err := freeport.Find()
 	if err != nil {
 		return err
 	}
@@ -404,15 +404,6 @@ func zones() (bobo, athoc *time.Location) {
 		panic(fmt.Sprintf("the machine has no time zones: %v", err))
 	}
 	return bobo, athoc
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 // eventually looks until something holds.

@@ -13,8 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,6 +27,7 @@ import (
 	"bobosync/cmd/athocsim/sim"
 	"bobosync/e2e/audit"
 	"bobosync/e2e/workload"
+	"bobosync/shared/bustest/freeport"
 )
 
 // What the stack is told, and the auditor with it.
@@ -163,7 +162,7 @@ func Start(ctx context.Context, cfg Config) (*Stack, error) {
 	}
 	s.watching.Go(func() { s.In.watch(s.ctx) })
 	for _, port := range []*int{&s.ports.broker, &s.ports.sim, &s.ports.admin} {
-		if *port, err = freePort(); err != nil {
+		if *port, err = freeport.Find(); err != nil {
 			return s, err
 		}
 	}
@@ -804,32 +803,6 @@ func (s *Stack) Evidence() (audit.Input, error) {
 }
 
 func address(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
-
-// Ports are taken from below those that the system gives to outgoing connections: a client that tries again and again to
-// reach a server which is down could otherwise be given the server's port, and connect to itself.
-const (
-	firstPort = 20_000
-	portCount = 12_000
-)
-
-var givenPorts sync.Map
-
-func freePort() (int, error) {
-	for range 1000 {
-		n, err := rand.Int(rand.Reader, big.NewInt(portCount))
-		if err != nil {
-			return 0, err
-		}
-		port := firstPort + int(n.Int64())
-		if _, given := givenPorts.LoadOrStore(port, true); given {
-			continue
-		}
-		if l, err := net.Listen("tcp", address(port)); err == nil {
-			return port, l.Close()
-		}
-	}
-	return 0, errors.New("no free port was found")
-}
 
 // wait returns after d, or when ctx ends.
 func wait(ctx context.Context, d time.Duration) {

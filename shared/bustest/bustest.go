@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/url"
 	"slices"
 	"strconv"
 	"testing"
@@ -17,6 +16,7 @@ import (
 
 	"bobosync/shared/broker"
 	"bobosync/shared/bus"
+	"bobosync/shared/bustest/freeport"
 )
 
 // timeout is how long any step of this package may take before the test fails.
@@ -40,7 +40,7 @@ func Start(tb testing.TB, options ...Option) *Server {
 	tb.Helper()
 	s := &Server{opts: broker.Options{
 		StoreDir:   tb.TempDir(),
-		Port:       broker.RandomPort,
+		Port:       freePort(tb), // the same after a restart, so that clients find the broker
 		SyncLazily: true,
 		Logger:     Logger(),
 	}}
@@ -48,14 +48,6 @@ func Start(tb testing.TB, options ...Option) *Server {
 		o(&s.opts)
 	}
 	s.Up(tb)
-	// From now on the same port is used, so that clients find the broker after a restart.
-	u, err := url.Parse(s.ClientURL())
-	if err != nil {
-		tb.Fatalf("broker address: %v", err)
-	}
-	if s.opts.Port, err = strconv.Atoi(u.Port()); err != nil {
-		tb.Fatalf("broker port: %v", err)
-	}
 	tb.Cleanup(func() { s.Down(tb) })
 	return s
 }
@@ -139,12 +131,16 @@ func Logger() *slog.Logger { return slog.New(slog.DiscardHandler) }
 // FreeAddr returns a loopback host:port on which nothing listens.
 func FreeAddr(tb testing.TB) string {
 	tb.Helper()
-	l, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(tb)))
+}
+
+func freePort(tb testing.TB) int {
+	tb.Helper()
+	port, err := freeport.Find()
 	if err != nil {
 		tb.Fatalf("find a free port: %v", err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return port
 }
 
 // Dir is the directory of the server's store, to be deleted while it is down.

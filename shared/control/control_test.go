@@ -242,8 +242,7 @@ func TestAServiceThatEndsWithoutABrokerTakesNoRequestsAfterwards(t *testing.T) {
 	operator := srv.Connect(t).NC
 	for answered := 0; answered < 20; {
 		got, err := ask(t, operator, "hello")
-		var stopping *control.Refusal
-		if errors.As(err, &stopping) {
+		if _, stopping := errors.AsType[*control.Refusal](err); stopping {
 			continue // the end of the one before is under way
 		}
 		require.NoError(t, err)

@@ -1,0 +1,36 @@
+// Package freeport finds loopback ports for the servers of tests.
+package freeport
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"sync"
+)
+
+// Ports are taken from below those that the system gives to outgoing connections and to port 0: a server that is started on a port
+// a moment after it was chosen, or again after it was down, must find it free, and a client that tries again and again to reach a
+// server which is down could be given the server's port and connect to itself.
+const (
+	first = 20_000
+	count = 12_000
+	tries = 1000
+)
+
+var given sync.Map
+
+// Find returns a port of 127.0.0.1 on which nothing listens, and none twice. Several goroutines may call it.
+func Find() (int, error) {
+	for range tries {
+		port := first + rand.IntN(count) //nolint:gosec // nothing is secret about it
+		if _, before := given.LoadOrStore(port, true); before {
+			continue
+		}
+		if l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+			return port, l.Close()
+		}
+	}
+	return 0, errors.New("no free port was found")
+}
