@@ -2,6 +2,8 @@ package ingest
 
 import (
 	"errors"
+	"fmt"
+	"os"
 	"slices"
 	"testing"
 
@@ -63,5 +65,53 @@ func TestFilesAreFoundByNameAndID(t *testing.T) {
 	var refusal *control.Refusal
 	if got, err := h.find(""); !errors.As(err, &refusal) {
 		t.Errorf("no text: found %v, error %v", got, err)
+	}
+}
+
+// TestListsAreBounded: whatever lies in the input directory, the answers to operators fit into a message, and say what they leave out.
+func TestListsAreBounded(t *testing.T) {
+	const names, files = 8000, 7
+	h := newHarness(t)
+	h.resolve()
+	for i := range names {
+		if err := os.Mkdir(h.in(fmt.Sprintf("%0200d.csv", i)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.start()
+	for i := range files {
+		h.put(fmt.Sprintf("%d.csv", i), row(fmt.Sprint(i)))
+	}
+	var answer control.FilesAnswer
+	eventually(t, "all are known", func() bool {
+		var err error
+		answer, err = control.Ask[control.FilesAnswer](t.Context(), h.conn.NC, topology.Ingest, control.Files, control.FilesRequest{})
+		return err == nil && len(answer.Files) == files && answer.MoreProblems == names-len(answer.Problems)
+	})
+	if len(answer.Problems) != maxNames {
+		t.Errorf("%d names in an answer", len(answer.Problems))
+	}
+	if s := h.state(); s.ProblemNames != names || len(s.Problems) != maxNames {
+		t.Errorf("the state has %d of %d names", len(s.Problems), s.ProblemNames)
+	}
+
+	var paged []string
+	for len(paged) < files {
+		page, err := control.Ask[control.FilesAnswer](t.Context(), h.conn.NC, topology.Ingest, control.Files, control.FilesRequest{Most: 3, Skip: len(paged)})
+		if err != nil || len(page.Files) == 0 || page.More != files-len(paged)-len(page.Files) {
+			t.Fatalf("after %d: %d files, %d more; error %v", len(paged), len(page.Files), page.More, err)
+		}
+		var ids []string
+		for _, f := range page.Files {
+			ids = append(ids, f.ID)
+		}
+		paged = append(ids, paged...)
+	}
+	var whole []string
+	for _, f := range answer.Files {
+		whole = append(whole, f.ID)
+	}
+	if !slices.Equal(paged, whole) {
+		t.Errorf("pages tell of %v, one answer of %v", paged, whole)
 	}
 }

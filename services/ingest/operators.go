@@ -3,6 +3,7 @@ package ingest
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -26,6 +27,7 @@ const (
 	maxFiles, maxNames = 200, 100
 	// rowsPerAnswer keeps an answer below the broker's limit of 1 MB.
 	rowsPerAnswer = 5000
+	filesBytes    = 512 << 10
 )
 
 // operators answers requests of operators and of other services. It is safe for concurrent use.
@@ -53,7 +55,7 @@ func (o *operators) endpoints() []control.Endpoint {
 	}
 }
 
-// findFile looks for files by name, id, or the beginning of an id.
+// findFile looks for files by name, id, or the beginning of an id: the latest of them, if they are many.
 func (o *operators) findFile(_ context.Context, req control.FindRequest) ([]control.FoundFile, error) {
 	if req.Text == "" {
 		return nil, control.Refuse("name a file, or the beginning of its id")
@@ -68,7 +70,7 @@ func (o *operators) findFile(_ context.Context, req control.FindRequest) ([]cont
 			found = append(found, control.FoundFile{ID: f.ID, Name: ledger.Display(f.Name)})
 		}
 	}
-	return found, nil
+	return found[max(0, len(found)-maxFiles):], nil
 }
 
 // listFiles tells of files.
@@ -77,27 +79,47 @@ func (o *operators) listFiles(_ context.Context, req control.FilesRequest) (cont
 	if err != nil {
 		return control.FilesAnswer{}, err
 	}
-	answer := control.FilesAnswer{Problems: map[string]control.Problem{}}
-	for name, p := range o.watcher.Problems() {
-		if name = ledger.Display(name); req.Text == "" || req.Text == name {
-			answer.Problems[name] = control.Problem{Reason: p.Reason, Since: p.Since}
-		}
-	}
-	blocked := o.mover.Blocked()
-	for _, f := range files {
-		if matches(f, req.Text) && (!req.Open || f.NeedsWork()) {
-			answer.Files = append(answer.Files, o.stateOf(f, blocked))
-		}
-	}
+	problems := o.problems(func(name string) bool { return req.Text == "" || req.Text == name })
+	var answer control.FilesAnswer
+	answer.MoreProblems = max(0, len(problems)-maxNames)
+	answer.Problems = first(problems, bySince)
+
+	files = slices.DeleteFunc(files, func(f *ledger.File) bool { return !matches(f, req.Text) || req.Open && !f.NeedsWork() })
+	files = files[:max(0, len(files)-max(0, req.Skip))]
 	most := req.Most
 	if most <= 0 {
 		most = maxFiles
 	}
-	if more := len(answer.Files) - most; more > 0 {
-		answer.Files, answer.More = answer.Files[more:], more
+	blocked := o.mover.Blocked()
+	size := 0
+	for _, f := range slices.Backward(files) {
+		state := o.stateOf(f, blocked)
+		data, err := json.Marshal(state)
+		if err != nil {
+			return control.FilesAnswer{}, err
+		}
+		if size += len(data); len(answer.Files) == most || size > filesBytes && len(answer.Files) > 0 {
+			break
+		}
+		answer.Files = append(answer.Files, state)
 	}
+	answer.More = len(files) - len(answer.Files)
+	slices.Reverse(answer.Files)
 	return answer, nil
 }
+
+// problems are what in the input directory cannot be read as a file, as operators see the names.
+func (o *operators) problems(wanted func(name string) bool) map[string]control.Problem {
+	all := map[string]control.Problem{}
+	for name, p := range o.watcher.Problems() {
+		if name = ledger.Display(name); wanted(name) {
+			all[name] = control.Problem{Reason: p.Reason, Since: p.Since}
+		}
+	}
+	return all
+}
+
+func bySince(a, b control.Problem) int { return a.Since.Compare(b.Since) }
 
 // matches reports whether the text names the file; an empty text names all.
 func matches(f *ledger.File, text string) bool {
@@ -213,7 +235,7 @@ func (o *operators) state(context.Context, control.Nothing) (control.IngestState
 	state := control.IngestState{
 		Instance: o.instance, Freshness: fresh,
 		Waiting: c.Waiting, Rows: c.Rows, Oldest: c.Oldest, LastFile: c.Newest,
-		Unsettled: first(o.watcher.Changing(), time.Time.Compare), Problems: map[string]control.Problem{},
+		Unsettled:   first(o.watcher.Changing(), time.Time.Compare),
 		Directories: o.dirs.state(), FreeBytes: o.dirs.freeBytes(),
 		Today: control.FileCounts{
 			Done: c.Today.Done, Failed: c.Today.Failed, Rows: c.Today.Rows, Rejected: c.Today.Rejected, Outcomes: map[string]int{},
@@ -231,10 +253,9 @@ func (o *operators) state(context.Context, control.Nothing) (control.IngestState
 	zone := o.cfg.Zone.Location()
 	state.Zone = zone.String()
 	_, state.ZoneOffset = o.now().In(zone).Zone()
-	problems := o.watcher.Problems()
-	for name, p := range first(problems, func(a, b watch.Problem) int { return a.Since.Compare(b.Since) }) {
-		state.Problems[ledger.Display(name)] = control.Problem{Reason: p.Reason, Since: p.Since}
-	}
+	problems := o.problems(func(string) bool { return true })
+	state.ProblemNames = len(problems)
+	state.Problems = first(problems, bySince)
 	return state, o.addBlocked(&state)
 }
 
@@ -252,7 +273,7 @@ func (o *operators) addBlocked(state *control.IngestState) error {
 		}
 	}
 	state.BlockedFiles = len(all)
-	state.Blocked = first(all, func(a, b control.Problem) int { return a.Since.Compare(b.Since) })
+	state.Blocked = first(all, bySince)
 	return nil
 }
 

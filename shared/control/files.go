@@ -16,17 +16,20 @@ type FilesRequest struct {
 	Text string `json:"text,omitempty"`
 	// Open leaves out the files that are finished.
 	Open bool `json:"open,omitempty"`
-	// Most is the most files to tell of, the latest ones; 0 means 200.
+	// Most is the most files to tell of, the latest ones; 0 means 200. An answer has no more than fit into a message.
 	Most int `json:"most,omitempty"`
+	// Skip leaves out so many of the latest files: those that an earlier answer told of.
+	Skip int `json:"skip,omitempty"`
 }
 
 // FilesAnswer tells of files, in the order of reading.
 type FilesAnswer struct {
 	Files []FileState `json:"files"`
-	// More counts the files that were left out because of Most.
+	// More counts the earlier files that were left out: Skip and the files of this answer lead to them.
 	More int `json:"more,omitempty"`
-	// Problems are what in the input directory cannot be read as a file, by name.
-	Problems map[string]Problem `json:"problems,omitempty"`
+	// Problems are what in the input directory cannot be read as a file, by name: the oldest hundred. MoreProblems counts the others.
+	Problems     map[string]Problem `json:"problems,omitempty"`
+	MoreProblems int                `json:"more_problems,omitempty"`
 }
 
 // FileState is the record of a file.

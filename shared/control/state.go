@@ -42,8 +42,9 @@ type IngestState struct {
 	Oldest time.Time `json:"oldest,omitzero"`
 	// Unsettled are files that are not taken yet since they still change, with the moment since which they do.
 	Unsettled map[string]time.Time `json:"unsettled,omitempty"`
-	// Problems are what in the input directory cannot be read, by name.
-	Problems map[string]Problem `json:"problems,omitempty"`
+	// Problems are what in the input directory cannot be read, by name: the oldest hundred. ProblemNames counts all of them.
+	Problems     map[string]Problem `json:"problems,omitempty"`
+	ProblemNames int                `json:"problem_names,omitempty"`
 	// Unread counts the files that were found and are not read yet, UnreadSince is when the first of them was found. What cannot be
 	// read is among the Problems instead.
 	Unread      int       `json:"unread,omitempty"`

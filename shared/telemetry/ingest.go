@@ -61,7 +61,7 @@ func NewIngest(t *Telemetry) *Ingest {
 			value(part, "files_unsettled", "Files that are not taken yet since they still change.",
 				func(s state) float64 { return float64(len(s.Unsettled)) }),
 			value(part, "problems", "Names in the input directory that cannot be read.",
-				func(s state) float64 { return float64(len(s.Problems)) }),
+				func(s state) float64 { return float64(max(s.ProblemNames, len(s.Problems))) }),
 			value(part, "directories_unusable", "Configured directories that cannot be used at this moment.",
 				func(s state) float64 { return float64(len(s.Directories)) }),
 		}

@@ -294,13 +294,7 @@ func fileFindings(f Facts, l Limits) (all []Finding) {
 				})
 			}
 		}
-		for _, name := range slices.Sorted(maps.Keys(s.Problems)) {
-			p := s.Problems[name]
-			all = append(all, Finding{
-				Warning, CauseUnreadable, fmt.Sprintf("%s in CSV_DIRECTORY cannot be read since %s: %s", name, text.When(p.Since), p.Reason),
-				"give bobosync's user the right to read it, or take it away",
-			})
-		}
+		all = append(all, unreadable(s)...)
 		all = append(all, blockedFindings(s)...)
 		if waited := f.At.Sub(s.UnreadSince); s.Unread > 0 && !s.UnreadSince.IsZero() && waited >= lateWarning {
 			all = append(all, Finding{
@@ -315,6 +309,27 @@ func fileFindings(f Facts, l Limits) (all []Finding) {
 			})
 		}
 		all = append(all, silence(f.At, s, l.SilentAfter)...)
+	}
+	return all
+}
+
+// unreadableNamed is how many names that cannot be read have a finding of their own.
+const unreadableNamed = 5
+
+func unreadable(s control.IngestState) (all []Finding) {
+	const remedy = "give bobosync's user the right to read it, or take it away"
+	names := slices.Sorted(maps.Keys(s.Problems))
+	for _, name := range names[:min(len(names), unreadableNamed)] {
+		p := s.Problems[name]
+		all = append(all, Finding{
+			Warning, CauseUnreadable, fmt.Sprintf("%s in CSV_DIRECTORY cannot be read since %s: %s", name, text.When(p.Since), p.Reason), remedy,
+		})
+	}
+	if others := max(s.ProblemNames, len(names)) - len(all); others > 0 {
+		all = append(all, Finding{
+			Warning, CauseUnreadable, fmt.Sprintf("%s in CSV_DIRECTORY cannot be read either", text.Count(others, "other name")),
+			"bobosync files list names the first hundred; " + remedy,
+		})
 	}
 	return all
 }

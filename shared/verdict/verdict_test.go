@@ -1,6 +1,7 @@
 package verdict
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -255,4 +256,16 @@ func TestTheFirstLine(t *testing.T) {
 		spoil(&f)
 		require.Equal(t, want, Judge(f, Limits{}).String())
 	}
+}
+
+// TestThousandsOfNamesAreAFewFindings: the first names are named, the others counted.
+func TestThousandsOfNamesAreAFewFindings(t *testing.T) {
+	s := control.IngestState{ProblemNames: 8000, Problems: map[string]control.Problem{}}
+	for i := range 100 {
+		s.Problems[fmt.Sprintf("%02d.csv", i)] = control.Problem{Reason: "it is a directory"}
+	}
+	found := unreadable(s)
+	require.Len(t, found, unreadableNamed+1)
+	require.Contains(t, found[0].Text, "00.csv")
+	require.Contains(t, found[unreadableNamed].Text, "7995 other names")
 }

@@ -35,6 +35,9 @@ ever lost; bobosync files show says what it waits for.`,
 	return cmd
 }
 
+// failedAmong is among how many files those are looked for that failed, unless a number is given.
+const failedAmong = 500
+
 func filesListCommand(envFile *string) *cobra.Command {
 	var req control.FilesRequest
 	var failed, asJSON bool
@@ -50,9 +53,9 @@ are not settled otherwise; a file goes when it is 0.`,
 		Args: cobra.NoArgs,
 		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
 			if failed && !cmd.Flags().Changed("most") {
-				req.Most = mostFilesAsked // failed files are few
+				req.Most = failedAmong // failed files are few
 			}
-			answer, err := control.Ask[control.FilesAnswer](ctx, conn.NC, topology.Ingest, control.Files, req)
+			answer, err := askFiles(ctx, conn, req)
 			if err != nil {
 				return err
 			}
@@ -71,6 +74,20 @@ are not settled otherwise; a file goes when it is 0.`,
 	return cmd
 }
 
+// askFiles asks for files until it has as many as are wanted: an answer holds no more than fit into a message.
+func askFiles(ctx context.Context, conn *bus.Conn, req control.FilesRequest) (control.FilesAnswer, error) {
+	all, err := control.Ask[control.FilesAnswer](ctx, conn.NC, topology.Ingest, control.Files, req)
+	for wanted := req.Most; err == nil && all.More > 0 && len(all.Files) < wanted; {
+		req.Skip, req.Most = len(all.Files), wanted-len(all.Files)
+		var earlier control.FilesAnswer
+		if earlier, err = control.Ask[control.FilesAnswer](ctx, conn.NC, topology.Ingest, control.Files, req); len(earlier.Files) == 0 {
+			break
+		}
+		all.Files, all.More = append(earlier.Files, all.Files...), earlier.More
+	}
+	return all, err
+}
+
 func showFiles(out *text.Printer, answer control.FilesAnswer) error {
 	if answer.More > 0 {
 		out.Printf("(%d earlier files are left out; --most shows more)\n", answer.More)
@@ -86,6 +103,9 @@ func showFiles(out *text.Printer, answer control.FilesAnswer) error {
 	for _, name := range slices.Sorted(maps.Keys(answer.Problems)) {
 		p := answer.Problems[name]
 		out.Printf("%s cannot be read since %s: %s\n", name, text.When(p.Since), p.Reason)
+	}
+	if answer.MoreProblems > 0 {
+		out.Printf("and %d other names that cannot be read\n", answer.MoreProblems)
 	}
 	return nil
 }
@@ -121,7 +141,7 @@ itself.
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completing(envFile, fileNames),
 		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error {
-			answer, err := control.Ask[control.FilesAnswer](ctx, conn.NC, topology.Ingest, control.Files, control.FilesRequest{Text: args[0]})
+			answer, err := askFiles(ctx, conn, control.FilesRequest{Text: args[0]})
 			if err != nil {
 				return err
 			}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -24,9 +23,6 @@ const (
 	kindFile   = "file"
 	kindReplay = "replay"
 )
-
-// mostFilesAsked bounds what ingest is asked for, so that its answer stays below the broker's limit of 1 MB.
-const mostFilesAsked = 500
 
 var journalKinds = []string{
 	kindFile, control.DutyMapping, control.DutyCleanup, control.DutyReconcile, control.DutyPurge, control.KindOperator, kindReplay,
@@ -152,7 +148,7 @@ func (f journalFlags) done(ctx context.Context, conn *bus.Conn, since time.Time)
 
 // files asks ingest for the files that are finished.
 func (f journalFlags) files(ctx context.Context, conn *bus.Conn, _ time.Time) ([]control.JournalEntry, error) {
-	answer, err := control.Ask[control.FilesAnswer](ctx, conn.NC, topology.Ingest, control.Files, control.FilesRequest{Most: min(f.most, mostFilesAsked)})
+	answer, err := askFiles(ctx, conn, control.FilesRequest{Most: f.most})
 	if err != nil {
 		return nil, err
 	}
@@ -162,10 +158,7 @@ func (f journalFlags) files(ctx context.Context, conn *bus.Conn, _ time.Time) ([
 			all = append(all, fileEntry(file))
 		}
 	}
-	if answer.More > 0 && f.most > mostFilesAsked {
-		err = fmt.Errorf("only the latest %d files can be asked for", mostFilesAsked)
-	}
-	return all, err
+	return all, nil
 }
 
 func fileEntry(f control.FileState) control.JournalEntry {
