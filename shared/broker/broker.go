@@ -3,6 +3,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -127,7 +128,7 @@ func (s *Server) runHealing(o Options, logger *slog.Logger) error {
 		case heals == maxHeals:
 			return fmt.Errorf("%w: %s: %s", ErrDamaged, strings.Join(damaged, ", "), reason)
 		}
-		if err := setAside(o.StoreDir, damaged, logger, reason); err != nil {
+		if err := setAside(o.StoreDir, damaged, logger, cmp.Or(reason, "its last messages are lost")); err != nil {
 			return err
 		}
 	}

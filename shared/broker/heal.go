@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,12 +32,13 @@ const maxHeals = 3
 // ErrDamaged means that a part of the store cannot be used, and was not set aside.
 var ErrDamaged = errors.New("a part of the store is damaged")
 
-// damaged returns the directories of the streams and consumers that lie in the store and that the server has not taken up.
+// damaged returns the directories of the streams and consumers that lie in the store and that the server has not taken up, or
+// streams of which it has lost the end.
 func (s *Server) damaged() ([]string, error) {
 	var all []string
 	err := eachDir(filepath.Join(s.storeDir, serverDir), func(account, dir string) error {
 		return eachDir(filepath.Join(dir, streamsDir), func(stream, dir string) error {
-			if !s.hasStream(account, stream) {
+			if !s.hasStream(account, stream) || s.lostItsEnd(account, stream) {
 				all = append(all, dir)
 				return nil
 			}
@@ -60,6 +62,24 @@ func (s *Server) hasStream(account, stream string) bool {
 		}
 	}
 	return true
+}
+
+// lostItsEnd reports whether a consumer was delivered more than a stream holds that lies in the store: a message that is stored
+// now gets a number that the consumer has had, and is never delivered to it.
+func (s *Server) lostItsEnd(account, stream string) bool {
+	info, err := s.ns.Jsz(&server.JSzOptions{Account: account, Streams: true, Consumer: true})
+	if err != nil {
+		return false
+	}
+	for _, a := range info.AccountDetails {
+		for _, st := range a.Streams {
+			behind := func(c *server.ConsumerInfo) bool { return c.Delivered.Stream > st.State.LastSeq }
+			if st.Name == stream && slices.ContainsFunc(st.Consumer, behind) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // hasConsumer does the same for a consumer. One that nobody needs any more may have gone meanwhile.
