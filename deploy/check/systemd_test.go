@@ -28,6 +28,13 @@ func TestSystemdTakesTheUnits(t *testing.T) {
 		text, err := os.ReadFile("../systemd/" + from)
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(filepath.Join(units, to), text, 0o644))
+		if from != "bobosync-provision.service" {
+			dropIn := filepath.Join(units, to+".d", "athoc.conf")
+			require.NoError(t, os.MkdirAll(filepath.Dir(dropIn), 0o755))
+			text, err := os.ReadFile("../systemd/athoc.conf")
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(dropIn, text, 0o644))
+		}
 		for _, args := range [][]string{
 			{"verify", "--root=" + root, "--recursive-errors=no", "--man=no", filepath.Join(units, to)},
 			{"security", "--root=" + root, "--offline=yes", "--threshold=20", "--no-pager", filepath.Join(units, to)},
@@ -35,5 +42,22 @@ func TestSystemdTakesTheUnits(t *testing.T) {
 			out, err := exec.Command(analyze, args...).CombinedOutput()
 			require.NoError(t, err, "%s %v: %s", from, args, out)
 		}
+	}
+}
+
+// TestEachServiceHasAUserAndItsOwnKey: what one service reads is no other's, and AtHoc's secrets are shown to those that call AtHoc.
+func TestEachServiceHasAUserAndItsOwnKey(t *testing.T) {
+	users, err := os.ReadFile("../systemd/bobosync.sysusers")
+	require.NoError(t, err)
+	for _, service := range []string{"ingest", "resolver", "publisher", "janitor", "provision"} {
+		require.Contains(t, string(users), "\nu bobosync-"+service+" ")
+	}
+	for file, user := range map[string]string{"bobosync@.service": "bobosync-%i", "bobosync-provision.service": "bobosync-provision"} {
+		unit, err := os.ReadFile("../systemd/" + file)
+		require.NoError(t, err)
+		for _, line := range []string{"User=" + user, "LimitCORE=0", "Environment=NATS_CREDS=%d/nats.nk"} {
+			require.Contains(t, string(unit), "\n"+line, file)
+		}
+		require.NotContains(t, string(unit), "\nLoadCredential=password", file)
 	}
 }
