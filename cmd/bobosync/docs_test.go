@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"flag"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -131,6 +132,26 @@ func TestDocsNameVariablesThatExist(t *testing.T) {
 }
 
 var update = flag.Bool("update", false, "write the pages that are made from the program")
+
+// TestDocsNameTestsThatExist: a page that names a test as its evidence names one.
+func TestDocsNameTestsThatExist(t *testing.T) {
+	found := map[string]bool{}
+	require.NoError(t, filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, m := range regexp.MustCompile(`(?m)^func (Test\w+)`).FindAllSubmatch(text, -1) {
+			found[string(m[1])] = true
+		}
+		return err
+	}))
+	for path, text := range pages(t) {
+		for _, name := range regexp.MustCompile(`\bTest[A-Z]\w+`).FindAllString(text, -1) {
+			require.True(t, found[name], "%s names %s, which is no test", path, name)
+		}
+	}
+}
 
 // TestCommandsPage: docs/commands.md says of each command, flag and variable what the program says, and of no other. Write it
 // anew with: go test ./cmd/bobosync -run TestCommandsPage -update
