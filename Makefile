@@ -2,6 +2,8 @@
 
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 RELEASE    ?= bin/release
+# A file with the owner's key: what is handed out is signed with it (deploy/sign).
+SIGNING_KEY ?=
 # Those whose tests take longest come first.
 MODULES    := services/ingest services/resolver services/publisher services/janitor cmd shared cmd/athocsim deploy e2e
 TOOLS      := $(CURDIR)/.tools
@@ -148,7 +150,7 @@ nats-certs: ## make a private authority and the broker's certificate (NATS_OUT=d
 
 .PHONY: images
 images: ## make the container images, from nothing and without an engine, into bin/images (ARCHES=amd64)
-	go run ./deploy/images -version $(VERSION) -revision "$(REVISION)" -created $(CREATED) -arch $(ARCHES) -out $(IMAGES)
+	go run ./deploy/images -version $(VERSION) -revision "$(REVISION)" -created $(CREATED) -arch $(ARCHES) -out $(IMAGES) -key "$(SIGNING_KEY)"
 
 .PHONY: load-images
 load-images: ## load the images of this machine's architecture into its Docker
@@ -157,11 +159,11 @@ load-images: ## load the images of this machine's architecture into its Docker
 .PHONY: push-images
 push-images: ## make the images and push them (REGISTRY=registry.example.org/bobosync)
 	@test -n "$(REGISTRY)" || { echo "say where to: make push-images REGISTRY=registry.example.org/bobosync"; exit 2; }
-	go run ./deploy/images -version $(VERSION) -revision "$(REVISION)" -created $(CREATED) -arch $(ARCHES) -out $(IMAGES) -push $(REGISTRY)
+	go run ./deploy/images -version $(VERSION) -revision "$(REVISION)" -created $(CREATED) -arch $(ARCHES) -out $(IMAGES) -key "$(SIGNING_KEY)" -push $(REGISTRY)
 
 .PHONY: release
-release: ## make archives for each system, with checksums and bills of materials, of a tagged version (VERSION=v1.2.3)
-	go run ./deploy/release -version "$(VERSION)" -created $(CREATED) -out $(RELEASE)
+release: ## make archives for each system, with checksums and bills of materials, of a tagged version (VERSION=v1.2.3 SIGNING_KEY=release.key)
+	go run ./deploy/release -version "$(VERSION)" -created $(CREATED) -out $(RELEASE) -key "$(SIGNING_KEY)"
 
 # The cache of tests does not know files outside of the module.
 .PHONY: check-deploy

@@ -17,6 +17,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"bobosync/deploy/sign"
 )
 
 // maxSize is how large an image may be in bytes, unpacked as a machine keeps it. What grows beyond it has got something in that it
@@ -26,6 +28,7 @@ const maxSize = 25_000_000
 type options struct {
 	release
 	out, push string
+	key       string // of the owner's, to sign with; empty for no signature
 	arches    []string
 	only      []string
 }
@@ -41,6 +44,7 @@ func run() int {
 	flag.StringVar(&o.out, "out", "dist/images", "`directory` to write to")
 	flag.StringVar(&arches, "arch", "amd64,arm64", "architectures, `comma-separated`")
 	flag.StringVar(&only, "only", "", "make only these images, `comma-separated`")
+	flag.StringVar(&o.key, "key", "", "`file` of the key to sign the digests with (deploy/sign)")
 	flag.StringVar(&o.push, "push", "", "also push to this `registry and path`, such as registry.example.org/bobosync")
 	flag.Parse()
 	o.arches, o.only = strings.Split(arches, ","), strings.FieldsFunc(only, func(c rune) bool { return c == ',' })
@@ -95,7 +99,11 @@ func (o options) makeAll(ctx context.Context) (err error) {
 	if report.Len() == 0 {
 		return fmt.Errorf("no image is called %s", strings.Join(o.only, " or "))
 	}
-	return os.WriteFile(filepath.Join(o.out, "digests.txt"), []byte(report.String()), 0o644)
+	list := filepath.Join(o.out, "digests.txt")
+	if err := os.WriteFile(list, []byte(report.String()), 0o644); err != nil {
+		return err
+	}
+	return sign.File(o.key, list)
 }
 
 // write writes an image and its bill of materials, and returns a line about it.

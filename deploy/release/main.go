@@ -17,6 +17,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"bobosync/deploy/sign"
 )
 
 // programs are the packages of what is handed out. The program has the name of its directory.
@@ -33,6 +35,7 @@ var version = regexp.MustCompile(`^v\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$`)
 
 type options struct {
 	source, version, out string
+	key                  string // of the owner's, to sign with; empty for no signature
 	created              time.Time
 	targets              []string // such as linux/amd64
 }
@@ -45,6 +48,7 @@ func run() int {
 	flag.StringVar(&o.source, "source", ".", "root of the source tree")
 	flag.StringVar(&o.version, "version", "", "`version`: a tag such as v1.2.3")
 	flag.StringVar(&o.out, "out", "bin/release", "`directory` to write to")
+	flag.StringVar(&o.key, "key", "", "`file` of the key to sign the checksums with (deploy/sign)")
 	flag.StringVar(&targets, "targets", "linux/amd64,linux/arm64,windows/amd64", "systems, `comma-separated`")
 	flag.Int64Var(&created, "created", 0, "time of the commit, in `seconds` since 1970")
 	flag.Parse()
@@ -138,5 +142,9 @@ func (o options) writeSums(names []string) error {
 		fmt.Fprintf(&sums, "%x  %s\n", sha256.Sum256(data), name)
 	}
 	fmt.Print(sums.String())
-	return os.WriteFile(filepath.Join(o.out, "checksums.txt"), []byte(sums.String()), 0o644)
+	list := filepath.Join(o.out, "checksums.txt")
+	if err := os.WriteFile(list, []byte(sums.String()), 0o644); err != nil {
+		return fmt.Errorf("sum up the release: %w", err)
+	}
+	return sign.File(o.key, list)
 }

@@ -1,0 +1,64 @@
+// Package sign signs what is handed out with a key of the owner's, so that who installs it can tell where it comes from. The
+// signatures are those of cosign for a file (ECDSA over SHA-256, in base64), made without a service:
+//
+//	openssl ecparam -name prime256v1 -genkey -noout | openssl pkcs8 -topk8 -nocrypt -out release.key
+//	openssl ec -in release.key -pubout -out release.pub
+//	cosign verify-blob --key release.pub --insecure-ignore-tlog --signature checksums.txt.sig checksums.txt
+package sign
+
+import (
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+)
+
+// Suffix ends the name of a signature, after that of the file.
+const Suffix = ".sig"
+
+// File signs a file with the key in a PEM file (PKCS #8, without a password) and writes the signature beside it. Without a key file
+// it does nothing.
+func File(keyFile, path string) error {
+	if keyFile == "" {
+		return nil
+	}
+	key, err := load(keyFile)
+	if err != nil {
+		return fmt.Errorf("sign %s with the key %s: %w", path, keyFile, err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("sign: %w", err)
+	}
+	sum := sha256.Sum256(data)
+	signature, err := ecdsa.SignASN1(rand.Reader, key, sum[:])
+	if err != nil {
+		return fmt.Errorf("sign %s: %w", path, err)
+	}
+	return os.WriteFile(path+Suffix, []byte(base64.StdEncoding.EncodeToString(signature)), 0o644)
+}
+
+func load(path string) (*ecdsa.PrivateKey, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, errors.New("it is no PEM file")
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	ec, ok := key.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, errors.New("it is no ECDSA key")
+	}
+	return ec, nil
+}
