@@ -120,6 +120,8 @@ func owners() map[string][]string {
 		topology.DeadSubject(ingest): {ingest}, topology.DeadSubject(resolver): {resolver}, topology.DeadSubject(publisher): {publisher},
 		// Keys.
 		"$KV.bobo_state.resolver.memory": {resolver}, "$KV.bobo_state.janitor.mapping": {janitor},
+		"$KV.bobo_state.guard.history": {resolver}, "$KV.bobo_state.guard.hold.off-1": {resolver}, "bobo.control.resolver.held-decide": {operator},
+		"bobo.control.resolver.held-show": {operator}, "bobo.control.resolver.held-requeue": {operator},
 		"$KV.bobo_state.athoc.pause": {publisher}, "bobo.control.publisher.pause": {operator}, "bobo.control.publisher.resume": {operator},
 		"$KV.bobo_state.athoc.brake": {publisher, janitor}, "$KV.bobo_state.clock": {publisher, janitor},
 		"$KV.bobo_state.athoc.token.ab": {publisher, janitor, operator}, "$KV.bobo_leases.athoc.token.ab": {publisher, janitor, operator},
@@ -211,7 +213,7 @@ func targets() []string {
 		topology.EntriesSubject("f00"), topology.UpdatesSubject("john"), topology.SubjectAcks, topology.SubjectMapping,
 		topology.DeadSubject("ingest"), "$KV.bobo_state.athoc.brake", "$KV.bobo_state.athoc.pause", "$KV.bobo_state.resolver.memory", "$KV.bobo_leases.lane.3",
 	}
-	for _, order := range []string{"resolver.replay", "resolver.observe", "ingest.purge", "janitor.mapping-approve", "publisher.pause"} {
+	for _, order := range []string{"resolver.replay", "resolver.observe", "ingest.purge", "janitor.mapping-approve", "publisher.pause", "resolver.held-decide", "resolver.held-show"} {
 		all = append(all, "bobo.control."+order)
 	}
 	return all

@@ -192,7 +192,7 @@ func (o *operators) listRows(_ context.Context, req control.RowsRequest) (contro
 // needsLook reports whether somebody may have to look after such a row.
 func needsLook(c ledger.Code) bool {
 	switch c {
-	case ledger.Code(event.Dead), ledger.Code(event.Unmapped), ledger.Code(event.UnknownUser), ledger.Code(event.ForbiddenUser):
+	case ledger.Code(event.Dead), ledger.Code(event.Withheld), ledger.Code(event.Unmapped), ledger.Code(event.UnknownUser), ledger.Code(event.ForbiddenUser):
 		return true
 	default:
 		return c.Rejected()
@@ -209,6 +209,7 @@ var explanations = map[event.Outcome]string{
 	event.UnknownUser:   "AtHoc does not have the user that this employee id is mapped to",
 	event.ForbiddenUser: "AtHoc does not let this account write the user",
 	event.Dead:          "AtHoc will never take it",
+	event.Withheld:      "an operator rejected the mass change that it was part of: see bobosync held list",
 }
 
 func explain(row ledger.Row) string {

@@ -20,6 +20,10 @@ func (s *service) endpoints(w *work) []control.Endpoint {
 		control.On(control.MappingList, func(_ context.Context, req control.MappingListRequest) (control.MappingListAnswer, error) {
 			return show.Mapping(s.roster.Store, req)
 		}),
+		control.On(control.Held, w.decider.List),
+		control.On(control.HeldShow, w.decider.Show),
+		control.On(control.HeldDecide, w.decider.Decide),
+		control.On(control.HeldRequeue, w.decider.Requeue),
 		control.On(control.WorkerShow, func(ctx context.Context, req control.WorkerRequest) (control.WorkerAnswer, error) {
 			return show.Worker(ctx, w.conn.JS, s.roster, req)
 		}),

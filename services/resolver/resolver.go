@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"bobosync/services/resolver/internal/guard"
+	"bobosync/services/resolver/internal/hold"
 	"bobosync/services/resolver/internal/latest"
 	"bobosync/services/resolver/internal/observe"
 	"bobosync/services/resolver/internal/roster"
@@ -34,11 +36,42 @@ type Config struct {
 	Data     config.Data
 	Lifetime config.Lifetime
 	Log      config.Log
+	// Zone is the zone of BOBO's wall clock, in whose hours of the week changes are counted.
+	Zone  config.Zone `env:"BOBO_TIMEZONE, default=local"`
+	Guard Guard
+}
+
+// Guard are the settings of the guard against mass changes.
+type Guard struct {
+	// Mode is auto (observes until it has 14 days of history, then holds), observe, hold or off.
+	Mode string `env:"GUARD, default=auto"`
+	// Window is the time within which changes count as one, from 1m to 1h.
+	Window time.Duration `env:"GUARD_WINDOW, default=15m"`
+	// MinUsers is how few may always change.
+	MinUsers int `env:"GUARD_MIN_USERS, default=20"`
+	// OffPercent is how many of those on duty may change, in percent, from 0 to 99.
+	OffPercent int `env:"GUARD_OFF_PERCENT, default=30"`
+	// Factor is how many times the usual may change, at least 1.
+	Factor float64 `env:"GUARD_FACTOR, default=2"`
+	// On says what is done about users who go on duty: tell or hold.
+	On string `env:"GUARD_ON, default=tell"`
+}
+
+func (c *Config) rules() guard.Rules {
+	g := c.Guard
+	return guard.Rules{
+		Mode: guard.Mode(g.Mode), HoldOn: g.On == "hold", Window: g.Window, MinUsers: g.MinUsers, OffPercent: g.OffPercent,
+		Factor: g.Factor, Zone: c.Zone.Location(),
+	}
 }
 
 // Validate reports everything that is wrong with the settings.
 func (c *Config) Validate() error {
-	return errors.Join(c.Broker.Validate(), c.Calls.Validate(), c.Lifetime.Validate(), c.Log.Validate())
+	var on error
+	if c.Guard.On != "tell" && c.Guard.On != "hold" {
+		on = errors.New("GUARD_ON: must be tell or hold")
+	}
+	return errors.Join(c.Broker.Validate(), c.Calls.Validate(), c.Lifetime.Validate(), c.Log.Validate(), c.rules().Validate(), on)
 }
 
 // Common returns the settings that every program needs.
@@ -69,7 +102,7 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 		return fmt.Errorf("open the resolver's state store (DATA_DIRECTORY): %w", err)
 	}
 	r := &roster.Roster{
-		Store: state, MaxStrangers: maxStrangers, Log: log, Now: deps.Clock(), Metrics: telemetry.NewResolver(deps.Telemetry),
+		Holds: hold.New(cfg.rules(), log), Store: state, MaxStrangers: maxStrangers, Log: log, Now: deps.Clock(), Metrics: telemetry.NewResolver(deps.Telemetry),
 		// A call that was given up may be worked on for as long as it was waited for, and then some.
 		Rules: latest.Rules{Lifetime: cfg.Lifetime.Duration(), Lateness: 2 * cfg.Calls.Timeout},
 	}
@@ -109,7 +142,7 @@ func (s *service) session(ctx context.Context, conn *bus.Conn, lost func(error))
 // state tells how the resolver is doing. It waits for nothing that is being resolved.
 func (s *service) state(context.Context, control.Nothing) (control.ResolverState, error) {
 	state := s.roster.Stats.Count(s.roster.Now(), s.roster.Rules)
-	state.Instance = control.Me(s.version, s.started)
+	state.Instance, state.Guard = control.Me(s.version, s.started), s.roster.Holds.Facts(s.roster.Now())
 	all, err := s.roster.Store.Replays()
 	for _, replay := range all {
 		if replay.Ended.IsZero() {

@@ -156,7 +156,7 @@ func (b *bench) outcomes() map[string]map[int]event.Outcome {
 			}
 			for row := range rows.Rows.All() {
 				if _, settled := out[rows.File][row]; !settled {
-					out[rows.File][row] = rows.Outcome
+					out[rows.File][row] = rows.Settled()
 				}
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"bobosync/services/resolver/internal/answers"
+	"bobosync/services/resolver/internal/decisions"
 	"bobosync/services/resolver/internal/demand"
 	"bobosync/services/resolver/internal/intake"
 	"bobosync/services/resolver/internal/outbox"
@@ -48,6 +49,7 @@ type work struct {
 	takeover  *takeover.Takeover
 	answers   *answers.Answers
 	replayer  *replay.Replayer
+	decider   *decisions.Decider
 }
 
 // begin brings the state store and the broker's streams together before anything is consumed.
@@ -65,6 +67,10 @@ func (s *service) begin(ctx context.Context, conn *bus.Conn, lost func(error)) (
 		answers: &answers.Answers{Roster: r, Observer: s.observer}, replayer: replay.New(conn.JS, r, meter),
 	}
 	r.Out, r.Guard = out, w.rebuilder.SameStore
+	if w.decider, err = decisions.New(ctx, conn.JS, r, w.releaser); err != nil {
+		out.Close()
+		return nil, err
+	}
 	if err := errors.Join(w.lookAhead(ctx), w.rebuilder.Begin(ctx, s.observer.Forget)); err != nil {
 		out.Close()
 		return nil, err
@@ -180,7 +186,7 @@ func (w *work) watchClock(ctx context.Context) {
 			err = w.forget(ctx)
 		case <-ticker.C:
 		}
-		if err := errors.Join(err, w.release(ctx), w.answers.Repeat(ctx), w.replayer.Next(ctx)); err != nil && ctx.Err() == nil {
+		if err := errors.Join(err, w.decider.Resume(ctx), w.release(ctx), w.answers.Repeat(ctx), w.replayer.Next(ctx)); err != nil && ctx.Err() == nil {
 			w.roster.Log.Warn("what has fallen due could not be published, trying again", "error", err)
 		}
 	}

@@ -60,6 +60,8 @@ type ObserveAnswer struct {
 	Foreign  int `json:"foreign"`
 	// UnderWay counts the users for whom a newer status is on its way or was confirmed after the observation.
 	UnderWay int `json:"under_way"`
+	// Held counts the users who are left out, since they are part of a mass change that waits for a person.
+	Held int `json:"held,omitempty"`
 	// Published counts the updates that were published.
 	Published int `json:"published"`
 	// Findings are the users that something is, or would be, done about; for Compare those who differ.

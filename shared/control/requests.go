@@ -72,9 +72,11 @@ type ReplayState struct {
 	Stopped bool      `json:"stopped,omitempty"`
 	// Entries counts the entries that were read to choose, if they were.
 	Entries int `json:"entries,omitempty"`
-	// Users counts the users to send, Left those of them that are not published yet.
+	// Users counts the users to send, Left those of them that are not published yet. Held counts those who are left out, since they are
+	// part of a mass change that waits for a person.
 	Users int `json:"users"`
 	Left  int `json:"left"`
+	Held  int `json:"held,omitempty"`
 }
 
 // StopRequest names the replay to stop.

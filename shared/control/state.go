@@ -168,6 +168,8 @@ type ResolverState struct {
 	Mapped   int    `json:"mapped"`
 	// Replays counts the replays that are under way.
 	Replays int `json:"replays"`
+	// Guard tells of mass changes; nil from a resolver of an older version.
+	Guard *GuardState `json:"guard,omitempty"`
 }
 
 // PublisherState tells how one publisher is doing.

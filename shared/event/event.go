@@ -152,6 +152,24 @@ type FileRows struct {
 	File    string  `json:"file"`
 	Outcome Outcome `json:"outcome"`
 	Rows    RowSet  `json:"rows"`
+	// Withheld: the rows are Withheld. The outcome is Dead then, which programs that know no Withheld treat alike.
+	Withheld bool `json:"withheld,omitempty"`
+}
+
+// Settle says that rows of a file have an outcome.
+func Settle(file string, o Outcome, rows RowSet) FileRows {
+	if o == Withheld {
+		return FileRows{File: file, Outcome: Dead, Rows: rows, Withheld: true}
+	}
+	return FileRows{File: file, Outcome: o, Rows: rows}
+}
+
+// Settled returns the outcome that the rows have.
+func (r FileRows) Settled() Outcome {
+	if r.Withheld {
+		return Withheld
+	}
+	return r.Outcome
 }
 
 // Answer is what became of one update in AtHoc. With the outcome Pending it says that a call with the update was given up

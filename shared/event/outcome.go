@@ -24,16 +24,18 @@ const (
 	ForbiddenUser
 	// Dead: AtHoc will never take the value; the reason is among the dead letters.
 	Dead
+	// Withheld: an operator has rejected the mass change that the row was part of, so it never counts.
+	Withheld
 	outcomes
 )
 
 var outcomeNames = [outcomes]string{
-	"pending", "applied", "superseded", "expired", "unmapped", "unknown_user", "forbidden_user", "dead",
+	"pending", "applied", "superseded", "expired", "unmapped", "unknown_user", "forbidden_user", "dead", "withheld",
 }
 
 // Outcomes lists the outcomes that settle a row.
 func Outcomes() []Outcome {
-	return []Outcome{Applied, Superseded, Expired, Unmapped, UnknownUser, ForbiddenUser, Dead}
+	return []Outcome{Applied, Superseded, Expired, Unmapped, UnknownUser, ForbiddenUser, Dead, Withheld}
 }
 
 // String returns the outcome's name as users meet it.

@@ -84,6 +84,22 @@ func (s *RowSet) All() iter.Seq[int] {
 	}
 }
 
+// Has reports whether a row is in the set.
+func (s *RowSet) Has(row int) bool {
+	s.normalize()
+	_, found := slices.BinarySearchFunc(s.runs, row, func(r run, row int) int {
+		switch {
+		case r.last < row:
+			return -1
+		case r.first > row:
+			return 1
+		default:
+			return 0
+		}
+	})
+	return found
+}
+
 // Split cuts the set into sets whose text has at most about limit bytes each, so that each fits into a message.
 func (s *RowSet) Split(limit int) []RowSet {
 	s.normalize()

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,6 +17,7 @@ type Resolver struct {
 	updates prometheus.Counter
 	settled *prometheus.CounterVec
 	batch   prometheus.Histogram
+	unusual *prometheus.CounterVec
 }
 
 // NewResolver returns the metrics of the resolver in t.
@@ -29,7 +31,12 @@ func NewResolver(t *Telemetry) *Resolver {
 			batch: histogram(part, "batch_seconds", "Time that a batch of entries took, to its last byte on the disk.",
 				[]float64{.001, .005, .01, .05, .1, .5, 1, 5, 10}),
 		}
-		for _, outcome := range []event.Outcome{event.Applied, event.Superseded, event.Expired, event.Unmapped} {
+		m.unusual = counters(part, "unusual_changes_total", "Times that a mass change was not usual, by kind and whether it was held.", "kind", "held")
+		for _, kind := range []string{"off", "stale", "on"} {
+			m.unusual.WithLabelValues(kind, "true")
+			m.unusual.WithLabelValues(kind, "false")
+		}
+		for _, outcome := range []event.Outcome{event.Applied, event.Superseded, event.Expired, event.Unmapped, event.Withheld} {
 			m.settled.WithLabelValues(outcome.String())
 		}
 		type state = control.ResolverState
@@ -48,6 +55,11 @@ func NewResolver(t *Telemetry) *Resolver {
 			age(part, "oldest_unconfirmed_age_seconds", "Time since the oldest event that is held back or not confirmed; 0 if there is none.",
 				func(s state) time.Time { return s.Oldest }),
 			value(part, "mapping_ids", "Employee ids in the mapping in use.", func(s state) float64 { return float64(s.Mapped) }),
+			value(part, "held_workers", "Users of mass changes that wait for a person's decision.", func(s state) float64 { return float64(s.Guard.Users()) }),
+			age(part, "oldest_hold_age_seconds", "Time since the oldest mass change began to wait for a decision; 0 if none waits.",
+				func(s state) time.Time { return s.Guard.Oldest() }),
+			value(part, "guard_holding", "1 if mass changes that are not usual are held; 0 while the guard only observes, or is off.",
+				func(s state) float64 { return flag(s.Guard != nil && s.Guard.Holding) }),
 			value(part, "replays", "Replays that are under way.", func(s state) float64 { return float64(s.Replays) }),
 		}
 		return m
@@ -55,7 +67,7 @@ func NewResolver(t *Telemetry) *Resolver {
 }
 
 func (m *Resolver) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m, m.entries, m.updates, m.settled, m.batch}
+	return []prometheus.Collector{m, m.entries, m.updates, m.settled, m.batch, m.unusual}
 }
 
 // Batch notes a batch of entries and how long it took.
@@ -66,6 +78,11 @@ func (m *Resolver) Batch(entries int, took time.Duration) {
 
 // UpdatesPublished counts updates that are in the stream.
 func (m *Resolver) UpdatesPublished(n int) { m.updates.Add(float64(n)) }
+
+// Unusual counts a mass change that was not usual.
+func (m *Resolver) Unusual(kind string, held bool) {
+	m.unusual.WithLabelValues(kind, strconv.FormatBool(held)).Inc()
+}
 
 // RowsSettled counts rows that the resolver settled.
 func (m *Resolver) RowsSettled(outcome event.Outcome, n int) {

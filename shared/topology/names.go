@@ -45,6 +45,7 @@ const (
 	updatesPrefix = "bobo.updates."
 	deadPrefix    = "bobo.dead."
 	journalPrefix = "bobo.journal."
+	guardPrefix   = "guard."
 )
 
 // Consumers, all durable.
@@ -69,6 +70,8 @@ const (
 	BucketState = "bobo_state"
 	// KeyResolverMemory holds event.Memory, in BucketState.
 	KeyResolverMemory = "resolver.memory"
+	// KeyGuardHistory holds what the resolver's guard has counted, in BucketState; its holds are beside it, under GuardHoldKey.
+	KeyGuardHistory = guardPrefix + "history"
 )
 
 // Headers that every event carries beside its payload.
@@ -86,6 +89,9 @@ func EntriesSubject(fileID string) string { return entriesPrefix + fileID }
 
 // DeadSubject is where the dead letters of a service go.
 func DeadSubject(service string) string { return deadPrefix + service }
+
+// GuardHoldKey is the key, in BucketState, of a mass change that was held.
+func GuardHoldKey(id string) string { return guardPrefix + "hold." + id }
 
 // JournalEntrySubject is where a journal entry goes, as it stands.
 func JournalEntrySubject(id string) string { return journalPrefix + "entry." + id }

@@ -138,14 +138,14 @@ var (
 	serviceEndpoints = map[Service][]string{Resolver: {"observe"}, Ingest: {"purge"}}
 	lookingEndpoints = map[Service][]string{
 		Ingest:    {"state", "find-file", "files", "file-rows"},
-		Resolver:  {"state", "replays", "mapping-list", "worker", "try"},
+		Resolver:  {"state", "replays", "mapping-list", "worker", "try", "held"},
 		Publisher: {"state", "sending"},
 		Janitor:   {"state", "mapping", "reconcile-report", "journal"},
 	}
 	// What only operators see is among the orders: slowest names a worker.
 	orderEndpoints = map[Service][]string{
 		Ingest:    {"slowest"},
-		Resolver:  {"replay", "stop-replay", "requeue"},
+		Resolver:  {"replay", "stop-replay", "requeue", "held-show", "held-decide", "held-requeue"},
 		Publisher: {"pause", "resume"},
 		Janitor:   {"mapping-refresh", "mapping-approve", "reconcile", "journal-note"},
 	}
@@ -253,7 +253,7 @@ func resolverUser() User {
 	r.ownParts(Resolver)
 	r.answer(Resolver)
 	r.publish(updatesPrefix+"*.*", SubjectAcks, DeadSubject(string(Resolver)), SubjectWake)
-	r.writeKeys(BucketState, KeyResolverMemory)
+	r.writeKeys(BucketState, KeyResolverMemory, guardPrefix+">")
 	r.read(StreamUpdates, StreamEntries, StreamMapping) // to rebuild its memory, and for replays
 	r.publish(api("CONSUMER.LIST.%s", StreamUpdates))
 	r.publish(api("DIRECT.GET.%s.%s*.*", StreamUpdates, updatesPrefix)) // when a user's update was published

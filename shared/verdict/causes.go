@@ -15,6 +15,8 @@ const (
 	CauseThrottled    = "athoc_throttles"
 	CausePaused       = "paused"
 	CausePauseLost    = "pause_lost"
+	CauseHeld         = "mass_change_held"
+	CauseUnusual      = "mass_change_sent"
 	CauseNoMapping    = "no_mapping"
 	CauseMappingOld   = "mapping_old"
 	CauseMappingHeld  = "mapping_held"

@@ -73,6 +73,12 @@ func TestEachCauseIsNamed(t *testing.T) {
 		"refused otherwise": {func(f *Facts) {
 			f.Breaker = &breaker.State{Class: breaker.Refused, Cause: "something new"}
 		}, Problem, CauseAtHocRefuses, "something new"},
+		"mass change held": {func(f *Facts) {
+			f.Resolver[0].Guard = &control.GuardState{Held: []control.HeldGroup{{ID: "off-1", Kind: "off", Since: night.Add(-time.Hour), Users: 120, Allowed: 60}}}
+		}, Warning, CauseHeld, "120 users would go off duty, where at most 60 are allowed"},
+		"mass change observed": {func(f *Facts) {
+			f.Resolver[0].Guard = &control.GuardState{Told: []control.GuardTold{{Kind: "stale", At: night.Add(-time.Minute), Users: 120, Allowed: 60}}}
+		}, Warning, CauseUnusual, "the guard only observes: 120 users were cleared for their age"},
 		"paused": {func(f *Facts) {
 			f.Pause = &breaker.Pause{By: "jo@a", Reason: "upgrade", At: night.Add(-9 * time.Minute), Until: night.Add(time.Hour)}
 			f.Resolver[0].Unconfirmed = 3
@@ -149,6 +155,26 @@ func TestEachCauseIsNamed(t *testing.T) {
 			require.NotContains(t, found.Text[len(found.Text)-1:]+found.Do[len(found.Do)-1:], ".", "the end of the sentence is the screen's")
 		})
 	}
+}
+
+// TestWhatIsHeldIsNotLate: a file that waits for nothing but a decision is not late, and does not hide one that is.
+func TestWhatIsHeldIsNotLate(t *testing.T) {
+	f := well()
+	f.Resolver[0].Guard = &control.GuardState{
+		Held: []control.HeldGroup{{ID: "off-1", Kind: "off", Since: night.Add(-time.Hour), Users: 3}}, Rows: map[string]int{"held": 3},
+	}
+	f.Ingest[0].Waiting, f.Ingest[0].Oldest = 2, night.Add(-time.Hour)
+	f.Files = []control.FileState{
+		{ID: "held", Pending: 3, FirstSeen: night.Add(-time.Hour)}, {ID: "other", Pending: 1, FirstSeen: night.Add(-time.Second)},
+	}
+	v := Judge(f, Limits{SilentAfter: DefaultSilentAfter})
+	require.Equal(t, "WARNING: duty data is fresh, but 1 thing needs a look", v.String())
+	require.Equal(t, CauseHeld, v.Findings[0].Cause)
+
+	f.Files[0].Pending = 4
+	require.Contains(t, Judge(f, Limits{}).String(), "duty data is late")
+	f.Files = f.Files[1:] // the older ones are not in the list
+	require.Contains(t, Judge(f, Limits{}).String(), "duty data is late")
 }
 
 // TestWhatIsNotWorthAWarning: these look like trouble and are none.

@@ -114,6 +114,9 @@ func statusOf(f control.FileState) string {
 	switch {
 	case f.Problem != "":
 		return "set aside"
+	case f.Failed && f.Outcomes[event.Dead.String()] == 0:
+		return fmt.Sprintf("It lies among the failed files, since a mass change with %s of it was rejected: bobosync held list says by whom and why.",
+			text.Count(f.Outcomes[event.Withheld.String()], "row"))
 	case f.Failed:
 		return f.Status + " (failed)"
 	default:

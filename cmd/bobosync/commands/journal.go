@@ -48,7 +48,7 @@ func journalCommand(envFile *string) *cobra.Command {
   reconcile   AtHoc was compared with what it should hold
   purge       old files and records were deleted
   replay      current statuses were sent again
-  operator    what an operator ordered: dead letters, replays, pauses
+  operator    what an operator ordered: dead letters, replays, pauses, mass changes
 
 It holds no personal data. If one of the services does not answer, the others' entries are shown, with a warning.`,
 		Example: `  bobosync journal

@@ -134,6 +134,9 @@ func replay(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, f replayFla
 		out.Printf(", from %d entries", state.Entries)
 	}
 	out.Printf(").\n")
+	if state.Held > 0 {
+		out.Printf("%s left out, since they are held: bobosync held list shows why.\n", text.Count(state.Held, "user"))
+	}
 	switch {
 	case sendErr != nil:
 		out.Printf("No publisher is there now: nothing is sent until one is.\n")

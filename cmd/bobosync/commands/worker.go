@@ -3,6 +3,8 @@ package commands
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -91,9 +93,16 @@ func namesOfFiles(ctx context.Context, conn *bus.Conn, a control.WorkerAnswer) m
 			ids[s.File] = true
 		}
 	}
-	delete(ids, "")
+	return fileNamesOf(ctx, conn, slices.Collect(maps.Keys(ids)))
+}
+
+// fileNamesOf asks ingest what files are called. What it does not know, or cannot be asked, has no name.
+func fileNamesOf(ctx context.Context, conn *bus.Conn, ids []string) map[string]string {
 	names := map[string]string{}
-	for id := range ids {
+	for _, id := range ids {
+		if id == "" {
+			continue
+		}
 		found, err := control.Ask[[]control.FoundFile](ctx, conn.NC, topology.Ingest, control.FindFile, control.FindRequest{Text: id})
 		if err != nil {
 			return names // the ids will do

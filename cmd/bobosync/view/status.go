@@ -100,6 +100,9 @@ func rejections(t control.FileCounts) string {
 
 func workerRows(f verdict.Facts) (rows [][]string) {
 	for _, s := range f.Resolver {
+		if n := s.Guard.Users(); n > 0 {
+			rows = append(rows, []string{"Held", fmt.Sprintf("%s of %s, which waits for a decision: bobosync held", text.Count(n, "user"), text.Count(len(s.Guard.Held), "mass change"))})
+		}
 		wait := "all confirmed by AtHoc"
 		if s.Unconfirmed+s.Unresolved > 0 {
 			wait = fmt.Sprintf("%d held back, %d not confirmed yet, the oldest of a booking at %s", s.Unresolved, s.Unconfirmed, text.When(s.Oldest))

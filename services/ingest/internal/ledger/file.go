@@ -45,6 +45,9 @@ func (c Code) Rejected() bool { return c >= Code(bobocsv.FirstReason) && c != No
 // Settled reports whether the code is a final outcome.
 func (c Code) Settled() bool { return c > Code(event.Pending) && c <= SettledEarlier }
 
+// mendable reports whether another outcome may take its place.
+func (c Code) mendable() bool { return c == Code(event.Dead) || c == Code(event.Withheld) }
+
 // String returns the code's short name.
 func (c Code) String() string {
 	switch {
@@ -229,9 +232,12 @@ func (f *File) Settled() int {
 // Pending counts the rows that still wait for their outcome.
 func (f *File) Pending() int { return f.Rows - f.Rejected - f.Settled() }
 
-// Failed reports whether the file belongs into the directory of failed files: AtHoc will never take one of its rows, or it
-// is not a text.
-func (f *File) Failed() bool { return f.Problem != "" || f.Codes[Code(event.Dead)] > 0 }
+// Failed reports whether the file belongs into the directory of failed files: AtHoc will never take one of its rows, or it was
+// withheld, or the file is not a text.
+func (f *File) Failed() bool { return f.Problem != "" || f.mendable() }
+
+// mendable reports whether a row has an outcome that another one may replace.
+func (f *File) mendable() bool { return f.Codes[Code(event.Dead)]+f.Codes[Code(event.Withheld)] > 0 }
 
 // NeedsRead reports whether the file has to be read if its content is found: it was cut off, its entries were not wholly published, or
 // it was given up as gone.

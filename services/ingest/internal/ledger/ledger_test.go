@@ -233,7 +233,7 @@ func TestSettleProperties(t *testing.T) {
 					if len(want) == open {
 						wantFinished++
 					}
-				case want[row] == Code(event.Dead):
+				case want[row].mendable():
 					want[row] = Code(o)
 					if len(want) == open && before > 0 && dead(want) == 0 {
 						wantFinished++ // repaired: it has to be moved once more
@@ -274,7 +274,7 @@ func TestSettleProperties(t *testing.T) {
 func dead(codes map[int]Code) int {
 	n := 0
 	for _, c := range codes {
-		if c == Code(event.Dead) {
+		if c.mendable() {
 			n++
 		}
 	}

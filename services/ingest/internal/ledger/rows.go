@@ -114,7 +114,7 @@ func gather(a *event.Acks, byFile map[string]*outcomes) {
 		return byFile[file]
 	}
 	for _, r := range a.Rows {
-		o, code := of(r.File), Code(r.Outcome)
+		o, code := of(r.File), Code(r.Settled())
 		if o.rows[code] == nil {
 			o.rows[code] = &event.RowSet{}
 		}
@@ -171,7 +171,7 @@ func (t *Tx) linesKnown(id string) int {
 func (t *Tx) settle(id string, o *outcomes, now time.Time) (*File, error) {
 	f, err := t.File(id)
 	closed := f != nil && (f.Status == Done || f.Status == Moved)
-	if err != nil || f == nil || closed && f.Codes[Code(event.Dead)] == 0 {
+	if err != nil || f == nil || closed && !f.mendable() {
 		return nil, err
 	}
 	rows := o.settlements(t.linesKnown(id))
@@ -208,8 +208,8 @@ func (t *Tx) settleChunk(f *File, chunk int, rows []settlement) (changed bool, e
 		if r.line < 1 || i >= len(codes) || !replaces(r.code, Code(codes[i])) {
 			continue
 		}
-		if Code(codes[i]) == Code(event.Dead) {
-			f.count(Code(event.Dead), -1)
+		if known := Code(codes[i]); known.mendable() {
+			f.count(known, -1)
 			if err := t.tx.Bucket(bucketDead).Delete(numbered(keyOf(f.ID), r.line)); err != nil {
 				return false, fmt.Errorf("forget why a row of file %s was dead: %w", Short(f.ID), err)
 			}
@@ -236,13 +236,13 @@ func (t *Tx) settleChunk(f *File, chunk int, rows []settlement) (changed bool, e
 }
 
 // replaces reports whether an outcome may take the place of what is known of a row: the first outcome stands, but a dead row
-// can be repaired.
+// can be repaired, and one that was withheld let go.
 func replaces(outcome, known Code) bool {
-	switch known {
-	case Code(event.Pending):
+	switch {
+	case known == Code(event.Pending):
 		return outcome.Settled()
-	case Code(event.Dead):
-		return outcome.Settled() && outcome != Code(event.Dead)
+	case known.mendable():
+		return outcome.Settled() && outcome != known
 	default:
 		return false
 	}

@@ -41,6 +41,9 @@ func (c *Cleaner) Clean(ctx context.Context, _ *periodic.Run) (periodic.Result, 
 	res := periodic.Result{Nothing: answer.Published == 0, Counts: map[string]int{
 		"with_status": len(all), "no_date": odd, "stale": len(old), "cleared": answer.Published, "under_way": answer.UnderWay,
 	}}
+	if answer.Held > 0 {
+		res.Counts["held"], res.Nothing = answer.Held, false
+	}
 	c.Metrics.StaleCleared(answer.Published)
 	if answer.Published > 0 {
 		c.Log.Info("stale duty is cleared in AtHoc", "users", answer.Published, "stale", len(old), "under_way", answer.UnderWay,

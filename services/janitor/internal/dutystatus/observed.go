@@ -122,6 +122,7 @@ func (ask Observe) askAll(ctx context.Context, all []observed, purpose control.O
 		sum.Compared += answer.Compared
 		sum.Foreign += answer.Foreign
 		sum.UnderWay += answer.UnderWay
+		sum.Held += answer.Held
 		sum.Published += answer.Published
 		sum.Findings = append(sum.Findings, answer.Findings...)
 	}

@@ -71,7 +71,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, o *periodic.Run) (periodic.R
 	}
 	report.Users = r.differing(all, answer.Findings, sent)
 	report.Applied, report.Ended = len(sent), r.Now().UTC()
-	return r.end(report, len(all), answer.UnderWay), err
+	res := r.end(report, len(all), answer.UnderWay)
+	if answer.Held > 0 {
+		res.Counts["held"] = answer.Held
+	}
+	return res, err
 }
 
 // send asks the resolver to resend the wanted status of the users that differ, and returns those who still did.

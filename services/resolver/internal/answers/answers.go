@@ -125,7 +125,7 @@ func (a *Answers) Repeat(ctx context.Context) error {
 func (a *Answers) repeat(v store.View, c *roster.Changeset, employee string, now time.Time) error {
 	r := a.Roster
 	w, err := r.Worker(v, employee)
-	if err != nil || w.Unresolved {
+	if err != nil || w.Unresolved && w.Hold == nil {
 		return err // what was sent last may be newer than the store has it; it is resolved first
 	}
 	before := w
@@ -136,7 +136,7 @@ func (a *Answers) repeat(v store.View, c *roster.Changeset, employee string, now
 	}
 	holder := r.Mapping().Employee(u.User)
 	if holder == "" || holder == employee {
-		c.Send(*u, before, w)
+		c.Send(*u, before, w, event.Pending)
 		return nil
 	}
 	present, err := r.Worker(v, holder)

@@ -71,7 +71,8 @@ func (in *Intake) learn(ctx context.Context, batch *bus.Batch) (entries int, c r
 		return 0, c, err
 	}
 	err = in.Roster.View(func(v store.View) error {
-		r := newReducer(func(employee string) (latest.Worker, error) { return in.Roster.Worker(v, employee) }, c.Settled)
+		look := func(employee string) (latest.Worker, error) { return in.Roster.Worker(v, employee) }
+		r := newReducer(look, in.Roster.Holds.Of, c.Settled)
 		for _, item := range batch.Items {
 			if err := in.take(r, item); err != nil {
 				if r.broken {

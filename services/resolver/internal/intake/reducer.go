@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"bobosync/services/resolver/internal/guard"
 	"bobosync/services/resolver/internal/latest"
 	"bobosync/services/resolver/internal/roster"
 	"bobosync/shared/event"
@@ -9,7 +10,9 @@ import (
 // reducer reduces a batch of entries to each worker's latest event and the rows that were beaten. Its size grows with the workers,
 // not with the entries. It is not safe for concurrent use.
 type reducer struct {
-	look    func(employee string) (latest.Worker, error)
+	look func(employee string) (latest.Worker, error)
+	// hold returns the hold that a row was put into when it was read before; nil if it was in none.
+	hold    func(file string, row int) *guard.Group
 	workers map[string]*latest.Worker
 	settled roster.RowOutcomes
 	entries int
@@ -17,8 +20,10 @@ type reducer struct {
 	broken bool
 }
 
-func newReducer(look func(string) (latest.Worker, error), settled roster.RowOutcomes) *reducer {
-	return &reducer{look: look, workers: map[string]*latest.Worker{}, settled: settled}
+func newReducer(
+	look func(string) (latest.Worker, error), hold func(string, int) *guard.Group, settled roster.RowOutcomes,
+) *reducer {
+	return &reducer{look: look, hold: hold, workers: map[string]*latest.Worker{}, settled: settled}
 }
 
 // worker returns a worker as the batch has left them so far.
@@ -42,7 +47,18 @@ func (r *reducer) add(m event.Entries) error {
 			return err
 		}
 		booking := latest.Event{Version: e.Version(m.Order), File: m.File, On: e.On, At: e.At}
+		known := r.hold(m.File, e.Row)
+		if known.Is(guard.Rejected) && known.Kind != guard.Stale {
+			w.Withheld = &latest.Withheld{Event: booking, Group: known.ID}
+			if !m.Settled {
+				r.settled.Add(m.File, event.Withheld, e.Row)
+			}
+			continue
+		}
 		verdict, beaten := w.Take(booking, m.Settled)
+		if verdict != latest.Older {
+			w.Recall(known)
+		}
 		if verdict == latest.Older && !m.Settled {
 			r.settled.Add(m.File, event.Superseded, e.Row)
 		}

@@ -57,6 +57,15 @@ type Worker struct {
 	Replay string `cbor:"7,keyasint,omitempty"`
 	// InDoubt, if not 0, is until when (in Unix seconds) AtHoc may still apply an update whose call got no answer.
 	InDoubt int64 `cbor:"8,keyasint,omitempty"`
+
+	// Hold: the latest event is part of a mass change that waits for a person; it is unresolved all that time. Passed: it has been let go
+	// by one. See held.go.
+	Hold   *Hold `cbor:"10,keyasint,omitempty"`
+	Passed bool  `cbor:"11,keyasint,omitempty"`
+	// Prior is the event before the latest one, while that is unresolved.
+	Prior *Event `cbor:"12,keyasint,omitempty"`
+	// Withheld is an event that a person has rejected.
+	Withheld *Withheld `cbor:"13,keyasint,omitempty"`
 }
 
 // Known reports whether the worker was seen before.
@@ -65,7 +74,8 @@ func (w *Worker) Known() bool { return w.Latest.File != "" }
 // Stranger reports whether nothing but the latest event is known of the worker, and no AtHoc user was found for it: such workers may
 // be invented.
 func (w *Worker) Stranger() bool {
-	return w.Unmapped && !w.Unresolved && !w.Open && w.Sent == nil && w.Confirmed == nil && w.InDoubt == 0 && w.Replay == ""
+	return w.Unmapped && !w.Unresolved && !w.Open && w.Sent == nil && w.Confirmed == nil && w.InDoubt == 0 && w.Replay == "" &&
+		w.Withheld == nil
 }
 
 // Verdict is what Take made of an event.
@@ -92,10 +102,14 @@ func (w *Worker) Take(e Event, settled bool) (verdict Verdict, superseded *Event
 	case w.Known() && e.Version.Compare(w.Latest.Version) < 0:
 		return Older, nil
 	}
+	before := w.Latest
 	if w.Open {
-		before := w.Latest
 		superseded = &before
 	}
+	if w.Known() && !(w.Open && w.Unresolved) {
+		w.Prior = &before
+	}
+	w.Hold, w.Passed = nil, false
 	w.Latest, w.Open, w.Unresolved = e, !settled, true
 	return Newer, superseded
 }
@@ -117,14 +131,15 @@ func (r Rules) Stale(on bool, at int64, now time.Time) bool {
 // returns the update to publish, or nil; and the outcome of the latest row, or Pending if it comes with AtHoc's answer.
 // The worker then holds what was decided; the outcome is to be reported only if the row was Open before.
 func (w *Worker) Resolve(employee, user string, reason event.Reason, now time.Time, rules Rules) (*event.Update, event.Outcome) {
+	stale, passed := w.stale(now, rules), w.Passed
 	w.Unmapped, w.Unresolved = user == "", false
+	w.Hold, w.Passed, w.Prior = nil, false, nil
 	if w.Unmapped {
 		w.Open = false
 		return nil, event.Unmapped
 	}
 	out := !w.Sending
 	w.Sending = false
-	stale := rules.Stale(w.Latest.On, w.Latest.At, now)
 	want := w.want(user, stale)
 	if outcome, known := w.known(want); known {
 		w.Open = false
@@ -139,9 +154,9 @@ func (w *Worker) Resolve(employee, user string, reason event.Reason, now time.Ti
 	}
 	if stale {
 		// The row is settled at once. AtHoc hears of it only if it was ever told something: a value that was there before
-		// us is the janitor's to clear.
+		// us is the janitor's to clear, who has if it was Passed.
 		w.Open, outcome = false, event.Expired
-		if w.Sent == nil {
+		if w.Sent == nil && !passed {
 			return nil, outcome
 		}
 	}
@@ -163,7 +178,7 @@ func (w *Worker) Again(employee, user string, reason event.Reason, now time.Time
 	if user == "" || !w.Known() {
 		return nil
 	}
-	return w.send(employee, w.want(user, rules.Stale(w.Latest.On, w.Latest.At, now)), reason)
+	return w.send(employee, w.want(user, w.stale(now, rules)), reason)
 }
 
 func (w *Worker) want(user string, stale bool) Sent {

@@ -70,7 +70,7 @@ func (w *Worker) Expire(o Observed, user string, now time.Time, rules Rules) Jud
 	if w.underWay(o) {
 		return Judgement{UnderWay: true}
 	}
-	want := w.want(user, rules.Stale(w.Latest.On, w.Latest.At, now))
+	want := w.want(user, w.stale(now, rules))
 	j := Judgement{WantOn: want.On, WantAt: want.At}
 	if !o.stale(now, rules) || want.On || w.refused(want) != "" && now.Sub(time.Unix(w.Confirmed.Answered, 0)) < refusalHolds {
 		return j
@@ -84,7 +84,7 @@ func (w *Worker) Compare(o Observed, user string, now time.Time, rules Rules) Ju
 	if w.underWay(o) {
 		return Judgement{UnderWay: true}
 	}
-	want := w.want(user, rules.Stale(w.Latest.On, w.Latest.At, now))
+	want := w.want(user, w.stale(now, rules))
 	j := Judgement{WantOn: want.On, WantAt: want.At, Why: w.difference(o, want, now, rules)}
 	if j.Why == "" {
 		return j

@@ -5,6 +5,7 @@ import (
 	"context"
 	"time"
 
+	"bobosync/services/resolver/internal/guard"
 	"bobosync/services/resolver/internal/latest"
 	"bobosync/services/resolver/internal/roster"
 	"bobosync/services/resolver/internal/store"
@@ -80,6 +81,7 @@ func (o *Observer) Observe(ctx context.Context, req control.ObserveRequest) (con
 	if err := r.Commit(ctx, &x.changes); err != nil {
 		return control.ObserveAnswer{}, err
 	}
+	x.noteHeld()
 	x.noteClears()
 	x.log()
 	return x.answer, nil
@@ -112,6 +114,10 @@ func (x *observation) judge(seen control.ObservedUser) error {
 // known judges the user of a worker whom BOBO has told of.
 func (x *observation) known(employee, user string, w latest.Worker, o latest.Observed) {
 	x.answer.Compared++
+	if w.Hold != nil {
+		x.answer.Held++
+		return
+	}
 	judge, reason := w.Expire, event.ReasonExpiry
 	if x.request.Purpose == control.Compare {
 		judge, reason = w.Compare, event.ReasonReconcile
@@ -120,10 +126,7 @@ func (x *observation) known(employee, user string, w latest.Worker, o latest.Obs
 	if j.Send && x.request.Apply {
 		before := w
 		update, settled := w.Correct(employee, user, reason, x.now, x.roster.Rules)
-		if settled != event.Pending {
-			x.changes.Settled.Add(w.Latest.File, settled, w.Latest.Version.Row)
-		}
-		x.changes.Send(*update, before, w)
+		x.changes.Send(*update, before, w, settled)
 	}
 	x.found(user, employee, j)
 }
@@ -134,6 +137,13 @@ func (x *observation) unmanaged(user, employee string, o latest.Observed) {
 		x.answer.Foreign++
 	}
 	if x.request.Purpose == control.Compare {
+		return
+	}
+	switch hold := x.roster.Holds.OfUser(user, max(o.At, o.At2)); {
+	case hold.Is(""):
+		x.answer.Held++
+		return
+	case hold.Is(guard.Rejected): // a person wants it to stay
 		return
 	}
 	j := latest.ExpireForeign(o, x.clears[topology.NormalUsername(user)], x.now, x.roster.Rules)
@@ -158,6 +168,21 @@ func (x *observation) found(user, employee string, j latest.Judgement) {
 		x.answer.Findings = append(x.answer.Findings, control.Finding{
 			User: user, Employee: employee, WantOn: j.WantOn, WantAt: j.WantAt, Why: j.Why, Published: published,
 		})
+	}
+}
+
+// noteHeld corrects the answer by those whom the guard has held.
+func (x *observation) noteHeld() {
+	published := map[string]bool{}
+	for _, u := range x.changes.Updates {
+		published[u.User] = true
+	}
+	for i := range x.answer.Findings {
+		if f := &x.answer.Findings[i]; f.Published && !published[f.User] {
+			f.Published = false
+			x.answer.Published--
+			x.answer.Held++
+		}
 	}
 }
 

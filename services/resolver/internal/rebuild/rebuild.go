@@ -77,6 +77,7 @@ func (b *Rebuilder) rebuild(ctx context.Context) error {
 		}
 		var w latest.Worker
 		w.Rebuild(u)
+		w.Recall(b.roster.Holds.Of(u.File, u.Version.Row))
 		workers[u.Employee] = w
 	})
 	if err != nil {

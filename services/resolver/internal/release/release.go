@@ -54,6 +54,9 @@ func (x *Releaser) Reached(sequence, left uint64) {
 	x.due = true
 }
 
+// Wake has all unresolved workers looked at again: somebody was let go.
+func (x *Releaser) Wake() { x.due = true }
+
 // entries returns how far the entries are read.
 func (x *Releaser) entries() coalesce.Entries {
 	x.behind = x.behind && time.Since(x.came) < silence

@@ -51,6 +51,10 @@ func (p *Replayer) Begin(ctx context.Context, req control.ReplayRequest) (contro
 			if user == "" || !w.Known() || !chosen.takes(employee, user, w) {
 				return nil
 			}
+			if w.Hold != nil { // it is sent, or not, as a person decides
+				state.Held++
+				return nil
+			}
 			w.Replay = state.ID
 			workers[employee] = w
 			return nil
@@ -235,6 +239,9 @@ func (p *Replayer) Requeue(ctx context.Context, req control.RequeueRequest) (con
 		}
 		if !w.Known() {
 			return control.Refuse("nothing is known of this worker any more: copy the file into the input directory again")
+		}
+		if w.Hold != nil {
+			return control.Refuse("this worker is part of a mass change that is held: decide about that first, see bobosync held list")
 		}
 		if w.Latest.File != u.File || w.Latest.Version.Row != u.Version.Row {
 			answer.Superseded = true

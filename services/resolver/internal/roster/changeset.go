@@ -17,18 +17,29 @@ type Changeset struct {
 	Change  store.Change
 	// intents are the workers of the updates as they are while these are being published.
 	intents map[string]latest.Worker
+	// sending are the workers of the updates as they were before.
+	sending map[string]sending
+}
+
+// sending is a worker for whom an update is to be published: as before that, and the outcome of the latest row if it is settled by it.
+type sending struct {
+	before  latest.Worker
+	settled event.Outcome
 }
 
 // NewChangeset returns an empty one.
 func NewChangeset() Changeset {
 	return Changeset{
 		Settled: RowOutcomes{}, Change: store.Change{Workers: map[string]latest.Worker{}}, intents: map[string]latest.Worker{},
+		sending: map[string]sending{},
 	}
 }
 
-// Send adds an update, with its worker as before it and as after it was published.
-func (c *Changeset) Send(u event.Update, before, after latest.Worker) {
+// Send adds an update, with its worker as before it and as after it was published, and the outcome of the latest row if that is settled
+// by publishing (else Pending).
+func (c *Changeset) Send(u event.Update, before, after latest.Worker, settled event.Outcome) {
 	c.Updates = append(c.Updates, u)
+	c.sending[u.Employee] = sending{before, settled}
 	c.intents[u.Employee] = latest.Intent(before, after)
 	c.Change.Workers[u.Employee] = after
 }
@@ -43,8 +54,18 @@ func (c *Changeset) Again(w latest.Worker, update func(*latest.Worker) *event.Up
 		return false
 	}
 	w.Confirmed = nil
-	c.Send(*u, before, w)
+	c.Send(*u, before, w, event.Pending)
 	return true
+}
+
+// settle adds the rows that are settled by publishing the updates.
+func (c *Changeset) settle() {
+	for _, s := range c.sending {
+		if s.settled != event.Pending {
+			c.Settled.Add(s.before.Latest.File, s.settled, s.before.Latest.Version.Row)
+		}
+	}
+	clear(c.sending)
 }
 
 // sort puts the newest events first: they are what people look at.

@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"bobosync/services/resolver/internal/guard"
+	"bobosync/services/resolver/internal/hold"
 	"bobosync/services/resolver/internal/latest"
 	"bobosync/services/resolver/internal/store"
 	"bobosync/shared/mapping"
@@ -52,6 +54,7 @@ func TestForget(t *testing.T) {
 			defer func() { require.NoError(t, s.Close()) }()
 			require.NoError(t, s.Save(t.Context(), store.Change{Workers: c.workers}))
 			r := &Roster{
+				Holds: hold.New(guard.Rules{}, slog.New(slog.DiscardHandler)),
 				Store: s, Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return now }, MaxStrangers: c.most,
 				Rules: latest.Rules{Lifetime: c.lifetime},
 			}
@@ -90,7 +93,7 @@ func TestForgettingIsLinear(t *testing.T) {
 			workers[fmt.Sprintf("%07d", i)] = latest.Worker{Latest: latest.Event{File: "a", At: int64(i + 1)}, Unmapped: true}
 		}
 		require.NoError(t, s.Save(t.Context(), store.Change{Workers: workers}))
-		r := &Roster{Store: s, Log: slog.New(slog.DiscardHandler), Now: time.Now, MaxStrangers: 100}
+		r := &Roster{Holds: hold.New(guard.Rules{}, slog.New(slog.DiscardHandler)), Store: s, Log: slog.New(slog.DiscardHandler), Now: time.Now, MaxStrangers: 100}
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		require.NoError(t, r.Load(t.Context()))

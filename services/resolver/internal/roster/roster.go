@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"bobosync/services/resolver/internal/hold"
 	"bobosync/services/resolver/internal/latest"
 	"bobosync/services/resolver/internal/outbox"
 	"bobosync/services/resolver/internal/stats"
@@ -51,6 +52,8 @@ type Roster struct {
 	Recovered bool
 	// HoldOff is until when nothing is published after the broker's store was lost, by the monotonic clock.
 	HoldOff time.Time
+	// Holds decides which changes wait for a person, and knows who does.
+	Holds *hold.Book
 	// Guard returns an error if nothing may be published to the table of updates as it is now.
 	Guard func(ctx context.Context) error
 }
@@ -109,6 +112,7 @@ func (r *Roster) Load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.Holds.Noted()
 	replays, err := r.Store.Replays()
 	for _, state := range replays {
 		if state.Ended.IsZero() && r.Replaying[state.ID] == nil {
@@ -149,14 +153,17 @@ func (r *Roster) Resolve(c *Changeset, employee string, w latest.Worker, room bo
 	if update != nil && !room {
 		return false
 	}
-	if settled != event.Pending && before.Open {
-		c.Settled.Add(w.Latest.File, settled, w.Latest.Version.Row)
+	if !before.Open {
+		settled = event.Pending
 	}
 	if update != nil {
-		c.Send(*update, before, w)
-	} else {
-		c.Change.Workers[employee] = w
+		c.Send(*update, before, w, settled)
+		return true
 	}
+	if settled != event.Pending {
+		c.Settled.Add(w.Latest.File, settled, w.Latest.Version.Row)
+	}
+	c.Change.Workers[employee] = w
 	return true
 }
 
@@ -172,18 +179,24 @@ func (r *Roster) reason(w latest.Worker, user string) event.Reason {
 	}
 }
 
-// Commit saves what is about to be published, publishes it, and saves that it was, in that order: a crash in between repeats work and
-// changes nothing. An update may only come from an event that was saved before.
+// Commit asks the guard, saves what is held and what is about to be published, publishes it, and saves that it was, in that order: a crash
+// in between repeats work and changes nothing. An update may only come from an event that was saved before.
 func (r *Roster) Commit(ctx context.Context, c *Changeset) error {
+	answer := r.hold(c)
+	first := store.Change{Workers: c.intents}
+	if answer != nil {
+		first.Guard = &answer.Save
+	}
 	if len(c.Updates) > 0 {
 		if err := r.Guard(ctx); err != nil {
 			return err
 		}
 	}
-	if len(c.intents) > 0 {
-		if err := r.Save(ctx, store.Change{Workers: c.intents}); err != nil {
-			return err
-		}
+	if err := r.Save(ctx, first); err != nil {
+		return err
+	}
+	if answer != nil {
+		r.Holds.Tell(answer, r.Metrics.Unusual)
 	}
 	c.sort()
 	if err := r.Out.Updates(ctx, c.Updates); err != nil {
@@ -204,15 +217,19 @@ func (r *Roster) Commit(ctx context.Context, c *Changeset) error {
 
 // Save saves a change and keeps what is left to do.
 func (r *Roster) Save(ctx context.Context, change store.Change) error {
-	if len(change.Workers) == 0 && !change.Recovered && change.Replay == nil {
+	if change.Empty() {
 		return nil
 	}
 	if err := r.Store.Save(ctx, change); err != nil {
 		return err
 	}
+	if change.Guard != nil {
+		r.Holds.Apply(*change.Guard)
+	}
 	for employee, w := range change.Workers {
 		r.note(employee, w)
 	}
+	r.Holds.Noted()
 	if change.Recovered {
 		r.Recovered = true
 		r.Stats.SetRecovered(true)
@@ -223,6 +240,7 @@ func (r *Roster) Save(ctx context.Context, change store.Change) error {
 // note keeps what is left to do for a worker, as it was saved.
 func (r *Roster) note(employee string, w latest.Worker) {
 	r.Stats.Note(employee, w)
+	r.Holds.Note(employee, w)
 	r.noteUnresolved(employee, w)
 	if w.InDoubt != 0 {
 		r.InDoubt[strings.Clone(employee)] = w.InDoubt
@@ -243,7 +261,7 @@ func (r *Roster) note(employee string, w latest.Worker) {
 }
 
 func (r *Roster) noteUnresolved(employee string, w latest.Worker) {
-	if !w.Unresolved {
+	if !w.Unresolved || w.Hold != nil {
 		delete(r.Unresolved, employee)
 		return
 	}

@@ -45,7 +45,7 @@ func (r RowOutcomes) acks(from string) []event.Acks {
 				out, size = append(out, event.Acks{From: from}), 0
 			}
 			last := &out[len(out)-1]
-			last.Rows = append(last.Rows, event.FileRows{File: k.file, Outcome: k.outcome, Rows: part})
+			last.Rows = append(last.Rows, event.Settle(k.file, k.outcome, part))
 			size += cost
 		}
 	}

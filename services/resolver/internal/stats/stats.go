@@ -16,8 +16,8 @@ import (
 type Stats struct {
 	mu      sync.Mutex
 	workers map[string]brief
-	// strangers counts those of them who are.
-	strangers int
+	// strangers counts those of them who are, and told those whom AtHoc was told to be on duty.
+	strangers, told int
 	// mapping is the one in force.
 	mapping *mapping.Index
 	// recovered: the state store is complete.
@@ -33,23 +33,27 @@ type brief struct {
 	mapped bool
 	// unresolved: it is held back. unconfirmed: the last update has no answer yet.
 	unresolved, unconfirmed bool
-	// stranger is latest.Worker.Stranger.
-	stranger bool
+	// stranger is latest.Worker.Stranger, and told is ToldOn.
+	stranger, told bool
 }
 
 // Begin forgets everything.
 func (s *Stats) Begin(m *mapping.Index, recovered bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.workers, s.strangers, s.mapping, s.recovered = map[string]brief{}, 0, m, recovered
+	s.workers, s.strangers, s.told, s.mapping, s.recovered = map[string]brief{}, 0, 0, m, recovered
 }
 
 // Note takes a worker in as it was saved.
 func (s *Stats) Note(employee string, w latest.Worker) {
 	if !w.Known() {
+		s.Forget([]string{employee}) // its only event was rejected
 		return
 	}
-	b := brief{at: w.Latest.At, on: w.Latest.On, unresolved: w.Unresolved, unconfirmed: w.Unconfirmed(), stranger: w.Stranger()}
+	b := brief{
+		at: w.Latest.At, on: w.Latest.On, unresolved: w.Unresolved && w.Hold == nil, unconfirmed: w.Unconfirmed(), stranger: w.Stranger(),
+		told: w.ToldOn(),
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b.mapped = s.mapping.User(employee) != ""
@@ -59,6 +63,7 @@ func (s *Stats) Note(employee string, w latest.Worker) {
 	}
 	s.workers[employee] = b
 	s.strangers += number(b.stranger) - number(before.stranger)
+	s.told += number(b.told) - number(before.told)
 }
 
 func number(is bool) int {
@@ -75,12 +80,20 @@ func (s *Stats) Strangers() int {
 	return s.strangers
 }
 
+// Told counts the workers whom AtHoc was told to be on duty.
+func (s *Stats) Told() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.told
+}
+
 // Forget drops workers.
 func (s *Stats) Forget(employees []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, employee := range employees {
 		s.strangers -= number(s.workers[employee].stranger)
+		s.told -= number(s.workers[employee].told)
 		delete(s.workers, employee)
 	}
 }

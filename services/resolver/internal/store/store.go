@@ -4,6 +4,8 @@
 //	workers/<employee id>        latest.Worker as CBOR
 //	mapping/<employee id>        username
 //	replays/<id>                 control.ReplayState as JSON, without Left; the newest 100
+//	guard/history, hour/<hour>,  guard.History without Hours, and these, as JSON
+//	guard/group/<id>             guard.Group as JSON
 //	staging/mapping/…            a mapping that is being written and is not in force yet
 //
 // All of it can be had again from the input files and AtHoc, so the file may be deleted while the resolver is down.
@@ -34,6 +36,7 @@ var (
 	mappingBucket = []byte("mapping")
 	stagingBucket = []byte("staging")
 	replaysBucket = []byte("replays")
+	guardBucket   = []byte("guard")
 )
 
 // Keys of the bucket meta.
@@ -64,7 +67,7 @@ func Open(path string, log *slog.Logger) (*Store, error) {
 		return nil, err
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{workersBucket, mappingBucket, stagingBucket, replaysBucket} {
+		for _, name := range [][]byte{workersBucket, mappingBucket, stagingBucket, replaysBucket, guardBucket} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return fmt.Errorf("make bucket %s of %s: %w", name, path, err)
 			}
@@ -230,6 +233,13 @@ type Change struct {
 	Recovered bool
 	// Replay, if not nil, is a replay as it is now.
 	Replay *control.ReplayState
+	// Guard, if not nil, is what the guard remembers.
+	Guard *GuardChange
+}
+
+// Empty reports whether there is nothing to save.
+func (c Change) Empty() bool {
+	return len(c.Workers) == 0 && !c.Recovered && c.Replay == nil && c.Guard == nil
 }
 
 // Save stores a change. When it returns nil, all of the change is on the disk. A change of many workers is written in parts, each as
@@ -265,6 +275,11 @@ func (c Change) put(tx *bbolt.Tx, employees []string, last bool) error {
 	}
 	if last && c.Replay != nil {
 		if err := putReplay(tx.Bucket(replaysBucket), *c.Replay); err != nil {
+			return err
+		}
+	}
+	if last && c.Guard != nil {
+		if err := c.Guard.put(tx.Bucket(guardBucket)); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,431 @@
+package resolver_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"bobosync/services/resolver/internal/guard"
+	"bobosync/services/resolver/internal/store"
+	"bobosync/shared/bustest"
+	"bobosync/shared/control"
+	"bobosync/shared/event"
+	"bobosync/shared/topology"
+)
+
+// crew is so many workers with their users.
+func crew(n int) map[string]string {
+	users := map[string]string{}
+	for i := range n {
+		users[worker(i)] = user(i)
+	}
+	return users
+}
+
+func worker(i int) string { return fmt.Sprintf("%05d", 10_000+i) }
+func user(i int) string   { return fmt.Sprintf("w%d@example.org", i) }
+
+// all books a crew on or off.
+func all(n, minutesAgo int, on bool) (entries []event.Entry) {
+	for i := range n {
+		entries = append(entries, booked(worker(i), minutesAgo, on))
+	}
+	return entries
+}
+
+// guarded starts a resolver that holds, with a crew on duty whom AtHoc has confirmed. Its clock stands still.
+func guarded(t *testing.T, n int) (*bench, *atomic.Int64) {
+	b := newBench(t)
+	b.cfg.Guard.Mode, b.cfg.Guard.MinUsers = "hold", 3
+	ahead := b.clock()
+	b.start()
+	b.recovered("")
+	b.mapping("m1", crew(n))
+	b.idle()
+	b.file("on", 1, all(n, 300, true)...)
+	b.eventually(func() any { return len(b.table()) }, n)
+	for i := range n {
+		b.confirmed(user(i))
+	}
+	ahead.Store(int64(time.Hour)) // what was sent before is out of the window
+	return b, ahead
+}
+
+// guard is what the resolver tells of its guard.
+func (b *bench) guard() control.GuardState {
+	b.t.Helper()
+	answer, err := ask[control.HeldAnswer](b, control.Held, control.Nothing{})
+	require.NoError(b.t, err)
+	return answer.GuardState
+}
+
+// held waits until so many are held in so many groups, and returns the newest group.
+func (b *bench) held(groups, users int) control.HeldGroup {
+	b.t.Helper()
+	b.eventually(func() any {
+		g := b.guard()
+		return []int{len(g.Held), g.Users()}
+	}, []int{groups, users})
+	return b.guard().Held[0]
+}
+
+func (b *bench) shown(id string) control.HeldSet {
+	b.t.Helper()
+	set, err := ask[control.HeldSet](b, control.HeldShow, control.HeldRequest{ID: id})
+	require.NoError(b.t, err)
+	return set
+}
+
+func (b *bench) decide(d control.HeldDecision) (control.HeldResult, error) {
+	b.t.Helper()
+	d.By, d.Reason = "me@here", "looked at it"
+	return ask[control.HeldResult](b, control.HeldDecide, d)
+}
+
+// onDuty counts the users whom AtHoc should show on duty.
+func (b *bench) onDuty() any {
+	n := 0
+	for _, u := range b.table() {
+		if u.On {
+			n++
+		}
+	}
+	return n
+}
+
+func TestAMassChangeWaitsForAPerson(t *testing.T) {
+	t.Parallel()
+	b, ahead := guarded(t, 10)
+	mapping := crew(11)
+	b.mapping("m2", mapping)
+	b.idle()
+	sent := b.record()
+	b.file("off", 2, append(all(6, 60, false), booked(worker(10), 50, true))...)
+	g := b.held(1, 6)
+	require.Equal(t, "off", g.Kind)
+	require.Equal(t, []int{0, 3, 0, 10}, []int{g.Sent, g.Allowed, g.Usual, g.OnDuty}, "30 %% of those on duty")
+	b.eventually(b.onDuty, 11)
+	b.idle()
+	require.Len(t, sent(), 1, "who books on does not wait with them")
+	require.Empty(t, b.outcomes()["off"], "no row of it is settled, so its file stays")
+
+	set := b.shown(g.ID)
+	require.Equal(t, []int{11, 5, 6}, []int{set.OnDutyNow, set.OnDutyAfter, set.Files["off"]})
+	require.Len(t, set.Workers, 6)
+	require.Equal(t, control.HeldWorker{
+		Employee: worker(0), User: user(0), At: set.Workers[0].At, File: "off", Row: 2,
+	}, set.Workers[0])
+
+	t.Run("a newer event takes the place of what is held", func(t *testing.T) {
+		b.file("on-again", 3, booked(worker(0), 10, true))
+		b.settled("off", map[int]event.Outcome{2: event.Superseded})
+		b.held(1, 5)
+		_, err := b.decide(control.HeldDecision{ID: g.ID, Token: set.Token, Approve: true})
+		refused(t, err, "0 more came and 1 left")
+	})
+	t.Run("a second mass change is a hold of its own", func(t *testing.T) {
+		ahead.Add(int64(16 * time.Minute))
+		var entries []event.Entry
+		for i := 6; i < 10; i++ {
+			entries = append(entries, booked(worker(i), 5, false))
+		}
+		b.file("second", 4, entries...)
+		second := b.held(2, 9)
+		require.Equal(t, 4, second.Users)
+		require.NotEqual(t, g.ID, second.ID)
+	})
+	t.Run("who came since is counted", func(t *testing.T) {
+		newest := b.guard().Held[0]
+		set := b.shown(newest.ID)
+		b.file("third", 5, booked(worker(10), 4, false))
+		b.held(2, 10)
+		_, err := b.decide(control.HeldDecision{ID: newest.ID, Token: set.Token, Approve: true})
+		refused(t, err, "1 more came and 0 left")
+	})
+	t.Run("an approval is for exactly those who were shown", func(t *testing.T) {
+		before := len(sent())
+		result, err := b.decide(control.HeldDecision{ID: g.ID, Token: b.shown(g.ID).Token, Approve: true, Except: []string{worker(5)}})
+		require.NoError(t, err)
+		require.Equal(t, 4, result.Users)
+		b.eventually(func() any { return len(sent()) - before }, 4)
+		b.eventually(b.onDuty, 7)
+		b.held(2, 6)
+		rest := b.shown(result.Rest)
+		require.Len(t, rest.Workers, 1)
+		require.Equal(t, worker(5), rest.Workers[0].Employee)
+		_, err = b.decide(control.HeldDecision{ID: g.ID, Token: set.Token, Approve: true})
+		refused(t, err, "decided")
+	})
+}
+
+func TestWhatIsRejectedNeverCounts(t *testing.T) {
+	t.Parallel()
+	b, _ := guarded(t, 10)
+	b.file("off", 2, all(6, 60, false)...)
+	g := b.held(1, 6)
+	before := b.published()
+	_, err := b.decide(control.HeldDecision{ID: g.ID, Token: b.shown(g.ID).Token})
+	require.NoError(t, err)
+	withheld := map[int]event.Outcome{}
+	for row := 2; row < 8; row++ {
+		withheld[row] = event.Withheld
+	}
+	b.settled("off", withheld)
+	b.eventually(func() any { return len(b.guard().Held) }, 0)
+	require.Equal(t, before, b.published())
+
+	b.file("older", 3, booked(worker(0), 90, false)) // older than what was rejected, newer than what counts
+	b.eventually(b.onDuty, 9)
+	b.file("off-again", 4, event.Entry{Employee: worker(1), At: b.shownAt("off", 1), On: true})
+	b.eventually(func() any { return b.table()[user(1)].File }, "off-again")
+
+	t.Run("and it can be taken in after all", func(t *testing.T) {
+		result, err := ask[control.HeldResult](b, control.HeldRequeue, control.HeldDecision{ID: g.ID, Reason: "it was right", By: "me@here"})
+		require.NoError(t, err)
+		require.Equal(t, []int{6, 1}, []int{result.Users, result.Superseded})
+		b.eventually(b.onDuty, 5)
+	})
+}
+
+// shownAt is the moment of a worker's booking in a file, as it was published.
+func (b *bench) shownAt(file string, i int) int64 {
+	for _, data := range b.messages(topology.StreamEntries) {
+		var m event.Entries
+		if event.Decode(data, &m) == nil && m.File == file {
+			return m.Entries[i].At
+		}
+	}
+	b.t.Fatalf("no entries of %s", file)
+	return 0
+}
+
+// TestHoldsOutliveEveryMemory: a restart, the loss of the state store, and that of the broker's store.
+func TestHoldsOutliveEveryMemory(t *testing.T) {
+	t.Parallel()
+	for name, lose := range map[string]func(*bench){
+		"restart": func(b *bench) { b.restart() },
+		"state store": func(b *bench) {
+			kv, err := b.conn.JS.KeyValue(b.t.Context(), topology.BucketState)
+			require.NoError(b.t, err)
+			require.Eventually(b.t, func() bool {
+				_, err := kv.Get(b.t.Context(), topology.GuardHoldKey(b.guard().Held[0].ID))
+				return err == nil
+			}, patience, 5*time.Millisecond)
+			entry, err := kv.Get(b.t.Context(), topology.KeyResolverMemory)
+			require.NoError(b.t, err)
+			var memory event.Memory
+			require.NoError(b.t, event.Decode(entry.Value(), &memory))
+			b.stop()
+			require.NoError(b.t, os.Remove(filepath.Join(b.cfg.Data.Directory, "resolver.db")))
+			b.start()
+			b.again()
+			b.recovered(memory.Memory)
+		},
+		"broker's store": func(b *bench) {
+			b.stop()
+			for _, s := range []string{topology.StreamEntries, topology.StreamUpdates, topology.StreamAcks, topology.StreamMapping} {
+				require.NoError(b.t, b.conn.JS.DeleteStream(b.t.Context(), s))
+			}
+			require.NoError(b.t, b.conn.JS.DeleteKeyValue(b.t.Context(), topology.BucketState))
+			b.start()
+			b.eventually(func() any {
+				kv, err := b.conn.JS.KeyValue(b.t.Context(), topology.BucketState)
+				if err != nil {
+					return err
+				}
+				_, err = kv.Get(b.t.Context(), topology.KeyGuardHistory)
+				return err
+			}, nil) // the copy is made again
+			b.mapping("m1", crew(10))
+			b.again()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, ahead := guarded(t, 10)
+			b.file("rejected", 2, all(6, 60, false)...)
+			g := b.held(1, 6)
+			_, err := b.decide(control.HeldDecision{ID: g.ID, Token: b.shown(g.ID).Token})
+			require.NoError(t, err)
+			b.eventually(func() any { return len(b.outcomes()["rejected"]) }, 6)
+			ahead.Add(int64(time.Hour))
+			b.file("held", 3, all(5, 40, false)...)
+			second := b.held(1, 5)
+			ahead.Add(int64(5 * time.Hour)) // it is the hold that is kept, and not judged again at another hour
+
+			lose(b)
+			b.idle()
+			after := b.held(1, 5)
+			require.Equal(t, second.ID, after.ID)
+			require.Empty(t, b.outcomes()["held"])
+			for user, u := range b.table() {
+				require.True(t, u.On, user)
+			}
+			_, err = b.decide(control.HeldDecision{ID: second.ID, Token: b.shown(second.ID).Token, Approve: true})
+			require.NoError(t, err)
+			b.eventually(func() any {
+				off := 0
+				for _, u := range b.table() {
+					if !u.On {
+						off++
+					}
+				}
+				return off
+			}, 5)
+		})
+	}
+}
+
+// again plays ingest, which reads all files again: those that are settled, and the one that waits.
+func (b *bench) again() {
+	settled := func(name string, order int64, entries []event.Entry) {
+		for i := range entries {
+			entries[i].Row = i + 2
+		}
+		b.publish(topology.EntriesSubject(name), &event.Entries{File: name, Order: order, Last: true, Settled: true, Entries: entries})
+	}
+	settled("on", 1, all(10, 300, true))
+	settled("rejected", 2, all(6, 60, false))
+	b.file("held", 3, all(5, 40, false)...)
+}
+
+// TestADecisionIsCarriedOutAfterACrash: the process ended when it was decided and nothing was done yet, or when some of it was.
+func TestADecisionIsCarriedOutAfterACrash(t *testing.T) {
+	t.Parallel()
+	for _, verdict := range []string{guard.Approved, guard.Rejected} {
+		t.Run(verdict, func(t *testing.T) {
+			t.Parallel()
+			b, _ := guarded(t, 10)
+			b.file("off", 2, all(6, 60, false)...)
+			b.held(1, 6)
+			b.stop()
+			state, err := store.Open(filepath.Join(b.cfg.Data.Directory, "resolver.db"), bustest.Logger())
+			require.NoError(t, err)
+			h, groups, known, err := state.Guard()
+			require.NoError(t, err)
+			require.True(t, known)
+			require.Len(t, groups, 1)
+			groups[0].Decision = &guard.Decision{Verdict: verdict, At: time.Now().UTC(), Users: 6}
+			change := store.GuardChange{Since: h.Since, Recent: h.Recent, Groups: groups}
+			require.NoError(t, state.Save(t.Context(), store.Change{Guard: &change}))
+			require.NoError(t, state.Close())
+
+			b.start()
+			want := 10
+			if verdict == guard.Approved {
+				want = 4
+			} else {
+				b.eventually(func() any { return b.outcomes()["off"][7] }, event.Withheld)
+			}
+			b.eventually(b.onDuty, want)
+			b.held0()
+		})
+	}
+}
+
+// held0 waits until nobody is held.
+func (b *bench) held0() {
+	b.t.Helper()
+	b.eventually(func() any { return len(b.guard().Held) }, 0)
+}
+
+// TestAFailingPublicationHoldsTheSame: what follows cannot be published, again and again, and the process ends; nobody who is held is sent.
+func TestAFailingPublicationHoldsTheSame(t *testing.T) {
+	t.Parallel()
+	b, _ := guarded(t, 10)
+	b.mapping("m2", crew(11))
+	b.idle()
+	sent, unblock := b.record(), b.blockAcks()
+	b.file("off", 2, append(all(6, 60, false), booked(worker(10), 60*30, true))...) // the last one's outcome cannot be stored
+	b.held(1, 6)
+	b.stop()
+	b.start()
+	unblock()
+	b.settled("off", map[int]event.Outcome{8: event.Expired})
+	b.held(1, 6)
+	require.Empty(t, sent())
+}
+
+// TestStaleClearingIsHeld: of workers and of users whom no worker is mapped to, until a person decides.
+func TestStaleClearingIsHeld(t *testing.T) {
+	t.Parallel()
+	b, ahead := guarded(t, 6)
+	ahead.Store(int64(26 * time.Hour))
+	var users []control.ObservedUser
+	for i := range 6 {
+		users = append(users, control.ObservedUser{User: user(i), On: true, At: b.table()[user(i)].At})
+	}
+	users = append(users, seen("stranger@example.org", 40))
+	before := b.published()
+	answer := b.observe(control.Expire, true, users...)
+	require.Equal(t, []int{0, 7}, []int{answer.Published, answer.Held})
+	g := b.held(1, 7)
+	require.Equal(t, "stale", g.Kind)
+	again := b.observe(control.Expire, true, users...)
+	require.Equal(t, []int{0, 7}, []int{again.Published, again.Held})
+	require.Equal(t, 6, b.observe(control.Compare, true, users...).Held, "a comparison leaves them out and says how many")
+	state := b.replay(control.ReplayRequest{All: true})
+	require.Equal(t, []int{0, 6}, []int{state.Users, state.Held})
+	require.Equal(t, before, b.published())
+
+	_, err := b.decide(control.HeldDecision{ID: g.ID, Token: b.shown(g.ID).Token, Approve: true, Except: []string{worker(0)}})
+	require.NoError(t, err)
+	b.eventually(b.onDuty, 1)
+	require.Equal(t, 1, b.observe(control.Expire, true, users...).Published, "the user without a worker is found again")
+
+	rest := b.held(1, 1)
+	_, err = b.decide(control.HeldDecision{ID: rest.ID, Token: b.shown(rest.ID).Token})
+	require.NoError(t, err)
+	b.held0()
+	require.Zero(t, b.observe(control.Expire, true, users[0]).Published, "a person wants it to stay")
+	b.held0()
+}
+
+// TestObservingHoldsNothing: it is said what would have been held.
+func TestObservingHoldsNothing(t *testing.T) {
+	t.Parallel()
+	for mode, tells := range map[string]bool{"observe": true, "auto": false, "off": false} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.cfg.Guard.Mode, b.cfg.Guard.MinUsers = mode, 3
+			b.start()
+			b.recovered("")
+			b.mapping("m1", crew(10))
+			b.file("on", 1, all(10, 300, true)...)
+			b.eventually(b.onDuty, 10)
+			b.file("off", 2, all(6, 60, false)...)
+			b.eventually(b.onDuty, 4)
+			b.eventually(func() any {
+				g := b.guard()
+				for _, told := range g.Told {
+					if told.Kind == "off" && told.Users == 6 {
+						return []bool{true, g.Holding, len(g.Held) > 0}
+					}
+				}
+				return []bool{false, g.Holding, len(g.Held) > 0}
+			}, []bool{tells, false, false})
+		})
+	}
+}
+
+func TestOnFlipsAreHeldOnlyIfWanted(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.cfg.Guard.Mode, b.cfg.Guard.MinUsers, b.cfg.Guard.On = "hold", 3, "hold"
+	b.start()
+	b.recovered("")
+	b.mapping("m1", crew(10))
+	b.file("on", 1, all(10, 300, true)...)
+	g := b.held(1, 10)
+	require.Equal(t, "on", g.Kind)
+	_, err := b.decide(control.HeldDecision{ID: g.ID, Token: b.shown(g.ID).Token})
+	require.NoError(t, err)
+	b.eventually(func() any { return len(b.outcomes()["on"]) }, 10)
+	require.Empty(t, b.table())
+}

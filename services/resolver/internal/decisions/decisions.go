@@ -1,0 +1,360 @@
+// Package decisions is where a person decides about mass changes that are held.
+package decisions
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"bobosync/services/resolver/internal/guard"
+	"bobosync/services/resolver/internal/latest"
+	"bobosync/services/resolver/internal/release"
+	"bobosync/services/resolver/internal/roster"
+	"bobosync/services/resolver/internal/store"
+	"bobosync/shared/control"
+	"bobosync/shared/event"
+	"bobosync/shared/topology"
+)
+
+// shownAtOnce is how many workers are in an answer.
+const shownAtOnce = 1000
+
+// Decider carries out what is decided about a roster's holds.
+type Decider struct {
+	roster   *roster.Roster
+	releaser *release.Releaser
+	copy     *keeper
+}
+
+// New returns a decider for the session that begins, with the guard's memory taken over from the state store, or from the broker's copy
+// if the state store was lost. It is for who holds the roster's lock.
+func New(ctx context.Context, js jetstream.JetStream, r *roster.Roster, x *release.Releaser) (*Decider, error) {
+	kv, err := js.KeyValue(ctx, topology.BucketState)
+	if err != nil {
+		return nil, fmt.Errorf("open bucket %s: %w", topology.BucketState, err)
+	}
+	d := &Decider{roster: r, releaser: x, copy: &keeper{kv: kv}}
+	return d, d.copy.restore(ctx, r)
+}
+
+// person is somebody in a hold, with the worker's record if there is one.
+type person struct {
+	guard.Member
+	worker latest.Worker
+	// at is the moment of the status that waits, in Unix seconds.
+	at int64
+}
+
+// name is by what an operator names somebody.
+func (p person) name() string { return cmp.Or(p.Employee, p.User) }
+
+func members(all []person) []guard.Member {
+	list := make([]guard.Member, len(all))
+	for i, p := range all {
+		list[i] = p.Member
+	}
+	return list
+}
+
+// persons lists who is in a hold, in the order of employee ids.
+func (d *Decider) persons(g *guard.Group) ([]person, error) {
+	r := d.roster
+	var all []person
+	err := r.View(func(v store.View) error {
+		for employee, seq := range r.Holds.Members(g.ID) {
+			w, err := r.Worker(v, employee)
+			if err != nil {
+				return err
+			}
+			all = append(all, person{guard.Member{
+				Employee: employee, User: r.Mapping().User(employee), Version: w.Latest.Version, Seq: seq,
+			}, w, w.Latest.At})
+		}
+		return nil
+	})
+	for user, at := range g.Users {
+		all = append(all, person{Member: guard.Member{User: user, Version: event.Version{Rank: at}, Seq: g.Seq}, at: at})
+	}
+	slices.SortFunc(all, func(a, b person) int { return cmp.Or(cmp.Compare(a.Employee, b.Employee), cmp.Compare(a.User, b.User)) })
+	return all, err
+}
+
+// List tells of all holds, without persons.
+func (d *Decider) List(context.Context, control.Nothing) (control.HeldAnswer, error) {
+	r := d.roster
+	r.Lock()
+	defer r.Unlock()
+	answer := control.HeldAnswer{GuardState: *r.Holds.Facts(r.Now()), OnDuty: r.Stats.Told(), Decided: []control.HeldGroup{}}
+	for _, g := range r.Holds.Groups() {
+		if !g.Is("") {
+			answer.Decided = append(answer.Decided, r.Holds.Describe(g))
+		}
+	}
+	return answer, nil
+}
+
+// waiting returns the hold of an id that waits for a decision.
+func (d *Decider) waiting(id string) (*guard.Group, error) {
+	g := d.roster.Holds.Group(id)
+	switch {
+	case g == nil:
+		return nil, control.Refuse("there is no hold %q: bobosync held list shows them", id)
+	case g.Decision != nil:
+		return nil, control.Refuse("it was decided about %s already: %s by %s at %s", g.ID, g.Decision.Verdict, cmp.Or(g.Decision.By, "nobody"),
+			g.Decision.At.Format(time.RFC3339))
+	default:
+		return g, nil
+	}
+}
+
+// Show tells who is in a hold and what an approval leads to.
+func (d *Decider) Show(_ context.Context, req control.HeldRequest) (control.HeldSet, error) {
+	r := d.roster
+	r.Lock()
+	defer r.Unlock()
+	g, err := d.waiting(req.ID)
+	if err != nil {
+		return control.HeldSet{}, err
+	}
+	all, err := d.persons(g)
+	if err != nil {
+		return control.HeldSet{}, err
+	}
+	set := control.HeldSet{HeldGroup: r.Holds.Describe(g), Token: guard.Token(members(all)), Files: map[string]int{}, Workers: []control.HeldWorker{}}
+	set.OnDutyNow = r.Stats.Told()
+	set.OnDutyAfter = set.OnDutyNow - len(all) + len(g.Users) // the guard does not count users without a known worker as on duty
+	if g.Kind == guard.On {
+		set.OnDutyAfter = set.OnDutyNow + len(all)
+	}
+	set.UsualLeast, set.UsualMost = r.Holds.Usual(r.Now())
+	for i, p := range all {
+		set.Files[p.worker.Latest.File]++
+		if i >= req.After && len(set.Workers) < shownAtOnce {
+			set.Workers = append(set.Workers, control.HeldWorker{
+				Employee: p.Employee, User: p.User, On: g.Kind == guard.On, At: time.Unix(p.at, 0).UTC(),
+				File: p.worker.Latest.File, Row: p.worker.Latest.Version.Row,
+			})
+		}
+	}
+	if end := req.After + len(set.Workers); end < len(all) {
+		set.Next = end
+	}
+	return set, nil
+}
+
+// Decide approves or rejects exactly those who were shown.
+func (d *Decider) Decide(ctx context.Context, req control.HeldDecision) (control.HeldResult, error) {
+	r := d.roster
+	r.Lock()
+	defer r.Unlock()
+	if req.Reason == "" {
+		return control.HeldResult{}, control.Refuse("say why, with --reason: it is kept with the decision")
+	}
+	g, err := d.waiting(req.ID)
+	if err != nil {
+		return control.HeldResult{}, err
+	}
+	all, err := d.persons(g)
+	if err != nil {
+		return control.HeldResult{}, err
+	}
+	if err := sameSet(req.Token, g.ID, all); err != nil {
+		return control.HeldResult{}, err
+	}
+	result := control.HeldResult{ID: g.ID}
+	if len(req.Except) > 0 {
+		if g, all, err = d.split(ctx, g, all, req.Except, &result); err != nil {
+			return result, err
+		}
+	}
+	result.Users = len(all)
+	verdict := guard.Rejected
+	if req.Approve {
+		verdict = guard.Approved
+	}
+	change := r.Holds.Decide(g, guard.Decision{Verdict: verdict, At: r.Now().UTC(), By: req.By, Reason: req.Reason, Users: len(all)})
+	// From here on it is decided, whatever ends the process: Resume goes on with it.
+	if err := r.Save(ctx, store.Change{Guard: &change}); err != nil {
+		return result, err
+	}
+	r.Log.Info("it was decided about a mass change that was held", "hold", g.ID, "verdict", verdict, "users", len(all), "by", req.By, "reason", req.Reason)
+	return result, d.carryOut(ctx, r.Holds.Group(g.ID))
+}
+
+// sameSet refuses a decision about others than those who were shown.
+func sameSet(token, id string, now []person) error {
+	came, left, ok := guard.Since(token, members(now))
+	switch {
+	case !ok:
+		return control.Refuse("those in %s are others than were shown: look again with bobosync held show %s", id, id)
+	case came+left > 0:
+		return control.Refuse("%d more came and %d left since you looked, so nothing was done: look again with bobosync held show %s", came, left, id)
+	default:
+		return nil
+	}
+}
+
+// split puts those who are excepted into a hold of their own, and returns what is left of the other one.
+func (d *Decider) split(ctx context.Context, g *guard.Group, all []person, except []string, result *control.HeldResult) (*guard.Group, []person, error) {
+	r := d.roster
+	rest, left := r.Holds.Split(g), g.Clone()
+	clear(left.Rows)
+	clear(left.Users)
+	change := store.Change{Workers: map[string]latest.Worker{}}
+	var others []person
+	found := map[string]bool{}
+	for _, p := range all {
+		into := left
+		if slices.Contains(except, p.name()) || p.Employee == "" && slices.ContainsFunc(except, func(name string) bool {
+			return topology.NormalUsername(name) == p.User
+		}) {
+			into, found[p.name()] = rest, true
+			if p.Employee != "" {
+				p.worker.Hold = &latest.Hold{Group: rest.ID, Seq: rest.Seq}
+				change.Workers[p.Employee] = p.worker
+			}
+		} else {
+			others = append(others, p)
+		}
+		if p.Employee == "" {
+			into.Users[p.User] = p.at
+		} else {
+			into.AddRow(p.worker.Latest.File, p.worker.Latest.Version.Row)
+		}
+	}
+	switch {
+	case len(found) < len(except):
+		return nil, nil, control.Refuse("%d of those excepted are not in %s: name them as bobosync held show does", len(except)-len(found), g.ID)
+	case len(others) == 0:
+		return nil, nil, control.Refuse("everybody is excepted, so there is nothing to decide")
+	}
+	guarded := r.Holds.Replace(r.Now(), left, rest)
+	change.Guard = &guarded
+	result.Rest = rest.ID
+	return left, others, r.Save(ctx, change)
+}
+
+// carryOut does what was decided about a hold. It can be done again.
+func (d *Decider) carryOut(ctx context.Context, g *guard.Group) error {
+	all, err := d.persons(g)
+	if err != nil {
+		return err
+	}
+	c := roster.NewChangeset()
+	for _, p := range all {
+		w := p.worker
+		switch {
+		case p.Employee == "": // the janitor finds the user again, and the observer knows of the decision
+			continue
+		case !g.Is(guard.Rejected):
+			w.Pass()
+		case g.Kind == guard.Stale:
+			w.KeepDuty()
+		default:
+			if e := w.Reject(); e != nil {
+				c.Settled.Add(e.File, event.Withheld, e.Version.Row)
+			}
+		}
+		c.Change.Workers[p.Employee] = w
+	}
+	d.releaser.Wake()
+	return d.roster.Commit(ctx, &c)
+}
+
+// Requeue takes in after all what was rejected.
+func (d *Decider) Requeue(ctx context.Context, req control.HeldDecision) (control.HeldResult, error) {
+	r := d.roster
+	r.Lock()
+	defer r.Unlock()
+	g := r.Holds.Group(req.ID)
+	switch {
+	case req.Reason == "":
+		return control.HeldResult{}, control.Refuse("say why, with --reason: it is kept with the decision")
+	case !g.Is(guard.Rejected):
+		return control.HeldResult{}, control.Refuse("there is no hold %q that was rejected: bobosync held list shows them", req.ID)
+	}
+	result, c, workers := control.HeldResult{ID: g.ID}, roster.NewChangeset(), map[string]latest.Worker{}
+	err := r.View(func(v store.View) error {
+		return v.EachWorker(ctx, func(employee string, w latest.Worker) error {
+			if w.Withheld == nil || w.Withheld.Group != g.ID {
+				return nil
+			}
+			isLatest, superseded := w.Readmit()
+			if superseded != nil {
+				c.Settled.Add(superseded.File, event.Superseded, superseded.Version.Row)
+			}
+			if !isLatest {
+				result.Superseded++
+			}
+			result.Users++
+			workers[employee] = w
+			return nil
+		})
+	})
+	if err != nil {
+		return result, err
+	}
+	if err := r.Commit(ctx, &c); err != nil {
+		return result, err
+	}
+	change := r.Holds.Decide(g, guard.Decision{Verdict: guard.Requeued, At: r.Now().UTC(), By: req.By, Reason: req.Reason, Users: result.Users})
+	d.releaser.Wake()
+	r.Log.Info("a mass change that was rejected is taken in after all", "hold", g.ID, "users", result.Users, "by", req.By, "reason", req.Reason)
+	return result, r.Save(ctx, store.Change{Workers: workers, Guard: &change})
+}
+
+// Resume goes on with what was decided before the process ended, and forgets what is old.
+func (d *Decider) Resume(ctx context.Context) error {
+	r := d.roster
+	r.Lock()
+	defer r.Unlock()
+	var errs []error
+	for _, g := range r.Holds.Groups() {
+		if g.Decision != nil && !r.Holds.Empty(g.ID) {
+			errs = append(errs, d.carryOut(ctx, g))
+		}
+	}
+	errs = append(errs, d.adoptOrphans(ctx))
+	forget, overtaken := r.Holds.Old(r.Now())
+	if !r.Recovered { // who is in them is not known yet
+		overtaken = nil
+	}
+	for _, g := range overtaken {
+		change := r.Holds.Decide(g, guard.Decision{Verdict: guard.Overtaken, At: r.Now().UTC()})
+		errs = append(errs, r.Save(ctx, store.Change{Guard: &change}))
+		r.Log.Info("newer events have taken the place of a mass change that was held", "hold", g.ID)
+	}
+	for _, g := range forget {
+		if err := errors.Join(r.Store.ForgetHold(g.ID), d.copy.forget(ctx, g.ID)); err != nil {
+			return fmt.Errorf("forget a hold: %w", err)
+		}
+		r.Holds.Forget(g.ID)
+	}
+	return errors.Join(append(errs, d.copy.keep(ctx, r.Holds, r.Now()))...)
+}
+
+// adoptOrphans has the guard asked once more about those whose hold is not known: a crash came between the parts of a large change.
+func (d *Decider) adoptOrphans(ctx context.Context) error {
+	r, change := d.roster, store.Change{Workers: map[string]latest.Worker{}}
+	err := r.View(func(v store.View) error {
+		for _, employee := range r.Holds.Orphans() {
+			w, err := r.Worker(v, employee)
+			if err != nil {
+				return err
+			}
+			w.Hold = nil
+			change.Workers[employee] = w
+		}
+		return nil
+	})
+	if err != nil || len(change.Workers) == 0 {
+		return err
+	}
+	d.releaser.Wake()
+	return r.Save(ctx, change)
+}

@@ -1,0 +1,138 @@
+package decisions
+
+// This file keeps a copy of the guard's memory in the broker, so that it survives the loss of the state store.
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"bobosync/services/resolver/internal/guard"
+	"bobosync/services/resolver/internal/hold"
+	"bobosync/services/resolver/internal/roster"
+	"bobosync/services/resolver/internal/store"
+	"bobosync/shared/topology"
+)
+
+const (
+	// historyEvery is how often the counts are copied; holds are at once.
+	historyEvery = time.Minute
+	// keepAgain is after what time it is tried again.
+	keepAgain = 5 * time.Second
+)
+
+// keeper writes the copy. It is for who holds the roster's lock.
+type keeper struct {
+	kv jetstream.KeyValue
+	// next is when the counts are copied next, and again when it is tried again.
+	next, again time.Time
+}
+
+// remembered is the copy's head.
+type remembered struct {
+	guard.History
+	// Groups are the ids of the holds.
+	Groups []string `json:"groups,omitempty"`
+}
+
+// restore takes over what is remembered.
+func (k *keeper) restore(ctx context.Context, r *roster.Roster) error {
+	h, groups, known, err := r.Store.Guard()
+	if err != nil {
+		return err
+	}
+	if !known {
+		if h, groups, err = k.read(ctx); err != nil {
+			return err
+		}
+		if !h.Since.IsZero() {
+			change := store.GuardChange{Since: h.Since, Recent: h.Recent, Hours: h.Hours, Groups: groups}
+			if err := r.Store.Save(ctx, store.Change{Guard: &change}); err != nil {
+				return err
+			}
+			r.Log.Info("what the guard against mass changes knew is taken over from the broker", "since", h.Since, "holds", len(groups))
+		}
+	}
+	r.Holds.Load(h, groups)
+	return nil
+}
+
+// read reads the copy; it is empty if there is none.
+func (k *keeper) read(ctx context.Context) (guard.History, []*guard.Group, error) {
+	var head remembered
+	if err := k.get(ctx, topology.KeyGuardHistory, &head); err != nil {
+		return guard.History{}, nil, err
+	}
+	var groups []*guard.Group
+	for _, id := range head.Groups {
+		g := &guard.Group{}
+		if err := k.get(ctx, topology.GuardHoldKey(id), g); err != nil {
+			return guard.History{}, nil, err
+		}
+		if g.ID != "" {
+			groups = append(groups, g)
+		}
+	}
+	return head.History, groups, nil
+}
+
+func (k *keeper) get(ctx context.Context, key string, v any) error {
+	entry, err := k.kv.Get(ctx, key)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return nil
+	}
+	if err == nil {
+		err = json.Unmarshal(entry.Value(), v)
+	}
+	if err != nil {
+		return fmt.Errorf("read %s in bucket %s: %w", key, k.kv.Bucket(), err)
+	}
+	return nil
+}
+
+func (k *keeper) put(ctx context.Context, key string, v any) error {
+	data, err := json.Marshal(v)
+	if err == nil {
+		_, err = k.kv.Put(ctx, key, data)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s in bucket %s: %w", key, k.kv.Bucket(), err)
+	}
+	return nil
+}
+
+// keep writes what the copy lacks.
+func (k *keeper) keep(ctx context.Context, b *hold.Book, now time.Time) error {
+	groups, behind := b.Unsynced()
+	if now.Before(k.again) || len(groups) == 0 && (!behind || now.Before(k.next)) {
+		return nil
+	}
+	k.again = now.Add(keepAgain)
+	for _, g := range groups {
+		if err := k.put(ctx, topology.GuardHoldKey(g.ID), g); err != nil {
+			return err
+		}
+	}
+	head := remembered{History: b.History()}
+	for _, g := range b.Groups() {
+		head.Groups = append(head.Groups, g.ID)
+	}
+	if err := k.put(ctx, topology.KeyGuardHistory, head); err != nil {
+		return err
+	}
+	b.Synced()
+	k.next, k.again = now.Add(historyEvery), time.Time{}
+	return nil
+}
+
+// forget drops a hold from the copy.
+func (k *keeper) forget(ctx context.Context, id string) error {
+	if err := k.kv.Delete(ctx, topology.GuardHoldKey(id)); err != nil {
+		return fmt.Errorf("forget a hold in bucket %s: %w", k.kv.Bucket(), err)
+	}
+	return nil
+}

@@ -1,0 +1,139 @@
+package guard
+
+// This file is a hold: those whose change waits for a person.
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"bobosync/shared/event"
+)
+
+// Group is the users of one mass change, who are decided about together. Its JSON form is stored.
+type Group struct {
+	ID    string    `json:"id"`
+	Kind  Kind      `json:"kind"`
+	Since time.Time `json:"since"`
+	// Last is when somebody was last added, and Seq counts how often that was.
+	Last time.Time `json:"last"`
+	Seq  int       `json:"seq"`
+	// Sent, Allowed, Usual and OnDuty are those of the Trip that began it.
+	Sent    int `json:"sent"`
+	Allowed int `json:"allowed"`
+	Usual   int `json:"usual"`
+	OnDuty  int `json:"on_duty"`
+	// Rows are the rows of their latest events, by file, so that they are known again when the files are read again.
+	Rows map[string]event.RowSet `json:"rows,omitempty"`
+	// Users are those without a known worker, by normal username, with the moment of their stale duty in Unix seconds.
+	Users map[string]int64 `json:"users,omitempty"`
+	// Decision is nil as long as it is awaited.
+	Decision *Decision `json:"decision,omitempty"`
+}
+
+// Decision is what was decided about a hold.
+type Decision struct {
+	// Verdict is one of the words below.
+	Verdict string    `json:"verdict"`
+	At      time.Time `json:"at"`
+	By      string    `json:"by,omitempty"`
+	Reason  string    `json:"reason,omitempty"`
+	// Users counts whom it was about.
+	Users int `json:"users"`
+}
+
+// The verdicts on a hold.
+const (
+	Approved = "approved"
+	Rejected = "rejected"
+	// Requeued: rejected at first.
+	Requeued = "requeued"
+	// Overtaken: newer events have taken the place of all of it.
+	Overtaken = "overtaken"
+)
+
+// Is reports whether that was decided; with "" whether the decision is awaited.
+func (g *Group) Is(verdict string) bool {
+	if g == nil || g.Decision == nil {
+		return g != nil && verdict == ""
+	}
+	return g.Decision.Verdict == verdict
+}
+
+// Takes reports whether those who change now belong to this mass change, or begin another one: it goes on as long as no window has
+// passed without it.
+func (g *Group) Takes(k Kind, now time.Time, window time.Duration) bool {
+	return g.Is("") && g.Kind == k && now.Sub(g.Last) < window
+}
+
+// Clone returns a copy that shares nothing that changes.
+func (g *Group) Clone() *Group {
+	c := *g
+	c.Rows, c.Users = map[string]event.RowSet{}, map[string]int64{}
+	for file, rows := range g.Rows {
+		var own event.RowSet
+		own.Merge(rows)
+		c.Rows[file] = own
+	}
+	maps.Copy(c.Users, g.Users)
+	return &c
+}
+
+// AddRow adds a row of a latest event.
+func (g *Group) AddRow(file string, row int) {
+	rows := g.Rows[file]
+	rows.Add(row)
+	g.Rows[file] = rows
+}
+
+// Has reports whether a row is in it.
+func (g *Group) Has(file string, row int) bool {
+	rows := g.Rows[file]
+	return rows.Has(row)
+}
+
+// Member is somebody in a hold.
+type Member struct {
+	Employee, User string
+	Version        event.Version
+	// Seq is Group.Seq when it was added.
+	Seq int
+}
+
+// Token names exactly the members that were shown.
+func Token(all []Member) string {
+	lines, last := make([]string, 0, len(all)), 0
+	for _, m := range all {
+		lines = append(lines, fmt.Sprintf("%q %q %+v", m.Employee, m.User, m.Version))
+		last = max(last, m.Seq)
+	}
+	slices.Sort(lines)
+	sum := sha256.Sum256([]byte(strings.Join(lines, "\n")))
+	return fmt.Sprintf("%d-%d-%s", len(all), last, hex.EncodeToString(sum[:12]))
+}
+
+// Since compares those who are in a hold now with a token of those who were shown, and returns how many came and how many left; both
+// are 0 if it is the same set. ok is false if it is no token, or the set differs in a way that cannot be counted.
+func Since(token string, now []Member) (came, left int, ok bool) {
+	parts := strings.Split(token, "-")
+	if len(parts) != 3 {
+		return 0, 0, false
+	}
+	shown, err := strconv.Atoi(parts[0])
+	last, err2 := strconv.Atoi(parts[1])
+	if err != nil || err2 != nil {
+		return 0, 0, false
+	}
+	for _, m := range now {
+		if m.Seq > last {
+			came++
+		}
+	}
+	left = max(0, shown-(len(now)-came))
+	return came, left, came+left > 0 || Token(now) == token
+}

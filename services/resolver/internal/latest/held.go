@@ -1,0 +1,103 @@
+package latest
+
+// This file is what a hold means for a worker: the latest event is not sent until a person has decided.
+
+import (
+	"time"
+
+	"bobosync/services/resolver/internal/guard"
+)
+
+// Hold is the place of a worker in a mass change that waits for a person.
+type Hold struct {
+	// Group names the mass change, and Seq is the count of its additions by then.
+	Group string `cbor:"1,keyasint"`
+	Seq   int    `cbor:"2,keyasint"`
+}
+
+// Withheld is an event that was rejected with the mass change that it was part of.
+type Withheld struct {
+	Event Event  `cbor:"1,keyasint"`
+	Group string `cbor:"2,keyasint"`
+}
+
+// stale reports whether the latest event is duty that is too old to be shown. A person may have rejected that it is cleared.
+func (w *Worker) stale(now time.Time, rules Rules) bool {
+	return rules.Stale(w.Latest.On, w.Latest.At, now) && (w.Withheld == nil || !w.Withheld.Event.sameRow(w.Latest))
+}
+
+// ToldOn reports whether AtHoc was told last that a user of this worker is on duty. What was sent may be forgotten, with the state store and
+// the table of updates; then the event before says it, which was settled.
+func (w *Worker) ToldOn() bool {
+	if w.Sent != nil {
+		return w.Sent.On
+	}
+	return w.Prior != nil && w.Prior.On && !w.Unmapped
+}
+
+// Keep makes the worker, as it was before it was decided what follows from the latest event, wait for a person.
+func (w *Worker) Keep(h Hold) {
+	w.Hold, w.Unresolved, w.Replay = &h, true, ""
+}
+
+// Pass lets the latest event go, without another question.
+func (w *Worker) Pass() {
+	w.Hold, w.Passed, w.Unresolved = nil, true, true
+}
+
+// Reject makes the event before the latest one the latest again. If the row awaits its outcome, its event is returned: it is withheld. Duty
+// that was to be cleared for its age stays.
+func (w *Worker) Reject() *Event {
+	rejected, open := w.Latest, w.Open
+	w.Withheld = &Withheld{Event: rejected, Group: w.Hold.Group}
+	w.Hold, w.Open, w.Unresolved = nil, false, false
+	prior := w.Prior
+	w.Prior = nil
+	switch {
+	case prior != nil:
+		w.Latest = *prior
+	case w.Sent != nil:
+		w.Latest = Event{Version: w.Sent.Version, File: w.Sent.File, On: w.Sent.On, At: w.Sent.At}
+	default:
+		w.Latest = Event{}
+	}
+	if !open {
+		return nil
+	}
+	return &rejected
+}
+
+// KeepDuty leaves stale duty as it is, since a person wants that.
+func (w *Worker) KeepDuty() {
+	w.Withheld = &Withheld{Event: w.Latest, Group: w.Hold.Group}
+	w.Hold, w.Unresolved, w.Prior = nil, false, nil
+}
+
+// Readmit takes an event that was rejected in after all. It reports whether it is the latest again; otherwise a newer one has won
+// meanwhile, and the row that is returned is superseded.
+func (w *Worker) Readmit() (latest bool, superseded *Event) {
+	e := w.Withheld.Event
+	w.Withheld = nil
+	if w.Latest.sameRow(e) { // duty that was left as it is
+		w.Pass()
+		return true, nil
+	}
+	verdict, beaten := w.Take(e, false)
+	if verdict == Older {
+		return false, &e
+	}
+	w.Pass()
+	return true, beaten
+}
+
+// Recall takes in what was decided about the latest event's row when it was read before. A state store that was lost has forgotten it.
+func (w *Worker) Recall(known *guard.Group) {
+	switch {
+	case known.Is("") && w.Hold == nil:
+		w.Keep(Hold{Group: known.ID, Seq: known.Seq})
+	case known.Is(guard.Approved), known.Is(guard.Requeued):
+		w.Passed = true
+	case known.Is(guard.Rejected) && known.Kind == guard.Stale:
+		w.Withheld = &Withheld{Event: w.Latest, Group: known.ID}
+	}
+}

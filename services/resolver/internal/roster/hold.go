@@ -1,0 +1,65 @@
+package roster
+
+// This file asks the guard about what is about to be published: the one place in which all updates pass it.
+
+import (
+	"slices"
+
+	"bobosync/services/resolver/internal/guard"
+	"bobosync/services/resolver/internal/hold"
+	"bobosync/shared/event"
+)
+
+// hold takes out of a changeset what has to wait for a person; it is nil if nobody's status changes. What is held is saved with the
+// intents of the rest, its rows are not settled.
+func (r *Roster) hold(c *Changeset) *hold.Answer {
+	var changes []hold.Change
+	for i := range c.Updates {
+		if ch, is := r.change(c, &c.Updates[i]); is {
+			changes = append(changes, ch)
+		}
+	}
+	if len(changes) == 0 {
+		c.settle()
+		return nil
+	}
+	answer := r.Holds.Ask(r.Now(), r.Stats.Told(), changes)
+	c.Updates = slices.DeleteFunc(c.Updates, func(u event.Update) bool {
+		ch, changes := r.change(c, &u)
+		place, held := answer.Held(ch.Kind)
+		if changes && held && u.Employee != "" {
+			w := c.sending[u.Employee].before
+			w.Keep(place)
+			c.intents[u.Employee] = w
+			delete(c.Change.Workers, u.Employee)
+			delete(c.sending, u.Employee)
+		}
+		return changes && held
+	})
+	c.settle()
+	return answer
+}
+
+// change tells what an update changes for its user; false if nothing, or if it was decided by a person.
+func (r *Roster) change(c *Changeset, u *event.Update) (hold.Change, bool) {
+	ch := hold.Change{Employee: u.Employee, User: u.User, At: u.At}
+	if u.Employee == "" { // stale duty of a user without a known worker
+		ch.Kind = guard.Stale
+		return ch, !r.Holds.OfUser(u.User, u.At).Is(guard.Approved)
+	}
+	w := c.sending[u.Employee].before
+	ch.File, ch.Row = w.Latest.File, w.Latest.Version.Row
+	switch told := w.ToldOn(); {
+	case w.Passed, w.Sent != nil && w.Sent.User != u.User: // another user's status is not this one's
+		return ch, false
+	case told && !u.On && w.Latest.On:
+		ch.Kind = guard.Stale
+	case told && !u.On:
+		ch.Kind = guard.Off
+	case !told && u.On && w.Open:
+		ch.Kind = guard.On
+	default:
+		return ch, false
+	}
+	return ch, true
+}

@@ -1,0 +1,93 @@
+package store
+
+// This file keeps what the guard remembers: the history of changes, and the holds.
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"bobosync/services/resolver/internal/guard"
+)
+
+const (
+	historyKey = "history"
+	hourPrefix = "hour/"
+	holdPrefix = "group/"
+)
+
+// GuardChange is what of the guard's memory is another.
+type GuardChange struct {
+	Since  time.Time
+	Recent []guard.Recent
+	// Hours are those that are another, and Before is the first that is kept.
+	Hours  map[string]guard.Hour
+	Before string
+	// Groups are the holds that are another.
+	Groups []*guard.Group
+}
+
+func (c *GuardChange) put(b *bbolt.Bucket) error {
+	values := map[string]any{historyKey: guard.History{Since: c.Since, Recent: c.Recent}}
+	for key, hour := range c.Hours {
+		values[hourPrefix+key] = hour
+	}
+	for _, g := range c.Groups {
+		values[holdPrefix+g.ID] = g
+	}
+	for key, v := range values {
+		data, err := json.Marshal(v)
+		if err == nil {
+			err = b.Put([]byte(key), data)
+		}
+		if err != nil {
+			return fmt.Errorf("write what the guard remembers: %w", err)
+		}
+	}
+
+	first := func() []byte {
+		k, _ := b.Cursor().Seek([]byte(hourPrefix))
+		return k
+	}
+	for k := first(); strings.HasPrefix(string(k), hourPrefix) && string(k) < hourPrefix+c.Before; k = first() {
+		if err := b.Delete(k); err != nil {
+			return fmt.Errorf("forget an hour: %w", err)
+		}
+	}
+	return nil
+}
+
+// ForgetHold forgets a hold about which was decided.
+func (s *Store) ForgetHold(id string) error {
+	return s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(guardBucket).Delete([]byte(holdPrefix + id)) })
+}
+
+// Guard returns what the guard remembers. known is false if it never remembered anything.
+func (s *Store) Guard() (h guard.History, groups []*guard.Group, known bool, err error) {
+	h.Hours = map[string]guard.Hour{}
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket(guardBucket).ForEach(func(k, data []byte) error {
+			known = true
+			key := string(k)
+			if hour, is := strings.CutPrefix(key, hourPrefix); is {
+				var x guard.Hour
+				err := json.Unmarshal(data, &x)
+				h.Hours[hour] = x
+				return err
+			}
+			if strings.HasPrefix(key, holdPrefix) {
+				g := &guard.Group{}
+				groups = append(groups, g)
+				return json.Unmarshal(data, g)
+			}
+			return json.Unmarshal(data, &h)
+		})
+	})
+	if err != nil {
+		err = fmt.Errorf("read what the guard remembers: %w", err)
+	}
+	return h, groups, known, err
+}

@@ -1,0 +1,52 @@
+package verdict
+
+// Findings about mass changes that are not usual.
+
+import (
+	"fmt"
+	"time"
+
+	"bobosync/shared/control"
+	"bobosync/shared/text"
+)
+
+// toldFor is how long an unusual change is told of that was not held.
+const toldFor = time.Hour
+
+// heldFindings tell of mass changes that wait for a person, and of those that were let go.
+func heldFindings(f Facts) (all []Finding) {
+	for _, s := range f.Resolver {
+		if s.Guard == nil {
+			continue
+		}
+		for _, g := range s.Guard.Held {
+			all = append(all, Finding{
+				Warning, CauseHeld, fmt.Sprintf("A mass change waits for a decision since %s (%s): %s would %s, where at most %d are allowed; AtHoc goes on showing what it shows of them",
+					text.When(g.Since), text.Ago(f.At.Sub(g.Since)), text.Count(g.Users, "user"), would(g.Kind), g.Allowed),
+				fmt.Sprintf("look with bobosync held show %s; then bobosync held approve %s or bobosync held reject %s, with --reason", g.ID, g.ID, g.ID),
+			})
+		}
+		for _, t := range s.Guard.Told {
+			if f.At.Sub(t.At) < toldFor {
+				all = append(all, toldFinding(s.Guard, t))
+			}
+		}
+	}
+	return all
+}
+
+func toldFinding(s *control.GuardState, t control.GuardTold) Finding {
+	why := "the guard only observes"
+	if s.Holding {
+		why = "who goes on duty is not held (GUARD_ON)"
+	}
+	return Finding{
+		Warning, CauseUnusual, fmt.Sprintf("An unusual mass change was sent at %s, since %s: %s %s, where at most %d are allowed", text.When(t.At), why,
+			text.Count(t.Users, "user"), map[string]string{"off": "went off duty", "stale": "were cleared for their age", "on": "went on duty"}[t.Kind], t.Allowed),
+		"look whether the files that came then are right: bobosync files list; if they are, nothing need be done",
+	}
+}
+
+func would(kind string) string {
+	return map[string]string{"off": "go off duty", "stale": "be cleared for their age", "on": "go on duty"}[kind]
+}
