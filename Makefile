@@ -137,12 +137,16 @@ cross: ## build for Windows and arm64 too
 	  dir=$$(mktemp -d); GOOS=$${target%/*} GOARCH=$${target#*/} $(GOBUILD) -o $$dir/ $(PROGRAMS) || exit 1; rm -r $$dir; echo "builds for $$target"; done
 
 .PHONY: nats-conf
-nats-conf: ## write the broker's permissions from shared/topology/permissions.go
-	go run ./deploy/nats/cmd/natssetup conf -out deploy/nats
+nats-conf: ## write the broker's permissions from shared/topology/permissions.go (NATS_OUT=dir)
+	go run ./deploy/nats/cmd/natssetup conf -out $(NATS_OUT)
 
 .PHONY: nats-creds
 nats-creds: ## make a key for each of the broker's users that has none (NATS_OUT=dir; ROTATE=ingest,viewer for new ones)
 	go run ./deploy/nats/cmd/natssetup creds -out $(NATS_OUT) -rotate "$(ROTATE)"
+
+.PHONY: nats-operators
+nats-operators: ## list the operators with a key of their own, give them one or withdraw it (ADD=jsmith WITHDRAW=ajones NATS_OUT=dir)
+	go run ./deploy/nats/cmd/natssetup operators -out $(NATS_OUT) -add "$(ADD)" -withdraw "$(WITHDRAW)"
 
 .PHONY: nats-certs
 nats-certs: ## make a private authority and the broker's certificate (NATS_OUT=dir NATS_HOSTS=nats,localhost)

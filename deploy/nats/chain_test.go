@@ -239,7 +239,7 @@ func TestEachServiceWorksWithItsOwnRights(t *testing.T) {
 		}
 	})
 	t.Run("dead letters", func(t *testing.T) {
-		conn := c.login(t, topology.UserOperator)
+		conn := c.login(t, string(topology.Publisher))
 		_, err := conn.JS.Publish(t.Context(), topology.SubjectAcks, []byte("not to be read"))
 		require.NoError(t, err)
 		c.eventually("both readers have kept it", func() bool {
@@ -254,6 +254,7 @@ func TestEachServiceWorksWithItsOwnRights(t *testing.T) {
 	t.Run("a viewer looks", func(t *testing.T) {
 		for _, args := range [][]string{
 			{"dead", "list"}, {"files", "list"}, {"mapping", "show"}, {"mapping", "list"}, {"journal"}, {"worker", worker}, {"replay", "list"},
+			{"audit", "list"}, {"audit", "verify"},
 		} {
 			out, err := c.operate(topology.UserViewer, args...)
 			require.NoError(t, err, "%s: %s", args, out)
@@ -292,6 +293,7 @@ func requireEndpointsAsked(t *testing.T, c *chain) {
 		seen[info.Name] = true
 		for _, e := range info.Endpoints {
 			require.True(t, strings.HasPrefix(e.Subject, "bobo.control."), e.Subject)
+			require.NotEmpty(t, topology.KindOf(topology.Service(service), e.Name), "%s is declared", e.Subject)
 			asked := false
 			for _, u := range topology.Users() {
 				asked = asked || u.MayPublish(e.Subject)

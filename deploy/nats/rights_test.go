@@ -113,11 +113,16 @@ func owners() map[string][]string {
 	)
 	table := map[string][]string{
 		// Messages.
-		topology.EntriesSubject("f00"): {ingest, operator}, topology.SubjectRecovered: {ingest, operator},
+		topology.EntriesSubject("f00"): {ingest, resolver}, topology.SubjectRecovered: {ingest, resolver},
 		topology.UpdatesSubject("john"): {resolver}, topology.SubjectWake: {resolver},
-		topology.SubjectAcks: {resolver, publisher, operator}, topology.SubjectMapping: {janitor},
+		topology.SubjectAcks: {resolver, publisher}, topology.SubjectMapping: {janitor},
 		topology.JournalEntrySubject("x"): {janitor}, topology.SubjectJournalMapping: {janitor},
 		topology.DeadSubject(ingest): {ingest}, topology.DeadSubject(resolver): {resolver}, topology.DeadSubject(publisher): {publisher},
+		// The audit: each service has a chain of its own, and nobody else has any.
+		topology.AuditSubject(ingest): {ingest}, topology.AuditSubject(resolver): {resolver},
+		topology.AuditSubject(publisher): {publisher}, topology.AuditSubject(janitor): {janitor}, topology.AuditSubject("x"): nil,
+		"$KV.bobo_audit.head.resolver": {resolver}, "$KV.bobo_audit.resolver.x": {resolver}, "$KV.bobo_audit.x": nil,
+		"$JS.API.DIRECT.GET.AUDIT.bobo.audit.resolver": {resolver},
 		// Keys.
 		"$KV.bobo_state.resolver.memory": {resolver}, "$KV.bobo_state.janitor.mapping": {janitor},
 		"$KV.bobo_state.guard.history": {resolver}, "$KV.bobo_state.guard.hold.off-1": {resolver}, "bobo.control.resolver.held-decide": {operator},
@@ -131,7 +136,7 @@ func owners() map[string][]string {
 		"$JS.API.STREAM.MSG.GET.KV_bobo_state":                           nil,
 		// Requests.
 		"bobo.control.resolver.observe": {janitor}, "bobo.control.ingest.purge": {janitor},
-		"bobo.control.resolver.replay": {operator}, "bobo.control.resolver.requeue": {operator}, "bobo.control.janitor.mapping-approve": {operator},
+		"bobo.control.resolver.replay": {operator}, "bobo.control.resolver.requeue": {operator}, "bobo.control.resolver.dead-drop": {operator}, "bobo.control.janitor.mapping-approve": {operator},
 		"bobo.control.resolver.worker": {operator, viewer}, "bobo.control.resolver.state": {operator, viewer, janitor},
 		// Whole accounts, servers.
 		"$JS.API.ACCOUNT.PURGE.BOBO": nil, "$JS.API.META.LEADER.STEPDOWN": nil, "$JS.API.SERVER.REMOVE": nil,
@@ -142,7 +147,9 @@ func owners() map[string][]string {
 		topology.StreamUpdates: {nil, []string{resolver}},
 		topology.StreamAcks:    {nil, nil},
 		topology.StreamMapping: {[]string{janitor}, []string{janitor, resolver}},
-		topology.StreamDead:    {nil, []string{operator, viewer}},
+		topology.StreamDead:    {nil, []string{operator, viewer, resolver}},
+		topology.StreamAudit:   {nil, []string{operator, viewer, janitor}},
+		"KV_bobo_audit":        {nil, []string{operator, viewer}},
 		topology.StreamJournal: {[]string{janitor}, []string{janitor}},
 		"KV_bobo_state":        {nil, nil},
 		"KV_bobo_leases":       {nil, nil},
@@ -161,10 +168,11 @@ func owners() map[string][]string {
 		}
 		table["$JS.API.CONSUMER.CREATE."+name], table["$JS.API.CONSUMER.DURABLE.CREATE."+name+".mine"] = nil, nil
 	}
-	for _, name := range []string{topology.StreamDead, topology.StreamMapping, topology.StreamJournal} {
+	for _, name := range []string{topology.StreamDead, topology.StreamMapping, topology.StreamJournal, topology.StreamAudit, "KV_bobo_audit"} {
 		table["$JS.API.STREAM.SNAPSHOT."+name], table["$JS.API.STREAM.RESTORE."+name] = []string{backup}, []string{backup}
 	}
-	table["$JS.API.STREAM.MSG.DELETE."+topology.StreamDead] = []string{operator}
+	table["$JS.API.STREAM.MSG.DELETE."+topology.StreamDead] = []string{resolver}
+	table["$JS.API.STREAM.MSG.DELETE."+topology.StreamAudit], table["$JS.API.STREAM.MSG.DELETE.KV_bobo_audit"] = nil, nil
 	table["$JS.API.STREAM.MSG.DELETE."+topology.StreamJournal] = []string{janitor}
 	table["$JS.API.STREAM.MSG.DELETE."+topology.StreamEntries] = nil
 	for stream, consumers := range (topology.Settings{}).Consumers() {
@@ -211,7 +219,7 @@ func TestNobodyMaySendWhatIsNotHis(t *testing.T) {
 func targets() []string {
 	all := []string{
 		topology.EntriesSubject("f00"), topology.UpdatesSubject("john"), topology.SubjectAcks, topology.SubjectMapping,
-		topology.DeadSubject("ingest"), "$KV.bobo_state.athoc.brake", "$KV.bobo_state.athoc.pause", "$KV.bobo_state.resolver.memory", "$KV.bobo_leases.lane.3",
+		topology.DeadSubject("ingest"), topology.AuditSubject("resolver"), "$KV.bobo_audit.resolver.x", "$KV.bobo_state.athoc.brake", "$KV.bobo_state.athoc.pause", "$KV.bobo_state.resolver.memory", "$KV.bobo_leases.lane.3",
 	}
 	for _, order := range []string{"resolver.replay", "resolver.observe", "ingest.purge", "janitor.mapping-approve", "publisher.pause", "resolver.held-decide", "resolver.held-show"} {
 		all = append(all, "bobo.control."+order)
@@ -239,7 +247,7 @@ func (in *installation) lastSequences(t *testing.T, js jetstream.JetStream) map[
 	all := map[string]uint64{}
 	for _, name := range []string{
 		topology.StreamEntries, topology.StreamUpdates, topology.StreamAcks, topology.StreamMapping, topology.StreamDead, topology.StreamJournal,
-		"KV_" + topology.BucketState, "KV_" + topology.BucketLeases,
+		topology.StreamAudit, "KV_" + topology.BucketAudit, "KV_" + topology.BucketState, "KV_" + topology.BucketLeases,
 	} {
 		s, err := js.Stream(t.Context(), name)
 		require.NoError(t, err)

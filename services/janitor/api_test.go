@@ -112,7 +112,7 @@ func TestJournalAndNotes(t *testing.T) {
 		refusal := new(control.Refusal)
 		require.ErrorAs(t, err, &refusal)
 	}
-	began := w.now().Add(-time.Minute).UTC()
+	began, asked := w.now().Add(-time.Minute).UTC(), w.now()
 	told[control.Nothing](w, control.JournalNote, control.JournalEntry{
 		Kind: control.KindOperator, By: "jane", Started: began, Ended: began.Add(time.Second), Text: "3 dead letters requeued", Counts: map[string]int{"requeued": 3},
 	})
@@ -123,9 +123,10 @@ func TestJournalAndNotes(t *testing.T) {
 	require.Len(t, answer.Entries, 1)
 	note := answer.Entries[0]
 	assert.Equal(t, control.JournalEntry{
-		ID: note.ID, Kind: control.KindOperator, By: "jane", Started: began, Ended: began.Add(time.Second), Outcome: control.OutcomeOK,
+		ID: note.ID, Kind: control.KindOperator, By: "jane", Started: note.Started, Ended: note.Started, Outcome: control.OutcomeOK,
 		Text: "3 dead letters requeued", Counts: map[string]int{"requeued": 3},
 	}, note)
+	assert.WithinRange(t, note.Started, asked, w.now(), "when is not for who notes it to say")
 	mapping := w.ended(control.DutyMapping)
 	require.Len(t, mapping, 1)
 	assert.Equal(t, 3, mapping[0].Counts["added"])

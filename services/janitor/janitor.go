@@ -63,6 +63,7 @@ type janitor struct {
 	started  time.Time
 	users    *users.Reader
 	ping     breaker.Probe // a small search
+	tokens   *tokens.Store
 	jobs     jobs
 	odd      int
 	metrics  *telemetry.Janitor
@@ -95,7 +96,7 @@ func run(ctx context.Context, cfg Config, deps program.Deps, t tuning) error {
 		metrics: telemetry.NewJanitor(deps.Telemetry), breakers: telemetry.NewBreaker(deps.Telemetry),
 		part: deps.Telemetry.Part(name, deps.Conn.Connected),
 	}
-	j.users, j.ping = users.NewReader(client, j.now, log), client.Ping
+	j.users, j.ping, j.tokens = users.NewReader(client, j.now, log), client.Ping, shared
 	j.jobs = newJobs(cfg, j.now, t.pollInterval, log)
 	defer j.metrics.Watch(func(context.Context) (control.JanitorState, error) { return j.state(), nil })()
 	return session.Keep(ctx, log, j.session)
@@ -120,7 +121,7 @@ func (j *janitor) session(ctx context.Context, _ func(error)) error {
 		return err
 	}
 
-	limits, err := athocconf.Limits(j.cfg.AtHoc, j.cfg.Calls)
+	limits, err := athocconf.Limits(ctx, j.cfg.AtHoc, j.cfg.Calls, j.tokens)
 	if err != nil {
 		return err
 	}
@@ -177,7 +178,7 @@ func (j *janitor) lead(ctx context.Context, kept jetstream.KeyValue, checkLeader
 	j.leading.Store(s)
 	defer j.leading.Store(nil)
 	j.warn(ctx, refresher)
-	return s.Serve(ctx, operators.Resume, j.newWatcher(s, refresher).Run, log.Lost)
+	return s.Serve(ctx, operators.Resume, j.newWatcher(s, refresher).Run, log.KeepDays, log.Lost)
 }
 
 // showMapping shows the mapping in force in the metrics.

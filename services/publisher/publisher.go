@@ -65,6 +65,7 @@ type publisher struct {
 	cfg     Config
 	deps    program.Deps
 	athoc   *athoc.Client
+	tokens  *tokens.Store
 	log     *slog.Logger
 	now     func() time.Time
 	source  *partitions
@@ -99,7 +100,7 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 	}
 	defer client.Close()
 	p := &publisher{
-		cfg: cfg, deps: deps, athoc: client, log: log, now: deps.Clock(),
+		cfg: cfg, deps: deps, athoc: client, tokens: store, log: log, now: deps.Clock(),
 		record:  newRecord(control.Me(deps.Version, time.Now()), cfg.BatchSize, cfg.Calls.RateLimit, cfg.AtHoc.Insecure()),
 		metrics: telemetry.NewPublisher(deps.Telemetry), breakers: telemetry.NewBreaker(deps.Telemetry),
 		backlog: telemetry.NewBacklog(deps.Telemetry), part: deps.Telemetry.Part(name, deps.Conn.Connected),
@@ -123,7 +124,7 @@ func (p *publisher) session(ctx context.Context, lost func(error)) error {
 	if err != nil {
 		return fmt.Errorf("open bucket %s: %w", topology.BucketState, err)
 	}
-	limits, err := athocconf.Limits(p.cfg.AtHoc, p.cfg.Calls)
+	limits, err := athocconf.Limits(ctx, p.cfg.AtHoc, p.cfg.Calls, p.tokens)
 	if err != nil {
 		return err
 	}

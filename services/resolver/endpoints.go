@@ -5,17 +5,21 @@ package resolver
 import (
 	"context"
 
+	"bobosync/services/resolver/internal/dead"
 	"bobosync/services/resolver/internal/show"
 	"bobosync/services/resolver/internal/trial"
 	"bobosync/shared/control"
 )
 
 func (s *service) endpoints(w *work) []control.Endpoint {
+	letters := dead.Letters{JS: w.conn.JS, Requeue: w.replayer.Requeue}
 	return []control.Endpoint{
-		control.On(control.Replay, w.replayer.Begin),
+		control.WithForecast(control.On(control.Replay, w.replayer.Begin), w.replayer.Forecast),
 		control.On(control.Replays, func(context.Context, control.Nothing) ([]control.ReplayState, error) { return w.replayer.List() }),
 		control.On(control.StopReplay, w.replayer.Stop),
 		control.On(control.Requeue, w.replayer.Requeue),
+		control.On(control.DeadRequeue, letters.Try),
+		control.On(control.DeadDrop, letters.Drop),
 		control.On(control.Observe, s.observer.Observe),
 		control.On(control.MappingList, func(_ context.Context, req control.MappingListRequest) (control.MappingListAnswer, error) {
 			return show.Mapping(s.roster.Store, req)

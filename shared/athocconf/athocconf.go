@@ -3,17 +3,14 @@
 package athocconf
 
 import (
-	"crypto/hkdf"
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
+	"context"
 	"log/slog"
-	"strings"
 
 	"bobosync/shared/athoc"
 	"bobosync/shared/breaker"
 	"bobosync/shared/config"
 	"bobosync/shared/telemetry"
+	"bobosync/shared/tokens"
 )
 
 // Client returns the client that the settings describe. Tokens is where its access token is kept, nil for the process's own
@@ -56,20 +53,9 @@ type Option func(*athoc.Config)
 // Observed has m count the client's requests.
 func Observed(m *telemetry.Calls) Option { return func(c *athoc.Config) { c.Observe = m.Observe } }
 
-// Limits returns the bounds that the settings set to calls.
-func Limits(a config.AtHoc, c config.Calls) (breaker.Limits, error) {
-	settings, err := fingerprint(a)
+// Limits returns the bounds that the settings set to calls. What tells these settings from others is the name that the store of
+// tokens has for them.
+func Limits(ctx context.Context, a config.AtHoc, c config.Calls, store *tokens.Store) (breaker.Limits, error) {
+	settings, err := store.Settings(ctx, a.ServerURL, a.Scope, a.DutyStatusField)
 	return breaker.Limits{Rate: c.RateLimit, CallTimeout: c.Timeout, Settings: settings}, err
-}
-
-// fingerprint tells two sets of settings apart. It is derived from the secrets too, by a function that gives nothing of them
-// away to who does not know them all.
-func fingerprint(a config.AtHoc) (string, error) {
-	secret := a.ClientSecret.Reveal() + "\x00" + a.Password.Reveal()
-	open := strings.Join([]string{a.ServerURL, a.OrgCode, a.ClientID, a.Account(), a.Scope, a.DutyStatusField}, "\x00")
-	key, err := hkdf.Key(sha256.New, []byte(secret), []byte(open), "bobosync settings 1", 8)
-	if err != nil {
-		return "", fmt.Errorf("derive the fingerprint of AtHoc's settings: %w", err)
-	}
-	return hex.EncodeToString(key), nil
 }

@@ -8,13 +8,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"bobosync/shared/athoc"
 	"bobosync/shared/athocconf"
+	"bobosync/shared/breaker"
 	"bobosync/shared/bustest"
 	"bobosync/shared/config"
+	"bobosync/shared/tokens"
+	"bobosync/shared/topology"
 )
 
 func settings(server string) config.AtHoc {
@@ -69,23 +73,37 @@ func TestClientNamesTheVariableAtFault(t *testing.T) {
 	assert.NotContains(t, err.Error(), "client-secret")
 }
 
+// TestLimitsTellSettingsApart: all who have the same settings share a name for them, which is not made of the secrets.
 func TestLimitsTellSettingsApart(t *testing.T) {
-	calls := config.Calls{RateLimit: 2, Timeout: time.Second}
-	mine, err := athocconf.Limits(settings("https://alerts.example.org"), calls)
-	require.NoError(t, err)
-	require.Equal(t, 2.0, mine.Rate)
-	require.Equal(t, time.Second, mine.CallTimeout)
-	again, err := athocconf.Limits(settings("https://alerts.example.org"), calls)
-	require.NoError(t, err)
-	require.Equal(t, mine, again)
-	for _, change := range []func(*config.AtHoc){
-		func(a *config.AtHoc) { a.Password = "q" }, func(a *config.AtHoc) { a.ClientSecret = "t" },
-		func(a *config.AtHoc) { a.OrgCode = "x" }, func(a *config.AtHoc) { a.DutyStatusField = "y" },
-	} {
-		a := settings("https://alerts.example.org")
-		change(&a)
-		other, err := athocconf.Limits(a, calls)
+	t.Parallel()
+	limits := func(js jetstream.JetStream, a config.AtHoc) breaker.Limits {
+		store, err := tokens.New(js, a, bustest.Logger())
 		require.NoError(t, err)
-		require.NotEqual(t, mine.Settings, other.Settings)
+		l, err := athocconf.Limits(t.Context(), a, config.Calls{RateLimit: 2, Timeout: time.Second}, store)
+		require.NoError(t, err)
+		require.Equal(t, 2.0, l.Rate)
+		require.Equal(t, time.Second, l.CallTimeout)
+		return l
 	}
+	bucket := func() jetstream.JetStream {
+		js := bustest.Start(t).Connect(t).JS
+		_, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: topology.BucketState})
+		require.NoError(t, err)
+		return js
+	}
+	js, usual := bucket(), settings("https://alerts.example.org")
+	mine := limits(js, usual)
+	for _, change := range []func(*config.AtHoc){
+		func(a *config.AtHoc) { a.Password = "q" }, func(a *config.AtHoc) { a.ClientSecret = "t" }, func(a *config.AtHoc) { a.Scope = "z" },
+		func(a *config.AtHoc) { a.DutyStatusField = "y" }, func(a *config.AtHoc) { a.ServerURL = "https://other.example.org" },
+	} {
+		a := usual
+		change(&a)
+		require.NotEqual(t, mine.Settings, limits(js, a).Settings)
+		require.Equal(t, mine, limits(js, usual), "the others do not change it")
+	}
+	a := usual
+	a.OrgCode = "x"
+	require.NotEqual(t, mine.Settings, limits(js, a).Settings)
+	require.NotEqual(t, mine.Settings, limits(bucket(), usual).Settings, "it is random")
 }

@@ -19,7 +19,7 @@ type Limits struct {
 	Rate float64
 	// CallTimeout is the longest that a call can take; a probe that has not reported by then, and a little more, is lost.
 	CallTimeout time.Duration
-	// Settings is a fingerprint of the connection's settings. A refusal of other settings than these need not be waited out.
+	// Settings names the connection's settings, by a random name that all who have the same share. A refusal of other settings than these need not be waited out.
 	Settings string
 	// Updates tells that the caller's calls are updates. They alone show whether AtHoc takes updates again when it answers
 	// searches all along.
@@ -83,7 +83,7 @@ type State struct {
 	Slow float64 `json:"slow,omitempty"`
 	// Told is when the trouble, or that AtHoc throttles, was logged last, by any caller.
 	Told time.Time `json:"told,omitzero"`
-	// Settings is the fingerprint of the settings that were refused.
+	// Settings names the settings that were refused.
 	Settings string `json:"settings,omitempty"`
 	// Generation counts openings, so that a call that was let through before one does not count as a failed probe.
 	Generation int `json:"generation,omitempty"`

@@ -33,6 +33,9 @@ type Broker struct {
 	MaxAge time.Duration `env:"STREAM_MAX_AGE, default=168h"`
 	// EntriesMaxBytes bounds the stream of entries on the broker's disk; ingest waits when it is full.
 	EntriesMaxBytes int64 `env:"ENTRIES_MAX_BYTES, default=2147483648"`
+	// AuditDays is how many days it can be looked up who gave which order. A longer time than the broker has is taken over, a
+	// shorter one is not: it would drop records.
+	AuditDays int `env:"AUDIT_DAYS, default=400"`
 }
 
 // Validate reports what is wrong with the settings, whether or not a broker is inside.
@@ -43,6 +46,9 @@ func (b Broker) Validate() error {
 	}
 	if b.EntriesMaxBytes < 1<<16 {
 		errs = append(errs, errors.New("ENTRIES_MAX_BYTES: must be at least 65536"))
+	}
+	if b.AuditDays < 1 || b.AuditDays > 36500 {
+		errs = append(errs, errors.New("AUDIT_DAYS: must be from 1 to 36500"))
 	}
 	errs = append(errs, Positive("STREAM_MAX_AGE", b.MaxAge))
 	if b.URL != "" {

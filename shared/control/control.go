@@ -45,11 +45,25 @@ type Endpoint struct {
 	// every says that all instances of the service answer each request, and not one of them.
 	every  bool
 	handle func(ctx context.Context, data []byte) ([]byte, error)
+	// forecast, if it is there, tells what an order is expected to do, for the audit.
+	forecast func(ctx context.Context, data []byte) ([]byte, error)
 }
 
-// On makes an endpoint of a function. Its errors reach the operator as they are, so they hold no secrets.
+// On makes an endpoint of a function. Its errors reach the operator as they are, so they hold no secrets. Whether it gives an order,
+// and so is recorded in the audit, is declared in shared/topology/permissions.go.
 func On[Req, Res any](name string, f func(ctx context.Context, req Req) (Res, error)) Endpoint {
-	return Endpoint{Name: name, handle: func(ctx context.Context, data []byte) ([]byte, error) {
+	return Endpoint{Name: name, handle: decoded(f)}
+}
+
+// WithForecast adds to an order what it is expected to do, for the audit.
+func WithForecast[Req, Res any](e Endpoint, f func(ctx context.Context, req Req) (Res, error)) Endpoint {
+	e.forecast = decoded(f)
+	return e
+}
+
+// decoded makes a function of JSON of one of values.
+func decoded[Req, Res any](f func(ctx context.Context, req Req) (Res, error)) func(ctx context.Context, data []byte) ([]byte, error) {
+	return func(ctx context.Context, data []byte) ([]byte, error) {
 		var req Req
 		if err := json.Unmarshal(data, &req); err != nil {
 			return nil, Refuse("the request cannot be read: are both programs of the same version?")
@@ -59,7 +73,7 @@ func On[Req, Res any](name string, f func(ctx context.Context, req Req) (Res, er
 			return nil, err
 		}
 		return json.Marshal(res)
-	}}
+	}
 }
 
 // OnEvery makes an endpoint that every instance of the service answers, for AskAll.
@@ -70,8 +84,13 @@ func OnEvery[Req, Res any](name string, f func(ctx context.Context, req Req) (Re
 }
 
 // Serve answers requests to a service until stop is called. stop ends the requests that are being answered, by their ctx, and
-// returns when they have ended; it may be called again. Several services of one name share the requests.
+// returns when they have ended; it may be called again. Several services of one name share the requests. An endpoint that is not
+// declared in shared/topology is an error.
 func Serve(ctx context.Context, nc *nats.Conn, service topology.Service, version string, endpoints ...Endpoint) (stop func(), err error) {
+	register, err := openRegister(ctx, nc, service, endpoints)
+	if err != nil {
+		return nil, err
+	}
 	svc, err := micro.AddService(nc, micro.Config{
 		Name: "bobosync-" + string(service), Version: semantic(version), Description: "BOBO Sync: " + string(service),
 	})
@@ -90,7 +109,7 @@ func Serve(ctx context.Context, nc *nats.Conn, service topology.Service, version
 		if e.every {
 			options = append(options, micro.WithEndpointQueueGroupDisabled())
 		}
-		err := svc.AddEndpoint(e.Name, micro.HandlerFunc(func(r micro.Request) { serve(ctx, &work, e, r) }), options...)
+		err := svc.AddEndpoint(e.Name, micro.HandlerFunc(func(r micro.Request) { serve(ctx, &work, register.keeping(e), r) }), options...)
 		if err != nil {
 			stop()
 			return nil, fmt.Errorf("offer %s of %s to operators: %w", e.Name, service, err)
@@ -111,6 +130,7 @@ func unsubscribe(nc *nats.Conn, svc micro.Service) {
 	stop := func() { _ = svc.Stop() } // the connection may be gone, and the service with it
 	if nc.IsConnected() {
 		stop()
+		_ = nc.FlushTimeout(time.Second) // so that the next request goes to another instance
 		return
 	}
 
@@ -149,7 +169,7 @@ func (w *work) end() {
 	w.group.Wait()
 }
 
-func serve(ctx context.Context, work *work, e Endpoint, r micro.Request) {
+func serve(ctx context.Context, work *work, handle handler, r micro.Request) {
 	if !work.begin() {
 		_ = r.Error("503", "the service is stopping; try again when it is back", nil) // the connection may be gone
 		return
@@ -157,7 +177,7 @@ func serve(ctx context.Context, work *work, e Endpoint, r micro.Request) {
 	defer work.group.Done()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	data, err := e.handle(ctx, r.Data())
+	data, err := handle(ctx, r)
 	if err == nil {
 		err = r.Respond(data)
 	}

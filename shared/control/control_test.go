@@ -32,7 +32,7 @@ type answer struct {
 
 // echo answers with the text it is asked, and says who it is.
 func echo(from string) control.Endpoint {
-	return control.On("echo", func(_ context.Context, q question) (answer, error) { return answer{q.Text, from}, nil })
+	return control.On(control.WorkerShow, func(_ context.Context, q question) (answer, error) { return answer{q.Text, from}, nil })
 }
 
 func serve(t *testing.T, nc *nats.Conn, endpoints ...control.Endpoint) (stop func()) {
@@ -45,7 +45,7 @@ func serve(t *testing.T, nc *nats.Conn, endpoints ...control.Endpoint) (stop fun
 
 func ask(t *testing.T, nc *nats.Conn, text string) (answer, error) {
 	t.Helper()
-	return control.Ask[answer](t.Context(), nc, topology.Resolver, "echo", question{text})
+	return control.Ask[answer](t.Context(), nc, topology.Resolver, control.WorkerShow, question{text})
 }
 
 func TestAskAndAnswer(t *testing.T) {
@@ -70,7 +70,7 @@ func TestARefusalsTextReachesTheOperator(t *testing.T) {
 		"silent":  {errors.New(""), "it gives no reason"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			serve(t, srv.Connect(t).NC, control.On("echo", func(context.Context, question) (answer, error) {
+			serve(t, srv.Connect(t).NC, control.On(control.WorkerShow, func(context.Context, question) (answer, error) {
 				return answer{}, given.err
 			}))
 			_, err := ask(t, srv.Connect(t).NC, "hello")
@@ -93,7 +93,7 @@ func TestARequestThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	srv := bustest.Start(t)
 	serve(t, srv.Connect(t).NC, echo("a"))
-	_, err := control.Ask[answer](t.Context(), srv.Connect(t).NC, topology.Resolver, "echo", []int{1})
+	_, err := control.Ask[answer](t.Context(), srv.Connect(t).NC, topology.Resolver, control.WorkerShow, []int{1})
 	var refusal *control.Refusal
 	require.ErrorAs(t, err, &refusal)
 	require.Contains(t, refusal.Text, "same version")
@@ -105,7 +105,7 @@ func TestAnAnswerThatTheBrokerDoesNotTake(t *testing.T) {
 	t.Parallel()
 	srv := bustest.Start(t)
 	nc := srv.Connect(t).NC
-	serve(t, nc, control.On("echo", func(context.Context, question) (answer, error) {
+	serve(t, nc, control.On(control.WorkerShow, func(context.Context, question) (answer, error) {
 		return answer{Text: strings.Repeat("x", int(nc.MaxPayload()))}, nil
 	}))
 	_, err := ask(t, srv.Connect(t).NC, "hello")
@@ -120,7 +120,7 @@ func TestAnyOneOfSeveralAnswers(t *testing.T) {
 	srv := bustest.Start(t)
 	var handled atomic.Int32
 	counted := func(from string) control.Endpoint {
-		return control.On("echo", func(_ context.Context, q question) (answer, error) {
+		return control.On(control.WorkerShow, func(_ context.Context, q question) (answer, error) {
 			handled.Add(1)
 			return answer{q.Text, from}, nil
 		})
@@ -154,7 +154,7 @@ func TestStopWaitsForWhatIsBeingAnswered(t *testing.T) {
 	srv := bustest.Start(t)
 	begun := make(chan struct{})
 	var ended atomic.Bool
-	stop := serve(t, srv.Connect(t).NC, control.On("echo", func(ctx context.Context, _ question) (answer, error) {
+	stop := serve(t, srv.Connect(t).NC, control.On(control.WorkerShow, func(ctx context.Context, _ question) (answer, error) {
 		close(begun)
 		<-ctx.Done()
 		ended.Store(true)
@@ -191,13 +191,13 @@ func TestAnEndpointOfNoName(t *testing.T) {
 func TestAskEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	srv := bustest.Start(t)
-	serve(t, srv.Connect(t).NC, control.On("echo", func(ctx context.Context, _ question) (answer, error) {
+	serve(t, srv.Connect(t).NC, control.On(control.WorkerShow, func(ctx context.Context, _ question) (answer, error) {
 		<-ctx.Done()
 		return answer{}, ctx.Err()
 	}))
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	_, err := control.Ask[answer](ctx, srv.Connect(t).NC, topology.Resolver, "echo", question{})
+	_, err := control.Ask[answer](ctx, srv.Connect(t).NC, topology.Resolver, control.WorkerShow, question{})
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
@@ -206,7 +206,7 @@ func TestEveryInstanceAnswers(t *testing.T) {
 	t.Parallel()
 	srv := bustest.Start(t)
 	ask := func() map[string]bool {
-		answers, err := control.AskAll[answer](t.Context(), srv.Connect(t).NC, topology.Resolver, "echo", question{"hello"})
+		answers, err := control.AskAll[answer](t.Context(), srv.Connect(t).NC, topology.Resolver, control.WorkerShow, question{"hello"})
 		require.NoError(t, err)
 		from := map[string]bool{}
 		for _, a := range answers {
@@ -217,7 +217,7 @@ func TestEveryInstanceAnswers(t *testing.T) {
 	}
 	require.Empty(t, ask(), "nobody is there")
 	for _, name := range []string{"a", "b", "c"} {
-		serve(t, srv.Connect(t).NC, control.OnEvery("echo", func(_ context.Context, q question) (answer, error) {
+		serve(t, srv.Connect(t).NC, control.OnEvery(control.WorkerShow, func(_ context.Context, q question) (answer, error) {
 			return answer{q.Text, name}, nil
 		}))
 	}

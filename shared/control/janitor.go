@@ -1,6 +1,10 @@
 package control
 
-import "time"
+import (
+	"time"
+
+	"bobosync/shared/audit"
+)
 
 // Endpoints of the janitor at work; an instance that stands by does not offer them.
 const (
@@ -150,6 +154,9 @@ type JournalAnswer struct {
 // KindOperator is the kind of a journal entry of what an operator did through another service: requeue, drop, replay.
 const KindOperator = "operator"
 
+// KindAudit is the kind of an entry that keeps the hashes of the audit at the end of a day.
+const KindAudit = "audit"
+
 // JournalEntry tells of a run of a duty, or of what an operator did. It holds no personal data.
 type JournalEntry struct {
 	// ID is a UUIDv7: its order is that of beginning.
@@ -169,6 +176,8 @@ type JournalEntry struct {
 	Text string `json:"text,omitempty"`
 	// Error is what went wrong.
 	Error string `json:"error,omitempty"`
+	// Audit holds, in an entry of kind "audit", where the chains of the audit ended that day.
+	Audit *audit.Day `json:"audit,omitempty"`
 }
 
 // Outcomes of journal entries.

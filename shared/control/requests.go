@@ -19,6 +19,9 @@ const (
 	Requeue = "requeue"
 	// Try takes a TryRequest and answers with a TryAnswer. It changes nothing.
 	Try = "try"
+	// DeadRequeue and DeadDrop take a DeadRequest and answer with []DeadResult.
+	DeadRequeue = "dead-requeue"
+	DeadDrop    = "dead-drop"
 )
 
 // Endpoints of the publisher.
@@ -128,6 +131,24 @@ func (a *TryAnswer) Add(b TryAnswer) {
 	a.Unmapped += b.Unmapped
 	a.Beaten += b.Beaten
 	a.Expired += b.Expired
+}
+
+// MostDead is the most dead letters in one DeadRequest.
+const MostDead = 100
+
+// DeadRequest names dead letters that something is to be done with.
+type DeadRequest struct {
+	// IDs are their numbers in the stream DEAD.
+	IDs []uint64 `json:"ids"`
+	By  string   `json:"by"`
+}
+
+// DeadResult is what became of a dead letter.
+type DeadResult struct {
+	ID uint64 `json:"id"`
+	// Did says what was done, Error why nothing was.
+	Did   string `json:"did,omitempty"`
+	Error string `json:"error,omitempty"`
 }
 
 // SendingState tells how updates are sent now.

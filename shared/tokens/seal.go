@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"bobosync/shared/athoc"
 	"bobosync/shared/config"
@@ -66,17 +67,31 @@ func (s *sealer) seal(t athoc.Token) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("seal an access token: %w", err)
 	}
-	return s.aead.Seal([]byte{sealVersion}, nil, plain, s.account), nil
+	return s.sealBytes(plain, nil), nil
+}
+
+// sealBytes encrypts anything, bound to the account and to what more it goes with.
+func (s *sealer) sealBytes(plain, more []byte) []byte {
+	return s.aead.Seal([]byte{sealVersion}, nil, plain, slices.Concat(s.account, more))
+}
+
+// openBytes reverses sealBytes. Its errors wrap errSealed.
+func (s *sealer) openBytes(value, more []byte) ([]byte, error) {
+	if len(value) == 0 || value[0] != sealVersion {
+		return nil, fmt.Errorf("unknown form: %w", errSealed)
+	}
+	plain, err := s.aead.Open(nil, nil, value[1:], slices.Concat(s.account, more))
+	if err != nil {
+		return nil, errSealed
+	}
+	return plain, nil
 }
 
 // open reverses seal. Its errors wrap errSealed.
 func (s *sealer) open(value []byte) (athoc.Token, error) {
-	if len(value) == 0 || value[0] != sealVersion {
-		return athoc.Token{}, fmt.Errorf("open an access token: unknown form: %w", errSealed)
-	}
-	plain, err := s.aead.Open(nil, nil, value[1:], s.account)
+	plain, err := s.openBytes(value, nil)
 	if err != nil {
-		return athoc.Token{}, fmt.Errorf("open an access token: %w", errSealed)
+		return athoc.Token{}, fmt.Errorf("open an access token: %w", err)
 	}
 	var t athoc.Token
 	if err := json.Unmarshal(plain, &t); err != nil {

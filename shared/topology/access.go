@@ -36,6 +36,29 @@ func askAccess(ctx context.Context, nc *nats.Conn) (access, error) {
 	return readAccess(answer.Data)
 }
 
+// InOwnAccount reports whether a service is logged in under the account that is its own. Every request from others then comes
+// through an import, for which the server says in a header who asks; where all share one account, nobody does.
+func InOwnAccount(ctx context.Context, nc *nats.Conn, service Service) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, accessWait)
+	defer cancel()
+	answer, err := nc.RequestWithContext(ctx, userInfo, nil)
+	if errors.Is(err, nats.ErrNoResponders) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("ask the broker for this program's account: %w", err)
+	}
+	var told struct {
+		Data struct {
+			Account string `json:"account"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(answer.Data, &told); err != nil {
+		return false, fmt.Errorf("read what the broker says of this program's account: %w", err)
+	}
+	return told.Data.Account == accountOf(string(service)), nil
+}
+
 // readAccess reads the answer of a server.
 func readAccess(data []byte) (access, error) {
 	var answer struct {

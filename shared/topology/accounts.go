@@ -46,16 +46,24 @@ type Import struct {
 	Messages      bool
 	// As is the subject under which the borrower knows it; the same one if empty.
 	As string
+	// Share has the server tell the lender from which connection a request comes. It does so in a header, and takes away whatever
+	// the client has written there.
+	Share bool
 }
 
 // accountOf names the account that is a user's own.
 func accountOf(user string) string { return strings.ToUpper(user) }
 
-// Accounts lists the accounts of the broker, with their users. What is lent and borrowed follows from what the users may do.
-func Accounts() []Account {
+// UserOf names the user whose own account this is.
+func UserOf(account string) string { return strings.ToLower(account) }
+
+// Accounts lists the accounts of the broker, with their users, and with the operators who have a key of their own. What is lent
+// and borrowed follows from what the users may do.
+func Accounts(operators ...string) []Account {
 	all := map[string]*Account{}
 	names := []string{AccountStore, AccountSystem}
-	for _, u := range Users() {
+	users := Users(operators...)
+	for _, u := range users {
 		if !slices.Contains(names, u.Account) {
 			names = append(names, u.Account)
 		}
@@ -64,7 +72,7 @@ func Accounts() []Account {
 		all[name] = &Account{Name: name, JetStream: name == AccountStore}
 	}
 
-	for _, u := range Users() {
+	for _, u := range users {
 		borrower := all[u.Account]
 		borrower.Users = append(borrower.Users, u)
 		for _, need := range u.borrows() {
@@ -112,7 +120,7 @@ func (u User) borrows() []Import {
 func lenderOf(subject string) Import {
 	for _, service := range []Service{Ingest, Resolver, Publisher, Janitor} {
 		if strings.HasPrefix(subject, controlPrefix+string(service)+".") || strings.HasSuffix(subject, ".bobosync-"+string(service)) {
-			return Import{From: accountOf(string(service)), Subject: subject}
+			return Import{From: accountOf(string(service)), Subject: subject, Share: strings.HasPrefix(subject, controlPrefix)}
 		}
 	}
 	switch {

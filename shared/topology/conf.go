@@ -10,10 +10,10 @@ import (
 
 // AccountsConf writes the accounts, their users and what is lent between them, as the configuration of a nats-server takes it.
 // Login returns how a user logs in, such as "nkey: …" or "user: …, password: …".
-func AccountsConf(login func(user string) string) string {
+func AccountsConf(login func(user string) string, operators ...string) string {
 	var b strings.Builder
 	b.WriteString("system_account: " + AccountSystem + "\n\naccounts {\n")
-	for _, a := range Accounts() {
+	for _, a := range Accounts(operators...) {
 		fmt.Fprintf(&b, "  %s {\n", a.Name)
 		if a.JetStream {
 			b.WriteString("    jetstream: enabled\n")
@@ -87,6 +87,9 @@ func writeImports(b *strings.Builder, imports []Import) {
 		}
 		if i.As != "" {
 			as = fmt.Sprintf(", to: %q", i.As)
+		}
+		if i.Share {
+			as += ", share: true"
 		}
 		fmt.Fprintf(b, "      { %s: { account: %s, subject: %q }%s }\n", kind, i.From, i.Subject, as)
 	}

@@ -23,6 +23,8 @@ const (
 	StreamDead = "DEAD"
 	// StreamJournal holds what was done by the clock and by operators, and what the last comparisons found.
 	StreamJournal = "JOURNAL"
+	// StreamAudit holds who ordered what: the records that shared/audit chains, which nobody can remove.
+	StreamAudit = "AUDIT"
 )
 
 // Subjects.
@@ -46,6 +48,7 @@ const (
 	deadPrefix    = "bobo.dead."
 	journalPrefix = "bobo.journal."
 	guardPrefix   = "guard."
+	auditPrefix   = "bobo.audit."
 )
 
 // Consumers, all durable.
@@ -68,6 +71,8 @@ const (
 	BucketLeases = "bobo_leases"
 	// BucketState holds small facts that one service tells the others, without TTL.
 	BucketState = "bobo_state"
+	// BucketAudit holds what belongs to the records of StreamAudit and may have to be erased, and where each of its chains ends.
+	BucketAudit = "bobo_audit"
 	// KeyResolverMemory holds event.Memory, in BucketState.
 	KeyResolverMemory = "resolver.memory"
 	// KeyGuardHistory holds what the resolver's guard has counted, in BucketState; its holds are beside it, under GuardHoldKey.
@@ -92,6 +97,15 @@ func DeadSubject(service string) string { return deadPrefix + service }
 
 // GuardHoldKey is the key, in BucketState, of a mass change that was held.
 func GuardHoldKey(id string) string { return guardPrefix + "hold." + id }
+
+// AuditSubject is where a service writes its records of orders: a chain for each service.
+func AuditSubject(service Service) string { return auditPrefix + string(service) }
+
+// AuditHead is the key, in BucketAudit, of where a service's chain ends; AuditDetail that of what belongs to one of its records.
+func AuditHead(service Service) string { return "head." + string(service) }
+
+// AuditDetail is described at AuditHead.
+func AuditDetail(service Service, record string) string { return string(service) + "." + record }
 
 // JournalEntrySubject is where a journal entry goes, as it stands.
 func JournalEntrySubject(id string) string { return journalPrefix + "entry." + id }

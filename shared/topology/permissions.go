@@ -2,7 +2,9 @@ package topology
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
+	"strings"
 )
 
 // The users of a broker that keeps its users apart, beside those named after the services.
@@ -13,7 +15,7 @@ const (
 	UserOperator = "operator"
 	// UserViewer looks and changes nothing.
 	UserViewer = "viewer"
-	// UserBackup takes copies of dead letters, the journal and the mapping, and puts them back where there are none.
+	// UserBackup takes copies of dead letters, the journal, the audit and the mapping, and puts them back where there are none.
 	UserBackup = "backup"
 	// UserMonitor looks at the servers, in the system account. It sees nothing of the messages.
 	UserMonitor = "monitor"
@@ -44,14 +46,33 @@ type User struct {
 // receives what others have asked for.
 func Inbox(user string) string { return "_INBOX_" + user }
 
-// Users lists the users of the broker. It is where permissions are written down: the broker's configuration is generated
-// from it.
-func Users() []User {
-	return []User{
+// Users lists the users of the broker, with the operators who have a key of their own. It is where permissions are written down:
+// the broker's configuration is generated from it.
+func Users(operators ...string) []User {
+	all := []User{
 		ingestUser(), resolverUser(), publisherUser(), janitorUser(),
-		provisionUser(), operatorUser(), viewerUser(), backupUser(), monitorUser(),
+		provisionUser(), operatorUser(UserOperator, "gives all orders that operators have; whoever has the key, the audit knows no more of him"),
+		viewerUser(), backupUser(), monitorUser(),
 	}
+	for _, name := range operators {
+		all = append(all, operatorUser(OperatorUser(name), "gives all orders that operators have, under a name of his own"))
+	}
+	return all
 }
+
+// operatorPrefix begins the users that are one operator's own.
+const operatorPrefix = UserOperator + "-"
+
+// OperatorUser is the user of an operator who has a key of his own, and OperatorOf names the operator whose own a user is.
+func OperatorUser(name string) string { return operatorPrefix + name }
+
+// OperatorOf is described at OperatorUser; own is false for a user that several may be.
+func OperatorOf(user string) (name string, own bool) { return strings.CutPrefix(user, operatorPrefix) }
+
+var operatorName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}$`)
+
+// IsOperatorName reports whether an operator can have this name at the broker.
+func IsOperatorName(name string) bool { return operatorName.MatchString(name) }
 
 // rights gathers the permissions of one user.
 type rights struct{ User }
@@ -133,7 +154,8 @@ func (r *rights) writeKeys(bucket string, keys ...string) {
 // controlPrefix begins the subjects of requests: bobo.control.<service>.<endpoint>.
 const controlPrefix = "bobo.control."
 
-// Endpoints by who asks them: services alone, everyone who looks, and those who give orders.
+// Endpoints by who asks them: services alone, everyone who looks, and those who give orders. Each endpoint of a service stands in
+// just one of these lists, which is its declaration: shared/control serves no other, and records every order in the audit.
 var (
 	serviceEndpoints = map[Service][]string{Resolver: {"observe"}, Ingest: {"purge"}}
 	lookingEndpoints = map[Service][]string{
@@ -142,14 +164,42 @@ var (
 		Publisher: {"state", "sending"},
 		Janitor:   {"state", "mapping", "reconcile-report", "journal"},
 	}
-	// What only operators see is among the orders: slowest names a worker.
+	// What only operators see, though it is no order: both name workers.
+	operatorLooks  = map[Service][]string{Ingest: {"slowest"}, Resolver: {"held-show"}}
 	orderEndpoints = map[Service][]string{
-		Ingest:    {"slowest"},
-		Resolver:  {"replay", "stop-replay", "requeue", "held-show", "held-decide", "held-requeue"},
+		Resolver:  {"replay", "stop-replay", "requeue", "dead-requeue", "dead-drop", "held-decide", "held-requeue"},
 		Publisher: {"pause", "resume"},
 		Janitor:   {"mapping-refresh", "mapping-approve", "reconcile", "journal-note"},
 	}
 )
+
+// EndpointKind says what an endpoint is for, by who may ask it.
+type EndpointKind string
+
+// The kinds of endpoints.
+const (
+	// Internal endpoints are for services alone.
+	Internal EndpointKind = "internal"
+	// Looking endpoints change nothing.
+	Looking EndpointKind = "looking"
+	// Ordering endpoints change something because an operator says so.
+	Ordering EndpointKind = "ordering"
+)
+
+// KindOf returns what an endpoint of a service is declared as; it is empty for one that is not.
+func KindOf(service Service, endpoint string) EndpointKind {
+	in := func(declared map[Service][]string) bool { return slices.Contains(declared[service], endpoint) }
+	switch {
+	case in(serviceEndpoints):
+		return Internal
+	case in(lookingEndpoints), in(operatorLooks):
+		return Looking
+	case in(orderEndpoints):
+		return Ordering
+	default:
+		return ""
+	}
+}
 
 // ask lets the user ask endpoints of a service.
 func (r *rights) ask(service Service, endpoints ...string) {
@@ -158,9 +208,13 @@ func (r *rights) ask(service Service, endpoints ...string) {
 	}
 }
 
-// answer lets a service answer requests, and the inquiries of NATS's services framework.
+// answer lets a service answer requests, and the inquiries of NATS's services framework. What it is ordered it writes into its own
+// chain of the audit; it can read no other's.
 func (r *rights) answer(service Service) {
 	r.Answers = true
+	r.look(StreamAudit)
+	r.publish(AuditSubject(service), api("DIRECT.GET.%s.%s", StreamAudit, AuditSubject(service)))
+	r.writeKeys(BucketAudit, AuditHead(service), AuditDetail(service, "*"))
 	r.subscribe(controlPrefix + string(service) + ".*")
 	for _, verb := range inquiries {
 		of := "$SRV." + verb
@@ -257,6 +311,8 @@ func resolverUser() User {
 	r.read(StreamUpdates, StreamEntries, StreamMapping) // to rebuild its memory, and for replays
 	r.publish(api("CONSUMER.LIST.%s", StreamUpdates))
 	r.publish(api("DIRECT.GET.%s.%s*.*", StreamUpdates, updatesPrefix)) // when a user's update was published
+	r.read(StreamDead)
+	r.publish(api("STREAM.MSG.DELETE.%s", StreamDead), entriesPrefix+"*") // to requeue and to drop what could not be read
 	return r.user()
 }
 
@@ -279,6 +335,7 @@ func janitorUser() User {
 	r.answer(Janitor)
 	r.publish(SubjectMapping, api("STREAM.PURGE.%s", StreamMapping))
 	r.read(StreamMapping) // what is in force, to compare a new one with
+	r.read(StreamAudit)   // to note the day's hashes
 	r.publish(journalPrefix+">", api("STREAM.PURGE.%s", StreamJournal), api("STREAM.MSG.DELETE.%s", StreamJournal))
 	r.read(StreamJournal)
 	r.writeKeys(BucketState, "janitor.>")
@@ -313,7 +370,7 @@ func (r *rights) lookAround() {
 	r.look("*")
 	r.lookAt("*", "*")
 	r.publish(api("STREAM.LIST"), api("STREAM.NAMES"), api("CONSUMER.LIST.*"), api("CONSUMER.NAMES.*"))
-	r.read(StreamDead)
+	r.read(StreamDead, StreamAudit, bucketStream(BucketAudit))
 	r.readKeys(BucketState, append(breakerKeys, pauseKey)...)
 	r.readKeys(BucketLeases, laneKeys)
 	r.publish(SubjectServers)
@@ -325,15 +382,15 @@ func (r *rights) lookAround() {
 	}
 }
 
-func operatorUser() User {
-	r := newRights(UserOperator, "gives all orders that operators have")
+func operatorUser(name, about string) User {
+	r := newRights(name, about)
 	r.lookAround()
-	for service, endpoints := range orderEndpoints {
-		r.ask(service, endpoints...)
+	for _, declared := range []map[Service][]string{operatorLooks, orderEndpoints} {
+		for service, endpoints := range declared {
+			r.ask(service, endpoints...)
+		}
 	}
-	r.publish(api("STREAM.MSG.DELETE.%s", StreamDead))
-	r.publish(entriesPrefix+"*", SubjectAcks) // to requeue what could not be read
-	r.shareToken()                            // to check AtHoc without driving the services' token out
+	r.shareToken() // to check AtHoc without driving the services' token out
 	return r.user()
 }
 
@@ -346,9 +403,9 @@ func viewerUser() User {
 // backupUser has nothing to do with what is on its way: the services fill an empty broker, and an old copy of the updates would
 // be sent to AtHoc as if it were the latest.
 func backupUser() User {
-	r := newRights(UserBackup, "takes copies of dead letters, the journal and the mapping, and puts them back where there are none")
+	r := newRights(UserBackup, "takes copies of dead letters, the journal, the audit and the mapping, and puts them back where there are none")
 	r.Account = AccountStore // a copy travels past the accounts' boundary
-	for _, s := range []string{StreamDead, StreamJournal, StreamMapping} {
+	for _, s := range []string{StreamDead, StreamJournal, StreamAudit, bucketStream(BucketAudit), StreamMapping} {
 		r.look(s)
 		r.publish(api("STREAM.SNAPSHOT.%s", s), api("STREAM.RESTORE.%s", s), api("CONSUMER.LIST.%s", s), api("CONSUMER.NAMES.%s", s),
 			"$JS.SNAPSHOT.ACK."+s+".>", "$JS.SNAPSHOT.RESTORE."+s+".>")

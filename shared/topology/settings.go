@@ -16,11 +16,16 @@ type Settings struct {
 	EntriesMaxBytes int64
 	// CallTimeout is the longest that a call to AtHoc may take (ATHOC_TIMEOUT). Leases and redelivery follow from it.
 	CallTimeout time.Duration
+	// AuditAge is how long the records of orders are kept.
+	AuditAge time.Duration
 }
 
 // From takes the settings from those of a service.
 func From(b config.Broker, c config.Calls) Settings {
-	return Settings{Replicas: b.Replicas, EntriesMaxBytes: b.EntriesMaxBytes, CallTimeout: c.Timeout}
+	return Settings{
+		Replicas: b.Replicas, EntriesMaxBytes: b.EntriesMaxBytes, CallTimeout: c.Timeout,
+		AuditAge: time.Duration(b.AuditDays) * 24 * time.Hour,
+	}
 }
 
 // LeaseTTL is the life of a lane's lease: the longest call, and a margin in which AtHoc may still be working on a request
@@ -45,7 +50,7 @@ const (
 
 var owners = map[string]Service{
 	StreamEntries: Ingest, StreamAcks: Ingest, StreamUpdates: Resolver, StreamDead: Resolver, StreamMapping: Janitor,
-	StreamJournal:      Janitor,
+	StreamJournal: Janitor, StreamAudit: Janitor, BucketAudit: Janitor,
 	ConsumerIngestAcks: Ingest, ConsumerResolverEntries: Resolver, ConsumerResolverAcks: Resolver,
 	ConsumerResolverMapping: Resolver, BucketState: Resolver, BucketLeases: Publisher,
 }
@@ -97,7 +102,10 @@ func (s Settings) Streams() []jetstream.StreamConfig {
 	// No age limit: the janitor forgets what is older than JOURNAL_DAYS.
 	journal := stream(StreamJournal, "what was done by the clock and by operators", journalPrefix+">")
 	journal.MaxMsgsPerSubject, journal.Discard, journal.AllowAtomicPublish = 1, jetstream.DiscardOld, true
-	return []jetstream.StreamConfig{entries, updates, acks, mapping, dead, journal}
+
+	audit := stream(StreamAudit, "who ordered what, and who asked for a person's past", auditPrefix+"*")
+	audit.MaxAge, audit.DenyDelete, audit.DenyPurge = s.AuditAge, true, true
+	return []jetstream.StreamConfig{entries, updates, acks, mapping, dead, journal, audit}
 }
 
 // Consumers describes the durable consumers by stream. Redelivery is never limited: what cannot be processed is
@@ -131,5 +139,6 @@ func (s Settings) Buckets() []jetstream.KeyValueConfig {
 	return []jetstream.KeyValueConfig{
 		{Bucket: BucketLeases, Description: "who works which lane now", TTL: s.LeaseTTL(), Replicas: replicas, History: 1},
 		{Bucket: BucketState, Description: "facts that services tell each other", Replicas: replicas, History: 1},
+		{Bucket: BucketAudit, Description: "what belongs to the records of orders", TTL: s.AuditAge, Replicas: replicas, History: 1},
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"bobosync/shared/athocconf"
 	"bobosync/shared/breaker"
 	"bobosync/shared/bustest"
+	"bobosync/shared/tokens"
 	"bobosync/shared/topology"
 )
 
@@ -36,9 +37,9 @@ func TestEverythingIsWell(t *testing.T) {
 	v.has(OK, "duty status attribute", "on duty now: 1")
 	v.has(OK, "duty status right", "nobody was changed")
 	v.has(OK, "employee id attribute", "3 of 3")
-	v.has(OK, "streams", "all 6")
+	v.has(OK, "streams", "all 7")
 	v.has(OK, "consumers", "all 12")
-	v.has(OK, "buckets", "all 2")
+	v.has(OK, "buckets", "all 3")
 	v.has(Warning, "sync to disk", "cannot be told from here", "NATS_MONITOR_URL")
 	require.Equal(t, 1, Status(v.results))
 	require.Equal(t, before, s.athoc.Users(), "the check has changed somebody")
@@ -113,7 +114,9 @@ func TestNoPasswordWhileTheServicesAreRefused(t *testing.T) {
 	s := newSite(t, nil)
 	b := s.withBroker()
 	s.AtHoc.Password = "hunter2"
-	limits, err := athocconf.Limits(*s.AtHoc, s.Calls)
+	store, err := tokens.New(b.Connect(t).JS, *s.AtHoc, bustest.Logger())
+	require.NoError(t, err)
+	limits, err := athocconf.Limits(t.Context(), *s.AtHoc, s.Calls, store)
 	require.NoError(t, err)
 	kv, err := b.Connect(t).JS.KeyValue(t.Context(), topology.BucketState)
 	require.NoError(t, err)

@@ -27,6 +27,8 @@ var errAskedOnce = errors.New("AtHoc is asked for one token only in a check")
 // passwords lock an account.
 type frugalTokens struct {
 	inner athoc.TokenStore
+	// store is inner, if the tokens are those of the services.
+	store *tokens.Store
 	// held says that AtHoc must not be asked.
 	held  bool
 	asked atomic.Bool
@@ -93,7 +95,7 @@ func (f *facts) shareTokens(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	f.tokens.inner = store
+	f.tokens.inner, f.tokens.store = store, store
 	return true, nil
 }
 
@@ -115,8 +117,10 @@ func (f *facts) breakerState(ctx context.Context, shared bool) breaker.State {
 	if err != nil || json.Unmarshal(entry.Value(), &state) != nil {
 		return breaker.State{}
 	}
-	limits, err := athocconf.Limits(*f.AtHoc, f.Calls)
-	f.tokens.held = err == nil && state.Class == breaker.Refused && state.Settings == limits.Settings
+	if state.Class == breaker.Refused {
+		limits, err := athocconf.Limits(ctx, *f.AtHoc, f.Calls, f.tokens.store)
+		f.tokens.held = err == nil && state.Settings == limits.Settings
+	}
 	return state
 }
 

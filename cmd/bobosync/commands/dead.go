@@ -25,9 +25,6 @@ import (
 type Letter struct {
 	ID uint64 `json:"id"`
 	event.DeadLetter
-	// from is the service that wrote it, by the subject that only this service may publish to; what the letter says of itself is
-	// no more than its content.
-	from topology.Service
 }
 
 // deadFlags are how an operator chooses dead letters.
@@ -146,7 +143,7 @@ func lettersFrom(ctx context.Context, js jetstream.JetStream, seq uint64) ([]Let
 		if err != nil {
 			return nil, err
 		}
-		l := Letter{ID: m.Sequence, from: topology.Service(strings.TrimPrefix(m.Subject, topology.DeadSubject("")))}
+		l := Letter{ID: m.Sequence}
 		if err := event.Decode(m.Data, &l.DeadLetter); err != nil {
 			l.DeadLetter = event.DeadLetter{Service: "?", Reason: err.Error(), Payload: m.Data, Died: m.Time}
 		}
@@ -235,7 +232,7 @@ func showLetter(out *text.Printer, l Letter) error {
 }
 
 func deadRequeueCommand(envFile *string) *cobra.Command {
-	return deadOrder(envFile, "requeued", requeue, &cobra.Command{
+	return deadOrder(envFile, "requeued", control.DeadRequeue, &cobra.Command{
 		Use:   "requeue (ID... | --reason TEXT | --file NAME | --all)",
 		Short: "Try dead letters again, once what was wrong is mended",
 		Long: `Try dead letters again, once what was wrong is mended. If a newer event of the worker has won meanwhile, the row is settled as
@@ -249,7 +246,7 @@ Exit status: 0 all of them are tried again, 1 some stay as they are.`,
 }
 
 // deadOrder makes a command that does something with dead letters.
-func deadOrder(envFile *string, done string, do letterOrder, cmd *cobra.Command) *cobra.Command {
+func deadOrder(envFile *string, done, order string, cmd *cobra.Command) *cobra.Command {
 	var f deadFlags
 	cmd.ValidArgsFunction = completing(envFile, letterIDs)
 	cmd.RunE = withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error {
@@ -257,7 +254,7 @@ func deadOrder(envFile *string, done string, do letterOrder, cmd *cobra.Command)
 		if err != nil {
 			return err
 		}
-		results, err := forEach(ctx, conn, letters, do)
+		results, err := forEach(ctx, conn, letters, order)
 		if err != nil {
 			return err
 		}
@@ -267,40 +264,25 @@ func deadOrder(envFile *string, done string, do letterOrder, cmd *cobra.Command)
 	return cmd
 }
 
-// letterOrder does something with a dead letter and says what it has done.
-type letterOrder func(context.Context, *bus.Conn, Letter) (string, error)
-
-// letterResult is what became of a dead letter.
-type letterResult struct {
-	ID uint64 `json:"id"`
-	// Did says what was done, Error why nothing was.
-	Did   string `json:"did,omitempty"`
-	Error string `json:"error,omitempty"`
-}
-
-// forEach does something with each dead letter and removes it if that succeeded.
-func forEach(ctx context.Context, conn *bus.Conn, letters []Letter, do letterOrder) ([]letterResult, error) {
-	stream, err := conn.JS.Stream(ctx, topology.StreamDead)
-	if err != nil {
-		return nil, fmt.Errorf("open the dead letters: %w", err)
-	}
-	results := make([]letterResult, 0, len(letters))
-	for _, l := range letters {
-		did, err := do(ctx, conn, l)
-		if err == nil {
-			err = stream.DeleteMsg(ctx, l.ID)
+// forEach gives the resolver an order about dead letters, part by part, and returns what became of each.
+func forEach(ctx context.Context, conn *bus.Conn, letters []Letter, order string) ([]control.DeadResult, error) {
+	results := []control.DeadResult{} // JSON's null is no list
+	for part := range slices.Chunk(letters, control.MostDead) {
+		req := control.DeadRequest{By: client.Whoami()}
+		for _, l := range part {
+			req.IDs = append(req.IDs, l.ID)
 		}
-		result := letterResult{ID: l.ID, Did: did}
+		some, err := control.Ask[[]control.DeadResult](ctx, conn.NC, topology.Resolver, order, req)
 		if err != nil {
-			result.Did, result.Error = "", err.Error()
+			return results, err
 		}
-		results = append(results, result)
+		results = append(results, some...)
 	}
 	return results, nil
 }
 
 // tellLetters tells what became of each, notes it in the journal, and fails if one failed.
-func tellLetters(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, asJSON bool, done string, results []letterResult) error {
+func tellLetters(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, asJSON bool, done string, results []control.DeadResult) error {
 	failed := 0
 	for _, r := range results {
 		if r.Error != "" {
@@ -332,68 +314,8 @@ func tellLetters(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, asJSON
 	return nil
 }
 
-// requeue tries one dead letter again: an update through the resolver, which knows whether it still is the latest; any
-// other message at the place where it could not be read.
-func requeue(ctx context.Context, conn *bus.Conn, l Letter) (string, error) {
-	subject, update, err := requeueTo(l)
-	if err != nil {
-		return "", err
-	}
-	if update == nil {
-		if _, err := conn.JS.Publish(ctx, subject, l.Payload); err != nil {
-			return "", fmt.Errorf("publish it again: %w", err)
-		}
-		return "is read again", nil
-	}
-
-	answer, err := control.Ask[control.RequeueAnswer](ctx, conn.NC, topology.Resolver, control.Requeue,
-		control.RequeueRequest{Update: *update, By: client.Whoami()})
-	if err != nil {
-		return "", err
-	}
-	if answer.Superseded {
-		return "a newer event has won meanwhile, nothing is to be sent", nil
-	}
-	return "is sent again", nil
-}
-
-// requeueTo decides what may be done with a dead letter: ask the resolver for an update, or publish the payload again to a subject
-// that its service reads, of the type that belongs there. A letter says itself where it came from, and whoever may write letters
-// must not be able to publish anything anywhere with an operator's rights.
-func requeueTo(l Letter) (subject string, update *event.Update, err error) {
-	var (
-		u       event.Update
-		entries event.Entries
-		acks    event.Acks
-	)
-	// What a later version wrote is read when the service has been updated.
-	readable := func(into event.Versioned) bool {
-		err := event.Decode(l.Payload, into)
-		return err == nil || errors.Is(err, event.ErrVersion)
-	}
-	switch {
-	case l.from == topology.Publisher && event.Decode(l.Payload, &u) == nil && u.User != "":
-		return "", &u, nil
-	case l.Subject == "":
-		return "", nil, errors.New("it does not say where it came from, so it can only be dropped")
-	case l.from == topology.Publisher:
-		// It would take the place of the update that the user has now.
-		return "", nil, errors.New("an update that cannot be read can only be dropped; bobosync replay sends the worker's status again")
-	case l.Subject == topology.SubjectMapping:
-		// It would take the place of a newer mapping.
-		return "", nil, errors.New("a part of a mapping can only be dropped: the janitor fetches the mapping anew")
-	case l.from == topology.Resolver && readable(&entries) && l.Subject == topology.EntriesSubject(entries.File):
-		return l.Subject, nil, nil
-	case (l.from == topology.Resolver || l.from == topology.Ingest) && l.Subject == topology.SubjectAcks && readable(&acks):
-		return l.Subject, nil, nil
-	default:
-		return "", nil, errors.New("it cannot be read as what belongs to the place that it says it is from, so it can only be dropped; the files are read again by themselves")
-	}
-}
-
 func deadDropCommand(envFile *string) *cobra.Command {
-	drop := func(context.Context, *bus.Conn, Letter) (string, error) { return "dropped", nil }
-	return deadOrder(envFile, "dropped", drop, &cobra.Command{
+	return deadOrder(envFile, "dropped", control.DeadDrop, &cobra.Command{
 		Use:   "drop (ID... | --reason TEXT | --file NAME | --all)",
 		Short: "Forget dead letters: what they hold is never sent",
 		Long: `Forget dead letters: what they hold is never sent, and their file stays among the failed ones. The journal notes it.

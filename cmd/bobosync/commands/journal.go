@@ -25,7 +25,7 @@ const (
 )
 
 var journalKinds = []string{
-	kindFile, control.DutyMapping, control.DutyCleanup, control.DutyReconcile, control.DutyPurge, control.KindOperator, kindReplay,
+	kindFile, control.DutyMapping, control.DutyCleanup, control.DutyReconcile, control.DutyPurge, control.KindOperator, control.KindAudit, kindReplay,
 }
 
 // journalFlags are what an operator wants to see.
@@ -49,6 +49,7 @@ func journalCommand(envFile *string) *cobra.Command {
   purge       old files and records were deleted
   replay      current statuses were sent again
   operator    what an operator ordered: dead letters, replays, pauses, mass changes
+  audit       where the records of orders ended that day, for bobosync audit verify
 
 It holds no personal data. If one of the services does not answer, the others' entries are shown, with a warning.`,
 		Example: `  bobosync journal

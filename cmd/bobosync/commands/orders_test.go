@@ -408,7 +408,13 @@ func TestOrdersAreNoted(t *testing.T) {
 			require.NoError(t, err)
 		}
 	}
+	var named []uint64
 	r.serve(topology.Resolver,
+		control.On(control.DeadDrop, func(_ context.Context, req control.DeadRequest) ([]control.DeadResult, error) {
+			named = append(named, req.IDs...)
+			return []control.DeadResult{{ID: req.IDs[0], Did: "dropped"}}, nil
+		}),
+		says(control.DeadRequeue, []control.DeadResult{{ID: 3, Error: "a part of a mapping can only be dropped"}}),
 		says(control.Replay, control.ReplayState{ID: "0195d3", Users: 7}),
 		says(control.StopReplay, control.ReplayState{ID: "0195d3", Users: 7, Left: 5}))
 	bury("one")
@@ -421,7 +427,7 @@ func TestOrdersAreNoted(t *testing.T) {
 	r.serve(topology.Janitor, hears(&heard, control.JournalNote, func(control.JournalEntry) (control.Nothing, error) { return control.Nothing{}, nil }))
 	bury("two", "three")
 	r.succeeds("dead", "drop", "2")
-	r.fails(1, "1 of 1 dead letters stay", "dead", "requeue", "3") // a mapping can only be dropped
+	r.fails(1, "1 of 1 dead letters stay", "dead", "requeue", "3")
 	r.succeeds("dead", "drop", "--reason", "nothing like it")
 	r.succeeds("replay", "--all", "--dry-run")
 	r.succeeds("replay", "--all")
@@ -439,6 +445,7 @@ func TestOrdersAreNoted(t *testing.T) {
 		"ok dead letters dropped 1 dropped", "failed dead letters requeued 1 failed",
 		"ok replay 0195d3 begun 7 users", "ok replay 0195d3 stopped 5 left, 7 users",
 	}, texts, "dry runs and what found nothing are no orders")
+	require.Equal(t, []uint64{1, 2}, named)
 }
 
 // TestManyDeadLettersAreRead: more than fit one request, with gaps.

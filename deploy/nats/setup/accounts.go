@@ -24,10 +24,15 @@ include "keys.conf"
 
 `
 
-// Accounts writes accounts.conf.
-func Accounts() []byte {
-	return []byte(heading + topology.AccountsConf(func(user string) string { return "nkey: $" + Variable(user) }))
+// AccountsFile is the name of what Accounts returns.
+const AccountsFile = "accounts.conf"
+
+// Accounts returns accounts.conf, with the operators who have a key of their own.
+func Accounts(operators ...string) []byte {
+	return []byte(heading + topology.AccountsConf(func(user string) string { return "nkey: $" + Variable(user) }, operators...))
 }
 
 // Variable is the name under which keys.conf holds a user's public key.
-func Variable(user string) string { return "NKEY_" + strings.ToUpper(user) }
+func Variable(user string) string {
+	return "NKEY_" + strings.ReplaceAll(strings.ToUpper(user), "-", "_")
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -63,7 +64,29 @@ func Keys(dir string, users []topology.User, rotate ...string) (made []string, e
 	return made, writePublic(filepath.Join(dir, PublicFile), users, public)
 }
 
-var publicLine = regexp.MustCompile(`^NKEY_([A-Z]+): "?(U[A-Z2-7]+)"?$`)
+var publicLine = regexp.MustCompile(`^NKEY_([A-Z0-9_]+): "?(U[A-Z2-7]+)"?$`)
+
+// Operators lists the operators of an installation who have a key of their own, by dir/keys.conf.
+func Operators(dir string) ([]string, error) {
+	public, err := readPublic(filepath.Join(dir, PublicFile))
+	var names []string
+	for _, user := range slices.Sorted(maps.Keys(public)) {
+		if name, own := topology.OperatorOf(user); own && topology.IsOperatorName(name) {
+			names = append(names, name)
+		}
+	}
+	return names, err
+}
+
+// Withdraw removes the secret key of a user if it lies here. The broker goes on to know the user until it reads a keys.conf without
+// him, which Keys writes when he is not among its users.
+func Withdraw(dir, user string) error {
+	err := os.Remove(CredsFile(dir, user))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the key of %s: %w", user, err)
+	}
+	return nil
+}
 
 // readPublic reads the public keys by user; none if there is no file.
 func readPublic(path string) (map[string]string, error) {
@@ -77,7 +100,7 @@ func readPublic(path string) (map[string]string, error) {
 	}
 	for lines := bufio.NewScanner(bytes.NewReader(content)); lines.Scan(); {
 		if m := publicLine.FindStringSubmatch(lines.Text()); m != nil {
-			keys[strings.ToLower(m[1])] = m[2]
+			keys[strings.ReplaceAll(strings.ToLower(m[1]), "_", "-")] = m[2]
 		}
 	}
 	return keys, nil

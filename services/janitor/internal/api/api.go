@@ -42,7 +42,7 @@ func (a *API) Endpoints() []control.Endpoint {
 			return a.report(ctx)
 		}),
 		control.On(control.MappingRefresh, a.refresh),
-		control.On(control.MappingApprove, a.approve),
+		control.WithForecast(control.On(control.MappingApprove, a.approve), a.held),
 		control.On(control.Reconcile, a.reconcile),
 		control.On(control.ReconcileReport, func(_ context.Context, page control.Page) (control.ReconcileAnswer, error) {
 			return a.Journal.Comparison(page.After)
@@ -108,6 +108,11 @@ func (a *API) approve(ctx context.Context, req control.ApproveRequest) (control.
 	return a.enqueue(a.Mapping, &periodic.Run{Asked: true, By: by, Why: "approval of " + req.ID}, matchQueued)
 }
 
+// held is the mapping that would come into force.
+func (a *API) held(context.Context, control.ApproveRequest) (*control.HeldMapping, error) {
+	return a.State.Read().Held.Report(), nil
+}
+
 // refuseApproval returns why an approval of an id is refused: it is for exactly what was shown.
 func refuseApproval(h *state.Held, id string) error {
 	switch {
@@ -148,13 +153,9 @@ func (a *API) note(_ context.Context, e control.JournalEntry) (control.Nothing, 
 	if len(e.Text)+len(e.Error) > maxNote {
 		return control.Nothing{}, control.Refuse("a note has at most %d characters", maxNote)
 	}
-	if e.Started.IsZero() {
-		e.Started = a.Now()
-	}
-	if e.Ended.Before(e.Started) {
-		e.Ended = e.Started
-	}
-	e.Ended = e.Ended.UTC()
+	// When is not for the operator to say.
+	e.Started = a.Now()
+	e.Ended = e.Started.UTC()
 	e.By, e.Outcome = cmp.Or(e.By, someone), cmp.Or(e.Outcome, control.OutcomeOK)
 	_, err := a.Journal.Begin(e)
 	return control.Nothing{}, err

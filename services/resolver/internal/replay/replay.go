@@ -74,6 +74,15 @@ func (p *Replayer) Begin(ctx context.Context, req control.ReplayRequest) (contro
 	return state, nil
 }
 
+// Forecast says whom a replay would send, and marks nobody. It does not read entries for that, which takes long.
+func (p *Replayer) Forecast(ctx context.Context, req control.ReplayRequest) (control.ReplayState, error) {
+	if req.DryRun || !req.EntriesSince.IsZero() {
+		return control.ReplayState{}, nil
+	}
+	req.DryRun = true
+	return p.Begin(ctx, req)
+}
+
 // Next publishes the next part of each replay, as far as there is room.
 func (p *Replayer) Next(ctx context.Context) error {
 	p.roster.Lock()

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/micro"
+	"github.com/stretchr/testify/require"
+	"github.com/synadia-io/orbit.go/natsext"
+
+	"bobosync/shared/audit"
+	"bobosync/shared/topology"
+)
+
+// endpoints asks the running services for all that they answer to, by subject.
+func (s *site) endpoints() map[string]topology.EndpointKind {
+	s.t.Helper()
+	all := map[string]topology.EndpointKind{}
+	answers, err := natsext.RequestMany(s.t.Context(), s.broker().NC, "$SRV.INFO", nil, natsext.RequestManyStall(time.Second))
+	require.NoError(s.t, err)
+	for m, err := range answers {
+		require.NoError(s.t, err)
+		var info micro.Info
+		require.NoError(s.t, json.Unmarshal(m.Data, &info))
+		for _, e := range info.Endpoints {
+			all[e.Subject] = topology.KindOf(topology.Service(strings.TrimPrefix(info.Name, "bobosync-")), e.Name)
+		}
+	}
+	return all
+}
+
+// TestEveryOrderIsInTheAudit: each endpoint of the running services is declared as what it is for, and whoever asks one that gives an
+// order is in the audit, whether or not it is followed. Looking leaves no trace.
+func TestEveryOrderIsInTheAudit(t *testing.T) {
+	s := newSite(t, 2)
+	stop := s.start()
+	s.until("the janitor takes orders", func() bool { return s.endpoints()["bobo.control.janitor.reconcile"] != "" })
+	want := map[string]bool{}
+	for subject, kind := range s.endpoints() {
+		require.NotEmpty(t, kind, "%s: say in shared/topology/permissions.go what it is for", subject)
+		_, err := s.broker().NC.Request(subject, []byte(`{"by":"the test"}`), 30*time.Second)
+		require.NoError(t, err)
+		if kind == topology.Ordering {
+			want[strings.ReplaceAll(strings.TrimPrefix(subject, "bobo.control."), ".", " ")] = true
+		}
+	}
+	require.Greater(t, len(want), 8)
+
+	var orders []struct {
+		audit.Entry
+		Answer *audit.Detail
+	}
+	require.NoError(t, json.Unmarshal([]byte(s.succeeds("audit", "list", "--most", "1000", "--json")), &orders))
+	got := map[string]bool{}
+	for _, o := range orders {
+		got[o.Service+" "+o.Endpoint] = true
+		require.Equal(t, audit.Caller{Known: audit.ByLogin, Said: "the test"}, o.Caller)
+		require.NotEmpty(t, o.Outcome)
+		require.NotNil(t, o.Answer)
+	}
+	require.Equal(t, want, got)
+	require.Contains(t, s.succeeds("audit", "list"), "the test")
+	require.Contains(t, s.succeeds("audit", "verify"), "are as they were written")
+	stop()
+}
+
+// TestAVerificationFindsWhatWasPutIn: by a command, with what is wrong and an exit status.
+func TestAVerificationFindsWhatWasPutIn(t *testing.T) {
+	s := newSite(t, 1)
+	stop := s.start()
+	s.until("the janitor takes orders", func() bool { return s.endpoints()["bobo.control.janitor.reconcile"] != "" })
+	require.Contains(t, s.succeeds("audit", "list"), "Nothing was ordered")
+	s.succeeds("replay", "--all")
+	forged, err := json.Marshal(audit.Record{ID: "x", N: 1, Service: "resolver", Kind: audit.Order, At: time.Now()})
+	require.NoError(t, err)
+	_, err = s.broker().JS.Publish(t.Context(), topology.AuditSubject(topology.Resolver), forged)
+	require.NoError(t, err)
+	s.fails(1, "the audit is not as it was written", "audit", "verify")
+	out, _, status := s.call("audit", "verify", "--json")
+	require.Equal(t, 1, status)
+	var told struct{ Findings []audit.Finding }
+	require.NoError(t, json.Unmarshal([]byte(out), &told))
+	require.NotEmpty(t, told.Findings)
+	stop()
+}

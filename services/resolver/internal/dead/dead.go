@@ -1,0 +1,140 @@
+// Package dead follows operators' orders about dead letters: to try them again, or to drop them. The letters lie in the stream
+// DEAD, of which the resolver alone may remove any, so that none is gone without a record of who ordered it.
+package dead
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"bobosync/shared/control"
+	"bobosync/shared/event"
+	"bobosync/shared/topology"
+)
+
+// Letters are the dead letters of one broker.
+type Letters struct {
+	JS jetstream.JetStream
+	// Requeue tries an update once more, unless a newer event of its worker has won.
+	Requeue func(context.Context, control.RequeueRequest) (control.RequeueAnswer, error)
+}
+
+// letter is a dead letter with the service that wrote it, by the subject that only this service may publish to; what the letter
+// says of itself is no more than its content.
+type letter struct {
+	event.DeadLetter
+	from topology.Service
+}
+
+// Try tries letters again, and removes those for which that could be done.
+func (l Letters) Try(ctx context.Context, req control.DeadRequest) ([]control.DeadResult, error) {
+	return l.each(ctx, req, func(found letter) (string, error) { return l.requeue(ctx, found, req.By) })
+}
+
+// Drop removes letters.
+func (l Letters) Drop(ctx context.Context, req control.DeadRequest) ([]control.DeadResult, error) {
+	return l.each(ctx, req, func(letter) (string, error) { return "dropped", nil })
+}
+
+// each does something with each letter and removes it if that succeeded.
+func (l Letters) each(ctx context.Context, req control.DeadRequest, do func(letter) (string, error)) ([]control.DeadResult, error) {
+	if len(req.IDs) > control.MostDead {
+		return nil, control.Refuse("at most %d dead letters can be named at once", control.MostDead)
+	}
+	stream, err := l.JS.Stream(ctx, topology.StreamDead)
+	if err != nil {
+		return nil, fmt.Errorf("open the dead letters: %w", err)
+	}
+	results := make([]control.DeadResult, 0, len(req.IDs))
+	for _, id := range req.IDs {
+		result := control.DeadResult{ID: id}
+		found, err := read(ctx, stream, id)
+		if err == nil {
+			result.Did, err = do(found)
+		}
+		if err == nil {
+			err = stream.DeleteMsg(ctx, id)
+		}
+		if err != nil {
+			result.Did, result.Error = "", err.Error()
+		}
+		results = append(results, result)
+	}
+	return results, nil
+}
+
+// read reads a letter. One that cannot be read itself can be dropped all the same.
+func read(ctx context.Context, stream jetstream.Stream, id uint64) (letter, error) {
+	m, err := stream.GetMsg(ctx, id)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return letter{}, errors.New("there is no such dead letter any more")
+	}
+	if err != nil {
+		return letter{}, fmt.Errorf("read it: %w", err)
+	}
+	found := letter{from: topology.Service(strings.TrimPrefix(m.Subject, topology.DeadSubject("")))}
+	if event.Decode(m.Data, &found.DeadLetter) != nil {
+		found.DeadLetter = event.DeadLetter{}
+	}
+	return found, nil
+}
+
+// requeue tries one dead letter again: an update through what knows whether it still is the latest; any other message at the place
+// where it could not be read.
+func (l Letters) requeue(ctx context.Context, found letter, by string) (string, error) {
+	subject, update, err := requeueTo(found)
+	if err != nil {
+		return "", err
+	}
+	if update == nil {
+		if _, err := l.JS.Publish(ctx, subject, found.Payload); err != nil {
+			return "", fmt.Errorf("publish it again: %w", err)
+		}
+		return "is read again", nil
+	}
+	answer, err := l.Requeue(ctx, control.RequeueRequest{Update: *update, By: by})
+	if err != nil {
+		return "", err
+	}
+	if answer.Superseded {
+		return "a newer event has won meanwhile, nothing is to be sent", nil
+	}
+	return "is sent again", nil
+}
+
+// requeueTo decides what may be done with a dead letter: ask the resolver for an update, or publish the payload again to a subject
+// that its service reads, of the type that belongs there. A letter says itself where it came from, and whoever may write letters
+// must not be able to publish anything anywhere with the resolver's rights.
+func requeueTo(l letter) (subject string, update *event.Update, err error) {
+	var (
+		u       event.Update
+		entries event.Entries
+		acks    event.Acks
+	)
+	// What a later version wrote is read when the service has been updated.
+	readable := func(into event.Versioned) bool {
+		err := event.Decode(l.Payload, into)
+		return err == nil || errors.Is(err, event.ErrVersion)
+	}
+	switch {
+	case l.from == topology.Publisher && event.Decode(l.Payload, &u) == nil && u.User != "":
+		return "", &u, nil
+	case l.Subject == "":
+		return "", nil, errors.New("it does not say where it came from, so it can only be dropped")
+	case l.from == topology.Publisher:
+		// It would take the place of the update that the user has now.
+		return "", nil, errors.New("an update that cannot be read can only be dropped; bobosync replay sends the worker's status again")
+	case l.Subject == topology.SubjectMapping:
+		// It would take the place of a newer mapping.
+		return "", nil, errors.New("a part of a mapping can only be dropped: the janitor fetches the mapping anew")
+	case l.from == topology.Resolver && readable(&entries) && l.Subject == topology.EntriesSubject(entries.File):
+		return l.Subject, nil, nil
+	case (l.from == topology.Resolver || l.from == topology.Ingest) && l.Subject == topology.SubjectAcks && readable(&acks):
+		return l.Subject, nil, nil
+	default:
+		return "", nil, errors.New("it cannot be read as what belongs to the place that it says it is from, so it can only be dropped; the files are read again by themselves")
+	}
+}

@@ -1,0 +1,4 @@
+package audit
+
+// HashOf is the hash that links records.
+var HashOf = hashOf

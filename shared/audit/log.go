@@ -1,0 +1,139 @@
+package audit
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"bobosync/shared/cas"
+	"bobosync/shared/topology"
+)
+
+const (
+	// appendTimeout is how long the broker may take to store a record.
+	appendTimeout = 5 * time.Second
+	// maxPart is the longest part of a detail, in bytes, so that the whole stays below the broker's limit of 1 MB.
+	maxPart = 200 << 10
+)
+
+// Log writes the chain of one service. Several instances of the service may write it at once, and it is safe for concurrent use.
+type Log struct {
+	js      jetstream.JetStream
+	service topology.Service
+	now     func() time.Time
+}
+
+// NewLog returns the log of a service. It does not talk to the broker yet.
+func NewLog(js jetstream.JetStream, service topology.Service) *Log {
+	return &Log{js: js, service: service, now: time.Now}
+}
+
+// Append adds a record with its detail to the chain and returns the record's id. When it returns nil both are stored.
+func (l *Log) Append(ctx context.Context, r Record, d Detail) (id string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
+	defer cancel()
+	stream, err := l.js.Stream(ctx, topology.StreamAudit)
+	if err != nil {
+		return "", fmt.Errorf("open stream %s: %w", topology.StreamAudit, err)
+	}
+	kv, err := l.js.KeyValue(ctx, topology.BucketAudit)
+	if err != nil {
+		return "", fmt.Errorf("open bucket %s: %w", topology.BucketAudit, err)
+	}
+
+	r.ID, r.Service, r.At = uuid.Must(uuid.NewV7()).String(), string(l.service), l.now().UTC()
+	detail, err := d.encode()
+	if err != nil {
+		return "", err
+	}
+	r.Detail = hashOf(detail)
+	if _, err := kv.Put(ctx, topology.AuditDetail(l.service, r.ID), detail); err != nil {
+		return "", fmt.Errorf("write what belongs to a record of the audit: %w", err)
+	}
+
+	for {
+		end, err := l.link(ctx, stream, kv, r)
+		if err == nil {
+			return r.ID, l.moveHead(ctx, kv, end)
+		}
+		if !errors.Is(err, cas.ErrConflict) {
+			return "", err
+		}
+	}
+}
+
+// link writes the record behind the last one. Its error wraps cas.ErrConflict if another instance has written meanwhile.
+func (l *Log) link(ctx context.Context, stream jetstream.Stream, kv jetstream.KeyValue, r Record) (End, error) {
+	last, seq, err := l.end(ctx, stream, kv)
+	if err != nil {
+		return End{}, err
+	}
+	r.N, r.Prev, r.PrevAt = last.N+1, last.Hash, last.At
+	data, err := json.Marshal(r)
+	if err != nil {
+		return End{}, fmt.Errorf("write a record of the audit: %w", err)
+	}
+	_, err = l.js.Publish(ctx, topology.AuditSubject(l.service), data, jetstream.WithExpectLastSequencePerSubject(seq))
+	if err != nil {
+		return End{}, fmt.Errorf("write a record of the audit: %w", cas.Conflicting(err))
+	}
+	return End{N: r.N, Hash: hashOf(data), At: r.At}, nil
+}
+
+// end returns where the chain ends, and the sequence of its last record. If the stream was lost, the chain goes on from what the
+// bucket knows of its end.
+func (l *Log) end(ctx context.Context, stream jetstream.Stream, kv jetstream.KeyValue) (last End, seq uint64, err error) {
+	m, err := stream.GetLastMsgForSubject(ctx, topology.AuditSubject(l.service))
+	if err == nil {
+		last, err = after(m.Data)
+		return last, m.Sequence, err
+	}
+	if !errors.Is(err, jetstream.ErrMsgNotFound) {
+		return End{}, 0, fmt.Errorf("read the last record of the audit: %w", err)
+	}
+	value, _, err := cas.Load(ctx, kv, topology.AuditHead(l.service))
+	if err == nil && value != nil {
+		err = json.Unmarshal(value, &last)
+	}
+	if err != nil {
+		return End{}, 0, fmt.Errorf("read where the audit ended: %w", err)
+	}
+	return last, 0, nil
+}
+
+// moveHead notes where the chain ends, unless another instance has noted a later end.
+func (l *Log) moveHead(ctx context.Context, kv jetstream.KeyValue, end End) error {
+	err := cas.Update(ctx, kv, topology.AuditHead(l.service), func(old []byte) ([]byte, error) {
+		var before End
+		if old != nil && json.Unmarshal(old, &before) == nil && before.N >= end.N {
+			return nil, nil
+		}
+		return json.Marshal(end)
+	})
+	if err != nil {
+		return fmt.Errorf("note where the audit ends: %w", err)
+	}
+	return nil
+}
+
+// encode salts a detail and returns it as it is stored. Parts that are too long are left out: a list of everybody is no better
+// than its number.
+func (d Detail) encode() ([]byte, error) {
+	d.Salt = rand.Text()
+	for _, part := range []*json.RawMessage{&d.Request, &d.Forecast, &d.Result} {
+		if len(*part) > maxPart {
+			*part = fmt.Appendf(nil, `{"left_out_bytes":%d}`, len(*part))
+		}
+	}
+	data, err := json.Marshal(d)
+	if err != nil {
+		return nil, fmt.Errorf("write what belongs to a record of the audit: %w", err)
+	}
+	return data, nil
+}

@@ -1,0 +1,259 @@
+// What the audit holds, and whether that is what was written.
+
+package audit
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"bobosync/shared/bus"
+	"bobosync/shared/topology"
+)
+
+// Link is a record of the stream with its detail, each as it is stored.
+type Link struct {
+	Service topology.Service
+	Data    []byte
+	// Detail is nil if it is not there (any more).
+	Detail []byte
+}
+
+// Books are all that is there to be verified.
+type Books struct {
+	// Links are in the order of the stream.
+	Links []Link
+	// Ends are where the services say that their chains end.
+	Ends map[topology.Service]End
+	// Age is how long records are kept; 0 means for ever.
+	Age time.Duration
+}
+
+// Day holds the ends of the chains at the end of a day, as the janitor's journal has them.
+type Day struct {
+	// Date is the day in UTC, such as 2026-11-28.
+	Date string         `json:"date"`
+	Ends map[string]End `json:"ends"`
+}
+
+// Days returns the ends of the chains for each day that is over by now, as far as there were orders, the oldest first.
+func (b Books) Days(now time.Time) []Day {
+	days := map[string]map[string]End{}
+	for _, l := range b.Links {
+		end, err := after(l.Data)
+		if err != nil || end.At.Format(time.DateOnly) >= now.UTC().Format(time.DateOnly) {
+			continue
+		}
+		date := end.At.Format(time.DateOnly)
+		if days[date] == nil {
+			days[date] = map[string]End{}
+		}
+		days[date][string(l.Service)] = end
+	}
+	var all []Day
+	for _, date := range slices.Sorted(maps.Keys(days)) {
+		all = append(all, Day{Date: date, Ends: days[date]})
+	}
+	return all
+}
+
+// Finding is something that is not as it was written.
+type Finding struct {
+	Service string `json:"service"`
+	// N is the place in the service's chain, 0 if it is about none.
+	N    uint64 `json:"n,omitempty"`
+	Text string `json:"text"`
+}
+
+// LoadChains reads the records without their details, and without what the services say of their ends.
+func LoadChains(ctx context.Context, js jetstream.JetStream) (Books, error) {
+	books := Books{Ends: map[topology.Service]End{}}
+	stream, err := js.Stream(ctx, topology.StreamAudit)
+	if err != nil {
+		return books, fmt.Errorf("open stream %s: %w", topology.StreamAudit, err)
+	}
+	books.Age = stream.CachedInfo().Config.MaxAge
+	err = bus.Read(ctx, js, topology.StreamAudit, bus.ReadFrom{}, func(data []byte, subject string) {
+		service := topology.Service(strings.TrimPrefix(subject, topology.AuditSubject("")))
+		books.Links = append(books.Links, Link{Service: service, Data: slices.Clone(data)})
+	})
+	return books, err
+}
+
+// Load reads everything. It needs the rights of one who looks.
+func Load(ctx context.Context, js jetstream.JetStream) (Books, error) {
+	books, err := LoadChains(ctx, js)
+	if err != nil {
+		return books, err
+	}
+	details := map[string][]byte{}
+	prefix := "$KV." + topology.BucketAudit + "."
+	err = bus.Read(ctx, js, "KV_"+topology.BucketAudit, bus.ReadFrom{}, func(data []byte, subject string) {
+		key := strings.TrimPrefix(subject, prefix)
+		service, isEnd := strings.CutPrefix(key, topology.AuditHead(""))
+		var end End
+		switch {
+		case len(data) == 0: // it was erased
+		case !isEnd:
+			details[key] = slices.Clone(data)
+		case json.Unmarshal(data, &end) == nil:
+			books.Ends[topology.Service(service)] = end
+		}
+	})
+	for i, l := range books.Links {
+		var r Record
+		if json.Unmarshal(l.Data, &r) == nil {
+			books.Links[i].Detail = details[topology.AuditDetail(l.Service, r.ID)]
+		}
+	}
+	return books, err
+}
+
+// Entry is a record as people look at it.
+type Entry struct {
+	Record
+	// What is the record's detail; nil if it was erased.
+	What *Detail `json:"what,omitempty"`
+}
+
+// Entries returns the records, newest first. What cannot be read is left to Verify.
+func (b Books) Entries() []Entry {
+	all := []Entry{} // JSON's null is no list
+	for _, l := range b.Links {
+		var e Entry
+		if json.Unmarshal(l.Data, &e.Record) != nil {
+			continue
+		}
+		var d Detail
+		if l.Detail != nil && json.Unmarshal(l.Detail, &d) == nil {
+			e.What = &d
+		}
+		all = append(all, e)
+	}
+	slices.SortStableFunc(all, func(a, b Entry) int { return cmp.Or(b.At.Compare(a.At), cmp.Compare(b.ID, a.ID)) })
+	return all
+}
+
+// slack is by how much what belongs together may differ in age, and clocks may be apart.
+const slack = time.Hour
+
+// Verify compares what is there with itself and with the ends of days, at the moment now. It returns what is not as it was written.
+func Verify(b Books, days []Day, now time.Time) []Finding {
+	chains := map[topology.Service][]Link{}
+	for _, l := range b.Links {
+		chains[l.Service] = append(chains[l.Service], l)
+	}
+	services := slices.Collect(maps.Keys(chains)) // and those of which nothing else is left
+	services = slices.AppendSeq(services, maps.Keys(b.Ends))
+	for _, day := range days {
+		for service := range day.Ends {
+			services = append(services, topology.Service(service))
+		}
+	}
+	slices.Sort(services)
+	var all []Finding
+	for _, service := range slices.Compact(services) {
+		c := chain{service: service, age: b.Age, now: now, hashes: map[uint64]string{}}
+		c.walk(chains[service])
+		if end, told := b.Ends[service]; told {
+			c.end(end)
+		}
+		for _, day := range days {
+			if end, told := day.Ends[string(service)]; told {
+				c.holds(end, "at the end of "+day.Date)
+			}
+		}
+		all = append(all, c.found...)
+	}
+	return all
+}
+
+// chain is the verification of one service's chain.
+type chain struct {
+	service topology.Service
+	age     time.Duration
+	now     time.Time
+	last    End
+	hashes  map[uint64]string
+	found   []Finding
+}
+
+func (c *chain) find(n uint64, format string, args ...any) {
+	c.found = append(c.found, Finding{Service: string(c.service), N: n, Text: fmt.Sprintf(format, args...)})
+}
+
+// aged reports whether what was written then may have been dropped for its age.
+func (c *chain) aged(at time.Time) bool { return c.age > 0 && c.now.Sub(at) > c.age-slack }
+
+// walk goes along the chain.
+func (c *chain) walk(links []Link) {
+	for i, l := range links {
+		var r Record
+		if err := json.Unmarshal(l.Data, &r); err != nil {
+			c.find(c.last.N+1, "the record behind number %d cannot be read: it was changed", c.last.N)
+			continue
+		}
+		c.step(r, i == 0)
+		if r.Service != string(c.service) {
+			c.find(r.N, "record %d says that it is of the service %q: it was put in or changed", r.N, r.Service)
+		}
+		c.detail(r, l.Detail)
+		if _, twice := c.hashes[r.N]; !twice {
+			c.hashes[r.N] = hashOf(l.Data)
+		}
+		c.last = End{N: r.N, Hash: hashOf(l.Data), At: r.At}
+	}
+}
+
+// step judges how a record follows the one before.
+func (c *chain) step(r Record, first bool) {
+	switch {
+	case first && (r.N == 1) != (r.Prev == ""):
+		c.find(r.N, "record %d is the first one, and says otherwise: it was changed", r.N)
+	case first && r.N > 1 && !c.aged(r.PrevAt):
+		c.find(r.N-1, "the records up to number %d are missing, and are too young for that: they were removed", r.N-1)
+	case first || r.Prev == c.last.Hash && r.N == c.last.N+1:
+	case r.N > c.last.N+1:
+		c.find(c.last.N+1, "records %d to %d are missing: they were removed", c.last.N+1, r.N-1)
+	case r.N <= c.last.N:
+		c.find(c.last.N, "there are two records of number %d: one was put in", r.N)
+	default:
+		c.find(c.last.N, "record %d is not the one that record %d was written behind: it was changed, or put in", c.last.N, r.N)
+	}
+}
+
+// detail judges what belongs to a record.
+func (c *chain) detail(r Record, detail []byte) {
+	switch {
+	case detail == nil && !c.aged(r.At):
+		c.find(r.N, "what was ordered by record %d is gone: it was removed", r.N)
+	case detail != nil && hashOf(detail) != r.Detail:
+		c.find(r.N, "what was ordered by record %d is not what was written: it was changed", r.N)
+	}
+}
+
+// end compares the chain with where the service says that it ends.
+func (c *chain) end(end End) {
+	c.holds(end, "by the word of its service")
+	if c.last.N > end.N {
+		c.find(end.N+1, "record %d is there, though the service's chain ends with number %d: it was put in, or the service was killed while it wrote it", c.last.N, end.N)
+	}
+}
+
+// holds looks for a record that must be there.
+func (c *chain) holds(end End, when string) {
+	hash, there := c.hashes[end.N]
+	switch {
+	case there && hash != end.Hash:
+		c.find(end.N, "record %d is not the one that the chain ended with %s: it was changed", end.N, when)
+	case !there && !c.aged(end.At):
+		c.find(end.N, "record %d is missing, with which the chain ended %s: it was removed", end.N, when)
+	}
+}

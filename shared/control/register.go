@@ -1,0 +1,174 @@
+// Who gives an order, and its record in the audit: no order is given that is not recorded.
+
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+
+	"bobosync/shared/audit"
+	"bobosync/shared/topology"
+)
+
+// requesterHeader is where the broker's server says who sends a request from another account. It takes away what the client wrote
+// there, but only if the client wrote it as headers are written; see readRequester.
+const requesterHeader = "Nats-Request-Info"
+
+// maxSaid is how long may be what a caller says of himself.
+const maxSaid = 300
+
+// errForged means that a request does not say just once who sends it.
+var errForged = errors.New("the request does not tell who gives the order as the broker's server writes it; use the bobosync program, and a broker with the accounts.conf of this version")
+
+// handler answers one request.
+type handler func(ctx context.Context, r micro.Request) ([]byte, error)
+
+// register records the orders of one service.
+type register struct {
+	service topology.Service
+	log     *audit.Log
+	// told reports that the broker's server tells who sends each request.
+	told bool
+}
+
+// openRegister makes the register of a service, and refuses endpoints that are not declared.
+func openRegister(ctx context.Context, nc *nats.Conn, service topology.Service, endpoints []Endpoint) (*register, error) {
+	for _, e := range endpoints {
+		if topology.KindOf(service, e.Name) == "" {
+			return nil, fmt.Errorf("offer %s of %s: shared/topology/permissions.go does not declare it as internal, looking or ordering", e.Name, service)
+		}
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, fmt.Errorf("open the audit: %w", err)
+	}
+	told, err := topology.InOwnAccount(ctx, nc, service)
+	if err != nil {
+		return nil, err
+	}
+	return &register{service: service, log: audit.NewLog(js, service), told: told}, nil
+}
+
+// keeping returns the handler of an endpoint, which records what is declared as an order.
+func (g *register) keeping(e Endpoint) handler {
+	if topology.KindOf(g.service, e.Name) != topology.Ordering {
+		return func(ctx context.Context, r micro.Request) ([]byte, error) { return e.handle(ctx, r.Data()) }
+	}
+	return func(ctx context.Context, r micro.Request) ([]byte, error) { return g.order(ctx, e, r) }
+}
+
+// order records an order, follows it and records what came of it.
+func (g *register) order(ctx context.Context, e Endpoint, r micro.Request) ([]byte, error) {
+	caller, err := g.caller(nats.Header(r.Headers()))
+	if err != nil {
+		return nil, err
+	}
+	request, caller, err := signed(r.Data(), caller)
+	if err != nil {
+		return nil, err
+	}
+	detail := audit.Detail{Request: request}
+	if e.forecast != nil {
+		if detail.Forecast, err = e.forecast(ctx, request); err != nil {
+			detail.Error = "no forecast: " + err.Error() // the order will say so as well
+		}
+	}
+	id, err := g.log.Append(ctx, audit.Record{Endpoint: e.Name, Kind: audit.Order, Caller: caller}, detail)
+	if err != nil {
+		return nil, fmt.Errorf("the order is not given, since it cannot be recorded in the audit (bobosync check says what the broker lacks): %w", err)
+	}
+
+	answer, failure := e.handle(ctx, request)
+	result := audit.Record{Endpoint: e.Name, Kind: audit.Result, Caller: caller, Order: id, Outcome: outcomeOf(failure)}
+	what := audit.Detail{Result: answer}
+	if failure != nil {
+		what.Error = failure.Error()
+	}
+	// The order is given, also if the service has to stop now.
+	if _, err := g.log.Append(context.WithoutCancel(ctx), result, what); err != nil && failure == nil {
+		return nil, fmt.Errorf("the order was given, but what came of it cannot be recorded in the audit: %w", err)
+	}
+	return answer, failure
+}
+
+// outcomeOf names how an order ended.
+func outcomeOf(err error) string {
+	_, refused := errors.AsType[*Refusal](err)
+	switch {
+	case err == nil:
+		return audit.OK
+	case refused:
+		return audit.Refused
+	default:
+		return audit.Failed
+	}
+}
+
+// caller tells who sends a request.
+func (g *register) caller(header nats.Header) (audit.Caller, error) {
+	if !g.told {
+		return audit.Caller{Known: audit.ByLogin}, nil
+	}
+	return readRequester(header)
+}
+
+// readRequester reads who sends a request from the header that the server writes. The server removes a header of that name that ends
+// in CRLF, and puts its own behind the others. A client can write one that the server does not see and that is read all the same
+// (one that ends in LF alone), so there must be just one.
+func readRequester(header nats.Header) (audit.Caller, error) {
+	var values []string
+	for name, all := range header {
+		if strings.EqualFold(strings.TrimSpace(name), requesterHeader) {
+			values = append(values, all...)
+		}
+	}
+	var info struct {
+		Account string `json:"acc"`
+		Key     string `json:"user"`
+		Host    string `json:"host"`
+	}
+	if len(values) != 1 || json.Unmarshal([]byte(values[0]), &info) != nil || info.Account == "" {
+		return audit.Caller{}, errForged
+	}
+	user := topology.UserOf(info.Account)
+	name, own := topology.OperatorOf(user)
+	return audit.Caller{Name: name, Shared: !own, Known: audit.ByKey, Key: info.Key, Host: info.Host}, nil
+}
+
+// signed puts who gives an order, as it is known, in the place of what the request says of it (by), which becomes what was said.
+func signed(data []byte, caller audit.Caller) ([]byte, audit.Caller, error) {
+	fields := map[string]json.RawMessage{}
+	if err := json.Unmarshal(data, &fields); err != nil {
+		return nil, caller, Refuse("the request cannot be read: are both programs of the same version?")
+	}
+	if by, there := fields["by"]; there {
+		if err := json.Unmarshal(by, &caller.Said); err != nil {
+			return nil, caller, Refuse("the request cannot be read: are both programs of the same version?")
+		}
+	}
+	if len(caller.Said) > maxSaid {
+		return nil, caller, Refuse("who gives the order is told in more than %d characters", maxSaid)
+	}
+	if caller.String() == "" {
+		return data, caller, nil
+	}
+	for name := range fields { // a reader takes any letter case
+		if strings.EqualFold(name, "by") {
+			delete(fields, name)
+		}
+	}
+	by, err := json.Marshal(caller.String())
+	if err != nil {
+		return nil, caller, err
+	}
+	fields["by"] = by
+	data, err = json.Marshal(fields)
+	return data, caller, err
+}

@@ -1,0 +1,145 @@
+package control_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+
+	"bobosync/shared/audit"
+	"bobosync/shared/bus"
+	"bobosync/shared/bustest"
+	"bobosync/shared/control"
+	"bobosync/shared/topology"
+)
+
+func provisioned(t *testing.T) *bus.Conn {
+	t.Helper()
+	conn := bustest.Start(t).Connect(t)
+	require.NoError(t, topology.Provision(t.Context(), conn.JS, topology.Settings{EntriesMaxBytes: 1 << 20, CallTimeout: time.Second}, topology.Everyone))
+	return conn
+}
+
+func entries(t *testing.T, conn *bus.Conn) []audit.Entry {
+	t.Helper()
+	books, err := audit.Load(t.Context(), conn.JS)
+	require.NoError(t, err)
+	require.Empty(t, audit.Verify(books, nil, time.Now()))
+	return books.Entries()
+}
+
+// TestAnOrderIsRecordedBeforeItIsFollowed: with who, what and the forecast, and afterwards with what came of it; looking is not.
+func TestAnOrderIsRecordedBeforeItIsFollowed(t *testing.T) {
+	t.Parallel()
+	conn := provisioned(t)
+	var failure error
+	stop := serve(t, conn.NC, echo("a"), control.WithForecast(
+		control.On(control.Replay, func(_ context.Context, req control.ReplayRequest) (control.ReplayState, error) {
+			all := entries(t, conn)
+			require.Equal(t, audit.Order, all[0].Kind, "it stands there before anything is done")
+			require.JSONEq(t, `{"all":true,"by":"j@pc"}`, string(all[0].What.Request))
+			require.JSONEq(t, `{"users":9}`, string(all[0].What.Forecast))
+			return control.ReplayState{ID: "1", By: req.By, Users: 9}, failure
+		}),
+		func(context.Context, control.ReplayRequest) (map[string]int, error) {
+			return map[string]int{"users": 9}, nil
+		}))
+	defer stop()
+	replay := func() (control.ReplayState, error) {
+		return control.Ask[control.ReplayState](t.Context(), conn.NC, topology.Resolver, control.Replay, control.ReplayRequest{All: true, By: "j@pc"})
+	}
+	_, err := ask(t, conn.NC, "hello")
+	require.NoError(t, err)
+	require.Empty(t, entries(t, conn))
+
+	state, err := replay()
+	require.NoError(t, err)
+	require.Equal(t, "j@pc", state.By, "the broker has one login for all, so there is nothing but what is said")
+	all := entries(t, conn)
+	require.Len(t, all, 2)
+	require.Equal(t, audit.OK, all[0].Outcome)
+	require.Equal(t, all[1].ID, all[0].Order)
+	require.Contains(t, string(all[0].What.Result), `"users":9`)
+	require.Equal(t, audit.Caller{Known: audit.ByLogin, Said: "j@pc"}, all[1].Caller)
+
+	for outcome, err := range map[string]error{audit.Refused: control.Refuse("not now"), audit.Failed: errors.New("no disk")} {
+		failure = err
+		_, got := replay()
+		require.ErrorContains(t, got, err.Error())
+		last := entries(t, conn)[0]
+		require.Equal(t, outcome, last.Outcome)
+		require.Equal(t, err.Error(), last.What.Error)
+	}
+}
+
+// TestAnOrderThatCannotBeRecordedIsNotGiven: without the stream or the bucket nothing is done.
+func TestAnOrderThatCannotBeRecordedIsNotGiven(t *testing.T) {
+	t.Parallel()
+	conn := provisioned(t)
+	serve(t, conn.NC, control.On(control.Replay, func(context.Context, control.ReplayRequest) (control.ReplayState, error) {
+		t.Error("it was followed")
+		return control.ReplayState{}, nil
+	}))
+	for _, stream := range []string{topology.StreamAudit, "KV_" + topology.BucketAudit} {
+		require.NoError(t, conn.JS.DeleteStream(t.Context(), stream))
+		_, err := control.Ask[control.ReplayState](t.Context(), conn.NC, topology.Resolver, control.Replay, control.ReplayRequest{All: true})
+		require.ErrorContains(t, err, "the order is not given, since it cannot be recorded in the audit")
+		require.NoError(t, topology.Provision(t.Context(), conn.JS, topology.Settings{EntriesMaxBytes: 1 << 20, CallTimeout: time.Second}, topology.Everyone))
+	}
+}
+
+// TestAnEndpointThatIsNotDeclared is not served: nobody would know whether it is an order.
+func TestAnEndpointThatIsNotDeclared(t *testing.T) {
+	t.Parallel()
+	nc := bustest.Start(t).Connect(t).NC
+	_, err := control.Serve(t.Context(), nc, topology.Publisher, "dev", echo("a"))
+	require.ErrorContains(t, err, "offer worker of publisher: shared/topology/permissions.go does not declare it")
+}
+
+// TestWhoAsksStandsThereOnce: of several headers one is the client's own.
+func TestWhoAsksStandsThereOnce(t *testing.T) {
+	t.Parallel()
+	const real, forged = `{"acc":"OPERATOR-JSMITH","user":"UABC","host":"192.0.2.7"}`, `{"acc":"OPERATOR-AJONES"}`
+	caller, err := control.ReadRequester(nats.Header{"Nats-Request-Info": {real}})
+	require.NoError(t, err)
+	require.Equal(t, audit.Caller{Name: "jsmith", Known: audit.ByKey, Key: "UABC", Host: "192.0.2.7"}, caller)
+	caller, err = control.ReadRequester(nats.Header{"Nats-Request-Info": {`{"acc":"OPERATOR"}`}})
+	require.NoError(t, err)
+	require.Equal(t, audit.Caller{Name: "operator", Shared: true, Known: audit.ByKey}, caller)
+	for name, header := range map[string]nats.Header{
+		"none": {}, "twice": {"Nats-Request-Info": {forged, real}}, "in other letters": {"Nats-Request-Info": {real}, "nats-request-info": {forged}},
+		"with a blank": {"Nats-Request-Info": {real}, "Nats-Request-Info ": {forged}}, "unreadable": {"Nats-Request-Info": {"x"}}, "no account": {"Nats-Request-Info": {"{}"}},
+	} {
+		_, err := control.ReadRequester(header)
+		require.Error(t, err, name)
+	}
+}
+
+// TestWhatIsSaidIsNoName: whatever a request says of who gives it, the service is told what is known.
+func TestWhatIsSaidIsNoName(t *testing.T) {
+	t.Parallel()
+	known := audit.Caller{Name: "jsmith", Known: audit.ByKey}
+	for request, want := range map[string]string{
+		`{"by":"ajones@pc"}`:            "jsmith (ajones@pc)",
+		`{"by":"x","BY":"y","bY":"z"}`:  "jsmith (x)",
+		`{"all":true}`:                  "jsmith",
+		`{"by":""}`:                     "jsmith",
+		`{"By":"boss","all":true}`:      "jsmith",
+		`{"by":"root (ajones)","x":{}}`: "jsmith (root (ajones))",
+	} {
+		data, _, err := control.Signed([]byte(request), known)
+		require.NoError(t, err)
+		var req control.ReplayRequest
+		require.NoError(t, json.Unmarshal(data, &req))
+		require.Equal(t, want, req.By, request)
+	}
+	for _, request := range []string{`[]`, `{"by":1}`, ``, `{"by":"` + strings.Repeat("x", 400) + `"}`} {
+		_, _, err := control.Signed([]byte(request), known)
+		require.Error(t, err)
+	}
+}
