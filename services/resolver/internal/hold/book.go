@@ -217,6 +217,9 @@ func (b *Book) Ask(now time.Time, onDuty int, changes []Change) *Answer {
 	}
 	a := &Answer{held: map[guard.Kind]latest.Hold{}, trips: b.rules.Judge(&b.history, now, onDuty, counts), at: now}
 	groups, ids := map[guard.Kind]*guard.Group{}, map[guard.Kind]string{}
+	if t, waits := b.stillStale(counts, a.trips, now); waits {
+		a.trips = append(a.trips, t)
+	}
 	for _, t := range a.trips {
 		if t.Hold {
 			g := b.groupFor(t, now)
@@ -237,6 +240,23 @@ func (b *Book) Ask(now time.Time, onDuty int, changes []Change) *Answer {
 	}
 	b.count(a, now, onDuty, counts, ids)
 	return a
+}
+
+// stillStale reports whether stale duty is to be held though it is not unusual by itself: as long as a mass of it waits for a person, it
+// would otherwise be cleared bit by bit.
+func (b *Book) stillStale(counts guard.Counts, trips []guard.Trip, now time.Time) (guard.Trip, bool) {
+	tripped := slices.ContainsFunc(trips, func(t guard.Trip) bool { return t.Kind == guard.Stale })
+	if counts[guard.Stale] == 0 || tripped {
+		return guard.Trip{}, false
+	}
+	for _, g := range b.groups {
+		if g.Takes(guard.Stale, now, 0) {
+			return guard.Trip{
+				Kind: guard.Stale, Users: counts[guard.Stale], Sent: g.Sent, Allowed: g.Allowed, Usual: g.Usual, OnDuty: g.OnDuty, Hold: true,
+			}, true
+		}
+	}
+	return guard.Trip{}, false
 }
 
 // groupFor returns the hold that an unusual change goes into, as a copy.
