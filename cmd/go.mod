@@ -25,6 +25,7 @@ require (
 require (
 	github.com/fxamacker/cbor/v2 v2.10.0 // indirect
 	github.com/joho/godotenv v1.5.1 // indirect
+	github.com/wneessen/go-mail v0.8.1 // indirect
 	github.com/x448/float16 v0.8.4 // indirect
 )
 

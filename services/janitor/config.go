@@ -21,6 +21,7 @@ type Config struct {
 	Cleanup   Cleanup
 	Reconcile Reconcile
 	Retention Retention
+	Notify    Notify
 }
 
 // Sync says what the mapping is made of, and when it is refreshed.
@@ -132,7 +133,7 @@ func percent(name string, p int) error {
 // Validate reports everything that is wrong with the settings.
 func (c *Config) Validate() error {
 	return errors.Join(c.Broker.Validate(), c.AtHoc.Validate(), c.Calls.Validate(), c.Lifetime.Validate(), c.Log.Validate(),
-		c.Sync.Validate(), c.Cleanup.Validate(), c.Reconcile.Validate(), c.Retention.Validate())
+		c.Sync.Validate(), c.Cleanup.Validate(), c.Reconcile.Validate(), c.Retention.Validate(), c.Notify.Validate())
 }
 
 // Common returns the settings that every program needs.

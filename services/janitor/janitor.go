@@ -22,6 +22,7 @@ import (
 	"bobosync/services/janitor/internal/journal"
 	"bobosync/services/janitor/internal/leader"
 	"bobosync/services/janitor/internal/mapping"
+	"bobosync/services/janitor/internal/notice"
 	"bobosync/services/janitor/internal/scheduler"
 	"bobosync/services/janitor/internal/state"
 	"bobosync/services/janitor/internal/users"
@@ -69,8 +70,10 @@ type janitor struct {
 	metrics  *telemetry.Janitor
 	breakers *telemetry.Breaker
 	part     *telemetry.Part
-	// leading is nil while this instance follows.
-	leading atomic.Pointer[scheduler.Scheduler]
+	sinks    []notice.Sink
+	// leading is nil while this instance follows, and so is notifier.
+	leading  atomic.Pointer[scheduler.Scheduler]
+	notifier atomic.Pointer[notice.Notifier]
 }
 
 // Run does the janitor's work until ctx ends. It returns an error only if the work cannot begin: a setting of the connection to
@@ -97,6 +100,9 @@ func run(ctx context.Context, cfg Config, deps program.Deps, t tuning) error {
 		part: deps.Telemetry.Part(name, deps.Conn.Connected),
 	}
 	j.users, j.ping, j.tokens = users.NewReader(client, j.now, log), client.Ping, shared
+	if j.sinks, err = cfg.Notify.sinks(j.now); err != nil {
+		return err
+	}
 	j.jobs = newJobs(cfg, j.now, t.pollInterval, log)
 	defer j.metrics.Watch(func(context.Context) (control.JanitorState, error) { return j.state(), nil })()
 	return session.Keep(ctx, log, j.session)
@@ -166,19 +172,22 @@ func (j *janitor) lead(ctx context.Context, kept jetstream.KeyValue, checkLeader
 	s := &scheduler.Scheduler{
 		Jobs: j.runners(store, log, refresher), State: store, Journal: log, Metrics: j.metrics, Now: j.now, Log: j.log,
 	}
+	notifier := j.newNotifier(kept, checkLeader)
 	operators := &api.API{
 		Scheduler: s, State: store, Journal: log, Refresher: refresher, Mapping: j.jobs.mapping, Reconcile: j.jobs.reconcile,
 		ReconcileApplies: j.cfg.Reconcile.Mode == reconcileApply, PollInterval: j.pollInterval, Now: j.now, Log: j.log,
 	}
-	stop, err := control.Serve(ctx, j.conn.NC, topology.Janitor, j.version, operators.Endpoints()...)
+	stop, err := control.Serve(ctx, j.conn.NC, topology.Janitor, j.version, append(operators.Endpoints(), control.On(control.TestNotify, notifier.Try))...)
 	if err != nil {
 		return err
 	}
 	defer stop()
 	j.leading.Store(s)
 	defer j.leading.Store(nil)
+	j.notifier.Store(notifier)
+	defer j.notifier.Store(nil)
 	j.warn(ctx, refresher)
-	return s.Serve(ctx, operators.Resume, j.newWatcher(s, refresher).Run, log.KeepDays, log.Lost)
+	return s.Serve(ctx, operators.Resume, j.newWatcher(s, refresher).Run, log.KeepDays, log.Lost, notifier.Run)
 }
 
 // showMapping shows the mapping in force in the metrics.
@@ -211,6 +220,9 @@ func (j *janitor) state() control.JanitorState {
 	s := control.JanitorState{Instance: control.Me(j.version, j.started), Unverified: j.cfg.AtHoc.DisableSSLVerify}
 	if leading := j.leading.Load(); leading != nil {
 		s.AtWork, s.Duties, s.Held = true, leading.States(), leading.State.Read().Held.Report()
+	}
+	if notifier := j.notifier.Load(); notifier != nil {
+		s.Notify = notifier.States()
 	}
 	return s
 }

@@ -22,12 +22,26 @@ const (
 	Journal = "journal"
 	// JournalNote takes a JournalEntry of kind "operator" and answers with Nothing: what an operator did elsewhere.
 	JournalNote = "journal-note"
+	// TestNotify takes an Order and answers with a NotifyTest.
+	TestNotify = "notify-test"
 )
 
 // Order asks for something to be done now.
 type Order struct {
 	// By is who asks, for the record.
 	By string `json:"by"`
+}
+
+// NotifyTest tells how a test of all sinks went.
+type NotifyTest struct {
+	Results []NotifyResult `json:"results"`
+}
+
+// NotifyResult is how it went with one of them.
+type NotifyResult struct {
+	Sink string `json:"sink"`
+	// Error is what went wrong; empty if it took the notice.
+	Error string `json:"error,omitempty"`
 }
 
 // Begun says that what was asked for is under way, or was already.

@@ -207,8 +207,20 @@ type JanitorState struct {
 	Duties []Duty `json:"duties,omitempty"`
 	// Held is a mapping that was held back by its guard and waits for an approval.
 	Held *HeldMapping `json:"held,omitempty"`
+	// Notify tells how those are doing that notices go to.
+	Notify []NotifyState `json:"notify,omitempty"`
 	// Unverified tells that AtHoc's certificate is not verified, by DISABLE_SSL_VERIFY.
 	Unverified bool `json:"unverified,omitempty"`
+}
+
+// NotifyState tells how a sink of notices is doing: mail, webhook or teams.
+type NotifyState struct {
+	Sink string `json:"sink"`
+	// Waiting counts the notices that wait for it; they are kept for a day.
+	Waiting int `json:"waiting,omitempty"`
+	// Failing is since when it takes none, and Error why.
+	Failing time.Time `json:"failing,omitzero"`
+	Error   string    `json:"error,omitempty"`
 }
 
 // The names of the janitor's duties, which are kinds of journal entries too.

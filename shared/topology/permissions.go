@@ -169,7 +169,7 @@ var (
 	orderEndpoints = map[Service][]string{
 		Resolver:  {"replay", "stop-replay", "requeue", "dead-requeue", "dead-drop", "held-decide", "held-requeue"},
 		Publisher: {"pause", "resume"},
-		Janitor:   {"mapping-refresh", "mapping-approve", "reconcile", "journal-note"},
+		Janitor:   {"mapping-refresh", "mapping-approve", "reconcile", "journal-note", "notify-test"},
 	}
 )
 
@@ -344,10 +344,26 @@ func janitorUser() User {
 	for service, endpoints := range serviceEndpoints {
 		r.ask(service, endpoints...)
 	}
-	for _, service := range []Service{Ingest, Resolver, Publisher} {
+	r.observe()
+	r.ask(Ingest, "file-rows") // which lines a notice is about
+	return r.user()
+}
+
+// observe lets the janitor ask what the verdict is judged from, as whoever asks for the status does.
+func (r *rights) observe() {
+	var s Settings
+	for _, p := range s.resources() {
+		if p.Kind == KindConsumer {
+			r.lookAt(p.Stream, p.Name)
+		} else {
+			r.look(p.stream.Name)
+		}
+	}
+	r.readKeys(BucketLeases, laneKeys)
+	for _, service := range []Service{Ingest, Resolver, Publisher, Janitor} {
 		r.ask(service, "state")
 	}
-	return r.user()
+	r.ask(Ingest, "files")
 }
 
 func provisionUser() User {

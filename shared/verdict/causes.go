@@ -21,6 +21,7 @@ const (
 	CauseMappingOld   = "mapping_old"
 	CauseMappingHeld  = "mapping_held"
 	CauseDuty         = "duty_failed"
+	CauseNotifyFails  = "notify_fails"
 	CauseRecovering   = "recovering"
 	CauseLate         = "late"
 	CauseFull         = "entries_full"

@@ -231,6 +231,32 @@ func dutyFindings(f Facts) (all []Finding) {
 	return all
 }
 
+// sinkWords are what the sinks of notices are to an operator.
+var sinkWords = map[string]string{"mail": "The mail server", "webhook": "The webhook", "teams": "The workflow of Teams"}
+
+// notifyFindings tell of those who should be told and are not.
+func notifyFindings(f Facts) (all []Finding) {
+	for _, s := range f.Janitor {
+		for _, n := range s.Notify {
+			if !n.Failing.IsZero() {
+				all = append(all, Finding{
+					Warning, CauseNotifyFails, fmt.Sprintf("%s takes no notices since %s: %s; %s for it", cmp.Or(sinkWords[n.Sink], n.Sink), text.When(n.Failing), n.Error,
+						areNotices(n.Waiting)),
+					"look at the settings that begin with NOTIFY_; bobosync notify test tries all at once. Notices are kept for a day and tried again by themselves",
+				})
+			}
+		}
+	}
+	return all
+}
+
+func areNotices(n int) string {
+	if n == 1 {
+		return "1 notice waits"
+	}
+	return fmt.Sprintf("%d notices wait", n)
+}
+
 func recoveryFindings(f Facts) (all []Finding) {
 	for _, s := range f.Resolver {
 		if s.Recovered {

@@ -103,6 +103,17 @@ func (l Level) MarshalText() ([]byte, error) {
 	return []byte(strings.ToLower(l.String())), nil
 }
 
+// UnmarshalText reads what MarshalText writes.
+func (l *Level) UnmarshalText(word []byte) error {
+	for level := OK; level <= Problem; level++ {
+		if strings.EqualFold(string(word), level.String()) {
+			*l = level
+			return nil
+		}
+	}
+	return fmt.Errorf("there is no level %q", word)
+}
+
 // Finding is something that is not as it should be.
 type Finding struct {
 	Level Level  `json:"level"`
@@ -134,7 +145,7 @@ func Judge(f Facts, l Limits) Verdict {
 		}
 	}
 	findings := slices.Concat(brokerFindings(f), serviceFindings(f), diskFindings(f), athocFindings(f), pauseFindings(f), heldFindings(f), unverifiedFindings(f), mappingFindings(f),
-		recoveryFindings(f), lateFindings(f), dutyFindings(f), fileFindings(f, l), contentFindings(f), deadFindings(f), versionFindings(f))
+		recoveryFindings(f), lateFindings(f), dutyFindings(f), notifyFindings(f), fileFindings(f, l), contentFindings(f), deadFindings(f), versionFindings(f))
 	slices.SortStableFunc(findings, func(a, b Finding) int { return cmp.Compare(b.Level, a.Level) })
 	v := Verdict{CompleteUpTo: completeUpTo(f), Findings: findings}
 	for _, found := range findings {

@@ -93,6 +93,9 @@ func TestEachCauseIsNamed(t *testing.T) {
 		"pause lost": {func(f *Facts) {
 			f.Publisher[0].PauseLost = &breaker.Pause{By: "jo@a", Reason: "upgrade", At: night.Add(-time.Hour), Until: night.Add(time.Hour)}
 		}, Warning, CausePauseLost, "the pause that jo@a ordered until"},
+		"notices fail": {func(f *Facts) {
+			f.Janitor[0].Notify = []control.NotifyState{{Sink: "webhook"}, {Sink: "mail", Failing: night.Add(-time.Hour), Error: "it cannot be reached", Waiting: 2}}
+		}, Warning, CauseNotifyFails, "it cannot be reached; 2 notices wait for it"},
 		"athoc hiccup": {func(f *Facts) {
 			f.Breaker = &breaker.State{Class: breaker.Outage, Since: night.Add(-20 * time.Second), ProbeAt: night, Cause: "503"}
 		}, Warning, CauseAtHocDown, "AtHoc is down since"},

@@ -19,6 +19,7 @@ import (
 	"bobosync/shared/bus"
 	"bobosync/shared/config"
 	"bobosync/shared/logging"
+	"bobosync/shared/observe"
 	"bobosync/shared/program"
 	"bobosync/shared/verdict"
 )
@@ -81,10 +82,7 @@ func whyUnreachable(err error, inside bool) *verdict.Unreachable {
 		}
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount),
 		strings.Contains(err.Error(), "JetStream does not answer"):
-		return &verdict.Unreachable{
-			Cause: verdict.CauseJetStream, Text: "the broker is there, but its JetStream is off or does not answer, so nothing can be stored or sent",
-			Do: "look whether the broker's disk is full (then make room and restart the broker), and whether JetStream is switched on in its configuration, for this account too",
-		}
+		return observe.NoJetStream()
 	case errors.Is(err, context.DeadlineExceeded) && inside:
 		return &verdict.Unreachable{
 			Cause: verdict.CauseBroker, Text: "the broker inside bobosync run cannot be reached",

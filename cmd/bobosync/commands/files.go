@@ -10,10 +10,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"bobosync/cmd/bobosync/client"
 	"bobosync/shared/bus"
 	"bobosync/shared/control"
 	"bobosync/shared/event"
+	"bobosync/shared/observe"
 	"bobosync/shared/text"
 	"bobosync/shared/topology"
 	"bobosync/shared/verdict"
@@ -205,7 +205,7 @@ func unknownFile(ctx context.Context, conn *bus.Conn, name string) error {
 func whereabouts(ctx context.Context, conn *bus.Conn, f control.FileState) string {
 	switch f.Status {
 	case statusReading, statusWaiting, statusDone:
-		return inWork(f) + whyWaiting(verdict.Judge(client.Observe(ctx, conn), verdict.Limits{}))
+		return inWork(f) + whyWaiting(verdict.Judge(observe.Facts(ctx, conn), verdict.Limits{}))
 	default:
 		return finished(f)
 	}

@@ -1,0 +1,413 @@
+// Package notice tells people what they would see if they asked for the status: that it has become worse, that a decision is needed,
+// that files failed, that all is well again, and once a day how it stands.
+//
+// This file decides what is told and when. It is a function of the state, what is seen and the time; the rest of the package is edges.
+package notice
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"bobosync/shared/control"
+	"bobosync/shared/text"
+	"bobosync/shared/verdict"
+)
+
+// Kind says what a notice is about.
+type Kind string
+
+// The kinds of notices.
+const (
+	Worse    Kind = "worse"
+	Changing Kind = "changing"
+	Decision Kind = "decision"
+	Files    Kind = "files"
+	AllClear Kind = "all_clear"
+	Digest   Kind = "digest"
+	Test     Kind = "test"
+)
+
+const (
+	// worseAfter is how long a worse verdict has to last before it is told, clearAfter how long all has to be well.
+	worseAfter, clearAfter = time.Minute, 5 * time.Minute
+	// manyChanges of the verdict within changesWithin are flapping: then a verdict has to last for calmAfter, and that it flaps is told
+	// no more often than once in flapEvery.
+	manyChanges   = 4
+	changesWithin = time.Hour
+	calmAfter     = 15 * time.Minute
+	flapEvery     = 30 * time.Minute
+	// filesEvery is how often failed files and rejected rows are told of.
+	filesEvery = time.Hour
+	// mostAnHour is the most notices within an hour; what is not about the level leaves some of them to what is.
+	mostAnHour, mostOthers = 10, 7
+	// keptFor is how long a notice waits for a sink that is down, most how many wait.
+	keptFor = 24 * time.Hour
+	most    = 200
+	// forgetAfter is how long a finding must be gone for its decision to count as another one when it comes again.
+	forgetAfter = 10 * time.Minute
+	// mostFiles is how many files a notice names, mostLines how many lines of each.
+	mostFiles, mostLines = 10, 20
+	// mostText is the longest text of a notice, in bytes.
+	mostText = 2000
+)
+
+// reminders are when a decision that is needed is told of, after its beginning; from the last on hourly.
+var reminders = []time.Duration{0, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute}
+
+// reminder is when the n-th reminder is due, counted from 0.
+func reminder(n int) time.Duration {
+	if last := len(reminders) - 1; n > last {
+		return reminders[last] + time.Duration(n-last)*time.Hour
+	}
+	return reminders[n]
+}
+
+// decisions are the causes of findings that wait for a person's decision.
+var decisions = []string{verdict.CauseHeld, verdict.CauseMappingHeld}
+
+// Notice is what people are told. It holds no personal data.
+type Notice struct {
+	ID    string    `json:"id"`
+	Kind  Kind      `json:"kind"`
+	At    time.Time `json:"at"`
+	Title string    `json:"title"`
+	Text  string    `json:"text"`
+}
+
+// Pending is a notice that waits for sinks.
+type Pending struct {
+	Notice
+	To []string `json:"to"`
+}
+
+// Asked is what is kept of a decision that is needed.
+type Asked struct {
+	Since time.Time `json:"since"`
+	Seen  time.Time `json:"seen"`
+	// Told counts how often it was told of.
+	Told int `json:"told"`
+}
+
+// State is what the janitors remember of notices, so that one that takes over repeats nothing. The zero value remembers nothing.
+type State struct {
+	// Level is the verdict's level as it was seen last, and Since when it has been that.
+	Level verdict.Level `json:"level"`
+	Since time.Time     `json:"since"`
+	// Changes are when the level changed within the last hour, at most 100.
+	Changes []time.Time `json:"changes,omitempty"`
+	// Told is the level that people know of, and ToldAt when they were told last.
+	Told   verdict.Level `json:"told"`
+	ToldAt time.Time     `json:"told_at,omitzero"`
+	// Trouble is since when all has not been well, if people know of it, and Meanwhile what they were told since, by kind.
+	Trouble   time.Time    `json:"trouble,omitzero"`
+	Meanwhile map[Kind]int `json:"meanwhile,omitempty"`
+	// Decisions are those that are needed.
+	Decisions map[string]Asked `json:"decisions,omitempty"`
+	// FilesUntil is the end of the last file that was told of, FilesAt when.
+	FilesUntil time.Time `json:"files_until,omitzero"`
+	FilesAt    time.Time `json:"files_at,omitzero"`
+	// Day is the day of the last digest.
+	Day string `json:"day,omitempty"`
+	// Sent are when notices were made within the last hour.
+	Sent []time.Time `json:"sent,omitempty"`
+	// Outbox are the notices that are still to be sent, the oldest first.
+	Outbox []Pending `json:"outbox,omitempty"`
+}
+
+// Seen is what is seen at one moment.
+type Seen struct {
+	Verdict verdict.Verdict
+	Facts   verdict.Facts
+	// Lines are lines of files that somebody may have to look after, by the file's id.
+	Lines map[string][]int
+	// Sinks are the names of those that notices go to.
+	Sinks []string
+	// Zone is that of the times in the texts; DigestHour is the hour of the daily digest in it, negative for none.
+	Zone       *time.Location
+	DigestHour int
+}
+
+// Decide returns what is to be told, which waits in the outbox of the new state.
+func Decide(s State, seen Seen, now time.Time) ([]Notice, State) {
+	d := &decider{s: s, seen: seen, now: now}
+	d.s.Changes, d.s.Sent, d.s.Outbox = slices.Clone(s.Changes), slices.Clone(s.Sent), slices.Clone(s.Outbox)
+	d.s.Decisions, d.s.Meanwhile = maps.Clone(s.Decisions), maps.Clone(s.Meanwhile)
+	d.note()
+	d.level()
+	d.decisions()
+	d.files()
+	d.digest()
+	return d.made, d.s
+}
+
+type decider struct {
+	s    State
+	seen Seen
+	now  time.Time
+	made []Notice
+}
+
+// note takes in the verdict's level, and forgets what is too old.
+func (d *decider) note() {
+	if level := d.seen.Verdict.Level; d.s.Since.IsZero() {
+		d.s.Level, d.s.Since, d.s.FilesUntil = level, d.now, d.now
+		d.s.Day = d.today()
+	} else if level != d.s.Level {
+		d.s.Level, d.s.Since = level, d.now
+		d.s.Changes = append(d.s.Changes, d.now)
+	}
+	old := func(limit time.Duration) func(time.Time) bool {
+		return func(at time.Time) bool { return d.now.Sub(at) >= limit }
+	}
+	d.s.Changes = slices.DeleteFunc(d.s.Changes, old(changesWithin))
+	d.s.Changes = d.s.Changes[max(0, len(d.s.Changes)-100):]
+	d.s.Sent = slices.DeleteFunc(d.s.Sent, old(time.Hour))
+	d.s.Outbox = slices.DeleteFunc(d.s.Outbox, func(p Pending) bool { return d.now.Sub(p.At) >= keptFor })
+}
+
+// today is the day whose digest is due, or was; empty if it is not due yet.
+func (d *decider) today() string {
+	at := d.now.In(d.seen.Zone)
+	if d.seen.DigestHour < 0 || at.Hour() < d.seen.DigestHour {
+		return ""
+	}
+	return at.Format(time.DateOnly)
+}
+
+// tell makes a notice, and reports whether it may be: what may not be now is decided anew later.
+func (d *decider) tell(kind Kind, title, words string) bool {
+	room := mostOthers
+	if kind == Worse || kind == Changing || kind == AllClear {
+		room = mostAnHour
+	}
+	if len(d.s.Sent) >= room {
+		return false
+	}
+	if len(words) > mostText {
+		words = strings.ToValidUTF8(words[:mostText], "") + " ..."
+	}
+	n := Notice{ID: fmt.Sprintf("%s-%s-%d", kind, strconv.FormatInt(d.now.UnixNano(), 36), len(d.made)), Kind: kind, At: d.now, Title: title, Text: words}
+	d.made = append(d.made, n)
+	d.s.Sent = append(d.s.Sent, d.now)
+	d.s.Outbox = append(d.s.Outbox, Pending{Notice: n, To: d.seen.Sinks})
+	d.s.Outbox = d.s.Outbox[max(0, len(d.s.Outbox)-most):]
+	if !d.s.Trouble.IsZero() && kind != AllClear {
+		if d.s.Meanwhile == nil {
+			d.s.Meanwhile = map[Kind]int{}
+		}
+		d.s.Meanwhile[kind]++
+	}
+	return true
+}
+
+// decisions tells of each finding that waits for a person, and reminds of it.
+func (d *decider) decisions() {
+	for _, f := range d.seen.Verdict.Findings {
+		if !slices.Contains(decisions, f.Cause) {
+			continue
+		}
+		key := f.Cause + ": " + f.Do
+		asked, known := d.s.Decisions[key]
+		if !known {
+			asked.Since = d.now
+		}
+		asked.Seen = d.now
+		due := asked.Told
+		for reminder(due) <= d.now.Sub(asked.Since) {
+			due++ // after a gap one reminder stands for all that were missed
+		}
+		if due > asked.Told {
+			title := "A decision is needed"
+			if asked.Told > 0 {
+				title = "A decision is still needed, since " + d.clock(asked.Since)
+			}
+			if d.tell(Decision, title, sentences(f)) {
+				asked.Told = due
+			}
+		}
+		if d.s.Decisions == nil {
+			d.s.Decisions = map[string]Asked{}
+		}
+		d.s.Decisions[key] = asked
+	}
+	maps.DeleteFunc(d.s.Decisions, func(_ string, a Asked) bool { return d.now.Sub(a.Seen) >= forgetAfter })
+}
+
+// level tells that the verdict has become worse, that it keeps changing, or that all is well again.
+func (d *decider) level() {
+	s, lasts := &d.s, d.now.Sub(d.s.Since)
+	flapping := len(s.Changes) >= manyChanges
+	calm := func(usual time.Duration) bool { return lasts >= usual && (!flapping || lasts >= calmAfter) }
+	switch {
+	case s.Level > s.Told && calm(worseAfter):
+		d.worse()
+	case s.Level == verdict.OK && s.Told > verdict.OK && calm(clearAfter):
+		d.allClear()
+	case s.Level < s.Told && s.Level > verdict.OK && calm(worseAfter):
+		s.Told = s.Level // so that it is told if it becomes worse again
+	case flapping && lasts < clearAfter && d.changes() >= manyChanges && d.now.Sub(s.ToldAt) >= flapEvery:
+		title := fmt.Sprintf("The status has changed %s since %s; now: %s", text.Times(d.changes()), d.clock(d.firstChange()), d.seen.Verdict.Level)
+		if d.tell(Changing, title, d.findings()) {
+			d.told(max(s.Level, s.Told, verdict.Warning))
+		}
+	}
+}
+
+func (d *decider) worse() {
+	if d.onlyDecisions() { // which are told by themselves
+		d.told(d.s.Level)
+		return
+	}
+	before := d.s
+	d.told(d.s.Level)
+	if !d.tell(Worse, d.seen.Verdict.String(), d.findings()) {
+		d.s = before // it is told as soon as there is room
+	}
+}
+
+// told notes that people know of a level.
+func (d *decider) told(level verdict.Level) {
+	d.s.Told, d.s.ToldAt = level, d.now
+	if d.s.Trouble.IsZero() {
+		d.s.Trouble = cmp.Or(d.s.Since, d.now)
+	}
+}
+
+func (d *decider) onlyDecisions() bool {
+	return !slices.ContainsFunc(d.seen.Verdict.Findings, func(f verdict.Finding) bool {
+		return f.Level == d.s.Level && !slices.Contains(decisions, f.Cause)
+	})
+}
+
+func (d *decider) allClear() {
+	var parts []string
+	for _, kind := range slices.Sorted(maps.Keys(d.s.Meanwhile)) {
+		parts = append(parts, fmt.Sprintf("%d %s", d.s.Meanwhile[kind], strings.ReplaceAll(string(kind), "_", " ")))
+	}
+	words := fmt.Sprintf("It was not well from %s to %s.", d.clock(d.s.Trouble), d.clock(d.s.Since))
+	if len(parts) > 0 {
+		words += " Sent meanwhile: " + strings.Join(parts, ", ") + "."
+	}
+	title := fmt.Sprintf("All is well again, after %s: %s", text.Ago(d.s.Since.Sub(d.s.Trouble)), d.seen.Verdict)
+	if d.tell(AllClear, title, words) {
+		d.s.Told, d.s.ToldAt, d.s.Trouble, d.s.Meanwhile = verdict.OK, d.now, time.Time{}, nil
+	}
+}
+
+// changes counts the changes of the level that people were not told of.
+func (d *decider) changes() int { return len(d.s.Changes) - d.before() }
+
+func (d *decider) firstChange() time.Time { return d.s.Changes[d.before()] }
+
+// before counts the changes that were over when people were told last.
+func (d *decider) before() (n int) {
+	for n < len(d.s.Changes) && !d.s.Changes[n].After(d.s.ToldAt) {
+		n++
+	}
+	return n
+}
+
+// Unfinished are the files that a notice is due about, the latest ones: failed, or with rejected rows.
+func Unfinished(s State, files []control.FileState, now time.Time) []control.FileState {
+	if s.FilesUntil.IsZero() || now.Sub(s.FilesAt) < filesEvery {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(files), func(f control.FileState) bool {
+		return !f.Finished.After(s.FilesUntil) || !f.Failed && f.Rejected == 0
+	})
+}
+
+// files tells of files that failed or have rejected rows: counts and lines, and nothing that stands in them.
+func (d *decider) files() {
+	found := Unfinished(d.s, d.seen.Facts.Files, d.now)
+	if len(found) == 0 {
+		return
+	}
+	until, failed, rejected := d.s.FilesUntil, 0, 0
+	var lines []string
+	for i, f := range found {
+		if f.Finished.After(until) {
+			until = f.Finished
+		}
+		rejected += f.Rejected
+		if f.Failed {
+			failed++
+		}
+		if i >= len(found)-mostFiles {
+			lines = append(lines, fileWords(f, d.seen.Lines[f.ID]))
+		}
+	}
+	if more := len(found) - mostFiles; more > 0 {
+		lines = append(lines, fmt.Sprintf("And %s before them.", text.Count(more, "file")))
+	}
+	lines = append(lines, "Do: bobosync files show NAME says why; bobosync files list --failed lists the failed ones.")
+	title := fmt.Sprintf("%s failed, %s rejected", text.Count(failed, "file"), text.Count(rejected, "row"))
+	if d.tell(Files, title, strings.Join(lines, "\n")) {
+		d.s.FilesUntil, d.s.FilesAt = until, d.now
+	}
+}
+
+func fileWords(f control.FileState, lines []int) string {
+	words := fmt.Sprintf("%s: %d of %s rejected", text.Clean(f.Name), f.Rejected, text.Count(f.Rows, "row"))
+	if f.Failed {
+		words += ", among the failed files"
+	}
+	if len(lines) == 0 {
+		return words
+	}
+	var numbers []string
+	for _, line := range lines[:min(len(lines), mostLines)] {
+		numbers = append(numbers, strconv.Itoa(line))
+	}
+	words += "; lines " + strings.Join(numbers, ", ")
+	if len(lines) > mostLines {
+		words += " and more"
+	}
+	return words
+}
+
+// digest tells once a day how it stands.
+func (d *decider) digest() {
+	day := d.today()
+	if day == "" || day == d.s.Day {
+		return
+	}
+	f := d.seen.Facts
+	var lines []string
+	for _, s := range f.Ingest {
+		lines = append(lines, fmt.Sprintf("Since midnight: %s done, %d failed; %s, %d of them rejected. Waiting: %s.", text.Count(s.Today.Done, "file"),
+			s.Today.Failed, text.Count(s.Today.Rows, "row"), s.Today.Rejected, text.Count(s.Waiting, "file")))
+	}
+	for _, s := range f.Resolver {
+		lines = append(lines, fmt.Sprintf("Workers: %d on duty of %d known, %d unmapped, %d not confirmed yet.", s.OnDuty, s.Workers, s.Unmapped, s.Unconfirmed+s.Unresolved))
+	}
+	lines = append(lines, d.findings())
+	if d.tell(Digest, "Daily: "+d.seen.Verdict.String(), strings.Join(lines, "\n")) {
+		d.s.Day = day
+	}
+}
+
+// findings are what is wrong, and what to do.
+func (d *decider) findings() string {
+	var lines []string
+	for _, f := range d.seen.Verdict.Findings {
+		lines = append(lines, sentences(f))
+	}
+	if len(lines) == 0 {
+		return "Nothing need be done."
+	}
+	return strings.Join(lines, "\n")
+}
+
+func sentences(f verdict.Finding) string {
+	return fmt.Sprintf("%s: %s.\nDo: %s.", f.Level, f.Text, f.Do)
+}
+
+func (d *decider) clock(at time.Time) string {
+	return at.In(d.seen.Zone).Format("2006-01-02 15:04 MST")
+}

@@ -1,0 +1,377 @@
+package notice
+
+// The notifier at work: it looks at the whole by the clock, keeps what is decided, and has a goroutine for each sink, so that one
+// that hangs holds up neither the others nor anything else.
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"bobosync/services/janitor/internal/state"
+	"bobosync/shared/control"
+	"bobosync/shared/verdict"
+)
+
+// Key is where the state lies in the state bucket.
+const Key = "janitor.notices"
+
+const (
+	// heartbeatEvery is how often the heartbeat's address is called, heartbeatWait how long it may take.
+	heartbeatEvery, heartbeatWait = time.Minute, 10 * time.Second
+	// sendWait is how long a sink may take for a notice.
+	sendWait = 20 * time.Second
+	// retryFirst and retryMost bound the pauses after a failure.
+	retryFirst, retryMost = 30 * time.Second, 10 * time.Minute
+)
+
+// Notifier tells people of the status while this instance leads.
+type Notifier struct {
+	Sinks []Sink
+	// Heartbeat is called each minute while the verdict is no PROBLEM, and with /fail at its end otherwise; empty for never.
+	Heartbeat string
+	// Look gathers the facts, Lines asks which lines of a file somebody may have to look after.
+	Look  func(ctx context.Context) verdict.Facts
+	Lines func(ctx context.Context, file string) ([]int, error)
+	Entry state.Entry
+	// CheckLeader returns an error if another instance may lead by now.
+	CheckLeader func() error
+	Zone        *time.Location
+	DigestHour  int
+	// Every is how often the whole is looked at.
+	Every time.Duration
+	Now   func() time.Time
+	Log   *slog.Logger
+
+	mu       sync.Mutex
+	state    State
+	revision uint64
+	kept     []byte
+	seen     Message // the verdict and the facts as they were seen last
+	health   map[string]control.NotifyState
+	wake     map[string]chan struct{}
+}
+
+// Run works until ctx ends, or until another instance leads. Without sinks and heartbeat it only waits.
+func (n *Notifier) Run(ctx context.Context) error {
+	if len(n.Sinks) == 0 && n.Heartbeat == "" {
+		<-ctx.Done()
+		return nil
+	}
+	if err := n.load(ctx); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, sink := range n.Sinks {
+		group.Go(func() error { return n.serve(ctx, sink) })
+	}
+	beats := make(chan verdict.Level, 1)
+	if n.Heartbeat != "" {
+		group.Go(func() error { return n.beat(ctx, beats) })
+	}
+	group.Go(func() error { return n.watch(ctx, beats) })
+	return group.Wait()
+}
+
+// load reads what the janitors before remember.
+func (n *Notifier) load(ctx context.Context) error {
+	value, revision, err := n.Entry.Load(ctx)
+	if err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.revision = revision; revision > 0 {
+		if err := json.Unmarshal(value, &n.state); err != nil {
+			n.Log.Warn("what is remembered of notices cannot be read and is begun afresh", "error", err)
+			n.state = State{}
+		}
+	}
+	n.health, n.wake = map[string]control.NotifyState{}, map[string]chan struct{}{}
+	for _, s := range n.Sinks {
+		n.health[s.Name()], n.wake[s.Name()] = control.NotifyState{Sink: s.Name()}, make(chan struct{}, 1)
+	}
+	return nil
+}
+
+// update changes the state and keeps it. If it cannot be kept, it stays as it was.
+func (n *Notifier) update(ctx context.Context, change func(State) State) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.CheckLeader(); err != nil {
+		return err
+	}
+	next := change(n.state)
+	value, err := json.Marshal(next)
+	if err != nil {
+		return fmt.Errorf("write what is remembered of notices: %w", err)
+	}
+	if bytes.Equal(value, n.kept) {
+		n.state = next
+		return nil // a look that finds nothing new costs the broker nothing
+	}
+	revision, err := n.Entry.Save(ctx, value, n.revision)
+	if err != nil {
+		return fmt.Errorf("keep what is remembered of notices: %w", err)
+	}
+	n.state, n.revision, n.kept = next, revision, value
+	return nil
+}
+
+// watch looks at the whole by the clock.
+func (n *Notifier) watch(ctx context.Context, beats chan verdict.Level) error {
+	ticker := time.NewTicker(n.Every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		facts := n.Look(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		seen := Message{Verdict: verdict.Judge(facts, verdict.Limits{SilentAfter: verdict.DefaultSilentAfter}), Facts: facts}
+		select {
+		case <-beats: // the one before was not taken
+		default:
+		}
+		beats <- seen.Verdict.Level
+		if len(n.Sinks) == 0 {
+			continue
+		}
+		if err := n.decide(ctx, seen); err != nil {
+			return err
+		}
+	}
+}
+
+// decide keeps what is to be told, and wakes the sinks.
+func (n *Notifier) decide(ctx context.Context, seen Message) error {
+	n.mu.Lock()
+	n.seen = seen
+	due := Unfinished(n.state, seen.Facts.Files, n.Now())
+	n.mu.Unlock()
+	in := Seen{Verdict: seen.Verdict, Facts: seen.Facts, Lines: map[string][]int{}, Zone: n.Zone, DigestHour: n.DigestHour}
+	for _, f := range due[max(0, len(due)-mostFiles):] {
+		lines, err := n.Lines(ctx, f.ID)
+		if err != nil {
+			n.Log.Debug("the lines of a file cannot be had for a notice", "error", err)
+		}
+		in.Lines[f.ID] = lines
+	}
+	for _, s := range n.Sinks {
+		in.Sinks = append(in.Sinks, s.Name())
+	}
+	var made []Notice
+	err := n.update(ctx, func(s State) State {
+		made, s = Decide(s, in, n.Now())
+		return s
+	})
+	if err != nil {
+		return err
+	}
+	for _, notice := range made {
+		n.Log.Info("people are told", "notice", notice.Kind)
+	}
+	for _, wake := range n.wake {
+		select {
+		case wake <- struct{}{}:
+		default: // it is awake already
+		}
+	}
+	return nil
+}
+
+// serve sends what waits for a sink, one after the other.
+func (n *Notifier) serve(ctx context.Context, sink Sink) error {
+	for failures := 0; ; {
+		next, found := n.next(sink.Name())
+		if !found {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-n.wake[sink.Name()]:
+			}
+			continue
+		}
+		err := n.send(ctx, sink, next)
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // it is sent again
+		}
+		n.report(sink.Name(), err)
+		if err == nil {
+			failures = 0
+			if err := n.update(ctx, func(s State) State { return s.without(next.ID, sink.Name()) }); err != nil {
+				return err
+			}
+			continue
+		}
+		timer := time.NewTimer(min(retryFirst<<min(failures, 10), retryMost))
+		failures++
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// next is the oldest notice that waits for a sink.
+func (n *Notifier) next(sink string) (Message, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, p := range n.state.Outbox {
+		if slices.Contains(p.To, sink) && n.Now().Sub(p.At) < keptFor {
+			m := n.seen
+			m.Notice = p.Notice
+			return m, true
+		}
+	}
+	return Message{}, false
+}
+
+// without is the state after a notice reached a sink.
+func (s State) without(id, sink string) State {
+	var left []Pending
+	for _, p := range s.Outbox {
+		if p.ID == id {
+			p.To = slices.DeleteFunc(slices.Clone(p.To), func(to string) bool { return to == sink })
+		}
+		if len(p.To) > 0 {
+			left = append(left, p)
+		}
+	}
+	s.Outbox = left
+	return s
+}
+
+func (n *Notifier) send(ctx context.Context, sink Sink, m Message) error {
+	ctx, cancel := context.WithTimeout(ctx, sendWait)
+	defer cancel()
+	if err := n.CheckLeader(); err != nil {
+		return err
+	}
+	return sink.Send(ctx, m)
+}
+
+// report notes how sending went, and logs when a sink begins and ends to fail.
+func (n *Notifier) report(sink string, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	h := n.health[sink]
+	switch {
+	case err == nil && !h.Failing.IsZero():
+		n.Log.Info("notices are taken again", "sink", sink)
+		h.Failing, h.Error = time.Time{}, ""
+	case err != nil && h.Failing.IsZero():
+		n.Log.Warn("notices are not taken; they are kept for a day and tried again", "sink", sink, "error", err)
+		h.Failing = n.Now().UTC()
+		fallthrough
+	case err != nil:
+		h.Error = err.Error()
+	}
+	n.health[sink] = h
+}
+
+// States tell how the sinks are doing.
+func (n *Notifier) States() (all []control.NotifyState) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, s := range n.Sinks {
+		h := n.health[s.Name()]
+		h.Sink = s.Name()
+		for _, p := range n.state.Outbox {
+			if slices.Contains(p.To, s.Name()) {
+				h.Waiting++
+			}
+		}
+		all = append(all, h)
+	}
+	return all
+}
+
+// Try sends a notice to each sink at once, past what waits, and tells how that went.
+func (n *Notifier) Try(ctx context.Context, order control.Order) (control.NotifyTest, error) {
+	if len(n.Sinks) == 0 {
+		return control.NotifyTest{}, control.Refuse("nobody is told of anything: set NOTIFY_SMTP_HOST, NOTIFY_WEBHOOK_URL or NOTIFY_TEAMS_URL for the janitor")
+	}
+	facts := n.Look(ctx)
+	now := n.Now()
+	m := Message{
+		Notice: Notice{
+			ID: fmt.Sprintf("%s-%d", Test, now.UnixNano()), Kind: Test, At: now, Title: "A test: notices of BOBO Sync arrive",
+			Text: "Ordered by " + order.By + ". Nothing need be done.",
+		},
+		Verdict: verdict.Judge(facts, verdict.Limits{SilentAfter: verdict.DefaultSilentAfter}), Facts: facts,
+	}
+	answer := control.NotifyTest{Results: make([]control.NotifyResult, len(n.Sinks))}
+	var group errgroup.Group
+	for i, sink := range n.Sinks {
+		group.Go(func() error {
+			answer.Results[i].Sink = sink.Name()
+			if err := n.send(ctx, sink, m); err != nil {
+				answer.Results[i].Error = err.Error()
+			}
+			return nil
+		})
+	}
+	return answer, group.Wait()
+}
+
+// beat calls the heartbeat's address each minute. Where there is no verdict, there is no heartbeat.
+func (n *Notifier) beat(ctx context.Context, levels <-chan verdict.Level) error {
+	var last time.Time
+	failing := false
+	for {
+		var level verdict.Level
+		select {
+		case <-ctx.Done():
+			return nil
+		case level = <-levels:
+		}
+		now := n.Now()
+		if now.Sub(last) < heartbeatEvery {
+			continue
+		}
+		last = now
+		err := call(ctx, heartbeatAddress(n.Heartbeat, level))
+		if err != nil && !failing && ctx.Err() == nil {
+			n.Log.Warn("the heartbeat is not taken", "error", err)
+		}
+		failing = err != nil
+	}
+}
+
+// heartbeatAddress is what is called for a level.
+func heartbeatAddress(address string, level verdict.Level) string {
+	if level < verdict.Problem {
+		return address
+	}
+	path, query, has := strings.Cut(address, "?")
+	path = strings.TrimSuffix(path, "/") + "/fail"
+	if has {
+		return path + "?" + query
+	}
+	return path
+}
+
+func call(ctx context.Context, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, heartbeatWait)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return harmless(err)
+	}
+	return post(req)
+}

@@ -1,0 +1,239 @@
+// Package observe gathers the facts that the verdict judges: it asks all services and looks at the broker, with the rights of who
+// looks. Commands, notices and pages judge the same facts.
+package observe
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"bobosync/shared/breaker"
+	"bobosync/shared/bus"
+	"bobosync/shared/control"
+	"bobosync/shared/topology"
+	"bobosync/shared/verdict"
+)
+
+const (
+	// timeout is how long looking at everything may take.
+	timeout = 4 * time.Second
+	// lanesTimeout is how long looking at the lanes may take.
+	lanesTimeout = time.Second
+)
+
+// NoJetStream is what to tell when JetStream does not answer.
+func NoJetStream() *verdict.Unreachable {
+	return &verdict.Unreachable{
+		Cause: verdict.CauseJetStream, Text: "the broker is there, but its JetStream is off or does not answer, so nothing can be stored or sent",
+		Do: "look whether the broker's disk is full (then make room and restart the broker), and whether JetStream is switched on in its configuration, for this account too",
+	}
+}
+
+// Facts asks everybody at once, and returns what is known after some seconds at most.
+func Facts(ctx context.Context, conn *bus.Conn) verdict.Facts {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	g := &survey{conn: conn, facts: verdict.Facts{Backlog: map[topology.Service]uint64{}, Lanes: map[int]string{}}}
+	var group errgroup.Group
+	group.Go(func() error { return askState(ctx, g, topology.Ingest, &g.facts.Ingest) })
+	group.Go(func() error { return askState(ctx, g, topology.Resolver, &g.facts.Resolver) })
+	group.Go(func() error { return askState(ctx, g, topology.Publisher, &g.facts.Publisher) })
+	group.Go(func() error { return askState(ctx, g, topology.Janitor, &g.facts.Janitor) })
+	for _, stream := range (topology.Settings{}).Streams() {
+		group.Go(func() error { return g.stream(ctx, stream.Name) })
+	}
+	group.Go(func() error { return g.files(ctx) })
+	group.Go(func() error { return g.lanes(ctx) })
+	group.Go(func() error { return g.breaker(ctx) })
+	_ = group.Wait() // each notes what went wrong where it belongs
+	if g.seen == 0 && conn.Connected() {
+		g.facts.Unreachable = NoJetStream() // switched off while it runs, it says nothing
+	}
+	slices.SortFunc(g.facts.Publisher, func(a, b control.PublisherState) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(g.facts.Janitor, func(a, b control.JanitorState) int { return cmp.Compare(a.Name, b.Name) })
+	g.facts.At = time.Now()
+	return g.facts
+}
+
+// survey collects facts from several goroutines.
+type survey struct {
+	conn  *bus.Conn
+	mu    sync.Mutex
+	facts verdict.Facts
+	// seen counts what JetStream has answered about streams and consumers.
+	seen int
+}
+
+// askState asks all instances of a service. Each service has a place of its own for the answers.
+func askState[S any](ctx context.Context, g *survey, service topology.Service, into *[]S) error {
+	all, err := control.AskAll[S](ctx, g.conn.NC, service, control.State, control.Nothing{})
+	*into = all
+	return g.note(err)
+}
+
+// latestFiles is how many files are looked at for what stands in them.
+const latestFiles = 100
+
+// files asks for the latest files. That nobody answers is told by the states.
+func (g *survey) files(ctx context.Context) error {
+	answer, err := control.Ask[control.FilesAnswer](ctx, g.conn.NC, topology.Ingest, control.Files, control.FilesRequest{Most: latestFiles})
+	if errors.Is(err, control.ErrNobody) {
+		return nil
+	}
+	g.mu.Lock()
+	g.facts.Files = answer.Files
+	g.mu.Unlock()
+	return g.note(err)
+}
+
+// note keeps what could not be looked at.
+func (g *survey) note(err error) error {
+	if err == nil {
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) {
+		g.facts.Unreachable = NoJetStream()
+	} else {
+		g.facts.Unread = append(g.facts.Unread, err.Error())
+	}
+	return nil
+}
+
+// missing notes what the broker should have.
+func (g *survey) missing(kind, name string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.facts.Missing = append(g.facts.Missing, kind+" "+name)
+	g.seen++
+	return nil
+}
+
+// readers names the service that each durable consumer belongs to; those of lanes are the publisher's.
+var readers = map[string]topology.Service{
+	topology.ConsumerIngestAcks: topology.Ingest, topology.ConsumerResolverEntries: topology.Resolver,
+	topology.ConsumerResolverAcks: topology.Resolver, topology.ConsumerResolverMapping: topology.Resolver,
+}
+
+// stream looks at a stream and at who reads it.
+func (g *survey) stream(ctx context.Context, name string) error {
+	stream, err := g.conn.JS.Stream(ctx, name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return g.missing("stream", name)
+	}
+	if err != nil {
+		return g.note(fmt.Errorf("stream %s: %w", name, err))
+	}
+	g.size(stream.CachedInfo())
+	for _, want := range (topology.Settings{}).Consumers()[name] {
+		consumer, err := stream.Consumer(ctx, want.Durable)
+		switch {
+		case errors.Is(err, jetstream.ErrConsumerNotFound):
+			_ = g.missing("consumer", want.Durable) // it is never an error
+		case err != nil:
+			return g.note(fmt.Errorf("consumer %s: %w", want.Durable, err))
+		default:
+			g.backlog(want.Durable, consumer.CachedInfo())
+		}
+	}
+	return nil
+}
+
+func (g *survey) size(info *jetstream.StreamInfo) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.seen++
+	switch info.Config.Name {
+	case topology.StreamDead:
+		g.facts.DeadLetters = info.State.Msgs
+	case topology.StreamEntries:
+		if info.Config.MaxBytes > 0 {
+			g.facts.EntriesFull = float64(info.State.Bytes) / float64(info.Config.MaxBytes)
+		}
+	}
+}
+
+func (g *survey) backlog(name string, info *jetstream.ConsumerInfo) {
+	service, known := readers[name]
+	if !known {
+		service = topology.Publisher
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.facts.Backlog[service] += info.NumPending + uint64(max(info.NumAckPending, 0))
+}
+
+// lanes finds who has which lane. It is not noted if that cannot be seen: the publishers tell of their lanes too.
+func (g *survey) lanes(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lanesTimeout)
+	defer cancel()
+	kv, err := g.bucket(ctx, topology.BucketLeases)
+	if kv == nil {
+		return err
+	}
+	for lane := range topology.Lanes {
+		entry, err := kv.Get(ctx, topology.LaneLease(lane))
+		switch {
+		case errors.Is(err, jetstream.ErrKeyNotFound):
+		case err != nil:
+			return nil // see above
+		default:
+			g.mu.Lock()
+			g.facts.Lanes[lane] = string(entry.Value())
+			g.mu.Unlock()
+		}
+	}
+	return nil
+}
+
+// breaker looks at the circuit breaker and at an operator's pause where they lie, so that AtHoc's state is known also if no publisher is alive.
+func (g *survey) breaker(ctx context.Context) error {
+	kv, err := g.bucket(ctx, topology.BucketState)
+	if kv == nil {
+		return err
+	}
+	paused, err := breaker.LoadPause(ctx, kv)
+	if err != nil {
+		return g.note(fmt.Errorf("the pause: %w", err))
+	}
+	g.mu.Lock()
+	g.facts.Pause = paused
+	g.mu.Unlock()
+	entry, err := kv.Get(ctx, breaker.Key)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return nil
+	}
+	if err != nil {
+		return g.note(fmt.Errorf("the breaker: %w", err))
+	}
+	var state breaker.State
+	if err := json.Unmarshal(entry.Value(), &state); err != nil {
+		return g.note(errors.New("the breaker's state cannot be read: are all programs of the same version?"))
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.facts.Breaker = &state
+	return nil
+}
+
+// bucket opens a bucket; it is nil if that is not possible, which has been noted then.
+func (g *survey) bucket(ctx context.Context, name string) (jetstream.KeyValue, error) {
+	kv, err := g.conn.JS.KeyValue(ctx, name)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		return nil, g.missing("bucket", name)
+	}
+	if err != nil {
+		return nil, g.note(fmt.Errorf("bucket %s: %w", name, err))
+	}
+	return kv, nil
+}
