@@ -81,6 +81,7 @@ type service struct {
 	recovery  *recovery.Recovery
 	mover     *mover.Mover
 	dirs      *directories
+	feed      *feed
 	operators *operators
 	settled   atomic.Uint64 // counts outcomes, so that a stall is noticed
 	metrics   *telemetry.Ingest
@@ -129,6 +130,9 @@ func newService(cfg Config, deps program.Deps, log *slog.Logger, l *ledger.Ledge
 		OnList: s.dirs.onList,
 	})
 	var err error
+	if s.feed, err = newFeed(l, cfg.Zone.Location(), t.now); err != nil {
+		return nil, err
+	}
 	s.mover, err = mover.New(mover.Config{
 		Ledger: l, Log: log, Input: cfg.CSVDirectory, Processed: cfg.ProcessedDirectory, Failed: cfg.FailedDirectory,
 		Stay: !cfg.Move, Now: t.now, Hit: t.hit, FirstPause: t.retry, MaxPause: t.maxRetry, Recheck: t.check,
@@ -152,7 +156,7 @@ func newService(cfg Config, deps program.Deps, log *slog.Logger, l *ledger.Ledge
 	}
 	s.operators = &operators{
 		ledger: l, watcher: s.watcher, intake: s.intake, mover: s.mover, dirs: s.dirs, cfg: cfg, now: t.now,
-		fresh:    newFresh(cfg, l, s.watcher.Tracker, t.now),
+		feed: s.feed, fresh: newFresh(cfg, l, s.watcher.Tracker, t.now),
 		instance: control.Me(deps.Version, t.now()),
 		purger: &retention.Purger{Config: retention.Config{
 			Ledger: l, Log: log, Processed: cfg.ProcessedDirectory, Lifetime: cfg.Lifetime.Duration(), Records: t.purgeRecords,
@@ -227,6 +231,9 @@ func (s *service) count(c ledger.Change) {
 	}
 	if c.Finished {
 		s.metrics.FileFinished(c.Failed)
+	}
+	if c.Read != nil {
+		s.feed.count(*c.Read)
 	}
 }
 

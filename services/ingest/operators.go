@@ -39,6 +39,7 @@ type operators struct {
 	purger   *retention.Purger
 	dirs     *directories
 	fresh    *fresh
+	feed     *feed
 	cfg      Config
 	now      func() time.Time
 	instance control.Instance
@@ -51,6 +52,7 @@ func (o *operators) endpoints() []control.Endpoint {
 		control.On(control.FileRows, o.listRows),
 		control.On(control.Purge, o.purger.Purge),
 		control.On(control.Slowest, o.fresh.slowest),
+		control.On(control.MuteFeed, o.feed.setMute),
 		control.OnEvery(control.State, o.state),
 	}
 }
@@ -251,6 +253,7 @@ func (o *operators) state(context.Context, control.Nothing) (control.IngestState
 		})
 	}
 	state.Unread, state.UnreadSince = o.watcher.Unread()
+	state.Feeds = o.feed.states(state.Unread > 0 || state.Directories["CSV_DIRECTORY"] != "")
 	zone := o.cfg.Zone.Location()
 	state.Zone = zone.String()
 	_, state.ZoneOffset = o.now().In(zone).Zone()

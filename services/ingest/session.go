@@ -41,6 +41,9 @@ func (s *service) session(ctx context.Context, _ func(error)) error {
 	if err := topology.Provision(ctx, js, topology.From(s.cfg.Broker, s.cfg.Calls), topology.Ingest, topology.WithLog(s.log)); err != nil {
 		return err
 	}
+	if err := s.feed.open(ctx, js); err != nil {
+		return err
+	}
 	stream, err := entries.Open(ctx, s.streamConfig())
 	if err != nil {
 		return err
@@ -177,7 +180,7 @@ func (w *work) keepHouse(ctx context.Context) error {
 			return err
 		}
 		// The rest is tried again at the next tick; an outage of the broker is reported by the connection.
-		if err := errors.Join(w.stream.Tidy(ctx), w.detectStall(ctx)); err != nil && ctx.Err() == nil {
+		if err := errors.Join(w.stream.Tidy(ctx), w.detectStall(ctx), w.feed.save(ctx)); err != nil && ctx.Err() == nil {
 			w.log.Debug("housekeeping failed, trying again", "error", err)
 		}
 	}

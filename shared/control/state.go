@@ -63,6 +63,8 @@ type IngestState struct {
 	// Zone is BOBO_TIMEZONE as ingest reads it, ZoneOffset how far it is east of UTC at this moment, in seconds.
 	Zone       string `json:"zone,omitempty"`
 	ZoneOffset int    `json:"zone_offset,omitempty"`
+	// Feeds are what is brought, beside what usually is; none from an ingest of an earlier version.
+	Feeds []FeedState `json:"feeds,omitempty"`
 	// Today counts what was finished since midnight in this machine's zone.
 	Today FileCounts `json:"today"`
 	// FreeBytes is the space left where the processed files and the ledger go, the lesser of the two.

@@ -56,6 +56,10 @@ func NewIngest(t *Telemetry) *Ingest {
 				func(s state) time.Time { return s.Oldest }),
 			age(part, "feed_silence_seconds", "Time since the newest file was first seen; 0 if there never was one.",
 				func(s state) time.Time { return s.LastFile }),
+			labelled(part, "feed_unusual", "1 for a feed that is silent, thin or a flood beside what it usually brings, and not muted; 0 otherwise.",
+				[]string{"feed", "how"}, emitFeeds),
+			labelled(part, "feed_hour_rows", "Good rows of the hour so far, by feed, and the least and most that such hours have brought.",
+				[]string{"feed", "which"}, emitHours),
 			value(part, "free_disk_bytes", "Space left where the processed files and the ledger go, the lesser of the two.",
 				func(s state) float64 { return float64(s.FreeBytes) }),
 			value(part, "files_unsettled", "Files that are not taken yet since they still change.",
@@ -83,6 +87,23 @@ func emitSpreads(s control.IngestState, emit func(float64, ...string)) {
 		for percentile, ms := range map[string]int64{"50": spread.P50, "95": spread.P95, "99": spread.P99, "100": spread.Worst} {
 			emit(float64(ms)/1000, part, percentile)
 		}
+	}
+}
+
+func emitFeeds(s control.IngestState, emit func(float64, ...string)) {
+	for _, f := range s.Feeds {
+		loud := f.Mute == nil
+		emit(flag(loud && f.Silent), f.Name, "silent")
+		emit(flag(loud && f.Thin != nil), f.Name, "thin")
+		emit(flag(loud && f.Flood != nil), f.Name, "flood")
+	}
+}
+
+func emitHours(s control.IngestState, emit func(float64, ...string)) {
+	for _, f := range s.Feeds {
+		emit(float64(f.Rows), f.Name, "now")
+		emit(float64(f.Usual.Least), f.Name, "least")
+		emit(float64(f.Usual.Most), f.Name, "most")
 	}
 }
 

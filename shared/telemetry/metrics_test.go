@@ -48,6 +48,7 @@ func fed(t *testing.T) *Telemetry {
 	ingest.EntriesPublished(5)
 	ingest.FileRead(time.Second)
 	ingest.Watch(always(control.IngestState{
+		Feeds:   []control.FeedState{{Name: "default"}},
 		Waiting: 2, Rows: 40, Oldest: ago(time.Minute), LastFile: ago(time.Hour), FreeBytes: 1 << 30,
 		Unsettled: map[string]time.Time{"secret-name.csv": ago(0)}, Problems: map[string]control.Problem{"secret-name.csv": {}},
 	}))

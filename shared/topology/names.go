@@ -79,6 +79,9 @@ const (
 	KeyGuardHistory = guardPrefix + "history"
 )
 
+// FeedKey is the key, in BucketState, of what ingest remembers of a feed.
+func FeedKey(feed string) string { return "feeds." + feed }
+
 // Headers that every event carries beside its payload.
 const (
 	// HeaderFile holds the file id, so that one file can be followed through all services.

@@ -167,6 +167,7 @@ var (
 	// What only operators see, though it is no order: both name workers.
 	operatorLooks  = map[Service][]string{Ingest: {"slowest"}, Resolver: {"held-show"}}
 	orderEndpoints = map[Service][]string{
+		Ingest:    {"mute-feed"},
 		Resolver:  {"replay", "stop-replay", "requeue", "dead-requeue", "dead-drop", "held-decide", "held-requeue"},
 		Publisher: {"pause", "resume"},
 		Janitor:   {"mapping-refresh", "mapping-approve", "reconcile", "journal-note", "notify-test"},
@@ -294,6 +295,7 @@ func ingestUser() User {
 	r.publish(api("STREAM.PURGE.%s", StreamEntries))
 	r.read(StreamEntries) // for their age
 	r.readKeys(BucketState, KeyResolverMemory)
+	r.writeKeys(BucketState, FeedKey("*"))
 	// Whether anything is still under way anywhere.
 	r.lookAt(StreamEntries, ConsumerResolverEntries)
 	for lane := range Lanes {

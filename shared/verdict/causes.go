@@ -29,6 +29,8 @@ const (
 	CauseUnreadable   = "file_unreadable"
 	CauseFailedFiles  = "failed_files"
 	CauseSilent       = "feed_silent"
+	CauseThin         = "feed_thin"
+	CauseFlood        = "feed_flood"
 	CauseDead         = "dead_letters"
 	CauseVersions     = "versions_mixed"
 	CauseNoGoodRow    = "file_without_good_row"

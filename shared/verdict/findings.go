@@ -334,7 +334,7 @@ func fileFindings(f Facts, l Limits) (all []Finding) {
 				"bobosync files list --failed shows them, bobosync files show NAME why",
 			})
 		}
-		all = append(all, silence(f.At, s, l.SilentAfter)...)
+		all = append(all, feedFindings(f.At, s, l.SilentAfter)...)
 	}
 	return all
 }
@@ -392,7 +392,7 @@ func wereFiles(n int) string {
 	return fmt.Sprintf("%d files were", n)
 }
 
-// silence finds that no new file comes.
+// silence finds that no new file comes, by a fixed limit.
 func silence(now time.Time, s control.IngestState, after time.Duration) []Finding {
 	const do = "ask who runs BOBO whether its export works and reaches CSV_DIRECTORY (share mounted, disk not full there)"
 	switch {

@@ -21,13 +21,14 @@ type view struct {
 	codes     map[Code]int
 	name      string
 	problem   string
+	readings  int
 }
 
 func viewOf(f *File) view {
 	v := view{
 		status: f.Status, firstSeen: f.FirstSeen, arrival: f.Arrival(), newest: f.FirstSeen, finished: f.Finished, pending: max(f.Pending(), 0),
 		failed: f.Failed(), imported: f.Imported, rows: f.Rows, rejected: f.Rejected, codes: maps.Clone(f.Codes),
-		name: f.Name, problem: f.Problem,
+		name: f.Name, problem: f.Problem, readings: f.Readings,
 	}
 	for _, p := range f.Places {
 		if p.Found.After(v.newest) {
@@ -48,6 +49,15 @@ type Change struct {
 	Failed   bool
 	// Rows counts the rows by the code that they were given, without those that were settled before the ledger was begun.
 	Rows map[Code]int
+	// Read is there when a new file was read to its end, for the first time, and is a text.
+	Read *Read
+}
+
+// Read is a file that was read.
+type Read struct {
+	// Arrived is when it came, Rows counts its good rows.
+	Arrived time.Time
+	Rows    int
 }
 
 func changed(before, after view) (c Change, some bool) {
@@ -63,7 +73,10 @@ func changed(before, after view) (c Change, some bool) {
 			c.Rows[code] = more
 		}
 	}
-	return c, c.Finished || c.Rows != nil
+	if (before.status == "" || before.status == Reading) && after.status != Reading && after.readings == 0 && after.problem == "" {
+		c.Read = &Read{Arrived: after.arrival, Rows: after.rows - after.rejected}
+	}
+	return c, c.Finished || c.Rows != nil || c.Read != nil
 }
 
 // census counts what is asked for all the time, so that no question costs a walk through all records. It follows the

@@ -1,0 +1,202 @@
+package ingest
+
+// What the feed brings, and whether that is usual: internal/feeds with its memory. That is made from the ledger at each start; what the
+// ledger does not know any more is taken from the state bucket, where it is put once an hour.
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"bobosync/services/ingest/internal/feeds"
+	"bobosync/services/ingest/internal/ledger"
+	"bobosync/shared/cas"
+	"bobosync/shared/control"
+	"bobosync/shared/topology"
+)
+
+// feedName is what the feed of CSV_DIRECTORY is called.
+const feedName = "default"
+
+// longestMute is how long a feed may be muted at most.
+const longestMute = 31 * 24 * time.Hour
+
+// feed is what one feed brings. It is safe for concurrent use.
+type feed struct {
+	now func() time.Time
+
+	mu      sync.Mutex
+	history *feeds.History
+	mute    *control.FeedMute
+	// bucket is where the memory is kept; nil without a session.
+	bucket jetstream.KeyValue
+	// saved is the hour as of which it was put there, known up to when that which was found there tells of everything.
+	saved, known time.Time
+}
+
+// newFeed makes what is known of the feed from the ledger.
+func newFeed(l *ledger.Ledger, zone *time.Location, now func() time.Time) (*feed, error) {
+	f := &feed{now: now, history: feeds.New(zone)}
+	files, err := l.Files()
+	if err != nil {
+		return nil, fmt.Errorf("look up what the feed has brought: %w", err)
+	}
+	slices.SortFunc(files, func(a, b *ledger.File) int { return a.Arrival().Compare(b.Arrival()) })
+	for _, file := range files {
+		if file.Problem == "" && file.Status != ledger.Reading {
+			f.history.Add(file.Arrival(), file.Rows-file.Rejected)
+		}
+	}
+	return f, nil
+}
+
+// count counts a file that was read. What a lost ledger reads again is counted already.
+func (f *feed) count(r ledger.Read) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if r.Arrived.After(f.known) {
+		f.history.Add(r.Arrived, r.Rows)
+	}
+}
+
+// storedFeed is the memory as the state bucket has it: hours by their begin in Unix seconds, with rows, files and the longest gap in
+// seconds.
+type storedFeed struct {
+	Since time.Time          `json:"since"`
+	Last  time.Time          `json:"last"`
+	Hours map[int64][3]int64 `json:"hours"`
+	Mute  *control.FeedMute  `json:"mute,omitempty"`
+}
+
+// open takes over what the state bucket knows better. A session begins with it.
+func (f *feed) open(ctx context.Context, js jetstream.JetStream) error {
+	bucket, err := js.KeyValue(ctx, topology.BucketState)
+	if err != nil {
+		return fmt.Errorf("open bucket %s: %w", topology.BucketState, err)
+	}
+	data, _, err := cas.Load(ctx, bucket, topology.FeedKey(feedName))
+	if err != nil {
+		return fmt.Errorf("read what the feed has brought: %w", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.bucket, f.saved = bucket, time.Time{}
+	var stored storedFeed
+	if data == nil || json.Unmarshal(data, &stored) != nil { // what cannot be read is written anew
+		return nil
+	}
+	other := feeds.New(f.history.Zone)
+	other.Since, other.Last = stored.Since, stored.Last
+	for begin, n := range stored.Hours {
+		other.Hours[begin] = feeds.Hour{Rows: int(n[0]), Files: int(n[1]), Gap: time.Duration(n[2]) * time.Second}
+	}
+	if stored.Last.After(f.history.Last) {
+		f.known = stored.Last
+	}
+	f.history.Merge(other)
+	f.mute = cmp.Or(f.mute, stored.Mute)
+	return nil
+}
+
+// save puts the memory into the state bucket if an hour has begun since it was done last.
+func (f *feed) save(ctx context.Context) error {
+	f.mu.Lock()
+	bucket, hour, stored := f.bucket, f.history.Begin(f.now()), f.stored()
+	due := !hour.Equal(f.saved)
+	f.mu.Unlock()
+	if !due {
+		return nil
+	}
+	if err := put(ctx, bucket, stored); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	f.saved = hour
+	f.mu.Unlock()
+	return nil
+}
+
+func (f *feed) stored() storedFeed {
+	s := storedFeed{Since: f.history.Since, Last: f.history.Last, Hours: map[int64][3]int64{}, Mute: f.mute}
+	for begin, hour := range f.history.Hours {
+		s.Hours[begin] = [3]int64{int64(hour.Rows), int64(hour.Files), int64(hour.Gap / time.Second)}
+	}
+	return s
+}
+
+func put(ctx context.Context, bucket jetstream.KeyValue, s storedFeed) error {
+	data, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("write what the feed has brought: %w", err)
+	}
+	if _, err := bucket.Put(ctx, topology.FeedKey(feedName), data); err != nil {
+		return fmt.Errorf("store what the feed has brought: %w", err)
+	}
+	return nil
+}
+
+// setMute answers a control.FeedMuteRequest. What it says holds once it is stored.
+func (f *feed) setMute(ctx context.Context, req control.FeedMuteRequest) (control.FeedState, error) {
+	lasts := time.Duration(req.Seconds) * time.Second
+	switch {
+	case req.Name != feedName:
+		return control.FeedState{}, control.Refuse("there is no feed %q: bobosync feeds list names them", req.Name)
+	case lasts < 0 || lasts > longestMute:
+		return control.FeedState{}, control.Refuse("a feed is muted for some time, and for %d days at most", longestMute/(24*time.Hour))
+	case lasts > 0 && strings.TrimSpace(req.Reason) == "":
+		return control.FeedState{}, control.Refuse("say why, with --reason")
+	}
+	now := f.now().UTC()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	before := f.mute
+	f.mute = nil
+	if lasts > 0 {
+		f.mute = &control.FeedMute{Until: now.Add(lasts), By: req.By, Reason: req.Reason}
+	}
+	if err := put(ctx, f.bucket, f.stored()); err != nil {
+		f.mute = before
+		return control.FeedState{}, err
+	}
+	return f.state(now, false), nil
+}
+
+// states tells how the feeds are doing; waits says that files lie unread, or that nobody can tell whether any do.
+func (f *feed) states(waits bool) []control.FeedState {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return []control.FeedState{f.state(f.now(), waits)}
+}
+
+func (f *feed) state(now time.Time, waits bool) control.FeedState {
+	judged := f.history.Judge(now, waits)
+	s := control.FeedState{
+		Name: feedName, Learnt: judged.Learnt, Since: f.history.Since, Rows: judged.Now.Rows, Files: judged.Now.Files,
+		Usual: usualHour(judged.Usual), Silent: judged.Silent, Thin: unusualHour(judged.Thin), Flood: unusualHour(judged.Flood),
+	}
+	if !f.history.Last.IsZero() {
+		s.LastFile = f.history.Last.In(f.history.Zone) // so that it is read on BOBO's clock
+	}
+	if f.mute != nil && f.mute.Until.After(now) {
+		s.Mute = f.mute
+	}
+	return s
+}
+
+func usualHour(u feeds.Usual) control.UsualHour {
+	return control.UsualHour{Begin: u.Begin, Hours: u.Hours, Least: u.Least, Most: u.Most, GapSeconds: int64(u.Gap / time.Second)}
+}
+
+func unusualHour(u *feeds.Unusual) *control.UnusualHour {
+	if u == nil {
+		return nil
+	}
+	return &control.UnusualHour{UsualHour: usualHour(u.Usual), Rows: u.Rows}
+}

@@ -1,0 +1,191 @@
+// Package feeds knows how much a feed brings at which hour of the week, and tells when it brings unusually little or much.
+package feeds
+
+import (
+	"maps"
+	"math"
+	"slices"
+	"time"
+)
+
+const (
+	// such is how many hours of the same kind are compared with, and lookBack how many weeks are searched for them: some hours are
+	// missing where the clocks change.
+	such, lookBack = 6, 9
+	// learnt is how long a feed must be known to be judged by its own history, and fewest how many hours of a kind it takes for silence.
+	learnt, fewest = 21 * 24 * time.Hour, 3
+	// A feed is silent if nothing came for so many times the usual longest gap, and for leastSilence at least.
+	silentTimes, leastSilence = 3, 15 * time.Minute
+	// An hour is thin with less than this part of the least that such hours brought, and a flood with more than so many times the most.
+	thinPart, floodTimes = 3, 5
+	// late is how long after its end an hour is complete: what came in its last minute has been read by then.
+	late = 2 * time.Minute
+)
+
+// Hour is what came within an hour of the wall clock.
+type Hour struct {
+	Rows, Files int
+	// Gap is the longest time without a file that was reached within the hour; it may have begun before.
+	Gap time.Duration
+}
+
+// History is what a feed has brought. It is for one goroutine at a time.
+type History struct {
+	Zone *time.Location
+	// Since is when the first file came that is known of, Last when the latest did.
+	Since, Last time.Time
+	// Hours are by their begin in Unix seconds.
+	Hours map[int64]Hour
+}
+
+// New returns an empty history whose hours are those of a wall clock.
+func New(zone *time.Location) *History { return &History{Zone: zone, Hours: map[int64]Hour{}} }
+
+// Begin is when the hour began that a moment lies in.
+func (h *History) Begin(t time.Time) time.Time {
+	t = t.In(h.Zone)
+	return t.Add(-time.Duration(t.Minute())*time.Minute - time.Duration(t.Second())*time.Second - time.Duration(t.Nanosecond()))
+}
+
+// Add counts a file of a new content that came at a moment, with so many good rows.
+func (h *History) Add(at time.Time, rows int) {
+	h.fill(at)
+	if h.Since.IsZero() || at.Before(h.Since) {
+		h.Since = at
+	}
+	if at.After(h.Last) {
+		h.Last = at
+	}
+	begin := h.Begin(at).Unix()
+	hour := h.Hours[begin]
+	hour.Rows += rows
+	hour.Files++
+	h.Hours[begin] = hour
+}
+
+// fill notes the gap since the last file in each hour that it reaches into, and forgets old hours.
+func (h *History) fill(now time.Time) {
+	oldest := now.Add(-(lookBack*7 + 1) * 24 * time.Hour)
+	if _, known := h.Hours[h.Begin(now).Unix()]; !known {
+		maps.DeleteFunc(h.Hours, func(begin int64, _ Hour) bool { return begin < oldest.Unix() })
+	}
+	if h.Last.IsZero() {
+		return
+	}
+	from := h.Last
+	if from.Before(oldest) {
+		from = oldest
+	}
+	for begin := h.Begin(from); begin.Before(now); begin = h.Begin(begin.Add(time.Hour)) {
+		end := begin.Add(time.Hour)
+		if now.Before(end) {
+			end = now
+		}
+		hour := h.Hours[begin.Unix()]
+		hour.Gap = max(hour.Gap, end.Sub(h.Last))
+		h.Hours[begin.Unix()] = hour
+	}
+}
+
+// Merge takes over what another history of the same feed knows better.
+func (h *History) Merge(other *History) {
+	for begin, theirs := range other.Hours {
+		ours := h.Hours[begin]
+		h.Hours[begin] = Hour{max(ours.Rows, theirs.Rows), max(ours.Files, theirs.Files), max(ours.Gap, theirs.Gap)}
+	}
+	if h.Since.IsZero() || !other.Since.IsZero() && other.Since.Before(h.Since) {
+		h.Since = other.Since
+	}
+	if other.Last.After(h.Last) {
+		h.Last = other.Last
+	}
+}
+
+// Usual is what hours of a kind have brought.
+type Usual struct {
+	// Begin is the hour that is compared with them, and Hours how many there are.
+	Begin       time.Time
+	Hours       int
+	Least, Most int
+	// Gap is the 99th percentile of their longest gaps.
+	Gap time.Duration
+}
+
+// usual looks for complete hours of the same weekday and wall-clock hour in the weeks before.
+func (h *History) usual(begin time.Time) Usual {
+	u := Usual{Begin: begin}
+	var gaps []time.Duration
+	for week := 1; week <= lookBack; week++ {
+		for _, same := range sameHour(begin, week) {
+			hour, known := h.Hours[same.Unix()]
+			if !known || u.Hours == such || same.Before(h.Since) {
+				continue
+			}
+			if u.Hours == 0 || hour.Rows < u.Least {
+				u.Least = hour.Rows
+			}
+			u.Most = max(u.Most, hour.Rows)
+			u.Hours++
+			gaps = append(gaps, hour.Gap)
+		}
+	}
+	slices.Sort(gaps)
+	if n := len(gaps); n > 0 {
+		u.Gap = gaps[int(math.Ceil(0.99*float64(n)))-1]
+	}
+	return u
+}
+
+// sameHour returns the hours of the same name so many weeks before: one as a rule, none in the hour that spring leaves out, and two
+// in the one that autumn repeats.
+func sameHour(begin time.Time, weeks int) (same []time.Time) {
+	year, month, day := begin.Date()
+	first := time.Date(year, month, day-7*weeks, begin.Hour(), 0, 0, 0, begin.Location())
+	for _, t := range []time.Time{first.Add(-time.Hour), first, first.Add(time.Hour)} {
+		if t.Hour() == begin.Hour() && t.Weekday() == begin.Weekday() && t.Minute() == 0 {
+			same = append(same, t)
+		}
+	}
+	return same
+}
+
+// State is how a feed is doing.
+type State struct {
+	// Learnt reports whether its history is long enough to judge by; if not, it is neither silent nor thin nor a flood.
+	Learnt bool
+	// Now is the hour of now so far, with what is usual.
+	Now   Hour
+	Usual Usual
+	// Silent tells that nothing came for unusually long.
+	Silent bool
+	// Thin and Flood are hours that brought unusually few and many rows; their Rows go with what is usual for them.
+	Thin, Flood *Unusual
+}
+
+// Unusual is an hour that brought unusually few or many rows.
+type Unusual struct {
+	Usual
+	Rows int
+}
+
+// Judge tells how the feed is doing. Waits tells that files of it lie unread: then it brings them, whatever was counted.
+func (h *History) Judge(now time.Time, waits bool) State {
+	begin := h.Begin(now)
+	s := State{Now: h.Hours[begin.Unix()], Usual: h.usual(begin), Learnt: !h.Since.IsZero() && now.Sub(h.Since) >= learnt}
+	if !s.Learnt {
+		return s
+	}
+	s.Silent = !waits && s.Usual.Hours >= fewest && now.Sub(h.Last) > max(silentTimes*s.Usual.Gap, leastSilence)
+	before := h.Begin(h.Begin(now.Add(-late)).Add(-time.Minute)) // the latest complete hour
+	usual, rows := h.usual(before), h.Hours[before.Unix()].Rows
+	if usual.Hours == such && !waits && !s.Silent && thinPart*rows < usual.Least {
+		s.Thin = &Unusual{usual, rows}
+	}
+	switch {
+	case s.Usual.Hours == such && s.Usual.Most > 0 && s.Now.Rows > floodTimes*s.Usual.Most:
+		s.Flood = &Unusual{s.Usual, s.Now.Rows}
+	case usual.Hours == such && usual.Most > 0 && rows > floodTimes*usual.Most:
+		s.Flood = &Unusual{usual, rows}
+	}
+	return s
+}

@@ -1,0 +1,82 @@
+package verdict
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"bobosync/shared/control"
+	"bobosync/shared/text"
+)
+
+// directoryVariable is the setting whose directory the feed is.
+const directoryVariable = "CSV_DIRECTORY"
+
+// feedFindings are about what comes, beside what usually does. Several feeds that are silent at once are one finding.
+func feedFindings(now time.Time, s control.IngestState, after time.Duration) (all []Finding) {
+	if s.Directories[directoryVariable] != "" { // that is the cause, and is told
+		return nil
+	}
+	var silent, names []string
+	judged := false
+	for _, feed := range s.Feeds {
+		judged = judged || feed.Learnt || feed.Mute != nil
+		if feed.Mute != nil {
+			continue
+		}
+		switch {
+		case feed.Silent && after > 0:
+			silent, names = append(silent, silentWords(now, feed)), append(names, feed.Name)
+		case feed.Thin != nil:
+			all = append(all, Finding{
+				Warning, CauseThin, fmt.Sprintf("%s; only %s", usually(feed.Name, feed.Thin.UsualHour), cameRows(feed.Thin.Rows)),
+				"ask who runs BOBO whether its export is whole; bobosync files list shows what came. Is it known? bobosync feeds mute " + feed.Name,
+			})
+		}
+		if feed.Flood != nil {
+			all = append(all, Finding{
+				Warning, CauseFlood, fmt.Sprintf("%s; %s", usually(feed.Name, feed.Flood.UsualHour), cameRows(feed.Flood.Rows)),
+				"bobosync files list shows what came: an old export dropped again, or all of it at once? Is it known? bobosync feeds mute " + feed.Name,
+			})
+		}
+	}
+	if len(silent) > 0 {
+		words := strings.Join(silent, ". ")
+		if len(silent) > 1 {
+			words = fmt.Sprintf("%d feeds are silent. %s", len(silent), words)
+		}
+		all = append(all, Finding{
+			Warning, CauseSilent, words,
+			"ask who runs BOBO whether its export works and reaches CSV_DIRECTORY (share mounted, disk not full there). Is it known? bobosync feeds mute " + names[0],
+		})
+	}
+	if !judged { // nobody knows yet what is usual
+		all = append(all, silence(now, s, after)...)
+	}
+	return all
+}
+
+func cameRows(n int) string {
+	if n == 1 {
+		return "1 came"
+	}
+	return fmt.Sprintf("%d came", n)
+}
+
+// usually says what hours of a kind bring.
+func usually(name string, u control.UsualHour) string {
+	rows := text.Count(u.Most, "row")
+	if u.Least < u.Most {
+		rows = fmt.Sprintf("%d to %s", u.Least, rows)
+	}
+	return fmt.Sprintf("The feed %s usually brings %s between %d and %d on a %s", name, rows, u.Begin.Hour(), u.Begin.Add(time.Hour).Hour(), u.Begin.Weekday())
+}
+
+func silentWords(now time.Time, feed control.FeedState) string {
+	format := "15:04"
+	if now.Sub(feed.LastFile) > 20*time.Hour {
+		format = "Monday 2 January, 15:04"
+	}
+	return fmt.Sprintf("%s, and a file every %s at least; none since %s", usually(feed.Name, feed.Usual),
+		text.Ago(max(time.Duration(feed.Usual.GapSeconds)*time.Second, time.Minute)), feed.LastFile.Format(format))
+}
