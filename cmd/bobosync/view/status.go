@@ -103,11 +103,14 @@ func workerRows(f verdict.Facts) (rows [][]string) {
 		if n := s.Guard.Users(); n > 0 {
 			rows = append(rows, []string{"Held", fmt.Sprintf("%s of %s, which waits for a decision: bobosync held", text.Count(n, "user"), text.Count(len(s.Guard.Held), "mass change"))})
 		}
-		wait := "all confirmed by AtHoc"
+		by, wait := "", "all confirmed by AtHoc"
+		if s.Guard.Users() > 0 {
+			by, wait = " by their newest bookings", "all but the held ones confirmed by AtHoc"
+		}
 		if s.Unconfirmed+s.Unresolved > 0 {
 			wait = fmt.Sprintf("%d held back, %d not confirmed yet, the oldest of a booking at %s", s.Unresolved, s.Unconfirmed, text.When(s.Oldest))
 		}
-		rows = append(rows, []string{"Workers", fmt.Sprintf("%d on duty of %d known, %d unmapped; %s", s.OnDuty, s.Workers, s.Unmapped, wait)},
+		rows = append(rows, []string{"Workers", fmt.Sprintf("%d on duty%s of %d known, %d unmapped; %s", s.OnDuty, by, s.Workers, s.Unmapped, wait)},
 			[]string{"Mapping", fmt.Sprintf("%s in use", text.Count(s.Mapped, "employee id"))})
 		if s.Replays > 0 {
 			rows = append(rows, []string{"Replays", fmt.Sprintf("%d under way: bobosync replay list", s.Replays)})

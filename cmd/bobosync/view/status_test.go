@@ -67,3 +67,12 @@ func TestScreenBeginsWithTheWatermark(t *testing.T) {
 	require.Contains(t, b.String(), "7 rows confirmed after 1.1 s (p50), 2.0 s (p95), 3.0 s (p99), 3 min (worst)")
 	require.Contains(t, b.String(), "north.csv, line 5")
 }
+
+// TestWhatIsHeldIsNotCalledConfirmed: AtHoc shows something else of those whose change waits for a decision.
+func TestWhatIsHeldIsNotCalledConfirmed(t *testing.T) {
+	f := well()
+	f.Resolver[0].Guard = &control.GuardState{Held: []control.HeldGroup{{ID: "off-1", Users: 180, Since: night}}}
+	var b strings.Builder
+	require.NoError(t, view.Status(&b, f, verdict.Judge(f, verdict.Limits{}), false))
+	require.Contains(t, b.String(), "10 on duty by their newest bookings of 100 known, 0 unmapped; all but the held ones confirmed by AtHoc")
+}
