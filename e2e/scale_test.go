@@ -185,8 +185,8 @@ func TestOutageCostsNothingButTime(t *testing.T) {
 		files*rows, workers, table.Msgs, probes, calls, users, strings.Join(memory, ", "))
 	require.Len(t, sent, len(latest))
 	require.Equal(t, 1, slices.Max(slices.Collect(maps.Values(sent))), "each user is sent once")
-	// The backlog is published in parts of 1,000, so that a booking of now never waits behind all of it, and three publishers share
-	// each part: their calls are not full.
+	// The backlog is published in parts, so that a booking of now never waits behind all of it, and three publishers share each part:
+	// their calls are not full.
 	require.LessOrEqual(t, calls, 3*workers/batch)
 }
 

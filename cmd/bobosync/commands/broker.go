@@ -75,3 +75,18 @@ func moment(words string, now time.Time) (time.Time, error) {
 	}
 	return time.Time{}, misused("%q is no time: use 2024-06-17 14:30, 2024-06-17T14:30:00Z, or how long ago, such as 90m", words)
 }
+
+// asking makes what a command does that asks and shows the answer: to people, or as JSON.
+func asking[T any](envFile *string, asJSON *bool, ask func(context.Context, *bus.Conn) (T, error), show func(*text.Printer, T) error,
+) func(*cobra.Command, []string) error {
+	return withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
+		answer, err := ask(ctx, conn)
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			return outOf(cmd).JSON(answer)
+		}
+		return show(outOf(cmd), answer)
+	})
+}

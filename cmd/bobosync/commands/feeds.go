@@ -42,16 +42,7 @@ func feedsListCommand(envFile *string) *cobra.Command {
 		Example:           "  bobosync feeds list\n  bobosync feeds list --json | jq '.[] | select(.silent)'",
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
-			feeds, err := askFeeds(ctx, conn)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return outOf(cmd).JSON(feeds)
-			}
-			return showFeeds(outOf(cmd), feeds)
-		}),
+		RunE:              asking(envFile, &asJSON, askFeeds, showFeeds),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
 	return cmd

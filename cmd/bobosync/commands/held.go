@@ -69,16 +69,7 @@ observes. It names no persons.`,
 		Example:           "  bobosync held list\n  bobosync held list --json",
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
-			answer, err := askHeld(ctx, conn)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return outOf(cmd).JSON(answer)
-			}
-			return listHeld(outOf(cmd), answer)
-		}),
+		RunE:              asking(envFile, &asJSON, askHeld, listHeld),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
 	return cmd

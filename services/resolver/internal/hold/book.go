@@ -32,7 +32,7 @@ type Book struct {
 	memberOf map[string]string
 	// told are the last unusual changes that were not held, by kind.
 	told map[guard.Kind]control.GuardTold
-	// unsynced are the holds that the broker's copy lacks, and Stale is whether it lacks anything else.
+	// unsynced are the holds that the broker's copy lacks, and behind is whether it lacks anything else.
 	unsynced map[string]bool
 	behind   bool
 	// changed: Facts lack something that was noted.
