@@ -5,7 +5,7 @@ RELEASE    ?= bin/release
 # A file with the owner's key: what is handed out is signed with it (deploy/sign).
 SIGNING_KEY ?=
 # Those whose tests take longest come first.
-MODULES    := services/ingest services/resolver services/publisher services/janitor cmd shared cmd/athocsim deploy e2e
+MODULES    := services/ingest services/resolver services/publisher services/janitor services/console cmd shared cmd/athocsim docs deploy e2e
 TOOLS      := $(CURDIR)/.tools
 LINT       := $(TOOLS)/golangci-lint-2.15.0
 LINT_PKG   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -34,7 +34,7 @@ TRY        := BOBOSYNC_VERSION=$(VERSION) $(COMPOSE) --env-file deploy/try.env -
 # grpcnotrace leaves out a part of the OTLP exporter's gRPC that nothing here uses: nearly half of what it adds.
 GOBUILD    := CGO_ENABLED=0 go build -tags grpcnotrace -trimpath -ldflags '-s -w -X bobosync/shared/program.Version=$(VERSION)'
 PROGRAMS   := ./services/ingest/cmd/ingest ./services/resolver/cmd/resolver ./services/publisher/cmd/publisher \
-              ./services/janitor/cmd/janitor ./cmd/bobosync ./cmd/athocsim ./cmd/demo
+              ./services/janitor/cmd/janitor ./services/console/cmd/console ./cmd/bobosync ./cmd/athocsim ./cmd/demo
 # What is run but not handed out.
 OTHERS     := ./cmd/bobosync/operator ./deploy/images/... ./deploy/nats/cmd/... ./deploy/release ./e2e/cmd/...
 

@@ -12,6 +12,8 @@ require bobosync/services/publisher v0.0.0
 
 require bobosync/services/janitor v0.0.0
 
+require bobosync/services/console v0.0.0
+
 require (
 	bobosync/cmd/athocsim v0.0.0
 	github.com/nats-io/nats.go v1.55.0
@@ -23,6 +25,7 @@ require (
 )
 
 require (
+	bobosync/docs v0.0.0 // indirect
 	github.com/fxamacker/cbor/v2 v2.10.0 // indirect
 	github.com/joho/godotenv v1.5.1 // indirect
 	github.com/wneessen/go-mail v0.8.1 // indirect
@@ -94,5 +97,9 @@ replace bobosync/services/resolver => ../services/resolver
 replace bobosync/services/publisher => ../services/publisher
 
 replace bobosync/services/janitor => ../services/janitor
+
+replace bobosync/services/console => ../services/console
+
+replace bobosync/docs => ../docs
 
 replace bobosync/cmd/athocsim => ./athocsim

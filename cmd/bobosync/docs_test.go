@@ -21,6 +21,7 @@ import (
 	"bobosync/cmd/bobosync/check"
 	"bobosync/cmd/bobosync/commands"
 	"bobosync/cmd/bobosync/settings"
+	"bobosync/services/console"
 	"bobosync/services/ingest"
 	"bobosync/services/janitor"
 	"bobosync/services/publisher"
@@ -297,7 +298,7 @@ func variableRows() (rows [][3]string) {
 		config reflect.Type
 	}{
 		{"ingest", reflect.TypeFor[ingest.Config]()}, {"resolver", reflect.TypeFor[resolver.Config]()},
-		{"publisher", reflect.TypeFor[publisher.Config]()}, {"janitor", reflect.TypeFor[janitor.Config]()},
+		{"publisher", reflect.TypeFor[publisher.Config]()}, {"janitor", reflect.TypeFor[janitor.Config]()}, {"console", reflect.TypeFor[console.Config]()},
 	}
 	for _, name := range slices.Sorted(maps.Keys(defaults)) {
 		var by []string

@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"bobosync/cmd/athocsim/sim"
-	"bobosync/cmd/bobosync/client"
 	"bobosync/shared/bus"
 	"bobosync/shared/bustest"
+	"bobosync/shared/client"
 )
 
 // asProgram makes the test's binary the program itself, so that the program under test is built as the test is.

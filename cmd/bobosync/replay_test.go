@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"bobosync/cmd/athocsim/sim"
-	"bobosync/cmd/bobosync/client"
+	"bobosync/shared/client"
 	"bobosync/shared/control"
 )
 

@@ -41,7 +41,9 @@ var probe = program{name: "healthcheck", module: "deploy", pkg: "./images/cmd/he
 // addresses of the pages on health and figures.
 const (
 	statusPort = "8080"
-	statusEnv  = "HTTP_ADDR=:" + statusPort
+	// consolePort is where the console listens; what it demands for that is said in docs/deploy.md.
+	consolePort = "8470"
+	statusEnv   = "HTTP_ADDR=:" + statusPort
 )
 
 func service(name, title string, env []string, dirs ...string) spec {
@@ -69,6 +71,7 @@ func catalog() []spec {
 		service("resolver", "BOBO Sync: finds each worker's latest event", []string{memory}, dataDir),
 		service("publisher", "BOBO Sync: writes duty statuses to AtHoc", nil),
 		service("janitor", "BOBO Sync: does what is done by the clock", nil),
+		service("console", "BOBO Sync: the operators' web console", []string{"CONSOLE_ADDR=:" + consolePort}),
 		{
 			// Without what runs services and broker in one process: here each has an image of its own.
 			name: "bobosync", title: "BOBO Sync: the operators' commands",

@@ -24,7 +24,7 @@ import (
 // programs are the packages of what is handed out. The program has the name of its directory.
 var programs = []string{
 	"./services/ingest/cmd/ingest", "./services/resolver/cmd/resolver", "./services/publisher/cmd/publisher",
-	"./services/janitor/cmd/janitor", "./cmd/bobosync", "./cmd/athocsim",
+	"./services/janitor/cmd/janitor", "./services/console/cmd/console", "./cmd/bobosync", "./cmd/athocsim",
 }
 
 // besides are the files and directories of the source tree that go into each archive.

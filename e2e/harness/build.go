@@ -29,6 +29,7 @@ var programs = map[string]program{
 	"resolver":  {"services/resolver", "./cmd/resolver"},
 	"publisher": {"services/publisher", "./cmd/publisher"},
 	"janitor":   {"services/janitor", "./cmd/janitor"},
+	"console":   {"services/console", "./cmd/console"},
 	"bobosync":  {"cmd", "./bobosync"},
 	"athocsim":  {"cmd/athocsim", "."},
 	"natsd":     {"e2e", "./cmd/natsd"},

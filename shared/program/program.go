@@ -70,6 +70,20 @@ func (d Deps) Clock() func() time.Time {
 // Main runs the named service and returns the exit status: 0 after a signal told it to stop, 1 if it failed, 2 if it was
 // called wrongly or its settings are wrong. Settings are read into target before service is called.
 func Main(name string, target Settings, service Service) int {
+	return start(name, target, service, serve)
+}
+
+// MainUnconnected is Main for a service that has something to do without a broker, too, and so connects by itself: Deps.Conn is nil.
+func MainUnconnected(name string, target Settings, service Service) int {
+	return start(name, target, service, func(ctx context.Context, name string, _ config.Broker, told telemetry.Config, log *slog.Logger, service Service) error {
+		return observed(ctx, name, told, log, func(seen *telemetry.Telemetry) error {
+			return service(ctx, Deps{Log: log, Version: Version, Telemetry: seen})
+		})
+	})
+}
+
+// start reads the settings, and has runs run the service with them.
+func start(name string, target Settings, service Service, runs func(context.Context, string, config.Broker, telemetry.Config, *slog.Logger, Service) error) int {
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
 	envFile := flags.String("env", "", "read settings from this `file` (default .env, if it is there)")
 	version := flags.Bool("version", false, "print the version and exit")
@@ -109,7 +123,7 @@ func Main(name string, target Settings, service Service) int {
 		return exitUsage
 	}
 	defer func() { _ = closeLog() }() // nothing is left to be told about it
-	if err := serve(ctx, name, broker, told, log, service); err != nil && ctx.Err() == nil {
+	if err := runs(ctx, name, broker, told, log, service); err != nil && ctx.Err() == nil {
 		log.Error(name+" cannot go on", "error", err)
 		return exitFailed
 	}
@@ -132,7 +146,22 @@ func SpareMemory(soft int64) {
 	}
 }
 
-func serve(ctx context.Context, name string, broker config.Broker, told telemetry.Config, log *slog.Logger, service Service) (err error) {
+// serve runs a service with a connection to the broker.
+func serve(ctx context.Context, name string, broker config.Broker, told telemetry.Config, log *slog.Logger, service Service) error {
+	return observed(ctx, name, told, log, func(seen *telemetry.Telemetry) error {
+		conn, err := bus.Connect(ctx, BusConfig(name, broker, log))
+		if err != nil {
+			return err
+		}
+		err = service(ctx, Deps{Conn: conn, Log: log, Version: Version, Telemetry: seen})
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainWait)
+		defer cancel()
+		return errors.Join(err, conn.Drain(drain))
+	})
+}
+
+// observed runs a process with its telemetry.
+func observed(ctx context.Context, name string, told telemetry.Config, log *slog.Logger, run func(*telemetry.Telemetry) error) (err error) {
 	SpareMemory(softMemory)
 	log.Info(name+" starts", "version", Version)
 	seen, stop, err := Tell(ctx, "bobosync-"+name, told, log)
@@ -140,14 +169,7 @@ func serve(ctx context.Context, name string, broker config.Broker, told telemetr
 		return err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	conn, err := bus.Connect(ctx, BusConfig(name, broker, log))
-	if err != nil {
-		return err
-	}
-	err = service(ctx, Deps{Conn: conn, Log: log, Version: Version, Telemetry: seen})
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainWait)
-	defer cancel()
-	return errors.Join(err, conn.Drain(drain))
+	return run(seen)
 }
 
 // Tell makes the telemetry of the named program, and has it served and sent as the settings say until stop is called.

@@ -12,14 +12,15 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"bobosync/cmd/bobosync/client"
 	"bobosync/cmd/bobosync/settings"
+	"bobosync/services/console"
 	"bobosync/services/ingest"
 	"bobosync/services/janitor"
 	"bobosync/services/publisher"
 	"bobosync/services/resolver"
 	"bobosync/shared/broker"
 	"bobosync/shared/bus"
+	"bobosync/shared/client"
 	"bobosync/shared/program"
 	"bobosync/shared/telemetry"
 )
@@ -41,7 +42,14 @@ func Run(ctx context.Context, s settings.All, log *slog.Logger) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	return runAll(ctx, s, log, tel)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return runAll(ctx, s, log, tel) })
+	if s.Console.Addr != "" { // beside the rest, so that it tells of a broker that does not start
+		group.Go(func() error {
+			return console.Run(ctx, s.Console, program.Deps{Log: log, Version: program.Version, Telemetry: tel})
+		})
+	}
+	return group.Wait()
 }
 
 // runAll runs everything until ctx ends. When the broker inside fails, or cannot start, since its disk is full, everything is

@@ -6,8 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"bobosync/cmd/bobosync/client"
 	"bobosync/shared/bus"
+	"bobosync/shared/client"
 	"bobosync/shared/program"
 )
 

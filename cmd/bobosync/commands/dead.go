@@ -13,8 +13,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 
-	"bobosync/cmd/bobosync/client"
 	"bobosync/shared/bus"
+	"bobosync/shared/client"
 	"bobosync/shared/control"
 	"bobosync/shared/event"
 	"bobosync/shared/text"

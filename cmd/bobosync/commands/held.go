@@ -12,8 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"bobosync/cmd/bobosync/client"
 	"bobosync/shared/bus"
+	"bobosync/shared/client"
 	"bobosync/shared/control"
 	"bobosync/shared/text"
 	"bobosync/shared/topology"

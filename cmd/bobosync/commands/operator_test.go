@@ -13,10 +13,10 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 
-	"bobosync/cmd/bobosync/client"
 	"bobosync/shared/breaker"
 	"bobosync/shared/bus"
 	"bobosync/shared/bustest"
+	"bobosync/shared/client"
 	"bobosync/shared/control"
 	"bobosync/shared/topology"
 	"bobosync/shared/verdict"

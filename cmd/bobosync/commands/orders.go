@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strings"
 
-	"bobosync/cmd/bobosync/client"
 	"bobosync/shared/bus"
+	"bobosync/shared/client"
 	"bobosync/shared/control"
 	"bobosync/shared/text"
 )

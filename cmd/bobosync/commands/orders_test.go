@@ -12,8 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"bobosync/cmd/bobosync/client"
 	"bobosync/shared/breaker"
+	"bobosync/shared/client"
 	"bobosync/shared/control"
 	"bobosync/shared/event"
 	"bobosync/shared/text"

@@ -9,9 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"bobosync/cmd/bobosync/client"
 	"bobosync/shared/breaker"
 	"bobosync/shared/bus"
+	"bobosync/shared/client"
 	"bobosync/shared/control"
 	"bobosync/shared/text"
 	"bobosync/shared/topology"

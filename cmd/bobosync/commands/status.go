@@ -8,9 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"bobosync/cmd/bobosync/client"
 	"bobosync/cmd/bobosync/terminal"
 	"bobosync/cmd/bobosync/view"
+	"bobosync/shared/client"
 	"bobosync/shared/text"
 	"bobosync/shared/verdict"
 )

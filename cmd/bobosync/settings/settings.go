@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"bobosync/cmd/bobosync/check"
+	"bobosync/services/console"
 	"bobosync/services/ingest"
 	"bobosync/services/janitor"
 	"bobosync/services/publisher"
@@ -25,6 +26,7 @@ type All struct {
 	Resolver  resolver.Config
 	Publisher publisher.Config
 	Janitor   janitor.Config
+	Console   console.Config
 
 	// Monitor is for "bobosync check" alone.
 	Monitor check.Monitor
@@ -33,7 +35,7 @@ type All struct {
 // Validate reports everything that is wrong, each finding once.
 func (s *All) Validate() error {
 	err := errors.Join(s.Log.Validate(), s.Broker.Validate(), s.Telemetry.Validate(),
-		s.Ingest.Validate(), s.Resolver.Validate(), s.Publisher.Validate(), s.Janitor.Validate())
+		s.Ingest.Validate(), s.Resolver.Validate(), s.Publisher.Validate(), s.Janitor.Validate(), s.Console.Validate())
 	if err == nil {
 		return nil
 	}

@@ -1,5 +1,5 @@
-// Package client is how an operator's command reaches the services: over the broker of NATS_URL, or over the one inside the
-// all-in-one program with the same data directory.
+// Package client is how who looks or gives orders reaches the services, the commands and the console alike: over the broker of
+// NATS_URL, or over the one inside the all-in-one program with the same data directory.
 package client
 
 import (
@@ -27,7 +27,7 @@ import (
 // ConnectTimeout is how long a command tries to reach the broker.
 const ConnectTimeout = 5 * time.Second
 
-// Settings are those that the operators' commands need.
+// Settings are those that commands and the console need.
 type Settings struct {
 	Broker config.Broker
 	Data   config.Data

@@ -1,0 +1,3 @@
+module bobosync/docs
+
+go 1.26.0

@@ -1,0 +1,71 @@
+// Package console is the service that shows people how it goes, in a browser. It asks the services what commands ask, judges it with
+// the same words, and keeps nothing itself; any number of it may run.
+//
+// This file holds the life of the process; internal has the rest: auth (who may see what) and web (the pages).
+package console
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"bobosync/services/console/internal/auth"
+	"bobosync/services/console/internal/web"
+	"bobosync/shared/program"
+)
+
+const (
+	// headerWait is how long the head of a request may take, idleWait how long a connection may wait for the next request, and
+	// closeWait how long what is being answered gets at the end.
+	headerWait = 5 * time.Second
+	idleWait   = 2 * time.Minute
+	closeWait  = 3 * time.Second
+	// mostHeader is the most bytes of a request's head.
+	mostHeader = 16 << 10
+)
+
+// Run serves the console until ctx ends. It needs no connection in deps: it makes its own, and goes on without.
+func Run(ctx context.Context, cfg Config, deps program.Deps) error {
+	if cfg.Addr == "" {
+		return errors.New("CONSOLE_ADDR: not set; it says where the console listens, such as 127.0.0.1:8470")
+	}
+	log := deps.Log.With("service", "console")
+	logins, err := auth.New(ctx, cfg.Auth)
+	if err != nil {
+		return err
+	}
+	site := &web.Site{Auth: logins}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Addr)
+	if err != nil {
+		return fmt.Errorf("listen on CONSOLE_ADDR: %w", err)
+	}
+	log.Info("the console listens", "address", "http://"+listener.Addr().String()+"/")
+	return serve(ctx, listener, site.Handler(), log)
+}
+
+// serve answers requests until ctx ends.
+func serve(ctx context.Context, listener net.Listener, pages http.Handler, log *slog.Logger) error {
+	server := &http.Server{
+		Handler: pages, ReadHeaderTimeout: headerWait, IdleTimeout: idleWait, MaxHeaderBytes: mostHeader,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug), // what strangers send is no news
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(listener) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serve the console: %w", err)
+	case <-ctx.Done():
+	}
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWait)
+	defer cancel()
+	if server.Shutdown(closing) != nil {
+		_ = server.Close() // what still listens has had its time
+	}
+	<-ended
+	return nil
+}
