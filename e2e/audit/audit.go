@@ -43,6 +43,10 @@ const (
 	BadCall Kind = "bad_call"
 	// Late: a worker's latest status came to AtHoc later than it had to, after the last fault was over.
 	Late Kind = "late"
+	// Held: what waited for a person was sent, or was taken for rejected, though nobody had said so.
+	Held Kind = "held"
+	// Paused: there was a call during an operator's pause.
+	Paused Kind = "paused"
 	// Rate: there were more calls in some time than are allowed.
 	Rate Kind = "rate"
 )
@@ -129,6 +133,12 @@ type Input struct {
 	Frozen []Window
 	// Calm is when the last fault was over; zero if how fresh AtHoc was is not to be judged.
 	Calm time.Time
+	// Looks and Decisions are what operators were shown and ordered about mass changes that are held, Pauses when they wanted no calls.
+	Looks     []Look
+	Decisions []Decision
+	Pauses    []Pause
+	// Forgotten are the times in which what had just been held may have been lost again, with a store that has no copy yet.
+	Forgotten []Window
 	// Rows, if known, is what the pipeline says became of each row, by SHA-256 of the content (hex) and line. The outcomes
 	// are those of the row table: "rejected", or how it was settled.
 	Rows map[string]map[int]string
@@ -173,6 +183,7 @@ type auditor struct {
 	read    []reading           // by file
 	workers map[string]*history // by employee id
 	users   map[string]*person  // by LOGIN_ID in lower case
+	fates   map[Row]*fate       // of the rows that were held
 	report  Report
 }
 
@@ -188,11 +199,13 @@ func Audit(in Input) Report {
 	a := &auditor{in: in, workers: map[string]*history{}, users: map[string]*person{}}
 	a.readFiles()
 	a.introduce()
+	a.readOrders()
 	a.readCalls()
 	a.checkCalls()
 	a.checkRate()
 	a.checkOverlaps()
 	a.checkOrder()
+	a.checkPauses()
 	a.checkDepartures()
 	a.checkKept()
 	a.checkRows()

@@ -191,6 +191,23 @@ func TestLate(t *testing.T) {
 	}
 }
 
+// look is of a hold with one row.
+func look(in *audit.Input, second float64, file, line int) audit.Look {
+	return audit.Look{Asked: at(second), Answered: at(second + 0.1), Rows: []audit.Row{{File: audit.FileID(in.Files[file].Content), Line: line}}}
+}
+
+func decision(in *audit.Input, verb audit.Verb, second float64, file, line int) audit.Decision {
+	return audit.Decision{Verb: verb, Asked: at(second), Answered: at(second + 0.1), Rows: look(in, 0, file, line).Rows, Followed: true}
+}
+
+// held adds a file whose one row is held, for a user whom AtHoc shows on duty, and is never sent.
+func held(in *audit.Input) {
+	in.Files = append(in.Files, file("held.csv", 3.6, row("BOF", "00001", hour1)))
+	in.Departures = append(in.Departures, audit.Departure{File: 5, Gone: at(7)})
+	in.Kept = append(in.Kept, audit.Kept{Name: "held.csv", Content: in.Files[5].Content})
+	in.Looks = []audit.Look{look(in, 3.8, 5, 1)}
+}
+
 // TestViolations spoils the clean run in one way at a time, and expects just the findings of that kind.
 func TestViolations(t *testing.T) {
 	tests := []struct {
@@ -293,6 +310,41 @@ func TestViolations(t *testing.T) {
 				in.Calls = append(in.Calls, sim.Call{Run: 1, Seq: uint64(10 + i), Endpoint: sim.EndpointSearch, Arrived: at(9).UnixNano()})
 			}
 		}, audit.Rate, "before the limit"},
+		{"what was held is sent", func(in *audit.Input) {
+			in.Looks = []audit.Look{look(in, 3.1, 2, 1)}
+		}, audit.Held, "call 3"},
+		{"what was approved is not all that is sent", func(in *audit.Input) {
+			in.Looks = []audit.Look{look(in, 3.1, 2, 1)}
+			in.Decisions = []audit.Decision{decision(in, audit.Approve, 3.2, 2, 3)}
+		}, audit.Held, "nobody had let go"},
+		{"what was held is sent and approved afterwards", func(in *audit.Input) {
+			in.Looks = []audit.Look{look(in, 3.1, 2, 1)}
+			in.Decisions = []audit.Decision{decision(in, audit.Approve, 3.6, 2, 1)}
+		}, audit.Held, "off at"},
+		{"what was rejected is sent", func(in *audit.Input) {
+			in.Looks = []audit.Look{look(in, 3.1, 2, 1)}
+			in.Decisions = []audit.Decision{decision(in, audit.Reject, 3.2, 2, 1)}
+		}, audit.Held, "call 3"},
+		{"what was approved is not sent", func(in *audit.Input) {
+			held(in)
+			in.Decisions, in.Departures = []audit.Decision{decision(in, audit.Approve, 4, 5, 1)}, in.Departures[:5]
+		}, audit.EndState, "decided about"},
+		{"what was requeued is not sent", func(in *audit.Input) {
+			held(in)
+			in.Decisions = []audit.Decision{decision(in, audit.Reject, 4, 5, 1), decision(in, audit.Requeue, 6, 5, 1)}
+		}, audit.EndState, "decided about"},
+		{"a row failed that nobody has rejected", func(in *audit.Input) {
+			held(in)
+			in.Decisions = []audit.Decision{decision(in, audit.Reject, 4, 5, 1)}
+			in.Kept[1].Failed = true
+		}, audit.Failed, "b.csv"},
+		{"a call during a pause", func(in *audit.Input) {
+			in.Pauses = []audit.Pause{{Window: audit.Window{From: at(3), To: at(4)}}}
+		}, audit.Paused, "call 3"},
+		{"a search during a pause of all calls", func(in *audit.Input) {
+			in.Pauses = []audit.Pause{{Window: audit.Window{From: at(4), To: at(5)}, All: true}}
+			in.Calls = append(in.Calls, sim.Call{Run: 1, Seq: 9, Endpoint: sim.EndpointSearch, Arrived: at(4.5).UnixNano()})
+		}, audit.Paused, "call 9"},
 		{"two rows that say the same, and neither was sent", func(in *audit.Input) {
 			in.Files = append(in.Files, file("d.csv", 4.2, row("BON", "00001", hour1)), file("e.csv", 4.3, row("BOF", "00002", hour3), row("BON", "00001", hour1)))
 			in.Departures = append(in.Departures, audit.Departure{File: 5, Gone: at(5)}, audit.Departure{File: 6, Gone: at(5.5)})
@@ -356,6 +408,32 @@ func TestForgiven(t *testing.T) {
 			in.Users[3].Attributes[duty], in.Final["dan@x"][duty] = written(stale), written(stale)
 			in.Calls = append(in.Calls, update(4, 4, sent{"dan@x", ""}))
 			refuse(&in.Calls[3].Users[0], sim.OutcomeDenied)
+		}},
+		{"what was held is sent once it is approved", func(in *audit.Input) {
+			in.Looks = []audit.Look{look(in, 3.1, 2, 1)}
+			in.Decisions = []audit.Decision{decision(in, audit.Approve, 3.2, 2, 1)}
+		}},
+		{"what was rejected is sent once it is requeued", func(in *audit.Input) {
+			in.Looks = []audit.Look{look(in, 3.1, 2, 1)}
+			in.Decisions = []audit.Decision{decision(in, audit.Reject, 3.2, 2, 1), decision(in, audit.Requeue, 3.3, 2, 1)}
+		}},
+		{"what was rejected is not sent", func(in *audit.Input) {
+			held(in)
+			in.Decisions = []audit.Decision{decision(in, audit.Reject, 4, 5, 1)}
+			in.Kept[5].Failed = true
+		}},
+		{"it is not known whether an order was followed", func(in *audit.Input) {
+			held(in)
+			in.Decisions = []audit.Decision{decision(in, audit.Reject, 4, 5, 1)}
+			in.Decisions[0].Followed = false
+		}},
+		{"a hold that may have been forgotten", func(in *audit.Input) {
+			in.Looks = []audit.Look{look(in, 3.1, 2, 1)}
+			in.Forgotten = []audit.Window{{From: at(3), To: at(3.3)}}
+		}},
+		{"a search during a pause of updates", func(in *audit.Input) {
+			in.Pauses = []audit.Pause{{Window: audit.Window{From: at(4), To: at(5)}}}
+			in.Calls = append(in.Calls, sim.Call{Run: 1, Seq: 9, Endpoint: sim.EndpointSearch, Arrived: at(4.5).UnixNano()})
 		}},
 		{"a file gone while the mapping was lost", func(in *audit.Input) {
 			in.Departures[2].Gone = at(3.2)

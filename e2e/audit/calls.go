@@ -185,35 +185,39 @@ func (a *auditor) checkOrder() {
 		p := a.users[login]
 		floor := -1 // index of the event sent last; -1 is what AtHoc had before
 		for _, s := range p.sends {
-			i, any := a.origin(p, s, floor)
+			i, any, held := a.origin(p, s, floor)
 			if i > math.MinInt {
 				floor = i
 				continue
 			}
 			about := Finding{Kind: Unexplained, User: p.Login}
 			text := fmt.Sprintf("%s sends %q", name(s.call), s.value)
-			if any {
+			switch {
+			case held != nil:
+				about.Kind = Held
+				a.find(about, "%s, which was held (%s) and which nobody had let go by then", text, a.describe(*held))
+			case any:
 				about.Kind = WentBack
 				a.find(about, "%s, which is older than what was sent before (%s)", text, a.describe(p.worker.events[floor]))
-			} else {
+			default:
 				a.find(about, "%s, which is no event of the worker's that was known then", text)
 			}
 		}
 	}
 }
 
-// origin returns the oldest event, not older than floor, that a value can come from. Without one it returns MinInt, and
-// whether an event before floor would do.
-func (a *auditor) origin(p *person, s send, floor int) (index int, any bool) {
+// origin returns the oldest event, not older than floor, that a value can come from. Without one it returns MinInt, whether an event
+// before floor would do, and the event that would if it had not waited for a person.
+func (a *auditor) origin(p *person, s send, floor int) (index int, any bool, held *event) {
 	at := time.Unix(0, s.arrived)
 	if s.value == "" && a.staleValue(a.initial(p), at) { // the old status was cleared
 		any = true
 		if floor == -1 {
-			return -1, true
+			return -1, true, nil
 		}
 	}
 	if p.worker == nil {
-		return math.MinInt, any
+		return math.MinInt, any, nil
 	}
 	for i, e := range p.worker.events {
 		if a.in.Files[e.file].Appeared.After(at) {
@@ -222,10 +226,14 @@ func (a *auditor) origin(p *person, s send, floor int) (index int, any bool) {
 		if s.value != a.value(e) && (s.value != "" || !a.staleEvent(e, at)) {
 			continue
 		}
-		if i >= floor {
-			return i, true
+		switch {
+		case i >= floor && a.fate(e).heldAt(at):
+			held = &e
+		case i >= floor:
+			return i, true, nil
+		default:
+			any = true
 		}
-		any = true
 	}
-	return math.MinInt, any
+	return math.MinInt, any, held
 }

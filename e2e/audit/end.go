@@ -77,8 +77,23 @@ func (a *auditor) unrefused(p *person) (values []string, why string) {
 		}
 		return []string{initial}, "no file speaks of the user"
 	}
-	e := p.worker.events[len(p.worker.events)-1]
+	last, changed := a.withoutRejected(p.worker)
+	for _, e := range last {
+		more, text := a.wantedFor(e, initial)
+		values, why = append(values, more...), why+text
+	}
+	if changed { // who was beaten by what was rejected need not count again: then all stays as it is
+		values, why = append(values, a.applied(p)), why+" (of newer ones that were held it was ordered to reject them)"
+	}
+	return values, why
+}
+
+// wantedFor returns the duty statuses that are right if an event is the latest.
+func (a *auditor) wantedFor(e event, initial string) (values []string, why string) {
 	why = "the latest event is " + a.describe(e)
+	if at := a.fate(e).decided(); !at.IsZero() {
+		why += ", which was held and decided about at " + clock(at)
+	}
 	if !a.staleEvent(e, a.in.Ended) {
 		return []string{a.value(e)}, why
 	}

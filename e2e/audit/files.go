@@ -187,7 +187,7 @@ func (a *auditor) settled(h *history, i int, at time.Time) bool {
 		return true
 	case slices.ContainsFunc(h.events[i+1:], func(newer event) bool { return !a.in.Files[newer.file].Appeared.After(at) }):
 		return true
-	case a.staleEvent(e, at):
+	case a.staleEvent(e, at), a.fate(e).ordered(at, Reject):
 		return true
 	case slices.ContainsFunc(h.events[:i], func(same event) bool { return a.standsFor(same, e, at) }):
 		return true
@@ -238,7 +238,7 @@ func (a *auditor) checkKept() {
 		if c.dropped == 0 {
 			a.find(Finding{Kind: Unaccounted, File: k.Name}, "kept, but its content was never dropped")
 		}
-		if text := isText(k.Content); text == k.Failed {
+		if text := isText(k.Content); text == k.Failed && !(text && a.mayFail(id)) {
 			a.find(Finding{Kind: Failed, File: k.Name}, "readable: %t, and set aside as failed: %t", text, k.Failed)
 		}
 	}
@@ -255,7 +255,7 @@ func (a *auditor) checkKept() {
 }
 
 // settlements are the outcomes that end a row's way.
-var settlements = []string{"applied", "superseded", "expired", "unmapped", "unknown_user", "forbidden_user", "dead", "settled_earlier"}
+var settlements = []string{"applied", "superseded", "expired", "unmapped", "unknown_user", "forbidden_user", "dead", "withheld", "settled_earlier"}
 
 // checkRows compares what the pipeline says of each row with what the auditor reads, if the pipeline was asked.
 func (a *auditor) checkRows() {

@@ -43,6 +43,12 @@ func (a *auditor) checkFreshness() {
 		if a.in.Calm.After(from) {
 			from = a.in.Calm
 		}
+		if maybe, _ := a.fate(last).rejected(); maybe {
+			continue
+		}
+		if decided := a.fate(last).decided(); decided.After(from) { // it waited for a person until then
+			from = decided
+		}
 		i := slices.IndexFunc(h.user.sends, func(s send) bool {
 			return s.arrived >= appeared.UnixNano() && s.value == a.value(last) && (s.confirmed || s.denied)
 		})

@@ -73,15 +73,37 @@ var faultKinds = append([]faultKind{
 	{"silent broker for", 3, []string{anyPublisher}, 300 * time.Millisecond, leaseLife + time.Second, silentBroker},
 	{"revoked tokens at", 2, []string{AtHoc}, 0, time.Millisecond, revoke},
 	{"lost role at", 1, []string{AtHoc}, 300 * time.Millisecond, 2 * time.Second, forbid},
-	{"lost store of", 3, []string{Broker}, 0, 1500 * time.Millisecond, lose("jetstream")},
-	{"lost memory of", 2, []string{Resolver}, 0, time.Second, lose("data/resolver.db")},
+	{lostStore, 3, []string{Broker}, 0, 1500 * time.Millisecond, lose("jetstream")},
+	{lostMemory, 2, []string{Resolver}, 0, time.Second, lose("data/resolver.db")},
 	{"lost ledger of", 2, []string{Ingest}, 0, time.Second, lose("data/ingest.db")},
 	{"throttling at", 2, []string{AtHoc}, time.Second, 4 * time.Second, throttle},
 	{"slow users at", 2, []string{AtHoc}, 2 * time.Second, 8 * time.Second, slowUsers},
 	{"a culprit at", 2, []string{AtHoc}, 2 * time.Second, 8 * time.Second, culprit},
 	{"long outage of", 1, []string{AtHoc}, 15 * time.Second, 25 * time.Second, simulated(sim.Fault{Kind: sim.FaultStatus, Status: 503})},
 	{"413 from", 2, []string{AtHoc}, time.Second, 2 * time.Second, simulated(sim.Fault{Kind: sim.FaultStatus, Status: 413, Scope: []string{sim.EndpointUpdate}})},
+	{"pause by", 2, []string{Operator}, stillSent + time.Second, stillSent + 4*time.Second, pauseAtHoc},
 }, simulatorFaults()...)
+
+// lostMemory is the loss of the resolver's state store. With the broker's store lost as well all that is held would be forgotten, as
+// documented; so where something is held only one of the two can be lost.
+const lostMemory, lostStore = "lost memory of", "lost store of"
+
+// Mistakes draws n mass mistakes in place of faults with which a hold would rightly be forgotten.
+func Mistakes(rng *rand.Rand, faults []Fault, n int, span time.Duration) []Fault {
+	spared := []string{lostMemory, lostStore}[rng.IntN(2)]
+	faults = slices.DeleteFunc(faults, func(f Fault) bool { return f.What == spared })
+	for range n {
+		faults = append(faults, Fault{
+			At: time.Duration(rng.Int64N(int64(span))), For: settleTime + time.Duration(rng.Int64N(int64(3*time.Second))),
+			What: mistake.what, Whom: Bobo, Draw: rng.Uint64(),
+		})
+	}
+	slices.SortStableFunc(faults, func(a, b Fault) int { return int(a.At - b.At) })
+	return faults
+}
+
+// mistake is not drawn like the others, since it needs a guard that holds.
+var mistake = faultKind{what: "mass mistake of", whom: []string{Bobo}, play: massMistake}
 
 // simulatorFaults are those that the simulator plays by itself.
 func simulatorFaults() []faultKind {
@@ -205,7 +227,10 @@ func (s *Stack) playOne(ctx context.Context, f Fault) (bool, error) {
 		return false, nil
 	}
 	defer s.victims.free(whom)
-	k := faultKinds[slices.IndexFunc(faultKinds, func(k faultKind) bool { return k.what == f.What && slices.Contains(k.whom, f.Whom) })]
+	k := mistake
+	if i := slices.IndexFunc(faultKinds, func(k faultKind) bool { return k.what == f.What && slices.Contains(k.whom, f.Whom) }); i >= 0 {
+		k = faultKinds[i]
+	}
 	s.Note("begins: %s (%s)", f, whom)
 	end, err := k.play(ctx, s, f, whom)
 	if err != nil {
@@ -243,8 +268,16 @@ func killProcess(_ context.Context, s *Stack, _ Fault, whom string) (func() erro
 
 // lose kills a process and deletes what it keeps.
 func lose(what string) play {
-	return func(_ context.Context, s *Stack, _ Fault, whom string) (func() error, error) {
-		p := s.Process(whom)
+	return func(_ context.Context, s *Stack, f Fault, whom string) (func() error, error) {
+		p, began := s.Process(whom), time.Now()
+		s.mu.Lock()
+		switch f.What {
+		case lostStore:
+			s.storeLost = append(s.storeLost, began)
+		case lostMemory:
+			s.forgotten = append(s.forgotten, audit.Window{From: began.Add(-copyWithin), To: began})
+		}
+		s.mu.Unlock()
 		return p.Start, errors.Join(p.Kill(), s.Delete(what))
 	}
 }

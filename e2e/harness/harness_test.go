@@ -260,4 +260,17 @@ func TestSchedule(t *testing.T) {
 		all[k.what] = true
 	}
 	require.Equal(t, all, seen, "every kind comes")
+
+	// Where something is held, one of the stores that know of it stays.
+	for seed := range uint64(100) {
+		mistakes, lost := 0, map[string]bool{}
+		for _, f := range Mistakes(rand.New(rand.NewPCG(seed, 2)), draw(seed), 3, 8*time.Second) {
+			if f.What == mistake.what {
+				mistakes++
+			}
+			lost[f.What] = true
+		}
+		require.Equal(t, 3, mistakes)
+		require.False(t, lost[lostMemory] && lost[lostStore])
+	}
 }

@@ -24,6 +24,8 @@ type Run struct {
 	Publishers, Faults, Files, Workers int
 	// Span is the time over which files are dropped and faults begin (8s).
 	Span time.Duration
+	// Guard has mass changes held, makes mass mistakes, and has an operator decide about them.
+	Guard bool
 	// AllInOne runs `bobosync run`; of the faults there are then only those of the simulator.
 	AllInOne bool
 }
@@ -65,7 +67,7 @@ func (r Run) Do(ctx context.Context) (result Result, err error) {
 		return result, err
 	}
 	plan := workload.New(workload.Options{Seed: r.Seed, Now: begin, Zone: zone, Lifetime: Lifetime, Workers: r.Workers, Files: r.Files, Span: r.Span})
-	s, err := Start(ctx, Config{Dir: r.Dir, Bin: r.Bin, Publishers: r.Publishers, AllInOne: r.AllInOne, Plan: plan})
+	s, err := Start(ctx, Config{Dir: r.Dir, Bin: r.Bin, Publishers: r.Publishers, AllInOne: r.AllInOne, Guard: r.Guard, Plan: plan})
 	defer func() { err = errors.Join(err, s.Close()) }()
 	if err != nil {
 		return result, err
@@ -77,25 +79,47 @@ func (r Run) Do(ctx context.Context) (result Result, err error) {
 	if err := s.RemoveUsers(); err != nil {
 		return result, err
 	}
-	faults := Schedule(rand.New(rand.NewPCG(r.Seed, 0x6661756c)), max(0, r.Faults), r.Span)
-	if r.AllInOne {
-		faults = nil
+	faults := r.faults()
+	leave := func() {}
+	if r.Guard {
+		if err := s.bookCrewOn(); err != nil {
+			return result, err
+		}
+		leave = s.employ(ctx, r.Seed)
 	}
+	defer leave()
 	result.Faults, err = s.drive(ctx, plan.Files, faults)
 	if err != nil {
 		return result, err
 	}
-	idle := s.Idle(idleWithin)
+	idle := s.settle(ctx, idleWithin, r.Guard)
 	if err := s.awaitRepeats(ctx); err != nil {
 		return result, err
 	}
-	idle = errors.Join(idle, s.Idle(idleWithin))
+	idle = errors.Join(idle, s.settle(ctx, idleWithin, r.Guard))
+	leave()
 	result.Report, err = s.Judge()
 	result.Files, result.Took = len(s.In.files), time.Since(begin)
 	if err == nil && idle != nil && len(result.Findings) == 0 {
 		result.Findings = append(result.Findings, audit.Finding{Kind: audit.Stuck, Text: idle.Error()})
 	}
 	return result, err
+}
+
+// mistakes is how many mass mistakes there are in a run with the guard.
+const mistakes = 3
+
+// faults draws what goes wrong.
+func (r Run) faults() []Fault {
+	if r.AllInOne {
+		return nil
+	}
+	rng := rand.New(rand.NewPCG(r.Seed, 0x6661756c))
+	faults := Schedule(rng, max(0, r.Faults), r.Span)
+	if r.Guard {
+		faults = Mistakes(rng, faults, mistakes, r.Span)
+	}
+	return faults
 }
 
 // repeatsWithin is when the pipeline has sent the users of a call once more that was given up without an answer, since AtHoc may
@@ -126,6 +150,7 @@ func (s *Stack) drive(ctx context.Context, files []workload.File, faults []Fault
 	s.mu.Lock()
 	s.calm = time.Now()
 	s.mu.Unlock()
+	s.orders.end()
 	return played, errors.Join(err, <-dropped)
 }
 

@@ -68,6 +68,8 @@ type Config struct {
 	Past *Past
 	// Settings are environment variables for all services, above the harness's own.
 	Settings map[string]string
+	// Guard has mass changes held, and a crew of workers for them.
+	Guard bool
 	// SyncLazily spares the broker the syncing of each message. What a kill leaves behind is the same; only a power cut
 	// would show the difference.
 	SyncLazily bool
@@ -97,6 +99,7 @@ type Stack struct {
 	// started again does not know yet whom it must refuse.
 	front    *Proxy
 	victims  victims
+	orders   orders
 	ctx      context.Context
 	cancel   context.CancelFunc
 	watching sync.WaitGroup
@@ -109,8 +112,10 @@ type Stack struct {
 	lasting    []int // faults that stay
 	lost       []audit.Window
 	frozen     []audit.Window
-	calm       time.Time  // when the last fault was over; zero if that is not known
-	conn       *nats.Conn // to the broker, once it was asked
+	storeLost  []time.Time    // when the broker lost its store
+	forgotten  []audit.Window // when the resolver may have lost what it had just held
+	calm       time.Time      // when the last fault was over; zero if that is not known
+	conn       *nats.Conn     // to the broker, once it was asked
 	log        *os.File
 }
 
@@ -145,6 +150,9 @@ func Start(ctx context.Context, cfg Config) (*Stack, error) {
 	s := &Stack{cfg: cfg, started: now, lives: now, processes: map[string]*Process{}, publishers: map[string]*publisher{}}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	s.cfg.Plan.Workers = append(slices.Clone(cfg.Plan.Workers), probe)
+	if cfg.Guard {
+		s.cfg.Plan.Workers = append(s.cfg.Plan.Workers, crew(crewSize)...)
+	}
 	for _, dir := range []string{inDir, doneDir, failedDir, dataDir, storeDir, logDir, "outside"} {
 		if err := os.MkdirAll(s.Path(dir), 0o700); err != nil {
 			return s, fmt.Errorf("make the stack's directories: %w", err)
@@ -202,6 +210,9 @@ func (s *Stack) environment() {
 		"ATHOC_RATE_LIMIT": fmt.Sprint(rateLimit), "BATCH_SIZE": fmt.Sprint(batchSize), "BATCH_WAIT": "30ms",
 		"AUTO_CLEANUP_HOURS": fmt.Sprint(int(Lifetime.Hours())), "CLEANUP_INTERVAL": "2s", "LOG_LEVEL": "DEBUG", "LOG_FORMAT": "json",
 		"DUTY_STATUS_FIELD": dutyAttribute, "COLLAR_ID_FIELD": collarAttribute, "ENTRIES_MAX_BYTES": fmt.Sprint(64 << 20),
+	}
+	if s.cfg.Guard {
+		maps.Copy(s.env, guardSettings)
 	}
 	maps.Copy(s.env, s.cfg.Settings)
 }
@@ -795,11 +806,13 @@ func (s *Stack) Evidence() (audit.Input, error) {
 	failed, err5 := kept(s.Path(failedDir), true)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return audit.Input{
+	in := audit.Input{
 		Rules: s.rules(), Users: s.users(), Files: files, Departures: departures, Kept: append(done, failed...), Left: left,
 		Calls: calls, Final: final, Started: s.started, Ended: time.Now(), MappingLost: slices.Clone(s.lost),
-		Frozen: slices.Clone(s.frozen), Calm: s.calm,
-	}, errors.Join(slow, err1, err2, err3, err4, err5)
+		Frozen: slices.Clone(s.frozen), Calm: s.calm, Forgotten: slices.Clone(s.forgotten),
+	}
+	s.orders.evidence(&in)
+	return in, errors.Join(slow, err1, err2, err3, err4, err5)
 }
 
 func address(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }

@@ -1,9 +1,11 @@
 package resolver_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -428,4 +430,88 @@ func TestOnFlipsAreHeldOnlyIfWanted(t *testing.T) {
 	require.NoError(t, err)
 	b.eventually(func() any { return len(b.outcomes()["on"]) }, 10)
 	require.Empty(t, b.table())
+}
+
+// crashAt ends the resolver before the n-th step from now on that leaves something behind: that one fails, and all after it.
+func (b *bench) crashAt(n int64) {
+	b.stop()
+	var steps atomic.Int64
+	b.crashed = make(chan struct{})
+	b.hit = func() error {
+		switch step := steps.Add(1); {
+		case step < n:
+			return nil
+		case step == n:
+			close(b.crashed)
+		}
+		return errors.New("crashed at a failpoint")
+	}
+	b.start()
+}
+
+// until tries again until something is done, and starts a resolver again that has crashed meanwhile.
+func (b *bench) until(what string, done func() bool) {
+	b.t.Helper()
+	require.Eventually(b.t, func() bool {
+		select {
+		case <-b.crashed:
+			b.stop()
+			b.hit, b.crashed = nil, nil
+			b.start()
+		default:
+		}
+		return done()
+	}, patience, 10*time.Millisecond, what)
+}
+
+// TestKilledAtAnyStepOfAHold: the process ends before each step of holding, deciding and publishing that leaves something behind. No
+// hold is lost, and nobody is sent whom nobody has approved.
+func TestKilledAtAnyStepOfAHold(t *testing.T) {
+	t.Parallel()
+	const steps = 11 // and with one more it does not come to that
+	for n := range int64(steps + 1) {
+		t.Run(fmt.Sprint("step ", n+1), func(t *testing.T) {
+			t.Parallel()
+			b, _ := guarded(t, 10)
+			sent := b.record()
+			b.crashAt(n + 1)
+			list := func() (answer control.HeldAnswer) {
+				answer, _ = control.Ask[control.HeldAnswer](t.Context(), b.conn.NC, topology.Resolver, control.Held, control.Nothing{})
+				return answer
+			}
+			decided := func(verdict string) bool {
+				return slices.ContainsFunc(list().Decided, func(g control.HeldGroup) bool { return g.Decision == verdict })
+			}
+			// order decides about the first hold in which more than the one who is excepted are, or just about that one.
+			order := func(approve bool) {
+				for _, g := range list().Held {
+					set, err := control.Ask[control.HeldSet](t.Context(), b.conn.NC, topology.Resolver, control.HeldShow, control.HeldRequest{ID: g.ID})
+					if err != nil || approve == (len(set.Workers) == 1) {
+						continue
+					}
+					d := control.HeldDecision{ID: g.ID, Token: set.Token, Approve: approve, Reason: "looked at it", By: "me@here"}
+					if len(set.Workers) == 6 {
+						d.Except = []string{worker(5)}
+					}
+					_, _ = control.Ask[control.HeldResult](t.Context(), b.conn.NC, topology.Resolver, control.HeldDecide, d)
+				}
+			}
+
+			b.file("off", 2, all(6, 60, false)...)
+			b.until("all of them are held", func() bool { a := list(); return a.Users() == 6 })
+			require.Empty(t, sent())
+			require.Empty(t, b.outcomes()["off"])
+			b.until("all but one are approved", func() bool { order(true); return decided(guard.Approved) })
+			b.until("they are sent", func() bool { return b.onDuty() == 5 })
+			b.until("the other one is rejected", func() bool { order(false); return decided(guard.Rejected) })
+			b.until("that is settled", func() bool { return b.outcomes()["off"][7] == event.Withheld })
+			b.idle()
+			require.Empty(t, list().Held)
+			require.Equal(t, 5, b.onDuty())
+			for _, u := range sent() {
+				require.NotEqual(t, user(5), u.User)
+			}
+			require.Equal(t, n < steps, b.crashed == nil, "every step is tried")
+		})
+	}
 }

@@ -96,13 +96,18 @@ type service struct {
 // Run does the resolver's work until ctx ends. It returns an error only if the work cannot begin: the data directory
 // cannot be used, or another process uses it.
 func Run(ctx context.Context, cfg Config, deps program.Deps) error {
+	return run(ctx, cfg, deps, func() error { return nil })
+}
+
+// run is Run with a roster.Roster.Hit.
+func run(ctx context.Context, cfg Config, deps program.Deps, hit func() error) error {
 	log := deps.Log.With("service", string(topology.Resolver))
 	state, err := store.Open(filepath.Join(cfg.Data.Directory, "resolver.db"), log)
 	if err != nil {
 		return fmt.Errorf("open the resolver's state store (DATA_DIRECTORY): %w", err)
 	}
 	r := &roster.Roster{
-		Holds: hold.New(cfg.rules(), log), Store: state, MaxStrangers: maxStrangers, Log: log, Now: deps.Clock(), Metrics: telemetry.NewResolver(deps.Telemetry),
+		Hit: hit, Holds: hold.New(cfg.rules(), log), Store: state, MaxStrangers: maxStrangers, Log: log, Now: deps.Clock(), Metrics: telemetry.NewResolver(deps.Telemetry),
 		// A call that was given up may be worked on for as long as it was waited for, and then some.
 		Rules: latest.Rules{Lifetime: cfg.Lifetime.Duration(), Lateness: 2 * cfg.Calls.Timeout},
 	}

@@ -46,6 +46,10 @@ type bench struct {
 	// now is the resolver's clock; nil for the real one.
 	now  func() time.Time
 	stop func()
+	// hit, if not nil, is called before each step of the resolver that leaves something behind.
+	hit func() error
+	// crashed is closed when the resolver has come to the step at which it was to crash; see crashAt.
+	crashed chan struct{}
 }
 
 func newBench(t *testing.T) *bench {
@@ -71,7 +75,11 @@ func (b *bench) start() {
 	done := make(chan error, 1)
 	conn := b.server.Connect(b.t)
 	go func() {
-		done <- resolver.Run(ctx, b.cfg, program.Deps{Conn: conn, Log: bustest.Logger(), Now: b.now})
+		hit := b.hit
+		if hit == nil {
+			hit = func() error { return nil }
+		}
+		done <- resolver.RunHit(ctx, b.cfg, program.Deps{Conn: conn, Log: bustest.Logger(), Now: b.now}, hit)
 	}()
 	stopped := false
 	b.stop = func() {

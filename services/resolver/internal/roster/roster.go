@@ -54,6 +54,8 @@ type Roster struct {
 	HoldOff time.Time
 	// Holds decides which changes wait for a person, and knows who does.
 	Holds *hold.Book
+	// Hit is called before each step that leaves something behind: a test ends the process there, as a crash would.
+	Hit func() error
 	// Guard returns an error if nothing may be published to the table of updates as it is now.
 	Guard func(ctx context.Context) error
 }
@@ -199,10 +201,20 @@ func (r *Roster) Commit(ctx context.Context, c *Changeset) error {
 		r.Holds.Tell(answer, r.Metrics.Unusual)
 	}
 	c.sort()
+	if len(c.Updates) > 0 {
+		if err := r.Hit(); err != nil {
+			return err
+		}
+	}
 	if err := r.Out.Updates(ctx, c.Updates); err != nil {
 		return err
 	}
 	r.Metrics.UpdatesPublished(len(c.Updates))
+	if len(c.Settled) > 0 {
+		if err := r.Hit(); err != nil {
+			return err
+		}
+	}
 	if err := r.Out.Acks(ctx, c.Settled.acks(outbox.Name)); err != nil {
 		return err
 	}
@@ -219,6 +231,9 @@ func (r *Roster) Commit(ctx context.Context, c *Changeset) error {
 func (r *Roster) Save(ctx context.Context, change store.Change) error {
 	if change.Empty() {
 		return nil
+	}
+	if err := r.Hit(); err != nil {
+		return err
 	}
 	if err := r.Store.Save(ctx, change); err != nil {
 		return err

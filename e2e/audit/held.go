@@ -1,0 +1,165 @@
+// Mass changes that wait for a person: what was held is not sent before somebody let it go, and nobody else is let go with it; and
+// nothing is sent during a pause.
+
+package audit
+
+import (
+	"slices"
+	"time"
+
+	"bobosync/cmd/athocsim/sim"
+)
+
+// Row is a row of a file, known by the SHA-256 of its content.
+type Row struct {
+	File string
+	Line int
+}
+
+// Look is what an operator was shown of a hold: who was in it at some moment between Asked and Answered.
+type Look struct {
+	Asked, Answered time.Time
+	Rows            []Row
+}
+
+// Verb is what an operator ordered about a hold.
+type Verb string
+
+// The verbs. What was rejected may be requeued.
+const (
+	Approve Verb = "approve"
+	Reject  Verb = "reject"
+	Requeue Verb = "requeue"
+)
+
+// Decision is an operator's order about just these rows.
+type Decision struct {
+	Verb            Verb
+	Asked, Answered time.Time
+	Rows            []Row
+	// Followed: it was done for certain. An order that was refused is left out; of another one it is not known.
+	Followed bool
+}
+
+// Pause is a time in which an operator wanted no updates, and with All no searches either.
+type Pause struct {
+	Window
+	All bool
+}
+
+// fate is what operators saw of an event, and ordered about it.
+type fate struct {
+	// held is when it was first seen to be held.
+	held      time.Time
+	decisions []Decision // by Asked
+}
+
+// readOrders finds out what became of whom. What was seen when the pipeline may have forgotten it again is passed over.
+func (a *auditor) readOrders() {
+	a.fates = map[Row]*fate{}
+	get := func(r Row) *fate {
+		if a.fates[r] == nil {
+			a.fates[r] = &fate{}
+		}
+		return a.fates[r]
+	}
+	for _, l := range a.in.Looks {
+		if slices.ContainsFunc(a.in.Forgotten, func(w Window) bool { return !l.Answered.Before(w.From) && !l.Asked.After(w.To) }) {
+			continue
+		}
+		for _, r := range l.Rows {
+			if f := get(r); f.held.IsZero() {
+				f.held = l.Asked
+			}
+		}
+	}
+	slices.SortStableFunc(a.in.Decisions, func(x, y Decision) int { return x.Asked.Compare(y.Asked) })
+	for _, d := range a.in.Decisions {
+		for _, r := range d.Rows {
+			f := get(r)
+			f.decisions = append(f.decisions, d)
+		}
+	}
+}
+
+func (a *auditor) fate(e event) *fate {
+	if f := a.fates[Row{a.read[e.file].id, e.line}]; f != nil {
+		return f
+	}
+	return &fate{}
+}
+
+// held reports whether an event was seen to be held before a time, and nobody had let it go by then.
+func (f *fate) heldAt(at time.Time) bool {
+	return !f.held.IsZero() && f.held.Before(at) && !f.ordered(at, Approve, Requeue)
+}
+
+// ordered reports whether any of these orders may have been given before a time.
+func (f *fate) ordered(at time.Time, verbs ...Verb) bool {
+	return slices.ContainsFunc(f.decisions, func(d Decision) bool { return d.Asked.Before(at) && slices.Contains(verbs, d.Verb) })
+}
+
+// rejected reports whether the event does not count in the end, and whether that is certain.
+func (f *fate) rejected() (maybe, certain bool) {
+	for _, d := range f.decisions {
+		switch {
+		case d.Verb == Reject:
+			maybe, certain = true, d.Followed
+		case d.Followed:
+			maybe, certain = false, false
+		default:
+			certain = false
+		}
+	}
+	return maybe, certain
+}
+
+// decided is when the last order about the event was answered.
+func (f *fate) decided() (at time.Time) {
+	for _, d := range f.decisions {
+		if d.Answered.After(at) {
+			at = d.Answered
+		}
+	}
+	return at
+}
+
+// withoutRejected are the events that count in the end: with which ends a worker's history, and with which it may end as well since
+// it is not known whether an order was followed. What came before a rejected event and was beaten by it may count again, or not.
+func (a *auditor) withoutRejected(h *history) (last []event, changed bool) {
+	for _, e := range slices.Backward(h.events) {
+		maybe, certain := a.fate(e).rejected()
+		if !certain {
+			last = append(last, e)
+		}
+		if !maybe {
+			return last, changed
+		}
+		changed = true
+	}
+	return last, changed
+}
+
+// mayFail reports whether a file may lie among the failed ones: a row of it was rejected.
+func (a *auditor) mayFail(id string) bool {
+	for r, f := range a.fates {
+		if r.File == id && f.ordered(a.in.Ended, Reject) {
+			return true
+		}
+	}
+	return false
+}
+
+// checkPauses: nothing arrives during a pause.
+func (a *auditor) checkPauses() {
+	for i := range a.in.Calls {
+		c := &a.in.Calls[i]
+		for _, p := range a.in.Pauses {
+			stopped := c.Endpoint == sim.EndpointUpdate || c.Endpoint == sim.EndpointSearch && p.All
+			if stopped && c.Arrived > p.From.UnixNano() && c.Arrived < p.To.UnixNano() {
+				a.find(Finding{Kind: Paused}, "%s came during the pause from %s to %s", name(c), clock(p.From), clock(p.To))
+				break
+			}
+		}
+	}
+}
