@@ -88,6 +88,7 @@ type demo struct {
 	tally  *tally
 	watch  *watch
 	judge  *judge
+	outage *outage // nil but in AtHoc's outage
 }
 
 // play shows the demo. It returns nil if the end state is right, errWrong if it is not, the context's error if ctx ended

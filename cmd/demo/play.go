@@ -59,6 +59,8 @@ func (d *demo) perform(ctx context.Context, s *services) (began time.Time, err e
 		if err != nil {
 			return began, err
 		}
+		d.recover(time.Now())
+
 		switch {
 		case len(steps) > 0:
 		case waiting == 0:
@@ -120,16 +122,31 @@ func (d *demo) steps() []step {
 	return steps
 }
 
-// fail lets AtHoc answer 503 for a while.
+// outage is what AtHoc's outage is known by while it lasts.
+type outage struct {
+	fault int
+	until time.Time
+}
+
+// fail lets AtHoc answer 503, until recover ends that.
 func (d *demo) fail() error {
-	_, err := d.sim.AddFault(sim.Fault{
-		Kind: sim.FaultStatus, Status: http.StatusServiceUnavailable, For: sim.Duration(d.plan.outage),
-	})
+	fault, err := d.sim.AddFault(sim.Fault{Kind: sim.FaultStatus, Status: http.StatusServiceUnavailable})
 	if err != nil {
 		return fmt.Errorf("begin AtHoc's outage: %w", err)
 	}
+	d.outage = &outage{fault: fault.ID, until: time.Now().Add(d.plan.outage)}
+
 	d.say("AtHoc goes down: it answers 503 for %s", d.plan.outage)
 	return nil
+}
+
+// recover ends the outage when its time is over, but not before a call has met it: on a busy machine none may have come by then.
+func (d *demo) recover(now time.Time) {
+	if d.outage == nil || now.Before(d.outage.until) || d.tally.get().first.IsZero() {
+		return
+	}
+	d.sim.ClearFault(d.outage.fault)
+	d.outage = nil
 }
 
 // drop puts a whole file into the input directory.

@@ -34,6 +34,11 @@ func impatient(t *testing.T, text string) (*harness, *fakeResolver) {
 func (h *harness) settledAll(n int) {
 	h.t.Helper()
 	f := h.files()["a.csv"]
+	if f.Status == ledger.Done {
+		// A reading that ended after the move has found it once more; ingest was stopped before it saw that nothing is left there.
+		h.start()
+		f = h.files()["a.csv"]
+	}
 	if f.Rows != n || f.Rejected != 0 || f.Settled() != n || f.Status != ledger.Moved {
 		h.t.Errorf("status %s, %d rows, %d rejected, outcomes %v", f.Status, f.Rows, f.Rejected, f.Codes)
 	}
