@@ -19,9 +19,11 @@ import (
 )
 
 const (
-	// headerWait is how long the head of a request may take, idleWait how long a connection may wait for the next request, and
-	// closeWait how long what is being answered gets at the end.
+	// headerWait is how long the head of a request may take, readWait all of it, and writeWait the answer; a page that stays open lifts the
+	// last. idleWait is how long a connection may wait for the next request, and closeWait how long what is being answered gets at the end.
 	headerWait = 5 * time.Second
+	readWait   = 15 * time.Second
+	writeWait  = time.Minute
 	idleWait   = 2 * time.Minute
 	closeWait  = 3 * time.Second
 	// mostHeader is the most bytes of a request's head.
@@ -34,7 +36,11 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 		return errors.New("CONSOLE_ADDR: not set; it says where the console listens, such as 127.0.0.1:8470")
 	}
 	log := deps.Log.With("service", "console")
-	logins, err := auth.New(ctx, cfg.Auth)
+	state := &stateBucket{cfg: cfg}
+	defer state.close()
+	logins, err := auth.New(ctx, cfg.Auth, auth.Options{
+		Clock: deps.Clock(), Log: log, Addr: cfg.Addr, Directory: cfg.Data.Directory, State: state.open, MayWrite: state.mayWrite(),
+	})
 	if err != nil {
 		return err
 	}
@@ -43,14 +49,18 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 	if err != nil {
 		return fmt.Errorf("listen on CONSOLE_ADDR: %w", err)
 	}
-	log.Info("the console listens", "address", "http://"+listener.Addr().String()+"/")
-	return serve(ctx, listener, site.Handler(), log)
+	guarded, err := cfg.Auth.Guard(listener, log)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	log.Info("the console listens", "address", cfg.Auth.Scheme()+"://"+listener.Addr().String()+"/")
+	return serve(ctx, guarded, site.Handler(), log)
 }
 
 // serve answers requests until ctx ends.
 func serve(ctx context.Context, listener net.Listener, pages http.Handler, log *slog.Logger) error {
 	server := &http.Server{
-		Handler: pages, ReadHeaderTimeout: headerWait, IdleTimeout: idleWait, MaxHeaderBytes: mostHeader,
+		Handler: pages, ReadHeaderTimeout: headerWait, ReadTimeout: readWait, WriteTimeout: writeWait, IdleTimeout: idleWait, MaxHeaderBytes: mostHeader,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug), // what strangers send is no news
 	}

@@ -208,5 +208,5 @@ func pathOf(value string) (string, error) {
 // isPath reports whether a variable names a file or directory.
 func isPath(key string) bool {
 	return strings.HasSuffix(key, "_DIRECTORY") || strings.HasSuffix(key, "_FILE") || strings.HasSuffix(key, "_CREDS") ||
-		key == "SSL_CERT_PATH" || key == "NATS_CA" || key == "NOTIFY_SMTP_CA"
+		slices.Contains([]string{"SSL_CERT_PATH", "NATS_CA", "NOTIFY_SMTP_CA", "CONSOLE_TLS_CERT", "CONSOLE_TLS_KEY", "CONSOLE_CLIENT_CA"}, key)
 }

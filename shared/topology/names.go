@@ -75,6 +75,8 @@ const (
 	BucketAudit = "bobo_audit"
 	// KeyResolverMemory holds event.Memory, in BucketState.
 	KeyResolverMemory = "resolver.memory"
+	// KeyConsoleEnded lists, in BucketState, the sessions of the console that were ended before their time.
+	KeyConsoleEnded = "console.ended"
 	// KeyGuardHistory holds what the resolver's guard has counted, in BucketState; its holds are beside it, under GuardHoldKey.
 	KeyGuardHistory = guardPrefix + "history"
 )

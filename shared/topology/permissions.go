@@ -389,7 +389,7 @@ func (r *rights) lookAround() {
 	r.lookAt("*", "*")
 	r.publish(api("STREAM.LIST"), api("STREAM.NAMES"), api("CONSUMER.LIST.*"), api("CONSUMER.NAMES.*"))
 	r.read(StreamDead, StreamAudit, bucketStream(BucketAudit))
-	r.readKeys(BucketState, append(breakerKeys, pauseKey)...)
+	r.readKeys(BucketState, append(breakerKeys, pauseKey, KeyConsoleEnded)...)
 	r.readKeys(BucketLeases, laneKeys)
 	r.publish(SubjectServers)
 	for service, endpoints := range lookingEndpoints {
@@ -409,6 +409,7 @@ func operatorUser(name, about string) User {
 		}
 	}
 	r.shareToken() // to check AtHoc without driving the services' token out
+	r.writeKeys(BucketState, KeyConsoleEnded)
 	return r.user()
 }
 

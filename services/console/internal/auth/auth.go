@@ -1,77 +1,290 @@
-// Package auth says who looks at the console, and what he may see.
+// Package auth knows who asks the console, and refuses what should not come near it: requests of other sites, hosts that are not this
+// console, bodies and headers that are too large. What somebody may see or order is decided by his Role, which each page names; what an
+// order does is decided by the broker, which knows nothing of this package.
 package auth
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"html/template"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"bobosync/shared/login"
 )
 
-// Role is what somebody may do; each one may do what those before it may.
+// Role is what somebody may do; each includes those below it.
 type Role int
 
-// The roles.
+// The roles. Wall sees the wall page alone, a Viewer no person, an Operator persons and orders, an Approver decisions too.
 const (
-	// Nobody has not logged in.
 	Nobody Role = iota
-	// Wall sees the verdict and figures, on a screen that all can see.
 	Wall
-	// Viewer sees everything but persons and what stands in files.
 	Viewer
-	// Operator sees persons and gives orders.
 	Operator
-	// Approver decides what is held.
 	Approver
 )
 
-// Identity is who sends a request.
+var roleNames = [...]string{"nobody", "wall", "viewer", "operator", "approver"}
+
+func (r Role) String() string { return roleNames[r] }
+
+// roleOf is the role of a word of login.Roles; the word was checked where it was read.
+func roleOf(word string) Role { return Role(max(slices.Index(roleNames[:], word), 0)) }
+
+// Identity is who asks. The zero Identity is nobody.
 type Identity struct {
 	Name string
 	Role Role
-	// How says how he logged in, Address where he is.
-	How     string
+	// How says how he logged in: password, link, proxy, oidc, or wall.
+	How string
+	// Address is where he asks from, without the port.
 	Address string
 }
 
-type key struct{}
+// By is how orders name him in the audit and the journal.
+func (i Identity) By() string { return fmt.Sprintf("%s (console, %s, %s)", i.Name, i.How, i.Address) }
 
-// From returns who sends a request; it is nobody if the request did not come by Protect.
-func From(ctx context.Context) Identity {
-	id, _ := ctx.Value(key{}).(Identity)
-	return id
+// asker is what the context of a request holds.
+type asker struct {
+	Identity
+	session *session
 }
 
-// Config are the settings of logging in.
-type Config struct{}
+type askerKey struct{}
 
-// Validate reports what is wrong with the settings, for a console that listens on addr.
-func (Config) Validate(addr string) error {
-	host, _, _ := net.SplitHostPort(addr)
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return errors.New("CONSOLE_ADDR: must be an address of this machine alone, such as 127.0.0.1:8470")
+func askerOf(ctx context.Context) asker {
+	a, _ := ctx.Value(askerKey{}).(asker)
+	return a
+}
+
+// From returns who asks, as Protect found out.
+func From(ctx context.Context) Identity { return askerOf(ctx).Identity }
+
+// SessionEnds returns when the session of who asks ends if he does nothing, and when it ends in any case. They are zero for somebody
+// who has no session here, since a proxy keeps it, or who needs none.
+func SessionEnds(ctx context.Context) (idle, whole time.Time) {
+	s := askerOf(ctx).session
+	if s == nil {
+		return time.Time{}, time.Time{}
 	}
-	return nil
+	return s.idleEnds(), s.wholeEnds()
 }
 
-// Auth lets people in.
-type Auth struct{}
+// Options are what the console lends.
+type Options struct {
+	Clock func() time.Time
+	Log   *slog.Logger
+	// State opens the bucket of the list of ended sessions.
+	State func(context.Context) (jetstream.KeyValue, error)
+	// MayWrite says that the list may be written there. Otherwise a session that is ended here is ended here alone.
+	MayWrite bool
+	// Addr is where the console listens: host and port.
+	Addr string
+	// Directory is the data directory, where the key of links lies.
+	Directory string
+	// Page writes a page around a body; without it pages have no more than they need.
+	Page func(w http.ResponseWriter, r *http.Request, status int, title string, body template.HTML)
+}
 
-// New makes one.
-func New(context.Context, Config) (*Auth, error) { return &Auth{}, nil }
+// Auth keeps the console's door. It may be used by several goroutines.
+type Auth struct {
+	cfg      Config
+	opt      Options
+	sealer   *sealer
+	ended    *ended
+	users    *users
+	links    *login.Links
+	throttle *throttle
+	hashing  chan struct{} // bounds the memory that passwords take
+	proxies  []netip.Prefix
+	csrf     *http.CrossOriginProtection
+}
 
-// Routes adds the pages of logging in and out.
-func (*Auth) Routes(*http.ServeMux) {}
+// New makes what keeps the door with these settings, which must be valid. What it keeps up to date in the background ends with ctx.
+func New(ctx context.Context, cfg Config, opt Options) (*Auth, error) {
+	a := &Auth{
+		cfg: cfg, opt: opt, throttle: newThrottle(opt.Clock), hashing: make(chan struct{}, 2),
+		proxies: cfg.proxies(), csrf: http.NewCrossOriginProtection(),
+	}
+	if cfg.URL != "" {
+		if err := a.csrf.AddTrustedOrigin(cfg.origin()); err != nil {
+			return nil, fmt.Errorf("CONSOLE_URL: %w", err)
+		}
+	}
+	if a.opt.Page == nil {
+		a.opt.Page = barePage
+	}
+	var err error
+	if a.sealer, err = newSealer(cfg.SessionKey); err != nil {
+		return nil, err
+	}
+	if cfg.UsersFile != "" {
+		if a.users, err = openUsers(cfg.UsersFile, opt.Log); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.Mode == ModeLink {
+		if a.links, err = login.NewLinks(opt.Directory, cfg.linkURL(opt.Addr)); err != nil {
+			return nil, err
+		}
+	}
+	a.ended = followEnded(ctx, opt)
+	return a, nil
+}
 
-// Protect finds out who sends each request, before next gets it.
-func (*Auth) Protect(next http.Handler) http.Handler {
+// mostBody bounds what a form sends.
+const mostBody = 64 << 10
+
+// Protect finds out who asks, for From, and lets nothing through that no browser of this console's pages would send. It belongs around
+// everything that the console serves.
+func (a *Auth) Protect(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		who := Identity{Address: r.RemoteAddr}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), key{}, who)))
+		a.setHeaders(w.Header())
+		if status, why := a.refused(r); why != "" {
+			a.say(w, r, status, "Refused", why)
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, mostBody)
+
+		who, err := a.identify(r)
+		if err != nil {
+			a.say(w, r, http.StatusForbidden, "Refused", err.Error())
+			return
+		}
+		if who.How == howWall && r.Method == http.MethodGet {
+			a.keepWall(w, r)
+		}
+		ctx, cancel := context.WithValue(r.Context(), askerKey{}, who), context.CancelFunc(func() {})
+		if who.session != nil {
+			if isStream(r) {
+				ctx, cancel = a.whileLasts(ctx, who)
+			} else if renewed := who.session.renewed(a.opt.Clock()); renewed != nil && !isByItself(r) {
+				a.setCookie(w, a.sessionCookie(), renewed)
+				ctx = context.WithValue(ctx, askerKey{}, asker{who.Identity, renewed})
+			}
+		}
+		defer cancel()
+		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 
-// Refuse answers a request that needs more than its sender may.
-func (*Auth) Refuse(w http.ResponseWriter, _ *http.Request) {
-	http.Error(w, "You may not see this page.", http.StatusForbidden)
+// Refuse answers a request that needs a higher role: nobody is sent to the login, others are told so.
+func (a *Auth) Refuse(w http.ResponseWriter, r *http.Request) {
+	who := From(r.Context())
+	if who.Role == Nobody {
+		a.sendToLogin(w, r)
+		return
+	}
+	a.say(w, r, http.StatusForbidden, "Not allowed", fmt.Sprintf("%s may not see or do this: the role here is %s.", cmp.Or(who.Name, "This screen"), who.Role))
+}
+
+// isByItself reports whether a page asks without anybody at the keyboard: for how long its session lasts, or to load itself again.
+func isByItself(r *http.Request) bool {
+	return r.Method == http.MethodGet && (r.URL.Path == pathSession || r.URL.Query().Has("refresh"))
+}
+
+// isStream reports whether a request stays open by itself.
+func isStream(r *http.Request) bool {
+	return strings.Contains(r.Header.Get("Accept"), "text/event-stream")
+}
+
+// isFragment reports whether a script of the console's own asks, which shows an answer rather than to go where it is sent.
+func isFragment(r *http.Request) bool {
+	return isStream(r) || r.Header.Get("Hx-Request") != "" || r.Header.Get("Sec-Fetch-Mode") == "cors"
+}
+
+// refused says why a request is not even looked at.
+func (a *Auth) refused(r *http.Request) (status int, why string) {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodPost:
+	default:
+		return http.StatusMethodNotAllowed, "The console takes GET, HEAD and POST."
+	}
+	if !a.hostIsOurs(r.Host) {
+		return http.StatusMisdirectedRequest, "This is not the address of this console. If a proxy is in front of it, set CONSOLE_URL to the address that browsers show."
+	}
+	if err := a.csrf.Check(r); err != nil {
+		a.opt.Log.Warn("a request of another site was refused", "path", r.URL.Path, "origin", r.Header.Get("Origin"), "address", a.addressOf(r))
+		return http.StatusForbidden, "This was sent from another site, and nothing was done. If it came from this console, a proxy changes the address: set CONSOLE_URL to the one that browsers show."
+	}
+	return 0, ""
+}
+
+// hostIsOurs refuses names that somebody else has made to lead to this machine, where the console listens for this machine alone.
+func (a *Auth) hostIsOurs(host string) bool {
+	if !onLoopback(a.opt.Addr) {
+		return true
+	}
+	if u, err := url.Parse(a.cfg.URL); err == nil && a.cfg.URL != "" && strings.EqualFold(u.Host, host) {
+		return true
+	}
+	name, _, err := net.SplitHostPort(host)
+	if err != nil {
+		name = strings.Trim(host, "[]")
+	}
+	return isLoopback(name)
+}
+
+var errProxy = errors.New("the proxy in front of the console named nobody, or several at once: its settings need a look")
+
+// identify finds out who asks. Of a proxy that names somebody in a way that cannot be believed it returns an error.
+func (a *Auth) identify(r *http.Request) (asker, error) {
+	address := a.addressOf(r)
+	who, err := a.fromProxy(r)
+	if err != nil {
+		a.opt.Log.Warn("a request was refused", "error", err, "address", address)
+		return asker{}, err
+	}
+	if who.Role == Nobody {
+		who = a.fromSession(r)
+	}
+	if who.Role == Nobody {
+		who = a.fromWall(r)
+	}
+	who.Address = address
+	return who, nil
+}
+
+func (a *Auth) fromSession(r *http.Request) asker {
+	s := a.open(r, a.sessionCookie())
+	if s == nil || !s.lasts(a.opt.Clock()) || a.ended.has(s) || !a.stillKnown(s) {
+		return asker{}
+	}
+	return asker{Identity{Name: s.Name, Role: s.Role, How: s.How}, s}
+}
+
+// stillKnown reports whether a user's line in the file is what it was when he logged in.
+func (a *Auth) stillKnown(s *session) bool {
+	return s.How != howPassword || a.users != nil && a.users.mark(s.Name) == s.Mark
+}
+
+// whileLasts gives a stream's context an end when the session ends: by itself, or since somebody ended it.
+func (a *Auth) whileLasts(ctx context.Context, who asker) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, who.session.ends().Sub(a.opt.Clock()))
+	go func() {
+		ticker := time.NewTicker(endedEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				if a.ended.has(who.session) || !a.stillKnown(who.session) {
+					cancel()
+				}
+			}
+		}
+	}()
+	return ctx, cancel
 }

@@ -1,0 +1,207 @@
+package auth
+
+// The settings.
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"bobosync/shared/config"
+)
+
+// What CONSOLE_AUTH can be.
+const (
+	ModeFile  = "file"
+	ModeLink  = "link"
+	ModeProxy = "proxy"
+)
+
+// Config says where the console listens, and who may come in.
+type Config struct {
+	// URL is the address that browsers show, such as https://bobosync.example.org, if a proxy is in front of the console.
+	URL string `env:"CONSOLE_URL"`
+	// Mode is how people log in: link, file or proxy.
+	Mode string `env:"CONSOLE_AUTH, default=link"`
+	// UsersFile lists the users of the mode file: name, role and hash.
+	UsersFile string `env:"CONSOLE_USERS_FILE"`
+	// Header is where the proxy names the user, and GroupsHeader where it lists his groups, with commas between.
+	Header       string `env:"CONSOLE_AUTH_HEADER"`
+	GroupsHeader string `env:"CONSOLE_AUTH_GROUPS_HEADER"`
+	// TrustedProxies are the addresses or networks that requests may come from by proxy.
+	TrustedProxies []string `env:"CONSOLE_TRUSTED_PROXIES"`
+	// Operators and Approvers are the groups whose members have that role; who is in none of them is a viewer.
+	Operators []string `env:"CONSOLE_OPERATORS"`
+	Approvers []string `env:"CONSOLE_APPROVERS"`
+	// WallToken opens the wall page, and nothing else.
+	WallToken config.Secret `env:"CONSOLE_WALL_TOKEN"`
+	// SessionKey seals the cookies of sessions, the same for all consoles. Without it each console makes its own, and who is logged in
+	// has to do so again when it restarts.
+	SessionKey config.Secret `env:"CONSOLE_SESSION_KEY"`
+	// Cert and Key are the files of the console's own certificate; ClientCA is that of the certificates that browsers must have.
+	Cert     string `env:"CONSOLE_TLS_CERT"`
+	Key      string `env:"CONSOLE_TLS_KEY"`
+	ClientCA string `env:"CONSOLE_CLIENT_CA"`
+}
+
+// The least lengths of secrets, in bytes.
+const (
+	leastSessionKey = 32
+	leastWallToken  = 20
+)
+
+// Validate reports settings that contradict each other, or would let anybody in to a console that listens on addr.
+func (c Config) Validate(addr string) error {
+	errs := []error{c.validateAddress(addr), c.validateURL(), c.validateTLS(), c.validateMode(), c.validateGroups(), c.validateProxies()}
+	if n := len(c.SessionKey); n > 0 && n < leastSessionKey {
+		errs = append(errs, fmt.Errorf("CONSOLE_SESSION_KEY: must have at least %d characters, such as those of openssl rand -hex 32", leastSessionKey))
+	}
+	if n := len(c.WallToken); n > 0 && n < leastWallToken {
+		errs = append(errs, fmt.Errorf("CONSOLE_WALL_TOKEN: must have at least %d characters, such as those of openssl rand -hex 16", leastWallToken))
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) validateAddress(addr string) error {
+	switch {
+	case onLoopback(addr):
+		return nil
+	case c.Mode == ModeLink:
+		return errors.New("CONSOLE_ADDR: must be an address of this machine alone, such as 127.0.0.1:8470, with CONSOLE_AUTH=link; others log in with CONSOLE_AUTH=file or proxy")
+	case !c.secure():
+		return errors.New("CONSOLE_ADDR: others reach it, so that passwords would travel in the clear: set CONSOLE_TLS_CERT and CONSOLE_TLS_KEY, " +
+			"or CONSOLE_URL=https://... if a proxy in front of it ends TLS, or let it listen on 127.0.0.1")
+	}
+	return nil
+}
+
+func (c Config) validateURL() error {
+	if c.URL == "" {
+		return nil
+	}
+	u, err := url.Parse(c.URL)
+	switch {
+	case err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil:
+		return errors.New("CONSOLE_URL: must be an address without a path, such as https://bobosync.example.org")
+	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+		return errors.New("CONSOLE_URL: must begin with https://, or passwords travel in the clear")
+	case u.Scheme == "http" && c.Cert != "":
+		return errors.New("CONSOLE_URL: must begin with https://, since CONSOLE_TLS_CERT is set")
+	}
+	return nil
+}
+
+func (c Config) validateTLS() error {
+	switch {
+	case (c.Cert == "") != (c.Key == ""):
+		return errors.New("CONSOLE_TLS_CERT, CONSOLE_TLS_KEY: set both or none")
+	case c.ClientCA != "" && c.Cert == "":
+		return errors.New("CONSOLE_CLIENT_CA: needs CONSOLE_TLS_CERT and CONSOLE_TLS_KEY")
+	}
+	return nil
+}
+
+func (c Config) validateMode() error {
+	switch {
+	case !slices.Contains([]string{ModeFile, ModeLink, ModeProxy}, c.Mode):
+		return errors.New("CONSOLE_AUTH: must be link, file or proxy")
+	case c.Mode == ModeFile && c.UsersFile == "":
+		return errors.New("CONSOLE_USERS_FILE: CONSOLE_AUTH=file needs the file of users: bobosync console passwd NAME makes a line of it")
+	case c.Mode != ModeFile && c.UsersFile != "":
+		return errors.New("CONSOLE_USERS_FILE: is for CONSOLE_AUTH=file")
+	case c.Mode == ModeProxy && c.Header == "":
+		return errors.New("CONSOLE_AUTH_HEADER: CONSOLE_AUTH=proxy needs the header in which the proxy names the user")
+	case c.Mode == ModeProxy && len(c.TrustedProxies) == 0:
+		return errors.New("CONSOLE_TRUSTED_PROXIES: must be set with CONSOLE_AUTH=proxy, or anybody could say who he is: the addresses of the proxy, such as 10.1.2.3")
+	case c.Mode != ModeProxy && (c.Header != "" || c.GroupsHeader != ""):
+		return errors.New("CONSOLE_AUTH_HEADER, CONSOLE_AUTH_GROUPS_HEADER: are for CONSOLE_AUTH=proxy")
+	}
+	return nil
+}
+
+func (c Config) validateGroups() error {
+	switch {
+	case c.Mode != ModeProxy && len(c.Operators)+len(c.Approvers) > 0:
+		return errors.New("CONSOLE_OPERATORS, CONSOLE_APPROVERS: are for CONSOLE_AUTH=proxy; with a file of users each line has the role")
+	case c.Mode == ModeProxy && len(c.Operators)+len(c.Approvers) > 0 && c.GroupsHeader == "":
+		return errors.New("CONSOLE_AUTH_GROUPS_HEADER: CONSOLE_OPERATORS and CONSOLE_APPROVERS need the header in which the proxy lists the user's groups")
+	}
+	return nil
+}
+
+func (c Config) validateProxies() error {
+	for _, text := range c.TrustedProxies {
+		p, err := prefix(text)
+		switch {
+		case err != nil:
+			return errors.New("CONSOLE_TRUSTED_PROXIES: must be addresses or networks with commas between, such as 10.1.2.3 or 10.1.2.0/28")
+		case p.Bits() == 0:
+			return errors.New("CONSOLE_TRUSTED_PROXIES: would trust everybody")
+		}
+	}
+	return nil
+}
+
+// prefix reads an address or a network.
+func prefix(text string) (netip.Prefix, error) {
+	text = strings.TrimSpace(text)
+	if addr, err := netip.ParseAddr(text); err == nil {
+		return netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	return p.Masked(), err
+}
+
+func (c Config) proxies() (all []netip.Prefix) {
+	for _, text := range c.TrustedProxies {
+		if p, err := prefix(text); err == nil {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// onLoopback reports whether only this machine reaches who listens on addr.
+func onLoopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	return err == nil && isLoopback(host)
+}
+
+func isLoopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return strings.EqualFold(host, "localhost") || err == nil && addr.Unmap().IsLoopback()
+}
+
+// secure reports whether browsers come by TLS.
+func (c Config) secure() bool {
+	return c.Cert != "" || strings.HasPrefix(strings.ToLower(c.URL), "https://")
+}
+
+// origin is CONSOLE_URL as browsers send it.
+func (c Config) origin() string {
+	u, err := url.Parse(c.URL)
+	if err != nil {
+		return c.URL
+	}
+	return strings.ToLower(u.Scheme + "://" + u.Host)
+}
+
+// Scheme is what the console itself speaks: https with a certificate, else http.
+func (c Config) Scheme() string {
+	if c.Cert != "" {
+		return "https"
+	}
+	return "http"
+}
+
+// linkURL is what a one-time link begins with, to a console that listens on addr.
+func (c Config) linkURL(addr string) string {
+	if c.URL != "" {
+		return c.origin()
+	}
+	return c.Scheme() + "://" + addr
+}

@@ -1,0 +1,121 @@
+package auth
+
+// The list of sessions that were ended before their time, which all consoles share.
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"bobosync/shared/cas"
+	"bobosync/shared/topology"
+)
+
+const (
+	// endedEvery is how often the list is read.
+	endedEvery = 2 * time.Second
+	// endedWait is how long the broker may take for it.
+	endedWait = time.Second
+)
+
+// ended is the list. Without the broker it goes on with what it knew, and keeps what was ended here until it can be told,
+// or as long as the session would have lasted if it may not write.
+type ended struct {
+	opt   Options
+	began time.Time
+
+	mu      sync.Mutex
+	known   bool             // the list was read
+	all     map[string]int64 // when each session would have ended by itself, as Unix seconds
+	here    map[string]int64 // those that the list lacks yet
+	failing bool
+}
+
+// followEnded reads the list again and again until ctx ends.
+func followEnded(ctx context.Context, opt Options) *ended {
+	e := &ended{opt: opt, began: opt.Clock(), all: map[string]int64{}, here: map[string]int64{}}
+	e.look(ctx)
+	go func() {
+		ticker := time.NewTicker(endedEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				e.look(ctx)
+			}
+		}
+	}()
+	return e
+}
+
+// has reports whether a session was ended. As long as the list could not be read, those of an earlier run of the console count as ended.
+func (e *ended) has(s *session) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	_, was := e.all[s.ID]
+	_, here := e.here[s.ID]
+	return was || here || !e.known && s.Started < e.began.Unix()
+}
+
+// add ends a session, here at once, and for the other consoles as soon as they read the list.
+func (e *ended) add(ctx context.Context, s *session) {
+	e.mu.Lock()
+	maps.DeleteFunc(e.here, func(_ string, ends int64) bool { return ends < e.opt.Clock().Unix() })
+	e.here[s.ID] = s.wholeEnds().Unix()
+	e.mu.Unlock()
+	e.look(ctx)
+}
+
+// look reads the list, and adds to it what it lacks.
+func (e *ended) look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, endedWait)
+	defer cancel()
+	e.mu.Lock()
+	here := maps.Clone(e.here)
+	e.mu.Unlock()
+	list, err := e.exchange(ctx, here)
+
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if failing := err != nil && ctx.Err() != context.Canceled; failing != e.failing {
+		e.failing = failing
+		if failing {
+			e.opt.Log.Warn("the list of ended sessions cannot be read or written; who logs out here is known here alone", "error", err)
+		}
+	}
+	if err != nil {
+		return
+	}
+	e.all, e.known = list, true
+	if e.opt.MayWrite {
+		maps.DeleteFunc(e.here, func(id string, _ int64) bool { return here[id] != 0 })
+	}
+}
+
+func (e *ended) exchange(ctx context.Context, here map[string]int64) (map[string]int64, error) {
+	kv, err := e.opt.State(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := map[string]int64{}
+	err = cas.Update(ctx, kv, topology.KeyConsoleEnded, func(old []byte) ([]byte, error) {
+		clear(list)
+		if old != nil {
+			if err := json.Unmarshal(old, &list); err != nil {
+				return nil, fmt.Errorf("key %s: %w", topology.KeyConsoleEnded, err)
+			}
+		}
+		if len(here) == 0 || !e.opt.MayWrite {
+			return nil, nil
+		}
+		maps.Copy(list, here)
+		maps.DeleteFunc(list, func(_ string, ends int64) bool { return ends < e.opt.Clock().Unix() })
+		return json.Marshal(list)
+	})
+	return list, err
+}

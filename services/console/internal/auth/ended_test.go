@@ -1,0 +1,90 @@
+package auth
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"bobosync/shared/bustest"
+	"bobosync/shared/config"
+	"bobosync/shared/topology"
+)
+
+// TestLoggedOutIsOutEverywhere: who logs out at one console is out at each, at once or when the broker is back, and after a restart.
+func TestLoggedOutIsOutEverywhere(t *testing.T) {
+	t.Parallel()
+	broker := bustest.Start(t)
+	conn := broker.Connect(t)
+	_, err := conn.JS.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: topology.BucketState})
+	require.NoError(t, err)
+	state := func(o *Options) {
+		o.MayWrite = true
+		o.State = func(ctx context.Context) (jetstream.KeyValue, error) {
+			return conn.JS.KeyValue(ctx, topology.BucketState)
+		}
+	}
+	cfg := Config{Mode: ModeFile, UsersFile: usersFile(t), SessionKey: config.Secret(strings.Repeat("k", 32))}
+	one, two := open(t, cfg, state), open(t, cfg, state)
+	one.in("olga")
+	name := one.auth.sessionCookie()
+	kept := one.cookies[name]
+	two.cookies[name] = kept
+	two.is("olga|operator|password")
+	one.send(http.MethodPost, "/logout", url.Values{})
+	outAt := func(d *door) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			d.cookies[name] = kept
+			return strings.HasPrefix(d.who(), isNobody)
+		}, time.Minute, 20*time.Millisecond)
+	}
+	outAt(one)
+	outAt(two)
+	outAt(open(t, cfg, state))
+
+	// Without the broker it holds here, and is told when it is back.
+	one.in("olga")
+	kept = one.cookies[name]
+	broker.Down(t)
+	one.send(http.MethodPost, "/logout", url.Values{})
+	outAt(one)
+	two.cookies[name] = kept
+	two.is("olga|operator|password")
+	broker.Up(t)
+	outAt(two)
+
+	// What would be over by itself is forgotten.
+	one.clock.pass(13 * time.Hour)
+	one.in("olga")
+	one.send(http.MethodPost, "/logout", url.Values{})
+	require.Eventually(t, func() bool {
+		kv, err := conn.JS.KeyValue(t.Context(), topology.BucketState)
+		if err != nil {
+			return false
+		}
+		entry, err := kv.Get(t.Context(), topology.KeyConsoleEnded)
+		return err == nil && strings.Count(string(entry.Value()), ":") == 1
+	}, time.Minute, 20*time.Millisecond)
+}
+
+// TestWithoutTheListOldSessionsWait: a console that cannot ask whether a session was ended believes those alone that it has begun itself.
+func TestWithoutTheListOldSessionsWait(t *testing.T) {
+	t.Parallel()
+	cfg := Config{Mode: ModeFile, UsersFile: usersFile(t), SessionKey: config.Secret(strings.Repeat("k", 32))}
+	before := open(t, cfg)
+	before.in("olga")
+	after := open(t, cfg, func(o *Options) {
+		now := o.Clock().Add(time.Minute)
+		o.Clock = func() time.Time { return now }
+	})
+	after.cookies = before.cookies
+	after.is(isNobody)
+	after.in("olga")
+	after.is("olga|operator|password")
+}

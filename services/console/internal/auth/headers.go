@@ -1,0 +1,20 @@
+package auth
+
+// The headers of every answer.
+
+import "net/http"
+
+// contentPolicy lets a page load what the console itself serves, and nothing run that stands in a page.
+const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; " +
+	"base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+
+// setHeaders writes what holds for every answer. Assets that have a hash in their name set another Cache-Control.
+func (a *Auth) setHeaders(h http.Header) {
+	h.Set("Content-Security-Policy", contentPolicy)
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	if a.cfg.secure() {
+		h.Set("Strict-Transport-Security", "max-age=31536000")
+	}
+}

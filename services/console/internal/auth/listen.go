@@ -1,0 +1,98 @@
+package auth
+
+// The console's end of TLS, and the bounds of connections.
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+
+	"golang.org/x/net/netutil"
+)
+
+// mostConnections bounds how many connections are open at once; more have to wait.
+const mostConnections = 1024
+
+// Guard bounds a listener, and has it speak TLS if the settings say so. Certificates are read again when their files change.
+func (c Config) Guard(listener net.Listener, log *slog.Logger) (net.Listener, error) {
+	listener = netutil.LimitListener(listener, mostConnections)
+	if c.Cert == "" {
+		return listener, nil
+	}
+	files := &certificates{cfg: c, log: log}
+	if _, err := files.config(nil); err != nil {
+		return nil, err
+	}
+	return tls.NewListener(listener, &tls.Config{
+		MinVersion: tls.VersionTLS12, NextProtos: protocols, GetConfigForClient: files.config,
+	}), nil
+}
+
+var protocols = []string{"h2", "http/1.1"}
+
+// certificates are the files of certificates as they were read last.
+type certificates struct {
+	cfg Config
+	log *slog.Logger
+
+	mu    sync.Mutex
+	stamp string
+	now   *tls.Config
+}
+
+// config returns what holds for a new connection. As long as changed files cannot be used, what was read before holds.
+func (c *certificates) config(*tls.ClientHelloInfo) (*tls.Config, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	stamp := c.stamps()
+	if c.now != nil && stamp == c.stamp {
+		return c.now, nil
+	}
+	cfg, err := c.cfg.readCertificates()
+	switch {
+	case err == nil:
+		if c.now != nil {
+			c.log.Info("the console's certificates have changed and are used")
+		}
+		c.now = cfg
+	case c.now == nil:
+		return nil, err
+	default:
+		c.log.Error("the console's certificates have changed and cannot be used; those from before hold", "error", err)
+	}
+	c.stamp = stamp
+	return c.now, nil
+}
+
+func (c *certificates) stamps() (all string) {
+	for _, path := range []string{c.cfg.Cert, c.cfg.Key, c.cfg.ClientCA} {
+		stamp, _ := stampOf(path) // what cannot be read now is read when it can
+		all += stamp + "|"
+	}
+	return all
+}
+
+func (c Config) readCertificates() (*tls.Config, error) {
+	cert, err := tls.LoadX509KeyPair(c.Cert, c.Key)
+	if err != nil {
+		return nil, fmt.Errorf("CONSOLE_TLS_CERT, CONSOLE_TLS_KEY: %w", err)
+	}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protocols, Certificates: []tls.Certificate{cert}}
+	if c.ClientCA == "" {
+		return cfg, nil
+	}
+	pem, err := os.ReadFile(c.ClientCA)
+	if err != nil {
+		return nil, fmt.Errorf("CONSOLE_CLIENT_CA: %w", err)
+	}
+	cfg.ClientCAs, cfg.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
+	if !cfg.ClientCAs.AppendCertsFromPEM(pem) {
+		return nil, errors.New("CONSOLE_CLIENT_CA: holds no certificate")
+	}
+	return cfg, nil
+}

@@ -1,0 +1,86 @@
+package auth
+
+// How often somebody may be wrong.
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+)
+
+const (
+	// failuresEach is how many failures in throttleTime an address may have with a name, and failuresAddress with all names.
+	failuresEach    = 5
+	failuresAddress = 20
+	throttleTime    = time.Minute
+	// mostTried bounds what is remembered; beyond it everybody waits.
+	mostTried = 20_000
+)
+
+type throttle struct {
+	clock func() time.Time
+	mu    sync.Mutex
+	tries map[string][]time.Time
+	swept time.Time
+}
+
+func newThrottle(clock func() time.Time) *throttle {
+	return &throttle{clock: clock, tries: map[string][]time.Time{}}
+}
+
+// begin counts a try as a failure and returns true, or false if there were too many. A success takes it back with forget.
+func (t *throttle) begin(address, name string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.clock()
+	if len(t.tries) >= mostTried && now.Sub(t.swept) >= time.Second {
+		t.swept = now
+		for key := range t.tries {
+			t.recent(key, now)
+		}
+	}
+	each, all := keys(address, name)
+	if len(t.recent(each, now)) >= failuresEach || len(t.recent(all, now)) >= failuresAddress || len(t.tries) >= mostTried {
+		return false
+	}
+	t.tries[each], t.tries[all] = append(t.tries[each], now), append(t.tries[all], now)
+	return true
+}
+
+// forget takes back the last try of an address and name.
+func (t *throttle) forget(address, name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	each, all := keys(address, name)
+	for _, key := range []string{each, all} {
+		if tries := t.tries[key]; len(tries) > 1 {
+			t.tries[key] = tries[:len(tries)-1]
+		} else {
+			delete(t.tries, key)
+		}
+	}
+}
+
+// recent drops what is too old to count.
+func (t *throttle) recent(key string, now time.Time) []time.Time {
+	tries := t.tries[key]
+	for len(tries) > 0 && now.Sub(tries[0]) >= throttleTime {
+		tries = tries[1:]
+	}
+	if len(tries) == 0 {
+		delete(t.tries, key)
+		return nil
+	}
+	t.tries[key] = tries
+	return tries
+}
+
+// keys are what failures are counted by. Who has one IPv6 address has all of its /64.
+func keys(address, name string) (each, all string) {
+	if ip, err := netip.ParseAddr(address); err == nil && ip.Is6() && !ip.Is4In6() {
+		if p, err := ip.Prefix(64); err == nil {
+			address = p.String()
+		}
+	}
+	return address + " " + name, address
+}

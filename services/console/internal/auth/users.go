@@ -1,0 +1,101 @@
+package auth
+
+// The file of users, read again when it changes.
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime"
+	"sync"
+
+	"bobosync/shared/login"
+)
+
+// mostUsersFile bounds the file in bytes.
+const mostUsersFile = 1 << 20
+
+type users struct {
+	path string
+	log  *slog.Logger
+
+	mu    sync.Mutex
+	stamp string // of the file that was read
+	all   map[string]login.User
+}
+
+// openUsers reads the file; it must have a user.
+func openUsers(path string, log *slog.Logger) (*users, error) {
+	u := &users{path: path, log: log}
+	stamp, err := stampOf(path)
+	if err == nil {
+		u.stamp = stamp
+		u.all, err = readUsers(path)
+	}
+	if err == nil && len(u.all) == 0 {
+		err = fmt.Errorf("%s has no user: bobosync console passwd NAME makes a line of it", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("CONSOLE_USERS_FILE: %w", err)
+	}
+	return u, nil
+}
+
+func readUsers(path string) (map[string]login.User, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if runtime.GOOS != "windows" && info.Mode()&0o022 != 0 {
+		return nil, fmt.Errorf("others may write to %s: chmod 600 %s", path, path)
+	}
+	data, err := io.ReadAll(io.LimitReader(file, mostUsersFile))
+	if err != nil {
+		return nil, err
+	}
+	all, err := login.ReadUsers(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return all, nil
+}
+
+// stampOf changes when a file does.
+func stampOf(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprint(info.ModTime().UnixNano(), info.Size()), nil
+}
+
+// get returns a user as the file has him now; of a file that cannot be read, what it said before holds.
+func (u *users) get(name string) login.User {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if stamp, err := stampOf(u.path); err == nil && stamp != u.stamp {
+		u.stamp = stamp
+		if all, err := readUsers(u.path); err != nil {
+			u.log.Error("the file of users cannot be used; the one from before holds", "error", err)
+		} else {
+			u.all = all
+		}
+	}
+	return u.all[name]
+}
+
+// mark is a text that changes when the user's role or password does, or when he is gone.
+func (u *users) mark(name string) string { return markOf(u.get(name).Mark()) }
+
+func markOf(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:8])
+}
