@@ -73,8 +73,17 @@ type Rules struct {
 	// They bound how late a status may be.
 	Batch         int
 	Settle, Start time.Duration
+	// Guard bounds how many may go off duty without a person's leave.
+	Guard Guard
 	// CallTimeout is the longest for which a client waits: a call that is older is not in flight any more.
 	CallTimeout time.Duration
+}
+
+// Guard is what the pipeline was told of mass changes: within the window fewer than MinUsers, or Percent of those on duty, may go off.
+// Without a window there is no bound.
+type Guard struct {
+	Window            time.Duration
+	MinUsers, Percent int
 }
 
 // User is a user of AtHoc as the run began.
@@ -184,6 +193,7 @@ type auditor struct {
 	workers map[string]*history // by employee id
 	users   map[string]*person  // by LOGIN_ID in lower case
 	fates   map[Row]*fate       // of the rows that were held
+	flips   int                 // users who were sent off duty without a person's leave
 	report  Report
 }
 
@@ -205,6 +215,7 @@ func Audit(in Input) Report {
 	a.checkRate()
 	a.checkOverlaps()
 	a.checkOrder()
+	a.checkFlips()
 	a.checkPauses()
 	a.checkDepartures()
 	a.checkKept()

@@ -338,6 +338,9 @@ func TestViolations(t *testing.T) {
 			in.Decisions = []audit.Decision{decision(in, audit.Reject, 4, 5, 1)}
 			in.Kept[1].Failed = true
 		}, audit.Failed, "b.csv"},
+		{"more go off duty than may", func(in *audit.Input) {
+			in.Rules.Guard = audit.Guard{Window: time.Minute, MinUsers: 1}
+		}, audit.Held, "1 users were sent off duty"},
 		{"a call during a pause", func(in *audit.Input) {
 			in.Pauses = []audit.Pause{{Window: audit.Window{From: at(3), To: at(4)}}}
 		}, audit.Paused, "call 3"},
@@ -410,6 +413,14 @@ func TestForgiven(t *testing.T) {
 			refuse(&in.Calls[3].Users[0], sim.OutcomeDenied)
 		}},
 		{"what was held is sent once it is approved", func(in *audit.Input) {
+			in.Looks = []audit.Look{look(in, 3.1, 2, 1)}
+			in.Decisions = []audit.Decision{decision(in, audit.Approve, 3.2, 2, 1)}
+		}},
+		{"as many go off duty as may", func(in *audit.Input) {
+			in.Rules.Guard = audit.Guard{Window: time.Minute, MinUsers: 2}
+		}},
+		{"who was approved does not count", func(in *audit.Input) {
+			in.Rules.Guard = audit.Guard{Window: time.Minute, MinUsers: 1}
 			in.Looks = []audit.Look{look(in, 3.1, 2, 1)}
 			in.Decisions = []audit.Decision{decision(in, audit.Approve, 3.2, 2, 1)}
 		}},

@@ -184,10 +184,13 @@ func (a *auditor) checkOrder() {
 	for _, login := range slices.Sorted(maps.Keys(a.users)) {
 		p := a.users[login]
 		floor := -1 // index of the event sent last; -1 is what AtHoc had before
-		for _, s := range p.sends {
+		for n, s := range p.sends {
 			i, any, held := a.origin(p, s, floor)
 			if i > math.MinInt {
 				floor = i
+				if i >= 0 && n > 0 && p.sends[n-1].value != "" && a.goesOff(p.worker.events[i], s) {
+					a.flips++
+				}
 				continue
 			}
 			about := Finding{Kind: Unexplained, User: p.Login}

@@ -150,6 +150,24 @@ func (a *auditor) mayFail(id string) bool {
 	return false
 }
 
+// goesOff reports whether a user is sent off duty by an event that nobody has let go.
+func (a *auditor) goesOff(e event, s send) bool {
+	return !e.on && s.value == "" && !a.fate(e).ordered(time.Unix(0, s.arrived), Approve, Requeue)
+}
+
+// checkFlips: no more users go off duty than may without a person's leave. When the pipeline forgot what it had just counted, it may
+// have begun to count anew.
+func (a *auditor) checkFlips() {
+	g := a.in.Rules.Guard
+	if g.Window == 0 {
+		return
+	}
+	windows := 1 + int(a.in.Ended.Sub(a.in.Started)/g.Window) + len(a.in.Forgotten)
+	if most := windows * max(g.MinUsers-1, len(a.users)*g.Percent/100); a.flips > most {
+		a.find(Finding{Kind: Held}, "%d users were sent off duty without a person's leave, and %d may be", a.flips, most)
+	}
+}
+
 // checkPauses: nothing arrives during a pause.
 func (a *auditor) checkPauses() {
 	for i := range a.in.Calls {

@@ -27,8 +27,8 @@ const (
 
 	// crewSize is how many workers the mass mistakes are about: nobody else's files speak of them.
 	crewSize = 12
-	// leastMistake is how many of them one books off, which is more than the guard allows.
-	leastMistake = 8
+	// Of the first of them a mistake books off some, which are more than the guard allows; the others come while the operator looks.
+	mistaken, leastMistake = 8, 6
 	// stillSent is how long after a pause has begun a call may come that was allowed before: for as long as a lease lasts.
 	stillSent = callTimeout + 3*time.Second
 	// copyWithin is how long it may take until the broker has a copy of what is held.
@@ -36,7 +36,14 @@ const (
 )
 
 // guardSettings make the guard hold what is more than a few of so few workers.
-var guardSettings = map[string]string{"GUARD": "hold", "GUARD_WINDOW": "1m", "GUARD_MIN_USERS": "5", "GUARD_OFF_PERCENT": "20"}
+var guardSettings = map[string]string{
+	"GUARD": "hold", "GUARD_WINDOW": guardWindow.String(), "GUARD_MIN_USERS": fmt.Sprint(guardUsers), "GUARD_OFF_PERCENT": fmt.Sprint(guardPercent),
+}
+
+const (
+	guardWindow              = time.Minute
+	guardUsers, guardPercent = 5, 10
+)
 
 // orders is what the operator saw and ordered.
 type orders struct {
@@ -109,8 +116,8 @@ func (s *Stack) bookCrewOn() error {
 // massMistake books the crew on, so that AtHoc is told, and then most of it off.
 func massMistake(_ context.Context, s *Stack, f Fault, _ string) (func() error, error) {
 	rng := rand.New(rand.NewPCG(f.Draw, 1))
-	members := rng.Perm(crewSize)
-	return func() error { return s.bookCrew(members[:leastMistake+rng.IntN(crewSize-leastMistake+1)], false) }, s.bookCrew(members, true)
+	members := rng.Perm(mistaken)[:leastMistake+rng.IntN(mistaken-leastMistake+1)]
+	return func() error { return s.bookCrew(members, false) }, s.bookCrew(rng.Perm(crewSize), true)
 }
 
 // pauseAtHoc pauses and resumes.
@@ -281,7 +288,11 @@ func (s *Stack) orderAbout(ctx context.Context, rng *rand.Rand, h held, last boo
 	case draw < 5 && len(look.Rows) > 1:
 		s.decide(ctx, audit.Approve, h.ID, look, rng.IntN(len(look.Rows)))
 	case draw < 8: // others come
-		if err := s.bookCrew(rng.Perm(crewSize), false); err != nil {
+		others := rng.Perm(crewSize - mistaken)
+		for i := range others {
+			others[i] += mistaken
+		}
+		if err := s.bookCrew(others, false); err != nil {
 			return
 		}
 		wait(ctx, settleTime+time.Duration(rng.IntN(1500))*time.Millisecond)

@@ -590,7 +590,12 @@ func (s *Stack) rules() audit.Rules {
 	if err != nil {
 		panic(fmt.Sprintf("AUTO_CLEANUP_HOURS: %v", err))
 	}
+	guard := audit.Guard{}
+	if s.cfg.Guard {
+		guard = audit.Guard{Window: guardWindow, MinUsers: guardUsers, Percent: guardPercent}
+	}
 	return audit.Rules{
+		Guard:    guard,
 		BoboZone: bobo, AtHocZone: athoc, Lifetime: time.Duration(hours) * time.Hour, Cleans: hours > 0, MaxSkew: 15 * time.Minute, Duty: dutyAttribute,
 		Rate: rateLimit, Burst: 1, Jitter: jitter, CallTimeout: callTimeout, Batch: batchSize, Settle: settleTime, Start: serviceStart,
 	}

@@ -16,6 +16,8 @@ import (
 type Config struct {
 	// CSVDirectory is where BOBO puts its files. It must exist.
 	CSVDirectory string `env:"CSV_DIRECTORY"`
+	// Feeds are several such directories, each with a name, in the place of CSVDirectory. They must exist, and none lie within another.
+	Feeds Feeds `env:"FEEDS"`
 	// ProcessedDirectory is where finished files go; it is made if it is missing.
 	ProcessedDirectory string `env:"PROCESSED_DIRECTORY"`
 	// FailedDirectory is where files go that are not text or have rows that AtHoc will never take; it is made if missing.
@@ -51,13 +53,13 @@ func (c *Config) Common() (config.Broker, config.Log) { return c.Broker, c.Log }
 
 // Validate reports everything that is wrong, by the names of the variables. It touches no disk.
 func (c *Config) Validate() error {
-	required := map[string]bool{"CSV_DIRECTORY": c.CSVDirectory != ""}
+	required := map[string]bool{}
 	if c.Move {
 		required["PROCESSED_DIRECTORY"] = c.ProcessedDirectory != ""
 		required["FAILED_FILES_DIRECTORY"] = c.FailedDirectory != ""
 	}
 	errs := []error{
-		config.Require(required),
+		config.Require(required), c.validateInputs(),
 		config.Positive("POLL_INTERVAL", c.PollInterval),
 		config.Positive("SETTLE_TIME", c.SettleTime),
 		config.Positive("LATE_AFTER", c.LateAfter),
@@ -76,11 +78,16 @@ func (c *Config) Validate() error {
 func (c Config) LedgerPath() string { return filepath.Join(c.Data.Directory, "ingest.db") }
 
 // directory is one of the configured directories.
-type directory struct{ variable, path string }
+type directory struct {
+	variable, path string
+	input          bool
+}
 
-func (c Config) directories() []directory {
-	dirs := []directory{{"CSV_DIRECTORY", c.CSVDirectory}}
-	for _, d := range []directory{{"PROCESSED_DIRECTORY", c.ProcessedDirectory}, {"FAILED_FILES_DIRECTORY", c.FailedDirectory}} {
+func (c Config) directories() (dirs []directory) {
+	for _, in := range c.InputDirectories() {
+		dirs = append(dirs, directory{in.Name, in.Dir, true})
+	}
+	for _, d := range []directory{{"PROCESSED_DIRECTORY", c.ProcessedDirectory, false}, {"FAILED_FILES_DIRECTORY", c.FailedDirectory, false}} {
 		if d.path != "" {
 			dirs = append(dirs, d)
 		}
@@ -92,7 +99,7 @@ func (c Config) directories() []directory {
 func (c Config) prepare() error {
 	var errs []error
 	for _, d := range c.directories() {
-		if d.variable != "CSV_DIRECTORY" {
+		if !d.input {
 			if err := os.MkdirAll(d.path, 0o750); err != nil {
 				errs = append(errs, fmt.Errorf("%s: cannot make the directory %s: %w", d.variable, d.path, err))
 				continue
@@ -104,7 +111,7 @@ func (c Config) prepare() error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	return c.distinct()
+	return errors.Join(c.distinct(), c.apartOnDisk())
 }
 
 func (d directory) check(write bool) error {
@@ -148,6 +155,9 @@ func (c Config) distinct() error {
 	var errs []error
 	for i, a := range dirs {
 		for _, b := range dirs[i+1:] {
+			if a.input && b.input { // see apartOnDisk
+				continue
+			}
 			infoA, err1 := os.Stat(a.path)
 			infoB, err2 := os.Stat(b.path)
 			if err := errors.Join(err1, err2); err != nil {

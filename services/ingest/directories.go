@@ -48,11 +48,11 @@ type trouble struct {
 func newDirectories(cfg Config, log *slog.Logger, now func() time.Time) *directories {
 	d := &directories{log: log, now: now, troubles: map[string]*trouble{}}
 	for _, dir := range cfg.directories() {
-		if dir.variable == "CSV_DIRECTORY" || cfg.Move {
+		if dir.input || cfg.Move {
 			d.all = append(d.all, usedDirectory{dir, cfg.Move})
 		}
 	}
-	d.all = append(d.all, usedDirectory{directory{"DATA_DIRECTORY", cfg.Data.Directory}, true})
+	d.all = append(d.all, usedDirectory{directory{"DATA_DIRECTORY", cfg.Data.Directory, false}, true})
 	return d
 }
 
@@ -135,10 +135,12 @@ func (d *directories) state() map[string]string {
 	return reasons
 }
 
-// onList is called after each listing of the input directory.
-func (d *directories) onList(err error) {
-	if err != nil || d.known("CSV_DIRECTORY") {
-		d.look()
+// onList returns what is called after each listing of an input directory.
+func (d *directories) onList(variable string) func(error) {
+	return func(err error) {
+		if err != nil || d.known(variable) {
+			d.look()
+		}
 	}
 }
 

@@ -1,12 +1,13 @@
 package ingest
 
-// What the feed brings, and whether that is usual: internal/feeds with its memory. That is made from the ledger at each start; what the
+// What the feeds bring, and whether that is usual: internal/feeds with its memory. That is made from the ledger at each start; what the
 // ledger does not know any more is taken from the state bucket, where it is put once an hour.
 
 import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,20 +17,19 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"bobosync/services/ingest/internal/feeds"
+	"bobosync/services/ingest/internal/files"
 	"bobosync/services/ingest/internal/ledger"
 	"bobosync/shared/cas"
 	"bobosync/shared/control"
 	"bobosync/shared/topology"
 )
 
-// feedName is what the feed of CSV_DIRECTORY is called.
-const feedName = "default"
-
 // longestMute is how long a feed may be muted at most.
 const longestMute = 31 * 24 * time.Hour
 
 // feed is what one feed brings. It is safe for concurrent use.
 type feed struct {
+	files.Input
 	now func() time.Time
 
 	mu      sync.Mutex
@@ -41,20 +41,79 @@ type feed struct {
 	saved, known time.Time
 }
 
-// newFeed makes what is known of the feed from the ledger.
-func newFeed(l *ledger.Ledger, zone *time.Location, now func() time.Time) (*feed, error) {
-	f := &feed{now: now, history: feeds.New(zone)}
-	files, err := l.Files()
-	if err != nil {
-		return nil, fmt.Errorf("look up what the feed has brought: %w", err)
+// feedSet are the feeds that are configured.
+type feedSet []*feed
+
+// newFeeds makes what is known of the feeds from the ledger.
+func newFeeds(l *ledger.Ledger, inputs files.Inputs, zone *time.Location, now func() time.Time) (all feedSet, err error) {
+	for _, in := range inputs {
+		all = append(all, &feed{Input: in, now: now, history: feeds.New(zone)})
 	}
-	slices.SortFunc(files, func(a, b *ledger.File) int { return a.Arrival().Compare(b.Arrival()) })
-	for _, file := range files {
-		if file.Problem == "" && file.Status != ledger.Reading {
+	known, err := l.Files()
+	if err != nil {
+		return nil, fmt.Errorf("look up what the feeds have brought: %w", err)
+	}
+	slices.SortFunc(known, func(a, b *ledger.File) int { return a.Arrival().Compare(b.Arrival()) })
+	for _, file := range known {
+		if f := all.named(files.FeedOf(file.Name)); f != nil && file.Problem == "" && file.Status != ledger.Reading {
 			f.history.Add(file.Arrival(), file.Rows-file.Rejected)
 		}
 	}
-	return f, nil
+	return all, nil
+}
+
+// named returns a feed, nil if there is none of that name.
+func (all feedSet) named(name string) *feed {
+	i := slices.IndexFunc(all, func(f *feed) bool { return f.Feed == name })
+	if i < 0 {
+		return nil
+	}
+	return all[i]
+}
+
+func (all feedSet) count(r ledger.Read) {
+	if f := all.named(files.FeedOf(r.Name)); f != nil {
+		f.count(r)
+	}
+}
+
+func (all feedSet) open(ctx context.Context, js jetstream.JetStream) error {
+	bucket, err := js.KeyValue(ctx, topology.BucketState)
+	if err != nil {
+		return fmt.Errorf("open bucket %s: %w", topology.BucketState, err)
+	}
+	for _, f := range all {
+		if err := f.open(ctx, bucket); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (all feedSet) save(ctx context.Context) error {
+	var errs []error
+	for _, f := range all {
+		errs = append(errs, f.save(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// setMute answers a control.FeedMuteRequest. What it says holds once it is stored.
+func (all feedSet) setMute(ctx context.Context, req control.FeedMuteRequest) (control.FeedState, error) {
+	if f := all.named(req.Name); f != nil {
+		return f.setMute(ctx, req)
+	}
+	return control.FeedState{}, control.Refuse("there is no feed %q: bobosync feeds list names them", req.Name)
+}
+
+// states tells how the feeds are doing; waits says that files of one lie unread, or that nobody can tell whether any do.
+func (all feedSet) states(waits func(files.Input) bool) (states []control.FeedState) {
+	for _, f := range all {
+		f.mu.Lock()
+		states = append(states, f.state(f.now(), waits(f.Input)))
+		f.mu.Unlock()
+	}
+	return states
 }
 
 // count counts a file that was read. What a lost ledger reads again is counted already.
@@ -76,12 +135,8 @@ type storedFeed struct {
 }
 
 // open takes over what the state bucket knows better. A session begins with it.
-func (f *feed) open(ctx context.Context, js jetstream.JetStream) error {
-	bucket, err := js.KeyValue(ctx, topology.BucketState)
-	if err != nil {
-		return fmt.Errorf("open bucket %s: %w", topology.BucketState, err)
-	}
-	data, _, err := cas.Load(ctx, bucket, topology.FeedKey(feedName))
+func (f *feed) open(ctx context.Context, bucket jetstream.KeyValue) error {
+	data, _, err := cas.Load(ctx, bucket, topology.FeedKey(f.Feed))
 	if err != nil {
 		return fmt.Errorf("read what the feed has brought: %w", err)
 	}
@@ -114,7 +169,7 @@ func (f *feed) save(ctx context.Context) error {
 	if !due {
 		return nil
 	}
-	if err := put(ctx, bucket, stored); err != nil {
+	if err := put(ctx, bucket, f.Feed, stored); err != nil {
 		return err
 	}
 	f.mu.Lock()
@@ -131,23 +186,20 @@ func (f *feed) stored() storedFeed {
 	return s
 }
 
-func put(ctx context.Context, bucket jetstream.KeyValue, s storedFeed) error {
+func put(ctx context.Context, bucket jetstream.KeyValue, feed string, s storedFeed) error {
 	data, err := json.Marshal(s)
 	if err != nil {
 		return fmt.Errorf("write what the feed has brought: %w", err)
 	}
-	if _, err := bucket.Put(ctx, topology.FeedKey(feedName), data); err != nil {
+	if _, err := bucket.Put(ctx, topology.FeedKey(feed), data); err != nil {
 		return fmt.Errorf("store what the feed has brought: %w", err)
 	}
 	return nil
 }
 
-// setMute answers a control.FeedMuteRequest. What it says holds once it is stored.
 func (f *feed) setMute(ctx context.Context, req control.FeedMuteRequest) (control.FeedState, error) {
 	lasts := time.Duration(req.Seconds) * time.Second
 	switch {
-	case req.Name != feedName:
-		return control.FeedState{}, control.Refuse("there is no feed %q: bobosync feeds list names them", req.Name)
 	case lasts < 0 || lasts > longestMute:
 		return control.FeedState{}, control.Refuse("a feed is muted for some time, and for %d days at most", longestMute/(24*time.Hour))
 	case lasts > 0 && strings.TrimSpace(req.Reason) == "":
@@ -161,24 +213,17 @@ func (f *feed) setMute(ctx context.Context, req control.FeedMuteRequest) (contro
 	if lasts > 0 {
 		f.mute = &control.FeedMute{Until: now.Add(lasts), By: req.By, Reason: req.Reason}
 	}
-	if err := put(ctx, f.bucket, f.stored()); err != nil {
+	if err := put(ctx, f.bucket, f.Feed, f.stored()); err != nil {
 		f.mute = before
 		return control.FeedState{}, err
 	}
 	return f.state(now, false), nil
 }
 
-// states tells how the feeds are doing; waits says that files lie unread, or that nobody can tell whether any do.
-func (f *feed) states(waits bool) []control.FeedState {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return []control.FeedState{f.state(f.now(), waits)}
-}
-
 func (f *feed) state(now time.Time, waits bool) control.FeedState {
 	judged := f.history.Judge(now, waits)
 	s := control.FeedState{
-		Name: feedName, Learnt: judged.Learnt, Since: f.history.Since, Rows: judged.Now.Rows, Files: judged.Now.Files,
+		Name: f.Feed, Learnt: judged.Learnt, Since: f.history.Since, Rows: judged.Now.Rows, Files: judged.Now.Files,
 		Usual: usualHour(judged.Usual), Silent: judged.Silent, Thin: unusualHour(judged.Thin), Flood: unusualHour(judged.Flood),
 	}
 	if !f.history.Last.IsZero() {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"bobosync/services/ingest/internal/feeds"
+	"bobosync/services/ingest/internal/files"
 	"bobosync/shared/control"
 	"bobosync/shared/topology"
 )
@@ -29,7 +30,7 @@ func TestFeedIsRemembered(t *testing.T) {
 		past.Add(at, 10)
 	}
 	remembered := &feed{history: past}
-	if err := put(t.Context(), kv, remembered.stored()); err != nil {
+	if err := put(t.Context(), kv, files.DefaultFeed, remembered.stored()); err != nil {
 		t.Fatal(err)
 	}
 	h.start()
@@ -82,7 +83,7 @@ func TestFeedIsRemembered(t *testing.T) {
 
 	// With the ledger, and without what was remembered.
 	h.end()
-	if err := kv.Delete(t.Context(), topology.FeedKey(feedName)); err != nil {
+	if err := kv.Delete(t.Context(), topology.FeedKey(files.DefaultFeed)); err != nil {
 		t.Fatal(err)
 	}
 	h.start()
@@ -90,7 +91,7 @@ func TestFeedIsRemembered(t *testing.T) {
 		t.Errorf("from the ledger alone %+v", f)
 	}
 	eventually(t, "it is stored again", func() bool {
-		entry, err := kv.Get(t.Context(), topology.FeedKey(feedName))
+		entry, err := kv.Get(t.Context(), topology.FeedKey(files.DefaultFeed))
 		return err == nil && json.Valid(entry.Value())
 	})
 }

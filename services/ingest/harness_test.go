@@ -171,7 +171,7 @@ func (h *harness) died() {
 func (h *harness) resolve() *fakeResolver {
 	h.t.Helper()
 	h.provision()
-	h.resolver = &fakeResolver{t: h.t, conn: h.conn, answer: true, entries: map[string]map[int]event.Entry{}, orders: map[string]int64{}}
+	h.resolver = &fakeResolver{t: h.t, conn: h.conn, answer: true, entries: map[string]map[int]event.Entry{}, orders: map[string]int64{}, feeds: map[string]string{}}
 	h.resolver.start()
 	return h.resolver
 }
@@ -326,7 +326,8 @@ type fakeResolver struct {
 	answer    bool
 	entries   map[string]map[int]event.Entry // by file and row
 	orders    map[string]int64
-	sequence  []string // "settled <file>", "open <file>", "recovered <memory>" as they came
+	feeds     map[string]string // by file
+	sequence  []string          // "settled <file>", "open <file>", "recovered <memory>" as they came
 	messages  int
 	discarded int
 }
@@ -418,6 +419,7 @@ func (r *fakeResolver) learn(e *event.Entries, acks *event.Acks) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.messages++
+	r.feeds[e.File] = e.Feed
 	kind := "open "
 	if e.Settled {
 		kind = "settled "
@@ -513,4 +515,11 @@ func (r *fakeResolver) remember(t *testing.T, memory string) {
 	if _, err := kv.Put(t.Context(), topology.KeyResolverMemory, event.Encode(&event.Memory{Memory: memory, Since: time.Now()})); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// feedOf returns the feed of a file's entries.
+func (r *fakeResolver) feedOf(id string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.feeds[id]
 }

@@ -76,12 +76,13 @@ type service struct {
 	deps      program.Deps
 	log       *slog.Logger
 	ledger    *ledger.Ledger
-	watcher   *watch.Watcher
+	found     *watch.Tracker
+	watchers  []*watch.Watcher
 	intake    *intake.Intake
 	recovery  *recovery.Recovery
 	mover     *mover.Mover
 	dirs      *directories
-	feed      *feed
+	feeds     feedSet
 	operators *operators
 	settled   atomic.Uint64 // counts outcomes, so that a stall is noticed
 	metrics   *telemetry.Ingest
@@ -112,7 +113,7 @@ func run(ctx context.Context, cfg Config, deps program.Deps, t tuning) (err erro
 	if err != nil {
 		return fmt.Errorf("ingest cannot start: %w", err)
 	}
-	data := directory{"DATA_DIRECTORY", cfg.Data.Directory}
+	data := directory{"DATA_DIRECTORY", cfg.Data.Directory, false}
 	if err := errors.Join(data.check(true), s.dropNames(), s.recovery.ForgetHalfRead(), s.recovery.Rebuild(ctx)); err != nil {
 		return endOf(ctx, err)
 	}
@@ -125,16 +126,13 @@ func newService(cfg Config, deps program.Deps, log *slog.Logger, l *ledger.Ledge
 		part: deps.Telemetry.Part(string(topology.Ingest), deps.Conn.Connected), dirs: newDirectories(cfg, log, t.now),
 	}
 	l.OnChange(s.count)
-	s.watcher = watch.New(watch.Config{
-		Dir: cfg.CSVDirectory, Poll: cfg.PollInterval, Settle: cfg.SettleTime, MaxSize: cfg.MaxFileSize, Logger: log,
-		OnList: s.dirs.onList,
-	})
+	s.watch()
 	var err error
-	if s.feed, err = newFeed(l, cfg.Zone.Location(), t.now); err != nil {
+	if s.feeds, err = newFeeds(l, cfg.Inputs(), cfg.Zone.Location(), t.now); err != nil {
 		return nil, err
 	}
 	s.mover, err = mover.New(mover.Config{
-		Ledger: l, Log: log, Input: cfg.CSVDirectory, Processed: cfg.ProcessedDirectory, Failed: cfg.FailedDirectory,
+		Ledger: l, Log: log, Inputs: cfg.Inputs(), Processed: cfg.ProcessedDirectory, Failed: cfg.FailedDirectory,
 		Stay: !cfg.Move, Now: t.now, Hit: t.hit, FirstPause: t.retry, MaxPause: t.maxRetry, Recheck: t.check,
 		Unusable: s.dirs.look, Finished: s.logFinished,
 	})
@@ -143,10 +141,10 @@ func newService(cfg Config, deps program.Deps, log *slog.Logger, l *ledger.Ledge
 	}
 	s.intake = &intake.Intake{
 		Ledger: l, Log: log, Zone: cfg.Zone.Location(), MaxClockSkew: cfg.MaxClockSkew, Stay: !cfg.Move, Now: t.now, Hit: t.hit,
-		Metrics: s.metrics, Traces: deps.Telemetry, Finished: s.mover.Add, Retry: s.watcher.Retry,
+		Metrics: s.metrics, Traces: deps.Telemetry, Finished: s.mover.Add, Retry: s.found.Retry,
 	}
 	s.recovery = &recovery.Recovery{
-		Intake: s.intake, Input: cfg.CSVDirectory, Lifetime: cfg.Lifetime.Duration(), Pause: s.mover.Pause,
+		Intake: s.intake, Inputs: cfg.Inputs(), Lifetime: cfg.Lifetime.Duration(), Pause: s.mover.Pause,
 		FirstPause: t.retry, MaxPause: t.maxRetry,
 	}
 	for _, dir := range []string{cfg.FailedDirectory, cfg.ProcessedDirectory} { // a file whose dead rows were repaired goes this way
@@ -155,8 +153,8 @@ func newService(cfg Config, deps program.Deps, log *slog.Logger, l *ledger.Ledge
 		}
 	}
 	s.operators = &operators{
-		ledger: l, watcher: s.watcher, intake: s.intake, mover: s.mover, dirs: s.dirs, cfg: cfg, now: t.now,
-		feed: s.feed, fresh: newFresh(cfg, l, s.watcher.Tracker, t.now),
+		ledger: l, found: s.found, intake: s.intake, mover: s.mover, dirs: s.dirs, cfg: cfg, now: t.now,
+		feeds: s.feeds, fresh: newFresh(cfg, l, s.found, t.now),
 		instance: control.Me(deps.Version, t.now()),
 		purger: &retention.Purger{Config: retention.Config{
 			Ledger: l, Log: log, Processed: cfg.ProcessedDirectory, Lifetime: cfg.Lifetime.Duration(), Records: t.purgeRecords,
@@ -166,11 +164,24 @@ func newService(cfg Config, deps program.Deps, log *slog.Logger, l *ledger.Ledge
 	return s, nil
 }
 
+// watch makes a watcher for each input directory, all of which tell one tracker.
+func (s *service) watch() {
+	s.found = watch.NewTracker(s.cfg.SettleTime, s.log)
+	for _, in := range s.cfg.Inputs() {
+		s.watchers = append(s.watchers, watch.New(watch.Config{
+			Dir: in.Dir, Prefix: in.Prefix(), Tracker: s.found, Poll: s.cfg.PollInterval, Settle: s.cfg.SettleTime, MaxSize: s.cfg.MaxFileSize,
+			Logger: s.log, OnList: s.dirs.onList(control.InputDirectory(in.Feed)),
+		}))
+	}
+}
+
 func (s *service) run(ctx context.Context, cancel context.CancelCauseFunc) error {
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	defer cancel(nil) // runs before the wait
-	parts.Go(func() { s.watcher.Run(ctx) })
+	for _, w := range s.watchers {
+		parts.Go(func() { w.Run(ctx) })
+	}
 	parts.Go(func() { s.dirs.run(ctx, s.check) })
 	parts.Go(func() {
 		if err := s.mover.Run(ctx); err != nil {
@@ -194,15 +205,17 @@ func endOf(ctx context.Context, err error) error {
 	return err
 }
 
-// dropNames forgets the names that are not in the input directory any more.
+// dropNames forgets the names that are not in the input directories any more.
 func (s *service) dropNames() error {
-	dir, err := os.ReadDir(s.cfg.CSVDirectory)
-	if err != nil {
-		return fmt.Errorf("CSV_DIRECTORY: list %s: %w", s.cfg.CSVDirectory, err)
-	}
 	there := map[string]bool{}
-	for _, d := range dir {
-		there[d.Name()] = true
+	for _, in := range s.cfg.Inputs() {
+		dir, err := os.ReadDir(in.Dir)
+		if err != nil {
+			return fmt.Errorf("%s: list %s: %w", control.InputDirectory(in.Feed), in.Dir, err)
+		}
+		for _, d := range dir {
+			there[in.Prefix()+d.Name()] = true
+		}
 	}
 	var gone []string
 	return s.ledger.Update(func(tx *ledger.Tx) error {
@@ -233,7 +246,7 @@ func (s *service) count(c ledger.Change) {
 		s.metrics.FileFinished(c.Failed)
 	}
 	if c.Read != nil {
-		s.feed.count(*c.Read)
+		s.feeds.count(*c.Read)
 	}
 }
 

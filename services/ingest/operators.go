@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"bobosync/services/ingest/internal/bobocsv"
+	"bobosync/services/ingest/internal/files"
 	"bobosync/services/ingest/internal/intake"
 	"bobosync/services/ingest/internal/ledger"
 	"bobosync/services/ingest/internal/mover"
@@ -33,13 +34,13 @@ const (
 // operators answers requests of operators and of other services. It is safe for concurrent use.
 type operators struct {
 	ledger   *ledger.Ledger
-	watcher  *watch.Watcher
+	found    *watch.Tracker
 	intake   *intake.Intake
 	mover    *mover.Mover
 	purger   *retention.Purger
 	dirs     *directories
 	fresh    *fresh
-	feed     *feed
+	feeds    feedSet
 	cfg      Config
 	now      func() time.Time
 	instance control.Instance
@@ -52,7 +53,7 @@ func (o *operators) endpoints() []control.Endpoint {
 		control.On(control.FileRows, o.listRows),
 		control.On(control.Purge, o.purger.Purge),
 		control.On(control.Slowest, o.fresh.slowest),
-		control.On(control.MuteFeed, o.feed.setMute),
+		control.On(control.MuteFeed, o.feeds.setMute),
 		control.OnEvery(control.State, o.state),
 	}
 }
@@ -113,7 +114,7 @@ func (o *operators) listFiles(_ context.Context, req control.FilesRequest) (cont
 // problems are what in the input directory cannot be read as a file, as operators see the names.
 func (o *operators) problems(wanted func(name string) bool) map[string]control.Problem {
 	all := map[string]control.Problem{}
-	for name, p := range o.watcher.Problems() {
+	for name, p := range o.found.Problems() {
 		if name = ledger.Display(name); wanted(name) {
 			all[name] = control.Problem{Reason: p.Reason, Since: p.Since}
 		}
@@ -133,7 +134,7 @@ func matches(f *ledger.File, text string) bool {
 
 func (o *operators) stateOf(f *ledger.File, blocked map[string]string) control.FileState {
 	state := control.FileState{
-		ID: f.ID, Name: ledger.Display(f.Name), Status: string(f.Status), Failed: f.Failed(), Problem: f.Problem, Size: f.Size,
+		ID: f.ID, Name: ledger.Display(f.Name), Feed: files.FeedOf(f.Name), Status: string(f.Status), Failed: f.Failed(), Problem: f.Problem, Size: f.Size,
 		Rows: f.Rows, Rejected: f.Rejected, Pending: f.Pending(), Outcomes: map[string]int{},
 		FirstSeen: f.FirstSeen, Published: f.Published, Finished: f.Finished, Purged: f.Purged,
 	}
@@ -148,7 +149,8 @@ func (o *operators) stateOf(f *ledger.File, blocked map[string]string) control.F
 		case p.AtDest():
 			state.Paths = append(state.Paths, ledger.Display(p.MovedTo))
 		case p.InInput():
-			state.Paths = append(state.Paths, ledger.Display(filepath.Join(o.cfg.CSVDirectory, p.Name)))
+			dir, _ := o.cfg.Inputs().Dir(p.Name)
+			state.Paths = append(state.Paths, ledger.Display(filepath.Join(dir, files.Base(p.Name))))
 		}
 	}
 	for _, n := range f.History {
@@ -238,7 +240,7 @@ func (o *operators) state(context.Context, control.Nothing) (control.IngestState
 	state := control.IngestState{
 		Instance: o.instance, Freshness: fresh,
 		Waiting: c.Waiting, Rows: c.Rows, Oldest: c.Oldest, LastFile: c.Newest,
-		Unsettled:   first(o.watcher.Changing(), time.Time.Compare),
+		Unsettled:   first(o.found.Changing(), time.Time.Compare),
 		Directories: o.dirs.state(), FreeBytes: o.dirs.freeBytes(),
 		Today: control.FileCounts{
 			Done: c.Today.Done, Failed: c.Today.Failed, Rows: c.Today.Rows, Rejected: c.Today.Rejected, Outcomes: map[string]int{},
@@ -252,8 +254,10 @@ func (o *operators) state(context.Context, control.Nothing) (control.IngestState
 			ID: d.ID, Name: ledger.Display(d.Name), Reason: d.Reason, Finished: d.Finished, Rows: d.Rows, Rejected: d.Rejected,
 		})
 	}
-	state.Unread, state.UnreadSince = o.watcher.Unread()
-	state.Feeds = o.feed.states(state.Unread > 0 || state.Directories["CSV_DIRECTORY"] != "")
+	state.Unread, state.UnreadSince = o.found.Unread()
+	state.Feeds = o.feeds.states(func(in files.Input) bool {
+		return o.found.Waits(in.Prefix()) || state.Directories[control.InputDirectory(in.Feed)] != ""
+	})
 	zone := o.cfg.Zone.Location()
 	state.Zone = zone.String()
 	_, state.ZoneOffset = o.now().In(zone).Zone()

@@ -41,7 +41,7 @@ func (s *service) session(ctx context.Context, _ func(error)) error {
 	if err := topology.Provision(ctx, js, topology.From(s.cfg.Broker, s.cfg.Calls), topology.Ingest, topology.WithLog(s.log)); err != nil {
 		return err
 	}
-	if err := s.feed.open(ctx, js); err != nil {
+	if err := s.feeds.open(ctx, js); err != nil {
 		return err
 	}
 	stream, err := entries.Open(ctx, s.streamConfig())
@@ -50,8 +50,8 @@ func (s *service) session(ctx context.Context, _ func(error)) error {
 	}
 	defer stream.Close()
 	w := &work{service: s, stream: stream, epochs: make(chan string, 1), resend: make(chan struct{}, 1)}
-	w.inbox = s.intake.NewInbox(s.watcher.Tracker, s.cfg.CSVDirectory, s.cfg.MaxFileSize, stream.Send)
-	w.recovery = s.recovery.NewSession(stream, w.inbox, s.watcher.Tracker)
+	w.inbox = s.intake.NewInbox(s.found, s.cfg.Inputs(), s.cfg.MaxFileSize, stream.Send)
+	w.recovery = s.recovery.NewSession(stream, w.inbox, s.found)
 	w.stall.reset(s.now(), s.settled.Load(), s.patience)
 	stop, err := control.Serve(ctx, s.deps.Conn.NC, topology.Ingest, s.deps.Version, s.operators.endpoints()...)
 	if err != nil {
@@ -140,7 +140,7 @@ func (w *work) followEpoch(ctx context.Context, known string) error {
 
 // read is the session's reader: the only one that publishes entries, one thing after the other.
 func (w *work) read(ctx context.Context, epoch string) error {
-	w.watcher.Again() // what an earlier session did not get to
+	w.found.Again() // what an earlier session did not get to
 	if err := w.recovery.Begin(ctx, epoch); err != nil {
 		return err
 	}
@@ -153,7 +153,7 @@ func (w *work) read(ctx context.Context, epoch string) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-w.watcher.Ready():
+		case <-w.found.Ready():
 		case epoch := <-w.epochs:
 			err = w.recovery.Recover(ctx, epoch)
 		case <-w.resend:
@@ -180,7 +180,7 @@ func (w *work) keepHouse(ctx context.Context) error {
 			return err
 		}
 		// The rest is tried again at the next tick; an outage of the broker is reported by the connection.
-		if err := errors.Join(w.stream.Tidy(ctx), w.detectStall(ctx), w.feed.save(ctx)); err != nil && ctx.Err() == nil {
+		if err := errors.Join(w.stream.Tidy(ctx), w.detectStall(ctx), w.feeds.save(ctx)); err != nil && ctx.Err() == nil {
 			w.log.Debug("housekeeping failed, trying again", "error", err)
 		}
 	}

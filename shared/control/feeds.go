@@ -2,6 +2,14 @@ package control
 
 import "time"
 
+// InputDirectory is what the input directory of a feed is called in messages, and in IngestState.Directories: the variable that names it.
+func InputDirectory(feed string) string {
+	if feed == "default" {
+		return "CSV_DIRECTORY"
+	}
+	return "FEEDS " + feed
+}
+
 // MuteFeed is an endpoint of ingest: it takes a FeedMuteRequest and answers with the FeedState.
 const MuteFeed = "mute-feed"
 

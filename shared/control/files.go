@@ -34,8 +34,10 @@ type FilesAnswer struct {
 
 // FileState is the record of a file.
 type FileState struct {
-	ID   string `json:"id"`
+	ID string `json:"id"`
+	// Name is the name under which it came first; where there are several feeds it is feed/name.
 	Name string `json:"name"`
+	Feed string `json:"feed,omitempty"`
 	// Status is reading, waiting, done or moved.
 	Status string `json:"status"`
 	// Failed says that it belongs to the failed files.

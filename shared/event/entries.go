@@ -15,6 +15,10 @@ func (e *Entries) appendJSON(b []byte) []byte {
 	b = strconv.AppendInt(b, int64(e.V), 10)
 	b = append(b, `,"file":`...)
 	b = appendText(b, e.File)
+	if e.Feed != "" {
+		b = append(b, `,"feed":`...)
+		b = appendText(b, e.Feed)
+	}
 	b = append(b, `,"order":`...)
 	b = strconv.AppendInt(b, e.Order, 10)
 	b = appendFlag(b, `,"last":true`, e.Last)
@@ -79,7 +83,11 @@ func plain(c byte) bool {
 // employee ids are parts of one text as long as the payload: who keeps one for longer clones it.
 func (e *Entries) readJSON(data []byte) bool {
 	r := reader{text: string(data)}
-	got := Entries{V: int(r.number(`{"v":`)), File: strings.Clone(r.quoted(`,"file":"`)), Order: r.number(`,"order":`)}
+	got := Entries{V: int(r.number(`{"v":`)), File: strings.Clone(r.quoted(`,"file":"`))}
+	if r.has(`,"feed":"`) {
+		got.Feed = strings.Clone(r.quoted(``))
+	}
+	got.Order = r.number(`,"order":`)
 	got.Last, got.More, got.Settled = r.has(`,"last":true`), r.has(`,"more":true`), r.has(`,"settled":true`)
 	r.expect(`,"entries":[`)
 	got.Entries = make([]Entry, 0, strings.Count(r.text, `{"row":`))

@@ -48,6 +48,8 @@ type Entries struct {
 	V int `json:"v"`
 	// File is the file's id: the SHA-256 of its content, in lower-case hex.
 	File string `json:"file"`
+	// Feed is that which the file came from; empty if it is the only one, or not known any more.
+	Feed string `json:"feed,omitempty"`
 	// Order is the file's place in the order of reading; see Version.Order.
 	Order int64 `json:"order"`
 	// Last says that no entries of this file follow.

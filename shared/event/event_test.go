@@ -27,8 +27,9 @@ func samples() map[string]Versioned {
 			{Row: 2, Employee: "01234", At: at.Unix(), Rank: at.Unix() - 1, On: true},
 			{Row: 3, Employee: "67890", At: at.Unix()},
 		}},
-		"recovered": &Recovered{Memory: "0195"},
-		"memory":    &Memory{Memory: "0195", Since: at},
+		"entries_feed": &Entries{File: file, Feed: "north", Order: 5, Entries: []Entry{{Row: 2, Employee: "01234", At: at.Unix()}}},
+		"recovered":    &Recovered{Memory: "0195"},
+		"memory":       &Memory{Memory: "0195", Since: at},
 		"update": &Update{
 			User: "john.doe@example.org", Employee: "01234", On: true, At: at.Unix(), Version: version, File: file, Reason: ReasonEvent,
 		},
@@ -69,7 +70,7 @@ func TestGolden(t *testing.T) {
 			require.Equal(t, string(want), string(got))
 
 			read := map[string]Versioned{
-				"entries": &Entries{}, "recovered": &Recovered{}, "memory": &Memory{}, "update": &Update{}, "acks": &Acks{}, "acks_waited": &Acks{},
+				"entries": &Entries{}, "entries_feed": &Entries{}, "recovered": &Recovered{}, "memory": &Memory{}, "update": &Update{}, "acks": &Acks{}, "acks_waited": &Acks{},
 				"mapping_chunk": &MappingChunk{}, "dead_letter": &DeadLetter{},
 			}[name]
 			require.NoError(t, Decode(want, read))

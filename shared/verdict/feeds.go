@@ -9,19 +9,15 @@ import (
 	"bobosync/shared/text"
 )
 
-// directoryVariable is the setting whose directory the feed is.
-const directoryVariable = "CSV_DIRECTORY"
-
 // feedFindings are about what comes, beside what usually does. Several feeds that are silent at once are one finding.
 func feedFindings(now time.Time, s control.IngestState, after time.Duration) (all []Finding) {
-	if s.Directories[directoryVariable] != "" { // that is the cause, and is told
-		return nil
-	}
 	var silent, names []string
 	judged := false
 	for _, feed := range s.Feeds {
-		judged = judged || feed.Learnt || feed.Mute != nil
-		if feed.Mute != nil {
+		// That is the cause, and is told.
+		unusable := s.Directories["CSV_DIRECTORY"] != "" || s.Directories[control.InputDirectory(feed.Name)] != ""
+		judged = judged || feed.Learnt || feed.Mute != nil || unusable
+		if feed.Mute != nil || unusable {
 			continue
 		}
 		switch {

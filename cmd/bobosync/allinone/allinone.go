@@ -56,7 +56,7 @@ func Run(ctx context.Context, s settings.All, log *slog.Logger) (err error) {
 // stopped and started again until it works.
 func runAll(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetry.Telemetry) error {
 	program.SpareMemory(softMemory)
-	log.Info("bobosync starts", "version", program.Version, "csv_directory", s.Ingest.CSVDirectory)
+	log.Info("bobosync starts", "version", program.Version, "inputs", s.Ingest.InputDirectories())
 	for {
 		err := Once(ctx, s, log, tel)
 		switch {

@@ -88,9 +88,14 @@ func named(name string, results []Result) []Result {
 // Files are the directories of ingest.
 type Files struct {
 	CSV, Processed, Failed string
+	// Feeds are the input directories in the place of CSV, if there are several, by what messages call them.
+	Feeds []Feed
 	// Move says whether finished files are moved out of CSV.
 	Move bool
 }
+
+// Feed is one of several input directories.
+type Feed struct{ Name, Dir string }
 
 // Monitor says where to read what a broker does not tell its clients. Both are optional.
 type Monitor struct {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 )
 
@@ -58,14 +59,20 @@ func size(bytes uint64) string {
 // directory is one that the settings name.
 type directory struct {
 	variable, path string
-	// write says that files are made in it, made that it is made if it is missing.
-	write, made bool
+	// write says that files are made in it, made that it is made if it is missing, input that files come into it.
+	write, made, input bool
 }
 
 func directories(s Settings) []directory {
 	var all []directory
 	if s.Files != nil {
-		all = append(all, directory{variable: "CSV_DIRECTORY", path: s.Files.CSV, write: s.Files.Move})
+		inputs := s.Files.Feeds
+		if len(inputs) == 0 {
+			inputs = []Feed{{"CSV_DIRECTORY", s.Files.CSV}}
+		}
+		for _, in := range inputs {
+			all = append(all, directory{variable: in.Name, path: in.Dir, write: s.Files.Move, input: true})
+		}
 		if s.Files.Move {
 			all = append(all,
 				directory{variable: "PROCESSED_DIRECTORY", path: s.Files.Processed, write: true, made: true},
@@ -96,8 +103,8 @@ func directoryTasks(s Settings) []task {
 	if len(into) == 0 {
 		return tasks
 	}
-	needs := []string{from.variable}
-	for _, d := range into {
+	var needs []string
+	for _, d := range append(slices.Clone(from), into...) {
 		needs = append(needs, d.variable)
 	}
 	return append(tasks, task{name: "moving files", needs: needs, run: func(context.Context, *facts) []Result {
@@ -106,17 +113,17 @@ func directoryTasks(s Settings) []task {
 }
 
 // moves returns where files are moved from, and where to.
-func moves(dirs []directory) (from directory, into []directory) {
+func moves(dirs []directory) (from, into []directory) {
 	for _, d := range dirs {
-		switch d.variable {
-		case "CSV_DIRECTORY":
-			from = d
-		case "PROCESSED_DIRECTORY", "FAILED_FILES_DIRECTORY":
+		switch {
+		case d.input:
+			from = append(from, d)
+		case d.variable == "PROCESSED_DIRECTORY", d.variable == "FAILED_FILES_DIRECTORY":
 			into = append(into, d)
 		}
 	}
-	if from.path == "" {
-		return from, nil
+	if len(from) == 0 {
+		return nil, nil
 	}
 	return from, into
 }
@@ -251,8 +258,8 @@ func trial(path string) (string, error) {
 
 // checkMoves looks whether the directories are different ones, and whether a file can be renamed from one into the other: that
 // alone shows it, since two mounts of one file system do not allow it either.
-func checkMoves(from directory, into []directory) []Result {
-	all := append([]directory{from}, into...)
+func checkMoves(from, into []directory) []Result {
+	all := append(slices.Clone(from), into...)
 	for i, a := range all {
 		for _, b := range all[i+1:] {
 			if same(a.path, b.path) {
@@ -261,10 +268,12 @@ func checkMoves(from directory, into []directory) []Result {
 		}
 	}
 	var results []Result
-	for _, d := range into {
-		if crosses(from.path, d.path) {
-			results = append(results, warn("put both on one file system (in containers: into one volume)",
-				"%s and %s lie on different file systems: each file is copied, which takes longer, instead of renamed", from.variable, d.variable)...)
+	for _, in := range from {
+		for _, d := range into {
+			if crosses(in.path, d.path) {
+				results = append(results, warn("put both on one file system (in containers: into one volume)",
+					"%s and %s lie on different file systems: each file is copied, which takes longer, instead of renamed", in.variable, d.variable)...)
+			}
 		}
 	}
 	if len(results) == 0 {

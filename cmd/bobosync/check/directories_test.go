@@ -74,12 +74,16 @@ func TestDirectories(t *testing.T) {
 		says   []string
 	}{
 		"missing input": {func(s *site) { s.Files.CSV = s.path("missing") }, Problem, "CSV_DIRECTORY", []string{"does not exist"}},
-		"made":          {func(s *site) { s.Files.Processed = s.path("not", "yet") }, OK, "PROCESSED_DIRECTORY", []string{"will be made"}},
-		"a file":        {func(s *site) { s.Files.Failed = s.file("failed.txt") }, Problem, "FAILED_FILES_DIRECTORY", []string{"is not a directory"}},
-		"below a file":  {func(s *site) { s.Data.Directory = filepath.Join(s.file("data.txt"), "below") }, Problem, "DATA_DIRECTORY", []string{"is not a directory"}},
-		"log":           {func(s *site) { s.Log.Directory = s.file("log.txt") }, Problem, "LOG_DIRECTORY", []string{"is not a directory"}},
-		"the same":      {func(s *site) { s.Files.Processed = s.path("in", "..", "in") }, Problem, "moving files", []string{"CSV_DIRECTORY and PROCESSED_DIRECTORY are the same"}},
-		"both missing":  {func(s *site) { s.Files.Processed, s.Files.Failed = s.path("x"), s.path("x") }, Problem, "moving files", []string{"are the same"}},
+		"a missing feed": {func(s *site) {
+			s.Files.Feeds = []Feed{{"FEEDS north", s.path("in")}, {"FEEDS south", s.path("missing")}}
+		},
+			Problem, "FEEDS south", []string{"does not exist"}},
+		"made":         {func(s *site) { s.Files.Processed = s.path("not", "yet") }, OK, "PROCESSED_DIRECTORY", []string{"will be made"}},
+		"a file":       {func(s *site) { s.Files.Failed = s.file("failed.txt") }, Problem, "FAILED_FILES_DIRECTORY", []string{"is not a directory"}},
+		"below a file": {func(s *site) { s.Data.Directory = filepath.Join(s.file("data.txt"), "below") }, Problem, "DATA_DIRECTORY", []string{"is not a directory"}},
+		"log":          {func(s *site) { s.Log.Directory = s.file("log.txt") }, Problem, "LOG_DIRECTORY", []string{"is not a directory"}},
+		"the same":     {func(s *site) { s.Files.Processed = s.path("in", "..", "in") }, Problem, "moving files", []string{"CSV_DIRECTORY and PROCESSED_DIRECTORY are the same"}},
+		"both missing": {func(s *site) { s.Files.Processed, s.Files.Failed = s.path("x"), s.path("x") }, Problem, "moving files", []string{"are the same"}},
 		"full": {func(s *site) { s.Space = func(string) (Space, error) { return Space{Free: 1, Total: 1 << 40}, nil } },
 			Problem, "DATA_DIRECTORY", []string{"as good as full", "make room"}},
 		"well": {func(*site) {}, OK, "moving files", []string{"can be renamed"}},

@@ -143,9 +143,13 @@ func readerOf(service topology.Service) (reader, error) {
 }
 
 func ofIngest(c ingest.Config) check.Settings {
+	var feeds []check.Feed
+	for _, in := range c.InputDirectories() {
+		feeds = append(feeds, check.Feed(in))
+	}
 	return check.Settings{
 		Broker: c.Broker, Calls: c.Calls, Log: c.Log, Data: &c.Data, BoboZone: &c.Zone,
-		Files: &check.Files{CSV: c.CSVDirectory, Processed: c.ProcessedDirectory, Failed: c.FailedDirectory, Move: c.Move},
+		Files: &check.Files{Feeds: feeds, Processed: c.ProcessedDirectory, Failed: c.FailedDirectory, Move: c.Move},
 	}
 }
 

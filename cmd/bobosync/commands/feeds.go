@@ -28,7 +28,7 @@ time without a file. After three weeks that is known, and bobosync status warns 
   flood    an hour has brought more than five times the most of them
 
 Until then it warns when no file has come for as long as --silent-after says. Copies of known files do not count. The feed of
-CSV_DIRECTORY is called "default".`,
+CSV_DIRECTORY is called "default"; FEEDS names several, each with a directory of its own.`,
 	}
 	cmd.AddCommand(feedsListCommand(envFile), feedsMuteCommand(envFile))
 	return cmd

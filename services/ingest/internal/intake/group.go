@@ -13,6 +13,7 @@ import (
 	"bobosync/services/ingest/internal/bobocsv"
 	"bobosync/services/ingest/internal/content"
 	"bobosync/services/ingest/internal/failpoint"
+	"bobosync/services/ingest/internal/files"
 	"bobosync/services/ingest/internal/ledger"
 	"bobosync/shared/bus"
 	"bobosync/shared/event"
@@ -54,6 +55,14 @@ type Reading struct {
 	sent    int // messages so far
 	entries int // entries in them
 	stored  int // lines in the ledger
+}
+
+// feed is that which the file came from, as events have it: empty for the only one.
+func (r *Reading) feed() string {
+	if feed := files.FeedOf(r.File.Name); feed != files.DefaultFeed {
+		return feed
+	}
+	return ""
 }
 
 // window is a part of a file that was parsed and is not in the ledger yet.
@@ -509,7 +518,7 @@ func (g *Group) messages(w *window, order int64) []*message.Message {
 	for entries := w.entries; len(entries) > 0; {
 		n := min(len(entries), entriesPerMessage)
 		e := event.Entries{
-			File: r.File.ID, Order: order, Settled: r.Settled, Last: w.last && n == len(entries), More: g.more(), Entries: entries[:n],
+			File: r.File.ID, Feed: r.feed(), Order: order, Settled: r.Settled, Last: w.last && n == len(entries), More: g.more(), Entries: entries[:n],
 		}
 		msgs = append(msgs, entriesMessage(e, fmt.Sprintf("%s-%d-%s", r.File.ID, entries[0].Row, r.suffix)))
 		entries = entries[n:]

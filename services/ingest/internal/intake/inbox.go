@@ -23,20 +23,20 @@ const (
 	largeSize = 1 << 20
 )
 
-// Inbox reads what is found in the input directory. It is for one goroutine.
+// Inbox reads what is found in the input directories. It is for one goroutine.
 type Inbox struct {
 	*Intake
 	found   *watch.Tracker
-	dir     string
+	inputs  files.Inputs
 	maxSize int64
 	publish Publish
 	large   []watch.Found // wait to be read in slices, in the order of reading
 	read    []string      // are in a group that is not flushed yet
 }
 
-// NewInbox returns an inbox for a directory and what is found there. MaxSize is the most bytes of a file.
-func (in *Intake) NewInbox(found *watch.Tracker, dir string, maxSize int64, publish Publish) *Inbox {
-	return &Inbox{Intake: in, found: found, dir: dir, maxSize: maxSize, publish: publish}
+// NewInbox returns an inbox for directories and what is found there. MaxSize is the most bytes of a file.
+func (in *Intake) NewInbox(found *watch.Tracker, inputs files.Inputs, maxSize int64, publish Publish) *Inbox {
+	return &Inbox{Intake: in, found: found, inputs: inputs, maxSize: maxSize, publish: publish}
 }
 
 // Read reads all that has settled. Small files go first, also those that come while a large one is read; what counts of two
@@ -127,7 +127,8 @@ func (b *Inbox) readOne(ctx context.Context, g *Group, found watch.Found) error 
 			return stop
 		}
 	}
-	c, err := content.Open(ctx, filepath.Join(b.dir, found.Name), options)
+	dir, _ := b.inputs.Dir(found.Name) // the watchers find no others
+	c, err := content.Open(ctx, filepath.Join(dir, files.Base(found.Name)), options)
 	if stop != nil {
 		return stop
 	}

@@ -55,7 +55,8 @@ type Change struct {
 
 // Read is a file that was read.
 type Read struct {
-	// Arrived is when it came, Rows counts its good rows.
+	// Name is the name under which it came first, Arrived when that was, and Rows counts its good rows.
+	Name    string
 	Arrived time.Time
 	Rows    int
 }
@@ -74,7 +75,7 @@ func changed(before, after view) (c Change, some bool) {
 		}
 	}
 	if (before.status == "" || before.status == Reading) && after.status != Reading && after.readings == 0 && after.problem == "" {
-		c.Read = &Read{Arrived: after.arrival, Rows: after.rows - after.rejected}
+		c.Read = &Read{Name: after.name, Arrived: after.arrival, Rows: after.rows - after.rejected}
 	}
 	return c, c.Finished || c.Rows != nil || c.Read != nil
 }

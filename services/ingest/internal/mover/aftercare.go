@@ -151,13 +151,17 @@ func (m *Mover) takeBack(ctx context.Context, dir *files.Dir, id string, p ledge
 	if f, err := m.Ledger.File(id); err != nil || f == nil || f.LeftPath(p.MovedTo) {
 		return false, err
 	}
-	input, err := files.OpenDir(m.Input)
+	back, known := m.Inputs.Dir(p.Name)
+	if !known { // of no feed that is configured, or of one that a lost ledger knew
+		back = m.Inputs[0].Dir
+	}
+	input, err := files.OpenDir(back)
 	if err != nil {
 		return false, err
 	}
 	defer input.Close()
 	to, _, err := files.Move{
-		From: dir, Name: filepath.Base(p.MovedTo), Into: input, Wanted: p.Name, Tag: ledger.Short(id), Token: m.token, Stat: now,
+		From: dir, Name: filepath.Base(p.MovedTo), Into: input, Wanted: files.Base(p.Name), Tag: ledger.Short(id), Token: m.token, Stat: now,
 		Same: func(*files.Dir, string) (bool, error) { return false, nil },
 	}.Do(ctx)
 	if errors.Is(err, files.ErrReplaced) || errors.Is(err, files.ErrGone) {

@@ -28,8 +28,9 @@ const movesPerCommit = 256
 type Config struct {
 	Ledger *ledger.Ledger
 	Log    *slog.Logger
-	// Input, Processed and Failed are the directories.
-	Input, Processed, Failed string
+	// Inputs are the input directories; all of their finished files go to Processed or Failed.
+	Inputs            files.Inputs
+	Processed, Failed string
 	// Stay tells that finished files stay in the input directory.
 	Stay bool
 	Now  func() time.Time
@@ -273,24 +274,45 @@ func (m *Mover) moveCopies(ctx context.Context, f *ledger.File, resumed bool) (d
 	if f.Failed() {
 		into = m.Failed
 	}
-	way, err := openWay(m.Input, into)
+	for _, in := range m.Inputs {
+		some, err := m.moveFrom(ctx, in, into, f, resumed)
+		if done = append(done, some...); err != nil {
+			return done, err
+		}
+	}
+	for _, p := range f.InInput() {
+		if _, known := m.Inputs.Dir(p.Name); !known { // its feed is not configured any more
+			done = append(done, moved{id: f.ID, name: p.Name})
+		}
+	}
+	return done, nil
+}
+
+// moveFrom moves the copies that are left in one of the input directories.
+func (m *Mover) moveFrom(ctx context.Context, in files.Input, into string, f *ledger.File, resumed bool) (done []moved, err error) {
+	copies := slices.DeleteFunc(f.InInput(), func(p ledger.Place) bool { return files.FeedOf(p.Name) != in.Feed })
+	if len(copies) == 0 {
+		return nil, nil
+	}
+	way, err := openWay(in.Dir, into)
 	if err != nil {
 		return nil, err
 	}
 	defer way.close()
-	for _, p := range f.InInput() {
+	for _, p := range copies {
+		name := files.Base(p.Name)
 		stat, there, err := way.holds(ctx, f, p)
 		if err != nil {
 			return done, err
 		}
 		if !there {
 			// Other content must not be touched; where there is nothing, an earlier attempt may have moved it.
-			if _, err := way.from.Stat(p.Name); err == nil || !resumed {
+			if _, err := way.from.Stat(name); err == nil || !resumed {
 				done = append(done, moved{id: f.ID, name: p.Name})
 				continue
 			}
 		}
-		to, now, err := m.moveOne(ctx, way, p.Name, p.Name, f, p, stat, resumed)
+		to, now, err := m.moveOne(ctx, way, name, name, f, p, stat, resumed)
 		if err != nil && !errors.Is(err, files.ErrGone) {
 			return done, err
 		}
@@ -453,7 +475,8 @@ func (w *way) close() {
 // holds reports whether a place still holds the content that was read, and how that looks now; if nothing is there, how it looked. A
 // file that was only touched, or copied back, holds it.
 func (w *way) holds(ctx context.Context, f *ledger.File, p ledger.Place) (files.Stat, bool, error) {
-	info, err := w.from.Stat(p.Name)
+	name := files.Base(p.Name)
+	info, err := w.from.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return p.Stat, false, nil
 	}
@@ -467,7 +490,7 @@ func (w *way) holds(ctx context.Context, f *ledger.File, p ledger.Place) (files.
 	if !info.Mode().IsRegular() || info.Size() != f.Size {
 		return p.Stat, false, nil
 	}
-	id, err := content.IDIn(ctx, w.from, p.Name)
+	id, err := content.IDIn(ctx, w.from, name)
 	if errors.Is(err, content.ErrChanged) {
 		return p.Stat, false, nil
 	}
@@ -486,7 +509,11 @@ func (m *Mover) tidyUp() error {
 	if err != nil {
 		return fmt.Errorf("note the token of this run: %w", err)
 	}
-	for _, path := range []string{m.Input, m.Processed, m.Failed} {
+	paths := []string{m.Processed, m.Failed}
+	for _, in := range m.Inputs {
+		paths = append(paths, in.Dir)
+	}
+	for _, path := range paths {
 		if path == "" {
 			continue
 		}

@@ -24,8 +24,8 @@ import (
 // Recovery reads files again. All fields are required but Finished, which is empty if no file is ever moved.
 type Recovery struct {
 	*intake.Intake
-	// Input is the input directory. Finished are those that files are moved to, in the order in which a file may pass through them.
-	Input    string
+	// Inputs are the input directories. Finished are those that files are moved to, in the order in which a file may pass through them.
+	Inputs   files.Inputs
 	Finished []string
 	// Lifetime is how long an event counts; 0 is for ever.
 	Lifetime time.Duration
@@ -43,8 +43,8 @@ type listed struct {
 	done    bool // it lies in a directory of finished files
 }
 
-// list returns the input files in a directory, without what cannot be read as a file.
-func list(dir string, done bool) ([]listed, error) {
+// list returns the input files in a directory, without what cannot be read as a file. Prefix begins their names.
+func list(dir, prefix string, done bool) ([]listed, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", dir, err)
@@ -56,11 +56,20 @@ func list(dir string, done bool) ([]listed, error) {
 			continue // what is in the way in the input directory is a problem that the watcher names
 		}
 		found = append(found, listed{
-			Found: watch.Found{Name: e.Name(), Stat: files.StatOf(info)}, path: filepath.Join(dir, e.Name()),
+			Found: watch.Found{Name: prefix + e.Name(), Stat: files.StatOf(info)}, path: filepath.Join(dir, e.Name()),
 			arrival: files.Arrival(info), done: done,
 		})
 	}
 	return found, nil
+}
+
+// inputFiles lists what lies in the input directories.
+func (r *Recovery) inputFiles() (all []listed, err error) {
+	for _, in := range r.Inputs {
+		some, listErr := list(in.Dir, in.Prefix(), false)
+		all, err = append(all, some...), errors.Join(err, listErr)
+	}
+	return all, err
 }
 
 // finishedFiles lists the finished files that may still matter: those that arrived within the lifetime of duty. An event may lie
@@ -68,7 +77,7 @@ func list(dir string, done bool) ([]listed, error) {
 func (r *Recovery) finishedFiles() ([]listed, error) {
 	var all []listed
 	for _, dir := range r.Finished {
-		some, err := list(dir, true)
+		some, err := list(dir, "", true)
 		if err != nil {
 			return nil, err
 		}
@@ -93,7 +102,7 @@ func (r *Recovery) Rebuild(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	waiting, err := list(r.Input, false)
+	waiting, err := r.inputFiles()
 	if err != nil {
 		return err
 	}

@@ -186,9 +186,9 @@ func (s *Session) replay(ctx context.Context) (*replayed, error) {
 
 // replayFinished publishes the entries of the finished files, wherever they lie, and reports whether all of them could be read.
 func (s *Session) replayFinished(ctx context.Context, done *replayed, waiting []*ledger.File) (all bool, err error) {
-	listed, err := list(s.Input, false)
+	listed, err := s.inputFiles()
 	if err != nil {
-		s.Log.Warn("the input directory cannot be read, files that stayed there are not recovered", "error", err)
+		s.Log.Warn("an input directory cannot be read, files that stayed there are not recovered", "error", err)
 	}
 	finished, err := s.finishedFiles()
 	if err != nil {
@@ -322,8 +322,9 @@ func (s *Session) earlierFiles() (bool, error) {
 			if n.ID != "" || n.Order == 0 || waiting {
 				return nil
 			}
-			info, err := os.Lstat(filepath.Join(s.Input, name))
-			waiting = err == nil && info.Mode().IsRegular() && files.StatOf(info).Same(n.Stat) && !s.found.Rejected(name)
+			dir, known := s.Inputs.Dir(name)
+			info, err := os.Lstat(filepath.Join(dir, files.Base(name)))
+			waiting = known && err == nil && info.Mode().IsRegular() && files.StatOf(info).Same(n.Stat) && !s.found.Rejected(name)
 			return nil
 		})
 	})

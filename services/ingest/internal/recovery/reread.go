@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"bobosync/services/ingest/internal/content"
+	"bobosync/services/ingest/internal/files"
 	"bobosync/services/ingest/internal/intake"
 	"bobosync/services/ingest/internal/ledger"
 )
@@ -62,11 +63,15 @@ func (s *Session) rereadOne(ctx context.Context, g *intake.Group, f *ledger.File
 // rereadCopy reads a file from one place. It is gone from there only if other content or nothing lies there for sure: one that
 // changes may have been touched only, and a directory may be away for a while.
 func (s *Session) rereadCopy(ctx context.Context, g *intake.Group, f *ledger.File, p ledger.Place) (found, error) {
-	c, err := content.Open(ctx, filepath.Join(s.Input, p.Name), content.Options{})
+	dir, known := s.Inputs.Dir(p.Name)
+	if !known {
+		return gone, nil
+	}
+	c, err := content.Open(ctx, filepath.Join(dir, files.Base(p.Name)), content.Options{})
 	switch {
 	case ctx.Err() != nil:
 		return unreadable, ctx.Err()
-	case errors.Is(err, fs.ErrNotExist) && isDir(s.Input):
+	case errors.Is(err, fs.ErrNotExist) && isDir(dir):
 		return gone, nil
 	case err != nil:
 		return unreadable, nil // the watcher names it as a problem

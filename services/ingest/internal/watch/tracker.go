@@ -43,6 +43,7 @@ const (
 )
 
 type entry struct {
+	part    *part
 	state   state
 	stat    files.Stat
 	since   time.Time // of the last change that was seen
@@ -61,26 +62,41 @@ const (
 	maxPause   = 5 * time.Minute
 )
 
-// Tracker knows how far each name in the directory has come. It is safe for concurrent use.
+// Tracker knows how far each name in the directories has come. It is safe for concurrent use.
 type Tracker struct {
 	settle time.Duration
 	log    *slog.Logger
 	ready  chan struct{}
-	timer  *time.Timer // runs out when something may have settled
 
 	mu       sync.Mutex
+	parts    []*part
 	entries  map[string]*entry
 	settling map[string]*entry // those of the entries that are watched closely
-	listed   time.Time         // when the directory was last listed, from the listing's begin
 }
 
-func newTracker(settle time.Duration, log *slog.Logger) *Tracker {
-	t := &Tracker{
-		settle: settle, log: log, ready: make(chan struct{}, 1), timer: time.NewTimer(settle),
-		entries: map[string]*entry{}, settling: map[string]*entry{},
-	}
-	t.timer.Stop()
-	return t
+// part is a directory. What is in it is looked at by its own watcher, so that one that hangs holds up no other.
+type part struct {
+	prefix string
+	// timer runs out when something may have settled; armed tells that it will.
+	timer *time.Timer
+	armed bool
+	// listed is when the directory was last listed, from the listing's begin.
+	listed time.Time
+}
+
+// NewTracker returns a Tracker that knows of nothing yet.
+func NewTracker(settle time.Duration, log *slog.Logger) *Tracker {
+	return &Tracker{settle: settle, log: log, ready: make(chan struct{}, 1), entries: map[string]*entry{}, settling: map[string]*entry{}}
+}
+
+// add takes in a directory whose names begin with a prefix.
+func (t *Tracker) add(prefix string) *part {
+	p := &part{prefix: prefix, timer: time.NewTimer(t.settle)}
+	p.timer.Stop()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.parts = append(t.parts, p)
+	return p
 }
 
 // Ready gets a value when there may be something to take.
@@ -225,7 +241,7 @@ func (t *Tracker) Unread() (n int, since time.Time) {
 }
 
 // Arrivals returns the files that were found and not read yet, the first that came first, with those that cannot be read: their rows
-// have no outcome. Listed is up to when everything is known that has come; zero if the directory was never listed.
+// have no outcome. Listed is up to when everything is known that has come; zero if one of the directories was never listed.
 func (t *Tracker) Arrivals() (unread []Found, listed time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -235,7 +251,24 @@ func (t *Tracker) Arrivals() (unread []Found, listed time.Time) {
 		}
 	}
 	slices.SortFunc(unread, func(a, b Found) int { return cmp.Or(a.Arrived.Compare(b.Arrived), a.Compare(b)) })
-	return unread, t.listed
+	for i, p := range t.parts {
+		if i == 0 || p.listed.Before(listed) {
+			listed = p.listed
+		}
+	}
+	return unread, listed
+}
+
+// Waits reports whether files lie unread whose names begin with a prefix.
+func (t *Tracker) Waits(prefix string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.entries {
+		if e.part.prefix == prefix && !e.read && e.problem.Reason == "" {
+			return true
+		}
+	}
+	return false
 }
 
 // Retry notes that a file which was taken was not read: it is offered again once it has settled anew.
@@ -276,9 +309,9 @@ type sight struct {
 }
 
 // see takes note of what is at a name now. An event means that it was written to, even where its stat does not show it.
-func (t *Tracker) see(name string, what sight, event bool, now time.Time) {
+func (t *Tracker) see(p *part, name string, what sight, event bool, now time.Time) {
 	t.mu.Lock()
-	first := t.note(name, what, event, now)
+	first := t.note(p, name, what, event, now)
 	t.mu.Unlock()
 	if first {
 		t.warn(name, what.reason)
@@ -286,10 +319,10 @@ func (t *Tracker) see(name string, what sight, event bool, now time.Time) {
 }
 
 // note updates the entry and reports whether there is a new problem.
-func (t *Tracker) note(name string, what sight, event bool, now time.Time) bool {
+func (t *Tracker) note(p *part, name string, what sight, event bool, now time.Time) bool {
 	e, known := t.entries[name]
 	if !known {
-		e = &entry{arrived: what.arrived}
+		e = &entry{part: p, arrived: what.arrived}
 		t.entries[name] = e
 	}
 	changed := !known || e.stat != what.stat
@@ -308,8 +341,9 @@ func (t *Tracker) note(name string, what sight, event bool, now time.Time) bool 
 			e.began = now
 		}
 		e.state, e.since, e.read = settling, now, false
-		if len(t.settling) == 0 {
-			t.timer.Reset(t.settle)
+		if !p.armed {
+			p.armed = true
+			p.timer.Reset(t.settle)
 		}
 		t.settling[name] = e
 	}
@@ -317,12 +351,13 @@ func (t *Tracker) note(name string, what sight, event bool, now time.Time) bool 
 }
 
 // keep forgets all names but those that were there when a listing began.
-func (t *Tracker) keep(there map[string]bool, began time.Time) {
+func (t *Tracker) keep(p *part, there map[string]bool, began time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.listed = began
-	maps.DeleteFunc(t.entries, func(name string, _ *entry) bool { return !there[name] })
-	maps.DeleteFunc(t.settling, func(name string, _ *entry) bool { return !there[name] })
+	p.listed = began
+	gone := func(name string, e *entry) bool { return e.part == p && !there[name] }
+	maps.DeleteFunc(t.entries, gone)
+	maps.DeleteFunc(t.settling, gone)
 }
 
 func (t *Tracker) forget(name string) {
@@ -333,12 +368,12 @@ func (t *Tracker) forget(name string) {
 }
 
 // due returns the files that have not changed for long enough.
-func (t *Tracker) due(now time.Time) map[string]files.Stat {
+func (t *Tracker) due(p *part, now time.Time) map[string]files.Stat {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	due := map[string]files.Stat{}
 	for name, e := range t.settling {
-		if now.Sub(e.since) >= t.settle {
+		if e.part == p && now.Sub(e.since) >= t.settle {
 			due[name] = e.stat
 		}
 	}
@@ -349,7 +384,7 @@ func (t *Tracker) due(now time.Time) map[string]files.Stat {
 const granularity = 5 * time.Millisecond
 
 // offer makes those of the due files ready that still have not changed, and sets the timer to when the next one may be.
-func (t *Tracker) offer(due map[string]files.Stat, now time.Time) {
+func (t *Tracker) offer(p *part, due map[string]files.Stat, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	ready := false
@@ -363,10 +398,13 @@ func (t *Tracker) offer(due map[string]files.Stat, now time.Time) {
 		t.signal()
 	}
 	wait := t.settle
+	p.armed = false
 	for _, e := range t.settling {
-		wait = min(wait, e.since.Add(t.settle).Sub(now))
+		if e.part == p {
+			p.armed, wait = true, min(wait, e.since.Add(t.settle).Sub(now))
+		}
 	}
-	if len(t.settling) > 0 {
-		t.timer.Reset(max(wait, granularity))
+	if p.armed {
+		p.timer.Reset(max(wait, granularity))
 	}
 }

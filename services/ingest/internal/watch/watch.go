@@ -1,4 +1,4 @@
-// Package watch finds the files of a directory that have stopped growing.
+// Package watch finds the files of the input directories that have stopped growing.
 package watch
 
 import (
@@ -18,9 +18,12 @@ import (
 	"bobosync/services/ingest/internal/files"
 )
 
-// Config tells what to watch and how. All fields but MaxSize and OnList are required.
+// Config tells what to watch and how. Dir, Poll, Settle and Logger are required.
 type Config struct {
 	Dir string
+	// Prefix begins the names of what is found there, for a Tracker of several directories; without a Tracker it is one of its own.
+	Prefix  string
+	Tracker *Tracker
 	// Poll is how often the directory is listed: file-system events do not fire on network shares.
 	Poll time.Duration
 	// Settle is how long a file must not change, by this machine's clock, before it is taken.
@@ -35,7 +38,8 @@ type Config struct {
 // Watcher finds files in a directory; its Tracker tells what it has found. Run is for one goroutine.
 type Watcher struct {
 	*Tracker
-	cfg Config
+	part *part
+	cfg  Config
 
 	notify       *fsnotify.Watcher
 	watched      fs.FileInfo // the directory that notify watches
@@ -49,12 +53,15 @@ func New(cfg Config) *Watcher {
 	if cfg.OnList == nil {
 		cfg.OnList = func(error) {}
 	}
-	return &Watcher{Tracker: newTracker(cfg.Settle, cfg.Logger), cfg: cfg, blind: true}
+	if cfg.Tracker == nil {
+		cfg.Tracker = NewTracker(cfg.Settle, cfg.Logger)
+	}
+	return &Watcher{Tracker: cfg.Tracker, part: cfg.Tracker.add(cfg.Prefix), cfg: cfg, blind: true}
 }
 
 // Run watches until ctx ends. A directory that cannot be read is waited for.
 func (w *Watcher) Run(ctx context.Context) {
-	defer w.timer.Stop()
+	defer w.part.timer.Stop()
 	events, errs := w.openNotify()
 	defer w.closeNotify()
 	poll := time.NewTicker(w.cfg.Poll)
@@ -66,7 +73,7 @@ func (w *Watcher) Run(ctx context.Context) {
 			return
 		case <-poll.C:
 			w.list()
-		case <-w.timer.C:
+		case <-w.part.timer.C:
 			w.settleDue()
 		case e := <-events:
 			w.handle(e)
@@ -84,7 +91,7 @@ func (w *Watcher) handle(e fsnotify.Event) {
 		w.watched = nil
 		w.list()
 	case files.IsCSV(name):
-		w.look(name, true, time.Now())
+		w.look(w.cfg.Prefix+name, true, time.Now())
 	}
 }
 
@@ -150,11 +157,12 @@ func (w *Watcher) list() {
 	there := make(map[string]bool, len(dir))
 	for _, d := range dir {
 		if files.IsCSV(d.Name()) {
-			there[d.Name()] = true
-			w.look(d.Name(), false, now)
+			name := w.cfg.Prefix + d.Name()
+			there[name] = true
+			w.look(name, false, now)
 		}
 	}
-	w.keep(there, began)
+	w.keep(w.part, there, began)
 	w.blind = false
 }
 
@@ -172,23 +180,23 @@ func (w *Watcher) look(name string, event bool, now time.Time) {
 	if !w.blind || what.arrived.IsZero() || what.arrived.After(now) {
 		what.arrived = now
 	}
-	w.see(name, what, event, now)
+	w.see(w.part, name, what, event, now)
 }
 
 // settleDue looks once more at the files that have not changed for long enough, and offers those that still have not.
 func (w *Watcher) settleDue() {
 	now := time.Now()
-	due := w.due(now)
+	due := w.due(w.part, now)
 	for _, name := range slices.Sorted(maps.Keys(due)) {
 		w.look(name, false, time.Now())
 	}
-	w.offer(due, now)
+	w.offer(w.part, due, now)
 }
 
 // examine looks at what is at a name, and when it came by its own time. It opens nothing: a pipe would hang. A link is not
 // followed: it may stand for what only this program may read.
 func (w *Watcher) examine(name string) (what sight, err error) {
-	info, err := os.Lstat(filepath.Join(w.cfg.Dir, name))
+	info, err := os.Lstat(filepath.Join(w.cfg.Dir, files.Base(name)))
 	if err != nil {
 		return what, err
 	}

@@ -104,10 +104,10 @@ func TestWatcherByPollingAlone(t *testing.T) {
 	w := New(Config{Dir: dir, Poll: time.Hour, Settle: time.Millisecond, Logger: quiet()})
 	write(t, filepath.Join(dir, "a.csv"), "one")
 	w.list() // as a tick does; there is no Run, so no events
-	<-w.timer.C
+	<-w.part.timer.C
 	w.settleDue()
 	for len(w.settling) > 0 {
-		<-w.timer.C
+		<-w.part.timer.C
 		w.settleDue()
 	}
 	if got := w.Take(); len(got) != 1 || got[0].Name != "a.csv" {
