@@ -21,9 +21,8 @@ type Config struct {
 	// OperatorCreds is the file with the NATS credentials that orders are given with, and persons looked up. Without it the broker
 	// refuses both, if it keeps its users apart.
 	OperatorCreds string `env:"CONSOLE_OPERATOR_CREDS"`
-	// BoboZone and AtHocZone are the zones of the two wall clocks; times are shown in AtHoc's.
-	BoboZone  config.Zone `env:"BOBO_TIMEZONE, default=local"`
-	AtHocZone config.Zone `env:"ATHOC_TIMEZONE, default=local"`
+	// Zone is AtHoc's, in which bin/console shows all times; with bobosync run they are in the machine's.
+	Zone config.Zone `env:"ATHOC_TIMEZONE, default=local"`
 
 	Auth auth.Config
 }

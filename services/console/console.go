@@ -8,13 +8,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"html/template"
 	"log/slog"
 	"net"
 	"net/http"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"bobosync/services/console/internal/auth"
+	collect "bobosync/services/console/internal/look"
 	"bobosync/services/console/internal/web"
+	"bobosync/shared/client"
 	"bobosync/shared/program"
 )
 
@@ -38,13 +43,29 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 	log := deps.Log.With("service", "console")
 	state := &stateBucket{cfg: cfg}
 	defer state.close()
+	var site *web.Site
 	logins, err := auth.New(ctx, cfg.Auth, auth.Options{
 		Clock: deps.Clock(), Log: log, Addr: cfg.Addr, Directory: cfg.Data.Directory, State: state.open, MayWrite: state.mayWrite(),
+		Page: func(w http.ResponseWriter, r *http.Request, status int, title string, body template.HTML) {
+			site.Page(w, r, status, title, body) // whoever asks, it is there by then
+		},
 	})
 	if err != nil {
 		return err
 	}
-	site := &web.Site{Auth: logins}
+	look := &client.Observer{Settings: client.Settings{Broker: cfg.Broker, Data: cfg.Data}}
+	defer look.Close()
+	order := look
+	if cfg.OperatorCreds != "" {
+		order = &client.Observer{Settings: look.Settings}
+		order.Broker.Creds = cfg.OperatorCreds
+		defer order.Close()
+	}
+	facts := collect.New(look.Observe)
+	site, err = web.New(web.Options{Auth: logins, Facts: facts, Look: look.Conn, Order: order.Conn, Version: deps.Version, Log: log})
+	if err != nil {
+		return fmt.Errorf("make the console's pages: %w", err)
+	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Addr)
 	if err != nil {
 		return fmt.Errorf("listen on CONSOLE_ADDR: %w", err)
@@ -54,7 +75,10 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 		return errors.Join(err, listener.Close())
 	}
 	log.Info("the console listens", "address", cfg.Auth.Scheme()+"://"+listener.Addr().String()+"/")
-	return serve(ctx, guarded, site.Handler(), log)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return facts.Run(ctx) })
+	group.Go(func() error { return serve(ctx, guarded, site.Handler(), log) })
+	return group.Wait()
 }
 
 // serve answers requests until ctx ends.
@@ -76,6 +100,8 @@ func serve(ctx context.Context, listener net.Listener, pages http.Handler, log *
 	if server.Shutdown(closing) != nil {
 		_ = server.Close() // what still listens has had its time
 	}
-	<-ended
+	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve the console: %w", err)
+	}
 	return nil
 }

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"bobosync/shared/bus"
@@ -10,37 +11,57 @@ import (
 	"bobosync/shared/verdict"
 )
 
-// Observer looks at everything over one connection, which it makes anew when it is lost: a broker inside comes back elsewhere.
+// Observer looks at everything over one connection, which it makes anew when it is lost: a broker inside comes back elsewhere. It may
+// be used by several goroutines.
 type Observer struct {
 	Settings
+
+	mu   sync.Mutex
 	conn *bus.Conn
 }
 
 // Close ends the connection. The Observer may be used again.
 func (o *Observer) Close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.close()
+}
+
+func (o *Observer) close() {
 	if o.conn != nil {
 		o.conn.Close()
 		o.conn = nil
 	}
 }
 
-// Observe gathers the facts. It fails only if ctx ends or the settings are wrong.
-func (o *Observer) Observe(ctx context.Context) (verdict.Facts, error) {
+// Conn returns the connection, which is lost to its user when the Observer makes another one. Its error is that of Connect.
+func (o *Observer) Conn(ctx context.Context) (*bus.Conn, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	if o.conn != nil && !o.conn.Connected() {
-		o.Close()
+		o.close()
 	}
 	if o.conn == nil {
 		conn, err := o.Connect(ctx, ConnectTimeout)
-		var why *verdict.Unreachable
-		switch {
-		case ctx.Err() != nil:
-			return verdict.Facts{}, ctx.Err()
-		case errors.As(err, &why):
-			return verdict.Facts{At: time.Now(), Unreachable: why}, nil
-		case err != nil:
-			return verdict.Facts{}, err
+		if err != nil {
+			return nil, err
 		}
 		o.conn = conn
 	}
-	return observe.Facts(ctx, o.conn), ctx.Err()
+	return o.conn, nil
+}
+
+// Observe gathers the facts. It fails only if ctx ends or the settings are wrong.
+func (o *Observer) Observe(ctx context.Context) (verdict.Facts, error) {
+	conn, err := o.Conn(ctx)
+	var why *verdict.Unreachable
+	switch {
+	case ctx.Err() != nil:
+		return verdict.Facts{}, ctx.Err()
+	case errors.As(err, &why):
+		return verdict.Facts{At: time.Now(), Unreachable: why}, nil
+	case err != nil:
+		return verdict.Facts{}, err
+	}
+	return observe.Facts(ctx, conn), ctx.Err()
 }

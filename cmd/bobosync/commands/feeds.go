@@ -72,7 +72,7 @@ func showFeeds(out *text.Printer, feeds []control.FeedState) error {
 			usual = fmt.Sprintf("%d to %d", f.Usual.Least, f.Usual.Most)
 			gap = text.Ago(time.Duration(f.Usual.GapSeconds) * time.Second)
 		}
-		rows = append(rows, []string{f.Name, feedWords(f), last, fmt.Sprintf("%d in %s", f.Rows, text.Count(f.Files, "file")), usual, gap})
+		rows = append(rows, []string{f.Name, client.FeedWords(f), last, fmt.Sprintf("%d in %s", f.Rows, text.Count(f.Files, "file")), usual, gap})
 	}
 	out.Table(rows)
 	for _, f := range feeds {
@@ -81,22 +81,6 @@ func showFeeds(out *text.Printer, feeds []control.FeedState) error {
 		}
 	}
 	return out.Err()
-}
-
-// feedWords says in a word or two how a feed is doing.
-func feedWords(f control.FeedState) string {
-	switch {
-	case !f.Learnt:
-		return "learning"
-	case f.Silent:
-		return "silent"
-	case f.Thin != nil:
-		return "thin"
-	case f.Flood != nil:
-		return "flood"
-	default:
-		return "usual"
-	}
 }
 
 func feedsMuteCommand(envFile *string) *cobra.Command {

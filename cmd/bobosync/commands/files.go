@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"bobosync/shared/bus"
+	"bobosync/shared/client"
 	"bobosync/shared/control"
-	"bobosync/shared/event"
 	"bobosync/shared/observe"
 	"bobosync/shared/text"
 	"bobosync/shared/topology"
@@ -55,7 +55,7 @@ are not settled otherwise; a file goes when it is 0.`,
 			if failed && !cmd.Flags().Changed("most") {
 				req.Most = failedAmong // failed files are few
 			}
-			answer, err := askFiles(ctx, conn, req)
+			answer, err := client.AskFiles(ctx, conn, req)
 			if err != nil {
 				return err
 			}
@@ -74,20 +74,6 @@ are not settled otherwise; a file goes when it is 0.`,
 	return cmd
 }
 
-// askFiles asks for files until it has as many as are wanted: an answer holds no more than fit into a message.
-func askFiles(ctx context.Context, conn *bus.Conn, req control.FilesRequest) (control.FilesAnswer, error) {
-	all, err := control.Ask[control.FilesAnswer](ctx, conn.NC, topology.Ingest, control.Files, req)
-	for wanted := req.Most; err == nil && all.More > 0 && len(all.Files) < wanted; {
-		req.Skip, req.Most = len(all.Files), wanted-len(all.Files)
-		var earlier control.FilesAnswer
-		if earlier, err = control.Ask[control.FilesAnswer](ctx, conn.NC, topology.Ingest, control.Files, req); len(earlier.Files) == 0 {
-			break
-		}
-		all.Files, all.More = append(earlier.Files, all.Files...), earlier.More
-	}
-	return all, err
-}
-
 func showFiles(out *text.Printer, answer control.FilesAnswer) error {
 	if answer.More > 0 {
 		out.Printf("(%d earlier files are left out; --most shows more)\n", answer.More)
@@ -95,7 +81,7 @@ func showFiles(out *text.Printer, answer control.FilesAnswer) error {
 	rows := [][]string{{"ID", "NAME", "STATUS", "ROWS", "REJECTED", "PENDING", "FIRST SEEN", "FINISHED"}}
 	for _, f := range answer.Files {
 		rows = append(rows, []string{
-			text.Short(f.ID), f.Name, statusOf(f), strconv.Itoa(f.Rows), strconv.Itoa(f.Rejected), strconv.Itoa(f.Pending),
+			text.Short(f.ID), f.Name, client.FileStatus(f), strconv.Itoa(f.Rows), strconv.Itoa(f.Rejected), strconv.Itoa(f.Pending),
 			text.When(f.FirstSeen), text.When(f.Finished),
 		})
 	}
@@ -109,23 +95,6 @@ func showFiles(out *text.Printer, answer control.FilesAnswer) error {
 	}
 	return nil
 }
-
-func statusOf(f control.FileState) string {
-	switch {
-	case f.Problem != "":
-		return "set aside"
-	case f.Failed && f.Outcomes[event.Dead.String()] == 0:
-		return fmt.Sprintf("It lies among the failed files, since a mass change with %s of it was rejected: bobosync held list says by whom and why.",
-			text.Count(f.Outcomes[event.Withheld.String()], "row"))
-	case f.Failed:
-		return f.Status + " (failed)"
-	default:
-		return f.Status
-	}
-}
-
-// rowPrinter writes rows as they come.
-type rowPrinter func(rows []control.RowState) error
 
 func filesShowCommand(envFile *string) *cobra.Command {
 	var all, asCSV, asJSON bool
@@ -144,7 +113,7 @@ itself.
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completing(envFile, fileNames),
 		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error {
-			answer, err := askFiles(ctx, conn, control.FilesRequest{Text: args[0]})
+			answer, err := client.AskFiles(ctx, conn, control.FilesRequest{Text: args[0]})
 			if err != nil {
 				return err
 			}
@@ -160,7 +129,7 @@ itself.
 			}
 			for _, f := range answer.Files {
 				printer, end := newRowPrinter(out, f, whereabouts(ctx, conn, f), asJSON)
-				if err := eachRow(ctx, conn, f, all, printer); err != nil {
+				if err := client.EachRow(ctx, conn, f, all, printer); err != nil {
 					return err
 				}
 				if err := end(); err != nil {
@@ -203,56 +172,10 @@ func unknownFile(ctx context.Context, conn *bus.Conn, name string) error {
 
 // whereabouts says in a sentence where a file is and why it is not done.
 func whereabouts(ctx context.Context, conn *bus.Conn, f control.FileState) string {
-	switch f.Status {
-	case statusReading, statusWaiting, statusDone:
-		return inWork(f) + whyWaiting(verdict.Judge(observe.Facts(ctx, conn), verdict.Limits{}))
-	default:
-		return finished(f)
+	if client.Finished(f) {
+		return client.Whereabouts(f, verdict.Verdict{})
 	}
-}
-
-// What ingest calls the states of a file.
-const (
-	statusReading = "reading"
-	statusWaiting = "waiting"
-	statusDone    = "done"
-)
-
-func inWork(f control.FileState) string {
-	switch f.Status {
-	case statusReading:
-		return fmt.Sprintf("It is being read; it was first seen at %s.", text.When(f.FirstSeen))
-	case statusWaiting:
-		return fmt.Sprintf("It waits in CSV_DIRECTORY since %s: %d of its %d rows are not settled yet.", text.When(f.FirstSeen), f.Pending, f.Rows)
-	default:
-		return "All of its rows are settled; it is still to be moved out of CSV_DIRECTORY."
-	}
-}
-
-func finished(f control.FileState) string {
-	switch {
-	case f.Problem != "":
-		return "Nothing of it was sent, since it cannot be read as text: " + f.Problem + "."
-	case f.Failed:
-		return fmt.Sprintf("It lies among the failed files, since AtHoc will never take %s of it as they are: bobosync dead list --file %s says why.",
-			text.Count(f.Outcomes[event.Dead.String()], "row"), text.Short(f.ID))
-	default:
-		return fmt.Sprintf("It is done since %s: all of its rows are settled.", text.When(f.Finished))
-	}
-}
-
-// whyWaiting names what is broken, which is why a file waits.
-func whyWaiting(v verdict.Verdict) string {
-	var why []string
-	for _, found := range v.Findings {
-		if found.Level == verdict.Problem && found.Cause != verdict.CauseLate || found.Cause == verdict.CauseRecovering || found.Cause == verdict.CauseAtHocDown || found.Cause == verdict.CauseThrottled {
-			why = append(why, found.Text+".")
-		}
-	}
-	if len(why) == 0 {
-		return " Nothing is broken: it goes on by itself."
-	}
-	return " The reason: " + strings.Join(why, " ")
+	return client.Whereabouts(f, verdict.Judge(observe.Facts(ctx, conn), verdict.Limits{}))
 }
 
 // filesAsCSV writes rows for whoever made the files.
@@ -261,7 +184,7 @@ func filesAsCSV(ctx context.Context, conn *bus.Conn, out *text.Printer, files []
 		return err
 	}
 	for _, f := range files {
-		err := eachRow(ctx, conn, f, all, func(rows []control.RowState) error {
+		err := client.EachRow(ctx, conn, f, all, func(rows []control.RowState) error {
 			cells := make([][]string, len(rows))
 			for i, r := range rows {
 				cells[i] = []string{f.Name, strconv.Itoa(r.Line), r.Outcome, r.Text}
@@ -275,25 +198,7 @@ func filesAsCSV(ctx context.Context, conn *bus.Conn, out *text.Printer, files []
 	return nil
 }
 
-// eachRow asks for a file's rows, part by part.
-func eachRow(ctx context.Context, conn *bus.Conn, f control.FileState, all bool, do rowPrinter) error {
-	req := control.RowsRequest{ID: f.ID, All: all}
-	for {
-		answer, err := control.Ask[control.RowsAnswer](ctx, conn.NC, topology.Ingest, control.FileRows, req)
-		if err != nil {
-			return err
-		}
-		if err := do(answer.Rows); err != nil {
-			return err
-		}
-		if !answer.More || len(answer.Rows) == 0 {
-			return nil
-		}
-		req.After = answer.Rows[len(answer.Rows)-1].Line
-	}
-}
-
-func newRowPrinter(out *text.Printer, f control.FileState, where string, asJSON bool) (do rowPrinter, end func() error) {
+func newRowPrinter(out *text.Printer, f control.FileState, where string, asJSON bool) (do client.RowsDo, end func() error) {
 	if !asJSON {
 		describe(out, f, where)
 		return func(rows []control.RowState) error {
@@ -318,7 +223,7 @@ func newRowPrinter(out *text.Printer, f control.FileState, where string, asJSON 
 
 // describe writes what is known of a file as a whole.
 func describe(out *text.Printer, f control.FileState, where string) {
-	out.Printf("%s\n  %s\n  id        %s\n  status    %s\n", f.Name, where, f.ID, statusOf(f))
+	out.Printf("%s\n  %s\n  id        %s\n  status    %s\n", f.Name, where, f.ID, client.FileStatus(f))
 	out.Printf("  rows      %d, of them %d rejected, %d waiting\n", f.Rows, f.Rejected, f.Pending)
 	var outcomes []string
 	for _, name := range slices.Sorted(maps.Keys(f.Outcomes)) {

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"bobosync/shared/bus"
+	"bobosync/shared/client"
 	"bobosync/shared/control"
 	"bobosync/shared/event"
 	"bobosync/shared/text"
@@ -149,7 +150,7 @@ func (f journalFlags) done(ctx context.Context, conn *bus.Conn, since time.Time)
 
 // files asks ingest for the files that are finished.
 func (f journalFlags) files(ctx context.Context, conn *bus.Conn, _ time.Time) ([]control.JournalEntry, error) {
-	answer, err := askFiles(ctx, conn, control.FilesRequest{Most: f.most})
+	answer, err := client.AskFiles(ctx, conn, control.FilesRequest{Most: f.most})
 	if err != nil {
 		return nil, err
 	}

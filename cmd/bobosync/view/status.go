@@ -8,9 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
-	"bobosync/shared/breaker"
 	"bobosync/shared/control"
 	"bobosync/shared/event"
 	"bobosync/shared/text"
@@ -33,7 +31,7 @@ func Status(w io.Writer, f verdict.Facts, v verdict.Verdict, color Color) error 
 	}
 
 	out.Printf("\n")
-	rows := slices.Concat(freshRows(f), fileRows(f), workerRows(f), [][]string{{"AtHoc", athocWords(f)}, {"Backlog", backlogWords(f)}, {"Dead letters", strconv.FormatUint(f.DeadLetters, 10)}})
+	rows := slices.Concat(freshRows(f), fileRows(f), workerRows(f), [][]string{{"AtHoc", verdict.AtHocWords(f)}, {"Backlog", backlogWords(f)}, {"Dead letters", strconv.FormatUint(f.DeadLetters, 10)}})
 	out.Table(rows)
 	showInstances(out, f)
 	showDuties(out, f)
@@ -119,36 +117,6 @@ func workerRows(f verdict.Facts) (rows [][]string) {
 	return rows
 }
 
-// athocWords say how AtHoc is doing.
-func athocWords(f verdict.Facts) string {
-	var last time.Time
-	for _, s := range f.Publisher {
-		if s.LastSuccess.After(last) {
-			last = s.LastSuccess
-		}
-	}
-	success := "no update taken yet by what runs now"
-	if !last.IsZero() {
-		success = fmt.Sprintf("last update taken %s ago", text.Ago(f.At.Sub(last)))
-	}
-	if f.Pause.InForce(f.At) {
-		return fmt.Sprintf("PAUSED until %s by %s; %s", text.When(f.Pause.Until), f.Pause.By, success)
-	}
-	if f.Breaker == nil {
-		return "not called yet"
-	}
-	switch b := *f.Breaker; {
-	case b.Class == breaker.Refused:
-		return fmt.Sprintf("refuses since %s, next try %s; %s", text.When(b.Since), text.When(b.ProbeAt), success)
-	case b.Class == breaker.Outage:
-		return fmt.Sprintf("down since %s, next try %s; %s", text.When(b.Since), text.When(b.ProbeAt), success)
-	case b.Slow > 0 && b.Slow < 1:
-		return fmt.Sprintf("takes %d %% of the usual rate; %s", int(b.Slow*100), success)
-	default:
-		return "answers; " + success
-	}
-}
-
 func backlogWords(f verdict.Facts) string {
 	var parts []string
 	for _, s := range []topology.Service{topology.Ingest, topology.Resolver, topology.Publisher} {
@@ -157,82 +125,16 @@ func backlogWords(f verdict.Facts) string {
 	return strings.Join(parts, ", ") + " (messages)"
 }
 
-func ingestDoes(s control.IngestState) string {
-	if len(s.Directories) > 0 {
-		return "cannot use a directory"
-	}
-	if s.Waiting > 0 {
-		return text.Count(s.Waiting, "file") + " in work"
-	}
-	return "idle"
-}
-
-func resolverDoes(s control.ResolverState) string {
-	switch {
-	case !s.Recovered:
-		return "reads everything again"
-	case s.Unresolved > 0:
-		return text.Count(s.Unresolved, "worker") + " in work"
-	default:
-		return "idle"
-	}
-}
-
-func publisherDoes(now time.Time, s control.PublisherState) string {
-	does := "idle"
-	if len(s.Lanes) > 0 {
-		lanes := slices.Sorted(slices.Values(s.Lanes))
-		does = "lanes " + strings.Trim(fmt.Sprint(lanes), "[]")
-	}
-	if !s.Calling.IsZero() {
-		does += ", calling for " + text.Ago(now.Sub(s.Calling))
-	}
-	does += fmt.Sprintf("; %s so far", text.Count(s.Calls, "call"))
-	if !s.LastFailure.IsZero() && s.LastFailure.After(s.LastSuccess) {
-		does += fmt.Sprintf(", failed %s ago", text.Ago(now.Sub(s.LastFailure)))
-	}
-	return does
-}
-
-func janitorDoes(s control.JanitorState) string {
-	if !s.AtWork {
-		return "stands by"
-	}
-	for _, d := range s.Duties {
-		if !d.Running.IsZero() {
-			return "at work: " + d.Name
-		}
-	}
-	return "at work"
-}
-
 func showInstances(out *text.Printer, f verdict.Facts) {
 	rows := [][]string{{"SERVICE", "INSTANCE", "VERSION", "SINCE", "DOES"}}
 	for i, instance := range f.Instances() {
-		rows = append(rows, []string{string(instance.Service), instance.Name, instance.Version, text.When(instance.Started), activities(f)[i]})
+		rows = append(rows, []string{string(instance.Service), instance.Name, instance.Version, text.When(instance.Started), verdict.Activities(f)[i]})
 	}
 	out.Printf("\n")
 	out.Table(rows)
 	for _, line := range laneStrangers(f) {
 		out.Line(line)
 	}
-}
-
-// activities are what the processes do now, in the order of [verdict.Facts.Instances].
-func activities(f verdict.Facts) (all []string) {
-	for _, s := range f.Ingest {
-		all = append(all, ingestDoes(s))
-	}
-	for _, s := range f.Resolver {
-		all = append(all, resolverDoes(s))
-	}
-	for _, s := range f.Publisher {
-		all = append(all, publisherDoes(f.At, s))
-	}
-	for _, s := range f.Janitor {
-		all = append(all, janitorDoes(s))
-	}
-	return all
 }
 
 // laneStrangers names the lanes that are lent to a process which has not answered: one that was killed, until the lease ends.
@@ -269,26 +171,11 @@ func showDuties(out *text.Printer, f verdict.Facts) {
 	rows := [][]string{{"DUTY", "LAST", "NEXT", "STATE"}}
 	for _, s := range f.Janitor {
 		for _, d := range s.Duties {
-			rows = append(rows, []string{d.Name, text.When(d.LastSuccess), text.When(d.Next), dutyState(f.At, d)})
+			rows = append(rows, []string{d.Name, text.When(d.LastSuccess), text.When(d.Next), verdict.DutyState(f.At, d)})
 		}
 	}
 	if len(rows) > 1 {
 		out.Printf("\n")
 		out.Table(rows)
-	}
-}
-
-func dutyState(now time.Time, d control.Duty) string {
-	switch {
-	case d.Off:
-		return "off"
-	case !d.Running.IsZero():
-		return "running for " + text.Ago(now.Sub(d.Running))
-	case d.Failures > 0:
-		return "failed " + text.Times(d.Failures)
-	case d.LastSuccess.IsZero():
-		return "not yet"
-	default:
-		return "ok"
 	}
 }

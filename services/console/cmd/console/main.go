@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"os"
+	"time"
 
 	"bobosync/services/console"
 	"bobosync/shared/program"
@@ -12,6 +13,7 @@ import (
 func main() {
 	var cfg console.Config
 	os.Exit(program.MainUnconnected("console", &cfg, func(ctx context.Context, deps program.Deps) error {
+		time.Local = cfg.Zone.Location() // all that this program shows has been written for one zone
 		return console.Run(ctx, cfg, deps)
 	}))
 }

@@ -1,8 +1,10 @@
-// Package web holds the console's pages.
+// Package web holds the console's pages. Each is made by a function of what is known, for somebody of a role, and has an address in one
+// table.
 package web
 
 import (
 	"net/http"
+	"strings"
 
 	"bobosync/services/console/internal/auth"
 )
@@ -16,25 +18,81 @@ type Route struct {
 	handle  http.HandlerFunc
 }
 
+// view makes a page; the path below its address is in the request.
+type view struct {
+	path  string
+	least auth.Role
+	make  func(*Request) (*Page, error)
+	// list says that its table can be had as CSV and JSON; below, that there is a page for each path below this one.
+	list, below bool
+}
+
+// views are the pages, in the order of their paths.
+func (s *Site) views() []view {
+	return []view{
+		{path: "/", least: auth.Viewer, make: s.now},
+		{path: "/wall", least: auth.Wall, make: s.wall},
+		{path: "/files", least: auth.Viewer, make: s.files, list: true},
+		{path: "/files/", least: auth.Viewer, make: s.file, list: true, below: true},
+		{path: "/help", least: auth.Nobody, make: s.help},
+		{path: "/help/", least: auth.Nobody, make: s.help, below: true},
+	}
+}
+
 // Routes lists all addresses.
 func (s *Site) Routes() []Route {
-	return []Route{
-		{"GET /help/{page}", auth.Nobody, s.help},
+	routes := []Route{
+		{"GET /assets/{name}", auth.Nobody, s.asset},
+		{"POST /look", auth.Nobody, s.look},
+		{"GET /live", auth.Wall, s.live},
 	}
+	for _, v := range s.views() {
+		switch {
+		case v.below:
+			routes = append(routes, Route{"GET " + v.path + "{id}", v.least, s.show(v)})
+		case v.path == "/":
+			routes = append(routes, Route{"GET /{$}", v.least, s.show(v)})
+		default:
+			routes = append(routes, Route{"GET " + v.path, v.least, s.show(v)})
+		}
+		if v.list && !v.below {
+			routes = append(routes, Route{"GET " + v.path + ".csv", v.least, s.show(v)}, Route{"GET " + v.path + ".json", v.least, s.show(v)})
+		}
+	}
+	return routes
+}
+
+// find returns the view of a path, with what is below its address.
+func (s *Site) find(path string) (v view, id string, found bool) {
+	for _, v := range s.views() {
+		if v.path == path {
+			return v, "", true
+		}
+		if id, below := strings.CutPrefix(path, v.path); v.below && below && id != "" && !strings.Contains(id, "/") {
+			return v, id, true
+		}
+	}
+	return view{}, "", false
 }
 
 // Handler serves all addresses, each to those who may.
 func (s *Site) Handler() http.Handler {
+	mux := s.mux()
+	s.auth.Routes(mux)
+	return s.auth.Protect(mux)
+}
+
+// mux leads each address to who answers it, for those who may.
+func (s *Site) mux() *http.ServeMux {
 	mux := http.NewServeMux()
 	for _, route := range s.Routes() {
 		mux.HandleFunc(route.Pattern, func(w http.ResponseWriter, r *http.Request) {
-			if auth.From(r.Context()).Role < route.Least {
-				s.Auth.Refuse(w, r)
+			if s.who(r.Context()).Role < route.Least {
+				s.refuse(w, r)
 				return
 			}
 			route.handle(w, r)
 		})
 	}
-	s.Auth.Routes(mux)
-	return s.Auth.Protect(mux)
+	return mux
 }

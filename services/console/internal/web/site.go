@@ -1,19 +1,203 @@
 package web
 
 import (
+	"bytes"
+	"context"
+	"embed"
+	"errors"
+	"html/template"
+	"log/slog"
 	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
 
-	"bobosync/docs"
 	"bobosync/services/console/internal/auth"
+	"bobosync/services/console/internal/look"
+	"bobosync/shared/bus"
+	"bobosync/shared/text"
+	"bobosync/shared/verdict"
 )
 
-// Site is what the pages are made of.
+// Site makes the pages. It may be used by several goroutines.
 type Site struct {
-	Auth *auth.Auth
+	auth    *auth.Auth
+	who     func(context.Context) auth.Identity
+	refuse  http.HandlerFunc
+	facts   *look.Collector
+	reads   func(context.Context) (*bus.Conn, error)
+	orders  func(context.Context) (*bus.Conn, error)
+	version string
+	log     *slog.Logger
+
+	pages   *template.Template
+	assets  assets
+	manual  manual
+	streams streams
+	shared  sync.Map // of fragments by address and role
 }
 
-// help shows a page of the documentation.
-func (s *Site) help(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	http.ServeFileFS(w, r, docs.Pages, r.PathValue("page")+".md")
+// Options are what a Site is made with.
+type Options struct {
+	Auth  *auth.Auth
+	Facts *look.Collector
+	// Look connects with the key that pages are read with, Order with the one that gives orders and looks up persons.
+	Look, Order func(context.Context) (*bus.Conn, error)
+	Version     string
+	Log         *slog.Logger
+}
+
+//go:embed templates
+var templates embed.FS
+
+// New makes a Site.
+func New(o Options) (*Site, error) {
+	s := &Site{auth: o.Auth, who: auth.From, refuse: o.Auth.Refuse, facts: o.Facts, reads: o.Look, orders: o.Order, version: o.Version, log: o.Log}
+	var err error
+	if s.assets, err = loadAssets(); err != nil {
+		return nil, err
+	}
+	if s.manual, err = loadManual(); err != nil {
+		return nil, err
+	}
+	s.pages, err = template.New("").Funcs(template.FuncMap{
+		"asset": s.assets.path, "mark": mark, "class": class, "clean": text.Clean,
+	}).ParseFS(templates, "templates/*.html")
+	return s, err
+}
+
+// Request is somebody's wish to see a page.
+type Request struct {
+	ctx  context.Context
+	url  *url.URL
+	id   string // what stands below the view's address
+	who  auth.Identity
+	snap look.Snapshot
+}
+
+// facts are the last ones that could be had.
+func (q *Request) facts() verdict.Facts { return q.snap.Known }
+
+func (q *Request) now() time.Time { return q.snap.Facts.At }
+
+// errAway says that there is nobody to ask; the verdict says why.
+var errAway = errors.New("the broker cannot be reached, so nobody can be asked")
+
+// connection returns a connection at once, or errAway.
+func (q *Request) connection(connect func(context.Context) (*bus.Conn, error)) (*bus.Conn, error) {
+	if !q.snap.Facts.Reached() {
+		return nil, errAway
+	}
+	return connect(q.ctx)
+}
+
+// request is what a browser asks for.
+func (s *Site) request(r *http.Request, u *url.URL, id string) *Request {
+	return &Request{ctx: r.Context(), url: u, id: id, who: s.who(r.Context()), snap: s.facts.Fresh(r.Context())}
+}
+
+// show answers with a page, or with its table as CSV or JSON.
+func (s *Site) show(v view) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		id, form := r.PathValue("id"), ""
+		if v.list {
+			id, form = formOf(r.URL.Path, id)
+		}
+		q := s.request(r, r.URL, id)
+		page, err := v.make(q)
+		var gone *notFound
+		switch {
+		case errors.As(err, &gone):
+			s.write(w, r, q, http.StatusNotFound, &Page{Title: "Not found", Intro: gone.text})
+		case err != nil:
+			s.write(w, r, q, http.StatusServiceUnavailable, &Page{Title: "This cannot be shown now", Level: verdict.Problem, Intro: upper(text.Clean(err.Error())) + "."})
+		case form != "":
+			s.writeTable(w, r, page.table(), form)
+		default:
+			s.write(w, r, q, http.StatusOK, page)
+		}
+	}
+}
+
+// formOf takes .csv or .json from the end of a path.
+func formOf(path, id string) (rest, form string) {
+	for _, form := range []string{".csv", ".json"} {
+		if strings.HasSuffix(path, form) {
+			return strings.TrimSuffix(id, form), form
+		}
+	}
+	return id, ""
+}
+
+// notFound says that there is no such thing.
+type notFound struct{ text string }
+
+func (e *notFound) Error() string { return e.text }
+
+// writeTable answers with a table for machines.
+func (s *Site) writeTable(w http.ResponseWriter, r *http.Request, t *Table, form string) {
+	if t == nil {
+		http.NotFound(w, r)
+		return
+	}
+	t.arrange(r.URL.Query())
+	var b bytes.Buffer
+	write, kind := t.writeCSV, "text/csv; charset=utf-8"
+	if form == ".json" {
+		write, kind = t.writeJSON, "application/json"
+	}
+	if err := write(text.To(&b)); err != nil {
+		s.fail(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", kind)
+	if form == ".csv" {
+		w.Header().Set("Content-Disposition", "attachment; filename=bobosync"+strings.ReplaceAll(strings.TrimSuffix(r.URL.Path, form), "/", "-")+form)
+	}
+	_, _ = w.Write(b.Bytes()) // a browser that is gone misses nothing
+}
+
+// write answers with a page in its frame.
+func (s *Site) write(w http.ResponseWriter, r *http.Request, q *Request, status int, page *Page) {
+	f := s.frame(r, q, page)
+	s.execute(w, status, "frame", f)
+}
+
+// Page answers with a body in the frame of all pages, for what is no view.
+func (s *Site) Page(w http.ResponseWriter, r *http.Request, status int, title string, body template.HTML) {
+	q := s.request(r, r.URL, "")
+	s.write(w, r, q, status, &Page{Title: title, Blocks: []Block{{HTML: body}}})
+}
+
+func (s *Site) execute(w http.ResponseWriter, status int, name string, data any) {
+	var b bytes.Buffer
+	if err := s.pages.ExecuteTemplate(&b, name, data); err != nil {
+		s.fail(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(visible(b.String()))) // a browser that is gone misses nothing
+}
+
+// visible shows what cannot be seen in a page as an escape, whoever has put it there; only ends of lines stay.
+func visible(page string) string {
+	lines := strings.Split(page, "\n")
+	for i, line := range lines {
+		lines[i] = text.Clean(line)
+	}
+	return strings.Join(lines, "\n")
+}
+
+func (s *Site) fail(w http.ResponseWriter, err error) {
+	s.log.Error("a page cannot be made", "error", err)
+	http.Error(w, "This page cannot be made; the console's log says why.", http.StatusInternalServerError)
+}
+
+func upper(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
 }

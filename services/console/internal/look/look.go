@@ -1,0 +1,158 @@
+// Package look asks all services how it goes, for everybody who looks at a page: once a second while somebody does, seldom otherwise.
+// Many who look cost the services what one costs.
+package look
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"bobosync/shared/verdict"
+)
+
+const (
+	// busy and idle are the times between two looks, with and without somebody who looks.
+	busy = time.Second
+	idle = 15 * time.Second
+	// fresh is how old a page's facts may be, and freshWait how long a page waits for newer ones.
+	fresh     = 1500 * time.Millisecond
+	freshWait = 2 * time.Second
+)
+
+// Snapshot is what is known at one moment.
+type Snapshot struct {
+	Facts   verdict.Facts
+	Verdict verdict.Verdict
+	// Known are the last facts that could be had; they are Facts unless the broker is away.
+	Known verdict.Facts
+	// Taken is when it was taken, and Number counts the looks.
+	Taken  time.Time
+	Number int
+}
+
+// Collector keeps the latest snapshot. It may be used by several goroutines.
+type Collector struct {
+	observe func(context.Context) (verdict.Facts, error)
+	wake    chan struct{}
+
+	mu      sync.Mutex
+	latest  Snapshot
+	began   time.Time
+	lookers int
+	changed chan struct{}
+}
+
+// New makes a collector that asks with observe.
+func New(observe func(context.Context) (verdict.Facts, error)) *Collector {
+	return &Collector{observe: observe, wake: make(chan struct{}, 1), changed: make(chan struct{})}
+}
+
+// Run looks again and again until ctx ends.
+func (c *Collector) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		case <-c.wake:
+			if !c.wait(ctx) {
+				return nil
+			}
+		}
+		c.look(ctx)
+		timer.Reset(c.pause())
+	}
+}
+
+// wait keeps the least time between two looks; it reports false if ctx ended.
+func (c *Collector) wait(ctx context.Context) bool {
+	c.mu.Lock()
+	since := time.Since(c.began)
+	c.mu.Unlock()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(busy - since):
+		return true
+	}
+}
+
+func (c *Collector) pause() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lookers > 0 {
+		return max(busy-time.Since(c.began), 0)
+	}
+	return idle
+}
+
+// look takes a snapshot and tells who waits for it.
+func (c *Collector) look(ctx context.Context) {
+	c.mu.Lock()
+	c.began = time.Now()
+	c.mu.Unlock()
+	facts, err := c.observe(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return
+		}
+		facts = verdict.Facts{At: time.Now(), Unreachable: &verdict.Unreachable{
+			Cause: verdict.CauseBroker, Text: "the broker cannot be asked", Do: "check the console's settings NATS_URL, NATS_CREDS and NATS_CA", Err: err,
+		}}
+	}
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := Snapshot{Facts: facts, Verdict: verdict.Judge(facts, verdict.Limits{SilentAfter: verdict.DefaultSilentAfter}), Known: facts, Taken: time.Now(), Number: c.latest.Number + 1}
+	if !facts.Reached() {
+		s.Known = c.latest.Known
+	}
+	c.latest = s
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// Latest returns the latest snapshot, and what is closed when there is another.
+func (c *Collector) Latest() (Snapshot, <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.latest, c.changed
+}
+
+// Fresh returns a snapshot for a page: one of now, unless that takes too long.
+func (c *Collector) Fresh(ctx context.Context) Snapshot {
+	s, changed := c.Latest()
+	if s.Number > 0 && time.Since(s.Taken) < fresh {
+		return s
+	}
+	c.hurry()
+	select {
+	case <-changed:
+	case <-ctx.Done():
+	case <-time.After(freshWait):
+	}
+	s, _ = c.Latest()
+	return s
+}
+
+// Watch has it looked once a second until stop is called.
+func (c *Collector) Watch() (stop func()) {
+	c.add(1)
+	c.hurry()
+	return sync.OnceFunc(func() { c.add(-1) })
+}
+
+func (c *Collector) add(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lookers += n
+}
+
+func (c *Collector) hurry() {
+	select {
+	case c.wake <- struct{}{}:
+	default: // it was told already
+	}
+}

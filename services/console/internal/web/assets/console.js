@@ -1,0 +1,90 @@
+// The watchdog of pages that keep themselves up to date, and the keys. It works, and says so, when nothing else does.
+(() => {
+  'use strict';
+  const patience = 10000;
+  const root = document.documentElement;
+  const get = (id) => document.getElementById(id);
+  const live = get('live');
+  let heard = Date.now();
+  let since = get('clock') ? get('clock').textContent : '';
+  let paused = false;
+  let verdict = said();
+
+  function said() {
+    const now = document.querySelector('[data-verdict]');
+    return now ? { text: now.textContent.trim(), level: now.dataset.verdict, icon: now.dataset.icon } : null;
+  }
+
+  // show brings title, icon and what is read aloud in line with the verdict.
+  function show() {
+    const now = said();
+    if (!now) return;
+    const name = document.title.split(' · ').slice(1).join(' · ');
+    document.title = now.text.split(' ')[0] + ' ' + now.level + ' · ' + name;
+    get('icon').href = now.icon;
+    if (verdict && now.text !== verdict.text) get('said').textContent = now.text;
+    verdict = now;
+  }
+
+  function die() {
+    if (root.classList.contains('not-live')) return;
+    root.classList.add('not-live');
+    get('dead').textContent = 'NOT LIVE since ' + since + '. What is shown below is from then.';
+    document.title = 'NOT LIVE since ' + since + ' · BOBO Sync · BOBO Sync';
+    get('icon').href = get('dead').dataset.icon;
+  }
+
+  function live_again() {
+    if (!root.classList.contains('not-live')) return;
+    root.classList.remove('not-live');
+    get('dead').textContent = '';
+    document.title = '· ' + document.querySelector('h1').textContent + ' · BOBO Sync';
+    show();
+  }
+
+  function hear(at) {
+    heard = Date.now();
+    since = at;
+    live_again();
+    state('live', at);
+  }
+
+  function state(word, at) {
+    if (get('state')) get('state').textContent = word;
+    if (get('clock')) get('clock').textContent = at;
+    const button = get('pause');
+    if (button) button.hidden = false;
+  }
+
+  if (live) {
+    document.addEventListener('beat', (e) => {
+      const beat = JSON.parse(e.detail.data);
+      if (beat.age * 1000 < patience) hear(beat.at);
+    });
+    document.addEventListener('htmx:after:swap', () => { show(); state(paused ? 'paused at' : 'live', since); });
+    setInterval(() => { if (!paused && Date.now() - heard > patience) die(); }, 1000);
+    document.addEventListener('click', (e) => {
+      if (e.target.id !== 'pause') return;
+      if (paused) { location.reload(); return; }
+      paused = true;
+      live.remove();
+      state('paused at', since);
+      e.target.textContent = 'Go on';
+    });
+  }
+
+  let went = 0;
+  document.addEventListener('keydown', (e) => {
+    const at = e.target;
+    if (!root.dataset.keys || e.ctrlKey || e.altKey || e.metaKey || /^(INPUT|SELECT|TEXTAREA)$/.test(at.tagName)) return;
+    const go = Date.now() - went < 1500;
+    went = 0;
+    if (e.key === '/') {
+      const field = document.querySelector('input[type=search]');
+      if (field) { e.preventDefault(); field.focus(); }
+    } else if (e.key === '?') location.assign('/help/keys');
+    else if (e.key === 'g') went = Date.now();
+    else if (go && e.key === 'n') location.assign('/');
+    else if (go && e.key === 'd') location.assign('/decisions');
+  });
+})();

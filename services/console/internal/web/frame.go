@@ -1,0 +1,164 @@
+package web
+
+// What all pages have: the verdict, banners, ways to the others, how it looks.
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"bobosync/services/console/internal/auth"
+	"bobosync/shared/text"
+	"bobosync/shared/verdict"
+)
+
+// frame is what the template of a whole page takes.
+type frame struct {
+	Page
+	Bar  bar
+	Nav  []Link
+	Who  auth.Identity
+	Live string
+	Keep bool // the page stays live in a tab that is not seen
+	Wall bool
+
+	Theme, Back    string
+	Themes         []Link
+	Keys           bool
+	Version, Clock string
+	Zone           string
+	Anonymous      bool
+}
+
+// bar is the verdict on top of each page.
+type bar struct {
+	Level   verdict.Level
+	Text    string
+	At      string
+	Zone    string
+	Banners []Line
+	// Hidden says that the sender may not know.
+	Hidden bool
+}
+
+// navigation are the ways to the other pages: each with the paths that belong to it.
+var navigation = []struct {
+	text  string
+	least auth.Role
+	paths []string
+}{
+	{"Now", auth.Viewer, []string{"/"}},
+	{"Files", auth.Viewer, []string{"/files"}},
+	{"Help", auth.Nobody, []string{"/help"}},
+}
+
+func (s *Site) frame(r *http.Request, q *Request, page *Page) *frame {
+	for _, b := range page.Blocks {
+		if b.Table != nil {
+			b.Table.arrange(q.url.Query())
+			b.Table.link(q.url)
+		}
+	}
+	theme := cookie(r, cookieTheme, "system", themes)
+	f := &frame{
+		Page: *page, Bar: barOf(q), Who: q.who, Theme: theme, Back: r.URL.RequestURI(), Keys: cookie(r, cookieKeys, "on", []string{"on", "off"}) == "on",
+		Version: s.version, Clock: q.now().Local().Format(time.TimeOnly), Zone: zone(q.now()), Anonymous: q.who.Role == auth.Nobody,
+		Wall: r.URL.Path == "/wall",
+	}
+	for _, name := range themes {
+		f.Themes = append(f.Themes, Link{Text: upper(name), Href: name, Here: name == theme})
+	}
+	if page.Live {
+		f.Live, f.Keep = "/live?page="+url.QueryEscape(r.URL.RequestURI()), r.URL.Path == "/" || f.Wall
+	}
+	f.Nav = navOf(q, r.URL.Path)
+	return f
+}
+
+func navOf(q *Request, path string) (links []Link) {
+	if q.who.Role == auth.Wall {
+		return nil
+	}
+	for _, n := range navigation {
+		if q.who.Role < n.least {
+			continue
+		}
+		here := slices.ContainsFunc(n.paths, func(p string) bool { return path == p || p != "/" && strings.HasPrefix(path, p+"/") })
+		links = append(links, Link{Text: n.text, Href: n.paths[0], Here: here})
+	}
+	return links
+}
+
+// barOf is the verdict for whoever may see it.
+func barOf(q *Request) bar {
+	if q.who.Role == auth.Nobody {
+		return bar{Hidden: true}
+	}
+	v := q.snap.Verdict
+	b := bar{Level: v.Level, Text: upper(text.Clean(v.Text)), At: q.now().Local().Format(time.TimeOnly), Zone: zone(q.now())}
+	f := q.facts()
+	if !q.snap.Facts.Reached() && !f.At.IsZero() {
+		b.Banners = append(b.Banners, Line{Level: verdict.Problem, Text: "NOT LIVE: the broker cannot be reached. What follows is what was known at " + text.When(f.At) + "."})
+	}
+	if f.Pause.InForce(q.now()) {
+		b.Banners = append(b.Banners, Line{Level: verdict.Warning, Text: "PAUSED until " + text.When(f.Pause.Until) + " by " + text.Clean(f.Pause.By) + ": " + text.Clean(f.Pause.Reason)})
+	}
+	held := 0
+	for _, r := range f.Resolver {
+		held += r.Guard.Users()
+	}
+	if held > 0 {
+		b.Banners = append(b.Banners, Line{Level: verdict.Warning, Text: "HELD: a mass change of " + text.Count(held, "user") + " waits for a decision."})
+	}
+	return b
+}
+
+// zone names the zone in which times are shown.
+func zone(t time.Time) string {
+	name := time.Local.String()
+	short, _ := t.Local().Zone()
+	if name == "Local" || name == short {
+		return short
+	}
+	return name
+}
+
+// mark is the shape of a level, so that colour is never all that tells.
+func mark(l verdict.Level) string { return [...]string{"●", "◆", "▲"}[l] }
+
+// class is a level's name in the style sheet.
+func class(l verdict.Level) string { return [...]string{"ok", "warning", "problem"}[l] }
+
+const (
+	cookieTheme = "theme"
+	cookieKeys  = "keys"
+	// cookieAge is how long a browser remembers how the console is to look.
+	cookieAge = 400 * 24 * time.Hour
+)
+
+var themes = []string{"system", "light", "dark", "night"}
+
+func cookie(r *http.Request, name, otherwise string, allowed []string) string {
+	if c, err := r.Cookie(name); err == nil && slices.Contains(allowed, c.Value) {
+		return c.Value
+	}
+	return otherwise
+}
+
+// look remembers in the browser how the console is to look, and whether single keys do anything.
+func (s *Site) look(w http.ResponseWriter, r *http.Request) {
+	for name, allowed := range map[string][]string{cookieTheme: themes, cookieKeys: {"on", "off"}} {
+		if value := r.PostFormValue(name); slices.Contains(allowed, value) {
+			http.SetCookie(w, &http.Cookie{
+				Name: name, Value: value, Path: "/", MaxAge: int(cookieAge.Seconds()), HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteLaxMode,
+			})
+		}
+	}
+	back := r.PostFormValue("back")
+	if !strings.HasPrefix(back, "/") || strings.HasPrefix(back, "//") || strings.HasPrefix(back, `/\`) {
+		back = "/"
+	}
+	http.Redirect(w, r, back, http.StatusSeeOther)
+}

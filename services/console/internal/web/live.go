@@ -1,0 +1,184 @@
+package web
+
+// Pages that keep themselves up to date: whole parts of a page as server-sent events, when they have changed, and a heartbeat.
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"bobosync/services/console/internal/look"
+)
+
+const (
+	// mostStreams is how many pages may be live at once.
+	mostStreams = 200
+	// heartbeat is how often a page hears that it is live, and writeWait how long it may take to take something.
+	heartbeat = 5 * time.Second
+	writeWait = 10 * time.Second
+)
+
+// streams counts the live pages.
+type streams struct{ open atomic.Int32 }
+
+// closed notes that one is closed. With the last one goes what was kept for all.
+func (s *streams) closed(shared *sync.Map) {
+	if s.open.Add(-1) == 0 {
+		shared.Clear()
+	}
+}
+
+// beat is what a page hears at each heartbeat.
+type beat struct {
+	// At is the server's time as it is shown, Age how many seconds old the facts are.
+	At  string `json:"at"`
+	Age int    `json:"age"`
+}
+
+// live keeps one page up to date until it is closed.
+func (s *Site) live(w http.ResponseWriter, r *http.Request) {
+	u, err := url.Parse(r.URL.Query().Get("page"))
+	if err != nil || u.IsAbs() || u.Host != "" {
+		http.NotFound(w, r)
+		return
+	}
+	v, id, found := s.find(u.Path)
+	switch {
+	case !found:
+		http.NotFound(w, r)
+		return
+	case s.who(r.Context()).Role < v.least:
+		s.refuse(w, r)
+		return
+	case s.streams.open.Add(1) > mostStreams:
+		s.streams.open.Add(-1)
+		w.Header().Set("Retry-After", "30")
+		http.Error(w, "Too many pages are live; this one is not.", http.StatusServiceUnavailable)
+		return
+	}
+	defer s.streams.closed(&s.shared)
+	defer s.facts.Watch()()
+
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no")
+	to := stream{w: w, to: http.NewResponseController(w)}
+	if to.to.SetReadDeadline(time.Time{}) == nil { // it stays open, and each event has a time of its own
+		s.stream(to, r, u, v, id)
+	}
+}
+
+// stream writes events to one page.
+type stream struct {
+	w    http.ResponseWriter
+	to   *http.ResponseController
+	last string
+}
+
+// stream sends what changes, and beats, until the page is closed or takes nothing any more.
+func (s *Site) stream(to stream, r *http.Request, u *url.URL, v view, id string) {
+	beats := time.NewTicker(heartbeat)
+	defer beats.Stop()
+	for due := true; ; {
+		snap, changed := s.facts.Latest()
+		if snap.Number > 0 {
+			q := &Request{ctx: r.Context(), url: u, id: id, who: s.who(r.Context()), snap: snap}
+			body, err := s.fragments(r, q, v)
+			if err == nil {
+				err = to.send(body)
+			}
+			if err == nil && due {
+				err, due = to.beat(snap), false
+			}
+			if err != nil {
+				return
+			}
+		}
+		select {
+		case <-r.Context().Done():
+			return
+		case <-changed:
+		case <-beats.C:
+			due = true
+		}
+	}
+}
+
+// beat says that the page is live.
+func (t *stream) beat(snap look.Snapshot) error {
+	now := time.Now()
+	data, err := json.Marshal(beat{now.Local().Format(time.TimeOnly), int(now.Sub(snap.Taken).Seconds())})
+	if err != nil {
+		return err
+	}
+	return t.event("beat", string(data))
+}
+
+// send writes what the page shows, unless it shows that already.
+func (t *stream) send(body string) error {
+	if body == t.last {
+		return nil
+	}
+	t.last = body
+	return t.event("", body)
+}
+
+func (t *stream) event(name, data string) error {
+	var b bytes.Buffer
+	if name != "" {
+		fmt.Fprintf(&b, "event: %s\n", name)
+	}
+	for line := range strings.SplitSeq(data, "\n") {
+		b.WriteString("data: " + line + "\n")
+	}
+	b.WriteByte('\n')
+	if err := t.to.SetWriteDeadline(time.Now().Add(writeWait)); err != nil {
+		return err
+	}
+	if _, err := t.w.Write(b.Bytes()); err != nil {
+		return err
+	}
+	return t.to.Flush()
+}
+
+// fragment is what pages of one address and role show after a look; it is made once for all of them.
+type fragment struct {
+	sync.Mutex
+	number int
+	body   string
+	err    error
+}
+
+// fragments are the parts of a page that change, as htmx takes them.
+func (s *Site) fragments(r *http.Request, q *Request, v view) (string, error) {
+	key := fmt.Sprintf("%d %s", q.who.Role, q.url.RequestURI())
+	kept, _ := s.shared.LoadOrStore(key, &fragment{})
+	f := kept.(*fragment) //nolint:forcetypeassert // nothing else is in there
+	f.Lock()
+	defer f.Unlock()
+	if f.number == q.snap.Number {
+		return f.body, f.err
+	}
+	f.number = q.snap.Number
+	f.body, f.err = s.makeFragments(r, q, v)
+	return f.body, f.err
+}
+
+func (s *Site) makeFragments(r *http.Request, q *Request, v view) (string, error) {
+	page, err := v.make(q)
+	if err != nil {
+		page = &Page{Title: "This cannot be shown now", Intro: upper(err.Error())}
+	}
+	shown := r.Clone(r.Context())
+	shown.URL = q.url
+	var b bytes.Buffer
+	err = s.pages.ExecuteTemplate(&b, "fragments", s.frame(shown, q, page))
+	return visible(b.String()), err
+}

@@ -1,0 +1,275 @@
+package web
+
+// Every page in every state, for each role: what it may never hold, and how large it may be.
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"html"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"bobosync/services/console/internal/auth"
+	"bobosync/services/console/internal/look"
+	"bobosync/shared/breaker"
+	"bobosync/shared/bus"
+	"bobosync/shared/bustest"
+	"bobosync/shared/control"
+	"bobosync/shared/topology"
+	"bobosync/shared/verdict"
+)
+
+const (
+	// hostile is what somebody else may choose: a file's name, an id, AtHoc's words.
+	hostile = "<script>alert(1)</script><img src=x onerror=alert(1)>\u202egpj\x1b[2J\n&\"'"
+	// person stands in everything that only operators may see.
+	person = "secret-person"
+)
+
+var night = time.Date(2026, 6, 17, 3, 12, 7, 0, time.UTC)
+
+// well are facts when nothing is wrong.
+func well() verdict.Facts {
+	one := control.Instance{Name: "a/1", Version: "v1.2.3", Started: night.Add(-72 * time.Hour)}
+	return verdict.Facts{
+		At: night,
+		Ingest: []control.IngestState{{
+			Instance: one, LastFile: night.Add(-time.Minute), FreeBytes: 50 << 30, Today: control.FileCounts{Done: 3, Rows: 90, Rejected: 2},
+			Freshness: &control.Freshness{CompleteUpTo: night, LateAfterMS: 120_000, Rows: 7, Worst: &control.WorstRow{File: "north.csv"}},
+			Feeds:     []control.FeedState{{Name: "default", Learnt: true, LastFile: night.Add(-time.Minute), Usual: control.UsualHour{Begin: night, Hours: 6, Least: 40, Most: 70, GapSeconds: 600}}},
+		}},
+		Resolver:  []control.ResolverState{{Instance: one, Recovered: true, Workers: 20000, OnDuty: 412, Snapshot: "s", Mapped: 20100}},
+		Publisher: []control.PublisherState{{Instance: one, Lanes: []int{1, 3}, LastSuccess: night.Add(-time.Minute)}},
+		Janitor: []control.JanitorState{{Instance: one, AtWork: true, Duties: []control.Duty{
+			{Name: control.DutyMapping, LastSuccess: night.Add(-6 * time.Hour), Next: night.Add(18 * time.Hour)},
+		}}},
+		Breaker: &breaker.State{},
+	}
+}
+
+// states are facts in which pages are looked at.
+func states() map[string]verdict.Facts {
+	away := verdict.Facts{At: night, Unreachable: &verdict.Unreachable{Cause: verdict.CauseBroker, Text: "the broker cannot be reached", Do: "start it"}}
+	outage, held, paused, empty := well(), well(), well(), verdict.Facts{At: night}
+	outage.Breaker = &breaker.State{Class: breaker.Outage, Since: night.Add(-14 * time.Minute), ProbeAt: night, Cause: hostile}
+	outage.Ingest[0].Waiting, outage.Ingest[0].Oldest = 2, night.Add(-14*time.Minute)
+	outage.Ingest[0].Freshness.First, outage.Ingest[0].Freshness.Waiting, outage.Ingest[0].Freshness.LagMS = hostile, 2, 840_000
+	outage.Ingest[0].Unsettled = map[string]time.Time{hostile: night.Add(-time.Hour)}
+	outage.Ingest[0].Problems = map[string]control.Problem{hostile: {Reason: hostile, Since: night.Add(-time.Hour)}}
+	outage.Publisher = nil
+	held.Resolver[0].Guard = &control.GuardState{Mode: "hold", Holding: true, Held: []control.HeldGroup{{ID: "off-1", Kind: "off", Users: 180, Since: night.Add(-time.Hour), Allowed: 20}}}
+	held.Janitor[0].Held = &control.HeldMapping{ID: "m", Since: night, Removed: 44, Reason: hostile}
+	paused.Pause = &breaker.Pause{By: hostile, Reason: hostile, At: night.Add(-time.Minute), Until: night.Add(time.Hour)}
+	return map[string]verdict.Facts{"well": well(), "outage": outage, "held": held, "paused": paused, "empty": empty, "away": away}
+}
+
+// played are the services' answers, in which all that others choose is hostile, and all that only operators may see names a person.
+func played(t *testing.T, conn *bus.Conn) {
+	t.Helper()
+	file := control.FileState{
+		ID: strings.Repeat("ab", 32), Name: hostile, Status: "waiting", Rows: 100, Rejected: 2, Pending: 40, Outcomes: map[string]int{"applied": 58, "columns": 2, "pending": 40},
+		FirstSeen: night.Add(-time.Hour), History: []control.Note{{At: night, Text: hostile}}, Paths: []string{"in/" + hostile},
+	}
+	serve(t, conn, topology.Ingest,
+		control.On(control.Files, func(context.Context, control.FilesRequest) (control.FilesAnswer, error) {
+			return control.FilesAnswer{Files: []control.FileState{file}, Problems: map[string]control.Problem{hostile: {Reason: hostile, Since: night}}}, nil
+		}),
+		control.On(control.FileRows, func(context.Context, control.RowsRequest) (control.RowsAnswer, error) {
+			return control.RowsAnswer{Rows: []control.RowState{{Line: 3, Outcome: "columns", Text: hostile}}}, nil
+		}))
+}
+
+func serve(t *testing.T, conn *bus.Conn, service topology.Service, endpoints ...control.Endpoint) {
+	t.Helper()
+	stop, err := control.Serve(t.Context(), conn.NC, service, "v1.2.3", endpoints...)
+	require.NoError(t, err)
+	t.Cleanup(stop)
+}
+
+// site makes pages of these facts, for who looks.
+func site(t *testing.T, conn *bus.Conn, facts verdict.Facts, who auth.Identity) *Site {
+	t.Helper()
+	collector := look.New(func(context.Context) (verdict.Facts, error) { return facts, nil })
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- collector.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-ended)
+	})
+	connect := func(context.Context) (*bus.Conn, error) { return conn, nil }
+	s, err := New(Options{Facts: collector, Look: connect, Order: connect, Version: "v1.2.3", Log: bustest.Logger()})
+	require.NoError(t, err)
+	s.who = func(context.Context) auth.Identity { return who }
+	s.refuse = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }
+	return s
+}
+
+func get(t *testing.T, s *Site, path string) (int, string) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	s.mux().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+	return w.Code, w.Body.String()
+}
+
+func zipped(t *testing.T, content []byte) int {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
+	require.NoError(t, err)
+	_, err = w.Write(content)
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	return b.Len()
+}
+
+// paths are those of all views, with something below those that have it, and the forms of lists.
+func paths(s *Site, role auth.Role) (all []string) {
+	for _, v := range s.views() {
+		switch {
+		case v.least > role:
+		case v.path == "/help/":
+			for _, c := range chapters {
+				all = append(all, v.path+c.name)
+			}
+			all = append(all, v.path+"keys")
+		case v.below:
+			all = append(all, v.path+strings.Repeat("ab", 32))
+		default:
+			all = append(all, v.path)
+		}
+		if v.list && v.least <= role {
+			path := all[len(all)-1]
+			all = append(all, path+".csv", path+".json")
+		}
+	}
+	return all
+}
+
+var (
+	inline = regexp.MustCompile(`(?i)<script(?:\s[^>]*)?>\s*[^<\s]|<style|\sstyle=|\son[a-z]+\s*=\s*["']?[a-z]|javascript:|hx-on|hx-vals|hx-trigger`)
+	secret = regexp.MustCompile(regexp.QuoteMeta(person))
+)
+
+// TestEveryPage: no page has code or style of its own or shows what others chose as more than text, and who may not see persons does not.
+func TestEveryPage(t *testing.T) {
+	t.Parallel()
+	conn := bustest.Start(t).Connect(t)
+	played(t, conn)
+	for state, facts := range states() {
+		for _, role := range []auth.Role{auth.Nobody, auth.Wall, auth.Viewer, auth.Operator} {
+			s := site(t, conn, facts, auth.Identity{Name: hostile, Role: role})
+			for _, path := range paths(s, role) {
+				code, body := get(t, s, path)
+				require.NotEqual(t, http.StatusInternalServerError, code, "%s %s", state, path)
+				if facts.Reached() {
+					require.Equal(t, http.StatusOK, code, "%s %s: %s", state, path, body)
+				}
+				checkBody(t, state+" "+path, path, body, role)
+			}
+		}
+	}
+}
+
+func checkBody(t *testing.T, what, path, body string, role auth.Role) {
+	t.Helper()
+	require.NotContains(t, body, "\u202e", what)
+	require.NotContains(t, body, "\x1b", what)
+	if role < auth.Operator {
+		require.False(t, secret.MatchString(body), "%s shows a person", what)
+	}
+	if strings.HasSuffix(path, ".csv") || strings.HasSuffix(path, ".json") {
+		return
+	}
+	require.NotContains(t, body, "<img", what)
+	require.NotContains(t, body, "<script>", what)
+	if at := inline.FindString(strings.ReplaceAll(body, html.EscapeString("onerror=alert"), "")); !strings.HasPrefix(path, "/help/") {
+		require.Empty(t, at, what)
+	}
+	limit := 30 << 10
+	if path == "/" || path == "/wall" {
+		limit = 12 << 10
+	}
+	if !strings.HasPrefix(path, "/help") {
+		require.LessOrEqual(t, zipped(t, []byte(body)), limit, what)
+	}
+	require.Contains(t, body, `<html lang="en"`, what)
+	require.Equal(t, strings.Count(body, "<table"), strings.Count(body, "<caption")+strings.Count(body, `<table class="manual"`), "%s: a table without a caption", what)
+}
+
+// TestSizesOfAssets: what a browser loads beside a page.
+func TestSizesOfAssets(t *testing.T) {
+	t.Parallel()
+	a, err := loadAssets()
+	require.NoError(t, err)
+	total := 0
+	for name, hashed := range a.names {
+		size := zipped(t, a.content[hashed])
+		switch {
+		case name == "console.css":
+			require.LessOrEqual(t, size, 10<<10, name)
+		case strings.HasSuffix(name, ".js"):
+			total += size
+		}
+		if name == "console.js" {
+			require.LessOrEqual(t, size, 3<<10, name)
+		}
+	}
+	require.LessOrEqual(t, total, 25<<10, "scripts")
+}
+
+// TestLive: a page hears at once what it shows, in whole parts, and that it is live.
+func TestLive(t *testing.T) {
+	t.Parallel()
+	s := site(t, nil, well(), auth.Identity{Role: auth.Viewer})
+	server := httptest.NewServer(s.mux())
+	defer server.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+"/live?page=%2F", nil)
+	require.NoError(t, err)
+	res, err := server.Client().Do(req)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, res.Body.Close()) }()
+	require.Equal(t, "text/event-stream", res.Header.Get("Content-Type"))
+	require.Equal(t, "no-store", res.Header.Get("Cache-Control"))
+	require.Equal(t, "no", res.Header.Get("X-Accel-Buffering"))
+	var heard strings.Builder
+	for !strings.Contains(heard.String(), "event: beat\n") {
+		part := make([]byte, 4096)
+		n, err := res.Body.Read(part)
+		require.NotErrorIs(t, err, io.EOF)
+		require.NoError(t, err)
+		heard.Write(part[:n])
+	}
+	require.Contains(t, heard.String(), `data: <hx-partial hx-target="#page"`)
+	require.Equal(t, 1, strings.Count(heard.String(), `hx-target="#page"`), "what has not changed is not sent again")
+	for _, path := range []string{"https://example.org/", "//example.org/", "/nothing", "/assets/x"} {
+		code, _ := get(t, s, "/live?page="+path)
+		require.Equal(t, http.StatusNotFound, code, path)
+	}
+}
+
+// TestWhoMayNotIsRefused: each address is closed to lower roles than its own.
+func TestWhoMayNotIsRefused(t *testing.T) {
+	t.Parallel()
+	s := site(t, nil, well(), auth.Identity{})
+	for _, route := range s.Routes() {
+		method, path, _ := strings.Cut(route.Pattern, " ")
+		if route.Least == auth.Nobody {
+			continue
+		}
+		path = strings.NewReplacer("{$}", "", "{id}", "x").Replace(path)
+		w := httptest.NewRecorder()
+		s.mux().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, path, nil))
+		require.Equal(t, http.StatusForbidden, w.Code, route.Pattern)
+	}
+}

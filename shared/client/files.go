@@ -1,0 +1,123 @@
+package client
+
+// Asking for files, and words for where they are.
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"bobosync/shared/bus"
+	"bobosync/shared/control"
+	"bobosync/shared/event"
+	"bobosync/shared/text"
+	"bobosync/shared/topology"
+	"bobosync/shared/verdict"
+)
+
+// AskFiles asks for files until it has as many as are wanted: an answer holds no more than fit into a message.
+func AskFiles(ctx context.Context, conn *bus.Conn, req control.FilesRequest) (control.FilesAnswer, error) {
+	all, err := control.Ask[control.FilesAnswer](ctx, conn.NC, topology.Ingest, control.Files, req)
+	for wanted := req.Most; err == nil && all.More > 0 && len(all.Files) < wanted; {
+		req.Skip, req.Most = len(all.Files), wanted-len(all.Files)
+		var earlier control.FilesAnswer
+		if earlier, err = control.Ask[control.FilesAnswer](ctx, conn.NC, topology.Ingest, control.Files, req); len(earlier.Files) == 0 {
+			break
+		}
+		all.Files, all.More = append(earlier.Files, all.Files...), earlier.More
+	}
+	return all, err
+}
+
+// FileStatus says in a word or two what has become of a file.
+func FileStatus(f control.FileState) string {
+	switch {
+	case f.Problem != "":
+		return "set aside"
+	case f.Failed:
+		return f.Status + " (failed)"
+	default:
+		return f.Status
+	}
+}
+
+// RowsDo does something with rows as they come.
+type RowsDo func(rows []control.RowState) error
+
+// EachRow asks for a file's rows, part by part.
+func EachRow(ctx context.Context, conn *bus.Conn, f control.FileState, all bool, do RowsDo) error {
+	req := control.RowsRequest{ID: f.ID, All: all}
+	for {
+		answer, err := control.Ask[control.RowsAnswer](ctx, conn.NC, topology.Ingest, control.FileRows, req)
+		if err != nil {
+			return err
+		}
+		if err := do(answer.Rows); err != nil {
+			return err
+		}
+		if !answer.More || len(answer.Rows) == 0 {
+			return nil
+		}
+		req.After = answer.Rows[len(answer.Rows)-1].Line
+	}
+}
+
+// Finished reports whether nothing of a file is in work any more.
+func Finished(f control.FileState) bool {
+	return f.Status != statusReading && f.Status != statusWaiting && f.Status != statusDone
+}
+
+// Whereabouts says in a sentence where a file is and why it is not done, which v tells.
+func Whereabouts(f control.FileState, v verdict.Verdict) string {
+	if Finished(f) {
+		return finished(f)
+	}
+	return inWork(f) + whyWaiting(v)
+}
+
+// What ingest calls the states of a file.
+const (
+	statusReading = "reading"
+	statusWaiting = "waiting"
+	statusDone    = "done"
+)
+
+func inWork(f control.FileState) string {
+	switch f.Status {
+	case statusReading:
+		return fmt.Sprintf("It is being read; it was first seen at %s.", text.When(f.FirstSeen))
+	case statusWaiting:
+		return fmt.Sprintf("It waits in CSV_DIRECTORY since %s: %d of its %d rows are not settled yet.", text.When(f.FirstSeen), f.Pending, f.Rows)
+	default:
+		return "All of its rows are settled; it is still to be moved out of CSV_DIRECTORY."
+	}
+}
+
+func finished(f control.FileState) string {
+	switch {
+	case f.Problem != "":
+		return "Nothing of it was sent, since it cannot be read as text: " + f.Problem + "."
+	case f.Failed && f.Outcomes[event.Dead.String()] == 0:
+		return fmt.Sprintf("It lies among the failed files, since a mass change with %s of it was rejected: bobosync held list says by whom and why.",
+			text.Count(f.Outcomes[event.Withheld.String()], "row"))
+	case f.Failed:
+		return fmt.Sprintf("It lies among the failed files, since AtHoc will never take %s of it as they are: bobosync dead list --file %s says why.",
+			text.Count(f.Outcomes[event.Dead.String()], "row"), text.Short(f.ID))
+	default:
+		return fmt.Sprintf("It is done since %s: all of its rows are settled.", text.When(f.Finished))
+	}
+}
+
+// whyWaiting names what is broken, which is why a file waits.
+func whyWaiting(v verdict.Verdict) string {
+	var why []string
+	for _, found := range v.Findings {
+		if found.Level == verdict.Problem && found.Cause != verdict.CauseLate || found.Cause == verdict.CauseRecovering || found.Cause == verdict.CauseAtHocDown || found.Cause == verdict.CauseThrottled {
+			why = append(why, found.Text+".")
+		}
+	}
+	if len(why) == 0 {
+		return " Nothing is broken: it goes on by itself."
+	}
+	return " The reason: " + strings.Join(why, " ")
+}

@@ -1,0 +1,126 @@
+package verdict
+
+// Words for what is neither right nor wrong: what services do, how AtHoc is doing.
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"bobosync/shared/breaker"
+	"bobosync/shared/control"
+	"bobosync/shared/text"
+)
+
+// AtHocWords say how AtHoc is doing.
+func AtHocWords(f Facts) string {
+	var last time.Time
+	for _, s := range f.Publisher {
+		if s.LastSuccess.After(last) {
+			last = s.LastSuccess
+		}
+	}
+	success := "no update taken yet by what runs now"
+	if !last.IsZero() {
+		success = fmt.Sprintf("last update taken %s ago", text.Ago(f.At.Sub(last)))
+	}
+	if f.Pause.InForce(f.At) {
+		return fmt.Sprintf("PAUSED until %s by %s; %s", text.When(f.Pause.Until), f.Pause.By, success)
+	}
+	if f.Breaker == nil {
+		return "not called yet"
+	}
+	switch b := *f.Breaker; {
+	case b.Class == breaker.Refused:
+		return fmt.Sprintf("refuses since %s, next try %s; %s", text.When(b.Since), text.When(b.ProbeAt), success)
+	case b.Class == breaker.Outage:
+		return fmt.Sprintf("down since %s, next try %s; %s", text.When(b.Since), text.When(b.ProbeAt), success)
+	case b.Slow > 0 && b.Slow < 1:
+		return fmt.Sprintf("takes %d %% of the usual rate; %s", int(b.Slow*100), success)
+	default:
+		return "answers; " + success
+	}
+}
+
+func ingestDoes(s control.IngestState) string {
+	if len(s.Directories) > 0 {
+		return "cannot use a directory"
+	}
+	if s.Waiting > 0 {
+		return text.Count(s.Waiting, "file") + " in work"
+	}
+	return "idle"
+}
+
+func resolverDoes(s control.ResolverState) string {
+	switch {
+	case !s.Recovered:
+		return "reads everything again"
+	case s.Unresolved > 0:
+		return text.Count(s.Unresolved, "worker") + " in work"
+	default:
+		return "idle"
+	}
+}
+
+func publisherDoes(now time.Time, s control.PublisherState) string {
+	does := "idle"
+	if len(s.Lanes) > 0 {
+		lanes := slices.Sorted(slices.Values(s.Lanes))
+		does = "lanes " + strings.Trim(fmt.Sprint(lanes), "[]")
+	}
+	if !s.Calling.IsZero() {
+		does += ", calling for " + text.Ago(now.Sub(s.Calling))
+	}
+	does += fmt.Sprintf("; %s so far", text.Count(s.Calls, "call"))
+	if !s.LastFailure.IsZero() && s.LastFailure.After(s.LastSuccess) {
+		does += fmt.Sprintf(", failed %s ago", text.Ago(now.Sub(s.LastFailure)))
+	}
+	return does
+}
+
+func janitorDoes(s control.JanitorState) string {
+	if !s.AtWork {
+		return "stands by"
+	}
+	for _, d := range s.Duties {
+		if !d.Running.IsZero() {
+			return "at work: " + d.Name
+		}
+	}
+	return "at work"
+}
+
+// Activities are what the processes do now, in the order of [Facts.Instances].
+func Activities(f Facts) (all []string) {
+	for _, s := range f.Ingest {
+		all = append(all, ingestDoes(s))
+	}
+	for _, s := range f.Resolver {
+		all = append(all, resolverDoes(s))
+	}
+	for _, s := range f.Publisher {
+		all = append(all, publisherDoes(f.At, s))
+	}
+	for _, s := range f.Janitor {
+		all = append(all, janitorDoes(s))
+	}
+	return all
+}
+
+// DutyState says how something is doing that is done by the clock.
+func DutyState(now time.Time, d control.Duty) string {
+	switch {
+	case d.Off:
+		return "off"
+	case !d.Running.IsZero():
+		return "running for " + text.Ago(now.Sub(d.Running))
+	case d.Failures > 0:
+		return "failed " + text.Times(d.Failures)
+	case d.LastSuccess.IsZero():
+		return "not yet"
+	default:
+		return "ok"
+	}
+}
