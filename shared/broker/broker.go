@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/gofrs/flock"
 	"github.com/nats-io/nats-server/v2/server"
@@ -94,7 +95,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		return nil, fmt.Errorf("start broker: %w", err)
 	}
 	s := &Server{lock: lock, storeDir: o.StoreDir, stopped: make(chan struct{})}
-	if err := s.runHealing(o, logger.With("component", "broker")); err != nil {
+	logger = logger.With("component", "broker")
+	pruneAside(o.StoreDir, time.Now(), logger) // before the start: there may be no room left for it
+	if err := s.runHealing(o, logger); err != nil {
 		return nil, fmt.Errorf("start broker: %w", errors.Join(err, s.lock.Unlock()))
 	}
 	return s, nil

@@ -108,9 +108,62 @@ func eachDir(dir string, f func(name, path string) error) error {
 	return nil
 }
 
+const (
+	// asideAge is for how long what was set aside is kept, asideBytes how much of it; the latest is kept whatever its size.
+	asideAge   = 30 * 24 * time.Hour
+	asideBytes = 256 << 20
+)
+
+// asideForm is the name of what was set aside at a moment.
+const asideForm = "20060102T150405.000000000Z"
+
+// pruneAside deletes what was set aside long ago, or is too much. What cannot be deleted is tried again at the next start.
+func pruneAside(storeDir string, now time.Time, log *slog.Logger) {
+	place := filepath.Join(storeDir, asideDir)
+	var dirs []string // what somebody else has put there stays
+	err := eachDir(place, func(name, _ string) error {
+		if _, err := time.Parse(asideForm, name); err == nil {
+			dirs = append(dirs, name)
+		}
+		return nil
+	})
+	if err != nil {
+		log.Warn("what was set aside of the broker's store cannot be looked at", "error", err)
+		return
+	}
+	total := int64(0)
+	for i, name := range slices.Backward(dirs) { // the latest first
+		dir := filepath.Join(place, name)
+		total += sizeOf(dir)
+		when, _ := time.Parse(asideForm, name)
+		if now.Sub(when) <= asideAge && (i == len(dirs)-1 || total <= asideBytes) {
+			continue
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			log.Warn("what was set aside of the broker's store cannot be deleted", "kept", dir, "error", err)
+			continue
+		}
+		log.Info("what was set aside of the broker's store is deleted: it is older than 30 days, or there is more than 256 MiB", "deleted", dir)
+	}
+}
+
+// sizeOf adds up the files below a directory, as far as they can be seen.
+func sizeOf(dir string) (total int64) {
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil //nolint:nilerr // what cannot be seen does not count
+		}
+		if info, err := d.Info(); err == nil {
+			total += info.Size()
+		}
+		return nil
+	})
+	return total
+}
+
 // setAside moves directories of a store that no server uses to a place of their own.
 func setAside(storeDir string, dirs []string, log *slog.Logger, reason string) error {
-	place := filepath.Join(storeDir, asideDir, time.Now().UTC().Format("20060102T150405.000000000Z"))
+	place := filepath.Join(storeDir, asideDir, time.Now().UTC().Format(asideForm))
 	for _, dir := range dirs {
 		inside, err := filepath.Rel(storeDir, dir)
 		if err != nil {
@@ -124,7 +177,7 @@ func setAside(storeDir string, dirs []string, log *slog.Logger, reason string) e
 			return fmt.Errorf("%w: %w", ErrDamaged, storeError(storeDir, err))
 		}
 		log.Error("a part of the broker's store is damaged and is made anew; what was in it is read again from the files. The damaged "+
-			"part is kept and may be deleted", "damaged", inside, "kept", to, "reason", reason)
+			"part is kept for 30 days and may be deleted", "damaged", inside, "kept", to, "reason", reason)
 	}
 	return nil
 }
