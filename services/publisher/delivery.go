@@ -40,8 +40,10 @@ type delivery struct {
 	settled []job
 	// stored counts those of settled whose answers are stored.
 	stored int
-	// refused are users that AtHoc refused alone with a 400; they are dead unless it refuses everybody.
+	// refused are users whose status AtHoc will never take, by its answer or by a 400 to a call with nobody else; they are dead unless
+	// it refuses everybody. applied counts those whom it took.
 	refused []refusal
+	applied int
 	// calls and sent count the calls and the users in them, answered the calls that AtHoc answered for each user, and inARow those
 	// that have failed since the last of them.
 	calls, sent, answered, inARow int
@@ -52,8 +54,7 @@ type refusal struct {
 	reason string
 }
 
-// everybodyRefused is how many users AtHoc must refuse one by one, and take none, for the settings to be to blame and not
-// the users.
+// everybodyRefused is how many users AtHoc must refuse, and take none, for the settings to be to blame and not the users.
 const everybodyRefused = 8
 
 // handle sends one batch. It returns an error if outcomes could not be stored: then the batch comes again, after a back-off, or
@@ -141,7 +142,7 @@ func (d *delivery) deliver(ctx context.Context, jobs []job) error {
 			work, err = d.failed(ctx, part, work, err)
 		}
 		if err != nil {
-			if len(d.settled) > 0 {
+			if d.applied > 0 {
 				d.bury() // AtHoc took others: these are to blame
 			}
 			return err
@@ -213,7 +214,10 @@ func (d *delivery) succeeded(ctx context.Context, part []job, results []athoc.Re
 			call.Settled = append(call.Settled, j.update.User)
 		}
 	}
-	return d.p.breaker.Answered(context.WithoutCancel(ctx), call)
+	if err := d.p.breaker.Answered(context.WithoutCancel(ctx), call); err != nil {
+		return err
+	}
+	return d.blameSettings(ctx)
 }
 
 // trace enters a call into the traces of the files that its users' events come from.
@@ -343,10 +347,10 @@ func (d *delivery) giveUp(part []job) {
 	}
 }
 
-// blameSettings stops the delivery if AtHoc refuses every user alone: a name in the settings is wrong, then, and the users
-// must not pay for it.
+// blameSettings stops the delivery if AtHoc refuses every user, those of the deliveries before as well: a name in the settings is wrong,
+// then, and the users must not pay for it.
 func (d *delivery) blameSettings(ctx context.Context) error {
-	if len(d.refused) < everybodyRefused || len(d.settled) > 0 {
+	if len(d.refused) == 0 || d.p.alike+len(d.refused) < everybodyRefused || d.applied > 0 {
 		return nil
 	}
 	cause := fmt.Sprintf("AtHoc refuses every user alike (%s): check DUTY_STATUS_FIELD", d.refused[0].reason)
@@ -357,8 +361,11 @@ func (d *delivery) blameSettings(ctx context.Context) error {
 	return errors.New(cause)
 }
 
-// bury makes the users that AtHoc refused alone dead.
+// bury makes the users dead that AtHoc refused for good.
 func (d *delivery) bury() {
+	if d.applied == 0 {
+		d.p.alike += len(d.refused)
+	}
 	for _, r := range d.refused {
 		d.done(r.job, event.Dead, r.reason)
 	}
@@ -371,8 +378,17 @@ func (d *delivery) settle(part []job, results []athoc.Result) {
 		outcome, final := outcomeOf(results[i].Outcome, j.expired)
 		if !final {
 			j.item.Nak(bus.DefaultBackoff(j.item.NumDelivered))
+			d.p.refusals.add(j.update, results[i].Detail, d.p.now())
 			d.p.metrics.Again(1)
 			continue
+		}
+		if outcome == event.Dead {
+			d.refused = append(d.refused, refusal{j, results[i].Detail})
+			continue
+		}
+		if outcome == event.Applied || outcome == event.Expired {
+			d.applied++
+			d.p.alike = 0
 		}
 		d.done(j, outcome, results[i].Detail)
 	}
@@ -400,6 +416,7 @@ func outcomeOf(o athoc.Outcome, expired bool) (outcome event.Outcome, final bool
 // done notes a job's outcome.
 func (d *delivery) done(j job, o event.Outcome, detail string) {
 	u, answer := j.update, d.answer(j, o)
+	d.p.refusals.drop(u.User)
 	if o == event.Dead {
 		answer.Detail = detail
 		letter := deadletter.New(topology.Publisher, j.item, detail)

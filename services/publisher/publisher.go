@@ -77,8 +77,11 @@ type publisher struct {
 	pauses breaker.Paused
 	// alone counts the calls with one user each that have failed since one was answered.
 	alone int
+	// alike counts the users that AtHoc has refused for good since it last took one.
+	alike int
 
 	record   *record
+	refusals refusals
 	metrics  *telemetry.Publisher
 	breakers *telemetry.Breaker
 	backlog  *telemetry.Backlog

@@ -469,6 +469,24 @@ func TestEverybodyRefusedIsTheSettingsFault(t *testing.T) {
 	require.Empty(t, b.answers())
 }
 
+// TestAWrongAttributeIsTheSettingsFault: AtHoc's answers refuse each user for the attribute's name, a few at a time. Once there are
+// enough of them nobody is dead-lettered any more.
+func TestAWrongAttributeIsTheSettingsFault(t *testing.T) {
+	t.Parallel()
+	const enough = 8
+	b := newBench(t, 32, map[string]string{"BATCH_SIZE": "3", "DUTY_STATUS_FIELD": "On-Duty"})
+	for n := 1; n <= 32; n++ {
+		b.wants(user(n), 5, true)
+	}
+	b.start()
+	require.Eventually(t, func() bool {
+		s := b.breakerState()
+		return s.Class == breaker.Refused
+	}, patience, 10*time.Millisecond)
+	require.Less(t, len(b.payloads(topology.StreamDead)), enough)
+	require.Contains(t, b.breakerState().Cause, "check DUTY_STATUS_FIELD")
+}
+
 // TestABodyTooLargeMayBe400: some gateways say 400 to a body that is too large.
 func TestABodyTooLargeMayBe400(t *testing.T) {
 	t.Parallel()

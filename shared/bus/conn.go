@@ -74,6 +74,8 @@ type Conn struct {
 	logger *slog.Logger
 	closed chan struct{}
 	level  atomic.Int64 // highest API level seen
+	// unstored is what the broker does not store, by what the publishers on this connection were told.
+	unstored unstored
 }
 
 // Connect waits for the broker, however long, and returns once JetStream answers. It logs one line when it starts to

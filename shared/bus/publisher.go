@@ -144,6 +144,7 @@ func (p *Publisher) publishEach(ctx context.Context, msgs []*nats.Msg) (uint64, 
 	for len(f.futures) > 0 {
 		f.settleOldest(ctx)
 	}
+	p.conn.unstored.note(msgs[0].Subject, f.errs.causes())
 	return f.last, f.errs.join(len(msgs)-f.stored, len(msgs))
 }
 
@@ -233,14 +234,15 @@ func (p *Publisher) publishChunk(ctx context.Context, msgs []*nats.Msg) (uint64,
 	bounded, cancel := context.WithTimeout(ctx, chunkWait)
 	defer cancel()
 	ack, err := jetstreamext.PublishMsgBatch(bounded, p.js, batch)
-	switch {
-	case err == nil:
-		return ack.Sequence, nil
-	case hasCode(err, jetstreamext.JSErrCodeBatchPublishDuplicateMsgID):
+	if err != nil && hasCode(err, jetstreamext.JSErrCodeBatchPublishDuplicateMsgID) {
 		return p.publishEach(ctx, msgs)
-	default:
-		return 0, classify(err)
 	}
+	err = classify(err)
+	p.conn.unstored.note(msgs[0].Subject, err)
+	if err != nil {
+		return 0, err
+	}
+	return ack.Sequence, nil
 }
 
 // Close refuses new calls and waits for those under way. The connection stays open. It is safe to call twice.
@@ -325,11 +327,16 @@ func isFull(err error) bool {
 	switch api.ErrorCode {
 	case codeAccountResources, codeInsufficient, codeInsufficientStorage:
 		return true
-	case codeStoreFailed: // for any failed store; only its text tells a limit ("maximum bytes exceeded")
-		return strings.HasPrefix(api.Description, "maximum ")
 	default:
-		return false
+		return isFullStream(err)
 	}
+}
+
+// isFullStream reports whether a stream has reached its own limit.
+func isFullStream(err error) bool {
+	var api *jetstream.APIError
+	// The code is that of any failed store; only its text tells a limit ("maximum bytes exceeded").
+	return errors.As(err, &api) && api.ErrorCode == codeStoreFailed && strings.HasPrefix(api.Description, "maximum ")
 }
 
 func hasCode(err error, code jetstream.ErrorCode) bool {

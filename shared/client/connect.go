@@ -18,6 +18,7 @@ import (
 
 	"bobosync/shared/bus"
 	"bobosync/shared/config"
+	"bobosync/shared/disk"
 	"bobosync/shared/logging"
 	"bobosync/shared/observe"
 	"bobosync/shared/program"
@@ -26,6 +27,9 @@ import (
 
 // ConnectTimeout is how long a command tries to reach the broker.
 const ConnectTimeout = 5 * time.Second
+
+// insideRoom is the room in bytes without which the broker inside bobosync run does not start.
+const insideRoom = 1 << 20
 
 // Settings are those that commands and the console need.
 type Settings struct {
@@ -53,10 +57,14 @@ func (s Settings) Connect(ctx context.Context, wait time.Duration) (*bus.Conn, e
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	conn, err := bus.Connect(ctx, program.BusConfig("operator", s.Broker, log))
-	if err != nil {
-		return nil, whyUnreachable(err, inside)
+	if err == nil {
+		return conn, nil
 	}
-	return conn, nil
+	why := whyUnreachable(err, inside)
+	if free, err := disk.Free(s.Data.Directory); inside && err == nil && free < insideRoom && why.Cause != verdict.CauseNotAllowed {
+		why = verdict.InsideFull(free)
+	}
+	return nil, why
 }
 
 func noAddress(err error) error {

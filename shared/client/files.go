@@ -5,6 +5,7 @@ package client
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"bobosync/shared/bus"
@@ -108,11 +109,16 @@ func finished(f control.FileState) string {
 	}
 }
 
+// delaying are the causes for which files wait, though they are no problem yet.
+var delaying = []string{
+	verdict.CauseRecovering, verdict.CauseAtHocDown, verdict.CauseWebPage, verdict.CauseThrottled, verdict.CauseUserRefused,
+}
+
 // whyWaiting names what is broken, which is why a file waits.
 func whyWaiting(v verdict.Verdict) string {
 	var why []string
 	for _, found := range v.Findings {
-		if found.Level == verdict.Problem && found.Cause != verdict.CauseLate || found.Cause == verdict.CauseRecovering || found.Cause == verdict.CauseAtHocDown || found.Cause == verdict.CauseThrottled {
+		if found.Level == verdict.Problem && found.Cause != verdict.CauseLate || slices.Contains(delaying, found.Cause) {
 			why = append(why, found.Text+".")
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"bobosync/shared/breaker"
+	"bobosync/shared/bus"
 )
 
 // State is an endpoint of every service: it takes nothing, and every instance answers, so it is asked with AskAll. The answers
@@ -19,6 +20,8 @@ type Instance struct {
 	Version string `json:"version"`
 	// Started is when the process began, in UTC.
 	Started time.Time `json:"started"`
+	// Unstored is what the broker does not store of what this process publishes, by subject.
+	Unstored map[string]bus.Unstored `json:"unstored,omitempty"`
 }
 
 // Me names this process; started is when it began.
@@ -192,12 +195,24 @@ type PublisherState struct {
 	BatchSize int           `json:"batch_size"`
 	RateLimit float64       `json:"rate_limit"`
 	Breaker   breaker.State `json:"brake"`
+	// Refused are users whom AtHoc has refused again and again within the last minutes, the first hundred.
+	Refused []RefusedUser `json:"refused,omitempty"`
 	// PauseLost is a pause that would still last, had the broker not lost it.
 	PauseLost *breaker.Pause `json:"pause_lost,omitempty"`
 	// Unverified tells that AtHoc's certificate is not verified, by DISABLE_SSL_VERIFY.
 	Unverified bool `json:"unverified,omitempty"`
 	// Insecure names the settings by which others on the path to AtHoc could read passwords or pass for AtHoc: a warning.
 	Insecure []string `json:"insecure,omitempty"`
+}
+
+// RefusedUser is a user of whom AtHoc does not take the status, by the row that it comes from.
+type RefusedUser struct {
+	File  string    `json:"file"`
+	Row   int       `json:"row"`
+	Times int       `json:"times"`
+	Since time.Time `json:"since"`
+	// Words are AtHoc's own, without the user's name.
+	Words string `json:"words"`
 }
 
 // JanitorState tells what the janitor does and did.

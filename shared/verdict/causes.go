@@ -40,4 +40,7 @@ const (
 	CauseWebPage      = "web_page"
 	CauseBlocked      = "file_not_movable"
 	CauseNotRead      = "files_not_read"
+	CauseUserRefused  = "user_refused"
+	CauseManyRefused  = "many_rows_refused"
+	CauseUnstored     = "broker_stores_nothing"
 )

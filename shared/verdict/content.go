@@ -23,8 +23,8 @@ const (
 	rejectedShare, unusualTimes = 0.5, 5
 	// leastUnusual is the share below which nothing is unusual.
 	leastUnusual = 0.1
-	// unmappedShare is the part of a file's rows that may be of workers whom nobody in AtHoc is.
-	unmappedShare = 0.5
+	// unusualShare is the part of a file's rows that may be of workers whom nobody in AtHoc is, or of users whom it does not take.
+	unusualShare = 0.5
 	// mostFiles is how many files are named one by one.
 	mostFiles = 3
 )
@@ -32,7 +32,7 @@ const (
 // contentFindings are about what stands in the latest files: that they were read and left says nothing of whether anything of them
 // was of use. A file that came again under its name, and better, takes the finding away.
 func contentFindings(f Facts) (all []Finding) {
-	var useless, rejected, unmapped []control.FileState
+	var useless, rejected, unmapped, refused []control.FileState
 	total := share{}
 	for _, file := range f.Files {
 		total.add(file)
@@ -50,11 +50,17 @@ func contentFindings(f Facts) (all []Finding) {
 			rejected = append(rejected, file)
 		case manyUnmapped(file):
 			unmapped = append(unmapped, file)
+		case mostly(file, refusals(file)):
+			refused = append(refused, file)
 		}
 	}
 	const look = "bobosync files show %s names each line and why; ask who runs BOBO whether the export has changed"
 	all = append(all, contentFinding(useless, CauseNoGoodRow, "has no row that can be used", rejections, look)...)
 	all = append(all, contentFinding(rejected, CauseManyRejected, "has unusually many rows that cannot be used", rejections, look)...)
+	all = append(all, contentFinding(refused, CauseManyRefused, "is mostly of users whom AtHoc does not take", func(file control.FileState) string {
+		return fmt.Sprintf("%d of %s: %d %s, %d %s", refusals(file), text.Count(file.Rows, "row"), file.Outcomes[event.ForbiddenUser.String()], event.ForbiddenUser,
+			file.Outcomes[event.UnknownUser.String()], event.UnknownUser)
+	}, "bobosync files show %s names the lines; have an AtHoc administrator look whether this account may write these users, then bobosync mapping refresh")...)
 	return append(all, contentFinding(unmapped, CauseManyUnmapped, "is mostly of workers whom no AtHoc user is", func(file control.FileState) string {
 		return fmt.Sprintf("%d of %s", file.Outcomes[event.Unmapped.String()], text.Count(file.Rows, "row"))
 	}, "bobosync files show %s names the lines; bobosync mapping show tells how old the mapping is and which employee ids are ambiguous; check COLLAR_ID_FIELD")...)
@@ -83,8 +89,17 @@ func manyRejected(file control.FileState, total share) bool {
 
 // manyUnmapped reports whether most of the workers of a file are not in the mapping, which covers those whose id is ambiguous.
 func manyUnmapped(file control.FileState) bool {
-	n := file.Outcomes[event.Unmapped.String()]
-	return n >= fewRows && float64(n) >= unmappedShare*float64(file.Rows)
+	return mostly(file, file.Outcomes[event.Unmapped.String()])
+}
+
+// refusals counts the rows of users whom AtHoc does not have, or does not let be written.
+func refusals(file control.FileState) int {
+	return file.Outcomes[event.ForbiddenUser.String()] + file.Outcomes[event.UnknownUser.String()]
+}
+
+// mostly reports whether so many of a file's rows are most of them, and not just a few.
+func mostly(file control.FileState, rows int) bool {
+	return rows >= fewRows && float64(rows) >= unusualShare*float64(file.Rows)
 }
 
 // rejections names how many rows of a file were rejected, and for which reasons, the most frequent first.

@@ -35,6 +35,8 @@ func TestWhatStandsInFiles(t *testing.T) {
 		"a tenth, always":         {[]control.FileState{file("a.csv", 100, 12, nil), file("b.csv", 100, 12, nil)}, "", ""},
 		"two bad rows of three":   {[]control.FileState{usual, file("x.csv", 3, 2, nil)}, "", ""},
 		"nobody knows them":       {[]control.FileState{file("x.csv", 10, 0, map[string]int{"unmapped": 9, "applied": 1})}, CauseManyUnmapped, "(9 of 10 rows)"},
+		"nobody may be written":   {[]control.FileState{file("x.csv", 10, 0, map[string]int{"forbidden_user": 8, "unknown_user": 1, "applied": 1})}, CauseManyRefused, "(9 of 10 rows: 8 forbidden_user, 1 unknown_user)"},
+		"some may not be written": {[]control.FileState{file("x.csv", 10, 0, map[string]int{"forbidden_user": 4, "applied": 6})}, "", ""},
 		"some are not in AtHoc":   {[]control.FileState{file("x.csv", 100, 0, map[string]int{"unmapped": 20, "applied": 80})}, "", ""},
 		"of the day before":       {[]control.FileState{old}, "", ""},
 		"came again, and well":    {[]control.FileState{file("x.csv", 9, 9, nil), file("x.csv", 9, 0, nil)}, "", ""},

@@ -92,6 +92,14 @@ func diskFindings(f Facts) (all []Finding) {
 
 const makeRoom = "make room where PROCESSED_DIRECTORY and DATA_DIRECTORY are: delete old processed files and logs; never anything in DATA_DIRECTORY or CSV_DIRECTORY"
 
+// InsideFull is what to tell when the broker inside bobosync run is away, and the disk of its store has so many bytes left.
+func InsideFull(free uint64) *Unreachable {
+	return &Unreachable{
+		Cause: CauseDisk, Text: "the disk is full: " + mebibytes(free) + " are left where DATA_DIRECTORY is, so that the broker inside bobosync run cannot work and nothing is sent",
+		Do: makeRoom + ". Work goes on by itself within half a minute of there being room; nothing is lost, the files wait in CSV_DIRECTORY",
+	}
+}
+
 func mebibytes(n uint64) string { return fmt.Sprintf("%d MiB", n>>20) }
 
 func athocFindings(f Facts) []Finding {
@@ -109,13 +117,14 @@ func athocFindings(f Facts) []Finding {
 			Problem, CauseAtHocDown, fmt.Sprintf("AtHoc is down since %s (%s): %s", text.When(b.Since), text.Ago(lasted), b.Cause),
 			"nothing is lost, and sending goes on by itself when AtHoc is back. Look at the network from here to ATHOC_SERVER_URL; if that is well, call who runs AtHoc",
 		}
-		switch missed := f.At.Sub(b.ProbeAt); {
-		case missed > probeMissed && f.At.Sub(b.ProbeUntil) > probeMissed:
+		missed := f.At.Sub(b.ProbeAt) > probeMissed && f.At.Sub(b.ProbeUntil) > probeMissed
+		switch {
+		case missed:
 			found.Level, found.Text = Warning, fmt.Sprintf("AtHoc was down when it was last called, after %s; nobody has had to call it since: %s", text.When(b.Since), b.Cause)
 		case lasted < outageWarning:
 			found.Level = Warning
 		}
-		if found.Level == Problem && webPage(b.Cause) {
+		if !missed && webPage(b.Cause) {
 			found.Cause, found.Text = CauseWebPage, fmt.Sprintf("A web page answers in AtHoc's place since %s: %s", text.When(b.Since), b.Cause)
 			found.Do = "check ATHOC_SERVER_URL, and whether a proxy or a firewall shows a page of its own (a login, a block, maintenance); nothing is lost, and sending goes on by itself when AtHoc answers"
 		}
@@ -133,7 +142,7 @@ func athocFindings(f Facts) []Finding {
 // webPage reports whether what answered was no API, by what AtHoc's client says about the call.
 func webPage(cause string) bool {
 	cause = strings.ToLower(cause)
-	return slices.ContainsFunc([]string{"<html", "<!doctype", "text/html", "is not the json", "not a json array"}, func(sign string) bool {
+	return slices.ContainsFunc([]string{"a web page came", "<html", "<!doctype", "text/html", "is not the json", "not a json array"}, func(sign string) bool {
 		return strings.Contains(cause, sign)
 	})
 }
@@ -313,7 +322,7 @@ func firstWaiting(f Facts) string {
 func fileFindings(f Facts, l Limits) (all []Finding) {
 	for _, s := range f.Ingest {
 		for _, name := range slices.Sorted(maps.Keys(s.Unsettled)) {
-			if lasted := f.At.Sub(s.Unsettled[name]); lasted >= growsAfter {
+			if lasted := f.At.Sub(s.Unsettled[name]); lasted >= lateAfter(s) {
 				all = append(all, Finding{
 					Warning, CauseGrowing, fmt.Sprintf("File %s keeps changing since %s and is not read until it stops", name, text.Ago(lasted)),
 					"see what writes to it: a copy that hangs, or a program that appends; each export has to be a file of its own",
@@ -322,7 +331,7 @@ func fileFindings(f Facts, l Limits) (all []Finding) {
 		}
 		all = append(all, unreadable(s)...)
 		all = append(all, blockedFindings(s)...)
-		if waited := f.At.Sub(s.UnreadSince); s.Unread > 0 && !s.UnreadSince.IsZero() && waited >= lateWarning {
+		if waited := f.At.Sub(s.UnreadSince); s.Unread > 0 && !s.UnreadSince.IsZero() && waited >= lateAfter(s) {
 			all = append(all, Finding{
 				Warning, CauseNotRead, fmt.Sprintf("%s in CSV_DIRECTORY not read yet, the first of them found %s ago", areFiles(s.Unread), text.Ago(waited)),
 				"look at the log of ingest: a file that is huge, or whose disk does not answer, is named there",
@@ -339,11 +348,19 @@ func fileFindings(f Facts, l Limits) (all []Finding) {
 	return all
 }
 
+// lateAfter is how long a file may wait or be written to: LATE_AFTER, as ingest has it.
+func lateAfter(s control.IngestState) time.Duration {
+	if s.Freshness == nil {
+		return lateWarning
+	}
+	return time.Duration(s.Freshness.LateAfterMS) * time.Millisecond
+}
+
 // unreadableNamed is how many names that cannot be read have a finding of their own.
 const unreadableNamed = 5
 
 func unreadable(s control.IngestState) (all []Finding) {
-	const remedy = "give bobosync's user the right to read it, or take it away"
+	const remedy = "give bobosync's user the right to read it, or take it away; a larger MAX_FILE_SIZE lets a larger file in"
 	names := slices.Sorted(maps.Keys(s.Problems))
 	for _, name := range names[:min(len(names), unreadableNamed)] {
 		p := s.Problems[name]

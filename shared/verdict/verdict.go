@@ -65,8 +65,6 @@ const (
 	lateProblem = 15 * time.Minute
 	// outageWarning is how long an outage of AtHoc may be a hiccup.
 	outageWarning = time.Minute
-	// growsAfter is how long a file may be written to.
-	growsAfter = 2 * time.Minute
 	// mappingOld is the age at which a mapping that is refreshed daily has missed a day.
 	mappingOld = 48 * time.Hour
 	// recoverWarning is how long reading everything again may take before it is a problem.
@@ -144,7 +142,7 @@ func Judge(f Facts, l Limits) Verdict {
 			Findings: []Finding{{Problem, u.Cause, sentence(u.Text), u.Do}},
 		}
 	}
-	findings := slices.Concat(brokerFindings(f), serviceFindings(f), diskFindings(f), athocFindings(f), pauseFindings(f), heldFindings(f), unverifiedFindings(f), mappingFindings(f),
+	findings := slices.Concat(brokerFindings(f), unstoredFindings(f), serviceFindings(f), diskFindings(f), athocFindings(f), refusedFindings(f), pauseFindings(f), heldFindings(f), unverifiedFindings(f), mappingFindings(f),
 		recoveryFindings(f), lateFindings(f), dutyFindings(f), notifyFindings(f), fileFindings(f, l), contentFindings(f), deadFindings(f), versionFindings(f))
 	slices.SortStableFunc(findings, func(a, b Finding) int { return cmp.Compare(b.Level, a.Level) })
 	v := Verdict{CompleteUpTo: completeUpTo(f), Findings: findings}
@@ -173,7 +171,7 @@ func sentence(words string) string { return strings.ToUpper(words[:1]) + words[1
 // blocking are the causes for which nothing new reaches AtHoc while they last.
 var blocking = []string{
 	"no_" + string(topology.Ingest), "no_" + string(topology.Resolver), "no_" + string(topology.Publisher),
-	CauseMissing, CauseAtHocRefuses, CauseAtHocDown, CausePaused, CauseWebPage, CauseNoMapping, CauseRecovering,
+	CauseMissing, CauseUnstored, CauseAtHocRefuses, CauseAtHocDown, CausePaused, CauseWebPage, CauseNoMapping, CauseRecovering,
 }
 
 func blocks(found Finding) bool {
@@ -212,11 +210,7 @@ func lateness(f Facts) (lag time.Duration, late, known bool) {
 			late = late || lag >= lateWarning
 		case !oldest.IsZero():
 			lag = max(lag, f.At.Sub(oldest))
-			limit := lateWarning
-			if s.Freshness != nil {
-				limit = time.Duration(s.Freshness.LateAfterMS) * time.Millisecond
-			}
-			late = late || f.At.Sub(oldest) >= limit
+			late = late || f.At.Sub(oldest) >= lateAfter(s)
 		}
 	}
 	return lag, late, len(f.Ingest) > 0

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"bobosync/shared/breaker"
+	"bobosync/shared/bus"
 	"bobosync/shared/control"
 	"bobosync/shared/text"
 )
@@ -136,6 +137,20 @@ func TestEachCauseIsNamed(t *testing.T) {
 		"a web page": {func(f *Facts) {
 			f.Breaker = &breaker.State{Class: breaker.Outage, Since: night.Add(-10 * time.Minute), ProbeAt: night.Add(time.Second), Cause: `athoc: get access token: outage (200 OK): <!DOCTYPE html> Sign in`}
 		}, Problem, CauseWebPage, "A web page answers in AtHoc's place"},
+		"a web page, just now": {func(f *Facts) {
+			f.Breaker = &breaker.State{Class: breaker.Outage, Since: night, ProbeAt: night.Add(time.Second), Cause: "outage (502 Bad Gateway): a web page came instead of AtHoc's answer"}
+		}, Warning, CauseWebPage, "A web page answers in AtHoc's place"},
+		"refused again and again": {func(f *Facts) {
+			u := control.RefusedUser{File: "f", Row: 3, Times: 7, Since: night.Add(-time.Minute), Words: "the record is locked\x1b"}
+			f.Publisher[0].Refused = []control.RefusedUser{u}
+			f.Publisher = append(f.Publisher, f.Publisher[0])
+		}, Warning, CauseUserRefused, `AtHoc refuses 1 user again and again, since 2024-06-17 02:29:00 (14 times). AtHoc's answer: the record is locked\x1b`},
+		"a culprit": {func(f *Facts) {
+			f.Breaker.PutOff = []breaker.PutOff{{User: "a", Failures: 2, Since: night, Cause: "500"}, {User: "b", Failures: 1, Since: night, Cause: "500"}}
+		}, Warning, CauseUserRefused, "AtHoc refuses 1 user again"},
+		"frozen stream": {func(f *Facts) {
+			f.Ingest[0].Unstored = map[string]bus.Unstored{"bobo.entries.>": {Since: night.Add(-time.Minute), Reason: "deadline exceeded"}, "bobo.acks": {Since: night}}
+		}, Problem, CauseUnstored, "The broker stores nothing of bobo.entries.> since 2024-06-17 02:29:00: deadline exceeded"},
 		"nobody verifies": {func(f *Facts) { f.Publisher[0].Unverified = true }, Warning, CauseUnverified, "unset DISABLE_SSL_VERIFY"},
 		"nor the janitor": {func(f *Facts) { f.Janitor[0].Unverified = true }, Warning, CauseUnverified, "certificate is not verified"},
 		"dead letters":    {func(f *Facts) { f.DeadLetters = 1 }, Warning, CauseDead, "1 dead letter:"},

@@ -1,0 +1,76 @@
+package verdict
+
+// Users whom AtHoc does not take, and what the broker does not.
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"bobosync/shared/bus"
+	"bobosync/shared/control"
+	"bobosync/shared/text"
+)
+
+const (
+	// putOffOften is from how many calls on that fail with one user alone it is named.
+	putOffOften = 2
+	// unstoredAfter is how long a broker may store nothing: it may just be starting anew.
+	unstoredAfter = 15 * time.Second
+)
+
+// refusedFindings are about single users whom AtHoc refuses again and again, by their own answers or by failing whole calls. They are
+// not named here: what is found goes into mails as well.
+func refusedFindings(f Facts) []Finding {
+	var all []control.RefusedUser
+	for _, s := range f.Publisher {
+		for _, u := range s.Refused {
+			same := func(o control.RefusedUser) bool { return o.File == u.File && o.Row == u.Row }
+			if at := slices.IndexFunc(all, same); at >= 0 {
+				all[at].Times += u.Times
+				continue
+			}
+			all = append(all, u)
+		}
+	}
+	if f.Breaker != nil {
+		for _, u := range f.Breaker.PutOff {
+			if u.Failures >= putOffOften {
+				all = append(all, control.RefusedUser{Times: u.Failures, Since: u.Since, Words: u.Cause})
+			}
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	first := slices.MinFunc(all, func(a, b control.RefusedUser) int { return a.Since.Compare(b.Since) })
+	return []Finding{{
+		Warning, CauseUserRefused, fmt.Sprintf("AtHoc refuses %s again and again, since %s (%s). AtHoc's answer: %s",
+			text.Count(len(all), "user"), text.When(first.Since), text.Times(first.Times), text.Clean(cmp.Or(first.Words, "none"))),
+		"bobosync files list --open shows the files that wait for it, bobosync files show NAME the rows; have an AtHoc administrator look at the user. It is tried again by itself, and everybody else goes on",
+	}}
+}
+
+// unstoredFindings tell of a broker that can be read and stores nothing.
+func unstoredFindings(f Facts) []Finding {
+	stuck := map[string]bus.Unstored{}
+	for _, i := range f.Instances() {
+		for subject, u := range i.Unstored {
+			if was, known := stuck[subject]; f.At.Sub(u.Since) >= unstoredAfter && (!known || u.Since.Before(was.Since)) {
+				stuck[subject] = u
+			}
+		}
+	}
+	if len(stuck) == 0 {
+		return nil
+	}
+	subjects := slices.Sorted(maps.Keys(stuck))
+	first := stuck[slices.MinFunc(subjects, func(a, b string) int { return stuck[a].Since.Compare(stuck[b].Since) })]
+	return []Finding{{
+		Problem, CauseUnstored, fmt.Sprintf("The broker stores nothing of %s since %s: %s", strings.Join(subjects, ", "), text.When(first.Since), text.Clean(first.Reason)),
+		"make room on the disk of the broker, then restart the broker: a stream that a full disk has frozen takes nothing before that. The one inside bobosync run restarts by itself. Nothing is lost",
+	}}
+}
