@@ -73,6 +73,10 @@ test-long: ## run the tests that take minutes, which make test leaves out
 test-short: ## run the tests that take no more than seconds
 	go test -short work
 
+.PHONY: test-verdicts
+test-verdicts: ## play every fault against the real programs: status must name it (VERDICTS=-update-runbook writes the runbook's table)
+	go test -count=1 -v -timeout 30m -run 'TestVerdicts|TestTheRunbookHasEveryFault' ./e2e -all-verdicts $(VERDICTS)
+
 .PHONY: soak
 soak: ## drive the real programs with faults and judge the end (SEED=1 RUNS=20)
 	go run ./e2e/cmd/soak -seed $(SEED) -runs $(RUNS) -parallel $(PARALLEL)

@@ -64,8 +64,8 @@ func Build(ctx context.Context, dir string) error {
 	return nil
 }
 
-func build(ctx context.Context, module, pkg, target string) error {
-	args := []string{"build", "-o", target}
+func build(ctx context.Context, module, pkg, target string, flags ...string) error {
+	args := append([]string{"build", "-o", target}, flags...)
 	if os.Getenv(RaceVariable) != "" {
 		args = append(args, "-race")
 	}

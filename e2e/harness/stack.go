@@ -226,8 +226,13 @@ func (s *Stack) add(name, program string, env map[string]string, args ...string)
 	for _, k := range slices.Sorted(maps.Keys(env)) {
 		p.env = append(p.env, k+"="+env[k])
 	}
+	return s.launch(p)
+}
+
+// launch starts a process that was made.
+func (s *Stack) launch(p *Process) (*Process, error) {
 	s.mu.Lock()
-	s.processes[name] = p
+	s.processes[p.Name] = p
 	s.mu.Unlock()
 	return p, p.Start()
 }
@@ -641,26 +646,40 @@ func (s *Stack) Died() error {
 // to that is one in which the mapping of workers may be unknown.
 func (s *Stack) Ready(within time.Duration) error {
 	s.mu.Lock()
-	s.probes++
-	n := s.probes
 	i := len(s.lost)
 	s.lost = append(s.lost, audit.Window{From: time.Now()})
+	s.mu.Unlock()
+	shown, err := s.Book()
+	if err != nil {
+		return err
+	}
+	err = s.eventually(within, "a booking shows in AtHoc", shown)
+	s.mu.Lock()
+	s.lost[i].To = time.Now()
+	s.mu.Unlock()
+	return err
+}
+
+// Book drops a booking of the worker by whom the harness sees that the pipeline works, and returns what tells whether AtHoc shows it.
+func (s *Stack) Book() (shown func() (bool, error), err error) {
+	s.mu.Lock()
+	s.probes++
+	n := s.probes
 	s.mu.Unlock()
 	at := s.lives.Add(-time.Hour + time.Duration(n)*time.Second)
 	created := at.In(s.rules().BoboZone).Format("20060102150405")
 	row := strings.Join([]string{"BON", probe.Employee, "", created[:8], created[8:], created, "", "", "", ""}, ",")
 	if err := s.In.Drop(workload.File{Name: fmt.Sprintf("probe %d.csv", n), Content: []byte(row)}); err != nil {
-		return err
+		return nil, err
 	}
-	want := at.In(s.rules().AtHocZone).Format(sim.DateLayout)
-	err := s.eventually(within, "a booking shows in AtHoc", func() (bool, error) {
+	return func() (bool, error) {
 		value, err := s.Sim.Value(s.ctx, probe.Login, dutyAttribute)
-		return value == want, err
-	})
-	s.mu.Lock()
-	s.lost[i].To = time.Now()
-	s.mu.Unlock()
-	return err
+		if err != nil {
+			return false, err
+		}
+		since, err := time.ParseInLocation(sim.DateLayout, value, s.rules().AtHocZone)
+		return err == nil && !since.Before(at.Truncate(time.Second)), nil // it may show a later one already
+	}, nil
 }
 
 // RemoveUsers takes those users out of AtHoc that the plan says, once the mapping is known.

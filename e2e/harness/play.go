@@ -1,0 +1,97 @@
+//go:build unix
+
+package harness
+
+// Faults one by one, for who looks at what the whole says of each.
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Kinds names every fault of the soak: what goes wrong, and whom it befalls.
+func Kinds() []string {
+	var names []string
+	for _, k := range faultKinds {
+		for _, whom := range k.whom {
+			names = append(names, k.what+" "+whom)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Begin lets a fault of the soak, by its name of Kinds, begin. What it returns ends it; one of the simulator ends by itself after a
+// while.
+func (s *Stack) Begin(ctx context.Context, name string, lasts time.Duration) (end func() error, err error) {
+	for _, k := range faultKinds {
+		for _, whom := range k.whom {
+			if k.what+" "+whom != name {
+				continue
+			}
+			f := Fault{For: lasts, What: k.what, Whom: whom, Draw: 1}
+			if whom == anyPublisher {
+				whom = s.Publishers()[0]
+			}
+			s.Note("begins: %s (%s)", f, whom)
+			return k.play(ctx, s, f, whom)
+		}
+	}
+	return nil, fmt.Errorf("the soak has no fault %q", name)
+}
+
+// Broker returns the way to the broker's streams, for who plays its faults. The one inside the all-in-one program has an address of its
+// own each time it starts, and is closed by whoever asked.
+func (s *Stack) Broker() (jetstream.JetStream, error) {
+	conn, err := s.connection()
+	if err != nil {
+		return nil, err
+	}
+	return jetstream.New(conn)
+}
+
+// AddJanitor starts one more janitor.
+func (s *Stack) AddJanitor() (*Process, error) {
+	p := s.Process(Janitor)
+	return s.launch(&Process{Name: "janitor-2", path: p.path, dir: p.dir, env: p.env, log: s.Path(logDir, "janitor-2.log")})
+}
+
+// Replace has a process run another program from its next start on, or its own one (if the name is empty) with more arguments.
+func (p *Process) Replace(program string, args ...string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.path = cmp.Or(program, p.path)
+	p.args = append(slices.Clone(p.args), args...)
+}
+
+// BuildVersion makes one of the programs with a version of its own.
+func BuildVersion(ctx context.Context, name, target, version string) error {
+	root, err := sourceRoot()
+	if err != nil {
+		return err
+	}
+	return build(ctx, filepath.Join(root, programs[name].module), programs[name].pkg, target, "-ldflags", "-X bobosync/shared/program.Version="+version)
+}
+
+// Fill leaves no byte free below a directory, and returns what makes room again.
+func Fill(dir string) (free func() error, err error) {
+	path := filepath.Join(dir, "ballast")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	for size := 1 << 20; size > 0; {
+		if _, err := f.Write(make([]byte, size)); err != nil {
+			size /= 2
+		}
+	}
+	return func() error { return os.Remove(path) }, nil
+}
