@@ -188,7 +188,7 @@ func (a *auditor) checkOrder() {
 			i, any, held := a.origin(p, s, floor)
 			if i > math.MinInt {
 				floor = i
-				if i >= 0 && n > 0 && p.sends[n-1].value != "" && a.goesOff(p.worker.events[i], s) {
+				if i >= 0 && n > 0 && p.sends[n-1].value != "" && a.goesOff(p.worker.events[i:], s) {
 					a.flips++
 				}
 				continue

@@ -150,9 +150,11 @@ func (a *auditor) mayFail(id string) bool {
 	return false
 }
 
-// goesOff reports whether a user is sent off duty by an event that nobody has let go.
-func (a *auditor) goesOff(e event, s send) bool {
-	return !e.on && s.value == "" && !a.fate(e).ordered(time.Unix(0, s.arrived), Approve, Requeue)
+// goesOff reports whether a user is sent off duty, and none of the events that it can be for was let go by a person.
+func (a *auditor) goesOff(events []event, s send) bool {
+	return s.value == "" && !events[0].on && !slices.ContainsFunc(events, func(e event) bool {
+		return !e.on && a.fate(e).ordered(time.Unix(0, s.arrived), Approve, Requeue)
+	})
 }
 
 // checkFlips: no more users go off duty than may without a person's leave. When the pipeline forgot what it had just counted, it may

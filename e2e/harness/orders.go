@@ -254,7 +254,7 @@ func (s *Stack) employ(ctx context.Context, seed uint64) (leave func()) {
 
 // operate decides about what is held until ctx ends: now and then at first, and about all of it in the end.
 func (s *Stack) operate(ctx context.Context, rng *rand.Rand) {
-	for ; ctx.Err() == nil; wait(ctx, time.Duration(200+rng.IntN(400))*time.Millisecond) {
+	for ; ctx.Err() == nil; wait(ctx, time.Duration(500+rng.IntN(1000))*time.Millisecond) {
 		last := s.orders.ends()
 		waiting, decided, err := s.holds(ctx)
 		if err != nil {

@@ -119,6 +119,30 @@ func TestStaleDutyOfManyIsFoundOverPagesAndToldAtOnce(t *testing.T) {
 	assert.Len(t, w.ended(control.DutyCleanup), 1)
 }
 
+// TestSilentFeedsAreTold: with what is stale the resolver is told which feeds are silent, also those whose directory is away.
+func TestSilentFeedsAreTold(t *testing.T) {
+	t.Parallel()
+	users := sim.GenerateUsers(1, sim.DefaultCollar)
+	onDuty(users, 25*time.Hour)
+	w := newWorld(t, sim.Options{Users: users})
+	resolver := w.resolver(&fakeResolver{judge: clears})
+	stop, err := control.Serve(t.Context(), w.broker.Connect(t).NC, topology.Ingest, "test",
+		control.OnEvery(control.State, func(context.Context, control.Nothing) (control.IngestState, error) {
+			return control.IngestState{
+				Feeds: []control.FeedState{
+					{Name: "north", Silent: true}, {Name: "south", LastFile: w.now()}, {Name: "east", LastFile: w.now()},
+					{Name: "west", LastFile: w.now().Add(-20 * time.Minute)},
+				},
+				Directories: map[string]string{"FEEDS east": "does not exist", "FEEDS west": "does not exist"},
+			}, nil
+		}))
+	require.NoError(t, err)
+	t.Cleanup(stop)
+	w.run(w.cleaning())
+	w.eventually("the request", func() bool { return len(resolver.requests()) == 1 })
+	require.Equal(t, []string{"north", "west"}, resolver.requests()[0].Silent)
+}
+
 func TestOddDutyStatusesAreLeftAloneAndToldOnce(t *testing.T) {
 	t.Parallel()
 	const field = "Duty-Text"

@@ -59,7 +59,7 @@ func (j *janitor) runners(store *state.Store, log *journal.Journal, refresher *m
 	}
 	cleaner := &dutystatus.Cleaner{
 		Fetch:   func(ctx context.Context) ([]users.Person, error) { return j.users.Having(ctx, status) },
-		Observe: observe, Lifetime: j.cfg.Lifetime.Duration(), Zone: zone, Metrics: j.metrics, Now: j.now, Log: j.log, Odd: &j.odd,
+		Observe: observe, Silent: j.silentFeeds, Lifetime: j.cfg.Lifetime.Duration(), Zone: zone, Metrics: j.metrics, Now: j.now, Log: j.log, Odd: &j.odd,
 	}
 	reconciler := &dutystatus.Reconciler{
 		Fetch:   func(ctx context.Context) ([]users.Person, error) { return j.users.All(ctx, status) },
@@ -79,6 +79,26 @@ func (j *janitor) runners(store *state.Store, log *journal.Journal, refresher *m
 		{Job: j.jobs.reconcile, Do: reconciler.Reconcile, Last: store.LastRun(control.DutyReconcile)},
 		{Job: j.jobs.purge, Do: purger.Purge, Last: store.LastRun(control.DutyPurge)},
 	}
+}
+
+// awayFor is how long nothing must have come from a feed whose directory cannot be used for it to count as silent.
+const awayFor = 15 * time.Minute
+
+// silentFeeds names the feeds from which nothing has come for unusually long, as far as ingest tells.
+func (j *janitor) silentFeeds(ctx context.Context) (names []string) {
+	states, err := control.AskAll[control.IngestState](ctx, j.conn.NC, topology.Ingest, control.State, control.Nothing{})
+	if err != nil {
+		j.log.Warn("it is not known whether a feed is silent, so stale duty is cleared as if none were", "error", err)
+	}
+	for _, s := range states {
+		for _, feed := range s.Feeds {
+			away := s.Directories[control.InputDirectory(feed.Name)] != "" && j.now().Sub(feed.LastFile) > awayFor
+			if feed.Silent || away {
+				names = append(names, feed.Name)
+			}
+		}
+	}
+	return names
 }
 
 func (j *janitor) newRefresher(

@@ -388,6 +388,43 @@ func TestStaleClearingIsHeld(t *testing.T) {
 	b.held0()
 }
 
+// TestClearingWaitsWhileAFeedIsSilent: whatever the number, for those whom that feed booked and those of whom that is not known.
+func TestClearingWaitsWhileAFeedIsSilent(t *testing.T) {
+	t.Parallel()
+	b, ahead := guarded(t, 4)
+	for i, feed := range []string{"north", "south"} {
+		entry := booked(worker(i), 250, true)
+		entry.Row = 2
+		b.publish(topology.EntriesSubject(feed), &event.Entries{File: feed, Feed: feed, Order: int64(i + 5), Last: true, Entries: []event.Entry{entry}})
+	}
+	b.idle()
+	b.eventually(func() any { return b.table()[user(1)].File }, "south")
+	b.confirmed(user(0))
+	b.confirmed(user(1))
+	b.idle()
+	ahead.Store(int64(26 * time.Hour))
+	expire := func(silent ...string) control.ObserveAnswer {
+		req := control.ObserveRequest{Purpose: control.Expire, Seen: time.Now().Add(time.Minute), Apply: true, Silent: silent}
+		for i := range 3 {
+			req.Users = append(req.Users, control.ObservedUser{User: user(i), On: true, At: b.table()[user(i)].At})
+		}
+		answer, err := ask[control.ObserveAnswer](b, control.Observe, req)
+		require.NoError(t, err)
+		return answer
+	}
+	answer := expire("north")
+	require.Equal(t, []int{1, 2}, []int{answer.Published, answer.Held}, "south's is cleared; north's and the one that nobody knows of wait")
+	g := b.held(1, 2)
+	require.Equal(t, "silent", g.Kind)
+	require.Equal(t, map[string]int{"north": 1, "": 1}, b.shown(g.ID).Feeds)
+	answer = expire()
+	require.Equal(t, 2, answer.Held, "they wait for a person, also when the feed is back")
+	_, err := b.decide(control.HeldDecision{ID: g.ID, Token: b.shown(g.ID).Token, Approve: true})
+	require.NoError(t, err)
+	b.held0()
+	b.eventually(b.onDuty, 1)
+}
+
 // TestObservingHoldsNothing: it is said what would have been held.
 func TestObservingHoldsNothing(t *testing.T) {
 	t.Parallel()

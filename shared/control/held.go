@@ -73,7 +73,7 @@ type GuardTold struct {
 // HeldGroup is a mass change that waits for a person, or did.
 type HeldGroup struct {
 	ID string `json:"id"`
-	// Kind is off (booked off), stale (cleared for their age) or on (booked on).
+	// Kind is off (booked off), stale (cleared for their age), silent (cleared for their age although their feed is silent) or on (booked on).
 	Kind string `json:"kind"`
 	// Since is when it began, and Last when somebody was last added.
 	Since time.Time `json:"since"`
@@ -123,6 +123,8 @@ type HeldSet struct {
 	UsualMost   int `json:"usual_most"`
 	// Files counts them by the file of their latest event; those without a known worker are under "".
 	Files map[string]int `json:"files"`
+	// Feeds counts them by the feed that booked them last, where there are several; under "" are those of whom that is not known.
+	Feeds map[string]int `json:"feeds,omitempty"`
 	// Workers are a part of them; Next is the place after them, 0 at the end.
 	Workers []HeldWorker `json:"workers"`
 	Next    int          `json:"next,omitempty"`

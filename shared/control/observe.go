@@ -33,8 +33,10 @@ type ObserveRequest struct {
 	// Seen is a moment just before AtHoc was asked. What was confirmed since then is newer than the observation.
 	Seen time.Time `json:"seen"`
 	// Apply publishes what follows; otherwise it is only told.
-	Apply bool           `json:"apply,omitempty"`
-	Users []ObservedUser `json:"users"`
+	Apply bool `json:"apply,omitempty"`
+	// Silent are the feeds from which nothing has come for unusually long. With Expire, duty that they booked is held.
+	Silent []string       `json:"silent,omitempty"`
+	Users  []ObservedUser `json:"users"`
 }
 
 // ObservedUser is what AtHoc holds for a user.

@@ -32,7 +32,7 @@ func NewResolver(t *Telemetry) *Resolver {
 				[]float64{.001, .005, .01, .05, .1, .5, 1, 5, 10}),
 		}
 		m.unusual = counters(part, "unusual_changes_total", "Times that a mass change was not usual, by kind and whether it was held.", "kind", "held")
-		for _, kind := range []string{"off", "stale", "on"} {
+		for _, kind := range []string{"off", "stale", "silent", "on"} {
 			m.unusual.WithLabelValues(kind, "true")
 			m.unusual.WithLabelValues(kind, "false")
 		}

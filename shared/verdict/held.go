@@ -20,6 +20,10 @@ func heldFindings(f Facts) (all []Finding) {
 			continue
 		}
 		for _, g := range s.Guard.Held {
+			if g.Kind == "silent" {
+				all = append(all, silentHeld(f.At, g))
+				continue
+			}
 			all = append(all, Finding{
 				Warning, CauseHeld, fmt.Sprintf("A mass change waits for a decision since %s (%s): %s would %s, where at most %d are allowed; AtHoc goes on showing what it shows of them",
 					text.When(g.Since), text.Ago(f.At.Sub(g.Since)), text.Count(g.Users, "user"), would(g.Kind), g.Allowed),
@@ -33,6 +37,15 @@ func heldFindings(f Facts) (all []Finding) {
 		}
 	}
 	return all
+}
+
+// silentHeld tells of duty that is not cleared for its age, since the feed that booked it is silent.
+func silentHeld(now time.Time, g control.HeldGroup) Finding {
+	return Finding{
+		Warning, CauseHeld, fmt.Sprintf("Since %s (%s) duty is not cleared for its age, since the feed that booked it is silent: of %s nobody can tell whether they have booked off",
+			text.When(g.Since), text.Ago(now.Sub(g.Since)), text.Count(g.Users, "user")),
+		fmt.Sprintf("find out why the feed is silent: bobosync feeds list; what it brings then takes their place. Otherwise bobosync held show %s, and approve or reject it, with --reason", g.ID),
+	}
 }
 
 func toldFinding(s *control.GuardState, t control.GuardTold) Finding {

@@ -116,6 +116,8 @@ func kindWords(kind string) string {
 		return "go off duty"
 	case "stale":
 		return "are cleared for their age"
+	case "silent":
+		return "are cleared for their age, of a silent feed"
 	default:
 		return "go on duty"
 	}
@@ -185,6 +187,9 @@ func heldForecast(out *text.Printer, s control.HeldSet, names map[string]string)
 		out.Printf("  sent before  %d, who stay as they are\n", s.Sent)
 	}
 	out.Printf("  on duty      %d now, %d after an approval%s\n", s.OnDutyNow, s.OnDutyAfter, usualWords(s))
+	for _, feed := range slices.Sorted(maps.Keys(s.Feeds)) {
+		out.Printf("  feed         %d booked last by %s\n", s.Feeds[feed], cmp.Or(feed, "one that is not known"))
+	}
 	for _, file := range slices.Sorted(maps.Keys(s.Files)) {
 		if file == "" {
 			out.Printf("  no worker    %d users whom no known worker is mapped to\n", s.Files[file])
@@ -200,6 +205,8 @@ func wouldWords(kind string) string {
 		return "go off duty"
 	case "stale":
 		return "be cleared for their age"
+	case "silent":
+		return "be cleared for their age, though their feed is silent"
 	default:
 		return "go on duty"
 	}

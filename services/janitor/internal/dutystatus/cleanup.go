@@ -17,8 +17,10 @@ import (
 // and publishes.
 type Cleaner struct {
 	// Fetch reads the users who have a duty status.
-	Fetch    func(context.Context) ([]users.Person, error)
-	Observe  Observe
+	Fetch   func(context.Context) ([]users.Person, error)
+	Observe Observe
+	// Silent names the feeds from which nothing has come for unusually long.
+	Silent   func(context.Context) []string
 	Lifetime time.Duration
 	Zone     *time.Location
 	Metrics  *telemetry.Janitor
@@ -37,7 +39,14 @@ func (c *Cleaner) Clean(ctx context.Context, _ *periodic.Run) (periodic.Result, 
 	all := observe(people, c.Zone)
 	old, odd := stale(all, c.Now().Add(-c.Lifetime))
 	c.logOdd(all, odd)
-	answer, err := c.Observe.askAll(ctx, old, control.Expire, true)
+	var silent []string
+	if len(old) > 0 {
+		silent = c.Silent(ctx)
+	}
+	answer, err := Observe(func(ctx context.Context, req control.ObserveRequest) (control.ObserveAnswer, error) {
+		req.Silent = silent
+		return c.Observe(ctx, req)
+	}).askAll(ctx, old, control.Expire, true)
 	res := periodic.Result{Nothing: answer.Published == 0, Counts: map[string]int{
 		"with_status": len(all), "no_date": odd, "stale": len(old), "cleared": answer.Published, "under_way": answer.UnderWay,
 	}}

@@ -125,7 +125,7 @@ func (d *Decider) Show(_ context.Context, req control.HeldRequest) (control.Held
 	if err != nil {
 		return control.HeldSet{}, err
 	}
-	set := control.HeldSet{HeldGroup: r.Holds.Describe(g), Token: guard.Token(members(all)), Files: map[string]int{}, Workers: []control.HeldWorker{}}
+	set := control.HeldSet{HeldGroup: r.Holds.Describe(g), Token: guard.Token(members(all)), Files: map[string]int{}, Feeds: map[string]int{}, Workers: []control.HeldWorker{}}
 	set.OnDutyNow = r.Stats.Told()
 	set.OnDutyAfter = set.OnDutyNow - len(all) + len(g.Users) // the guard does not count users without a known worker as on duty
 	if g.Kind == guard.On {
@@ -134,12 +134,16 @@ func (d *Decider) Show(_ context.Context, req control.HeldRequest) (control.Held
 	set.UsualLeast, set.UsualMost = r.Holds.Usual(r.Now())
 	for i, p := range all {
 		set.Files[p.worker.Latest.File]++
+		set.Feeds[p.worker.Latest.Feed]++
 		if i >= req.After && len(set.Workers) < shownAtOnce {
 			set.Workers = append(set.Workers, control.HeldWorker{
 				Employee: p.Employee, User: p.User, On: g.Kind == guard.On, At: time.Unix(p.at, 0).UTC(),
 				File: p.worker.Latest.File, Row: p.worker.Latest.Version.Row,
 			})
 		}
+	}
+	if set.Feeds[""] == len(all) {
+		set.Feeds = nil
 	}
 	if end := req.After + len(set.Workers); end < len(all) {
 		set.Next = end
@@ -253,7 +257,7 @@ func (d *Decider) carryOut(ctx context.Context, g *guard.Group) error {
 			continue
 		case !g.Is(guard.Rejected):
 			w.Pass()
-		case g.Kind == guard.Stale:
+		case g.Kind.Clears():
 			w.KeepDuty()
 		default:
 			if e := w.Reject(); e != nil {

@@ -68,7 +68,7 @@ func (g *Group) Is(verdict string) bool {
 // Takes reports whether those who change now belong to this mass change, or begin another one: it goes on as long as no window has
 // passed without it. Stale duty goes on to be found for as long as a feed is silent, so it belongs together until it is decided about.
 func (g *Group) Takes(k Kind, now time.Time, window time.Duration) bool {
-	return g.Is("") && g.Kind == k && (k == Stale || now.Sub(g.Last) < window)
+	return g.Is("") && g.Kind == k && (k.Clears() || now.Sub(g.Last) < window)
 }
 
 // Clone returns a copy that shares nothing that changes.

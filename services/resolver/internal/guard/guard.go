@@ -23,12 +23,17 @@ const (
 	Off Kind = "off"
 	// Stale: on duty in AtHoc, and cleared for its age.
 	Stale Kind = "stale"
+	// Silent: like Stale, but it was booked by a feed that is silent, so that nobody can tell whether the worker has booked off.
+	Silent Kind = "silent"
 	// On: off duty in AtHoc, and booked on.
 	On Kind = "on"
 )
 
 // Kinds lists all kinds.
-func Kinds() []Kind { return []Kind{Off, Stale, On} }
+func Kinds() []Kind { return []Kind{Off, Stale, Silent, On} }
+
+// Clears reports whether the change is that stale duty is cleared.
+func (k Kind) Clears() bool { return k == Stale || k == Silent }
 
 // Mode is what is done about an unusual change.
 type Mode string
@@ -225,6 +230,10 @@ func (r Rules) Judge(h *History, now time.Time, onDuty int, changes Counts) (tri
 	holds, tells := r.Holds(h, now), r.tells(h, now)
 	for _, k := range Kinds() {
 		if changes[k] == 0 {
+			continue
+		}
+		if k == Silent { // whatever the number
+			trips = append(trips, Trip{Kind: k, Users: changes[k], OnDuty: before, Hold: holds, Tell: tells || holds})
 			continue
 		}
 		t := Trip{Kind: k, Users: all[k] + changes[k], Sent: sent[k], Usual: r.Usual(h, now, k), OnDuty: before}

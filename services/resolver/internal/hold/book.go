@@ -30,6 +30,8 @@ type Book struct {
 	// members are who is in each hold, and memberOf is the hold that a worker is in.
 	members  map[string]map[string]place
 	memberOf map[string]string
+	// silent are the feeds from which nothing has come for unusually long, while it is decided what the janitor saw.
+	silent []string
 	// told are the last unusual changes that were not held, by kind.
 	told map[guard.Kind]control.GuardTold
 	// unsynced are the holds that the broker's copy lacks, and behind is whether it lacks anything else.
@@ -191,6 +193,19 @@ type Change struct {
 	File string
 	Row  int
 	At   int64
+}
+
+// SetSilent notes from which feeds nothing has come for unusually long. Duty that they booked is held meanwhile, and not cleared for its age.
+func (b *Book) SetSilent(feeds []string) { b.silent = feeds }
+
+// Clearing is what kind of change it is that duty is cleared for its age which a feed has booked. A feed that is not known, as that of
+// CSV_DIRECTORY is not named, counts as silent if any is.
+func (b *Book) Clearing(feed string, now time.Time) guard.Kind {
+	silent := len(b.silent) > 0 && feed == "" || slices.Contains(b.silent, feed)
+	if silent && b.rules.Holds(&b.history, now) {
+		return guard.Silent
+	}
+	return guard.Stale
 }
 
 // Answer is what becomes of some changes.

@@ -46,9 +46,9 @@ func (r *reducer) add(m event.Entries) error {
 		if err != nil {
 			return err
 		}
-		booking := latest.Event{Version: e.Version(m.Order), File: m.File, On: e.On, At: e.At}
+		booking := latest.Event{Version: e.Version(m.Order), File: m.File, On: e.On, At: e.At, Feed: m.Feed}
 		known := r.hold(m.File, e.Row)
-		if known.Is(guard.Rejected) && known.Kind != guard.Stale {
+		if known.Is(guard.Rejected) && !known.Kind.Clears() {
 			w.Withheld = &latest.Withheld{Event: booking, Group: known.ID}
 			if !m.Settled {
 				r.settled.Add(m.File, event.Withheld, e.Row)

@@ -97,7 +97,7 @@ func (w *Worker) Recall(known *guard.Group) {
 		w.Keep(Hold{Group: known.ID, Seq: known.Seq})
 	case known.Is(guard.Approved), known.Is(guard.Requeued):
 		w.Passed = true
-	case known.Is(guard.Rejected) && known.Kind == guard.Stale:
+	case known.Is(guard.Rejected) && known.Kind.Clears():
 		w.Withheld = &Withheld{Event: w.Latest, Group: known.ID}
 	}
 }

@@ -16,6 +16,8 @@ type Event struct {
 	On   bool   `cbor:"3,keyasint,omitempty"`
 	// At is the event's time in Unix seconds.
 	At int64 `cbor:"4,keyasint"`
+	// Feed is that which the file came from; empty if there is only one, or if it is not known.
+	Feed string `cbor:"5,keyasint,omitempty"`
 }
 
 // sameRow reports whether two events are one booking. The order of reading is left out: it can change when ingest's ledger was
@@ -96,7 +98,7 @@ func (w *Worker) Take(e Event, settled bool) (verdict Verdict, superseded *Event
 	switch {
 	case w.Known() && w.Latest.sameRow(e):
 		// A state store that was rebuilt from an update knows what was sent, which for stale duty is another thing.
-		w.Latest.On, w.Latest.At = e.On, e.At
+		w.Latest.On, w.Latest.At, w.Latest.Feed = e.On, e.At, e.Feed
 		w.Open, w.Unresolved = !settled, true
 		return Repeated, nil
 	case w.Known() && e.Version.Compare(w.Latest.Version) < 0:

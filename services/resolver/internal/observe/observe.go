@@ -65,6 +65,8 @@ func (o *Observer) Observe(ctx context.Context, req control.ObserveRequest) (con
 	if !r.MayPublish() {
 		return control.ObserveAnswer{}, roster.ErrRebuilding
 	}
+	r.Holds.SetSilent(req.Silent)
+	defer r.Holds.SetSilent(nil)
 	x := &observation{Observer: o, request: req, now: r.Now(), changes: roster.NewChangeset(), done: map[string]bool{}}
 	err := r.View(func(v store.View) error {
 		x.view = v

@@ -44,7 +44,7 @@ func (r *Roster) hold(c *Changeset) *hold.Answer {
 func (r *Roster) change(c *Changeset, u *event.Update) (hold.Change, bool) {
 	ch := hold.Change{Employee: u.Employee, User: u.User, At: u.At}
 	if u.Employee == "" { // stale duty of a user without a known worker
-		ch.Kind = guard.Stale
+		ch.Kind = r.Holds.Clearing("", r.Now())
 		return ch, !r.Holds.OfUser(u.User, u.At).Is(guard.Approved)
 	}
 	w := c.sending[u.Employee].before
@@ -53,7 +53,7 @@ func (r *Roster) change(c *Changeset, u *event.Update) (hold.Change, bool) {
 	case w.Passed, w.Sent != nil && w.Sent.User != u.User: // another user's status is not this one's
 		return ch, false
 	case told && !u.On && w.Latest.On:
-		ch.Kind = guard.Stale
+		ch.Kind = r.Holds.Clearing(w.Latest.Feed, r.Now())
 	case told && !u.On:
 		ch.Kind = guard.Off
 	case !told && u.On && w.Open:
