@@ -13,6 +13,7 @@ import (
 	"bobosync/shared/bus"
 	"bobosync/shared/deadletter"
 	"bobosync/shared/event"
+	"bobosync/shared/pause"
 	"bobosync/shared/topology"
 )
 
@@ -22,6 +23,10 @@ const (
 	ackBytesPerBatch = 8 << 20
 	// ackLinger is how long to wait for more outcomes: a commit for each of a thousand small files would cost more.
 	ackLinger = 10 * time.Millisecond
+	// While so many rows wait for their outcomes, the next ones are gathered for so long: those of a call to AtHoc are of a thousand
+	// rows in nearly as many files, each of which is written once a commit.
+	manyRows   = 10_000
+	gatherAcks = 200 * time.Millisecond
 	// settleClose is how long a batch that is at work may take to end.
 	settleClose = 10 * time.Second
 )
@@ -46,7 +51,13 @@ func (w *work) settle(ctx context.Context) error {
 		return err
 	}
 	router.AddConsumerHandler("settle", topology.SubjectAcks, sub, func(m *message.Message) error {
-		return w.settleBatch(bus.BatchFrom(m.Context()))
+		if err := w.settleBatch(bus.BatchFrom(m.Context())); err != nil {
+			return err
+		}
+		if w.ledger.Census(w.now()).Rows >= manyRows {
+			_ = pause.For(m.Context(), gatherAcks) // what was noted is to be acknowledged, whatever ends
+		}
+		return nil
 	})
 	if err := router.Run(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("consume outcomes: %w", err)

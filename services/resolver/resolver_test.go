@@ -162,9 +162,11 @@ func (b *bench) outcomes() map[string]map[int]event.Outcome {
 			if out[rows.File] == nil {
 				out[rows.File] = map[int]event.Outcome{}
 			}
-			for row := range rows.Rows.All() {
-				if _, settled := out[rows.File][row]; !settled {
-					out[rows.File][row] = rows.Settled()
+			for first, last := range rows.Rows.Runs() {
+				for row := first; row <= last; row++ {
+					if _, settled := out[rows.File][row]; !settled {
+						out[rows.File][row] = rows.Settled()
+					}
 				}
 			}
 		}

@@ -23,6 +23,7 @@ func (e *Entries) appendJSON(b []byte) []byte {
 	b = strconv.AppendInt(b, e.Order, 10)
 	b = appendFlag(b, `,"last":true`, e.Last)
 	b = appendFlag(b, `,"more":true`, e.More)
+	b = appendFlag(b, `,"ahead":true`, e.Ahead)
 	b = appendFlag(b, `,"settled":true`, e.Settled)
 	if e.Entries == nil {
 		return append(b, `,"entries":null}`...)
@@ -88,7 +89,8 @@ func (e *Entries) readJSON(data []byte) bool {
 		got.Feed = strings.Clone(r.quoted(``))
 	}
 	got.Order = r.number(`,"order":`)
-	got.Last, got.More, got.Settled = r.has(`,"last":true`), r.has(`,"more":true`), r.has(`,"settled":true`)
+	got.Last, got.More, got.Ahead = r.has(`,"last":true`), r.has(`,"more":true`), r.has(`,"ahead":true`)
+	got.Settled = r.has(`,"settled":true`)
 	r.expect(`,"entries":[`)
 	got.Entries = make([]Entry, 0, strings.Count(r.text, `{"row":`))
 

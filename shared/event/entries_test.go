@@ -21,7 +21,8 @@ func TestEntriesAreWrittenAsByEncodingJSON(t *testing.T) {
 		})
 		e := Entries{
 			File: rapid.StringMatching(`[0-9a-f]{1,64}`).Draw(t, "file"), Order: rapid.Int64().Draw(t, "order"),
-			Last: rapid.Bool().Draw(t, "last"), More: rapid.Bool().Draw(t, "more"), Settled: rapid.Bool().Draw(t, "settled"),
+			Last: rapid.Bool().Draw(t, "last"), More: rapid.Bool().Draw(t, "more"),
+			Ahead: rapid.Bool().Draw(t, "ahead"), Settled: rapid.Bool().Draw(t, "settled"),
 			Entries: rapid.SliceOfN(entry, 0, 5).Draw(t, "entries"),
 		}
 		got := Encode(&e)

@@ -54,8 +54,11 @@ type Entries struct {
 	Order int64 `json:"order"`
 	// Last says that no entries of this file follow.
 	Last bool `json:"last,omitempty"`
-	// More says that entries of further files are about to follow: it is worth while to read on before publishing.
+	// More is for resolvers of earlier versions: as Ahead, but it could be said for ever of a steady stream of files.
 	More bool `json:"more,omitempty"`
+	// Ahead says that further files are read right after this one which lay in the input directory together with it: their entries are
+	// a backlog that is there, though not in the stream yet.
+	Ahead bool `json:"ahead,omitempty"`
 	// Settled says that every row of this file has its outcome already: the file is read again only so that a resolver
 	// which lost its memory learns its events. No outcome is awaited.
 	Settled bool    `json:"settled,omitempty"`

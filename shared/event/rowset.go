@@ -11,7 +11,7 @@ import (
 
 // RowSet is a set of row numbers of one file, kept as runs of consecutive rows: nearly all rows of a large file are superseded by
 // later ones of the same file. Its wire form is a text such as "2-500,502". A run costs the same however long it is, in a text from
-// another service as well, so whoever goes through All must bound it by the lines that the file has.
+// another service as well, so whoever goes through Runs must bound it by the lines that the file has.
 // The zero value is an empty set. It is not safe for concurrent use.
 type RowSet struct {
 	runs []run
@@ -70,15 +70,13 @@ func (s *RowSet) Len() int {
 	return n
 }
 
-// All yields the rows in ascending order.
-func (s *RowSet) All() iter.Seq[int] {
+// Runs yields the first and the last row of each run of consecutive rows, in ascending order.
+func (s *RowSet) Runs() iter.Seq2[int, int] {
 	s.normalize()
-	return func(yield func(int) bool) {
+	return func(yield func(first, last int) bool) {
 		for _, r := range s.runs {
-			for row := r.first; row <= r.last; row++ {
-				if !yield(row) {
-					return
-				}
+			if !yield(r.first, r.last) {
+				return
 			}
 		}
 	}

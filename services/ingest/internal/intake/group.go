@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -74,6 +75,7 @@ type window struct {
 	entries []event.Entry
 	last    bool // the file ends here
 	lines   int  // of the file, if last
+	ahead   bool // entries of files that lay there with it come next
 }
 
 // attachment is a known content that was found under a name.
@@ -93,8 +95,8 @@ type Group struct {
 	*Intake
 	publish Publish // nil to register only
 
-	// more reports whether entries of further files are about to follow.
-	more func() bool
+	// ahead reports whether further files are read next that lay there together with those of the group.
+	ahead func() bool
 	// between is called when a part of a file was published and the file goes on.
 	between func(context.Context) error
 
@@ -106,7 +108,7 @@ type Group struct {
 
 // NewGroup begins a group. Without publish, files are only made known to the ledger.
 func (in *Intake) NewGroup(publish Publish) *Group {
-	return &Group{Intake: in, publish: publish, pending: map[string]*Reading{}, more: func() bool { return false }}
+	return &Group{Intake: in, publish: publish, pending: map[string]*Reading{}, ahead: func() bool { return false }}
 }
 
 // Pending reports whether a content is in the group that the ledger does not know yet.
@@ -345,7 +347,8 @@ func (g *Group) report(published bool) {
 func (g *Group) store() (msgs []*message.Message, finished []*ledger.File, err error) {
 	err = g.Ledger.Update(func(tx *ledger.Tx) error {
 		msgs, finished = nil, nil
-		for _, w := range g.windows {
+		for i, w := range g.windows {
+			w.ahead = g.ahead() || slices.ContainsFunc(g.windows[i+1:], func(w *window) bool { return len(w.entries) > 0 })
 			m, f, err := g.storeWindow(tx, w)
 			if err != nil {
 				return err
@@ -518,7 +521,8 @@ func (g *Group) messages(w *window, order int64) []*message.Message {
 	for entries := w.entries; len(entries) > 0; {
 		n := min(len(entries), entriesPerMessage)
 		e := event.Entries{
-			File: r.File.ID, Feed: r.feed(), Order: order, Settled: r.Settled, Last: w.last && n == len(entries), More: g.more(), Entries: entries[:n],
+			File: r.File.ID, Feed: r.feed(), Order: order, Settled: r.Settled, Last: w.last && n == len(entries), More: w.ahead, Ahead: w.ahead,
+			Entries: entries[:n],
 		}
 		msgs = append(msgs, entriesMessage(e, fmt.Sprintf("%s-%d-%s", r.File.ID, entries[0].Row, r.suffix)))
 		entries = entries[n:]

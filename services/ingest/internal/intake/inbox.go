@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"bobosync/services/ingest/internal/content"
 	"bobosync/services/ingest/internal/failpoint"
@@ -16,12 +15,8 @@ import (
 	"bobosync/services/ingest/internal/watch"
 )
 
-const (
-	// soon is within which time a file must settle to be one that is about to follow.
-	soon = 200 * time.Millisecond
-	// largeSize is the size from which on a file is read in slices, so that small ones that come later need not wait for its end.
-	largeSize = 1 << 20
-)
+// largeSize is the size from which on a file is read in slices, so that small ones that come later need not wait for its end.
+const largeSize = 1 << 20
 
 // Inbox reads what is found in the input directories. It is for one goroutine.
 type Inbox struct {
@@ -58,7 +53,7 @@ func (b *Inbox) readSmall(ctx context.Context) error {
 	g := b.NewGroup(b.publish)
 	some := b.found.Take()
 	left := len(some)
-	g.more = func() bool { return left > 0 || len(b.large) > 0 || b.found.Soon(soon) }
+	g.ahead = func() bool { return left > 0 }
 	for _, found := range some {
 		left--
 		read := b.readOne
@@ -92,7 +87,6 @@ func (b *Inbox) putOff(_ context.Context, g *Group, found watch.Found) error {
 
 func (b *Inbox) readLarge(ctx context.Context, found watch.Found) error {
 	g := b.NewGroup(b.publish)
-	g.more = func() bool { return len(b.large) > 0 || b.found.Soon(soon) }
 	g.between = b.readArrived
 	if err := b.readOne(ctx, g, found); err != nil {
 		return err

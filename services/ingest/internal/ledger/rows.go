@@ -132,22 +132,6 @@ func gather(a *event.Acks, byFile map[string]*outcomes) {
 	}
 }
 
-// settlements lists the outcomes row by row, up to the file's last line.
-func (o *outcomes) settlements(lines int) []settlement {
-	var rows []settlement
-	for _, code := range slices.Sorted(maps.Keys(o.rows)) {
-		for line := range o.rows[code].All() {
-			if line > lines {
-				break
-			}
-			rows = append(rows, settlement{line: line, code: code})
-		}
-	}
-	rows = append(rows, o.answers...)
-	slices.SortStableFunc(rows, func(a, b settlement) int { return a.line - b.line })
-	return rows
-}
-
 // linesKnown returns the number of the last line of a file that has a code.
 func (t *Tx) linesKnown(id string) int {
 	key := keyOf(id)
@@ -174,22 +158,22 @@ func (t *Tx) settle(id string, o *outcomes, now time.Time) (*File, error) {
 	if err != nil || f == nil || closed && !f.mendable() {
 		return nil, err
 	}
-	rows := o.settlements(t.linesKnown(id))
-	changed := false
-	for len(rows) > 0 {
-		chunk, _ := Chunk(rows[0].line)
-		n := 1
-		for n < len(rows) && (rows[n].line-1)/ChunkLines == chunk {
-			n++
+	rows := &settling{tx: t, f: f, lines: t.linesKnown(id), chunks: map[int]*chunk{}}
+	for _, code := range slices.Sorted(maps.Keys(o.rows)) {
+		for first, last := range o.rows[code].Runs() {
+			if err := rows.settleRun(first, last, code); err != nil {
+				return nil, err
+			}
 		}
-		c, err := t.settleChunk(f, chunk, rows[:n])
-		if err != nil {
+	}
+	for _, answer := range o.answers {
+		if err := rows.settle(answer); err != nil {
 			return nil, err
 		}
-		changed, rows = changed || c, rows[n:]
 	}
-	if !changed {
-		return nil, nil
+	changed, err := rows.store()
+	if err != nil || !changed {
+		return nil, err
 	}
 	done := f.Finish(now) || closed && f.repair(now)
 	if err := t.Put(f); err != nil || !done {
@@ -198,41 +182,115 @@ func (t *Tx) settle(id string, o *outcomes, now time.Time) (*File, error) {
 	return f, nil
 }
 
-func (t *Tx) settleChunk(f *File, chunk int, rows []settlement) (changed bool, err error) {
-	codes, err := t.Codes(f.ID, chunk)
-	if err != nil || codes == nil {
-		return false, err
+// settling is the rows of a file while their outcomes are noted: those of a line in the order in which they are given.
+type settling struct {
+	tx     *Tx
+	f      *File
+	lines  int // that are known
+	chunks map[int]*chunk
+}
+
+// chunk is a chunk's codes; nil if it is unknown.
+type chunk struct {
+	codes   []byte
+	changed bool
+}
+
+func (s *settling) chunk(number int) (*chunk, error) {
+	if c := s.chunks[number]; c != nil {
+		return c, nil
 	}
-	for _, r := range rows {
-		_, i := Chunk(r.line)
-		if r.line < 1 || i >= len(codes) || !replaces(r.code, Code(codes[i])) {
+	codes, err := s.tx.Codes(s.f.ID, number)
+	if err != nil {
+		return nil, err
+	}
+	c := &chunk{codes: codes}
+	s.chunks[number] = c
+	return c, nil
+}
+
+// settleRun notes the same outcome for the rows from first to last. A run may be as long as it likes: what the file does not have
+// is left out.
+func (s *settling) settleRun(first, last int, code Code) error {
+	for line := max(first, 1); line <= min(last, s.lines); {
+		number, i := Chunk(line)
+		c, err := s.chunk(number)
+		if err != nil {
+			return err
+		}
+		end := min(len(c.codes), i+last-line+1)
+		fresh := 0
+		for ; i < end; i++ {
+			if Code(c.codes[i]) == Code(event.Pending) && code.Settled() {
+				c.codes[i] = byte(code)
+				fresh++
+				continue
+			}
+			if err := s.replace(c, i, settlement{line: number*ChunkLines + i + 1, code: code}); err != nil {
+				return err
+			}
+		}
+		if fresh > 0 {
+			s.f.count(code, fresh)
+			c.changed = true
+		}
+		line = (number+1)*ChunkLines + 1
+	}
+	return nil
+}
+
+// settle notes one row's outcome.
+func (s *settling) settle(r settlement) error {
+	if r.line < 1 || r.line > s.lines {
+		return nil
+	}
+	number, i := Chunk(r.line)
+	c, err := s.chunk(number)
+	if err != nil || i >= len(c.codes) {
+		return err
+	}
+	return s.replace(c, i, r)
+}
+
+// replace puts an outcome in the place of what is known of a row, if it may.
+func (s *settling) replace(c *chunk, i int, r settlement) error {
+	known := Code(c.codes[i])
+	if !replaces(r.code, known) {
+		return nil
+	}
+	dead, key := s.tx.tx.Bucket(bucketDead), numbered(keyOf(s.f.ID), r.line)
+	if known.mendable() {
+		s.f.count(known, -1)
+		if err := dead.Delete(key); err != nil {
+			return fmt.Errorf("forget why a row of file %s was dead: %w", Short(s.f.ID), err)
+		}
+	}
+	if known == Code(event.Pending) && r.employee != "" && r.code == Code(event.Applied) {
+		s.tx.confirm(s.f, r)
+	}
+	c.codes[i], c.changed = byte(r.code), true
+	s.f.count(r.code, 1)
+	if r.detail != "" && s.f.Codes[r.code] <= maxDeadTexts {
+		if err := dead.Put(key, []byte(r.detail)); err != nil {
+			return fmt.Errorf("store why a row of file %s is dead: %w", Short(s.f.ID), err)
+		}
+	}
+	return nil
+}
+
+// store stores what was changed, and reports whether anything was.
+func (s *settling) store() (changed bool, err error) {
+	for _, number := range slices.Sorted(maps.Keys(s.chunks)) {
+		c := s.chunks[number]
+		if !c.changed {
 			continue
 		}
-		if known := Code(codes[i]); known.mendable() {
-			f.count(known, -1)
-			if err := t.tx.Bucket(bucketDead).Delete(numbered(keyOf(f.ID), r.line)); err != nil {
-				return false, fmt.Errorf("forget why a row of file %s was dead: %w", Short(f.ID), err)
-			}
-		}
-		if Code(codes[i]) == Code(event.Pending) && r.employee != "" && r.code == Code(event.Applied) {
-			t.confirm(f, r)
-		}
-		codes[i] = byte(r.code)
-		f.count(r.code, 1)
 		changed = true
-		if r.detail != "" && f.Codes[r.code] <= maxDeadTexts {
-			if err := t.tx.Bucket(bucketDead).Put(numbered(keyOf(f.ID), r.line), []byte(r.detail)); err != nil {
-				return false, fmt.Errorf("store why a row of file %s is dead: %w", Short(f.ID), err)
-			}
+		if err := s.tx.tx.Bucket(bucketRows).Put(numbered(keyOf(s.f.ID), number), c.codes); err != nil {
+			return false, fmt.Errorf("store rows of file %s: %w", Short(s.f.ID), err)
 		}
 	}
-	if !changed {
-		return false, nil
-	}
-	if err := t.tx.Bucket(bucketRows).Put(numbered(keyOf(f.ID), chunk), codes); err != nil {
-		return false, fmt.Errorf("store rows of file %s: %w", Short(f.ID), err)
-	}
-	return true, nil
+	return changed, nil
 }
 
 // replaces reports whether an outcome may take the place of what is known of a row: the first outcome stands, but a dead row

@@ -109,6 +109,13 @@ func (t *Tracker) signal() {
 	}
 }
 
+// A burst is at least so many files that settle within a moment of each other. Those that have settled first are held back for the
+// others, for half the settle time at most: read in one lot, they cost far less, and AtHoc is told once of each worker.
+const (
+	burst  = 16
+	moment = 100 * time.Millisecond
+)
+
 // Take returns the files that have settled, oldest first. A file comes once, and again when it has changed or when Again or
 // Reject is called. A file is held back while an older one is still settling, but for no longer than the settle time: one that
 // never settles must not hold the others up.
@@ -116,26 +123,51 @@ func (t *Tracker) Take() []Found {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := time.Now()
+	oldest, settling, soon := t.coming(now)
 	var found []Found
+	first, held := now, false
 	for name, e := range t.entries {
-		if e.state != settled || t.olderSettles(name, e) && now.Sub(e.since) < 2*t.settle {
+		if e.state != settled {
 			continue
 		}
-		e.state = taken
-		found = append(found, Found{Name: name, Stat: e.stat, Arrived: e.arrived, Ready: e.ready})
+		f := Found{Name: name, Stat: e.stat, Arrived: e.arrived, Ready: e.ready}
+		if settling && oldest.Compare(f) < 0 && now.Sub(e.since) < 2*t.settle {
+			held = true
+			continue
+		}
+		found = append(found, f)
+		if e.ready.Before(first) {
+			first = e.ready
+		}
+	}
+	if soon > 0 && soon+len(found) >= burst && now.Sub(first) < t.settle/2 {
+		found, held = nil, true
+	}
+	if held {
+		time.AfterFunc(moment/4, t.signal)
+	}
+	for _, f := range found {
+		t.entries[f.Name].state = taken
 	}
 	slices.SortFunc(found, Found.Compare)
 	return found
 }
 
-// olderSettles reports whether a file that is to be read before the named one is still settling.
-func (t *Tracker) olderSettles(name string, e *entry) bool {
-	for other, o := range t.settling {
-		if o.state == settling && (Found{Name: other, Stat: o.stat}).Compare(Found{Name: name, Stat: e.stat}) < 0 {
-			return true
+// coming returns the one of the settling files that is to be read first, whether there is any, and how many settle within a moment.
+func (t *Tracker) coming(now time.Time) (oldest Found, any bool, soon int) {
+	for name, e := range t.settling {
+		if e.state != settling {
+			continue
+		}
+		if f := (Found{Name: name, Stat: e.stat}); !any || f.Compare(oldest) < 0 {
+			oldest, any = f, true
+		}
+		// One that is long overdue is of a directory that does not answer.
+		if left := t.settle - now.Sub(e.since); left.Abs() <= moment {
+			soon++
 		}
 	}
-	return false
+	return oldest, any, soon
 }
 
 // Changing returns the files that have not settled, with the moment since which they change.
@@ -162,23 +194,6 @@ func (t *Tracker) Problems() map[string]Problem {
 		}
 	}
 	return problems
-}
-
-// Soon reports whether further files can be taken now, or within d if they do not change.
-func (t *Tracker) Soon(d time.Duration) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, e := range t.settling {
-		if e.state == settling && time.Since(e.since) >= t.settle-d {
-			return true
-		}
-	}
-	for _, e := range t.entries {
-		if e.state == settled {
-			return true
-		}
-	}
-	return false
 }
 
 // Again offers everything once more that was taken.

@@ -15,12 +15,15 @@ type Entries struct {
 	Behind bool
 	// Partial are the files of which more is to come.
 	Partial map[string]bool
+	// Ahead are the files of the lot that is being read whose successors in it are not in the stream yet, and Lot is its number.
+	Ahead map[string]bool
+	Lot   uint64
 }
 
-// Holds reports whether a worker waits for more entries: the latest event is from that file, and until is the sequence of the last
-// entry that was there when the worker became unresolved. So a backlog that grows holds nobody for longer.
-func (e Entries) Holds(file string, until uint64) bool {
-	return e.Partial[file] || e.Behind && e.Read < until
+// Holds reports whether a worker waits for more entries: the latest event is from that file, and when the worker became unresolved until
+// was the sequence of the last entry that was there, and lot the one being read. So a backlog that grows holds nobody for longer.
+func (e Entries) Holds(file string, until, lot uint64) bool {
+	return e.Partial[file] || e.Behind && e.Read < until || e.Lot == lot && e.Ahead[file]
 }
 
 // Waiting is a worker for whom an update could be published; Rank is the latest event's time.

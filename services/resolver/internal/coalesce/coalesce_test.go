@@ -12,17 +12,21 @@ func TestHolds(t *testing.T) {
 		entries Entries
 		file    string
 		until   uint64
+		lot     uint64
 		want    bool
 	}{
-		"all is read":                             {Entries{Read: 7}, "a", 7, false},
-		"all is read, a former run's":             {Entries{}, "a", 0, false},
-		"the file is read in part":                {Entries{Read: 7, Partial: map[string]bool{"a": true}}, "a", 7, true},
-		"another file is read in part":            {Entries{Read: 7, Partial: map[string]bool{"b": true}}, "a", 7, false},
-		"the backlog that was there is read":      {Entries{Read: 7, Behind: true}, "a", 7, false},
-		"the backlog that was there is not read":  {Entries{Read: 6, Behind: true}, "a", 7, true},
-		"what was there is gone, as after a loss": {Entries{Read: 6}, "a", 7, false},
+		"all is read":                             {Entries{Read: 7}, "a", 7, 0, false},
+		"all is read, a former run's":             {Entries{}, "a", 0, 0, false},
+		"the file is read in part":                {Entries{Read: 7, Partial: map[string]bool{"a": true}}, "a", 7, 0, true},
+		"another file is read in part":            {Entries{Read: 7, Partial: map[string]bool{"b": true}}, "a", 7, 0, false},
+		"the backlog that was there is read":      {Entries{Read: 7, Behind: true}, "a", 7, 0, false},
+		"the backlog that was there is not read":  {Entries{Read: 6, Behind: true}, "a", 7, 0, true},
+		"what was there is gone, as after a loss": {Entries{Read: 6}, "a", 7, 0, false},
+		"files that lay there with it are unread": {Entries{Read: 7, Ahead: map[string]bool{"a": true}, Lot: 2}, "a", 7, 2, true},
+		"they were read, those of now came later": {Entries{Read: 7, Ahead: map[string]bool{"a": true}, Lot: 3}, "a", 7, 2, false},
+		"a file by itself, which came meanwhile":  {Entries{Read: 7, Ahead: map[string]bool{"a": true}, Lot: 2}, "b", 7, 2, false},
 	} {
-		require.Equal(t, c.want, c.entries.Holds(c.file, c.until), name)
+		require.Equal(t, c.want, c.entries.Holds(c.file, c.until, c.lot), name)
 	}
 }
 

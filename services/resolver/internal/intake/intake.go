@@ -119,7 +119,7 @@ func (in *Intake) take(r *reducer, item *bus.Item) error {
 		r.broken = true
 		return err
 	}
-	in.Releaser.Part(m.File, m.Last)
+	in.Releaser.Part(m.File, m.Last, m.Ahead)
 	return nil
 }
 

@@ -17,12 +17,17 @@ import (
 // file that changed while it was read never comes.
 const silence = 10 * time.Second
 
+// following is the same for the rest of a lot of files: its end is not told if the last of them have no entries.
+const following = 2 * time.Second
+
 // Releaser publishes for the workers of a roster. Its methods are for who holds the roster's lock.
 type Releaser struct {
 	roster *roster.Roster
 	meter  *demand.Meter
 	// partial are the files that were read in part, and when the last part came.
 	partial map[string]time.Time
+	// ahead is as in coalesce.Entries.
+	ahead map[string]bool
 	// read and behind are as in coalesce.Entries, and came is when the last entries came.
 	read   uint64
 	behind bool
@@ -35,16 +40,22 @@ type Releaser struct {
 
 // New returns a releaser for the session that begins.
 func New(r *roster.Roster, meter *demand.Meter) *Releaser {
-	return &Releaser{roster: r, meter: meter, partial: map[string]time.Time{}, due: true}
+	return &Releaser{roster: r, meter: meter, partial: map[string]time.Time{}, ahead: map[string]bool{}, due: true}
 }
 
-// Part notes that a part of a file was read; last: it was the last one.
-func (x *Releaser) Part(file string, last bool) {
-	if last {
-		delete(x.partial, file)
-	} else {
+// Part notes that a part of a file was read; last: it was the last one; ahead: files that lay there with it come next.
+func (x *Releaser) Part(file string, last, ahead bool) {
+	switch {
+	case !last:
 		x.partial[file] = time.Now()
+		return
+	case ahead:
+		x.ahead[file] = true
+	default:
+		clear(x.ahead)
+		x.roster.Lot++
 	}
+	delete(x.partial, file)
 }
 
 // Reached notes how far the entries have been read, and how many are left to read. It is to be called before the workers are saved.
@@ -61,7 +72,12 @@ func (x *Releaser) Wake() { x.due = true }
 func (x *Releaser) entries() coalesce.Entries {
 	x.behind = x.behind && time.Since(x.came) < silence
 	maps.DeleteFunc(x.partial, func(_ string, came time.Time) bool { return time.Since(came) >= silence })
-	e := coalesce.Entries{Read: x.read, Behind: x.behind, Partial: make(map[string]bool, len(x.partial))}
+	if time.Since(x.came) >= following {
+		clear(x.ahead)
+	}
+	e := coalesce.Entries{
+		Read: x.read, Behind: x.behind, Partial: make(map[string]bool, len(x.partial)), Ahead: x.ahead, Lot: x.roster.Lot,
+	}
 	for file := range x.partial {
 		e.Partial[file] = true
 	}
@@ -70,9 +86,9 @@ func (x *Releaser) entries() coalesce.Entries {
 
 // Due does what has fallen due without a batch of entries: there is room, or the rest of a file has not come for long.
 func (x *Releaser) Due(ctx context.Context) (*roster.Changeset, error) {
-	partial, behind := len(x.partial), x.behind
+	partial, ahead, behind := len(x.partial), len(x.ahead), x.behind
 	e := x.entries()
-	if x.due = x.due || len(e.Partial) != partial || e.Behind != behind; !x.due && !x.queued {
+	if x.due = x.due || len(e.Partial) != partial || len(e.Ahead) != ahead || e.Behind != behind; !x.due && !x.queued {
 		c := roster.NewChangeset()
 		return &c, nil
 	}
@@ -114,7 +130,7 @@ func (x *Releaser) resolve(v store.View, c *roster.Changeset) ([]coalesce.Waitin
 	x.due = false
 	for employee, u := range x.roster.Unresolved {
 		if !u.Queued {
-			if e.Holds(u.File, u.Until) {
+			if e.Holds(u.File, u.Until, u.Lot) {
 				continue
 			}
 			w, err := x.roster.Worker(v, employee)

@@ -48,6 +48,8 @@ type Roster struct {
 	Replaying map[string]map[string]struct{}
 	// Backlog is the sequence of the last entry in the stream when it was read last.
 	Backlog uint64
+	// Lot numbers the lot of files that is being read; see coalesce.
+	Lot uint64
 	// Recovered: the state store is complete. Before, nothing is published.
 	Recovered bool
 	// HoldOff is until when nothing is published after the broker's store was lost, by the monotonic clock.
@@ -67,6 +69,8 @@ type Unresolved struct {
 	Rank int64
 	// Until is the sequence of the last entry that waited to be read when the worker became unresolved.
 	Until uint64
+	// Lot is the lot of files that was being read then.
+	Lot uint64
 	// Replaces: an update of the worker is out and not answered, so that a newer one takes its place in the table.
 	Replaces bool
 	// Queued: an update follows, and waits until AtHoc has room for it.
@@ -282,7 +286,7 @@ func (r *Roster) noteUnresolved(employee string, w latest.Worker) {
 	}
 	u := r.Unresolved[employee]
 	if u == nil {
-		u = &Unresolved{Until: r.Backlog}
+		u = &Unresolved{Until: r.Backlog, Lot: r.Lot}
 		r.Unresolved[strings.Clone(employee)] = u // it may be a part of a whole message
 	}
 	u.File, u.Rank, u.Replaces, u.Queued, u.record = w.Latest.File, w.Latest.Version.Rank, w.Unconfirmed() && !w.Sending, false, nil

@@ -1,0 +1,79 @@
+package watch
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"bobosync/services/ingest/internal/files"
+)
+
+// arrivals has n files come, one after each pause, and returns the sizes of the lots in which they are taken, and the longest that one
+// of them waited after it had settled.
+func arrivals(n int, pause time.Duration) (lots []int, longest time.Duration) {
+	t := NewTracker(time.Second, quiet())
+	p := t.add("")
+	for came, taken := 0, 0; taken < n; {
+		if came < n {
+			t.see(p, fmt.Sprintf("%05d.csv", came), sight{stat: files.Stat{Size: int64(came), Modified: int64(came)}}, true, time.Now())
+			came++
+		}
+		time.Sleep(pause)
+		now := time.Now()
+		t.offer(p, t.due(p, now), now)
+		select {
+		case <-t.Ready():
+		default:
+			continue
+		}
+		if lot := t.Take(); len(lot) > 0 {
+			lots, taken = append(lots, len(lot)), taken+len(lot)
+			longest = max(longest, now.Sub(lot[0].Ready))
+		}
+	}
+	return lots, longest
+}
+
+// TestABurstIsReadInOneLot, and a stream of files, however long, waits for nobody.
+func TestABurstIsReadInOneLot(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		lots, waited := arrivals(1000, 200*time.Microsecond)
+		require.Equal(t, []int{1000}, lots)
+		require.Less(t, waited, 250*time.Millisecond)
+
+		lots, waited = arrivals(500, 100*time.Millisecond)
+		require.Len(t, lots, 500)
+		require.Zero(t, waited)
+
+		lots, waited = arrivals(5000, 2*time.Millisecond) // a burst that does not end is read all the same
+		require.Greater(t, len(lots), 10)
+		require.LessOrEqual(t, waited, 510*time.Millisecond)
+	})
+}
+
+// TestWhatABurstWaitsForMayGo: those that have settled are taken all the same.
+func TestWhatABurstWaitsForMayGo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := NewTracker(time.Second, quiet())
+		p := tr.add("")
+		tr.see(p, "first.csv", sight{}, true, time.Now())
+		time.Sleep(50 * time.Millisecond)
+		for i := range 2 * burst {
+			tr.see(p, fmt.Sprintf("%d.csv", i), sight{}, true, time.Now())
+		}
+		time.Sleep(950 * time.Millisecond)
+		tr.offer(p, tr.due(p, time.Now()), time.Now())
+		<-tr.Ready()
+		require.Empty(t, tr.Take())
+		for i := range 2 * burst {
+			tr.forget(fmt.Sprintf("%d.csv", i))
+		}
+		<-tr.Ready()
+		require.Len(t, tr.Take(), 1)
+	})
+}
