@@ -13,6 +13,10 @@ VULN       := $(TOOLS)/govulncheck-1.9.0
 VULN_PKG   := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 DEADCODE   := $(TOOLS)/deadcode-0.52.0
 DEADCODE_PKG := golang.org/x/tools/cmd/deadcode@v0.52.0
+AXE        := $(TOOLS)/axe-core-4.14.1.js
+AXE_SHA256 := e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745
+BROWSER    ?= chromium-headless-shell
+PICTURES   ?= bin/pictures
 SEED       ?= 1
 RUNS       ?= 20
 PARALLEL   ?= 2
@@ -76,6 +80,22 @@ test-short: ## run the tests that take no more than seconds
 .PHONY: test-verdicts
 test-verdicts: ## play every fault against the real programs: status must name it (VERDICTS=-update-runbook writes the runbook's table)
 	go test -count=1 -v -timeout 30m -run 'TestVerdicts|TestTheRunbookHasEveryFault' ./e2e -all-verdicts $(VERDICTS)
+
+.PHONY: test-console
+test-console: $(AXE) browser ## look at the console with a real browser (CONSOLE_ALL=1 for each page in each theme and width)
+	BOBOSYNC_BROWSER=$$(command -v $(BROWSER)) BOBOSYNC_AXE=$(AXE) BOBOSYNC_CONSOLE_ALL=$(CONSOLE_ALL) \
+	  go test $(TESTFLAGS) -count=1 -timeout 20m ./e2e/console
+
+.PHONY: console-pictures
+console-pictures: $(AXE) browser ## take pictures of the console's pages, into bin/pictures (PICTURES=dir)
+	BOBOSYNC_BROWSER=$$(command -v $(BROWSER)) BOBOSYNC_AXE=$(AXE) BOBOSYNC_CONSOLE_ALL=$(CONSOLE_ALL) BOBOSYNC_PICTURES=$(abspath $(PICTURES)) \
+	  go test -count=1 -timeout 20m -run TestPages ./e2e/console
+
+.PHONY: browser
+browser:
+	@command -v $(BROWSER) >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium-headless-shell >/dev/null </dev/null; } || \
+	  { echo "There is no $(BROWSER), and it could not be installed: install Debian's chromium-headless-shell, or name another Chromium with BROWSER=path"; exit 1; }
 
 .PHONY: soak
 soak: ## drive the real programs with faults and judge the end (SEED=1 RUNS=20)
@@ -225,6 +245,12 @@ $(PROMTOOL):
 	@mkdir -p $(TOOLS)
 	cd "$$(cd /tmp && GOFLAGS= go mod download -json $(PROM_PKG)@v0.313.5 | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')" && \
 	  GOWORK=off CGO_ENABLED=0 go build -tags remove_all_sd -trimpath -ldflags '-s -w' -o $@ ./cmd/promtool
+
+$(AXE):
+	@mkdir -p $(TOOLS)
+	@command -v npm >/dev/null || { echo "There is no npm to fetch axe-core with: install it, or put axe.min.js of axe-core 4.14.1 into $@"; exit 1; }
+	dir=$$(mktemp -d) && cd $$dir && npm pack --silent --ignore-scripts axe-core@4.14.1 && \
+	  echo "$(AXE_SHA256)  axe-core-4.14.1.tgz" | sha256sum -c --quiet && tar xzf axe-core-4.14.1.tgz package/axe.min.js && mv package/axe.min.js $@ && rm -r $$dir
 
 $(LINT):
 	GOBIN=$(TOOLS) go install $(LINT_PKG) && mv $(TOOLS)/golangci-lint $@

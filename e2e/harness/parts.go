@@ -4,6 +4,7 @@ package harness
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -27,3 +28,11 @@ func WatchFolder(dir, outside string, settle time.Duration) (f *Folder, stop fun
 
 // Kept reads all files below a directory of finished files; there is none if the directory is not there.
 func Kept(dir string, failed bool) ([]audit.Kept, error) { return kept(dir, failed) }
+
+// AddConsole starts a console with these settings, CONSOLE_ADDR among them, beside the services.
+func (s *Stack) AddConsole(settings map[string]string) (*Process, error) {
+	env := maps.Clone(s.env)
+	env["NATS_URL"] = s.BrokerURL()
+	maps.Copy(env, settings)
+	return s.add("console", "console", env)
+}

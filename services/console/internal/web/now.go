@@ -31,7 +31,7 @@ func (s *Site) now(q *Request) (*Page, error) {
 // findings are the verdict's, with the way to the runbook.
 func (s *Site) findings(q *Request) (all []Finding) {
 	for i, found := range q.snap.Verdict.Findings {
-		found.Text, found.Do = text.Clean(found.Text), upper(text.Clean(found.Do))
+		found.Text, found.Do = text.Clean(found.Text), text.Clean(found.Do) // it may begin with a command
 		all = append(all, Finding{found, i + 1, s.manual.causes[found.Cause]})
 	}
 	return all

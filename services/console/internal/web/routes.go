@@ -79,6 +79,7 @@ func (s *Site) find(path string) (v view, id string, found bool) {
 func (s *Site) Handler() http.Handler {
 	mux := s.mux()
 	s.auth.Routes(mux)
+	mux.HandleFunc("GET /", s.nothing)
 	return s.auth.Protect(mux)
 }
 
@@ -95,4 +96,10 @@ func (s *Site) mux() *http.ServeMux {
 		})
 	}
 	return mux
+}
+
+// nothing answers for addresses that there are not.
+func (s *Site) nothing(w http.ResponseWriter, r *http.Request) {
+	q := s.request(r, r.URL, "")
+	s.write(w, r, q, http.StatusNotFound, &Page{Title: "Not found", Intro: "There is no such page."})
 }

@@ -1,0 +1,279 @@
+//go:build linux
+
+// Package console_test looks at the console with a real browser, beside the real services, a broker and the AtHoc simulator. make
+// test-console installs what it needs; without that its tests are left out.
+package console_test
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/require"
+
+	"bobosync/e2e/harness"
+	"bobosync/e2e/workload"
+	"bobosync/shared/bustest/freeport"
+)
+
+const (
+	// browserVariable names the browser, axeVariable the file axe.min.js; make test-console sets both.
+	browserVariable = "BOBOSYNC_BROWSER"
+	axeVariable     = "BOBOSYNC_AXE"
+	// allVariable, set to anything, has every page looked at in every theme and width.
+	allVariable = "BOBOSYNC_CONSOLE_ALL"
+
+	within = time.Minute
+	// password is that of all users, and hash its argon2id hash, by the least that one can cost.
+	password = "correct horse battery"
+	hash     = "$argon2id$v=19$m=8,t=1,p=1$c2l4dGVlbiBieXRlcyAuLg$XwJU3+17Pqn/THxHN5CMCUoKhHGFEM8WYtaNX72L2y8"
+	// hostile is a file's name that would run as a script and turn the line around.
+	hostile = "<img src=x onerror=alert(1)>\u202e&amp;\"'.csv"
+)
+
+// bin has the programs.
+var bin string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	if os.Getenv(browserVariable) == "" {
+		return m.Run()
+	}
+	dir, err := os.MkdirTemp("", "bobosync-console-")
+	if err == nil {
+		bin = filepath.Join(dir, "bin")
+		err = harness.Build(context.Background(), bin)
+	}
+	defer os.RemoveAll(dir)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+// console is one with all services around it.
+type console struct {
+	*harness.Stack
+	process *harness.Process
+	addr    string
+	front   *harness.Proxy // between the browser and the console
+}
+
+func (c *console) base() string { return "http://" + c.front.Addr() }
+
+// start starts everything, with a file that failed and some that did not.
+func start(t *testing.T) *console {
+	t.Helper()
+	if os.Getenv(browserVariable) == "" {
+		t.Skip("make test-console runs it")
+	}
+	dir, err := os.MkdirTemp("", "bobosync-console-")
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		if !t.Failed() {
+			_ = os.RemoveAll(dir)
+		}
+	})
+	zone, err := time.LoadLocation(harness.BoboZone)
+	require.NoError(t, err)
+	plan := workload.New(workload.Options{Seed: 7, Now: time.Now(), Zone: zone, Workers: 12, Files: 6, Span: time.Second})
+	stack, err := harness.Start(t.Context(), harness.Config{Dir: dir, Bin: bin, Publishers: 1, SyncLazily: true, Plan: plan})
+	t.Cleanup(func() {
+		if stack != nil {
+			_ = stack.Close()
+		}
+	})
+	require.NoError(t, err)
+	c := &console{Stack: stack}
+	users := filepath.Join(dir, "users")
+	require.NoError(t, os.WriteFile(users, []byte("victor viewer "+hash+"\nolga operator "+hash+"\nanna approver "+hash+"\n"), 0o600))
+	port, err := freeport.Find()
+	require.NoError(t, err)
+	c.addr = fmt.Sprintf("127.0.0.1:%d", port)
+	c.process, err = stack.AddConsole(map[string]string{"CONSOLE_ADDR": c.addr, "CONSOLE_AUTH": "file", "CONSOLE_USERS_FILE": users})
+	require.NoError(t, err)
+	c.front, err = harness.NewProxy(c.addr)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = c.front.Close() })
+
+	require.NoError(t, stack.Ready(within))
+	require.NoError(t, stack.RemoveUsers())
+	require.NoError(t, os.WriteFile(stack.Path("in", strings.ReplaceAll(hostile, "/", "_")), []byte("no,header\n\x00"), 0o600))
+	require.NoError(t, stack.DropAll(t.Context(), plan.Files))
+	require.Eventually(t, func() bool {
+		res, err := http.Get(c.base() + "/login")
+		if err != nil {
+			return false
+		}
+		defer res.Body.Close()
+		return res.StatusCode == http.StatusOK
+	}, within, 100*time.Millisecond)
+	return c
+}
+
+// browser is a window of the browser.
+type browser struct {
+	t    *testing.T
+	ctx  context.Context
+	base string
+
+	mu     sync.Mutex
+	faults []string
+}
+
+// open opens a window that notes whatever a page does that it must not: errors, violations of the content policy, requests elsewhere.
+func open(t *testing.T, base string) *browser {
+	t.Helper()
+	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]), chromedp.ExecPath(os.Getenv(browserVariable)), chromedp.NoSandbox)
+	allocated, cancel := chromedp.NewExecAllocator(t.Context(), options...)
+	t.Cleanup(cancel)
+	ctx, cancel := chromedp.NewContext(allocated)
+	t.Cleanup(cancel)
+	b := &browser{t: t, ctx: ctx, base: base}
+	require.NoError(t, chromedp.Listen(ctx, b.hear))
+	require.NoError(t, chromedp.Do(ctx, chromedp.Func(func(ctx context.Context, tab *chromedp.Target) error {
+		for _, enable := range []cdp.Command[cdp.Empty, cdp.Empty]{log.Enable, runtime.Enable} {
+			if _, err := cdp.Call(ctx, tab, enable, cdp.Empty{}); err != nil {
+				return err
+			}
+		}
+		_, err := cdp.Call(ctx, tab, network.Enable, network.EnableParams{})
+		return err
+	})))
+	return b
+}
+
+func (b *browser) hear(event any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch e := event.(type) {
+	case *log.EventEntryAdded:
+		if e.Entry.Level == log.EntryLevelError && e.Entry.Source != log.EntrySourceNetwork {
+			b.faults = append(b.faults, fmt.Sprintf("%s: %s", e.Entry.Source, e.Entry.Text))
+		}
+	case *runtime.EventExceptionThrown:
+		b.faults = append(b.faults, e.ExceptionDetails.Text)
+	case *runtime.EventConsoleAPICalled:
+		if e.Type == runtime.ConsoleAPICalledTypeError {
+			b.faults = append(b.faults, "console.error")
+		}
+	case *network.EventRequestWillBeSent:
+		if u := e.Request.URL; !strings.HasPrefix(u, b.base+"/") && !strings.HasPrefix(u, "data:") {
+			b.faults = append(b.faults, "a request to "+u)
+		}
+	case *page.EventJavascriptDialogOpening:
+		b.faults = append(b.faults, "a dialog: "+e.Message)
+	}
+}
+
+// clean fails the test if a page has done what it must not.
+func (b *browser) clean() {
+	b.t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	require.Empty(b.t, b.faults)
+}
+
+func (b *browser) run(actions ...chromedp.Action[chromedp.Void]) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, within)
+	defer cancel()
+	require.NoError(b.t, chromedp.Do(ctx, actions...))
+}
+
+// get returns what an action finds.
+func get[T any](b *browser, action chromedp.Action[T]) T {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, within)
+	defer cancel()
+	found, err := chromedp.Run(ctx, action)
+	require.NoError(b.t, err)
+	return found
+}
+
+// eval returns what a script of the test's says of the page.
+func eval[T any](b *browser, script string) T {
+	b.t.Helper()
+	return get(b, chromedp.Evaluate[T](script, chromedp.EvalAwaitPromise))
+}
+
+// logIn logs in by the page, as people do.
+func (b *browser) logIn(name string) {
+	b.t.Helper()
+	b.run(chromedp.Navigate(b.base+"/login"), chromedp.SendKeys(chromedp.ID("name"), name), chromedp.SendKeys(chromedp.ID("password"), password+"\r"),
+		chromedp.WaitVisible(chromedp.CSS(`[data-verdict]`)))
+}
+
+// look is how a page is looked at.
+type look struct {
+	theme string
+	width int64
+}
+
+// looks are those that together have each theme and each width; with allVariable they are all.
+func looks() (all []look) {
+	if os.Getenv(allVariable) == "" {
+		return []look{{"light", 1280}, {"dark", 390}, {"night", 320}}
+	}
+	for _, theme := range []string{"light", "dark", "night"} {
+		for _, width := range []int64{1280, 390, 320} {
+			all = append(all, look{theme, width})
+		}
+	}
+	return all
+}
+
+func (b *browser) as(l look) {
+	b.t.Helper()
+	b.run(chromedp.EmulateViewport(l.width, 800), chromedp.Func(func(ctx context.Context, tab *chromedp.Target) error {
+		_, err := cdp.Call(ctx, tab, network.SetCookie, network.SetCookieParams{Name: "theme", Value: l.theme, URL: b.base})
+		return err
+	}))
+}
+
+// violation is what axe finds.
+type violation struct {
+	ID, Help string
+	Nodes    []struct {
+		HTML           string
+		FailureSummary string
+	}
+}
+
+// axe returns what axe finds on the page that is shown, against WCAG 2.2 AA.
+func (b *browser) axe() []violation {
+	b.t.Helper()
+	source, err := os.ReadFile(os.Getenv(axeVariable))
+	require.NoError(b.t, err)
+	b.run(chromedp.Evaluate[chromedp.Void](string(source)))
+	result := eval[string](b, `axe.run(document,{runOnly:["wcag2a","wcag2aa","wcag21a","wcag21aa","wcag22aa"]}).then(r=>JSON.stringify(r.violations))`)
+	var found []violation
+	require.NoError(b.t, json.Unmarshal([]byte(result), &found))
+	return found
+}
+
+// links are the console's own pages that the one which is shown leads to.
+func (b *browser) links() []string {
+	b.t.Helper()
+	return eval[[]string](b, `[...document.links].filter(a=>a.origin==location.origin).map(a=>a.pathname)`)
+}
