@@ -7,15 +7,15 @@ import (
 	"strings"
 	"testing"
 
-	"bobosync/cmd/bobosync/commands"
+	"bobosync/shared/client"
 	"bobosync/shared/event"
 	"bobosync/shared/topology"
 )
 
 // letters are the dead letters of the list, with further arguments.
-func (s *site) letters(args ...string) []commands.Letter {
+func (s *site) letters(args ...string) []client.Letter {
 	s.t.Helper()
-	var all []commands.Letter
+	var all []client.Letter
 	if err := json.Unmarshal([]byte(s.succeeds(append([]string{"dead", "list", "--json"}, args...)...)), &all); err != nil {
 		s.t.Fatal(err)
 	}
@@ -136,7 +136,7 @@ func TestRequeueNeverBringsBackWhatIsOlder(t *testing.T) {
 	for subject, advice := range map[string]string{
 		topology.UpdatesSubject(username(2)): "replay", topology.SubjectMapping: "janitor",
 	} {
-		at := slices.IndexFunc(s.letters(), func(l commands.Letter) bool { return l.Subject == subject })
+		at := slices.IndexFunc(s.letters(), func(l client.Letter) bool { return l.Subject == subject })
 		if at < 0 {
 			t.Fatalf("no dead letter of %s", subject)
 		}

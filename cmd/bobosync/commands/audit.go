@@ -3,12 +3,9 @@ package commands
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -39,15 +36,6 @@ brackets. With the broker inside bobosync run there is one login, that of DATA_D
 	return cmd
 }
 
-// order is an order with what came of it.
-type order struct {
-	audit.Entry
-	// Ended is when it was followed or not; zero if nothing tells.
-	Ended time.Time `json:"ended,omitzero"`
-	// Answer is what the service answered.
-	Answer *audit.Detail `json:"answer,omitempty"`
-}
-
 func auditListCommand(envFile *string) *cobra.Command {
 	var since string
 	var most int
@@ -76,8 +64,8 @@ ordered, the reason, the forecast and the answer. It may name workers: mind who 
 			if err != nil {
 				return err
 			}
-			orders := ordersOf(books.Entries())
-			orders = slices.DeleteFunc(orders, func(o order) bool { return o.At.Before(from) })
+			orders := audit.Orders(books.Entries())
+			orders = slices.DeleteFunc(orders, func(o audit.Ordered) bool { return o.At.Before(from) })
 			orders = orders[:min(len(orders), most)]
 			if asJSON {
 				return outOf(cmd).JSON(orders)
@@ -92,29 +80,7 @@ ordered, the reason, the forecast and the answer. It may name workers: mind who 
 	return cmd
 }
 
-// ordersOf puts together what was ordered and what came of it.
-func ordersOf(entries []audit.Entry) []order {
-	results := map[string]audit.Entry{}
-	for _, e := range entries {
-		if e.Kind == audit.Result {
-			results[e.Order] = e
-		}
-	}
-	all := []order{} // JSON's null is no list
-	for _, e := range entries {
-		if e.Kind == audit.Result {
-			continue
-		}
-		o := order{Entry: e}
-		if result, there := results[e.ID]; there {
-			o.Ended, o.Outcome, o.Answer = result.At, result.Outcome, result.What
-		}
-		all = append(all, o)
-	}
-	return all
-}
-
-func showOrders(out *text.Printer, orders []order) {
+func showOrders(out *text.Printer, orders []audit.Ordered) {
 	if len(orders) == 0 {
 		out.Printf("Nothing was ordered, as far as the audit goes back.\n")
 		return
@@ -122,45 +88,11 @@ func showOrders(out *text.Printer, orders []order) {
 	rows := [][]string{{"AT", "BY", "KNOWN BY", "FROM", "ORDER", "OUTCOME", "WHAT"}}
 	for _, o := range orders {
 		rows = append(rows, []string{
-			text.When(o.At), text.Dash(o.Caller.String()), knownBy(o.Caller), text.Dash(o.Caller.Host), o.Service + " " + o.Endpoint,
-			cmp.Or(o.Outcome, "unknown"), whatWas(o),
+			text.When(o.At), text.Dash(o.Caller.String()), o.Caller.KnownBy(), text.Dash(o.Caller.Host), o.Service + " " + o.Endpoint,
+			cmp.Or(o.Outcome, "unknown"), o.Words(),
 		})
 	}
 	out.Table(rows)
-}
-
-// knownBy says how far it is certain who gave an order.
-func knownBy(c audit.Caller) string {
-	switch {
-	case c.Known != audit.ByKey:
-		return "his word"
-	case c.Shared:
-		return "shared key"
-	default:
-		return "his key"
-	}
-}
-
-// whatWas says in a line what was ordered, and why it was not followed.
-func whatWas(o order) string {
-	if o.What == nil {
-		return "(erased)"
-	}
-	var fields map[string]json.RawMessage
-	if json.Unmarshal(o.What.Request, &fields) != nil {
-		return string(o.What.Request)
-	}
-	var parts []string
-	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		if name != "by" {
-			parts = append(parts, name+"="+string(fields[name]))
-		}
-	}
-	line := text.Dash(strings.Join(parts, " "))
-	if o.Answer != nil && o.Answer.Error != "" {
-		line += ": " + o.Answer.Error
-	}
-	return line
 }
 
 func auditVerifyCommand(envFile *string) *cobra.Command {

@@ -3,29 +3,19 @@ package commands
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
-	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"bobosync/shared/bus"
 	"bobosync/shared/client"
 	"bobosync/shared/control"
-	"bobosync/shared/event"
 	"bobosync/shared/text"
 	"bobosync/shared/topology"
 )
-
-// Letter is a dead letter with its number in the stream, by which operators name it.
-type Letter struct {
-	ID uint64 `json:"id"`
-	event.DeadLetter
-}
 
 // deadFlags are how an operator chooses dead letters.
 type deadFlags struct {
@@ -65,7 +55,7 @@ func (f *deadFlags) add(cmd *cobra.Command, envFile *string, all bool) {
 
 // choose returns the dead letters that an operator means: those named, those of the flags, or all if nothing is asked for
 // and everything says so.
-func (f *deadFlags) choose(ctx context.Context, conn *bus.Conn, args []string, everything bool) ([]Letter, error) {
+func (f *deadFlags) choose(ctx context.Context, conn *bus.Conn, args []string, everything bool) ([]client.Letter, error) {
 	if len(args) == 0 && f.reason == "" && f.file == "" && !f.all && !everything {
 		return nil, misused("say which: ids, --reason, --file or --all")
 	}
@@ -84,16 +74,16 @@ func (f *deadFlags) choose(ctx context.Context, conn *bus.Conn, args []string, e
 			return nil, err
 		}
 	}
-	all, err := deadLetters(ctx, conn.JS)
+	all, err := client.DeadLetters(ctx, conn.JS)
 	if err != nil {
 		return nil, err
 	}
 	for _, id := range ids {
-		if !slices.ContainsFunc(all, func(l Letter) bool { return l.ID == id }) {
+		if !slices.ContainsFunc(all, func(l client.Letter) bool { return l.ID == id }) {
 			return nil, fmt.Errorf("there is no dead letter %d: bobosync dead list shows them", id)
 		}
 	}
-	chosen := slices.DeleteFunc(all, func(l Letter) bool {
+	chosen := slices.DeleteFunc(all, func(l client.Letter) bool {
 		return len(ids) > 0 && !slices.Contains(ids, l.ID) ||
 			f.reason != "" && !strings.Contains(strings.ToLower(l.Reason), strings.ToLower(f.reason)) ||
 			file != "" && l.File != file
@@ -101,60 +91,9 @@ func (f *deadFlags) choose(ctx context.Context, conn *bus.Conn, args []string, e
 	return chosen, nil
 }
 
-// deadLetters reads all dead letters. One that cannot be read itself is shown as such.
-func deadLetters(ctx context.Context, js jetstream.JetStream) ([]Letter, error) {
-	stream, err := js.Stream(ctx, topology.StreamDead)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return nil, errors.New("this broker has no stream of dead letters, so the services have never run with it: is it the right broker (NATS_URL)?")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open the dead letters: %w", err)
-	}
-	state := stream.CachedInfo().State
-	all := []Letter{} // JSON's null is no list
-	for seq := state.FirstSeq; state.Msgs > 0 && seq <= state.LastSeq; {
-		some, err := lettersFrom(ctx, js, seq)
-		if err != nil {
-			return nil, fmt.Errorf("read the dead letters from %d on: %w", seq, err)
-		}
-		if len(some) == 0 {
-			break
-		}
-		all = append(all, some...)
-		seq = some[len(some)-1].ID + 1
-	}
-	return all, nil
-}
-
-// lettersAtOnce is how many dead letters are read with one request.
-const lettersAtOnce = 200
-
-// lettersFrom reads some dead letters, from a number on; none if there are no more.
-func lettersFrom(ctx context.Context, js jetstream.JetStream, seq uint64) ([]Letter, error) {
-	messages, err := jetstreamext.GetBatch(ctx, js, topology.StreamDead, lettersAtOnce, jetstreamext.GetBatchSeq(seq))
-	if err != nil {
-		return nil, err
-	}
-	var some []Letter
-	for m, err := range messages {
-		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-		l := Letter{ID: m.Sequence}
-		if err := event.Decode(m.Data, &l.DeadLetter); err != nil {
-			l.DeadLetter = event.DeadLetter{Service: "?", Reason: err.Error(), Payload: m.Data, Died: m.Time}
-		}
-		some = append(some, l)
-	}
-	return some, nil
-}
-
 // letterIDs are the dead letters' numbers, for the shell.
 func letterIDs(ctx context.Context, conn *bus.Conn) ([]string, error) {
-	all, err := deadLetters(ctx, conn.JS)
+	all, err := client.DeadLetters(ctx, conn.JS)
 	ids := make([]string, 0, len(all))
 	for _, l := range all {
 		ids = append(ids, strconv.FormatUint(l.ID, 10)+"\t"+l.Reason)
@@ -220,9 +159,9 @@ func deadShowCommand(envFile *string) *cobra.Command {
 }
 
 // showLetter writes a dead letter; a payload that is JSON is shown as such.
-func showLetter(out *text.Printer, l Letter) error {
+func showLetter(out *text.Printer, l client.Letter) error {
 	shown := struct {
-		Letter
+		client.Letter
 		Payload any `json:"payload"`
 	}{l, l.Payload}
 	if json.Valid(l.Payload) {
@@ -265,7 +204,7 @@ func deadOrder(envFile *string, done, order string, cmd *cobra.Command) *cobra.C
 }
 
 // forEach gives the resolver an order about dead letters, part by part, and returns what became of each.
-func forEach(ctx context.Context, conn *bus.Conn, letters []Letter, order string) ([]control.DeadResult, error) {
+func forEach(ctx context.Context, conn *bus.Conn, letters []client.Letter, order string) ([]control.DeadResult, error) {
 	results := []control.DeadResult{} // JSON's null is no list
 	for part := range slices.Chunk(letters, control.MostDead) {
 		req := control.DeadRequest{By: client.Whoami()}

@@ -76,9 +76,9 @@ observes. It names no persons.`,
 }
 
 func listHeld(out *text.Printer, a control.HeldAnswer) error {
-	out.Printf("%s %d users are on duty, as AtHoc was told.\n", guardWords(a.GuardState), a.OnDuty)
+	out.Printf("%s %d users are on duty, as AtHoc was told.\n", client.GuardWords(a.GuardState), a.OnDuty)
 	for _, t := range a.Told {
-		out.Printf("At %s %d users %s within the window, where %d are allowed: that was not held.\n", text.When(t.At), t.Users, kindWords(t.Kind), t.Allowed)
+		out.Printf("At %s %d users %s within the window, where %d are allowed: that was not held.\n", text.When(t.At), t.Users, client.HeldKind(t.Kind), t.Allowed)
 	}
 	if len(a.Held)+len(a.Decided) == 0 {
 		out.Printf("Nothing is held.\n")
@@ -87,63 +87,12 @@ func listHeld(out *text.Printer, a control.HeldAnswer) error {
 	rows := [][]string{{"ID", "SINCE", "USERS", "WHAT", "DECISION", "BY", "REASON"}}
 	for _, g := range append(a.Held, a.Decided...) {
 		rows = append(rows, []string{
-			g.ID, text.When(g.Since), strconv.Itoa(g.Users), kindWords(g.Kind), cmp.Or(g.Decision, "WAITS"), text.Dash(g.By), text.Dash(g.Reason),
+			g.ID, text.When(g.Since), strconv.Itoa(g.Users), client.HeldKind(g.Kind), cmp.Or(g.Decision, "WAITS"), text.Dash(g.By), text.Dash(g.Reason),
 		})
 	}
 	out.Printf("\n")
 	out.Table(rows)
 	return out.Err()
-}
-
-func guardWords(s control.GuardState) string {
-	switch {
-	case s.Mode == "off":
-		return "The guard is off (GUARD)."
-	case s.Holding:
-		return "The guard holds what is not usual."
-	case s.Mode == "observe":
-		return "The guard only observes (GUARD)."
-	case s.HoldsFrom.IsZero():
-		return "The guard observes until it has 14 days of history."
-	default:
-		return "The guard observes; it holds from " + text.When(s.HoldsFrom) + " on."
-	}
-}
-
-func kindWords(kind string) string {
-	switch kind {
-	case "off":
-		return "go off duty"
-	case "stale":
-		return "are cleared for their age"
-	case "silent":
-		return "are cleared for their age, of a silent feed"
-	default:
-		return "go on duty"
-	}
-}
-
-// heldSet asks for a hold with all who are in it.
-func heldSet(ctx context.Context, conn *bus.Conn, id string) (control.HeldSet, error) {
-	var set control.HeldSet
-	for after := 0; ; {
-		part, err := control.Ask[control.HeldSet](ctx, conn.NC, topology.Resolver, control.HeldShow, control.HeldRequest{ID: id, After: after})
-		switch {
-		case err != nil:
-			return set, err
-		case after == 0:
-			set = part
-		case part.Token != set.Token: // it has changed meanwhile
-			after, set = 0, control.HeldSet{}
-			continue
-		default:
-			set.Workers = append(set.Workers, part.Workers...)
-		}
-		if after = part.Next; after == 0 {
-			set.Next = 0
-			return set, nil
-		}
-	}
 }
 
 func heldShowCommand(envFile *string) *cobra.Command {
@@ -157,11 +106,11 @@ file; and everybody who is held. The last line is the token that names exactly t
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completing(envFile, heldIDs("")),
 		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error {
-			set, err := heldSet(ctx, conn, args[0])
+			set, err := client.HeldSet(ctx, conn, args[0])
 			if err != nil {
 				return err
 			}
-			names := fileNamesOf(ctx, conn, slices.Sorted(maps.Keys(set.Files)))
+			names := client.FileNames(ctx, conn, slices.Sorted(maps.Keys(set.Files)))
 			if asJSON {
 				return outOf(cmd).JSON(struct {
 					control.HeldSet
@@ -181,12 +130,12 @@ file; and everybody who is held. The last line is the token that names exactly t
 
 // heldForecast says what an approval leads to.
 func heldForecast(out *text.Printer, s control.HeldSet, names map[string]string) {
-	out.Printf("%s: %d users would %s; held since %s, the last one came at %s.\n", s.ID, s.Users, wouldWords(s.Kind), text.When(s.Since), text.When(s.Last))
+	out.Printf("%s: %d users would %s; held since %s, the last one came at %s.\n", s.ID, s.Users, client.WouldWords(s.Kind), text.When(s.Since), text.When(s.Last))
 	out.Printf("  usual        at most %d within the window at this hour of the week; %d are allowed, of %d on duty\n", s.Usual, s.Allowed, s.OnDuty)
 	if s.Sent > 0 {
 		out.Printf("  sent before  %d, who stay as they are\n", s.Sent)
 	}
-	out.Printf("  on duty      %d now, %d after an approval%s\n", s.OnDutyNow, s.OnDutyAfter, usualWords(s))
+	out.Printf("  on duty      %d now, %d after an approval%s\n", s.OnDutyNow, s.OnDutyAfter, client.UsualWords(s))
 	for _, feed := range slices.Sorted(maps.Keys(s.Feeds)) {
 		out.Printf("  feed         %d booked last by %s\n", s.Feeds[feed], cmp.Or(feed, "one that is not known"))
 	}
@@ -197,26 +146,6 @@ func heldForecast(out *text.Printer, s control.HeldSet, names map[string]string)
 		}
 		out.Printf("  file         %d from %s\n", s.Files[file], cmp.Or(names[file], text.Short(file)))
 	}
-}
-
-func wouldWords(kind string) string {
-	switch kind {
-	case "off":
-		return "go off duty"
-	case "stale":
-		return "be cleared for their age"
-	case "silent":
-		return "be cleared for their age, though their feed is silent"
-	default:
-		return "go on duty"
-	}
-}
-
-func usualWords(s control.HeldSet) string {
-	if s.UsualMost == 0 {
-		return ""
-	}
-	return fmt.Sprintf("; usually %d to %d at this hour of the week", s.UsualLeast, s.UsualMost)
 }
 
 func showHeldWorkers(out *text.Printer, s control.HeldSet, names map[string]string) {
@@ -274,13 +203,13 @@ If others have come or some have left since, nothing is done, and it says how ma
 func decide(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, d control.HeldDecision, asJSON bool) error {
 	out := outOf(cmd)
 	if d.Token == "" {
-		set, err := heldSet(ctx, conn, d.ID)
+		set, err := client.HeldSet(ctx, conn, d.ID)
 		if err != nil {
 			return err
 		}
 		d.Token = set.Token
 		if !asJSON {
-			heldForecast(out, set, fileNamesOf(ctx, conn, slices.Sorted(maps.Keys(set.Files))))
+			heldForecast(out, set, client.FileNames(ctx, conn, slices.Sorted(maps.Keys(set.Files))))
 		}
 	}
 	result, err := control.Ask[control.HeldResult](ctx, conn.NC, topology.Resolver, control.HeldDecide, d)

@@ -131,7 +131,7 @@ func mappingListCommand(envFile *string) *cobra.Command {
 			if len(args) > 0 {
 				req.Text = args[0]
 			}
-			pairs, err := mappingPairs(ctx, conn, req)
+			pairs, err := client.MappingPairs(ctx, conn, req)
 			if err != nil {
 				return err
 			}
@@ -153,22 +153,6 @@ func mappingListCommand(envFile *string) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
 	return cmd
-}
-
-// mappingPairs asks for the mapping, part by part.
-func mappingPairs(ctx context.Context, conn *bus.Conn, req control.MappingListRequest) ([]control.MappingPair, error) {
-	all := []control.MappingPair{} // JSON's null is no list
-	for {
-		answer, err := control.Ask[control.MappingListAnswer](ctx, conn.NC, topology.Resolver, control.MappingList, req)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, answer.Pairs...)
-		if answer.Next == "" || answer.Next == req.After {
-			return all, nil
-		}
-		req.After = answer.Next
-	}
 }
 
 // orderFlags are how an operator wants to hear of an order to the janitor.
@@ -227,7 +211,7 @@ func (f orderFlags) follow(ctx context.Context, conn *bus.Conn, cmd *cobra.Comma
 	}
 	switch entry.Outcome {
 	case control.OutcomeOK:
-		out.Printf("%s: %s.\n", done, cmp.Or(counts(entry.Counts), "nothing has changed"))
+		out.Printf("%s: %s.\n", done, cmp.Or(client.Counts(entry.Counts), "nothing has changed"))
 		return nil
 	case control.OutcomeHeld:
 		return fmt.Errorf("the new mapping is held back: %s; bobosync mapping show tells how to approve it", cmp.Or(entry.Text, entry.Error))

@@ -2,10 +2,6 @@ package commands
 
 import (
 	"context"
-	"fmt"
-	"maps"
-	"slices"
-	"strings"
 
 	"bobosync/shared/bus"
 	"bobosync/shared/client"
@@ -21,16 +17,4 @@ func finish(ctx context.Context, conn *bus.Conn, stderr *text.Printer, id string
 		return entry, ExitStatus(exitInterrupted)
 	}
 	return entry, err
-}
-
-// counts shows what a journal entry counts, as far as there is any of it.
-func counts(c map[string]int) string {
-	parts := make([]string, 0, len(c))
-	for _, name := range slices.Sorted(maps.Keys(c)) {
-		if c[name] == 0 {
-			continue
-		}
-		parts = append(parts, fmt.Sprintf("%d %s", c[name], strings.ReplaceAll(name, "_", " ")))
-	}
-	return strings.Join(parts, ", ")
 }

@@ -439,7 +439,7 @@ func TestOrdersAreNoted(t *testing.T) {
 		require.Equal(t, control.KindOperator, e.Kind)
 		require.Equal(t, client.Whoami(), e.By)
 		require.False(t, e.Started.IsZero() || e.Ended.IsZero())
-		texts = append(texts, e.Outcome+" "+e.Text+" "+counts(e.Counts))
+		texts = append(texts, e.Outcome+" "+e.Text+" "+client.Counts(e.Counts))
 	}
 	require.Equal(t, []string{
 		"ok dead letters dropped 1 dropped", "failed dead letters requeued 1 failed",
@@ -451,7 +451,7 @@ func TestOrdersAreNoted(t *testing.T) {
 // TestManyDeadLettersAreRead: more than fit one request, with gaps.
 func TestManyDeadLettersAreRead(t *testing.T) {
 	r := newResponders(t)
-	const many = 2*lettersAtOnce + 10
+	const many = 2*client.LettersAtOnce + 10
 	for n := range many {
 		l := event.DeadLetter{Service: "publisher", Reason: strconv.Itoa(n)}
 		_, err := r.conn.JS.PublishAsync(topology.DeadSubject("publisher"), event.Encode(&l))
@@ -464,10 +464,10 @@ func TestManyDeadLettersAreRead(t *testing.T) {
 	}
 	stream, err := r.conn.JS.Stream(t.Context(), topology.StreamDead)
 	require.NoError(t, err)
-	for _, seq := range []uint64{1, lettersAtOnce, lettersAtOnce + 1, many} {
+	for _, seq := range []uint64{1, client.LettersAtOnce, client.LettersAtOnce + 1, many} {
 		require.NoError(t, stream.DeleteMsg(t.Context(), seq))
 	}
-	letters, err := deadLetters(t.Context(), r.conn.JS)
+	letters, err := client.DeadLetters(t.Context(), r.conn.JS)
 	require.NoError(t, err)
 	require.Len(t, letters, many-4)
 	require.Equal(t, uint64(2), letters[0].ID)

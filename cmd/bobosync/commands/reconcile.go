@@ -58,7 +58,7 @@ Exit status: 0 it was compared (and sent, with --apply), 1 it failed or was held
 func reconcile(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, f reconcileFlags) error {
 	out := outOf(cmd)
 	if f.last {
-		report, err := lastReport(ctx, conn)
+		report, err := client.LastReport(ctx, conn)
 		if err != nil {
 			return err
 		}
@@ -80,7 +80,7 @@ func reconcile(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, f reconc
 	default:
 		return fmt.Errorf("the comparison failed: %s", cmp.Or(entry.Error, entry.Text))
 	}
-	report, err := lastReport(ctx, conn)
+	report, err := client.LastReport(ctx, conn)
 	if err != nil {
 		return err
 	}
@@ -94,28 +94,6 @@ func reconcile(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, f reconc
 		return ExitStatus(exitFailed)
 	}
 	return nil
-}
-
-// lastReport asks for the last comparison, page by page.
-func lastReport(ctx context.Context, conn *bus.Conn) (control.ReconcileAnswer, error) {
-	whole := control.ReconcileAnswer{Users: []control.DifferingUser{}} // JSON's null is no list
-	for page := (control.Page{}); ; {
-		answer, err := control.Ask[control.ReconcileAnswer](ctx, conn.NC, topology.Janitor, control.ReconcileReport, page)
-		if err != nil {
-			return whole, err
-		}
-		if page.After > 0 && answer.Entry != whole.Entry {
-			return whole, errors.New("another comparison was made meanwhile; ask again")
-		}
-		users := append(whole.Users, answer.Users...)
-		next := answer.Next
-		whole = answer
-		whole.Users, whole.Next = users, 0
-		if next <= page.After {
-			return whole, nil
-		}
-		page.After = next
-	}
 }
 
 func tellReport(out *text.Printer, r control.ReconcileAnswer, f reconcileFlags) error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -116,7 +115,7 @@ func replay(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, f replayFla
 		client.Note(ctx, conn, errOf(cmd), control.OutcomeOK, "replay "+state.ID+" begun", map[string]int{"users": state.Users})
 	}
 	sending, sendErr := control.Ask[control.SendingState](ctx, conn.NC, topology.Publisher, control.Sending, control.Nothing{})
-	calls, estimate := effort(state.Users, sending)
+	calls, estimate := client.Effort(state.Users, sending)
 	if f.json {
 		return out.JSON(struct {
 			control.ReplayState
@@ -156,19 +155,6 @@ func replay(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, f replayFla
 		return watchReplay(ctx, conn, out, state.ID)
 	}
 	return nil
-}
-
-// effort estimates the calls that a number of users needs, and how long they take.
-func effort(users int, s control.SendingState) (calls int, d time.Duration) {
-	if s.BatchSize <= 0 || s.RateLimit <= 0 {
-		return 0, 0
-	}
-	calls = int(math.Ceil(float64(users) / float64(s.BatchSize)))
-	rate := s.RateLimit
-	if s.Breaker.Slow > 0 {
-		rate *= s.Breaker.Slow
-	}
-	return calls, time.Duration(float64(calls) / rate * float64(time.Second))
 }
 
 func watchReplay(ctx context.Context, conn *bus.Conn, out *text.Printer, id string) error {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"bobosync/shared/breaker"
+	"bobosync/shared/client"
 	"bobosync/shared/control"
 )
 
@@ -42,7 +43,7 @@ func TestEffort(t *testing.T) {
 		"slowed down":   {400, control.SendingState{BatchSize: 100, RateLimit: 2, Breaker: breaker.State{Slow: 0.25}}, 4, 8 * time.Second},
 		"no publishers": {400, control.SendingState{}, 0, 0},
 	} {
-		if calls, d := effort(c.users, c.s); calls != c.calls || d != c.d {
+		if calls, d := client.Effort(c.users, c.s); calls != c.calls || d != c.d {
 			t.Errorf("%s: %d calls, %v", name, calls, d)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 
 	"bobosync/services/ingest/trial"
 	"bobosync/shared/bus"
+	"bobosync/shared/client"
 	"bobosync/shared/config"
 	"bobosync/shared/control"
 	"bobosync/shared/program"
@@ -116,7 +117,7 @@ func tryFile(ctx context.Context, conn *bus.Conn, path string, s trySettings) (f
 		f.Known = found[0].Name
 	}
 	f.sending, f.sendingErr = control.Ask[control.SendingState](ctx, conn.NC, topology.Publisher, control.Sending, control.Nothing{})
-	calls, lasts := effort(f.Workers.On+f.Workers.Off, f.sending)
+	calls, lasts := client.Effort(f.Workers.On+f.Workers.Off, f.sending)
 	f.Calls, f.Seconds = calls, lasts.Seconds()
 	return f, nil
 }

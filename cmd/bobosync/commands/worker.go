@@ -3,13 +3,12 @@ package commands
 import (
 	"context"
 	"errors"
-	"maps"
-	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"bobosync/shared/bus"
+	"bobosync/shared/client"
 	"bobosync/shared/control"
 	"bobosync/shared/text"
 	"bobosync/shared/topology"
@@ -47,7 +46,7 @@ With --slowest it is the worker whose booking took longest of the last hour, fro
 			if err != nil {
 				return err
 			}
-			names := namesOfFiles(ctx, conn, answer)
+			names := client.FileNames(ctx, conn, client.FilesOf(answer))
 			if asJSON {
 				return outOf(cmd).JSON(struct {
 					control.WorkerAnswer
@@ -78,42 +77,6 @@ func slowestWorker(ctx context.Context, conn *bus.Conn, out *text.Printer, quiet
 	return answer.Employee, nil
 }
 
-// namesOfFiles asks ingest what the files are called that an answer speaks of. What it does not know, or cannot be asked,
-// has no name.
-func namesOfFiles(ctx context.Context, conn *bus.Conn, a control.WorkerAnswer) map[string]string {
-	ids := map[string]bool{}
-	for _, e := range a.Events {
-		ids[e.File] = true
-	}
-	if a.Latest != nil {
-		ids[a.Latest.File] = true
-	}
-	for _, s := range []*control.WorkerStatus{a.Sent, a.Confirmed} {
-		if s != nil {
-			ids[s.File] = true
-		}
-	}
-	return fileNamesOf(ctx, conn, slices.Collect(maps.Keys(ids)))
-}
-
-// fileNamesOf asks ingest what files are called. What it does not know, or cannot be asked, has no name.
-func fileNamesOf(ctx context.Context, conn *bus.Conn, ids []string) map[string]string {
-	names := map[string]string{}
-	for _, id := range ids {
-		if id == "" {
-			continue
-		}
-		found, err := control.Ask[[]control.FoundFile](ctx, conn.NC, topology.Ingest, control.FindFile, control.FindRequest{Text: id})
-		if err != nil {
-			return names // the ids will do
-		}
-		for _, f := range found {
-			names[f.ID] = f.Name
-		}
-	}
-	return names
-}
-
 func showWorker(out *text.Printer, a control.WorkerAnswer, names map[string]string) error {
 	switch {
 	case a.Employee == "":
@@ -133,7 +96,7 @@ func showWorker(out *text.Printer, a control.WorkerAnswer, names map[string]stri
 		if a.Stale {
 			stale = "older than AUTO_CLEANUP_HOURS: off duty to AtHoc"
 		}
-		rows = append(rows, []string{"latest", onOrOff(e.On), text.When(e.At), fileOf(e.File, names), lineOf(e.Row), text.Dash(stale)})
+		rows = append(rows, []string{"latest", client.OnOrOff(e.On), text.When(e.At), fileOf(e.File, names), lineOf(e.Row), text.Dash(stale)})
 	}
 	rows = appendStatus(rows, "sent", a.Sent, names)
 	rows = appendStatus(rows, "confirmed", a.Confirmed, names)
@@ -151,14 +114,14 @@ func appendStatus(rows [][]string, what string, s *control.WorkerStatus, names m
 	if !s.Answered.IsZero() {
 		answer += " at " + text.When(s.Answered)
 	}
-	return append(rows, []string{what, onOrOff(s.On), text.When(s.At), fileOf(s.File, names), lineOf(s.Row), answer})
+	return append(rows, []string{what, client.OnOrOff(s.On), text.When(s.At), fileOf(s.File, names), lineOf(s.Row), answer})
 }
 
 func showBookings(out *text.Printer, a control.WorkerAnswer, names map[string]string) error {
 	if len(a.Events) > 0 {
 		rows := [][]string{{"\nBOOKINGS", "STATUS", "FILE", "LINE"}}
 		for _, e := range a.Events {
-			rows = append(rows, []string{text.When(e.At), onOrOff(e.On), fileOf(e.File, names), lineOf(e.Row)})
+			rows = append(rows, []string{text.When(e.At), client.OnOrOff(e.On), fileOf(e.File, names), lineOf(e.Row)})
 		}
 		out.Table(rows)
 	}
@@ -166,13 +129,6 @@ func showBookings(out *text.Printer, a control.WorkerAnswer, names map[string]st
 		out.Printf("Not all entries could be read in time: bookings may be missing here.\n")
 	}
 	return nil
-}
-
-func onOrOff(on bool) string {
-	if on {
-		return "on duty"
-	}
-	return "off duty"
 }
 
 // fileOf names a file, by its id if its name is not known.

@@ -50,7 +50,13 @@ var navigation = []struct {
 	paths []string
 }{
 	{"Now", auth.Viewer, []string{"/"}},
+	{"Decisions", auth.Viewer, []string{"/decisions"}},
 	{"Files", auth.Viewer, []string{"/files"}},
+	{"Worker", auth.Operator, []string{"/worker"}},
+	{"Repair", auth.Viewer, []string{"/dead", "/replay", "/reconcile"}},
+	{"Feeds", auth.Viewer, []string{"/feeds", "/mapping"}},
+	{"Journal", auth.Viewer, []string{"/journal", "/audit"}},
+	{"System", auth.Viewer, []string{"/system"}},
 	{"Help", auth.Nobody, []string{"/help"}},
 }
 

@@ -119,7 +119,7 @@ func clock(t, now time.Time) string {
 }
 
 func decisionCard(f verdict.Facts) Card {
-	c := Card{Heading: "Needs a decision"}
+	c := Card{Heading: "Needs a decision", Link: "/decisions"}
 	for _, r := range f.Resolver {
 		if r.Guard == nil {
 			continue
@@ -140,7 +140,7 @@ func decisionCard(f verdict.Facts) Card {
 }
 
 func feedCard(f verdict.Facts) Card {
-	c := Card{Heading: "Feeds"}
+	c := Card{Heading: "Feeds", Link: "/feeds"}
 	for _, s := range f.Ingest {
 		for _, feed := range s.Feeds {
 			line := Line{Text: text.Clean(feed.Name) + ": " + client.FeedWords(feed), Note: "no file yet"}
@@ -172,7 +172,7 @@ func athocCard(f verdict.Facts, now time.Time) Card {
 }
 
 func serviceCard(f verdict.Facts) Card {
-	c := Card{Heading: "Services"}
+	c := Card{Heading: "Services", Link: "/system"}
 	does, at := verdict.Activities(f), f.Instances()
 	for _, service := range []topology.Service{topology.Ingest, topology.Resolver, topology.Publisher, topology.Janitor} {
 		there := 0

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"html"
 	"io"
 	"net/http"
@@ -23,6 +24,7 @@ import (
 	"bobosync/shared/bus"
 	"bobosync/shared/bustest"
 	"bobosync/shared/control"
+	"bobosync/shared/event"
 	"bobosync/shared/topology"
 	"bobosync/shared/verdict"
 )
@@ -87,6 +89,38 @@ func played(t *testing.T, conn *bus.Conn) {
 		}))
 }
 
+// playedPersons are the answers of the services that know persons.
+func playedPersons(t *testing.T, conn *bus.Conn) {
+	t.Helper()
+	group := control.HeldGroup{ID: "off-1", Kind: "off", Users: 180, Since: night.Add(-time.Hour), Allowed: 20, By: hostile, Reason: hostile}
+	serve(t, conn, topology.Resolver,
+		control.On(control.Held, func(context.Context, control.Nothing) (control.HeldAnswer, error) {
+			return control.HeldAnswer{GuardState: control.GuardState{Mode: "hold", Holding: true, Held: []control.HeldGroup{group}}, OnDuty: 412}, nil
+		}),
+		control.On(control.HeldShow, func(context.Context, control.HeldRequest) (control.HeldSet, error) {
+			return control.HeldSet{HeldGroup: group, Token: "t", Files: map[string]int{hostile: 3}, Workers: []control.HeldWorker{{Employee: person, User: hostile, At: night}}}, nil
+		}),
+		control.On(control.WorkerShow, func(context.Context, control.WorkerRequest) (control.WorkerAnswer, error) {
+			return control.WorkerAnswer{Employee: person, User: hostile, Status: hostile, Latest: &control.WorkerEvent{On: true, At: night, File: "f", Row: 3}}, nil
+		}),
+		control.On(control.Replays, func(context.Context, control.Nothing) ([]control.ReplayState, error) {
+			return []control.ReplayState{{ID: "r", By: hostile, What: "worker " + person, Started: night, Users: 3}}, nil
+		}),
+		control.On(control.MappingList, func(context.Context, control.MappingListRequest) (control.MappingListAnswer, error) {
+			return control.MappingListAnswer{Pairs: []control.MappingPair{{Employee: person, User: hostile}}}, nil
+		}))
+	serve(t, conn, topology.Janitor,
+		control.On(control.MappingShow, func(context.Context, control.Nothing) (control.MappingReport, error) {
+			return control.MappingReport{Snapshot: "s", Mapped: 100, Ambiguous: map[string][]string{person: {hostile}}}, nil
+		}),
+		control.On(control.ReconcileReport, func(context.Context, control.Page) (control.ReconcileAnswer, error) {
+			return control.ReconcileAnswer{Entry: "e", Compared: 9, Differing: 1, Users: []control.DifferingUser{{User: person, Employee: person, Holds: hostile, Why: hostile}}}, nil
+		}),
+		control.On(control.Journal, func(context.Context, control.JournalRequest) (control.JournalAnswer, error) {
+			return control.JournalAnswer{Entries: []control.JournalEntry{{ID: "j", Kind: control.KindOperator, By: hostile, Started: night, Ended: night, Outcome: control.OutcomeOK, Text: hostile}}}, nil
+		}))
+}
+
 func serve(t *testing.T, conn *bus.Conn, service topology.Service, endpoints ...control.Endpoint) {
 	t.Helper()
 	stop, err := control.Serve(t.Context(), conn.NC, service, "v1.2.3", endpoints...)
@@ -141,6 +175,11 @@ func paths(s *Site, role auth.Role) (all []string) {
 				all = append(all, v.path+c.name)
 			}
 			all = append(all, v.path+"keys")
+		case v.path == "/decisions/":
+			all = append(all, v.path+"off-1")
+		case v.path == "/worker", v.path == "/mapping":
+			all = append(all, v.path, v.path+"?q=1&id=1")
+			continue
 		case v.below:
 			all = append(all, v.path+strings.Repeat("ab", 32))
 		default:
@@ -163,7 +202,13 @@ var (
 func TestEveryPage(t *testing.T) {
 	t.Parallel()
 	conn := bustest.Start(t).Connect(t)
+	require.NoError(t, topology.Provision(t.Context(), conn.JS, topology.Settings{Replicas: 1}, topology.Resolver))
 	played(t, conn)
+	playedPersons(t, conn)
+	letter, err := json.Marshal(event.DeadLetter{Service: "resolver", Reason: hostile, Payload: []byte(person), Died: night})
+	require.NoError(t, err)
+	_, err = conn.JS.Publish(t.Context(), topology.DeadSubject("resolver"), letter)
+	require.NoError(t, err)
 	for state, facts := range states() {
 		for _, role := range []auth.Role{auth.Nobody, auth.Wall, auth.Viewer, auth.Operator} {
 			s := site(t, conn, facts, auth.Identity{Name: hostile, Role: role})

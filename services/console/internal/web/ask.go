@@ -1,0 +1,49 @@
+package web
+
+// Asking the services for a page.
+
+import (
+	"context"
+	"net/url"
+	"time"
+
+	"bobosync/services/console/internal/auth"
+	"bobosync/shared/bus"
+	"bobosync/shared/control"
+	"bobosync/shared/topology"
+)
+
+// askWait is how long a page waits for the services that it asks.
+const askWait = 10 * time.Second
+
+func (q *Request) operator() bool { return q.who.Role >= auth.Operator }
+
+// ask asks a service with the key that looks.
+func ask[Res, Req any](q *Request, s *Site, service topology.Service, endpoint string, req Req) (Res, error) {
+	return askWith[Res](q, s.reads, service, endpoint, req)
+}
+
+func askWith[Res, Req any](q *Request, connect func(context.Context) (*bus.Conn, error), service topology.Service, endpoint string, req Req) (Res, error) {
+	var none Res
+	conn, err := q.connection(connect)
+	if err != nil {
+		return none, err
+	}
+	ctx, cancel := context.WithTimeout(q.ctx, askWait)
+	defer cancel()
+	return control.Ask[Res](ctx, conn.NC, service, endpoint, req)
+}
+
+// address is a path with a query; empty values are left out.
+func address(path string, pairs ...string) string {
+	q := url.Values{}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			q.Set(pairs[i], pairs[i+1])
+		}
+	}
+	if len(q) == 0 {
+		return path
+	}
+	return path + "?" + q.Encode()
+}

@@ -1,0 +1,139 @@
+package web
+
+// What can be repaired: dead letters, replays, what AtHoc holds otherwise than it should.
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+
+	"bobosync/shared/client"
+	"bobosync/shared/control"
+	"bobosync/shared/text"
+	"bobosync/shared/topology"
+	"bobosync/shared/verdict"
+)
+
+func repairSubs(here string) (links []Link) {
+	for _, l := range []Link{{Text: "Dead letters", Href: "/dead"}, {Text: "Replays", Href: "/replay"}, {Text: "Comparison", Href: "/reconcile"}} {
+		l.Here = l.Href == here
+		links = append(links, l)
+	}
+	return links
+}
+
+// dead lists dead letters, by reason and one by one. What they hold is not shown.
+func (s *Site) dead(q *Request) (*Page, error) {
+	conn, err := q.connection(s.reads)
+	if err != nil {
+		return nil, err
+	}
+	letters, err := client.DeadLetters(q.ctx, conn.JS)
+	if err != nil {
+		return nil, err
+	}
+	p := &Page{Title: "Dead letters", Subs: repairSubs("/dead"), Intro: "What could not be processed: " + text.Count(len(letters), "dead letter") + "."}
+	t := &Table{Caption: "Dead letters, the latest first", Empty: "There is none.", Columns: columns("Id", "Died", "Service", "Reason", "File", ">Line", ">Tries")}
+	byReason := map[string][]client.Letter{}
+	for _, l := range slices.Backward(letters) {
+		byReason[l.Reason] = append(byReason[l.Reason], l)
+		t.Rows = append(t.Rows, []Cell{
+			number(l.ID), moment(l.Died, q.now()), words(l.Service), words(l.Reason), {Text: text.Dash(text.Short(l.File)), Href: hrefOf(l.File)}, number(l.Row), number(l.Attempts),
+		})
+	}
+	p.Blocks = []Block{{Table: t}}
+	if len(letters) > 0 {
+		groups := &Table{Plain: true, Caption: "By reason", Columns: columns("Reason", ">Letters", "Oldest")}
+		for _, reason := range slices.SortedFunc(maps.Keys(byReason), func(a, b string) int { return cmp.Or(len(byReason[b])-len(byReason[a]), cmp.Compare(a, b)) }) {
+			of := byReason[reason]
+			groups.Rows = append(groups.Rows, []Cell{words(reason), number(len(of)), moment(of[len(of)-1].Died, q.now())})
+		}
+		p.Blocks = append(p.Blocks, Block{Table: groups})
+	}
+	return p, nil
+}
+
+// replays lists who had what sent again. Whom that was is for operators.
+func (s *Site) replays(q *Request) (*Page, error) {
+	all, err := ask[[]control.ReplayState](q, s, topology.Resolver, control.Replays, control.Nothing{})
+	if err != nil {
+		return nil, err
+	}
+	p := &Page{Title: "Replays", Live: true, Subs: repairSubs("/replay"), Intro: "Sending the latest status of chosen workers again."}
+	t := &Table{Caption: "Replays, the latest first", Empty: "There was none.", Columns: columns("Id", "Started", "By", "What", ">Users", ">Left", ">Held", "Ended", "State")}
+	for _, r := range all {
+		what, state := "chosen workers", words("under way")
+		if q.operator() {
+			what = r.What
+		}
+		switch {
+		case r.Stopped:
+			state = marked(verdict.Warning, "stopped")
+		case !r.Ended.IsZero():
+			state = words("done")
+		}
+		t.Rows = append(t.Rows, []Cell{words(r.ID), moment(r.Started, q.now()), words(r.By), words(what), number(r.Users), number(r.Left), number(r.Held), moment(r.Ended, q.now()), state})
+	}
+	p.Blocks = []Block{{Table: t}}
+	return p, nil
+}
+
+// reconcile shows the last comparison. Who differs is for operators.
+func (s *Site) reconcile(q *Request) (*Page, error) {
+	conn, err := q.connection(s.reads)
+	if err != nil {
+		return nil, err
+	}
+	r, err := client.LastReport(q.ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	p := &Page{Title: "Comparison", Subs: repairSubs("/reconcile"), Intro: comparedWords(r)}
+	if r.Differing > 0 {
+		p.Level = verdict.Warning
+	}
+	p.Blocks = []Block{{Facts: []Fact{
+		{"Compared", moment(r.Started, q.now())}, {"Ended", moment(r.Ended, q.now())}, {"Users", number(r.Compared)}, {"Differing", number(r.Differing)},
+		{"Sent the right status", number(r.Applied)}, {"No known workers, left alone", number(r.Foreign)},
+	}}}
+	t := &Table{Caption: "Why users differ", Plain: true, Columns: columns("Why", ">Users"), Empty: "Nobody differs."}
+	if q.operator() {
+		t = &Table{Caption: "Who differs", Columns: columns("User", "Employee id", "AtHoc holds", "It should hold", "Sent", "Why"), Empty: "Nobody differs."}
+		for _, u := range r.Users {
+			t.Rows = append(t.Rows, []Cell{words(u.User), words(u.Employee), words(orOff(u.Holds)), words(orOff(u.Wanted)), words(yesOrNo(u.Applied)), words(u.Why)})
+		}
+	} else {
+		why := map[string]int{}
+		for _, u := range r.Users {
+			why[u.Why]++
+		}
+		for _, w := range slices.Sorted(maps.Keys(why)) {
+			t.Rows = append(t.Rows, []Cell{words(w), number(why[w])})
+		}
+	}
+	p.Blocks = append(p.Blocks, Block{Table: t})
+	return p, nil
+}
+
+func comparedWords(r control.ReconcileAnswer) string {
+	switch {
+	case r.Entry == "":
+		return "No comparison has been made yet."
+	case r.Differing == 0:
+		return fmt.Sprintf("AtHoc holds what it should for all of %s.", text.Count(r.Compared, "user"))
+	case r.Held != "":
+		return "Held back, nothing was sent: " + text.Clean(r.Held)
+	default:
+		return fmt.Sprintf("AtHoc holds something else than it should for %d of %s.", r.Differing, text.Count(r.Compared, "user"))
+	}
+}
+
+func orOff(status string) string { return cmp.Or(status, "off duty") }
+
+func yesOrNo(yes bool) string {
+	if yes {
+		return "yes"
+	}
+	return "no"
+}

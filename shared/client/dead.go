@@ -1,0 +1,72 @@
+package client
+
+// Dead letters as they lie in their stream.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"bobosync/shared/event"
+	"bobosync/shared/topology"
+)
+
+// Letter is a dead letter with its number in the stream, by which operators name it.
+type Letter struct {
+	ID uint64 `json:"id"`
+	event.DeadLetter
+}
+
+// DeadLetters reads all dead letters. One that cannot be read itself is shown as such.
+func DeadLetters(ctx context.Context, js jetstream.JetStream) ([]Letter, error) {
+	stream, err := js.Stream(ctx, topology.StreamDead)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, errors.New("this broker has no stream of dead letters, so the services have never run with it: is it the right broker (NATS_URL)?")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the dead letters: %w", err)
+	}
+	state := stream.CachedInfo().State
+	all := []Letter{} // JSON's null is no list
+	for seq := state.FirstSeq; state.Msgs > 0 && seq <= state.LastSeq; {
+		some, err := lettersFrom(ctx, js, seq)
+		if err != nil {
+			return nil, fmt.Errorf("read the dead letters from %d on: %w", seq, err)
+		}
+		if len(some) == 0 {
+			break
+		}
+		all = append(all, some...)
+		seq = some[len(some)-1].ID + 1
+	}
+	return all, nil
+}
+
+// LettersAtOnce is how many dead letters are read with one request.
+const LettersAtOnce = 200
+
+// lettersFrom reads some dead letters, from a number on; none if there are no more.
+func lettersFrom(ctx context.Context, js jetstream.JetStream, seq uint64) ([]Letter, error) {
+	messages, err := jetstreamext.GetBatch(ctx, js, topology.StreamDead, LettersAtOnce, jetstreamext.GetBatchSeq(seq))
+	if err != nil {
+		return nil, err
+	}
+	var some []Letter
+	for m, err := range messages {
+		if errors.Is(err, jetstreamext.ErrNoMessages) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		l := Letter{ID: m.Sequence}
+		if err := event.Decode(m.Data, &l.DeadLetter); err != nil {
+			l.DeadLetter = event.DeadLetter{Service: "?", Reason: err.Error(), Payload: m.Data, Died: m.Time}
+		}
+		some = append(some, l)
+	}
+	return some, nil
+}

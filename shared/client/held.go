@@ -1,0 +1,88 @@
+package client
+
+// Mass changes that are held, and words for them.
+
+import (
+	"context"
+	"fmt"
+
+	"bobosync/shared/bus"
+	"bobosync/shared/control"
+	"bobosync/shared/text"
+	"bobosync/shared/topology"
+)
+
+// HeldSet asks for a hold with all who are in it.
+func HeldSet(ctx context.Context, conn *bus.Conn, id string) (control.HeldSet, error) {
+	var set control.HeldSet
+	for after := 0; ; {
+		part, err := control.Ask[control.HeldSet](ctx, conn.NC, topology.Resolver, control.HeldShow, control.HeldRequest{ID: id, After: after})
+		switch {
+		case err != nil:
+			return set, err
+		case after == 0:
+			set = part
+		case part.Token != set.Token: // it has changed meanwhile
+			after, set = 0, control.HeldSet{}
+			continue
+		default:
+			set.Workers = append(set.Workers, part.Workers...)
+		}
+		if after = part.Next; after == 0 {
+			set.Next = 0
+			return set, nil
+		}
+	}
+}
+
+// GuardWords say in a sentence what the guard does.
+func GuardWords(s control.GuardState) string {
+	switch {
+	case s.Mode == "off":
+		return "The guard is off (GUARD)."
+	case s.Holding:
+		return "The guard holds what is not usual."
+	case s.Mode == "observe":
+		return "The guard only observes (GUARD)."
+	case s.HoldsFrom.IsZero():
+		return "The guard observes until it has 14 days of history."
+	default:
+		return "The guard observes; it holds from " + text.When(s.HoldsFrom) + " on."
+	}
+}
+
+// HeldKind says what those in a mass change do.
+func HeldKind(kind string) string {
+	switch kind {
+	case "off":
+		return "go off duty"
+	case "stale":
+		return "are cleared for their age"
+	case "silent":
+		return "are cleared for their age, of a silent feed"
+	default:
+		return "go on duty"
+	}
+}
+
+// WouldWords says what those in a mass change would do.
+func WouldWords(kind string) string {
+	switch kind {
+	case "off":
+		return "go off duty"
+	case "stale":
+		return "be cleared for their age"
+	case "silent":
+		return "be cleared for their age, though their feed is silent"
+	default:
+		return "go on duty"
+	}
+}
+
+// UsualWords say how many usually are on duty; empty if that is not known.
+func UsualWords(s control.HeldSet) string {
+	if s.UsualMost == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; usually %d to %d at this hour of the week", s.UsualLeast, s.UsualMost)
+}
