@@ -78,7 +78,7 @@ func (s *site) command(args ...string) *exec.Cmd { return command(s.t, s.root, s
 
 func command(t *testing.T, dir string, vars map[string]string, args ...string) *exec.Cmd {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*patience)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
 	cmd.Dir = dir
