@@ -3,6 +3,8 @@ package web
 // What all pages have: the verdict, banners, ways to the others, how it looks.
 
 import (
+	"html"
+	"html/template"
 	"net/http"
 	"net/url"
 	"slices"
@@ -21,8 +23,10 @@ type frame struct {
 	Nav  []Link
 	Who  auth.Identity
 	Live string
-	Keep bool // the page stays live in a tab that is not seen
-	Wall bool
+	// Again has a browser without scripts ask for the page again, by an address that keeps nobody logged in.
+	Again template.HTMLAttr
+	Keep  bool // the page stays live in a tab that is not seen
+	Wall  bool
 
 	Theme, Back    string
 	Themes         []Link
@@ -69,7 +73,7 @@ func (s *Site) frame(r *http.Request, q *Request, page *Page) *frame {
 	}
 	theme := cookie(r, cookieTheme, "system", themes)
 	f := &frame{
-		Page: *page, Bar: barOf(q), Who: q.who, Theme: theme, Back: r.URL.RequestURI(), Keys: cookie(r, cookieKeys, "on", []string{"on", "off"}) == "on",
+		Page: *page, Bar: barOf(q), Who: q.who, Theme: theme, Back: q.url.RequestURI(), Keys: cookie(r, cookieKeys, "on", []string{"on", "off"}) == "on",
 		Version: s.version, Clock: q.now().Local().Format(time.TimeOnly), Zone: zone(q.now()), Anonymous: q.who.Role == auth.Nobody,
 		Wall: r.URL.Path == "/wall",
 	}
@@ -77,10 +81,19 @@ func (s *Site) frame(r *http.Request, q *Request, page *Page) *frame {
 		f.Themes = append(f.Themes, Link{Text: upper(name), Href: name, Here: name == theme})
 	}
 	if page.Live {
+		f.Again = again(r.URL)
 		f.Live, f.Keep = "/live?page="+url.QueryEscape(r.URL.RequestURI()), r.URL.Path == "/" || f.Wall
 	}
 	f.Nav = navOf(q, r.URL.Path)
 	return f
+}
+
+// again is the attribute of a page that comes again by itself.
+func again(page *url.URL) template.HTMLAttr {
+	query := page.Query()
+	query.Set("refresh", "")
+	u := url.URL{Path: page.Path, RawQuery: query.Encode()}
+	return template.HTMLAttr(`content="15;url=` + html.EscapeString(u.String()) + `"`) //nolint:gosec // escaped
 }
 
 func navOf(q *Request, path string) (links []Link) {

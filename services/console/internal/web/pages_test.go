@@ -250,6 +250,17 @@ func checkBody(t *testing.T, what, path, body string, role auth.Role) {
 	require.Equal(t, strings.Count(body, "<table"), strings.Count(body, "<caption")+strings.Count(body, `<table class="manual"`), "%s: a table without a caption", what)
 }
 
+// TestAPageComesAgainWithoutScripts: by an address that keeps nobody logged in, which none of the page's links is.
+func TestAPageComesAgainWithoutScripts(t *testing.T) {
+	t.Parallel()
+	s := site(t, bustest.Start(t).Connect(t), states()["well"], auth.Identity{Name: "v", Role: auth.Viewer})
+	for path, want := range map[string]string{"/": "15;url=/?refresh=", `/?q=a"b&refresh=`: "15;url=/?q=a%22b&amp;refresh="} {
+		_, body := get(t, s, path)
+		require.Contains(t, body, `<noscript><meta http-equiv="refresh" content="`+want+`"></noscript>`)
+		require.Equal(t, 1, strings.Count(body, "refresh="))
+	}
+}
+
 // TestSizesOfAssets: what a browser loads beside a page.
 func TestSizesOfAssets(t *testing.T) {
 	t.Parallel()

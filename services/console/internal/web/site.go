@@ -92,8 +92,13 @@ func (q *Request) connection(connect func(context.Context) (*bus.Conn, error)) (
 	return connect(q.ctx)
 }
 
-// request is what a browser asks for.
+// request is what a browser asks for. That it asks by itself (see again) does not show in the page's links.
 func (s *Site) request(r *http.Request, u *url.URL, id string) *Request {
+	asked, query := *u, u.Query()
+	query.Del("refresh")
+	asked.RawQuery = query.Encode()
+	u = &asked
+
 	return &Request{ctx: r.Context(), url: u, id: id, who: s.who(r.Context()), snap: s.facts.Fresh(r.Context())}
 }
 

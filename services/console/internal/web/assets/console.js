@@ -1,7 +1,8 @@
 // The watchdog of pages that keep themselves up to date, and the keys. It works, and says so, when nothing else does.
 (() => {
   'use strict';
-  const patience = 10000;
+  // A page says that it is not live within 10 s, and is looked at each half second.
+  const patience = 9000;
   const root = document.documentElement;
   const get = (id) => document.getElementById(id);
   const live = get('live');
@@ -62,7 +63,7 @@
       if (beat.age * 1000 < patience) hear(beat.at);
     });
     document.addEventListener('htmx:after:swap', () => { show(); state(paused ? 'paused at' : 'live', since); });
-    setInterval(() => { if (!paused && Date.now() - heard > patience) die(); }, 1000);
+    setInterval(() => { if (!paused && Date.now() - heard > patience) die(); }, 500);
     document.addEventListener('click', (e) => {
       if (e.target.id !== 'pause') return;
       if (paused) { location.reload(); return; }
