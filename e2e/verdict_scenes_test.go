@@ -89,6 +89,7 @@ func brokerScenes() []scene {
 		{fault: "the broker is killed", soak: []string{"kill broker", "stop broker"}, cause: verdict.CauseBroker, level: problem, short: true},
 		{fault: "the broker is frozen", soak: []string{"freeze broker"}, cause: verdict.CauseBroker, level: problem},
 		{fault: "the broker has lost its store", soak: []string{"lost store of broker"}, play: lost("lost store of broker")},
+		{fault: "a part of the broker's store is damaged, and it starts anew", soak: []string{"damaged store of broker"}, play: lost("damaged store of broker")},
 		{fault: "the broker is cut off from the publisher", soak: []string{"cut broker off from publisher"}, cause: "no_publisher", level: problem},
 		{fault: "the broker does not answer the publisher", soak: []string{"silent broker for publisher"}, cause: "no_publisher", level: problem},
 		{fault: "the broker has another password than the commands know", allInOne: true, cause: verdict.CauseNotAllowed, level: problem, play: func(t *testing.T, s *harness.Stack) {
@@ -430,7 +431,7 @@ func diskScenes() []scene {
 					return strings.Contains(status(t, s, nil).String(), "so that the broker inside bobosync run cannot work")
 				}, namedWithin, lookEvery)
 			}},
-		{fault: "the disk of a broker of its own is full", root: true, cause: verdict.CauseUnstored, level: problem,
+		{fault: "the disk of a broker of its own is full", soak: []string{"full disk of broker"}, root: true, cause: verdict.CauseUnstored, level: problem,
 			prepare: func(t *testing.T, dir string, _ map[string]string) { small(t, filepath.Join(dir, "jetstream"), 150) },
 			play:    func(t *testing.T, s *harness.Stack) { fill(t, s.Path("jetstream")) }},
 	}

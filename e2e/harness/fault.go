@@ -82,7 +82,7 @@ var faultKinds = append([]faultKind{
 	{"long outage of", 1, []string{AtHoc}, 15 * time.Second, 25 * time.Second, simulated(sim.Fault{Kind: sim.FaultStatus, Status: 503})},
 	{"413 from", 2, []string{AtHoc}, time.Second, 2 * time.Second, simulated(sim.Fault{Kind: sim.FaultStatus, Status: 413, Scope: []string{sim.EndpointUpdate}})},
 	{"pause by", 2, []string{Operator}, stillSent + time.Second, stillSent + 4*time.Second, pauseAtHoc},
-}, simulatorFaults()...)
+}, append(diskFaults, simulatorFaults()...)...)
 
 // lostMemory is the loss of the resolver's state store. With the broker's store lost as well all that is held would be forgotten, as
 // documented; so where something is held only one of the two can be lost.

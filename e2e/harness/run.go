@@ -67,7 +67,7 @@ func (r Run) Do(ctx context.Context) (result Result, err error) {
 		return result, err
 	}
 	plan := workload.New(workload.Options{Seed: r.Seed, Now: begin, Zone: zone, Lifetime: Lifetime, Workers: r.Workers, Files: r.Files, Span: r.Span})
-	s, err := Start(ctx, Config{Dir: r.Dir, Bin: r.Bin, Publishers: r.Publishers, AllInOne: r.AllInOne, Guard: r.Guard, Plan: plan})
+	s, err := Start(ctx, Config{Dir: r.Dir, Bin: r.Bin, SmallStore: !r.AllInOne, Publishers: r.Publishers, AllInOne: r.AllInOne, Guard: r.Guard, Plan: plan})
 	defer func() { err = errors.Join(err, s.Close()) }()
 	if err != nil {
 		return result, err

@@ -73,6 +73,8 @@ type Config struct {
 	// SyncLazily spares the broker the syncing of each message. What a kill leaves behind is the same; only a power cut
 	// would show the difference.
 	SyncLazily bool
+	// SmallStore gives the broker's store a small file system of its own, where one can be mounted, so that it can be filled.
+	SmallStore bool
 	// Tap, if not nil, is shown all that passes between the services and AtHoc. It is called by several goroutines.
 	Tap func([]byte)
 }
@@ -103,6 +105,9 @@ type Stack struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	watching sync.WaitGroup
+
+	// unmount takes the small file system of the broker's store away again; nil if there is none.
+	unmount func() error
 
 	mu         sync.Mutex
 	processes  map[string]*Process
@@ -159,6 +164,11 @@ func Start(ctx context.Context, cfg Config) (*Stack, error) {
 		}
 	}
 	var err error
+	if cfg.SmallStore && os.Getuid() == 0 {
+		if s.unmount, err = Mount(s.Path(storeDir), storeMebibytes); err != nil {
+			s.unmount = nil // without it no disk is filled
+		}
+	}
 	if s.log, err = os.Create(s.Path(logDir, "harness.log")); err != nil {
 		return s, err
 	}
@@ -555,6 +565,9 @@ func (s *Stack) Close() error {
 	}
 	if s.front != nil {
 		errs = append(errs, s.front.Close())
+	}
+	if s.unmount != nil {
+		errs = append(errs, s.unmount())
 	}
 	if s.log != nil {
 		errs = append(errs, s.log.Close())
