@@ -478,7 +478,15 @@ func (s *Stack) Delete(names ...string) error {
 	var errs []error
 	for _, n := range names {
 		s.Note("deleted: %s", n)
-		errs = append(errs, os.RemoveAll(s.Path(n)))
+		if n != storeDir || s.unmount == nil {
+			errs = append(errs, os.RemoveAll(s.Path(n)))
+			continue
+		}
+		entries, err := os.ReadDir(s.Path(n)) // what is mounted there stays
+		errs = append(errs, err)
+		for _, e := range entries {
+			errs = append(errs, os.RemoveAll(s.Path(n, e.Name())))
+		}
 	}
 	return errors.Join(errs...)
 }
