@@ -123,6 +123,10 @@ func owners() map[string][]string {
 		topology.AuditSubject(publisher): {publisher}, topology.AuditSubject(janitor): {janitor}, topology.AuditSubject("x"): nil,
 		"$KV.bobo_audit.head.resolver": {resolver}, "$KV.bobo_audit.resolver.x": {resolver}, "$KV.bobo_audit.x": nil,
 		"$JS.API.DIRECT.GET.AUDIT.bobo.audit.resolver": {resolver},
+		// The history of what AtHoc was told, and the calls that are about to be made.
+		topology.HistorySubject("1", ""): {resolver}, topology.HistorySubject("", "john"): {resolver}, topology.SubjectHistoryBooks: {resolver},
+		"$KV.bobo_calls.call.x": {publisher, resolver}, "$KV.bobo_calls.x": nil, "$JS.API.STREAM.MSG.DELETE." + topology.StreamHistory: nil,
+		"bobo.control.resolver.worker-past": {operator}, "bobo.control.resolver.on-duty": {operator}, "bobo.control.resolver.file-calls": {operator},
 		// Keys.
 		"$KV.bobo_state.resolver.memory": {resolver}, "$KV.bobo_state.janitor.mapping": {janitor},
 		"$KV.bobo_state.guard.history": {resolver}, "$KV.bobo_state.guard.hold.off-1": {resolver}, "bobo.control.resolver.held-decide": {operator},
@@ -147,7 +151,9 @@ func owners() map[string][]string {
 	streams := map[string]struct{ purges, reads []string }{
 		topology.StreamEntries: {[]string{ingest}, []string{ingest, resolver}},
 		topology.StreamUpdates: {nil, []string{resolver}},
-		topology.StreamAcks:    {nil, nil},
+		topology.StreamAcks:    {nil, []string{resolver}},
+		topology.StreamHistory: {nil, []string{resolver}},
+		"KV_bobo_calls":        {nil, []string{resolver}},
 		topology.StreamMapping: {[]string{janitor}, []string{janitor, resolver}},
 		topology.StreamDead:    {nil, []string{operator, viewer, resolver}},
 		topology.StreamAudit:   {nil, []string{operator, viewer, janitor}},
@@ -170,7 +176,7 @@ func owners() map[string][]string {
 		}
 		table["$JS.API.CONSUMER.CREATE."+name], table["$JS.API.CONSUMER.DURABLE.CREATE."+name+".mine"] = nil, nil
 	}
-	for _, name := range []string{topology.StreamDead, topology.StreamMapping, topology.StreamJournal, topology.StreamAudit, "KV_bobo_audit"} {
+	for _, name := range []string{topology.StreamDead, topology.StreamMapping, topology.StreamJournal, topology.StreamAudit, "KV_bobo_audit", topology.StreamHistory} {
 		table["$JS.API.STREAM.SNAPSHOT."+name], table["$JS.API.STREAM.RESTORE."+name] = []string{backup}, []string{backup}
 	}
 	table["$JS.API.STREAM.MSG.DELETE."+topology.StreamDead] = []string{resolver}
@@ -221,7 +227,7 @@ func TestNobodyMaySendWhatIsNotHis(t *testing.T) {
 func targets() []string {
 	all := []string{
 		topology.EntriesSubject("f00"), topology.UpdatesSubject("john"), topology.SubjectAcks, topology.SubjectMapping,
-		topology.DeadSubject("ingest"), topology.AuditSubject("resolver"), "$KV.bobo_audit.resolver.x", "$KV.bobo_state.athoc.brake", "$KV.bobo_state.athoc.pause", "$KV.bobo_state.resolver.memory", "$KV.bobo_leases.lane.3",
+		topology.DeadSubject("ingest"), topology.AuditSubject("resolver"), "$KV.bobo_audit.resolver.x", topology.HistorySubject("1", ""), "$KV.bobo_calls.call.x", "$KV.bobo_state.athoc.brake", "$KV.bobo_state.athoc.pause", "$KV.bobo_state.resolver.memory", "$KV.bobo_leases.lane.3",
 	}
 	for _, order := range []string{"resolver.replay", "resolver.observe", "ingest.purge", "janitor.mapping-approve", "publisher.pause", "resolver.held-decide", "resolver.held-show"} {
 		all = append(all, "bobo.control."+order)
@@ -249,7 +255,7 @@ func (in *installation) lastSequences(t *testing.T, js jetstream.JetStream) map[
 	all := map[string]uint64{}
 	for _, name := range []string{
 		topology.StreamEntries, topology.StreamUpdates, topology.StreamAcks, topology.StreamMapping, topology.StreamDead, topology.StreamJournal,
-		topology.StreamAudit, "KV_" + topology.BucketAudit, "KV_" + topology.BucketState, "KV_" + topology.BucketLeases,
+		topology.StreamAudit, topology.StreamHistory, "KV_" + topology.BucketCalls, "KV_" + topology.BucketAudit, "KV_" + topology.BucketState, "KV_" + topology.BucketLeases,
 	} {
 		s, err := js.Stream(t.Context(), name)
 		require.NoError(t, err)

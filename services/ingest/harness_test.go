@@ -75,7 +75,7 @@ func newHarness(t *testing.T) *harness {
 			FailedDirectory: filepath.Join(root, "failed"), Move: true,
 			PollInterval: 100 * time.Millisecond, SettleTime: 30 * time.Millisecond, LateAfter: 2 * time.Minute, Zone: config.InZone(time.UTC),
 			MaxClockSkew: 15 * time.Minute, MaxFileSize: 1 << 30,
-			Broker:   config.Broker{Replicas: 1, AuditDays: 400, EntriesMaxBytes: 64 << 20, MaxAge: time.Hour},
+			Broker:   config.Broker{Replicas: 1, AuditDays: 400, HistoryDays: 90, EntriesMaxBytes: 64 << 20, MaxAge: time.Hour},
 			Calls:    config.Calls{RateLimit: 2, Timeout: 5 * time.Second},
 			Lifetime: config.Lifetime{AutoCleanupHours: 24},
 			Data:     config.Data{Directory: filepath.Join(root, "data")},

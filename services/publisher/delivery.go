@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -34,10 +35,12 @@ type job struct {
 type delivery struct {
 	p    *publisher
 	lent *leasedBatch
-	// answers are the outcomes to tell, one for each settled job.
-	answers []event.Answer
-	dead    []deadletter.Letter
-	settled []job
+	// answers are the outcomes to tell, one for each settled job; unsure are of jobs that are sent again, which AtHoc may have taken all
+	// the same. Both are of the calls made so far.
+	answers, unsure []event.Answer
+	made            []event.Call
+	dead            []deadletter.Letter
+	settled         []job
 	// stored counts those of settled whose answers are stored.
 	stored int
 	// refused are users whose status AtHoc will never take, by its answer or by a 400 to a call with nobody else; they are dead unless
@@ -52,6 +55,7 @@ type delivery struct {
 type refusal struct {
 	job    job
 	reason string
+	call   event.Call
 }
 
 // everybodyRefused is how many users AtHoc must refuse, and take none, for the settings to be to blame and not the users.
@@ -135,6 +139,9 @@ func (d *delivery) deliver(ctx context.Context, jobs []job) error {
 		if err := d.leave(ctx); err != nil {
 			return err
 		}
+		if err := d.begin(ctx, part); err != nil {
+			return err
+		}
 		results, took, err := d.call(ctx, part)
 		if err == nil {
 			err = d.succeeded(ctx, part, results, took)
@@ -175,6 +182,19 @@ func (d *delivery) leave(ctx context.Context) error {
 	return nil
 }
 
+// begin writes down a call before it is made.
+func (d *delivery) begin(ctx context.Context, part []job) error {
+	bounded, cancel := context.WithDeadline(ctx, d.lent.until())
+	defer cancel()
+	attempt := newAttempt(part, d.p.owner, d.p.now())
+	if err := d.p.attempts.begin(bounded, attempt); err != nil {
+		d.lent.partitions.lookForLoss(ctx, err)
+		return errors.Join(err, d.p.breaker.Release(context.WithoutCancel(ctx), d.lent.permit))
+	}
+	d.made = append(d.made, attempt.Call)
+	return nil
+}
+
 // call makes one call, within the time for which the partitions are leased.
 func (d *delivery) call(ctx context.Context, part []job) ([]athoc.Result, time.Duration, error) {
 	bounded, cancel := context.WithDeadline(ctx, d.lent.until())
@@ -190,6 +210,8 @@ func (d *delivery) call(ctx context.Context, part []job) ([]athoc.Result, time.D
 	results, err := d.p.athoc.UpdateDutyStatus(bounded, statuses, athoc.WithGuard(d.lent.guard), athoc.WithRepeat(d.p.breaker.Pace))
 	d.p.record.called(err, d.p.now())
 	d.trace(part, began, err)
+	made := &d.made[len(d.made)-1]
+	made.Answered, made.Status = d.p.now().UnixMilli(), statusOf(err)
 	d.calls++
 	d.sent += len(part)
 	return results, time.Since(began), err
@@ -245,8 +267,11 @@ func (d *delivery) failed(ctx context.Context, part []job, work [][]job, err err
 	}
 	f := d.failure(part, call)
 	step := next(f)
-	if f.inDoubt {
+	switch {
+	case f.inDoubt:
 		d.giveUp(part)
+	case call.MayHaveApplied():
+		d.doubt(part...)
 	}
 	if step.action == giveBack {
 		d.tell(ctx, pathsFault(call))
@@ -273,7 +298,7 @@ func (d *delivery) failed(ctx context.Context, part []job, work [][]job, err err
 	case halveLater:
 		return append(work, cut(part, (len(part)+1)/2)...), nil
 	case refuse:
-		d.refused = append(d.refused, refusal{part[0], call.Detail})
+		d.refused = append(d.refused, refusal{part[0], call.Detail, d.made[len(d.made)-1]})
 		return work, d.blameSettings(ctx)
 	case putOff:
 		return work, d.putOff(ctx, part[0], call)
@@ -347,6 +372,14 @@ func (d *delivery) giveUp(part []job) {
 	}
 }
 
+// doubt notes that AtHoc may have taken what a call told it, though it does not say so. It is done with the call, and these users are
+// sent again anyway.
+func (d *delivery) doubt(part ...job) {
+	for _, j := range part {
+		d.unsure = append(d.unsure, d.answer(j, event.Pending))
+	}
+}
+
 // blameSettings stops the delivery if AtHoc refuses every user, those of the deliveries before as well: a name in the settings is wrong,
 // then, and the users must not pay for it.
 func (d *delivery) blameSettings(ctx context.Context) error {
@@ -367,7 +400,12 @@ func (d *delivery) bury() {
 		d.p.alike += len(d.refused)
 	}
 	for _, r := range d.refused {
+		at := slices.IndexFunc(d.made, func(c event.Call) bool { return c.ID == r.call.ID })
+		if at < 0 { // its other answers are stored already
+			at, d.made = len(d.made), append(d.made, r.call)
+		}
 		d.done(r.job, event.Dead, r.reason)
+		d.answers[len(d.answers)-1].Call = at + 1
 	}
 	d.refused = nil
 }
@@ -377,13 +415,14 @@ func (d *delivery) settle(part []job, results []athoc.Result) {
 	for i, j := range part {
 		outcome, final := outcomeOf(results[i].Outcome, j.expired)
 		if !final {
+			d.doubt(j)
 			j.item.Nak(bus.DefaultBackoff(j.item.NumDelivered))
 			d.p.refusals.add(j.update, results[i].Detail, d.p.now())
 			d.p.metrics.Again(1)
 			continue
 		}
 		if outcome == event.Dead {
-			d.refused = append(d.refused, refusal{j, results[i].Detail})
+			d.refused = append(d.refused, refusal{j, results[i].Detail, d.made[len(d.made)-1]})
 			continue
 		}
 		if outcome == event.Applied || outcome == event.Expired {
@@ -436,6 +475,7 @@ func (d *delivery) answer(j job, o event.Outcome) event.Answer {
 	return event.Answer{
 		User: u.User, Employee: u.Employee, File: u.File, Version: u.Version, Outcome: o,
 		On: !j.status.Since.IsZero(), At: u.At, Answered: d.p.now().Unix(), Waited: max(d.p.now().Sub(j.item.Time).Milliseconds(), 0),
+		Call: len(d.made),
 	}
 }
 
@@ -446,10 +486,13 @@ func (d *delivery) store(ctx context.Context) error {
 		return err
 	}
 	d.dead = nil
-	if err := d.p.out.answers(ctx, d.answers); err != nil {
+	if err := d.p.out.answers(ctx, d.made, d.answers, d.unsure); err != nil {
 		return err
 	}
-	d.answers = nil
+	d.answers, d.unsure, d.made = nil, nil, nil
+	if err := d.p.attempts.stored(ctx); err != nil {
+		d.p.log.Warn("calls that have their answers stay written down", "error", err)
+	}
 	for _, j := range d.settled[d.stored:] {
 		j.item.Ack()
 	}

@@ -31,11 +31,18 @@ func newOutbox(conn *bus.Conn) (*outbox, error) {
 
 func (o *outbox) close() { _ = o.pub.Close() } // it only waits for calls, and there are none left
 
-func (o *outbox) answers(ctx context.Context, answers []event.Answer) error {
+// answers stores what AtHoc said to calls. All of what it said to one call is in messages that tell of that call.
+func (o *outbox) answers(ctx context.Context, calls []event.Call, answers, unsure []event.Answer) error {
 	var msgs []*message.Message
+	add := func(acks event.Acks) {
+		acks.From, acks.Calls = name, calls
+		msgs = append(msgs, message.NewMessageWithContext(ctx, watermill.NewShortUUID(), event.Encode(&acks)))
+	}
 	for part := range slices.Chunk(answers, answersPerMessage) {
-		acks := event.Encode(&event.Acks{From: name, Answers: part})
-		msgs = append(msgs, message.NewMessageWithContext(ctx, watermill.NewShortUUID(), acks))
+		add(event.Acks{Answers: part})
+	}
+	for part := range slices.Chunk(unsure, answersPerMessage) {
+		add(event.Acks{Unsure: part})
 	}
 	if err := o.pub.Publish(topology.SubjectAcks, msgs...); err != nil {
 		return fmt.Errorf("publish AtHoc's answers: %w", err)

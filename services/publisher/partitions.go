@@ -115,7 +115,7 @@ func (l *partitions) lookForLoss(ctx context.Context, err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, lossLook)
 	defer cancel()
-	for _, bucket := range []string{topology.BucketLeases, topology.BucketState} {
+	for _, bucket := range []string{topology.BucketLeases, topology.BucketState, topology.BucketCalls} {
 		if _, err := l.js.KeyValue(ctx, bucket); errors.Is(err, jetstream.ErrBucketNotFound) {
 			l.lost(fmt.Errorf("look for bucket %s: %w", bucket, err))
 			return

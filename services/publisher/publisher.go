@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"bobosync/shared/athoc"
 	"bobosync/shared/athocconf"
 	"bobosync/shared/breaker"
@@ -75,6 +77,9 @@ type publisher struct {
 	leases lease.Memory
 	// pauses is what is known of operators' pauses from the sessions before.
 	pauses breaker.Paused
+	// attempts are written down before calls are made, under the name of owner.
+	attempts attempts
+	owner    string
 	// alone counts the calls with one user each that have failed since one was answered.
 	alone int
 	// alike counts the users that AtHoc has refused for good since it last took one.
@@ -104,6 +109,7 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 	defer client.Close()
 	p := &publisher{
 		cfg: cfg, deps: deps, athoc: client, tokens: store, log: log, now: deps.Clock(),
+		owner: owner(), attempts: attempts{key: topology.CallsKey(uuid.NewString())},
 		record:  newRecord(control.Me(deps.Version, time.Now()), cfg.BatchSize, cfg.Calls.RateLimit, cfg.AtHoc.Insecure()),
 		metrics: telemetry.NewPublisher(deps.Telemetry), breakers: telemetry.NewBreaker(deps.Telemetry),
 		backlog: telemetry.NewBacklog(deps.Telemetry), part: deps.Telemetry.Part(name, deps.Conn.Connected),
@@ -126,6 +132,9 @@ func (p *publisher) session(ctx context.Context, lost func(error)) error {
 	state, err := js.KeyValue(ctx, topology.BucketState)
 	if err != nil {
 		return fmt.Errorf("open bucket %s: %w", topology.BucketState, err)
+	}
+	if p.attempts.kv, err = js.KeyValue(ctx, topology.BucketCalls); err != nil {
+		return fmt.Errorf("open bucket %s: %w", topology.BucketCalls, err)
 	}
 	limits, err := athocconf.Limits(ctx, p.cfg.AtHoc, p.cfg.Calls, p.tokens)
 	if err != nil {
@@ -165,7 +174,7 @@ func (p *publisher) keeper(ctx context.Context) (*lease.Keeper, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open bucket %s: %w", topology.BucketLeases, err)
 	}
-	keeper, err := lease.NewKeeper(ctx, leases, owner())
+	keeper, err := lease.NewKeeper(ctx, leases, p.owner)
 	if err != nil {
 		return nil, err
 	}

@@ -31,6 +31,15 @@ func (s *service) endpoints(w *work) []control.Endpoint {
 		control.On(control.WorkerShow, func(ctx context.Context, req control.WorkerRequest) (control.WorkerAnswer, error) {
 			return show.Worker(ctx, w.conn.JS, s.roster, req)
 		}),
+		control.On(control.WorkerPast, func(ctx context.Context, req control.PastRequest) (control.PastAnswer, error) {
+			employee, user, err := show.Find(ctx, s.roster, req.Text)
+			if err != nil {
+				return control.PastAnswer{}, err
+			}
+			return w.history.Past(ctx, employee, user, req)
+		}),
+		control.On(control.OnDuty, w.history.OnDuty),
+		control.On(control.FileCalls, w.history.FileCalls),
 		control.On(control.Try, func(_ context.Context, req control.TryRequest) (control.TryAnswer, error) {
 			return trial.Try(s.roster, req)
 		}),

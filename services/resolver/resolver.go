@@ -134,6 +134,7 @@ func (s *service) session(ctx context.Context, conn *bus.Conn, lost func(error))
 		return err
 	}
 	defer s.roster.Out.Close()
+	defer w.history.Close()
 	stop, err := control.Serve(ctx, conn.NC, topology.Resolver, s.version, s.endpoints(w)...)
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	"bobosync/services/resolver/internal/answers"
 	"bobosync/services/resolver/internal/decisions"
 	"bobosync/services/resolver/internal/demand"
+	"bobosync/services/resolver/internal/history"
 	"bobosync/services/resolver/internal/intake"
 	"bobosync/services/resolver/internal/outbox"
 	"bobosync/services/resolver/internal/rebuild"
@@ -32,11 +33,13 @@ const (
 	otherBatch   = 200
 )
 
-// How often what falls due is looked for, and whether the broker's store is still the one that the session began with.
+// How often what falls due is looked for, whether the broker's store is still the one that the session began with, and what the history
+// of what AtHoc was told needs.
 const (
 	dueInterval    = 100 * time.Millisecond
 	forgetInterval = 10 * time.Minute
 	storeInterval  = 2 * time.Second
+	tendInterval   = 10 * time.Second
 )
 
 // work is one session's.
@@ -50,21 +53,29 @@ type work struct {
 	answers   *answers.Answers
 	replayer  *replay.Replayer
 	decider   *decisions.Decider
+	history   *history.Keeper
 }
 
 // begin brings the state store and the broker's streams together before anything is consumed.
 func (s *service) begin(ctx context.Context, conn *bus.Conn, lost func(error)) (*work, error) {
+	r := s.roster
+	past, err := history.New(conn, s.cfg.Calls.Timeout, r.Log, r.Now)
+	if err == nil {
+		err = past.Begin(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
 	out, err := outbox.New(conn)
 	if err != nil {
 		return nil, err
 	}
-	r := s.roster
 	r.Lock()
 	defer r.Unlock()
 	meter := demand.New(conn.JS)
 	w := &work{
 		conn: conn, roster: r, rebuilder: rebuild.New(conn, r, s.settings().LeaseTTL()), releaser: release.New(r, meter),
-		answers: &answers.Answers{Roster: r, Observer: s.observer}, replayer: replay.New(conn.JS, r, meter),
+		answers: &answers.Answers{Roster: r, Observer: s.observer, History: past}, history: past, replayer: replay.New(conn.JS, r, meter),
 	}
 	r.Out, r.Guard = out, w.rebuilder.SameStore
 	if w.decider, err = decisions.New(ctx, conn.JS, r, w.releaser); err != nil {
@@ -125,6 +136,7 @@ func (w *work) consume(ctx context.Context, lost func(error)) error {
 	var watching sync.WaitGroup
 	watching.Go(func() { w.watchClock(watch) })
 	watching.Go(func() { w.watchStore(watch, lost) })
+	watching.Go(func() { w.tendHistory(watch) })
 	err = session.Handle(ctx, router)
 	stop()
 	watching.Wait()
@@ -209,6 +221,22 @@ func (w *work) release(ctx context.Context) error {
 			"held_workers", len(w.roster.Unresolved))
 	}
 	return err
+}
+
+// tendHistory does what the history of what AtHoc was told needs by the clock.
+func (w *work) tendHistory(ctx context.Context) {
+	ticker := time.NewTicker(tendInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if err := w.history.Tend(ctx); err != nil && ctx.Err() == nil {
+			w.roster.Log.Warn("the history of what AtHoc was told could not be looked after, trying again", "error", err)
+		}
+	}
 }
 
 // watchStore ends the session when something of the broker's store is gone. Who pulls from a stream does not notice if another

@@ -38,6 +38,9 @@ func Orders(entries []Entry) []Ordered {
 		if result, there := results[e.ID]; there {
 			o.Ended, o.Outcome, o.Answer = result.At, result.Outcome, result.What
 		}
+		if e.Kind == Look {
+			o.Outcome = "looked"
+		}
 		all = append(all, o)
 	}
 	return all

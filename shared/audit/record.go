@@ -26,6 +26,8 @@ const (
 	Order Kind = "order"
 	// Result: it was followed, or not.
 	Result Kind = "result"
+	// Look: somebody looked into a person's past.
+	Look Kind = "look"
 )
 
 // Outcomes of orders.

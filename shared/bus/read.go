@@ -30,6 +30,8 @@ type ReadFrom struct {
 	Subject string
 	// Since takes only messages that the broker stored then or later.
 	Since time.Time
+	// After takes only messages behind this sequence.
+	After uint64
 }
 
 // Read calls f for the messages that a stream holds when it begins, in their order, as far as from takes them; it may go on to
@@ -38,14 +40,22 @@ type ReadFrom struct {
 // Any replica may answer, and one may lag behind: where all is read, Read waits until it has seen the last message
 // that the stream's leader told of.
 func Read(ctx context.Context, js jetstream.JetStream, stream string, from ReadFrom, f func(data []byte, subject string)) error {
+	return Scan(ctx, js, stream, from, func(m *jetstream.RawStreamMsg) bool {
+		f(m.Data, m.Subject)
+		return true
+	})
+}
+
+// Scan is Read with all that belongs to a message, until f returns false.
+func Scan(ctx context.Context, js jetstream.JetStream, stream string, from ReadFrom, f func(m *jetstream.RawStreamMsg) (more bool)) error {
 	s, err := js.Stream(ctx, stream)
 	if err != nil {
 		return fmt.Errorf("look up stream %s: %w", stream, err)
 	}
 	state := s.CachedInfo().State
-	r := reader{js: js, stream: stream, from: from, handle: f, next: state.FirstSeq}
+	r := reader{js: js, stream: stream, from: from, handle: f, next: max(state.FirstSeq, from.After+1)}
 
-	for lagging := time.Duration(0); state.Msgs > 0 && r.next <= state.LastSeq; {
+	for lagging := time.Duration(0); state.Msgs > 0 && r.next <= state.LastSeq && !r.enough; {
 		n, err := r.batch(ctx)
 		switch {
 		case err != nil:
@@ -78,9 +88,11 @@ type reader struct {
 	js     jetstream.JetStream
 	stream string
 	from   ReadFrom
-	handle func(data []byte, subject string)
+	handle func(m *jetstream.RawStreamMsg) bool
 	// next is the sequence to go on with; before the first batch from a time it is not used.
 	next uint64
+	// enough: nothing more is wanted.
+	enough bool
 }
 
 // batch reads the next messages and returns how many there were.
@@ -106,8 +118,10 @@ func (r *reader) batch(ctx context.Context) (n int, err error) {
 		if err != nil {
 			return n, fmt.Errorf("read stream %s: %w", r.stream, err)
 		}
-		r.handle(m.Data, m.Subject)
 		r.from.Since, r.next, n = time.Time{}, m.Sequence+1, n+1
+		if r.enough = !r.handle(m); r.enough {
+			return n, nil
+		}
 	}
 	return n, nil
 }

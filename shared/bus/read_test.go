@@ -45,6 +45,13 @@ func TestRead(t *testing.T) {
 	}
 	require.Len(t, read(bus.ReadFrom{Subject: "s.3"}), messages/5)
 	require.Equal(t, all[1999:], read(bus.ReadFrom{Since: middle}))
+	require.Equal(t, all[1500:], read(bus.ReadFrom{After: 1500}))
+	var some []uint64
+	require.NoError(t, bus.Scan(ctx, js, "S", bus.ReadFrom{After: 990}, func(m *jetstream.RawStreamMsg) bool {
+		some = append(some, m.Sequence)
+		return m.Sequence < 1002
+	}))
+	require.Equal(t, []uint64{991, 992, 993, 994, 995, 996, 997, 998, 999, 1000, 1001, 1002}, some, "it ends when told to")
 	require.Empty(t, read(bus.ReadFrom{Subject: "s.9"}))
 	require.Empty(t, read(bus.ReadFrom{Since: time.Now().Add(time.Hour)}))
 

@@ -36,6 +36,8 @@ type Broker struct {
 	// AuditDays is how many days it can be looked up who gave which order. A longer time than the broker has is taken over, a
 	// shorter one is not: it would drop records.
 	AuditDays int `env:"AUDIT_DAYS, default=400"`
+	// HistoryDays is how many days it can be looked up what AtHoc was told.
+	HistoryDays int `env:"HISTORY_DAYS, default=90"`
 }
 
 // Validate reports what is wrong with the settings, whether or not a broker is inside.
@@ -49,6 +51,9 @@ func (b Broker) Validate() error {
 	}
 	if b.AuditDays < 1 || b.AuditDays > 36500 {
 		errs = append(errs, errors.New("AUDIT_DAYS: must be from 1 to 36500"))
+	}
+	if b.HistoryDays < 1 || b.HistoryDays > 3650 {
+		errs = append(errs, errors.New("HISTORY_DAYS: must be from 1 to 3650"))
 	}
 	errs = append(errs, Positive("STREAM_MAX_AGE", b.MaxAge))
 	if b.URL != "" {

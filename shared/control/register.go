@@ -56,12 +56,31 @@ func openRegister(ctx context.Context, nc *nats.Conn, service topology.Service, 
 	return &register{service: service, log: audit.NewLog(js, service), told: told}, nil
 }
 
-// keeping returns the handler of an endpoint, which records what is declared as an order.
+// keeping returns the handler of an endpoint, which records what is declared as an order, or as a look that is recorded.
 func (g *register) keeping(e Endpoint) handler {
+	if topology.IsRecordedLook(g.service, e.Name) {
+		return func(ctx context.Context, r micro.Request) ([]byte, error) { return g.look(ctx, e, r) }
+	}
 	if topology.KindOf(g.service, e.Name) != topology.Ordering {
 		return func(ctx context.Context, r micro.Request) ([]byte, error) { return e.handle(ctx, r.Data()) }
 	}
 	return func(ctx context.Context, r micro.Request) ([]byte, error) { return g.order(ctx, e, r) }
+}
+
+// look records that somebody looks, and answers. What he saw is not recorded.
+func (g *register) look(ctx context.Context, e Endpoint, r micro.Request) ([]byte, error) {
+	caller, err := g.caller(nats.Header(r.Headers()))
+	if err != nil {
+		return nil, err
+	}
+	request, caller, err := signed(r.Data(), caller)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := g.log.Append(ctx, audit.Record{Endpoint: e.Name, Kind: audit.Look, Caller: caller}, audit.Detail{Request: request}); err != nil {
+		return nil, fmt.Errorf("there is no answer, since the question cannot be recorded in the audit (bobosync check says what the broker lacks): %w", err)
+	}
+	return e.handle(ctx, request)
 }
 
 // order records an order, follows it and records what came of it.

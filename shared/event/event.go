@@ -148,8 +148,35 @@ type Acks struct {
 	From string `json:"from"`
 	// Rows are rows that were settled without a call to AtHoc.
 	Rows []FileRows `json:"rows,omitempty"`
-	// Answers are the outcomes of one call to AtHoc.
+	// Answers are the outcomes of calls to AtHoc.
 	Answers []Answer `json:"answers,omitempty"`
+	// Unsure are updates that AtHoc may have taken, or not, in calls that it is done with: they are sent again in any case.
+	Unsure []Answer `json:"unsure,omitempty"`
+	// Calls are the calls that the answers are from. A publisher of before tells of none.
+	Calls []Call `json:"calls,omitempty"`
+}
+
+// CallOf returns the call that an answer is from; nil if that is not known.
+func (e *Acks) CallOf(a Answer) *Call {
+	if a.Call < 1 || a.Call > len(e.Calls) {
+		return nil
+	}
+	return &e.Calls[a.Call-1]
+}
+
+// Call is one call to AtHoc.
+type Call struct {
+	// ID is a UUIDv7, made by the publisher.
+	ID string `json:"id"`
+	// Publisher is who made it: host and process.
+	Publisher string `json:"publisher"`
+	// Sent and Answered are when it was begun and when it was over, by the publisher's clock, in Unix milliseconds.
+	Sent     int64 `json:"sent_ms"`
+	Answered int64 `json:"answered_ms,omitempty"`
+	// Status is that of HTTP; 0 if there was no answer.
+	Status int `json:"status,omitempty"`
+	// Users is how many were in it.
+	Users int `json:"users"`
 }
 
 // FileRows are rows of one file with the same outcome.
@@ -193,8 +220,83 @@ type Answer struct {
 	Answered int64 `json:"answered"`
 	// Waited is how long the update had waited for that answer, from when it could be sent on, in milliseconds; 0 if not known.
 	Waited int64 `json:"waited_ms,omitempty"`
+	// Call is the place of the call in Acks.Calls, counted from 1; 0 if not known.
+	Call int `json:"call,omitempty"`
 	// Detail is the reason that goes with dead, free of personal data.
 	Detail string `json:"detail,omitempty"`
+}
+
+// Calling is what a publisher writes down before it makes a call, in the state bucket, and takes back when the answers are stored. What
+// is left of one that was killed tells of calls without an answer.
+type Calling struct {
+	V     int       `json:"v"`
+	Calls []Attempt `json:"calls"`
+}
+
+// Attempt is a call that was begun.
+type Attempt struct {
+	Call
+	// Files are the files that Whom speaks of.
+	Files []string `json:"files"`
+	Whom  []Sent   `json:"whom"`
+}
+
+// Sent is what a call tells AtHoc of one user. There are as many of them as users in a call, and all must fit into one message: hence
+// the short names.
+type Sent struct {
+	User     string `json:"u"`
+	Employee string `json:"e,omitempty"`
+	On       bool   `json:"o,omitempty"`
+	At       int64  `json:"a"`
+	// File is the place of the file in Attempt.Files, counted from 1; 0 if there is none.
+	File int `json:"f,omitempty"`
+	Row  int `json:"r,omitempty"`
+}
+
+// Told is what AtHoc was told of one user, as the stream HISTORY keeps it.
+type Told struct {
+	V        int    `json:"v"`
+	User     string `json:"user"`
+	Employee string `json:"emp,omitempty"`
+	// On and At are what was written: on duty since At, in Unix seconds, or off duty since then.
+	On bool  `json:"on,omitempty"`
+	At int64 `json:"at"`
+	// File and Row name the row that it comes from.
+	File string `json:"file,omitempty"`
+	Row  int    `json:"row,omitempty"`
+	// Outcome is AtHoc's answer; Pending if none tells whether it took the value.
+	Outcome Outcome `json:"outcome"`
+	// Until, of one without an answer, is until when AtHoc may have been working on the call, in Unix milliseconds.
+	Until int64 `json:"until_ms,omitempty"`
+	// Call has no id and nobody's name if a publisher of before made it, and was Sent when it was Answered then.
+	Call Call `json:"call"`
+}
+
+// Books is what is known of the stream HISTORY as a whole.
+type Books struct {
+	V int `json:"v"`
+	// From is since when the history is complete.
+	From time.Time `json:"from"`
+	// Acks is the identity of the stream of answers that it is written from.
+	Acks string `json:"acks"`
+	// Gaps are the times in which answers may have been lost.
+	Gaps []Gap `json:"gaps,omitempty"`
+}
+
+// Gap is a time in which answers may have been lost, in Unix milliseconds.
+type Gap struct {
+	From int64 `json:"from_ms"`
+	To   int64 `json:"to_ms"`
+}
+
+// Mark is a place in the stream HISTORY, from which it can be told who was on duty without reading what lies before it.
+type Mark struct {
+	V int `json:"v"`
+	// At is the latest moment that anything up to the place tells of, in Unix milliseconds.
+	At int64 `json:"at_ms"`
+	// Through is the sequence of the place, and Open are those, up to there, of what makes somebody not known to be off duty.
+	Through uint64   `json:"through"`
+	Open    []uint64 `json:"open"`
 }
 
 // MappingChunk is a part of a whole mapping, on bobo.mapping.snapshot. A reader applies a snapshot when it has all of its
@@ -240,6 +342,10 @@ func (e *Recovered) version() *int    { return &e.V }
 func (e *Memory) version() *int       { return &e.V }
 func (e *Update) version() *int       { return &e.V }
 func (e *Acks) version() *int         { return &e.V }
+func (e *Calling) version() *int      { return &e.V }
+func (e *Told) version() *int         { return &e.V }
+func (e *Books) version() *int        { return &e.V }
+func (e *Mark) version() *int         { return &e.V }
 func (e *MappingChunk) version() *int { return &e.V }
 func (e *DeadLetter) version() *int   { return &e.V }
 
@@ -314,9 +420,11 @@ func (e *Entries) check() error {
 }
 
 func (e *Acks) check() error {
-	for i := range e.Answers {
-		if a := &e.Answers[i]; max(len(a.Employee), len(a.User), len(a.File)) > MaxID {
-			return errLongID
+	for _, all := range [][]Answer{e.Answers, e.Unsure} {
+		for i := range all {
+			if a := &all[i]; max(len(a.Employee), len(a.User), len(a.File)) > MaxID {
+				return errLongID
+			}
 		}
 	}
 	return nil

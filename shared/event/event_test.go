@@ -22,6 +22,10 @@ func samples() map[string]Versioned {
 	at := time.Date(2024, 6, 17, 13, 30, 0, 0, time.UTC)
 	version := Version{Rank: at.Unix(), Order: 1718631000000000001, Row: 2}
 	const file = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+	call := Call{
+		ID: "01979dcb-0000-7000-8000-000000000000", Publisher: "host-17", Sent: at.UnixMilli(), Answered: at.UnixMilli() + 2345,
+		Status: 200, Users: 17,
+	}
 	return map[string]Versioned{
 		"entries": &Entries{File: file, Order: version.Order, Last: true, More: true, Settled: true, Entries: []Entry{
 			{Row: 2, Employee: "01234", At: at.Unix(), Rank: at.Unix() - 1, On: true},
@@ -48,6 +52,27 @@ func samples() map[string]Versioned {
 			User: "john.doe@example.org", Employee: "01234", File: file, Version: version, Outcome: Applied,
 			At: at.Unix(), Answered: at.Unix() + 2, Waited: 1234,
 		}}},
+		"acks_calls": &Acks{ // of a publisher that gives its calls ids
+			From: "publisher",
+			Answers: []Answer{{
+				User: "john.doe@example.org", Employee: "01234", File: file, Version: version, Outcome: Applied,
+				At: at.Unix(), Answered: at.Unix() + 2, Waited: 1234, Call: 1,
+			}},
+			Unsure: []Answer{{
+				User: "jane.doe@example.org", Employee: "56789", File: file, Version: version, Outcome: Pending,
+				At: at.Unix(), Answered: at.Unix() + 2, Call: 1,
+			}},
+			Calls: []Call{call},
+		},
+		"calling": &Calling{Calls: []Attempt{{Call: call, Files: []string{file}, Whom: []Sent{
+			{User: "john.doe@example.org", Employee: "01234", On: true, At: at.Unix(), File: 1, Row: 2},
+		}}}},
+		"told": &Told{
+			User: "john.doe@example.org", Employee: "01234", On: true, At: at.Unix(), File: file, Row: 2, Outcome: Applied,
+			Until: at.UnixMilli(), Call: call,
+		},
+		"books": &Books{From: at, Acks: "x", Gaps: []Gap{{From: at.UnixMilli(), To: at.UnixMilli() + 1}}},
+		"mark":  &Mark{At: at.UnixMilli(), Through: 17, Open: []uint64{3, 9}},
 		"mapping_chunk": &MappingChunk{
 			Snapshot: "0195", Taken: at, Index: 1, Chunks: 3, Users: map[string]string{"01234": "john.doe@example.org"},
 		},
@@ -74,7 +99,7 @@ func TestGolden(t *testing.T) {
 
 			read := map[string]Versioned{
 				"entries": &Entries{}, "entries_feed": &Entries{}, "entries_ahead": &Entries{}, "recovered": &Recovered{}, "memory": &Memory{}, "update": &Update{}, "acks": &Acks{}, "acks_waited": &Acks{},
-				"mapping_chunk": &MappingChunk{}, "dead_letter": &DeadLetter{},
+				"acks_calls": &Acks{}, "calling": &Calling{}, "told": &Told{}, "books": &Books{}, "mark": &Mark{}, "mapping_chunk": &MappingChunk{}, "dead_letter": &DeadLetter{},
 			}[name]
 			require.NoError(t, Decode(want, read))
 			require.Equal(t, string(want), string(append(Encode(read), '\n')), "nothing is lost by reading")

@@ -98,6 +98,14 @@ func When(t time.Time) string {
 	return t.Local().Format(time.DateTime)
 }
 
+// Moment shows a moment in a zone that it names, so that the hour that autumn repeats is told apart; a dash if it has not come.
+func Moment(t time.Time, zone *time.Location) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.In(zone).Format("2006-01-02 15:04:05 MST")
+}
+
 // Count shows a number of things: 1 file, 2 files.
 func Count[N int | int64 | uint64](n N, thing string) string {
 	if n == 1 {

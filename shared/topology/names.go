@@ -25,6 +25,8 @@ const (
 	StreamJournal = "JOURNAL"
 	// StreamAudit holds who ordered what: the records that shared/audit chains, which nobody can remove.
 	StreamAudit = "AUDIT"
+	// StreamHistory holds what AtHoc was told: a subject for each worker.
+	StreamHistory = "HISTORY"
 )
 
 // Subjects.
@@ -39,6 +41,10 @@ const (
 	SubjectJournalMapping = "bobo.journal.mapping"
 	// JournalComparisonSubjects matches the parts of the last comparison.
 	JournalComparisonSubjects = journalPrefix + "comparison.*"
+	// SubjectHistoryBooks carries event.Books: what is known of the stream as a whole.
+	SubjectHistoryBooks = historyPrefix + "books"
+	// SubjectHistoryMark carries event.Mark: who was not known to be off duty at a place of the stream.
+	SubjectHistoryMark = historyPrefix + "mark"
 	// SubjectWake is a plain subject, not stored: a hint that new updates are there, so that a publisher need not wait
 	// for its next look.
 	SubjectWake = "bobo.wake.publisher"
@@ -49,6 +55,8 @@ const (
 	journalPrefix = "bobo.journal."
 	guardPrefix   = "guard."
 	auditPrefix   = "bobo.audit."
+	historyPrefix = "bobo.history."
+	callsPrefix   = "call."
 )
 
 // Consumers, all durable.
@@ -73,6 +81,8 @@ const (
 	BucketState = "bobo_state"
 	// BucketAudit holds what belongs to the records of StreamAudit and may have to be erased, and where each of its chains ends.
 	BucketAudit = "bobo_audit"
+	// BucketCalls holds the calls that publishers are about to make, until their answers are stored.
+	BucketCalls = "bobo_calls"
 	// KeyResolverMemory holds event.Memory, in BucketState.
 	KeyResolverMemory = "resolver.memory"
 	// KeyConsoleEnded lists, in BucketState, the sessions of the console that were ended before their time.
@@ -111,6 +121,24 @@ func AuditHead(service Service) string { return "head." + string(service) }
 
 // AuditDetail is described at AuditHead.
 func AuditDetail(service Service, record string) string { return string(service) + "." + record }
+
+// HistorySubject is where goes what AtHoc was told of a worker, or of a user whom no worker is mapped to. The employee id is hashed, as a
+// username is in UserKey.
+func HistorySubject(employee, username string) string {
+	if employee == "" {
+		return historyPrefix + "user." + UserKey(username)
+	}
+	sum := sha256.Sum256([]byte(employee))
+	return historyPrefix + "worker." + hex.EncodeToString(sum[:16])
+}
+
+// IsHistory reports whether a subject of the stream HISTORY is about somebody, and not about the stream.
+func IsHistory(subject string) bool {
+	return subject != SubjectHistoryBooks && subject != SubjectHistoryMark
+}
+
+// CallsKey is the key, in BucketCalls, of a publisher's calls.
+func CallsKey(publisher string) string { return callsPrefix + publisher }
 
 // JournalEntrySubject is where a journal entry goes, as it stands.
 func JournalEntrySubject(id string) string { return journalPrefix + "entry." + id }

@@ -15,7 +15,7 @@ const (
 	UserOperator = "operator"
 	// UserViewer looks and changes nothing.
 	UserViewer = "viewer"
-	// UserBackup takes copies of dead letters, the journal, the audit and the mapping, and puts them back where there are none.
+	// UserBackup takes copies of dead letters, the journal, the audit, the history and the mapping, and puts them back where there are none.
 	UserBackup = "backup"
 	// UserMonitor looks at the servers, in the system account. It sees nothing of the messages.
 	UserMonitor = "monitor"
@@ -165,7 +165,9 @@ var (
 		Janitor:   {"state", "mapping", "reconcile-report", "journal"},
 	}
 	// What only operators see, though it is no order: both name workers.
-	operatorLooks  = map[Service][]string{Ingest: {"slowest"}, Resolver: {"held-show"}}
+	operatorLooks = map[Service][]string{Ingest: {"slowest"}, Resolver: {"held-show", "file-calls"}}
+	// Looks of operators into a person's past, which are recorded in the audit as orders are.
+	recordedLooks  = map[Service][]string{Resolver: {"worker-past", "on-duty"}}
 	orderEndpoints = map[Service][]string{
 		Ingest:    {"mute-feed"},
 		Resolver:  {"replay", "stop-replay", "requeue", "dead-requeue", "dead-drop", "held-decide", "held-requeue"},
@@ -193,13 +195,18 @@ func KindOf(service Service, endpoint string) EndpointKind {
 	switch {
 	case in(serviceEndpoints):
 		return Internal
-	case in(lookingEndpoints), in(operatorLooks):
+	case in(lookingEndpoints), in(operatorLooks), in(recordedLooks):
 		return Looking
 	case in(orderEndpoints):
 		return Ordering
 	default:
 		return ""
 	}
+}
+
+// IsRecordedLook reports whether a look is written into the audit before it is answered.
+func IsRecordedLook(service Service, endpoint string) bool {
+	return slices.Contains(recordedLooks[service], endpoint)
 }
 
 // ask lets the user ask endpoints of a service.
@@ -258,7 +265,7 @@ func (r *rights) shareToken() {
 // needs lists the streams (buckets too, by their stream) of others that a service cannot begin without.
 var needs = map[Service][]string{
 	Ingest:    {StreamUpdates, bucketStream(BucketState)},
-	Resolver:  {StreamEntries, StreamAcks, StreamMapping},
+	Resolver:  {StreamEntries, StreamAcks, StreamMapping, bucketStream(BucketCalls)},
 	Publisher: {StreamUpdates, StreamAcks, StreamDead, bucketStream(BucketState)},
 	Janitor:   {bucketStream(BucketState), bucketStream(BucketLeases)},
 }
@@ -313,6 +320,9 @@ func resolverUser() User {
 	r.read(StreamUpdates, StreamEntries, StreamMapping) // to rebuild its memory, and for replays
 	r.publish(api("CONSUMER.LIST.%s", StreamUpdates))
 	r.publish(api("DIRECT.GET.%s.%s*.*", StreamUpdates, updatesPrefix)) // when a user's update was published
+	r.publish(historyPrefix+">", api("DIRECT.GET.%s.%s", StreamHistory, SubjectHistoryBooks))
+	r.read(StreamHistory, StreamAcks, bucketStream(BucketCalls)) // calls whose publisher was killed, and to make a lost history anew
+	r.writeKeys(BucketCalls, CallsKey("*"))
 	r.read(StreamDead)
 	r.publish(api("STREAM.MSG.DELETE.%s", StreamDead), entriesPrefix+"*") // to requeue and to drop what could not be read
 	return r.user()
@@ -326,6 +336,7 @@ func publisherUser() User {
 	r.subscribe(SubjectWake)
 	r.publish(api("CONSUMER.LIST.%s", StreamUpdates))
 	r.writeKeys(BucketLeases, laneKeys)
+	r.writeKeys(BucketCalls, CallsKey("*"))
 	r.callAtHoc()
 	r.writeKeys(BucketState, pauseKey)
 	return r.user()
@@ -403,7 +414,7 @@ func (r *rights) lookAround() {
 func operatorUser(name, about string) User {
 	r := newRights(name, about)
 	r.lookAround()
-	for _, declared := range []map[Service][]string{operatorLooks, orderEndpoints} {
+	for _, declared := range []map[Service][]string{operatorLooks, recordedLooks, orderEndpoints} {
 		for service, endpoints := range declared {
 			r.ask(service, endpoints...)
 		}
@@ -422,9 +433,9 @@ func viewerUser() User {
 // backupUser has nothing to do with what is on its way: the services fill an empty broker, and an old copy of the updates would
 // be sent to AtHoc as if it were the latest.
 func backupUser() User {
-	r := newRights(UserBackup, "takes copies of dead letters, the journal, the audit and the mapping, and puts them back where there are none")
+	r := newRights(UserBackup, "takes copies of dead letters, the journal, the audit, the history and the mapping, and puts them back where there are none")
 	r.Account = AccountStore // a copy travels past the accounts' boundary
-	for _, s := range []string{StreamDead, StreamJournal, StreamAudit, bucketStream(BucketAudit), StreamMapping} {
+	for _, s := range []string{StreamDead, StreamJournal, StreamAudit, bucketStream(BucketAudit), StreamHistory, StreamMapping} {
 		r.look(s)
 		r.publish(api("STREAM.SNAPSHOT.%s", s), api("STREAM.RESTORE.%s", s), api("CONSUMER.LIST.%s", s), api("CONSUMER.NAMES.%s", s),
 			"$JS.SNAPSHOT.ACK."+s+".>", "$JS.SNAPSHOT.RESTORE."+s+".>")

@@ -18,13 +18,15 @@ type Settings struct {
 	CallTimeout time.Duration
 	// AuditAge is how long the records of orders are kept.
 	AuditAge time.Duration
+	// HistoryAge is how long it is kept what AtHoc was told.
+	HistoryAge time.Duration
 }
 
 // From takes the settings from those of a service.
 func From(b config.Broker, c config.Calls) Settings {
 	return Settings{
 		Replicas: b.Replicas, EntriesMaxBytes: b.EntriesMaxBytes, CallTimeout: c.Timeout,
-		AuditAge: time.Duration(b.AuditDays) * 24 * time.Hour,
+		AuditAge: time.Duration(b.AuditDays) * 24 * time.Hour, HistoryAge: time.Duration(b.HistoryDays) * 24 * time.Hour,
 	}
 }
 
@@ -50,7 +52,7 @@ const (
 
 var owners = map[string]Service{
 	StreamEntries: Ingest, StreamAcks: Ingest, StreamUpdates: Resolver, StreamDead: Resolver, StreamMapping: Janitor,
-	StreamJournal: Janitor, StreamAudit: Janitor, BucketAudit: Janitor,
+	StreamJournal: Janitor, StreamAudit: Janitor, BucketAudit: Janitor, StreamHistory: Resolver, BucketCalls: Publisher,
 	ConsumerIngestAcks: Ingest, ConsumerResolverEntries: Resolver, ConsumerResolverAcks: Resolver,
 	ConsumerResolverMapping: Resolver, BucketState: Resolver, BucketLeases: Publisher,
 }
@@ -69,6 +71,12 @@ func (me Service) owns(res string) bool { return me == Everyone || me == ownerOf
 
 // acksMaxAge bounds how long an outcome waits for ingest. One that was missed is asked for again by reading the file again.
 const acksMaxAge = 7 * 24 * time.Hour
+
+// historyPerSubject bounds what is kept of one worker: some hundred changes a day.
+const historyPerSubject = 10_000
+
+// historyWindow is how long the broker knows what it has got of the history, so that what comes again after a crash is not stored twice.
+const historyWindow = time.Minute
 
 // deadMaxAge is how long a dead letter can be looked at.
 const deadMaxAge = 30 * 24 * time.Hour
@@ -105,7 +113,11 @@ func (s Settings) Streams() []jetstream.StreamConfig {
 
 	audit := stream(StreamAudit, "who ordered what, and who asked for a person's past", auditPrefix+"*")
 	audit.MaxAge, audit.DenyDelete, audit.DenyPurge = s.AuditAge, true, true
-	return []jetstream.StreamConfig{entries, updates, acks, mapping, dead, journal, audit}
+
+	history := stream(StreamHistory, "what AtHoc was told, by worker", historyPrefix+">")
+	history.MaxAge, history.MaxMsgsPerSubject, history.Discard = s.HistoryAge, historyPerSubject, jetstream.DiscardOld
+	history.Duplicates, history.AllowAtomicPublish = historyWindow, true
+	return []jetstream.StreamConfig{entries, updates, acks, mapping, dead, journal, audit, history}
 }
 
 // Consumers describes the durable consumers by stream. Redelivery is never limited: what cannot be processed is
@@ -139,6 +151,7 @@ func (s Settings) Buckets() []jetstream.KeyValueConfig {
 	return []jetstream.KeyValueConfig{
 		{Bucket: BucketLeases, Description: "who works which lane now", TTL: s.LeaseTTL(), Replicas: replicas, History: 1},
 		{Bucket: BucketState, Description: "facts that services tell each other", Replicas: replicas, History: 1},
+		{Bucket: BucketCalls, Description: "calls to AtHoc whose answers are not stored yet", TTL: acksMaxAge, Replicas: replicas, History: 1},
 		{Bucket: BucketAudit, Description: "what belongs to the records of orders", TTL: s.AuditAge, Replicas: replicas, History: 1},
 	}
 }

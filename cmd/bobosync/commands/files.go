@@ -29,9 +29,10 @@ ever lost; bobosync files show says what it waits for.`,
   bobosync files list --open
   bobosync files show monday.csv
   bobosync files show monday.csv --csv > to-mend.csv
-  bobosync files try tuesday.csv`,
+  bobosync files try tuesday.csv
+  bobosync files receipt monday.csv`,
 	}
-	cmd.AddCommand(filesListCommand(envFile), filesShowCommand(envFile), filesTryCommand(envFile))
+	cmd.AddCommand(filesListCommand(envFile), filesShowCommand(envFile), filesTryCommand(envFile), filesReceiptCommand(envFile))
 	return cmd
 }
 

@@ -16,16 +16,22 @@ import (
 
 func workerCommand(envFile *string) *cobra.Command {
 	var asJSON, slowest bool
+	var at string
 	cmd := &cobra.Command{
 		Use:   "worker [ID-or-USERNAME | --slowest]",
 		Short: "Say why AtHoc shows a worker as it does",
 		Long: `Say what AtHoc should show for a worker and how far that has come: the user whom the mapping names, the latest booking with the
 file and line that it is from, what was sent, what AtHoc answered, and the worker's bookings that the broker still keeps.
 
+With --at it says what AtHoc held of the worker at that moment, as far as this program told it, and by which call, file and line that is
+known; or that it is uncertain, since a call had no answer. What counts is when AtHoc answered. Who asks is written into the audit.
+
 With --slowest it is the worker whose booking took longest of the last hour, from its file's arrival until AtHoc's answer.`,
 		Example: `  bobosync worker 12345
   bobosync worker john.doe@example.org
   bobosync worker 12345 --json
+  bobosync worker 12345 --at "2026-06-17 03:12"
+  bobosync worker 12345 --at 2026-10-25T01:30:00+01:00   # in the hour that autumn repeats
   bobosync worker --slowest`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if slowest {
@@ -35,6 +41,9 @@ With --slowest it is the worker whose booking took longest of the last hour, fro
 		},
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error {
+			if at != "" {
+				return showPast(ctx, conn, outOf(cmd), args[0], at, asJSON)
+			}
 			if slowest {
 				employee, err := slowestWorker(ctx, conn, outOf(cmd), asJSON)
 				if err != nil {
@@ -57,7 +66,9 @@ With --slowest it is the worker whose booking took longest of the last hour, fro
 		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON; files holds the files' names by id")
+	cmd.Flags().StringVar(&at, "at", "", "say what AtHoc held at this `time`, such as \"2026-06-17 03:12\" or 90m ago")
 	cmd.Flags().BoolVar(&slowest, "slowest", false, "show the worker whose booking took longest of the last hour")
+	cmd.MarkFlagsMutuallyExclusive("at", "slowest")
 	return cmd
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"bobosync/services/resolver/internal/history"
 	"bobosync/services/resolver/internal/latest"
 	"bobosync/services/resolver/internal/observe"
 	"bobosync/services/resolver/internal/roster"
@@ -23,22 +24,40 @@ const Linger = 100 * time.Millisecond
 type Answers struct {
 	Roster   *roster.Roster
 	Observer *observe.Observer
+	History  *history.Keeper
 }
 
-// Handle handles a batch of outcomes.
+// Handle handles a batch of outcomes: what they mean is saved, and then what they tell of AtHoc is written down.
 func (a *Answers) Handle(msg *message.Message) error {
-	batch := bus.BatchFrom(msg.Context())
+	all := read(bus.BatchFrom(msg.Context()))
+	if err := a.learn(msg.Context(), all); err != nil {
+		return err
+	}
+	return a.History.Record(msg.Context(), all)
+}
+
+// read decodes a batch. What cannot be read is dead.
+func read(batch *bus.Batch) []history.Answered {
+	all := make([]history.Answered, 0, len(batch.Items))
+	for _, item := range batch.Items {
+		m := history.Answered{Sequence: item.Sequence, Stored: item.Time}
+		if err := event.Decode(item.Data, &m.Acks); err != nil {
+			item.Term(err.Error())
+			continue
+		}
+		all = append(all, m)
+	}
+	return all
+}
+
+// learn saves what answers mean for the workers.
+func (a *Answers) learn(ctx context.Context, all []history.Answered) error {
 	a.Roster.Lock()
 	defer a.Roster.Unlock()
 	change := store.Change{Workers: map[string]latest.Worker{}}
 	err := a.Roster.View(func(v store.View) error {
-		for _, item := range batch.Items {
-			var m event.Acks
-			if err := event.Decode(item.Data, &m); err != nil {
-				item.Term(err.Error())
-				continue
-			}
-			for _, answer := range m.Answers {
+		for i := range all {
+			for _, answer := range all[i].Answers {
 				if err := a.take(v, answer, change.Workers); err != nil {
 					return err
 				}
@@ -49,7 +68,7 @@ func (a *Answers) Handle(msg *message.Message) error {
 	if err != nil {
 		return fmt.Errorf("read AtHoc's answers: %w", err)
 	}
-	return a.Roster.Save(msg.Context(), change)
+	return a.Roster.Save(ctx, change)
 }
 
 // take takes one answer in, with the workers as the batch has left them so far.

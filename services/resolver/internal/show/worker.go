@@ -65,6 +65,20 @@ func Worker(ctx context.Context, js jetstream.JetStream, r *roster.Roster, req c
 	return answer, err
 }
 
+// Find returns the worker and the user whom a text means: the employee id or a username of the mapping, or an employee id that nothing
+// but the past may know.
+func Find(ctx context.Context, r *roster.Roster, text string) (employee, user string, err error) {
+	text = strings.TrimSpace(text)
+	err = r.View(func(v store.View) (err error) {
+		employee, err = findWorker(ctx, v, r, text)
+		return err
+	})
+	if _, refused := errors.AsType[*control.Refusal](err); refused && text != "" {
+		return text, "", nil
+	}
+	return employee, r.Mapping().User(employee), err
+}
+
 // findWorker returns the employee id that a text means: itself, or that of the user with this name.
 func findWorker(ctx context.Context, v store.View, r *roster.Roster, text string) (string, error) {
 	if text == "" {

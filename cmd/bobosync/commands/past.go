@@ -1,0 +1,309 @@
+package commands
+
+// The past: what AtHoc held of a worker, who was on duty, and what was told of a file's rows.
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"bobosync/shared/bus"
+	"bobosync/shared/client"
+	"bobosync/shared/control"
+	"bobosync/shared/text"
+	"bobosync/shared/topology"
+)
+
+// pastMoment reads what an operator means by a moment of the past. A time of the hour that autumn repeats is asked for anew.
+func pastMoment(words string, now time.Time) (time.Time, error) {
+	if words == "" {
+		return time.Time{}, nil
+	}
+	t, err := moment(words, now)
+	if err != nil {
+		return t, err
+	}
+	if _, err := time.Parse(time.RFC3339, words); err == nil {
+		return t, nil
+	}
+	if _, err := time.ParseDuration(words); err == nil {
+		return t, nil
+	}
+	for _, apart := range []time.Duration{-time.Hour, -30 * time.Minute, 30 * time.Minute, time.Hour} {
+		other := t.Add(apart)
+		if other.Format(time.DateTime) != t.Format(time.DateTime) {
+			continue
+		}
+		first, second := t, other
+		if apart < 0 {
+			first, second = other, t
+		}
+		return t, misused("%q comes twice that day: say %s for the first time, or %s for the second", words, first.Format(time.RFC3339), second.Format(time.RFC3339))
+	}
+	return t, nil
+}
+
+// pastListed is how much of what AtHoc was told is listed.
+const pastListed = 20
+
+// showPast says what AtHoc held of a worker.
+func showPast(ctx context.Context, conn *bus.Conn, out *text.Printer, worker, at string, asJSON bool) error {
+	when, err := pastMoment(at, time.Now())
+	if err != nil {
+		return err
+	}
+	a, err := control.Ask[control.PastAnswer](ctx, conn.NC, topology.Resolver, control.WorkerPast, control.PastRequest{
+		Text: worker, At: when, Most: pastListed, By: client.Whoami(),
+	})
+	if err != nil {
+		return err
+	}
+	ids := map[string]bool{}
+	for _, t := range a.Told {
+		ids[t.File] = true
+	}
+	var files []string
+	for id := range ids {
+		files = append(files, id)
+	}
+	names := fileNamesOf(ctx, conn, files)
+	sentence := a.Sentence(names, time.Local)
+	if asJSON {
+		return out.JSON(struct {
+			control.PastAnswer
+			Sentence string            `json:"sentence"`
+			Files    map[string]string `json:"files"`
+		}{a, sentence, names})
+	}
+	out.Printf("Worker %s at %s\n%s.\n", a.Employee, text.Moment(a.At, time.Local), sentence)
+	rows := [][]string{{"\nTOLD", "STATUS", "BOOKED", "ANSWER", "CALL", "FILE", "LINE"}}
+	for _, t := range a.Told {
+		answer := "none"
+		if t.Outcome != "pending" {
+			answer = t.Outcome + " at " + text.Moment(t.Answered, time.Local)
+		}
+		rows = append(rows, []string{
+			text.Moment(t.Sent, time.Local), onOrOff(t.On), text.Moment(t.Booked, time.Local), answer, text.Dash(t.Call), fileOf(t.File, names), lineOf(t.Line),
+		})
+	}
+	if len(rows) > 1 {
+		out.Table(rows)
+	}
+	out.Printf("\nThe history is complete from %s on.\n", text.Moment(a.CompleteFrom, time.Local))
+	return nil
+}
+
+func onDutyCommand(envFile *string) *cobra.Command {
+	var at string
+	var asCSV, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "onduty",
+		Short: "List whom AtHoc held as on duty, now or at a moment of the past",
+		Long: `List whom AtHoc held as on duty, now or at a moment of the past, as far as this program told it. What counts is when AtHoc answered.
+Those of whom it is uncertain, since a call had no answer, are listed as such. What was set in AtHoc by hand is not known here: see
+bobosync reconcile. Who asks is written into the audit.`,
+		Example: `  bobosync onduty
+  bobosync onduty --at "2026-06-17 03:12"
+  bobosync onduty --at 2026-10-25T01:30:00+01:00 --csv > onduty.csv`,
+		Args: cobra.NoArgs,
+		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
+			when, err := pastMoment(at, time.Now())
+			if err != nil {
+				return err
+			}
+			a, err := askOnDuty(ctx, conn, when)
+			if err != nil {
+				return err
+			}
+			switch out := outOf(cmd); {
+			case asJSON:
+				return out.JSON(a)
+			case asCSV:
+				return onDutyAsCSV(out, a)
+			default:
+				showOnDuty(out, a)
+				return out.Err()
+			}
+		}),
+	}
+	cmd.Flags().StringVar(&at, "at", "", "at this `time`, such as \"2026-06-17 03:12\" or 90m ago")
+	cmd.Flags().BoolVar(&asCSV, "csv", false, "as CSV: worker, user, state, since, answered, call")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
+	cmd.MarkFlagsMutuallyExclusive("csv", "json")
+	return cmd
+}
+
+// askOnDuty asks for all pages, of one moment.
+func askOnDuty(ctx context.Context, conn *bus.Conn, at time.Time) (control.OnDutyAnswer, error) {
+	req := control.OnDutyRequest{At: at, By: client.Whoami()}
+	all, err := control.Ask[control.OnDutyAnswer](ctx, conn.NC, topology.Resolver, control.OnDuty, req)
+	for more := all.More; err == nil && more; {
+		req.At, req.After = all.At, all.Workers[len(all.Workers)-1].User
+		var page control.OnDutyAnswer
+		page, err = control.Ask[control.OnDutyAnswer](ctx, conn.NC, topology.Resolver, control.OnDuty, req)
+		all.Workers, more = append(all.Workers, page.Workers...), page.More && len(page.Workers) > 0
+	}
+	all.More = false
+	return all, err
+}
+
+func onDutyAsCSV(out *text.Printer, a control.OnDutyAnswer) error {
+	rows := [][]string{{"worker", "user", "state", "since", "answered", "call"}}
+	for _, w := range a.Workers {
+		rows = append(rows, []string{w.Employee, w.User, string(w.State), stamp(w.Since), stamp(w.Answered), w.Call})
+	}
+	return out.CSV(rows...)
+}
+
+// stamp writes a moment for programs, with its offset; nothing if it has not come.
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.Local().Format(time.RFC3339)
+}
+
+func showOnDuty(out *text.Printer, a control.OnDutyAnswer) {
+	out.Printf("%d on duty at %s", a.Total, text.Moment(a.At, time.Local))
+	if a.Uncertain > 0 {
+		out.Printf(", and of %d it is uncertain", a.Uncertain)
+	}
+	out.Printf("; the history is complete from %s on.\n", text.Moment(a.CompleteFrom, time.Local))
+	if len(a.Workers) == 0 {
+		return
+	}
+	rows := [][]string{{"WORKER", "USER", "STATE", "SINCE", "ANSWERED"}}
+	for _, w := range a.Workers {
+		rows = append(rows, []string{text.Dash(w.Employee), w.User, string(w.State), text.Moment(w.Since, time.Local), text.Moment(w.Answered, time.Local)})
+	}
+	out.Table(rows)
+}
+
+func filesReceiptCommand(envFile *string) *cobra.Command {
+	var asCSV, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "receipt NAME-or-ID",
+		Short: "Account for each row of a file: the call that told AtHoc and its answer, or why there was none",
+		Long: `Account for each row of a file: the call that told AtHoc of it, when it was sent, what AtHoc answered and when; or why there was no
+call. Workers are not named.`,
+		Example: `  bobosync files receipt monday.csv
+  bobosync files receipt monday.csv --csv > receipt.csv
+  bobosync files receipt monday.csv --json`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completing(envFile, fileNames),
+		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error {
+			answer, err := client.AskFiles(ctx, conn, control.FilesRequest{Text: args[0]})
+			if err != nil {
+				return err
+			}
+			if len(answer.Files) == 0 {
+				return unknownFile(ctx, conn, args[0])
+			}
+			all := []receipt{} // JSON's null is no list
+			for _, f := range answer.Files {
+				r, err := receiptOf(ctx, conn, f)
+				if err != nil {
+					return err
+				}
+				all = append(all, r)
+			}
+			switch out := outOf(cmd); {
+			case asJSON:
+				return out.JSON(all)
+			case asCSV:
+				return receiptsAsCSV(out, all)
+			default:
+				showReceipts(out, all)
+				return out.Err()
+			}
+		}),
+	}
+	cmd.Flags().BoolVar(&asCSV, "csv", false, "as CSV: file, line, outcome, call, sent, answered, status, answer, why")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
+	cmd.MarkFlagsMutuallyExclusive("csv", "json")
+	return cmd
+}
+
+// receipt accounts for a file.
+type receipt struct {
+	ID   string               `json:"id"`
+	Name string               `json:"name"`
+	Rows []control.ReceiptRow `json:"rows"`
+}
+
+// receiptOf puts together what ingest knows of a file's rows and the resolver of what AtHoc was told from them.
+func receiptOf(ctx context.Context, conn *bus.Conn, f control.FileState) (receipt, error) {
+	r := receipt{ID: f.ID, Name: f.Name, Rows: []control.ReceiptRow{}}
+	told := map[int][]control.ToldAnswer{}
+	req := control.FileCallsRequest{File: f.ID, From: f.FirstSeen, To: f.Finished, By: client.Whoami()}
+	var known bool
+	for more := true; more; {
+		page, err := control.Ask[control.FileCallsAnswer](ctx, conn.NC, topology.Resolver, control.FileCalls, req)
+		if err != nil {
+			return r, err
+		}
+		for _, t := range page.Told {
+			told[t.Line] = append(told[t.Line], t)
+			req.After = t.Line
+		}
+		known, more = !f.FirstSeen.Before(page.CompleteFrom), page.More && len(page.Told) > 0
+	}
+	err := client.EachRow(ctx, conn, f, true, func(rows []control.RowState) error {
+		for _, row := range rows {
+			r.Rows = append(r.Rows, control.Receipt(row, told[row.Line], known))
+		}
+		return nil
+	})
+	return r, err
+}
+
+func receiptsAsCSV(out *text.Printer, all []receipt) error {
+	if err := out.CSV([]string{"file", "line", "outcome", "call", "sent", "answered", "status", "answer", "why"}); err != nil {
+		return err
+	}
+	for _, f := range all {
+		for _, row := range f.Rows {
+			line := strconv.Itoa(row.Line)
+			for _, c := range row.Calls {
+				if err := out.CSV([]string{f.Name, line, row.Outcome, c.Call, stamp(c.Sent), stamp(c.Answered), strconv.Itoa(c.Status), c.Outcome, ""}); err != nil {
+					return err
+				}
+			}
+			if len(row.Calls) == 0 {
+				if err := out.CSV([]string{f.Name, line, row.Outcome, "", "", "", "", "", row.Why}); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func showReceipts(out *text.Printer, all []receipt) {
+	for _, f := range all {
+		out.Printf("%s (%s), %s\n", f.Name, text.Short(f.ID), text.Count(len(f.Rows), "row"))
+		for _, row := range f.Rows {
+			for _, c := range row.Calls {
+				out.Printf("  line %d: %s: %s\n", row.Line, row.Outcome, callWords(c))
+			}
+			if len(row.Calls) == 0 {
+				out.Printf("  line %d: %s: %s\n", row.Line, row.Outcome, row.Why)
+			}
+		}
+	}
+}
+
+// callWords tell of one call.
+func callWords(c control.ToldAnswer) string {
+	call := "call " + c.Call
+	if c.Call == "" {
+		call = "a call without an id, of a program of an older version"
+	}
+	if c.Outcome == "pending" {
+		return fmt.Sprintf("%s, sent %s: no answer says whether AtHoc took it", call, text.Moment(c.Sent, time.Local))
+	}
+	return fmt.Sprintf("%s, sent %s, answered %s: %s", call, text.Moment(c.Sent, time.Local), text.Moment(c.Answered, time.Local), c.Outcome)
+}

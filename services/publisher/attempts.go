@@ -1,0 +1,78 @@
+package publisher
+
+// This file is what a publisher writes down of its calls before it makes them, so that a call whose publisher was killed is known.
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"bobosync/shared/athoc"
+	"bobosync/shared/event"
+)
+
+// attempts are the calls of this publisher whose answers are not stored yet. There is one, or more if storing has failed.
+type attempts struct {
+	kv   jetstream.KeyValue
+	key  string
+	open []event.Attempt
+}
+
+// begin writes down that a call is about to be made. When it returns nil, the broker has it.
+func (a *attempts) begin(ctx context.Context, attempt event.Attempt) error {
+	a.open = append(a.open, attempt)
+	_, err := a.kv.Put(ctx, a.key, event.Encode(&event.Calling{Calls: a.open}))
+	if err != nil {
+		a.open = a.open[:len(a.open)-1]
+		return fmt.Errorf("write down a call that is about to be made: %w", err)
+	}
+	return nil
+}
+
+// stored notes that the answers to all calls are stored. If it fails, the resolver takes these calls for ones without an answer until
+// it finds the answers.
+func (a *attempts) stored(ctx context.Context) error {
+	if len(a.open) == 0 {
+		return nil
+	}
+	if _, err := a.kv.Put(ctx, a.key, nil); err != nil {
+		return fmt.Errorf("note that calls have their answers: %w", err)
+	}
+	a.open = nil
+	return nil
+}
+
+// newAttempt describes a call that is about to be made now.
+func newAttempt(part []job, publisher string, now time.Time) event.Attempt {
+	a := event.Attempt{
+		Call: event.Call{ID: uuid.Must(uuid.NewV7()).String(), Publisher: publisher, Sent: now.UnixMilli(), Users: len(part)},
+		Whom: make([]event.Sent, 0, len(part)),
+	}
+	files := map[string]int{"": 0}
+	for _, j := range part {
+		u := j.update
+		at, seen := files[u.File]
+		if !seen {
+			a.Files = append(a.Files, u.File)
+			at = len(a.Files)
+			files[u.File] = at
+		}
+		a.Whom = append(a.Whom, event.Sent{User: u.User, Employee: u.Employee, On: !j.status.Since.IsZero(), At: u.At, File: at, Row: u.Version.Row})
+	}
+	return a
+}
+
+// statusOf is the HTTP status of a call that ended so; 0 if there was no answer.
+func statusOf(err error) int {
+	if err == nil {
+		return http.StatusOK
+	}
+	if call, ok := err.(*athoc.CallError); ok { //nolint:errorlint // the client returns no other
+		return call.Status
+	}
+	return 0
+}

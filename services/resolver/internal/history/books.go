@@ -1,0 +1,142 @@
+package history
+
+// What is known of the history as a whole, and what is made good when it was lost.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"bobosync/shared/bus"
+	"bobosync/shared/event"
+	"bobosync/shared/topology"
+)
+
+// Begin makes the history what it can be before any answer is consumed: a new one is filled with what the broker still has of the
+// answers.
+func (k *Keeper) Begin(ctx context.Context) error {
+	now, err := topology.Identity(ctx, k.js, topology.StreamHistory)
+	if err != nil {
+		return err
+	}
+	books, known, err := k.books(ctx)
+	if err == nil && !known {
+		books, err = k.rebuild(ctx)
+	}
+	if err == nil {
+		err = k.compare(ctx, books)
+	}
+	if err != nil {
+		return err
+	}
+	k.stream = now
+	return k.lostCalls(ctx)
+}
+
+// Tend does what falls due by the clock: it is to be called now and then, by the one who called Begin.
+func (k *Keeper) Tend(ctx context.Context) error {
+	now, err := topology.Identity(ctx, k.js, topology.StreamHistory)
+	if err != nil {
+		return err
+	}
+	if now != k.stream {
+		return k.Begin(ctx)
+	}
+	return errors.Join(k.lostCalls(ctx), k.mark(ctx))
+}
+
+// books reads what is known of the history; known is false if it was made anew.
+func (k *Keeper) books(ctx context.Context) (books event.Books, known bool, err error) {
+	stream, err := k.js.Stream(ctx, topology.StreamHistory)
+	if err != nil {
+		return books, false, fmt.Errorf("open stream %s: %w", topology.StreamHistory, err)
+	}
+	m, err := stream.GetLastMsgForSubject(ctx, topology.SubjectHistoryBooks)
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return books, false, nil
+	case err != nil:
+		return books, false, fmt.Errorf("read what is known of the history: %w", err)
+	}
+	return books, true, event.Decode(m.Data, &books)
+}
+
+func (k *Keeper) setBooks(ctx context.Context, books event.Books) error {
+	_, err := k.pub.PublishBatch(ctx, bus.NewMessage(topology.SubjectHistoryBooks, event.Encode(&books)))
+	if err != nil {
+		return fmt.Errorf("write what is known of the history: %w", err)
+	}
+	return nil
+}
+
+// rebuild fills a new history with the answers that the broker has and that were consumed before; the others come anyway. It is
+// complete from where the stream of answers is.
+func (k *Keeper) rebuild(ctx context.Context) (event.Books, error) {
+	stream, err := k.js.Stream(ctx, topology.StreamAcks)
+	if err != nil {
+		return event.Books{}, fmt.Errorf("open stream %s: %w", topology.StreamAcks, err)
+	}
+	consumer, err := stream.Consumer(ctx, topology.ConsumerResolverAcks)
+	if err != nil {
+		return event.Books{}, fmt.Errorf("look up consumer %s: %w", topology.ConsumerResolverAcks, err)
+	}
+	info := stream.CachedInfo()
+	books := event.Books{From: info.Created.UTC()}
+	if info.State.FirstSeq > 1 {
+		books.From = info.State.FirstTime.UTC()
+	}
+
+	consumed, answers := consumer.CachedInfo().AckFloor.Stream, 0
+	var failed error
+	err = bus.Scan(ctx, k.js, topology.StreamAcks, bus.ReadFrom{}, func(m *jetstream.RawStreamMsg) bool {
+		a := Answered{Sequence: m.Sequence, Stored: m.Time}
+		if m.Sequence > consumed {
+			return false
+		}
+		if event.Decode(m.Data, &a.Acks) == nil {
+			answers += len(a.Answers)
+			failed = k.Record(ctx, []Answered{a})
+		}
+		return failed == nil
+	})
+	if err := errors.Join(err, failed); err != nil {
+		return books, fmt.Errorf("make the history anew: %w", err)
+	}
+	k.log.Info("the history of what AtHoc was told begins", "complete_from", books.From.Format(time.RFC3339), "answers_from_before", answers)
+	return books, nil
+}
+
+// compare notes a gap if the stream of answers was lost: what was not consumed of it is in no history.
+func (k *Keeper) compare(ctx context.Context, books event.Books) error {
+	stream, err := k.js.Stream(ctx, topology.StreamAcks)
+	if err != nil {
+		return fmt.Errorf("open stream %s: %w", topology.StreamAcks, err)
+	}
+	created := stream.CachedInfo().Created.UTC()
+	now := created.Format(time.RFC3339Nano)
+	if books.Acks == now {
+		return nil
+	}
+	if books.Acks != "" {
+		last, err := k.lastStored(ctx)
+		if err != nil {
+			return err
+		}
+		books.Gaps = append(books.Gaps, event.Gap{From: min(last, created.UnixMilli()), To: created.UnixMilli()})
+		k.log.Warn("the stream of AtHoc's answers was lost: the history may lack some of the time before", "since", created.Format(time.RFC3339))
+	}
+	books.Acks = now
+	return k.setBooks(ctx, books)
+}
+
+// lastStored is when the history was written last, in Unix milliseconds.
+func (k *Keeper) lastStored(ctx context.Context) (int64, error) {
+	stream, err := k.js.Stream(ctx, topology.StreamHistory)
+	if err != nil {
+		return 0, fmt.Errorf("open stream %s: %w", topology.StreamHistory, err)
+	}
+	return stream.CachedInfo().State.LastTime.UnixMilli(), nil
+}

@@ -1,0 +1,71 @@
+package history
+
+// What AtHoc was told from the rows of one file.
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"bobosync/shared/bus"
+	"bobosync/shared/control"
+	"bobosync/shared/event"
+	"bobosync/shared/topology"
+)
+
+// filePage is the most that an answer tells, well below the broker's limit of 1 MB.
+const filePage = 1500
+
+// FileCalls answers what AtHoc was told from the rows of a file, as far as that was while the file was worked on.
+func (k *Keeper) FileCalls(ctx context.Context, req control.FileCallsRequest) (control.FileCallsAnswer, error) {
+	answer := control.FileCallsAnswer{Told: []control.ToldAnswer{}}
+	books, _, err := k.books(ctx)
+	if err != nil {
+		return answer, err
+	}
+	to := req.To
+	if to.IsZero() {
+		to = k.now()
+	}
+	late := to.Add(lateness + k.longest)
+
+	var found []event.Told
+	var failed error
+	from := bus.ReadFrom{Since: req.From.Add(-time.Second)}
+	err = bus.Scan(ctx, k.js, topology.StreamHistory, from, func(m *jetstream.RawStreamMsg) bool {
+		var t event.Told
+		if !topology.IsHistory(m.Subject) {
+			return true
+		}
+		if failed = event.Decode(m.Data, &t); failed != nil {
+			return false
+		}
+		if t.File == req.File && t.Row > req.After {
+			found = append(found, t)
+		}
+		return t.Call.Sent <= late.UnixMilli()
+	})
+	if err := errors.Join(err, failed); err != nil {
+		return answer, err
+	}
+	slices.SortStableFunc(found, func(a, b event.Told) int {
+		return cmp.Or(cmp.Compare(a.Row, b.Row), cmp.Compare(a.Call.Sent, b.Call.Sent))
+	})
+	found = slices.Compact(found)
+	end := len(found)
+	if end > filePage { // whole lines
+		for end = filePage; end > 1 && found[end-1].Row == found[end].Row; end-- {
+		}
+	}
+	for _, t := range found[:end] {
+		shown := control.ShowTold(t)
+		shown.User = ""
+		answer.Told = append(answer.Told, shown)
+	}
+	answer.More, answer.CompleteFrom = end < len(found), books.From
+	return answer, nil
+}

@@ -1,0 +1,263 @@
+package history
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"bobosync/shared/bus"
+	"bobosync/shared/bustest"
+	"bobosync/shared/control"
+	"bobosync/shared/event"
+	"bobosync/shared/history"
+	"bobosync/shared/topology"
+)
+
+const timeout = 2 * time.Second
+
+// bench is a keeper at a real broker, with a clock of its own.
+type bench struct {
+	t      *testing.T
+	conn   *bus.Conn
+	keeper *Keeper
+	now    time.Time
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	t.Parallel()
+	b := &bench{t: t, conn: bustest.Start(t).Connect(t), now: time.Now()}
+	b.provision()
+	b.keeper = b.begin()
+	return b
+}
+
+func (b *bench) provision() {
+	settings := topology.Settings{Replicas: 1, EntriesMaxBytes: 1 << 20, CallTimeout: timeout}
+	require.NoError(b.t, topology.Provision(b.t.Context(), b.conn.JS, settings, topology.Everyone))
+}
+
+// begin makes the keeper of another session.
+func (b *bench) begin() *Keeper {
+	k, err := New(b.conn, timeout, bustest.Logger(), func() time.Time { return b.now })
+	require.NoError(b.t, err)
+	b.t.Cleanup(k.Close)
+	require.NoError(b.t, k.Begin(b.t.Context()))
+	return k
+}
+
+func (b *bench) messages(stream string) uint64 {
+	s, err := b.conn.JS.Stream(b.t.Context(), stream)
+	require.NoError(b.t, err)
+	return s.CachedInfo().State.Msgs
+}
+
+// answers are those of a call that told so many workers, from number first on, that they are on or off duty.
+func answers(id string, first, workers int, on bool, sent time.Time) event.Acks {
+	a := event.Acks{From: "publisher", Calls: []event.Call{{
+		ID: id, Publisher: "p", Sent: sent.UnixMilli(), Answered: sent.Add(time.Second).UnixMilli(), Status: 200, Users: workers,
+	}}}
+	for n := first; n < first+workers; n++ {
+		a.Answers = append(a.Answers, event.Answer{
+			User: fmt.Sprintf("User%d", n), Employee: fmt.Sprint(n), File: "f", Version: event.Version{Row: n + 2}, Outcome: event.Applied,
+			On: on, At: sent.Unix() - 60, Answered: sent.Unix(), Call: 1,
+		})
+	}
+	return a
+}
+
+func (b *bench) past(text string, at time.Time, most int) control.PastAnswer {
+	b.t.Helper()
+	got, err := b.keeper.Past(b.t.Context(), text, "User"+text, control.PastRequest{At: at, Most: most})
+	require.NoError(b.t, err)
+	return got
+}
+
+// TestWhatWasTold: what is read for one worker and for all is what the whole tells, at any moment, with calls that got no answer, with
+// marks or without, and also if everything comes a second time.
+func TestWhatWasTold(t *testing.T) {
+	b := newBench(t)
+	const workers = 12
+	rng := rand.New(rand.NewPCG(7, 7))
+	began := b.now
+	whole := map[string][]event.Told{}
+	for call := range 60 {
+		b.now = b.now.Add(time.Duration(rng.IntN(40)) * 100 * time.Millisecond)
+		first := rng.IntN(workers)
+		a := answers(fmt.Sprintf("call-%03d", call), first, 1+rng.IntN(workers-first), rng.IntN(2) == 0, b.now)
+		switch rng.IntN(5) {
+		case 0: // in doubt
+			for i := range a.Answers {
+				a.Answers[i].Outcome = event.Pending
+			}
+		case 1: // it may have been taken, and is over
+			a.Answers, a.Unsure = nil, a.Answers
+		}
+		for _, told := range toldBy(&a, b.keeper.longest) {
+			whole[told.Employee] = append(whole[told.Employee], told)
+		}
+		stored := Answered{Acks: a, Sequence: uint64(call + 1), Stored: b.now}
+		require.NoError(t, b.keeper.Record(t.Context(), []Answered{stored}))
+		if call%7 == 0 {
+			before := b.messages(topology.StreamHistory)
+			require.NoError(t, b.keeper.Record(t.Context(), []Answered{stored}), "it comes again")
+			require.Equal(t, before, b.messages(topology.StreamHistory), "and is not stored twice")
+		}
+		if call%20 == 19 {
+			b.keeper.marked = time.Time{}
+			require.NoError(t, b.keeper.Tend(t.Context()))
+		}
+		b.now = b.now.Add(time.Second)
+	}
+	end := b.now
+	b.now = b.now.Add(time.Hour)
+	books, known, err := b.keeper.books(t.Context())
+	require.NoError(t, err)
+	require.True(t, known)
+
+	states := map[history.State]int{}
+	for range 40 {
+		at := began.Add(time.Duration(rng.Int64N(int64(end.Sub(began)))))
+		duty, err := b.keeper.OnDuty(t.Context(), control.OnDutyRequest{At: at})
+		require.NoError(t, err)
+		shown := map[string]history.State{}
+		for _, w := range duty.Workers {
+			shown[w.Employee] = w.State
+		}
+		for _, n := range rng.Perm(workers)[:4] {
+			employee := fmt.Sprint(n)
+			told := whole[employee]
+			want := history.At(told, books, at)
+			got := b.past(employee, at, 0)
+			require.Equal(t, want.State, got.State, "worker %s at %s", employee, at)
+			states[want.State]++
+			if want.Held != nil {
+				require.Equal(t, want.Held.Call.ID, got.Held.Call)
+			}
+			if want.Next != nil {
+				require.Equal(t, want.Next.Call.ID, got.Next.Call)
+			}
+			if want.State == history.On || want.State == history.Uncertain {
+				require.Equal(t, want.State, shown[employee], "worker %s among all at %s", employee, at)
+			} else {
+				require.NotContains(t, shown, employee)
+			}
+		}
+	}
+	require.Greater(t, min(states[history.On], states[history.Off], states[history.Uncertain]), 10, "the test tries them all")
+	require.Len(t, b.past("3", end, 1000).Told, len(history.Sort(whole["3"])), "all of it is listed if that is wanted")
+
+	var lines []int
+	req := control.FileCallsRequest{File: "f", From: began, To: end}
+	page, err := b.keeper.FileCalls(t.Context(), req)
+	require.NoError(t, err)
+	for _, told := range page.Told {
+		lines = append(lines, told.Line)
+		require.Empty(t, told.User)
+	}
+	require.True(t, slices.IsSorted(lines))
+	all := 0
+	for _, told := range whole {
+		all += len(told)
+	}
+	require.Len(t, lines, all)
+}
+
+// TestPages: everybody on duty comes once, whatever the size of the pages.
+func TestPages(t *testing.T) {
+	t.Parallel()
+	at := time.Now()
+	all := book{}
+	for n := range dutyPage + 7 {
+		a := answers("c", n, 1, true, at)
+		all.add(stored{Told: toldBy(&a, time.Minute)[0]})
+	}
+	first := page(all, event.Books{}, at.Add(time.Minute), "")
+	require.Len(t, first.Workers, dutyPage)
+	require.True(t, first.More)
+	second := page(all, event.Books{}, at.Add(time.Minute), topology.NormalUsername(first.Workers[dutyPage-1].User))
+	require.Len(t, second.Workers, 7)
+	require.False(t, second.More)
+	require.Equal(t, dutyPage+7, second.Total)
+}
+
+// TestAPublisherIsKilled: of a call whose publisher ended without storing the answer it is known that it was made.
+func TestAPublisherIsKilled(t *testing.T) {
+	b := newBench(t)
+	kv, err := b.conn.JS.KeyValue(t.Context(), topology.BucketCalls)
+	require.NoError(t, err)
+	sent := b.now
+	calling := event.Calling{Calls: []event.Attempt{{
+		Call: event.Call{ID: "c", Publisher: "p", Sent: sent.UnixMilli(), Users: 1}, Files: []string{"f"},
+		Whom: []event.Sent{{User: "User7", Employee: "7", On: true, At: 1, File: 1, Row: 3}},
+	}}}
+	_, err = kv.Put(t.Context(), topology.CallsKey("p"), event.Encode(&calling))
+	require.NoError(t, err)
+
+	b.now = b.now.Add(storing)
+	before := b.messages(topology.StreamHistory)
+	require.NoError(t, b.keeper.Tend(t.Context()))
+	require.Equal(t, before, b.messages(topology.StreamHistory), "it may still be at work")
+	require.Equal(t, history.Uncertain, b.past("7", b.now, 10).State, "which is known at once all the same")
+	b.now = b.now.Add(timeout + time.Second)
+	require.NoError(t, b.keeper.Tend(t.Context()))
+	got := b.past("7", sent.Add(time.Second), 10)
+	require.Equal(t, history.Uncertain, got.State)
+	require.Equal(t, "f", got.Doubts[0].File)
+	require.Equal(t, 3, got.Doubts[0].Line)
+
+	before = b.messages(topology.StreamHistory)
+	require.NoError(t, b.keeper.Tend(t.Context()))
+	require.Equal(t, before, b.messages(topology.StreamHistory), "it is told once")
+	_, err = kv.Put(t.Context(), topology.CallsKey("q"), []byte("nonsense"))
+	require.NoError(t, err)
+	require.NoError(t, b.keeper.Tend(t.Context()))
+	_, err = kv.Get(t.Context(), topology.CallsKey("q"))
+	require.ErrorIs(t, err, jetstream.ErrKeyNotFound, "what cannot be read is not tried for ever")
+}
+
+// TestALostHistoryIsMadeAnew of the answers that the broker still has, and says since when it is complete; and answers that were lost
+// make a time uncertain.
+func TestALostHistoryIsMadeAnew(t *testing.T) {
+	b := newBench(t)
+	ctx := t.Context()
+	acks, err := b.conn.JS.Stream(ctx, topology.StreamAcks)
+	require.NoError(t, err)
+	begun := acks.CachedInfo().Created
+	sent := b.now
+	for i, on := range []bool{true, false} {
+		a := answers(fmt.Sprint("c", i), 1, 1, on, sent.Add(time.Duration(i)*time.Minute))
+		_, err := b.conn.JS.Publish(ctx, topology.SubjectAcks, event.Encode(&a))
+		require.NoError(t, err)
+	}
+	consumer, err := acks.Consumer(ctx, topology.ConsumerResolverAcks)
+	require.NoError(t, err)
+	first, err := consumer.Next()
+	require.NoError(t, err)
+	require.NoError(t, first.DoubleAck(ctx))
+
+	require.NoError(t, b.conn.JS.DeleteStream(ctx, topology.StreamHistory))
+	b.provision()
+	require.NoError(t, b.keeper.Tend(ctx))
+	b.now = b.now.Add(time.Hour)
+	got := b.past("1", b.now, 10)
+	require.Equal(t, history.On, got.State, "the answer that was not consumed comes by itself")
+	require.Len(t, got.Told, 1)
+	require.WithinDuration(t, begun, got.CompleteFrom, 0)
+
+	require.NoError(t, b.conn.JS.DeleteStream(ctx, topology.StreamAcks))
+	b.provision()
+	b.keeper = b.begin()
+	b.now = b.now.Add(time.Hour)
+	got = b.past("1", b.now, 10)
+	require.Equal(t, history.Uncertain, got.State, "answers may have been lost with the stream")
+	require.Len(t, got.Gaps, 1)
+	require.NoError(t, b.keeper.Record(ctx, []Answered{{Acks: answers("c9", 1, 1, false, b.now), Sequence: 99, Stored: b.now}}))
+	b.now = b.now.Add(time.Hour)
+	require.Equal(t, history.Off, b.past("1", b.now, 10).State, "until it was told again")
+}

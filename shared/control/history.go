@@ -1,0 +1,143 @@
+package control
+
+import (
+	"time"
+
+	"bobosync/shared/event"
+	"bobosync/shared/history"
+)
+
+// Endpoints of the resolver that look into the past. They name persons, so they are for operators alone, and each look is written into
+// the audit before it is answered.
+const (
+	// WorkerPast takes a PastRequest and answers with a PastAnswer.
+	WorkerPast = "worker-past"
+	// OnDuty takes an OnDutyRequest and answers with an OnDutyAnswer.
+	OnDuty = "on-duty"
+	// FileCalls takes a FileCallsRequest and answers with a FileCallsAnswer.
+	FileCalls = "file-calls"
+)
+
+// PastRequest asks what AtHoc held of a worker at a moment.
+type PastRequest struct {
+	// Text is an employee id or an AtHoc username.
+	Text string `json:"text"`
+	// At is the moment; zero is now.
+	At time.Time `json:"at,omitzero"`
+	// Most bounds how much of what AtHoc was told before the moment is listed; 0 is what tells the state.
+	Most int    `json:"most,omitempty"`
+	By   string `json:"by"`
+}
+
+// PastAnswer tells what AtHoc held of a worker at a moment.
+type PastAnswer struct {
+	Employee string    `json:"employee"`
+	User     string    `json:"user,omitempty"`
+	At       time.Time `json:"at"`
+	// State is on, off, uncertain or unknown.
+	State history.State `json:"state"`
+	// Held is what AtHoc had confirmed last by then, Next what it was told next; nil if nothing.
+	Held *ToldAnswer `json:"held"`
+	Next *ToldAnswer `json:"next"`
+	// Doubts are the calls without an answer, and Gaps the times in which answers were lost, that make it uncertain.
+	Doubts []ToldAnswer `json:"doubts"`
+	Gaps   []Interval   `json:"gaps"`
+	// Told is what AtHoc was told up to the moment and next, the newest first.
+	Told []ToldAnswer `json:"told"`
+	// CompleteFrom is since when the history is complete.
+	CompleteFrom time.Time `json:"complete_from"`
+}
+
+// Interval is a time.
+type Interval struct {
+	From time.Time `json:"from"`
+	To   time.Time `json:"to"`
+}
+
+// ToldAnswer is something that AtHoc was told of a worker.
+type ToldAnswer struct {
+	User string `json:"user"`
+	// On and Booked are what it was told: on duty since, or off duty, when the worker booked so.
+	On     bool      `json:"on"`
+	Booked time.Time `json:"booked"`
+	// File is the id of the file, Line the line in it, that it comes from.
+	File string `json:"file,omitempty"`
+	Line int    `json:"line,omitempty"`
+	// Outcome is AtHoc's answer: applied, expired (it was told off duty, since the duty was too old), unknown_user, forbidden_user,
+	// dead, or pending if there is no answer.
+	Outcome string `json:"outcome"`
+	// Call is the call's id (a UUIDv7), Publisher who made it; empty if a program of an older version did.
+	Call      string `json:"call,omitempty"`
+	Publisher string `json:"publisher,omitempty"`
+	// Sent and Answered are the call's, Status is that of HTTP, Users how many were in the call.
+	Sent     time.Time `json:"sent"`
+	Answered time.Time `json:"answered,omitzero"`
+	Status   int       `json:"status,omitempty"`
+	Users    int       `json:"users,omitempty"`
+}
+
+// ShowTold is how people are shown something that AtHoc was told.
+func ShowTold(t event.Told) ToldAnswer {
+	a := ToldAnswer{
+		User: t.User, On: t.On, Booked: time.Unix(t.At, 0).UTC(), File: t.File, Line: t.Row, Outcome: t.Outcome.String(),
+		Call: t.Call.ID, Publisher: t.Call.Publisher, Sent: time.UnixMilli(t.Call.Sent).UTC(), Status: t.Call.Status, Users: t.Call.Users,
+	}
+	if t.Call.Answered != 0 {
+		a.Answered = time.UnixMilli(t.Call.Answered).UTC()
+	}
+	return a
+}
+
+// OnDutyRequest asks whom AtHoc held as on duty at a moment.
+type OnDutyRequest struct {
+	// At is the moment; zero is now.
+	At time.Time `json:"at,omitzero"`
+	// After is the username that the page before ended with.
+	After string `json:"after,omitempty"`
+	By    string `json:"by"`
+}
+
+// OnDutyAnswer is a page of those on duty, by username.
+type OnDutyAnswer struct {
+	At time.Time `json:"at"`
+	// Total and Uncertain count all pages: those who were on duty, and those of whom it is uncertain.
+	Total     int            `json:"total"`
+	Uncertain int            `json:"uncertain"`
+	Workers   []OnDutyWorker `json:"workers"`
+	// More: there is another page.
+	More         bool       `json:"more"`
+	CompleteFrom time.Time  `json:"complete_from"`
+	Gaps         []Interval `json:"gaps"`
+}
+
+// OnDutyWorker is somebody who was, or may have been, on duty.
+type OnDutyWorker struct {
+	Employee string        `json:"employee,omitempty"`
+	User     string        `json:"user"`
+	State    history.State `json:"state"`
+	// Since is when the worker booked on, Answered when AtHoc confirmed it, by the call Call; zero if it is uncertain.
+	Since    time.Time `json:"since,omitzero"`
+	Answered time.Time `json:"answered,omitzero"`
+	Call     string    `json:"call,omitempty"`
+}
+
+// FileCallsRequest asks what AtHoc was told from the rows of a file.
+type FileCallsRequest struct {
+	// File is the file's id.
+	File string `json:"file"`
+	// From and To enclose the time in which it was told: from when the file arrived until it was done, zero is now.
+	From time.Time `json:"from"`
+	To   time.Time `json:"to,omitzero"`
+	// After is the line that the page before ended with.
+	After int    `json:"after,omitempty"`
+	By    string `json:"by"`
+}
+
+// FileCallsAnswer is a page of what AtHoc was told, by line.
+type FileCallsAnswer struct {
+	// Told are without the names of the workers.
+	Told []ToldAnswer `json:"told"`
+	// More: there is another page.
+	More         bool      `json:"more"`
+	CompleteFrom time.Time `json:"complete_from"`
+}

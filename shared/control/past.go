@@ -1,0 +1,98 @@
+package control
+
+// Words for what is known of the past: the same for the command and the console.
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+	"time"
+
+	"bobosync/shared/event"
+	"bobosync/shared/history"
+	"bobosync/shared/text"
+)
+
+// Sentence says in a sentence what AtHoc held, and by what that is known. names are those of files, by id; times are shown in loc.
+func (a PastAnswer) Sentence(names map[string]string, loc *time.Location) string {
+	var b strings.Builder
+	switch {
+	case a.State == history.Uncertain:
+		b.WriteString("It is uncertain what AtHoc held: " + a.doubt(loc))
+		if a.Held != nil {
+			fmt.Fprintf(&b, "; the last that it had confirmed before was %s", a.Held.words(names, loc))
+		}
+	case a.Held == nil && a.At.Before(a.CompleteFrom):
+		return fmt.Sprintf("Nothing is known of that time: the history is complete from %s on", text.Moment(a.CompleteFrom, loc))
+	case a.Held == nil:
+		fmt.Fprintf(&b, "AtHoc had been told nothing of this worker since the history begins, at %s", text.Moment(a.CompleteFrom, loc))
+	default:
+		b.WriteString("AtHoc was told " + a.Held.words(names, loc))
+	}
+	switch next := a.Next; {
+	case next == nil:
+		b.WriteString("; not told otherwise since")
+	case next.Answered.IsZero():
+		fmt.Fprintf(&b, "; not told otherwise until %s, by a call without an answer", text.Moment(next.Sent, loc))
+	default:
+		fmt.Fprintf(&b, "; not told otherwise until %s", text.Moment(next.Answered, loc))
+	}
+	return b.String()
+}
+
+// doubt says why it is uncertain.
+func (a PastAnswer) doubt(loc *time.Location) string {
+	if len(a.Doubts) == 0 {
+		return fmt.Sprintf("answers between %s and %s may have been lost", text.Moment(a.Gaps[0].From, loc), text.Moment(a.Gaps[0].To, loc))
+	}
+	d := a.Doubts[len(a.Doubts)-1]
+	return fmt.Sprintf("call %s told it %s at %s, and no answer says whether it took that", cmp.Or(d.Call, "without an id"), d.status(loc), text.Moment(d.Sent, loc))
+}
+
+func (t ToldAnswer) status(loc *time.Location) string {
+	if t.On {
+		return "on duty since " + text.Moment(t.Booked, loc)
+	}
+	return "off duty"
+}
+
+// words tell what AtHoc was told, by what call and from where.
+func (t ToldAnswer) words(names map[string]string, loc *time.Location) string {
+	s := fmt.Sprintf("%s (booked %s) at %s", t.status(loc), text.Moment(t.Booked, loc), text.Moment(t.Sent, loc))
+	if t.Call != "" {
+		s += ", call " + t.Call
+	}
+	s += fmt.Sprintf(", answered %s %s", t.Outcome, text.Moment(t.Answered, loc))
+	if t.File != "" {
+		s += fmt.Sprintf(", %s line %d", cmp.Or(names[t.File], "file "+text.Short(t.File)), t.Line)
+	}
+	return s
+}
+
+// ReceiptRow accounts for a row of a file.
+type ReceiptRow struct {
+	Line int `json:"line"`
+	// Outcome is the row's outcome, the reason of its rejection, or pending.
+	Outcome string `json:"outcome"`
+	// Calls are those that told AtHoc of it, in their order. There is none that is not in the history.
+	Calls []ToldAnswer `json:"calls"`
+	// Why says why there was no call, if there was none.
+	Why string `json:"why,omitempty"`
+}
+
+// Receipt accounts for a row: what AtHoc was told from it, or why it was told nothing. known reports that the history reaches back to when
+// the file arrived.
+func Receipt(row RowState, told []ToldAnswer, known bool) ReceiptRow {
+	r := ReceiptRow{Line: row.Line, Outcome: row.Outcome, Calls: append([]ToldAnswer{}, told...)}
+	sent := row.Outcome == event.Applied.String() || row.Outcome == event.Expired.String()
+	switch {
+	case len(told) > 0:
+	case sent && !known:
+		r.Why = "the history does not reach back to it"
+	case row.Outcome == event.Applied.String():
+		r.Why = "no call was needed: AtHoc was known to hold that already"
+	default:
+		r.Why = row.Text
+	}
+	return r
+}

@@ -1,0 +1,94 @@
+package history_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"bobosync/shared/event"
+	"bobosync/shared/history"
+)
+
+// call is one that was sent and answered at these seconds; answered is 0 if there was no answer, and AtHoc may have worked on it
+// until the second until.
+func call(id string, on bool, sent, answered, until int64) event.Told {
+	t := event.Told{User: "u", On: on, At: 1, Outcome: event.Applied, Call: event.Call{ID: id, Sent: sent * 1000, Answered: answered * 1000}}
+	if answered == 0 {
+		t.Outcome, t.Until = event.Pending, until*1000
+	}
+	return t
+}
+
+func TestAt(t *testing.T) {
+	on, off := call("a", true, 10, 11, 0), call("b", false, 20, 21, 0)
+	lost := call("c", true, 30, 0, 60)
+	refused := call("d", true, 25, 26, 0)
+	refused.Outcome = event.UnknownUser
+	early, late := call("e", false, 40, 41, 0), call("f", false, 61, 62, 0)
+	books := event.Books{From: time.Unix(5, 0)}
+	gap := event.Books{From: time.Unix(5, 0), Gaps: []event.Gap{{From: 23_000, To: 24_000}}}
+	for _, c := range []struct {
+		name  string
+		told  []event.Told
+		books event.Books
+		at    int64
+		want  history.State
+	}{
+		{"before the history begins", []event.Told{on}, books, 4, history.Unknown},
+		{"nothing was told yet", []event.Told{on}, books, 10, history.Unknown},
+		{"from the answer on", []event.Told{on, off}, books, 11, history.On},
+		{"until the next answer", []event.Told{on, off}, books, 20, history.On},
+		{"then no more", []event.Told{off, on}, books, 21, history.Off},
+		{"a refusal changes nothing", []event.Told{on, off, refused}, books, 27, history.Off},
+		{"before a call without an answer", []event.Told{on, off, lost}, books, 29, history.Off},
+		{"from when it was sent", []event.Told{on, off, lost}, books, 30, history.Uncertain},
+		{"also behind an answer, while AtHoc may be at work on it", []event.Told{on, off, lost, early}, books, 50, history.Uncertain},
+		{"also later, since nobody told it again", []event.Told{on, off, lost, early}, books, 70, history.Uncertain},
+		{"until it was told again when AtHoc was done", []event.Told{on, off, lost, early, late}, books, 62, history.Off},
+		{"it says what AtHoc holds anyway", []event.Told{on, call("c", true, 12, 0, 60)}, books, 15, history.On},
+		{"nothing else was ever told", []event.Told{lost}, books, 35, history.Uncertain},
+		{"the answer was found later", []event.Told{on, call("b", false, 20, 0, 60), off}, books, 25, history.Off},
+		{"answers were lost", []event.Told{on, off}, gap, 23, history.Uncertain},
+		{"before they were", []event.Told{on, off}, gap, 22, history.Off},
+		{"and it was told again", []event.Told{on, off, early}, gap, 41, history.Off},
+		{"nothing is known and nothing was", nil, books, 50, history.Unknown},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := history.At(c.told, c.books, time.Unix(c.at, 0))
+			require.Equal(t, c.want, got.State)
+			require.Equal(t, got, history.At(append(c.told, c.told...), c.books, time.Unix(c.at, 0)), "what is there twice counts once")
+		})
+	}
+	require.Equal(t, "b", history.At([]event.Told{on, off}, books, time.Unix(15, 0)).Next.Call.ID)
+}
+
+// TestWhatSettlesIsEnough: what is told of a moment is the same without what lies before something that settles it.
+func TestWhatSettlesIsEnough(t *testing.T) {
+	const longest = 30 * time.Second
+	rapid.Check(t, func(t *rapid.T) {
+		var told []event.Told
+		at := int64(10)
+		for i := range rapid.IntRange(1, 12).Draw(t, "calls") {
+			at += rapid.Int64Range(1, 20).Draw(t, "pause")
+			answered := at + rapid.Int64Range(0, 1).Draw(t, "took")
+			if rapid.Bool().Draw(t, "lost") {
+				answered = 0
+			}
+			told = append(told, call(string(rune('a'+i)), rapid.Bool().Draw(t, "on"), at, answered, at+rapid.Int64Range(1, 30).Draw(t, "late")))
+			at = max(at, answered)
+		}
+		moment := time.Unix(at+1, 0)
+		want := history.At(told, event.Books{}, moment)
+		for first := range told {
+			for _, later := range told[first+1:] {
+				if history.Settles(later, told[first], longest) {
+					require.Equal(t, want.State, history.At(told[first:], event.Books{}, moment).State)
+					require.ElementsMatch(t, want.Doubts, history.At(told[first:], event.Books{}, moment).Doubts)
+					break
+				}
+			}
+		}
+	})
+}
