@@ -151,6 +151,8 @@ type Input struct {
 	// Rows, if known, is what the pipeline says became of each row, by SHA-256 of the content (hex) and line. The outcomes
 	// are those of the row table: "rejected", or how it was settled.
 	Rows map[string]map[int]string
+	// Past is what the pipeline says of moments of the run.
+	Past []Past
 }
 
 // Finding is something that was not as it must be.
@@ -222,6 +224,7 @@ func Audit(in Input) Report {
 	a.checkRows()
 	a.checkEnd()
 	a.checkFreshness()
+	a.checkPast()
 	slices.SortStableFunc(a.report.Findings, func(x, y Finding) int { return cmp.Compare(x.Kind, y.Kind) })
 	return a.report
 }

@@ -169,6 +169,9 @@ func (s *Stack) DropAll(ctx context.Context, files []workload.File) error {
 // Judge audits what happened so far, and adds a finding for each process that ended by itself or panicked.
 func (s *Stack) Judge() (audit.Report, error) {
 	in, err := s.Evidence()
+	if err == nil && !s.cfg.AllInOne { // whose broker is its own
+		in.Past, err = s.remembered(in)
+	}
 	report := audit.Audit(in)
 	if died := s.Died(); died != nil {
 		for line := range strings.SplitSeq(died.Error(), "\n") {

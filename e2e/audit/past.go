@@ -1,0 +1,132 @@
+package audit
+
+// What the pipeline says that AtHoc held at a moment, against what it held.
+
+import (
+	"slices"
+	"time"
+
+	"bobosync/cmd/athocsim/sim"
+)
+
+// Misremembered is the kind of finding for a moment of the past of which the pipeline says what was not so, or that it is uncertain though
+// nothing was.
+const Misremembered Kind = "misremembered"
+
+// Past is what the pipeline said, at the end, of a moment of the run.
+type Past struct {
+	// Worker is the number that the user's collar attribute has.
+	Worker string
+	At     time.Time
+	// State is on, off, uncertain or unknown; or absent, if the worker is not in the list of those on duty. Since is the moment of
+	// booking of on, Lost that it is uncertain since answers may have been lost.
+	State string
+	Since time.Time
+	Lost  bool
+	// Doubts are when the calls were sent that are said to have no answer.
+	Doubts []time.Time
+	// NextSent and NextAnswered are those of the call that told AtHoc otherwise, as far as there is one.
+	NextSent, NextAnswered time.Time
+	// CompleteFrom is since when it knows all.
+	CompleteFrom time.Time
+}
+
+// clocks is by how much the times of the simulator and of a service may be apart: they are taken a moment before or after the same thing.
+const clocks = 100 * time.Millisecond
+
+// checkPast judges what was said of the past.
+func (a *auditor) checkPast() {
+	for _, said := range a.in.Past {
+		h := a.workers[said.Worker]
+		if h == nil || h.user == nil {
+			continue
+		}
+		p := h.user
+		about := Finding{Kind: Misremembered, User: p.Login}
+		switch said.State {
+		case "on", "off":
+			value := ""
+			if said.State == "on" {
+				value = said.Since.In(a.in.Rules.AtHocZone).Format(sim.DateLayout)
+			}
+			if held := a.held(p, said); !slices.Contains(held, value) {
+				a.find(about, "at %s AtHoc is said to have held %q, and held one of %q; %s", clock(said.At), value, held, a.lastSends(p))
+			}
+		case "uncertain":
+			if !a.doubtful(p, said) && !(said.Lost && len(a.in.MappingLost) > 0) {
+				a.find(about, "at %s it is said to be uncertain what AtHoc held, though every call before had its answer; %s", clock(said.At), a.lastSends(p))
+			}
+		case "absent":
+			held := a.held(p, said)
+			told := slices.ContainsFunc(p.sends, func(s send) bool { return s.confirmed && a.known(s, said) })
+			if told && !slices.Contains(held, "") && !slices.Contains(held, a.initial(p)) {
+				a.find(about, "at %s AtHoc held one of %q, and the worker is not in the list of those on duty; %s", clock(said.At), held, a.lastSends(p))
+			}
+		default:
+			if i := slices.IndexFunc(p.sends, func(s send) bool { return s.confirmed && a.known(s, said) }); i >= 0 {
+				a.find(about, "nothing is said to be known of %s, and %s had its answer before", clock(said.At), name(p.sends[i].call))
+			}
+		}
+	}
+}
+
+// known reports whether a call and its answer lie within the time of which all is known, well before a moment.
+func (a *auditor) known(s send, said Past) bool {
+	return s.arrived > said.CompleteFrom.Add(clocks).UnixNano() && s.ended < said.At.Add(-a.in.Rules.CallTimeout).UnixNano()
+}
+
+// held returns what AtHoc held about a moment: what it had been told before the calls that were under way then, and what these told it.
+func (a *auditor) held(p *person, said Past) []string {
+	from, to := said.At.Add(-clocks).UnixNano(), said.At.Add(clocks).UnixNano()
+	if !said.NextSent.IsZero() && !said.NextSent.After(said.At) {
+		from = min(from, said.NextSent.Add(-clocks).UnixNano()) // it was under way, by the pipeline's own word
+	}
+	for _, s := range p.sends {
+		if s.arrived <= to && s.ended >= from {
+			from = min(from, s.arrived)
+		}
+	}
+	value, at := a.initial(p), int64(0)
+	var within []string
+	for _, s := range p.sends {
+		switch {
+		case !s.applied || s.appliedAt > to:
+		case s.appliedAt >= from:
+			within = append(within, s.value)
+		case s.appliedAt >= at:
+			value, at = s.value, s.appliedAt
+		}
+	}
+	return append([]string{value}, within...)
+}
+
+// doubtful reports whether a call of before a moment had no answer that tells of the user, and the user was not told again with one
+// well after it; or whether one is said to have had none that never came here.
+func (a *auditor) doubtful(p *person, said Past) bool {
+	at := said.At
+	for _, sent := range said.Doubts {
+		if !slices.ContainsFunc(p.sends, func(s send) bool {
+			return s.arrived > sent.Add(-time.Millisecond).UnixNano() && s.arrived < sent.Add(clocks).UnixNano()
+		}) {
+			return true
+		}
+	}
+	longest := 3*a.in.Rules.CallTimeout + time.Second // for so long AtHoc may be working on a call
+	for i, s := range p.sends {
+		if s.arrived > at.Add(clocks).UnixNano() || s.confirmed || s.denied {
+			continue
+		}
+		settled := slices.ContainsFunc(p.sends[i+1:], func(later send) bool {
+			return later.confirmed && later.arrived > s.arrived+int64(longest) && later.ended < at.Add(-a.in.Rules.CallTimeout).UnixNano()
+		})
+		if !settled {
+			return true
+		}
+	}
+	for _, s := range p.sends { // under way at that moment
+		if s.arrived <= at.Add(clocks).UnixNano() && s.ended >= at.Add(-clocks).UnixNano() {
+			return true
+		}
+	}
+	return false
+}

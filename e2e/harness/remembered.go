@@ -1,0 +1,138 @@
+//go:build unix
+
+package harness
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"bobosync/e2e/audit"
+)
+
+// How many moments of a run are asked about: of one worker each, and of all who were on duty.
+const (
+	askedWorkers = 100
+	askedDuty    = 5
+)
+
+// past is what the resolver answers about a worker, as far as it is judged.
+type past struct {
+	State string    `json:"state"`
+	At    time.Time `json:"at"`
+	Held  *struct {
+		Booked time.Time `json:"booked"`
+	} `json:"held"`
+	Next *struct {
+		Sent     time.Time `json:"sent"`
+		Answered time.Time `json:"answered"`
+	} `json:"next"`
+	Doubts []struct {
+		Sent time.Time `json:"sent"`
+	} `json:"doubts"`
+	Gaps         []any     `json:"gaps"`
+	CompleteFrom time.Time `json:"complete_from"`
+}
+
+// onDuty is what the resolver answers about all who were on duty.
+type onDuty struct {
+	At      time.Time `json:"at"`
+	Workers []struct {
+		Employee string    `json:"employee"`
+		State    string    `json:"state"`
+		Since    time.Time `json:"since"`
+	} `json:"workers"`
+	Gaps         []any     `json:"gaps"`
+	CompleteFrom time.Time `json:"complete_from"`
+}
+
+// remembered asks what AtHoc held of random workers at random moments of the run.
+func (s *Stack) remembered(in audit.Input) ([]audit.Past, error) {
+	conn, err := s.connection()
+	if err != nil {
+		return nil, err
+	}
+	var workers []string
+	for _, u := range in.Users {
+		if u.Collar != "" && !u.Removed {
+			workers = append(workers, u.Collar)
+		}
+	}
+	rng := rand.New(rand.NewPCG(uint64(len(in.Calls)), uint64(len(in.Files))))
+	moment := func() time.Time { return in.Started.Add(time.Duration(rng.Int64N(int64(in.Ended.Sub(in.Started))))) }
+	var all []audit.Past
+	for range min(askedWorkers, 10*len(workers)) {
+		worker := workers[rng.IntN(len(workers))]
+		said, err := s.askWorker(conn, worker, moment())
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, said)
+	}
+	for range askedDuty {
+		d, err := askPast[onDuty](s.ctx, conn, "on-duty", map[string]any{"at": moment(), "by": "the auditor"})
+		if err != nil {
+			return nil, err
+		}
+		listed := map[string]bool{}
+		for _, w := range d.Workers {
+			listed[w.Employee] = true
+			said, err := s.askWorker(conn, w.Employee, d.At) // the list has no calls
+			if err != nil {
+				return nil, err
+			}
+			said.State, said.Since, said.Lost = w.State, w.Since, len(d.Gaps) > 0
+			all = append(all, said)
+		}
+		for _, worker := range workers {
+			if !listed[worker] {
+				all = append(all, audit.Past{Worker: worker, At: d.At, State: "absent", CompleteFrom: d.CompleteFrom})
+			}
+		}
+	}
+	return all, nil
+}
+
+// askWorker asks what AtHoc held of one worker.
+func (s *Stack) askWorker(conn *nats.Conn, worker string, at time.Time) (audit.Past, error) {
+	p, err := askPast[past](s.ctx, conn, "worker-past", map[string]any{"text": worker, "at": at, "by": "the auditor"})
+	said := audit.Past{Worker: worker, At: p.At, State: p.State, Lost: len(p.Gaps) > 0, CompleteFrom: p.CompleteFrom}
+	if p.Held != nil {
+		said.Since = p.Held.Booked
+	}
+	if p.Next != nil {
+		said.NextSent, said.NextAnswered = p.Next.Sent, p.Next.Answered
+	}
+	for _, d := range p.Doubts {
+		said.Doubts = append(said.Doubts, d.Sent)
+	}
+	return said, err
+}
+
+// askPast asks the resolver, which may just have been started.
+func askPast[T any](ctx context.Context, conn *nats.Conn, endpoint string, req any) (answer T, err error) {
+	data, err := json.Marshal(req)
+	if err != nil {
+		return answer, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyWithin)
+	defer cancel()
+	for {
+		m, err := conn.RequestWithContext(ctx, "bobo.control.resolver."+endpoint, data)
+		switch {
+		case errors.Is(err, nats.ErrNoResponders) && ctx.Err() == nil:
+			wait(ctx, 100*time.Millisecond)
+			continue
+		case err != nil:
+			return answer, fmt.Errorf("ask for %s: %w", endpoint, err)
+		case m.Header.Get("Nats-Service-Error") != "":
+			return answer, fmt.Errorf("ask for %s: %s", endpoint, m.Header.Get("Nats-Service-Error"))
+		}
+		return answer, json.Unmarshal(m.Data, &answer)
+	}
+}
