@@ -69,7 +69,7 @@ func showPast(ctx context.Context, conn *bus.Conn, out *text.Printer, worker, at
 	for id := range ids {
 		files = append(files, id)
 	}
-	names := fileNamesOf(ctx, conn, files)
+	names := client.FileNames(ctx, conn, files)
 	sentence := a.Sentence(names, time.Local)
 	if asJSON {
 		return out.JSON(struct {
@@ -86,7 +86,7 @@ func showPast(ctx context.Context, conn *bus.Conn, out *text.Printer, worker, at
 			answer = t.Outcome + " at " + text.Moment(t.Answered, time.Local)
 		}
 		rows = append(rows, []string{
-			text.Moment(t.Sent, time.Local), onOrOff(t.On), text.Moment(t.Booked, time.Local), answer, text.Dash(t.Call), fileOf(t.File, names), lineOf(t.Line),
+			text.Moment(t.Sent, time.Local), client.OnOrOff(t.On), text.Moment(t.Booked, time.Local), answer, text.Dash(t.Call), fileOf(t.File, names), lineOf(t.Line),
 		})
 	}
 	if len(rows) > 1 {
