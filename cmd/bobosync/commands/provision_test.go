@@ -124,7 +124,7 @@ func TestProvisionAnswersInJSON(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(out), &told))
 	require.Equal(t, server.VERSION, told.Version)
 	require.False(t, told.AsWanted)
-	require.Len(t, told.Parts, 7+3+12)
+	require.Len(t, told.Parts, 8+3+13)
 	require.True(t, told.Parts[0].Missing)
 	require.Equal(t, topology.Ingest, told.Parts[0].Owner)
 	t.Setenv("ATHOC_TIMEOUT", "1ms")
