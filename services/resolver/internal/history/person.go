@@ -45,21 +45,34 @@ func (k *Keeper) Past(ctx context.Context, employee, user string, req control.Pa
 	if err != nil {
 		return control.PastAnswer{}, err
 	}
-	subject := topology.HistorySubject(employee, user)
-	around, err := k.around(ctx, subject, at, min(req.Most, most))
-	if err != nil {
-		return control.PastAnswer{}, err
-	}
-	told := make([]event.Told, 0, len(around))
-	for _, s := range around {
-		told = append(told, s.Told)
-	}
-	for _, t := range open {
-		if topology.HistorySubject(t.Employee, t.User) == subject {
-			told = append(told, t)
+	var told []event.Told
+	for _, subject := range subjectsOf(employee, user) {
+		around, err := k.around(ctx, subject, at, min(req.Most, most))
+		if err != nil {
+			return control.PastAnswer{}, err
+		}
+		for _, s := range around {
+			told = append(told, s.Told)
+		}
+		for _, t := range open {
+			if topology.HistorySubject(t.Employee, t.User) == subject {
+				told = append(told, t)
+			}
 		}
 	}
 	return answer(employee, user, at, books, told), nil
+}
+
+// subjectsOf are where it is kept what AtHoc was told of a worker. Duty that was cleared for its age, of a user of whom no booking was known,
+// is kept by the username.
+func subjectsOf(employee, user string) (all []string) {
+	if employee != "" {
+		all = append(all, topology.HistorySubject(employee, ""))
+	}
+	if user != "" {
+		all = append(all, topology.HistorySubject("", user))
+	}
+	return all
 }
 
 // answer puts together what is known of a moment.
