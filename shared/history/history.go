@@ -52,7 +52,8 @@ func when(t event.Told) int64 {
 // same reports whether two tell AtHoc the same value.
 func same(a, b event.Told) bool { return a.On == b.On && (!a.On || a.At == b.At) }
 
-// Sort puts what was told in the order in which it counts. What stands there twice is left out, and so is a call that is said to
+// Sort puts what was told in the order in which it counts: that of sending, since no two calls that carry the same user are under way at
+// once, and a publisher that was frozen reads an answer late. What stands there twice is left out, and so is a call that is said to
 // have no answer though there is one.
 func Sort(told []event.Told) []event.Told {
 	type key struct{ call, user string }
@@ -66,7 +67,7 @@ func Sort(told []event.Told) []event.Told {
 		return t.Outcome == event.Pending && answered[key{t.Call.ID, t.User}]
 	})
 	slices.SortStableFunc(out, func(a, b event.Told) int {
-		return cmp.Or(cmp.Compare(when(a), when(b)), cmp.Compare(a.Call.ID, b.Call.ID))
+		return cmp.Or(cmp.Compare(a.Call.Sent, b.Call.Sent), cmp.Compare(a.Call.ID, b.Call.ID))
 	})
 	return slices.CompactFunc(out, func(a, b event.Told) bool { return a == b })
 }

@@ -53,6 +53,7 @@ func TestAt(t *testing.T) {
 		{"answers were lost", []event.Told{on, off}, gap, 23, history.Uncertain},
 		{"before they were", []event.Told{on, off}, gap, 22, history.Off},
 		{"and it was told again", []event.Told{on, off, early}, gap, 41, history.Off},
+		{"its publisher was frozen and read the answer late", []event.Told{call("b", false, 20, 40, 0), call("c", true, 30, 31, 0)}, books, 50, history.On},
 		{"nothing is known and nothing was", nil, books, 50, history.Unknown},
 	} {
 		t.Run(c.name, func(t *testing.T) {

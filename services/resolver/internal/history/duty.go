@@ -58,7 +58,7 @@ func (k *Keeper) OnDuty(ctx context.Context, req control.OnDutyRequest) (control
 		return control.OnDutyAnswer{}, err
 	}
 	late := at.Add(lateness + k.longest).UnixMilli()
-	book, _, err := k.fold(ctx, mark, func(t event.Told) bool { return t.Call.Sent <= late })
+	book, _, err := k.fold(ctx, mark, func(t event.Told, _ time.Time) bool { return t.Call.Sent <= late })
 	if err != nil {
 		return control.OnDutyAnswer{}, err
 	}
@@ -143,7 +143,7 @@ func (k *Keeper) lastMark(ctx context.Context, at time.Time) (mark event.Mark, e
 }
 
 // fold reads what a mark points to, and what follows it for as long as it is wanted. It returns how far it came.
-func (k *Keeper) fold(ctx context.Context, mark event.Mark, wanted func(event.Told) bool) (b book, through uint64, err error) {
+func (k *Keeper) fold(ctx context.Context, mark event.Mark, wanted func(t event.Told, stored time.Time) bool) (b book, through uint64, err error) {
 	if b, err = k.load(ctx, mark.Open); err != nil {
 		return nil, 0, err
 	}
@@ -152,7 +152,7 @@ func (k *Keeper) fold(ctx context.Context, mark event.Mark, wanted func(event.To
 	err = bus.Scan(ctx, k.js, topology.StreamHistory, bus.ReadFrom{After: mark.Through}, func(m *jetstream.RawStreamMsg) bool {
 		if topology.IsHistory(m.Subject) {
 			s := stored{sequence: m.Sequence}
-			if failed = event.Decode(m.Data, &s.Told); failed != nil || !wanted(s.Told) {
+			if failed = event.Decode(m.Data, &s.Told); failed != nil || !wanted(s.Told, m.Time) {
 				return false
 			}
 			b.add(s)
@@ -209,8 +209,10 @@ func (k *Keeper) mark(ctx context.Context) error {
 	if last < before.Through+markAfter && (k.now().Sub(k.marked) < markEvery || last <= before.Through+1) {
 		return nil
 	}
-	b, through, err := k.fold(ctx, before, func(event.Told) bool { return true })
-	if err != nil {
+	// What is stored later than this mark was sent later than all that it covers, so nothing that it leaves out matters again.
+	until := k.now().Add(-lateness)
+	b, through, err := k.fold(ctx, before, func(_ event.Told, stored time.Time) bool { return stored.Before(until) })
+	if err != nil || through == before.Through {
 		return err
 	}
 	mark := event.Mark{At: before.At, Through: through, Open: []uint64{}}

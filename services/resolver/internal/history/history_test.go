@@ -86,6 +86,7 @@ func TestWhatWasTold(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 7))
 	began := b.now
 	whole := map[string][]event.Told{}
+	var waits []Answered
 	for call := range 60 {
 		b.now = b.now.Add(time.Duration(rng.IntN(40)) * 100 * time.Millisecond)
 		first := rng.IntN(workers)
@@ -107,7 +108,12 @@ func TestWhatWasTold(t *testing.T) {
 			whole[told.User] = append(whole[told.User], told)
 		}
 		stored := Answered{Acks: a, Sequence: uint64(call + 1), Stored: b.now}
-		require.NoError(t, b.keeper.Record(t.Context(), []Answered{stored}))
+		if call%5 == 3 { // the next one is stored first
+			waits = append(waits, stored)
+			continue
+		}
+		require.NoError(t, b.keeper.Record(t.Context(), append([]Answered{stored}, waits...)))
+		waits = nil
 		if call%7 == 0 {
 			before := b.messages(topology.StreamHistory)
 			require.NoError(t, b.keeper.Record(t.Context(), []Answered{stored}), "it comes again")
@@ -115,6 +121,8 @@ func TestWhatWasTold(t *testing.T) {
 		}
 		if call%20 == 19 {
 			b.keeper.marked = time.Time{}
+			require.NoError(t, b.keeper.Tend(t.Context()), "too early for a mark")
+			b.now = b.now.Add(lateness)
 			require.NoError(t, b.keeper.Tend(t.Context()))
 		}
 		b.now = b.now.Add(time.Second)
