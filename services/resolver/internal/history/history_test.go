@@ -110,6 +110,8 @@ func TestWhatWasTold(t *testing.T) {
 		stored := Answered{Acks: a, Sequence: uint64(call + 1), Stored: b.now}
 		if call%5 == 3 { // the next one is stored first
 			waits = append(waits, stored)
+			b.keeper.marked = time.Time{}
+			require.NoError(t, b.keeper.Tend(t.Context()), "a mark leaves out what is too young")
 			continue
 		}
 		require.NoError(t, b.keeper.Record(t.Context(), append([]Answered{stored}, waits...)))
@@ -121,7 +123,6 @@ func TestWhatWasTold(t *testing.T) {
 		}
 		if call%20 == 19 {
 			b.keeper.marked = time.Time{}
-			require.NoError(t, b.keeper.Tend(t.Context()), "too early for a mark")
 			b.now = b.now.Add(lateness)
 			require.NoError(t, b.keeper.Tend(t.Context()))
 		}
