@@ -108,26 +108,31 @@ func TestWhatWasTold(t *testing.T) {
 			whole[told.User] = append(whole[told.User], told)
 		}
 		stored := Answered{Acks: a, Sequence: uint64(call + 1), Stored: b.now}
-		if call%5 == 3 { // the next one is stored first
+		switch call % 5 {
+		case 3: // the next one is stored first
 			waits = append(waits, stored)
+			continue
+		case 4:
+			require.NoError(t, b.keeper.Record(t.Context(), []Answered{stored}))
 			b.keeper.marked = time.Time{}
 			require.NoError(t, b.keeper.Tend(t.Context()), "a mark leaves out what is too young")
-			continue
+		default:
+			require.NoError(t, b.keeper.Record(t.Context(), append([]Answered{stored}, waits...)))
+			waits = nil
 		}
-		require.NoError(t, b.keeper.Record(t.Context(), append([]Answered{stored}, waits...)))
-		waits = nil
 		if call%7 == 0 {
 			before := b.messages(topology.StreamHistory)
 			require.NoError(t, b.keeper.Record(t.Context(), []Answered{stored}), "it comes again")
 			require.Equal(t, before, b.messages(topology.StreamHistory), "and is not stored twice")
 		}
-		if call%20 == 19 {
+		if call%20 == 16 {
 			b.keeper.marked = time.Time{}
 			b.now = b.now.Add(lateness)
 			require.NoError(t, b.keeper.Tend(t.Context()))
 		}
 		b.now = b.now.Add(time.Second)
 	}
+	require.NoError(t, b.keeper.Record(t.Context(), waits))
 	end := b.now
 	b.now = b.now.Add(time.Hour)
 	books, known, err := b.keeper.books(t.Context())
@@ -275,4 +280,29 @@ func TestALostHistoryIsMadeAnew(t *testing.T) {
 	require.NoError(t, b.keeper.Record(ctx, []Answered{{Acks: answers("c9", 1, 1, false, b.now), Sequence: 99, Stored: b.now}}))
 	b.now = b.now.Add(time.Hour)
 	require.Equal(t, history.Off, b.past("1", b.now, 10).State, "until it was told again")
+}
+
+// TestAMarkWaitsForWhatIsLate: an answer that is stored behind a later one does not count as the last for a mark in between.
+func TestAMarkWaitsForWhatIsLate(t *testing.T) {
+	b := newBench(t)
+	began := b.now
+	b.now = began.Add(time.Minute)
+	for _, a := range []Answered{
+		{Acks: answers("second", 1, 1, false, began.Add(10*time.Second)), Sequence: 2, Stored: b.now},
+		{Acks: answers("first", 1, 1, true, began), Sequence: 1, Stored: b.now},
+	} {
+		require.NoError(t, b.keeper.Record(t.Context(), []Answered{a}))
+		require.NoError(t, b.keeper.Tend(t.Context()))
+	}
+	duty, err := b.keeper.OnDuty(t.Context(), control.OnDutyRequest{At: began.Add(30 * time.Second)})
+	require.NoError(t, err)
+	require.Empty(t, duty.Workers)
+
+	b.now = b.now.Add(lateness)
+	b.keeper.marked = time.Time{}
+	require.NoError(t, b.keeper.Tend(t.Context()))
+	mark, err := b.keeper.lastMark(t.Context(), b.now)
+	require.NoError(t, err)
+	require.Positive(t, mark.Through)
+	require.Empty(t, mark.Open)
 }
