@@ -21,9 +21,10 @@ import (
 )
 
 const (
-	// Operator and Bobo are whom faults befall that people make.
+	// Operator is whom faults befall that people make at the pipeline.
 	Operator = "operator"
-	Bobo     = "BOBO"
+	// Bobo is whom faults befall that people make at the duty clock.
+	Bobo = "BOBO"
 
 	// crewSize is how many workers the mass mistakes are about: nobody else's files speak of them.
 	crewSize = 12
