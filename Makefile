@@ -86,6 +86,9 @@ test-console: $(AXE) browser ## look at the console with a real browser (CONSOLE
 	BOBOSYNC_BROWSER=$$(command -v $(BROWSER)) BOBOSYNC_AXE=$(AXE) BOBOSYNC_CONSOLE_ALL=$(CONSOLE_ALL) \
 	  go test $(TESTFLAGS) -count=1 -timeout 20m ./e2e/console
 
+.PHONY: console-tools
+console-tools: $(AXE) browser ## install what make test-console needs: a browser, as root on Debian, and axe-core
+
 .PHONY: console-pictures
 console-pictures: $(AXE) browser ## take pictures of the console's pages, into bin/pictures (PICTURES=dir)
 	BOBOSYNC_BROWSER=$$(command -v $(BROWSER)) BOBOSYNC_AXE=$(AXE) BOBOSYNC_CONSOLE_ALL=$(CONSOLE_ALL) BOBOSYNC_PICTURES=$(abspath $(PICTURES)) \
