@@ -419,7 +419,7 @@ func TestABrokerThatKeepsItsUsersApart(t *testing.T) {
 	v := s.verdict()
 	v.only("AtHoc certificate")
 	v.has(OK, taskPermissions, "the rights of operator")
-	v.has(OK, taskStreams, "all 7")
+	v.has(OK, taskStreams, "all 8")
 	v.has(OK, "consumers", "all 12")
 	v.has(OK, taskToken, "shared with the services")
 	v.has(OK, "sync to disk", "each message is synced")

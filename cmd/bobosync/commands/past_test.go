@@ -12,24 +12,23 @@ import (
 )
 
 // TestTheHourThatComesTwice: a wall-clock time of it is asked for anew, with both moments to choose from; with an offset it is taken.
-func TestTheHourThatComesTwice(t *testing.T) { //nolint:paralleltest // it sets the machine's zone
+func TestTheHourThatComesTwice(t *testing.T) {
+	t.Parallel()
 	london, err := time.LoadLocation("Europe/London")
 	require.NoError(t, err)
-	local := time.Local
-	time.Local = london
-	t.Cleanup(func() { time.Local = local })
+	now := time.Now().In(london)
 
-	_, err = pastMoment("2026-10-25 01:30", time.Now())
+	_, err = pastMoment("2026-10-25 01:30", now)
 	require.ErrorContains(t, err, "say 2026-10-25T01:30:00+01:00 for the first time, or 2026-10-25T01:30:00Z for the second")
 	for words, want := range map[string]string{
 		"2026-10-25T01:30:00+01:00": "2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z": "2026-10-25T01:30:00Z",
 		"2026-10-25 00:59": "2026-10-24T23:59:00Z", "2026-10-25 02:00": "2026-10-25T02:00:00Z", "2026-06-17 03:12": "2026-06-17T02:12:00Z",
 	} {
-		got, err := pastMoment(words, time.Now())
+		got, err := pastMoment(words, now)
 		require.NoError(t, err, words)
 		require.Equal(t, want, got.UTC().Format(time.RFC3339), words)
 	}
-	none, err := pastMoment("", time.Now())
+	none, err := pastMoment("", now)
 	require.NoError(t, err)
 	require.Zero(t, none)
 }
