@@ -19,6 +19,8 @@ import (
 const (
 	askedWorkers = 100
 	askedDuty    = 5
+	// askedListed is how many of those on duty are asked about one by one as well: the list has no calls.
+	askedListed = 40
 )
 
 // past is what the resolver answers about a worker, as far as it is judged.
@@ -43,10 +45,12 @@ type past struct {
 type onDuty struct {
 	At      time.Time `json:"at"`
 	Workers []struct {
+		User     string    `json:"user"`
 		Employee string    `json:"employee"`
 		State    string    `json:"state"`
 		Since    time.Time `json:"since"`
 	} `json:"workers"`
+	More         bool      `json:"more"`
 	Gaps         []any     `json:"gaps"`
 	CompleteFrom time.Time `json:"complete_from"`
 }
@@ -75,14 +79,17 @@ func (s *Stack) remembered(in audit.Input) ([]audit.Past, error) {
 		all = append(all, said)
 	}
 	for range askedDuty {
-		d, err := askPast[onDuty](s.ctx, conn, "on-duty", map[string]any{"at": moment(), "by": "the auditor"})
+		d, err := s.askDuty(conn, moment())
 		if err != nil {
 			return nil, err
 		}
 		listed := map[string]bool{}
 		for _, w := range d.Workers {
 			listed[w.Employee] = true
-			said, err := s.askWorker(conn, w.Employee, d.At) // the list has no calls
+		}
+		for _, i := range rng.Perm(len(d.Workers))[:min(askedListed, len(d.Workers))] {
+			w := d.Workers[i]
+			said, err := s.askWorker(conn, w.Employee, d.At)
 			if err != nil {
 				return nil, err
 			}
@@ -96,6 +103,23 @@ func (s *Stack) remembered(in audit.Input) ([]audit.Past, error) {
 		}
 	}
 	return all, nil
+}
+
+// askDuty asks who was on duty, page by page.
+func (s *Stack) askDuty(conn *nats.Conn, at time.Time) (whole onDuty, err error) {
+	after := ""
+	for {
+		page, err := askPast[onDuty](s.ctx, conn, "on-duty", map[string]any{"at": at, "after": after, "by": "the auditor"})
+		if err != nil {
+			return whole, err
+		}
+		page.Workers = append(whole.Workers, page.Workers...)
+		whole = page
+		if !page.More || len(page.Workers) == 0 {
+			return whole, nil
+		}
+		after = page.Workers[len(page.Workers)-1].User
+	}
 }
 
 // askWorker asks what AtHoc held of one worker.
