@@ -47,7 +47,7 @@ func TestThePastIsKnown(t *testing.T) {
 	require.Contains(t, past.Sentence, "monday.csv line 1; not told otherwise until")
 	ask(before)
 	require.Equal(t, history.Unknown, past.State)
-	require.Contains(t, s.succeeds("worker", "00001", "--at", "1s"), "AtHoc was told off duty")
+	require.Contains(t, s.succeeds("worker", "00001", "--at", "1ms"), "AtHoc was told off duty")
 
 	require.Contains(t, s.succeeds("onduty"), "1 on duty at")
 	csv := s.succeeds("onduty", "--at", between.Format(time.RFC3339Nano), "--csv")

@@ -90,6 +90,7 @@ func showPast(ctx context.Context, conn *bus.Conn, out *text.Printer, worker, at
 		})
 	}
 	if len(rows) > 1 {
+		out.Printf("\n")
 		out.Table(rows)
 	}
 	out.Printf("\nThe history is complete from %s on.\n", text.Moment(a.CompleteFrom, time.Local))
