@@ -79,7 +79,7 @@ func showPast(ctx context.Context, conn *bus.Conn, out *text.Printer, worker, at
 		}{a, sentence, names})
 	}
 	out.Printf("Worker %s at %s\n%s.\n", a.Employee, text.Moment(a.At, time.Local), sentence)
-	rows := [][]string{{"\nTOLD", "STATUS", "BOOKED", "ANSWER", "CALL", "FILE", "LINE"}}
+	rows := [][]string{{"TOLD", "STATUS", "BOOKED", "ANSWER", "CALL", "FILE", "LINE"}}
 	for _, t := range a.Told {
 		answer := "none"
 		if t.Outcome != "pending" {

@@ -126,7 +126,8 @@ func showReport(out *text.Printer, r control.ReconcileAnswer) error {
 	if len(r.Users) == 0 {
 		return nil
 	}
-	rows := [][]string{{"\nUSER", "EMPLOYEE", "HOLDS", "WANTED", "SENT", "WHY"}}
+	out.Printf("\n")
+	rows := [][]string{{"USER", "EMPLOYEE", "HOLDS", "WANTED", "SENT", "WHY"}}
 	for _, u := range r.Users {
 		sent := "no"
 		if u.Applied {

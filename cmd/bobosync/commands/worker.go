@@ -130,7 +130,8 @@ func appendStatus(rows [][]string, what string, s *control.WorkerStatus, names m
 
 func showBookings(out *text.Printer, a control.WorkerAnswer, names map[string]string) error {
 	if len(a.Events) > 0 {
-		rows := [][]string{{"\nBOOKINGS", "STATUS", "FILE", "LINE"}}
+		out.Printf("\n")
+		rows := [][]string{{"BOOKINGS", "STATUS", "FILE", "LINE"}}
 		for _, e := range a.Events {
 			rows = append(rows, []string{text.When(e.At), client.OnOrOff(e.On), fileOf(e.File, names), lineOf(e.Row)})
 		}
