@@ -36,7 +36,7 @@ func (o *outbox) answers(ctx context.Context, calls []event.Call, answers, unsur
 	var msgs []*message.Message
 	add := func(acks event.Acks) {
 		acks.From, acks.Calls = name, calls
-		msgs = append(msgs, message.NewMessageWithContext(ctx, watermill.NewShortUUID(), event.Encode(&acks)))
+		msgs = append(msgs, message.NewMessageWithContext(ctx, watermill.NewUUID(), event.Encode(&acks)))
 	}
 	for part := range slices.Chunk(answers, answersPerMessage) {
 		add(event.Acks{Answers: part})

@@ -25,7 +25,7 @@ const (
 // NewMessage returns a message for [Publisher.PublishAll] and [Publisher.PublishBatch], to be stored under the subject.
 // Its metadata become headers.
 func NewMessage(subject string, payload []byte) *message.Message {
-	m := message.NewMessage(watermill.NewShortUUID(), payload)
+	m := message.NewMessage(watermill.NewUUID(), payload)
 	m.Metadata.Set(subjectKey, subject)
 	return m
 }

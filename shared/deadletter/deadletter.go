@@ -39,7 +39,7 @@ func Publish(ctx context.Context, service topology.Service, pub *bus.Publisher, 
 	msgs := make([]*message.Message, len(letters))
 	for i := range letters {
 		l := &letters[i]
-		msgs[i] = message.NewMessageWithContext(ctx, watermill.NewShortUUID(), event.Encode(&l.DeadLetter))
+		msgs[i] = message.NewMessageWithContext(ctx, watermill.NewUUID(), event.Encode(&l.DeadLetter))
 		msgs[i].Metadata.Set(bus.MsgIDKey, l.id)
 		if l.File != "" {
 			msgs[i].Metadata.Set(topology.HeaderFile, l.File)

@@ -4,6 +4,7 @@ package demand
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -15,8 +16,8 @@ import (
 const nextCall = 1000
 
 const (
-	// quick is how soon what there was room for has to be on its way, for there to be room for more at once.
-	quick = 250 * time.Millisecond
+	// moment is how long AtHoc's side may need for what there is room for.
+	moment = 500 * time.Millisecond
 	// maxCalls is the most calls that there is room for at once.
 	maxCalls = 8
 )
@@ -25,13 +26,13 @@ const (
 // nothing that is published waits behind more than AtHoc's side takes in a moment. It is not safe for concurrent use.
 type Meter struct {
 	js jetstream.JetStream
-	// calls is for how many calls there was room at once; used: some of that was taken.
+	// calls is for how many calls there was room at once.
 	calls int
-	used  bool
 	// room is what is left of the room that there was when it was last measured. Since then it can only have become more.
 	room int
-	// taken is when some of it was taken last.
-	taken time.Time
+	// taken is how much of it was taken since, and when some of it was taken first and last.
+	taken       int
+	first, last time.Time
 }
 
 // settling is how long it may take until the broker counts a message for its consumers, after it has confirmed it to who published it.
@@ -42,47 +43,49 @@ func New(js jetstream.JetStream) *Meter { return &Meter{js: js} }
 
 // Room returns for how many more updates there is room, and measures anew if that may be less than wanted.
 func (m *Meter) Room(ctx context.Context, wanted int) (int, error) {
-	if m.room >= wanted || time.Since(m.taken) < settling {
+	if m.room >= wanted || time.Since(m.last) < settling {
 		return m.room, nil
 	}
 	waiting, err := waiting(ctx, m.js)
 	if err != nil {
 		return 0, err
 	}
-	m.calls, m.room = room(m.calls, waiting, m.used && time.Since(m.taken) < quick)
-	m.used = false
+	if m.room = 0; waiting < nextCall {
+		m.calls = calls(m.calls, m.taken-int(waiting), time.Since(m.first))
+		m.room, m.taken = m.calls*nextCall, 0
+	}
 	return m.room, nil
 }
 
-// room returns for how many calls, and so many updates, there is room while so many wait: for twice as many as before if those were
-// fetched at once, since several publishers fill their calls then, or AtHoc is quick; else for one.
-func room(calls int, waiting uint64, atOnce bool) (nowCalls, updates int) {
-	switch {
-	case waiting >= nextCall:
-		return 1, 0
-	case atOnce:
-		nowCalls = min(2*max(calls, 1), maxCalls)
-	default:
-		nowCalls = 1
-	}
-	return nowCalls, nowCalls * nextCall
+// calls returns for how many calls there is room when so many updates were fetched in that time: for as many as are fetched in a
+// moment, since several publishers fill their calls then, or AtHoc is quick; but for one at least, and at most for twice as many as
+// before.
+func calls(before, fetched int, took time.Duration) int {
+	inMoment := float64(fetched) * float64(moment) / float64(max(took, settling)) / nextCall
+	return min(max(int(math.Round(inMoment)), 1), 2*max(before, 1), maxCalls)
 }
 
 // Spare returns for how many updates there is room that can wait. It is measured anew each time, so that they make nothing wait that
 // was published before.
 func (m *Meter) Spare(ctx context.Context) (int, error) {
-	if time.Since(m.taken) < settling {
+	if time.Since(m.last) < settling {
 		return 0, nil
 	}
-	m.room, m.used = 0, false
+	m.room, m.taken = 0, 0
 	return m.Room(ctx, 1)
 }
 
 // Take notes that updates were published.
 func (m *Meter) Take(updates int) {
-	if updates > 0 {
-		m.room, m.taken, m.used = max(m.room-updates, 0), time.Now(), true
+	if updates == 0 {
+		return
 	}
+	m.last = time.Now()
+	if m.taken == 0 {
+		m.first = m.last
+	}
+	m.taken += updates
+	m.room = max(m.room-updates, 0)
 }
 
 // waiting counts the updates that no publisher has fetched yet. Others than publishers read the table as well.

@@ -2,28 +2,29 @@ package demand
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
 
-func TestRoom(t *testing.T) {
+func TestCalls(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		calls   int
-		waiting uint64
-		atOnce  bool
-		then    int
-		updates int
+		before, fetched int
+		took            time.Duration
+		calls           int
 	}{
-		"at first":                {0, 0, false, 1, nextCall},
-		"the next call is full":   {1, nextCall, true, 1, 0},
-		"it was full of more":     {8, nextCall, true, 1, 0},
-		"fetched at once":         {1, nextCall - 1, true, 2, 2 * nextCall},
-		"and again":               {2, 0, true, 4, 4 * nextCall},
-		"but never without limit": {maxCalls, 0, true, maxCalls, maxCalls * nextCall},
-		"fetched late":            {maxCalls, 0, false, 1, nextCall},
+		"at first":                           {0, 0, time.Hour, 1},
+		"fetched at once":                    {1, nextCall, 100 * time.Millisecond, 2},
+		"and again":                          {2, 2 * nextCall, 200 * time.Millisecond, 4},
+		"but never without limit":            {maxCalls, maxCalls * nextCall, settling, maxCalls},
+		"as many as are fetched in a moment": {maxCalls, maxCalls * nextCall, 800 * time.Millisecond, 5},
+		"at two calls a second":              {1, nextCall, 500 * time.Millisecond, 1},
+		"fetched late":                       {maxCalls, maxCalls * nextCall, 10 * time.Second, 1},
+		"none is fetched":                    {2, 0, time.Second, 1},
+		"others wait that it does not know":  {2, -nextCall, time.Second, 1},
+		"measured at once":                   {1, nextCall, 0, 2},
 	} {
-		calls, updates := room(c.calls, c.waiting, c.atOnce)
-		require.Equal(t, []int{c.then, c.updates}, []int{calls, updates}, name)
+		require.Equal(t, c.calls, calls(c.before, c.fetched, c.took), name)
 	}
 }

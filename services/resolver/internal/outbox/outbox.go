@@ -68,7 +68,7 @@ func (o *Outbox) Updates(ctx context.Context, updates []event.Update) error {
 func (o *Outbox) Acks(ctx context.Context, acks []event.Acks) error {
 	msgs := make([]*message.Message, 0, len(acks))
 	for i := range acks {
-		msgs = append(msgs, message.NewMessageWithContext(ctx, watermill.NewShortUUID(), event.Encode(&acks[i])))
+		msgs = append(msgs, message.NewMessageWithContext(ctx, watermill.NewUUID(), event.Encode(&acks[i])))
 	}
 	if err := o.pub.Publish(topology.SubjectAcks, msgs...); err != nil {
 		return fmt.Errorf("publish the outcomes of rows: %w", err)
