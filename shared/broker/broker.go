@@ -271,7 +271,7 @@ func (s *Server) ClientURL() string {
 // InProcessConn opens a connection that uses no socket. It makes Server a nats.InProcessConnProvider.
 func (s *Server) InProcessConn() (net.Conn, error) { return s.ns.InProcessConn() }
 
-// Health reports whether the broker can store messages in all streams. On a full disk JetStream switches itself off, or freezes the
+// Health reports whether the broker can store messages in all streams, and deliver them. On a full disk JetStream switches itself off, or freezes the
 // stream that could not be written; then the error wraps ErrDiskFull, and only a restart of the broker with room on the disk helps.
 func (s *Server) Health() error {
 	switch {
@@ -298,6 +298,9 @@ func (s *Server) Health() error {
 	}
 	if err != nil {
 		return fmt.Errorf("broker: not healthy: %w", err)
+	}
+	if astray := s.ahead(""); len(astray) > 0 {
+		return fmt.Errorf("broker: stream %s has lost its end, so that consumer %s gets nothing of what comes", astray[0].stream, astray[0].consumer)
 	}
 	return nil
 }

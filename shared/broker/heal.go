@@ -67,19 +67,48 @@ func (s *Server) hasStream(account, stream string) bool {
 // lostItsEnd reports whether a consumer was delivered more than a stream holds that lies in the store: a message that is stored
 // now gets a number that the consumer has had, and is never delivered to it.
 func (s *Server) lostItsEnd(account, stream string) bool {
-	info, err := s.ns.Jsz(&server.JSzOptions{Account: account, Streams: true, Consumer: true})
+	return slices.ContainsFunc(s.ahead(account), func(c place) bool { return c.stream == stream })
+}
+
+// place is where a consumer is.
+type place struct{ account, stream, consumer string }
+
+// ahead returns the consumers that were delivered more than their streams hold; account may be empty, for all. The server finds some
+// damage only when it reads the messages, long after its start.
+func (s *Server) ahead(account string) (all []place) {
+	delivered, last := s.sequences(account)
+	suspect := func() bool {
+		all = nil
+		for at, d := range delivered {
+			if stream := (place{account: at.account, stream: at.stream}); d > last[stream] {
+				all = append(all, at)
+			}
+		}
+		return len(all) > 0
+	}
+	if suspect() { // or it was stored and delivered between the two looks: no stream's last number ever falls but by damage
+		_, last = s.sequences(account)
+		suspect()
+	}
+	return all
+}
+
+// sequences returns what each consumer was delivered, and the last that each stream holds.
+func (s *Server) sequences(account string) (delivered, last map[place]uint64) {
+	delivered, last = map[place]uint64{}, map[place]uint64{}
+	info, err := s.ns.Jsz(&server.JSzOptions{Account: account, Accounts: true, Streams: true, Consumer: true})
 	if err != nil {
-		return false
+		return nil, nil
 	}
 	for _, a := range info.AccountDetails {
 		for _, st := range a.Streams {
-			behind := func(c *server.ConsumerInfo) bool { return c.Delivered.Stream > st.State.LastSeq }
-			if st.Name == stream && slices.ContainsFunc(st.Consumer, behind) {
-				return true
+			last[place{account: a.Name, stream: st.Name}] = st.State.LastSeq
+			for _, c := range st.Consumer {
+				delivered[place{a.Name, st.Name, c.Name}] = c.Delivered.Stream
 			}
 		}
 	}
-	return false
+	return delivered, last
 }
 
 // hasConsumer does the same for a consumer. One that nobody needs any more may have gone meanwhile.
