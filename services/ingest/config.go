@@ -65,6 +65,12 @@ func (c *Config) Validate() error {
 		config.Positive("LATE_AFTER", c.LateAfter),
 		c.Broker.Validate(), c.Calls.Validate(), c.Lifetime.Validate(), c.Log.Validate(),
 	}
+	if c.PollInterval > 0 && c.PollInterval < quickestPoll {
+		errs = append(errs, fmt.Errorf("POLL_INTERVAL: must be at least %s", quickestPoll))
+	}
+	if c.LateAfter > latest {
+		errs = append(errs, fmt.Errorf("LATE_AFTER: must be %s at most: what waits for longer is not fresh", latest))
+	}
 	if c.MaxClockSkew < 0 {
 		errs = append(errs, errors.New("MAX_CLOCK_SKEW: must be 0s or more"))
 	}
@@ -73,6 +79,13 @@ func (c *Config) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+const (
+	// quickestPoll is how often a directory can be listed and something else be done.
+	quickestPoll = 10 * time.Millisecond
+	// latest is the most that LATE_AFTER can be.
+	latest = 24 * time.Hour
+)
 
 // LedgerPath is where the ledger is.
 func (c Config) LedgerPath() string { return filepath.Join(c.Data.Directory, "ingest.db") }

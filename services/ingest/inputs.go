@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"bobosync/services/ingest/internal/files"
+	"bobosync/shared/config"
 	"bobosync/shared/control"
 )
 
@@ -31,6 +32,10 @@ func (f *Feeds) EnvDecode(_ context.Context, text string) error {
 		name, dir, ok := strings.Cut(part, "=")
 		if name, dir = strings.TrimSpace(name), strings.TrimSpace(dir); !ok || dir == "" {
 			return fmt.Errorf("must be like north=/srv/north,south=/srv/south, and %q is not", part)
+		}
+		dir, err := config.Path(dir)
+		if err != nil {
+			return fmt.Errorf("the directory of %s %w", name, err)
 		}
 		*f = append(*f, files.Input{Feed: name, Dir: dir})
 	}

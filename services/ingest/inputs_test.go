@@ -21,6 +21,9 @@ func TestFeedsThatContradict(t *testing.T) {
 	for _, tt := range []struct{ csv, feeds, want string }{
 		{"", "", "CSV_DIRECTORY: not set"},
 		{"", "north", "FEEDS: must be like north=/srv/north"},
+		{"", "north=~joe/in", "FEEDS: the directory of north begins with ~ and a user's name"},
+		{"", "north=/a,south=$HOME/in", "FEEDS: the directory of south begins with a variable"},
+		{"", `north="/a"`, "FEEDS: the directory of north begins with a quote"},
 		{"", "north=/a,North=/b", `FEEDS: "North" is no name`},
 		{"", "north=/a,default=/b", "FEEDS: no feed can be called default"},
 		{"", "north=/a,north=/b", "FEEDS: north is there twice"},

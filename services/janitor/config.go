@@ -44,8 +44,8 @@ type Sync struct {
 // Validate reports settings that cannot be followed.
 func (s Sync) Validate() error {
 	errs := []error{hour("SYNC_HOUR", s.Hour), percent("MAPPING_MAX_REMOVAL_PERCENT", s.MaxRemovalPercent)}
-	if s.RetryDays < 1 {
-		errs = append(errs, errors.New("SYNC_RETRY_DAYS: must be 1 or more"))
+	if s.RetryDays < 1 || s.RetryDays > 3650 {
+		errs = append(errs, errors.New("SYNC_RETRY_DAYS: must be 1 or more, and 3650 at most"))
 	}
 	field := strings.TrimSpace(s.CollarField)
 	if field == "" || strings.Contains(field, ",") || strings.EqualFold(field, "LOGIN_ID") {
@@ -104,16 +104,9 @@ type Retention struct {
 	Journal int `env:"JOURNAL_DAYS, default=90"`
 }
 
-// Validate reports negative times.
+// Validate reports times that cannot be meant.
 func (r Retention) Validate() error {
-	var errs []error
-	if r.Files < 0 {
-		errs = append(errs, errors.New("PROCESSED_FILES_PURGE_DAYS: must be 0 (never) or more"))
-	}
-	if r.Journal < 0 {
-		errs = append(errs, errors.New("JOURNAL_DAYS: must be 0 (never) or more"))
-	}
-	return errors.Join(errs...)
+	return errors.Join(config.Count("PROCESSED_FILES_PURGE_DAYS", r.Files), config.Count("JOURNAL_DAYS", r.Journal))
 }
 
 func hour(name string, h int) error {

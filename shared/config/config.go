@@ -8,10 +8,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/sethvargo/go-envconfig"
@@ -101,24 +103,52 @@ func (s *Source) lookup(key string) (string, bool, error) {
 	case found && inFile:
 		return "", true, fmt.Errorf("%s and %s_FILE are both set: keep one", key, key)
 	case inFile:
-		path, err := pathOf(path)
+		text, err := content(path)
 		if err != nil {
 			return "", true, fmt.Errorf("%s_FILE: %w", key, err)
 		}
-		data, err := os.ReadFile(filepath.Clean(path))
-		if err != nil {
-			return "", true, fmt.Errorf("%s_FILE: %w", key, err)
-		}
-		return strings.TrimRight(strings.TrimPrefix(string(data), "\ufeff"), "\r\n"), true, nil
+		return text, true, nil
 	case found && isPath(key):
-		path, err := pathOf(value)
+		path, err := Path(value)
 		if err != nil {
 			return "", true, fmt.Errorf("%s: %w", key, err)
 		}
 		return path, true, nil
+	case found && s.quoted(key, value):
+		return "", true, fmt.Errorf("%s: begins and ends with a quote: outside of a .env file quotes belong to the value; leave them out (%s_FILE can name a file for a value that has them)", key, key)
 	default:
 		return value, found, nil
 	}
+}
+
+// quoted reports whether a value of the environment stands in quotes: nobody has taken them off, as docker's --env-file does not.
+func (s *Source) quoted(key, value string) bool {
+	v, has := s.env.Lookup(key)
+	return has && strings.TrimSpace(v) == value && len(value) > 1 && value[0] == value[len(value)-1] && (value[0] == '"' || value[0] == '\'')
+}
+
+// content reads the file of a value that is not in the variable itself. Its errors quote nothing of it.
+func content(path string) (string, error) {
+	path, err := Path(path)
+	if err != nil {
+		return "", err
+	}
+	file, err := os.OpenFile(filepath.Clean(path), os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe that nobody writes to would be waited for
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, mostDotEnv+1))
+	switch {
+	case err != nil:
+		return "", err
+	case len(text) > mostDotEnv:
+		return "", fmt.Errorf("%s is too large for a value", path)
+	}
+	if err := encoding(text); err != nil {
+		return "", fmt.Errorf("%s %w", path, err)
+	}
+	return strings.TrimRight(strings.TrimPrefix(string(text), "\ufeff"), "\r\n"), nil
 }
 
 // plain finds a variable that is set to something: an empty one counts as not set, as compose files write them.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sethvargo/go-envconfig"
 	"github.com/stretchr/testify/require"
 )
 
@@ -139,5 +140,78 @@ func TestPasswordsDoNotTravelInTheClear(t *testing.T) {
 		a.AllowHTTP, a.DisableSSLVerify = true, true
 		require.NoError(t, a.Validate())
 		require.Equal(t, []string{"ATHOC_ALLOW_HTTP", "DISABLE_SSL_VERIFY"}, a.Insecure())
+	}
+}
+
+// TestValuesInFiles: what editors and shells make of a file with one value, and what is no value.
+func TestValuesInFiles(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	const secret = "pa ss\u00e9"
+	for name, c := range map[string]struct {
+		content []byte
+		value   string
+		says    string
+	}{
+		"a line":           {[]byte(secret + "\n"), secret, ""},
+		"no line end":      {[]byte(secret), secret, ""},
+		"line ends":        {[]byte(secret + "\r\n\r\n"), secret, ""},
+		"a mark":           {[]byte("\ufeff" + secret + "\r\n"), secret, ""},
+		"blanks belong":    {[]byte(" " + secret + " \n"), " " + secret + " ", ""},
+		"UTF-16":           {inUTF16(secret, 0, 1), "", "is written in UTF-16"},
+		"UTF-16, no mark":  {inUTF16(secret, 1, 0)[2:], "", "is written in UTF-16"},
+		"an older charset": {[]byte("pa ss\xe9\n"), "", "older encoding"},
+		"too large":        {make([]byte, mostDotEnv+1), "", "too large for a value"},
+		"empty":            {nil, "", "PASSWORD: not set"},
+	} {
+		path := filepath.Join(dir, "value")
+		require.NoError(t, os.WriteFile(path, c.content, 0o600))
+		vars := good()
+		delete(vars, "PASSWORD")
+		vars["PASSWORD_FILE"] = path
+		var got all
+		err := Load(t.Context(), Map(vars), &got)
+		if c.says == "" {
+			require.NoError(t, err, name)
+			require.Equal(t, c.value, got.AtHoc.Password.Reveal(), name)
+			continue
+		}
+		require.ErrorContains(t, err, c.says, name)
+		require.ErrorContains(t, err, "PASSWORD", name)
+		require.NotContains(t, err.Error(), "pa ss", name)
+	}
+	vars := good()
+	delete(vars, "PASSWORD")
+	vars["PASSWORD_FILE"] = dir
+	require.ErrorContains(t, Load(t.Context(), Map(vars), &all{}), "PASSWORD_FILE: ", "a directory")
+}
+
+// TestValuesThatCannotBeMeant: numbers that are read well and would overflow, or stop the sending for as good as ever, and quotes that
+// nobody takes off.
+func TestValuesThatCannotBeMeant(t *testing.T) {
+	for variable, values := range map[string][]string{
+		"ATHOC_RATE_LIMIT":   {"NaN", "+Inf", "-Inf", "0", "-1", "1e-300", "1e300"},
+		"ATHOC_TIMEOUT":      {"0s", "-30s", "2000000h", "30"},
+		"AUTO_CLEANUP_HOURS": {"-1", "9999999999", "2562048", "24h", "1.5"},
+		"LOG_PURGE_DAYS":     {"-1", "9223372036854775807"},
+		"STREAM_MAX_AGE":     {"0", "-1h", "9999999999h", "168"},
+		"AUDIT_DAYS":         {"0", "-400", "40000"},
+		"ENTRIES_MAX_BYTES":  {"2GB", "-1", "0"},
+		"STREAM_REPLICAS":    {"0", "-1", "three"},
+	} {
+		for _, value := range values {
+			vars := good()
+			vars[variable] = value
+			require.ErrorContains(t, Load(t.Context(), Map(vars), &all{}), variable+": ", value)
+		}
+	}
+	for variable, value := range map[string]string{"ORG_CODE": `"org"`, "ATHOC_RATE_LIMIT": "'2'", "PASSWORD": `"s3cret"`} {
+		t.Setenv(variable, value)
+		source := Map(good())
+		source.env = envconfig.OsLookuper()
+		err := Load(t.Context(), source, &all{})
+		require.ErrorContains(t, err, variable+": begins and ends with a quote")
+		require.NotContains(t, err.Error(), "s3cret")
+		t.Setenv(variable, "")
 	}
 }

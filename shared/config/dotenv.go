@@ -188,8 +188,9 @@ func referred(raw string, before map[string]string) string {
 	return b.String()
 }
 
-// pathOf returns a path as it is meant: a ~ at its beginning is this user's home, as a shell would have it.
-func pathOf(value string) (string, error) {
+// Path returns a path as it is meant: a ~ at its beginning is this user's home, as a shell would have it. What only a shell or a
+// browser would understand is refused, or a directory of that name would be made.
+func Path(value string) (string, error) {
 	switch {
 	case value == "~" || strings.HasPrefix(value, "~/") || strings.HasPrefix(value, `~\`):
 		home, err := os.UserHomeDir()
@@ -201,6 +202,10 @@ func pathOf(value string) (string, error) {
 		return "", errors.New("begins with ~ and a user's name: write the whole path")
 	case strings.HasPrefix(value, `"`), strings.HasPrefix(value, `'`):
 		return "", errors.New("begins with a quote: outside of a .env file quotes belong to the value")
+	case strings.ContainsAny(value[:1], "$%") || strings.ContainsAny(value, "“”„‘’«»"):
+		return "", errors.New("begins with a variable, which nobody replaces here, or has a typographic quote: write the whole path as it is")
+	case strings.HasPrefix(strings.ToLower(value), "file:"):
+		return "", errors.New("begins with file: - write the path alone")
 	}
 	return value, nil
 }

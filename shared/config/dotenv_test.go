@@ -121,7 +121,10 @@ func TestPathsOfAShell(t *testing.T) {
 	require.Equal(t, home, c.Log.Directory)
 	require.Equal(t, "/a~b", c.Broker.Creds)
 	require.Equal(t, "x.pem", c.Broker.CA)
-	for value, says := range map[string]string{"~joe/in": "a user's name", `"/in"`: "begins with a quote", "'/in'": "begins with a quote"} {
+	for value, says := range map[string]string{
+		"~joe/in": "a user's name", `"/in"`: "begins with a quote", "'/in'": "begins with a quote", "$HOME/in": "a variable", "${HOME}/in": "a variable",
+		`%USERPROFILE%\in`: "a variable", "“/in”": "a typographic quote", "file:///in": "begins with file:", "File:/in": "begins with file:",
+	} {
 		err := Load(t.Context(), Map(map[string]string{"DATA_DIRECTORY": value}), &c)
 		require.ErrorContains(t, err, "DATA_DIRECTORY: begins with ")
 		require.ErrorContains(t, err, says)

@@ -129,10 +129,13 @@ func isLoopback(host string) bool {
 	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
+// InTheClear is the setting by which AtHoc may be called without TLS.
+const InTheClear = "ATHOC_ALLOW_HTTP"
+
 // Insecure names the settings by which others on the path to AtHoc could read passwords, or pass for AtHoc.
 func (a AtHoc) Insecure() (settings []string) {
 	if u, err := url.Parse(a.ServerURL); err == nil && u.Scheme == "http" && !isLoopback(u.Hostname()) {
-		settings = append(settings, "ATHOC_ALLOW_HTTP")
+		settings = append(settings, InTheClear)
 	}
 	if a.DisableSSLVerify {
 		settings = append(settings, "DISABLE_SSL_VERIFY")
@@ -151,11 +154,14 @@ func (l Lifetime) Duration() time.Duration { return time.Duration(l.AutoCleanupH
 
 // Validate reports a negative age.
 func (l Lifetime) Validate() error {
-	if l.AutoCleanupHours < 0 {
-		return errors.New("AUTO_CLEANUP_HOURS: must be 0 (never) or more")
-	}
-	return nil
+	return Count("AUTO_CLEANUP_HOURS", l.AutoCleanupHours)
 }
+
+// The bounds of what can be meant: a rate or a call beyond them stops the sending for as good as ever.
+const (
+	slowestRate, fastestRate = 0.001, 10_000
+	longestCall              = time.Hour
+)
 
 // Calls are the limits of the calls to AtHoc.
 type Calls struct {
@@ -168,11 +174,11 @@ type Calls struct {
 // Validate reports limits that cannot be kept.
 func (c Calls) Validate() error {
 	var errs []error
-	if c.RateLimit <= 0 {
-		errs = append(errs, errors.New("ATHOC_RATE_LIMIT: must be more than 0"))
+	if !(c.RateLimit >= slowestRate && c.RateLimit <= fastestRate) { // NaN is none of it
+		errs = append(errs, errors.New("ATHOC_RATE_LIMIT: must be more than 0: calls a second, from 0.001 to 10000"))
 	}
-	if c.Timeout < time.Second {
-		errs = append(errs, errors.New("ATHOC_TIMEOUT: must be at least 1s"))
+	if c.Timeout < time.Second || c.Timeout > longestCall {
+		errs = append(errs, errors.New("ATHOC_TIMEOUT: must be at least 1s, and 1h at most"))
 	}
 	return errors.Join(errs...)
 }
@@ -203,10 +209,18 @@ func (l Log) Validate() error {
 	if !slices.Contains([]string{"auto", "text", "json"}, strings.ToLower(l.Format)) {
 		errs = append(errs, errors.New("LOG_FORMAT: must be auto, text or json"))
 	}
-	if l.PurgeDays < 0 {
-		errs = append(errs, errors.New("LOG_PURGE_DAYS: must be 0 (never) or more"))
+	return errors.Join(append(errs, Count("LOG_PURGE_DAYS", l.PurgeDays))...)
+}
+
+// most bounds counts of hours and days, so that no time that is made of them overflows and lies in the past or the future.
+const most = 1_000_000
+
+// Count reports a number of hours or days for which something is kept that cannot be meant; 0 is for ever.
+func Count(name string, n int) error {
+	if n < 0 || n > most {
+		return fmt.Errorf("%s: must be 0 (never) or more, and %d at most", name, most)
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // Positive reports a duration that is not above zero.

@@ -90,8 +90,8 @@ func (r Rules) Validate() error {
 	if r.OffPercent < 0 || r.OffPercent > 99 {
 		errs = append(errs, errors.New("GUARD_OFF_PERCENT: must be from 0 to 99; nothing is more than 100 percent (GUARD=off switches the guard off)"))
 	}
-	if !(r.Factor >= 1) {
-		errs = append(errs, errors.New("GUARD_FACTOR: must be at least 1, or the usual change would be held"))
+	if !(r.Factor >= 1 && r.Factor <= 1000) {
+		errs = append(errs, errors.New("GUARD_FACTOR: must be at least 1, or the usual change would be held, and 1000 at most"))
 	}
 	return errors.Join(errs...)
 }
