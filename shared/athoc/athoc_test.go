@@ -242,6 +242,14 @@ func TestAnswerWithOddEntries(t *testing.T) {
 	assert.Equal(t, Transient, results[1].Outcome)
 }
 
+// TestUsernamesInOtherForms: a username that looks like a number may come back as one, and any with blanks around it.
+func TestUsernamesInOtherForms(t *testing.T) {
+	f := newFake(t, answer(200, `[{"LOGIN_ID":30017,":SyncStatus":"OK","USER_ID":"7","more":[1,{"x":null}]}, {":syncstatus":"ok","Login_Id":" bob.O@example.org "}]`))
+	results, err := newClient(t, f.server.URL).UpdateDutyStatus(t.Context(), []DutyStatus{{Username: "30017"}, {Username: bob}})
+	require.NoError(t, err)
+	assert.Equal(t, []Outcome{Applied, Applied}, []Outcome{results[0].Outcome, results[1].Outcome})
+}
+
 func TestUsersThatAreNotSent(t *testing.T) {
 	var body string
 	f := newFake(t, func(w http.ResponseWriter, r *http.Request) {

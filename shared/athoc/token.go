@@ -278,15 +278,16 @@ func parseToken(body io.Reader, issued time.Time) (Token, error) {
 	var answer struct {
 		AccessToken string          `json:"access_token"`
 		ExpiresIn   json.RawMessage `json:"expires_in"`
-		TokenType   string          `json:"token_type"`
+		TokenType   lenient         `json:"token_type"`
 	}
 	if err := json.NewDecoder(body).Decode(&answer); err != nil {
 		return Token{}, errors.New("the answer is not the JSON of an access token")
 	}
+	answer.AccessToken = strings.TrimSpace(answer.AccessToken)
 	switch {
 	case answer.AccessToken == "" || strings.ContainsFunc(answer.AccessToken, notInHeader):
 		return Token{}, errors.New("the answer holds no usable access_token")
-	case answer.TokenType != "" && !strings.EqualFold(answer.TokenType, "Bearer"):
+	case answer.TokenType != "" && !strings.EqualFold(strings.TrimSpace(string(answer.TokenType)), "Bearer"):
 		return Token{}, errors.New("the answer's token_type is not Bearer")
 	}
 	return Token{Access: answer.AccessToken, Issued: issued, Expires: issued.Add(lifetime(answer.ExpiresIn))}, nil

@@ -242,16 +242,19 @@ func TestTokenRequestThatFails(t *testing.T) {
 // TestTokenAnswer: the variants of an answer that do no harm.
 func TestTokenAnswer(t *testing.T) {
 	for body, want := range map[string]time.Duration{
-		`{"access_token":"ab","expires_in":1e300,"token_type":"bearer"}`:      maxLifetime,
-		`{"access_token":"ab","expires_in":1e999,"token_type":"bearer"}`:      maxLifetime,
-		`{"access_token":"ab","expires_in":"60","token_type":"Bearer","x":1}`: time.Minute,
-		`{"access_token":"ab","expires_in":60.0}`:                             time.Minute,
-		`{"access_token":"ab","expires_in":"NaN","token_type":"Bearer"}`:      defaultLifetime,
-		`{"access_token":"ab","expires_in":0,"token_type":"Bearer"}`:          defaultLifetime,
-		`{"access_token":"ab","expires_in":null,"token_type":"BEARER"}`:       defaultLifetime,
-		`{"access_token":"ab","expires_in":{},"token_type":"Bearer"}`:         defaultLifetime,
-		`{"access_token":"ab","token_type":"Bearer","expires":"in an hour"}`:  defaultLifetime,
-		` {"Access_Token":"ab","token_type":"Bearer"} `:                       defaultLifetime,
+		`{"access_token":"ab","expires_in":1e300,"token_type":"bearer"}`:       maxLifetime,
+		`{"access_token":"ab","expires_in":1e999,"token_type":"bearer"}`:       maxLifetime,
+		`{"access_token":"ab","expires_in":"60","token_type":"Bearer","x":1}`:  time.Minute,
+		`{"access_token":"ab","expires_in":60.0}`:                              time.Minute,
+		`{"access_token":"ab","expires_in":"NaN","token_type":"Bearer"}`:       defaultLifetime,
+		`{"access_token":"ab","expires_in":0,"token_type":"Bearer"}`:           defaultLifetime,
+		`{"access_token":"ab","expires_in":null,"token_type":"BEARER"}`:        defaultLifetime,
+		`{"access_token":"ab","expires_in":{},"token_type":"Bearer"}`:          defaultLifetime,
+		`{"access_token":"ab","token_type":"Bearer","expires":"in an hour"}`:   defaultLifetime,
+		` {"Access_Token":"ab","token_type":"Bearer"} `:                        defaultLifetime,
+		`{"access_token":" ab\n","token_type":" bearer ","expires_in":" 60 "}`: time.Minute,
+		`{"access_token":"ab","token_type":null,"expires_in":-5}`:              defaultLifetime,
+		`{"access_token":"ab","token_type":{},"expires_in":[60]}`:              defaultLifetime,
 	} {
 		token, err := parseToken(strings.NewReader(body), noon)
 		require.NoError(t, err, body)

@@ -206,21 +206,25 @@ func (r *report) sendable(users []DutyStatus) []DutyStatus {
 	return kept
 }
 
-// answerUser is one object of an answer. What is not a string is read as none: the user then counts as not reported.
+// answerUser is one object of an answer. What is neither a string nor a number is read as none: the user then counts as not reported.
 type answerUser struct {
 	LoginID lenient `json:"LOGIN_ID"`
 	Status  lenient `json:":SyncStatus"`
 	Details lenient `json:":SyncDetails"`
 }
 
-// lenient is a string that tolerates any other JSON value in its place.
+// lenient is a string that may be written as a number, and tolerates any other JSON value in its place.
 type lenient string
 
 // UnmarshalJSON implements [json.Unmarshaler].
 func (l *lenient) UnmarshalJSON(data []byte) error {
 	var s string
-	if err := json.Unmarshal(data, &s); err == nil {
+	var n json.Number
+	switch {
+	case json.Unmarshal(data, &s) == nil:
 		*l = lenient(s)
+	case json.Unmarshal(data, &n) == nil:
+		*l = lenient(n)
 	}
 	return nil
 }
@@ -261,6 +265,9 @@ func (r *report) read(answer io.Reader, field string, scrub scrubber) error {
 // take records what AtHoc says about one user. Users that were not asked for are ignored.
 func (r *report) take(user answerUser, field string, scrub scrubber) {
 	i, asked := r.index[foldCase(string(user.LoginID))]
+	if !asked {
+		i, asked = r.index[foldCase(strings.TrimSpace(string(user.LoginID)))]
+	}
 	if !asked {
 		return
 	}

@@ -48,11 +48,13 @@ func visible(r rune) bool {
 
 // Cell makes a text fit for a cell of a CSV file that somebody opens with a spreadsheet: cleaned, and no formula.
 func Cell(s string) string {
-	s = Clean(s)
-	if strings.ContainsRune("=+-@＝＋－＠|%", first(strings.TrimLeft(s, ` '"`))) {
-		return "'" + s
+	parts := strings.Split(Clean(s), ";") // where the comma is in numbers, spreadsheets take it for the end of a cell
+	for i, part := range parts {
+		if strings.ContainsRune("=+-@＝＋－＠|%", first(strings.TrimLeft(part, ` '"`))) {
+			parts[i] = "'" + part
+		}
 	}
-	return s
+	return strings.Join(parts, ";")
 }
 
 func first(s string) rune {

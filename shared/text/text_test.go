@@ -53,6 +53,7 @@ func TestCellsAreNoFormulas(t *testing.T) {
 	for in, want := range map[string]string{
 		"=1+1": "'=1+1", "+1": "'+1", "-1": "'-1", "@SUM(A1)": "'@SUM(A1)", " =1": "' =1", "＝1": "'＝1", `"=1"`: `'"=1"`, "|cmd": "'|cmd",
 		"\t=1": `\t=1`, "\r=1": `\r=1`, "": "", "columns": "columns", "a=1": "a=1", "12": "12",
+		"a;=1+1": "a;'=1+1", "a; @x;b": "a;' @x;b", "a;b": "a;b", ";": ";",
 	} {
 		require.Equal(t, want, text.Cell(in))
 	}
