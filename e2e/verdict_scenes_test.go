@@ -235,6 +235,7 @@ func athocScenes() []scene {
 			simulated(sim.Fault{Kind: sim.FaultDenyUser})(t, s)
 			drop(t, s, "shift.csv", shift(20, true, 60)...)
 		}},
+		{fault: "AtHoc is called without TLS", cold: true, quiet: true, cause: verdict.CauseInTheClear, level: warning},
 		{fault: "AtHoc's certificate is not verified", cold: true, quiet: true, cause: verdict.CauseUnverified, level: warning, settings: map[string]string{"DISABLE_SSL_VERIFY": "true"}},
 		{fault: "a file waits for AtHoc for longer than LATE_AFTER", quiet: true, cause: verdict.CauseLate, level: warning, play: func(t *testing.T, s *harness.Stack) {
 			s.RefuseAtHoc(true)

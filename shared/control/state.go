@@ -228,6 +228,8 @@ type JanitorState struct {
 	Notify []NotifyState `json:"notify,omitempty"`
 	// Unverified tells that AtHoc's certificate is not verified, by DISABLE_SSL_VERIFY.
 	Unverified bool `json:"unverified,omitempty"`
+	// Insecure is as in PublisherState.
+	Insecure []string `json:"insecure,omitempty"`
 }
 
 // NotifyState tells how a sink of notices is doing: mail, webhook or teams.

@@ -37,6 +37,7 @@ const (
 	CauseManyRejected = "many_rows_rejected"
 	CauseManyUnmapped = "many_rows_unmapped"
 	CauseUnverified   = "athoc_not_verified"
+	CauseInTheClear   = "athoc_without_tls"
 	CauseWebPage      = "web_page"
 	CauseBlocked      = "file_not_movable"
 	CauseNotRead      = "files_not_read"

@@ -41,10 +41,14 @@ func contentFindings(f Facts) (all []Finding) {
 	for i, file := range f.Files {
 		last[file.Name] = i
 	}
+	var small []control.FileState
 	for i, file := range f.Files {
 		switch end := cmp.Or(file.Finished, file.Published, file.FirstSeen); {
-		case f.At.Sub(end) > contentAge, last[file.Name] != i, file.Rows == 0:
-		case file.Rejected == file.Rows:
+		case f.At.Sub(end) > contentAge, file.Rows == 0:
+		case isSmall(file) && file.Rejected < file.Rows:
+			small = append(small, file)
+		case last[file.Name] != i:
+		case file.Rejected == file.Rows, mostly(file, tooOld(file)) && file.Rejected+tooOld(file) == file.Rows:
 			useless = append(useless, file)
 		case manyRejected(file, total):
 			rejected = append(rejected, file)
@@ -54,6 +58,7 @@ func contentFindings(f Facts) (all []Finding) {
 			refused = append(refused, file)
 		}
 	}
+	useless = append(earlier(f, last), useless...)
 	const look = "bobosync files show %s names each line and why; ask who runs BOBO whether the export has changed"
 	all = append(all, contentFinding(useless, CauseNoGoodRow, "has no row that can be used", rejections, look)...)
 	all = append(all, contentFinding(rejected, CauseManyRejected, "has unusually many rows that cannot be used", rejections, look)...)
@@ -61,6 +66,7 @@ func contentFindings(f Facts) (all []Finding) {
 		return fmt.Sprintf("%d of %s: %d %s, %d %s", refusals(file), text.Count(file.Rows, "row"), file.Outcomes[event.ForbiddenUser.String()], event.ForbiddenUser,
 			file.Outcomes[event.UnknownUser.String()], event.UnknownUser)
 	}, "bobosync files show %s names the lines; have an AtHoc administrator look whether this account may write these users, then bobosync mapping refresh")...)
+	all = append(all, smallFindings(small)...)
 	return append(all, contentFinding(unmapped, CauseManyUnmapped, "is mostly of workers whom no AtHoc user is", func(file control.FileState) string {
 		return fmt.Sprintf("%d of %s", file.Outcomes[event.Unmapped.String()], text.Count(file.Rows, "row"))
 	}, "bobosync files show %s names the lines; bobosync mapping show tells how old the mapping is and which employee ids are ambiguous; check COLLAR_ID_FIELD")...)
@@ -102,6 +108,62 @@ func mostly(file control.FileState, rows int) bool {
 	return rows >= fewRows && float64(rows) >= unusualShare*float64(file.Rows)
 }
 
+// tooOld counts the rows that were bookings on of more than AUTO_CLEANUP_HOURS ago when they were read.
+func tooOld(file control.FileState) int { return file.Outcomes[event.Expired.String()] }
+
+// isSmall reports whether a file has so few rows that their shares say nothing.
+func isSmall(file control.FileState) bool { return file.Rows < fewRows }
+
+// smallFindings judge small files together: an export of a booking each says of nobody anything by itself.
+func smallFindings(files []control.FileState) (all []Finding) {
+	var sum control.FileState
+	for _, file := range files {
+		sum.Rows += file.Rows
+	}
+	for _, kind := range []struct {
+		cause, what, do string
+		rows            func(control.FileState) int
+	}{
+		{CauseManyRejected, "rows that cannot be used", "ask who runs BOBO whether the export has changed", func(f control.FileState) int { return f.Rejected }},
+		{CauseManyUnmapped, "workers whom no AtHoc user is", "bobosync mapping show tells how old the mapping is; check COLLAR_ID_FIELD",
+			func(f control.FileState) int { return f.Outcomes[event.Unmapped.String()] }},
+		{CauseManyRefused, "users whom AtHoc does not take", "have an AtHoc administrator look whether this account may write these users, then bobosync mapping refresh", refusals},
+		{CauseNoGoodRow, "bookings that were too old when they came", "are the clocks and BOBO_TIMEZONE right? Ask who runs BOBO whether old exports came again", tooOld},
+	} {
+		rows, example := 0, control.FileState{}
+		for _, file := range files {
+			if n := kind.rows(file); n > 0 {
+				rows, example = rows+n, file
+			}
+		}
+		if mostly(sum, rows) {
+			all = append(all, Finding{
+				Warning, kind.cause, fmt.Sprintf("The latest small files are mostly of %s (%d of %s), File %s for one", kind.what, rows, text.Count(sum.Rows, "row"), text.Clean(example.Name)),
+				fmt.Sprintf("bobosync files show %s names the lines; ", text.Short(example.ID)) + kind.do,
+			})
+		}
+	}
+	return all
+}
+
+// earlier returns the files without a good row that came within a day and are not among the latest any more, unless one of them came
+// again under its name.
+func earlier(f Facts, last map[string]int) (all []control.FileState) {
+	known := map[string]bool{}
+	for _, file := range f.Files {
+		known[file.ID] = true
+	}
+	for _, s := range f.Ingest {
+		for _, d := range slices.Backward(s.Doubtful) { // the latest of them come first
+			if _, again := last[d.Name]; again || known[d.ID] || d.Rows == 0 || d.Rejected < d.Rows || f.At.Sub(d.Finished) > contentAge {
+				continue
+			}
+			all = append(all, control.FileState{ID: d.ID, Name: d.Name, Rows: d.Rows, Rejected: d.Rejected, Finished: d.Finished})
+		}
+	}
+	return all
+}
+
 // rejections names how many rows of a file were rejected, and for which reasons, the most frequent first.
 func rejections(file control.FileState) string {
 	settled := map[string]bool{event.Pending.String(): true}
@@ -111,6 +173,10 @@ func rejections(file control.FileState) string {
 	reasons := slices.DeleteFunc(slices.Sorted(maps.Keys(file.Outcomes)), func(name string) bool { return settled[name] || file.Outcomes[name] == 0 })
 	slices.SortStableFunc(reasons, func(a, b string) int { return cmp.Compare(file.Outcomes[b], file.Outcomes[a]) })
 	words := fmt.Sprintf("%d of %s", file.Rejected, text.Count(file.Rows, "row"))
+	if tooOld(file) > 0 && file.Rejected+tooOld(file) == file.Rows {
+		words = fmt.Sprintf("%d of %s", file.Rows, text.Count(file.Rows, "row"))
+		reasons = append(reasons, event.Expired.String())
+	}
 	if len(reasons) == 0 {
 		return words
 	}

@@ -1,6 +1,7 @@
 package verdict
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -41,6 +42,8 @@ func TestWhatStandsInFiles(t *testing.T) {
 		"of the day before":       {[]control.FileState{old}, "", ""},
 		"came again, and well":    {[]control.FileState{file("x.csv", 9, 9, nil), file("x.csv", 9, 0, nil)}, "", ""},
 		"came again, and no more": {[]control.FileState{file("x.csv", 9, 0, nil), file("x.csv", 9, 9, nil)}, CauseNoGoodRow, "x.csv"},
+		"all too old":             {[]control.FileState{file("x.csv", 9, 1, map[string]int{"expired": 8, "columns": 1})}, CauseNoGoodRow, "(9 of 9 rows: 1 columns, 8 expired)"},
+		"some too old":            {[]control.FileState{file("x.csv", 9, 0, map[string]int{"expired": 8, "applied": 1})}, "", ""},
 		"a name that steers":      {[]control.FileState{file("x\x1b[2J\n.csv", 9, 9, nil)}, CauseNoGoodRow, `x\x1b[2J\n.csv`},
 	} {
 		f := well()
@@ -56,6 +59,46 @@ func TestWhatStandsInFiles(t *testing.T) {
 		require.Contains(t, v.Findings[0].Text, c.says, name)
 		require.Contains(t, v.Findings[0].Do, "bobosync files show ", name)
 	}
+
+	// A booking each: of one nobody can tell, of many he can.
+	for cause, says := range map[string]struct{ outcome, text string }{
+		CauseManyUnmapped: {"unmapped", "The latest small files are mostly of workers whom no AtHoc user is (8 of 12 rows), File 7.csv for one"},
+		CauseManyRefused:  {"forbidden_user", "of users whom AtHoc does not take (8 of 12 rows)"},
+		CauseNoGoodRow:    {"expired", "of bookings that were too old when they came (8 of 12 rows)"},
+		CauseManyRejected: {"", "of rows that cannot be used (8 of 12 rows)"},
+	} {
+		f := well()
+		for i := range 8 {
+			one := file(fmt.Sprintf("%d.csv", i), 1, 0, map[string]int{says.outcome: 1})
+			if says.outcome == "" {
+				one = file(fmt.Sprintf("%d.csv", i), 2, 1, map[string]int{"columns": 1, "applied": 1})
+			}
+			f.Files = append(f.Files, one)
+		}
+		if rest := 12 - 8; says.outcome != "" {
+			for range rest {
+				f.Files = append(f.Files, file("good.csv", 1, 0, map[string]int{"applied": 1}))
+			}
+			v := Judge(f, Limits{})
+			require.Len(t, v.Findings, 1, cause)
+			require.Equal(t, cause, v.Findings[0].Cause)
+			require.Contains(t, v.Findings[0].Text, says.text)
+			f.Files = f.Files[4:]
+			require.Equal(t, OK, Judge(f, Limits{}).Level, "four of eight, %s", cause)
+			continue
+		}
+		require.Equal(t, cause, Judge(f, Limits{}).Findings[0].Cause, "8 of 16 rows")
+	}
+
+	gone := well() // by the time that somebody looks a hundred others have come
+	gone.Ingest[0].Doubtful = []control.DoubtfulFile{
+		{ID: "x", Name: "x.csv", Rows: 15, Rejected: 15, Finished: night.Add(-3 * time.Hour)}, {ID: "again", Name: "again.csv", Rows: 15, Rejected: 15, Finished: night.Add(-4 * time.Hour)},
+		{ID: "part", Name: "part.csv", Rows: 15, Rejected: 9, Finished: night.Add(-4 * time.Hour)}, {ID: "old", Name: "old.csv", Rows: 15, Rejected: 15, Finished: night.Add(-25 * time.Hour)},
+	}
+	gone.Files = []control.FileState{file("again.csv", 15, 0, nil)}
+	findings := Judge(gone, Limits{}).Findings
+	require.Len(t, findings, 1)
+	require.Equal(t, "File x.csv has no row that can be used (15 of 15 rows)", findings[0].Text)
 
 	many := well()
 	for _, name := range []string{"a", "b", "c", "d", "e"} {

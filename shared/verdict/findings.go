@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"bobosync/shared/breaker"
+	"bobosync/shared/config"
 	"bobosync/shared/control"
 	"bobosync/shared/text"
 	"bobosync/shared/topology"
@@ -149,14 +150,23 @@ func webPage(cause string) bool {
 
 // unverifiedFindings warn of a connection to AtHoc that anybody on the way can read and answer.
 func unverifiedFindings(f Facts) []Finding {
-	if !slices.ContainsFunc(f.Publisher, func(s control.PublisherState) bool { return s.Unverified }) &&
-		!slices.ContainsFunc(f.Janitor, func(s control.JanitorState) bool { return s.Unverified }) {
-		return nil
+	var all []Finding
+	if slices.ContainsFunc(f.Publisher, func(s control.PublisherState) bool { return s.Unverified }) ||
+		slices.ContainsFunc(f.Janitor, func(s control.JanitorState) bool { return s.Unverified }) {
+		all = append(all, Finding{
+			Warning, CauseUnverified, "AtHoc's certificate is not verified (DISABLE_SSL_VERIFY): whoever sits on the way can read the password and answer in AtHoc's place",
+			"unset DISABLE_SSL_VERIFY and restart publisher and janitor; name the certificate of an authority of your own in SSL_CERT_PATH",
+		})
 	}
-	return []Finding{{
-		Warning, CauseUnverified, "AtHoc's certificate is not verified (DISABLE_SSL_VERIFY): whoever sits on the way can read the password and answer in AtHoc's place",
-		"unset DISABLE_SSL_VERIFY and restart publisher and janitor; name the certificate of an authority of your own in SSL_CERT_PATH",
-	}}
+	inTheClear := func(settings []string) bool { return slices.Contains(settings, config.InTheClear) }
+	if slices.ContainsFunc(f.Publisher, func(s control.PublisherState) bool { return inTheClear(s.Insecure) }) ||
+		slices.ContainsFunc(f.Janitor, func(s control.JanitorState) bool { return inTheClear(s.Insecure) }) {
+		all = append(all, Finding{
+			Warning, CauseInTheClear, "AtHoc is called without TLS (" + config.InTheClear + "): whoever sits on the way can read the password and answer in AtHoc's place",
+			"give ATHOC_SERVER_URL an address that begins with https://, unset " + config.InTheClear + " and restart publisher and janitor",
+		})
+	}
+	return all
 }
 
 // refusal says in plain words why AtHoc refuses, by what its client says about the call.
@@ -342,10 +352,25 @@ func fileFindings(f Facts, l Limits) (all []Finding) {
 				Warning, CauseFailedFiles, fmt.Sprintf("%s put among the failed files today", wereFiles(s.Today.Failed)),
 				"bobosync files list --failed shows them, bobosync files show NAME why",
 			})
+		} else if n := noText(f.At, s); n > 0 { // midnight mends nothing
+			all = append(all, Finding{
+				Warning, CauseFailedFiles, fmt.Sprintf("%s put among the failed files yesterday", wereFiles(n)),
+				"bobosync files list --failed shows them, bobosync files show NAME why",
+			})
 		}
 		all = append(all, feedFindings(f.At, s, l.SilentAfter)...)
 	}
 	return all
+}
+
+// noText counts the files that came within a day and are no text.
+func noText(now time.Time, s control.IngestState) (n int) {
+	for _, d := range s.Doubtful {
+		if d.Rows == 0 && now.Sub(d.Finished) <= contentAge {
+			n++
+		}
+	}
+	return n
 }
 
 // lateAfter is how long a file may wait or be written to: LATE_AFTER, as ingest has it.

@@ -153,8 +153,13 @@ func TestEachCauseIsNamed(t *testing.T) {
 		}, Problem, CauseUnstored, "The broker stores nothing of bobo.entries.> since 2024-06-17 02:29:00: deadline exceeded"},
 		"nobody verifies": {func(f *Facts) { f.Publisher[0].Unverified = true }, Warning, CauseUnverified, "unset DISABLE_SSL_VERIFY"},
 		"nor the janitor": {func(f *Facts) { f.Janitor[0].Unverified = true }, Warning, CauseUnverified, "certificate is not verified"},
-		"dead letters":    {func(f *Facts) { f.DeadLetters = 1 }, Warning, CauseDead, "1 dead letter:"},
-		"mixed versions":  {func(f *Facts) { f.Publisher[0].Version = "v1.2.4" }, Warning, CauseVersions, "v1.2.4 (publisher)"},
+		"without TLS":     {func(f *Facts) { f.Publisher[0].Insecure = []string{"ATHOC_ALLOW_HTTP"} }, Warning, CauseInTheClear, "AtHoc is called without TLS (ATHOC_ALLOW_HTTP)"},
+		"nor the mapping": {func(f *Facts) { f.Janitor[0].Insecure = []string{"ATHOC_ALLOW_HTTP"} }, Warning, CauseInTheClear, "begins with https://"},
+		"no text, yesterday": {func(f *Facts) {
+			f.Ingest[0].Doubtful = []control.DoubtfulFile{{Name: "x.csv", Reason: "not a text", Finished: night.Add(-4 * time.Hour)}, {Name: "y.csv", Finished: night.Add(-25 * time.Hour)}}
+		}, Warning, CauseFailedFiles, "1 file was put among the failed files yesterday"},
+		"dead letters":   {func(f *Facts) { f.DeadLetters = 1 }, Warning, CauseDead, "1 dead letter:"},
+		"mixed versions": {func(f *Facts) { f.Publisher[0].Version = "v1.2.4" }, Warning, CauseVersions, "v1.2.4 (publisher)"},
 		"broker away": {func(f *Facts) {
 			*f = Facts{At: night, Unreachable: &Unreachable{Cause: CauseBroker, Text: "the broker cannot be reached", Do: "is it running"}}
 		}, Problem, CauseBroker, "The broker cannot be reached is it running"},
