@@ -172,7 +172,7 @@ func (j *janitor) lead(ctx context.Context, kept jetstream.KeyValue, checkLeader
 	s := &scheduler.Scheduler{
 		Jobs: j.runners(store, log, refresher), State: store, Journal: log, Metrics: j.metrics, Now: j.now, Log: j.log,
 	}
-	notifier := j.newNotifier(kept, checkLeader)
+	notifier := j.newNotifier(kept, log, checkLeader)
 	operators := &api.API{
 		Scheduler: s, State: store, Journal: log, Refresher: refresher, Mapping: j.jobs.mapping, Reconcile: j.jobs.reconcile,
 		ReconcileApplies: j.cfg.Reconcile.Mode == reconcileApply, PollInterval: j.pollInterval, Now: j.now, Log: j.log,

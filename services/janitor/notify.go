@@ -17,6 +17,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"bobosync/services/janitor/internal/journal"
 	"bobosync/services/janitor/internal/notice"
 	"bobosync/services/janitor/internal/state"
 	"bobosync/shared/config"
@@ -153,10 +154,14 @@ func (n Notify) sinks(now func() time.Time) ([]notice.Sink, error) {
 }
 
 // newNotifier makes what tells people of the status while this instance leads.
-func (j *janitor) newNotifier(kept jetstream.KeyValue, checkLeader func() error) *notice.Notifier {
+func (j *janitor) newNotifier(kept jetstream.KeyValue, log *journal.Journal, checkLeader func() error) *notice.Notifier {
 	return &notice.Notifier{
 		Sinks: j.sinks, Heartbeat: strings.TrimSpace(j.cfg.Notify.Heartbeat.Reveal()), Entry: state.KVEntry{KV: kept, Key: notice.Key},
 		CheckLeader: checkLeader, Zone: j.cfg.AtHoc.Zone.Location(), DigestHour: j.cfg.Notify.DigestHour, Every: j.pollInterval, Now: j.now, Log: j.log,
+		Record: func(e control.JournalEntry) error {
+			_, err := log.Begin(e)
+			return err
+		},
 		Look: func(ctx context.Context) verdict.Facts { return observe.Facts(ctx, j.conn) },
 		Lines: func(ctx context.Context, file string) ([]int, error) {
 			answer, err := control.Ask[control.RowsAnswer](ctx, j.conn.NC, topology.Ingest, control.FileRows, control.RowsRequest{ID: file})

@@ -27,7 +27,7 @@ const (
 
 // JournalKinds are all kinds of entries.
 var JournalKinds = []string{
-	KindFile, control.DutyMapping, control.DutyCleanup, control.DutyReconcile, control.DutyPurge, control.KindOperator, control.KindAudit, KindReplay,
+	KindFile, control.DutyMapping, control.DutyCleanup, control.DutyReconcile, control.DutyPurge, control.KindOperator, control.KindAudit, KindReplay, control.KindVerdict,
 }
 
 // JournalQuery says what is wanted of the journal.

@@ -171,6 +171,9 @@ const KindOperator = "operator"
 // KindAudit is the kind of an entry that keeps the hashes of the audit at the end of a day.
 const KindAudit = "audit"
 
+// KindVerdict is the kind of an entry of a time of a minute and more in which the verdict was WARNING or PROBLEM, which is its outcome.
+const KindVerdict = "verdict"
+
 // JournalEntry tells of a run of a duty, or of what an operator did. It holds no personal data.
 type JournalEntry struct {
 	// ID is a UUIDv7: its order is that of beginning.
@@ -182,7 +185,7 @@ type JournalEntry struct {
 	Started time.Time `json:"started"`
 	// Ended is zero while it is under way.
 	Ended time.Time `json:"ended,omitzero"`
-	// Outcome is ok, failed, held or interrupted.
+	// Outcome is ok, failed, held or interrupted; warning or problem for a time that was not well.
 	Outcome string `json:"outcome,omitempty"`
 	// Counts says how many of what, by snake_case names.
 	Counts map[string]int `json:"counts,omitempty"`

@@ -5,6 +5,8 @@ package control
 import (
 	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,6 +42,17 @@ func (a PastAnswer) Sentence(names map[string]string, loc *time.Location) string
 	return b.String()
 }
 
+// Files are the ids of the files that what was told comes from.
+func (a PastAnswer) Files() []string {
+	ids := map[string]bool{}
+	for _, t := range a.Told {
+		if t.File != "" {
+			ids[t.File] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(ids))
+}
+
 // doubt says why it is uncertain.
 func (a PastAnswer) doubt(loc *time.Location) string {
 	if len(a.Doubts) == 0 {
@@ -67,6 +80,18 @@ func (t ToldAnswer) words(names map[string]string, loc *time.Location) string {
 		s += fmt.Sprintf(", %s line %d", cmp.Or(names[t.File], "file "+text.Short(t.File)), t.Line)
 	}
 	return s
+}
+
+// Words tell of one call; times are shown in loc.
+func (t ToldAnswer) Words(loc *time.Location) string {
+	call := "call " + t.Call
+	if t.Call == "" {
+		call = "a call without an id, of a program of an older version"
+	}
+	if t.Outcome == event.Pending.String() {
+		return fmt.Sprintf("%s, sent %s: no answer says whether AtHoc took it", call, text.Moment(t.Sent, loc))
+	}
+	return fmt.Sprintf("%s, sent %s, answered %s: %s", call, text.Moment(t.Sent, loc), text.Moment(t.Answered, loc), t.Outcome)
 }
 
 // ReceiptRow accounts for a row of a file.

@@ -62,18 +62,13 @@ func withBroker(envFile *string, f func(ctx context.Context, conn *bus.Conn, cmd
 // errNotAllowed tells what to do about a command that the broker's user has no right to.
 var errNotAllowed = errors.New("the broker does not let this user give that order: call the command with the operator's file in NATS_CREDS")
 
-// moment reads what an operator means by a time: RFC 3339, a date with or without a time in the zone of now, or a
-// duration such as 90m that has passed since.
+// moment is client.Moment, whose error is a mistake in how the command was called.
 func moment(words string, now time.Time) (time.Time, error) {
-	if d, err := time.ParseDuration(words); err == nil {
-		return now.Add(-d.Abs()), nil
+	t, err := client.Moment(words, now)
+	if err != nil {
+		err = usageError{err}
 	}
-	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02T15:04", time.DateOnly} {
-		if t, err := time.ParseInLocation(layout, words, now.Location()); err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, misused("%q is no time: use 2024-06-17 14:30, 2024-06-17T14:30:00Z, or how long ago, such as 90m", words)
+	return t, err
 }
 
 // asking makes what a command does that asks and shows the answer: to people, or as JSON.

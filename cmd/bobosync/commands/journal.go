@@ -36,6 +36,7 @@ func journalCommand(envFile *string) *cobra.Command {
   purge       old files and records were deleted
   replay      current statuses were sent again
   operator    what an operator ordered: dead letters, replays, pauses, mass changes
+  verdict     the status was WARNING or PROBLEM for a minute or more, from when to when
   audit       where the records of orders ended that day, for bobosync audit verify
 
 It holds no personal data. If one of the services does not answer, the others' entries are shown, with a warning.`,

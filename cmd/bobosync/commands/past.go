@@ -4,7 +4,6 @@ package commands
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -22,26 +21,9 @@ func pastMoment(words string, now time.Time) (time.Time, error) {
 	if words == "" {
 		return time.Time{}, nil
 	}
-	t, err := moment(words, now)
+	t, err := client.PastMoment(words, now)
 	if err != nil {
-		return t, err
-	}
-	if _, err := time.Parse(time.RFC3339, words); err == nil {
-		return t, nil
-	}
-	if _, err := time.ParseDuration(words); err == nil {
-		return t, nil
-	}
-	for _, apart := range []time.Duration{-time.Hour, -30 * time.Minute, 30 * time.Minute, time.Hour} {
-		other := t.Add(apart)
-		if other.Format(time.DateTime) != t.Format(time.DateTime) {
-			continue
-		}
-		first, second := t, other
-		if apart < 0 {
-			first, second = other, t
-		}
-		return t, misused("%q comes twice that day: say %s for the first time, or %s for the second", words, first.Format(time.RFC3339), second.Format(time.RFC3339))
+		return t, usageError{err}
 	}
 	return t, nil
 }
@@ -61,15 +43,7 @@ func showPast(ctx context.Context, conn *bus.Conn, out *text.Printer, worker, at
 	if err != nil {
 		return err
 	}
-	ids := map[string]bool{}
-	for _, t := range a.Told {
-		ids[t.File] = true
-	}
-	var files []string
-	for id := range ids {
-		files = append(files, id)
-	}
-	names := client.FileNames(ctx, conn, files)
+	names := client.FileNames(ctx, conn, a.Files())
 	sentence := a.Sentence(names, time.Local)
 	if asJSON {
 		return out.JSON(struct {
@@ -115,7 +89,7 @@ bobosync reconcile. Who asks is written into the audit.`,
 			if err != nil {
 				return err
 			}
-			a, err := askOnDuty(ctx, conn, when)
+			a, err := client.OnDuty(ctx, conn, when, client.Whoami())
 			if err != nil {
 				return err
 			}
@@ -135,20 +109,6 @@ bobosync reconcile. Who asks is written into the audit.`,
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
 	cmd.MarkFlagsMutuallyExclusive("csv", "json")
 	return cmd
-}
-
-// askOnDuty asks for all pages, of one moment.
-func askOnDuty(ctx context.Context, conn *bus.Conn, at time.Time) (control.OnDutyAnswer, error) {
-	req := control.OnDutyRequest{At: at, By: client.Whoami()}
-	all, err := control.Ask[control.OnDutyAnswer](ctx, conn.NC, topology.Resolver, control.OnDuty, req)
-	for more := all.More; err == nil && more; {
-		req.At, req.After = all.At, all.Workers[len(all.Workers)-1].User
-		var page control.OnDutyAnswer
-		page, err = control.Ask[control.OnDutyAnswer](ctx, conn.NC, topology.Resolver, control.OnDuty, req)
-		all.Workers, more = append(all.Workers, page.Workers...), page.More && len(page.Workers) > 0
-	}
-	all.More = false
-	return all, err
 }
 
 func onDutyAsCSV(out *text.Printer, a control.OnDutyAnswer) error {
@@ -203,9 +163,9 @@ call. Workers are not named.`,
 			if len(answer.Files) == 0 {
 				return unknownFile(ctx, conn, args[0])
 			}
-			all := []receipt{} // JSON's null is no list
+			all := []client.Receipt{} // JSON's null is no list
 			for _, f := range answer.Files {
-				r, err := receiptOf(ctx, conn, f)
+				r, err := client.ReceiptOf(ctx, conn, f, client.Whoami())
 				if err != nil {
 					return err
 				}
@@ -228,40 +188,7 @@ call. Workers are not named.`,
 	return cmd
 }
 
-// receipt accounts for a file.
-type receipt struct {
-	ID   string               `json:"id"`
-	Name string               `json:"name"`
-	Rows []control.ReceiptRow `json:"rows"`
-}
-
-// receiptOf puts together what ingest knows of a file's rows and the resolver of what AtHoc was told from them.
-func receiptOf(ctx context.Context, conn *bus.Conn, f control.FileState) (receipt, error) {
-	r := receipt{ID: f.ID, Name: f.Name, Rows: []control.ReceiptRow{}}
-	told := map[int][]control.ToldAnswer{}
-	req := control.FileCallsRequest{File: f.ID, From: f.FirstSeen, To: f.Finished, By: client.Whoami()}
-	var known bool
-	for more := true; more; {
-		page, err := control.Ask[control.FileCallsAnswer](ctx, conn.NC, topology.Resolver, control.FileCalls, req)
-		if err != nil {
-			return r, err
-		}
-		for _, t := range page.Told {
-			told[t.Line] = append(told[t.Line], t)
-			req.After = t.Line
-		}
-		known, more = !f.FirstSeen.Before(page.CompleteFrom), page.More && len(page.Told) > 0
-	}
-	err := client.EachRow(ctx, conn, f, true, func(rows []control.RowState) error {
-		for _, row := range rows {
-			r.Rows = append(r.Rows, control.Receipt(row, told[row.Line], known))
-		}
-		return nil
-	})
-	return r, err
-}
-
-func receiptsAsCSV(out *text.Printer, all []receipt) error {
+func receiptsAsCSV(out *text.Printer, all []client.Receipt) error {
 	if err := out.CSV([]string{"file", "line", "outcome", "call", "sent", "answered", "status", "answer", "why"}); err != nil {
 		return err
 	}
@@ -283,28 +210,16 @@ func receiptsAsCSV(out *text.Printer, all []receipt) error {
 	return nil
 }
 
-func showReceipts(out *text.Printer, all []receipt) {
+func showReceipts(out *text.Printer, all []client.Receipt) {
 	for _, f := range all {
 		out.Printf("%s (%s), %s\n", f.Name, text.Short(f.ID), text.Count(len(f.Rows), "row"))
 		for _, row := range f.Rows {
 			for _, c := range row.Calls {
-				out.Printf("  line %d: %s: %s\n", row.Line, row.Outcome, callWords(c))
+				out.Printf("  line %d: %s: %s\n", row.Line, row.Outcome, c.Words(time.Local))
 			}
 			if len(row.Calls) == 0 {
 				out.Printf("  line %d: %s: %s\n", row.Line, row.Outcome, row.Why)
 			}
 		}
 	}
-}
-
-// callWords tell of one call.
-func callWords(c control.ToldAnswer) string {
-	call := "call " + c.Call
-	if c.Call == "" {
-		call = "a call without an id, of a program of an older version"
-	}
-	if c.Outcome == "pending" {
-		return fmt.Sprintf("%s, sent %s: no answer says whether AtHoc took it", call, text.Moment(c.Sent, time.Local))
-	}
-	return fmt.Sprintf("%s, sent %s, answered %s: %s", call, text.Moment(c.Sent, time.Local), text.Moment(c.Answered, time.Local), c.Outcome)
 }

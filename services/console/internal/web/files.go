@@ -4,6 +4,7 @@ package web
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -16,8 +17,15 @@ import (
 	"bobosync/shared/verdict"
 )
 
-// mostFiles is how many files, the latest ones, the list goes through.
-const mostFiles = 500
+const (
+	// mostFiles is how many files, the latest ones, the list goes through.
+	mostFiles = 500
+	// mostRows is how many rows of a file a page lists; the commands list all.
+	mostRows = 20_000
+)
+
+// errEnough ends the reading of rows.
+var errEnough = errors.New("enough rows")
 
 // files lists open files first, and why they wait.
 func (s *Site) files(q *Request) (*Page, error) {
@@ -106,23 +114,22 @@ func (s *Site) file(q *Request) (*Page, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer, err := client.AskFiles(q.ctx, conn, control.FilesRequest{Text: q.id})
+	f, err := oneFile(q.ctx, conn, q.id)
 	if err != nil {
 		return nil, err
 	}
-	if len(answer.Files) == 0 {
-		return nil, &notFound{"No such file is known: " + text.Clean(q.id)}
-	}
-	f := answer.Files[len(answer.Files)-1]
 	p := &Page{
 		Title: text.Clean(f.Name), Live: !client.Finished(f), Level: fileLevel(f), Intro: text.Clean(client.Whereabouts(f, q.snap.Verdict)),
 		Subs: []Link{{Text: "All files", Href: "/files"}},
+	}
+	if q.operator() {
+		p.Subs = append(p.Subs, Link{Text: "Receipt", Href: "/receipt/" + f.ID})
 	}
 	rows, err := s.fileRows(q, f)
 	if err != nil {
 		return nil, err
 	}
-	p.Blocks = []Block{{Heading: "Rows by what became of them", HTML: outcomeBar(f)}, {Table: rows}, {Heading: "The file", Facts: fileFacts(q, f)}, {Table: history(q, f)}}
+	p.Blocks = []Block{{Heading: "Rows by what became of them", HTML: outcomeBar(f)}, {Table: rows}, {Heading: "The file", Facts: fileFacts(q, f)}, {Table: fileHistory(q, f)}}
 	return p, nil
 }
 
@@ -136,12 +143,19 @@ func (s *Site) fileRows(q *Request, f control.FileState) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t, client.EachRow(q.ctx, conn, f, q.url.Query().Get("all") != "", func(rows []control.RowState) error {
+	err = client.EachRow(q.ctx, conn, f, q.url.Query().Get("all") != "", func(rows []control.RowState) error {
 		for _, r := range rows {
 			t.Rows = append(t.Rows, []Cell{words(f.Name), number(r.Line), words(r.Outcome), words(r.Text)})
 		}
+		if len(t.Rows) >= mostRows {
+			return errEnough
+		}
 		return nil
 	})
+	if errors.Is(err, errEnough) {
+		t.Note, err = fmt.Sprintf("These are the first %d: bobosync files show %s --csv lists all.", len(t.Rows), text.Short(f.ID)), nil
+	}
+	return t, err
 }
 
 func fileFacts(q *Request, f control.FileState) []Fact {
@@ -158,7 +172,7 @@ func fileFacts(q *Request, f control.FileState) []Fact {
 	return all
 }
 
-func history(q *Request, f control.FileState) *Table {
+func fileHistory(q *Request, f control.FileState) *Table {
 	t := &Table{Plain: true, Caption: "History", Columns: columns("When", "What"), Empty: "Nothing is noted."}
 	for _, n := range f.History {
 		t.Rows = append(t.Rows, []Cell{moment(n.At, q.now()), words(n.Text)})

@@ -55,11 +55,11 @@ var navigation = []struct {
 }{
 	{"Now", auth.Viewer, []string{"/"}},
 	{"Decisions", auth.Viewer, []string{"/decisions"}},
-	{"Files", auth.Viewer, []string{"/files"}},
-	{"Worker", auth.Operator, []string{"/worker"}},
+	{"Files", auth.Viewer, []string{"/files", "/receipt"}},
+	{"Worker", auth.Operator, []string{"/worker", "/onduty"}},
 	{"Repair", auth.Viewer, []string{"/dead", "/replay", "/reconcile"}},
 	{"Feeds", auth.Viewer, []string{"/feeds", "/mapping"}},
-	{"Journal", auth.Viewer, []string{"/journal", "/audit"}},
+	{"Journal", auth.Viewer, []string{"/journal", "/report", "/audit"}},
 	{"System", auth.Viewer, []string{"/system"}},
 	{"Help", auth.Nobody, []string{"/help"}},
 }

@@ -16,7 +16,7 @@ import (
 const mostEntries = 500
 
 func journalSubs(q *Request, here string) []Link {
-	links := []Link{{Text: "What was done", Href: "/journal", Here: here == "/journal"}}
+	links := []Link{{Text: "What was done", Href: "/journal", Here: here == "/journal"}, {Text: "Report", Href: "/report", Here: here == "/report"}}
 	if q.operator() {
 		links = append(links, Link{Text: "Orders", Href: "/audit", Here: here == "/audit"})
 	}
@@ -55,7 +55,7 @@ func entryRow(q *Request, e control.JournalEntry) []Cell {
 	if !e.Ended.IsZero() {
 		took = text.Ago(e.Ended.Sub(e.Started))
 	}
-	if e.Outcome == control.OutcomeFailed || e.Outcome == control.OutcomeHeld {
+	if e.Outcome == control.OutcomeFailed || e.Outcome == control.OutcomeHeld || e.Kind == control.KindVerdict {
 		outcome = marked(verdict.Warning, e.Outcome)
 	}
 	what := client.WhatOf(e)

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"regexp"
 	"strings"
 	"testing"
@@ -25,6 +26,7 @@ import (
 	"bobosync/shared/bustest"
 	"bobosync/shared/control"
 	"bobosync/shared/event"
+	"bobosync/shared/history"
 	"bobosync/shared/topology"
 	"bobosync/shared/verdict"
 )
@@ -93,6 +95,7 @@ func played(t *testing.T, conn *bus.Conn) {
 func playedPersons(t *testing.T, conn *bus.Conn) {
 	t.Helper()
 	group := control.HeldGroup{ID: "off-1", Kind: "off", Users: 180, Since: night.Add(-time.Hour), Allowed: 20, By: hostile, Reason: hostile}
+	told := control.ToldAnswer{User: person, On: true, Booked: night, File: "f", Line: 3, Outcome: hostile, Call: hostile, Publisher: hostile, Sent: night, Answered: night}
 	serve(t, conn, topology.Resolver,
 		control.On(control.Held, func(context.Context, control.Nothing) (control.HeldAnswer, error) {
 			return control.HeldAnswer{GuardState: control.GuardState{Mode: "hold", Holding: true, Held: []control.HeldGroup{group}}, OnDuty: 412}, nil
@@ -106,6 +109,15 @@ func playedPersons(t *testing.T, conn *bus.Conn) {
 		control.On(control.Replays, func(context.Context, control.Nothing) ([]control.ReplayState, error) {
 			return []control.ReplayState{{ID: "r", By: hostile, What: "worker " + person, Started: night, Users: 3}}, nil
 		}),
+		control.On(control.WorkerPast, func(context.Context, control.PastRequest) (control.PastAnswer, error) {
+			return control.PastAnswer{Employee: person, User: hostile, At: night, State: history.Uncertain, Held: &told, Told: []control.ToldAnswer{told, {}}, Doubts: []control.ToldAnswer{told}}, nil
+		}),
+		control.On(control.OnDuty, func(context.Context, control.OnDutyRequest) (control.OnDutyAnswer, error) {
+			return control.OnDutyAnswer{At: night, Total: 1, Uncertain: 1, Workers: []control.OnDutyWorker{{Employee: person, User: hostile, State: history.Uncertain}}}, nil
+		}),
+		control.On(control.FileCalls, func(context.Context, control.FileCallsRequest) (control.FileCallsAnswer, error) {
+			return control.FileCallsAnswer{Told: []control.ToldAnswer{told}}, nil
+		}),
 		control.On(control.MappingList, func(context.Context, control.MappingListRequest) (control.MappingListAnswer, error) {
 			return control.MappingListAnswer{Pairs: []control.MappingPair{{Employee: person, User: hostile}}}, nil
 		}))
@@ -117,7 +129,10 @@ func playedPersons(t *testing.T, conn *bus.Conn) {
 			return control.ReconcileAnswer{Entry: "e", Compared: 9, Differing: 1, Users: []control.DifferingUser{{User: person, Employee: person, Holds: hostile, Why: hostile}}}, nil
 		}),
 		control.On(control.Journal, func(context.Context, control.JournalRequest) (control.JournalAnswer, error) {
-			return control.JournalAnswer{Entries: []control.JournalEntry{{ID: "j", Kind: control.KindOperator, By: hostile, Started: night, Ended: night, Outcome: control.OutcomeOK, Text: hostile}}}, nil
+			return control.JournalAnswer{Entries: []control.JournalEntry{
+				{ID: "j", Kind: control.KindOperator, By: hostile, Started: night, Ended: night, Outcome: control.OutcomeOK, Text: hostile},
+				{ID: "i", Kind: control.KindVerdict, Started: night.Add(-14 * time.Minute), Ended: night.Add(-time.Minute), Outcome: "problem", Text: hostile},
+			}}, nil
 		}))
 }
 
@@ -177,7 +192,13 @@ func paths(s *Site, role auth.Role) (all []string) {
 			all = append(all, v.path+"keys")
 		case v.path == "/decisions/":
 			all = append(all, v.path+"off-1")
-		case v.path == "/worker", v.path == "/mapping":
+		case v.path == "/report":
+			all = append(all, v.path, v.path+"?shift=night", v.path+"?from=2026-06-16", v.path+"?to="+url.QueryEscape(hostile))
+			continue
+		case v.path == "/worker":
+			all = append(all, v.path, v.path+"?q=1", v.path+"?q=1&at=2026-06-17+03:12", v.path+"?q=1&at="+url.QueryEscape(hostile))
+			continue
+		case v.path == "/mapping":
 			all = append(all, v.path, v.path+"?q=1&id=1")
 			continue
 		case v.below:

@@ -9,16 +9,25 @@ import (
 	"bobosync/shared/control"
 	"bobosync/shared/text"
 	"bobosync/shared/topology"
+	"bobosync/shared/verdict"
 )
 
 func (s *Site) worker(q *Request) (*Page, error) {
 	asked := strings.TrimSpace(q.url.Query().Get("q"))
-	p := &Page{Title: "Worker", Blocks: []Block{{Form: &Form{
+	at, when, wrong := pastAt(q)
+	p := &Page{Title: "Worker", Subs: personSubs("/worker"), Blocks: []Block{{Form: &Form{
 		Action: "/worker", Label: "Employee id or AtHoc username", Name: "q", Value: asked, Button: "Show", Search: true,
+		More: []Field{{Label: "As of", Name: "at", Type: "text", Value: when}}, Hint: "As of: nothing for now. " + atHint(q),
 	}}}}
-	if asked == "" {
-		p.Intro = "What AtHoc shows of somebody, and why."
+	switch {
+	case wrong != "":
+		p.Intro, p.Level = wrong, verdict.Warning
 		return p, nil
+	case asked == "":
+		p.Intro = "What AtHoc shows of somebody, and why; or what it showed at a moment of the past."
+		return p, nil
+	case !at.IsZero():
+		return p, s.workerAt(q, p, asked, at)
 	}
 	a, err := askWith[control.WorkerAnswer](q, s.orders, topology.Resolver, control.WorkerShow, control.WorkerRequest{Text: asked})
 	if err != nil {

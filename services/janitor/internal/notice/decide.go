@@ -95,9 +95,10 @@ type Asked struct {
 
 // State is what the janitors remember of notices, so that one that takes over repeats nothing. The zero value remembers nothing.
 type State struct {
-	// Level is the verdict's level as it was seen last, and Since when it has been that.
+	// Level is the verdict's level as it was seen last, Since when it has been that, and Text what the verdict said when it began.
 	Level verdict.Level `json:"level"`
 	Since time.Time     `json:"since"`
+	Text  string        `json:"text,omitempty"`
 	// Changes are when the level changed within the last hour, at most 100.
 	Changes []time.Time `json:"changes,omitempty"`
 	// Told is the level that people know of, and ToldAt when they were told last.
@@ -138,6 +139,10 @@ func Decide(s State, seen Seen, now time.Time) ([]Notice, State) {
 	d.s.Changes, d.s.Sent, d.s.Outbox = slices.Clone(s.Changes), slices.Clone(s.Sent), slices.Clone(s.Outbox)
 	d.s.Decisions, d.s.Meanwhile = maps.Clone(s.Decisions), maps.Clone(s.Meanwhile)
 	d.note()
+	if len(seen.Sinks) == 0 { // nobody is told
+		d.s.FilesUntil = now
+		return nil, d.s
+	}
 	d.level()
 	d.decisions()
 	d.files()
@@ -152,9 +157,21 @@ type decider struct {
 	made []Notice
 }
 
+// Ended returns the time that was not well and ends with what is seen, for the journal; nil if none ends, or one that passed at once.
+func Ended(s State, seen Seen, now time.Time) *control.JournalEntry {
+	if s.Since.IsZero() || s.Level == verdict.OK || s.Level == seen.Verdict.Level || now.Sub(s.Since) < worseAfter {
+		return nil
+	}
+	return &control.JournalEntry{Kind: control.KindVerdict, Started: s.Since, Ended: now.UTC(), Outcome: strings.ToLower(s.Level.String()), Text: s.Text}
+}
+
 // note takes in the verdict's level, and forgets what is too old.
 func (d *decider) note() {
-	if level := d.seen.Verdict.Level; d.s.Since.IsZero() {
+	level := d.seen.Verdict.Level
+	if d.s.Since.IsZero() || level != d.s.Level {
+		d.s.Text = text.Clean(d.seen.Verdict.Text)
+	}
+	if d.s.Since.IsZero() {
 		d.s.Level, d.s.Since, d.s.FilesUntil = level, d.now, d.now
 		d.s.Day = d.today()
 	} else if level != d.s.Level {

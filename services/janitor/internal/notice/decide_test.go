@@ -257,3 +257,33 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 	require.Len(t, p.state.Outbox, most)
 	require.Equal(t, AllClear, p.state.Outbox[most-1].Kind, "the newest is kept")
 }
+
+// TestEnded: each time of a minute and more that was not well is one for the journal when it ends, with what it was about at first.
+func TestEnded(t *testing.T) {
+	t.Parallel()
+	p := newPlay(t)
+	p.seen.Sinks = nil // it is noted also if nobody is told
+	var ended []control.JournalEntry
+	pass := func(level verdict.Level, words string, d time.Duration) {
+		p.seen.Verdict = verdict.Verdict{Level: level, Text: words}
+		for end := p.now.Add(d); p.now.Before(end); p.now = p.now.Add(15 * time.Second) {
+			if e := Ended(p.state, p.seen, p.now); e != nil {
+				ended = append(ended, *e)
+			}
+			p.look()
+			require.Empty(t, p.told)
+		}
+	}
+	pass(verdict.OK, "fresh", time.Minute)
+	pass(verdict.Problem, "away", 14*time.Minute)
+	pass(verdict.Problem, "still away", time.Minute)
+	pass(verdict.Warning, "late", 2*time.Minute)
+	pass(verdict.OK, "fresh", time.Hour)
+	pass(verdict.Warning, "a moment", 30*time.Second)
+	pass(verdict.OK, "fresh", time.Hour)
+	require.Equal(t, []control.JournalEntry{
+		{Kind: control.KindVerdict, Started: noon.Add(time.Minute), Ended: noon.Add(16 * time.Minute), Outcome: "problem", Text: "away"},
+		{Kind: control.KindVerdict, Started: noon.Add(16 * time.Minute), Ended: noon.Add(18 * time.Minute), Outcome: "warning", Text: "late"},
+	}, ended)
+	require.Empty(t, p.state.Outbox)
+}

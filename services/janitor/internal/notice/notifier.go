@@ -32,6 +32,8 @@ const (
 	sendWait = 20 * time.Second
 	// retryFirst and retryMost bound the pauses after a failure.
 	retryFirst, retryMost = 30 * time.Second, 10 * time.Minute
+	// recordEvery is how often the whole is looked at if nobody is told, for the journal alone.
+	recordEvery = time.Minute
 )
 
 // Notifier tells people of the status while this instance leads.
@@ -42,7 +44,9 @@ type Notifier struct {
 	// Look gathers the facts, Lines asks which lines of a file somebody may have to look after.
 	Look  func(ctx context.Context) verdict.Facts
 	Lines func(ctx context.Context, file string) ([]int, error)
-	Entry state.Entry
+	// Record notes in the journal a time that was not well.
+	Record func(control.JournalEntry) error
+	Entry  state.Entry
 	// CheckLeader returns an error if another instance may lead by now.
 	CheckLeader func() error
 	Zone        *time.Location
@@ -61,12 +65,8 @@ type Notifier struct {
 	wake     map[string]chan struct{}
 }
 
-// Run works until ctx ends, or until another instance leads. Without sinks and heartbeat it only waits.
+// Run works until ctx ends, or until another instance leads. Without sinks it only keeps the journal of when it was not well.
 func (n *Notifier) Run(ctx context.Context) error {
-	if len(n.Sinks) == 0 && n.Heartbeat == "" {
-		<-ctx.Done()
-		return nil
-	}
 	if err := n.load(ctx); err != nil {
 		return err
 	}
@@ -129,7 +129,11 @@ func (n *Notifier) update(ctx context.Context, change func(State) State) error {
 
 // watch looks at the whole by the clock.
 func (n *Notifier) watch(ctx context.Context, beats chan verdict.Level) error {
-	ticker := time.NewTicker(n.Every)
+	every := n.Every
+	if len(n.Sinks) == 0 && n.Heartbeat == "" {
+		every = max(every, recordEvery)
+	}
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
 		select {
@@ -147,9 +151,6 @@ func (n *Notifier) watch(ctx context.Context, beats chan verdict.Level) error {
 		default:
 		}
 		beats <- seen.Verdict.Level
-		if len(n.Sinks) == 0 {
-			continue
-		}
 		if err := n.decide(ctx, seen); err != nil {
 			return err
 		}
@@ -174,12 +175,20 @@ func (n *Notifier) decide(ctx context.Context, seen Message) error {
 		in.Sinks = append(in.Sinks, s.Name())
 	}
 	var made []Notice
+	var ended *control.JournalEntry
 	err := n.update(ctx, func(s State) State {
-		made, s = Decide(s, in, n.Now())
+		now := n.Now()
+		ended = Ended(s, in, now)
+		made, s = Decide(s, in, now)
 		return s
 	})
 	if err != nil {
 		return err
+	}
+	if ended != nil {
+		if err := n.Record(*ended); err != nil {
+			n.Log.Warn("the journal has no note of a time that was not well", "from", ended.Started, "to", ended.Ended, "error", err)
+		}
 	}
 	for _, notice := range made {
 		n.Log.Info("people are told", "notice", notice.Kind)

@@ -63,6 +63,35 @@ func (b *box) kinds() (all []Kind) {
 type whole struct {
 	mu   sync.Mutex
 	dead bool
+	ills []control.JournalEntry
+}
+
+func (w *whole) record(e control.JournalEntry) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ills = append(w.ills, e)
+	return nil
+}
+
+// TestTheJournalKnowsWhenItWasNotWell: also if nobody is told, and across a change of the leader.
+func TestTheJournalKnowsWhenItWasNotWell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, kept := &whole{}, &statetest.Memory{}
+		_, stop := start(t, w, kept)
+		time.Sleep(90 * time.Second)
+		w.set(true)
+		time.Sleep(5 * time.Minute)
+		stop()
+		_, stop = start(t, w, kept)
+		time.Sleep(5 * time.Minute)
+		w.set(false)
+		time.Sleep(5 * time.Minute)
+		stop()
+		require.Len(t, w.ills, 1)
+		require.Equal(t, "problem", w.ills[0].Outcome)
+		require.NotEmpty(t, w.ills[0].Text)
+		require.InDelta(t, 10*time.Minute, w.ills[0].Ended.Sub(w.ills[0].Started), float64(time.Minute))
+	})
 }
 
 func (w *whole) set(dead bool) {
@@ -90,7 +119,7 @@ func (w *whole) look(context.Context) verdict.Facts {
 func start(t *testing.T, w *whole, kept *statetest.Memory, sinks ...Sink) (n *Notifier, stop func()) {
 	t.Helper()
 	n = &Notifier{
-		Sinks: sinks, Look: w.look, Lines: func(context.Context, string) ([]int, error) { return nil, nil }, Entry: kept,
+		Sinks: sinks, Look: w.look, Lines: func(context.Context, string) ([]int, error) { return nil, nil }, Entry: kept, Record: w.record,
 		CheckLeader: func() error { return nil }, Zone: time.UTC, DigestHour: -1, Every: 15 * time.Second, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -190,7 +219,7 @@ func TestTheHeartbeat(t *testing.T) {
 	defer srv.Close()
 	w, sink, began := &whole{}, &box{name: "mail"}, time.Now()
 	n := &Notifier{
-		Sinks: []Sink{sink}, Heartbeat: srv.URL + "/ping/1?rid=2", Look: w.look, Lines: func(context.Context, string) ([]int, error) { return nil, nil },
+		Record: w.record, Sinks: []Sink{sink}, Heartbeat: srv.URL + "/ping/1?rid=2", Look: w.look, Lines: func(context.Context, string) ([]int, error) { return nil, nil },
 		CheckLeader: func() error { return nil }, Zone: time.UTC, DigestHour: -1, Every: 10 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
 		Now: func() time.Time { return began.Add(100 * time.Since(began)) }, // a minute is 0.6 s
 	}

@@ -1,0 +1,178 @@
+package web
+
+// The past: what AtHoc held of a worker, who was on duty, and what was told of each row of a file. For operators alone, and each question
+// is written into the audit; so these pages do not ask again by themselves.
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"bobosync/shared/bus"
+	"bobosync/shared/client"
+	"bobosync/shared/control"
+	"bobosync/shared/event"
+	"bobosync/shared/history"
+	"bobosync/shared/text"
+	"bobosync/shared/topology"
+	"bobosync/shared/verdict"
+)
+
+const (
+	// pastListed is how much of what AtHoc was told of a worker is listed.
+	pastListed = 50
+	// pastWait is how long a long list may take.
+	pastWait = time.Minute
+)
+
+// atHint says how a moment is written.
+func atHint(q *Request) string {
+	return "Such as 2026-06-17 03:12 (" + zone(q.now()) + "), or 90m ago as 90m. What counts is when AtHoc answered, not when somebody booked. Who asks is recorded."
+}
+
+// pastAt is the moment that the address asks for; zero if it names none. What cannot be read is said in words.
+func pastAt(q *Request) (at time.Time, asked, wrong string) {
+	asked = strings.TrimSpace(q.url.Query().Get("at"))
+	if asked == "" {
+		return time.Time{}, "", ""
+	}
+	at, err := client.PastMoment(asked, q.now().Local())
+	if err != nil {
+		return time.Time{}, asked, upper(text.Clean(err.Error())) + "."
+	}
+	return at, asked, ""
+}
+
+// personSubs lead to the pages about persons.
+func personSubs(here string) []Link {
+	return []Link{{Text: "Worker", Href: "/worker", Here: here == "/worker"}, {Text: "On duty", Href: "/onduty", Here: here == "/onduty"}}
+}
+
+// workerAt is what AtHoc held of a worker at a moment.
+func (s *Site) workerAt(q *Request, p *Page, worker string, at time.Time) error {
+	a, err := askWith[control.PastAnswer](q, s.orders, topology.Resolver, control.WorkerPast, control.PastRequest{
+		Text: worker, At: at, Most: pastListed, By: q.who.By(),
+	})
+	if err != nil {
+		return err
+	}
+	conn, err := q.connection(s.reads)
+	if err != nil {
+		return err
+	}
+	names := client.FileNames(q.ctx, conn, a.Files())
+	p.Intro = text.Clean(a.Sentence(names, time.Local)) + "."
+	if a.State == history.Uncertain {
+		p.Level = verdict.Warning
+	}
+	facts := []Fact{
+		{"Employee id", words(text.Dash(a.Employee))}, {"AtHoc user", words(text.Dash(a.User))}, {"As of", moment(a.At, q.now())}, {"AtHoc held", words(string(a.State))},
+	}
+	if a.Held != nil {
+		facts = append(facts, Fact{"Proof", words(a.Held.Words(time.Local))})
+	}
+	facts = append(facts, Fact{"The history is complete from", moment(a.CompleteFrom, q.now())})
+	t := &Table{Plain: true, Caption: "What AtHoc was told around then, the latest first", Columns: columns("Told", "Status", "Booked", "Answer", "Answered", "Call", "File", ">Line"), Empty: "Nothing."}
+	for _, told := range a.Told {
+		t.Rows = append(t.Rows, append([]Cell{moment(told.Sent, q.now()), words(client.OnOrOff(told.On)), moment(told.Booked, q.now())}, answered(q, told, names)...))
+	}
+	p.Blocks = append(p.Blocks, Block{Facts: facts}, Block{Table: t})
+	return nil
+}
+
+// answered are the cells of AtHoc's answer, its call, and the row that it comes from.
+func answered(q *Request, told control.ToldAnswer, names map[string]string) []Cell {
+	answer := words(told.Outcome)
+	if told.Outcome == event.Pending.String() {
+		answer = marked(verdict.Warning, "none")
+	}
+	return []Cell{answer, moment(told.Answered, q.now()), words(text.Dash(told.Call)), {Text: text.Clean(fileName(told.File, names)), Href: hrefOf(told.File)}, number(told.Line)}
+}
+
+// onDuty lists whom AtHoc held as on duty, now or at a moment.
+func (s *Site) onDuty(q *Request) (*Page, error) {
+	at, asked, wrong := pastAt(q)
+	p := &Page{Title: "On duty", Subs: personSubs("/onduty"), Blocks: []Block{{Form: &Form{Action: "/onduty", Label: "As of", Name: "at", Value: asked, Button: "Show", Hint: atHint(q)}}}}
+	if wrong != "" {
+		p.Intro, p.Level = wrong, verdict.Warning
+		return p, nil
+	}
+	conn, err := q.connection(s.orders)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(q.ctx, pastWait)
+	defer cancel()
+	a, err := client.OnDuty(ctx, conn, at, q.who.By())
+	if err != nil {
+		return nil, err
+	}
+	p.Intro = fmt.Sprintf("%s on duty at %s, as AtHoc was told.", text.Count(a.Total, "user"), text.Moment(a.At, time.Local))
+	if a.Uncertain > 0 {
+		p.Level = verdict.Warning
+		p.Intro += fmt.Sprintf(" Of %d it is uncertain: a call that told of them had no answer.", a.Uncertain)
+	}
+	t := &Table{
+		Caption: "On duty", Columns: columns("Employee id", "AtHoc user", "State", "Since", "Answered"), Empty: "Nobody.",
+		Note: "The history is complete from " + text.Moment(a.CompleteFrom, time.Local) + " on. What was set in AtHoc by hand is not known here.",
+	}
+	for _, w := range a.Workers {
+		state := words(string(w.State))
+		if w.State == history.Uncertain {
+			state = marked(verdict.Warning, string(w.State))
+		}
+		t.Rows = append(t.Rows, []Cell{words(text.Dash(w.Employee)), words(w.User), state, moment(w.Since, q.now()), moment(w.Answered, q.now())})
+	}
+	p.Blocks = append(p.Blocks, Block{Table: t})
+	return p, nil
+}
+
+// receipt accounts for each row of a file: the call that told AtHoc of it, or why there was none. It names no workers.
+func (s *Site) receipt(q *Request) (*Page, error) {
+	conn, err := q.connection(s.orders)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(q.ctx, pastWait)
+	defer cancel()
+	f, err := oneFile(ctx, conn, q.id)
+	if err != nil {
+		return nil, err
+	}
+	if f.Rows > mostRows {
+		return nil, fmt.Errorf("the file has %d rows, which are too many for a page: bobosync files receipt %s --csv lists them", f.Rows, text.Short(f.ID))
+	}
+	r, err := client.ReceiptOf(ctx, conn, f, q.who.By())
+	if err != nil {
+		return nil, err
+	}
+	p := &Page{
+		Title: "Receipt of " + text.Clean(f.Name), Subs: []Link{{Text: "The file", Href: hrefOf(f.ID)}, {Text: "All files", Href: "/files"}},
+		Intro: text.Count(len(r.Rows), "row") + ": the call that told AtHoc of it and its answer, or why there was none. Who asks is recorded.",
+	}
+	t := &Table{Caption: "Rows", Columns: columns(">Line", "Outcome", "Told", "Answer", "Answered", "Call", "Why no call"), Empty: "The file has no rows."}
+	for _, row := range r.Rows {
+		for _, told := range row.Calls {
+			t.Rows = append(t.Rows, append(append([]Cell{number(row.Line), words(row.Outcome), moment(told.Sent, q.now())}, answered(q, told, nil)[:3]...), words("")))
+		}
+		if len(row.Calls) == 0 {
+			none := words("–")
+			t.Rows = append(t.Rows, []Cell{number(row.Line), words(row.Outcome), none, none, none, none, words(row.Why)})
+		}
+	}
+	p.Blocks = []Block{{Table: t}}
+	return p, nil
+}
+
+// oneFile is the file of that name or id, the latest if there are several.
+func oneFile(ctx context.Context, conn *bus.Conn, named string) (control.FileState, error) {
+	answer, err := client.AskFiles(ctx, conn, control.FilesRequest{Text: named})
+	if err != nil {
+		return control.FileState{}, err
+	}
+	if len(answer.Files) == 0 {
+		return control.FileState{}, &notFound{"No such file is known: " + text.Clean(named)}
+	}
+	return answer.Files[len(answer.Files)-1], nil
+}

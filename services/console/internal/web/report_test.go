@@ -1,0 +1,67 @@
+package web
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"bobosync/services/console/internal/auth"
+	"bobosync/shared/bustest"
+)
+
+// TestReportTime: shifts by their name, the last that has begun; or from and to, up to now.
+func TestReportTime(t *testing.T) {
+	t.Parallel()
+	london, err := time.LoadLocation("Europe/London")
+	require.NoError(t, err)
+	now := time.Date(2026, 10, 25, 3, 12, 0, 0, london)
+	at := func(words string) time.Time {
+		at, err := time.ParseInLocation("2006-01-02 15:04", words, london)
+		require.NoError(t, err)
+		return at
+	}
+	for name, c := range map[string]struct {
+		shift, from, to string
+		begin, end      time.Time
+		wrong           string
+	}{
+		"twelve hours":          {"", "", "", now.Add(-12 * time.Hour), now, ""},
+		"the night":             {"night", "", "", at("2026-10-24 22:00"), now, ""},
+		"yesterday's late one":  {"late", "", "", at("2026-10-24 14:00"), at("2026-10-24 22:00"), ""},
+		"yesterday's early one": {"early", "", "", at("2026-10-24 06:00"), at("2026-10-24 14:00"), ""},
+		"named times":           {"", "2026-10-24 22:00", "2026-10-25 06:00", at("2026-10-24 22:00"), now, ""},
+		"a day":                 {"", "24h", "", now.Add(-24 * time.Hour), now, ""},
+		"no such shift":         {"lunch", "", "", now.Add(-12 * time.Hour), now, ""},
+		"no time at all":        {"", "2026-10-25 01:00+01:00", "", time.Time{}, time.Time{}, "is no time"},
+		"ends before it begins": {"", "1h", "2h", time.Time{}, time.Time{}, "would end before it begins"},
+		"twice that day":        {"", "2026-10-25 01:30", "", time.Time{}, time.Time{}, "comes twice"},
+		"too long":              {"", "2026-01-01", "", time.Time{}, time.Time{}, "35 days at most"},
+	} {
+		begin, end, err := reportTime(c.shift, c.from, c.to, now)
+		if c.wrong != "" {
+			require.ErrorContains(t, err, c.wrong, name)
+			continue
+		}
+		require.NoError(t, err, name)
+		require.Equal(t, []time.Time{c.begin, c.end}, []time.Time{begin, end}, name)
+	}
+}
+
+// TestReport: what was not well, ordered, and failed in a time, and nothing of before or after.
+func TestReport(t *testing.T) {
+	t.Parallel()
+	conn := bustest.Start(t).Connect(t)
+	played(t, conn)
+	playedPersons(t, conn)
+	s := site(t, conn, well(), auth.Identity{Name: "v", Role: auth.Viewer})
+	code, body := get(t, s, "/report?from=2h")
+	require.Equal(t, http.StatusOK, code)
+	require.Contains(t, body, "PROBLEM")
+	require.Contains(t, body, "13 min")
+	code, body = get(t, s, "/report?from=2h&to=1h")
+	require.Equal(t, http.StatusOK, code)
+	require.NotContains(t, body, "13 min")
+	require.Contains(t, body, "Nothing was ordered.")
+}
