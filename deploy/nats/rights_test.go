@@ -122,11 +122,15 @@ func owners() map[string][]string {
 		topology.AuditSubject(ingest): {ingest}, topology.AuditSubject(resolver): {resolver},
 		topology.AuditSubject(publisher): {publisher}, topology.AuditSubject(janitor): {janitor}, topology.AuditSubject("x"): nil,
 		"$KV.bobo_audit.head.resolver": {resolver}, "$KV.bobo_audit.resolver.x": {resolver}, "$KV.bobo_audit.x": nil,
-		"$JS.API.DIRECT.GET.AUDIT.bobo.audit.resolver": {resolver},
+		"$KV.bobo_audit.head.janitor": {janitor}, "$KV.bobo_audit.janitor.x": {janitor, resolver}, "$KV.bobo_audit.ingest.x": {ingest, resolver},
+		"$JS.API.DIRECT.GET.KV_bobo_audit.$KV.bobo_audit.head.janitor": {janitor, operator, viewer},
+		"$JS.API.DIRECT.GET.KV_bobo_audit.$KV.bobo_audit.janitor.x":    {janitor},
+		"$JS.API.DIRECT.GET.AUDIT.bobo.audit.resolver":                 {resolver},
 		// The history of what AtHoc was told, and the calls that are about to be made.
 		topology.HistorySubject("1", ""): {resolver}, topology.HistorySubject("", "john"): {resolver}, topology.SubjectHistoryBooks: {resolver},
-		"$KV.bobo_calls.call.x": {publisher, resolver}, "$KV.bobo_calls.x": nil, "$JS.API.STREAM.MSG.DELETE." + topology.StreamHistory: nil,
+		"$KV.bobo_calls.call.x": {publisher, resolver}, "$KV.bobo_calls.x": nil,
 		"bobo.control.resolver.worker-past": {operator}, "bobo.control.resolver.on-duty": {operator}, "bobo.control.resolver.file-calls": {operator},
+		"bobo.control.resolver.erase": {operator}, "bobo.control.resolver.erase-show": {operator}, "bobo.control.janitor.forget": {resolver},
 		// Keys.
 		"$KV.bobo_state.resolver.memory": {resolver}, "$KV.bobo_state.janitor.mapping": {janitor},
 		"$KV.bobo_state.guard.history": {resolver}, "$KV.bobo_state.guard.hold.off-1": {resolver}, "bobo.control.resolver.held-decide": {operator},
@@ -157,7 +161,7 @@ func owners() map[string][]string {
 		topology.StreamMapping: {[]string{janitor}, []string{janitor, resolver}},
 		topology.StreamDead:    {nil, []string{operator, viewer, resolver}},
 		topology.StreamAudit:   {nil, []string{operator, viewer, janitor}},
-		"KV_bobo_audit":        {nil, []string{operator, viewer}},
+		"KV_bobo_audit":        {nil, []string{operator, resolver}}, // a viewer sees who ordered and when, not what, which may name workers
 		topology.StreamJournal: {[]string{janitor}, []string{janitor}},
 		"KV_bobo_state":        {nil, nil},
 		"KV_bobo_leases":       {nil, nil},
@@ -182,7 +186,9 @@ func owners() map[string][]string {
 	table["$JS.API.STREAM.MSG.DELETE."+topology.StreamDead] = []string{resolver}
 	table["$JS.API.STREAM.MSG.DELETE."+topology.StreamAudit], table["$JS.API.STREAM.MSG.DELETE.KV_bobo_audit"] = nil, nil
 	table["$JS.API.STREAM.MSG.DELETE."+topology.StreamJournal] = []string{janitor}
-	table["$JS.API.STREAM.MSG.DELETE."+topology.StreamEntries] = nil
+	for _, name := range []string{topology.StreamEntries, topology.StreamUpdates, topology.StreamAcks, topology.StreamHistory} { // of a worker who is erased
+		table["$JS.API.STREAM.MSG.DELETE."+name] = []string{resolver}
+	}
 	for stream, consumers := range (topology.Settings{}).Consumers() {
 		for _, c := range consumers {
 			owner, _, _ := strings.Cut(c.Durable, "-")

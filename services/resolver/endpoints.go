@@ -6,12 +6,17 @@ import (
 	"context"
 
 	"bobosync/services/resolver/internal/dead"
+	"bobosync/services/resolver/internal/erasure"
 	"bobosync/services/resolver/internal/show"
 	"bobosync/services/resolver/internal/trial"
 	"bobosync/shared/control"
+	"bobosync/shared/topology"
 )
 
 func (s *service) endpoints(w *work) []control.Endpoint {
+	eraser := &erasure.Eraser{JS: w.conn.JS, Roster: s.roster, Forget: func(ctx context.Context, req control.ForgetRequest) (control.ForgetAnswer, error) {
+		return control.Ask[control.ForgetAnswer](ctx, w.conn.NC, topology.Janitor, control.Forget, req)
+	}}
 	letters := dead.Letters{JS: w.conn.JS, Requeue: w.replayer.Requeue}
 	return []control.Endpoint{
 		control.WithForecast(control.On(control.Replay, w.replayer.Begin), w.replayer.Forecast),
@@ -40,6 +45,8 @@ func (s *service) endpoints(w *work) []control.Endpoint {
 		}),
 		control.On(control.OnDuty, w.history.OnDuty),
 		control.On(control.FileCalls, w.history.FileCalls),
+		control.On(control.EraseShow, eraser.Show),
+		control.On(control.Erase, eraser.Erase),
 		control.On(control.Try, func(_ context.Context, req control.TryRequest) (control.TryAnswer, error) {
 			return trial.Try(s.roster, req)
 		}),

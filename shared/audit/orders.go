@@ -60,8 +60,11 @@ func (c Caller) KnownBy() string {
 
 // Words says in a line what was ordered, and why it was not followed.
 func (o Ordered) Words() string {
-	if o.What == nil {
-		return "(erased)"
+	switch {
+	case o.Hidden:
+		return "(for operators to see)"
+	case o.What == nil:
+		return "(gone)"
 	}
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(o.What.Request, &fields) != nil {

@@ -103,7 +103,7 @@ func (c Caller) String() string {
 // Detail is what belongs to a record and may have to be erased.
 type Detail struct {
 	// Salt keeps what is erased from being guessed by its hash.
-	Salt string `json:"salt"`
+	Salt string `json:"salt,omitempty"`
 	// Request is the order as it was given: which set, and why.
 	Request json.RawMessage `json:"request,omitempty"`
 	// Forecast is what it was expected to do.
@@ -111,6 +111,8 @@ type Detail struct {
 	// Result is what the service answered, and Error why it did not follow, or why there is no forecast.
 	Result json.RawMessage `json:"result,omitempty"`
 	Error  string          `json:"error,omitempty"`
+	// Erased is the order by which a worker was taken out of it; it has no salt then, and does not fit its record's hash.
+	Erased string `json:"erased,omitempty"`
 }
 
 // End is where a chain ends.

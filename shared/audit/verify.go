@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"bobosync/shared/bus"
+	"bobosync/shared/cas"
 	"bobosync/shared/topology"
 )
 
@@ -34,6 +35,8 @@ type Books struct {
 	Ends map[topology.Service]End
 	// Age is how long records are kept; 0 means for ever.
 	Age time.Duration
+	// Hidden: what belongs to the records is not for whoever loaded them to see.
+	Hidden bool
 }
 
 // Day holds the ends of the chains at the end of a day, as the janitor's journal has them.
@@ -87,20 +90,27 @@ func LoadChains(ctx context.Context, js jetstream.JetStream) (Books, error) {
 	return books, err
 }
 
-// Load reads everything. It needs the rights of one who looks.
+// Load reads everything, or, for one who may not see what belongs to the records, all but that.
 func Load(ctx context.Context, js jetstream.JetStream) (Books, error) {
 	books, err := LoadChains(ctx, js)
 	if err != nil {
 		return books, err
 	}
+	may, err := topology.MayRead(ctx, js.Conn(), bucketStream)
+	if err == nil && !may {
+		books.Hidden = true
+		return books, books.loadEnds(ctx, js)
+	}
+	if err != nil {
+		return books, err
+	}
 	details := map[string][]byte{}
-	prefix := "$KV." + topology.BucketAudit + "."
-	err = bus.Read(ctx, js, "KV_"+topology.BucketAudit, bus.ReadFrom{}, func(data []byte, subject string) {
-		key := strings.TrimPrefix(subject, prefix)
+	err = bus.Read(ctx, js, bucketStream, bus.ReadFrom{}, func(data []byte, subject string) {
+		key := strings.TrimPrefix(subject, "$KV."+topology.BucketAudit+".")
 		service, isEnd := strings.CutPrefix(key, topology.AuditHead(""))
 		var end End
 		switch {
-		case len(data) == 0: // it was erased
+		case len(data) == 0: // it was removed
 		case !isEnd:
 			details[key] = slices.Clone(data)
 		case json.Unmarshal(data, &end) == nil:
@@ -116,18 +126,41 @@ func Load(ctx context.Context, js jetstream.JetStream) (Books, error) {
 	return books, err
 }
 
+// bucketStream is the stream that holds the bucket.
+const bucketStream = "KV_" + topology.BucketAudit
+
+// loadEnds reads where the services say that their chains end.
+func (b Books) loadEnds(ctx context.Context, js jetstream.JetStream) error {
+	kv, err := js.KeyValue(ctx, topology.BucketAudit)
+	if err != nil {
+		return fmt.Errorf("open bucket %s: %w", topology.BucketAudit, err)
+	}
+	for _, service := range []topology.Service{topology.Ingest, topology.Resolver, topology.Publisher, topology.Janitor} {
+		value, _, err := cas.Load(ctx, kv, topology.AuditHead(service))
+		if err != nil {
+			return fmt.Errorf("read where the audit ended: %w", err)
+		}
+		var end End
+		if value != nil && json.Unmarshal(value, &end) == nil {
+			b.Ends[service] = end
+		}
+	}
+	return nil
+}
+
 // Entry is a record as people look at it.
 type Entry struct {
 	Record
-	// What is the record's detail; nil if it was erased.
-	What *Detail `json:"what,omitempty"`
+	// What is the record's detail; nil if it is not there any more, or Hidden from whoever asks.
+	What   *Detail `json:"what,omitempty"`
+	Hidden bool    `json:"hidden,omitempty"`
 }
 
 // Entries returns the records, newest first. What cannot be read is left to Verify.
 func (b Books) Entries() []Entry {
 	all := []Entry{} // JSON's null is no list
 	for _, l := range b.Links {
-		var e Entry
+		e := Entry{Hidden: b.Hidden}
 		if json.Unmarshal(l.Data, &e.Record) != nil {
 			continue
 		}
@@ -159,8 +192,9 @@ func Verify(b Books, days []Day, now time.Time) []Finding {
 	}
 	slices.Sort(services)
 	var all []Finding
+	erased := b.erasures()
 	for _, service := range slices.Compact(services) {
-		c := chain{service: service, age: b.Age, now: now, hashes: map[uint64]string{}}
+		c := chain{service: service, age: b.Age, now: now, hashes: map[uint64]string{}, erased: erased, hidden: b.Hidden}
 		c.walk(chains[service])
 		if end, told := b.Ends[service]; told {
 			c.end(end)
@@ -182,6 +216,8 @@ type chain struct {
 	now     time.Time
 	last    End
 	hashes  map[uint64]string
+	erased  erasures
+	hidden  bool
 	found   []Finding
 }
 
@@ -231,10 +267,17 @@ func (c *chain) step(r Record, first bool) {
 
 // detail judges what belongs to a record.
 func (c *chain) detail(r Record, detail []byte) {
+	var d Detail
 	switch {
+	case c.hidden:
 	case detail == nil && !c.aged(r.At):
 		c.find(r.N, "what was ordered by record %d is gone: it was removed", r.N)
-	case detail != nil && hashOf(detail) != r.Detail:
+	case detail == nil || hashOf(detail) == r.Detail:
+	case json.Unmarshal(detail, &d) == nil && d.Erased != "":
+		if !c.erased.take(d.Erased) {
+			c.find(r.N, "what was ordered by record %d is said to be erased, and no order to erase accounts for that: it was changed", r.N)
+		}
+	default:
 		c.find(r.N, "what was ordered by record %d is not what was written: it was changed", r.N)
 	}
 }

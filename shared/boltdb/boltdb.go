@@ -66,7 +66,7 @@ func Open(path string, version int, log *slog.Logger) (*DB, error) {
 	}
 	db, err := open(path)
 	if damaged := new(damagedError); errors.As(err, &damaged) {
-		aside := fmt.Sprintf("%s.damaged-%s", path, time.Now().UTC().Format("20060102T150405.000"))
+		aside := fmt.Sprintf("%s%s%s", path, damagedSuffix, time.Now().UTC().Format("20060102T150405.000"))
 		if err := os.Rename(path, aside); err != nil {
 			return nil, fmt.Errorf("set the damaged file %s aside: %w", path, err)
 		}

@@ -22,6 +22,8 @@ const (
 	copyPart = 4 << 20
 	// partSuffix marks a compacted copy that has not taken its original's place.
 	partSuffix = ".compact"
+	// damagedSuffix marks a file that was set aside, before the time of that.
+	damagedSuffix = ".damaged-"
 )
 
 // steps of a compaction, for tests that kill the program between them.
@@ -73,6 +75,24 @@ func (db *DB) compactIfSparse(ctx context.Context) (saved int64, err error) {
 	db.log.Info("a data file was mostly empty and is made smaller",
 		"file", db.path, "bytes_before", before, "bytes", after, "seconds", time.Since(began).Round(time.Millisecond).Seconds())
 	return before - after, nil
+}
+
+// Compact writes the file anew whatever its size, so that what was deleted is nowhere in it, and deletes what was set aside of it as damaged.
+// Otherwise it is as CompactIfSparse, but on Windows too, where reading waits.
+func (db *DB) Compact(ctx context.Context) error {
+	db.writes.Lock()
+	defer db.writes.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := db.compact(); err != nil {
+		return fmt.Errorf("write %s anew: %w", db.path, err)
+	}
+	aside, err := filepath.Glob(db.path + damagedSuffix + "*")
+	for _, file := range aside {
+		err = errors.Join(err, removeIfThere(file))
+	}
+	return err
 }
 
 // measure returns the size of the file and how much of it is in use.

@@ -21,6 +21,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"bobosync/shared/disk"
+	"bobosync/shared/scrub"
 )
 
 // Errors that tell an operator's mistakes apart. They are wrapped in a text that says what to do.
@@ -97,6 +98,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	s := &Server{lock: lock, storeDir: o.StoreDir, stopped: make(chan struct{})}
 	logger = logger.With("component", "broker")
 	pruneAside(o.StoreDir, time.Now(), logger) // before the start: there may be no room left for it
+	if err := scrub.FollowAll(o.StoreDir, logger); err != nil {
+		logger.Error("what names a worker who was erased is not overwritten everywhere; it is tried again at the next start", "error", err)
+	}
 	if err := s.runHealing(o, logger); err != nil {
 		return nil, fmt.Errorf("start broker: %w", errors.Join(err, s.lock.Unlock()))
 	}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"bobosync/shared/scrub"
 )
 
 // The directories of the store, as the server lays it out: jetstream/<account>/streams/<stream>/obs/<consumer>.
@@ -23,7 +25,7 @@ const (
 	streamsDir   = "streams"
 	consumersDir = "obs"
 	// asideDir is beside them, and holds what was damaged.
-	asideDir = "set-aside"
+	asideDir = scrub.AsideDir
 )
 
 // maxHeals is how often a start sets damaged parts aside before it gives up.

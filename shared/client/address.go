@@ -29,3 +29,6 @@ func WriteAddress(directory, address, token string) error {
 	}
 	return nil
 }
+
+// StoreDir is where the broker inside keeps its streams, below DATA_DIRECTORY.
+func StoreDir(directory string) string { return filepath.Join(directory, "jetstream") }

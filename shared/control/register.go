@@ -104,7 +104,7 @@ func (g *register) order(ctx context.Context, e Endpoint, r micro.Request) ([]by
 		return nil, fmt.Errorf("the order is not given, since it cannot be recorded in the audit (bobosync check says what the broker lacks): %w", err)
 	}
 
-	answer, failure := e.handle(ctx, request)
+	answer, failure := e.handle(withOrderID(ctx, id), request)
 	result := audit.Record{Endpoint: e.Name, Kind: audit.Result, Caller: caller, Order: id, Outcome: outcomeOf(failure)}
 	what := audit.Detail{Result: answer}
 	if failure != nil {

@@ -36,6 +36,12 @@ func askAccess(ctx context.Context, nc *nats.Conn) (access, error) {
 	return readAccess(answer.Data)
 }
 
+// MayRead reports whether this program may read all that a stream holds, and not just what lies under some of its subjects.
+func MayRead(ctx context.Context, nc *nats.Conn, stream string) (bool, error) {
+	mine, err := askAccess(ctx, nc)
+	return mine.may(api("DIRECT.GET.%s", stream)), err
+}
+
 // InOwnAccount reports whether a service is logged in under the account that is its own. Every request from others then comes
 // through an import, for which the server says in a header who asks; where all share one account, nobody does.
 func InOwnAccount(ctx context.Context, nc *nats.Conn, service Service) (bool, error) {

@@ -157,20 +157,20 @@ const controlPrefix = "bobo.control."
 // Endpoints by who asks them: services alone, everyone who looks, and those who give orders. Each endpoint of a service stands in
 // just one of these lists, which is its declaration: shared/control serves no other, and records every order in the audit.
 var (
-	serviceEndpoints = map[Service][]string{Resolver: {"observe"}, Ingest: {"purge"}}
+	serviceEndpoints = map[Service][]string{Resolver: {"observe"}, Ingest: {"purge"}, Janitor: {"forget"}}
 	lookingEndpoints = map[Service][]string{
 		Ingest:    {"state", "find-file", "files", "file-rows"},
 		Resolver:  {"state", "replays", "mapping-list", "worker", "try", "held"},
 		Publisher: {"state", "sending"},
 		Janitor:   {"state", "mapping", "reconcile-report", "journal"},
 	}
-	// What only operators see, though it is no order: both name workers.
-	operatorLooks = map[Service][]string{Ingest: {"slowest"}, Resolver: {"held-show", "file-calls"}}
+	// What only operators see, though it is no order: it names workers.
+	operatorLooks = map[Service][]string{Ingest: {"slowest"}, Resolver: {"held-show", "file-calls", "erase-show"}}
 	// Looks of operators into a person's past, which are recorded in the audit as orders are.
 	recordedLooks  = map[Service][]string{Resolver: {"worker-past", "on-duty"}}
 	orderEndpoints = map[Service][]string{
 		Ingest:    {"mute-feed"},
-		Resolver:  {"replay", "stop-replay", "requeue", "dead-requeue", "dead-drop", "held-decide", "held-requeue"},
+		Resolver:  {"replay", "stop-replay", "requeue", "dead-requeue", "dead-drop", "held-decide", "held-requeue", "erase"},
 		Publisher: {"pause", "resume"},
 		Janitor:   {"mapping-refresh", "mapping-approve", "reconcile", "journal-note", "notify-test"},
 	}
@@ -217,7 +217,7 @@ func (r *rights) ask(service Service, endpoints ...string) {
 }
 
 // answer lets a service answer requests, and the inquiries of NATS's services framework. What it is ordered it writes into its own
-// chain of the audit; it can read no other's.
+// chain of the audit.
 func (r *rights) answer(service Service) {
 	r.Answers = true
 	r.look(StreamAudit)
@@ -325,7 +325,22 @@ func resolverUser() User {
 	r.writeKeys(BucketCalls, CallsKey("*"))
 	r.read(StreamDead)
 	r.publish(api("STREAM.MSG.DELETE.%s", StreamDead), entriesPrefix+"*") // to requeue and to drop what could not be read
+	r.eraseWorkers()
 	return r.user()
+}
+
+// eraseWorkers lets the resolver delete what is stored of a worker, and take him out of what belongs to the audit's records: those hold a hash
+// of it, so that nothing else can be put there unseen.
+func (r *rights) eraseWorkers() {
+	for _, s := range []string{StreamEntries, StreamUpdates, StreamAcks, StreamHistory} {
+		r.publish(api("STREAM.MSG.DELETE.%s", s))
+	}
+	r.lookAt(StreamAcks, ConsumerIngestAcks)
+	r.read(bucketStream(BucketAudit))
+	for _, service := range []Service{Ingest, Publisher, Janitor} {
+		r.publish(fmt.Sprintf("$KV.%s.%s", BucketAudit, AuditDetail(service, "*")))
+	}
+	r.ask(Janitor, serviceEndpoints[Janitor]...)
 }
 
 func publisherUser() User {
@@ -354,8 +369,8 @@ func janitorUser() User {
 	r.writeKeys(BucketState, "janitor.>")
 	r.writeKeys(BucketLeases, "janitor")
 	r.callAtHoc()
-	for service, endpoints := range serviceEndpoints {
-		r.ask(service, endpoints...)
+	for _, service := range []Service{Ingest, Resolver} {
+		r.ask(service, serviceEndpoints[service]...)
 	}
 	r.observe()
 	r.ask(Ingest, "file-rows") // which lines a notice is about
@@ -399,7 +414,8 @@ func (r *rights) lookAround() {
 	r.look("*")
 	r.lookAt("*", "*")
 	r.publish(api("STREAM.LIST"), api("STREAM.NAMES"), api("CONSUMER.LIST.*"), api("CONSUMER.NAMES.*"))
-	r.read(StreamDead, StreamAudit, bucketStream(BucketAudit))
+	r.read(StreamDead, StreamAudit)
+	r.readKeys(BucketAudit, AuditHead("*")) // not what was ordered, which may name workers
 	r.readKeys(BucketState, append(breakerKeys, pauseKey, KeyConsoleEnded)...)
 	r.readKeys(BucketLeases, laneKeys)
 	r.publish(SubjectServers)
@@ -414,6 +430,7 @@ func (r *rights) lookAround() {
 func operatorUser(name, about string) User {
 	r := newRights(name, about)
 	r.lookAround()
+	r.read(bucketStream(BucketAudit))
 	for _, declared := range []map[Service][]string{operatorLooks, recordedLooks, orderEndpoints} {
 		for service, endpoints := range declared {
 			r.ask(service, endpoints...)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -22,6 +21,7 @@ import (
 	"bobosync/shared/bus"
 	"bobosync/shared/client"
 	"bobosync/shared/program"
+	"bobosync/shared/scrub"
 	"bobosync/shared/telemetry"
 )
 
@@ -62,6 +62,9 @@ func runAll(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetr
 		switch {
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // it was told to stop, and what ends then is no failure
+		case errors.Is(err, errScrub):
+			log.Info("a worker was erased: everything starts again, so that what the broker inside has deleted is overwritten")
+			continue
 		case errors.Is(err, errBrokerFailed), errors.Is(err, broker.ErrDiskFull):
 			log.Error("the broker inside has failed; everything starts again", "error", err, "retry_in", againWait.String())
 		default:
@@ -75,6 +78,9 @@ func runAll(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetr
 	}
 }
 
+// errScrub means that something is to be overwritten in the broker's store, which must be down for that.
+var errScrub = errors.New("a worker was erased")
+
 var errBrokerFailed = errors.New("the broker inside cannot store messages")
 
 // Once starts the broker, if it is to be inside, and the services, and returns when all of them have ended. tel may be nil.
@@ -85,8 +91,9 @@ func Once(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetry.
 	group, ctx := errgroup.WithContext(ctx)
 	if s.Broker.URL == "" {
 		token := rand.Text()
+		store := client.StoreDir(s.Data.Directory)
 		inside, err := broker.Start(ctx, broker.Options{
-			StoreDir: filepath.Join(s.Data.Directory, "jetstream"), Port: broker.RandomPort, Token: token, Logger: log,
+			StoreDir: store, Port: broker.RandomPort, Token: token, Logger: log,
 		})
 		if err != nil {
 			return fmt.Errorf("start the broker inside (DATA_DIRECTORY): %w", err)
@@ -98,7 +105,10 @@ func Once(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetry.
 		connect = func(ctx context.Context, name string) (*bus.Conn, error) {
 			return bus.Connect(ctx, bus.Config{InProcess: inside, Token: token, Name: "bobosync " + name, Logger: log})
 		}
-		group.Go(func() error { return watchBroker(ctx, inside) })
+		failed := scrub.Waits(store) // it could not be done; it is tried again at the next start
+		group.Go(func() error {
+			return watchBroker(ctx, inside, func() bool { return !failed && scrub.Waits(store) })
+		})
 	}
 	serve := func(name string, service program.Service) {
 		group.Go(func() error {
@@ -125,9 +135,9 @@ func shutDown(inside *broker.Server) error {
 	return inside.Shutdown(ctx)
 }
 
-// watchBroker returns an error when the broker inside can no longer store messages. What is only seen once may be a stream that is
+// watchBroker returns an error when the broker inside can no longer store messages, or is to be down for a moment. What is only seen once may be a stream that is
 // just being made or deleted.
-func watchBroker(ctx context.Context, inside *broker.Server) error {
+func watchBroker(ctx context.Context, inside *broker.Server, scrubWaits func() bool) error {
 	ticker := time.NewTicker(healthLook)
 	defer ticker.Stop()
 	for failures := 0; ; {
@@ -135,6 +145,9 @@ func watchBroker(ctx context.Context, inside *broker.Server) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
+		}
+		if scrubWaits() {
+			return errScrub
 		}
 		err := inside.Health()
 		if err == nil {

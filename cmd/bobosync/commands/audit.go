@@ -169,6 +169,9 @@ func tellVerified(out *text.Printer, asJSON bool, books audit.Books, days []audi
 		return fmt.Errorf("the audit is not as it was written: %s", text.Count(len(found), "finding"))
 	case !asJSON:
 		out.Printf("All of %s are as they were written, and %s of the journal fit.\n", text.Count(len(books.Links), "record"), text.Count(len(days), "day"))
+		if books.Hidden {
+			out.Printf("What was ordered, and what was answered, is for operators to see and to verify.\n")
+		}
 	}
 	return nil
 }

@@ -124,7 +124,7 @@ Exit status: 0 done, 1 it failed, 2 it was called wrongly or a setting is wrong.
 	root.PersistentFlags().StringVar(&envFile, "env", "", "read settings from this `file` (default .env, if it is there)")
 	root.AddGroup(&cobra.Group{ID: groupLook, Title: "Look:"}, &cobra.Group{ID: groupMend, Title: "Mend:"})
 	root.AddCommand(inGroup(groupLook, statusCommand(&envFile), checkCommand(&envFile), filesCommand(&envFile), feedsCommand(&envFile), workerCommand(&envFile), onDutyCommand(&envFile), journalCommand(&envFile), auditCommand(&envFile))...)
-	root.AddCommand(inGroup(groupMend, heldCommand(&envFile), mappingCommand(&envFile), reconcileCommand(&envFile), replayCommand(&envFile), deadCommand(&envFile), pauseCommand(&envFile), resumeCommand(&envFile), notifyCommand(&envFile), consoleCommand(&envFile), provisionCommand(&envFile))...)
+	root.AddCommand(inGroup(groupMend, heldCommand(&envFile), mappingCommand(&envFile), reconcileCommand(&envFile), replayCommand(&envFile), deadCommand(&envFile), eraseCommand(&envFile), pauseCommand(&envFile), resumeCommand(&envFile), notifyCommand(&envFile), consoleCommand(&envFile), provisionCommand(&envFile))...)
 	if added := programs(&envFile); len(added) > 0 {
 		root.AddGroup(&cobra.Group{ID: GroupRun, Title: "Run:"})
 		root.AddCommand(added...)

@@ -51,6 +51,9 @@ func (a *API) Endpoints() []control.Endpoint {
 			return a.Journal.List(req)
 		}),
 		control.On(control.JournalNote, a.note),
+		control.On(control.Forget, func(ctx context.Context, req control.ForgetRequest) (control.ForgetAnswer, error) {
+			return a.Journal.Forget(ctx, req.Names)
+		}),
 	}
 }
 

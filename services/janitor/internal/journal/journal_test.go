@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"bobosync/shared/bus"
 	"bobosync/shared/bustest"
 	"bobosync/shared/control"
+	"bobosync/shared/erase"
 	"bobosync/shared/topology"
 )
 
@@ -319,4 +321,38 @@ func TestFindingsThatAreTooLongAreCut(t *testing.T) {
 	cut := found.fit(1000)
 	assert.Len(t, cut.Ambiguous, 9)
 	assert.Equal(t, 13, cut.Left)
+}
+
+// TestAWorkerIsForgotten: nothing of what the journal holds and answers names him, all else is as it was, and so it is when it is read again.
+func TestAWorkerIsForgotten(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	bond := erase.Names{Employee: "0007", Users: []string{"j.bond"}}
+	j := f.open(t)
+	_, err := j.Begin(control.JournalEntry{Kind: control.KindOperator, By: "x", Ended: f.c.now, Started: f.c.now, Text: "worker 0007 replayed"})
+	require.NoError(t, err)
+	_, err = j.Begin(control.JournalEntry{Kind: control.KindOperator, By: "x", Ended: f.c.now, Started: f.c.now, Text: "all replayed"})
+	require.NoError(t, err)
+	require.NoError(t, j.SetFindings(Findings{Users: 9, Ambiguous: map[string][]string{"0007": {"a"}, "8": {"b"}}, Alike: [][]string{{"0007", "7"}, {"9", "09"}}}))
+	require.NoError(t, j.SetComparison(control.ReconcileAnswer{Users: []control.DifferingUser{{User: "a", Employee: "1"}, {User: "J.Bond", Employee: "0007"}}}))
+	answer, err := j.Forget(t.Context(), bond)
+	require.NoError(t, err)
+	require.Equal(t, 3, answer.Entries)
+	require.NotZero(t, answer.Through)
+
+	for _, j := range []*Journal{j, f.open(t)} {
+		list, err := j.List(control.JournalRequest{})
+		require.NoError(t, err)
+		require.Len(t, list.Entries, 2)
+		report, err := j.Comparison(0)
+		require.NoError(t, err)
+		require.Len(t, report.Users, 1)
+		require.Equal(t, Findings{Users: 9, Ambiguous: map[string][]string{"8": {"b"}}, Alike: [][]string{{"9", "09"}}}, j.Findings())
+		data, err := json.Marshal([]any{list, report})
+		require.NoError(t, err)
+		require.False(t, bond.MentionedIn(data), "%s", data)
+	}
+	again, err := j.Forget(t.Context(), bond)
+	require.NoError(t, err)
+	require.Zero(t, again.Entries)
 }

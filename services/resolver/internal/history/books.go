@@ -89,13 +89,17 @@ func (k *Keeper) rebuild(ctx context.Context) (event.Books, error) {
 		books.From = info.State.FirstTime.UTC()
 	}
 
-	consumed, answers := consumer.CachedInfo().AckFloor.Stream, 0
+	consumed, answers, last := consumer.CachedInfo().AckFloor.Stream, 0, uint64(0)
 	var failed error
 	err = bus.Scan(ctx, k.js, topology.StreamAcks, bus.ReadFrom{}, func(m *jetstream.RawStreamMsg) bool {
 		a := Answered{Sequence: m.Sequence, Stored: m.Time}
 		if m.Sequence > consumed {
 			return false
 		}
+		if last > 0 && m.Sequence > last+1 {
+			books.From = m.Time.UTC() // answers are missing that were about a worker who was erased, and about others
+		}
+		last = m.Sequence
 		if event.Decode(m.Data, &a.Acks) == nil {
 			answers += len(a.Answers)
 			failed = k.Record(ctx, []Answered{a})

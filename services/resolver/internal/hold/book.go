@@ -370,3 +370,28 @@ func (b *Book) Replace(now time.Time, groups ...*guard.Group) store.GuardChange 
 
 // Usual is how few and how many are usually on duty at a moment.
 func (b *Book) Usual(now time.Time) (least, most int) { return b.rules.UsualOnDuty(&b.history, now) }
+
+// Awaits reports whether one of these users without a known worker is in a hold that awaits a decision.
+func (b *Book) Awaits(users []string) bool {
+	for _, g := range b.groups {
+		for _, user := range users {
+			if _, in := g.Users[topology.NormalUsername(user)]; in && g.Decision == nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Erase takes users without a known worker out of the holds.
+func (b *Book) Erase(users []string) {
+	for _, g := range b.groups {
+		before := len(g.Users)
+		for _, user := range users {
+			delete(g.Users, topology.NormalUsername(user))
+		}
+		if len(g.Users) < before {
+			b.unsynced[g.ID] = true
+		}
+	}
+}

@@ -1,0 +1,89 @@
+package journal
+
+// Taking a worker out of the journal, who is erased.
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+
+	"bobosync/shared/control"
+	"bobosync/shared/erase"
+	"bobosync/shared/topology"
+)
+
+// Forget takes a worker out of the entries, of the last comparison and of what the last refresh of the mapping found.
+func (j *Journal) Forget(ctx context.Context, n erase.Names) (answer control.ForgetAnswer, err error) {
+	if answer.Entries, err = j.forgetInEntries(ctx, n); err != nil {
+		return answer, err
+	}
+	j.mu.Lock()
+	report, findings := j.comparison, j.findings
+	j.mu.Unlock()
+	report.Users = slices.DeleteFunc(slices.Clone(report.Users), func(u control.DifferingUser) bool { return mentions(n, u) })
+	if len(report.Users) < len(j.comparison.Users) {
+		answer.Entries++
+		if err := j.SetComparison(report); err != nil {
+			return answer, err
+		}
+	}
+	if mentions(n, findings) {
+		answer.Entries++
+		if err := j.SetFindings(findings.without(n)); err != nil {
+			return answer, err
+		}
+	}
+	info, err := j.stream.Info(ctx)
+	if err != nil {
+		return answer, fmt.Errorf("look at stream %s: %w", topology.StreamJournal, err)
+	}
+	answer.Through = info.State.LastSeq
+	return answer, nil
+}
+
+func mentions(n erase.Names, v any) bool {
+	data, err := json.Marshal(v)
+	return err == nil && n.MentionedIn(data)
+}
+
+func (j *Journal) forgetInEntries(ctx context.Context, n erase.Names) (changed int, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, e := range slices.Clone(j.entries) {
+		if !mentions(n, e.JournalEntry) {
+			continue
+		}
+		data, err := json.Marshal(e.JournalEntry)
+		if err == nil {
+			data, err = n.Redact(data)
+		}
+		var without control.JournalEntry
+		if err == nil {
+			err = json.Unmarshal(data, &without)
+		}
+		if err != nil {
+			return changed, fmt.Errorf("take a worker out of the journal: %w", err)
+		}
+		if err := j.store(ctx, without); err != nil {
+			return changed, err
+		}
+		changed++
+	}
+	return changed, nil
+}
+
+// without is what was found without a person.
+func (f Findings) without(n erase.Names) Findings {
+	f.Ambiguous = maps.Clone(f.Ambiguous)
+	maps.DeleteFunc(f.Ambiguous, func(id string, users []string) bool { return n.Are(id) || slices.ContainsFunc(users, n.Are) })
+	alike := f.Alike
+	f.Alike = nil
+	for _, ids := range alike {
+		if !slices.ContainsFunc(ids, n.Are) {
+			f.Alike = append(f.Alike, ids)
+		}
+	}
+	return f
+}
