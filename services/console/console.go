@@ -77,6 +77,7 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 	log.Info("the console listens", "address", cfg.Auth.Scheme()+"://"+listener.Addr().String()+"/")
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return facts.Run(ctx) })
+	group.Go(func() error { return logins.Run(ctx) })
 	group.Go(func() error { return serve(ctx, guarded, site.Handler(), log) })
 	return group.Wait()
 }

@@ -14,6 +14,7 @@ import (
 
 	"bobosync/services/ingest/internal/files"
 	"bobosync/shared/disk"
+	"bobosync/shared/pause"
 )
 
 // slowCheck is how long looking at a directory may take before it is said that the directory does not answer.
@@ -58,16 +59,8 @@ func newDirectories(cfg Config, log *slog.Logger, now func() time.Time) *directo
 
 // run looks every so often until ctx ends.
 func (d *directories) run(ctx context.Context, every time.Duration) {
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		d.look()
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
+	d.look()
+	_ = pause.Every(ctx, every, func() error { d.look(); return nil })
 }
 
 // look tries all directories now and reports whether any of them cannot be used.

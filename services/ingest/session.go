@@ -168,14 +168,7 @@ func (w *work) read(ctx context.Context, epoch string) error {
 // keepHouse makes room in the stream of entries and detects stalls until ctx ends. It returns entries.ErrLost when a stream was
 // recreated since the session began.
 func (w *work) keepHouse(ctx context.Context) error {
-	tick := time.NewTicker(w.check)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	return pause.Every(ctx, w.check, func() error {
 		if err := w.stream.CheckIdentities(ctx); errors.Is(err, entries.ErrLost) {
 			return err
 		}
@@ -183,7 +176,8 @@ func (w *work) keepHouse(ctx context.Context) error {
 		if err := errors.Join(w.stream.Tidy(ctx), w.detectStall(ctx), w.feeds.save(ctx)); err != nil && ctx.Err() == nil {
 			w.log.Debug("housekeeping failed, trying again", "error", err)
 		}
-	}
+		return nil
+	})
 }
 
 // detectStall has files read again that wait although nothing is under way: an outcome was lost, or is among the dead letters.

@@ -23,6 +23,7 @@ import (
 	"bobosync/services/resolver/internal/roster"
 	"bobosync/services/resolver/internal/takeover"
 	"bobosync/shared/bus"
+	"bobosync/shared/pause"
 	"bobosync/shared/session"
 	"bobosync/shared/topology"
 )
@@ -225,34 +226,18 @@ func (w *work) release(ctx context.Context) error {
 
 // tendHistory does what the history of what AtHoc was told needs by the clock.
 func (w *work) tendHistory(ctx context.Context) {
-	ticker := time.NewTicker(tendInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+	_ = pause.Every(ctx, tendInterval, func() error {
 		if err := w.history.Tend(ctx); err != nil && ctx.Err() == nil {
 			w.roster.Log.Warn("the history of what AtHoc was told could not be looked after, trying again", "error", err)
 		}
-	}
+		return nil
+	})
 }
 
 // watchStore ends the session when something of the broker's store is gone. Who pulls from a stream does not notice if another
 // service has created it again, with its consumers; what was on its way is lost.
 func (w *work) watchStore(ctx context.Context, lost func(error)) {
-	ticker := time.NewTicker(storeInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		if err := w.rebuilder.CheckStore(ctx); err != nil {
-			lost(err)
-			return
-		}
+	if err := pause.Every(ctx, storeInterval, func() error { return w.rebuilder.CheckStore(ctx) }); err != nil {
+		lost(err)
 	}
 }

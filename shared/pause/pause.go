@@ -20,6 +20,22 @@ func For(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// Every calls do again and again, d after d, and returns its error, or nil when ctx ends.
+func Every(ctx context.Context, d time.Duration, do func() error) error {
+	ticker := time.NewTicker(d)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		if err := do(); err != nil {
+			return err
+		}
+	}
+}
+
 // Backoff is a row of waits between tries, each twice as long as the one before, up to a longest one. It is not safe for
 // concurrent use.
 type Backoff struct{ waits backoff.ExponentialBackOff }

@@ -20,6 +20,7 @@ import (
 	"bobosync/shared/broker"
 	"bobosync/shared/bus"
 	"bobosync/shared/client"
+	"bobosync/shared/pause"
 	"bobosync/shared/program"
 	"bobosync/shared/scrub"
 	"bobosync/shared/telemetry"
@@ -135,27 +136,22 @@ func shutDown(inside *broker.Server) error {
 	return inside.Shutdown(ctx)
 }
 
-// watchBroker returns an error when the broker inside can no longer store messages, or is to be down for a moment. What is only seen once may be a stream that is
-// just being made or deleted.
+// watchBroker returns an error when the broker inside can no longer store messages, or is to be down for a moment. What is only seen
+// once may be a stream that is just being made or deleted.
 func watchBroker(ctx context.Context, inside *broker.Server, scrubWaits func() bool) error {
-	ticker := time.NewTicker(healthLook)
-	defer ticker.Stop()
-	for failures := 0; ; {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
+	failures := 0
+	return pause.Every(ctx, healthLook, func() error {
 		if scrubWaits() {
 			return errScrub
 		}
 		err := inside.Health()
 		if err == nil {
 			failures = 0
-			continue
+			return nil
 		}
 		if failures++; failures == 2 {
 			return fmt.Errorf("%w: %w", errBrokerFailed, err)
 		}
-	}
+		return nil
+	})
 }

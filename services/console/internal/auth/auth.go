@@ -16,11 +16,13 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"bobosync/shared/login"
+	"bobosync/shared/pause"
 )
 
 // Role is what somebody may do; each includes those below it.
@@ -111,7 +113,7 @@ type Auth struct {
 	csrf     *http.CrossOriginProtection
 }
 
-// New makes what keeps the door with these settings, which must be valid. What it keeps up to date in the background ends with ctx.
+// New makes what keeps the door with these settings, which must be valid. It is to be run as well.
 func New(ctx context.Context, cfg Config, opt Options) (*Auth, error) {
 	a := &Auth{
 		cfg: cfg, opt: opt, throttle: newThrottle(opt.Clock), hashing: make(chan struct{}, 2),
@@ -139,8 +141,13 @@ func New(ctx context.Context, cfg Config, opt Options) (*Auth, error) {
 			return nil, err
 		}
 	}
-	a.ended = followEnded(ctx, opt)
+	a.ended = readEnded(ctx, opt)
 	return a, nil
+}
+
+// Run reads again and again which sessions were ended at other consoles, until ctx ends.
+func (a *Auth) Run(ctx context.Context) error {
+	return pause.Every(ctx, endedEvery, func() error { a.ended.look(ctx); return nil })
 }
 
 // mostBody bounds what a form sends.
@@ -272,19 +279,17 @@ func (a *Auth) stillKnown(s *session) bool {
 // whileLasts gives a stream's context an end when the session ends: by itself, or since somebody ended it.
 func (a *Auth) whileLasts(ctx context.Context, who asker) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(ctx, who.session.ends().Sub(a.opt.Clock()))
-	go func() {
-		ticker := time.NewTicker(endedEvery)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-ticker.C:
-				if a.ended.has(who.session) || !a.stillKnown(who.session) {
-					cancel()
-				}
+	var following sync.WaitGroup
+	following.Go(func() {
+		_ = pause.Every(ctx, endedEvery, func() error {
+			if a.ended.has(who.session) || !a.stillKnown(who.session) {
+				cancel()
 			}
-		}
-	}()
-	return ctx, cancel
+			return nil
+		})
+	})
+	return ctx, func() {
+		cancel()
+		following.Wait()
+	}
 }

@@ -34,22 +34,10 @@ type ended struct {
 	failing bool
 }
 
-// followEnded reads the list again and again until ctx ends.
-func followEnded(ctx context.Context, opt Options) *ended {
+// readEnded reads the list as it is now.
+func readEnded(ctx context.Context, opt Options) *ended {
 	e := &ended{opt: opt, began: opt.Clock(), all: map[string]int64{}, here: map[string]int64{}}
 	e.look(ctx)
-	go func() {
-		ticker := time.NewTicker(endedEvery)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-ticker.C:
-				e.look(ctx)
-			}
-		}
-	}()
 	return e
 }
 

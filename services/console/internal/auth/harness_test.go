@@ -82,9 +82,14 @@ func open(t *testing.T, cfg Config, change ...func(*Options)) *door {
 	}
 	require.NoError(t, cfg.Validate(opt.Addr))
 	ctx, cancel := context.WithCancel(t.Context())
-	t.Cleanup(cancel)
 	a, err := New(ctx, cfg, opt)
 	require.NoError(t, err)
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-ended)
+	})
 	mux := http.NewServeMux()
 	for role := Nobody; role <= Approver; role++ {
 		mux.HandleFunc("/"+role.String(), func(w http.ResponseWriter, r *http.Request) {

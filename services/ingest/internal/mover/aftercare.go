@@ -13,6 +13,7 @@ import (
 	"bobosync/services/ingest/internal/content"
 	"bobosync/services/ingest/internal/files"
 	"bobosync/services/ingest/internal/ledger"
+	"bobosync/shared/pause"
 )
 
 const (
@@ -64,16 +65,7 @@ func (a *aftercare) add(done []moved) {
 
 // run looks every so often until ctx ends.
 func (a *aftercare) run(ctx context.Context, every time.Duration) {
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			a.look(ctx)
-		}
-	}
+	_ = pause.Every(ctx, every, func() error { a.look(ctx); return nil })
 }
 
 // look looks at all of them once, and lets go of those that were moved long enough ago.

@@ -10,6 +10,7 @@ import (
 	"bobosync/services/janitor/internal/periodic"
 	"bobosync/services/janitor/internal/state"
 	"bobosync/shared/control"
+	"bobosync/shared/pause"
 )
 
 const (
@@ -61,18 +62,12 @@ type Watcher struct {
 
 // Run looks until ctx ends.
 func (w *Watcher) Run(ctx context.Context) error {
-	ticker := time.NewTicker(w.Every)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
+	return pause.Every(ctx, w.Every, func() error {
 		if err := w.check(ctx); err != nil && ctx.Err() == nil {
 			w.Log.Debug("it cannot be told how many workers are unmapped", "error", err)
 		}
-	}
+		return nil
+	})
 }
 
 // check asks for a refresh if one is due early.
