@@ -34,7 +34,11 @@ func NewLog(js jetstream.JetStream, service topology.Service) *Log {
 	return &Log{js: js, service: service, now: time.Now}
 }
 
-// Append adds a record with its detail to the chain and returns the record's id. When it returns nil both are stored.
+// ErrTwice means that there is a record of that id already, or that writing it was begun.
+var ErrTwice = errors.New("there is a record of this id already")
+
+// Append adds a record with its detail to the chain and returns the record's id. When it returns nil both are stored. A record that
+// comes with an id of its own is written once; its error wraps ErrTwice then.
 func (l *Log) Append(ctx context.Context, r Record, d Detail) (id string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
 	defer cancel()
@@ -47,13 +51,23 @@ func (l *Log) Append(ctx context.Context, r Record, d Detail) (id string, err er
 		return "", fmt.Errorf("open bucket %s: %w", topology.BucketAudit, err)
 	}
 
-	r.ID, r.Service, r.At = uuid.Must(uuid.NewV7()).String(), string(l.service), l.now().UTC()
+	r.Service, r.At = string(l.service), l.now().UTC()
+	keep := kv.Put
+	if r.ID == "" {
+		r.ID = uuid.Must(uuid.NewV7()).String()
+	} else {
+		keep = func(ctx context.Context, key string, value []byte) (uint64, error) { return kv.Create(ctx, key, value) }
+	}
 	detail, err := d.encode()
 	if err != nil {
 		return "", err
 	}
 	r.Detail = hashOf(detail)
-	if _, err := kv.Put(ctx, topology.AuditDetail(l.service, r.ID), detail); err != nil {
+	_, err = keep(ctx, topology.AuditDetail(l.service, r.ID), detail)
+	if errors.Is(err, jetstream.ErrKeyExists) {
+		return "", ErrTwice
+	}
+	if err != nil {
 		return "", fmt.Errorf("write what belongs to a record of the audit: %w", err)
 	}
 

@@ -76,6 +76,8 @@ type Conn struct {
 	level  atomic.Int64 // highest API level seen
 	// unstored is what the broker does not store, by what the publishers on this connection were told.
 	unstored unstored
+	// asking are those who want to hear what the broker refuses.
+	asking refusals
 }
 
 // Connect waits for the broker, however long, and returns once JetStream answers. It logs one line when it starts to
@@ -161,6 +163,7 @@ func (c *Conn) options(cfg Config) ([]nats.Option, error) {
 			if sub != nil {
 				subject = sub.Subject
 			}
+			c.asking.tell(err)
 			c.logger.Warn("broker reported an error", "subject", subject, "error", err)
 		}),
 	}

@@ -105,7 +105,7 @@ func Serve(ctx context.Context, nc *nats.Conn, service topology.Service, version
 		work.end()
 	}
 	for _, e := range endpoints {
-		options := []micro.EndpointOpt{micro.WithEndpointSubject(subject(service, e.Name))}
+		options := []micro.EndpointOpt{micro.WithEndpointSubject(Subject(service, e.Name))}
 		if e.every {
 			options = append(options, micro.WithEndpointQueueGroupDisabled())
 		}
@@ -196,7 +196,8 @@ func semantic(version string) string {
 	return "0.0.0"
 }
 
-func subject(service topology.Service, endpoint string) string {
+// Subject is where requests to an endpoint of a service go.
+func Subject(service topology.Service, endpoint string) string {
 	return prefix + "." + string(service) + "." + endpoint
 }
 
@@ -210,7 +211,7 @@ func Ask[Res, Req any](ctx context.Context, nc *nats.Conn, service topology.Serv
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	answer, err := nc.RequestWithContext(ctx, subject(service, endpoint), data)
+	answer, err := nc.RequestWithContext(ctx, Subject(service, endpoint), data)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		return res, fmt.Errorf("ask the %s: %w: is it running, and with this broker?", service, ErrNobody)
@@ -241,7 +242,7 @@ func AskAll[Res, Req any](ctx context.Context, nc *nats.Conn, service topology.S
 	}
 	ctx, cancel := context.WithTimeout(ctx, allAnswers)
 	defer cancel()
-	answers, err := natsext.RequestMany(ctx, nc, subject(service, endpoint), data, natsext.RequestManyStall(nextAnswer))
+	answers, err := natsext.RequestMany(ctx, nc, Subject(service, endpoint), data, natsext.RequestManyStall(nextAnswer))
 	if err != nil {
 		return nil, fmt.Errorf("ask every %s for %s: %w", service, endpoint, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
@@ -93,13 +94,20 @@ func (g *register) order(ctx context.Context, e Endpoint, r micro.Request) ([]by
 	if err != nil {
 		return nil, err
 	}
+	once, err := onceOf(request)
+	if err != nil {
+		return nil, err
+	}
 	detail := audit.Detail{Request: request}
 	if e.forecast != nil {
 		if detail.Forecast, err = e.forecast(ctx, request); err != nil {
 			detail.Error = "no forecast: " + err.Error() // the order will say so as well
 		}
 	}
-	id, err := g.log.Append(ctx, audit.Record{Endpoint: e.Name, Kind: audit.Order, Caller: caller}, detail)
+	id, err := g.log.Append(ctx, audit.Record{ID: once, Endpoint: e.Name, Kind: audit.Order, Caller: caller}, detail)
+	if errors.Is(err, audit.ErrTwice) {
+		return nil, Refuse("this order was given already, and is followed once: the audit has what came of it")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("the order is not given, since it cannot be recorded in the audit (bobosync check says what the broker lacks): %w", err)
 	}
@@ -115,6 +123,18 @@ func (g *register) order(ctx context.Context, e Endpoint, r micro.Request) ([]by
 		return nil, fmt.Errorf("the order was given, but what came of it cannot be recorded in the audit: %w", err)
 	}
 	return answer, failure
+}
+
+// onceOf returns the id that whoever gives an order has made for it (once), so that it is followed once however often it is sent; empty
+// if there is none. It becomes the id of the order's record.
+func onceOf(request []byte) (string, error) {
+	var order struct {
+		Once string `json:"once"`
+	}
+	if json.Unmarshal(request, &order) != nil || order.Once != "" && uuid.Validate(order.Once) != nil {
+		return "", Refuse("what an order is known by (once) must be a UUID")
+	}
+	return order.Once, nil
 }
 
 // outcomeOf names how an order ended.

@@ -11,6 +11,8 @@ import (
 const (
 	// Replay takes a ReplayRequest and answers with a Replay.
 	Replay = "replay"
+	// ReplayForecast takes a ReplayRequest and answers with a ReplayState of what it would be. It changes nothing.
+	ReplayForecast = "replay-forecast"
 	// Replays takes nothing and answers with []ReplayState, newest first.
 	Replays = "replays"
 	// StopReplay takes a StopRequest and answers with the ReplayState.
