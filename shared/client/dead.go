@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
@@ -69,4 +71,29 @@ func lettersFrom(ctx context.Context, js jetstream.JetStream, seq uint64) ([]Let
 		some = append(some, l)
 	}
 	return some, nil
+}
+
+// LetterQuery says which dead letters are meant; what is empty does not matter.
+type LetterQuery struct {
+	IDs []uint64
+	// Reason is a part of it, in any letter case; File is an id.
+	Reason, File string
+}
+
+// Of returns those of all that are meant.
+func (q LetterQuery) Of(all []Letter) []Letter {
+	return slices.DeleteFunc(slices.Clone(all), func(l Letter) bool {
+		return len(q.IDs) > 0 && !slices.Contains(q.IDs, l.ID) ||
+			q.Reason != "" && !strings.Contains(strings.ToLower(l.Reason), strings.ToLower(q.Reason)) ||
+			q.File != "" && l.File != q.File
+	})
+}
+
+// IDs are the numbers of dead letters.
+func IDs(letters []Letter) []uint64 {
+	ids := make([]uint64, 0, len(letters))
+	for _, l := range letters {
+		ids = append(ids, l.ID)
+	}
+	return ids
 }

@@ -18,11 +18,11 @@ import (
 
 // AskFiles asks for files until it has as many as are wanted: an answer holds no more than fit into a message.
 func AskFiles(ctx context.Context, conn *bus.Conn, req control.FilesRequest) (control.FilesAnswer, error) {
-	all, err := control.Ask[control.FilesAnswer](ctx, conn.NC, topology.Ingest, control.Files, req)
+	all, err := Ask[control.FilesAnswer](ctx, conn, topology.Ingest, control.Files, req)
 	for wanted := req.Most; err == nil && all.More > 0 && len(all.Files) < wanted; {
 		req.Skip, req.Most = len(all.Files), wanted-len(all.Files)
 		var earlier control.FilesAnswer
-		if earlier, err = control.Ask[control.FilesAnswer](ctx, conn.NC, topology.Ingest, control.Files, req); len(earlier.Files) == 0 {
+		if earlier, err = Ask[control.FilesAnswer](ctx, conn, topology.Ingest, control.Files, req); len(earlier.Files) == 0 {
 			break
 		}
 		all.Files, all.More = append(earlier.Files, all.Files...), earlier.More
@@ -49,7 +49,7 @@ type RowsDo func(rows []control.RowState) error
 func EachRow(ctx context.Context, conn *bus.Conn, f control.FileState, all bool, do RowsDo) error {
 	req := control.RowsRequest{ID: f.ID, All: all}
 	for {
-		answer, err := control.Ask[control.RowsAnswer](ctx, conn.NC, topology.Ingest, control.FileRows, req)
+		answer, err := Ask[control.RowsAnswer](ctx, conn, topology.Ingest, control.FileRows, req)
 		if err != nil {
 			return err
 		}

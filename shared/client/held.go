@@ -16,7 +16,7 @@ import (
 func HeldSet(ctx context.Context, conn *bus.Conn, id string) (control.HeldSet, error) {
 	var set control.HeldSet
 	for after := 0; ; {
-		part, err := control.Ask[control.HeldSet](ctx, conn.NC, topology.Resolver, control.HeldShow, control.HeldRequest{ID: id, After: after})
+		part, err := Ask[control.HeldSet](ctx, conn, topology.Resolver, control.HeldShow, control.HeldRequest{ID: id, After: after})
 		switch {
 		case err != nil:
 			return set, err

@@ -83,7 +83,7 @@ func (f JournalQuery) done(ctx context.Context, conn *bus.Conn) ([]control.Journ
 	req := control.JournalRequest{Kind: f.Kind, Since: f.Since}
 	for {
 		req.Most = min(f.Most-len(all), 200)
-		answer, err := control.Ask[control.JournalAnswer](ctx, conn.NC, topology.Janitor, control.Journal, req)
+		answer, err := Ask[control.JournalAnswer](ctx, conn, topology.Janitor, control.Journal, req)
 		if err != nil {
 			return all, err
 		}
@@ -130,7 +130,7 @@ func fileEntry(f control.FileState) control.JournalEntry {
 }
 
 func replayEntries(ctx context.Context, conn *bus.Conn) ([]control.JournalEntry, error) {
-	replays, err := control.Ask[[]control.ReplayState](ctx, conn.NC, topology.Resolver, control.Replays, control.Nothing{})
+	replays, err := Ask[[]control.ReplayState](ctx, conn, topology.Resolver, control.Replays, control.Nothing{})
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,7 @@ import (
 func LastReport(ctx context.Context, conn *bus.Conn) (control.ReconcileAnswer, error) {
 	whole := control.ReconcileAnswer{Users: []control.DifferingUser{}} // JSON's null is no list
 	for page := (control.Page{}); ; {
-		answer, err := control.Ask[control.ReconcileAnswer](ctx, conn.NC, topology.Janitor, control.ReconcileReport, page)
+		answer, err := Ask[control.ReconcileAnswer](ctx, conn, topology.Janitor, control.ReconcileReport, page)
 		if err != nil {
 			return whole, err
 		}
@@ -37,7 +37,7 @@ func LastReport(ctx context.Context, conn *bus.Conn) (control.ReconcileAnswer, e
 func MappingPairs(ctx context.Context, conn *bus.Conn, req control.MappingListRequest) ([]control.MappingPair, error) {
 	all := []control.MappingPair{} // JSON's null is no list
 	for {
-		answer, err := control.Ask[control.MappingListAnswer](ctx, conn.NC, topology.Resolver, control.MappingList, req)
+		answer, err := Ask[control.MappingListAnswer](ctx, conn, topology.Resolver, control.MappingList, req)
 		if err != nil {
 			return nil, err
 		}

@@ -1,16 +1,21 @@
 package client
 
+// Orders: how they are given, by commands and the console alike, and noted in the journal.
+
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
+	"bobosync/shared/audit"
+	"bobosync/shared/breaker"
 	"bobosync/shared/bus"
 	"bobosync/shared/control"
-	"bobosync/shared/text"
 	"bobosync/shared/topology"
 )
 
@@ -22,6 +27,192 @@ const (
 	// noteWait is how long noting an order may take. The order itself is done already.
 	noteWait = 3 * time.Second
 )
+
+// Order is who gives an order, and what the audit keeps with it. Empty fields are left out.
+type Order struct {
+	// By is who gives it, by his own word; what the broker knows of him is put before it.
+	By string
+	// Once, an id of audit.NewFamily, has the services follow it once, however often it is sent.
+	Once string
+	// Selection names the set that was looked at, Forecast says what was expected, Reason why it is given.
+	Selection, Forecast, Reason string
+	// Warn is told if the order was given and the journal has no note of it.
+	Warn func(error)
+}
+
+// Ask asks a service. Its error wraps bus.ErrNotAllowed, and comes at once, if the broker does not let this user ask that.
+func Ask[Res, Req any](ctx context.Context, conn *bus.Conn, service topology.Service, endpoint string, req Req) (Res, error) {
+	ctx, cancel := conn.Heed(ctx, control.Subject(service, endpoint))
+	defer cancel()
+	res, err := control.Ask[Res](ctx, conn.NC, service, endpoint, req)
+	if err != nil && errors.Is(context.Cause(ctx), bus.ErrNotAllowed) {
+		err = fmt.Errorf("ask the %s for %s: %w", service, endpoint, bus.ErrNotAllowed)
+	}
+	return res, err
+}
+
+// Give gives an order to a service.
+func Give[Res, Req any](ctx context.Context, conn *bus.Conn, o Order, service topology.Service, endpoint string, req Req) (Res, error) {
+	signed, err := o.sign(req)
+	if err != nil {
+		var none Res
+		return none, err
+	}
+	return Ask[Res](ctx, conn, service, endpoint, signed)
+}
+
+// sign adds to a request what the audit keeps.
+func (o Order) sign(req any) (map[string]json.RawMessage, error) {
+	fields := map[string]json.RawMessage{}
+	data, err := json.Marshal(req)
+	if err == nil {
+		err = json.Unmarshal(data, &fields)
+	}
+	for name, value := range map[string]string{"by": o.By, "once": o.Once, "selection": o.Selection, "forecast": o.Forecast, "reason": o.Reason} {
+		if value == "" {
+			continue
+		}
+		if fields[name], err = json.Marshal(value); err != nil {
+			break
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("write an order: %w", err)
+	}
+	return fields, nil
+}
+
+// note has the janitor note in its journal what was done through another service. The order stands whether or not that succeeds. The
+// text holds no personal data.
+func (o Order) note(ctx context.Context, conn *bus.Conn, outcome, what string, counts map[string]int) {
+	ctx, cancel := context.WithTimeout(ctx, noteWait)
+	defer cancel()
+	now := time.Now().UTC()
+	_, err := Ask[control.Nothing](ctx, conn, topology.Janitor, control.JournalNote, control.JournalEntry{
+		Kind: control.KindOperator, By: o.By, Started: now, Ended: now, Outcome: outcome, Counts: counts, Text: what,
+	})
+	if err != nil && o.Warn != nil {
+		o.Warn(err)
+	}
+}
+
+// Decide approves or rejects a mass change that is held.
+func Decide(ctx context.Context, conn *bus.Conn, o Order, d control.HeldDecision) (control.HeldResult, error) {
+	result, err := Give[control.HeldResult](ctx, conn, o, topology.Resolver, control.HeldDecide, d)
+	if err == nil {
+		done := "rejected"
+		if d.Approve {
+			done = "approved"
+		}
+		o.note(ctx, conn, control.OutcomeOK, fmt.Sprintf("mass change %s %s: %s", result.ID, done, d.Reason), map[string]int{"users": result.Users})
+	}
+	return result, err
+}
+
+// TakeIn takes in after all what was rejected.
+func TakeIn(ctx context.Context, conn *bus.Conn, o Order, d control.HeldDecision) (control.HeldResult, error) {
+	result, err := Give[control.HeldResult](ctx, conn, o, topology.Resolver, control.HeldRequeue, d)
+	if err == nil {
+		o.note(ctx, conn, control.OutcomeOK, fmt.Sprintf("mass change %s requeued: %s", result.ID, d.Reason), map[string]int{"users": result.Users})
+	}
+	return result, err
+}
+
+// Letters gives an order about dead letters (control.DeadRequeue or control.DeadDrop), part by part, and returns what became of each.
+func Letters(ctx context.Context, conn *bus.Conn, o Order, endpoint string, ids []uint64) (results []control.DeadResult, err error) {
+	results = []control.DeadResult{} // JSON's null is no list
+	once := o.Once
+	for part := range slices.Chunk(ids, control.MostDead) {
+		if once != "" {
+			o.Once = audit.Member(once, len(results)/control.MostDead)
+		}
+		some, failure := Give[[]control.DeadResult](ctx, conn, o, topology.Resolver, endpoint, control.DeadRequest{IDs: part})
+		if err = failure; err != nil {
+			break
+		}
+		results = append(results, some...)
+	}
+	if len(results) == 0 {
+		return results, err
+	}
+	failed, outcome, done := FailedLetters(results), control.OutcomeOK, "requeued"
+	if failed > 0 {
+		outcome = control.OutcomeFailed
+	}
+	if endpoint == control.DeadDrop {
+		done = "dropped"
+	}
+	o.note(ctx, conn, outcome, "dead letters "+done, map[string]int{done: len(results) - failed, "failed": failed})
+	return results, err
+}
+
+// FailedLetters counts those that stay as they are.
+func FailedLetters(results []control.DeadResult) (n int) {
+	for _, r := range results {
+		if r.Error != "" {
+			n++
+		}
+	}
+	return n
+}
+
+// Replay begins a replay, or says what it would be.
+func Replay(ctx context.Context, conn *bus.Conn, o Order, req control.ReplayRequest) (control.ReplayState, error) {
+	state, err := Give[control.ReplayState](ctx, conn, o, topology.Resolver, control.Replay, req)
+	if err == nil && !req.DryRun {
+		o.note(ctx, conn, control.OutcomeOK, "replay "+state.ID+" begun", map[string]int{"users": state.Users})
+	}
+	return state, err
+}
+
+// StopReplay stops a replay.
+func StopReplay(ctx context.Context, conn *bus.Conn, o Order, id string) (control.ReplayState, error) {
+	state, err := Give[control.ReplayState](ctx, conn, o, topology.Resolver, control.StopReplay, control.StopRequest{ID: id})
+	if err == nil {
+		o.note(ctx, conn, control.OutcomeOK, "replay "+state.ID+" stopped", map[string]int{"users": state.Users, "left": state.Left})
+	}
+	return state, err
+}
+
+// Pause has nothing sent to AtHoc for a while.
+func Pause(ctx context.Context, conn *bus.Conn, o Order, req control.PauseRequest) (breaker.Pause, error) {
+	paused, err := Give[breaker.Pause](ctx, conn, o, topology.Publisher, control.Pause, req)
+	if err == nil {
+		o.note(ctx, conn, control.OutcomeOK, fmt.Sprintf("sending to AtHoc paused until %s: %s", paused.Until.Format(time.RFC3339), req.Reason), nil)
+	}
+	return paused, err
+}
+
+// Resume ends a pause.
+func Resume(ctx context.Context, conn *bus.Conn, o Order) (control.ResumeAnswer, error) {
+	answer, err := Give[control.ResumeAnswer](ctx, conn, o, topology.Publisher, control.Resume, control.Order{})
+	if err == nil && answer.Ended != nil {
+		o.note(ctx, conn, control.OutcomeOK, "sending to AtHoc resumed", nil)
+	}
+	return answer, err
+}
+
+// Mute has what is unusual about a feed be no finding for a while.
+func Mute(ctx context.Context, conn *bus.Conn, o Order, req control.FeedMuteRequest) (control.FeedState, error) {
+	feed, err := Give[control.FeedState](ctx, conn, o, topology.Ingest, control.MuteFeed, req)
+	if err == nil {
+		what := fmt.Sprintf("the feed %s is not muted any more", feed.Name)
+		if feed.Mute != nil {
+			what = fmt.Sprintf("the feed %s is muted until %s: %s", feed.Name, feed.Mute.Until.Format(time.RFC3339), feed.Mute.Reason)
+		}
+		o.note(ctx, conn, control.OutcomeOK, what, nil)
+	}
+	return feed, err
+}
+
+// TryNotices has a notice sent to all sinks.
+func TryNotices(ctx context.Context, conn *bus.Conn, o Order) (control.NotifyTest, error) {
+	answer, err := Give[control.NotifyTest](ctx, conn, o, topology.Janitor, control.TestNotify, control.Order{})
+	if err == nil {
+		o.note(ctx, conn, control.OutcomeOK, "test of the notices", map[string]int{"places": len(answer.Results)})
+	}
+	return answer, err
+}
 
 // errEntryGone means that the janitor does not know an order that it took.
 var errEntryGone = errors.New("the janitor's journal knows nothing of it any more; bobosync journal shows what it knows")
@@ -50,19 +241,5 @@ func Await(ctx context.Context, nc *nats.Conn, id string) (control.JournalEntry,
 		case <-ctx.Done():
 		case <-ticker.C:
 		}
-	}
-}
-
-// Note has the janitor note in its journal what an operator did through another service. The order stands whether or not
-// that succeeds. The text holds no personal data.
-func Note(ctx context.Context, conn *bus.Conn, stderr *text.Printer, outcome, what string, counts map[string]int) {
-	ctx, cancel := context.WithTimeout(ctx, noteWait)
-	defer cancel()
-	now := time.Now().UTC()
-	_, err := control.Ask[control.Nothing](ctx, conn.NC, topology.Janitor, control.JournalNote, control.JournalEntry{
-		Kind: control.KindOperator, By: Whoami(), Started: now, Ended: now, Outcome: outcome, Counts: counts, Text: what,
-	})
-	if err != nil {
-		stderr.Printf("bobosync: warning: this is done, but the journal has no note of it: %v\n", err)
 	}
 }

@@ -1,11 +1,18 @@
 package client
 
+// Whom a replay sends, and how long that takes.
+
 import (
+	"context"
 	"fmt"
 	"math"
 	"time"
 
+	"bobosync/shared/breaker"
+	"bobosync/shared/bus"
 	"bobosync/shared/control"
+	"bobosync/shared/text"
+	"bobosync/shared/topology"
 )
 
 // Effort estimates the calls that a number of users needs, and how long they take.
@@ -33,4 +40,39 @@ func Moment(words string, now time.Time) (time.Time, error) {
 		}
 	}
 	return time.Time{}, fmt.Errorf("%q is no time: use 2024-06-17 14:30, 2024-06-17T14:30:00Z, or how long ago, such as 90m", words)
+}
+
+// FileID finds the one file that is meant by a name, an id, or the beginning of one.
+func FileID(ctx context.Context, conn *bus.Conn, text string) (string, error) {
+	found, err := Ask[[]control.FoundFile](ctx, conn, topology.Ingest, control.FindFile, control.FindRequest{Text: text})
+	switch {
+	case err != nil:
+		return "", err
+	case len(found) == 0:
+		return "", fmt.Errorf("no file %q is known: bobosync files list shows the names", text)
+	case len(found) > 1:
+		return "", fmt.Errorf("%d files have had the name %q: name one by its id, such as %.12s", len(found), text, found[0].ID)
+	}
+	return found[0].ID, nil
+}
+
+// DuringPause says that what was ordered waits for the end of a pause.
+func DuringPause(p *breaker.Pause) string {
+	return fmt.Sprintf("PAUSED until %s by %s (%s): nothing of it is sent before that ends; bobosync resume ends it now.",
+		text.When(p.Until), p.By, p.Reason)
+}
+
+// WhenSent says when what is to be sent will be: how many calls it takes and how long, or what holds it up. What cannot be asked is in
+// err: no publisher is there.
+func WhenSent(calls int, estimate time.Duration, s control.SendingState, err error, now time.Time) string {
+	switch {
+	case err != nil:
+		return "No publisher is there now: nothing is sent until one is."
+	case s.Pause.InForce(now):
+		return DuringPause(s.Pause)
+	case s.Breaker.Open():
+		return fmt.Sprintf("AtHoc is not to be had since %s (%s): it is sent when AtHoc is back, in some %d calls.", text.When(s.Breaker.Since), s.Breaker.Cause, calls)
+	default:
+		return fmt.Sprintf("Some %d calls, about %s at the present rate.", calls, estimate.Round(time.Second))
+	}
 }

@@ -36,7 +36,7 @@ func FileNames(ctx context.Context, conn *bus.Conn, ids []string) map[string]str
 		if id == "" {
 			continue
 		}
-		found, err := control.Ask[[]control.FoundFile](ctx, conn.NC, topology.Ingest, control.FindFile, control.FindRequest{Text: id})
+		found, err := Ask[[]control.FoundFile](ctx, conn, topology.Ingest, control.FindFile, control.FindRequest{Text: id})
 		if err != nil {
 			return names // the ids will do
 		}

@@ -6,7 +6,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 
 	"bobosync/shared/bus"
@@ -44,15 +43,10 @@ func withBroker(envFile *string, f func(ctx context.Context, conn *bus.Conn, cmd
 			return err
 		}
 		defer conn.Close()
-		ctx, cancel := context.WithCancelCause(cmd.Context())
-		defer cancel(nil)
-		conn.NC.SetErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			if errors.Is(err, nats.ErrPermissionViolation) {
-				cancel(errNotAllowed)
-			}
-		})
+		ctx, cancel := conn.Heed(cmd.Context(), "")
+		defer cancel()
 		err = f(ctx, conn, cmd, args)
-		if err != nil && errors.Is(context.Cause(ctx), errNotAllowed) {
+		if err != nil && errors.Is(context.Cause(ctx), bus.ErrNotAllowed) {
 			return errNotAllowed
 		}
 		return err
@@ -69,6 +63,13 @@ func moment(words string, now time.Time) (time.Time, error) {
 		err = usageError{err}
 	}
 	return t, err
+}
+
+// orderOf is an order that a command gives.
+func orderOf(cmd *cobra.Command) client.Order {
+	return client.Order{By: client.Whoami(), Warn: func(err error) {
+		errOf(cmd).Printf("bobosync: warning: this is done, but the journal has no note of it: %v\n", err)
+	}}
 }
 
 // asking makes what a command does that asks and shows the answer: to people, or as JSON.

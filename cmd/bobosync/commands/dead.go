@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -14,7 +13,6 @@ import (
 	"bobosync/shared/client"
 	"bobosync/shared/control"
 	"bobosync/shared/text"
-	"bobosync/shared/topology"
 )
 
 // deadFlags are how an operator chooses dead letters.
@@ -70,7 +68,7 @@ func (f *deadFlags) choose(ctx context.Context, conn *bus.Conn, args []string, e
 	file := ""
 	if f.file != "" {
 		var err error
-		if file, err = fileID(ctx, conn.NC, f.file); err != nil {
+		if file, err = client.FileID(ctx, conn, f.file); err != nil {
 			return nil, err
 		}
 	}
@@ -83,12 +81,7 @@ func (f *deadFlags) choose(ctx context.Context, conn *bus.Conn, args []string, e
 			return nil, fmt.Errorf("there is no dead letter %d: bobosync dead list shows them", id)
 		}
 	}
-	chosen := slices.DeleteFunc(all, func(l client.Letter) bool {
-		return len(ids) > 0 && !slices.Contains(ids, l.ID) ||
-			f.reason != "" && !strings.Contains(strings.ToLower(l.Reason), strings.ToLower(f.reason)) ||
-			file != "" && l.File != file
-	})
-	return chosen, nil
+	return client.LetterQuery{IDs: ids, Reason: f.reason, File: file}.Of(all), nil
 }
 
 // letterIDs are the dead letters' numbers, for the shell.
@@ -171,7 +164,7 @@ func showLetter(out *text.Printer, l client.Letter) error {
 }
 
 func deadRequeueCommand(envFile *string) *cobra.Command {
-	return deadOrder(envFile, "requeued", control.DeadRequeue, &cobra.Command{
+	return deadOrder(envFile, control.DeadRequeue, &cobra.Command{
 		Use:   "requeue (ID... | --reason TEXT | --file NAME | --all)",
 		Short: "Try dead letters again, once what was wrong is mended",
 		Long: `Try dead letters again, once what was wrong is mended. If a newer event of the worker has won meanwhile, the row is settled as
@@ -185,7 +178,7 @@ Exit status: 0 all of them are tried again, 1 some stay as they are.`,
 }
 
 // deadOrder makes a command that does something with dead letters.
-func deadOrder(envFile *string, done, order string, cmd *cobra.Command) *cobra.Command {
+func deadOrder(envFile *string, order string, cmd *cobra.Command) *cobra.Command {
 	var f deadFlags
 	cmd.ValidArgsFunction = completing(envFile, letterIDs)
 	cmd.RunE = withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error {
@@ -193,41 +186,18 @@ func deadOrder(envFile *string, done, order string, cmd *cobra.Command) *cobra.C
 		if err != nil {
 			return err
 		}
-		results, err := forEach(ctx, conn, letters, order)
+		results, err := client.Letters(ctx, conn, orderOf(cmd), order, client.IDs(letters))
 		if err != nil {
 			return err
 		}
-		return tellLetters(ctx, conn, cmd, f.json, done, results)
+		return tellLetters(cmd, f.json, results)
 	})
 	f.add(cmd, envFile, true)
 	return cmd
 }
 
-// forEach gives the resolver an order about dead letters, part by part, and returns what became of each.
-func forEach(ctx context.Context, conn *bus.Conn, letters []client.Letter, order string) ([]control.DeadResult, error) {
-	results := []control.DeadResult{} // JSON's null is no list
-	for part := range slices.Chunk(letters, control.MostDead) {
-		req := control.DeadRequest{By: client.Whoami()}
-		for _, l := range part {
-			req.IDs = append(req.IDs, l.ID)
-		}
-		some, err := control.Ask[[]control.DeadResult](ctx, conn.NC, topology.Resolver, order, req)
-		if err != nil {
-			return results, err
-		}
-		results = append(results, some...)
-	}
-	return results, nil
-}
-
-// tellLetters tells what became of each, notes it in the journal, and fails if one failed.
-func tellLetters(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, asJSON bool, done string, results []control.DeadResult) error {
-	failed := 0
-	for _, r := range results {
-		if r.Error != "" {
-			failed++
-		}
-	}
+// tellLetters tells what became of each, and fails if one failed.
+func tellLetters(cmd *cobra.Command, asJSON bool, results []control.DeadResult) error {
 	if asJSON {
 		if err := outOf(cmd).JSON(results); err != nil {
 			return err
@@ -240,13 +210,7 @@ func tellLetters(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, asJSON
 			outOf(cmd).Printf("There are no such dead letters.\n")
 		}
 	}
-	outcome := control.OutcomeOK
-	if failed > 0 {
-		outcome = control.OutcomeFailed
-	}
-	if len(results) > 0 {
-		client.Note(ctx, conn, errOf(cmd), outcome, "dead letters "+done, map[string]int{done: len(results) - failed, "failed": failed})
-	}
+	failed := client.FailedLetters(results)
 	if failed > 0 {
 		return fmt.Errorf("%d of %d dead letters stay as they are", failed, len(results))
 	}
@@ -254,7 +218,7 @@ func tellLetters(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, asJSON
 }
 
 func deadDropCommand(envFile *string) *cobra.Command {
-	return deadOrder(envFile, "dropped", control.DeadDrop, &cobra.Command{
+	return deadOrder(envFile, control.DeadDrop, &cobra.Command{
 		Use:   "drop (ID... | --reason TEXT | --file NAME | --all)",
 		Short: "Forget dead letters: what they hold is never sent",
 		Long: `Forget dead letters: what they hold is never sent, and their file stays among the failed ones. The journal notes it.

@@ -106,16 +106,11 @@ read and sent. With --for 0 it ends now. The journal notes it.`,
 			if lasts != 0 && lasts < time.Second {
 				return misused("--for is a time of a second or more, or 0")
 			}
-			req.Name, req.By, req.Seconds = args[0], client.Whoami(), int64(lasts/time.Second)
-			feed, err := control.Ask[control.FeedState](ctx, conn.NC, topology.Ingest, control.MuteFeed, req)
+			req.Name, req.Seconds = args[0], int64(lasts/time.Second)
+			feed, err := client.Mute(ctx, conn, orderOf(cmd), req)
 			if err != nil {
 				return err
 			}
-			what := fmt.Sprintf("the feed %s is not muted any more", feed.Name)
-			if feed.Mute != nil {
-				what = fmt.Sprintf("the feed %s is muted until %s: %s", feed.Name, feed.Mute.Until.Format(time.RFC3339), feed.Mute.Reason)
-			}
-			client.Note(ctx, conn, errOf(cmd), control.OutcomeOK, what, nil)
 			if asJSON {
 				return outOf(cmd).JSON(feed)
 			}

@@ -5,7 +5,6 @@ package commands
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -173,7 +172,7 @@ func decideCommand(envFile *string, approve bool) *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completing(envFile, heldIDs("")),
 		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error {
-			d.ID, d.By = args[0], client.Whoami()
+			d.ID = args[0]
 			return decide(ctx, conn, cmd, d, asJSON)
 		}),
 	}
@@ -212,7 +211,7 @@ func decide(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, d control.H
 			heldForecast(out, set, client.FileNames(ctx, conn, slices.Sorted(maps.Keys(set.Files))))
 		}
 	}
-	result, err := control.Ask[control.HeldResult](ctx, conn.NC, topology.Resolver, control.HeldDecide, d)
+	result, err := client.Decide(ctx, conn, orderOf(cmd), d)
 	if err != nil {
 		return err
 	}
@@ -220,8 +219,6 @@ func decide(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, d control.H
 	if d.Approve {
 		done = "approved"
 	}
-	client.Note(ctx, conn, errOf(cmd), control.OutcomeOK, fmt.Sprintf("mass change %s %s: %s", result.ID, done, d.Reason),
-		map[string]int{"users": result.Users})
 	if asJSON {
 		return out.JSON(result)
 	}
@@ -244,13 +241,11 @@ file have another outcome, it moves on to PROCESSED_DIRECTORY. The journal notes
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completing(envFile, heldIDs("rejected")),
 		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error {
-			d.ID, d.By = args[0], client.Whoami()
-			result, err := control.Ask[control.HeldResult](ctx, conn.NC, topology.Resolver, control.HeldRequeue, d)
+			d.ID = args[0]
+			result, err := client.TakeIn(ctx, conn, orderOf(cmd), d)
 			if err != nil {
 				return err
 			}
-			client.Note(ctx, conn, errOf(cmd), control.OutcomeOK, fmt.Sprintf("mass change %s requeued: %s", result.ID, d.Reason),
-				map[string]int{"users": result.Users})
 			out := outOf(cmd)
 			if asJSON {
 				return out.JSON(result)

@@ -175,7 +175,7 @@ Exit status: 0 the mapping is up to date, 1 it failed or is held back.`,
 		Example: "  bobosync mapping refresh\n  bobosync mapping refresh --no-wait",
 		Args:    cobra.NoArgs,
 		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
-			begun, err := control.Ask[control.Begun](ctx, conn.NC, topology.Janitor, control.MappingRefresh, control.Order{By: client.Whoami()})
+			begun, err := client.Give[control.Begun](ctx, conn, orderOf(cmd), topology.Janitor, control.MappingRefresh, control.Order{})
 			if err != nil {
 				return err
 			}
@@ -244,8 +244,7 @@ Exit status: 0 it is in force (or, without an id, nothing is held back), 1 it is
 			if len(args) == 0 {
 				return showWhatIsHeld(ctx, conn, outOf(cmd), f.json)
 			}
-			begun, err := control.Ask[control.Begun](ctx, conn.NC, topology.Janitor, control.MappingApprove,
-				control.ApproveRequest{ID: args[0], By: client.Whoami()})
+			begun, err := client.Give[control.Begun](ctx, conn, orderOf(cmd), topology.Janitor, control.MappingApprove, control.ApproveRequest{ID: args[0]})
 			if err != nil {
 				return err
 			}

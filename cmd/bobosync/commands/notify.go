@@ -10,8 +10,6 @@ import (
 
 	"bobosync/shared/bus"
 	"bobosync/shared/client"
-	"bobosync/shared/control"
-	"bobosync/shared/topology"
 )
 
 func notifyCommand(envFile *string) *cobra.Command {
@@ -38,11 +36,10 @@ Exit status: 0 all have taken it, 1 one has not, or there is none.`,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
-			answer, err := control.Ask[control.NotifyTest](ctx, conn.NC, topology.Janitor, control.TestNotify, control.Order{By: client.Whoami()})
+			answer, err := client.TryNotices(ctx, conn, orderOf(cmd))
 			if err != nil {
 				return err
 			}
-			client.Note(ctx, conn, errOf(cmd), control.OutcomeOK, "test of the notices", map[string]int{"places": len(answer.Results)})
 			out, failed := outOf(cmd), false
 			for _, r := range answer.Results {
 				failed = failed || r.Error != ""

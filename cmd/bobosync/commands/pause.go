@@ -37,13 +37,11 @@ bobosync status calls it a PROBLEM when workers have waited for 10 minutes. The 
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
-			req.By, req.Seconds = client.Whoami(), int(lasts.Seconds())
-			paused, err := control.Ask[breaker.Pause](ctx, conn.NC, topology.Publisher, control.Pause, req)
+			req.Seconds = int(lasts.Seconds())
+			paused, err := client.Pause(ctx, conn, orderOf(cmd), req)
 			if err != nil {
 				return err
 			}
-			client.Note(ctx, conn, errOf(cmd), control.OutcomeOK,
-				fmt.Sprintf("sending to AtHoc paused until %s: %s", paused.Until.Format(time.RFC3339), req.Reason), nil)
 			waiting, known := waitingWorkers(ctx, conn)
 			if asJSON {
 				return outOf(cmd).JSON(struct {
@@ -94,14 +92,11 @@ no pause, nothing is changed.`,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
-			answer, err := control.Ask[control.ResumeAnswer](ctx, conn.NC, topology.Publisher, control.Resume, control.Order{By: client.Whoami()})
+			answer, err := client.Resume(ctx, conn, orderOf(cmd))
 			if err != nil {
 				return err
 			}
 			out, ended := outOf(cmd), answer.Ended
-			if ended != nil {
-				client.Note(ctx, conn, errOf(cmd), control.OutcomeOK, "sending to AtHoc resumed", nil)
-			}
 			switch {
 			case asJSON:
 				return out.JSON(answer)
@@ -116,10 +111,4 @@ no pause, nothing is changed.`,
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
 	return cmd
-}
-
-// duringPause says that what was ordered waits for the end of a pause.
-func duringPause(p *breaker.Pause) string {
-	return fmt.Sprintf("PAUSED until %s by %s (%s): nothing of it is sent before that ends; bobosync resume ends it now.",
-		text.When(p.Until), p.By, p.Reason)
 }

@@ -64,8 +64,8 @@ func reconcile(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, f reconc
 		}
 		return tellReport(out, report, f)
 	}
-	begun, err := control.Ask[control.Begun](ctx, conn.NC, topology.Janitor, control.Reconcile,
-		control.ReconcileRequest{Apply: f.apply, Force: f.force, By: client.Whoami()})
+	begun, err := client.Give[control.Begun](ctx, conn, orderOf(cmd), topology.Janitor, control.Reconcile,
+		control.ReconcileRequest{Apply: f.apply, Force: f.force})
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 
 	"bobosync/shared/bus"
@@ -73,7 +72,7 @@ for when the mapping was wrong.`,
 }
 
 func (f replayFlags) request(ctx context.Context, conn *bus.Conn, now time.Time) (control.ReplayRequest, error) {
-	req := control.ReplayRequest{All: f.all, Workers: f.workers, Users: f.users, DryRun: f.dryRun, By: client.Whoami()}
+	req := control.ReplayRequest{All: f.all, Workers: f.workers, Users: f.users, DryRun: f.dryRun}
 	var err error
 	if f.since != "" {
 		req.Since, err = moment(f.since, now)
@@ -82,23 +81,9 @@ func (f replayFlags) request(ctx context.Context, conn *bus.Conn, now time.Time)
 		req.EntriesSince, err = moment(f.entriesSince, now)
 	}
 	if f.file != "" {
-		req.File, err = fileID(ctx, conn.NC, f.file)
+		req.File, err = client.FileID(ctx, conn, f.file)
 	}
 	return req, err
-}
-
-// fileID finds the one file that is meant.
-func fileID(ctx context.Context, nc *nats.Conn, text string) (string, error) {
-	found, err := control.Ask[[]control.FoundFile](ctx, nc, topology.Ingest, control.FindFile, control.FindRequest{Text: text})
-	switch {
-	case err != nil:
-		return "", err
-	case len(found) == 0:
-		return "", fmt.Errorf("no file %q is known: bobosync files list shows the names", text)
-	case len(found) > 1:
-		return "", fmt.Errorf("%d files have had the name %q: name one by its id, such as %.12s", len(found), text, found[0].ID)
-	}
-	return found[0].ID, nil
 }
 
 func replay(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, f replayFlags) error {
@@ -107,12 +92,9 @@ func replay(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, f replayFla
 	if err != nil {
 		return err
 	}
-	state, err := control.Ask[control.ReplayState](ctx, conn.NC, topology.Resolver, control.Replay, req)
+	state, err := client.Replay(ctx, conn, orderOf(cmd), req)
 	if err != nil {
 		return err
-	}
-	if !f.dryRun {
-		client.Note(ctx, conn, errOf(cmd), control.OutcomeOK, "replay "+state.ID+" begun", map[string]int{"users": state.Users})
 	}
 	sending, sendErr := control.Ask[control.SendingState](ctx, conn.NC, topology.Publisher, control.Sending, control.Nothing{})
 	calls, estimate := client.Effort(state.Users, sending)
@@ -136,17 +118,7 @@ func replay(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, f replayFla
 	if state.Held > 0 {
 		out.Printf("%s left out, since they are held: bobosync held list shows why.\n", text.Count(state.Held, "user"))
 	}
-	switch {
-	case sendErr != nil:
-		out.Printf("No publisher is there now: nothing is sent until one is.\n")
-	case sending.Pause.InForce(time.Now()):
-		out.Line(duringPause(sending.Pause))
-	case sending.Breaker.Open():
-		out.Printf("AtHoc is not to be had since %s (%s): it is sent when AtHoc is back, in some %d calls.\n",
-			text.When(sending.Breaker.Since), sending.Breaker.Cause, calls)
-	default:
-		out.Printf("Some %d calls, about %s at the present rate.\n", calls, estimate.Round(time.Second))
-	}
+	out.Line(client.WhenSent(calls, estimate, sending, sendErr, time.Now()))
 	if f.dryRun {
 		return nil
 	}
@@ -241,12 +213,10 @@ func replayStopCommand(envFile *string) *cobra.Command {
 			return ids, err
 		}),
 		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error {
-			state, err := control.Ask[control.ReplayState](ctx, conn.NC, topology.Resolver, control.StopReplay,
-				control.StopRequest{ID: args[0], By: client.Whoami()})
+			state, err := client.StopReplay(ctx, conn, orderOf(cmd), args[0])
 			if err != nil {
 				return err
 			}
-			client.Note(ctx, conn, errOf(cmd), control.OutcomeOK, "replay "+state.ID+" stopped", map[string]int{"users": state.Users, "left": state.Left})
 			if asJSON {
 				return outOf(cmd).JSON(state)
 			}

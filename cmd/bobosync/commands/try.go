@@ -190,7 +190,7 @@ func callsOf(f forecast) string {
 	case f.sendingErr != nil:
 		return "no publisher is there now: nothing is sent until one is"
 	case f.sending.Pause.InForce(time.Now()):
-		return fmt.Sprintf("%d. %s", f.Calls, duringPause(f.sending.Pause))
+		return fmt.Sprintf("%d. %s", f.Calls, client.DuringPause(f.sending.Pause))
 	case f.sending.Breaker.Open():
 		return fmt.Sprintf("%d, when AtHoc is back", f.Calls)
 	default:
