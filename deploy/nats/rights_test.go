@@ -129,7 +129,7 @@ func owners() map[string][]string {
 		// The history of what AtHoc was told, and the calls that are about to be made.
 		topology.HistorySubject("1", ""): {resolver}, topology.HistorySubject("", "john"): {resolver}, topology.SubjectHistoryBooks: {resolver},
 		"$KV.bobo_calls.call.x": {publisher, resolver}, "$KV.bobo_calls.x": nil,
-		"bobo.control.resolver.worker-past": {operator}, "bobo.control.resolver.on-duty": {operator}, "bobo.control.resolver.file-calls": {operator},
+		"bobo.control.resolver.worker-past": {operator}, "bobo.control.resolver.on-duty": {operator}, "bobo.control.resolver.file-calls": {operator}, "bobo.control.resolver.replay-forecast": {operator},
 		"bobo.control.resolver.erase": {operator}, "bobo.control.resolver.erase-show": {operator}, "bobo.control.janitor.forget": {resolver},
 		// Keys.
 		"$KV.bobo_state.resolver.memory": {resolver}, "$KV.bobo_state.janitor.mapping": {janitor},

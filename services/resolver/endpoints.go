@@ -20,6 +20,10 @@ func (s *service) endpoints(w *work) []control.Endpoint {
 	letters := dead.Letters{JS: w.conn.JS, Requeue: w.replayer.Requeue}
 	return []control.Endpoint{
 		control.WithForecast(control.On(control.Replay, w.replayer.Begin), w.replayer.Forecast),
+		control.On(control.ReplayForecast, func(ctx context.Context, req control.ReplayRequest) (control.ReplayState, error) {
+			req.DryRun = true
+			return w.replayer.Begin(ctx, req)
+		}),
 		control.On(control.Replays, func(context.Context, control.Nothing) ([]control.ReplayState, error) { return w.replayer.List() }),
 		control.On(control.StopReplay, w.replayer.Stop),
 		control.On(control.Requeue, w.replayer.Requeue),

@@ -165,7 +165,7 @@ var (
 		Janitor:   {"state", "mapping", "reconcile-report", "journal"},
 	}
 	// What only operators see, though it is no order: it names workers.
-	operatorLooks = map[Service][]string{Ingest: {"slowest"}, Resolver: {"held-show", "file-calls", "erase-show"}}
+	operatorLooks = map[Service][]string{Ingest: {"slowest"}, Resolver: {"held-show", "file-calls", "erase-show", "replay-forecast"}}
 	// Looks of operators into a person's past, which are recorded in the audit as orders are.
 	recordedLooks  = map[Service][]string{Resolver: {"worker-past", "on-duty"}}
 	orderEndpoints = map[Service][]string{
