@@ -25,9 +25,9 @@ type Snapshot struct {
 	Verdict verdict.Verdict
 	// Known are the last facts that could be had; they are Facts unless the broker is away.
 	Known verdict.Facts
-	// Taken is when it was taken, and Number counts the looks.
-	Taken  time.Time
-	Number int
+	// Begun and Taken are when taking it began and ended, and Number counts the looks.
+	Begun, Taken time.Time
+	Number       int
 }
 
 // Collector keeps the latest snapshot. It may be used by several goroutines.
@@ -38,6 +38,7 @@ type Collector struct {
 	mu      sync.Mutex
 	latest  Snapshot
 	began   time.Time
+	changes time.Time // when something was last changed from here
 	lookers int
 	changed chan struct{}
 }
@@ -66,10 +67,13 @@ func (c *Collector) Run(ctx context.Context) error {
 	}
 }
 
-// wait keeps the least time between two looks; it reports false if ctx ended.
+// wait keeps the least time between two looks, unless something was changed from here; it reports false if ctx ended.
 func (c *Collector) wait(ctx context.Context) bool {
 	c.mu.Lock()
 	since := time.Since(c.began)
+	if c.changes.After(c.began) {
+		since = busy
+	}
 	c.mu.Unlock()
 	select {
 	case <-ctx.Done():
@@ -105,7 +109,7 @@ func (c *Collector) look(ctx context.Context) {
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := Snapshot{Facts: facts, Verdict: verdict.Judge(facts, verdict.Limits{SilentAfter: verdict.DefaultSilentAfter}), Known: facts, Taken: time.Now(), Number: c.latest.Number + 1}
+	s := Snapshot{Facts: facts, Verdict: verdict.Judge(facts, verdict.Limits{SilentAfter: verdict.DefaultSilentAfter}), Known: facts, Begun: c.began, Taken: time.Now(), Number: c.latest.Number + 1}
 	if !facts.Reached() {
 		s.Known = c.latest.Known
 	}
@@ -121,20 +125,36 @@ func (c *Collector) Latest() (Snapshot, <-chan struct{}) {
 	return c.latest, c.changed
 }
 
-// Fresh returns a snapshot for a page: one of now, unless that takes too long.
+// Fresh returns a snapshot for a page: one of now, that has seen what was changed from here, unless that takes too long.
 func (c *Collector) Fresh(ctx context.Context) Snapshot {
-	s, changed := c.Latest()
-	if s.Number > 0 && time.Since(s.Taken) < fresh {
-		return s
+	ctx, cancel := context.WithTimeout(ctx, freshWait)
+	defer cancel()
+	for {
+		s, changed := c.Latest()
+		if s.Number > 0 && time.Since(s.Taken) < fresh && !c.changedSince(s.Begun) {
+			return s
+		}
+		c.hurry()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			s, _ = c.Latest()
+			return s
+		}
 	}
-	c.hurry()
-	select {
-	case <-changed:
-	case <-ctx.Done():
-	case <-time.After(freshWait):
-	}
-	s, _ = c.Latest()
-	return s
+}
+
+// Changed notes that something was changed from here just now, so that no page shows what was before.
+func (c *Collector) Changed() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.changes = time.Now()
+}
+
+func (c *Collector) changedSince(t time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.changes.After(t)
 }
 
 // Watch has it looked once a second until stop is called.

@@ -9,7 +9,7 @@ import (
 
 	"bobosync/services/console/internal/auth"
 	"bobosync/shared/bus"
-	"bobosync/shared/control"
+	"bobosync/shared/client"
 	"bobosync/shared/topology"
 )
 
@@ -31,7 +31,7 @@ func askWith[Res, Req any](q *Request, connect func(context.Context) (*bus.Conn,
 	}
 	ctx, cancel := context.WithTimeout(q.ctx, askWait)
 	defer cancel()
-	return control.Ask[Res](ctx, conn.NC, service, endpoint, req)
+	return client.Ask[Res](ctx, conn, service, endpoint, req)
 }
 
 // address is a path with a query; empty values are left out.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"bobosync/services/console/internal/auth"
 	"bobosync/shared/client"
 	"bobosync/shared/control"
 	"bobosync/shared/text"
@@ -38,6 +39,9 @@ func (s *Site) decisions(q *Request) (*Page, error) {
 	}
 	for _, g := range append(held.Held, held.Decided...) {
 		id, decision := words(g.ID), words(g.Decision)
+		if ways := q.mayOrder(auth.Approver, "rejected: take in after all", "take-in", "id", g.ID); g.Decision == "rejected" && ways != nil {
+			decision = linked(ways[0].Text, ways[0].Href)
+		}
 		if q.operator() && g.Decision == "" {
 			id = linked(g.ID, "/decisions/"+g.ID)
 		}
@@ -61,11 +65,12 @@ func heldBlock(q *Request, g control.HeldGroup) Block {
 	if q.operator() {
 		b.Facts = append(b.Facts, Fact{"Who", linked("the forecast, and everybody in it", "/decisions/"+g.ID)})
 	}
+	b.Actions = append(q.mayOrder(auth.Approver, "Approve", "approve", "id", g.ID), q.mayOrder(auth.Approver, "Reject", "reject", "id", g.ID)...)
 	return b
 }
 
 func heldMapping(q *Request, h control.HeldMapping) Block {
-	return Block{Heading: "A new mapping is held back", Facts: []Fact{
+	return Block{Heading: "A new mapping is held back", Actions: q.mayOrder(auth.Approver, "Approve", "approve-mapping"), Facts: []Fact{
 		{"Why", words(h.Reason)}, {"Waits since", moment(h.Since, q.now())}, {"AtHoc last gave the same", moment(h.Seen, q.now())},
 		{"If it is approved", words(fmt.Sprintf("%d employee ids instead of %d: %d added, %d changed, %d removed", h.After, h.Before, h.Added, h.Changed, h.Removed))},
 		{"Until then", words("the mapping of before stays in force")}, {"More", linked("the mapping", "/mapping")},
@@ -92,15 +97,21 @@ func (s *Site) decision(q *Request) (*Page, error) {
 	if set.Sent > 0 {
 		b.Facts = append(b.Facts, Fact{"Sent before", words(fmt.Sprintf("%d, who stay as they are", set.Sent))})
 	}
-	for _, file := range slices.Sorted(maps.Keys(set.Files)) {
-		b.Facts = append(b.Facts, Fact{"From", words(fmt.Sprintf("%s: %s", fileName(file, names), text.Count(set.Files[file], "user")))})
-	}
+	b.Facts = append(b.Facts, fromFiles(set, names)...)
 	t := &Table{Caption: "Everybody who is held", Columns: columns("Employee id", "AtHoc user", "Booked at", "File", ">Line")}
 	for _, w := range set.Workers {
 		t.Rows = append(t.Rows, []Cell{words(text.Dash(w.Employee)), words(w.User), moment(w.At, q.now()), words(fileName(w.File, names)), number(w.Row)})
 	}
 	p.Blocks = []Block{b, {Table: t}}
 	return p, nil
+}
+
+// fromFiles are those who are held, by the file that they come from.
+func fromFiles(set control.HeldSet, names map[string]string) (facts []Fact) {
+	for _, file := range slices.Sorted(maps.Keys(set.Files)) {
+		facts = append(facts, Fact{"From", words(fmt.Sprintf("%s: %s", fileName(file, names), text.Count(set.Files[file], "user")))})
+	}
+	return facts
 }
 
 // fileName is a file's name, or the beginning of its id.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"bobosync/services/console/internal/auth"
 	"bobosync/shared/client"
 	"bobosync/shared/control"
 	"bobosync/shared/text"
@@ -52,8 +53,11 @@ func feedRow(q *Request, f control.FeedState) []Cell {
 	if f.Usual.Hours > 0 {
 		usual, gap = fmt.Sprintf("%d to %d", f.Usual.Least, f.Usual.Most), text.Ago(time.Duration(f.Usual.GapSeconds)*time.Second)
 	}
-	if f.Mute != nil {
+	switch {
+	case f.Mute != nil:
 		muted = moment(f.Mute.Until, q.now())
+	case q.operator():
+		muted = linked("mute it", address(pathOrders+"mute", "feed", f.Name))
 	}
 	return []Cell{words(f.Name), state, moment(f.LastFile, q.now()), number(f.Rows), number(f.Files), words(usual), words(gap), muted}
 }
@@ -106,7 +110,7 @@ func (s *Site) mapping(q *Request) (*Page, error) {
 	if r.Duty.Off {
 		next = words("never: SYNC_MAPPINGS is off")
 	}
-	p.Blocks = append(p.Blocks, Block{Facts: []Fact{
+	p.Blocks = append(p.Blocks, Block{Actions: q.mayOrder(auth.Operator, "Refresh", "refresh"), Facts: []Fact{
 		{"Fetched", moment(r.Taken, q.now())}, {"Refreshed", moment(r.Refreshed, q.now())}, {"Next refresh", next}, {"AtHoc users", number(r.Users)}, {"Without an employee id", number(r.Without)},
 		{"Employee ids that several users have", number(len(r.Ambiguous))}, {"Unusable users", number(r.Unusable)},
 	}})

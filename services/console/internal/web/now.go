@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"bobosync/services/console/internal/auth"
 	"bobosync/shared/breaker"
 	"bobosync/shared/client"
 	"bobosync/shared/text"
@@ -24,8 +25,16 @@ func (s *Site) now(q *Request) (*Page, error) {
 		return p, nil // nothing was ever known
 	}
 	p.Blocks = append(p.Blocks, Block{Figures: figures(q)},
-		Block{Cards: []Card{decisionCard(f), feedCard(f), athocCard(f, q.now()), serviceCard(f)}})
+		Block{Cards: []Card{decisionCard(f), feedCard(f), athocCard(f, q.now()), serviceCard(f)}, Actions: sendingOrders(q)})
 	return p, nil
+}
+
+// sendingOrders are what can be ordered about sending.
+func sendingOrders(q *Request) []Link {
+	if q.facts().Pause.InForce(q.now()) {
+		return q.mayOrder(auth.Operator, "End the pause", "resume")
+	}
+	return q.mayOrder(auth.Operator, "Pause sending to AtHoc", "pause")
 }
 
 // findings are the verdict's, with the way to the runbook.

@@ -35,7 +35,9 @@ func (p *Page) table() *Table {
 
 // Block is a part of a page; what is empty is not shown.
 type Block struct {
-	Heading  string
+	Heading string
+	// Alert is what somebody has to read before he goes on.
+	Alert    string
 	Text     []string
 	Findings []Finding
 	Figures  []Figure
@@ -44,6 +46,8 @@ type Block struct {
 	Form     *Form
 	Table    *Table
 	HTML     template.HTML
+	// Actions lead to the forms of orders.
+	Actions []Link
 }
 
 // Finding is one of the verdict's, with the section of the runbook that goes on from there.
@@ -87,7 +91,7 @@ type Link struct {
 	Here       bool
 }
 
-// Form asks for one text, in the address.
+// Form asks for one text, in the address; or it is an order's.
 type Form struct {
 	Action, Label, Name, Value, Button string
 	Hint                               string
@@ -95,12 +99,17 @@ type Form struct {
 	Search bool
 	// More are further fields.
 	More []Field
+	// Post says that it gives an order, with what is Hidden; it has no text of its own then.
+	Post   bool
+	Hidden []Field
 }
 
 // Field is a further field of a form; one with options is chosen from.
 type Field struct {
 	Label, Name, Type, Value string
 	Options                  []Link
+	// Required has to be filled in; Number is typed with digits.
+	Required, Number bool
 }
 
 // Cell is a text, a number or a moment.
@@ -113,6 +122,8 @@ type Cell struct {
 	Right  bool
 	Href   string
 	Level  verdict.Level
+	// Choose, if not empty, is what a box beside it chooses.
+	Choose string
 }
 
 func words(s string) Cell { return Cell{Text: text.Clean(s)} }

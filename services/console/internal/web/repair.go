@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 
+	"bobosync/services/console/internal/auth"
 	"bobosync/shared/client"
 	"bobosync/shared/control"
 	"bobosync/shared/text"
@@ -35,23 +36,53 @@ func (s *Site) dead(q *Request) (*Page, error) {
 	}
 	p := &Page{Title: "Dead letters", Subs: repairSubs("/dead"), Intro: "What could not be processed: " + text.Count(len(letters), "dead letter") + "."}
 	t := &Table{Caption: "Dead letters, the latest first", Empty: "There is none.", Columns: columns("Id", "Died", "Service", "Reason", "File", ">Line", ">Tries")}
-	byReason := map[string][]client.Letter{}
 	for _, l := range slices.Backward(letters) {
-		byReason[l.Reason] = append(byReason[l.Reason], l)
+		id := number(l.ID)
+		if q.operator() {
+			id.Choose = itoa(int64(l.ID)) //nolint:gosec // no number is that large
+		}
 		t.Rows = append(t.Rows, []Cell{
-			number(l.ID), moment(l.Died, q.now()), words(l.Service), words(l.Reason), {Text: text.Dash(text.Short(l.File)), Href: hrefOf(l.File)}, number(l.Row), number(l.Attempts),
+			id, moment(l.Died, q.now()), words(l.Service), words(l.Reason), {Text: text.Dash(text.Short(l.File)), Href: hrefOf(l.File)}, number(l.Row), number(l.Attempts),
 		})
 	}
 	p.Blocks = []Block{{Table: t}}
 	if len(letters) > 0 {
-		groups := &Table{Plain: true, Caption: "By reason", Columns: columns("Reason", ">Letters", "Oldest")}
-		for _, reason := range slices.SortedFunc(maps.Keys(byReason), func(a, b string) int { return cmp.Or(len(byReason[b])-len(byReason[a]), cmp.Compare(a, b)) }) {
-			of := byReason[reason]
-			groups.Rows = append(groups.Rows, []Cell{words(reason), number(len(of)), moment(of[len(of)-1].Died, q.now())})
-		}
-		p.Blocks = append(p.Blocks, Block{Table: groups})
+		p.Blocks = append(p.Blocks, chosenOrders(q)...)
+		p.Blocks = append(p.Blocks, Block{
+			Table: byReason(q, letters, q.operator()), Actions: append(q.mayOrder(auth.Operator, "Requeue all", "requeue", "all", "1"), q.mayOrder(auth.Operator, "Drop all", "drop", "all", "1")...),
+		})
 	}
 	return p, nil
+}
+
+// chosenOrders are what can be ordered about the letters whose boxes are ticked.
+func chosenOrders(q *Request) []Block {
+	if !q.operator() {
+		return nil
+	}
+	return []Block{{HTML: `<form id="choose" class="order" method="get" action="` + pathOrders + `requeue"><button>Requeue those ticked</button> <button formaction="` + pathOrders + `drop">Drop those ticked</button></form>`}}
+}
+
+// byReason counts dead letters by their reason, with ways to the orders about them, if asked for.
+func byReason(q *Request, letters []client.Letter, orders bool) *Table {
+	by := map[string][]client.Letter{}
+	for _, l := range letters {
+		by[l.Reason] = append(by[l.Reason], l)
+	}
+	t := &Table{Plain: true, Caption: "By reason", Columns: columns("Reason", ">Letters", "Oldest")}
+	if orders {
+		t.Columns = append(t.Columns, columns("Try again", "Never send")...)
+	}
+	for _, reason := range slices.SortedFunc(maps.Keys(by), func(a, b string) int { return cmp.Or(len(by[b])-len(by[a]), cmp.Compare(a, b)) }) {
+		of := by[reason]
+		row := []Cell{words(reason), number(len(of)), moment(of[0].Died, q.now())}
+		if orders {
+			n := count(int64(len(of)))
+			row = append(row, linked("requeue "+n, address(pathOrders+"requeue", "why", reason)), linked("drop "+n, address(pathOrders+"drop", "why", reason)))
+		}
+		t.Rows = append(t.Rows, row)
+	}
+	return t
 }
 
 // replays lists who had what sent again. Whom that was is for operators.
@@ -68,6 +99,8 @@ func (s *Site) replays(q *Request) (*Page, error) {
 			what = r.What
 		}
 		switch {
+		case r.Ended.IsZero() && q.operator():
+			state = linked("under way: stop it", address(pathOrders+"replay-stop", "id", r.ID))
 		case r.Stopped:
 			state = marked(verdict.Warning, "stopped")
 		case !r.Ended.IsZero():
@@ -75,7 +108,7 @@ func (s *Site) replays(q *Request) (*Page, error) {
 		}
 		t.Rows = append(t.Rows, []Cell{words(r.ID), moment(r.Started, q.now()), words(r.By), words(what), number(r.Users), number(r.Left), number(r.Held), moment(r.Ended, q.now()), state})
 	}
-	p.Blocks = []Block{{Table: t}}
+	p.Blocks = []Block{{Table: t, Actions: q.mayOrder(auth.Operator, "Replay", "replay")}}
 	return p, nil
 }
 
@@ -99,10 +132,7 @@ func (s *Site) reconcile(q *Request) (*Page, error) {
 	}}}
 	t := &Table{Caption: "Why users differ", Plain: true, Columns: columns("Why", ">Users"), Empty: "Nobody differs."}
 	if q.operator() {
-		t = &Table{Caption: "Who differs", Columns: columns("User", "Employee id", "AtHoc holds", "It should hold", "Sent", "Why"), Empty: "Nobody differs."}
-		for _, u := range r.Users {
-			t.Rows = append(t.Rows, []Cell{words(u.User), words(u.Employee), words(orOff(u.Holds)), words(orOff(u.Wanted)), words(yesOrNo(u.Applied)), words(u.Why)})
-		}
+		t = differing(r)
 	} else {
 		why := map[string]int{}
 		for _, u := range r.Users {
@@ -112,8 +142,21 @@ func (s *Site) reconcile(q *Request) (*Page, error) {
 			t.Rows = append(t.Rows, []Cell{words(w), number(why[w])})
 		}
 	}
-	p.Blocks = append(p.Blocks, Block{Table: t})
+	b := Block{Table: t, Actions: q.mayOrder(auth.Operator, "Compare now", "compare")}
+	if r.Differing > r.Applied {
+		b.Actions = append(b.Actions, q.mayOrder(auth.Operator, "Send what differs", "apply")...)
+	}
+	p.Blocks = append(p.Blocks, b)
 	return p, nil
+}
+
+// differing lists who differs.
+func differing(r control.ReconcileAnswer) *Table {
+	t := &Table{Caption: "Who differs", Columns: columns("User", "Employee id", "AtHoc holds", "It should hold", "Sent", "Why"), Empty: "Nobody differs."}
+	for _, u := range r.Users {
+		t.Rows = append(t.Rows, []Cell{words(u.User), words(u.Employee), words(orOff(u.Holds)), words(orOff(u.Wanted)), words(yesOrNo(u.Applied)), words(u.Why)})
+	}
+	return t
 }
 
 func comparedWords(r control.ReconcileAnswer) string {

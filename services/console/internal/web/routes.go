@@ -27,9 +27,9 @@ type view struct {
 	list, below bool
 }
 
-// views are the pages, in the order of their paths.
+// views are the pages, in the order of their paths; then the forms of orders.
 func (s *Site) views() []view {
-	return []view{
+	views := []view{
 		{path: "/", least: auth.Viewer, make: s.now},
 		{path: "/wall", least: auth.Wall, make: s.wall},
 		{path: "/files", least: auth.Viewer, make: s.files, list: true},
@@ -50,7 +50,12 @@ func (s *Site) views() []view {
 		{path: "/system", least: auth.Viewer, make: s.system, list: true},
 		{path: "/help", least: auth.Nobody, make: s.help},
 		{path: "/help/", least: auth.Nobody, make: s.help, below: true},
+		{path: pathGiven, least: auth.Operator, make: s.givenOrder, below: true},
 	}
+	for _, o := range s.orderList() {
+		views = append(views, o.view(s))
+	}
+	return views
 }
 
 // Routes lists all addresses.
@@ -59,6 +64,9 @@ func (s *Site) Routes() []Route {
 		{"GET /assets/{name}", auth.Nobody, s.asset},
 		{"POST /look", auth.Nobody, s.look},
 		{"GET /live", auth.Wall, s.live},
+	}
+	for _, o := range s.orderList() {
+		routes = append(routes, Route{"POST " + pathOrders + o.name, o.least, s.give(o)})
 	}
 	for _, v := range s.views() {
 		switch {

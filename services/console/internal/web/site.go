@@ -116,13 +116,21 @@ func (s *Site) show(v view) http.HandlerFunc {
 		case errors.As(err, &gone):
 			s.write(w, r, q, http.StatusNotFound, &Page{Title: "Not found", Intro: gone.text})
 		case err != nil:
-			s.write(w, r, q, http.StatusServiceUnavailable, &Page{Title: "This cannot be shown now", Level: verdict.Problem, Intro: upper(text.Clean(err.Error())) + "."})
+			s.write(w, r, q, http.StatusServiceUnavailable, &Page{Title: "This cannot be shown now", Level: verdict.Problem, Intro: sentence(err)})
 		case form != "":
 			s.writeTable(w, r, page.table(), form)
 		default:
 			s.write(w, r, q, http.StatusOK, page)
 		}
 	}
+}
+
+// sentence says what went wrong.
+func sentence(err error) string {
+	if errors.Is(err, bus.ErrNotAllowed) {
+		return "The broker does not let this console do that: CONSOLE_OPERATOR_CREDS must name an operator's key."
+	}
+	return upper(text.Clean(err.Error())) + "."
 }
 
 // formOf takes .csv or .json from the end of a path.

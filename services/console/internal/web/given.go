@@ -1,0 +1,166 @@
+package web
+
+// What came of an order: a page that stays, made from the audit.
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"bobosync/shared/audit"
+	"bobosync/shared/client"
+	"bobosync/shared/control"
+	"bobosync/shared/text"
+	"bobosync/shared/topology"
+	"bobosync/shared/verdict"
+)
+
+// givenOrder tells what came of an order, as it is recorded.
+func (s *Site) givenOrder(q *Request) (*Page, error) {
+	conn, err := q.connection(s.reads)
+	if err != nil {
+		return nil, err
+	}
+	parts, err := audit.Find(q.ctx, conn.JS, q.id)
+	if err != nil || len(parts) == 0 {
+		return nil, &notFound{"The audit knows of no such order."}
+	}
+	first := parts[0]
+	p := &Page{Title: "What was ordered", Subs: []Link{{Text: "All orders", Href: "/audit"}}}
+	p.Intro, p.Level = outcomeWords(parts)
+	facts := []Fact{
+		{"Order", words(first.Service + " " + first.Endpoint)}, {"By", words(text.Dash(first.Caller.String()))}, {"Given", moment(first.At, q.now())}, {"Recorded as", words(first.ID)},
+	}
+	if first.What != nil {
+		facts = append(facts, scalars(q, first.What.Request, "once", "by")...)
+	}
+	p.Blocks = []Block{{Facts: facts}}
+	for _, part := range parts {
+		p.Live = p.Live || part.Ended.IsZero() && q.now().Sub(part.At) < orderWait
+		if part.Answer != nil {
+			p.Blocks = append(p.Blocks, s.answer(q, p, part)...)
+		}
+	}
+	return p, nil
+}
+
+// outcomeWords say in a sentence whether it was done.
+func outcomeWords(parts []audit.Ordered) (string, verdict.Level) {
+	for _, part := range parts {
+		switch {
+		case part.Ended.IsZero():
+			return "It was ordered, and is under way: nothing tells yet what came of it.", verdict.OK
+		case part.Outcome == audit.Refused:
+			return "Nothing was done: " + text.Clean(part.Answer.Error) + ".", verdict.Warning
+		case part.Outcome != audit.OK:
+			return "It failed: " + text.Clean(part.Answer.Error) + ".", verdict.Problem
+		}
+	}
+	return "It was ordered, and the service has done it.", verdict.OK
+}
+
+// answer shows what a service answered, and how what was begun goes on.
+func (s *Site) answer(q *Request, p *Page, o audit.Ordered) (blocks []Block) {
+	var letters []control.DeadResult
+	switch {
+	case json.Unmarshal(o.Answer.Result, &letters) == nil && len(letters) > 0:
+		return []Block{{Table: letterResults(letters)}}
+	case len(o.Answer.Result) > 0:
+		if facts := scalars(q, o.Answer.Result, "by", "reason"); len(facts) > 0 {
+			blocks = append(blocks, Block{Heading: "The answer", Facts: facts})
+		}
+	}
+	var begun struct{ Entry, ID string }
+	_ = json.Unmarshal(o.Answer.Result, &begun) // what is no object has begun nothing
+	switch {
+	case begun.Entry != "":
+		blocks = append(blocks, s.goesOn(q, p, begun.Entry))
+	case o.Endpoint == control.Replay && begun.ID != "":
+		blocks = append(blocks, s.replayGoesOn(q, p, begun.ID))
+	}
+	return blocks
+}
+
+func letterResults(letters []control.DeadResult) *Table {
+	t := &Table{Plain: true, Caption: "What became of each", Columns: columns("Id", "What")}
+	for _, l := range letters {
+		did := words(l.Did)
+		if l.Error != "" {
+			did = marked(verdict.Warning, l.Error)
+		}
+		t.Rows = append(t.Rows, []Cell{number(l.ID), did})
+	}
+	return t
+}
+
+// goesOn tells how far the janitor is.
+func (s *Site) goesOn(q *Request, p *Page, entry string) Block {
+	b := Block{Heading: "How it goes on"}
+	answer, err := ask[control.JournalAnswer](q, s, topology.Janitor, control.Journal, control.JournalRequest{ID: entry, Most: 1})
+	if err != nil || len(answer.Entries) == 0 {
+		b.Text = []string{"The janitor does not tell; the journal has its end."}
+		return b
+	}
+	e := answer.Entries[0]
+	p.Live = p.Live || e.Ended.IsZero()
+	outcome := words(cmp.Or(e.Outcome, "under way"))
+	if e.Outcome != "" && e.Outcome != control.OutcomeOK {
+		outcome = marked(verdict.Warning, e.Outcome)
+	}
+	b.Facts = []Fact{{"Outcome", outcome}, {"Begun", moment(e.Started, q.now())}, {"Ended", moment(e.Ended, q.now())}, {"What", words(text.Dash(client.WhatOf(e)))}}
+	return b
+}
+
+func (s *Site) replayGoesOn(q *Request, p *Page, id string) Block {
+	b := Block{Heading: "How it goes on", Text: []string{"The resolver does not tell; the list of replays has its end."}}
+	all, err := ask[[]control.ReplayState](q, s, topology.Resolver, control.Replays, control.Nothing{})
+	if at := slices.IndexFunc(all, func(r control.ReplayState) bool { return r.ID == id }); err == nil && at >= 0 {
+		r := all[at]
+		p.Live = p.Live || r.Ended.IsZero()
+		b.Text = nil
+		b.Facts = []Fact{{"Users", number(r.Users)}, {"Still to be published", number(r.Left)}, {"Ended", moment(r.Ended, q.now())}}
+		if r.Ended.IsZero() {
+			b.Actions = []Link{{Text: "Stop it", Href: address(pathOrders+"replay-stop", "id", r.ID)}}
+		}
+	}
+	return b
+}
+
+// scalars are the fields of a JSON object that are no objects themselves, but for some.
+func scalars(q *Request, data json.RawMessage, but ...string) (facts []Fact) {
+	var fields map[string]any
+	_ = json.Unmarshal(data, &fields) // what is no object has none
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		if slices.Contains(but, name) {
+			continue
+		}
+		var cell Cell
+		switch value := fields[name].(type) {
+		case string:
+			cell = words(text.Dash(value))
+			if at, err := time.Parse(time.RFC3339Nano, value); err == nil {
+				cell = moment(at, q.now())
+			}
+		case float64, bool:
+			cell = words(fmt.Sprint(value))
+		case []any:
+			cell = words(fmt.Sprintf("%d: %s", len(value), shorten(strings.Trim(fmt.Sprint(value), "[]"))))
+		default:
+			continue
+		}
+		facts = append(facts, Fact{upper(strings.ReplaceAll(name, "_", " ")), cell})
+	}
+	return facts
+}
+
+// shorten cuts a long list.
+func shorten(list string) string {
+	if len(list) > 200 {
+		return list[:200] + "..."
+	}
+	return list
+}
