@@ -205,6 +205,15 @@ func Mute(ctx context.Context, conn *bus.Conn, o Order, req control.FeedMuteRequ
 	return feed, err
 }
 
+// Erase removes all that is stored of a worker.
+func Erase(ctx context.Context, conn *bus.Conn, o Order, req control.EraseRequest) (control.EraseAnswer, error) {
+	answer, err := Give[control.EraseAnswer](ctx, conn, o, topology.Resolver, control.Erase, req)
+	if err == nil {
+		o.note(ctx, conn, control.OutcomeOK, "a worker was erased", answer.Removed)
+	}
+	return answer, err
+}
+
 // TryNotices has a notice sent to all sinks.
 func TryNotices(ctx context.Context, conn *bus.Conn, o Order) (control.NotifyTest, error) {
 	answer, err := Give[control.NotifyTest](ctx, conn, o, topology.Janitor, control.TestNotify, control.Order{})

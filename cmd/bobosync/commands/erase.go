@@ -91,11 +91,10 @@ func eraseWorker(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, envFil
 		out.Printf("Nothing is erased yet: give the same command with --yes.\n")
 		return nil
 	}
-	answer, err := control.Ask[control.EraseAnswer](ctx, conn.NC, topology.Resolver, control.Erase, req)
+	answer, err := client.Erase(ctx, conn, orderOf(cmd), req)
 	if err != nil {
 		return err
 	}
-	client.Note(ctx, conn, errOf(cmd), control.OutcomeOK, "a worker was erased", answer.Removed)
 	if f.json {
 		if err := out.JSON(answer); err != nil {
 			return err

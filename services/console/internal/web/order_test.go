@@ -214,6 +214,7 @@ var table = map[string]auth.Role{
 	"GET /journal": auth.Viewer, "GET /journal.csv": auth.Viewer, "GET /journal.json": auth.Viewer,
 	"GET /audit": auth.Operator, "GET /audit.csv": auth.Operator, "GET /audit.json": auth.Operator,
 	"GET /system": auth.Viewer, "GET /system.csv": auth.Viewer, "GET /system.json": auth.Viewer, "GET /help": auth.Nobody, "GET /help/{id}": auth.Nobody,
+	"GET /receipt/{id}": auth.Operator, "GET /onduty": auth.Operator, "GET /onduty.csv": auth.Operator, "GET /onduty.json": auth.Operator, "GET /report": auth.Viewer,
 	"GET /given/{id}":   auth.Operator,
 	"GET /orders/pause": auth.Operator, "POST /orders/pause": auth.Operator, "GET /orders/resume": auth.Operator, "POST /orders/resume": auth.Operator,
 	"GET /orders/mute": auth.Operator, "POST /orders/mute": auth.Operator, "GET /orders/refresh": auth.Operator, "POST /orders/refresh": auth.Operator,
