@@ -288,8 +288,11 @@ func (l *partitions) prepare(ctx context.Context, r *leasedBatch, taken []partit
 		if err := pause.For(ctx, l.wait); err != nil {
 			return err
 		}
+		if err := r.renew(ctx); err != nil {
+			return err
+		}
 	}
-	bounded, cancel := context.WithTimeout(ctx, permitWait)
+	bounded, cancel := context.WithTimeout(ctx, min(permitWait, time.Until(r.until())-spare))
 	defer cancel()
 	var err error
 	if r.permit, err = l.breaker.Wait(bounded); err != nil {
@@ -303,7 +306,8 @@ func (l *partitions) prepare(ctx context.Context, r *leasedBatch, taken []partit
 	return l.topUp(ctx, r, taken)
 }
 
-// topUp adds what has come into the round's lanes since they were fetched from.
+// topUp adds what has come in since the batch was begun: into its partitions, and into others that are free. Who was left out would
+// wait for the call after this one.
 func (l *partitions) topUp(ctx context.Context, r *leasedBatch, taken []partition) error {
 	if len(r.batch.Items) >= r.size {
 		return nil
@@ -312,15 +316,22 @@ func (l *partitions) topUp(ctx context.Context, r *leasedBatch, taken []partitio
 	if err != nil {
 		return err
 	}
+	var others []partition
 	for _, lane := range now {
 		room := r.size - len(r.batch.Items)
-		mine := slices.ContainsFunc(taken, sameAs(lane))
-		if !mine || lane.pending == 0 || room <= 0 {
+		switch {
+		case lane.pending == 0 || room <= 0:
+			continue
+		case !slices.ContainsFunc(taken, sameAs(lane)):
+			others = append(others, lane)
 			continue
 		}
 		if _, err := r.batch.Fill(l.consumers[lane.number], lane.want(room), 0, 0); err != nil {
 			return err
 		}
 	}
-	return nil
+	if more, err := l.lease(ctx, r, others); err != nil || len(more) == 0 {
+		return err
+	}
+	return l.keeper.Settled(ctx, l.memory)
 }

@@ -55,6 +55,8 @@ func (c *Config) Validate() error {
 	}
 	if c.BatchWait < 0 || c.BatchWait > 10*time.Second {
 		errs = append(errs, errors.New("BATCH_WAIT: must be from 0s to 10s"))
+	} else if c.BatchWait > c.Calls.Timeout { // the leases have to last for it
+		errs = append(errs, errors.New("BATCH_WAIT: must not be longer than ATHOC_TIMEOUT"))
 	}
 	return errors.Join(errs...)
 }

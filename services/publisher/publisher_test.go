@@ -725,3 +725,29 @@ func TestALaneRestsAfterACallOfUnknownEnd(t *testing.T) {
 	}, patience, time.Millisecond)
 	require.GreaterOrEqual(t, time.Since(over), 2900*time.Millisecond)
 }
+
+// TestWhoComesWhileACallWaitsGoesWithIt: in whatever partition, or it would wait for the call after that one.
+func TestWhoComesWhileACallWaitsGoesWithIt(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 40, map[string]string{"BATCH_WAIT": "8s", "ATHOC_TIMEOUT": "8s"})
+	b.start()
+	b.wants(user(1), 5, true)
+	kv, err := b.conn.JS.KeyValue(t.Context(), topology.BucketLeases)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		_, err := kv.Get(t.Context(), topology.LaneLease(topology.Lane(user(1))))
+		return err == nil
+	}, patience, time.Millisecond)
+	want := map[string]event.Outcome{user(1): event.Applied}
+	lanes := map[int]bool{}
+	for n := 2; n <= 40; n++ {
+		b.wants(user(n), 5, true)
+		want[user(n)] = event.Applied
+		lanes[topology.Lane(user(n))] = true
+	}
+	require.Len(t, lanes, topology.Lanes)
+	b.outcomes(want)
+	b.idle()
+	// On a busy machine a fetch comes back empty now and then, and its partition goes with the next call.
+	require.Greater(t, len(b.updateCalls()[0].Users), 20)
+}
