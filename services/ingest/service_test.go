@@ -789,6 +789,52 @@ func TestWhatIsWrittenAfterAFileWasTaken(t *testing.T) {
 	}
 }
 
+// TestWhatIsWrittenAfterAFileWasCopied: the same where the processed files lie on another file system, so that the file itself is gone.
+func TestWhatIsWrittenAfterAFileWasCopied(t *testing.T) {
+	elsewhere, err := os.MkdirTemp("/dev/shm", "bobosync-")
+	if err != nil {
+		t.Skip("no other file system here:", err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(elsewhere) })
+	for _, ended := range []bool{false, true} {
+		t.Run(fmt.Sprintf("ended %v", ended), func(t *testing.T) {
+			h := newHarness(t)
+			h.tune.check = 50 * time.Millisecond
+			if ended { // it is looked at for the last time then
+				h.tune.check = time.Hour
+			}
+			r := h.resolve()
+			if err := errors.Join(os.RemoveAll(h.done("")), os.Symlink(elsewhere, strings.TrimSuffix(h.done(""), "/"))); err != nil {
+				t.Fatal(err)
+			}
+			h.start()
+			name := fmt.Sprintf("%v.csv", ended)
+			file, err := os.Create(h.in(name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			first, second := row("1"), row("2")
+			if _, err := file.WriteString(first); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "copied", func() bool { return there(h.done(name)) && !there(h.in(name)) })
+			h.arrived()
+			if _, err := file.WriteString(second); err != nil {
+				t.Fatal(err)
+			}
+			if err := file.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if ended {
+				h.end()
+				h.start()
+			}
+			eventually(t, "all of it is read", func() bool { return len(r.entriesOf(idFor(first+second))) == 2 })
+			h.end()
+		})
+	}
+}
+
 // TestRewrittenInPlace: the same size, and the old modification time put back. It is another file all the same.
 func TestRewrittenInPlace(t *testing.T) {
 	h := newHarness(t)

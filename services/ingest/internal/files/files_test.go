@@ -159,6 +159,39 @@ func TestMoveByCopy(t *testing.T) {
 	}
 }
 
+// TestWhatIsLeftOfACopiedFile: a producer that has kept it open writes to what has no name any more.
+func TestWhatIsLeftOfACopiedFile(t *testing.T) {
+	t.Parallel()
+	m := moveOf(t, "a.csv", "one\n")
+	writer, err := os.OpenFile(m.From.Path("a.csv"), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rest *Remnant
+	m.Left = func(r Remnant) { rest = &r }
+	if to, _, err := m.copyOver(t.Context()); err != nil || to != "a.csv" || rest == nil {
+		t.Fatal(to, rest, err)
+	}
+	if _, written := rest.Written(); written {
+		t.Error("written by a removal")
+	}
+	if _, err := writer.WriteString("two\n"); err != nil {
+		t.Fatal(err)
+	}
+	write(t, m.From.Path("a.csv"), "the next")
+	if _, written := rest.Written(); !written {
+		t.Error("not seen to be written")
+	}
+	to, err := rest.Restore(t.Context(), m.From, "a.csv", m.Tag, m.Token)
+	if err != nil || read(t, m.From.Path(to)) != "one\ntwo\n" || read(t, m.From.Path("a.csv")) != "the next" {
+		t.Errorf("restored as %s, %v", to, err)
+	}
+	rest.Close(m.From)
+	if got := list(t, m.From); len(got) != 2 {
+		t.Errorf("left %v", got)
+	}
+}
+
 // TestMoveLeavesWhatIsNoFile: whatever it stands for, it is neither moved nor opened.
 func TestMoveLeavesWhatIsNoFile(t *testing.T) {
 	t.Parallel()
@@ -295,10 +328,11 @@ func TestMoveLeavesTheNextFile(t *testing.T) {
 			return m.copyOver(during{t.Context(), sync.OnceFunc(replace)})
 		}, nil},
 		{"after an attempt that was cut off", func(m Move, replace func()) (string, Stat, error) {
-			part, _, err := m.copy(t.Context())
+			part, _, src, err := m.copy(t.Context())
 			if err != nil {
 				return "", Stat{}, err
 			}
+			defer src.Close()
 			if _, err := place(m.Into, part, m.Into, m.Name, m.Tag); err != nil {
 				return "", Stat{}, err
 			}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"runtime"
 	"syscall"
 	"time"
 )
@@ -44,6 +45,8 @@ type Move struct {
 	// Same reports whether a file's content is the one to move. It is asked for Resumed, and where the file looks otherwise than
 	// Stat says, which some shares make of a rename.
 	Same func(d *Dir, name string) (bool, error)
+	// Left, if set, is given what is left of a file that was moved by copying it: a producer that has kept it open may write to it.
+	Left func(Remnant)
 }
 
 // Do moves the file and returns its new name, see freeNames, and how it looks there. It overwrites nothing and loses nothing, wherever it is cut off: the
@@ -122,7 +125,7 @@ func (m Move) resume() (to string, now Stat, err error) {
 		if same, err := m.Same(m.Into, to); err != nil || !same {
 			continue // it cannot be told to be ours, so it is somebody else's
 		}
-		if err := m.discard(m.Same); err != nil {
+		if _, err := m.discard(m.Same); err != nil {
 			return "", now, fmt.Errorf("remove what is moved already: %w", err)
 		}
 		return to, StatOf(info), nil
@@ -135,10 +138,19 @@ func sameTime(a, b time.Time) bool { return a.Sub(b).Abs() < 2*time.Second }
 
 // copyOver copies the file to the other file system, and removes it here when the copy is safe.
 func (m Move) copyOver(ctx context.Context) (to string, now Stat, err error) {
-	part, copied, err := m.copy(ctx)
+	part, copied, src, err := m.copy(ctx)
 	if err != nil {
 		return "", now, fmt.Errorf("copy to another file system: %w", err)
 	}
+	rest := Remnant{src: src, Stat: copied}
+	if m.Left == nil || runtime.GOOS == "windows" { // which removes no file that is open
+		rest.close()
+	}
+	defer func() {
+		if rest.src != nil {
+			rest.close()
+		}
+	}()
 	to, err = place(m.Into, part, m.Into, m.Wanted, m.Tag)
 	if err != nil {
 		return "", now, errors.Join(err, m.Into.Remove(part))
@@ -148,9 +160,13 @@ func (m Move) copyOver(ctx context.Context) (to string, now Stat, err error) {
 		ours, _, err := m.looksSame(d, name)
 		return ours, err
 	}
-	if err := m.discard(stillOurs); err != nil {
+	if rest.aside, err = m.discard(stillOurs); err != nil {
 		// Take the copy back, or each further attempt would add another one.
 		return "", now, errors.Join(fmt.Errorf("remove the file that was copied: %w", err), m.Into.Remove(to))
+	}
+	if rest.src != nil {
+		m.Left(rest)
+		rest.src = nil
 	}
 	info, err := m.Into.Stat(to)
 	if err != nil {
@@ -159,36 +175,48 @@ func (m Move) copyOver(ctx context.Context) (to string, now Stat, err error) {
 	return to, StatOf(info), nil
 }
 
-// copy makes a copy, synced to disk, under a name of its own, and returns what it has copied. A source that is not the one that is
-// wanted, or changes meanwhile, is an error.
-func (m Move) copy(ctx context.Context) (part string, copied Stat, err error) {
-	src, err := m.From.Open(m.Name)
-	if err != nil {
-		return "", copied, err
+// copy makes a copy, synced to disk, under a name of its own, and returns what it has copied, with the source, still open. A source
+// that is not the one that is wanted, or changes meanwhile, is an error.
+func (m Move) copy(ctx context.Context) (part string, copied Stat, src *os.File, err error) {
+	if src, err = m.From.Open(m.Name); err != nil {
+		return "", copied, nil, err
 	}
-	defer src.Close() // only read
+	defer func() {
+		if err != nil {
+			_ = src.Close() // only read
+		}
+	}()
 	before, err := src.Stat()
 	if err != nil {
-		return "", copied, err
+		return "", copied, nil, err
 	}
 	if copied = StatOf(before); !copied.sameButForRename(m.Stat) {
 		if same, err := m.Same(m.From, m.Name); err != nil || !same {
-			return "", copied, errors.Join(ErrReplaced, err)
+			return "", copied, nil, errors.Join(ErrReplaced, err)
 		}
 	}
-	dst, part, err := m.Into.create(ownPrefix+m.Token, partSuffix)
+	part, err = m.Into.write(ctx, src, m.Token)
 	if err != nil {
-		return "", copied, err
+		return "", copied, nil, err
 	}
-	_, err = io.Copy(dst, cancellable{ctx, src})
-	if err = errors.Join(err, synced(dst), dst.Close()); err == nil {
-		err = m.checkCopy(src, copied, part)
-	}
-	if err != nil {
-		return "", copied, errors.Join(err, m.Into.Remove(part))
+	if err = m.checkCopy(src, copied, part); err != nil {
+		return "", copied, nil, errors.Join(err, m.Into.Remove(part))
 	}
 	_ = m.Into.root.Chtimes(part, time.Time{}, before.ModTime()) // the time is a courtesy
-	return part, copied, nil
+	return part, copied, src, nil
+}
+
+// write makes a file of what src yields, synced to disk, under a name of its own.
+func (d *Dir) write(ctx context.Context, src io.Reader, token string) (part string, err error) {
+	dst, part, err := d.create(ownPrefix+token, partSuffix)
+	if err != nil {
+		return "", err
+	}
+	_, err = io.Copy(dst, cancellable{ctx, src})
+	if err = errors.Join(err, synced(dst), dst.Close()); err != nil {
+		return "", errors.Join(err, d.Remove(part))
+	}
+	return part, nil
 }
 
 // checkCopy returns an error if the source was written to while it was copied.
@@ -231,30 +259,32 @@ func (c cancellable) Read(p []byte) (int, error) {
 }
 
 // discard removes the file, of which there is a copy, unless it is another one by now: that stays. To be sure it is first put aside
-// in a directory beside it, where no producer puts files.
-func (m Move) discard(same func(d *Dir, name string) (bool, error)) error {
+// in a directory beside it, where no producer puts files; left names that directory if it cannot be removed as long as the file is open.
+func (m Move) discard(same func(d *Dir, name string) (bool, error)) (left string, err error) {
 	if _, err := m.From.Stat(m.Name); errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return "", nil
 	}
 	aside, name, err := m.From.makeDir(ownPrefix+m.Token, asideSuffix)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer aside.Close()
 	err = rename(m.From, m.Name, aside, m.Name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return m.From.Remove(name) // somebody else has removed it
+		return "", m.From.Remove(name) // somebody else has removed it
 	}
 	if err != nil {
-		return errors.Join(err, m.From.Remove(name))
+		return "", errors.Join(err, m.From.Remove(name))
 	}
 	ours, err := same(aside, m.Name)
 	if err == nil && ours {
 		if err = aside.Remove(m.Name); err == nil {
-			_ = m.From.Remove(name) // an empty directory, which is removed at the next start
-			return nil
+			if m.From.Remove(name) != nil { // an empty directory, which is removed at the next start at the latest
+				left = name
+			}
+			return left, nil
 		}
 	}
 	_, backErr := place(aside, m.Name, m.From, m.Name, m.Tag)
-	return errors.Join(err, backErr, m.From.Remove(name))
+	return "", errors.Join(err, backErr, m.From.Remove(name))
 }

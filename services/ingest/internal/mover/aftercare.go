@@ -29,6 +29,8 @@ type aftercare struct {
 	m      *Mover
 	mu     sync.Mutex
 	recent map[string]moved // by path
+	// left is what is left of files that were copied to another file system, the oldest first.
+	left []*remnant
 }
 
 func newToken() string { return rand.Text()[:12] + "-" }
@@ -65,7 +67,12 @@ func (a *aftercare) add(done []moved) {
 
 // run looks every so often until ctx ends.
 func (a *aftercare) run(ctx context.Context, every time.Duration) {
-	_ = pause.Every(ctx, every, func() error { a.look(ctx); return nil })
+	_ = pause.Every(ctx, every, func() error {
+		a.look(ctx)
+		a.lookAtLeft(ctx, false)
+		return nil
+	})
+	a.lookAtLeft(context.WithoutCancel(ctx), true)
 }
 
 // look looks at all of them once, and lets go of those that were moved long enough ago.
@@ -143,11 +150,7 @@ func (m *Mover) takeBack(ctx context.Context, dir *files.Dir, id string, p ledge
 	if f, err := m.Ledger.File(id); err != nil || f == nil || f.LeftPath(p.MovedTo) {
 		return false, err
 	}
-	back, known := m.Inputs.Dir(p.Name)
-	if !known { // of no feed that is configured, or of one that a lost ledger knew
-		back = m.Inputs[0].Dir
-	}
-	input, err := files.OpenDir(back)
+	input, err := files.OpenDir(m.inputOf(p.Name)) // its feed may not be configured any more, or be one that a lost ledger knew
 	if err != nil {
 		return false, err
 	}

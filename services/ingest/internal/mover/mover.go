@@ -332,6 +332,7 @@ func (m *Mover) moveOne(
 			id, err := content.IDIn(ctx, d, name)
 			return id == f.ID, err
 		},
+		Left: func(r files.Remnant) { m.after.leave(&remnant{Remnant: r, id: f.ID, name: p.Name, at: m.Now()}) },
 	}.Do(ctx)
 	if err != nil {
 		return "", now, err

@@ -41,7 +41,10 @@ type Watcher struct {
 	part *part
 	cfg  Config
 
+	open         func() (*fsnotify.Watcher, error)
 	notify       *fsnotify.Watcher
+	events       <-chan fsnotify.Event
+	errs         <-chan error
 	watched      fs.FileInfo // the directory that notify watches
 	notifyFailed bool
 	// blind tells that the directory was not listed lately, so that what is found in it may have come at any time since.
@@ -56,13 +59,12 @@ func New(cfg Config) *Watcher {
 	if cfg.Tracker == nil {
 		cfg.Tracker = NewTracker(cfg.Settle, cfg.Logger)
 	}
-	return &Watcher{Tracker: cfg.Tracker, part: cfg.Tracker.add(cfg.Prefix), cfg: cfg, blind: true}
+	return &Watcher{Tracker: cfg.Tracker, part: cfg.Tracker.add(cfg.Prefix), cfg: cfg, open: fsnotify.NewWatcher, blind: true}
 }
 
 // Run watches until ctx ends. A directory that cannot be read is waited for.
 func (w *Watcher) Run(ctx context.Context) {
 	defer w.part.timer.Stop()
-	events, errs := w.openNotify()
 	defer w.closeNotify()
 	poll := time.NewTicker(w.cfg.Poll)
 	defer poll.Stop()
@@ -75,9 +77,9 @@ func (w *Watcher) Run(ctx context.Context) {
 			w.list()
 		case <-w.part.timer.C:
 			w.settleDue()
-		case e := <-events:
+		case e := <-w.events:
 			w.handle(e)
-		case err := <-errs:
+		case err := <-w.errs:
 			// An overflow, as a rule: events were dropped.
 			w.cfg.Logger.Debug("file-system events failed, listing the directory instead", "error", err)
 			w.list()
@@ -95,15 +97,15 @@ func (w *Watcher) handle(e fsnotify.Event) {
 	}
 }
 
-// openNotify starts listening for file-system events; without them polling alone does the work.
-func (w *Watcher) openNotify() (<-chan fsnotify.Event, <-chan error) {
-	notify, err := fsnotify.NewWatcher()
+// openNotify starts listening for file-system events. Without them polling alone does the work, and it is tried again with each
+// listing: other programs may have used up what the system has of them.
+func (w *Watcher) openNotify() {
+	notify, err := w.open()
 	if err != nil {
 		w.noNotify(err)
-		return nil, nil
+		return
 	}
-	w.notify = notify
-	return notify.Events, notify.Errors
+	w.notify, w.events, w.errs = notify, notify.Events, notify.Errors
 }
 
 func (w *Watcher) closeNotify() {
@@ -124,6 +126,9 @@ func (w *Watcher) noNotify(err error) {
 // it with a directory that is removed, and one that is made again may have the same number.
 func (w *Watcher) listen() {
 	if w.notify == nil {
+		w.openNotify()
+	}
+	if w.notify == nil {
 		return
 	}
 	info, err := os.Stat(w.cfg.Dir)
@@ -139,7 +144,7 @@ func (w *Watcher) listen() {
 		w.noNotify(err)
 		return
 	}
-	w.watched = info
+	w.watched, w.notifyFailed = info, false
 }
 
 // list looks at everything in the directory.

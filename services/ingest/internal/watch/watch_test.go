@@ -2,13 +2,18 @@ package watch
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/fsnotify/fsnotify"
 )
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -209,9 +214,9 @@ func TestWatcherHearsEventsOfADirectoryThatWasMadeAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := New(Config{Dir: dir, Poll: time.Hour, Settle: time.Millisecond, Logger: quiet()})
-	events, _ := w.openNotify()
 	defer w.closeNotify()
 	w.list()
+	events := w.events
 	if err := os.Remove(dir); err != nil {
 		t.Fatal(err)
 	}
@@ -242,5 +247,60 @@ func TestWatcherNamesWhatIsTooLarge(t *testing.T) {
 	w.list()
 	if problems := w.Problems(); len(problems) != 1 || !strings.Contains(problems["large.csv"].Reason, "MAX_FILE_SIZE") {
 		t.Errorf("problems %v", problems)
+	}
+}
+
+// TestWatcherListensToWhatIsThereNow: whatever took the directory's place, or kept the system from telling of it, the next listing hears
+// its events again.
+func TestWatcherListensToWhatIsThereNow(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(dir, other string) error{
+		"another was moved there": func(dir, other string) error {
+			return errors.Join(os.Rename(dir, dir+".old"), os.Rename(other, dir))
+		},
+		"it was moved away and back": func(dir, _ string) error {
+			return errors.Join(os.Rename(dir, dir+".old"), os.Rename(dir+".old", dir))
+		},
+		"a link stands for it": func(dir, other string) error {
+			return errors.Join(os.Remove(dir), os.Symlink(other, dir))
+		},
+		"nothing could be heard at first": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir, other := filepath.Join(t.TempDir(), "in"), filepath.Join(t.TempDir(), "other")
+			if err := errors.Join(os.Mkdir(dir, 0o755), os.Mkdir(other, 0o755)); err != nil {
+				t.Fatal(err)
+			}
+			w := New(Config{Dir: dir, Poll: time.Hour, Settle: time.Hour, Logger: quiet()})
+			defer w.closeNotify()
+			if change == nil {
+				w.open = func() (*fsnotify.Watcher, error) { return nil, syscall.EMFILE }
+			}
+			w.list()
+			w.open = fsnotify.NewWatcher
+			if change != nil {
+				if err := change(dir, other); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.list()
+			deadline, again := time.After(time.Minute), time.NewTicker(10*time.Millisecond)
+			defer again.Stop()
+			for n := 0; ; {
+				select {
+				case e := <-w.events:
+					if strings.HasPrefix(filepath.Base(e.Name), "x") {
+						return
+					}
+					w.handle(e) // of the change
+				case <-again.C:
+					n++
+					write(t, filepath.Join(dir, fmt.Sprintf("x%d.csv", n)), "x")
+				case <-deadline:
+					t.Fatal("no event")
+				}
+			}
+		})
 	}
 }
