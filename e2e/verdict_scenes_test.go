@@ -44,7 +44,7 @@ func processScenes() []scene {
 		{fault: "the janitor is frozen", soak: []string{"freeze janitor"}, cause: "no_janitor", level: warning},
 		{fault: "the janitor at work is frozen, and another one stands by", cause: verdict.CauseStandby, level: warning,
 			settings: map[string]string{"ATHOC_TIMEOUT": "30s"}, play: func(t *testing.T, s *harness.Stack) {
-				_, err := s.AddJanitor()
+				_, err := s.AddSecond(harness.Janitor)
 				require.NoError(t, err)
 				require.Eventually(t, func() bool {
 					type facts struct{ Facts struct{ Janitor []struct{} } }
@@ -53,6 +53,10 @@ func processScenes() []scene {
 				}, namedWithin, lookEvery)
 				require.NoError(t, s.Process(harness.Janitor).Pause())
 			}},
+		{fault: "a second resolver runs", cause: verdict.CauseTwice, level: problem, play: func(t *testing.T, s *harness.Stack) {
+			_, err := s.AddSecond(harness.Resolver, "DATA_DIRECTORY="+t.TempDir())
+			require.NoError(t, err)
+		}},
 		{fault: "bobosync run is killed", allInOne: true, cause: verdict.CauseBroker, level: problem, play: func(t *testing.T, s *harness.Stack) {
 			end(t, s, harness.AllInOne)
 		}},

@@ -57,10 +57,11 @@ func (s *Stack) Broker() (jetstream.JetStream, error) {
 	return jetstream.New(conn)
 }
 
-// AddJanitor starts one more janitor.
-func (s *Stack) AddJanitor() (*Process, error) {
-	p := s.Process(Janitor)
-	return s.launch(&Process{Name: "janitor-2", path: p.path, dir: p.dir, env: p.env, log: s.Path(logDir, "janitor-2.log")})
+// AddSecond starts one more process of a service, with further settings as NAME=value.
+func (s *Stack) AddSecond(service string, settings ...string) (*Process, error) {
+	p, name := s.Process(service), service+"-2"
+	env := append(slices.Clone(p.env), settings...)
+	return s.launch(&Process{Name: name, path: p.path, dir: p.dir, env: env, log: s.Path(logDir, name+".log")})
 }
 
 // Replace has a process run another program from its next start on, or its own one (if the name is empty) with more arguments.

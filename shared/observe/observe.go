@@ -144,8 +144,27 @@ func (g *survey) stream(ctx context.Context, name string) error {
 			return g.note(fmt.Errorf("consumer %s: %w", want.Durable, err))
 		default:
 			g.backlog(want.Durable, consumer.CachedInfo())
+			if err := g.astray(ctx, stream, consumer.CachedInfo()); err != nil {
+				return g.note(fmt.Errorf("stream %s: %w", name, err))
+			}
 		}
 	}
+	return nil
+}
+
+// astray notes a consumer that was delivered more than its stream holds. It looks at the stream again: what came between two looks
+// may be delivered already.
+func (g *survey) astray(ctx context.Context, stream jetstream.Stream, consumer *jetstream.ConsumerInfo) error {
+	if consumer.Delivered.Stream <= stream.CachedInfo().State.LastSeq {
+		return nil
+	}
+	info, err := stream.Info(ctx)
+	if err != nil || consumer.Delivered.Stream <= info.State.LastSeq {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.facts.Astray = append(g.facts.Astray, [2]string{consumer.Stream, consumer.Name})
 	return nil
 }
 

@@ -7,6 +7,7 @@ const (
 	CauseJetStream    = "no_jetstream"
 	CauseMissing      = "stream_missing"
 	CauseUnread       = "not_readable"
+	CauseTwice        = "service_runs_twice"
 	CauseStandby      = "no_janitor_at_work"
 	CauseDirectory    = "directory"
 	CauseDisk         = "disk_space"

@@ -22,6 +22,12 @@ func brokerFindings(f Facts) (all []Finding) {
 			"restart all services: they make anew what is missing, and read the waiting files again; look why the broker lost it (its disk, its store directory)",
 		})
 	}
+	for _, c := range f.Astray {
+		all = append(all, Finding{
+			Problem, CauseMissing, fmt.Sprintf("The broker has lost the end of stream %s: its reader %s was given more than it holds, and is given nothing of what comes", c[0], c[1]),
+			fmt.Sprintf("nats consumer rm %s %s deletes the reader; bobosync provision makes it anew, and nothing is lost. The broker inside bobosync run does so by itself. Look why the broker lost it (its disk, its store directory)", c[0], c[1]),
+		})
+	}
 	if len(f.Unread) > 0 {
 		all = append(all, Finding{
 			Warning, CauseUnread, "Not everything could be looked at: " + strings.Join(f.Unread, "; "),
@@ -61,11 +67,32 @@ func serviceFindings(f Facts) (all []Finding) {
 			})
 		}
 	}
+	all = append(all, twice(f)...)
 	if len(f.Janitor) > 0 && !slices.ContainsFunc(f.Janitor, atWork) {
 		all = append(all, Finding{
 			Warning, CauseStandby, "A janitor stands by, and none is at work",
 			"wait half a minute: it takes over when the turn of the one before has ended. If this stays, restart it",
 		})
+	}
+	return all
+}
+
+// twice tells of services that remember, and of which there may be one: each of two would know a part of what came.
+func twice(f Facts) (all []Finding) {
+	for _, service := range []topology.Service{topology.Ingest, topology.Resolver} {
+		var names []string
+		for _, i := range f.Instances() {
+			if i.Service == service {
+				names = append(names, i.Name)
+			}
+		}
+		if len(names) > 1 {
+			slices.Sort(names)
+			all = append(all, Finding{
+				Problem, CauseTwice, fmt.Sprintf("More than one %s runs, on %s: each knows only a part of what came, and AtHoc may be told what is older", service, strings.Join(names, ", ")),
+				fmt.Sprintf("stop all but one %s; if it stays at more, look what starts it twice (replicas, a second bobosync run with this NATS_URL). Then bobosync replay sends the latest of everybody again", service),
+			})
+		}
 	}
 	return all
 }

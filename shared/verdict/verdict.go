@@ -29,6 +29,8 @@ type Facts struct {
 
 	// Missing are the streams and consumers that the broker should have and has not.
 	Missing []string `json:"missing,omitempty"`
+	// Astray are consumers, as stream and name, that were delivered more than their stream holds: it has lost its end.
+	Astray [][2]string `json:"astray,omitempty"`
 	// Unread says what could not be looked at, and why.
 	Unread []string `json:"unread,omitempty"`
 	// Backlog counts the messages that wait for each service.
@@ -144,6 +146,9 @@ func Judge(f Facts, l Limits) Verdict {
 	}
 	findings := slices.Concat(brokerFindings(f), unstoredFindings(f), serviceFindings(f), diskFindings(f), athocFindings(f), refusedFindings(f), pauseFindings(f), heldFindings(f), unverifiedFindings(f), mappingFindings(f),
 		recoveryFindings(f), lateFindings(f), dutyFindings(f), notifyFindings(f), fileFindings(f, l), contentFindings(f), deadFindings(f), versionFindings(f))
+	for i := range findings { // whoever tells of them, in a mail as well
+		findings[i].Text, findings[i].Do = text.Clean(findings[i].Text), text.Clean(findings[i].Do)
+	}
 	slices.SortStableFunc(findings, func(a, b Finding) int { return cmp.Compare(b.Level, a.Level) })
 	v := Verdict{CompleteUpTo: completeUpTo(f), Findings: findings}
 	for _, found := range findings {

@@ -56,9 +56,15 @@ func TestEachCauseIsNamed(t *testing.T) {
 		"janitor stands by": {func(f *Facts) {
 			f.Janitor[0] = control.JanitorState{Instance: f.Janitor[0].Instance}
 		}, Warning, CauseStandby, "none is at work"},
-		"stream missing": {func(f *Facts) { f.Missing = []string{"stream UPDATES"} }, Problem, CauseMissing, "stream UPDATES"},
-		"not readable":   {func(f *Facts) { f.Unread = []string{"stream DEAD: timeout"} }, Warning, CauseUnread, "stream DEAD"},
-		"entries full":   {func(f *Facts) { f.EntriesFull = 0.93 }, Warning, CauseFull, "93 %"},
+		"stream missing":  {func(f *Facts) { f.Missing = []string{"stream UPDATES"} }, Problem, CauseMissing, "stream UPDATES"},
+		"its end is lost": {func(f *Facts) { f.Astray = [][2]string{{"ENTRIES", "resolver-entries"}} }, Problem, CauseMissing, "nats consumer rm ENTRIES resolver-entries"},
+		"two resolvers": {func(f *Facts) {
+			f.Resolver = append(f.Resolver, f.Resolver[0])
+			f.Resolver[1].Name = "b/2"
+		}, Problem, CauseTwice, "More than one resolver runs, on a/1, b/2"},
+		"two ingests":  {func(f *Facts) { f.Ingest = append(f.Ingest, f.Ingest[0]) }, Problem, CauseTwice, "stop all but one ingest"},
+		"not readable": {func(f *Facts) { f.Unread = []string{"stream DEAD: timeout"} }, Warning, CauseUnread, "stream DEAD"},
+		"entries full": {func(f *Facts) { f.EntriesFull = 0.93 }, Warning, CauseFull, "93 %"},
 		"wrong password": {func(f *Facts) {
 			f.Breaker = &breaker.State{Class: breaker.Refused, Since: night.Add(-time.Second), Cause: "athoc: get access token: unauthorized (400 Bad Request)"}
 		}, Problem, CauseAtHocRefuses, "check APIUSER, PASSWORD"},
@@ -128,6 +134,9 @@ func TestEachCauseIsNamed(t *testing.T) {
 		"late":              {func(f *Facts) { f.Ingest[0].Waiting, f.Ingest[0].Oldest = 1, night.Add(-3*time.Minute) }, Warning, CauseLate, "3 min"},
 		"very late":         {func(f *Facts) { f.Ingest[0].Waiting, f.Ingest[0].Oldest = 1, night.Add(-time.Hour) }, Problem, CauseLate, "files list --open"},
 		"a file grows":      {func(f *Facts) { f.Ingest[0].Unsettled = map[string]time.Time{"a.csv": night.Add(-5 * time.Minute)} }, Warning, CauseGrowing, "a.csv keeps changing since 5 min"},
+		"a file that steers": {func(f *Facts) {
+			f.Ingest[0].Unsettled = map[string]time.Time{"\x1b[2Ja\u202e\n.csv": night.Add(-5 * time.Minute)}
+		}, Warning, CauseGrowing, `File \x1b[2Ja\u202e\n.csv keeps changing`},
 		"a file is secret": {func(f *Facts) {
 			f.Ingest[0].Problems = map[string]control.Problem{"b.csv": {Reason: "permission denied"}}
 		}, Warning, CauseUnreadable, "b.csv in CSV_DIRECTORY cannot be read"},

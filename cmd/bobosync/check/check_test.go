@@ -131,12 +131,22 @@ func TestFilesThatOthersWrite(t *testing.T) {
 		"key":         exposed("", nil, write("a.nk", 0o602), none),
 		"password":    exposed("", map[string]string{"PASSWORD_FILE": write("password", 0o666)}, "", none),
 		"environment": exposed("", nil, "", func(name string) string { return map[string]string{"CLIENT_SECRET_FILE": write("secret", 0o660)}[name] }),
+		"mail":        exposed("", map[string]string{"NOTIFY_SMTP_PASSWORD_FILE": write("mail", 0o606)}, "", none),
+		"authority":   exposed("", map[string]string{"SSL_CERT_PATH": write("ca.pem", 0o664)}, "", none),
 	} {
 		require.Len(t, got, 1, name)
 		require.Equal(t, Warning, got[0].Level, name)
 		require.Contains(t, got[0].Message, "others on this machine can write to "+dir, name)
 	}
 	require.Len(t, exposed(write("b.env", 0o646), map[string]string{"PASSWORD": "x"}, "", none), 2, "readable as well")
+
+	own := write("own", 0o600)
+	require.NoError(t, os.Chmod(dir, 0o777))
+	got := exposed("", map[string]string{"PASSWORD_FILE": own}, "", none)
+	require.Len(t, got, 1)
+	require.Contains(t, got[0].Message, "put another file in the place of "+own)
+	require.NoError(t, os.Chmod(dir, 0o777|fs.ModeSticky))
+	require.Empty(t, exposed("", map[string]string{"PASSWORD_FILE": own}, "", none), "as in /tmp")
 }
 
 func TestJudgeClock(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"reflect"
 	"runtime"
 	"slices"
@@ -110,8 +111,17 @@ func distance(a, b string) int {
 	return rows[len(a)][len(b)]
 }
 
-// secrets are the variables that nobody else should be able to read.
-var secrets = []string{"PASSWORD", "CLIENT_SECRET"}
+var (
+	// secrets are the variables that nobody else should be able to read.
+	secrets = []string{
+		"PASSWORD", "CLIENT_SECRET", "NOTIFY_SMTP_PASSWORD", "NOTIFY_WEBHOOK_SECRET", "NOTIFY_WEBHOOK_URL", "NOTIFY_TEAMS_URL", "HEARTBEAT_URL",
+		"OTEL_EXPORTER_OTLP_HEADERS", "CONSOLE_SESSION_KEY", "CONSOLE_WALL_TOKEN",
+	}
+	// trusted are the variables that name a file by which others are told from impostors, beside the key for the broker.
+	trusted = []string{
+		"SSL_CERT_PATH", "NATS_CA", "NOTIFY_SMTP_CA", "CONSOLE_CLIENT_CA", "CONSOLE_TLS_CERT", "CONSOLE_TLS_KEY", "CONSOLE_OPERATOR_CREDS", "CONSOLE_USERS_FILE",
+	}
+)
 
 // exposed warns of files with secrets that everybody on the machine can read, or that others can write: who writes a secret chooses
 // the account that is used.
@@ -134,9 +144,19 @@ func exposed(envFile string, written map[string]string, creds string, getenv fun
 	for _, name := range secrets {
 		files = append(files, cmp.Or(getenv(name+"_FILE"), written[name+"_FILE"]))
 	}
+	for _, name := range trusted {
+		files = append(files, cmp.Or(getenv(name), written[name]))
+	}
 	for _, file := range files {
-		if info, err := os.Stat(file); file != "" && err == nil && changeable(info.Mode()) {
+		if file == "" {
+			continue
+		}
+		if info, err := os.Stat(file); err == nil && changeable(info.Mode()) {
 			results = append(results, warn("chmod go-w "+file, "others on this machine can write to %s, and so choose what is read from it", file)...)
+		}
+		dir := filepath.Dir(file)
+		if info, err := os.Stat(dir); err == nil && changeable(info.Mode()&^0o020) && info.Mode()&fs.ModeSticky == 0 { // many people's groups are their own
+			results = append(results, warn("chmod go-w "+dir, "others on this machine can write to %s, and so put another file in the place of %s", dir, file)...)
 		}
 	}
 	return results

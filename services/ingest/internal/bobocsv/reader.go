@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -30,8 +31,13 @@ const MaxEmployee = 64
 // columnCount is the number of columns of a row.
 const columnCount = 10
 
-// firstColumnName is the name of column 1 in a header row.
-const firstColumnName = "Transaction_Type"
+// columnNames are those of a header row, without letter case and what is neither letter nor digit.
+var columnNames = [columnCount]string{
+	"transactiontype", "employeeid", "payrollid", "clockingdate", "clockingtime", "datetimecreated", "geostatus", "geolatitude", "geolongitude", "geoaccuracy",
+}
+
+// usedColumns is the number of columns from the first on among which there is one that is used.
+const usedColumns = 6
 
 // maxJoinedLines bounds how far a quoted value may reach over line ends.
 const maxJoinedLines = 10
@@ -64,6 +70,7 @@ type Reader struct {
 	clock    wallClock
 	latest   int64
 	begun    bool // the first non-blank line, which may be a header, was read
+	shuffled bool // that was one, with the columns in another order
 	last     int
 	seen     map[string]string // employee ids: a file names the same workers again and again
 	fields   [columnCount][]byte
@@ -131,9 +138,21 @@ func (r *Reader) nextLine() (line, error) {
 	return r.lines.next()
 }
 
-// isHeader says whether the row that was just split is a header.
+// isHeader says whether the row that was just split is a header, and looks at the order of its columns. One with another order has
+// the name of a column that is used at another place: what stands under it must not be taken for something else.
 func (r *Reader) isHeader() bool {
-	return strings.EqualFold(string(bytes.TrimSpace(r.fields[0])), firstColumnName)
+	header := columnName(r.fields[0]) == columnNames[0]
+	for i, field := range r.fields {
+		at := slices.Index(columnNames[:], columnName(field))
+		if at >= 0 && at != i && min(at, i) < usedColumns {
+			header, r.shuffled = true, true
+		}
+	}
+	return header
+}
+
+func columnName(field []byte) string {
+	return strings.ToLower(string(bytes.Join(bytes.FieldsFunc(field, func(c rune) bool { return !unicode.IsLetter(c) && !unicode.IsDigit(c) }), nil)))
 }
 
 // row makes a row of a line, and of those after it if a quoted value reaches over them.
@@ -275,6 +294,9 @@ func (r *Reader) cutField(text []byte) (field, rest []byte, more bool, state quo
 func (r *Reader) judge(number, columns int) Row {
 	if columns != columnCount {
 		return Row{Line: number, Reason: Columns, Number: columns}
+	}
+	if r.shuffled {
+		return Row{Line: number, Reason: Header}
 	}
 	entry := event.Entry{Row: number}
 	reason := r.fill(&entry)

@@ -31,12 +31,14 @@ const (
 	LineTooLong
 	// Quoting: a quoted value does not end, or there is text beside its quotes.
 	Quoting
+	// Header: the file's header has the columns in another order, so that none of its rows can be read.
+	Header
 	endOfReasons
 )
 
 var reasonNames = [endOfReasons - FirstReason]string{
 	"columns", "transaction_type", "employee_missing", "employee_unusable", "date", "time", "contradiction", "future",
-	"line_too_long", "quoting",
+	"line_too_long", "quoting", "header",
 }
 
 var reasonTexts = [endOfReasons - FirstReason]string{
@@ -50,6 +52,7 @@ var reasonTexts = [endOfReasons - FirstReason]string{
 	"the event lies in the future",
 	"the line is too long",
 	"the quotes do not fit together",
+	"the header has the columns in another order",
 }
 
 // Reasons lists all reasons.

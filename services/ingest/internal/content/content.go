@@ -22,6 +22,8 @@ import (
 var (
 	// ErrChanged means that a file was written to or replaced while it was read: it is left until it has settled again.
 	ErrChanged = errors.New("the file changed while it was read")
+	// ErrNoDirectory means that the file's directory cannot be opened: nothing is known of the file then.
+	ErrNoDirectory = errors.New("its directory cannot be opened")
 	// ErrTooLarge means that a file is larger than the limit.
 	ErrTooLarge = errors.New("too large, MAX_FILE_SIZE allows less")
 )
@@ -61,7 +63,7 @@ func Open(ctx context.Context, path string, o Options) (*File, error) {
 	f, err := within(ctx, func() (*File, error) {
 		dir, err := files.OpenDir(filepath.Dir(path))
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w: %w", ErrNoDirectory, err)
 		}
 		f, err := openIn(dir, filepath.Base(path))
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -80,6 +81,18 @@ func TestTooLarge(t *testing.T) {
 	t.Parallel()
 	if _, err := Open(t.Context(), write(t, "12345"), Options{MaxSize: 4}); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestAnAbsentDirectorySaysNothingOfItsFiles: whether a file is gone is told from one look at a directory that is there.
+func TestAnAbsentDirectorySaysNothingOfItsFiles(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for path, want := range map[string]bool{filepath.Join(dir, "a.csv"): false, filepath.Join(dir, "away", "a.csv"): true} {
+		_, err := Open(t.Context(), path, Options{})
+		if !errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrNoDirectory) != want {
+			t.Errorf("%s: %v", path, err)
+		}
 	}
 }
 

@@ -219,7 +219,7 @@ func (r *Recovery) withFinished(
 		return read, err
 	case ctx.Err() != nil:
 		return unreadable, ctx.Err()
-	case errors.Is(wrong, fs.ErrNotExist), errors.Is(wrong, content.ErrChanged):
+	case errors.Is(wrong, fs.ErrNotExist) && !errors.Is(wrong, content.ErrNoDirectory), errors.Is(wrong, content.ErrChanged):
 		return gone, nil
 	}
 	r.Log.Warn("a finished file cannot be read again, what it says is not recovered", "file", f.Name, "reason", files.Reason(wrong))

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"bobosync/services/ingest/internal/content"
@@ -71,7 +70,7 @@ func (s *Session) rereadCopy(ctx context.Context, g *intake.Group, f *ledger.Fil
 	switch {
 	case ctx.Err() != nil:
 		return unreadable, ctx.Err()
-	case errors.Is(err, fs.ErrNotExist) && isDir(dir):
+	case errors.Is(err, fs.ErrNotExist) && !errors.Is(err, content.ErrNoDirectory): // it may be there again by now
 		return gone, nil
 	case err != nil:
 		return unreadable, nil // the watcher names it as a problem
@@ -86,11 +85,6 @@ func (s *Session) rereadCopy(ctx context.Context, g *intake.Group, f *ledger.Fil
 		return unreadable, ctx.Err()
 	}
 	return read, err
-}
-
-func isDir(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir()
 }
 
 // giveUp closes a file that is not there any more, with a code for the rows that nobody can settle.

@@ -221,16 +221,13 @@ func (a *cutoffs) forgettable(f *ledger.File, copies []ledger.Copy) bool {
 
 // missing reports whether somebody has removed a file from its directory, which itself is there.
 func missing(path string) bool {
-	_, err := os.Lstat(path)
-	return errors.Is(err, fs.ErrNotExist) && directoryOf(path) == nil
-}
-
-// directoryOf returns why the directory of a file cannot be looked at; nil if it is there.
-func directoryOf(path string) error {
-	if _, err := os.Stat(filepath.Dir(path)); err != nil {
-		return fmt.Errorf("look at a file's directory: %w", err)
+	dir, err := files.OpenDir(filepath.Dir(path)) // once: one that was away for a moment says nothing
+	if err != nil {
+		return false
 	}
-	return nil
+	defer dir.Close()
+	_, err = dir.Stat(filepath.Base(path))
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 func later(a, b time.Time) time.Time {
@@ -350,6 +347,8 @@ func (p *Purger) deleteOld(ctx context.Context, m mark) *deletion {
 		err = p.Remove(path)
 	}
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && !missing(path): // its directory is away, or was until now
+		return &deletion{err: err}
 	case errors.Is(err, fs.ErrNotExist) && m.before:
 		return &deletion{deleted: true, bytes: m.file.Size}
 	case errors.Is(err, fs.ErrNotExist):
