@@ -170,7 +170,7 @@ func (m Move) copyOver(ctx context.Context) (to string, now Stat, err error) {
 	}
 	info, err := m.Into.Stat(to)
 	if err != nil {
-		return to, copied, nil //nolint:nilerr // somebody is quick to take it; then only its content tells that it is the same
+		return to, copied, nil // somebody is quick to take it; then only its content tells that it is the same
 	}
 	return to, StatOf(info), nil
 }
