@@ -3,6 +3,7 @@
 package harness
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -70,7 +71,7 @@ func (s *Stack) remembered(in audit.Input) ([]audit.Past, error) {
 	rng := rand.New(rand.NewPCG(uint64(len(in.Calls)), uint64(len(in.Files))))
 	moment := func() time.Time { return in.Started.Add(time.Duration(rng.Int64N(int64(in.Ended.Sub(in.Started))))) }
 	var all []audit.Past
-	for range min(askedWorkers, 10*len(workers)) {
+	for range cmp.Or(s.cfg.Asked, min(askedWorkers, 10*len(workers))) {
 		worker := workers[rng.IntN(len(workers))]
 		said, err := s.askWorker(conn, worker, moment())
 		if err != nil {

@@ -28,6 +28,8 @@ type Run struct {
 	Guard bool
 	// AllInOne runs `bobosync run`; of the faults there are then only those of the simulator.
 	AllInOne bool
+	// Asked is of how many random workers and moments the auditor asks what AtHoc held (100).
+	Asked int
 }
 
 // Result is what a run came to.
@@ -58,6 +60,7 @@ func (r Run) Do(ctx context.Context) (result Result, err error) {
 	}
 	defaults(&r.Publishers, 3)
 	defaults(&r.Faults, 14)
+	defaults(&r.Asked, askedWorkers)
 	if r.Span == 0 {
 		r.Span = 8 * time.Second
 	}
@@ -67,7 +70,7 @@ func (r Run) Do(ctx context.Context) (result Result, err error) {
 		return result, err
 	}
 	plan := workload.New(workload.Options{Seed: r.Seed, Now: begin, Zone: zone, Lifetime: Lifetime, Workers: r.Workers, Files: r.Files, Span: r.Span})
-	s, err := Start(ctx, Config{Dir: r.Dir, Bin: r.Bin, SmallStore: !r.AllInOne, Publishers: r.Publishers, AllInOne: r.AllInOne, Guard: r.Guard, Plan: plan})
+	s, err := Start(ctx, Config{Dir: r.Dir, Bin: r.Bin, SmallStore: !r.AllInOne, Publishers: r.Publishers, AllInOne: r.AllInOne, Guard: r.Guard, Asked: r.Asked, Plan: plan})
 	defer func() { err = errors.Join(err, s.Close()) }()
 	if err != nil {
 		return result, err

@@ -70,6 +70,8 @@ type Config struct {
 	Settings map[string]string
 	// Guard has mass changes held, and a crew of workers for them.
 	Guard bool
+	// Asked is of how many random workers and moments it is asked what AtHoc held; 0 is 100, or fewer for a few workers.
+	Asked int
 	// SyncLazily spares the broker the syncing of each message. What a kill leaves behind is the same; only a power cut
 	// would show the difference.
 	SyncLazily bool

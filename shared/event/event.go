@@ -297,6 +297,9 @@ type Mark struct {
 	// Through is the sequence of the place, and Open are those, up to there, of what makes somebody not known to be off duty.
 	Through uint64   `json:"through"`
 	Open    []uint64 `json:"open"`
+	// Parts is of how many messages a mark consists, one right after the other, and Index counts them from 0; 0 is one.
+	Parts int `json:"parts,omitempty"`
+	Index int `json:"index,omitempty"`
 }
 
 // MappingChunk is a part of a whole mapping, on bobo.mapping.snapshot. A reader applies a snapshot when it has all of its

@@ -71,8 +71,9 @@ func samples() map[string]Versioned {
 			User: "john.doe@example.org", Employee: "01234", On: true, At: at.Unix(), File: file, Row: 2, Outcome: Applied,
 			Until: at.UnixMilli(), Call: call,
 		},
-		"books": &Books{From: at, Acks: "x", Gaps: []Gap{{From: at.UnixMilli(), To: at.UnixMilli() + 1}}},
-		"mark":  &Mark{At: at.UnixMilli(), Through: 17, Open: []uint64{3, 9}},
+		"books":     &Books{From: at, Acks: "x", Gaps: []Gap{{From: at.UnixMilli(), To: at.UnixMilli() + 1}}},
+		"mark":      &Mark{At: at.UnixMilli(), Through: 17, Open: []uint64{3, 9}},
+		"mark_part": &Mark{At: at.UnixMilli(), Through: 17, Open: []uint64{3, 9}, Parts: 3, Index: 1}, // of one that is larger than a message
 		"mapping_chunk": &MappingChunk{
 			Snapshot: "0195", Taken: at, Index: 1, Chunks: 3, Users: map[string]string{"01234": "john.doe@example.org"},
 		},
@@ -99,12 +100,40 @@ func TestGolden(t *testing.T) {
 
 			read := map[string]Versioned{
 				"entries": &Entries{}, "entries_feed": &Entries{}, "entries_ahead": &Entries{}, "recovered": &Recovered{}, "memory": &Memory{}, "update": &Update{}, "acks": &Acks{}, "acks_waited": &Acks{},
-				"acks_calls": &Acks{}, "calling": &Calling{}, "told": &Told{}, "books": &Books{}, "mark": &Mark{}, "mapping_chunk": &MappingChunk{}, "dead_letter": &DeadLetter{},
+				"acks_calls": &Acks{}, "calling": &Calling{}, "told": &Told{}, "books": &Books{}, "mark": &Mark{}, "mark_part": &Mark{}, "mapping_chunk": &MappingChunk{}, "dead_letter": &DeadLetter{},
 			}[name]
 			require.NoError(t, Decode(want, read))
 			require.Equal(t, string(want), string(append(Encode(read), '\n')), "nothing is lost by reading")
 		})
 	}
+}
+
+// TestReadersOfBeforeReadAnswers: a resolver or an ingest of before calls had ids reads what a publisher of today writes, with all that it
+// goes by. The types are those of that version.
+func TestReadersOfBeforeReadAnswers(t *testing.T) {
+	type answer struct {
+		User     string  `json:"user"`
+		Employee string  `json:"emp,omitempty"`
+		File     string  `json:"file,omitempty"`
+		Version  Version `json:"version"`
+		Outcome  Outcome `json:"outcome"`
+		On       bool    `json:"on"`
+		At       int64   `json:"at"`
+		Answered int64   `json:"answered"`
+		Detail   string  `json:"detail,omitempty"`
+	}
+	var of struct {
+		V       int        `json:"v"`
+		From    string     `json:"from"`
+		Rows    []FileRows `json:"rows,omitempty"`
+		Answers []answer   `json:"answers,omitempty"`
+	}
+	today, ok := samples()["acks_calls"].(*Acks)
+	require.True(t, ok)
+	require.NoError(t, json.Unmarshal(Encode(today), &of))
+	a := today.Answers[0]
+	require.Equal(t, 1, of.V, "the version that it accepts")
+	require.Equal(t, []answer{{a.User, a.Employee, a.File, a.Version, a.Outcome, a.On, a.At, a.Answered, a.Detail}}, of.Answers)
 }
 
 func TestDecodeRefuses(t *testing.T) {

@@ -103,10 +103,14 @@ func soak(ctx context.Context, o options) (err error) {
 	return errors.Join(err, ctx.Err())
 }
 
+// What AtHoc held is asked of so many random workers and moments in all, and at least of so many in each run.
+const asked, askedPerRun = 1000, 100
+
 // one makes a run and reports it; false means that it was not as it must be.
 func one(ctx context.Context, o options, seed uint64) bool {
 	r := o.run
 	r.Guard = r.Guard || seed%3 == 0 && !r.AllInOne
+	r.Asked = max(askedPerRun, asked/max(o.runs, 1))
 	r.Seed, r.Bin, r.Dir = seed, o.binDir, filepath.Join(o.dir, fmt.Sprint("seed-", seed))
 	err := os.RemoveAll(r.Dir) // of an earlier try
 	var result harness.Result

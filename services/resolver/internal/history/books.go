@@ -61,7 +61,20 @@ func (k *Keeper) books(ctx context.Context) (books event.Books, known bool, err 
 	case err != nil:
 		return books, false, fmt.Errorf("read what is known of the history: %w", err)
 	}
-	return books, true, event.Decode(m.Data, &books)
+	err = event.Decode(m.Data, &books)
+	if state := stream.CachedInfo().State; state.FirstSeq > 1 && state.FirstTime.After(books.From) {
+		books.From = state.FirstTime.UTC() // what was before was dropped for its age
+	}
+	return books, true, err
+}
+
+// keepBooks writes what is known of the history once more, or it would be dropped for its age, as all else is.
+func (k *Keeper) keepBooks(ctx context.Context) error {
+	books, known, err := k.books(ctx)
+	if err != nil || !known {
+		return err
+	}
+	return k.setBooks(ctx, books)
 }
 
 func (k *Keeper) setBooks(ctx context.Context, books event.Books) error {

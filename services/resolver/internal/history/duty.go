@@ -3,12 +3,12 @@ package history
 // Who was on duty at a moment. To find out, the last mark before the moment is read, what it points to, and what follows it.
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -23,16 +23,18 @@ import (
 )
 
 const (
-	// markEvery is how often a mark is made, and markAfter how much may be read behind it before there is another one.
-	markEvery = 6 * time.Hour
-	markAfter = 20_000
 	// lateness is by how much later something may be stored than what was answered at the same time: an answer waits for its
 	// publisher, and a call without one for the next look.
 	lateness = 5 * time.Minute
-	// together is how many messages are asked for at once.
-	together = 64
+	// together is how many stretches of the stream are read at once, runLength the longest. What lies no further apart than nearby is read in
+	// one: to ask costs as much as that many messages.
+	together  = 32
+	runLength = 1000
+	nearby    = 10
 	// dutyPage is the most workers in an answer, well below the broker's limit of 1 MB.
 	dutyPage = 2000
+	// pagesFor is how long an answer is kept for its further pages.
+	pagesFor = time.Minute
 )
 
 // OnDuty answers whom AtHoc held as on duty.
@@ -45,27 +47,47 @@ func (k *Keeper) OnDuty(ctx context.Context, req control.OnDutyRequest) (control
 	if at.After(now.Add(time.Minute)) {
 		return control.OnDutyAnswer{}, control.Refuse("%s is in the future", at.Format(time.RFC3339))
 	}
+	state := k.asked.Load()
+	if req.After == "" || state == nil || !state.at.Equal(at) || now.Sub(state.read) > pagesFor {
+		var err error
+		if state, err = k.read(ctx, at); err != nil {
+			return control.OnDutyAnswer{}, err
+		}
+		k.asked.Store(state)
+	}
+	return page(state.book, state.books, at, topology.NormalUsername(req.After)), nil
+}
+
+// moment is what is known of a moment; it is kept for the further pages of the answer.
+type moment struct {
+	at, read time.Time
+	book     book
+	books    event.Books
+}
+
+// read reads what is known of a moment.
+func (k *Keeper) read(ctx context.Context, at time.Time) (*moment, error) {
 	books, _, err := k.books(ctx)
 	if err != nil {
-		return control.OnDutyAnswer{}, err
+		return nil, err
 	}
 	open, err := k.underWay(ctx) // first: what is stored meanwhile is found below
 	if err != nil {
-		return control.OnDutyAnswer{}, err
+		return nil, err
 	}
 	mark, err := k.lastMark(ctx, at)
 	if err != nil {
-		return control.OnDutyAnswer{}, err
+		return nil, err
 	}
-	late := at.Add(lateness + k.longest).UnixMilli()
+	late := at.Add(k.lateness + k.longest).UnixMilli()
 	book, _, err := k.fold(ctx, mark, func(t event.Told, _ time.Time) bool { return t.Call.Sent <= late })
 	if err != nil {
-		return control.OnDutyAnswer{}, err
+		return nil, err
 	}
 	for _, t := range open {
 		book.add(stored{Told: t})
 	}
-	return page(book, books, at, topology.NormalUsername(req.After)), nil
+	return &moment{at: at, read: k.now(), book: book, books: books}, nil
 }
 
 // page lists those on duty from a username on.
@@ -116,32 +138,6 @@ func (b book) told(user string) []event.Told {
 	return told
 }
 
-// lastMark reads the last mark that tells of nothing behind a moment; its zero value is the beginning of the stream.
-func (k *Keeper) lastMark(ctx context.Context, at time.Time) (mark event.Mark, err error) {
-	up := jetstreamext.GetLastMsgsUpToTime(at)
-	for {
-		msgs, err := jetstreamext.GetLastMsgsFor(ctx, k.js, topology.StreamHistory, []string{topology.SubjectHistoryMark}, up)
-		if err != nil {
-			return mark, fmt.Errorf("read a mark of the history: %w", err)
-		}
-		for m, err := range msgs {
-			if errors.Is(err, jetstreamext.ErrNoMessages) {
-				return event.Mark{}, nil
-			}
-			if err != nil {
-				return mark, fmt.Errorf("read a mark of the history: %w", err)
-			}
-			if err := event.Decode(m.Data, &mark); err != nil {
-				return mark, err
-			}
-			up = jetstreamext.GetLastMsgsUpToSeq(max(m.Sequence-1, 1)) // the first message is no mark
-		}
-		if mark.At <= at.UnixMilli() {
-			return mark, nil
-		}
-	}
-}
-
 // fold reads what a mark points to, and what follows it for as long as it is wanted. It returns how far it came.
 func (k *Keeper) fold(ctx context.Context, mark event.Mark, wanted func(t event.Told, stored time.Time) bool) (b book, through uint64, err error) {
 	if b, err = k.load(ctx, mark.Open); err != nil {
@@ -163,90 +159,59 @@ func (k *Keeper) fold(ctx context.Context, mark event.Mark, wanted func(t event.
 	return b, through, errors.Join(err, failed)
 }
 
-// load reads single messages. What is gone, for its age or because it was erased, is left out.
-func (k *Keeper) load(ctx context.Context, sequences []uint64) (book, error) {
-	stream, err := k.js.Stream(ctx, topology.StreamHistory)
-	if err != nil {
-		return nil, fmt.Errorf("open stream %s: %w", topology.StreamHistory, err)
-	}
-	all := make([]stored, len(sequences))
+// load reads messages at places. What is gone, for its age or because it was erased, is left out.
+func (k *Keeper) load(ctx context.Context, places []uint64) (book, error) {
+	var mu sync.Mutex
+	b := book{}
 	var group errgroup.Group
 	group.SetLimit(together)
-	for i, seq := range sequences {
+	for _, run := range runs(places) {
 		group.Go(func() error {
-			m, err := stream.GetMsg(ctx, seq)
-			if errors.Is(err, jetstream.ErrMsgNotFound) {
-				return nil
-			}
-			if err != nil {
-				return fmt.Errorf("read what AtHoc was told: %w", err)
-			}
-			all[i].sequence = seq
-			return event.Decode(m.Data, &all[i].Told)
+			return k.loadRun(ctx, run, func(s stored) {
+				mu.Lock()
+				defer mu.Unlock()
+				b.add(s)
+			})
 		})
 	}
-	err = group.Wait()
-	b := book{}
-	for _, s := range all {
-		if s.sequence != 0 {
-			b.add(s)
-		}
-	}
-	return b, err
+	return b, group.Wait()
 }
 
-// mark makes a mark if it is time.
-func (k *Keeper) mark(ctx context.Context) error {
-	stream, err := k.js.Stream(ctx, topology.StreamHistory)
-	if err != nil {
-		return fmt.Errorf("open stream %s: %w", topology.StreamHistory, err)
-	}
-	before, err := k.lastMark(ctx, k.now())
-	if err != nil {
-		return err
-	}
-	last := stream.CachedInfo().State.LastSeq
-	if last < before.Through+markAfter && (k.now().Sub(k.marked) < markEvery || last <= before.Through+1) {
-		return nil
-	}
-	// What is stored later than this mark was sent later than all that it covers, so nothing that it leaves out matters again.
-	until := k.now().Add(-lateness)
-	b, through, err := k.fold(ctx, before, func(_ event.Told, stored time.Time) bool { return stored.Before(until) })
-	if err != nil || through == before.Through {
-		return err
-	}
-	mark := event.Mark{At: before.At, Through: through, Open: []uint64{}}
-	for user := range b {
-		for _, s := range b[user] {
-			mark.At = max(mark.At, s.Call.Sent, s.Call.Answered)
+// runs cuts places into stretches of the stream, each of which is read at once, with what lies between.
+func runs(places []uint64) (all [][]uint64) {
+	places = slices.Sorted(slices.Values(places))
+	for len(places) > 0 {
+		n := 1
+		for n < len(places) && places[n]-places[n-1] <= nearby && places[n]-places[0] < runLength {
+			n++
 		}
-		mark.Open = append(mark.Open, open(b[user])...)
+		all, places = append(all, places[:n]), places[n:]
 	}
-	slices.Sort(mark.Open)
-	_, err = k.pub.PublishBatch(ctx, bus.NewMessage(topology.SubjectHistoryMark, event.Encode(&mark)))
+	return all
+}
+
+// loadRun reads a stretch and calls f for the messages at its places.
+func (k *Keeper) loadRun(ctx context.Context, run []uint64, f func(stored)) error {
+	length := int(run[len(run)-1] - run[0] + 1)
+	msgs, err := jetstreamext.GetBatch(ctx, k.js, topology.StreamHistory, length, jetstreamext.GetBatchSeq(run[0]))
 	if err != nil {
-		return fmt.Errorf("make a mark in the history: %w", err)
+		return fmt.Errorf("read what AtHoc was told: %w", err)
 	}
-	k.marked = k.now()
+	for m, err := range msgs {
+		if errors.Is(err, jetstreamext.ErrNoMessages) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read what AtHoc was told: %w", err)
+		}
+		if _, wanted := slices.BinarySearch(run, m.Sequence); !wanted || !topology.IsHistory(m.Subject) {
+			continue
+		}
+		s := stored{sequence: m.Sequence}
+		if err := event.Decode(m.Data, &s.Told); err != nil {
+			return err
+		}
+		f(s)
+	}
 	return nil
-}
-
-// open returns the places of what has to be kept in mind of a user: nothing if he is off duty for certain.
-func open(all []stored) []uint64 {
-	slices.SortStableFunc(all, func(a, b stored) int { return cmp.Compare(a.Call.Sent, b.Call.Sent) })
-	told := make([]event.Told, 0, len(all))
-	for _, s := range all {
-		told = append(told, s.Told)
-	}
-	p := history.At(told, event.Books{}, time.UnixMilli(1<<52))
-	if len(p.Doubts) == 0 && (p.Held == nil || !p.Held.On) {
-		return nil
-	}
-	var out []uint64
-	for _, s := range all {
-		if slices.Contains(p.Doubts, s.Told) || p.Held != nil && s.Told == *p.Held {
-			out = append(out, s.sequence)
-		}
-	}
-	return out
 }

@@ -31,7 +31,7 @@ func (k *Keeper) FileCalls(ctx context.Context, req control.FileCallsRequest) (c
 	if to.IsZero() {
 		to = k.now()
 	}
-	late := to.Add(lateness + k.longest)
+	late := to.Add(k.lateness + k.longest)
 
 	var found []event.Told
 	var failed error

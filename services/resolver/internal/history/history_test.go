@@ -306,3 +306,53 @@ func TestAMarkWaitsForWhatIsLate(t *testing.T) {
 	require.Positive(t, mark.Through)
 	require.Empty(t, mark.Open)
 }
+
+// TestWhatIsKnownOfTheHistoryOutlivesIt: records are dropped for their age, and what is known of the whole is not lost with them, but says
+// from when on it is complete.
+func TestWhatIsKnownOfTheHistoryOutlivesIt(t *testing.T) {
+	b := newBench(t)
+	gap := event.Gap{From: 1, To: 2}
+	books, _, err := b.keeper.books(t.Context())
+	require.NoError(t, err)
+	books.Gaps = []event.Gap{gap}
+	require.NoError(t, b.keeper.setBooks(t.Context(), books))
+	for call := range 3 {
+		require.NoError(t, b.keeper.Record(t.Context(), []Answered{{Acks: answers(fmt.Sprint(call), 0, 3, true, b.now), Sequence: uint64(call + 1), Stored: b.now}}))
+	}
+	b.now = b.now.Add(markEvery + lateness)
+	require.NoError(t, b.keeper.Tend(t.Context()))
+	stream, err := b.conn.JS.Stream(t.Context(), topology.StreamHistory)
+	require.NoError(t, err)
+	require.NoError(t, stream.Purge(t.Context(), jetstream.WithPurgeSequence(9))) // as the broker drops what is too old
+	kept, known, err := b.keeper.books(t.Context())
+	require.NoError(t, err)
+	require.True(t, known)
+	require.Equal(t, []event.Gap{gap}, kept.Gaps)
+	require.True(t, kept.From.After(books.From))
+	require.NoError(t, b.keeper.Tend(t.Context()))
+	require.Equal(t, history.Unknown, b.past("0", kept.From.Add(-time.Millisecond), 5).State)
+}
+
+// TestAPublisherOfBefore: while publishers are upgraded one by one, those of before tell of no calls. What they told AtHoc is in the history
+// without an id, in its order with what others told.
+func TestAPublisherOfBefore(t *testing.T) {
+	b := newBench(t)
+	for n, on := range []bool{true, false, true} {
+		a := answers(fmt.Sprint("call-", n), 0, 1, on, b.now)
+		if n != 1 {
+			a.Calls, a.Answers[0].Call = nil, 0
+		}
+		require.NoError(t, b.keeper.Record(t.Context(), []Answered{{Acks: a, Sequence: uint64(n + 1), Stored: b.now}}))
+		b.now = b.now.Add(10 * time.Second)
+	}
+	past := b.past("0", b.now.Add(-25*time.Second), 9)
+	require.Equal(t, history.On, past.State)
+	require.Empty(t, past.Held.Call)
+	require.Equal(t, "call-1", past.Next.Call)
+	past = b.past("0", b.now.Add(-15*time.Second), 9)
+	require.Equal(t, history.Off, past.State)
+	require.Empty(t, past.Next.Call)
+	past = b.past("0", b.now, 9)
+	require.Equal(t, history.On, past.State)
+	require.Len(t, past.Told, 3)
+}

@@ -144,7 +144,7 @@ func (k *Keeper) around(ctx context.Context, subject string, at time.Time, list 
 			return nil, err
 		}
 		out, next = append(out, s), m.Sequence+1
-		if s.Call.Sent > at.Add(lateness).UnixMilli() && history.Writes(s.Told) { // what was sent before may be stored behind it
+		if s.Call.Sent > at.Add(k.lateness).UnixMilli() && history.Writes(s.Told) { // what was sent before may be stored behind it
 			return out, nil
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -25,10 +26,15 @@ type Keeper struct {
 	now func() time.Time
 	// timeout is the longest that a call to AtHoc takes, and longest the longest that AtHoc can be working on it.
 	timeout, longest time.Duration
+	// lateness is the constant; a benchmark in which 90 days pass in minutes makes it as much shorter.
+	lateness time.Duration
 
 	// stream is the identity of the stream when it was looked at last, marked when a mark was made last.
 	stream string
 	marked time.Time
+
+	// asked is what was read for the last answer about all who were on duty.
+	asked atomic.Pointer[moment]
 }
 
 // storeWait is how long the broker may take to store what was told. A session that ends must not wait for a broker that is gone, and what
@@ -41,7 +47,7 @@ func New(conn *bus.Conn, timeout time.Duration, log *slog.Logger, now func() tim
 	if err != nil {
 		return nil, err
 	}
-	return &Keeper{js: conn.JS, pub: pub, log: log, now: now, timeout: timeout, longest: 3 * timeout}, nil
+	return &Keeper{js: conn.JS, pub: pub, log: log, now: now, timeout: timeout, longest: 3 * timeout, lateness: lateness}, nil
 }
 
 // Close ends it.

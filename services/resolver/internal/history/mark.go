@@ -1,0 +1,162 @@
+package history
+
+// Marks: places of the stream from which it can be told who was on duty without reading what lies before them.
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"bobosync/shared/bus"
+	"bobosync/shared/event"
+	"bobosync/shared/history"
+	"bobosync/shared/topology"
+)
+
+const (
+	// markEvery is how often a mark is made, and markAfter how much may be read behind it before there is another one.
+	markEvery = 6 * time.Hour
+	markAfter = 5_000
+	// markPlaces is the most places in one message of a mark: each takes some ten bytes, and the broker's limit is 1 MB.
+	markPlaces = 50_000
+)
+
+// lastMark reads the last mark that tells of nothing behind a moment; its zero value is the beginning of the stream.
+func (k *Keeper) lastMark(ctx context.Context, at time.Time) (event.Mark, error) {
+	up := jetstreamext.GetLastMsgsUpToTime(at)
+	for {
+		last, seq, err := k.markPart(ctx, up)
+		if err != nil || seq == 0 {
+			return event.Mark{}, err
+		}
+		if last.At <= at.UnixMilli() && last.Index+1 >= last.Parts {
+			mark, whole, err := k.wholeMark(ctx, last, seq)
+			if err != nil || whole {
+				return mark, err
+			}
+		}
+		up = jetstreamext.GetLastMsgsUpToSeq(max(seq-1, 1)) // the first message is no mark
+	}
+}
+
+// markPart reads the last message of a mark up to a place, and its sequence; 0 if there is none.
+func (k *Keeper) markPart(ctx context.Context, up jetstreamext.GetLastForOpt) (mark event.Mark, seq uint64, err error) {
+	msgs, err := jetstreamext.GetLastMsgsFor(ctx, k.js, topology.StreamHistory, []string{topology.SubjectHistoryMark}, up)
+	if err != nil {
+		return mark, 0, fmt.Errorf("read a mark of the history: %w", err)
+	}
+	for m, err := range msgs {
+		if errors.Is(err, jetstreamext.ErrNoMessages) {
+			return mark, 0, nil
+		}
+		if err != nil {
+			return mark, 0, fmt.Errorf("read a mark of the history: %w", err)
+		}
+		seq = m.Sequence
+		if err := event.Decode(m.Data, &mark); err != nil {
+			return mark, 0, err
+		}
+	}
+	return mark, seq, nil
+}
+
+// wholeMark puts a mark together, of which the last part is known; whole is false if a part of it was dropped for its age.
+func (k *Keeper) wholeMark(ctx context.Context, last event.Mark, seq uint64) (mark event.Mark, whole bool, err error) {
+	mark = last
+	if last.Parts <= 1 {
+		return mark, true, nil
+	}
+	stream, err := k.js.Stream(ctx, topology.StreamHistory)
+	if err != nil {
+		return mark, false, fmt.Errorf("open stream %s: %w", topology.StreamHistory, err)
+	}
+	for back := 1; back < last.Parts; back++ {
+		m, err := stream.GetMsg(ctx, seq-uint64(back))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return mark, false, nil
+		}
+		if err != nil {
+			return mark, false, fmt.Errorf("read a mark of the history: %w", err)
+		}
+		var part event.Mark
+		if err := event.Decode(m.Data, &part); err != nil || part.Parts != last.Parts || part.Index != last.Parts-1-back {
+			return mark, false, err
+		}
+		mark.Open = append(mark.Open, part.Open...)
+	}
+	return mark, true, nil
+}
+
+// parts are the messages of a mark.
+func parts(mark event.Mark) (msgs []*message.Message) {
+	open := mark.Open
+	mark.Parts = max((len(open)+markPlaces-1)/markPlaces, 1)
+	for mark.Index = range mark.Parts {
+		n := min(len(open), markPlaces)
+		mark.Open, open = open[:n], open[n:]
+		msgs = append(msgs, bus.NewMessage(topology.SubjectHistoryMark, event.Encode(&mark)))
+	}
+	return msgs
+}
+
+// mark makes a mark if it is time.
+func (k *Keeper) mark(ctx context.Context) error {
+	stream, err := k.js.Stream(ctx, topology.StreamHistory)
+	if err != nil {
+		return fmt.Errorf("open stream %s: %w", topology.StreamHistory, err)
+	}
+	before, err := k.lastMark(ctx, k.now())
+	if err != nil {
+		return err
+	}
+	last := stream.CachedInfo().State.LastSeq
+	if last < before.Through+markAfter && (k.now().Sub(k.marked) < markEvery || last <= before.Through+1) {
+		return nil
+	}
+	// What is stored later than this mark was sent later than all that it covers, so nothing that it leaves out matters again.
+	until := k.now().Add(-k.lateness)
+	b, through, err := k.fold(ctx, before, func(_ event.Told, stored time.Time) bool { return stored.Before(until) })
+	if err != nil || through == before.Through {
+		return err
+	}
+	mark := event.Mark{At: before.At, Through: through, Open: []uint64{}}
+	for user := range b {
+		for _, s := range b[user] {
+			mark.At = max(mark.At, s.Call.Sent, s.Call.Answered)
+		}
+		mark.Open = append(mark.Open, open(b[user])...)
+	}
+	slices.Sort(mark.Open)
+	if _, err = k.pub.PublishBatch(ctx, parts(mark)...); err != nil {
+		return fmt.Errorf("make a mark in the history: %w", err)
+	}
+	k.marked = k.now()
+	return k.keepBooks(ctx)
+}
+
+// open returns the places of what has to be kept in mind of a user: nothing if he is off duty for certain.
+func open(all []stored) []uint64 {
+	slices.SortStableFunc(all, func(a, b stored) int { return cmp.Compare(a.Call.Sent, b.Call.Sent) })
+	told := make([]event.Told, 0, len(all))
+	for _, s := range all {
+		told = append(told, s.Told)
+	}
+	p := history.At(told, event.Books{}, time.UnixMilli(1<<52))
+	if len(p.Doubts) == 0 && (p.Held == nil || !p.Held.On) {
+		return nil
+	}
+	var out []uint64
+	for _, s := range all {
+		if slices.Contains(p.Doubts, s.Told) || p.Held != nil && s.Told == *p.Held {
+			out = append(out, s.sequence)
+		}
+	}
+	return out
+}
