@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"bobosync/cmd/athocsim/sim"
 	"bobosync/shared/config"
 	"bobosync/shared/logging"
+	"bobosync/shared/login"
 )
 
 // Bounds of the options.
@@ -136,8 +138,14 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.sim.Close()) }()
-	services := d.startServices(ctx)
+	services, err := d.startServices(ctx)
+	if err != nil {
+		return err
+	}
 	defer services.cancel()
+	if err := d.openConsole(ctx, services); err != nil {
+		return errors.Join(err, d.stop(services))
+	}
 	d.say("all services start, with a broker and a simulated AtHoc of %s users", thousands(d.sim.Stats().Users))
 	began, err := d.perform(ctx, services)
 	if err != nil {
@@ -186,15 +194,46 @@ type services struct {
 	err   error
 }
 
-func (d *demo) startServices(ctx context.Context) *services {
+func (d *demo) startServices(ctx context.Context) (*services, error) {
+	vars := d.places.settings(d.sim)
+	free, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err == nil {
+		vars["CONSOLE_ADDR"] = free.Addr().String()
+		err = free.Close()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find a port for the console: %w", err)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	s := &services{cancel: cancel, ended: make(chan struct{})}
-	vars := d.places.settings(d.sim)
 	go func() {
 		defer close(s.ended)
 		s.err = d.opts.Serve(ctx, vars, d.log)
 	}()
-	return s
+	return s, nil
+}
+
+// openConsole says where all can be looked at, as soon as it is there.
+func (d *demo) openConsole(ctx context.Context, s *services) error {
+	ticker := time.NewTicker(drawInterval)
+	defer ticker.Stop()
+	for began := time.Now(); ; {
+		link, err := login.NewLink(d.places.data(), "the demo's visitor", time.Now())
+		if err == nil {
+			d.say("look at it in a browser, within a minute: %s", link)
+			return nil
+		}
+		if time.Since(began) > startWait {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.ended:
+			return s.failed()
+		case <-ticker.C:
+		}
+	}
 }
 
 // failed is what an early end of the services is reported as.

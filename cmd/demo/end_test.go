@@ -41,6 +41,9 @@ func TestDemoEndsRight(t *testing.T) {
 	if err := play(t.Context(), o); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	if first, _, _ := strings.Cut(out.String(), "\n"); !strings.Contains(first, "look at it in a browser") || !strings.Contains(first, "http://127.0.0.1:") {
+		t.Errorf("the first line is %q", first)
+	}
 	for _, want := range []string{
 		"RIGHT", "20 dropped: 19 processed, 1 set aside, 0 left", "AtHoc goes down", "AtHoc is back", " unknown_user", " forbidden_user",
 		" unmapped", " expired", " superseded", " applied",

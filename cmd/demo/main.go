@@ -88,5 +88,5 @@ func serve(ctx context.Context, vars map[string]string, log *slog.Logger) error 
 	if err := config.Load(ctx, config.Map(vars), &s); err != nil {
 		return fmt.Errorf("settings of the demo: %w", err)
 	}
-	return allinone.Once(ctx, s, log, nil)
+	return allinone.Run(ctx, s, log)
 }

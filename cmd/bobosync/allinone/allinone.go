@@ -59,7 +59,7 @@ func runAll(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetr
 	program.SpareMemory(softMemory)
 	log.Info("bobosync starts", "version", program.Version, "inputs", s.Ingest.InputDirectories())
 	for {
-		err := Once(ctx, s, log, tel)
+		err := once(ctx, s, log, tel)
 		switch {
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // it was told to stop, and what ends then is no failure
@@ -84,8 +84,8 @@ var errScrub = errors.New("a worker was erased")
 
 var errBrokerFailed = errors.New("the broker inside cannot store messages")
 
-// Once starts the broker, if it is to be inside, and the services, and returns when all of them have ended. tel may be nil.
-func Once(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetry.Telemetry) (err error) {
+// once starts the broker, if it is to be inside, and the services, and returns when all of them have ended. tel may be nil.
+func once(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetry.Telemetry) (err error) {
 	connect := func(ctx context.Context, name string) (*bus.Conn, error) {
 		return bus.Connect(ctx, program.BusConfig(name, s.Broker, log))
 	}
