@@ -18,20 +18,24 @@ func TestSystemdTakesTheUnits(t *testing.T) {
 	}
 	// A root of its own, since the programs are not installed here.
 	root := t.TempDir()
-	for _, program := range []string{"usr/local/bin/bobosync", "usr/local/lib/bobosync/ingest"} {
+	for _, program := range []string{"usr/local/bin/bobosync", "usr/local/lib/bobosync/ingest", "usr/local/lib/bobosync/console"} {
 		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(root, program)), 0o755))
 		require.NoError(t, os.WriteFile(filepath.Join(root, program), []byte("#!/bin/sh\n"), 0o755))
 	}
 	units := filepath.Join(root, "etc/systemd/system")
 	require.NoError(t, os.MkdirAll(units, 0o755))
-	for from, to := range map[string]string{"bobosync.service": "bobosync.service", "bobosync@.service": "bobosync@ingest.service", "bobosync-provision.service": "bobosync-provision.service"} {
+	for _, unit := range []struct{ from, to, dropIn string }{
+		{"bobosync.service", "bobosync.service", "athoc.conf"}, {"bobosync@.service", "bobosync@ingest.service", "athoc.conf"},
+		{"bobosync@.service", "bobosync@console.service", "console.conf"}, {"bobosync-provision.service", "bobosync-provision.service", ""},
+	} {
+		from, to := unit.from, unit.to
 		text, err := os.ReadFile("../systemd/" + from)
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(filepath.Join(units, to), text, 0o644))
-		if from != "bobosync-provision.service" {
-			dropIn := filepath.Join(units, to+".d", "athoc.conf")
+		if unit.dropIn != "" {
+			dropIn := filepath.Join(units, to+".d", unit.dropIn)
 			require.NoError(t, os.MkdirAll(filepath.Dir(dropIn), 0o755))
-			text, err := os.ReadFile("../systemd/athoc.conf")
+			text, err := os.ReadFile("../systemd/" + unit.dropIn)
 			require.NoError(t, err)
 			require.NoError(t, os.WriteFile(dropIn, text, 0o644))
 		}
@@ -49,7 +53,7 @@ func TestSystemdTakesTheUnits(t *testing.T) {
 func TestEachServiceHasAUserAndItsOwnKey(t *testing.T) {
 	users, err := os.ReadFile("../systemd/bobosync.sysusers")
 	require.NoError(t, err)
-	for _, service := range []string{"ingest", "resolver", "publisher", "janitor", "provision"} {
+	for _, service := range []string{"ingest", "resolver", "publisher", "janitor", "console", "provision"} {
 		require.Contains(t, string(users), "\nu bobosync-"+service+" ")
 	}
 	for file, user := range map[string]string{"bobosync@.service": "bobosync-%i", "bobosync-provision.service": "bobosync-provision"} {
