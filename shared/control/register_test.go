@@ -143,3 +143,50 @@ func TestWhatIsSaidIsNoName(t *testing.T) {
 		require.Error(t, err)
 	}
 }
+
+// TestAnOrderWithAnIdIsFollowedOnce: whichever instance gets it again, whatever it says then, and also if it was refused. Its parts are
+// found by the id.
+func TestAnOrderWithAnIdIsFollowedOnce(t *testing.T) {
+	t.Parallel()
+	conn := provisioned(t)
+	followed := 0
+	for range 2 {
+		defer serve(t, conn.NC, control.On(control.StopReplay, func(_ context.Context, req control.StopRequest) (control.ReplayState, error) {
+			followed++
+			if req.ID == "" {
+				return control.ReplayState{}, control.Refuse("no such replay")
+			}
+			return control.ReplayState{ID: req.ID}, nil
+		}))()
+	}
+	stop := func(once, id string) error {
+		_, err := control.Ask[control.ReplayState](t.Context(), conn.NC, topology.Resolver, control.StopReplay, map[string]string{"once": once, "id": id, "by": "j@pc"})
+		return err
+	}
+	family, other := audit.NewFamily(), audit.NewFamily()
+	require.NoError(t, stop(family, "1"))
+	require.NoError(t, stop(audit.Member(family, 1), "2"))
+	require.ErrorContains(t, stop(other, ""), "no such replay")
+	for range 4 {
+		require.ErrorContains(t, stop(family, "3"), "was given already")
+		require.ErrorContains(t, stop(other, "3"), "was given already")
+	}
+	require.ErrorContains(t, stop("twice", "4"), "must be a UUID")
+	require.Equal(t, 3, followed)
+	require.Len(t, entries(t, conn), 6)
+
+	found, err := audit.Find(t.Context(), conn.JS, family)
+	require.NoError(t, err)
+	require.Len(t, found, 2)
+	for i, part := range found {
+		require.Equal(t, audit.Member(family, i), part.ID)
+		require.Equal(t, audit.OK, part.Outcome)
+		require.Contains(t, string(part.What.Request), `"by":"j@pc"`)
+		require.NotEmpty(t, part.Answer.Result)
+	}
+	found, err = audit.Find(t.Context(), conn.JS, audit.NewFamily())
+	require.NoError(t, err)
+	require.Empty(t, found)
+	_, err = audit.Find(t.Context(), conn.JS, "0")
+	require.Error(t, err)
+}
