@@ -115,7 +115,7 @@ func keysBlock() Block {
 		Table: &Table{
 			Plain: true, Caption: "Single keys", Columns: columns("Key", "Does"), Rows: [][]Cell{
 				{words("/"), words("goes to the search or filter of the page")}, {words("g n"), words("goes to Now")},
-				{words("g d"), words("goes to Decisions")}, {words("?"), words("shows this page")},
+				{words("g d"), words("goes to Decisions")}, {words("c"), words("goes on with the session, when its end is near")}, {words("?"), words("shows this page")},
 			},
 		},
 	}

@@ -41,9 +41,19 @@ func sendingOrders(q *Request) []Link {
 func (s *Site) findings(q *Request) (all []Finding) {
 	for i, found := range q.snap.Verdict.Findings {
 		found.Text, found.Do = text.Clean(found.Text), text.Clean(found.Do) // it may begin with a command
-		all = append(all, Finding{found, i + 1, s.manual.causes[found.Cause]})
+		f := Finding{found, i + 1, s.manual.causes[found.Cause], mendedAt[found.Cause]}
+		if found.Cause == verdict.CausePaused && !q.operator() {
+			f.Here = ""
+		}
+		all = append(all, f)
 	}
 	return all
+}
+
+// mendedAt are the pages with the orders that mend something.
+var mendedAt = map[string]string{
+	verdict.CausePaused: pathOrders + "resume", verdict.CauseHeld: "/decisions", verdict.CauseMappingHeld: "/mapping", verdict.CauseNoMapping: "/mapping", verdict.CauseMappingOld: "/mapping",
+	verdict.CauseDead: "/dead", verdict.CauseFailedFiles: "/files", verdict.CauseSilent: "/feeds", verdict.CauseThin: "/feeds", verdict.CauseFlood: "/feeds",
 }
 
 // figures are what is asked for first when all is well.

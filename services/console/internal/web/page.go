@@ -55,6 +55,8 @@ type Finding struct {
 	verdict.Finding
 	Number int
 	Help   string
+	// Here leads to the page on which it is mended, if there is one.
+	Here string
 }
 
 // Figure is a number that is read from afar.

@@ -74,6 +74,39 @@
     });
   }
 
+  // A session's end is said two minutes before, and when a tab wakes up; who goes on loses nothing that he has typed.
+  const ends = get('ends');
+  let next;
+  function ask(method) {
+    clearTimeout(next);
+    next = setTimeout(ask, 60000);
+    fetch('/session', { method: method === 'POST' ? 'POST' : 'GET', headers: { 'Hx-Request': 'true' } }).then((r) => (r.ok ? r.json() : {})).then(tell, () => {});
+  }
+
+  function tell(session) {
+    if (!session.ends) return;
+    const idle = Date.parse(session.idle_ends), whole = Date.parse(session.ends);
+    const left = Math.min(idle, whole) - Date.parse(session.now) - 120000;
+    if (left > 0) {
+      ends.hidden = true;
+      clearTimeout(next);
+      next = setTimeout(ask, Math.min(left, 60000));
+      return;
+    }
+    const at = new Date(Date.now() + left + 120000).toLocaleTimeString();
+    const last = whole <= idle;
+    ends.querySelector('span').textContent = last ? 'Your session ends at ' + at + '. Log in again in another tab, and go on here: nothing typed is lost.'
+      : 'Your session ends at ' + at + ' unless you go on.';
+    ends.querySelector('button').hidden = last;
+    ends.hidden = false;
+  }
+
+  if (ends) {
+    ends.querySelector('button').addEventListener('click', () => ask('POST'));
+    document.addEventListener('visibilitychange', () => { if (!document.hidden) ask(); });
+    ask();
+  }
+
   let went = 0;
   document.addEventListener('keydown', (e) => {
     const at = e.target;
@@ -83,7 +116,8 @@
     if (e.key === '/') {
       const field = document.querySelector('input[type=search]');
       if (field) { e.preventDefault(); field.focus(); }
-    } else if (e.key === '?') location.assign('/help/keys');
+    } else if (e.key === 'c' && ends && !ends.hidden) ask('POST');
+    else if (e.key === '?') location.assign('/help/keys');
     else if (e.key === 'g') went = Date.now();
     else if (go && e.key === 'n') location.assign('/');
     else if (go && e.key === 'd') location.assign('/decisions');
