@@ -100,6 +100,34 @@ func (b *bench) onDuty() any {
 	return n
 }
 
+// TestATrialAsksTheGuard: what is asked for in parts is judged as one, as the file then is; and nothing of the question is remembered.
+func TestATrialAsksTheGuard(t *testing.T) {
+	t.Parallel()
+	b, _ := guarded(t, 10)
+	try := func(changes map[string]int, entries ...event.Entry) *control.TryGuard {
+		answer, err := ask[control.TryAnswer](b, control.Try, control.TryRequest{File: "off", Entries: entries, Changes: changes})
+		require.NoError(t, err)
+		return answer.Guard
+	}
+	file := all(6, 60, false)
+	for range 2 {
+		first := try(nil, file[:3]...)
+		require.Equal(t, map[string]int{"off": 3}, first.Changes)
+		require.Empty(t, first.Unusual, "so many are allowed")
+		whole := try(first.Changes, file[3:]...)
+		require.Equal(t, map[string]int{"off": 6}, whole.Changes)
+		require.Len(t, whole.Unusual, 1)
+		u := whole.Unusual[0]
+		require.Equal(t, []any{"off", 6, 3, 10, true}, []any{u.Kind, u.Users, u.Allowed, u.OnDuty, u.Hold})
+	}
+	require.Empty(t, b.guard().Held)
+	require.Empty(t, try(nil, all(6, 60, true)...).Changes, "they are on duty already")
+	b.eventually(b.onDuty, 10)
+
+	b.file("off", 2, file...)
+	require.Equal(t, 6, b.held(1, 6).Users, "as it was said")
+}
+
 func TestAMassChangeWaitsForAPerson(t *testing.T) {
 	t.Parallel()
 	b, ahead := guarded(t, 10)

@@ -199,6 +199,8 @@ func TestATrialChangesNothing(t *testing.T) {
 	for range 2 {
 		got, err := ask[control.TryAnswer](b, control.Try, control.TryRequest{File: "b", Entries: entries})
 		require.NoError(t, err)
+		require.Equal(t, map[string]int{"on": 1, "off": 1}, got.Guard.Changes)
+		got.Guard = nil // TestATrialAsksTheGuard
 		require.Equal(t, control.TryAnswer{On: 1, Off: 1, Beaten: 1, Unmapped: 1}, got)
 	}
 	got, err := b.worker("00002")

@@ -5,6 +5,7 @@ package client
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"bobosync/shared/bus"
 	"bobosync/shared/control"
@@ -49,6 +50,29 @@ func GuardWords(s control.GuardState) string {
 	default:
 		return "The guard observes; it holds from " + text.When(s.HoldsFrom) + " on."
 	}
+}
+
+// TrialWords say what the guard would make of a file.
+func TrialWords(g *control.TryGuard) string {
+	if g == nil {
+		return "not known: the resolver is of an earlier version"
+	}
+	var words []string
+	for _, u := range g.Unusual {
+		does := "would be sent all the same"
+		if u.Hold {
+			does = "would wait for a decision (bobosync held)"
+		}
+		unusual := fmt.Sprintf("%s %s, which %s", text.Count(g.Changes[u.Kind], "user"), HeldKind(u.Kind), does)
+		if u.Kind != "silent" { // they are held whatever their number
+			unusual += fmt.Sprintf(": with those of just now they are %d, where at most %d are allowed", u.Users, u.Allowed)
+		}
+		words = append(words, unusual)
+	}
+	if len(words) == 0 {
+		words = append(words, "nothing unusual")
+	}
+	return strings.Join(words, "; ") + ". " + GuardWords(control.GuardState{Mode: g.Mode, Holding: g.Holding, HoldsFrom: g.HoldsFrom})
 }
 
 // HeldKind says what those in a mass change do.

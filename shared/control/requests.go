@@ -111,6 +111,8 @@ type TryRequest struct {
 	File string `json:"file"`
 	// Entries are one a worker.
 	Entries []event.Entry `json:"entries"`
+	// Changes are those of TryGuard that the answer to the part before this one has.
+	Changes map[string]int `json:"changes,omitempty"`
 }
 
 // TryAnswer counts workers by what would follow.
@@ -123,9 +125,30 @@ type TryAnswer struct {
 	Unmapped int `json:"unmapped"`
 	Beaten   int `json:"beaten"`
 	Expired  int `json:"expired"`
+	// Guard is what the guard against mass changes makes of it; nil from an earlier version.
+	Guard *TryGuard `json:"guard,omitempty"`
 }
 
-// Add adds the counts of another part.
+// TryGuard is what the guard would make of bookings, of all parts that were asked for.
+type TryGuard struct {
+	// Mode, Holding and HoldsFrom are those of GuardState.
+	Mode      string    `json:"mode"`
+	Holding   bool      `json:"holding"`
+	HoldsFrom time.Time `json:"holds_from,omitzero"`
+	// Changes counts the users whose duty status changes, by kind; Unusual are the kinds of which there are too many.
+	Changes map[string]int `json:"changes"`
+	Unusual []TryUnusual   `json:"unusual"`
+}
+
+// TryUnusual is a mass change that is not usual.
+type TryUnusual struct {
+	// Users of GuardTold counts those who were sent within GUARD_WINDOW too.
+	GuardTold
+	// Hold: it would wait for a person. Else it would be sent.
+	Hold bool `json:"hold"`
+}
+
+// Add adds the counts of the next part.
 func (a *TryAnswer) Add(b TryAnswer) {
 	a.On += b.On
 	a.Off += b.Off
@@ -133,6 +156,7 @@ func (a *TryAnswer) Add(b TryAnswer) {
 	a.Unmapped += b.Unmapped
 	a.Beaten += b.Beaten
 	a.Expired += b.Expired
+	a.Guard = b.Guard
 }
 
 // MostDead is the most dead letters in one DeadRequest.

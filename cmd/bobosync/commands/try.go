@@ -45,13 +45,22 @@ type forecast struct {
 	sendingErr error
 }
 
+// changes are those of the parts that were asked for.
+func (f *forecast) changes() map[string]int {
+	if f.Workers.Guard == nil {
+		return nil
+	}
+	return f.Workers.Guard.Changes
+}
+
 func filesTryCommand(envFile *string) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "try FILE",
 		Short: "Say what a file would do if it came now; nothing is sent or remembered",
 		Long: `Say what a file would do if it came now: which rows are good and which are rejected, and why; how many users would be shown on and off
-duty, and for how many nothing changes; and how many calls to AtHoc that takes. Nothing is sent, remembered or moved.
+duty, and for how many nothing changes; whether the guard would hold it as a mass change that is not usual; and how many calls to AtHoc
+it takes. Nothing is sent, remembered or moved.
 
 The file is read here, as ingest reads it and in the zone that ingest tells, and only the latest booking of each worker goes to the
 resolver. MAX_CLOCK_SKEW and MAX_FILE_SIZE are those set here. At most 250,000 workers are looked at.
@@ -103,7 +112,9 @@ func tryFile(ctx context.Context, conn *bus.Conn, path string, s trySettings) (f
 		return f, err
 	}
 	for part := range slices.Chunk(f.Entries, control.MaxTryEntries) {
-		answer, err := control.Ask[control.TryAnswer](ctx, conn.NC, topology.Resolver, control.Try, control.TryRequest{File: f.ID, Entries: part})
+		answer, err := control.Ask[control.TryAnswer](ctx, conn.NC, topology.Resolver, control.Try, control.TryRequest{
+			File: f.ID, Entries: part, Changes: f.changes(),
+		})
 		if err != nil {
 			return f, err
 		}
@@ -157,6 +168,7 @@ func showForecast(out *text.Printer, f forecast) {
 		{"  Unmapped", fmt.Sprintf("%d: no AtHoc user has the employee id", f.Workers.Unmapped)},
 		{"  Beaten", fmt.Sprintf("%d: a newer booking of the worker is known", f.Workers.Beaten)},
 		{"  Expired", fmt.Sprintf("%d: booked on too long ago to be shown", f.Workers.Expired)},
+		{"  Guard", client.TrialWords(f.Workers.Guard)},
 		{"  Calls", callsOf(f)},
 	}
 	out.Table(rows)

@@ -28,13 +28,17 @@ func TestFilesTry(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
 	var tried asked[control.TryRequest]
 	stop := r.serve(topology.Resolver, hears(&tried, control.Try, func(req control.TryRequest) (control.TryAnswer, error) {
-		return control.TryAnswer{On: 1, Off: 1, Beaten: len(req.Entries) - 2}, nil
+		g := control.TryGuard{Mode: "hold", Holding: true, Changes: map[string]int{"off": req.Changes["off"] + len(req.Entries)}}
+		if n := g.Changes["off"]; n > control.MaxTryEntries {
+			g.Unusual = []control.TryUnusual{{GuardTold: control.GuardTold{Kind: "off", Users: n + 7, Allowed: 19}, Hold: true}}
+		}
+		return control.TryAnswer{On: 1, Off: 1, Beaten: len(req.Entries) - 2, Guard: &g}, nil
 	}))
 	r.serve(topology.Ingest, states(control.IngestState{Zone: "Asia/Kolkata", ZoneOffset: 19800}),
 		says(control.FindFile, []control.FoundFile{{ID: fileA, Name: "sunday.csv"}}))
 
 	out := r.succeeds("files", "try", path)
-	for _, want := range []string{"3 good, 1 rejected (1 columns); 1 beaten", "as sunday.csv", "no publisher is there", "not ten columns"} {
+	for _, want := range []string{"3 good, 1 rejected (1 columns); 1 beaten", "as sunday.csv", "no publisher is there", "not ten columns", "nothing unusual. The guard holds"} {
 		require.Contains(t, out, want)
 	}
 	entries := tried.got()[0].Entries
@@ -64,7 +68,9 @@ func TestFilesTry(t *testing.T) {
 		many.WriteString(rowOf("BON", fmt.Sprint(100+i), "20240617080000"))
 	}
 	require.NoError(t, os.WriteFile(path, []byte(many.String()), 0o600))
-	require.Contains(t, r.succeeds("files", "try", path), fmt.Sprint(control.MaxTryEntries+1))
+	out = r.succeeds("files", "try", path)
+	require.Contains(t, out, fmt.Sprint(control.MaxTryEntries+1))
+	require.Contains(t, out, "1005 users go off duty, which would wait for a decision (bobosync held): with those of just now they are 1012, where at most 19 are allowed")
 	stop()
 	r.fails(1, "no such service answers", "files", "try", path)
 }

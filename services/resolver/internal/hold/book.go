@@ -230,11 +230,8 @@ func (b *Book) Ask(now time.Time, onDuty int, changes []Change) *Answer {
 	for _, c := range changes {
 		counts[c.Kind]++
 	}
-	a := &Answer{held: map[guard.Kind]latest.Hold{}, trips: b.rules.Judge(&b.history, now, onDuty, counts), at: now}
+	a := &Answer{held: map[guard.Kind]latest.Hold{}, trips: b.Judge(now, onDuty, counts), at: now}
 	groups, ids := map[guard.Kind]*guard.Group{}, map[guard.Kind]string{}
-	if t, waits := b.stillStale(counts, a.trips, now); waits {
-		a.trips = append(a.trips, t)
-	}
 	for _, t := range a.trips {
 		if t.Hold {
 			g := b.groupFor(t, now)
@@ -255,6 +252,15 @@ func (b *Book) Ask(now time.Time, onDuty int, changes []Change) *Answer {
 	}
 	b.count(a, now, onDuty, counts, ids)
 	return a
+}
+
+// Judge decides about changes, and notes nothing. It returns the kinds that are unusual.
+func (b *Book) Judge(now time.Time, onDuty int, changes guard.Counts) []guard.Trip {
+	trips := b.rules.Judge(&b.history, now, onDuty, changes)
+	if t, waits := b.stillStale(changes, trips, now); waits {
+		trips = append(trips, t)
+	}
+	return trips
 }
 
 // stillStale reports whether stale duty is to be held though it is not unusual by itself: as long as a mass of it waits for a person, it

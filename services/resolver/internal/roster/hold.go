@@ -7,6 +7,7 @@ import (
 
 	"bobosync/services/resolver/internal/guard"
 	"bobosync/services/resolver/internal/hold"
+	"bobosync/services/resolver/internal/latest"
 	"bobosync/shared/event"
 )
 
@@ -49,17 +50,22 @@ func (r *Roster) change(c *Changeset, u *event.Update) (hold.Change, bool) {
 	}
 	w := c.sending[u.Employee].before
 	ch.File, ch.Row = w.Latest.File, w.Latest.Version.Row
+	kind, is := Kind(&w, u, r.Holds.Clearing(w.Latest.Feed, r.Now()))
+	ch.Kind = kind
+	return ch, is
+}
+
+// Kind tells what kind of change an update makes of what AtHoc was told of its worker, who is as before it; false if none that the guard
+// looks at. clearing is what kind it is that duty is cleared for its age.
+func Kind(w *latest.Worker, u *event.Update, clearing guard.Kind) (guard.Kind, bool) {
 	switch told := w.ToldOn(); {
 	case w.Passed, w.Sent != nil && w.Sent.User != u.User: // another user's status is not this one's
-		return ch, false
+		return "", false
 	case told && !u.On && w.Latest.On:
-		ch.Kind = r.Holds.Clearing(w.Latest.Feed, r.Now())
+		return clearing, true
 	case told && !u.On:
-		ch.Kind = guard.Off
-	case !told && u.On && w.Open:
-		ch.Kind = guard.On
+		return guard.Off, true
 	default:
-		return ch, false
+		return guard.On, !told && u.On && w.Open
 	}
-	return ch, true
 }

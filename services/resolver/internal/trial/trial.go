@@ -4,6 +4,7 @@ package trial
 import (
 	"time"
 
+	"bobosync/services/resolver/internal/guard"
 	"bobosync/services/resolver/internal/latest"
 	"bobosync/services/resolver/internal/roster"
 	"bobosync/services/resolver/internal/store"
@@ -11,24 +12,63 @@ import (
 	"bobosync/shared/event"
 )
 
-// Try answers a request. It needs no lock, and holds up nobody.
+// Try answers a request. It takes the roster's lock for moments only, to ask the guard, and so holds up nobody.
 func Try(r *roster.Roster, req control.TryRequest) (control.TryAnswer, error) {
 	var answer control.TryAnswer
 	if len(req.Entries) > control.MaxTryEntries {
 		return answer, control.Refuse("a trial asks for at most %d bookings at once", control.MaxTryEntries)
 	}
 	now, mapping := r.Now(), r.Mapping()
+	changes := guard.Counts{}
+	for kind, n := range req.Changes {
+		changes[guard.Kind(kind)] += n
+	}
+	clearing := clearing(r, now)
 	err := r.View(func(v store.View) error {
 		for _, e := range req.Entries {
 			w, err := v.Worker(e.Employee)
 			if err != nil {
 				return err
 			}
-			count(&answer, decide(w, e, req.File, mapping.User(e.Employee), now, r.Rules))
+			d := decide(w, e, req.File, mapping.User(e.Employee), now, r.Rules)
+			count(&answer, d.consequence)
+			if d.update == nil {
+				continue
+			}
+			if kind, is := roster.Kind(&d.before, d.update, clearing); is {
+				changes[kind]++
+			}
 		}
 		return nil
 	})
+	if err == nil {
+		answer.Guard = judge(r, now, changes)
+	}
 	return answer, err
+}
+
+// clearing is what kind of change it is now that duty is cleared for its age. From which feed the file would come is not known.
+func clearing(r *roster.Roster, now time.Time) guard.Kind {
+	r.Lock()
+	defer r.Unlock()
+	return r.Holds.Clearing("", now)
+}
+
+// judge asks the guard about changes, which it does not remember.
+func judge(r *roster.Roster, now time.Time, changes guard.Counts) *control.TryGuard {
+	r.Lock()
+	defer r.Unlock()
+	f := r.Holds.Facts(now)
+	g := &control.TryGuard{Mode: f.Mode, Holding: f.Holding, HoldsFrom: f.HoldsFrom, Changes: map[string]int{}, Unusual: []control.TryUnusual{}}
+	for kind, n := range changes {
+		g.Changes[string(kind)] = n
+	}
+	for _, t := range r.Holds.Judge(now, r.Stats.Told(), changes) {
+		g.Unusual = append(g.Unusual, control.TryUnusual{GuardTold: control.GuardTold{
+			Kind: string(t.Kind), At: now.UTC(), Users: t.Users, Allowed: t.Allowed, Usual: t.Usual, OnDuty: t.OnDuty,
+		}, Hold: t.Hold})
+	}
+	return g
 }
 
 // consequence is what a booking leads to.
@@ -43,24 +83,32 @@ const (
 	off
 )
 
+// decided is what was decided about a booking: the update that it leads to, if any, and its worker as before that.
+type decided struct {
+	consequence
+	update *event.Update
+	before latest.Worker
+}
+
 // decide tells what follows from a booking of a file that arrives now, for a worker who is mapped to user.
-func decide(w latest.Worker, e event.Entry, file, user string, now time.Time, rules latest.Rules) consequence {
+func decide(w latest.Worker, e event.Entry, file, user string, now time.Time, rules latest.Rules) decided {
 	booked := latest.Event{Version: e.Version(now.UnixNano()), File: file, On: e.On, At: e.At}
 	if taken, _ := w.Take(booked, false); taken == latest.Older {
-		return beaten
+		return decided{consequence: beaten}
 	}
+	before := w
 	update, outcome := w.Resolve(e.Employee, user, event.ReasonEvent, now, rules)
 	switch {
 	case outcome == event.Unmapped:
-		return unmapped
+		return decided{consequence: unmapped}
 	case update == nil && outcome == event.Expired:
-		return expired
+		return decided{consequence: expired}
 	case update == nil:
-		return unchanged
+		return decided{consequence: unchanged}
 	case update.On:
-		return on
+		return decided{on, update, before}
 	default:
-		return off
+		return decided{off, update, before}
 	}
 }
 

@@ -47,13 +47,13 @@ func TestWhatABookingWouldDo(t *testing.T) {
 		"too old":                 {latest.Worker{}, booked(30, true), "jo", expired},
 		"too old, but shown":      {holds(40, true), booked(30, true), "jo", off},
 	} {
-		require.Equal(t, c.want, decide(c.worker, c.entry, "now", c.user, noon, rules), name)
+		require.Equal(t, c.want, decide(c.worker, c.entry, "now", c.user, noon, rules).consequence, name)
 	}
 }
 
 // TestTheSameContentOnceMore: rows that are known change nothing.
 func TestTheSameContentOnceMore(t *testing.T) {
 	w := holds(1, true)
-	require.Equal(t, unchanged, decide(w, booked(1, true), "before", "jo", noon, rules))
+	require.Equal(t, unchanged, decide(w, booked(1, true), "before", "jo", noon, rules).consequence)
 	require.Equal(t, holds(1, true), w, "and nothing is remembered")
 }
