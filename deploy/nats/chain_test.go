@@ -12,10 +12,12 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -60,7 +62,55 @@ type chain struct {
 	athoc *sim.Simulator
 	run   map[string]*exec.Cmd
 	http  map[string]string // where each service tells its metrics
+	hook  *hook
 	files int
+}
+
+// hook receives the janitor's notices.
+type hook struct {
+	*httptest.Server
+	mu  sync.Mutex
+	got []notice
+}
+
+// notice is what of a notice is looked at.
+type notice struct {
+	Type string
+	Data struct {
+		Notice struct{ Text string }
+		Facts  struct {
+			Unread                               []string
+			Ingest, Resolver, Publisher, Janitor []json.RawMessage
+		}
+	}
+}
+
+func newHook(t *testing.T) *hook {
+	h := &hook{}
+	h.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var n notice
+		if !assert.NoError(t, json.NewDecoder(r.Body).Decode(&n)) {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.got = append(h.got, n)
+	}))
+	t.Cleanup(h.Close)
+	return h
+}
+
+// last returns the last notice of a kind.
+func (h *hook) last(kind string) (last notice, found bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, n := range h.got {
+		if n.Type == "bobosync."+kind {
+			last, found = n, true
+		}
+	}
+	return last, found
 }
 
 func newChain(t *testing.T) *chain {
@@ -68,7 +118,7 @@ func newChain(t *testing.T) *chain {
 		t.Skip("it runs the real programs")
 	}
 	c := &chain{installation: broker(t), t: t, bin: programs(t), work: t.TempDir(), run: map[string]*exec.Cmd{}}
-	c.http = map[string]string{}
+	c.http, c.hook = map[string]string{}, newHook(t)
 	for _, name := range services {
 		c.http[name] = bustest.FreeAddr(t)
 	}
@@ -101,6 +151,7 @@ func (c *chain) environment(user string) []string {
 		"FAILED_FILES_DIRECTORY=" + c.path("failed"), "DATA_DIRECTORY=" + c.path("data"), "POLL_INTERVAL=200ms", "SETTLE_TIME=100ms",
 		"ATHOC_TIMEOUT=2s", "ATHOC_RATE_LIMIT=50", "ENTRIES_MAX_BYTES=67108864", "LOG_FORMAT=json", "LOG_LEVEL=DEBUG",
 		"BOBO_TIMEZONE=UTC", "ATHOC_TIMEZONE=UTC", "HTTP_ADDR=" + c.http[user],
+		"NOTIFY_WEBHOOK_URL=" + c.hook.URL, "NOTIFY_WEBHOOK_SECRET=whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
 	}
 	for _, f := range c.athoc.Env() {
 		if strings.HasPrefix(f.Name, "ATHOC_TIMEOUT") {
@@ -264,6 +315,18 @@ func TestEachServiceWorksWithItsOwnRights(t *testing.T) {
 		require.NotContains(t, out, `"unread"`, "all that status looks at can be seen")
 		out, err := c.operate(topology.UserViewer, "replay", "--all")
 		require.Error(t, err, out)
+	})
+	t.Run("people are told", func(t *testing.T) {
+		kept, err := c.login(t, string(topology.Janitor)).JS.KeyValue(t.Context(), topology.BucketState)
+		require.NoError(t, err)
+		c.eventually("the janitor has looked: it tells of what comes later", func() bool { _, err := kept.Get(t.Context(), "janitor.notices"); return err == nil })
+		require.NoError(t, os.WriteFile(c.path("in/bad.csv"), []byte("BON,broken\n"), 0o600))
+		c.eventually("of a row that was rejected", func() bool { _, told := c.hook.last("files"); return told })
+		told, _ := c.hook.last("files")
+		require.Contains(t, told.Data.Notice.Text, "lines 1", "the janitor may ask for it")
+		facts := told.Data.Facts
+		require.Empty(t, facts.Unread, "it sees all that the verdict is judged from")
+		require.Equal(t, []int{1, 1, 1, 1}, []int{len(facts.Ingest), len(facts.Resolver), len(facts.Publisher), len(facts.Janitor)})
 	})
 	t.Run("metrics are gathered", func(t *testing.T) {
 		for _, name := range services {

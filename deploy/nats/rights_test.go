@@ -147,7 +147,7 @@ func owners() map[string][]string {
 		// Requests.
 		"bobo.control.resolver.observe": {janitor}, "bobo.control.ingest.purge": {janitor},
 		"bobo.control.resolver.replay": {operator}, "bobo.control.resolver.requeue": {operator}, "bobo.control.resolver.dead-drop": {operator}, "bobo.control.janitor.mapping-approve": {operator},
-		"bobo.control.resolver.worker": {operator, viewer}, "bobo.control.resolver.state": {operator, viewer, janitor},
+		"bobo.control.resolver.worker": {operator, viewer}, "bobo.control.resolver.state": {operator, viewer, janitor, ingest},
 		// Whole accounts, servers.
 		"$JS.API.ACCOUNT.PURGE.BOBO": nil, "$JS.API.META.LEADER.STEPDOWN": nil, "$JS.API.SERVER.REMOVE": nil,
 		"$SYS.REQ.SERVER.PING.VARZ": nil, "$SYS.REQ.SERVER.x.RELOAD": nil, topology.SubjectServers: {provision, operator, viewer},

@@ -9,6 +9,9 @@ import (
 	"bobosync/services/ingest/internal/ledger"
 	"bobosync/services/ingest/internal/watch"
 	"bobosync/shared/control"
+	"bobosync/shared/event"
+	"bobosync/shared/pause"
+	"bobosync/shared/topology"
 )
 
 // fresh tells up to when AtHoc is complete, and how long rows take. It is safe for concurrent use.
@@ -17,15 +20,23 @@ type fresh struct {
 	found  *watch.Tracker
 	now    func() time.Time
 	since  time.Time
-	// lateAfter is LATE_AFTER, grace how long ago the input directory may have been listed.
-	lateAfter, grace time.Duration
+	// lateAfter is LATE_AFTER, grace how long ago the input directory may have been listed, look how often the resolver is asked for holds.
+	lateAfter, grace, look time.Duration
 
 	mu    sync.Mutex
 	meter freshness.Meter
+	// held are the rows that wait for a person's decision, by file, as the resolver said at heldAt.
+	held   map[string]int
+	heldAt time.Time
 }
 
-func newFresh(cfg Config, l *ledger.Ledger, found *watch.Tracker, now func() time.Time) *fresh {
-	f := &fresh{ledger: l, found: found, now: now, since: now(), lateAfter: cfg.LateAfter, grace: cfg.PollInterval + slowCheck}
+// heldFor is how long it holds what the resolver has said of rows that wait for a decision, in looks.
+const heldFor = 3
+
+func newFresh(cfg Config, l *ledger.Ledger, found *watch.Tracker, t tuning) *fresh {
+	f := &fresh{
+		ledger: l, found: found, now: t.now, since: t.now(), lateAfter: cfg.LateAfter, grace: cfg.PollInterval + slowCheck, look: t.check / 3,
+	}
 	l.OnConfirm(f.confirmed)
 	return f
 }
@@ -40,11 +51,37 @@ func (f *fresh) confirmed(c ledger.Confirmed) {
 	})
 }
 
+// count counts rows that were settled.
+func (f *fresh) count(rows map[ledger.Code]int) {
+	if n := rows[ledger.Code(event.Unmapped)]; n > 0 {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.meter.AddUnmapped(f.now(), n)
+	}
+}
+
+// setHeld takes over which rows wait for a person's decision.
+func (f *fresh) setHeld(rows map[string]int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.held, f.heldAt = rows, f.now()
+}
+
+// heldRows are the rows that wait for a person's decision, by file; none if the resolver has not said so lately.
+func (f *fresh) heldRows() map[string]int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.now().Sub(f.heldAt).Abs() > heldFor*f.look {
+		return nil
+	}
+	return f.held
+}
+
 // state tells how things stand, with the census that it is based on.
 func (f *fresh) state() (*control.Freshness, ledger.Census, error) {
 	unread, listed, err := f.unread() // before the census: a file that is read in between is counted twice rather than not at all
 	now := f.now()
-	waiting := f.ledger.Census(now)
+	waiting := f.ledger.Census(now, f.heldRows())
 	if err != nil {
 		return nil, waiting, err
 	}
@@ -65,7 +102,7 @@ func (f *fresh) state() (*control.Freshness, ledger.Census, error) {
 	}
 	return &control.Freshness{
 		CompleteUpTo: mark.UTC(), LagMS: now.Sub(mark).Milliseconds(), LateAfterMS: f.lateAfter.Milliseconds(),
-		Waiting: waiting.Waiting + len(unread), First: ledger.Display(name), Since: since.UTC(), Rows: report.Rows,
+		Waiting: waiting.Waiting - waiting.Held + len(unread), Held: waiting.Held, HeldRows: waiting.HeldRows, Unmapped: report.Unmapped, First: ledger.Display(name), Since: since.UTC(), Rows: report.Rows,
 		Total: spreadOf(report.Total), Settling: spreadOf(report.Settling), Us: spreadOf(report.Us), AtHoc: spreadOf(report.AtHoc),
 		Worst: worstOf(report),
 	}, waiting, nil
@@ -119,4 +156,23 @@ func worstOf(r freshness.Report) *control.WorstRow {
 		File: ledger.Display(w.Name), ID: w.File, Line: w.Line, Confirmed: w.Confirmed.UTC(),
 		MS: w.Total().Milliseconds(), Settling: w.Settling.Milliseconds(), Us: w.Us.Milliseconds(), AtHoc: w.AtHoc.Milliseconds(),
 	}
+}
+
+// followHolds asks the resolver which rows wait for a person's decision, as long as anything waits: they are counted apart. Whether it
+// answers or not changes nothing else.
+func (w *work) followHolds(ctx context.Context) error {
+	f := w.operators.fresh
+	for pause.For(ctx, f.look) == nil {
+		if w.ledger.Census(w.now(), nil).Waiting == 0 {
+			continue
+		}
+		s, err := control.Ask[control.ResolverState](ctx, w.deps.Conn.NC, topology.Resolver, control.State, control.Nothing{})
+		switch {
+		case err != nil:
+			w.log.Debug("the resolver does not say which rows wait for a decision", "error", err)
+		case s.Guard != nil:
+			f.setHeld(s.Guard.Rows)
+		}
+	}
+	return nil
 }

@@ -1,8 +1,11 @@
 package ingest
 
 import (
+	"context"
+	"maps"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -117,4 +120,70 @@ func TestHowLongRowsTake(t *testing.T) {
 		t.Errorf("slowest %+v, %v", answer, err)
 	}
 	h.freshness("still one", func(f control.Freshness) bool { return f.Rows == 1 })
+}
+
+// TestWhatWaitsForAPersonIsCountedApart: a file of which every open row is held does not hold the watermark back, for as long as the
+// resolver says so; one with another open row does.
+func TestWhatWaitsForAPersonIsCountedApart(t *testing.T) {
+	h := newHarness(t)
+	h.resolve().mute(true)
+	h.tune.check = 300 * time.Millisecond
+	var mu sync.Mutex
+	held := map[string]int{}
+	stop, err := control.Serve(t.Context(), h.conn.NC, topology.Resolver, "test",
+		control.OnEvery(control.State, func(context.Context, control.Nothing) (control.ResolverState, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return control.ResolverState{Guard: &control.GuardState{Rows: maps.Clone(held)}}, nil
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	hold := func(id string, n int) {
+		mu.Lock()
+		defer mu.Unlock()
+		held[id] = n
+	}
+	h.start()
+	text := row("1") + row("2")
+	h.put("crew.csv", text)
+	h.freshness("it waits", func(f control.Freshness) bool { return f.Waiting == 1 && f.LagMS > 20 })
+	hold(idFor(text), 1)
+	f := h.freshness("one row is held", func(f control.Freshness) bool { return f.HeldRows == 1 })
+	if f.Held != 0 || f.Waiting != 1 || f.LagMS == 0 {
+		t.Errorf("with another row that waits: %+v", f)
+	}
+	hold(idFor(text), 2)
+	f = h.freshness("all of it is held", func(f control.Freshness) bool { return f.Held == 1 })
+	if f.HeldRows != 2 || f.Waiting != 0 || f.LagMS != 0 || f.First != "" {
+		t.Errorf("nothing else waits: %+v", f)
+	}
+	h.put("other.csv", row("3"))
+	if f = h.freshness("another file waits", func(f control.Freshness) bool { return f.LagMS > 20 }); f.First != "other.csv" || f.Waiting != 1 || f.Held != 1 {
+		t.Errorf("with another file: %+v", f)
+	}
+	hold(idFor(text), 0)
+	h.freshness("they were decided about, and are not settled", func(f control.Freshness) bool { return f.First == "crew.csv" && f.Waiting == 2 && f.Held == 0 })
+	hold(idFor(text), 2)
+	h.freshness("held again", func(f control.Freshness) bool { return f.Held == 1 })
+	stop()
+	h.freshness("nobody says so any more", func(f control.Freshness) bool { return f.Held == 0 && f.Waiting == 2 })
+}
+
+// TestUnmappedRowsAreCountedApart within the last hour.
+func TestUnmappedRowsAreCountedApart(t *testing.T) {
+	h := newHarness(t)
+	r := h.resolve()
+	r.mute(true)
+	h.start()
+	text := row("1")
+	h.put("one.csv", text)
+	h.freshness("it waits", func(f control.Freshness) bool { return f.Waiting == 1 && r.lost() == 1 })
+	r.publish(t.Context(), &event.Acks{Rows: []event.FileRows{event.Settle(idFor(text), event.Unmapped, event.Rows(1))}})
+	f := h.freshness("it is settled", func(f control.Freshness) bool { return f.Unmapped == 1 })
+	if f.Rows != 0 {
+		t.Errorf("%+v", f)
+	}
+	h.freshness("nothing waits", func(f control.Freshness) bool { return f.Waiting == 0 && f.LagMS == 0 })
 }

@@ -154,7 +154,7 @@ func newService(cfg Config, deps program.Deps, log *slog.Logger, l *ledger.Ledge
 	}
 	s.operators = &operators{
 		ledger: l, found: s.found, intake: s.intake, mover: s.mover, dirs: s.dirs, cfg: cfg, now: t.now,
-		feeds: s.feeds, fresh: newFresh(cfg, l, s.found, t.now),
+		feeds: s.feeds, fresh: newFresh(cfg, l, s.found, t),
 		instance: control.Me(deps.Version, t.now()), unstored: deps.Conn.Unstored,
 		purger: &retention.Purger{Config: retention.Config{
 			Ledger: l, Log: log, Processed: cfg.ProcessedDirectory, Lifetime: cfg.Lifetime.Duration(), Records: t.purgeRecords,
@@ -242,6 +242,7 @@ func (s *service) count(c ledger.Change) {
 			s.metrics.RowsRejected(code.String(), n)
 		}
 	}
+	s.operators.fresh.count(c.Rows)
 	if c.Finished {
 		s.metrics.FileFinished(c.Failed)
 	}

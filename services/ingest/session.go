@@ -66,6 +66,7 @@ func (s *service) session(ctx context.Context, _ func(error)) error {
 	g.Go(func() error { return w.followEpoch(ctx, epoch) })
 	g.Go(func() error { return w.settle(ctx) })
 	g.Go(func() error { return w.keepHouse(ctx) })
+	g.Go(func() error { return w.followHolds(ctx) })
 	g.Go(func() error { return w.read(ctx, epoch) })
 	defer telemetry.NewBacklog(s.deps.Telemetry).WatchConsumers(js, topology.Ingest)()
 	defer s.part.InSession()()

@@ -54,7 +54,7 @@ func (w *work) settle(ctx context.Context) error {
 		if err := w.settleBatch(bus.BatchFrom(m.Context())); err != nil {
 			return err
 		}
-		if w.ledger.Census(w.now()).Rows >= manyRows {
+		if w.ledger.Census(w.now(), nil).Rows >= manyRows {
 			_ = pause.For(m.Context(), gatherAcks) // what was noted is to be acknowledged, whatever ends
 		}
 		return nil

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -70,7 +71,9 @@ type janitor struct {
 	metrics  *telemetry.Janitor
 	breakers *telemetry.Breaker
 	part     *telemetry.Part
-	sinks    []notice.Sink
+	// web is for webhooks and the heartbeat.
+	web   *http.Client
+	sinks []notice.Sink
 	// leading is nil while this instance follows, and so is notifier.
 	leading  atomic.Pointer[scheduler.Scheduler]
 	notifier atomic.Pointer[notice.Notifier]
@@ -100,7 +103,10 @@ func run(ctx context.Context, cfg Config, deps program.Deps, t tuning) error {
 		part: deps.Telemetry.Part(name, deps.Conn.Connected),
 	}
 	j.users, j.ping, j.tokens = users.NewReader(client, j.now, log), client.Ping, shared
-	if j.sinks, err = cfg.Notify.sinks(j.now); err != nil {
+	if j.web, err = athocconf.Web(cfg.AtHoc, notice.SendWait); err != nil {
+		return fmt.Errorf("the way to webhooks: %w", err)
+	}
+	if j.sinks, err = cfg.Notify.sinks(j.web, j.now); err != nil {
 		return err
 	}
 	j.jobs = newJobs(cfg, j.now, t.pollInterval, log)

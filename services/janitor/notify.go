@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/mail"
 	"net/url"
 	"os"
@@ -120,7 +121,7 @@ func secretURL(name string, address config.Secret) error {
 }
 
 // sinks makes what notices go to.
-func (n Notify) sinks(now func() time.Time) ([]notice.Sink, error) {
+func (n Notify) sinks(web *http.Client, now func() time.Time) ([]notice.Sink, error) {
 	var all []notice.Sink
 	if n.SMTPHost != "" {
 		m := &notice.Mail{
@@ -145,10 +146,10 @@ func (n Notify) sinks(now func() time.Time) ([]notice.Sink, error) {
 		if err != nil {
 			return nil, fmt.Errorf("NOTIFY_WEBHOOK_SECRET: %w", err)
 		}
-		all = append(all, &notice.Webhook{Address: n.WebhookURL.Reveal(), Key: key, Now: now})
+		all = append(all, &notice.Webhook{Web: web, Address: n.WebhookURL.Reveal(), Key: key, Now: now})
 	}
 	if n.TeamsURL != "" {
-		all = append(all, &notice.Teams{Address: n.TeamsURL.Reveal()})
+		all = append(all, &notice.Teams{Web: web, Address: n.TeamsURL.Reveal()})
 	}
 	return all, nil
 }
@@ -156,7 +157,7 @@ func (n Notify) sinks(now func() time.Time) ([]notice.Sink, error) {
 // newNotifier makes what tells people of the status while this instance leads.
 func (j *janitor) newNotifier(kept jetstream.KeyValue, log *journal.Journal, checkLeader func() error) *notice.Notifier {
 	return &notice.Notifier{
-		Sinks: j.sinks, Heartbeat: strings.TrimSpace(j.cfg.Notify.Heartbeat.Reveal()), Entry: state.KVEntry{KV: kept, Key: notice.Key},
+		Sinks: j.sinks, Web: j.web, Heartbeat: strings.TrimSpace(j.cfg.Notify.Heartbeat.Reveal()), Entry: state.KVEntry{KV: kept, Key: notice.Key},
 		CheckLeader: checkLeader, Zone: j.cfg.AtHoc.Zone.Location(), DigestHour: j.cfg.Notify.DigestHour, Every: j.pollInterval, Now: j.now, Log: j.log,
 		Record: func(e control.JournalEntry) error {
 			_, err := log.Begin(e)

@@ -3,16 +3,26 @@ package janitor
 import (
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"bobosync/cmd/athocsim/sim"
+	"bobosync/services/janitor/internal/notice"
+	"bobosync/shared/athocconf"
 	"bobosync/shared/config"
 	"bobosync/shared/control"
 	"bobosync/shared/topology"
@@ -50,13 +60,62 @@ func TestNotifySettings(t *testing.T) {
 		err := config.Load(t.Context(), config.Map(c.vars), &n)
 		if c.says == "" {
 			require.NoError(t, err, name)
-			_, err = n.sinks(time.Now)
+			_, err = n.sinks(http.DefaultClient, time.Now)
 			require.NoError(t, err, name)
 			continue
 		}
 		require.ErrorContains(t, err, c.says, name)
 		require.NotContains(t, err.Error(), "hunter2", name)
 	}
+}
+
+// TestNoticesGoTheWayOfCallsToAtHoc: through a proxy, to receivers whose certificate a private authority has signed.
+func TestNoticesGoTheWayOfCallsToAtHoc(t *testing.T) {
+	t.Parallel()
+	h := &hook{}
+	srv := httptest.NewTLSServer(h) // its certificate is for example.com too
+	t.Cleanup(srv.Close)
+	var tunnels atomic.Int64
+	status := http.StatusOK
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		tunnels.Add(1)
+		w.WriteHeader(status)
+		if r.Method != http.MethodConnect || r.Host != "example.com:443" || status != http.StatusOK {
+			return
+		}
+		_ = http.NewResponseController(w).Flush()
+		ours, _, err := http.NewResponseController(w).Hijack()
+		theirs, err2 := net.Dial("tcp", srv.Listener.Addr().String()) //nolint:noctx // a test
+		if assert.NoError(t, errors.Join(err, err2)) {
+			go func() { _, _ = io.Copy(ours, theirs); _ = ours.Close() }()
+			_, _ = io.Copy(theirs, ours)
+			_ = theirs.Close()
+		}
+	}))
+	t.Cleanup(proxy.Close)
+	authority := filepath.Join(t.TempDir(), "authority.pem")
+	require.NoError(t, os.WriteFile(authority, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o600))
+	set := config.AtHoc{HTTPSProxy: proxy.URL, SSLCertPath: authority, DisableSSLVerify: true}
+	send := func() error {
+		t.Helper()
+		web, err := athocconf.Web(set, time.Minute)
+		require.NoError(t, err)
+		sinks, err := Notify{WebhookURL: "https://example.com/hook", WebhookSecret: webhookSecret}.sinks(web, time.Now)
+		require.NoError(t, err)
+		defer web.CloseIdleConnections()
+		return sinks[0].Send(t.Context(), notice.Message{Notice: notice.Notice{Title: "hello"}})
+	}
+	require.NoError(t, send())
+	require.Equal(t, []string{"hello"}, h.got())
+	require.Equal(t, int64(1), tunnels.Load())
+
+	set.SSLCertPath = ""
+	require.ErrorContains(t, send(), "its certificate is not trusted", "DISABLE_SSL_VERIFY is for AtHoc alone")
+	status = http.StatusForbidden
+	require.ErrorContains(t, send(), "the proxy refuses the way to it with status 403")
+	proxy.Close()
+	require.ErrorContains(t, send(), "the proxy cannot be reached")
+	require.Equal(t, []string{"hello"}, h.got())
 }
 
 // hook is a webhook's receiver.

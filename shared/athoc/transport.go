@@ -35,6 +35,13 @@ func (e *proxyRefusal) Error() string {
 	return fmt.Sprintf("the proxy %s refused the tunnel with status %d", e.host, e.status)
 }
 
+// NewWeb returns a client for others than AtHoc that goes the way of its calls: through the same proxies, with the same authorities.
+// Certificates are verified in any case. Of cfg only what is about that counts, and Timeout.
+func NewWeb(cfg Config) (*http.Client, error) {
+	cfg.InsecureSkipVerify = false
+	return newHTTPClient(cfg)
+}
+
 // newHTTPClient builds a client that follows no redirects: they would take the credentials elsewhere.
 func newHTTPClient(cfg Config) (*http.Client, error) {
 	tlsConfig, tlsErr := newTLSConfig(cfg)

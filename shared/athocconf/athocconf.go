@@ -5,6 +5,8 @@ package athocconf
 import (
 	"context"
 	"log/slog"
+	"net/http"
+	"time"
 
 	"bobosync/shared/athoc"
 	"bobosync/shared/breaker"
@@ -45,6 +47,13 @@ func Client(a config.AtHoc, c config.Calls, tokens athoc.TokenStore, version str
 		o(&cfg)
 	}
 	return athoc.New(cfg)
+}
+
+// Web returns a client for others than AtHoc that goes the way that is set for calls to AtHoc; see [athoc.NewWeb].
+func Web(a config.AtHoc, timeout time.Duration) (*http.Client, error) {
+	return athoc.NewWeb(athoc.Config{
+		CACertPath: a.SSLCertPath, HTTPProxy: a.HTTPProxy, HTTPSProxy: a.HTTPSProxy, NoProxy: a.NoProxy, Timeout: timeout,
+	})
 }
 
 // Option changes a client.

@@ -76,7 +76,8 @@ type IngestState struct {
 
 // Freshness is up to when AtHoc is complete, and how long rows took until it confirmed them.
 type Freshness struct {
-	// CompleteUpTo is the watermark: the latest time such that every row of every file that arrived until then has its outcome.
+	// CompleteUpTo is the watermark: the latest time such that every row of every file that arrived until then has its outcome, or waits
+	// for a person's decision about a mass change.
 	CompleteUpTo time.Time `json:"complete_up_to"`
 	// LagMS is how old that is by ingest's own clock, in milliseconds; 0 when nothing waits.
 	LagMS int64 `json:"lag_ms"`
@@ -85,6 +86,11 @@ type Freshness struct {
 	// Waiting counts the files without which AtHoc is not complete, also those that were not read yet; First is the one that came first.
 	Waiting int    `json:"waiting"`
 	First   string `json:"first,omitempty"`
+	// Held counts the files that wait for nothing but such a decision, and HeldRows the rows that wait for one. Unmapped counts the rows
+	// since Since that were settled without AtHoc, since no user of it has their employee id.
+	Held     int `json:"held,omitempty"`
+	HeldRows int `json:"held_rows,omitempty"`
+	Unmapped int `json:"unmapped,omitempty"`
 	// Since is from when on rows were measured: an hour ago, or when ingest began. Rows counts those that AtHoc has confirmed.
 	Since time.Time `json:"since"`
 	Rows  int       `json:"rows"`

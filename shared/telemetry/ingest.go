@@ -46,6 +46,11 @@ func NewIngest(t *Telemetry) *Ingest {
 				func(s state) float64 { return freshness(s).Lag().Seconds() }),
 			value(part, "late_after_seconds", "The lag from which on duty data counts as late: LATE_AFTER.",
 				func(s state) float64 { return float64(freshness(s).LateAfterMS) / 1000 }),
+			labelled(part, "complete_apart_rows", "Rows that do not hold back the time up to which AtHoc is complete: those that wait for a decision about a mass change (held), and those of the last hour whose employee id no AtHoc user has (unmapped).",
+				[]string{"what"}, func(s state, emit func(float64, ...string)) {
+					emit(float64(freshness(s).HeldRows), "held")
+					emit(float64(freshness(s).Unmapped), "unmapped")
+				}),
 			labelled(part, "arrival_to_confirmed_seconds", "Time of the last hour's rows from a file's arrival to AtHoc's confirmation, by part of the way (total, settling, us, athoc) and percentile; 100 is the worst.",
 				[]string{"part", "percentile"}, emitSpreads),
 			value(part, "files_waiting", "Files in the input directory that are read and not done.",

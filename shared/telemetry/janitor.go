@@ -68,6 +68,18 @@ func NewJanitor(t *Telemetry) *Janitor {
 				func(s state, emit func(float64, ...string)) {
 					eachDuty(s, emit, func(d control.Duty) float64 { return float64(d.Failures) })
 				}),
+			labelled(part, "notify_failing", "1 for a sink of notices that takes none, 0 for one that does.", []string{"sink"},
+				func(s state, emit func(float64, ...string)) {
+					for _, n := range s.Notify {
+						emit(flag(!n.Failing.IsZero()), n.Sink)
+					}
+				}),
+			labelled(part, "notify_waiting", "Notices that wait for a sink; they are kept for a day.", []string{"sink"},
+				func(s state, emit func(float64, ...string)) {
+					for _, n := range s.Notify {
+						emit(float64(n.Waiting), n.Sink)
+					}
+				}),
 			value(part, "mapping_held", "1 if a mapping is held back by its guard and waits for an approval.",
 				func(s state) float64 { return flag(s.Held != nil) }),
 		}

@@ -71,7 +71,8 @@ func fed(t *testing.T) *Telemetry {
 	janitor.Mapping(control.MappingReport{Refreshed: ago(time.Hour), Mapped: 7, Ambiguous: map[string][]string{"e-17": {"secret-user"}}})
 	janitor.Watch(always(control.JanitorState{
 		AtWork: true, Duties: []control.Duty{{Name: control.DutyMapping, LastSuccess: ago(time.Hour)}, {Name: control.DutyPurge, Off: true}},
-		Held: &control.HeldMapping{},
+		Held:   &control.HeldMapping{},
+		Notify: []control.NotifyState{{Sink: "mail"}, {Sink: "webhook", Waiting: 2, Failing: ago(time.Hour)}},
 	}))
 	NewCalls(all).Observe(athoc.OpUpdate, 0, time.Second)
 	NewCalls(all).Observe(athoc.OpSearch, athoc.Throttled, time.Second)

@@ -303,6 +303,7 @@ func ingestUser() User {
 	r.read(StreamEntries) // for their age
 	r.readKeys(BucketState, KeyResolverMemory)
 	r.writeKeys(BucketState, FeedKey("*"))
+	r.ask(Resolver, "state") // which rows wait for a person
 	// Whether anything is still under way anywhere.
 	r.lookAt(StreamEntries, ConsumerResolverEntries)
 	for lane := range Lanes {

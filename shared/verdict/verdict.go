@@ -5,7 +5,6 @@ package verdict
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -206,16 +205,13 @@ func freshness(f Facts, findings []Finding, worst Level) string {
 // ingest.
 func lateness(f Facts) (lag time.Duration, late, known bool) {
 	for _, s := range f.Ingest {
-		switch oldest, otherwise := waitsOtherwise(f, s); {
-		case s.Freshness != nil && otherwise:
+		switch {
+		case s.Freshness != nil:
 			lag = max(lag, s.Freshness.Lag())
 			late = late || s.Freshness.Late()
-		case otherwise && s.Waiting > 0 && !s.Oldest.IsZero(): // of an earlier version
+		case s.Waiting > 0 && !s.Oldest.IsZero(): // of an earlier version
 			lag = max(lag, f.At.Sub(s.Oldest))
 			late = late || lag >= lateWarning
-		case !oldest.IsZero():
-			lag = max(lag, f.At.Sub(oldest))
-			late = late || f.At.Sub(oldest) >= lateAfter(s)
 		}
 	}
 	return lag, late, len(f.Ingest) > 0
@@ -229,30 +225,4 @@ func completeUpTo(f Facts) (mark time.Time) {
 		}
 	}
 	return mark
-}
-
-// waitsOtherwise reports whether ingest's own watermark tells what is late: files wait for anything else than a person's decision about
-// a mass change, or it is not known of all of them. If not, oldest is when the first one came that waits for something else as well; zero
-// if none does.
-func waitsOtherwise(f Facts, s control.IngestState) (oldest time.Time, otherwise bool) {
-	held := map[string]int{}
-	for _, r := range f.Resolver {
-		if r.Guard != nil {
-			maps.Copy(held, r.Guard.Rows)
-		}
-	}
-	waiting, all := 0, s.Waiting
-	if s.Freshness != nil {
-		all = s.Freshness.Waiting
-	}
-	for _, file := range f.Files {
-		if file.Pending == 0 {
-			continue
-		}
-		waiting++
-		if file.Pending > held[file.ID] && (oldest.IsZero() || file.FirstSeen.Before(oldest)) {
-			oldest = file.FirstSeen
-		}
-	}
-	return oldest, len(held) == 0 || all == 0 || waiting < all
 }

@@ -189,23 +189,22 @@ func TestEachCauseIsNamed(t *testing.T) {
 	}
 }
 
-// TestWhatIsHeldIsNotLate: a file that waits for nothing but a decision is not late, and does not hide one that is.
+// TestWhatIsHeldIsNotLate: a file that waits for nothing but a decision, which ingest counts apart, is not late, and does not hide one
+// that is.
 func TestWhatIsHeldIsNotLate(t *testing.T) {
 	f := well()
 	f.Resolver[0].Guard = &control.GuardState{
-		Held: []control.HeldGroup{{ID: "off-1", Kind: "off", Since: night.Add(-time.Hour), Users: 3}}, Rows: map[string]int{"held": 3},
+		Held: []control.HeldGroup{{ID: "off-1", Kind: "off", Since: night.Add(-time.Hour), Users: 3}},
 	}
 	f.Ingest[0].Waiting, f.Ingest[0].Oldest = 2, night.Add(-time.Hour)
-	f.Files = []control.FileState{
-		{ID: "held", Pending: 3, FirstSeen: night.Add(-time.Hour)}, {ID: "other", Pending: 1, FirstSeen: night.Add(-time.Second)},
+	f.Ingest[0].Freshness = &control.Freshness{
+		CompleteUpTo: night.Add(-time.Second), LagMS: 1000, LateAfterMS: 120_000, Waiting: 1, Held: 1, HeldRows: 3,
 	}
 	v := Judge(f, Limits{SilentAfter: DefaultSilentAfter})
 	require.Equal(t, "WARNING: duty data is fresh, but 1 thing needs a look", v.String())
 	require.Equal(t, CauseHeld, v.Findings[0].Cause)
 
-	f.Files[0].Pending = 4
-	require.Contains(t, Judge(f, Limits{}).String(), "duty data is late")
-	f.Files = f.Files[1:] // the older ones are not in the list
+	f.Ingest[0].Freshness.LagMS = 3600_000
 	require.Contains(t, Judge(f, Limits{}).String(), "duty data is late")
 }
 

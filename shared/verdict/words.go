@@ -43,6 +43,18 @@ func AtHocWords(f Facts) string {
 	}
 }
 
+// ApartWords say what does not hold back the time up to which AtHoc is complete; empty if nothing.
+func ApartWords(s control.IngestState) string {
+	var words []string
+	if f := s.Freshness; f != nil && f.HeldRows > 0 {
+		words = append(words, fmt.Sprintf("%s wait for a decision (bobosync held)", text.Count(f.HeldRows, "row")))
+	}
+	if f := s.Freshness; f != nil && f.Unmapped > 0 {
+		words = append(words, fmt.Sprintf("%s of the last hour have no AtHoc user", text.Count(f.Unmapped, "row")))
+	}
+	return strings.Join(words, "; ")
+}
+
 func ingestDoes(s control.IngestState) string {
 	if len(s.Directories) > 0 {
 		return "cannot use a directory"

@@ -61,6 +61,9 @@ func spread(s control.Spread) string {
 
 func fileRows(f verdict.Facts) (rows [][]string) {
 	for _, s := range f.Ingest {
+		if apart := verdict.ApartWords(s); apart != "" {
+			rows = append(rows, []string{"Counted apart", apart})
+		}
 		waiting := text.Count(s.Waiting, "file") + " waiting"
 		if s.Waiting > 0 {
 			waiting += fmt.Sprintf(" with %s to be confirmed, the oldest for %s", text.Count(s.Rows, "row"), text.Ago(f.At.Sub(s.Oldest)))

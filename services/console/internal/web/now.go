@@ -93,9 +93,9 @@ func behind(f verdict.Facts) string {
 			continue
 		}
 		if s.Freshness.Waiting == 0 {
-			return "nothing waits: that is now"
+			return strings.TrimSuffix("nothing waits: that is now; "+verdict.ApartWords(s), "; ")
 		}
-		return fmt.Sprintf("%s ago; the first that waits is %s", text.Ago(s.Freshness.Lag()), text.Clean(s.Freshness.First))
+		return strings.TrimSuffix(fmt.Sprintf("%s ago; the first that waits is %s; %s", text.Ago(s.Freshness.Lag()), text.Clean(s.Freshness.First), verdict.ApartWords(s)), "; ")
 	}
 	return ""
 }

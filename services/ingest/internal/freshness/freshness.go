@@ -65,21 +65,31 @@ type Meter struct{ minutes []minute }
 type minute struct {
 	began time.Time
 	rows  int
+	// unmapped counts the rows that were settled so.
+	unmapped int
 	// total, settling, us and athoc count rows by the bucket of their time.
 	total, settling, us, athoc map[int]int
 	worst                      Row
 }
 
-// Add counts a row.
-func (m *Meter) Add(r Row) {
-	began := r.Confirmed.Truncate(slot)
+// at returns the minute of a moment.
+func (m *Meter) at(t time.Time) *minute {
+	began := t.Truncate(slot)
 	last := len(m.minutes) - 1
 	if last < 0 || m.minutes[last].began.Before(began) { // a clock that was put back counts for the latest minute
-		m.drop(r.Confirmed)
+		m.drop(t)
 		m.minutes = append(m.minutes, minute{began: began, total: map[int]int{}, settling: map[int]int{}, us: map[int]int{}, athoc: map[int]int{}})
 		last = len(m.minutes) - 1
 	}
-	at := &m.minutes[last]
+	return &m.minutes[last]
+}
+
+// AddUnmapped counts rows that were settled without AtHoc, since no user of it has their employee id.
+func (m *Meter) AddUnmapped(now time.Time, n int) { m.at(now).unmapped += n }
+
+// Add counts a row.
+func (m *Meter) Add(r Row) {
+	at := m.at(r.Confirmed)
 	at.rows++
 	at.total[bucketOf(r.Total())]++
 	at.settling[bucketOf(r.Settling)]++
@@ -100,7 +110,9 @@ type Spread struct{ P50, P95, P99, Worst time.Duration }
 
 // Report is what a Meter has measured.
 type Report struct {
-	Rows                       int
+	Rows int
+	// Unmapped counts rows that were settled as that.
+	Unmapped                   int
 	Total, Settling, Us, AtHoc Spread
 	// Worst is the row that took longest; zero without rows.
 	Worst Row
@@ -113,6 +125,7 @@ func (m *Meter) Report(now time.Time) Report {
 	var r Report
 	for _, at := range m.minutes {
 		r.Rows += at.rows
+		r.Unmapped += at.unmapped
 		merge(total, at.total)
 		merge(settling, at.settling)
 		merge(us, at.us)

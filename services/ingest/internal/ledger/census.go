@@ -213,7 +213,10 @@ type Census struct {
 	Waiting int
 	Rows    int
 	Oldest  time.Time
-	// FirstArrival is when the first of them came, and FirstFile is its name.
+	// Held counts those of them that were read and of which all rows without an outcome wait for a person, and HeldRows the rows of any
+	// file that do.
+	Held, HeldRows int
+	// FirstArrival is when the first of the others came, and FirstFile is its name.
 	FirstArrival time.Time
 	FirstFile    string
 	// Newest is when any copy of any file was last found; zero if none ever was.
@@ -224,18 +227,22 @@ type Census struct {
 	Doubtful []Doubtful
 }
 
-// Census tells how things stand. It costs little, also with many thousands of files.
-func (l *Ledger) Census(now time.Time) Census {
+// Census tells how things stand. It costs little, also with many thousands of files. held counts the rows that wait for a person's
+// decision, by file.
+func (l *Ledger) Census(now time.Time, held map[string]int) Census {
 	c := l.census
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	out := Census{Waiting: len(c.open), Newest: c.newest, Doubtful: c.doubts.list(now)}
-	for _, v := range c.open {
-		out.Rows += v.pending
+	for id, v := range c.open {
+		n := min(held[id], v.pending)
+		out.Rows, out.HeldRows = out.Rows+v.pending, out.HeldRows+n
 		if out.Oldest.IsZero() || v.firstSeen.Before(out.Oldest) {
 			out.Oldest = v.firstSeen
 		}
-		if out.FirstArrival.IsZero() || v.arrival.Before(out.FirstArrival) {
+		if n > 0 && n == v.pending && v.status == Waiting {
+			out.Held++
+		} else if out.FirstArrival.IsZero() || v.arrival.Before(out.FirstArrival) {
 			out.FirstArrival, out.FirstFile = v.arrival, v.name
 		}
 	}

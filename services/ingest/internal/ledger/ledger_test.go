@@ -475,7 +475,7 @@ func TestReopen(t *testing.T) {
 	if finished := settle(t, l, rowsAck(f.ID, event.Expired, 1, 2)); len(finished) != 1 || finished[0].Codes[Code(event.Applied)] != 1 {
 		t.Errorf("finished %v", finished)
 	}
-	if want, have := counted(t, l, noon), l.Census(noon); !sameCensus(want, have) {
+	if want, have := counted(t, l, noon), l.Census(noon, nil); !sameCensus(want, have) {
 		t.Errorf("counted %+v, want %+v", have, want)
 	}
 }

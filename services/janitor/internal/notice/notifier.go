@@ -28,8 +28,8 @@ const Key = "janitor.notices"
 const (
 	// heartbeatEvery is how often the heartbeat's address is called, heartbeatWait how long it may take.
 	heartbeatEvery, heartbeatWait = time.Minute, 10 * time.Second
-	// sendWait is how long a sink may take for a notice.
-	sendWait = 20 * time.Second
+	// SendWait is how long a sink may take for a notice.
+	SendWait = 20 * time.Second
 	// retryFirst and retryMost bound the pauses after a failure.
 	retryFirst, retryMost = 30 * time.Second, 10 * time.Minute
 	// recordEvery is how often the whole is looked at if nobody is told, for the journal alone.
@@ -41,6 +41,8 @@ type Notifier struct {
 	Sinks []Sink
 	// Heartbeat is called each minute while the verdict is no PROBLEM, and with /fail at its end otherwise; empty for never.
 	Heartbeat string
+	// Web calls it.
+	Web *http.Client
 	// Look gathers the facts, Lines asks which lines of a file somebody may have to look after.
 	Look  func(ctx context.Context) verdict.Facts
 	Lines func(ctx context.Context, file string) ([]int, error)
@@ -266,7 +268,7 @@ func (s State) without(id, sink string) State {
 }
 
 func (n *Notifier) send(ctx context.Context, sink Sink, m Message) error {
-	ctx, cancel := context.WithTimeout(ctx, sendWait)
+	ctx, cancel := context.WithTimeout(ctx, SendWait)
 	defer cancel()
 	if err := n.CheckLeader(); err != nil {
 		return err
@@ -354,7 +356,7 @@ func (n *Notifier) beat(ctx context.Context, levels <-chan verdict.Level) error 
 			continue
 		}
 		last = now
-		err := call(ctx, heartbeatAddress(n.Heartbeat, level))
+		err := n.call(ctx, heartbeatAddress(n.Heartbeat, level))
 		if err != nil && !failing && ctx.Err() == nil {
 			n.Log.Warn("the heartbeat is not taken", "error", err)
 		}
@@ -375,12 +377,12 @@ func heartbeatAddress(address string, level verdict.Level) string {
 	return path
 }
 
-func call(ctx context.Context, address string) error {
+func (n *Notifier) call(ctx context.Context, address string) error {
 	ctx, cancel := context.WithTimeout(ctx, heartbeatWait)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return harmless(err)
 	}
-	return post(req)
+	return post(n.Web, req)
 }

@@ -219,7 +219,7 @@ func TestTheHeartbeat(t *testing.T) {
 	defer srv.Close()
 	w, sink, began := &whole{}, &box{name: "mail"}, time.Now()
 	n := &Notifier{
-		Record: w.record, Sinks: []Sink{sink}, Heartbeat: srv.URL + "/ping/1?rid=2", Look: w.look, Lines: func(context.Context, string) ([]int, error) { return nil, nil },
+		Record: w.record, Sinks: []Sink{sink}, Heartbeat: srv.URL + "/ping/1?rid=2", Web: web(t), Look: w.look, Lines: func(context.Context, string) ([]int, error) { return nil, nil },
 		CheckLeader: func() error { return nil }, Zone: time.UTC, DigestHour: -1, Every: 10 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
 		Now: func() time.Time { return began.Add(100 * time.Since(began)) }, // a minute is 0.6 s
 	}

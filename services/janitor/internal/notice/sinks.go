@@ -20,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"bobosync/shared/athoc"
 	"bobosync/shared/verdict"
 )
 
@@ -36,12 +37,9 @@ type Sink interface {
 	Send(ctx context.Context, m Message) error
 }
 
-// client posts without following redirects: they would take the notice elsewhere.
-var client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-
 // post sends a request whose answer has to be a success.
-func post(req *http.Request) error {
-	resp, err := client.Do(req)
+func post(web *http.Client, req *http.Request) error {
+	resp, err := web.Do(req)
 	if err != nil {
 		return harmless(err)
 	}
@@ -60,6 +58,9 @@ func harmless(err error) error {
 	var unknown x509.UnknownAuthorityError
 	var dial *net.OpError
 	var timeout net.Error
+	if status, refused := athoc.ProxyRefusal(err); refused {
+		return fmt.Errorf("the proxy refuses the way to it with status %d", status)
+	}
 	switch {
 	case errors.As(err, &hostname):
 		return errors.New("its certificate is for another name")
@@ -67,6 +68,8 @@ func harmless(err error) error {
 		return errors.New("its certificate is not trusted")
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return errors.New("it does not answer in time")
+	case errors.As(err, &dial) && dial.Op == "proxyconnect":
+		return errors.New("the proxy cannot be reached")
 	case errors.As(err, &dial) && dial.Op == "dial":
 		return errors.New("it cannot be reached")
 	case errors.Is(err, context.Canceled):
@@ -88,6 +91,8 @@ func newRequest(ctx context.Context, address string, body []byte) (*http.Request
 
 // Webhook posts the status as JSON, signed as Standard Webhooks ask for.
 type Webhook struct {
+	// Web follows no redirects: they would take the notice elsewhere.
+	Web     *http.Client
 	Address string
 	Key     []byte
 	Now     func() time.Time
@@ -124,7 +129,7 @@ func (w *Webhook) Send(ctx context.Context, m Message) error {
 	req.Header.Set("Webhook-Id", m.ID)
 	req.Header.Set("Webhook-Timestamp", stamp)
 	req.Header.Set("Webhook-Signature", "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil)))
-	return post(req)
+	return post(w.Web, req)
 }
 
 // body is what a webhook gets: the status as bobosync status --json has it, in the envelope of Standard Webhooks.
@@ -165,7 +170,11 @@ func anonymous(f verdict.Facts) verdict.Facts {
 }
 
 // Teams posts an adaptive card to the address of a workflow.
-type Teams struct{ Address string }
+type Teams struct {
+	// Web is that of Webhook.
+	Web     *http.Client
+	Address string
+}
 
 // Name implements Sink.
 func (*Teams) Name() string { return "teams" }
@@ -180,7 +189,7 @@ func (t *Teams) Send(ctx context.Context, m Message) error {
 	if err != nil {
 		return err
 	}
-	return post(req)
+	return post(t.Web, req)
 }
 
 // block is a part of a card's body.

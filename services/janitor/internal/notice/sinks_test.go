@@ -25,6 +25,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/require"
 
+	"bobosync/shared/athoc"
 	"bobosync/shared/breaker"
 	"bobosync/shared/control"
 	"bobosync/shared/verdict"
@@ -248,7 +249,7 @@ func TestTheWebhookIsSigned(t *testing.T) {
 	defer srv.Close()
 	used, err := WebhookKey(secret)
 	require.NoError(t, err)
-	sink := &Webhook{Address: srv.URL + "/hook?token=1", Key: used, Now: time.Now}
+	sink := &Webhook{Web: web(t), Address: srv.URL + "/hook?token=1", Key: used, Now: time.Now}
 	require.NoError(t, send(t, sink, patience))
 	require.Equal(t, "bobosync.worse", got.Type)
 	require.Equal(t, "problem", got.Data.Verdict)
@@ -290,7 +291,7 @@ func TestTheCardFitsItsSchema(t *testing.T) {
 	for _, kind := range []Kind{Worse, Changing, Decision, Files, AllClear, Digest, Test} {
 		m := aMessage
 		m.Kind, m.Text = kind, "File [click](https://evil.example) has *no* row\n\nDo: look"
-		require.NoError(t, (&Teams{Address: srv.URL}).Send(t.Context(), m))
+		require.NoError(t, (&Teams{Web: web(t), Address: srv.URL}).Send(t.Context(), m))
 	}
 	require.Len(t, cards, 7)
 	for _, card := range cards {
@@ -300,6 +301,14 @@ func TestTheCardFitsItsSchema(t *testing.T) {
 	require.NoError(t, err)
 	require.NotContains(t, string(text), "[click](", "what others chose is no link")
 	require.Error(t, schema.Validate(map[string]any{"type": "message", "attachments": []any{}}), "the schema refuses something")
+}
+
+// web is the client that a janitor without settings for the way to AtHoc has.
+func web(t *testing.T) *http.Client {
+	t.Helper()
+	c, err := athoc.NewWeb(athoc.Config{Timeout: patience})
+	require.NoError(t, err)
+	return c
 }
 
 // TestWhatAWebhookMayDo: hang, fail, be away, send elsewhere, or show a certificate that nobody trusts.
@@ -329,7 +338,7 @@ func TestWhatAWebhookMayDo(t *testing.T) {
 		srv.URL + "/hang?token=1": "it does not answer in time", srv.URL + "/fail": "it answers with status 502", srv.URL + "/": "it answers with status 307",
 		secure.URL: "its certificate is not trusted", gone.URL: "it cannot be reached",
 	} {
-		require.ErrorContains(t, send(t, &Teams{Address: address}, 2*time.Second), says, address)
+		require.ErrorContains(t, send(t, &Teams{Web: web(t), Address: address}, 2*time.Second), says, address)
 	}
 	require.ErrorContains(t, harmless(errors.New("secret words")), "the connection failed")
 }
