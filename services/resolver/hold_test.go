@@ -416,6 +416,39 @@ func TestStaleClearingIsHeld(t *testing.T) {
 	b.held0()
 }
 
+// TestASecondMassOfStaleDutyIsAHoldOfItsOwn: what is found bit by bit joins the first one, and does not make one of the two.
+func TestASecondMassOfStaleDutyIsAHoldOfItsOwn(t *testing.T) {
+	t.Parallel()
+	b, ahead := guarded(t, 14)
+	first := time.Duration(26) * time.Hour
+	expire := func(at time.Duration, workers ...int) (held int) {
+		ahead.Store(int64(at))
+		var users []control.ObservedUser
+		for _, i := range workers {
+			users = append(users, control.ObservedUser{User: user(i), On: true, At: b.table()[user(i)].At})
+		}
+		return b.observe(control.Expire, true, users...).Held
+	}
+	require.Equal(t, 5, expire(first, 0, 1, 2, 3, 4))
+	one := b.held(1, 5)
+	at := first
+	for i := range 4 { // one each ten minutes is not unusual, and waits with the others all the same
+		at += 10 * time.Minute
+		require.Equal(t, 1, expire(at, 5+i), i)
+	}
+	require.Equal(t, one.ID, b.held(1, 9).ID)
+	at += 5 * time.Minute
+	require.Equal(t, 5, expire(at, 9, 10, 11, 12, 13))
+	two := b.held(2, 14)
+	require.NotEqual(t, one.ID, two.ID)
+	require.Equal(t, 5, two.Users)
+
+	_, err := b.decide(control.HeldDecision{ID: two.ID, Token: b.shown(two.ID).Token, Approve: true})
+	require.NoError(t, err)
+	b.eventually(b.onDuty, 9)
+	require.Equal(t, 9, b.held(1, 9).Users, "nobody decided about the first")
+}
+
 // TestClearingWaitsWhileAFeedIsSilent: whatever the number, for those whom that feed booked and those of whom that is not known.
 func TestClearingWaitsWhileAFeedIsSilent(t *testing.T) {
 	t.Parallel()

@@ -2,9 +2,12 @@ package control
 
 import "time"
 
+// DefaultFeed is what the feed of CSV_DIRECTORY is called.
+const DefaultFeed = "default"
+
 // InputDirectory is what the input directory of a feed is called in messages, and in IngestState.Directories: the variable that names it.
 func InputDirectory(feed string) string {
-	if feed == "default" {
+	if feed == DefaultFeed {
 		return "CSV_DIRECTORY"
 	}
 	return "FEEDS " + feed

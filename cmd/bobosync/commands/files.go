@@ -46,7 +46,7 @@ func filesListCommand(envFile *string) *cobra.Command {
 		Use:   "list",
 		Short: "List files, in the order of reading",
 		Long: `List files, in the order of reading: where each is, and its rows. PENDING counts the rows that AtHoc has not confirmed and that
-are not settled otherwise; a file goes when it is 0.`,
+are not settled otherwise; a file goes when it is 0. FEED is there where there are several feeds.`,
 		Example: `  bobosync files list
   bobosync files list --open         # what waits
   bobosync files list --failed       # what lies among the failed files
@@ -79,12 +79,17 @@ func showFiles(out *text.Printer, answer control.FilesAnswer) error {
 	if answer.More > 0 {
 		out.Printf("(%d earlier files are left out; --most shows more)\n", answer.More)
 	}
-	rows := [][]string{{"ID", "NAME", "STATUS", "ROWS", "REJECTED", "PENDING", "FIRST SEEN", "FINISHED"}}
+	rows := [][]string{{"ID", "FEED", "NAME", "STATUS", "ROWS", "REJECTED", "PENDING", "FIRST SEEN", "FINISHED"}}
 	for _, f := range answer.Files {
 		rows = append(rows, []string{
-			text.Short(f.ID), f.Name, client.FileStatus(f), strconv.Itoa(f.Rows), strconv.Itoa(f.Rejected), strconv.Itoa(f.Pending),
+			text.Short(f.ID), f.Feed, f.Name, client.FileStatus(f), strconv.Itoa(f.Rows), strconv.Itoa(f.Rejected), strconv.Itoa(f.Pending),
 			text.When(f.FirstSeen), text.When(f.Finished),
 		})
+	}
+	if !slices.ContainsFunc(answer.Files, func(f control.FileState) bool { return f.Feed != "" && f.Feed != control.DefaultFeed }) {
+		for i := range rows {
+			rows[i] = slices.Delete(rows[i], 1, 2)
+		}
 	}
 	out.Table(rows)
 	for _, name := range slices.Sorted(maps.Keys(answer.Problems)) {

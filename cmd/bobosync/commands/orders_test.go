@@ -398,6 +398,19 @@ func TestFilesSay(t *testing.T) {
 	require.Contains(t, r.succeeds("files", "list"), "waiting.csv")
 }
 
+// TestFilesListNamesFeeds where there are several.
+func TestFilesListNamesFeeds(t *testing.T) {
+	r := newResponders(t)
+	list := func(feed string) string {
+		stop := r.serve(topology.Ingest, says(control.Files, control.FilesAnswer{Files: []control.FileState{{ID: fileA, Name: "a.csv", Feed: feed}}}))
+		defer stop()
+		return r.succeeds("files", "list")
+	}
+	require.NotContains(t, list(control.DefaultFeed), "FEED")
+	require.NotContains(t, list(""), "FEED")
+	require.Regexp(t, `(?s)ID +FEED +NAME.* north +a\.csv`, list("north"))
+}
+
 // TestOrdersAreNoted: what an operator does reaches the janitor's journal; without a janitor it is done all the same.
 func TestOrdersAreNoted(t *testing.T) {
 	r := newResponders(t)

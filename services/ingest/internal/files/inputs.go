@@ -1,9 +1,13 @@
 package files
 
-import "strings"
+import (
+	"strings"
+
+	"bobosync/shared/control"
+)
 
 // DefaultFeed is what the feed of CSV_DIRECTORY is called.
-const DefaultFeed = "default"
+const DefaultFeed = control.DefaultFeed
 
 // Input is an input directory: a feed.
 type Input struct{ Feed, Dir string }

@@ -20,9 +20,11 @@ type Group struct {
 	ID    string    `json:"id"`
 	Kind  Kind      `json:"kind"`
 	Since time.Time `json:"since"`
-	// Last is when somebody was last added, and Seq counts how often that was.
-	Last time.Time `json:"last"`
-	Seq  int       `json:"seq"`
+	// Last is when somebody was last added, and Seq counts how often that was. Tripped is when more than are allowed were last added;
+	// zero in what an earlier version has stored.
+	Last    time.Time `json:"last"`
+	Tripped time.Time `json:"tripped,omitzero"`
+	Seq     int       `json:"seq"`
 	// Sent, Allowed, Usual and OnDuty are those of the Trip that began it.
 	Sent    int `json:"sent"`
 	Allowed int `json:"allowed"`
@@ -65,10 +67,23 @@ func (g *Group) Is(verdict string) bool {
 	return g.Decision.Verdict == verdict
 }
 
-// Takes reports whether those who change now belong to this mass change, or begin another one: it goes on as long as no window has
-// passed without it. Stale duty goes on to be found for as long as a feed is silent, so it belongs together until it is decided about.
-func (g *Group) Takes(k Kind, now time.Time, window time.Duration) bool {
-	return g.Is("") && g.Kind == k && (k.Clears() || now.Sub(g.Last) < window)
+// Takes reports whether an unusual change belongs to this one, or begins another: it goes on as long as no window has passed without
+// it. What a silent feed has booked goes on to be found for as long as it is silent, so it belongs together until it is decided about; and
+// a change that is not unusual by itself belongs to what waits.
+func (g *Group) Takes(t Trip, now time.Time, window time.Duration) bool {
+	last := g.Tripped
+	if last.IsZero() {
+		last = g.Last
+	}
+	return g.Is("") && g.Kind == t.Kind && (t.Joins || t.Kind == Silent || now.Sub(last) < window)
+}
+
+// Add notes that those of an unusual change are added.
+func (g *Group) Add(t Trip, now time.Time) {
+	g.Last, g.Seq = now.UTC(), g.Seq+1
+	if !t.Joins {
+		g.Tripped = g.Last
+	}
 }
 
 // Clone returns a copy that shares nothing that changes.

@@ -211,6 +211,8 @@ type Trip struct {
 	Allowed, Usual, OnDuty int
 	// Hold: they are held. Otherwise it is only said, if Tell says so.
 	Hold, Tell bool
+	// Joins: they are not too many by themselves, and held since others of their kind are.
+	Joins bool
 }
 
 // Judge decides about changes that are not published yet. onDuty is how many AtHoc was told to be on duty. It returns the kinds that

@@ -235,7 +235,7 @@ func (b *Book) Ask(now time.Time, onDuty int, changes []Change) *Answer {
 	for _, t := range a.trips {
 		if t.Hold {
 			g := b.groupFor(t, now)
-			g.Last, g.Seq = now.UTC(), g.Seq+1
+			g.Add(t, now)
 			groups[t.Kind], ids[t.Kind] = g, g.ID
 			a.held[t.Kind] = latest.Hold{Group: g.ID, Seq: g.Seq}
 			a.Save.Groups = append(a.Save.Groups, g)
@@ -270,11 +270,12 @@ func (b *Book) stillStale(counts guard.Counts, trips []guard.Trip, now time.Time
 	if counts[guard.Stale] == 0 || tripped {
 		return guard.Trip{}, false
 	}
-	for _, g := range b.groups {
-		if g.Takes(guard.Stale, now, 0) {
-			return guard.Trip{
-				Kind: guard.Stale, Users: counts[guard.Stale], Sent: g.Sent, Allowed: g.Allowed, Usual: g.Usual, OnDuty: g.OnDuty, Hold: true,
-			}, true
+	for _, g := range b.Groups() {
+		t := guard.Trip{
+			Kind: guard.Stale, Users: counts[guard.Stale], Sent: g.Sent, Allowed: g.Allowed, Usual: g.Usual, OnDuty: g.OnDuty, Hold: true, Joins: true,
+		}
+		if g.Takes(t, now, b.rules.Window) {
+			return t, true
 		}
 	}
 	return guard.Trip{}, false
@@ -282,8 +283,8 @@ func (b *Book) stillStale(counts guard.Counts, trips []guard.Trip, now time.Time
 
 // groupFor returns the hold that an unusual change goes into, as a copy.
 func (b *Book) groupFor(t guard.Trip, now time.Time) *guard.Group {
-	for _, g := range b.groups {
-		if g.Takes(t.Kind, now, b.rules.Window) {
+	for _, g := range b.Groups() { // the newest that fits
+		if g.Takes(t, now, b.rules.Window) {
 			return g.Clone()
 		}
 	}
