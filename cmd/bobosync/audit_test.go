@@ -35,6 +35,7 @@ func (s *site) endpoints() map[string]topology.EndpointKind {
 // order or looks into a person's past is in the audit, whether or not there is an answer. Other looks leave no trace.
 func TestEveryOrderIsInTheAudit(t *testing.T) {
 	s := newSite(t, 2)
+	s.open()
 	stop := s.start()
 	s.until("the janitor takes orders", func() bool { return s.endpoints()["bobo.control.janitor.reconcile"] != "" })
 	want := map[string]bool{}
@@ -72,6 +73,7 @@ func TestEveryOrderIsInTheAudit(t *testing.T) {
 // TestAVerificationFindsWhatWasPutIn: by a command, with what is wrong and an exit status.
 func TestAVerificationFindsWhatWasPutIn(t *testing.T) {
 	s := newSite(t, 1)
+	s.open()
 	stop := s.start()
 	s.until("the janitor takes orders", func() bool { return s.endpoints()["bobo.control.janitor.reconcile"] != "" })
 	require.Contains(t, s.succeeds("audit", "list"), "Nothing was ordered")

@@ -110,6 +110,7 @@ func (v *visitor) order(path string, typed ...string) string {
 // and in the audit, where each is once.
 func TestOrdersFromTheConsole(t *testing.T) {
 	s := newSite(t, 2500) // more than are published at once, so that a replay in a pause can be stopped
+	s.open()
 	s.withConsole()
 	s.vars["GUARD"], s.vars["GUARD_OFF_PERCENT"], s.vars["MAPPING_MAX_REMOVAL_PERCENT"] = "hold", "1", "0"
 	s.vars["DUTY_STATUS_FIELD"] = "No-Such-Field"

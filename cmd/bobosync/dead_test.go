@@ -121,6 +121,7 @@ func TestDeadLettersAreMended(t *testing.T) {
 // TestRequeueNeverBringsBackWhatIsOlder: an update and a mapping that cannot be read would take the place of newer ones.
 func TestRequeueNeverBringsBackWhatIsOlder(t *testing.T) {
 	s := newSite(t, 2)
+	s.open()
 	s.start()
 	s.drop("monday.csv", booking(1, 50, true))
 	s.arrives("done", "monday.csv")

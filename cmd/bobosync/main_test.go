@@ -18,6 +18,7 @@ import (
 	"bobosync/shared/bus"
 	"bobosync/shared/bustest"
 	"bobosync/shared/client"
+	"bobosync/shared/topology"
 )
 
 // asProgram makes the test's binary the program itself, so that the program under test is built as the test is.
@@ -120,7 +121,7 @@ func (s *site) start() (stop func()) {
 	}
 	s.t.Cleanup(stop)
 	s.until("the services serve operators", func() bool {
-		if !exists(s.path("data", client.AddressFile)) {
+		if s.vars["NATS_URL"] == "" && !exists(s.path("data", client.AddressFile)) {
 			return false
 		}
 		for _, ask := range [][]string{{"replay", "list"}, {"dead", "list", "--file", "none"}} {
@@ -225,14 +226,21 @@ func (s *site) onDuty() map[string]string {
 
 func username(worker int) string { return fmt.Sprintf("w%05d@example.org", worker) }
 
-// broker connects to the broker inside, as the operators' commands do.
+// open has everything use a broker that anybody may do anything at, in the place of the one inside.
+func (s *site) open() { s.vars["NATS_URL"] = bustest.Start(s.t).ClientURL() }
+
+// broker connects to the broker, as the operators' commands do.
 func (s *site) broker() *bus.Conn {
 	s.t.Helper()
-	address, err := os.ReadFile(s.path("data", client.AddressFile))
-	if err != nil {
-		s.t.Fatal(err)
+	address := s.vars["NATS_URL"]
+	if address == "" {
+		content, err := os.ReadFile(s.path("data", client.AddressFile))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		address = strings.TrimSpace(string(content))
 	}
-	conn, err := bus.Connect(s.t.Context(), bus.Config{URL: strings.TrimSpace(string(address)), Logger: bustest.Logger()})
+	conn, err := bus.Connect(s.t.Context(), bus.Config{URL: address, Logger: bustest.Logger()})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -351,7 +359,9 @@ func TestTheBrokerInsideIsNotOpen(t *testing.T) {
 			t.Errorf("token %s: %v", name, err)
 		}
 	}
-	s.broker()
+	if _, err := s.broker().JS.Publish(t.Context(), topology.UpdatesSubject("john"), []byte("{}")); err == nil {
+		t.Error("who comes over the port has published an update")
+	}
 	s.vars["NATS_URL"] = "nats://wrong@" + address.Host
 	s.fails(1, "uthorization", "replay", "list")
 }

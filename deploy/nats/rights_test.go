@@ -2,8 +2,10 @@ package nats_test
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net"
 	"slices"
 	"strings"
@@ -17,6 +19,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"bobosync/deploy/nats/setup"
+	inside "bobosync/shared/broker"
+	"bobosync/shared/broker/guests"
+	"bobosync/shared/bus"
 	"bobosync/shared/topology"
 )
 
@@ -36,9 +41,15 @@ func (in *installation) judge(t *testing.T, user string) *judge {
 	t.Helper()
 	key, err := nats.NkeyOptionFromSeed(setup.CredsFile(in.dir, user))
 	require.NoError(t, err)
+	return newJudge(t, in.url(), key, nats.RootCAs(in.ca), nats.CustomInboxPrefix(topology.Inbox(user)))
+}
+
+func newJudge(t *testing.T, url string, options ...nats.Option) *judge {
+	t.Helper()
 	j := &judge{t: t, end: make(chan struct{}, 1)}
-	j.nc, err = nats.Connect(in.url(), key, nats.RootCAs(in.ca), nats.CustomInboxPrefix(topology.Inbox(user)),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { j.note(err.Error()) }))
+	var err error
+	j.nc, err = nats.Connect(url, append(options,
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { j.note(err.Error()) }))...)
 	require.NoError(t, err)
 	t.Cleanup(j.nc.Close)
 	return j
@@ -256,7 +267,7 @@ func stores(subject string) bool {
 }
 
 // lastSequences are the last sequences of all streams.
-func (in *installation) lastSequences(t *testing.T, js jetstream.JetStream) map[string]uint64 {
+func lastSequences(t *testing.T, js jetstream.JetStream) map[string]uint64 {
 	t.Helper()
 	all := map[string]uint64{}
 	for _, name := range []string{
@@ -293,34 +304,98 @@ func TestNoRequestReachesWhatIsNotHis(t *testing.T) {
 				require.NoError(t, err)
 				orders[service] = sub
 			}
-			j := in.judge(t, u.Name)
-			for _, target := range targets() {
-				if u.MayPublish(target) {
-					continue
-				}
-				before := in.lastSequences(t, root.JS)
-				for _, subject := range u.Publish {
-					if stores(subject) {
-						continue // a message of his own
-					}
-					request := nats.Msg{Subject: concrete(subject), Reply: target, Data: bodyTo(target)}
-					require.NoError(t, j.nc.PublishMsg(&request))
-				}
-				_ = j.nc.PublishRequest("$JS.API.INFO", target, nil)
-				require.NoError(t, j.nc.FlushTimeout(patience))
-				require.Equal(t, before, in.lastSequences(t, root.JS), "%s reached %s", u.Name, target)
-			}
-			for service, sub := range orders {
-				for {
-					m, err := sub.NextMsg(look)
-					if err != nil {
-						break
-					}
-					require.True(t, u.MayPublish(m.Subject), "%s had the broker send %s to %s", u.Name, m.Subject, service)
-				}
+			in.judge(t, u.Name).reachesNothing(u, root.JS)
+			for _, sub := range orders {
+				requireMaySend(t, u, sub)
 			}
 		})
 	}
+}
+
+// reachesNothing makes every request that a user may make, with each target that is not his.
+func (j *judge) reachesNothing(u topology.User, root jetstream.JetStream) {
+	t := j.t
+	t.Helper()
+	for _, target := range targets() {
+		if u.MayPublish(target) {
+			continue
+		}
+		before := lastSequences(t, root)
+		for _, subject := range u.Publish {
+			if stores(subject) {
+				continue // a message of his own
+			}
+			request := nats.Msg{Subject: concrete(subject), Reply: target, Data: bodyTo(target)}
+			require.NoError(t, j.nc.PublishMsg(&request))
+		}
+		_ = j.nc.PublishRequest("$JS.API.INFO", target, nil)
+		require.NoError(t, j.nc.FlushTimeout(patience))
+		require.Equal(t, before, lastSequences(t, root), "%s reached %s", u.Name, target)
+	}
+}
+
+// requireMaySend: of what has come to services, all is the user's to send.
+func requireMaySend(t *testing.T, u topology.User, sub *nats.Subscription) {
+	t.Helper()
+	for {
+		m, err := sub.NextMsg(look)
+		if err != nil {
+			return
+		}
+		require.True(t, u.MayPublish(m.Subject), "%s had the broker send %s", u.Name, m.Subject)
+	}
+}
+
+// TestTheBrokerInsideHasTheSameRights: who comes over the port of the all-in-one program's broker may do what operators may, by the same
+// tables, and has none of the services' rights.
+func TestTheBrokerInsideHasTheSameRights(t *testing.T) {
+	t.Parallel()
+	u := topology.Guest()
+	ns, err := inside.Start(t.Context(), inside.Options{
+		StoreDir: t.TempDir(), Port: inside.RandomPort, Token: "inside", Guests: guests.Of("over the port", u), Logger: slog.New(slog.DiscardHandler),
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, ns.Shutdown(context.WithoutCancel(t.Context()))) })
+	root, err := bus.Connect(t.Context(), bus.Config{InProcess: ns, Token: "inside", Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	t.Cleanup(root.Close)
+	require.NoError(t, topology.Provision(t.Context(), root.JS, settings, topology.Everyone))
+	for _, token := range []string{"", "wrong"} {
+		_, err := nats.Connect(ns.ClientURL(), nats.Token(token))
+		require.ErrorIs(t, err, nats.ErrAuthorization)
+	}
+
+	j := newJudge(t, ns.ClientURL(), nats.Token("over the port"))
+	byHand := owners()
+	subjects := everything()
+	refused := j.refuses(j.publish, subjects)
+	for _, s := range subjects {
+		allowed := !slices.Contains(refused, s)
+		assert.Equal(t, u.MayPublish(s), allowed, "what is written down is what the server does: %s", s)
+		if users, listed := byHand[s]; listed {
+			assert.Equal(t, slices.Contains(users, topology.UserOperator), allowed, "he may send to %s as an operator may", s)
+		}
+	}
+	require.Len(t, j.refuses(j.subscribe, []string{">", "bobo.>", "$KV.>", "_INBOX_ingest.>"}), 4)
+
+	_, err = root.JS.Publish(t.Context(), topology.EntriesSubject("f00"), []byte("something to read"))
+	require.NoError(t, err)
+	orders, err := root.NC.SubscribeSync("bobo.control.>")
+	require.NoError(t, err)
+	require.NoError(t, root.NC.Flush())
+	j.reachesNothing(u, root.JS)
+	requireMaySend(t, u, orders)
+	js, err := jetstream.New(j.nc)
+	require.NoError(t, err)
+	stream, err := js.Stream(t.Context(), topology.StreamDead)
+	require.NoError(t, err, "he sees what he may see")
+	require.Equal(t, topology.StreamDead, stream.CachedInfo().Config.Name)
+	servers, err := topology.Servers(t.Context(), j.nc)
+	require.NoError(t, err)
+	require.Len(t, servers, 1)
+	require.True(t, servers[0].Syncs)
+	_, err = js.Publish(t.Context(), topology.UpdatesSubject("john"), []byte("{}"))
+	require.Error(t, err)
 }
 
 // TestAKeyRemovesNoOther: a header of NATS (Nats-Rollup) can remove all other messages of a stream.

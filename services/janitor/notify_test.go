@@ -85,7 +85,7 @@ func TestNoticesGoTheWayOfCallsToAtHoc(t *testing.T) {
 		}
 		_ = http.NewResponseController(w).Flush()
 		ours, _, err := http.NewResponseController(w).Hijack()
-		theirs, err2 := net.Dial("tcp", srv.Listener.Addr().String()) //nolint:noctx // a test
+		theirs, err2 := net.Dial("tcp", srv.Listener.Addr().String())
 		if assert.NoError(t, errors.Join(err, err2)) {
 			go func() { _, _ = io.Copy(ours, theirs); _ = ours.Close() }()
 			_, _ = io.Copy(theirs, ours)

@@ -55,6 +55,8 @@ type Options struct {
 	Port int
 	// Token is what clients have to know; empty lets everybody in who reaches the address.
 	Token string
+	// Guests are those who have another token and fewer rights; nil if there are none. It takes a Token.
+	Guests *Guests
 	// DontListen opens no port at all: only connections through InProcessConn are possible.
 	DontListen bool
 	// SyncLazily turns off the sync of each message before it is acknowledged. The default (false) survives a power
@@ -151,6 +153,11 @@ func (s *Server) stop() {
 // picked up.
 func (s *Server) run(o Options, log *logBridge) error {
 	opts := serverOptions(o)
+	var door *doorkeeper
+	if o.Guests != nil {
+		door = &doorkeeper{token: o.Token, guests: *o.Guests}
+		opts.Authorization, opts.CustomClientAuthentication = "", door
+	}
 	ns, err := server.NewServer(opts)
 	if err != nil {
 		return fmt.Errorf("configure: %w", err)
@@ -163,6 +170,13 @@ func (s *Server) run(o Options, log *logBridge) error {
 		return startError(text, opts)
 	}
 	s.ns = ns
+	if door == nil {
+		return nil
+	}
+	if err := door.letIn(ns); err != nil {
+		s.stop()
+		return err
+	}
 	return nil
 }
 

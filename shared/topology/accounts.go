@@ -89,6 +89,12 @@ func Accounts(operators ...string) []Account {
 	return list
 }
 
+// Needs lists what a user has to be lent by other accounts.
+func (u User) Needs() []Import { return u.borrows() }
+
+// AnsweredByMany reports whether a request for it has more than one message for an answer.
+func (i Import) AnsweredByMany() bool { return Export{Subject: i.Subject}.answeredByMany() }
+
 // lend adds a borrower to an export, and makes the export if it is the first.
 func (a *Account) lend(need Import, to string) {
 	for i, e := range a.Exports {

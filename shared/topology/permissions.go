@@ -17,6 +17,8 @@ const (
 	UserViewer = "viewer"
 	// UserBackup takes copies of dead letters, the journal, the audit, the history and the mapping, and puts them back where there are none.
 	UserBackup = "backup"
+	// UserGuest is who comes over the port of the broker inside the all-in-one program; see Guest.
+	UserGuest = "guest"
 	// UserMonitor looks at the servers, in the system account. It sees nothing of the messages.
 	UserMonitor = "monitor"
 )
@@ -58,6 +60,12 @@ func Users(operators ...string) []User {
 		all = append(all, operatorUser(OperatorUser(name), "gives all orders that operators have, under a name of his own"))
 	}
 	return all
+}
+
+// Guest is who comes over the port of the broker inside the all-in-one program: he has the token that lies in the data directory, and gives
+// all orders that operators have.
+func Guest() User {
+	return operatorUser(UserGuest, "has the token that lies in the data directory, and gives all orders that operators have")
 }
 
 // operatorPrefix begins the users that are one operator's own.

@@ -18,12 +18,14 @@ import (
 	"bobosync/services/publisher"
 	"bobosync/services/resolver"
 	"bobosync/shared/broker"
+	"bobosync/shared/broker/guests"
 	"bobosync/shared/bus"
 	"bobosync/shared/client"
 	"bobosync/shared/pause"
 	"bobosync/shared/program"
 	"bobosync/shared/scrub"
 	"bobosync/shared/telemetry"
+	"bobosync/shared/topology"
 )
 
 const (
@@ -91,16 +93,16 @@ func once(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetry.
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	if s.Broker.URL == "" {
-		token := rand.Text()
+		token, over := rand.Text(), guests.Of(rand.Text(), topology.Guest())
 		store := client.StoreDir(s.Data.Directory)
 		inside, err := broker.Start(ctx, broker.Options{
-			StoreDir: store, Port: broker.RandomPort, Token: token, Logger: log,
+			StoreDir: store, Port: broker.RandomPort, Token: token, Guests: over, Logger: log,
 		})
 		if err != nil {
 			return fmt.Errorf("start the broker inside (DATA_DIRECTORY): %w", err)
 		}
 		defer func() { err = errors.Join(err, shutDown(inside)) }()
-		if err := client.WriteAddress(s.Data.Directory, inside.ClientURL(), token); err != nil {
+		if err := client.WriteAddress(s.Data.Directory, inside.ClientURL(), over.Token); err != nil {
 			return err
 		}
 		connect = func(ctx context.Context, name string) (*bus.Conn, error) {

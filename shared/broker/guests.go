@@ -1,0 +1,90 @@
+package broker
+
+// Who comes over the port: in an account of its own, with no rights but those that it is lent.
+
+import (
+	"cmp"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// Guests are the clients that come with a token of their own. What is not lent to them they do not reach, neither by a request's body nor
+// by the subject for its answer.
+type Guests struct {
+	// Name is that of their account.
+	Name, Token string
+	// Publish are the subjects that they may send to; answers come to their inboxes.
+	Publish []string
+	Lent    []Lent
+}
+
+// Lent is a subject of requests to another account.
+type Lent struct {
+	Subject string
+	// As is the subject under which guests know it; the same one if empty.
+	As string
+	// ManyAnswers: there may be more than one to a request.
+	ManyAnswers bool
+	// System: it is the servers' own.
+	System bool
+}
+
+// doorkeeper tells the clients apart by their tokens.
+type doorkeeper struct {
+	token  string
+	guests Guests
+	// guest is who a guest is; nil as long as there is no account for it.
+	guest atomic.Pointer[server.User]
+}
+
+// Check implements server.Authentication.
+func (d *doorkeeper) Check(c server.ClientAuthentication) bool {
+	token := c.GetOpts().Token
+	if same(token, d.token) {
+		return true // in the account of the streams, as the services in this process
+	}
+	guest := d.guest.Load()
+	if guest == nil || !same(token, d.guests.Token) {
+		return false
+	}
+	c.RegisterUser(guest)
+	return true
+}
+
+func same(token, want string) bool {
+	return want != "" && subtle.ConstantTimeCompare([]byte(token), []byte(want)) == 1
+}
+
+// letIn makes the guests' account, once JetStream has the other one. Before, they are turned away.
+func (d *doorkeeper) letIn(ns *server.Server) error {
+	account, err := ns.RegisterAccount(d.guests.Name)
+	if err != nil {
+		return fmt.Errorf("make the account of who comes over the port: %w", err)
+	}
+	to := []*server.Account{account}
+	user := server.User{Username: d.guests.Name, Account: account, Permissions: &server.Permissions{
+		Publish:   &server.SubjectPermission{Allow: d.guests.Publish},
+		Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.>"}},
+	}}
+	var errs []error
+	for _, l := range d.guests.Lent {
+		lender, answers := ns.GlobalAccount(), server.Singleton
+		if l.System {
+			lender = ns.SystemAccount()
+		}
+		if l.ManyAnswers {
+			answers = server.Streamed
+		}
+		errs = append(errs, lender.AddServiceExportWithResponse(l.Subject, answers, to),
+			account.AddServiceImport(lender, cmp.Or(l.As, l.Subject), l.Subject))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("lend what is to be lent over the port: %w", err)
+	}
+	d.guest.Store(&user)
+	return nil
+}
