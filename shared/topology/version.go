@@ -2,7 +2,10 @@ package topology
 
 // Which servers keep what they have acknowledged.
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // SafeServer is the oldest nats-server that keeps what it acknowledged whatever happens to the machine. Older ones do not sync a block
 // of messages that they rewrite to save room, in spite of sync_interval: always (nats-server pull requests 8456 and 8475).
@@ -20,10 +23,10 @@ func ServerIsSafe(version string) bool {
 			return have[i] > safe[i]
 		}
 	}
-	return true
+	return !strings.Contains(version, "-") // what came before the version itself
 }
 
 func parseVersion(text string) (parts [3]int, ok bool) {
-	n, _ := fmt.Sscanf(text, "%d.%d.%d", &parts[0], &parts[1], &parts[2])
+	n, _ := fmt.Sscanf(strings.TrimPrefix(text, "v"), "%d.%d.%d", &parts[0], &parts[1], &parts[2])
 	return parts, n == len(parts)
 }

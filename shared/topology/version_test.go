@@ -12,7 +12,7 @@ import (
 func TestServersThatKeepWhatTheyAcknowledge(t *testing.T) {
 	t.Parallel()
 	for version, want := range map[string]bool{
-		"2.12.0": false, "2.12.14": false, "2.14.0": false, "2.14.5": false, "2.14.6": true, "2.14.10": true, "2.15.0-RC.1": true, "3.0.0": true,
+		"2.12.0": false, "2.12.14": false, "2.14.0": false, "2.14.5": false, "2.14.6": true, "v2.14.5": false, "v2.14.6": true, "2.14.6-RC.1": false, "2.14.10": true, "2.15.0-RC.1": true, "3.0.0": true,
 		"1.99.99": false, "dev": true, "": true,
 	} {
 		require.Equal(t, want, topology.ServerIsSafe(version), version)
