@@ -97,6 +97,8 @@ func TestNothingIsLeftOfAWorkerWhoIsErased(t *testing.T) {
 	require.Len(t, past.Told, 4, "the others' history is as it was")
 	s.fails(1, "is neither", "worker", employee)
 	stop()
+	require.Equal(t, "0 messages overwritten.\n", s.succeeds("erase", "scrub", s.path("data", "jetstream"), employee, user, "--through", "ACKS=9999,ENTRIES=9999"))
+	require.Regexp(t, `^[1-9]\d* messages overwritten\.\n$`, s.succeeds("erase", "scrub", s.path("data", "jetstream"), "00002", username(2)), "what was replaced")
 	s.start()
 	check()
 	require.FileExists(t, s.path("data", client.AddressFile))

@@ -58,7 +58,7 @@ func BenchmarkHistory(b *testing.B) {
 		var took []time.Duration
 		for b.Loop() {
 			n, began := rng.IntN(workers), time.Now()
-			_, err := k.Past(b.Context(), fmt.Sprint(n), fmt.Sprintf("User%d", n), control.PastRequest{At: moment(), Most: 20})
+			_, err := k.Past(b.Context(), fmt.Sprint(n), fmt.Sprintf("User%d", n), control.PastRequest{At: moment(), Most: 5})
 			require.NoError(b, err)
 			took = append(took, time.Since(began))
 		}
