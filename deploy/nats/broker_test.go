@@ -150,6 +150,13 @@ func (in *installation) program(t *testing.T) *exec.Cmd {
 	return cmd
 }
 
+// reload has the broker that runs as a program read its files again.
+func (in *installation) reload(t *testing.T, program *exec.Cmd) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), program.Path, "--signal", "reload="+strconv.Itoa(program.Process.Pid)).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+}
+
 // eventually waits until a user can log in.
 func (in *installation) eventually(t *testing.T, user string) {
 	t.Helper()

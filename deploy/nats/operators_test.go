@@ -22,6 +22,7 @@ import (
 
 	"bobosync/deploy/nats/setup"
 	"bobosync/shared/audit"
+	"bobosync/shared/bus"
 	"bobosync/shared/control"
 	"bobosync/shared/topology"
 )
@@ -167,7 +168,8 @@ func (w *wire) request(t *testing.T, subject, headers, body string) string {
 	}
 }
 
-// TestAnOperatorsKeyIsWithdrawn: who has none any more is known no more when the broker has read its files again, and the others stay.
+// TestAnOperatorsKeyIsWithdrawn while it is in use: who has none any more is put out when the broker reads its files again, without a restart,
+// and the others work on.
 func TestAnOperatorsKeyIsWithdrawn(t *testing.T) {
 	t.Parallel()
 	in := install(t)
@@ -175,8 +177,14 @@ func TestAnOperatorsKeyIsWithdrawn(t *testing.T) {
 	names, err := setup.Operators(in.dir)
 	require.NoError(t, err)
 	require.Equal(t, []string{"a-jones2", "jsmith"}, names)
-	in.up(t)
+	program := in.program(t)
+	require.NoError(t, topology.Provision(t.Context(), in.login(t, topology.UserProvision).JS, settings, topology.Everyone))
 	one, other := in.login(t, topology.OperatorUser("jsmith")), in.login(t, topology.OperatorUser("a-jones2"))
+	service := in.login(t, "ingest")
+	for _, conn := range []*bus.Conn{one, other} {
+		_, err := conn.JS.Stream(t.Context(), topology.StreamDead)
+		require.NoError(t, err)
+	}
 	old := in.config(topology.OperatorUser("jsmith"))
 	content, err := os.ReadFile(old.CredsFile)
 	require.NoError(t, err)
@@ -189,10 +197,14 @@ func TestAnOperatorsKeyIsWithdrawn(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"a-jones2"}, names)
 	require.NoFileExists(t, setup.CredsFile(in.dir, topology.OperatorUser("jsmith")))
-	in.down()
-	in.up(t)
-	require.Eventually(t, func() bool { return other.Connected() && other.NC.Status() == nats.CONNECTED }, works, look)
+	in.reload(t, program)
+	require.Eventually(t, func() bool { return !one.Connected() }, works, look, "he is put out")
 	require.Never(t, one.Connected, 10*look, look)
+	require.Eventually(t, func() bool {
+		_, err := other.JS.Stream(t.Context(), topology.StreamDead)
+		_, err2 := service.JS.Publish(t.Context(), topology.EntriesSubject("f00"), []byte("x"))
+		return err == nil && err2 == nil
+	}, works, look, "the others work on")
 	conn, err := nats.Connect(in.url(), nats.RootCAs(in.ca), mustKey(t, old.CredsFile))
 	require.ErrorIs(t, err, nats.ErrAuthorization)
 	require.Nil(t, conn)

@@ -7,9 +7,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -102,8 +100,7 @@ func TestKeysAreMadeOnceAndRotated(t *testing.T) {
 	require.Equal(t, []string{"ingest"}, made)
 	require.NotEqual(t, ingest, read("ingest"))
 	require.Equal(t, viewer, read("viewer"))
-	out, err := exec.CommandContext(t.Context(), program.Path, "--signal", "reload="+strconv.Itoa(program.Process.Pid)).CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	in.reload(t, program)
 	in.eventually(t, "ingest")
 	require.Eventually(t, func() bool { return !using.Connected() }, patience, look, "who uses the old key is put out")
 	_, err = bus.Connect(t.Context(), old)
