@@ -21,7 +21,7 @@ import (
 
 const (
 	// pastListed is how much of what AtHoc was told of a worker is listed.
-	pastListed = 50
+	pastListed = 10
 	// pastWait is how long a long list may take.
 	pastWait = time.Minute
 )
