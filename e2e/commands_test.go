@@ -31,7 +31,7 @@ func TestCommandsWorkAlike(t *testing.T) {
 			for _, args := range [][]string{
 				{"files", "show", files.Files[0].ID}, {"worker", pairs[0].Employee}, {"worker", pairs[0].User},
 				{"mapping", "show"}, {"mapping", "refresh"}, {"journal"}, {"reconcile"}, {"reconcile", "--last"}, {"dead", "list"},
-				{"replay", "--all", "--dry-run"}, {"replay", "list"}, {"held"}, {"held", "list"}, {"pause", "--for", "1m", "--reason", "a test"}, {"resume"}, {"status"},
+				{"replay", "--all", "--dry-run"}, {"replay", "list"}, {"held"}, {"held", "list"}, {"pause", "--for", "1m", "--reason", "a test"}, {"resume"},
 				{"files", "try", s.Path("processed", files.Files[0].Name)},
 			} {
 				out, err := s.Operate(t.Context(), args...)
@@ -39,6 +39,9 @@ func TestCommandsWorkAlike(t *testing.T) {
 				require.NotEmpty(t, out)
 				ask[any](t, s, args...)
 			}
+			out, _ := s.Operate(t.Context(), "status") // its exit status tells that the simulator is called without TLS
+			require.Contains(t, out, "duty data is fresh")
+			require.True(t, status(t, s, nil).ok())
 		})
 	}
 }

@@ -47,9 +47,9 @@ func processScenes() []scene {
 				_, err := s.AddSecond(harness.Janitor)
 				require.NoError(t, err)
 				require.Eventually(t, func() bool {
-					type facts struct{ Facts struct{ Janitor []struct{} } }
-					seen, err := asked[facts](t, s, "status")
-					return err == nil && len(seen.Facts.Janitor) == 2
+					var seen struct{ Facts struct{ Janitor []struct{} } }
+					out, _ := s.Operate(t.Context(), "status", "--json") // its exit status is the verdict
+					return json.Unmarshal([]byte(out), &seen) == nil && len(seen.Facts.Janitor) == 2
 				}, namedWithin, lookEvery)
 				require.NoError(t, s.Process(harness.Janitor).Pause())
 			}},
