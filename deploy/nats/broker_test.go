@@ -36,7 +36,30 @@ type installation struct {
 	dir, ca string
 	port    int
 	ns      *server.Server
+	// told is what the broker that runs as a program has said.
+	told *told
 }
+
+// told is read while a program writes.
+type told struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (t *told) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.text.Write(p)
+}
+
+func (t *told) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.text.String()
+}
+
+// reloads counts how often the program has read its files again.
+func (t *told) reloads() int { return strings.Count(t.String(), "Reloaded server configuration") }
 
 func freePort(t *testing.T) int {
 	t.Helper()
@@ -136,14 +159,14 @@ func (in *installation) program(t *testing.T) *exec.Cmd {
 	file := build(t, "nats-server", "github.com/nats-io/nats-server/v2")
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), file,
 		"--config", filepath.Join(in.dir, "nats.conf"), "--addr", "127.0.0.1", "--port", strconv.Itoa(in.port), "--http_port", "-1")
-	var told bytes.Buffer
-	cmd.Stderr = &told
+	in.told = &told{}
+	cmd.Stderr = in.told
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {
 		require.NoError(t, cmd.Process.Signal(os.Interrupt))
 		err := cmd.Wait()
 		if t.Failed() {
-			t.Logf("the broker: %v\n%s", err, told.String())
+			t.Logf("the broker: %v\n%s", err, in.told.String())
 		}
 	})
 	in.eventually(t, topology.UserViewer)
@@ -155,6 +178,17 @@ func (in *installation) reload(t *testing.T, program *exec.Cmd) {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), program.Path, "--signal", "reload="+strconv.Itoa(program.Process.Pid)).CombinedOutput()
 	require.NoError(t, err, "%s", out)
+}
+
+// reloadTwice is what it takes when there are accounts that were not there before: of those nats-server 2.15.2 says, until it is reloaded
+// once more, that JetStream is not enabled, instead of heeding their imports.
+func (in *installation) reloadTwice(t *testing.T, program *exec.Cmd) {
+	t.Helper()
+	for range 2 {
+		before := in.told.reloads()
+		in.reload(t, program)
+		require.Eventually(t, func() bool { return in.told.reloads() > before }, patience, look)
+	}
 }
 
 // eventually waits until a user can log in.

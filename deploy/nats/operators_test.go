@@ -210,6 +210,25 @@ func TestAnOperatorsKeyIsWithdrawn(t *testing.T) {
 	require.Nil(t, conn)
 }
 
+// TestAnOperatorIsAddedWhileItRuns: the broker is reloaded twice, and he gives orders; the others work on.
+func TestAnOperatorIsAddedWhileItRuns(t *testing.T) {
+	t.Parallel()
+	in := install(t)
+	in.withOperators(t, "jsmith")
+	program := in.program(t)
+	require.NoError(t, topology.Provision(t.Context(), in.login(t, topology.UserProvision).JS, settings, topology.Everyone))
+	one, service := in.login(t, topology.OperatorUser("jsmith")), in.login(t, "ingest")
+
+	in.withOperators(t, "jsmith", "a-jones2")
+	in.reloadTwice(t, program)
+	for _, conn := range []*bus.Conn{one, in.login(t, topology.OperatorUser("a-jones2"))} {
+		_, err := conn.JS.Stream(t.Context(), topology.StreamDead)
+		require.NoError(t, err)
+	}
+	_, err := service.JS.Publish(t.Context(), topology.EntriesSubject("f00"), []byte("x"))
+	require.NoError(t, err)
+}
+
 func mustKey(t *testing.T, file string) nats.Option {
 	t.Helper()
 	key, err := nats.NkeyOptionFromSeed(file)

@@ -104,7 +104,7 @@ func operators(out string, add, withdraw []string) error {
 		if err != nil {
 			return err
 		}
-		fmt.Printf("New keys: %s. Let the broker read %s and %s of %s again (nats-server --signal reload).\n",
+		fmt.Printf("New keys: %s. Let the broker read %s and %s of %s again (nats-server --signal reload), twice if there are new ones.\n",
 			cmp.Or(strings.Join(made, ", "), "none"), setup.PublicFile, setup.AccountsFile, out)
 	}
 	for _, name := range names {
