@@ -100,6 +100,16 @@ func (a *auditor) held(p *person, said Past) []string {
 	return append([]string{value}, within...)
 }
 
+// longest is for how long AtHoc may be working on a call, and a publisher on its answer.
+func (a *auditor) longest() time.Duration { return 3*a.in.Rules.CallTimeout + time.Second }
+
+// answerLost reports whether the publisher that was answered may have been killed before it had stored the answer.
+func (a *auditor) answerLost(s send) bool {
+	return slices.ContainsFunc(a.in.Killed, func(at time.Time) bool {
+		return s.arrived < at.Add(clocks).UnixNano() && s.ended > at.Add(-a.longest()).UnixNano()
+	})
+}
+
 // doubtful reports whether a call of before a moment had no answer that tells of the user, and the user was not told again with one
 // well after it; or whether one is said to have had none that never came here.
 func (a *auditor) doubtful(p *person, said Past) bool {
@@ -111,9 +121,9 @@ func (a *auditor) doubtful(p *person, said Past) bool {
 			return true
 		}
 	}
-	longest := 3*a.in.Rules.CallTimeout + time.Second // for so long AtHoc may be working on a call
+	longest := a.longest()
 	for i, s := range p.sends {
-		if s.arrived > at.Add(clocks).UnixNano() || s.confirmed || s.denied {
+		if s.arrived > at.Add(clocks).UnixNano() || s.confirmed && !a.answerLost(s) || s.denied {
 			continue
 		}
 		settled := slices.ContainsFunc(p.sends[i+1:], func(later send) bool {

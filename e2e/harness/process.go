@@ -38,6 +38,8 @@ type Process struct {
 	starts  int
 	started time.Time
 	wanted  bool // it was started, and nobody has stopped it
+	// killing, if not nil, is told when it is killed.
+	killing func()
 }
 
 // starter is the thread that starts all processes: on Linux a child gets its death signal when the thread ends that started
@@ -134,6 +136,9 @@ func (p *Process) signal(sig syscall.Signal) (<-chan struct{}, error) {
 
 // Kill ends the process at once, as kill -9 does, and waits for the end.
 func (p *Process) Kill() error {
+	if p.killing != nil {
+		p.killing()
+	}
 	ended, err := p.signal(syscall.SIGKILL)
 	if ended != nil && err == nil {
 		<-ended
