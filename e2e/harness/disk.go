@@ -52,6 +52,9 @@ func damageStore(_ context.Context, s *Stack, f Fault, whom string) (func() erro
 		if err == nil && !d.IsDir() && slices.Contains([]string{"o.dat", "meta.inf"}, d.Name()) {
 			all = append(all, path)
 		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // the broker was killed before it had made its store anew
+		}
 		return err
 	})
 	if err != nil || len(all) == 0 {

@@ -46,11 +46,11 @@ func (w *Worker) Pass() {
 }
 
 // Reject makes the event before the latest one the latest again. If the row awaits its outcome, its event is returned: it is withheld. Duty
-// that was to be cleared for its age stays.
+// that was to be cleared for its age stays. If it is not certain that what was decided before is out, it is decided again.
 func (w *Worker) Reject() *Event {
 	rejected, open := w.Latest, w.Open
 	w.Withheld = &Withheld{Event: rejected, Group: w.Hold.Group}
-	w.Hold, w.Open, w.Unresolved = nil, false, false
+	w.Hold, w.Open, w.Unresolved = nil, false, w.Sending
 	prior := w.Prior
 	w.Prior = nil
 	switch {
@@ -70,7 +70,7 @@ func (w *Worker) Reject() *Event {
 // KeepDuty leaves stale duty as it is, since a person wants that.
 func (w *Worker) KeepDuty() {
 	w.Withheld = &Withheld{Event: w.Latest, Group: w.Hold.Group}
-	w.Hold, w.Unresolved, w.Prior = nil, false, nil
+	w.Hold, w.Unresolved, w.Prior = nil, w.Sending, nil
 }
 
 // Readmit takes an event that was rejected in after all. It reports whether it is the latest again; otherwise a newer one has won
