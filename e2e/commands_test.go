@@ -3,7 +3,11 @@
 package e2e_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -17,8 +21,12 @@ func TestCommandsWorkAlike(t *testing.T) {
 	for name, allInOne := range map[string]bool{"services": false, "all in one": true} {
 		t.Run(name, func(t *testing.T) {
 			slow(t)
+			told := make(chan string, 10)
+			receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { told <- r.Header.Get("Webhook-Signature") }))
+			defer receiver.Close()
 			s := start(t, harness.Config{Publishers: 1, Plan: plan(11, 3), AllInOne: allInOne, Settings: map[string]string{
 				"MAPPING_MAX_REMOVAL_PERCENT": "50", // some users are taken out of AtHoc at the start
+				"NOTIFY_WEBHOOK_URL":          receiver.URL, "NOTIFY_WEBHOOK_SECRET": "whsec_" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32))),
 			}})
 			require.NoError(t, s.DropAll(t.Context(), plan(11, 3).Files))
 			require.NoError(t, s.Idle(idleWithin))
@@ -31,7 +39,7 @@ func TestCommandsWorkAlike(t *testing.T) {
 			for _, args := range [][]string{
 				{"files", "show", files.Files[0].ID}, {"worker", pairs[0].Employee}, {"worker", pairs[0].User},
 				{"mapping", "show"}, {"mapping", "refresh"}, {"journal"}, {"reconcile"}, {"reconcile", "--last"}, {"dead", "list"},
-				{"replay", "--all", "--dry-run"}, {"replay", "list"}, {"held"}, {"held", "list"}, {"pause", "--for", "1m", "--reason", "a test"}, {"resume"},
+				{"replay", "--all", "--dry-run"}, {"replay", "list"}, {"held"}, {"held", "list"}, {"pause", "--for", "1m", "--reason", "a test"}, {"resume"}, {"feeds", "list"}, {"feeds", "mute", "default", "--for", "1h", "--reason", "a test"}, {"notify", "test"},
 				{"files", "try", s.Path("processed", files.Files[0].Name)},
 			} {
 				out, err := s.Operate(t.Context(), args...)
@@ -39,6 +47,7 @@ func TestCommandsWorkAlike(t *testing.T) {
 				require.NotEmpty(t, out)
 				ask[any](t, s, args...)
 			}
+			require.NotEmpty(t, <-told, "a notice is signed")
 			out, _ := s.Operate(t.Context(), "status") // its exit status tells that the simulator is called without TLS
 			require.Contains(t, out, "duty data is fresh")
 			require.True(t, status(t, s, nil).ok())
