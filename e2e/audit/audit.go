@@ -140,8 +140,8 @@ type Input struct {
 	MappingLost []Window
 	// Frozen are the times in which AtHoc stood still: what was sent then arrives, all at once, at the end.
 	Frozen []Window
-	// Killed are when publishers were killed: what they had been answered and not stored yet is lost.
-	Killed []time.Time
+	// Halted are when publishers were killed, or went on after they were frozen: answers that they had not read or stored by then may be lost.
+	Halted []time.Time
 	// Calm is when the last fault was over; zero if how fresh AtHoc was is not to be judged.
 	Calm time.Time
 	// Looks and Decisions are what operators were shown and ordered about mass changes that are held, Pauses when they wanted no calls.

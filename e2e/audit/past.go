@@ -103,9 +103,10 @@ func (a *auditor) held(p *person, said Past) []string {
 // longest is for how long AtHoc may be working on a call, and a publisher on its answer.
 func (a *auditor) longest() time.Duration { return 3*a.in.Rules.CallTimeout + time.Second }
 
-// answerLost reports whether the publisher that was answered may have been killed before it had stored the answer.
+// answerLost reports whether the publisher that was answered may have been killed before it had stored the answer, or frozen for longer
+// than it waits for one.
 func (a *auditor) answerLost(s send) bool {
-	return slices.ContainsFunc(a.in.Killed, func(at time.Time) bool {
+	return slices.ContainsFunc(a.in.Halted, func(at time.Time) bool {
 		return s.arrived < at.Add(clocks).UnixNano() && s.ended > at.Add(-a.longest()).UnixNano()
 	})
 }
@@ -123,7 +124,7 @@ func (a *auditor) doubtful(p *person, said Past) bool {
 	}
 	longest := a.longest()
 	for i, s := range p.sends {
-		if s.arrived > at.Add(clocks).UnixNano() || s.confirmed && !a.answerLost(s) || s.denied {
+		if s.arrived > at.Add(clocks).UnixNano() || (s.confirmed || s.denied) && !a.answerLost(s) {
 			continue
 		}
 		settled := slices.ContainsFunc(p.sends[i+1:], func(later send) bool {

@@ -42,9 +42,9 @@ func TestThePast(t *testing.T) {
 		"uncertain behind a call without an answer": {said: audit.Past{At: at(12), State: "uncertain"}, spoil: lost},
 		"on duty before that call":                  {said: audit.Past{At: at(7), State: "on", Since: hour2}, spoil: lost},
 		"on duty behind that call":                  {said: audit.Past{At: at(15), State: "on", Since: hour2}, spoil: lost, found: true},
-		"uncertain, the publisher killed after it":  {said: audit.Past{At: at(6), State: "uncertain", Doubts: []time.Time{at(1.5)}}, spoil: func(in *audit.Input) { in.Killed = []time.Time{at(3)} }},
-		"uncertain, a publisher killed before it":   {said: audit.Past{At: at(15), State: "uncertain", Doubts: []time.Time{at(1.5)}}, spoil: func(in *audit.Input) { in.Killed = []time.Time{at(1)} }, found: true},
-		"uncertain, a publisher killed long after":  {said: audit.Past{At: at(60), State: "uncertain", Doubts: []time.Time{at(1.5)}}, spoil: func(in *audit.Input) { in.Killed = []time.Time{at(50)} }, found: true},
+		"uncertain, the publisher killed after it":  {said: audit.Past{At: at(6), State: "uncertain", Doubts: []time.Time{at(1.5)}}, spoil: func(in *audit.Input) { in.Halted = []time.Time{at(3)} }},
+		"uncertain, a publisher killed before it":   {said: audit.Past{At: at(15), State: "uncertain", Doubts: []time.Time{at(1.5)}}, spoil: func(in *audit.Input) { in.Halted = []time.Time{at(1)} }, found: true},
+		"uncertain, a publisher killed long after":  {said: audit.Past{At: at(60), State: "uncertain", Doubts: []time.Time{at(1.5)}}, spoil: func(in *audit.Input) { in.Halted = []time.Time{at(50)} }, found: true},
 		"missing in the list":                       {said: audit.Past{At: at(15), State: "absent"}, found: true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -38,8 +38,8 @@ type Process struct {
 	starts  int
 	started time.Time
 	wanted  bool // it was started, and nobody has stopped it
-	// killing, if not nil, is told when it is killed.
-	killing func()
+	// halted, if not nil, is told when it is killed, or goes on after it was frozen.
+	halted func()
 }
 
 // starter is the thread that starts all processes: on Linux a child gets its death signal when the thread ends that started
@@ -136,8 +136,8 @@ func (p *Process) signal(sig syscall.Signal) (<-chan struct{}, error) {
 
 // Kill ends the process at once, as kill -9 does, and waits for the end.
 func (p *Process) Kill() error {
-	if p.killing != nil {
-		p.killing()
+	if p.halted != nil {
+		p.halted()
 	}
 	ended, err := p.signal(syscall.SIGKILL)
 	if ended != nil && err == nil {
@@ -190,6 +190,9 @@ func (p *Process) Resume() error {
 	p.mu.Unlock()
 	if !paused {
 		return nil
+	}
+	if p.halted != nil {
+		p.halted()
 	}
 	_, err := p.signal(syscall.SIGCONT)
 	return err

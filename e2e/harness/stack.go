@@ -119,7 +119,7 @@ type Stack struct {
 	lasting    []int // faults that stay
 	lost       []audit.Window
 	frozen     []audit.Window
-	killed     []time.Time    // when publishers were killed
+	halted     []time.Time    // when publishers were killed, or went on
 	storeLost  []time.Time    // when the broker lost its store
 	forgotten  []audit.Window // when the resolver may have lost what it had just held
 	calm       time.Time      // when the last fault was over; zero if that is not known
@@ -245,10 +245,10 @@ func (s *Stack) add(name, program string, env map[string]string, args ...string)
 // launch starts a process that was made.
 func (s *Stack) launch(p *Process) (*Process, error) {
 	if p.Name == AllInOne || strings.HasPrefix(p.Name, publisherPrefix) {
-		p.killing = func() {
+		p.halted = func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.killed = append(s.killed, time.Now())
+			s.halted = append(s.halted, time.Now())
 		}
 	}
 	s.mu.Lock()
@@ -864,7 +864,7 @@ func (s *Stack) Evidence() (audit.Input, error) {
 	in := audit.Input{
 		Rules: s.rules(), Users: s.users(), Files: files, Departures: departures, Kept: append(done, failed...), Left: left,
 		Calls: calls, Final: final, Started: s.started, Ended: time.Now(), MappingLost: slices.Clone(s.lost),
-		Frozen: slices.Clone(s.frozen), Killed: slices.Clone(s.killed), Calm: s.calm, Forgotten: slices.Clone(s.forgotten),
+		Frozen: slices.Clone(s.frozen), Halted: slices.Clone(s.halted), Calm: s.calm, Forgotten: slices.Clone(s.forgotten),
 	}
 	s.orders.evidence(&in)
 	return in, errors.Join(slow, err1, err2, err3, err4, err5)
