@@ -59,35 +59,40 @@ const (
 	PartLimits  = "limits"
 	PartLarge   = "a"
 	PartSmall   = "b"
+	PartHuge    = "c"
 	PartIdle    = "idle"
 	PartLatency = "latency"
 )
 
 // Parts are all parts, in the order in which they are measured.
 var Parts = []string{
-	PartLimits, PartLarge, PartSmall, PartIdle, PartLatency, PartSteady, PartBehind, PartRecovery, PartTooLarge, PartSlow, PartCulprit, PartMapping,
+	PartLimits, PartLarge, PartSmall, PartHuge, PartIdle, PartLatency, PartSteady, PartBehind, PartRecovery, PartTooLarge, PartSlow, PartCulprit, PartMapping,
 }
 
 // Quick has small sizes, to see in seconds whether everything works. Bin and Dir are to be set.
 var Quick = Config{
 	Rows: 20_000, Workers: 500, Files: 50, FileRows: 20, LatencyFiles: 3, Messages: 5000, Idle: time.Second,
 	Stream: 2 * time.Second, Outages: []time.Duration{2 * time.Second}, Mappings: []int{1000},
-	Parts: []string{PartLimits, PartLarge, PartSmall, PartIdle, PartLatency, PartSteady, PartBehind, PartRecovery, PartMapping},
+	Parts: []string{PartLimits, PartLarge, PartSmall, PartHuge, PartIdle, PartLatency, PartSteady, PartBehind, PartRecovery, PartMapping},
 }
 
 // What is wanted, and what the tool that this program replaces did on such a machine.
 const (
-	oldTool       = 4590.0 // rows a second
-	wantLarge     = 46_000
-	wantSmall     = 20_000
+	oldTool       = 4590.0  // rows a second
+	wantLarge     = 250_000 // all in one
+	wantServices  = 200_000 // and with four services
+	wantSmall     = 60_000
+	wantCPU       = 5   // seconds of ingest and resolver together, for the large file
 	wantSends     = 1.1 // "once or little more"
 	wantMemory    = 100
 	wantMemoryAll = 250
-	wantIdle      = 60
-	wantIdleCPU   = 1.0
-	settleTime    = time.Second // the default of SETTLE_TIME
-	wantMedian    = 0.3         // seconds above SETTLE_TIME
-	wantNearly    = 1.0
+	// wantLinear is the part of the large file's rate at which five times its rows of ten times its workers are to go through.
+	wantLinear  = 0.7
+	wantIdle    = 60
+	wantIdleCPU = 1.0
+	settleTime  = time.Second // the default of SETTLE_TIME
+	wantMedian  = 0.3         // seconds above SETTLE_TIME
+	wantNearly  = 1.0
 
 	// freeRate is an ATHOC_RATE_LIMIT that does not bind.
 	freeRate = "1000"
@@ -112,7 +117,7 @@ func (c Config) Validate() error {
 	if c.LatencyFiles*latencyRows > c.Workers {
 		errs = append(errs, fmt.Errorf("-latency-files: must be at most %d, a %dth of -workers", c.Workers/latencyRows, latencyRows))
 	}
-	if most := int(span / time.Second); c.Files > most || c.LatencyFiles > most {
+	if most := int(span/time.Second) / manyFiles; c.Files > most || c.LatencyFiles > most {
 		errs = append(errs, fmt.Errorf("-files, -latency-files: must be at most %d", most))
 	}
 	for _, p := range c.Parts {
@@ -129,6 +134,8 @@ type bench struct {
 	Report
 	jetStream map[topology]float64 // JetStream's own rate beside each topology
 	stacks    int
+	// rateOfLarge is the large file's rows a second.
+	rateOfLarge map[topology]float64
 }
 
 // Run measures. What went wrong with the pipeline is among the report's problems; an error means that ctx has ended or that
@@ -137,12 +144,13 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	b := &bench{Config: c, jetStream: map[topology]float64{}}
+	b := &bench{Config: c, jetStream: map[topology]float64{}, rateOfLarge: map[topology]float64{}}
 	b.Problems = []string{}
 	b.Machine = machine()
 	parts := append([]part{
 		{PartLarge + " " + PartLimits, b.large},
 		{PartSmall, b.small},
+		{PartHuge, b.huge},
 		{PartIdle + " " + PartLatency, b.quiet},
 	}, b.freshParts()...)
 	for _, part := range parts {
@@ -334,13 +342,20 @@ func (b *bench) large(ctx context.Context) error {
 	return errors.Join(err, os.RemoveAll(p.dir))
 }
 
-// small measures the many small files.
+// manyFiles is how many times more and smaller the small files are in the second run with them.
+const manyFiles = 2
+
+// small measures the many small files: as many as are said, and twice as many of half the size.
 func (b *bench) small(ctx context.Context) error {
-	p, err := b.prepare("small", b.Files, b.FileRows)
+	return errors.Join(b.smallFiles(ctx, b.Files, b.FileRows), b.smallFiles(ctx, b.Files*manyFiles, max(1, b.FileRows/manyFiles)))
+}
+
+func (b *bench) smallFiles(ctx context.Context, files, rows int) error {
+	p, err := b.prepare("small", files, rows)
 	if err != nil {
 		return err
 	}
-	section := fmt.Sprintf("(b) %s files of %s rows, %s workers", separated(int64(b.Files)), separated(int64(b.FileRows)), separated(int64(b.Workers)))
+	section := fmt.Sprintf("(b) %s files of %s rows, %s workers", separated(int64(files)), separated(int64(rows)), separated(int64(b.Workers)))
 	for _, t := range []topology{allInOne, services} {
 		err := b.with(ctx, t, map[string]string{"ATHOC_RATE_LIMIT": freeRate}, func(s *stack) error {
 			return b.throughput(ctx, s, p, section, func(s *stack, r run) {
@@ -352,6 +367,42 @@ func (b *bench) small(ctx context.Context) error {
 			b.problem(err)
 		}
 	}
+	return os.RemoveAll(p.dir)
+}
+
+// How much larger than the large file the huge one is.
+const (
+	hugeRows    = 5
+	hugeWorkers = 10
+)
+
+// huge measures whether time is linear in rows, and memory bounded, at a size that nobody has in one file.
+func (b *bench) huge(ctx context.Context) error {
+	h := &bench{Config: b.Config}
+	h.Rows, h.Workers = b.Rows*hugeRows, b.Workers*hugeWorkers
+	p, err := h.prepare("huge", 1, h.Rows)
+	if err != nil {
+		return err
+	}
+	section := fmt.Sprintf("(c) 1 file of %s rows, %s workers", separated(int64(h.Rows)), separated(int64(h.Workers)))
+	for _, t := range []topology{allInOne, services} {
+		err := h.in(ctx, "huge", t, map[string]string{"ATHOC_RATE_LIMIT": freeRate}, func(s *stack) error {
+			return h.throughput(ctx, s, p, section, func(s *stack, r run) {
+				h.rows(s, section, r)
+				if rate := b.rateOfLarge[t]; rate > 0 {
+					h.add(Figure{Section: section, Where: string(t), What: "rows a second / those of (a)", Value: r.rate() / rate},
+						atLeast(wantLinear, fmt.Sprintf("at least %v", wantLinear)))
+				}
+				h.memory(s, section, r, func(string) []target {
+					return []target{atMost(wantMemoryAll, fmt.Sprintf("at most %d MiB", wantMemoryAll))}
+				})
+			})
+		})
+		if err != nil {
+			b.problem(err)
+		}
+	}
+	b.Figures = append(b.Figures, h.Figures...)
 	return os.RemoveAll(p.dir)
 }
 
@@ -424,19 +475,42 @@ func (r run) rate() float64 { return float64(r.rows) / r.took.Seconds() }
 func (b *bench) judgeLarge(s *stack, r run) {
 	section := fmt.Sprintf("(a) 1 file of %s rows, %s workers", separated(int64(b.Rows)), separated(int64(b.Workers)))
 	where := string(s.topology)
-	b.rows(s, section, r, atLeast(wantLarge, "at least "+separated(wantLarge)))
+	want := float64(wantLarge)
+	if s.topology == services {
+		want = wantServices
+	}
+	b.rateOfLarge[s.topology] = r.rate()
+	b.rows(s, section, r, atLeast(want, "at least "+separated(int64(want))))
 	if own := b.jetStream[s.topology]; own > 0 {
 		b.add(Figure{Section: section, Where: where, What: "rows a second / JetStream's own rate", Value: r.rate() / own}, atLeast(1, "at least 1"))
 	}
 	b.add(Figure{Section: section, Where: where, What: fmt.Sprintf("rows a second / the old tool's %s", separated(int64(oldTool))), Value: r.rate() / oldTool},
 		atLeast(10, "at least 10"))
-	for _, name := range s.names() {
-		if u, known := r.after[name]; known {
-			b.add(Figure{Section: section, Where: where, What: "peak memory of " + name, Value: float64(u.peak) / mebibyte, Unit: "MiB"},
-				memoryTarget(name)...)
-		}
-	}
+	b.memory(s, section, r, memoryTarget)
 	b.cpu(s, section, r)
+	if s.topology == services {
+		var both time.Duration
+		for _, name := range []string{"ingest", "resolver"} {
+			both += r.after[name].cpu - r.before[name].cpu
+		}
+		b.add(Figure{Section: section, Where: where, What: "CPU time of ingest and resolver", Value: both.Seconds(), Unit: "s"},
+			atMost(wantCPU, fmt.Sprintf("at most %d", wantCPU)))
+	}
+}
+
+// memory adds what memory each process took at most.
+func (b *bench) memory(s *stack, section string, r run, targets func(name string) []target) {
+	for _, name := range s.names() {
+		u, known := r.after[name]
+		if !known {
+			continue
+		}
+		var wanted []target
+		if name != simulatorProcess && name != brokerProcess { // they are no services
+			wanted = targets(name)
+		}
+		b.add(Figure{Section: section, Where: string(s.topology), What: "peak memory of " + name, Value: float64(u.peak) / mebibyte, Unit: "MiB"}, wanted...)
+	}
 }
 
 // cpu adds what each process has worked.
@@ -448,16 +522,13 @@ func (b *bench) cpu(s *stack, section string, r run) {
 	}
 }
 
-// memoryTarget is what a process may take at most while it works; the simulator and the broker are no services.
+// memoryTarget is what a service may take at most while it works.
 func memoryTarget(name string) []target {
-	switch name {
-	case simulatorProcess, brokerProcess:
-		return nil
-	case "bobosync":
-		return []target{atMost(wantMemoryAll, fmt.Sprintf("at most %d MiB", wantMemoryAll))}
-	default:
-		return []target{atMost(wantMemory, fmt.Sprintf("at most %d MiB", wantMemory))}
+	most := wantMemory
+	if name == "bobosync" {
+		most = wantMemoryAll
 	}
+	return []target{atMost(float64(most), fmt.Sprintf("at most %d MiB", most))}
 }
 
 // limits measures what the machine allows.

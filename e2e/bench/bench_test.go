@@ -39,7 +39,7 @@ func TestQuick(t *testing.T) {
 		figures[key] = f
 	}
 	for _, where := range []string{"all in one", "four services"} {
-		for _, section := range []string{"(a) 1 file of 20,000 rows, 500 workers", "(b) 50 files of 20 rows, 500 workers"} {
+		for _, section := range []string{"(a) 1 file of 20,000 rows, 500 workers", "(b) 50 files of 20 rows, 500 workers", "(b) 100 files of 10 rows, 500 workers"} {
 			require.Positive(t, figures[section+"/"+where+"/rows a second"].Value)
 			sent := figures[section+"/"+where+"/users sent, for each worker"].Value
 			require.GreaterOrEqual(t, sent, 1.0, "every worker has an event")
