@@ -183,6 +183,11 @@ func athocScenes() []scene {
 	all := []scene{
 		{fault: "AtHoc's machine starts anew", soak: []string{"kill athocsim"}, play: lost("kill athocsim")},
 		down("AtHoc is frozen", "freeze athocsim"),
+		down("a gzip bomb comes in AtHoc's place", "a gzip bomb from athocsim", "an endless answer from athocsim", "endless headers from athocsim"),
+		down("AtHoc's answer comes letter by letter", "a dripping body from athocsim", "a dripping head from athocsim"),
+		{fault: "brackets without end come in AtHoc's place", soak: []string{"a deep answer from athocsim", "endless attributes from athocsim"},
+			cause: verdict.CauseWebPage, level: warning},
+		{fault: "AtHoc says more than was asked, of strangers and of nobody", soak: []string{"lies from athocsim"}},
 		down("nothing listens at AtHoc", "refused connections from athocsim"),
 		down("AtHoc answers 500", "500 from athocsim"),
 		down("AtHoc answers 503", "503 from athocsim", "long outage of athocsim"),
@@ -334,8 +339,8 @@ func fileScenes() []scene {
 	file := func(fault, cause string, rows func() []string) scene {
 		return scene{fault: fault, cause: cause, level: warning, play: func(t *testing.T, s *harness.Stack) { drop(t, s, "export.csv", rows()...) }}
 	}
-	name := func(fault string, make func(path string) error) scene {
-		return scene{fault: fault, cause: verdict.CauseUnreadable, level: warning, play: func(t *testing.T, s *harness.Stack) {
+	name := func(fault string, soak []string, make func(path string) error) scene {
+		return scene{fault: fault, soak: soak, cause: verdict.CauseUnreadable, level: warning, play: func(t *testing.T, s *harness.Stack) {
 			require.NoError(t, make(below(s, "x.csv")))
 		}}
 	}
@@ -348,9 +353,18 @@ func fileScenes() []scene {
 		}),
 		file("all rows of a file lie in the future", verdict.CauseNoGoodRow, func() []string { return shift(10, true, -300) }),
 		file("a file is no text", verdict.CauseFailedFiles, func() []string { return []string{"PK\x03\x04\x00\x00\x00"} }),
-		name("a directory is named like a file", func(path string) error { return os.Mkdir(path, 0o700) }),
-		name("a link is named like a file", func(path string) error { return os.Symlink("/etc/passwd", path) }),
-		name("a pipe is named like a file", func(path string) error { return syscall.Mkfifo(path, 0o600) }),
+		name("a directory is named like a file", nil, func(path string) error { return os.Mkdir(path, 0o700) }),
+		name("a link is named like a file", []string{"links from bringer"}, func(path string) error { return os.Symlink("/etc/passwd", path) }),
+		name("a pipe is named like a file", []string{"pipes from bringer"}, func(path string) error { return syscall.Mkfifo(path, 0o600) }),
+		{fault: "another program holds a file, so that nobody else may open it", soak: []string{"leases from bringer"}, cause: verdict.CauseUnreadable, level: warning},
+		{fault: "a file has holes and no end", soak: []string{"sparse files from bringer"}, cause: verdict.CauseUnreadable, level: warning},
+		{fault: "what lies under a name is another thing each moment", soak: []string{"swaps from bringer"}, cause: verdict.CauseManyUnmapped, level: warning, play: func(t *testing.T, s *harness.Stack) {
+			over, err := s.Begin(t.Context(), "swaps from bringer", 0)
+			require.NoError(t, err)
+			time.Sleep(4 * time.Second) // of this there is nothing to wait for
+			require.NoError(t, over())
+		}},
+		{fault: "files have names that no person would give", soak: []string{"odd names from bringer"}},
 		{fault: "a file is larger than MAX_FILE_SIZE", cause: verdict.CauseUnreadable, level: warning, settings: map[string]string{"MAX_FILE_SIZE": fmt.Sprint(1 << 20)},
 			play: func(t *testing.T, s *harness.Stack) {
 				drop(t, s, "large.csv", slices.Repeat(shift(1, true, 60), 40_000)...)

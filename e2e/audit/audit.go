@@ -70,7 +70,7 @@ type Rules struct {
 	// and the scheduler of a busy machine may add.
 	Jitter time.Duration
 	// Batch is the most users in one call, Settle how long a file must not change, and Start what a service may need until it works.
-	// They bound how late a status may be.
+	// They bound how late a status may be. Without Start nothing was done to services or network: then there is nothing to wait for.
 	Batch         int
 	Settle, Start time.Duration
 	// Guard bounds how many may go off duty without a person's leave.
@@ -129,6 +129,8 @@ type Input struct {
 	Files      []File
 	Departures []Departure
 	Kept       []Kept
+	// Loose are the ids (see FileID) of contents that somebody brings and takes away again: they may be kept any number of times.
+	Loose map[string]bool
 	// Left are the names that are still in the input directory.
 	Left  []string
 	Calls []sim.Call

@@ -172,9 +172,15 @@ func TestLate(t *testing.T) {
 	in.Rules.Batch, in.Rules.Settle, in.Rules.Start, in.Calm = 4, 100*time.Millisecond, time.Second, at(4)
 	require.Empty(t, audit.Audit(in).Findings)
 
-	// 1 s start, 0.1 s settling, 2 leases of 5 s, 2 s for a probe, and 4 calls of 10 a second: 13.5 s.
-	for seconds, late := range map[float64]bool{4 + 13.3: false, 4 + 13.6: true} {
-		in := in
+	// 1 s start, 0.1 s settling, 2 leases of 5 s, 2 s for a probe, and 4 calls of 10 a second: 13.5 s. Where nothing was done to services and
+	// network twice 0.1 s, a call of 2 s, 4 calls and 3 s for the machine: 5.6 s.
+	for _, tc := range []struct {
+		start   time.Duration
+		seconds float64
+		late    bool
+	}{{time.Second, 4 + 13.3, false}, {time.Second, 4 + 13.6, true}, {0, 4 + 5.5, false}, {0, 4 + 5.7, true}} {
+		in, seconds, late := in, tc.seconds, tc.late
+		in.Rules.Start = tc.start
 		in.Files = append(slices.Clone(in.Files), file("d.csv", 3.9, row("BOF", "00001", hour1)))
 		in.Departures = append(slices.Clone(in.Departures), audit.Departure{File: 5, Gone: at(19)})
 		in.Kept = append(slices.Clone(in.Kept), audit.Kept{Name: "d.csv", Content: in.Files[5].Content})
@@ -189,6 +195,20 @@ func TestLate(t *testing.T) {
 		require.Len(t, findings, 1)
 		require.Equal(t, audit.Late, findings[0].Kind)
 	}
+}
+
+// TestWhatIsTakenAwayAgain: what a hostile bringer brings may be kept once, twice or not at all, and is no other's file; it is set aside
+// like any other.
+func TestWhatIsTakenAwayAgain(t *testing.T) {
+	t.Parallel()
+	in := clean()
+	kept := []audit.Kept{{Name: "x.csv", Content: []byte("x\n")}, {Name: "x (2).csv", Content: []byte("x\n")}, {Name: "y.csv", Content: []byte("y\x00"), Failed: true}}
+	in.Kept = append(in.Kept, kept...)
+	require.Len(t, audit.Audit(in).Findings, 3)
+	in.Loose = map[string]bool{audit.FileID([]byte("x\n")): true, audit.FileID([]byte("y\x00")): true, audit.FileID([]byte("z")): true}
+	require.Empty(t, audit.Audit(in).Findings)
+	in.Kept[len(in.Kept)-1].Failed = false
+	require.Len(t, audit.Audit(in).Findings, 1)
 }
 
 // look is of a hold with one row.

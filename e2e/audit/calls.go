@@ -68,7 +68,7 @@ func (a *auditor) readCalls() {
 // delivered says whether the whole answer went out, as far as the simulator can tell.
 func delivered(c *sim.Call) bool {
 	switch c.Fault {
-	case "", sim.FaultSlowBody:
+	case "", sim.FaultSlowBody, sim.FaultLies:
 		return !c.ClientGone && !c.Unfinished
 	}
 	return false

@@ -235,7 +235,7 @@ func (a *auditor) checkKept() {
 		id := FileID(k.Content)
 		c := get(id)
 		c.kept++
-		if c.dropped == 0 {
+		if c.dropped == 0 && !a.in.Loose[id] {
 			a.find(Finding{Kind: Unaccounted, File: k.Name}, "kept, but its content was never dropped")
 		}
 		if text := isText(k.Content); text == k.Failed && !(text && a.mayFail(id)) {

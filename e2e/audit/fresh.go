@@ -13,15 +13,21 @@ const (
 	afterCall = 3 * time.Second
 	// probeEvery is how often AtHoc is tried while it is away.
 	probeEvery = 2 * time.Second
+	// busy is what a busy machine may add where nothing is done to services or network.
+	busy = 3 * time.Second
 )
 
 // within is how long it may take from the end of the last fault until a status is confirmed: a service starts, files settle, leases run
 // out that were held by who is gone, and once more since a lost store may hide such; AtHoc is probed; and all users are sent twice, since
-// answers were lost.
+// answers were lost. Where nothing was done to services or network a file settles, may wait for as long for one that still settles, and
+// all users are sent.
 func (a *auditor) within() time.Duration {
 	r := a.in.Rules
 	calls := (len(a.users) + r.Batch - 1) / max(r.Batch, 1)
 	sending := time.Duration(float64(2*calls) / r.Rate * float64(time.Second))
+	if r.Start == 0 {
+		return 2*r.Settle + r.CallTimeout + sending + busy
+	}
 	return r.Start + r.Settle + 2*(r.CallTimeout+afterCall) + probeEvery + sending
 }
 

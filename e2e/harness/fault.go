@@ -82,7 +82,7 @@ var faultKinds = append([]faultKind{
 	{"long outage of", 1, []string{AtHoc}, 15 * time.Second, 25 * time.Second, simulated(sim.Fault{Kind: sim.FaultStatus, Status: 503})},
 	{"413 from", 2, []string{AtHoc}, time.Second, 2 * time.Second, simulated(sim.Fault{Kind: sim.FaultStatus, Status: 413, Scope: []string{sim.EndpointUpdate}})},
 	{"pause by", 2, []string{Operator}, stillSent + time.Second, stillSent + 4*time.Second, pauseAtHoc},
-}, append(diskFaults, simulatorFaults()...)...)
+}, slices.Concat(diskFaults, bringerFaults, simulatorFaults())...)
 
 // lostMemory is the loss of the resolver's state store. With the broker's store lost as well all that is held would be forgotten, as
 // documented; so where something is held only one of the two can be lost.
@@ -129,6 +129,14 @@ func simulatorFaults() []faultKind {
 		"partial, applied":       {Kind: sim.FaultPartial, Probability: 0.3, Apply: true},
 		"errors of users":        {Kind: sim.FaultUserError, Probability: 0.3},
 		"denied users":           {Kind: sim.FaultDenyUser, Probability: 0.1},
+		"a gzip bomb":            {Kind: sim.FaultBomb, Form: sim.BombGzip},
+		"an endless answer":      {Kind: sim.FaultBomb, Form: sim.BombEndless},
+		"a deep answer":          {Kind: sim.FaultBomb, Form: sim.BombDeep},
+		"endless attributes":     {Kind: sim.FaultBomb, Form: sim.BombAttributes},
+		"endless headers":        {Kind: sim.FaultBomb, Form: sim.BombHeaders},
+		"a dripping head":        {Kind: sim.FaultDrip, Form: sim.DripHead},
+		"a dripping body":        {Kind: sim.FaultDrip, Form: sim.DripBody},
+		"lies":                   {Kind: sim.FaultLies},
 	}
 	var kinds []faultKind
 	for what, f := range faults {
@@ -145,15 +153,24 @@ func simulatorFaults() []faultKind {
 
 // Schedule draws n faults that begin within a span.
 func Schedule(rng *rand.Rand, n int, span time.Duration) []Fault {
+	return drawn(rng, faultKinds, n, span)
+}
+
+// Tricks draws n of those that only a hostile bringer plays.
+func Tricks(rng *rand.Rand, n int, span time.Duration) []Fault {
+	return drawn(rng, bringerFaults, n, span)
+}
+
+func drawn(rng *rand.Rand, kinds []faultKind, n int, span time.Duration) []Fault {
 	total := 0
-	for _, k := range faultKinds {
+	for _, k := range kinds {
 		total += k.weight
 	}
 	var faults []Fault
 	for range n {
 		draw := rng.IntN(total)
-		i := slices.IndexFunc(faultKinds, func(k faultKind) bool { draw -= k.weight; return draw < 0 })
-		k := faultKinds[i]
+		i := slices.IndexFunc(kinds, func(k faultKind) bool { draw -= k.weight; return draw < 0 })
+		k := kinds[i]
 		faults = append(faults, Fault{
 			At: time.Duration(rng.Int64N(int64(span))), For: k.least + time.Duration(rng.Int64N(int64(k.most-k.least)+1)),
 			What: k.what, Whom: k.whom[rng.IntN(len(k.whom))], Draw: rng.Uint64(),
@@ -247,7 +264,13 @@ func (s *Stack) victim(ctx context.Context, f Fault) string {
 	const most = 3 * time.Second
 	for since := time.Now(); time.Since(since) < most && ctx.Err() == nil; wait(ctx, 50*time.Millisecond) {
 		names := []string{f.Whom}
-		if f.Whom == anyPublisher {
+		switch f.Whom {
+		case Bringer:
+			names = nil
+			for i := range bringers {
+				names = append(names, fmt.Sprint(Bringer, " ", i+1))
+			}
+		case anyPublisher:
 			names = s.Publishers()
 			n := int(f.Draw % uint64(max(1, len(names))))
 			names = append(names[n:], names[:n]...)

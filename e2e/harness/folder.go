@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -40,11 +41,41 @@ type Folder struct {
 	last       time.Time      // the last modification time given
 	slow       error
 	writers    sync.WaitGroup
+	named      func() string   // if set, the names that files get in place of their own
+	loose      map[string]bool // ids of what may be kept any number of times
+	swept      []string        // prefixes of names of a hostile bringer who has gone
 }
 
 // newFolder drops into dir; outside is a directory on the same file system.
 func newFolder(dir, outside string, settle time.Duration) *Folder {
-	return &Folder{dir: dir, outside: outside, settle: settle, present: map[string]int{}}
+	return &Folder{dir: dir, outside: outside, settle: settle, present: map[string]int{}, loose: map[string]bool{}}
+}
+
+// mayKeep notes the id of a content that somebody brings and takes away again.
+func (f *Folder) mayKeep(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.loose[id] = true
+}
+
+func (f *Folder) looseIDs() map[string]bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.loose)
+}
+
+// rename gives other names to what is dropped from now on; nil ends it.
+func (f *Folder) rename(named func() string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.named = named
+}
+
+// sweep has whatever is no file, or is too large, taken away that has such a name. A file is left, and has to go by itself.
+func (f *Folder) sweep(prefix string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.swept = append(f.swept, prefix)
 }
 
 // watch records what goes, until ctx ends.
@@ -79,6 +110,9 @@ func (f *Folder) Drop(file workload.File) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.look()
+	if f.named != nil {
+		file.Name = f.named()
+	}
 	for n := 2; ; n++ {
 		if _, taken := f.present[file.Name]; !taken {
 			break
@@ -91,7 +125,7 @@ func (f *Folder) Drop(file workload.File) error {
 	if len(file.Pieces) > 0 {
 		err = f.write(path, file)
 	} else {
-		err = f.rename(path, file.Content)
+		err = f.moveIn(path, file.Content)
 	}
 	if err != nil {
 		return fmt.Errorf("drop %s: %w", file.Name, err)
@@ -101,9 +135,9 @@ func (f *Folder) Drop(file workload.File) error {
 	return nil
 }
 
-// rename writes the file elsewhere and moves it in whole. Modification times are given, since a file system's own are too
+// moveIn writes the file elsewhere and moves it in whole. Modification times are given, since a file system's own are too
 // coarse to tell two files apart.
-func (f *Folder) rename(path string, content []byte) error {
+func (f *Folder) moveIn(path string, content []byte) error {
 	tmp := filepath.Join(f.outside, "writing")
 	if err := os.WriteFile(tmp, content, 0o644); err != nil {
 		return err
@@ -170,11 +204,22 @@ func (f *Folder) Names() ([]string, error) {
 	entries, err := os.ReadDir(f.dir)
 	var names []string
 	for _, e := range entries {
-		if strings.EqualFold(filepath.Ext(e.Name()), ".csv") {
+		if strings.EqualFold(filepath.Ext(e.Name()), ".csv") && !f.takenAway(e) {
 			names = append(names, e.Name())
 		}
 	}
 	return names, err
+}
+
+// takenAway removes what a hostile bringer has left that no pipeline can take.
+func (f *Folder) takenAway(e fs.DirEntry) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !slices.ContainsFunc(f.swept, func(prefix string) bool { return strings.HasPrefix(e.Name(), prefix) }) {
+		return false
+	}
+	info, err := e.Info()
+	return err == nil && (!info.Mode().IsRegular() || info.Size() >= largeHole) && os.RemoveAll(filepath.Join(f.dir, e.Name())) == nil
 }
 
 // Record returns what was dropped and what has gone, and ErrSlow if that proves nothing. It waits for files that are

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"time"
 
@@ -26,6 +27,8 @@ type Run struct {
 	Span time.Duration
 	// Guard has mass changes held, makes mass mistakes, and has an operator decide about them.
 	Guard bool
+	// Hostile has only a hostile bringer for a fault: then nobody's status may be late.
+	Hostile bool
 	// AllInOne runs `bobosync run`; of the faults there are then only those of the simulator.
 	AllInOne bool
 	// Asked is of how many random workers and moments the auditor asks what AtHoc held (100).
@@ -70,7 +73,7 @@ func (r Run) Do(ctx context.Context) (result Result, err error) {
 		return result, err
 	}
 	plan := workload.New(workload.Options{Seed: r.Seed, Now: begin, Zone: zone, Lifetime: Lifetime, Workers: r.Workers, Files: r.Files, Span: r.Span})
-	s, err := Start(ctx, Config{Dir: r.Dir, Bin: r.Bin, SmallStore: !r.AllInOne, Publishers: r.Publishers, AllInOne: r.AllInOne, Guard: r.Guard, Asked: r.Asked, Plan: plan})
+	s, err := Start(ctx, Config{Dir: r.Dir, Bin: r.Bin, SmallStore: !r.AllInOne, Publishers: r.Publishers, AllInOne: r.AllInOne, Guard: r.Guard, Hostile: r.Hostile, Asked: r.Asked, Plan: plan})
 	defer func() { err = errors.Join(err, s.Close()) }()
 	if err != nil {
 		return result, err
@@ -118,6 +121,9 @@ func (r Run) faults() []Fault {
 		return nil
 	}
 	rng := rand.New(rand.NewPCG(r.Seed, 0x6661756c))
+	if r.Hostile {
+		return Tricks(rng, max(0, r.Faults), r.Span)
+	}
 	faults := Schedule(rng, max(0, r.Faults), r.Span)
 	if r.Guard {
 		faults = Mistakes(rng, faults, mistakes, r.Span)
@@ -148,10 +154,14 @@ func (s *Stack) awaitRepeats(ctx context.Context) error {
 func (s *Stack) drive(ctx context.Context, files []workload.File, faults []Fault) (played int, err error) {
 	dropped := make(chan error, 1)
 	go func() { dropped <- s.DropAll(ctx, files) }()
+	calm := time.Now()
 	played, err = s.Play(ctx, faults)
 	s.Note("all faults are over")
+	if !s.cfg.Hostile { // whose are never any that may make somebody's status late
+		calm = time.Now()
+	}
 	s.mu.Lock()
-	s.calm = time.Now()
+	s.calm = calm
 	s.mu.Unlock()
 	s.orders.end()
 	return played, errors.Join(err, <-dropped)
@@ -181,8 +191,28 @@ func (s *Stack) Judge() (audit.Report, error) {
 			report.Findings = append(report.Findings, audit.Finding{Kind: Died, Text: line})
 		}
 	}
+	report.Findings = append(report.Findings, s.heavy()...)
 	return report, err
 }
+
+// memoryLimit is that of the services in deploy/compose.yaml.
+const memoryLimit = 128 << 20
+
+// heavy names the services that have used more memory than their containers have.
+func (s *Stack) heavy() (found []audit.Finding) {
+	if s.cfg.AllInOne || os.Getenv(RaceVariable) != "" { // with the race detector they need several times as much
+		return nil
+	}
+	for _, p := range s.services() {
+		if n := p.peak(); p.Name != Broker && n > memoryLimit {
+			found = append(found, audit.Finding{Kind: Heavy, Text: fmt.Sprintf("%s has used %d MiB, and its container has %d", p.Name, n>>20, memoryLimit>>20)})
+		}
+	}
+	return found
+}
+
+// Heavy is the kind of finding for a service that has used too much memory.
+const Heavy audit.Kind = "heavy"
 
 // Died is the kind of finding for a process that ended by itself.
 const Died audit.Kind = "died"

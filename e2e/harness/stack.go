@@ -70,6 +70,8 @@ type Config struct {
 	Settings map[string]string
 	// Guard has mass changes held, and a crew of workers for them.
 	Guard bool
+	// Hostile tells that nothing is done to services and network: all that goes wrong is what a hostile bringer brings.
+	Hostile bool
 	// Asked is of how many random workers and moments it is asked what AtHoc held; 0 is 100, or fewer for a few workers.
 	Asked int
 	// SyncLazily spares the broker the syncing of each message. What a kill leaves behind is the same; only a power cut
@@ -116,6 +118,7 @@ type Stack struct {
 	publishers map[string]*publisher
 	made       int // publishers so far
 	probes     int
+	brought    int   // by a hostile bringer, so far
 	lasting    []int // faults that stay
 	lost       []audit.Window
 	frozen     []audit.Window
@@ -630,10 +633,14 @@ func (s *Stack) rules() audit.Rules {
 	if s.cfg.Guard {
 		guard = audit.Guard{Window: guardWindow, MinUsers: guardUsers, Percent: guardPercent}
 	}
+	start := serviceStart
+	if s.cfg.Hostile {
+		start = 0
+	}
 	return audit.Rules{
 		Guard:    guard,
 		BoboZone: bobo, AtHocZone: athoc, Lifetime: time.Duration(hours) * time.Hour, Cleans: hours > 0, MaxSkew: 15 * time.Minute, Duty: dutyAttribute,
-		Rate: rateLimit, Burst: 1, Jitter: jitter, CallTimeout: callTimeout, Batch: batchSize, Settle: settleTime, Start: serviceStart,
+		Rate: rateLimit, Burst: 1, Jitter: jitter, CallTimeout: callTimeout, Batch: batchSize, Settle: settleTime, Start: start,
 	}
 }
 
@@ -864,7 +871,7 @@ func (s *Stack) Evidence() (audit.Input, error) {
 	in := audit.Input{
 		Rules: s.rules(), Users: s.users(), Files: files, Departures: departures, Kept: append(done, failed...), Left: left,
 		Calls: calls, Final: final, Started: s.started, Ended: time.Now(), MappingLost: slices.Clone(s.lost),
-		Frozen: slices.Clone(s.frozen), Halted: slices.Clone(s.halted), Calm: s.calm, Forgotten: slices.Clone(s.forgotten),
+		Loose: s.In.looseIDs(), Frozen: slices.Clone(s.frozen), Halted: slices.Clone(s.halted), Calm: s.calm, Forgotten: slices.Clone(s.forgotten),
 	}
 	s.orders.evidence(&in)
 	return in, errors.Join(slow, err1, err2, err3, err4, err5)

@@ -56,22 +56,6 @@ func (u User) Attribute(name string) string {
 	return ""
 }
 
-// UnmarshalJSON implements [json.Unmarshaler]. Null and "" are left out; what is not a string keeps its JSON text.
-func (u *User) UnmarshalJSON(data []byte) error {
-	var raw map[string]json.RawMessage
-	if err := json.Unmarshal(data, &raw); err != nil {
-		return fmt.Errorf("reading a user: %w", err)
-	}
-	out := make(User, len(raw))
-	for name, value := range raw {
-		if text := attributeText(value); text != "" {
-			out[name] = text
-		}
-	}
-	*u = out
-	return nil
-}
-
 func attributeText(value json.RawMessage) string {
 	var text string
 	if json.Unmarshal(value, &text) == nil { // null leaves text empty
@@ -157,16 +141,16 @@ func (c *Client) searchPage(ctx context.Context, number, size int, fields string
 		limit:  answerLimit(size, strings.Count(fields, ",")+1),
 		repeat: q.Repeat,
 		read: func(body io.Reader, _ scrubber) (err error) {
-			page.Users, page.Total, err = parsePage(body, size)
+			page.Users, page.Total, err = parsePage(body, size, strings.Split(fields, ","))
 			return err
 		},
 	})
 	return page, err
 }
 
-// parsePage reads one page of at most size users, user by user. Users may be null or missing only where the answer says that there
+// parsePage reads one page of at most size users, user by user, and of each what is among the fields. Users may be null or missing only where the answer says that there
 // are none: otherwise an answer of another sort would look like an organisation without users.
-func parsePage(body io.Reader, size int) (users []User, total int, err error) {
+func parsePage(body io.Reader, size int, fields []string) (users []User, total int, err error) {
 	notAPage := errors.New("the answer is not the JSON of a page of users")
 	dec := json.NewDecoder(body)
 	if start, err := dec.Token(); err != nil || start != json.Delim('{') {
@@ -182,7 +166,7 @@ func parsePage(body io.Reader, size int) (users []User, total int, err error) {
 		name, _ := key.(string)
 		switch name = strings.ToLower(name); name {
 		case "users":
-			if users, listed, err = parseUsers(dec, size); err != nil {
+			if users, listed, err = parseUsers(dec, size, fields); err != nil {
 				return nil, 0, err
 			}
 		default:
@@ -208,7 +192,7 @@ func parsePage(body io.Reader, size int) (users []User, total int, err error) {
 }
 
 // parseUsers reads the list of a page's users; listed is false if there is null in its place.
-func parseUsers(dec *json.Decoder, size int) (users []User, listed bool, err error) {
+func parseUsers(dec *json.Decoder, size int, fields []string) (users []User, listed bool, err error) {
 	switch start, err := dec.Token(); {
 	case err == nil && start == nil:
 		return nil, false, nil
@@ -219,8 +203,8 @@ func parseUsers(dec *json.Decoder, size int) (users []User, listed bool, err err
 		if len(users) >= size {
 			return nil, false, fmt.Errorf("the answer holds more than the %d users that were asked for", size)
 		}
-		var user User
-		if dec.Decode(&user) != nil {
+		user, err := parseUser(dec, fields)
+		if err != nil {
 			return nil, false, errors.New("the answer is not the JSON of a page of users")
 		}
 		users = append(users, user)
@@ -229,6 +213,34 @@ func parseUsers(dec *json.Decoder, size int) (users []User, listed bool, err err
 		return nil, false, errors.New("the answer is broken off")
 	}
 	return users, true, nil
+}
+
+// parseUser reads one user. What was not asked for is left out, and so are null and ""; what is not a string keeps its JSON text.
+func parseUser(dec *json.Decoder, fields []string) (User, error) {
+	switch start, err := dec.Token(); {
+	case err == nil && start == nil:
+		return User{}, nil
+	case err != nil || start != json.Delim('{'):
+		return nil, errors.New("not a user")
+	}
+	user := User{}
+	for dec.More() {
+		key, err := dec.Token()
+		var value json.RawMessage
+		if err == nil {
+			err = dec.Decode(&value)
+		}
+		if err != nil {
+			return nil, err
+		}
+		name, _ := key.(string)
+		asked := slices.ContainsFunc(fields, func(f string) bool { return strings.EqualFold(f, name) })
+		if text := attributeText(value); text != "" && asked {
+			user[name] = text
+		}
+	}
+	_, err := dec.Token()
+	return user, err
 }
 
 // count returns the number, which may be written as a string, or -1 if there is none.

@@ -61,13 +61,13 @@ func TestSearchRequestAndUsers(t *testing.T) {
 	f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
 		assert.Equal(t, http.MethodGet, r.Method)
 		assert.Equal(t, "/api/v2/orgs/ORG%201/users/search/basic", r.URL.EscapedPath())
-		assert.Equal(t, "LOGIN_ID,Collar-Number,X", r.FormValue("Fields"))
+		assert.Equal(t, "LOGIN_ID,Collar-Number,X,z", r.FormValue("Fields"))
 		assert.Equal(t, "On-Duty-DTG lt '17/06/2024 14:30:00'", r.FormValue("Criteria"))
 		assert.Equal(t, "1000", r.FormValue("Limit"))
-		_, _ = io.WriteString(w, `{"Users":[{"login_id":"a","Collar-Number":17,"X":null,"Y":"","Z":["p","q"]},null],"TotalUsers":2}`)
+		_, _ = io.WriteString(w, `{"Users":[{"login_id":"a","Collar-Number":17,"X":null,"Y":"","Z":["p","q"],"Not-Asked-For":"x"},null],"TotalUsers":2}`)
 	})
 	criteria := "On-Duty-DTG lt '17/06/2024 14:30:00'"
-	q := Query{Fields: []string{"Collar-Number", "login_id", "", "X", "collar-number"}, Criteria: criteria, PageSize: 5000}
+	q := Query{Fields: []string{"Collar-Number", "login_id", "", "X", "collar-number", "z"}, Criteria: criteria, PageSize: 5000}
 	for page, err := range newClient(t, f.server.URL).SearchUsers(t.Context(), q) {
 		require.NoError(t, err)
 		assert.Equal(t, 2, page.Total)

@@ -3,6 +3,7 @@ package athoc
 import (
 	"bytes"
 	"compress/gzip"
+	"fmt"
 	"net/http"
 	"runtime"
 	"slices"
@@ -108,4 +109,28 @@ func TestAtHocsWordsDoNotHoldTheToken(t *testing.T) {
 	require.NoError(t, err)
 	assert.Contains(t, results[0].Detail, "[hidden]")
 	assert.NotContains(t, results[0].Detail, "4711")
+}
+
+// TestAttributesThatNobodyAskedFor: a page may be as large as that of a thousand users, but of one user with as many attributes as fit
+// no more is kept than was asked for.
+func TestAttributesThatNobodyAskedFor(t *testing.T) { // not beside others: it measures the memory
+	var page strings.Builder
+	page.WriteString(`{"TotalUsers":1,"Users":[{"LOGIN_ID":"a@example.org","login_id":"b"`)
+	for i := range 320_000 {
+		fmt.Fprintf(&page, `,"%d":""`, i)
+	}
+	page.WriteString(`}]}`)
+	f := newFake(t, answer(200, page.String()))
+	c := newClient(t, f.server.URL)
+	var before, during runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for got, err := range c.SearchUsers(t.Context(), Query{}) {
+		require.NoError(t, err)
+		runtime.GC()
+		runtime.ReadMemStats(&during)
+		assert.Equal(t, []User{{"LOGIN_ID": "a@example.org", "login_id": "b"}}, got.Users)
+		break
+	}
+	assert.Less(t, int64(during.HeapAlloc)-int64(before.HeapAlloc), int64(1<<20))
 }

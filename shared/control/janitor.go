@@ -78,7 +78,7 @@ type MappingReport struct {
 	Users   int `json:"users"`
 	Mapped  int `json:"mapped"`
 	Without int `json:"without"`
-	// Unusable counts the users whose name or employee id is empty or too long.
+	// Unusable counts the users whose name or employee id is empty, too long or has characters that nobody can see.
 	Unusable int `json:"unusable,omitempty"`
 	// Ambiguous are the employee ids that several users have, with those users' names: none of them gets its duty status.
 	Ambiguous map[string][]string `json:"ambiguous,omitempty"`

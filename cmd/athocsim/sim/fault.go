@@ -21,6 +21,9 @@ const (
 	FaultSlowBody   = "slow_body"   // work on the call, then send the body in small pieces over Hold
 	FaultLostAnswer = "lost_answer" // work on the call, then reset the connection
 	FaultLateApply  = "late_apply"  // as hang, but work on the call Delay after the client gave up
+	FaultBomb       = "bomb"        // work on the call, then answer what is meant to fill the client's memory, as Form says
+	FaultDrip       = "drip"        // work on the call, then answer letter by letter for as long as the client waits, as Form says
+	FaultLies       = "lies"        // work on the call, and say more in the answer than was asked, of users of others and of none
 	FaultRefuse     = "refuse"      // close the port for For, and all connections; acts at once, on every end point
 )
 
@@ -33,7 +36,9 @@ const (
 )
 
 var (
-	callFaults = []string{FaultStatus, FaultReset, FaultHang, FaultBrokenJSON, FaultTruncated, FaultSlowBody, FaultLostAnswer, FaultLateApply}
+	callFaults = []string{
+		FaultStatus, FaultReset, FaultHang, FaultBrokenJSON, FaultTruncated, FaultSlowBody, FaultLostAnswer, FaultLateApply, FaultBomb, FaultDrip, FaultLies,
+	}
 	userFaults = []string{FaultOmitUser, FaultPartial, FaultUserError, FaultDenyUser}
 )
 
@@ -58,6 +63,8 @@ type Fault struct {
 	Status     int    `json:"status,omitempty"`
 	RetryAfter string `json:"retry_after,omitempty"`
 	Body       string `json:"body,omitempty"`
+	// Form is that of a bomb (gzip, endless, deep, attributes, headers) or of a drip (head, body).
+	Form string `json:"form,omitempty"`
 	// Hold is how long a hanging call is held at most (0: until the client gives up), and how long a slow body takes.
 	Hold Duration `json:"hold,omitzero"`
 	// Delay is how long after the client gave up a late call is worked on.
@@ -119,6 +126,9 @@ func (f *Fault) validate() error {
 	}
 	if _, err := f.retryAfterHeader(); err != nil {
 		errs = append(errs, err)
+	}
+	if has := forms[f.Kind]; !slices.Contains(has, f.Form) && (has != nil || f.Form != "") {
+		errs = append(errs, fmt.Errorf("fault form %q: use one of %q for %s", f.Form, has, f.Kind))
 	}
 	if f.Kind == FaultRefuse && f.For == 0 {
 		errs = append(errs, errors.New("a refuse fault needs \"for\": how long the port is closed"))

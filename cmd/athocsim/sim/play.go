@@ -39,6 +39,13 @@ func (s *Simulator) play(w http.ResponseWriter, r *http.Request, c *Call, work f
 		s.truncate(w, c, process())
 	case FaultSlowBody:
 		s.dribble(w, r, c, process(), time.Duration(f.Hold))
+	case FaultLies:
+		s.deliver(w, r, c, f.lies(c, process()))
+	case FaultBomb:
+		process()
+		s.bomb(w, c, f.Form)
+	case FaultDrip:
+		s.drip(w, c, f.Form, process())
 	case FaultLostAnswer:
 		process()
 		s.reset(w, c)

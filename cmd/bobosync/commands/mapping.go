@@ -85,7 +85,7 @@ func showMapping(out *text.Printer, r control.MappingReport) {
 		out.Printf("  the refresh failed %s: %s\n", text.Times(r.Duty.Failures), r.Duty.Error)
 	}
 	if r.Unusable > 0 {
-		out.Printf("  %s cannot be used: the name or the employee id is empty or too long\n", text.Count(r.Unusable, "user"))
+		out.Printf("  %s cannot be used: the name or the employee id is empty, too long or has invisible characters\n", text.Count(r.Unusable, "user"))
 	}
 	showDoubtful(out, r)
 }

@@ -40,6 +40,7 @@ func main() {
 	flag.IntVar(&o.run.Workers, "workers", 30, "workers in a run")
 	flag.DurationVar(&o.run.Span, "span", 8*time.Second, "time over which files are dropped and faults begin")
 	flag.BoolVar(&o.run.Guard, "guard", false, "hold mass changes in every run, and not only in each third")
+	flag.BoolVar(&o.run.Hostile, "hostile", false, "let every run, and not only each fourth, have nothing but a hostile bringer for a fault")
 	flag.BoolVar(&o.run.AllInOne, "all-in-one", false, "run `bobosync run` instead of the four services, without faults")
 	flag.StringVar(&o.dir, "dir", "", "work in this `directory` (default: a new one)")
 	flag.BoolVar(&o.keep, "keep", false, "keep the directories of runs without a finding as well")
@@ -110,6 +111,7 @@ const asked, askedPerRun = 1000, 100
 func one(ctx context.Context, o options, seed uint64) bool {
 	r := o.run
 	r.Guard = r.Guard || seed%3 == 0 && !r.AllInOne
+	r.Hostile = (r.Hostile || seed%4 == 1) && !r.Guard && !r.AllInOne
 	r.Asked = max(askedPerRun, asked/max(o.runs, 1))
 	r.Seed, r.Bin, r.Dir = seed, o.binDir, filepath.Join(o.dir, fmt.Sprint("seed-", seed))
 	err := os.RemoveAll(r.Dir) // of an earlier try

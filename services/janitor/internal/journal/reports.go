@@ -20,7 +20,7 @@ import (
 // usernames in it are personal data.
 type Findings struct {
 	// Users counts AtHoc's users, each once, Without those who have no employee id, and Unusable those whose name is empty, or whose
-	// name or id is too long to be one.
+	// name or id is too long to be one or has characters that nobody can see.
 	Users    int `json:"users"`
 	Without  int `json:"without"`
 	Unusable int `json:"unusable"`

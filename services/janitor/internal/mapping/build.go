@@ -37,7 +37,7 @@ func build(people []users.Person) (map[string]string, journal.Findings) {
 		switch {
 		case id == "":
 			f.Without++
-		case len(id) > users.MaxText:
+		case len(id) > users.MaxText || strings.ContainsFunc(id, invisible):
 			f.Unusable++
 		default:
 			owners[id] = append(owners[id], p.Username)
@@ -56,13 +56,16 @@ func build(people []users.Person) (map[string]string, journal.Findings) {
 	return mapping, f
 }
 
+// invisible characters are in no employee id: ingest rejects rows with such.
+func invisible(c rune) bool { return !unicode.IsGraphic(c) }
+
 // lastOfEach returns each user once, in the order of their first coming.
 func lastOfEach(people []users.Person, f *journal.Findings) []users.Person {
 	at := make(map[string]int, len(people))
 	var once []users.Person
 	for _, p := range people {
 		name := topology.NormalUsername(p.Username)
-		if name == "" || len(name) > users.MaxText {
+		if name == "" || len(name) > users.MaxText || strings.ContainsFunc(name, unicode.IsControl) {
 			f.Unusable++
 			continue
 		}

@@ -52,6 +52,8 @@ func TestBuild(t *testing.T) {
 		{"nothing but zeros", []person{{"a", "0"}, {"b", "000"}}, map[string]string{"0": "a", "000": "b"},
 			journal.Findings{Users: 2, Alike: [][]string{{"0", "000"}}}},
 		{"no username", []person{{"", "1"}, {" ", "2"}}, map[string]string{}, journal.Findings{Unusable: 2}},
+		{"what nobody can see", []person{{"a", "1\u202e2"}, {"b", "\x1b[1m3"}, {"c\x1b[2J", "4"}, {"\u202ed", "5"}}, map[string]string{"5": "\u202ed"},
+			journal.Findings{Users: 3, Unusable: 3}},
 		{"too long", []person{{"a", long}, {long, "1"}}, map[string]string{}, journal.Findings{Users: 1, Unusable: 2}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -201,7 +201,7 @@ func (r *Refresher) report(f journal.Findings) {
 		r.Log.Debug("employee ids that differ only in blanks or leading zeros", "employees", ids)
 	}
 	if f.Unusable > 0 {
-		r.Log.Warn("some AtHoc users have no username, or a username or an employee id that is too long; they are left out",
+		r.Log.Warn("some AtHoc users have no username, or a username or an employee id that is too long or has invisible characters; they are left out",
 			"users", f.Unusable)
 	}
 }
