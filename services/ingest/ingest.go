@@ -23,6 +23,7 @@ import (
 	"bobosync/services/ingest/internal/failpoint"
 	"bobosync/services/ingest/internal/intake"
 	"bobosync/services/ingest/internal/ledger"
+	"bobosync/services/ingest/internal/metrics"
 	"bobosync/services/ingest/internal/mover"
 	"bobosync/services/ingest/internal/recovery"
 	"bobosync/services/ingest/internal/retention"
@@ -85,7 +86,7 @@ type service struct {
 	feeds     feedSet
 	operators *operators
 	settled   atomic.Uint64 // counts outcomes, so that a stall is noticed
-	metrics   *telemetry.Ingest
+	metrics   *metrics.Set
 	part      *telemetry.Part
 }
 
@@ -122,7 +123,7 @@ func run(ctx context.Context, cfg Config, deps program.Deps, t tuning) (err erro
 
 func newService(cfg Config, deps program.Deps, log *slog.Logger, l *ledger.Ledger, t tuning) (*service, error) {
 	s := &service{
-		tuning: t, cfg: cfg, deps: deps, log: log, ledger: l, metrics: telemetry.NewIngest(deps.Telemetry),
+		tuning: t, cfg: cfg, deps: deps, log: log, ledger: l, metrics: metrics.New(deps.Telemetry),
 		part: deps.Telemetry.Part(string(topology.Ingest), deps.Conn.Connected), dirs: newDirectories(cfg, log, t.now),
 	}
 	l.OnChange(s.count)

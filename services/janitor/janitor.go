@@ -23,6 +23,7 @@ import (
 	"bobosync/services/janitor/internal/journal"
 	"bobosync/services/janitor/internal/leader"
 	"bobosync/services/janitor/internal/mapping"
+	"bobosync/services/janitor/internal/metrics"
 	"bobosync/services/janitor/internal/notice"
 	"bobosync/services/janitor/internal/scheduler"
 	"bobosync/services/janitor/internal/state"
@@ -68,7 +69,7 @@ type janitor struct {
 	tokens   *tokens.Store
 	jobs     jobs
 	odd      int
-	metrics  *telemetry.Janitor
+	metrics  *metrics.Set
 	breakers *telemetry.Breaker
 	part     *telemetry.Part
 	// web is for webhooks and the heartbeat.
@@ -99,7 +100,7 @@ func run(ctx context.Context, cfg Config, deps program.Deps, t tuning) error {
 	defer client.Close()
 	j := &janitor{
 		tuning: t, cfg: cfg, version: deps.Version, conn: deps.Conn, log: log, now: deps.Clock(), started: time.Now(),
-		metrics: telemetry.NewJanitor(deps.Telemetry), breakers: telemetry.NewBreaker(deps.Telemetry),
+		metrics: metrics.New(deps.Telemetry), breakers: telemetry.NewBreaker(deps.Telemetry),
 		part: deps.Telemetry.Part(name, deps.Conn.Connected),
 	}
 	j.users, j.ping, j.tokens = users.NewReader(client, j.now, log), client.Ping, shared

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"bobosync/services/janitor/internal/journal"
+	"bobosync/services/janitor/internal/metrics"
 	"bobosync/services/janitor/internal/periodic"
 	"bobosync/services/janitor/internal/scheduler"
 	"bobosync/services/janitor/internal/state"
@@ -21,7 +22,6 @@ import (
 	"bobosync/shared/bustest"
 	"bobosync/shared/config"
 	"bobosync/shared/control"
-	"bobosync/shared/telemetry"
 )
 
 // memoryLog is a logbook that lies in memory.
@@ -98,7 +98,7 @@ func (y *year) begin() (end func()) {
 		}
 	}
 	nothing := func() {}
-	o := &scheduler.Scheduler{State: b, Journal: y.log, Metrics: telemetry.NewJanitor(nil), Now: y.now, Log: bustest.Logger(), Jobs: []scheduler.Job{
+	o := &scheduler.Scheduler{State: b, Journal: y.log, Metrics: metrics.New(nil), Now: y.now, Log: bustest.Logger(), Jobs: []scheduler.Job{
 		{Job: d.mapping, Do: do(control.DutyMapping, func() { y.refreshed = y.now() }),
 			Last: func(context.Context) (time.Time, error) { return y.refreshed, nil }},
 		{Job: d.cleanup, Do: do(control.DutyCleanup, nothing), Often: true},
@@ -215,7 +215,7 @@ func TestFailuresStayAmongThemselves(t *testing.T) {
 		require.NoError(t, err)
 		d := newJobs(y.cfg, y.now, time.Minute, bustest.Logger())
 		purged := 0
-		o := &scheduler.Scheduler{State: b, Journal: y.log, Metrics: telemetry.NewJanitor(nil), Now: y.now, Log: bustest.Logger(), Jobs: []scheduler.Job{
+		o := &scheduler.Scheduler{State: b, Journal: y.log, Metrics: metrics.New(nil), Now: y.now, Log: bustest.Logger(), Jobs: []scheduler.Job{
 			{Job: d.mapping, Last: b.LastRun(control.DutyMapping), Do: func(ctx context.Context, _ *periodic.Run) (periodic.Result, error) {
 				<-ctx.Done()
 				return periodic.Result{}, ctx.Err()
@@ -256,7 +256,7 @@ func TestLossOfTheBrokersPartsEndsTheWork(t *testing.T) {
 		require.NoError(t, err)
 		d := newJobs(y.cfg, y.now, time.Minute, bustest.Logger())
 		gone := errors.New("stream not found")
-		o := &scheduler.Scheduler{State: b, Journal: y.log, Metrics: telemetry.NewJanitor(nil), Now: y.now, Log: bustest.Logger(), Jobs: []scheduler.Job{
+		o := &scheduler.Scheduler{State: b, Journal: y.log, Metrics: metrics.New(nil), Now: y.now, Log: bustest.Logger(), Jobs: []scheduler.Job{
 			{Job: d.mapping, Last: func(context.Context) (time.Time, error) { return time.Time{}, gone }},
 			{Job: d.purge, Last: b.LastRun(control.DutyPurge)},
 		}}

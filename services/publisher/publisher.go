@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"bobosync/services/publisher/internal/metrics"
 	"bobosync/shared/athoc"
 	"bobosync/shared/athocconf"
 	"bobosync/shared/breaker"
@@ -89,7 +90,7 @@ type publisher struct {
 
 	record   *record
 	refusals refusals
-	metrics  *telemetry.Publisher
+	metrics  *metrics.Set
 	breakers *telemetry.Breaker
 	backlog  *telemetry.Backlog
 	part     *telemetry.Part
@@ -113,7 +114,7 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 		cfg: cfg, deps: deps, athoc: client, tokens: store, log: log, now: deps.Clock(),
 		owner: owner(), attempts: attempts{key: topology.CallsKey(uuid.NewString())},
 		record:  newRecord(control.Me(deps.Version, time.Now()), cfg.BatchSize, cfg.Calls.RateLimit, cfg.AtHoc.Insecure()),
-		metrics: telemetry.NewPublisher(deps.Telemetry), breakers: telemetry.NewBreaker(deps.Telemetry),
+		metrics: metrics.New(deps.Telemetry), breakers: telemetry.NewBreaker(deps.Telemetry),
 		backlog: telemetry.NewBacklog(deps.Telemetry), part: deps.Telemetry.Part(name, deps.Conn.Connected),
 	}
 	p.record.state.Unverified = cfg.AtHoc.DisableSSLVerify

@@ -17,6 +17,7 @@ import (
 	"bobosync/services/resolver/internal/guard"
 	"bobosync/services/resolver/internal/hold"
 	"bobosync/services/resolver/internal/latest"
+	"bobosync/services/resolver/internal/metrics"
 	"bobosync/services/resolver/internal/observe"
 	"bobosync/services/resolver/internal/roster"
 	"bobosync/services/resolver/internal/store"
@@ -108,7 +109,7 @@ func run(ctx context.Context, cfg Config, deps program.Deps, hit func() error) e
 		return fmt.Errorf("open the resolver's state store (DATA_DIRECTORY): %w", err)
 	}
 	r := &roster.Roster{
-		Hit: hit, Holds: hold.New(cfg.rules(), log), Store: state, MaxStrangers: maxStrangers, Log: log, Now: deps.Clock(), Metrics: telemetry.NewResolver(deps.Telemetry),
+		Hit: hit, Holds: hold.New(cfg.rules(), log), Store: state, MaxStrangers: maxStrangers, Log: log, Now: deps.Clock(), Metrics: metrics.New(deps.Telemetry),
 		// A call that was given up may be worked on for as long as it was waited for, and then some.
 		Rules: latest.Rules{Lifetime: cfg.Lifetime.Duration(), Lateness: 2 * cfg.Calls.Timeout},
 	}

@@ -8,6 +8,7 @@ import (
 
 	"bobosync/shared/athoc"
 	"bobosync/shared/breaker"
+	"bobosync/shared/telemetry/metric"
 )
 
 // Calls are the metrics of the calls to AtHoc, of all callers in the process.
@@ -24,19 +25,20 @@ var operations = map[string]string{athoc.OpToken: "token", athoc.OpUpdate: "upda
 
 // NewCalls returns the metrics of the calls to AtHoc in t.
 func NewCalls(t *Telemetry) *Calls {
-	return once(t, "calls", func() *Calls {
+	return Once(t, "calls", func() *Calls {
 		return &Calls{
-			calls: counters("athoc", "calls_total", "Requests to AtHoc, by operation (token, update, search) and result (ok, or what went wrong).",
+			calls: metric.Counters("athoc", "calls_total", "Requests to AtHoc, by operation (token, update, search) and result (ok, or what went wrong).",
 				"operation", "result"),
 			took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-				Namespace: namespace, Subsystem: "athoc", Name: "call_seconds", Help: "Time that a request to AtHoc took, by operation.",
+				Namespace: metric.Namespace, Subsystem: "athoc", Name: "call_seconds", Help: "Time that a request to AtHoc took, by operation.",
 				Buckets: []float64{.05, .1, .25, .5, 1, 2.5, 5, 10, 20, 30, 60},
 			}, []string{"operation"}),
 		}
 	})
 }
 
-func (m *Calls) collectors() []prometheus.Collector { return []prometheus.Collector{m.calls, m.took} }
+// Collectors are all metrics of the set.
+func (m *Calls) Collectors() []prometheus.Collector { return []prometheus.Collector{m.calls, m.took} }
 
 // Observe notes a request; it fits athoc.Config. Kind is 0 if AtHoc answered as it should.
 func (m *Calls) Observe(op string, kind athoc.Kind, took time.Duration) {
@@ -53,7 +55,7 @@ func (m *Calls) Observe(op string, kind athoc.Kind, took time.Duration) {
 }
 
 // Breaker are the metrics of the circuit breaker that all callers of AtHoc share.
-type Breaker struct{ watched[breakerReading] }
+type Breaker struct{ metric.Watched[breakerReading] }
 
 // breakerReading is the circuit breaker's state, the rate without trouble, and whether an operator's pause is in force.
 type breakerReading struct {
@@ -64,21 +66,21 @@ type breakerReading struct {
 
 // NewBreaker returns the metrics of the circuit breaker in t.
 func NewBreaker(t *Telemetry) *Breaker {
-	return once(t, "brake", func() *Breaker {
+	return Once(t, "brake", func() *Breaker {
 		const part = "brake"
 		m := &Breaker{}
-		m.gauges = []reading[breakerReading]{
-			labelled(part, "trouble", "1 for the trouble that AtHoc is in now: outage and refused hold all calls back but a probe, throttled slows them down.",
+		m.Gauges = metric.Readings[breakerReading]{
+			metric.Labelled(part, "trouble", "1 for the trouble that AtHoc is in now: outage and refused hold all calls back but a probe, throttled slows them down.",
 				[]string{"trouble"}, func(s breakerReading, emit func(float64, ...string)) {
 					for _, t := range []breaker.FailureClass{breaker.Outage, breaker.Refused, breaker.Throttled} {
-						emit(flag(s.Class == t), string(t))
+						emit(metric.Flag(s.Class == t), string(t))
 					}
 				}),
-			age(part, "trouble_age_seconds", "Time since the trouble began; 0 without any.", func(s breakerReading) time.Time { return s.Since }),
-			value(part, "trouble_failed_calls", "Calls and probes that have failed since the trouble began.",
+			metric.Age(part, "trouble_age_seconds", "Time since the trouble began; 0 without any.", func(s breakerReading) time.Time { return s.Since }),
+			metric.Value(part, "trouble_failed_calls", "Calls and probes that have failed since the trouble began.",
 				func(s breakerReading) float64 { return float64(s.Failures) }),
-			value(part, "paused", "1 while an operator's pause holds back what is sent to AtHoc.", func(s breakerReading) float64 { return flag(s.paused) }),
-			value(part, "rate_limit_calls_per_second", "Most calls a second that are let through now, by all replicas together; 0 while calls are held back.",
+			metric.Value(part, "paused", "1 while an operator's pause holds back what is sent to AtHoc.", func(s breakerReading) float64 { return metric.Flag(s.paused) }),
+			metric.Value(part, "rate_limit_calls_per_second", "Most calls a second that are let through now, by all replicas together; 0 while calls are held back.",
 				breakerReading.now),
 		}
 		return m
@@ -96,7 +98,8 @@ func (s breakerReading) now() float64 {
 	}
 }
 
-func (m *Breaker) collectors() []prometheus.Collector { return []prometheus.Collector{m} }
+// Collectors are all metrics of the set.
+func (m *Breaker) Collectors() []prometheus.Collector { return []prometheus.Collector{m} }
 
 // WatchBreaker has the metrics read off b until the returned function is called. Limits are those that b was made with.
 func (m *Breaker) WatchBreaker(b *breaker.Breaker, limits breaker.Limits) (stop func()) {

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"bobosync/shared/telemetry/metric"
 	"bobosync/shared/topology"
 )
 
@@ -21,17 +22,17 @@ type Backlog struct {
 }
 
 var (
-	pendingDesc = prometheus.NewDesc(namespace+"_broker_pending_messages",
+	pendingDesc = prometheus.NewDesc(metric.Namespace+"_broker_pending_messages",
 		"Messages that a consumer has not been given yet.", []string{"stream", "consumer"}, nil)
-	unackedDesc = prometheus.NewDesc(namespace+"_broker_unacknowledged_messages",
+	unackedDesc = prometheus.NewDesc(metric.Namespace+"_broker_unacknowledged_messages",
 		"Messages that a consumer was given and has not acknowledged.", []string{"stream", "consumer"}, nil)
-	deadDesc = prometheus.NewDesc(namespace+"_broker_dead_letters",
+	deadDesc = prometheus.NewDesc(metric.Namespace+"_broker_dead_letters",
 		"Dead letters in the broker, from the resolver.", nil, nil)
 )
 
 // consumed is what one service consumes.
 type consumed struct {
-	watched[backlog]
+	metric.Watched[backlog]
 	consumers map[string][]string
 	dead      bool
 }
@@ -65,10 +66,11 @@ func consumers(service topology.Service) map[string][]string {
 
 // NewBacklog returns the metrics of what waits in the broker, in t.
 func NewBacklog(t *Telemetry) *Backlog {
-	return once(t, "backlog", func() *Backlog { return &Backlog{parts: map[topology.Service]*consumed{}} })
+	return Once(t, "backlog", func() *Backlog { return &Backlog{parts: map[topology.Service]*consumed{}} })
 }
 
-func (b *Backlog) collectors() []prometheus.Collector { return []prometheus.Collector{b} }
+// Collectors are all metrics of the set.
+func (b *Backlog) Collectors() []prometheus.Collector { return []prometheus.Collector{b} }
 
 // WatchConsumers has the consumers of a service looked at, and the dead letters for the resolver, until the returned function
 // is called.
@@ -123,7 +125,7 @@ func (b *Backlog) Collect(ch chan<- prometheus.Metric) {
 	parts := slices.Collect(maps.Values(b.parts))
 	b.mu.Unlock()
 	for _, part := range parts {
-		state, known := part.get()
+		state, known := part.State()
 		if !known {
 			continue
 		}

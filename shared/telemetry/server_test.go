@@ -7,10 +7,12 @@ import (
 	"net/http"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"bobosync/shared/bustest"
+	"bobosync/shared/athoc"
 	"bobosync/shared/telemetry"
 	"bobosync/shared/telemetry/teletest"
 )
@@ -48,10 +50,9 @@ func TestServesMetricsAndHealth(t *testing.T) {
 	status, text := s.Get(t, "/healthz")
 	require.Equal(t, http.StatusOK, status)
 	require.Equal(t, "alive\n", text)
-	telemetry.NewIngest(s.Telemetry).FileFinished(true)
+	telemetry.NewCalls(s.Telemetry).Observe(athoc.OpUpdate, athoc.Throttled, time.Second)
 	values := s.Scrape(t)
-	require.Equal(t, 1.0, values[`bobosync_ingest_files_finished_total{outcome="failed"}`])
-	require.Zero(t, values[`bobosync_ingest_files_finished_total{outcome="done"}`])
+	require.Equal(t, 1.0, values[`bobosync_athoc_calls_total{operation="update",result="throttled"}`])
 	require.Contains(t, values, "go_goroutines")
 	require.Contains(t, values, "process_start_time_seconds")
 	found := 0

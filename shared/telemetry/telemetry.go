@@ -1,8 +1,7 @@
 // Package telemetry is what operators' machines can see of a service: metrics for Prometheus, health, and traces.
 //
-// All metrics of the project are made here, so that their names, labels and units are chosen in one place; docs/metrics.md
-// lists them. A service makes its set with NewIngest, NewResolver, NewPublisher or NewJanitor and calls its methods. Labels
-// are words of small, fixed sets; never names of files, users or workers.
+// A service's metrics live with the service, in its package metrics, and are made of what package metric has; those that
+// several services have in common are here. docs/metrics.md lists all of them.
 package telemetry
 
 import (
@@ -16,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"bobosync/shared/config"
+	"bobosync/shared/telemetry/metric"
 )
 
 // Config are the settings of all that a process tells of itself.
@@ -59,7 +59,7 @@ type Telemetry struct {
 func New(version string) *Telemetry {
 	t := &Telemetry{registry: prometheus.NewRegistry(), sets: map[string]any{}}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
-		Namespace: namespace, Name: "build_info", Help: "Always 1; the labels say what runs.",
+		Namespace: metric.Namespace, Name: "build_info", Help: "Always 1; the labels say what runs.",
 		ConstLabels: prometheus.Labels{"version": version, "go_version": runtime.Version()},
 	})
 	build.Set(1)
@@ -76,9 +76,15 @@ func (t *Telemetry) Gatherer() prometheus.Gatherer {
 	return t.registry
 }
 
-// once makes the named set of metrics, or returns the one that t has already: in one process several services, or the same
+// Set is a set of metrics.
+type Set interface {
+	// Collectors are all of them.
+	Collectors() []prometheus.Collector
+}
+
+// Once makes the named set of metrics, or returns the one that t has already: in one process several services, or the same
 // one again after a restart, share it. With a nil t the set works and nobody sees it.
-func once[S interface{ collectors() []prometheus.Collector }](t *Telemetry, name string, create func() S) S {
+func Once[S Set](t *Telemetry, name string, create func() S) S {
 	if t == nil {
 		return create()
 	}
@@ -88,9 +94,9 @@ func once[S interface{ collectors() []prometheus.Collector }](t *Telemetry, name
 		return set
 	}
 	set := create()
-	for _, c := range set.collectors() {
+	for _, c := range set.Collectors() {
 		if err := t.registry.Register(c); err != nil {
-			panic(fmt.Sprintf("metrics of %s: %v", name, err)) // two metrics of one name: a mistake in this package
+			panic(fmt.Sprintf("metrics of %s: %v", name, err)) // two metrics of one name: a mistake in a package of metrics
 		}
 	}
 	t.sets[name] = set

@@ -7,10 +7,10 @@ import (
 	"log/slog"
 	"time"
 
+	"bobosync/services/janitor/internal/metrics"
 	"bobosync/services/janitor/internal/periodic"
 	"bobosync/services/janitor/internal/users"
 	"bobosync/shared/control"
-	"bobosync/shared/telemetry"
 )
 
 // Cleaner finds duty in AtHoc that is too old to be shown. It writes nothing: the resolver, which knows of newer events, decides
@@ -23,7 +23,7 @@ type Cleaner struct {
 	Silent   func(context.Context) []string
 	Lifetime time.Duration
 	Zone     *time.Location
-	Metrics  *telemetry.Janitor
+	Metrics  *metrics.Set
 	Now      func() time.Time
 	Log      *slog.Logger
 	// Odd is how many users had a duty status that is no date the last time.

@@ -8,11 +8,11 @@ import (
 	"log/slog"
 	"time"
 
+	"bobosync/services/janitor/internal/metrics"
 	"bobosync/services/janitor/internal/periodic"
 	"bobosync/services/janitor/internal/users"
 	"bobosync/shared/athoc"
 	"bobosync/shared/control"
-	"bobosync/shared/telemetry"
 	"bobosync/shared/topology"
 )
 
@@ -30,7 +30,7 @@ type Reconciler struct {
 	Apply     bool
 	MaxChange int
 	Zone      *time.Location
-	Metrics   *telemetry.Janitor
+	Metrics   *metrics.Set
 	Now       func() time.Time
 	Log       *slog.Logger
 }

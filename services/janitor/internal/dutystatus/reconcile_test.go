@@ -10,11 +10,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"bobosync/services/janitor/internal/metrics"
 	"bobosync/services/janitor/internal/periodic"
 	"bobosync/services/janitor/internal/users"
 	"bobosync/shared/bustest"
 	"bobosync/shared/control"
-	"bobosync/shared/telemetry"
 )
 
 func TestGuard(t *testing.T) {
@@ -56,7 +56,7 @@ func newComparing(count int, differ map[string]bool) *comparing {
 			c.report = report
 			return nil
 		},
-		MaxChange: 10, Zone: time.UTC, Metrics: telemetry.NewJanitor(nil), Now: time.Now, Log: bustest.Logger(),
+		MaxChange: 10, Zone: time.UTC, Metrics: metrics.New(nil), Now: time.Now, Log: bustest.Logger(),
 		Observe: func(_ context.Context, req control.ObserveRequest) (answer control.ObserveAnswer, err error) {
 			c.asked = append(c.asked, req)
 			answer.Compared = len(req.Users)

@@ -8,9 +8,9 @@ import (
 	"log/slog"
 	"time"
 
+	"bobosync/services/janitor/internal/metrics"
 	"bobosync/services/janitor/internal/periodic"
 	"bobosync/shared/control"
-	"bobosync/shared/telemetry"
 )
 
 // Hour is the hour of the day after which what is old is forgotten.
@@ -27,7 +27,7 @@ type Purger struct {
 	Zone                  *time.Location
 	// By names the janitor to ingest.
 	By      string
-	Metrics *telemetry.Janitor
+	Metrics *metrics.Set
 	Now     func() time.Time
 	Log     *slog.Logger
 }

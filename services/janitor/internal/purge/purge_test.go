@@ -9,9 +9,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"bobosync/services/janitor/internal/metrics"
 	"bobosync/shared/bustest"
 	"bobosync/shared/control"
-	"bobosync/shared/telemetry"
 )
 
 func TestLimitsOfAPurge(t *testing.T) {
@@ -48,7 +48,7 @@ func TestPurgeGoesOnWhileThereIsMore(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			asked := 0
 			p := &Purger{
-				FileDays: 30, JournalDays: 90, Zone: time.UTC, Metrics: telemetry.NewJanitor(nil), Log: bustest.Logger(),
+				FileDays: 30, JournalDays: 90, Zone: time.UTC, Metrics: metrics.New(nil), Log: bustest.Logger(),
 				Now: func() time.Time { return now },
 				Prune: func(_ context.Context, before time.Time) (int, error) {
 					assert.Equal(t, now.AddDate(0, 0, -90), before)

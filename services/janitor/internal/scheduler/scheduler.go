@@ -12,11 +12,11 @@ import (
 
 	"bobosync/services/janitor/internal/journal"
 	"bobosync/services/janitor/internal/mapping"
+	"bobosync/services/janitor/internal/metrics"
 	"bobosync/services/janitor/internal/periodic"
 	"bobosync/services/janitor/internal/state"
 	"bobosync/shared/athoc"
 	"bobosync/shared/control"
-	"bobosync/shared/telemetry"
 )
 
 // Journal is where runs are written down; [journal.Journal] is one.
@@ -40,7 +40,7 @@ type Scheduler struct {
 	Jobs    []Job
 	State   *state.Store
 	Journal Journal
-	Metrics *telemetry.Janitor
+	Metrics *metrics.Set
 	Now     func() time.Time
 	Log     *slog.Logger
 }

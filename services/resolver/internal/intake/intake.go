@@ -11,6 +11,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"bobosync/services/resolver/internal/latest"
+	"bobosync/services/resolver/internal/metrics"
 	"bobosync/services/resolver/internal/release"
 	"bobosync/services/resolver/internal/roster"
 	"bobosync/services/resolver/internal/store"
@@ -26,7 +27,7 @@ type Intake struct {
 	Releaser *release.Releaser
 	// EndsRecovery reports whether the state store is complete with a batch.
 	EndsRecovery func(context.Context, *bus.Batch) (bool, error)
-	Metrics      *telemetry.Resolver
+	Metrics      *metrics.Set
 	Telemetry    *telemetry.Telemetry
 }
 

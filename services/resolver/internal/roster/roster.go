@@ -13,13 +13,13 @@ import (
 
 	"bobosync/services/resolver/internal/hold"
 	"bobosync/services/resolver/internal/latest"
+	"bobosync/services/resolver/internal/metrics"
 	"bobosync/services/resolver/internal/outbox"
 	"bobosync/services/resolver/internal/stats"
 	"bobosync/services/resolver/internal/store"
 	"bobosync/shared/control"
 	"bobosync/shared/event"
 	"bobosync/shared/mapping"
-	"bobosync/shared/telemetry"
 )
 
 // Roster is the workers. Whoever changes anything holds its lock for the whole piece of work, so that pieces of work come one after
@@ -31,7 +31,7 @@ type Roster struct {
 	MaxStrangers int
 	Now          func() time.Time
 	Log          *slog.Logger
-	Metrics      *telemetry.Resolver
+	Metrics      *metrics.Set
 	// Stats counts the workers. It needs no lock.
 	Stats stats.Stats
 	// mapping is the one in force. It can be read without the lock, and is stored under it.

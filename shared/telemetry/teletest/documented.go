@@ -1,0 +1,156 @@
+package teletest
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	"bobosync/shared/telemetry"
+	"bobosync/shared/telemetry/metric"
+)
+
+// family is a metric as Prometheus sees it, and as docs/metrics.md tells of it.
+type family struct{ name, kind, labels, help string }
+
+// families gathers the project's own metrics.
+func families(tb testing.TB, all *telemetry.Telemetry) map[string]family {
+	tb.Helper()
+	gathered, err := all.Gatherer().Gather()
+	require.NoError(tb, err)
+	found := map[string]family{}
+	for _, f := range gathered {
+		if !strings.HasPrefix(f.GetName(), metric.Namespace+"_") {
+			continue
+		}
+		var labels []string
+		for _, l := range f.GetMetric()[0].GetLabel() {
+			labels = append(labels, l.GetName())
+		}
+		slices.Sort(labels)
+		found[f.GetName()] = family{f.GetName(), strings.ToLower(f.GetType().String()), strings.Join(labels, ", "), f.GetHelp()}
+	}
+	return found
+}
+
+var row = regexp.MustCompile("(?m)^\\| `(bobosync_[a-z_]+)` \\| ([a-z]+) \\| ([^|]*) \\| ([^|]*) \\|$")
+
+// listed returns what docs/metrics.md lists; root is the way to the repository.
+func listed(tb testing.TB, root string) map[string]family {
+	tb.Helper()
+	text, err := os.ReadFile(root + "/docs/metrics.md")
+	require.NoError(tb, err)
+	out := map[string]family{}
+	for _, m := range row.FindAllStringSubmatch(string(text), -1) {
+		out[m[1]] = family{m[1], m[2], strings.ReplaceAll(strings.TrimSpace(m[3]), "`", ""), m[4]}
+	}
+	return out
+}
+
+// Documented checks metrics that a test has fed: docs/metrics.md has each with its type, labels and meaning, and no other whose
+// name begins with one of these parts; none was forgotten when they were fed; names follow Prometheus' rules; and no value of a
+// label has "secret-" in it, which a test puts into every name that it feeds. With PRINT_METRICS=1 it prints the table's rows.
+func Documented(tb testing.TB, root string, all *telemetry.Telemetry, parts []string, sets ...telemetry.Set) {
+	tb.Helper()
+	found := families(tb, all)
+	if os.Getenv("PRINT_METRICS") != "" {
+		printRows(found)
+	}
+	own := listed(tb, root)
+	maps.DeleteFunc(own, func(name string, _ family) bool {
+		return !slices.ContainsFunc(parts, func(part string) bool { return strings.HasPrefix(name, metric.Namespace+"_"+part+"_") })
+	})
+	delete(found, metric.Namespace+"_build_info") // each telemetry has it
+	delete(own, metric.Namespace+"_build_info")
+	require.Equal(tb, own, found)
+	require.Equal(tb, slices.Sorted(maps.Keys(described(sets))), slices.Sorted(maps.Keys(found)), "described and fed")
+
+	problems, err := testutil.GatherAndLint(all.Gatherer())
+	require.NoError(tb, err)
+	require.Empty(tb, problems)
+	gathered, err := all.Gatherer().Gather()
+	require.NoError(tb, err)
+	for _, f := range gathered {
+		require.NotContains(tb, f.String(), "secret-")
+	}
+}
+
+// OnlyOf checks that docs/metrics.md lists no metric of another part than these.
+func OnlyOf(tb testing.TB, root string, parts ...string) {
+	tb.Helper()
+	for name := range listed(tb, root) {
+		part, _, _ := strings.Cut(strings.TrimPrefix(name, metric.Namespace+"_"), "_")
+		require.Contains(tb, parts, part, name)
+	}
+}
+
+func printRows(found map[string]family) {
+	for _, name := range slices.Sorted(maps.Keys(found)) {
+		f := found[name]
+		labels := ""
+		if f.labels != "" {
+			labels = "`" + strings.ReplaceAll(f.labels, ", ", "`, `") + "`"
+		}
+		fmt.Printf("| `%s` | %s | %s | %s |\n", f.name, f.kind, labels, f.help)
+	}
+}
+
+var fqName = regexp.MustCompile(`fqName: "([^"]+)"`)
+
+// described are the names of all metrics of some sets.
+func described(sets []telemetry.Set) map[string]bool {
+	names := map[string]bool{}
+	for _, set := range sets {
+		for _, c := range set.Collectors() {
+			descs := make(chan *prometheus.Desc, 100)
+			c.Describe(descs)
+			close(descs)
+			for d := range descs {
+				names[fqName.FindStringSubmatch(d.String())[1]] = true
+			}
+		}
+	}
+	return names
+}
+
+// Values are all values of counters and gauges, by name and the values of the labels, with blanks between.
+func Values(tb testing.TB, all *telemetry.Telemetry) map[string]float64 {
+	tb.Helper()
+	gathered, err := all.Gatherer().Gather()
+	require.NoError(tb, err)
+	values := map[string]float64{}
+	for _, f := range gathered {
+		for _, m := range f.GetMetric() {
+			key := f.GetName()
+			for _, l := range m.GetLabel() {
+				key += " " + l.GetValue()
+			}
+			values[key] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
+		}
+	}
+	return values
+}
+
+// HasValues checks some of the values.
+func HasValues(tb testing.TB, all *telemetry.Telemetry, want map[string]float64) {
+	tb.Helper()
+	values := Values(tb, all)
+	for key, want := range want {
+		got, there := values[key]
+		require.True(tb, there, key)
+		require.InDelta(tb, want, got, 1e-9, key)
+	}
+}
+
+// Always gives a state whenever it is asked for.
+func Always[S any](s S) func(context.Context) (S, error) {
+	return func(context.Context) (S, error) { return s, nil }
+}
