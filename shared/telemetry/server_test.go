@@ -11,8 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"bobosync/shared/bustest"
 	"bobosync/shared/athoc"
+	"bobosync/shared/bustest"
 	"bobosync/shared/telemetry"
 	"bobosync/shared/telemetry/teletest"
 )

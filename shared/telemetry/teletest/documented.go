@@ -129,11 +129,11 @@ func Values(tb testing.TB, all *telemetry.Telemetry) map[string]float64 {
 	values := map[string]float64{}
 	for _, f := range gathered {
 		for _, m := range f.GetMetric() {
-			key := f.GetName()
+			key := []string{f.GetName()}
 			for _, l := range m.GetLabel() {
-				key += " " + l.GetValue()
+				key = append(key, l.GetValue())
 			}
-			values[key] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
+			values[strings.Join(key, " ")] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
 		}
 	}
 	return values
