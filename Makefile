@@ -218,6 +218,9 @@ secrets: nats-creds ## gather keys and certificates for deploy/compose.yaml (SEC
 	@test -f $(NATS_OUT)/tls/server.crt || $(MAKE) --no-print-directory nats-certs
 	@mkdir -p $(SECRETS) && chmod 700 $(SECRETS)
 	@for f in $(NATS_OUT)/creds/*.nk $(NATS_OUT)/tls/ca.crt $(NATS_OUT)/tls/server.crt $(NATS_OUT)/tls/server.key; do install -m 644 $$f $(SECRETS)/ || exit 1; done
+	@test -s $(SECRETS)/console_session_key || head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n' >$(SECRETS)/console_session_key
+	@test -e $(SECRETS)/console_users || touch $(SECRETS)/console_users
+	@chmod 644 $(SECRETS)/console_session_key $(SECRETS)/console_users
 	@for s in client_secret password; do test -s $(SECRETS)/$$s || echo "still to be written: $(SECRETS)/$$s (one line, mode 644)"; done
 
 .PHONY: try

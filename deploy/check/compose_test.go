@@ -1,6 +1,7 @@
 package check_test
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -112,4 +113,32 @@ func TestComposeSaysWhatIsMissing(t *testing.T) {
 		_, err := load(t, nil, append([]string{name + "="}, someVersion...), "compose.yaml")
 		require.ErrorContains(t, err, name)
 	}
+}
+
+var withConsole = append([]string{"CONSOLE_URL=https://bobosync.example.org"}, someVersion...)
+
+// TestTheConsoleIsReachedFromThisMachineAlone: by a proxy, with keys of its own, and by nobody past it.
+func TestTheConsoleIsReachedFromThisMachineAlone(t *testing.T) {
+	p, err := load(t, []string{"*"}, withConsole, "compose.yaml", "compose.console.yaml")
+	require.NoError(t, err)
+	s := p.Services["console"]
+	require.Len(t, s.Ports, 1)
+	require.Equal(t, "127.0.0.1", s.Ports[0].HostIP)
+	require.Equal(t, ":"+strconv.Itoa(int(s.Ports[0].Target)), *s.Environment["CONSOLE_ADDR"])
+	s.Ports = nil
+	checkService(t, knownSettings(t), s)
+	require.Equal(t, "/run/secrets/nats_viewer", *s.Environment["NATS_CREDS"], "it reads with a key that changes nothing")
+	require.NotContains(t, s.Networks, "outside", "which is the way to AtHoc")
+	for _, secret := range s.Secrets {
+		require.NotContains(t, []string{"client_secret", "password", "nats_provision"}, secret.Source)
+	}
+	for _, name := range []string{"ingest", "publisher", "nats"} {
+		require.NotContains(t, p.Services[name].Networks, "console", name)
+	}
+
+	_, err = load(t, nil, someVersion, "compose.yaml", "compose.console.yaml")
+	require.ErrorContains(t, err, "CONSOLE_URL")
+	alone, err := load(t, []string{"*"}, append([]string{"CONSOLE_USERS_FILE="}, withConsole...), "compose.yaml", "compose.console.yaml")
+	require.NoError(t, err)
+	require.Empty(t, *alone.Services["console"].Environment["CONSOLE_USERS_FILE"])
 }

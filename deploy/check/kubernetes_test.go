@@ -275,3 +275,28 @@ func TestTheExampleSetsWhatIsKnown(t *testing.T) {
 	}
 	require.True(t, found)
 }
+
+// TestTheConsoleIsAPodAsTheOthers: by the same rules, let in by nobody but the ingress, and without a way out or AtHoc's secrets.
+func TestTheConsoleIsAPodAsTheOthers(t *testing.T) {
+	c := build(t, "testdata/console")
+	w, there := c.workloads["bobosync-console"]
+	require.True(t, there)
+	require.True(t, *w.template.Spec.SecurityContext.RunAsNonRoot)
+	require.False(t, *w.template.Spec.AutomountServiceAccountToken)
+	checkContainer(t, knownSettings(t), w, w.template.Spec.Containers[0])
+	checkReferences(t, c, w)
+	require.True(t, matches(map[string]string{"bobosync/broker": "client"}, w))
+	require.False(t, matches(map[string]string{"bobosync/athoc": "client"}, w))
+	for _, v := range w.template.Spec.Volumes {
+		require.False(t, v.Secret != nil && v.Secret.SecretName == "athoc", "it has AtHoc's secrets")
+	}
+	require.Equal(t, []string{w.name}, c.selected(c.objects["Service/bobosync-console"].(*corev1.Service).Spec.Selector))
+	policy, ok := c.objects["NetworkPolicy/from-ingress"].(*networkingv1.NetworkPolicy)
+	require.True(t, ok)
+	require.Equal(t, []string{w.name}, c.selected(policy.Spec.PodSelector.MatchLabels))
+	require.Equal(t, int32(8470), policy.Spec.Ingress[0].Ports[0].Port.IntVal)
+	settings := c.objects["ConfigMap/"+w.template.Spec.Containers[0].EnvFrom[1].ConfigMapRef.Name].(*corev1.ConfigMap).Data
+	for name := range settings {
+		requireKnown(t, knownSettings(t), w.name, name)
+	}
+}

@@ -115,7 +115,7 @@ var (
 	// secrets are the variables that nobody else should be able to read.
 	secrets = []string{
 		"PASSWORD", "CLIENT_SECRET", "NOTIFY_SMTP_PASSWORD", "NOTIFY_WEBHOOK_SECRET", "NOTIFY_WEBHOOK_URL", "NOTIFY_TEAMS_URL", "HEARTBEAT_URL",
-		"OTEL_EXPORTER_OTLP_HEADERS", "CONSOLE_SESSION_KEY", "CONSOLE_WALL_TOKEN",
+		"OTEL_EXPORTER_OTLP_HEADERS", "CONSOLE_SESSION_KEY", "CONSOLE_WALL_TOKEN", "CONSOLE_OIDC_CLIENT_SECRET",
 	}
 	// trusted are the variables that name a file by which others are told from impostors, beside the key for the broker.
 	trusted = []string{

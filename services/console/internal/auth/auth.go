@@ -50,12 +50,16 @@ type Identity struct {
 	Role Role
 	// How says how he logged in: password, link, proxy, oidc, or wall.
 	How string
+	// Subject is his id at the identity provider, which no other has there; empty if he logged in otherwise.
+	Subject string
 	// Address is where he asks from, without the port.
 	Address string
 }
 
 // By is how orders name him in the audit and the journal.
-func (i Identity) By() string { return fmt.Sprintf("%s (console, %s, %s)", i.Name, i.How, i.Address) }
+func (i Identity) By() string {
+	return fmt.Sprintf("%s (console, %s, %s)", i.Name, strings.TrimSpace(i.How+" "+i.Subject), i.Address)
+}
 
 // asker is what the context of a request holds.
 type asker struct {
@@ -107,6 +111,7 @@ type Auth struct {
 	ended    *ended
 	users    *users
 	links    *login.Links
+	provider *provider
 	throttle *throttle
 	hashing  chan struct{} // bounds the memory that passwords take
 	proxies  []netip.Prefix
@@ -138,6 +143,11 @@ func New(ctx context.Context, cfg Config, opt Options) (*Auth, error) {
 	}
 	if cfg.Mode == ModeLink {
 		if a.links, err = login.NewLinks(opt.Directory, cfg.linkURL(opt.Addr)); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.Mode == ModeOIDC {
+		if a.provider, err = newProvider(cfg, opt.Clock); err != nil {
 			return nil, err
 		}
 	}
@@ -268,12 +278,19 @@ func (a *Auth) fromSession(r *http.Request) asker {
 	if s == nil || !s.lasts(a.opt.Clock()) || a.ended.has(s) || !a.stillKnown(s) {
 		return asker{}
 	}
-	return asker{Identity{Name: s.Name, Role: s.Role, How: s.How}, s}
+	return asker{Identity{Name: s.Name, Role: s.Role, How: s.How, Subject: s.Subject}, s}
 }
 
-// stillKnown reports whether a user's line in the file is what it was when he logged in.
+// stillKnown reports whether he could log in as he did: by a line in the file that is what it was, by the same provider and groups, by a link.
 func (a *Auth) stillKnown(s *session) bool {
-	return s.How != howPassword || a.users != nil && a.users.mark(s.Name) == s.Mark
+	switch s.How {
+	case howPassword:
+		return a.users != nil && a.users.mark(s.Name) == s.Mark
+	case howOIDC:
+		return a.provider != nil && a.provider.mark() == s.Mark
+	default:
+		return a.links != nil
+	}
 }
 
 // whileLasts gives a stream's context an end when the session ends: by itself, or since somebody ended it.

@@ -19,15 +19,16 @@ const (
 	ModeFile  = "file"
 	ModeLink  = "link"
 	ModeProxy = "proxy"
+	ModeOIDC  = "oidc"
 )
 
 // Config says where the console listens, and who may come in.
 type Config struct {
 	// URL is the address that browsers show, such as https://bobosync.example.org, if a proxy is in front of the console.
 	URL string `env:"CONSOLE_URL"`
-	// Mode is how people log in: link, file or proxy.
+	// Mode is how people log in: link, file, proxy or oidc.
 	Mode string `env:"CONSOLE_AUTH, default=link"`
-	// UsersFile lists the users of the mode file: name, role and hash.
+	// UsersFile lists the users of the mode file: name, role and hash. With oidc they are those of an emergency.
 	UsersFile string `env:"CONSOLE_USERS_FILE"`
 	// Header is where the proxy names the user, and GroupsHeader where it lists his groups, with commas between.
 	Header       string `env:"CONSOLE_AUTH_HEADER"`
@@ -37,6 +38,18 @@ type Config struct {
 	// Operators and Approvers are the groups whose members have that role; who is in none of them is a viewer.
 	Operators []string `env:"CONSOLE_OPERATORS"`
 	Approvers []string `env:"CONSOLE_APPROVERS"`
+	// Issuer is the identity provider of the mode oidc, where the console is the client ClientID with ClientSecret. Scopes are what it asks for,
+	// with blanks between; GroupsClaim is the claim of the ID token that lists somebody's groups.
+	Issuer       string        `env:"CONSOLE_OIDC_ISSUER"`
+	ClientID     string        `env:"CONSOLE_OIDC_CLIENT_ID"`
+	ClientSecret config.Secret `env:"CONSOLE_OIDC_CLIENT_SECRET"`
+	Scopes       string        `env:"CONSOLE_OIDC_SCOPES, default=openid profile"`
+	GroupsClaim  string        `env:"CONSOLE_OIDC_GROUPS_CLAIM, default=groups"`
+	// SSLCertPath, HTTPProxy, HTTPSProxy and NoProxy are the way to the provider, as to AtHoc.
+	SSLCertPath string `env:"SSL_CERT_PATH"`
+	HTTPProxy   string `env:"HTTP_PROXY"`
+	HTTPSProxy  string `env:"HTTPS_PROXY"`
+	NoProxy     string `env:"NO_PROXY"`
 	// WallToken opens the wall page, and nothing else.
 	WallToken config.Secret `env:"CONSOLE_WALL_TOKEN"`
 	// SessionKey seals the cookies of sessions, the same for all consoles. Without it each console makes its own, and who is logged in
@@ -56,7 +69,7 @@ const (
 
 // Validate reports settings that contradict each other, or would let anybody in to a console that listens on addr.
 func (c Config) Validate(addr string) error {
-	errs := []error{c.validateAddress(addr), c.validateURL(), c.validateTLS(), c.validateMode(), c.validateGroups(), c.validateProxies()}
+	errs := []error{c.validateAddress(addr), c.validateURL(), c.validateTLS(), c.validateMode(), c.validateOIDC(), c.validateGroups(), c.validateProxies()}
 	if n := len(c.SessionKey); n > 0 && n < leastSessionKey {
 		errs = append(errs, fmt.Errorf("CONSOLE_SESSION_KEY: must have at least %d characters, such as those of openssl rand -hex 32", leastSessionKey))
 	}
@@ -71,7 +84,7 @@ func (c Config) validateAddress(addr string) error {
 	case onLoopback(addr):
 		return nil
 	case c.Mode == ModeLink:
-		return errors.New("CONSOLE_ADDR: must be an address of this machine alone, such as 127.0.0.1:8470, with CONSOLE_AUTH=link; others log in with CONSOLE_AUTH=file or proxy")
+		return errors.New("CONSOLE_ADDR: must be an address of this machine alone, such as 127.0.0.1:8470, with CONSOLE_AUTH=link; others log in with CONSOLE_AUTH=file, proxy or oidc")
 	case !c.secure():
 		return errors.New("CONSOLE_ADDR: others reach it, so that passwords would travel in the clear: set CONSOLE_TLS_CERT and CONSOLE_TLS_KEY, " +
 			"or CONSOLE_URL=https://... if a proxy in front of it ends TLS, or let it listen on 127.0.0.1")
@@ -107,12 +120,12 @@ func (c Config) validateTLS() error {
 
 func (c Config) validateMode() error {
 	switch {
-	case !slices.Contains([]string{ModeFile, ModeLink, ModeProxy}, c.Mode):
-		return errors.New("CONSOLE_AUTH: must be link, file or proxy")
+	case !slices.Contains([]string{ModeFile, ModeLink, ModeProxy, ModeOIDC}, c.Mode):
+		return errors.New("CONSOLE_AUTH: must be link, file, proxy or oidc")
 	case c.Mode == ModeFile && c.UsersFile == "":
 		return errors.New("CONSOLE_USERS_FILE: CONSOLE_AUTH=file needs the file of users: bobosync console passwd NAME makes a line of it")
-	case c.Mode != ModeFile && c.UsersFile != "":
-		return errors.New("CONSOLE_USERS_FILE: is for CONSOLE_AUTH=file")
+	case c.Mode != ModeFile && c.Mode != ModeOIDC && c.UsersFile != "":
+		return errors.New("CONSOLE_USERS_FILE: is for CONSOLE_AUTH=file, and for emergencies with CONSOLE_AUTH=oidc")
 	case c.Mode == ModeProxy && c.Header == "":
 		return errors.New("CONSOLE_AUTH_HEADER: CONSOLE_AUTH=proxy needs the header in which the proxy names the user")
 	case c.Mode == ModeProxy && len(c.TrustedProxies) == 0:
@@ -123,10 +136,29 @@ func (c Config) validateMode() error {
 	return nil
 }
 
+// validateOIDC reports what is missing for the mode oidc, or is there without it.
+func (c Config) validateOIDC() error {
+	switch {
+	case c.Mode != ModeOIDC && (c.Issuer != "" || c.ClientID != "" || c.ClientSecret != ""):
+		return errors.New("CONSOLE_OIDC_ISSUER, CONSOLE_OIDC_CLIENT_ID, CONSOLE_OIDC_CLIENT_SECRET: are for CONSOLE_AUTH=oidc")
+	case c.Mode != ModeOIDC:
+		return nil
+	case c.Issuer == "" || c.ClientID == "" || c.ClientSecret == "":
+		return errors.New("CONSOLE_OIDC_ISSUER, CONSOLE_OIDC_CLIENT_ID, CONSOLE_OIDC_CLIENT_SECRET: CONSOLE_AUTH=oidc needs all three")
+	case !trustworthy(c.Issuer) || strings.ContainsAny(c.Issuer, "?#"):
+		return errors.New("CONSOLE_OIDC_ISSUER: must be the provider's address as it writes it itself, such as https://login.example.org/realms/county")
+	case c.URL == "":
+		return errors.New("CONSOLE_URL: CONSOLE_AUTH=oidc needs the address that browsers show, to which the provider sends them back: register " + pathReturn + " below it there")
+	case !slices.Contains(strings.Fields(c.Scopes), "openid"):
+		return errors.New("CONSOLE_OIDC_SCOPES: must hold openid, such as openid profile groups")
+	}
+	return nil
+}
+
 func (c Config) validateGroups() error {
 	switch {
-	case c.Mode != ModeProxy && len(c.Operators)+len(c.Approvers) > 0:
-		return errors.New("CONSOLE_OPERATORS, CONSOLE_APPROVERS: are for CONSOLE_AUTH=proxy; with a file of users each line has the role")
+	case c.Mode != ModeProxy && c.Mode != ModeOIDC && len(c.Operators)+len(c.Approvers) > 0:
+		return errors.New("CONSOLE_OPERATORS, CONSOLE_APPROVERS: are for CONSOLE_AUTH=proxy and oidc; with a file of users each line has the role")
 	case c.Mode == ModeProxy && len(c.Operators)+len(c.Approvers) > 0 && c.GroupsHeader == "":
 		return errors.New("CONSOLE_AUTH_GROUPS_HEADER: CONSOLE_OPERATORS and CONSOLE_APPROVERS need the header in which the proxy lists the user's groups")
 	}

@@ -32,6 +32,8 @@ const (
 // view is what the templates show.
 type view struct {
 	Mode, Next, Name, Error, Text, Token string
+	// Emergency says that people log in at the identity provider, and by a password if that is down.
+	Emergency bool
 }
 
 // Routes adds the pages of logging in and out.
@@ -46,6 +48,10 @@ func (a *Auth) Routes(mux *http.ServeMux) {
 	if a.links != nil {
 		mux.HandleFunc("GET "+login.LinkPath, a.showLink)
 		mux.HandleFunc("POST "+login.LinkPath, a.useLink)
+	}
+	if a.provider != nil {
+		mux.HandleFunc("GET "+pathBegin, a.goToProvider)
+		mux.HandleFunc("GET "+pathReturn, a.comeBack)
 	}
 }
 
@@ -103,7 +109,13 @@ func (a *Auth) showLogin(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, next, http.StatusSeeOther)
 		return
 	}
-	a.page(w, r, http.StatusOK, "Log in", "login", view{Mode: a.cfg.Mode, Next: next})
+	a.page(w, r, http.StatusOK, "Log in", "login", a.loginView(view{Next: next}))
+}
+
+// loginView is what the page of logging in shows.
+func (a *Auth) loginView(v view) view {
+	v.Mode, v.Emergency = a.cfg.Mode, a.provider != nil && a.users != nil
+	return v
 }
 
 // logIn judges a name and password. It says of both failures the same, after the same time.
@@ -112,7 +124,7 @@ func (a *Auth) logIn(w http.ResponseWriter, r *http.Request) {
 	who := From(r.Context())
 	fail := func(status int, why string) {
 		a.opt.Log.Warn("a login failed", "name", shown(name), "address", who.Address, "reason", why)
-		a.page(w, r, status, "Log in", "login", view{Mode: a.cfg.Mode, Next: next, Name: shown(name), Error: why})
+		a.page(w, r, status, "Log in", "login", a.loginView(view{Next: next, Name: shown(name), Error: why}))
 	}
 	if !a.throttle.begin(who.Address, name) {
 		w.Header().Set("Retry-After", "60")
@@ -156,7 +168,7 @@ func (a *Auth) begin(w http.ResponseWriter, r *http.Request, who Identity, mark,
 	}
 	s := newSession(who, mark, a.opt.Clock())
 	a.setCookie(w, a.sessionCookie(), s)
-	a.opt.Log.Info("somebody has logged in", "name", who.Name, "role", who.Role.String(), "how", who.How, "address", From(r.Context()).Address)
+	a.opt.Log.Info("somebody has logged in", "name", who.Name, "subject", who.Subject, "role", who.Role.String(), "how", who.How, "address", From(r.Context()).Address)
 	http.Redirect(w, r, next, http.StatusSeeOther)
 }
 
@@ -169,20 +181,26 @@ func (a *Auth) useLink(w http.ResponseWriter, r *http.Request) {
 	name, ok := a.links.Use(r.PostFormValue("t"), a.opt.Clock())
 	if !ok {
 		a.opt.Log.Warn("a link that opens nothing was used", "address", From(r.Context()).Address)
-		a.page(w, r, http.StatusUnauthorized, "Log in", "login", view{Mode: a.cfg.Mode, Error: "The link was used before, or is older than a minute."})
+		a.page(w, r, http.StatusUnauthorized, "Log in", "login", a.loginView(view{Error: "The link was used before, or is older than a minute."}))
 		return
 	}
 	a.begin(w, r, Identity{Name: name, Role: Approver, How: howLink}, "", "/")
 }
 
-// logOut ends the session for all consoles.
+// logOut ends the session for all consoles, and sends the browser on to the identity provider, which would let it in again without a word.
 func (a *Auth) logOut(w http.ResponseWriter, r *http.Request) {
 	if s := askerOf(r.Context()).session; s != nil {
 		a.ended.add(r.Context(), s)
 		a.opt.Log.Info("somebody has logged out", "name", s.Name, "address", From(r.Context()).Address)
 	}
 	a.writeCookie(w, a.sessionCookie(), "", -1)
-	a.page(w, r, http.StatusOK, "Logged out", "out", view{Mode: a.cfg.Mode})
+	v := view{Mode: a.cfg.Mode}
+	if a.provider != nil && From(r.Context()).How == howOIDC {
+		if v.Next = a.provider.leave(r.Context()); v.Next != "" {
+			w.Header().Set("Refresh", "0; url="+v.Next) // no redirect: the content policy lets a form's answer lead nowhere else
+		}
+	}
+	a.page(w, r, http.StatusOK, "Logged out", "out", v)
 }
 
 // tellSession tells a page until when it can go on. Asking for it is no reason to go on.

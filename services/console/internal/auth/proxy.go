@@ -36,7 +36,7 @@ func (a *Auth) fromProxy(r *http.Request) (asker, error) {
 	if len(names) > 1 || name == "" || len(name) > mostName || !utf8.ValidString(name) || text.Clean(name) != name {
 		return asker{}, errProxy
 	}
-	return asker{Identity: Identity{Name: name, Role: a.roleOfGroups(a.groups(r)), How: howProxy}}, nil
+	return asker{Identity: Identity{Name: name, Role: a.cfg.roleOfGroups(a.groups(r)), How: howProxy}}, nil
 }
 
 func (a *Auth) groups(r *http.Request) (groups []string) {
@@ -52,14 +52,14 @@ func (a *Auth) groups(r *http.Request) (groups []string) {
 }
 
 // roleOfGroups is the highest role that one of the groups gives; without any it is Viewer.
-func (a *Auth) roleOfGroups(groups []string) Role {
+func (c Config) roleOfGroups(groups []string) Role {
 	in := func(of []string) bool {
 		return slices.ContainsFunc(of, func(g string) bool { return slices.Contains(groups, strings.TrimSpace(g)) })
 	}
 	switch {
-	case in(a.cfg.Approvers):
+	case in(c.Approvers):
 		return Approver
-	case in(a.cfg.Operators):
+	case in(c.Operators):
 		return Operator
 	default:
 		return Viewer

@@ -31,6 +31,7 @@ const (
 	howPassword = "password"
 	howLink     = "link"
 	howProxy    = "proxy"
+	howOIDC     = "oidc"
 	howWall     = "wall"
 )
 
@@ -40,15 +41,16 @@ type session struct {
 	Name    string `json:"n"`
 	Role    Role   `json:"r"`
 	How     string `json:"h"`
+	Subject string `json:"u,omitempty"`
 	Started int64  `json:"s"`
 	Seen    int64  `json:"l"`
-	// Mark changes with the user's line in the file, or with the wall's token.
+	// Mark changes with the user's line in the file, with the identity provider, or with the wall's token.
 	Mark string `json:"m,omitempty"`
 }
 
 // newSession begins a session; it has nothing of one that was before.
 func newSession(who Identity, mark string, now time.Time) *session {
-	return &session{ID: rand.Text(), Name: who.Name, Role: who.Role, How: who.How, Started: now.Unix(), Seen: now.Unix(), Mark: mark}
+	return &session{ID: rand.Text(), Name: who.Name, Role: who.Role, How: who.How, Subject: who.Subject, Started: now.Unix(), Seen: now.Unix(), Mark: mark}
 }
 
 func (s *session) idleEnds() time.Time  { return time.Unix(s.Seen, 0).Add(idleLife) }

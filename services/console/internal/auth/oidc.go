@@ -1,0 +1,96 @@
+package auth
+
+// The pages of logging in at an identity provider: the way there, and the way back.
+
+import (
+	"cmp"
+	"crypto/rand"
+	"net/http"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"golang.org/x/oauth2"
+)
+
+const (
+	pathBegin  = "/login/begin"
+	pathReturn = "/login/oidc"
+	// tryLife is how long somebody may take at the provider.
+	tryLife = 10 * time.Minute
+	// mostNext bounds the address that he wants to see, in bytes: it lies in a cookie meanwhile.
+	mostNext = 1024
+)
+
+// try is a login that is under way, as it lies in a sealed cookie of the browser that began it.
+type try struct {
+	State    string `json:"s"`
+	Nonce    string `json:"n"`
+	Verifier string `json:"v"`
+	Next     string `json:"to"`
+	Began    int64  `json:"b"`
+}
+
+func (a *Auth) tryCookie() string { return a.cookieName("bobosync-login") }
+
+// goToProvider begins a login and sends the browser to the provider. It is a link and no form, since the content policy lets forms lead
+// nowhere else.
+func (a *Auth) goToProvider(w http.ResponseWriter, r *http.Request) {
+	next := local(r.URL.Query().Get("next"))
+	e, err := a.provider.find(r.Context())
+	if err != nil {
+		a.noLogin(w, r, http.StatusServiceUnavailable, next, errAway.Error(), err)
+		return
+	}
+	if len(next) > mostNext {
+		next = "/"
+	}
+	t := try{State: rand.Text(), Nonce: rand.Text(), Verifier: oauth2.GenerateVerifier(), Next: next, Began: a.opt.Clock().Unix()}
+	a.writeCookie(w, a.tryCookie(), a.sealer.seal(a.tryCookie(), t), int(tryLife.Seconds()))
+	http.Redirect(w, r, e.login.AuthCodeURL(t.State, oidc.Nonce(t.Nonce), oauth2.S256ChallengeOption(t.Verifier)), http.StatusSeeOther)
+}
+
+// tried returns the login that this browser has begun, or nil.
+func (a *Auth) tried(r *http.Request) *try {
+	for _, c := range r.CookiesNamed(a.tryCookie()) {
+		var t try
+		if a.sealer.open(a.tryCookie(), c.Value, &t) && a.opt.Clock().Sub(time.Unix(t.Began, 0)) < tryLife {
+			return &t
+		}
+	}
+	return nil
+}
+
+// comeBack ends a login: the provider has sent the browser back. Each way back is gone once.
+func (a *Auth) comeBack(w http.ResponseWriter, r *http.Request) {
+	t, query := a.tried(r), r.URL.Query()
+	a.writeCookie(w, a.tryCookie(), "", -1)
+	address := From(r.Context()).Address
+	switch {
+	case t == nil || query.Get("state") != t.State:
+		a.noLogin(w, r, http.StatusBadRequest, "/", "this login was not begun in this browser at "+a.cfg.origin()+", or more than ten minutes ago, or another one was begun since", nil)
+		return
+	case query.Has("iss") && query.Get("iss") != a.cfg.Issuer:
+		a.noLogin(w, r, http.StatusForbidden, t.Next, errNotOurs.Error(), nil)
+		return
+	case query.Has("error"):
+		a.noLogin(w, r, http.StatusForbidden, t.Next, "the login service refuses: "+shown(cmp.Or(query.Get("error_description"), query.Get("error"))), nil)
+		return
+	case !a.throttle.begin(address, ""):
+		w.Header().Set("Retry-After", "60")
+		a.noLogin(w, r, http.StatusTooManyRequests, t.Next, "too many failures: try again in a minute", nil)
+		return
+	}
+	who, said, err := a.provider.person(r.Context(), query.Get("code"), t)
+	if said != nil {
+		a.noLogin(w, r, http.StatusForbidden, t.Next, said.Error(), err)
+		return
+	}
+	a.throttle.forget(address, "")
+	a.begin(w, r, who, a.provider.mark(), t.Next)
+}
+
+// noLogin says why somebody is not let in, and lets him try again.
+func (a *Auth) noLogin(w http.ResponseWriter, r *http.Request, status int, next, why string, err error) {
+	a.opt.Log.Warn("a login failed", "address", From(r.Context()).Address, "reason", why, "error", err)
+	a.page(w, r, status, "Log in", "login", a.loginView(view{Next: next, Error: "You are not logged in: " + why + "."}))
+}
