@@ -5,8 +5,10 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -473,4 +475,27 @@ func TestNobodyComesInWithoutTLS(t *testing.T) {
 	require.NoError(t, err)
 	_, err = nats.Connect(in.url(), key, nats.RootCAs(in.ca), nats.Secure(&tls.Config{MaxVersion: tls.VersionTLS11})) //nolint:gosec // it must be refused
 	require.Error(t, err)
+}
+
+// TestConnectionsWithoutALoginKeepNobodyOut: hundreds of them are open, and a service logs in all the same; soon they are put out.
+func TestConnectionsWithoutALoginKeepNobodyOut(t *testing.T) {
+	t.Parallel()
+	in := broker(t)
+	var idle []net.Conn
+	for range 400 {
+		conn, err := net.DialTimeout("tcp", strings.TrimPrefix(in.url(), "tls://"), patience)
+		require.NoError(t, err)
+		defer conn.Close()
+		idle = append(idle, conn)
+	}
+	key, err := nats.NkeyOptionFromSeed(setup.CredsFile(in.dir, "ingest"))
+	require.NoError(t, err)
+	service, err := nats.Connect(in.url(), key, nats.RootCAs(in.ca), nats.Timeout(patience))
+	require.NoError(t, err, "at once, not when they are put out")
+	service.Close()
+	for _, conn := range idle {
+		require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
+		_, err := io.Copy(io.Discard, conn) // the server's greeting, and then its end
+		require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "it is put out")
+	}
 }

@@ -67,6 +67,7 @@ const (
 // Parts are all parts, in the order in which they are measured.
 var Parts = []string{
 	PartLimits, PartLarge, PartSmall, PartHuge, PartIdle, PartLatency, PartSteady, PartBehind, PartRecovery, PartTooLarge, PartSlow, PartCulprit, PartMapping,
+	PartAttack,
 }
 
 // Quick has small sizes, to see in seconds whether everything works. Bin and Dir are to be set.

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -258,4 +259,18 @@ func TestLimits(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, []byte("a,b\n"), 0o600))
 	_, err = splitLines(path)
 	require.ErrorContains(t, err, "line 1 has 2 columns")
+}
+
+// TestLimitsAreThoseOfCompose: what the memory under attack is compared with.
+func TestLimitsAreThoseOfCompose(t *testing.T) {
+	text, err := os.ReadFile("../../deploy/compose.yaml")
+	require.NoError(t, err)
+	limits := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^ +mem_limit: (\d+)m$`).FindAllStringSubmatch(string(text), -1) {
+		limits[m[1]] = true
+	}
+	require.Equal(t, map[string]bool{"128": true, "512": true}, limits)
+	for name, limit := range containerLimits {
+		require.Equal(t, map[bool]float64{true: 512, false: 128}[name == brokerProcess], limit, name)
+	}
 }

@@ -58,7 +58,7 @@ type part struct {
 func (b *bench) freshParts() []part {
 	return []part{
 		{PartSteady, b.steady}, {PartBehind, b.behind}, {PartRecovery, b.recovery}, {PartTooLarge, b.tooLarge}, {PartSlow, b.slowAtHoc},
-		{PartCulprit, b.culprit}, {PartMapping, b.mappings},
+		{PartCulprit, b.culprit}, {PartMapping, b.mappings}, {PartAttack, b.attacks},
 	}
 }
 

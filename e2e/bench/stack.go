@@ -49,6 +49,7 @@ type stack struct {
 	users    int // of the simulator: the workers and, last, the probe
 	running  []*process
 	base     string // the simulator's address
+	broker   string // the broker's, where it is a process of its own
 	client   http.Client
 }
 
@@ -131,7 +132,8 @@ func (s *stack) startPipeline(bin string, env []string) error {
 	if err := s.start(brokerProcess, filepath.Join(bin, "natsd"), nil, "-store", s.path("jetstream"), "-port", fmt.Sprint(port)); err != nil {
 		return err
 	}
-	env = append(env, fmt.Sprintf("NATS_URL=nats://127.0.0.1:%d", port))
+	s.broker = fmt.Sprintf("nats://127.0.0.1:%d", port)
+	env = append(env, "NATS_URL="+s.broker)
 	for _, name := range []string{"ingest", "resolver", "publisher", "janitor"} {
 		if err := s.start(name, filepath.Join(bin, name), env, "-env", settings); err != nil {
 			return err

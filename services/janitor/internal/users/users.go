@@ -71,6 +71,8 @@ type Reader struct {
 	Log   *slog.Logger
 	// Now is the clock of Person.Asked.
 	Now func() time.Time
+	// Room is how many bytes a reading may take; 0 is without limit.
+	Room int64
 
 	turn chan struct{}
 	pace time.Duration
@@ -80,7 +82,7 @@ type Reader struct {
 
 // NewReader returns a reader without a gate.
 func NewReader(users Searcher, now func() time.Time, log *slog.Logger) *Reader {
-	return &Reader{Users: users, Now: now, Log: log, turn: make(chan struct{}, 1)}
+	return &Reader{Users: users, Now: now, Log: log, Room: Room(), turn: make(chan struct{}, 1)}
 }
 
 // take waits until nothing else is being read; what it returns ends the turn.
@@ -111,7 +113,7 @@ func (r *Reader) All(ctx context.Context, q Query) ([]Person, error) {
 	}
 	var before []Person
 	for pass := 1; ; pass++ {
-		got, err := r.pass(ctx, q, "", athoc.MaxPageSize-(pass-1)*pageStep)
+		got, err := r.pass(ctx, q, "", athoc.MaxPageSize-(pass-1)*pageStep, before)
 		if err != nil {
 			return nil, r.failed(q, err)
 		}
@@ -138,7 +140,7 @@ func (r *Reader) Having(ctx context.Context, q Query) ([]Person, error) {
 		return nil, err
 	}
 	defer end()
-	got, err := r.pass(ctx, q, q.Attribute+" pr", athoc.MaxPageSize)
+	got, err := r.pass(ctx, q, q.Attribute+" pr", athoc.MaxPageSize, nil)
 	if err != nil {
 		return nil, r.failed(q, err)
 	}
@@ -168,15 +170,19 @@ func (r *Reader) failed(q Query, err error) error {
 type reading struct {
 	people []Person
 	pages  int
+	size   int64 // of the people, about, in bytes
 	// total is how many users there are by AtHoc's last word.
 	total int
 	// steady says that the directory did not change, as far as can be told.
 	steady bool
 }
 
-// pass reads all pages of the given size once. Each page call goes through the gate.
-func (r *Reader) pass(ctx context.Context, q Query, criteria string, size int) (reading, error) {
+// pass reads all pages of the given size once. Each page call goes through the gate. Before is what is kept of an earlier pass.
+func (r *Reader) pass(ctx context.Context, q Query, criteria string, size int, before []Person) (reading, error) {
 	got := reading{steady: true}
+	for _, p := range before {
+		got.size += p.size()
+	}
 	seen := map[string]bool{}
 	permit, err := r.Gate.Wait(ctx)
 	if err != nil {
@@ -191,6 +197,9 @@ func (r *Reader) pass(ctx context.Context, q Query, criteria string, size int) (
 			return got, errors.Join(err, settled)
 		}
 		got.add(page, q.Attribute, asked, seen)
+		if r.Room > 0 && got.size > r.Room {
+			return got, errTooMany
+		}
 		if page.Total > 0 && len(got.people) >= page.Total {
 			got.steady = got.steady && len(got.people) == page.Total
 			return got, nil
@@ -213,12 +222,14 @@ func (got *reading) add(page athoc.Page, attribute string, asked time.Time, seen
 	}
 	got.pages, got.total = got.pages+1, page.Total
 	for _, u := range page.Users {
-		name := topology.NormalUsername(u.Username())
+		p := Person{Username: clipped(strings.TrimSpace(u.Username())), Value: clipped(u.Attribute(attribute)), Asked: asked}
+		name := topology.NormalUsername(p.Username)
 		if seen[name] && name != "" {
 			got.steady = false
 		}
 		seen[name] = true
-		got.people = append(got.people, Person{Username: strings.TrimSpace(u.Username()), Value: u.Attribute(attribute), Asked: asked})
+		got.size += p.size()
+		got.people = append(got.people, p)
 	}
 }
 

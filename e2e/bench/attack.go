@@ -1,0 +1,203 @@
+//go:build unix
+
+package bench
+
+// How much memory the services use under the worst that a file, AtHoc or another service's key can bring, beside what their containers
+// have.
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"bobosync/cmd/athocsim/sim"
+)
+
+// PartAttack measures memory under attack.
+const PartAttack = "attack"
+
+// containerLimits are the memory limits of deploy/compose.yaml, in MiB.
+var containerLimits = map[string]float64{"ingest": 128, "resolver": 128, "publisher": 128, "janitor": 128, brokerProcess: 512}
+
+// What the attacks are made of.
+const (
+	inventedRows = 2   // for each of the large file's: 2,000,000 as a rule, each of another worker whom nobody knows
+	longLine     = 256 // bytes for each of the large file's rows: 256 MB of one line as a rule
+	oddNames     = 8000
+	// attackTime is for how long AtHoc is hostile in each way, and the least for which a hostile file is waited for.
+	attackTime = 5 * time.Second
+	// attackWithin is how long it may take until what a hostile file brings is settled, and until a good file is confirmed after that.
+	attackWithin = 15 * time.Minute
+)
+
+// trick is one attack.
+type trick struct {
+	name string
+	play func(ctx context.Context, s *stack) error
+}
+
+// tricks are all of them, with files as large as so many rows make them.
+func tricks(rows int) []trick {
+	invented := inventedRows * rows
+	all := []trick{
+		{separated(int64(invented)) + " invented ids in a file", hostileFile(func(out *bufio.Writer) {
+			at := time.Now().UTC().Add(-time.Minute).Format(boboLayout)
+			for i := range invented {
+				fmt.Fprintf(out, "BON,X%08d,P,%s,%s,%s,1,,,\n", i, at[:8], at[8:], at)
+			}
+		})},
+		{"rows that are none", hostileFile(func(out *bufio.Writer) { fill(out, "BON,\x1b[1m,,,,,\"\n", invented) })},
+		{"one line without an end", hostileFile(func(out *bufio.Writer) { fill(out, strings.Repeat("x", longLine), rows) })},
+		{"quotes that never end", hostileFile(func(out *bufio.Writer) { fill(out, "BON,\"x\n", 8*rows) })},
+		{"8,000 odd names", manyNames},
+		{"outcomes of 90,000,000 rows", inventedOutcomes},
+	}
+	for _, form := range []string{sim.BombGzip, sim.BombEndless, sim.BombDeep, sim.BombAttributes, sim.BombHeaders} {
+		all = append(all, trick{"a bomb for an answer: " + form, hostileAtHoc(sim.Fault{Kind: sim.FaultBomb, Form: form})})
+	}
+	return append(all, trick{"lies for answers", hostileAtHoc(sim.Fault{Kind: sim.FaultLies})})
+}
+
+func fill(out *bufio.Writer, text string, n int) {
+	for range n {
+		_, _ = out.WriteString(text) // Flush tells of what went wrong
+	}
+}
+
+// hostileFile drops a file and waits until it has gone.
+func hostileFile(write func(*bufio.Writer)) func(context.Context, *stack) error {
+	return func(ctx context.Context, s *stack) error {
+		const name = "hostile.csv"
+		if err := writeFile(s.path("outside", name), write); err != nil {
+			return err
+		}
+		if err := s.drop(name); err != nil {
+			return err
+		}
+		return s.awaitGone(ctx, attackWithin, []string{name})
+	}
+}
+
+// manyNames drops names of nothing that could be read, waits until they were looked at, and takes them away.
+func manyNames(ctx context.Context, s *stack) error {
+	var paths []string
+	for i := range oddNames {
+		path := s.path("in", fmt.Sprintf("\x1b[2J%s%d.csv", strings.Repeat("\u202e", 60), i))
+		paths = append(paths, path)
+		if err := os.Symlink("nowhere", path); err != nil {
+			return err
+		}
+	}
+	pass(ctx, 2*attackTime)
+	for _, path := range paths {
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inventedOutcomes publishes what a publisher's key may: few bytes that stand for many rows.
+func inventedOutcomes(ctx context.Context, s *stack) error {
+	conn, err := nats.Connect(s.broker)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	for i := range 1000 {
+		file := strings.Repeat(fmt.Sprintf("%08x", i), 8)
+		if err := conn.Publish("bobo.acks", fmt.Appendf(nil, `{"v":1,"rows":[{"file":%q,"outcome":"applied","rows":"1-90000000"}]}`, file)); err != nil {
+			return err
+		}
+	}
+	err = conn.Flush()
+	pass(ctx, attackTime)
+	return err
+}
+
+// hostileAtHoc has every call answered in a hostile way, and a booking that makes the publisher call.
+func hostileAtHoc(f sim.Fault) func(context.Context, *stack) error {
+	return func(ctx context.Context, s *stack) error {
+		f.For = sim.Duration(attackTime)
+		if err := s.fault(ctx, f); err != nil {
+			return err
+		}
+		if err := s.tell(ctx, http.MethodPost, "revoke", nil); err != nil { // tokens are asked for as well
+			return err
+		}
+		name := fmt.Sprintf("calls-%d.csv", time.Now().UnixNano())
+		err := writeFile(s.path("outside", name), func(out *bufio.Writer) {
+			at := time.Now().UTC().Format(boboLayout)
+			for i := range 100 {
+				fmt.Fprintf(out, "BON,%s,P,%s,%s,%s,1,,,\n", appendEmployee(nil, i), at[:8], at[8:], at)
+			}
+		})
+		if err == nil {
+			err = s.drop(name)
+		}
+		if err != nil {
+			return err
+		}
+		pass(ctx, attackTime)
+		return s.awaitGone(ctx, attackWithin, []string{name})
+	}
+}
+
+// pass returns after d or when ctx ends.
+func pass(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// attacks plays one trick after the other, and compares the most memory that each process used with the limit of its container.
+func (b *bench) attacks(ctx context.Context) error {
+	settings := map[string]string{"ATHOC_RATE_LIMIT": freeRate, "CLEANUP_INTERVAL": "1s", "ATHOC_TIMEOUT": "5s"}
+	return b.with(ctx, services, settings, func(s *stack) error {
+		most, by := map[string]int64{}, map[string]string{}
+		for _, t := range tricks(b.Rows) {
+			b.note("attack: %s", t.name)
+			s.forgetPeaks()
+			if err := t.play(ctx, s); err != nil {
+				return fmt.Errorf("%s: %w", t.name, err)
+			}
+			used, err := s.usage()
+			if err != nil {
+				return err
+			}
+			for name, u := range used {
+				if u.peak > most[name] {
+					most[name], by[name] = u.peak, t.name
+				}
+			}
+		}
+		const section = "peak memory under attack, beside the limits of deploy/compose.yaml"
+		for _, name := range s.names() {
+			if limit, known := containerLimits[name]; known {
+				b.add(Figure{Section: section, Where: name, What: "the most by " + by[name], Value: float64(most[name]) / mebibyte, Unit: "MiB"},
+					atMost(limit, fmt.Sprintf("at most %g", limit)))
+			}
+		}
+		began := time.Now()
+		if err := s.probe(ctx); err != nil {
+			return fmt.Errorf("a good file after all that: %w", err)
+		}
+		b.add(Figure{Section: section, Where: string(services), What: "a good file after all that", Value: time.Since(began).Seconds(), Unit: "s"})
+		return nil
+	})
+}
+
+// forgetPeaks begins the measuring of peaks anew, where the system lets one.
+func (s *stack) forgetPeaks() {
+	for _, p := range s.running {
+		_ = os.WriteFile(filepath.Join("/proc", fmt.Sprint(p.pid()), "clear_refs"), []byte("5"), 0) // without it a peak is that of all so far
+	}
+}
