@@ -81,24 +81,32 @@ test-short: ## run the tests that take no more than seconds
 test-verdicts: ## play every fault against the real programs: status must name it (VERDICTS=-update-runbook writes the runbook's table)
 	go test -count=1 -v -timeout 30m -run 'TestVerdicts|TestTheRunbookHasEveryFault' ./e2e -all-verdicts $(VERDICTS)
 
+# What the console's tests are told, and how long they may take.
+CONSOLE_ALL ?= $(BOBOSYNC_CONSOLE_ALL)
+CONSOLE_ENV = BOBOSYNC_BROWSER=$$(command -v $(BROWSER)) BOBOSYNC_AXE=$(AXE) BOBOSYNC_CONSOLE_ALL=$(CONSOLE_ALL)
+CONSOLE_TIMEOUT = $(if $(CONSOLE_ALL),120m,20m)
+
 .PHONY: test-console
-test-console: $(AXE) browser ## look at the console with a real browser (CONSOLE_ALL=1 for each page in each theme and width)
-	BOBOSYNC_BROWSER=$$(command -v $(BROWSER)) BOBOSYNC_AXE=$(AXE) BOBOSYNC_CONSOLE_ALL=$(CONSOLE_ALL) \
-	  go test $(TESTFLAGS) -count=1 -timeout 20m ./e2e/console
+test-console: $(AXE) browser ## look at the console with a real browser (CONSOLE_ALL=1: each page in each state, theme and width, each order each way)
+	$(CONSOLE_ENV) go test $(TESTFLAGS) -count=1 -timeout $(CONSOLE_TIMEOUT) ./e2e/console
 
 .PHONY: console-tools
-console-tools: $(AXE) browser ## install what make test-console needs: a browser, as root on Debian, and axe-core
+console-tools: $(AXE) browser ## install what make test-console needs: a browser and pdftotext, as root on Debian, and axe-core
 
 .PHONY: console-pictures
-console-pictures: $(AXE) browser ## take pictures of the console's pages, into bin/pictures (PICTURES=dir)
-	BOBOSYNC_BROWSER=$$(command -v $(BROWSER)) BOBOSYNC_AXE=$(AXE) BOBOSYNC_CONSOLE_ALL=$(CONSOLE_ALL) BOBOSYNC_PICTURES=$(abspath $(PICTURES)) \
-	  go test -count=1 -timeout 20m -run TestPages ./e2e/console
+console-pictures: $(AXE) browser ## take pictures of the console's pages in each state, into bin/pictures (PICTURES=dir; CONSOLE_ALL=1 for all of them)
+	$(CONSOLE_ENV) BOBOSYNC_PICTURES=$(abspath $(PICTURES)) go test -count=1 -timeout $(CONSOLE_TIMEOUT) -run TestPages ./e2e/console
+
+.PHONY: bench-console
+bench-console: $(AXE) browser ## measure what the console costs, beside what it may
+	$(CONSOLE_ENV) go test -count=1 -timeout 20m -run TestBudgets -v ./e2e/console -budgets
 
 .PHONY: browser
 browser:
-	@command -v $(BROWSER) >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium-headless-shell >/dev/null </dev/null; } || \
-	  { echo "There is no $(BROWSER), and it could not be installed: install Debian's chromium-headless-shell, or name another Chromium with BROWSER=path"; exit 1; }
+	@{ command -v $(BROWSER) && command -v pdftotext; } >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  export DEBIAN_FRONTEND=noninteractive && for try in true "apt-get update"; do \
+	    $$try >/dev/null && apt-get install -y --no-install-recommends chromium-headless-shell poppler-utils >/dev/null </dev/null && exit 0; done; false; } || \
+	  { echo "There is no $(BROWSER), or no pdftotext, and they could not be installed: install Debian's chromium-headless-shell and poppler-utils, or name another Chromium with BROWSER=path"; exit 1; }
 
 .PHONY: soak
 soak: ## drive the real programs with faults and judge the end (SEED=1 RUNS=20)

@@ -5,6 +5,7 @@
 package console_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
@@ -44,6 +45,8 @@ const (
 	hash     = "$argon2id$v=19$m=8,t=1,p=1$c2l4dGVlbiBieXRlcyAuLg$XwJU3+17Pqn/THxHN5CMCUoKhHGFEM8WYtaNX72L2y8"
 	// hostile is a file's name that would run as a script and turn the line around.
 	hostile = "<img src=x onerror=alert(1)>\u202e&amp;\"'.csv"
+	// wallToken opens the page on the wall.
+	wallToken = "a token of thirty-two characters"
 )
 
 // bin has the programs.
@@ -81,8 +84,45 @@ type console struct {
 
 func (c *console) base() string { return "http://" + c.front.Addr() }
 
-// start starts everything, with a file that failed and some that did not.
-func start(t *testing.T) *console {
+// users are those who may log in, all with the same password.
+const users = "victor viewer " + hash + "\nolga operator " + hash + "\nanna approver " + hash + "\n"
+
+// stage starts everything with these settings, and no file yet.
+func stage(t *testing.T, dir string, plan workload.Plan, settings map[string]string) *console {
+	t.Helper()
+	stack, err := harness.Start(t.Context(), harness.Config{Dir: dir, Bin: bin, Publishers: 1, SyncLazily: true, Plan: plan, Settings: settings})
+	t.Cleanup(func() {
+		if stack != nil {
+			_ = stack.Close()
+		}
+	})
+	require.NoError(t, err)
+	c := &console{Stack: stack}
+	file := filepath.Join(dir, "users")
+	require.NoError(t, os.WriteFile(file, []byte(users), 0o600))
+	port, err := freeport.Find()
+	require.NoError(t, err)
+	c.addr = fmt.Sprintf("127.0.0.1:%d", port)
+	c.process, err = stack.AddConsole(map[string]string{
+		"CONSOLE_ADDR": c.addr, "CONSOLE_AUTH": "file", "CONSOLE_USERS_FILE": file, "CONSOLE_WALL_TOKEN": wallToken, "ATHOC_TIMEZONE": "Europe/London",
+	})
+	require.NoError(t, err)
+	c.front, err = harness.NewProxy(c.addr)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = c.front.Close() })
+	require.Eventually(t, func() bool {
+		res, err := http.Get(c.base() + "/login")
+		if err != nil {
+			return false
+		}
+		defer res.Body.Close()
+		return res.StatusCode == http.StatusOK
+	}, within, 100*time.Millisecond)
+	return c
+}
+
+// room is a directory for a stack, which stays if the test fails.
+func room(t *testing.T) string {
 	t.Helper()
 	if os.Getenv(browserVariable) == "" {
 		t.Skip("make test-console runs it")
@@ -94,40 +134,21 @@ func start(t *testing.T) *console {
 			_ = os.RemoveAll(dir)
 		}
 	})
+	return dir
+}
+
+// start starts everything, with a file that failed and some that did not.
+func start(t *testing.T) *console {
+	t.Helper()
+	dir := room(t)
 	zone, err := time.LoadLocation(harness.BoboZone)
 	require.NoError(t, err)
 	plan := workload.New(workload.Options{Seed: 7, Now: time.Now(), Zone: zone, Workers: 12, Files: 6, Span: time.Second})
-	stack, err := harness.Start(t.Context(), harness.Config{Dir: dir, Bin: bin, Publishers: 1, SyncLazily: true, Plan: plan})
-	t.Cleanup(func() {
-		if stack != nil {
-			_ = stack.Close()
-		}
-	})
-	require.NoError(t, err)
-	c := &console{Stack: stack}
-	users := filepath.Join(dir, "users")
-	require.NoError(t, os.WriteFile(users, []byte("victor viewer "+hash+"\nolga operator "+hash+"\nanna approver "+hash+"\n"), 0o600))
-	port, err := freeport.Find()
-	require.NoError(t, err)
-	c.addr = fmt.Sprintf("127.0.0.1:%d", port)
-	c.process, err = stack.AddConsole(map[string]string{"CONSOLE_ADDR": c.addr, "CONSOLE_AUTH": "file", "CONSOLE_USERS_FILE": users})
-	require.NoError(t, err)
-	c.front, err = harness.NewProxy(c.addr)
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = c.front.Close() })
-
-	require.NoError(t, stack.Ready(within))
-	require.NoError(t, stack.RemoveUsers())
-	require.NoError(t, os.WriteFile(stack.Path("in", strings.ReplaceAll(hostile, "/", "_")), []byte("no,header\n\x00"), 0o600))
-	require.NoError(t, stack.DropAll(t.Context(), plan.Files))
-	require.Eventually(t, func() bool {
-		res, err := http.Get(c.base() + "/login")
-		if err != nil {
-			return false
-		}
-		defer res.Body.Close()
-		return res.StatusCode == http.StatusOK
-	}, within, 100*time.Millisecond)
+	c := stage(t, dir, plan, nil)
+	require.NoError(t, c.Ready(within))
+	require.NoError(t, c.RemoveUsers())
+	require.NoError(t, os.WriteFile(c.Path("in", strings.ReplaceAll(hostile, "/", "_")), []byte("no,header\n\x00"), 0o600))
+	require.NoError(t, c.DropAll(t.Context(), plan.Files))
 	return c
 }
 
@@ -175,7 +196,14 @@ func (b *browser) hear(event any) {
 		b.faults = append(b.faults, e.ExceptionDetails.Text)
 	case *runtime.EventConsoleAPICalled:
 		if e.Type == runtime.ConsoleAPICalledTypeError {
-			b.faults = append(b.faults, "console.error")
+			var words []string
+			for _, arg := range e.Args {
+				words = append(words, cmp.Or(arg.Description, string(arg.Value)))
+			}
+			// What arrives while a page is being left is of no use to anybody any more.
+			if said := strings.Join(words, " "); !strings.Contains(said, "The provided callback is no longer runnable") {
+				b.faults = append(b.faults, "console.error: "+said)
+			}
 		}
 	case *network.EventRequestWillBeSent:
 		if u := e.Request.URL; !strings.HasPrefix(u, b.base+"/") && !strings.HasPrefix(u, "data:") {
@@ -217,6 +245,20 @@ func eval[T any](b *browser, script string) T {
 	return get(b, chromedp.Evaluate[T](script, chromedp.EvalAwaitPromise))
 }
 
+// until loads a page again and again until a script says that it shows what it should.
+func (b *browser) until(path, script string) {
+	b.t.Helper()
+	for began := time.Now(); ; {
+		b.run(chromedp.Navigate(b.base+path), chromedp.WaitReady(chromedp.CSS("h1")))
+		if eval[bool](b, script) {
+			return
+		}
+		if time.Since(began) > 2*within {
+			require.Fail(b.t, "the page does not show it", "%s: %s; it says\n%s", path, script, eval[string](b, `document.body.innerText`))
+		}
+	}
+}
+
 // logIn logs in by the page, as people do.
 func (b *browser) logIn(name string) {
 	b.t.Helper()
@@ -230,11 +272,14 @@ type look struct {
 	width int64
 }
 
-// looks are those that together have each theme and each width; with allVariable they are all.
-func looks() (all []look) {
-	if os.Getenv(allVariable) == "" {
-		return []look{{"light", 1280}, {"dark", 390}, {"night", 320}}
-	}
+// fewLooks are those that together have each theme and each width.
+var fewLooks = []look{{"light", 1280}, {"dark", 390}, {"night", 320}}
+
+// all is whether everything is tried, not just what fits into minutes.
+func all() bool { return os.Getenv(allVariable) != "" }
+
+// allLooks are all.
+func allLooks() (all []look) {
 	for _, theme := range []string{"light", "dark", "night"} {
 		for _, width := range []int64{1280, 390, 320} {
 			all = append(all, look{theme, width})
@@ -243,12 +288,21 @@ func looks() (all []look) {
 	return all
 }
 
+// as has the pages that come look so: by what a browser remembers, as when somebody has chosen it.
 func (b *browser) as(l look) {
 	b.t.Helper()
 	b.run(chromedp.EmulateViewport(l.width, 800), chromedp.Func(func(ctx context.Context, tab *chromedp.Target) error {
 		_, err := cdp.Call(ctx, tab, network.SetCookie, network.SetCookieParams{Name: "theme", Value: l.theme, URL: b.base})
 		return err
 	}))
+}
+
+// turn has the page that is there look so.
+func (b *browser) turn(l look) {
+	b.t.Helper()
+	b.run(chromedp.EmulateViewport(l.width, 800))
+	require.True(b.t, eval[bool](b, fmt.Sprintf(`(document.documentElement.dataset.theme = %q,
+		document.querySelector("meta[name=color-scheme]").content = %q, true)`, l.theme, map[bool]string{true: "light", false: "dark"}[l.theme == "light"])))
 }
 
 // violation is what axe finds.
@@ -263,9 +317,11 @@ type violation struct {
 // axe returns what axe finds on the page that is shown, against WCAG 2.2 AA.
 func (b *browser) axe() []violation {
 	b.t.Helper()
-	source, err := os.ReadFile(os.Getenv(axeVariable))
-	require.NoError(b.t, err)
-	b.run(chromedp.Evaluate[chromedp.Void](string(source)))
+	if !eval[bool](b, `typeof axe === "object"`) {
+		source, err := os.ReadFile(os.Getenv(axeVariable))
+		require.NoError(b.t, err)
+		b.run(chromedp.Evaluate[chromedp.Void](string(source)))
+	}
 	result := eval[string](b, `axe.run(document,{runOnly:["wcag2a","wcag2aa","wcag21a","wcag21aa","wcag22aa"]}).then(r=>JSON.stringify(r.violations))`)
 	var found []violation
 	require.NoError(b.t, json.Unmarshal([]byte(result), &found))
@@ -275,5 +331,5 @@ func (b *browser) axe() []violation {
 // links are the console's own pages that the one which is shown leads to.
 func (b *browser) links() []string {
 	b.t.Helper()
-	return eval[[]string](b, `[...document.links].filter(a=>a.origin==location.origin).map(a=>a.pathname)`)
+	return eval[[]string](b, `[...document.links].filter(a=>a.origin==location.origin).map(a=>a.pathname+a.search)`)
 }

@@ -2,57 +2,58 @@
 
 package console_test
 
+// Each order of the product's own list, with the mouse, with the keyboard alone, and without scripts.
+
 import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/require"
+
+	"bobosync/cmd/athocsim/sim"
+	"bobosync/shared/control"
 )
 
-// hand is a way to use a page: it follows a link, types into a field, and presses a button, all by the words on them or beside them.
+// hand is a way to use a page: it presses a link or a button, and types into a field, both named by a selector within the page.
 type hand struct {
-	follow, press func(words string)
-	write         func(field, text string)
+	press func(selector string)
+	write func(selector, text string)
 }
 
 // mouse clicks.
 func mouse(b *browser) hand {
-	click := func(element string) func(string) {
-		return func(words string) {
-			b.run(chromedp.Click(chromedp.Search(fmt.Sprintf(`//main//%s[normalize-space()=%q]`, element, words))))
-		}
+	return hand{
+		press: func(selector string) { b.run(chromedp.Click(chromedp.CSS("main " + selector))) },
+		write: func(selector, text string) { b.run(chromedp.SendKeys(chromedp.CSS("main "+selector), text)) },
 	}
-	return hand{follow: click("a"), press: click("button"), write: func(field, text string) {
-		b.run(chromedp.SendKeys(chromedp.CSS(fmt.Sprintf(`form.order [name=%q]`, field)), text))
-	}}
 }
 
 // keyboard goes with Tab to where it wants to be.
 func keyboard(b *browser) hand {
-	tabTo := func(test string) {
+	tabTo := func(selector string) {
 		for range 200 {
 			b.run(chromedp.KeyEvent(kb.Tab))
-			if eval[bool](b, `(e => e && e.closest("main") != null && `+test+`)(document.activeElement)`) {
+			if eval[bool](b, fmt.Sprintf(`document.activeElement.matches(%q)`, "main "+selector)) {
 				return
 			}
 		}
-		require.Fail(b.t, "Tab does not lead there", test)
+		require.Fail(b.t, "Tab does not lead there", selector)
 	}
-	press := func(words string) {
-		tabTo(fmt.Sprintf(`e.textContent.trim() === %q`, words))
-		b.run(chromedp.KeyEvent(kb.Enter))
+	return hand{
+		press: func(selector string) { tabTo(selector); b.run(chromedp.KeyEvent(kb.Enter)) },
+		write: func(selector, text string) { tabTo(selector); b.run(chromedp.KeyEvent(text)) },
 	}
-	return hand{follow: press, press: press, write: func(field, text string) {
-		tabTo(fmt.Sprintf(`e.name === %q`, field))
-		b.run(chromedp.KeyEvent(text))
-	}}
 }
 
 // withoutScripts has the browser run none.
@@ -67,76 +68,304 @@ func withoutScripts(b *browser) hand {
 // ordered counts the orders that the audit has of somebody, by endpoint.
 func ordered(t *testing.T, c *console, who string) map[string]int {
 	t.Helper()
-	out, err := c.Operate(t.Context(), "audit", "list", "--most", "1000", "--json")
-	require.NoError(t, err, out)
 	var orders []struct {
 		Endpoint, Outcome string
 		Caller            struct{ Said string }
 	}
-	require.NoError(t, json.Unmarshal([]byte(out), &orders))
+	require.NoError(t, json.Unmarshal([]byte(c.operate(t, "audit", "list", "--most", "1000", "--json")), &orders))
 	times := map[string]int{}
 	for _, o := range orders {
-		if strings.HasPrefix(o.Caller.Said, who+" (console") && o.Outcome == "ok" {
+		if strings.HasPrefix(o.Caller.Said, who+" (console") && o.Outcome == "ok" && o.Endpoint != control.JournalNote {
 			times[o.Endpoint]++
 		}
 	}
 	return times
 }
 
-// TestOrdersThreeWays: with the mouse, with the keyboard alone, and without scripts. What came of them is read from the services and the
-// audit.
-func TestOrdersThreeWays(t *testing.T) {
-	c := start(t)
-	paused := func() bool {
-		out, err := c.Operate(t.Context(), "status")
-		require.NotEmpty(t, out, "%v", err) // a pause is no exit status of 0
-		return strings.Contains(out, "PAUSED until")
+// orderCase is how an order is given, from the page where somebody would begin, and what has to come of it.
+type orderCase struct {
+	// page has the link to the order's form.
+	page     string
+	endpoint string
+	// ask is what is typed into a form that comes before the order's own.
+	ask func(i int) string
+	// before brings about what the order is about, for the i-th time that it is given.
+	before func(t *testing.T, c *console, i int)
+	done   func(t *testing.T, c *console, i int) bool
+}
+
+// orderCases are those of all orders that the console has.
+func orderCases() map[string]orderCase {
+	cases := aboutSending()
+	for _, more := range []map[string]orderCase{aboutLetters(), aboutAtHoc(), aboutMassChanges(), aboutMapping()} {
+		maps.Copy(cases, more)
 	}
-	given := 0
-	for _, way := range []struct {
+	return cases
+}
+
+// tells is whether a command's answer has these words.
+func tells(t *testing.T, c *console, words string, command ...string) bool {
+	t.Helper()
+	out, err := c.Operate(t.Context(), command...)
+	require.NotEmpty(t, out, "%v", err) // a status that is not OK is no exit status of 0
+	return strings.Contains(out, words)
+}
+
+func aboutSending() map[string]orderCase {
+	paused := func(t *testing.T, c *console, _ int) bool { return tells(t, c, "PAUSED until", "status") }
+	pause := func(t *testing.T, c *console, _ int) { c.operate(t, "pause", "--for", "1h", "--reason", "a test") }
+	feed := []string{"north", "south", "north"}
+	return map[string]orderCase{
+		"pause": {page: "/", endpoint: control.Pause, done: paused, before: func(t *testing.T, c *console, _ int) {
+			_, _ = c.Operate(t.Context(), "resume") // there may be no pause
+		}},
+		"resume": {page: "/", endpoint: control.Resume, before: pause, done: func(t *testing.T, c *console, i int) bool { return !paused(t, c, i) }},
+		"mute": {
+			page: "/feeds", endpoint: control.MuteFeed,
+			before: func(t *testing.T, c *console, i int) {
+				for _, other := range []string{"north", "south"} {
+					_, _ = c.Operate(t.Context(), "feeds", "mute", other, "--for", "0", "--reason", "a test") // it need not be muted
+				}
+				if feed[i] == "south" {
+					c.operate(t, "feeds", "mute", "north", "--for", "1h", "--reason", "a test") // its link is the first one then
+				}
+			},
+			done: func(t *testing.T, c *console, i int) bool {
+				return tells(t, c, feed[i]+" is muted until", "feeds", "list")
+			},
+		},
+		"replay-stop": {
+			page: "/replay", endpoint: control.StopReplay,
+			before: func(t *testing.T, c *console, i int) { pause(t, c, i); c.operate(t, "replay", "--all") },
+			done: func(t *testing.T, c *console, _ int) bool {
+				c.operate(t, "resume")
+				return tells(t, c, `"stopped": true`, "replay", "list", "--json")
+			},
+		},
+	}
+}
+
+func aboutLetters() map[string]orderCase {
+	letters := func(t *testing.T, c *console) string { return c.operate(t, "dead", "list", "--json") }
+	id := regexp.MustCompile(`"id": (\d+)`)
+	var first string
+	next := whoDies
+	// letter has AtHoc call a worker's value wrong, whose update is dead then.
+	letter := func(t *testing.T, c *console, _ int) {
+		next++
+		_, err := c.Sim.Fault(t.Context(), sim.Fault{Kind: sim.FaultUserError, Users: []string{login(next)}, Detail: sim.DefaultDutyAttribute + " is not valid"})
+		require.NoError(t, err)
+		require.NoError(t, c.Sim.Forget(t.Context(), login(next)))
+		c.drop(t, "south", fmt.Sprintf("on-%d.csv", next), rows(t, true, next, next+1, time.Minute)...)
+		require.Eventually(t, func() bool { return id.MatchString(letters(t, c)) }, within, 200*time.Millisecond)
+		first = id.FindStringSubmatch(letters(t, c))[1]
+		require.NoError(t, c.Sim.Calm(t.Context()))
+	}
+	gone := func(t *testing.T, c *console) bool { return !strings.Contains(letters(t, c), `"id": `+first+`,`) }
+	return map[string]orderCase{
+		"requeue": {page: "/dead", endpoint: control.DeadRequeue, before: letter, done: func(t *testing.T, c *console, _ int) bool {
+			return gone(t, c) && c.shown(t, next)
+		}},
+		"drop": {page: "/dead", endpoint: control.DeadDrop, before: letter, done: func(t *testing.T, c *console, _ int) bool {
+			return gone(t, c) && !c.shown(t, next)
+		}},
+	}
+}
+
+// shown reports whether AtHoc shows a worker as on duty.
+func (c *console) shown(t *testing.T, worker int) bool {
+	t.Helper()
+	value, err := c.Sim.Value(t.Context(), login(worker), sim.DefaultDutyAttribute)
+	require.NoError(t, err)
+	return value != ""
+}
+
+// The workers of the stage for orders: each order has its own, so that none depends on another.
+const (
+	everybody   = 2500 // more than are published at once, so that a replay in a pause can be stopped
+	whoReplays  = 100
+	whoDiffers  = 200
+	whoDies     = 250
+	whoGoes     = 300 // and those after him
+	goAtOnce    = 30
+	whoIsErased = 2400
+)
+
+func aboutAtHoc() map[string]orderCase {
+	lost := func(t *testing.T, c *console, worker int) {
+		require.NoError(t, c.Sim.Forget(t.Context(), login(worker)))
+	}
+	compared := func(t *testing.T, c *console) int {
+		return strings.Count(c.operate(t, "journal", "--kind", "reconcile", "--json"), `"outcome": "ok"`)
+	}
+	times := 0
+	return map[string]orderCase{
+		"replay": {
+			page: "/replay", endpoint: control.Replay, ask: func(i int) string { return employee(whoReplays + i) },
+			before: func(t *testing.T, c *console, i int) { lost(t, c, whoReplays+i) },
+			done:   func(t *testing.T, c *console, i int) bool { return c.shown(t, whoReplays+i) },
+		},
+		"compare": {
+			page: "/reconcile", endpoint: control.Reconcile,
+			before: func(t *testing.T, c *console, _ int) { times = compared(t, c) },
+			done:   func(t *testing.T, c *console, _ int) bool { return compared(t, c) > times },
+		},
+		"apply": {
+			page: "/reconcile", endpoint: control.Reconcile,
+			before: func(t *testing.T, c *console, i int) {
+				lost(t, c, whoDiffers+i)
+				require.Eventually(t, func() bool { // of whom AtHoc has answered just now nothing is said
+					return strings.Contains(c.operate(t, "reconcile"), login(whoDiffers+i))
+				}, within, time.Second)
+			},
+			done: func(t *testing.T, c *console, i int) bool { return c.shown(t, whoDiffers+i) },
+		},
+	}
+}
+
+func aboutMassChanges() map[string]orderCase {
+	next := whoGoes
+	var held string
+	// flip books some off at once, which is held.
+	flip := func(t *testing.T, c *console, _ int) {
+		next += goAtOnce
+		c.drop(t, "north", fmt.Sprintf("off-%d.csv", next), rows(t, false, next, next+goAtOnce, time.Minute)...)
+		require.Eventually(t, func() bool {
+			var list struct{ Held []control.HeldGroup }
+			require.NoError(t, json.Unmarshal([]byte(c.operate(t, "held", "list", "--json")), &list))
+			if len(list.Held) != 1 || list.Held[0].Users != goAtOnce {
+				return false
+			}
+			held = list.Held[0].ID
+			return true
+		}, within, 200*time.Millisecond)
+	}
+	off := func(t *testing.T, c *console, _ int) bool { return !c.shown(t, next) && !c.shown(t, next+goAtOnce-1) }
+	return map[string]orderCase{
+		"approve": {page: "/decisions", endpoint: control.HeldDecide, before: flip, done: off},
+		"reject": {page: "/decisions", endpoint: control.HeldDecide, before: flip, done: func(t *testing.T, c *console, _ int) bool {
+			_, err := os.Stat(c.Path("failed", fmt.Sprintf("off-%d.csv", next)))
+			return err == nil && c.shown(t, next)
+		}},
+		"take-in": {page: "/decisions", endpoint: control.HeldRequeue, done: off, before: func(t *testing.T, c *console, i int) {
+			flip(t, c, i)
+			c.operate(t, "held", "reject", held, "--reason", "a test")
+		}},
+	}
+}
+
+func aboutMapping() map[string]orderCase {
+	var refreshed string
+	when := func(t *testing.T, c *console) string {
+		return regexp.MustCompile(`"refreshed": "[^"]*"`).FindString(c.operate(t, "mapping", "show", "--json"))
+	}
+	return map[string]orderCase{
+		"refresh": {
+			page: "/mapping", endpoint: control.MappingRefresh,
+			before: func(t *testing.T, c *console, _ int) { refreshed = when(t, c) },
+			done:   func(t *testing.T, c *console, _ int) bool { return when(t, c) != refreshed },
+		},
+		"approve-mapping": {
+			page: "/mapping", endpoint: control.MappingApprove,
+			before: func(t *testing.T, c *console, i int) {
+				require.NoError(t, c.Sim.Remove(t.Context(), login(whoIsErased+i)))
+				_, _ = c.Operate(t.Context(), "mapping", "refresh") // it says that it is held back
+				require.True(t, tells(t, c, login(whoIsErased+i), "mapping", "list", login(whoIsErased+i)))
+			},
+			done: func(t *testing.T, c *console, i int) bool {
+				return !tells(t, c, `"`+employee(whoIsErased+i)+`"`, "mapping", "list", "--json")
+			},
+		},
+	}
+}
+
+// orderNames are the names of all orders of the console, in its own order.
+func orderNames(t *testing.T) (names []string) {
+	t.Helper()
+	source, err := os.ReadFile("../../services/console/internal/web/plans.go")
+	require.NoError(t, err)
+	_, list, found := strings.Cut(string(source), "return []order{\n")
+	require.True(t, found)
+	list, _, _ = strings.Cut(list, "\n\t}\n")
+	for _, m := range regexp.MustCompile(`(?m)^\t\t\{"([a-z-]+)", `).FindAllStringSubmatch(list, -1) {
+		names = append(names, m[1])
+	}
+	require.Len(t, names, strings.Count(list, "\n")+1, list)
+	return names
+}
+
+// TestOrdersThreeWays: every order of the console, with the mouse, with the keyboard alone, and without scripts; without CONSOLE_ALL those of
+// some minutes: three orders each way, and each other one some way. What came of them is read from the services and the audit.
+func TestOrdersThreeWays(t *testing.T) {
+	c := theatre(t, everybody, map[string]string{"GUARD_OFF_PERCENT": "1", "MAPPING_MAX_REMOVAL_PERCENT": "0"})
+	c.drop(t, "north", "on.csv", rows(t, true, 0, everybody, time.Hour)...)
+	require.Eventually(t, func() bool { return c.onDuty(t) == everybody }, 2*within, 200*time.Millisecond)
+	c.guard(t)
+	ways := []struct {
 		name string
 		hand func(*browser) hand
-	}{{"mouse", mouse}, {"keyboard", keyboard}, {"without scripts", withoutScripts}} {
+	}{{"mouse", mouse}, {"keyboard", keyboard}, {"without scripts", withoutScripts}}
+	var browsers []*browser
+	var hands []hand
+	for _, way := range ways {
 		b := open(t, c.base())
 		b.logIn("anna")
-		h := way.hand(b)
-		at := func(path string) { b.run(chromedp.Navigate(b.base+path), chromedp.WaitReady(chromedp.CSS("h1"))) }
-		done := func() {
-			b.run(chromedp.WaitVisible(chromedp.Search(`//h1[.="What was ordered"]`)))
-			require.Contains(t, eval[string](b, `document.body.innerText`), "the service has done it", way.name)
-			if way.name == "mouse" {
-				for _, v := range b.axe() {
-					require.Empty(t, v.Nodes, "%s: %s", v.ID, v.Help)
-				}
+		browsers, hands = append(browsers, b), append(hands, way.hand(b))
+	}
+	outer, cases, given := t, orderCases(), map[string]int{}
+	for n, name := range orderNames(t) {
+		order, known := cases[name]
+		require.True(t, known, "%s: say in orderCases how it is given", name)
+		delete(cases, name)
+		for i, way := range ways {
+			if !all() && name != "pause" && name != "resume" && name != "refresh" && i != n%len(ways) {
+				continue
 			}
+			t.Run(name+"/"+way.name, func(t *testing.T) {
+				browsers[i].t = t
+				defer func() { browsers[i].t = outer }()
+				order.give(t, c, name, browsers[i], hands[i], i)
+				given[order.endpoint]++
+			})
 		}
-
-		at("/")
-		h.follow("Pause sending to AtHoc")
-		b.run(chromedp.WaitVisible(chromedp.CSS("form.order")))
-		h.write("reason", "AtHoc is upgraded")
-		h.press("Pause")
-		done()
-		require.True(t, paused(), way.name)
-
-		at("/")
-		h.follow("End the pause")
-		b.run(chromedp.WaitVisible(chromedp.CSS("form.order")))
-		h.write("reason", "it is done")
-		h.press("End the pause")
-		done()
-		require.False(t, paused(), way.name)
-
-		at("/mapping")
-		h.follow("Refresh")
-		b.run(chromedp.WaitVisible(chromedp.CSS("form.order")))
-		h.press("Refresh")
-		done()
-		given++
-		times := ordered(t, c, "anna")
-		for _, endpoint := range []string{"pause", "resume", "mapping-refresh"} {
-			require.Equal(t, given, times[endpoint], "%s, %s", endpoint, way.name)
-		}
+	}
+	require.Empty(t, cases)
+	require.Equal(t, given, ordered(t, c, "anna"))
+	for _, b := range browsers {
 		b.clean()
 	}
+}
+
+// give brings about what the order is about, gives it, and waits for what has to come of it.
+func (o orderCase) give(t *testing.T, c *console, name string, b *browser, h hand, i int) {
+	t.Helper()
+	o.before(t, c, i)
+	link := fmt.Sprintf(`a[href^="/orders/%s"]`, name)
+	if name == "replay" || name == "approve" {
+		link = fmt.Sprintf(`a[href="/orders/%s"], main a[href^="/orders/%s?"]`, name, name) // not that of replay-stop
+	}
+	b.until(o.page, fmt.Sprintf(`document.querySelector(%q) !== null`, "main "+link))
+	h.press(link)
+	b.run(chromedp.WaitReady(chromedp.CSS(`form[action="/orders/` + name + `"]`)))
+	if o.ask != nil {
+		h.write(`form.ask [name="which"]`, o.ask(i))
+		h.press(`form.ask button`)
+	}
+	b.run(chromedp.WaitReady(chromedp.CSS("form.order")))
+	for _, field := range eval[[]string](b, `[...document.querySelectorAll("form.order [required]")].map(e => e.name)`) {
+		text := "a test"
+		if field == "number" {
+			text = eval[string](b, `document.querySelector('form.order [name="size"]').value`)
+		}
+		h.write(fmt.Sprintf(`form.order [name=%q]`, field), text)
+	}
+	h.press(`form.order button`)
+	b.run(chromedp.WaitVisible(chromedp.Search(`//h1[.="What was ordered"]`)))
+	b.until(eval[string](b, `location.pathname`), fmt.Sprintf(mentions, "the service has done it"))
+	if i == 0 {
+		for _, v := range b.axe() {
+			require.Empty(t, v.Nodes, "%s: %s", v.ID, v.Help)
+		}
+	}
+	require.Eventually(t, func() bool { return o.done(t, c, i) }, 2*within, 500*time.Millisecond, "what has to come of it")
 }

@@ -36,3 +36,13 @@ func (s *Stack) AddConsole(settings map[string]string) (*Process, error) {
 	maps.Copy(env, settings)
 	return s.add("console", "console", env)
 }
+
+// AtHocAddress is where the simulator answers, without TLS.
+func (s *Stack) AtHocAddress() string { return s.front.Addr() }
+
+// Pid is the id of the process, which must run.
+func (p *Process) Pid() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cmd.Process.Pid
+}

@@ -89,7 +89,11 @@ func weekStrip(files []control.FileState, now time.Time) template.HTML {
 	for day := 24; day < weekHours; day += 24 {
 		fmt.Fprintf(&b, `<line class="day" x1="%d" x2="%d" y1="96" y2="100" stroke-width="0.2"/>`, day, day)
 	}
-	fmt.Fprintf(&b, `</svg><p class="note">From %s to now. %s; the most in an hour: %s.</p>`, text.When(now.Add(-weekHours*time.Hour)), text.Count(total, "row"), count(int64(most)))
+	what := "No row came"
+	if total > 0 {
+		what = fmt.Sprintf("%s; the most in an hour: %s", text.Count(total, "row"), count(int64(most)))
+	}
+	fmt.Fprintf(&b, `</svg><p class="note">From %s to now. %s.</p>`, text.When(now.Add(-weekHours*time.Hour)), what)
 	return template.HTML(b.String()) //nolint:gosec // it holds numbers alone
 }
 

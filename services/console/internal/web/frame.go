@@ -43,8 +43,8 @@ type bar struct {
 	At      string
 	Zone    string
 	Banners []Line
-	// Hidden says that the sender may not know.
-	Hidden bool
+	// Away says that what is shown is what was last known, and Hidden that the sender may not know.
+	Away, Hidden bool
 }
 
 // navigation are the ways to the other pages: each with the paths that belong to it.
@@ -84,7 +84,9 @@ func (s *Site) frame(r *http.Request, q *Request, page *Page) *frame {
 		f.Again = again(r.URL)
 		f.Live, f.Keep = "/live?page="+url.QueryEscape(r.URL.RequestURI()), r.URL.Path == "/" || f.Wall
 	}
-	f.Nav = navOf(q, r.URL.Path)
+	if !f.Wall {
+		f.Nav = navOf(q, r.URL.Path)
+	}
 	return f
 }
 
@@ -97,9 +99,6 @@ func again(page *url.URL) template.HTMLAttr {
 }
 
 func navOf(q *Request, path string) (links []Link) {
-	if q.who.Role == auth.Wall {
-		return nil
-	}
 	for _, n := range navigation {
 		if q.who.Role < n.least {
 			continue
@@ -119,6 +118,7 @@ func barOf(q *Request) bar {
 	b := bar{Level: v.Level, Text: upper(text.Clean(v.Text)), At: q.now().Local().Format(time.TimeOnly), Zone: zone(q.now())}
 	f := q.facts()
 	if !q.snap.Facts.Reached() && !f.At.IsZero() {
+		b.Away = true
 		b.Banners = append(b.Banners, Line{Level: verdict.Problem, Text: "NOT LIVE: the broker cannot be reached. What follows is what was known at " + text.When(f.At) + "."})
 	}
 	if f.Pause.InForce(q.now()) {

@@ -39,6 +39,8 @@ type beat struct {
 	// At is the server's time as it is shown, Age how many seconds old the facts are.
 	At  string `json:"at"`
 	Age int    `json:"age"`
+	// Version is the console's: a screen on the wall loads its page again when that is another.
+	Version string `json:"version"`
 }
 
 // live keeps one page up to date until it is closed.
@@ -95,7 +97,7 @@ func (s *Site) stream(to stream, r *http.Request, u *url.URL, v view, id string)
 				err = to.send(body)
 			}
 			if err == nil && due {
-				err, due = to.beat(snap), false
+				err, due = to.beat(snap, s.version), false
 			}
 			if err != nil {
 				return
@@ -112,9 +114,9 @@ func (s *Site) stream(to stream, r *http.Request, u *url.URL, v view, id string)
 }
 
 // beat says that the page is live.
-func (t *stream) beat(snap look.Snapshot) error {
+func (t *stream) beat(snap look.Snapshot, version string) error {
 	now := time.Now()
-	data, err := json.Marshal(beat{now.Local().Format(time.TimeOnly), int(now.Sub(snap.Taken).Seconds())})
+	data, err := json.Marshal(beat{now.Local().Format(time.TimeOnly), int(now.Sub(snap.Taken).Seconds()), version})
 	if err != nil {
 		return err
 	}

@@ -91,7 +91,7 @@ func (o order) view(s *Site) view {
 func (s *Site) orderPage(q *Request, o order, p *plan, typed url.Values, wrong string) *Page {
 	page := &Page{Title: p.title, Intro: p.intro, Level: p.level, Blocks: p.blocks}
 	if p.back.Href != "" {
-		page.Subs = []Link{p.back}
+		page.Subs = []Link{{Text: "Back to " + p.back.Text, Href: p.back.Href}}
 	}
 	if wrong != "" {
 		page.Blocks = append([]Block{{Alert: wrong}}, page.Blocks...)

@@ -38,7 +38,7 @@ func (s *Site) worker(q *Request) (*Page, error) {
 		return nil, err
 	}
 	names := client.FileNames(q.ctx, conn, client.FilesOf(a))
-	p.Intro = text.Clean(a.Status)
+	p.Intro = upper(text.Clean(a.Status)) + "."
 	p.Blocks = append(p.Blocks, Block{Facts: workerFacts(q, a)}, Block{Table: workerLine(q, a, names)})
 	if a.Partial {
 		p.Blocks = append(p.Blocks, Block{Text: []string{"Not all entries could be read in time: bookings may be missing here."}})

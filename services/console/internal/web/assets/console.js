@@ -5,8 +5,10 @@
   const patience = 9000;
   const root = document.documentElement;
   const get = (id) => document.getElementById(id);
-  const live = get('live');
+  let live = get('live');
+  let tried = 0;
   let heard = Date.now();
+  let alive = heard;
   let since = get('clock') ? get('clock').textContent : '';
   let paused = false;
   let verdict = said();
@@ -43,6 +45,29 @@
     show();
   }
 
+  // again opens the stream anew: htmx does so by itself only with one that was open and has ended. A screen on the wall loads its page again as
+  // soon as it can be had: its token is in the address, and a console that has started anew knows it by nothing else.
+  function again() {
+    if (Date.now() - tried <= patience) return;
+    tried = Date.now();
+    if (root.dataset.version) fetch(location.href).then((r) => { if (r.ok) location.reload(); }, () => {});
+    if (root.dataset.version || !window.htmx || document.hidden && htmx.config.sse.pauseOnBackground) return;
+    const old = live, stream = old._htmx && old._htmx.sse;
+    live = old.cloneNode();
+    old.replaceWith(live);
+    if (stream && stream.reader) stream.reader.cancel();
+    if (stream) stream.abortController.abort();
+    htmx.process(live);
+  }
+
+  // awake reports whether the page was: what a tab hears that has slept is of the past.
+  function awake() {
+    const slept = Date.now() - alive > patience;
+    alive = Date.now();
+    if (slept) heard = 0;
+    return !slept;
+  }
+
   function hear(at) {
     heard = Date.now();
     since = at;
@@ -60,10 +85,16 @@
   if (live) {
     document.addEventListener('beat', (e) => {
       const beat = JSON.parse(e.detail.data);
-      if (beat.age * 1000 < patience) hear(beat.at);
+      if (root.dataset.version && root.dataset.version !== beat.version) location.reload();
+      if (awake() && beat.age * 1000 < patience) hear(beat.at);
     });
     document.addEventListener('htmx:after:swap', () => { show(); state(paused ? 'paused at' : 'live', since); });
-    setInterval(() => { if (!paused && Date.now() - heard > patience) die(); }, 500);
+    setInterval(() => {
+      awake();
+      if (paused || Date.now() - heard <= patience) return;
+      die();
+      again();
+    }, 500);
     document.addEventListener('click', (e) => {
       if (e.target.id !== 'pause') return;
       if (paused) { location.reload(); return; }
