@@ -43,7 +43,10 @@ func subjectOf(m *message.Message, topic string) string {
 func marshal(topic string, messages []*message.Message) ([]*nats.Msg, error) {
 	out := make([]*nats.Msg, len(messages))
 	for i, m := range messages {
-		h := nats.Header{UUIDHeader: {m.UUID}}
+		h := nats.Header{}
+		if m.UUID != "" {
+			h.Set(UUIDHeader, m.UUID)
+		}
 		for k, v := range m.Metadata {
 			if k == subjectKey {
 				continue

@@ -197,27 +197,46 @@ func (f *flight) settleOldest(ctx context.Context) {
 // Errors wrap ErrServerTooOld (before 2.12), ErrNoAtomicPublish, ErrStreamFull, ErrNoStream or ErrWrongSequence. Batches
 // before the failed one stay stored.
 func (p *Publisher) PublishBatch(ctx context.Context, messages ...*message.Message) (last uint64, err error) {
-	msgs, err := marshal("", messages)
+	msgs, ctx, done, err := p.beginBatch(ctx, messages)
 	if err != nil {
-		return 0, fmt.Errorf("publish batch: %w", err)
-	}
-	ctx, done, err := p.begin(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("publish batch: %w", err)
-	}
-	defer done()
-	if err := p.conn.RequireAPILevel(ctx, LevelAtomicBatch, "publishing atomic batches"); err != nil {
 		return 0, err
 	}
-
+	defer done()
 	for chunk := range slices.Chunk(msgs, MaxBatch) {
-		at, err := p.publishChunk(ctx, chunk)
+		at, _, err := p.publishChunk(ctx, chunk)
 		last = max(last, at)
 		if err != nil {
-			return last, fmt.Errorf("publish batch of %d messages to %s: %w", len(chunk), family(chunk[0].Subject), err)
+			return last, err
 		}
 	}
 	return last, nil
+}
+
+// PublishWhole is PublishBatch of at most MaxBatch messages. It reports also whether they lie one right behind the other, up to the
+// last; they do unless some of them had been stored before.
+func (p *Publisher) PublishWhole(ctx context.Context, messages ...*message.Message) (last uint64, whole bool, err error) {
+	msgs, ctx, done, err := p.beginBatch(ctx, messages)
+	if err != nil {
+		return 0, false, err
+	}
+	defer done()
+	return p.publishChunk(ctx, msgs)
+}
+
+func (p *Publisher) beginBatch(ctx context.Context, messages []*message.Message) ([]*nats.Msg, context.Context, func(), error) {
+	msgs, err := marshal("", messages)
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("publish batch: %w", err)
+	}
+	ctx, done, err := p.begin(ctx)
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("publish batch: %w", err)
+	}
+	if err := p.conn.RequireAPILevel(ctx, LevelAtomicBatch, "publishing atomic batches"); err != nil {
+		done()
+		return nil, nil, nil, err
+	}
+	return msgs, ctx, done, nil
 }
 
 // chunkWait is how long the broker may take to store one atomic batch, which it syncs once.
@@ -225,7 +244,7 @@ const chunkWait = 8 * time.Second
 
 // publishChunk publishes one atomic batch. The library writes its headers into the messages, so that they are copied before they
 // are published again.
-func (p *Publisher) publishChunk(ctx context.Context, msgs []*nats.Msg) (uint64, error) {
+func (p *Publisher) publishChunk(ctx context.Context, msgs []*nats.Msg) (last uint64, whole bool, err error) {
 	batch := make([]*nats.Msg, len(msgs))
 	for i, m := range msgs {
 		batch[i] = &nats.Msg{Subject: m.Subject, Data: m.Data, Header: maps.Clone(m.Header)}
@@ -235,14 +254,17 @@ func (p *Publisher) publishChunk(ctx context.Context, msgs []*nats.Msg) (uint64,
 	defer cancel()
 	ack, err := jetstreamext.PublishMsgBatch(bounded, p.js, batch)
 	if err != nil && hasCode(err, jetstreamext.JSErrCodeBatchPublishDuplicateMsgID) {
-		return p.publishEach(ctx, msgs)
+		if last, err = p.publishEach(ctx, msgs); err == nil {
+			return last, false, nil
+		}
+	} else {
+		err = classify(err)
+		p.conn.unstored.note(msgs[0].Subject, err)
 	}
-	err = classify(err)
-	p.conn.unstored.note(msgs[0].Subject, err)
 	if err != nil {
-		return 0, err
+		return last, false, fmt.Errorf("publish batch of %d messages to %s: %w", len(msgs), family(msgs[0].Subject), err)
 	}
-	return ack.Sequence, nil
+	return ack.Sequence, true, nil
 }
 
 // Close refuses new calls and waits for those under way. The connection stays open. It is safe to call twice.

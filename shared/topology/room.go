@@ -15,7 +15,7 @@ import (
 const minStreamBytes = 8 << 20
 
 // ErrNoRoom means that the broker has no room on its disk, or within the account's limits, for what is to be made.
-var ErrNoRoom = errors.New("the broker has no room for it: make room on its disk, or lower ENTRIES_MAX_BYTES")
+var ErrNoRoom = errors.New("the broker has no room for it: make room on its disk, or lower ENTRIES_MAX_BYTES or HISTORY_MAX_BYTES")
 
 // noRoom reports whether a broker refused something for want of room on its disk, or of the account's storage.
 func noRoom(err error) bool {
@@ -24,13 +24,17 @@ func noRoom(err error) bool {
 	return ok && slices.Contains(codes, api.ErrorCode)
 }
 
-// createStream makes a stream. Where the broker has no room for its size, it is made smaller, by halves down to minStreamBytes.
+// createStream makes a stream. Where the broker has no room for its size, it is made smaller, by halves down to minStreamBytes. One in which
+// the oldest gives way is made without a size of its own then: it takes the room that there is.
 func createStream(ctx context.Context, js jetstream.JetStream, c jetstream.StreamConfig) error {
 	for {
 		_, err := js.CreateStream(ctx, c)
 		switch {
 		case !noRoom(err):
 			return err
+		case c.MaxBytes/2 < minStreamBytes && c.MaxBytes > 0 && c.Discard == jetstream.DiscardOld:
+			c.MaxBytes = -1
+			continue
 		case c.MaxBytes/2 < minStreamBytes:
 			return fmt.Errorf("%w: %w", ErrNoRoom, err)
 		}
@@ -39,7 +43,7 @@ func createStream(ctx context.Context, js jetstream.JetStream, c jetstream.Strea
 }
 
 // updateStream changes a stream from have to want. Where the broker has no room for it to grow as wanted, it grows by less, or keeps
-// its size; what was asked for at last is returned with what the broker made of it.
+// its size; one without a size does not get one that is smaller than wanted, which could drop what it holds. What was asked for at last is returned with what the broker made of it.
 func updateStream(
 	ctx context.Context, js jetstream.JetStream, have, want jetstream.StreamConfig,
 ) (asked, made jetstream.StreamConfig, err error) {
@@ -55,6 +59,9 @@ func updateStream(
 				return want, have, err
 			}
 			return have, have, nil // a broker that has less room than before refuses its own size
+		case have.MaxBytes < 0:
+			want.MaxBytes = have.MaxBytes
+			continue
 		}
 		want.MaxBytes = max(want.MaxBytes/2, have.MaxBytes)
 	}

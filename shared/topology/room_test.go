@@ -59,3 +59,32 @@ func TestABrokerWithoutRoomIsNamed(t *testing.T) {
 	require.ErrorIs(t, err, topology.ErrNoRoom)
 	require.ErrorContains(t, err, "make stream ENTRIES: the broker has no room for it: make room on its disk, or lower ENTRIES_MAX_BYTES")
 }
+
+// TestTheHistoryTakesTheRoomThatThereIs: a broker without room for the size that it may have gets it smaller, or without a size; and one that
+// is there already is not made so small that it could lose something.
+func TestTheHistoryTakesTheRoomThatThereIs(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		room, before, want, made int64
+	}{
+		{4 << 30, 0, 1 << 30, 1 << 30},
+		{100 << 20, 0, 1 << 30, 32 << 20},
+		{66 << 20, 0, 1 << 30, -1},
+		{100 << 20, -1, 1 << 30, -1},
+		{4 << 30, -1, 1 << 30, 1 << 30},
+		{4 << 30, 1 << 29, 1 << 30, 1 << 30},
+	} {
+		server := bustest.Start(t, func(o *broker.Options) { o.MaxStore = c.room })
+		js := server.Connect(t).JS
+		wanted := settings
+		wanted.EntriesMaxBytes = 64 << 20
+		if wanted.HistoryMaxBytes = c.before; c.before != 0 {
+			require.NoError(t, topology.Provision(t.Context(), js, wanted, topology.Everyone))
+		}
+		wanted.HistoryMaxBytes = c.want
+		require.NoError(t, topology.Provision(t.Context(), js, wanted, topology.Everyone))
+		s, err := js.Stream(t.Context(), topology.StreamHistory)
+		require.NoError(t, err)
+		require.Equal(t, c.made, s.CachedInfo().Config.MaxBytes, "%+v", c)
+	}
+}

@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -20,6 +21,8 @@ type Settings struct {
 	AuditAge time.Duration
 	// HistoryAge is how long it is kept what AtHoc was told.
 	HistoryAge time.Duration
+	// HistoryMaxBytes bounds that; the oldest gives way. 0 is no bound.
+	HistoryMaxBytes int64
 }
 
 // From takes the settings from those of a service.
@@ -27,6 +30,7 @@ func From(b config.Broker, c config.Calls) Settings {
 	return Settings{
 		Replicas: b.Replicas, EntriesMaxBytes: b.EntriesMaxBytes, CallTimeout: c.Timeout,
 		AuditAge: time.Duration(b.AuditDays) * 24 * time.Hour, HistoryAge: time.Duration(b.HistoryDays) * 24 * time.Hour,
+		HistoryMaxBytes: b.HistoryMaxBytes,
 	}
 }
 
@@ -116,7 +120,7 @@ func (s Settings) Streams() []jetstream.StreamConfig {
 
 	history := stream(StreamHistory, "what AtHoc was told, by worker", historyPrefix+">")
 	history.MaxAge, history.MaxMsgsPerSubject, history.Discard = s.HistoryAge, historyPerSubject, jetstream.DiscardOld
-	history.Duplicates, history.AllowAtomicPublish = historyWindow, true
+	history.Duplicates, history.AllowAtomicPublish, history.MaxBytes = historyWindow, true, cmp.Or(s.HistoryMaxBytes, -1)
 	return []jetstream.StreamConfig{entries, updates, acks, mapping, dead, journal, audit, history}
 }
 

@@ -318,6 +318,22 @@ func TestAFullStreamIsWarnedOf(t *testing.T) {
 	require.Contains(t, results[0].Message, "nearly full")
 }
 
+// TestAHistoryThatIsCutShort by its size is warned of, and one that is dropped for its age is not.
+func TestAHistoryThatIsCutShort(t *testing.T) {
+	want := jetstream.StreamConfig{Name: topology.StreamHistory, MaxBytes: 1000, MaxAge: 90 * 24 * time.Hour}
+	now := time.Now()
+	judge := func(bytes uint64, days int) []Result {
+		state := jetstream.StreamState{Bytes: bytes, FirstTime: now.AddDate(0, 0, -days)}
+		return judgeStream(want, &jetstream.StreamInfo{Config: want, State: state, TimeStamp: now})
+	}
+	require.Empty(t, judge(500, 30))
+	require.Empty(t, judge(1000, 90))
+	results := judge(990, 30)
+	require.Equal(t, Warning, results[0].Level)
+	require.Contains(t, results[0].Message, "it is known for the last 30 days and not for 90 days")
+	require.Contains(t, results[0].Advice, "HISTORY_MAX_BYTES")
+}
+
 func TestCovers(t *testing.T) {
 	for pattern, subjects := range map[string]map[string]bool{
 		"bobo.>":            {"bobo.acks": true, "bobo.entries.x": true, "bobo": false, "other.acks": false},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"bobosync/shared/text"
 	"bobosync/shared/topology"
 )
 
@@ -100,11 +101,25 @@ func judgeStream(want jetstream.StreamConfig, have *jetstream.StreamInfo) []Resu
 		}
 	}
 	limit := have.Config.MaxBytes
+	if want.Name == topology.StreamHistory {
+		return append(results, judgeHistory(have)...)
+	}
 	if limit > 0 && have.State.Bytes >= uint64(limit)/100*fullPart {
 		results = append(results, warn("look whether the resolver runs; else raise ENTRIES_MAX_BYTES",
 			"stream %s is nearly full (%s of %s): ingest waits when it is", want.Name, size(have.State.Bytes), size(uint64(limit)))...)
 	}
 	return results
+}
+
+// judgeHistory tells of a history that is cut short by its size.
+func judgeHistory(have *jetstream.StreamInfo) []Result {
+	limit, kept := have.Config.MaxBytes, have.TimeStamp.Sub(have.State.FirstTime)
+	if limit <= 0 || have.State.Bytes < uint64(limit)/100*fullPart || kept > have.Config.MaxAge/100*fullPart {
+		return nil
+	}
+	return warn("raise HISTORY_MAX_BYTES, or lower HISTORY_DAYS",
+		"what AtHoc was told takes %s of %s, so it is known for the last %s and not for %s: the oldest gives way",
+		size(have.State.Bytes), size(uint64(limit)), text.Ago(kept), text.Ago(have.Config.MaxAge))
 }
 
 // checkConsumers compares the durable consumers of the streams that are there.

@@ -18,6 +18,7 @@ import (
 // Begin makes the history what it can be before any answer is consumed: a new one is filled with what the broker still has of the
 // answers.
 func (k *Keeper) Begin(ctx context.Context) error {
+	k.forgetTails()
 	now, err := topology.Identity(ctx, k.js, topology.StreamHistory)
 	if err != nil {
 		return err

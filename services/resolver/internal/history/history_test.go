@@ -357,3 +357,30 @@ func TestAPublisherOfBefore(t *testing.T) {
 	require.Equal(t, history.On, past.State)
 	require.Len(t, past.Told, 3)
 }
+
+// TestAMarkOfManyParts: a mark that is too large for a message is put together, and one of which a part is gone does not count.
+func TestAMarkOfManyParts(t *testing.T) {
+	b := newBench(t)
+	mark := event.Mark{At: b.now.UnixMilli(), Through: 7}
+	for n := range 2*markPlaces + 1 {
+		mark.Open = append(mark.Open, uint64(n))
+	}
+	small := event.Mark{At: b.now.UnixMilli(), Through: 3, Open: []uint64{1, 2}}
+	for _, m := range []event.Mark{small, mark} {
+		_, err := b.keeper.pub.PublishBatch(t.Context(), parts(m)...)
+		require.NoError(t, err)
+	}
+	got, err := b.keeper.lastMark(t.Context(), time.Now())
+	require.NoError(t, err)
+	slices.Sort(got.Open)
+	require.Equal(t, mark.Open, got.Open)
+	require.Equal(t, mark.Through, got.Through)
+
+	stream, err := b.conn.JS.Stream(t.Context(), topology.StreamHistory)
+	require.NoError(t, err)
+	require.NoError(t, stream.DeleteMsg(t.Context(), stream.CachedInfo().State.LastSeq-1))
+	got, err = b.keeper.lastMark(t.Context(), time.Now())
+	require.NoError(t, err)
+	require.Equal(t, small.Through, got.Through)
+	require.Equal(t, small.Open, got.Open)
+}

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"bobosync/shared/bus"
@@ -81,19 +80,17 @@ func (k *Keeper) lostCall(ctx context.Context, kv jetstream.KeyValue, key string
 		return nil // it is at work
 	}
 
-	var msgs []*message.Message
+	var entries []entry
 	for _, call := range c.Calls {
 		for n, t := range lostBy(call, k.longest) {
-			m := bus.NewMessage(topology.HistorySubject(t.Employee, t.User), event.Encode(&t))
-			m.Metadata.Set(bus.MsgIDKey, fmt.Sprintf("%s-%d", call.ID, n))
-			msgs = append(msgs, m)
+			entries = append(entries, entry{Told: t, id: fmt.Sprintf("%s-%d", call.ID, n)})
 		}
 	}
-	if err := k.store(ctx, msgs); err != nil {
+	if err := k.store(ctx, entries); err != nil {
 		return err
 	}
-	if len(msgs) > 0 {
-		k.log.Warn("a publisher ended without storing AtHoc's answer to a call: whether AtHoc took it is uncertain", "users", len(msgs))
+	if len(entries) > 0 {
+		k.log.Warn("a publisher ended without storing AtHoc's answer to a call: whether AtHoc took it is uncertain", "users", len(entries))
 	}
 	if err := kv.Delete(ctx, key, jetstream.LastRevision(revision)); err != nil && !errors.Is(cas.Conflicting(err), cas.ErrConflict) {
 		return fmt.Errorf("take a call from bucket %s: %w", topology.BucketCalls, err)

@@ -6,10 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"bobosync/shared/control"
@@ -110,73 +110,58 @@ func intervals(gaps []event.Gap) []control.Interval {
 // around reads what settles the state at a moment and at least so much more of before, and what follows up to what counts after the
 // moment. The stream is in the order in which the answers were stored.
 func (k *Keeper) around(ctx context.Context, subject string, at time.Time, list int) ([]stored, error) {
-	stream, err := k.js.Stream(ctx, topology.StreamHistory)
-	if err != nil {
-		return nil, fmt.Errorf("open stream %s: %w", topology.StreamHistory, err)
-	}
-	// By the time at which it was stored, which is later than the answer: what is missed by that follows.
-	last, err := k.last(ctx, subject, jetstreamext.GetLastMsgsUpToTime(at))
+	l, err := k.line(ctx, subject)
 	if err != nil {
 		return nil, err
 	}
-	out := last
-	for len(last) > 0 && last[0].sequence > 1 && (len(out) < list || !settled(out, at, k.longest)) && len(out) < most {
-		if last, err = k.last(ctx, subject, jetstreamext.GetLastMsgsUpToSeq(last[0].sequence-1)); err != nil {
-			return nil, err
-		}
-		out = append(slices.Clone(last), out...)
+	late := at.Add(k.lateness) // what was sent before the moment may be stored behind it
+	place, err := k.storedBy(ctx, late)
+	if err != nil {
+		return nil, err
 	}
+	before, after, err := l.find(ctx, place)
 
-	next := uint64(1)
-	if len(out) > 0 {
-		next = out[len(out)-1].sequence + 1
-	}
-	for range most {
-		m, err := stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(subject))
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			return out, nil
+	var out []stored // the newest first
+	for listed := 0; before != nil && err == nil && len(out) < most; before, err = l.before(ctx, before) {
+		if out = append(out, before.stored); !before.when.After(at) {
+			listed++
 		}
-		if err != nil {
-			return nil, fmt.Errorf("read what AtHoc was told: %w", err)
-		}
-		s := stored{sequence: m.Sequence}
-		if err := event.Decode(m.Data, &s.Told); err != nil {
-			return nil, err
-		}
-		out, next = append(out, s), m.Sequence+1
-		if s.Call.Sent > at.Add(k.lateness).UnixMilli() && history.Writes(s.Told) { // what was sent before may be stored behind it
-			return out, nil
+		if listed >= list && settled(out, at, k.longest) {
+			break
 		}
 	}
-	return out, nil
+	slices.Reverse(out)
+	for n := 0; after != nil && err == nil && n < most; n++ {
+		if out = append(out, after.stored); after.Call.Sent > late.UnixMilli() && history.Writes(after.Told) {
+			break
+		}
+		after, err = l.after(ctx, after.sequence)
+	}
+	return out, err
 }
 
-// settled reports whether nothing before the first of what was told can matter at a moment, for the rest of it.
+// settled reports whether nothing before the last of what was told, the newest first, can matter at a moment for the rest of it.
 func settled(all []stored, at time.Time, longest time.Duration) bool {
-	return slices.ContainsFunc(all[1:], func(s stored) bool {
-		return s.Call.Answered <= at.UnixMilli() && history.Settles(s.Told, all[0].Told, longest)
+	oldest := len(all) - 1
+	return slices.ContainsFunc(all[:oldest], func(s stored) bool {
+		return s.Call.Answered <= at.UnixMilli() && history.Settles(s.Told, all[oldest].Told, longest)
 	})
 }
 
-// last reads the last that AtHoc was told up to a place; nothing if there is none.
-func (k *Keeper) last(ctx context.Context, subject string, upTo jetstreamext.GetLastForOpt) ([]stored, error) {
-	msgs, err := jetstreamext.GetLastMsgsFor(ctx, k.js, topology.StreamHistory, []string{subject}, upTo)
+// storedBy is the place of the last that was stored before a moment.
+func (k *Keeper) storedBy(ctx context.Context, moment time.Time) (uint64, error) {
+	msgs, err := jetstreamext.GetBatch(ctx, k.js, topology.StreamHistory, 1, jetstreamext.GetBatchStartTime(moment))
 	if err != nil {
-		return nil, fmt.Errorf("read what AtHoc was told: %w", err)
+		return 0, fmt.Errorf("look up a moment in the history: %w", err)
 	}
-	var out []stored
 	for m, err := range msgs {
 		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			return nil, nil
+			break
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read what AtHoc was told: %w", err)
+			return 0, fmt.Errorf("look up a moment in the history: %w", err)
 		}
-		s := stored{sequence: m.Sequence}
-		if err := event.Decode(m.Data, &s.Told); err != nil {
-			return nil, err
-		}
-		out = append(out, s)
+		return m.Sequence - 1, nil
 	}
-	return out, nil
+	return math.MaxUint64, nil
 }

@@ -7,15 +7,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"bobosync/shared/bus"
 	"bobosync/shared/event"
-	"bobosync/shared/topology"
 )
 
 // Keeper writes the history of one session with the broker, and reads it. It may be used by several goroutines, but for Begin and Tend.
@@ -33,6 +32,10 @@ type Keeper struct {
 	stream string
 	marked time.Time
 
+	// writing guards tails: the last record of each worker, by subject, as far as it is known.
+	writing sync.Mutex
+	tails   map[string]tail
+
 	// asked is what was read for the last answer about all who were on duty.
 	asked atomic.Pointer[moment]
 }
@@ -47,7 +50,7 @@ func New(conn *bus.Conn, timeout time.Duration, log *slog.Logger, now func() tim
 	if err != nil {
 		return nil, err
 	}
-	return &Keeper{js: conn.JS, pub: pub, log: log, now: now, timeout: timeout, longest: 3 * timeout, lateness: lateness}, nil
+	return &Keeper{js: conn.JS, pub: pub, log: log, now: now, timeout: timeout, longest: 3 * timeout, lateness: lateness, tails: map[string]tail{}}, nil
 }
 
 // Close ends it.
@@ -63,26 +66,14 @@ type Answered struct {
 // Record writes down what answers tell. What it is given a second time within the broker's memory of message ids is not stored twice;
 // later than that it is, and left out by who reads it.
 func (k *Keeper) Record(ctx context.Context, all []Answered) error {
-	var msgs []*message.Message
+	var entries []entry
 	for i := range all {
 		a := &all[i]
 		for n, t := range toldBy(&a.Acks, k.longest) {
-			m := bus.NewMessage(topology.HistorySubject(t.Employee, t.User), event.Encode(&t))
-			m.Metadata.Set(bus.MsgIDKey, fmt.Sprintf("%d-%x-%d", a.Sequence, a.Stored.UnixNano(), n))
-			msgs = append(msgs, m)
+			entries = append(entries, entry{Told: t, id: fmt.Sprintf("%d-%x-%d", a.Sequence, a.Stored.UnixNano(), n)})
 		}
 	}
-	return k.store(ctx, msgs)
-}
-
-func (k *Keeper) store(ctx context.Context, msgs []*message.Message) error {
-	if len(msgs) == 0 {
-		return nil
-	}
-	if _, err := k.pub.PublishBatch(ctx, msgs...); err != nil {
-		return fmt.Errorf("write down what AtHoc was told: %w", err)
-	}
-	return nil
+	return k.store(ctx, entries)
 }
 
 // toldBy is what answers tell of what AtHoc was told. longest is the longest that AtHoc can be working on a call that got no answer.

@@ -1,0 +1,123 @@
+package history
+
+// Storing records with their links: for that the last record of each worker is kept in mind, or read once.
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"bobosync/shared/bus"
+	"bobosync/shared/event"
+	"bobosync/shared/topology"
+)
+
+const (
+	// tailsKept is the most workers whose last record is kept in mind: some 200 bytes each.
+	tailsKept = 50_000
+	// tailsAsked is of how many the last record is asked for at once; the broker answers at most 1,024.
+	tailsAsked = 500
+)
+
+// entry is a record to be stored, and the id by which it is not stored twice.
+type entry struct {
+	event.Told
+	id string
+}
+
+// store writes down what was told.
+func (k *Keeper) store(ctx context.Context, all []entry) error {
+	k.writing.Lock()
+	defer k.writing.Unlock()
+	for len(all) > 0 {
+		subjects := distinct(all)
+		err := k.learnTails(ctx, subjects)
+		if err == nil {
+			err = k.storeLot(ctx, all[:len(subjects)], subjects)
+		}
+		if err != nil {
+			clear(k.tails) // nobody knows what of it was stored
+			return fmt.Errorf("write down what AtHoc was told: %w", err)
+		}
+		all = all[len(subjects):]
+	}
+	return nil
+}
+
+// forgetTails makes it read the last record of each worker again.
+func (k *Keeper) forgetTails() {
+	k.writing.Lock()
+	defer k.writing.Unlock()
+	clear(k.tails)
+}
+
+// distinct returns the subjects of the first entries, as long as they are of different workers and fit a batch.
+func distinct(all []entry) (subjects []string) {
+	seen := map[string]bool{}
+	for _, e := range all[:min(len(all), bus.MaxBatch)] {
+		subject := topology.HistorySubject(e.Employee, e.User)
+		if seen[subject] {
+			break
+		}
+		seen[subject] = true
+		subjects = append(subjects, subject)
+	}
+	return subjects
+}
+
+// learnTails reads the last record of those workers of whom it is not known.
+func (k *Keeper) learnTails(ctx context.Context, subjects []string) error {
+	for subject := range k.tails {
+		if len(k.tails)+len(subjects) <= tailsKept {
+			break
+		}
+		delete(k.tails, subject)
+	}
+	var ask []string
+	for i, subject := range subjects {
+		if _, known := k.tails[subject]; !known {
+			ask = append(ask, subject)
+			k.tails[subject] = tail{}
+		}
+		if len(ask) < tailsAsked && i < len(subjects)-1 || len(ask) == 0 {
+			continue
+		}
+		err := lastOf(ctx, k.js, ask, func(m *jetstream.RawStreamMsg) error {
+			k.tails[m.Subject] = tail{links: parseLinks(m.Header.Get(linksHeader)), sequence: m.Sequence}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		ask = ask[:0]
+	}
+	return nil
+}
+
+// storeLot stores records of different workers.
+func (k *Keeper) storeLot(ctx context.Context, lot []entry, subjects []string) error {
+	msgs := make([]*message.Message, len(lot))
+	next := make([]links, len(lot))
+	for i := range lot {
+		next[i] = k.tails[subjects[i]].next()
+		m := bus.NewMessage(subjects[i], event.Encode(&lot[i].Told))
+		m.UUID = "" // there are millions of them
+		m.Metadata.Set(bus.MsgIDKey, lot[i].id)
+		m.Metadata.Set(linksHeader, next[i].String())
+		msgs[i] = m
+	}
+	last, whole, err := k.pub.PublishWhole(ctx, msgs...)
+	if err != nil {
+		return err
+	}
+	for i, subject := range subjects {
+		if whole {
+			k.tails[subject] = tail{links: next[i], sequence: last - uint64(len(subjects)-1-i)}
+		} else {
+			delete(k.tails, subject)
+		}
+	}
+	return nil
+}
