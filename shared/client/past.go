@@ -52,6 +52,34 @@ func OnDuty(ctx context.Context, conn *bus.Conn, at time.Time, by string) (contr
 	return all, err
 }
 
+// comparisons is the most comparisons that are looked at for one that tells something of a worker.
+const comparisons = 50
+
+// LastSeen is what the last comparison before a moment saw of a worker; nil if none tells of him.
+func LastSeen(ctx context.Context, conn *bus.Conn, a control.PastAnswer) (*control.Seen, error) {
+	if a.Held == nil {
+		return nil, nil
+	}
+	ms := a.At.UnixMilli()
+	runs, err := Ask[control.JournalAnswer](ctx, conn, topology.Janitor, control.Journal, control.JournalRequest{
+		Kind: control.DutyReconcile, Since: a.Held.Answered, Most: comparisons,
+		Before: fmt.Sprintf("%08x-%04x-7fff-bfff-ffffffffffff", ms>>16, ms&0xffff), // later than any that began by then
+	})
+	if err != nil || len(runs.Entries) == 0 {
+		return nil, err
+	}
+	last, err := LastReport(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	for _, run := range runs.Entries {
+		if seen := a.Judge(run, last.Users, run.ID == last.Entry); seen != nil {
+			return seen, nil
+		}
+	}
+	return nil, nil
+}
+
 // Receipt accounts for a file.
 type Receipt struct {
 	ID   string               `json:"id"`

@@ -38,7 +38,7 @@ type Broker struct {
 	AuditDays int `env:"AUDIT_DAYS, default=400"`
 	// HistoryDays is how many days it can be looked up what AtHoc was told.
 	HistoryDays int `env:"HISTORY_DAYS, default=90"`
-	// HistoryMaxBytes bounds that on the broker's disk, where the oldest gives way. 20,000 workers in 90 days take 4.5 GB.
+	// HistoryMaxBytes bounds that on the broker's disk, where the oldest gives way; 0 is no bound. 20,000 workers in 90 days take 4.5 GB.
 	HistoryMaxBytes int64 `env:"HISTORY_MAX_BYTES, default=5368709120"`
 }
 
@@ -57,8 +57,8 @@ func (b Broker) Validate() error {
 	if b.HistoryDays < 1 || b.HistoryDays > 3650 {
 		errs = append(errs, errors.New("HISTORY_DAYS: must be from 1 to 3650"))
 	}
-	if b.HistoryMaxBytes < 8<<20 {
-		errs = append(errs, errors.New("HISTORY_MAX_BYTES: must be at least 8388608"))
+	if b.HistoryMaxBytes != 0 && b.HistoryMaxBytes < 8<<20 {
+		errs = append(errs, errors.New("HISTORY_MAX_BYTES: must be 0, for no bound, or at least 8388608"))
 	}
 	errs = append(errs, Positive("STREAM_MAX_AGE", b.MaxAge))
 	if b.URL != "" {

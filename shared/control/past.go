@@ -42,6 +42,51 @@ func (a PastAnswer) Sentence(names map[string]string, loc *time.Location) string
 	return b.String()
 }
 
+// Seen is what a comparison saw AtHoc hold of a worker, after it had confirmed what it was told.
+type Seen struct {
+	// At is when the comparison began, and Entry its entry in the journal.
+	At    time.Time `json:"at"`
+	Entry string    `json:"entry"`
+	// Agreed is false if AtHoc held something else than it should: Holds, which is empty for off duty.
+	Agreed bool   `json:"agreed"`
+	Holds  string `json:"holds,omitempty"`
+}
+
+// Judge tells what a comparison saw of the worker; nil if it says nothing of what AtHoc held at the moment of the answer, or of him: users whose
+// update is under way are not compared, nor those who wait for a person's decision. differing are those who differed; known is false
+// if these are not known any more.
+func (a PastAnswer) Judge(run JournalEntry, differing []DifferingUser, known bool) *Seen {
+	const near = 10 * time.Minute // so long may an update be under way before it is sent
+	switch {
+	case run.Ended.IsZero() || run.Outcome != OutcomeOK && run.Outcome != OutcomeHeld || run.Ended.After(a.At):
+		return nil
+	case a.Held == nil || len(a.Doubts) > 0 || !a.Held.Answered.Before(run.Started) || a.Next != nil && a.Next.Sent.Before(run.Ended.Add(near)):
+		return nil
+	case run.Counts["held"] > 0 || !known && run.Counts["differing"] > 0:
+		return nil
+	}
+	seen := &Seen{At: run.Started, Entry: run.ID, Agreed: true}
+	for _, u := range differing {
+		if known && strings.EqualFold(u.User, a.User) {
+			seen.Agreed, seen.Holds = false, u.Holds
+		}
+	}
+	return seen
+}
+
+// Words say what was seen; times are shown in loc.
+func (s *Seen) Words(loc *time.Location) string {
+	at := text.Moment(s.At, loc)
+	switch {
+	case s.Agreed:
+		return fmt.Sprintf("AtHoc was last seen to agree at %s, by a comparison", at)
+	case s.Holds == "":
+		return fmt.Sprintf("AtHoc was seen to hold him as off duty at %s, by a comparison: it was changed there by hand, or lost it", at)
+	default:
+		return fmt.Sprintf("AtHoc was seen to hold %q at %s, by a comparison: it was changed there by hand", s.Holds, at)
+	}
+}
+
 // Files are the ids of the files that what was told comes from.
 func (a PastAnswer) Files() []string {
 	ids := map[string]bool{}

@@ -44,16 +44,24 @@ func showPast(ctx context.Context, conn *bus.Conn, out *text.Printer, worker, at
 	if err != nil {
 		return err
 	}
+	seen, err := client.LastSeen(ctx, conn, a)
+	if err != nil {
+		seen = nil // the janitor does not answer: what AtHoc was told is known all the same
+	}
 	names := client.FileNames(ctx, conn, a.Files())
 	sentence := a.Sentence(names, time.Local)
 	if asJSON {
 		return out.JSON(struct {
 			control.PastAnswer
 			Sentence string            `json:"sentence"`
+			Seen     *control.Seen     `json:"seen"`
 			Files    map[string]string `json:"files"`
-		}{a, sentence, names})
+		}{a, sentence, seen, names})
 	}
 	out.Printf("Worker %s at %s\n%s.\n", a.Employee, text.Moment(a.At, time.Local), sentence)
+	if seen != nil {
+		out.Printf("%s.\n", text.Clean(seen.Words(time.Local)))
+	}
 	rows := [][]string{{"TOLD", "STATUS", "BOOKED", "ANSWER", "CALL", "FILE", "LINE"}}
 	for _, t := range a.Told {
 		answer := "none"

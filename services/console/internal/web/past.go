@@ -72,6 +72,9 @@ func (s *Site) workerAt(q *Request, p *Page, worker string, at time.Time) error 
 	if a.Held != nil {
 		facts = append(facts, Fact{"Proof", words(a.Held.Words(time.Local))})
 	}
+	if seen, err := client.LastSeen(q.ctx, conn, a); err == nil && seen != nil {
+		facts = append(facts, Fact{"Compared", words(text.Clean(seen.Words(time.Local)))})
+	}
 	facts = append(facts, Fact{"The history is complete from", moment(a.CompleteFrom, q.now())})
 	t := &Table{Plain: true, Caption: "What AtHoc was told around then, the latest first", Columns: columns("Told", "Status", "Booked", "Answer", "Answered", "Call", "File", ">Line"), Empty: "Nothing."}
 	for _, told := range a.Told {
