@@ -35,15 +35,18 @@ COMPOSE_PKG  := github.com/docker/compose/v2
 PROMTOOL   := $(TOOLS)/promtool-3.13.5
 PROM_PKG   := github.com/prometheus/prometheus
 TRY        := BOBOSYNC_VERSION=$(VERSION) $(COMPOSE) --env-file deploy/try.env -f deploy/compose.yaml -f deploy/compose.try.yaml
-# grpcnotrace leaves out a part of the OTLP exporter's gRPC that nothing here uses: nearly half of what it adds.
-GOBUILD    := CGO_ENABLED=0 go build -tags grpcnotrace -trimpath -ldflags '-s -w -X bobosync/shared/program.Version=$(VERSION)'
+GOBUILD    := go build -ldflags '-s -w -X bobosync/shared/program.Version=$(VERSION)'
 PROGRAMS   := ./services/ingest/cmd/ingest ./services/resolver/cmd/resolver ./services/publisher/cmd/publisher \
               ./services/janitor/cmd/janitor ./services/console/cmd/console ./cmd/bobosync ./cmd/athocsim ./cmd/demo
 # What is run but not handed out.
 OTHERS     := ./cmd/bobosync/operator ./deploy/images/... ./deploy/nats/cmd/... ./deploy/release ./e2e/cmd/...
 
 SHELL      := /bin/bash
-export GOFLAGS := -buildvcs=false
+# One set of flags for all but the tests with the race detector, so that each package is compiled once. grpcnotrace leaves out a part of
+# the OTLP exporter's gRPC that nothing here uses: nearly half of what it adds.
+export GOFLAGS := -buildvcs=false -trimpath -tags=grpcnotrace
+export CGO_ENABLED := 0
+RACE       := CGO_ENABLED=1 go test -race
 
 .DEFAULT_GOAL := help
 
@@ -66,8 +69,8 @@ demo: build ## show the pipeline at work against a simulated AtHoc
 
 .PHONY: test
 test: ## run all tests but the longest, with the race detector; those of the whole last and alone, since they measure
-	go test -race -shuffle=on $(TESTFLAGS) -p 3 -timeout 15m $(patsubst %,./%/...,$(filter-out e2e,$(MODULES)))
-	go test -race $(TESTFLAGS) -p 1 -timeout 15m ./e2e/...
+	$(RACE) -shuffle=on $(TESTFLAGS) -p 3 -timeout 15m $(patsubst %,./%/...,$(filter-out e2e,$(MODULES)))
+	$(RACE) $(TESTFLAGS) -p 1 -timeout 15m ./e2e/...
 
 .PHONY: test-long
 test-long: ## run the tests that take minutes, which make test leaves out
