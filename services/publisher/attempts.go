@@ -13,17 +13,24 @@ import (
 
 	"bobosync/shared/athoc"
 	"bobosync/shared/event"
+	"bobosync/shared/topology"
 )
 
-// attempts are the calls of this publisher whose answers are not stored yet. There is one, or more if storing has failed.
+// attempts are the calls of a delivery whose answers are not stored yet.
 type attempts struct {
 	kv   jetstream.KeyValue
 	key  string
 	open []event.Attempt
 }
 
-// begin writes down that a call is about to be made. When it returns nil, the broker has it.
-func (a *attempts) begin(ctx context.Context, attempt event.Attempt) error {
+// begin writes down that a call is about to be made; first says that it is its delivery's first. When it returns nil, the broker has it.
+//
+// What a delivery left behind that could not store its answers stays under its key, as that of a publisher that was killed: the resolver
+// takes those calls for ones without an answer.
+func (a *attempts) begin(ctx context.Context, attempt event.Attempt, first bool) error {
+	if first && (len(a.open) > 0 || a.key == "") {
+		a.open, a.key = nil, topology.CallsKey(uuid.NewString())
+	}
 	a.open = append(a.open, attempt)
 	_, err := a.kv.Put(ctx, a.key, event.Encode(&event.Calling{Calls: a.open}))
 	if err != nil {

@@ -187,7 +187,7 @@ func (d *delivery) begin(ctx context.Context, part []job) error {
 	bounded, cancel := context.WithDeadline(ctx, d.lent.until())
 	defer cancel()
 	attempt := newAttempt(part, d.p.owner, d.p.now())
-	if err := d.p.attempts.begin(bounded, attempt); err != nil {
+	if err := d.p.attempts.begin(bounded, attempt, len(d.made) == 0); err != nil {
 		d.lent.partitions.lookForLoss(ctx, err)
 		return errors.Join(err, d.p.breaker.Release(context.WithoutCancel(ctx), d.lent.permit))
 	}

@@ -14,8 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
 	"bobosync/services/publisher/internal/metrics"
 	"bobosync/shared/athoc"
 	"bobosync/shared/athocconf"
@@ -80,7 +78,7 @@ type publisher struct {
 	leases lease.Memory
 	// pauses is what is known of operators' pauses from the sessions before.
 	pauses breaker.Paused
-	// attempts are written down before calls are made, under the name of owner.
+	// attempts are written down before calls are made.
 	attempts attempts
 	owner    string
 	// alone counts the calls with one user each that have failed since one was answered.
@@ -112,7 +110,7 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 	defer client.Close()
 	p := &publisher{
 		cfg: cfg, deps: deps, athoc: client, tokens: store, log: log, now: deps.Clock(),
-		owner: owner(), attempts: attempts{key: topology.CallsKey(uuid.NewString())},
+		owner:   owner(),
 		record:  newRecord(control.Me(deps.Version, time.Now()), cfg.BatchSize, cfg.Calls.RateLimit, cfg.AtHoc.Insecure()),
 		metrics: metrics.New(deps.Telemetry), breakers: telemetry.NewBreaker(deps.Telemetry),
 		backlog: telemetry.NewBacklog(deps.Telemetry), part: deps.Telemetry.Part(name, deps.Conn.Connected),
