@@ -344,9 +344,16 @@ func (o orderCase) give(t *testing.T, c *console, name string, b *browser, h han
 	if name == "replay" || name == "approve" {
 		link = fmt.Sprintf(`a[href="/orders/%s"], main a[href^="/orders/%s?"]`, name, name) // not that of replay-stop
 	}
-	b.until(o.page, fmt.Sprintf(`document.querySelector(%q) !== null`, "main "+link))
-	h.press(link)
-	b.run(chromedp.WaitReady(chromedp.CSS(`form[action="/orders/` + name + `"]`)))
+	// A page that keeps itself up to date may move the link away under the mouse: then it is pressed once more.
+	form := `form[action="/orders/` + name + `"]`
+	for began, there := time.Now(), false; !there; {
+		require.Less(t, time.Since(began), 2*within, "the link does not lead to the form")
+		b.until(o.page, fmt.Sprintf(`document.querySelector(%q) !== null`, "main "+link))
+		h.press(link)
+		for pressed := time.Now(); !there && time.Since(pressed) < 10*time.Second; time.Sleep(20 * time.Millisecond) {
+			there = eval[bool](b, fmt.Sprintf(`document.querySelector(%q) !== null`, form))
+		}
+	}
 	if o.ask != nil {
 		h.write(`form.ask [name="which"]`, o.ask(i))
 		h.press(`form.ask button`)
