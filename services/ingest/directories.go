@@ -168,7 +168,7 @@ func plainReason(err error) string {
 		return "is read-only"
 	case errors.Is(err, fs.ErrPermission):
 		return "this program has no right to use it"
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case disk.IsFull(err):
 		return "is full"
 	default:
 		return files.Reason(err)

@@ -139,6 +139,10 @@ func TestOneUserMakesCallsFail(t *testing.T) {
 		}
 	}
 	hangUp := func(w http.ResponseWriter) { panic(http.ErrAbortHandler) }
+	redirect := func(w http.ResponseWriter) {
+		w.Header().Set("Location", "https://example.org/blocked")
+		w.WriteHeader(http.StatusFound)
+	}
 	const page = "<!DOCTYPE html><html><head><title>Request rejected</title></head></html>"
 	for name, c := range map[string]struct {
 		users, culprits int
@@ -151,6 +155,16 @@ func TestOneUserMakesCallsFail(t *testing.T) {
 		"a firewall's page":           {30, 1, status(403, page)},
 		"a firewall's page, with 200": {30, 1, status(200, page)},
 		"half an answer":              {30, 1, status(200, `[{"LOGIN_ID":"x",`)},
+		"an empty answer":             {30, 1, status(200, "")},
+		"null":                        {30, 1, status(200, "null")},
+		"no content":                  {30, 1, status(204, "")},
+		"unauthorized":                {30, 1, status(401, "")},
+		"not found":                   {30, 1, status(404, "")},
+		"a redirect to a block page":  {30, 1, redirect},
+		"a timeout of the request":    {30, 1, status(408, "")},
+		"a conflict":                  {30, 1, status(409, "conflict")},
+		"too large":                   {30, 1, status(413, "")},
+		"500, eight users":            {60, 8, status(500, "")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -189,6 +203,89 @@ func TestOneUserMakesCallsFail(t *testing.T) {
 			mended.Store(true)
 			b.outcomes(want)
 			require.Eventually(t, func() bool { return len(b.breakerState().PutOff) == 0 }, patience, 10*time.Millisecond)
+		})
+	}
+}
+
+// TestOneUserWhoComesAloneMakesCallsFail: AtHoc took others lately, so it is not AtHoc. Who comes after that need not wait.
+func TestOneUserWhoComesAloneMakesCallsFail(t *testing.T) {
+	t.Parallel()
+	for name, code := range map[string]int{"forbidden": 403, "not found": 404, "too large": 413, "a redirect": 302} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, 10, map[string]string{"ATHOC_RATE_LIMIT": "20"})
+			b.gateway(func(w http.ResponseWriter, body []byte) bool {
+				if bytes.Contains(body, []byte(`"`+user(1)+`"`)) {
+					w.WriteHeader(code)
+					return true
+				}
+				return false
+			})
+			want := map[string]event.Outcome{}
+			for n := 2; n <= 5; n++ {
+				b.wants(user(n), 5, true)
+				want[user(n)] = event.Applied
+			}
+			b.start()
+			b.outcomes(want)
+			b.wants(user(1), 5, true)
+			require.Eventually(t, func() bool { return len(b.breakerState().PutOff) == 1 }, patience, 10*time.Millisecond)
+			require.False(t, b.breakerState().Open(), b.breakerState().Cause)
+			for n := 6; n <= 10; n++ {
+				b.wants(user(n), 5, true)
+				want[user(n)] = event.Applied
+			}
+			b.outcomes(want)
+			require.False(t, b.breakerState().Open(), b.breakerState().Cause)
+		})
+	}
+}
+
+// TestWhatCutsLongCallsOff: something on the path, or AtHoc itself, does not take or answer calls with more than 40 users, each in a way
+// of its own. Calls become smaller until all are sent, and nobody is blamed.
+func TestWhatCutsLongCallsOff(t *testing.T) {
+	t.Parallel()
+	const users, takes = 120, 40
+	status := func(code int, text string) func(http.ResponseWriter) {
+		return func(w http.ResponseWriter) {
+			w.WriteHeader(code)
+			_, _ = w.Write([]byte(text))
+		}
+	}
+	const page = "<!DOCTYPE html><html><head><title>Request rejected</title></head></html>"
+	for name, play := range map[string]func(http.ResponseWriter){
+		"a gateway's timeout":      status(504, ""),
+		"IIS, by its own limit":    status(404, page),
+		"a firewall":               status(403, page),
+		"a bad request":            status(400, ""),
+		"an empty answer":          status(200, ""),
+		"an error of the database": status(500, "timeout expired"),
+		"a reset":                  func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
+		"an answer that trickles": func(w http.ResponseWriter) {
+			for range 30 {
+				_, _ = w.Write([]byte(" "))
+				_ = http.NewResponseController(w).Flush()
+				time.Sleep(100 * time.Millisecond)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, users, map[string]string{"ATHOC_RATE_LIMIT": "50", "ATHOC_TIMEOUT": "2s", "BATCH_SIZE": "300"})
+			b.gateway(func(w http.ResponseWriter, body []byte) bool {
+				if bytes.Count(body, []byte("LOGIN_ID")) > takes {
+					play(w)
+					return true
+				}
+				return false
+			})
+			want := b.wantAll(users, 5)
+			began := time.Now()
+			b.start()
+			b.outcomes(want)
+			t.Logf("done after %s, with %d calls", time.Since(began), len(b.updateCalls()))
+			require.Empty(t, b.payloads(topology.StreamDead))
+			require.Empty(t, b.breakerState().PutOff)
 		})
 	}
 }

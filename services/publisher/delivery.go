@@ -228,7 +228,7 @@ func (d *delivery) tell(ctx context.Context, err error) {
 func (d *delivery) succeeded(ctx context.Context, part []job, results []athoc.Result, took time.Duration) error {
 	d.tell(ctx, nil)
 	d.answered++
-	d.inARow, d.p.alone = 0, 0
+	d.inARow, d.p.alone, d.p.answered = 0, 0, d.p.now()
 	d.settle(part, results)
 	call := breaker.Update{Users: len(part), Batch: d.p.cfg.BatchSize, Took: took}
 	for _, j := range part {
@@ -294,7 +294,9 @@ func (d *delivery) failed(ctx context.Context, part []job, work [][]job, err err
 	case halve:
 		return append(cut(part, (len(part)+1)/2), work...), nil
 	case trySingle:
-		return append([][]job{part[:1:1], part[1:]}, work...), nil
+		return slices.Concat(cut(part[:2:2], 1), cut(part[2:], len(part)), work), nil
+	case later:
+		return append(work, part), nil
 	case halveLater:
 		return append(work, cut(part, (len(part)+1)/2)...), nil
 	case refuse:
@@ -316,10 +318,11 @@ func (d *delivery) failure(part []job, call *athoc.CallError) failure {
 			d.p.alone++
 		}
 	}
+	answered := d.answered > 0 || known || d.p.now().Sub(d.p.answered) < lately
 	return failure{
-		kind: call.Kind, status: call.Status, users: len(part), probe: d.lent.permit.Probe,
+		kind: call.Kind, status: call.Status, update: call.Op == athoc.OpUpdate, users: len(part), probe: d.lent.permit.Probe,
 		inDoubt: call.MayHaveApplied() && (call.Status == 0 || call.Status == http.StatusGatewayTimeout),
-		there:   d.lent.state.Searched != nil || d.answered > 0 || known, answered: d.answered > 0,
+		there:   d.lent.state.Searched != nil || d.answered > 0 || known, answered: answered,
 		inARow: d.inARow, alone: d.p.alone,
 	}
 }

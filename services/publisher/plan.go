@@ -20,6 +20,8 @@ const (
 	fewUsers = 25
 	// gentler and smaller are by what calls are divided that took too long, or that were too large.
 	gentler, smaller = 4, 2
+	// lately is how long ago AtHoc may have answered another update for what fails to be blamed on what it carries.
+	lately = 5 * time.Minute
 	// putOffLook is how soon a user who is put off is looked at again, so that he can be sent as soon as that makes sense.
 	putOffLook = 2 * time.Second
 	// hopeless is how long, and in how many calls, a user has to make calls fail to be given up.
@@ -30,13 +32,17 @@ const (
 type failure struct {
 	kind   athoc.Kind
 	status int
+	// update: it was the update itself that failed, and not getting a token for it.
+	update bool
 	// inDoubt: AtHoc may still be working on it.
 	inDoubt bool
 	users   int
 	// probe: the call was to find out whether AtHoc takes updates again.
 	probe bool
-	// there: AtHoc has answered a search since it last failed, or another call of this delivery, answered: the latter.
-	there, answered bool
+	// there: AtHoc has answered a search since it last failed, or another update of this delivery.
+	there bool
+	// answered: AtHoc has answered another update, of this delivery or lately, or this user is known to make calls fail.
+	answered bool
 	// inARow counts the calls of this delivery that failed one after the other, this one included, alone those of one user each,
 	// of earlier deliveries too.
 	inARow, alone int
@@ -52,8 +58,10 @@ const (
 	halve
 	// halveLater: the same, after the rest of the batch.
 	halveLater
-	// trySingle: one of them is sent alone, and if AtHoc answers, the others.
+	// trySingle: one of them is sent alone, if that fails another one, and once AtHoc answers, the others.
 	trySingle
+	// later: they are sent after the rest of the batch.
+	later
 	// shrink: they are sent in calls of the size that is tried now.
 	shrink
 	// refuse: AtHoc refuses this user, alone, for good.
@@ -78,9 +86,11 @@ func next(f failure) step {
 		return step{action: halve}
 	case f.kind == athoc.BadRequest:
 		return step{action: refuse}
-	case f.kind == athoc.Forbidden && f.users > 1 && f.inARow == 1 && !f.answered && !f.probe: // a firewall may have refused this body alone
+	case f.refusal() && f.users > 1 && f.inARow == 1 && !f.answered && !f.probe: // a firewall may have refused this body alone
 		return step{action: trySingle}
-	case f.kind == athoc.Forbidden && f.answered && !f.probe:
+	case f.refusal() && f.users == 1 && f.inARow == 2 && !f.answered && !f.probe: // it may be the very one
+		return step{action: later}
+	case (f.refusal() || f.kind == athoc.TooLarge) && f.answered && !f.probe:
 		return f.suspect()
 	case f.kind != athoc.Outage, f.probe: // a single user who is too large is the path's fault
 		return step{action: giveBack}
@@ -93,6 +103,12 @@ func next(f failure) step {
 	}
 }
 
+// refusal reports whether an update was refused in a way that settings may be to blame for, or something on the path that does not
+// like what it carried: firewalls answer 403 or redirect to a page of theirs, and IIS says 404 to a body that is too large.
+func (f failure) refusal() bool {
+	return f.update && (f.kind == athoc.Forbidden || f.kind == athoc.NotFound || f.kind == athoc.Unauthorized)
+}
+
 // suspect decides what follows if AtHoc is there, so that a user of the call may have made it fail.
 func (f failure) suspect() step {
 	switch {
@@ -100,6 +116,8 @@ func (f failure) suspect() step {
 		return step{action: putOff}
 	case f.users == 1:
 		return step{action: giveBack}
+	case f.refusal() && f.inARow >= failuresInARow: // there are several of them, or AtHoc does not take so many at a time
+		return step{action: shrink, divisor: gentler}
 	case f.inDoubt, f.inARow >= failuresInARow:
 		return step{action: giveBack, divisor: gentler}
 	default:

@@ -83,6 +83,8 @@ type publisher struct {
 	owner    string
 	// alone counts the calls with one user each that have failed since one was answered.
 	alone int
+	// answered is when AtHoc last answered an update.
+	answered time.Time
 	// alike counts the users that AtHoc has refused for good since it last took one.
 	alike int
 

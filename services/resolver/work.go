@@ -43,6 +43,10 @@ const (
 	tendInterval   = 10 * time.Second
 )
 
+// closeTimeout is how long a batch that is at work may take to end when the resolver is told to stop, or a session ends: without a
+// broker nothing that it publishes would ever be confirmed. What is given up comes again.
+const closeTimeout = 8 * time.Second
+
 // work is one session's.
 type work struct {
 	conn      *bus.Conn
@@ -113,7 +117,7 @@ func (w *work) lookAhead(ctx context.Context) error {
 
 // consume runs the handlers until ctx ends.
 func (w *work) consume(ctx context.Context, lost func(error)) error {
-	router, err := bus.NewRouter(w.roster.Log, session.CloseTimeout+5*time.Second, w.roster.Out.DeadLetters(w.roster.Log))
+	router, err := bus.NewRouter(w.roster.Log, closeTimeout+time.Second, w.roster.Out.DeadLetters(w.roster.Log))
 	if err != nil {
 		return err
 	}
@@ -159,7 +163,7 @@ func (w *work) add(router *message.Router, in input, lost func(error)) error {
 		Stream: in.stream, Consumer: in.consumer, MaxItems: in.batch, Linger: in.linger, OnLost: lost, Logger: log,
 	})
 	sub, err := bus.NewSubscriber(w.conn, bus.SubscriberConfig{
-		Source: func(string) bus.Source { return latch{source, in.ready} }, CloseTimeout: session.CloseTimeout, Logger: log,
+		Source: func(string) bus.Source { return latch{source, in.ready} }, CloseTimeout: closeTimeout, Logger: log,
 	})
 	if err != nil {
 		return err

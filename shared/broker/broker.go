@@ -221,7 +221,10 @@ var errStore = errors.New("the store cannot be used")
 // notOfStore reports whether a text of the server's says that its files could not be read or written for a reason that setting
 // them aside would not change.
 func notOfStore(text string) bool {
-	for _, reason := range []error{syscall.EMFILE, syscall.ENFILE, syscall.EACCES, syscall.EPERM, syscall.EROFS, syscall.EIO, syscall.ENOMEM} {
+	for _, reason := range []error{
+		syscall.EMFILE, syscall.ENFILE, syscall.EACCES, syscall.EPERM, syscall.EROFS, syscall.EIO, syscall.ENOMEM, syscall.EFBIG,
+		syscall.ESTALE, syscall.ENOTCONN, syscall.EHOSTDOWN, syscall.ETIMEDOUT, syscall.EINTR, syscall.ENXIO, syscall.EBUSY, // a share or a device that is away
+	} {
 		if strings.Contains(text, reason.Error()) {
 			return true
 		}
@@ -230,7 +233,7 @@ func notOfStore(text string) bool {
 }
 
 // noRoom reports whether a text of the server's says that the file system is full.
-func noRoom(text string) bool { return strings.Contains(text, "no space left") }
+func noRoom(text string) bool { return disk.SaysFull(text) }
 
 func diskFull(dir string, cause error) error {
 	return fmt.Errorf("%w: make room on the file system of %s and start again: %w", ErrDiskFull, dir, cause)
@@ -256,7 +259,7 @@ func openStore(dir string) (*flock.Flock, error) {
 }
 
 func storeError(dir string, err error) error {
-	if errors.Is(err, syscall.ENOSPC) {
+	if disk.IsFull(err) {
 		return diskFull(dir, err)
 	}
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {

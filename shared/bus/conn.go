@@ -243,11 +243,12 @@ func (c *Conn) dial(ctx context.Context, url string, opts []nats.Option) error {
 		if err != nil {
 			return err
 		}
-		if c.JS, err = jetstream.New(nc); err != nil {
+		js, err := jetstream.New(nc)
+		if err != nil {
 			nc.Close()
 			return err
 		}
-		c.NC = nc
+		c.NC, c.JS = nc, watched{js, &c.unstored}
 	}
 	if _, err := c.apiLevel(ctx); err != nil {
 		return fmt.Errorf("JetStream does not answer (is it enabled for this account, and may this user ask it?): %w", err)

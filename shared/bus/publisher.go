@@ -128,11 +128,12 @@ type flight struct {
 	stored  int                      // messages that are in the stream now
 	last    uint64                   // the highest sequence of those that this call stored
 	errs    failures
+	attempt *attempt
 }
 
 // publishEach returns the sequence of the last message that was stored.
 func (p *Publisher) publishEach(ctx context.Context, msgs []*nats.Msg) (uint64, error) {
-	f := flight{p: p, futures: make([]jetstream.PubAckFuture, 0, min(len(msgs), p.cfg.Window))}
+	f := flight{p: p, futures: make([]jetstream.PubAckFuture, 0, min(len(msgs), p.cfg.Window)), attempt: p.conn.unstored.begin(family(msgs[0].Subject))}
 	for _, m := range msgs {
 		if err := f.send(ctx, m); err != nil {
 			f.errs.add(m.Subject, err)
@@ -144,7 +145,7 @@ func (p *Publisher) publishEach(ctx context.Context, msgs []*nats.Msg) (uint64, 
 	for len(f.futures) > 0 {
 		f.settleOldest(ctx)
 	}
-	p.conn.unstored.note(msgs[0].Subject, f.errs.causes())
+	p.conn.unstored.note(f.attempt, f.errs.causes())
 	return f.last, f.errs.join(len(msgs)-f.stored, len(msgs))
 }
 
@@ -176,6 +177,7 @@ func (f *flight) settleOldest(ctx context.Context) {
 	select {
 	case ack := <-future.Ok():
 		f.stored++
+		f.p.conn.unstored.goesOn(f.attempt)
 		if !ack.Duplicate {
 			f.last = max(f.last, ack.Sequence)
 		}
@@ -252,14 +254,15 @@ func (p *Publisher) publishChunk(ctx context.Context, msgs []*nats.Msg) (last ui
 	// The answer never comes if the broker was killed meanwhile, and a service that is told to stop must not wait for it.
 	bounded, cancel := context.WithTimeout(ctx, chunkWait)
 	defer cancel()
+	attempt := p.conn.unstored.begin(family(msgs[0].Subject))
 	ack, err := jetstreamext.PublishMsgBatch(bounded, p.js, batch)
-	if err != nil && hasCode(err, jetstreamext.JSErrCodeBatchPublishDuplicateMsgID) {
+	p.conn.unstored.note(attempt, classify(err))
+	if hasCode(err, jetstreamext.JSErrCodeBatchPublishDuplicateMsgID) {
 		if last, err = p.publishEach(ctx, msgs); err == nil {
 			return last, false, nil
 		}
 	} else {
 		err = classify(err)
-		p.conn.unstored.note(msgs[0].Subject, err)
 	}
 	if err != nil {
 		return last, false, fmt.Errorf("publish batch of %d messages to %s: %w", len(msgs), family(msgs[0].Subject), err)

@@ -5,11 +5,19 @@ package bus
 import (
 	"context"
 	"errors"
-	"maps"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+)
+
+const (
+	// unanswered is how long the broker may take to confirm a message until that is told.
+	unanswered = 5 * time.Second
+	// unstoredFor is for how long a failure is told that nobody has tried again since: whoever has something to store does.
+	unstoredFor = 5 * time.Minute
 )
 
 // Unstored is since when the broker has stored nothing of a family of subjects, and what it said last.
@@ -18,42 +26,153 @@ type Unstored struct {
 	Reason string    `json:"reason"`
 }
 
-// unstored keeps that by family of subjects. The zero value is ready.
+// unstored keeps that by family of subjects, and by bucket. The zero value is ready.
 type unstored struct {
-	mu  sync.Mutex
-	all map[string]Unstored
+	mu    sync.Mutex
+	all   map[string]failing
+	under map[*attempt]bool // waits for the broker's answer
 }
 
-// note takes in how publishing ended. What the broker refuses for what the message says, or since its stream is not there or has
-// reached its own limit, is told otherwise.
-func (u *unstored) note(subject string, err error) {
-	subject = family(subject)
+type failing struct {
+	Unstored
+	last time.Time
+}
+
+// attempt is something that is being stored.
+type attempt struct {
+	what     string
+	progress time.Time // when it began, or the broker last confirmed a part of it
+}
+
+// begin notes that something of a subject is being stored; whoever began it calls note.
+func (u *unstored) begin(what string) *attempt {
+	a := &attempt{what: what, progress: time.Now()}
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if u.under == nil {
+		u.under = map[*attempt]bool{}
+	}
+	u.under[a] = true
+	return a
+}
+
+// goesOn notes that the broker has confirmed a part of it.
+func (u *unstored) goesOn(a *attempt) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	a.progress = time.Now()
+}
+
+// note takes in how it ended. What the broker refuses for what the message says, or since its stream is not there or has
+// reached its own limit, is told otherwise.
+func (u *unstored) note(a *attempt, err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.under, a)
 	switch {
-	case err == nil, errors.Is(err, ErrWrongSequence), errors.Is(err, ErrNoAtomicPublish), errors.Is(err, ErrNoStream), isFullStream(err):
-		delete(u.all, subject)
+	case err == nil, errors.Is(err, ErrWrongSequence), errors.Is(err, ErrNoAtomicPublish), errors.Is(err, ErrNoStream), isFullStream(err),
+		hasCode(err, jetstreamext.JSErrCodeBatchPublishDuplicateMsgID), errors.Is(err, jetstream.ErrKeyExists), errors.Is(err, jetstream.ErrInvalidKey), errors.Is(err, nats.ErrMaxPayload):
+		delete(u.all, a.what)
 	case errors.Is(err, context.Canceled), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrDisconnected):
 	default:
 		if u.all == nil {
-			u.all = map[string]Unstored{}
+			u.all = map[string]failing{}
 		}
-		now := u.all[subject]
+		now := u.all[a.what]
 		if now.Since.IsZero() {
 			now.Since = time.Now().UTC()
 		}
-		now.Reason = err.Error()
-		u.all[subject] = now
+		now.Reason, now.last = err.Error(), time.Now()
+		u.all[a.what] = now
 	}
 }
 
-// Unstored returns the families of subjects of which the broker has stored nothing since publishing to them first failed. It is empty
-// while there is no connection.
+// list returns what is not stored, or has waited for long.
+func (u *unstored) list(now time.Time) map[string]Unstored {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	out := map[string]Unstored{}
+	for what, f := range u.all {
+		if now.Sub(f.last) < unstoredFor {
+			out[what] = f.Unstored
+		}
+	}
+	for a := range u.under {
+		if _, known := out[a.what]; !known && now.Sub(a.progress) >= unanswered {
+			out[a.what] = Unstored{Since: a.progress.UTC(), Reason: "the broker has not confirmed it yet"}
+		}
+	}
+	return out
+}
+
+// Unstored returns the families of subjects, and the buckets, of which the broker has stored nothing since storing first failed. It is
+// empty while there is no connection.
 func (c *Conn) Unstored() map[string]Unstored {
 	if !c.Connected() {
 		return nil
 	}
-	c.unstored.mu.Lock()
-	defer c.unstored.mu.Unlock()
-	return maps.Clone(c.unstored.all)
+	return c.unstored.list(time.Now())
+}
+
+// watched is a JetStream that tells of what the broker does not store.
+type watched struct {
+	jetstream.JetStream
+	unstored *unstored
+}
+
+func (w watched) Publish(ctx context.Context, subject string, data []byte, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	a := w.unstored.begin(family(subject))
+	ack, err := w.JetStream.Publish(ctx, subject, data, opts...)
+	w.unstored.note(a, classify(err))
+	return ack, err
+}
+
+func (w watched) PublishMsg(ctx context.Context, m *nats.Msg, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	a := w.unstored.begin(family(m.Subject))
+	ack, err := w.JetStream.PublishMsg(ctx, m, opts...)
+	w.unstored.note(a, classify(err))
+	return ack, err
+}
+
+func (w watched) KeyValue(ctx context.Context, bucket string) (jetstream.KeyValue, error) {
+	kv, err := w.JetStream.KeyValue(ctx, bucket)
+	if err != nil {
+		return nil, err
+	}
+	return watchedBucket{kv, w.unstored}, nil
+}
+
+// watchedBucket does the same for a bucket.
+type watchedBucket struct {
+	jetstream.KeyValue
+	unstored *unstored
+}
+
+func (b watchedBucket) watch(write func() (uint64, error)) (uint64, error) {
+	a := b.unstored.begin("bucket " + b.Bucket())
+	revision, err := write()
+	b.unstored.note(a, classify(err))
+	return revision, err
+}
+
+func (b watchedBucket) Put(ctx context.Context, key string, value []byte) (uint64, error) {
+	return b.watch(func() (uint64, error) { return b.KeyValue.Put(ctx, key, value) })
+}
+
+func (b watchedBucket) Create(ctx context.Context, key string, value []byte, opts ...jetstream.KVCreateOpt) (uint64, error) {
+	return b.watch(func() (uint64, error) { return b.KeyValue.Create(ctx, key, value, opts...) })
+}
+
+func (b watchedBucket) Update(ctx context.Context, key string, value []byte, revision uint64) (uint64, error) {
+	return b.watch(func() (uint64, error) { return b.KeyValue.Update(ctx, key, value, revision) })
+}
+
+func (b watchedBucket) Delete(ctx context.Context, key string, opts ...jetstream.KVDeleteOpt) error {
+	_, err := b.watch(func() (uint64, error) { return 0, b.KeyValue.Delete(ctx, key, opts...) })
+	return err
+}
+
+func (b watchedBucket) Purge(ctx context.Context, key string, opts ...jetstream.KVDeleteOpt) error {
+	_, err := b.watch(func() (uint64, error) { return 0, b.KeyValue.Purge(ctx, key, opts...) })
+	return err
 }

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
+	"github.com/synadia-io/orbit.go/jetstreamext"
 )
 
 // TestUnstored: only what says that the broker cannot store counts, until it does.
@@ -25,18 +28,37 @@ func TestUnstored(t *testing.T) {
 		"the stream is full":    {classify(full), false},
 		"no stream":             {ErrNoStream, false},
 		"somebody was faster":   {ErrWrongSequence, false},
+		"the key is taken":      {jetstream.ErrKeyExists, false},
+		"it is there already":   {&jetstream.APIError{ErrorCode: jetstreamext.JSErrCodeBatchPublishDuplicateMsgID}, false},
 		"told to stop":          {context.Canceled, false},
+		"cut off":               {nats.ErrDisconnected, false},
 	} {
 		var u unstored
-		u.note("bobo.entries.abc", c.err)
-		require.Equal(t, c.counts, len(u.all) == 1, name)
+		u.note(u.begin("bobo.entries.>"), c.err)
+		require.Equal(t, c.counts, len(u.list(time.Now())) == 1, name)
 	}
+}
+
+// TestUnstoredForHowLong: it is told since when nothing is stored, until something is, or nobody has tried for a while.
+func TestUnstoredForHowLong(t *testing.T) {
+	t.Parallel()
+	const what, other = "bobo.updates.>", "bucket bobo_state"
 	var u unstored
-	u.note("bobo.updates.1.somebody", context.DeadlineExceeded)
-	first := u.all["bobo.updates.>"]
-	u.note("bobo.updates.2.other", errors.New("later"))
-	require.Equal(t, first.Since, u.all["bobo.updates.>"].Since, "it goes on")
-	require.Equal(t, "later", u.all["bobo.updates.>"].Reason)
-	u.note("bobo.updates.2.other", nil)
-	require.Empty(t, u.all)
+	u.note(u.begin(what), context.DeadlineExceeded)
+	first := u.list(time.Now())[what]
+	u.note(u.begin(other), nil)
+	u.note(u.begin(what), errors.New("later"))
+	require.Equal(t, map[string]Unstored{what: {Since: first.Since, Reason: "later"}}, u.list(time.Now()))
+	require.Empty(t, u.list(time.Now().Add(unstoredFor)), "nobody has anything to store")
+	u.note(u.begin(what), nil)
+	require.Empty(t, u.list(time.Now()))
+
+	began := u.begin(what)
+	require.Empty(t, u.list(time.Now()))
+	waiting := u.list(time.Now().Add(unanswered))[what]
+	require.Equal(t, began.progress.UTC(), waiting.Since, "it hangs")
+	u.goesOn(began)
+	require.NotEqual(t, waiting.Since, u.list(time.Now().Add(unanswered))[what].Since, "a part of it was stored")
+	u.note(began, nil)
+	require.Empty(t, u.list(time.Now().Add(unanswered)))
 }

@@ -5,6 +5,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -61,8 +62,14 @@ func (s Settings) Connect(ctx context.Context, wait time.Duration) (*bus.Conn, e
 		return conn, nil
 	}
 	why := whyUnreachable(err, inside)
-	if free, err := disk.Free(s.Data.Directory); inside && err == nil && free < insideRoom && why.Cause != verdict.CauseNotAllowed {
-		why = verdict.InsideFull(free)
+	if inside && why.Cause != verdict.CauseNotAllowed {
+		free, err := disk.Free(s.Data.Directory)
+		switch {
+		case err == nil && free < insideRoom:
+			why = verdict.InsideFull(fmt.Sprintf("%d MiB are left", free>>20))
+		case disk.NoFiles(s.Data.Directory):
+			why = verdict.InsideFull("no more files can be made (df -i)")
+		}
 	}
 	return nil, why
 }

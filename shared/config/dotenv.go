@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/joho/godotenv"
@@ -140,6 +141,9 @@ func parseLine(line string, before map[string]string) (name, value string, err e
 	case unclosed(raw):
 		return "", "", errors.New("has a quote that is not closed on it")
 	}
+	if err := misread(raw); err != nil {
+		return "", "", err
+	}
 	if lost := lostTo(raw, before); lost {
 		return "", "", errors.New("has a $ before a name that is not set above: put the value into single quotes")
 	}
@@ -153,15 +157,46 @@ func parseLine(line string, before map[string]string) (name, value string, err e
 
 // unclosed reports whether a value begins with a quote that does not end on its line.
 func unclosed(raw string) bool {
-	if raw == "" || raw[0] != '"' && raw[0] != '\'' {
-		return false
-	}
+	return raw != "" && (raw[0] == '"' || raw[0] == '\'') && closing(raw) < 0
+}
+
+// closing returns where the quote ends that a value begins with, or -1.
+func closing(raw string) int {
 	for i := 1; i < len(raw); i++ {
 		if raw[i] == raw[0] && raw[i-1] != '\\' {
-			return false
+			return i
 		}
 	}
-	return true
+	return -1
+}
+
+// escaped is what double quotes would make a line break of, or leave the backslash out of, as in "C:\new\table".
+var escaped = regexp.MustCompile(`(^|[^\\])(\\\\)*\\[A-Za-z0-9]`)
+
+// misread reports a value that would be read as another one than is meant, or with something in it that nobody sees.
+func misread(raw string) error {
+	for _, r := range raw {
+		if r != '\t' && unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp) {
+			return fmt.Errorf("has a character in it that nobody sees (%U): type the value anew", r)
+		}
+	}
+	const typographic = "“”„‘’‚«»"
+	first, _ := utf8.DecodeRuneInString(raw)
+	last, _ := utf8.DecodeLastRuneInString(raw)
+	if strings.ContainsRune(typographic, first) && strings.ContainsRune(typographic, last) {
+		return errors.New("has typographic quotes around its value: leave them out, or use plain ones")
+	}
+	if raw == "" || raw[0] != '"' && raw[0] != '\'' {
+		return nil
+	}
+	end := closing(raw)
+	if behind := strings.TrimSpace(raw[end+1:]); behind != "" && behind[0] != '#' {
+		return errors.New("has something behind its closing quote: put the whole value into single quotes")
+	}
+	if raw[0] == '"' && escaped.MatchString(raw[1:end]) {
+		return errors.New("has a backslash within double quotes: put the value into single quotes")
+	}
+	return nil
 }
 
 // lostTo reports whether a part of a value would be replaced by nothing.
@@ -204,6 +239,8 @@ func Path(value string) (string, error) {
 		return "", errors.New("begins with a quote: outside of a .env file quotes belong to the value")
 	case strings.ContainsAny(value[:1], "$%") || strings.ContainsAny(value, "“”„‘’«»"):
 		return "", errors.New("begins with a variable, which nobody replaces here, or has a typographic quote: write the whole path as it is")
+	case strings.ContainsFunc(value, func(r rune) bool { return unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp) }):
+		return "", errors.New("has a character in it that nobody sees: type the path anew")
 	case strings.HasPrefix(strings.ToLower(value), "file:"):
 		return "", errors.New("begins with file: - write the path alone")
 	}

@@ -63,6 +63,30 @@ func TestSlipsAreNamed(t *testing.T) {
 		require.ErrorContains(t, err, says)
 		require.NotContains(t, err.Error(), secret)
 	}
+	for says, lines := range map[string][]string{
+		"does not begin with the name": {"set A=" + secret, "$env:A=" + secret, "- A=" + secret, "A\u200b=" + secret, "\x1b[0mA=" + secret, "A B: " + secret},
+		"has no =":                     {"A＝" + secret, "A " + secret},
+		"that nobody sees (U+":         {"A=" + secret + "\u200b", "A=\u200e" + secret, "A='s3\u00adcret'", "A=s3\u2028cret", "A=\x1b[0m" + secret, "A=\ufeff" + secret},
+		"typographic quotes":           {"A=“" + secret + "”", "A=„" + secret + "“", "A=‘" + secret + "’", "A=«" + secret + "»"},
+		"behind its closing quote":     {`A="` + secret + `" x`, `A="` + secret + `"x`, `A="s3"cret"`, `A='` + secret + `' x`, `A='s3'cret'`},
+		"a backslash within double":    {`A="C:\new\` + secret + `"`, `A="` + secret + `\table"`, `A="\\\new` + secret + `"`, `A="` + secret + `\1"`},
+		"a quote that is not closed":   {`A="` + secret + `\"`, `A='` + secret},
+	} {
+		for _, line := range lines {
+			_, err := parseDotEnv([]byte("B=1\n" + line + "\n"))
+			require.ErrorContains(t, err, says, line)
+			require.ErrorContains(t, err, "line 2 ", line)
+			require.NotContains(t, err.Error(), secret)
+		}
+	}
+	for line, want := range map[string]string{
+		`A="C:\\new\\in"`: `C:\new\in`, `A='C:\new\in'`: `C:\new\in`, `A=C:\new\in`: `C:\new\in`, `A="a \" b"`: `a " b`, `A="a\$b"`: "a$b", `A="x" # a comment`: "x",
+		`A='x'# a comment`: "x", "A=\u00a0x\u00a0": "x", "A=caf\u00e9 “x”.": "caf\u00e9 “x”.", `A="pa\!ss"`: "pa!ss", "A= = x": "= x", "A=a\tb": "a\tb",
+	} {
+		env, err := parseDotEnv([]byte(line))
+		require.NoError(t, err, line)
+		require.Equal(t, want, env.Vars["A"], line)
+	}
 }
 
 // TestFoundSettingsAreTrusted: those of the current directory only if nobody else could have put them there.
@@ -124,9 +148,10 @@ func TestPathsOfAShell(t *testing.T) {
 	for value, says := range map[string]string{
 		"~joe/in": "a user's name", `"/in"`: "begins with a quote", "'/in'": "begins with a quote", "$HOME/in": "a variable", "${HOME}/in": "a variable",
 		`%USERPROFILE%\in`: "a variable", "“/in”": "a typographic quote", "file:///in": "begins with file:", "File:/in": "begins with file:",
+		"/in\u200b": "that nobody sees", "/a\nb": "that nobody sees", "/\u202ein": "that nobody sees",
 	} {
 		err := Load(t.Context(), Map(map[string]string{"DATA_DIRECTORY": value}), &c)
-		require.ErrorContains(t, err, "DATA_DIRECTORY: begins with ")
+		require.ErrorContains(t, err, "DATA_DIRECTORY: ")
 		require.ErrorContains(t, err, says)
 	}
 }
@@ -140,6 +165,12 @@ func TestAddresses(t *testing.T) {
 		"http://user:pa/ss@localhost:3128": reserved, "http://user:pa@ss@localhost:3128": reserved, "http://user:pa?ss@localhost": reserved,
 		"http://user:pa#ss@localhost": reserved, "http://user:p%zz@localhost": reserved, "user:pa/ss@localhost:3128": reserved,
 		"http://us/er:pass@localhost": reserved, "http://user:pa ss@localhost": reserved, `http://user:pa\ss@localhost`: reserved,
+		"http://user:pa:ss@localhost:3128": "", "http://token@localhost": "", "http://[fe80::1%25eth0]:3128": "", "http://user:p%40ss@[::1]:3128": "",
+		"http://user:pa%ss@localhost": reserved, "http://user:pa[ss@localhost": reserved, "http://user:pa\tss@localhost": reserved,
+		"http://user:pa\"ss@localhost": reserved, "http://user:pa^ss@localhost": reserved, "http://user:pa|ss@localhost": reserved,
+		"http://user@example.org:pass@localhost": reserved, "HTTPS://user:pa/ss@localhost": reserved, "socks5://user:pa#ss@localhost": reserved,
+		"http:/user:pa/ss@localhost": reserved, "//user:pa/ss@localhost": reserved, "user:pa@ss@localhost": reserved, "http://user:pa/ss@": reserved,
+		"http://user:pass@": none, "http://:3128": none, "http://localhost:3128:": none, "http://local host": none,
 		"http://user:pass,word@localhost": none, "ftp://proxy": none, "http://": none, "http://proxy:port": none, "http://a b": none,
 	} {
 		err := Addresses("HTTPS_PROXY", value, "http", "https", "socks5")

@@ -12,3 +12,6 @@ func Free(path string) (uint64, error) {
 	}
 	return n, nil
 }
+
+// NoFiles reports whether no more files can be made where path lies, however much room there is. It is false where the system does not tell.
+func NoFiles(path string) bool { return noFiles(path) }

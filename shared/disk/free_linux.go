@@ -9,3 +9,8 @@ func free(path string) (uint64, error) {
 	}
 	return s.Bavail * uint64(s.Bsize), nil
 }
+
+func noFiles(path string) bool {
+	var s unix.Statfs_t
+	return unix.Statfs(path, &s) == nil && s.Files > 0 && s.Ffree == 0
+}

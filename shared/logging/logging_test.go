@@ -191,9 +191,31 @@ func TestTheFileIsOpenedAgain(t *testing.T) {
 		"replaced":         func(path string) error { return errors.Join(os.Remove(path), os.WriteFile(path, nil, 0o600)) },
 		"directory moved":  func(path string) error { return os.Rename(filepath.Dir(path), filepath.Dir(path)+".1") },
 		"directory erased": func(path string) error { return os.RemoveAll(filepath.Dir(path)) },
+		"moved and packed": func(path string) error {
+			return errors.Join(os.Rename(path, path+".1"), os.WriteFile(path+".1.gz", nil, 0o600), os.Remove(path+".1"))
+		},
+		"moved, and an empty one made": func(path string) error {
+			return errors.Join(os.Rename(path, path+".1"), os.WriteFile(path, nil, 0o600))
+		},
+		"copied and cut": func(path string) error { return os.Truncate(path, 0) },
+		"directory exchanged": func(path string) error {
+			dir := filepath.Dir(path)
+			return errors.Join(os.Rename(dir, dir+".1"), os.Mkdir(dir, 0o700))
+		},
+		"directory exchanged for a link": func(path string) error {
+			dir := filepath.Dir(path)
+			return errors.Join(os.Rename(dir, dir+".1"), os.Mkdir(dir+".2", 0o700), os.Symlink(dir+".2", dir))
+		},
+		"replaced by a link that leads nowhere": func(path string) error {
+			return errors.Join(os.Remove(path), os.Symlink(path+".to", path))
+		},
+		"replaced by one of another name": func(path string) error {
+			return errors.Join(os.WriteFile(path+".new", nil, 0o600), os.Rename(path+".new", path))
+		},
+		"directory and the one above it erased": func(path string) error { return os.RemoveAll(filepath.Dir(filepath.Dir(path))) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := filepath.Join(t.TempDir(), "logs")
+			dir := filepath.Join(t.TempDir(), "var", "logs")
 			now := time.Date(2024, 6, 17, 12, 0, 0, 0, time.Local)
 			d, err := openDaily(dailyConfig{directory: dir, program: "x", now: func() time.Time { return now }})
 			require.NoError(t, err)
@@ -238,4 +260,42 @@ func TestRecordsGoOnWhileNoFileCanBeMade(t *testing.T) {
 	data, err = os.ReadFile(filepath.Join(dir, "x-2024-06-18.log"))
 	require.NoError(t, err)
 	require.Equal(t, "after\n", string(data))
+}
+
+// TestTheFileComesBack: while something lies in its place that is no file, the one before goes on; then a new one is opened.
+func TestTheFileComesBack(t *testing.T) {
+	for name, block := range map[string]func(path string) error{
+		"a directory":           func(path string) error { return os.Mkdir(path, 0o700) },
+		"a link to itself":      func(path string) error { return os.Symlink(path, path) },
+		"a link to a directory": func(path string) error { return os.Symlink(filepath.Dir(path), path) },
+		"its directory is a file": func(path string) error {
+			return errors.Join(os.RemoveAll(filepath.Dir(path)), os.WriteFile(filepath.Dir(path), nil, 0o600))
+		},
+		"its directory leads away": func(path string) error {
+			return errors.Join(os.RemoveAll(filepath.Dir(path)), os.Symlink("nowhere", filepath.Dir(path)))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "logs")
+			now := time.Date(2024, 6, 17, 12, 0, 0, 0, time.Local)
+			d, err := openDaily(dailyConfig{directory: dir, program: "x", now: func() time.Time { return now }})
+			require.NoError(t, err)
+			defer func() { _ = d.Close() }() // the test has read it
+			path := filepath.Join(dir, "x-2024-06-17.log")
+			require.NoError(t, errors.Join(os.Remove(path), block(path)))
+			now = now.Add(lookInterval)
+			_, err = d.Write([]byte("meanwhile\n"))
+			require.NoError(t, err)
+
+			if os.Remove(path) != nil { // what was in the way is gone
+				require.NoError(t, os.Remove(dir))
+			}
+			now = now.Add(lookInterval)
+			_, err = d.Write([]byte("after\n"))
+			require.NoError(t, err)
+			data, err := os.ReadFile(path)
+			require.NoError(t, err)
+			require.Equal(t, "after\n", string(data))
+		})
+	}
 }

@@ -163,6 +163,9 @@ func (c *complaints) Handle(err error) {
 		return
 	}
 	c.last = time.Now()
+	if call, ok := errors.AsType[*url.Error](err); ok {
+		err = call.Err // without the address, which may hold a key
+	}
 	c.log.Warn("spans cannot be sent and are dropped; check OTEL_EXPORTER_OTLP_ENDPOINT", "error", err)
 }
 

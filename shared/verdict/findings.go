@@ -120,10 +120,10 @@ func diskFindings(f Facts) (all []Finding) {
 
 const makeRoom = "make room where PROCESSED_DIRECTORY and DATA_DIRECTORY are: delete old processed files and logs; never anything in DATA_DIRECTORY or CSV_DIRECTORY"
 
-// InsideFull is what to tell when the broker inside bobosync run is away, and the disk of its store has so many bytes left.
-func InsideFull(free uint64) *Unreachable {
+// InsideFull is what to tell when the broker inside bobosync run is away, and the disk of its store is full; left is what it has left.
+func InsideFull(left string) *Unreachable {
 	return &Unreachable{
-		Cause: CauseDisk, Text: "the disk is full: " + mebibytes(free) + " are left where DATA_DIRECTORY is, so that the broker inside bobosync run cannot work and nothing is sent",
+		Cause: CauseDisk, Text: "the disk is full: " + left + " where DATA_DIRECTORY is, so that the broker inside bobosync run cannot work and nothing is sent",
 		Do: makeRoom + ". Work goes on by itself within half a minute of there being room; nothing is lost, the files wait in CSV_DIRECTORY",
 	}
 }

@@ -18,7 +18,7 @@ import (
 const (
 	// putOffOften is from how many calls on that fail with one user alone it is named.
 	putOffOften = 2
-	// unstoredAfter is how long a broker may store nothing: it may just be starting anew.
+	// unstoredAfter is how long a broker may store nothing until that is a problem: it may just be starting anew.
 	unstoredAfter = 15 * time.Second
 )
 
@@ -36,6 +36,7 @@ func refusedFindings(f Facts) []Finding {
 			all = append(all, u)
 		}
 	}
+	byAnswers := len(all)
 	if f.Breaker != nil {
 		for _, u := range f.Breaker.PutOff {
 			if u.Failures >= putOffOften {
@@ -47,6 +48,13 @@ func refusedFindings(f Facts) []Finding {
 		return nil
 	}
 	first := slices.MinFunc(all, func(a, b control.RefusedUser) int { return a.Since.Compare(b.Since) })
+	if byAnswers == 0 && !tookOthers(f, first.Since) {
+		return []Finding{{
+			Warning, CauseAtHocDown, fmt.Sprintf("AtHoc takes no update since %s (%s), of %s who alone had to be sent, though it answers searches: %s",
+				text.When(first.Since), text.Times(first.Times), text.Count(len(all), "user"), text.Clean(first.Words)),
+			"nothing is lost, and it is tried again by itself. If AtHoc takes the next booking of somebody else, have an AtHoc administrator look at the user (bobosync files list --open); if not, call who runs AtHoc",
+		}}
+	}
 	return []Finding{{
 		Warning, CauseUserRefused, fmt.Sprintf("AtHoc refuses %s again and again, since %s (%s). AtHoc's answer: %s",
 			text.Count(len(all), "user"), text.When(first.Since), text.Times(first.Times), text.Clean(cmp.Or(first.Words, "none"))),
@@ -54,12 +62,17 @@ func refusedFindings(f Facts) []Finding {
 	}}
 }
 
+// tookOthers reports whether AtHoc has taken updates since calls began to fail with a user alone, or shortly before.
+func tookOthers(f Facts, since time.Time) bool {
+	return slices.ContainsFunc(f.Publisher, func(s control.PublisherState) bool { return since.Sub(s.LastSuccess) <= time.Minute })
+}
+
 // unstoredFindings tell of a broker that can be read and stores nothing.
 func unstoredFindings(f Facts) []Finding {
 	stuck := map[string]bus.Unstored{}
 	for _, i := range f.Instances() {
 		for subject, u := range i.Unstored {
-			if was, known := stuck[subject]; f.At.Sub(u.Since) >= unstoredAfter && (!known || u.Since.Before(was.Since)) {
+			if was, known := stuck[subject]; !known || u.Since.Before(was.Since) {
 				stuck[subject] = u
 			}
 		}
@@ -69,8 +82,12 @@ func unstoredFindings(f Facts) []Finding {
 	}
 	subjects := slices.Sorted(maps.Keys(stuck))
 	first := stuck[slices.MinFunc(subjects, func(a, b string) int { return stuck[a].Since.Compare(stuck[b].Since) })]
+	level := Problem
+	if f.At.Sub(first.Since) < unstoredAfter {
+		level = Warning
+	}
 	return []Finding{{
-		Problem, CauseUnstored, fmt.Sprintf("The broker stores nothing of %s since %s: %s", strings.Join(subjects, ", "), text.When(first.Since), text.Clean(first.Reason)),
+		level, CauseUnstored, fmt.Sprintf("The broker stores nothing of %s since %s: %s", strings.Join(subjects, ", "), text.When(first.Since), text.Clean(first.Reason)),
 		"make room on the disk of the broker, then restart the broker: a stream that a full disk has frozen takes nothing before that. The one inside bobosync run restarts by itself. Nothing is lost",
 	}}
 }

@@ -157,9 +157,22 @@ func TestEachCauseIsNamed(t *testing.T) {
 		"a culprit": {func(f *Facts) {
 			f.Breaker.PutOff = []breaker.PutOff{{User: "a", Failures: 2, Since: night, Cause: "500"}, {User: "b", Failures: 1, Since: night, Cause: "500"}}
 		}, Warning, CauseUserRefused, "AtHoc refuses 1 user again"},
+		"the only one who is sent": {func(f *Facts) {
+			f.Publisher[0].LastSuccess = night.Add(-time.Hour)
+			f.Breaker.PutOff = []breaker.PutOff{{User: "a", Failures: 3, Since: night.Add(-10 * time.Minute), Cause: "500"}}
+		}, Warning, CauseAtHocDown, "AtHoc takes no update since 2024-06-17 02:20:00 (3 times), of 1 user who alone had to be sent, though it answers searches: 500"},
+		"he alone, while others are sent": {func(f *Facts) {
+			f.Breaker.PutOff = []breaker.PutOff{{User: "a", Failures: 3, Since: night.Add(-10 * time.Minute), Cause: "500"}}
+		}, Warning, CauseUserRefused, "AtHoc refuses 1 user again"},
 		"frozen stream": {func(f *Facts) {
 			f.Ingest[0].Unstored = map[string]bus.Unstored{"bobo.entries.>": {Since: night.Add(-time.Minute), Reason: "deadline exceeded"}, "bobo.acks": {Since: night}}
-		}, Problem, CauseUnstored, "The broker stores nothing of bobo.entries.> since 2024-06-17 02:29:00: deadline exceeded"},
+		}, Problem, CauseUnstored, "The broker stores nothing of bobo.acks, bobo.entries.> since 2024-06-17 02:29:00: deadline exceeded"},
+		"frozen bucket": {func(f *Facts) {
+			f.Janitor[0].Unstored = map[string]bus.Unstored{"bucket bobo_leases": {Since: night.Add(-time.Minute), Reason: "deadline exceeded"}}
+		}, Problem, CauseUnstored, "The broker stores nothing of bucket bobo_leases since"},
+		"frozen just now": {func(f *Facts) {
+			f.Ingest[0].Unstored = map[string]bus.Unstored{"bobo.entries.>": {Since: night.Add(-time.Second), Reason: "no space left on device"}}
+		}, Warning, CauseUnstored, "no space left on device make room on the disk of the broker"},
 		"nobody verifies": {func(f *Facts) { f.Publisher[0].Unverified = true }, Warning, CauseUnverified, "unset DISABLE_SSL_VERIFY"},
 		"nor the janitor": {func(f *Facts) { f.Janitor[0].Unverified = true }, Warning, CauseUnverified, "certificate is not verified"},
 		"without TLS":     {func(f *Facts) { f.Publisher[0].Insecure = []string{"ATHOC_ALLOW_HTTP"} }, Warning, CauseInTheClear, "AtHoc is called without TLS (ATHOC_ALLOW_HTTP)"},

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
+
+	"bobosync/shared/disk"
 )
 
 // Space is what a file system has.
@@ -180,7 +182,7 @@ func (d directory) failed(doing string, err error) []Result {
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !d.made:
 		return bad("make it, or name another one", "%s does not exist", d.path)
-	case errors.Is(err, syscall.ENOSPC):
+	case disk.IsFull(err):
 		return bad("make room on its file system", "%sthe disk is full", message)
 	case errors.Is(err, syscall.EROFS):
 		return bad("mount its file system for writing, or name another directory", "%sits file system is read-only", message)

@@ -51,13 +51,14 @@ func TestSize(t *testing.T) {
 func TestWhyADirectoryFails(t *testing.T) {
 	d := directory{variable: "DATA_DIRECTORY", path: "/data", write: true}
 	for want, err := range map[string]error{
-		"the disk is full":               syscall.ENOSPC,
-		"its file system is read-only":   syscall.EROFS,
-		"no permission":                  fs.ErrPermission,
-		"does not exist":                 fs.ErrNotExist,
-		"is not a directory":             syscall.ENOTDIR,
-		"something else":                 errors.New("something else"),
-		"cannot write /data: no such de": syscall.ENODEV,
+		"the disk is full":                syscall.ENOSPC,
+		"cannot write /data: the disk is": syscall.EDQUOT,
+		"its file system is read-only":    syscall.EROFS,
+		"no permission":                   fs.ErrPermission,
+		"does not exist":                  fs.ErrNotExist,
+		"is not a directory":              syscall.ENOTDIR,
+		"something else":                  errors.New("something else"),
+		"cannot write /data: no such de":  syscall.ENODEV,
 	} {
 		r := d.failed("write", &fs.PathError{Op: "open", Path: "/data/x", Err: err})[0]
 		require.Equal(t, Problem, r.Level)

@@ -118,6 +118,9 @@ const mostPage = 4 << 20
 
 // fromMonitor reads the monitoring page of one server.
 func fromMonitor(ctx context.Context, base string) ([]storeServer, error) {
+	if err := config.Addresses("NATS_MONITOR_URL", base, "http", "https"); err != nil {
+		return nil, err // a part of a password would be taken for the host, and be printed
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(base, "/")+"/varz", nil)
 	if err != nil {
 		return nil, errors.New("NATS_MONITOR_URL is no address such as http://localhost:8222")

@@ -1,0 +1,10 @@
+package disk
+
+import (
+	"syscall"
+
+	"golang.org/x/sys/windows"
+)
+
+// systemFull are the errors of Windows that Go does not map to ENOSPC and EDQUOT.
+var systemFull = []syscall.Errno{windows.ERROR_DISK_FULL, windows.ERROR_HANDLE_DISK_FULL, windows.ERROR_DISK_QUOTA_EXCEEDED, windows.ERROR_NOT_ENOUGH_QUOTA}
