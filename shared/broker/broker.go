@@ -40,6 +40,8 @@ const (
 	lockName = "broker.lock"
 	// probeSize is written and synced before the start, so that a full disk is reported as what it is.
 	probeSize = 256 << 10
+	// littleRoom is too little at the start for all streams, in bytes.
+	littleRoom = 16 << 20
 	// RandomPort as Options.Port lets the system choose a free port.
 	RandomPort = server.RANDOM_PORT
 )
@@ -75,6 +77,7 @@ type Server struct {
 	ns       *server.Server
 	lock     *flock.Flock
 	storeDir string
+	room     uint64 // bytes that were free at the start, by which the server bounds its streams
 	stopOnce sync.Once
 	stopped  chan struct{}
 }
@@ -103,6 +106,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err := scrub.FollowAll(o.StoreDir, logger); err != nil {
 		logger.Error("what names a worker who was erased is not overwritten everywhere; it is tried again at the next start", "error", err)
 	}
+	s.room, _ = disk.Free(o.StoreDir) // 0 where the system does not tell
 	if err := s.runHealing(o, logger); err != nil {
 		return nil, fmt.Errorf("start broker: %w", errors.Join(err, s.lock.Unlock()))
 	}
@@ -301,7 +305,11 @@ func (s *Server) Health() error {
 	case !s.ns.JetStreamEnabled():
 		return fmt.Errorf("broker: JetStream has switched itself off: %w", diskFull(s.storeDir, errors.New("see the log")))
 	}
-	if free, err := disk.Free(s.storeDir); err == nil && free < probeSize {
+	free, err := disk.Free(s.storeDir)
+	if err == nil && s.room < littleRoom && free >= 2*littleRoom {
+		return fmt.Errorf("broker: it was started with room for %d bytes, and there is more now", s.room)
+	}
+	if err == nil && free < probeSize {
 		// A batch that cannot be stored freezes nothing, and each one leaves open files behind.
 		return fmt.Errorf("broker: nothing can be stored: %w", diskFull(s.storeDir, fmt.Errorf("%d bytes are free", free)))
 	}
@@ -313,7 +321,7 @@ func (s *Server) Health() error {
 		}
 		errs = append(errs, errors.New(e.Error))
 	}
-	err := errors.Join(errs...)
+	err = errors.Join(errs...)
 	if err != nil && noRoom(err.Error()) {
 		return fmt.Errorf("broker: a stream is frozen: %w", diskFull(s.storeDir, err))
 	}

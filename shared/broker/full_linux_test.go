@@ -136,3 +136,17 @@ func TestAStreamThatAFullDiskFrozeThaws(t *testing.T) {
 		})
 	}
 }
+
+// TestAStoreThatGrows: a broker that was started without room for the streams says so once there is more, so that it is started again.
+func TestAStoreThatGrows(t *testing.T) {
+	t.Parallel()
+	v := mount(t, 9)
+	s := start(t, broker.Options{StoreDir: filepath.Join(v.dir, "jetstream")})
+	require.NoError(t, s.Health())
+	require.NoError(t, syscall.Mount("tmpfs", v.dir, "tmpfs", syscall.MS_REMOUNT, "size=100m"))
+	require.ErrorContains(t, s.Health(), "there is more now")
+	require.NoError(t, s.Shutdown(t.Context()))
+	s = start(t, broker.Options{StoreDir: filepath.Join(v.dir, "jetstream")})
+	require.NoError(t, s.Health())
+	require.NoError(t, s.Shutdown(t.Context()))
+}

@@ -3,6 +3,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,9 @@ const ConnectTimeout = 5 * time.Second
 
 // insideRoom is the room in bytes without which the broker inside bobosync run does not start.
 const insideRoom = 1 << 20
+
+// littleRoom is the room in bytes without which it cannot make all streams.
+const littleRoom = 16 << 20
 
 // Settings are those that commands and the console need.
 type Settings struct {
@@ -63,15 +67,20 @@ func (s Settings) Connect(ctx context.Context, wait time.Duration) (*bus.Conn, e
 	}
 	why := whyUnreachable(err, inside)
 	if inside && why.Cause != verdict.CauseNotAllowed {
-		free, err := disk.Free(s.Data.Directory)
-		switch {
-		case err == nil && free < insideRoom:
-			why = verdict.InsideFull(fmt.Sprintf("%d MiB are left", free>>20))
-		case disk.NoFiles(s.Data.Directory):
-			why = verdict.InsideFull("no more files can be made (df -i)")
-		}
+		why = cmp.Or(s.noRoom(insideRoom), why)
 	}
 	return nil, why
+}
+
+// noRoom tells that the disk of the broker inside has less than so many bytes, or takes no more files; nil if not.
+func (s Settings) noRoom(least uint64) *verdict.Unreachable {
+	switch free, err := disk.Free(s.Data.Directory); {
+	case err == nil && free < least:
+		return verdict.InsideFull(fmt.Sprintf("%d MiB are left", free>>20))
+	case disk.NoFiles(s.Data.Directory):
+		return verdict.InsideFull("no more files can be made (df -i)")
+	}
+	return nil
 }
 
 func noAddress(err error) error {

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -63,5 +64,9 @@ func (o *Observer) Observe(ctx context.Context) (verdict.Facts, error) {
 	case err != nil:
 		return verdict.Facts{}, err
 	}
-	return observe.Facts(ctx, conn), ctx.Err()
+	facts := observe.Facts(ctx, conn)
+	if len(facts.Missing) > 0 && o.Broker.URL == "" { // or the broker inside had no room to make them
+		facts.Unreachable = cmp.Or(facts.Unreachable, o.noRoom(littleRoom))
+	}
+	return facts, ctx.Err()
 }
