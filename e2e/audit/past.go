@@ -100,6 +100,16 @@ func (a *auditor) held(p *person, said Past) []string {
 	return append([]string{value}, within...)
 }
 
+// underWay reports whether the moment lies within a call that the pipeline names, and that there was.
+func (a *auditor) underWay(p *person, said Past) bool {
+	if said.NextSent.IsZero() || said.NextSent.After(said.At) || !said.NextAnswered.After(said.At) {
+		return false
+	}
+	return slices.ContainsFunc(p.sends, func(s send) bool {
+		return s.arrived > said.NextSent.Add(-time.Millisecond).UnixNano() && s.arrived < said.NextAnswered.UnixNano()
+	})
+}
+
 // longest is for how long AtHoc may be working on a call, and a publisher on its answer.
 func (a *auditor) longest() time.Duration { return 3*a.in.Rules.CallTimeout + time.Second }
 
@@ -112,9 +122,12 @@ func (a *auditor) answerLost(s send) bool {
 }
 
 // doubtful reports whether a call of before a moment had no answer that tells of the user, and the user was not told again with one
-// well after it; or whether one is said to have had none that never came here.
+// well after it; whether one is said to have had none that never came here; or whether one was under way.
 func (a *auditor) doubtful(p *person, said Past) bool {
 	at := said.At
+	if a.underWay(p, said) {
+		return true
+	}
 	for _, sent := range said.Doubts {
 		if !slices.ContainsFunc(p.sends, func(s send) bool {
 			return s.arrived > sent.Add(-time.Millisecond).UnixNano() && s.arrived < sent.Add(clocks).UnixNano()

@@ -32,6 +32,8 @@ func (a PastAnswer) Sentence(names map[string]string, loc *time.Location) string
 		b.WriteString("AtHoc was told " + a.Held.words(names, loc))
 	}
 	switch next := a.Next; {
+	case next != nil && a.State == history.Uncertain && len(a.Doubts)+len(a.Gaps) == 0:
+		fmt.Fprintf(&b, "; its answer was read at %s", text.Moment(next.Answered, loc))
 	case next == nil:
 		b.WriteString("; not told otherwise since")
 	case next.Answered.IsZero():
@@ -100,7 +102,11 @@ func (a PastAnswer) Files() []string {
 
 // doubt says why it is uncertain.
 func (a PastAnswer) doubt(loc *time.Location) string {
-	if len(a.Doubts) == 0 {
+	switch {
+	case len(a.Doubts) > 0:
+	case len(a.Gaps) == 0:
+		return fmt.Sprintf("call %s was under way, which told it %s at %s", cmp.Or(a.Next.Call, "without an id"), a.Next.status(loc), text.Moment(a.Next.Sent, loc))
+	default:
 		return fmt.Sprintf("answers between %s and %s may have been lost", text.Moment(a.Gaps[0].From, loc), text.Moment(a.Gaps[0].To, loc))
 	}
 	d := a.Doubts[len(a.Doubts)-1]

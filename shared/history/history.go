@@ -1,8 +1,9 @@
 // Package history judges what AtHoc held of a worker at a moment, from what it was told (the stream HISTORY). It is pure: who reads the
 // stream is the resolver.
 //
-// The axis is when AtHoc answered, by the publishers' clocks. A call without an answer makes it uncertain what AtHoc held, from when it
-// was sent until a call is answered that was sent when AtHoc could not be working on the other one any more.
+// The axis is when AtHoc answered, by the publishers' clocks. While a call is under way, which is for long if its publisher is frozen, it is
+// uncertain what AtHoc holds. A call without an answer makes that uncertain from when it was sent until a call is answered that was
+// sent when AtHoc could not be working on the other one any more.
 package history
 
 import (
@@ -20,7 +21,7 @@ type State string
 const (
 	On  State = "on"
 	Off State = "off"
-	// Uncertain: a call had no answer, so AtHoc held one of several.
+	// Uncertain: a call had no answer, or none yet, so AtHoc held one of several.
 	Uncertain State = "uncertain"
 	// Unknown: nothing is known of that time, or AtHoc was told nothing yet.
 	Unknown State = "unknown"
@@ -108,6 +109,8 @@ func (p *Past) judge(books event.Books, t int64) State {
 		return Uncertain
 	case slices.ContainsFunc(p.Doubts, func(d event.Told) bool { return p.Held == nil || !same(d, *p.Held) }):
 		return Uncertain
+	case p.underWay(t):
+		return Uncertain
 	case p.Held == nil:
 		return Unknown
 	case p.Held.On:
@@ -115,6 +118,11 @@ func (p *Past) judge(books event.Books, t int64) State {
 	default:
 		return Off
 	}
+}
+
+// underWay reports whether AtHoc was being told something else at a moment, in Unix milliseconds.
+func (p *Past) underWay(t int64) bool {
+	return p.Next != nil && p.Next.Call.Sent <= t && (p.Held == nil || p.Held.Call.Sent <= p.Next.Call.Sent && !same(*p.Next, *p.Held))
 }
 
 // Settles reports whether nothing that was told before a confirmed value can matter after it: longest is the longest that AtHoc may have

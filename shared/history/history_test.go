@@ -37,9 +37,14 @@ func TestAt(t *testing.T) {
 		want  history.State
 	}{
 		{"before the history begins", []event.Told{on}, books, 4, history.Unknown},
-		{"nothing was told yet", []event.Told{on}, books, 10, history.Unknown},
+		{"nothing was told yet", []event.Told{on}, books, 9, history.Unknown},
+		{"the first call is under way", []event.Told{on}, books, 10, history.Uncertain},
 		{"from the answer on", []event.Told{on, off}, books, 11, history.On},
-		{"until the next answer", []event.Told{on, off}, books, 20, history.On},
+		{"until the next call", []event.Told{on, off}, books, 19, history.On},
+		{"which AtHoc may have taken before its answer was read", []event.Told{on, off}, books, 20, history.Uncertain},
+		{"unless it says the same", []event.Told{on, call("b", true, 20, 21, 0)}, books, 20, history.On},
+		{"the publisher was frozen while it waited for the answer", []event.Told{off, call("c", true, 30, 40, 0)}, books, 39, history.Uncertain},
+		{"it was frozen, and another one went on", []event.Told{call("b", false, 20, 40, 0), call("c", true, 30, 31, 0)}, books, 35, history.On},
 		{"then no more", []event.Told{off, on}, books, 21, history.Off},
 		{"a refusal changes nothing", []event.Told{on, off, refused}, books, 27, history.Off},
 		{"before a call without an answer", []event.Told{on, off, lost}, books, 29, history.Off},

@@ -87,7 +87,7 @@ func onDutyCommand(envFile *string) *cobra.Command {
 		Use:   "onduty",
 		Short: "List whom AtHoc held as on duty, now or at a moment of the past",
 		Long: `List whom AtHoc held as on duty, now or at a moment of the past, as far as this program told it. What counts is when AtHoc answered.
-Those of whom it is uncertain, since a call had no answer, are listed as such. What was set in AtHoc by hand is not known here: see
+Those of whom it is uncertain, since a call had no answer, or none yet, are listed as such. What was set in AtHoc by hand is not known here: see
 bobosync reconcile. Who asks is written into the audit.`,
 		Example: `  bobosync onduty
   bobosync onduty --at "2026-06-17 03:12"

@@ -24,7 +24,7 @@ func workerCommand(envFile *string) *cobra.Command {
 file and line that it is from, what was sent, what AtHoc answered, and the worker's bookings that the broker still keeps.
 
 With --at it says what AtHoc held of the worker at that moment, as far as this program told it, and by which call, file and line that is
-known; or that it is uncertain, since a call had no answer. What counts is when AtHoc answered. Who asks is written into the audit.
+known; or that it is uncertain, since a call had no answer, or none yet. What counts is when AtHoc answered. Who asks is written into the audit.
 
 With --slowest it is the worker whose booking took longest of the last hour, from its file's arrival until AtHoc's answer.`,
 		Example: `  bobosync worker 12345

@@ -114,7 +114,7 @@ func (s *Site) onDuty(q *Request) (*Page, error) {
 	p.Intro = fmt.Sprintf("%s on duty at %s, as AtHoc was told.", text.Count(a.Total, "user"), text.Moment(a.At, time.Local))
 	if a.Uncertain > 0 {
 		p.Level = verdict.Warning
-		p.Intro += fmt.Sprintf(" Of %d it is uncertain: a call that told of them had no answer.", a.Uncertain)
+		p.Intro += fmt.Sprintf(" Of %d it is uncertain: a call that told of them had no answer, or none yet.", a.Uncertain)
 	}
 	t := &Table{
 		Caption: "On duty", Columns: columns("Employee id", "AtHoc user", "State", "Since", "Answered"), Empty: "Nobody.",
