@@ -66,10 +66,14 @@ func (l line) find(ctx context.Context, place uint64) (before, after *record, er
 // before returns the record before another one; nil if there is none.
 func (l line) before(ctx context.Context, r *record) (*record, error) {
 	b, err := l.linked(ctx, r)
-	if errors.Is(err, errOther) && r.sequence > 1 {
+	switch {
+	case !errors.Is(err, errOther):
+		return b, err
+	case r.sequence <= 1: // the stream was made anew, and this is its first
+		return nil, nil
+	default:
 		return l.last(ctx, jetstreamext.GetLastMsgsUpToSeq(r.sequence-1))
 	}
-	return b, err
 }
 
 // linked is before by the record's links alone.

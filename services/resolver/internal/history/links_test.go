@@ -108,4 +108,7 @@ func TestTheLineOfAWorker(t *testing.T) {
 	require.NoError(t, stream.Purge(t.Context(), jetstream.WithPurgeSubject(subject)), "as when he is erased")
 	tell(b.keeper, 12)
 	check()
+	none, err := line{}.before(t.Context(), &record{stored: stored{sequence: 1}})
+	require.NoError(t, err, "the stream was made anew, and a record without links is its first")
+	require.Nil(t, none)
 }
