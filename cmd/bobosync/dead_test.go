@@ -91,6 +91,10 @@ func TestDeadLettersAreMended(t *testing.T) {
 	stop = s.start()
 	s.drop("wednesday.csv", booking(2, 10, false))
 	s.arrives("done", "wednesday.csv")
+	would := s.succeeds("dead", "requeue", "--file", "monday.csv", "--dry-run")
+	if !strings.Contains(would, "2 would be sent; of 1 a newer booking has won") {
+		t.Errorf("dry run: %s", would)
+	}
 	out := s.succeeds("dead", "requeue", "--file", "monday.csv")
 	if strings.Count(out, "is sent again") != 2 || strings.Count(out, "a newer event has won") != 1 {
 		t.Errorf("requeue: %s", out)

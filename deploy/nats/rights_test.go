@@ -149,6 +149,7 @@ func owners() map[string][]string {
 		"$KV.bobo_state.guard.history": {resolver}, "$KV.bobo_state.guard.hold.off-1": {resolver}, "bobo.control.resolver.held-decide": {operator},
 		"bobo.control.resolver.held-show": {operator}, "bobo.control.resolver.held-requeue": {operator},
 		"$KV.bobo_state.athoc.pause": {publisher}, "bobo.control.publisher.pause": {operator}, "bobo.control.publisher.resume": {operator},
+		"bobo.control.janitor.emergency-login": {operator}, "bobo.control.janitor.mapping-held": {operator}, "bobo.control.resolver.dead-forecast": {operator},
 		"bobo.control.janitor.notify-test": {operator}, "bobo.control.ingest.file-rows": {operator, viewer, janitor},
 		"bobo.control.resolver.mapping-list": {operator, viewer},
 		"$KV.bobo_state.athoc.brake":         {publisher, janitor}, "$KV.bobo_state.clock": {publisher, janitor},

@@ -20,6 +20,7 @@ import (
 	collect "bobosync/services/console/internal/look"
 	"bobosync/services/console/internal/web"
 	"bobosync/shared/client"
+	"bobosync/shared/control"
 	"bobosync/shared/program"
 )
 
@@ -43,16 +44,6 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 	log := deps.Log.With("service", "console")
 	state := &stateBucket{cfg: cfg}
 	defer state.close()
-	var site *web.Site
-	logins, err := auth.New(ctx, cfg.Auth, auth.Options{
-		Clock: deps.Clock(), Log: log, Addr: cfg.Addr, Directory: cfg.Data.Directory, State: state.open, MayWrite: state.mayWrite(),
-		Page: func(w http.ResponseWriter, r *http.Request, status int, title string, body template.HTML) {
-			site.Page(w, r, status, title, body) // whoever asks, it is there by then
-		},
-	})
-	if err != nil {
-		return err
-	}
 	look := &client.Observer{Settings: client.Settings{Broker: cfg.Broker, Data: cfg.Data}}
 	defer look.Close()
 	order := look
@@ -60,6 +51,23 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 		order = &client.Observer{Settings: look.Settings}
 		order.Broker.Creds = cfg.OperatorCreds
 		defer order.Close()
+	}
+	var site *web.Site
+	logins, err := auth.New(ctx, cfg.Auth, auth.Options{
+		Clock: deps.Clock(), Log: log, Addr: cfg.Addr, Directory: cfg.Data.Directory, State: state.open, MayWrite: state.mayWrite(),
+		Tell: func(ctx context.Context, e auth.Emergency) error {
+			conn, err := order.Conn(ctx)
+			if err != nil {
+				return err
+			}
+			return client.TellEmergencyLogin(ctx, conn, client.Order{By: e.Who.By()}, control.EmergencyLoginRequest{Role: e.Who.Role.String(), At: e.At.UTC()})
+		},
+		Page: func(w http.ResponseWriter, r *http.Request, status int, title string, body template.HTML) {
+			site.Page(w, r, status, title, body) // whoever asks, it is there by then
+		},
+	})
+	if err != nil {
+		return err
 	}
 	facts := collect.New(look.Observe)
 	site, err = web.New(web.Options{Auth: logins, Facts: facts, Look: look.Conn, Order: order.Conn, Version: deps.Version, Log: log})

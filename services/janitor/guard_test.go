@@ -89,6 +89,14 @@ func holdSome(t *testing.T) (*world, []sim.User, control.HeldMapping) {
 	assert.Equal(t, 100, report.Mapped)
 	assert.Equal(t, 80, report.Users)
 	assert.Len(t, w.mapping(), 100)
+	would := told[control.MappingDifference](w, control.MappingHeld, control.Nothing{})
+	assert.Equal(t, report.Held.ID, would.ID)
+	gone := map[string]string{}
+	for _, c := range would.Removed {
+		gone[c.Employee] = c.Before
+	}
+	assert.Equal(t, wanted(users[80:]), gone)
+	assert.Empty(t, would.Changed)
 	return w, users, *report.Held
 }
 
@@ -125,6 +133,8 @@ func TestApproval(t *testing.T) {
 	assert.EqualValues(t, 80, w.metric("mapping_ids"))
 	assert.EqualValues(t, 2, w.metric("runs_total", control.DutyMapping, control.OutcomeOK))
 	_, err := ask[control.Begun](w, control.MappingApprove, control.ApproveRequest{ID: h.ID})
+	require.ErrorContains(t, err, "no mapping is held back")
+	_, err = ask[control.MappingDifference](w, control.MappingHeld, control.Nothing{})
 	require.ErrorContains(t, err, "no mapping is held back")
 
 	// The approval was for that once.

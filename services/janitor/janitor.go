@@ -184,7 +184,7 @@ func (j *janitor) lead(ctx context.Context, kept jetstream.KeyValue, checkLeader
 		Scheduler: s, State: store, Journal: log, Refresher: refresher, Mapping: j.jobs.mapping, Reconcile: j.jobs.reconcile,
 		ReconcileApplies: j.cfg.Reconcile.Mode == reconcileApply, PollInterval: j.pollInterval, Now: j.now, Log: j.log,
 	}
-	stop, err := control.Serve(ctx, j.conn.NC, topology.Janitor, j.version, append(operators.Endpoints(), control.On(control.TestNotify, notifier.Try))...)
+	stop, err := control.Serve(ctx, j.conn.NC, topology.Janitor, j.version, append(operators.Endpoints(), control.On(control.TestNotify, notifier.Try), control.On(control.EmergencyLogin, notifier.Login))...)
 	if err != nil {
 		return err
 	}

@@ -174,6 +174,10 @@ func TestNoticesOfAJanitor(t *testing.T) {
 	w.pass(2 * time.Minute)
 	w.eventually("people are told", func() bool { return len(h.got()) == 2 })
 	require.True(t, strings.HasPrefix(h.got()[1], "PROBLEM: "), h.got()[1])
+	_, err := control.Ask[control.Nothing](t.Context(), w.conn.NC, topology.Janitor, control.EmergencyLogin, control.EmergencyLoginRequest{By: "anna", Role: "approver", At: time.Now()})
+	require.NoError(t, err)
+	w.eventually("people are told of the login", func() bool { return len(h.got()) == 3 })
+	require.Equal(t, "PROBLEM: emergency login to the console", h.got()[2])
 	stop()
 	stop = w.run(cfg)
 	h.mu.Lock()
@@ -186,7 +190,7 @@ func TestNoticesOfAJanitor(t *testing.T) {
 		return err == nil
 	})
 	require.Equal(t, []control.NotifyResult{{Sink: "webhook", Error: "it answers with status 503"}}, answer.Results)
-	require.Len(t, h.got(), 2, "nothing is repeated")
+	require.Len(t, h.got(), 3, "nothing is repeated")
 	stop()
 	require.NotContains(t, w.logs.text(), "abracadabra")
 }

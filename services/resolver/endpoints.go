@@ -17,7 +17,7 @@ func (s *service) endpoints(w *work) []control.Endpoint {
 	eraser := &erasure.Eraser{JS: w.conn.JS, Roster: s.roster, Forget: func(ctx context.Context, req control.ForgetRequest) (control.ForgetAnswer, error) {
 		return control.Ask[control.ForgetAnswer](ctx, w.conn.NC, topology.Janitor, control.Forget, req)
 	}}
-	letters := dead.Letters{JS: w.conn.JS, Requeue: w.replayer.Requeue}
+	letters := dead.Letters{JS: w.conn.JS, Requeue: w.replayer.Requeue, Forecast: w.replayer.ForecastRequeue}
 	return []control.Endpoint{
 		control.WithForecast(control.On(control.Replay, w.replayer.Begin), w.replayer.Forecast),
 		control.On(control.ReplayForecast, func(ctx context.Context, req control.ReplayRequest) (control.ReplayState, error) {
@@ -29,6 +29,7 @@ func (s *service) endpoints(w *work) []control.Endpoint {
 		control.On(control.Requeue, w.replayer.Requeue),
 		control.On(control.DeadRequeue, letters.Try),
 		control.On(control.DeadDrop, letters.Drop),
+		control.On(control.DeadForecast, letters.Count),
 		control.On(control.Observe, s.observer.Observe),
 		control.On(control.MappingList, func(_ context.Context, req control.MappingListRequest) (control.MappingListAnswer, error) {
 			return show.Mapping(s.roster.Store, req)

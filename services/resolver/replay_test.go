@@ -445,6 +445,18 @@ func (b *bench) requeue(u event.Update) (control.RequeueAnswer, error) {
 	return ask[control.RequeueAnswer](b, control.Requeue, control.RequeueRequest{Update: u, By: "me@here"})
 }
 
+// dead makes dead letters of updates, as a publisher does, and returns their ids.
+func (b *bench) dead(updates ...event.Update) (ids []uint64) {
+	b.t.Helper()
+	for _, u := range updates {
+		l := event.DeadLetter{Service: "publisher", Subject: topology.UpdatesSubject(u.User), Payload: event.Encode(&u), Died: time.Now()}
+		ack, err := b.conn.JS.Publish(b.t.Context(), topology.DeadSubject(string(topology.Publisher)), event.Encode(&l))
+		require.NoError(b.t, err)
+		ids = append(ids, ack.Sequence)
+	}
+	return ids
+}
+
 func TestRequeue(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -470,6 +482,11 @@ func TestRequeue(t *testing.T) {
 		b.file("b", 2, booked("00002", 5, false))
 		b.wants(map[string]bool{"one@example.org": true, "Two@example.org": false, "three@example.org": true})
 		before := b.published()
+		would, err := ask[control.RequeueForecast](b, control.DeadForecast, control.DeadRequest{IDs: b.dead(died["one@example.org"], died["Two@example.org"], event.Update{User: "x"})})
+		require.NoError(t, err)
+		require.Equal(t, []int{1, 1, 0}, []int{would.Sent, would.Overtaken, would.ReadAgain})
+		require.Len(t, would.Refused, 1, "it comes from no file")
+		require.Equal(t, before, b.published(), "a forecast changes nothing")
 		answer, err := b.requeue(died["Two@example.org"])
 		require.NoError(t, err)
 		require.True(t, answer.Superseded)

@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -16,6 +18,7 @@ import (
 	"bobosync/shared/breaker"
 	"bobosync/shared/bus"
 	"bobosync/shared/control"
+	"bobosync/shared/text"
 	"bobosync/shared/topology"
 )
 
@@ -221,6 +224,46 @@ func TryNotices(ctx context.Context, conn *bus.Conn, o Order) (control.NotifyTes
 		o.note(ctx, conn, control.OutcomeOK, "test of the notices", map[string]int{"places": len(answer.Results)})
 	}
 	return answer, err
+}
+
+// TellEmergencyLogin has people told that somebody came into the console by a password for emergencies.
+func TellEmergencyLogin(ctx context.Context, conn *bus.Conn, o Order, login control.EmergencyLoginRequest) error {
+	_, err := Give[control.Nothing](ctx, conn, o, topology.Janitor, control.EmergencyLogin, login)
+	if err == nil {
+		o.note(ctx, conn, control.OutcomeOK, "emergency login to the console as "+login.Role, nil)
+	}
+	return err
+}
+
+// ForecastRequeue tells what trying dead letters again would do, part by part.
+func ForecastRequeue(ctx context.Context, conn *bus.Conn, ids []uint64) (control.RequeueForecast, error) {
+	all := control.RequeueForecast{Refused: map[string]int{}}
+	for part := range slices.Chunk(ids, control.MostDead) {
+		would, err := Ask[control.RequeueForecast](ctx, conn, topology.Resolver, control.DeadForecast, control.DeadRequest{IDs: part})
+		if err != nil {
+			return all, err
+		}
+		all.Sent, all.Overtaken, all.ReadAgain = all.Sent+would.Sent, all.Overtaken+would.Overtaken, all.ReadAgain+would.ReadAgain
+		for why, n := range would.Refused {
+			all.Refused[why] += n
+		}
+	}
+	return all, nil
+}
+
+// RequeueWords say what trying dead letters again would do.
+func RequeueWords(would control.RequeueForecast) string {
+	words := []string{fmt.Sprintf("%d would be sent", would.Sent)}
+	if would.Overtaken > 0 {
+		words = append(words, fmt.Sprintf("of %d a newer booking has won, so nothing would be sent", would.Overtaken))
+	}
+	if would.ReadAgain > 0 {
+		words = append(words, fmt.Sprintf("%d would be read again", would.ReadAgain))
+	}
+	for _, why := range slices.Sorted(maps.Keys(would.Refused)) {
+		words = append(words, fmt.Sprintf("%d could not be tried: %s", would.Refused[why], text.Clean(why)))
+	}
+	return strings.Join(words, "; ")
 }
 
 // errEntryGone means that the janitor does not know an order that it took.

@@ -24,12 +24,24 @@ const (
 	JournalNote = "journal-note"
 	// TestNotify takes an Order and answers with a NotifyTest.
 	TestNotify = "notify-test"
+	// EmergencyLogin takes an EmergencyLoginRequest and answers with Nothing. The console gives it, so that people are told.
+	EmergencyLogin = "emergency-login"
+	// MappingHeld takes nothing and answers with a MappingDifference. It names workers, so it is for operators.
+	MappingHeld = "mapping-held"
 )
 
 // Order asks for something to be done now.
 type Order struct {
 	// By is who asks, for the record.
 	By string `json:"by"`
+}
+
+// EmergencyLoginRequest says that somebody came into the console by a password that is kept for when the login service is down.
+type EmergencyLoginRequest struct {
+	// By is who, as the audit names him, and Role what he may do.
+	By   string    `json:"by"`
+	Role string    `json:"role"`
+	At   time.Time `json:"at"`
 }
 
 // NotifyTest tells how a test of all sinks went.
@@ -65,6 +77,25 @@ type HeldMapping struct {
 	Removed int `json:"removed"`
 	// Reason says which guard holds it back.
 	Reason string `json:"reason"`
+}
+
+// MostMappingChanges is how many changes of each kind a MappingDifference has at most.
+const MostMappingChanges = 1000
+
+// MappingDifference is how a mapping that is held back differs from the one in force.
+type MappingDifference struct {
+	// ID is that of the HeldMapping.
+	ID string `json:"id"`
+	// Removed lose their AtHoc user, Changed get another one; by employee id, no more than MostMappingChanges of each.
+	Removed []MappingChange `json:"removed"`
+	Changed []MappingChange `json:"changed"`
+}
+
+// MappingChange is an employee id with the AtHoc user that it has, and the one that it would have; empty for none.
+type MappingChange struct {
+	Employee string `json:"employee"`
+	Before   string `json:"before"`
+	After    string `json:"after,omitempty"`
 }
 
 // MappingReport tells of the mapping in force.

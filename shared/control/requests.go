@@ -24,6 +24,8 @@ const (
 	// DeadRequeue and DeadDrop take a DeadRequest and answer with []DeadResult.
 	DeadRequeue = "dead-requeue"
 	DeadDrop    = "dead-drop"
+	// DeadForecast takes a DeadRequest and answers with a RequeueForecast of what DeadRequeue would do. It changes nothing.
+	DeadForecast = "dead-forecast"
 )
 
 // Endpoints of the publisher.
@@ -100,6 +102,17 @@ type RequeueRequest struct {
 type RequeueAnswer struct {
 	// Superseded says that a newer event of the worker has won meanwhile: the row is settled as superseded and nothing is sent.
 	Superseded bool `json:"superseded"`
+}
+
+// RequeueForecast counts dead letters by what trying them again would do.
+type RequeueForecast struct {
+	// Sent would be sent to AtHoc. Of those Overtaken a newer event of the worker has won: nothing would be sent. ReadAgain are messages that a
+	// service could not read, and would try to read once more.
+	Sent      int `json:"sent"`
+	Overtaken int `json:"overtaken"`
+	ReadAgain int `json:"read_again"`
+	// Refused counts those that stay as they are, by the reason.
+	Refused map[string]int `json:"refused,omitempty"`
 }
 
 // MaxTryEntries is the most bookings in a TryRequest, so that it stays below the broker's limit of 1 MB.

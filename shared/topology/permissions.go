@@ -173,14 +173,14 @@ var (
 		Janitor:   {"state", "mapping", "reconcile-report", "journal"},
 	}
 	// What only operators see, though it is no order: it names workers.
-	operatorLooks = map[Service][]string{Ingest: {"slowest"}, Resolver: {"held-show", "file-calls", "erase-show", "replay-forecast"}}
+	operatorLooks = map[Service][]string{Ingest: {"slowest"}, Resolver: {"held-show", "file-calls", "erase-show", "replay-forecast", "dead-forecast"}, Janitor: {"mapping-held"}}
 	// Looks of operators into a person's past, which are recorded in the audit as orders are.
 	recordedLooks  = map[Service][]string{Resolver: {"worker-past", "on-duty"}}
 	orderEndpoints = map[Service][]string{
 		Ingest:    {"mute-feed"},
 		Resolver:  {"replay", "stop-replay", "requeue", "dead-requeue", "dead-drop", "held-decide", "held-requeue", "erase"},
 		Publisher: {"pause", "resume"},
-		Janitor:   {"mapping-refresh", "mapping-approve", "reconcile", "journal-note", "notify-test"},
+		Janitor:   {"mapping-refresh", "mapping-approve", "reconcile", "journal-note", "notify-test", "emergency-login"},
 	}
 )
 

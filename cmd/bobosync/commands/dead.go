@@ -19,6 +19,8 @@ import (
 type deadFlags struct {
 	reason, file string
 	all, json    bool
+	// dryRun only forecasts.
+	dryRun bool
 }
 
 func deadCommand(envFile *string) *cobra.Command {
@@ -168,11 +170,11 @@ func deadRequeueCommand(envFile *string) *cobra.Command {
 		Use:   "requeue (ID... | --reason TEXT | --file NAME | --all)",
 		Short: "Try dead letters again, once what was wrong is mended",
 		Long: `Try dead letters again, once what was wrong is mended. If a newer event of the worker has won meanwhile, the row is settled as
-superseded and nothing is sent. The journal notes it.
+superseded and nothing is sent. The journal notes it. With --dry-run it only says what would become of them.
 
 Exit status: 0 all of them are tried again, 1 some stay as they are.`,
 		Example: `  bobosync dead requeue 17 18
-  bobosync dead requeue --file monday.csv
+  bobosync dead requeue --file monday.csv --dry-run
   bobosync dead requeue --all --json`,
 	})
 }
@@ -186,6 +188,9 @@ func deadOrder(envFile *string, order string, cmd *cobra.Command) *cobra.Command
 		if err != nil {
 			return err
 		}
+		if f.dryRun {
+			return forecastLetters(ctx, conn, outOf(cmd), f.json, client.IDs(letters))
+		}
 		results, err := client.Letters(ctx, conn, orderOf(cmd), order, client.IDs(letters))
 		if err != nil {
 			return err
@@ -193,7 +198,23 @@ func deadOrder(envFile *string, order string, cmd *cobra.Command) *cobra.Command
 		return tellLetters(cmd, f.json, results)
 	})
 	f.add(cmd, envFile, true)
+	if order == control.DeadRequeue {
+		cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "only say what would become of them")
+	}
 	return cmd
+}
+
+// forecastLetters says what trying dead letters again would do.
+func forecastLetters(ctx context.Context, conn *bus.Conn, out *text.Printer, asJSON bool, ids []uint64) error {
+	would, err := client.ForecastRequeue(ctx, conn, ids)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return out.JSON(would)
+	}
+	out.Printf("Of %s %s. Nothing was done.\n", text.Count(len(ids), "dead letter"), client.RequeueWords(would))
+	return out.Err()
 }
 
 // tellLetters tells what became of each, and fails if one failed.

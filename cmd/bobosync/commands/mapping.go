@@ -40,15 +40,19 @@ func askMapping(ctx context.Context, conn *bus.Conn) (control.MappingReport, err
 }
 
 func mappingShowCommand(envFile *string) *cobra.Command {
-	var asJSON bool
+	var asJSON, held bool
 	cmd := &cobra.Command{
 		Use:   "show",
 		Short: "Show how old the mapping is, what is held back, and which employee ids are ambiguous",
 		Long: `Show how old the mapping in force is and when it is refreshed next; a mapping that is held back, and why; and employee ids that
-several AtHoc users have: none of these users gets a duty status until that is mended in AtHoc.`,
-		Example: "  bobosync mapping show\n  bobosync mapping show --json",
+several AtHoc users have: none of these users gets a duty status until that is mended in AtHoc. With --held it lists the employee ids that
+would lose their AtHoc user, or get another one, by the mapping that is held back.`,
+		Example: "  bobosync mapping show\n  bobosync mapping show --held\n  bobosync mapping show --json",
 		Args:    cobra.NoArgs,
 		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
+			if held {
+				return showDifference(ctx, conn, outOf(cmd), asJSON)
+			}
 			report, err := askMapping(ctx, conn)
 			if err != nil {
 				return err
@@ -61,6 +65,7 @@ several AtHoc users have: none of these users gets a duty status until that is m
 		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
+	cmd.Flags().BoolVar(&held, "held", false, "list what a mapping that is held back would change")
 	return cmd
 }
 
@@ -107,6 +112,23 @@ func showDoubtful(out *text.Printer, r control.MappingReport) {
 	if r.Left > 0 {
 		out.Printf("\n(%d more are left out)\n", r.Left)
 	}
+}
+
+// showDifference lists what the mapping that is held back would change.
+func showDifference(ctx context.Context, conn *bus.Conn, out *text.Printer, asJSON bool) error {
+	d, err := client.Ask[control.MappingDifference](ctx, conn, topology.Janitor, control.MappingHeld, control.Nothing{})
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return out.JSON(d)
+	}
+	rows := [][]string{{"EMPLOYEE ID", "ATHOC USER", "THEN"}}
+	for _, c := range append(d.Removed, d.Changed...) {
+		rows = append(rows, []string{c.Employee, c.Before, cmp.Or(c.After, "nobody")})
+	}
+	out.Table(rows)
+	return out.Err()
 }
 
 func showHeld(out *text.Printer, h control.HeldMapping) {

@@ -95,6 +95,12 @@ func TestMappingShowAndList(t *testing.T) {
 	}
 	require.Contains(t, r.succeeds("mapping", "show", "--json"), `"ambiguous"`)
 
+	r.serve(topology.Janitor, says(control.MappingHeld, control.MappingDifference{
+		ID: "3fa9c1", Removed: []control.MappingChange{{Employee: "00017", Before: "seventeen"}}, Changed: []control.MappingChange{{Employee: "00018", Before: "x", After: "y"}},
+	}))
+	require.Regexp(t, `(?m)^00017 +seventeen +nobody$\n^00018 +x +y$`, r.succeeds("mapping", "show", "--held"))
+	require.Contains(t, r.succeeds("mapping", "show", "--held", "--json"), `"removed"`)
+
 	// The list is asked for part by part.
 	r.serve(topology.Resolver, control.On(control.MappingList, func(_ context.Context, req control.MappingListRequest) (control.MappingListAnswer, error) {
 		switch {
@@ -428,6 +434,7 @@ func TestOrdersAreNoted(t *testing.T) {
 			return []control.DeadResult{{ID: req.IDs[0], Did: "dropped"}}, nil
 		}),
 		says(control.DeadRequeue, []control.DeadResult{{ID: 3, Error: "a part of a mapping can only be dropped"}}),
+		says(control.DeadForecast, control.RequeueForecast{Sent: 2, Overtaken: 1, ReadAgain: 1, Refused: map[string]int{"it is\x1b gone": 1}}),
 		says(control.Replay, control.ReplayState{ID: "0195d3", Users: 7}),
 		says(control.StopReplay, control.ReplayState{ID: "0195d3", Users: 7, Left: 5}))
 	bury("one")
@@ -440,6 +447,10 @@ func TestOrdersAreNoted(t *testing.T) {
 	r.serve(topology.Janitor, hears(&heard, control.JournalNote, func(control.JournalEntry) (control.Nothing, error) { return control.Nothing{}, nil }))
 	bury("two", "three")
 	r.succeeds("dead", "drop", "2")
+	out = r.succeeds("dead", "requeue", "3", "--dry-run")
+	require.Contains(t, out, "2 would be sent; of 1 a newer booking has won, so nothing would be sent; 1 would be read again; 1 could not be tried: it is")
+	require.NotContains(t, out, "\x1b")
+	require.Contains(t, r.succeeds("dead", "requeue", "3", "--dry-run", "--json"), `"overtaken": 1`)
 	r.fails(1, "1 of 1 dead letters stay", "dead", "requeue", "3")
 	r.succeeds("dead", "drop", "--reason", "nothing like it")
 	r.succeeds("replay", "--all", "--dry-run")

@@ -99,6 +99,8 @@ type Options struct {
 	Addr string
 	// Directory is the data directory, where the key of links lies.
 	Directory string
+	// Tell has people told of an emergency login. It is tried again until it succeeds.
+	Tell func(context.Context, Emergency) error
 	// Page writes a page around a body; without it pages have no more than they need.
 	Page func(w http.ResponseWriter, r *http.Request, status int, title string, body template.HTML)
 }
@@ -116,6 +118,7 @@ type Auth struct {
 	hashing  chan struct{} // bounds the memory that passwords take
 	proxies  []netip.Prefix
 	csrf     *http.CrossOriginProtection
+	untold   untold
 }
 
 // New makes what keeps the door with these settings, which must be valid. It is to be run as well.
@@ -157,7 +160,11 @@ func New(ctx context.Context, cfg Config, opt Options) (*Auth, error) {
 
 // Run reads again and again which sessions were ended at other consoles, until ctx ends.
 func (a *Auth) Run(ctx context.Context) error {
-	return pause.Every(ctx, endedEvery, func() error { a.ended.look(ctx); return nil })
+	return pause.Every(ctx, endedEvery, func() error {
+		a.ended.look(ctx)
+		a.untold.tell(ctx, a.opt)
+		return nil
+	})
 }
 
 // mostBody bounds what a form sends.

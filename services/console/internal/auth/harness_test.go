@@ -51,6 +51,7 @@ type door struct {
 	dir     string
 	peer    string
 	origin  string
+	told    chan Emergency
 	cookies map[string]*http.Cookie
 }
 
@@ -65,10 +66,14 @@ func open(t *testing.T, cfg Config, change ...func(*Options)) *door {
 	t.Helper()
 	d := &door{
 		t: t, clock: &clock{now: time.Unix(1_800_000_000, 0)}, log: &bytes.Buffer{}, dir: t.TempDir(),
-		peer: "127.0.0.1:4711", origin: "http://" + defaultAddr, cookies: map[string]*http.Cookie{},
+		peer: "127.0.0.1:4711", origin: "http://" + defaultAddr, cookies: map[string]*http.Cookie{}, told: make(chan Emergency, 10),
 	}
 	opt := Options{
 		Clock: d.clock.Now, Log: slog.New(slog.NewTextHandler(d.log, nil)), State: noState, Addr: defaultAddr, Directory: d.dir,
+		Tell: func(_ context.Context, e Emergency) error {
+			d.told <- e
+			return nil
+		},
 		Page: func(w http.ResponseWriter, _ *http.Request, status int, title string, body template.HTML) {
 			w.WriteHeader(status)
 			fmt.Fprint(w, title, "\n", body)

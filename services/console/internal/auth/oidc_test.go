@@ -429,6 +429,9 @@ func TestAProviderThatIsAway(t *testing.T) {
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	_, body, _ := l.do(r)
 	require.Equal(t, "anna|approver|password|127.0.0.1", body)
+	e := <-l.door.told
+	require.Equal(t, "anna (console, password, 127.0.0.1)", e.Who.By())
+	require.False(t, e.At.IsZero())
 
 	delete(l.answer, mockoidc.DiscoveryEndpoint)
 	again()

@@ -137,7 +137,11 @@ func (a *Auth) logIn(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.throttle.forget(who.Address, name)
-	a.begin(w, r, Identity{Name: user.Name, Role: roleOf(user.Role), How: howPassword}, markOf(user.Mark()), next)
+	in := Identity{Name: user.Name, Role: roleOf(user.Role), How: howPassword, Address: who.Address}
+	if a.provider != nil {
+		a.untold.add(Emergency{Who: in, At: a.opt.Clock()})
+	}
+	a.begin(w, r, in, markOf(user.Mark()), next)
 }
 
 // matches compares a password. Few are compared at once: each takes 19 MiB.

@@ -51,6 +51,7 @@ type plan struct {
 	// set is exactly what the order is about: if it is another when the order comes, nothing is done. size counts it, and typed says that
 	// this number has to be typed.
 	set   []string
+	ids   []uint64 // of dead letters
 	size  int
 	typed bool
 	// reason says that one has to be given.

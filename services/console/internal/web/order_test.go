@@ -112,6 +112,9 @@ func (g *guarded) play() {
 			}
 			return done, nil
 		}),
+		control.On(control.DeadForecast, func(_ context.Context, req control.DeadRequest) (control.RequeueForecast, error) {
+			return control.RequeueForecast{Sent: len(req.IDs) - 1, Overtaken: 1}, nil
+		}),
 		control.On(control.DeadDrop, func(context.Context, control.DeadRequest) ([]control.DeadResult, error) {
 			g.orders.Add(1)
 			return nil, control.Refuse("not now")
@@ -124,6 +127,9 @@ func (g *guarded) play() {
 	serve(t, conn, topology.Janitor, orders[control.Order](g, control.MappingRefresh), orders[control.ApproveRequest](g, control.MappingApprove), orders[control.ReconcileRequest](g, control.Reconcile),
 		control.On(control.MappingShow, func(context.Context, control.Nothing) (control.MappingReport, error) {
 			return control.MappingReport{Snapshot: "s", Held: &control.HeldMapping{ID: "m", Removed: 44}}, nil
+		}),
+		control.On(control.MappingHeld, func(context.Context, control.Nothing) (control.MappingDifference, error) {
+			return control.MappingDifference{ID: "m", Removed: []control.MappingChange{{Employee: "00017", Before: hostile}}, Changed: []control.MappingChange{{Employee: "00018", Before: "x", After: "y"}}}, nil
 		}),
 		control.On(control.ReconcileReport, func(context.Context, control.Page) (control.ReconcileAnswer, error) {
 			return control.ReconcileAnswer{Entry: "e", Compared: 9, Differing: 7, Held: "too many", Users: []control.DifferingUser{{User: "x"}}}, nil
@@ -368,6 +374,22 @@ func TestOrdersThatAreNotGiven(t *testing.T) {
 	require.Zero(t, g.orders.Load())
 }
 
+// TestWhatAFormSaysFirst: how many dead letters were overtaken, and who loses an AtHoc user by a mapping.
+func TestWhatAFormSaysFirst(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t)
+	_, err := g.conn.JS.Publish(t.Context(), topology.DeadSubject("resolver"), []byte(`{}`))
+	require.NoError(t, err)
+	anna := g.as(auth.Approver)
+	page := anna.send(http.MethodGet, "/orders/requeue?all=1", nil).Body.String()
+	require.Contains(t, page, "of 1 a newer booking has won, so nothing would be sent")
+	page = anna.send(http.MethodGet, "/orders/approve-mapping", nil).Body.String()
+	require.Contains(t, page, "00017")
+	require.Contains(t, page, "nobody: no updates any more")
+	require.NotContains(t, page, "<script>alert")
+	require.NotContains(t, g.as(auth.Viewer).send(http.MethodGet, "/mapping", nil).Body.String(), "00017")
+}
+
 // TestEveryOrder: by its form, as a browser without scripts sends it; it reaches its service once, with who gives it and what he saw.
 func TestEveryOrder(t *testing.T) {
 	t.Parallel()
@@ -385,7 +407,7 @@ func TestEveryOrder(t *testing.T) {
 	}{
 		"/orders/pause": {control.Pause, 1, "wait already"}, "/orders/resume": {control.Resume, 1, "to be sent"}, "/orders/mute?feed=default": {control.MuteFeed, 1, "the feed is usual"},
 		"/orders/refresh": {control.MappingRefresh, 1, ""}, "/orders/approve-mapping": {control.MappingApprove, 1, "44 removed"},
-		"/orders/requeue?all=1": {control.DeadRequeue, 3, "250 dead letters"}, "/orders/drop?id=1&id=7": {control.DeadDrop, 1, "2 dead letters"},
+		"/orders/requeue?all=1": {control.DeadRequeue, 3, "250 dead letters: 247 would be sent; of 3 a newer booking has won"}, "/orders/drop?id=1&id=7": {control.DeadDrop, 1, "2 dead letters"},
 		"/orders/replay?whom=workers&which=1,+2": {control.Replay, 1, "3 users, 3 calls"}, "/orders/replay-stop?id=r": {control.StopReplay, 1, "2 of 3 users"},
 		"/orders/compare": {control.Reconcile, 1, ""}, "/orders/apply": {control.Reconcile, 1, "7 users differ"},
 		"/orders/approve?id=off-1": {control.HeldDecide, 1, "after it"}, "/orders/reject?id=off-1": {control.HeldDecide, 1, "now and after it"}, "/orders/take-in?id=off-0": {control.HeldRequeue, 1, "9 users"},

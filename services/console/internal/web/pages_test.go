@@ -121,6 +121,9 @@ func playedPersons(t *testing.T, conn *bus.Conn) {
 		control.On(control.ReplayForecast, func(context.Context, control.ReplayRequest) (control.ReplayState, error) {
 			return control.ReplayState{What: "user " + person, Users: 200}, nil
 		}),
+		control.On(control.DeadForecast, func(context.Context, control.DeadRequest) (control.RequeueForecast, error) {
+			return control.RequeueForecast{Sent: 1, Overtaken: 1, Refused: map[string]int{hostile: 1}}, nil
+		}),
 		control.On(control.MappingList, func(context.Context, control.MappingListRequest) (control.MappingListAnswer, error) {
 			return control.MappingListAnswer{Pairs: []control.MappingPair{{Employee: person, User: hostile}}}, nil
 		}))

@@ -5,6 +5,7 @@ package web
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -166,7 +167,7 @@ func (s *Site) planApproveMapping(q *Request, _ url.Values) (*plan, error) {
 	if h := r.Held; h != nil {
 		p.intro, p.level = fmt.Sprintf("%s would lose their AtHoc user, and get no updates any more.", text.Count(h.Removed, "employee id")), verdict.Warning
 		p.forecast = fmt.Sprintf("%d employee ids instead of %d: %d added, %d changed, %d removed", h.After, h.Before, h.Added, h.Changed, h.Removed)
-		p.blocks = []Block{heldMapping(q, *h), {Text: []string{"AtHoc is asked once more: if it gives something else than this, that is held back anew."}}}
+		p.blocks = []Block{heldMapping(q, *h), {Text: []string{"AtHoc is asked once more: if it gives something else than this, that is held back anew."}}, s.mappingDifference(q, h.ID)}
 		p.set, p.size, p.reason, p.button = []string{h.ID}, h.Removed, true, "Approve"
 		p.give = func(ctx context.Context, conn *bus.Conn, o client.Order, _ url.Values) error {
 			_, err := client.Give[control.Begun](ctx, conn, o, topology.Janitor, control.MappingApprove, control.ApproveRequest{ID: h.ID})
@@ -174,6 +175,25 @@ func (s *Site) planApproveMapping(q *Request, _ url.Values) (*plan, error) {
 		}
 	}
 	return p, nil
+}
+
+// mappingDifference lists who would lose an AtHoc user, or get another one.
+func (s *Site) mappingDifference(q *Request, id string) Block {
+	d, err := askWith[control.MappingDifference](q, s.orders, topology.Janitor, control.MappingHeld, control.Nothing{})
+	if err == nil && d.ID != id {
+		err = errors.New("another mapping is held back by now: load this page again")
+	}
+	if err != nil {
+		return Block{Alert: "Who that is cannot be told: " + sentence(err)}
+	}
+	t := &Table{Caption: "Who would lose an AtHoc user, or get another one", Plain: true, Columns: columns("Employee id", "AtHoc user now", "Then"), Empty: "Nobody."}
+	for _, c := range append(d.Removed, d.Changed...) {
+		t.Rows = append(t.Rows, []Cell{words(c.Employee), words(c.Before), words(cmp.Or(c.After, "nobody: no updates any more"))})
+	}
+	if len(d.Removed) == control.MostMappingChanges || len(d.Changed) == control.MostMappingChanges {
+		t.Note = fmt.Sprintf("No more than %d of each are listed.", control.MostMappingChanges)
+	}
+	return Block{Table: t}
 }
 
 // mostLetters is how many dead letters an order is about at most.
@@ -219,6 +239,7 @@ func (s *Site) planLetters(q *Request, form url.Values, title, button, endpoint 
 		return p, nil
 	}
 	ids := client.IDs(letters)
+	p.ids = ids
 	for _, id := range ids {
 		p.set = append(p.set, strconv.FormatUint(id, 10))
 	}
@@ -233,10 +254,22 @@ func (s *Site) planLetters(q *Request, form url.Values, title, button, endpoint 
 
 func (s *Site) planRequeue(q *Request, form url.Values) (*plan, error) {
 	p, err := s.planLetters(q, form, "Requeue dead letters", "Requeue", control.DeadRequeue)
-	if err == nil && p.button != "" {
-		p.intro = "They are tried again. Of whom a newer booking has won meanwhile, nothing is sent."
+	if err != nil || p.button == "" {
+		return p, err
 	}
-	return p, err
+	p.intro = "They are tried again. Of whom a newer booking has won meanwhile, nothing is sent."
+	conn, err := q.connection(s.orders)
+	if err != nil {
+		return nil, err
+	}
+	would, err := client.ForecastRequeue(q.ctx, conn, p.ids)
+	if err != nil {
+		p.blocks = append(p.blocks, Block{Alert: "What would become of them cannot be told: " + sentence(err)})
+		return p, nil
+	}
+	p.forecast += ": " + client.RequeueWords(would)
+	p.blocks = append(p.blocks, Block{Text: []string{"As it is now, " + client.RequeueWords(would) + "."}})
+	return p, nil
 }
 
 func (s *Site) planDrop(q *Request, form url.Values) (*plan, error) {

@@ -41,6 +41,9 @@ func (a *API) Endpoints() []control.Endpoint {
 		control.On(control.MappingShow, func(ctx context.Context, _ control.Nothing) (control.MappingReport, error) {
 			return a.report(ctx)
 		}),
+		control.On(control.MappingHeld, func(context.Context, control.Nothing) (control.MappingDifference, error) {
+			return a.Refresher.Difference(a.State.Read().Held)
+		}),
 		control.On(control.MappingRefresh, a.refresh),
 		control.WithForecast(control.On(control.MappingApprove, a.approve), a.held),
 		control.On(control.Reconcile, a.reconcile),

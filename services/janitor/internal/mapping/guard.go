@@ -5,8 +5,11 @@ package mapping
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"bobosync/services/janitor/internal/state"
+	"bobosync/shared/control"
 )
 
 // ErrHeld means that a mapping was fetched and is not put into force before an operator approves it: it is empty, or too many of
@@ -30,6 +33,44 @@ func compare(before, after map[string]string) change {
 	}
 	c.removed = c.before - (c.after - c.added)
 	return c
+}
+
+// remember keeps what a mapping that is held back would change.
+func (r *Refresher) remember(hash string, before, after map[string]string) {
+	d := differences(before, after)
+	d.ID = state.HeldID(hash)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.differs, r.difference = hash, d
+}
+
+// Difference returns what a mapping that is held back would change.
+func (r *Refresher) Difference(h *state.Held) (control.MappingDifference, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case h == nil:
+		return control.MappingDifference{}, control.Refuse("no mapping is held back")
+	case h.Hash != r.differs:
+		return control.MappingDifference{}, control.Refuse("the janitor has been restarted since and has not kept the list: refresh the mapping, and it has it again")
+	default:
+		return r.difference, nil
+	}
+}
+
+// differences lists whose user is taken away, and who gets another one, by employee id.
+func differences(before, after map[string]string) control.MappingDifference {
+	d := control.MappingDifference{Removed: []control.MappingChange{}, Changed: []control.MappingChange{}}
+	for _, id := range slices.Sorted(maps.Keys(before)) {
+		change := control.MappingChange{Employee: id, Before: before[id], After: after[id]}
+		switch {
+		case change.After == "" && len(d.Removed) < control.MostMappingChanges:
+			d.Removed = append(d.Removed, change)
+		case change.After != "" && change.After != change.Before && len(d.Changed) < control.MostMappingChanges:
+			d.Changed = append(d.Changed, change)
+		}
+	}
+	return d
 }
 
 // guard returns why a change needs an approval, or "". Most is the percentage of ids that may lose their user without one, those

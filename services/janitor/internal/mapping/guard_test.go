@@ -2,6 +2,7 @@ package mapping
 
 import (
 	"context"
+	"strconv"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 
 	"bobosync/services/janitor/internal/state"
 	"bobosync/shared/bustest"
+	"bobosync/shared/control"
 	"bobosync/shared/event"
 	"bobosync/shared/topology"
 )
@@ -30,6 +32,30 @@ func TestCompare(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) { assert.Equal(t, c.want, compare(c.before, c.after)) })
 	}
+}
+
+// TestDifferences: who is taken out, and who gets another user, no more than can be told at once; and only of the mapping that waits.
+func TestDifferences(t *testing.T) {
+	t.Parallel()
+	before := map[string]string{"1": "a", "2": "b", "3": "c"}
+	d := differences(before, map[string]string{"1": "a", "2": "x", "4": "d"})
+	require.Equal(t, []control.MappingChange{{Employee: "3", Before: "c"}}, d.Removed)
+	require.Equal(t, []control.MappingChange{{Employee: "2", Before: "b", After: "x"}}, d.Changed)
+	many := map[string]string{}
+	for i := range control.MostMappingChanges + 1 {
+		many[strconv.Itoa(i)] = "u"
+	}
+	require.Len(t, differences(many, nil).Removed, control.MostMappingChanges)
+
+	r := &Refresher{}
+	_, err := r.Difference(nil)
+	require.ErrorContains(t, err, "no mapping is held back")
+	r.remember("abcdef", before, nil)
+	d, err = r.Difference(&state.Held{Hash: "abcdef"})
+	require.NoError(t, err)
+	require.Len(t, d.Removed, 3)
+	_, err = r.Difference(&state.Held{Hash: "another"})
+	require.ErrorContains(t, err, "refresh the mapping")
 }
 
 func TestGuard(t *testing.T) {

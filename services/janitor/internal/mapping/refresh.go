@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -43,6 +44,12 @@ type Refresher struct {
 	CheckLeader func() error
 	Now         func() time.Time
 	Log         *slog.Logger
+
+	// difference is what the mapping that was held back last would change, and differs the hash of its content. It is kept in memory alone, since it
+	// names workers.
+	mu         sync.Mutex
+	differs    string
+	difference control.MappingDifference
 }
 
 // InForce returns when the mapping that the broker holds was last refreshed, or the zero time if it holds none.
@@ -91,6 +98,7 @@ func (r *Refresher) Refresh(ctx context.Context, _ *periodic.Run) (periodic.Resu
 	if reason := c.guard(r.MaxChanged); reason != "" && !same {
 		h := r.State.Read().Held
 		if !approves(h, hash) {
+			r.remember(hash, before, mapping)
 			return r.hold(ctx, res, newHeld(hash, taken, c, reason), found)
 		}
 		res.Text = fmt.Sprintf("approved by %s: %s", h.ApprovedBy, reason)
@@ -142,6 +150,7 @@ func (r *Refresher) hold(ctx context.Context, res periodic.Result, h state.Held,
 
 // release forgets what was held back, now that a mapping was put into force.
 func (r *Refresher) release(ctx context.Context) error {
+	r.remember("", nil, nil)
 	if r.State.Read().Held == nil {
 		return nil
 	}

@@ -30,6 +30,7 @@ const (
 	AllClear Kind = "all_clear"
 	Digest   Kind = "digest"
 	Test     Kind = "test"
+	Login    Kind = "login"
 )
 
 const (
@@ -48,6 +49,8 @@ const (
 	// keptFor is how long a notice waits for a sink that is down, most how many wait.
 	keptFor = 24 * time.Hour
 	most    = 200
+	// mostLogins is how many emergency logins wait to be told of; the log and the audit have them all.
+	mostLogins = 50
 	// forgetAfter is how long a finding must be gone for its decision to count as another one when it comes again.
 	forgetAfter = 10 * time.Minute
 	// mostFiles is how many files a notice names, mostLines how many lines of each.
@@ -70,7 +73,7 @@ func reminder(n int) time.Duration {
 // decisions are the causes of findings that wait for a person's decision.
 var decisions = []string{verdict.CauseHeld, verdict.CauseMappingHeld}
 
-// Notice is what people are told. It holds no personal data.
+// Notice is what people are told. It names no worker; an emergency login to the console is told of with the name of the login.
 type Notice struct {
 	ID    string    `json:"id"`
 	Kind  Kind      `json:"kind"`
@@ -114,6 +117,8 @@ type State struct {
 	FilesAt    time.Time `json:"files_at,omitzero"`
 	// Day is the day of the last digest.
 	Day string `json:"day,omitempty"`
+	// Logins are emergency logins to the console that there was no room to tell of yet, at most mostLogins.
+	Logins []control.EmergencyLoginRequest `json:"logins,omitempty"`
 	// Sent are when notices were made within the last hour.
 	Sent []time.Time `json:"sent,omitempty"`
 	// Outbox are the notices that are still to be sent, the oldest first.
@@ -135,19 +140,50 @@ type Seen struct {
 
 // Decide returns what is to be told, which waits in the outbox of the new state.
 func Decide(s State, seen Seen, now time.Time) ([]Notice, State) {
-	d := &decider{s: s, seen: seen, now: now}
-	d.s.Changes, d.s.Sent, d.s.Outbox = slices.Clone(s.Changes), slices.Clone(s.Sent), slices.Clone(s.Outbox)
-	d.s.Decisions, d.s.Meanwhile = maps.Clone(s.Decisions), maps.Clone(s.Meanwhile)
+	d := newDecider(s, seen, now)
 	d.note()
 	if len(seen.Sinks) == 0 { // nobody is told
 		d.s.FilesUntil = now
 		return nil, d.s
 	}
+	d.logins()
 	d.level()
 	d.decisions()
 	d.files()
 	d.digest()
 	return d.made, d.s
+}
+
+// TellLogin has people told that somebody came into the console by a password for emergencies: at once, or when there is room for that. One that
+// waits already is told once.
+func TellLogin(s State, seen Seen, login control.EmergencyLoginRequest, now time.Time) State {
+	d := newDecider(s, seen, now)
+	if !slices.Contains(s.Logins, login) && len(s.Logins) < mostLogins {
+		d.s.Logins = append(d.s.Logins, login)
+	}
+	d.logins()
+	return d.s
+}
+
+// logins tells of the emergency logins for which there is room.
+func (d *decider) logins() {
+	for len(d.s.Logins) > 0 {
+		login := d.s.Logins[0]
+		told := d.tell(Login, "PROBLEM: emergency login to the console", fmt.Sprintf("%s came in as %s at %s, by a password for when the login service is down.\n"+
+			"Do: if nobody knows of it, take the line out of CONSOLE_USERS_FILE, which logs the person out at once; bobosync audit list says what was ordered.",
+			text.Clean(login.By), text.Clean(login.Role), d.clock(login.At)))
+		if !told {
+			return
+		}
+		d.s.Logins = d.s.Logins[1:]
+	}
+}
+
+func newDecider(s State, seen Seen, now time.Time) *decider {
+	d := &decider{s: s, seen: seen, now: now}
+	d.s.Changes, d.s.Sent, d.s.Outbox = slices.Clone(s.Changes), slices.Clone(s.Sent), slices.Clone(s.Outbox)
+	d.s.Decisions, d.s.Meanwhile, d.s.Logins = maps.Clone(s.Decisions), maps.Clone(s.Meanwhile), slices.Clone(s.Logins)
+	return d
 }
 
 type decider struct {
@@ -199,7 +235,7 @@ func (d *decider) today() string {
 // tell makes a notice, and reports whether it may be: what may not be now is decided anew later.
 func (d *decider) tell(kind Kind, title, words string) bool {
 	room := mostOthers
-	if kind == Worse || kind == Changing || kind == AllClear {
+	if kind == Worse || kind == Changing || kind == AllClear || kind == Login {
 		room = mostAnHour
 	}
 	if len(d.s.Sent) >= room {

@@ -2,6 +2,7 @@ package notice
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -286,4 +287,39 @@ func TestEnded(t *testing.T) {
 		{Kind: control.KindVerdict, Started: noon.Add(16 * time.Minute), Ended: noon.Add(18 * time.Minute), Outcome: "warning", Text: "late"},
 	}, ended)
 	require.Empty(t, p.state.Outbox)
+}
+
+// TestAnEmergencyLoginIsTold: each once, at once, also after much else was told of within the hour; what there is no room for is told later.
+func TestAnEmergencyLoginIsTold(t *testing.T) {
+	t.Parallel()
+	login := control.EmergencyLoginRequest{By: "anna\x1b[2J (console, password, 10.1.2.3)", Role: "approver", At: noon.Add(-time.Minute)}
+	seen := Seen{Zone: time.UTC, Sinks: []string{"mail", "hook"}, DigestHour: -1}
+	before := State{Since: noon, Sent: slices.Repeat([]time.Time{noon}, mostOthers)}
+	s := TellLogin(before, seen, login, noon)
+	require.Empty(t, before.Outbox)
+	require.Len(t, s.Outbox, 1)
+	require.Empty(t, s.Logins)
+	n := s.Outbox[0]
+	require.Equal(t, []string{"mail", "hook"}, n.To)
+	require.Equal(t, Login, n.Kind)
+	require.Equal(t, "PROBLEM: emergency login to the console", n.Title)
+	require.Contains(t, n.Text, "(console, password, 10.1.2.3) came in as approver at 2026-06-17 11:59 UTC")
+	require.NotContains(t, n.Text, "\x1b")
+
+	for i := range mostAnHour - mostOthers + 1 { // two of them find no room
+		login.At = noon.Add(time.Duration(i) * time.Second)
+		s = TellLogin(s, seen, login, noon)
+	}
+	require.Len(t, s.Outbox, mostAnHour-mostOthers)
+	require.Len(t, s.Logins, 2)
+	again := TellLogin(s, seen, login, noon)
+	require.Len(t, again.Logins, 2, "it waits already")
+	_, later := Decide(again, seen, noon.Add(time.Hour))
+	require.Empty(t, later.Logins)
+	require.Len(t, later.Outbox, mostAnHour-mostOthers+2)
+	for i := range 2 * mostLogins {
+		login.At = noon.Add(time.Duration(i) * time.Minute)
+		s = TellLogin(s, seen, login, noon)
+	}
+	require.Len(t, s.Logins, mostLogins)
 }

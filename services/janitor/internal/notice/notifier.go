@@ -173,9 +173,7 @@ func (n *Notifier) decide(ctx context.Context, seen Message) error {
 		}
 		in.Lines[f.ID] = lines
 	}
-	for _, s := range n.Sinks {
-		in.Sinks = append(in.Sinks, s.Name())
-	}
+	in.Sinks = n.names()
 	var made []Notice
 	var ended *control.JournalEntry
 	err := n.update(ctx, func(s State) State {
@@ -195,13 +193,37 @@ func (n *Notifier) decide(ctx context.Context, seen Message) error {
 	for _, notice := range made {
 		n.Log.Info("people are told", "notice", notice.Kind)
 	}
+	n.wakeAll()
+	return nil
+}
+
+func (n *Notifier) wakeAll() {
 	for _, wake := range n.wake {
 		select {
 		case wake <- struct{}{}:
 		default: // it is awake already
 		}
 	}
-	return nil
+}
+
+// Login has people told of an emergency login to the console, if anybody is told of anything.
+func (n *Notifier) Login(ctx context.Context, login control.EmergencyLoginRequest) (control.Nothing, error) {
+	n.Log.Warn("somebody came into the console by a password for emergencies", "by", login.By, "role", login.Role)
+	seen := Seen{Zone: n.Zone, Sinks: n.names()}
+	if len(seen.Sinks) == 0 {
+		return control.Nothing{}, nil
+	}
+	err := n.update(ctx, func(s State) State { return TellLogin(s, seen, login, n.Now()) })
+	n.wakeAll()
+	return control.Nothing{}, err
+}
+
+// names are those of the sinks.
+func (n *Notifier) names() (all []string) {
+	for _, s := range n.Sinks {
+		all = append(all, s.Name())
+	}
+	return all
 }
 
 // serve sends what waits for a sink, one after the other.

@@ -20,6 +20,8 @@ type Letters struct {
 	JS jetstream.JetStream
 	// Requeue tries an update once more, unless a newer event of its worker has won.
 	Requeue func(context.Context, control.RequeueRequest) (control.RequeueAnswer, error)
+	// Forecast tells what Requeue would do.
+	Forecast func(context.Context, control.RequeueRequest) (control.RequeueAnswer, error)
 }
 
 // letter is a dead letter with the service that wrote it, by the subject that only this service may publish to; what the letter
@@ -32,6 +34,53 @@ type letter struct {
 // Try tries letters again, and removes those for which that could be done.
 func (l Letters) Try(ctx context.Context, req control.DeadRequest) ([]control.DeadResult, error) {
 	return l.each(ctx, req, func(found letter) (string, error) { return l.requeue(ctx, found, req.By) })
+}
+
+// Count tells what Try would do.
+func (l Letters) Count(ctx context.Context, req control.DeadRequest) (control.RequeueForecast, error) {
+	would := control.RequeueForecast{Refused: map[string]int{}}
+	if len(req.IDs) > control.MostDead {
+		return would, control.Refuse("at most %d dead letters can be named at once", control.MostDead)
+	}
+	stream, err := l.JS.Stream(ctx, topology.StreamDead)
+	if err != nil {
+		return would, fmt.Errorf("open the dead letters: %w", err)
+	}
+	for _, id := range req.IDs {
+		found, err := read(ctx, stream, id)
+		if err == nil {
+			err = l.count(ctx, found, &would)
+		}
+		if ctx.Err() != nil {
+			return would, fmt.Errorf("read the dead letters: %w", err)
+		}
+		if err != nil {
+			would.Refused[err.Error()]++
+		}
+	}
+	return would, nil
+}
+
+// count adds what trying a letter again would do.
+func (l Letters) count(ctx context.Context, found letter, would *control.RequeueForecast) error {
+	_, update, err := requeueTo(found)
+	if err != nil {
+		return err
+	}
+	if update == nil {
+		would.ReadAgain++
+		return nil
+	}
+	answer, err := l.Forecast(ctx, control.RequeueRequest{Update: *update})
+	switch {
+	case err != nil:
+		return err
+	case answer.Superseded:
+		would.Overtaken++
+	default:
+		would.Sent++
+	}
+	return nil
 }
 
 // Drop removes letters.

@@ -235,13 +235,33 @@ func (p *Replayer) Requeue(ctx context.Context, req control.RequeueRequest) (con
 	if !r.MayPublish() {
 		return control.RequeueAnswer{}, roster.ErrRebuilding
 	}
-	u := req.Update
-	if u.Employee == "" || u.File == "" {
-		return control.RequeueAnswer{}, control.Refuse("it comes from no file's row: the janitor looks for stale duty by itself, so it can be dropped")
+	c := roster.NewChangeset()
+	answer, err := p.again(req.Update, &c)
+	if err != nil {
+		return answer, err
+	}
+	return answer, r.Commit(ctx, &c)
+}
+
+// ForecastRequeue tells what Requeue would do.
+func (p *Replayer) ForecastRequeue(_ context.Context, req control.RequeueRequest) (control.RequeueAnswer, error) {
+	r := p.roster
+	r.Lock()
+	defer r.Unlock()
+	if !r.MayPublish() {
+		return control.RequeueAnswer{}, roster.ErrRebuilding
 	}
 	c := roster.NewChangeset()
-	answer := control.RequeueAnswer{}
-	err := r.View(func(v store.View) error {
+	return p.again(req.Update, &c)
+}
+
+// again decides what becomes of an update that died. The roster is locked.
+func (p *Replayer) again(u event.Update, c *roster.Changeset) (answer control.RequeueAnswer, err error) {
+	r := p.roster
+	if u.Employee == "" || u.File == "" {
+		return answer, control.Refuse("it comes from no file's row: the janitor looks for stale duty by itself, so it can be dropped")
+	}
+	err = r.View(func(v store.View) error {
 		w, err := r.Worker(v, u.Employee)
 		if err != nil {
 			return err
@@ -269,8 +289,5 @@ func (p *Replayer) Requeue(ctx context.Context, req control.RequeueRequest) (con
 		}
 		return nil
 	})
-	if err != nil {
-		return answer, err
-	}
-	return answer, r.Commit(ctx, &c)
+	return answer, err
 }
