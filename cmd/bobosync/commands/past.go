@@ -30,7 +30,7 @@ func pastMoment(words string, now time.Time) (time.Time, error) {
 
 // pastListed is how much of what AtHoc was told before is listed. Each lies some 20,000 records before the next, so each costs a look into another
 // file of the broker.
-const pastListed = 5
+const pastListed = 3
 
 // showPast says what AtHoc held of a worker.
 func showPast(ctx context.Context, conn *bus.Conn, out *text.Printer, worker, at string, asJSON bool) error {

@@ -35,7 +35,9 @@ func BenchmarkHistory(b *testing.B) {
 	const timeout = 10 * time.Millisecond
 	server := bustest.Start(b)
 	conn := server.Connect(b)
-	require.NoError(b, topology.Provision(b.Context(), conn.JS, topology.Settings{Replicas: 1, EntriesMaxBytes: 1 << 20, CallTimeout: timeout}, topology.Everyone))
+	require.NoError(b, topology.Provision(b.Context(), conn.JS, topology.Settings{
+		Replicas: 1, EntriesMaxBytes: 1 << 20, HistoryMaxBytes: 5 << 30, CallTimeout: timeout,
+	}, topology.Everyone))
 	k, err := New(conn, timeout, bustest.Logger(), time.Now)
 	require.NoError(b, err)
 	defer k.Close()
@@ -53,7 +55,7 @@ func BenchmarkHistory(b *testing.B) {
 	b.Run("worker", func(b *testing.B) {
 		measure(b, func() {
 			n := f.rng.IntN(benchWorkers)
-			_, err := k.Past(b.Context(), fmt.Sprint(n), fmt.Sprintf("User%d", n), control.PastRequest{At: moment(), Most: 5})
+			_, err := k.Past(b.Context(), fmt.Sprint(n), fmt.Sprintf("User%d", n), control.PastRequest{At: moment(), Most: 3})
 			require.NoError(b, err)
 		})
 	})

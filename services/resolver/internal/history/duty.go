@@ -55,14 +55,13 @@ func (k *Keeper) OnDuty(ctx context.Context, req control.OnDutyRequest) (control
 		}
 		k.asked.Store(state)
 	}
-	return page(state.book, state.books, at, topology.NormalUsername(req.After)), nil
+	return page(state.answer, topology.NormalUsername(req.After)), nil
 }
 
-// moment is what is known of a moment; it is kept for the further pages of the answer.
+// moment is what is known of a moment, all workers in one answer; it is kept for its further pages.
 type moment struct {
 	at, read time.Time
-	book     book
-	books    event.Books
+	answer   control.OnDutyAnswer
 }
 
 // read reads what is known of a moment.
@@ -87,11 +86,26 @@ func (k *Keeper) read(ctx context.Context, at time.Time) (*moment, error) {
 	for _, t := range open {
 		book.add(stored{Told: t})
 	}
-	return &moment{at: at, read: k.now(), book: book, books: books}, nil
+	return &moment{at: at, read: k.now(), answer: onDuty(book, books, at)}, nil
 }
 
-// page lists those on duty from a username on.
-func page(book book, books event.Books, at time.Time, after string) control.OnDutyAnswer {
+// page is the part of an answer that lists those behind a username.
+func page(answer control.OnDutyAnswer, after string) control.OnDutyAnswer {
+	if after != "" {
+		from := slices.IndexFunc(answer.Workers, func(w control.OnDutyWorker) bool { return topology.NormalUsername(w.User) > after })
+		if from < 0 {
+			from = len(answer.Workers)
+		}
+		answer.Workers = answer.Workers[from:]
+	}
+	if answer.More = len(answer.Workers) > dutyPage; answer.More {
+		answer.Workers = answer.Workers[:dutyPage]
+	}
+	return answer
+}
+
+// onDuty lists all who are on duty, or may be, by username.
+func onDuty(book book, books event.Books, at time.Time) control.OnDutyAnswer {
 	answer := control.OnDutyAnswer{At: at.UTC(), Workers: []control.OnDutyWorker{}, CompleteFrom: books.From}
 	for _, user := range slices.Sorted(maps.Keys(book)) {
 		told := book.told(user)
@@ -108,13 +122,7 @@ func page(book book, books event.Books, at time.Time, after string) control.OnDu
 		default:
 			continue
 		}
-		switch {
-		case user <= after && after != "":
-		case len(answer.Workers) >= dutyPage:
-			answer.More = true
-		default:
-			answer.Workers = append(answer.Workers, w)
-		}
+		answer.Workers = append(answer.Workers, w)
 	}
 	if answer.Gaps == nil {
 		answer.Gaps = []control.Interval{}

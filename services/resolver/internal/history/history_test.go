@@ -197,10 +197,11 @@ func TestPages(t *testing.T) {
 		a := answers("c", n, 1, true, at)
 		all.add(stored{Told: toldBy(&a, time.Minute)[0]})
 	}
-	first := page(all, event.Books{}, at.Add(time.Minute), "")
+	answer := onDuty(all, event.Books{}, at.Add(time.Minute))
+	first := page(answer, "")
 	require.Len(t, first.Workers, dutyPage)
 	require.True(t, first.More)
-	second := page(all, event.Books{}, at.Add(time.Minute), topology.NormalUsername(first.Workers[dutyPage-1].User))
+	second := page(answer, topology.NormalUsername(first.Workers[dutyPage-1].User))
 	require.Len(t, second.Workers, 7)
 	require.False(t, second.More)
 	require.Equal(t, dutyPage+7, second.Total)

@@ -15,12 +15,12 @@ import (
 
 // linksHeader carries a record's links, in base 36: its number, the sequence of the one right before it, and for each rank how far it is back
 // from that one to the last of it, and on to the next.
-const linksHeader = "Bobo-Before"
+const linksHeader = "Bobo-Links"
 
 const (
 	// rankBase and rankSize say which records are named: of rank i are those whose number can be divided by rankBase^i, and the last
-	// rankSize of each rank are named. To the one wanted it is then at most a step for each rank: four for 256 records.
-	rankBase = 4
+	// rankSize of each rank are named. To the one wanted it is then at most a step for each rank: three for 512 records.
+	rankBase = 8
 	rankSize = rankBase - 1
 )
 

@@ -39,7 +39,7 @@ func TestAnyRecordIsAFewStepsAway(t *testing.T) {
 		}
 		want := places[slices.IndexFunc(places, func(seq uint64) bool { return seq > place })]
 		require.Equal(t, want, at)
-		require.LessOrEqual(t, steps, 5)
+		require.LessOrEqual(t, steps, 3)
 	})
 }
 

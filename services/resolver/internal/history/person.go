@@ -135,7 +135,7 @@ func (k *Keeper) around(ctx context.Context, subject string, at time.Time, list 
 		if out = append(out, after.stored); after.Call.Sent > late.UnixMilli() && history.Writes(after.Told) {
 			break
 		}
-		after, err = l.after(ctx, after.sequence)
+		_, after, err = l.find(ctx, after.sequence)
 	}
 	return out, err
 }
