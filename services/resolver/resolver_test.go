@@ -409,6 +409,35 @@ func TestTheBrokersStoreIsLost(t *testing.T) {
 	b.wants(map[string]bool{"Two@example.org": true, "three@example.org": true})
 }
 
+// TestTheBrokersAnswersAreLost: their stream is made anew while the resolver is at work, so that answers may be in no history; and what comes
+// into the new one is read at once.
+func TestTheBrokersAnswersAreLost(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.ready()
+	b.file("a", 1, booked("00001", 10, true))
+	b.wants(map[string]bool{"one@example.org": true})
+	acks, err := b.conn.JS.Stream(t.Context(), topology.StreamAcks)
+	require.NoError(t, err)
+	consumer, err := acks.Consumer(t.Context(), topology.ConsumerResolverAcks)
+	require.NoError(t, err)
+	require.NoError(t, b.conn.JS.DeleteStream(t.Context(), topology.StreamAcks))
+	again, err := b.conn.JS.CreateStream(t.Context(), acks.CachedInfo().Config)
+	require.NoError(t, err)
+	_, err = again.CreateConsumer(t.Context(), consumer.CachedInfo().Config)
+	require.NoError(t, err)
+	var books event.Books
+	require.Eventually(t, func() bool {
+		stream, err := b.conn.JS.Stream(t.Context(), topology.StreamHistory)
+		require.NoError(t, err)
+		m, err := stream.GetLastMsgForSubject(t.Context(), topology.SubjectHistoryBooks)
+		return err == nil && event.Decode(m.Data, &books) == nil && len(books.Gaps) == 1
+	}, patience, 10*time.Millisecond)
+	require.Less(t, books.Gaps[0].From, books.Gaps[0].To)
+	b.confirmed("one@example.org")
+	b.idle()
+}
+
 // TestRestartsAndRedeliveryChangeNothing: the resolver is stopped again and again in the middle of a backlog, and entries
 // come twice.
 func TestRestartsAndRedeliveryChangeNothing(t *testing.T) {

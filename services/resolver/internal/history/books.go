@@ -127,7 +127,11 @@ func (k *Keeper) rebuild(ctx context.Context) (event.Books, error) {
 	return books, nil
 }
 
-// compare notes a gap if the stream of answers was lost: what was not consumed of it is in no history.
+// unread is for how long answers may lie in their stream while the resolver is at work: one that it did not come to comes again.
+const unread = 2 * time.Minute
+
+// compare notes a gap if the stream of answers was lost: what was not consumed of it is in no history. It begins before what was stored
+// last, since that may be a mark, or an answer that overtook another one.
 func (k *Keeper) compare(ctx context.Context, books event.Books) error {
 	stream, err := k.js.Stream(ctx, topology.StreamAcks)
 	if err != nil {
@@ -143,7 +147,7 @@ func (k *Keeper) compare(ctx context.Context, books event.Books) error {
 		if err != nil {
 			return err
 		}
-		books.Gaps = append(books.Gaps, event.Gap{From: min(last, created.UnixMilli()), To: created.UnixMilli()})
+		books.Gaps = append(books.Gaps, event.Gap{From: min(last, created.UnixMilli()) - unread.Milliseconds(), To: created.UnixMilli()})
 		k.log.Warn("the stream of AtHoc's answers was lost: the history may lack some of the time before", "since", created.Format(time.RFC3339))
 	}
 	books.Acks = now

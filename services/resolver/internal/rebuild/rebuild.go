@@ -26,6 +26,8 @@ type Rebuilder struct {
 	leaseTTL time.Duration
 	// reconnects counts the connections to the broker when its store was looked at last.
 	reconnects uint64
+	// acks is the identity of the stream of answers when the session began.
+	acks string
 }
 
 // New returns a rebuilder for the session that begins.
@@ -37,6 +39,9 @@ func New(conn *bus.Conn, r *roster.Roster, leaseTTL time.Duration) *Rebuilder {
 // is another than before.
 func (b *Rebuilder) Begin(ctx context.Context, lost func()) error {
 	recovered, err := b.roster.Store.Recovered()
+	if err == nil {
+		b.acks, err = topology.Identity(ctx, b.conn.JS, topology.StreamAcks)
+	}
 	if err != nil {
 		return err
 	}
@@ -277,6 +282,12 @@ func (b *Rebuilder) CheckStore(ctx context.Context) error {
 		if err == nil && before != now {
 			return fmt.Errorf("stream %s was created again", topology.StreamUpdates)
 		}
+	}
+	switch now, err := topology.Identity(ctx, b.conn.JS, topology.StreamAcks); {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		return err
+	case err == nil && now != b.acks:
+		return fmt.Errorf("stream %s was created again", topology.StreamAcks)
 	}
 	if _, err := b.conn.JS.KeyValue(ctx, topology.BucketState); errors.Is(err, jetstream.ErrBucketNotFound) {
 		return fmt.Errorf("look up bucket %s: %w", topology.BucketState, err)
