@@ -142,7 +142,8 @@ type Input struct {
 	MappingLost []Window
 	// Frozen are the times in which AtHoc stood still: what was sent then arrives, all at once, at the end.
 	Frozen []Window
-	// Halted are when publishers were killed, or went on after they were frozen: answers that they had not read or stored by then may be lost.
+	// Halted are when publishers or the broker were killed or went on after they were frozen, or found each other again: answers that were not
+	// read or stored by then may be lost.
 	Halted []time.Time
 	// Calm is when the last fault was over; zero if how fresh AtHoc was is not to be judged.
 	Calm time.Time

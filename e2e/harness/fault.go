@@ -375,12 +375,20 @@ func silentNetwork(_ context.Context, s *Stack, _ Fault, whom string) (func() er
 
 func cutBroker(_ context.Context, s *Stack, _ Fault, whom string) (func() error, error) {
 	_, p := s.network(whom)
-	return cut(p), nil
+	return s.halts(cut(p)), nil
+}
+
+// halts is a way to end a fault during which a publisher could not store AtHoc's answers.
+func (s *Stack) halts(end func() error) func() error {
+	return func() error {
+		s.halt()
+		return end()
+	}
 }
 
 func silentBroker(_ context.Context, s *Stack, _ Fault, whom string) (func() error, error) {
 	_, p := s.network(whom)
-	return silence(p), nil
+	return s.halts(silence(p)), nil
 }
 
 func revoke(ctx context.Context, s *Stack, _ Fault, _ string) (func() error, error) {

@@ -122,7 +122,7 @@ type Stack struct {
 	lasting    []int // faults that stay
 	lost       []audit.Window
 	frozen     []audit.Window
-	halted     []time.Time    // when publishers were killed, or went on
+	halted     []time.Time    // when answers may have been lost: publishers or the broker were killed or went on, or found each other again
 	storeLost  []time.Time    // when the broker lost its store
 	forgotten  []audit.Window // when the resolver may have lost what it had just held
 	calm       time.Time      // when the last fault was over; zero if that is not known
@@ -245,14 +245,17 @@ func (s *Stack) add(name, program string, env map[string]string, args ...string)
 	return s.launch(p)
 }
 
+// halt notes a moment at which answers of AtHoc may be lost.
+func (s *Stack) halt() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.halted = append(s.halted, time.Now())
+}
+
 // launch starts a process that was made.
 func (s *Stack) launch(p *Process) (*Process, error) {
-	if p.Name == AllInOne || strings.HasPrefix(p.Name, publisherPrefix) {
-		p.halted = func() {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.halted = append(s.halted, time.Now())
-		}
+	if p.Name == AllInOne || p.Name == Broker || strings.HasPrefix(p.Name, publisherPrefix) {
+		p.halted = s.halt
 	}
 	s.mu.Lock()
 	s.processes[p.Name] = p
