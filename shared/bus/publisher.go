@@ -241,8 +241,13 @@ func (p *Publisher) beginBatch(ctx context.Context, messages []*message.Message)
 	return msgs, ctx, done, nil
 }
 
-// chunkWait is how long the broker may take to store one atomic batch, which it syncs once.
-const chunkWait = 8 * time.Second
+const (
+	// chunkWait is how long the broker may take to store one atomic batch, which it syncs once.
+	chunkWait = 8 * time.Second
+	// firstWait is how long it may take to answer the batch's first message, which it only keeps in mind. The library does not let a context
+	// end this: a broker that was killed just then would hold up for the publisher's whole time-out whoever needs what its caller has locked.
+	firstWait = 3 * time.Second
+)
 
 // publishChunk publishes one atomic batch. The library writes its headers into the messages, so that they are copied before they
 // are published again.
@@ -255,7 +260,7 @@ func (p *Publisher) publishChunk(ctx context.Context, msgs []*nats.Msg) (last ui
 	bounded, cancel := context.WithTimeout(ctx, chunkWait)
 	defer cancel()
 	attempt := p.conn.unstored.begin(family(msgs[0].Subject))
-	ack, err := jetstreamext.PublishMsgBatch(bounded, p.js, batch)
+	ack, err := jetstreamext.PublishMsgBatch(bounded, p.js, batch, jetstreamext.BatchFlowControl{AckFirst: true, AckTimeout: firstWait})
 	p.conn.unstored.note(attempt, classify(err))
 	if hasCode(err, jetstreamext.JSErrCodeBatchPublishDuplicateMsgID) {
 		if last, err = p.publishEach(ctx, msgs); err == nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -111,6 +112,26 @@ func TestPublishBatch(t *testing.T) {
 	last, err = p.PublishBatch(t.Context())
 	require.NoError(t, err)
 	assert.Zero(t, last)
+}
+
+// TestABatchThatNobodyAnswersIsGivenUp: a broker that was killed behind the first message, for which a subscriber stands that says nothing.
+func TestABatchThatNobodyAnswersIsGivenUp(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(s *jetstream.StreamConfig, _ *jetstream.ConsumerConfig) { s.Subjects = []string{"elsewhere"} })
+	_, err := r.conn.NC.Subscribe("s.>", func(*nats.Msg) {})
+	require.NoError(t, err)
+	p := r.publisher(t, bus.PublisherConfig{Timeout: 10 * time.Minute})
+	given := make(chan error, 1)
+	go func() {
+		_, err := p.PublishBatch(t.Context(), own(3, nil)...)
+		given <- err
+	}()
+	select {
+	case err := <-given:
+		require.ErrorIs(t, err, nats.ErrTimeout)
+	case <-time.After(time.Minute):
+		t.Fatal("it is still waited for")
+	}
 }
 
 func TestPublishAllKeepsEachSubject(t *testing.T) {
