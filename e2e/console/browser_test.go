@@ -245,6 +245,14 @@ func eval[T any](b *browser, script string) T {
 	return get(b, chromedp.Evaluate[T](script, chromedp.EvalAwaitPromise))
 }
 
+// holds reports whether a script's condition holds on a page that may be left for another one just then.
+func (b *browser) holds(script string) bool {
+	ctx, cancel := context.WithTimeout(b.ctx, within)
+	defer cancel()
+	held, err := chromedp.Run(ctx, chromedp.Evaluate[bool](script, chromedp.EvalAwaitPromise))
+	return err == nil && held
+}
+
 // until loads a page again and again until a script says that it shows what it should.
 func (b *browser) until(path, script string) {
 	b.t.Helper()

@@ -351,7 +351,7 @@ func (o orderCase) give(t *testing.T, c *console, name string, b *browser, h han
 		b.until(o.page, fmt.Sprintf(`document.querySelector(%q) !== null`, "main "+link))
 		h.press(link)
 		for pressed := time.Now(); !there && time.Since(pressed) < 10*time.Second; time.Sleep(20 * time.Millisecond) {
-			there = eval[bool](b, fmt.Sprintf(`document.querySelector(%q) !== null`, form))
+			there = b.holds(fmt.Sprintf(`document.querySelector(%q) !== null`, form))
 		}
 	}
 	if o.ask != nil {
