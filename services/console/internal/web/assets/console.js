@@ -2,7 +2,7 @@
 (() => {
   'use strict';
   // A page says that it is not live within 10 s, and is looked at each half second.
-  const patience = 9000;
+  const patience = 8000;
   const root = document.documentElement;
   const get = (id) => document.getElementById(id);
   let live = get('live');
