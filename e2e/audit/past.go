@@ -113,8 +113,8 @@ func (a *auditor) underWay(p *person, said Past) bool {
 // longest is for how long AtHoc may be working on a call, and a publisher on its answer.
 func (a *auditor) longest() time.Duration { return 3*a.in.Rules.CallTimeout + time.Second }
 
-// answerLost reports whether the publisher that was answered may have been killed before it had stored the answer, or frozen for longer
-// than it waits for one.
+// answerLost reports whether the publisher that was answered may not have stored the answer: it was killed, frozen for longer than it waits
+// for one, or without the broker.
 func (a *auditor) answerLost(s send) bool {
 	return slices.ContainsFunc(a.in.Halted, func(at time.Time) bool {
 		return s.arrived < at.Add(clocks).UnixNano() && s.ended > at.Add(-a.longest()).UnixNano()
