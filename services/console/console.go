@@ -32,6 +32,8 @@ const (
 	writeWait  = time.Minute
 	idleWait   = 2 * time.Minute
 	closeWait  = 3 * time.Second
+	// brokerWait is how long a broker that is away is tried before pages say that it is. It is tried again a second later.
+	brokerWait = 2 * time.Second
 	// mostHeader is the most bytes of a request's head.
 	mostHeader = 16 << 10
 )
@@ -44,11 +46,11 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 	log := deps.Log.With("service", "console")
 	state := &stateBucket{cfg: cfg}
 	defer state.close()
-	look := &client.Observer{Settings: client.Settings{Broker: cfg.Broker, Data: cfg.Data}}
+	look := &client.Observer{Settings: client.Settings{Broker: cfg.Broker, Data: cfg.Data}, Patience: brokerWait}
 	defer look.Close()
 	order := look
 	if cfg.OperatorCreds != "" {
-		order = &client.Observer{Settings: look.Settings}
+		order = &client.Observer{Settings: look.Settings, Patience: brokerWait}
 		order.Broker.Creds = cfg.OperatorCreds
 		defer order.Close()
 	}

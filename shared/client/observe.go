@@ -16,6 +16,8 @@ import (
 // be used by several goroutines.
 type Observer struct {
 	Settings
+	// Patience is how long it tries to reach the broker, ConnectTimeout if it is 0.
+	Patience time.Duration
 
 	mu   sync.Mutex
 	conn *bus.Conn
@@ -43,7 +45,7 @@ func (o *Observer) Conn(ctx context.Context) (*bus.Conn, error) {
 		o.close()
 	}
 	if o.conn == nil {
-		conn, err := o.Connect(ctx, ConnectTimeout)
+		conn, err := o.Connect(ctx, cmp.Or(o.Patience, ConnectTimeout))
 		if err != nil {
 			return nil, err
 		}

@@ -19,8 +19,9 @@ import (
 const (
 	// mostStreams is how many pages may be live at once.
 	mostStreams = 200
-	// heartbeat is how often a page hears that it is live, and writeWait how long it may take to take something.
-	heartbeat = 5 * time.Second
+	// heartbeat is how often a page hears that it is live: with a look of four seconds, which is the longest, its facts are not yet too old
+	// for the page when it hears the next. writeWait is how long a page may take to take something.
+	heartbeat = 3 * time.Second
 	writeWait = 10 * time.Second
 )
 

@@ -68,8 +68,9 @@
     return !slept;
   }
 
-  function hear(at) {
-    heard = Date.now();
+  // hear notes what is known: facts of age seconds ago, however late they are told.
+  function hear(at, age) {
+    heard = Date.now() - age * 1000;
     since = at;
     live_again();
     state('live', at);
@@ -86,7 +87,7 @@
     document.addEventListener('beat', (e) => {
       const beat = JSON.parse(e.detail.data);
       if (root.dataset.version && root.dataset.version !== beat.version) location.reload();
-      if (awake() && beat.age * 1000 < patience) hear(beat.at);
+      if (awake() && beat.age * 1000 < patience) hear(beat.at, beat.age);
     });
     document.addEventListener('htmx:after:swap', () => { show(); state(paused ? 'paused at' : 'live', since); });
     setInterval(() => {
