@@ -883,6 +883,23 @@ func TestLinksStay(t *testing.T) {
 	}
 }
 
+// TestNoNameKeepsIngestFromStarting: what looks as if an earlier run had put it aside, and for which there is no free name as it stands.
+func TestNoNameKeepsIngestFromStarting(t *testing.T) {
+	h := newHarness(t)
+	h.resolve()
+	long, shortened := strings.Repeat("x", 251)+".csv", strings.Repeat("x", 247)+" (2).csv"
+	aside := h.in(".bobosync-y.aside")
+	if err := errors.Join(os.Mkdir(h.in(long), 0o755), os.Mkdir(aside, 0o755), os.WriteFile(filepath.Join(aside, long), nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	h.put("a.csv", row("1"))
+	h.start()
+	for _, name := range []string{"a.csv", shortened} {
+		eventually(t, "moved", func() bool { return there(h.done(name)) && !there(h.in(name)) })
+	}
+	h.arrived()
+}
+
 // TestASmallFileDoesNotWaitForALargeOne, and counts as the later one all the same.
 func TestASmallFileDoesNotWaitForALargeOne(t *testing.T) {
 	h := newHarness(t)
