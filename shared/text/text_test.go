@@ -57,6 +57,9 @@ func TestCellsAreNoFormulas(t *testing.T) {
 	} {
 		require.Equal(t, want, text.Cell(in))
 	}
+	var out bytes.Buffer
+	require.NoError(t, text.To(&out).CSV([]string{"file", "reason"}, []string{"=1+1.csv", "@x"}))
+	require.Equal(t, "file,reason\n'=1+1.csv,'@x\n", out.String())
 }
 
 type named struct{ name string }
