@@ -21,6 +21,8 @@ type attempts struct {
 	kv   jetstream.KeyValue
 	key  string
 	open []event.Attempt
+	// unmade: under the key may stand a call that was not made, since nobody knows whether the broker stored it.
+	unmade bool
 }
 
 // begin writes down that a call is about to be made; first says that it is its delivery's first. When it returns nil, the broker has it.
@@ -34,22 +36,23 @@ func (a *attempts) begin(ctx context.Context, attempt event.Attempt, first bool)
 	a.open = append(a.open, attempt)
 	_, err := a.kv.Put(ctx, a.key, event.Encode(&event.Calling{Calls: a.open}))
 	if err != nil {
-		a.open = a.open[:len(a.open)-1]
+		a.open, a.unmade = a.open[:len(a.open)-1], true
 		return fmt.Errorf("write down a call that is about to be made: %w", err)
 	}
+	a.unmade = false
 	return nil
 }
 
-// stored notes that the answers to all calls are stored. If it fails, the resolver takes these calls for ones without an answer until
-// it finds the answers.
+// stored notes that the answers to all calls are stored, and takes back what may have been written down of one that was not made. If it
+// fails, the resolver takes these calls for ones without an answer until it finds the answers.
 func (a *attempts) stored(ctx context.Context) error {
-	if len(a.open) == 0 {
+	if len(a.open) == 0 && !a.unmade {
 		return nil
 	}
 	if _, err := a.kv.Put(ctx, a.key, nil); err != nil {
 		return fmt.Errorf("note that calls have their answers: %w", err)
 	}
-	a.open = nil
+	a.open, a.unmade = nil, false
 	return nil
 }
 
