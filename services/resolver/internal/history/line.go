@@ -18,6 +18,8 @@ type line struct {
 	js      jetstream.JetStream
 	stream  jetstream.Stream
 	subject string
+	// tail is what is kept in mind as its last record; its zero value if nothing is.
+	tail tail
 }
 
 func (k *Keeper) line(ctx context.Context, subject string) (line, error) {
@@ -25,12 +27,12 @@ func (k *Keeper) line(ctx context.Context, subject string) (line, error) {
 	if err != nil {
 		return line{}, fmt.Errorf("open stream %s: %w", topology.StreamHistory, err)
 	}
-	return line{js: k.js, stream: stream, subject: subject}, nil
+	return line{js: k.js, stream: stream, subject: subject, tail: k.tailOf(subject)}, nil
 }
 
 // find returns the last record up to a place, and the first behind it; nil where there is none.
 func (l line) find(ctx context.Context, place uint64) (before, after *record, err error) {
-	cur, err := l.last(ctx)
+	cur, err := l.begin(ctx, place)
 	if err != nil || cur == nil || cur.sequence <= place {
 		return cur, nil, err
 	}
@@ -61,6 +63,21 @@ func (l line) find(ctx context.Context, place uint64) (before, after *record, er
 	}
 	after, err = l.after(ctx, place)
 	return before, after, err
+}
+
+// begin returns a record behind a place, from which links lead on, or the last one; nil if there is none. The links that are kept in mind
+// spare a look into the file of the last one. That may be gone, or not be the last any more: neither matters.
+func (l line) begin(ctx context.Context, place uint64) (*record, error) {
+	if l.tail.sequence > place {
+		seq, number := l.tail.farthest(place)
+		if seq == 0 {
+			seq, number = l.tail.sequence, max(l.tail.number, 1)
+		}
+		if r, err := l.at(ctx, seq, number); r != nil || err != nil && !errors.Is(err, errOther) {
+			return r, err
+		}
+	}
+	return l.last(ctx)
 }
 
 // before returns the record before another one; nil if there is none.

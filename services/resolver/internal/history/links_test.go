@@ -70,21 +70,26 @@ func TestTheLineOfAWorker(t *testing.T) {
 			lie = append(lie, m.Sequence)
 			return true
 		}))
-		l, err := b.keeper.line(t.Context(), subject)
+		known, err := b.keeper.line(t.Context(), subject)
 		require.NoError(t, err)
-		for place := uint64(1); place <= lie[len(lie)-1]+1; place++ {
-			before, after, err := l.find(t.Context(), place)
-			require.NoError(t, err)
-			i, _ := slices.BinarySearch(lie, place+1) // the first behind it
-			for n := i - 1; n >= 0; n-- {
-				require.NotNil(t, before, "record %d before %d", lie[n], place)
-				require.Equal(t, lie[n], before.sequence)
-				before, err = l.before(t.Context(), before)
+		require.NotZero(t, known.tail, "it has just been written")
+		unknown := known
+		unknown.tail = tail{}
+		for _, l := range []line{known, unknown} {
+			for place := uint64(1); place <= lie[len(lie)-1]+1; place++ {
+				before, after, err := l.find(t.Context(), place)
 				require.NoError(t, err)
-			}
-			require.Nil(t, before)
-			if require.Equal(t, i < len(lie), after != nil); after != nil {
-				require.Equal(t, lie[i], after.sequence)
+				i, _ := slices.BinarySearch(lie, place+1) // the first behind it
+				for n := i - 1; n >= 0; n-- {
+					require.NotNil(t, before, "record %d before %d", lie[n], place)
+					require.Equal(t, lie[n], before.sequence)
+					before, err = l.before(t.Context(), before)
+					require.NoError(t, err)
+				}
+				require.Nil(t, before)
+				if require.Equal(t, i < len(lie), after != nil); after != nil {
+					require.Equal(t, lie[i], after.sequence)
+				}
 			}
 		}
 	}

@@ -45,9 +45,14 @@ func (k *Keeper) Past(ctx context.Context, employee, user string, req control.Pa
 	if err != nil {
 		return control.PastAnswer{}, err
 	}
+	late := at.Add(k.lateness) // what was sent before the moment may be stored behind it
+	place, err := k.storedBy(ctx, late)
+	if err != nil {
+		return control.PastAnswer{}, err
+	}
 	var told []event.Told
 	for _, subject := range subjectsOf(employee, user) {
-		around, err := k.around(ctx, subject, at, min(req.Most, most))
+		around, err := k.around(ctx, subject, at, place, min(req.Most, most))
 		if err != nil {
 			return control.PastAnswer{}, err
 		}
@@ -108,14 +113,9 @@ func intervals(gaps []event.Gap) []control.Interval {
 }
 
 // around reads what settles the state at a moment and at least so much more of before, and what follows up to what counts after the
-// moment. The stream is in the order in which the answers were stored.
-func (k *Keeper) around(ctx context.Context, subject string, at time.Time, list int) ([]stored, error) {
+// moment; place is that of the last that was stored until then. The stream is in the order in which the answers were stored.
+func (k *Keeper) around(ctx context.Context, subject string, at time.Time, place uint64, list int) ([]stored, error) {
 	l, err := k.line(ctx, subject)
-	if err != nil {
-		return nil, err
-	}
-	late := at.Add(k.lateness) // what was sent before the moment may be stored behind it
-	place, err := k.storedBy(ctx, late)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +132,7 @@ func (k *Keeper) around(ctx context.Context, subject string, at time.Time, list 
 	}
 	slices.Reverse(out)
 	for n := 0; after != nil && err == nil && n < most; n++ {
-		if out = append(out, after.stored); after.Call.Sent > late.UnixMilli() && history.Writes(after.Told) {
+		if out = append(out, after.stored); after.Call.Sent > at.Add(k.lateness).UnixMilli() && history.Writes(after.Told) {
 			break
 		}
 		_, after, err = l.find(ctx, after.sequence)

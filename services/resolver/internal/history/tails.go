@@ -53,6 +53,15 @@ func (k *Keeper) forgetTails() {
 	clear(k.tails)
 }
 
+// tailOf is the last record of a worker, if it is in mind and nothing is being written.
+func (k *Keeper) tailOf(subject string) tail {
+	if !k.writing.TryLock() {
+		return tail{} // storing can take long; who asks reads the record
+	}
+	defer k.writing.Unlock()
+	return k.tails[subject]
+}
+
 // distinct returns the subjects of the first entries, as long as they are of different workers and fit a batch.
 func distinct(all []entry) (subjects []string) {
 	seen := map[string]bool{}
