@@ -19,6 +19,7 @@ BROWSER    ?= chromium-headless-shell
 PICTURES   ?= bin/pictures
 SEED       ?= 1
 RUNS       ?= 20
+ROUNDS     ?= 20
 PARALLEL   ?= 2
 FUZZTIME   ?= 20s
 NATS_OUT   ?= deploy/nats
@@ -118,6 +119,10 @@ soak: ## drive the real programs with faults and judge the end (SEED=1 RUNS=20)
 .PHONY: soak-stale
 soak-stale: ## clear stale duty of 2,500 users while 500 book on, 50 times
 	go test -count=1 -v -timeout 60m -run TestWhoBooksOnWhileStaleDutyIsClearedIsOnDuty ./e2e -stale-rounds 50
+
+.PHONY: soak-disk
+soak-disk: ## fill the disk of the broker while files arrive, inside bobosync run and of its own, 20 times each (ROUNDS=20); as root on Linux
+	go test -count=1 -v -timeout 90m -run TestAFullDiskHeals ./e2e -disk-rounds $(ROUNDS)
 
 .PHONY: bench
 bench: build ## measure speed and memory of the real programs, and the limits beside them

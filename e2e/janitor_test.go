@@ -36,11 +36,18 @@ type roster struct {
 
 func newRoster(t *testing.T, workers, publishers int, settings map[string]string) *roster {
 	t.Helper()
+	return newRosterIn(t, workDir(t), harness.Config{Publishers: publishers, Settings: settings}, workers)
+}
+
+// newRosterIn does the same with a stack of one's own choice in a directory.
+func newRosterIn(t *testing.T, dir string, cfg harness.Config, workers int) *roster {
+	t.Helper()
 	vars := map[string]string{
 		"BATCH_SIZE": "1000", "ATHOC_RATE_LIMIT": "50", "ATHOC_TIMEOUT": "10s", "LOG_LEVEL": "INFO", "BATCH_WAIT": "100ms", "CLEANUP_INTERVAL": "1s",
 	}
-	maps.Copy(vars, settings)
-	s := start(t, harness.Config{Publishers: publishers, Plan: staff(workers), Settings: vars})
+	maps.Copy(vars, cfg.Settings)
+	cfg.Plan, cfg.Settings = staff(workers), vars
+	s := startIn(t, dir, cfg)
 	require.NoError(t, s.Idle(idleWithin))
 	return &roster{
 		t: t, s: s, rng: rand.New(rand.NewPCG(3, 4)), workers: workers, latest: map[string]booking{},

@@ -156,7 +156,7 @@ func newService(cfg Config, deps program.Deps, log *slog.Logger, l *ledger.Ledge
 	s.operators = &operators{
 		ledger: l, found: s.found, intake: s.intake, mover: s.mover, dirs: s.dirs, cfg: cfg, now: t.now,
 		feeds: s.feeds, fresh: newFresh(cfg, l, s.found, t),
-		instance: control.Me(deps.Version, t.now()), unstored: deps.Conn.Unstored,
+		instance: control.Me(deps.Version, t.now()), conn: deps.Conn,
 		purger: &retention.Purger{Config: retention.Config{
 			Ledger: l, Log: log, Processed: cfg.ProcessedDirectory, Lifetime: cfg.Lifetime.Duration(), Records: t.purgeRecords,
 			Time: t.purgeTime, Now: t.now, Hit: t.hit, Remove: t.remove, TakeBack: s.mover.TakeBackIfWritten,

@@ -45,7 +45,7 @@ type operators struct {
 	cfg      Config
 	now      func() time.Time
 	instance control.Instance
-	unstored func() map[string]bus.Unstored
+	conn     *bus.Conn
 }
 
 func (o *operators) endpoints() []control.Endpoint {
@@ -256,7 +256,7 @@ func (o *operators) state(context.Context, control.Nothing) (control.IngestState
 			ID: d.ID, Name: ledger.Display(d.Name), Reason: d.Reason, Finished: d.Finished, Rows: d.Rows, Rejected: d.Rejected,
 		})
 	}
-	state.Unstored = o.unstored()
+	state.Unstored, state.Restored = o.conn.Unstored(), o.conn.Restored()
 	state.Unread, state.UnreadSince = o.found.Unread()
 	state.Feeds = o.feeds.states(func(in files.Input) bool {
 		return o.found.Waits(in.Prefix()) || state.Directories[control.InputDirectory(in.Feed)] != ""

@@ -225,7 +225,7 @@ func (j *janitor) warn(ctx context.Context, refresher *mapping.Refresher) {
 // state is what the janitor does and did.
 func (j *janitor) state() control.JanitorState {
 	s := control.JanitorState{Instance: control.Me(j.version, j.started), Unverified: j.cfg.AtHoc.DisableSSLVerify, Insecure: j.cfg.AtHoc.Insecure()}
-	s.Unstored = j.conn.Unstored()
+	s.Unstored, s.Restored = j.conn.Unstored(), j.conn.Restored()
 	if leading := j.leading.Load(); leading != nil {
 		s.AtWork, s.Duties, s.Held = true, leading.States(), leading.State.Read().Held.Report()
 	}

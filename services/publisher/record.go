@@ -90,7 +90,7 @@ func (r *record) takes(most int) {
 // state tells operators how this publisher is doing.
 func (p *publisher) state(ctx context.Context, _ control.Nothing) (control.PublisherState, error) {
 	s := p.record.get()
-	s.Unstored, s.Refused = p.deps.Conn.Unstored(), p.refusals.list(p.now())
+	s.Unstored, s.Restored, s.Refused = p.deps.Conn.Unstored(), p.deps.Conn.Restored(), p.refusals.list(p.now())
 	var err error
 	if s.Breaker, err = p.breaker.State(ctx); err != nil {
 		return s, err

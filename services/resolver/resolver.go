@@ -87,7 +87,7 @@ type service struct {
 	cfg       Config
 	version   string
 	started   time.Time
-	unstored  func() map[string]bus.Unstored
+	conn      *bus.Conn
 	roster    *roster.Roster
 	observer  *observe.Observer
 	telemetry *telemetry.Telemetry
@@ -114,7 +114,7 @@ func run(ctx context.Context, cfg Config, deps program.Deps, hit func() error) e
 		Rules: latest.Rules{Lifetime: cfg.Lifetime.Duration(), Lateness: 2 * cfg.Calls.Timeout},
 	}
 	s := &service{
-		cfg: cfg, version: deps.Version, started: time.Now(), unstored: deps.Conn.Unstored, roster: r, observer: observe.New(r), telemetry: deps.Telemetry,
+		cfg: cfg, version: deps.Version, started: time.Now(), conn: deps.Conn, roster: r, observer: observe.New(r), telemetry: deps.Telemetry,
 		backlog: telemetry.NewBacklog(deps.Telemetry), part: deps.Telemetry.Part(string(topology.Resolver), deps.Conn.Connected),
 	}
 	err = session.Keep(ctx, log, func(ctx context.Context, lost func(error)) error { return s.session(ctx, deps.Conn, lost) })
@@ -151,7 +151,7 @@ func (s *service) session(ctx context.Context, conn *bus.Conn, lost func(error))
 func (s *service) state(context.Context, control.Nothing) (control.ResolverState, error) {
 	state := s.roster.Stats.Count(s.roster.Now(), s.roster.Rules)
 	state.Instance, state.Guard = control.Me(s.version, s.started), s.roster.Holds.Facts(s.roster.Now())
-	state.Unstored = s.unstored()
+	state.Unstored, state.Restored = s.conn.Unstored(), s.conn.Restored()
 	all, err := s.roster.Store.Replays()
 	for _, replay := range all {
 		if replay.Ended.IsZero() {

@@ -152,6 +152,7 @@ func (c *Conn) options(cfg Config) ([]nats.Option, error) {
 		}),
 		nats.ReconnectHandler(func(*nats.Conn) {
 			c.logger.Info("reconnected to broker")
+			c.unstored.reconnected()
 			notify(cfg, State{Connected: true})
 		}),
 		nats.ClosedHandler(func(*nats.Conn) {

@@ -31,6 +31,8 @@ type unstored struct {
 	mu    sync.Mutex
 	all   map[string]failing
 	under map[*attempt]bool // waits for the broker's answer
+	// restored is when the broker last stored again what it had not stored before, or could be reached again.
+	restored time.Time
 }
 
 type failing struct {
@@ -72,6 +74,9 @@ func (u *unstored) note(a *attempt, err error) {
 	switch {
 	case err == nil, errors.Is(err, ErrWrongSequence), errors.Is(err, ErrNoAtomicPublish), errors.Is(err, ErrNoStream), isFullStream(err),
 		hasCode(err, jetstreamext.JSErrCodeBatchPublishDuplicateMsgID), errors.Is(err, jetstream.ErrKeyExists), errors.Is(err, jetstream.ErrInvalidKey), errors.Is(err, nats.ErrMaxPayload):
+		if _, failed := u.all[a.what]; failed || time.Since(a.progress) >= unanswered {
+			u.restored = time.Now().UTC()
+		}
 		delete(u.all, a.what)
 	case errors.Is(err, context.Canceled), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrDisconnected):
 	default:
@@ -112,6 +117,21 @@ func (c *Conn) Unstored() map[string]Unstored {
 		return nil
 	}
 	return c.unstored.list(time.Now())
+}
+
+// reconnected notes that the broker can be reached again.
+func (u *unstored) reconnected() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.restored = time.Now().UTC()
+}
+
+// Restored is when the broker could last be reached again, or stored again what it had not stored: what came before need not have gone
+// its way yet. It is zero if there never was such trouble.
+func (c *Conn) Restored() time.Time {
+	c.unstored.mu.Lock()
+	defer c.unstored.mu.Unlock()
+	return c.unstored.restored
 }
 
 // watched is a JetStream that tells of what the broker does not store.

@@ -39,6 +39,37 @@ func TestUnstored(t *testing.T) {
 	}
 }
 
+// TestRestored: it is told when trouble was last over, and none is made up.
+func TestRestored(t *testing.T) {
+	t.Parallel()
+	const what = "bobo.entries.>"
+	ends := map[string]func(*unstored){
+		"stored at once": func(u *unstored) { u.note(u.begin(what), nil) },
+		"still failing":  func(u *unstored) { u.note(u.begin(what), context.DeadlineExceeded) },
+		"another is stored": func(u *unstored) {
+			u.note(u.begin(what), context.DeadlineExceeded)
+			u.note(u.begin("bobo.acks"), nil)
+		},
+		"stored again": func(u *unstored) {
+			u.note(u.begin(what), context.DeadlineExceeded)
+			u.note(u.begin(what), nil)
+		},
+		"stored after long": func(u *unstored) {
+			a := u.begin(what)
+			a.progress = time.Now().Add(-unanswered)
+			u.note(a, nil)
+		},
+		"reached again": func(u *unstored) { u.reconnected() },
+	}
+	for name, want := range map[string]bool{
+		"stored at once": false, "still failing": false, "another is stored": false, "stored again": true, "stored after long": true, "reached again": true,
+	} {
+		var u unstored
+		ends[name](&u)
+		require.Equal(t, want, !u.restored.IsZero(), name)
+	}
+}
+
 // TestUnstoredForHowLong: it is told since when nothing is stored, until something is, or nobody has tried for a while.
 func TestUnstoredForHowLong(t *testing.T) {
 	t.Parallel()

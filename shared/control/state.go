@@ -22,6 +22,8 @@ type Instance struct {
 	Started time.Time `json:"started"`
 	// Unstored is what the broker does not store of what this process publishes, by subject.
 	Unstored map[string]bus.Unstored `json:"unstored,omitempty"`
+	// Restored is when the broker could last be reached again, or stored again what it had not stored; zero without such trouble.
+	Restored time.Time `json:"restored,omitzero"`
 }
 
 // Me names this process; started is when it began.

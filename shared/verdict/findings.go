@@ -349,7 +349,7 @@ func anyWaits(f Facts) bool {
 // firstWaiting names the file that came first of those that wait.
 func firstWaiting(f Facts) string {
 	for _, s := range f.Ingest {
-		if fresh := s.Freshness; fresh != nil && fresh.Late() && fresh.First != "" {
+		if fresh := s.Freshness; fresh != nil && isLate(f, *fresh) && fresh.First != "" {
 			return fmt.Sprintf(", %s, and is complete up to %s", text.Clean(fresh.First), text.When(fresh.CompleteUpTo))
 		}
 	}

@@ -201,20 +201,47 @@ func freshness(f Facts, findings []Finding, worst Level) string {
 	}
 }
 
-// lateness is how old the time is up to which AtHoc is complete, by ingest's clock, and whether that is late. It is not known without
-// ingest.
+// lateness is how old the time is up to which AtHoc is complete, by ingest's clock, and whether that is late: older than LATE_AFTER, or
+// from before the last interruption. It is not known without ingest.
 func lateness(f Facts) (lag time.Duration, late, known bool) {
 	for _, s := range f.Ingest {
 		switch {
 		case s.Freshness != nil:
 			lag = max(lag, s.Freshness.Lag())
-			late = late || s.Freshness.Late()
+			late = late || isLate(f, *s.Freshness)
 		case s.Waiting > 0 && !s.Oldest.IsZero(): // of an earlier version
 			lag = max(lag, f.At.Sub(s.Oldest))
 			late = late || lag >= lateWarning
 		}
 	}
 	return lag, late, len(f.Ingest) > 0
+}
+
+// isLate reports whether an ingest's files wait for longer than they may. That what stopped them is over does not mean that they are done.
+func isLate(f Facts, fresh control.Freshness) bool {
+	return fresh.Late() || fresh.Waiting > 0 && fresh.CompleteUpTo.Before(interrupted(f))
+}
+
+// interrupted is when the way from the files to AtHoc was last open again: since when each service that it needs works without a break, by
+// its start and by what it could have of the broker. Of publishers one is enough.
+func interrupted(f Facts) (last time.Time) {
+	var publishing time.Time
+	for _, i := range f.Instances() {
+		open := i.Started
+		if i.Restored.After(open) {
+			open = i.Restored
+		}
+		switch {
+		case i.Service == topology.Publisher && (publishing.IsZero() || open.Before(publishing)):
+			publishing = open
+		case (i.Service == topology.Ingest || i.Service == topology.Resolver) && open.After(last):
+			last = open
+		}
+	}
+	if publishing.After(last) {
+		return publishing
+	}
+	return last
 }
 
 // completeUpTo is the time up to which AtHoc is complete; zero if nobody can tell.

@@ -298,6 +298,47 @@ func TestLateIsSaidWithTheFile(t *testing.T) {
 	require.Contains(t, v.Findings[0].Text, "Nobody can tell what has come since")
 }
 
+// TestWhatWaitedIsNotOverWithItsCause: a file that came before the way to AtHoc was open again is late until it is done, however short it
+// has waited.
+func TestWhatWaitedIsNotOverWithItsCause(t *testing.T) {
+	t.Parallel()
+	before, came, after := night.Add(-40*time.Second), night.Add(-30*time.Second), night.Add(-20*time.Second)
+	for name, c := range map[string]struct {
+		spoil func(*Facts)
+		late  bool
+	}{
+		"nothing happened":                       {func(*Facts) {}, false},
+		"ingest was started":                     {func(f *Facts) { f.Ingest[0].Started = after }, true},
+		"ingest was started before":              {func(f *Facts) { f.Ingest[0].Started = before }, false},
+		"the resolver was started":               {func(f *Facts) { f.Resolver[0].Started = after }, true},
+		"the only publisher was started":         {func(f *Facts) { f.Publisher[0].Started = after }, true},
+		"the janitor was started":                {func(f *Facts) { f.Janitor[0].Started = after }, false},
+		"ingest has its broker back":             {func(f *Facts) { f.Ingest[0].Restored = after }, true},
+		"ingest had its broker back before":      {func(f *Facts) { f.Ingest[0].Restored = before }, false},
+		"the resolver has its broker back":       {func(f *Facts) { f.Resolver[0].Restored = after }, true},
+		"the only publisher has its broker back": {func(f *Facts) { f.Publisher[0].Restored = after }, true},
+		"one of two publishers has":              {func(f *Facts) { f.Publisher = append(f.Publisher, f.Publisher[0]); f.Publisher[1].Restored = after }, false},
+		"both publishers have": {func(f *Facts) {
+			f.Publisher[0].Restored = after
+			f.Publisher = append(f.Publisher, f.Publisher[0])
+		}, true},
+	} {
+		f := well()
+		f.Ingest[0].Freshness = &control.Freshness{CompleteUpTo: came, LagMS: 30_000, LateAfterMS: 120_000, Waiting: 1, First: "a.csv"}
+		c.spoil(&f)
+		v := Judge(f, Limits{})
+		if !c.late {
+			require.Equal(t, "OK: duty data is fresh", v.String(), name)
+			continue
+		}
+		require.Equal(t, "WARNING: duty data is late: AtHoc does not have all of a file that came 30 s ago, but 1 thing needs a look", v.String(), name)
+		require.Equal(t, CauseLate, v.Findings[0].Cause, name)
+		require.Contains(t, v.Findings[0].Text, "a.csv", name)
+		f.Ingest[0].Freshness.Waiting, f.Ingest[0].Freshness.LagMS = 0, 0
+		require.Equal(t, OK, Judge(f, Limits{}).Level, "%s: it is done", name)
+	}
+}
+
 func TestTheWorstComesFirst(t *testing.T) {
 	f := well()
 	f.DeadLetters = 3
