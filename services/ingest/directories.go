@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -178,13 +179,23 @@ func plainReason(err error) string {
 // freeBytes is the room left where the processed files and the ledger go, the lesser of the two; 0 if the system does not tell.
 func (d *directories) freeBytes() uint64 {
 	least, known := uint64(0), false
-	for _, dir := range d.all {
-		if dir.variable != "DATA_DIRECTORY" && dir.variable != "PROCESSED_DIRECTORY" {
-			continue
-		}
-		if n, err := disk.Free(dir.path); err == nil && (!known || n < least) {
+	for _, path := range d.written() {
+		if n, err := disk.Free(path); err == nil && (!known || n < least) {
 			least, known = n, true
 		}
 	}
 	return least
+}
+
+// noFiles reports whether next to no more files can be made in one of them.
+func (d *directories) noFiles() bool { return slices.ContainsFunc(d.written(), disk.NoFiles) }
+
+// written are the directories in which files are made.
+func (d *directories) written() (paths []string) {
+	for _, dir := range d.all {
+		if dir.variable == "DATA_DIRECTORY" || dir.variable == "PROCESSED_DIRECTORY" {
+			paths = append(paths, dir.path)
+		}
+	}
+	return paths
 }

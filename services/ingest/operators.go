@@ -243,7 +243,7 @@ func (o *operators) state(context.Context, control.Nothing) (control.IngestState
 		Instance: o.instance, Freshness: fresh,
 		Waiting: c.Waiting, Rows: c.Rows, Oldest: c.Oldest, LastFile: c.Newest,
 		Unsettled:   first(o.found.Changing(), time.Time.Compare),
-		Directories: o.dirs.state(), FreeBytes: o.dirs.freeBytes(),
+		Directories: o.dirs.state(), FreeBytes: o.dirs.freeBytes(), NoFiles: o.dirs.noFiles(),
 		Today: control.FileCounts{
 			Done: c.Today.Done, Failed: c.Today.Failed, Rows: c.Today.Rows, Rejected: c.Today.Rejected, Outcomes: map[string]int{},
 		},

@@ -279,6 +279,9 @@ func probe(dir string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close(), os.Remove(f.Name())) }()
+	if disk.NoFiles(dir) { // the server makes some for each stream, and deletes one of which it cannot
+		return fmt.Errorf("next to no more files can be made: %w", syscall.ENOSPC)
+	}
 	if _, err := f.Write(make([]byte, probeSize)); err != nil {
 		return err
 	}

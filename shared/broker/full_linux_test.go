@@ -150,3 +150,45 @@ func TestAStoreThatGrows(t *testing.T) {
 	require.NoError(t, s.Health())
 	require.NoError(t, s.Shutdown(t.Context()))
 }
+
+// TestADiskThatTakesNoFiles: the server makes files for each stream that it takes up, and deletes a stream for which it cannot. So it is
+// not started before some can be made.
+func TestADiskThatTakesNoFiles(t *testing.T) {
+	t.Parallel()
+	v := mount(t, 48)
+	leave := func(files uint64) {
+		var s syscall.Statfs_t
+		require.NoError(t, syscall.Statfs(v.dir, &s))
+		require.NoError(t, syscall.Mount("tmpfs", v.dir, "tmpfs", syscall.MS_REMOUNT, fmt.Sprintf("nr_inodes=%d", s.Files-s.Ffree+files)))
+	}
+	options := broker.Options{StoreDir: filepath.Join(v.dir, "jetstream")}
+	s := start(t, options)
+	js := dial(t, s)
+	names := []string{"A", "B", "C", "D"}
+	for _, name := range names {
+		_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: name, Subjects: []string{name}})
+		require.NoError(t, err)
+		_, err = js.Publish(t.Context(), name, []byte("kept"))
+		require.NoError(t, err)
+	}
+	require.NoError(t, s.Shutdown(t.Context()))
+	for left := range uint64(12) {
+		leave(left)
+		again := options
+		again.Port = broker.RandomPort
+		s, err := broker.Start(t.Context(), again)
+		if err == nil {
+			require.NoError(t, s.Shutdown(t.Context()))
+		}
+		assert.ErrorIs(t, err, broker.ErrDiskFull, "%d files can be made", left)
+	}
+	leave(1000)
+	s = start(t, options)
+	js = dial(t, s)
+	for _, name := range names {
+		stream, err := js.Stream(t.Context(), name)
+		require.NoError(t, err)
+		assert.EqualValues(t, 1, stream.CachedInfo().State.Msgs)
+	}
+	require.NoError(t, s.Shutdown(t.Context()))
+}

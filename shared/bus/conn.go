@@ -150,9 +150,9 @@ func (c *Conn) options(cfg Config) ([]nats.Option, error) {
 			c.logger.Warn("connection to broker lost, reconnecting", "error", err)
 			notify(cfg, State{Err: err})
 		}),
-		nats.ReconnectHandler(func(*nats.Conn) {
+		nats.ReconnectHandler(func(nc *nats.Conn) {
 			c.logger.Info("reconnected to broker")
-			c.unstored.reconnected()
+			c.unstored.reconnected(nc.ConnectedServerId())
 			notify(cfg, State{Connected: true})
 		}),
 		nats.ClosedHandler(func(*nats.Conn) {
@@ -249,7 +249,7 @@ func (c *Conn) dial(ctx context.Context, url string, opts []nats.Option) error {
 			nc.Close()
 			return err
 		}
-		c.NC, c.JS = nc, watched{js, &c.unstored}
+		c.NC, c.JS, c.unstored.server = nc, watched{js, &c.unstored}, nc.ConnectedServerId()
 	}
 	if _, err := c.apiLevel(ctx); err != nil {
 		return fmt.Errorf("JetStream does not answer (is it enabled for this account, and may this user ask it?): %w", err)

@@ -33,6 +33,8 @@ type unstored struct {
 	under map[*attempt]bool // waits for the broker's answer
 	// restored is when the broker last stored again what it had not stored before, or could be reached again.
 	restored time.Time
+	// server is the one that is connected.
+	server string
 }
 
 type failing struct {
@@ -119,11 +121,16 @@ func (c *Conn) Unstored() map[string]Unstored {
 	return c.unstored.list(time.Now())
 }
 
-// reconnected notes that the broker can be reached again.
-func (u *unstored) reconnected() {
+// reconnected notes that the broker can be reached again. One that was started anew stores again what it had not stored, or says so the next
+// time that somebody tries: of what is seldom written nobody would know for long.
+func (u *unstored) reconnected(server string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.restored = time.Now().UTC()
+	if server != u.server {
+		clear(u.all)
+	}
+	u.server = server
 }
 
 // Restored is when the broker could last be reached again, or stored again what it had not stored: what came before need not have gone

@@ -59,7 +59,7 @@ func TestRestored(t *testing.T) {
 			a.progress = time.Now().Add(-unanswered)
 			u.note(a, nil)
 		},
-		"reached again": func(u *unstored) { u.reconnected() },
+		"reached again": func(u *unstored) { u.reconnected("") },
 	}
 	for name, want := range map[string]bool{
 		"stored at once": false, "still failing": false, "another is stored": false, "stored again": true, "stored after long": true, "reached again": true,

@@ -10,6 +10,26 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// TestABrokerThatStartsAnewBeginsAnew: what it did not store before says nothing of it, and what a lost connection did not mend stays.
+func TestABrokerThatStartsAnewBeginsAnew(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	never, cancel := context.WithDeadline(t.Context(), time.Now())
+	defer cancel()
+	_, err := r.conn.JS.Publish(never, "bobo.seldom.a", nil)
+	require.Error(t, err)
+	require.NoError(t, r.DropClients())
+	require.Eventually(t, func() bool { return !r.conn.Restored().IsZero() }, patience, tick)
+	require.Eventually(t, r.conn.Connected, patience, tick)
+	require.Contains(t, r.conn.Unstored(), "bobo.seldom.>")
+	dropped := r.conn.Restored()
+	r.Down(t)
+	r.Up(t)
+	require.Eventually(t, func() bool { return r.conn.Restored().After(dropped) }, patience, tick)
+	require.Eventually(t, r.conn.Connected, patience, tick)
+	require.Empty(t, r.conn.Unstored())
+}
+
 // TestBucketsAreWatched: what is written into a bucket and what is published without a Publisher counts as well.
 func TestBucketsAreWatched(t *testing.T) {
 	t.Parallel()

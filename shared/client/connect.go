@@ -78,7 +78,7 @@ func (s Settings) noRoom(least uint64) *verdict.Unreachable {
 	case err == nil && free < least:
 		return verdict.InsideFull(fmt.Sprintf("%d MiB are left", free>>20))
 	case disk.NoFiles(s.Data.Directory):
-		return verdict.InsideFull("no more files can be made (df -i)")
+		return verdict.InsideFull(verdict.NoFilesLeft)
 	}
 	return nil
 }

@@ -74,6 +74,8 @@ type IngestState struct {
 	Today FileCounts `json:"today"`
 	// FreeBytes is the space left where the processed files and the ledger go, the lesser of the two.
 	FreeBytes uint64 `json:"free_bytes"`
+	// NoFiles tells that next to no more files can be made in one of them.
+	NoFiles bool `json:"no_files,omitempty"`
 }
 
 // Freshness is up to when AtHoc is complete, and how long rows took until it confirmed them.

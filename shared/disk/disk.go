@@ -13,5 +13,9 @@ func Free(path string) (uint64, error) {
 	return n, nil
 }
 
-// NoFiles reports whether no more files can be made where path lies, however much room there is. It is false where the system does not tell.
+// fewFiles are too few for the stores of all programs, each of which makes some files when it is opened.
+const fewFiles = 64
+
+// NoFiles reports whether no more files can be made where path lies, or next to none, however much room there is. It is false where the
+// system does not tell.
 func NoFiles(path string) bool { return noFiles(path) }

@@ -12,5 +12,5 @@ func free(path string) (uint64, error) {
 
 func noFiles(path string) bool {
 	var s unix.Statfs_t
-	return unix.Statfs(path, &s) == nil && s.Files > 0 && s.Ffree == 0
+	return unix.Statfs(path, &s) == nil && s.Files > 0 && s.Ffree < fewFiles
 }

@@ -109,6 +109,8 @@ func diskFindings(f Facts) (all []Finding) {
 			})
 		}
 		switch {
+		case s.NoFiles:
+			all = append(all, Finding{Problem, CauseDisk, "The disk is full: " + NoFilesLeft, makeRoom})
 		case s.FreeBytes < spaceProblem:
 			all = append(all, Finding{Problem, CauseDisk, "The disk is full: " + mebibytes(s.FreeBytes) + " are left", makeRoom})
 		case s.FreeBytes < spaceWarning:
@@ -119,6 +121,9 @@ func diskFindings(f Facts) (all []Finding) {
 }
 
 const makeRoom = "make room where PROCESSED_DIRECTORY and DATA_DIRECTORY are: delete old processed files and logs; never anything in DATA_DIRECTORY or CSV_DIRECTORY"
+
+// NoFilesLeft is what is left of a disk that has room, and takes no files.
+const NoFilesLeft = "next to no more files can be made (df -i)"
 
 // InsideFull is what to tell when the broker inside bobosync run is away, and the disk of its store is full; left is what it has left.
 func InsideFull(left string) *Unreachable {

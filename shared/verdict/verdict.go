@@ -217,6 +217,12 @@ func lateness(f Facts) (lag time.Duration, late, known bool) {
 	return lag, late, len(f.Ingest) > 0
 }
 
+// Late reports whether duty data is late.
+func Late(f Facts) bool {
+	_, late, _ := lateness(f)
+	return late
+}
+
 // isLate reports whether an ingest's files wait for longer than they may. That what stopped them is over does not mean that they are done.
 func isLate(f Facts, fresh control.Freshness) bool {
 	return fresh.Late() || fresh.Waiting > 0 && fresh.CompleteUpTo.Before(interrupted(f))

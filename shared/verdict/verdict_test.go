@@ -123,6 +123,7 @@ func TestEachCauseIsNamed(t *testing.T) {
 		}, Problem, CauseDirectory, "PROCESSED_DIRECTORY cannot be used: read-only"},
 		"disk nearly full": {func(f *Facts) { f.Ingest[0].FreeBytes = 500 << 20 }, Warning, CauseDisk, "500 MiB"},
 		"disk full":        {func(f *Facts) { f.Ingest[0].FreeBytes = 0 }, Problem, CauseDisk, "make room"},
+		"no more files":    {func(f *Facts) { f.Ingest[0].NoFiles = true }, Problem, CauseDisk, "df -i"},
 		"no mapping":       {func(f *Facts) { f.Resolver[0].Snapshot = "" }, Problem, CauseNoMapping, "mapping refresh"},
 		"mapping of old":   {func(f *Facts) { f.Janitor[0].Duties[0].LastSuccess = night.Add(-50 * time.Hour) }, Warning, CauseMappingOld, "2 days ago"},
 		"mapping held back": {func(f *Facts) {

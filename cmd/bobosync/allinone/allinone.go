@@ -21,6 +21,7 @@ import (
 	"bobosync/shared/broker/guests"
 	"bobosync/shared/bus"
 	"bobosync/shared/client"
+	"bobosync/shared/disk"
 	"bobosync/shared/pause"
 	"bobosync/shared/program"
 	"bobosync/shared/scrub"
@@ -55,8 +56,8 @@ func Run(ctx context.Context, s settings.All, log *slog.Logger) (err error) {
 	return group.Wait()
 }
 
-// runAll runs everything until ctx ends. When the broker inside fails, or cannot start, since its disk is full, everything is
-// stopped and started again until it works.
+// runAll runs everything until ctx ends. When the broker inside fails, or it or a service cannot start, since the disk is full, everything
+// is stopped and started again until it works.
 func runAll(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetry.Telemetry) error {
 	program.SpareMemory(softMemory)
 	log.Info("bobosync starts", "version", program.Version, "inputs", s.Ingest.InputDirectories())
@@ -68,7 +69,7 @@ func runAll(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetr
 		case errors.Is(err, errScrub):
 			log.Info("a worker was erased: everything starts again, so that what the broker inside has deleted is overwritten")
 			continue
-		case errors.Is(err, errBrokerFailed), errors.Is(err, broker.ErrDiskFull):
+		case errors.Is(err, errBrokerFailed), errors.Is(err, broker.ErrDiskFull), disk.IsFull(err):
 			log.Error("the broker inside has failed; everything starts again", "error", err, "retry_in", againWait.String())
 		default:
 			return err

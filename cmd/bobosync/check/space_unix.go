@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"bobosync/shared/disk"
 )
 
 // diskSpace asks the file system that holds path.
@@ -15,5 +17,5 @@ func diskSpace(path string) (Space, error) {
 		return Space{}, fmt.Errorf("ask for the free space of %s: %w", path, err)
 	}
 	size := uint64(st.Bsize)
-	return Space{Free: st.Bavail * size, Total: st.Blocks * size, NoFiles: st.Files > 0 && st.Ffree == 0}, nil
+	return Space{Free: st.Bavail * size, Total: st.Blocks * size, NoFiles: disk.NoFiles(path)}, nil
 }

@@ -38,7 +38,8 @@ outcome. The second line is the verdict:
   PROBLEM: ...   duty data does not reach AtHoc, or soon will not
 
 It asks all services at once and takes some seconds at most, also if nobody answers. A file counts as late when AtHoc does
-not have all of it after LATE_AFTER, which is 2 minutes unless ingest's settings say otherwise.
+not have all of it after LATE_AFTER, which is 2 minutes unless ingest's settings say otherwise; also when it came before the
+services were started or had the broker back, until it is done.
 
 Exit status: 0 OK, 1 WARNING, 2 PROBLEM (and 2 if it was called wrongly).`,
 		Example: `  bobosync status

@@ -62,7 +62,7 @@ func figures(q *Request) (all []Figure) {
 	complete := Figure{Label: "AtHoc is complete up to", Cell: Cell{Text: "nobody can tell"}, Level: verdict.Problem}
 	if mark := v.CompleteUpTo; !mark.IsZero() {
 		complete = Figure{Label: complete.Label, Cell: Cell{Text: clock(mark, q.now())}, Note: behind(f)}
-		if late(f) {
+		if verdict.Late(f) {
 			complete.Level = v.Level
 		}
 	}
@@ -75,15 +75,6 @@ func figures(q *Request) (all []Figure) {
 		all = append(all, Figure{Label: "On duty", Cell: number(r.OnDuty), Note: note})
 	}
 	return append(all, waitingFigure(f), tookFigure(f))
-}
-
-func late(f verdict.Facts) bool {
-	for _, s := range f.Ingest {
-		if s.Freshness != nil && s.Freshness.Late() {
-			return true
-		}
-	}
-	return false
 }
 
 // behind says how old the watermark is.
