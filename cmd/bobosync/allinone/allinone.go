@@ -111,7 +111,11 @@ func once(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetry.
 		}
 		failed := scrub.Waits(store) // it could not be done; it is tried again at the next start
 		group.Go(func() error {
-			return watchBroker(ctx, inside, func() bool { return !failed && scrub.Waits(store) })
+			err := watchBroker(ctx, inside, func() bool { return !failed && scrub.Waits(store) })
+			if errors.Is(err, errBrokerFailed) { // or who publishes to a frozen stream would be waited for, and there may be room by then
+				err = errors.Join(err, shutDown(inside))
+			}
+			return err
 		})
 	}
 	serve := func(name string, service program.Service) {
