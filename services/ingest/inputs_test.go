@@ -94,10 +94,10 @@ func TestSeveralFeeds(t *testing.T) {
 	if f := h.record("south/a.csv"); f.Feed != "south" || !slices.Equal(f.Paths, []string{filepath.Join(south, "a.csv")}) {
 		t.Errorf("%+v", f)
 	}
-	s := h.state()
-	if len(s.Feeds) != 2 || s.Feeds[0].Name != "north" || s.Feeds[0].Rows != 3 || s.Feeds[1].Name != "south" || s.Feeds[1].Rows != 2 {
-		t.Errorf("feeds %+v", s.Feeds)
-	}
+	eventually(t, "the feeds' rows are counted", func() bool {
+		f := h.state().Feeds
+		return len(f) == 2 && f[0].Name == "north" && f[0].Rows == 3 && f[1].Name == "south" && f[1].Rows == 2
+	})
 	if north, south := r.feedOf(idFor(first)), r.feedOf(idFor(second)); north != "north" || south != "south" {
 		t.Errorf("feeds of the entries: %q, %q", north, south)
 	}
