@@ -197,7 +197,7 @@ func TestNotLive(t *testing.T) {
 	hidden, _ := c.window(t, "/decisions")
 	sleeping, _ := c.window(t, "/")
 	const sleep = 11 * time.Second // at least
-	frozen, lost := hidden, cut // they are live again by then
+	frozen, lost := hidden, cut    // they are live again by then
 	for _, faults := range []map[string]fault{
 		{
 			"a proxy keeps all to itself": {b: silent, begin: func() error { way1.Silence(true); return nil }, end: func() error { way1.Silence(false); return nil }},
