@@ -156,9 +156,21 @@ func from(files []workload.File) []workload.File {
 	return files
 }
 
+// refused is what a command says whose key the broker does not know.
+const refused = "broker refuses the login"
+
+// requireShortStop: files have not waited for long because of what an operator has done since then.
+func requireShortStop(t *testing.T, p *containers.Project, since time.Time) {
+	t.Helper()
+	stop := p.LongestStop(since)
+	t.Logf("nothing was confirmed for %s at most", stop)
+	require.Positive(t, stop)
+	require.Less(t, stop, time.Minute)
+}
+
 // TestContainersWithOneBroker runs deploy/compose.yaml and puts it to the tests that containers meet.
 func TestContainersWithOneBroker(t *testing.T) {
-	p, plan := start(t, 1, 160)
+	p, plan := start(t, 1, 190)
 	ctx := t.Context()
 
 	t.Run("scale publishers up and down", func(t *testing.T) {
@@ -192,11 +204,25 @@ func TestContainersWithOneBroker(t *testing.T) {
 		})
 		judge(t, p)
 	})
+	t.Run("rotate the keys of services", func(t *testing.T) {
+		key, err := p.Key("ingest")
+		require.NoError(t, err)
+		var since time.Time
+		during(t, p, from(plan.Files[120:150]), func() {
+			require.NoError(t, p.AwaitCalls(ctx, calls(t, p), time.Minute))
+			since = time.Now()
+			require.NoError(t, p.Rotate(ctx, "ingest", "publisher"))
+		})
+		judge(t, p)
+		requireShortStop(t, p, since)
+		_, err = p.Operate(ctx, key, "files", "list")
+		require.ErrorContains(t, err, refused)
+	})
 	t.Run("lose the broker's volume", func(t *testing.T) {
 		before := calls(t, p)
 		_, err := p.Sim.Fault(ctx, sim.Fault{Kind: sim.FaultStatus, Status: 503})
 		require.NoError(t, err)
-		during(t, p, from(plan.Files[120:]), func() {
+		during(t, p, from(plan.Files[150:]), func() {
 			require.NoError(t, p.AwaitCalls(ctx, before, time.Minute)) // an update waits that AtHoc has not taken
 			require.NoError(t, p.LoseStore(ctx, "nats", "nats-data"))
 		})

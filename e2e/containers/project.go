@@ -124,7 +124,12 @@ func (p *Project) prepare(ctx context.Context) error {
 	p.env = append(slices.Clone(p.cfg.Engine.env), "BOBOSYNC_VERSION="+p.cfg.Version, "BOBOSYNC_ENV="+p.path("settings.env"),
 		"BOBOSYNC_FILES="+p.path("files"), "BOBOSYNC_SECRETS="+p.path("secrets"), "NATS_KEYS="+p.path("nats", "keys.conf"),
 		"TEST_SIM_DIRECTORY="+p.path("sim"), fmt.Sprint("ATHOCSIM_PORT=", port), "PUBLISHER_STOP_TIME=10s")
-	_, err = p.cfg.Engine.run(ctx, "make", "-C", p.cfg.Root, "secrets", "NATS_OUT="+p.path("nats"), "SECRETS="+p.path("secrets"))
+	return p.make(ctx, "secrets")
+}
+
+// make runs a target of the Makefile that has to do with keys.
+func (p *Project) make(ctx context.Context, args ...string) error {
+	_, err := p.cfg.Engine.run(ctx, "make", append([]string{"-C", p.cfg.Root, "NATS_OUT=" + p.path("nats"), "SECRETS=" + p.path("secrets")}, args...)...)
 	return err
 }
 
