@@ -9,6 +9,7 @@ import (
 	"io"
 	"iter"
 	"maps"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -243,11 +244,15 @@ func parseUser(dec *json.Decoder, fields []string) (User, error) {
 	return user, err
 }
 
-// count returns the number, which may be written as a string, or -1 if there is none.
+// count returns the number, which may be written as a string, with a point or with an exponent, or -1 if there is none. One without end
+// is the largest that there is.
 func count(raw json.RawMessage) int {
-	value, err := strconv.Atoi(strings.Trim(string(raw), `"`))
-	if err != nil {
+	value, err := strconv.ParseFloat(strings.Trim(string(raw), "\" \t"), 64)
+	switch {
+	case value >= math.MaxInt32:
+		return math.MaxInt32
+	case err != nil, math.IsNaN(value), value < 0:
 		return -1
 	}
-	return value
+	return int(value)
 }

@@ -39,6 +39,62 @@ func TestAByteOrderMarkIsSkipped(t *testing.T) {
 	require.NoError(t, c.Ping(t.Context()))
 }
 
+// TestHarmlessVariantsOfAnUpdatesAnswer: whatever writes the JSON, each of two users was updated.
+func TestHarmlessVariantsOfAnUpdatesAnswer(t *testing.T) {
+	t.Parallel()
+	const a, b = `{"LOGIN_ID":"alice.ng@example.org",":SyncStatus":"OK"}`, `{"LOGIN_ID":"bob.o@example.org",":SyncStatus":"OK"}`
+	for name, body := range map[string]string{
+		"blank lines around it":      "\r\n\t [" + a + "," + b + "]\r\n\r\n",
+		"a mark and blank lines":     "\ufeff\r\n[" + a + "," + b + "]\n",
+		"another order":              "[" + b + "," + a + "]",
+		"names in other cases":       `[{"login_id":"ALICE.NG@EXAMPLE.ORG",":SYNCSTATUS":" ok "},{"Login_Id":"Bob.O@example.org",":syncStatus":"Ok"}]`,
+		"escaped":                    `[{"LOGIN_ID":"alice\u002eng\u0040example.org","\u003aSyncStatus":"\u004fK"},` + b + `]`,
+		"further fields":             `[{"a":[{"b":null}],"LOGIN_ID":"alice.ng@example.org",":SyncStatus":"OK","z":1e400},` + b + `]`,
+		"details of another kind":    `[{"LOGIN_ID":"alice.ng@example.org",":SyncStatus":"OK",":SyncDetails":["Updated"]},` + b + `]`,
+		"entries that say nothing":   "[null," + a + ",{}," + b + "]",
+		"each twice":                 "[" + a + "," + b + "," + a + "," + b + "]",
+		"a key twice, the last good": `[{"LOGIN_ID":"x","LOGIN_ID":"alice.ng@example.org",":SyncStatus":"OK"},` + b + `]`,
+	} {
+		f := newFake(t, answer(200, body))
+		results, err := newClient(t, f.server.URL).UpdateDutyStatus(t.Context(), twoUsers)
+		require.NoError(t, err, name)
+		for _, r := range results {
+			assert.Equal(t, Applied, r.Outcome, "%s: %s", name, r.Detail)
+		}
+	}
+}
+
+// TestHarmlessVariantsOfAPage: however the numbers are written, all users are read, and none that were not there.
+func TestHarmlessVariantsOfAPage(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		pages []string
+		users int
+	}{
+		"numbers as texts":             {[]string{`{"Users":[{"LOGIN_ID":"a"}],"TotalUsers":"2","FetchedRecords":"1"}`, `{"Users":[{"LOGIN_ID":"b"}],"TotalUsers":"2"}`}, 2},
+		"texts with blanks":            {[]string{`{"Users":[{"LOGIN_ID":"a"}],"TotalUsers":" 2 "}`, `{"Users":[{"LOGIN_ID":"b"}],"TotalUsers":" 2 "}`}, 2},
+		"numbers with a point":         {[]string{`{"Users":[{"LOGIN_ID":"a"}],"TotalUsers":2.0}`, `{"Users":[{"LOGIN_ID":"b"}],"TotalUsers":2.0}`}, 2},
+		"numbers with an exponent":     {[]string{`{"Users":[{"LOGIN_ID":"a"}],"TotalUsers":2E0}`, `{"Users":[{"LOGIN_ID":"b"}],"TotalUsers":0.2e1}`}, 2},
+		"nobody, with a point":         {[]string{`{"Users":null,"TotalUsers":0.0}`}, 0},
+		"nobody, without a list":       {[]string{`{"FetchedRecords":0}`}, 0},
+		"names in other cases":         {[]string{`{"USERS":[{"login_id":"a"}],"totalusers":2}`, `{"users":[{"Login_Id":"b"}],"TOTALUSERS":2}`}, 2},
+		"a mark, blank lines, further": {[]string{"\ufeff\r\n{\"x\":{\"Users\":[]},\"Users\":[{\"LOGIN_ID\":\"a\"}],\"TotalUsers\":1}\r\n"}, 1},
+		"the total after the users":    {[]string{`{"TotalUsers":2,"Users":[{"LOGIN_ID":"a"}]}`, `{"Users":[{"LOGIN_ID":"b"}],"TotalUsers":2}`}, 2},
+		"a total that is no number":    {[]string{`{"Users":[{"LOGIN_ID":"a"}],"TotalUsers":"many"}`}, 1},
+		"a total without end":          {[]string{`{"Users":[{"LOGIN_ID":"a"}],"TotalUsers":1e999}`, `{"Users":[],"TotalUsers":1e999}`}, 1},
+	} {
+		next := 0
+		f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
+			answer(200, c.pages[min(next, len(c.pages)-1)])(w, r)
+			next++
+		})
+		names, err := collect(t, newClient(t, f.server.URL), Query{PageSize: 10})
+		require.NoError(t, err, name)
+		assert.Len(t, names, c.users, name)
+		assert.Equal(t, len(c.pages), next, "%s: calls", name)
+	}
+}
+
 // TestAnswersBeyondWhatWasAskedFor: some KB of gzip that would be millions of users are refused soon, and without the memory.
 func TestAnswersBeyondWhatWasAskedFor(t *testing.T) { // not beside others: it measures the memory
 	pack := func(text string) []byte {

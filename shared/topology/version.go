@@ -13,6 +13,7 @@ const SafeServer = "2.14.6"
 
 // ServerIsSafe reports whether a server's version is SafeServer or newer. A version that cannot be read counts as newer.
 func ServerIsSafe(version string) bool {
+	version, _, _ = strings.Cut(version, "+") // how it was built
 	have, ok := parseVersion(version)
 	if !ok {
 		return true

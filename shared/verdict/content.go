@@ -56,6 +56,8 @@ func contentFindings(f Facts) (all []Finding) {
 			unmapped = append(unmapped, file)
 		case mostly(file, refusals(file)):
 			refused = append(refused, file)
+		case wasted(file) == file.Rows: // some for this reason and some for that
+			useless = append(useless, file)
 		}
 	}
 	useless = append(earlier(f, last), useless...)
@@ -110,6 +112,11 @@ func mostly(file control.FileState, rows int) bool {
 
 // tooOld counts the rows that were bookings on of more than AUTO_CLEANUP_HOURS ago when they were read.
 func tooOld(file control.FileState) int { return file.Outcomes[event.Expired.String()] }
+
+// wasted counts the rows that came to nothing, for whatever reason.
+func wasted(file control.FileState) int {
+	return file.Rejected + tooOld(file) + file.Outcomes[event.Unmapped.String()] + refusals(file) + file.Outcomes[event.Dead.String()]
+}
 
 // isSmall reports whether a file has so few rows that their shares say nothing.
 func isSmall(file control.FileState) bool { return file.Rows < fewRows }
@@ -173,9 +180,13 @@ func rejections(file control.FileState) string {
 	reasons := slices.DeleteFunc(slices.Sorted(maps.Keys(file.Outcomes)), func(name string) bool { return settled[name] || file.Outcomes[name] == 0 })
 	slices.SortStableFunc(reasons, func(a, b string) int { return cmp.Compare(file.Outcomes[b], file.Outcomes[a]) })
 	words := fmt.Sprintf("%d of %s", file.Rejected, text.Count(file.Rows, "row"))
-	if tooOld(file) > 0 && file.Rejected+tooOld(file) == file.Rows {
+	if wasted(file) == file.Rows {
 		words = fmt.Sprintf("%d of %s", file.Rows, text.Count(file.Rows, "row"))
-		reasons = append(reasons, event.Expired.String())
+		for _, o := range []event.Outcome{event.Expired, event.Unmapped, event.ForbiddenUser, event.UnknownUser, event.Dead} {
+			if file.Outcomes[o.String()] > 0 {
+				reasons = append(reasons, o.String())
+			}
+		}
 	}
 	if len(reasons) == 0 {
 		return words

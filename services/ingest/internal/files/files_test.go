@@ -393,6 +393,43 @@ func TestARewriteShowsInItsStat(t *testing.T) {
 	}
 }
 
+// TestEveryRewriteShows: however a file becomes another one of the same size and modification time.
+func TestEveryRewriteShows(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(d *Dir) error{
+		"written into": func(d *Dir) error {
+			f, err := os.OpenFile(d.Path("a.csv"), os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteAt([]byte("n"), 0)
+			return errors.Join(err, f.Close())
+		},
+		"emptied and written": func(d *Dir) error {
+			return errors.Join(os.Truncate(d.Path("a.csv"), 0), os.WriteFile(d.Path("a.csv"), []byte("new"), 0o600))
+		},
+		"replaced": func(d *Dir) error {
+			return errors.Join(os.WriteFile(d.Path("b"), []byte("new"), 0o600), os.Rename(d.Path("b"), d.Path("a.csv")))
+		},
+		"removed and made": func(d *Dir) error {
+			return errors.Join(os.Rename(d.Path("a.csv"), d.Path("away")), os.WriteFile(d.Path("a.csv"), []byte("new"), 0o600))
+		},
+		"written under another name": func(d *Dir) error {
+			return errors.Join(os.Link(d.Path("a.csv"), d.Path("other")), os.WriteFile(d.Path("other"), []byte("new"), 0o600), os.Remove(d.Path("other")))
+		},
+	} {
+		d := dir(t)
+		write(t, d.Path("a.csv"), "old")
+		before := stat(t, d, "a.csv")
+		if err := errors.Join(change(d), os.Chtimes(d.Path("a.csv"), before.Time(), before.Time())); err != nil {
+			t.Fatal(err)
+		}
+		if now := stat(t, d, "a.csv"); now.Size != before.Size || now.Modified != before.Modified || now.Same(before) {
+			t.Errorf("%s: %+v, was %+v", name, now, before)
+		}
+	}
+}
+
 // TestTidyTouchesItsOwnThingsOnly: what looks like this program's, and is none of the run's that is cleared up after, stays.
 func TestTidyTouchesItsOwnThingsOnly(t *testing.T) {
 	t.Parallel()

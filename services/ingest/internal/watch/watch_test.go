@@ -264,6 +264,19 @@ func TestWatcherListensToWhatIsThereNow(t *testing.T) {
 		"a link stands for it": func(dir, other string) error {
 			return errors.Join(os.Remove(dir), os.Symlink(other, dir))
 		},
+		"its parent was moved away and made anew": func(dir, _ string) error {
+			parent := filepath.Dir(dir)
+			return errors.Join(os.Rename(parent, parent+".old"), os.MkdirAll(dir, 0o755))
+		},
+		"it was a file for a while": func(dir, _ string) error {
+			return errors.Join(os.Remove(dir), os.WriteFile(dir, nil, 0o600), os.Remove(dir), os.Mkdir(dir, 0o755))
+		},
+		"it was made anew time and again": func(dir, _ string) (err error) {
+			for range 5 {
+				err = errors.Join(err, os.Remove(dir), os.Mkdir(dir, 0o755))
+			}
+			return err
+		},
 		"nothing could be heard at first": nil,
 	} {
 		t.Run(name, func(t *testing.T) {
