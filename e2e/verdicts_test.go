@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -185,8 +186,9 @@ func (sc scene) show(t *testing.T) string {
 	case sc.play != nil:
 		sc.play(t, s)
 	case len(sc.soak) > 0:
-		_, err := s.Begin(t.Context(), sc.soak[0], 2*namedWithin)
+		over, err := s.Begin(t.Context(), sc.soak[0], 2*namedWithin)
 		require.NoError(t, err)
+		defer runtime.KeepAlive(over) // a file that it holds would be closed, and its lease be gone
 	}
 	if sc.busy {
 		drop(t, s, "busy.csv", shift(staffed, true, 90)...)
