@@ -406,8 +406,6 @@ func (b *bench) mappings(ctx context.Context) error {
 		b.note("a mapping of %s users", separated(int64(users)))
 		own := *b
 		own.Workers = users
-		own.stacks = b.stacks + 1
-		b.stacks++
 		err := own.with(ctx, allInOne, map[string]string{"ATHOC_RATE_LIMIT": freeRate, "BATCH_SIZE": "5000"}, func(s *stack) error {
 			took, err := s.takenOver()
 			if err != nil {
@@ -417,6 +415,7 @@ func (b *bench) mappings(ctx context.Context) error {
 				atMost(max(1, 15e-6*float64(users)), "linear: 15 s for 1,000,000"))
 			return nil
 		})
+		b.stacks = own.stacks
 		if err != nil {
 			return err
 		}
