@@ -131,18 +131,15 @@ func start(name string, target Settings, service Service, runs func(context.Cont
 	return exitOK
 }
 
-// softMemory is how much memory a service uses before its garbage is collected ever more often.
-const softMemory = 48 << 20
-
-// SpareMemory lets garbage be collected twice as often as usual, and more often from the given number of bytes on: a large
-// file would need half as much memory again. GOGC and GOMEMLIMIT set other bounds, which who has a great many more than
-// 20,000 workers should do.
-func SpareMemory(soft int64) {
+// SpareMemory lets garbage be collected twice as often as usual, since a large file would need half as much memory again, and ever more
+// often when four fifths of MemoryLimit are in use. GOGC and GOMEMLIMIT set other bounds. A bound that does not grow with what is kept
+// would have garbage collected all the time with a great many workers.
+func SpareMemory() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
 	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(soft)
+	if limit := MemoryLimit(); limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(limit / 5 * 4)
 	}
 }
 
@@ -162,7 +159,7 @@ func serve(ctx context.Context, name string, broker config.Broker, told telemetr
 
 // observed runs a process with its telemetry.
 func observed(ctx context.Context, name string, told telemetry.Config, log *slog.Logger, run func(*telemetry.Telemetry) error) (err error) {
-	SpareMemory(softMemory)
+	SpareMemory()
 	log.Info(name+" starts", "version", Version)
 	seen, stop, err := Tell(ctx, "bobosync-"+name, told, log)
 	if err != nil {

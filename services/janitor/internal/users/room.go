@@ -4,14 +4,13 @@ package users
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
+
+	"bobosync/shared/program"
 )
 
 // errTooMany means that AtHoc returns more than this program has memory for.
-var errTooMany = errors.New("AtHoc returns more users than there is memory for: if it has so many, raise the janitor's memory limit, and GOMEMLIMIT with it")
+var errTooMany = errors.New("AtHoc returns more users than there is memory for: if it has so many, raise the janitor's memory limit")
 
 const (
 	// perPerson is about what a user takes in memory, beside name and value.
@@ -20,24 +19,8 @@ const (
 	roomShare = 3
 )
 
-// Room returns how many bytes readings may take together: a part of the memory limit of the container or unit that this program runs
-// in, or 0, without limit, where none can be seen.
-func Room() int64 { return roomBelow("/proc/self/cgroup", "/sys/fs/cgroup") }
-
-func roomBelow(membership, root string) int64 {
-	own, _ := os.ReadFile(membership) // where there is none, there is no limit
-	_, path, _ := strings.Cut(strings.TrimSpace(string(own)), "0::")
-	for _, dir := range []string{filepath.Join(root, path), root} {
-		text, err := os.ReadFile(filepath.Join(dir, "memory.max"))
-		if err != nil {
-			continue
-		}
-		if limit, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil && limit > 0 {
-			return limit / roomShare
-		}
-	}
-	return 0
-}
+// Room returns how many bytes readings may take together: a part of program.MemoryLimit, or 0, without limit.
+func Room() int64 { return program.MemoryLimit() / roomShare }
 
 // clipped returns a text that can be an employee id or a username as it is, and of a longer one what shows that it is none.
 func clipped(text string) string {

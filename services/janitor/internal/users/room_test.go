@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -45,30 +43,5 @@ func TestUsersWithoutAnEnd(t *testing.T) {
 		_, err := read(t.Context(), Query{Attribute: "Collar-Number"})
 		require.ErrorIs(t, err, errTooMany)
 		require.InDelta(t, 7, at.pages, 1, "a thousand users of somewhat more than 1 KiB in each")
-	}
-}
-
-// TestRoom: a third of the memory limit, of the unit or of the container.
-func TestRoom(t *testing.T) {
-	t.Parallel()
-	for _, tc := range []struct {
-		member, unit, top string
-		want              int64
-	}{
-		{"0::/\n", "", "134217728\n", 44739242}, {"0::/system.slice/x.service\n", "300\n", "max\n", 100}, {"0::/system.slice/x.service\n", "max\n", "600\n", 200},
-		{"0::/elsewhere\n", "", "max\n", 0}, {"", "", "", 0}, {"12:memory:/x\n", "", "", 0},
-	} {
-		dir := t.TempDir()
-		write := func(name, text string) {
-			if text == "" {
-				return
-			}
-			require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700))
-			require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
-		}
-		write("member", tc.member)
-		write("root/system.slice/x.service/memory.max", tc.unit)
-		write("root/memory.max", tc.top)
-		require.Equal(t, tc.want, roomBelow(filepath.Join(dir, "member"), filepath.Join(dir, "root")), tc)
 	}
 }
