@@ -47,6 +47,10 @@ const (
 // broker nothing that it publishes would ever be confirmed. What is given up comes again.
 const closeTimeout = 8 * time.Second
 
+// gather is how long entries are waited for at most while batches of them take that long: each writes nearly all workers anew when a
+// large file speaks of all.
+const gather = 500 * time.Millisecond
+
 // work is one session's.
 type work struct {
 	conn      *bus.Conn
@@ -124,10 +128,10 @@ func (w *work) consume(ctx context.Context, lost func(error)) error {
 	open := make(chan struct{})
 	close(open)
 	for _, in := range []input{
-		{"mapping", topology.StreamMapping, topology.ConsumerResolverMapping, otherBatch, 0, open, w.takeover.Handle},
-		{"answers", topology.StreamAcks, topology.ConsumerResolverAcks, otherBatch, answers.Linger, open, w.answers.Handle},
+		{"mapping", topology.StreamMapping, topology.ConsumerResolverMapping, otherBatch, 0, 0, open, w.takeover.Handle},
+		{"answers", topology.StreamAcks, topology.ConsumerResolverAcks, otherBatch, answers.Linger, 0, open, w.answers.Handle},
 		// Without any mapping nobody could be told from an unknown worker, and rows would be settled as unmapped: entries wait.
-		{"entries", topology.StreamEntries, topology.ConsumerResolverEntries, entriesBatch, 0, w.takeover.Mapped(), w.intake.Handle},
+		{"entries", topology.StreamEntries, topology.ConsumerResolverEntries, entriesBatch, 0, gather, w.takeover.Mapped(), w.intake.Handle},
 	} {
 		if err := w.add(router, in, lost); err != nil {
 			return err
@@ -148,11 +152,11 @@ func (w *work) consume(ctx context.Context, lost func(error)) error {
 	return err
 }
 
-// input is something that is consumed: at most so many messages at a time, for which it waits so long, once ready is closed.
+// input is something that is consumed: at most so many messages at a time, for which it waits so long (see bus.PullConfig), once ready is closed.
 type input struct {
 	topic, stream, consumer string
 	batch                   int
-	linger                  time.Duration
+	linger, gather          time.Duration
 	ready                   <-chan struct{}
 	handle                  message.NoPublishHandlerFunc
 }
@@ -160,7 +164,7 @@ type input struct {
 func (w *work) add(router *message.Router, in input, lost func(error)) error {
 	log := w.roster.Log
 	source := bus.PullSource(w.conn, bus.PullConfig{
-		Stream: in.stream, Consumer: in.consumer, MaxItems: in.batch, Linger: in.linger, OnLost: lost, Logger: log,
+		Stream: in.stream, Consumer: in.consumer, MaxItems: in.batch, Linger: in.linger, Gather: in.gather, OnLost: lost, Logger: log,
 	})
 	sub, err := bus.NewSubscriber(w.conn, bus.SubscriberConfig{
 		Source: func(string) bus.Source { return latch{source, in.ready} }, CloseTimeout: closeTimeout, Logger: log,

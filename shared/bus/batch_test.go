@@ -50,6 +50,24 @@ func lines(b *bus.Batch) string {
 	return text.String()
 }
 
+// TestABatchGathersForAsLongAsTheLastOneTook: what comes while it waits is part of it.
+func TestABatchGathersForAsLongAsTheLastOneTook(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	_, out := r.subscribe(t, bus.PullConfig{MaxItems: 2, Gather: patience}, bus.SubscriberConfig{})
+	r.publish(t, 1)
+	m, b := batch(t, out)
+	require.Len(t, b.Items, 1)
+	<-time.After(2 * time.Second) // the batch is worked on: that is what is measured
+	r.publish(t, 1)
+	m.Ack()
+	r.publish(t, 1)
+	m, b = batch(t, out)
+	require.Len(t, b.Items, 2)
+	m.Ack()
+	r.settled(t, 3)
+}
+
 func TestBatchLingers(t *testing.T) {
 	r := newRig(t)
 	_, out := r.subscribe(t, bus.PullConfig{MaxItems: 3, Linger: patience}, bus.SubscriberConfig{})

@@ -44,6 +44,9 @@ type PullConfig struct {
 	MaxBytes int
 	// Linger is how long to wait for more after the first message; 0 takes what is there.
 	Linger time.Duration
+	// Gather has it wait for more for as long as the batch before was worked on, but at most so long: where a batch costs much
+	// whatever its size, fewer are made, and who works beside has time to bring more.
+	Gather time.Duration
 	// PullWait is the longest pull, and so the longest that closing an idle subscription takes; default 1 s.
 	PullWait time.Duration
 	// OnLost is told, once per loss, that the consumer or its stream is gone; the error wraps ErrConsumerLost. The source
@@ -78,14 +81,21 @@ type pullSource struct {
 	cons    jetstream.Consumer // nil until it is found, and again when it is lost
 	ackWait time.Duration
 	lost    bool
+	// given is when the batch before was handed out, and worked how long it was worked on.
+	given  time.Time
+	worked time.Duration
 }
 
 // Fetch implements Source.
 func (s *pullSource) Fetch(ctx context.Context) (*Batch, error) {
+	if !s.given.IsZero() {
+		s.worked = time.Since(s.given)
+	}
 	for ctx.Err() == nil {
 		b, err := s.pull(ctx)
 		if b != nil && len(b.Items) > 0 {
 			s.rest.Reset()
+			s.given = time.Now()
 			return b, nil
 		}
 		if err == nil {
@@ -156,10 +166,10 @@ func (s *pullSource) lookUp(ctx context.Context) (jetstream.Consumer, error) {
 	return cons, nil
 }
 
-// linger adds what is there and what comes within Linger to a batch that has its first item. A failure only ends it: what
+// linger adds what is there and what comes within Linger or Gather to a batch that has its first item. A failure only ends it: what
 // is there can be worked on. A long wait is cut into pieces, so that a shutdown need not sit it out.
 func (s *pullSource) linger(ctx context.Context, b *Batch) {
-	end := time.Now().Add(s.cfg.Linger)
+	end := time.Now().Add(max(s.cfg.Linger, min(s.worked, s.cfg.Gather)))
 	for len(b.Items) < s.cfg.MaxItems {
 		piece := min(time.Until(end), s.cfg.PullWait)
 		started := time.Now()

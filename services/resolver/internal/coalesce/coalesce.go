@@ -32,18 +32,37 @@ type Waiting struct {
 	Rank     int64
 }
 
-// Pick chooses whose update is published, at most room of them: mostly the newest, who are looked at now, but a quarter are the
-// oldest, so that nobody waits for ever.
-func Pick(all []Waiting, room int) []Waiting {
+// Line are those for whom an update waits for room. It is sorted once, however often some of them are taken. It is not safe for
+// concurrent use.
+type Line struct {
+	waiting []Waiting
+	sorted  bool
+}
+
+// NewLine makes a line, which keeps the slice.
+func NewLine(waiting []Waiting) *Line { return &Line{waiting: waiting} }
+
+// Len is how many wait.
+func (l *Line) Len() int { return len(l.waiting) }
+
+// Take takes those whose updates are published next out of the line, at most room of them: mostly the newest, who are looked at now, but
+// a quarter are the oldest, so that nobody waits for ever.
+func (l *Line) Take(room int) []Waiting {
+	all := l.waiting
 	if room >= len(all) {
+		l.waiting = nil
 		return all
 	}
 	if room <= 0 {
 		return nil
 	}
-	slices.SortFunc(all, func(a, b Waiting) int {
-		return cmp.Or(cmp.Compare(b.Rank, a.Rank), cmp.Compare(a.Employee, b.Employee))
-	})
-	oldest := room / 4
-	return append(all[:room-oldest:room-oldest], all[len(all)-oldest:]...)
+	if !l.sorted {
+		slices.SortFunc(all, func(a, b Waiting) int {
+			return cmp.Or(cmp.Compare(b.Rank, a.Rank), cmp.Compare(a.Employee, b.Employee))
+		})
+		l.sorted = true
+	}
+	newest, oldest := room-room/4, len(all)-room/4
+	l.waiting = all[newest:oldest]
+	return append(all[:newest:newest], all[oldest:]...)
 }

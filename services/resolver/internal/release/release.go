@@ -34,13 +34,13 @@ type Releaser struct {
 	came   time.Time
 	// due: something has changed since all unresolved workers were last looked at.
 	due bool
-	// queued: somebody waits for room.
-	queued bool
+	// line are those who waited for room then and were not taken since.
+	line *coalesce.Line
 }
 
 // New returns a releaser for the session that begins.
 func New(r *roster.Roster, meter *demand.Meter) *Releaser {
-	return &Releaser{roster: r, meter: meter, partial: map[string]time.Time{}, ahead: map[string]bool{}, due: true}
+	return &Releaser{roster: r, meter: meter, partial: map[string]time.Time{}, ahead: map[string]bool{}, due: true, line: coalesce.NewLine(nil)}
 }
 
 // Part notes that a part of a file was read; last: it was the last one; ahead: files that lay there with it come next.
@@ -88,7 +88,7 @@ func (x *Releaser) entries() coalesce.Entries {
 func (x *Releaser) Due(ctx context.Context) (*roster.Changeset, error) {
 	partial, ahead, behind := len(x.partial), len(x.ahead), x.behind
 	e := x.entries()
-	if x.due = x.due || len(e.Partial) != partial || len(e.Ahead) != ahead || e.Behind != behind; !x.due && !x.queued {
+	if x.due = x.due || len(e.Partial) != partial || len(e.Ahead) != ahead || e.Behind != behind; !x.due && x.line.Len() == 0 {
 		c := roster.NewChangeset()
 		return &c, nil
 	}
@@ -103,16 +103,17 @@ func (x *Releaser) Release(ctx context.Context) (*roster.Changeset, error) {
 		return &c, nil
 	}
 	err := x.roster.View(func(v store.View) error {
-		waiting, err := x.resolve(v, &c)
-		if err != nil {
-			return err
+		if x.due {
+			if err := x.resolve(v, &c); err != nil {
+				return err
+			}
 		}
-		return x.sendSome(ctx, v, &c, waiting)
+		return x.sendSome(ctx, v, &c)
 	})
-	if err != nil {
-		return &c, err
+	if err == nil {
+		err = x.roster.Commit(ctx, &c)
 	}
-	if err := x.roster.Commit(ctx, &c); err != nil {
+	if err != nil {
 		x.due = true
 		return &c, err
 	}
@@ -123,8 +124,8 @@ func (x *Releaser) Release(ctx context.Context) (*roster.Changeset, error) {
 	return &c, nil
 }
 
-// resolve decides for all whom nothing holds, and returns those who wait for room.
-func (x *Releaser) resolve(v store.View, c *roster.Changeset) ([]coalesce.Waiting, error) {
+// resolve decides for all whom nothing holds, and lines up those who wait for room.
+func (x *Releaser) resolve(v store.View, c *roster.Changeset) error {
 	var waiting []coalesce.Waiting
 	e := x.entries()
 	x.due = false
@@ -135,7 +136,7 @@ func (x *Releaser) resolve(v store.View, c *roster.Changeset) ([]coalesce.Waitin
 			}
 			w, err := x.roster.Worker(v, employee)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			if x.roster.Resolve(c, employee, w, u.Replaces) {
 				continue
@@ -144,21 +145,24 @@ func (x *Releaser) resolve(v store.View, c *roster.Changeset) ([]coalesce.Waitin
 		}
 		waiting = append(waiting, coalesce.Waiting{Employee: employee, Rank: u.Rank})
 	}
-	return waiting, nil
+	x.line = coalesce.NewLine(waiting)
+	return nil
 }
 
 // sendSome adds the updates of as many of those who wait as there is room for.
-func (x *Releaser) sendSome(ctx context.Context, v store.View, c *roster.Changeset, waiting []coalesce.Waiting) error {
-	if x.queued = len(waiting) > 0; !x.queued {
+func (x *Releaser) sendSome(ctx context.Context, v store.View, c *roster.Changeset) error {
+	if x.line.Len() == 0 {
 		return nil
 	}
-	room, err := x.meter.Room(ctx, len(waiting)+len(c.Updates))
+	room, err := x.meter.Room(ctx, x.line.Len()+len(c.Updates))
 	if err != nil {
 		return err
 	}
-	chosen := coalesce.Pick(waiting, room-len(c.Updates))
-	x.queued = len(chosen) < len(waiting)
-	for _, one := range chosen {
+	for _, one := range x.line.Take(room - len(c.Updates)) {
+		if u := x.roster.Unresolved[one.Employee]; u == nil || !u.Queued {
+			x.due = x.due || u != nil // it has changed meanwhile, and is to be looked at anew
+			continue
+		}
 		w, err := x.roster.Worker(v, one.Employee)
 		if err != nil {
 			return err
