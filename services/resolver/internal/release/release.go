@@ -92,11 +92,16 @@ func (x *Releaser) Due(ctx context.Context) (*roster.Changeset, error) {
 		c := roster.NewChangeset()
 		return &c, nil
 	}
-	return x.Release(ctx)
+	return x.release(ctx)
 }
 
 // Release publishes for all workers whom nothing holds, as far as there is room, and returns what it published.
 func (x *Releaser) Release(ctx context.Context) (*roster.Changeset, error) {
+	x.due = true
+	return x.release(ctx)
+}
+
+func (x *Releaser) release(ctx context.Context) (*roster.Changeset, error) {
 	c := roster.NewChangeset()
 	if !x.roster.MayPublish() {
 		x.due = true
