@@ -3,7 +3,9 @@ package program
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -31,4 +33,40 @@ func TestMemoryLimit(t *testing.T) {
 		write("root/memory.max", tc.top)
 		require.Equal(t, tc.want, memoryLimit(filepath.Join(dir, "member"), filepath.Join(dir, "root")), tc)
 	}
+}
+
+// TestBound: what is kept beats what is usual, and the container's limit beats both.
+func TestBound(t *testing.T) {
+	t.Parallel()
+	const mib = 1 << 20
+	for _, tc := range []struct{ soft, kept, most, want int64 }{
+		{48 * mib, 0, 0, 48 * mib}, {48 * mib, 32 * mib, 0, 48 * mib}, {48 * mib, 80 * mib, 0, 120 * mib},
+		{48 * mib, 60 * mib, 102 * mib, 90 * mib}, {48 * mib, 80 * mib, 102 * mib, 102 * mib}, {160 * mib, 0, 102 * mib, 102 * mib},
+	} {
+		require.Equal(t, tc.want, bound(tc.soft, tc.kept, tc.most), tc)
+	}
+}
+
+// TestAtEachCollection: it is called after one, and after the next.
+func TestAtEachCollection(t *testing.T) {
+	t.Parallel()
+	called := make(chan struct{}, 1)
+	atEachCollection(func() {
+		select {
+		case called <- struct{}{}:
+		default:
+		}
+	})
+	for range 3 {
+		require.Eventually(t, func() bool {
+			runtime.GC()
+			select {
+			case <-called:
+				return true
+			default:
+				return false
+			}
+		}, time.Minute, 10*time.Millisecond)
+	}
+	require.Positive(t, kept())
 }

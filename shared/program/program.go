@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -131,17 +130,8 @@ func start(name string, target Settings, service Service, runs func(context.Cont
 	return exitOK
 }
 
-// SpareMemory lets garbage be collected twice as often as usual, since a large file would need half as much memory again, and ever more
-// often when four fifths of MemoryLimit are in use. GOGC and GOMEMLIMIT set other bounds. A bound that does not grow with what is kept
-// would have garbage collected all the time with a great many workers.
-func SpareMemory() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
-	}
-	if limit := MemoryLimit(); limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(limit / 5 * 4)
-	}
-}
+// softMemory is how much memory a service uses before its garbage is collected ever more often.
+const softMemory = 64 << 20
 
 // serve runs a service with a connection to the broker.
 func serve(ctx context.Context, name string, broker config.Broker, told telemetry.Config, log *slog.Logger, service Service) error {
@@ -159,7 +149,7 @@ func serve(ctx context.Context, name string, broker config.Broker, told telemetr
 
 // observed runs a process with its telemetry.
 func observed(ctx context.Context, name string, told telemetry.Config, log *slog.Logger, run func(*telemetry.Telemetry) error) (err error) {
-	SpareMemory()
+	SpareMemory(softMemory)
 	log.Info(name+" starts", "version", Version)
 	seen, stop, err := Tell(ctx, "bobosync-"+name, told, log)
 	if err != nil {

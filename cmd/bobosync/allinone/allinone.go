@@ -35,6 +35,8 @@ const (
 	// againWait is how long to wait before everything is started again after the broker inside has failed.
 	againWait = 10 * time.Second
 	drainWait = 5 * time.Second
+	// softMemory is how much memory everything together uses before its garbage is collected ever more often.
+	softMemory = 160 << 20
 )
 
 // Run runs everything until ctx ends, and serves metrics and health if the settings say so.
@@ -57,7 +59,7 @@ func Run(ctx context.Context, s settings.All, log *slog.Logger) (err error) {
 // runAll runs everything until ctx ends. When the broker inside fails, or it or a service cannot start, since the disk is full, everything
 // is stopped and started again until it works.
 func runAll(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetry.Telemetry) error {
-	program.SpareMemory()
+	program.SpareMemory(softMemory)
 	log.Info("bobosync starts", "version", program.Version, "inputs", s.Ingest.InputDirectories())
 	for {
 		err := once(ctx, s, log, tel)
