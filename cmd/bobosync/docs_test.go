@@ -110,7 +110,7 @@ func TestDocsNameCommandsThatExist(t *testing.T) {
 }
 
 // foreign are names in capitals that are no settings of the services: of this system's neighbours and of its tools.
-var foreign = regexp.MustCompile(`^(LOGIN_ID|USER_ID|CAP_[A-Z_]+|NO_COLOR|GO[A-Z]+|OTEL_[A-Z_]+|ATHOCSIM_[A-Z_]+|KV_[A-Z_]+|NKEY_[A-Z_]+|XDG_[A-Z_]+|COMPOSE_[A-Z_]+|BOBOSYNC_[A-Z_]+|NATS_HOSTS)$`)
+var foreign = regexp.MustCompile(`^(LOGIN_ID|USER_ID|CAP_[A-Z_]+|NO_COLOR|GO[A-Z]+|OTEL_[A-Z_]+|ATHOCSIM_[A-Z_]+|KV_[A-Z_]+|NKEY_[A-Z_]+|XDG_[A-Z_]+|COMPOSE_[A-Z_]+|BOBOSYNC_[A-Z_]+|NATS_HOSTS|NATS_ACCOUNTS|NATS_KEYS)$`)
 
 // TestDocsNameVariablesThatExist: each variable in the README and the docs is one that a program reads, and each that is read
 // stands in the docs.
