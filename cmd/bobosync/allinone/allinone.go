@@ -32,7 +32,7 @@ import (
 const (
 	// healthLook is how often the broker inside is looked at.
 	healthLook = 2 * time.Second
-	// againWait is how long to wait before everything is started again after the broker inside has failed.
+	// againWait is how long to wait before everything is started again after the broker inside has failed, or a disk was full.
 	againWait = 10 * time.Second
 	drainWait = 5 * time.Second
 	// softMemory is how much memory everything together uses before its garbage is collected ever more often.
@@ -70,7 +70,7 @@ func runAll(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetr
 			log.Info("a worker was erased: everything starts again, so that what the broker inside has deleted is overwritten")
 			continue
 		case errors.Is(err, errBrokerFailed), errors.Is(err, broker.ErrDiskFull), disk.IsFull(err):
-			log.Error("the broker inside has failed; everything starts again", "error", err, "retry_in", againWait.String())
+			log.Error("the broker inside or a service has failed; everything starts again", "error", err, "retry_in", againWait.String())
 		default:
 			return err
 		}
