@@ -5,7 +5,7 @@ RELEASE    ?= bin/release
 # A file with the owner's key: what is handed out is signed with it (deploy/sign).
 SIGNING_KEY ?=
 # Those whose tests take longest come first.
-MODULES    := services/ingest services/resolver services/publisher services/janitor services/console cmd shared cmd/athocsim docs deploy e2e
+MODULES    := services/ingest services/resolver services/publisher deploy cmd services/janitor services/console shared cmd/athocsim docs e2e
 TOOLS      := $(CURDIR)/.tools
 LINT       := $(TOOLS)/golangci-lint-2.15.0
 LINT_PKG   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -65,7 +65,7 @@ run: build ## run all services in one process, with the settings of .env
 	bin/bobosync run
 
 .PHONY: demo
-demo: build ## show the pipeline at work against a simulated AtHoc
+demo: build ## show the pipeline working against a simulated AtHoc
 	bin/demo
 
 .PHONY: test
@@ -75,7 +75,7 @@ test: ## run all tests but the longest, with the race detector; those of the who
 
 .PHONY: test-long
 test-long: ## run the tests that take minutes, which make test leaves out
-	BOBOSYNC_LONG=1 go test $(TESTFLAGS) -p 1 -count=1 -timeout 15m ./e2e ./deploy/release ./deploy/images
+	BOBOSYNC_LONG=1 go test $(TESTFLAGS) -p 1 -count=1 -timeout 15m ./e2e ./e2e/bench ./deploy/release ./deploy/images
 
 .PHONY: test-short
 test-short: ## run the tests that take no more than seconds
@@ -85,7 +85,7 @@ test-short: ## run the tests that take no more than seconds
 test-verdicts: ## play every fault against the real programs: status must name it (VERDICTS=-update-runbook writes the runbook's table)
 	go test -count=1 -v -timeout 30m -run 'TestVerdicts|TestTheRunbookHasEveryFault' ./e2e -all-verdicts $(VERDICTS)
 
-# What the console's tests are told, and how long they may take.
+# What the console's tests are given, and how long they may take.
 CONSOLE_ALL ?= $(BOBOSYNC_CONSOLE_ALL)
 CONSOLE_ENV = BOBOSYNC_BROWSER=$$(command -v $(BROWSER)) BOBOSYNC_AXE=$(AXE) BOBOSYNC_CONSOLE_ALL=$(CONSOLE_ALL)
 CONSOLE_TIMEOUT = $(if $(CONSOLE_ALL),120m,20m)
@@ -227,7 +227,7 @@ check-alerts: $(PROMTOOL) ## check and test alert rules and dashboard with promt
 test-containers: ## run the images with the compose files and faults, judged by the auditor (starts an engine if it can)
 	@$(MAKE) --no-print-directory images ARCHES=$$(go env GOARCH)
 	@compose="$(COMPOSE)"; $$compose version >/dev/null 2>&1 || { $(MAKE) --no-print-directory $(COMPOSE_TOOL) && compose=$(COMPOSE_TOOL); } && \
-	  BOBOSYNC_IMAGES=$(abspath $(IMAGES)) BOBOSYNC_VERSION=$(VERSION) BOBOSYNC_COMPOSE="$$compose" go test -count=1 -v -timeout 10m ./e2e/containers
+	  BOBOSYNC_IMAGES=$(abspath $(IMAGES)) BOBOSYNC_VERSION=$(VERSION) BOBOSYNC_COMPOSE="$$compose" go test -count=1 -v -timeout 20m ./e2e/containers
 
 .PHONY: secrets
 secrets: nats-creds ## gather keys and certificates for deploy/compose.yaml (SECRETS=deploy/secrets)

@@ -213,7 +213,7 @@ func (d *fullDisk) program() *harness.Process {
 // round fills the disk while files arrive, makes room, and judges.
 func (d *fullDisk) round(t *testing.T, kind diskKind) {
 	d.t = t
-	assert.Eventually(t, func() bool { return d.saysOK(time.Now().Add(-3 * time.Second)) }, namedWithin, lookEvery, "status says no OK before the round")
+	assert.Eventually(t, func() bool { return d.saysOK(time.Now().Add(-3 * time.Second)) }, namedWithin, pollInterval, "status says no OK before the round")
 	require.False(t, t.Failed(), "status says %s", d.last())
 	first, _ := d.waiting()
 	if kind.stopped {
@@ -292,7 +292,7 @@ func (d *fullDisk) judge(t *testing.T, first int, full, free time.Time) {
 	for _, left := range departures {
 		if left.File >= first {
 			gone[left.File-first] = left.Gone
-			last = later(last, left.Gone)
+			last = slices.MaxFunc([]time.Time{last, left.Gone}, time.Time.Compare)
 		}
 	}
 	assert.LessOrEqual(t, last.Sub(free), healedWithin, "until all files were done")
@@ -301,13 +301,6 @@ func (d *fullDisk) judge(t *testing.T, first int, full, free time.Time) {
 		t.Error(wrong)
 	}
 	t.Logf("%d files, done after %s", len(files)-first, last.Sub(free).Round(100*time.Millisecond))
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }
 
 // waiting returns how many files have been dropped, and how many of them lie there still.

@@ -18,6 +18,7 @@ import (
 	"bobosync/cmd/athocsim/sim"
 	"bobosync/e2e/harness"
 	"bobosync/e2e/workload"
+	"bobosync/shared/boborow"
 )
 
 // staleRounds is how often stale duty is cleared while workers book on: make soak-stale takes more.
@@ -71,12 +72,11 @@ func (r *roster) book(on bool, employees ...string) {
 	r.t.Helper()
 	zone, err := time.LoadLocation(harness.BoboZone)
 	require.NoError(r.t, err)
-	kind := map[bool]string{true: "BON", false: "BOF"}[on]
 	r.clock = r.clock.Add(10 * time.Second)
 	at := r.clock.In(zone)
 	var text strings.Builder
 	for _, e := range employees {
-		fmt.Fprintf(&text, "%s,%s,P,%s,%s,%s,1,,,\n", kind, e, at.Format("20060102"), at.Format("150405"), at.Format("20060102150405"))
+		fmt.Fprintln(&text, boborow.New(on, e, at))
 		r.latest[e] = booking{at, on}
 	}
 	r.files++
@@ -155,7 +155,7 @@ func TestStaleDutyIsClearedInFewCalls(t *testing.T) {
 	const workers, needed = 2500, 3
 	for publishers, most := range map[int]int{1: needed + 1, 3: needed + 1 + 3} {
 		t.Run(fmt.Sprintf("%d publishers", publishers), func(t *testing.T) {
-			r := newRoster(t, workers, publishers, map[string]string{"BATCH_WAIT": "1s"})
+			r := newRoster(t, workers, publishers, map[string]string{"BATCH_WAIT": "2s"})
 			before, err := r.s.Sim.Stats(t.Context())
 			require.NoError(t, err)
 			r.edit(time.Now().Add(-30*time.Hour), slices.Collect(maps.Keys(allOf(workers)))...)

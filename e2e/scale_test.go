@@ -19,6 +19,7 @@ import (
 	"bobosync/cmd/athocsim/sim"
 	"bobosync/e2e/harness"
 	"bobosync/e2e/workload"
+	"bobosync/shared/boborow"
 )
 
 // staff makes a plan of ordinary workers and no files.
@@ -43,11 +44,7 @@ func bookings(rng *rand.Rand, name string, rows, workers int, age span, latest m
 	for range rows {
 		employee := fmt.Sprintf("%05d", rng.IntN(workers))
 		b := booking{now.Add(-time.Duration(rng.Int64N(int64(age.most-age.least))) - age.least).Truncate(time.Second), rng.IntN(2) == 0}
-		kind := "BOF"
-		if b.on {
-			kind = "BON"
-		}
-		fmt.Fprintf(&text, "%s,%s,P,%s,%s,%s,1,,,\n", kind, employee, b.at.Format("20060102"), b.at.Format("150405"), b.at.Format("20060102150405"))
+		fmt.Fprintln(&text, boborow.New(b.on, employee, b.at))
 		if !b.at.Before(latest[employee].at) { // at the same second the row that is read later wins
 			latest[employee] = b
 		}
@@ -98,8 +95,8 @@ func updatesWaiting(t *testing.T, s *harness.Stack) (waiting uint64, table jetst
 	require.NoError(t, err)
 	entries, err := js.Consumer(t.Context(), "ENTRIES", "resolver")
 	require.NoError(t, err)
-	for lane := range 8 {
-		c, err := js.Consumer(t.Context(), "UPDATES", fmt.Sprintf("publisher-%d", lane))
+	for partition := range 8 {
+		c, err := js.Consumer(t.Context(), "UPDATES", fmt.Sprintf("publisher-%d", partition))
 		require.NoError(t, err)
 		waiting += c.CachedInfo().NumPending + uint64(c.CachedInfo().NumAckPending)
 	}

@@ -42,7 +42,7 @@ func processScenes() []scene {
 		{fault: "the only publisher is frozen", soak: []string{"freeze publisher", "freeze long publisher"}, cause: "no_publisher", level: problem},
 		{fault: "the janitor is killed", soak: []string{"kill janitor", "stop janitor"}, cause: "no_janitor", level: warning},
 		{fault: "the janitor is frozen", soak: []string{"freeze janitor"}, cause: "no_janitor", level: warning},
-		{fault: "the janitor at work is frozen, and another one stands by", cause: verdict.CauseStandby, level: warning,
+		{fault: "the leading janitor is frozen, and another one follows", cause: verdict.CauseStandby, level: warning,
 			settings: map[string]string{"ATHOC_TIMEOUT": "30s"}, play: func(t *testing.T, s *harness.Stack) {
 				_, err := s.AddSecond(harness.Janitor)
 				require.NoError(t, err)
@@ -50,7 +50,7 @@ func processScenes() []scene {
 					var seen struct{ Facts struct{ Janitor []struct{} } }
 					out, _ := s.Operate(t.Context(), "status", "--json") // its exit status is the verdict
 					return json.Unmarshal([]byte(out), &seen) == nil && len(seen.Facts.Janitor) == 2
-				}, namedWithin, lookEvery)
+				}, namedWithin, pollInterval)
 				require.NoError(t, s.Process(harness.Janitor).Pause())
 			}},
 		{fault: "a second resolver runs", cause: verdict.CauseTwice, level: problem, play: func(t *testing.T, s *harness.Stack) {
@@ -61,8 +61,8 @@ func processScenes() []scene {
 			end(t, s, harness.AllInOne)
 		}},
 		{fault: "a publisher comes and goes", soak: []string{"one more new publisher"}},
-		{fault: "the resolver is killed, and its memory is lost", soak: []string{"lost memory of resolver"}, play: lost("lost memory of resolver")},
-		{fault: "the resolver has lost its memory, and ingest does not run", cause: verdict.CauseRecovering, level: warning, play: func(t *testing.T, s *harness.Stack) {
+		{fault: "the resolver is killed, and its state store is lost", soak: []string{"lost memory of resolver"}, play: lost("lost memory of resolver")},
+		{fault: "the resolver has lost its state store, and ingest does not run", cause: verdict.CauseRecovering, level: warning, play: func(t *testing.T, s *harness.Stack) {
 			end(t, s, harness.Ingest, harness.Resolver)
 			require.NoError(t, s.Delete("data/resolver.db"))
 			require.NoError(t, s.Process(harness.Resolver).Start())
@@ -93,7 +93,7 @@ func brokerScenes() []scene {
 		{fault: "the broker is killed", soak: []string{"kill broker", "stop broker"}, cause: verdict.CauseBroker, level: problem, short: true},
 		{fault: "the broker is frozen", soak: []string{"freeze broker"}, cause: verdict.CauseBroker, level: problem},
 		{fault: "the broker has lost its store", soak: []string{"lost store of broker"}, play: lost("lost store of broker")},
-		{fault: "a part of the broker's store is damaged, and it starts anew", soak: []string{"damaged store of broker"}, play: lost("damaged store of broker")},
+		{fault: "a part of the broker's store is damaged, and it restarts", soak: []string{"damaged store of broker"}, play: lost("damaged store of broker")},
 		{fault: "the broker is cut off from the publisher", soak: []string{"cut broker off from publisher"}, cause: "no_publisher", level: problem},
 		{fault: "the broker does not answer the publisher", soak: []string{"silent broker for publisher"}, cause: "no_publisher", level: problem},
 		{fault: "the broker has another password than the commands know", allInOne: true, cause: verdict.CauseNotAllowed, level: problem, play: func(t *testing.T, s *harness.Stack) {
@@ -181,7 +181,7 @@ func athocScenes() []scene {
 	}
 	only := func(n int) []string { return []string{fmt.Sprintf("worker%05d@example.org", n)} }
 	all := []scene{
-		{fault: "AtHoc's machine starts anew", soak: []string{"kill athocsim"}, play: lost("kill athocsim")},
+		{fault: "AtHoc's machine restarts", soak: []string{"kill athocsim"}, play: lost("kill athocsim")},
 		down("AtHoc is frozen", "freeze athocsim"),
 		down("a gzip bomb comes in AtHoc's place", "a gzip bomb from athocsim", "an endless answer from athocsim", "endless headers from athocsim"),
 		down("AtHoc's answer comes letter by letter", "a dripping body from athocsim", "a dripping head from athocsim"),
@@ -308,7 +308,7 @@ func mappingScenes() []scene {
 			older(t, s, "janitor.mapping", `"(taken|refreshed)":"[^"]+"`)
 			require.NoError(t, s.Process(harness.Janitor).Start())
 		}},
-		{fault: "AtHoc's searches fail", cause: verdict.CauseDuty, level: warning,
+		{fault: "AtHoc's searches fail", cause: verdict.CauseJob, level: warning,
 			play: simulated(sim.Fault{Kind: sim.FaultStatus, Status: 500, Scope: []string{sim.EndpointSearch}})},
 		{fault: "most workers of a file are unknown in AtHoc", cause: verdict.CauseManyUnmapped, level: warning, play: func(t *testing.T, s *harness.Stack) {
 			drop(t, s, "strangers.csv", changed(shift(10, true, 60), "BON,0", "BON,7")...)
@@ -448,7 +448,7 @@ func diskScenes() []scene {
 					_, err := s.Book()
 					require.NoError(t, err)
 					return strings.Contains(status(t, s, nil).String(), "so that the broker inside bobosync run cannot work")
-				}, namedWithin, lookEvery)
+				}, namedWithin, pollInterval)
 			}},
 		{fault: "the disk of a broker of its own is full", soak: []string{"full disk of broker"}, root: true, cause: verdict.CauseUnstored, level: problem,
 			prepare: func(t *testing.T, dir string, _ map[string]string) { small(t, filepath.Join(dir, "jetstream"), 150) },

@@ -9,7 +9,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"maps"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,6 +29,9 @@ import (
 
 	"bobosync/e2e/harness"
 	"bobosync/e2e/workload"
+	"bobosync/shared/boborow"
+	"bobosync/shared/bustest/freeport"
+	consolelogin "bobosync/shared/login"
 	"bobosync/shared/verdict"
 )
 
@@ -38,9 +45,9 @@ var (
 const (
 	// namedWithin is how long a fault may last until status names it.
 	namedWithin = 2 * time.Minute
-	// lookEvery is how often status is asked.
-	lookEvery = time.Second
-	runbook   = "../docs/runbook.md"
+	// pollInterval is how often status is asked.
+	pollInterval = time.Second
+	runbook      = "../docs/runbook.md"
 )
 
 // scene is a fault, and what status has to say of it.
@@ -120,7 +127,7 @@ func askStatus(ctx context.Context, s *harness.Stack, flags ...string) (j judged
 	return j, nil
 }
 
-// TestVerdicts: each fault is played against the real programs, and status names it within two minutes, with what to do; or the whole
+// TestVerdicts: each fault is played against the real programs, and status names it within two minutes, with what to do, and the console's first page; or the whole
 // goes on by itself, and status says OK once it does. What comes of it stands in the runbook.
 func TestVerdicts(t *testing.T) {
 	if !*allVerdicts {
@@ -173,6 +180,10 @@ func (sc scene) show(t *testing.T) string {
 		}
 	})
 	require.NoError(t, err)
+	page := func() string { return "" }
+	if sc.inConsole() {
+		page = addConsole(t, s)
+	}
 	if !sc.cold {
 		require.NoError(t, s.Ready(readyWithin))
 		require.NoError(t, s.Idle(idleWithin))
@@ -197,7 +208,48 @@ func (sc scene) show(t *testing.T) string {
 	if sc.cause == "" {
 		return fmt.Sprintf("| %s | goes on by itself | |", sc.fault)
 	}
+	if sc.inConsole() {
+		require.Eventually(t, func() bool { return strings.Contains(page(), `data-cause="`+sc.cause+`"`) }, namedWithin/2, pollInterval, "the console's first page says it, too")
+	}
 	return fmt.Sprintf("| %s | %v `%s` | %s |", sc.fault, sc.level, sc.cause, steady(found.Do))
+}
+
+// inConsole reports whether the console has to say it as well: it asks for nothing but what it was started with, and one that is inside a
+// program that was killed says nothing.
+func (sc scene) inConsole() bool { return len(sc.flags) == 0 && !sc.allInOne && sc.cause != "" }
+
+// addConsole starts a console and returns its first page as an operator sees it, empty if it is not to be had.
+func addConsole(t *testing.T, s *harness.Stack) (page func() string) {
+	t.Helper()
+	port, err := freeport.Find()
+	require.NoError(t, err)
+	const name, password = "olga", "correct horse battery"
+	hash, err := consolelogin.Hash(password)
+	require.NoError(t, err)
+	users := s.Path("console-users")
+	require.NoError(t, os.WriteFile(users, []byte(consolelogin.Line(name, "operator", hash)+"\n"), 0o600))
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	_, err = s.AddConsole(map[string]string{"CONSOLE_ADDR": addr, "CONSOLE_AUTH": "file", "CONSOLE_USERS_FILE": users})
+	require.NoError(t, err)
+	jar, err := cookiejar.New(nil)
+	require.NoError(t, err)
+	client := http.Client{Jar: jar, Timeout: 10 * time.Second}
+	return func() string {
+		res, err := client.Get("http://" + addr + "/")
+		if err == nil && res.Request.URL.Path != "/" { // nobody has logged in yet
+			_ = res.Body.Close()
+			res, err = client.PostForm("http://"+addr+"/login", url.Values{"name": {name}, "password": {password}})
+		}
+		if err != nil {
+			return ""
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		if err != nil {
+			return ""
+		}
+		return string(body)
+	}
 }
 
 // await asks for the status until it says what it has to.
@@ -205,7 +257,7 @@ func (sc scene) await(t *testing.T, s *harness.Stack) (found verdict.Finding) {
 	began := time.Now()
 	var shown func() (bool, error) // of the first booking since
 	var last judged
-	for ; time.Since(began) < namedWithin; time.Sleep(lookEvery) {
+	for ; time.Since(began) < namedWithin; time.Sleep(pollInterval) {
 		if !sc.quiet {
 			next, err := s.Book()
 			require.NoError(t, err)
@@ -349,10 +401,9 @@ func shift(n int, on bool, minutes int) (rows []string) {
 	if err != nil {
 		panic(err)
 	}
-	kind := map[bool]string{true: "BON", false: "BOF"}[on]
 	at := time.Now().Add(-time.Duration(minutes) * time.Minute).In(zone)
 	for i := range n {
-		rows = append(rows, fmt.Sprintf("%s,%05d,P,%s,%s,%s,1,,,", kind, i, at.Format("20060102"), at.Format("150405"), at.Format("20060102150405")))
+		rows = append(rows, boborow.New(on, fmt.Sprintf("%05d", i), at).String())
 	}
 	return rows
 }

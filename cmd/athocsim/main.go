@@ -63,7 +63,7 @@ func serve(ctx context.Context, c config, stdout io.Writer) (err error) {
 	return nil
 }
 
-// announce tells people and scripts where the simulator is.
+// announce prints, for people and scripts, where the simulator is.
 func announce(s *sim.Simulator, c config, stdout io.Writer) error {
 	fmt.Fprintf(stdout, "AtHoc simulator: %d users in organization %s, listening on %s\n", s.Stats().Users, c.options.OrgCode, s.Addr())
 	fmt.Fprintf(stdout, "Admin pages:     curl %s/sim/\n\nFor the client's .env:\n\n", s.AdminURL())

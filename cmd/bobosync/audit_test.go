@@ -44,7 +44,7 @@ func TestEveryOrderIsInTheAudit(t *testing.T) {
 		_, err := s.broker().NC.Request(subject, []byte(`{"by":"the test"}`), 30*time.Second)
 		require.NoError(t, err)
 		service, endpoint, _ := strings.Cut(strings.TrimPrefix(subject, "bobo.control."), ".")
-		if kind == topology.Ordering || topology.IsRecordedLook(topology.Service(service), endpoint) {
+		if kind == topology.Ordering || topology.IsAuditedRead(topology.Service(service), endpoint) {
 			want[strings.ReplaceAll(strings.TrimPrefix(subject, "bobo.control."), ".", " ")] = true
 		}
 	}
@@ -59,7 +59,7 @@ func TestEveryOrderIsInTheAudit(t *testing.T) {
 	for _, o := range orders {
 		got[o.Service+" "+o.Endpoint] = true
 		require.Equal(t, audit.Caller{Known: audit.ByLogin, Said: "the test"}, o.Caller)
-		if o.Kind != audit.Look {
+		if o.Kind != audit.Read {
 			require.NotEmpty(t, o.Outcome)
 			require.NotNil(t, o.Answer)
 		}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"bobosync/cmd/bobosync/check"
+	"bobosync/shared/check"
 )
 
 // checkedAs returns the level of a check in the answer for scripts, "" if it is not there.
@@ -42,6 +42,33 @@ func TestCheckBesideARunningProgram(t *testing.T) {
 	require.Len(t, s.onDuty(), 2)
 	stop()
 	s.fails(1, "bobosync run, which is not running now", "check")
+}
+
+// TestRunningServicesCheck: each looks at what it needs, and that they were asked to stands in the journal and the audit.
+func TestRunningServicesCheck(t *testing.T) {
+	s := newSite(t, 3)
+	stop := s.start()
+	defer stop()
+	out, text, status := s.call("check", "--running", "--json")
+	require.Equal(t, 1, status, "%s%s", out, text) // the simulator speaks no TLS
+	var results []check.Result
+	require.NoError(t, json.Unmarshal([]byte(out), &results))
+	found := map[string]check.Level{}
+	for _, r := range results {
+		found[string(r.Service)+": "+r.Check] = r.Level
+	}
+	for _, name := range []string{
+		"ingest: CSV_DIRECTORY", "ingest: moving files", "resolver: DATA_DIRECTORY", "publisher: duty status right", "janitor: employee id attribute", "janitor: streams",
+	} {
+		require.Equal(t, check.OK, found[name], "%s: %s", name, out)
+	}
+	require.NotContains(t, out, s.vars["PASSWORD"])
+	require.NoError(t, os.RemoveAll(s.vars["PROCESSED_DIRECTORY"]))
+	require.NoError(t, os.WriteFile(s.vars["PROCESSED_DIRECTORY"], nil, 0o600))
+	s.fails(2, "is not a directory", "check", "--running")
+	require.Contains(t, s.succeeds("journal"), "check by the running services")
+	require.Contains(t, s.succeeds("audit", "list"), "ingest check")
+	s.fails(2, "none of the others can be", "check", "--running", "--service", "ingest")
 }
 
 func TestCheckNamesAllSettingsAtOnce(t *testing.T) {

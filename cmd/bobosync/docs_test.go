@@ -18,7 +18,6 @@ import (
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 
-	"bobosync/cmd/bobosync/check"
 	"bobosync/cmd/bobosync/commands"
 	"bobosync/cmd/bobosync/settings"
 	"bobosync/services/console"
@@ -26,6 +25,7 @@ import (
 	"bobosync/services/janitor"
 	"bobosync/services/publisher"
 	"bobosync/services/resolver"
+	"bobosync/shared/check"
 )
 
 // variables collects the names of all variables that a settings struct reads.
@@ -167,7 +167,7 @@ func TestCommandsPage(t *testing.T) {
 	want, got := strings.Split(page, "\n"), strings.Split(string(have), "\n")
 	for i := range max(len(want), len(got)) {
 		if i >= len(want) || i >= len(got) || want[i] != got[i] {
-			t.Fatalf("line %d is not what the program says; write the page anew: go test ./cmd/bobosync -run TestCommandsPage -update", i+1)
+			t.Fatalf("line %d is not what the program says; write the page again: go test ./cmd/bobosync -run TestCommandsPage -update", i+1)
 		}
 	}
 }
@@ -197,7 +197,7 @@ func wholeTree() *cobra.Command {
 	return root
 }
 
-// ownByCobra says whether cobra has made a command.
+// ownByCobra reports whether cobra has made a command.
 func ownByCobra(cmd *cobra.Command) bool {
 	for c := cmd; c != nil; c = c.Parent() {
 		if c.Name() == "completion" || c.Name() == "help" {
@@ -214,7 +214,7 @@ and ` + "`--env file`" + ` to read its settings from another file than ` + "`.en
 
 **Something is wrong? Begin with ` + "`bobosync status`" + `.**
 
-The commands that look and mend ask the services over the broker: that of ` + "`NATS_URL`" + `, or the one inside a ` + "`bobosync run`" + ` with the
+The commands that look and repair ask the services over the broker: that of ` + "`NATS_URL`" + `, or the one inside a ` + "`bobosync run`" + ` with the
 same ` + "`DATA_DIRECTORY`" + `. They work wherever the broker can be reached, and need no other setting.
 
 Exit status: 0 done, 1 it failed, 2 it was called wrongly or a setting is wrong. ` + "`bobosync status`" + ` and ` + "`bobosync check`" + `

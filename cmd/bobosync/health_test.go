@@ -3,29 +3,19 @@ package main
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
+	"bobosync/shared/bustest"
 	"bobosync/shared/telemetry/teletest"
 )
-
-// freeAddress returns a loopback host:port on which nothing listens.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
 
 // TestAFileIsSeenFromOutside: while a file goes through the whole program, metrics, health and one trace tell of it.
 func TestAFileIsSeenFromOutside(t *testing.T) {
 	s := newSite(t, 3)
-	s.vars["HTTP_ADDR"] = freeAddress(t)
+	s.vars["HTTP_ADDR"] = bustest.FreeAddr(t)
 	collector := teletest.StartCollector(t)
 	s.vars["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector.URL
 	s.fails(1, "ask for the health", "healthcheck")
@@ -77,12 +67,15 @@ func TestAFileIsSeenFromOutside(t *testing.T) {
 		}
 		return len(missed) == 0
 	})
-	stop()
-	s.fails(1, "ask for the health", "healthcheck")
-
 	sum := sha256.Sum256([]byte(content))
 	trace := hex.EncodeToString(sum[:16])
-	for _, name := range []string{"read file", "resolve entries", "call AtHoc", "settle rows", "move file"} {
+	spans := []string{"read file", "resolve entries", "call AtHoc", "settle rows", "move file"}
+	s.until("the spans are there", func() bool {
+		return !slices.ContainsFunc(spans, func(name string) bool { return collector.Named(name)[trace] == nil })
+	})
+	stop()
+	s.fails(1, "ask for the health", "healthcheck")
+	for _, name := range spans {
 		span := collector.Named(name)[trace]
 		if span == nil {
 			t.Errorf("the file's trace has no %q", name)

@@ -44,14 +44,14 @@ finished or goes on at the next start.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var s settings.All
 			if err := program.Load(cmd.Context(), *envFile, &s); err != nil {
-				program.Complain(os.Stderr, "bobosync run", err)
+				program.PrintSettingsError(os.Stderr, "bobosync run", err)
 				return commands.ExitStatus(2)
 			}
 			log, closeLog, err := logging.New(os.Stderr, "bobosync", s.Log)
 			if err != nil {
 				return err
 			}
-			defer func() { _ = closeLog() }() // nothing is left to be told about it
+			defer func() { _ = closeLog() }() // there is nowhere left to report it
 
 			if err := allinone.Run(cmd.Context(), s, log); err != nil {
 				log.Error("bobosync cannot go on", "error", err)
@@ -81,7 +81,7 @@ that have no other program to ask with.`,
 	}
 }
 
-// demoCommand tells who is used to it that the demo is a program of its own.
+// demoCommand tells users of earlier versions that the demo is a program of its own.
 func demoCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "demo", Short: "Say where the demo is now", Example: "  bobosync demo", Hidden: true, DisableFlagParsing: true,

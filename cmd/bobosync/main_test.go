@@ -3,21 +3,27 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/micro"
+	"github.com/synadia-io/orbit.go/natsext"
+
 	"bobosync/cmd/athocsim/sim"
 	"bobosync/shared/bus"
 	"bobosync/shared/bustest"
 	"bobosync/shared/client"
+	"bobosync/shared/control"
 	"bobosync/shared/topology"
 )
 
@@ -31,7 +37,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-const patience = time.Minute
+const timeout = time.Minute
 
 // site is a directory with everything of one installation, and the simulated AtHoc that it writes to.
 type site struct {
@@ -79,7 +85,7 @@ func (s *site) command(args ...string) *exec.Cmd { return command(s.t, s.root, s
 
 func command(t *testing.T, dir string, vars map[string]string, args ...string) *exec.Cmd {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*timeout)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
 	cmd.Dir = dir
@@ -120,12 +126,12 @@ func (s *site) start() (stop func()) {
 		}
 	}
 	s.t.Cleanup(stop)
+	s.until("the broker can be found", func() bool { return s.vars["NATS_URL"] != "" || exists(s.path("data", client.AddressFile)) })
+	conn := s.broker()
+	defer conn.Close()
 	s.until("the services serve operators", func() bool {
-		if s.vars["NATS_URL"] == "" && !exists(s.path("data", client.AddressFile)) {
-			return false
-		}
-		for _, ask := range [][]string{{"replay", "list"}, {"dead", "list", "--file", "none"}} {
-			if _, text, _ := s.call(ask...); strings.Contains(text, "no such service") {
+		for _, service := range []topology.Service{topology.Ingest, topology.Resolver, topology.Publisher, topology.Janitor} {
+			if !s.serves(conn, service) {
 				return false
 			}
 		}
@@ -134,10 +140,30 @@ func (s *site) start() (stop func()) {
 	return stop
 }
 
+// serves reports whether a service answers to all that it is asked: the check is what each offers last. The janitor offers it when it is at
+// work, and its state before that.
+func (s *site) serves(conn *bus.Conn, service topology.Service) bool {
+	s.t.Helper()
+	answers, err := natsext.RequestMany(s.t.Context(), conn.NC, "$SRV.INFO.bobosync-"+string(service), nil, natsext.RequestManyStall(time.Second))
+	if err != nil {
+		return false
+	}
+	for m, err := range answers {
+		var info micro.Info
+		if err != nil || json.Unmarshal(m.Data, &info) != nil {
+			return false
+		}
+		if slices.ContainsFunc(info.Endpoints, func(e micro.EndpointInfo) bool { return e.Name == control.Check }) {
+			return true
+		}
+	}
+	return false
+}
+
 // until polls until a condition holds.
 func (s *site) until(what string, holds func() bool) {
 	s.t.Helper()
-	deadline := time.NewTimer(patience)
+	deadline := time.NewTimer(timeout)
 	defer deadline.Stop()
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()

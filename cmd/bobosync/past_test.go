@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,19 +37,31 @@ func TestThePastIsKnown(t *testing.T) {
 		require.NoError(t, json.Unmarshal([]byte(s.succeeds("worker", "00001", "--at", at.Format(time.RFC3339Nano), "--json")), &past))
 	}
 	s.until("the history has the answer", func() bool { ask(time.Now()); return past.State == history.Off })
-	require.Equal(t, "tuesday.csv", past.Files[past.Held.File])
+	require.Equal(t, "tuesday.csv", past.Files[past.Confirmed.File])
 	ask(between)
 	require.Equal(t, history.On, past.State)
 	require.Equal(t, username(1), past.User)
-	require.Equal(t, 1, past.Held.Line)
-	require.NotEmpty(t, past.Held.Call)
-	require.Equal(t, 200, past.Held.Status)
-	require.Equal(t, past.Next.Call, past.Told[0].Call)
+	require.Equal(t, 1, past.Confirmed.Line)
+	require.NotEmpty(t, past.Confirmed.Call)
+	require.Equal(t, 200, past.Confirmed.Status)
+	require.Equal(t, past.Next.Call, past.Deliveries[0].Call)
 	require.Contains(t, past.Sentence, "AtHoc was told on duty since")
 	require.Contains(t, past.Sentence, "monday.csv line 1; not told otherwise until")
 	ask(before)
 	require.Equal(t, history.Unknown, past.State)
 	require.Contains(t, s.succeeds("worker", "00001", "--at", "1ms"), "AtHoc was told off duty")
+
+	var booked control.BookingsAnswer
+	require.NoError(t, json.Unmarshal([]byte(s.succeeds("worker", "00002", "--bookings", "--json")), &booked))
+	require.Len(t, booked.Bookings, 2)
+	for i, want := range []control.Booking{{Name: "monday.csv", Line: 2, Outcome: "superseded"}, {Name: "monday.csv", Line: 3, Outcome: "applied"}} {
+		got := booked.Bookings[i]
+		require.Equal(t, want, control.Booking{Name: got.Name, Line: got.Line, Outcome: got.Outcome})
+		require.True(t, got.On)
+	}
+	require.Contains(t, s.succeeds("worker", username(2), "--bookings", "--at", "1ms"), "superseded")
+	require.NoError(t, os.Remove(s.path("done", "monday.csv")))
+	require.Contains(t, s.succeeds("worker", "00002", "--bookings"), "1 file is not there any more")
 
 	require.Contains(t, s.succeeds("onduty"), "1 on duty at")
 	csv := s.succeeds("onduty", "--at", between.Format(time.RFC3339Nano), "--csv")
@@ -74,6 +88,7 @@ func TestThePastIsKnown(t *testing.T) {
 	var looks []audit.Entry
 	require.NoError(t, json.Unmarshal([]byte(s.succeeds("audit", "list", "--most", "1000", "--json")), &looks))
 	require.GreaterOrEqual(t, len(looks), 7, "each look is recorded")
-	require.Equal(t, audit.Look, looks[0].Kind)
+	require.True(t, slices.ContainsFunc(looks, func(e audit.Entry) bool { return e.Kind == audit.Read && e.Endpoint == control.Bookings }))
+	require.Equal(t, audit.Read, looks[0].Kind)
 	require.Contains(t, s.succeeds("audit", "verify"), "are as they were written")
 }

@@ -27,13 +27,13 @@ const (
 )
 
 const (
-	// startWait is how long the services may take until they have asked AtHoc for its users.
-	startWait = 30 * time.Second
-	// stopWait is how long they may take to end.
-	stopWait = 30 * time.Second
-	// confirmWait is how long after the last drop all files must be confirmed.
-	confirmWait = 60 * time.Second
-	// drawInterval is how often the progress is looked at.
+	// startTimeout is how long the services may take until they have asked AtHoc for its users.
+	startTimeout = 30 * time.Second
+	// stopTimeout is how long they may take to end.
+	stopTimeout = 30 * time.Second
+	// confirmTimeout is how long after the last drop all files must be confirmed.
+	confirmTimeout = 60 * time.Second
+	// drawInterval is how often the progress is shown.
 	drawInterval = 100 * time.Millisecond
 	// tailLines is how much of the log is shown after a failure.
 	tailLines = 15
@@ -50,7 +50,7 @@ type options struct {
 	Seed uint64
 	// Keep leaves the temporary directory where it is.
 	Keep bool
-	// Verbose copies the services' log to Err, in the place of the live view.
+	// Verbose copies the services' log to Err, instead of the live view.
 	Verbose bool
 	// Out gets the progress and the result: a live view on a terminal, else lines. Err gets the log, if at all.
 	Out, Err io.Writer
@@ -83,7 +83,7 @@ func (o *options) Validate() error {
 type demo struct {
 	opts   options
 	plan   plan
-	places places
+	dirs   directories
 	screen *screen
 	log    *slog.Logger
 	sim    *sim.Simulator
@@ -102,13 +102,13 @@ func play(ctx context.Context, o options) (err error) {
 	}
 	o.Span, o.Outage = cmp.Or(o.Span, defaultSpan), cmp.Or(o.Outage, defaultOutage)
 	d := &demo{opts: o, screen: newScreen(o.Out, !o.Verbose), tally: &tally{}}
-	if d.places, err = newPlaces(); err != nil {
+	if d.dirs, err = newDirectories(); err != nil {
 		return err
 	}
 	// The interruption is judged by the caller's context: ours ends on other grounds, too.
 	defer func() { err = errors.Join(err, d.cleanUp(err, ctx.Err() != nil)) }()
 	defer d.screen.close()
-	logFile, err := os.OpenFile(d.places.log(), os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
+	logFile, err := os.OpenFile(d.dirs.log(), os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("make the log: %w", err)
 	}
@@ -186,7 +186,7 @@ func (d *demo) startAtHoc(ctx context.Context) (err error) {
 	return nil
 }
 
-// services are those at work.
+// services are the running services.
 type services struct {
 	cancel context.CancelFunc
 	// ended is closed when all have ended; err is set then.
@@ -195,7 +195,7 @@ type services struct {
 }
 
 func (d *demo) startServices(ctx context.Context) (*services, error) {
-	vars := d.places.settings(d.sim)
+	vars := d.dirs.settings(d.sim)
 	free, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err == nil {
 		vars["CONSOLE_ADDR"] = free.Addr().String()
@@ -213,17 +213,17 @@ func (d *demo) startServices(ctx context.Context) (*services, error) {
 	return s, nil
 }
 
-// openConsole says where all can be looked at, as soon as it is there.
+// openConsole says where the console is, as soon as it is there.
 func (d *demo) openConsole(ctx context.Context, s *services) error {
 	ticker := time.NewTicker(drawInterval)
 	defer ticker.Stop()
 	for began := time.Now(); ; {
-		link, err := login.NewLink(d.places.data(), "the demo's visitor", time.Now())
+		link, err := login.NewLink(d.dirs.data(), "the demo's visitor", time.Now())
 		if err == nil {
 			d.say("look at it in a browser, within a minute: %s", link)
 			return nil
 		}
-		if time.Since(began) > startWait {
+		if time.Since(began) > startTimeout {
 			return err
 		}
 		select {
@@ -247,12 +247,12 @@ func (s *services) failed() error {
 // stop ends the services and waits for them.
 func (d *demo) stop(s *services) error {
 	s.cancel()
-	timer := time.NewTimer(stopWait)
+	timer := time.NewTimer(stopTimeout)
 	defer timer.Stop()
 	select {
 	case <-s.ended:
 	case <-timer.C:
-		return fmt.Errorf("the services have not ended %s after they were told to", stopWait)
+		return fmt.Errorf("the services have not ended %s after they were told to", stopTimeout)
 	}
 	if s.err != nil && !errors.Is(s.err, context.Canceled) {
 		return fmt.Errorf("stop the services: %w", s.err)
@@ -264,30 +264,30 @@ func (d *demo) stop(s *services) error {
 func (d *demo) cleanUp(err error, interrupted bool) error {
 	failed := err != nil && !interrupted
 	if failed {
-		if tail := lastLines(d.places.log(), tailLines); tail != "" {
+		if tail := lastLines(d.dirs.log(), tailLines); tail != "" {
 			fmt.Fprintf(d.opts.Err, "\nThe log ends with:\n%s", tail)
 		}
-		fmt.Fprintf(d.opts.Err, "\nThe whole log is %s\n", d.places.log())
+		fmt.Fprintf(d.opts.Err, "\nThe whole log is %s\n", d.dirs.log())
 	}
 	if d.opts.Keep || failed {
-		fmt.Fprintf(d.opts.Out, "\nFiles, ledgers and log are kept in %s\n", d.places.home)
+		fmt.Fprintf(d.opts.Out, "\nFiles, ledgers and log are kept in %s\n", d.dirs.home)
 		return nil
 	}
-	if err := os.RemoveAll(d.places.home); err != nil {
+	if err := os.RemoveAll(d.dirs.home); err != nil {
 		return fmt.Errorf("remove the demo's directory: %w", err)
 	}
 	return nil
 }
 
-// places are the paths below the demo's directory.
-type places struct{ home string }
+// directories are the paths below the demo's directory.
+type directories struct{ home string }
 
-func newPlaces() (places, error) {
+func newDirectories() (directories, error) {
 	home, err := os.MkdirTemp("", "bobosync-demo-")
 	if err != nil {
-		return places{}, fmt.Errorf("make a temporary directory: %w", err)
+		return directories{}, fmt.Errorf("make a temporary directory: %w", err)
 	}
-	p := places{home}
+	p := directories{home}
 	for _, dir := range []string{p.input(), p.staging(), p.data()} {
 		if err := os.Mkdir(dir, 0o750); err != nil {
 			return p, errors.Join(fmt.Errorf("make the demo's directories: %w", err), os.RemoveAll(home))
@@ -296,15 +296,15 @@ func newPlaces() (places, error) {
 	return p, nil
 }
 
-func (p places) input() string     { return filepath.Join(p.home, "bobo") }
-func (p places) staging() string   { return filepath.Join(p.home, "staging") }
-func (p places) processed() string { return filepath.Join(p.home, "processed") }
-func (p places) failed() string    { return filepath.Join(p.home, "failed") }
-func (p places) data() string      { return filepath.Join(p.home, "data") }
-func (p places) log() string       { return filepath.Join(p.home, "bobosync.log") }
+func (p directories) input() string     { return filepath.Join(p.home, "bobo") }
+func (p directories) staging() string   { return filepath.Join(p.home, "staging") }
+func (p directories) processed() string { return filepath.Join(p.home, "processed") }
+func (p directories) failed() string    { return filepath.Join(p.home, "failed") }
+func (p directories) data() string      { return filepath.Join(p.home, "data") }
+func (p directories) log() string       { return filepath.Join(p.home, "bobosync.log") }
 
 // settings are those of all services. Nothing is taken from the environment, which may be that of a real installation.
-func (p places) settings(s *sim.Simulator) map[string]string {
+func (p directories) settings(s *sim.Simulator) map[string]string {
 	vars := map[string]string{
 		"CSV_DIRECTORY": p.input(), "PROCESSED_DIRECTORY": p.processed(), "FAILED_FILES_DIRECTORY": p.failed(),
 		"DATA_DIRECTORY": p.data(),

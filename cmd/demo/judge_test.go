@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"bobosync/shared/boborow"
 )
 
 var noon = time.Date(2024, 6, 17, 12, 0, 0, 0, time.UTC)
@@ -35,9 +37,9 @@ func TestJudge(t *testing.T) {
 		"stale":                              {[]string{rowAt("BON", "00042", noon.Add(-25*time.Hour))}, ""},
 		"in the future":                      {[]string{on, rowAt("BOF", "00042", noon.Add(2*time.Hour))}, since},
 		"another worker":                     {[]string{on, rowAt("BOF", "42", at)}, since},
-		"mark, header, blanks, quotes, CRLF": {[]string{"\ufeff" + header + "\r\n\r\n" + strings.Replace(on, "00042", ` "00042"`, 1)}, ""},
+		"mark, header, blanks, quotes, CRLF": {[]string{"\ufeff" + boborow.Header + "\r\n\r\n" + strings.Replace(on, "00042", ` "00042"`, 1)}, ""},
 		"blanks":                             {[]string{strings.Replace(on, "00042", " 00042 ", 1)}, since},
-		"quotes":                             {[]string{"\ufeff" + header + "\r\n\r\n" + strings.Replace(on, "00042", `"00042"`, 1) + "\r\n"}, since},
+		"quotes":                             {[]string{"\ufeff" + boborow.Header + "\r\n\r\n" + strings.Replace(on, "00042", `"00042"`, 1) + "\r\n"}, since},
 		"unknown transaction":                {[]string{on, "BOO" + off[3:]}, since},
 		"nine columns":                       {[]string{on, strings.TrimSuffix(off, ",5.0")}, since},
 		"eleven columns":                     {[]string{on, off + ",1"}, since},
@@ -60,7 +62,7 @@ func TestJudge(t *testing.T) {
 
 func TestJudgeCounts(t *testing.T) {
 	j := newJudge(noon)
-	text := []byte(header + "\n" + rowAt("BON", "1", noon) + "\n\nnot a row\n" + rowAt("BOF", "", noon))
+	text := []byte(boborow.Header + "\n" + rowAt("BON", "1", noon) + "\n\nnot a row\n" + rowAt("BOF", "", noon))
 	if got := j.read(text); got != (count{rows: 3, rejected: 2}) {
 		t.Errorf("got %+v, want 3 rows and 2 of them rejected", got)
 	}

@@ -1,4 +1,4 @@
-// Command demo shows the whole pipeline at work, for real, on one machine: it makes up workers and BOBO files with all that
+// Command demo shows the whole pipeline working, for real, on one machine: it makes up workers and BOBO files with all that
 // goes wrong with such files, drops them over some seconds into a directory that the services watch, lets a simulated
 // AtHoc fail for a while, and in the end judges whether AtHoc holds the right status of everybody.
 //
@@ -66,7 +66,7 @@ func run() int {
 func command(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Show everything at work against a simulated AtHoc, in half a minute",
+		Short: "Show everything working against a simulated AtHoc, in half a minute",
 		Long: `Run all services with a broker inside and a simulated AtHoc, on this machine alone, and let files come with all that goes
 wrong with such files, and an outage of AtHoc. In the end AtHoc's state is compared with what the files say.
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"bobosync/cmd/athocsim/sim"
+	"bobosync/shared/boborow"
 )
 
 // lifetime is the age after which duty counts as stale.
@@ -284,7 +285,7 @@ func (p *planner) ordinaryRows(n int) [][]string {
 		}
 		own := p.rowsOf(some)
 		if p.rng.IntN(5) == 0 {
-			own = slices.Insert(own, p.rng.IntN(len(own)+1), p.badRow(p.rng.IntN(badKinds)))
+			own = slices.Insert(own, p.rng.IntN(len(own)+1), p.badRow(boborow.Flaw(p.rng.IntN(int(boborow.Flaws)))))
 		}
 		if i > 0 && (i == 1 || p.rng.IntN(4) == 0) { // an export that overlaps with the one before
 			before := rows[i-1]
@@ -329,12 +330,12 @@ func (p *planner) fillSpecial(f *file, i int) {
 	switch f.kind {
 	case badRows:
 		var rows []string
-		for n, w := range p.some(badKinds) {
-			rows = append(rows, p.badRow(n), p.row(p.booking(w, n%2 == 0, ageNewest, ageNewer)))
+		for n, w := range p.some(int(boborow.Flaws)) {
+			rows = append(rows, p.badRow(boborow.Flaw(n)), p.row(p.booking(w, n%2 == 0, ageNewest, ageNewer)))
 		}
 		f.text = p.text(rows)
 	case noGoodRow:
-		f.text = []byte(header + "\r\n" + p.badRow(badColumns) + "\r\n\r\n" + p.badRow(badType) + "\r\n")
+		f.text = []byte(boborow.Header + "\r\n" + p.badRow(boborow.FewColumns) + "\r\n\r\n" + p.badRow(boborow.UnknownType) + "\r\n")
 	case growing:
 		var some []booking
 		for range 4 * rowsPerFile {

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"bobosync/shared/boborow"
 )
 
 func testOptions(seed uint64, workers, files int) planOptions {
@@ -104,8 +106,8 @@ func checkSpecials(t *testing.T, p *plan, byKind map[kind]*file) {
 		t.Error("the binary is a text")
 	}
 	j := newJudge(noon)
-	if c := j.read(byKind[badRows].text); c.rejected != badKinds || c.rows != 2*badKinds {
-		t.Errorf("the file of bad rows has %+v, want %d bad ones and as many good ones", c, badKinds)
+	if c := j.read(byKind[badRows].text); c.rejected != int(boborow.Flaws) || c.rows != 2*int(boborow.Flaws) {
+		t.Errorf("the file of bad rows has %+v, want %d bad ones and as many good ones", c, boborow.Flaws)
 	}
 	if c := j.read(byKind[noGoodRow].text); c.rows == 0 || c.rows != c.rejected {
 		t.Errorf("the file without a good row has %+v", c)

@@ -31,7 +31,7 @@ func (d *demo) perform(ctx context.Context, s *services) (began time.Time, err e
 		return began, err
 	}
 	began = time.Now()
-	d.watch = newWatch(d.places, len(d.plan.files))
+	d.watch = newWatch(d.dirs, len(d.plan.files))
 	steps := d.steps()
 	var giveUp time.Time
 	timer := time.NewTimer(0)
@@ -50,12 +50,12 @@ func (d *demo) perform(ctx context.Context, s *services) (began time.Time, err e
 				return began, err
 			}
 			steps = steps[1:]
-			giveUp = time.Now().Add(confirmWait)
+			giveUp = time.Now().Add(confirmTimeout)
 		}
 		if len(steps) > 0 {
 			timer.Reset(time.Until(began.Add(steps[0].at)))
 		}
-		waiting, err := d.look()
+		waiting, err := d.count()
 		if err != nil {
 			return began, err
 		}
@@ -67,7 +67,7 @@ func (d *demo) perform(ctx context.Context, s *services) (began time.Time, err e
 			d.say("all files are confirmed")
 			return began, nil
 		case time.Now().After(giveUp):
-			d.say("%d files are still not confirmed %s after the last one was dropped: giving up", waiting, confirmWait)
+			d.say("%d files are still not confirmed %s after the last one was dropped: giving up", waiting, confirmTimeout)
 			return began, nil
 		}
 	}
@@ -75,7 +75,7 @@ func (d *demo) perform(ctx context.Context, s *services) (began time.Time, err e
 
 // untilMapped waits until the services have read AtHoc's users.
 func (d *demo) untilMapped(ctx context.Context, s *services, look <-chan time.Time) error {
-	timer := time.NewTimer(startWait)
+	timer := time.NewTimer(startTimeout)
 	defer timer.Stop()
 	for d.tally.get().fetched < len(d.plan.users()) {
 		select {
@@ -84,7 +84,7 @@ func (d *demo) untilMapped(ctx context.Context, s *services, look <-chan time.Ti
 		case <-s.ended:
 			return s.failed()
 		case <-timer.C:
-			return fmt.Errorf("the services have not asked AtHoc for its users within %s", startWait)
+			return fmt.Errorf("the services have not asked AtHoc for its users within %s", startTimeout)
 		case <-look:
 		}
 	}
@@ -151,11 +151,11 @@ func (d *demo) recover(now time.Time) {
 
 // drop puts a whole file into the input directory.
 func (d *demo) drop(f *file) error {
-	staged := filepath.Join(d.places.staging(), f.name)
+	staged := filepath.Join(d.dirs.staging(), f.name)
 	if err := os.WriteFile(staged, f.text, 0o600); err != nil {
 		return fmt.Errorf("write a file to drop: %w", err)
 	}
-	if err := os.Rename(staged, filepath.Join(d.places.input(), f.name)); err != nil {
+	if err := os.Rename(staged, filepath.Join(d.dirs.input(), f.name)); err != nil {
 		return fmt.Errorf("drop a file: %w", err)
 	}
 	if f.kind != ordinary {
@@ -174,7 +174,7 @@ func (d *demo) grow(f *file, from, to int) func() error {
 		if from == 0 {
 			d.say("%s: %s", f.name, f.kind)
 		}
-		file, err := os.OpenFile(filepath.Join(d.places.input(), f.name), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+		file, err := os.OpenFile(filepath.Join(d.dirs.input(), f.name), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 		if err != nil {
 			return fmt.Errorf("write a growing file: %w", err)
 		}
@@ -190,8 +190,8 @@ func (d *demo) grow(f *file, from, to int) func() error {
 	}
 }
 
-// look brings the progress up to date and shows it. It returns how many files are not confirmed.
-func (d *demo) look() (waiting int, err error) {
+// count updates the progress and shows it. It returns how many files are not confirmed.
+func (d *demo) count() (waiting int, err error) {
 	now := time.Now()
 	if err := d.watch.look(); err != nil {
 		return 0, err
@@ -204,5 +204,5 @@ func (d *demo) look() (waiting int, err error) {
 	return len(d.watch.waiting), nil
 }
 
-// say tells what happens.
+// say shows what happens.
 func (d *demo) say(format string, args ...any) { d.screen.event(fmt.Sprintf(format, args...)) }

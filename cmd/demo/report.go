@@ -36,7 +36,7 @@ type report struct {
 	wrong, unsettled []string
 }
 
-// right says whether everything ended as it should.
+// right reports whether everything ended as it should.
 func (r *report) right() bool { return len(r.wrong) == 0 && len(r.unsettled) == 0 }
 
 // report reads how it ended. The services must have stopped.
@@ -46,8 +46,8 @@ func (d *demo) report(ctx context.Context) (*report, error) {
 		calls: d.tally.get(), users: d.sim.Stats().Users,
 	}
 	var err1, err2 error
-	r.processed, err1 = countFiles(d.places.processed())
-	r.setAside, err2 = countFiles(d.places.failed())
+	r.processed, err1 = countFiles(d.dirs.processed())
+	r.setAside, err2 = countFiles(d.dirs.failed())
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, fmt.Errorf("count the finished files: %w", err)
 	}
@@ -65,7 +65,7 @@ func (d *demo) report(ctx context.Context) (*report, error) {
 // ledger reads what ingest knows of the files, by their SHA-256.
 func (d *demo) ledger(ctx context.Context) (files map[string]*ingest.File, err error) {
 	var cfg ingest.Config
-	if err := config.Load(ctx, config.Map(d.places.settings(d.sim)), &cfg); err != nil {
+	if err := config.Load(ctx, config.Map(d.dirs.settings(d.sim)), &cfg); err != nil {
 		return nil, fmt.Errorf("open the file ledger: %w", err)
 	}
 	ledger, err := ingest.OpenLedger(cfg, d.log)
@@ -96,14 +96,14 @@ func (r *report) account(drops []drop, files map[string]*ingest.File) {
 			}
 		}
 	}
-	told := map[string]bool{}
+	printed := map[string]bool{}
 	for _, d := range drops {
 		id := sha256.Sum256(d.text)
 		key := hex.EncodeToString(id[:])
-		if told[key] {
+		if printed[key] {
 			continue // a copy has no rows of its own
 		}
-		told[key] = true
+		printed[key] = true
 		f := files[key]
 		if f == nil && d.kind == binary {
 			f = setAside(files, d.name)

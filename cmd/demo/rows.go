@@ -5,14 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
-)
 
-const header = "Transaction_Type,Employee_ID,Payroll_ID,Clocking_Date,Clocking_Time,DateTime_Created,Geo_Status,Geo_Latitude,Geo_Longitude,Geo_Accuracy"
-
-// Forms of dates and times in BOBO's files, as Go's time package writes them.
-const (
-	dateForm  = "20060102"
-	clockForm = "150405"
+	"bobosync/shared/boborow"
 )
 
 // rowsOf writes bookings oldest first, as an export has them; some exports are in no order.
@@ -30,10 +24,6 @@ func (p *planner) rowsOf(some []booking) []string {
 }
 
 func (p *planner) row(b booking) string {
-	transaction := "BOF"
-	if b.on {
-		transaction = "BON"
-	}
 	employee := p.plan.workers[b.worker].employee
 	switch p.rng.IntN(16) {
 	case 0:
@@ -41,65 +31,25 @@ func (p *planner) row(b booking) string {
 	case 1:
 		employee = " " + employee + " "
 	}
-	date, clock := b.at.Format(dateForm), b.at.Format(clockForm)
-	return p.join(transaction, employee, date, clock, date+clock)
+	return p.private(boborow.New(b.on, employee, b.at)).String()
 }
 
-// join adds the columns that must stay at home: a payroll id, and where the worker stood.
-func (p *planner) join(transaction, employee, date, clock, created string) string {
-	payroll := fmt.Sprintf("PAY%07d", p.rng.IntN(10_000_000))
+// private adds what must stay at home: a payroll id, and where the worker stood.
+func (p *planner) private(r boborow.Row) boborow.Row {
+	r[boborow.Payroll] = fmt.Sprintf("PAY%07d", p.rng.IntN(10_000_000))
 	if p.rng.IntN(12) == 0 {
-		payroll = `"` + payroll + `, relief"`
+		r[boborow.Payroll] = `"` + r[boborow.Payroll] + `, relief"`
 	}
-	return strings.Join([]string{
-		transaction, employee, payroll, date, clock, created, "1",
-		fmt.Sprintf("52.%06d", 380_000+p.rng.IntN(200_000)),
-		fmt.Sprintf("-1.%06d", 700_000+p.rng.IntN(290_000)),
-		fmt.Sprintf("%.1f", 3+p.rng.Float64()*20),
-	}, ",")
+	r[boborow.Latitude] = fmt.Sprintf("52.%06d", 380_000+p.rng.IntN(200_000))
+	r[boborow.Longitude] = fmt.Sprintf("-1.%06d", 700_000+p.rng.IntN(290_000))
+	r[boborow.Accuracy] = fmt.Sprintf("%.1f", 3+p.rng.Float64()*20)
+	return r
 }
-
-// Kinds of bad rows.
-const (
-	badColumns = iota
-	badMoreColumns
-	badType
-	badEmployee
-	badDate
-	badTime
-	badContradiction
-	badFuture
-	badText
-	badKinds
-)
 
 // badRow is a row of a plain worker that must be rejected: it would be their latest booking if it were not.
-func (p *planner) badRow(what int) string {
+func (p *planner) badRow(flaw boborow.Flaw) string {
 	b := p.booking(p.some(1)[0], true, ageNewest, ageNewer)
-	employee := p.plan.workers[b.worker].employee
-	date, clock := b.at.Format(dateForm), b.at.Format(clockForm)
-	good := p.join("BON", employee, date, clock, date+clock)
-	switch what {
-	case badColumns:
-		return good[:strings.LastIndexByte(good, ',')]
-	case badMoreColumns:
-		return good + ",0"
-	case badType:
-		return "BOO" + good[len("BON"):]
-	case badEmployee:
-		return p.join("BON", "", date, clock, date+clock)
-	case badDate:
-		return p.join("BON", employee, "20240230", clock, "20240230"+clock)
-	case badTime:
-		return p.join("BON", employee, date, "250000", date+"250000")
-	case badContradiction:
-		return p.join("BON", employee, date, clock, b.at.Add(time.Minute).Format(dateForm+clockForm))
-	case badFuture:
-		at := p.opts.now.Add(72 * time.Hour)
-		return p.join("BON", employee, at.Format(dateForm), at.Format(clockForm), at.Format(dateForm+clockForm))
-	default:
-		return "--- connection to host lost ---"
-	}
+	return p.private(boborow.New(true, p.plan.workers[b.worker].employee, b.at)).With(flaw, p.opts.now.Add(72*time.Hour))
 }
 
 // text joins rows to a file, in one of the forms that are met.
@@ -112,7 +62,7 @@ func (p *planner) text(rows []string) []byte {
 		text = "\ufeff"
 	}
 	if p.rng.IntN(3) > 0 {
-		text += header + end
+		text += boborow.Header + end
 	}
 	for _, r := range rows {
 		text += r + end

@@ -31,7 +31,7 @@ const (
 // usualWidth is that of a terminal which does not say.
 const usualWidth = 80
 
-// screen shows events, one a line, and on a terminal a view below them that is drawn anew in its place. One goroutine uses it.
+// screen shows events, one a line, and on a terminal a view below them that is redrawn in place. One goroutine uses it.
 type screen struct {
 	w        io.Writer
 	terminal bool
@@ -58,7 +58,7 @@ var (
 // newScreen shows on w. Without a terminal, and if live is false, there are events only.
 func newScreen(w io.Writer, live bool) *screen {
 	s := &screen{w: w, width: func() int { return usualWidth }, began: time.Now()}
-	terminal, color := terminal.Look(w)
+	terminal, color := terminal.Detect(w)
 	if file, ok := w.(*os.File); ok && terminal {
 		s.width = func() int {
 			if width, _, err := term.GetSize(int(file.Fd())); err == nil && width > 0 {
@@ -117,7 +117,7 @@ func (s *screen) erase() string {
 	return up + clearBelow
 }
 
-// draw shows the view in the place of the one before.
+// draw shows the view in place of the previous one.
 func (s *screen) draw(v view) {
 	if !s.live {
 		return

@@ -157,7 +157,7 @@ func TestTally(t *testing.T) {
 }
 
 func TestWatch(t *testing.T) {
-	p := places{t.TempDir()}
+	p := directories{t.TempDir()}
 	if err := os.Mkdir(p.input(), 0o700); err != nil {
 		t.Fatal(err)
 	}

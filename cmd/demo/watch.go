@@ -84,19 +84,19 @@ type drop struct {
 
 // watch knows how far the files are, from the directories alone.
 type watch struct {
-	places  places
+	dirs    directories
 	total   int
 	drops   []drop
 	waiting map[string]drop // by name: those that lie in the input directory
 
 	rowsDone int
-	quarters int  // that were told
-	allCame  bool // was told
+	quarters int  // that were reported
+	allCame  bool // was reported
 	down     bool
 }
 
-func newWatch(p places, total int) *watch {
-	return &watch{places: p, total: total, waiting: map[string]drop{}}
+func newWatch(p directories, total int) *watch {
+	return &watch{dirs: p, total: total, waiting: map[string]drop{}}
 }
 
 func (w *watch) dropped(f *file, c count) {
@@ -107,7 +107,7 @@ func (w *watch) dropped(f *file, c count) {
 
 // look finds out which files are gone from the input directory.
 func (w *watch) look() error {
-	entries, err := os.ReadDir(w.places.input())
+	entries, err := os.ReadDir(w.dirs.input())
 	if err != nil {
 		return fmt.Errorf("list the input directory: %w", err)
 	}

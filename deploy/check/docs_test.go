@@ -124,3 +124,24 @@ func TestTestsAreThere(t *testing.T) {
 	}
 	require.Greater(t, found, 8)
 }
+
+// TestFunctionsAreThere: what a page says to be in a file of Go is declared there.
+func TestFunctionsAreThere(t *testing.T) {
+	found := 0
+	for page, text := range documents(t) {
+		for _, m := range regexp.MustCompile("`(\\w+)`(?: and `(\\w+)`)? in `([\\w/.]+\\.go)`").FindAllStringSubmatch(text, -1) {
+			file, err := os.ReadFile(filepath.Join(root, m[3]))
+			require.NoError(t, err, page)
+			for _, name := range m[1:3] {
+				if name == "" {
+					continue
+				}
+				found++
+				if !regexp.MustCompile(`(?m)^(func (\([^)]*\) )?|type |var |const |\t)` + name + `\b`).Match(file) {
+					t.Errorf("%s: there is no %s in %s", page, name, m[3])
+				}
+			}
+		}
+	}
+	require.Greater(t, found, 6)
+}

@@ -186,7 +186,7 @@ func checkReferences(t *testing.T, c cluster, w workload) {
 	}
 }
 
-// matches says whether a selector takes a workload's pods.
+// matches reports whether a selector takes a workload's pods.
 func matches(selector map[string]string, w workload) bool {
 	for key, value := range selector {
 		if w.template.Labels[key] != value {

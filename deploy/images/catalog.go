@@ -9,7 +9,7 @@ const (
 	caFile   = "/etc/ssl/certs/ca-certificates.crt"
 )
 
-// userID is who programs run as. It is a number, since there is no /etc/passwd, and Kubernetes can tell then that it is
+// userID is the user that programs run as. It is a number, since there is no /etc/passwd, and Kubernetes can then see that it is
 // not root.
 const userID = 65532
 

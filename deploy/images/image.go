@@ -20,8 +20,8 @@ type image struct {
 	bills []bill // what its programs are made of
 }
 
-// make builds the programs of s for arch and puts them into an image. Its work files go below dir.
-func (r release) make(ctx context.Context, s spec, arch, dir string) (*image, error) {
+// image builds the programs of s for arch and puts them into an image. Its work files go below dir.
+func (r release) image(ctx context.Context, s spec, arch, dir string) (*image, error) {
 	at := time.Unix(r.created, 0).UTC()
 	img := &image{spec: s, arch: arch}
 	var files []entry

@@ -42,7 +42,7 @@ func long(t *testing.T) {
 
 func makeSmall(t *testing.T, r release, arch string) *image {
 	long(t)
-	img, err := r.make(t.Context(), small, arch, t.TempDir())
+	img, err := r.image(t.Context(), small, arch, t.TempDir())
 	require.NoError(t, err)
 	return img
 }

@@ -78,7 +78,7 @@ func (o options) makeAll(ctx context.Context) (err error) {
 		}
 		var made []*image
 		for _, arch := range o.arches {
-			img, err := o.make(ctx, s, arch, work)
+			img, err := o.image(ctx, s, arch, work)
 			if err != nil {
 				return err
 			}

@@ -2,7 +2,6 @@
 package nats_test
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"maps"
@@ -23,12 +22,13 @@ import (
 	"bobosync/deploy/nats/setup"
 	"bobosync/shared/bus"
 	"bobosync/shared/bustest/freeport"
+	"bobosync/shared/logging/logtest"
 	"bobosync/shared/topology"
 )
 
 const (
-	patience = 20 * time.Second
-	look     = 20 * time.Millisecond
+	timeout      = 20 * time.Second
+	pollInterval = 20 * time.Millisecond
 )
 
 // installation is a directory with the committed configuration, and with keys and certificates of its own.
@@ -37,29 +37,11 @@ type installation struct {
 	port    int
 	ns      *server.Server
 	// told is what the broker that runs as a program has said.
-	told *told
-}
-
-// told is read while a program writes.
-type told struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (t *told) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.text.Write(p)
-}
-
-func (t *told) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.text.String()
+	told *logtest.Log
 }
 
 // reloads counts how often the program has read its files again.
-func (t *told) reloads() int { return strings.Count(t.String(), "Reloaded server configuration") }
+func reloads(log *logtest.Log) int { return log.Count("Reloaded server configuration") }
 
 func freePort(t *testing.T) int {
 	t.Helper()
@@ -159,7 +141,7 @@ func (in *installation) program(t *testing.T) *exec.Cmd {
 	file := build(t, "nats-server", "github.com/nats-io/nats-server/v2")
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), file,
 		"--config", filepath.Join(in.dir, "nats.conf"), "--addr", "127.0.0.1", "--port", strconv.Itoa(in.port), "--http_port", "-1")
-	in.told = &told{}
+	in.told = &logtest.Log{}
 	cmd.Stderr = in.told
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {
@@ -185,9 +167,9 @@ func (in *installation) reload(t *testing.T, program *exec.Cmd) {
 func (in *installation) reloadTwice(t *testing.T, program *exec.Cmd) {
 	t.Helper()
 	for range 2 {
-		before := in.told.reloads()
+		before := reloads(in.told)
 		in.reload(t, program)
-		require.Eventually(t, func() bool { return in.told.reloads() > before }, patience, look)
+		require.Eventually(t, func() bool { return reloads(in.told) > before }, timeout, pollInterval)
 	}
 }
 
@@ -199,7 +181,7 @@ func (in *installation) eventually(t *testing.T, user string) {
 		if assert.NoError(c, err) {
 			conn.Close()
 		}
-	}, patience, look)
+	}, timeout, pollInterval)
 }
 
 // down stops the broker; its store stays.
@@ -217,7 +199,7 @@ func serve(t *testing.T, opts *server.Options) *server.Server {
 		ns.Shutdown()
 		ns.WaitForShutdown()
 	})
-	require.True(t, ns.ReadyForConnections(patience))
+	require.True(t, ns.ReadyForConnections(timeout))
 	return ns
 }
 
@@ -237,7 +219,7 @@ func (in *installation) url() string {
 func (in *installation) config(user string) bus.Config {
 	return bus.Config{
 		URL: in.url(), CredsFile: setup.CredsFile(in.dir, user), CAFile: in.ca, Logger: slog.New(slog.DiscardHandler),
-		ReconnectWait: look,
+		ReconnectWait: pollInterval,
 	}
 }
 

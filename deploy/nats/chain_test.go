@@ -228,7 +228,7 @@ func (c *chain) drop() {
 
 func (c *chain) eventually(what string, holds func() bool) {
 	c.t.Helper()
-	require.Eventually(c.t, holds, works, look, what)
+	require.Eventually(c.t, holds, works, pollInterval, what)
 }
 
 // logged returns the lines of a service's log that hold a text.
@@ -349,7 +349,7 @@ func requireEndpointsAsked(t *testing.T, c *chain) {
 	conn := c.login(t, topology.UserViewer)
 	seen := map[string]bool{}
 	for _, service := range services {
-		m, err := conn.NC.Request("$SRV.INFO.bobosync-"+service, nil, patience)
+		m, err := conn.NC.Request("$SRV.INFO.bobosync-"+service, nil, timeout)
 		require.NoError(t, err)
 		var info micro.Info
 		require.NoError(t, json.Unmarshal(m.Data, &info))
@@ -368,7 +368,7 @@ func requireEndpointsAsked(t *testing.T, c *chain) {
 }
 
 // TestServicesWaitForTheProvisioner: they make nothing, say what they wait for, and go on when it is there; what somebody has
-// changed meanwhile is mended.
+// changed meanwhile is fixed.
 func TestServicesWaitForTheProvisioner(t *testing.T) {
 	t.Parallel()
 	c := newChain(t)
@@ -414,7 +414,7 @@ func TestRefusalsAreClear(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cfg := in.config("ingest")
 			tc.change(&cfg)
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), timeout)
 			defer cancel()
 			_, err := bus.Connect(ctx, cfg)
 			require.ErrorContains(t, err, tc.want)

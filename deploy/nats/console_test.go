@@ -56,7 +56,7 @@ func browser(t *testing.T, base string) *http.Client {
 	require.Eventually(t, func() bool {
 		res, err := b.PostForm(base+"/login", url.Values{"name": {"anna"}, "password": {"correct horse battery"}})
 		return err == nil && res.Body.Close() == nil && res.StatusCode == http.StatusOK
-	}, time.Minute, look)
+	}, time.Minute, pollInterval)
 	return b
 }
 
@@ -139,9 +139,9 @@ func TestAConsoleWithoutTheOperatorsKey(t *testing.T) {
 		require.Contains(t, page, "The broker does not let this console do that", path)
 	}
 	require.Zero(t, orders.Load())
-	books, err := audit.Load(t.Context(), in.login(t, topology.UserViewer).JS)
+	chains, err := audit.Load(t.Context(), in.login(t, topology.UserViewer).JS)
 	require.NoError(t, err)
-	require.Empty(t, books.Links)
+	require.Empty(t, chains.Links)
 
 	base = in.consoleOf(t, "CONSOLE_OPERATOR_CREDS="+setup.CredsFile(in.dir, topology.UserOperator))
 	anna = browser(t, base)

@@ -57,10 +57,10 @@ func TestTheBrokerSaysWhoGivesAnOrder(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, state.By)
 	}
-	books, err := audit.Load(t.Context(), in.login(t, topology.UserViewer).JS)
+	chains, err := audit.Load(t.Context(), in.login(t, topology.UserViewer).JS)
 	require.NoError(t, err)
-	require.Empty(t, audit.Verify(books, nil, time.Now()))
-	for _, e := range books.Entries() {
+	require.Empty(t, audit.Verify(chains, nil, time.Now()))
+	for _, e := range chains.Entries() {
 		require.Equal(t, audit.ByKey, e.Caller.Known)
 		require.Equal(t, "127.0.0.1", e.Caller.Host)
 		require.True(t, strings.HasPrefix(e.Caller.Key, "U"), "%+v", e.Caller)
@@ -87,12 +87,12 @@ func TestTheBrokerSaysWhoGivesAnOrder(t *testing.T) {
 		if c.known {
 			require.Contains(t, answer, `"by":"jsmith (boss@pc)"`, name)
 		} else {
-			require.Contains(t, answer, "does not tell who gives the order", name)
+			require.Contains(t, answer, "does not say who gives the order", name)
 		}
 	}
-	books, err = audit.Load(t.Context(), in.login(t, topology.UserViewer).JS)
+	chains, err = audit.Load(t.Context(), in.login(t, topology.UserViewer).JS)
 	require.NoError(t, err)
-	for _, e := range books.Entries()[:8] {
+	for _, e := range chains.Entries()[:8] {
 		require.Equal(t, "jsmith", e.Caller.Name)
 	}
 }
@@ -198,14 +198,14 @@ func TestAnOperatorsKeyIsWithdrawn(t *testing.T) {
 	require.Equal(t, []string{"a-jones2"}, names)
 	require.NoFileExists(t, setup.CredsFile(in.dir, topology.OperatorUser("jsmith")))
 	in.reload(t, program)
-	require.Eventually(t, func() bool { return !one.Connected() }, works, look, "he is put out")
-	require.Never(t, one.Connected, 10*look, look)
+	require.Eventually(t, func() bool { return !one.Connected() }, works, pollInterval, "he is put out")
+	require.Never(t, one.Connected, 10*pollInterval, pollInterval)
 	require.Eventually(t, func() bool {
 		_, err := other.JS.Stream(t.Context(), topology.StreamDead)
 		_, err2 := service.JS.Publish(t.Context(), topology.EntriesSubject("f00"), []byte("x"))
 		return err == nil && err2 == nil
-	}, works, look, "the others work on")
-	conn, err := nats.Connect(in.url(), nats.RootCAs(in.ca), mustKey(t, old.CredsFile))
+	}, works, pollInterval, "the others work on")
+	conn, err := nats.Connect(in.url(), nats.RootCAs(in.ca), mustKey(t, old.CredsFile), nats.Timeout(timeout))
 	require.ErrorIs(t, err, nats.ErrAuthorization)
 	require.Nil(t, conn)
 }

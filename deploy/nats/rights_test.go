@@ -50,7 +50,7 @@ func newJudge(t *testing.T, url string, options ...nats.Option) *judge {
 	t.Helper()
 	j := &judge{t: t, end: make(chan struct{}, 1)}
 	var err error
-	j.nc, err = nats.Connect(url, append(options,
+	j.nc, err = nats.Connect(url, append(options, nats.Timeout(timeout),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { j.note(err.Error()) }))...)
 	require.NoError(t, err)
 	t.Cleanup(j.nc.Close)
@@ -79,10 +79,10 @@ func (j *judge) refuses(do func(subject string) error, subjects []string) []stri
 	for _, s := range append(slices.Clone(subjects), last) {
 		require.NoError(j.t, do(s))
 	}
-	require.NoError(j.t, j.nc.FlushTimeout(patience))
+	require.NoError(j.t, j.nc.FlushTimeout(timeout))
 	select {
 	case <-j.end:
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		require.Fail(j.t, "the broker has not judged all of it")
 	}
 	j.mu.Lock()
@@ -139,9 +139,10 @@ func owners() map[string][]string {
 		"$JS.API.DIRECT.GET.KV_bobo_audit.$KV.bobo_audit.head.janitor": {janitor, operator, viewer},
 		"$JS.API.DIRECT.GET.KV_bobo_audit.$KV.bobo_audit.janitor.x":    {janitor},
 		"$JS.API.DIRECT.GET.AUDIT.bobo.audit.resolver":                 {resolver},
-		// The history of what AtHoc was told, and the calls that are about to be made.
-		topology.HistorySubject("1", ""): {resolver}, topology.HistorySubject("", "john"): {resolver}, topology.SubjectHistoryBooks: {resolver},
+		// The history of what AtHoc was sent, and the calls that are about to be made.
+		topology.HistorySubject("1", ""): {resolver}, topology.HistorySubject("", "john"): {resolver}, topology.SubjectHistoryInfo: {resolver},
 		"$KV.bobo_calls.call.x": {publisher, resolver}, "$KV.bobo_calls.x": nil,
+		"bobo.control.ingest.bookings": {operator}, "bobo.control.ingest.check": {operator}, "bobo.control.publisher.check": {operator}, "bobo.control.resolver.check": {operator}, "bobo.control.janitor.check": {operator},
 		"bobo.control.resolver.worker-past": {operator}, "bobo.control.resolver.on-duty": {operator}, "bobo.control.resolver.file-calls": {operator}, "bobo.control.resolver.replay-forecast": {operator},
 		"bobo.control.resolver.erase": {operator}, "bobo.control.resolver.erase-show": {operator}, "bobo.control.janitor.forget": {resolver},
 		// Keys.
@@ -332,7 +333,7 @@ func (j *judge) reachesNothing(u topology.User, root jetstream.JetStream) {
 			require.NoError(t, j.nc.PublishMsg(&request))
 		}
 		_ = j.nc.PublishRequest("$JS.API.INFO", target, nil)
-		require.NoError(t, j.nc.FlushTimeout(patience))
+		require.NoError(t, j.nc.FlushTimeout(timeout))
 		require.Equal(t, before, lastSequences(t, root), "%s reached %s", u.Name, target)
 	}
 }
@@ -341,7 +342,7 @@ func (j *judge) reachesNothing(u topology.User, root jetstream.JetStream) {
 func requireMaySend(t *testing.T, u topology.User, sub *nats.Subscription) {
 	t.Helper()
 	for {
-		m, err := sub.NextMsg(look)
+		m, err := sub.NextMsg(pollInterval)
 		if err != nil {
 			return
 		}
@@ -407,8 +408,8 @@ func TestAKeyRemovesNoOther(t *testing.T) {
 	in := broker(t)
 	require.NoError(t, topology.Provision(t.Context(), in.login(t, topology.UserProvision).JS, settings, topology.Everyone))
 	js := in.login(t, "publisher").JS
-	for _, lane := range []string{"lane.1", "lane.2"} {
-		_, err := js.Publish(t.Context(), "$KV.bobo_leases."+lane, []byte("held"))
+	for _, key := range []string{"lane.1", "lane.2"} {
+		_, err := js.Publish(t.Context(), "$KV.bobo_leases."+key, []byte("held"))
 		require.NoError(t, err)
 	}
 	for _, what := range []string{"all", "sub"} {
@@ -455,10 +456,10 @@ func TestNobodyComesInWithoutTLS(t *testing.T) {
 	t.Parallel()
 	in := broker(t)
 	address := strings.TrimPrefix(in.url(), "tls://")
-	conn, err := net.DialTimeout("tcp", address, patience)
+	conn, err := net.DialTimeout("tcp", address, timeout)
 	require.NoError(t, err)
 	defer conn.Close()
-	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+	require.NoError(t, conn.SetDeadline(time.Now().Add(timeout)))
 	answers := bufio.NewReader(conn)
 	info, err := answers.ReadString('\n')
 	require.NoError(t, err)
@@ -484,18 +485,18 @@ func TestConnectionsWithoutALoginKeepNobodyOut(t *testing.T) {
 	in := broker(t)
 	var idle []net.Conn
 	for range 400 {
-		conn, err := net.DialTimeout("tcp", strings.TrimPrefix(in.url(), "tls://"), patience)
+		conn, err := net.DialTimeout("tcp", strings.TrimPrefix(in.url(), "tls://"), timeout)
 		require.NoError(t, err)
 		defer conn.Close()
 		idle = append(idle, conn)
 	}
 	key, err := nats.NkeyOptionFromSeed(setup.CredsFile(in.dir, "ingest"))
 	require.NoError(t, err)
-	service, err := nats.Connect(in.url(), key, nats.RootCAs(in.ca), nats.Timeout(patience))
+	service, err := nats.Connect(in.url(), key, nats.RootCAs(in.ca), nats.Timeout(timeout))
 	require.NoError(t, err, "at once, not when they are put out")
 	service.Close()
 	for _, conn := range idle {
-		require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
+		require.NoError(t, conn.SetReadDeadline(time.Now().Add(timeout)))
 		_, err := io.Copy(io.Discard, conn) // the server's greeting, and then its end
 		require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "it is put out")
 	}

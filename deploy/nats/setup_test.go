@@ -102,7 +102,7 @@ func TestKeysAreMadeOnceAndRotated(t *testing.T) {
 	require.Equal(t, viewer, read("viewer"))
 	in.reload(t, program)
 	in.eventually(t, "ingest")
-	require.Eventually(t, func() bool { return !using.Connected() }, patience, look, "who uses the old key is put out")
+	require.Eventually(t, func() bool { return !using.Connected() }, timeout, pollInterval, "who uses the old key is put out")
 	_, err = bus.Connect(t.Context(), old)
 	require.ErrorContains(t, err, "it does not know the key", "the old one is worth nothing")
 
@@ -208,11 +208,11 @@ func TestClusterOfThree(t *testing.T) {
 			}
 		}
 		return true
-	}, patience, look)
+	}, timeout, pollInterval)
 
 	cfg := in.config(topology.UserProvision)
 	cfg.URL = strings.Join(urls, ",")
-	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*timeout)
 	defer cancel()
 	conn, err := bus.Connect(ctx, cfg)
 	require.NoError(t, err)
@@ -221,10 +221,11 @@ func TestClusterOfThree(t *testing.T) {
 	wanted.Replicas = 3
 	require.Eventually(t, func() bool { // until the servers have found each other
 		return topology.Provision(ctx, conn.JS, wanted, topology.Everyone) == nil
-	}, 2*patience, look)
-	told, err := topology.Servers(ctx, conn.NC)
-	require.NoError(t, err)
-	require.Len(t, told, 3, "each server tells")
+	}, 2*timeout, pollInterval)
+	require.Eventually(t, func() bool {
+		told, err := topology.Servers(ctx, conn.NC)
+		return err == nil && len(told) == 3
+	}, timeout, pollInterval, "each server tells")
 
 	servers[0].Shutdown()
 	cfg.CredsFile = setup.CredsFile(in.dir, "ingest")
@@ -234,5 +235,5 @@ func TestClusterOfThree(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := ingest.JS.Publish(ctx, topology.EntriesSubject("f00"), nil)
 		return err == nil
-	}, patience, look)
+	}, timeout, pollInterval)
 }

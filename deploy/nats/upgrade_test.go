@@ -41,7 +41,7 @@ func TestTheOldRightsAreReplacedWhileItRuns(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, wanted, 0o600))
 	in.reloadTwice(t, program)
 	require.NoError(t, topology.Provision(t.Context(), in.login(t, topology.UserProvision).JS, settings, topology.Everyone))
-	require.Eventually(t, func() bool { return publish() == nil }, time.Minute-time.Since(began), look)
+	require.Eventually(t, func() bool { return publish() == nil }, time.Minute-time.Since(began), pollInterval)
 	t.Logf("it goes on after %s", time.Since(began))
 	stream, err := ingest.JS.Stream(t.Context(), topology.StreamEntries)
 	require.NoError(t, err)

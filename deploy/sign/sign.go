@@ -1,4 +1,4 @@
-// Package sign signs what is handed out with a key of the owner's, so that who installs it can tell where it comes from. The
+// Package sign signs releases with a key of the owner's, so that people who install them can verify where they come from. The
 // signatures are those of cosign for a file (ECDSA over SHA-256, in base64), made without a service:
 //
 //	openssl ecparam -name prime256v1 -genkey -noout | openssl pkcs8 -topk8 -nocrypt -out release.key

@@ -256,7 +256,7 @@ func (a *auditor) introduce() {
 // initial is the duty status that the user had at the start.
 func (a *auditor) initial(p *person) string { return p.Attributes[a.in.Rules.Duty] }
 
-// staleValue says whether a duty status is too old at a time.
+// staleValue reports whether a duty status is too old at a time.
 func (a *auditor) staleValue(value string, at time.Time) bool {
 	if value == "" || a.in.Rules.Lifetime == 0 {
 		return false

@@ -65,7 +65,7 @@ func (a *auditor) readCalls() {
 	}
 }
 
-// delivered says whether the whole answer went out, as far as the simulator can tell.
+// delivered reports whether the whole answer went out, as far as the simulator can tell.
 func delivered(c *sim.Call) bool {
 	switch c.Fault {
 	case "", sim.FaultSlowBody, sim.FaultLies:

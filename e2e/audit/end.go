@@ -107,7 +107,7 @@ func (a *auditor) wantedFor(e event, initial string) (values []string, why strin
 	return values, why + ", which is stale"
 }
 
-// refused says whether AtHoc refused a value for good, so that the pipeline was right to leave it at that.
+// refused reports whether AtHoc refused a value for good, so that the pipeline was right to leave it at that.
 func (a *auditor) refused(p *person, value string) bool {
 	return slices.ContainsFunc(p.sends, func(s send) bool { return s.value == value && s.denied })
 }

@@ -44,7 +44,7 @@ func FileID(content []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// isText says whether a file can be read at all.
+// isText reports whether a file can be read at all.
 func isText(content []byte) bool { return utf8.Valid(content) && bytes.IndexByte(content, 0) < 0 }
 
 // readFiles reads all files and puts every worker's events in order.
@@ -168,7 +168,7 @@ func (a *auditor) checkDepartures() {
 	}
 }
 
-// standsFor says whether another row says the same as e, and lies in a file that was still there at a time: which of the two
+// standsFor reports whether another row says the same as e, and lies in a file that was still there at a time: which of the two
 // was read later is of no account, and the other one still waits.
 func (a *auditor) standsFor(same, e event, at time.Time) bool {
 	if same.file == e.file || !same.at.Equal(e.at) || same.on != e.on || a.in.Files[same.file].Appeared.After(at) {
@@ -179,7 +179,7 @@ func (a *auditor) standsFor(same, e event, at time.Time) bool {
 	})
 }
 
-// settled says whether the outcome of the i-th event of a worker can have been final at a time.
+// settled reports whether the outcome of the i-th event of a worker can have been final at a time.
 func (a *auditor) settled(h *history, i int, at time.Time) bool {
 	e := h.events[i]
 	switch {

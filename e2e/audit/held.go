@@ -158,7 +158,7 @@ func (a *auditor) goesOff(events []event, s send) bool {
 }
 
 // checkFlips: no more users go off duty than may without a person's leave. When the pipeline forgot what it had just counted, it may
-// have begun to count anew.
+// have begun to count again.
 func (a *auditor) checkFlips() {
 	g := a.in.Rules.Guard
 	if g.Window == 0 {

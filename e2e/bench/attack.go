@@ -8,16 +8,18 @@ package bench
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"bobosync/cmd/athocsim/sim"
+	"bobosync/shared/boborow"
+	"bobosync/shared/pause"
 )
 
 // PartAttack measures memory under attack.
@@ -48,9 +50,9 @@ func tricks(rows int) []trick {
 	invented := inventedRows * rows
 	all := []trick{
 		{separated(int64(invented)) + " invented ids in a file", hostileFile(func(out *bufio.Writer) {
-			at := time.Now().UTC().Add(-time.Minute).Format(boboLayout)
+			at := time.Now().UTC().Add(-time.Minute)
 			for i := range invented {
-				fmt.Fprintf(out, "BON,X%08d,P,%s,%s,%s,1,,,\n", i, at[:8], at[8:], at)
+				fmt.Fprintln(out, boborow.New(true, fmt.Sprintf("X%08d", i), at))
 			}
 		})},
 		{"rows that are none", hostileFile(func(out *bufio.Writer) { fill(out, "BON,\x1b[1m,,,,,\"\n", invented) })},
@@ -67,7 +69,7 @@ func tricks(rows int) []trick {
 
 func fill(out *bufio.Writer, text string, n int) {
 	for range n {
-		_, _ = out.WriteString(text) // Flush tells of what went wrong
+		_, _ = out.WriteString(text) // Flush reports what went wrong
 	}
 }
 
@@ -95,7 +97,7 @@ func manyNames(ctx context.Context, s *stack) error {
 			return err
 		}
 	}
-	pass(ctx, 2*attackTime)
+	_ = pause.For(ctx, 2*attackTime)
 	for _, path := range paths {
 		if err := os.Remove(path); err != nil {
 			return err
@@ -118,7 +120,7 @@ func inventedOutcomes(ctx context.Context, s *stack) error {
 		}
 	}
 	err = conn.Flush()
-	pass(ctx, attackTime)
+	_ = pause.For(ctx, attackTime)
 	return err
 }
 
@@ -134,9 +136,9 @@ func hostileAtHoc(f sim.Fault) func(context.Context, *stack) error {
 		}
 		name := fmt.Sprintf("calls-%d.csv", time.Now().UnixNano())
 		err := writeFile(s.path("outside", name), func(out *bufio.Writer) {
-			at := time.Now().UTC().Format(boboLayout)
+			at := time.Now().UTC()
 			for i := range 100 {
-				fmt.Fprintf(out, "BON,%s,P,%s,%s,%s,1,,,\n", appendEmployee(nil, i), at[:8], at[8:], at)
+				fmt.Fprintln(out, boborow.New(true, employeeOf(i), at))
 			}
 		})
 		if err == nil {
@@ -145,37 +147,28 @@ func hostileAtHoc(f sim.Fault) func(context.Context, *stack) error {
 		if err != nil {
 			return err
 		}
-		pass(ctx, attackTime)
+		_ = pause.For(ctx, attackTime) // what comes next looks at ctx
 		return s.awaitGone(ctx, attackWithin, []string{name})
-	}
-}
-
-// pass returns after d or when ctx ends.
-func pass(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
 	}
 }
 
 // attacks plays one trick after the other, and compares the most memory that each process used with the limit of its container.
 func (b *bench) attacks(ctx context.Context) error {
-	settings := map[string]string{"ATHOC_RATE_LIMIT": freeRate, "CLEANUP_INTERVAL": "1s", "ATHOC_TIMEOUT": "5s"}
+	settings := map[string]string{
+		"ATHOC_RATE_LIMIT": freeRate, "CLEANUP_INTERVAL": "1s", "ATHOC_TIMEOUT": "5s",
+		"GOMEMLIMIT": fmt.Sprintf("%.0fMiB", containerLimits["ingest"]*4/5), // as program.SetMemoryLimits sets it in a container
+	}
 	return b.with(ctx, services, settings, func(s *stack) error {
 		most, by := map[string]int64{}, map[string]string{}
 		for _, t := range tricks(b.Rows) {
 			b.note("attack: %s", t.name)
-			s.forgetPeaks()
-			if err := t.play(ctx, s); err != nil {
+			used, err := s.most(func() error { return t.play(ctx, s) })
+			if err != nil {
 				return fmt.Errorf("%s: %w", t.name, err)
 			}
-			used, err := s.usage()
-			if err != nil {
-				return err
-			}
-			for name, u := range used {
-				if u.peak > most[name] {
-					most[name], by[name] = u.peak, t.name
+			for name, bytes := range used {
+				if bytes > most[name] {
+					most[name], by[name] = bytes, t.name
 				}
 			}
 		}
@@ -195,9 +188,25 @@ func (b *bench) attacks(ctx context.Context) error {
 	})
 }
 
-// forgetPeaks begins the measuring of peaks anew, where the system lets one.
-func (s *stack) forgetPeaks() {
-	for _, p := range s.running {
-		_ = os.WriteFile(filepath.Join("/proc", fmt.Sprint(p.pid()), "clear_refs"), []byte("5"), 0) // without it a peak is that of all so far
+// sampled is how often the memory of processes is looked at: the system keeps no peak of what is their own.
+const sampled = 20 * time.Millisecond
+
+// most returns the most memory of its own that each process had while something was done. Pages of files, such as bbolt's, are no such memory:
+// they are given back when a container comes near its limit.
+func (s *stack) most(do func() error) (map[string]int64, error) {
+	most, done := map[string]int64{}, make(chan error, 1)
+	go func() { done <- do() }()
+	ticker := time.NewTicker(sampled)
+	defer ticker.Stop()
+	for {
+		used, err := s.usage()
+		for name, u := range used {
+			most[name] = max(most[name], u.own)
+		}
+		select {
+		case failure := <-done:
+			return most, errors.Join(failure, err)
+		case <-ticker.C:
+		}
 	}
 }

@@ -19,12 +19,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"bobosync/e2e/harness"
+	"bobosync/shared/boborow"
 )
 
 // TestQuick runs the whole benchmark with the real programs in small sizes.
 func TestQuick(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it builds and runs all programs")
+	if os.Getenv("BOBOSYNC_LONG") == "" {
+		t.Skip("make test-long runs it")
 	}
 	c := Quick
 	c.Dir = t.TempDir()
@@ -102,7 +103,7 @@ func TestProcessThatEndsBadlyIsAnError(t *testing.T) {
 // writeRows writes a file of rows given as kind, employee and time.
 func writeRows(t *testing.T, rows ...string) string {
 	path := filepath.Join(t.TempDir(), "rows.csv")
-	text := header
+	text := boborow.Header + "\n"
 	for _, r := range rows {
 		f := strings.Fields(r)
 		text += fmt.Sprintf("%s,%s,PAY,%s,%s,%s,1,0,0,5\n", f[0], f[1], f[2][:8], f[2][8:], f[2])
@@ -154,7 +155,7 @@ func TestWorkloadSpeaksOfEveryWorkerAndHasNoTiesBetweenFiles(t *testing.T) {
 		for _, line := range strings.Split(strings.TrimSpace(string(text)), "\n")[1:] {
 			f := strings.Split(line, ",")
 			require.Equal(t, f[3]+f[4], f[5])
-			at, err := time.Parse(boboLayout, f[5])
+			at, err := time.Parse(boborow.CreatedLayout, f[5])
 			require.NoError(t, err)
 			require.WithinRange(t, at, w.now.Add(-span-time.Second), w.now)
 			perWorker[f[1]]++
@@ -173,10 +174,10 @@ func TestWorkloadSpeaksOfEveryWorkerAndHasNoTiesBetweenFiles(t *testing.T) {
 
 func TestParseUsage(t *testing.T) {
 	stat := []byte("42 (a) b (c) S 1 42 42 0 -1 4194560 5000 0 0 0 250 31 0 0 20 0 9 0 1234 1 1\n")
-	status := []byte("Name:\ta\nVmPeak:\t 9999 kB\nVmHWM:\t   2048 kB\nVmRSS:\t   1024 kB\nThreads:\t9\n")
+	status := []byte("Name:\ta\nVmPeak:\t 9999 kB\nVmHWM:\t   2048 kB\nVmRSS:\t   1024 kB\nRssAnon:\t    512 kB\nThreads:\t9\n")
 	u, err := parseUsage(stat, status)
 	require.NoError(t, err)
-	require.Equal(t, usage{cpu: 2810 * time.Millisecond, peak: 2 << 20, now: 1 << 20}, u)
+	require.Equal(t, usage{cpu: 2810 * time.Millisecond, peak: 2 << 20, now: 1 << 20, own: 512 << 10}, u)
 	_, err = parseUsage([]byte("42 (a) S 1"), status)
 	require.Error(t, err)
 	_, err = parseUsage(stat, []byte("Name:\ta\n"))

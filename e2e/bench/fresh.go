@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"bobosync/cmd/athocsim/sim"
+	"bobosync/shared/boborow"
+	"bobosync/shared/pause"
 )
 
 // The parts that measure how fresh AtHoc is kept.
@@ -123,10 +125,10 @@ func (b *bench) series(s *stack) *series {
 func (r *series) dropFile(rows int) (name string, err error) {
 	name = fmt.Sprintf("series-%05d.csv", r.files)
 	err = writeFile(r.path("outside", name), func(out *bufio.Writer) {
-		_, _ = out.WriteString(header) // the first error stays, and Flush returns it
+		_, _ = out.WriteString(boborow.Header + "\n") // the first error stays, and Flush returns it
 		for range rows {
 			r.w.writeRow(out, r.next, r.files)
-			r.workers[name] = append(r.workers[name], r.want.users[string(appendEmployee(nil, r.next))])
+			r.workers[name] = append(r.workers[name], r.want.users[employeeOf(r.next)])
 			r.next++
 		}
 	})
@@ -163,17 +165,6 @@ func (r *series) took(ctx context.Context, names []string) ([]time.Duration, err
 	}
 	slices.Sort(all)
 	return all, nil
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // steady drops files at a steady rate.
@@ -244,7 +235,7 @@ func (b *bench) behind(ctx context.Context) error {
 		if err := s.drop(names[0]); err != nil {
 			return err
 		}
-		if err := pause(ctx, 3*time.Second); err != nil {
+		if err := pause.For(ctx, 3*time.Second); err != nil {
 			return err
 		}
 		small, err := r.dropFile(latencyRows)
@@ -330,7 +321,7 @@ func (b *bench) tooLarge(ctx context.Context) error {
 			}
 			b.add(Figure{Section: section, Where: string(s.topology), What: fmt.Sprintf("calls for %d users, %s", users, when), Value: float64(calls - before)}, wanted...)
 			b.add(Figure{Section: section, Where: string(s.topology), What: "drop to answered, " + when, Value: took[0].Seconds(), Unit: "s"})
-			if err := pause(ctx, time.Until(r.dropped[name].Add(33*time.Second))); err != nil {
+			if err := pause.For(ctx, time.Until(r.dropped[name].Add(33*time.Second))); err != nil {
 				return err
 			}
 		}
@@ -374,7 +365,7 @@ func (b *bench) culprit(ctx context.Context) error {
 	return b.calm(ctx, nil, func(s *stack) error {
 		r := b.series(s)
 		r.next = min(1, b.Workers-60)
-		bad := r.want.users[string(appendEmployee(nil, r.next))]
+		bad := r.want.users[employeeOf(r.next)]
 		err := s.fault(ctx, sim.Fault{Kind: sim.FaultStatus, Status: http.StatusInternalServerError, Scope: []string{sim.EndpointUpdate}, Users: []string{bad}})
 		if err != nil {
 			return err
@@ -388,7 +379,7 @@ func (b *bench) culprit(ctx context.Context) error {
 		err = s.await(ctx, confirmedWithin, "the others to be confirmed", func() (bool, error) {
 			var missing error
 			took, missing = r.took(ctx, []string{name})
-			return missing == nil, pause(ctx, 100*time.Millisecond)
+			return missing == nil, pause.For(ctx, 100*time.Millisecond)
 		})
 		if err != nil {
 			return err

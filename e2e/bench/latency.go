@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"bobosync/cmd/athocsim/sim"
+	"bobosync/shared/boborow"
 )
 
 // single drops files one after another, each when the former is confirmed, and takes the times from the moment that a file
@@ -22,7 +23,7 @@ func (b *bench) single(ctx context.Context, s *stack) error {
 	for i := range b.LatencyFiles {
 		name := fmt.Sprintf("single-%05d.csv", i)
 		err := writeFile(s.path("outside", name), func(out *bufio.Writer) {
-			_, _ = out.WriteString(header) // the first error stays, and Flush returns it
+			_, _ = out.WriteString(boborow.Header + "\n") // the first error stays, and Flush returns it
 			for j := range latencyRows {
 				w.writeRow(out, i*latencyRows+j, i)
 			}
@@ -50,7 +51,7 @@ func (b *bench) single(ctx context.Context, s *stack) error {
 	for i, at := range dropped {
 		last := time.Time{}
 		for j := range latencyRows {
-			user := expected.users[string(appendEmployee(nil, i*latencyRows+j))]
+			user := expected.users[employeeOf(i*latencyRows+j)]
 			end, sent := answered[user]
 			if !sent {
 				return fmt.Errorf("file %d is confirmed, but AtHoc was not sent user %s", i, user)

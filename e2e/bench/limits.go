@@ -108,7 +108,7 @@ func jetStreamRate(ctx context.Context, dir string, messages int, tcp bool) (rat
 		return 0, err
 	}
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 		defer cancel()
 		err = errors.Join(err, server.Shutdown(ctx), os.RemoveAll(dir))
 	}()

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// patience is how long a process may take to end after SIGTERM.
-const patience = 15 * time.Second
+// timeout is how long a process may take to end after SIGTERM.
+const timeout = 15 * time.Second
 
 // process is one running program. Its methods are for one goroutine.
 type process struct {
@@ -84,14 +84,14 @@ func (p *process) stop() error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop %s: %w", p.name, err)
 	}
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	select {
 	case <-p.ended:
 	case <-timer.C:
 		err := p.cmd.Process.Kill()
 		<-p.ended
-		return errors.Join(fmt.Errorf("%s did not end within %s of SIGTERM", p.name, patience), err)
+		return errors.Join(fmt.Errorf("%s did not end within %s of SIGTERM", p.name, timeout), err)
 	}
 	if p.err != nil {
 		return fmt.Errorf("%s ended badly after SIGTERM: %w: see %s", p.name, p.err, p.log)

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"bobosync/cmd/athocsim/sim"
+	"bobosync/shared/boborow"
 	"bobosync/shared/bustest/freeport"
 )
 
@@ -36,8 +37,8 @@ const (
 )
 
 const (
-	// lookEvery is how often it is looked whether a file has gone.
-	lookEvery = 2 * time.Millisecond
+	// pollInterval is how often it is looked whether a file has gone.
+	pollInterval = 2 * time.Millisecond
 	// readyWithin is how long it may take from the start until the first file is confirmed.
 	readyWithin = 60 * time.Second
 )
@@ -144,10 +145,9 @@ func (s *stack) startPipeline(bin string, env []string) error {
 
 // probe drops a file with the one row of a worker who has no other, and waits until it is confirmed.
 func (s *stack) probe(ctx context.Context) error {
-	employee := appendEmployee(nil, s.users-1)
+	employee := employeeOf(s.users - 1)
 	err := writeFile(s.path("outside", "probe.csv"), func(out *bufio.Writer) {
-		at := time.Now().Add(-time.Minute).UTC().Format(boboLayout)
-		fmt.Fprintf(out, "%sBOF,%s,PAY,%s,%s,%s,1,51.5007,-0.1246,5.0\n", header, employee, at[:8], at[8:], at)
+		fmt.Fprintf(out, "%s\n%s\n", boborow.Header, boborow.New(false, employee, time.Now().Add(-time.Minute).UTC()))
 	})
 	if err != nil {
 		return err
@@ -184,7 +184,7 @@ func (s *stack) awaitGone(ctx context.Context, within time.Duration, names []str
 // await polls until a condition holds. It fails as well when a process ends.
 func (s *stack) await(ctx context.Context, within time.Duration, what string, holds func() (bool, error)) error {
 	deadline := time.Now().Add(within)
-	tick := time.NewTicker(lookEvery)
+	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
 		done, err := holds()

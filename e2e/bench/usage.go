@@ -20,6 +20,7 @@ type usage struct {
 	cpu  time.Duration // user and system, all threads
 	peak int64         // bytes of memory, the most so far
 	now  int64         // bytes of memory
+	own  int64         // bytes of memory that are no pages of files
 }
 
 var errNoProc = errors.New("this system has no /proc")
@@ -59,6 +60,8 @@ func parseUsage(stat, status []byte) (u usage, err error) {
 			into = &u.peak
 		case "VmRSS":
 			into = &u.now
+		case "RssAnon":
+			into = &u.own
 		default:
 			continue
 		}

@@ -11,20 +11,15 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
 	"bobosync/cmd/athocsim/sim"
+	"bobosync/shared/boborow"
 )
 
-const (
-	header = "Transaction_Type,Employee_ID,Payroll_ID,Clocking_Date,Clocking_Time,DateTime_Created,Geo_Status,Geo_Latitude,Geo_Longitude,Geo_Accuracy\n"
-	// span is how old the oldest event is: younger than the age at which duty is stale, so that nothing expires.
-	span = 10 * time.Hour
-	// boboLayout is how a file writes an event's time.
-	boboLayout = "20060102150405"
-)
+// span is how old the oldest event is: younger than the age at which duty is stale, so that nothing expires.
+const span = 10 * time.Hour
 
 // workload is a number of files with events of the same workers, out of order.
 type workload struct {
@@ -48,7 +43,7 @@ func (w workload) write(dir string) ([]string, error) {
 		name := fmt.Sprintf("%s-%05d.csv", w.name, f)
 		names = append(names, name)
 		err := writeFile(filepath.Join(dir, name), func(out *bufio.Writer) {
-			_, _ = out.WriteString(header) // the first error stays, and Flush returns it
+			_, _ = out.WriteString(boborow.Header + "\n") // the first error stays, and Flush returns it
 			for range w.rowsPerFile {
 				w.writeRow(out, order[next], f)
 				if next++; next == len(order) {
@@ -68,35 +63,15 @@ func (w workload) write(dir string) ([]string, error) {
 func (w workload) writeRow(out *bufio.Writer, worker, file int) {
 	slots := int(span/time.Second) / w.files
 	age := time.Duration(1+file+w.files*w.rng.IntN(slots)) * time.Second
-	var text [len(boboLayout)]byte
-	at := w.now.Add(-age).UTC().AppendFormat(text[:0], boboLayout)
-	kind := "BON,"
-	if w.rng.IntN(2) == 0 {
-		kind = "BOF,"
-	}
-	b := out.AvailableBuffer()
-	b = append(b, kind...)
-	b = appendEmployee(b, worker)
-	b = append(b, ",PAY"...)
-	b = appendEmployee(b, worker)
-	b = append(b, ',')
-	b = append(b, at[:8]...)
-	b = append(b, ',')
-	b = append(b, at[8:]...)
-	b = append(b, ',')
-	b = append(b, at...)
-	b = append(b, ",1,51.5007,-0.1246,5.0\n"...)
-	_, _ = out.Write(b)
+	employee := employeeOf(worker)
+	r := boborow.New(w.rng.IntN(2) == 1, employee, w.now.Add(-age).UTC())
+	r[boborow.Payroll], r[boborow.Latitude], r[boborow.Longitude], r[boborow.Accuracy] = "PAY"+employee, "51.5007", "-0.1246", "5.0"
+	_, _ = out.WriteString(r.String())
+	_ = out.WriteByte('\n')
 }
 
-// appendEmployee writes the collar number that the simulator gives its user of that index.
-func appendEmployee(b []byte, worker int) []byte {
-	n := worker + 1
-	for limit := 10000; n < limit && limit > 1; limit /= 10 {
-		b = append(b, '0')
-	}
-	return strconv.AppendInt(b, int64(n), 10)
-}
+// employeeOf is the collar number that the simulator gives its user of that index.
+func employeeOf(worker int) string { return fmt.Sprintf("%05d", worker+1) }
 
 func writeFile(path string, fill func(*bufio.Writer)) (err error) {
 	f, err := os.Create(path)
@@ -169,7 +144,7 @@ func (w *want) compare(state map[string]string) error {
 	for employee, b := range w.latest {
 		value := ""
 		if b.on {
-			at, err := time.Parse(boboLayout, b.at)
+			at, err := time.Parse(boborow.CreatedLayout, b.at)
 			if err != nil {
 				return err
 			}

@@ -5,6 +5,7 @@ package console_test
 // Each order of the product's own list, with the mouse, with the keyboard alone, and without scripts.
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -84,9 +85,14 @@ func ordered(t *testing.T, c *console, who string) map[string]int {
 
 // orderCase is how an order is given, from the page where somebody would begin, and what has to come of it.
 type orderCase struct {
-	// page has the link to the order's form.
+	// page has the link to the order's form; or the form itself, if the order is given by one click.
 	page     string
+	oneClick bool
 	endpoint string
+	// parts is how many orders it makes of services; 0 is one.
+	parts int
+	// says is what the page says in the end that stays; empty is that the service has done it.
+	says string
 	// ask is what is typed into a form that comes before the order's own.
 	ask func(i int) string
 	// before brings about what the order is about, for the i-th time that it is given.
@@ -97,7 +103,7 @@ type orderCase struct {
 // orderCases are those of all orders that the console has.
 func orderCases() map[string]orderCase {
 	cases := aboutSending()
-	for _, more := range []map[string]orderCase{aboutLetters(), aboutAtHoc(), aboutMassChanges(), aboutMapping()} {
+	for _, more := range []map[string]orderCase{aboutLetters(), aboutAtHoc(), aboutMassChanges(), aboutMapping(), aboutServices()} {
 		maps.Copy(cases, more)
 	}
 	return cases
@@ -261,7 +267,7 @@ func aboutMapping() map[string]orderCase {
 	}
 	return map[string]orderCase{
 		"refresh": {
-			page: "/mapping", endpoint: control.MappingRefresh,
+			page: "/mapping", endpoint: control.MappingRefresh, oneClick: true,
 			before: func(t *testing.T, c *console, _ int) { refreshed = when(t, c) },
 			done:   func(t *testing.T, c *console, _ int) bool { return when(t, c) != refreshed },
 		},
@@ -274,6 +280,17 @@ func aboutMapping() map[string]orderCase {
 			},
 			done: func(t *testing.T, c *console, i int) bool {
 				return !tells(t, c, `"`+employee(whoIsErased+i)+`"`, "mapping", "list", "--json")
+			},
+		},
+	}
+}
+
+func aboutServices() map[string]orderCase {
+	return map[string]orderCase{
+		"check": {
+			page: "/system", endpoint: control.Check, oneClick: true, parts: 4, says: " ok, ",
+			done: func(t *testing.T, c *console, _ int) bool {
+				return tells(t, c, "check by the running services", "journal")
 			},
 		},
 	}
@@ -325,7 +342,7 @@ func TestOrdersThreeWays(t *testing.T) {
 				browsers[i].t = t
 				defer func() { browsers[i].t = outer }()
 				order.give(t, c, name, browsers[i], hands[i], i)
-				given[order.endpoint]++
+				given[order.endpoint] += max(1, order.parts)
 			})
 		}
 	}
@@ -339,20 +356,13 @@ func TestOrdersThreeWays(t *testing.T) {
 // give brings about what the order is about, gives it, and waits for what has to come of it.
 func (o orderCase) give(t *testing.T, c *console, name string, b *browser, h hand, i int) {
 	t.Helper()
-	o.before(t, c, i)
-	link := fmt.Sprintf(`a[href^="/orders/%s"]`, name)
-	if name == "replay" || name == "approve" {
-		link = fmt.Sprintf(`a[href="/orders/%s"], main a[href^="/orders/%s?"]`, name, name) // not that of replay-stop
+	if o.before != nil {
+		o.before(t, c, i)
 	}
-	// A page that keeps itself up to date may move the link away under the mouse: then it is pressed once more.
-	form := `form[action="/orders/` + name + `"]`
-	for began, there := time.Now(), false; !there; {
-		require.Less(t, time.Since(began), 2*within, "the link does not lead to the form")
-		b.until(o.page, fmt.Sprintf(`document.querySelector(%q) !== null`, "main "+link))
-		h.press(link)
-		for pressed := time.Now(); !there && time.Since(pressed) < 10*time.Second; time.Sleep(20 * time.Millisecond) {
-			there = b.holds(fmt.Sprintf(`document.querySelector(%q) !== null`, form))
-		}
+	if o.oneClick {
+		b.until(o.page, fmt.Sprintf(`document.querySelector(%q) !== null`, `form.order[action="/orders/`+name+`"]`))
+	} else {
+		o.open(b, h, name)
 	}
 	if o.ask != nil {
 		h.write(`form.ask [name="which"]`, o.ask(i))
@@ -368,11 +378,30 @@ func (o orderCase) give(t *testing.T, c *console, name string, b *browser, h han
 	}
 	h.press(`form.order button`)
 	b.run(chromedp.WaitVisible(chromedp.Search(`//h1[.="What was ordered"]`)))
-	b.until(eval[string](b, `location.pathname`), fmt.Sprintf(mentions, "the service has done it"))
+	b.until(eval[string](b, `location.pathname`), fmt.Sprintf(mentions, cmp.Or(o.says, "the service has done it")))
 	if i == 0 {
 		for _, v := range b.axe() {
 			require.Empty(t, v.Nodes, "%s: %s", v.ID, v.Help)
 		}
 	}
 	require.Eventually(t, func() bool { return o.done(t, c, i) }, 2*within, 500*time.Millisecond, "what has to come of it")
+}
+
+// open goes by the page's link to the order's form.
+func (o orderCase) open(b *browser, h hand, name string) {
+	b.t.Helper()
+	link := fmt.Sprintf(`a[href^="/orders/%s"]`, name)
+	if name == "replay" || name == "approve" {
+		link = fmt.Sprintf(`a[href="/orders/%s"], main a[href^="/orders/%s?"]`, name, name) // not that of replay-stop
+	}
+	// A page that keeps itself up to date may move the link away under the mouse: then it is pressed once more.
+	form := `form[action="/orders/` + name + `"]`
+	for began, there := time.Now(), false; !there; {
+		require.Less(b.t, time.Since(began), 2*within, "the link does not lead to the form")
+		b.until(o.page, fmt.Sprintf(`document.querySelector(%q) !== null`, "main "+link))
+		h.press(link)
+		for pressed := time.Now(); !there && time.Since(pressed) < 10*time.Second; time.Sleep(20 * time.Millisecond) {
+			there = b.holds(fmt.Sprintf(`document.querySelector(%q) !== null`, form))
+		}
+	}
 }

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"bobosync/cmd/athocsim/sim"
 	"bobosync/e2e/harness"
 	"bobosync/e2e/workload"
+	"bobosync/shared/boborow"
 	"bobosync/shared/topology"
 )
 
@@ -60,10 +62,22 @@ func theatre(t *testing.T, workers int, settings map[string]string) *console {
 	for i := range workers {
 		plan.Workers = append(plan.Workers, workload.Worker{Employee: employee(i), Login: login(i)})
 	}
-	defer close(known)
+	reveal := sync.OnceFunc(func() { close(known) })
+	defer reveal() // else the proxy's callers would be waited for if the stage does not start
 	c := stage(t, dir, plan, all)
 	athoc = c.AtHocAddress()
+	reveal()
+	c.answered(t)
 	return c
+}
+
+// answered waits until every service answers, so that an order can be given: one that was just started does not yet.
+func (c *console) answered(t *testing.T) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		said, _ := c.Operate(t.Context(), "status", "--json") // its exit status is the verdict
+		return strings.Contains(said, `"findings"`) && !strings.Contains(said, `"cause": "no_`)
+	}, within, 100*time.Millisecond, "every service answers")
 }
 
 // guard has mass changes held from now on: that everybody comes on duty as the stage begins is none.
@@ -72,6 +86,7 @@ func (c *console) guard(t *testing.T) {
 	require.NoError(t, c.Process(harness.Resolver).Stop())
 	_, err := c.AddSecond(harness.Resolver, "GUARD=hold")
 	require.NoError(t, err)
+	c.answered(t)
 }
 
 // drop puts a file of a feed in its place.
@@ -87,10 +102,9 @@ func rows(t *testing.T, on bool, from, to int, ago time.Duration) (all []string)
 	t.Helper()
 	zone, err := time.LoadLocation(harness.BoboZone)
 	require.NoError(t, err)
-	kind := map[bool]string{true: "BON", false: "BOF"}[on]
 	at := time.Now().Add(-ago).In(zone)
 	for i := from; i < to; i++ {
-		all = append(all, fmt.Sprintf("%s,%s,P,%s,%s,%s,1,,,", kind, employee(i), at.Format("20060102"), at.Format("150405"), at.Format("20060102150405")))
+		all = append(all, boborow.New(on, employee(i), at).String())
 	}
 	return all
 }
@@ -124,7 +138,7 @@ func called(feed string, ago time.Duration) string {
 type state struct {
 	name  string
 	begin func(t *testing.T, c *console)
-	shows string // a script that says whether it is so
+	shows string // a script that reports whether it is so
 	pages []string
 	// pictures are those for the README, by the page that they show.
 	pictures map[string]string
@@ -150,7 +164,7 @@ func states() []state {
 		},
 		{
 			name: "held", begin: massFlip, shows: fmt.Sprintf(mentions, "HELD: a mass change of 180"),
-			pages: []string{"/", "/decisions", worker, worker + "&at=1s"}, pictures: map[string]string{"/decisions": "decision-held", worker: "worker-line"},
+			pages: []string{"/", "/decisions", worker, worker + "&at=1s", worker + "&bookings=1"}, pictures: map[string]string{"/decisions": "decision-held", worker: "worker-line"},
 		},
 		{
 			name: "to repair", begin: toRepair, shows: fmt.Sprintf(mentions, "dead letter") + ` && ` + fmt.Sprintf(mentions, "mapping:"),

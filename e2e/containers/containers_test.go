@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -56,16 +58,16 @@ func run(m *testing.M) (status int) {
 			status = 1
 		}
 	}()
-	if err := load(ctx); err != nil {
+	if err := load(ctx, os.Getenv(imagesVariable)); err != nil {
 		fmt.Println(err)
 		return 1
 	}
 	return m.Run()
 }
 
-// load gives the images to the engine.
-func load(ctx context.Context) error {
-	paths, err := filepath.Glob(filepath.Join(os.Getenv(imagesVariable), "*.tar"))
+// load gives the images of a directory to the engine.
+func load(ctx context.Context, dir string) error {
+	paths, err := filepath.Glob(filepath.Join(dir, "*.tar"))
 	if err == nil && len(paths) == 0 {
 		err = errors.New("make images has left nothing there")
 	}
@@ -78,9 +80,27 @@ func load(ctx context.Context) error {
 }
 
 func start(t *testing.T, seed uint64, files int, compose ...string) (*containers.Project, workload.Plan) {
+	needEngine(t)
+	return startOf(t, root(t), os.Getenv(versionVariable), seed, files, compose...)
+}
+
+func needEngine(t *testing.T) {
+	t.Helper()
 	if engine == nil {
 		t.Skip("it needs a container engine and images: make test-containers")
 	}
+}
+
+// root is the source tree.
+func root(t *testing.T) string {
+	t.Helper()
+	root, err := filepath.Abs("../..")
+	require.NoError(t, err)
+	return root
+}
+
+// startOf starts the release of a source tree.
+func startOf(t *testing.T, root, version string, seed uint64, files int, compose ...string) (*containers.Project, workload.Plan) {
 	zone, err := time.LoadLocation(harness.BoboZone)
 	require.NoError(t, err)
 	plan := workload.New(workload.Options{
@@ -89,10 +109,8 @@ func start(t *testing.T, seed uint64, files int, compose ...string) (*containers
 	for i := range plan.Files {
 		plan.Files[i].Pieces = nil // a busy machine might write them too slowly
 	}
-	root, err := filepath.Abs("../..")
-	require.NoError(t, err)
 	p, err := containers.Start(t.Context(), containers.Config{
-		Engine: engine, Dir: workDir(t), Root: root, Compose: strings.Fields(os.Getenv(composeVariable)), Version: os.Getenv(versionVariable),
+		Engine: engine, Dir: workDir(t), Root: root, Compose: strings.Fields(os.Getenv(composeVariable)), Version: version,
 		Files: append(compose, "deploy/compose.try.yaml", "e2e/containers/testdata/test.yaml"), Plan: plan,
 	})
 	t.Cleanup(func() { require.NoError(t, p.Close()) })
@@ -170,7 +188,7 @@ func requireShortStop(t *testing.T, p *containers.Project, since time.Time) {
 
 // TestContainersWithOneBroker runs deploy/compose.yaml and puts it to the tests that containers meet.
 func TestContainersWithOneBroker(t *testing.T) {
-	p, plan := start(t, 1, 190)
+	p, plan := start(t, 1, 210)
 	ctx := t.Context()
 
 	t.Run("scale publishers up and down", func(t *testing.T) {
@@ -218,11 +236,34 @@ func TestContainersWithOneBroker(t *testing.T) {
 		_, err = p.Operate(ctx, key, "files", "list")
 		require.ErrorContains(t, err, refused)
 	})
+	t.Run("withdraw an operator's key that is in use", func(t *testing.T) {
+		require.NoError(t, p.Operators(ctx, "ADD=jsmith"))
+		key, err := p.Key("operator-jsmith")
+		require.NoError(t, err)
+		require.Eventually(t, func() bool { // the janitor may not be back yet at the broker, which was restarted for the key
+			_, err = p.Operate(ctx, key, "mapping", "refresh", "--no-wait")
+			return err == nil
+		}, time.Minute, time.Second)
+		watch, err := p.Begin(ctx, key, "status", "--watch")
+		require.NoError(t, err)
+		require.NoError(t, p.Says(ctx, watch, "complete up to", time.Minute))
+		var since time.Time
+		during(t, p, from(plan.Files[150:170]), func() {
+			require.NoError(t, p.AwaitCalls(ctx, calls(t, p), time.Minute))
+			since = time.Now()
+			require.NoError(t, p.Operators(ctx, "WITHDRAW=jsmith"))
+		})
+		judge(t, p)
+		requireShortStop(t, p, since)
+		require.NoError(t, p.Says(ctx, watch, refused, time.Minute))
+		_, err = p.Operate(ctx, key, "mapping", "refresh", "--no-wait")
+		require.ErrorContains(t, err, refused)
+	})
 	t.Run("lose the broker's volume", func(t *testing.T) {
 		before := calls(t, p)
 		_, err := p.Sim.Fault(ctx, sim.Fault{Kind: sim.FaultStatus, Status: 503})
 		require.NoError(t, err)
-		during(t, p, from(plan.Files[150:]), func() {
+		during(t, p, from(plan.Files[170:]), func() {
 			require.NoError(t, p.AwaitCalls(ctx, before, time.Minute)) // an update waits that AtHoc has not taken
 			require.NoError(t, p.LoseStore(ctx, "nats", "nats-data"))
 		})
@@ -251,4 +292,40 @@ func TestContainersWithThreeBrokers(t *testing.T) {
 	during(t, p, from(plan.Files[30:]), func() { require.NoError(t, p.Kill(ctx, "nats-2")) })
 	require.NoError(t, p.Healthy(ctx, time.Minute))
 	judge(t, p)
+}
+
+// ofOneAccount is the last commit in which all users of the broker shared one account.
+const ofOneAccount = "8e1707d"
+
+// TestContainersAreUpgraded: the release of before accounts gives way to this one while files come, as docs/deploy.md says it, and nothing
+// stops for long.
+func TestContainersAreUpgraded(t *testing.T) {
+	needEngine(t)
+	ctx, old := t.Context(), t.TempDir()
+	if err := harness.Checkout(ctx, ofOneAccount, old); errors.Is(err, harness.ErrNoHistory) {
+		t.Skip(err)
+	} else {
+		require.NoError(t, err)
+	}
+	const version = "of-one-account"
+	images := exec.CommandContext(ctx, "make", "-C", old, "images", "ARCHES="+runtime.GOARCH, "VERSION="+version, "REVISION="+ofOneAccount, "CREATED=0")
+	out, err := images.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.NoError(t, load(ctx, filepath.Join(old, "bin", "images")))
+
+	p, plan := startOf(t, old, version, 3, 60)
+	during(t, p, from(plan.Files[:20]), func() { require.NoError(t, p.AwaitCalls(ctx, calls(t, p), time.Minute)) })
+	var since time.Time
+	during(t, p, from(plan.Files[20:]), func() {
+		require.NoError(t, p.AwaitCalls(ctx, calls(t, p), time.Minute))
+		since = time.Now()
+		require.NoError(t, p.Upgrade(ctx, root(t), os.Getenv(versionVariable)))
+	})
+	judge(t, p)
+	requireShortStop(t, p, since)
+	require.NoError(t, p.Healthy(ctx, time.Minute))
+	key, err := p.Key("operator")
+	require.NoError(t, err)
+	said, _ := p.Operate(ctx, key, "check", "--running") // its exit status tells of AtHoc without TLS
+	require.Contains(t, said, "0 problems")
 }

@@ -19,7 +19,9 @@ import (
 	"bobosync/e2e/audit"
 	"bobosync/e2e/harness"
 	"bobosync/e2e/workload"
+	"bobosync/shared/boborow"
 	"bobosync/shared/bustest/freeport"
+	"bobosync/shared/pause"
 )
 
 // What the containers are told, and the auditor with them.
@@ -122,10 +124,13 @@ func (p *Project) prepare(ctx context.Context) error {
 		}
 	}
 	p.env = append(slices.Clone(p.cfg.Engine.env), "BOBOSYNC_VERSION="+p.cfg.Version, "BOBOSYNC_ENV="+p.path("settings.env"),
-		"BOBOSYNC_FILES="+p.path("files"), "BOBOSYNC_SECRETS="+p.path("secrets"), "NATS_KEYS="+p.path("nats", "keys.conf"),
+		"BOBOSYNC_FILES="+p.path("files"), "BOBOSYNC_SECRETS="+p.path("secrets"), "NATS_KEYS="+p.path("nats", "keys.conf"), "NATS_ACCOUNTS="+p.path("nats", "accounts.conf"),
 		"TEST_SIM_DIRECTORY="+p.path("sim"), fmt.Sprint("ATHOCSIM_PORT=", port), "PUBLISHER_STOP_TIME=10s")
-	return p.make(ctx, "secrets")
+	return p.keys(ctx)
 }
+
+// keys makes keys, certificates and permissions, and leaves those that are there.
+func (p *Project) keys(ctx context.Context) error { return p.make(ctx, "secrets", "nats-conf") }
 
 // make runs a target of the Makefile that has to do with keys.
 func (p *Project) make(ctx context.Context, args ...string) error {
@@ -233,7 +238,7 @@ func (p *Project) Cut(ctx context.Context, service, network string, for_ time.Du
 			return err
 		}
 	}
-	wait(ctx, for_)
+	_ = pause.For(ctx, for_)
 	for _, id := range ids {
 		if _, err := p.cfg.Engine.Docker(ctx, "network", "connect", "--alias", service, p.name+"_"+network, id); err != nil {
 			return err
@@ -242,7 +247,7 @@ func (p *Project) Cut(ctx context.Context, service, network string, for_ time.Du
 	return nil
 }
 
-// LoseStore ends a broker, deletes its volume, and brings it up anew.
+// LoseStore ends a broker, deletes its volume, and brings it up again.
 func (p *Project) LoseStore(ctx context.Context, service, volume string) error {
 	if _, err := p.Compose(ctx, "rm", "--stop", "--force", service); err != nil {
 		return err
@@ -264,7 +269,7 @@ func (p *Project) Scale(ctx context.Context, service string, n int) error {
 func (p *Project) DropAll(ctx context.Context, files []workload.File) error {
 	begin := time.Now()
 	for _, f := range files {
-		wait(ctx, f.At-time.Since(begin))
+		_ = pause.For(ctx, f.At-time.Since(begin))
 		if err := p.In.Drop(f); err != nil {
 			return err
 		}
@@ -279,9 +284,7 @@ const readyWithin = 90 * time.Second
 func (p *Project) ready(ctx context.Context) error {
 	bobo, athoc := zones()
 	at := p.started.Add(-time.Hour)
-	created := at.In(bobo).Format("20060102150405")
-	row := strings.Join([]string{"BON", probe.Employee, "", created[:8], created[8:], created, "", "", "", ""}, ",")
-	if err := p.In.Drop(workload.File{Name: "probe.csv", Content: []byte(row)}); err != nil {
+	if err := p.In.Drop(workload.File{Name: "probe.csv", Content: []byte(boborow.New(true, probe.Employee, at.In(bobo)).String())}); err != nil {
 		return err
 	}
 	return eventually(ctx, readyWithin, "a booking shows in AtHoc", func() (bool, error) {
@@ -324,7 +327,7 @@ func (p *Project) Calls(ctx context.Context) (int, error) {
 	return st.Endpoints[sim.EndpointUpdate].Calls, err
 }
 
-// Healthy says whether every container that runs has answered for its health.
+// Healthy reports whether every container that runs has answered for its health.
 func (p *Project) Healthy(ctx context.Context, within time.Duration) error {
 	return eventually(ctx, within, "all containers are healthy", func() (bool, error) {
 		ids, err := p.Containers(ctx)
@@ -427,15 +430,5 @@ func eventually(ctx context.Context, within time.Duration, what string, holds fu
 			return fmt.Errorf("after %s it does not hold that %s: %w", within, what, err)
 		case <-tick.C:
 		}
-	}
-}
-
-// wait returns after d, or when ctx ends.
-func wait(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
 	}
 }

@@ -77,6 +77,25 @@ func build(ctx context.Context, module, pkg, target string, flags ...string) err
 	return nil
 }
 
+// ErrNoHistory means that the source tree's history does not reach back far enough, or that there is none.
+var ErrNoHistory = errors.New("the history does not reach back so far")
+
+// Checkout puts the source tree as it was at a commit into dir. The current directory must be within the source tree.
+func Checkout(ctx context.Context, commit, dir string) error {
+	root, err := sourceRoot()
+	if err != nil {
+		return fmt.Errorf("check out %s: %w", commit, err)
+	}
+	archive := exec.CommandContext(ctx, "git", "-C", root, "archive", "--output", filepath.Join(dir, "tree.tar"), commit)
+	if out, err := archive.CombinedOutput(); err != nil {
+		return fmt.Errorf("check out %s: %w: %s", commit, ErrNoHistory, out)
+	}
+	if out, err := exec.CommandContext(ctx, "tar", "-C", dir, "-xf", filepath.Join(dir, "tree.tar")).CombinedOutput(); err != nil {
+		return fmt.Errorf("check out %s: %w: %s", commit, err, out)
+	}
+	return nil
+}
+
 // sourceRoot looks for the directory that holds this module.
 func sourceRoot() (string, error) {
 	dir, err := os.Getwd()

@@ -3,7 +3,7 @@
 package harness
 
 // What befalls the broker's store: a disk that is full for a while, and damage. A stream that a full disk has frozen takes nothing until
-// the broker is started anew, so whoever makes room does that as well.
+// the broker is restarted, so a caller that makes room does that as well.
 
 import (
 	"context"
@@ -53,7 +53,7 @@ func damageStore(_ context.Context, s *Stack, f Fault, whom string) (func() erro
 			all = append(all, path)
 		}
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // the broker was killed before it had made its store anew
+			return nil // the broker was killed before it had recreated its store
 		}
 		return err
 	})

@@ -13,6 +13,7 @@ import (
 
 	"bobosync/cmd/athocsim/sim"
 	"bobosync/e2e/audit"
+	"bobosync/shared/pause"
 )
 
 // Fault is something that goes wrong during a run, and is over when it has ended.
@@ -35,7 +36,7 @@ const (
 	anyPublisher = "publisher"
 	// newPublisher stands for one that is not there yet.
 	newPublisher = "new publisher"
-	// leaseLife is longer than a lane's lease: what a publisher holds that is frozen for so long is taken over.
+	// leaseLife is longer than a partition's lease: what a publisher holds that is frozen for so long is taken over.
 	leaseLife = callTimeout + 3*time.Second + 500*time.Millisecond
 )
 
@@ -74,7 +75,7 @@ var faultKinds = append([]faultKind{
 	{"revoked tokens at", 2, []string{AtHoc}, 0, time.Millisecond, revoke},
 	{"lost role at", 1, []string{AtHoc}, 300 * time.Millisecond, 2 * time.Second, forbid},
 	{lostStore, 3, []string{Broker}, 0, 1500 * time.Millisecond, lose("jetstream")},
-	{lostMemory, 2, []string{Resolver}, 0, time.Second, lose("data/resolver.db")},
+	{lostStateStore, 2, []string{Resolver}, 0, time.Second, lose("data/resolver.db")},
 	{"lost ledger of", 2, []string{Ingest}, 0, time.Second, lose("data/ingest.db")},
 	{"throttling at", 2, []string{AtHoc}, time.Second, 4 * time.Second, throttle},
 	{"slow users at", 2, []string{AtHoc}, 2 * time.Second, 8 * time.Second, slowUsers},
@@ -84,13 +85,13 @@ var faultKinds = append([]faultKind{
 	{"pause by", 2, []string{Operator}, stillSent + time.Second, stillSent + 4*time.Second, pauseAtHoc},
 }, slices.Concat(diskFaults, bringerFaults, simulatorFaults())...)
 
-// lostMemory is the loss of the resolver's state store. With the broker's store lost as well all that is held would be forgotten, as
+// lostStateStore is the loss of the resolver's state store. With the broker's store lost as well all that is held would be forgotten, as
 // documented; so where something is held only one of the two can be lost.
-const lostMemory, lostStore = "lost memory of", "lost store of"
+const lostStateStore, lostStore = "lost memory of", "lost store of"
 
 // Mistakes draws n mass mistakes in place of faults with which a hold would rightly be forgotten.
 func Mistakes(rng *rand.Rand, faults []Fault, n int, span time.Duration) []Fault {
-	spared := []string{lostMemory, lostStore}[rng.IntN(2)]
+	spared := []string{lostStateStore, lostStore}[rng.IntN(2)]
 	faults = slices.DeleteFunc(faults, func(f Fault) bool { return f.What == spared })
 	for range n {
 		faults = append(faults, Fault{
@@ -215,7 +216,7 @@ func (s *Stack) Play(ctx context.Context, faults []Fault) (int, error) {
 	begin := time.Now()
 	for _, f := range faults {
 		wg.Go(func() {
-			wait(ctx, f.At-time.Since(begin))
+			_ = pause.For(ctx, f.At-time.Since(begin))
 			was, err := s.playOne(ctx, f)
 			mu.Lock()
 			defer mu.Unlock()
@@ -253,7 +254,7 @@ func (s *Stack) playOne(ctx context.Context, f Fault) (bool, error) {
 	if err != nil {
 		return true, err
 	}
-	wait(ctx, f.For)
+	_ = pause.For(ctx, f.For)
 	err = end()
 	s.Note("over: %s (%s)", f, whom)
 	return true, err
@@ -262,7 +263,7 @@ func (s *Stack) playOne(ctx context.Context, f Fault) (bool, error) {
 // victim waits until a process that the fault is meant for is free, and takes it.
 func (s *Stack) victim(ctx context.Context, f Fault) string {
 	const most = 3 * time.Second
-	for since := time.Now(); time.Since(since) < most && ctx.Err() == nil; wait(ctx, 50*time.Millisecond) {
+	for since := time.Now(); time.Since(since) < most && ctx.Err() == nil; _ = pause.For(ctx, 50*time.Millisecond) {
 		names := []string{f.Whom}
 		switch f.Whom {
 		case Bringer:
@@ -297,7 +298,7 @@ func lose(what string) play {
 		switch f.What {
 		case lostStore:
 			s.storeLost = append(s.storeLost, began)
-		case lostMemory:
+		case lostStateStore:
 			s.forgotten = append(s.forgotten, audit.Window{From: began.Add(-copyWithin), To: began})
 		}
 		s.mu.Unlock()
@@ -327,7 +328,7 @@ func onePublisherMore(ctx context.Context, s *Stack, f Fault, _ string) (func() 
 	name, err := s.AddPublisher()
 	return func() error {
 		for !s.victims.take(name) { // another fault has got hold of it meanwhile
-			wait(ctx, 20*time.Millisecond)
+			_ = pause.For(ctx, 20*time.Millisecond)
 		}
 		defer s.victims.free(name)
 		return s.RemovePublisher(name, f.Draw%3 == 0)
@@ -363,13 +364,16 @@ func silence(p *Proxy) func() error {
 	return func() error { p.Silence(false); return nil }
 }
 
+// cutNetwork and silentNetwork may lose an answer that AtHoc has given, and that is on its way then.
 func cutNetwork(_ context.Context, s *Stack, _ Fault, whom string) (func() error, error) {
 	p, _ := s.network(whom)
+	s.halt()
 	return cut(p), nil
 }
 
 func silentNetwork(_ context.Context, s *Stack, _ Fault, whom string) (func() error, error) {
 	p, _ := s.network(whom)
+	s.halt()
 	return silence(p), nil
 }
 

@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	// lookEvery is how often the input directory is listed to see what has gone.
-	lookEvery = 10 * time.Millisecond
+	// pollInterval is how often the input directory is listed to see what has gone.
+	pollInterval = 10 * time.Millisecond
 	// pieceEvery is the time between the pieces of a file that is written slowly.
 	pieceEvery = 20 * time.Millisecond
 )
@@ -80,7 +80,7 @@ func (f *Folder) sweep(prefix string) {
 
 // watch records what goes, until ctx ends.
 func (f *Folder) watch(ctx context.Context) {
-	tick := time.NewTicker(lookEvery)
+	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
 		select {

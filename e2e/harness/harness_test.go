@@ -119,8 +119,10 @@ func TestProxyIsSilent(t *testing.T) {
 	p := newTestProxy(t)
 	c := dial(t, p.Addr())
 	p.Silence(true)
+	_, err := fmt.Fprintln(c, "hello")
+	require.NoError(t, err)
 	require.NoError(t, c.SetDeadline(time.Now().Add(50*time.Millisecond)))
-	_, err := c.say("hello")
+	_, err = c.r.ReadString('\n')
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 	require.NoError(t, c.SetDeadline(time.Now().Add(10*time.Second)))
 	p.Silence(false)
@@ -271,6 +273,6 @@ func TestSchedule(t *testing.T) {
 			lost[f.What] = true
 		}
 		require.Equal(t, 3, mistakes)
-		require.False(t, lost[lostMemory] && lost[lostStore])
+		require.False(t, lost[lostStateStore] && lost[lostStore])
 	}
 }

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"bobosync/e2e/audit"
+	"bobosync/shared/boborow"
+	"bobosync/shared/pause"
 )
 
 // Bringer is whom faults come from that somebody makes who may write into the input directory.
@@ -101,9 +103,9 @@ func plantPipes(_ context.Context, s *Stack, f Fault, _ string) (func() error, e
 // strangers makes a file about workers whom nobody knows.
 func strangers(rng *rand.Rand, rows int) []byte {
 	var b strings.Builder
-	at := time.Now().Add(-12 * time.Hour).UTC().Format("20060102150405") // a past moment in any zone
+	at := time.Now().Add(-12 * time.Hour).UTC() // a past moment in any zone
 	for range rows {
-		fmt.Fprintf(&b, "BON,X%08d,P,%s,%s,%s,1,,,\n", rng.IntN(1e8), at[:8], at[8:], at)
+		fmt.Fprintln(&b, boborow.New(true, fmt.Sprintf("X%08d", rng.IntN(1e8)), at))
 	}
 	return []byte(b.String())
 }
@@ -183,7 +185,7 @@ func swapFiles(ctx context.Context, s *Stack, f Fault, _ string) (func() error, 
 		swapping.Go(func() {
 			for ctx.Err() == nil && errs[i] == nil {
 				errs[i] = s.swap(rng, s.Path(inDir, f.hostileName(i)), secret)
-				wait(ctx, time.Duration(rng.Int64N(int64(3*settleTime))))
+				_ = pause.For(ctx, time.Duration(rng.Int64N(int64(3*settleTime))))
 			}
 		})
 	}

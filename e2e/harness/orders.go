@@ -18,6 +18,8 @@ import (
 
 	"bobosync/e2e/audit"
 	"bobosync/e2e/workload"
+	"bobosync/shared/boborow"
+	"bobosync/shared/pause"
 )
 
 const (
@@ -29,7 +31,7 @@ const (
 	// crewSize is how many workers the mass mistakes are about: nobody else's files speak of them.
 	crewSize = 12
 	// Of the first of them a mistake books off some, which are more than the guard allows; the others come while the operator looks.
-	mistaken, leastMistake = 8, 6
+	mistaken, minMistake = 8, 6
 	// stillSent is how long after a pause has begun a call may come that was allowed before: for as long as a lease lasts.
 	stillSent = callTimeout + 3*time.Second
 	// copyWithin is how long it may take until the broker has a copy of what is held.
@@ -88,13 +90,12 @@ func (s *Stack) bookCrew(members []int, on bool) error {
 	s.orders.mistakes++
 	n := s.orders.mistakes
 	s.orders.mu.Unlock()
-	kind := map[bool]string{true: "BON", false: "BOF"}[on]
-	created := s.started.Add(-2*time.Hour + time.Duration(n)*time.Minute).In(s.rules().BoboZone).Format("20060102150405")
+	at := s.started.Add(-2*time.Hour + time.Duration(n)*time.Minute).In(s.rules().BoboZone)
 	var rows []string
 	for _, i := range members {
-		rows = append(rows, strings.Join([]string{kind, crew(crewSize)[i].Employee, "", created[:8], created[8:], created, "", "", "", ""}, ","))
+		rows = append(rows, boborow.New(on, crew(crewSize)[i].Employee, at).String())
 	}
-	name := fmt.Sprintf("crew %d %s.csv", n, strings.ToLower(kind))
+	name := fmt.Sprintf("crew %d %s.csv", n, map[bool]string{true: "bon", false: "bof"}[on])
 	return s.In.Drop(workload.File{Name: name, Content: []byte(strings.Join(rows, "\n") + "\n")})
 }
 
@@ -117,7 +118,7 @@ func (s *Stack) bookCrewOn() error {
 // massMistake books the crew on, so that AtHoc is told, and then most of it off.
 func massMistake(_ context.Context, s *Stack, f Fault, _ string) (func() error, error) {
 	rng := rand.New(rand.NewPCG(f.Draw, 1))
-	members := rng.Perm(mistaken)[:leastMistake+rng.IntN(mistaken-leastMistake+1)]
+	members := rng.Perm(mistaken)[:minMistake+rng.IntN(mistaken-minMistake+1)]
 	return func() error { return s.bookCrew(members, false) }, s.bookCrew(rng.Perm(crewSize), true)
 }
 
@@ -158,7 +159,7 @@ func (s *Stack) insist(ctx context.Context, within time.Duration, args ...string
 		if err == nil || ctx.Err() != nil || time.Now().After(deadline) {
 			return err
 		}
-		wait(ctx, 300*time.Millisecond)
+		_ = pause.For(ctx, 300*time.Millisecond)
 	}
 }
 
@@ -255,7 +256,7 @@ func (s *Stack) employ(ctx context.Context, seed uint64) (leave func()) {
 
 // operate decides about what is held until ctx ends: now and then at first, and about all of it in the end.
 func (s *Stack) operate(ctx context.Context, rng *rand.Rand) {
-	for ; ctx.Err() == nil; wait(ctx, time.Duration(500+rng.IntN(1000))*time.Millisecond) {
+	for ; ctx.Err() == nil; _ = pause.For(ctx, time.Duration(500+rng.IntN(1000))*time.Millisecond) {
 		last := s.orders.ends()
 		waiting, decided, err := s.holds(ctx)
 		if err != nil {
@@ -296,7 +297,7 @@ func (s *Stack) orderAbout(ctx context.Context, rng *rand.Rand, h held, last boo
 		if err := s.bookCrew(others, false); err != nil {
 			return
 		}
-		wait(ctx, settleTime+time.Duration(rng.IntN(1500))*time.Millisecond)
+		_ = pause.For(ctx, settleTime+time.Duration(rng.IntN(1500))*time.Millisecond)
 		if _, err := s.show(ctx, h.ID); err == nil {
 			s.decide(ctx, []audit.Verb{audit.Approve, audit.Reject}[draw%2], h.ID, look, -1)
 		}

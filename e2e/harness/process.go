@@ -13,11 +13,11 @@ import (
 	"time"
 )
 
-// patience is how long a process may take to end after SIGTERM.
-const patience = 15 * time.Second
+// timeout is how long a process may take to end after SIGTERM.
+const timeout = 15 * time.Second
 
 // startTime is what a program may need on a busy machine until it listens to signals.
-const startTime = 2 * time.Second
+const startTime = 10 * time.Second
 
 // Process is one program of the stack: it can be started again and again, with the same settings. Its output goes to a file.
 // Its methods may be called from several goroutines.
@@ -101,7 +101,7 @@ func (p *Process) runs() bool {
 	}
 }
 
-// Running says whether the process runs, be it paused.
+// Running reports whether the process runs, be it paused.
 func (p *Process) Running() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -155,12 +155,12 @@ func (p *Process) Stop() error {
 	if ended == nil || err != nil {
 		return err
 	}
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	select {
 	case <-ended:
 	case <-timer.C:
-		return errors.Join(fmt.Errorf("%s did not stop within %s of SIGTERM", p.Name, patience), p.Kill())
+		return errors.Join(fmt.Errorf("%s did not stop within %s of SIGTERM", p.Name, timeout), p.Kill())
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -9,11 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"bobosync/e2e/audit"
+	"bobosync/shared/pause"
 )
 
 // How many moments of a run are asked about: of one worker each, and of all who were on duty.
@@ -63,9 +65,11 @@ func (s *Stack) remembered(in audit.Input) ([]audit.Past, error) {
 		return nil, err
 	}
 	var workers []string
+	known := map[string]string{} // employee ids by username
 	for _, u := range in.Users {
 		if u.Collar != "" && !u.Removed {
 			workers = append(workers, u.Collar)
+			known[strings.ToLower(u.Login)] = u.Collar
 		}
 	}
 	rng := rand.New(rand.NewPCG(uint64(len(in.Calls)), uint64(len(in.Files))))
@@ -85,11 +89,15 @@ func (s *Stack) remembered(in audit.Input) ([]audit.Past, error) {
 			return nil, err
 		}
 		listed := map[string]bool{}
-		for _, w := range d.Workers {
-			listed[w.Employee] = true
+		for i, w := range d.Workers { // of a user whose stale duty was cleared while nobody knew whose it was, there is no employee id
+			d.Workers[i].Employee = cmp.Or(w.Employee, known[strings.ToLower(w.User)])
+			listed[d.Workers[i].Employee] = true
 		}
 		for _, i := range rng.Perm(len(d.Workers))[:min(askedListed, len(d.Workers))] {
 			w := d.Workers[i]
+			if w.Employee == "" {
+				continue // the auditor knows of no such worker
+			}
 			said, err := s.askWorker(conn, w.Employee, d.At)
 			if err != nil {
 				return nil, err
@@ -151,7 +159,7 @@ func askPast[T any](ctx context.Context, conn *nats.Conn, endpoint string, req a
 		m, err := conn.RequestWithContext(ctx, "bobo.control.resolver."+endpoint, data)
 		switch {
 		case errors.Is(err, nats.ErrNoResponders) && ctx.Err() == nil:
-			wait(ctx, 100*time.Millisecond)
+			_ = pause.For(ctx, 100*time.Millisecond)
 			continue
 		case err != nil:
 			return answer, fmt.Errorf("ask for %s: %w", endpoint, err)

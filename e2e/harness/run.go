@@ -14,6 +14,7 @@ import (
 	"bobosync/cmd/athocsim/sim"
 	"bobosync/e2e/audit"
 	"bobosync/e2e/workload"
+	"bobosync/shared/pause"
 )
 
 // Run is one seeded run: a workload, faults, and the auditor's judgement.
@@ -144,7 +145,7 @@ func (s *Stack) awaitRepeats(ctx context.Context) error {
 	}
 	for _, c := range calls {
 		if c.Endpoint == sim.EndpointUpdate && c.Status == 0 {
-			wait(ctx, time.Until(time.Unix(0, max(c.Arrived, c.Finished)).Add(repeatsWithin)))
+			_ = pause.For(ctx, time.Until(time.Unix(0, max(c.Arrived, c.Finished)).Add(repeatsWithin)))
 		}
 	}
 	return ctx.Err()
@@ -171,7 +172,7 @@ func (s *Stack) drive(ctx context.Context, files []workload.File, faults []Fault
 func (s *Stack) DropAll(ctx context.Context, files []workload.File) error {
 	begin := time.Now()
 	for _, f := range files {
-		wait(ctx, f.At-time.Since(begin))
+		_ = pause.For(ctx, f.At-time.Since(begin))
 		if err := s.In.Drop(f); err != nil {
 			return err
 		}

@@ -60,8 +60,9 @@ func (s *Simulator) do(ctx context.Context, method, path string, body, answer an
 
 // Fault switches a fault on and returns its number.
 func (s *Simulator) Fault(ctx context.Context, f sim.Fault) (int, error) {
-	err := s.do(ctx, http.MethodPost, "/sim/faults", f, &f)
-	return f.ID, err
+	var begun sim.Fault // and not f, whose slices other stacks read that play the same fault
+	err := s.do(ctx, http.MethodPost, "/sim/faults", f, &begun)
+	return begun.ID, err
 }
 
 // Calm switches all faults off but those numbered.

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"bobosync/shared/boborow"
 )
 
 // Options say how much of it there is. Zero values take the defaults beside them.
@@ -229,7 +231,7 @@ func (m *maker) fill() {
 			}
 		case Empty:
 			if m.rng.IntN(2) == 0 {
-				m.rows[i] = []string{header}
+				m.rows[i] = []string{boborow.Header}
 			}
 		}
 	}
@@ -274,65 +276,35 @@ func (m *maker) speaker() int {
 	}
 }
 
-const header = "Transaction_Type,Employee_ID,Payroll_ID,Clocking_Date,Clocking_Time,DateTime_Created,Geo_Status,Geo_Latitude,Geo_Longitude,Geo_Accuracy"
-
 func (m *maker) row(worker int, at time.Time, on bool) string {
-	kind := "BOF"
-	if on {
-		kind = "BON"
-	}
-	employee := m.plan.Workers[worker].Employee
+	r := boborow.New(on, m.plan.Workers[worker].Employee, at.In(m.Zone))
 	switch m.rng.IntN(12) {
 	case 0:
-		employee = ` "` + employee + `" `
+		r[boborow.Employee] = ` "` + r[boborow.Employee] + `" `
 	case 1:
-		kind = " " + kind
+		r[boborow.Type] = " " + r[boborow.Type]
 	}
-	at = at.In(m.Zone)
-	return m.join(kind, employee, at.Format("20060102"), at.Format("150405"), at.Format("20060102150405"))
+	return m.private(r).String()
 }
 
-// join adds the columns that must stay at home, with texts that are found nowhere else.
-func (m *maker) join(kind, employee, date, clock, created string) string {
+// private adds the columns that must stay at home, with texts that are found nowhere else.
+func (m *maker) private(r boborow.Row) boborow.Row {
 	payroll := fmt.Sprintf("PRL%09d", m.rng.Uint32N(1e9))
 	lat := fmt.Sprintf("%d.%08d", 50+m.rng.IntN(3), m.rng.Uint32N(1e8))
 	lon := fmt.Sprintf("-%d.%08d", m.rng.IntN(3), m.rng.Uint32N(1e8))
 	m.plan.Private = append(m.plan.Private, payroll, lat, lon)
-	quoted := payroll
 	if m.rng.IntN(10) == 0 {
-		quoted = `"` + payroll + `, jr"`
+		payroll = `"` + payroll + `, jr"`
 	}
-	return strings.Join([]string{kind, employee, quoted, date, clock, created, "1", lat, lon, "5.0"}, ",")
+	r[boborow.Payroll], r[boborow.Latitude], r[boborow.Longitude], r[boborow.Accuracy] = payroll, lat, lon, "5.0"
+	return r
 }
 
-// badRow is a row of each kind that must be rejected.
+// badRow is a row of any kind that must be rejected.
 func (m *maker) badRow() string {
 	employee := m.plan.Workers[m.speaker()].Employee
-	at := m.moment(time.Minute, 5*time.Minute).In(m.Zone)
-	date, clock := at.Format("20060102"), at.Format("150405")
-	good := m.join("BON", employee, date, clock, date+clock)
-	switch m.rng.IntN(9) {
-	case 0:
-		return good[:strings.LastIndexByte(good, ',')]
-	case 1:
-		return good + ",more"
-	case 2:
-		return strings.Replace(good, "BON", "BOO", 1)
-	case 3:
-		return m.join("BON", "", date, clock, date+clock)
-	case 4:
-		return m.join("BON", employee, "20240230", clock, "20240230"+clock)
-	case 5:
-		return m.join("BON", employee, date, "250000", date+"250000")
-	case 6:
-		later := at.Add(time.Second)
-		return m.join("BON", employee, date, clock, later.Format("20060102150405"))
-	case 7:
-		future := m.Now.Add(48 * time.Hour).In(m.Zone)
-		return m.join("BON", employee, future.Format("20060102"), future.Format("150405"), future.Format("20060102150405"))
-	default:
-		return "not a row at all"
-	}
+	r := m.private(boborow.New(true, employee, m.moment(time.Minute, 5*time.Minute).In(m.Zone)))
+	return r.With(boborow.Flaw(m.rng.IntN(int(boborow.Flaws))), m.Now.Add(48*time.Hour).In(m.Zone))
 }
 
 // addCorrections puts bookings of one worker at the same second into two files: the later file wins.
@@ -421,8 +393,8 @@ func (m *maker) text(rows []string) []byte {
 	if m.rng.IntN(5) == 0 {
 		text = "\ufeff"
 	}
-	if m.rng.IntN(2) == 0 && len(rows) > 0 && rows[0] != header {
-		text += header + end
+	if m.rng.IntN(2) == 0 && len(rows) > 0 && rows[0] != boborow.Header {
+		text += boborow.Header + end
 	}
 	for _, r := range rows {
 		if m.rng.IntN(20) == 0 {

@@ -12,13 +12,13 @@ import (
 
 // Config are the console's settings.
 type Config struct {
-	// Broker has the key that pages are read with: the viewer's is enough.
+	// Broker has the key with which the data of pages is read: the viewer's is enough.
 	Broker config.Broker
 	Data   config.Data
 	Log    config.Log
 	// Addr is where the console listens, such as 127.0.0.1:8470; there is no console in bobosync run if it is empty.
 	Addr string `env:"CONSOLE_ADDR"`
-	// OperatorCreds is the file with the NATS credentials that orders are given with, and persons looked up. Without it the broker
+	// OperatorCreds is the file with the NATS credentials with which orders are given and persons looked up. Without it the broker
 	// refuses both, if it keeps its users apart.
 	OperatorCreds string `env:"CONSOLE_OPERATOR_CREDS"`
 	// Zone is AtHoc's, in which bin/console shows all times; with bobosync run they are in the machine's.

@@ -1,5 +1,5 @@
-// Package console is the service that shows people how it goes, in a browser. It asks the services what commands ask, judges it with
-// the same words, and keeps nothing itself; any number of it may run.
+// Package console is the service that shows the status in a browser. It asks the services what the commands ask, judges it in
+// the same words, and keeps nothing itself; any number of instances may run.
 //
 // This file holds the life of the process; internal has the rest: auth (who may see what) and web (the pages).
 package console
@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"bobosync/services/console/internal/auth"
-	collect "bobosync/services/console/internal/look"
+	"bobosync/services/console/internal/snapshot"
 	"bobosync/services/console/internal/web"
 	"bobosync/shared/client"
 	"bobosync/shared/control"
@@ -25,17 +25,18 @@ import (
 )
 
 const (
-	// headerWait is how long the head of a request may take, readWait all of it, and writeWait the answer; a page that stays open lifts the
-	// last. idleWait is how long a connection may wait for the next request, and closeWait how long what is being answered gets at the end.
-	headerWait = 5 * time.Second
-	readWait   = 15 * time.Second
-	writeWait  = time.Minute
-	idleWait   = 2 * time.Minute
-	closeWait  = 3 * time.Second
-	// brokerWait is how long a broker that is away is tried before pages say that it is. It is tried again a second later.
-	brokerWait = 2 * time.Second
-	// mostHeader is the most bytes of a request's head.
-	mostHeader = 16 << 10
+	// headerTimeout is how long the head of a request may take, readTimeout all of it, and writeTimeout the answer; a page that stays open
+	// lifts the last. idleTimeout is how long a connection may wait for the next request, and closeTimeout how long what is being answered
+	// gets at the end.
+	headerTimeout = 5 * time.Second
+	readTimeout   = 15 * time.Second
+	writeTimeout  = time.Minute
+	idleTimeout   = 2 * time.Minute
+	closeTimeout  = 3 * time.Second
+	// brokerTimeout is how long a broker that is away is tried before pages say that it is. It is tried again a second later.
+	brokerTimeout = 2 * time.Second
+	// maxHeader is the most bytes of a request's head.
+	maxHeader = 16 << 10
 )
 
 // Run serves the console until ctx ends. It needs no connection in deps: it makes its own, and goes on without.
@@ -46,33 +47,33 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 	log := deps.Log.With("service", "console")
 	state := &stateBucket{cfg: cfg}
 	defer state.close()
-	look := &client.Observer{Settings: client.Settings{Broker: cfg.Broker, Data: cfg.Data}, Patience: brokerWait}
-	defer look.Close()
-	order := look
+	reads := &client.Observer{Settings: client.Settings{Broker: cfg.Broker, Data: cfg.Data}, Timeout: brokerTimeout}
+	defer reads.Close()
+	orders := reads
 	if cfg.OperatorCreds != "" {
-		order = &client.Observer{Settings: look.Settings, Patience: brokerWait}
-		order.Broker.Creds = cfg.OperatorCreds
-		defer order.Close()
+		orders = &client.Observer{Settings: reads.Settings, Timeout: brokerTimeout}
+		orders.Broker.Creds = cfg.OperatorCreds
+		defer orders.Close()
 	}
 	var site *web.Site
 	logins, err := auth.New(ctx, cfg.Auth, auth.Options{
 		Clock: deps.Clock(), Log: log, Addr: cfg.Addr, Directory: cfg.Data.Directory, State: state.open, MayWrite: state.mayWrite(),
-		Tell: func(ctx context.Context, e auth.Emergency) error {
-			conn, err := order.Conn(ctx)
+		Notify: func(ctx context.Context, e auth.Emergency) error {
+			conn, err := orders.Conn(ctx)
 			if err != nil {
 				return err
 			}
-			return client.TellEmergencyLogin(ctx, conn, client.Order{By: e.Who.By()}, control.EmergencyLoginRequest{Role: e.Who.Role.String(), At: e.At.UTC()})
+			return client.NotifyEmergencyLogin(ctx, conn, client.Order{By: e.Who.By()}, control.EmergencyLoginRequest{Role: e.Who.Role.String(), At: e.At.UTC()})
 		},
 		Page: func(w http.ResponseWriter, r *http.Request, status int, title string, body template.HTML) {
-			site.Page(w, r, status, title, body) // whoever asks, it is there by then
+			site.Page(w, r, status, title, body) // site is set before the first request
 		},
 	})
 	if err != nil {
 		return err
 	}
-	facts := collect.New(look.Observe)
-	site, err = web.New(web.Options{Auth: logins, Facts: facts, Look: look.Conn, Order: order.Conn, Version: deps.Version, Log: log})
+	facts := snapshot.New(reads.Observe)
+	site, err = web.New(web.Options{Auth: logins, Facts: facts, Reads: reads.Conn, Orders: orders.Conn, Version: deps.Version, Log: log})
 	if err != nil {
 		return fmt.Errorf("make the console's pages: %w", err)
 	}
@@ -95,9 +96,9 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 // serve answers requests until ctx ends.
 func serve(ctx context.Context, listener net.Listener, pages http.Handler, log *slog.Logger) error {
 	server := &http.Server{
-		Handler: pages, ReadHeaderTimeout: headerWait, ReadTimeout: readWait, WriteTimeout: writeWait, IdleTimeout: idleWait, MaxHeaderBytes: mostHeader,
+		Handler: pages, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		BaseContext: func(net.Listener) context.Context { return ctx },
-		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug), // what strangers send is no news
+		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug), // what strangers send is not worth more
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
@@ -106,10 +107,10 @@ func serve(ctx context.Context, listener net.Listener, pages http.Handler, log *
 		return fmt.Errorf("serve the console: %w", err)
 	case <-ctx.Done():
 	}
-	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWait)
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	if server.Shutdown(closing) != nil {
-		_ = server.Close() // what still listens has had its time
+		_ = server.Close() // connections that are still open have had their time
 	}
 	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve the console: %w", err)

@@ -14,10 +14,10 @@ import (
 	"bobosync/shared/topology"
 )
 
-// stateWait is how long the broker may take to take a connection.
-const stateWait = time.Second
+// stateTimeout is how long the broker may take to take a connection.
+const stateTimeout = time.Second
 
-// stateBucket opens the bucket of states, with the operator's key if there is one, and anew when the broker is another one.
+// stateBucket opens the bucket of states, with the operator's key if there is one, and again when the broker is another one.
 type stateBucket struct {
 	cfg Config
 
@@ -40,7 +40,7 @@ func (s *stateBucket) open(ctx context.Context) (jetstream.KeyValue, error) {
 		if s.cfg.OperatorCreds != "" {
 			settings.Broker.Creds = s.cfg.OperatorCreds
 		}
-		conn, err := settings.Connect(ctx, stateWait)
+		conn, err := settings.Connect(ctx, stateTimeout)
 		if err != nil {
 			return nil, err
 		}

@@ -9,14 +9,16 @@ import (
 	"strings"
 	"time"
 
+	"bobosync/shared/check"
 	"bobosync/shared/config"
+	"bobosync/shared/topology"
 )
 
 // Config holds the settings of ingest. Load it with config.Load.
 type Config struct {
 	// CSVDirectory is where BOBO puts its files. It must exist.
 	CSVDirectory string `env:"CSV_DIRECTORY"`
-	// Feeds are several such directories, each with a name, in the place of CSVDirectory. They must exist, and none lie within another.
+	// Feeds are several such directories, each with a name, instead of CSVDirectory. They must exist, and none lie within another.
 	Feeds Feeds `env:"FEEDS"`
 	// ProcessedDirectory is where finished files go; it is made if it is missing.
 	ProcessedDirectory string `env:"PROCESSED_DIRECTORY"`
@@ -37,19 +39,31 @@ type Config struct {
 	// MaxClockSkew is how far in the future an event may lie.
 	MaxClockSkew time.Duration `env:"MAX_CLOCK_SKEW, default=15m"`
 
-	// Lifetime bounds which finished files are read again when a memory was lost: older bookings do not count any more.
+	// Lifetime bounds which finished files are read again when a state store was lost: older bookings do not count any more.
 	Lifetime config.Lifetime
 	// Data says where the ledger is: the file ingest.db.
 	Data config.Data
 
 	Broker config.Broker
-	// Calls are read for the sake of the streams alone, which are made by whoever comes first.
+	// Calls are read for the sake of the streams alone, which the first service to start creates.
 	Calls config.Calls
 	Log   config.Log
 }
 
 // Common returns the settings that every program needs.
 func (c *Config) Common() (config.Broker, config.Log) { return c.Broker, c.Log }
+
+// Checked returns what is to be checked of them.
+func (c *Config) Checked() check.Settings {
+	var feeds []check.Feed
+	for _, in := range c.InputDirectories() {
+		feeds = append(feeds, check.Feed(in))
+	}
+	return check.Settings{
+		Service: topology.Ingest, Broker: c.Broker, Calls: c.Calls, Log: c.Log, Data: &c.Data, BoboZone: &c.Zone,
+		Files: &check.Files{Feeds: feeds, Processed: c.ProcessedDirectory, Failed: c.FailedDirectory, Move: c.Move},
+	}
+}
 
 // Validate reports everything that is wrong, by the names of the variables. It touches no disk.
 func (c *Config) Validate() error {
@@ -146,7 +160,7 @@ func (d directory) check(write bool) error {
 	}
 	for _, e := range entries { // of a process that was killed at that moment
 		if strings.HasPrefix(e.Name(), probe) {
-			_ = os.Remove(filepath.Join(d.path, e.Name())) // what follows tells what is wrong
+			_ = os.Remove(filepath.Join(d.path, e.Name())) // what follows reports what is wrong
 		}
 	}
 	file, err := os.CreateTemp(d.path, probe+"*")
@@ -159,7 +173,7 @@ func (d directory) check(write bool) error {
 	return nil
 }
 
-// probe begins the names of the files by which it is tried whether a directory can be written to.
+// probe begins the names of the files that test whether a directory can be written to.
 const probe = ".bobosync-probe-"
 
 // distinct refuses directories that are the same: finished files would be found again.

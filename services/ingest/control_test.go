@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"bobosync/shared/control"
 	"bobosync/shared/topology"
@@ -113,5 +114,49 @@ func TestListsAreBounded(t *testing.T) {
 	}
 	if !slices.Equal(paged, whole) {
 		t.Errorf("pages tell of %v, one answer of %v", paged, whole)
+	}
+}
+
+// TestBookings: those of one worker, with what became of each, from wherever the files lie; what is not there or cannot be read is counted.
+func TestBookings(t *testing.T) {
+	h := newHarness(t)
+	h.resolve()
+	h.start()
+	rows := map[string]string{"one.csv": row("1") + row("2") + row("1"), "two.csv": row("2"), "three.csv": row("1") + row("3"), "four.csv": row("4") + row("1")}
+	for name, content := range rows {
+		h.put(name, content)
+	}
+	for name := range rows {
+		eventually(t, name+" moved", func() bool { return there(h.done(name)) && !there(h.in(name)) })
+	}
+	if err := os.Rename(h.done("three.csv"), h.done("away.csv")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(h.done("four.csv"), []byte(rows["two.csv"]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(from, to time.Time) control.BookingsAnswer {
+		t.Helper()
+		answer, err := control.Ask[control.BookingsAnswer](t.Context(), h.conn.NC, topology.Ingest, control.Bookings, control.BookingsRequest{Employee: "1", From: from, To: to})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer
+	}
+	answer := ask(time.Now().Add(-time.Hour), time.Now())
+	if len(answer.Bookings) != 2 || answer.Gone != 2 || answer.Unread != 0 {
+		t.Fatalf("got %+v", answer)
+	}
+	for i, line := range []int{1, 3} {
+		if b := answer.Bookings[i]; b.Line != line || b.Name != "one.csv" || b.File != idFor(rows["one.csv"]) || b.Outcome == "" || b.Text == "" || b.At.IsZero() {
+			t.Errorf("got %+v", b)
+		}
+	}
+	if answer := ask(time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour)); len(answer.Bookings)+answer.Gone+answer.Unread > 0 {
+		t.Errorf("of another time: got %+v", answer)
+	}
+	var refusal *control.Refusal
+	if _, err := control.Ask[control.BookingsAnswer](t.Context(), h.conn.NC, topology.Ingest, control.Bookings, control.BookingsRequest{}); !errors.As(err, &refusal) {
+		t.Errorf("of nobody: %v", err)
 	}
 }

@@ -13,27 +13,26 @@ import (
 	"syscall"
 	"time"
 
-	"bobosync/services/ingest/internal/files"
 	"bobosync/shared/disk"
 	"bobosync/shared/pause"
 )
 
-// slowCheck is how long looking at a directory may take before it is said that the directory does not answer.
+// slowCheck is how long checking a directory may take before it counts as not answering.
 const slowCheck = 10 * time.Second
 
-// directories watches whether the configured directories can be used: one line in the log when one cannot any more, one a
+// dirWatch watches whether the configured directories can be used: one line in the log when one cannot any more, one a
 // minute while that lasts, one when it is over. It is safe for concurrent use.
-type directories struct {
+type dirWatch struct {
 	all []usedDirectory
 	log *slog.Logger
 	now func() time.Time
 
-	looking sync.Mutex // one look at a time
+	checking sync.Mutex // one check at a time
 
-	mu       sync.Mutex
-	troubles map[string]*trouble // by variable
-	at       string              // the variable that is being looked at
-	since    time.Time           // since when
+	mu      sync.Mutex
+	outages map[string]*outage // by variable
+	at      string             // the variable that is being checked
+	since   time.Time          // since when
 }
 
 type usedDirectory struct {
@@ -41,14 +40,14 @@ type usedDirectory struct {
 	write bool
 }
 
-type trouble struct {
+type outage struct {
 	reason string
 	since  time.Time
-	warned time.Time // when the log told of it last
+	warned time.Time // when it was last logged
 }
 
-func newDirectories(cfg Config, log *slog.Logger, now func() time.Time) *directories {
-	d := &directories{log: log, now: now, troubles: map[string]*trouble{}}
+func newDirWatch(cfg Config, log *slog.Logger, now func() time.Time) *dirWatch {
+	d := &dirWatch{log: log, now: now, outages: map[string]*outage{}}
 	for _, dir := range cfg.directories() {
 		if dir.input || cfg.Move {
 			d.all = append(d.all, usedDirectory{dir, cfg.Move})
@@ -58,47 +57,47 @@ func newDirectories(cfg Config, log *slog.Logger, now func() time.Time) *directo
 	return d
 }
 
-// run looks every so often until ctx ends.
-func (d *directories) run(ctx context.Context, every time.Duration) {
-	d.look()
-	_ = pause.Every(ctx, every, func() error { d.look(); return nil })
+// run checks every so often until ctx ends.
+func (d *dirWatch) run(ctx context.Context, every time.Duration) {
+	d.check()
+	_ = pause.Every(ctx, every, func() error { d.check(); return nil })
 }
 
-// look tries all directories now and reports whether any of them cannot be used.
-func (d *directories) look() (trouble bool) {
-	d.looking.Lock()
-	defer d.looking.Unlock()
+// check checks all directories now and reports whether any of them cannot be used.
+func (d *dirWatch) check() (failed bool) {
+	d.checking.Lock()
+	defer d.checking.Unlock()
 	for _, dir := range d.all {
 		d.begin(dir.variable)
 		err := dir.try()
 		d.note(dir, err)
-		trouble = trouble || err != nil
+		failed = failed || err != nil
 	}
 	d.begin("")
-	return trouble
+	return failed
 }
 
-func (d *directories) begin(variable string) {
+func (d *dirWatch) begin(variable string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.at, d.since = variable, d.now()
 }
 
-func (d *directories) note(dir usedDirectory, err error) {
+func (d *dirWatch) note(dir usedDirectory, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	now, known := d.now(), d.troubles[dir.variable]
+	now, known := d.now(), d.outages[dir.variable]
 	if err == nil {
 		if known != nil {
-			delete(d.troubles, dir.variable)
+			delete(d.outages, dir.variable)
 			d.log.Info("a directory can be used again", "variable", dir.variable, "directory", dir.path,
 				"seconds", now.Sub(known.since).Round(time.Millisecond).Seconds())
 		}
 		return
 	}
 	if known == nil {
-		known = &trouble{since: now}
-		d.troubles[dir.variable] = known
+		known = &outage{since: now}
+		d.outages[dir.variable] = known
 	}
 	known.reason = plainReason(err)
 	if now.Sub(known.warned) >= time.Minute {
@@ -108,19 +107,19 @@ func (d *directories) note(dir usedDirectory, err error) {
 	}
 }
 
-// known reports whether a directory could not be used when it was last looked at.
-func (d *directories) known(variable string) bool {
+// known reports whether a directory could not be used at the last check.
+func (d *dirWatch) known(variable string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.troubles[variable] != nil
+	return d.outages[variable] != nil
 }
 
 // state returns the reasons by variable. It never waits for a directory.
-func (d *directories) state() map[string]string {
+func (d *dirWatch) state() map[string]string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	reasons := map[string]string{}
-	for variable, t := range d.troubles {
+	for variable, t := range d.outages {
 		reasons[variable] = t.reason
 	}
 	if waited := d.now().Sub(d.since); d.at != "" && waited >= slowCheck {
@@ -130,15 +129,15 @@ func (d *directories) state() map[string]string {
 }
 
 // onList returns what is called after each listing of an input directory.
-func (d *directories) onList(variable string) func(error) {
+func (d *dirWatch) onList(variable string) func(error) {
 	return func(err error) {
 		if err != nil || d.known(variable) {
-			d.look()
+			d.check()
 		}
 	}
 }
 
-// try does what is done with the directory when it is used: reading the first names, and writing a small file.
+// try does with the directory what using it takes: reading the first names, and writing a small file.
 func (d usedDirectory) try() error {
 	dir, err := os.Open(d.path)
 	if err != nil {
@@ -158,7 +157,7 @@ func (d usedDirectory) try() error {
 	return errors.Join(err, file.Close(), os.Remove(file.Name()))
 }
 
-// plainReason says to an operator why a directory cannot be used.
+// plainReason is an operator's reason why a directory cannot be used.
 func plainReason(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -172,12 +171,12 @@ func plainReason(err error) string {
 	case disk.IsFull(err):
 		return "is full"
 	default:
-		return files.Reason(err)
+		return disk.Cause(err).Error()
 	}
 }
 
-// freeBytes is the room left where the processed files and the ledger go, the lesser of the two; 0 if the system does not tell.
-func (d *directories) freeBytes() uint64 {
+// freeBytes is the room left where the processed files and the ledger go, the lesser of the two; 0 if the system does not say.
+func (d *dirWatch) freeBytes() uint64 {
 	least, known := uint64(0), false
 	for _, path := range d.written() {
 		if n, err := disk.Free(path); err == nil && (!known || n < least) {
@@ -188,10 +187,10 @@ func (d *directories) freeBytes() uint64 {
 }
 
 // noFiles reports whether next to no more files can be made in one of them.
-func (d *directories) noFiles() bool { return slices.ContainsFunc(d.written(), disk.NoFiles) }
+func (d *dirWatch) noFiles() bool { return slices.ContainsFunc(d.written(), disk.NoFiles) }
 
 // written are the directories in which files are made.
-func (d *directories) written() (paths []string) {
+func (d *dirWatch) written() (paths []string) {
 	for _, dir := range d.all {
 		if dir.variable == "DATA_DIRECTORY" || dir.variable == "PROCESSED_DIRECTORY" {
 			paths = append(paths, dir.path)

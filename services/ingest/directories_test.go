@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"bobosync/shared/config"
+	"bobosync/shared/logging/logtest"
 )
 
 // TestADirectoryThatCannotBeUsed: a line when it begins, one a minute, one when it is over.
@@ -26,9 +27,9 @@ func TestADirectoryThatCannotBeUsed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	log, now := &logBuffer{}, time.Date(2024, 6, 17, 12, 0, 0, 0, time.UTC)
-	d := newDirectories(cfg, slog.New(slog.NewTextHandler(log, nil)), func() time.Time { return now })
-	if d.look() || len(d.state()) != 0 || log.String() != "" {
+	log, now := &logtest.Log{}, time.Date(2024, 6, 17, 12, 0, 0, 0, time.UTC)
+	d := newDirWatch(cfg, slog.New(slog.NewTextHandler(log, nil)), func() time.Time { return now })
+	if d.check() || len(d.state()) != 0 || log.String() != "" {
 		t.Fatalf("state %v, log %s", d.state(), log)
 	}
 	if left, err := os.ReadDir(cfg.ProcessedDirectory); err != nil || len(left) != 0 {
@@ -40,22 +41,22 @@ func TestADirectoryThatCannotBeUsed(t *testing.T) {
 	}
 	for _, seconds := range []int{0, 5, 50, 4, 1, 30} { // two lines: at the start and after a minute
 		now = now.Add(time.Duration(seconds) * time.Second)
-		if !d.look() || d.state()["FAILED_FILES_DIRECTORY"] != "does not exist" || len(d.state()) != 1 {
+		if !d.check() || d.state()["FAILED_FILES_DIRECTORY"] != "does not exist" || len(d.state()) != 1 {
 			t.Fatalf("state %v", d.state())
 		}
 	}
-	if n := log.count("level=ERROR"); n != 2 || log.count("variable=FAILED_FILES_DIRECTORY") != 2 || log.count("seconds=60") != 1 {
+	if n := log.Count("level=ERROR"); n != 2 || log.Count("variable=FAILED_FILES_DIRECTORY") != 2 || log.Count("seconds=60") != 1 {
 		t.Errorf("%d lines in 90 seconds: %s", n, log)
 	}
 	if err := os.Mkdir(cfg.FailedDirectory, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
-		if d.look() || len(d.state()) != 0 {
+		if d.check() || len(d.state()) != 0 {
 			t.Errorf("state %v", d.state())
 		}
 	}
-	if log.count("can be used again") != 1 || strings.Count(log.String(), "\n") != 3 {
+	if log.Count("can be used again") != 1 || strings.Count(log.String(), "\n") != 3 {
 		t.Errorf("log %s", log)
 	}
 

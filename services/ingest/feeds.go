@@ -1,7 +1,7 @@
 package ingest
 
-// What the feeds bring, and whether that is usual: internal/feeds with its memory. That is made from the ledger at each start; what the
-// ledger does not know any more is taken from the state bucket, where it is put once an hour.
+// What the feeds bring, and whether that is usual: internal/feeds with its history. That is rebuilt from the ledger at each start; what the
+// ledger does not know any more comes from the state bucket, where it is saved once an hour.
 
 import (
 	"cmp"
@@ -35,9 +35,9 @@ type feed struct {
 	mu      sync.Mutex
 	history *feeds.History
 	mute    *control.FeedMute
-	// bucket is where the memory is kept; nil without a session.
+	// bucket is where the history is kept; nil without a session.
 	bucket jetstream.KeyValue
-	// saved is the hour as of which it was put there, known up to when that which was found there tells of everything.
+	// saved is the hour as of which it was saved there, known the moment up to which what was found there is complete.
 	saved, known time.Time
 }
 
@@ -106,7 +106,7 @@ func (all feedSet) setMute(ctx context.Context, req control.FeedMuteRequest) (co
 	return control.FeedState{}, control.Refuse("there is no feed %q: bobosync feeds list names them", req.Name)
 }
 
-// states tells how the feeds are doing; waits says that files of one lie unread, or that nobody can tell whether any do.
+// states are how the feeds are doing; waits: files of one lie unread, or it is not known whether any do.
 func (all feedSet) states(waits func(files.Input) bool) (states []control.FeedState) {
 	for _, f := range all {
 		f.mu.Lock()
@@ -125,7 +125,7 @@ func (f *feed) count(r ledger.Read) {
 	}
 }
 
-// storedFeed is the memory as the state bucket has it: hours by their begin in Unix seconds, with rows, files and the longest gap in
+// storedFeed is the history as the state bucket has it: hours by their begin in Unix seconds, with rows, files and the longest gap in
 // seconds.
 type storedFeed struct {
 	Since time.Time          `json:"since"`
@@ -144,7 +144,7 @@ func (f *feed) open(ctx context.Context, bucket jetstream.KeyValue) error {
 	defer f.mu.Unlock()
 	f.bucket, f.saved = bucket, time.Time{}
 	var stored storedFeed
-	if data == nil || json.Unmarshal(data, &stored) != nil { // what cannot be read is written anew
+	if data == nil || json.Unmarshal(data, &stored) != nil { // what cannot be read is overwritten
 		return nil
 	}
 	other := feeds.New(f.history.Zone)
@@ -160,7 +160,7 @@ func (f *feed) open(ctx context.Context, bucket jetstream.KeyValue) error {
 	return nil
 }
 
-// save puts the memory into the state bucket if an hour has begun since it was done last.
+// save saves the history in the state bucket if an hour has begun since that was last done.
 func (f *feed) save(ctx context.Context) error {
 	f.mu.Lock()
 	bucket, hour, stored := f.bucket, f.history.Begin(f.now()), f.stored()

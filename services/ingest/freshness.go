@@ -14,28 +14,28 @@ import (
 	"bobosync/shared/topology"
 )
 
-// fresh tells up to when AtHoc is complete, and how long rows take. It is safe for concurrent use.
+// fresh knows up to when AtHoc is complete, and how long rows take. It is safe for concurrent use.
 type fresh struct {
 	ledger *ledger.Ledger
 	found  *watch.Tracker
 	now    func() time.Time
 	since  time.Time
 	// lateAfter is LATE_AFTER, grace how long ago the input directory may have been listed, look how often the resolver is asked for holds.
-	lateAfter, grace, look time.Duration
+	lateAfter, grace, pollInterval time.Duration
 
 	mu    sync.Mutex
 	meter freshness.Meter
-	// held are the rows that wait for a person's decision, by file, as the resolver said at heldAt.
-	held   map[string]int
-	heldAt time.Time
+	// awaitingApproval are the rows that wait for a person's decision, by file, as the resolver said at awaitingAt.
+	awaitingApproval map[string]int
+	awaitingAt       time.Time
 }
 
-// heldFor is how long it holds what the resolver has said of rows that wait for a decision, in looks.
-const heldFor = 3
+// awaitingFor is how long the resolver's answer about rows that wait for a decision is valid, in polls.
+const awaitingFor = 3
 
 func newFresh(cfg Config, l *ledger.Ledger, found *watch.Tracker, t tuning) *fresh {
 	f := &fresh{
-		ledger: l, found: found, now: t.now, since: t.now(), lateAfter: cfg.LateAfter, grace: cfg.PollInterval + slowCheck, look: t.check / 3,
+		ledger: l, found: found, now: t.now, since: t.now(), lateAfter: cfg.LateAfter, grace: cfg.PollInterval + slowCheck, pollInterval: t.check / 3,
 	}
 	l.OnConfirm(f.confirmed)
 	return f
@@ -60,28 +60,28 @@ func (f *fresh) count(rows map[ledger.Code]int) {
 	}
 }
 
-// setHeld takes over which rows wait for a person's decision.
-func (f *fresh) setHeld(rows map[string]int) {
+// setAwaitingApproval takes over which rows wait for a person's decision.
+func (f *fresh) setAwaitingApproval(rows map[string]int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.held, f.heldAt = rows, f.now()
+	f.awaitingApproval, f.awaitingAt = rows, f.now()
 }
 
-// heldRows are the rows that wait for a person's decision, by file; none if the resolver has not said so lately.
-func (f *fresh) heldRows() map[string]int {
+// rowsAwaitingApproval are the rows that wait for a person's decision, by file; none if the resolver has not answered recently.
+func (f *fresh) rowsAwaitingApproval() map[string]int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.now().Sub(f.heldAt).Abs() > heldFor*f.look {
+	if f.now().Sub(f.awaitingAt).Abs() > awaitingFor*f.pollInterval {
 		return nil
 	}
-	return f.held
+	return f.awaitingApproval
 }
 
-// state tells how things stand, with the census that it is based on.
-func (f *fresh) state() (*control.Freshness, ledger.Census, error) {
-	unread, listed, err := f.unread() // before the census: a file that is read in between is counted twice rather than not at all
+// state is the freshness now, with the stats that it is based on.
+func (f *fresh) state() (*control.Freshness, ledger.Stats, error) {
+	unread, listed, err := f.unreadFiles() // before the stats: a file that is read in between is counted twice rather than not at all
 	now := f.now()
-	waiting := f.ledger.Census(now, f.heldRows())
+	waiting := f.ledger.Stats(now, f.rowsAwaitingApproval())
 	if err != nil {
 		return nil, waiting, err
 	}
@@ -108,9 +108,9 @@ func (f *fresh) state() (*control.Freshness, ledger.Census, error) {
 	}, waiting, nil
 }
 
-// unread returns the files that the ledger does not know yet, the first that came first. One that stays in the input directory, or was
-// read by an earlier run, is only looked at once more.
-func (f *fresh) unread() ([]watch.Found, time.Time, error) {
+// unreadFiles returns the files that the ledger does not know yet, the first that came first. One that stays in the input directory, or was
+// read by an earlier run, is only checked again.
+func (f *fresh) unreadFiles() ([]watch.Found, time.Time, error) {
 	found, listed := f.found.Arrivals()
 	if len(found) == 0 {
 		return nil, listed, nil
@@ -162,8 +162,8 @@ func worstOf(r freshness.Report) *control.WorstRow {
 // answers or not changes nothing else.
 func (w *work) followHolds(ctx context.Context) error {
 	f := w.operators.fresh
-	for pause.For(ctx, f.look) == nil {
-		if w.ledger.Census(w.now(), nil).Waiting == 0 {
+	for pause.For(ctx, f.pollInterval) == nil {
+		if w.ledger.Stats(w.now(), nil).Waiting == 0 {
 			continue
 		}
 		s, err := control.Ask[control.ResolverState](ctx, w.deps.Conn.NC, topology.Resolver, control.State, control.Nothing{})
@@ -171,7 +171,7 @@ func (w *work) followHolds(ctx context.Context) error {
 		case err != nil:
 			w.log.Debug("the resolver does not say which rows wait for a decision", "error", err)
 		case s.Guard != nil:
-			f.setHeld(s.Guard.Rows)
+			f.setAwaitingApproval(s.Guard.Rows)
 		}
 	}
 	return nil

@@ -21,7 +21,7 @@ const (
 func impatient(t *testing.T, text string) (*harness, *fakeResolver) {
 	t.Helper()
 	h := newHarness(t)
-	h.tune.check, h.tune.patience = 20*time.Millisecond, 60*time.Millisecond
+	h.tune.check, h.tune.stallTimeout = 20*time.Millisecond, 60*time.Millisecond
 	r := h.resolve()
 	r.mute(true)
 	h.start()
@@ -51,14 +51,14 @@ func TestDirectoryAwayIsNoFileGone(t *testing.T) {
 	if err := os.Rename(h.cfg.CSVDirectory, away); err != nil {
 		t.Fatal(err)
 	}
-	before := h.log.count(readAgain)
-	eventually(t, "looked for in vain", func() bool { return h.log.count(readAgain) > before+1 || h.log.count(givenUp) > 0 })
+	before := h.log.Count(readAgain)
+	eventually(t, "looked for in vain", func() bool { return h.log.Count(readAgain) > before+1 || h.log.Count(givenUp) > 0 })
 	r.mute(false)
 	if err := os.Rename(away, h.cfg.CSVDirectory); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "moved", func() bool { return there(h.done("a.csv")) })
-	if h.log.count(givenUp) > 0 {
+	if h.log.Count(givenUp) > 0 {
 		t.Error("given up although only the directory was away")
 	}
 	h.settledAll(2)
@@ -74,7 +74,7 @@ func TestPutBack(t *testing.T) {
 			if err := os.Rename(h.in("a.csv"), kept); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "given up", func() bool { return h.log.count(givenUp) == 1 })
+			eventually(t, "given up", func() bool { return h.log.Count(givenUp) == 1 })
 			r.mute(false)
 			if err := os.Rename(kept, h.in(name)); err != nil { // it looks as it did
 				t.Fatal(err)
@@ -88,7 +88,7 @@ func TestPutBack(t *testing.T) {
 // TestTouchedWhileItIsReadAgain: the content of a file that waits lies there all the time.
 func TestTouchedWhileItIsReadAgain(t *testing.T) {
 	h := newHarness(t)
-	h.tune.check, h.tune.patience = 20*time.Millisecond, 60*time.Millisecond
+	h.tune.check, h.tune.stallTimeout = 20*time.Millisecond, 60*time.Millisecond
 	r := h.resolve()
 	r.mute(true)
 	const n = intake.WindowLines + 5000
@@ -101,8 +101,8 @@ func TestTouchedWhileItIsReadAgain(t *testing.T) {
 	}
 	h.put("a.csv", rows("a", n))
 	h.start()
-	eventually(t, "given up or read again", func() bool { return h.log.count(givenUp) > 0 || stored.Load() > 6 })
-	if h.log.count(givenUp) > 0 {
+	eventually(t, "given up or read again", func() bool { return h.log.Count(givenUp) > 0 || stored.Load() > 6 })
+	if h.log.Count(givenUp) > 0 {
 		t.Error("given up although its content lies there unchanged")
 	}
 	r.mute(false)

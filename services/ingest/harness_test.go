@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -29,6 +28,7 @@ import (
 	"bobosync/shared/config"
 	"bobosync/shared/control"
 	"bobosync/shared/event"
+	"bobosync/shared/logging/logtest"
 	"bobosync/shared/program"
 	"bobosync/shared/telemetry"
 	"bobosync/shared/topology"
@@ -54,7 +54,7 @@ type harness struct {
 	conn     *bus.Conn
 	cfg      Config
 	tune     tuning
-	log      *logBuffer
+	log      *logtest.Log
 	resolver *fakeResolver
 	ready    atomic.Bool
 	seen     *telemetry.Telemetry
@@ -69,7 +69,7 @@ func newHarness(t *testing.T) *harness {
 	t.Parallel()
 	root := t.TempDir()
 	h := &harness{
-		t: t, srv: bustest.Start(t), log: &logBuffer{},
+		t: t, srv: bustest.Start(t), log: &logtest.Log{},
 		cfg: Config{
 			CSVDirectory: filepath.Join(root, "in"), ProcessedDirectory: filepath.Join(root, "done"),
 			FailedDirectory: filepath.Join(root, "failed"), Move: true,
@@ -171,7 +171,7 @@ func (h *harness) died() {
 func (h *harness) resolve() *fakeResolver {
 	h.t.Helper()
 	h.provision()
-	h.resolver = &fakeResolver{t: h.t, conn: h.conn, answer: true, entries: map[string]map[int]event.Entry{}, orders: map[string]int64{}, feeds: map[string]string{}}
+	h.resolver = &fakeResolver{t: h.t, conn: h.conn, answer: true, entries: map[string]map[int]event.Entry{}, sequences: map[string]int64{}, feeds: map[string]string{}}
 	h.resolver.start()
 	return h.resolver
 }
@@ -295,26 +295,6 @@ func (h *harness) arrived() {
 	})
 }
 
-// logBuffer is a log that tests read.
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
-func (l *logBuffer) count(text string) int { return strings.Count(l.String(), text) }
-
 // fakeResolver reads entries as the resolver does, and settles them.
 type fakeResolver struct {
 	t      *testing.T
@@ -325,7 +305,7 @@ type fakeResolver struct {
 	mu        sync.Mutex
 	answer    bool
 	entries   map[string]map[int]event.Entry // by file and row
-	orders    map[string]int64
+	sequences map[string]int64
 	feeds     map[string]string // by file
 	sequence  []string          // "settled <file>", "open <file>", "recovered <memory>" as they came
 	messages  int
@@ -382,7 +362,7 @@ func (r *fakeResolver) handle(ctx context.Context, got []jetstream.Msg) {
 				r.t.Errorf("recovered: %v", err)
 			}
 			r.mu.Lock()
-			r.sequence = append(r.sequence, "recovered "+e.Memory)
+			r.sequence = append(r.sequence, "recovered "+e.Epoch)
 			r.mu.Unlock()
 			continue
 		}
@@ -430,10 +410,10 @@ func (r *fakeResolver) learn(e *event.Entries, acks *event.Acks) {
 	if r.entries[e.File] == nil {
 		r.entries[e.File] = map[int]event.Entry{}
 	}
-	if before, known := r.orders[e.File]; known && before != e.Order {
-		r.t.Errorf("file %s has order %d, had %d", ledger.Short(e.File), e.Order, before)
+	if before, known := r.sequences[e.File]; known && before != e.Sequence {
+		r.t.Errorf("file %s has order %d, had %d", ledger.Short(e.File), e.Sequence, before)
 	}
-	r.orders[e.File] = e.Order
+	r.sequences[e.File] = e.Sequence
 	var applied event.RowSet
 	for _, entry := range e.Entries {
 		if before, known := r.entries[e.File][entry.Row]; known && before != entry {
@@ -442,7 +422,7 @@ func (r *fakeResolver) learn(e *event.Entries, acks *event.Acks) {
 		r.entries[e.File][entry.Row] = entry
 		if strings.HasPrefix(entry.Employee, "dead") {
 			acks.Answers = append(acks.Answers, event.Answer{
-				File: e.File, Version: entry.Version(e.Order), Outcome: event.Dead, Detail: "refused",
+				File: e.File, Version: entry.Version(e.Sequence), Outcome: event.Dead, Detail: "refused",
 			})
 			continue
 		}
@@ -502,17 +482,17 @@ func (r *fakeResolver) forget(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.entries, id)
-	delete(r.orders, id)
+	delete(r.sequences, id)
 }
 
-// remember says that the resolver has a memory of this name.
-func (r *fakeResolver) remember(t *testing.T, memory string) {
+// setEpoch says that the resolver has a memory of this name.
+func (r *fakeResolver) setEpoch(t *testing.T, epoch string) {
 	t.Helper()
 	kv, err := r.conn.JS.KeyValue(t.Context(), topology.BucketState)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := kv.Put(t.Context(), topology.KeyResolverMemory, event.Encode(&event.Memory{Memory: memory, Since: time.Now()})); err != nil {
+	if _, err := kv.Put(t.Context(), topology.KeyResolverEpoch, event.Encode(&event.StoreEpoch{Epoch: epoch, Since: time.Now()})); err != nil {
 		t.Fatal(err)
 	}
 }

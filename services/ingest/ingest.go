@@ -6,7 +6,7 @@
 //
 // A row's way, by package: internal/watch finds its file, internal/intake reads it with internal/content and internal/bobocsv,
 // takes it into internal/ledger and publishes it with internal/entries; settle.go notes its outcome; internal/mover moves the
-// file, and internal/retention deletes it in the end. internal/recovery makes good what was lost.
+// file, and internal/retention deletes it in the end. internal/recovery rebuilds what was lost.
 package ingest
 
 import (
@@ -36,8 +36,8 @@ import (
 	"bobosync/shared/topology"
 )
 
-// Run runs ingest until ctx ends; then it returns nil. It returns an error only for what waiting cannot mend: directories
-// that cannot be used, a ledger that is held by another process or cannot be written. What the broker lacks it waits for.
+// Run runs ingest until ctx ends; then it returns nil. It returns an error only for what waiting cannot fix: directories
+// that cannot be used, a ledger that is held by another process or cannot be written. It waits for what is missing in the broker.
 func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 	t := defaultTuning()
 	if deps.Now != nil {
@@ -49,11 +49,11 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 // tuning holds what only tests change.
 type tuning struct {
 	now func() time.Time
-	// check is how often the housekeeping looks, patience how long nothing must have moved for files to be resent.
-	check, patience time.Duration
+	// check is how often the housekeeping runs, patience how long nothing must have moved for files to be resent.
+	check, stallTimeout time.Duration
 	// retry is the first pause after a failure, maxRetry the longest.
 	retry, maxRetry time.Duration
-	// purgeRecords is how many records a purge looks at in a go, purgeTime how long a part of it takes.
+	// purgeRecords is how many records a purge examines in a go, purgeTime how long a part of it takes.
 	purgeRecords int
 	purgeTime    time.Duration
 	remove       func(path string) error
@@ -65,7 +65,7 @@ type tuning struct {
 
 func defaultTuning() tuning {
 	return tuning{
-		now: time.Now, check: 15 * time.Second, patience: time.Minute, retry: 250 * time.Millisecond, maxRetry: 30 * time.Second,
+		now: time.Now, check: 15 * time.Second, stallTimeout: time.Minute, retry: 250 * time.Millisecond, maxRetry: 30 * time.Second,
 		purgeRecords: 256, purgeTime: 4 * time.Second, remove: os.Remove, hit: failpoint.None, onIdle: func() {}, onReady: func(bool) {},
 	}
 }
@@ -82,12 +82,12 @@ type service struct {
 	intake    *intake.Intake
 	recovery  *recovery.Recovery
 	mover     *mover.Mover
-	dirs      *directories
+	dirs      *dirWatch
 	feeds     feedSet
 	operators *operators
 	settled   atomic.Uint64 // counts outcomes, so that a stall is noticed
 	metrics   *metrics.Set
-	part      *telemetry.Part
+	component *telemetry.Component
 }
 
 func run(ctx context.Context, cfg Config, deps program.Deps, t tuning) (err error) {
@@ -124,7 +124,7 @@ func run(ctx context.Context, cfg Config, deps program.Deps, t tuning) (err erro
 func newService(cfg Config, deps program.Deps, log *slog.Logger, l *ledger.Ledger, t tuning) (*service, error) {
 	s := &service{
 		tuning: t, cfg: cfg, deps: deps, log: log, ledger: l, metrics: metrics.New(deps.Telemetry),
-		part: deps.Telemetry.Part(string(topology.Ingest), deps.Conn.Connected), dirs: newDirectories(cfg, log, t.now),
+		component: deps.Telemetry.Component(string(topology.Ingest), deps.Conn.Connected), dirs: newDirWatch(cfg, log, t.now),
 	}
 	l.OnChange(s.count)
 	s.watch()
@@ -135,7 +135,7 @@ func newService(cfg Config, deps program.Deps, log *slog.Logger, l *ledger.Ledge
 	s.mover, err = mover.New(mover.Config{
 		Ledger: l, Log: log, Inputs: cfg.Inputs(), Processed: cfg.ProcessedDirectory, Failed: cfg.FailedDirectory,
 		Stay: !cfg.Move, Now: t.now, Hit: t.hit, FirstPause: t.retry, MaxPause: t.maxRetry, Recheck: t.check,
-		Unusable: s.dirs.look, Finished: s.logFinished,
+		Unusable: s.dirs.check, Finished: s.logFinished,
 	})
 	if err != nil {
 		return nil, err
@@ -165,7 +165,7 @@ func newService(cfg Config, deps program.Deps, log *slog.Logger, l *ledger.Ledge
 	return s, nil
 }
 
-// watch makes a watcher for each input directory, all of which tell one tracker.
+// watch makes a watcher for each input directory, all of which report to one tracker.
 func (s *service) watch() {
 	s.found = watch.NewTracker(s.cfg.SettleTime, s.log)
 	for _, in := range s.cfg.Inputs() {
@@ -195,7 +195,7 @@ func (s *service) run(ctx context.Context, cancel context.CancelCauseFunc) error
 	return endOf(ctx, session.Keep(ctx, s.log, s.session))
 }
 
-// endOf turns the end of a context into nil, or into what ended it if that was a failure of a part.
+// endOf turns the end of a context into nil, or into its cause if that was a failure of a part.
 func endOf(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
 		return cause
@@ -206,7 +206,7 @@ func endOf(ctx context.Context, err error) error {
 	return err
 }
 
-// dropNames forgets the names that are not in the input directories any more.
+// dropNames drops the names that are not in the input directories any more.
 func (s *service) dropNames() error {
 	there := map[string]bool{}
 	for _, in := range s.cfg.Inputs() {
@@ -234,7 +234,7 @@ func (s *service) dropNames() error {
 	})
 }
 
-// count passes on to the metrics what became of rows and files.
+// count reports the outcomes of rows and files to the metrics.
 func (s *service) count(c ledger.Change) {
 	for code, n := range c.Rows {
 		if code.Settled() {

@@ -50,7 +50,7 @@ func (c Config) Inputs() files.Inputs {
 	return files.Inputs(c.Feeds)
 }
 
-// InputDirectories are the input directories with what names them in messages, by that.
+// InputDirectories are the input directories by the names that messages use for them.
 func (c Config) InputDirectories() (all []struct{ Name, Dir string }) {
 	for _, in := range c.Inputs() {
 		all = append(all, struct{ Name, Dir string }{control.InputDirectory(in.Feed), in.Dir})
@@ -113,7 +113,7 @@ func within(inner, outer string) bool {
 	return err == nil && path != ".." && !strings.HasPrefix(path, ".."+string(filepath.Separator))
 }
 
-// apartOnDisk is validateInputs for where the paths lead.
+// apartOnDisk is validateInputs for the paths with links resolved.
 func (c Config) apartOnDisk() error {
 	var errs []error
 	for i, a := range c.Feeds {

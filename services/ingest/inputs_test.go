@@ -69,7 +69,7 @@ func TestSeveralFeeds(t *testing.T) {
 	}
 	h.cfg.Feeds, h.cfg.CSVDirectory = Feeds{{Feed: "north", Dir: north}, {Feed: "south", Dir: south}}, ""
 	r := h.resolve()
-	r.remember(t, "m1")
+	r.setEpoch(t, "m1")
 	pending := func(name string) int {
 		a, err := control.Ask[control.FilesAnswer](t.Context(), h.conn.NC, topology.Ingest, control.Files, control.FilesRequest{Text: name})
 		if err != nil || len(a.Files) != 1 {

@@ -74,7 +74,7 @@ func TestWhatKeepsFilesFromLeaving(t *testing.T) {
 			return mounted(t, other, h.in("a.csv"), "", unix.MS_BIND, "")
 		},
 		"the processed directory is a file": func(t *testing.T, h *harness) func() {
-			if err := os.Remove(h.cfg.ProcessedDirectory); err != nil {
+			if err := os.Rename(h.cfg.ProcessedDirectory, h.cfg.ProcessedDirectory+".away"); err != nil { // ingest may be trying it
 				t.Fatal(err)
 			}
 			if err := os.WriteFile(h.cfg.ProcessedDirectory, nil, 0o600); err != nil {
@@ -92,7 +92,7 @@ func TestWhatKeepsFilesFromLeaving(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHarness(t)
-			h.tune.check, h.tune.patience = 20*time.Millisecond, 60*time.Millisecond
+			h.tune.check, h.tune.stallTimeout = 20*time.Millisecond, 60*time.Millisecond
 			r := h.resolve()
 			r.mute(true)
 			h.start()
@@ -248,7 +248,12 @@ func TestProblemsThatEndWhileIngestIsDown(t *testing.T) {
 		eventually(t, name, func() bool { return there(h.done(name)) })
 	}
 	h.arrived()
-	if s := h.state(); s.ProblemNames != 0 || len(s.Problems) != 0 || s.BlockedFiles != 0 || s.Unread != 0 || s.Waiting != 0 {
+	var s control.IngestState
+	eventually(t, "nothing is to be read", func() bool {
+		s = h.state()
+		return s.Unread == 0
+	})
+	if s.ProblemNames != 0 || len(s.Problems) != 0 || s.BlockedFiles != 0 || s.Waiting != 0 {
 		t.Errorf("state %+v", s)
 	}
 }

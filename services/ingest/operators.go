@@ -30,6 +30,9 @@ const (
 	// rowsPerAnswer keeps an answer below the broker's limit of 1 MB.
 	rowsPerAnswer = 5000
 	filesBytes    = 512 << 10
+	// onItsWay is how long a file that came may be on its way: of a feed that brings one after the other there is always such a one, and
+	// it would never be judged.
+	onItsWay = time.Minute
 )
 
 // operators answers requests of operators and of other services. It is safe for concurrent use.
@@ -39,7 +42,7 @@ type operators struct {
 	intake   *intake.Intake
 	mover    *mover.Mover
 	purger   *retention.Purger
-	dirs     *directories
+	dirs     *dirWatch
 	fresh    *fresh
 	feeds    feedSet
 	cfg      Config
@@ -55,17 +58,18 @@ func (o *operators) endpoints() []control.Endpoint {
 		control.On(control.FileRows, o.listRows),
 		control.On(control.Purge, o.purger.Purge),
 		control.On(control.Slowest, o.fresh.slowest),
+		control.On(control.Bookings, o.bookings),
 		control.On(control.MuteFeed, o.feeds.setMute),
 		control.OnEvery(control.State, o.state),
 	}
 }
 
-// findFile looks for files by name, id, or the beginning of an id: the latest of them, if they are many.
+// findFile finds files by name, id, or the beginning of an id: the latest of them, if they are many.
 func (o *operators) findFile(_ context.Context, req control.FindRequest) ([]control.FoundFile, error) {
 	if req.Text == "" {
 		return nil, control.Refuse("name a file, or the beginning of its id")
 	}
-	files, err := o.ledger.Files()
+	files, err := o.named(req.Text)
 	if err != nil {
 		return nil, err
 	}
@@ -78,9 +82,9 @@ func (o *operators) findFile(_ context.Context, req control.FindRequest) ([]cont
 	return found[max(0, len(found)-maxFiles):], nil
 }
 
-// listFiles tells of files.
+// listFiles describes files.
 func (o *operators) listFiles(_ context.Context, req control.FilesRequest) (control.FilesAnswer, error) {
-	files, err := o.ledger.Files()
+	files, err := o.named(req.Text)
 	if err != nil {
 		return control.FilesAnswer{}, err
 	}
@@ -126,12 +130,21 @@ func (o *operators) problems(wanted func(name string) bool) map[string]control.P
 
 func bySince(a, b control.Problem) int { return a.Since.Compare(b.Since) }
 
+// named returns the files that a text may name, oldest reading first: the only one if it is a whole id, which is found without reading the
+// records of all.
+func (o *operators) named(text string) ([]*ledger.File, error) {
+	if f, err := o.ledger.File(text); f != nil || err != nil {
+		return []*ledger.File{f}, err
+	}
+	return o.ledger.Files()
+}
+
 // matches reports whether the text names the file; an empty text names all.
 func matches(f *ledger.File, text string) bool {
 	if text == "" || ledger.Display(f.Name) == text || len(text) >= 6 && strings.HasPrefix(f.ID, text) {
 		return true
 	}
-	return slices.ContainsFunc(f.Places, func(p ledger.Place) bool { return ledger.Display(p.Name) == text })
+	return slices.ContainsFunc(f.Copies, func(p ledger.Copy) bool { return ledger.Display(p.Name) == text })
 }
 
 func (o *operators) stateOf(f *ledger.File, blocked map[string]string) control.FileState {
@@ -146,7 +159,7 @@ func (o *operators) stateOf(f *ledger.File, blocked map[string]string) control.F
 	for code, n := range f.Codes {
 		state.Outcomes[code.String()] = n
 	}
-	for _, p := range f.Places {
+	for _, p := range f.Copies {
 		switch {
 		case p.AtDest():
 			state.Paths = append(state.Paths, ledger.Display(p.MovedTo))
@@ -161,7 +174,7 @@ func (o *operators) stateOf(f *ledger.File, blocked map[string]string) control.F
 	return state
 }
 
-// blockedSince is since when a file could have been moved that cannot be: since it was finished, or found again after that.
+// blockedSince is since when a file that cannot be moved should have been: since it was finished, or found again after that.
 func blockedSince(f *ledger.File) time.Time {
 	since := f.Finished
 	for _, p := range f.InInput() {
@@ -172,11 +185,11 @@ func blockedSince(f *ledger.File) time.Time {
 	return since
 }
 
-// listRows tells of rows of a file.
+// listRows describes rows of a file.
 func (o *operators) listRows(_ context.Context, req control.RowsRequest) (control.RowsAnswer, error) {
 	want := func(c ledger.Code) bool { return true }
 	if !req.All {
-		want = needsLook
+		want = needsAttention
 	}
 	var answer control.RowsAnswer
 	for row, err := range o.ledger.Rows(req.ID, want) {
@@ -195,8 +208,8 @@ func (o *operators) listRows(_ context.Context, req control.RowsRequest) (contro
 	return answer, nil
 }
 
-// needsLook reports whether somebody may have to look after such a row.
-func needsLook(c ledger.Code) bool {
+// needsAttention reports whether such a row may need somebody's attention.
+func needsAttention(c ledger.Code) bool {
 	switch c {
 	case ledger.Code(event.Dead), ledger.Code(event.Withheld), ledger.Code(event.Unmapped), ledger.Code(event.UnknownUser), ledger.Code(event.ForbiddenUser):
 		return true
@@ -205,10 +218,10 @@ func needsLook(c ledger.Code) bool {
 	}
 }
 
-// explanations are for people what the outcomes' names are for scripts.
+// explanations are the outcomes' names for people.
 var explanations = map[event.Outcome]string{
 	event.Pending:       "waits for its outcome",
-	event.Applied:       "AtHoc holds it",
+	event.Applied:       "AtHoc has taken it",
 	event.Superseded:    "a newer event of the worker has won",
 	event.Expired:       "duty that was too old to be shown before it could be sent",
 	event.Unmapped:      "no AtHoc user has this employee id; it is sent if one gets it",
@@ -233,7 +246,7 @@ func explain(row ledger.Row) string {
 	}
 }
 
-// state tells how ingest is doing.
+// state is how ingest is doing.
 func (o *operators) state(context.Context, control.Nothing) (control.IngestState, error) {
 	fresh, c, err := o.fresh.state()
 	if err != nil {
@@ -257,9 +270,9 @@ func (o *operators) state(context.Context, control.Nothing) (control.IngestState
 		})
 	}
 	state.Unstored, state.Restored = o.conn.Unstored(), o.conn.Restored()
-	state.Unread, state.UnreadSince = o.found.Unread()
+	state.Unread, state.UnreadSince = o.found.Backlog()
 	state.Feeds = o.feeds.states(func(in files.Input) bool {
-		return o.found.Waits(in.Prefix()) || state.Directories[control.InputDirectory(in.Feed)] != ""
+		return o.found.Waits(in.Prefix(), o.now().Add(-onItsWay)) || state.Directories[control.InputDirectory(in.Feed)] != ""
 	})
 	zone := o.cfg.Zone.Location()
 	state.Zone = zone.String()

@@ -71,12 +71,12 @@ func (c *clock) filesOlder(days int) control.PurgeRequest {
 // moved puts files and waits until ingest has moved all of them and said so.
 func (h *harness) moved(texts map[string]string) {
 	h.t.Helper()
-	before := h.log.count("msg=\"file finished") + h.log.count("msg=\"file set aside")
+	before := h.log.Count("msg=\"file finished") + h.log.Count("msg=\"file set aside")
 	for name, text := range texts {
 		h.put(name, text)
 	}
 	eventually(h.t, "all are finished", func() bool {
-		return h.log.count("msg=\"file finished")+h.log.count("msg=\"file set aside") == before+len(texts)
+		return h.log.Count("msg=\"file finished")+h.log.Count("msg=\"file set aside") == before+len(texts)
 	})
 }
 
@@ -157,7 +157,7 @@ func TestPurgeDeletesOnlyWhatItMay(t *testing.T) {
 	if again := h.purgeAll(c.filesOlder(30)); again != (control.PurgeAnswer{}) {
 		t.Errorf("a second purge did %+v", again)
 	}
-	eventually(t, "logged", func() bool { return h.log.count("old files were deleted") == 1 })
+	eventually(t, "logged", func() bool { return h.log.Count("old files were deleted") == 1 })
 
 	files := h.files()
 	for name, n := range map[string]string{
@@ -265,7 +265,7 @@ func TestPurgedFileComesAgain(t *testing.T) {
 	h.put("b.csv", text)
 	eventually(t, "moved at once", func() bool { return there(h.done("b.csv")) && !there(h.in("b.csv")) })
 	h.noted("b.csv")
-	if len(r.history()) != published || h.log.count("file finished") != 1 {
+	if len(r.history()) != published || h.log.Count("file finished") != 1 {
 		t.Errorf("it was read again: %v", r.history())
 	}
 	req := c.filesOlder(30)
@@ -296,7 +296,7 @@ func TestPurgedFileComesAgain(t *testing.T) {
 func TestPurgedFileIsRecovered(t *testing.T) {
 	h := newHarness(t)
 	r := h.resolve()
-	r.remember(t, "m1")
+	r.setEpoch(t, "m1")
 	c := h.clock()
 	h.start()
 	eventually(t, "recovered", func() bool { return slices.Contains(r.history(), "recovered m1") })
@@ -314,7 +314,7 @@ func TestPurgedFileIsRecovered(t *testing.T) {
 	c.ahead.Store(0) // the file system's clock is not ahead, and tells which files are young
 	c.forward(3 * time.Hour)
 	before := len(r.history())
-	r.remember(t, "m2")
+	r.setEpoch(t, "m2")
 	eventually(t, "recovered again", func() bool { return slices.Contains(r.history(), "recovered m2") })
 	if got, want := r.history()[before:], []string{"settled " + idFor(text), "recovered m2"}; !slices.Equal(got, want) {
 		t.Errorf("published %v, want %v", got, want)
@@ -406,9 +406,9 @@ func TestPurgeInParts(t *testing.T) {
 		t.Errorf("left %v", got)
 	}
 	eventually(t, "logged", func() bool {
-		return h.log.count("old files cannot be deleted") == 1 && h.log.count("old files were deleted") == 1
+		return h.log.Count("old files cannot be deleted") == 1 && h.log.Count("old files were deleted") == 1
 	})
-	if f := h.files()["4.csv"]; !f.Purged.IsZero() || len(f.Places) != 1 || !f.Places[0].AtDest() || f.Places[0].Deleting {
+	if f := h.files()["4.csv"]; !f.Purged.IsZero() || len(f.Copies) != 1 || !f.Copies[0].AtDest() || f.Copies[0].Deleting {
 		t.Errorf("record %+v", f)
 	}
 }
@@ -463,10 +463,10 @@ func TestPurgeOfAFileThatCameVeryOften(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				if err := tx.Attach(f, ledger.Place{Name: name}); err != nil {
+				if err := tx.Attach(f, ledger.Copy{Name: name}); err != nil {
 					return err
 				}
-				f.MarkMoved(name, h.done(name), files.StatOf(info), time.Now())
+				f.MarkMoved(name, h.done(name), files.StatOf(info), false, time.Now())
 			}
 			return errors.Join(tx.Put(f), tx.SetMeta(ledger.MetaRebuilt, "yes"))
 		})

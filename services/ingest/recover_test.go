@@ -15,21 +15,21 @@ import (
 	"bobosync/shared/topology"
 )
 
-// memory says that a resolver, which does not run here, has a memory of this name.
-func (h *harness) memory(name string) {
+// setEpoch says that a resolver, which does not run here, has a memory of this name.
+func (h *harness) setEpoch(name string) {
 	h.t.Helper()
 	r := &fakeResolver{conn: h.conn}
-	r.remember(h.t, name)
+	r.setEpoch(h.t, name)
 }
 
-// told returns what the stream of entries holds, in the words of fakeResolver.history.
-func (h *harness) told() []string {
+// entriesRead returns what the stream of entries holds, in the words of fakeResolver.history.
+func (h *harness) entriesRead() []string {
 	h.t.Helper()
 	stream, err := h.conn.JS.Stream(h.t.Context(), topology.StreamEntries)
 	if err != nil {
 		return nil // it is about to be made
 	}
-	var told []string
+	var read []string
 	state := stream.CachedInfo().State
 	for seq := max(state.FirstSeq, 1); seq <= state.LastSeq; seq++ {
 		m, err := stream.GetMsg(h.t.Context(), seq)
@@ -41,7 +41,7 @@ func (h *harness) told() []string {
 			if err := event.Decode(m.Data, &e); err != nil {
 				h.t.Fatal(err)
 			}
-			told = append(told, "recovered "+e.Memory)
+			read = append(read, "recovered "+e.Epoch)
 			continue
 		}
 		var e event.Entries
@@ -52,9 +52,9 @@ func (h *harness) told() []string {
 		if e.Settled {
 			kind = "settled "
 		}
-		told = append(told, kind+e.File)
+		read = append(read, kind+e.File)
 	}
-	return told
+	return read
 }
 
 // TestRecoveredIsLostWithTheStream: the word that ends a recovery is stored and noted, and lost before the resolver has read
@@ -76,11 +76,11 @@ func TestRecoveredIsLostWithTheStream(t *testing.T) {
 			eventually(t, "moved", func() bool { return there(h.done("a.csv")) })
 			h.end()
 			r.stop()
-			h.memory("m2")
+			h.setEpoch("m2")
 			idle.Store(0)
 			h.start()
 			want := []string{"settled " + idFor(text), "recovered m2"}
-			eventually(t, "told and noted", func() bool { return idle.Load() > 0 && slices.Contains(h.told(), "recovered m2") })
+			eventually(t, "told and noted", func() bool { return idle.Load() > 0 && slices.Contains(h.entriesRead(), "recovered m2") })
 			h.end()
 			if err := h.conn.JS.DeleteStream(t.Context(), topology.StreamEntries); err != nil {
 				t.Fatal(err)
@@ -95,10 +95,10 @@ func TestRecoveredIsLostWithTheStream(t *testing.T) {
 			h.start()
 			if tt.bucket {
 				eventually(t, "the new session waits", func() bool { return idle.Load() > 0 })
-				h.memory("m2")
+				h.setEpoch("m2")
 			}
-			eventually(t, "told again", func() bool { return slices.Contains(h.told(), "recovered m2") })
-			if got := h.told(); !slices.Equal(got, want) {
+			eventually(t, "told again", func() bool { return slices.Contains(h.entriesRead(), "recovered m2") })
+			if got := h.entriesRead(); !slices.Equal(got, want) {
 				t.Errorf("told %v, want %v", got, want)
 			}
 		})
@@ -110,7 +110,7 @@ func TestRecoveredIsLostWithTheStream(t *testing.T) {
 func TestFinishesWhileItIsReplayed(t *testing.T) {
 	h := newHarness(t)
 	r := h.resolve()
-	r.remember(t, "m1")
+	r.setEpoch(t, "m1")
 	const n = intake.WindowLines + 5000
 	big := rows("b", n)
 	var replaying atomic.Bool
@@ -135,7 +135,7 @@ func TestFinishesWhileItIsReplayed(t *testing.T) {
 	eventually(t, "read", func() bool { return len(r.entriesOf(idFor(big))) == n })
 	r.forget(idFor(big))
 	replaying.Store(true)
-	r.remember(t, "m2")
+	r.setEpoch(t, "m2")
 	eventually(t, "recovered", func() bool { return slices.Contains(r.history(), "recovered m2") })
 	if got := len(r.entriesOf(idFor(big))); got != n {
 		t.Errorf("the new state store got %d of %d rows before it was told to go on", got, n)
@@ -143,7 +143,7 @@ func TestFinishesWhileItIsReplayed(t *testing.T) {
 	eventually(t, "moved", func() bool { return there(h.done("big.csv")) })
 }
 
-// outcomesNoted says whether ingest has read all outcomes that there are.
+// outcomesNoted reports whether ingest has read all outcomes that there are.
 func (h *harness) outcomesNoted() bool {
 	drained, err := bustest.Drained(h.t.Context(), h.conn.JS, topology.StreamAcks, topology.ConsumerIngestAcks)
 	return err == nil && drained
@@ -155,13 +155,13 @@ func TestFinishedFilesThatStayAreTold(t *testing.T) {
 	h := newHarness(t)
 	h.cfg.Move = false
 	r := h.resolve()
-	r.remember(t, "m1")
+	r.setEpoch(t, "m1")
 	texts := map[string]string{"plain.csv": rows("p", 2), "touched.csv": rows("t", 2), "renamed.csv": rows("r", 2)}
 	for name, text := range texts {
 		h.put(name, text)
 	}
 	h.start()
-	eventually(t, "finished", func() bool { return h.log.count("file finished") == 3 })
+	eventually(t, "finished", func() bool { return h.log.Count("file finished") == 3 })
 	eventually(t, "m1", func() bool { return slices.Contains(r.history(), "recovered m1") })
 	h.end()
 	touch(t, h.in("touched.csv"))
@@ -171,7 +171,7 @@ func TestFinishedFilesThatStayAreTold(t *testing.T) {
 	fresh := rows("n", 2)
 	h.put("new.csv", fresh)
 	before := len(r.history())
-	r.remember(t, "m2")
+	r.setEpoch(t, "m2")
 	h.start()
 	eventually(t, "m2", func() bool { return slices.Contains(r.history(), "recovered m2") })
 	got := r.history()[before:]
@@ -186,7 +186,7 @@ func TestFinishedFilesThatStayAreTold(t *testing.T) {
 	eventually(t, "the new file is read", func() bool { return slices.Contains(r.history(), "open "+idFor(fresh)) })
 }
 
-// TestStreamLostWithinARecovery: it is made anew by another service, after the finished files were told.
+// TestStreamLostWithinARecovery: it is recreated by another service, after the finished files were told.
 func TestStreamLostWithinARecovery(t *testing.T) {
 	h := newHarness(t)
 	r := h.resolve()
@@ -208,10 +208,10 @@ func TestStreamLostWithinARecovery(t *testing.T) {
 		}
 		return nil
 	}
-	h.memory("m2")
+	h.setEpoch("m2")
 	h.start()
-	eventually(t, "recovered", func() bool { return slices.Contains(h.told(), "recovered m2") })
-	if got, want := h.told(), []string{"settled " + idFor(text), "recovered m2"}; !slices.Equal(got, want) {
+	eventually(t, "recovered", func() bool { return slices.Contains(h.entriesRead(), "recovered m2") })
+	if got, want := h.entriesRead(), []string{"settled " + idFor(text), "recovered m2"}; !slices.Equal(got, want) {
 		t.Errorf("told %v, want %v", got, want)
 	}
 }
@@ -239,7 +239,7 @@ func TestHalfReadFinishedFile(t *testing.T) {
 			}
 			write(t, h.done("big.csv"), big)
 			r := h.resolve()
-			r.remember(t, "m1")
+			r.setEpoch(t, "m1")
 			h.tune.hit = func(at failpoint.Point) error {
 				if at == failpoint.Stored {
 					return failpoint.ErrCrash

@@ -24,6 +24,7 @@ import (
 	"bobosync/shared/program"
 	"bobosync/shared/topology"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sys/unix"
 )
 
@@ -39,7 +40,7 @@ func TestFileGoesThrough(t *testing.T) {
 	h.put("a.csv", text)
 	h.start()
 	eventually(t, "file moved", func() bool { return there(h.done("a.csv")) && !there(h.in("a.csv")) })
-	eventually(t, "logged", func() bool { return h.log.count("file finished") == 1 })
+	eventually(t, "logged", func() bool { return h.log.Count("file finished") == 1 })
 	f := h.files()["a.csv"]
 	if f.Status != ledger.Moved || f.Rows != 1201 || f.Rejected != 1 || f.Codes[ledger.Code(event.Applied)] != 1200 {
 		t.Errorf("record %+v", f)
@@ -100,9 +101,9 @@ func TestHostileDirectory(t *testing.T) {
 	if got := names(t, h.cfg.FailedDirectory); !slices.Equal(got, failed) {
 		t.Errorf("failed %v, want %v", got, failed)
 	}
-	eventually(t, "problems are logged", func() bool { return h.log.count("cannot be read as a file") == len(left)-1 })
+	eventually(t, "problems are logged", func() bool { return h.log.Count("cannot be read as a file") == len(left)-1 })
 	eventually(t, "all files are logged", func() bool {
-		return h.log.count("msg=\"file finished") == len(processed)+1 && h.log.count("file set aside") == 2
+		return h.log.Count("msg=\"file finished") == len(processed)+1 && h.log.Count("file set aside") == 2
 	})
 
 	problems := h.state().Problems
@@ -159,7 +160,7 @@ func TestDuplicatesAndNames(t *testing.T) {
 			t.Errorf("%s holds %d bytes, %v", name, len(got), err)
 		}
 	}
-	if n := h.log.count("known content"); n != 2 {
+	if n := h.log.Count("known content"); n != 2 {
 		t.Errorf("%d notes of known content", n)
 	}
 	h.end()
@@ -187,10 +188,10 @@ func TestFilesStayWithMovingOff(t *testing.T) {
 	h.put("a.csv", rows("a", 3))
 	h.put("bad.csv", "\x00")
 	h.start()
-	eventually(t, "both are done", func() bool { return h.log.count("file finished") == 1 && h.log.count("file set aside") == 1 })
+	eventually(t, "both are done", func() bool { return h.log.Count("file finished") == 1 && h.log.Count("file set aside") == 1 })
 	h.end()
 	h.start() // it must not be read again, nor after a new memory be taken for unsettled
-	r.remember(t, "m1")
+	r.setEpoch(t, "m1")
 	eventually(t, "recovered", func() bool { return slices.Contains(r.history(), "recovered m1") })
 	files := h.files()
 	if !there(h.in("a.csv")) || files["a.csv"].Status != ledger.Done || files["bad.csv"].Status != ledger.Done {
@@ -200,7 +201,7 @@ func TestFilesStayWithMovingOff(t *testing.T) {
 	if want := []string{"open " + id, "settled " + id, "recovered m1"}; !slices.Equal(r.history(), want) {
 		t.Errorf("published %v, want %v", r.history(), want)
 	}
-	if n := h.log.count("file finished"); n != 1 {
+	if n := h.log.Count("file finished"); n != 1 {
 		t.Errorf("finished %d times", n)
 	}
 }
@@ -209,29 +210,50 @@ func TestGrowingFileIsLeftAlone(t *testing.T) {
 	h := newHarness(t)
 	r := h.resolve()
 	h.cfg.SettleTime = 300 * time.Millisecond
-	f, err := os.Create(h.in("a.csv"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	h.start()
+	for n := range 20 {
+		parts, slowest := h.grow(fmt.Sprintf("%d-", n))
+		if slowest >= h.cfg.SettleTime {
+			continue // the machine was busy, and the file seemed to be whole
+		}
+		whole := parts[len(parts)-1]
+		eventually(t, "the whole one is read", func() bool { return r.entriesOf(idFor(whole)) != nil })
+		for i, part := range parts[:len(parts)-1] {
+			if r.entriesOf(idFor(part)) != nil {
+				t.Errorf("it was read with %d of its %d rows", i+1, len(parts))
+			}
+		}
+		eventually(t, "moved", func() bool { return there(h.done(fmt.Sprintf("%d-.csv", n))) })
+		return
+	}
+	t.Fatal("the machine is too busy to write a file steadily")
+}
+
+// grow writes a file row by row, and returns what it held after each of them, and the longest that it stayed the same before the last one.
+func (h *harness) grow(name string) (parts []string, slowest time.Duration) {
+	h.t.Helper()
+	last := time.Now()
+	f, err := os.Create(h.in(name + ".csv"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
 	text := ""
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
 	for i := range 20 {
 		<-ticker.C
-		line := row(fmt.Sprint(i))
+		line := row(name + fmt.Sprint(i))
 		text += line
+		began := time.Now()
 		if _, err := f.WriteString(line); err != nil {
-			t.Fatal(err)
+			h.t.Fatal(err)
 		}
+		parts, slowest, last = append(parts, text), max(slowest, time.Since(last)), began
 	}
 	if err := f.Close(); err != nil {
-		t.Fatal(err)
+		h.t.Fatal(err)
 	}
-	eventually(t, "moved", func() bool { return there(h.done("a.csv")) })
-	if whole := r.entriesOf(idFor(text)) != nil; !whole || r.fileCount() != 1 {
-		t.Errorf("%d contents were read, the whole one among them: %t", r.fileCount(), whole)
-	}
+	return parts, slowest
 }
 
 func TestChangedWhileWaiting(t *testing.T) {
@@ -250,7 +272,7 @@ func TestChangedWhileWaiting(t *testing.T) {
 		{File: idFor(old), Outcome: event.Applied, Rows: event.Rows(1, 2)}, {File: idFor(new), Outcome: event.Applied, Rows: event.Rows(1, 2, 3)},
 	}})
 	eventually(t, "moved", func() bool { return there(h.done("a.csv")) })
-	eventually(t, "both logged", func() bool { return h.log.count("file finished") == 2 })
+	eventually(t, "both logged", func() bool { return h.log.Count("file finished") == 2 })
 	if got := names(t, h.cfg.ProcessedDirectory); len(got) != 1 {
 		t.Errorf("processed %v", got)
 	}
@@ -271,7 +293,7 @@ func TestKilledAtAnyPoint(t *testing.T) {
 		t.Run(string(p), func(t *testing.T) {
 			h := newHarness(t)
 			r := h.resolve()
-			r.remember(t, "m1")
+			r.setEpoch(t, "m1")
 			texts := map[string]string{"a.csv": rows("a", 700), "b.csv": rows("b", 2) + "bad\n", "c.csv": "", "d.csv": rows("dead", 1)}
 			for name, text := range texts {
 				h.put(name, text)
@@ -304,10 +326,10 @@ func TestKilledAtAnyPoint(t *testing.T) {
 	}
 }
 
-func TestResolverMemoryLost(t *testing.T) {
+func TestResolverStoreLost(t *testing.T) {
 	h := newHarness(t)
 	r := h.resolve()
-	r.remember(t, "m1")
+	r.setEpoch(t, "m1")
 	h.put("done.csv", rows("a", 2))
 	h.start()
 	eventually(t, "moved", func() bool { return there(h.done("done.csv")) })
@@ -316,7 +338,7 @@ func TestResolverMemoryLost(t *testing.T) {
 	eventually(t, "entries published", func() bool { return r.lost() == 1 })
 	r.mute(false)
 	before := len(r.history())
-	r.remember(t, "m2")
+	r.setEpoch(t, "m2")
 	eventually(t, "moved too", func() bool { return there(h.done("waiting.csv")) })
 	eventually(t, "recovered", func() bool { return slices.Contains(r.history(), "recovered m2") })
 	if got := r.history()[before:]; len(got) != 3 || !strings.HasPrefix(got[0], "settled ") || !strings.HasPrefix(got[1], "open ") || got[2] != "recovered m2" {
@@ -329,7 +351,7 @@ func TestResolverMemoryLost(t *testing.T) {
 func TestAFileThatFinishesDuringARecovery(t *testing.T) {
 	h := newHarness(t)
 	r := h.resolve()
-	r.remember(t, "m1")
+	r.setEpoch(t, "m1")
 	text := rows("b", 2)
 	var settle atomic.Bool
 	h.tune.hit = func(at failpoint.Point) error {
@@ -353,7 +375,7 @@ func TestAFileThatFinishesDuringARecovery(t *testing.T) {
 	eventually(t, "m1", func() bool { return slices.Contains(r.history(), "recovered m1") })
 	before := len(r.history())
 	settle.Store(true)
-	r.remember(t, "m2")
+	r.setEpoch(t, "m2")
 	eventually(t, "recovered", func() bool { return slices.Contains(r.history(), "recovered m2") })
 	if got, want := r.history()[before:], []string{"open " + idFor(text), "recovered m2"}; !slices.Equal(got, want) {
 		t.Errorf("published %v, want %v", got, want)
@@ -364,7 +386,7 @@ func TestAFileThatFinishesDuringARecovery(t *testing.T) {
 func TestLedgerDeleted(t *testing.T) {
 	h := newHarness(t)
 	r := h.resolve()
-	r.remember(t, "m1")
+	r.setEpoch(t, "m1")
 	h.start()
 	old := time.Now().Add(-3 * time.Hour).Truncate(time.Second)
 	for i, name := range []string{"c.csv", "b.csv", "a.csv"} {
@@ -445,22 +467,22 @@ func TestBrokerRestarts(t *testing.T) {
 
 func TestWatchdogAsksForLostOutcomes(t *testing.T) {
 	h := newHarness(t)
-	h.tune.check, h.tune.patience = 20*time.Millisecond, 60*time.Millisecond
+	h.tune.check, h.tune.stallTimeout = 20*time.Millisecond, 60*time.Millisecond
 	r := h.resolve()
 	r.mute(true)
 	h.start()
 	h.put("a.csv", rows("a", 2))
-	eventually(t, "entries published and lost", func() bool { return r.lost() == 1 })
+	eventually(t, "entries published and lost", func() bool { return r.lost() >= 1 }) // it is asked for again and again
 	r.mute(false)
 	eventually(t, "moved", func() bool { return there(h.done("a.csv")) })
-	if f := h.files()["a.csv"]; f.Readings == 0 || h.log.count("nothing is under way") == 0 {
+	if f := h.files()["a.csv"]; f.Readings == 0 || h.log.Count("nothing is under way") == 0 {
 		t.Errorf("record %+v", f)
 	}
 }
 
 func TestFileRemovedWhileWaiting(t *testing.T) {
 	h := newHarness(t)
-	h.tune.check, h.tune.patience = 20*time.Millisecond, 60*time.Millisecond
+	h.tune.check, h.tune.stallTimeout = 20*time.Millisecond, 60*time.Millisecond
 	r := h.resolve()
 	r.mute(true)
 	h.start()
@@ -469,7 +491,7 @@ func TestFileRemovedWhileWaiting(t *testing.T) {
 	if err := os.Remove(h.in("a.csv")); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "given up", func() bool { return h.log.count("was removed or changed before all of its rows") == 1 })
+	eventually(t, "given up", func() bool { return h.log.Count("was removed or changed before all of its rows") == 1 })
 	if f := h.files()["a.csv"]; f.Status != ledger.Moved || f.Codes[ledger.Vanished] != 2 {
 		t.Errorf("record %+v", f)
 	}
@@ -482,13 +504,13 @@ func TestStreamFull(t *testing.T) {
 	h.start()
 	text := rows("employee-", 20_000)
 	h.put("a.csv", text) // several times what the stream holds
-	eventually(t, "it waits for room", func() bool { return h.log.count("no room for more entries") == 1 })
+	eventually(t, "it waits for room", func() bool { return h.log.Count("no room for more entries") == 1 })
 	r := h.resolve()
 	eventually(t, "moved", func() bool { return there(h.done("a.csv")) })
 	if n := len(r.entriesOf(idFor(text))); n != 20_000 || r.fileCount() != 1 {
 		t.Errorf("%d entries", n)
 	}
-	eventually(t, "room is logged", func() bool { return h.log.count("there is room for entries again") == 1 })
+	eventually(t, "room is logged", func() bool { return h.log.Count("there is room for entries again") == 1 })
 }
 
 func TestHousekeepingPurgesOnlyWhatWasRead(t *testing.T) {
@@ -531,10 +553,11 @@ func TestUnreadableOutcomesBecomeDeadLetters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := stream.GetLastMsgForSubject(t.Context(), topology.DeadSubject("ingest"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	var m *jetstream.RawStreamMsg
+	eventually(t, "it is a dead letter", func() bool {
+		m, err = stream.GetLastMsgForSubject(t.Context(), topology.DeadSubject("ingest"))
+		return err == nil
+	})
 	var d event.DeadLetter
 	if err := event.Decode(m.Data, &d); err != nil || string(d.Payload) != `{"v":99,"rows":[]}` || !strings.Contains(d.Reason, "version") {
 		t.Errorf("dead letter %+v, %v", d, err)
@@ -569,7 +592,7 @@ func TestManySmallFiles(t *testing.T) {
 	}
 	began := time.Now()
 	h.start()
-	eventually(t, "all are moved", func() bool { return h.log.count("file finished") == n })
+	eventually(t, "all are moved", func() bool { return h.log.Count("file finished") == n })
 	t.Logf("%d files in %s", n, time.Since(began))
 	if left := names(t, h.cfg.CSVDirectory); len(left) != 0 {
 		t.Errorf("%d are left", len(left))
@@ -577,10 +600,10 @@ func TestManySmallFiles(t *testing.T) {
 	last := int64(0)
 	for i, files := 0, h.files(); i < n; i++ {
 		f := files[fmt.Sprintf("%05d.csv", i)]
-		if f.Order <= last {
-			t.Fatalf("%s has order %d after %d", f.Name, f.Order, last)
+		if f.Sequence <= last {
+			t.Fatalf("%s has order %d after %d", f.Name, f.Sequence, last)
 		}
-		last = f.Order
+		last = f.Sequence
 	}
 }
 
@@ -615,17 +638,22 @@ func TestMoveFailsAndIsTriedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.put("a.csv", row("1"))
-	eventually(t, "complained", func() bool { return h.log.count("variable=PROCESSED_DIRECTORY") == 1 })
+	eventually(t, "complained", func() bool { return h.log.Count("variable=PROCESSED_DIRECTORY") == 1 })
+	eventually(t, "the file was tried", func() bool { return h.state().BlockedFiles == 1 })
 	if !there(h.in("a.csv")) {
 		t.Fatal("the file is gone")
+	}
+	// Looked for before the repair: a move that fails just before it looks like the file's own fault just after it.
+	if h.log.Count("cannot be moved") != 0 {
+		t.Error("the file is blamed")
 	}
 	if err := errors.Join(os.Remove(h.cfg.ProcessedDirectory), os.Rename(h.cfg.ProcessedDirectory+".away", h.cfg.ProcessedDirectory)); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "moved", func() bool { return there(h.done("a.csv")) })
-	eventually(t, "its end is logged", func() bool { return h.log.count("can be used again") == 1 })
+	eventually(t, "its end is logged", func() bool { return h.log.Count("can be used again") == 1 })
 	h.end()
-	if h.log.count("cannot be used") != 1 || h.log.count("cannot be moved") != 0 {
+	if h.log.Count("cannot be used") != 1 {
 		t.Error("more lines than one for the directory")
 	}
 }
@@ -639,7 +667,7 @@ func TestAFileThatCannotBeMoved(t *testing.T) {
 	h.put("a.csv", row("1"))
 	free := pin(t, h.in("a.csv"))
 	h.start()
-	eventually(t, "it is said", func() bool { return h.log.count("cannot be moved") == 1 })
+	eventually(t, "it is said", func() bool { return h.log.Count("cannot be moved") == 1 })
 	h.put("b.csv", row("2"))
 	eventually(t, "the other one is moved", func() bool { return there(h.done("b.csv")) && !there(h.in("b.csv")) })
 	s := h.state()
@@ -649,7 +677,7 @@ func TestAFileThatCannotBeMoved(t *testing.T) {
 	if f := h.record("a.csv"); f.Status != string(ledger.Done) || f.Blocked == nil || *f.Blocked != s.Blocked["a.csv"] {
 		t.Errorf("record %+v", f)
 	}
-	if h.log.count("cannot be used") != 0 {
+	if h.log.Count("cannot be used") != 0 {
 		t.Error("the directory is blamed")
 	}
 	free()
@@ -709,7 +737,7 @@ func TestNamesAreBytes(t *testing.T) {
 	eventually(t, "they are read", func() bool { return r.fileCount() == len(names) })
 	h.end()
 	r.mute(false)
-	h.tune.check, h.tune.patience = 20*time.Millisecond, 60*time.Millisecond
+	h.tune.check, h.tune.stallTimeout = 20*time.Millisecond, 60*time.Millisecond
 	h.start()
 	for _, name := range names {
 		eventually(t, "moved", func() bool { return there(h.done(name)) && !there(h.in(name)) })
@@ -721,7 +749,7 @@ func TestNamesAreBytes(t *testing.T) {
 	h.put(names[0], row("again"))
 	eventually(t, "moved beside the first", func() bool { return there(h.done("caf\xe9 (2).csv")) })
 	for name, f := range h.files() {
-		if f.Status != ledger.Moved || !slices.Contains(names, name) || !there(f.Places[0].MovedTo) {
+		if f.Status != ledger.Moved || !slices.Contains(names, name) || !there(f.Copies[0].MovedTo) {
 			t.Errorf("%q: %+v", name, f)
 		}
 	}
@@ -778,7 +806,7 @@ func TestWhatIsWrittenAfterAFileWasTaken(t *testing.T) {
 			h.end()
 			h.book(func(l *ledger.Ledger) {
 				f, err := l.File(idFor(first))
-				if err != nil || f.Status != ledger.Moved || notes(f, "written to after it was moved") != 1 || f.Places[0].AtDest() {
+				if err != nil || f.Status != ledger.Moved || notes(f, "written to after it was moved") != 1 || f.Copies[0].AtDest() {
 					t.Errorf("record %+v, %v", f, err)
 				}
 			})
@@ -838,7 +866,7 @@ func TestWhatIsWrittenAfterAFileWasCopied(t *testing.T) {
 // TestRewrittenInPlace: the same size, and the old modification time put back. It is another file all the same.
 func TestRewrittenInPlace(t *testing.T) {
 	h := newHarness(t)
-	h.tune.check, h.tune.patience = 20*time.Millisecond, 60*time.Millisecond
+	h.tune.check, h.tune.stallTimeout = 20*time.Millisecond, 60*time.Millisecond
 	r := h.resolve()
 	r.mute(true)
 	first, second := row("1"), row("2")
@@ -925,8 +953,8 @@ func TestASmallFileDoesNotWaitForALargeOne(t *testing.T) {
 		t.Errorf("the small one came after the large one: %d parts", len(history))
 	}
 	files := h.files()
-	if files["large.csv"].Order >= files["small.csv"].Order {
-		t.Errorf("the large one has order %d, the small one %d", files["large.csv"].Order, files["small.csv"].Order)
+	if files["large.csv"].Sequence >= files["small.csv"].Sequence {
+		t.Errorf("the large one has order %d, the small one %d", files["large.csv"].Sequence, files["small.csv"].Sequence)
 	}
 }
 
@@ -954,8 +982,8 @@ func TestTheOrderOfALargeFileOutlivesACrash(t *testing.T) {
 	h.start()
 	eventually(t, "both are moved", func() bool { return there(h.done("large.csv")) && there(h.done("small.csv")) })
 	files := h.files()
-	if files["large.csv"].Order >= files["small.csv"].Order {
-		t.Errorf("the large one has order %d, the small one %d", files["large.csv"].Order, files["small.csv"].Order)
+	if files["large.csv"].Sequence >= files["small.csv"].Sequence {
+		t.Errorf("the large one has order %d, the small one %d", files["large.csv"].Sequence, files["small.csv"].Sequence)
 	}
 }
 
@@ -969,13 +997,13 @@ func TestInputDirectoryVanishes(t *testing.T) {
 	if err := os.Rename(h.cfg.CSVDirectory, away); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "complained", func() bool { return h.log.count("variable=CSV_DIRECTORY") == 1 })
+	eventually(t, "complained", func() bool { return h.log.Count("variable=CSV_DIRECTORY") == 1 })
 	if err := os.Mkdir(h.cfg.CSVDirectory, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	h.put("b.csv", row("2"))
 	eventually(t, "moved", func() bool { return there(h.done("b.csv")) })
-	eventually(t, "its end is logged", func() bool { return h.log.count("can be used again") == 1 })
+	eventually(t, "its end is logged", func() bool { return h.log.Count("can be used again") == 1 })
 }
 
 func TestConfig(t *testing.T) {
@@ -1015,6 +1043,7 @@ func TestMendedFileIsMovedOn(t *testing.T) {
 			h.start()
 			failed := filepath.Join(h.cfg.FailedDirectory, "a.csv")
 			eventually(t, "set aside", func() bool { return there(failed) })
+			h.noted("a.csv")
 			r.publish(t.Context(), &event.Acks{Answers: []event.Answer{{File: idFor(text), Version: event.Version{Row: 1}, Outcome: event.Applied}}})
 			if restart {
 				h.end()
@@ -1022,11 +1051,41 @@ func TestMendedFileIsMovedOn(t *testing.T) {
 			}
 			r.publish(t.Context(), &event.Acks{Answers: []event.Answer{{File: idFor(text), Version: event.Version{Row: 3}, Outcome: event.Superseded}}})
 			eventually(t, "moved on", func() bool { return there(h.done("a.csv")) && !there(failed) })
-			eventually(t, "logged", func() bool { return h.log.count("the dead rows of a file were repaired") == 1 })
+			eventually(t, "logged", func() bool { return h.log.Count("the dead rows of a file were repaired") == 1 })
 			f := h.files()["a.csv"]
 			if f.Status != ledger.Moved || f.Failed() || f.Codes[ledger.Code(event.Applied)] != 2 || f.Codes[ledger.Code(event.Superseded)] != 1 {
 				t.Errorf("record %+v", f)
 			}
 		})
 	}
+}
+
+// TestRepairedWhileItIsMoved: the last dead row of a file is applied after the file was moved as a failed one, and before that is noted.
+func TestRepairedWhileItIsMoved(t *testing.T) {
+	h := newHarness(t)
+	r := h.resolve()
+	text := row("dead1") + row("6")
+	h.put("a.csv", text)
+	moved, repaired := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	h.tune.hit = func(at failpoint.Point) error {
+		if at == failpoint.Moved {
+			once.Do(func() {
+				close(moved)
+				<-repaired
+			})
+		}
+		return nil
+	}
+	h.start()
+	<-moved
+	r.publish(t.Context(), &event.Acks{Answers: []event.Answer{{File: idFor(text), Version: event.Version{Row: 1}, Outcome: event.Applied}}})
+	eventually(t, "repaired", func() bool {
+		open, err := control.Ask[control.FilesAnswer](t.Context(), h.conn.NC, topology.Ingest, control.Files, control.FilesRequest{Open: true})
+		return err == nil && len(open.Files) == 1 && !open.Files[0].Failed
+	})
+	close(repaired)
+	failed := filepath.Join(h.cfg.FailedDirectory, "a.csv")
+	eventually(t, "moved on", func() bool { return there(h.done("a.csv")) && !there(failed) })
+	eventually(t, "finished", func() bool { return h.files()["a.csv"].Status == ledger.Moved })
 }

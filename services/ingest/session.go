@@ -13,6 +13,7 @@ import (
 	"bobosync/services/ingest/internal/intake"
 	"bobosync/services/ingest/internal/ledger"
 	"bobosync/services/ingest/internal/recovery"
+	"bobosync/shared/check"
 	"bobosync/shared/control"
 	"bobosync/shared/event"
 	"bobosync/shared/pause"
@@ -34,7 +35,7 @@ type work struct {
 
 // session runs one session.
 func (s *service) session(ctx context.Context, _ func(error)) error {
-	if err := s.recovery.ForgetHalfRead(); err != nil { // what the session before did not get to its end
+	if err := s.recovery.ForgetHalfRead(); err != nil { // what the previous session did not finish
 		return err
 	}
 	js := s.deps.Conn.JS
@@ -52,8 +53,8 @@ func (s *service) session(ctx context.Context, _ func(error)) error {
 	w := &work{service: s, stream: stream, epochs: make(chan string, 1), resend: make(chan struct{}, 1)}
 	w.inbox = s.intake.NewInbox(s.found, s.cfg.Inputs(), s.cfg.MaxFileSize, stream.Send)
 	w.recovery = s.recovery.NewSession(stream, w.inbox, s.found)
-	w.stall.reset(s.now(), s.settled.Load(), s.patience)
-	stop, err := control.Serve(ctx, s.deps.Conn.NC, topology.Ingest, s.deps.Version, s.operators.endpoints()...)
+	w.stall.reset(s.now(), s.settled.Load(), s.stallTimeout)
+	stop, err := control.Serve(ctx, s.deps.Conn.NC, topology.Ingest, s.deps.Version, append(s.operators.endpoints(), check.Endpoint(s.cfg.Checked(), s.deps))...)
 	if err != nil {
 		return err
 	}
@@ -69,27 +70,27 @@ func (s *service) session(ctx context.Context, _ func(error)) error {
 	g.Go(func() error { return w.followHolds(ctx) })
 	g.Go(func() error { return w.read(ctx, epoch) })
 	defer telemetry.NewBacklog(s.deps.Telemetry).WatchConsumers(js, topology.Ingest)()
-	defer s.part.InSession()()
+	defer s.component.InSession()()
 	s.onReady(true)
 	defer s.onReady(false)
 	return g.Wait()
 }
 
-// epochLook is how often ingest asks for the epoch of the resolver's state store, and firstLook as long as the resolver has told
-// none: what is read before that is read again for it. A watch would need a consumer, and no service may make one at a broker
-// that keeps its users apart.
+// epochPollInterval is how often ingest reads the epoch of the resolver's state store, and firstEpochPollInterval as long as there is none:
+// what is read before that is read again for it. A watch would need a consumer, and no service may make one at a broker that keeps its
+// users apart.
 const (
-	epochLook = time.Second
-	firstLook = 50 * time.Millisecond
+	epochPollInterval      = time.Second
+	firstEpochPollInterval = 50 * time.Millisecond
 )
 
-// readEpoch returns the epoch of the resolver's state store, empty if it has not told.
+// readEpoch returns the epoch of the resolver's state store, empty if the resolver has not announced it.
 func (w *work) readEpoch(ctx context.Context) (string, error) {
 	bucket, err := w.deps.Conn.JS.KeyValue(ctx, topology.BucketState)
 	if err != nil {
 		return "", fmt.Errorf("open bucket %s: %w", topology.BucketState, err)
 	}
-	entry, err := bucket.Get(ctx, topology.KeyResolverMemory)
+	entry, err := bucket.Get(ctx, topology.KeyResolverEpoch)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return "", nil
 	}
@@ -104,23 +105,23 @@ func (w *work) epochOf(entry jetstream.KeyValueEntry) (string, bool) {
 	if entry.Operation() != jetstream.KeyValuePut {
 		return "", false
 	}
-	var m event.Memory
+	var m event.StoreEpoch
 	if err := event.Decode(entry.Value(), &m); err != nil {
 		w.log.Error("cannot read the epoch of the resolver's state store, ignoring it: run the same version of all services", "error", err)
 		return "", false
 	}
-	return m.Memory, true
+	return m.Epoch, true
 }
 
-// followEpoch passes on what the resolver tells, when it is another epoch than the known one.
+// followEpoch passes on the epoch that the resolver announces, when it differs from the known one.
 func (w *work) followEpoch(ctx context.Context, known string) error {
 	for {
-		look := epochLook
+		interval := epochPollInterval
 		if known == "" {
-			look = firstLook
+			interval = firstEpochPollInterval
 		}
-		if err := pause.For(ctx, look); err != nil {
-			return nil //nolint:nilerr // the session is told to end
+		if err := pause.For(ctx, interval); err != nil {
+			return nil //nolint:nilerr // the session ends
 		}
 		epoch, err := w.readEpoch(ctx)
 		switch {
@@ -132,7 +133,7 @@ func (w *work) followEpoch(ctx context.Context, known string) error {
 
 		known = epoch
 		select {
-		case <-w.epochs: // an older one that was not looked at yet
+		case <-w.epochs: // an older one that was not handled yet
 		default:
 		}
 		w.epochs <- epoch
@@ -181,7 +182,7 @@ func (w *work) keepHouse(ctx context.Context) error {
 	})
 }
 
-// detectStall has files read again that wait although nothing is under way: an outcome was lost, or is among the dead letters.
+// detectStall makes files be read again that wait although nothing is under way: an outcome was lost, or is among the dead letters.
 func (w *work) detectStall(ctx context.Context) error {
 	waiting, err := w.ledger.Unsettled()
 	if err != nil {
@@ -193,7 +194,7 @@ func (w *work) detectStall(ctx context.Context) error {
 			return err
 		}
 	}
-	if w.stall.detect(w.now(), w.settled.Load(), busy, w.patience) {
+	if w.stall.detect(w.now(), w.settled.Load(), busy, w.stallTimeout) {
 		select {
 		case w.resend <- struct{}{}:
 		default:
@@ -208,7 +209,7 @@ func (w *work) resendWaiting(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	before := w.now().Add(-w.patience)
+	before := w.now().Add(-w.stallTimeout)
 	var old []*ledger.File
 	for _, f := range waiting {
 		if f.Published.Before(before) {
@@ -224,27 +225,27 @@ func (w *work) resendWaiting(ctx context.Context) error {
 
 // stallDetector measures how long files have waited although nothing is under way.
 type stallDetector struct {
-	since    time.Time
-	settled  uint64
-	patience time.Duration
+	since   time.Time
+	settled uint64
+	timeout time.Duration
 }
 
-// maxPatience bounds how rarely a file is read again that nobody settles.
-const maxPatience = time.Hour
+// maxStallTimeout bounds how rarely a file is read again that nobody settles.
+const maxStallTimeout = time.Hour
 
-func (d *stallDetector) reset(now time.Time, settled uint64, patience time.Duration) {
-	*d = stallDetector{since: now, settled: settled, patience: patience}
+func (d *stallDetector) reset(now time.Time, settled uint64, timeout time.Duration) {
+	*d = stallDetector{since: now, settled: settled, timeout: timeout}
 }
 
 // detect reports whether nothing was settled, and nothing was under way, for long enough; each time in a row takes twice as long.
-func (d *stallDetector) detect(now time.Time, settled uint64, busy bool, patience time.Duration) bool {
+func (d *stallDetector) detect(now time.Time, settled uint64, busy bool, timeout time.Duration) bool {
 	switch {
 	case settled != d.settled:
-		d.reset(now, settled, patience)
+		d.reset(now, settled, timeout)
 	case busy:
 		d.since = now
-	case now.Sub(d.since) >= d.patience:
-		d.since, d.patience = now, min(2*d.patience, maxPatience)
+	case now.Sub(d.since) >= d.timeout:
+		d.since, d.timeout = now, min(2*d.timeout, maxStallTimeout)
 		return true
 	}
 	return false

@@ -27,7 +27,7 @@ const (
 	// rows in nearly as many files, each of which is written once a commit.
 	manyRows   = 10_000
 	gatherAcks = 200 * time.Millisecond
-	// settleClose is how long a batch that is at work may take to end.
+	// settleClose is how long a running batch may take to end.
 	settleClose = 10 * time.Second
 )
 
@@ -54,7 +54,7 @@ func (w *work) settle(ctx context.Context) error {
 		if err := w.settleBatch(bus.BatchFrom(m.Context())); err != nil {
 			return err
 		}
-		if w.ledger.Census(w.now(), nil).Rows >= manyRows {
+		if w.ledger.Stats(w.now(), nil).Rows >= manyRows {
 			_ = pause.For(m.Context(), gatherAcks) // what was noted is to be acknowledged, whatever ends
 		}
 		return nil

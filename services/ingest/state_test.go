@@ -123,9 +123,9 @@ func TestStateOfAGrowingFile(t *testing.T) {
 }
 
 // metric returns the value of a metric with a label of that value, or without labels.
-func metric(t *testing.T, seen *telemetry.Telemetry, name, label string) float64 {
+func metric(t *testing.T, tel *telemetry.Telemetry, name, label string) float64 {
 	t.Helper()
-	families, err := seen.Gatherer().Gather()
+	families, err := tel.Gatherer().Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,8 +147,8 @@ func metric(t *testing.T, seen *telemetry.Telemetry, name, label string) float64
 func TestMetricsCountOnce(t *testing.T) {
 	h := newHarness(t)
 	r := h.resolve()
-	seen := telemetry.New("test")
-	h.seen = seen
+	tel := telemetry.New("test")
+	h.seen = tel
 	h.start()
 	text := rows("a", 3) + "bad\n" + row("dead1")
 	h.moved(map[string]string{"a.csv": text, "b.csv": row("4")})
@@ -159,7 +159,7 @@ func TestMetricsCountOnce(t *testing.T) {
 	eventually(t, "moved too", func() bool { return there(h.cfg.FailedDirectory + "/again.csv") })
 	r.mute(true)
 	h.put("waiting.csv", row("5"))
-	eventually(t, "waits", func() bool { return r.lost() == 1 })
+	eventually(t, "waits", func() bool { return r.lost() == 1 && h.log.Count("msg=\"file read\"") == 3 })
 	h.end()
 	h.start()
 	eventually(t, "serves again", func() bool { return h.state().Waiting == 1 })
@@ -172,14 +172,14 @@ func TestMetricsCountOnce(t *testing.T) {
 		{"bobosync_ingest_rows_rejected_total", "columns", 1}, {"bobosync_ingest_entries_published_total", "", 6},
 		{"bobosync_ingest_file_read_seconds", "", 3}, {"bobosync_ingest_files_waiting", "", 1}, {"bobosync_ingest_rows_waiting", "", 1},
 	} {
-		if got := metric(t, seen, want.name, want.label); got != want.value {
+		if got := metric(t, tel, want.name, want.label); got != want.value {
 			t.Errorf("%s %s is %v, want %v", want.name, want.label, got, want.value)
 		}
 	}
-	if metric(t, seen, "bobosync_ingest_free_disk_bytes", "") == 0 || metric(t, seen, "bobosync_ingest_feed_silence_seconds", "") == 0 {
+	if metric(t, tel, "bobosync_ingest_free_disk_bytes", "") == 0 || metric(t, tel, "bobosync_ingest_feed_silence_seconds", "") == 0 {
 		t.Error("no room, or no file ever")
 	}
-	if read, finished := h.log.count("msg=\"file read\""), h.log.count("msg=\"file finished\""); read != 3 || finished != 2 {
+	if read, finished := h.log.Count("msg=\"file read\""), h.log.Count("msg=\"file finished\""); read != 3 || finished != 2 {
 		t.Errorf("%d lines of files read, %d of files finished", read, finished)
 	}
 }

@@ -23,50 +23,57 @@ func TestStateOfAllInstancesAndATakeOver(t *testing.T) {
 	cfg.Reconcile.Mode, cfg.Reconcile.Hour = reconcileReport, w.now().Add(-time.Hour).In(time.Local).Hour()
 	stopFirst := w.run(cfg)
 	w.refreshed(100)
-	w.end(told[control.Begun](w, control.Reconcile, control.ReconcileRequest{By: "jane"}))
+	w.end(answerOf[control.Begun](w, control.Reconcile, control.ReconcileRequest{By: "jane"}))
 	_, err := w.athoc.RemoveUsers(logins(users[50:])...)
 	require.NoError(t, err)
-	w.end(told[control.Begun](w, control.MappingRefresh, control.Order{By: "jane"}))
+	w.end(answerOf[control.Begun](w, control.MappingRefresh, control.RunRequest{By: "jane"}))
 	w.run(cfg)
-	w.eventually("both to answer", func() bool { return len(w.states()) == 2 })
-	first, atWork := w.atWork(), 0
-	for _, s := range w.states() {
+	var both []control.JanitorState
+	w.eventually("both to answer", func() bool {
+		both = w.states()
+		return len(both) == 2
+	})
+	first, leaders := w.leading(), 0
+	for _, s := range both {
 		assert.Equal(t, "test", s.Version)
 		assert.NotEmpty(t, s.Name)
-		if s.AtWork {
-			atWork++
+		if s.Leads {
+			leaders++
 		} else {
-			assert.Empty(t, s.Duties)
+			assert.Empty(t, s.Jobs)
 			assert.Nil(t, s.Held)
 		}
 	}
-	assert.Equal(t, 1, atWork)
-	require.Len(t, first.Duties, 4)
-	assert.Equal(t, []string{control.DutyMapping, control.DutyCleanup, control.DutyReconcile, control.DutyPurge},
-		[]string{first.Duties[0].Name, first.Duties[1].Name, first.Duties[2].Name, first.Duties[3].Name})
-	assert.True(t, first.Duties[1].Off)
-	assert.True(t, first.Duties[3].Off)
-	assert.False(t, first.Duties[0].LastSuccess.IsZero())
-	assert.True(t, first.Duties[0].Next.After(w.now()))
-	assert.False(t, first.Duties[2].LastSuccess.IsZero())
+	assert.Equal(t, 1, leaders)
+	require.Len(t, first.Jobs, 4)
+	assert.Equal(t, []string{control.JobMapping, control.JobCleanup, control.JobReconcile, control.JobPurge},
+		[]string{first.Jobs[0].Name, first.Jobs[1].Name, first.Jobs[2].Name, first.Jobs[3].Name})
+	assert.True(t, first.Jobs[1].Off)
+	assert.True(t, first.Jobs[3].Off)
+	assert.False(t, first.Jobs[0].LastSuccess.IsZero())
+	assert.True(t, first.Jobs[0].Next.After(w.now()))
+	assert.False(t, first.Jobs[2].LastSuccess.IsZero())
 	require.NotNil(t, first.Held)
 
 	searched := w.searches()
-	journal := told[control.JournalAnswer](w, control.Journal, control.JournalRequest{}).Entries
+	journal := answerOf[control.JournalAnswer](w, control.Journal, control.JournalRequest{}).Entries
 	assert.Len(t, journal, 3)
 	stopFirst()
 	w.eventually("the second to take over", func() bool {
 		states := w.states()
-		return len(states) == 1 && states[0].AtWork
+		return len(states) == 1 && states[0].Leads
 	})
-	taken := w.atWork()
-	assert.Equal(t, first.Duties[0].LastSuccess, taken.Duties[0].LastSuccess)
-	assert.Equal(t, first.Duties[2].LastSuccess, taken.Duties[2].LastSuccess, "a comparison is known that another machine made")
-	assert.Equal(t, first.Duties[2].Next, taken.Duties[2].Next)
+	var taken control.JanitorState
+	w.eventually("it to know what failed", func() bool { // what is held back is tried again soon
+		taken = w.leading()
+		return taken.Jobs[0].Failures == 1
+	})
+	assert.Equal(t, first.Jobs[0].LastSuccess, taken.Jobs[0].LastSuccess)
+	assert.Equal(t, first.Jobs[2].LastSuccess, taken.Jobs[2].LastSuccess, "a comparison is known that another machine made")
+	assert.Equal(t, first.Jobs[2].Next, taken.Jobs[2].Next)
 	assert.Equal(t, first.Held, taken.Held)
-	assert.Equal(t, 1, taken.Duties[0].Failures, "what is held back is tried again soon")
 	assert.Equal(t, searched, w.searches())
-	assert.Equal(t, journal, told[control.JournalAnswer](w, control.Journal, control.JournalRequest{}).Entries, "the journal outlives the instance")
+	assert.Equal(t, journal, answerOf[control.JournalAnswer](w, control.Journal, control.JournalRequest{}).Entries, "the journal outlives the instance")
 }
 
 func TestMappingReport(t *testing.T) {
@@ -82,7 +89,7 @@ func TestMappingReport(t *testing.T) {
 	stop := w.run(cfg)
 	w.refreshed(2)
 	check := func() {
-		r := told[control.MappingReport](w, control.MappingShow, control.Nothing{})
+		r := answerOf[control.MappingReport](w, control.MappingShow, control.Nothing{})
 		rec := w.record()
 		assert.Equal(t, rec.Snapshot, r.Snapshot)
 		assert.Equal(t, rec.Taken, r.Taken)
@@ -90,12 +97,12 @@ func TestMappingReport(t *testing.T) {
 		assert.Equal(t, map[string][]string{"1": {"a@example.org", "b@example.org"}}, r.Ambiguous)
 		assert.Equal(t, [][]string{{"02", "2"}}, r.Alike)
 		assert.Nil(t, r.Held)
-		assert.Equal(t, control.DutyMapping, r.Duty.Name)
+		assert.Equal(t, control.JobMapping, r.Job.Name)
 	}
 	check()
 	stop()
 	w.run(cfg)
-	w.atWork()
+	w.leading()
 	check() // what was found outlives the process
 }
 
@@ -106,20 +113,20 @@ func TestJournalAndNotes(t *testing.T) {
 	stop := w.run(cfg)
 	w.refreshed(3)
 	for _, wrong := range []control.JournalEntry{
-		{Kind: control.DutyMapping, Text: "x"}, {Kind: control.KindOperator}, {Kind: control.KindOperator, Text: strings.Repeat("x", 5000)},
+		{Kind: control.JobMapping, Text: "x"}, {Kind: control.KindOperator}, {Kind: control.KindOperator, Text: strings.Repeat("x", 5000)},
 	} {
 		_, err := ask[control.Nothing](w, control.JournalNote, wrong)
 		refusal := new(control.Refusal)
 		require.ErrorAs(t, err, &refusal)
 	}
 	began, asked := w.now().Add(-time.Minute).UTC(), w.now()
-	told[control.Nothing](w, control.JournalNote, control.JournalEntry{
+	answerOf[control.Nothing](w, control.JournalNote, control.JournalEntry{
 		Kind: control.KindOperator, By: "jane", Started: began, Ended: began.Add(time.Second), Text: "3 dead letters requeued", Counts: map[string]int{"requeued": 3},
 	})
 	stop()
 	w.run(cfg)
-	w.atWork()
-	answer := told[control.JournalAnswer](w, control.Journal, control.JournalRequest{Kind: control.KindOperator})
+	w.leading()
+	answer := answerOf[control.JournalAnswer](w, control.Journal, control.JournalRequest{Kind: control.KindOperator})
 	require.Len(t, answer.Entries, 1)
 	note := answer.Entries[0]
 	assert.Equal(t, control.JournalEntry{
@@ -127,7 +134,7 @@ func TestJournalAndNotes(t *testing.T) {
 		Text: "3 dead letters requeued", Counts: map[string]int{"requeued": 3},
 	}, note)
 	assert.WithinRange(t, note.Started, asked, w.now(), "when is not for who notes it to say")
-	mapping := w.ended(control.DutyMapping)
+	mapping := w.ended(control.JobMapping)
 	require.Len(t, mapping, 1)
 	assert.Equal(t, 3, mapping[0].Counts["added"])
 }
@@ -149,13 +156,13 @@ func TestOutageBlocksNeitherOrdersNorThePurge(t *testing.T) {
 	cfg.Lifetime.AutoCleanupHours = 24
 	w.run(cfg)
 	w.eventually("failures", func() bool {
-		duties := w.atWork().Duties
-		return duties[0].Failures > 0 && duties[1].Failures+duties[0].Failures > 1
+		jobs := w.leading().Jobs
+		return jobs[0].Failures > 0 && jobs[1].Failures+jobs[0].Failures > 1
 	})
 	w.pass(24 * time.Hour)
-	begun := told[control.Begun](w, control.MappingRefresh, control.Order{By: "jane"})
-	w.eventually("the purge", func() bool { return len(w.ended(control.DutyPurge)) == 1 })
-	assert.Equal(t, control.OutcomeOK, w.ended(control.DutyPurge)[0].Outcome)
+	begun := answerOf[control.Begun](w, control.MappingRefresh, control.RunRequest{By: "jane"})
+	w.eventually("the purge", func() bool { return len(w.ended(control.JobPurge)) == 1 })
+	assert.Equal(t, control.OutcomeOK, w.ended(control.JobPurge)[0].Outcome)
 	assert.Zero(t, w.state().Msgs)
 
 	w.athoc.ClearFault(fault.ID)

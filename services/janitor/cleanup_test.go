@@ -3,7 +3,6 @@ package janitor
 import (
 	"context"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -84,7 +83,7 @@ func TestStaleDutyOfManyIsFoundOverPagesAndToldAtOnce(t *testing.T) {
 	resolver := w.resolver(&fakeResolver{judge: clears})
 	started := time.Now()
 	w.run(w.cleaning())
-	w.eventually("the journal", func() bool { return len(w.ended(control.DutyCleanup)) == 1 })
+	w.eventually("the journal", func() bool { return len(w.ended(control.JobCleanup)) == 1 })
 
 	asked := resolver.requests()
 	require.Len(t, asked, 1)
@@ -102,9 +101,9 @@ func TestStaleDutyOfManyIsFoundOverPagesAndToldAtOnce(t *testing.T) {
 	criteria, _ := call.Parameters.Get("Criteria")
 	assert.Equal(t, "On-Duty-DTG pr", criteria)
 	assert.Less(t, asked[0].Seen.UnixNano(), call.Arrived, "the moment is before the first page was asked for")
-	assert.Equal(t, map[string]int{"with_status": 3200, "no_date": 0, "stale": 2500, "cleared": 2500, "under_way": 0}, w.ended(control.DutyCleanup)[0].Counts)
-	assert.True(t, w.logs.has("INFO", `"stale duty is cleared in AtHoc"`))
-	assert.NotContains(t, w.logs.text(), "@example.org")
+	assert.Equal(t, map[string]int{"with_status": 3200, "no_date": 0, "stale": 2500, "cleared": 2500, "under_way": 0}, w.ended(control.JobCleanup)[0].Counts)
+	assert.True(t, w.logs.Has("INFO", `"stale duty is cleared in AtHoc"`))
+	assert.NotContains(t, w.logs.String(), "@example.org")
 	assert.EqualValues(t, 2500, w.metric("stale_duties_cleared_total"))
 	assert.Zero(t, w.athoc.Stats().Endpoints[sim.EndpointUpdate].Calls, "the janitor writes nothing")
 
@@ -113,10 +112,10 @@ func TestStaleDutyOfManyIsFoundOverPagesAndToldAtOnce(t *testing.T) {
 	require.NoError(t, err)
 	before := w.searches()
 	w.pass(61 * time.Minute)
-	onTime := func() bool { return w.searches() == before+1 && w.atWork().Duties[1].Running.IsZero() }
+	onTime := func() bool { return w.searches() == before+1 && w.leading().Jobs[1].Running.IsZero() }
 	w.eventually("the next cleaning", onTime)
 	assert.Len(t, resolver.requests(), 1)
-	assert.Len(t, w.ended(control.DutyCleanup), 1)
+	assert.Len(t, w.ended(control.JobCleanup), 1)
 }
 
 // TestSilentFeedsAreTold: with what is stale the resolver is told which feeds are silent, also those whose directory is away.
@@ -159,19 +158,19 @@ func TestOddDutyStatusesAreLeftAloneAndToldOnce(t *testing.T) {
 		w.eventually("a cleaning", func() bool { return len(resolver.requests()) == round })
 		require.Len(t, resolver.requests()[round-1].Users, 1)
 		assert.Equal(t, users[2].LoginID, resolver.requests()[round-1].Users[0].User)
-		assert.Equal(t, 1, strings.Count(w.logs.text(), "that is no date and is left alone"))
+		assert.Equal(t, 1, w.logs.Count("that is no date and is left alone"))
 		if round == 2 {
 			require.NoError(t, w.athoc.PutUsers(sim.User{LoginID: users[3].LoginID, Attributes: map[string]string{field: "x"}}))
 			break
 		}
-		w.eventually("its end", func() bool { return w.atWork().Duties[1].Running.IsZero() })
+		w.eventually("its end", func() bool { return w.leading().Jobs[1].Running.IsZero() })
 		w.pass(61 * time.Minute)
 	}
-	w.eventually("its end", func() bool { return w.atWork().Duties[1].Running.IsZero() })
+	w.eventually("its end", func() bool { return w.leading().Jobs[1].Running.IsZero() })
 	w.pass(61 * time.Minute)
-	w.eventually("another number", func() bool { return strings.Count(w.logs.text(), "that is no date and is left alone") == 2 })
-	w.eventually("the journal", func() bool { return len(w.ended(control.DutyCleanup)) == 3 })
-	assert.Equal(t, 3, w.ended(control.DutyCleanup)[0].Counts["no_date"])
+	w.eventually("another number", func() bool { return w.logs.Count("that is no date and is left alone") == 2 })
+	w.eventually("the journal", func() bool { return len(w.ended(control.JobCleanup)) == 3 })
+	assert.Equal(t, 3, w.ended(control.JobCleanup)[0].Counts["no_date"])
 }
 
 func TestCleaningSwitchedOff(t *testing.T) {
@@ -182,7 +181,7 @@ func TestCleaningSwitchedOff(t *testing.T) {
 	cfg := w.cleaning()
 	cfg.Lifetime.AutoCleanupHours = 0
 	stop := w.run(cfg)
-	assert.True(t, w.atWork().Duties[1].Off)
+	assert.True(t, w.leading().Jobs[1].Off)
 	w.pass(1000 * time.Hour)
 	stop()
 	assert.Zero(t, w.searches())
@@ -196,7 +195,7 @@ func TestFailedCleaningsAreTriedAgainAndAreOneEntry(t *testing.T) {
 	w.run(w.cleaning())
 	// No resolver is there.
 	for n := range 3 {
-		w.eventually("a failure", func() bool { return w.atWork().Duties[1].Failures == n+1 })
+		w.eventually("a failure", func() bool { return w.leading().Jobs[1].Failures == n+1 })
 		w.pass(time.Hour)
 	}
 	resolver := w.resolver(&fakeResolver{judge: clears})
@@ -205,10 +204,10 @@ func TestFailedCleaningsAreTriedAgainAndAreOneEntry(t *testing.T) {
 		if len(resolver.requests()) == 0 {
 			w.pass(time.Minute)
 		}
-		return len(resolver.requests()) > 0 && w.atWork().Duties[1].Failures == 0
+		return len(resolver.requests()) > 0 && w.leading().Jobs[1].Failures == 0
 	})
 	var failed []control.JournalEntry
-	for _, e := range w.ended(control.DutyCleanup) {
+	for _, e := range w.ended(control.JobCleanup) {
 		if e.Outcome == control.OutcomeFailed {
 			failed = append(failed, e)
 		}

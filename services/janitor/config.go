@@ -7,7 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"bobosync/shared/check"
 	"bobosync/shared/config"
+	"bobosync/shared/topology"
 )
 
 // Config are the janitor's settings.
@@ -54,12 +56,12 @@ func (s Sync) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Cleanup says how often stale duty is looked for.
+// Cleanup says how often stale duty is searched for.
 type Cleanup struct {
 	Interval time.Duration `env:"CLEANUP_INTERVAL, default=5m"`
 }
 
-// Validate reports an interval that AtHoc should not be asked at.
+// Validate reports an interval at which AtHoc should not be asked.
 func (c Cleanup) Validate() error {
 	if c.Interval < time.Second {
 		return errors.New("CLEANUP_INTERVAL: must be at least 1s; AUTO_CLEANUP_HOURS=0 turns cleaning off")
@@ -74,7 +76,7 @@ const (
 	reconcileApply  = "apply"
 )
 
-// Reconcile says when AtHoc is compared with what it should hold, and what follows.
+// Reconcile says when AtHoc is compared with what it should hold, and what happens then.
 type Reconcile struct {
 	// Mode is off, report or apply.
 	Mode string `env:"RECONCILE, default=report"`
@@ -121,6 +123,14 @@ func percent(name string, p int) error {
 		return errors.New(name + ": must be from 0 to 100")
 	}
 	return nil
+}
+
+// Checked returns what is to be checked of them.
+func (c *Config) Checked() check.Settings {
+	return check.Settings{
+		Service: topology.Janitor, Broker: c.Broker, Calls: c.Calls, Log: c.Log, AtHoc: &c.AtHoc,
+		CollarField: c.Sync.CollarField, UserAttributes: c.Sync.UserAttributes,
+	}
 }
 
 // Validate reports everything that is wrong with the settings.

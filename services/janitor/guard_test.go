@@ -27,7 +27,7 @@ func logins(users []sim.User) (out []string) {
 
 // alarms counts what was logged about mappings that are held back anew.
 func (w *world) alarms() (n int) {
-	for line := range strings.Lines(w.logs.text()) {
+	for line := range strings.Lines(w.logs.String()) {
 		if strings.Contains(line, `"level":"ERROR"`) && strings.Contains(line, "is held back") {
 			n++
 		}
@@ -48,19 +48,19 @@ func TestEmptyAnswerIsHeldBackAndTriedAgain(t *testing.T) {
 	w.pass(3 * 24 * time.Hour)
 	w.eventually("an alarm", func() bool { return w.alarms() == 1 })
 	searched := w.searches()
-	w.eventually("the journal", func() bool { return len(w.ended(control.DutyMapping)) == 2 })
-	assert.Equal(t, control.OutcomeHeld, w.ended(control.DutyMapping)[0].Outcome)
+	w.eventually("the journal", func() bool { return len(w.ended(control.JobMapping)) == 2 })
+	assert.Equal(t, control.OutcomeHeld, w.ended(control.JobMapping)[0].Outcome)
 
 	// Users without an id are no better. It is tried again with back-off, and the alarm for the same content is not repeated.
 	require.NoError(t, w.athoc.PutUsers(sim.User{LoginID: "without@example.org"}))
 	w.pass(31 * time.Second)
 	w.eventually("the next try", func() bool { return w.searches() > searched })
-	w.eventually("the journal", func() bool { e := w.ended(control.DutyMapping); return len(e) == 2 && e[0].Counts["times"] == 2 })
+	w.eventually("the journal", func() bool { e := w.ended(control.JobMapping); return len(e) == 2 && e[0].Counts["times"] == 2 })
 	assert.Equal(t, 1, w.alarms())
 	assert.Equal(t, before, w.state().LastSeq, "nothing was published")
 	assert.Len(t, w.mapping(), 10)
-	w.eventually("the second failure", func() bool { return w.atWork().Duties[0].Failures == 2 })
-	state := w.atWork()
+	w.eventually("the second failure", func() bool { return w.leading().Jobs[0].Failures == 2 })
+	state := w.leading()
 	require.NotNil(t, state.Held)
 	assert.Equal(t, 10, state.Held.Removed)
 
@@ -68,7 +68,7 @@ func TestEmptyAnswerIsHeldBackAndTriedAgain(t *testing.T) {
 	require.NoError(t, w.athoc.PutUsers(users[:9]...))
 	w.pass(time.Hour)
 	w.mapped(9)
-	w.eventually("the end of it", func() bool { s := w.atWork(); return s.Held == nil && s.Duties[0].Failures == 0 })
+	w.eventually("the end of it", func() bool { s := w.leading(); return s.Held == nil && s.Jobs[0].Failures == 0 })
 	assert.Equal(t, 1, w.alarms())
 }
 
@@ -80,16 +80,16 @@ func holdSome(t *testing.T) (*world, []sim.User, control.HeldMapping) {
 	w.refreshed(100)
 	_, err := w.athoc.RemoveUsers(logins(users[80:])...)
 	require.NoError(t, err)
-	entry := w.end(told[control.Begun](w, control.MappingRefresh, control.Order{By: "jane"}))
+	entry := w.end(answerOf[control.Begun](w, control.MappingRefresh, control.RunRequest{By: "jane"}))
 	assert.Equal(t, control.OutcomeHeld, entry.Outcome)
 	assert.Equal(t, "jane", entry.By)
 	assert.Equal(t, 20, entry.Counts["removed"])
-	report := told[control.MappingReport](w, control.MappingShow, control.Nothing{})
+	report := answerOf[control.MappingReport](w, control.MappingShow, control.Nothing{})
 	require.NotNil(t, report.Held)
 	assert.Equal(t, 100, report.Mapped)
 	assert.Equal(t, 80, report.Users)
 	assert.Len(t, w.mapping(), 100)
-	would := told[control.MappingDifference](w, control.MappingHeld, control.Nothing{})
+	would := answerOf[control.MappingDifference](w, control.MappingHeld, control.Nothing{})
 	assert.Equal(t, report.Held.ID, would.ID)
 	gone := map[string]string{}
 	for _, c := range would.Removed {
@@ -108,7 +108,7 @@ func TestRemovalBelowTheGuardNeedsNoApproval(t *testing.T) {
 	w.refreshed(100)
 	_, err := w.athoc.RemoveUsers(logins(users[90:])...)
 	require.NoError(t, err)
-	assert.Equal(t, control.OutcomeOK, w.end(told[control.Begun](w, control.MappingRefresh, control.Order{})).Outcome)
+	assert.Equal(t, control.OutcomeOK, w.end(answerOf[control.Begun](w, control.MappingRefresh, control.RunRequest{})).Outcome)
 	w.mapped(90)
 	assert.Zero(t, w.alarms())
 }
@@ -117,21 +117,21 @@ func TestApproval(t *testing.T) {
 	t.Parallel()
 	w, users, h := holdSome(t)
 	w.eventually("the metric", func() bool { return w.metric("mapping_held") == 1 })
-	assert.EqualValues(t, 1, w.metric("runs_total", control.DutyMapping, control.OutcomeHeld))
+	assert.EqualValues(t, 1, w.metric("runs_total", control.JobMapping, control.OutcomeHeld))
 	assert.EqualValues(t, 100, w.metric("mapping_ids"))
 	for _, id := range []string{"", "123456789012", h.ID[:3]} {
 		_, err := ask[control.Begun](w, control.MappingApprove, control.ApproveRequest{ID: id})
 		require.ErrorContains(t, err, h.ID, id)
 	}
-	entry := w.end(told[control.Begun](w, control.MappingApprove, control.ApproveRequest{ID: h.ID, By: "joe"}))
+	entry := w.end(answerOf[control.Begun](w, control.MappingApprove, control.ApproveRequest{ID: h.ID, By: "joe"}))
 	assert.Equal(t, control.OutcomeOK, entry.Outcome)
 	assert.Equal(t, "joe", entry.By)
 	assert.Contains(t, entry.Text, "approved by joe")
 	assert.Equal(t, wanted(users[:80]), w.mapped(80))
-	assert.Nil(t, w.atWork().Held)
+	assert.Nil(t, w.leading().Held)
 	w.eventually("the metric", func() bool { return w.metric("mapping_held") == 0 })
 	assert.EqualValues(t, 80, w.metric("mapping_ids"))
-	assert.EqualValues(t, 2, w.metric("runs_total", control.DutyMapping, control.OutcomeOK))
+	assert.EqualValues(t, 2, w.metric("runs_total", control.JobMapping, control.OutcomeOK))
 	_, err := ask[control.Begun](w, control.MappingApprove, control.ApproveRequest{ID: h.ID})
 	require.ErrorContains(t, err, "no mapping is held back")
 	_, err = ask[control.MappingDifference](w, control.MappingHeld, control.Nothing{})
@@ -140,7 +140,7 @@ func TestApproval(t *testing.T) {
 	// The approval was for that once.
 	_, err = w.athoc.RemoveUsers(logins(users[60:80])...)
 	require.NoError(t, err)
-	assert.Equal(t, control.OutcomeHeld, w.end(told[control.Begun](w, control.MappingRefresh, control.Order{})).Outcome)
+	assert.Equal(t, control.OutcomeHeld, w.end(answerOf[control.Begun](w, control.MappingRefresh, control.RunRequest{})).Outcome)
 	assert.Equal(t, 2, w.alarms())
 }
 
@@ -149,20 +149,20 @@ func TestApprovalWhenTheContentHasMoved(t *testing.T) {
 	w, users, h := holdSome(t)
 	_, err := w.athoc.RemoveUsers(users[0].LoginID)
 	require.NoError(t, err)
-	entry := w.end(told[control.Begun](w, control.MappingApprove, control.ApproveRequest{ID: h.ID, By: "joe"}))
+	entry := w.end(answerOf[control.Begun](w, control.MappingApprove, control.ApproveRequest{ID: h.ID, By: "joe"}))
 	assert.Equal(t, control.OutcomeHeld, entry.Outcome, "another content than was approved")
 	assert.Len(t, w.mapping(), 100)
 	assert.Equal(t, 2, w.alarms())
-	anew := w.atWork().Held
+	anew := w.leading().Held
 	require.NotNil(t, anew)
 	assert.NotEqual(t, h.ID, anew.ID)
 	assert.Equal(t, 21, anew.Removed)
 
 	require.NoError(t, w.athoc.PutUsers(users[:5]...))
-	entry = w.end(told[control.Begun](w, control.MappingApprove, control.ApproveRequest{ID: anew.ID, By: "joe"}))
+	entry = w.end(answerOf[control.Begun](w, control.MappingApprove, control.ApproveRequest{ID: anew.ID, By: "joe"}))
 	assert.Equal(t, control.OutcomeHeld, entry.Outcome, "less would be removed, but nobody has seen that")
-	assert.Equal(t, h.ID, w.atWork().Held.ID, "it is the first one again")
-	entry = w.end(told[control.Begun](w, control.MappingApprove, control.ApproveRequest{ID: h.ID, By: "joe"}))
+	assert.Equal(t, h.ID, w.leading().Held.ID, "it is the first one again")
+	entry = w.end(answerOf[control.Begun](w, control.MappingApprove, control.ApproveRequest{ID: h.ID, By: "joe"}))
 	assert.Equal(t, control.OutcomeOK, entry.Outcome)
 	assert.Equal(t, wanted(users[:80]), w.mapped(80))
 }
@@ -175,13 +175,13 @@ func TestApprovedEmptyMappingIsOneChunk(t *testing.T) {
 	w.refreshed(5)
 	_, err := w.athoc.RemoveUsers(logins(users)...)
 	require.NoError(t, err)
-	w.end(told[control.Begun](w, control.MappingRefresh, control.Order{}))
-	h := w.atWork().Held
+	w.end(answerOf[control.Begun](w, control.MappingRefresh, control.RunRequest{}))
+	h := w.leading().Held
 	require.NotNil(t, h)
-	assert.Equal(t, control.OutcomeOK, w.end(told[control.Begun](w, control.MappingApprove, control.ApproveRequest{ID: h.ID})).Outcome)
+	assert.Equal(t, control.OutcomeOK, w.end(answerOf[control.Begun](w, control.MappingApprove, control.ApproveRequest{ID: h.ID})).Outcome)
 	assert.Empty(t, w.mapped(0))
 	assert.EqualValues(t, 1, w.state().Msgs)
-	assert.Equal(t, control.OutcomeOK, w.end(told[control.Begun](w, control.MappingRefresh, control.Order{})).Outcome,
+	assert.Equal(t, control.OutcomeOK, w.end(answerOf[control.Begun](w, control.MappingRefresh, control.RunRequest{})).Outcome,
 		"what is in force is not held back")
 }
 
@@ -193,19 +193,19 @@ func TestApprovalOutlivesTheJanitor(t *testing.T) {
 	w.refreshed(100)
 	_, err := w.athoc.RemoveUsers(logins(users[50:])...)
 	require.NoError(t, err)
-	w.end(told[control.Begun](w, control.MappingRefresh, control.Order{}))
-	h := w.atWork().Held
+	w.end(answerOf[control.Begun](w, control.MappingRefresh, control.RunRequest{}))
+	h := w.leading().Held
 	require.NotNil(t, h)
 	_, err = w.athoc.AddFault(sim.Fault{Kind: sim.FaultStatus, Status: 503, Scope: []string{sim.EndpointSearch}, Calls: 1})
 	require.NoError(t, err)
-	entry := w.end(told[control.Begun](w, control.MappingApprove, control.ApproveRequest{ID: h.ID, By: "joe"}))
+	entry := w.end(answerOf[control.Begun](w, control.MappingApprove, control.ApproveRequest{ID: h.ID, By: "joe"}))
 	assert.Equal(t, control.OutcomeFailed, entry.Outcome)
 	stop()
 
 	w.run(w.config()) // on another machine: nothing but the broker remembers
 	assert.Equal(t, wanted(users[:50]), w.mapped(50))
-	w.eventually("the journal", func() bool { return len(w.ended(control.DutyMapping)) > 0 })
-	assert.Equal(t, "joe", w.ended(control.DutyMapping)[0].By)
+	w.eventually("the journal", func() bool { return len(w.ended(control.JobMapping)) > 0 })
+	assert.Equal(t, "joe", w.ended(control.JobMapping)[0].By)
 }
 
 // TestKilledAtAnyPoint ends the janitor at many moments of a refresh: what the broker holds is always a whole mapping.
@@ -269,13 +269,13 @@ func TestExchangedIDsAreHeldBack(t *testing.T) {
 	}
 	before := w.mapping()
 	require.NoError(t, w.athoc.PutUsers(people...))
-	entry := w.end(told[control.Begun](w, control.MappingRefresh, control.Order{By: "jane"}))
+	entry := w.end(answerOf[control.Begun](w, control.MappingRefresh, control.RunRequest{By: "jane"}))
 	assert.Equal(t, control.OutcomeHeld, entry.Outcome)
 	assert.Equal(t, 100, entry.Counts["changed"])
 	assert.Equal(t, before, w.mapping(), "the one in force stays")
-	h := w.atWork().Held
+	h := w.leading().Held
 	require.NotNil(t, h)
 	assert.Equal(t, 100, h.Changed)
-	assert.Equal(t, control.OutcomeOK, w.end(told[control.Begun](w, control.MappingApprove, control.ApproveRequest{ID: h.ID})).Outcome)
+	assert.Equal(t, control.OutcomeOK, w.end(answerOf[control.Begun](w, control.MappingApprove, control.ApproveRequest{ID: h.ID})).Outcome)
 	assert.Equal(t, wanted(people), w.mapped(100))
 }

@@ -1,10 +1,10 @@
 // Package janitor is the service that owns the clock. It refreshes the mapping of employee ids to AtHoc users, finds duty in
-// AtHoc that is too old, compares AtHoc with what it should hold, and has forgotten what is old. It writes neither to AtHoc nor
-// to the table of updates: what it sees goes to the resolver, which knows more. Of any number of instances one is at work, the
-// others stand by.
+// AtHoc that is too old, compares AtHoc with what it should hold, and has old data deleted. It writes neither to AtHoc nor
+// to the table of updates: what it sees goes to the resolver, which knows more. Of any number of instances one is the leader, the
+// others are followers.
 //
 // This file holds the life of an instance: its session with the broker, and what it is made of while it leads. Jobs are in jobs.go,
-// and each room in a package of its own below internal: leader, scheduler, periodic (when a job is due), mapping, dutystatus,
+// and each part in a package of its own below internal: leader, scheduler, periodic (when a job is due), mapping, dutystatus,
 // purge, users (reading AtHoc), state, journal, api.
 package janitor
 
@@ -31,6 +31,7 @@ import (
 	"bobosync/shared/athocconf"
 	"bobosync/shared/breaker"
 	"bobosync/shared/bus"
+	"bobosync/shared/check"
 	"bobosync/shared/control"
 	"bobosync/shared/lease"
 	"bobosync/shared/program"
@@ -58,20 +59,21 @@ func defaultTuning() tuning {
 // janitor is an instance of the service, whether it leads or not.
 type janitor struct {
 	tuning
-	cfg      Config
-	version  string
-	conn     *bus.Conn
-	log      *slog.Logger
-	now      func() time.Time
-	started  time.Time
-	users    *users.Reader
-	ping     breaker.Probe // a small search
-	tokens   *tokens.Store
-	jobs     jobs
-	odd      int
-	metrics  *metrics.Set
-	breakers *telemetry.Breaker
-	part     *telemetry.Part
+	cfg       Config
+	version   string
+	check     control.Endpoint
+	conn      *bus.Conn
+	log       *slog.Logger
+	now       func() time.Time
+	started   time.Time
+	users     *users.Reader
+	ping      breaker.Probe // a small search
+	tokens    *tokens.Store
+	jobs      jobs
+	odd       int
+	metrics   *metrics.Set
+	breakers  *telemetry.Breaker
+	component *telemetry.Component
 	// web is for webhooks and the heartbeat.
 	web   *http.Client
 	sinks []notice.Sink
@@ -99,12 +101,12 @@ func run(ctx context.Context, cfg Config, deps program.Deps, t tuning) error {
 	}
 	defer client.Close()
 	j := &janitor{
-		tuning: t, cfg: cfg, version: deps.Version, conn: deps.Conn, log: log, now: deps.Clock(), started: time.Now(),
+		tuning: t, cfg: cfg, version: deps.Version, check: check.Endpoint(cfg.Checked(), deps), conn: deps.Conn, log: log, now: deps.Clock(), started: time.Now(),
 		metrics: metrics.New(deps.Telemetry), breakers: telemetry.NewBreaker(deps.Telemetry),
-		part: deps.Telemetry.Part(name, deps.Conn.Connected),
+		component: deps.Telemetry.Component(name, deps.Conn.Connected),
 	}
 	j.users, j.ping, j.tokens = users.NewReader(client, j.now, log), client.Ping, shared
-	if j.web, err = athocconf.Web(cfg.AtHoc, notice.SendWait); err != nil {
+	if j.web, err = athocconf.Web(cfg.AtHoc, notice.SendTimeout); err != nil {
 		return fmt.Errorf("the way to webhooks: %w", err)
 	}
 	if j.sinks, err = cfg.Notify.sinks(j.web, j.now); err != nil {
@@ -138,13 +140,13 @@ func (j *janitor) session(ctx context.Context, _ func(error)) error {
 	if err != nil {
 		return err
 	}
-	gate, err := breaker.New(ctx, kept, limits, j.log)
+	circuit, err := breaker.New(ctx, kept, limits, j.log)
 	if err != nil {
 		return err
 	}
-	gate.ProbeWith(j.ping)
-	j.users.Gate = gate
-	defer j.breakers.WatchBreaker(gate, limits)()
+	circuit.ProbeWith(j.ping)
+	j.users.Breaker = circuit
+	defer j.breakers.WatchBreaker(circuit, limits)()
 
 	stop, err := control.Serve(ctx, j.conn.NC, topology.Janitor, j.version,
 		control.OnEvery(control.State, func(context.Context, control.Nothing) (control.JanitorState, error) { return j.state(), nil }))
@@ -152,7 +154,7 @@ func (j *janitor) session(ctx context.Context, _ func(error)) error {
 		return err
 	}
 	defer stop()
-	defer j.part.InSession()()
+	defer j.component.InSession()()
 	leadership := leader.New(j.log)
 	return leadership.Lead(ctx, keeper, func(ctx context.Context) error { return j.lead(ctx, kept, leadership.Check) })
 }
@@ -184,7 +186,8 @@ func (j *janitor) lead(ctx context.Context, kept jetstream.KeyValue, checkLeader
 		Scheduler: s, State: store, Journal: log, Refresher: refresher, Mapping: j.jobs.mapping, Reconcile: j.jobs.reconcile,
 		ReconcileApplies: j.cfg.Reconcile.Mode == reconcileApply, PollInterval: j.pollInterval, Now: j.now, Log: j.log,
 	}
-	stop, err := control.Serve(ctx, j.conn.NC, topology.Janitor, j.version, append(operators.Endpoints(), control.On(control.TestNotify, notifier.Try), control.On(control.EmergencyLogin, notifier.Login))...)
+	stop, err := control.Serve(ctx, j.conn.NC, topology.Janitor, j.version, append(operators.Endpoints(),
+		control.On(control.TestNotify, notifier.Try), control.On(control.EmergencyLogin, notifier.Login), j.check)...)
 	if err != nil {
 		return err
 	}
@@ -227,7 +230,7 @@ func (j *janitor) state() control.JanitorState {
 	s := control.JanitorState{Instance: control.Me(j.version, j.started), Unverified: j.cfg.AtHoc.DisableSSLVerify, Insecure: j.cfg.AtHoc.Insecure()}
 	s.Unstored, s.Restored = j.conn.Unstored(), j.conn.Restored()
 	if leading := j.leading.Load(); leading != nil {
-		s.AtWork, s.Duties, s.Held = true, leading.States(), leading.State.Read().Held.Report()
+		s.Leads, s.Jobs, s.Held = true, leading.States(), leading.State.Read().Held.Report()
 	}
 	if notifier := j.notifier.Load(); notifier != nil {
 		s.Notify = notifier.States()

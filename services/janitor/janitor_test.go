@@ -1,7 +1,6 @@
 package janitor
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -27,12 +26,13 @@ import (
 	"bobosync/shared/config"
 	"bobosync/shared/control"
 	"bobosync/shared/event"
+	"bobosync/shared/logging/logtest"
 	"bobosync/shared/program"
 	"bobosync/shared/telemetry"
 	"bobosync/shared/topology"
 )
 
-const wait, look = 30 * time.Second, 20 * time.Millisecond
+const wait, pollInterval = 2 * time.Minute, 20 * time.Millisecond
 
 // soon is longer than the wait before a mapping is fetched that seems never to have been.
 const soon = 10 * time.Second
@@ -45,41 +45,13 @@ type world struct {
 	js     jetstream.JetStream
 	athoc  *sim.Simulator
 	ahead  atomic.Int64
-	logs   *logs
+	logs   *logtest.Log
 	seen   *telemetry.Telemetry
-}
-
-// logs collects what is logged, as JSON lines.
-type logs struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logs) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *logs) text() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
-// has says whether a line of the level contains the text.
-func (l *logs) has(level, text string) bool {
-	for line := range strings.Lines(l.text()) {
-		if strings.Contains(line, `"level":"`+level+`"`) && strings.Contains(line, text) {
-			return true
-		}
-	}
-	return false
 }
 
 func newWorld(t *testing.T, o sim.Options) *world {
 	t.Helper()
-	w := &world{t: t, broker: bustest.Start(t), logs: &logs{}, seen: telemetry.New("test")}
+	w := &world{t: t, broker: bustest.Start(t), logs: &logtest.Log{}, seen: telemetry.New("test")}
 	w.conn = w.broker.Connect(t)
 	w.js = w.conn.JS
 	var err error
@@ -112,9 +84,9 @@ func (w *world) run(cfg Config) (stop func()) {
 	conn := w.broker.Connect(w.t)
 	ctx, cancel := context.WithCancel(w.t.Context())
 	done := make(chan error, 1)
-	log := slog.New(slog.NewJSONHandler(w.logs, nil))
+	log := w.logs.Logger(slog.LevelInfo)
 	go func() {
-		done <- run(ctx, cfg, program.Deps{Conn: conn, Log: log, Now: w.now, Version: "test", Telemetry: w.seen}, tuning{pollInterval: look, countInterval: look})
+		done <- run(ctx, cfg, program.Deps{Conn: conn, Log: log, Now: w.now, Version: "test", Telemetry: w.seen}, tuning{pollInterval: pollInterval, countInterval: pollInterval})
 	}()
 	stop = sync.OnceFunc(func() {
 		cancel()
@@ -194,8 +166,8 @@ func ask[Res, Req any](w *world, endpoint string, req Req) (Res, error) {
 	return control.Ask[Res](w.t.Context(), w.conn.NC, topology.Janitor, endpoint, req)
 }
 
-// told is the answer of the janitor at work.
-func told[Res, Req any](w *world, endpoint string, req Req) Res {
+// answerOf is the answer of the janitor at work.
+func answerOf[Res, Req any](w *world, endpoint string, req Req) Res {
 	w.t.Helper()
 	res, err := ask[Res](w, endpoint, req)
 	require.NoError(w.t, err)
@@ -220,7 +192,7 @@ func (w *world) ended(kind string) (ended []control.JournalEntry) {
 func (w *world) end(begun control.Begun) (entry control.JournalEntry) {
 	w.t.Helper()
 	w.eventually("the end of what was ordered", func() bool {
-		got := told[control.JournalAnswer](w, control.Journal, control.JournalRequest{ID: begun.Entry}).Entries
+		got := answerOf[control.JournalAnswer](w, control.Journal, control.JournalRequest{ID: begun.Entry}).Entries
 		require.Len(w.t, got, 1)
 		entry = got[0]
 		return !entry.Ended.IsZero()
@@ -232,7 +204,7 @@ func (w *world) end(begun control.Begun) (entry control.JournalEntry) {
 func (w *world) refreshed(users int) {
 	w.t.Helper()
 	w.mapped(users)
-	w.eventually("the end of the refresh", func() bool { return w.atWork().Duties[0].Running.IsZero() })
+	w.eventually("the end of the refresh", func() bool { return w.leading().Jobs[0].Running.IsZero() })
 }
 
 // states are those of all instances.
@@ -242,12 +214,12 @@ func (w *world) states() []control.JanitorState {
 	return all
 }
 
-// atWork returns the state of the instance at work.
-func (w *world) atWork() (state control.JanitorState) {
+// leading returns the state of the instance at work.
+func (w *world) leading() (state control.JanitorState) {
 	w.t.Helper()
 	w.eventually("a janitor at work", func() bool {
 		for _, s := range w.states() {
-			if s.AtWork {
+			if s.Leads {
 				state = s
 				return true
 			}
@@ -275,8 +247,8 @@ func TestRefreshOf25000Users(t *testing.T) {
 	assert.Equal(t, 25, w.searches())
 	assert.Equal(t, 1, w.athoc.Stats().Endpoints[sim.EndpointToken].Calls)
 	assert.Equal(t, w.searches(), w.athoc.Stats().Endpoints[sim.EndpointSearch].ByStatus[200])
-	assert.NotContains(t, w.logs.text(), "@example.org", "usernames are logged at DEBUG only")
-	assert.NotContains(t, w.logs.text(), sim.DefaultPassword)
+	assert.NotContains(t, w.logs.String(), "@example.org", "usernames are logged at DEBUG only")
+	assert.NotContains(t, w.logs.String(), sim.DefaultPassword)
 
 	// Days later two users have exchanged their ids: the new mapping differs in these two.
 	before := w.mapping()
@@ -289,10 +261,10 @@ func TestRefreshOf25000Users(t *testing.T) {
 	maps.DeleteFunc(exchanged, func(id, user string) bool { return before[id] == user })
 	assert.Len(t, exchanged, 2)
 	assert.Equal(t, users[1].LoginID, w.mapping()[users[0].Attributes[sim.DefaultCollar]])
-	w.eventually("the journal", func() bool { return len(w.ended(control.DutyMapping)) == 2 })
+	w.eventually("the journal", func() bool { return len(w.ended(control.JobMapping)) == 2 })
 	assert.Equal(t, map[string]int{
 		"users": 25_000, "mapped": 25_000, "without_id": 0, "ambiguous_ids": 0, "added": 0, "changed": 2, "removed": 0,
-	}, w.ended(control.DutyMapping)[0].Counts)
+	}, w.ended(control.JobMapping)[0].Counts)
 
 	// Then one has come and two have gone: the new mapping takes the old one's place.
 	require.NoError(t, w.athoc.PutUsers(sim.User{LoginID: "new@example.org", Attributes: map[string]string{sim.DefaultCollar: " 99999"}}))
@@ -338,11 +310,11 @@ func TestAmbiguousAndAlikeIDsAreReportedWithoutNames(t *testing.T) {
 	}})
 	w.run(w.config())
 	assert.Equal(t, map[string]string{"0777": "c@example.org", "777": "d@example.org"}, w.mapped(2))
-	w.eventually("the end of the refresh", func() bool { return w.logs.has("INFO", `"without_id":1`) })
-	assert.True(t, w.logs.has("WARN", `"ids":1`))
-	assert.True(t, w.logs.has("WARN", `"groups":1`))
-	assert.NotContains(t, w.logs.text(), "@example.org")
-	assert.NotContains(t, w.logs.text(), "0777")
+	w.eventually("the end of the refresh", func() bool { return w.logs.Has("INFO", `"without_id":1`) })
+	assert.True(t, w.logs.Has("WARN", `"ids":1`))
+	assert.True(t, w.logs.Has("WARN", `"groups":1`))
+	assert.NotContains(t, w.logs.String(), "@example.org")
+	assert.NotContains(t, w.logs.String(), "0777")
 }
 
 func TestOutageInTheMiddleThenRecovery(t *testing.T) {
@@ -356,7 +328,7 @@ func TestOutageInTheMiddleThenRecovery(t *testing.T) {
 	require.NoError(t, err)
 	w.run(w.config())
 	for failures := 1; failures <= 2; failures++ {
-		w.eventually("a failure", func() bool { return w.logs.has("WARN", fmt.Sprintf(`"failures":%d`, failures)) })
+		w.eventually("a failure", func() bool { return w.logs.Has("WARN", fmt.Sprintf(`"failures":%d`, failures)) })
 		assert.Zero(t, w.state().Msgs, "a refresh that fails half-way changes nothing")
 		w.pass(2 * time.Minute)
 	}
@@ -368,7 +340,7 @@ func TestRestartAndRefreshWithNothingChangedPublishNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, sim.Options{Users: sim.GenerateUsers(100, sim.DefaultCollar)})
 	stop := w.run(w.config())
-	plans := func() int { return strings.Count(w.logs.text(), `"next run of a duty"`) }
+	plans := func() int { return w.logs.Count(`"next run of a job"`) }
 	w.refreshed(100)
 	w.eventually("a plan", func() bool { return plans() == 1 })
 	first := w.record()
@@ -442,11 +414,11 @@ func TestOneJanitorAtATime(t *testing.T) {
 	stopFirst := w.run(w.config())
 	w.mapped(2000)
 	w.run(w.config())
-	w.eventually("the second to stand by", func() bool { return w.logs.has("INFO", "this one stands by") })
+	w.eventually("the second to stand by", func() bool { return w.logs.Has("INFO", "this one is a follower") })
 	assert.Equal(t, 2, w.searches())
 
 	stopFirst()
-	w.eventually("the second to take over", func() bool { return strings.Count(w.logs.text(), "is the janitor at work\"") == 2 })
+	w.eventually("the second to take over", func() bool { return w.logs.Count("this instance is the leader\"") == 2 })
 	assert.Equal(t, 2, w.searches(), "whoever takes over goes on where the other was")
 	w.pass(3 * 24 * time.Hour)
 	w.eventually("a refresh by the second", func() bool { return w.searches() == 4 })
@@ -461,10 +433,19 @@ func TestStandbyTakesOverFromOneThatDied(t *testing.T) {
 	require.NoError(t, topology.Provision(t.Context(), w.js, settings, topology.Everyone))
 	kv, err := w.js.KeyValue(t.Context(), topology.BucketLeases)
 	require.NoError(t, err)
-	_, err = kv.Create(t.Context(), leader.Key, nil) // nobody renews it
-	require.NoError(t, err)
+	renew := func() {
+		_, err := kv.Put(t.Context(), leader.Key, nil)
+		require.NoError(t, err)
+	}
+	renew()
 	w.run(cfg)
-	w.eventually("the janitor to stand by", func() bool { return w.logs.has("INFO", "this one stands by") })
+	w.eventually("the janitor to stand by", func() bool {
+		if w.logs.Has("INFO", "this one is a follower") {
+			return true // and nobody renews it any more
+		}
+		renew()
+		return false
+	})
 	w.mapped(10)
 }
 
@@ -484,7 +465,7 @@ func TestLeaseIsRenewedForAsLongAsTheJanitorWorks(t *testing.T) {
 		require.NoError(t, err, "the lease ended under the janitor at work")
 		return now.Created().Sub(entry.Created()) > 5*time.Second
 	})
-	assert.NotContains(t, w.logs.text(), "begin anew")
+	assert.NotContains(t, w.logs.String(), "start over")
 	stop()
 	_, err = kv.Get(t.Context(), leader.Key)
 	require.ErrorIs(t, err, jetstream.ErrKeyNotFound, "the lease is given back")
@@ -496,7 +477,7 @@ func TestSyncSwitchedOff(t *testing.T) {
 	cfg := w.config()
 	cfg.Sync.Mappings = false
 	stop := w.run(cfg)
-	w.eventually("a word about it", func() bool { return w.logs.has("WARN", "SYNC_MAPPINGS is false") })
+	w.eventually("a word about it", func() bool { return w.logs.Has("WARN", "SYNC_MAPPINGS is false") })
 	w.pass(100 * 24 * time.Hour)
 	stop()
 	assert.Zero(t, w.searches())

@@ -41,12 +41,12 @@ func newJobs(cfg Config, now func() time.Time, pollInterval time.Duration, log *
 		Every: cfg.Cleanup.Interval, MaxRetryWait: max(time.Minute, min(cfg.Cleanup.Interval, time.Hour)),
 	}
 	return jobs{
-		mapping: job(control.DutyMapping, "the mapping of employee ids to AtHoc users could not be refreshed; the one in force stays",
+		mapping: job(control.JobMapping, "the mapping of employee ids to AtHoc users could not be refreshed; the one in force stays",
 			!cfg.Sync.Mappings, true, refresh),
-		cleanup: job(control.DutyCleanup, "stale duty could not be looked for", cfg.Lifetime.AutoCleanupHours == 0, false, often),
-		reconcile: job(control.DutyReconcile, "AtHoc could not be compared with what it should hold",
+		cleanup: job(control.JobCleanup, "stale duty could not be looked for", cfg.Lifetime.AutoCleanupHours == 0, false, often),
+		reconcile: job(control.JobReconcile, "AtHoc could not be compared with what it should hold",
 			cfg.Reconcile.Mode == reconcileOff, false, daily(cfg.Reconcile.Hour)),
-		purge: job(control.DutyPurge, "what is old could not be forgotten", cfg.Retention == Retention{}, false, daily(purge.Hour)),
+		purge: job(control.JobPurge, "old data could not be deleted", cfg.Retention == Retention{}, false, daily(purge.Hour)),
 	}
 }
 
@@ -76,15 +76,15 @@ func (j *janitor) runners(store *state.Store, log *journal.Journal, refresher *m
 	return []scheduler.Job{
 		{Job: j.jobs.mapping, Do: refresher.Refresh, Last: refresher.InForce},
 		{Job: j.jobs.cleanup, Do: cleaner.Clean, Often: true},
-		{Job: j.jobs.reconcile, Do: reconciler.Reconcile, Last: store.LastRun(control.DutyReconcile)},
-		{Job: j.jobs.purge, Do: purger.Purge, Last: store.LastRun(control.DutyPurge)},
+		{Job: j.jobs.reconcile, Do: reconciler.Reconcile, Last: store.LastRun(control.JobReconcile)},
+		{Job: j.jobs.purge, Do: purger.Purge, Last: store.LastRun(control.JobPurge)},
 	}
 }
 
 // awayFor is how long nothing must have come from a feed whose directory cannot be used for it to count as silent.
 const awayFor = 15 * time.Minute
 
-// silentFeeds names the feeds from which nothing has come for unusually long, as far as ingest tells.
+// silentFeeds names the feeds from which nothing has come for unusually long, as far as ingest reports them.
 func (j *janitor) silentFeeds(ctx context.Context) (names []string) {
 	states, err := control.AskAll[control.IngestState](ctx, j.conn.NC, topology.Ingest, control.State, control.Nothing{})
 	if err != nil {
@@ -123,6 +123,6 @@ func (j *janitor) newWatcher(s *scheduler.Scheduler, refresher *mapping.Refreshe
 		Resolvers: func(ctx context.Context) ([]control.ResolverState, error) {
 			return control.AskAll[control.ResolverState](ctx, j.conn.NC, topology.Resolver, control.State, control.Nothing{})
 		},
-		Begin: func(run *periodic.Run) (string, error) { return s.BeginEntry(control.DutyMapping, run) },
+		Begin: func(run *periodic.Run) (string, error) { return s.BeginEntry(control.JobMapping, run) },
 	}
 }

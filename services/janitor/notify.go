@@ -1,6 +1,6 @@
 package janitor
 
-// Who is told of what: the settings, and the sinks made of them.
+// Who is notified of what: the settings, and the sinks made of them.
 
 import (
 	"context"
@@ -28,7 +28,7 @@ import (
 	"bobosync/shared/verdict"
 )
 
-// Notify says who is told of the status without asking. All addresses are secrets.
+// Notify says who is notified of the status. All addresses are secrets.
 type Notify struct {
 	// SMTPHost is the mail server; without it no mail is sent.
 	SMTPHost string `env:"NOTIFY_SMTP_HOST"`
@@ -120,7 +120,7 @@ func secretURL(name string, address config.Secret) error {
 	return nil
 }
 
-// sinks makes what notices go to.
+// sinks makes the sinks of notices.
 func (n Notify) sinks(web *http.Client, now func() time.Time) ([]notice.Sink, error) {
 	var all []notice.Sink
 	if n.SMTPHost != "" {
@@ -154,7 +154,7 @@ func (n Notify) sinks(web *http.Client, now func() time.Time) ([]notice.Sink, er
 	return all, nil
 }
 
-// newNotifier makes what tells people of the status while this instance leads.
+// newNotifier makes the notifier, which notifies people of the status while this instance leads.
 func (j *janitor) newNotifier(kept jetstream.KeyValue, log *journal.Journal, checkLeader func() error) *notice.Notifier {
 	return &notice.Notifier{
 		Sinks: j.sinks, Web: j.web, Heartbeat: strings.TrimSpace(j.cfg.Notify.Heartbeat.Reveal()), Entry: state.KVEntry{KV: kept, Key: notice.Key},
@@ -163,7 +163,7 @@ func (j *janitor) newNotifier(kept jetstream.KeyValue, log *journal.Journal, che
 			_, err := log.Begin(e)
 			return err
 		},
-		Look: func(ctx context.Context) verdict.Facts { return observe.Facts(ctx, j.conn) },
+		Collect: func(ctx context.Context) verdict.Facts { return observe.Facts(ctx, j.conn) },
 		Lines: func(ctx context.Context, file string) ([]int, error) {
 			answer, err := control.Ask[control.RowsAnswer](ctx, j.conn.NC, topology.Ingest, control.FileRows, control.RowsRequest{ID: file})
 			var lines []int

@@ -159,7 +159,7 @@ func TestNoticesOfAJanitor(t *testing.T) {
 	cfg.Notify = Notify{WebhookURL: config.Secret(srv.URL + "/hook?token=abracadabra"), WebhookSecret: webhookSecret, DigestHour: -1}
 	stop := w.run(cfg)
 	w.eventually("the janitor looks", func() bool {
-		_, err := control.Ask[control.NotifyTest](t.Context(), w.conn.NC, topology.Janitor, control.TestNotify, control.Order{By: "jo"})
+		_, err := control.Ask[control.NotifyTest](t.Context(), w.conn.NC, topology.Janitor, control.TestNotify, control.RunRequest{By: "jo"})
 		return err == nil
 	})
 	require.Equal(t, "A test: notices of BOBO Sync arrive", h.got()[0])
@@ -186,11 +186,11 @@ func TestNoticesOfAJanitor(t *testing.T) {
 	var answer control.NotifyTest
 	w.eventually("the next one is at work", func() bool {
 		var err error
-		answer, err = control.Ask[control.NotifyTest](t.Context(), w.conn.NC, topology.Janitor, control.TestNotify, control.Order{By: "jo"})
+		answer, err = control.Ask[control.NotifyTest](t.Context(), w.conn.NC, topology.Janitor, control.TestNotify, control.RunRequest{By: "jo"})
 		return err == nil
 	})
 	require.Equal(t, []control.NotifyResult{{Sink: "webhook", Error: "it answers with status 503"}}, answer.Results)
 	require.Len(t, h.got(), 3, "nothing is repeated")
 	stop()
-	require.NotContains(t, w.logs.text(), "abracadabra")
+	require.NotContains(t, w.logs.String(), "abracadabra")
 }

@@ -21,9 +21,9 @@ func TestPurgeWaitsForIngest(t *testing.T) {
 	cfg.Sync.Mappings = false
 	cfg.Retention = Retention{Files: 30, Journal: 90}
 	w.run(cfg)
-	w.atWork()
+	w.leading()
 	w.pass(24 * time.Hour)
-	w.eventually("a failure", func() bool { return w.atWork().Duties[3].Failures > 0 })
+	w.eventually("a failure", func() bool { return w.leading().Jobs[3].Failures > 0 })
 	var asked atomic.Int64
 	stop, err := control.Serve(t.Context(), w.broker.Connect(t).NC, topology.Ingest, "test",
 		control.On(control.Purge, func(_ context.Context, req control.PurgeRequest) (control.PurgeAnswer, error) {
@@ -33,11 +33,11 @@ func TestPurgeWaitsForIngest(t *testing.T) {
 	require.NoError(t, err)
 	defer stop()
 	w.pass(time.Minute)
-	w.eventually("a success", func() bool { return w.atWork().Duties[3].Failures == 0 })
+	w.eventually("a success", func() bool { return w.leading().Jobs[3].Failures == 0 })
 	assert.EqualValues(t, 3, asked.Load())
-	entries := w.ended(control.DutyPurge)
+	entries := w.ended(control.JobPurge)
 	require.NotEmpty(t, entries)
 	assert.Equal(t, control.OutcomeOK, entries[0].Outcome)
 	assert.Equal(t, 3, entries[0].Counts["files"])
-	assert.True(t, w.logs.has("INFO", `"files":3`))
+	assert.True(t, w.logs.Has("INFO", `"files":3`))
 }

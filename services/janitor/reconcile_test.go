@@ -33,24 +33,24 @@ func TestReconcileOnCommandAndByTheClock(t *testing.T) {
 	cfg.Sync.Mappings = false
 	cfg.Reconcile.Mode, cfg.Reconcile.Hour, cfg.Reconcile.MaxChangePercent = reconcileReport, 4, 1
 	w.run(cfg)
-	w.atWork()
-	report := told[control.ReconcileAnswer](w, control.ReconcileReport, control.Page{})
+	w.leading()
+	report := answerOf[control.ReconcileAnswer](w, control.ReconcileReport, control.Page{})
 	assert.Empty(t, report.Users)
 	assert.Zero(t, w.searches(), "the first start waits for the hour")
 
-	entry := w.end(told[control.Begun](w, control.Reconcile, control.ReconcileRequest{Apply: true, By: "jane"}))
+	entry := w.end(answerOf[control.Begun](w, control.Reconcile, control.ReconcileRequest{Apply: true, By: "jane"}))
 	assert.Equal(t, control.OutcomeHeld, entry.Outcome)
-	assert.True(t, w.logs.has("ERROR", "RECONCILE_MAX_CHANGE_PERCENT"))
-	report = told[control.ReconcileAnswer](w, control.ReconcileReport, control.Page{})
+	assert.True(t, w.logs.Has("ERROR", "RECONCILE_MAX_CHANGE_PERCENT"))
+	report = answerOf[control.ReconcileAnswer](w, control.ReconcileReport, control.Page{})
 	assert.Equal(t, entry.ID, report.Entry)
 	assert.Equal(t, 30, report.Differing)
 	assert.Zero(t, report.Applied)
 	assert.NotEmpty(t, report.Held)
 	assert.Equal(t, 3, w.searches(), "all users are read")
 
-	entry = w.end(told[control.Begun](w, control.Reconcile, control.ReconcileRequest{Apply: true, Force: true, By: "jane"}))
+	entry = w.end(answerOf[control.Begun](w, control.Reconcile, control.ReconcileRequest{Apply: true, Force: true, By: "jane"}))
 	assert.Equal(t, control.OutcomeOK, entry.Outcome)
-	report = told[control.ReconcileAnswer](w, control.ReconcileReport, control.Page{})
+	report = answerOf[control.ReconcileAnswer](w, control.ReconcileReport, control.Page{})
 	assert.Equal(t, 30, report.Applied)
 	require.Len(t, report.Users, 30)
 	assert.Equal(t, control.DifferingUser{
@@ -61,9 +61,9 @@ func TestReconcileOnCommandAndByTheClock(t *testing.T) {
 	assert.Len(t, asked, 3)
 
 	w.pass(24 * time.Hour)
-	w.eventually("the clock's comparison", func() bool { e := w.ended(control.DutyReconcile); return len(e) == 3 && e[0].By == "" })
+	w.eventually("the clock's comparison", func() bool { e := w.ended(control.JobReconcile); return len(e) == 3 && e[0].By == "" })
 	asked = resolver.requests()
 	assert.Len(t, asked, 4)
 	assert.False(t, asked[3].Apply, "the clock only reports")
-	assert.NotContains(t, w.logs.text(), "@example.org")
+	assert.NotContains(t, w.logs.String(), "@example.org")
 }

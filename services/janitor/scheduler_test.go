@@ -56,7 +56,7 @@ type year struct {
 	t     *testing.T
 	zone  *time.Location
 	now   func() time.Time
-	entry *statetest.Memory
+	entry *statetest.Fake
 	log   *memoryLog
 	cfg   Config
 	jobs  []scheduler.Job
@@ -70,7 +70,7 @@ type year struct {
 func newYear(t *testing.T, start time.Time) *year {
 	epoch := time.Now()
 	y := &year{
-		t: t, zone: start.Location(), entry: &statetest.Memory{}, log: &memoryLog{}, runs: map[string][]time.Time{},
+		t: t, zone: start.Location(), entry: &statetest.Fake{}, log: &memoryLog{}, runs: map[string][]time.Time{},
 		now: func() time.Time { return start.Add(time.Since(epoch)) },
 	}
 	y.cfg.AtHoc.Zone = config.InZone(y.zone)
@@ -99,11 +99,11 @@ func (y *year) begin() (end func()) {
 	}
 	nothing := func() {}
 	o := &scheduler.Scheduler{State: b, Journal: y.log, Metrics: metrics.New(nil), Now: y.now, Log: bustest.Logger(), Jobs: []scheduler.Job{
-		{Job: d.mapping, Do: do(control.DutyMapping, func() { y.refreshed = y.now() }),
+		{Job: d.mapping, Do: do(control.JobMapping, func() { y.refreshed = y.now() }),
 			Last: func(context.Context) (time.Time, error) { return y.refreshed, nil }},
-		{Job: d.cleanup, Do: do(control.DutyCleanup, nothing), Often: true},
-		{Job: d.reconcile, Do: do(control.DutyReconcile, nothing), Last: b.LastRun(control.DutyReconcile)},
-		{Job: d.purge, Do: do(control.DutyPurge, nothing), Last: b.LastRun(control.DutyPurge)},
+		{Job: d.cleanup, Do: do(control.JobCleanup, nothing), Often: true},
+		{Job: d.reconcile, Do: do(control.JobReconcile, nothing), Last: b.LastRun(control.JobReconcile)},
+		{Job: d.purge, Do: do(control.JobPurge, nothing), Last: b.LastRun(control.JobPurge)},
 	}}
 	y.jobs = o.Jobs
 	done := make(chan error, 1)
@@ -153,7 +153,7 @@ func TestVirtualYear(t *testing.T) {
 		// The week is caught up once, at its end. The day's own refresh comes as always.
 		caught := []time.Time{at(time.September, 8, 12)}
 		for name, clock := range map[string]string{
-			control.DutyMapping: "20:00:00", control.DutyReconcile: "04:00:00", control.DutyPurge: "03:00:00",
+			control.JobMapping: "20:00:00", control.JobReconcile: "04:00:00", control.JobPurge: "03:00:00",
 		} {
 			days := map[string]int{}
 			var late []time.Time
@@ -167,21 +167,21 @@ func TestVirtualYear(t *testing.T) {
 			assert.Equal(t, caught, late, name)
 			for day := at(time.January, 1, 0); day.Year() == 2024; day = day.AddDate(0, 0, 1) {
 				want := 1
-				if !day.Before(at(time.September, 1, 0)) && day.Before(at(time.September, 8, 0)) || day.Equal(at(time.September, 8, 0)) && name != control.DutyMapping {
+				if !day.Before(at(time.September, 1, 0)) && day.Before(at(time.September, 8, 0)) || day.Equal(at(time.September, 8, 0)) && name != control.JobMapping {
 					want = 0
 				}
 				require.Equal(t, want, days[day.Format(time.DateOnly)], "%s on %s", name, day.Format(time.DateOnly))
 			}
 		}
-		assert.InDelta(t, (366-7)*4, len(y.runs[control.DutyCleanup]), 8)
+		assert.InDelta(t, (366-7)*4, len(y.runs[control.JobCleanup]), 8)
 		for _, e := range y.log.entries {
-			require.NotEqual(t, control.DutyCleanup, e.Kind, "a cleaning without anything to do is no news")
+			require.NotEqual(t, control.JobCleanup, e.Kind, "a cleaning without anything to do is no news")
 			require.Equal(t, control.OutcomeOK, e.Outcome)
 		}
 	})
 	took := time.Since(began)
 	t.Logf("a virtual year took %s", took)
-	assert.Less(t, took, wait)
+	assert.Less(t, took, 30*time.Second)
 }
 
 func TestFirstStartWaitsForTheHours(t *testing.T) {
@@ -190,18 +190,18 @@ func TestFirstStartWaitsForTheHours(t *testing.T) {
 		y := newYear(t, time.Date(2024, 6, 17, 10, 0, 0, 0, london(t)))
 		end := y.begin()
 		synctest.Wait()
-		assert.Len(t, y.ran(control.DutyMapping), 1, "without a mapping nothing works")
-		assert.Len(t, y.ran(control.DutyCleanup), 1)
+		assert.Len(t, y.ran(control.JobMapping), 1, "without a mapping nothing works")
+		assert.Len(t, y.ran(control.JobCleanup), 1)
 		y.until(time.Date(2024, 6, 18, 2, 0, 0, 0, y.zone))
-		assert.Empty(t, y.ran(control.DutyReconcile))
-		assert.Empty(t, y.ran(control.DutyPurge))
+		assert.Empty(t, y.ran(control.JobReconcile))
+		assert.Empty(t, y.ran(control.JobPurge))
 		end()
 		// A machine that is never on at these hours catches up nevertheless.
 		y.until(time.Date(2024, 6, 18, 9, 0, 0, 0, y.zone))
 		end = y.begin()
 		synctest.Wait()
-		assert.Len(t, y.ran(control.DutyReconcile), 1)
-		assert.Len(t, y.ran(control.DutyPurge), 1)
+		assert.Len(t, y.ran(control.JobReconcile), 1)
+		assert.Len(t, y.ran(control.JobPurge), 1)
 		end()
 	})
 }
@@ -216,14 +216,14 @@ func TestFailuresStayAmongThemselves(t *testing.T) {
 		d := newJobs(y.cfg, y.now, time.Minute, bustest.Logger())
 		purged := 0
 		o := &scheduler.Scheduler{State: b, Journal: y.log, Metrics: metrics.New(nil), Now: y.now, Log: bustest.Logger(), Jobs: []scheduler.Job{
-			{Job: d.mapping, Last: b.LastRun(control.DutyMapping), Do: func(ctx context.Context, _ *periodic.Run) (periodic.Result, error) {
+			{Job: d.mapping, Last: b.LastRun(control.JobMapping), Do: func(ctx context.Context, _ *periodic.Run) (periodic.Result, error) {
 				<-ctx.Done()
 				return periodic.Result{}, ctx.Err()
 			}},
 			{Job: d.cleanup, Often: true, Do: func(context.Context, *periodic.Run) (periodic.Result, error) {
 				return periodic.Result{}, errors.New("AtHoc is away")
 			}},
-			{Job: d.purge, Last: b.LastRun(control.DutyPurge), Do: func(context.Context, *periodic.Run) (periodic.Result, error) {
+			{Job: d.purge, Last: b.LastRun(control.JobPurge), Do: func(context.Context, *periodic.Run) (periodic.Result, error) {
 				purged++
 				return periodic.Result{}, nil
 			}},
@@ -242,7 +242,7 @@ func TestFailuresStayAmongThemselves(t *testing.T) {
 		cancel()
 		require.NoError(t, <-done)
 		for _, e := range y.log.entries {
-			assert.Equal(t, e.Kind == control.DutyMapping, e.Outcome == "", "what was cut off, and only that, is left to the journal's end")
+			assert.Equal(t, e.Kind == control.JobMapping, e.Outcome == "", "what was cut off, and only that, is left to the journal's end")
 		}
 	})
 }
@@ -258,7 +258,7 @@ func TestLossOfTheBrokersPartsEndsTheWork(t *testing.T) {
 		gone := errors.New("stream not found")
 		o := &scheduler.Scheduler{State: b, Journal: y.log, Metrics: metrics.New(nil), Now: y.now, Log: bustest.Logger(), Jobs: []scheduler.Job{
 			{Job: d.mapping, Last: func(context.Context) (time.Time, error) { return time.Time{}, gone }},
-			{Job: d.purge, Last: b.LastRun(control.DutyPurge)},
+			{Job: d.purge, Last: b.LastRun(control.JobPurge)},
 		}}
 		require.ErrorIs(t, o.Serve(t.Context()), gone)
 	})
@@ -270,13 +270,13 @@ func TestStatesTellTheLastSuccess(t *testing.T) {
 	b, err := state.Open(t.Context(), y.entry, leads, bustest.Logger())
 	require.NoError(t, err)
 	d := newJobs(y.cfg, y.now, time.Minute, bustest.Logger())
-	o := &scheduler.Scheduler{State: b, Jobs: []scheduler.Job{{Job: d.cleanup}, {Job: d.reconcile, Last: b.LastRun(control.DutyReconcile)}}}
-	require.NoError(t, b.Register(t.Context(), y.now(), control.DutyReconcile))
+	o := &scheduler.Scheduler{State: b, Jobs: []scheduler.Job{{Job: d.cleanup}, {Job: d.reconcile, Last: b.LastRun(control.JobReconcile)}}}
+	require.NoError(t, b.Register(t.Context(), y.now(), control.JobReconcile))
 	assert.True(t, o.States()[1].LastSuccess.IsZero(), "to be known is no success")
 	at := y.now().UTC()
 	require.NoError(t, b.Update(t.Context(), func(n *state.State) {
-		n.Jobs[control.DutyCleanup] = state.Job{Succeeded: at}
-		n.Jobs[control.DutyReconcile] = state.Job{Done: at.Add(time.Hour), Succeeded: at}
+		n.Jobs[control.JobCleanup] = state.Job{Succeeded: at}
+		n.Jobs[control.JobReconcile] = state.Job{Done: at.Add(time.Hour), Succeeded: at}
 	}))
 	assert.Equal(t, at, o.States()[0].LastSuccess)
 	assert.Equal(t, at, o.States()[1].LastSuccess, "what was held back is done and no success")

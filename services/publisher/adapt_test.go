@@ -46,27 +46,37 @@ func TestTheFirstUpdateAfterAnOutage(t *testing.T) {
 			b.fault(fault)
 			want := b.wantAll(20, 5)
 			b.start()
-			require.Eventually(t, func() bool { return b.breakerState().Class == breaker.Outage }, patience, 10*time.Millisecond)
-			over := time.Now().Add(6 * time.Second)
+			require.Eventually(t, func() bool { return b.breakerState().Class == breaker.Outage }, timeout, 10*time.Millisecond)
+			over, longest := time.Now().Add(6*time.Second), time.Duration(0)
+			for time.Now().Before(over) { // the outage has to last
+				longest = max(longest, time.Until(b.breakerState().ProbeAt))
+				<-time.After(20 * time.Millisecond)
+			}
+			require.Less(t, longest, 5*time.Second, "until the next probe, at any time; it is 1 s")
 			if fault.Kind != sim.FaultRefuse {
-				<-time.After(time.Until(over)) // the outage has to last
 				b.athoc.ClearFaults()
 			}
-			require.Eventually(t, func() bool { return len(b.answers()) > 0 }, patience, 10*time.Millisecond)
-			took := time.Since(over)
-			t.Logf("first update %s after the end of the outage", took)
-			assert.Less(t, took, 5*time.Second, "on an idle machine it is 2 s")
+			ended := time.Now().UnixNano()
+			require.Eventually(t, func() bool { return len(b.answers()) > 0 }, timeout, 10*time.Millisecond)
+			t.Logf("first update %s after the end of the outage", time.Since(over))
+			tried := 0
+			for _, call := range b.athoc.Calls(sim.CallFilter{}) {
+				if call.Arrived > ended {
+					tried++
+				}
+			}
+			require.LessOrEqual(t, tried, 8, "a token, a search and the update")
 			b.outcomes(want)
 			require.LessOrEqual(t, b.maxUserCalls(), 1, "each user is sent once after it")
 		})
 	}
 }
 
-// maxUserCalls is how often AtHoc was sent one user in a call that it took, at most.
+// maxUserCalls is how often AtHoc was sent one user in a call that it took and whose answer was waited for, at most.
 func (b *bench) maxUserCalls() (most int) {
 	sent := map[string]int{}
 	for _, call := range b.updateCalls() {
-		if call.Status != http.StatusOK {
+		if call.Status != http.StatusOK || call.ClientGone {
 			continue
 		}
 		for _, u := range call.Users {
@@ -88,7 +98,7 @@ func TestABurstOfTooLarge(t *testing.T) {
 	b.outcomes(want)
 	require.Empty(t, b.payloads(topology.StreamDead))
 	began := time.Now()
-	for round := 1; b.states()[0].BatchSize < 200; round++ { // as there is something to send, calls grow
+	for round := 1; b.state().BatchSize < 200; round++ { // as there is something to send, calls grow
 		require.Less(t, time.Since(began), 30*time.Second)
 		b.wantAll(400, 50-round%40)
 		b.idle()
@@ -102,7 +112,7 @@ func TestOneUserAloneIsTooLarge(t *testing.T) {
 	b.fault(sim.Fault{Kind: sim.FaultStatus, Status: 413, Scope: []string{sim.EndpointUpdate}})
 	want := b.wantAll(1, 5)
 	b.start()
-	require.Eventually(t, func() bool { return len(b.updateCalls()) >= 3 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(b.updateCalls()) >= 3 }, timeout, 10*time.Millisecond)
 	require.Equal(t, breaker.Outage, b.breakerState().Class)
 	require.Contains(t, b.breakerState().Cause, "on the path to AtHoc")
 	require.Empty(t, b.payloads(topology.StreamDead))
@@ -113,8 +123,8 @@ func TestOneUserAloneIsTooLarge(t *testing.T) {
 // TestASlowAtHocGetsCallsThatItCanAnswer: a call of BATCH_SIZE could not end within ATHOC_TIMEOUT.
 func TestASlowAtHocGetsCallsThatItCanAnswer(t *testing.T) {
 	t.Parallel()
-	const users, perUser = 600, 10 * time.Millisecond
-	b := newBench(t, users, map[string]string{"ATHOC_TIMEOUT": "1500ms", "BATCH_SIZE": "300"})
+	const users, perUser = 400, 15 * time.Millisecond
+	b := newBench(t, users, map[string]string{"ATHOC_TIMEOUT": "3s", "BATCH_SIZE": "300"})
 	settings := b.athoc.Settings()
 	settings.Latency = sim.Latency{PerUser: sim.Duration(perUser)}
 	require.NoError(t, b.athoc.SetSettings(settings))
@@ -122,9 +132,13 @@ func TestASlowAtHocGetsCallsThatItCanAnswer(t *testing.T) {
 	began := time.Now()
 	b.start()
 	b.outcomes(want)
-	took := time.Since(began)
-	t.Logf("%s for %s of AtHoc's work", took, users*perUser)
-	assert.Less(t, took, 2*users*perUser+3*time.Second, "on an idle machine it is 1.5 times that")
+	t.Logf("%s for %s of AtHoc's work", time.Since(began), users*perUser)
+	sent := 0
+	for _, call := range b.updateCalls() {
+		sent += len(call.Users)
+	}
+	require.LessOrEqual(t, sent, 2*users, "calls in vain")
+	require.LessOrEqual(t, len(b.updateCalls()), 20, "on an idle machine it is 4")
 	require.LessOrEqual(t, b.maxUserCalls(), 1)
 }
 
@@ -188,7 +202,7 @@ func TestOneUserMakesCallsFail(t *testing.T) {
 			b.outcomes(innocent)
 			t.Logf("the others were done after %s, with %d calls", time.Since(began), len(b.updateCalls()))
 			require.EventuallyWithT(t, func(t *assert.CollectT) {
-				state := b.states()[0].Breaker
+				state := b.state().Breaker
 				assert.False(t, state.Open())
 				assert.Len(t, state.PutOff, c.culprits)
 				for n := 1; n <= c.culprits; n++ {
@@ -196,12 +210,12 @@ func TestOneUserMakesCallsFail(t *testing.T) {
 					assert.NotEmpty(t, known.Cause)
 					assert.NotContains(t, known.Cause, user(n))
 				}
-			}, patience, 50*time.Millisecond)
+			}, timeout, 50*time.Millisecond)
 			require.Empty(t, b.payloads(topology.StreamDead))
 
 			mended.Store(true)
 			b.outcomes(want)
-			require.Eventually(t, func() bool { return len(b.breakerState().PutOff) == 0 }, patience, 10*time.Millisecond)
+			require.Eventually(t, func() bool { return len(b.breakerState().PutOff) == 0 }, timeout, 10*time.Millisecond)
 		})
 	}
 }
@@ -228,7 +242,7 @@ func TestOneUserWhoComesAloneMakesCallsFail(t *testing.T) {
 			b.start()
 			b.outcomes(want)
 			b.wants(user(1), 5, true)
-			require.Eventually(t, func() bool { return len(b.breakerState().PutOff) == 1 }, patience, 10*time.Millisecond)
+			require.Eventually(t, func() bool { return len(b.breakerState().PutOff) == 1 }, timeout, 10*time.Millisecond)
 			require.False(t, b.breakerState().Open(), b.breakerState().Cause)
 			for n := 6; n <= 10; n++ {
 				b.wants(user(n), 5, true)
@@ -306,7 +320,7 @@ func TestALoginPageInsteadOfAtHoc(t *testing.T) {
 		})
 		want := b.wantAll(5, 5)
 		b.start()
-		require.Eventually(t, func() bool { return b.breakerState().Open() }, patience, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return b.breakerState().Open() }, timeout, 10*time.Millisecond)
 		cause := b.breakerState().Cause
 		require.Contains(t, cause, "web page")
 		require.Contains(t, cause, "Please log in")
@@ -334,5 +348,5 @@ func TestTheSizeOfCallsIsShared(t *testing.T) {
 	for _, call := range b.updateCalls() {
 		require.LessOrEqual(t, len(call.Users), 20)
 	}
-	require.Equal(t, 20, b.states()[0].BatchSize)
+	require.Equal(t, 20, b.state().BatchSize)
 }

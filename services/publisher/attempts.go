@@ -1,6 +1,6 @@
 package publisher
 
-// This file is what a publisher writes down of its calls before it makes them, so that a call whose publisher was killed is known.
+// This file has what a publisher records of its calls before it makes them, so that a call whose publisher was killed is known.
 
 import (
 	"context"
@@ -25,10 +25,10 @@ type attempts struct {
 	unmade bool
 }
 
-// begin writes down that a call is about to be made; first says that it is its delivery's first. When it returns nil, the broker has it.
+// begin records that a call is about to be made; first: it is the first of its delivery. When it returns nil, the broker has the record.
 //
-// What a delivery left behind that could not store its answers stays under its key, as that of a publisher that was killed: the resolver
-// takes those calls for ones without an answer.
+// The record of a delivery that could not store its answers stays under its key, as does that of a killed publisher: the resolver takes
+// those calls for calls without an answer.
 func (a *attempts) begin(ctx context.Context, attempt event.Attempt, first bool) error {
 	if first && (len(a.open) > 0 || a.key == "") {
 		a.open, a.key = nil, topology.CallsKey(uuid.NewString())
@@ -43,8 +43,8 @@ func (a *attempts) begin(ctx context.Context, attempt event.Attempt, first bool)
 	return nil
 }
 
-// stored notes that the answers to all calls are stored, and takes back what may have been written down of one that was not made. If it
-// fails, the resolver takes these calls for ones without an answer until it finds the answers.
+// stored notes that the answers to all calls are stored, and deletes the record of a call that was not made. If it fails, the resolver
+// takes these calls for calls without an answer until it finds the answers.
 func (a *attempts) stored(ctx context.Context) error {
 	if len(a.open) == 0 && !a.unmade {
 		return nil

@@ -44,9 +44,9 @@ func (b *bench) writtenDown() []event.Attempt {
 func TestAnswersTellOfTheirCalls(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		fault  sim.Fault
-		status int
-		unsure bool
+		fault   sim.Fault
+		status  int
+		inDoubt bool
 	}{
 		"applied, though it answers 503":  {sim.Fault{Kind: sim.FaultStatus, Status: 503, Apply: true}, 503, true},
 		"refused before it was worked on": {sim.Fault{Kind: sim.FaultStatus, Status: 429, RetryAfter: "1"}, 429, false},
@@ -63,7 +63,7 @@ func TestAnswersTellOfTheirCalls(t *testing.T) {
 			b.idle()
 
 			ids := map[string]bool{}
-			var unsure, sure []event.Call
+			var inDoubt, sure []event.Call
 			for _, acks := range b.acks() {
 				for _, call := range acks.Calls {
 					id, err := uuid.Parse(call.ID)
@@ -75,9 +75,9 @@ func TestAnswersTellOfTheirCalls(t *testing.T) {
 					require.LessOrEqual(t, call.Sent, call.Answered)
 					ids[call.ID] = true
 				}
-				for _, a := range acks.Unsure {
+				for _, a := range acks.InDoubt {
 					require.Equal(t, u.Version, a.Version)
-					unsure = append(unsure, *acks.CallOf(a))
+					inDoubt = append(inDoubt, *acks.CallOf(a))
 				}
 				for _, a := range acks.Answers {
 					sure = append(sure, *acks.CallOf(a))
@@ -85,11 +85,11 @@ func TestAnswersTellOfTheirCalls(t *testing.T) {
 			}
 			require.Len(t, sure, 1)
 			require.Equal(t, 200, sure[0].Status)
-			require.Equal(t, c.unsure, len(unsure) == 1)
-			if c.unsure {
-				require.Equal(t, c.status, unsure[0].Status)
+			require.Equal(t, c.inDoubt, len(inDoubt) == 1)
+			if c.inDoubt {
+				require.Equal(t, c.status, inDoubt[0].Status)
 				require.Len(t, ids, 2)
-				require.Less(t, unsure[0].ID, sure[0].ID, "ids are in the order of the calls")
+				require.Less(t, inDoubt[0].ID, sure[0].ID, "ids are in the order of the calls")
 			}
 			require.Empty(t, b.writtenDown(), "all answers are stored")
 		})
@@ -103,7 +103,7 @@ func TestACallIsWrittenDownBeforeItIsMade(t *testing.T) {
 	b.fault(sim.Fault{Kind: sim.FaultHang, Calls: 1, Scope: []string{sim.EndpointUpdate}})
 	u := b.wants(user(1), 5, true)
 	b.start()
-	require.Eventually(t, func() bool { return b.calling() }, patience, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return b.calling() }, timeout, 5*time.Millisecond)
 	written := b.writtenDown()
 	require.Len(t, written, 1)
 	require.Zero(t, written[0].Answered)

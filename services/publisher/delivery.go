@@ -25,9 +25,9 @@ import (
 type job struct {
 	update event.Update
 	item   *bus.Item
-	// status is what AtHoc is told; duty that has become stale while it waited is told as off.
+	// status is what AtHoc is sent; duty that has become stale while it waited is sent as off.
 	status athoc.DutyStatus
-	// expired says that it has.
+	// expired: it has.
 	expired bool
 }
 
@@ -35,12 +35,12 @@ type job struct {
 type delivery struct {
 	p    *publisher
 	lent *leasedBatch
-	// answers are the outcomes to tell, one for each settled job; unsure are of jobs that are sent again, which AtHoc may have taken all
-	// the same. Both are of the calls made so far.
-	answers, unsure []event.Answer
-	made            []event.Call
-	dead            []deadletter.Letter
-	settled         []job
+	// answers: one outcome per settled job; inDoubt: the jobs that are resent although AtHoc may have applied them. Both are of the calls
+	// made so far.
+	answers, inDoubt []event.Answer
+	made             []event.Call
+	dead             []deadletter.Letter
+	settled          []job
 	// stored counts those of settled whose answers are stored.
 	stored int
 	// refused are users whose status AtHoc will never take, by its answer or by a 400 to a call with nobody else; they are dead unless
@@ -58,11 +58,11 @@ type refusal struct {
 	call   event.Call
 }
 
-// everybodyRefused is how many users AtHoc must refuse, and take none, for the settings to be to blame and not the users.
+// everybodyRefused is how many users in a row AtHoc must refuse, without taking one, for the settings to be at fault and not the users.
 const everybodyRefused = 8
 
-// handle sends one batch. It returns an error if outcomes could not be stored: then the batch comes again, after a back-off, or
-// AtHoc would be sent the same at full rate for as long as there is no room to store. So does a batch after a panic.
+// handle sends one batch. It returns an error if outcomes could not be stored: then the batch is redelivered after a back-off, or AtHoc
+// would be sent the same at full rate for as long as there is no room to store. So is a batch after a panic.
 func (p *publisher) handle(msg *message.Message) error {
 	ctx, batch := msg.Context(), bus.BatchFrom(msg.Context())
 	lent := batch.Owner.(*leasedBatch) // its source makes no other batches
@@ -75,11 +75,11 @@ func (p *publisher) handle(msg *message.Message) error {
 	}
 	for _, j := range jobs {
 		if !j.item.IsSettled() {
-			j.item.Nak(0) // the circuit breaker alone says when
+			j.item.Nak(0) // the circuit breaker alone decides when
 		}
 	}
 	if d.calls > 0 {
-		// Of calls that fail as a whole the circuit breaker tells, once: in an outage there are many of them.
+		// Calls that fail as a whole are logged by the circuit breaker, once: in an outage there are many of them.
 		level := slog.LevelInfo
 		if d.answered == 0 && len(d.settled) == 0 {
 			level = slog.LevelDebug
@@ -88,14 +88,13 @@ func (p *publisher) handle(msg *message.Message) error {
 			"milliseconds", time.Since(began).Milliseconds())
 	}
 	if err != nil && ctx.Err() == nil {
-		p.log.Debug("the rest of the batch comes again", "error", err)
+		p.log.Debug("the rest of the batch is redelivered", "error", err)
 	}
 	return nil
 }
 
-// read decodes the updates and keeps the newest for each user, which is the one that came last: the broker has no older one to
-// deliver once it holds a newer one. Numbers and times do not tell, of a stream that was made anew or a clock that was put back.
-// What cannot be read is dead; what was overtaken is done.
+// read decodes the updates and keeps the newest for each user. Arrival order decides: the broker delivers no older one once it holds a
+// newer one, whereas sequences restart when a stream is recreated, and clocks go back. Unreadable updates are dead, superseded ones done.
 func (d *delivery) read(items []*bus.Item) []job {
 	newest := map[string]int{}
 	var jobs []job
@@ -131,9 +130,9 @@ func (p *publisher) prepare(u event.Update, item *bus.Item) job {
 func (d *delivery) deliver(ctx context.Context, jobs []job) error {
 	order := scheduled(jobs, d.lent.size, d.lent.permit.Probe, rand.IntN(len(jobs)+1), d.lent.state, d.p.breaker.Now())
 	for _, j := range order.later {
-		j.item.Nak(putOffLook)
+		j.item.Nak(putOffPollInterval)
 	}
-	for work := order.parts; len(work) > 0; {
+	for work := order.calls; len(work) > 0; {
 		part := work[0]
 		work = work[1:]
 		if err := d.leave(ctx); err != nil {
@@ -159,8 +158,8 @@ func (d *delivery) deliver(ctx context.Context, jobs []job) error {
 	return nil
 }
 
-// leave gets the leave for a call; the first one came with the batch. What AtHoc has answered so far is stored before the wait,
-// and without the leases the leave would be of no use.
+// leave gets the permit for a call; the first one came with the batch. What AtHoc has answered so far is stored before the wait,
+// and without the leases the permit would be of no use.
 func (d *delivery) leave(ctx context.Context) error {
 	if !d.lent.used {
 		d.lent.used = true
@@ -182,13 +181,13 @@ func (d *delivery) leave(ctx context.Context) error {
 	return nil
 }
 
-// begin writes down a call before it is made.
+// begin records a call before it is made.
 func (d *delivery) begin(ctx context.Context, part []job) error {
 	bounded, cancel := context.WithDeadline(ctx, d.lent.until())
 	defer cancel()
 	attempt := newAttempt(part, d.p.owner, d.p.now())
 	if err := d.p.attempts.begin(bounded, attempt, len(d.made) == 0); err != nil {
-		d.lent.partitions.lookForLoss(ctx, err)
+		d.lent.partitions.checkForLoss(ctx, err)
 		return errors.Join(err, d.p.breaker.Release(context.WithoutCancel(ctx), d.lent.permit))
 	}
 	d.made = append(d.made, attempt.Call)
@@ -205,10 +204,10 @@ func (d *delivery) call(ctx context.Context, part []job) ([]athoc.Result, time.D
 	}
 
 	began := time.Now()
-	d.p.record.calls(len(part), d.p.now())
+	d.p.stats.callBegan(len(part), d.p.now())
 	d.p.metrics.Called(len(part))
 	results, err := d.p.athoc.UpdateDutyStatus(bounded, statuses, athoc.WithGuard(d.lent.guard), athoc.WithRepeat(d.p.breaker.Pace))
-	d.p.record.called(err, d.p.now())
+	d.p.stats.callEnded(err, d.p.now())
 	d.trace(part, began, err)
 	made := &d.made[len(d.made)-1]
 	made.Answered, made.Status = d.p.now().UnixMilli(), statusOf(err)
@@ -217,16 +216,16 @@ func (d *delivery) call(ctx context.Context, part []job) ([]athoc.Result, time.D
 	return results, time.Since(began), err
 }
 
-// tell reports a call to the circuit breaker.
-func (d *delivery) tell(ctx context.Context, err error) {
+// report reports a call to the circuit breaker.
+func (d *delivery) report(ctx context.Context, err error) {
 	if err := d.p.breaker.Settle(ctx, d.lent.permit, err); err != nil {
-		d.p.log.Warn("the circuit breaker could not be told of a call", "error", err)
+		d.p.log.Warn("a call could not be reported to the circuit breaker", "error", err)
 	}
 }
 
 // succeeded takes in what AtHoc has answered for each user.
 func (d *delivery) succeeded(ctx context.Context, part []job, results []athoc.Result, took time.Duration) error {
-	d.tell(ctx, nil)
+	d.report(ctx, nil)
 	d.answered++
 	d.inARow, d.p.alone, d.p.answered = 0, 0, d.p.now()
 	d.settle(part, results)
@@ -244,25 +243,25 @@ func (d *delivery) succeeded(ctx context.Context, part []job, results []athoc.Re
 
 // trace enters a call into the traces of the files that its users' events come from.
 func (d *delivery) trace(part []job, began time.Time, err error) {
-	seen := d.p.deps.Telemetry
-	if !seen.Tracing() {
+	tel := d.p.deps.Telemetry
+	if !tel.Tracing() {
 		return
 	}
 	files := make([]string, len(part))
 	for i, j := range part {
 		files[i] = j.update.File
 	}
-	seen.NoteFiles(files, telemetry.Work{
+	tel.NoteFiles(files, telemetry.Work{
 		Name: "call AtHoc", Began: began, Ended: time.Now(), Err: err,
 		Counts: map[string]int{"users": len(part)},
 	})
 }
 
-// failed does what follows from a call that failed as a whole. It returns the calls to make, or an error that ends the delivery.
+// failed handles a call that failed as a whole. It returns the calls to make, or an error that ends the delivery.
 func (d *delivery) failed(ctx context.Context, part []job, work [][]job, err error) ([][]job, error) {
 	call, ok := errors.AsType[*athoc.CallError](err)
 	if !ok {
-		d.tell(ctx, err)
+		d.report(ctx, err)
 		return nil, err
 	}
 	f := d.failure(part, call)
@@ -273,14 +272,14 @@ func (d *delivery) failed(ctx context.Context, part []job, work [][]job, err err
 	case call.MayHaveApplied():
 		d.doubt(part...)
 	}
-	if step.action == giveBack {
-		d.tell(ctx, pathsFault(call))
+	if step.action == returnToQueue {
+		d.report(ctx, pathsFault(call))
 	} else {
-		d.tell(ctx, nil) // AtHoc is there
+		d.report(ctx, nil) // AtHoc is there
 	}
 	if step.divisor > 0 {
 		level := slog.LevelWarn
-		if step.action == giveBack { // then the circuit breaker tells
+		if step.action == returnToQueue { // then the circuit breaker logs it
 			level = slog.LevelDebug
 		}
 		if err := d.shrink(ctx, len(part), step.divisor, level); err != nil {
@@ -327,7 +326,7 @@ func (d *delivery) failure(part []job, call *athoc.CallError) failure {
 	}
 }
 
-// pathsFault makes an outage of a refusal of a single user as too large: no user is to blame for that.
+// pathsFault turns a 413 for a single user into an outage: something on the path is at fault, not the user.
 func pathsFault(call *athoc.CallError) error {
 	if call.Kind != athoc.TooLarge {
 		return call
@@ -348,11 +347,11 @@ func (d *delivery) shrink(ctx context.Context, users, divisor int, level slog.Le
 		d.p.log.Log(ctx, level, "calls to AtHoc become smaller for a while", "failed", users, "now", size)
 	}
 	d.lent.size = size
-	d.p.record.takes(size)
+	d.p.stats.setLimit(size)
 	return nil
 }
 
-// putOff sends a user later who makes calls fail, or gives him up if he has done so for very long.
+// putOff retries a user later who makes calls fail, or gives him up if he has done so for very long.
 func (d *delivery) putOff(ctx context.Context, j job, call *athoc.CallError) error {
 	known, _ := d.lent.state.PutOffOf(j.update.User)
 	if isHopeless(known, d.p.breaker.Now()) {
@@ -362,7 +361,7 @@ func (d *delivery) putOff(ctx context.Context, j job, call *athoc.CallError) err
 	if known.Failures == 0 {
 		d.p.log.Warn("calls to AtHoc fail because of one user, who is put off; bobosync status names him", "cause", call.Error())
 	}
-	j.item.Nak(putOffLook)
+	j.item.Nak(putOffPollInterval)
 	return d.p.breaker.PutOff(context.WithoutCancel(ctx), j.update.User, call.Error())
 }
 
@@ -375,16 +374,15 @@ func (d *delivery) giveUp(part []job) {
 	}
 }
 
-// doubt notes that AtHoc may have taken what a call told it, though it does not say so. It is done with the call, and these users are
-// sent again anyway.
+// doubt notes that AtHoc may have taken what a call sent, though it does not say so. The call is over, and these users are resent anyway.
 func (d *delivery) doubt(part ...job) {
 	for _, j := range part {
-		d.unsure = append(d.unsure, d.answer(j, event.Pending))
+		d.inDoubt = append(d.inDoubt, d.answer(j, event.Pending))
 	}
 }
 
-// blameSettings stops the delivery if AtHoc refuses every user, those of the deliveries before as well: a name in the settings is wrong,
-// then, and the users must not pay for it.
+// blameSettings reports Refused if AtHoc has refused every user, also in earlier deliveries: a setting is wrong, and no user must be
+// dead-lettered for it.
 func (d *delivery) blameSettings(ctx context.Context) error {
 	if len(d.refused) == 0 || d.p.alike+len(d.refused) < everybodyRefused || d.applied > 0 {
 		return nil
@@ -397,7 +395,7 @@ func (d *delivery) blameSettings(ctx context.Context) error {
 	return errors.New(cause)
 }
 
-// bury makes the users dead that AtHoc refused for good.
+// bury dead-letters the users that AtHoc refused for good.
 func (d *delivery) bury() {
 	if d.applied == 0 {
 		d.p.alike += len(d.refused)
@@ -436,7 +434,7 @@ func (d *delivery) settle(part []job, results []athoc.Result) {
 	}
 }
 
-// outcomeOf turns AtHoc's word on a user into the outcome of the row. It is not final if the user is to be sent again.
+// outcomeOf turns AtHoc's answer about a user into the outcome of the row. It is not final if the user is to be sent again.
 func outcomeOf(o athoc.Outcome, expired bool) (outcome event.Outcome, final bool) {
 	switch o {
 	case athoc.Applied:
@@ -482,19 +480,19 @@ func (d *delivery) answer(j job, o event.Outcome) event.Answer {
 	}
 }
 
-// store saves dead letters and outcomes that are not stored yet, and only then lets go of their updates.
+// store saves the dead letters and outcomes that are not stored yet, and only then releases their updates.
 func (d *delivery) store(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx) // AtHoc has answered: a stop must not lose the answer
 	if err := deadletter.Publish(ctx, topology.Publisher, d.p.out.pub, d.dead...); err != nil {
 		return err
 	}
 	d.dead = nil
-	if err := d.p.out.answers(ctx, d.made, d.answers, d.unsure); err != nil {
+	if err := d.p.out.answers(ctx, d.made, d.answers, d.inDoubt); err != nil {
 		return err
 	}
-	d.answers, d.unsure, d.made = nil, nil, nil
+	d.answers, d.inDoubt, d.made = nil, nil, nil
 	if err := d.p.attempts.stored(ctx); err != nil {
-		d.p.log.Warn("calls that have their answers stay written down", "error", err)
+		d.p.log.Warn("the records of calls that have their answers stay", "error", err)
 	}
 	for _, j := range d.settled[d.stored:] {
 		j.item.Ack()

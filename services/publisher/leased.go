@@ -1,6 +1,6 @@
 package publisher
 
-// This file has what a batch is worked on with: the leases of its partitions and the leave to call.
+// This file has what a batch is worked on with: the leases of its partitions and the permit to call.
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 	"bobosync/shared/pause"
 )
 
-// leasedBatch is a batch with the partitions that it was fetched from and the leave to call.
+// leasedBatch is a batch with the partitions that it was fetched from and the permit to call.
 type leasedBatch struct {
 	partitions *partitions
 	batch      *bus.Batch
@@ -31,7 +31,7 @@ type leasedBatch struct {
 // leased is a partition that is leased.
 type leased struct {
 	*lease.Lease
-	lane int
+	partition int
 }
 
 // until is the moment up to which all leases of the round hold.
@@ -45,7 +45,7 @@ func (r *leasedBatch) until() time.Time {
 	return until
 }
 
-// guard refuses when the leases have ended. It is asked last thing before a request is sent.
+// guard refuses when the leases have ended. It is called last thing before a request is sent.
 func (r *leasedBatch) guard(context.Context) error {
 	if !time.Now().Before(r.until()) {
 		return lease.ErrLost
@@ -53,7 +53,7 @@ func (r *leasedBatch) guard(context.Context) error {
 	return nil
 }
 
-// renew lets all leases last for another call.
+// renew extends all leases for another call.
 func (r *leasedBatch) renew(ctx context.Context) error {
 	for _, l := range r.leases {
 		if err := l.Renew(ctx); err != nil {
@@ -63,9 +63,9 @@ func (r *leasedBatch) renew(ctx context.Context) error {
 	return nil
 }
 
-// drop gives a round back that no call was made for.
+// drop releases a batch that no call was made for.
 func (l *partitions) drop(ctx context.Context, r *leasedBatch) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), permitWait)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), permitTimeout)
 	defer cancel()
 	if len(r.batch.Items) > 0 {
 		r.batch.Return(ctx)
@@ -76,12 +76,12 @@ func (l *partitions) drop(ctx context.Context, r *leasedBatch) {
 	}
 }
 
-// Settled implements bus.Owner. It ends the round of a batch: its lanes are free again, at once or after the grace time.
+// Settled implements bus.Owner. It ends the round of a batch: its partitions are free again, at once or after the grace time.
 func (r *leasedBatch) Settled(ctx context.Context, err error) {
 	l := r.partitions
 	if errors.Is(err, bus.ErrAbandoned) {
 		l.forget(r.leases)
-		return // the call may still be at work: the lanes end by themselves
+		return // the call may still be under way: the leases expire by themselves
 	}
 	if !r.used {
 		if err := l.breaker.Release(ctx, r.permit); err != nil {
@@ -90,7 +90,7 @@ func (r *leasedBatch) Settled(ctx context.Context, err error) {
 	}
 	if r.inDoubt {
 		if err := r.renew(ctx); err != nil { // or it would rest for no longer than the call has left
-			l.log.Debug("lanes rest for less than they should", "error", err)
+			l.log.Debug("partitions rest for less than they should", "error", err)
 		}
 		l.resting, l.restUntil = r.leases, time.Now().Add(grace)
 		return
@@ -98,31 +98,31 @@ func (r *leasedBatch) Settled(ctx context.Context, err error) {
 	l.release(ctx, r.leases)
 }
 
-// release frees lanes. One that cannot be freed ends by itself.
+// release releases leases. One that cannot be released expires by itself.
 func (l *partitions) release(ctx context.Context, leases []leased) {
 	l.forget(leases)
 	for _, lent := range leases {
 		if err := lent.Release(ctx); err != nil {
-			l.log.Debug("a lane is not released and ends by itself", "lane", lent.Key(), "error", err)
+			l.log.Debug("a partition's lease is not released and expires by itself", "partition", lent.Key(), "error", err)
 		}
 	}
 }
 
-// forget notes that lanes are not held any more.
+// forget notes that partitions are not held any more.
 func (l *partitions) forget(leases []leased) {
 	for _, lent := range leases {
-		l.record.frees(lent.lane)
+		l.stats.released(lent.partition)
 	}
 }
 
-// finishGrace waits for the end of the grace time and frees the lanes that rested.
+// finishGrace waits for the end of the grace time and releases the partitions that rested.
 func (l *partitions) finishGrace(ctx context.Context) error {
 	if len(l.resting) == 0 {
 		return nil
 	}
 	if err := pause.For(ctx, time.Until(l.restUntil)); err != nil {
 		l.forget(l.resting)
-		return err // the leases end by themselves
+		return err // the leases expire by themselves
 	}
 	l.endGrace()
 	return nil
@@ -132,7 +132,7 @@ func (l *partitions) endGrace() {
 	if len(l.resting) == 0 || time.Now().Before(l.restUntil) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), permitWait)
+	ctx, cancel := context.WithTimeout(context.Background(), permitTimeout)
 	defer cancel()
 	l.release(ctx, l.resting)
 	l.resting = nil

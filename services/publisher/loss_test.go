@@ -38,7 +38,18 @@ func (b *bench) states() []control.PublisherState {
 	return all
 }
 
-// calling says whether a publisher is at a call.
+// state is what the only publisher tells of itself.
+func (b *bench) state() control.PublisherState {
+	b.t.Helper()
+	var all []control.PublisherState
+	require.Eventually(b.t, func() bool { // one that is late is missed
+		all = b.states()
+		return len(all) == 1
+	}, timeout, time.Millisecond)
+	return all[0]
+}
+
+// calling reports whether a publisher is at a call.
 func (b *bench) calling() bool {
 	return slices.ContainsFunc(b.states(), func(s control.PublisherState) bool { return !s.Calling.IsZero() })
 }
@@ -53,12 +64,12 @@ func TestStoreLostDuringACall(t *testing.T) {
 	require.NoError(t, b.athoc.SetSettings(settings))
 	b.start()
 	b.start()
-	require.Eventually(t, func() bool { return len(b.states()) == 2 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(b.states()) == 2 }, timeout, 10*time.Millisecond)
 	b.wants(user(1), 50, true)
-	require.Eventually(t, b.calling, patience, 10*time.Millisecond)
+	require.Eventually(t, b.calling, timeout, 10*time.Millisecond)
 	b.loseStore()
 	last := b.wants(user(1), 5, true)
-	require.Eventually(t, func() bool { return len(b.updateCalls()) >= 2 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(b.updateCalls()) >= 2 }, timeout, 10*time.Millisecond)
 	b.idle()
 	calls := b.updateCalls()
 	for i := 1; i < len(calls); i++ {
@@ -67,7 +78,7 @@ func TestStoreLostDuringACall(t *testing.T) {
 	require.Equal(t, time.Unix(last.At, 0).UTC().Format(sim.DateLayout), b.athoc.DutyState()[user(1)])
 }
 
-// TestABucketIsLost: one bucket alone is gone. It is made anew, and the calls go on.
+// TestABucketIsLost: one bucket alone is gone. It is recreated, and the calls go on.
 func TestABucketIsLost(t *testing.T) {
 	t.Parallel()
 	for _, bucket := range []string{topology.BucketLeases, topology.BucketState} {

@@ -31,8 +31,8 @@ func newOutbox(conn *bus.Conn) (*outbox, error) {
 
 func (o *outbox) close() { _ = o.pub.Close() } // it only waits for calls, and there are none left
 
-// answers stores what AtHoc said to calls. All of what it said to one call is in messages that tell of that call.
-func (o *outbox) answers(ctx context.Context, calls []event.Call, answers, unsure []event.Answer) error {
+// answers stores AtHoc's answers to calls. All answers to one call are in messages that name that call.
+func (o *outbox) answers(ctx context.Context, calls []event.Call, answers, inDoubt []event.Answer) error {
 	var msgs []*message.Message
 	add := func(acks event.Acks) {
 		acks.From, acks.Calls = name, calls
@@ -41,8 +41,8 @@ func (o *outbox) answers(ctx context.Context, calls []event.Call, answers, unsur
 	for part := range slices.Chunk(answers, answersPerMessage) {
 		add(event.Acks{Answers: part})
 	}
-	for part := range slices.Chunk(unsure, answersPerMessage) {
-		add(event.Acks{Unsure: part})
+	for part := range slices.Chunk(inDoubt, answersPerMessage) {
+		add(event.Acks{InDoubt: part})
 	}
 	if err := o.pub.Publish(topology.SubjectAcks, msgs...); err != nil {
 		return fmt.Errorf("publish AtHoc's answers: %w", err)

@@ -29,14 +29,17 @@ func TestNoCallDuringAPause(t *testing.T) {
 	b.start()
 	b.start()
 	stop := b.start()
-	require.Eventually(t, func() bool { return len(b.states()) == 3 }, patience, 10*time.Millisecond)
-	paused, err := b.pause(control.PauseRequest{Reason: "upgrade", Seconds: 5})
+	require.Eventually(t, func() bool { return len(b.states()) == 3 }, timeout, 10*time.Millisecond)
+	_, err := b.pause(control.PauseRequest{Reason: "upgrade", Seconds: 600})
 	require.NoError(t, err)
 	b.wantAll(30, 50)
 	b.wantAll(30, 40)
 	stop()
 	b.start()
-	b.outcomes(b.wantAll(30, 5))
+	want := b.wantAll(30, 5)
+	paused, err := b.pause(control.PauseRequest{Reason: "upgrade", Seconds: 4}) // in the place of the other one
+	require.NoError(t, err)
+	b.outcomes(want)
 	b.idle()
 	calls := b.athoc.Calls(sim.CallFilter{}) // those for a token as well
 	require.NotEmpty(t, calls)
@@ -61,20 +64,20 @@ func TestPauseAndResume(t *testing.T) {
 		require.EventuallyWithT(t, func(c *assert.CollectT) {
 			_, err := b.pause(req)
 			assert.ErrorAs(c, err, &refusal)
-		}, patience, 10*time.Millisecond)
+		}, timeout, 10*time.Millisecond)
 	}
 	paused, err := b.pause(control.PauseRequest{Reason: "upgrade", Seconds: 86400})
 	require.NoError(t, err)
 	require.Equal(t, "jo@desk", paused.By)
 	b.wants(user(1), 5, true)
-	ended, err := control.Ask[control.ResumeAnswer](t.Context(), b.conn.NC, topology.Publisher, control.Resume, control.Order{By: "al@desk"})
+	ended, err := control.Ask[control.ResumeAnswer](t.Context(), b.conn.NC, topology.Publisher, control.Resume, control.RunRequest{By: "al@desk"})
 	require.NoError(t, err)
 	require.Equal(t, "upgrade", ended.Ended.Reason)
 	b.outcomes(map[string]event.Outcome{user(1): event.Applied})
 	for _, call := range b.athoc.Calls(sim.CallFilter{}) {
 		require.GreaterOrEqual(t, call.Arrived, ended.Ended.Resumed.Add(-time.Second).UnixNano())
 	}
-	ended, err = control.Ask[control.ResumeAnswer](t.Context(), b.conn.NC, topology.Publisher, control.Resume, control.Order{By: "al@desk"})
+	ended, err = control.Ask[control.ResumeAnswer](t.Context(), b.conn.NC, topology.Publisher, control.Resume, control.RunRequest{By: "al@desk"})
 	require.NoError(t, err)
 	require.Nil(t, ended.Ended)
 }
@@ -84,7 +87,7 @@ func TestThePauseIsLostWithTheBucket(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 1, map[string]string{"ATHOC_TIMEOUT": "1s"})
 	b.start()
-	require.Eventually(t, func() bool { return len(b.states()) == 1 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(b.states()) == 1 }, timeout, 10*time.Millisecond)
 	_, err := b.pause(control.PauseRequest{Reason: "upgrade", Seconds: 3600})
 	require.NoError(t, err)
 	b.wants(user(1), 5, true)
@@ -93,5 +96,5 @@ func TestThePauseIsLostWithTheBucket(t *testing.T) {
 	require.Eventually(t, func() bool {
 		states := b.states()
 		return len(states) == 1 && states[0].PauseLost != nil && states[0].PauseLost.Reason == "upgrade"
-	}, patience, 10*time.Millisecond)
+	}, timeout, 10*time.Millisecond)
 }

@@ -12,7 +12,7 @@ import (
 
 const (
 	// failuresInARow is how many calls of a delivery have to fail one after the other for AtHoc, and not what they carried, to be
-	// to blame: of a call and its two halves one is answered, if one user makes calls fail.
+	// to blame: of a call and its two halves one is answered if a single user makes calls fail.
 	failuresInARow = 3
 	// aloneInARow is the same for calls of one user each.
 	aloneInARow = 3
@@ -20,10 +20,10 @@ const (
 	fewUsers = 25
 	// gentler and smaller are by what calls are divided that took too long, or that were too large.
 	gentler, smaller = 4, 2
-	// lately is how long ago AtHoc may have answered another update for what fails to be blamed on what it carries.
+	// lately is how long ago AtHoc may have answered another update for a failure to be blamed on what the call carries.
 	lately = 5 * time.Minute
-	// putOffLook is how soon a user who is put off is looked at again, so that he can be sent as soon as that makes sense.
-	putOffLook = 2 * time.Second
+	// putOffPollInterval is how soon a user who is put off is considered again, so that he is sent as soon as that makes sense.
+	putOffPollInterval = 2 * time.Second
 	// hopeless is how long, and in how many calls, a user has to make calls fail to be given up.
 	hopelessAfter, hopelessCalls = 24 * time.Hour, 20
 )
@@ -52,8 +52,8 @@ type failure struct {
 type action int
 
 const (
-	// giveBack: they come again, with the rest of the batch, when the circuit breaker lets calls through.
-	giveBack action = iota
+	// returnToQueue: they are redelivered, with the rest of the batch, when the circuit breaker lets calls through.
+	returnToQueue action = iota
 	// halve: each half is sent by itself, at once.
 	halve
 	// halveLater: the same, after the rest of the batch.
@@ -93,11 +93,11 @@ func next(f failure) step {
 	case (f.refusal() || f.kind == athoc.TooLarge) && f.answered && !f.probe:
 		return f.suspect()
 	case f.kind != athoc.Outage, f.probe: // a single user who is too large is the path's fault
-		return step{action: giveBack}
+		return step{action: returnToQueue}
 	case !f.there && f.users > fewUsers && f.tooSlow():
-		return step{action: giveBack, divisor: gentler}
+		return step{action: returnToQueue, divisor: gentler}
 	case !f.there:
-		return step{action: giveBack}
+		return step{action: returnToQueue}
 	default:
 		return f.suspect()
 	}
@@ -115,11 +115,11 @@ func (f failure) suspect() step {
 	case f.users == 1 && f.alone < aloneInARow:
 		return step{action: putOff}
 	case f.users == 1:
-		return step{action: giveBack}
+		return step{action: returnToQueue}
 	case f.refusal() && f.inARow >= failuresInARow: // there are several of them, or AtHoc does not take so many at a time
 		return step{action: shrink, divisor: gentler}
 	case f.inDoubt, f.inARow >= failuresInARow:
-		return step{action: giveBack, divisor: gentler}
+		return step{action: returnToQueue, divisor: gentler}
 	default:
 		return step{action: halveLater}
 	}
@@ -130,7 +130,7 @@ func (f failure) tooSlow() bool { return f.inDoubt || f.status == http.StatusOK 
 
 // schedule is the order in which the jobs of a batch are sent.
 type schedule struct {
-	parts [][]job
+	calls [][]job
 	// later are jobs that are not sent now, as their users are put off.
 	later []job
 }
@@ -153,11 +153,11 @@ func scheduled(jobs []job, size int, probe bool, first int, s breaker.State, now
 	if probe && len(usual) > 1 {
 		at := first % len(usual)
 		usual[0], usual[at] = usual[at], usual[0]
-		out.parts = append(out.parts, usual[:1:1])
+		out.calls = append(out.calls, usual[:1:1])
 		usual = usual[1:]
 	}
-	out.parts = append(out.parts, cut(usual, size)...)
-	out.parts = append(out.parts, cut(alone, 1)...)
+	out.calls = append(out.calls, cut(usual, size)...)
+	out.calls = append(out.calls, cut(alone, 1)...)
 	return out
 }
 

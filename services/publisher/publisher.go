@@ -1,6 +1,6 @@
 // Package publisher is the service that owns the calls to AtHoc. It has no state on disk and runs in any number.
 //
-// A publisher works a lane of users, for one call, under a lease, so that no two publishers ever send the same user at
+// A publisher leases a partition of users for one call, so that no two publishers ever send the same user at
 // once; and the table of updates holds one message for each user, so that an update which comes back late is gone if a
 // newer one is there. Together they keep AtHoc from ever being sent an older status after a newer one.
 package publisher
@@ -19,6 +19,7 @@ import (
 	"bobosync/shared/athocconf"
 	"bobosync/shared/breaker"
 	"bobosync/shared/bus"
+	"bobosync/shared/check"
 	"bobosync/shared/config"
 	"bobosync/shared/control"
 	"bobosync/shared/deadletter"
@@ -46,6 +47,11 @@ type Config struct {
 	BatchWait time.Duration `env:"BATCH_WAIT, default=100ms"`
 }
 
+// Checked returns what is to be checked of them.
+func (c *Config) Checked() check.Settings {
+	return check.Settings{Service: topology.Publisher, Broker: c.Broker, Calls: c.Calls, Log: c.Log, AtHoc: &c.AtHoc}
+}
+
 // Validate reports everything that is wrong with the settings.
 func (c *Config) Validate() error {
 	errs := []error{c.Broker.Validate(), c.AtHoc.Validate(), c.Calls.Validate(), c.Lifetime.Validate(), c.Log.Validate()}
@@ -63,7 +69,7 @@ func (c *Config) Validate() error {
 // Common returns the settings that every program needs.
 func (c *Config) Common() (config.Broker, config.Log) { return c.Broker, c.Log }
 
-// publisher is the service at work. Its calls are made one after the other, by one goroutine.
+// publisher is the running service. Its calls are made one after the other, by one goroutine.
 type publisher struct {
 	cfg     Config
 	deps    program.Deps
@@ -75,10 +81,10 @@ type publisher struct {
 	breaker *breaker.Breaker
 	out     *outbox
 	// leases is what is known of the bucket of leases from the sessions before.
-	leases lease.Memory
+	leases lease.BucketHistory
 	// pauses is what is known of operators' pauses from the sessions before.
 	pauses breaker.Paused
-	// attempts are written down before calls are made.
+	// attempts are recorded before calls are made.
 	attempts attempts
 	owner    string
 	// alone counts the calls with one user each that have failed since one was answered.
@@ -88,12 +94,12 @@ type publisher struct {
 	// alike counts the users that AtHoc has refused for good since it last took one.
 	alike int
 
-	record   *record
-	refusals refusals
-	metrics  *metrics.Set
-	breakers *telemetry.Breaker
-	backlog  *telemetry.Backlog
-	part     *telemetry.Part
+	stats     *stats
+	refusals  refusals
+	metrics   *metrics.Set
+	breakers  *telemetry.Breaker
+	backlog   *telemetry.Backlog
+	component *telemetry.Component
 }
 
 // Run does the publisher's work until ctx ends. It returns an error only if the work cannot begin, because of the settings
@@ -113,11 +119,11 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 	p := &publisher{
 		cfg: cfg, deps: deps, athoc: client, tokens: store, log: log, now: deps.Clock(),
 		owner:   owner(),
-		record:  newRecord(control.Me(deps.Version, time.Now()), cfg.BatchSize, cfg.Calls.RateLimit, cfg.AtHoc.Insecure()),
+		stats:   newStats(control.Me(deps.Version, time.Now()), cfg.BatchSize, cfg.Calls.RateLimit, cfg.AtHoc.Insecure()),
 		metrics: metrics.New(deps.Telemetry), breakers: telemetry.NewBreaker(deps.Telemetry),
-		backlog: telemetry.NewBacklog(deps.Telemetry), part: deps.Telemetry.Part(name, deps.Conn.Connected),
+		backlog: telemetry.NewBacklog(deps.Telemetry), component: deps.Telemetry.Component(name, deps.Conn.Connected),
 	}
-	p.record.state.Unverified = cfg.AtHoc.DisableSSLVerify
+	p.stats.state.Unverified = cfg.AtHoc.DisableSSLVerify
 	return session.Keep(ctx, log, p.session)
 }
 
@@ -148,7 +154,7 @@ func (p *publisher) session(ctx context.Context, lost func(error)) error {
 		return err
 	}
 	p.breaker.ProbeWith(p.athoc.Ping)
-	if err := p.breaker.Remember(ctx, &p.pauses); err != nil {
+	if err := p.breaker.TrackPauses(ctx, &p.pauses); err != nil {
 		return err
 	}
 	defer p.breakers.WatchBreaker(p.breaker, limits)()
@@ -159,18 +165,18 @@ func (p *publisher) session(ctx context.Context, lost func(error)) error {
 	defer p.out.close()
 	stop, err := control.Serve(ctx, p.deps.Conn.NC, topology.Publisher, p.deps.Version,
 		control.On(control.Sending, p.sending), control.OnEvery(control.State, p.state),
-		control.On(control.Pause, p.pause), control.On(control.Resume, p.resume))
+		control.On(control.Pause, p.pause), control.On(control.Resume, p.resume), check.Endpoint(p.cfg.Checked(), p.deps))
 	if err != nil {
 		return err
 	}
 	defer stop()
-	defer p.metrics.Watch(func(context.Context) (control.PublisherState, error) { return p.record.get(), nil })()
-	defer p.part.InSession()()
+	defer p.metrics.Watch(func(context.Context) (control.PublisherState, error) { return p.stats.get(), nil })()
+	defer p.component.InSession()()
 	return p.consume(ctx, keeper, settings, lost)
 }
 
-// keeper opens the bucket of leases and remembers which one it is, so that another one is known for what it is even if no
-// update comes before that.
+// keeper opens the bucket of leases and remembers which one it is, so that a recreated one is recognized even if no update comes before
+// that.
 func (p *publisher) keeper(ctx context.Context) (*lease.Keeper, error) {
 	js := p.deps.Conn.JS
 	leases, err := js.KeyValue(ctx, topology.BucketLeases)
@@ -192,7 +198,7 @@ func (p *publisher) keeper(ctx context.Context) (*lease.Keeper, error) {
 	return keeper, nil
 }
 
-// sending tells operators how updates are sent now.
+// sending reports to operators how updates are sent now.
 func (p *publisher) sending(ctx context.Context, _ control.Nothing) (control.SendingState, error) {
 	state, err := p.breaker.State(ctx)
 	if err != nil {
@@ -212,14 +218,14 @@ func (p *publisher) pause(ctx context.Context, req control.PauseRequest) (*break
 	case strings.TrimSpace(req.Reason) == "" || len(req.Reason) > longestReason:
 		return nil, control.Refuse("a pause needs a reason, of at most %d characters: everybody who asks for the status reads it", longestReason)
 	case req.Seconds <= 0 || lasts > breaker.LongestPause:
-		return nil, control.Refuse("a pause has an end: it lasts 24 hours at most, and can be ordered anew")
+		return nil, control.Refuse("a pause has an end: it lasts 24 hours at most, and can be ordered again")
 	}
 	return p.breaker.Pause(ctx, breaker.Pause{By: req.By, Reason: req.Reason, All: req.All}, lasts)
 }
 
 // resume ends a pause.
-func (p *publisher) resume(ctx context.Context, order control.Order) (control.ResumeAnswer, error) {
-	ended, err := p.breaker.Resume(ctx, order.By)
+func (p *publisher) resume(ctx context.Context, req control.RunRequest) (control.ResumeAnswer, error) {
+	ended, err := p.breaker.Resume(ctx, req.By)
 	return control.ResumeAnswer{Ended: ended}, err
 }
 
@@ -231,10 +237,10 @@ func (p *publisher) consume(ctx context.Context, keeper *lease.Keeper, settings 
 		return fmt.Errorf("subscribe to %s: %w", topology.SubjectWake, err)
 	}
 	defer func() { _ = hints.Unsubscribe() }() // the connection may be gone, and the subscription with it
-	p.record.holdsNone()
+	p.stats.releasedAll()
 	p.source = &partitions{
-		js: p.deps.Conn.JS, keeper: keeper, memory: &p.leases, breaker: p.breaker, log: p.log, wake: wake, lost: lost, record: p.record,
-		batchSize: p.cfg.BatchSize, look: idleLook, wait: p.cfg.BatchWait, ackWait: settings.RedeliverAfter(), callTimeout: p.cfg.Calls.Timeout,
+		js: p.deps.Conn.JS, keeper: keeper, leasesBucket: &p.leases, breaker: p.breaker, log: p.log, wake: wake, lost: lost, stats: p.stats,
+		batchSize: p.cfg.BatchSize, pollInterval: idlePollInterval, wait: p.cfg.BatchWait, ackWait: settings.RedeliverAfter(), callTimeout: p.cfg.Calls.Timeout,
 	}
 	defer p.source.endGrace()
 	sub, err := bus.NewSubscriber(p.deps.Conn, bus.SubscriberConfig{

@@ -39,23 +39,23 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 60 * time.Second
+const timeout = 60 * time.Second
 
 // bench is publishers at work between a real broker and a simulated AtHoc.
 type bench struct {
-	t      *testing.T
-	server *bustest.Server
-	conn   *bus.Conn
-	athoc  *sim.Simulator
-	cfg    publisher.Config
-	order  int64
+	t        *testing.T
+	server   *bustest.Server
+	conn     *bus.Conn
+	athoc    *sim.Simulator
+	cfg      publisher.Config
+	sequence int64
 	// file is where the updates come from.
 	file string
 	// log is the publishers', and seen their telemetry, if they are set before start.
 	log  *slog.Logger
 	seen *telemetry.Telemetry
-	// refusals counts the answers of refuseCallsWith.
-	refusals atomic.Int32
+	// refusals counts the answers of refuseCallsWith, and first is how many users were in the first call that it saw.
+	refusals, first atomic.Int32
 }
 
 // newBench makes a bench whose AtHoc has the given number of users. Vars change the publisher's settings.
@@ -104,11 +104,11 @@ func user(n int) string { return sim.GenerateUsers(n, "Collar-Number")[n-1].Logi
 // wants publishes the status that a user should have since some minutes, as the resolver does.
 func (b *bench) wants(username string, minutesAgo int, on bool) event.Update {
 	b.t.Helper()
-	b.order++
+	b.sequence++
 	at := time.Now().Add(-time.Duration(minutesAgo) * time.Minute).Unix()
 	u := event.Update{
 		User: username, Employee: "e-" + username, On: on, At: at, File: b.file, Reason: event.ReasonEvent,
-		Version: event.Version{Rank: at, Order: b.order, Row: int(b.order)},
+		Version: event.Version{Rank: at, Sequence: b.sequence, Row: int(b.sequence)},
 	}
 	_, err := b.conn.JS.Publish(b.t.Context(), topology.UpdatesSubject(username), event.Encode(&u))
 	require.NoError(b.t, err)
@@ -157,22 +157,22 @@ func (b *bench) outcomes(want map[string]event.Outcome) {
 			got[user] = answers[len(answers)-1].Outcome
 		}
 		assert.Equal(c, want, got)
-	}, patience, 10*time.Millisecond)
+	}, timeout, 10*time.Millisecond)
 }
 
 // idle waits until no update is waiting.
 func (b *bench) idle() {
 	b.t.Helper()
 	require.Eventually(b.t, func() bool {
-		for lane := range topology.Lanes {
-			drained, err := bustest.Drained(b.t.Context(), b.conn.JS, topology.StreamUpdates, topology.LaneConsumer(lane))
+		for partition := range topology.Partitions {
+			drained, err := bustest.Drained(b.t.Context(), b.conn.JS, topology.StreamUpdates, topology.PartitionConsumer(partition))
 			require.NoError(b.t, err)
 			if !drained {
 				return false
 			}
 		}
 		return true
-	}, patience, 10*time.Millisecond)
+	}, timeout, 10*time.Millisecond)
 }
 
 func (b *bench) fault(f sim.Fault) {
@@ -300,7 +300,11 @@ func TestWholeRequestFailures(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, 10, map[string]string{"ATHOC_TIMEOUT": "1s"})
+			timeout := "5s" // a busy machine is no fault
+			if fault.Kind == sim.FaultHang {
+				timeout = "1s"
+			}
+			b := newBench(t, 10, map[string]string{"ATHOC_TIMEOUT": timeout})
 			fault.Calls, fault.Scope = 1, []string{sim.EndpointUpdate}
 			b.fault(fault)
 			want := map[string]event.Outcome{}
@@ -332,7 +336,7 @@ func TestWholeRequestFailures(t *testing.T) {
 	}
 }
 
-// TestARefusalIsNoStorm: 403, 404 and wrong credentials stop the calls, with nothing lost; when it is mended, sending goes
+// TestARefusalIsNoStorm: 403, 404 and wrong credentials stop the calls, with nothing lost; when it is fixed, sending goes
 // on by itself.
 func TestARefusalIsNoStorm(t *testing.T) {
 	t.Parallel()
@@ -363,7 +367,11 @@ func TestARefusalIsNoStorm(t *testing.T) {
 			b.wants(user(1), 5, true)
 			b.start()
 			calls := func() int { return len(b.athoc.Calls(sim.CallFilter{})) }
-			require.Eventually(t, func() bool { return b.breakerState().Class == breaker.Refused }, patience, 10*time.Millisecond)
+			var refused breaker.State
+			require.Eventually(t, func() bool {
+				refused = b.breakerState()
+				return refused.Class == breaker.Refused
+			}, timeout, 10*time.Millisecond)
 			before := calls()
 			b.wants(user(2), 5, true) // wakes it up: it must not call
 			require.Never(t, func() bool { return calls() > before }, 3*time.Second, 50*time.Millisecond)
@@ -375,10 +383,10 @@ func TestARefusalIsNoStorm(t *testing.T) {
 			require.NotContains(t, cause, user(1))
 
 			if c.wrong == nil || testing.Short() {
-				return // the settings of a running publisher cannot be mended
+				return // the settings of a running publisher cannot be fixed
 			}
-			wait := time.Until(b.breakerState().ProbeAt)
-			require.Greater(t, wait, 15*time.Second, "an account could be locked by more")
+			wait := refused.ProbeAt.Sub(refused.Since)
+			require.Greater(t, wait, 18*time.Second, "an account could be locked by more")
 			require.LessOrEqual(t, wait, 30*time.Second)
 			settings := b.athoc.Settings()
 			settings.Forbidden = ""
@@ -419,13 +427,15 @@ func TestACulpritIsFoundByHalving(t *testing.T) {
 	b.outcomes(want)
 	b.idle()
 	require.LessOrEqual(t, b.refusals.Load(), int32(8), "65 users are halved seven times")
-	require.LessOrEqual(t, len(b.updateCalls()), 8)
+	others := 65 - int(b.first.Load()) // that a busy broker had not sent yet go with calls of their own
+	require.LessOrEqual(t, len(b.updateCalls()), 8+others)
 	require.Len(t, b.payloads(topology.StreamDead), 1)
 }
 
 // refuseCallsWith has a gateway answer 400 to any update with the given username in it. Call it before start.
 func (b *bench) refuseCallsWith(username string) {
 	b.gateway(func(w http.ResponseWriter, body []byte) bool {
+		b.first.CompareAndSwap(0, int32(bytes.Count(body, []byte("LOGIN_ID"))))
 		if !bytes.Contains(body, []byte(username)) {
 			return false
 		}
@@ -463,7 +473,7 @@ func TestEverybodyRefusedIsTheSettingsFault(t *testing.T) {
 		b.wants(user(n), 5, true)
 	}
 	b.start()
-	require.Eventually(t, func() bool { return len(b.updateCalls()) >= 8 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(b.updateCalls()) >= 8 }, timeout, 10*time.Millisecond)
 	require.Never(t, func() bool { return len(b.updateCalls()) > 40 }, 2*time.Second, 50*time.Millisecond)
 	require.Empty(t, b.payloads(topology.StreamDead))
 	require.Empty(t, b.answers())
@@ -482,7 +492,7 @@ func TestAWrongAttributeIsTheSettingsFault(t *testing.T) {
 	require.Eventually(t, func() bool {
 		s := b.breakerState()
 		return s.Class == breaker.Refused
-	}, patience, 10*time.Millisecond)
+	}, timeout, 10*time.Millisecond)
 	require.Less(t, len(b.payloads(topology.StreamDead)), enough)
 	require.Contains(t, b.breakerState().Cause, "check DUTY_STATUS_FIELD")
 }
@@ -540,7 +550,7 @@ func TestANewerUpdateOvertakes(t *testing.T) {
 			last[n] = b.wants(user(n), 50-round, round%2 == 0)
 		}
 	}
-	require.Eventually(t, func() bool { return len(b.athoc.Calls(sim.CallFilter{})) > 0 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(b.athoc.Calls(sim.CallFilter{})) > 0 }, timeout, 10*time.Millisecond)
 	b.athoc.ClearFaults()
 	want := map[string]event.Outcome{}
 	for n := 1; n <= 10; n++ {
@@ -623,7 +633,15 @@ func TestPublishersShareTheWork(t *testing.T) {
 // answered is stored at once, and the rest is given back before its leases end.
 func TestAnswersDoNotWaitForTheNextCall(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, 60, map[string]string{"ATHOC_RATE_LIMIT": "1", "ATHOC_TIMEOUT": "1s"})
+	b := newBench(t, 60, map[string]string{"ATHOC_RATE_LIMIT": "1", "ATHOC_TIMEOUT": "2s"})
+	arrived, throttled := make(chan struct{}, 60), make(chan struct{})
+	b.gateway(func(_ http.ResponseWriter, body []byte) bool {
+		if bytes.Count(body, []byte("LOGIN_ID")) == 30 {
+			arrived <- struct{}{}
+			<-throttled
+		}
+		return false
+	})
 	settings := b.athoc.Settings()
 	settings.MaxUsers = 30
 	require.NoError(t, b.athoc.SetSettings(settings))
@@ -631,16 +649,13 @@ func TestAnswersDoNotWaitForTheNextCall(t *testing.T) {
 		b.wants(user(n), 5, true)
 	}
 	b.start()
-	taken := func() bool { // 60 are refused, then 30 are taken
-		calls := b.updateCalls()
-		return len(calls) >= 2 && calls[1].Status == http.StatusOK
-	}
-	require.Eventually(t, taken, patience, time.Millisecond)
+	<-arrived // 60 were refused, and 30 are to be taken
 	b.throttle(15 * time.Minute)
-	require.Eventually(t, func() bool { return len(b.answers()) == 30 }, 5*time.Second, 10*time.Millisecond)
+	close(throttled)
+	require.Eventually(t, func() bool { return len(b.answers()) == 30 }, timeout, 10*time.Millisecond)
 	require.Eventually(t, func() bool {
 		states := b.states()
-		return len(states) == 1 && len(states[0].Lanes) == 0
+		return len(states) == 1 && len(states[0].Partitions) == 0
 	}, 15*time.Second, 10*time.Millisecond, "the lanes are free")
 	require.Len(t, b.updateCalls(), 2)
 }
@@ -685,7 +700,7 @@ func TestAnswersThatCannotBeStored(t *testing.T) {
 	room(1)
 	b.wants(user(1), 5, true)
 	b.start()
-	require.Eventually(t, func() bool { return len(b.updateCalls()) >= 3 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(b.updateCalls()) >= 3 }, timeout, 10*time.Millisecond)
 	calls := b.updateCalls()
 	for i, least := range []time.Duration{time.Second, 2 * time.Second} {
 		require.GreaterOrEqual(t, time.Duration(calls[i+1].Arrived-calls[i].Finished), least)
@@ -705,25 +720,25 @@ func TestATokensTimeoutIsNoUpdate(t *testing.T) {
 	require.Len(t, b.payloads(topology.StreamAcks), 1, "nothing was told to be pending")
 }
 
-// TestALaneRestsAfterACallOfUnknownEnd: for the whole grace time, however long the batch was gathered before the call.
-func TestALaneRestsAfterACallOfUnknownEnd(t *testing.T) {
+// TestAPartitionRestsAfterACallOfUnknownEnd: for the whole grace time, however long the batch was gathered before the call.
+func TestAPartitionRestsAfterACallOfUnknownEnd(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 1, map[string]string{"ATHOC_TIMEOUT": "1s", "BATCH_WAIT": "950ms"})
 	b.fault(sim.Fault{Kind: sim.FaultHang, Scope: []string{sim.EndpointUpdate}, Calls: 1})
 	b.start()
+	asked := time.Now()
 	b.wants(user(1), 50, true)
-	require.Eventually(t, func() bool { return b.breakerState().Class == breaker.Outage }, patience, time.Millisecond)
-	over := time.Now()
+	require.Eventually(t, func() bool { return b.breakerState().Class == breaker.Outage }, timeout, time.Millisecond)
 	kv, err := b.conn.JS.KeyValue(t.Context(), topology.BucketLeases)
 	require.NoError(t, err)
-	lane := topology.LaneLease(topology.Lane(user(1)))
-	_, err = kv.Get(t.Context(), lane)
+	partition := topology.PartitionLease(topology.Partition(user(1)))
+	_, err = kv.Get(t.Context(), partition)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
-		_, err := kv.Get(t.Context(), lane)
+		_, err := kv.Get(t.Context(), partition)
 		return errors.Is(err, jetstream.ErrKeyNotFound)
-	}, patience, time.Millisecond)
-	require.GreaterOrEqual(t, time.Since(over), 2900*time.Millisecond)
+	}, timeout, time.Millisecond)
+	require.GreaterOrEqual(t, time.Since(asked), (950+1000+2900)*time.Millisecond, "gathered, called and rested")
 }
 
 // TestWhoComesWhileACallWaitsGoesWithIt: in whatever partition, or it would wait for the call after that one.
@@ -735,17 +750,17 @@ func TestWhoComesWhileACallWaitsGoesWithIt(t *testing.T) {
 	kv, err := b.conn.JS.KeyValue(t.Context(), topology.BucketLeases)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
-		_, err := kv.Get(t.Context(), topology.LaneLease(topology.Lane(user(1))))
+		_, err := kv.Get(t.Context(), topology.PartitionLease(topology.Partition(user(1))))
 		return err == nil
-	}, patience, time.Millisecond)
+	}, timeout, time.Millisecond)
 	want := map[string]event.Outcome{user(1): event.Applied}
-	lanes := map[int]bool{}
+	partitions := map[int]bool{}
 	for n := 2; n <= 40; n++ {
 		b.wants(user(n), 5, true)
 		want[user(n)] = event.Applied
-		lanes[topology.Lane(user(n))] = true
+		partitions[topology.Partition(user(n))] = true
 	}
-	require.Len(t, lanes, topology.Lanes)
+	require.Len(t, partitions, topology.Partitions)
 	b.outcomes(want)
 	b.idle()
 	// On a busy machine a fetch comes back empty now and then, and its partition goes with the next call.

@@ -15,10 +15,10 @@ import (
 const (
 	// refusedOften is from how many refusals on a user is named: the pauses in between grow, so that it takes a quarter of a minute.
 	refusedOften = 5
-	// refusedFor is how long a refusal counts: three times the longest pause. Another publisher may have had more luck meanwhile.
+	// refusedFor is how long a refusal counts: three times the longest pause. Another publisher may have succeeded meanwhile.
 	refusedFor = 3 * time.Minute
-	// refusedMost is how many users are kept in mind.
-	refusedMost = 100
+	// maxRefused is how many users are kept in mind.
+	maxRefused = 100
 )
 
 // refused is what is remembered of a user, and when it was refused last.
@@ -41,7 +41,7 @@ func (r *refusals) add(u event.Update, words string, now time.Time) {
 		r.users = map[string]refused{}
 	}
 	known, isKnown := r.users[u.User]
-	if !isKnown && len(r.users) >= refusedMost {
+	if !isKnown && len(r.users) >= maxRefused {
 		return
 	}
 	r.users[u.User] = refused{control.RefusedUser{
@@ -56,7 +56,7 @@ func (r *refusals) drop(user string) {
 	delete(r.users, user)
 }
 
-// list returns those who are refused again and again, the first one first, and forgets what is long ago.
+// list returns the users who are refused again and again, the first one first, and forgets what is long ago.
 func (r *refusals) list(now time.Time) (all []control.RefusedUser) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -37,8 +37,8 @@ func TestWhoIsRefusedAgainAndAgain(t *testing.T) {
 	}
 	r.drop("a")
 	require.Empty(t, r.list(at))
-	for i := range 2 * refusedMost {
+	for i := range 2 * maxRefused {
 		r.add(update(fmt.Sprint(i), 1), "locked", at)
 	}
-	require.Len(t, r.users, refusedMost)
+	require.Len(t, r.users, maxRefused)
 }

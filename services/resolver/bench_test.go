@@ -16,10 +16,16 @@ import (
 	"bobosync/shared/topology"
 )
 
-// BenchmarkFile takes a file of 1,000,000 rows of 20,000 workers from the broker to the table of updates, as far as there is room in
+// BenchmarkFile takes a file of 1,000,000 rows of 20,000 or 200,000 workers from the broker to the table of updates, as far as there is room in
 // it: reading, keeping the latest events, settling the rows that were beaten, publishing.
 func BenchmarkFile(b *testing.B) {
-	const rows, workers, part = 1_000_000, 20_000, 500
+	for _, workers := range []int{20_000, 200_000} {
+		b.Run(fmt.Sprint(workers, "-workers"), func(b *testing.B) { benchmarkFile(b, workers) })
+	}
+}
+
+func benchmarkFile(b *testing.B, workers int) {
+	const rows, part, chunk = 1_000_000, 500, 10_000
 	server := bustest.Start(b)
 	conn := server.Connect(b)
 	var cfg resolver.Config
@@ -28,23 +34,24 @@ func BenchmarkFile(b *testing.B) {
 	}), &cfg))
 	settings := topology.From(cfg.Broker, cfg.Calls)
 	require.NoError(b, topology.Provision(b.Context(), conn.JS, settings, topology.Everyone))
-	users := map[string]string{}
-	for i := range workers {
-		users[fmt.Sprintf("%05d", i)] = fmt.Sprintf("firstname.lastname.%d@example.org", i)
+	for n := 0; n*chunk < workers; n++ {
+		users := map[string]string{}
+		for i := n * chunk; i < (n+1)*chunk; i++ {
+			users[fmt.Sprintf("%06d", i)] = fmt.Sprintf("firstname.lastname.%d@example.org", i)
+		}
+		_, err := conn.JS.Publish(b.Context(), topology.SubjectMapping, event.Encode(&event.MappingChunk{Snapshot: "m", Index: n, Chunks: workers / chunk, Users: users}))
+		require.NoError(b, err)
 	}
-	chunk := event.MappingChunk{Snapshot: "m", Chunks: 1, Users: users}
-	_, err := conn.JS.Publish(b.Context(), topology.SubjectMapping, event.Encode(&chunk))
-	require.NoError(b, err)
 	b.ReportAllocs()
 
 	for n := 0; b.Loop(); n++ {
 		b.StopTimer()
 		file := fmt.Sprintf("%064x", n)
 		for at := 0; at < rows; at += part {
-			m := event.Entries{File: file, Order: int64(n + 1), Last: at+part == rows}
+			m := event.Entries{File: file, Sequence: int64(n + 1), Last: at+part == rows}
 			for i := at; i < at+part; i++ {
 				m.Entries = append(m.Entries, event.Entry{
-					Row: i + 2, Employee: fmt.Sprintf("%05d", i*7919%workers), At: time.Now().Add(-time.Hour).Unix() + int64(i/1000), On: i/workers%2 == n%2,
+					Row: i + 2, Employee: fmt.Sprintf("%06d", i*7919%workers), At: time.Now().Add(-time.Hour).Unix() + int64(i/1000), On: i/workers%2 == n%2,
 				})
 			}
 			_, err := conn.JS.PublishAsync(topology.EntriesSubject(file), event.Encode(&m))

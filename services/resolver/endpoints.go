@@ -19,6 +19,7 @@ func (s *service) endpoints(w *work) []control.Endpoint {
 	}}
 	letters := dead.Letters{JS: w.conn.JS, Requeue: w.replayer.Requeue, Forecast: w.replayer.ForecastRequeue}
 	return []control.Endpoint{
+		s.check,
 		control.WithForecast(control.On(control.Replay, w.replayer.Begin), w.replayer.Forecast),
 		control.On(control.ReplayForecast, func(ctx context.Context, req control.ReplayRequest) (control.ReplayState, error) {
 			req.DryRun = true

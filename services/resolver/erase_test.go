@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"bobosync/shared/bustest"
 	"bobosync/shared/control"
 	"bobosync/shared/erase"
 	"bobosync/shared/event"
@@ -22,11 +23,15 @@ func (b *bench) consumed() {
 	b.t.Helper()
 	consumer, err := b.conn.JS.Consumer(b.t.Context(), topology.StreamAcks, topology.ConsumerIngestAcks)
 	require.NoError(b.t, err)
-	msgs, err := consumer.FetchNoWait(1000)
-	require.NoError(b.t, err)
-	for m := range msgs.Messages() {
-		require.NoError(b.t, m.DoubleAck(b.t.Context()))
-	}
+	require.Eventually(b.t, func() bool { // a pull that does not wait may bring nothing though something is there
+		msgs, err := consumer.FetchNoWait(1000)
+		require.NoError(b.t, err)
+		for m := range msgs.Messages() {
+			require.NoError(b.t, m.DoubleAck(b.t.Context()))
+		}
+		drained, err := bustest.Drained(b.t.Context(), b.conn.JS, topology.StreamAcks, topology.ConsumerIngestAcks)
+		return err == nil && drained
+	}, timeout, time.Millisecond)
 }
 
 // TestAWorkerIsErasedWhenNothingIsUnderWay: an erasure is refused as long as something would bring the worker back or be lost, and then

@@ -1,6 +1,7 @@
 package resolver_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -234,27 +235,27 @@ func (b *bench) shownAt(file string, i int) int64 {
 	return 0
 }
 
-// TestHoldsOutliveEveryMemory: a restart, the loss of the state store, and that of the broker's store.
-func TestHoldsOutliveEveryMemory(t *testing.T) {
+// TestHoldsOutliveEveryStateStore: a restart, the loss of the state store, and that of the broker's store.
+func TestHoldsOutliveEveryStateStore(t *testing.T) {
 	t.Parallel()
 	for name, lose := range map[string]func(*bench){
 		"restart": func(b *bench) { b.restart() },
 		"state store": func(b *bench) {
 			kv, err := b.conn.JS.KeyValue(b.t.Context(), topology.BucketState)
 			require.NoError(b.t, err)
-			require.Eventually(b.t, func() bool {
-				_, err := kv.Get(b.t.Context(), topology.GuardHoldKey(b.guard().Held[0].ID))
-				return err == nil
-			}, patience, 5*time.Millisecond)
-			entry, err := kv.Get(b.t.Context(), topology.KeyResolverMemory)
+			require.Eventually(b.t, func() bool { // the history is what names the holds, and comes after them
+				entry, err := kv.Get(b.t.Context(), topology.KeyGuardHistory)
+				return err == nil && bytes.Contains(entry.Value(), []byte(b.guard().Held[0].ID))
+			}, timeout, 5*time.Millisecond)
+			entry, err := kv.Get(b.t.Context(), topology.KeyResolverEpoch)
 			require.NoError(b.t, err)
-			var memory event.Memory
-			require.NoError(b.t, event.Decode(entry.Value(), &memory))
+			var epoch event.StoreEpoch
+			require.NoError(b.t, event.Decode(entry.Value(), &epoch))
 			b.stop()
 			require.NoError(b.t, os.Remove(filepath.Join(b.cfg.Data.Directory, "resolver.db")))
 			b.start()
 			b.again()
-			b.recovered(memory.Memory)
+			b.recovered(epoch.Epoch)
 		},
 		"broker's store": func(b *bench) {
 			b.stop()
@@ -317,7 +318,7 @@ func (b *bench) again() {
 		for i := range entries {
 			entries[i].Row = i + 2
 		}
-		b.publish(topology.EntriesSubject(name), &event.Entries{File: name, Order: order, Last: true, Settled: true, Entries: entries})
+		b.publish(topology.EntriesSubject(name), &event.Entries{File: name, Sequence: order, Last: true, Settled: true, Entries: entries})
 	}
 	settled("on", 1, all(10, 300, true))
 	settled("rejected", 2, all(6, 60, false))
@@ -327,8 +328,8 @@ func (b *bench) again() {
 // TestADecisionIsCarriedOutAfterACrash: the process ended when it was decided and nothing was done yet, or when some of it was.
 func TestADecisionIsCarriedOutAfterACrash(t *testing.T) {
 	t.Parallel()
-	for _, verdict := range []string{guard.Approved, guard.Rejected} {
-		t.Run(verdict, func(t *testing.T) {
+	for _, outcome := range []string{guard.Approved, guard.Rejected} {
+		t.Run(outcome, func(t *testing.T) {
 			t.Parallel()
 			b, _ := guarded(t, 10)
 			b.file("off", 2, all(6, 60, false)...)
@@ -340,14 +341,14 @@ func TestADecisionIsCarriedOutAfterACrash(t *testing.T) {
 			require.NoError(t, err)
 			require.True(t, known)
 			require.Len(t, groups, 1)
-			groups[0].Decision = &guard.Decision{Verdict: verdict, At: time.Now().UTC(), Users: 6}
+			groups[0].Decision = &guard.Decision{Outcome: outcome, At: time.Now().UTC(), Users: 6}
 			change := store.GuardChange{Since: h.Since, Recent: h.Recent, Groups: groups}
 			require.NoError(t, state.Save(t.Context(), store.Change{Guard: &change}))
 			require.NoError(t, state.Close())
 
 			b.start()
 			want := 10
-			if verdict == guard.Approved {
+			if outcome == guard.Approved {
 				want = 4
 			} else {
 				b.eventually(func() any { return b.outcomes()["off"][7] }, event.Withheld)
@@ -456,7 +457,7 @@ func TestClearingWaitsWhileAFeedIsSilent(t *testing.T) {
 	for i, feed := range []string{"north", "south"} {
 		entry := booked(worker(i), 250, true)
 		entry.Row = 2
-		b.publish(topology.EntriesSubject(feed), &event.Entries{File: feed, Feed: feed, Order: int64(i + 5), Last: true, Entries: []event.Entry{entry}})
+		b.publish(topology.EntriesSubject(feed), &event.Entries{File: feed, Feed: feed, Sequence: int64(i + 5), Last: true, Entries: []event.Entry{entry}})
 	}
 	b.idle()
 	b.eventually(func() any { return b.table()[user(1)].File }, "south")
@@ -489,7 +490,7 @@ func TestClearingWaitsWhileAFeedIsSilent(t *testing.T) {
 // TestObservingHoldsNothing: it is said what would have been held.
 func TestObservingHoldsNothing(t *testing.T) {
 	t.Parallel()
-	for mode, tells := range map[string]bool{"observe": true, "auto": false, "off": false} {
+	for mode, reports := range map[string]bool{"observe": true, "auto": false, "off": false} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t)
@@ -503,13 +504,13 @@ func TestObservingHoldsNothing(t *testing.T) {
 			b.eventually(b.onDuty, 4)
 			b.eventually(func() any {
 				g := b.guard()
-				for _, told := range g.Told {
+				for _, told := range g.Unusual {
 					if told.Kind == "off" && told.Users == 6 {
 						return []bool{true, g.Holding, len(g.Held) > 0}
 					}
 				}
 				return []bool{false, g.Holding, len(g.Held) > 0}
-			}, []bool{tells, false, false})
+			}, []bool{reports, false, false})
 		})
 	}
 }
@@ -559,7 +560,7 @@ func (b *bench) until(what string, done func() bool) {
 		default:
 		}
 		return done()
-	}, patience, 10*time.Millisecond, what)
+	}, timeout, 10*time.Millisecond, what)
 }
 
 // TestKilledAtAnyStepOfAHold: the process ends before each step of holding, deciding and publishing that leaves something behind. No
@@ -577,8 +578,8 @@ func TestKilledAtAnyStepOfAHold(t *testing.T) {
 				answer, _ = control.Ask[control.HeldAnswer](t.Context(), b.conn.NC, topology.Resolver, control.Held, control.Nothing{})
 				return answer
 			}
-			decided := func(verdict string) bool {
-				return slices.ContainsFunc(list().Decided, func(g control.HeldGroup) bool { return g.Decision == verdict })
+			decided := func(outcome string) bool {
+				return slices.ContainsFunc(list().Decided, func(g control.HeldGroup) bool { return g.Decision == outcome })
 			}
 			// order decides about the first hold in which more than the one who is excepted are, or just about that one.
 			order := func(approve bool) {

@@ -27,8 +27,8 @@ func TestABatchThatComesAgainInPartsNeverGoesBack(t *testing.T) {
 	unblock := b.blockAcks()
 	older, newer := booked("00001", 60, true), booked("00001", 30, false)
 	older.Row, newer.Row = 2, 2
-	b.publish(topology.EntriesSubject("older"), &event.Entries{File: "older", Order: 1, Last: true, Settled: true, Entries: []event.Entry{older}})
-	b.publish(topology.EntriesSubject("newer"), &event.Entries{File: "newer", Order: 2, Last: true, Settled: true, Entries: []event.Entry{newer}})
+	b.publish(topology.EntriesSubject("older"), &event.Entries{File: "older", Sequence: 1, Last: true, Settled: true, Entries: []event.Entry{older}})
+	b.publish(topology.EntriesSubject("newer"), &event.Entries{File: "newer", Sequence: 2, Last: true, Settled: true, Entries: []event.Entry{newer}})
 	b.file("expired", 3, booked("00003", 60*30, true)) // its outcome cannot be stored, so the batch fails
 	b.start()
 	tries := func(n int) { b.eventually(func() any { return len(sent()) >= n }, true) }

@@ -23,7 +23,7 @@ func ask[Res, Req any](b *bench, endpoint string, req Req) (res Res, err error) 
 	require.Eventually(b.t, func() bool {
 		res, err = control.Ask[Res](b.t.Context(), b.conn.NC, topology.Resolver, endpoint, req)
 		return !errors.Is(err, control.ErrNobody)
-	}, patience, 5*time.Millisecond, "the resolver does not serve operators")
+	}, timeout, 5*time.Millisecond, "the resolver does not serve operators")
 	return res, err
 }
 
@@ -57,7 +57,7 @@ func (b *bench) state(id string) control.ReplayState {
 // ended waits until all of a replay is published.
 func (b *bench) ended(id string) control.ReplayState {
 	b.t.Helper()
-	require.Eventually(b.t, func() bool { return !b.state(id).Ended.IsZero() }, patience, 20*time.Millisecond)
+	require.Eventually(b.t, func() bool { return !b.state(id).Ended.IsZero() }, timeout, 20*time.Millisecond)
 	return b.state(id)
 }
 
@@ -242,7 +242,7 @@ func (b *bench) crowd(n int) {
 		for i := range part {
 			part[i].Row = i + 2
 		}
-		b.publish(topology.EntriesSubject("crowd"), &event.Entries{File: "crowd", Order: 1, Last: true, Entries: part})
+		b.publish(topology.EntriesSubject("crowd"), &event.Entries{File: "crowd", Sequence: 1, Last: true, Entries: part})
 	}
 	b.sendUntil(uint64(n))
 }
@@ -251,7 +251,7 @@ func (b *bench) crowd(n int) {
 func (b *bench) sendUntil(published uint64) {
 	b.t.Helper()
 	stop := b.publishers()
-	require.Eventually(b.t, func() bool { return b.published() == published }, patience, 10*time.Millisecond)
+	require.Eventually(b.t, func() bool { return b.published() == published }, timeout, 10*time.Millisecond)
 	stop()
 	b.sent()
 }
@@ -260,8 +260,8 @@ func (b *bench) sendUntil(published uint64) {
 func (b *bench) publishers() (stop func()) {
 	b.t.Helper()
 	var stops []func()
-	for lane := range topology.Lanes {
-		c, err := b.conn.JS.Consumer(b.t.Context(), topology.StreamUpdates, topology.LaneConsumer(lane))
+	for partition := range topology.Partitions {
+		c, err := b.conn.JS.Consumer(b.t.Context(), topology.StreamUpdates, topology.PartitionConsumer(partition))
 		require.NoError(b.t, err)
 		consuming, err := c.Consume(func(m jetstream.Msg) { _ = m.Ack() })
 		require.NoError(b.t, err)
@@ -288,13 +288,13 @@ func (b *bench) busy() uint64 {
 	<-b.conn.JS.PublishAsyncComplete()
 	require.Eventually(b.t, func() bool {
 		pending := uint64(0)
-		for lane := range topology.Lanes {
-			c, err := b.conn.JS.Consumer(b.t.Context(), topology.StreamUpdates, topology.LaneConsumer(lane))
+		for partition := range topology.Partitions {
+			c, err := b.conn.JS.Consumer(b.t.Context(), topology.StreamUpdates, topology.PartitionConsumer(partition))
 			require.NoError(b.t, err)
 			pending += c.CachedInfo().NumPending
 		}
 		return pending == 1000
-	}, patience, 5*time.Millisecond)
+	}, timeout, 5*time.Millisecond)
 	return b.published()
 }
 
@@ -311,7 +311,7 @@ func TestReplayGoesOnInParts(t *testing.T) {
 	require.Equal(t, n, b.state(id).Left)
 
 	b.file("new", 2, booked("00007", 1, true))
-	require.Eventually(t, func() bool { return b.published() == before+1 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return b.published() == before+1 }, timeout, 10*time.Millisecond)
 	require.Equal(t, n-1, b.state(id).Left, "a newer event has sent it, and nothing else is sent")
 
 	b.restart()
@@ -324,7 +324,7 @@ func TestReplayGoesOnInParts(t *testing.T) {
 	require.Zero(t, state.Ended)
 
 	b.sent()
-	require.Eventually(t, func() bool { return n-1-b.state(id).Left >= part }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return n-1-b.state(id).Left >= part }, timeout, 10*time.Millisecond)
 	b.stop()
 	out := int(b.published() - before - 1)
 	require.Less(t, out, n-1, "not all of it at a time")
@@ -406,19 +406,19 @@ func TestReplayLeavesWhatIsBeingResolved(t *testing.T) {
 	b.wants(map[string]bool{"one@example.org": false, "Two@example.org": true})
 	first, second := booked("00001", 10, true), booked("00001", 5, false)
 	first.Row, second.Row = 2, 3
-	b.publish(topology.EntriesSubject("b"), &event.Entries{File: "b", Order: 2, Entries: []event.Entry{first}})
+	b.publish(topology.EntriesSubject("b"), &event.Entries{File: "b", Sequence: 2, Entries: []event.Entry{first}})
 	b.idle()
 	id := b.replay(control.ReplayRequest{All: true}).ID
-	require.Eventually(t, func() bool { return b.table()["Two@example.org"].Reason == event.ReasonReplay }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return b.table()["Two@example.org"].Reason == event.ReasonReplay }, timeout, 10*time.Millisecond)
 	require.Equal(t, 1, b.state(id).Left)
-	b.publish(topology.EntriesSubject("b"), &event.Entries{File: "b", Order: 2, Last: true, Entries: []event.Entry{second}})
+	b.publish(topology.EntriesSubject("b"), &event.Entries{File: "b", Sequence: 2, Last: true, Entries: []event.Entry{second}})
 	b.ended(id)
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		u := b.table()["one@example.org"]
 		assert.Equal(c, "b", u.File)
 		assert.Equal(c, 3, u.Version.Row)
 		assert.Equal(c, event.ReasonEvent, u.Reason)
-	}, patience, 10*time.Millisecond)
+	}, timeout, 10*time.Millisecond)
 	require.Equal(t, uint64(2+1+1), b.published())
 }
 
@@ -437,7 +437,7 @@ func TestAReplayThatIsLostWithTheBrokersStore(t *testing.T) {
 	for _, stream := range []string{topology.StreamEntries, topology.StreamUpdates, topology.StreamAcks, topology.StreamMapping} {
 		require.NoError(t, b.conn.JS.DeleteStream(t.Context(), stream))
 	}
-	require.Eventually(t, func() bool { return b.table()["one@example.org"].Reason == event.ReasonRecovery }, patience, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return b.table()["one@example.org"].Reason == event.ReasonRecovery }, timeout, 20*time.Millisecond)
 }
 
 func (b *bench) requeue(u event.Update) (control.RequeueAnswer, error) {

@@ -2,8 +2,8 @@
 // worker to an AtHoc user, and publishes the duty status that the user should have.
 //
 // A row's way through it: intake reads entries and keeps each worker's latest event, latest decides what follows from it, coalesce
-// when, release publishes it; answers takes in what AtHoc said. All of them work on the roster, which saves and publishes in the order
-// that survives a crash. takeover puts new mappings in force, rebuild makes good what was lost, observe judges what the janitor saw,
+// when, release publishes it; answers records AtHoc's answers. All of them work on the roster, which saves and publishes in the order
+// that survives a crash. takeover puts new mappings in force, rebuild rebuilds what was lost, observe judges what the janitor saw,
 // replay sends again, show answers questions.
 package resolver
 
@@ -22,6 +22,7 @@ import (
 	"bobosync/services/resolver/internal/roster"
 	"bobosync/services/resolver/internal/store"
 	"bobosync/shared/bus"
+	"bobosync/shared/check"
 	"bobosync/shared/config"
 	"bobosync/shared/control"
 	"bobosync/shared/program"
@@ -42,6 +43,11 @@ type Config struct {
 	Guard Guard
 }
 
+// Checked returns what is to be checked of them.
+func (c *Config) Checked() check.Settings {
+	return check.Settings{Service: topology.Resolver, Broker: c.Broker, Calls: c.Calls, Log: c.Log, Data: &c.Data}
+}
+
 // Guard are the settings of the guard against mass changes.
 type Guard struct {
 	// Mode is auto (observes until it has 14 days of history, then holds), observe, hold or off.
@@ -54,7 +60,7 @@ type Guard struct {
 	OffPercent int `env:"GUARD_OFF_PERCENT, default=30"`
 	// Factor is how many times the usual may change, at least 1.
 	Factor float64 `env:"GUARD_FACTOR, default=2"`
-	// On says what is done about users who go on duty: tell or hold.
+	// On is what is done about users who go on duty: tell or hold.
 	On string `env:"GUARD_ON, default=tell"`
 }
 
@@ -78,7 +84,7 @@ func (c *Config) Validate() error {
 // Common returns the settings that every program needs.
 func (c *Config) Common() (config.Broker, config.Log) { return c.Broker, c.Log }
 
-// maxStrangers is how many workers are kept whom no AtHoc user has and of whom nothing but the latest event is known. Their employee
+// maxStrangers is how many workers are kept who have no AtHoc user and of whom nothing but the latest event is known. Their employee
 // ids may be invented, and must not fill memory and disk.
 const maxStrangers = 50_000
 
@@ -86,13 +92,14 @@ const maxStrangers = 50_000
 type service struct {
 	cfg       Config
 	version   string
+	check     control.Endpoint
 	started   time.Time
 	conn      *bus.Conn
 	roster    *roster.Roster
 	observer  *observe.Observer
 	telemetry *telemetry.Telemetry
 	backlog   *telemetry.Backlog
-	part      *telemetry.Part
+	component *telemetry.Component
 }
 
 // Run does the resolver's work until ctx ends. It returns an error only if the work cannot begin: the data directory
@@ -110,12 +117,12 @@ func run(ctx context.Context, cfg Config, deps program.Deps, hit func() error) e
 	}
 	r := &roster.Roster{
 		Hit: hit, Holds: hold.New(cfg.rules(), log), Store: state, MaxStrangers: maxStrangers, Log: log, Now: deps.Clock(), Metrics: metrics.New(deps.Telemetry),
-		// A call that was given up may be worked on for as long as it was waited for, and then some.
+		// AtHoc may work on a call that was given up for as long as it was waited for, and longer.
 		Rules: latest.Rules{Lifetime: cfg.Lifetime.Duration(), Lateness: 2 * cfg.Calls.Timeout},
 	}
 	s := &service{
-		cfg: cfg, version: deps.Version, started: time.Now(), conn: deps.Conn, roster: r, observer: observe.New(r), telemetry: deps.Telemetry,
-		backlog: telemetry.NewBacklog(deps.Telemetry), part: deps.Telemetry.Part(string(topology.Resolver), deps.Conn.Connected),
+		cfg: cfg, version: deps.Version, check: check.Endpoint(cfg.Checked(), deps), started: time.Now(), conn: deps.Conn, roster: r, observer: observe.New(r), telemetry: deps.Telemetry,
+		backlog: telemetry.NewBacklog(deps.Telemetry), component: deps.Telemetry.Component(string(topology.Resolver), deps.Conn.Connected),
 	}
 	err = session.Keep(ctx, log, func(ctx context.Context, lost func(error)) error { return s.session(ctx, deps.Conn, lost) })
 	return errors.Join(err, state.Close())
@@ -143,11 +150,11 @@ func (s *service) session(ctx context.Context, conn *bus.Conn, lost func(error))
 	defer stop()
 	defer s.roster.Metrics.Watch(func(ctx context.Context) (control.ResolverState, error) { return s.state(ctx, control.Nothing{}) })()
 	defer s.backlog.WatchConsumers(conn.JS, topology.Resolver)()
-	defer s.part.InSession()()
+	defer s.component.InSession()()
 	return w.consume(ctx, lost)
 }
 
-// state tells how the resolver is doing. It waits for nothing that is being resolved.
+// state is how the resolver is doing. It waits for nothing that is being resolved.
 func (s *service) state(context.Context, control.Nothing) (control.ResolverState, error) {
 	state := s.roster.Stats.Count(s.roster.Now(), s.roster.Rules)
 	state.Instance, state.Guard = control.Me(s.version, s.started), s.roster.Holds.Facts(s.roster.Now())

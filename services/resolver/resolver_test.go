@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-const patience = 2 * time.Minute
+const timeout = 2 * time.Minute
 
 // bench is a resolver at work between a real broker and a test that plays all other services.
 type bench struct {
@@ -109,17 +109,17 @@ func (b *bench) publish(subject string, e event.Versioned) {
 // recovered plays ingest: it waits for the resolver's memory to be announced and says that everything has been read again.
 func (b *bench) recovered(before string) string {
 	b.t.Helper()
-	var memory event.Memory
+	var epoch event.StoreEpoch
 	require.Eventually(b.t, func() bool {
 		kv, err := b.conn.JS.KeyValue(b.t.Context(), topology.BucketState)
 		if err != nil {
 			return false
 		}
-		entry, err := kv.Get(b.t.Context(), topology.KeyResolverMemory)
-		return err == nil && event.Decode(entry.Value(), &memory) == nil && memory.Memory != before
-	}, patience, 5*time.Millisecond)
-	b.publish(topology.SubjectRecovered, &event.Recovered{Memory: memory.Memory})
-	return memory.Memory
+		entry, err := kv.Get(b.t.Context(), topology.KeyResolverEpoch)
+		return err == nil && event.Decode(entry.Value(), &epoch) == nil && epoch.Epoch != before
+	}, timeout, 5*time.Millisecond)
+	b.publish(topology.SubjectRecovered, &event.Recovered{Epoch: epoch.Epoch})
+	return epoch.Epoch
 }
 
 func (b *bench) mapping(snapshot string, users map[string]string) {
@@ -133,7 +133,7 @@ func (b *bench) file(name string, order int64, entries ...event.Entry) {
 	for i := range entries {
 		entries[i].Row = i + 2
 	}
-	b.publish(topology.EntriesSubject(name), &event.Entries{File: name, Order: order, Last: true, Entries: entries})
+	b.publish(topology.EntriesSubject(name), &event.Entries{File: name, Sequence: order, Last: true, Entries: entries})
 }
 
 // booked is an entry some minutes ago.
@@ -213,7 +213,7 @@ func (b *bench) settled(file string, want map[int]event.Outcome) {
 // eventually polls until got equals want, and shows the last difference if it never does.
 func (b *bench) eventually(got func() any, want any) {
 	b.t.Helper()
-	require.EventuallyWithT(b.t, func(c *assert.CollectT) { assert.Equal(c, want, got()) }, patience, 10*time.Millisecond)
+	require.EventuallyWithT(b.t, func(c *assert.CollectT) { assert.Equal(c, want, got()) }, timeout, 10*time.Millisecond)
 }
 
 // idle waits until everything that was published has been handled.
@@ -226,7 +226,7 @@ func (b *bench) idle() {
 		require.Eventually(b.t, func() bool {
 			drained, err := bustest.Drained(b.t.Context(), b.conn.JS, stream, consumer)
 			return err == nil && drained
-		}, patience, 5*time.Millisecond, consumer)
+		}, timeout, 5*time.Millisecond, consumer)
 	}
 }
 
@@ -323,10 +323,10 @@ func TestAFileReadInPartIsHeldUntilItsEnd(t *testing.T) {
 	b.idle()
 	first, second := booked("00001", 10, true), booked("00001", 5, false)
 	first.Row, second.Row = 2, 3
-	b.publish(topology.EntriesSubject("a"), &event.Entries{File: "a", Order: 1, Entries: []event.Entry{first}})
+	b.publish(topology.EntriesSubject("a"), &event.Entries{File: "a", Sequence: 1, Entries: []event.Entry{first}})
 	b.idle()
 	require.Empty(t, b.table(), "the rest of the file may change it")
-	b.publish(topology.EntriesSubject("a"), &event.Entries{File: "a", Order: 1, Last: true, Entries: []event.Entry{second}})
+	b.publish(topology.EntriesSubject("a"), &event.Entries{File: "a", Sequence: 1, Last: true, Entries: []event.Entry{second}})
 	b.wants(map[string]bool{"one@example.org": false})
 	s, err := b.conn.JS.Stream(t.Context(), topology.StreamUpdates)
 	require.NoError(t, err)
@@ -356,13 +356,13 @@ func TestWhatCannotBeReadIsDeadLettered(t *testing.T) {
 	b.idle()
 }
 
-// TestAFreshMemoryPublishesNothingUntilItIsComplete: the memory is deleted; an older event from a file that still waits
+// TestAFreshStateStorePublishesNothingUntilItIsComplete: the memory is deleted; an older event from a file that still waits
 // must not beat a newer one from a file that is done.
-func TestAFreshMemoryPublishesNothingUntilItIsComplete(t *testing.T) {
+func TestAFreshStateStorePublishesNothingUntilItIsComplete(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.start()
-	memory := b.recovered("")
+	epoch := b.recovered("")
 	b.mapping("m1", staff)
 	first := booked("00001", 10, true)
 	b.file("done", 2, first, booked("00002", 60, true))
@@ -378,9 +378,9 @@ func TestAFreshMemoryPublishesNothingUntilItIsComplete(t *testing.T) {
 	// What ingest does then: the files that are done, the files that wait, the end.
 	again := []event.Entry{first, booked("00002", 40, false)}
 	again[0].Row, again[1].Row = 2, 7
-	b.publish(topology.EntriesSubject("done"), &event.Entries{File: "done", Order: 2, Last: true, Settled: true, Entries: again})
+	b.publish(topology.EntriesSubject("done"), &event.Entries{File: "done", Sequence: 2, Last: true, Settled: true, Entries: again})
 	b.file("waiting", 1, booked("00001", 30, false), booked("00002", 50, false), booked("00003", 20, true))
-	b.recovered(memory)
+	b.recovered(epoch)
 	b.wants(map[string]bool{"one@example.org": true, "Two@example.org": false, "three@example.org": true})
 	b.settled("waiting", map[int]event.Outcome{2: event.Superseded, 3: event.Superseded})
 	require.Equal(t, before["one@example.org"], b.table()["one@example.org"], "what is known to be published is not published again")
@@ -409,7 +409,7 @@ func TestTheBrokersStoreIsLost(t *testing.T) {
 	b.wants(map[string]bool{"Two@example.org": true, "three@example.org": true})
 }
 
-// TestTheBrokersAnswersAreLost: their stream is made anew while the resolver is at work, so that answers may be in no history; and what comes
+// TestTheBrokersAnswersAreLost: their stream is recreated while the resolver is at work, so that answers may be in no history; and what comes
 // into the new one is read at once.
 func TestTheBrokersAnswersAreLost(t *testing.T) {
 	t.Parallel()
@@ -426,14 +426,14 @@ func TestTheBrokersAnswersAreLost(t *testing.T) {
 	require.NoError(t, err)
 	_, err = again.CreateConsumer(t.Context(), consumer.CachedInfo().Config)
 	require.NoError(t, err)
-	var books event.Books
+	var info event.HistoryInfo
 	require.Eventually(t, func() bool {
 		stream, err := b.conn.JS.Stream(t.Context(), topology.StreamHistory)
 		require.NoError(t, err)
-		m, err := stream.GetLastMsgForSubject(t.Context(), topology.SubjectHistoryBooks)
-		return err == nil && event.Decode(m.Data, &books) == nil && len(books.Gaps) == 1
-	}, patience, 10*time.Millisecond)
-	require.Less(t, books.Gaps[0].From, books.Gaps[0].To)
+		m, err := stream.GetLastMsgForSubject(t.Context(), topology.SubjectHistoryInfo)
+		return err == nil && event.Decode(m.Data, &info) == nil && len(info.Gaps) == 1
+	}, timeout, 10*time.Millisecond)
+	require.Less(t, info.Gaps[0].From, info.Gaps[0].To)
 	b.confirmed("one@example.org")
 	b.idle()
 }

@@ -28,27 +28,30 @@ import (
 	"bobosync/shared/topology"
 )
 
-// The most messages in a batch. A message of entries holds up to 500 of them, so a batch holds up to 100,000 in some 8 MB.
+// The most messages in a batch. A message has up to 500 entries: a batch has up to 100,000 entries of a large file, or all of a thousand
+// small files.
 const (
-	entriesBatch = 200
+	entriesBatch = 1000
+	entriesBytes = 8 << 20
 	otherBatch   = 200
 )
 
-// How often what falls due is looked for, whether the broker's store is still the one that the session began with, and what the history
-// of what AtHoc was told needs.
+// How often it is checked what is due, how soon again while room for updates is near, whether the broker's store is still the one that
+// the session began with, and what the history needs.
 const (
 	dueInterval    = 100 * time.Millisecond
+	soonInterval   = 20 * time.Millisecond
 	forgetInterval = 10 * time.Minute
 	storeInterval  = 2 * time.Second
 	tendInterval   = 10 * time.Second
 )
 
-// closeTimeout is how long a batch that is at work may take to end when the resolver is told to stop, or a session ends: without a
-// broker nothing that it publishes would ever be confirmed. What is given up comes again.
+// closeTimeout is how long a running batch may take to end when the resolver is stopped, or a session ends: without a
+// broker nothing that it publishes would ever be confirmed. What is given up is redelivered.
 const closeTimeout = 8 * time.Second
 
-// gather is how long entries are waited for at most while batches of them take that long: each writes nearly all workers anew when a
-// large file speaks of all.
+// gather is how long entries are waited for at most while batches of them take that long: each rewrites nearly all workers when a
+// large file has bookings of all of them.
 const gather = 500 * time.Millisecond
 
 // work is one session's.
@@ -65,7 +68,7 @@ type work struct {
 	history   *history.Keeper
 }
 
-// begin brings the state store and the broker's streams together before anything is consumed.
+// begin reconciles the state store and the broker's streams before anything is consumed.
 func (s *service) begin(ctx context.Context, conn *bus.Conn, lost func(error)) (*work, error) {
 	r := s.roster
 	past, err := history.New(conn, s.cfg.Calls.Timeout, r.Log, r.Now)
@@ -91,14 +94,14 @@ func (s *service) begin(ctx context.Context, conn *bus.Conn, lost func(error)) (
 		out.Close()
 		return nil, err
 	}
-	if err := errors.Join(w.lookAhead(ctx), w.rebuilder.Begin(ctx, s.observer.Forget)); err != nil {
+	if err := errors.Join(w.peekAhead(ctx), w.rebuilder.Begin(ctx, s.observer.Forget)); err != nil {
 		out.Close()
 		return nil, err
 	}
 	w.takeover = takeover.New(ctx, conn.JS, r, w.releaser, func(ctx context.Context) error {
 		err := w.rebuilder.Reread(ctx)
 		if err != nil {
-			lost(err) // the next session tells ingest
+			lost(err) // the next session announces it to ingest
 		}
 		return err
 	})
@@ -108,8 +111,8 @@ func (s *service) begin(ctx context.Context, conn *bus.Conn, lost func(error)) (
 	return w, nil
 }
 
-// lookAhead finds out which entries wait to be read.
-func (w *work) lookAhead(ctx context.Context) error {
+// peekAhead finds out which entries wait to be read.
+func (w *work) peekAhead(ctx context.Context) error {
 	consumer, err := w.conn.JS.Consumer(ctx, topology.StreamEntries, topology.ConsumerResolverEntries)
 	if err != nil {
 		return fmt.Errorf("look up consumer %s: %w", topology.ConsumerResolverEntries, err)
@@ -128,10 +131,10 @@ func (w *work) consume(ctx context.Context, lost func(error)) error {
 	open := make(chan struct{})
 	close(open)
 	for _, in := range []input{
-		{"mapping", topology.StreamMapping, topology.ConsumerResolverMapping, otherBatch, 0, 0, open, w.takeover.Handle},
-		{"answers", topology.StreamAcks, topology.ConsumerResolverAcks, otherBatch, answers.Linger, 0, open, w.answers.Handle},
-		// Without any mapping nobody could be told from an unknown worker, and rows would be settled as unmapped: entries wait.
-		{"entries", topology.StreamEntries, topology.ConsumerResolverEntries, entriesBatch, 0, gather, w.takeover.Mapped(), w.intake.Handle},
+		{"mapping", topology.StreamMapping, topology.ConsumerResolverMapping, otherBatch, 0, 0, 0, open, w.takeover.Handle},
+		{"answers", topology.StreamAcks, topology.ConsumerResolverAcks, otherBatch, 0, answers.Linger, 0, open, w.answers.Handle},
+		// Without any mapping every worker would look unknown, and rows would be settled as unmapped: entries wait.
+		{"entries", topology.StreamEntries, topology.ConsumerResolverEntries, entriesBatch, entriesBytes, 0, gather, w.takeover.Mapped(), w.intake.Handle},
 	} {
 		if err := w.add(router, in, lost); err != nil {
 			return err
@@ -152,10 +155,11 @@ func (w *work) consume(ctx context.Context, lost func(error)) error {
 	return err
 }
 
-// input is something that is consumed: at most so many messages at a time, for which it waits so long (see bus.PullConfig), once ready is closed.
+// input is something that is consumed: at most so many messages and bytes at a time, for which it waits so long (see bus.PullConfig), once
+// ready is closed.
 type input struct {
 	topic, stream, consumer string
-	batch                   int
+	batch, bytes            int
 	linger, gather          time.Duration
 	ready                   <-chan struct{}
 	handle                  message.NoPublishHandlerFunc
@@ -164,7 +168,7 @@ type input struct {
 func (w *work) add(router *message.Router, in input, lost func(error)) error {
 	log := w.roster.Log
 	source := bus.PullSource(w.conn, bus.PullConfig{
-		Stream: in.stream, Consumer: in.consumer, MaxItems: in.batch, Linger: in.linger, Gather: in.gather, OnLost: lost, Logger: log,
+		Stream: in.stream, Consumer: in.consumer, MaxItems: in.batch, MaxBytes: in.bytes, Linger: in.linger, Gather: in.gather, OnLost: lost, Logger: log,
 	})
 	sub, err := bus.NewSubscriber(w.conn, bus.SubscriberConfig{
 		Source: func(string) bus.Source { return latch{source, in.ready} }, CloseTimeout: closeTimeout, Logger: log,
@@ -192,10 +196,10 @@ func (l latch) Fetch(ctx context.Context) (*bus.Batch, error) {
 	}
 }
 
-// watchClock does what falls due without a message.
+// watchClock does what is due without a message.
 func (w *work) watchClock(ctx context.Context) {
-	ticker := time.NewTicker(dueInterval)
-	defer ticker.Stop()
+	due := time.NewTimer(dueInterval)
+	defer due.Stop()
 	forgetting := time.NewTicker(forgetInterval)
 	defer forgetting.Stop()
 	for {
@@ -205,23 +209,30 @@ func (w *work) watchClock(ctx context.Context) {
 			return
 		case <-forgetting.C:
 			err = w.forget(ctx)
-		case <-ticker.C:
+		case <-due.C:
 		}
-		if err := errors.Join(err, w.decider.Resume(ctx), w.release(ctx), w.answers.Repeat(ctx), w.replayer.Next(ctx)); err != nil && ctx.Err() == nil {
+		err = errors.Join(err, w.decider.Resume(ctx))
+		soon, releaseErr := w.release(ctx)
+		if err := errors.Join(err, releaseErr, w.answers.Repeat(ctx), w.replayer.Next(ctx)); err != nil && ctx.Err() == nil {
 			w.roster.Log.Warn("what has fallen due could not be published, trying again", "error", err)
+		}
+		if soon {
+			due.Reset(soonInterval)
+		} else {
+			due.Reset(dueInterval)
 		}
 	}
 }
 
-// forget forgets workers who may be invented.
+// forget drops workers who may be invented.
 func (w *work) forget(ctx context.Context) error {
 	w.roster.Lock()
 	defer w.roster.Unlock()
 	return w.roster.Forget(ctx)
 }
 
-// release publishes for workers who were held.
-func (w *work) release(ctx context.Context) error {
+// release publishes for workers who were held, and reports whether there may be room for more of them soon.
+func (w *work) release(ctx context.Context) (soon bool, err error) {
 	w.roster.Lock()
 	defer w.roster.Unlock()
 	c, err := w.releaser.Due(ctx)
@@ -229,21 +240,21 @@ func (w *work) release(ctx context.Context) error {
 		w.roster.Log.Info("held entries resolved", "updates", len(c.Updates), "rows_settled", c.Settled.Count(),
 			"held_workers", len(w.roster.Unresolved))
 	}
-	return err
+	return err == nil && w.releaser.Soon(), err
 }
 
-// tendHistory does what the history of what AtHoc was told needs by the clock.
+// tendHistory maintains the history by the clock.
 func (w *work) tendHistory(ctx context.Context) {
 	_ = pause.Every(ctx, tendInterval, func() error {
 		if err := w.history.Tend(ctx); err != nil && ctx.Err() == nil {
-			w.roster.Log.Warn("the history of what AtHoc was told could not be looked after, trying again", "error", err)
+			w.roster.Log.Warn("the history of what AtHoc was sent could not be looked after, trying again", "error", err)
 		}
 		return nil
 	})
 }
 
-// watchStore ends the session when something of the broker's store is gone. Who pulls from a stream does not notice if another
-// service has created it again, with its consumers; what was on its way is lost.
+// watchStore ends the session when something of the broker's store is gone. A consumer of a stream does not notice if another
+// service has recreated it, with its consumers; what was on its way is lost.
 func (w *work) watchStore(ctx context.Context, lost func(error)) {
 	if err := pause.Every(ctx, storeInterval, func() error { return w.rebuilder.CheckStore(ctx) }); err != nil {
 		lost(err)

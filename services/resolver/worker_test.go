@@ -57,7 +57,7 @@ func TestAWorkerIsShown(t *testing.T) {
 	got, err = b.worker("three@example.org")
 	require.NoError(t, err)
 	require.Equal(t, control.WorkerAnswer{Employee: "00003", User: "three@example.org", Status: got.Status}, got)
-	require.Contains(t, got.Status, "BOBO has told nothing")
+	require.Contains(t, got.Status, "BOBO has sent nothing")
 
 	for text, why := range map[string]string{"": "employee id or AtHoc username", "1": "leading zeros count", "nobody@example.org": "neither"} {
 		_, err = b.worker(text)
@@ -175,10 +175,10 @@ func TestState(t *testing.T) {
 
 	held := booked("00003", 3, true)
 	held.Row = 2
-	b.publish(topology.EntriesSubject("b"), &event.Entries{File: "b", Order: 2, Entries: []event.Entry{held}})
+	b.publish(topology.EntriesSubject("b"), &event.Entries{File: "b", Sequence: 2, Entries: []event.Entry{held}})
 	want.OnDuty, want.Unresolved, want.Oldest = 3, 1, time.Unix(held.At, 0).UTC()
 	b.stateIs(want)
-	b.publish(topology.EntriesSubject("b"), &event.Entries{File: "b", Order: 2, Last: true})
+	b.publish(topology.EntriesSubject("b"), &event.Entries{File: "b", Sequence: 2, Last: true})
 	want.Unresolved, want.Unconfirmed = 0, 1
 	b.stateIs(want)
 

@@ -23,7 +23,7 @@ import (
 )
 
 // The most bytes of an answer, after decompression: what any answer may have, and what each user and each of a user's attributes may
-// add. Nobody who was asked for less may fill the memory.
+// add. A server that was asked for less must not fill the memory.
 const (
 	answerBase         = 64 << 10
 	answerPerUser      = 2 << 10
@@ -94,7 +94,7 @@ func (c *Client) LogValue() slog.Value { return c.cfg.LogValue() }
 // Location is the zone of AtHoc's wall clock.
 func (c *Client) Location() *time.Location { return c.cfg.Location }
 
-// Close lets go of idle connections. Calls under way are not disturbed, and the client stays usable.
+// Close releases idle connections. Calls under way are not disturbed, and the client stays usable.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // EnsureToken gets an access token if there is no usable one, so that a call made next does not spend its deadline, or the
@@ -126,7 +126,7 @@ type exchange struct {
 	usernames func() []string
 }
 
-// authorized carries out the exchange with the current token, and once more with a new one if that one is refused.
+// authorized carries out the exchange with the current token, and again with a new one if that one is refused.
 func (c *Client) authorized(ctx context.Context, x exchange) error {
 	token, err := c.tokens.get(ctx)
 	if err != nil {

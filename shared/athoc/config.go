@@ -46,7 +46,7 @@ type Config struct {
 	SourceIdentifier string
 
 	// Timeout is the longest that one HTTP exchange may take, from the dial to the last byte of the answer; 0 means
-	// [DefaultTimeout]. One call can need up to four exchanges (token, call, token, call): whoever needs a bound on the
+	// [DefaultTimeout]. One call can need up to four exchanges (token, call, token, call): a caller that needs a bound on the
 	// whole gives its context a deadline.
 	Timeout time.Duration
 	// InsecureSkipVerify turns the verification of the server's certificate off.
@@ -64,7 +64,7 @@ type Config struct {
 	Tokens TokenStore
 	// Logger is where the client reports; nil discards. Failures are returned, not logged.
 	Logger *slog.Logger
-	// Observe, if it is not nil, is told of each HTTP exchange: its operation, what went wrong (0 if nothing did) and how long
+	// Observe, if it is not nil, is called for each HTTP exchange: its operation, what went wrong (0 if nothing did) and how long
 	// it took. It may be called from several goroutines at once, and must not block.
 	Observe func(op string, kind Kind, took time.Duration)
 	// Now is the clock, replaced in tests; nil means [time.Now].

@@ -92,7 +92,7 @@ func (e *CallError) Error() string {
 // Unwrap returns the cause, so that errors.Is finds context.DeadlineExceeded and the like.
 func (e *CallError) Unwrap() error { return e.Err }
 
-// MayHaveApplied tells whether AtHoc may have carried out, or may still be carrying out, the update that failed: the whole
+// MayHaveApplied reports whether AtHoc may have carried out, or may still be carrying out, the update that failed: the whole
 // request was handed to the network, and no answer says that it was refused. When in doubt it is true. It is always false
 // for searches and for tokens.
 func (e *CallError) MayHaveApplied() bool { return e.mayHaveApplied }

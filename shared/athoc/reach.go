@@ -18,7 +18,7 @@ type Reached struct {
 	Status int
 	// TLS is the state of the connection; nil if it has none.
 	TLS *tls.ConnectionState
-	// Date is the server's clock, in whole seconds; zero if the answer does not tell.
+	// Date is the server's clock, in whole seconds; zero if the answer does not say.
 	Date time.Time
 }
 
@@ -62,7 +62,7 @@ func (c *Client) ProxyHost() (string, error) {
 	return proxy.Host, nil
 }
 
-// ProxyRefusal tells whether an error means that a proxy refused to open a tunnel, and with which HTTP status.
+// ProxyRefusal reports whether an error means that a proxy refused to open a tunnel, and with which HTTP status.
 func ProxyRefusal(err error) (status int, ok bool) {
 	if refusal, is := errors.AsType[*proxyRefusal](err); is {
 		return refusal.status, true

@@ -89,7 +89,7 @@ func hideName(text, name string) string {
 	return b.String()
 }
 
-// wordAt tells whether want stands at i with no letter or digit on either side. A short username such as "a" must not
+// wordAt reports whether want stands at i with no letter or digit on either side. A short username such as "a" must not
 // make holes in every other word.
 func wordAt(text, want []rune, i int) bool {
 	end := i + len(want)

@@ -60,7 +60,7 @@ func (t Token) GoString() string { return "athoc.Token{" + t.String() + "}" }
 // LogValue hides the value from logs.
 func (t Token) LogValue() slog.Value { return slog.StringValue(t.String()) }
 
-// fresh tells whether the token can be used for a call that begins now.
+// fresh reports whether the token can be used for a call that begins now.
 func (t Token) fresh(now time.Time) bool {
 	margin := min(renewMargin, t.Expires.Sub(t.Issued)/5)
 	return t.Access != "" && now.Before(t.Expires.Add(-margin))
@@ -73,7 +73,7 @@ func (t Token) fresh(now time.Time) bool {
 // over a network should watch its value rather than fetch it each time. What a store returns as an error becomes an
 // [Outage], unless it is a [*CallError] that fetch returned, which has to be passed on (wrapped or not).
 type TokenStore interface {
-	// Current returns the newest token known, or the zero Token if there is none. It need not be a valid one any more.
+	// Current returns the newest token known, or the zero Token if there is none. It may be invalid by now.
 	Current(ctx context.Context) (Token, error)
 
 	// Replace gets a new token with fetch, keeps it and returns it, if the current token is still the one whose fingerprint
@@ -302,5 +302,5 @@ func lifetime(raw json.RawMessage) time.Duration {
 	return time.Duration(min(seconds, maxLifetime.Seconds()) * float64(time.Second))
 }
 
-// notInHeader tells whether a token with r in it would break the Authorization header.
+// notInHeader reports whether a token with r in it would break the Authorization header.
 func notInHeader(r rune) bool { return r <= ' ' || r > '~' }

@@ -19,7 +19,7 @@ import (
 const (
 	// connectTimeout is the longest that a dial, or a TLS handshake, may take.
 	connectTimeout = 10 * time.Second
-	// pingAfter is how long a quiet HTTP/2 connection waits before it checks that its peer is still there.
+	// pingAfter is how long an idle HTTP/2 connection waits before it checks that its peer is still there.
 	pingAfter = 15 * time.Second
 	// maxIdle bounds idle connections: a process has few calls in flight at once.
 	maxIdle = 8
@@ -54,7 +54,7 @@ func newHTTPClient(cfg Config) (*http.Client, error) {
 		Transport: &http.Transport{
 			Proxy:                  proxy,
 			OnProxyConnectResponse: checkTunnel,
-			DialContext:            dialer.DialContext,
+			DialContext:            forgetful(dialer),
 			TLSClientConfig:        tlsConfig,
 			TLSHandshakeTimeout:    min(connectTimeout, cfg.Timeout),
 			ResponseHeaderTimeout:  cfg.Timeout,
@@ -67,6 +67,20 @@ func newHTTPClient(cfg Config) (*http.Client, error) {
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}, nil
+}
+
+// forgetful dials connections that send nothing any more once they are closed. A call that was given up would else be delivered when the network
+// is back, perhaps minutes later, after newer ones: the system goes on sending what was written to a connection that is closed.
+func forgetful(dialer *net.Dialer) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dialer.DialContext(ctx, network, address)
+		if tcp, ok := conn.(*net.TCPConn); ok && err == nil {
+			if err := tcp.SetLinger(0); err != nil {
+				return nil, errors.Join(fmt.Errorf("set up the connection to %s: %w", address, err), tcp.Close())
+			}
+		}
+		return conn, err
+	}
 }
 
 func newTLSConfig(cfg Config) (*tls.Config, error) {
@@ -121,7 +135,7 @@ func validProxy(address string) bool {
 	return false
 }
 
-// proxyPasswords are what must not be told of the proxies' addresses.
+// proxyPasswords are the parts of the proxies' addresses that must not be shown.
 func proxyPasswords(cfg Config) (passwords []string) {
 	for _, address := range []string{cfg.HTTPProxy, cfg.HTTPSProxy} {
 		if !strings.Contains(address, "://") {

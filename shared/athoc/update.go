@@ -88,7 +88,7 @@ func updateQuery(source string) string {
 // apply the two in an order of its own. Usernames that cannot be sent (empty, or not UTF-8) are [Invalid] without a call
 // being made for them.
 //
-// The error is a [*CallError], and there are no results with it; [CallError.MayHaveApplied] says whether values may have
+// The error is a [*CallError], and there are no results with it; [CallError.MayHaveApplied] reports whether values may have
 // been written all the same. Repeating an update does no harm. Nothing is retried, except once after a 401.
 func (c *Client) UpdateDutyStatus(ctx context.Context, users []DutyStatus, opts ...UpdateOption) ([]Result, error) {
 	if strings.TrimSpace(c.cfg.DutyStatusField) == "" {
@@ -154,7 +154,7 @@ type report struct {
 	results []Result
 	// index maps a username without its letter case to its place in results. It lacks users that are not sent.
 	index map[string]int
-	// reported tells, for each result, that AtHoc has spoken.
+	// reported: for each result, whether AtHoc has reported it.
 	reported []bool
 }
 
@@ -249,7 +249,7 @@ func (r *report) read(answer io.Reader, field string, scrub scrubber) error {
 		}
 		var user answerUser
 		if err := json.Unmarshal(raw, &user); err != nil {
-			continue // not an object: whoever was meant counts as not reported
+			continue // not an object: the user who was meant counts as not reported
 		}
 		r.take(user, field, scrub)
 	}
@@ -281,7 +281,7 @@ func (r *report) take(user answerUser, field string, scrub scrubber) {
 	r.results[i].Detail = scrub.quote(details)
 }
 
-// The texts by which the sorts of :SyncDetails are told apart. The API documents only "… does not exists in the
+// The texts by which the kinds of :SyncDetails are distinguished. The API documents only "… does not exists in the
 // Organization" to the letter; for the others the words are those that it uses for the matter, and what matches none is
 // transient, so that a text that is not known yet costs repeats and never a status.
 var (

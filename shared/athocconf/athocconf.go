@@ -59,10 +59,10 @@ func Web(a config.AtHoc, timeout time.Duration) (*http.Client, error) {
 // Option changes a client.
 type Option func(*athoc.Config)
 
-// Observed has m count the client's requests.
+// Observed records the client's requests in m.
 func Observed(m *telemetry.Calls) Option { return func(c *athoc.Config) { c.Observe = m.Observe } }
 
-// Limits returns the bounds that the settings set to calls. What tells these settings from others is the name that the store of
+// Limits returns the bounds that the settings set to calls. What distinguishes these settings from others is the name that the store of
 // tokens has for them.
 func Limits(ctx context.Context, a config.AtHoc, c config.Calls, store *tokens.Store) (breaker.Limits, error) {
 	settings, err := store.Settings(ctx, a.ServerURL, a.Scope, a.DutyStatusField)

@@ -39,11 +39,11 @@ func order(t *testing.T, js jetstream.JetStream, service topology.Service, set s
 	require.NoError(t, err)
 }
 
-func load(t *testing.T, js jetstream.JetStream) audit.Books {
+func load(t *testing.T, js jetstream.JetStream) audit.Chains {
 	t.Helper()
-	books, err := audit.Load(t.Context(), js)
+	chains, err := audit.Load(t.Context(), js)
 	require.NoError(t, err)
-	return books
+	return chains
 }
 
 // TestManyWriteOneChain: instances of a service write at once, and every record is in one chain.
@@ -60,12 +60,12 @@ func TestManyWriteOneChain(t *testing.T) {
 	}
 	wg.Wait()
 	order(t, js, topology.Janitor, "mapping")
-	books := load(t, js)
-	require.Len(t, books.Links, 42)
-	require.Equal(t, age, books.Age)
-	require.Empty(t, audit.Verify(books, nil, time.Now()))
+	chains := load(t, js)
+	require.Len(t, chains.Links, 42)
+	require.Equal(t, age, chains.Age)
+	require.Empty(t, audit.Verify(chains, nil, time.Now()))
 
-	entries := books.Entries()
+	entries := chains.Entries()
 	require.Len(t, entries, 42)
 	require.Equal(t, audit.Result, entries[0].Kind)
 	require.Equal(t, entries[1].ID, entries[0].Order)
@@ -74,11 +74,11 @@ func TestManyWriteOneChain(t *testing.T) {
 }
 
 // tampered are what may be done to a chain at one of its records, and whether it may be done at the last one too.
-var tampered = map[string]func(b *audit.Books, at int){
-	"changed": func(b *audit.Books, at int) {
+var tampered = map[string]func(b *audit.Chains, at int){
+	"changed": func(b *audit.Chains, at int) {
 		b.Links[at].Data = slices.Replace(slices.Clone(b.Links[at].Data), len(b.Links[at].Data)-3, len(b.Links[at].Data)-2, 'x')
 	},
-	"another caller": func(b *audit.Books, at int) {
+	"another caller": func(b *audit.Chains, at int) {
 		var r audit.Record
 		if err := json.Unmarshal(b.Links[at].Data, &r); err != nil {
 			panic(err)
@@ -86,10 +86,10 @@ var tampered = map[string]func(b *audit.Books, at int){
 		r.Caller.Name = "ajones"
 		b.Links[at].Data, _ = json.Marshal(r) // it was read from JSON
 	},
-	"unreadable": func(b *audit.Books, at int) { b.Links[at].Data = []byte("{") },
-	"removed":    func(b *audit.Books, at int) { b.Links = slices.Delete(b.Links, at, at+1) },
-	"put in":     func(b *audit.Books, at int) { b.Links = slices.Insert(b.Links, at, b.Links[at]) },
-	"put behind, rightly chained": func(b *audit.Books, at int) {
+	"unreadable": func(b *audit.Chains, at int) { b.Links[at].Data = []byte("{") },
+	"removed":    func(b *audit.Chains, at int) { b.Links = slices.Delete(b.Links, at, at+1) },
+	"put in":     func(b *audit.Chains, at int) { b.Links = slices.Insert(b.Links, at, b.Links[at]) },
+	"put behind, rightly chained": func(b *audit.Chains, at int) {
 		var r audit.Record
 		if err := json.Unmarshal(b.Links[at].Data, &r); err != nil {
 			panic(err)
@@ -98,11 +98,11 @@ var tampered = map[string]func(b *audit.Books, at int){
 		data, _ := json.Marshal(forged) // it has nothing that JSON has not
 		b.Links = slices.Insert(b.Links, at+1, audit.Link{Service: b.Links[at].Service, Data: data, Detail: []byte("{}")})
 	},
-	"another order":    func(b *audit.Books, at int) { b.Links[at].Detail = []byte(`{"salt":"x","request":"none"}`) },
-	"no order":         func(b *audit.Books, at int) { b.Links[at].Detail = nil },
-	"of other service": func(b *audit.Books, at int) { b.Links[at].Service = topology.Ingest },
-	"all up to here":   func(b *audit.Books, at int) { b.Links = slices.Delete(b.Links, 0, at+1) },
-	"all from here":    func(b *audit.Books, at int) { b.Links = b.Links[:at] },
+	"another order":    func(b *audit.Chains, at int) { b.Links[at].Detail = []byte(`{"salt":"x","request":"none"}`) },
+	"no order":         func(b *audit.Chains, at int) { b.Links[at].Detail = nil },
+	"of other service": func(b *audit.Chains, at int) { b.Links[at].Service = topology.Ingest },
+	"all up to here":   func(b *audit.Chains, at int) { b.Links = slices.Delete(b.Links, 0, at+1) },
+	"all from here":    func(b *audit.Chains, at int) { b.Links = b.Links[:at] },
 }
 
 // TestWhatIsNotAsItWasWrittenIsFound: each way to tamper, at each record.
@@ -112,13 +112,13 @@ func TestWhatIsNotAsItWasWrittenIsFound(t *testing.T) {
 	for n := range 4 {
 		order(t, js, topology.Resolver, fmt.Sprint(n))
 	}
-	books := load(t, js)
+	chains := load(t, js)
 	now := time.Now()
-	require.Empty(t, audit.Verify(books, nil, now))
+	require.Empty(t, audit.Verify(chains, nil, now))
 	for name, tamper := range tampered {
-		for at := range books.Links {
-			b := books
-			b.Links = slices.Clone(books.Links)
+		for at := range chains.Links {
+			b := chains
+			b.Links = slices.Clone(chains.Links)
 			tamper(&b, at)
 			require.NotEmpty(t, audit.Verify(b, nil, now), "%s at %d", name, at)
 		}
@@ -130,19 +130,19 @@ func TestTheJournalKnowsTheEndsOfDays(t *testing.T) {
 	t.Parallel()
 	js := store(t)
 	order(t, js, topology.Resolver, "one")
-	books, now := load(t, js), time.Now()
-	require.Empty(t, books.Days(now), "today is not over")
+	chains, now := load(t, js), time.Now()
+	require.Empty(t, chains.Days(now), "today is not over")
 	tomorrow := now.Add(24 * time.Hour)
-	days := books.Days(tomorrow)
+	days := chains.Days(tomorrow)
 	require.Len(t, days, 1)
-	require.Equal(t, books.Ends[topology.Resolver], days[0].Ends["resolver"])
-	require.Empty(t, audit.Verify(books, days, tomorrow))
+	require.Equal(t, chains.Ends[topology.Resolver], days[0].Ends["resolver"])
+	require.Empty(t, audit.Verify(chains, days, tomorrow))
 
 	other := store(t)
 	order(t, other, topology.Resolver, "two")
 	require.NotEmpty(t, audit.Verify(load(t, other), days, tomorrow), "another chain, right in itself")
-	require.NotEmpty(t, audit.Verify(audit.Books{Age: age}, days, tomorrow), "none at all")
-	require.Empty(t, audit.Verify(audit.Books{Age: age}, days, now.Add(age+time.Hour)), "it was dropped for its age")
+	require.NotEmpty(t, audit.Verify(audit.Chains{Age: age}, days, tomorrow), "none at all")
+	require.Empty(t, audit.Verify(audit.Chains{Age: age}, days, now.Add(age+time.Hour)), "it was dropped for its age")
 }
 
 // TestWhatIsTooOldIsNotMissed: the stream drops records for their age, the details with them.

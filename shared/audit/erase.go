@@ -82,10 +82,10 @@ func (d Detail) without(n erase.Names) (_ Detail, err error) {
 	return d, nil
 }
 
-// erasures counts, by order, what may have been erased; -1 is any number, as nothing tells how the order ended.
+// erasures counts, by order, what may have been erased; -1 is any number, as it is not known how the order ended.
 type erasures map[string]int
 
-func (b Books) erasures() erasures {
+func (b Chains) erasures() erasures {
 	all := erasures{}
 	for _, e := range b.Entries() {
 		if e.Service != string(topology.Resolver) || e.Endpoint != EndpointErase {

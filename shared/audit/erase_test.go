@@ -36,9 +36,9 @@ func TestAWorkerIsErasedAndTheChainsVerify(t *testing.T) {
 	_, err = log.Append(t.Context(), audit.Record{Endpoint: audit.EndpointErase, Kind: audit.Result, Order: id, Outcome: audit.OK}, audit.Detail{Result: result})
 	require.NoError(t, err)
 
-	books := load(t, js)
-	require.Empty(t, audit.Verify(books, nil, time.Now()))
-	for _, e := range books.Entries() {
+	chains := load(t, js)
+	require.Empty(t, audit.Verify(chains, nil, time.Now()))
+	for _, e := range chains.Entries() {
 		require.NotNil(t, e.What)
 		data, err := json.Marshal(e)
 		require.NoError(t, err)

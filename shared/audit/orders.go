@@ -22,7 +22,7 @@ import (
 // Ordered is an order with what came of it.
 type Ordered struct {
 	Entry
-	// Ended is when it was followed or not; zero if nothing tells.
+	// Ended is when it was followed or not; zero if that is not known.
 	Ended time.Time `json:"ended,omitzero"`
 	// Answer is what the service answered.
 	Answer *Detail `json:"answer,omitempty"`
@@ -45,7 +45,7 @@ func Orders(entries []Entry) []Ordered {
 		if result, there := results[e.ID]; there {
 			o.Ended, o.Outcome, o.Answer = result.At, result.Outcome, result.What
 		}
-		if e.Kind == Look {
+		if e.Kind == Read {
 			o.Outcome = "looked"
 		}
 		all = append(all, o)
@@ -100,7 +100,7 @@ func NewFamily() string { return uuid.Must(uuid.NewV7()).String()[:familyLen] + 
 func Member(family string, n int) string { return fmt.Sprintf("%s%08x", family[:familyLen], n) }
 
 // Find returns the parts of an order whose id its giver has made, as far as they are recorded; none if it was not given. The id is of
-// NewFamily, and what is older than it is not read. It needs the rights of one who looks.
+// NewFamily, and what is older than it is not read. It needs a viewer's rights.
 func Find(ctx context.Context, js jetstream.JetStream, id string) ([]Ordered, error) {
 	made, err := uuid.Parse(id)
 	if err != nil || made.Version() != 7 || !strings.HasSuffix(id, "00000000") {

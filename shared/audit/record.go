@@ -1,7 +1,7 @@
 // Package audit keeps who gave which order, so that it can be proved: each service writes what it was ordered before it does it,
 // and what came of it afterwards.
 //
-// The records of a service are a chain: each holds the hash of the one before, and nobody can remove one (the stream AUDIT denies
+// The records of a service are a chain: each holds the hash of the previous one, and nobody can remove one (the stream AUDIT denies
 // it). Where a chain ends lies in the bucket bobo_audit, and the hash at the end of each day in the janitor's journal, so that a
 // record cannot be taken from the end either. [Verify] finds what was changed, removed or put in.
 //
@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// Kind is what a record tells of.
+// Kind is what a record is about.
 type Kind string
 
 // The kinds of records.
@@ -26,8 +26,8 @@ const (
 	Order Kind = "order"
 	// Result: it was followed, or not.
 	Result Kind = "result"
-	// Look: somebody looked into a person's past.
-	Look Kind = "look"
+	// Read: somebody looked into a person's past.
+	Read Kind = "look"
 )
 
 // Outcomes of orders.
@@ -73,7 +73,7 @@ const (
 	ByLogin = "login"
 )
 
-// Caller is who gives an order. Nothing of it but Said is the caller's own word.
+// Caller is the sender of an order. Nothing of it but Said is the caller's own word.
 type Caller struct {
 	// Name is the operator, by the user's key at the broker; empty if the broker has one login for all.
 	Name string `json:"name,omitempty"`

@@ -27,15 +27,15 @@ type Link struct {
 	Detail []byte
 }
 
-// Books are all that is there to be verified.
-type Books struct {
+// Chains are all that is there to be verified.
+type Chains struct {
 	// Links are in the order of the stream.
 	Links []Link
 	// Ends are where the services say that their chains end.
 	Ends map[topology.Service]End
 	// Age is how long records are kept; 0 means for ever.
 	Age time.Duration
-	// Hidden: what belongs to the records is not for whoever loaded them to see.
+	// Hidden: the details of the records are not for the person who loaded them to see.
 	Hidden bool
 }
 
@@ -47,7 +47,7 @@ type Day struct {
 }
 
 // Days returns the ends of the chains for each day that is over by now, as far as there were orders, the oldest first.
-func (b Books) Days(now time.Time) []Day {
+func (b Chains) Days(now time.Time) []Day {
 	days := map[string]map[string]End{}
 	for _, l := range b.Links {
 		end, err := after(l.Data)
@@ -76,33 +76,33 @@ type Finding struct {
 }
 
 // LoadChains reads the records without their details, and without what the services say of their ends.
-func LoadChains(ctx context.Context, js jetstream.JetStream) (Books, error) {
-	books := Books{Ends: map[topology.Service]End{}}
+func LoadChains(ctx context.Context, js jetstream.JetStream) (Chains, error) {
+	chains := Chains{Ends: map[topology.Service]End{}}
 	stream, err := js.Stream(ctx, topology.StreamAudit)
 	if err != nil {
-		return books, fmt.Errorf("open stream %s: %w", topology.StreamAudit, err)
+		return chains, fmt.Errorf("open stream %s: %w", topology.StreamAudit, err)
 	}
-	books.Age = stream.CachedInfo().Config.MaxAge
+	chains.Age = stream.CachedInfo().Config.MaxAge
 	err = bus.Read(ctx, js, topology.StreamAudit, bus.ReadFrom{}, func(data []byte, subject string) {
 		service := topology.Service(strings.TrimPrefix(subject, topology.AuditSubject("")))
-		books.Links = append(books.Links, Link{Service: service, Data: slices.Clone(data)})
+		chains.Links = append(chains.Links, Link{Service: service, Data: slices.Clone(data)})
 	})
-	return books, err
+	return chains, err
 }
 
-// Load reads everything, or, for one who may not see what belongs to the records, all but that.
-func Load(ctx context.Context, js jetstream.JetStream) (Books, error) {
-	books, err := LoadChains(ctx, js)
+// Load reads everything, or, for a caller who may not see the details of the records, all but those.
+func Load(ctx context.Context, js jetstream.JetStream) (Chains, error) {
+	chains, err := LoadChains(ctx, js)
 	if err != nil {
-		return books, err
+		return chains, err
 	}
 	may, err := topology.MayRead(ctx, js.Conn(), bucketStream)
 	if err == nil && !may {
-		books.Hidden = true
-		return books, books.loadEnds(ctx, js)
+		chains.Hidden = true
+		return chains, chains.loadEnds(ctx, js)
 	}
 	if err != nil {
-		return books, err
+		return chains, err
 	}
 	details := map[string][]byte{}
 	err = bus.Read(ctx, js, bucketStream, bus.ReadFrom{}, func(data []byte, subject string) {
@@ -114,23 +114,23 @@ func Load(ctx context.Context, js jetstream.JetStream) (Books, error) {
 		case !isEnd:
 			details[key] = slices.Clone(data)
 		case json.Unmarshal(data, &end) == nil:
-			books.Ends[topology.Service(service)] = end
+			chains.Ends[topology.Service(service)] = end
 		}
 	})
-	for i, l := range books.Links {
+	for i, l := range chains.Links {
 		var r Record
 		if json.Unmarshal(l.Data, &r) == nil {
-			books.Links[i].Detail = details[topology.AuditDetail(l.Service, r.ID)]
+			chains.Links[i].Detail = details[topology.AuditDetail(l.Service, r.ID)]
 		}
 	}
-	return books, err
+	return chains, err
 }
 
 // bucketStream is the stream that holds the bucket.
 const bucketStream = "KV_" + topology.BucketAudit
 
 // loadEnds reads where the services say that their chains end.
-func (b Books) loadEnds(ctx context.Context, js jetstream.JetStream) error {
+func (b Chains) loadEnds(ctx context.Context, js jetstream.JetStream) error {
 	kv, err := js.KeyValue(ctx, topology.BucketAudit)
 	if err != nil {
 		return fmt.Errorf("open bucket %s: %w", topology.BucketAudit, err)
@@ -151,13 +151,13 @@ func (b Books) loadEnds(ctx context.Context, js jetstream.JetStream) error {
 // Entry is a record as people look at it.
 type Entry struct {
 	Record
-	// What is the record's detail; nil if it is not there any more, or Hidden from whoever asks.
+	// What is the record's detail; nil if it is not there any more, or Hidden from the person who asks.
 	What   *Detail `json:"what,omitempty"`
 	Hidden bool    `json:"hidden,omitempty"`
 }
 
 // Entries returns the records, newest first. What cannot be read is left to Verify.
-func (b Books) Entries() []Entry {
+func (b Chains) Entries() []Entry {
 	all := []Entry{} // JSON's null is no list
 	for _, l := range b.Links {
 		e := Entry{Hidden: b.Hidden}
@@ -178,7 +178,7 @@ func (b Books) Entries() []Entry {
 const slack = time.Hour
 
 // Verify compares what is there with itself and with the ends of days, at the moment now. It returns what is not as it was written.
-func Verify(b Books, days []Day, now time.Time) []Finding {
+func Verify(b Chains, days []Day, now time.Time) []Finding {
 	chains := map[topology.Service][]Link{}
 	for _, l := range b.Links {
 		chains[l.Service] = append(chains[l.Service], l)
@@ -196,11 +196,11 @@ func Verify(b Books, days []Day, now time.Time) []Finding {
 	for _, service := range slices.Compact(services) {
 		c := chain{service: service, age: b.Age, now: now, hashes: map[uint64]string{}, erased: erased, hidden: b.Hidden}
 		c.walk(chains[service])
-		if end, told := b.Ends[service]; told {
+		if end, known := b.Ends[service]; known {
 			c.end(end)
 		}
 		for _, day := range days {
-			if end, told := day.Ends[string(service)]; told {
+			if end, known := day.Ends[string(service)]; known {
 				c.holds(end, "at the end of "+day.Date)
 			}
 		}
@@ -225,8 +225,8 @@ func (c *chain) find(n uint64, format string, args ...any) {
 	c.found = append(c.found, Finding{Service: string(c.service), N: n, Text: fmt.Sprintf(format, args...)})
 }
 
-// aged reports whether what was written then may have been dropped for its age.
-func (c *chain) aged(at time.Time) bool { return c.age > 0 && c.now.Sub(at) > c.age-slack }
+// mayBeExpired reports whether what was written then may have been dropped for its age.
+func (c *chain) mayBeExpired(at time.Time) bool { return c.age > 0 && c.now.Sub(at) > c.age-slack }
 
 // walk goes along the chain.
 func (c *chain) walk(links []Link) {
@@ -248,12 +248,12 @@ func (c *chain) walk(links []Link) {
 	}
 }
 
-// step judges how a record follows the one before.
+// step judges how a record follows the previous one.
 func (c *chain) step(r Record, first bool) {
 	switch {
 	case first && (r.N == 1) != (r.Prev == ""):
 		c.find(r.N, "record %d is the first one, and says otherwise: it was changed", r.N)
-	case first && r.N > 1 && !c.aged(r.PrevAt):
+	case first && r.N > 1 && !c.mayBeExpired(r.PrevAt):
 		c.find(r.N-1, "the records up to number %d are missing, and are too young for that: they were removed", r.N-1)
 	case first || r.Prev == c.last.Hash && r.N == c.last.N+1:
 	case r.N > c.last.N+1:
@@ -270,7 +270,7 @@ func (c *chain) detail(r Record, detail []byte) {
 	var d Detail
 	switch {
 	case c.hidden:
-	case detail == nil && !c.aged(r.At):
+	case detail == nil && !c.mayBeExpired(r.At):
 		c.find(r.N, "what was ordered by record %d is gone: it was removed", r.N)
 	case detail == nil || hashOf(detail) == r.Detail:
 	case json.Unmarshal(detail, &d) == nil && d.Erased != "":
@@ -296,7 +296,7 @@ func (c *chain) holds(end End, when string) {
 	switch {
 	case there && hash != end.Hash:
 		c.find(end.N, "record %d is not the one that the chain ended with %s: it was changed", end.N, when)
-	case !there && !c.aged(end.At):
+	case !there && !c.mayBeExpired(end.At):
 		c.find(end.N, "record %d is missing, with which the chain ended %s: it was removed", end.N, when)
 	}
 }

@@ -1,4 +1,4 @@
-// Package boltdb opens the bbolt files that services remember with. A memory is never worth stopping for: a file that is
+// Package boltdb opens the services' state stores, which are bbolt files. A state store is never worth stopping for: a file that is
 // damaged is set aside and a fresh one begins, since everything in it can be had again from the input files.
 package boltdb
 
@@ -19,11 +19,13 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/google/uuid"
+
+	"bobosync/shared/disk"
 )
 
-// lockWait is how long another process may hold the file before opening it is given up: long enough for a predecessor to
-// end after it was told to.
-const lockWait = 5 * time.Second
+// lockTimeout is how long another process may hold the file before opening it is given up: long enough for a predecessor to
+// end after it was stopped.
+const lockTimeout = 5 * time.Second
 
 var (
 	metaBucket = []byte("meta")
@@ -33,7 +35,7 @@ var (
 // schema is what every file says of itself.
 type schema struct {
 	Version int       `json:"version"`
-	Memory  string    `json:"memory"`
+	Epoch   string    `json:"memory"`
 	Since   time.Time `json:"since"`
 }
 
@@ -44,7 +46,7 @@ type DB struct {
 	schema schema
 	fresh  bool
 
-	// writes is held by whoever writes, and by a compaction while it copies.
+	// writes is held by writers, and by a compaction while it copies.
 	writes sync.Mutex
 	// swap is held for reading while inner is in use, and for writing while it is exchanged.
 	swap  sync.RWMutex
@@ -88,7 +90,7 @@ func Open(path string, version int, log *slog.Logger) (*DB, error) {
 
 // tidyUp removes what a compaction left behind that was cut off, and makes a file smaller that is mostly empty.
 func (db *DB) tidyUp() error {
-	if err := removeIfThere(db.path + partSuffix); err != nil {
+	if err := disk.Remove(db.path + partSuffix); err != nil {
 		return fmt.Errorf("remove a copy that was cut off: %w", err)
 	}
 	if _, err := db.compactIfSparse(context.Background()); err != nil {
@@ -127,12 +129,12 @@ func (db *DB) Close() error {
 	return db.inner.Close()
 }
 
-// Memory names what the file remembers: the name was drawn when the file was begun.
-func (db *DB) Memory() string { return db.schema.Memory }
+// Epoch names what the file remembers: the name was drawn when the file was begun.
+func (db *DB) Epoch() string { return db.schema.Epoch }
 
-// Renew gives the file another name, as if it had been begun now, in one transaction with f. It must not run beside Memory or Since.
+// Renew gives the file another name, as if it had been begun now, in one transaction with f. It must not run beside Epoch or Since.
 func (db *DB) Renew(f func(*bbolt.Tx) error) error {
-	next := schema{Version: db.schema.Version, Memory: uuid.NewString(), Since: time.Now().UTC()}
+	next := schema{Version: db.schema.Version, Epoch: uuid.NewString(), Since: time.Now().UTC()}
 	data, err := json.Marshal(next)
 	if err != nil {
 		return fmt.Errorf("write the schema version: %w", err)
@@ -201,7 +203,7 @@ func openOnce(path string) (db *bbolt.DB, file *os.File, err error) {
 		}
 	}()
 	db, err = bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout: lockWait, FreelistType: bbolt.FreelistMapType,
+		Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType,
 		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
 			file, err = os.OpenFile(name, flag, mode)
 			return file, err
@@ -226,7 +228,7 @@ func openOnce(path string) (db *bbolt.DB, file *os.File, err error) {
 	return db, file, nil
 }
 
-// isFormat tells an error of bbolt's about the content from one of the operating system's about the file.
+// isFormat distinguishes bbolt's errors about the content from the operating system's about the file.
 func isFormat(err error) bool {
 	var path *os.PathError
 	var call *os.SyscallError
@@ -273,7 +275,7 @@ func (db *DB) readSchema(version int) error {
 			return nil
 		}
 		db.fresh = true
-		db.schema = schema{Version: version, Memory: uuid.NewString(), Since: time.Now().UTC()}
+		db.schema = schema{Version: version, Epoch: uuid.NewString(), Since: time.Now().UTC()}
 		data, err := json.Marshal(db.schema)
 		if err != nil {
 			return fmt.Errorf("write the schema version: %w", err)

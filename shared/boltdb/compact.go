@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -35,7 +34,7 @@ const (
 	stepReplaced step = "replaced"
 )
 
-// CompactIfSparse writes the file anew, without its free pages, if it is larger than 16 MiB and more than half empty: bbolt
+// CompactIfSparse rewrites the file, without its free pages, if it is larger than 16 MiB and more than half empty: bbolt
 // itself never gives room back. It returns by how many bytes the file got smaller, 0 if it was left as it is.
 //
 // Reading goes on meanwhile; writing waits, some seconds for each gigabyte in use. The file stays locked against other
@@ -77,7 +76,7 @@ func (db *DB) compactIfSparse(ctx context.Context) (saved int64, err error) {
 	return before - after, nil
 }
 
-// Compact writes the file anew whatever its size, so that what was deleted is nowhere in it, and deletes what was set aside of it as damaged.
+// Compact rewrites the file whatever its size, so that what was deleted is nowhere in it, and deletes what was set aside of it as damaged.
 // Otherwise it is as CompactIfSparse, but on Windows too, where reading waits.
 func (db *DB) Compact(ctx context.Context) error {
 	db.writes.Lock()
@@ -86,11 +85,11 @@ func (db *DB) Compact(ctx context.Context) error {
 		return err
 	}
 	if err := db.compact(); err != nil {
-		return fmt.Errorf("write %s anew: %w", db.path, err)
+		return fmt.Errorf("rewrite %s: %w", db.path, err)
 	}
 	aside, err := filepath.Glob(db.path + damagedSuffix + "*")
 	for _, file := range aside {
-		err = errors.Join(err, removeIfThere(file))
+		err = errors.Join(err, disk.Remove(file))
 	}
 	return err
 }
@@ -113,12 +112,12 @@ func (db *DB) measure() (size, used int64, err error) {
 // compact copies what is in use into a file beside this one, and lets that take its place. The caller holds db.writes.
 func (db *DB) compact() error {
 	part := db.path + partSuffix
-	if err := removeIfThere(part); err != nil {
+	if err := disk.Remove(part); err != nil {
 		return err
 	}
 	next, err := copyInto(db.inner, part)
 	if err != nil {
-		return errors.Join(err, removeIfThere(part))
+		return errors.Join(err, disk.Remove(part))
 	}
 	db.reach(stepCopied)
 	if db.closeFirst {
@@ -129,7 +128,7 @@ func (db *DB) compact() error {
 
 // copyInto returns the copy, open and so locked. All of it is on the disk.
 func copyInto(db *bbolt.DB, path string) (*bbolt.DB, error) {
-	next, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType, NoSync: true})
+	next, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType, NoSync: true})
 	if err != nil {
 		return nil, fmt.Errorf("begin a copy: %w", err)
 	}
@@ -146,7 +145,7 @@ func copyInto(db *bbolt.DB, path string) (*bbolt.DB, error) {
 // replace puts the copy in the file's place while both are open: at no moment could another process lock the file.
 func (db *DB) replace(next *bbolt.DB, part string) error {
 	if err := os.Rename(part, db.path); err != nil {
-		return errors.Join(err, next.Close(), removeIfThere(part))
+		return errors.Join(err, next.Close(), disk.Remove(part))
 	}
 	db.reach(stepRenamed)
 	// Before anything is written into it, or a loss of power might bring back the old file without that.
@@ -161,10 +160,10 @@ func (db *DB) replace(next *bbolt.DB, part string) error {
 }
 
 // replaceClosed is for systems that do not let an open file be replaced. Should another process take the file while it is
-// closed, this one is told that it is in use.
+// closed, this one is refused as in use.
 func (db *DB) replaceClosed(next *bbolt.DB, part string) error {
 	if err := next.Close(); err != nil {
-		return errors.Join(err, removeIfThere(part))
+		return errors.Join(err, disk.Remove(part))
 	}
 	db.swap.Lock()
 	defer db.swap.Unlock()
@@ -179,7 +178,7 @@ func (db *DB) replaceClosed(next *bbolt.DB, part string) error {
 	}
 	db.inner = again
 	db.reach(stepReplaced)
-	return errors.Join(err, removeIfThere(part))
+	return errors.Join(err, disk.Remove(part))
 }
 
 // syncDirectory makes a rename in a directory outlast a loss of power, where the system can.
@@ -192,11 +191,4 @@ func syncDirectory(path string) error {
 		return fmt.Errorf("open the data directory: %w", err)
 	}
 	return errors.Join(dir.Sync(), dir.Close())
-}
-
-func removeIfThere(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
 }

@@ -9,10 +9,10 @@ import (
 	"bobosync/shared/athoc"
 )
 
-// settleTime is how long the outcome of a call may take to be stored after its caller was told to stop.
+// settleTime is how long the outcome of a call may take to be stored after its caller was stopped.
 const settleTime = 5 * time.Second
 
-// Classify reports what the error of a call by an [athoc.Client] means to the circuit breaker, what to tell the operator, and how long
+// Classify reports what the error of a call by an [athoc.Client] means to the circuit breaker, what to report to the operator, and how long
 // AtHoc asks to wait (0 if it does not say).
 //
 // A request that AtHoc refused for what is in it (400, 413) is no trouble: AtHoc was there and answered. Neither is a

@@ -20,8 +20,8 @@ import (
 // Key is where the state lies in its bucket.
 const Key = "athoc.brake"
 
-// look is how often a waiter looks whether things have changed.
-const look = time.Second
+// pollInterval is how often a waiter looks whether things have changed.
+const pollInterval = time.Second
 
 // Probe makes a small search, to find out whether AtHoc is there. See [athoc.Client.Ping].
 type Probe func(ctx context.Context) error
@@ -38,7 +38,7 @@ type Breaker struct {
 	paused *Paused
 }
 
-// New returns the circuit breaker whose state lies in kv. Its callers' own calls are the probes, unless it is told to make
+// New returns the circuit breaker whose state lies in kv. Its callers' own calls are the probes, unless it is set to make
 // searches with [Breaker.ProbeWith].
 func New(ctx context.Context, kv jetstream.KeyValue, limits Limits, log *slog.Logger) (*Breaker, error) {
 	c, err := newClock(ctx, kv)
@@ -93,10 +93,10 @@ func (b *Breaker) Clear(ctx context.Context) (State, bool, error) {
 	return s, err == nil && !s.Open(), err
 }
 
-// ask asks for a permit. It returns how long to wait if there is none.
+// ask requests a permit. It returns how long to wait if there is none.
 func (b *Breaker) ask(ctx context.Context) (permit Permit, wait time.Duration, err error) {
 	if stopped, err := b.stopped(ctx); err != nil || stopped {
-		return Permit{}, look, err
+		return Permit{}, pollInterval, err
 	}
 	err = b.change(ctx, func(s State) (next State) {
 		if next, permit, wait = s.Ask(b.clock.now(), b.limits); wait > 0 {
@@ -144,7 +144,7 @@ func (b *Breaker) Wait(ctx context.Context) (Permit, error) {
 		case wait <= 0:
 			err = b.search(ctx, permit)
 		default:
-			err = pause.For(ctx, min(wait, look))
+			err = pause.For(ctx, min(wait, pollInterval))
 		}
 		if err != nil {
 			return Permit{}, err
@@ -168,7 +168,7 @@ func (b *Breaker) Pace(ctx context.Context) error {
 		if wait <= 0 {
 			return nil
 		}
-		if err := pause.For(ctx, min(wait, look)); err != nil {
+		if err := pause.For(ctx, min(wait, pollInterval)); err != nil {
 			return err
 		}
 	}
@@ -214,16 +214,15 @@ func (b *Breaker) PutOff(ctx context.Context, user, cause string) error {
 // Now is the broker's time.
 func (b *Breaker) Now() time.Time { return b.clock.now() }
 
-// Report tells how a call went that Wait had let through, and logs when trouble begins, once a minute while it lasts, and when
-// it ends: all callers that share the circuit breaker together, each line once. Cause is for the operator
-// and holds no personal data.
+// Report records the result of a call that Wait let through, and logs the start, course (once a minute) and end of trouble, once for
+// all replicas. Cause is for the operator and holds no personal data.
 func (b *Breaker) Report(ctx context.Context, p Permit, class FailureClass, cause string, retryAfter time.Duration) error {
 	var before, after State
 	var lines []line
 	err := b.change(ctx, func(s State) State {
 		now := b.clock.now()
 		before, after = s, s.Report(now, p, class, cause, retryAfter, rand.Float64())
-		after, lines = after.tell(before, now, class)
+		after, lines = after.logLines(before, now, class)
 		if after.Class == Refused {
 			after.Settings = b.limits.Settings
 		}

@@ -58,7 +58,7 @@ func TestOneOutageStopsAllAndOneProbeEndsIt(t *testing.T) {
 	permit, err := a.Wait(t.Context())
 	require.NoError(t, err)
 	require.False(t, permit.Probe)
-	require.NoError(t, a.Report(t.Context(), permit, breaker.Outage, "503 from AtHoc", 0))
+	require.NoError(t, a.Report(t.Context(), permit, breaker.Outage, "503 from AtHoc", time.Minute))
 
 	_, clear, err := b.Clear(t.Context())
 	require.NoError(t, err)
@@ -68,6 +68,11 @@ func TestOneOutageStopsAllAndOneProbeEndsIt(t *testing.T) {
 	require.Equal(t, breaker.Outage, state.Class)
 	require.Equal(t, "503 from AtHoc", state.Cause)
 
+	state.ProbeAt = time.Now() // as if the time were over
+	data, err := json.Marshal(state)
+	require.NoError(t, err)
+	_, err = kv.Put(t.Context(), breaker.Key, data)
+	require.NoError(t, err)
 	permit, err = b.Wait(t.Context())
 	require.NoError(t, err)
 	require.True(t, permit.Probe)

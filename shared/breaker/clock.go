@@ -7,7 +7,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// clock tells the broker's time, to within a round trip to it. It is read once; machines' clocks do not drift apart by
+// clock gives the broker's time, to within a round trip to it. It is read once; machines' clocks do not drift apart by
 // much during the life of a session.
 type clock struct {
 	offset time.Duration

@@ -32,7 +32,7 @@ type Pause struct {
 	Until time.Time `json:"until"`
 	// All holds back the janitor's reads as well, and not only updates.
 	All bool `json:"all,omitempty"`
-	// Resumed is when somebody ended it early, and ResumedBy who; zero if nobody has.
+	// Resumed is when an operator ended it early, and ResumedBy who that was; zero if nobody has.
 	Resumed   time.Time `json:"resumed,omitzero"`
 	ResumedBy string    `json:"resumed_by,omitempty"`
 }
@@ -45,7 +45,7 @@ func (p *Pause) InForce(now time.Time) bool {
 // Stops reports whether the pause holds back calls: updates, or reads.
 func (p *Pause) Stops(updates bool, now time.Time) bool { return p.InForce(now) && (updates || p.All) }
 
-// Paused is what a process remembers of pauses over its sessions with the broker, to tell one that was lost from one that ended.
+// Paused is what a process remembers of pauses over its sessions with the broker, to distinguish one that was lost from one that ended.
 // The zero value remembers nothing. It is safe for concurrent use.
 type Paused struct {
 	mu         sync.Mutex
@@ -75,9 +75,9 @@ func (m *Paused) Lost(now time.Time) *Pause {
 	return m.lost
 }
 
-// Remember has the circuit breaker keep in m what it sees of pauses, beginning with now. It is to be called before the first call
+// TrackPauses has the circuit breaker keep in m what it sees of pauses, beginning with now. It is to be called before the first call
 // is asked for.
-func (b *Breaker) Remember(ctx context.Context, m *Paused) error {
+func (b *Breaker) TrackPauses(ctx context.Context, m *Paused) error {
 	b.paused = m
 	_, err := b.Paused(ctx)
 	return err
@@ -91,7 +91,7 @@ func (b *Breaker) Paused(ctx context.Context) (*Pause, error) {
 	}
 	if now := b.clock.now(); b.paused.seen(p, now) {
 		lost := b.paused.Lost(now)
-		b.log.Error("the broker has lost an operator's pause with its state: AtHoc is called again; pause anew if that is still wanted",
+		b.log.Error("the broker has lost an operator's pause with its state: AtHoc is called again; order the pause again if it is still wanted",
 			"by", lost.By, "reason", lost.Reason, "until", lost.Until)
 	}
 	return p, nil
@@ -118,7 +118,7 @@ func (b *Breaker) stopped(ctx context.Context) (bool, error) {
 	return p.Stops(b.limits.Updates, b.clock.now()), err
 }
 
-// Pause orders p, which begins now and lasts for LongestPause at most, in the place of one that there may be. All callers follow
+// Pause orders p, which begins now and lasts for LongestPause at most, and replaces another one. All callers follow
 // it from their next call on.
 func (b *Breaker) Pause(ctx context.Context, p Pause, lasts time.Duration) (*Pause, error) {
 	p.At = b.clock.now()

@@ -128,7 +128,7 @@ func TestALostPauseIsNoneAndSaidLoudly(t *testing.T) {
 	logger := slog.New(slog.NewTextHandler(&log, nil))
 	var memory breaker.Paused
 	b := caller(t, kv, true, logger)
-	require.NoError(t, b.Remember(t.Context(), &memory))
+	require.NoError(t, b.TrackPauses(t.Context(), &memory))
 	lose := func() {
 		require.NoError(t, kv.Purge(t.Context(), breaker.PauseKey))
 	}
@@ -148,7 +148,7 @@ func TestALostPauseIsNoneAndSaidLoudly(t *testing.T) {
 	require.Nil(t, memory.Lost(b.Now()))
 	lose()
 	next := caller(t, kv, true, logger)
-	require.NoError(t, next.Remember(t.Context(), &memory))
+	require.NoError(t, next.TrackPauses(t.Context(), &memory))
 	_, err = next.Wait(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, 1, bytes.Count(log.Bytes(), []byte(lost)), log.String())

@@ -3,9 +3,11 @@ package breaker
 import (
 	"slices"
 	"time"
+
+	"bobosync/shared/pause"
 )
 
-// PutOff is a user whose status makes calls fail that AtHoc answers without it. It is sent alone, ever more rarely.
+// PutOff is a user whose update makes calls fail that succeed without it; it is retried alone, with back-off.
 type PutOff struct {
 	// User is the username.
 	User string `json:"user"`
@@ -19,8 +21,8 @@ type PutOff struct {
 }
 
 const (
-	putOffFirst, putOffMost = 2 * time.Second, 10 * time.Minute
-	// putOffUsers is the most users to keep in mind.
+	putOffFirst, maxPutOff = 2 * time.Second, 10 * time.Minute
+	// putOffUsers is the most users that are kept.
 	putOffUsers = 100
 )
 
@@ -50,7 +52,7 @@ func (s State) WithPutOff(user, cause string, now time.Time) State {
 	p := &s.PutOff[at]
 	p.Failures++
 	p.Cause = cause
-	p.Until = now.Add(backoff(putOffFirst, putOffMost, p.Failures, 1))
+	p.Until = now.Add(pause.Delay(putOffFirst, maxPutOff, p.Failures, 1))
 	return s
 }
 

@@ -20,8 +20,7 @@ const (
 	firstSize = 100
 	// firstHold and longestHold bound how long calls stay small after one was too large. It doubles when growing has failed again.
 	firstHold, longestHold = 5 * time.Second, 10 * time.Minute
-	// Parts of the longest time that a call may take. Up to swift the next may carry twice as many users, up to steady a few more, and
-	// above it fewer, so that it takes about half of that time.
+	// Fractions of the call timeout: below swift the batch doubles, below steady it grows by 10 %, above it shrinks, aiming at wanted.
 	swift, steady, wanted = 0.3, 0.8, 0.5
 	// fewest is the number of users below which it is not their number that makes a call slow, unless it fails.
 	fewest = 25

@@ -7,10 +7,10 @@
 package breaker
 
 import (
-	"math"
 	"time"
 
 	"bobosync/shared/athoc"
+	"bobosync/shared/pause"
 )
 
 // Limits are the bounds that the rules keep.
@@ -21,25 +21,25 @@ type Limits struct {
 	CallTimeout time.Duration
 	// Settings names the connection's settings, by a random name that all who have the same share. A refusal of other settings than these need not be waited out.
 	Settings string
-	// Updates tells that the caller's calls are updates. They alone show whether AtHoc takes updates again when it answers
+	// Updates reports that the caller's calls are updates. They alone show whether AtHoc takes updates again when it answers
 	// searches all along.
 	Updates bool
 
-	// search tells that probes are made by searches.
+	// search reports that probes are made by searches.
 	search bool
 }
 
 // Waits between probes: in an outage often, in a long one as in a short one, since a probe is a small search; after a refusal
-// that only a person can mend, rarely from the start, since an account can be locked by too many tries.
+// that only a person can fix, rarely from the start, since an account can be locked by too many tries.
 const (
 	// outageWait is the time from the beginning of a probe to the next one, outagePause the least from the end of one.
-	outageWait, outagePause   = time.Second, 200 * time.Millisecond
-	refusedFirst, refusedMost = 30 * time.Second, 5 * time.Minute
-	throttleFirst             = time.Second
-	throttleMost              = 30 * time.Second
-	slowest                   = 1.0 / 16
-	probeMargin               = 5 * time.Second
-	clockMargin               = time.Minute
+	outageWait, outagePause  = time.Second, 200 * time.Millisecond
+	refusedFirst, maxRefused = 30 * time.Second, 5 * time.Minute
+	throttleFirst            = time.Second
+	maxThrottle              = 30 * time.Second
+	slowest                  = 1.0 / 16
+	probeMargin              = 5 * time.Second
+	clockMargin              = time.Minute
 	// searchShortest and searchLongest bound the time that AtHoc has to answer a probe: short, since one that hangs says no
 	// more by hanging longer, but long enough for an AtHoc that is known to be slow.
 	searchShortest, searchLongest = 800 * time.Millisecond, 5 * time.Second
@@ -57,13 +57,13 @@ const (
 	None FailureClass = ""
 	// Outage: AtHoc cannot be reached or does not answer as it should.
 	Outage FailureClass = "outage"
-	// Refused: AtHoc refuses the account, the organisation or the address; a person has to mend it.
+	// Refused: AtHoc refuses the account, the organisation or the address; a person has to fix it.
 	Refused FailureClass = "refused"
 	// Throttled: AtHoc asks for fewer calls.
 	Throttled FailureClass = "throttled"
 )
 
-// State is the circuit breaker's memory. The zero value lets calls through.
+// State is the circuit breaker's state. The zero value lets calls through.
 type State struct {
 	// Class is what holds calls back now; None or Throttled if they are let through.
 	Class FailureClass `json:"trouble,omitempty"`
@@ -81,8 +81,8 @@ type State struct {
 	Next time.Time `json:"next,omitzero"`
 	// Slow is the part of the rate that AtHoc takes, after it has throttled: 1 or 0 is all of it.
 	Slow float64 `json:"slow,omitempty"`
-	// Told is when the trouble, or that AtHoc throttles, was logged last, by any caller.
-	Told time.Time `json:"told,omitzero"`
+	// Logged is when the trouble, or that AtHoc throttles, was logged last, by any caller.
+	Logged time.Time `json:"told,omitzero"`
 	// Settings names the settings that were refused.
 	Settings string `json:"settings,omitempty"`
 	// Generation counts openings, so that a call that was let through before one does not count as a failed probe.
@@ -91,7 +91,7 @@ type State struct {
 	// Searched, if it is set, is the outage that a search has found over while no update was answered since: an update that fails
 	// now has something about it that makes it fail, or AtHoc answers searches alone.
 	Searched *Outlasted `json:"searched,omitempty"`
-	// OnlyUpdates tells that AtHoc answers searches in this outage, so that it is probed with updates.
+	// OnlyUpdates reports that AtHoc answers searches in this outage, so that it is probed with updates.
 	OnlyUpdates bool `json:"only_updates,omitempty"`
 	// Took is how long updates that AtHoc answered have taken of late.
 	Took time.Duration `json:"took,omitempty"`
@@ -105,7 +105,7 @@ type State struct {
 type Outlasted struct {
 	Since    time.Time `json:"since"`
 	Failures int       `json:"failures"`
-	Told     time.Time `json:"told"`
+	Logged   time.Time `json:"told"`
 }
 
 // Open reports whether calls are held back.
@@ -153,7 +153,7 @@ func (s State) searchDeadline() time.Duration {
 	return min(max(2*s.Took, searchShortest), searchLongest)
 }
 
-// SettingsChanged lets a probe be made at once if what was refused came from other settings than those of l: somebody has mended them.
+// SettingsChanged lets a probe be made at once if what was refused came from other settings than those of l: somebody has fixed them.
 func (s State) SettingsChanged(now time.Time, l Limits) State {
 	if s.Class == Refused && s.Settings != l.Settings {
 		s.ProbeAt, s.ProbeUntil, s.Settings = now, time.Time{}, l.Settings
@@ -166,7 +166,7 @@ func (s State) SettingsChanged(now time.Time, l Limits) State {
 func (s State) withoutFar(now time.Time, l Limits) State {
 	spacing := time.Duration(float64(time.Second) / (l.Rate * slowest))
 	far := now.Add(max(athoc.MaxRetryAfter, l.CallTimeout+probeMargin, spacing) + clockMargin)
-	for _, at := range []*time.Time{&s.Next, &s.ProbeAt, &s.ProbeUntil, &s.Told, &s.Size.GrowAt} {
+	for _, at := range []*time.Time{&s.Next, &s.ProbeAt, &s.ProbeUntil, &s.Logged, &s.Size.GrowAt} {
 		if at.After(far) {
 			*at = time.Time{}
 		}
@@ -193,7 +193,7 @@ func (s State) spacing(l Limits) time.Duration {
 	return time.Duration(float64(time.Second) / rate)
 }
 
-// Report takes the outcome of a call into account. RetryAfter is AtHoc's word on when to come again, 0 if it gave none;
+// Report takes the outcome of a call into account. RetryAfter is how long AtHoc asks to wait, 0 if it gave none;
 // jitter is a random number from 0 to 1.
 func (s State) Report(now time.Time, p Permit, class FailureClass, cause string, retryAfter time.Duration, jitter float64) State {
 	switch class {
@@ -220,10 +220,10 @@ func (s State) succeeded(p Permit) State {
 	next := s.lasting()
 	next.Slow = slow
 	if p.Search && s.Class == Outage {
-		next.Searched = &Outlasted{Since: s.Since, Failures: s.Failures, Told: s.Told}
+		next.Searched = &Outlasted{Since: s.Since, Failures: s.Failures, Logged: s.Logged}
 	}
 	if slow > 0 {
-		next.Told = s.Told
+		next.Logged = s.Logged
 	}
 	return next
 }
@@ -243,9 +243,9 @@ func (s State) throttled(now time.Time, p Permit, cause string, retryAfter time.
 		if !p.current(s) {
 			return s
 		}
-		told := s.Told
+		logged := s.Logged
 		s = s.lasting()
-		s.Told = told
+		s.Logged = logged
 	}
 	if s.Class != Throttled {
 		s.Class, s.Since, s.Failures = Throttled, now, 0
@@ -257,7 +257,7 @@ func (s State) throttled(now time.Time, p Permit, cause string, retryAfter time.
 	}
 	s.Slow = max(s.Slow/2, slowest)
 	if retryAfter <= 0 {
-		retryAfter = backoff(throttleFirst, throttleMost, s.Failures, 1)
+		retryAfter = pause.Delay(throttleFirst, maxThrottle, s.Failures, 1)
 	}
 	if until := now.Add(retryAfter); until.After(s.Next) {
 		s.Next = until
@@ -273,7 +273,7 @@ func (s State) failed(now time.Time, p Permit, class FailureClass, cause string,
 	case !s.Open():
 		s.Since, s.Failures, s.ProbeAt = now, 0, time.Time{}
 		if before := s.Searched; class == Outage && before != nil {
-			s.Since, s.Failures, s.Told, s.OnlyUpdates = before.Since, before.Failures, before.Told, true
+			s.Since, s.Failures, s.Logged, s.OnlyUpdates = before.Since, before.Failures, before.Logged, true
 		}
 		s.Generation++
 	case s.Class != class:
@@ -282,7 +282,7 @@ func (s State) failed(now time.Time, p Permit, class FailureClass, cause string,
 	s.Class, s.Cause, s.ProbeUntil = class, cause, time.Time{}
 	s.Failures++
 	if class == Refused {
-		s.ProbeAt = now.Add(max(backoff(refusedFirst, refusedMost, s.Failures, jitter), retryAfter))
+		s.ProbeAt = now.Add(max(pause.Delay(refusedFirst, maxRefused, s.Failures, jitter), retryAfter))
 		return s
 	}
 	if at := now.Add(max(outagePause, retryAfter)); at.After(s.ProbeAt) {
@@ -322,11 +322,4 @@ func (s State) unsearchable(now time.Time, p Permit) State {
 		s.OnlyUpdates, s.ProbeUntil, s.ProbeAt = true, time.Time{}, now
 	}
 	return s
-}
-
-// backoff doubles from first to most with each failure, less up to a quarter by jitter.
-func backoff(first, most time.Duration, failures int, jitter float64) time.Duration {
-	wait := float64(first) * math.Pow(2, float64(min(failures, 30)-1))
-	wait = min(wait, float64(most))
-	return time.Duration(wait * (0.75 + 0.25*jitter))
 }

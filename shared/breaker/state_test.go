@@ -252,17 +252,6 @@ func TestRetryAfterHoldsAnOutageBack(t *testing.T) {
 	require.Equal(t, time.Minute, now.Sub(before))
 }
 
-func TestBackoffStaysInRange(t *testing.T) {
-	t.Parallel()
-	for failures := 1; failures < 2000; failures++ {
-		for _, jitter := range []float64{0, 0.5, 1} {
-			got := backoff(refusedFirst, refusedMost, failures, jitter)
-			require.Positive(t, got)
-			require.LessOrEqual(t, got, refusedMost)
-		}
-	}
-}
-
 // TestTheClockIsPutBack: moments of before, in what is then the far future, hold nothing up; those that can be meant are kept.
 func TestTheClockIsPutBack(t *testing.T) {
 	s, p, _ := State{}.Ask(start, limits)

@@ -24,7 +24,7 @@ import (
 	"bobosync/shared/scrub"
 )
 
-// Errors that tell an operator's mistakes apart. They are wrapped in a text that says what to do.
+// Errors that distinguish an operator's mistakes. They are wrapped in a text that says what to do.
 var (
 	// ErrStoreLocked means that another process, or another Server of this one, has the store open.
 	ErrStoreLocked = errors.New("store is in use by another process")
@@ -106,7 +106,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err := scrub.FollowAll(o.StoreDir, logger); err != nil {
 		logger.Error("what names a worker who was erased is not overwritten everywhere; it is tried again at the next start", "error", err)
 	}
-	s.room, _ = disk.Free(o.StoreDir) // 0 where the system does not tell
+	s.room, _ = disk.Free(o.StoreDir) // 0 where the system does not say
 	if err := s.runHealing(o, logger); err != nil {
 		return nil, fmt.Errorf("start broker: %w", errors.Join(err, s.lock.Unlock()))
 	}
@@ -130,7 +130,7 @@ func (s *Server) runHealing(o Options, logger *slog.Logger) error {
 			}
 			s.stop()
 		}
-		reason := log.trouble()
+		reason := log.problemText()
 		switch {
 		case noRoom(reason):
 			return diskFull(o.StoreDir, errors.New(reason))

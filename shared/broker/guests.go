@@ -1,6 +1,6 @@
 package broker
 
-// Who comes over the port: in an account of its own, with no rights but those that it is lent.
+// Clients over the port: in an account of their own, with no rights but those that it is lent.
 
 import (
 	"cmp"
@@ -33,7 +33,7 @@ type Lent struct {
 	System bool
 }
 
-// doorkeeper tells the clients apart by their tokens.
+// doorkeeper identifies the clients by their tokens.
 type doorkeeper struct {
 	token  string
 	guests Guests
@@ -63,7 +63,7 @@ func same(token, want string) bool {
 func (d *doorkeeper) letIn(ns *server.Server) error {
 	account, err := ns.RegisterAccount(d.guests.Name)
 	if err != nil {
-		return fmt.Errorf("make the account of who comes over the port: %w", err)
+		return fmt.Errorf("make the account of clients over the port: %w", err)
 	}
 	to := []*server.Account{account}
 	user := server.User{Username: d.guests.Name, Account: account, Permissions: &server.Permissions{

@@ -1,6 +1,6 @@
 package broker
 
-// What of the store is damaged, and is set aside so that it is made anew: everything in it can be had again from the files.
+// What of the store is damaged, and is set aside so that it is recreated: everything in it can be had again from the files.
 
 import (
 	"errors"
@@ -69,20 +69,20 @@ func (s *Server) hasStream(account, stream string) bool {
 // lostItsEnd reports whether a consumer was delivered more than a stream holds that lies in the store: a message that is stored
 // now gets a number that the consumer has had, and is never delivered to it.
 func (s *Server) lostItsEnd(account, stream string) bool {
-	return slices.ContainsFunc(s.ahead(account), func(c place) bool { return c.stream == stream })
+	return slices.ContainsFunc(s.ahead(account), func(c consumerRef) bool { return c.stream == stream })
 }
 
-// place is where a consumer is.
-type place struct{ account, stream, consumer string }
+// consumerRef is where a consumer is.
+type consumerRef struct{ account, stream, consumer string }
 
 // ahead returns the consumers that were delivered more than their streams hold; account may be empty, for all. The server finds some
 // damage only when it reads the messages, long after its start.
-func (s *Server) ahead(account string) (all []place) {
+func (s *Server) ahead(account string) (all []consumerRef) {
 	delivered, last := s.sequences(account)
 	suspect := func() bool {
 		all = nil
 		for at, d := range delivered {
-			if stream := (place{account: at.account, stream: at.stream}); d > last[stream] {
+			if stream := (consumerRef{account: at.account, stream: at.stream}); d > last[stream] {
 				all = append(all, at)
 			}
 		}
@@ -96,17 +96,17 @@ func (s *Server) ahead(account string) (all []place) {
 }
 
 // sequences returns what each consumer was delivered, and the last that each stream holds.
-func (s *Server) sequences(account string) (delivered, last map[place]uint64) {
-	delivered, last = map[place]uint64{}, map[place]uint64{}
+func (s *Server) sequences(account string) (delivered, last map[consumerRef]uint64) {
+	delivered, last = map[consumerRef]uint64{}, map[consumerRef]uint64{}
 	info, err := s.ns.Jsz(&server.JSzOptions{Account: account, Accounts: true, Streams: true, Consumer: true})
 	if err != nil {
 		return nil, nil
 	}
 	for _, a := range info.AccountDetails {
 		for _, st := range a.Streams {
-			last[place{account: a.Name, stream: st.Name}] = st.State.LastSeq
+			last[consumerRef{account: a.Name, stream: st.Name}] = st.State.LastSeq
 			for _, c := range st.Consumer {
-				delivered[place{a.Name, st.Name, c.Name}] = c.Delivered.Stream
+				delivered[consumerRef{a.Name, st.Name, c.Name}] = c.Delivered.Stream
 			}
 		}
 	}
@@ -150,21 +150,21 @@ const asideForm = "20060102T150405.000000000Z"
 
 // pruneAside deletes what was set aside long ago, or is too much. What cannot be deleted is tried again at the next start.
 func pruneAside(storeDir string, now time.Time, log *slog.Logger) {
-	place := filepath.Join(storeDir, asideDir)
+	aside := filepath.Join(storeDir, asideDir)
 	var dirs []string // what somebody else has put there stays
-	err := eachDir(place, func(name, _ string) error {
+	err := eachDir(aside, func(name, _ string) error {
 		if _, err := time.Parse(asideForm, name); err == nil {
 			dirs = append(dirs, name)
 		}
 		return nil
 	})
 	if err != nil {
-		log.Warn("what was set aside of the broker's store cannot be looked at", "error", err)
+		log.Warn("what was set aside of the broker's store cannot be read", "error", err)
 		return
 	}
 	total := int64(0)
 	for i, name := range slices.Backward(dirs) { // the latest first
-		dir := filepath.Join(place, name)
+		dir := filepath.Join(aside, name)
 		total += sizeOf(dir)
 		when, _ := time.Parse(asideForm, name)
 		if now.Sub(when) <= asideAge && (i == len(dirs)-1 || total <= asideBytes) {
@@ -194,20 +194,20 @@ func sizeOf(dir string) (total int64) {
 
 // setAside moves directories of a store that no server uses to a place of their own.
 func setAside(storeDir string, dirs []string, log *slog.Logger, reason string) error {
-	place := filepath.Join(storeDir, asideDir, time.Now().UTC().Format(asideForm))
+	aside := filepath.Join(storeDir, asideDir, time.Now().UTC().Format(asideForm))
 	for _, dir := range dirs {
 		inside, err := filepath.Rel(storeDir, dir)
 		if err != nil {
 			return fmt.Errorf("%w: set %s aside: %w", ErrDamaged, dir, err)
 		}
-		to := filepath.Join(place, inside)
+		to := filepath.Join(aside, inside)
 		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
 			return fmt.Errorf("%w: %w", ErrDamaged, storeError(storeDir, err))
 		}
 		if err := os.Rename(dir, to); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("%w: %w", ErrDamaged, storeError(storeDir, err))
 		}
-		log.Error("a part of the broker's store is damaged and is made anew; what was in it is read again from the files. The damaged "+
+		log.Error("a part of the broker's store is damaged and is recreated; what was in it is read again from the files. The damaged "+
 			"part is kept for 30 days and may be deleted", "damaged", inside, "kept", to, "reason", reason)
 	}
 	return nil

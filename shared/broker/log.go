@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	// maxTroubles is how many of the server's complaints are kept to explain a start that fails.
-	maxTroubles = 10
-	// maxLines is how many warnings and errors of the server are logged in a logWindow: whoever reaches its port can make it complain
+	// maxProblems is how many of the server's complaints are kept to explain a start that fails.
+	maxProblems = 10
+	// maxLines is how many warnings and errors of the server are logged in a logWindow: anyone who reaches its port can make it log them
 	// for each connection.
 	maxLines  = 30
 	logWindow = time.Minute
@@ -26,8 +26,8 @@ type logBridge struct {
 
 	mu       sync.Mutex
 	died     string
-	troubles []string
-	// window began when lines were counted anew; dropped counts those of it that were not logged.
+	problems []string
+	// window is when counting last started over; dropped counts those of it that were not logged.
 	window         time.Time
 	lines, dropped int
 }
@@ -36,10 +36,10 @@ func (l *logBridge) Noticef(format string, v ...any) { l.logger.Debug(fmt.Sprint
 func (l *logBridge) Debugf(format string, v ...any)  { l.logger.Debug(fmt.Sprintf(format, v...)) }
 func (l *logBridge) Tracef(format string, v ...any)  { l.logger.Debug(fmt.Sprintf(format, v...)) }
 func (l *logBridge) Warnf(format string, v ...any) {
-	l.complain(l.logger.Warn, fmt.Sprintf(format, v...))
+	l.warn(l.logger.Warn, fmt.Sprintf(format, v...))
 }
 func (l *logBridge) Errorf(format string, v ...any) {
-	l.complain(l.logger.Error, fmt.Sprintf(format, v...))
+	l.warn(l.logger.Error, fmt.Sprintf(format, v...))
 }
 
 // Fatalf only keeps the text: Start returns it as its error, and each failure is reported once.
@@ -51,8 +51,8 @@ func (l *logBridge) Fatalf(format string, v ...any) {
 	}
 }
 
-// complain logs a warning or an error, unless there were too many of late.
-func (l *logBridge) complain(log func(string, ...any), text string) {
+// warn logs a warning or an error, unless there were too many of late.
+func (l *logBridge) warn(log func(string, ...any), text string) {
 	dropped, ok := l.admit(text, time.Now())
 	if dropped > 0 {
 		l.logger.Warn("the broker had more to say than is logged", "lines", dropped, "within", logWindow.String())
@@ -66,8 +66,8 @@ func (l *logBridge) complain(log func(string, ...any), text string) {
 func (l *logBridge) admit(text string, now time.Time) (dropped int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.troubles) < maxTroubles {
-		l.troubles = append(l.troubles, strings.TrimSpace(text))
+	if len(l.problems) < maxProblems {
+		l.problems = append(l.problems, strings.TrimSpace(text))
 	}
 	if now.Sub(l.window) >= logWindow {
 		dropped = l.dropped
@@ -86,11 +86,11 @@ func (l *logBridge) fatal() string {
 	return l.died
 }
 
-// trouble returns what the server complained of.
-func (l *logBridge) trouble() string {
+// problemText returns what the server complained of.
+func (l *logBridge) problemText() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	all := l.troubles
+	all := l.problems
 	if l.died != "" {
 		all = append(slices.Clip(all), l.died)
 	}

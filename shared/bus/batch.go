@@ -13,7 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// ErrAbandoned is what an Owner is told when its batch's handler did not finish in time: it may still be at work.
+// ErrAbandoned is what an Owner gets when its batch's handler did not finish in time: it may still be running.
 var ErrAbandoned = errors.New("handler did not finish in time")
 
 const (
@@ -30,7 +30,7 @@ type Batch struct {
 	Items []*Item
 	// Bytes is the size of all payloads.
 	Bytes int
-	// Owner, if the Source sets it, is told when the batch is over. A handler that knows the Source finds in it what belongs
+	// Owner, if the Source sets it, is notified when the batch is over. A handler that knows the Source finds in it what belongs
 	// to the batch besides its messages.
 	Owner Owner
 
@@ -49,7 +49,7 @@ type Owner interface {
 	Settled(ctx context.Context, err error)
 }
 
-// messageKey tells messages apart.
+// messageKey identifies a message.
 type messageKey struct {
 	stream, consumer, subject string
 	sequence                  uint64
@@ -86,8 +86,8 @@ func (b *Batch) Fill(cons jetstream.Consumer, n, maxBytes int, wait time.Duratio
 	return len(b.Items) - before, err
 }
 
-// add takes a message in and starts to keep it alive. A message that the batch holds already, and that a broker which was
-// killed meanwhile has delivered once more, stays one item: were it two, a handler could take one for the other's
+// add adds a message and starts to keep it alive. A message that the batch holds already, and that a broker which was
+// killed meanwhile has redelivered, stays one item: were it two, a handler could take one for the other's
 // successor and acknowledge both.
 func (b *Batch) add(m jetstream.Msg) error {
 	item := &Item{}
@@ -176,7 +176,7 @@ func (b *Batch) settle(ctx context.Context, ack bool, backoff Backoff) {
 
 	err := errs.causes()
 	if err != nil {
-		b.logger.Warn("batch not settled completely, some of it comes again", "items", len(b.Items), "error", err)
+		b.logger.Warn("batch not settled completely, some of it is redelivered", "items", len(b.Items), "error", err)
 	}
 	b.over(ctx, err)
 }
@@ -184,7 +184,7 @@ func (b *Batch) settle(ctx context.Context, ack bool, backoff Backoff) {
 // abandon ends a batch whose handler is late: no dispositions, no more heartbeats.
 func (b *Batch) abandon(ctx context.Context) {
 	b.stop()
-	b.logger.Warn("handler did not finish in time, its batch comes again after ack wait", "items", len(b.Items))
+	b.logger.Warn("handler did not finish in time, its batch is redelivered after ack wait", "items", len(b.Items))
 	b.over(context.WithoutCancel(ctx), ErrAbandoned)
 }
 

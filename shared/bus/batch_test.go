@@ -54,7 +54,7 @@ func lines(b *bus.Batch) string {
 func TestABatchGathersForAsLongAsTheLastOneTook(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	_, out := r.subscribe(t, bus.PullConfig{MaxItems: 2, Gather: patience}, bus.SubscriberConfig{})
+	_, out := r.subscribe(t, bus.PullConfig{MaxItems: 2, Gather: timeout}, bus.SubscriberConfig{})
 	r.publish(t, 1)
 	m, b := batch(t, out)
 	require.Len(t, b.Items, 1)
@@ -70,7 +70,7 @@ func TestABatchGathersForAsLongAsTheLastOneTook(t *testing.T) {
 
 func TestBatchLingers(t *testing.T) {
 	r := newRig(t)
-	_, out := r.subscribe(t, bus.PullConfig{MaxItems: 3, Linger: patience}, bus.SubscriberConfig{})
+	_, out := r.subscribe(t, bus.PullConfig{MaxItems: 3, Linger: timeout}, bus.SubscriberConfig{})
 	// Three publishes apart from each other make one batch, which does not wait once it is full.
 	for range 3 {
 		r.publish(t, 1)
@@ -82,13 +82,14 @@ func TestBatchLingers(t *testing.T) {
 }
 
 func TestHeartbeatKeepsLongHandlers(t *testing.T) {
-	const wait = 300 * time.Millisecond
+	t.Parallel()
+	const wait = 2 * time.Second // a heartbeat that is late by a second is none that is missing
 	r := newRig(t, ackWait(wait))
 	r.publish(t, 20)
-	_, out := r.subscribe(t, bus.PullConfig{Linger: 3 * wait}, bus.SubscriberConfig{}) // what is gathered must be kept
+	_, out := r.subscribe(t, bus.PullConfig{Linger: wait * 3 / 2}, bus.SubscriberConfig{}) // what is gathered must be kept
 	m, b := batch(t, out)
 	assert.Len(t, b.Items, 20)
-	<-time.After(4 * wait) // the subject of this test is that time passes
+	<-time.After(wait * 3 / 2) // the subject of this test is that time passes
 	assert.Zero(t, r.consumerInfo(t).NumRedelivered)
 	m.Ack()
 	r.settled(t, 20)
@@ -100,13 +101,13 @@ func TestBatchMaxBytes(t *testing.T) {
 	for range 7 { // the last one meets the limit of the second batch, and then lingers alone
 		require.NoError(t, p.Publish(subject, message.NewMessage("u", make([]byte, 10_000))))
 	}
-	_, out := r.subscribe(t, bus.PullConfig{MaxItems: 100, MaxBytes: 25_000, Linger: patience}, bus.SubscriberConfig{})
+	_, out := r.subscribe(t, bus.PullConfig{MaxItems: 100, MaxBytes: 25_000, Linger: timeout}, bus.SubscriberConfig{})
 	for range 2 {
 		m, b := batch(t, out)
 		assert.Len(t, b.Items, 3, "the first, and two more within the limit")
 		m.Ack()
 	}
-	require.Eventually(t, func() bool { return r.consumerInfo(t).AckFloor.Stream == 6 }, patience, tick)
+	require.Eventually(t, func() bool { return r.consumerInfo(t).AckFloor.Stream == 6 }, timeout, tick)
 }
 
 func TestBatchDispositions(t *testing.T) {
@@ -172,10 +173,10 @@ func TestAMessageTwiceIsOneItem(t *testing.T) {
 	r := newRig(t, ackWait(200*time.Millisecond))
 	r.publish(t, 2)
 	b := bus.NewBatch(time.Hour, bustest.Logger()) // its heartbeat comes too late to keep the broker from it
-	n, err := b.Fill(r.cons, 2, 0, patience)
+	n, err := b.Fill(r.cons, 2, 0, timeout)
 	require.NoError(t, err)
 	require.Equal(t, 2, n)
-	n, err = b.Fill(r.cons, 2, 0, patience)
+	n, err = b.Fill(r.cons, 2, 0, timeout)
 	require.NoError(t, err)
 	require.Zero(t, n)
 	require.Len(t, b.Items, 2)
@@ -190,10 +191,10 @@ func TestAMessageTwiceIsOneItem(t *testing.T) {
 		require.NoError(t, err)
 		defer again.Return(t.Context())
 		return len(again.Items) == 2 && again.Items[0].NumDelivered > 2
-	}, patience, time.Millisecond, "both come again")
+	}, timeout, time.Millisecond, "both come again")
 }
 
-// TestALostStreamsSequencesComeAgain: a stream that was lost and made anew counts from 1. What it delivers into a batch that still
+// TestALostStreamsSequencesComeAgain: a stream that was lost and recreated counts from 1. What it delivers into a batch that still
 // holds messages of the one before is newer, and letting go of it unseen would lose it.
 func TestALostStreamsSequencesComeAgain(t *testing.T) {
 	r := newRig(t)
@@ -204,13 +205,13 @@ func TestALostStreamsSequencesComeAgain(t *testing.T) {
 	defer b.Return(t.Context())
 	publish("old")
 	publish("old, too")
-	n, err := b.Fill(r.cons, 2, 0, patience)
+	n, err := b.Fill(r.cons, 2, 0, timeout)
 	require.NoError(t, err)
 	require.Equal(t, 2, n)
 	require.NoError(t, r.conn.JS.DeleteStream(t.Context(), stream))
 	r.provision(t)
 	publish("newer")
-	_, err = b.Fill(r.cons, 1, 0, patience)
+	_, err = b.Fill(r.cons, 1, 0, timeout)
 	require.NoError(t, err)
 	require.Len(t, b.Items, 2)
 	require.Equal(t, "old, too", string(b.Items[0].Data))
@@ -265,7 +266,7 @@ func TestCloseReturnsABatchNobodyTook(t *testing.T) {
 	settled := make(chan error, 1)
 	src := &fakeSource{rig: r, settled: settled}
 	sub, out := r.subscribe(t, bus.PullConfig{}, bus.SubscriberConfig{Source: src.open})
-	require.Eventually(t, func() bool { return r.consumerInfo(t).NumAckPending == 10 }, patience, tick)
+	require.Eventually(t, func() bool { return r.consumerInfo(t).NumAckPending == 10 }, timeout, tick)
 	require.NoError(t, sub.Close())
 	require.NoError(t, receive(t, settled))
 	_, open := <-out
@@ -294,7 +295,7 @@ func TestLateBatchHandlerIsAbandoned(t *testing.T) {
 func TestBatchHandlerEndsInTime(t *testing.T) {
 	r := newRig(t)
 	r.publish(t, 5)
-	sub, out := r.subscribe(t, bus.PullConfig{}, bus.SubscriberConfig{CloseTimeout: patience})
+	sub, out := r.subscribe(t, bus.PullConfig{MaxItems: 5, Linger: timeout}, bus.SubscriberConfig{CloseTimeout: timeout})
 	m, _ := batch(t, out)
 	done := make(chan error, 1)
 	go func() { done <- sub.Close() }()

@@ -84,7 +84,7 @@ func BenchmarkSubscribe(b *testing.B) {
 // consume runs sub in a Router until b.N messages were handled.
 func consume(b *testing.B, sub message.Subscriber, count func(*message.Message) int) {
 	b.Helper()
-	router, err := bus.NewRouter(bustest.Logger(), patience)
+	router, err := bus.NewRouter(bustest.Logger(), timeout)
 	require.NoError(b, err)
 	handled := make(chan int, 1000)
 	router.AddConsumerHandler("h", "topic", sub, func(m *message.Message) error {

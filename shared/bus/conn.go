@@ -59,7 +59,7 @@ type Config struct {
 	Name string
 	// Logger, default slog.Default.
 	Logger *slog.Logger
-	// OnState is told of each change, in order, from the connection's own goroutine: it must not block.
+	// OnState is called at each change, in order, from the connection's own goroutine: it must not block.
 	OnState func(State)
 	// ReconnectWait is the pause between two tries, at the start and later, plus up to half of it at random; default 1 s.
 	ReconnectWait time.Duration
@@ -67,21 +67,21 @@ type Config struct {
 
 // Conn is a connection that reconnects for ever. Its methods may be called from several goroutines.
 type Conn struct {
-	// NC is the connection itself, JS its JetStream side, for whoever needs more than this package offers.
+	// NC is the connection itself, JS its JetStream side, for callers that need more than this package offers.
 	NC *nats.Conn
 	JS jetstream.JetStream
 
 	logger *slog.Logger
 	closed chan struct{}
 	level  atomic.Int64 // highest API level seen
-	// unstored is what the broker does not store, by what the publishers on this connection were told.
+	// unstored is what the broker does not store, by what it answered to the publishers on this connection.
 	unstored unstored
 	// asking are those who want to hear what the broker refuses.
 	asking refusals
 }
 
 // Connect waits for the broker, however long, and returns once JetStream answers. It logs one line when it starts to
-// wait, one a minute while it waits, and one when it is connected. It fails at once on what waiting cannot mend: a bad
+// wait, one a minute while it waits, and one when it is connected. It fails at once on what waiting cannot fix: a bad
 // address, an unreadable file, refused credentials, an untrusted certificate; and when ctx ends.
 func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 	if cfg.Logger == nil {
@@ -141,7 +141,7 @@ func (c *Conn) options(cfg Config) ([]nats.Option, error) {
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(cfg.ReconnectWait),
 		nats.ReconnectJitter(cfg.ReconnectWait/2, cfg.ReconnectWait/2),
-		// Refused credentials may be mended on the server; giving up for ever may not.
+		// Refused credentials may be fixed on the server; giving up for ever may not.
 		nats.IgnoreAuthErrorAbort(),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
 			if nc.IsClosed() || nc.IsDraining() {
@@ -164,7 +164,7 @@ func (c *Conn) options(cfg Config) ([]nats.Option, error) {
 			if sub != nil {
 				subject = sub.Subject
 			}
-			c.asking.tell(err)
+			c.asking.notify(err)
 			c.logger.Warn("broker reported an error", "subject", subject, "error", err)
 		}),
 	}
@@ -187,7 +187,7 @@ func (c *Conn) options(cfg Config) ([]nats.Option, error) {
 // inboxLine begins the line of a credentials file that names the user's inbox.
 const inboxLine = "# inbox:"
 
-// credentials tells a credentials file from a bare seed by its content.
+// credentials distinguishes a credentials file from a bare seed by its content.
 func credentials(file string) ([]nats.Option, error) {
 	content, err := os.ReadFile(file)
 	if err != nil {

@@ -1,7 +1,6 @@
 package bus_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -24,29 +22,13 @@ import (
 	"bobosync/shared/broker"
 	"bobosync/shared/bus"
 	"bobosync/shared/bustest"
+	"bobosync/shared/logging/logtest"
 )
 
-// logbook is a log that can be read while it is written.
-type logbook struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logbook) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *logbook) logger() *slog.Logger {
-	return slog.New(slog.NewJSONHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
-}
-
-func (l *logbook) messages(t *testing.T) (texts []string) {
+// messages returns those of all records of a log.
+func messages(t *testing.T, log *logtest.Log) (texts []string) {
 	t.Helper()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for line := range strings.Lines(l.buf.String()) {
+	for line := range strings.Lines(log.String()) {
 		var entry struct{ Msg string }
 		require.NoError(t, json.Unmarshal([]byte(line), &entry))
 		texts = append(texts, entry.Msg)
@@ -54,15 +36,9 @@ func (l *logbook) messages(t *testing.T) (texts []string) {
 	return texts
 }
 
-func (l *logbook) text() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
 func TestConnectWaitsForTheBroker(t *testing.T) {
 	addr := bustest.FreeAddr(t)
-	var log logbook
+	var log logtest.Log
 	type result struct {
 		conn *bus.Conn
 		err  error
@@ -70,11 +46,11 @@ func TestConnectWaitsForTheBroker(t *testing.T) {
 	got := make(chan result, 1)
 	go func() {
 		c, err := bus.Connect(t.Context(), bus.Config{
-			URL: "nats://user:geheim@" + addr, Logger: log.logger(), ReconnectWait: time.Millisecond,
+			URL: "nats://user:geheim@" + addr, Logger: log.Logger(slog.LevelDebug), ReconnectWait: time.Millisecond,
 		})
 		got <- result{c, err}
 	}()
-	require.Eventually(t, func() bool { return len(log.messages(t)) > 0 }, patience, tick)
+	require.Eventually(t, func() bool { return len(messages(t, &log)) > 0 }, timeout, tick)
 	silent(t, got, 50*time.Millisecond) // many tries later
 
 	_, port, err := net.SplitHostPort(addr)
@@ -84,9 +60,9 @@ func TestConnectWaitsForTheBroker(t *testing.T) {
 	require.NoError(t, r.err)
 	t.Cleanup(r.conn.Close)
 	assert.True(t, r.conn.Connected())
-	assert.Equal(t, []string{"waiting for the broker", "connected to broker"}, log.messages(t), "one line each, however many tries")
-	assert.NotContains(t, log.text(), "geheim")
-	assert.NotContains(t, log.text(), "user")
+	assert.Equal(t, []string{"waiting for the broker", "connected to broker"}, messages(t, &log), "one line each, however many tries")
+	assert.NotContains(t, log.String(), "geheim")
+	assert.NotContains(t, log.String(), "user")
 }
 
 // runServer runs a server with settings that the embedded broker does not have.
@@ -103,7 +79,7 @@ func runServer(t *testing.T, o *server.Options, port string) *server.Server {
 	require.NoError(t, err)
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	require.True(t, s.ReadyForConnections(patience))
+	require.True(t, s.ReadyForConnections(timeout))
 	return s
 }
 
@@ -121,7 +97,7 @@ func TestConnectNeedsJetStream(t *testing.T) {
 	require.NoError(t, err)
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	require.True(t, s.ReadyForConnections(patience))
+	require.True(t, s.ReadyForConnections(timeout))
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	_, err = bus.Connect(ctx, bus.Config{URL: s.ClientURL(), Logger: bustest.Logger(), ReconnectWait: time.Millisecond})
@@ -148,7 +124,7 @@ func TestConnectFailsAtOnceOnWhatWaitingCannotMend(t *testing.T) {
 		"no authority":      {bus.Config{URL: s.ClientURL(), CAFile: missing}, "missing"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), timeout)
 			defer cancel()
 			tc.cfg.Logger = bustest.Logger()
 			_, err := bus.Connect(ctx, tc.cfg)
@@ -205,7 +181,7 @@ func TestDrainHasALimit(t *testing.T) {
 	b := bustest.Start(t)
 	c := b.Connect(t)
 	b.Down(t)
-	require.Eventually(t, func() bool { return !c.Connected() }, patience, tick)
+	require.Eventually(t, func() bool { return !c.Connected() }, timeout, tick)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	require.Error(t, c.Drain(ctx))

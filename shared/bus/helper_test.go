@@ -16,11 +16,11 @@ import (
 )
 
 const (
-	patience = 20 * time.Second // for what must happen
-	tick     = 5 * time.Millisecond
-	stream   = "S"
-	durable  = "C"
-	subject  = "s.one"
+	timeout = 20 * time.Second // for what must happen
+	tick    = 5 * time.Millisecond
+	stream  = "S"
+	durable = "C"
+	subject = "s.one"
 )
 
 func TestMain(m *testing.M) {
@@ -91,7 +91,7 @@ func (r *rig) subscribe(tb testing.TB, pull bus.PullConfig, cfg bus.SubscriberCo
 		cfg.Source = r.source(pull)
 	}
 	if cfg.CloseTimeout == 0 {
-		cfg.CloseTimeout = patience
+		cfg.CloseTimeout = timeout
 	}
 	cfg.Logger = bustest.Logger()
 	sub, err := bus.NewSubscriber(r.conn, cfg)
@@ -129,7 +129,7 @@ func receive[T any](tb testing.TB, c <-chan T) T {
 	case v, ok := <-c:
 		require.True(tb, ok, "channel is closed")
 		return v
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		require.FailNow(tb, "nothing came")
 		panic("unreachable")
 	}
@@ -146,7 +146,7 @@ func silent[T any](tb testing.TB, c <-chan T, d time.Duration) {
 
 func (r *rig) consumerInfo(tb testing.TB) *jetstream.ConsumerInfo {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	ci, err := r.cons.Info(ctx)
 	require.NoError(tb, err)
@@ -159,7 +159,7 @@ func (r *rig) settled(tb testing.TB, n int) {
 	require.Eventually(tb, func() bool {
 		ci := r.consumerInfo(tb)
 		return ci.NumAckPending == 0 && ci.NumPending == 0 && ci.AckFloor.Stream == uint64(n)
-	}, patience, tick)
+	}, timeout, tick)
 }
 
 // own are n messages, each with a subject of its own, and with message ids if id is not nil.
@@ -179,7 +179,7 @@ func closed(tb testing.TB, c <-chan struct{}) {
 	tb.Helper()
 	select {
 	case <-c:
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		require.FailNow(tb, "it never happened")
 	}
 }

@@ -41,7 +41,7 @@ type disposition struct {
 type kind int
 
 const (
-	undecided kind = iota
+	unsettled kind = iota
 	acked
 	nakked
 	termed
@@ -61,7 +61,7 @@ func (i *Item) deliver(m jetstream.Msg) error {
 // Ack settles the item as done. It is the default when the batch is acked.
 func (i *Item) Ack() { i.set(disposition{kind: acked}) }
 
-// Nak lets the item come again after delay. Items without a disposition in a nacked batch come again after a back-off.
+// Nak makes the item be redelivered after delay. Items without a disposition in a nacked batch are redelivered after a back-off.
 func (i *Item) Nak(delay time.Duration) { i.set(disposition{kind: nakked, delay: delay}) }
 
 // Term settles the item for good, as one that cannot be processed.
@@ -80,7 +80,7 @@ func (i *Item) get() disposition {
 }
 
 // IsSettled reports whether the item has a disposition.
-func (i *Item) IsSettled() bool { return i.get().kind != undecided }
+func (i *Item) IsSettled() bool { return i.get().kind != unsettled }
 
 // Termed returns the reason for which the item was settled for good with Term, and whether it was.
 func (i *Item) Termed() (reason string, ok bool) {
@@ -91,7 +91,7 @@ func (i *Item) Termed() (reason string, ok bool) {
 // final combines the item's disposition with the Ack or Nack of its batch.
 func (i *Item) final(ack bool, backoff Backoff) disposition {
 	switch d := i.get(); {
-	case d.kind != undecided:
+	case d.kind != unsettled:
 		return d
 	case ack:
 		return disposition{kind: acked}
@@ -100,7 +100,7 @@ func (i *Item) final(ack bool, backoff Backoff) disposition {
 	}
 }
 
-// apply sends the disposition to the server. An error means that it was not sent: the message then comes again after the
+// apply sends the disposition to the server. An error means that it was not sent: the message is then redelivered after the
 // consumer's AckWait.
 func (d disposition) apply(m jetstream.Msg) error {
 	switch d.kind {

@@ -17,6 +17,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 	"golang.org/x/sync/semaphore"
+
+	"bobosync/shared/cas"
 )
 
 // MaxBatch is the most messages that a server takes in one atomic batch.
@@ -242,11 +244,11 @@ func (p *Publisher) beginBatch(ctx context.Context, messages []*message.Message)
 }
 
 const (
-	// chunkWait is how long the broker may take to store one atomic batch, which it syncs once.
-	chunkWait = 8 * time.Second
-	// firstWait is how long it may take to answer the batch's first message, which it only keeps in mind. The library does not let a context
-	// end this: a broker that was killed just then would hold up for the publisher's whole time-out whoever needs what its caller has locked.
-	firstWait = 3 * time.Second
+	// chunkTimeout is how long the broker may take to store one atomic batch, which it syncs once.
+	chunkTimeout = 8 * time.Second
+	// firstTimeout is how long it may take to answer the batch's first message, which it only buffers. The library does not let a context
+	// end this: a broker that was killed just then would block, for the publisher's whole time-out, all who need what its caller has locked.
+	firstTimeout = 3 * time.Second
 )
 
 // publishChunk publishes one atomic batch. The library writes its headers into the messages, so that they are copied before they
@@ -256,11 +258,11 @@ func (p *Publisher) publishChunk(ctx context.Context, msgs []*nats.Msg) (last ui
 	for i, m := range msgs {
 		batch[i] = &nats.Msg{Subject: m.Subject, Data: m.Data, Header: maps.Clone(m.Header)}
 	}
-	// The answer never comes if the broker was killed meanwhile, and a service that is told to stop must not wait for it.
-	bounded, cancel := context.WithTimeout(ctx, chunkWait)
+	// The answer never comes if the broker was killed meanwhile, and a service that is being stopped must not wait for it.
+	bounded, cancel := context.WithTimeout(ctx, chunkTimeout)
 	defer cancel()
 	attempt := p.conn.unstored.begin(family(msgs[0].Subject))
-	ack, err := jetstreamext.PublishMsgBatch(bounded, p.js, batch, jetstreamext.BatchFlowControl{AckFirst: true, AckTimeout: firstWait})
+	ack, err := jetstreamext.PublishMsgBatch(bounded, p.js, batch, jetstreamext.BatchFlowControl{AckFirst: true, AckTimeout: firstTimeout})
 	p.conn.unstored.note(attempt, classify(err))
 	if hasCode(err, jetstreamext.JSErrCodeBatchPublishDuplicateMsgID) {
 		if last, err = p.publishEach(ctx, msgs); err == nil {
@@ -332,7 +334,7 @@ func classify(err error) error {
 		return fmt.Errorf("%w: %w", ErrNoStream, err)
 	case hasCode(err, jetstreamext.JSErrCodeBatchPublishNotEnabled):
 		return fmt.Errorf("%w: %w", ErrNoAtomicPublish, err)
-	case hasCode(err, jetstream.JSErrCodeStreamWrongLastSequence), hasCode(err, jetstream.JSErrCodeStreamWrongLastSequenceConstant):
+	case cas.IsConflict(err):
 		return fmt.Errorf("%w: %w", ErrWrongSequence, err)
 	case isFull(err):
 		return fmt.Errorf("%w: %w", ErrStreamFull, err)
@@ -365,7 +367,7 @@ func isFull(err error) bool {
 // isFullStream reports whether a stream has reached its own limit.
 func isFullStream(err error) bool {
 	var api *jetstream.APIError
-	// The code is that of any failed store; only its text tells a limit ("maximum bytes exceeded").
+	// The code is that of any failed store; only its text names a limit ("maximum bytes exceeded").
 	return errors.As(err, &api) && api.ErrorCode == codeStoreFailed && strings.HasPrefix(api.Description, "maximum ")
 }
 

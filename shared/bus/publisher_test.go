@@ -199,7 +199,7 @@ func TestPublishEndsWithItsContext(t *testing.T) {
 	msgs[0].SetContext(ctx)
 	require.Error(t, p.Publish(subject, msgs...))
 	r.Up(t)
-	require.Eventually(t, func() bool { return p.Publish(subject, numbered(20)...) == nil }, patience, tick,
+	require.Eventually(t, func() bool { return p.Publish(subject, numbered(20)...) == nil }, timeout, tick,
 		"the window must be free again")
 }
 

@@ -19,9 +19,9 @@ const (
 	// readBatch is the most messages that are asked for at a time, and readBytes the most bytes of them.
 	readBatch = 1000
 	readBytes = 8 << 20
-	// lagLook is how soon a replica that does not hold the newest messages yet is asked again, and lagMost how long in all.
-	lagLook = 100 * time.Millisecond
-	lagMost = 10 * time.Second
+	// lagPollInterval is how soon a replica that does not hold the newest messages yet is asked again, and lagTimeout how long in all.
+	lagPollInterval = 100 * time.Millisecond
+	lagTimeout      = 10 * time.Second
 )
 
 // ReadFrom chooses what Read reads. The zero value is all of a stream.
@@ -38,7 +38,7 @@ type ReadFrom struct {
 // messages that were stored meanwhile. It needs a stream with direct access (AllowDirect).
 //
 // Any replica may answer, and one may lag behind: where all is read, Read waits until it has seen the last message
-// that the stream's leader told of.
+// that the stream's leader reported.
 func Read(ctx context.Context, js jetstream.JetStream, stream string, from ReadFrom, f func(data []byte, subject string)) error {
 	return Scan(ctx, js, stream, from, func(m *jetstream.RawStreamMsg) bool {
 		f(m.Data, m.Subject)
@@ -65,14 +65,14 @@ func Scan(ctx context.Context, js jetstream.JetStream, stream string, from ReadF
 			continue
 		case from.Subject != "", !r.from.Since.IsZero():
 			return nil // nothing more fits
-		case lagging >= lagMost:
-			return fmt.Errorf("read stream %s: a replica does not hold message %d after %s", stream, state.LastSeq, lagMost)
+		case lagging >= lagTimeout:
+			return fmt.Errorf("read stream %s: a replica does not hold message %d after %s", stream, state.LastSeq, lagTimeout)
 		}
 
-		if err := pause.For(ctx, lagLook); err != nil {
+		if err := pause.For(ctx, lagPollInterval); err != nil {
 			return err
 		}
-		lagging += lagLook
+		lagging += lagPollInterval
 		if s, err = js.Stream(ctx, stream); err != nil {
 			return fmt.Errorf("look up stream %s: %w", stream, err)
 		}

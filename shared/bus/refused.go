@@ -1,6 +1,6 @@
 package bus
 
-// What the broker refuses: it tells the connection, and nobody who waits for an answer.
+// What the broker refuses: it reports that on the connection, and not to the caller that waits for an answer.
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 // ErrNotAllowed means that the broker does not let this user send that.
 var ErrNotAllowed = errors.New("the broker does not let this user do that")
 
-// refusals are the contexts of those who ask, by the subject in quotes, as the broker names it.
+// refusals are the contexts of pending requests, by the subject in quotes, as the broker names it.
 type refusals struct {
 	mu     sync.Mutex
 	asking map[*string]context.CancelCauseFunc
@@ -42,7 +42,7 @@ func (c *Conn) Heed(ctx context.Context, subject string) (context.Context, conte
 	}
 }
 
-func (r *refusals) tell(err error) {
+func (r *refusals) notify(err error) {
 	if !errors.Is(err, nats.ErrPermissionViolation) {
 		return
 	}

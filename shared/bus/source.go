@@ -49,7 +49,7 @@ type PullConfig struct {
 	Gather time.Duration
 	// PullWait is the longest pull, and so the longest that closing an idle subscription takes; default 1 s.
 	PullWait time.Duration
-	// OnLost is told, once per loss, that the consumer or its stream is gone; the error wraps ErrConsumerLost. The source
+	// OnLost is called once per loss: the consumer or its stream is gone; the error wraps ErrConsumerLost. The source
 	// goes on when they are back. It may provision them; it must not close the subscriber.
 	OnLost func(error)
 	// Logger, default slog.Default.

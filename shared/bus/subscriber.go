@@ -26,7 +26,7 @@ type SubscriberConfig struct {
 	// Source returns the source of a topic; see PullSource.
 	Source func(topic string) Source
 	// CloseTimeout is how long a handler may go on after Close or the end of the subscription's context; then its context
-	// ends. What it does not settle comes again after AckWait. Default 20 s.
+	// ends. What it does not settle is redelivered after AckWait. Default 20 s.
 	CloseTimeout time.Duration
 	// Backoff is the delay of items without a disposition in a nacked batch; default DefaultBackoff.
 	Backoff Backoff

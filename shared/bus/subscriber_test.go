@@ -105,9 +105,9 @@ func TestTerm(t *testing.T) {
 func TestCloseLeavesNothingPending(t *testing.T) {
 	r := newRig(t, ackWait(time.Minute))
 	r.publish(t, 500)
-	sub, err := bus.NewSubscriber(r.conn, bus.SubscriberConfig{Source: r.source(bus.PullConfig{MaxItems: 50, Linger: patience})})
+	sub, err := bus.NewSubscriber(r.conn, bus.SubscriberConfig{Source: r.source(bus.PullConfig{MaxItems: 50, Linger: timeout})})
 	require.NoError(t, err)
-	router, err := bus.NewRouter(bustest.Logger(), patience)
+	router, err := bus.NewRouter(bustest.Logger(), timeout)
 	require.NoError(t, err)
 
 	var begun, finished atomic.Int32
@@ -158,7 +158,7 @@ func TestRestartOfTheBrokerLosesNothing(t *testing.T) {
 	p := r.publisher(t, bus.PublisherConfig{Timeout: 2 * time.Second})
 	sub, err := bus.NewSubscriber(r.conn, bus.SubscriberConfig{Source: r.source(bus.PullConfig{MaxItems: 32})})
 	require.NoError(t, err)
-	router, err := bus.NewRouter(bustest.Logger(), patience)
+	router, err := bus.NewRouter(bustest.Logger(), timeout)
 	require.NoError(t, err)
 
 	var mu sync.Mutex
@@ -199,7 +199,7 @@ func TestRestartOfTheBrokerLosesNothing(t *testing.T) {
 	wg.Wait()
 	select {
 	case <-all:
-	case <-time.After(patience):
+	case <-time.After(timeout):
 	}
 	mu.Lock()
 	assert.Len(t, seen, total)
@@ -260,7 +260,7 @@ func TestClosedConnectionEndsTheSubscription(t *testing.T) {
 		default:
 			return false
 		}
-	}, patience, tick)
+	}, timeout, tick)
 }
 
 func TestRouterSurvivesPanics(t *testing.T) {
@@ -270,7 +270,7 @@ func TestRouterSurvivesPanics(t *testing.T) {
 		Source: r.source(bus.PullConfig{}), Backoff: func(uint64) time.Duration { return 0 },
 	})
 	require.NoError(t, err)
-	router, err := bus.NewRouter(slog.New(slog.DiscardHandler), patience)
+	router, err := bus.NewRouter(slog.New(slog.DiscardHandler), timeout)
 	require.NoError(t, err)
 	var calls atomic.Int32
 	router.AddConsumerHandler("h", "topic", sub, func(*message.Message) error {

@@ -1,6 +1,6 @@
 package bus
 
-// What the broker does not store any more: a stream that a full disk has frozen lets itself be read as before.
+// Tracks failed writes: a stream frozen by a full disk can still be read.
 
 import (
 	"context"
@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// unanswered is how long the broker may take to confirm a message until that is told.
+	// unanswered is how long the broker may take to confirm a message before that is reported.
 	unanswered = 5 * time.Second
-	// unstoredFor is for how long a failure is told that nobody has tried again since: whoever has something to store does.
+	// unstoredFor is how long a failed write is reported if nobody has retried it: a caller that has something to store retries.
 	unstoredFor = 5 * time.Minute
 )
 
@@ -48,7 +48,7 @@ type attempt struct {
 	progress time.Time // when it began, or the broker last confirmed a part of it
 }
 
-// begin notes that something of a subject is being stored; whoever began it calls note.
+// begin notes that a message of a subject is being stored; the caller calls note when that has ended.
 func (u *unstored) begin(what string) *attempt {
 	a := &attempt{what: what, progress: time.Now()}
 	u.mu.Lock()
@@ -67,8 +67,7 @@ func (u *unstored) goesOn(a *attempt) {
 	a.progress = time.Now()
 }
 
-// note takes in how it ended. What the broker refuses for what the message says, or since its stream is not there or has
-// reached its own limit, is told otherwise.
+// note records a result. Rejections of the message itself, and missing or full streams, do not count: they are reported elsewhere.
 func (u *unstored) note(a *attempt, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -121,8 +120,8 @@ func (c *Conn) Unstored() map[string]Unstored {
 	return c.unstored.list(time.Now())
 }
 
-// reconnected notes that the broker can be reached again. One that was started anew stores again what it had not stored, or says so the next
-// time that somebody tries: of what is seldom written nobody would know for long.
+// reconnected notes that the broker can be reached again. A different server gets a clean slate: a write that still fails shows on the
+// next attempt, and what is seldom written would be reported for long.
 func (u *unstored) reconnected(server string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -141,7 +140,7 @@ func (c *Conn) Restored() time.Time {
 	return c.unstored.restored
 }
 
-// watched is a JetStream that tells of what the broker does not store.
+// watched is a JetStream that records failed writes.
 type watched struct {
 	jetstream.JetStream
 	unstored *unstored

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestABrokerThatStartsAnewBeginsAnew: what it did not store before says nothing of it, and what a lost connection did not mend stays.
+// TestABrokerThatStartsAnewBeginsAnew: what it did not store before says nothing of it, and what a lost connection did not fix stays.
 func TestABrokerThatStartsAnewBeginsAnew(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -19,14 +19,14 @@ func TestABrokerThatStartsAnewBeginsAnew(t *testing.T) {
 	_, err := r.conn.JS.Publish(never, "bobo.seldom.a", nil)
 	require.Error(t, err)
 	require.NoError(t, r.DropClients())
-	require.Eventually(t, func() bool { return !r.conn.Restored().IsZero() }, patience, tick)
-	require.Eventually(t, r.conn.Connected, patience, tick)
+	require.Eventually(t, func() bool { return !r.conn.Restored().IsZero() }, timeout, tick)
+	require.Eventually(t, r.conn.Connected, timeout, tick)
 	require.Contains(t, r.conn.Unstored(), "bobo.seldom.>")
 	dropped := r.conn.Restored()
 	r.Down(t)
 	r.Up(t)
-	require.Eventually(t, func() bool { return r.conn.Restored().After(dropped) }, patience, tick)
-	require.Eventually(t, r.conn.Connected, patience, tick)
+	require.Eventually(t, func() bool { return r.conn.Restored().After(dropped) }, timeout, tick)
+	require.Eventually(t, r.conn.Connected, timeout, tick)
 	require.Empty(t, r.conn.Unstored())
 }
 

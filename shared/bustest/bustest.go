@@ -67,7 +67,7 @@ func (s *Server) Connect(tb testing.TB) *bus.Conn {
 	return c
 }
 
-// Drained says whether a durable consumer has delivered, and had acknowledged, all that its stream holds for it. That nothing
+// Drained reports whether a durable consumer has delivered, and had acknowledged, all that its stream holds for it. That nothing
 // is pending does not say so by itself: the broker counts a message for its consumers a moment after it confirmed it to who
 // published it.
 func Drained(ctx context.Context, js jetstream.JetStream, stream, consumer string) (bool, error) {

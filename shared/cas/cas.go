@@ -24,7 +24,7 @@ func Load(ctx context.Context, kv jetstream.KeyValue, key string) ([]byte, uint6
 	return entry.Value(), entry.Revision(), nil
 }
 
-// Store puts a value in the place of the one with the given revision, 0 for none, and returns the new revision. Its error wraps
+// Store replaces the value with the given revision, 0 for none, and returns the new revision. Its error wraps
 // ErrConflict if there is another one by now.
 func Store(ctx context.Context, kv jetstream.KeyValue, key string, value []byte, revision uint64) (uint64, error) {
 	var err error
@@ -59,10 +59,15 @@ func Update(ctx context.Context, kv jetstream.KeyValue, key string, change func(
 
 // Conflicting adds ErrConflict to the error of a write if it means that the key's revision was another.
 func Conflicting(err error) error {
-	var api *jetstream.APIError
-	if errors.Is(err, jetstream.ErrKeyExists) || errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
-		api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant) { // of replicated streams
+	if IsConflict(err) {
 		return errors.Join(ErrConflict, err)
 	}
 	return err
+}
+
+// IsConflict reports whether the broker refused a write since the last sequence of its subject was another.
+func IsConflict(err error) bool {
+	var api *jetstream.APIError
+	return errors.Is(err, jetstream.ErrKeyExists) || errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
+		api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant) // of replicated streams
 }

@@ -1,16 +1,15 @@
 package client
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"net/url"
-	"os"
 	"path/filepath"
+
+	"bobosync/shared/disk"
 )
 
-// AddressFile is the file in the data directory that holds the address of the broker inside the all-in-one program, with its token. Only who may
-// read the data directory may give orders.
+// AddressFile is the file in the data directory that holds the address of the broker inside the all-in-one program, with its token. Only
+// users who may read the data directory may give orders.
 const AddressFile = "broker.url"
 
 // WriteAddress writes the address of the broker inside, with its token, for the operators' commands.
@@ -20,11 +19,7 @@ func WriteAddress(directory, address, token string) error {
 		return fmt.Errorf("the address of the broker inside: %w", err)
 	}
 	u.User = url.User(token)
-	path := filepath.Join(directory, AddressFile)
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("write the address of the broker inside (DATA_DIRECTORY): %w", err)
-	}
-	if err := os.WriteFile(path, []byte(u.String()+"\n"), 0o600); err != nil {
+	if err := disk.Replace(filepath.Join(directory, AddressFile), []byte(u.String()+"\n")); err != nil {
 		return fmt.Errorf("write the address of the broker inside (DATA_DIRECTORY): %w", err)
 	}
 	return nil

@@ -1,5 +1,5 @@
-// Package client is how who looks or gives orders reaches the services, the commands and the console alike: over the broker of
-// NATS_URL, or over the one inside the all-in-one program with the same data directory.
+// Package client connects commands and the console to the services: over the broker of NATS_URL, or over the one inside the all-in-one
+// program with the same data directory.
 package client
 
 import (
@@ -72,7 +72,7 @@ func (s Settings) Connect(ctx context.Context, wait time.Duration) (*bus.Conn, e
 	return nil, why
 }
 
-// noRoom tells that the disk of the broker inside has less than so many bytes, or takes no more files; nil if not.
+// noRoom reports that the disk of the broker inside has less than so many bytes, or takes no more files; nil if not.
 func (s Settings) noRoom(least uint64) *verdict.Unreachable {
 	switch free, err := disk.Free(s.Data.Directory); {
 	case err == nil && free < least:
@@ -115,14 +115,14 @@ func whyUnreachable(err error, inside bool) *verdict.Unreachable {
 	case errors.Is(err, context.DeadlineExceeded):
 		return &verdict.Unreachable{
 			Cause: verdict.CauseBroker, Text: "the broker cannot be reached",
-			Do: "is it running, and is NATS_URL right? Start it, or mend the network in between; nothing is lost, the files wait in CSV_DIRECTORY",
+			Do: "is it running, and is NATS_URL right? Start it, or fix the network in between; nothing is lost, the files wait in CSV_DIRECTORY",
 		}
 	default:
 		return &verdict.Unreachable{Cause: verdict.CauseBroker, Text: "the broker cannot be reached", Do: "check NATS_URL, NATS_CREDS and NATS_CA", Err: err}
 	}
 }
 
-// Whoami names who gives an order, for the record.
+// Whoami names the sender of an order, for the record.
 func Whoami() string {
 	name := "unknown"
 	if u, err := user.Current(); err == nil {

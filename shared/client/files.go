@@ -68,7 +68,7 @@ func Finished(f control.FileState) bool {
 	return f.Status != statusReading && f.Status != statusWaiting && f.Status != statusDone
 }
 
-// Whereabouts says in a sentence where a file is and why it is not done, which v tells.
+// Whereabouts says in a sentence where a file is and why it is not done, by v.
 func Whereabouts(f control.FileState, v verdict.Verdict) string {
 	if Finished(f) {
 		return finished(f)

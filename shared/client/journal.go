@@ -1,6 +1,6 @@
 package client
 
-// What was done, told by all who know of it, newest first.
+// What was done, gathered from all services that know of it, newest first.
 
 import (
 	"cmp"
@@ -19,7 +19,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// Kinds of entries that are not in the janitor's journal, but told by ingest and the resolver.
+// Kinds of entries that are not in the janitor's journal, but come from ingest and the resolver.
 const (
 	KindFile   = "file"
 	KindReplay = "replay"
@@ -27,7 +27,7 @@ const (
 
 // JournalKinds are all kinds of entries.
 var JournalKinds = []string{
-	KindFile, control.DutyMapping, control.DutyCleanup, control.DutyReconcile, control.DutyPurge, control.KindOperator, control.KindAudit, KindReplay, control.KindVerdict,
+	KindFile, control.JobMapping, control.JobCleanup, control.JobReconcile, control.JobPurge, control.KindOperator, control.KindAudit, KindReplay, control.KindVerdict,
 }
 
 // JournalQuery says what is wanted of the journal.

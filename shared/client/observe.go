@@ -12,12 +12,12 @@ import (
 	"bobosync/shared/verdict"
 )
 
-// Observer looks at everything over one connection, which it makes anew when it is lost: a broker inside comes back elsewhere. It may
+// Observer reads everything over one connection, which it makes again when it is lost: a broker inside comes back elsewhere. It may
 // be used by several goroutines.
 type Observer struct {
 	Settings
-	// Patience is how long it tries to reach the broker, ConnectTimeout if it is 0.
-	Patience time.Duration
+	// Timeout is how long it tries to reach the broker, ConnectTimeout if it is 0.
+	Timeout time.Duration
 
 	mu   sync.Mutex
 	conn *bus.Conn
@@ -45,7 +45,7 @@ func (o *Observer) Conn(ctx context.Context) (*bus.Conn, error) {
 		o.close()
 	}
 	if o.conn == nil {
-		conn, err := o.Connect(ctx, cmp.Or(o.Patience, ConnectTimeout))
+		conn, err := o.Connect(ctx, cmp.Or(o.Timeout, ConnectTimeout))
 		if err != nil {
 			return nil, err
 		}

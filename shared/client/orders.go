@@ -23,23 +23,23 @@ import (
 )
 
 const (
-	// entryLook is how often the journal is asked whether an order is done.
-	entryLook = 500 * time.Millisecond
+	// entryPollInterval is how often the journal is asked whether an order is done.
+	entryPollInterval = 500 * time.Millisecond
 	// janitorAway is how long the janitor may be away while an order is waited for: it may just be restarted.
 	janitorAway = 40 * time.Second
-	// noteWait is how long noting an order may take. The order itself is done already.
-	noteWait = 3 * time.Second
+	// noteTimeout is how long noting an order may take. The order itself is done already.
+	noteTimeout = 3 * time.Second
 )
 
-// Order is who gives an order, and what the audit keeps with it. Empty fields are left out.
+// Order is the sender of an order, and what the audit keeps with it. Empty fields are left out.
 type Order struct {
-	// By is who gives it, by his own word; what the broker knows of him is put before it.
+	// By is the sender, by his own word; what the broker knows of him is put before it.
 	By string
-	// Once, an id of audit.NewFamily, has the services follow it once, however often it is sent.
+	// Once, an id of audit.NewFamily, makes the services follow it once, however often it is sent.
 	Once string
-	// Selection names the set that was looked at, Forecast says what was expected, Reason why it is given.
+	// Selection names the set that was shown, Forecast says what was expected, Reason why it is given.
 	Selection, Forecast, Reason string
-	// Warn is told if the order was given and the journal has no note of it.
+	// Warn is called if the order was given and the journal has no note of it.
 	Warn func(error)
 }
 
@@ -85,10 +85,10 @@ func (o Order) sign(req any) (map[string]json.RawMessage, error) {
 	return fields, nil
 }
 
-// note has the janitor note in its journal what was done through another service. The order stands whether or not that succeeds. The
+// note makes the janitor record in its journal what was done through another service. The order stands whether or not that succeeds. The
 // text holds no personal data.
 func (o Order) note(ctx context.Context, conn *bus.Conn, outcome, what string, counts map[string]int) {
-	ctx, cancel := context.WithTimeout(ctx, noteWait)
+	ctx, cancel := context.WithTimeout(ctx, noteTimeout)
 	defer cancel()
 	now := time.Now().UTC()
 	_, err := Ask[control.Nothing](ctx, conn, topology.Janitor, control.JournalNote, control.JournalEntry{
@@ -125,9 +125,9 @@ func TakeIn(ctx context.Context, conn *bus.Conn, o Order, d control.HeldDecision
 func Letters(ctx context.Context, conn *bus.Conn, o Order, endpoint string, ids []uint64) (results []control.DeadResult, err error) {
 	results = []control.DeadResult{} // JSON's null is no list
 	once := o.Once
-	for part := range slices.Chunk(ids, control.MostDead) {
+	for part := range slices.Chunk(ids, control.MaxDead) {
 		if once != "" {
-			o.Once = audit.Member(once, len(results)/control.MostDead)
+			o.Once = audit.Member(once, len(results)/control.MaxDead)
 		}
 		some, failure := Give[[]control.DeadResult](ctx, conn, o, topology.Resolver, endpoint, control.DeadRequest{IDs: part})
 		if err = failure; err != nil {
@@ -177,7 +177,7 @@ func StopReplay(ctx context.Context, conn *bus.Conn, o Order, id string) (contro
 	return state, err
 }
 
-// Pause has nothing sent to AtHoc for a while.
+// Pause stops sending to AtHoc for a while.
 func Pause(ctx context.Context, conn *bus.Conn, o Order, req control.PauseRequest) (breaker.Pause, error) {
 	paused, err := Give[breaker.Pause](ctx, conn, o, topology.Publisher, control.Pause, req)
 	if err == nil {
@@ -188,7 +188,7 @@ func Pause(ctx context.Context, conn *bus.Conn, o Order, req control.PauseReques
 
 // Resume ends a pause.
 func Resume(ctx context.Context, conn *bus.Conn, o Order) (control.ResumeAnswer, error) {
-	answer, err := Give[control.ResumeAnswer](ctx, conn, o, topology.Publisher, control.Resume, control.Order{})
+	answer, err := Give[control.ResumeAnswer](ctx, conn, o, topology.Publisher, control.Resume, control.RunRequest{})
 	if err == nil && answer.Ended != nil {
 		o.note(ctx, conn, control.OutcomeOK, "sending to AtHoc resumed", nil)
 	}
@@ -217,17 +217,17 @@ func Erase(ctx context.Context, conn *bus.Conn, o Order, req control.EraseReques
 	return answer, err
 }
 
-// TryNotices has a notice sent to all sinks.
+// TryNotices sends a notice to all sinks.
 func TryNotices(ctx context.Context, conn *bus.Conn, o Order) (control.NotifyTest, error) {
-	answer, err := Give[control.NotifyTest](ctx, conn, o, topology.Janitor, control.TestNotify, control.Order{})
+	answer, err := Give[control.NotifyTest](ctx, conn, o, topology.Janitor, control.TestNotify, control.RunRequest{})
 	if err == nil {
 		o.note(ctx, conn, control.OutcomeOK, "test of the notices", map[string]int{"places": len(answer.Results)})
 	}
 	return answer, err
 }
 
-// TellEmergencyLogin has people told that somebody came into the console by a password for emergencies.
-func TellEmergencyLogin(ctx context.Context, conn *bus.Conn, o Order, login control.EmergencyLoginRequest) error {
+// NotifyEmergencyLogin notifies people that somebody came into the console by a password for emergencies.
+func NotifyEmergencyLogin(ctx context.Context, conn *bus.Conn, o Order, login control.EmergencyLoginRequest) error {
 	_, err := Give[control.Nothing](ctx, conn, o, topology.Janitor, control.EmergencyLogin, login)
 	if err == nil {
 		o.note(ctx, conn, control.OutcomeOK, "emergency login to the console as "+login.Role, nil)
@@ -235,10 +235,10 @@ func TellEmergencyLogin(ctx context.Context, conn *bus.Conn, o Order, login cont
 	return err
 }
 
-// ForecastRequeue tells what trying dead letters again would do, part by part.
+// ForecastRequeue returns what trying dead letters again would do, part by part.
 func ForecastRequeue(ctx context.Context, conn *bus.Conn, ids []uint64) (control.RequeueForecast, error) {
 	all := control.RequeueForecast{Refused: map[string]int{}}
-	for part := range slices.Chunk(ids, control.MostDead) {
+	for part := range slices.Chunk(ids, control.MaxDead) {
 		would, err := Ask[control.RequeueForecast](ctx, conn, topology.Resolver, control.DeadForecast, control.DeadRequest{IDs: part})
 		if err != nil {
 			return all, err
@@ -271,7 +271,7 @@ var errEntryGone = errors.New("the janitor's journal knows nothing of it any mor
 
 // Await waits until the janitor has done what it was asked for, and returns the journal's entry of it.
 func Await(ctx context.Context, nc *nats.Conn, id string) (control.JournalEntry, error) {
-	ticker := time.NewTicker(entryLook)
+	ticker := time.NewTicker(entryPollInterval)
 	defer ticker.Stop()
 	heard := time.Now()
 	for {

@@ -1,6 +1,6 @@
 package client
 
-// The past: whom AtHoc held as on duty, and what was told of a file's rows. Each question is written into the audit.
+// The past: whom AtHoc held as on duty, and what was sent from a file's rows. Each question is written into the audit.
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 
 	"bobosync/shared/bus"
 	"bobosync/shared/control"
+	"bobosync/shared/text"
 	"bobosync/shared/topology"
 )
 
@@ -38,7 +39,7 @@ func PastMoment(words string, now time.Time) (time.Time, error) {
 	return t, nil
 }
 
-// OnDuty lists whom AtHoc held as on duty at a moment, zero being now: all pages, of one moment. by is who asks.
+// OnDuty lists whom AtHoc held as on duty at a moment, zero being now: all pages, of one moment. by is the sender.
 func OnDuty(ctx context.Context, conn *bus.Conn, at time.Time, by string) (control.OnDutyAnswer, error) {
 	req := control.OnDutyRequest{At: at, By: by}
 	all, err := control.Ask[control.OnDutyAnswer](ctx, conn.NC, topology.Resolver, control.OnDuty, req)
@@ -52,17 +53,51 @@ func OnDuty(ctx context.Context, conn *bus.Conn, at time.Time, by string) (contr
 	return all, err
 }
 
-// comparisons is the most comparisons that are looked at for one that tells something of a worker.
+// bookingsBefore is how long before a moment files came in which a worker's bookings are looked for.
+const bookingsBefore = 24 * time.Hour
+
+// Bookings lists what a worker had booked by a moment, with what became of it, from the files of the day before. by is the sender.
+func Bookings(ctx context.Context, conn *bus.Conn, employee string, at time.Time, by string) (control.BookingsAnswer, error) {
+	if employee == "" { // a user whom no worker is known to be
+		return control.BookingsAnswer{Bookings: []control.Booking{}}, nil
+	}
+	return Ask[control.BookingsAnswer](ctx, conn, topology.Ingest, control.Bookings, control.BookingsRequest{
+		Employee: employee, From: at.Add(-bookingsBefore), To: at, By: by,
+	})
+}
+
+// BookingsMissing says which files a list of bookings lacks; empty if none.
+func BookingsMissing(b control.BookingsAnswer) string {
+	switch {
+	case b.Gone > 0 && b.Unread > 0:
+		return fmt.Sprintf("Bookings may be missing here: %s not there any more, and of %d not all was read", filesAre(b.Gone), b.Unread)
+	case b.Gone > 0:
+		return fmt.Sprintf("Bookings may be missing here: %s not there any more", filesAre(b.Gone))
+	case b.Unread > 0:
+		return fmt.Sprintf("Bookings may be missing here: %s could not be read, not in time, or had too many", text.Count(b.Unread, "file"))
+	default:
+		return ""
+	}
+}
+
+func filesAre(n int) string {
+	if n == 1 {
+		return "1 file is"
+	}
+	return fmt.Sprintf("%d files are", n)
+}
+
+// comparisons is the most comparisons that are searched for one that says something of a worker.
 const comparisons = 50
 
-// LastSeen is what the last comparison before a moment saw of a worker; nil if none tells of him.
+// LastSeen is what the last comparison before a moment saw of a worker; nil if none says anything of him.
 func LastSeen(ctx context.Context, conn *bus.Conn, a control.PastAnswer) (*control.Seen, error) {
-	if a.Held == nil {
+	if a.Confirmed == nil {
 		return nil, nil
 	}
 	ms := a.At.UnixMilli()
 	runs, err := Ask[control.JournalAnswer](ctx, conn, topology.Janitor, control.Journal, control.JournalRequest{
-		Kind: control.DutyReconcile, Since: a.Held.Answered, Most: comparisons,
+		Kind: control.JobReconcile, Since: a.Confirmed.Answered, Most: comparisons,
 		Before: fmt.Sprintf("%08x-%04x-7fff-bfff-ffffffffffff", ms>>16, ms&0xffff), // later than any that began by then
 	})
 	if err != nil || len(runs.Entries) == 0 {
@@ -87,10 +122,10 @@ type Receipt struct {
 	Rows []control.ReceiptRow `json:"rows"`
 }
 
-// ReceiptOf puts together what ingest knows of a file's rows and the resolver of what AtHoc was told from them. by is who asks.
+// ReceiptOf puts together what ingest knows of a file's rows and the resolver of what AtHoc was sent from them. by is the sender.
 func ReceiptOf(ctx context.Context, conn *bus.Conn, f control.FileState, by string) (Receipt, error) {
 	r := Receipt{ID: f.ID, Name: f.Name, Rows: []control.ReceiptRow{}}
-	told := map[int][]control.ToldAnswer{}
+	deliveries := map[int][]control.DeliveryAnswer{}
 	req := control.FileCallsRequest{File: f.ID, From: f.FirstSeen, To: f.Finished, By: by}
 	var known bool
 	for more := true; more; {
@@ -98,15 +133,15 @@ func ReceiptOf(ctx context.Context, conn *bus.Conn, f control.FileState, by stri
 		if err != nil {
 			return r, err
 		}
-		for _, t := range page.Told {
-			told[t.Line] = append(told[t.Line], t)
+		for _, t := range page.Deliveries {
+			deliveries[t.Line] = append(deliveries[t.Line], t)
 			req.After = t.Line
 		}
-		known, more = !f.FirstSeen.Before(page.CompleteFrom), page.More && len(page.Told) > 0
+		known, more = !f.FirstSeen.Before(page.CompleteFrom), page.More && len(page.Deliveries) > 0
 	}
 	err := EachRow(ctx, conn, f, true, func(rows []control.RowState) error {
 		for _, row := range rows {
-			r.Rows = append(r.Rows, control.Receipt(row, told[row.Line], known))
+			r.Rows = append(r.Rows, control.Receipt(row, deliveries[row.Line], known))
 		}
 		return nil
 	})

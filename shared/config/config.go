@@ -138,11 +138,11 @@ func content(path string) (string, error) {
 		return "", err
 	}
 	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, mostDotEnv+1))
+	text, err := io.ReadAll(io.LimitReader(file, maxDotEnv+1))
 	switch {
 	case err != nil:
 		return "", err
-	case len(text) > mostDotEnv:
+	case len(text) > maxDotEnv:
 		return "", fmt.Errorf("%s is too large for a value", path)
 	}
 	if err := encoding(text); err != nil {

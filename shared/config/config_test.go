@@ -161,7 +161,7 @@ func TestValuesInFiles(t *testing.T) {
 		"UTF-16":           {inUTF16(secret, 0, 1), "", "is written in UTF-16"},
 		"UTF-16, no mark":  {inUTF16(secret, 1, 0)[2:], "", "is written in UTF-16"},
 		"an older charset": {[]byte("pa ss\xe9\n"), "", "older encoding"},
-		"too large":        {make([]byte, mostDotEnv+1), "", "too large for a value"},
+		"too large":        {make([]byte, maxDotEnv+1), "", "too large for a value"},
 		"empty":            {nil, "", "PASSWORD: not set"},
 	} {
 		path := filepath.Join(dir, "value")

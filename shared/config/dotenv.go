@@ -24,8 +24,8 @@ type DotEnv struct {
 	Twice []string
 }
 
-// mostDotEnv bounds a .env file in bytes.
-const mostDotEnv = 1 << 20
+// maxDotEnv bounds a .env file in bytes.
+const maxDotEnv = 1 << 20
 
 // ReadDotEnv reads a .env file. One that was not named, but found in the current directory, must belong to this user or to root, and
 // nobody else may write to it. Errors name the line at fault and quote nothing, since it may hold a
@@ -48,8 +48,8 @@ func ReadDotEnv(path string, named bool) (DotEnv, error) {
 		return DotEnv{}, fmt.Errorf("read the settings: %w", err)
 	}
 
-	text, err := io.ReadAll(io.LimitReader(file, mostDotEnv+1))
-	if err == nil && len(text) > mostDotEnv {
+	text, err := io.ReadAll(io.LimitReader(file, maxDotEnv+1))
+	if err == nil && len(text) > maxDotEnv {
 		err = errors.New("is too large for settings")
 	}
 	var env DotEnv
@@ -177,7 +177,7 @@ var escaped = regexp.MustCompile(`(^|[^\\])(\\\\)*\\[A-Za-z0-9]`)
 func misread(raw string) error {
 	for _, r := range raw {
 		if r != '\t' && unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp) {
-			return fmt.Errorf("has a character in it that nobody sees (%U): type the value anew", r)
+			return fmt.Errorf("has a character in it that nobody sees (%U): type the value again", r)
 		}
 	}
 	const typographic = "“”„‘’‚«»"
@@ -240,7 +240,7 @@ func Path(value string) (string, error) {
 	case strings.ContainsAny(value[:1], "$%") || strings.ContainsAny(value, "“”„‘’«»"):
 		return "", errors.New("begins with a variable, which nobody replaces here, or has a typographic quote: write the whole path as it is")
 	case strings.ContainsFunc(value, func(r rune) bool { return unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp) }):
-		return "", errors.New("has a character in it that nobody sees: type the path anew")
+		return "", errors.New("has a character in it that nobody sees: type the path again")
 	case strings.HasPrefix(strings.ToLower(value), "file:"):
 		return "", errors.New("begins with file: - write the path alone")
 	}

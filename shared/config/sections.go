@@ -36,7 +36,7 @@ type Broker struct {
 	// AuditDays is how many days it can be looked up who gave which order. A longer time than the broker has is taken over, a
 	// shorter one is not: it would drop records.
 	AuditDays int `env:"AUDIT_DAYS, default=400"`
-	// HistoryDays is how many days it can be looked up what AtHoc was told.
+	// HistoryDays is how many days back it can be looked up what AtHoc was sent.
 	HistoryDays int `env:"HISTORY_DAYS, default=90"`
 	// HistoryMaxBytes bounds that on the broker's disk, where the oldest gives way; 0 is no bound. 20,000 workers in 90 days take 4.5 GB.
 	HistoryMaxBytes int64 `env:"HISTORY_MAX_BYTES, default=5368709120"`

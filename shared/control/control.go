@@ -1,4 +1,4 @@
-// Package control carries requests of operators to the services, over NATS's services framework: who has the broker's address
+// Package control carries requests of operators to the services, over NATS's services framework: a caller with the broker's address
 // needs nothing else, and `nats micro ls` sees the services too.
 package control
 
@@ -24,8 +24,8 @@ const prefix = "bobo.control"
 // timeout is how long a service may take for one request.
 const timeout = 30 * time.Second
 
-// flushWait is how long the broker may take to know of the endpoints.
-const flushWait = 5 * time.Second
+// flushTimeout is how long the broker may take to know of the endpoints.
+const flushTimeout = 5 * time.Second
 
 // ErrNobody means that no such service is there to answer.
 var ErrNobody = errors.New("no such service answers")
@@ -45,7 +45,7 @@ type Endpoint struct {
 	// every says that all instances of the service answer each request, and not one of them.
 	every  bool
 	handle func(ctx context.Context, data []byte) ([]byte, error)
-	// forecast, if it is there, tells what an order is expected to do, for the audit.
+	// forecast, if it is there, returns what an order is expected to do, for the audit.
 	forecast func(ctx context.Context, data []byte) ([]byte, error)
 }
 
@@ -116,7 +116,7 @@ func Serve(ctx context.Context, nc *nats.Conn, service topology.Service, version
 		}
 	}
 	// The broker knows of the endpoints when Serve returns: a request right after it must not find nobody.
-	if err := nc.FlushTimeout(flushWait); err != nil {
+	if err := nc.FlushTimeout(flushTimeout); err != nil {
 		stop()
 		return nil, fmt.Errorf("offer the service %s to operators: %w", service, err)
 	}
@@ -125,7 +125,7 @@ func Serve(ctx context.Context, nc *nats.Conn, service topology.Service, version
 
 // unsubscribe ends a service's subscriptions: now if there is a connection, else as soon as there is one again. What is drained while
 // nats.go reconnects (resendSubscriptions of v1.55) is subscribed once more and never ended, and as the member of a queue group that
-// nobody listens for it would swallow its share of the requests. Whoever asks until then hears that the service is stopping.
+// nobody listens for it would swallow its share of the requests. Requests until then are answered with: the service is stopping.
 func unsubscribe(nc *nats.Conn, svc micro.Service) {
 	stop := func() { _ = svc.Stop() } // the connection may be gone, and the service with it
 	if nc.IsConnected() {
@@ -151,7 +151,7 @@ type work struct {
 	group sync.WaitGroup
 }
 
-// begin says whether a request may still be answered; group.Done is owed then.
+// begin reports whether a request may still be answered; group.Done is owed then.
 func (w *work) begin() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

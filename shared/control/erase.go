@@ -27,18 +27,18 @@ type EraseRequest struct {
 	By     string `json:"by"`
 }
 
-// EraseForecast tells what would be erased.
+// EraseForecast is what would be erased.
 type EraseForecast struct {
 	erase.Names
 	// Found counts, by store, the messages or records about the worker.
 	Found map[string]int `json:"found"`
-	// Files are the ids of the files that what AtHoc was told came from, as far as it is known. Their rows are not touched.
+	// Files are the ids of the files from which AtHoc was sent something, as far as is known. Their rows are not touched.
 	Files []string `json:"files"`
 	// Refused says why it cannot be done now; empty if it can. It names nobody.
 	Refused string `json:"refused,omitempty"`
 }
 
-// EraseAnswer tells what was erased. It names nobody, since it belongs to the record of the order.
+// EraseAnswer is what was erased. It names nobody, since it belongs to the record of the order.
 type EraseAnswer struct {
 	audit.Erased
 	// Removed counts what was about the worker, by store.
@@ -52,7 +52,7 @@ type ForgetRequest struct {
 	erase.Names
 }
 
-// ForgetAnswer tells what it did.
+// ForgetAnswer is what it did.
 type ForgetAnswer struct {
 	// Entries counts the journal's messages that are others now, Through is the last sequence of its stream by then.
 	Entries int    `json:"entries"`

@@ -41,11 +41,11 @@ type FeedState struct {
 	Learnt bool      `json:"learnt"`
 	// LastFile is when its latest file came, with the offset of BOBO's clock.
 	LastFile time.Time `json:"last_file,omitzero"`
-	// Rows and Files are those of the hour of now, so far; Usual is what such hours have brought.
+	// Rows and Files are those of the current hour, so far; Usual is what such hours have brought.
 	Rows  int       `json:"rows"`
 	Files int       `json:"files"`
 	Usual UsualHour `json:"usual"`
-	// Silent tells that nothing has come for three times the usual longest gap. Thin is a complete hour with less than a third of the
+	// Silent reports that nothing has come for three times the usual longest gap. Thin is a complete hour with less than a third of the
 	// least, Flood one with more than five times the most that such hours have brought.
 	Silent bool         `json:"silent"`
 	Thin   *UnusualHour `json:"thin,omitempty"`

@@ -16,13 +16,13 @@ type FilesRequest struct {
 	Text string `json:"text,omitempty"`
 	// Open leaves out the files that are finished.
 	Open bool `json:"open,omitempty"`
-	// Most is the most files to tell of, the latest ones; 0 means 200. An answer has no more than fit into a message.
+	// Most is the most files to return, the latest ones; 0 means 200. An answer has no more than fit into a message.
 	Most int `json:"most,omitempty"`
-	// Skip leaves out so many of the latest files: those that an earlier answer told of.
+	// Skip leaves out so many of the latest files: those of an earlier answer.
 	Skip int `json:"skip,omitempty"`
 }
 
-// FilesAnswer tells of files, in the order of reading.
+// FilesAnswer describes files, in the order of reading.
 type FilesAnswer struct {
 	Files []FileState `json:"files"`
 	// More counts the earlier files that were left out: Skip and the files of this answer lead to them.
@@ -44,7 +44,7 @@ type FileState struct {
 	Failed bool `json:"failed,omitempty"`
 	// Problem says why it cannot be read as text at all.
 	Problem string `json:"problem,omitempty"`
-	// Blocked tells why it cannot be moved although it is finished, and since when.
+	// Blocked says why it cannot be moved although it is finished, and since when.
 	Blocked  *Problem `json:"blocked,omitempty"`
 	Size     int64    `json:"size"`
 	Rows     int      `json:"rows"`

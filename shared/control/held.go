@@ -15,7 +15,7 @@ const (
 	HeldRequeue = "held-requeue"
 )
 
-// GuardState tells of the guard against mass changes. It holds no persons.
+// GuardState describes the guard against mass changes. It names no persons.
 type GuardState struct {
 	// Mode is GUARD, and Holding whether unusual changes are held now.
 	Mode    string `json:"mode"`
@@ -27,8 +27,8 @@ type GuardState struct {
 	Held []HeldGroup `json:"held,omitempty"`
 	// Rows counts the rows that wait for a decision, by file.
 	Rows map[string]int `json:"rows,omitempty"`
-	// Told are the last unusual changes that were not held, one of a kind.
-	Told []GuardTold `json:"told,omitempty"`
+	// Unusual are the last unusual changes that were not held, one of a kind.
+	Unusual []UnusualChange `json:"told,omitempty"`
 }
 
 // HoldsNow reports whether unusual changes are held.
@@ -36,7 +36,7 @@ func (s *GuardState) HoldsNow(now time.Time) bool {
 	return s.Mode == "hold" || s.Mode == "auto" && !s.HoldsFrom.IsZero() && !now.Before(s.HoldsFrom)
 }
 
-// Users counts who is held.
+// Users counts the users who are held.
 func (s *GuardState) Users() (n int) {
 	if s == nil {
 		return 0
@@ -60,8 +60,8 @@ func (s *GuardState) Oldest() (since time.Time) {
 	return since
 }
 
-// GuardTold is an unusual change that was not held.
-type GuardTold struct {
+// UnusualChange is an unusual change that was not held.
+type UnusualChange struct {
 	Kind    string    `json:"kind"`
 	At      time.Time `json:"at"`
 	Users   int       `json:"users"`
@@ -78,7 +78,7 @@ type HeldGroup struct {
 	// Since is when it began, and Last when somebody was last added.
 	Since time.Time `json:"since"`
 	Last  time.Time `json:"last"`
-	// Users counts who is in it.
+	// Users counts its members.
 	Users int `json:"users"`
 	// Sent counts those of the same change who were let go before it became unusual. They stay as they are.
 	Sent int `json:"sent"`
@@ -93,16 +93,16 @@ type HeldGroup struct {
 	Reason   string    `json:"reason,omitempty"`
 }
 
-// HeldAnswer tells of all mass changes.
+// HeldAnswer describes all mass changes.
 type HeldAnswer struct {
 	GuardState
-	// OnDuty counts the users whom AtHoc was told to be on duty.
+	// OnDuty counts the users whom AtHoc was sent to be on duty.
 	OnDuty int `json:"on_duty"`
 	// Decided are those about which was decided within the last 30 days, the newest first.
 	Decided []HeldGroup `json:"decided"`
 }
 
-// HeldRequest asks who is in a mass change.
+// HeldRequest asks for the members of a mass change.
 type HeldRequest struct {
 	// ID is the mass change's, or the beginning of it.
 	ID string `json:"id"`
@@ -110,12 +110,12 @@ type HeldRequest struct {
 	After int `json:"after,omitempty"`
 }
 
-// HeldSet is who is in a mass change, with the forecast.
+// HeldSet is the members of a mass change, with the forecast.
 type HeldSet struct {
 	HeldGroup
 	// Token names exactly those who are in it now.
 	Token string `json:"token"`
-	// OnDutyNow is how many users AtHoc was told to be on duty, OnDutyAfter how many they are after an approval. UsualLeast and UsualMost
+	// OnDutyNow is how many users AtHoc was sent to be on duty, OnDutyAfter how many they are after an approval. UsualLeast and UsualMost
 	// are how many they usually are at this hour of the week; 0 if that is not known.
 	OnDutyNow   int `json:"on_duty_now"`
 	OnDutyAfter int `json:"on_duty_after"`
@@ -130,7 +130,7 @@ type HeldSet struct {
 	Next    int          `json:"next,omitempty"`
 }
 
-// HeldWorker is somebody who is held.
+// HeldWorker is a worker or user who is held.
 type HeldWorker struct {
 	// Employee is empty for a user whom no known worker is mapped to.
 	Employee string `json:"employee,omitempty"`
@@ -145,7 +145,7 @@ type HeldWorker struct {
 // HeldDecision is what a person decides about a mass change.
 type HeldDecision struct {
 	ID string `json:"id"`
-	// Token is that of the HeldSet that was looked at. If others are in it by now, nothing is done.
+	// Token is that of the HeldSet that was shown. If its members have changed since, nothing is done.
 	Token   string `json:"token"`
 	Approve bool   `json:"approve,omitempty"`
 	// Except are employee ids, or usernames of users without a known worker, who stay held.

@@ -18,32 +18,67 @@ const (
 	FileCalls = "file-calls"
 )
 
+// Bookings is ingest's endpoint for what a worker has booked, and is recorded as they are. It takes a BookingsRequest and answers with a
+// BookingsAnswer.
+const Bookings = "bookings"
+
+// BookingsRequest asks for a worker's bookings in the files that came within a time.
+type BookingsRequest struct {
+	Employee string    `json:"employee"`
+	From     time.Time `json:"from"`
+	To       time.Time `json:"to"`
+	By       string    `json:"by"`
+}
+
+// BookingsAnswer lists bookings, those of the file that came last first, in a file by their lines.
+type BookingsAnswer struct {
+	Bookings []Booking `json:"bookings"`
+	// Gone counts the files of that time that are not there any more, Unread those that could not be read, in time or at all, or whose
+	// bookings did not fit into the answer.
+	Gone   int `json:"gone,omitempty"`
+	Unread int `json:"unread,omitempty"`
+}
+
+// Booking is a row of a file, and what became of it.
+type Booking struct {
+	File string    `json:"file"`
+	Name string    `json:"name"`
+	Line int       `json:"line"`
+	On   bool      `json:"on"`
+	At   time.Time `json:"at"`
+	// Arrived is when the file came.
+	Arrived time.Time `json:"arrived"`
+	// Outcome is the row's, or pending; Text says it for people. They are empty if nothing is known of the row any more.
+	Outcome string `json:"outcome,omitempty"`
+	Text    string `json:"text,omitempty"`
+}
+
 // PastRequest asks what AtHoc held of a worker at a moment.
 type PastRequest struct {
 	// Text is an employee id or an AtHoc username.
 	Text string `json:"text"`
 	// At is the moment; zero is now.
 	At time.Time `json:"at,omitzero"`
-	// Most bounds how much of what AtHoc was told before the moment is listed; 0 is what tells the state.
+	// Most bounds how much of what AtHoc was sent before the moment is listed; 0 is what shows the state.
 	Most int    `json:"most,omitempty"`
 	By   string `json:"by"`
 }
 
-// PastAnswer tells what AtHoc held of a worker at a moment.
+// PastAnswer is what AtHoc held of a worker at a moment.
 type PastAnswer struct {
 	Employee string    `json:"employee"`
 	User     string    `json:"user,omitempty"`
 	At       time.Time `json:"at"`
 	// State is on, off, uncertain or unknown.
 	State history.State `json:"state"`
-	// Held is what AtHoc had confirmed last by then, Next what it was told next; nil if nothing.
-	Held *ToldAnswer `json:"held"`
-	Next *ToldAnswer `json:"next"`
+	// Confirmed is what AtHoc had confirmed last by then, Next what it was sent next; nil if nothing.
+	Confirmed *DeliveryAnswer `json:"held"`
+	Next      *DeliveryAnswer `json:"next"`
 	// Doubts are the calls without an answer, and Gaps the times in which answers were lost, that make it uncertain.
-	Doubts []ToldAnswer `json:"doubts"`
-	Gaps   []Interval   `json:"gaps"`
-	// Told is what AtHoc was told up to the moment and next, the newest first.
-	Told []ToldAnswer `json:"told"`
+	Doubts []DeliveryAnswer `json:"doubts"`
+	Gaps   []Interval       `json:"gaps"`
+	// Deliveries is what AtHoc was told up to the moment and next, the newest first.
+	Deliveries []DeliveryAnswer `json:"told"`
 	// CompleteFrom is since when the history is complete.
 	CompleteFrom time.Time `json:"complete_from"`
 }
@@ -54,16 +89,16 @@ type Interval struct {
 	To   time.Time `json:"to"`
 }
 
-// ToldAnswer is something that AtHoc was told of a worker.
-type ToldAnswer struct {
+// DeliveryAnswer is something that AtHoc was sent for a worker.
+type DeliveryAnswer struct {
 	User string `json:"user"`
-	// On and Booked are what it was told: on duty since, or off duty, when the worker booked so.
+	// On and Booked are what it was sent: on duty since, or off duty, when the worker booked so.
 	On     bool      `json:"on"`
 	Booked time.Time `json:"booked"`
 	// File is the id of the file, Line the line in it, that it comes from.
 	File string `json:"file,omitempty"`
 	Line int    `json:"line,omitempty"`
-	// Outcome is AtHoc's answer: applied, expired (it was told off duty, since the duty was too old), unknown_user, forbidden_user,
+	// Outcome is AtHoc's answer: applied, expired (it was sent off duty, since the duty was too old), unknown_user, forbidden_user,
 	// dead, or pending if there is no answer.
 	Outcome string `json:"outcome"`
 	// Call is the call's id (a UUIDv7), Publisher who made it; empty if a program of an older version did.
@@ -76,9 +111,9 @@ type ToldAnswer struct {
 	Users    int       `json:"users,omitempty"`
 }
 
-// ShowTold is how people are shown something that AtHoc was told.
-func ShowTold(t event.Told) ToldAnswer {
-	a := ToldAnswer{
+// ShowDelivery is how people are shown something that AtHoc was sent.
+func ShowDelivery(t event.Delivery) DeliveryAnswer {
+	a := DeliveryAnswer{
 		User: t.User, On: t.On, Booked: time.Unix(t.At, 0).UTC(), File: t.File, Line: t.Row, Outcome: t.Outcome.String(),
 		Call: t.Call.ID, Publisher: t.Call.Publisher, Sent: time.UnixMilli(t.Call.Sent).UTC(), Status: t.Call.Status, Users: t.Call.Users,
 	}
@@ -121,11 +156,11 @@ type OnDutyWorker struct {
 	Call     string    `json:"call,omitempty"`
 }
 
-// FileCallsRequest asks what AtHoc was told from the rows of a file.
+// FileCallsRequest asks what AtHoc was sent from the rows of a file.
 type FileCallsRequest struct {
 	// File is the file's id.
 	File string `json:"file"`
-	// From and To enclose the time in which it was told: from when the file arrived until it was done, zero is now.
+	// From and To enclose the time in which it was sent: from when the file arrived until it was done, zero is now.
 	From time.Time `json:"from"`
 	To   time.Time `json:"to,omitzero"`
 	// After is the line that the page before ended with.
@@ -133,10 +168,10 @@ type FileCallsRequest struct {
 	By    string `json:"by"`
 }
 
-// FileCallsAnswer is a page of what AtHoc was told, by line.
+// FileCallsAnswer is a page of what AtHoc was sent, by line.
 type FileCallsAnswer struct {
-	// Told are without the names of the workers.
-	Told []ToldAnswer `json:"told"`
+	// Deliveries are without the names of the workers.
+	Deliveries []DeliveryAnswer `json:"told"`
 	// More: there is another page.
 	More         bool      `json:"more"`
 	CompleteFrom time.Time `json:"complete_from"`

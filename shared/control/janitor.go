@@ -6,11 +6,11 @@ import (
 	"bobosync/shared/audit"
 )
 
-// Endpoints of the janitor at work; an instance that stands by does not offer them.
+// Endpoints of the leading janitor; a follower does not offer them.
 const (
 	// MappingShow takes nothing and answers with a MappingReport.
 	MappingShow = "mapping"
-	// MappingRefresh takes an Order and answers with a Begun: the refresh goes on by itself, and the journal has its end.
+	// MappingRefresh takes a RunRequest and answers with a Begun: the refresh goes on by itself, and the journal has its end.
 	MappingRefresh = "mapping-refresh"
 	// MappingApprove takes an ApproveRequest and answers with a Begun.
 	MappingApprove = "mapping-approve"
@@ -22,17 +22,17 @@ const (
 	Journal = "journal"
 	// JournalNote takes a JournalEntry of kind "operator" and answers with Nothing: what an operator did elsewhere.
 	JournalNote = "journal-note"
-	// TestNotify takes an Order and answers with a NotifyTest.
+	// TestNotify takes a RunRequest and answers with a NotifyTest.
 	TestNotify = "notify-test"
-	// EmergencyLogin takes an EmergencyLoginRequest and answers with Nothing. The console gives it, so that people are told.
+	// EmergencyLogin takes an EmergencyLoginRequest and answers with Nothing. The console gives it, so that people are notified.
 	EmergencyLogin = "emergency-login"
 	// MappingHeld takes nothing and answers with a MappingDifference. It names workers, so it is for operators.
 	MappingHeld = "mapping-held"
 )
 
-// Order asks for something to be done now.
-type Order struct {
-	// By is who asks, for the record.
+// RunRequest asks for something to be done now.
+type RunRequest struct {
+	// By is the sender, for the record.
 	By string `json:"by"`
 }
 
@@ -44,7 +44,7 @@ type EmergencyLoginRequest struct {
 	At   time.Time `json:"at"`
 }
 
-// NotifyTest tells how a test of all sinks went.
+// NotifyTest is how a test of all sinks went.
 type NotifyTest struct {
 	Results []NotifyResult `json:"results"`
 }
@@ -58,7 +58,7 @@ type NotifyResult struct {
 
 // Begun says that what was asked for is under way, or was already.
 type Begun struct {
-	// Entry is the id of the journal entry that tells of it, now and when it has ended.
+	// Entry is the id of its journal entry, now and when it has ended.
 	Entry string `json:"entry"`
 }
 
@@ -79,14 +79,14 @@ type HeldMapping struct {
 	Reason string `json:"reason"`
 }
 
-// MostMappingChanges is how many changes of each kind a MappingDifference has at most.
-const MostMappingChanges = 1000
+// MaxMappingChanges is how many changes of each kind a MappingDifference has at most.
+const MaxMappingChanges = 1000
 
 // MappingDifference is how a mapping that is held back differs from the one in force.
 type MappingDifference struct {
 	// ID is that of the HeldMapping.
 	ID string `json:"id"`
-	// Removed lose their AtHoc user, Changed get another one; by employee id, no more than MostMappingChanges of each.
+	// Removed lose their AtHoc user, Changed get another one; by employee id, no more than MaxMappingChanges of each.
 	Removed []MappingChange `json:"removed"`
 	Changed []MappingChange `json:"changed"`
 }
@@ -98,7 +98,7 @@ type MappingChange struct {
 	After    string `json:"after,omitempty"`
 }
 
-// MappingReport tells of the mapping in force.
+// MappingReport describes the mapping in force.
 type MappingReport struct {
 	// Snapshot names it; empty if there is none.
 	Snapshot string `json:"snapshot,omitempty"`
@@ -118,20 +118,20 @@ type MappingReport struct {
 	// Left counts what of Ambiguous and Alike is left out, as there is too much of it for an answer.
 	Left int          `json:"left,omitempty"`
 	Held *HeldMapping `json:"held,omitempty"`
-	// Duty is when it is refreshed.
-	Duty Duty `json:"duty"`
+	// Job is when it is refreshed.
+	Job Job `json:"duty"`
 }
 
 // ApproveRequest lets a mapping into force that was held back.
 type ApproveRequest struct {
-	// ID is that of the HeldMapping. It is fetched once more: another content than the approved one is held back anew.
+	// ID is that of the HeldMapping. The mapping is fetched again: another content than the approved one is held back again.
 	ID string `json:"id"`
 	By string `json:"by"`
 }
 
 // ReconcileRequest asks for AtHoc to be compared with what it should say.
 type ReconcileRequest struct {
-	// Apply sends what is wrong once more; otherwise it is only reported.
+	// Apply resends what is wrong; otherwise it is only reported.
 	Apply bool `json:"apply,omitempty"`
 	// Force applies even if more differs than RECONCILE_MAX_CHANGE_PERCENT allows.
 	Force bool   `json:"force,omitempty"`
@@ -150,13 +150,15 @@ type ReconcileAnswer struct {
 	Started  time.Time `json:"started,omitzero"`
 	Ended    time.Time `json:"ended,omitzero"`
 	Compared int       `json:"compared"`
-	// Foreign counts the users with a duty status whom no known worker is mapped to: what they should have is unknown.
-	Foreign int `json:"foreign"`
+	// Unmanaged counts the unmanaged users: with a duty status, but no known worker is mapped to them, so what they should have is unknown.
+	Unmanaged int `json:"foreign"`
 	// Differing counts the users who differ, Applied those whose status was sent.
 	Differing int `json:"differing"`
 	Applied   int `json:"applied"`
 	// Held says why nothing was applied although that was asked for.
 	Held string `json:"held,omitempty"`
+	// TooMany says why sending what differs takes an approver, whether it was asked for or not; empty if it does not.
+	TooMany string `json:"too_many,omitempty"`
 	// Users are a part of those who differ; Next is the place after them, 0 at the end.
 	Users []DifferingUser `json:"users"`
 	Next  int             `json:"next,omitempty"`
@@ -177,7 +179,7 @@ type DifferingUser struct {
 
 // JournalRequest asks for what was done.
 type JournalRequest struct {
-	// Kind, if not empty, is the only kind wanted: a duty's name, or operator.
+	// Kind, if not empty, is the only kind wanted: a job's name, or operator.
 	Kind string `json:"kind,omitempty"`
 	// Since leaves out what began earlier.
 	Since time.Time `json:"since,omitzero"`
@@ -185,7 +187,7 @@ type JournalRequest struct {
 	ID string `json:"id,omitempty"`
 	// Before goes on with what is older than the entry of this id.
 	Before string `json:"before,omitempty"`
-	// Most is the most entries to tell of; 0 means 200.
+	// Most is the most entries to return; 0 means 200.
 	Most int `json:"most,omitempty"`
 }
 
@@ -205,11 +207,11 @@ const KindAudit = "audit"
 // KindVerdict is the kind of an entry of a time of a minute and more in which the verdict was WARNING or PROBLEM, which is its outcome.
 const KindVerdict = "verdict"
 
-// JournalEntry tells of a run of a duty, or of what an operator did. It holds no personal data.
+// JournalEntry describes a run of a job, or what an operator did. It holds no personal data.
 type JournalEntry struct {
 	// ID is a UUIDv7: its order is that of beginning.
 	ID string `json:"id"`
-	// Kind is a duty's name, or operator.
+	// Kind is a job's name, or operator.
 	Kind string `json:"kind"`
 	// By is the operator who asked for it; empty for the clock.
 	By      string    `json:"by,omitempty"`

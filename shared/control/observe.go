@@ -24,15 +24,15 @@ const (
 	Compare ObservePurpose = "compare"
 )
 
-// MostObserved is the most users in one ObserveRequest, so that it and its answer stay below the broker's limit of 1 MB.
-const MostObserved = 4000
+// MaxObserved is the most users in one ObserveRequest, so that it and its answer stay below the broker's limit of 1 MB.
+const MaxObserved = 4000
 
-// ObserveRequest tells what AtHoc holds for some users.
+// ObserveRequest reports what AtHoc holds for some users.
 type ObserveRequest struct {
 	Purpose ObservePurpose `json:"purpose"`
 	// Seen is a moment just before AtHoc was asked. What was confirmed since then is newer than the observation.
 	Seen time.Time `json:"seen"`
-	// Apply publishes what follows; otherwise it is only told.
+	// Apply publishes what follows; otherwise it is only reported.
 	Apply bool `json:"apply,omitempty"`
 	// Silent are the feeds from which nothing has come for unusually long. With Expire, duty that they booked is held.
 	Silent []string       `json:"silent,omitempty"`
@@ -56,10 +56,10 @@ type ObservedUser struct {
 
 // ObserveAnswer is the resolver's judgement.
 type ObserveAnswer struct {
-	// Compared counts the users of known workers, those under way among them; Foreign those with a status and without a known
+	// Compared counts the users of known workers, those under way among them; Unmanaged the unmanaged users: with a status and without a known
 	// worker.
-	Compared int `json:"compared"`
-	Foreign  int `json:"foreign"`
+	Compared  int `json:"compared"`
+	Unmanaged int `json:"foreign"`
 	// UnderWay counts the users for whom a newer status is on its way or was confirmed after the observation.
 	UnderWay int `json:"under_way"`
 	// Held counts the users who are left out, since they are part of a mass change that waits for a person.
@@ -115,7 +115,7 @@ type WorkerAnswer struct {
 	Employee string `json:"employee"`
 	// User is the user whom the mapping in force names; empty if none.
 	User string `json:"user,omitempty"`
-	// Known says that BOBO has told of the worker.
+	// Known: BOBO has reported the worker.
 	Known bool `json:"known"`
 	// Status says in a sentence what AtHoc should hold and how far that has come.
 	Status string `json:"status"`
@@ -127,8 +127,8 @@ type WorkerAnswer struct {
 	Sent *WorkerStatus `json:"sent,omitempty"`
 	// Confirmed is AtHoc's last answer.
 	Confirmed *WorkerStatus `json:"confirmed,omitempty"`
-	// Unsure, if not zero, is when the status is sent once more, after a call without an answer.
-	Unsure time.Time `json:"unsure,omitzero"`
+	// InDoubt, if not zero, is when the status is sent once more, after a call without an answer.
+	InDoubt time.Time `json:"unsure,omitzero"`
 	// Events are the worker's events in the entries that the broker still keeps, newest first; at most 50.
 	Events []WorkerEvent `json:"events,omitempty"`
 	// Partial says that not all entries could be read in time, so that events may be missing.

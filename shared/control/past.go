@@ -21,15 +21,15 @@ func (a PastAnswer) Sentence(names map[string]string, loc *time.Location) string
 	switch {
 	case a.State == history.Uncertain:
 		b.WriteString("It is uncertain what AtHoc held: " + a.doubt(loc))
-		if a.Held != nil {
-			fmt.Fprintf(&b, "; the last that it had confirmed before was %s", a.Held.words(names, loc))
+		if a.Confirmed != nil {
+			fmt.Fprintf(&b, "; the last that it had confirmed before was %s", a.Confirmed.words(names, loc))
 		}
-	case a.Held == nil && a.At.Before(a.CompleteFrom):
+	case a.Confirmed == nil && a.At.Before(a.CompleteFrom):
 		return fmt.Sprintf("Nothing is known of that time: the history is complete from %s on", text.Moment(a.CompleteFrom, loc))
-	case a.Held == nil:
+	case a.Confirmed == nil:
 		fmt.Fprintf(&b, "AtHoc had been told nothing of this worker since the history begins, at %s", text.Moment(a.CompleteFrom, loc))
 	default:
-		b.WriteString("AtHoc was told " + a.Held.words(names, loc))
+		b.WriteString("AtHoc was told " + a.Confirmed.words(names, loc))
 	}
 	switch next := a.Next; {
 	case next != nil && a.State == history.Uncertain && len(a.Doubts)+len(a.Gaps) == 0:
@@ -44,7 +44,7 @@ func (a PastAnswer) Sentence(names map[string]string, loc *time.Location) string
 	return b.String()
 }
 
-// Seen is what a comparison saw AtHoc hold of a worker, after it had confirmed what it was told.
+// Seen is what a comparison saw AtHoc hold of a worker, after it had confirmed what it was sent.
 type Seen struct {
 	// At is when the comparison began, and Entry its entry in the journal.
 	At    time.Time `json:"at"`
@@ -54,15 +54,15 @@ type Seen struct {
 	Holds  string `json:"holds,omitempty"`
 }
 
-// Judge tells what a comparison saw of the worker; nil if it says nothing of what AtHoc held at the moment of the answer, or of him: users whose
-// update is under way are not compared, nor those who wait for a person's decision. differing are those who differed; known is false
-// if these are not known any more.
+// Judge returns what a comparison saw of the worker; nil if it says nothing of what AtHoc held at the moment of the answer, or of him:
+// users whose update is under way are not compared, nor those who wait for a person's decision. differing are those who differed; known
+// is false if these are not known any more.
 func (a PastAnswer) Judge(run JournalEntry, differing []DifferingUser, known bool) *Seen {
 	const near = 10 * time.Minute // so long may an update be under way before it is sent
 	switch {
 	case run.Ended.IsZero() || run.Outcome != OutcomeOK && run.Outcome != OutcomeHeld || run.Ended.After(a.At):
 		return nil
-	case a.Held == nil || len(a.Doubts) > 0 || !a.Held.Answered.Before(run.Started) || a.Next != nil && a.Next.Sent.Before(run.Ended.Add(near)):
+	case a.Confirmed == nil || len(a.Doubts) > 0 || !a.Confirmed.Answered.Before(run.Started) || a.Next != nil && a.Next.Sent.Before(run.Ended.Add(near)):
 		return nil
 	case run.Counts["held"] > 0 || !known && run.Counts["differing"] > 0:
 		return nil
@@ -89,10 +89,10 @@ func (s *Seen) Words(loc *time.Location) string {
 	}
 }
 
-// Files are the ids of the files that what was told comes from.
+// Files are the ids of the files that what was sent comes from.
 func (a PastAnswer) Files() []string {
 	ids := map[string]bool{}
-	for _, t := range a.Told {
+	for _, t := range a.Deliveries {
 		if t.File != "" {
 			ids[t.File] = true
 		}
@@ -113,15 +113,15 @@ func (a PastAnswer) doubt(loc *time.Location) string {
 	return fmt.Sprintf("call %s told it %s at %s, and no answer says whether it took that", cmp.Or(d.Call, "without an id"), d.status(loc), text.Moment(d.Sent, loc))
 }
 
-func (t ToldAnswer) status(loc *time.Location) string {
+func (t DeliveryAnswer) status(loc *time.Location) string {
 	if t.On {
 		return "on duty since " + text.Moment(t.Booked, loc)
 	}
 	return "off duty"
 }
 
-// words tell what AtHoc was told, by what call and from where.
-func (t ToldAnswer) words(names map[string]string, loc *time.Location) string {
+// words say what AtHoc was sent, by what call and from where.
+func (t DeliveryAnswer) words(names map[string]string, loc *time.Location) string {
 	s := fmt.Sprintf("%s (booked %s) at %s", t.status(loc), text.Moment(t.Booked, loc), text.Moment(t.Sent, loc))
 	if t.Call != "" {
 		s += ", call " + t.Call
@@ -133,8 +133,8 @@ func (t ToldAnswer) words(names map[string]string, loc *time.Location) string {
 	return s
 }
 
-// Words tell of one call; times are shown in loc.
-func (t ToldAnswer) Words(loc *time.Location) string {
+// Words describe one call; times are shown in loc.
+func (t DeliveryAnswer) Words(loc *time.Location) string {
 	call := "call " + t.Call
 	if t.Call == "" {
 		call = "a call without an id, of a program of an older version"
@@ -150,19 +150,19 @@ type ReceiptRow struct {
 	Line int `json:"line"`
 	// Outcome is the row's outcome, the reason of its rejection, or pending.
 	Outcome string `json:"outcome"`
-	// Calls are those that told AtHoc of it, in their order. There is none that is not in the history.
-	Calls []ToldAnswer `json:"calls"`
+	// Calls are those that sent it to AtHoc, in their order. All are in the history.
+	Calls []DeliveryAnswer `json:"calls"`
 	// Why says why there was no call, if there was none.
 	Why string `json:"why,omitempty"`
 }
 
-// Receipt accounts for a row: what AtHoc was told from it, or why it was told nothing. known reports that the history reaches back to when
+// Receipt accounts for a row: what AtHoc was sent from it, or why it was sent nothing. known reports that the history reaches back to when
 // the file arrived.
-func Receipt(row RowState, told []ToldAnswer, known bool) ReceiptRow {
-	r := ReceiptRow{Line: row.Line, Outcome: row.Outcome, Calls: append([]ToldAnswer{}, told...)}
+func Receipt(row RowState, deliveries []DeliveryAnswer, known bool) ReceiptRow {
+	r := ReceiptRow{Line: row.Line, Outcome: row.Outcome, Calls: append([]DeliveryAnswer{}, deliveries...)}
 	sent := row.Outcome == event.Applied.String() || row.Outcome == event.Expired.String()
 	switch {
-	case len(told) > 0:
+	case len(deliveries) > 0:
 	case sent && !known:
 		r.Why = "the history does not reach back to it"
 	case row.Outcome == event.Applied.String():

@@ -12,7 +12,7 @@ type PurgeRequest struct {
 	FilesBefore time.Time `json:"files_before"`
 	// RecordsBefore: records of files that were finished earlier are forgotten, if their files are gone.
 	RecordsBefore time.Time `json:"records_before"`
-	// By is who asks. The request after an answer with More, if it comes from the same one within a minute, goes on where that
+	// By is the sender. The request after an answer with More, if it comes from the same one within a minute, goes on where that
 	// ended.
 	By string `json:"by,omitempty"`
 }

@@ -1,4 +1,4 @@
-// Who gives an order, and its record in the audit: no order is given that is not recorded.
+// The sender of an order, and its record in the audit: no order is followed that is not recorded.
 
 package control
 
@@ -26,7 +26,7 @@ const requesterHeader = "Nats-Request-Info"
 const maxSaid = 300
 
 // errForged means that a request does not say just once who sends it.
-var errForged = errors.New("the request does not tell who gives the order as the broker's server writes it; use the bobosync program, and a broker with the accounts.conf of this version")
+var errForged = errors.New("the request does not say who gives the order in the form that the broker's server writes; use the bobosync program, and a broker with the accounts.conf of this version")
 
 // handler answers one request.
 type handler func(ctx context.Context, r micro.Request) ([]byte, error)
@@ -35,8 +35,8 @@ type handler func(ctx context.Context, r micro.Request) ([]byte, error)
 type register struct {
 	service topology.Service
 	log     *audit.Log
-	// told reports that the broker's server tells who sends each request.
-	told bool
+	// ownAccount reports whether the broker's server names the sender of each request.
+	ownAccount bool
 }
 
 // openRegister makes the register of a service, and refuses endpoints that are not declared.
@@ -50,17 +50,17 @@ func openRegister(ctx context.Context, nc *nats.Conn, service topology.Service, 
 	if err != nil {
 		return nil, fmt.Errorf("open the audit: %w", err)
 	}
-	told, err := topology.InOwnAccount(ctx, nc, service)
+	own, err := topology.InOwnAccount(ctx, nc, service)
 	if err != nil {
 		return nil, err
 	}
-	return &register{service: service, log: audit.NewLog(js, service), told: told}, nil
+	return &register{service: service, log: audit.NewLog(js, service), ownAccount: own}, nil
 }
 
 // keeping returns the handler of an endpoint, which records what is declared as an order, or as a look that is recorded.
 func (g *register) keeping(e Endpoint) handler {
-	if topology.IsRecordedLook(g.service, e.Name) {
-		return func(ctx context.Context, r micro.Request) ([]byte, error) { return g.look(ctx, e, r) }
+	if topology.IsAuditedRead(g.service, e.Name) {
+		return func(ctx context.Context, r micro.Request) ([]byte, error) { return g.read(ctx, e, r) }
 	}
 	if topology.KindOf(g.service, e.Name) != topology.Ordering {
 		return func(ctx context.Context, r micro.Request) ([]byte, error) { return e.handle(ctx, r.Data()) }
@@ -68,8 +68,8 @@ func (g *register) keeping(e Endpoint) handler {
 	return func(ctx context.Context, r micro.Request) ([]byte, error) { return g.order(ctx, e, r) }
 }
 
-// look records that somebody looks, and answers. What he saw is not recorded.
-func (g *register) look(ctx context.Context, e Endpoint, r micro.Request) ([]byte, error) {
+// read records that somebody looks, and answers. What he saw is not recorded.
+func (g *register) read(ctx context.Context, e Endpoint, r micro.Request) ([]byte, error) {
 	caller, err := g.caller(nats.Header(r.Headers()))
 	if err != nil {
 		return nil, err
@@ -78,8 +78,8 @@ func (g *register) look(ctx context.Context, e Endpoint, r micro.Request) ([]byt
 	if err != nil {
 		return nil, err
 	}
-	if _, err := g.log.Append(ctx, audit.Record{Endpoint: e.Name, Kind: audit.Look, Caller: caller}, audit.Detail{Request: request}); err != nil {
-		return nil, fmt.Errorf("there is no answer, since the question cannot be recorded in the audit (bobosync check says what the broker lacks): %w", err)
+	if _, err := g.log.Append(ctx, audit.Record{Endpoint: e.Name, Kind: audit.Read, Caller: caller}, audit.Detail{Request: request}); err != nil {
+		return nil, fmt.Errorf("there is no answer, since the question cannot be recorded in the audit (bobosync check says what is missing in the broker): %w", err)
 	}
 	return e.handle(ctx, request)
 }
@@ -109,7 +109,7 @@ func (g *register) order(ctx context.Context, e Endpoint, r micro.Request) ([]by
 		return nil, Refuse("this order was given already, and is followed once: the audit has what came of it")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the order is not given, since it cannot be recorded in the audit (bobosync check says what the broker lacks): %w", err)
+		return nil, fmt.Errorf("the order is not given, since it cannot be recorded in the audit (bobosync check says what is missing in the broker): %w", err)
 	}
 
 	answer, failure := e.handle(withOrderID(ctx, id), request)
@@ -125,7 +125,7 @@ func (g *register) order(ctx context.Context, e Endpoint, r micro.Request) ([]by
 	return answer, failure
 }
 
-// onceOf returns the id that whoever gives an order has made for it (once), so that it is followed once however often it is sent; empty
+// onceOf returns the id that the sender of an order has made for it (once), so that it is followed once however often it is sent; empty
 // if there is none. It becomes the id of the order's record.
 func onceOf(request []byte) (string, error) {
 	var order struct {
@@ -150,15 +150,15 @@ func outcomeOf(err error) string {
 	}
 }
 
-// caller tells who sends a request.
+// caller is the sender of a request.
 func (g *register) caller(header nats.Header) (audit.Caller, error) {
-	if !g.told {
+	if !g.ownAccount {
 		return audit.Caller{Known: audit.ByLogin}, nil
 	}
 	return readRequester(header)
 }
 
-// readRequester reads who sends a request from the header that the server writes. The server removes a header of that name that ends
+// readRequester reads the sender of a request from the header that the server writes. The server removes a header of that name that ends
 // in CRLF, and puts its own behind the others. A client can write one that the server does not see and that is read all the same
 // (one that ends in LF alone), so there must be just one.
 func readRequester(header nats.Header) (audit.Caller, error) {
@@ -181,7 +181,7 @@ func readRequester(header nats.Header) (audit.Caller, error) {
 	return audit.Caller{Name: name, Shared: !own, Known: audit.ByKey, Key: info.Key, Host: info.Host}, nil
 }
 
-// signed puts who gives an order, as it is known, in the place of what the request says of it (by), which becomes what was said.
+// signed replaces what the request says of its sender (by) by the sender as it is known; by becomes what was said.
 func signed(data []byte, caller audit.Caller) ([]byte, audit.Caller, error) {
 	fields := map[string]json.RawMessage{}
 	if err := json.Unmarshal(data, &fields); err != nil {
@@ -193,7 +193,7 @@ func signed(data []byte, caller audit.Caller) ([]byte, audit.Caller, error) {
 		}
 	}
 	if len(caller.Said) > maxSaid {
-		return nil, caller, Refuse("who gives the order is told in more than %d characters", maxSaid)
+		return nil, caller, Refuse("the text that says who gives the order has more than %d characters", maxSaid)
 	}
 	if caller.String() == "" {
 		return data, caller, nil

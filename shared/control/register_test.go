@@ -27,10 +27,10 @@ func provisioned(t *testing.T) *bus.Conn {
 
 func entries(t *testing.T, conn *bus.Conn) []audit.Entry {
 	t.Helper()
-	books, err := audit.Load(t.Context(), conn.JS)
+	chains, err := audit.Load(t.Context(), conn.JS)
 	require.NoError(t, err)
-	require.Empty(t, audit.Verify(books, nil, time.Now()))
-	return books.Entries()
+	require.Empty(t, audit.Verify(chains, nil, time.Now()))
+	return chains.Entries()
 }
 
 // TestAnOrderIsRecordedBeforeItIsFollowed: with who, what and the forecast, and afterwards with what came of it; looking is not.

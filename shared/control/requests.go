@@ -34,7 +34,7 @@ const (
 	Sending = "sending"
 	// Pause takes a PauseRequest and answers with the breaker.Pause that is in force then.
 	Pause = "pause"
-	// Resume takes an Order and answers with a ResumeAnswer.
+	// Resume takes a RunRequest and answers with a ResumeAnswer.
 	Resume = "resume"
 )
 
@@ -43,6 +43,10 @@ const (
 	// FindFile takes a FindRequest and answers with []FoundFile.
 	FindFile = "find-file"
 )
+
+// Check takes a RunRequest and answers with []check.Result: what the service found when it checked what it needs. Every service has it. It
+// changes nothing, and takes some seconds.
+const Check = "check"
 
 // Nothing is a request without content.
 type Nothing struct{}
@@ -63,11 +67,11 @@ type ReplayRequest struct {
 	EntriesSince time.Time `json:"entries_since,omitzero"`
 	// DryRun only counts.
 	DryRun bool `json:"dry_run,omitempty"`
-	// By is who asks, for the record.
+	// By is the sender, for the record.
 	By string `json:"by"`
 }
 
-// ReplayState tells of a replay.
+// ReplayState describes a replay.
 type ReplayState struct {
 	ID string `json:"id"`
 	By string `json:"by"`
@@ -92,7 +96,7 @@ type StopRequest struct {
 	By string `json:"by"`
 }
 
-// RequeueRequest asks for an update that died to be tried once more.
+// RequeueRequest asks for a dead update to be tried again.
 type RequeueRequest struct {
 	Update event.Update `json:"update"`
 	By     string       `json:"by"`
@@ -107,7 +111,7 @@ type RequeueAnswer struct {
 // RequeueForecast counts dead letters by what trying them again would do.
 type RequeueForecast struct {
 	// Sent would be sent to AtHoc. Of those Overtaken a newer event of the worker has won: nothing would be sent. ReadAgain are messages that a
-	// service could not read, and would try to read once more.
+	// service could not read, and would try to read again.
 	Sent      int `json:"sent"`
 	Overtaken int `json:"overtaken"`
 	ReadAgain int `json:"read_again"`
@@ -155,8 +159,8 @@ type TryGuard struct {
 
 // TryUnusual is a mass change that is not usual.
 type TryUnusual struct {
-	// Users of GuardTold counts those who were sent within GUARD_WINDOW too.
-	GuardTold
+	// Users of UnusualChange counts those who were sent within GUARD_WINDOW too.
+	UnusualChange
 	// Hold: it would wait for a person. Else it would be sent.
 	Hold bool `json:"hold"`
 }
@@ -172,8 +176,8 @@ func (a *TryAnswer) Add(b TryAnswer) {
 	a.Guard = b.Guard
 }
 
-// MostDead is the most dead letters in one DeadRequest.
-const MostDead = 100
+// MaxDead is the most dead letters in one DeadRequest.
+const MaxDead = 100
 
 // DeadRequest names dead letters that something is to be done with.
 type DeadRequest struct {
@@ -190,7 +194,7 @@ type DeadResult struct {
 	Error string `json:"error,omitempty"`
 }
 
-// SendingState tells how updates are sent now.
+// SendingState is how updates are sent now.
 type SendingState struct {
 	BatchSize int           `json:"batch_size"`
 	RateLimit float64       `json:"rate_limit"`
@@ -209,7 +213,7 @@ type PauseRequest struct {
 	All bool `json:"all,omitempty"`
 }
 
-// ResumeAnswer tells of the pause that was ended; nil if there was none.
+// ResumeAnswer describes the pause that was ended; nil if there was none.
 type ResumeAnswer struct {
 	Ended *breaker.Pause `json:"ended"`
 }

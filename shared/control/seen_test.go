@@ -11,7 +11,7 @@ import (
 func TestWhatAComparisonSaw(t *testing.T) {
 	t.Parallel()
 	at := func(hour, minute int) time.Time { return time.Date(2026, 6, 17, hour, minute, 0, 0, time.UTC) }
-	past := PastAnswer{User: "User7", At: at(8, 0), Held: &ToldAnswer{On: true, Answered: at(3, 0)}}
+	past := PastAnswer{User: "User7", At: at(8, 0), Confirmed: &DeliveryAnswer{On: true, Answered: at(3, 0)}}
 	run := JournalEntry{ID: "r", Started: at(4, 0), Ended: at(4, 1), Outcome: OutcomeOK}
 	other, him := []DifferingUser{{User: "User8"}}, []DifferingUser{{User: "USER7", Holds: "x"}}
 	for name, c := range map[string]struct {
@@ -29,11 +29,11 @@ func TestWhatAComparisonSaw(t *testing.T) {
 		"it failed":                                 {func(_ *PastAnswer, r *JournalEntry) { r.Outcome = OutcomeFailed }, nil, true, nil},
 		"it is under way":                           {func(_ *PastAnswer, r *JournalEntry) { r.Ended = time.Time{} }, nil, true, nil},
 		"it was later":                              {func(p *PastAnswer, _ *JournalEntry) { p.At = at(4, 0) }, nil, true, nil},
-		"he was told later":                         {func(p *PastAnswer, _ *JournalEntry) { p.Held = &ToldAnswer{Answered: at(5, 0)} }, nil, true, nil},
-		"an update of his may have been on its way": {func(p *PastAnswer, _ *JournalEntry) { p.Next = &ToldAnswer{Sent: at(4, 5)} }, nil, true, nil},
-		"the next one was hours later":              {func(p *PastAnswer, _ *JournalEntry) { p.Next = &ToldAnswer{Sent: at(9, 0)} }, nil, true, &Seen{At: at(4, 0), Entry: "r", Agreed: true}},
-		"AtHoc had confirmed nothing":               {func(p *PastAnswer, _ *JournalEntry) { p.Held = nil }, nil, true, nil},
-		"a call has no answer":                      {func(p *PastAnswer, _ *JournalEntry) { p.Doubts = make([]ToldAnswer, 1) }, nil, true, nil},
+		"he was told later":                         {func(p *PastAnswer, _ *JournalEntry) { p.Confirmed = &DeliveryAnswer{Answered: at(5, 0)} }, nil, true, nil},
+		"an update of his may have been on its way": {func(p *PastAnswer, _ *JournalEntry) { p.Next = &DeliveryAnswer{Sent: at(4, 5)} }, nil, true, nil},
+		"the next one was hours later":              {func(p *PastAnswer, _ *JournalEntry) { p.Next = &DeliveryAnswer{Sent: at(9, 0)} }, nil, true, &Seen{At: at(4, 0), Entry: "r", Agreed: true}},
+		"AtHoc had confirmed nothing":               {func(p *PastAnswer, _ *JournalEntry) { p.Confirmed = nil }, nil, true, nil},
+		"a call has no answer":                      {func(p *PastAnswer, _ *JournalEntry) { p.Doubts = make([]DeliveryAnswer, 1) }, nil, true, nil},
 	} {
 		p, r := past, run
 		if c.change != nil {

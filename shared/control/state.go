@@ -15,7 +15,7 @@ const State = "state"
 
 // Instance says which process answers.
 type Instance struct {
-	// Name tells the instances of one service apart: host name and process id.
+	// Name identifies an instance of a service: host name and process id.
 	Name    string `json:"name"`
 	Version string `json:"version"`
 	// Started is when the process began, in UTC.
@@ -35,7 +35,7 @@ func Me(version string, started time.Time) Instance {
 	return Instance{Name: fmt.Sprintf("%s/%d", host, os.Getpid()), Version: version, Started: started.UTC()}
 }
 
-// IngestState tells of the files as ingest knows them.
+// IngestState describes the files as ingest knows them.
 type IngestState struct {
 	Instance
 	// Freshness is up to when AtHoc is complete; nil from an ingest of an earlier version.
@@ -74,7 +74,7 @@ type IngestState struct {
 	Today FileCounts `json:"today"`
 	// FreeBytes is the space left where the processed files and the ledger go, the lesser of the two.
 	FreeBytes uint64 `json:"free_bytes"`
-	// NoFiles tells that next to no more files can be made in one of them.
+	// NoFiles reports that next to no more files can be made in one of them.
 	NoFiles bool `json:"no_files,omitempty"`
 }
 
@@ -122,7 +122,7 @@ type Spread struct {
 	Worst int64 `json:"worst_ms"`
 }
 
-// WorstRow is the row of the last hour that took longest. Its worker is told by the endpoint Slowest alone.
+// WorstRow is the row of the last hour that took longest. Its worker is named by the endpoint Slowest alone.
 type WorstRow struct {
 	File      string    `json:"file"`
 	ID        string    `json:"id"`
@@ -163,7 +163,7 @@ type FileCounts struct {
 	Outcomes map[string]int `json:"outcomes,omitempty"`
 }
 
-// ResolverState tells of the workers as the resolver knows them.
+// ResolverState describes the workers as the resolver knows them.
 type ResolverState struct {
 	Instance
 	// Recovered is false while the resolver waits for the files to be read again.
@@ -183,15 +183,15 @@ type ResolverState struct {
 	Mapped   int    `json:"mapped"`
 	// Replays counts the replays that are under way.
 	Replays int `json:"replays"`
-	// Guard tells of mass changes; nil from a resolver of an older version.
+	// Guard describes mass changes; nil from a resolver of an older version.
 	Guard *GuardState `json:"guard,omitempty"`
 }
 
-// PublisherState tells how one publisher is doing.
+// PublisherState is how one publisher is doing.
 type PublisherState struct {
 	Instance
-	// Lanes are the lanes that it holds at this moment.
-	Lanes []int `json:"lanes"`
+	// Partitions are the partitions that it holds now.
+	Partitions []int `json:"lanes"`
 	// Calling says that a call to AtHoc is under way, and since when.
 	Calling time.Time `json:"calling,omitzero"`
 	// LastSuccess is when AtHoc last took an update from it, LastFailure when a call last failed, and why.
@@ -209,7 +209,7 @@ type PublisherState struct {
 	Refused []RefusedUser `json:"refused,omitempty"`
 	// PauseLost is a pause that would still last, had the broker not lost it.
 	PauseLost *breaker.Pause `json:"pause_lost,omitempty"`
-	// Unverified tells that AtHoc's certificate is not verified, by DISABLE_SSL_VERIFY.
+	// Unverified reports that AtHoc's certificate is not verified, by DISABLE_SSL_VERIFY.
 	Unverified bool `json:"unverified,omitempty"`
 	// Insecure names the settings by which others on the path to AtHoc could read passwords or pass for AtHoc: a warning.
 	Insecure []string `json:"insecure,omitempty"`
@@ -225,24 +225,24 @@ type RefusedUser struct {
 	Words string `json:"words"`
 }
 
-// JanitorState tells what the janitor does and did.
+// JanitorState is what the janitor does and did.
 type JanitorState struct {
 	Instance
-	// AtWork is false for an instance that stands by; it knows nothing of what follows.
-	AtWork bool `json:"at_work"`
-	// Duties are what it does by the clock: mapping, cleanup, reconcile, purge.
-	Duties []Duty `json:"duties,omitempty"`
+	// Leads is true for the leader, false for a follower, which knows nothing of what follows.
+	Leads bool `json:"at_work"`
+	// Jobs are its periodic jobs: mapping, cleanup, reconcile, purge.
+	Jobs []Job `json:"duties,omitempty"`
 	// Held is a mapping that was held back by its guard and waits for an approval.
 	Held *HeldMapping `json:"held,omitempty"`
-	// Notify tells how those are doing that notices go to.
+	// Notify is how the sinks of notices are doing.
 	Notify []NotifyState `json:"notify,omitempty"`
-	// Unverified tells that AtHoc's certificate is not verified, by DISABLE_SSL_VERIFY.
+	// Unverified reports that AtHoc's certificate is not verified, by DISABLE_SSL_VERIFY.
 	Unverified bool `json:"unverified,omitempty"`
 	// Insecure is as in PublisherState.
 	Insecure []string `json:"insecure,omitempty"`
 }
 
-// NotifyState tells how a sink of notices is doing: mail, webhook or teams.
+// NotifyState is how a sink of notices is doing: mail, webhook or teams.
 type NotifyState struct {
 	Sink string `json:"sink"`
 	// Waiting counts the notices that wait for it; they are kept for a day.
@@ -252,23 +252,23 @@ type NotifyState struct {
 	Error   string    `json:"error,omitempty"`
 }
 
-// The names of the janitor's duties, which are kinds of journal entries too.
+// The names of the janitor's jobs, which are kinds of journal entries too.
 const (
-	DutyMapping   = "mapping"
-	DutyCleanup   = "cleanup"
-	DutyReconcile = "reconcile"
-	DutyPurge     = "purge"
+	JobMapping   = "mapping"
+	JobCleanup   = "cleanup"
+	JobReconcile = "reconcile"
+	JobPurge     = "purge"
 )
 
-// Duty is something that the janitor does by the clock.
-type Duty struct {
+// Job is something that the janitor does by the clock.
+type Job struct {
 	Name string `json:"name"`
 	// Off says that the settings switch it off.
 	Off bool `json:"off,omitempty"`
 	// LastSuccess is the end of the last run that succeeded; Next is when it runs next.
 	LastSuccess time.Time `json:"last_success,omitzero"`
 	Next        time.Time `json:"next,omitzero"`
-	// Running says since when it is at work now.
+	// Running is since when it has been running; zero if it is not.
 	Running time.Time `json:"running,omitzero"`
 	// Failures counts the failed runs since the last success; Error is what the last of them said.
 	Failures int    `json:"failures,omitempty"`

@@ -52,7 +52,7 @@ func Publish(ctx context.Context, service topology.Service, pub *bus.Publisher, 
 }
 
 // Middleware stores a letter for each item that the handler has settled with Term, before the batch is settled, whether or not the
-// handler has failed. Items whose letters cannot be stored come again.
+// handler has failed. Items whose letters cannot be stored are redelivered.
 func Middleware(service topology.Service, pub *bus.Publisher, log *slog.Logger) message.HandlerMiddleware {
 	return func(handle message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) ([]*message.Message, error) {

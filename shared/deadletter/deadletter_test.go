@@ -16,7 +16,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-const patience = 30 * time.Second
+const timeout = 30 * time.Second
 
 // rig is a router with one handler between a stream of messages and the dead letters.
 type rig struct {
@@ -40,7 +40,7 @@ func newRig(t *testing.T, handle message.NoPublishHandlerFunc) *rig {
 		Source: func(string) bus.Source { return source }, Backoff: func(uint64) time.Duration { return 0 }, Logger: bustest.Logger(),
 	})
 	require.NoError(t, err)
-	router, err := bus.NewRouter(bustest.Logger(), patience, deadletter.Middleware(topology.Resolver, pub, bustest.Logger()))
+	router, err := bus.NewRouter(bustest.Logger(), timeout, deadletter.Middleware(topology.Resolver, pub, bustest.Logger()))
 	require.NoError(t, err)
 	router.AddConsumerHandler("h", "in", sub, handle)
 	ran := make(chan error, 1)
@@ -68,7 +68,7 @@ func (r *rig) done() []event.DeadLetter {
 	require.Eventually(r.t, func() bool {
 		drained, err := bustest.Drained(r.t.Context(), r.conn.JS, "IN", "c")
 		return err == nil && drained
-	}, patience, 5*time.Millisecond)
+	}, timeout, 5*time.Millisecond)
 	stream, err := r.conn.JS.Stream(r.t.Context(), topology.StreamDead)
 	require.NoError(r.t, err)
 	letters := make([]event.DeadLetter, stream.CachedInfo().State.Msgs)

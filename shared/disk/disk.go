@@ -1,4 +1,4 @@
-// Package disk tells how much room is left.
+// Package disk reports how much room is left, and replaces and removes files.
 package disk
 
 import "fmt"
@@ -17,5 +17,5 @@ func Free(path string) (uint64, error) {
 const fewFiles = 64
 
 // NoFiles reports whether no more files can be made where path lies, or next to none, however much room there is. It is false where the
-// system does not tell.
+// system does not say.
 func NoFiles(path string) bool { return noFiles(path) }

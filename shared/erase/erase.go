@@ -24,7 +24,7 @@ func (n Names) Are(s string) bool {
 	return strings.EqualFold(s, n.Employee) || slices.ContainsFunc(n.Users, func(u string) bool { return strings.EqualFold(s, u) })
 }
 
-// Within reports whether one of the names stands in a text as a word.
+// Within reports whether one of the names is in a text as a word.
 func (n Names) Within(s string) bool {
 	lower := strings.ToLower(s)
 	for _, name := range append([]string{n.Employee}, n.Users...) {
@@ -53,7 +53,7 @@ func inWord(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }
 // letter holds. What is no JSON is if it has one of the names in it.
 func (n Names) In(data []byte) bool { return n.find(data, n.Are) }
 
-// MentionedIn reports whether one of the names stands in a message anywhere as a word.
+// MentionedIn reports whether one of the names is anywhere in a message as a word.
 func (n Names) MentionedIn(data []byte) bool { return n.find(data, n.Within) }
 
 func (n Names) find(data []byte, is func(string) bool) bool {
@@ -108,7 +108,7 @@ func nextText(data []byte) (s string, rest []byte, more bool) {
 	}
 }
 
-// Redact puts Gone in the place of each text of a JSON value that has one of the names in it.
+// Redact replaces each text of a JSON value that has one of the names in it by Gone.
 func (n Names) Redact(data json.RawMessage) (json.RawMessage, error) {
 	if len(data) == 0 {
 		return data, nil

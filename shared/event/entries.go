@@ -20,7 +20,7 @@ func (e *Entries) appendJSON(b []byte) []byte {
 		b = appendText(b, e.Feed)
 	}
 	b = append(b, `,"order":`...)
-	b = strconv.AppendInt(b, e.Order, 10)
+	b = strconv.AppendInt(b, e.Sequence, 10)
 	b = appendFlag(b, `,"last":true`, e.Last)
 	b = appendFlag(b, `,"more":true`, e.More)
 	b = appendFlag(b, `,"ahead":true`, e.Ahead)
@@ -88,7 +88,7 @@ func (e *Entries) readJSON(data []byte) bool {
 	if r.has(`,"feed":"`) {
 		got.Feed = strings.Clone(r.quoted(``))
 	}
-	got.Order = r.number(`,"order":`)
+	got.Sequence = r.number(`,"order":`)
 	got.Last, got.More, got.Ahead = r.has(`,"last":true`), r.has(`,"more":true`), r.has(`,"ahead":true`)
 	got.Settled = r.has(`,"settled":true`)
 	r.expect(`,"entries":[`)

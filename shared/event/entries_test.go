@@ -20,7 +20,7 @@ func TestEntriesAreWrittenAsByEncodingJSON(t *testing.T) {
 			}
 		})
 		e := Entries{
-			File: rapid.StringMatching(`[0-9a-f]{1,64}`).Draw(t, "file"), Order: rapid.Int64().Draw(t, "order"),
+			File: rapid.StringMatching(`[0-9a-f]{1,64}`).Draw(t, "file"), Sequence: rapid.Int64().Draw(t, "order"),
 			Last: rapid.Bool().Draw(t, "last"), More: rapid.Bool().Draw(t, "more"),
 			Ahead: rapid.Bool().Draw(t, "ahead"), Settled: rapid.Bool().Draw(t, "settled"),
 			Entries: rapid.SliceOfN(entry, 0, 5).Draw(t, "entries"),
@@ -84,7 +84,7 @@ func TestWhatNoStoreTakesIsRefused(t *testing.T) {
 }
 
 func someEntries(n int) *Entries {
-	e := &Entries{File: strings.Repeat("9f", 32), Order: 1718631000000000001}
+	e := &Entries{File: strings.Repeat("9f", 32), Sequence: 1718631000000000001}
 	for i := range n {
 		e.Entries = append(e.Entries, Entry{Row: i + 2, Employee: fmt.Sprintf("%05d", i), At: 1718631000 + int64(i), On: i%2 == 0})
 	}

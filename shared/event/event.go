@@ -32,15 +32,15 @@ type Version struct {
 	// Rank is the event's time as Unix seconds, for comparing only. In the hour that autumn repeats, wall-clock times
 	// cannot be ordered, so all of them have the rank of the hour's start and the reading order decides.
 	Rank int64 `json:"rank" cbor:"1,keyasint"`
-	// Order is the place of the file in the order of reading (nanoseconds; see ingest's ledger).
-	Order int64 `json:"order" cbor:"2,keyasint"`
+	// Sequence is the place of the file in the order of reading (nanoseconds; see ingest's ledger).
+	Sequence int64 `json:"order" cbor:"2,keyasint"`
 	// Row is the line of the file, counted from 1, on which the row starts.
 	Row int `json:"row" cbor:"3,keyasint"`
 }
 
 // Compare is negative when v is older than w, positive when it is newer, and 0 for the same place in the order.
 func (v Version) Compare(w Version) int {
-	return cmp.Or(cmp.Compare(v.Rank, w.Rank), cmp.Compare(v.Order, w.Order), cmp.Compare(v.Row, w.Row))
+	return cmp.Or(cmp.Compare(v.Rank, w.Rank), cmp.Compare(v.Sequence, w.Sequence), cmp.Compare(v.Row, w.Row))
 }
 
 // Entries carries consecutive entries of one file from ingest to the resolver, on bobo.entries.<file id>.
@@ -50,8 +50,8 @@ type Entries struct {
 	File string `json:"file"`
 	// Feed is that which the file came from; empty if it is the only one, or not known any more.
 	Feed string `json:"feed,omitempty"`
-	// Order is the file's place in the order of reading; see Version.Order.
-	Order int64 `json:"order"`
+	// Sequence is the file's place in the order of reading; see Version.Sequence.
+	Sequence int64 `json:"order"`
 	// Last says that no entries of this file follow.
 	Last bool `json:"last,omitempty"`
 	// More is for resolvers of earlier versions: as Ahead, but it could be said for ever of a steady stream of files.
@@ -60,7 +60,7 @@ type Entries struct {
 	// a backlog that is there, though not in the stream yet.
 	Ahead bool `json:"ahead,omitempty"`
 	// Settled says that every row of this file has its outcome already: the file is read again only so that a resolver
-	// which lost its memory learns its events. No outcome is awaited.
+	// which lost its state store learns its events. No outcome is awaited.
 	Settled bool    `json:"settled,omitempty"`
 	Entries []Entry `json:"entries"`
 }
@@ -80,27 +80,27 @@ type Entry struct {
 }
 
 // Version returns the entry's place in the order of its worker's events.
-func (e Entry) Version(order int64) Version {
+func (e Entry) Version(sequence int64) Version {
 	rank := e.Rank
 	if rank == 0 {
 		rank = e.At
 	}
-	return Version{Rank: rank, Order: order, Row: e.Row}
+	return Version{Rank: rank, Sequence: sequence, Row: e.Row}
 }
 
 // Recovered closes a reading-again: ingest sends it on the entries' stream after everything that the resolver with this
-// memory had to read again, so that the resolver knows that it may go on to publish.
+// state store had to read again, so that the resolver knows that it may go on to publish.
 type Recovered struct {
 	V int `json:"v"`
-	// Memory names the resolver's memory that was rebuilt; see Memory.
-	Memory string `json:"memory"`
+	// Epoch names the resolver's memory that was rebuilt; see StoreEpoch.
+	Epoch string `json:"memory"`
 }
 
-// Memory is what the resolver says of its memory, kept in the state bucket: a new name means that the old memory is gone.
-type Memory struct {
-	V      int       `json:"v"`
-	Memory string    `json:"memory"`
-	Since  time.Time `json:"since"`
+// StoreEpoch is what the resolver says of its memory, kept in the state bucket: a new name means that the old memory is gone.
+type StoreEpoch struct {
+	V     int       `json:"v"`
+	Epoch string    `json:"memory"`
+	Since time.Time `json:"since"`
 }
 
 // Reason says why an update was published.
@@ -124,7 +124,7 @@ const (
 	ReasonRecovery Reason = "recovery"
 )
 
-// Update is the duty status that one user should have and the event it comes from, on bobo.updates.<lane>.<user key>.
+// Update is the duty status that one user should have and the event it comes from, on bobo.updates.<partition>.<user key>.
 type Update struct {
 	V int `json:"v"`
 	// User is the AtHoc username (LOGIN_ID), spelt as AtHoc spells it.
@@ -150,9 +150,9 @@ type Acks struct {
 	Rows []FileRows `json:"rows,omitempty"`
 	// Answers are the outcomes of calls to AtHoc.
 	Answers []Answer `json:"answers,omitempty"`
-	// Unsure are updates that AtHoc may have taken, or not, in calls that it is done with: they are sent again in any case.
-	Unsure []Answer `json:"unsure,omitempty"`
-	// Calls are the calls that the answers are from. A publisher of before tells of none.
+	// InDoubt are updates that AtHoc may have taken, or not, in calls that it is done with: they are sent again in any case.
+	InDoubt []Answer `json:"unsure,omitempty"`
+	// Calls are the calls that the answers are from. A publisher of an earlier version names none.
 	Calls []Call `json:"calls,omitempty"`
 }
 
@@ -226,8 +226,8 @@ type Answer struct {
 	Detail string `json:"detail,omitempty"`
 }
 
-// Calling is what a publisher writes down before it makes a call, in the state bucket, and takes back when the answers are stored. What
-// is left of one that was killed tells of calls without an answer.
+// Calling is what a publisher records before it makes a call, in the state bucket, and deletes when the answers are stored. What
+// is left of one that was killed are calls without an answer.
 type Calling struct {
 	V     int       `json:"v"`
 	Calls []Attempt `json:"calls"`
@@ -241,20 +241,20 @@ type Attempt struct {
 	Whom  []Sent   `json:"whom"`
 }
 
-// Sent is what a call tells AtHoc of one user. There are as many of them as users in a call, and all must fit into one message: hence
+// Sent is what a call sends to AtHoc for one user. There are as many of them as users in a call, and all must fit into one message: hence
 // the short names.
 type Sent struct {
 	User     string `json:"u"`
 	Employee string `json:"e,omitempty"`
 	On       bool   `json:"o,omitempty"`
 	At       int64  `json:"a"`
-	// File is the place of the file in Attempt.Files, counted from 1; 0 if there is none.
+	// File is the index of the file in Attempt.Files, counted from 1; 0 if there is none.
 	File int `json:"f,omitempty"`
 	Row  int `json:"r,omitempty"`
 }
 
-// Told is what AtHoc was told of one user, as the stream HISTORY keeps it.
-type Told struct {
+// Delivery is what AtHoc was told of one user, as the stream HISTORY keeps it.
+type Delivery struct {
 	V        int    `json:"v"`
 	User     string `json:"user"`
 	Employee string `json:"emp,omitempty"`
@@ -264,16 +264,16 @@ type Told struct {
 	// File and Row name the row that it comes from.
 	File string `json:"file,omitempty"`
 	Row  int    `json:"row,omitempty"`
-	// Outcome is AtHoc's answer; Pending if none tells whether it took the value.
+	// Outcome is AtHoc's answer; Pending if it is not known whether it took the value.
 	Outcome Outcome `json:"outcome"`
 	// Until, of one without an answer, is until when AtHoc may have been working on the call, in Unix milliseconds.
 	Until int64 `json:"until_ms,omitempty"`
-	// Call has no id and nobody's name if a publisher of before made it, and was Sent when it was Answered then.
+	// Call has no id and no name if a publisher of an earlier version made it, and was Sent when it was Answered then.
 	Call Call `json:"call"`
 }
 
-// Books is what is known of the stream HISTORY as a whole.
-type Books struct {
+// HistoryInfo is what is known of the stream HISTORY as a whole.
+type HistoryInfo struct {
 	V int `json:"v"`
 	// From is since when the history is complete.
 	From time.Time `json:"from"`
@@ -289,10 +289,10 @@ type Gap struct {
 	To   int64 `json:"to_ms"`
 }
 
-// Mark is a place in the stream HISTORY, from which it can be told who was on duty without reading what lies before it.
+// Mark is a position in the stream HISTORY from which it can be derived who was on duty without reading what lies before it.
 type Mark struct {
 	V int `json:"v"`
-	// At is the latest moment that anything up to the place tells of, in Unix milliseconds.
+	// At is the latest moment of anything up to the position, in Unix milliseconds.
 	At int64 `json:"at_ms"`
 	// Through is the sequence of the place, and Open are those, up to there, of what makes somebody not known to be off duty.
 	Through uint64   `json:"through"`
@@ -342,12 +342,12 @@ type Versioned interface {
 
 func (e *Entries) version() *int      { return &e.V }
 func (e *Recovered) version() *int    { return &e.V }
-func (e *Memory) version() *int       { return &e.V }
+func (e *StoreEpoch) version() *int   { return &e.V }
 func (e *Update) version() *int       { return &e.V }
 func (e *Acks) version() *int         { return &e.V }
 func (e *Calling) version() *int      { return &e.V }
-func (e *Told) version() *int         { return &e.V }
-func (e *Books) version() *int        { return &e.V }
+func (e *Delivery) version() *int     { return &e.V }
+func (e *HistoryInfo) version() *int  { return &e.V }
 func (e *Mark) version() *int         { return &e.V }
 func (e *MappingChunk) version() *int { return &e.V }
 func (e *DeadLetter) version() *int   { return &e.V }
@@ -423,7 +423,7 @@ func (e *Entries) check() error {
 }
 
 func (e *Acks) check() error {
-	for _, all := range [][]Answer{e.Answers, e.Unsure} {
+	for _, all := range [][]Answer{e.Answers, e.InDoubt} {
 		for i := range all {
 			if a := &all[i]; max(len(a.Employee), len(a.User), len(a.File)) > MaxID {
 				return errLongID

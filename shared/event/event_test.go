@@ -15,28 +15,28 @@ import (
 	"pgregory.net/rapid"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "write the golden files again")
 
 // samples has one of each wire type, with every field set.
 func samples() map[string]Versioned {
 	at := time.Date(2024, 6, 17, 13, 30, 0, 0, time.UTC)
-	version := Version{Rank: at.Unix(), Order: 1718631000000000001, Row: 2}
+	version := Version{Rank: at.Unix(), Sequence: 1718631000000000001, Row: 2}
 	const file = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 	call := Call{
 		ID: "01979dcb-0000-7000-8000-000000000000", Publisher: "host-17", Sent: at.UnixMilli(), Answered: at.UnixMilli() + 2345,
 		Status: 200, Users: 17,
 	}
 	return map[string]Versioned{
-		"entries": &Entries{File: file, Order: version.Order, Last: true, More: true, Settled: true, Entries: []Entry{
+		"entries": &Entries{File: file, Sequence: version.Sequence, Last: true, More: true, Settled: true, Entries: []Entry{
 			{Row: 2, Employee: "01234", At: at.Unix(), Rank: at.Unix() - 1, On: true},
 			{Row: 3, Employee: "67890", At: at.Unix()},
 		}},
-		"entries_feed": &Entries{File: file, Feed: "north", Order: 5, Entries: []Entry{{Row: 2, Employee: "01234", At: at.Unix()}}},
-		"entries_ahead": &Entries{File: file, Order: version.Order, Last: true, More: true, Ahead: true, Entries: []Entry{ // later than entries
+		"entries_feed": &Entries{File: file, Feed: "north", Sequence: 5, Entries: []Entry{{Row: 2, Employee: "01234", At: at.Unix()}}},
+		"entries_ahead": &Entries{File: file, Sequence: version.Sequence, Last: true, More: true, Ahead: true, Entries: []Entry{ // later than entries
 			{Row: 2, Employee: "01234", At: at.Unix(), On: true},
 		}},
-		"recovered": &Recovered{Memory: "0195"},
-		"memory":    &Memory{Memory: "0195", Since: at},
+		"recovered": &Recovered{Epoch: "0195"},
+		"memory":    &StoreEpoch{Epoch: "0195", Since: at},
 		"update": &Update{
 			User: "john.doe@example.org", Employee: "01234", On: true, At: at.Unix(), Version: version, File: file, Reason: ReasonEvent,
 		},
@@ -58,7 +58,7 @@ func samples() map[string]Versioned {
 				User: "john.doe@example.org", Employee: "01234", File: file, Version: version, Outcome: Applied,
 				At: at.Unix(), Answered: at.Unix() + 2, Waited: 1234, Call: 1,
 			}},
-			Unsure: []Answer{{
+			InDoubt: []Answer{{
 				User: "jane.doe@example.org", Employee: "56789", File: file, Version: version, Outcome: Pending,
 				At: at.Unix(), Answered: at.Unix() + 2, Call: 1,
 			}},
@@ -67,11 +67,11 @@ func samples() map[string]Versioned {
 		"calling": &Calling{Calls: []Attempt{{Call: call, Files: []string{file}, Whom: []Sent{
 			{User: "john.doe@example.org", Employee: "01234", On: true, At: at.Unix(), File: 1, Row: 2},
 		}}}},
-		"told": &Told{
+		"told": &Delivery{
 			User: "john.doe@example.org", Employee: "01234", On: true, At: at.Unix(), File: file, Row: 2, Outcome: Applied,
 			Until: at.UnixMilli(), Call: call,
 		},
-		"books":     &Books{From: at, Acks: "x", Gaps: []Gap{{From: at.UnixMilli(), To: at.UnixMilli() + 1}}},
+		"books":     &HistoryInfo{From: at, Acks: "x", Gaps: []Gap{{From: at.UnixMilli(), To: at.UnixMilli() + 1}}},
 		"mark":      &Mark{At: at.UnixMilli(), Through: 17, Open: []uint64{3, 9}},
 		"mark_part": &Mark{At: at.UnixMilli(), Through: 17, Open: []uint64{3, 9}, Parts: 3, Index: 1}, // of one that is larger than a message
 		"mapping_chunk": &MappingChunk{
@@ -99,8 +99,8 @@ func TestGolden(t *testing.T) {
 			require.Equal(t, string(want), string(got))
 
 			read := map[string]Versioned{
-				"entries": &Entries{}, "entries_feed": &Entries{}, "entries_ahead": &Entries{}, "recovered": &Recovered{}, "memory": &Memory{}, "update": &Update{}, "acks": &Acks{}, "acks_waited": &Acks{},
-				"acks_calls": &Acks{}, "calling": &Calling{}, "told": &Told{}, "books": &Books{}, "mark": &Mark{}, "mark_part": &Mark{}, "mapping_chunk": &MappingChunk{}, "dead_letter": &DeadLetter{},
+				"entries": &Entries{}, "entries_feed": &Entries{}, "entries_ahead": &Entries{}, "recovered": &Recovered{}, "memory": &StoreEpoch{}, "update": &Update{}, "acks": &Acks{}, "acks_waited": &Acks{},
+				"acks_calls": &Acks{}, "calling": &Calling{}, "told": &Delivery{}, "books": &HistoryInfo{}, "mark": &Mark{}, "mark_part": &Mark{}, "mapping_chunk": &MappingChunk{}, "dead_letter": &DeadLetter{},
 			}[name]
 			require.NoError(t, Decode(want, read))
 			require.Equal(t, string(want), string(append(Encode(read), '\n')), "nothing is lost by reading")
@@ -173,8 +173,8 @@ func TestVersionOrder(t *testing.T) {
 }
 
 func TestEntryRank(t *testing.T) {
-	require.Equal(t, Version{Rank: 5, Order: 7, Row: 3}, Entry{Row: 3, At: 5}.Version(7))
-	require.Equal(t, Version{Rank: 4, Order: 7, Row: 3}, Entry{Row: 3, At: 5, Rank: 4}.Version(7))
+	require.Equal(t, Version{Rank: 5, Sequence: 7, Row: 3}, Entry{Row: 3, At: 5}.Version(7))
+	require.Equal(t, Version{Rank: 4, Sequence: 7, Row: 3}, Entry{Row: 3, At: 5, Rank: 4}.Version(7))
 }
 
 func TestOutcomesHaveNames(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 
 // What one service writes, another reads.
 func Example() {
-	data := event.Encode(&event.Entries{File: "3fa9c1", Order: 7, Entries: []event.Entry{{Row: 2, Employee: "00042", At: 1_718_634_600, On: true}}})
+	data := event.Encode(&event.Entries{File: "3fa9c1", Sequence: 7, Entries: []event.Entry{{Row: 2, Employee: "00042", At: 1_718_634_600, On: true}}})
 	var entries event.Entries
 	if err := event.Decode(data, &entries); err != nil {
 		fmt.Println(err)
@@ -20,8 +20,8 @@ func Example() {
 
 // The later event wins; at the same second the file that was read later, and within a file the later row.
 func ExampleVersion_Compare() {
-	early := event.Version{Rank: 1_718_634_600, Order: 9, Row: 30}
-	late := event.Version{Rank: 1_718_634_601, Order: 1, Row: 2}
+	early := event.Version{Rank: 1_718_634_600, Sequence: 9, Row: 30}
+	late := event.Version{Rank: 1_718_634_601, Sequence: 1, Row: 2}
 	fmt.Println(early.Compare(late) < 0, late.Compare(early) > 0, late.Compare(late))
 	// Output: true true 0
 }

@@ -11,7 +11,7 @@ import (
 
 // RowSet is a set of row numbers of one file, kept as runs of consecutive rows: nearly all rows of a large file are superseded by
 // later ones of the same file. Its wire form is a text such as "2-500,502". A run costs the same however long it is, in a text from
-// another service as well, so whoever goes through Runs must bound it by the lines that the file has.
+// another service as well, so callers that go through Runs must bound it by the lines that the file has.
 // The zero value is an empty set. It is not safe for concurrent use.
 type RowSet struct {
 	runs []run

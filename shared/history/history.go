@@ -1,4 +1,4 @@
-// Package history judges what AtHoc held of a worker at a moment, from what it was told (the stream HISTORY). It is pure: who reads the
+// Package history judges what AtHoc held of a worker at a moment, from what it was sent (the stream HISTORY). It is pure: who reads the
 // stream is the resolver.
 //
 // The axis is when AtHoc answered, by the publishers' clocks. While a call is under way, which is for long if its publisher is frozen, it is
@@ -23,62 +23,71 @@ const (
 	Off State = "off"
 	// Uncertain: a call had no answer, or none yet, so AtHoc held one of several.
 	Uncertain State = "uncertain"
-	// Unknown: nothing is known of that time, or AtHoc was told nothing yet.
+	// Unknown: nothing is known of that time, or AtHoc was sent nothing yet.
 	Unknown State = "unknown"
 )
 
 // Past is what is known of a moment.
 type Past struct {
 	State State
-	// Held is what AtHoc had confirmed last; nil if nothing.
-	Held *event.Told
+	// Confirmed is what AtHoc had confirmed last; nil if nothing.
+	Confirmed *event.Delivery
 	// Doubts are calls without an answer, and Gaps times in which answers were lost, that make it uncertain.
-	Doubts []event.Told
+	Doubts []event.Delivery
 	Gaps   []event.Gap
-	// Next is what AtHoc was told next, and took or may have taken; nil if nothing.
-	Next *event.Told
+	// Next is what AtHoc was sent next, and took or may have taken; nil if nothing.
+	Next *event.Delivery
 }
 
-// Writes reports whether AtHoc took what it was told.
-func Writes(t event.Told) bool { return t.Outcome == event.Applied || t.Outcome == event.Expired }
+// Writes reports whether AtHoc took what it was sent.
+func Writes(t event.Delivery) bool { return t.Outcome == event.Applied || t.Outcome == event.Expired }
 
-// when is from when on something told counts, in Unix milliseconds.
-func when(t event.Told) int64 {
+// when is from when on something sent counts, in Unix milliseconds.
+func when(t event.Delivery) int64 {
 	if t.Outcome == event.Pending {
 		return t.Call.Sent
 	}
 	return t.Call.Answered
 }
 
-// same reports whether two tell AtHoc the same value.
-func same(a, b event.Told) bool { return a.On == b.On && (!a.On || a.At == b.At) }
+// same reports whether two send AtHoc the same value.
+func same(a, b event.Delivery) bool { return a.On == b.On && (!a.On || a.At == b.At) }
 
-// Sort puts what was told in the order in which it counts: that of sending, since no two calls that carry the same user are under way at
+// order is when a call was sent, in Unix milliseconds. A publisher of an earlier version, which gave calls no ids, recorded only
+// the second in which it was answered: its call was under way in that second at the latest, and for how long before is not known.
+func order(t event.Delivery) int64 {
+	if t.Call.ID == "" {
+		return t.Call.Answered / 1000 * 1000
+	}
+	return t.Call.Sent
+}
+
+// Sort puts what was sent in the order in which it counts: that of sending, since no two calls that carry the same user are under way at
 // once, and a publisher that was frozen reads an answer late. What stands there twice is left out, and so is a call that is said to
 // have no answer though there is one.
-func Sort(told []event.Told) []event.Told {
+func Sort(deliveries []event.Delivery) []event.Delivery {
 	type key struct{ call, user string }
 	answered := map[key]bool{}
-	for _, t := range told {
+	for _, t := range deliveries {
 		if t.Outcome != event.Pending && t.Call.ID != "" {
 			answered[key{t.Call.ID, t.User}] = true
 		}
 	}
-	out := slices.DeleteFunc(slices.Clone(told), func(t event.Told) bool {
+	out := slices.DeleteFunc(slices.Clone(deliveries), func(t event.Delivery) bool {
 		return t.Outcome == event.Pending && answered[key{t.Call.ID, t.User}]
 	})
-	slices.SortStableFunc(out, func(a, b event.Told) int {
-		return cmp.Or(cmp.Compare(a.Call.Sent, b.Call.Sent), cmp.Compare(a.Call.ID, b.Call.ID))
+	slices.SortStableFunc(out, func(a, b event.Delivery) int {
+		return cmp.Or(cmp.Compare(order(a), order(b)), cmp.Compare(a.Call.ID, b.Call.ID))
 	})
-	return slices.CompactFunc(out, func(a, b event.Told) bool { return a == b })
+	return slices.CompactFunc(out, func(a, b event.Delivery) bool { return a == b })
 }
 
-// At tells what AtHoc held of a user at a moment, from what it was told of him and is known of the whole. told may hold less
+// At returns what AtHoc held of a user at a moment, from what it was sent for him and is known of the whole. told may hold less
 // than everything: what Settles a moment before is enough, with all that follows.
-func At(told []event.Told, books event.Books, moment time.Time) Past {
+func At(deliveries []event.Delivery, info event.HistoryInfo, moment time.Time) Past {
 	t := moment.UnixMilli()
 	var p Past
-	for _, r := range Sort(told) {
+	for _, r := range Sort(deliveries) {
 		switch {
 		case r.Outcome != event.Pending && !Writes(r):
 		case when(r) > t:
@@ -88,45 +97,45 @@ func At(told []event.Told, books event.Books, moment time.Time) Past {
 		case r.Outcome == event.Pending:
 			p.Doubts = append(p.Doubts, r)
 		default:
-			p.Held = &r
-			p.Doubts = slices.DeleteFunc(p.Doubts, func(d event.Told) bool { return d.Until <= r.Call.Sent })
+			p.Confirmed = &r
+			p.Doubts = slices.DeleteFunc(p.Doubts, func(d event.Delivery) bool { return d.Until <= r.Call.Sent })
 		}
 	}
-	for _, g := range books.Gaps {
-		if g.From <= t && (p.Held == nil || p.Held.Call.Sent < g.To) {
+	for _, g := range info.Gaps {
+		if g.From <= t && (p.Confirmed == nil || p.Confirmed.Call.Sent < g.To) {
 			p.Gaps = append(p.Gaps, g)
 		}
 	}
-	p.State = p.judge(books, t)
+	p.State = p.judge(info, t)
 	return p
 }
 
-func (p *Past) judge(books event.Books, t int64) State {
+func (p *Past) judge(info event.HistoryInfo, t int64) State {
 	switch {
-	case t < books.From.UnixMilli() && p.Held == nil:
+	case t < info.From.UnixMilli() && p.Confirmed == nil:
 		return Unknown
 	case len(p.Gaps) > 0:
 		return Uncertain
-	case slices.ContainsFunc(p.Doubts, func(d event.Told) bool { return p.Held == nil || !same(d, *p.Held) }):
+	case slices.ContainsFunc(p.Doubts, func(d event.Delivery) bool { return p.Confirmed == nil || !same(d, *p.Confirmed) }):
 		return Uncertain
 	case p.underWay(t):
 		return Uncertain
-	case p.Held == nil:
+	case p.Confirmed == nil:
 		return Unknown
-	case p.Held.On:
+	case p.Confirmed.On:
 		return On
 	default:
 		return Off
 	}
 }
 
-// underWay reports whether AtHoc was being told something else at a moment, in Unix milliseconds.
+// underWay reports whether something else was under way to AtHoc at a moment, in Unix milliseconds.
 func (p *Past) underWay(t int64) bool {
-	return p.Next != nil && p.Next.Call.Sent <= t && (p.Held == nil || p.Held.Call.Sent <= p.Next.Call.Sent && !same(*p.Next, *p.Held))
+	return p.Next != nil && p.Next.Call.Sent <= t && (p.Confirmed == nil || order(*p.Confirmed) <= order(*p.Next) && !same(*p.Next, *p.Confirmed))
 }
 
-// Settles reports whether nothing that was told before a confirmed value can matter after it: longest is the longest that AtHoc may have
+// Settles reports whether nothing that was sent before a confirmed value can matter after it: longest is the longest that AtHoc may have
 // been working on a call.
-func Settles(t, before event.Told, longest time.Duration) bool {
+func Settles(t, before event.Delivery, longest time.Duration) bool {
 	return Writes(t) && before.Call.Sent+longest.Milliseconds() <= t.Call.Sent
 }

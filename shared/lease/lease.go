@@ -2,7 +2,7 @@
 // created the key holds the lease, until the key is deleted or has ended.
 //
 // A lease does not stop a process that was frozen between looking at the lease and acting on it, nor a server that goes on
-// working on a request which was given up. So whoever holds one looks at it last thing before acting, and does nothing
+// working on a request which was given up. So a holder checks it last thing before acting, and does nothing
 // that may last longer than the lease.
 package lease
 
@@ -29,15 +29,15 @@ var ErrUnsettled = errors.New("leases cannot be relied on yet")
 // margin is kept free at the end of a lease, for what the clocks of two machines may drift apart while it lasts.
 const margin = time.Second
 
-// Keeper takes leases from one bucket. Settled must not be called while another method of it is at work.
+// Keeper takes leases from one bucket. Settled must not run at the same time as another of its methods.
 type Keeper struct {
 	kv    jetstream.KeyValue
 	ttl   time.Duration
 	owner string
 }
 
-// Memory is what a process keeps in mind of a bucket, from one keeper of it to the next. It is not safe for concurrent use.
-type Memory struct {
+// BucketHistory is what a process keeps in mind of a bucket, from one keeper of it to the next. It is not safe for concurrent use.
+type BucketHistory struct {
 	// Since, if it is known, is when something was made, by the broker's clock, that is as old as the bucket. A bucket that is
 	// younger by more than a lease's life, when the process sees it for the first time, is not the first one.
 	Since time.Time
@@ -50,7 +50,7 @@ type Memory struct {
 	hold time.Time
 }
 
-// NewKeeper returns a keeper for the bucket. Owner is what others see of who holds a lease.
+// NewKeeper returns a keeper for the bucket. Owner is what others see of the holder of a lease.
 func NewKeeper(ctx context.Context, kv jetstream.KeyValue, owner string) (*Keeper, error) {
 	status, err := kv.Status(ctx)
 	if err != nil {
@@ -70,14 +70,13 @@ func longEnough(kv jetstream.KeyValue, ttl time.Duration) error {
 }
 
 // Settled asks the broker whether the leases that were taken before keep all others away, and ErrUnsettled says that they may
-// not. A bucket that was lost and made anew forgets who holds what, so nothing in it is relied on before the leases of the one
-// before have ended. Nor is a lease that was taken when the bucket kept leases for another time than now. An error that
+// not. A bucket that was lost and recreated forgets all holders, so nothing in it is relied on before the leases of the
+// previous one have ended. Nor is a lease that was taken when the bucket kept leases for another time than now. An error that
 // wraps [jetstream.ErrStreamNotFound] means that the bucket is gone.
 //
-// To be told of a bucket that was lost before it was looked at first, a process must have seen the one before: it asks once
-// when it begins. What it cannot tell is the first bucket ever from one that was lost, with all else in the broker, before it
-// began.
-func (k *Keeper) Settled(ctx context.Context, m *Memory) error {
+// To notice that a bucket was lost, a process must have seen it: it asks once when it starts. Limit: if bucket and stream were both lost
+// before this process started, it cannot know.
+func (k *Keeper) Settled(ctx context.Context, m *BucketHistory) error {
 	status, err := k.kv.Status(ctx)
 	if err != nil {
 		return fmt.Errorf("look at bucket %s: %w", k.kv.Bucket(), err)
@@ -94,7 +93,7 @@ func (k *Keeper) Settled(ctx context.Context, m *Memory) error {
 	k.ttl = status.TTL()
 	switch {
 	case time.Now().Before(m.hold):
-		return fmt.Errorf("bucket %s was lost and made anew: %w", k.kv.Bucket(), ErrUnsettled)
+		return fmt.Errorf("bucket %s was lost and recreated: %w", k.kv.Bucket(), ErrUnsettled)
 	case before != k.ttl:
 		return fmt.Errorf("bucket %s keeps leases for %s now, not for %s: %w", k.kv.Bucket(), k.ttl, before, ErrUnsettled)
 	}
@@ -102,7 +101,7 @@ func (k *Keeper) Settled(ctx context.Context, m *Memory) error {
 }
 
 // see notes a bucket, and how long to keep away from it if it is not the one that was seen last.
-func (m *Memory) see(info *jetstream.StreamInfo) {
+func (m *BucketHistory) see(info *jetstream.StreamInfo) {
 	ttl := max(m.ttl, info.Config.MaxAge)
 	anew := !info.Created.Equal(m.made)
 	if m.made.IsZero() {
@@ -161,7 +160,7 @@ func (l *Lease) Renew(ctx context.Context) error {
 	return nil
 }
 
-// Release gives the lease back. If it was lost before, whoever holds it now keeps it.
+// Release gives the lease back. If it was lost before, its present holder keeps it.
 func (l *Lease) Release(ctx context.Context) error {
 	if l.ended() {
 		return nil
@@ -173,6 +172,6 @@ func (l *Lease) Release(ctx context.Context) error {
 	return nil
 }
 
-// ended says that the broker may have let go of the lease. From then on the revision does not tell it from another's: a bucket
-// that was made anew counts from 1 again.
+// ended reports whether the broker may have released the lease. From then on its revision may be another's: a recreated bucket counts
+// from 1 again.
 func (l *Lease) ended() bool { return !time.Now().Before(l.until.Add(margin)) }

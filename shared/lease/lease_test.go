@@ -104,7 +104,7 @@ func TestManyTakers(t *testing.T) {
 	require.Equal(t, int32(1), worst.Load())
 }
 
-// lose loses a bucket with all that is in it, and makes it anew.
+// lose loses a bucket with all that is in it, and recreates it.
 func lose(t *testing.T, js jetstream.JetStream, ttl time.Duration) jetstream.KeyValue {
 	t.Helper()
 	require.NoError(t, js.DeleteKeyValue(t.Context(), "leases"))
@@ -119,7 +119,7 @@ func TestABucketThatWasLostRestsForALease(t *testing.T) {
 	js := bustest.Start(t).Connect(t).JS
 	kv, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "leases", TTL: ttl})
 	require.NoError(t, err)
-	a, b, late := lease.Memory{}, lease.Memory{}, lease.Memory{}
+	a, b, late := lease.BucketHistory{}, lease.BucketHistory{}, lease.BucketHistory{}
 	keeperA, keeperB := keeper(t, kv, "a"), keeper(t, kv, "b")
 	require.NoError(t, keeperA.Settled(t.Context(), &a), "the first one is used at once")
 	require.NoError(t, keeperB.Settled(t.Context(), &b))
@@ -139,11 +139,11 @@ func TestABucketThatWasLostRestsForALease(t *testing.T) {
 func TestABucketYoungerThanWhatItServesRestsToo(t *testing.T) {
 	const ttl = 2 * time.Second
 	kv := bucket(t, ttl)
-	young := lease.Memory{Since: time.Now().Add(-time.Hour)}
+	young := lease.BucketHistory{Since: time.Now().Add(-time.Hour)}
 	k := keeper(t, kv, "a")
 	require.ErrorIs(t, k.Settled(t.Context(), &young), lease.ErrUnsettled)
 	require.Eventually(t, func() bool { return k.Settled(t.Context(), &young) == nil }, 10*time.Second, 5*time.Millisecond)
-	require.NoError(t, k.Settled(t.Context(), &lease.Memory{Since: time.Now().Add(-time.Second)}), "made together")
+	require.NoError(t, k.Settled(t.Context(), &lease.BucketHistory{Since: time.Now().Add(-time.Second)}), "made together")
 }
 
 func TestABucketThatIsGone(t *testing.T) {
@@ -152,10 +152,10 @@ func TestABucketThatIsGone(t *testing.T) {
 	require.NoError(t, err)
 	k := keeper(t, kv, "a")
 	require.NoError(t, js.DeleteKeyValue(t.Context(), "leases"))
-	require.ErrorIs(t, k.Settled(t.Context(), &lease.Memory{}), jetstream.ErrStreamNotFound)
+	require.ErrorIs(t, k.Settled(t.Context(), &lease.BucketHistory{}), jetstream.ErrStreamNotFound)
 }
 
-// TestALeaseThatHasEndedTouchesNoOthers: revisions come again in a bucket that was made anew.
+// TestALeaseThatHasEndedTouchesNoOthers: revisions come again in a bucket that was recreated.
 func TestALeaseThatHasEndedTouchesNoOthers(t *testing.T) {
 	const ttl = 2 * time.Second
 	for name, use := range map[string]func(*testing.T, *lease.Lease){
@@ -167,13 +167,13 @@ func TestALeaseThatHasEndedTouchesNoOthers(t *testing.T) {
 			js := bustest.Start(t).Connect(t).JS
 			kv, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "leases", TTL: ttl})
 			require.NoError(t, err)
-			var memory lease.Memory
-			require.NoError(t, keeper(t, kv, "b").Settled(t.Context(), &memory))
+			var history lease.BucketHistory
+			require.NoError(t, keeper(t, kv, "b").Settled(t.Context(), &history))
 			held, err := keeper(t, kv, "a").Take(t.Context(), "lane.1")
 			require.NoError(t, err)
 
 			b := keeper(t, lose(t, js, ttl), "b")
-			require.Eventually(t, func() bool { return b.Settled(t.Context(), &memory) == nil }, 10*time.Second, 5*time.Millisecond)
+			require.Eventually(t, func() bool { return b.Settled(t.Context(), &history) == nil }, 10*time.Second, 5*time.Millisecond)
 			successor, err := b.Take(t.Context(), "lane.1")
 			require.NoError(t, err)
 			use(t, held)
@@ -187,17 +187,17 @@ func TestTheBucketsTimeIsReadAgain(t *testing.T) {
 	js := bustest.Start(t).Connect(t).JS
 	kv, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "leases", TTL: time.Hour})
 	require.NoError(t, err)
-	var memory lease.Memory
+	var history lease.BucketHistory
 	k := keeper(t, kv, "a")
-	require.NoError(t, k.Settled(t.Context(), &memory))
+	require.NoError(t, k.Settled(t.Context(), &history))
 	_, err = js.UpdateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "leases", TTL: time.Minute})
 	require.NoError(t, err)
-	require.ErrorIs(t, k.Settled(t.Context(), &memory), lease.ErrUnsettled, "what was taken counts on an hour")
-	require.NoError(t, k.Settled(t.Context(), &memory))
+	require.ErrorIs(t, k.Settled(t.Context(), &history), lease.ErrUnsettled, "what was taken counts on an hour")
+	require.NoError(t, k.Settled(t.Context(), &history))
 	held, err := k.Take(t.Context(), "lane.1")
 	require.NoError(t, err)
 	require.LessOrEqual(t, time.Until(held.Until()), time.Minute)
 	_, err = js.UpdateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "leases", TTL: time.Second})
 	require.NoError(t, err)
-	require.ErrorContains(t, k.Settled(t.Context(), &memory), "too short")
+	require.ErrorContains(t, k.Settled(t.Context(), &history), "too short")
 }

@@ -8,7 +8,7 @@ import (
 	"bobosync/shared/text"
 )
 
-// cleaning makes foreign text harmless in a log for people: a file's name, an id or AtHoc's words can neither steer the terminal
+// cleaning makes text from outside harmless in a log for people: a file's name, an id or AtHoc's words can neither steer the terminal
 // nor begin a line.
 type cleaning struct{ slog.Handler }
 

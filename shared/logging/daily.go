@@ -18,14 +18,14 @@ type daily struct {
 	mu   sync.Mutex
 	day  string
 	file *os.File
-	// looked is when it was last seen that the file still lies under its name.
-	looked time.Time
+	// checked is when it was last seen that the file still lies under its name.
+	checked time.Time
 	// purged is the day on which old files were deleted last.
 	purged string
 }
 
-// lookInterval is how often that is looked at: a file that was moved or deleted gets nothing more, and a new one takes its place.
-const lookInterval = time.Second
+// checkInterval is how often that is checked: a file that was moved or deleted gets nothing more, and a new one takes its place.
+const checkInterval = time.Second
 
 type dailyConfig struct {
 	directory string
@@ -34,7 +34,7 @@ type dailyConfig struct {
 	purgeDays int
 	now       func() time.Time
 	remove    func(path string) error
-	// onProblem is told, once a day at most, why old files cannot be deleted. It must not write to this log.
+	// onProblem gets, once a day at most, why old files cannot be deleted. It must not write to this log.
 	onProblem func(error)
 }
 
@@ -59,7 +59,7 @@ func (d *daily) Write(p []byte) (int, error) {
 	return d.file.Write(p)
 }
 
-// rotate opens the file of the day if it is not open, or has been moved or deleted. While none can be opened the one before goes on
+// rotate opens the file of the day if it is not open, or has been moved or deleted. While none can be opened the previous one goes on
 // getting the records.
 func (d *daily) rotate() error {
 	now := d.now()
@@ -85,7 +85,7 @@ func (d *daily) rotate() error {
 	if d.file != nil {
 		_ = d.file.Close() // what it got was written already
 	}
-	d.day, d.file, d.looked = day, file, now
+	d.day, d.file, d.checked = day, file, now
 	return nil
 }
 
@@ -104,10 +104,10 @@ func (d *daily) open(path string) (*os.File, error) {
 
 // gone reports whether the open file lies no more where it was opened, or another lies there.
 func (d *daily) gone(path string, now time.Time) bool {
-	if since := now.Sub(d.looked); since >= 0 && since < lookInterval {
+	if since := now.Sub(d.checked); since >= 0 && since < checkInterval {
 		return false
 	}
-	d.looked = now
+	d.checked = now
 	there, err := os.Stat(path)
 	if err != nil {
 		return errors.Is(err, fs.ErrNotExist)

@@ -20,7 +20,7 @@ import (
 )
 
 // New makes the logger of the named program, writing to w and to the directory of the settings. Old log files of the program
-// are deleted there, now and whenever a new one begins; a failure to is told on w and stops nothing. The returned function closes
+// are deleted there, now and whenever a new one begins; failures to do so are reported on w and stop nothing. The returned function closes
 // the log file.
 func New(w io.Writer, program string, settings config.Log) (*slog.Logger, func() error, error) {
 	level, err := ParseLevel(settings.Level)
@@ -46,7 +46,7 @@ func New(w io.Writer, program string, settings config.Log) (*slog.Logger, func()
 	return slog.New(handlers), closer, nil
 }
 
-// purgeProblem complains on the console: it is called while the log file is at work.
+// purgeProblem reports on the console: it is called while the log file is being written.
 func purgeProblem(console slog.Handler) func(error) {
 	return func(err error) {
 		slog.New(console).Warn("old log files cannot be deleted: check the rights on LOG_DIRECTORY, or set LOG_PURGE_DAYS=0", "error", err)

@@ -225,7 +225,7 @@ func TestTheFileIsOpenedAgain(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, take(path))
 
-			now = now.Add(lookInterval)
+			now = now.Add(checkInterval)
 			for _, line := range []string{"after\n", "more\n"} {
 				_, err = d.Write([]byte(line))
 				require.NoError(t, err)
@@ -246,11 +246,11 @@ func TestRecordsGoOnWhileNoFileCanBeMade(t *testing.T) {
 	defer func() { _ = d.Close() }() // the test has read it
 	require.NoError(t, os.Rename(dir, dir+".1"))
 	require.NoError(t, os.WriteFile(dir, nil, 0o600)) // no directory can be made there
-	now = now.Add(lookInterval)
+	now = now.Add(checkInterval)
 	_, err = d.Write([]byte("meanwhile\n"))
 	require.NoError(t, err)
 	require.NoError(t, os.Remove(dir))
-	now = now.Add(lookInterval)
+	now = now.Add(checkInterval)
 	_, err = d.Write([]byte("after\n"))
 	require.NoError(t, err)
 
@@ -283,14 +283,14 @@ func TestTheFileComesBack(t *testing.T) {
 			defer func() { _ = d.Close() }() // the test has read it
 			path := filepath.Join(dir, "x-2024-06-17.log")
 			require.NoError(t, errors.Join(os.Remove(path), block(path)))
-			now = now.Add(lookInterval)
+			now = now.Add(checkInterval)
 			_, err = d.Write([]byte("meanwhile\n"))
 			require.NoError(t, err)
 
 			if os.Remove(path) != nil { // what was in the way is gone
 				require.NoError(t, os.Remove(dir))
 			}
-			now = now.Add(lookInterval)
+			now = now.Add(checkInterval)
 			_, err = d.Write([]byte("after\n"))
 			require.NoError(t, err)
 			data, err := os.ReadFile(path)

@@ -1,6 +1,6 @@
 package login
 
-// Links that open the console once: who may read the data directory may open it.
+// Links that open the console once: users who may read the data directory may open it.
 
 import (
 	"crypto/hmac"
@@ -17,6 +17,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"bobosync/shared/disk"
 )
 
 const (
@@ -58,12 +60,7 @@ func NewLinks(directory, address string) (*Links, error) {
 		err = os.MkdirAll(directory, 0o700)
 	}
 	if err == nil {
-		if err = os.Remove(path); errors.Is(err, fs.ErrNotExist) {
-			err = nil
-		}
-	}
-	if err == nil {
-		err = os.WriteFile(path, append(data, '\n'), 0o600)
+		err = disk.Replace(path, append(data, '\n'))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("write the key of the console's links (DATA_DIRECTORY): %w", err)
@@ -71,7 +68,7 @@ func NewLinks(directory, address string) (*Links, error) {
 	return &Links{key: key, used: map[string]int64{}}, nil
 }
 
-// NewLink makes a link for whoever may read the directory; name is who he says he is.
+// NewLink makes a link for a person who may read the directory; name is who he says he is.
 func NewLink(directory, name string, now time.Time) (string, error) {
 	data, err := os.ReadFile(filepath.Join(directory, KeyFile))
 	if errors.Is(err, fs.ErrNotExist) {

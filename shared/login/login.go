@@ -31,14 +31,14 @@ const (
 
 // What a hash from a file may cost at most, so that nobody can make a login take the machine's memory.
 const (
-	mostMemory = 256 << 10 // KiB
-	mostPasses = 16
+	maxMemory = 256 << 10 // KiB
+	maxPasses = 16
 )
 
 // The bounds of a password, in bytes.
 const (
 	LeastPassword = 12
-	MostPassword  = 1024
+	MaxPassword   = 1024
 )
 
 var userName = regexp.MustCompile(`^[\p{L}\p{N}][\p{L}\p{N}._@-]{0,63}$`)
@@ -48,8 +48,8 @@ func IsUserName(name string) bool { return userName.MatchString(name) }
 
 // Hash makes the argon2id hash of a password, in the usual form: $argon2id$v=19$m=19456,t=2,p=1$salt$hash.
 func Hash(password string) (string, error) {
-	if n := len(password); n < LeastPassword || n > MostPassword {
-		return "", fmt.Errorf("the password must have from %d to %d bytes", LeastPassword, MostPassword)
+	if n := len(password); n < LeastPassword || n > MaxPassword {
+		return "", fmt.Errorf("the password must have from %d to %d bytes", LeastPassword, MaxPassword)
 	}
 	salt := make([]byte, saltBytes)
 	_, _ = rand.Read(salt) // it never fails
@@ -85,7 +85,7 @@ func parseHash(text string) (h hashed, err error) {
 	salt, saltErr := base64.RawStdEncoding.DecodeString(parts[4])
 	key, keyErr := base64.RawStdEncoding.DecodeString(parts[5])
 	h.salt, h.key = salt, key
-	costs := h.memory >= 8 && h.memory <= mostMemory && h.passes >= 1 && h.passes <= mostPasses && h.lanes >= 1
+	costs := h.memory >= 8 && h.memory <= maxMemory && h.passes >= 1 && h.passes <= maxPasses && h.lanes >= 1
 	if scanErr != nil || saltErr != nil || keyErr != nil || !costs || len(salt) < 8 || len(key) != keyBytes {
 		return h, errHash
 	}
@@ -146,7 +146,7 @@ func readUser(line string) (User, error) {
 	case len(fields) != 3:
 		return User{}, errors.New("must be a name, a role and a hash, with spaces between")
 	case !IsUserName(fields[0]):
-		return User{}, errors.New("has a name that is none: letters and digits, then also . _ @ -, at most 64")
+		return User{}, errors.New("has an invalid name: allowed are letters and digits, then also . _ @ -, at most 64")
 	case !slices.Contains(Roles, fields[1]):
 		return User{}, fmt.Errorf("has a role that is not one of %s", strings.Join(Roles, ", "))
 	}

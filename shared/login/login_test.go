@@ -31,7 +31,7 @@ func TestPasswords(t *testing.T) {
 	require.False(t, users["nobody"].Matches(password))
 	require.NotEqual(t, users["j.smith"].Mark(), users["éa@x"].Mark())
 
-	for _, bad := range []string{"", "short", strings.Repeat("x", MostPassword+1)} {
+	for _, bad := range []string{"", "short", strings.Repeat("x", MaxPassword+1)} {
 		_, err := Hash(bad)
 		require.Error(t, err)
 	}

@@ -16,8 +16,8 @@ type Assembler struct {
 	users    map[string]string
 }
 
-// Add takes a chunk in. If it was the last that was missing, Add returns the whole mapping, as employee ids to usernames, and begins
-// anew; else nil.
+// Add adds a chunk. If it was the last that was missing, Add returns the whole mapping, as employee ids to usernames, and begins
+// again; else nil.
 func (a *Assembler) Add(chunk event.MappingChunk) map[string]string {
 	if a.users == nil || chunk.Snapshot != a.snapshot {
 		a.snapshot, a.have, a.users = chunk.Snapshot, map[int]bool{}, map[string]string{}
@@ -57,7 +57,7 @@ func (x *Index) Len() int { return len(x.users) }
 // User returns the username that an employee id is mapped to, as AtHoc spells it; "" if none.
 func (x *Index) User(employee string) string { return x.users[employee] }
 
-// Employee returns who is mapped to a user, however it is spelt; "" if nobody is.
+// Employee returns the worker who is mapped to a user, however it is spelt; "" if nobody is.
 func (x *Index) Employee(user string) string { return x.employees[topology.NormalUsername(user)] }
 
 // Added lists the employee ids that other has and x has not.

@@ -1,5 +1,5 @@
-// Package observe gathers the facts that the verdict judges: it asks all services and looks at the broker, with the rights of who
-// looks. Commands, notices and pages judge the same facts.
+// Package observe gathers the facts that the verdict judges: it asks all services and reads the broker's state, with a viewer's
+// rights. Commands, notices and pages judge the same facts.
 package observe
 
 import (
@@ -26,15 +26,23 @@ import (
 const (
 	// timeout is how long looking at everything may take.
 	timeout = 4 * time.Second
-	// lanesTimeout is how long looking at the lanes may take.
-	lanesTimeout = time.Second
+	// partitionsTimeout is how long reading the partitions' leases may take.
+	partitionsTimeout = time.Second
 )
 
-// NoJetStream is what to tell when JetStream does not answer.
+// NoJetStream is the report if JetStream does not answer.
 func NoJetStream() *verdict.Unreachable {
 	return &verdict.Unreachable{
 		Cause: verdict.CauseJetStream, Text: "the broker is there, but its JetStream is off or does not answer, so nothing can be stored or sent",
-		Do: "look whether the broker's disk is full (then make room and restart the broker), and whether JetStream is switched on in its configuration, for this account too",
+		Do: "check whether the broker's disk is full (then make room and restart the broker), and whether JetStream is switched on in its configuration, for this account too",
+	}
+}
+
+// silent is the report if a broker that was connected does not even answer a ping.
+func silent() *verdict.Unreachable {
+	return &verdict.Unreachable{
+		Cause: verdict.CauseBroker, Text: "the broker cannot be reached: it does not answer any more",
+		Do: "is it running, and does the network in between let everything through? Restart it, or fix the network; nothing is lost, the files wait in CSV_DIRECTORY",
 	}
 }
 
@@ -42,7 +50,7 @@ func NoJetStream() *verdict.Unreachable {
 func Facts(ctx context.Context, conn *bus.Conn) verdict.Facts {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	g := &survey{conn: conn, facts: verdict.Facts{Backlog: map[topology.Service]uint64{}, Lanes: map[int]string{}}}
+	g := &survey{conn: conn, facts: verdict.Facts{Backlog: map[topology.Service]uint64{}, Partitions: map[int]string{}}}
 	var group errgroup.Group
 	group.Go(func() error { return askState(ctx, g, topology.Ingest, &g.facts.Ingest) })
 	group.Go(func() error { return askState(ctx, g, topology.Resolver, &g.facts.Resolver) })
@@ -52,11 +60,17 @@ func Facts(ctx context.Context, conn *bus.Conn) verdict.Facts {
 		group.Go(func() error { return g.stream(ctx, stream.Name) })
 	}
 	group.Go(func() error { return g.files(ctx) })
-	group.Go(func() error { return g.lanes(ctx) })
+	group.Go(func() error { return g.partitions(ctx) })
 	group.Go(func() error { return g.breaker(ctx) })
+	answers := false
+	group.Go(func() error { answers = conn.NC.FlushWithContext(ctx) == nil; return nil })
 	_ = group.Wait() // each notes what went wrong where it belongs
-	if g.seen == 0 && conn.Connected() {
+	switch {
+	case g.seen > 0 || !conn.Connected():
+	case answers:
 		g.facts.Unreachable = NoJetStream() // switched off while it runs, it says nothing
+	default:
+		g.facts.Unreachable = silent()
 	}
 	slices.SortFunc(g.facts.Publisher, func(a, b control.PublisherState) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(g.facts.Janitor, func(a, b control.JanitorState) int { return cmp.Compare(a.Name, b.Name) })
@@ -80,10 +94,10 @@ func askState[S any](ctx context.Context, g *survey, service topology.Service, i
 	return g.note(err)
 }
 
-// latestFiles is how many files are looked at for what stands in them.
+// latestFiles is how many files are examined for what is in them.
 const latestFiles = 100
 
-// files asks for the latest files. That nobody answers is told by the states.
+// files asks for the latest files. That nobody answers shows in the states.
 func (g *survey) files(ctx context.Context) error {
 	answer, err := control.Ask[control.FilesAnswer](ctx, g.conn.NC, topology.Ingest, control.Files, control.FilesRequest{Most: latestFiles})
 	if errors.Is(err, control.ErrNobody) {
@@ -95,7 +109,7 @@ func (g *survey) files(ctx context.Context) error {
 	return g.note(err)
 }
 
-// note keeps what could not be looked at.
+// note keeps what could not be read.
 func (g *survey) note(err error) error {
 	if err == nil {
 		return nil
@@ -119,13 +133,13 @@ func (g *survey) missing(kind, name string) error {
 	return nil
 }
 
-// readers names the service that each durable consumer belongs to; those of lanes are the publisher's.
+// readers names the service that each durable consumer belongs to; those of partitions are the publisher's.
 var readers = map[string]topology.Service{
 	topology.ConsumerIngestAcks: topology.Ingest, topology.ConsumerResolverEntries: topology.Resolver,
 	topology.ConsumerResolverAcks: topology.Resolver, topology.ConsumerResolverMapping: topology.Resolver,
 }
 
-// stream looks at a stream and at who reads it.
+// stream reads the state of a stream and of its readers.
 func (g *survey) stream(ctx context.Context, name string) error {
 	stream, err := g.conn.JS.Stream(ctx, name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -192,23 +206,23 @@ func (g *survey) backlog(name string, info *jetstream.ConsumerInfo) {
 	g.facts.Backlog[service] += info.NumPending + uint64(max(info.NumAckPending, 0))
 }
 
-// lanes finds who has which lane. It is not noted if that cannot be seen: the publishers tell of their lanes too.
-func (g *survey) lanes(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, lanesTimeout)
+// partitions finds the owner of each partition. Failures are not noted: the publishers report their partitions too.
+func (g *survey) partitions(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, partitionsTimeout)
 	defer cancel()
 	kv, err := g.bucket(ctx, topology.BucketLeases)
 	if kv == nil {
 		return err
 	}
-	for lane := range topology.Lanes {
-		entry, err := kv.Get(ctx, topology.LaneLease(lane))
+	for partition := range topology.Partitions {
+		entry, err := kv.Get(ctx, topology.PartitionLease(partition))
 		switch {
 		case errors.Is(err, jetstream.ErrKeyNotFound):
 		case err != nil:
 			return nil // see above
 		default:
 			g.mu.Lock()
-			g.facts.Lanes[lane] = string(entry.Value())
+			g.facts.Partitions[partition] = string(entry.Value())
 			g.mu.Unlock()
 		}
 	}

@@ -3,6 +3,7 @@ package pause
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -36,7 +37,14 @@ func Every(ctx context.Context, d time.Duration, do func() error) error {
 	}
 }
 
-// Backoff is a row of waits between tries, each twice as long as the one before, up to a longest one. It is not safe for
+// Delay is the wait after so many failures, of which there is at least one: it doubles from first to longest with each, less up to a quarter
+// by jitter, which is between 0 and 1. It is for who keeps the count elsewhere than in memory.
+func Delay(first, longest time.Duration, failures int, jitter float64) time.Duration {
+	wait := min(float64(first)*math.Pow(2, float64(min(failures, 30)-1)), float64(longest))
+	return time.Duration(wait * (0.75 + 0.25*jitter))
+}
+
+// Backoff is a series of waits between tries, each twice as long as the previous one, up to a longest one. It is not safe for
 // concurrent use.
 type Backoff struct{ waits backoff.ExponentialBackOff }
 
@@ -51,5 +59,5 @@ func (b *Backoff) Next() time.Duration { return b.waits.NextBackOff() }
 // Wait waits, or returns the context's error if that ends first.
 func (b *Backoff) Wait(ctx context.Context) error { return For(ctx, b.Next()) }
 
-// Reset begins the row anew, after a try that succeeded.
+// Reset starts the series over, after a try that succeeded.
 func (b *Backoff) Reset() { b.waits.Reset() }

@@ -3,19 +3,19 @@ package program
 // How much memory there is, and how much of it is used.
 
 import (
+	"math"
 	"os"
-	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
-	"strconv"
-	"strings"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
 )
 
-// SpareMemory lets garbage be collected twice as often as usual, since a large file would need half as much memory again, and ever more
-// often when so many bytes are in use, or half as much again as is kept, which counts with a great many workers: collecting would not
-// end otherwise. It stays below four fifths of MemoryLimit. GOGC and GOMEMLIMIT set other bounds.
-func SpareMemory(soft int64) {
+// SetMemoryLimits sets GOGC to 50, since a large file would need half as much memory again otherwise, and a soft limit: the larger of soft
+// and 1.5 × live heap (with a great many workers garbage collection would not end otherwise), at most 4/5 of MemoryLimit. GOGC and
+// GOMEMLIMIT override.
+func SetMemoryLimits(soft int64) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
 	}
@@ -26,7 +26,7 @@ func SpareMemory(soft int64) {
 	}
 }
 
-// bound is how much memory is used before garbage is collected ever more often; most is 0 where there is no limit.
+// bound is the soft limit; most is 0 where there is none.
 func bound(soft, kept, most int64) int64 {
 	soft = max(soft, kept/2*3)
 	if most > 0 {
@@ -35,7 +35,7 @@ func bound(soft, kept, most int64) int64 {
 	return soft
 }
 
-// kept is how many bytes the last collection left.
+// kept is the live heap after the last collection, in bytes.
 func kept() int64 {
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(live)
@@ -50,21 +50,11 @@ func atEachCollection(f func()) {
 	}, struct{}{})
 }
 
-// MemoryLimit returns how many bytes the container or unit may use that this program runs in, or 0, without limit, where none can be
-// seen: https://docs.kernel.org/admin-guide/cgroup-v2.html, memory.max.
-func MemoryLimit() int64 { return memoryLimit("/proc/self/cgroup", "/sys/fs/cgroup") }
-
-func memoryLimit(membership, root string) int64 {
-	own, _ := os.ReadFile(membership) // where there is none, there is no limit
-	_, path, _ := strings.Cut(strings.TrimSpace(string(own)), "0::")
-	for _, dir := range []string{filepath.Join(root, path), root} {
-		text, err := os.ReadFile(filepath.Join(dir, "memory.max"))
-		if err != nil {
-			continue
-		}
-		if limit, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil && limit > 0 {
-			return limit
-		}
+// MemoryLimit returns how many bytes the container or unit that this program runs in may use, or 0 if there is no limit to be seen.
+func MemoryLimit() int64 {
+	limit, err := memlimit.FromCgroup()
+	if err != nil || limit > math.MaxInt64 { // there is none, or this system has no such limits
+		return 0
 	}
-	return 0
+	return int64(limit)
 }

@@ -32,8 +32,8 @@ const (
 	exitUsage
 )
 
-// drainWait is how long what is on its way to the broker gets at the end.
-const drainWait = 5 * time.Second
+// drainTimeout is how long what is on its way to the broker gets at the end.
+const drainTimeout = 5 * time.Second
 
 // Settings is implemented by a pointer to a service's Config.
 type Settings interface {
@@ -56,6 +56,8 @@ type Deps struct {
 	Telemetry *telemetry.Telemetry
 	// Now is the clock that duty and schedules go by; time.Now if nil.
 	Now func() time.Time
+	// InsideAddress is a file with the address of the broker inside the process; empty if it is outside.
+	InsideAddress string
 }
 
 // Clock returns Now, or time.Now if it is not set.
@@ -66,7 +68,7 @@ func (d Deps) Clock() func() time.Time {
 	return d.Now
 }
 
-// Main runs the named service and returns the exit status: 0 after a signal told it to stop, 1 if it failed, 2 if it was
+// Main runs the named service and returns the exit status: 0 after a signal stopped it, 1 if it failed, 2 if it was
 // called wrongly or its settings are wrong. Settings are read into target before service is called.
 func Main(name string, target Settings, service Service) int {
 	return start(name, target, service, serve)
@@ -74,9 +76,9 @@ func Main(name string, target Settings, service Service) int {
 
 // MainUnconnected is Main for a service that has something to do without a broker, too, and so connects by itself: Deps.Conn is nil.
 func MainUnconnected(name string, target Settings, service Service) int {
-	return start(name, target, service, func(ctx context.Context, name string, _ config.Broker, told telemetry.Config, log *slog.Logger, service Service) error {
-		return observed(ctx, name, told, log, func(seen *telemetry.Telemetry) error {
-			return service(ctx, Deps{Log: log, Version: Version, Telemetry: seen})
+	return start(name, target, service, func(ctx context.Context, name string, _ config.Broker, cfg telemetry.Config, log *slog.Logger, service Service) error {
+		return observed(ctx, name, cfg, log, func(tel *telemetry.Telemetry) error {
+			return service(ctx, Deps{Log: log, Version: Version, Telemetry: tel})
 		})
 	})
 }
@@ -106,23 +108,23 @@ func start(name string, target Settings, service Service, runs func(context.Cont
 	if *health {
 		return CheckHealth(ctx, name, *envFile)
 	}
-	var told telemetry.Config
-	if err := errors.Join(Load(ctx, *envFile, target), Load(ctx, *envFile, &told)); err != nil {
-		Complain(os.Stderr, name, err)
+	var cfg telemetry.Config
+	if err := errors.Join(Load(ctx, *envFile, target), Load(ctx, *envFile, &cfg)); err != nil {
+		PrintSettingsError(os.Stderr, name, err)
 		return exitUsage
 	}
 	broker, logs := target.Common()
 	if broker.URL == "" {
-		Complain(os.Stderr, name, errors.New("NATS_URL: not set; a service of its own needs the address of a broker, such as nats://localhost:4222 (bobosync run brings one along)"))
+		PrintSettingsError(os.Stderr, name, errors.New("NATS_URL: not set; a service of its own needs the address of a broker, such as nats://localhost:4222 (bobosync run brings one along)"))
 		return exitUsage
 	}
 	log, closeLog, err := logging.New(os.Stderr, name, logs)
 	if err != nil {
-		Complain(os.Stderr, name, err)
+		PrintSettingsError(os.Stderr, name, err)
 		return exitUsage
 	}
-	defer func() { _ = closeLog() }() // nothing is left to be told about it
-	if err := runs(ctx, name, broker, told, log, service); err != nil && ctx.Err() == nil {
+	defer func() { _ = closeLog() }() // there is nowhere left to report it
+	if err := runs(ctx, name, broker, cfg, log, service); err != nil && ctx.Err() == nil {
 		log.Error(name+" cannot go on", "error", err)
 		return exitFailed
 	}
@@ -130,37 +132,37 @@ func start(name string, target Settings, service Service, runs func(context.Cont
 	return exitOK
 }
 
-// softMemory is how much memory a service uses before its garbage is collected ever more often.
+// softMemory is the soft memory limit of a service; see SpareMemory.
 const softMemory = 64 << 20
 
 // serve runs a service with a connection to the broker.
-func serve(ctx context.Context, name string, broker config.Broker, told telemetry.Config, log *slog.Logger, service Service) error {
-	return observed(ctx, name, told, log, func(seen *telemetry.Telemetry) error {
+func serve(ctx context.Context, name string, broker config.Broker, cfg telemetry.Config, log *slog.Logger, service Service) error {
+	return observed(ctx, name, cfg, log, func(tel *telemetry.Telemetry) error {
 		conn, err := bus.Connect(ctx, BusConfig(name, broker, log))
 		if err != nil {
 			return err
 		}
-		err = service(ctx, Deps{Conn: conn, Log: log, Version: Version, Telemetry: seen})
-		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainWait)
+		err = service(ctx, Deps{Conn: conn, Log: log, Version: Version, Telemetry: tel})
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 		defer cancel()
 		return errors.Join(err, conn.Drain(drain))
 	})
 }
 
 // observed runs a process with its telemetry.
-func observed(ctx context.Context, name string, told telemetry.Config, log *slog.Logger, run func(*telemetry.Telemetry) error) (err error) {
-	SpareMemory(softMemory)
+func observed(ctx context.Context, name string, cfg telemetry.Config, log *slog.Logger, run func(*telemetry.Telemetry) error) (err error) {
+	SetMemoryLimits(softMemory)
 	log.Info(name+" starts", "version", Version)
-	seen, stop, err := Tell(ctx, "bobosync-"+name, told, log)
+	tel, stop, err := StartTelemetry(ctx, "bobosync-"+name, cfg, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	return run(seen)
+	return run(tel)
 }
 
-// Tell makes the telemetry of the named program, and has it served and sent as the settings say until stop is called.
-func Tell(ctx context.Context, name string, cfg telemetry.Config, log *slog.Logger) (t *telemetry.Telemetry, stop func() error, err error) {
+// StartTelemetry starts the telemetry of the named program, which is served and sent as the settings say until stop is called.
+func StartTelemetry(ctx context.Context, name string, cfg telemetry.Config, log *slog.Logger) (t *telemetry.Telemetry, stop func() error, err error) {
 	t = telemetry.New(Version)
 	flush, err := t.Trace(ctx, cfg, name, Version, log)
 	if err != nil {
@@ -177,7 +179,7 @@ func Tell(ctx context.Context, name string, cfg telemetry.Config, log *slog.Logg
 func CheckHealth(ctx context.Context, name, envFile string) int {
 	var cfg telemetry.Config
 	if err := Load(ctx, envFile, &cfg); err != nil {
-		Complain(os.Stderr, name, err)
+		PrintSettingsError(os.Stderr, name, err)
 		return exitUsage
 	}
 	if err := telemetry.CheckHealth(ctx, cfg.Addr); err != nil {
@@ -205,10 +207,10 @@ func Load(ctx context.Context, envFile string, target any) error {
 	return config.Load(ctx, source, target)
 }
 
-// Complain tells the operator what is wrong with the settings, a line each.
-func Complain(w io.Writer, name string, err error) {
+// PrintSettingsError reports what is wrong with the settings, a line each.
+func PrintSettingsError(w io.Writer, name string, err error) {
 	out := text.To(w)
-	out.Printf("%s cannot start; mend these settings (environment or .env):\n", name)
+	out.Printf("%s cannot start; correct these settings (environment or .env):\n", name)
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		out.Printf("  %s\n", line)
 	}

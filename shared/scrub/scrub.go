@@ -11,7 +11,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/minio/highwayhash"
 
+	"bobosync/shared/disk"
 	"bobosync/shared/erase"
 )
 
@@ -66,7 +66,7 @@ func (s Request) Leave(storeDir string) (file string, err error) {
 		return "", fmt.Errorf("ask for what was deleted to be overwritten: %w", err)
 	}
 	file = filepath.Join(dir, rand.Text()+".json")
-	if err := writeWhole(file, data); err != nil {
+	if err := disk.Replace(file, data); err != nil {
 		return "", fmt.Errorf("ask for what was deleted to be overwritten: %w", err)
 	}
 	return file, nil
@@ -154,7 +154,7 @@ func (s Request) stream(stream, dir string) (messages int, err error) {
 			}
 		}
 		if n > 0 {
-			if err := writeWhole(b.file, b.data); err != nil {
+			if err := disk.Replace(b.file, b.data); err != nil {
 				return messages, err
 			}
 		}
@@ -286,25 +286,4 @@ func (b *block) overwrite(r record) {
 	clear(raw[12:recordHead])
 	_, _ = rand.Read(raw[recordHead : len(raw)-checksum]) // it never fails
 	copy(raw[len(raw)-checksum:], b.hash(raw[4:20], raw[recordHead:len(raw)-checksum]))
-}
-
-// writeWhole writes a file whole, or leaves it as it was.
-func writeWhole(file string, data []byte) (err error) {
-	part := file + ".part"
-	f, err := os.OpenFile(part, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, removeIfThere(part))
-	}
-	return os.Rename(part, file)
-}
-
-func removeIfThere(file string) error {
-	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
 }

@@ -1,4 +1,4 @@
-// Package session keeps a service at work with a broker that may lose what it held: a session begins by provisioning and
+// Package session keeps a service working with a broker that may lose what it held: a session begins by provisioning and
 // ends when a stream or a consumer is gone, and then the next one begins.
 package session
 
@@ -17,7 +17,7 @@ import (
 // The waits between sessions.
 const (
 	firstWait = 500 * time.Millisecond
-	mostWait  = 30 * time.Second
+	maxWait   = 30 * time.Second
 	// lasting is how long a session must have gone on for its end not to count as a failure to begin.
 	lasting = time.Minute
 )
@@ -30,7 +30,7 @@ type Body func(ctx context.Context, lost func(error)) error
 
 // Keep runs one session after the other until ctx ends, and then returns nil. The reason for each end is logged once.
 func Keep(ctx context.Context, log *slog.Logger, body Body) error {
-	waits := pause.Doubling(firstWait, mostWait)
+	waits := pause.Doubling(firstWait, maxWait)
 	for {
 		began := time.Now()
 		err := once(ctx, body)
@@ -42,9 +42,9 @@ func Keep(ctx context.Context, log *slog.Logger, body Body) error {
 			waits.Reset()
 		}
 		wait := waits.Next()
-		log.Warn("the work with the broker has to begin anew", "error", err, "retry_in", wait.String())
+		log.Warn("the work with the broker has to start over", "error", err, "retry_in", wait.String())
 		if err := pause.For(ctx, wait); err != nil {
-			return nil //nolint:nilerr // it was told to stop
+			return nil //nolint:nilerr // it was stopped
 		}
 	}
 }

@@ -21,7 +21,7 @@ func (l *logged) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, 
 
 func (l *logged) lines() int { return strings.Count(l.String(), "\n") }
 
-// TestKeepGoesOnAfterFailures: the waits between sessions that cannot begin double up to half a minute, and begin anew after
+// TestKeepGoesOnAfterFailures: the waits between sessions that cannot begin double up to half a minute, and start over after
 // one that has lasted.
 func TestKeepGoesOnAfterFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -101,7 +101,7 @@ func (s breakerReading) now() float64 {
 // Collectors are all metrics of the set.
 func (m *Breaker) Collectors() []prometheus.Collector { return []prometheus.Collector{m} }
 
-// WatchBreaker has the metrics read off b until the returned function is called. Limits are those that b was made with.
+// WatchBreaker reads the metrics from b until the returned function is called. Limits are those that b was made with.
 func (m *Breaker) WatchBreaker(b *breaker.Breaker, limits breaker.Limits) (stop func()) {
 	return m.Watch(func(ctx context.Context) (breakerReading, error) {
 		s, err := b.State(ctx)

@@ -14,8 +14,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// Backlog tells how much waits in the broker. Each service exports what it consumes itself, so several publishers export the
-// same lanes.
+// Backlog is how much waits in the broker. Each service exports its own consumers, so several publishers export the same partitions.
 type Backlog struct {
 	mu    sync.Mutex
 	parts map[topology.Service]*consumed
@@ -55,11 +54,11 @@ func consumers(service topology.Service) map[string][]string {
 			topology.StreamMapping: {topology.ConsumerResolverMapping},
 		}
 	case topology.Publisher:
-		var lanes []string
-		for lane := range topology.Lanes {
-			lanes = append(lanes, topology.LaneConsumer(lane))
+		var partitions []string
+		for partition := range topology.Partitions {
+			partitions = append(partitions, topology.PartitionConsumer(partition))
 		}
-		return map[string][]string{topology.StreamUpdates: lanes}
+		return map[string][]string{topology.StreamUpdates: partitions}
 	}
 	return nil
 }
@@ -72,7 +71,7 @@ func NewBacklog(t *Telemetry) *Backlog {
 // Collectors are all metrics of the set.
 func (b *Backlog) Collectors() []prometheus.Collector { return []prometheus.Collector{b} }
 
-// WatchConsumers has the consumers of a service looked at, and the dead letters for the resolver, until the returned function
+// WatchConsumers watches the consumers of a service, and the dead letters for the resolver, until the returned function
 // is called.
 func (b *Backlog) WatchConsumers(js jetstream.JetStream, service topology.Service) (stop func()) {
 	b.mu.Lock()
@@ -82,11 +81,11 @@ func (b *Backlog) WatchConsumers(js jetstream.JetStream, service topology.Servic
 		c = &consumed{consumers: consumers(service), dead: service == topology.Resolver}
 		b.parts[service] = c
 	}
-	return c.Watch(func(ctx context.Context) (backlog, error) { return c.look(ctx, js) })
+	return c.Watch(func(ctx context.Context) (backlog, error) { return c.poll(ctx, js) })
 }
 
-// look asks for each consumer by its name, which is all that a service may ask for at a broker that keeps its users apart.
-func (c *consumed) look(ctx context.Context, js jetstream.JetStream) (backlog, error) {
+// poll asks for each consumer by its name, which is all that a service may ask for at a broker that keeps its users apart.
+func (c *consumed) poll(ctx context.Context, js jetstream.JetStream) (backlog, error) {
 	var found backlog
 	for stream, mine := range c.consumers {
 		for _, name := range mine {

@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// Part is a service's readiness. A nil *Part works and does nothing.
-type Part struct {
+// Component is a service's readiness. A nil *Component works and does nothing.
+type Component struct {
 	name      string
 	connected func() bool
 
@@ -15,27 +15,27 @@ type Part struct {
 	sessions int
 }
 
-// Part adds a part of the process that must be ready: connected says whether it has the broker at this moment; its sessions
-// are told by InSession. An earlier part of the same name is replaced.
-func (t *Telemetry) Part(name string, connected func() bool) *Part {
+// Component adds a part of the process that must be ready: connected reports whether it has the broker at this moment; its sessions
+// are reported by InSession. An earlier part of the same name is replaced.
+func (t *Telemetry) Component(name string, connected func() bool) *Component {
 	if t == nil {
 		return nil
 	}
-	p := &Part{name: name, connected: connected}
+	p := &Component{name: name, connected: connected}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for i := range t.parts {
-		if t.parts[i].name == name {
-			t.parts[i] = p
+	for i := range t.components {
+		if t.components[i].name == name {
+			t.components[i] = p
 			return p
 		}
 	}
-	t.parts = append(t.parts, p)
+	t.components = append(t.components, p)
 	return p
 }
 
 // InSession says that the service can do its work from now on, until the returned function is called.
-func (p *Part) InSession() (end func()) {
+func (p *Component) InSession() (end func()) {
 	if p == nil {
 		return func() {}
 	}
@@ -43,14 +43,14 @@ func (p *Part) InSession() (end func()) {
 	return sync.OnceFunc(func() { p.add(-1) })
 }
 
-func (p *Part) add(n int) {
+func (p *Component) add(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sessions += n
 }
 
 // missing says what the part lacks to do its work; empty if nothing.
-func (p *Part) missing() string {
+func (p *Component) missing() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -62,14 +62,14 @@ func (p *Part) missing() string {
 	return ""
 }
 
-// Ready says whether all parts can do their work, and what each part that cannot lacks, a line each. A process whose parts
+// Ready reports whether all parts can do their work, and what each part that cannot lacks, a line each. A process whose parts
 // are still to come is not ready.
 func (t *Telemetry) Ready() (ready bool, text string) {
 	if t == nil {
 		return true, ""
 	}
 	t.mu.Lock()
-	parts := append([]*Part(nil), t.parts...)
+	parts := append([]*Component(nil), t.components...)
 	t.mu.Unlock()
 	if len(parts) == 0 {
 		return false, "starting: not connected to the broker\n"

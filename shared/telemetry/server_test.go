@@ -27,7 +27,7 @@ func TestReadyNamesWhatIsNot(t *testing.T) {
 	}
 	expect(http.StatusServiceUnavailable, "starting: not connected to the broker\n")
 	var connected atomic.Bool
-	ingest, resolver := s.Part("ingest", connected.Load), s.Part("resolver", connected.Load)
+	ingest, resolver := s.Component("ingest", connected.Load), s.Component("resolver", connected.Load)
 	expect(http.StatusServiceUnavailable, "ingest: not connected to the broker\nresolver: not connected to the broker\n")
 	connected.Store(true)
 	endIngest := ingest.InSession()
@@ -41,7 +41,7 @@ func TestReadyNamesWhatIsNot(t *testing.T) {
 	defer resolver.InSession()()
 	expect(http.StatusOK, "ready\n")
 	endIngest()
-	s.Part("ingest", connected.Load).InSession() // everything was started again
+	s.Component("ingest", connected.Load).InSession() // everything was started again
 	expect(http.StatusOK, "ready\n")
 }
 

@@ -18,7 +18,7 @@ import (
 	"bobosync/shared/telemetry/metric"
 )
 
-// Config are the settings of all that a process tells of itself.
+// Config are the settings of all that a process reports of itself.
 type Config struct {
 	// Addr is the host:port of /metrics, /healthz and /readyz; nothing is served if it is empty.
 	Addr string `env:"HTTP_ADDR"`
@@ -50,9 +50,9 @@ type Telemetry struct {
 	registry *prometheus.Registry
 	tracing  tracing
 
-	mu    sync.Mutex
-	sets  map[string]any
-	parts []*Part
+	mu         sync.Mutex
+	sets       map[string]any
+	components []*Component
 }
 
 // New returns the telemetry of a process of the given version.

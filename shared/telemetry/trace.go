@@ -32,16 +32,16 @@ const scope = "bobosync"
 const (
 	// flushTime is how long the last spans may take at the end.
 	flushTime = 3 * time.Second
-	// complainAgain is how often it is told that spans cannot be sent.
-	complainAgain = 10 * time.Minute
-	// mostFiles is the most files that one piece of work is entered into the traces of; a span holds 128 links.
-	mostFiles = 100
+	// exportErrorInterval is how often it is logged that spans cannot be sent.
+	exportErrorInterval = 10 * time.Minute
+	// maxFiles is the most files that one piece of work is entered into the traces of; a span holds 128 links.
+	maxFiles = 100
 )
 
 // tracing is where spans go; the zero value drops them.
 type tracing struct{ provider *sdktrace.TracerProvider }
 
-// Traces says whether the settings switch traces on: OTEL_TRACES_EXPORTER is otlp, or it is not set and an endpoint is.
+// Traces reports whether the settings switch traces on: OTEL_TRACES_EXPORTER is otlp, or it is not set and an endpoint is.
 func (c Config) Traces() bool {
 	switch strings.ToLower(c.TracesExporter) {
 	case "otlp":
@@ -133,8 +133,8 @@ func (t *Telemetry) Trace(ctx context.Context, cfg Config, program, version stri
 	if err != nil {
 		log.Warn("OTEL_RESOURCE_ATTRIBUTES cannot be used in full", "error", err)
 	}
-	// The exporter fails in a goroutine of the SDK, which has only this global place to tell it.
-	otel.SetErrorHandler(&complaints{log: log})
+	// The exporter fails in a goroutine of the SDK, which has only this global place to report it.
+	otel.SetErrorHandler(&exportErrors{log: log})
 	t.tracing.provider = sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(origin),
 		sdktrace.WithIDGenerator(fileIDs{}))
 	log.Info("traces are sent")
@@ -148,18 +148,18 @@ func (t *Telemetry) Trace(ctx context.Context, cfg Config, program, version stri
 	}, nil
 }
 
-// complaints lets one complaint of the SDK through in a while: a collector may be away for long.
-type complaints struct {
+// exportErrors lets one complaint of the SDK through in a while: a collector may be away for long.
+type exportErrors struct {
 	log  *slog.Logger
 	mu   sync.Mutex
 	last time.Time
 }
 
 // Handle implements otel.ErrorHandler.
-func (c *complaints) Handle(err error) {
+func (c *exportErrors) Handle(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.last.IsZero() && time.Since(c.last) < complainAgain {
+	if !c.last.IsZero() && time.Since(c.last) < exportErrorInterval {
 		return
 	}
 	c.last = time.Now()
@@ -169,11 +169,11 @@ func (c *complaints) Handle(err error) {
 	c.log.Warn("spans cannot be sent and are dropped; check OTEL_EXPORTER_OTLP_ENDPOINT", "error", err)
 }
 
-// Tracing says whether spans are sent, so that a caller need not gather what nobody sees.
+// Tracing reports whether spans are sent, so that a caller need not gather what nobody sees.
 func (t *Telemetry) Tracing() bool { return t != nil && t.tracing.provider != nil }
 
 // fileContext is the root of a file's trace: each service derives it from the file's id, the SHA-256 of its content in hex,
-// so that no service has to carry it through its memory. The trace's id is the first 16 bytes of the hash, the root span's
+// so that no service has to carry it along. The trace's id is the first 16 bytes of the hash, the root span's
 // the next 8.
 func fileContext(fileID string) trace.SpanContext {
 	sum, err := hex.DecodeString(fileID)
@@ -244,8 +244,8 @@ func (t *Telemetry) NoteFiles(fileIDs []string, w Work) {
 		return
 	}
 	fileIDs = distinct(fileIDs)
-	links := make([]trace.Link, 0, mostFiles)
-	linked := fileIDs[:min(len(fileIDs), mostFiles)]
+	links := make([]trace.Link, 0, maxFiles)
+	linked := fileIDs[:min(len(fileIDs), maxFiles)]
 	for _, id := range linked {
 		links = append(links, trace.Link{SpanContext: fileContext(id), Attributes: []attribute.KeyValue{fileAttribute(id)}})
 	}

@@ -100,7 +100,7 @@ func When(t time.Time) string {
 	return t.Local().Format(time.DateTime)
 }
 
-// Moment shows a moment in a zone that it names, so that the hour that autumn repeats is told apart; a dash if it has not come.
+// Moment shows a moment in a zone that it names, so that the hour that autumn repeats is unambiguous; a dash if it has not come.
 func Moment(t time.Time, zone *time.Location) string {
 	if t.IsZero() {
 		return "-"

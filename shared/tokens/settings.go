@@ -17,7 +17,7 @@ const keptSettings = 8
 func (s *Store) settingsKey() string { return s.key() + "-settings" }
 
 // Settings returns a name for the store's credentials together with further settings, the same for all who have the same. The
-// name is random, since everyone may see it who looks at the circuit breaker: a hash of the credentials would let them be guessed.
+// name is random, since everyone who reads the circuit breaker may see it: a hash of the credentials would let them be guessed.
 // It lies in the bucket, sealed under the credentials; who cannot open any of those there gets a new one.
 func (s *Store) Settings(ctx context.Context, more ...string) (string, error) {
 	kv, err := s.bucket(ctx)

@@ -1,5 +1,5 @@
 // Package tokens keeps AtHoc's access token where all replicas find it. AtHoc has one token for each organisation: a new one
-// revokes the one before, so processes that each got their own would drive each other out without end.
+// revokes the previous one, so processes that each got their own would drive each other out without end.
 //
 // The token lies in the state bucket, encrypted (AES-256-GCM) under a key derived from the client secret and the password,
 // so that who can read the broker's store, but does not know the credentials, cannot use it. A value that cannot be
@@ -25,13 +25,13 @@ import (
 )
 
 const (
-	// lookFirst and lookMost are the waits between looks while another replica gets a token.
-	lookFirst = 25 * time.Millisecond
-	lookMost  = 500 * time.Millisecond
-	// keepTime is how long it may take to store a token whose caller was told to stop.
+	// firstPollInterval and maxPollInterval are the waits between looks while another replica gets a token.
+	firstPollInterval = 25 * time.Millisecond
+	maxPollInterval   = 500 * time.Millisecond
+	// keepTime is how long it may take to store a token whose caller was stopped.
 	keepTime = 5 * time.Second
-	// refusedMost bounds the memory for tokens known to be of no use.
-	refusedMost = 16
+	// maxRefused bounds the memory for tokens known to be of no use.
+	maxRefused = 16
 )
 
 // Store is an [athoc.TokenStore] that all replicas share through the broker's buckets, which have to be there by the time
@@ -87,10 +87,10 @@ func (s *Store) Current(ctx context.Context) (athoc.Token, error) {
 }
 
 // Replace implements [athoc.TokenStore]. While one replica is fetching, the others look for its result. One that dies then
-// holds them up until its lease in the leases' bucket has ended: as long as it holds up the lanes it was working on.
+// holds them up until its lease in the leases' bucket has ended: as long as it holds up the partitions it was working on.
 func (s *Store) Replace(ctx context.Context, old string, fetch func(context.Context) (athoc.Token, error)) (athoc.Token, error) {
 	s.refuse(old)
-	look := pause.Doubling(lookFirst, lookMost)
+	backoff := pause.Doubling(firstPollInterval, maxPollInterval)
 	for {
 		kv, err := s.bucket(ctx)
 		if err != nil {
@@ -107,7 +107,7 @@ func (s *Store) Replace(ctx context.Context, old string, fetch func(context.Cont
 		if !errors.Is(err, lease.ErrHeld) {
 			return athoc.Token{}, fmt.Errorf("get a new access token alone: %w", err)
 		}
-		if err := look.Wait(ctx); err != nil {
+		if err := backoff.Wait(ctx); err != nil {
 			return athoc.Token{}, fmt.Errorf("wait for the access token that another replica is getting: %w", err)
 		}
 	}
@@ -152,7 +152,7 @@ func (s *Store) newer(ctx context.Context, kv jetstream.KeyValue) (athoc.Token, 
 	return kept.token, nil
 }
 
-// usable says whether a token may be good still, as far as this process can tell.
+// usable reports whether a token may still be good, as far as this process knows.
 func (s *Store) usable(t athoc.Token) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -171,7 +171,7 @@ func (s *Store) refuse(fingerprint string) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.refused = append(s.refused, fingerprint); len(s.refused) > refusedMost {
+	if s.refused = append(s.refused, fingerprint); len(s.refused) > maxRefused {
 		s.refused = s.refused[1:]
 	}
 }
@@ -196,7 +196,7 @@ func (s *Store) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 	return kv, nil
 }
 
-// lock takes the lease under which a token is fetched. The keeper is made anew each time: it is needed rarely, and the
+// lock takes the lease under which a token is fetched. The keeper is made each time: it is needed rarely, and the
 // bucket may be another by then.
 func (s *Store) lock(ctx context.Context) (*lease.Lease, error) {
 	kv, err := s.js.KeyValue(ctx, topology.BucketLeases)
@@ -236,7 +236,7 @@ func (s *Store) read(ctx context.Context, kv jetstream.KeyValue) (kept, error) {
 	return kept{token: t, revision: revision}, nil
 }
 
-// keep stores a token in the place of the entry with the given revision. If there is another entry by now, fetching took
+// keep stores a token, replacing the entry with the given revision. If there is another entry by now, fetching took
 // longer than the lease, and somebody else has got a token of his own: that one stays.
 func (s *Store) keep(ctx context.Context, kv jetstream.KeyValue, t athoc.Token, revision uint64) error {
 	value, err := s.seal.seal(t)

@@ -10,8 +10,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// accessWait is how long the broker may take to say what this program may do.
-const accessWait = 5 * time.Second
+// accessTimeout is how long the broker may take to say what this program may do.
+const accessTimeout = 5 * time.Second
 
 // access is what this program may send to at the broker. The zero value is the access of one whom nothing is forbidden.
 type access struct {
@@ -19,10 +19,10 @@ type access struct {
 	allow, deny []string
 }
 
-// askAccess asks the broker for this program's own permissions. A refused request is told to nobody who waits for its answer,
-// so it is better to know before. Who is not told by the broker counts as one whom nothing is forbidden.
+// askAccess asks the broker for this program's own permissions: NATS drops a forbidden request silently, so it is better to know before.
+// Without an answer from the broker nothing counts as forbidden.
 func askAccess(ctx context.Context, nc *nats.Conn) (access, error) {
-	limited, cancel := context.WithTimeout(ctx, accessWait)
+	limited, cancel := context.WithTimeout(ctx, accessTimeout)
 	defer cancel()
 	answer, err := nc.RequestWithContext(limited, userInfo, nil)
 	switch {
@@ -43,9 +43,9 @@ func MayRead(ctx context.Context, nc *nats.Conn, stream string) (bool, error) {
 }
 
 // InOwnAccount reports whether a service is logged in under the account that is its own. Every request from others then comes
-// through an import, for which the server says in a header who asks; where all share one account, nobody does.
+// through an import, for which the server names the sender in a header; where all share one account, nobody does.
 func InOwnAccount(ctx context.Context, nc *nats.Conn, service Service) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, accessWait)
+	ctx, cancel := context.WithTimeout(ctx, accessTimeout)
 	defer cancel()
 	answer, err := nc.RequestWithContext(ctx, userInfo, nil)
 	if errors.Is(err, nats.ErrNoResponders) {
@@ -54,15 +54,15 @@ func InOwnAccount(ctx context.Context, nc *nats.Conn, service Service) (bool, er
 	if err != nil {
 		return false, fmt.Errorf("ask the broker for this program's account: %w", err)
 	}
-	var told struct {
+	var info struct {
 		Data struct {
 			Account string `json:"account"`
 		} `json:"data"`
 	}
-	if err := json.Unmarshal(answer.Data, &told); err != nil {
+	if err := json.Unmarshal(answer.Data, &info); err != nil {
 		return false, fmt.Errorf("read what the broker says of this program's account: %w", err)
 	}
-	return told.Data.Account == accountOf(string(service)), nil
+	return info.Data.Account == accountOf(string(service)), nil
 }
 
 // readAccess reads the answer of a server.

@@ -46,7 +46,7 @@ type Import struct {
 	Messages      bool
 	// As is the subject under which the borrower knows it; the same one if empty.
 	As string
-	// Share has the server tell the lender from which connection a request comes. It does so in a header, and takes away whatever
+	// Share makes the server add to a request from which connection it comes. It does so in a header, and takes away whatever
 	// the client has written there.
 	Share bool
 }
@@ -122,7 +122,7 @@ func (u User) borrows() []Import {
 	return needs
 }
 
-// lenderOf tells whose a subject is. It has no lender if everyone has it in his own account.
+// lenderOf returns the account that a subject belongs to. It has no lender if each account has its own.
 func lenderOf(subject string) Import {
 	for _, service := range []Service{Ingest, Resolver, Publisher, Janitor} {
 		if strings.HasPrefix(subject, controlPrefix+string(service)+".") || strings.HasSuffix(subject, ".bobosync-"+string(service)) {

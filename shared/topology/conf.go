@@ -31,11 +31,11 @@ func AccountsConf(login func(user string) string, operators ...string) string {
 	return b.String()
 }
 
-// answersWait is how long a user may take to answer a request, and answersMost how many answers it may give: a janitor offers
+// answersTimeout is how long a user may take to answer a request, and maxAnswers how many answers it may give: a janitor offers
 // two services, and both answer an inquiry of NATS's services framework.
 const (
-	answersWait = "1m"
-	answersMost = 4
+	answersTimeout = "1m"
+	maxAnswers     = 4
 )
 
 func writeUser(b *strings.Builder, u User, login string) {
@@ -43,7 +43,7 @@ func writeUser(b *strings.Builder, u User, login string) {
 	writeList(b, "publish", u.Publish)
 	writeList(b, "subscribe", u.Subscribe)
 	if u.Answers {
-		fmt.Fprintf(b, "          allow_responses: { max: %d, expires: %q }\n", answersMost, answersWait)
+		fmt.Fprintf(b, "          allow_responses: { max: %d, expires: %q }\n", maxAnswers, answersTimeout)
 	}
 	b.WriteString("        }\n      }\n")
 }

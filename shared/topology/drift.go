@@ -21,13 +21,13 @@ var lookedAt = []string{
 // notInPlace are those of the others that a broker does not change in place.
 var notInPlace = []string{"mirror", "first_seq", "deliver_subject", "pause_until", "persist_mode"}
 
-// unset are the values of a setting that nobody has set, as a broker tells of them.
+// unset are the values of a setting that nobody has set, as a broker reports them.
 var unset = []string{``, `null`, `false`, `0`, `""`, `{}`, `[]`, `"none"`, `"instant"`, `"default"`}
 
 // defaults are values that a broker fills in by itself.
 var defaults = map[string]string{"max_waiting": "512"}
 
-// otherSettings compares all settings of two configurations that are not looked at one by one.
+// otherSettings compares all settings of two configurations that are not compared one by one.
 func otherSettings(want, have any) []setting {
 	wanted, had := fields(want), fields(have)
 	keys := make([]string, 0, len(wanted)+len(had))
@@ -52,7 +52,7 @@ func otherSettings(want, have any) []setting {
 	return all
 }
 
-// restore returns have with the settings that are not looked at one by one as want has them.
+// restore returns have with the settings that are not compared one by one as want has them.
 func restore[T any](want, have T) T {
 	values := map[string]json.RawMessage{}
 	for key, value := range fields(have) {

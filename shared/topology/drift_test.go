@@ -11,7 +11,7 @@ import (
 )
 
 // TestWhatNobodyAskedForIsFound: each setting by which a stream or a consumer could send or take messages past everyone's
-// rights, or lose them, is told of and mended where a broker can.
+// rights, or lose them, is told of and fixed where a broker can.
 func TestWhatNobodyAskedForIsFound(t *testing.T) {
 	t.Parallel()
 	js := bustest.Start(t).Connect(t).JS

@@ -9,7 +9,7 @@ import (
 // However a username is written, its updates go to one subject, in one lane.
 func ExampleUpdatesSubject() {
 	fmt.Println(topology.UpdatesSubject("ann@example.org") == topology.UpdatesSubject("Ann@Example.org"))
-	fmt.Println(topology.Lane("ann@example.org") == topology.Lane("ANN@example.org"))
+	fmt.Println(topology.Partition("ann@example.org") == topology.Partition("ANN@example.org"))
 	// Output:
 	// true
 	// true

@@ -25,7 +25,7 @@ const (
 	StreamJournal = "JOURNAL"
 	// StreamAudit holds who ordered what: the records that shared/audit chains, which nobody can remove.
 	StreamAudit = "AUDIT"
-	// StreamHistory holds what AtHoc was told: a subject for each worker.
+	// StreamHistory holds what AtHoc was sent: a subject for each worker.
 	StreamHistory = "HISTORY"
 )
 
@@ -41,8 +41,8 @@ const (
 	SubjectJournalMapping = "bobo.journal.mapping"
 	// JournalComparisonSubjects matches the parts of the last comparison.
 	JournalComparisonSubjects = journalPrefix + "comparison.*"
-	// SubjectHistoryBooks carries event.Books: what is known of the stream as a whole.
-	SubjectHistoryBooks = historyPrefix + "books"
+	// SubjectHistoryInfo carries event.HistoryInfo: what is known of the stream as a whole.
+	SubjectHistoryInfo = historyPrefix + "books"
 	// SubjectHistoryMark carries event.Mark: who was not known to be off duty at a place of the stream.
 	SubjectHistoryMark = historyPrefix + "mark"
 	// SubjectWake is a plain subject, not stored: a hint that new updates are there, so that a publisher need not wait
@@ -75,16 +75,16 @@ const (
 
 // Buckets and keys.
 const (
-	// BucketLeases holds the leases of lanes; its TTL is the life of a lease.
+	// BucketLeases holds the leases of partitions; its TTL is the life of a lease.
 	BucketLeases = "bobo_leases"
-	// BucketState holds small facts that one service tells the others, without TTL.
+	// BucketState holds small facts that services share, without TTL.
 	BucketState = "bobo_state"
 	// BucketAudit holds what belongs to the records of StreamAudit and may have to be erased, and where each of its chains ends.
 	BucketAudit = "bobo_audit"
 	// BucketCalls holds the calls that publishers are about to make, until their answers are stored.
 	BucketCalls = "bobo_calls"
-	// KeyResolverMemory holds event.Memory, in BucketState.
-	KeyResolverMemory = "resolver.memory"
+	// KeyResolverEpoch holds event.StoreEpoch, in BucketState.
+	KeyResolverEpoch = "resolver.memory"
 	// KeyConsoleEnded lists, in BucketState, the sessions of the console that were ended before their time.
 	KeyConsoleEnded = "console.ended"
 	// KeyGuardHistory holds what the resolver's guard has counted, in BucketState; its holds are beside it, under GuardHoldKey.
@@ -100,9 +100,9 @@ const (
 	HeaderFile = "Bobo-File"
 )
 
-// Lanes is the number of lanes that users are spread over. It is fixed for good: another number would move users to
-// other lanes while updates of theirs wait in the old ones.
-const Lanes = 8
+// Partitions is the number of lanes that users are spread over. It is fixed for good: another number would move users to
+// other partitions while updates of theirs wait in the old ones.
+const Partitions = 8
 
 // EntriesSubject is where the entries of a file go.
 func EntriesSubject(fileID string) string { return entriesPrefix + fileID }
@@ -122,7 +122,7 @@ func AuditHead(service Service) string { return "head." + string(service) }
 // AuditDetail is described at AuditHead.
 func AuditDetail(service Service, record string) string { return string(service) + "." + record }
 
-// HistorySubject is where goes what AtHoc was told of a worker, or of a user whom no worker is mapped to. The employee id is hashed, as a
+// HistorySubject is where what AtHoc was sent for a worker goes, or of a user whom no worker is mapped to. The employee id is hashed, as a
 // username is in UserKey.
 func HistorySubject(employee, username string) string {
 	if employee == "" {
@@ -134,7 +134,7 @@ func HistorySubject(employee, username string) string {
 
 // IsHistory reports whether a subject of the stream HISTORY is about somebody, and not about the stream.
 func IsHistory(subject string) bool {
-	return subject != SubjectHistoryBooks && subject != SubjectHistoryMark
+	return subject != SubjectHistoryInfo && subject != SubjectHistoryMark
 }
 
 // CallsKey is the key, in BucketCalls, of a publisher's calls.
@@ -148,20 +148,20 @@ func JournalComparisonSubject(part int) string {
 	return fmt.Sprintf("%scomparison.%d", journalPrefix, part)
 }
 
-// UpdatesSubject is where a user's update goes: one subject for each user, below the user's lane.
+// UpdatesSubject is where a user's update goes: one subject for each user, below the user's partition.
 func UpdatesSubject(username string) string {
 	key := UserKey(username)
-	return fmt.Sprintf("%s%d.%s", updatesPrefix, laneOf(key), key)
+	return fmt.Sprintf("%s%d.%s", updatesPrefix, partitionOf(key), key)
 }
 
-// LaneFilter matches all updates of a lane.
-func LaneFilter(lane int) string { return fmt.Sprintf("%s%d.*", updatesPrefix, lane) }
+// PartitionFilter matches all updates of a partition.
+func PartitionFilter(partition int) string { return fmt.Sprintf("%s%d.*", updatesPrefix, partition) }
 
-// LaneConsumer is the durable consumer of a lane.
-func LaneConsumer(lane int) string { return fmt.Sprintf("%s%d", publisherPrefix, lane) }
+// PartitionConsumer is the durable consumer of a partition.
+func PartitionConsumer(partition int) string { return fmt.Sprintf("%s%d", publisherPrefix, partition) }
 
-// LaneLease is the key, in BucketLeases, that is held while a lane's updates are sent.
-func LaneLease(lane int) string { return fmt.Sprintf("lane.%d", lane) }
+// PartitionLease is the key, in BucketLeases, that is held while a partition's updates are sent.
+func PartitionLease(partition int) string { return fmt.Sprintf("lane.%d", partition) }
 
 // UserKey is a user's key in subjects: 16 bytes of the SHA-256 of the username in lower case, in hex. AtHoc compares
 // usernames without regard to case, and a username holds characters that a subject cannot.
@@ -170,14 +170,14 @@ func UserKey(username string) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// NormalUsername folds what AtHoc does not tell apart.
+// NormalUsername folds what AtHoc does not distinguish.
 func NormalUsername(username string) string { return strings.ToLower(strings.TrimSpace(username)) }
 
-// Lane returns a user's lane, from 0 to Lanes-1.
-func Lane(username string) int { return laneOf(UserKey(username)) }
+// Partition returns a user's partition, from 0 to Partitions-1.
+func Partition(username string) int { return partitionOf(UserKey(username)) }
 
-// laneOf takes the lane from the last hex digit, of which there are twice as many as lanes.
-func laneOf(key string) int {
+// partitionOf takes the partition from the last hex digit, of which there are twice as many as partitions.
+func partitionOf(key string) int {
 	digit := strings.IndexByte("0123456789abcdef", key[len(key)-1])
-	return digit % Lanes
+	return digit % Partitions
 }

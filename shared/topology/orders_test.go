@@ -30,8 +30,8 @@ func TestWhatPeopleMayChange(t *testing.T) {
 			if request, is := strings.CutPrefix(subject, "bobo.control."); is {
 				service, endpoint, _ := strings.Cut(request, ".")
 				kind := topology.KindOf(topology.Service(service), endpoint)
-				require.Contains(t, []topology.EndpointKind{topology.Looking, topology.Ordering}, kind, about)
-				if kind == topology.Ordering || topology.IsRecordedLook(topology.Service(service), endpoint) {
+				require.Contains(t, []topology.EndpointKind{topology.Reading, topology.Ordering}, kind, about)
+				if kind == topology.Ordering || topology.IsAuditedRead(topology.Service(service), endpoint) {
 					require.NotEqual(t, topology.UserViewer, user.Name, about)
 					orders[request] = true
 				}

@@ -17,7 +17,7 @@ const (
 	UserViewer = "viewer"
 	// UserBackup takes copies of dead letters, the journal, the audit, the history and the mapping, and puts them back where there are none.
 	UserBackup = "backup"
-	// UserGuest is who comes over the port of the broker inside the all-in-one program; see Guest.
+	// UserGuest is a client that comes over the port of the broker inside the all-in-one program; see Guest.
 	UserGuest = "guest"
 	// UserMonitor looks at the servers, in the system account. It sees nothing of the messages.
 	UserMonitor = "monitor"
@@ -30,7 +30,7 @@ const SubjectServers = "bobo.broker.jetstream"
 // userInfo is where everyone asks for his own permissions.
 const userInfo = "$SYS.REQ.USER.INFO"
 
-// User is who may do what at a broker that keeps its users apart. What is not listed is refused. Subjects are as NATS's
+// User is a user's rights at a broker that keeps its users apart. What is not listed is refused. Subjects are as NATS's
 // permissions take them, with wildcards.
 type User struct {
 	Name, Account string
@@ -48,12 +48,12 @@ type User struct {
 // receives what others have asked for.
 func Inbox(user string) string { return "_INBOX_" + user }
 
-// Users lists the users of the broker, with the operators who have a key of their own. It is where permissions are written down:
+// Users lists the users of the broker, with the operators who have a key of their own. It is where permissions are declared:
 // the broker's configuration is generated from it.
 func Users(operators ...string) []User {
 	all := []User{
 		ingestUser(), resolverUser(), publisherUser(), janitorUser(),
-		provisionUser(), operatorUser(UserOperator, "gives all orders that operators have; whoever has the key, the audit knows no more of him"),
+		provisionUser(), operatorUser(UserOperator, "gives all orders that operators have; the audit knows no more of the sender than that he has the key"),
 		viewerUser(), backupUser(), monitorUser(),
 	}
 	for _, name := range operators {
@@ -62,7 +62,7 @@ func Users(operators ...string) []User {
 	return all
 }
 
-// Guest is who comes over the port of the broker inside the all-in-one program: he has the token that lies in the data directory, and gives
+// Guest is a client that comes over the port of the broker inside the all-in-one program: it has the token that lies in the data directory, and gives
 // all orders that operators have.
 func Guest() User {
 	return operatorUser(UserGuest, "has the token that lies in the data directory, and gives all orders that operators have")
@@ -101,43 +101,43 @@ func api(format string, args ...any) string { return "$JS.API." + fmt.Sprintf(fo
 // bucketStream is the stream that holds a bucket.
 func bucketStream(bucket string) string { return "KV_" + bucket }
 
-// look lets the user see the settings and the state of streams, not what is in them.
-func (r *rights) look(streams ...string) {
+// streamInfo lets the user see the settings and the state of streams, not what is in them.
+func (r *rights) streamInfo(streams ...string) {
 	for _, s := range streams {
 		r.publish(api("STREAM.INFO.%s", s))
 	}
 }
 
-// make lets the user make a stream and change its settings, but not delete it. Whoever may do this can have the broker send
+// createStream lets the user make a stream and change its settings, but not delete it. A user who may do this can have the broker send
 // anything anywhere in the account of the streams (a stream can republish, and copy others), so it is for UserProvision alone.
-func (r *rights) make(stream string) {
-	r.look(stream)
+func (r *rights) createStream(stream string) {
+	r.streamInfo(stream)
 	r.publish(api("STREAM.CREATE.%s", stream), api("STREAM.UPDATE.%s", stream))
 }
 
-// makeConsumer is the same for a consumer, whose settings can name a subject to deliver to.
-func (r *rights) makeConsumer(stream, consumer string) {
-	r.lookAt(stream, consumer)
+// createConsumer is the same for a consumer, whose settings can name a subject to deliver to.
+func (r *rights) createConsumer(stream, consumer string) {
+	r.consumerInfo(stream, consumer)
 	r.publish(api("CONSUMER.CREATE.%s.%s", stream, consumer))
 }
 
-// lookAt lets the user see a consumer.
-func (r *rights) lookAt(stream, consumer string) {
+// consumerInfo lets the user see a consumer.
+func (r *rights) consumerInfo(stream, consumer string) {
 	r.publish(api("CONSUMER.INFO.%s.%s", stream, consumer))
 }
 
 // consume lets the user fetch from a consumer that is there, and acknowledge.
 func (r *rights) consume(stream, consumer string) {
-	r.lookAt(stream, consumer)
+	r.consumerInfo(stream, consumer)
 	r.publish(api("CONSUMER.MSG.NEXT.%s.%s", stream, consumer),
 		fmt.Sprintf("$JS.ACK.%s.%s.>", stream, consumer),
-		// The longer form of the same, which a server can be told to use.
+		// The longer form of the same, which a server can be configured to use.
 		fmt.Sprintf("$JS.ACK.*.*.%s.%s.>", stream, consumer))
 }
 
 // read lets the user read a stream's messages by their sequence, one or many at a time. It needs no consumer.
 func (r *rights) read(streams ...string) {
-	r.look(streams...)
+	r.streamInfo(streams...)
 	for _, s := range streams {
 		r.publish(api("DIRECT.GET.%s", s))
 	}
@@ -145,7 +145,7 @@ func (r *rights) read(streams ...string) {
 
 // readKeys lets the user read keys of a bucket.
 func (r *rights) readKeys(bucket string, keys ...string) {
-	r.look(bucketStream(bucket))
+	r.streamInfo(bucketStream(bucket))
 	for _, key := range keys {
 		r.publish(api("DIRECT.GET.%s.$KV.%s.%s", bucketStream(bucket), bucket, key))
 	}
@@ -162,37 +162,37 @@ func (r *rights) writeKeys(bucket string, keys ...string) {
 // controlPrefix begins the subjects of requests: bobo.control.<service>.<endpoint>.
 const controlPrefix = "bobo.control."
 
-// Endpoints by who asks them: services alone, everyone who looks, and those who give orders. Each endpoint of a service stands in
+// Endpoints by their callers: services alone, everyone who reads, and operators who give orders. Each endpoint of a service stands in
 // just one of these lists, which is its declaration: shared/control serves no other, and records every order in the audit.
 var (
 	serviceEndpoints = map[Service][]string{Resolver: {"observe"}, Ingest: {"purge"}, Janitor: {"forget"}}
-	lookingEndpoints = map[Service][]string{
+	readEndpoints    = map[Service][]string{
 		Ingest:    {"state", "find-file", "files", "file-rows"},
 		Resolver:  {"state", "replays", "mapping-list", "worker", "try", "held"},
 		Publisher: {"state", "sending"},
 		Janitor:   {"state", "mapping", "reconcile-report", "journal"},
 	}
 	// What only operators see, though it is no order: it names workers.
-	operatorLooks = map[Service][]string{Ingest: {"slowest"}, Resolver: {"held-show", "file-calls", "erase-show", "replay-forecast", "dead-forecast"}, Janitor: {"mapping-held"}}
+	operatorReads = map[Service][]string{Ingest: {"slowest"}, Resolver: {"held-show", "file-calls", "erase-show", "replay-forecast", "dead-forecast"}, Janitor: {"mapping-held"}}
 	// Looks of operators into a person's past, which are recorded in the audit as orders are.
-	recordedLooks  = map[Service][]string{Resolver: {"worker-past", "on-duty"}}
+	auditedReads   = map[Service][]string{Resolver: {"worker-past", "on-duty"}, Ingest: {"bookings"}}
 	orderEndpoints = map[Service][]string{
-		Ingest:    {"mute-feed"},
-		Resolver:  {"replay", "stop-replay", "requeue", "dead-requeue", "dead-drop", "held-decide", "held-requeue", "erase"},
-		Publisher: {"pause", "resume"},
-		Janitor:   {"mapping-refresh", "mapping-approve", "reconcile", "journal-note", "notify-test", "emergency-login"},
+		Ingest:    {"mute-feed", "check"},
+		Resolver:  {"replay", "stop-replay", "requeue", "dead-requeue", "dead-drop", "held-decide", "held-requeue", "erase", "check"},
+		Publisher: {"pause", "resume", "check"},
+		Janitor:   {"mapping-refresh", "mapping-approve", "reconcile", "journal-note", "notify-test", "emergency-login", "check"},
 	}
 )
 
-// EndpointKind says what an endpoint is for, by who may ask it.
+// EndpointKind is what an endpoint is for, by who may call it.
 type EndpointKind string
 
 // The kinds of endpoints.
 const (
 	// Internal endpoints are for services alone.
 	Internal EndpointKind = "internal"
-	// Looking endpoints change nothing.
-	Looking EndpointKind = "looking"
+	// Reading endpoints change nothing.
+	Reading EndpointKind = "looking"
 	// Ordering endpoints change something because an operator says so.
 	Ordering EndpointKind = "ordering"
 )
@@ -203,8 +203,8 @@ func KindOf(service Service, endpoint string) EndpointKind {
 	switch {
 	case in(serviceEndpoints):
 		return Internal
-	case in(lookingEndpoints), in(operatorLooks), in(recordedLooks):
-		return Looking
+	case in(readEndpoints), in(operatorReads), in(auditedReads):
+		return Reading
 	case in(orderEndpoints):
 		return Ordering
 	default:
@@ -212,9 +212,9 @@ func KindOf(service Service, endpoint string) EndpointKind {
 	}
 }
 
-// IsRecordedLook reports whether a look is written into the audit before it is answered.
-func IsRecordedLook(service Service, endpoint string) bool {
-	return slices.Contains(recordedLooks[service], endpoint)
+// IsAuditedRead reports whether a look is written into the audit before it is answered.
+func IsAuditedRead(service Service, endpoint string) bool {
+	return slices.Contains(auditedReads[service], endpoint)
 }
 
 // ask lets the user ask endpoints of a service.
@@ -228,7 +228,7 @@ func (r *rights) ask(service Service, endpoints ...string) {
 // chain of the audit.
 func (r *rights) answer(service Service) {
 	r.Answers = true
-	r.look(StreamAudit)
+	r.streamInfo(StreamAudit)
 	r.publish(AuditSubject(service), api("DIRECT.GET.%s.%s", StreamAudit, AuditSubject(service)))
 	r.writeKeys(BucketAudit, AuditHead(service), AuditDetail(service, "*"))
 	r.subscribe(controlPrefix + string(service) + ".*")
@@ -254,8 +254,8 @@ var (
 	pauseKey = "athoc.pause"
 )
 
-// laneKeys are the leases of all lanes, as LaneLease names them.
-const laneKeys = "lane.*"
+// partitionKeys are the leases of all partitions, as PartitionLease names them.
+const partitionKeys = "lane.*"
 
 // callAtHoc lets a service share the circuit breaker and the token.
 func (r *rights) callAtHoc() {
@@ -278,8 +278,8 @@ var needs = map[Service][]string{
 	Janitor:   {bucketStream(BucketState), bucketStream(BucketLeases)},
 }
 
-// ownParts lets a service see what it owns and what it needs of others, and fetch from its consumers. It makes none of it.
-func (r *rights) ownParts(me Service) {
+// ownResources lets a service see what it owns and what it needs of others, and fetch from its consumers. It makes none of it.
+func (r *rights) ownResources(me Service) {
 	var s Settings
 	for _, p := range s.resources() {
 		switch {
@@ -287,10 +287,10 @@ func (r *rights) ownParts(me Service) {
 		case p.Kind == KindConsumer:
 			r.consume(p.Stream, p.Name)
 		default:
-			r.look(p.stream.Name)
+			r.streamInfo(p.stream.Name)
 		}
 	}
-	r.look(needs[me]...)
+	r.streamInfo(needs[me]...)
 }
 
 func (r *rights) user() User {
@@ -304,33 +304,33 @@ func (r *rights) user() User {
 
 func ingestUser() User {
 	r := newRights(string(Ingest), "publishes the entries of files, settles their rows, and purges what was read")
-	r.ownParts(Ingest)
+	r.ownResources(Ingest)
 	r.answer(Ingest)
 	r.publish(entriesPrefix+"*", DeadSubject(string(Ingest)))
 	r.publish(api("STREAM.PURGE.%s", StreamEntries))
 	r.read(StreamEntries) // for their age
-	r.readKeys(BucketState, KeyResolverMemory)
+	r.readKeys(BucketState, KeyResolverEpoch)
 	r.writeKeys(BucketState, FeedKey("*"))
 	r.ask(Resolver, "state") // which rows wait for a person
 	// Whether anything is still under way anywhere.
-	r.lookAt(StreamEntries, ConsumerResolverEntries)
-	for lane := range Lanes {
-		r.lookAt(StreamUpdates, LaneConsumer(lane))
+	r.consumerInfo(StreamEntries, ConsumerResolverEntries)
+	for partition := range Partitions {
+		r.consumerInfo(StreamUpdates, PartitionConsumer(partition))
 	}
 	return r.user()
 }
 
 func resolverUser() User {
 	r := newRights(string(Resolver), "reads entries, the mapping and outcomes, and publishes updates")
-	r.ownParts(Resolver)
+	r.ownResources(Resolver)
 	r.answer(Resolver)
 	r.publish(updatesPrefix+"*.*", SubjectAcks, DeadSubject(string(Resolver)), SubjectWake)
-	r.writeKeys(BucketState, KeyResolverMemory, guardPrefix+">")
-	r.read(StreamUpdates, StreamEntries, StreamMapping) // to rebuild its memory, and for replays
+	r.writeKeys(BucketState, KeyResolverEpoch, guardPrefix+">")
+	r.read(StreamUpdates, StreamEntries, StreamMapping) // to rebuild its state store, and for replays
 	r.publish(api("CONSUMER.LIST.%s", StreamUpdates))
 	r.publish(api("DIRECT.GET.%s.%s*.*", StreamUpdates, updatesPrefix)) // when a user's update was published
-	r.publish(historyPrefix+">", api("DIRECT.GET.%s.%s", StreamHistory, SubjectHistoryBooks))
-	r.read(StreamHistory, StreamAcks, bucketStream(BucketCalls)) // calls whose publisher was killed, and to make a lost history anew
+	r.publish(historyPrefix+">", api("DIRECT.GET.%s.%s", StreamHistory, SubjectHistoryInfo))
+	r.read(StreamHistory, StreamAcks, bucketStream(BucketCalls)) // calls whose publisher was killed, and to rebuild a lost history
 	r.writeKeys(BucketCalls, CallsKey("*"))
 	r.read(StreamDead)
 	r.publish(api("STREAM.MSG.DELETE.%s", StreamDead), entriesPrefix+"*") // to requeue and to drop what could not be read
@@ -344,7 +344,7 @@ func (r *rights) eraseWorkers() {
 	for _, s := range []string{StreamEntries, StreamUpdates, StreamAcks, StreamHistory} {
 		r.publish(api("STREAM.MSG.DELETE.%s", s))
 	}
-	r.lookAt(StreamAcks, ConsumerIngestAcks)
+	r.consumerInfo(StreamAcks, ConsumerIngestAcks)
 	r.read(bucketStream(BucketAudit))
 	for _, service := range []Service{Ingest, Publisher, Janitor} {
 		r.publish(fmt.Sprintf("$KV.%s.%s", BucketAudit, AuditDetail(service, "*")))
@@ -353,13 +353,13 @@ func (r *rights) eraseWorkers() {
 }
 
 func publisherUser() User {
-	r := newRights(string(Publisher), "sends updates to AtHoc, under the leases of lanes")
-	r.ownParts(Publisher)
+	r := newRights(string(Publisher), "sends updates to AtHoc, under the leases of partitions")
+	r.ownResources(Publisher)
 	r.answer(Publisher)
 	r.publish(SubjectAcks, DeadSubject(string(Publisher)))
 	r.subscribe(SubjectWake)
 	r.publish(api("CONSUMER.LIST.%s", StreamUpdates))
-	r.writeKeys(BucketLeases, laneKeys)
+	r.writeKeys(BucketLeases, partitionKeys)
 	r.writeKeys(BucketCalls, CallsKey("*"))
 	r.callAtHoc()
 	r.writeKeys(BucketState, pauseKey)
@@ -368,7 +368,7 @@ func publisherUser() User {
 
 func janitorUser() User {
 	r := newRights(string(Janitor), "publishes the mapping, and asks the other services by the clock")
-	r.ownParts(Janitor)
+	r.ownResources(Janitor)
 	r.answer(Janitor)
 	r.publish(SubjectMapping, api("STREAM.PURGE.%s", StreamMapping))
 	r.read(StreamMapping) // what is in force, to compare a new one with
@@ -386,17 +386,17 @@ func janitorUser() User {
 	return r.user()
 }
 
-// observe lets the janitor ask what the verdict is judged from, as whoever asks for the status does.
+// observe lets the janitor read what the verdict is judged from, as a person who asks for the status does.
 func (r *rights) observe() {
 	var s Settings
 	for _, p := range s.resources() {
 		if p.Kind == KindConsumer {
-			r.lookAt(p.Stream, p.Name)
+			r.consumerInfo(p.Stream, p.Name)
 		} else {
-			r.look(p.stream.Name)
+			r.streamInfo(p.stream.Name)
 		}
 	}
-	r.readKeys(BucketLeases, laneKeys)
+	r.readKeys(BucketLeases, partitionKeys)
 	for _, service := range []Service{Ingest, Resolver, Publisher, Janitor} {
 		r.ask(service, "state")
 	}
@@ -409,26 +409,26 @@ func provisionUser() User {
 	var s Settings
 	for _, p := range s.resources() {
 		if p.Kind == KindConsumer {
-			r.makeConsumer(p.Stream, p.Name)
+			r.createConsumer(p.Stream, p.Name)
 		} else {
-			r.make(p.stream.Name)
+			r.createStream(p.stream.Name)
 		}
 	}
 	r.publish(SubjectServers)
 	return r.user()
 }
 
-// lookAround lets an operator see all settings and states, ask the services, and read dead letters.
-func (r *rights) lookAround() {
-	r.look("*")
-	r.lookAt("*", "*")
+// inspectAll lets an operator see all settings and states, ask the services, and read dead letters.
+func (r *rights) inspectAll() {
+	r.streamInfo("*")
+	r.consumerInfo("*", "*")
 	r.publish(api("STREAM.LIST"), api("STREAM.NAMES"), api("CONSUMER.LIST.*"), api("CONSUMER.NAMES.*"))
 	r.read(StreamDead, StreamAudit)
 	r.readKeys(BucketAudit, AuditHead("*")) // not what was ordered, which may name workers
 	r.readKeys(BucketState, append(breakerKeys, pauseKey, KeyConsoleEnded)...)
-	r.readKeys(BucketLeases, laneKeys)
+	r.readKeys(BucketLeases, partitionKeys)
 	r.publish(SubjectServers)
-	for service, endpoints := range lookingEndpoints {
+	for service, endpoints := range readEndpoints {
 		r.ask(service, endpoints...)
 		for _, verb := range inquiries {
 			r.publish(inquiry(verb, service))
@@ -438,9 +438,9 @@ func (r *rights) lookAround() {
 
 func operatorUser(name, about string) User {
 	r := newRights(name, about)
-	r.lookAround()
+	r.inspectAll()
 	r.read(bucketStream(BucketAudit))
-	for _, declared := range []map[Service][]string{operatorLooks, recordedLooks, orderEndpoints} {
+	for _, declared := range []map[Service][]string{operatorReads, auditedReads, orderEndpoints} {
 		for service, endpoints := range declared {
 			r.ask(service, endpoints...)
 		}
@@ -452,7 +452,7 @@ func operatorUser(name, about string) User {
 
 func viewerUser() User {
 	r := newRights(UserViewer, "looks at everything that operators see, and changes nothing")
-	r.lookAround()
+	r.inspectAll()
 	return r.user()
 }
 
@@ -462,7 +462,7 @@ func backupUser() User {
 	r := newRights(UserBackup, "takes copies of dead letters, the journal, the audit, the history and the mapping, and puts them back where there are none")
 	r.Account = AccountStore // a copy travels past the accounts' boundary
 	for _, s := range []string{StreamDead, StreamJournal, StreamAudit, bucketStream(BucketAudit), StreamHistory, StreamMapping} {
-		r.look(s)
+		r.streamInfo(s)
 		r.publish(api("STREAM.SNAPSHOT.%s", s), api("STREAM.RESTORE.%s", s), api("CONSUMER.LIST.%s", s), api("CONSUMER.NAMES.%s", s),
 			"$JS.SNAPSHOT.ACK."+s+".>", "$JS.SNAPSHOT.RESTORE."+s+".>")
 	}

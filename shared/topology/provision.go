@@ -21,14 +21,14 @@ var ErrMissing = errors.New("not there")
 
 // The waits for resources that others make.
 const (
-	missingWait         = 30 * time.Second
+	missingTimeout      = 30 * time.Second
 	missingPollInterval = 250 * time.Millisecond
 )
 
 // Option changes how Provision works.
 type Option func(*provisioner)
 
-// WithLog tells Provision where to warn of resources that are not as this service's settings want them, and that it may not, or
+// WithLog gives Provision the log on which to warn of resources that are not as this service's settings want them, and that it may not, or
 // does not, change.
 func WithLog(log *slog.Logger) Option { return func(p *provisioner) { p.log = log } }
 
@@ -47,7 +47,7 @@ type provisioner struct {
 // At a broker that keeps its users apart a service makes nothing: it waits half a minute for what it needs, and then fails with
 // an error that wraps ErrMissing and says who makes it.
 func Provision(ctx context.Context, js jetstream.JetStream, s Settings, me Service, options ...Option) error {
-	p := &provisioner{js: js, me: me, log: slog.New(slog.DiscardHandler), timeout: missingWait}
+	p := &provisioner{js: js, me: me, log: slog.New(slog.DiscardHandler), timeout: missingTimeout}
 	for _, o := range options {
 		o(p)
 	}
@@ -86,12 +86,12 @@ func (p *provisioner) provide(ctx context.Context, resources []resource) error {
 	return p.await(ctx, waiting)
 }
 
-// needs says whether the service cannot begin without a resource.
+// needs reports whether the service cannot begin without a resource.
 func (p *provisioner) needs(res resource) bool {
 	return p.me.owns(res.Name) || slices.Contains(needs[p.me], res.stream.Name)
 }
 
-// ensure makes a resource that is missing, mends one that the service owns, and warns of what stays otherwise than wanted. It
+// ensure creates a resource that is missing, repairs one that the service owns, and warns of what stays different from what is wanted. It
 // returns false for a resource that is missing and that the service may not make.
 func (p *provisioner) ensure(ctx context.Context, res resource) (there bool, err error) {
 	have, err := res.get(ctx, p.js)
@@ -206,7 +206,7 @@ func requireServer(ctx context.Context, js jetstream.JetStream) error {
 	return checkLevel(info.API.Level, js.Conn().ConnectedServerVersion())
 }
 
-// checkLevel refuses a server that is too old. Its version is only told: what counts is the level.
+// checkLevel refuses a server that is too old. Its version is only reported: what counts is the level.
 func checkLevel(level int, version string) error {
 	if level >= MinAPILevel {
 		return nil

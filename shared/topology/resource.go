@@ -63,7 +63,7 @@ func (s Settings) resources() []resource {
 	return all
 }
 
-// bucketConfig is the stream of a bucket, as NATS lays buckets out (its ADR-8), but for rollups: with a header alone, whoever may
+// bucketConfig is the stream of a bucket, as NATS lays buckets out (its ADR-8), but for rollups: with a header alone, a user who may
 // write one key could remove all others, leases among them.
 func bucketConfig(b jetstream.KeyValueConfig) jetstream.StreamConfig {
 	duplicates := 2 * time.Minute
@@ -136,7 +136,7 @@ type Change struct {
 	Refused string `json:"refused,omitempty"`
 }
 
-// String tells of the change in a few words.
+// String describes the change in a few words.
 func (c Change) String() string { return fmt.Sprintf("%s is %s, wanted %s", c.Setting, c.Have, c.Want) }
 
 // setting is one setting of a resource, as it is and as it should be.
@@ -158,7 +158,7 @@ func changes(settings []setting) []Change {
 		case c.Have == c.Want:
 			continue
 		case s.fixed:
-			c.Refused = "a broker does not change this in place: see deploy/nats/README.md for how to make the part anew"
+			c.Refused = "a broker does not change this in place: see deploy/nats/README.md for how to recreate the part"
 		case s.loses != "":
 			c.Refused = s.loses
 		}
@@ -207,13 +207,13 @@ func streamSettings(want, have jetstream.StreamConfig, state jetstream.StreamSta
 	}...)
 }
 
-// shorterLease says why leases are not made shorter: who holds one counts on the time that it was lent for, and another would
-// take it before.
+// shorterLease says why leases are not made shorter: a holder counts on the time that its lease was granted for, and another would
+// take it before that.
 func shorterLease(want, have jetstream.StreamConfig, state jetstream.StreamState) string {
 	if want.Name != bucketStream(BucketLeases) || want.MaxAge >= have.MaxAge || state.Msgs == 0 {
 		return ""
 	}
-	return fmt.Sprintf("leases may be held that were lent for longer; it is changed when publishers and janitors have been stopped for %s", have.MaxAge)
+	return fmt.Sprintf("leases may be held that were granted for longer; it is changed when publishers and janitors have been stopped for %s", have.MaxAge)
 }
 
 // tooManyBytes says what a limit of bytes would drop. A stream that refuses new messages when it is full drops none.

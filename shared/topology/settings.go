@@ -19,7 +19,7 @@ type Settings struct {
 	CallTimeout time.Duration
 	// AuditAge is how long the records of orders are kept.
 	AuditAge time.Duration
-	// HistoryAge is how long it is kept what AtHoc was told.
+	// HistoryAge is how long it is kept what AtHoc was sent.
 	HistoryAge time.Duration
 	// HistoryMaxBytes bounds that; the oldest gives way. 0 is no bound.
 	HistoryMaxBytes int64
@@ -34,7 +34,7 @@ func From(b config.Broker, c config.Calls) Settings {
 	}
 }
 
-// LeaseTTL is the life of a lane's lease: the longest call, and a margin in which AtHoc may still be working on a request
+// LeaseTTL is the life of a partition's lease: the longest call, and a margin in which AtHoc may still be working on a request
 // that was given up.
 func (s Settings) LeaseTTL() time.Duration { return s.CallTimeout + 3*time.Second }
 
@@ -67,10 +67,10 @@ func ownerOf(res string) Service {
 	if owner, listed := owners[res]; listed {
 		return owner
 	}
-	return Publisher // the lanes' consumers
+	return Publisher // the partitions' consumers
 }
 
-// owns says whether a service may change a resource that is there already.
+// owns reports whether a service may change a resource that is there already.
 func (me Service) owns(res string) bool { return me == Everyone || me == ownerOf(res) }
 
 // acksMaxAge bounds how long an outcome waits for ingest. One that was missed is asked for again by reading the file again.
@@ -79,10 +79,10 @@ const acksMaxAge = 7 * 24 * time.Hour
 // historyPerSubject bounds what is kept of one worker: some hundred changes a day.
 const historyPerSubject = 10_000
 
-// historyWindow is how long the broker knows what it has got of the history, so that what comes again after a crash is not stored twice.
+// historyWindow is the history's deduplication window, so that what is redelivered after a crash is not stored twice.
 const historyWindow = time.Minute
 
-// deadMaxAge is how long a dead letter can be looked at.
+// deadMaxAge is how long a dead letter is kept.
 const deadMaxAge = 30 * 24 * time.Hour
 
 // Streams describes all streams. Retention is by limits everywhere: the other kinds cost an fsync for each acknowledgement.
@@ -97,7 +97,7 @@ func (s Settings) Streams() []jetstream.StreamConfig {
 	}
 	// No age limit: a limit would drop entries that nobody has read. ingest purges what the resolver has acknowledged.
 	entries := stream(StreamEntries, "entries of BOBO files, on their way to the resolver", entriesPrefix+"*")
-	entries.MaxBytes, entries.Discard = s.EntriesMaxBytes, jetstream.DiscardNew
+	entries.MaxBytes, entries.Discard, entries.AllowAtomicPublish = s.EntriesMaxBytes, jetstream.DiscardNew, true
 
 	updates := stream(StreamUpdates, "the duty status that each AtHoc user should have", updatesPrefix+"*.*")
 	updates.MaxMsgsPerSubject, updates.Discard, updates.AllowAtomicPublish = 1, jetstream.DiscardOld, true
@@ -118,7 +118,7 @@ func (s Settings) Streams() []jetstream.StreamConfig {
 	audit := stream(StreamAudit, "who ordered what, and who asked for a person's past", auditPrefix+"*")
 	audit.MaxAge, audit.DenyDelete, audit.DenyPurge = s.AuditAge, true, true
 
-	history := stream(StreamHistory, "what AtHoc was told, by worker", historyPrefix+">")
+	history := stream(StreamHistory, "what AtHoc was sent, by worker", historyPrefix+">")
 	history.MaxAge, history.MaxMsgsPerSubject, history.Discard = s.HistoryAge, historyPerSubject, jetstream.DiscardOld
 	history.Duplicates, history.AllowAtomicPublish, history.MaxBytes = historyWindow, true, cmp.Or(s.HistoryMaxBytes, -1)
 	return []jetstream.StreamConfig{entries, updates, acks, mapping, dead, journal, audit, history}
@@ -133,14 +133,16 @@ func (s Settings) Consumers() map[string][]jetstream.ConsumerConfig {
 			AckWait: ackWait, MaxDeliver: -1, MaxAckPending: pending, FilterSubjects: filters,
 		}
 	}
-	const ackWait = 30 * time.Second // extended by heartbeats while a batch is at work
-	lanes := make([]jetstream.ConsumerConfig, 0, Lanes)
-	for lane := range Lanes {
-		lanes = append(lanes, consumer(LaneConsumer(lane), s.RedeliverAfter(), 20_000, LaneFilter(lane)))
+	// What a killed process had fetched is redelivered after this time, and until then its workers are late. While a batch
+	// is being handled, heartbeats extend it.
+	const ackWait = 10 * time.Second
+	partitions := make([]jetstream.ConsumerConfig, 0, Partitions)
+	for partition := range Partitions {
+		partitions = append(partitions, consumer(PartitionConsumer(partition), s.RedeliverAfter(), 20_000, PartitionFilter(partition)))
 	}
 	return map[string][]jetstream.ConsumerConfig{
 		StreamEntries: {consumer(ConsumerResolverEntries, ackWait, 20_000)},
-		StreamUpdates: lanes,
+		StreamUpdates: partitions,
 		StreamAcks: {
 			consumer(ConsumerIngestAcks, ackWait, 10_000),
 			consumer(ConsumerResolverAcks, ackWait, 10_000),
@@ -153,8 +155,8 @@ func (s Settings) Consumers() map[string][]jetstream.ConsumerConfig {
 func (s Settings) Buckets() []jetstream.KeyValueConfig {
 	replicas := max(s.Replicas, 1)
 	return []jetstream.KeyValueConfig{
-		{Bucket: BucketLeases, Description: "who works which lane now", TTL: s.LeaseTTL(), Replicas: replicas, History: 1},
-		{Bucket: BucketState, Description: "facts that services tell each other", Replicas: replicas, History: 1},
+		{Bucket: BucketLeases, Description: "who sends which partition now", TTL: s.LeaseTTL(), Replicas: replicas, History: 1},
+		{Bucket: BucketState, Description: "facts that services share", Replicas: replicas, History: 1},
 		{Bucket: BucketCalls, Description: "calls to AtHoc whose answers are not stored yet", TTL: acksMaxAge, Replicas: replicas, History: 1},
 		{Bucket: BucketAudit, Description: "what belongs to the records of orders", TTL: s.AuditAge, Replicas: replicas, History: 1},
 	}

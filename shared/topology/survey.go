@@ -78,15 +78,15 @@ type Server struct {
 	Syncs bool `json:"syncs"`
 }
 
-// serversWait is how long servers have to answer.
-const serversWait = 2 * time.Second
+// serversTimeout is how long servers have to answer.
+const serversTimeout = 2 * time.Second
 
-// Servers asks the broker's servers how they store. It returns none if this broker does not tell, as one that is not configured
+// Servers asks the broker's servers how they store. It returns none if this broker does not say, as one that is not configured
 // for it.
 func Servers(ctx context.Context, nc *nats.Conn) ([]Server, error) {
-	ctx, cancel := context.WithTimeout(ctx, serversWait)
+	ctx, cancel := context.WithTimeout(ctx, serversTimeout)
 	defer cancel()
-	answers, err := natsext.RequestMany(ctx, nc, SubjectServers, []byte(`{"config":true}`), natsext.RequestManyStall(serversWait/4))
+	answers, err := natsext.RequestMany(ctx, nc, SubjectServers, []byte(`{"config":true}`), natsext.RequestManyStall(serversTimeout/4))
 	if err != nil {
 		return nil, fmt.Errorf("ask the servers how they store: %w", err)
 	}

@@ -78,7 +78,7 @@ func TestDifferencesAreNamed(t *testing.T) {
 	require.Len(t, topology.Differences(want, have), 3)
 }
 
-func TestLanesAndKeys(t *testing.T) {
+func TestPartitionsAndKeys(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, topology.UpdatesSubject("John.Doe@Example.org "), topology.UpdatesSubject("john.doe@example.org"),
 		"AtHoc compares usernames without regard to case")
@@ -87,12 +87,12 @@ func TestLanesAndKeys(t *testing.T) {
 	used := map[int]int{}
 	for i := range 8000 {
 		user := fmt.Sprintf("w%05d@example.org", i)
-		lane := topology.Lane(user)
-		require.Contains(t, topology.UpdatesSubject(user), fmt.Sprintf("bobo.updates.%d.", lane))
-		used[lane]++
+		partition := topology.Partition(user)
+		require.Contains(t, topology.UpdatesSubject(user), fmt.Sprintf("bobo.updates.%d.", partition))
+		used[partition]++
 	}
-	require.Len(t, used, topology.Lanes)
-	for lane, n := range used {
-		require.InDelta(t, 1000, n, 150, "lane %d", lane)
+	require.Len(t, used, topology.Partitions)
+	for partition, n := range used {
+		require.InDelta(t, 1000, n, 150, "lane %d", partition)
 	}
 }

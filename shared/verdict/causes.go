@@ -21,7 +21,7 @@ const (
 	CauseNoMapping    = "no_mapping"
 	CauseMappingOld   = "mapping_old"
 	CauseMappingHeld  = "mapping_held"
-	CauseDuty         = "duty_failed"
+	CauseJob          = "duty_failed"
 	CauseNotifyFails  = "notify_fails"
 	CauseRecovering   = "recovering"
 	CauseLate         = "late"

@@ -21,15 +21,15 @@ const (
 	// rejectedShare is the part of a file's rows whose rejection is unusual by itself, unusualTimes how many times the share of the
 	// other files is unusual.
 	rejectedShare, unusualTimes = 0.5, 5
-	// leastUnusual is the share below which nothing is unusual.
-	leastUnusual = 0.1
+	// minUnusual is the share below which nothing is unusual.
+	minUnusual = 0.1
 	// unusualShare is the part of a file's rows that may be of workers whom nobody in AtHoc is, or of users whom it does not take.
 	unusualShare = 0.5
-	// mostFiles is how many files are named one by one.
-	mostFiles = 3
+	// maxFiles is how many files are named one by one.
+	maxFiles = 3
 )
 
-// contentFindings are about what stands in the latest files: that they were read and left says nothing of whether anything of them
+// contentFindings are about the content of the latest files: that they were read and left says nothing of whether anything of them
 // was of use. A file that came again under its name, and better, takes the finding away.
 func contentFindings(f Facts) (all []Finding) {
 	var useless, rejected, unmapped, refused []control.FileState
@@ -61,17 +61,17 @@ func contentFindings(f Facts) (all []Finding) {
 		}
 	}
 	useless = append(earlier(f, last), useless...)
-	const look = "bobosync files show %s names each line and why; ask who runs BOBO whether the export has changed"
+	const look = "bobosync files show %s names each line and why; ask the people who run BOBO whether the export has changed"
 	all = append(all, contentFinding(useless, CauseNoGoodRow, "has no row that can be used", rejections, look)...)
 	all = append(all, contentFinding(rejected, CauseManyRejected, "has unusually many rows that cannot be used", rejections, look)...)
 	all = append(all, contentFinding(refused, CauseManyRefused, "is mostly of users whom AtHoc does not take", func(file control.FileState) string {
 		return fmt.Sprintf("%d of %s: %d %s, %d %s", refusals(file), text.Count(file.Rows, "row"), file.Outcomes[event.ForbiddenUser.String()], event.ForbiddenUser,
 			file.Outcomes[event.UnknownUser.String()], event.UnknownUser)
-	}, "bobosync files show %s names the lines; have an AtHoc administrator look whether this account may write these users, then bobosync mapping refresh")...)
+	}, "bobosync files show %s names the lines; have an AtHoc administrator check whether this account may write these users, then bobosync mapping refresh")...)
 	all = append(all, smallFindings(small)...)
 	return append(all, contentFinding(unmapped, CauseManyUnmapped, "is mostly of workers whom no AtHoc user is", func(file control.FileState) string {
 		return fmt.Sprintf("%d of %s", file.Outcomes[event.Unmapped.String()], text.Count(file.Rows, "row"))
-	}, "bobosync files show %s names the lines; bobosync mapping show tells how old the mapping is and which employee ids are ambiguous; check COLLAR_ID_FIELD")...)
+	}, "bobosync files show %s names the lines; bobosync mapping show shows how old the mapping is and which employee ids are ambiguous; check COLLAR_ID_FIELD")...)
 }
 
 // share counts rows over several files.
@@ -92,7 +92,7 @@ func manyRejected(file control.FileState, total share) bool {
 		return true
 	}
 	others := share{total.rows - file.Rows, total.rejected - file.Rejected}
-	return part >= leastUnusual && others.rows > 0 && part >= unusualTimes*float64(others.rejected)/float64(others.rows)
+	return part >= minUnusual && others.rows > 0 && part >= unusualTimes*float64(others.rejected)/float64(others.rows)
 }
 
 // manyUnmapped reports whether most of the workers of a file are not in the mapping, which covers those whose id is ambiguous.
@@ -131,11 +131,11 @@ func smallFindings(files []control.FileState) (all []Finding) {
 		cause, what, do string
 		rows            func(control.FileState) int
 	}{
-		{CauseManyRejected, "rows that cannot be used", "ask who runs BOBO whether the export has changed", func(f control.FileState) int { return f.Rejected }},
-		{CauseManyUnmapped, "workers whom no AtHoc user is", "bobosync mapping show tells how old the mapping is; check COLLAR_ID_FIELD",
+		{CauseManyRejected, "rows that cannot be used", "ask the people who run BOBO whether the export has changed", func(f control.FileState) int { return f.Rejected }},
+		{CauseManyUnmapped, "workers whom no AtHoc user is", "bobosync mapping show shows how old the mapping is; check COLLAR_ID_FIELD",
 			func(f control.FileState) int { return f.Outcomes[event.Unmapped.String()] }},
-		{CauseManyRefused, "users whom AtHoc does not take", "have an AtHoc administrator look whether this account may write these users, then bobosync mapping refresh", refusals},
-		{CauseNoGoodRow, "bookings that were too old when they came", "are the clocks and BOBO_TIMEZONE right? Ask who runs BOBO whether old exports came again", tooOld},
+		{CauseManyRefused, "users whom AtHoc does not take", "have an AtHoc administrator check whether this account may write these users, then bobosync mapping refresh", refusals},
+		{CauseNoGoodRow, "bookings that were too old when they came", "are the clocks and BOBO_TIMEZONE right? Ask the people who run BOBO whether old exports came again", tooOld},
 	} {
 		rows, example := 0, control.FileState{}
 		for _, file := range files {
@@ -204,11 +204,11 @@ func contentFinding(files []control.FileState, cause, what string, detail func(c
 	}
 	slices.Reverse(files)
 	var named []string
-	for _, file := range files[:min(len(files), mostFiles)] {
+	for _, file := range files[:min(len(files), maxFiles)] {
 		named = append(named, fmt.Sprintf("%s %s (%s)", text.Clean(file.Name), what, detail(file)))
 	}
 	words := strings.Join(named, "; ")
-	if more := len(files) - mostFiles; more > 0 {
+	if more := len(files) - maxFiles; more > 0 {
 		words += fmt.Sprintf("; and so it is with %s more", text.Count(more, "file"))
 	}
 	return []Finding{{Warning, cause, "File " + words, fmt.Sprintf(do, text.Short(files[0].ID))}}

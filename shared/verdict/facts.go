@@ -7,7 +7,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// Unreachable tells why nothing could be asked, and what to do. Its text is for the operator and holds no secret.
+// Unreachable says why nothing could be asked, and what to do. Its text is for the operator and holds no secret.
 type Unreachable struct {
 	// Cause is one of the Cause… names, for scripts.
 	Cause string

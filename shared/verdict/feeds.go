@@ -14,7 +14,7 @@ func feedFindings(now time.Time, s control.IngestState, after time.Duration) (al
 	var silent, names []string
 	judged := false
 	for _, feed := range s.Feeds {
-		// That is the cause, and is told.
+		// That is the cause, and is reported.
 		unusable := s.Directories["CSV_DIRECTORY"] != "" || s.Directories[control.InputDirectory(feed.Name)] != ""
 		judged = judged || feed.Learnt || feed.Mute != nil || unusable
 		if feed.Mute != nil || unusable {
@@ -26,7 +26,7 @@ func feedFindings(now time.Time, s control.IngestState, after time.Duration) (al
 		case feed.Thin != nil:
 			all = append(all, Finding{
 				Warning, CauseThin, fmt.Sprintf("%s; only %s", usually(feed.Name, feed.Thin.UsualHour), cameRows(feed.Thin.Rows)),
-				"ask who runs BOBO whether its export is whole; bobosync files list shows what came. Is it known? bobosync feeds mute " + feed.Name,
+				"ask the people who run BOBO whether its export is whole; bobosync files list shows what came. Is it known? bobosync feeds mute " + feed.Name,
 			})
 		}
 		if feed.Flood != nil {
@@ -43,7 +43,7 @@ func feedFindings(now time.Time, s control.IngestState, after time.Duration) (al
 		}
 		all = append(all, Finding{
 			Warning, CauseSilent, words,
-			"ask who runs BOBO whether its export works and reaches CSV_DIRECTORY (share mounted, disk not full there). Is it known? bobosync feeds mute " + names[0],
+			"ask the people who run BOBO whether its export works and reaches CSV_DIRECTORY (share mounted, disk not full there). Is it known? bobosync feeds mute " + names[0],
 		})
 	}
 	if !judged { // nobody knows yet what is usual

@@ -19,25 +19,25 @@ func brokerFindings(f Facts) (all []Finding) {
 	if len(f.Missing) > 0 {
 		all = append(all, Finding{
 			Problem, CauseMissing, fmt.Sprintf("The broker has lost, or never had: %s", strings.Join(f.Missing, ", ")),
-			"restart all services: they make anew what is missing, and read the waiting files again; look why the broker lost it (its disk, its store directory)",
+			"restart all services: they recreate what is missing, and read the waiting files again; find out why the broker lost it (its disk, its store directory)",
 		})
 	}
 	for _, c := range f.Astray {
 		all = append(all, Finding{
 			Problem, CauseMissing, fmt.Sprintf("The broker has lost the end of stream %s: its reader %s was given more than it holds, and is given nothing of what comes", c[0], c[1]),
-			fmt.Sprintf("nats consumer rm %s %s deletes the reader; bobosync provision makes it anew, and nothing is lost. The broker inside bobosync run does so by itself. Look why the broker lost it (its disk, its store directory)", c[0], c[1]),
+			fmt.Sprintf("nats consumer rm %s %s deletes the reader; bobosync provision recreates it, and nothing is lost. The broker inside bobosync run does so by itself. Find out why the broker lost it (its disk, its store directory)", c[0], c[1]),
 		})
 	}
 	if len(f.Unread) > 0 {
 		all = append(all, Finding{
-			Warning, CauseUnread, "Not everything could be looked at: " + strings.Join(f.Unread, "; "),
+			Warning, CauseUnread, "Not everything could be read: " + strings.Join(f.Unread, "; "),
 			"check what this login may do at the broker, and whether all servers of the broker run",
 		})
 	}
 	if f.EntriesFull >= entriesFull {
 		all = append(all, Finding{
 			Warning, CauseFull, fmt.Sprintf("The broker's room for entries is %d %% full; ingest reads no further when it is full", int(f.EntriesFull*100)),
-			"look whether the resolver works; a larger ENTRIES_MAX_BYTES gives more room",
+			"check whether the resolver works; a larger ENTRIES_MAX_BYTES gives more room",
 		})
 	}
 	return all
@@ -68,16 +68,16 @@ func serviceFindings(f Facts) (all []Finding) {
 		}
 	}
 	all = append(all, twice(f)...)
-	if len(f.Janitor) > 0 && !slices.ContainsFunc(f.Janitor, atWork) {
+	if len(f.Janitor) > 0 && !slices.ContainsFunc(f.Janitor, leads) {
 		all = append(all, Finding{
-			Warning, CauseStandby, "A janitor stands by, and none is at work",
-			"wait half a minute: it takes over when the turn of the one before has ended. If this stays, restart it",
+			Warning, CauseStandby, "A janitor runs as a follower, and none is the leader",
+			"wait half a minute: it takes over when the lease of the previous leader has ended. If this stays, restart it",
 		})
 	}
 	return all
 }
 
-// twice tells of services that remember, and of which there may be one: each of two would know a part of what came.
+// twice finds services with local state that run more than once: each of two would know only a part of what came.
 func twice(f Facts) (all []Finding) {
 	for _, service := range []topology.Service{topology.Ingest, topology.Resolver} {
 		var names []string
@@ -89,15 +89,15 @@ func twice(f Facts) (all []Finding) {
 		if len(names) > 1 {
 			slices.Sort(names)
 			all = append(all, Finding{
-				Problem, CauseTwice, fmt.Sprintf("More than one %s runs, on %s: each knows only a part of what came, and AtHoc may be told what is older", service, strings.Join(names, ", ")),
-				fmt.Sprintf("stop all but one %s; if it stays at more, look what starts it twice (replicas, a second bobosync run with this NATS_URL). Then bobosync replay sends the latest of everybody again", service),
+				Problem, CauseTwice, fmt.Sprintf("More than one %s runs, on %s: each knows only a part of what came, and AtHoc may be sent older statuses", service, strings.Join(names, ", ")),
+				fmt.Sprintf("stop all but one %s; if it stays at more, find out what starts it twice (replicas, a second bobosync run with this NATS_URL). Then bobosync replay sends the latest of everybody again", service),
 			})
 		}
 	}
 	return all
 }
 
-func atWork(s control.JanitorState) bool { return s.AtWork }
+func leads(s control.JanitorState) bool { return s.Leads }
 
 // diskFindings are about directories and the disk.
 func diskFindings(f Facts) (all []Finding) {
@@ -105,7 +105,7 @@ func diskFindings(f Facts) (all []Finding) {
 		for _, name := range slices.Sorted(maps.Keys(s.Directories)) {
 			all = append(all, Finding{
 				Problem, CauseDirectory, fmt.Sprintf("%s cannot be used: %s", name, s.Directories[name]),
-				"mend the directory: is it there, is its disk mounted and not read-only, may bobosync's user write to it? Work goes on by itself then",
+				"fix the directory: is it there, is its disk mounted and not read-only, may bobosync's user write to it? Work goes on by itself then",
 			})
 		}
 		switch {
@@ -125,7 +125,7 @@ const makeRoom = "make room where PROCESSED_DIRECTORY and DATA_DIRECTORY are: de
 // NoFilesLeft is what is left of a disk that has room, and takes no files.
 const NoFilesLeft = "next to no more files can be made (df -i)"
 
-// InsideFull is what to tell when the broker inside bobosync run is away, and the disk of its store is full; left is what it has left.
+// InsideFull is the report if the broker inside bobosync run is away, and the disk of its store is full; left is what it has left.
 func InsideFull(left string) *Unreachable {
 	return &Unreachable{
 		Cause: CauseDisk, Text: "the disk is full: " + left + " where DATA_DIRECTORY is, so that the broker inside bobosync run cannot work and nothing is sent",
@@ -148,7 +148,7 @@ func athocFindings(f Facts) []Finding {
 		lasted := f.At.Sub(b.Since)
 		found := Finding{
 			Problem, CauseAtHocDown, fmt.Sprintf("AtHoc is down since %s (%s): %s", text.When(b.Since), text.Ago(lasted), b.Cause),
-			"nothing is lost, and sending goes on by itself when AtHoc is back. Look at the network from here to ATHOC_SERVER_URL; if that is well, call who runs AtHoc",
+			"nothing is lost, and sending goes on by itself when AtHoc is back. Look at the network from here to ATHOC_SERVER_URL; if that is well, call the people who run AtHoc",
 		}
 		missed := f.At.Sub(b.ProbeAt) > probeMissed && f.At.Sub(b.ProbeUntil) > probeMissed
 		switch {
@@ -186,7 +186,7 @@ func unverifiedFindings(f Facts) []Finding {
 	if slices.ContainsFunc(f.Publisher, func(s control.PublisherState) bool { return s.Unverified }) ||
 		slices.ContainsFunc(f.Janitor, func(s control.JanitorState) bool { return s.Unverified }) {
 		all = append(all, Finding{
-			Warning, CauseUnverified, "AtHoc's certificate is not verified (DISABLE_SSL_VERIFY): whoever sits on the way can read the password and answer in AtHoc's place",
+			Warning, CauseUnverified, "AtHoc's certificate is not verified (DISABLE_SSL_VERIFY): anyone in between can read the password and answer in AtHoc's place",
 			"unset DISABLE_SSL_VERIFY and restart publisher and janitor; name the certificate of an authority of your own in SSL_CERT_PATH",
 		})
 	}
@@ -194,7 +194,7 @@ func unverifiedFindings(f Facts) []Finding {
 	if slices.ContainsFunc(f.Publisher, func(s control.PublisherState) bool { return inTheClear(s.Insecure) }) ||
 		slices.ContainsFunc(f.Janitor, func(s control.JanitorState) bool { return inTheClear(s.Insecure) }) {
 		all = append(all, Finding{
-			Warning, CauseInTheClear, "AtHoc is called without TLS (" + config.InTheClear + "): whoever sits on the way can read the password and answer in AtHoc's place",
+			Warning, CauseInTheClear, "AtHoc is called without TLS (" + config.InTheClear + "): anyone in between can read the password and answer in AtHoc's place",
 			"give ATHOC_SERVER_URL an address that begins with https://, unset " + config.InTheClear + " and restart publisher and janitor",
 		})
 	}
@@ -238,9 +238,9 @@ func mappingFindings(f Facts) (all []Finding) {
 			})
 		}
 	}
-	d, ok := duty(f, control.DutyMapping)
+	d, ok := job(f, control.JobMapping)
 	if ok && !d.Off && !d.LastSuccess.IsZero() && f.At.Sub(d.LastSuccess) >= mappingOld {
-		what := fmt.Sprintf("The mapping of employee ids to AtHoc users was last refreshed %s ago: who is new since then has no status", text.Ago(f.At.Sub(d.LastSuccess)))
+		what := fmt.Sprintf("The mapping of employee ids to AtHoc users was last refreshed %s ago: users who are new since then have no status", text.Ago(f.At.Sub(d.LastSuccess)))
 		if d.Error != "" {
 			what += ". The last try said: " + d.Error
 		}
@@ -249,32 +249,32 @@ func mappingFindings(f Facts) (all []Finding) {
 	return all
 }
 
-// duty finds a duty of the janitor at work.
-func duty(f Facts, name string) (control.Duty, bool) {
+// job finds a job of the leading janitor.
+func job(f Facts, name string) (control.Job, bool) {
 	for _, s := range f.Janitor {
-		for _, d := range s.Duties {
+		for _, d := range s.Jobs {
 			if d.Name == name {
 				return d, true
 			}
 		}
 	}
-	return control.Duty{}, false
+	return control.Job{}, false
 }
 
-// dutyWords are what the janitor's duties are to an operator.
-var dutyWords = map[string]string{
-	control.DutyMapping: "refresh of the mapping", control.DutyCleanup: "clearing of stale duty",
-	control.DutyReconcile: "comparison with AtHoc", control.DutyPurge: "deletion of old files",
+// jobWords are an operator's words for the janitor's jobs.
+var jobWords = map[string]string{
+	control.JobMapping: "refresh of the mapping", control.JobCleanup: "clearing of stale duty",
+	control.JobReconcile: "comparison with AtHoc", control.JobPurge: "deletion of old files",
 }
 
-func dutyFindings(f Facts) (all []Finding) {
+func jobFindings(f Facts) (all []Finding) {
 	for _, s := range f.Janitor {
-		for _, d := range s.Duties {
-			if d.Failures == 0 || d.Off || d.Name == control.DutyMapping && s.Held != nil { // that it is held back is told already
+		for _, d := range s.Jobs {
+			if d.Failures == 0 || d.Off || d.Name == control.JobMapping && s.Held != nil { // that it is held back is reported already
 				continue
 			}
 			all = append(all, Finding{
-				Warning, CauseDuty, fmt.Sprintf("The %s has failed %s in a row: %s", cmp.Or(dutyWords[d.Name], d.Name), text.Times(d.Failures), d.Error),
+				Warning, CauseJob, fmt.Sprintf("The %s has failed %s in a row: %s", cmp.Or(jobWords[d.Name], d.Name), text.Times(d.Failures), d.Error),
 				fmt.Sprintf("it is tried again by itself at %s; bobosync journal --kind %s shows each try", text.When(d.Next), d.Name),
 			})
 		}
@@ -282,10 +282,10 @@ func dutyFindings(f Facts) (all []Finding) {
 	return all
 }
 
-// sinkWords are what the sinks of notices are to an operator.
+// sinkWords are an operator's words for the sinks of notices.
 var sinkWords = map[string]string{"mail": "The mail server", "webhook": "The webhook", "teams": "The workflow of Teams"}
 
-// notifyFindings tell of those who should be told and are not.
+// notifyFindings report the sinks that take no notices.
 func notifyFindings(f Facts) (all []Finding) {
 	for _, s := range f.Janitor {
 		for _, n := range s.Notify {
@@ -314,7 +314,7 @@ func recoveryFindings(f Facts) (all []Finding) {
 			continue
 		}
 		found := Finding{
-			Warning, CauseRecovering, "The resolver has no memory yet and reads all recent files again; nothing is sent until it has",
+			Warning, CauseRecovering, "The resolver has no state yet and reads all recent files again; nothing is sent until it has",
 			"wait some minutes; ingest has to be alive for it",
 		}
 		if f.At.Sub(s.Started) > recoverWarning {
@@ -334,7 +334,7 @@ func lateFindings(f Facts) []Finding {
 	if mark := completeUpTo(f); !mark.IsZero() && !anyWaits(f) {
 		return []Finding{{
 			Problem, CauseLate, fmt.Sprintf("Nobody can tell what has come since %s: CSV_DIRECTORY could not be listed", text.When(mark)),
-			"mend the directory: does its share answer, may bobosync's user read it? Work goes on by itself then",
+			"fix the directory: does its share answer, may bobosync's user read it? Work goes on by itself then",
 		}}
 	}
 	found := Finding{
@@ -384,7 +384,7 @@ func fileFindings(f Facts, l Limits) (all []Finding) {
 				Warning, CauseFailedFiles, fmt.Sprintf("%s put among the failed files today", wereFiles(s.Today.Failed)),
 				"bobosync files list --failed shows them, bobosync files show NAME why",
 			})
-		} else if n := noText(f.At, s); n > 0 { // midnight mends nothing
+		} else if n := noText(f.At, s); n > 0 { // midnight fixes nothing
 			all = append(all, Finding{
 				Warning, CauseFailedFiles, fmt.Sprintf("%s put among the failed files yesterday", wereFiles(n)),
 				"bobosync files list --failed shows them, bobosync files show NAME why",
@@ -468,7 +468,7 @@ func wereFiles(n int) string {
 
 // silence finds that no new file comes, by a fixed limit.
 func silence(now time.Time, s control.IngestState, after time.Duration) []Finding {
-	const do = "ask who runs BOBO whether its export works and reaches CSV_DIRECTORY (share mounted, disk not full there)"
+	const do = "ask the people who run BOBO whether its export works and reaches CSV_DIRECTORY (share mounted, disk not full there)"
 	switch {
 	case after <= 0:
 		return nil
@@ -487,7 +487,7 @@ func deadFindings(f Facts) []Finding {
 	}
 	return []Finding{{
 		Warning, CauseDead, text.Count(f.DeadLetters, "dead letter") + ": what AtHoc or a service will never take as it is",
-		"bobosync dead list says why; when that is mended, bobosync dead requeue --all",
+		"bobosync dead list says why; when that is fixed, bobosync dead requeue --all",
 	}}
 }
 

@@ -10,10 +10,10 @@ import (
 	"bobosync/shared/text"
 )
 
-// toldFor is how long an unusual change is told of that was not held.
-const toldFor = time.Hour
+// unusualFor is how long an unusual change is reported that was not held.
+const unusualFor = time.Hour
 
-// heldFindings tell of mass changes that wait for a person, and of those that were let go.
+// heldFindings report mass changes that wait for a person, and those that were let through.
 func heldFindings(f Facts) (all []Finding) {
 	for _, s := range f.Resolver {
 		if s.Guard == nil {
@@ -30,25 +30,25 @@ func heldFindings(f Facts) (all []Finding) {
 				fmt.Sprintf("look with bobosync held show %s; then bobosync held approve %s or bobosync held reject %s, with --reason", g.ID, g.ID, g.ID),
 			})
 		}
-		for _, t := range s.Guard.Told {
-			if f.At.Sub(t.At) < toldFor {
-				all = append(all, toldFinding(s.Guard, t))
+		for _, t := range s.Guard.Unusual {
+			if f.At.Sub(t.At) < unusualFor {
+				all = append(all, unusualFinding(s.Guard, t))
 			}
 		}
 	}
 	return all
 }
 
-// silentHeld tells of duty that is not cleared for its age, since the feed that booked it is silent.
+// silentHeld reports duty that is not cleared for its age, since the feed that booked it is silent.
 func silentHeld(now time.Time, g control.HeldGroup) Finding {
 	return Finding{
 		Warning, CauseHeld, fmt.Sprintf("Since %s (%s) duty is not cleared for its age, since the feed that booked it is silent: of %s nobody can tell whether they have booked off",
 			text.When(g.Since), text.Ago(now.Sub(g.Since)), text.Count(g.Users, "user")),
-		fmt.Sprintf("find out why the feed is silent: bobosync feeds list; what it brings then takes their place. Otherwise bobosync held show %s, and approve or reject it, with --reason", g.ID),
+		fmt.Sprintf("find out why the feed is silent: bobosync feeds list; what it brings then supersedes them. Otherwise bobosync held show %s, and approve or reject it, with --reason", g.ID),
 	}
 }
 
-func toldFinding(s *control.GuardState, t control.GuardTold) Finding {
+func unusualFinding(s *control.GuardState, t control.UnusualChange) Finding {
 	why := "the guard only observes"
 	if s.Holding {
 		why = "who goes on duty is not held (GUARD_ON)"
@@ -56,7 +56,7 @@ func toldFinding(s *control.GuardState, t control.GuardTold) Finding {
 	return Finding{
 		Warning, CauseUnusual, fmt.Sprintf("An unusual mass change was sent at %s, since %s: %s %s, where at most %d are allowed", text.When(t.At), why,
 			text.Count(t.Users, "user"), map[string]string{"off": "went off duty", "stale": "were cleared for their age", "on": "went on duty"}[t.Kind], t.Allowed),
-		"look whether the files that came then are right: bobosync files list; if they are, nothing need be done",
+		"check whether the files that came then are right: bobosync files list; if they are, nothing need be done",
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 	"bobosync/shared/text"
 )
 
-// pauseFindings tell of a pause that is in force, and of one that the broker has lost.
+// pauseFindings report a pause that is in force, and one that the broker has lost.
 func pauseFindings(f Facts) (all []Finding) {
 	if p := f.Pause; p.InForce(f.At) {
 		what := "nothing is sent to AtHoc"
@@ -30,7 +30,7 @@ func pauseFindings(f Facts) (all []Finding) {
 			return []Finding{{
 				Warning, CausePauseLost, fmt.Sprintf("The broker has lost the pause that %s ordered until %s (%s): AtHoc is called again", text.Clean(p.By),
 					text.When(p.Until), text.Clean(p.Reason)),
-				"bobosync pause orders it anew, if it is still wanted; look why the broker lost its state",
+				"bobosync pause orders it again, if it is still wanted; find out why the broker lost its state",
 			}}
 		}
 	}

@@ -18,7 +18,7 @@ import (
 const (
 	// putOffOften is from how many calls on that fail with one user alone it is named.
 	putOffOften = 2
-	// unstoredAfter is how long a broker may store nothing until that is a problem: it may just be starting anew.
+	// unstoredAfter is how long a broker may store nothing until that is a problem: it may just be restarting.
 	unstoredAfter = 15 * time.Second
 )
 
@@ -52,7 +52,7 @@ func refusedFindings(f Facts) []Finding {
 		return []Finding{{
 			Warning, CauseAtHocDown, fmt.Sprintf("AtHoc takes no update since %s (%s), of %s who alone had to be sent, though it answers searches: %s",
 				text.When(first.Since), text.Times(first.Times), text.Count(len(all), "user"), text.Clean(first.Words)),
-			"nothing is lost, and it is tried again by itself. If AtHoc takes the next booking of somebody else, have an AtHoc administrator look at the user (bobosync files list --open); if not, call who runs AtHoc",
+			"nothing is lost, and it is tried again by itself. If AtHoc takes the next booking of somebody else, have an AtHoc administrator look at the user (bobosync files list --open); if not, call the people who run AtHoc",
 		}}
 	}
 	return []Finding{{
@@ -67,7 +67,7 @@ func tookOthers(f Facts, since time.Time) bool {
 	return slices.ContainsFunc(f.Publisher, func(s control.PublisherState) bool { return since.Sub(s.LastSuccess) <= time.Minute })
 }
 
-// unstoredFindings tell of a broker that can be read and stores nothing.
+// unstoredFindings report a broker that can be read and stores nothing.
 func unstoredFindings(f Facts) []Finding {
 	stuck := map[string]bus.Unstored{}
 	for _, i := range f.Instances() {

@@ -30,14 +30,14 @@ type Facts struct {
 	Missing []string `json:"missing,omitempty"`
 	// Astray are consumers, as stream and name, that were delivered more than their stream holds: it has lost its end.
 	Astray [][2]string `json:"astray,omitempty"`
-	// Unread says what could not be looked at, and why.
+	// Unread says what could not be read, and why.
 	Unread []string `json:"unread,omitempty"`
 	// Backlog counts the messages that wait for each service.
 	Backlog map[topology.Service]uint64 `json:"backlog"`
 	// EntriesFull is how full the stream of entries is, from 0 to 1.
 	EntriesFull float64 `json:"entries_full"`
-	// Lanes says who holds each lane that is lent at this moment.
-	Lanes map[int]string `json:"lanes"`
+	// Partitions maps each leased partition to its owner.
+	Partitions map[int]string `json:"lanes"`
 	// Breaker is what all who call AtHoc share; nil if it was not there to be read.
 	Breaker *breaker.State `json:"brake,omitempty"`
 	// Pause is the last pause that an operator ordered, in force or not; nil if there was none.
@@ -58,7 +58,7 @@ type Limits struct {
 }
 
 const (
-	// DefaultSilentAfter is longer than a quiet night.
+	// DefaultSilentAfter is longer than a night with few bookings.
 	DefaultSilentAfter = 12 * time.Hour
 	// lateWarning and lateProblem are how long a file may wait until AtHoc has all of it. Usually that takes seconds, and
 	// thousands of workers at the usual rate a minute. For the first of them ingest knows better: LATE_AFTER.
@@ -81,7 +81,7 @@ const (
 	pausedProblem = 10 * time.Minute
 )
 
-// Level tells how bad something is; it is the exit status too.
+// Level is how bad something is; it is the exit status too.
 type Level int
 
 // The levels.
@@ -122,9 +122,9 @@ type Finding struct {
 	Do   string `json:"do"`
 }
 
-// Verdict is what an operator is told first.
+// Verdict is what an operator reads first.
 type Verdict struct {
-	// CompleteUpTo is the time up to which AtHoc is complete, see control.Freshness; zero if nobody can tell.
+	// CompleteUpTo is the time up to which AtHoc is complete, see control.Freshness; zero if that is not known.
 	CompleteUpTo time.Time `json:"complete_up_to,omitzero"`
 
 	Level    Level     `json:"verdict"`
@@ -144,8 +144,8 @@ func Judge(f Facts, l Limits) Verdict {
 		}
 	}
 	findings := slices.Concat(brokerFindings(f), unstoredFindings(f), serviceFindings(f), diskFindings(f), athocFindings(f), refusedFindings(f), pauseFindings(f), heldFindings(f), unverifiedFindings(f), mappingFindings(f),
-		recoveryFindings(f), lateFindings(f), dutyFindings(f), notifyFindings(f), fileFindings(f, l), contentFindings(f), deadFindings(f), versionFindings(f))
-	for i := range findings { // whoever tells of them, in a mail as well
+		recoveryFindings(f), lateFindings(f), jobFindings(f), notifyFindings(f), fileFindings(f, l), contentFindings(f), deadFindings(f), versionFindings(f))
+	for i := range findings { // wherever they are shown, in a mail as well
 		findings[i].Text, findings[i].Do = text.Clean(findings[i].Text), text.Clean(findings[i].Do)
 	}
 	slices.SortStableFunc(findings, func(a, b Finding) int { return cmp.Compare(b.Level, a.Level) })
@@ -158,12 +158,12 @@ func Judge(f Facts, l Limits) Verdict {
 		v.Text = fmt.Sprintf("PAUSED until %s: %s; %s", text.When(f.Pause.Until), areWaiting(f), v.Text)
 	}
 	if v.Level == Warning {
-		v.Text += fmt.Sprintf(", but %s", needLook(len(findings)))
+		v.Text += fmt.Sprintf(", but %s", needAttention(len(findings)))
 	}
 	return v
 }
 
-func needLook(n int) string {
+func needAttention(n int) string {
 	if n == 1 {
 		return "1 thing needs a look"
 	}
@@ -182,7 +182,7 @@ func blocks(found Finding) bool {
 	return found.Level == Problem && slices.Contains(blocking, found.Cause)
 }
 
-// freshness reports whether AtHoc shows what BOBO has told.
+// freshness reports whether AtHoc shows what BOBO has reported.
 func freshness(f Facts, findings []Finding, worst Level) string {
 	lag, late, known := lateness(f)
 	switch {
@@ -250,7 +250,7 @@ func interrupted(f Facts) (last time.Time) {
 	return last
 }
 
-// completeUpTo is the time up to which AtHoc is complete; zero if nobody can tell.
+// completeUpTo is the time up to which AtHoc is complete; zero if that is not known.
 func completeUpTo(f Facts) (mark time.Time) {
 	for _, s := range f.Ingest {
 		if s.Freshness != nil && (mark.IsZero() || s.Freshness.CompleteUpTo.Before(mark)) {

@@ -26,10 +26,10 @@ func well() Facts {
 			Instance: one, LastFile: night.Add(-time.Hour), FreeBytes: 50 << 30, Today: control.FileCounts{Done: 3, Rows: 90, Rejected: 2},
 		}},
 		Resolver:  []control.ResolverState{{Instance: one, Recovered: true, Workers: 100, OnDuty: 10, Snapshot: "s", Mapped: 120}},
-		Publisher: []control.PublisherState{{Instance: one, Lanes: []int{1, 3}, LastSuccess: night.Add(-time.Minute)}},
-		Janitor: []control.JanitorState{{Instance: one, AtWork: true, Duties: []control.Duty{
-			{Name: control.DutyMapping, LastSuccess: night.Add(-6 * time.Hour), Next: night.Add(18 * time.Hour)},
-			{Name: control.DutyCleanup, LastSuccess: night.Add(-time.Minute), Next: night.Add(4 * time.Minute)},
+		Publisher: []control.PublisherState{{Instance: one, Partitions: []int{1, 3}, LastSuccess: night.Add(-time.Minute)}},
+		Janitor: []control.JanitorState{{Instance: one, Leads: true, Jobs: []control.Job{
+			{Name: control.JobMapping, LastSuccess: night.Add(-6 * time.Hour), Next: night.Add(18 * time.Hour)},
+			{Name: control.JobCleanup, LastSuccess: night.Add(-time.Minute), Next: night.Add(4 * time.Minute)},
 		}}},
 		Breaker: &breaker.State{},
 	}
@@ -55,7 +55,7 @@ func TestEachCauseIsNamed(t *testing.T) {
 		"no janitor":   {func(f *Facts) { f.Janitor = nil }, Warning, "no_janitor", "not refreshed"},
 		"janitor stands by": {func(f *Facts) {
 			f.Janitor[0] = control.JanitorState{Instance: f.Janitor[0].Instance}
-		}, Warning, CauseStandby, "none is at work"},
+		}, Warning, CauseStandby, "none is the leader"},
 		"stream missing":  {func(f *Facts) { f.Missing = []string{"stream UPDATES"} }, Problem, CauseMissing, "stream UPDATES"},
 		"its end is lost": {func(f *Facts) { f.Astray = [][2]string{{"ENTRIES", "resolver-entries"}} }, Problem, CauseMissing, "nats consumer rm ENTRIES resolver-entries"},
 		"two resolvers": {func(f *Facts) {
@@ -84,7 +84,7 @@ func TestEachCauseIsNamed(t *testing.T) {
 			f.Resolver[0].Guard = &control.GuardState{Held: []control.HeldGroup{{ID: "off-1", Kind: "off", Since: night.Add(-time.Hour), Users: 120, Allowed: 60}}}
 		}, Warning, CauseHeld, "120 users would go off duty, where at most 60 are allowed"},
 		"mass change observed": {func(f *Facts) {
-			f.Resolver[0].Guard = &control.GuardState{Told: []control.GuardTold{{Kind: "stale", At: night.Add(-time.Minute), Users: 120, Allowed: 60}}}
+			f.Resolver[0].Guard = &control.GuardState{Unusual: []control.UnusualChange{{Kind: "stale", At: night.Add(-time.Minute), Users: 120, Allowed: 60}}}
 		}, Warning, CauseUnusual, "the guard only observes: 120 users were cleared for their age"},
 		"paused": {func(f *Facts) {
 			f.Pause = &breaker.Pause{By: "jo@a", Reason: "upgrade", At: night.Add(-9 * time.Minute), Until: night.Add(time.Hour)}
@@ -125,11 +125,11 @@ func TestEachCauseIsNamed(t *testing.T) {
 		"disk full":        {func(f *Facts) { f.Ingest[0].FreeBytes = 0 }, Problem, CauseDisk, "make room"},
 		"no more files":    {func(f *Facts) { f.Ingest[0].NoFiles = true }, Problem, CauseDisk, "df -i"},
 		"no mapping":       {func(f *Facts) { f.Resolver[0].Snapshot = "" }, Problem, CauseNoMapping, "mapping refresh"},
-		"mapping of old":   {func(f *Facts) { f.Janitor[0].Duties[0].LastSuccess = night.Add(-50 * time.Hour) }, Warning, CauseMappingOld, "2 days ago"},
+		"mapping of old":   {func(f *Facts) { f.Janitor[0].Jobs[0].LastSuccess = night.Add(-50 * time.Hour) }, Warning, CauseMappingOld, "2 days ago"},
 		"mapping held back": {func(f *Facts) {
 			f.Janitor[0].Held = &control.HeldMapping{ID: "3fa9c1", Reason: "too many gone", Before: 800, After: 20}
 		}, Warning, CauseMappingHeld, "mapping approve 3fa9c1"},
-		"cleanup fails":     {func(f *Facts) { f.Janitor[0].Duties[1].Failures, f.Janitor[0].Duties[1].Error = 3, "AtHoc is away" }, Warning, CauseDuty, "clearing of stale duty has failed 3 times in a row: AtHoc is away"},
+		"cleanup fails":     {func(f *Facts) { f.Janitor[0].Jobs[1].Failures, f.Janitor[0].Jobs[1].Error = 3, "AtHoc is away" }, Warning, CauseJob, "clearing of stale duty has failed 3 times in a row: AtHoc is away"},
 		"recovering":        {func(f *Facts) { f.Resolver[0].Recovered, f.Resolver[0].Started = false, night }, Warning, CauseRecovering, "reads all recent files again"},
 		"recovers too long": {func(f *Facts) { f.Resolver[0].Recovered = false }, Problem, CauseRecovering, "should be over by now"},
 		"late":              {func(f *Facts) { f.Ingest[0].Waiting, f.Ingest[0].Oldest = 1, night.Add(-3*time.Minute) }, Warning, CauseLate, "3 min"},
@@ -230,7 +230,7 @@ func TestWhatIsNotWorthAWarning(t *testing.T) {
 		"just begun, no file yet":    func(f *Facts) { f.Ingest[0].LastFile, f.Ingest[0].Started = time.Time{}, night },
 		"a second janitor stands by": func(f *Facts) { f.Janitor = append(f.Janitor, control.JanitorState{Instance: f.Janitor[0].Instance}) },
 		"refreshes are off": func(f *Facts) {
-			d := &f.Janitor[0].Duties[0]
+			d := &f.Janitor[0].Jobs[0]
 			d.Off, d.LastSuccess, d.Failures = true, night.Add(-999*time.Hour), 1
 		},
 		"the rate comes back":     func(f *Facts) { f.Breaker.Slow = 0.6 },

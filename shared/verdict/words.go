@@ -78,9 +78,9 @@ func resolverDoes(s control.ResolverState) string {
 
 func publisherDoes(now time.Time, s control.PublisherState) string {
 	does := "idle"
-	if len(s.Lanes) > 0 {
-		lanes := slices.Sorted(slices.Values(s.Lanes))
-		does = "lanes " + strings.Trim(fmt.Sprint(lanes), "[]")
+	if len(s.Partitions) > 0 {
+		partitions := slices.Sorted(slices.Values(s.Partitions))
+		does = "partitions " + strings.Trim(fmt.Sprint(partitions), "[]")
 	}
 	if !s.Calling.IsZero() {
 		does += ", calling for " + text.Ago(now.Sub(s.Calling))
@@ -93,15 +93,15 @@ func publisherDoes(now time.Time, s control.PublisherState) string {
 }
 
 func janitorDoes(s control.JanitorState) string {
-	if !s.AtWork {
-		return "stands by"
+	if !s.Leads {
+		return "follower"
 	}
-	for _, d := range s.Duties {
+	for _, d := range s.Jobs {
 		if !d.Running.IsZero() {
-			return "at work: " + d.Name
+			return "leader: " + d.Name
 		}
 	}
-	return "at work"
+	return "leader"
 }
 
 // Activities are what the processes do now, in the order of [Facts.Instances].
@@ -121,8 +121,8 @@ func Activities(f Facts) (all []string) {
 	return all
 }
 
-// DutyState says how something is doing that is done by the clock.
-func DutyState(now time.Time, d control.Duty) string {
+// JobState says how something is doing that is done by the clock.
+func JobState(now time.Time, d control.Job) string {
 	switch {
 	case d.Off:
 		return "off"

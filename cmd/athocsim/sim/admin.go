@@ -85,7 +85,7 @@ func admin(serve func(*http.Request) (any, error)) http.HandlerFunc {
 		enc := json.NewEncoder(w)
 		enc.SetEscapeHTML(false)
 		enc.SetIndent("", "  ")
-		_ = enc.Encode(result) // a client that has gone cannot be told
+		_ = enc.Encode(result) // a client that has gone cannot be answered
 	}
 }
 
@@ -129,12 +129,12 @@ func (s *Simulator) adminUsers(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	users, total := s.dir.users(offset, limit)
+	users, total := s.users.users(offset, limit)
 	return map[string]any{"total": total, "users": users}, nil
 }
 
 func (s *Simulator) adminUser(r *http.Request) (any, error) {
-	u, changes, ok := s.dir.user(r.PathValue("login"))
+	u, changes, ok := s.users.user(r.PathValue("login"))
 	if !ok {
 		return nil, notFound("user")
 	}

@@ -12,7 +12,7 @@ const (
 	EndpointToken  = "token"
 	EndpointSearch = "search"
 	EndpointUpdate = "update"
-	EndpointOther  = "other" // a path that is none of the API's
+	EndpointOther  = "other" // a path that is not one of the API's
 )
 
 // Outcomes of one user of an update.
@@ -34,7 +34,7 @@ const (
 // answer before it calls again never has two calls in flight by these times. Where the client gave up (ClientGone), it
 // is the time at which that was noticed, a moment after the client may have called again.
 type Call struct {
-	// Run tells apart the simulators that appended to one call log: the start of the process, UnixNano.
+	// Run identifies the simulator among those that appended to one call log: the start of the process, UnixNano.
 	Run int64 `json:"run"`
 	// Seq numbers the calls of a run by arrival, from 1.
 	Seq      uint64 `json:"seq"`

@@ -203,7 +203,7 @@ func (l *callLog) keep(c *Call) {
 	drop := 0
 	for len(l.calls)-drop > 1 && (len(l.calls)-drop > l.keepCalls || l.users > l.keepUsers) {
 		l.users -= len(l.calls[drop].Users)
-		l.calls[drop] = Call{} // lets go of the users now, though the slot is reused later
+		l.calls[drop] = Call{} // releases the users now, though the slot is reused later
 		drop++
 	}
 	l.calls = l.calls[drop:]
@@ -303,7 +303,7 @@ func readCalls(in io.Reader) ([]Call, error) {
 	r := bufio.NewReaderSize(in, 1<<20)
 	byKey := map[callKey]Call{}
 	var lastRun int64
-	broken := 0 // the line that could not be read, until what follows says whether a kill cut it off
+	broken := 0 // the line that could not be read, until what follows shows whether a kill cut it off
 	for n := 1; ; n++ {
 		line, err := r.ReadBytes('\n')
 		if errors.Is(err, io.EOF) && len(bytes.TrimSpace(line)) == 0 {

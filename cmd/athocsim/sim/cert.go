@@ -72,7 +72,7 @@ func certHosts(more []string) []string {
 	return append(hosts, more...)
 }
 
-// reusable says whether a pair of an earlier start is still good: clients keep trusting the same file then.
+// reusable reports whether a pair of an earlier start is still good: clients keep trusting the same file then.
 func reusable(caFile, certFile, keyFile string, hosts []string) bool {
 	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func testDirectory(t testing.TB) *directory {
-	d, err := newDirectory([]Attribute{{LoginID, TypeString}, {"Collar-Number", TypeString}, {"On-Duty-DTG", TypeDate}, {"NAME", TypeString}}, 10)
+func testDirectory(t testing.TB) *userStore {
+	d, err := newUserStore([]Attribute{{LoginID, TypeString}, {"Collar-Number", TypeString}, {"On-Duty-DTG", TypeDate}, {"NAME", TypeString}}, 10)
 	require.NoError(t, err)
 	require.NoError(t, d.put([]User{
 		{LoginID: "a@example.org", Attributes: map[string]string{"Collar-Number": "00001", "On-Duty-DTG": "31/01/2024 10:00:00"}},

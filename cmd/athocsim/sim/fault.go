@@ -271,7 +271,7 @@ func (f *Fault) retryAfterHeader() (string, error) {
 	return httpDate(time.Now().Add(d)), nil
 }
 
-// httpDate rounds up: an HTTP date has whole seconds, and a client must not be told too early a time.
+// httpDate rounds up: an HTTP date has whole seconds, and a client must not get too early a time.
 func httpDate(t time.Time) string {
 	return t.Add(time.Second - time.Nanosecond).UTC().Truncate(time.Second).Format(http.TimeFormat)
 }

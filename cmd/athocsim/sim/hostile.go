@@ -1,6 +1,6 @@
 package sim
 
-// What somebody answers who has got hold of AtHoc's place: answers that are meant to fill a client's memory or to keep it waiting, and
+// What an impostor in AtHoc's place answers: answers that are meant to fill a client's memory or to keep it waiting, and
 // answers that say more than was asked.
 
 import (
@@ -60,7 +60,7 @@ func bombParts(form, endpoint string) (opening, unit string) {
 	return opening, `{},`
 }
 
-// bomb sends an answer that has no end. The record ends where it begins: nobody can tell when the client has had enough.
+// bomb sends an answer that has no end. The record ends where it begins: it is not known when the client has had enough.
 func (s *Simulator) bomb(w http.ResponseWriter, c *Call, form string) {
 	s.finish(c, http.StatusOK)
 	if form == BombHeaders {

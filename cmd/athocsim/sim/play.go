@@ -138,7 +138,7 @@ func (s *Simulator) deliver(w http.ResponseWriter, r *http.Request, c *Call, a a
 	c.ClientGone = r.Context().Err() != nil
 	s.finish(c, a.status)
 	writeHead(w, a)
-	_, _ = w.Write(a.body) // a client that has gone cannot be told
+	_, _ = w.Write(a.body) // a client that has gone cannot be answered
 }
 
 // truncate announces the whole body and sends half of it.

@@ -38,13 +38,13 @@ func (s *Simulator) serveSearch(w http.ResponseWriter, r *http.Request) {
 
 func (s *Simulator) search(c *Call, params map[string]string) answer {
 	style := s.Settings().EmptyStyle
-	s.dir.mu.RLock()
-	defer s.dir.mu.RUnlock()
-	q, err := s.dir.searchQuery(params)
+	s.users.mu.RLock()
+	defer s.users.mu.RUnlock()
+	q, err := s.users.searchQuery(params)
 	if err != nil {
 		return refused(http.StatusBadRequest, "%v", err)
 	}
-	page, total := s.dir.find(q)
+	page, total := s.users.find(q)
 	page = s.withoutOmitted(page)
 	c.TotalUsers, c.FetchedRecords = total, len(page)
 	body := make([]byte, 0, 64+96*len(page))
@@ -60,7 +60,7 @@ func (s *Simulator) search(c *Call, params map[string]string) answer {
 }
 
 // searchQuery checks the parameters; the caller holds the lock.
-func (d *directory) searchQuery(params map[string]string) (q searchQuery, err error) {
+func (d *userStore) searchQuery(params map[string]string) (q searchQuery, err error) {
 	if params["Fields"] == "" {
 		return q, fmt.Errorf("Fields is missing: name the attributes to return")
 	}
@@ -99,7 +99,7 @@ func wholeNumber(params map[string]string, name string, unset, low, high int) (i
 }
 
 // find returns one page of the matches, ordered by USER_ID, and how many matches there are; the caller holds the lock.
-func (d *directory) find(q searchQuery) (page []*record, total int) {
+func (d *userStore) find(q searchQuery) (page []*record, total int) {
 	from := q.page * q.limit
 	if q.filter == nil { // pages of a great many users must not each look at all of them
 		from = min(from, len(d.order))

@@ -32,7 +32,7 @@ type server struct {
 	listener net.Listener // nil while the port is closed
 	conns    map[net.Conn]struct{}
 	closed   bool
-	wake     chan struct{} // tells the keeper to look at the faults again
+	wake     chan struct{} // makes the keeper check the faults again
 	keeping  bool
 	wg       sync.WaitGroup
 }

@@ -28,7 +28,7 @@ type Simulator struct {
 	opts    Options
 	initial []User
 	logger  *slog.Logger
-	dir     *directory
+	users   *userStore
 	faults  *faultSet
 	calls   *callLog
 	tokens  *tokenStore
@@ -57,11 +57,11 @@ func New(o Options) (*Simulator, error) {
 	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("simulator options: %w", err)
 	}
-	dir, err := newDirectory(o.attributes(), o.History)
+	dir, err := newUserStore(o.attributes(), o.History)
 	if err != nil {
 		return nil, fmt.Errorf("simulator options: %w", err)
 	}
-	s := &Simulator{opts: o, initial: slices.Clone(o.Users), logger: o.Logger, dir: dir, faults: newFaultSet(o.Seed),
+	s := &Simulator{opts: o, initial: slices.Clone(o.Users), logger: o.Logger, users: dir, faults: newFaultSet(o.Seed),
 		tokens: newTokenStore(), settings: o.Settings, rng: rand.New(rand.NewPCG(o.Seed, 0x73696d)), buckets: map[string]*bucket{}}
 	s.opts.Users = nil
 	s.ctx, s.stop = context.WithCancel(context.Background())
@@ -77,12 +77,12 @@ func (s *Simulator) open() error {
 	found := false
 	if s.opts.StateFile != "" {
 		var err error
-		if found, err = openJournal(s.opts.StateFile, s.dir); err != nil {
+		if found, err = openJournal(s.opts.StateFile, s.users); err != nil {
 			return err
 		}
 	}
 	if !found {
-		if err := s.dir.replace(s.initial); err != nil {
+		if err := s.users.replace(s.initial); err != nil {
 			return fmt.Errorf("users at the start: %w", err)
 		}
 	}
@@ -129,7 +129,7 @@ func (s *Simulator) Close() error {
 		if s.calls != nil {
 			errs = append(errs, s.calls.close())
 		}
-		errs = append(errs, s.dir.close())
+		errs = append(errs, s.users.close())
 		if s.tls != nil {
 			errs = append(errs, s.tls.close())
 		}
@@ -173,47 +173,49 @@ func (s *Simulator) SetSettings(next Settings) error {
 }
 
 // Attributes returns the organisation's attributes, LOGIN_ID first.
-func (s *Simulator) Attributes() []Attribute { return s.dir.attributes() }
+func (s *Simulator) Attributes() []Attribute { return s.users.attributes() }
 
 // DefineAttributes adds attributes. One that is there already must have the same type.
-func (s *Simulator) DefineAttributes(defs ...Attribute) error { return s.dir.define(defs) }
+func (s *Simulator) DefineAttributes(defs ...Attribute) error { return s.users.define(defs) }
 
 // User returns a user, found in any letter case.
 func (s *Simulator) User(login string) (User, bool) {
-	u, _, ok := s.dir.user(login)
+	u, _, ok := s.users.user(login)
 	return u, ok
 }
 
-// History returns the latest changes of a user's attributes, oldest first. It starts anew with the process.
+// History returns the latest changes of a user's attributes, oldest first. It starts over with the process.
 func (s *Simulator) History(login string) []Change {
-	_, changes, _ := s.dir.user(login)
+	_, changes, _ := s.users.user(login)
 	return changes
 }
 
 // Users returns all users by USER_ID.
 func (s *Simulator) Users() []User {
-	users, _ := s.dir.users(0, 0)
+	users, _ := s.users.users(0, 0)
 	return users
 }
 
 // PutUsers creates users or changes those that are there; an attribute that is not named keeps its value, "" clears it.
 // On an error no user was changed.
-func (s *Simulator) PutUsers(users ...User) error { return s.dir.put(users) }
+func (s *Simulator) PutUsers(users ...User) error { return s.users.put(users) }
 
 // RemoveUsers removes users and returns how many there were.
-func (s *Simulator) RemoveUsers(logins ...string) (int, error) { return s.dir.remove(logins) }
+func (s *Simulator) RemoveUsers(logins ...string) (int, error) { return s.users.remove(logins) }
 
 // ClearAttribute empties an attribute of the users named, or of all users if none is, and returns how many had a value.
 func (s *Simulator) ClearAttribute(attribute string, logins ...string) (int, error) {
-	return s.dir.clear(attribute, logins)
+	return s.users.clear(attribute, logins)
 }
 
 // State returns the value of an attribute by username, for the users that have one.
-func (s *Simulator) State(attribute string) (map[string]string, error) { return s.dir.state(attribute) }
+func (s *Simulator) State(attribute string) (map[string]string, error) {
+	return s.users.state(attribute)
+}
 
 // DutyState is State of the duty attribute: who is on duty, since when.
 func (s *Simulator) DutyState() map[string]string {
-	state, err := s.dir.state(s.opts.DutyAttribute)
+	state, err := s.users.state(s.opts.DutyAttribute)
 	if err != nil { // New defined it, and definitions are never taken away
 		panic(err)
 	}
@@ -245,7 +247,7 @@ func (s *Simulator) Calls(f CallFilter) []Call { return s.calls.find(f) }
 // Stats returns the counts since the last reset.
 func (s *Simulator) Stats() Stats {
 	st := s.calls.stats()
-	st.Users = s.dir.size()
+	st.Users = s.users.size()
 	return st
 }
 
@@ -253,7 +255,7 @@ func (s *Simulator) Stats() Stats {
 func (s *Simulator) ResetCalls() { s.calls.reset() }
 
 // ResetUsers puts the users given to New in the place of all users, with new ids and no history.
-func (s *Simulator) ResetUsers() error { return s.dir.replace(s.initial) }
+func (s *Simulator) ResetUsers() error { return s.users.replace(s.initial) }
 
 // RevokeTokens makes every token that is out worthless and returns how many were good.
 func (s *Simulator) RevokeTokens() int { return s.tokens.revoke() }

@@ -50,7 +50,7 @@ type journal struct {
 }
 
 // openJournal reads the state into d and starts a fresh journal. found is false where there was no state.
-func openJournal(path string, d *directory) (found bool, err error) {
+func openJournal(path string, d *userStore) (found bool, err error) {
 	found, err = loadSnapshot(path, d)
 	if err != nil {
 		return false, err
@@ -67,7 +67,7 @@ func openJournal(path string, d *directory) (found bool, err error) {
 	return found || replayed, d.journal.compact(d)
 }
 
-func loadSnapshot(path string, d *directory) (bool, error) {
+func loadSnapshot(path string, d *userStore) (bool, error) {
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -90,7 +90,7 @@ func loadSnapshot(path string, d *directory) (bool, error) {
 }
 
 // replayJournal reads a journal up to its end or up to a line that a kill cut off.
-func replayJournal(path string, d *directory) (bool, error) {
+func replayJournal(path string, d *userStore) (bool, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -120,7 +120,7 @@ func replayJournal(path string, d *directory) (bool, error) {
 }
 
 // restore makes a stored change without a history entry.
-func (d *directory) restore(e journalEntry) error {
+func (d *userStore) restore(e journalEntry) error {
 	if err := d.define(e.Attributes); err != nil {
 		return err
 	}
@@ -141,7 +141,7 @@ func (d *directory) restore(e journalEntry) error {
 	return nil
 }
 
-func (d *directory) restoreUser(u journalUser) error {
+func (d *userStore) restoreUser(u journalUser) error {
 	r := d.byKey[loginKey(u.Login)]
 	if r == nil {
 		r = &record{id: u.ID, key: loginKey(u.Login), values: []string{u.Login}}
@@ -185,7 +185,7 @@ func (j *journal) writeUsers(changes []mutation) error {
 	return j.write(journalEntry{Users: users})
 }
 
-func (j *journal) compactIfLarge(d *directory) error {
+func (j *journal) compactIfLarge(d *userStore) error {
 	if j == nil || j.size < maxJournalBytes {
 		return nil
 	}
@@ -193,7 +193,7 @@ func (j *journal) compactIfLarge(d *directory) error {
 }
 
 // compact writes a snapshot and empties the journal; the caller holds the directory's lock.
-func (j *journal) compact(d *directory) error {
+func (j *journal) compact(d *userStore) error {
 	s := snapshot{Version: stateVersion, NextID: d.nextID, Attributes: d.defs, Users: make([]journalUser, len(d.order))}
 	for i, r := range d.order {
 		u := journalUser{ID: r.id, Login: r.values[0]}
@@ -216,7 +216,7 @@ func (j *journal) compact(d *directory) error {
 }
 
 // close saves a last snapshot.
-func (d *directory) close() error {
+func (d *userStore) close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.journal == nil {

@@ -18,7 +18,7 @@ import (
 type updateFlags struct {
 	existingOnly bool
 	partial      bool
-	// attributeFirst comes from the settings: a wrong attribute is complained of before a user who does not exist.
+	// attributeFirst comes from the settings: a wrong attribute is reported before a user who does not exist.
 	attributeFirst bool
 }
 
@@ -244,7 +244,7 @@ func (s *Simulator) userFaults(c *Call) []*Fault {
 }
 
 func (s *Simulator) applyBatch(c *Call, flags updateFlags, faults []*Fault, m *Messages) error {
-	d := s.dir
+	d := s.users
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	changes := make([]mutation, 0, len(c.Users))
@@ -279,7 +279,7 @@ func (s *Simulator) applyBatch(c *Call, flags updateFlags, faults []*Fault, m *M
 }
 
 // decide sets the outcome for one user, rec being nil for one that does not exist, and what is to be written.
-func (d *directory) decide(u *UserCall, rec *record, flags updateFlags, m *Messages) {
+func (d *userStore) decide(u *UserCall, rec *record, flags updateFlags, m *Messages) {
 	unknown := rec == nil && flags.existingOnly
 	if unknown && !flags.attributeFirst {
 		u.unknownUser()

@@ -1,4 +1,4 @@
-// Package allinone runs all services in one process, with a broker inside if none is named.
+// Package allinone runs all services in one process, with an embedded broker if none is named.
 package allinone
 
 import (
@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -30,25 +31,25 @@ import (
 )
 
 const (
-	// healthLook is how often the broker inside is looked at.
-	healthLook = 2 * time.Second
-	// againWait is how long to wait before everything is started again after the broker inside has failed, or a disk was full.
-	againWait = 10 * time.Second
-	drainWait = 5 * time.Second
-	// softMemory is how much memory everything together uses before its garbage is collected ever more often.
+	// healthPollInterval is how often the broker inside is checked.
+	healthPollInterval = 2 * time.Second
+	// restartPause is how long to wait before everything is started again after the broker inside has failed, or a disk was full.
+	restartPause = 10 * time.Second
+	drainTimeout = 5 * time.Second
+	// softMemory is the soft memory limit of everything together; see program.SpareMemory.
 	softMemory = 160 << 20
 )
 
 // Run runs everything until ctx ends, and serves metrics and health if the settings say so.
 func Run(ctx context.Context, s settings.All, log *slog.Logger) (err error) {
-	tel, stop, err := program.Tell(ctx, "bobosync", s.Telemetry, log)
+	tel, stop, err := program.StartTelemetry(ctx, "bobosync", s.Telemetry, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return runAll(ctx, s, log, tel) })
-	if s.Console.Addr != "" { // beside the rest, so that it tells of a broker that does not start
+	if s.Console.Addr != "" { // beside the rest, so that it reports a broker that does not start
 		group.Go(func() error {
 			return console.Run(ctx, s.Console, program.Deps{Log: log, Version: program.Version, Telemetry: tel})
 		})
@@ -59,7 +60,7 @@ func Run(ctx context.Context, s settings.All, log *slog.Logger) (err error) {
 // runAll runs everything until ctx ends. When the broker inside fails, or it or a service cannot start, since the disk is full, everything
 // is stopped and started again until it works.
 func runAll(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetry.Telemetry) error {
-	program.SpareMemory(softMemory)
+	program.SetMemoryLimits(softMemory)
 	log.Info("bobosync starts", "version", program.Version, "inputs", s.Ingest.InputDirectories())
 	for {
 		err := once(ctx, s, log, tel)
@@ -70,14 +71,12 @@ func runAll(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetr
 			log.Info("a worker was erased: everything starts again, so that what the broker inside has deleted is overwritten")
 			continue
 		case errors.Is(err, errBrokerFailed), errors.Is(err, broker.ErrDiskFull), disk.IsFull(err):
-			log.Error("the broker inside or a service has failed; everything starts again", "error", err, "retry_in", againWait.String())
+			log.Error("the broker inside or a service has failed; everything starts again", "error", err, "retry_in", restartPause.String())
 		default:
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(againWait):
+		if pause.For(ctx, restartPause) != nil {
+			return nil //nolint:nilerr // it is to stop
 		}
 	}
 }
@@ -112,7 +111,7 @@ func once(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetry.
 		failed := scrub.Waits(store) // it could not be done; it is tried again at the next start
 		group.Go(func() error {
 			err := watchBroker(ctx, inside, func() bool { return !failed && scrub.Waits(store) })
-			if errors.Is(err, errBrokerFailed) { // or who publishes to a frozen stream would be waited for, and there may be room by then
+			if errors.Is(err, errBrokerFailed) { // or it would wait for whatever publishes to a frozen stream, and there may be room by then
 				err = errors.Join(err, shutDown(inside))
 			}
 			return err
@@ -124,8 +123,10 @@ func once(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetry.
 			if err != nil {
 				return err
 			}
-			err = service(ctx, program.Deps{Conn: conn, Log: log, Version: program.Version, Telemetry: tel})
-			drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainWait)
+			err = service(ctx, program.Deps{
+				Conn: conn, Log: log, Version: program.Version, Telemetry: tel, InsideAddress: filepath.Join(s.Data.Directory, client.AddressFile),
+			})
+			drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 			defer cancel()
 			return errors.Join(err, conn.Drain(drain))
 		})
@@ -138,7 +139,7 @@ func once(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetry.
 }
 
 func shutDown(inside *broker.Server) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 4*drainWait)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*drainTimeout)
 	defer cancel()
 	return inside.Shutdown(ctx)
 }
@@ -147,7 +148,7 @@ func shutDown(inside *broker.Server) error {
 // once may be a stream that is just being made or deleted.
 func watchBroker(ctx context.Context, inside *broker.Server, scrubWaits func() bool) error {
 	failures := 0
-	return pause.Every(ctx, healthLook, func() error {
+	return pause.Every(ctx, healthPollInterval, func() error {
 		if scrubWaits() {
 			return errScrub
 		}

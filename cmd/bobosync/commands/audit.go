@@ -24,7 +24,7 @@ func auditCommand(envFile *string) *cobra.Command {
 		Short: "Show who ordered what, and verify that no record of it was changed, removed or put in",
 		Long: `Show who ordered what, and verify that no record of it was changed, removed or put in.
 
-Each service writes down an order before it follows it, and what came of it afterwards; an order that cannot be written down is not
+Each service records an order before it follows it, and what came of it afterwards; an order that cannot be recorded is not
 followed. Records are kept for AUDIT_DAYS, and nobody's key can remove one. Who gave an order is what the broker knows of the
 connection: give each operator a key of his own (make nats-operators). What the operator's program says of itself stands behind it in
 brackets. With the broker inside bobosync run there is one login, that of DATA_DIRECTORY, so there is only what is said.`,
@@ -60,11 +60,11 @@ ordered, the reason, the forecast and the answer. It may name workers: mind who 
 					return err
 				}
 			}
-			books, err := audit.Load(ctx, conn.JS)
+			chains, err := audit.Load(ctx, conn.JS)
 			if err != nil {
 				return err
 			}
-			orders := audit.Orders(books.Entries())
+			orders := audit.Orders(chains.Entries())
 			orders = slices.DeleteFunc(orders, func(o audit.Ordered) bool { return o.At.Before(from) })
 			orders = orders[:min(len(orders), most)]
 			if asJSON {
@@ -108,7 +108,7 @@ Exit status: 0 all is as it was written, 1 it is not, or could not be verified.`
 		Example: "  bobosync audit verify\n  bobosync audit verify --json",
 		Args:    cobra.NoArgs,
 		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
-			books, err := audit.Load(ctx, conn.JS)
+			chains, err := audit.Load(ctx, conn.JS)
 			if err != nil {
 				return err
 			}
@@ -118,7 +118,7 @@ Exit status: 0 all is as it was written, 1 it is not, or could not be verified.`
 			} else if err != nil {
 				return err
 			}
-			return tellVerified(outOf(cmd), asJSON, books, days)
+			return printVerified(outOf(cmd), asJSON, chains, days)
 		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
@@ -146,14 +146,14 @@ func auditDays(ctx context.Context, nc *nats.Conn) ([]audit.Day, error) {
 	}
 }
 
-func tellVerified(out *text.Printer, asJSON bool, books audit.Books, days []audit.Day) error {
-	found := audit.Verify(books, days, time.Now())
+func printVerified(out *text.Printer, asJSON bool, chains audit.Chains, days []audit.Day) error {
+	found := audit.Verify(chains, days, time.Now())
 	if asJSON {
 		err := out.JSON(struct {
 			Records  int             `json:"records"`
 			Days     int             `json:"days"`
 			Findings []audit.Finding `json:"findings"`
-		}{len(books.Links), len(days), append([]audit.Finding{}, found...)})
+		}{len(chains.Links), len(days), append([]audit.Finding{}, found...)})
 		if err != nil {
 			return err
 		}
@@ -168,8 +168,8 @@ func tellVerified(out *text.Printer, asJSON bool, books audit.Books, days []audi
 	case len(found) > 0:
 		return fmt.Errorf("the audit is not as it was written: %s", text.Count(len(found), "finding"))
 	case !asJSON:
-		out.Printf("All of %s are as they were written, and %s of the journal fit.\n", text.Count(len(books.Links), "record"), text.Count(len(days), "day"))
-		if books.Hidden {
+		out.Printf("All of %s are as they were written, and %s of the journal fit.\n", text.Count(len(chains.Links), "record"), text.Count(len(days), "day"))
+		if chains.Hidden {
 			out.Printf("What was ordered, and what was answered, is for operators to see and to verify.\n")
 		}
 	}

@@ -17,21 +17,21 @@ import (
 // outOf is where a command answers; what it shows is cleaned.
 func outOf(cmd *cobra.Command) *text.Printer { return text.To(cmd.OutOrStdout()) }
 
-// errOf is where a command tells of what went wrong.
+// errOf is where a command reports what went wrong.
 func errOf(cmd *cobra.Command) *text.Printer { return text.To(cmd.ErrOrStderr()) }
 
 // loadSettings reads the settings of the operators' commands.
 func loadSettings(ctx context.Context, envFile string) (client.Settings, error) {
 	var s client.Settings
 	if err := program.Load(ctx, envFile, &s); err != nil {
-		program.Complain(os.Stderr, "the command", err)
+		program.PrintSettingsError(os.Stderr, "the command", err)
 		return s, ExitStatus(exitUsage)
 	}
 	return s, nil
 }
 
 // withBroker runs a command with a connection to the broker. It ends at once when the broker says that its user may not do that;
-// otherwise an answer would be waited for in vain.
+// otherwise it would wait for an answer in vain.
 func withBroker(envFile *string, f func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		settings, err := loadSettings(cmd.Context(), *envFile)
@@ -53,7 +53,7 @@ func withBroker(envFile *string, f func(ctx context.Context, conn *bus.Conn, cmd
 	}
 }
 
-// errNotAllowed tells what to do about a command that the broker's user has no right to.
+// errNotAllowed says what to do about a command for which the broker's user has no right.
 var errNotAllowed = errors.New("the broker does not let this user give that order: call the command with the operator's file in NATS_CREDS")
 
 // moment is client.Moment, whose error is a mistake in how the command was called.

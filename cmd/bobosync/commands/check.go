@@ -4,20 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"reflect"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"bobosync/cmd/bobosync/check"
 	"bobosync/cmd/bobosync/settings"
 	"bobosync/cmd/bobosync/terminal"
 	"bobosync/services/ingest"
 	"bobosync/services/janitor"
 	"bobosync/services/publisher"
 	"bobosync/services/resolver"
+	"bobosync/shared/bus"
+	"bobosync/shared/check"
 	"bobosync/shared/client"
 	"bobosync/shared/config"
 	"bobosync/shared/program"
@@ -27,7 +27,7 @@ import (
 
 func checkCommand(envFile *string) *cobra.Command {
 	var service string
-	var asJSON bool
+	var asJSON, running bool
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "check",
@@ -37,43 +37,57 @@ attributes, and the broker with its streams. Each line says how it is, and under
 Nobody's status is changed, no stream is made. AtHoc is asked for one access token at the most, and for none where the
 services share one. The right to write is tried with an update of a user who does not exist.
 
+With --running the services that run do the same, each from its own machine, with its own settings and key; that is an order, which
+the audit keeps.
+
 The exit status is 0, 1 if there are warnings, and 2 if there are problems.`,
-		Example: "  bobosync check\n  bobosync check --env /etc/bobosync/production.env\n  bobosync check --service publisher --json",
+		Example: "  bobosync check\n  bobosync check --env /etc/bobosync/production.env\n  bobosync check --service publisher --json\n  bobosync check --running",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if timeout <= 0 {
 				return usageError{errors.New("--timeout must be longer than 0s")}
+			}
+			if running {
+				return withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
+					results, err := client.Check(ctx, conn, orderOf(cmd))
+					if err != nil {
+						return err
+					}
+					return printResults(cmd, results, asJSON)
+				})(cmd, args)
 			}
 			s, err := checkSettings(cmd.Context(), *envFile, topology.Service(service))
 			if err != nil {
 				return err
 			}
-			results := check.Run(cmd.Context(), check.Options{Settings: s, Timeout: timeout, Version: program.Version})
-			if err := printResults(cmd.OutOrStdout(), results, asJSON); err != nil {
-				return err
-			}
-			if status := check.Status(results); status != 0 {
-				return ExitStatus(status)
-			}
-			return nil
+			return printResults(cmd, check.Run(cmd.Context(), check.Options{Settings: s, Timeout: timeout, Version: program.Version}), asJSON)
 		},
 	}
 	cmd.Flags().StringVar(&service, "service", "", "check for this `service` of its own (ingest, resolver, publisher, janitor), not for all")
 	completeFlag(cmd, "service", cobra.FixedCompletions([]cobra.Completion{
 		string(topology.Ingest), string(topology.Resolver), string(topology.Publisher), string(topology.Janitor),
 	}, noNames))
+	cmd.Flags().BoolVar(&running, "running", false, "let the running services check, each for itself")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "write JSON, for scripts")
 	cmd.Flags().DurationVar(&timeout, "timeout", check.DefaultTimeout, "how long everything together may take")
+	cmd.MarkFlagsMutuallyExclusive("running", "service")
+	cmd.MarkFlagsMutuallyExclusive("running", "timeout")
 	return cmd
 }
 
-// printResults writes the results, with colours on a terminal.
-func printResults(w io.Writer, results []check.Result, asJSON bool) error {
+// printResults writes the results, with colours on a terminal, and ends the command with their exit status.
+func printResults(cmd *cobra.Command, results []check.Result, asJSON bool) (err error) {
+	w := cmd.OutOrStdout()
 	if asJSON {
-		return text.JSON(w, results)
+		err = text.JSON(w, results)
+	} else {
+		_, colour := terminal.Detect(w)
+		err = check.Print(w, results, colour)
 	}
-	_, color := terminal.Look(w)
-	return check.Print(w, results, color)
+	if status := check.Status(results); err == nil && status != 0 {
+		err = ExitStatus(status)
+	}
+	return err
 }
 
 // checkSettings reads the settings of a service, or of all, as far as they can be read.
@@ -118,44 +132,22 @@ func readerOf(service topology.Service) (reader, error) {
 	case topology.Everyone:
 		var s settings.All
 		return reader{&s, func() check.Settings {
-			all := ofJanitor(s.Janitor)
-			all.Files, all.BoboZone, all.Data = ofIngest(s.Ingest).Files, &s.Ingest.Zone, &s.Data
+			all := s.Janitor.Checked()
+			all.Files, all.BoboZone, all.Data = s.Ingest.Checked().Files, &s.Ingest.Zone, &s.Data
 			return all
 		}}, nil
 	case topology.Ingest:
 		var c ingest.Config
-		return reader{&c, func() check.Settings { return ofIngest(c) }}, nil
+		return reader{&c, c.Checked}, nil
 	case topology.Resolver:
 		var c resolver.Config
-		return reader{&c, func() check.Settings {
-			return check.Settings{Broker: c.Broker, Calls: c.Calls, Log: c.Log, Data: &c.Data}
-		}}, nil
+		return reader{&c, c.Checked}, nil
 	case topology.Publisher:
 		var c publisher.Config
-		return reader{&c, func() check.Settings {
-			return check.Settings{Broker: c.Broker, Calls: c.Calls, Log: c.Log, AtHoc: &c.AtHoc}
-		}}, nil
+		return reader{&c, c.Checked}, nil
 	case topology.Janitor:
 		var c janitor.Config
-		return reader{&c, func() check.Settings { return ofJanitor(c) }}, nil
+		return reader{&c, c.Checked}, nil
 	}
 	return reader{}, usageError{fmt.Errorf("--service %s: use ingest, resolver, publisher or janitor", service)}
-}
-
-func ofIngest(c ingest.Config) check.Settings {
-	var feeds []check.Feed
-	for _, in := range c.InputDirectories() {
-		feeds = append(feeds, check.Feed(in))
-	}
-	return check.Settings{
-		Broker: c.Broker, Calls: c.Calls, Log: c.Log, Data: &c.Data, BoboZone: &c.Zone,
-		Files: &check.Files{Feeds: feeds, Processed: c.ProcessedDirectory, Failed: c.FailedDirectory, Move: c.Move},
-	}
-}
-
-func ofJanitor(c janitor.Config) check.Settings {
-	return check.Settings{
-		Broker: c.Broker, Calls: c.Calls, Log: c.Log, AtHoc: &c.AtHoc,
-		CollarField: c.Sync.CollarField, UserAttributes: c.Sync.UserAttributes,
-	}
 }

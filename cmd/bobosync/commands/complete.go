@@ -11,8 +11,8 @@ import (
 	"bobosync/shared/program"
 )
 
-// completeWait is how long the shell waits for names at most.
-const completeWait = 1500 * time.Millisecond
+// completeTimeout is how long the shell waits for names at most.
+const completeTimeout = 1500 * time.Millisecond
 
 // noNames completes with nothing, not even with files.
 const noNames = cobra.ShellCompDirectiveNoFileComp
@@ -20,13 +20,13 @@ const noNames = cobra.ShellCompDirectiveNoFileComp
 // completing lets the shell complete what the services know. Whatever goes wrong, it completes nothing and says nothing.
 func completing(envFile *string, names func(context.Context, *bus.Conn) ([]string, error)) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		ctx, cancel := context.WithTimeout(contextOf(cmd), completeWait)
+		ctx, cancel := context.WithTimeout(contextOf(cmd), completeTimeout)
 		defer cancel()
 		var s client.Settings
 		if program.Load(ctx, *envFile, &s) != nil {
 			return nil, noNames
 		}
-		conn, err := s.Connect(ctx, completeWait)
+		conn, err := s.Connect(ctx, completeTimeout)
 		if err != nil {
 			return nil, noNames
 		}

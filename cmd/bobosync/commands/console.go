@@ -24,7 +24,7 @@ func consoleCommand(envFile *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "console",
 		Short: "Come into the web console: a link for this machine, a user's line",
-		Long: `Come into the web console, which runs where CONSOLE_ADDR is set. With CONSOLE_AUTH=link whoever may read DATA_DIRECTORY opens it
+		Long: `Log in to the web console, which runs where CONSOLE_ADDR is set. With CONSOLE_AUTH=link anyone who may read DATA_DIRECTORY opens it
 by a link; with CONSOLE_AUTH=file people log in with name and password.`,
 		Example: "  bobosync console open\n  bobosync console passwd j.smith --role operator",
 	}
@@ -62,10 +62,10 @@ func consolePasswdCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "passwd NAME",
 		Short: "Make a user's line for CONSOLE_USERS_FILE, with the hash of a password",
-		Long: fmt.Sprintf(`Make a user's line for the file that CONSOLE_USERS_FILE names, with the argon2id hash of a password: put it there in the place of
-the user's line from before. The console reads the file again when it changes; who has another line by then is logged out.
+		Long: fmt.Sprintf(`Make a user's line for the file that CONSOLE_USERS_FILE names, with the argon2id hash of a password: put it there in place of
+the user's previous line. The console reads the file again when it changes; users whose line has changed are logged out.
 
-The password is asked for twice, without being shown; if the input is no terminal, its first line is the password. It must have at
+The password is asked for twice, without being shown; if the input is not a terminal, its first line is the password. It must have at
 least %d characters.
 
 Roles: viewer sees no person and gives no orders, operator does both, approver decides what is held as well.`, login.LeastPassword),
@@ -102,7 +102,7 @@ func askPassword(cmd *cobra.Command) (string, error) {
 	in := cmd.InOrStdin()
 	file, isFile := in.(*os.File)
 	if !isFile || !term.IsTerminal(int(file.Fd())) {
-		line, err := bufio.NewReader(io.LimitReader(in, login.MostPassword+2)).ReadString('\n')
+		line, err := bufio.NewReader(io.LimitReader(in, login.MaxPassword+2)).ReadString('\n')
 		if err != nil && !errors.Is(err, io.EOF) {
 			return "", fmt.Errorf("read the password: %w", err)
 		}

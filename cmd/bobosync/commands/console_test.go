@@ -67,7 +67,7 @@ func typing(t *testing.T, input string, args ...string) (out, text string, statu
 	root.SetIn(strings.NewReader(input))
 	root.SetOut(&stdout)
 	root.SetErr(&stderr)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	status = Execute(ctx, root)
 	return stdout.String(), stderr.String(), status

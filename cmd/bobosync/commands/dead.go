@@ -30,7 +30,7 @@ func deadCommand(envFile *string) *cobra.Command {
 		Long: `Look at what could not be processed, try it again or drop it.
 
 A dead letter is a message that no service could read, or an update whose value AtHoc will never take. A file with dead rows
-lies in FAILED_FILES_DIRECTORY; when a requeue has mended the last of them, the file moves on to PROCESSED_DIRECTORY.
+lies in FAILED_FILES_DIRECTORY; when a requeue has settled the last of them, the file moves on to PROCESSED_DIRECTORY.
 Dead letters are kept for 30 days.`,
 		Example: `  bobosync dead list
   bobosync dead show 17
@@ -168,8 +168,8 @@ func showLetter(out *text.Printer, l client.Letter) error {
 func deadRequeueCommand(envFile *string) *cobra.Command {
 	return deadOrder(envFile, control.DeadRequeue, &cobra.Command{
 		Use:   "requeue (ID... | --reason TEXT | --file NAME | --all)",
-		Short: "Try dead letters again, once what was wrong is mended",
-		Long: `Try dead letters again, once what was wrong is mended. If a newer event of the worker has won meanwhile, the row is settled as
+		Short: "Try dead letters again, once what was wrong is fixed",
+		Long: `Try dead letters again, once what was wrong is fixed. If a newer event of the worker has won meanwhile, the row is settled as
 superseded and nothing is sent. The journal notes it. With --dry-run it only says what would become of them.
 
 Exit status: 0 all of them are tried again, 1 some stay as they are.`,
@@ -195,7 +195,7 @@ func deadOrder(envFile *string, order string, cmd *cobra.Command) *cobra.Command
 		if err != nil {
 			return err
 		}
-		return tellLetters(cmd, f.json, results)
+		return printLetters(cmd, f.json, results)
 	})
 	f.add(cmd, envFile, true)
 	if order == control.DeadRequeue {
@@ -217,8 +217,8 @@ func forecastLetters(ctx context.Context, conn *bus.Conn, out *text.Printer, asJ
 	return out.Err()
 }
 
-// tellLetters tells what became of each, and fails if one failed.
-func tellLetters(cmd *cobra.Command, asJSON bool, results []control.DeadResult) error {
+// printLetters prints what became of each, and fails if one failed.
+func printLetters(cmd *cobra.Command, asJSON bool, results []control.DeadResult) error {
 	if asJSON {
 		if err := outOf(cmd).JSON(results); err != nil {
 			return err
@@ -241,8 +241,8 @@ func tellLetters(cmd *cobra.Command, asJSON bool, results []control.DeadResult) 
 func deadDropCommand(envFile *string) *cobra.Command {
 	return deadOrder(envFile, control.DeadDrop, &cobra.Command{
 		Use:   "drop (ID... | --reason TEXT | --file NAME | --all)",
-		Short: "Forget dead letters: what they hold is never sent",
-		Long: `Forget dead letters: what they hold is never sent, and their file stays among the failed ones. The journal notes it.
+		Short: "Drop dead letters: what they hold is never sent",
+		Long: `Drop dead letters: what they hold is never sent, and their file stays among the failed ones. The journal notes it.
 
 Exit status: 0 all of them are gone, 1 some could not be dropped.`,
 		Example: `  bobosync dead drop 17

@@ -26,9 +26,9 @@ import (
 )
 
 const (
-	// scrubWait is how long the broker inside may take to start again, scrubLook how often that is looked at.
-	scrubWait = time.Minute
-	scrubLook = 200 * time.Millisecond
+	// scrubTimeout is how long the broker inside may take to start again, scrubPollInterval how often that is checked.
+	scrubTimeout      = time.Minute
+	scrubPollInterval = 200 * time.Millisecond
 )
 
 // eraseFlags are how an operator orders an erasure.
@@ -43,12 +43,12 @@ func eraseCommand(envFile *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "erase WORKER --reason TEXT [--yes]",
 		Short: "Erase what is stored of a worker, for a data-protection request",
-		Long: `Erase what is stored of a worker, by employee id, for a data-protection request: the history of what AtHoc was told, answers, entries,
+		Long: `Erase what is stored of a worker, by employee id, for a data-protection request: the history of what AtHoc was sent, answers, entries,
 updates, dead letters, the journal, and what belongs to the audit's records. Without --yes it only shows what would go. It is refused
 while AtHoc has a user with this employee id, since the next mapping would bring it back, and while something is under way.
 
-What the broker deletes stays in its files until it writes them anew. With the broker inside bobosync run, this command has everything
-start again for a moment and overwritten. Another broker's servers need "bobosync erase scrub", one after the other.
+What the broker deletes stays in its files until it rewrites them. With the broker inside bobosync run, this command makes everything
+restart for a moment and overwrites that. Another broker's servers need "bobosync erase scrub", one after the other.
 Files with the worker's rows are not touched: the command names them. What is stored where: docs/privacy.md.
 
 Exit status: 0 erased (or shown), 1 it was refused, or is not done everywhere.`,
@@ -125,7 +125,7 @@ func showErasure(out *text.Printer, f control.EraseForecast, names map[string]st
 	}
 }
 
-// scrubAfter has overwritten what the broker deleted, where that can be done from here.
+// scrubAfter overwrites what the broker deleted, where that can be done from here.
 func scrubAfter(ctx context.Context, out *text.Printer, envFile string, r scrub.Request, asJSON bool) error {
 	settings, err := loadSettings(ctx, envFile)
 	if err != nil {
@@ -133,7 +133,7 @@ func scrubAfter(ctx context.Context, out *text.Printer, envFile string, r scrub.
 	}
 	if settings.Broker.URL != "" {
 		if !asJSON {
-			out.Printf("What the broker has deleted is in its files until it writes them anew. To have it overwritten now: on each of its servers,\n" +
+			out.Printf("What the broker has deleted is in its files until it rewrites them. To have it overwritten now: on each of its servers,\n" +
 				"stop it, run this on its store, and start it again:\n")
 			out.Printf("  bobosync erase scrub DIR %s\n", scrubArgs(r))
 		}
@@ -143,14 +143,14 @@ func scrubAfter(ctx context.Context, out *text.Printer, envFile string, r scrub.
 	if err != nil {
 		return fmt.Errorf("what the broker has deleted is still in its files: call this command as a user who may write DATA_DIRECTORY: %w", err)
 	}
-	for deadline := time.Now().Add(scrubWait); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(scrubTimeout); time.Now().Before(deadline); {
 		if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) {
 			if !asJSON {
 				out.Printf("What the broker had deleted is overwritten.\n")
 			}
 			return nil
 		}
-		if err := pause.For(ctx, scrubLook); err != nil {
+		if err := pause.For(ctx, scrubPollInterval); err != nil {
 			return err
 		}
 	}

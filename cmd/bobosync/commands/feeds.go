@@ -90,7 +90,7 @@ func feedsMuteCommand(envFile *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "mute NAME --for 8h --reason TEXT",
 		Short: "Have what is unusual about a feed be no finding for a while",
-		Long: `Have what is unusual about a feed be no finding for a while: it always has an end, at most 31 days away. It changes nothing of what is
+		Long: `Mute the findings about what is unusual in a feed for a while: that always has an end, at most 31 days away. It changes nothing of what is
 read and sent. With --for 0 it ends now. The journal notes it.`,
 		Example: `  bobosync feeds mute default --for 8h --reason "BOBO is upgraded, ticket 4711"
   bobosync feeds mute default --for 0`,

@@ -28,7 +28,7 @@ ever lost; bobosync files show says what it waits for.`,
 		Example: `  bobosync files list
   bobosync files list --open
   bobosync files show monday.csv
-  bobosync files show monday.csv --csv > to-mend.csv
+  bobosync files show monday.csv --csv > to-fix.csv
   bobosync files try tuesday.csv
   bobosync files receipt monday.csv`,
 	}
@@ -36,7 +36,7 @@ ever lost; bobosync files show says what it waits for.`,
 	return cmd
 }
 
-// failedAmong is among how many files those are looked for that failed, unless a number is given.
+// failedAmong is how many files are searched for failed ones, unless a number is given.
 const failedAmong = 500
 
 func filesListCommand(envFile *string) *cobra.Command {
@@ -111,10 +111,10 @@ func filesShowCommand(envFile *string) *cobra.Command {
 worker AtHoc does not know, with its line and the reason. Values of a row are never shown: look at the line in the file
 itself.
 
---csv writes these rows as CSV (file, line, outcome, reason), to send back to whoever made the file.`,
+--csv writes these rows as CSV (file, line, outcome, reason), to send back to the people who made the file.`,
 		Example: `  bobosync files show monday.csv
   bobosync files show 5f3a9c01b2d4                        # by id, if several files had the name
-  bobosync files show monday.csv --csv > to-mend.csv
+  bobosync files show monday.csv --csv > to-fix.csv
   bobosync files show monday.csv --all --json`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completing(envFile, fileNames),
@@ -184,7 +184,7 @@ func whereabouts(ctx context.Context, conn *bus.Conn, f control.FileState) strin
 	return client.Whereabouts(f, verdict.Judge(observe.Facts(ctx, conn), verdict.Limits{}))
 }
 
-// filesAsCSV writes rows for whoever made the files.
+// filesAsCSV writes rows for the people who made the files.
 func filesAsCSV(ctx context.Context, conn *bus.Conn, out *text.Printer, files []control.FileState, all bool) error {
 	if err := out.CSV([]string{"file", "line", "outcome", "reason"}); err != nil {
 		return err

@@ -27,7 +27,7 @@ func heldCommand(envFile *string) *cobra.Command {
 
 When unusually many workers would go off duty at once (GUARD and the settings beside it), those of them who were not sent yet are held:
 AtHoc goes on showing them on duty, and their file stays in CSV_DIRECTORY, until somebody decides. All others go on. Time alone
-releases nobody; a newer booking of a worker who is held takes the place of the one that is held.`,
+releases nobody; a newer booking of a worker who is held supersedes the one that is held.`,
 		Example: `  bobosync held
   bobosync held show off-20240617-060214
   bobosync held approve off-20240617-060214 --reason "end of the exercise, asked the control room"
@@ -63,7 +63,7 @@ func heldListCommand(envFile *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List what is held, and what was decided within 30 days",
-		Long: `List the mass changes that wait for a decision, and those about which was decided within 30 days; and whether the guard holds or only
+		Long: `List the mass changes that wait for a decision, and those that were decided within 30 days; and whether the guard holds or only
 observes. It names no persons.`,
 		Example:           "  bobosync held list\n  bobosync held list --json",
 		Args:              cobra.NoArgs,
@@ -76,7 +76,7 @@ observes. It names no persons.`,
 
 func listHeld(out *text.Printer, a control.HeldAnswer) error {
 	out.Printf("%s %d users are on duty, as AtHoc was told.\n", client.GuardWords(a.GuardState), a.OnDuty)
-	for _, t := range a.Told {
+	for _, t := range a.Unusual {
 		out.Printf("At %s %d users %s within the window, where %d are allowed: that was not held.\n", text.When(t.At), t.Users, client.HeldKind(t.Kind), t.Allowed)
 	}
 	if len(a.Held)+len(a.Decided) == 0 {
@@ -179,7 +179,7 @@ func decideCommand(envFile *string, approve bool) *cobra.Command {
 	if !approve {
 		cmd.Use, cmd.Short = "reject ID --reason TEXT", "Never send a mass change that is held"
 		cmd.Long = `Never send a mass change that is held: what AtHoc shows of these workers stays, their rows are settled as withheld and never count as the
-latest, and the file goes to FAILED_FILES_DIRECTORY. Of stale duty it stays as it is. bobosync held requeue takes it in after all.
+latest, and the file goes to FAILED_FILES_DIRECTORY. Of stale duty it stays as it is. bobosync held requeue accepts it after all.
 
 ` + exactly
 		cmd.Example = "  bobosync held reject off-20240617-060214 --reason \"truncated export\""
@@ -234,8 +234,8 @@ func heldRequeueCommand(envFile *string) *cobra.Command {
 	var d control.HeldDecision
 	cmd := &cobra.Command{
 		Use:   "requeue ID --reason TEXT",
-		Short: "Take in after all what was rejected",
-		Long: `Take in after all what was rejected: the status of each of these workers is sent, unless a newer event has won meanwhile. When all rows of the
+		Short: "Accept after all what was rejected",
+		Long: `Accept after all what was rejected: the status of each of these workers is sent, unless a newer event has won meanwhile. When all rows of the
 file have another outcome, it moves on to PROCESSED_DIRECTORY. The journal notes it.`,
 		Example:           "  bobosync held requeue off-20240617-060214 --reason \"the export was right after all\"",
 		Args:              cobra.ExactArgs(1),

@@ -63,7 +63,7 @@ It holds no personal data. If one of the services does not answer, the others' e
 	return cmd
 }
 
-// entries gathers what was done from all who know of it, newest first.
+// entries gathers what was done from all services that know of it, newest first.
 func (f journalFlags) entries(ctx context.Context, conn *bus.Conn, stderr *text.Printer) ([]control.JournalEntry, error) {
 	if f.kind != "" && !slices.Contains(client.JournalKinds, f.kind) {
 		return nil, misused("%q is no kind: there are %s", f.kind, strings.Join(client.JournalKinds, ", "))
@@ -87,7 +87,7 @@ func (f journalFlags) entries(ctx context.Context, conn *bus.Conn, stderr *text.
 
 func showJournal(out *text.Printer, entries []control.JournalEntry, most int) error {
 	if len(entries) == 0 {
-		out.Printf("Nothing of that was done, as far as anybody knows.\n")
+		out.Printf("Nothing of that was done, as far as is known.\n")
 		return nil
 	}
 	rows := [][]string{{"BEGUN", "TOOK", "KIND", "OUTCOME", "BY", "WHAT"}}

@@ -17,8 +17,8 @@ import (
 	"bobosync/shared/topology"
 )
 
-// keepLook is how often the provisioner looks at the broker.
-const keepLook = 2 * time.Second
+// keepPollInterval is how often the provisioner checks the broker.
+const keepPollInterval = 2 * time.Second
 
 // keeping is the settings of the provisioner that goes on.
 type keeping struct {
@@ -30,55 +30,55 @@ type keeping struct {
 func (k *keeping) Validate() error { return errors.Join(k.Log.Validate(), k.Telemetry.Validate()) }
 
 // keep is bobosync provision --keep: the program that holds the provisioner's key, so that no service needs rights to make or
-// change anything. It mends the broker until ctx ends, with metrics and health as a service has them.
+// change anything. It repairs the broker until ctx ends, with metrics and health as a service has them.
 func keep(ctx context.Context, conn *bus.Conn, envFile string, s topology.Settings) (err error) {
 	var k keeping
 	if err := program.Load(ctx, envFile, &k); err != nil {
-		program.Complain(os.Stderr, "bobosync provision", err)
+		program.PrintSettingsError(os.Stderr, "bobosync provision", err)
 		return ExitStatus(exitUsage)
 	}
 	log, closeLog, err := logging.New(os.Stderr, "provision", k.Log)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = closeLog() }() // nothing is left to be told about it
+	defer func() { _ = closeLog() }() // there is nowhere left to report it
 
-	tel, stop, err := program.Tell(ctx, "bobosync-provision", k.Telemetry, log)
+	tel, stop, err := program.StartTelemetry(ctx, "bobosync-provision", k.Telemetry, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	defer tel.Part("provision", conn.Connected).InSession()()
+	defer tel.Component("provision", conn.Connected).InSession()()
 
 	log.Info("the provisioner keeps the broker's streams", "version", program.Version)
 	p := provisionKeeper{conn: conn, settings: s, log: log, refused: map[string]string{}}
-	told := ""
+	logged := ""
 	for {
-		trouble := ""
-		if err := p.mend(ctx); err != nil && ctx.Err() == nil {
-			trouble = err.Error()
+		problem := ""
+		if err := p.apply(ctx); err != nil && ctx.Err() == nil {
+			problem = err.Error()
 		}
-		if trouble != told && trouble != "" {
-			log.Warn("the broker's store cannot be looked at or mended, trying again", "error", trouble)
+		if problem != logged && problem != "" {
+			log.Warn("the broker's store cannot be read or repaired, trying again", "error", problem)
 		}
-		told = trouble
-		if pause.For(ctx, keepLook) != nil {
+		logged = problem
+		if pause.For(ctx, keepPollInterval) != nil {
 			return nil
 		}
 	}
 }
 
-// provisionKeeper is the provisioner at work.
+// provisionKeeper is the running provisioner.
 type provisionKeeper struct {
 	conn     *bus.Conn
 	settings topology.Settings
 	log      *slog.Logger
-	// refused is what cannot be changed, by the part that it was logged of.
+	// refused is what cannot be changed, by the part for which it was logged.
 	refused map[string]string
 }
 
-// mend makes what is missing and changes what is not as wanted, and logs each of these, and once what it leaves as it is.
-func (p *provisionKeeper) mend(ctx context.Context) error {
+// apply makes what is missing and changes what is not as wanted, and logs each of these, and once what it leaves as it is.
+func (p *provisionKeeper) apply(ctx context.Context) error {
 	findings, err := topology.Survey(ctx, p.conn.JS, p.settings)
 	if err != nil {
 		return err
@@ -97,7 +97,7 @@ func (p *provisionKeeper) mend(ctx context.Context) error {
 				errs = append(errs, err)
 				continue
 			}
-			p.log.Warn("a part of the broker's store was missing or not as wanted, and is mended", "part", f.String(), "missing", f.Missing, "differences", what)
+			p.log.Warn("a part of the broker's store was missing or not as wanted, and is repaired", "part", f.String(), "missing", f.Missing, "differences", what)
 		}
 		if f.Refused() && p.refused[f.String()] != what {
 			p.log.Error("a part of the broker's store is not as wanted and stays so; bobosync provision --dry-run says why", "part", f.String(), "differences", what)

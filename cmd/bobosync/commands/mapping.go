@@ -25,7 +25,7 @@ func mappingCommand(envFile *string) *cobra.Command {
 		Long: `Look at the mapping of employee ids to AtHoc users, refresh it, approve one that is held back.
 
 The janitor fetches the mapping from AtHoc daily. One that would lose many employee ids at once (MAPPING_MAX_REMOVAL_PERCENT)
-is held back: the one before stays in force until an operator approves.`,
+is held back: the previous one stays in force until an operator approves.`,
 		Example: `  bobosync mapping show
   bobosync mapping list smith
   bobosync mapping refresh
@@ -45,7 +45,7 @@ func mappingShowCommand(envFile *string) *cobra.Command {
 		Use:   "show",
 		Short: "Show how old the mapping is, what is held back, and which employee ids are ambiguous",
 		Long: `Show how old the mapping in force is and when it is refreshed next; a mapping that is held back, and why; and employee ids that
-several AtHoc users have: none of these users gets a duty status until that is mended in AtHoc. With --held it lists the employee ids that
+several AtHoc users have: none of these users gets a duty status until that is corrected in AtHoc. With --held it lists the employee ids that
 would lose their AtHoc user, or get another one, by the mapping that is held back.`,
 		Example: "  bobosync mapping show\n  bobosync mapping show --held\n  bobosync mapping show --json",
 		Args:    cobra.NoArgs,
@@ -81,13 +81,13 @@ func showMapping(out *text.Printer, r control.MappingReport) {
 		out.Printf("  fetched at    %s\n  refreshed at  %s\n", text.When(r.Taken), text.When(r.Refreshed))
 		out.Printf("  last look     %s, of them %d without an employee id\n", text.Count(r.Users, "AtHoc user"), r.Without)
 	}
-	if r.Duty.Off {
+	if r.Job.Off {
 		out.Printf("  next          never: SYNC_MAPPINGS is off\n")
 	} else {
-		out.Printf("  next          %s\n", text.When(r.Duty.Next))
+		out.Printf("  next          %s\n", text.When(r.Job.Next))
 	}
-	if r.Duty.Failures > 0 {
-		out.Printf("  the refresh failed %s: %s\n", text.Times(r.Duty.Failures), r.Duty.Error)
+	if r.Job.Failures > 0 {
+		out.Printf("  the refresh failed %s: %s\n", text.Times(r.Job.Failures), r.Job.Error)
 	}
 	if r.Unusable > 0 {
 		out.Printf("  %s cannot be used: the name or the employee id is empty, too long or has invisible characters\n", text.Count(r.Unusable, "user"))
@@ -98,7 +98,7 @@ func showMapping(out *text.Printer, r control.MappingReport) {
 // showDoubtful lists the employee ids that somebody should look at in AtHoc.
 func showDoubtful(out *text.Printer, r control.MappingReport) {
 	if len(r.Ambiguous) > 0 {
-		out.Printf("\nSeveral users have the same employee id; none of them gets its duty status. Mend it in AtHoc:\n")
+		out.Printf("\nSeveral users have the same employee id; none of them gets its duty status. Correct it in AtHoc:\n")
 		for _, id := range slices.Sorted(maps.Keys(r.Ambiguous)) {
 			out.Printf("  %s: %s\n", id, strings.Join(r.Ambiguous[id], ", "))
 		}
@@ -197,7 +197,7 @@ Exit status: 0 the mapping is up to date, 1 it failed or is held back.`,
 		Example: "  bobosync mapping refresh\n  bobosync mapping refresh --no-wait",
 		Args:    cobra.NoArgs,
 		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
-			begun, err := client.Give[control.Begun](ctx, conn, orderOf(cmd), topology.Janitor, control.MappingRefresh, control.Order{})
+			begun, err := client.Give[control.Begun](ctx, conn, orderOf(cmd), topology.Janitor, control.MappingRefresh, control.RunRequest{})
 			if err != nil {
 				return err
 			}
@@ -208,7 +208,7 @@ Exit status: 0 the mapping is up to date, 1 it failed or is held back.`,
 	return cmd
 }
 
-// follow waits for an order about the mapping and tells its end.
+// follow waits for an order about the mapping and reports its end.
 func (f orderFlags) follow(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, begun control.Begun, done string) error {
 	out := outOf(cmd)
 	switch {
@@ -236,11 +236,11 @@ func (f orderFlags) follow(ctx context.Context, conn *bus.Conn, cmd *cobra.Comma
 		out.Printf("%s: %s.\n", done, cmp.Or(client.Counts(entry.Counts), "nothing has changed"))
 		return nil
 	case control.OutcomeHeld:
-		return fmt.Errorf("the new mapping is held back: %s; bobosync mapping show tells how to approve it", cmp.Or(entry.Text, entry.Error))
+		return fmt.Errorf("the new mapping is held back: %s; bobosync mapping show shows how to approve it", cmp.Or(entry.Text, entry.Error))
 	case control.OutcomeInterrupted:
 		return errors.New("the janitor was stopped before the end; it refreshes again by itself when it is back")
 	default:
-		return fmt.Errorf("the mapping could not be refreshed, and the one before stays in force: %s", cmp.Or(entry.Error, entry.Text))
+		return fmt.Errorf("the mapping could not be refreshed, and the previous one stays in force: %s", cmp.Or(entry.Error, entry.Text))
 	}
 }
 
@@ -249,8 +249,8 @@ func mappingApproveCommand(envFile *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "approve [ID]",
 		Short: "Let a mapping into force that is held back",
-		Long: `Let a mapping into force that is held back. Without an id it shows what is held back, and changes nothing. AtHoc is asked once
-more: if it gives something else than what was approved, that is held back anew.
+		Long: `Put a mapping that is held back into force. Without an id it shows what is held back, and changes nothing. AtHoc is asked once
+more: if it gives something else than what was approved, that is held back again.
 
 Exit status: 0 it is in force (or, without an id, nothing is held back), 1 it is not.`,
 		Example: "  bobosync mapping approve            # what is held back\n  bobosync mapping approve 3fa9c1",
@@ -277,7 +277,7 @@ Exit status: 0 it is in force (or, without an id, nothing is held back), 1 it is
 	return cmd
 }
 
-// showWhatIsHeld shows the mapping that waits for an approval; it is a failure that there is one, since nothing was approved.
+// showWhatIsHeld shows the mapping that waits for an approval; if there is one that is a failure, since nothing was approved.
 func showWhatIsHeld(ctx context.Context, conn *bus.Conn, out *text.Printer, asJSON bool) error {
 	report, err := askMapping(ctx, conn)
 	if err != nil {

@@ -1,6 +1,6 @@
 package commands
 
-// Notices: who is told of the status without asking.
+// Notices: who is notified of the status without asking.
 
 import (
 	"context"
@@ -16,8 +16,8 @@ func notifyCommand(envFile *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "notify",
 		Short: "Try whether notices arrive: mail, webhook, Teams",
-		Long: `Try whether notices arrive. The janitor tells people by mail, by a webhook and in Teams when the status gets worse, when a decision is needed,
-when files failed or rows were rejected, when all is well again, and once a day how it stands. Its settings begin with NOTIFY_.`,
+		Long: `Try whether notices arrive. The janitor notifies people by mail, by a webhook and in Teams when the status gets worse, when a decision is needed,
+when files failed or rows were rejected, when all is well again, and once a day with a digest. Its settings begin with NOTIFY_.`,
 		Example: "  bobosync notify test",
 	}
 	cmd.AddCommand(notifyTestCommand(envFile))

@@ -14,10 +14,10 @@ func TestNotifyTest(t *testing.T) {
 	r.fails(1, "no such service answers", "notify", "test")
 	answer := control.NotifyTest{Results: []control.NotifyResult{{Sink: "mail"}, {Sink: "teams"}}}
 	var notes asked[control.JournalEntry]
-	var orders asked[control.Order]
-	r.serve(topology.Janitor, hears(&orders, control.TestNotify, func(control.Order) (control.NotifyTest, error) {
+	var orders asked[control.RunRequest]
+	r.serve(topology.Janitor, hears(&orders, control.TestNotify, func(control.RunRequest) (control.NotifyTest, error) {
 		if len(answer.Results) == 0 {
-			return answer, control.Refuse("nobody is told of anything")
+			return answer, control.Refuse("nobody is notified of anything")
 		}
 		return answer, nil
 	}), hears(&notes, control.JournalNote, func(control.JournalEntry) (control.Nothing, error) { return control.Nothing{}, nil }))
@@ -28,5 +28,5 @@ func TestNotifyTest(t *testing.T) {
 	r.fails(1, `"error": "it answers with status 404"`, "notify", "test", "--json")
 	require.Len(t, notes.got(), 3)
 	answer.Results = nil
-	r.fails(1, "nobody is told of anything", "notify", "test")
+	r.fails(1, "nobody is notified of anything", "notify", "test")
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/spf13/cobra"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"bobosync/shared/breaker"
@@ -22,7 +23,7 @@ import (
 	"bobosync/shared/verdict"
 )
 
-const patience = time.Minute
+const timeout = time.Minute
 
 // responders stand in for the services on a real broker, each command is called as main does.
 type responders struct {
@@ -101,7 +102,7 @@ func callHere(t *testing.T, args ...string) (out, text string, status int) {
 	root.SetArgs(args)
 	root.SetOut(&stdout)
 	root.SetErr(&stderr)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	status = Execute(ctx, root)
 	return stdout.String(), stderr.String(), status
@@ -132,36 +133,44 @@ func (r *responders) allWell() (stopPublisher func()) {
 	me := control.Instance{Name: "a/1", Version: "v1.2.3", Started: now.Add(-time.Hour)}
 	r.serve(topology.Ingest, states(control.IngestState{Instance: me, LastFile: now.Add(-time.Minute), FreeBytes: 9 << 30}))
 	r.serve(topology.Resolver, states(control.ResolverState{Instance: me, Recovered: true, Workers: 7, OnDuty: 3, Snapshot: "s", Mapped: 9}))
-	r.serve(topology.Janitor, states(control.JanitorState{Instance: me, AtWork: true, Duties: []control.Duty{{Name: control.DutyMapping, LastSuccess: now}}}))
-	return r.serve(topology.Publisher, states(control.PublisherState{Instance: me, Lanes: []int{2}, LastSuccess: now}))
+	r.serve(topology.Janitor, states(control.JanitorState{Instance: me, Leads: true, Jobs: []control.Job{{Name: control.JobMapping, LastSuccess: now}}}))
+	return r.serve(topology.Publisher, states(control.PublisherState{Instance: me, Partitions: []int{2}, LastSuccess: now}))
 }
 
-// told is the status in JSON.
-func (r *responders) told(status int, args ...string) (level string, causes []string, f verdict.Facts) {
-	r.t.Helper()
+// told is the status in JSON. An answer that is late is missed, so ask until all are there.
+func (r *responders) told(t require.TestingT, status int, args ...string) (level string, causes []string, f verdict.Facts) {
 	out, text, got := r.call(append([]string{"status", "--json"}, args...)...)
-	require.Equal(r.t, status, got, "%s%s", out, text)
+	require.Equal(t, status, got, "%s%s", out, text)
 	var answer struct {
 		Verdict  string
 		Findings []struct{ Cause, Text, Do string }
 		Facts    verdict.Facts
 	}
-	require.NoError(r.t, json.Unmarshal([]byte(out), &answer))
+	require.NoError(t, json.Unmarshal([]byte(out), &answer))
 	for _, found := range answer.Findings {
 		causes = append(causes, found.Cause)
-		require.NotEmpty(r.t, found.Text)
-		require.NotEmpty(r.t, found.Do)
+		require.NotEmpty(t, found.Text)
+		require.NotEmpty(t, found.Do)
 	}
 	return answer.Verdict, causes, answer.Facts
+}
+
+// until looks again until all that is required holds.
+func (r *responders) until(holds func(t require.TestingT)) {
+	r.t.Helper()
+	require.EventuallyWithT(r.t, func(c *assert.CollectT) { holds(c) }, timeout, time.Millisecond)
 }
 
 func TestStatusOfAnInstallation(t *testing.T) {
 	r := newResponders(t)
 	stopPublisher := r.allWell()
-	require.Contains(t, r.succeeds("status"), "OK: duty data is fresh\n")
-	level, causes, _ := r.told(0)
-	require.Equal(t, "ok", level)
-	require.Empty(t, causes)
+	r.until(func(t require.TestingT) {
+		level, causes, _ := r.told(t, 0)
+		require.Equal(t, "ok", level)
+		require.Empty(t, causes)
+		out, _, _ := r.call("status")
+		require.Contains(t, out, "OK: duty data is fresh\n")
+	})
 
 	// What waits in the broker, and who has which lane.
 	for range 3 {
@@ -172,11 +181,13 @@ func TestStatusOfAnInstallation(t *testing.T) {
 	require.NoError(t, err)
 	leases, err := r.conn.JS.KeyValue(t.Context(), topology.BucketLeases)
 	require.NoError(t, err)
-	_, err = leases.PutString(t.Context(), topology.LaneLease(5), "b-2")
+	_, err = leases.PutString(t.Context(), topology.PartitionLease(5), "b-2")
 	require.NoError(t, err)
-	_, _, f := r.told(0)
-	require.Equal(t, map[topology.Service]uint64{topology.Ingest: 0, topology.Resolver: 3, topology.Publisher: 1}, f.Backlog)
-	require.Equal(t, map[int]string{5: "b-2"}, f.Lanes)
+	r.until(func(t require.TestingT) {
+		_, _, f := r.told(t, 0)
+		require.Equal(t, map[topology.Service]uint64{topology.Ingest: 0, topology.Resolver: 3, topology.Publisher: 1}, f.Backlog)
+		require.Equal(t, map[int]string{5: "b-2"}, f.Partitions)
+	})
 
 	// AtHoc's state is known without a publisher.
 	stopPublisher()
@@ -188,17 +199,21 @@ func TestStatusOfAnInstallation(t *testing.T) {
 	require.NoError(t, err)
 	_, err = r.conn.JS.Publish(t.Context(), topology.DeadSubject("publisher"), []byte("{}"))
 	require.NoError(t, err)
-	level, causes, _ = r.told(2)
-	require.Equal(t, "problem", level)
-	require.Equal(t, []string{"no_publisher", verdict.CauseAtHocRefuses, verdict.CauseDead}, causes)
+	r.until(func(t require.TestingT) {
+		level, causes, _ := r.told(t, 2)
+		require.Equal(t, "problem", level)
+		require.Equal(t, []string{"no_publisher", verdict.CauseAtHocRefuses, verdict.CauseDead}, causes)
+	})
 	out := r.fails(2, "PROBLEM: no new duty data reaches AtHoc\n", "status")
 	require.Contains(t, out, "No publisher is alive: nothing is sent to AtHoc")
 
 	require.NoError(t, r.conn.JS.DeleteStream(t.Context(), topology.StreamUpdates))
 	require.NoError(t, r.conn.JS.DeleteConsumer(t.Context(), topology.StreamAcks, topology.ConsumerIngestAcks))
-	_, causes, f = r.told(2)
-	require.Equal(t, verdict.CauseMissing, causes[0])
-	require.ElementsMatch(t, []string{"stream UPDATES", "consumer ingest-acks"}, f.Missing)
+	r.until(func(t require.TestingT) {
+		_, causes, f := r.told(t, 2)
+		require.Equal(t, verdict.CauseMissing, causes[0])
+		require.ElementsMatch(t, []string{"stream UPDATES", "consumer ingest-acks"}, f.Missing)
+	})
 }
 
 func TestStatusWarns(t *testing.T) {
@@ -207,7 +222,7 @@ func TestStatusWarns(t *testing.T) {
 	me := control.Instance{Name: "a/1", Version: "v1.2.3", Started: now.Add(-30 * time.Hour)}
 	r.serve(topology.Ingest, states(control.IngestState{Instance: me, LastFile: now.Add(-13 * time.Hour), FreeBytes: 9 << 30}))
 	r.serve(topology.Resolver, states(control.ResolverState{Instance: me, Recovered: true, Snapshot: "s"}))
-	r.serve(topology.Janitor, states(control.JanitorState{Instance: me, AtWork: true}))
+	r.serve(topology.Janitor, states(control.JanitorState{Instance: me, Leads: true}))
 	r.serve(topology.Publisher, states(control.PublisherState{Instance: me}))
 	// A second process of a service answers too.
 	other := me
@@ -216,12 +231,16 @@ func TestStatusWarns(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(stop)
 
-	_, causes, f := r.told(1)
-	require.Equal(t, []string{verdict.CauseSilent, verdict.CauseVersions}, causes)
-	require.Len(t, f.Publisher, 2)
-	require.Equal(t, "A/9", f.Publisher[0].Name, "in the same order each time")
-	_, causes, _ = r.told(1, "--silent-after", "14h")
-	require.Equal(t, []string{verdict.CauseVersions}, causes)
+	r.until(func(t require.TestingT) {
+		_, causes, f := r.told(t, 1)
+		require.Equal(t, []string{verdict.CauseSilent, verdict.CauseVersions}, causes)
+		require.Len(t, f.Publisher, 2)
+		require.Equal(t, "A/9", f.Publisher[0].Name, "in the same order each time")
+	})
+	r.until(func(t require.TestingT) {
+		_, causes, _ := r.told(t, 1, "--silent-after", "14h")
+		require.Equal(t, []string{verdict.CauseVersions}, causes)
+	})
 }
 
 func TestStatusWithoutABroker(t *testing.T) {
@@ -236,7 +255,7 @@ func TestStatusWithoutABroker(t *testing.T) {
 	require.Contains(t, out, "PROBLEM: nobody can tell whether duty data is fresh")
 	require.Contains(t, out, "The broker cannot be reached")
 	require.NotContains(t, out, "hunter2")
-	require.Less(t, time.Since(began), 10*time.Second)
+	require.Less(t, time.Since(began), timeout/2)
 }
 
 // TestStatusOfABrokerWithoutJetStream: the broker is there, and that is not enough. It switches JetStream off by itself when
@@ -251,7 +270,7 @@ func TestStatusOfABrokerWithoutJetStream(t *testing.T) {
 	require.NoError(t, err)
 	srv.Start()
 	t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
-	require.True(t, srv.ReadyForConnections(patience))
+	require.True(t, srv.ReadyForConnections(timeout))
 	t.Setenv("NATS_URL", srv.ClientURL())
 
 	look := &client.Observer{}
@@ -271,7 +290,7 @@ func TestStatusOfABrokerWithoutJetStream(t *testing.T) {
 	out, text, status := callHere(t, "status")
 	require.Equal(t, 2, status, text)
 	require.Contains(t, out, "its JetStream is off or does not answer")
-	require.Less(t, time.Since(began), 10*time.Second)
+	require.Less(t, time.Since(began), timeout/2)
 	_, text, status = callHere(t, "dead", "list")
 	require.Equal(t, 1, status)
 	require.Contains(t, text, "its JetStream is off or does not answer")
@@ -288,7 +307,7 @@ func TestAnOrderWithoutTheRight(t *testing.T) {
 	require.NoError(t, err)
 	srv.Start()
 	t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
-	require.True(t, srv.ReadyForConnections(patience))
+	require.True(t, srv.ReadyForConnections(timeout))
 	t.Setenv("NATS_URL", strings.Replace(srv.ClientURL(), "nats://", "nats://viewer:hunter2@", 1))
 	began := time.Now()
 	for _, args := range [][]string{{"mapping", "refresh"}, {"replay", "--all"}, {"files", "list"}} {
@@ -297,7 +316,7 @@ func TestAnOrderWithoutTheRight(t *testing.T) {
 		require.Contains(t, text, "does not let this user give that order: call the command with the operator's file in NATS_CREDS")
 		require.NotContains(t, text, "hunter2")
 	}
-	require.Less(t, time.Since(began), 10*time.Second)
+	require.Less(t, time.Since(began), timeout/2)
 }
 
 func TestStatusIsWatched(t *testing.T) {
@@ -355,13 +374,18 @@ func TestTheShellCompletes(t *testing.T) {
 	r.serve(topology.Ingest, says(control.Files, control.FilesAnswer{Files: []control.FileState{{ID: "f1", Name: "monday.csv"}}}))
 	r.serve(topology.Resolver, says(control.Replays, []control.ReplayState{{ID: "r1", What: "everyone"}, {ID: "r2", Ended: time.Now()}}))
 	r.serve(topology.Janitor, says(control.MappingShow, control.MappingReport{Held: &control.HeldMapping{ID: "3fa9c1"}}))
-	require.Contains(t, r.succeedsLoudly("__complete", "files", "show", ""), "monday.csv")
-	require.Contains(t, r.succeedsLoudly("__complete", "replay", "--file", ""), "monday.csv")
-	require.Contains(t, r.succeedsLoudly("__complete", "mapping", "approve", ""), "3fa9c1")
-	require.Contains(t, r.succeedsLoudly("__complete", "journal", "--kind", ""), "reconcile")
-	stop := r.succeedsLoudly("__complete", "replay", "stop", "")
-	require.Contains(t, stop, "r1")
-	require.NotContains(t, stop, "r2")
+	completes := func(name string, args ...string) (out string) { // what is not there soon is left out
+		require.Eventually(t, func() bool {
+			out = r.succeedsLoudly(append([]string{"__complete"}, args...)...)
+			return strings.Contains(out, name)
+		}, timeout, time.Millisecond, "%s for %v", name, args)
+		return out
+	}
+	completes("monday.csv", "files", "show", "")
+	completes("monday.csv", "replay", "--file", "")
+	completes("3fa9c1", "mapping", "approve", "")
+	completes("reconcile", "journal", "--kind", "")
+	require.NotContains(t, completes("r1", "replay", "stop", ""), "r2")
 }
 
 // succeedsLoudly runs a command that may say something on the standard error.

@@ -43,7 +43,7 @@ func TestWorker(t *testing.T) {
 	var heard asked[control.WorkerRequest]
 	r.serve(topology.Resolver, hears(&heard, control.WorkerShow, func(req control.WorkerRequest) (control.WorkerAnswer, error) {
 		if req.Text != "00123" {
-			return control.WorkerAnswer{}, control.Refuse("BOBO has never told of %q", req.Text)
+			return control.WorkerAnswer{}, control.Refuse("BOBO has never reported %q", req.Text)
 		}
 		return control.WorkerAnswer{
 			Employee: "00123", User: "jo@example.org", Known: true, Status: "AtHoc shows the worker on duty, as it should.",
@@ -75,7 +75,7 @@ func TestWorker(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(r.succeeds("worker", "00123", "--json")), &told))
 	require.Equal(t, map[string]string{fileA: "monday.csv"}, told.Files)
 	require.Equal(t, 12, told.Latest.Row)
-	r.fails(1, `BOBO has never told of "nobody"`, "worker", "nobody")
+	r.fails(1, `BOBO has never reported "nobody"`, "worker", "nobody")
 	require.Len(t, heard.got(), 4)
 }
 
@@ -86,7 +86,7 @@ func TestMappingShowAndList(t *testing.T) {
 		Snapshot: "s", Users: 120, Mapped: 110, Without: 8, Unusable: 2, Taken: time.Now(), Refreshed: time.Now(),
 		Ambiguous: map[string][]string{"00007": {"a@example.org", "b@example.org"}}, Alike: [][]string{{"0042", "42"}}, Left: 5,
 		Held: &control.HeldMapping{ID: "3fa9c1", Before: 110, After: 20, Removed: 90, Reason: "90 of 110 would be gone"},
-		Duty: control.Duty{Name: control.DutyMapping, Failures: 2, Error: "AtHoc is away"},
+		Job:  control.Job{Name: control.JobMapping, Failures: 2, Error: "AtHoc is away"},
 	}))
 	out := r.succeeds("mapping", "show")
 	require.True(t, strings.HasPrefix(out, "A new mapping is HELD BACK"), "what matters comes first: %s", out)
@@ -128,18 +128,18 @@ func TestMappingRefresh(t *testing.T) {
 	}{
 		"ok":          {control.JournalEntry{Outcome: control.OutcomeOK, Counts: map[string]int{"added": 3, "without_id": 1}}, 0, "The mapping is refreshed: 3 added, 1 without id."},
 		"nothing new": {control.JournalEntry{Outcome: control.OutcomeOK}, 0, "nothing has changed"},
-		"held":        {control.JournalEntry{Outcome: control.OutcomeHeld, Text: "90 would be gone"}, 1, "held back: 90 would be gone; bobosync mapping show tells how"},
-		"failed":      {control.JournalEntry{Outcome: control.OutcomeFailed, Error: "AtHoc is away"}, 1, "the one before stays in force: AtHoc is away"},
+		"held":        {control.JournalEntry{Outcome: control.OutcomeHeld, Text: "90 would be gone"}, 1, "held back: 90 would be gone; bobosync mapping show shows how"},
+		"failed":      {control.JournalEntry{Outcome: control.OutcomeFailed, Error: "AtHoc is away"}, 1, "the previous one stays in force: AtHoc is away"},
 		"interrupted": {control.JournalEntry{Outcome: control.OutcomeInterrupted}, 1, "refreshes again by itself"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newResponders(t)
-			c.end.ID, c.end.Kind, c.end.Ended = "e1", control.DutyMapping, time.Now()
-			var heard asked[control.Order]
-			refresh := hears(&heard, control.MappingRefresh, func(control.Order) (control.Begun, error) { return control.Begun{Entry: "e1"}, nil })
+			c.end.ID, c.end.Kind, c.end.Ended = "e1", control.JobMapping, time.Now()
+			var heard asked[control.RunRequest]
+			refresh := hears(&heard, control.MappingRefresh, func(control.RunRequest) (control.Begun, error) { return control.Begun{Entry: "e1"}, nil })
 			r.serve(topology.Janitor, refresh, journalOf(c.end))
 			r.fails(c.status, c.says, "mapping", "refresh")
-			require.Equal(t, []control.Order{{By: client.Whoami()}}, heard.got())
+			require.Equal(t, []control.RunRequest{{By: client.Whoami()}}, heard.got())
 			out, _, status := r.call("mapping", "refresh", "--json")
 			require.Equal(t, c.status, status)
 			var told control.JournalEntry
@@ -204,7 +204,7 @@ func (r *responders) comparison(report control.ReconcileAnswer, outcome string) 
 	heard := new(asked[control.ReconcileRequest])
 	stop := r.serve(topology.Janitor,
 		hears(heard, control.Reconcile, func(control.ReconcileRequest) (control.Begun, error) { return control.Begun{Entry: "e1"}, nil }),
-		journalOf(control.JournalEntry{ID: "e1", Kind: control.DutyReconcile, Ended: time.Now(), Outcome: outcome, Error: "AtHoc is away"}),
+		journalOf(control.JournalEntry{ID: "e1", Kind: control.JobReconcile, Ended: time.Now(), Outcome: outcome, Error: "AtHoc is away"}),
 		control.On(control.ReconcileReport, func(_ context.Context, p control.Page) (control.ReconcileAnswer, error) {
 			part := report
 			part.Users, part.Next = report.Users[p.After:min(p.After+1, len(report.Users))], 0
@@ -219,7 +219,7 @@ func (r *responders) comparison(report control.ReconcileAnswer, outcome string) 
 func TestReconcile(t *testing.T) {
 	r := newResponders(t)
 	differ := control.ReconcileAnswer{
-		Entry: "e1", Compared: 500, Foreign: 1, Differing: 2, Users: []control.DifferingUser{
+		Entry: "e1", Compared: 500, Unmanaged: 1, Differing: 2, Users: []control.DifferingUser{
 			{User: "a@example.org", Employee: "1", Holds: "17/06/2024 14:30:00", Why: "somebody has edited it in AtHoc"},
 			{User: "b@example.org", Employee: "2", Wanted: "17/06/2024 15:30:00", Why: "AtHoc was restored"},
 		},
@@ -227,7 +227,7 @@ func TestReconcile(t *testing.T) {
 	heard, stop := r.comparison(differ, control.OutcomeOK)
 	out := r.succeeds("reconcile")
 	for _, want := range []string{
-		"something else than it should for 2 of 500 users. Nothing was sent; bobosync reconcile --apply mends it.", "1 user with a duty status",
+		"something else than it should for 2 of 500 users. Nothing was sent; bobosync reconcile --apply corrects it.", "1 user with a duty status",
 		"a@example.org", "17/06/2024 14:30:00", "off duty", "somebody has edited it", "b@example.org",
 	} {
 		require.Contains(t, out, want)
@@ -241,7 +241,12 @@ func TestReconcile(t *testing.T) {
 	require.Len(t, heard.got(), 2, "--last makes no new one")
 	stop()
 
-	differ.Applied = 2
+	differ.TooMany = "2 of 500 users differ, which is more than 0 %"
+	_, stop = r.comparison(differ, control.OutcomeOK)
+	require.Contains(t, r.succeeds("reconcile"), "something else than it should: 2 of 500 users differ, which is more than 0 %.\nNothing was sent, and sending it would be held back. Look at the list.")
+	stop()
+
+	differ.Applied, differ.TooMany = 2, ""
 	heard, stop = r.comparison(differ, control.OutcomeOK)
 	require.Contains(t, r.succeeds("reconcile", "--apply", "--force"), "2 were sent the right status")
 	require.Equal(t, []control.ReconcileRequest{{Apply: true, Force: true, By: client.Whoami()}}, heard.got())
@@ -270,9 +275,9 @@ func TestJournal(t *testing.T) {
 	now := time.Now().Truncate(time.Second)
 	at := func(hours int) time.Time { return now.Add(-time.Duration(hours) * time.Hour) }
 	entries := []control.JournalEntry{
-		{ID: "3", Kind: control.DutyMapping, Started: at(1), Ended: at(1).Add(time.Second), Outcome: control.OutcomeOK, Counts: map[string]int{"added": 4}},
+		{ID: "3", Kind: control.JobMapping, Started: at(1), Ended: at(1).Add(time.Second), Outcome: control.OutcomeOK, Counts: map[string]int{"added": 4}},
 		{ID: "2", Kind: control.KindOperator, By: "jo@desk", Started: at(3), Ended: at(3), Outcome: control.OutcomeOK, Text: "dead letters dropped"},
-		{ID: "1", Kind: control.DutyCleanup, Started: at(30), Outcome: control.OutcomeFailed, Error: "AtHoc is away"},
+		{ID: "1", Kind: control.JobCleanup, Started: at(30), Outcome: control.OutcomeFailed, Error: "AtHoc is away"},
 	}
 	var heard asked[control.JournalRequest]
 	r.serve(topology.Janitor, hears(&heard, control.Journal, func(req control.JournalRequest) (control.JournalAnswer, error) {
@@ -483,7 +488,7 @@ func TestManyDeadLettersAreRead(t *testing.T) {
 	}
 	select {
 	case <-r.conn.JS.PublishAsyncComplete():
-	case <-time.After(patience):
+	case <-time.After(timeout):
 		t.Fatal("not published")
 	}
 	stream, err := r.conn.JS.Stream(t.Context(), topology.StreamDead)

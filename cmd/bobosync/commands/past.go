@@ -1,6 +1,6 @@
 package commands
 
-// The past: what AtHoc held of a worker, who was on duty, and what was told of a file's rows.
+// The past: what AtHoc held of a worker, who was on duty, and what was sent from a file's rows.
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// pastMoment reads what an operator means by a moment of the past. A time of the hour that autumn repeats is asked for anew.
+// pastMoment reads what an operator means by a moment of the past. For a time in the hour that autumn repeats it asks again.
 func pastMoment(words string, now time.Time) (time.Time, error) {
 	if words == "" {
 		return time.Time{}, nil
@@ -28,8 +28,8 @@ func pastMoment(words string, now time.Time) (time.Time, error) {
 	return t, nil
 }
 
-// pastListed is how much of what AtHoc was told before is listed. Each lies some 20,000 records before the next, so each costs a look into another
-// file of the broker.
+// pastListed is how much of what AtHoc was sent before is listed. Each lies some 20,000 records before the next, so each costs a read of
+// another file of the broker.
 const pastListed = 3
 
 // showPast says what AtHoc held of a worker.
@@ -46,7 +46,7 @@ func showPast(ctx context.Context, conn *bus.Conn, out *text.Printer, worker, at
 	}
 	seen, err := client.LastSeen(ctx, conn, a)
 	if err != nil {
-		seen = nil // the janitor does not answer: what AtHoc was told is known all the same
+		seen = nil // the janitor does not answer: what AtHoc was sent is known all the same
 	}
 	names := client.FileNames(ctx, conn, a.Files())
 	sentence := a.Sentence(names, time.Local)
@@ -62,8 +62,8 @@ func showPast(ctx context.Context, conn *bus.Conn, out *text.Printer, worker, at
 	if seen != nil {
 		out.Printf("%s.\n", text.Clean(seen.Words(time.Local)))
 	}
-	rows := [][]string{{"TOLD", "STATUS", "BOOKED", "ANSWER", "CALL", "FILE", "LINE"}}
-	for _, t := range a.Told {
+	rows := [][]string{{"SENT", "STATUS", "BOOKED", "ANSWER", "CALL", "FILE", "LINE"}}
+	for _, t := range a.Deliveries {
 		answer := "none"
 		if t.Outcome != "pending" {
 			answer = t.Outcome + " at " + text.Moment(t.Answered, time.Local)
@@ -80,15 +80,52 @@ func showPast(ctx context.Context, conn *bus.Conn, out *text.Printer, worker, at
 	return nil
 }
 
+// listBooked lists what a worker had booked by a moment, also what was superseded before anything was sent.
+func listBooked(ctx context.Context, conn *bus.Conn, out *text.Printer, worker, at string, asJSON bool) error {
+	when, err := pastMoment(at, time.Now())
+	if err != nil {
+		return err
+	}
+	if when.IsZero() {
+		when = time.Now()
+	}
+	who, err := control.Ask[control.WorkerAnswer](ctx, conn.NC, topology.Resolver, control.WorkerShow, control.WorkerRequest{Text: worker})
+	if err != nil {
+		return err
+	}
+	b, err := client.Bookings(ctx, conn, who.Employee, when, client.Whoami())
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return out.JSON(b)
+	}
+	rows := [][]string{{"BOOKED", "STATUS", "FILE CAME", "FILE", "LINE", "OUTCOME"}}
+	for _, row := range b.Bookings {
+		rows = append(rows, []string{
+			text.Moment(row.At, time.Local), client.OnOrOff(row.On), text.Moment(row.Arrived, time.Local), row.Name, lineOf(row.Line), text.Dash(row.Outcome),
+		})
+	}
+	if len(rows) > 1 {
+		out.Table(rows)
+	} else {
+		out.Printf("There is no booking of worker %s in the files of the day before %s.\n", text.Dash(who.Employee), text.Moment(when, time.Local))
+	}
+	if missing := client.BookingsMissing(b); missing != "" {
+		out.Printf("%s.\n", missing)
+	}
+	return nil
+}
+
 func onDutyCommand(envFile *string) *cobra.Command {
 	var at string
 	var asCSV, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "onduty",
 		Short: "List whom AtHoc held as on duty, now or at a moment of the past",
-		Long: `List whom AtHoc held as on duty, now or at a moment of the past, as far as this program told it. What counts is when AtHoc answered.
+		Long: `List whom AtHoc held as on duty, now or at a moment of the past, as far as this program sent it. What counts is when AtHoc answered.
 Those of whom it is uncertain, since a call had no answer, or none yet, are listed as such. What was set in AtHoc by hand is not known here: see
-bobosync reconcile. Who asks is written into the audit.`,
+bobosync reconcile. The audit records who asks.`,
 		Example: `  bobosync onduty
   bobosync onduty --at "2026-06-17 03:12"
   bobosync onduty --at 2026-10-25T01:30:00+01:00 --csv > onduty.csv`,
@@ -156,8 +193,8 @@ func filesReceiptCommand(envFile *string) *cobra.Command {
 	var asCSV, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "receipt NAME-or-ID",
-		Short: "Account for each row of a file: the call that told AtHoc and its answer, or why there was none",
-		Long: `Account for each row of a file: the call that told AtHoc of it, when it was sent, what AtHoc answered and when; or why there was no
+		Short: "Account for each row of a file: the call that sent it to AtHoc and its answer, or why there was none",
+		Long: `Account for each row of a file: the call that sent it to AtHoc, when it was sent, what AtHoc answered and when; or why there was no
 call. Workers are not named.`,
 		Example: `  bobosync files receipt monday.csv
   bobosync files receipt monday.csv --csv > receipt.csv

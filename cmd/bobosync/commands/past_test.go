@@ -38,16 +38,16 @@ func TestSentences(t *testing.T) {
 	t.Parallel()
 	zone := time.FixedZone("BST", 3600)
 	at := func(second int) time.Time { return time.Date(2026, 6, 17, 18, 2, second, 0, time.UTC) }
-	told := control.ToldAnswer{
+	told := control.DeliveryAnswer{
 		On: true, Booked: at(0), File: "f0123456789abc", Line: 17, Outcome: event.Applied.String(), Call: "0193", Sent: at(41), Answered: at(42),
 	}
-	next := control.ToldAnswer{Sent: at(50), Answered: at(51)}
+	next := control.DeliveryAnswer{Sent: at(50), Answered: at(51)}
 	for want, a := range map[string]control.PastAnswer{
-		"AtHoc was told on duty since 2026-06-17 19:02:00 BST (booked 2026-06-17 19:02:00 BST) at 2026-06-17 19:02:41 BST, call 0193, answered applied 2026-06-17 19:02:42 BST, north.csv line 17; not told otherwise until 2026-06-17 19:02:51 BST": {State: history.On, Held: &told, Next: &next},
+		"AtHoc was told on duty since 2026-06-17 19:02:00 BST (booked 2026-06-17 19:02:00 BST) at 2026-06-17 19:02:41 BST, call 0193, answered applied 2026-06-17 19:02:42 BST, north.csv line 17; not told otherwise until 2026-06-17 19:02:51 BST": {State: history.On, Confirmed: &told, Next: &next},
 		"Nothing is known of that time: the history is complete from 2026-06-17 19:02:10 BST on":                                    {State: history.Unknown, At: at(5), CompleteFrom: at(10)},
 		"AtHoc had been told nothing of this worker since the history begins, at 2026-06-17 19:02:10 BST; not told otherwise since": {State: history.Unknown, At: at(15), CompleteFrom: at(10)},
 		"It is uncertain what AtHoc held: call 0194 told it off duty at 2026-06-17 19:02:20 BST, and no answer says whether it took that; not told otherwise since": {
-			State: history.Uncertain, Doubts: []control.ToldAnswer{{Call: "0194", Sent: at(20)}},
+			State: history.Uncertain, Doubts: []control.DeliveryAnswer{{Call: "0194", Sent: at(20)}},
 		},
 		"It is uncertain what AtHoc held: answers between 2026-06-17 19:02:20 BST and 2026-06-17 19:02:30 BST may have been lost; not told otherwise since": {
 			State: history.Uncertain, Gaps: []control.Interval{{From: at(20), To: at(30)}},
@@ -60,12 +60,12 @@ func TestSentences(t *testing.T) {
 // TestReceipts: each outcome with a call, or with why there was none.
 func TestReceipts(t *testing.T) {
 	t.Parallel()
-	call := []control.ToldAnswer{{Call: "c"}}
+	call := []control.DeliveryAnswer{{Call: "c"}}
 	for _, c := range []struct {
-		row   control.RowState
-		told  []control.ToldAnswer
-		known bool
-		why   string
+		row        control.RowState
+		deliveries []control.DeliveryAnswer
+		known      bool
+		why        string
 	}{
 		{control.RowState{Outcome: "applied"}, call, true, ""},
 		{control.RowState{Outcome: "applied"}, nil, true, "no call was needed: AtHoc was known to hold that already"},
@@ -73,8 +73,8 @@ func TestReceipts(t *testing.T) {
 		{control.RowState{Outcome: "superseded", Text: "a newer one won"}, nil, true, "a newer one won"},
 		{control.RowState{Outcome: "superseded", Text: "a newer one won"}, call, true, ""},
 	} {
-		got := control.Receipt(c.row, c.told, c.known)
+		got := control.Receipt(c.row, c.deliveries, c.known)
 		require.Equal(t, c.why, got.Why)
-		require.Len(t, got.Calls, len(c.told))
+		require.Len(t, got.Calls, len(c.deliveries))
 	}
 }

@@ -29,7 +29,7 @@ func pauseCommand(envFile *string) *cobra.Command {
 Files are read all the while, and what AtHoc should hold is kept up to date, so that afterwards each worker is sent once, with
 the latest status. Replays wait. The janitor goes on reading users in AtHoc, unless --all holds that back as well.
 
-Another pause takes the place of the one in force. Everybody who asks for the status reads who ordered it, until when, and why;
+Another pause replaces the one in force. Everybody who asks for the status reads who ordered it, until when, and why;
 bobosync status calls it a PROBLEM when workers have waited for 10 minutes. The journal notes it.`,
 		Example: `  bobosync pause --for 1h --reason "AtHoc is upgraded, ticket 4711"
   bobosync pause --for 30m --reason "AtHoc's database is restored" --all
@@ -68,11 +68,11 @@ bobosync status calls it a PROBLEM when workers have waited for 10 minutes. The 
 	return cmd
 }
 
-// waitingWorkers tells how many workers wait for AtHoc; the number is nil if nobody can tell.
+// waitingWorkers says how many workers wait for AtHoc; the number is nil if it is not known.
 func waitingWorkers(ctx context.Context, conn *bus.Conn) (string, *int) {
 	states, err := control.AskAll[control.ResolverState](ctx, conn.NC, topology.Resolver, control.State, control.Nothing{})
 	if err != nil || len(states) == 0 {
-		return "No resolver tells how many workers wait.", nil
+		return "No resolver says how many workers wait.", nil
 	}
 	n := verdict.Waiting(verdict.Facts{Resolver: states})
 	if n == 1 {

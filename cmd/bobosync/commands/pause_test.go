@@ -25,7 +25,7 @@ func TestPauseAndResume(t *testing.T) {
 			return breaker.Pause{}, control.Refuse("a pause has an end")
 		}
 		return paused, nil
-	}), hears(&asked[control.Order]{}, control.Resume, func(control.Order) (control.ResumeAnswer, error) { return answer, nil }))
+	}), hears(&asked[control.RunRequest]{}, control.Resume, func(control.RunRequest) (control.ResumeAnswer, error) { return answer, nil }))
 	r.serve(topology.Janitor, hears(&notes, control.JournalNote, func(control.JournalEntry) (control.Nothing, error) { return control.Nothing{}, nil }))
 	r.serve(topology.Resolver, states(control.ResolverState{Unresolved: 30, Unconfirmed: 7}))
 
@@ -67,13 +67,15 @@ func TestAPauseShows(t *testing.T) {
 	require.NoError(t, err)
 	_, err = kv.Put(t.Context(), breaker.PauseKey, value)
 	require.NoError(t, err)
-	level, causes, facts := r.told(1)
-	require.Equal(t, "warning", level)
-	require.Equal(t, []string{"paused"}, causes)
-	require.Equal(t, "jo@desk", facts.Pause.By)
+	r.until(func(t require.TestingT) {
+		level, causes, facts := r.told(t, 1)
+		require.Equal(t, "warning", level)
+		require.Equal(t, []string{"paused"}, causes)
+		require.Equal(t, "jo@desk", facts.Pause.By)
+	})
 	require.Contains(t, r.fails(1, "WARNING: PAUSED until", "status"), "by jo@desk")
 	stop()
-	_, causes, _ = r.told(2)
+	_, causes, _ := r.told(t, 2)
 	require.Contains(t, causes, "paused")
 
 	r.serve(topology.Resolver, says(control.Replay, control.ReplayState{ID: "1", Users: 9, What: "everyone"}))

@@ -29,16 +29,16 @@ func (p *provisioning) Validate() error {
 	return p.Calls.Validate()
 }
 
-// provisioned is what the command tells of, in JSON too.
+// provisioned is what the command reports, in JSON too.
 type provisioned struct {
 	// Version is the broker's, of the server that was asked.
 	Version string `json:"version"`
-	// Servers are the broker's servers; empty if it does not tell of them.
-	Servers []topology.Server  `json:"servers,omitempty"`
-	Parts   []topology.Finding `json:"parts"`
-	// Changed says that what was missing was made and what could be changed was changed.
+	// Servers are the broker's servers; empty if it does not report them.
+	Servers   []topology.Server  `json:"servers,omitempty"`
+	Resources []topology.Finding `json:"parts"`
+	// Changed: what was missing was made and what could be changed was changed.
 	Changed bool `json:"changed"`
-	// AsWanted says that everything is as the settings want it, after the changes.
+	// AsWanted: everything is as the settings want it, after the changes.
 	AsWanted bool `json:"as_wanted"`
 	// Notes are what an operator should know beside that.
 	Notes []string `json:"notes,omitempty"`
@@ -55,7 +55,7 @@ At a broker without users the services do this by themselves, each for its own p
 service may: there "bobosync provision --keep" runs beside the services, with the provisioner's key, and makes what is missing,
 at the start and after a loss. Its settings STREAM_REPLICAS, ENTRIES_MAX_BYTES and ATHOC_TIMEOUT must be the services' own.
 
-It shows first what differs, and throws nothing away: what a broker does not change in place, and what would drop messages, it
+It shows first what differs, and deletes nothing: what a broker does not change in place, and what would drop messages, it
 leaves as it is and says why. It may be run as often as you like, also while the services run.
 
 Exit status: 0 everything is as wanted, 1 something is not or could not be done, 2 called wrongly or a setting is wrong.`,
@@ -67,7 +67,7 @@ Exit status: 0 everything is as wanted, 1 something is not or could not be done,
 	cmd.RunE = withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
 		var p provisioning
 		if err := program.Load(ctx, *envFile, &p); err != nil {
-			program.Complain(cmd.ErrOrStderr(), "the command", err)
+			program.PrintSettingsError(cmd.ErrOrStderr(), "the command", err)
 			return ExitStatus(exitUsage)
 		}
 		wanted := topology.From(p.Broker, p.Calls)
@@ -78,49 +78,49 @@ Exit status: 0 everything is as wanted, 1 something is not or could not be done,
 		if asJSON {
 			out = text.To(io.Discard)
 		}
-		told, err := provision(ctx, conn, wanted, dryRun, out)
+		report, err := provision(ctx, conn, wanted, dryRun, out)
 		if err == nil && asJSON {
-			err = outOf(cmd).JSON(told)
+			err = outOf(cmd).JSON(report)
 		}
-		if err == nil && !told.AsWanted {
+		if err == nil && !report.AsWanted {
 			return ExitStatus(exitFailed)
 		}
 		return err
 	})
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show what differs")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
-	cmd.Flags().BoolVar(&keeps, "keep", false, "go on until stopped, and mend what is lost or changed")
+	cmd.Flags().BoolVar(&keeps, "keep", false, "go on until stopped, and repair what is lost or changed")
 	cmd.MarkFlagsMutuallyExclusive("keep", "dry-run")
 	cmd.MarkFlagsMutuallyExclusive("keep", "json")
 	return cmd
 }
 
-// provision compares the broker with the settings, tells of that, and mends what it may unless it is a dry run.
+// provision compares the broker with the settings, reports that, and repairs what it may unless it is a dry run.
 func provision(ctx context.Context, conn *bus.Conn, s topology.Settings, dryRun bool, out *text.Printer) (provisioned, error) {
-	told := provisioned{Version: conn.NC.ConnectedServerVersion()}
+	report := provisioned{Version: conn.NC.ConnectedServerVersion()}
 	var err error
-	if told.Parts, err = topology.Survey(ctx, conn.JS, s); err != nil {
-		return told, err
+	if report.Resources, err = topology.Survey(ctx, conn.JS, s); err != nil {
+		return report, err
 	}
-	if err := told.lookAtServers(ctx, conn); err != nil {
-		return told, err
+	if err := report.checkServers(ctx, conn); err != nil {
+		return report, err
 	}
-	told.show(out)
+	report.show(out)
 	if !dryRun {
-		if err := told.mend(ctx, conn, out); err != nil {
-			return told, err
+		if err := report.apply(ctx, conn, out); err != nil {
+			return report, err
 		}
 		// What the broker says now is what counts.
 		now, err := topology.Survey(ctx, conn.JS, s)
 		if err != nil {
-			return told, err
+			return report, err
 		}
-		told.AsWanted = allAsWanted(now)
+		report.AsWanted = allAsWanted(now)
 	} else {
-		told.AsWanted = allAsWanted(told.Parts)
+		report.AsWanted = allAsWanted(report.Resources)
 	}
-	told.sumUp(out, dryRun)
-	return told, nil
+	report.sumUp(out, dryRun)
+	return report, nil
 }
 
 func allAsWanted(parts []topology.Finding) bool {
@@ -132,14 +132,14 @@ func allAsWanted(parts []topology.Finding) bool {
 	return true
 }
 
-// lookAtServers finds out whether the broker keeps what it acknowledges.
-func (p *provisioned) lookAtServers(ctx context.Context, conn *bus.Conn) error {
+// checkServers finds out whether the broker keeps what it acknowledges.
+func (p *provisioned) checkServers(ctx context.Context, conn *bus.Conn) error {
 	var err error
 	if p.Servers, err = topology.Servers(ctx, conn.NC); err != nil {
 		return err
 	}
 	if len(p.Servers) == 0 {
-		p.Notes = append(p.Notes, "This broker does not tell whether it syncs messages to the disk before it acknowledges them: "+
+		p.Notes = append(p.Notes, "This broker does not say whether it syncs messages to the disk before it acknowledges them: "+
 			"look for sync_interval: always in its configuration.")
 	}
 	for _, s := range p.Servers {
@@ -151,22 +151,22 @@ func (p *provisioned) lookAtServers(ctx context.Context, conn *bus.Conn) error {
 	return nil
 }
 
-// show tells of each part, before anything is changed.
+// show describes each part, before anything is changed.
 func (p *provisioned) show(out *text.Printer) {
 	out.Printf("The broker is nats-server %s.\n", p.Version)
 	for _, note := range p.Notes {
 		out.Line(note)
 	}
-	for _, part := range p.Parts {
+	for _, resource := range p.Resources {
 		switch {
-		case part.Missing:
-			out.Printf("%s is missing\n", part.Resource)
-		case len(part.Changes) > 0:
-			out.Printf("%s differs\n", part.Resource)
+		case resource.Missing:
+			out.Printf("%s is missing\n", resource.Resource)
+		case len(resource.Changes) > 0:
+			out.Printf("%s differs\n", resource.Resource)
 		default:
-			out.Printf("%s is as wanted\n", part.Resource)
+			out.Printf("%s is as wanted\n", resource.Resource)
 		}
-		for _, c := range part.Changes {
+		for _, c := range resource.Changes {
 			refused := ""
 			if c.Refused != "" {
 				refused = "; it stays so: " + c.Refused
@@ -176,14 +176,14 @@ func (p *provisioned) show(out *text.Printer) {
 	}
 }
 
-// mend makes and changes what it may.
-func (p *provisioned) mend(ctx context.Context, conn *bus.Conn, out *text.Printer) error {
+// apply makes and changes what it may.
+func (p *provisioned) apply(ctx context.Context, conn *bus.Conn, out *text.Printer) error {
 	done := 0
-	for _, part := range p.Parts {
-		if !part.Repairable() {
+	for _, resource := range p.Resources {
+		if !resource.Repairable() {
 			continue
 		}
-		if err := part.Apply(ctx, conn.JS); err != nil {
+		if err := resource.Apply(ctx, conn.JS); err != nil {
 			return fmt.Errorf("%d parts are done, then it failed: %w", done, err)
 		}
 		done++
@@ -197,9 +197,9 @@ func (p *provisioned) mend(ctx context.Context, conn *bus.Conn, out *text.Printe
 
 func (p *provisioned) sumUp(out *text.Printer, dryRun bool) {
 	var refused []string
-	for _, part := range p.Parts {
-		if part.Refused() {
-			refused = append(refused, part.String())
+	for _, resource := range p.Resources {
+		if resource.Refused() {
+			refused = append(refused, resource.String())
 		}
 	}
 	switch {

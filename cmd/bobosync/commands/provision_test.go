@@ -60,7 +60,7 @@ func TestProvisionMakesWhatIsMissing(t *testing.T) {
 	p.call(0, "Everything is as wanted.")
 	made := p.stream(topology.StreamEntries).Created
 	p.call(0, "consumer publisher-7 is as wanted")
-	p.call(0, "does not tell whether it syncs", "--dry-run")
+	p.call(0, "does not say whether it syncs", "--dry-run")
 	require.Equal(t, made, p.stream(topology.StreamEntries).Created)
 }
 
@@ -107,7 +107,7 @@ func TestLeasesAreNotMadeShorterWhileHeld(t *testing.T) {
 	p.call(0, "Everything is as wanted.")
 	kv, err := p.conn.JS.KeyValue(t.Context(), topology.BucketLeases)
 	require.NoError(t, err)
-	_, err = kv.Create(t.Context(), topology.LaneLease(0), nil)
+	_, err = kv.Create(t.Context(), topology.PartitionLease(0), nil)
 	require.NoError(t, err)
 	t.Setenv("ATHOC_TIMEOUT", "10s")
 	p.call(1, "max age is 33s, wanted 13s; it stays so: leases may be held")
@@ -124,9 +124,9 @@ func TestProvisionAnswersInJSON(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(out), &told))
 	require.Equal(t, server.VERSION, told.Version)
 	require.False(t, told.AsWanted)
-	require.Len(t, told.Parts, 8+3+13)
-	require.True(t, told.Parts[0].Missing)
-	require.Equal(t, topology.Ingest, told.Parts[0].Owner)
+	require.Len(t, told.Resources, 8+3+13)
+	require.True(t, told.Resources[0].Missing)
+	require.Equal(t, topology.Ingest, told.Resources[0].Owner)
 	t.Setenv("ATHOC_TIMEOUT", "1ms")
 	_, _, status = callHere(t, "provision")
 	require.Equal(t, 2, status)

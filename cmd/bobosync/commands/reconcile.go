@@ -24,18 +24,18 @@ func reconcileCommand(envFile *string) *cobra.Command {
 	var f reconcileFlags
 	cmd := &cobra.Command{
 		Use:   "reconcile",
-		Short: "Compare what AtHoc holds with what it should hold, and mend it if asked to",
+		Short: "Compare what AtHoc holds with what it should hold, and correct it if asked to",
 		Long: `Compare what AtHoc holds for each user with what it should hold by the latest bookings, and list who differs and why. Nothing is
 changed without --apply. With it, the wanted status of those who differ is sent, by the usual path: a newer booking wins.
 
 If more users differ than RECONCILE_MAX_CHANGE_PERCENT allows, nothing is sent: look at the list first, and then use --force.
-Users who have a status in AtHoc and no known worker are counted as foreign and left alone.
+Users who have a status in AtHoc and no known worker are counted as unmanaged and left alone.
 
 Exit status: 0 it was compared (and sent, with --apply), 1 it failed or was held back.`,
 		Example: `  bobosync reconcile                     # only says who differs
   bobosync reconcile --apply
   bobosync reconcile --apply --force     # even if very many differ
-  bobosync reconcile --last              # the last comparison once more`,
+  bobosync reconcile --last              # the last comparison again`,
 		Args: cobra.NoArgs,
 		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
 			if f.force && !f.apply {
@@ -62,7 +62,7 @@ func reconcile(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, f reconc
 		if err != nil {
 			return err
 		}
-		return tellReport(out, report, f)
+		return printReport(out, report, f)
 	}
 	begun, err := client.Give[control.Begun](ctx, conn, orderOf(cmd), topology.Janitor, control.Reconcile,
 		control.ReconcileRequest{Apply: f.apply, Force: f.force})
@@ -87,7 +87,7 @@ func reconcile(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, f reconc
 	if report.Entry != begun.Entry {
 		return errors.New("another comparison was made meanwhile; bobosync reconcile --last shows it")
 	}
-	if err := tellReport(out, report, f); err != nil {
+	if err := printReport(out, report, f); err != nil {
 		return err
 	}
 	if report.Held != "" || entry.Outcome == control.OutcomeHeld {
@@ -96,7 +96,7 @@ func reconcile(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, f reconc
 	return nil
 }
 
-func tellReport(out *text.Printer, r control.ReconcileAnswer, f reconcileFlags) error {
+func printReport(out *text.Printer, r control.ReconcileAnswer, f reconcileFlags) error {
 	if f.json {
 		return out.JSON(r)
 	}
@@ -115,12 +115,14 @@ func showReport(out *text.Printer, r control.ReconcileAnswer) error {
 		out.Printf("HELD BACK, nothing was sent: %s\nLook at the list. If AtHoc is wrong and the list right: bobosync reconcile --apply --force\n", r.Held)
 	case r.Applied > 0:
 		out.Printf("AtHoc held something else than it should for %d of %s; %d were sent the right status.\n", r.Differing, text.Count(r.Compared, "user"), r.Applied)
+	case r.TooMany != "":
+		out.Printf("AtHoc holds something else than it should: %s.\nNothing was sent, and sending it would be held back. Look at the list. If AtHoc is wrong and the list right: bobosync reconcile --apply --force\n", r.TooMany)
 	default:
-		out.Printf("AtHoc holds something else than it should for %d of %s. Nothing was sent; bobosync reconcile --apply mends it.\n",
+		out.Printf("AtHoc holds something else than it should for %d of %s. Nothing was sent; bobosync reconcile --apply corrects it.\n",
 			r.Differing, text.Count(r.Compared, "user"))
 	}
-	if r.Foreign > 0 {
-		out.Printf("%s with a duty status are no known workers and left alone.\n", text.Count(r.Foreign, "user"))
+	if r.Unmanaged > 0 {
+		out.Printf("%s with a duty status and no known worker: unmanaged, left alone.\n", text.Count(r.Unmanaged, "user"))
 	}
 	out.Printf("Compared from %s to %s.\n", text.When(r.Started), text.When(r.Ended))
 	if len(r.Users) == 0 {

@@ -13,12 +13,13 @@ import (
 	"bobosync/shared/bus"
 	"bobosync/shared/client"
 	"bobosync/shared/control"
+	"bobosync/shared/pause"
 	"bobosync/shared/text"
 	"bobosync/shared/topology"
 )
 
-// watchLook is how often the progress of a replay is looked at.
-const watchLook = time.Second
+// watchPollInterval is how often the progress of a replay is checked.
+const watchPollInterval = time.Second
 
 // replayFlags are how an operator chooses whom to send again.
 type replayFlags struct {
@@ -37,7 +38,7 @@ func replayCommand(envFile *string) *cobra.Command {
 		Long: `Send the current duty status of workers to AtHoc again, after AtHoc has lost data: a restored backup, say.
 
 Only the latest status of each worker is ever sent, and events that come in meanwhile win. A replay keeps to the rate limit
-and lets events of now go first. It goes on over restarts until it is done or stopped. The journal notes it.
+and lets new events go first. It goes on over restarts until it is done or stopped. The journal notes it.
 
 --entries-since reads the entries of that time again, as far as the broker still keeps them, and sends the workers in them:
 for when the mapping was wrong.`,
@@ -138,7 +139,7 @@ func watchReplay(ctx context.Context, conn *bus.Conn, out *text.Printer, id stri
 		}
 		at := slices.IndexFunc(all, func(s control.ReplayState) bool { return s.ID == id })
 		if at < 0 && err == nil {
-			return errors.New("the resolver knows nothing of this replay any more: its memory was lost, or many replays came after it")
+			return errors.New("the resolver knows nothing of this replay any more: its state store was lost, or many replays came after it")
 		}
 		if at >= 0 {
 			state := all[at]
@@ -153,11 +154,9 @@ func watchReplay(ctx context.Context, conn *bus.Conn, out *text.Printer, id stri
 				last = state.Left
 			}
 		}
-		select {
-		case <-ctx.Done():
+		if pause.For(ctx, watchPollInterval) != nil {
 			out.Printf("The replay goes on without being watched.\n")
-			return nil
-		case <-time.After(watchLook):
+			return nil //nolint:nilerr // the replay has not failed
 		}
 	}
 }

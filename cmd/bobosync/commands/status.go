@@ -61,11 +61,11 @@ Exit status: 0 OK, 1 WARNING, 2 PROBLEM (and 2 if it was called wrongly).`,
 			if err != nil {
 				return err
 			}
-			_, color := terminal.Look(cmd.OutOrStdout())
+			_, color := terminal.Detect(cmd.OutOrStdout())
 			return showStatus(cmd.OutOrStdout(), facts, f, view.Color(color))
 		},
 	}
-	cmd.Flags().BoolVar(&f.watch, "watch", false, "draw it anew every 2 seconds, until Ctrl-C")
+	cmd.Flags().BoolVar(&f.watch, "watch", false, "redraw it every 2 seconds, until Ctrl-C")
 	cmd.Flags().BoolVar(&f.json, "json", false, "answer in JSON")
 	cmd.Flags().DurationVar(&f.limits.SilentAfter, "silent-after", verdict.DefaultSilentAfter, "warn if no new file has come for this `long`; 0 never warns")
 	return cmd

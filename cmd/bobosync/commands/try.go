@@ -57,13 +57,13 @@ func filesTryCommand(envFile *string) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "try FILE",
-		Short: "Say what a file would do if it came now; nothing is sent or remembered",
+		Short: "Say what a file would do if it came now; nothing is sent or stored",
 		Long: `Say what a file would do if it came now: which rows are good and which are rejected, and why; how many users would be shown on and off
 duty, and for how many nothing changes; whether the guard would hold it as a mass change that is not usual; and how many calls to AtHoc
-it takes. Nothing is sent, remembered or moved.
+it takes. Nothing is sent, stored or moved.
 
-The file is read here, as ingest reads it and in the zone that ingest tells, and only the latest booking of each worker goes to the
-resolver. MAX_CLOCK_SKEW and MAX_FILE_SIZE are those set here. At most 250,000 workers are looked at.
+The file is read here, as ingest reads it and in ingest's time zone, and only the latest booking of each worker goes to the
+resolver. MAX_CLOCK_SKEW and MAX_FILE_SIZE are those set here. At most 250,000 workers are considered.
 
 Exit status: 0 it can be read, 1 it cannot, or no row of it can be used.`,
 		Example: `  bobosync files try monday.csv
@@ -156,7 +156,7 @@ func showForecast(out *text.Printer, f forecast) {
 		out.Printf("%s is no text and would go to the failed files, unread: %s.\n", name, f.Problem)
 		return
 	}
-	out.Printf("If %s came now (nothing was sent or remembered):\n", name)
+	out.Printf("If %s came now (nothing was sent or stored):\n", name)
 	if f.Known != "" {
 		out.Printf("  This very content has been read already, as %s: nothing of it would be done again.\n", text.Clean(f.Known))
 	}

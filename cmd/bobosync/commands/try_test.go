@@ -30,7 +30,7 @@ func TestFilesTry(t *testing.T) {
 	stop := r.serve(topology.Resolver, hears(&tried, control.Try, func(req control.TryRequest) (control.TryAnswer, error) {
 		g := control.TryGuard{Mode: "hold", Holding: true, Changes: map[string]int{"off": req.Changes["off"] + len(req.Entries)}}
 		if n := g.Changes["off"]; n > control.MaxTryEntries {
-			g.Unusual = []control.TryUnusual{{GuardTold: control.GuardTold{Kind: "off", Users: n + 7, Allowed: 19}, Hold: true}}
+			g.Unusual = []control.TryUnusual{{UnusualChange: control.UnusualChange{Kind: "off", Users: n + 7, Allowed: 19}, Hold: true}}
 		}
 		return control.TryAnswer{On: 1, Off: 1, Beaten: len(req.Entries) - 2, Guard: &g}, nil
 	}))

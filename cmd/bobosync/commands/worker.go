@@ -15,7 +15,7 @@ import (
 )
 
 func workerCommand(envFile *string) *cobra.Command {
-	var asJSON, slowest bool
+	var asJSON, slowest, bookings bool
 	var at string
 	cmd := &cobra.Command{
 		Use:   "worker [ID-or-USERNAME | --slowest]",
@@ -23,8 +23,12 @@ func workerCommand(envFile *string) *cobra.Command {
 		Long: `Say what AtHoc should show for a worker and how far that has come: the user whom the mapping names, the latest booking with the
 file and line that it is from, what was sent, what AtHoc answered, and the worker's bookings that the broker still keeps.
 
-With --at it says what AtHoc held of the worker at that moment, as far as this program told it, and by which call, file and line that is
-known; or that it is uncertain, since a call had no answer, or none yet. What counts is when AtHoc answered. Who asks is written into the audit.
+With --at it says what AtHoc held of the worker at that moment, as far as this program sent it, and by which call, file and line that is
+known; or that it is uncertain, since a call had no answer, or none yet. What counts is when AtHoc answered. The audit records who asks.
+
+With --bookings it lists what the worker had booked by now, or by that moment, in the files that came within the day before, with what became of each
+row: also of those that were superseded before anything was sent. The files are read again, as far as they are still there. The audit
+records who asks, too.
 
 With --slowest it is the worker whose booking took longest of the last hour, from its file's arrival until AtHoc's answer.`,
 		Example: `  bobosync worker 12345
@@ -32,6 +36,7 @@ With --slowest it is the worker whose booking took longest of the last hour, fro
   bobosync worker 12345 --json
   bobosync worker 12345 --at "2026-06-17 03:12"
   bobosync worker 12345 --at 2026-10-25T01:30:00+01:00   # in the hour that autumn repeats
+  bobosync worker 12345 --bookings --at "2026-06-17 03:12"
   bobosync worker --slowest`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if slowest {
@@ -41,6 +46,9 @@ With --slowest it is the worker whose booking took longest of the last hour, fro
 		},
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error {
+			if bookings {
+				return listBooked(ctx, conn, outOf(cmd), args[0], at, asJSON)
+			}
 			if at != "" {
 				return showPast(ctx, conn, outOf(cmd), args[0], at, asJSON)
 			}
@@ -51,25 +59,32 @@ With --slowest it is the worker whose booking took longest of the last hour, fro
 				}
 				args = []string{employee}
 			}
-			answer, err := control.Ask[control.WorkerAnswer](ctx, conn.NC, topology.Resolver, control.WorkerShow, control.WorkerRequest{Text: args[0]})
-			if err != nil {
-				return err
-			}
-			names := client.FileNames(ctx, conn, client.FilesOf(answer))
-			if asJSON {
-				return outOf(cmd).JSON(struct {
-					control.WorkerAnswer
-					Files map[string]string `json:"files"`
-				}{answer, names})
-			}
-			return showWorker(outOf(cmd), answer, names)
+			return explainWorker(ctx, conn, outOf(cmd), args[0], asJSON)
 		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON; files holds the files' names by id")
 	cmd.Flags().StringVar(&at, "at", "", "say what AtHoc held at this `time`, such as \"2026-06-17 03:12\" or 90m ago")
 	cmd.Flags().BoolVar(&slowest, "slowest", false, "show the worker whose booking took longest of the last hour")
+	cmd.Flags().BoolVar(&bookings, "bookings", false, "list what the worker has booked, with what became of it")
 	cmd.MarkFlagsMutuallyExclusive("at", "slowest")
+	cmd.MarkFlagsMutuallyExclusive("bookings", "slowest")
 	return cmd
+}
+
+// explainWorker says why AtHoc shows a worker, who is named by the employee id or the username, as it does.
+func explainWorker(ctx context.Context, conn *bus.Conn, out *text.Printer, who string, asJSON bool) error {
+	answer, err := control.Ask[control.WorkerAnswer](ctx, conn.NC, topology.Resolver, control.WorkerShow, control.WorkerRequest{Text: who})
+	if err != nil {
+		return err
+	}
+	names := client.FileNames(ctx, conn, client.FilesOf(answer))
+	if asJSON {
+		return out.JSON(struct {
+			control.WorkerAnswer
+			Files map[string]string `json:"files"`
+		}{answer, names})
+	}
+	return showWorker(out, answer, names)
 }
 
 // slowestWorker returns the worker whose booking took longest, and says how long unless it is to be JSON. It is an error if
@@ -98,8 +113,8 @@ func showWorker(out *text.Printer, a control.WorkerAnswer, names map[string]stri
 		out.Printf("Worker %s, AtHoc user %s\n", a.Employee, a.User)
 	}
 	out.Printf("%s\n", a.Status)
-	if !a.Unsure.IsZero() {
-		out.Printf("A call ended without an answer: the status is sent once more at %s.\n", text.When(a.Unsure))
+	if !a.InDoubt.IsZero() {
+		out.Printf("A call ended without an answer: the status is resent at %s.\n", text.When(a.InDoubt))
 	}
 	rows := [][]string{{"\n", "STATUS", "BOOKED", "FILE", "LINE", "ANSWER"}}
 	if e := a.Latest; e != nil {

@@ -22,7 +22,7 @@ func run() int {
 	return commands.Execute(ctx, commands.Root(absent))
 }
 
-// absent says of what would run services that it is not here.
+// absent says that what would run services is not here.
 func absent(*string) (all []*cobra.Command) {
 	for _, name := range []string{"run", "healthcheck"} {
 		all = append(all, &cobra.Command{

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"strings"
 
-	"bobosync/cmd/bobosync/check"
 	"bobosync/services/console"
 	"bobosync/services/ingest"
 	"bobosync/services/janitor"
 	"bobosync/services/publisher"
 	"bobosync/services/resolver"
+	"bobosync/shared/check"
 	"bobosync/shared/config"
 	"bobosync/shared/telemetry"
 )
@@ -40,10 +40,10 @@ func (s *All) Validate() error {
 		return nil
 	}
 	var findings []error
-	told := map[string]bool{}
+	printed := map[string]bool{}
 	for line := range strings.SplitSeq(err.Error(), "\n") {
-		if !told[line] {
-			told[line] = true
+		if !printed[line] {
+			printed[line] = true
 			findings = append(findings, errors.New(line))
 		}
 	}

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// speaksANSI reports whether a console understands escape sequences; older ones have to be told to.
+// speaksANSI reports whether a console understands escape sequences; older ones have to be set to do so.
 func speaksANSI(file *os.File) bool {
 	handle := windows.Handle(file.Fd())
 	var mode uint32

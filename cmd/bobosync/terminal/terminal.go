@@ -1,4 +1,4 @@
-// Package terminal tells what a program's output can show.
+// Package terminal finds out what a program's output can show.
 package terminal
 
 import (
@@ -8,8 +8,8 @@ import (
 	"bobosync/shared/logging"
 )
 
-// Look reports whether w is a terminal that follows escape sequences, and whether it is to be coloured.
-func Look(w io.Writer) (terminal, color bool) {
+// Detect reports whether w is a terminal that follows escape sequences, and whether it is to be coloured.
+func Detect(w io.Writer) (terminal, color bool) {
 	file, ok := w.(*os.File)
 	terminal = ok && logging.IsTerminal(w) && os.Getenv("TERM") != "dumb" && speaksANSI(file)
 	return terminal, terminal && os.Getenv("NO_COLOR") == ""

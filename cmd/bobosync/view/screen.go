@@ -22,7 +22,7 @@ func (c Color) level(l verdict.Level, s string) text.Raw {
 	return text.Raw([...]string{"\x1b[1;32m", "\x1b[1;33m", "\x1b[1;31m"}[l] + s + "\x1b[0m")
 }
 
-// Screen shows block after block, on a terminal each in the place of the one before.
+// Screen shows block after block, on a terminal each in place of the previous one.
 type Screen struct {
 	w        io.Writer
 	terminal bool
@@ -32,7 +32,7 @@ type Screen struct {
 
 // NewScreen makes a screen of w.
 func NewScreen(w io.Writer) *Screen {
-	is, color := terminal.Look(w)
+	is, color := terminal.Detect(w)
 	return &Screen{w: w, terminal: is, Color: Color(color)}
 }
 

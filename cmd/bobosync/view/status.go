@@ -34,7 +34,7 @@ func Status(w io.Writer, f verdict.Facts, v verdict.Verdict, color Color) error 
 	rows := slices.Concat(freshRows(f), fileRows(f), workerRows(f), [][]string{{"AtHoc", verdict.AtHocWords(f)}, {"Backlog", backlogWords(f)}, {"Dead letters", strconv.FormatUint(f.DeadLetters, 10)}})
 	out.Table(rows)
 	showInstances(out, f)
-	showDuties(out, f)
+	showJobs(out, f)
 	return out.Err()
 }
 
@@ -135,34 +135,34 @@ func showInstances(out *text.Printer, f verdict.Facts) {
 	}
 	out.Printf("\n")
 	out.Table(rows)
-	for _, line := range laneStrangers(f) {
+	for _, line := range strayPartitions(f) {
 		out.Line(line)
 	}
 }
 
-// laneStrangers names the lanes that are lent to a process which has not answered: one that was killed, until the lease ends.
-func laneStrangers(f verdict.Facts) []string {
+// strayPartitions names the partitions that are leased to a process which has not answered: one that was killed, until the lease expires.
+func strayPartitions(f verdict.Facts) []string {
 	known := map[int]bool{}
 	for _, s := range f.Publisher {
-		for _, lane := range s.Lanes {
-			known[lane] = true
+		for _, partition := range s.Partitions {
+			known[partition] = true
 		}
 	}
 	by := map[string][]int{}
-	for _, lane := range slices.Sorted(maps.Keys(f.Lanes)) {
-		if !known[lane] && !answered(f, f.Lanes[lane]) {
-			by[f.Lanes[lane]] = append(by[f.Lanes[lane]], lane)
+	for _, partition := range slices.Sorted(maps.Keys(f.Partitions)) {
+		if !known[partition] && !answered(f, f.Partitions[partition]) {
+			by[f.Partitions[partition]] = append(by[f.Partitions[partition]], partition)
 		}
 	}
 	var lines []string
 	for _, owner := range slices.Sorted(maps.Keys(by)) {
-		lines = append(lines, fmt.Sprintf("Lanes %s are lent to %s, which does not answer; they are free again when the lease ends.",
+		lines = append(lines, fmt.Sprintf("Partitions %s are leased to %s, which does not answer; the lease expires by itself.",
 			strings.Trim(fmt.Sprint(by[owner]), "[]"), owner))
 	}
 	return lines
 }
 
-// answered reports whether the owner of a lease is one of the publishers that have answered; it may have given the lane back, or
+// answered reports whether the owner of a lease is one of the publishers that have answered; it may have released the partition, or
 // taken it, between the two questions.
 func answered(f verdict.Facts, owner string) bool {
 	return slices.ContainsFunc(f.Publisher, func(s control.PublisherState) bool {
@@ -170,11 +170,11 @@ func answered(f verdict.Facts, owner string) bool {
 	})
 }
 
-func showDuties(out *text.Printer, f verdict.Facts) {
-	rows := [][]string{{"DUTY", "LAST", "NEXT", "STATE"}}
+func showJobs(out *text.Printer, f verdict.Facts) {
+	rows := [][]string{{"JOB", "LAST", "NEXT", "STATE"}}
 	for _, s := range f.Janitor {
-		for _, d := range s.Duties {
-			rows = append(rows, []string{d.Name, text.When(d.LastSuccess), text.When(d.Next), verdict.DutyState(f.At, d)})
+		for _, d := range s.Jobs {
+			rows = append(rows, []string{d.Name, text.When(d.LastSuccess), text.When(d.Next), verdict.JobState(f.At, d)})
 		}
 	}
 	if len(rows) > 1 {

@@ -25,10 +25,10 @@ func well() verdict.Facts {
 			Instance: one, LastFile: night.Add(-time.Hour), FreeBytes: 50 << 30, Today: control.FileCounts{Done: 3, Rows: 90, Rejected: 2},
 		}},
 		Resolver:  []control.ResolverState{{Instance: one, Recovered: true, Workers: 100, OnDuty: 10, Snapshot: "s", Mapped: 120}},
-		Publisher: []control.PublisherState{{Instance: one, Lanes: []int{1, 3}, LastSuccess: night.Add(-time.Minute)}},
-		Janitor: []control.JanitorState{{Instance: one, AtWork: true, Duties: []control.Duty{
-			{Name: control.DutyMapping, LastSuccess: night.Add(-6 * time.Hour), Next: night.Add(18 * time.Hour)},
-			{Name: control.DutyCleanup, LastSuccess: night.Add(-time.Minute), Next: night.Add(4 * time.Minute)},
+		Publisher: []control.PublisherState{{Instance: one, Partitions: []int{1, 3}, LastSuccess: night.Add(-time.Minute)}},
+		Janitor: []control.JanitorState{{Instance: one, Leads: true, Jobs: []control.Job{
+			{Name: control.JobMapping, LastSuccess: night.Add(-6 * time.Hour), Next: night.Add(18 * time.Hour)},
+			{Name: control.JobCleanup, LastSuccess: night.Add(-time.Minute), Next: night.Add(4 * time.Minute)},
 		}}},
 		Breaker: &breaker.State{},
 	}
@@ -36,7 +36,7 @@ func well() verdict.Facts {
 
 func TestScreen(t *testing.T) {
 	f := well()
-	f.DeadLetters, f.Lanes = 1, map[int]string{1: "a-1", 4: "a-1", 5: "gone-9"}
+	f.DeadLetters, f.Partitions = 1, map[int]string{1: "a-1", 4: "a-1", 5: "gone-9"}
 	f.Ingest[0].Today.Outcomes = map[string]int{"applied": 88, "columns": 2}
 	var b strings.Builder
 	require.NoError(t, view.Status(&b, f, verdict.Judge(f, verdict.Limits{}), false))
@@ -44,12 +44,12 @@ func TestScreen(t *testing.T) {
 	require.True(t, strings.HasPrefix(page, "WARNING: duty data is fresh, but 1 thing needs a look\n"), page)
 	for _, want := range []string{
 		"bobosync dead list says why", "3 files done, 0 failed; 90 rows, 2 of them rejected (2 columns)", "10 on duty of 100 known",
-		"lanes 1 3", "last update taken 1 min ago", "Lanes 5 are lent to gone-9", "mapping", "cleanup",
+		"partitions 1 3", "last update taken 1 min ago", "Partitions 5 are leased to gone-9", "mapping", "cleanup",
 	} {
 		require.Contains(t, page, want)
 	}
 	require.NotContains(t, page, "\x1b", "no colours without a terminal")
-	require.NotContains(t, page, "Lanes 4")
+	require.NotContains(t, page, "Partitions 4")
 	b.Reset()
 	require.NoError(t, view.Status(&b, f, verdict.Judge(f, verdict.Limits{}), true))
 	require.Contains(t, b.String(), "\x1b[1;33mWARNING")

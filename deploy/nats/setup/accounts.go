@@ -1,5 +1,5 @@
 // Package setup makes what a broker of BOBO Sync is configured with: the accounts with everyone's permissions, the users'
-// keys, and certificates for who has no authority of his own.
+// keys, and certificates for installations without an authority of their own.
 package setup
 
 import (

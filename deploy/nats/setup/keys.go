@@ -139,7 +139,7 @@ func makeKey(path, user string) (string, error) {
 		return "", fmt.Errorf("make a key for %s: %w", user, err)
 	}
 	defer clear(seed)
-	// The inbox stands beside the key, so that whoever uses the file need not know which user it is.
+	// The inbox stands beside the key, so that users of the file need not know which user it is.
 	text := fmt.Sprintf("# Secret key of the NATS user %s of BOBO Sync: NATS_CREDS names this file.\n# inbox: %s\n%s\n",
 		user, topology.Inbox(user), seed)
 	if err := replaceFile(path, []byte(text), 0o600); err != nil {

@@ -93,7 +93,7 @@ func (o *options) complete() error {
 	return o.Validate()
 }
 
-// measure says whether nothing went wrong.
+// measure reports whether nothing went wrong.
 func (o *options) measure(ctx context.Context) (ok bool, err error) {
 	if err := o.complete(); err != nil {
 		return false, err

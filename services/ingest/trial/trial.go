@@ -1,4 +1,4 @@
-// Package trial reads a file as ingest would, and publishes and remembers nothing: what rows it has, and which booking of each worker
+// Package trial reads a file as ingest would, and publishes and stores nothing: what rows it has, and which booking of each worker
 // would count.
 package trial
 
@@ -45,7 +45,7 @@ type File struct {
 	// ID is the SHA-256 of the content, by which ingest knows a file.
 	ID   string `json:"id"`
 	Name string `json:"name"`
-	// Problem tells why the file is no text; it would go to the failed files, unread.
+	// Problem says why the file is not text; it would go to the failed files, unread.
 	Problem string `json:"problem,omitempty"`
 	// Good and Bad count the rows that are bookings, and those that are rejected.
 	Good int `json:"good"`
@@ -83,7 +83,7 @@ func Read(ctx context.Context, path string, o Options) (File, error) {
 	return f, nil
 }
 
-// parse takes in all rows.
+// parse adds all rows.
 func (f *File) parse(src io.Reader, o Options) error {
 	rows := bobocsv.NewReader(src, bobocsv.Options{Zone: o.Zone, Latest: o.Now.Add(o.MaxClockSkew)})
 	latest := map[string]event.Entry{}

@@ -1,4 +1,4 @@
-// Package guests says what a user of the topology may do who comes over the port of the broker inside the all-in-one program.
+// Package guests says what a client may do that comes over the port of the broker inside the all-in-one program.
 package guests
 
 import (

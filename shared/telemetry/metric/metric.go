@@ -1,4 +1,4 @@
-// Package metric has what metrics are made of, so that all have names, labels and units of one kind.
+// Package metric has the building blocks of metrics, so that all have names, labels and units of one kind.
 package metric
 
 import (
@@ -127,7 +127,7 @@ func Flag(b bool) float64 {
 	return 0
 }
 
-// Watch has the gauges read off what ask returns, until the returned function is called; when that returns, ask is not at
+// Watch reads the gauges from what ask returns, until the returned function is called; when that returns, ask is not at
 // work any more. Ask is called at most once in five seconds, by one goroutine at a time, and gets two seconds. If it fails,
 // the gauges are left out.
 func (w *Watched[S]) Watch(ask func(ctx context.Context) (S, error)) (stop func()) {

@@ -95,7 +95,7 @@ func (c *Collector) Named(name string) map[string]*tracepb.Span {
 	return found
 }
 
-// Resources returns the attributes of who has sent spans, as key=value.
+// Resources returns the attributes of the senders of spans, as key=value.
 func (c *Collector) Resources() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -18,7 +18,7 @@ import (
 	"bobosync/shared/telemetry/metric"
 )
 
-// family is a metric as Prometheus sees it, and as docs/metrics.md tells of it.
+// family is a metric as Prometheus sees it, and as docs/metrics.md describes it.
 type family struct{ name, kind, labels, help string }
 
 // families gathers the project's own metrics.

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// patience is how long an answer may take.
-const patience = 4 * time.Second
+// timeout is how long an answer may take.
+const timeout = 4 * time.Second
 
 func main() {
 	if len(os.Args) != 2 {
@@ -25,7 +25,7 @@ func main() {
 }
 
 func ask(address string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {

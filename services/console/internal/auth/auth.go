@@ -1,4 +1,4 @@
-// Package auth knows who asks the console, and refuses what should not come near it: requests of other sites, hosts that are not this
+// Package auth identifies the users of the console, and refuses what should not reach it: requests of other sites, hosts that are not this
 // console, bodies and headers that are too large. What somebody may see or order is decided by his Role, which each page names; what an
 // order does is decided by the broker, which knows nothing of this package.
 package auth
@@ -44,11 +44,11 @@ func (r Role) String() string { return roleNames[r] }
 // roleOf is the role of a word of login.Roles; the word was checked where it was read.
 func roleOf(word string) Role { return Role(max(slices.Index(roleNames[:], word), 0)) }
 
-// Identity is who asks. The zero Identity is nobody.
+// Identity is the sender of a request. The zero Identity is nobody.
 type Identity struct {
 	Name string
 	Role Role
-	// How says how he logged in: password, link, proxy, oidc, or wall.
+	// How is how he logged in: password, link, proxy, oidc, or wall.
 	How string
 	// Subject is his id at the identity provider, which no other has there; empty if he logged in otherwise.
 	Subject string
@@ -74,11 +74,11 @@ func askerOf(ctx context.Context) asker {
 	return a
 }
 
-// From returns who asks, as Protect found out.
+// From returns the sender of the request, as identified by Protect.
 func From(ctx context.Context) Identity { return askerOf(ctx).Identity }
 
-// SessionEnds returns when the session of who asks ends if he does nothing, and when it ends in any case. They are zero for somebody
-// who has no session here, since a proxy keeps it, or who needs none.
+// SessionEnds returns when the sender's session ends if he does nothing, and when it ends in any case. They are zero for a user who has
+// no session here, since a proxy keeps it, or who needs none.
 func SessionEnds(ctx context.Context) (idle, whole time.Time) {
 	s := askerOf(ctx).session
 	if s == nil {
@@ -87,7 +87,7 @@ func SessionEnds(ctx context.Context) (idle, whole time.Time) {
 	return s.idleEnds(), s.wholeEnds()
 }
 
-// Options are what the console lends.
+// Options are what the console provides.
 type Options struct {
 	Clock func() time.Time
 	Log   *slog.Logger
@@ -99,29 +99,29 @@ type Options struct {
 	Addr string
 	// Directory is the data directory, where the key of links lies.
 	Directory string
-	// Tell has people told of an emergency login. It is tried again until it succeeds.
-	Tell func(context.Context, Emergency) error
+	// Notify notifies people of an emergency login. It is tried again until it succeeds.
+	Notify func(context.Context, Emergency) error
 	// Page writes a page around a body; without it pages have no more than they need.
 	Page func(w http.ResponseWriter, r *http.Request, status int, title string, body template.HTML)
 }
 
-// Auth keeps the console's door. It may be used by several goroutines.
+// Auth controls access to the console. It may be used by several goroutines.
 type Auth struct {
-	cfg      Config
-	opt      Options
-	sealer   *sealer
-	ended    *ended
-	users    *users
-	links    *login.Links
-	provider *provider
-	throttle *throttle
-	hashing  chan struct{} // bounds the memory that passwords take
-	proxies  []netip.Prefix
-	csrf     *http.CrossOriginProtection
-	untold   untold
+	cfg        Config
+	opt        Options
+	sealer     *sealer
+	ended      *ended
+	users      *users
+	links      *login.Links
+	provider   *provider
+	throttle   *throttle
+	hashing    chan struct{} // bounds the memory that passwords take
+	proxies    []netip.Prefix
+	csrf       *http.CrossOriginProtection
+	unnotified unnotified
 }
 
-// New makes what keeps the door with these settings, which must be valid. It is to be run as well.
+// New makes the access control with these settings, which must be valid. Its Run has to be called as well.
 func New(ctx context.Context, cfg Config, opt Options) (*Auth, error) {
 	a := &Auth{
 		cfg: cfg, opt: opt, throttle: newThrottle(opt.Clock), hashing: make(chan struct{}, 2),
@@ -161,17 +161,17 @@ func New(ctx context.Context, cfg Config, opt Options) (*Auth, error) {
 // Run reads again and again which sessions were ended at other consoles, until ctx ends.
 func (a *Auth) Run(ctx context.Context) error {
 	return pause.Every(ctx, endedEvery, func() error {
-		a.ended.look(ctx)
-		a.untold.tell(ctx, a.opt)
+		a.ended.refresh(ctx)
+		a.unnotified.notify(ctx, a.opt)
 		return nil
 	})
 }
 
-// mostBody bounds what a form sends.
-const mostBody = 64 << 10
+// maxBody bounds what a form sends.
+const maxBody = 64 << 10
 
-// Protect finds out who asks, for From, and lets nothing through that no browser of this console's pages would send. It belongs around
-// everything that the console serves.
+// Protect identifies the sender, for From, and lets nothing through that a browser on this console's pages would not send. It belongs
+// around everything that the console serves.
 func (a *Auth) Protect(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a.setHeaders(w.Header())
@@ -179,7 +179,7 @@ func (a *Auth) Protect(next http.Handler) http.Handler {
 			a.say(w, r, status, "Refused", why)
 			return
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, mostBody)
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 
 		who, err := a.identify(r)
 		if err != nil {
@@ -203,7 +203,7 @@ func (a *Auth) Protect(next http.Handler) http.Handler {
 	})
 }
 
-// Refuse answers a request that needs a higher role: nobody is sent to the login, others are told so.
+// Refuse answers a request that needs a higher role: a user without a session is sent to the login, others are refused.
 func (a *Auth) Refuse(w http.ResponseWriter, r *http.Request) {
 	who := From(r.Context())
 	if who.Role == Nobody {
@@ -213,7 +213,7 @@ func (a *Auth) Refuse(w http.ResponseWriter, r *http.Request) {
 	a.say(w, r, http.StatusForbidden, "Not allowed", fmt.Sprintf("%s may not see or do this: the role here is %s.", cmp.Or(who.Name, "This screen"), who.Role))
 }
 
-// isByItself reports whether a page asks without anybody at the keyboard: for how long its session lasts, or to load itself again.
+// isByItself reports whether a page asks without a user's action: for how long its session lasts, or to load itself again.
 func isByItself(r *http.Request) bool {
 	return r.Method == http.MethodGet && (r.URL.Path == pathSession || r.URL.Query().Has("refresh"))
 }
@@ -223,12 +223,12 @@ func isStream(r *http.Request) bool {
 	return strings.Contains(r.Header.Get("Accept"), "text/event-stream")
 }
 
-// isFragment reports whether a script of the console's own asks, which shows an answer rather than to go where it is sent.
+// isFragment reports whether a script of the console asks, which shows an answer rather than following a redirect.
 func isFragment(r *http.Request) bool {
 	return isStream(r) || r.Header.Get("Hx-Request") != "" || r.Header.Get("Sec-Fetch-Mode") == "cors"
 }
 
-// refused says why a request is not even looked at.
+// refused says why a request is not even considered.
 func (a *Auth) refused(r *http.Request) (status int, why string) {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodPost:
@@ -262,7 +262,7 @@ func (a *Auth) hostIsOurs(host string) bool {
 
 var errProxy = errors.New("the proxy in front of the console named nobody, or several at once: its settings need a look")
 
-// identify finds out who asks. Of a proxy that names somebody in a way that cannot be believed it returns an error.
+// identify identifies the sender. It returns an error if a proxy names a user in a way that cannot be believed.
 func (a *Auth) identify(r *http.Request) (asker, error) {
 	address := a.addressOf(r)
 	who, err := a.fromProxy(r)

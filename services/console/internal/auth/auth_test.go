@@ -79,9 +79,9 @@ func TestFormsAreBounded(t *testing.T) {
 	d := file(t)
 	var err error
 	h := d.auth.Protect(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, err = io.Copy(io.Discard, r.Body) }))
-	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, d.origin+"/", strings.NewReader(strings.Repeat("x", mostBody+1)))
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, d.origin+"/", strings.NewReader(strings.Repeat("x", maxBody+1)))
 	h.ServeHTTP(httptest.NewRecorder(), r)
 	require.ErrorContains(t, err, "too large")
-	require.Equal(t, http.StatusUnauthorized, d.logIn("olga", strings.Repeat("x", mostBody), "/").Code)
+	require.Equal(t, http.StatusUnauthorized, d.logIn("olga", strings.Repeat("x", maxBody), "/").Code)
 	require.Equal(t, http.StatusUnauthorized, d.logIn("olga", strings.Repeat("x", 2000), "/").Code)
 }

@@ -22,7 +22,7 @@ const (
 	ModeOIDC  = "oidc"
 )
 
-// Config says where the console listens, and who may come in.
+// Config says where the console listens, and who may log in.
 type Config struct {
 	// URL is the address that browsers show, such as https://bobosync.example.org, if a proxy is in front of the console.
 	URL string `env:"CONSOLE_URL"`
@@ -35,7 +35,7 @@ type Config struct {
 	GroupsHeader string `env:"CONSOLE_AUTH_GROUPS_HEADER"`
 	// TrustedProxies are the addresses or networks that requests may come from by proxy.
 	TrustedProxies []string `env:"CONSOLE_TRUSTED_PROXIES"`
-	// Operators and Approvers are the groups whose members have that role; who is in none of them is a viewer.
+	// Operators and Approvers are the groups whose members have that role; members of none of them are viewers.
 	Operators []string `env:"CONSOLE_OPERATORS"`
 	Approvers []string `env:"CONSOLE_APPROVERS"`
 	// Issuer is the identity provider of the mode oidc, where the console is the client ClientID with ClientSecret. Scopes are what it asks for,
@@ -52,8 +52,8 @@ type Config struct {
 	NoProxy     string `env:"NO_PROXY"`
 	// WallToken opens the wall page, and nothing else.
 	WallToken config.Secret `env:"CONSOLE_WALL_TOKEN"`
-	// SessionKey seals the cookies of sessions, the same for all consoles. Without it each console makes its own, and who is logged in
-	// has to do so again when it restarts.
+	// SessionKey seals the cookies of sessions, the same for all consoles. Without it each console makes its own, and users have to
+	// log in again when it restarts.
 	SessionKey config.Secret `env:"CONSOLE_SESSION_KEY"`
 	// Cert and Key are the files of the console's own certificate; ClientCA is that of the certificates that browsers must have.
 	Cert     string `env:"CONSOLE_TLS_CERT"`
@@ -63,18 +63,18 @@ type Config struct {
 
 // The least lengths of secrets, in bytes.
 const (
-	leastSessionKey = 32
-	leastWallToken  = 20
+	minSessionKey = 32
+	minWallToken  = 20
 )
 
 // Validate reports settings that contradict each other, or would let anybody in to a console that listens on addr.
 func (c Config) Validate(addr string) error {
 	errs := []error{c.validateAddress(addr), c.validateURL(), c.validateTLS(), c.validateMode(), c.validateOIDC(), c.validateGroups(), c.validateProxies()}
-	if n := len(c.SessionKey); n > 0 && n < leastSessionKey {
-		errs = append(errs, fmt.Errorf("CONSOLE_SESSION_KEY: must have at least %d characters, such as those of openssl rand -hex 32", leastSessionKey))
+	if n := len(c.SessionKey); n > 0 && n < minSessionKey {
+		errs = append(errs, fmt.Errorf("CONSOLE_SESSION_KEY: must have at least %d characters, such as those of openssl rand -hex 32", minSessionKey))
 	}
-	if n := len(c.WallToken); n > 0 && n < leastWallToken {
-		errs = append(errs, fmt.Errorf("CONSOLE_WALL_TOKEN: must have at least %d characters, such as those of openssl rand -hex 16", leastWallToken))
+	if n := len(c.WallToken); n > 0 && n < minWallToken {
+		errs = append(errs, fmt.Errorf("CONSOLE_WALL_TOKEN: must have at least %d characters, such as those of openssl rand -hex 16", minWallToken))
 	}
 	return errors.Join(errs...)
 }

@@ -1,6 +1,6 @@
 package auth
 
-// Logins by a password beside a login service, of which people are told.
+// Logins by a password beside a login service, of which people are notified.
 
 import (
 	"context"
@@ -9,10 +9,10 @@ import (
 )
 
 const (
-	// tellWait is how long telling of one may take, tellAgain how long it is before it is tried again.
-	tellWait, tellAgain = 5 * time.Second, 30 * time.Second
-	// mostUntold bounds those that nobody could be told of yet; the log has them all.
-	mostUntold = 100
+	// notifyTimeout is how long one notification may take, notifyRetryPause the delay before it is tried again.
+	notifyTimeout, notifyRetryPause = 5 * time.Second, 30 * time.Second
+	// maxUnnotified bounds those that could not be reported yet; the log has them all.
+	maxUnnotified = 100
 )
 
 // Emergency is a login by a password that is kept for when the login service is down.
@@ -21,22 +21,22 @@ type Emergency struct {
 	At  time.Time
 }
 
-// untold are those that nobody was told of yet.
-type untold struct {
+// unnotified are those that are not reported yet.
+type unnotified struct {
 	mu    sync.Mutex
 	all   []Emergency
-	again time.Time // when it is tried again, if it failed; it is tell's own
+	again time.Time // when it is tried again, if it failed; it is notify's own
 }
 
-func (u *untold) add(e Emergency) {
+func (u *unnotified) add(e Emergency) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if len(u.all) < mostUntold {
+	if len(u.all) < maxUnnotified {
 		u.all = append(u.all, e)
 	}
 }
 
-func (u *untold) first() (Emergency, bool) {
+func (u *unnotified) first() (Emergency, bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if len(u.all) == 0 {
@@ -45,21 +45,21 @@ func (u *untold) first() (Emergency, bool) {
 	return u.all[0], true
 }
 
-// tell has people told, one after the other, until one of them cannot be. An answer that was lost has one told of twice: better than never.
-func (u *untold) tell(ctx context.Context, opt Options) {
+// notify reports them, one after the other, until one fails. If an answer is lost, one is reported twice: better than never.
+func (u *unnotified) notify(ctx context.Context, opt Options) {
 	for !opt.Clock().Before(u.again) {
 		e, there := u.first()
 		if !there {
 			return
 		}
-		within, cancel := context.WithTimeout(ctx, tellWait)
-		err := opt.Tell(within, e)
+		within, cancel := context.WithTimeout(ctx, notifyTimeout)
+		err := opt.Notify(within, e)
 		cancel()
 		if err != nil {
 			if u.again.IsZero() && ctx.Err() == nil {
-				opt.Log.Warn("nobody can be told of an emergency login yet; it is tried again", "name", e.Who.Name, "at", e.At, "error", err)
+				opt.Log.Warn("nobody can be notified of an emergency login yet; it is tried again", "name", e.Who.Name, "at", e.At, "error", err)
 			}
-			u.again = opt.Clock().Add(tellAgain)
+			u.again = opt.Clock().Add(notifyRetryPause)
 			return
 		}
 		u.again = time.Time{}

@@ -21,12 +21,12 @@ func TestEmergenciesAreToldUntilTheyAreHeard(t *testing.T) {
 	var heard []Emergency
 	d := open(t, cfg, func(o *Options) {
 		o.Clock = time.Now
-		o.Tell = func(context.Context, Emergency) error { return errors.New("nobody is there") }
+		o.Notify = func(context.Context, Emergency) error { return errors.New("nobody is there") }
 	})
 	opt := d.auth.opt
 	now := time.Now()
 	opt.Clock = func() time.Time { return now }
-	opt.Tell = func(_ context.Context, e Emergency) error {
+	opt.Notify = func(_ context.Context, e Emergency) error {
 		if failing {
 			return errors.New("nobody is there")
 		}
@@ -37,26 +37,26 @@ func TestEmergenciesAreToldUntilTheyAreHeard(t *testing.T) {
 	d.in("anna")
 	d.send(http.MethodPost, "/logout", url.Values{})
 	d.in("olga")
-	var mine untold
-	d.auth.untold.mu.Lock()
-	mine.all = append(mine.all, d.auth.untold.all...)
-	d.auth.untold.mu.Unlock()
-	mine.tell(t.Context(), opt)
+	var mine unnotified
+	d.auth.unnotified.mu.Lock()
+	mine.all = append(mine.all, d.auth.unnotified.all...)
+	d.auth.unnotified.mu.Unlock()
+	mine.notify(t.Context(), opt)
 	require.Empty(t, heard)
 	failing = false
-	mine.tell(t.Context(), opt)
+	mine.notify(t.Context(), opt)
 	require.Empty(t, heard, "it failed just now")
-	now = now.Add(tellAgain)
-	mine.tell(t.Context(), opt)
-	mine.tell(t.Context(), opt)
+	now = now.Add(notifyRetryPause)
+	mine.notify(t.Context(), opt)
+	mine.notify(t.Context(), opt)
 	require.Len(t, heard, 2)
 	require.Equal(t, []string{"anna", "olga"}, []string{heard[0].Who.Name, heard[1].Who.Name})
-	for range 2 * mostUntold {
+	for range 2 * maxUnnotified {
 		mine.add(Emergency{})
 	}
-	require.Len(t, mine.all, mostUntold)
+	require.Len(t, mine.all, maxUnnotified)
 
 	usual := file(t)
 	usual.in("anna")
-	require.Empty(t, usual.auth.untold.all)
+	require.Empty(t, usual.auth.unnotified.all)
 }

@@ -17,11 +17,11 @@ import (
 const (
 	// endedEvery is how often the list is read.
 	endedEvery = 2 * time.Second
-	// endedWait is how long the broker may take for it.
-	endedWait = time.Second
+	// endedTimeout is how long the broker may take for it.
+	endedTimeout = time.Second
 )
 
-// ended is the list. Without the broker it goes on with what it knew, and keeps what was ended here until it can be told,
+// ended is the list. Without the broker it goes on with what it knew, and keeps what was ended here until it can be stored,
 // or as long as the session would have lasted if it may not write.
 type ended struct {
 	opt   Options
@@ -37,7 +37,7 @@ type ended struct {
 // readEnded reads the list as it is now.
 func readEnded(ctx context.Context, opt Options) *ended {
 	e := &ended{opt: opt, began: opt.Clock(), all: map[string]int64{}, here: map[string]int64{}}
-	e.look(ctx)
+	e.refresh(ctx)
 	return e
 }
 
@@ -56,12 +56,12 @@ func (e *ended) add(ctx context.Context, s *session) {
 	maps.DeleteFunc(e.here, func(_ string, ends int64) bool { return ends < e.opt.Clock().Unix() })
 	e.here[s.ID] = s.wholeEnds().Unix()
 	e.mu.Unlock()
-	e.look(ctx)
+	e.refresh(ctx)
 }
 
-// look reads the list, and adds to it what it lacks.
-func (e *ended) look(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, endedWait)
+// refresh reads the list, and adds to it what it is missing.
+func (e *ended) refresh(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, endedTimeout)
 	defer cancel()
 	e.mu.Lock()
 	here := maps.Clone(e.here)

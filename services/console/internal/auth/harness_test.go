@@ -70,7 +70,7 @@ func open(t *testing.T, cfg Config, change ...func(*Options)) *door {
 	}
 	opt := Options{
 		Clock: d.clock.Now, Log: slog.New(slog.NewTextHandler(d.log, nil)), State: noState, Addr: defaultAddr, Directory: d.dir,
-		Tell: func(_ context.Context, e Emergency) error {
+		Notify: func(_ context.Context, e Emergency) error {
 			d.told <- e
 			return nil
 		},

@@ -15,12 +15,12 @@ import (
 	"golang.org/x/net/netutil"
 )
 
-// mostConnections bounds how many connections are open at once; more have to wait.
-const mostConnections = 1024
+// maxConnections bounds how many connections are open at once; more have to wait.
+const maxConnections = 1024
 
 // Guard bounds a listener, and has it speak TLS if the settings say so. Certificates are read again when their files change.
 func (c Config) Guard(listener net.Listener, log *slog.Logger) (net.Listener, error) {
-	listener = netutil.LimitListener(listener, mostConnections)
+	listener = netutil.LimitListener(listener, maxConnections)
 	if c.Cert == "" {
 		return listener, nil
 	}

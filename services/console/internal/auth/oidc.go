@@ -17,8 +17,8 @@ const (
 	pathReturn = "/login/oidc"
 	// tryLife is how long somebody may take at the provider.
 	tryLife = 10 * time.Minute
-	// mostNext bounds the address that he wants to see, in bytes: it lies in a cookie meanwhile.
-	mostNext = 1024
+	// maxNext bounds the address that he wants to see, in bytes: it lies in a cookie meanwhile.
+	maxNext = 1024
 )
 
 // try is a login that is under way, as it lies in a sealed cookie of the browser that began it.
@@ -41,7 +41,7 @@ func (a *Auth) goToProvider(w http.ResponseWriter, r *http.Request) {
 		a.noLogin(w, r, http.StatusServiceUnavailable, next, errAway.Error(), err)
 		return
 	}
-	if len(next) > mostNext {
+	if len(next) > maxNext {
 		next = "/"
 	}
 	t := try{State: rand.Text(), Nonce: rand.Text(), Verifier: oauth2.GenerateVerifier(), Next: next, Began: a.opt.Clock().Unix()}

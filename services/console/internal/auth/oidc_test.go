@@ -413,7 +413,7 @@ func TestAProviderThatIsAway(t *testing.T) {
 		"another issuer":    `{"issuer":"https://evil.example.org","authorization_endpoint":"https://a","token_endpoint":"https://a","jwks_uri":"https://a"}`,
 		"a way in the open": fmt.Sprintf(`{"issuer":%q,"authorization_endpoint":"https://a","token_endpoint":"http://login.example.org/token","jwks_uri":"https://a"}`, l.provider.Issuer()),
 		"no keys":           fmt.Sprintf(`{"issuer":%q,"authorization_endpoint":"https://a","token_endpoint":"https://a"}`, l.provider.Issuer()),
-		"not JSON":          "<html>", "too long": strings.Repeat(" ", mostAnswer+1) + "{}",
+		"not JSON":          "<html>", "too long": strings.Repeat(" ", maxAnswer+1) + "{}",
 	} {
 		broken = []byte(document)
 		again()
@@ -439,7 +439,7 @@ func TestAProviderThatIsAway(t *testing.T) {
 	code, _, _ := l.comes(olga())
 	require.Equal(t, http.StatusOK, code)
 	l.forget()
-	l.answer[mockoidc.TokenEndpoint] = func([]byte) (int, []byte) { return http.StatusOK, []byte(strings.Repeat("x", mostAnswer+1)) }
+	l.answer[mockoidc.TokenEndpoint] = func([]byte) (int, []byte) { return http.StatusOK, []byte(strings.Repeat("x", maxAnswer+1)) }
 	code, body, _ = l.comes(olga())
 	require.Equal(t, http.StatusForbidden, code)
 	require.Contains(t, body, "does not answer as it should")

@@ -40,8 +40,8 @@ type view struct {
 func (a *Auth) Routes(mux *http.ServeMux) {
 	mux.HandleFunc("GET "+pathLogin, a.showLogin)
 	mux.HandleFunc("POST "+pathLogout, a.logOut)
-	mux.HandleFunc("GET "+pathSession, a.tellSession)
-	mux.HandleFunc("POST "+pathSession, a.goOn)
+	mux.HandleFunc("GET "+pathSession, a.writeSession)
+	mux.HandleFunc("POST "+pathSession, a.extendSession)
 	if a.users != nil {
 		mux.HandleFunc("POST "+pathLogin, a.logIn)
 	}
@@ -74,12 +74,12 @@ func barePage(w http.ResponseWriter, _ *http.Request, status int, title string, 
 	}{title, body})
 }
 
-// say writes a page that says why something is not done.
+// say writes a page that says why a request is not followed.
 func (a *Auth) say(w http.ResponseWriter, r *http.Request, status int, title, why string) {
 	a.page(w, r, status, title, "say", view{Text: why})
 }
 
-// sendToLogin answers nobody. Who sends a form loses nothing: he logs in beside it and sends it again.
+// sendToLogin answers a request without a session. A form that was sent is not lost: the user logs in beside it and sends it again.
 func (a *Auth) sendToLogin(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case isFragment(r):
@@ -118,7 +118,7 @@ func (a *Auth) loginView(v view) view {
 	return v
 }
 
-// logIn judges a name and password. It says of both failures the same, after the same time.
+// logIn checks a name and password. Both failures have the same answer, after the same time.
 func (a *Auth) logIn(w http.ResponseWriter, r *http.Request) {
 	name, password, next := strings.TrimSpace(r.PostFormValue("name")), r.PostFormValue("password"), local(r.PostFormValue("next"))
 	who := From(r.Context())
@@ -139,14 +139,14 @@ func (a *Auth) logIn(w http.ResponseWriter, r *http.Request) {
 	a.throttle.forget(who.Address, name)
 	in := Identity{Name: user.Name, Role: roleOf(user.Role), How: howPassword, Address: who.Address}
 	if a.provider != nil {
-		a.untold.add(Emergency{Who: in, At: a.opt.Clock()})
+		a.unnotified.add(Emergency{Who: in, At: a.opt.Clock()})
 	}
 	a.begin(w, r, in, markOf(user.Mark()), next)
 }
 
 // matches compares a password. Few are compared at once: each takes 19 MiB.
 func (a *Auth) matches(r *http.Request, name, password string) (login.User, bool) {
-	if len(password) > login.MostPassword {
+	if len(password) > login.MaxPassword {
 		return login.User{}, false
 	}
 	select {
@@ -207,8 +207,8 @@ func (a *Auth) logOut(w http.ResponseWriter, r *http.Request) {
 	a.page(w, r, http.StatusOK, "Logged out", "out", v)
 }
 
-// tellSession tells a page until when it can go on. Asking for it is no reason to go on.
-func (a *Auth) tellSession(w http.ResponseWriter, r *http.Request) {
+// writeSession returns until when the session lasts. Asking for that does not extend it.
+func (a *Auth) writeSession(w http.ResponseWriter, r *http.Request) {
 	idle, whole := SessionEnds(r.Context())
 	if From(r.Context()).Role == Nobody {
 		http.Error(w, "Your session has ended: log in again.", http.StatusUnauthorized)
@@ -222,13 +222,13 @@ func (a *Auth) tellSession(w http.ResponseWriter, r *http.Request) {
 	}{a.opt.Clock(), idle, whole})
 }
 
-// goOn is asked by whoever wants to go on; that he asks is enough.
-func (a *Auth) goOn(w http.ResponseWriter, r *http.Request) {
+// extendSession extends the session: the request alone does.
+func (a *Auth) extendSession(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case From(r.Context()).Role == Nobody:
 		a.sendToLogin(w, r)
 	case isFragment(r):
-		a.tellSession(w, r)
+		a.writeSession(w, r)
 	default:
 		http.Redirect(w, r, local(r.PostFormValue("next")), http.StatusSeeOther)
 	}

@@ -130,10 +130,10 @@ func TestThrottle(t *testing.T) {
 	require.False(t, th.begin("2001:db8::ffff", ""), "the same /64")
 	require.True(t, th.begin("2001:db8:0:1::1", ""))
 
-	for i := range mostTried {
+	for i := range maxTried {
 		th.begin("10."+strconv.Itoa(i>>16)+"."+strconv.Itoa(i>>8&255)+"."+strconv.Itoa(i&255), "x")
 	}
-	require.LessOrEqual(t, len(th.tries), mostTried+1)
+	require.LessOrEqual(t, len(th.tries), maxTried+1)
 	require.False(t, th.begin("192.0.2.1", "x"), "it is full")
 	c.pass(throttleTime)
 	require.True(t, th.begin("192.0.2.1", "x"))

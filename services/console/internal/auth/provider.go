@@ -20,14 +20,14 @@ import (
 )
 
 const (
-	// providerWait is how long the provider may take for one answer, and mostAnswer how long an answer may be, in bytes.
-	providerWait = 10 * time.Second
-	mostAnswer   = 1 << 20
+	// providerTimeout is how long the provider may take for one answer, and maxAnswer how long an answer may be, in bytes.
+	providerTimeout = 10 * time.Second
+	maxAnswer       = 1 << 20
 	// findEvery is how long after a failure the provider is asked again what it says of itself.
 	findEvery = 3 * time.Second
 )
 
-// provider is who people log in at. What it says of itself is asked when the first of them does, so that the console needs it for
+// provider is where people log in. Its configuration is fetched at the first login, so that the console needs it for
 // nothing else. It may be used by several goroutines.
 type provider struct {
 	cfg   Config
@@ -51,12 +51,12 @@ type endpoints struct {
 // newProvider makes a provider whose answers come the way that is set for all calls out of this network.
 func newProvider(cfg Config, clock func() time.Time) (*provider, error) {
 	web, err := athoc.NewWeb(athoc.Config{
-		CACertPath: cfg.SSLCertPath, HTTPProxy: cfg.HTTPProxy, HTTPSProxy: cfg.HTTPSProxy, NoProxy: cfg.NoProxy, Timeout: providerWait,
+		CACertPath: cfg.SSLCertPath, HTTPProxy: cfg.HTTPProxy, HTTPSProxy: cfg.HTTPSProxy, NoProxy: cfg.NoProxy, Timeout: providerTimeout,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("the way to CONSOLE_OIDC_ISSUER: %w", err)
 	}
-	web.Timeout, web.Transport = providerWait, bounded{web.Transport}
+	web.Timeout, web.Transport = providerTimeout, bounded{web.Transport}
 	return &provider{cfg: cfg, web: web, clock: clock}, nil
 }
 
@@ -67,7 +67,7 @@ type bounded struct{ http.RoundTripper }
 func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	res, err := b.RoundTripper.RoundTrip(r)
 	if err == nil {
-		res.Body = http.MaxBytesReader(nil, res.Body, mostAnswer)
+		res.Body = http.MaxBytesReader(nil, res.Body, maxAnswer)
 	}
 	return res, err
 }
@@ -79,7 +79,7 @@ func (p *provider) mark() string {
 	}, "\n\n"))
 }
 
-// find returns what the provider says of itself. While it does not answer it is asked by one at a time, and not at once again.
+// find returns the provider's configuration. While it does not answer, only one request at a time asks it, and not at once again.
 func (p *provider) find(ctx context.Context) (*endpoints, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -91,7 +91,7 @@ func (p *provider) find(ctx context.Context) (*endpoints, error) {
 }
 
 func (p *provider) ask(ctx context.Context) (*endpoints, error) {
-	ctx, cancel := context.WithTimeout(oidc.ClientContext(ctx, p.web), providerWait)
+	ctx, cancel := context.WithTimeout(oidc.ClientContext(ctx, p.web), providerTimeout)
 	defer cancel()
 	found, err := oidc.NewProvider(ctx, p.cfg.Issuer)
 	if err != nil {
@@ -106,7 +106,7 @@ func (p *provider) ask(ctx context.Context) (*endpoints, error) {
 	}
 	for _, address := range []string{found.Endpoint().AuthURL, found.Endpoint().TokenURL, more.Keys} {
 		if !trustworthy(address) {
-			return nil, fmt.Errorf("the configuration of %s names the address %q, which is none that begins with https://", p.cfg.Issuer, address)
+			return nil, fmt.Errorf("the configuration of %s names the address %q, which does not begin with https://", p.cfg.Issuer, address)
 		}
 	}
 	e := &endpoints{tokens: found.Verifier(&oidc.Config{ClientID: p.cfg.ClientID, Now: p.clock}), login: &oauth2.Config{
@@ -125,7 +125,7 @@ func trustworthy(address string) bool {
 	return err == nil && u.User == nil && u.Hostname() != "" && (u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname()))
 }
 
-// The ways in which somebody is not believed; what they say is for him to read.
+// The reasons for which a login is not believed; their texts are for the user.
 var (
 	errAway     = errors.New("the login service does not answer as it should: the console's log says how")
 	errRefuses  = errors.New("the login service does not accept what the console sends it: the console's log says why")
@@ -134,13 +134,13 @@ var (
 	errNameless = errors.New("the login service's answer names nobody in a way that can be recorded")
 )
 
-// person exchanges the code that a browser has brought for who it is. The first error is for him, the second for the log.
+// person exchanges the code that a browser has brought for its user. The first error is for the user, the second for the log.
 func (p *provider) person(ctx context.Context, code string, t *try) (who Identity, said, cause error) {
 	e, err := p.find(ctx)
 	if err != nil {
 		return Identity{}, errAway, err
 	}
-	ctx, cancel := context.WithTimeout(oidc.ClientContext(ctx, p.web), providerWait)
+	ctx, cancel := context.WithTimeout(oidc.ClientContext(ctx, p.web), providerTimeout)
 	defer cancel()
 	answer, err := e.login.Exchange(ctx, code, oauth2.VerifierOption(t.Verifier))
 	if refusal, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
@@ -166,7 +166,7 @@ func (p *provider) person(ctx context.Context, code string, t *try) (who Identit
 	return who, nil, nil
 }
 
-// believe reads who a token is about, and what he may. Its signature, issuer, audience and time have been verified.
+// believe reads whom a token is about, and what he may do. Its signature, issuer, audience and time have been verified.
 func (p *provider) believe(token *oidc.IDToken, t *try) (Identity, error) {
 	if token.Nonce != t.Nonce {
 		return Identity{}, errors.New("the token is for another login: its nonce is another one")
@@ -196,7 +196,7 @@ func (p *provider) believe(token *oidc.IDToken, t *try) (Identity, error) {
 // recordable reports whether a name can stand in the audit: it is there, hides nothing, and looks like nothing that the console itself writes
 // beside it.
 func recordable(name string) bool {
-	return name != "" && len(name) <= mostName && text.Clean(name) == name && strings.TrimSpace(name) == name && !strings.ContainsAny(name, "()")
+	return name != "" && len(name) <= maxName && text.Clean(name) == name && strings.TrimSpace(name) == name && !strings.ContainsAny(name, "()")
 }
 
 // texts are those of a claim that is one or a list of them.

@@ -1,6 +1,6 @@
 package auth
 
-// What a proxy in front of the console says, and whom to believe it.
+// What a proxy in front of the console says, and which proxies are trusted.
 
 import (
 	"net"
@@ -13,10 +13,10 @@ import (
 	"bobosync/shared/text"
 )
 
-// mostName bounds a name that a proxy tells, in bytes.
-const mostName = 256
+// maxName bounds a name that a proxy gives, in bytes.
+const maxName = 256
 
-// fromProxy returns whom a trusted proxy names, and takes the headers from everybody else.
+// fromProxy returns the user whom a trusted proxy names, and removes the headers from all other requests.
 func (a *Auth) fromProxy(r *http.Request) (asker, error) {
 	if a.cfg.Mode != ModeProxy {
 		return asker{}, nil
@@ -33,7 +33,7 @@ func (a *Auth) fromProxy(r *http.Request) (asker, error) {
 		return asker{}, nil
 	}
 	name := strings.TrimSpace(names[0])
-	if len(names) > 1 || name == "" || len(name) > mostName || !utf8.ValidString(name) || text.Clean(name) != name {
+	if len(names) > 1 || name == "" || len(name) > maxName || !utf8.ValidString(name) || text.Clean(name) != name {
 		return asker{}, errProxy
 	}
 	return asker{Identity: Identity{Name: name, Role: a.cfg.roleOfGroups(a.groups(r)), How: howProxy}}, nil
@@ -84,7 +84,7 @@ func peerOf(r *http.Request) netip.Addr {
 }
 
 // addressOf is where a request comes from: the other end of the connection, or what trusted proxies say, the last first, up to the first
-// who is none.
+// that is not one of them.
 func (a *Auth) addressOf(r *http.Request) string {
 	addr := peerOf(r)
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")

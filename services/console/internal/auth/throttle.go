@@ -1,6 +1,6 @@
 package auth
 
-// How often somebody may be wrong.
+// How often a login may fail.
 
 import (
 	"net/netip"
@@ -13,8 +13,8 @@ const (
 	failuresEach    = 5
 	failuresAddress = 20
 	throttleTime    = time.Minute
-	// mostTried bounds what is remembered; beyond it everybody waits.
-	mostTried = 20_000
+	// maxTried bounds what is remembered; beyond it everybody waits.
+	maxTried = 20_000
 )
 
 type throttle struct {
@@ -33,14 +33,14 @@ func (t *throttle) begin(address, name string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.clock()
-	if len(t.tries) >= mostTried && now.Sub(t.swept) >= time.Second {
+	if len(t.tries) >= maxTried && now.Sub(t.swept) >= time.Second {
 		t.swept = now
 		for key := range t.tries {
 			t.recent(key, now)
 		}
 	}
 	each, all := keys(address, name)
-	if len(t.recent(each, now)) >= failuresEach || len(t.recent(all, now)) >= failuresAddress || len(t.tries) >= mostTried {
+	if len(t.recent(each, now)) >= failuresEach || len(t.recent(all, now)) >= failuresAddress || len(t.tries) >= maxTried {
 		return false
 	}
 	t.tries[each], t.tries[all] = append(t.tries[each], now), append(t.tries[all], now)
@@ -75,7 +75,7 @@ func (t *throttle) recent(key string, now time.Time) []time.Time {
 	return tries
 }
 
-// keys are what failures are counted by. Who has one IPv6 address has all of its /64.
+// keys are what failures are counted by. The owner of one IPv6 address has all of its /64.
 func keys(address, name string) (each, all string) {
 	if ip, err := netip.ParseAddr(address); err == nil && ip.Is6() && !ip.Is4In6() {
 		if p, err := ip.Prefix(64); err == nil {

@@ -15,8 +15,8 @@ import (
 	"bobosync/shared/login"
 )
 
-// mostUsersFile bounds the file in bytes.
-const mostUsersFile = 1 << 20
+// maxUsersFile bounds the file in bytes.
+const maxUsersFile = 1 << 20
 
 type users struct {
 	path string
@@ -57,7 +57,7 @@ func readUsers(path string) (map[string]login.User, error) {
 	if runtime.GOOS != "windows" && info.Mode()&0o022 != 0 {
 		return nil, fmt.Errorf("others may write to %s: chmod 600 %s", path, path)
 	}
-	data, err := io.ReadAll(io.LimitReader(file, mostUsersFile))
+	data, err := io.ReadAll(io.LimitReader(file, maxUsersFile))
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +77,7 @@ func stampOf(path string) (string, error) {
 	return fmt.Sprint(info.ModTime().UnixNano(), info.Size()), nil
 }
 
-// get returns a user as the file has him now; of a file that cannot be read, what it said before holds.
+// get returns a user as the file has him now; if the file cannot be read, its previous content holds.
 func (u *users) get(name string) login.User {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -13,8 +13,8 @@ import (
 	"bobosync/shared/topology"
 )
 
-// askWait is how long a page waits for the services that it asks.
-const askWait = 10 * time.Second
+// askTimeout is how long a page waits for the services that it asks.
+const askTimeout = 10 * time.Second
 
 func (q *Request) operator() bool { return q.who.Role >= auth.Operator }
 
@@ -29,7 +29,7 @@ func askWith[Res, Req any](q *Request, connect func(context.Context) (*bus.Conn,
 	if err != nil {
 		return none, err
 	}
-	ctx, cancel := context.WithTimeout(q.ctx, askWait)
+	ctx, cancel := context.WithTimeout(q.ctx, askTimeout)
 	defer cancel()
 	return client.Ask[Res](ctx, conn, service, endpoint, req)
 }

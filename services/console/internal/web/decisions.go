@@ -15,7 +15,7 @@ import (
 	"bobosync/shared/verdict"
 )
 
-// decisions are what waits, with what happens either way, and what was decided. They name no persons.
+// decisions shows what waits, with what happens either way, and what was decided. It names no persons.
 func (s *Site) decisions(q *Request) (*Page, error) {
 	held, err := ask[control.HeldAnswer](q, s, topology.Resolver, control.Held, control.Nothing{})
 	if err != nil {
@@ -58,7 +58,7 @@ func heldBlock(q *Request, g control.HeldGroup) Block {
 	b := Block{Heading: fmt.Sprintf("%s would %s", text.Count(g.Users, "user"), client.WouldWords(g.Kind)), Facts: []Fact{
 		{"Waits since", moment(g.Since, q.now())}, {"Last one came", moment(g.Last, q.now())},
 		{"Usual", words(fmt.Sprintf("at most %d within the window at this hour of the week; %d are allowed, of %d on duty", g.Usual, g.Allowed, g.OnDuty))},
-		{"If it is approved", words("AtHoc is told of each of them, unless a newer booking has won meanwhile")},
+		{"If it is approved", words("AtHoc is sent each of them, unless a newer booking has won meanwhile")},
 		{"If it is rejected", words("AtHoc goes on showing what it shows; their rows never count, and their file goes to the failed ones")},
 		{"Until then", words("AtHoc goes on showing what it shows of them; all others go on")},
 	}}
@@ -73,7 +73,7 @@ func heldMapping(q *Request, h control.HeldMapping) Block {
 	return Block{Heading: "A new mapping is held back", Actions: q.mayOrder(auth.Approver, "Approve", "approve-mapping"), Facts: []Fact{
 		{"Why", words(h.Reason)}, {"Waits since", moment(h.Since, q.now())}, {"AtHoc last gave the same", moment(h.Seen, q.now())},
 		{"If it is approved", words(fmt.Sprintf("%d employee ids instead of %d: %d added, %d changed, %d removed", h.After, h.Before, h.Added, h.Changed, h.Removed))},
-		{"Until then", words("the mapping of before stays in force")}, {"More", linked("the mapping", "/mapping")},
+		{"Until then", words("the previous mapping stays in force")}, {"More", linked("the mapping", "/mapping")},
 	}}
 }
 

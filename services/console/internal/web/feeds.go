@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"bobosync/services/console/internal/auth"
 	"bobosync/shared/client"
 	"bobosync/shared/control"
 	"bobosync/shared/text"
@@ -110,11 +109,11 @@ func (s *Site) mapping(q *Request) (*Page, error) {
 	if r.Held != nil {
 		p.Blocks = append(p.Blocks, heldMapping(q, *r.Held))
 	}
-	next := moment(r.Duty.Next, q.now())
-	if r.Duty.Off {
+	next := moment(r.Job.Next, q.now())
+	if r.Job.Off {
 		next = words("never: SYNC_MAPPINGS is off")
 	}
-	p.Blocks = append(p.Blocks, Block{Actions: q.mayOrder(auth.Operator, "Refresh", "refresh"), Facts: []Fact{
+	p.Blocks = append(p.Blocks, Block{Form: oneClick(q, "refresh", "Refresh"), Facts: []Fact{
 		{"Fetched", moment(r.Taken, q.now())}, {"Refreshed", moment(r.Refreshed, q.now())}, {"Next refresh", next}, {"AtHoc users", number(r.Users)}, {"Without an employee id", number(r.Without)},
 		{"Employee ids that several users have", number(len(r.Ambiguous))}, {"Unusable users", number(r.Unusable)},
 	}})
@@ -126,7 +125,7 @@ func (s *Site) mapping(q *Request) (*Page, error) {
 
 func (s *Site) mappingPersons(q *Request, p *Page, r control.MappingReport) error {
 	asked := strings.TrimSpace(q.url.Query().Get("id"))
-	t := &Table{Plain: true, Caption: "Employee ids that several users have: none of them gets a duty status until that is mended in AtHoc", Columns: columns("Employee id", "AtHoc users"), Empty: "There is none."}
+	t := &Table{Plain: true, Caption: "Employee ids that several users have: none of them gets a duty status until that is corrected in AtHoc", Columns: columns("Employee id", "AtHoc users"), Empty: "There is none."}
 	for _, id := range slices.Sorted(maps.Keys(r.Ambiguous)) {
 		t.Rows = append(t.Rows, []Cell{words(id), words(strings.Join(r.Ambiguous[id], ", "))})
 	}

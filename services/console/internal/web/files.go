@@ -18,10 +18,10 @@ import (
 )
 
 const (
-	// mostFiles is how many files, the latest ones, the list goes through.
-	mostFiles = 500
-	// mostRows is how many rows of a file a page lists; the commands list all.
-	mostRows = 20_000
+	// maxFiles is how many files, the latest ones, the list goes through.
+	maxFiles = 500
+	// maxRows is how many rows of a file a page lists; the commands list all.
+	maxRows = 20_000
 )
 
 // errEnough ends the reading of rows.
@@ -34,7 +34,7 @@ func (s *Site) files(q *Request) (*Page, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer, err := client.AskFiles(q.ctx, conn, control.FilesRequest{Most: mostFiles, Open: open, Text: q.url.Query().Get("name")})
+	answer, err := client.AskFiles(q.ctx, conn, control.FilesRequest{Most: maxFiles, Open: open, Text: q.url.Query().Get("name")})
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +137,7 @@ func (s *Site) file(q *Request) (*Page, error) {
 func (s *Site) fileRows(q *Request, f control.FileState) (*Table, error) {
 	t := &Table{
 		Caption: "Rows to look after", Columns: columns("File", ">Line", "Outcome", "Reason"), Empty: "No row was rejected or is dead, and AtHoc knows every worker in it.",
-		Note: "Values of rows are never shown: look at the line in the file itself. The CSV is made to be sent back to whoever made the file.",
+		Note: "Values of rows are never shown: look at the line in the file itself. The CSV is made to be sent back to the people who made the file.",
 	}
 	conn, err := q.connection(s.reads)
 	if err != nil {
@@ -147,7 +147,7 @@ func (s *Site) fileRows(q *Request, f control.FileState) (*Table, error) {
 		for _, r := range rows {
 			t.Rows = append(t.Rows, []Cell{words(f.Name), number(r.Line), words(r.Outcome), words(r.Text)})
 		}
-		if len(t.Rows) >= mostRows {
+		if len(t.Rows) >= maxRows {
 			return errEnough
 		}
 		return nil

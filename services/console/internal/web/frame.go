@@ -23,7 +23,7 @@ type frame struct {
 	Nav  []Link
 	Who  auth.Identity
 	Live string
-	// Again has a browser without scripts ask for the page again, by an address that keeps nobody logged in.
+	// Again makes a browser without scripts load the page again, by an address that does not extend the session.
 	Again template.HTMLAttr
 	Keep  bool // the page stays live in a tab that is not seen
 	Wall  bool
@@ -109,7 +109,7 @@ func navOf(q *Request, path string) (links []Link) {
 	return links
 }
 
-// barOf is the verdict for whoever may see it.
+// barOf is the verdict for senders who may see it.
 func barOf(q *Request) bar {
 	if q.who.Role == auth.Nobody {
 		return bar{Hidden: true}
@@ -144,7 +144,7 @@ func zone(t time.Time) string {
 	return name
 }
 
-// mark is the shape of a level, so that colour is never all that tells.
+// mark is the shape of a level, so that colour is never the only sign.
 func mark(l verdict.Level) string { return [...]string{"●", "◆", "▲"}[l] }
 
 // class is a level's name in the style sheet.
@@ -166,8 +166,8 @@ func cookie(r *http.Request, name, otherwise string, allowed []string) string {
 	return otherwise
 }
 
-// look remembers in the browser how the console is to look, and whether single keys do anything.
-func (s *Site) look(w http.ResponseWriter, r *http.Request) {
+// setPreferences remembers in the browser how the console is to look, and whether single keys do anything.
+func (s *Site) setPreferences(w http.ResponseWriter, r *http.Request) {
 	for name, allowed := range map[string][]string{cookieTheme: themes, cookieKeys: {"on", "off"}} {
 		if value := r.PostFormValue(name); slices.Contains(allowed, value) {
 			http.SetCookie(w, &http.Cookie{

@@ -1,10 +1,11 @@
 package web
 
-// What came of an order: a page that stays, made from the audit.
+// The result of an order: a page that stays, made from the audit.
 
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"bobosync/shared/audit"
+	"bobosync/shared/check"
 	"bobosync/shared/client"
 	"bobosync/shared/control"
 	"bobosync/shared/text"
@@ -19,7 +21,7 @@ import (
 	"bobosync/shared/verdict"
 )
 
-// givenOrder tells what came of an order, as it is recorded.
+// givenOrder shows the result of an order, as it is recorded.
 func (s *Site) givenOrder(q *Request) (*Page, error) {
 	conn, err := q.connection(s.reads)
 	if err != nil {
@@ -39,8 +41,11 @@ func (s *Site) givenOrder(q *Request) (*Page, error) {
 		facts = append(facts, scalars(q, first.What.Request, "once", "by")...)
 	}
 	p.Blocks = []Block{{Facts: facts}}
+	if first.Endpoint == control.Check {
+		return s.checked(q, p, parts), nil
+	}
 	for _, part := range parts {
-		p.Live = p.Live || part.Ended.IsZero() && q.now().Sub(part.At) < orderWait
+		p.Live = p.Live || part.Ended.IsZero() && q.now().Sub(part.At) < orderTimeout
 		if part.Answer != nil {
 			p.Blocks = append(p.Blocks, s.answer(q, p, part)...)
 		}
@@ -53,7 +58,7 @@ func outcomeWords(parts []audit.Ordered) (string, verdict.Level) {
 	for _, part := range parts {
 		switch {
 		case part.Ended.IsZero():
-			return "It was ordered, and is under way: nothing tells yet what came of it.", verdict.OK
+			return "It was ordered, and is under way: it is not known yet what came of it.", verdict.OK
 		case part.Outcome == audit.Refused:
 			return "Nothing was done: " + text.Clean(part.Answer.Error) + ".", verdict.Warning
 		case part.Outcome != audit.OK:
@@ -85,6 +90,33 @@ func (s *Site) answer(q *Request, p *Page, o audit.Ordered) (blocks []Block) {
 	return blocks
 }
 
+// checked shows what all services found that were asked to check, the worst first.
+func (s *Site) checked(q *Request, p *Page, parts []audit.Ordered) *Page {
+	var all []check.Result
+	for _, part := range parts {
+		var found []check.Result
+		switch {
+		case part.Answer == nil:
+			p.Live = p.Live || q.now().Sub(part.At) < orderTimeout
+		case json.Unmarshal(part.Answer.Result, &found) == nil && len(found) > 0:
+			all = append(all, found...)
+		default:
+			all = append(all, check.NoAnswer(topology.Service(part.Service), errors.New(part.Answer.Error)))
+		}
+	}
+	level := map[check.Level]verdict.Level{check.Warning: verdict.Warning, check.Problem: verdict.Problem}
+	slices.SortStableFunc(all, func(a, b check.Result) int { return cmp.Compare(level[b.Level], level[a.Level]) })
+	t := &Table{Caption: "What the services found", Plain: true, Columns: columns("State", "Service", "Check", "How it is", "What to do")}
+	for _, r := range all {
+		t.Rows = append(t.Rows, []Cell{marked(level[r.Level], string(r.Level)), words(string(r.Service)), words(r.Check), words(r.Message), words(text.Dash(r.Advice))})
+	}
+	if len(all) > 0 && !p.Live {
+		p.Intro, p.Level = upper(check.Summary(all))+".", level[all[0].Level]
+	}
+	p.Blocks = append(p.Blocks, Block{Table: t})
+	return p
+}
+
 func letterResults(letters []control.DeadResult) *Table {
 	t := &Table{Plain: true, Caption: "What became of each", Columns: columns("Id", "What")}
 	for _, l := range letters {
@@ -97,12 +129,12 @@ func letterResults(letters []control.DeadResult) *Table {
 	return t
 }
 
-// goesOn tells how far the janitor is.
+// goesOn shows how far the janitor is.
 func (s *Site) goesOn(q *Request, p *Page, entry string) Block {
 	b := Block{Heading: "How it goes on"}
 	answer, err := ask[control.JournalAnswer](q, s, topology.Janitor, control.Journal, control.JournalRequest{ID: entry, Most: 1})
 	if err != nil || len(answer.Entries) == 0 {
-		b.Text = []string{"The janitor does not tell; the journal has its end."}
+		b.Text = []string{"The janitor does not answer; the journal has its end."}
 		return b
 	}
 	e := answer.Entries[0]
@@ -116,7 +148,7 @@ func (s *Site) goesOn(q *Request, p *Page, entry string) Block {
 }
 
 func (s *Site) replayGoesOn(q *Request, p *Page, id string) Block {
-	b := Block{Heading: "How it goes on", Text: []string{"The resolver does not tell; the list of replays has its end."}}
+	b := Block{Heading: "How it goes on", Text: []string{"The resolver does not answer; the list of replays has its end."}}
 	all, err := ask[[]control.ReplayState](q, s, topology.Resolver, control.Replays, control.Nothing{})
 	if at := slices.IndexFunc(all, func(r control.ReplayState) bool { return r.ID == id }); err == nil && at >= 0 {
 		r := all[at]

@@ -12,8 +12,8 @@ import (
 	"bobosync/shared/verdict"
 )
 
-// mostEntries is how many entries, the latest ones, are shown.
-const mostEntries = 500
+// maxEntries is how many entries, the latest ones, are shown.
+const maxEntries = 500
 
 func journalSubs(q *Request, here string) []Link {
 	links := []Link{{Text: "What was done", Href: "/journal", Here: here == "/journal"}, {Text: "Report", Href: "/report", Here: here == "/report"}}
@@ -29,7 +29,7 @@ func (s *Site) journal(q *Request) (*Page, error) {
 		return nil, err
 	}
 	kind := q.url.Query().Get("kind")
-	entries, failed, err := client.Journal(q.ctx, conn, client.JournalQuery{Kind: kind, Most: mostEntries})
+	entries, failed, err := client.Journal(q.ctx, conn, client.JournalQuery{Kind: kind, Most: maxEntries})
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +42,7 @@ func (s *Site) journal(q *Request) (*Page, error) {
 		kinds = append(kinds, Link{Text: k, Href: k})
 	}
 	p.Blocks = []Block{{Form: &Form{Action: "/journal", Label: "Text", Name: "q", Value: q.url.Query().Get("q"), Button: "Show", More: []Field{{Label: "Kind", Name: "kind", Value: kind, Options: kinds}}}}}
-	t := &Table{Caption: "What was done, the latest first", Columns: columns("Begun", "Took", "Kind", "Outcome", "By", "What"), Empty: "Nothing of that was done, as far as anybody knows."}
+	t := &Table{Caption: "What was done, the latest first", Columns: columns("Begun", "Took", "Kind", "Outcome", "By", "What"), Empty: "Nothing of that was done, as far as is known."}
 	for _, e := range entries {
 		t.Rows = append(t.Rows, entryRow(q, e))
 	}
@@ -71,14 +71,14 @@ func (s *Site) audit(q *Request) (*Page, error) {
 	if err != nil {
 		return nil, err
 	}
-	books, err := audit.Load(q.ctx, conn.JS)
+	chains, err := audit.Load(q.ctx, conn.JS)
 	if err != nil {
 		return nil, err
 	}
-	orders := audit.Orders(books.Entries())
+	orders := audit.Orders(chains.Entries())
 	p := &Page{Title: "Orders", Subs: journalSubs(q, "/audit"), Intro: "Each order, as it was recorded before it was followed. bobosync audit verify proves that none was changed."}
 	t := &Table{Caption: "Orders, the latest first", Columns: columns("At", "By", "Known by", "From", "Order", "Outcome", "What"), Empty: "Nothing was ordered, as far as the audit goes back."}
-	for _, o := range orders[:min(len(orders), mostEntries)] {
+	for _, o := range orders[:min(len(orders), maxEntries)] {
 		t.Rows = append(t.Rows, []Cell{
 			moment(o.At, q.now()), words(text.Dash(o.Caller.String())), words(o.Caller.KnownBy()), words(text.Dash(o.Caller.Host)), words(o.Service + " " + o.Endpoint),
 			words(cmp.Or(o.Outcome, "unknown")), words(o.Words()),

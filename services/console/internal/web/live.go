@@ -13,16 +13,16 @@ import (
 	"sync/atomic"
 	"time"
 
-	"bobosync/services/console/internal/look"
+	"bobosync/services/console/internal/snapshot"
 )
 
 const (
-	// mostStreams is how many pages may be live at once.
-	mostStreams = 200
+	// maxStreams is how many pages may be live at once.
+	maxStreams = 200
 	// heartbeat is how often a page hears that it is live: with a look of four seconds, which is the longest, its facts are not yet too old
-	// for the page when it hears the next. writeWait is how long a page may take to take something.
-	heartbeat = 3 * time.Second
-	writeWait = 10 * time.Second
+	// for the page when it hears the next. writeTimeout is how long a page may take to take something.
+	heartbeat    = 3 * time.Second
+	writeTimeout = 10 * time.Second
 )
 
 // streams counts the live pages.
@@ -59,7 +59,7 @@ func (s *Site) live(w http.ResponseWriter, r *http.Request) {
 	case s.who(r.Context()).Role < v.least:
 		s.refuse(w, r)
 		return
-	case s.streams.open.Add(1) > mostStreams:
+	case s.streams.open.Add(1) > maxStreams:
 		s.streams.open.Add(-1)
 		w.Header().Set("Retry-After", "30")
 		http.Error(w, "Too many pages are live; this one is not.", http.StatusServiceUnavailable)
@@ -115,7 +115,7 @@ func (s *Site) stream(to stream, r *http.Request, u *url.URL, v view, id string)
 }
 
 // beat says that the page is live.
-func (t *stream) beat(snap look.Snapshot, version string) error {
+func (t *stream) beat(snap snapshot.Snapshot, version string) error {
 	now := time.Now()
 	data, err := json.Marshal(beat{now.Local().Format(time.TimeOnly), int(now.Sub(snap.Taken).Seconds()), version})
 	if err != nil {
@@ -142,7 +142,7 @@ func (t *stream) event(name, data string) error {
 		b.WriteString("data: " + line + "\n")
 	}
 	b.WriteByte('\n')
-	if err := t.to.SetWriteDeadline(time.Now().Add(writeWait)); err != nil {
+	if err := t.to.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return err
 	}
 	if _, err := t.w.Write(b.Bytes()); err != nil {
@@ -170,12 +170,12 @@ func (s *Site) fragments(r *http.Request, q *Request, v view) (string, error) {
 		return f.body, f.err
 	}
 	f.number = q.snap.Number
-	f.body, f.err = s.makeFragments(r, q, v)
+	f.body, f.err = s.renderFragments(r, q, v)
 	return f.body, f.err
 }
 
-func (s *Site) makeFragments(r *http.Request, q *Request, v view) (string, error) {
-	page, err := v.make(q)
+func (s *Site) renderFragments(r *http.Request, q *Request, v view) (string, error) {
+	page, err := v.render(q)
 	if err != nil {
 		page = &Page{Title: "This cannot be shown now", Intro: upper(err.Error())}
 	}

@@ -1,6 +1,6 @@
 package web
 
-// The documentation as help: it needs nobody else to be read.
+// The documentation as help: it is readable without any other service.
 
 import (
 	"bytes"
@@ -57,7 +57,7 @@ var (
 	wideTable = regexp.MustCompile(`<table>`)
 )
 
-// local has links between pages lead to their place in the help. What lies elsewhere in the source is not linked.
+// local makes links between pages lead to their place in the help. What lies elsewhere in the source is not linked.
 func local(page string) string {
 	page = otherPage.ReplaceAllStringFunc(page, func(link string) string {
 		m := otherPage.FindStringSubmatch(link)

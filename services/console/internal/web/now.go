@@ -31,17 +31,18 @@ func (s *Site) now(q *Request) (*Page, error) {
 
 // sendingOrders are what can be ordered about sending.
 func sendingOrders(q *Request) []Link {
+	orders := q.mayOrder(auth.Operator, "Pause sending to AtHoc", "pause")
 	if q.facts().Pause.InForce(q.now()) {
-		return q.mayOrder(auth.Operator, "End the pause", "resume")
+		orders = q.mayOrder(auth.Operator, "End the pause", "resume")
 	}
-	return q.mayOrder(auth.Operator, "Pause sending to AtHoc", "pause")
+	return append(orders, q.mayOrder(auth.Operator, "Run check", "check")...)
 }
 
 // findings are the verdict's, with the way to the runbook.
 func (s *Site) findings(q *Request) (all []Finding) {
 	for i, found := range q.snap.Verdict.Findings {
 		found.Text, found.Do = text.Clean(found.Text), text.Clean(found.Do) // it may begin with a command
-		f := Finding{found, i + 1, s.manual.causes[found.Cause], mendedAt[found.Cause]}
+		f := Finding{found, i + 1, s.manual.causes[found.Cause], repairPages[found.Cause]}
 		if found.Cause == verdict.CausePaused && !q.operator() {
 			f.Here = ""
 		}
@@ -50,8 +51,8 @@ func (s *Site) findings(q *Request) (all []Finding) {
 	return all
 }
 
-// mendedAt are the pages with the orders that mend something.
-var mendedAt = map[string]string{
+// repairPages are the pages with the orders that fix something.
+var repairPages = map[string]string{
 	verdict.CausePaused: pathOrders + "resume", verdict.CauseHeld: "/decisions", verdict.CauseMappingHeld: "/mapping", verdict.CauseNoMapping: "/mapping", verdict.CauseMappingOld: "/mapping",
 	verdict.CauseDead: "/dead", verdict.CauseFailedFiles: "/files", verdict.CauseSilent: "/feeds", verdict.CauseThin: "/feeds", verdict.CauseFlood: "/feeds",
 }
@@ -119,7 +120,7 @@ func tookFigure(f verdict.Facts) Figure {
 	return t
 }
 
-// clock is a moment as short as it can be told.
+// clock is a moment as short as possible.
 func clock(t, now time.Time) string {
 	t, now = t.Local(), now.Local()
 	if t.YearDay() == now.YearDay() && t.Year() == now.Year() {

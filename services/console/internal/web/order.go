@@ -1,7 +1,7 @@
 package web
 
-// Orders, all by one pattern: a form that says what the order would do and to whom exactly, the order, and a page that stays and tells
-// what came of it.
+// Orders, all by one pattern: a form that says what the order would do and to whom exactly, the order, and a page that stays and shows
+// its result.
 
 import (
 	"context"
@@ -22,10 +22,10 @@ import (
 )
 
 const (
-	// orderWait is how long an order may take. It goes on when the browser is gone.
-	orderWait = 5 * time.Minute
-	// mostReason is the longest reason, in bytes.
-	mostReason = 500
+	// orderTimeout is how long an order may take. It goes on when the browser is gone.
+	orderTimeout = 5 * time.Minute
+	// maxReason is the longest reason, in bytes.
+	maxReason = 500
 
 	pathOrders = "/orders/"
 	pathGiven  = "/given/"
@@ -79,7 +79,7 @@ const (
 
 // view is the page with the order's form.
 func (o order) view(s *Site) view {
-	return view{path: pathOrders + o.name, least: o.least, make: func(q *Request) (*Page, error) {
+	return view{path: pathOrders + o.name, least: o.least, render: func(q *Request) (*Page, error) {
 		p, err := o.plan(q, q.url.Query())
 		if err != nil {
 			return nil, err
@@ -108,8 +108,7 @@ func (s *Site) orderPage(q *Request, o order, p *plan, typed url.Values, wrong s
 	if once == "" {
 		once = audit.NewFamily()
 	}
-	f := &Form{Post: true, Action: pathOrders + o.name, Button: p.button}
-	f.Hidden = []Field{{Name: fieldOnce, Value: once}, {Name: fieldSet, Value: p.token()}, {Name: fieldSize, Value: strconv.Itoa(p.size)}}
+	f := p.form(o.name, once)
 	for name, values := range p.named {
 		for _, value := range values {
 			f.Hidden = append(f.Hidden, Field{Name: name, Value: value})
@@ -131,7 +130,23 @@ func (s *Site) orderPage(q *Request, o order, p *plan, typed url.Values, wrong s
 	return page
 }
 
-// give gives the order that a form sends, once however often that comes, and leads to the page that tells what came of it.
+// form is the form of an order without the fields of its own.
+func (p *plan) form(name, once string) *Form {
+	return &Form{Post: true, Action: pathOrders + name, Button: p.button, Hidden: []Field{
+		{Name: fieldOnce, Value: once}, {Name: fieldSet, Value: p.token()}, {Name: fieldSize, Value: strconv.Itoa(p.size)},
+	}}
+}
+
+// oneClick gives an order from another page than its own, to those who may; of an order that is about nothing in particular, so that there is
+// no forecast to read first.
+func oneClick(q *Request, name, button string) *Form {
+	if !q.operator() {
+		return nil
+	}
+	return (&plan{button: button}).form(name, audit.NewFamily())
+}
+
+// give gives the order that a form sends, once however often that is sent, and leads to the page with its result.
 func (s *Site) give(o order) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		q := s.request(r, r.URL, "")
@@ -139,7 +154,7 @@ func (s *Site) give(o order) http.HandlerFunc {
 			s.write(w, r, q, http.StatusBadRequest, &Page{Title: "Nothing was ordered", Level: verdict.Warning, Intro: "The form cannot be read, or is too long."})
 			return
 		}
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), orderWait)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), orderTimeout)
 		defer cancel()
 		status, page := s.order(ctx, q, o, r.PostForm)
 		if page == nil {
@@ -218,8 +233,8 @@ func (p *plan) wrong(who auth.Identity, form url.Values) (status int, why string
 		return http.StatusConflict, changed(form.Get(fieldSize), p.size)
 	case p.reason && reason == "":
 		return http.StatusUnprocessableEntity, "give a reason."
-	case len(reason) > mostReason:
-		return http.StatusUnprocessableEntity, fmt.Sprintf("the reason is longer than %d characters.", mostReason)
+	case len(reason) > maxReason:
+		return http.StatusUnprocessableEntity, fmt.Sprintf("the reason is longer than %d characters.", maxReason)
 	case p.typed && number != strconv.Itoa(p.size):
 		return http.StatusUnprocessableEntity, fmt.Sprintf("type the number %d, to show that you know how many it is about.", p.size)
 	default:
@@ -227,7 +242,7 @@ func (p *plan) wrong(who auth.Identity, form url.Values) (status int, why string
 	}
 }
 
-// changed says how a set is another than the one that was looked at.
+// changed says how a set differs from the one that was shown.
 func changed(before string, now int) string {
 	then, err := strconv.Atoi(before)
 	switch {
@@ -236,6 +251,6 @@ func changed(before string, now int) string {
 	case err == nil && now < then:
 		return fmt.Sprintf("%d went since you looked. This is how it is now.", then-now)
 	default:
-		return "it is not what you looked at any more. This is how it is now."
+		return "it has changed since it was shown to you. This is how it is now."
 	}
 }

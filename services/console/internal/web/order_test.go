@@ -20,11 +20,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"bobosync/services/console/internal/auth"
-	"bobosync/services/console/internal/look"
+	"bobosync/services/console/internal/snapshot"
 	"bobosync/shared/audit"
 	"bobosync/shared/breaker"
 	"bobosync/shared/bus"
 	"bobosync/shared/bustest"
+	"bobosync/shared/check"
 	"bobosync/shared/control"
 	"bobosync/shared/topology"
 	"bobosync/shared/verdict"
@@ -71,7 +72,7 @@ func newGuarded(t *testing.T) *guarded {
 	facts := well()
 	facts.At = time.Now()
 	facts.Pause = &breaker.Pause{By: "jo", Reason: "a test", At: facts.At.Add(-time.Minute), Until: facts.At.Add(time.Hour)}
-	collector := look.New(func(context.Context) (verdict.Facts, error) { return facts, nil })
+	collector := snapshot.New(func(context.Context) (verdict.Facts, error) { return facts, nil })
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- collector.Run(ctx) }()
@@ -80,7 +81,7 @@ func newGuarded(t *testing.T) *guarded {
 		require.NoError(t, <-ended)
 	})
 	connect := func(context.Context) (*bus.Conn, error) { return conn, nil }
-	g.site, err = New(Options{Auth: logins, Facts: collector, Look: connect, Order: connect, Version: "v1", Log: bustest.Logger()})
+	g.site, err = New(Options{Auth: logins, Facts: collector, Reads: connect, Orders: connect, Version: "v1", Log: bustest.Logger()})
 	require.NoError(t, err)
 	g.handler = g.site.Handler()
 	return g
@@ -118,13 +119,14 @@ func (g *guarded) play() {
 		control.On(control.DeadDrop, func(context.Context, control.DeadRequest) ([]control.DeadResult, error) {
 			g.orders.Add(1)
 			return nil, control.Refuse("not now")
-		}))
-	serve(t, conn, topology.Publisher, orders[control.PauseRequest](g, control.Pause), orders[control.Order](g, control.Resume),
+		}),
+		g.checks(topology.Resolver))
+	serve(t, conn, topology.Publisher, g.checks(topology.Publisher), orders[control.PauseRequest](g, control.Pause), orders[control.RunRequest](g, control.Resume),
 		control.On(control.Sending, func(context.Context, control.Nothing) (control.SendingState, error) {
 			return control.SendingState{BatchSize: 1, RateLimit: 1}, nil
 		}))
-	serve(t, conn, topology.Ingest, orders[control.FeedMuteRequest](g, control.MuteFeed))
-	serve(t, conn, topology.Janitor, orders[control.Order](g, control.MappingRefresh), orders[control.ApproveRequest](g, control.MappingApprove), orders[control.ReconcileRequest](g, control.Reconcile),
+	serve(t, conn, topology.Ingest, g.checks(topology.Ingest), orders[control.FeedMuteRequest](g, control.MuteFeed))
+	serve(t, conn, topology.Janitor, g.checks(topology.Janitor), orders[control.RunRequest](g, control.MappingRefresh), orders[control.ApproveRequest](g, control.MappingApprove), orders[control.ReconcileRequest](g, control.Reconcile),
 		control.On(control.MappingShow, func(context.Context, control.Nothing) (control.MappingReport, error) {
 			return control.MappingReport{Snapshot: "s", Held: &control.HeldMapping{ID: "m", Removed: 44}}, nil
 		}),
@@ -145,6 +147,21 @@ func orders[Req any](g *guarded, name string) control.Endpoint {
 			<-g.block
 		}
 		return map[string]string{"id": "x"}, nil
+	})
+}
+
+// checks has a service check what it needs: ingest finds something, and the publisher cannot.
+func (g *guarded) checks(service topology.Service) control.Endpoint {
+	return control.On(control.Check, func(context.Context, control.RunRequest) ([]check.Result, error) {
+		g.orders.Add(1)
+		found := []check.Result{{Service: service, Check: "broker", Level: check.OK, Message: "it answers"}}
+		switch service {
+		case topology.Ingest:
+			found = append(found, check.Result{Service: service, Check: "CSV_DIRECTORY", Level: check.Warning, Message: hostile, Advice: "make room"})
+		case topology.Publisher:
+			return nil, control.Refuse("no time now")
+		}
+		return found, nil
 	})
 }
 
@@ -224,6 +241,7 @@ var table = map[string]auth.Role{
 	"GET /given/{id}":   auth.Operator,
 	"GET /orders/pause": auth.Operator, "POST /orders/pause": auth.Operator, "GET /orders/resume": auth.Operator, "POST /orders/resume": auth.Operator,
 	"GET /orders/mute": auth.Operator, "POST /orders/mute": auth.Operator, "GET /orders/refresh": auth.Operator, "POST /orders/refresh": auth.Operator,
+	"GET /orders/check": auth.Operator, "POST /orders/check": auth.Operator,
 	"GET /orders/approve-mapping": auth.Approver, "POST /orders/approve-mapping": auth.Approver,
 	"GET /orders/requeue": auth.Operator, "POST /orders/requeue": auth.Operator, "GET /orders/drop": auth.Operator, "POST /orders/drop": auth.Operator,
 	"GET /orders/replay": auth.Operator, "POST /orders/replay": auth.Operator, "GET /orders/replay-stop": auth.Operator, "POST /orders/replay-stop": auth.Operator,
@@ -256,10 +274,10 @@ func TestWhoMayWhat(t *testing.T) {
 		}
 	}
 	require.Zero(t, g.orders.Load())
-	books, err := audit.Load(t.Context(), g.conn.JS)
+	chains, err := audit.Load(t.Context(), g.conn.JS)
 	require.NoError(t, err)
-	for _, e := range books.Entries() {
-		require.Equal(t, audit.Look, e.Kind, "%+v", e)
+	for _, e := range chains.Entries() {
+		require.Equal(t, audit.Read, e.Kind, "%+v", e)
 	}
 }
 
@@ -390,6 +408,26 @@ func TestWhatAFormSaysFirst(t *testing.T) {
 	require.NotContains(t, g.as(auth.Viewer).send(http.MethodGet, "/mapping", nil).Body.String(), "00017")
 }
 
+// TestCheckByOneClick: the page of the processes has the order itself, for those who may give it; what the services find stands on the page
+// that stays, the worst first, with the service that gave no answer.
+func TestCheckByOneClick(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t)
+	for path, name := range map[string]string{"/system": "check", "/mapping": "refresh"} {
+		require.NotContains(t, g.as(auth.Viewer).send(http.MethodGet, path, nil).Body.String(), pathOrders+name)
+		require.Contains(t, g.as(auth.Operator).send(http.MethodGet, path, nil).Body.String(), `method="post" action="/orders/`+name)
+	}
+	olga := g.as(auth.Operator)
+	w := olga.send(http.MethodPost, "/orders/check", olga.form("/system"))
+	require.Equal(t, http.StatusSeeOther, w.Code, w.Body)
+	page := olga.send(http.MethodGet, w.Header().Get("Location"), nil).Body.String()
+	require.Contains(t, page, "3 ok, 1 warning, 1 problem.")
+	require.NotContains(t, page, "<script>alert")
+	require.Less(t, strings.Index(page, "no time now"), strings.Index(page, "make room"), page)
+	require.Less(t, strings.Index(page, "make room"), strings.Index(page, "it answers"), page)
+	require.Equal(t, http.StatusForbidden, g.as(auth.Viewer).send(http.MethodPost, "/orders/check", url.Values{"once": {audit.NewFamily()}}).Code)
+}
+
 // TestEveryOrder: by its form, as a browser without scripts sends it; it reaches its service once, with who gives it and what he saw.
 func TestEveryOrder(t *testing.T) {
 	t.Parallel()
@@ -406,7 +444,7 @@ func TestEveryOrder(t *testing.T) {
 		says     string
 	}{
 		"/orders/pause": {control.Pause, 1, "wait already"}, "/orders/resume": {control.Resume, 1, "to be sent"}, "/orders/mute?feed=default": {control.MuteFeed, 1, "the feed is usual"},
-		"/orders/refresh": {control.MappingRefresh, 1, ""}, "/orders/approve-mapping": {control.MappingApprove, 1, "44 removed"},
+		"/orders/check": {control.Check, 4, ""}, "/orders/refresh": {control.MappingRefresh, 1, ""}, "/orders/approve-mapping": {control.MappingApprove, 1, "44 removed"},
 		"/orders/requeue?all=1": {control.DeadRequeue, 3, "250 dead letters: 247 would be sent; of 3 a newer booking has won"}, "/orders/drop?id=1&id=7": {control.DeadDrop, 1, "2 dead letters"},
 		"/orders/replay?whom=workers&which=1,+2": {control.Replay, 1, "3 users, 3 calls"}, "/orders/replay-stop?id=r": {control.StopReplay, 1, "2 of 3 users"},
 		"/orders/compare": {control.Reconcile, 1, ""}, "/orders/apply": {control.Reconcile, 1, "7 users differ"},

@@ -19,7 +19,7 @@ type Page struct {
 	Blocks []Block
 	// Subs lead to the pages beside it.
 	Subs []Link
-	// Live has the page keep itself up to date.
+	// Live makes the page keep itself up to date.
 	Live bool
 }
 
@@ -55,7 +55,7 @@ type Finding struct {
 	verdict.Finding
 	Number int
 	Help   string
-	// Here leads to the page on which it is mended, if there is one.
+	// Here leads to the page on which it is fixed, if there is one.
 	Here string
 }
 

@@ -1,6 +1,6 @@
 package web
 
-// The past: what AtHoc held of a worker, who was on duty, and what was told of each row of a file. For operators alone, and each question
+// The past: what AtHoc held of a worker, who was on duty, and what was sent for each row of a file. For operators alone, and each question
 // is written into the audit; so these pages do not ask again by themselves.
 
 import (
@@ -20,15 +20,15 @@ import (
 )
 
 const (
-	// pastListed is how much of what AtHoc was told of a worker is listed.
+	// pastListed is how much of what AtHoc was sent for a worker is listed.
 	pastListed = 10
-	// pastWait is how long a long list may take.
-	pastWait = time.Minute
+	// pastTimeout is how long a long list may take.
+	pastTimeout = time.Minute
 )
 
 // atHint says how a moment is written.
 func atHint(q *Request) string {
-	return "Such as 2026-06-17 03:12 (" + zone(q.now()) + "), or 90m ago as 90m. What counts is when AtHoc answered, not when somebody booked. Who asks is recorded."
+	return "Such as 2026-06-17 03:12 (" + zone(q.now()) + "), or 90m ago as 90m. What counts is when AtHoc answered, not when somebody booked. The audit records who asks."
 }
 
 // pastAt is the moment that the address asks for; zero if it names none. What cannot be read is said in words.
@@ -69,28 +69,62 @@ func (s *Site) workerAt(q *Request, p *Page, worker string, at time.Time) error 
 	facts := []Fact{
 		{"Employee id", words(text.Dash(a.Employee))}, {"AtHoc user", words(text.Dash(a.User))}, {"As of", moment(a.At, q.now())}, {"AtHoc held", words(string(a.State))},
 	}
-	if a.Held != nil {
-		facts = append(facts, Fact{"Proof", words(a.Held.Words(time.Local))})
+	if a.Confirmed != nil {
+		facts = append(facts, Fact{"Proof", words(a.Confirmed.Words(time.Local))})
 	}
 	if seen, err := client.LastSeen(q.ctx, conn, a); err == nil && seen != nil {
 		facts = append(facts, Fact{"Compared", words(text.Clean(seen.Words(time.Local)))})
 	}
 	facts = append(facts, Fact{"The history is complete from", moment(a.CompleteFrom, q.now())})
-	t := &Table{Plain: true, Caption: "What AtHoc was told around then, the latest first", Columns: columns("Told", "Status", "Booked", "Answer", "Answered", "Call", "File", ">Line"), Empty: "Nothing."}
-	for _, told := range a.Told {
-		t.Rows = append(t.Rows, append([]Cell{moment(told.Sent, q.now()), words(client.OnOrOff(told.On)), moment(told.Booked, q.now())}, answered(q, told, names)...))
+	t := &Table{Plain: true, Caption: "What AtHoc was sent around then, the latest first", Columns: columns("Sent", "Status", "Booked", "Answer", "Answered", "Call", "File", ">Line"), Empty: "Nothing."}
+	for _, d := range a.Deliveries {
+		t.Rows = append(t.Rows, append([]Cell{moment(d.Sent, q.now()), words(client.OnOrOff(d.On)), moment(d.Booked, q.now())}, answered(q, d, names)...))
 	}
 	p.Blocks = append(p.Blocks, Block{Facts: facts}, Block{Table: t})
 	return nil
 }
 
+// booked is what a worker had booked by a moment, also what was superseded before anything was sent.
+func (s *Site) booked(q *Request, p *Page, worker string, at time.Time) error {
+	who, err := askWith[control.WorkerAnswer](q, s.orders, topology.Resolver, control.WorkerShow, control.WorkerRequest{Text: worker})
+	if err != nil {
+		return err
+	}
+	conn, err := q.connection(s.orders)
+	if err != nil {
+		return err
+	}
+	if at.IsZero() {
+		at = q.now()
+	}
+	b, err := client.Bookings(q.ctx, conn, who.Employee, at, q.who.By())
+	if err != nil {
+		return err
+	}
+	t := &Table{
+		Plain: true, Caption: "What was booked, by the files of the day before", Empty: "Nothing.",
+		Columns: columns("Booked", "Status", "File came", "File", ">Line", "What became of it"),
+	}
+	for _, row := range b.Bookings {
+		t.Rows = append(t.Rows, []Cell{
+			moment(row.At, q.now()), words(client.OnOrOff(row.On)), moment(row.Arrived, q.now()), linked(row.Name, hrefOf(row.File)), number(row.Line), words(text.Dash(row.Text)),
+		})
+	}
+	p.Intro = fmt.Sprintf("%s of worker %s in the files of the day before %s.", upper(text.Count(len(b.Bookings), "booking")), text.Clean(who.Employee), text.Moment(at, time.Local))
+	p.Blocks = append(p.Blocks, Block{Table: t})
+	if missing := client.BookingsMissing(b); missing != "" {
+		p.Blocks = append(p.Blocks, Block{Text: []string{missing + "."}})
+	}
+	return nil
+}
+
 // answered are the cells of AtHoc's answer, its call, and the row that it comes from.
-func answered(q *Request, told control.ToldAnswer, names map[string]string) []Cell {
-	answer := words(told.Outcome)
-	if told.Outcome == event.Pending.String() {
+func answered(q *Request, d control.DeliveryAnswer, names map[string]string) []Cell {
+	answer := words(d.Outcome)
+	if d.Outcome == event.Pending.String() {
 		answer = marked(verdict.Warning, "none")
 	}
-	return []Cell{answer, moment(told.Answered, q.now()), words(text.Dash(told.Call)), {Text: text.Clean(fileName(told.File, names)), Href: hrefOf(told.File)}, number(told.Line)}
+	return []Cell{answer, moment(d.Answered, q.now()), words(text.Dash(d.Call)), {Text: text.Clean(fileName(d.File, names)), Href: hrefOf(d.File)}, number(d.Line)}
 }
 
 // onDuty lists whom AtHoc held as on duty, now or at a moment.
@@ -105,7 +139,7 @@ func (s *Site) onDuty(q *Request) (*Page, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(q.ctx, pastWait)
+	ctx, cancel := context.WithTimeout(q.ctx, pastTimeout)
 	defer cancel()
 	a, err := client.OnDuty(ctx, conn, at, q.who.By())
 	if err != nil {
@@ -114,7 +148,7 @@ func (s *Site) onDuty(q *Request) (*Page, error) {
 	p.Intro = fmt.Sprintf("%s on duty at %s, as AtHoc was told.", text.Count(a.Total, "user"), text.Moment(a.At, time.Local))
 	if a.Uncertain > 0 {
 		p.Level = verdict.Warning
-		p.Intro += fmt.Sprintf(" Of %d it is uncertain: a call that told of them had no answer, or none yet.", a.Uncertain)
+		p.Intro += fmt.Sprintf(" Of %d it is uncertain: a call that sent them had no answer, or none yet.", a.Uncertain)
 	}
 	t := &Table{
 		Caption: "On duty", Columns: columns("Employee id", "AtHoc user", "State", "Since", "Answered"), Empty: "Nobody.",
@@ -131,19 +165,19 @@ func (s *Site) onDuty(q *Request) (*Page, error) {
 	return p, nil
 }
 
-// receipt accounts for each row of a file: the call that told AtHoc of it, or why there was none. It names no workers.
+// receipt accounts for each row of a file: the call that sent it to AtHoc, or why there was none. It names no workers.
 func (s *Site) receipt(q *Request) (*Page, error) {
 	conn, err := q.connection(s.orders)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(q.ctx, pastWait)
+	ctx, cancel := context.WithTimeout(q.ctx, pastTimeout)
 	defer cancel()
 	f, err := oneFile(ctx, conn, q.id)
 	if err != nil {
 		return nil, err
 	}
-	if f.Rows > mostRows {
+	if f.Rows > maxRows {
 		return nil, fmt.Errorf("the file has %d rows, which are too many for a page: bobosync files receipt %s --csv lists them", f.Rows, text.Short(f.ID))
 	}
 	r, err := client.ReceiptOf(ctx, conn, f, q.who.By())
@@ -152,12 +186,12 @@ func (s *Site) receipt(q *Request) (*Page, error) {
 	}
 	p := &Page{
 		Title: "Receipt of " + text.Clean(f.Name), Subs: []Link{{Text: "The file", Href: hrefOf(f.ID)}, {Text: "All files", Href: "/files"}},
-		Intro: text.Count(len(r.Rows), "row") + ": the call that told AtHoc of it and its answer, or why there was none. Who asks is recorded.",
+		Intro: text.Count(len(r.Rows), "row") + ": the call that sent it to AtHoc and its answer, or why there was none. The audit records who asks.",
 	}
-	t := &Table{Caption: "Rows", Columns: columns(">Line", "Outcome", "Told", "Answer", "Answered", "Call", "Why no call"), Empty: "The file has no rows."}
+	t := &Table{Caption: "Rows", Columns: columns(">Line", "Outcome", "Sent", "Answer", "Answered", "Call", "Why no call"), Empty: "The file has no rows."}
 	for _, row := range r.Rows {
-		for _, told := range row.Calls {
-			t.Rows = append(t.Rows, append(append([]Cell{number(row.Line), words(row.Outcome), moment(told.Sent, q.now())}, answered(q, told, nil)[:3]...), words("")))
+		for _, d := range row.Calls {
+			t.Rows = append(t.Rows, append(append([]Cell{number(row.Line), words(row.Outcome), moment(d.Sent, q.now())}, answered(q, d, nil)[:3]...), words("")))
 		}
 		if len(row.Calls) == 0 {
 			none := words("–")

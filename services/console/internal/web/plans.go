@@ -30,6 +30,7 @@ func (s *Site) orderList() []order {
 		{"pause", auth.Operator, s.planPause},
 		{"resume", auth.Operator, s.planResume},
 		{"mute", auth.Operator, s.planMute},
+		{"check", auth.Operator, s.planCheck},
 		{"refresh", auth.Operator, s.planRefresh},
 		{"approve-mapping", auth.Approver, s.planApproveMapping},
 		{"requeue", auth.Operator, s.planRequeue},
@@ -133,7 +134,7 @@ func (s *Site) planMute(q *Request, form url.Values) (*plan, error) {
 			}
 			return &plan{
 				title: "Mute the feed " + text.Clean(name), back: Link{Text: "Feeds", Href: "/feeds"}, named: only(form, "feed"), button: "Mute", reason: true,
-				intro:    "What is unusual about this feed is no finding until then. What is read and sent stays the same.",
+				intro:    "Findings about what is unusual in this feed are muted until then. What is read and sent stays the same.",
 				blocks:   []Block{{Facts: []Fact{{"State", words(client.FeedWords(f))}, {"Last file", moment(f.LastFile, q.now())}}}},
 				forecast: "the feed is " + client.FeedWords(f),
 				fields:   []Field{lasting("8h", "1h", "8h", "24h", "72h", "168h")},
@@ -152,7 +153,18 @@ func (s *Site) planRefresh(q *Request, _ url.Values) (*plan, error) {
 		title: "Refresh the mapping", back: Link{Text: "Mapping", Href: "/mapping"}, button: "Refresh",
 		intro: "All of AtHoc's users are fetched. A mapping that would lose many employee ids is held back.",
 		give: func(ctx context.Context, conn *bus.Conn, o client.Order, _ url.Values) error {
-			_, err := client.Give[control.Begun](ctx, conn, o, topology.Janitor, control.MappingRefresh, control.Order{})
+			_, err := client.Give[control.Begun](ctx, conn, o, topology.Janitor, control.MappingRefresh, control.RunRequest{})
+			return err
+		},
+	}, nil
+}
+
+func (s *Site) planCheck(*Request, url.Values) (*plan, error) {
+	return &plan{
+		title: "Run check", back: Link{Text: "System", Href: "/system"}, button: "Run check",
+		intro: "Each service looks at what it needs: directories, disk, broker, AtHoc. It takes some seconds, and changes nobody's status.",
+		give: func(ctx context.Context, conn *bus.Conn, o client.Order, _ url.Values) error {
+			_, err := client.Check(ctx, conn, o)
 			return err
 		},
 	}, nil
@@ -167,7 +179,7 @@ func (s *Site) planApproveMapping(q *Request, _ url.Values) (*plan, error) {
 	if h := r.Held; h != nil {
 		p.intro, p.level = fmt.Sprintf("%s would lose their AtHoc user, and get no updates any more.", text.Count(h.Removed, "employee id")), verdict.Warning
 		p.forecast = fmt.Sprintf("%d employee ids instead of %d: %d added, %d changed, %d removed", h.After, h.Before, h.Added, h.Changed, h.Removed)
-		p.blocks = []Block{heldMapping(q, *h), {Text: []string{"AtHoc is asked once more: if it gives something else than this, that is held back anew."}}, s.mappingDifference(q, h.ID)}
+		p.blocks = []Block{heldMapping(q, *h), {Text: []string{"AtHoc is asked again: if it gives something else than this, that is held back again."}}, s.mappingDifference(q, h.ID)}
 		p.set, p.size, p.reason, p.button = []string{h.ID}, h.Removed, true, "Approve"
 		p.give = func(ctx context.Context, conn *bus.Conn, o client.Order, _ url.Values) error {
 			_, err := client.Give[control.Begun](ctx, conn, o, topology.Janitor, control.MappingApprove, control.ApproveRequest{ID: h.ID})
@@ -184,20 +196,20 @@ func (s *Site) mappingDifference(q *Request, id string) Block {
 		err = errors.New("another mapping is held back by now: load this page again")
 	}
 	if err != nil {
-		return Block{Alert: "Who that is cannot be told: " + sentence(err)}
+		return Block{Alert: "Who that is cannot be found out: " + sentence(err)}
 	}
 	t := &Table{Caption: "Who would lose an AtHoc user, or get another one", Plain: true, Columns: columns("Employee id", "AtHoc user now", "Then"), Empty: "Nobody."}
 	for _, c := range append(d.Removed, d.Changed...) {
 		t.Rows = append(t.Rows, []Cell{words(c.Employee), words(c.Before), words(cmp.Or(c.After, "nobody: no updates any more"))})
 	}
-	if len(d.Removed) == control.MostMappingChanges || len(d.Changed) == control.MostMappingChanges {
-		t.Note = fmt.Sprintf("No more than %d of each are listed.", control.MostMappingChanges)
+	if len(d.Removed) == control.MaxMappingChanges || len(d.Changed) == control.MaxMappingChanges {
+		t.Note = fmt.Sprintf("No more than %d of each are listed.", control.MaxMappingChanges)
 	}
 	return Block{Table: t}
 }
 
-// mostLetters is how many dead letters an order is about at most.
-const mostLetters = 1000
+// maxLetters is how many dead letters an order is about at most.
+const maxLetters = 1000
 
 // lettersMeant are the dead letters that were chosen by id, by a part of their reason, or all.
 func (s *Site) lettersMeant(q *Request, form url.Values) ([]client.Letter, error) {
@@ -230,9 +242,9 @@ func (s *Site) planLetters(q *Request, form url.Values, title, button, endpoint 
 		return nil, err
 	}
 	p := &plan{title: title, back: Link{Text: "Dead letters", Href: "/dead"}, intro: "None is chosen, or none is left.", named: only(form, "id", "why", "all")}
-	if len(letters) > mostLetters {
-		letters = letters[:mostLetters]
-		p.blocks = []Block{{Text: []string{fmt.Sprintf("There are more: this is about the oldest %d.", mostLetters)}}}
+	if len(letters) > maxLetters {
+		letters = letters[:maxLetters]
+		p.blocks = []Block{{Text: []string{fmt.Sprintf("There are more: this is about the oldest %d.", maxLetters)}}}
 	}
 	p.size = len(letters)
 	if p.size == 0 {
@@ -264,7 +276,7 @@ func (s *Site) planRequeue(q *Request, form url.Values) (*plan, error) {
 	}
 	would, err := client.ForecastRequeue(q.ctx, conn, p.ids)
 	if err != nil {
-		p.blocks = append(p.blocks, Block{Alert: "What would become of them cannot be told: " + sentence(err)})
+		p.blocks = append(p.blocks, Block{Alert: "What would become of them cannot be found out: " + sentence(err)})
 		return p, nil
 	}
 	p.forecast += ": " + client.RequeueWords(would)
@@ -283,7 +295,7 @@ func (s *Site) planDrop(q *Request, form url.Values) (*plan, error) {
 // manyUsers is from how many users on a replay needs a reason.
 const manyUsers = 100
 
-// planReplay asks whom first.
+// planReplay asks first whom to replay.
 func (s *Site) planReplay(q *Request, form url.Values) (*plan, error) {
 	back := Link{Text: "Replays", Href: "/replay"}
 	req, named, err := s.replayRequest(q, form)
@@ -331,7 +343,7 @@ func whomForm(form url.Values) *Form {
 	}
 }
 
-// replayRequest reads whom a form means; named is nil if it does not say. Of a time that is told as how long ago, named has the moment.
+// replayRequest reads whom a form means; named is nil if it does not say. If a time is given as how long ago, named has the moment.
 func (s *Site) replayRequest(q *Request, form url.Values) (req control.ReplayRequest, named url.Values, err error) {
 	whom, which := form.Get("whom"), strings.TrimSpace(form.Get("which"))
 	if whom == "" || which == "" && whom != "all" {
@@ -361,7 +373,7 @@ func (s *Site) replayRequest(q *Request, form url.Values) (req control.ReplayReq
 	return req, url.Values{"whom": {whom}, "which": {which}}, err
 }
 
-// list takes names apart that have commas or blanks between them.
+// list splits names that have commas or blanks between them.
 func list(names string) []string {
 	return strings.FieldsFunc(names, func(r rune) bool { return r == ',' || r == ' ' || r == ';' })
 }
@@ -401,7 +413,7 @@ func (s *Site) planCompare(*Request, url.Values) (*plan, error) {
 	}, nil
 }
 
-// planApply is for exactly the comparison that was looked at. If it was held back, or is over the limit, an approver has to say so.
+// planApply is for exactly the comparison that was shown. If it was held back, or would be, an approver has to say so.
 func (s *Site) planApply(q *Request, _ url.Values) (*plan, error) {
 	conn, err := q.connection(s.reads)
 	if err != nil {
@@ -415,13 +427,17 @@ func (s *Site) planApply(q *Request, _ url.Values) (*plan, error) {
 	if r.Differing == r.Applied {
 		return p, nil
 	}
-	force := r.Held != ""
-	p.intro = fmt.Sprintf("AtHoc is compared once more, and whoever differs then is sent the right status. In the last comparison that were %d of %s.", r.Differing, text.Count(r.Compared, "user"))
+	force := r.TooMany != "" || r.Held != "" // the janitor may be of a version that reports only what it has held back
+	p.intro = fmt.Sprintf("AtHoc is compared again, and users who differ then are sent the right status. In the last comparison that were %d of %s.", r.Differing, text.Count(r.Compared, "user"))
 	p.set, p.size, p.reason, p.typed = []string{r.Entry}, r.Differing, force, force
 	p.forecast, p.button = text.Count(r.Differing, "user")+" differ", fmt.Sprintf("Send %d", r.Differing)
 	if force {
 		p.least, p.level = auth.Approver, verdict.Warning
-		p.blocks = []Block{{Alert: "It was held back: " + text.Clean(r.Held) + ". With this it is sent all the same."}}
+		words := "It would be held back: "
+		if r.Held != "" {
+			words = "It was held back: "
+		}
+		p.blocks = []Block{{Alert: words + text.Clean(cmp.Or(r.Held, r.TooMany)) + ". With this it is sent all the same."}}
 	}
 	t := differing(r)
 	t.Plain = true
@@ -441,7 +457,7 @@ func (s *Site) planReject(q *Request, form url.Values) (*plan, error) {
 	return s.planDecision(q, form, false)
 }
 
-// planDecision is for exactly those in a mass change who were looked at.
+// planDecision is for exactly those in a mass change who were shown.
 func (s *Site) planDecision(q *Request, form url.Values, approve bool) (*plan, error) {
 	conn, err := q.connection(s.orders)
 	if err != nil {

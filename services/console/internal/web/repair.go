@@ -85,7 +85,7 @@ func byReason(q *Request, letters []client.Letter, orders bool) *Table {
 	return t
 }
 
-// replays lists who had what sent again. Whom that was is for operators.
+// replays lists the replays and who ordered them. The workers are for operators only.
 func (s *Site) replays(q *Request) (*Page, error) {
 	all, err := ask[[]control.ReplayState](q, s, topology.Resolver, control.Replays, control.Nothing{})
 	if err != nil {
@@ -112,7 +112,7 @@ func (s *Site) replays(q *Request) (*Page, error) {
 	return p, nil
 }
 
-// reconcile shows the last comparison. Who differs is for operators.
+// reconcile shows the last comparison. The users that differ are for operators only.
 func (s *Site) reconcile(q *Request) (*Page, error) {
 	conn, err := q.connection(s.reads)
 	if err != nil {
@@ -126,10 +126,13 @@ func (s *Site) reconcile(q *Request) (*Page, error) {
 	if r.Differing > 0 {
 		p.Level = verdict.Warning
 	}
-	p.Blocks = []Block{{Facts: []Fact{
+	facts := Block{Actions: q.mayOrder(auth.Operator, "Compare now", "compare"), Facts: []Fact{
 		{"Compared", moment(r.Started, q.now())}, {"Ended", moment(r.Ended, q.now())}, {"Users", number(r.Compared)}, {"Differing", number(r.Differing)},
-		{"Sent the right status", number(r.Applied)}, {"No known workers, left alone", number(r.Foreign)},
-	}}}
+		{"Sent the right status", number(r.Applied)}, {"Unmanaged, left alone", number(r.Unmanaged)},
+	}}
+	if r.Differing > r.Applied {
+		facts.Actions = append(facts.Actions, q.mayOrder(auth.Operator, "Send what differs", "apply")...)
+	}
 	t := &Table{Caption: "Why users differ", Plain: true, Columns: columns("Why", ">Users"), Empty: "Nobody differs."}
 	if q.operator() {
 		t = differing(r)
@@ -142,15 +145,11 @@ func (s *Site) reconcile(q *Request) (*Page, error) {
 			t.Rows = append(t.Rows, []Cell{words(w), number(why[w])})
 		}
 	}
-	b := Block{Table: t, Actions: q.mayOrder(auth.Operator, "Compare now", "compare")}
-	if r.Differing > r.Applied {
-		b.Actions = append(b.Actions, q.mayOrder(auth.Operator, "Send what differs", "apply")...)
-	}
-	p.Blocks = append(p.Blocks, b)
+	p.Blocks = []Block{facts, {Table: t}}
 	return p, nil
 }
 
-// differing lists who differs.
+// differing lists the users that differ.
 func differing(r control.ReconcileAnswer) *Table {
 	t := &Table{Caption: "Who differs", Columns: columns("User", "Employee id", "AtHoc holds", "It should hold", "Sent", "Why"), Empty: "Nobody differs."}
 	for _, u := range r.Users {

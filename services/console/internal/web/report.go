@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// mostReported is how many entries of the journal a report goes through, reportedLines how many of each sort it lists.
-	mostReported  = 20_000
+	// maxReported is how many entries of the journal a report goes through, reportedLines how many of each sort it lists.
+	maxReported   = 20_000
 	reportedLines = 200
 	// longestReport is the longest time of a report, usualReport the one of a report that is not asked for any.
 	longestReport, usualReport = 35 * 24 * time.Hour, 12 * time.Hour
@@ -74,7 +74,7 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// report tells of a time: when it was not well, files, decisions, orders, and what is open now. It names no persons but those who gave
+// report describes a time: when it was not well, files, decisions, orders, and what is open now. It names no persons but those who gave
 // orders.
 func (s *Site) report(q *Request) (*Page, error) {
 	ask := q.url.Query()
@@ -96,7 +96,7 @@ func (s *Site) report(q *Request) (*Page, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries, failed, err := client.Journal(q.ctx, conn, client.JournalQuery{Since: begin.Add(-longestReport), Most: mostReported})
+	entries, failed, err := client.Journal(q.ctx, conn, client.JournalQuery{Since: begin.Add(-longestReport), Most: maxReported})
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +123,7 @@ func reportBlocks(q *Request, entries []control.JournalEntry, begin, end time.Ti
 	}
 }
 
-// sorted parts the entries by what a report tells of them: times that were not well, files, orders, and runs that did not succeed.
+// sorted groups the entries as a report shows them: bad periods, files, orders, and runs that did not succeed.
 func sorted(entries []control.JournalEntry) (ills, files, orders, runs []control.JournalEntry) {
 	for _, e := range entries {
 		switch {
@@ -149,7 +149,7 @@ func reportFigures(ills, files, orders []control.JournalEntry, begin, end time.T
 	var ill, slowest time.Duration
 	rows, failed, done := 0, 0, 0
 	for _, e := range ills {
-		ill += earlier(e.Ended, end).Sub(latest(e.Started, begin))
+		ill += earlier(e.Ended, end).Sub(slices.MaxFunc([]time.Time{e.Started, begin}, time.Time.Compare))
 	}
 	for _, e := range files {
 		rows += e.Counts["rows"]
@@ -178,16 +178,9 @@ func reportFigures(ills, files, orders []control.JournalEntry, begin, end time.T
 	}
 }
 
-func latest(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
-}
-
 // illTable lists when it was not well. What is not well now stands in the verdict above.
 func illTable(q *Request, ills []control.JournalEntry) *Table {
-	t := &Table{Plain: true, Caption: "When the status was not OK for a minute or more", Columns: columns("From", "To", "For", "Status", "What"), Empty: "It always was, as far as the journal tells."}
+	t := &Table{Plain: true, Caption: "When the status was not OK for a minute or more", Columns: columns("From", "To", "For", "Status", "What"), Empty: "It always was, as far as the journal shows."}
 	for _, e := range ills[:min(len(ills), reportedLines)] {
 		level := verdict.Warning
 		if e.Outcome == strings.ToLower(verdict.Problem.String()) {

@@ -65,3 +65,13 @@ func TestReport(t *testing.T) {
 	require.NotContains(t, body, "13 min")
 	require.Contains(t, body, "Nothing was ordered.")
 }
+
+// TestWordsOfServicesAreInTheConsolesZone: a moment in UTC, as services have it in a container, is shown as all others are.
+func TestWordsOfServicesAreInTheConsolesZone(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 6, 17, 3, 12, 7, 0, time.UTC)
+	require.Equal(t, "on duty since "+at.Local().Format(time.DateTime)+"; all is well", inZone("on duty since 2026-06-17 03:12:07 UTC; all is well"))
+	for _, said := range []string{"", "on duty since 2026-06-17 03:12:07 CEST", "2026-99-17 03:12:07 UTC"} {
+		require.Equal(t, said, inZone(said))
+	}
+}

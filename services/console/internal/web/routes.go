@@ -1,5 +1,4 @@
-// Package web holds the console's pages. Each is made by a function of what is known, for somebody of a role, and has an address in one
-// table.
+// Package web holds the console's pages. Each is made by a function of the known facts, for a role, and has an address in one table.
 package web
 
 import (
@@ -20,9 +19,9 @@ type Route struct {
 
 // view makes a page; the path below its address is in the request.
 type view struct {
-	path  string
-	least auth.Role
-	make  func(*Request) (*Page, error)
+	path   string
+	least  auth.Role
+	render func(*Request) (*Page, error)
 	// list says that its table can be had as CSV and JSON; below, that there is a page for each path below this one.
 	list, below bool
 }
@@ -30,27 +29,27 @@ type view struct {
 // views are the pages, in the order of their paths; then the forms of orders.
 func (s *Site) views() []view {
 	views := []view{
-		{path: "/", least: auth.Viewer, make: s.now},
-		{path: "/wall", least: auth.Wall, make: s.wall},
-		{path: "/files", least: auth.Viewer, make: s.files, list: true},
-		{path: "/files/", least: auth.Viewer, make: s.file, list: true, below: true},
-		{path: "/receipt/", least: auth.Operator, make: s.receipt, list: true, below: true},
-		{path: "/decisions", least: auth.Viewer, make: s.decisions, list: true},
-		{path: "/decisions/", least: auth.Operator, make: s.decision, list: true, below: true},
-		{path: "/worker", least: auth.Operator, make: s.worker},
-		{path: "/onduty", least: auth.Operator, make: s.onDuty, list: true},
-		{path: "/dead", least: auth.Viewer, make: s.dead, list: true},
-		{path: "/replay", least: auth.Viewer, make: s.replays, list: true},
-		{path: "/reconcile", least: auth.Viewer, make: s.reconcile, list: true},
-		{path: "/feeds", least: auth.Viewer, make: s.feeds, list: true},
-		{path: "/mapping", least: auth.Viewer, make: s.mapping},
-		{path: "/journal", least: auth.Viewer, make: s.journal, list: true},
-		{path: "/report", least: auth.Viewer, make: s.report},
-		{path: "/audit", least: auth.Operator, make: s.audit, list: true},
-		{path: "/system", least: auth.Viewer, make: s.system, list: true},
-		{path: "/help", least: auth.Nobody, make: s.help},
-		{path: "/help/", least: auth.Nobody, make: s.help, below: true},
-		{path: pathGiven, least: auth.Operator, make: s.givenOrder, below: true},
+		{path: "/", least: auth.Viewer, render: s.now},
+		{path: "/wall", least: auth.Wall, render: s.wall},
+		{path: "/files", least: auth.Viewer, render: s.files, list: true},
+		{path: "/files/", least: auth.Viewer, render: s.file, list: true, below: true},
+		{path: "/receipt/", least: auth.Operator, render: s.receipt, list: true, below: true},
+		{path: "/decisions", least: auth.Viewer, render: s.decisions, list: true},
+		{path: "/decisions/", least: auth.Operator, render: s.decision, list: true, below: true},
+		{path: "/worker", least: auth.Operator, render: s.worker},
+		{path: "/onduty", least: auth.Operator, render: s.onDuty, list: true},
+		{path: "/dead", least: auth.Viewer, render: s.dead, list: true},
+		{path: "/replay", least: auth.Viewer, render: s.replays, list: true},
+		{path: "/reconcile", least: auth.Viewer, render: s.reconcile, list: true},
+		{path: "/feeds", least: auth.Viewer, render: s.feeds, list: true},
+		{path: "/mapping", least: auth.Viewer, render: s.mapping},
+		{path: "/journal", least: auth.Viewer, render: s.journal, list: true},
+		{path: "/report", least: auth.Viewer, render: s.report},
+		{path: "/audit", least: auth.Operator, render: s.audit, list: true},
+		{path: "/system", least: auth.Viewer, render: s.system, list: true},
+		{path: "/help", least: auth.Nobody, render: s.help},
+		{path: "/help/", least: auth.Nobody, render: s.help, below: true},
+		{path: pathGiven, least: auth.Operator, render: s.givenOrder, below: true},
 	}
 	for _, o := range s.orderList() {
 		views = append(views, o.view(s))
@@ -62,7 +61,7 @@ func (s *Site) views() []view {
 func (s *Site) Routes() []Route {
 	routes := []Route{
 		{"GET /assets/{name}", auth.Nobody, s.asset},
-		{"POST /look", auth.Nobody, s.look},
+		{"POST /look", auth.Nobody, s.setPreferences},
 		{"GET /live", auth.Wall, s.live},
 	}
 	for _, o := range s.orderList() {
@@ -105,7 +104,7 @@ func (s *Site) Handler() http.Handler {
 	return s.auth.Protect(mux)
 }
 
-// mux leads each address to who answers it, for those who may.
+// mux routes each address to its handler, for senders who may.
 func (s *Site) mux() *http.ServeMux {
 	mux := http.NewServeMux()
 	for _, route := range s.Routes() {

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"bobosync/services/console/internal/auth"
-	"bobosync/services/console/internal/look"
+	"bobosync/services/console/internal/snapshot"
 	"bobosync/shared/bus"
 	"bobosync/shared/text"
 	"bobosync/shared/verdict"
@@ -25,7 +25,7 @@ type Site struct {
 	auth    *auth.Auth
 	who     func(context.Context) auth.Identity
 	refuse  http.HandlerFunc
-	facts   *look.Collector
+	facts   *snapshot.Collector
 	reads   func(context.Context) (*bus.Conn, error)
 	orders  func(context.Context) (*bus.Conn, error)
 	version string
@@ -41,11 +41,11 @@ type Site struct {
 // Options are what a Site is made with.
 type Options struct {
 	Auth  *auth.Auth
-	Facts *look.Collector
-	// Look connects with the key that pages are read with, Order with the one that gives orders and looks up persons.
-	Look, Order func(context.Context) (*bus.Conn, error)
-	Version     string
-	Log         *slog.Logger
+	Facts *snapshot.Collector
+	// Reads connects with the key for reading pages, Orders with the key for giving orders and looking up persons.
+	Reads, Orders func(context.Context) (*bus.Conn, error)
+	Version       string
+	Log           *slog.Logger
 }
 
 //go:embed templates
@@ -53,7 +53,7 @@ var templates embed.FS
 
 // New makes a Site.
 func New(o Options) (*Site, error) {
-	s := &Site{auth: o.Auth, who: auth.From, refuse: o.Auth.Refuse, facts: o.Facts, reads: o.Look, orders: o.Order, version: o.Version, log: o.Log}
+	s := &Site{auth: o.Auth, who: auth.From, refuse: o.Auth.Refuse, facts: o.Facts, reads: o.Reads, orders: o.Orders, version: o.Version, log: o.Log}
 	var err error
 	if s.assets, err = loadAssets(); err != nil {
 		return nil, err
@@ -67,13 +67,13 @@ func New(o Options) (*Site, error) {
 	return s, err
 }
 
-// Request is somebody's wish to see a page.
+// Request is a request for a page.
 type Request struct {
 	ctx  context.Context
 	url  *url.URL
 	id   string // what stands below the view's address
 	who  auth.Identity
-	snap look.Snapshot
+	snap snapshot.Snapshot
 }
 
 // facts are the last ones that could be had.
@@ -110,7 +110,7 @@ func (s *Site) show(v view) http.HandlerFunc {
 			id, form = formOf(r.URL.Path, id)
 		}
 		q := s.request(r, r.URL, id)
-		page, err := v.make(q)
+		page, err := v.render(q)
 		var gone *notFound
 		switch {
 		case errors.As(err, &gone):
@@ -194,7 +194,7 @@ func (s *Site) execute(w http.ResponseWriter, status int, name string, data any)
 	_, _ = w.Write([]byte(visible(b.String()))) // a browser that is gone misses nothing
 }
 
-// visible shows what cannot be seen in a page as an escape, whoever has put it there; only ends of lines stay.
+// visible shows invisible characters in a page as escapes, wherever they come from; only ends of lines stay.
 func visible(page string) string {
 	lines := strings.Split(page, "\n")
 	for i, line := range lines {

@@ -18,17 +18,17 @@ func (s *Site) system(q *Request) (*Page, error) {
 	for i, in := range f.Instances() {
 		t.Rows = append(t.Rows, []Cell{words(string(in.Service)), words(in.Name), words(in.Version), moment(in.Started, q.now()), words(does[i])})
 	}
-	duties := &Table{Plain: true, Caption: "What is done by the clock", Columns: columns("Duty", "Last", "Next", "State"), Empty: "No janitor is at work."}
+	jobs := &Table{Plain: true, Caption: "What is done by the clock", Columns: columns("Job", "Last", "Next", "State"), Empty: "No janitor is the leader."}
 	for _, j := range f.Janitor {
-		for _, d := range j.Duties {
-			state := words(verdict.DutyState(q.now(), d))
+		for _, d := range j.Jobs {
+			state := words(verdict.JobState(q.now(), d))
 			if d.Failures > 0 {
-				state = marked(verdict.Warning, verdict.DutyState(q.now(), d)+": "+d.Error)
+				state = marked(verdict.Warning, verdict.JobState(q.now(), d)+": "+d.Error)
 			}
-			duties.Rows = append(duties.Rows, []Cell{words(d.Name), moment(d.LastSuccess, q.now()), moment(d.Next, q.now()), state})
+			jobs.Rows = append(jobs.Rows, []Cell{words(d.Name), moment(d.LastSuccess, q.now()), moment(d.Next, q.now()), state})
 		}
 	}
-	p.Blocks = []Block{{Table: t}, {Table: duties}, {Heading: "The broker and the disk", Facts: systemFacts(f)}}
+	p.Blocks = []Block{{Table: t}, {Form: oneClick(q, "check", "Run check")}, {Table: jobs}, {Heading: "The broker and the disk", Facts: systemFacts(f)}}
 	return p, nil
 }
 

@@ -14,7 +14,7 @@ import (
 //   - Where clocks go forward, some wall-clock times name no moment. They are taken with the offset from before the
 //     change, as a clock would show that was not put forward: 01:30 becomes 02:30.
 //
-// A wallClock remembers the stretches it met last. It is not safe for concurrent use.
+// A wallClock caches the stretches it met last. It is not safe for concurrent use.
 type wallClock struct {
 	zone      *time.Location
 	stretches [8]stretch
@@ -73,11 +73,11 @@ func (c *wallClock) periodAt(unix int64) period {
 	return p
 }
 
-// find looks at all changes of offset within a day and a half of the wall-clock time: no offset is larger than that.
+// find examines all changes of offset within a day and a half of the wall-clock time: no offset is larger than that.
 func (c *wallClock) find(wall int64) stretch {
 	const reach = 36 * 60 * 60
 	before := c.periodAt(wall - reach)
-	// What lies near the ends of the periods that are out of reach was not looked at; it is not remembered as plain.
+	// What lies near the ends of the periods that are out of reach was not examined; it is not cached as plain.
 	from, to := wall-reach/2, wall+reach/2
 	plain := stretch{from: from, to: min(before.end+before.offset, to), offset: before.offset}
 	for before.end <= wall+reach {

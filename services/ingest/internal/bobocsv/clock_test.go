@@ -107,7 +107,7 @@ func TestWallClockAgainstTime(t *testing.T) {
 	}
 }
 
-// repeats says whether at is an earlier moment with u's wall-clock time.
+// repeats reports whether at is an earlier moment with u's wall-clock time.
 func repeats(z *time.Location, u, at int64) bool {
 	return at < u && time.Unix(at, 0).In(z).Format(wallLayout) == time.Unix(u, 0).In(z).Format(wallLayout)
 }

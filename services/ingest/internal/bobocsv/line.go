@@ -27,8 +27,11 @@ type lineReader struct {
 	skipLF     bool  // the last line ended in CR at the buffer's end: a LF that follows belongs to it
 }
 
+// firstBuffer and largestBuffer bound what is buffered. Most files are small, and there are thousands of them.
+const firstBuffer, largestBuffer = 4 << 10, 2 * MaxLine
+
 func newLineReader(src io.Reader) *lineReader {
-	return &lineReader{src: src, buf: make([]byte, 2*MaxLine)}
+	return &lineReader{src: src, buf: make([]byte, firstBuffer)}
 }
 
 // next returns the next line, or the source's error: io.EOF at its end.
@@ -55,7 +58,7 @@ func (r *lineReader) next() (line, error) {
 	}
 }
 
-// cut gives out n bytes and drops the line end behind them.
+// cut returns n bytes and drops the line end behind them.
 func (r *lineReader) cut(n int) line {
 	r.number++
 	l := line{number: r.number, text: r.buf[r.start : r.start+n], size: n}
@@ -67,7 +70,7 @@ func (r *lineReader) cut(n int) line {
 	return l
 }
 
-// rest gives out a last line that has no end.
+// rest returns a last line that has no end.
 func (r *lineReader) rest() (line, error) {
 	if r.start == r.end || !errors.Is(r.err, io.EOF) {
 		return line{}, r.err
@@ -78,7 +81,7 @@ func (r *lineReader) rest() (line, error) {
 	return l, nil
 }
 
-// skipLong drops a line that is too long, up to its end, and gives out its first bytes.
+// skipLong drops a line that is too long, up to its end, and returns its first bytes.
 func (r *lineReader) skipLong() (line, error) {
 	size := 0
 	kept := append([]byte(nil), r.buf[r.start:r.start+MaxLine]...)
@@ -106,6 +109,9 @@ func (r *lineReader) fill() {
 	if r.start > 0 {
 		copy(r.buf, r.buf[r.start:r.end])
 		r.start, r.end = 0, r.end-r.start
+	}
+	if r.end == len(r.buf) && len(r.buf) < largestBuffer {
+		r.buf = append(r.buf, make([]byte, min(3*len(r.buf), largestBuffer-len(r.buf)))...)
 	}
 	const patience = 100 // reads without a byte and without an error, as bufio has it
 	for range patience {

@@ -2,7 +2,7 @@ package bobocsv
 
 import "time"
 
-// moment reads the three columns that tell an event's time and returns the wall clock's seconds since 1970.
+// moment reads the three columns with an event's time and returns the wall clock's seconds since 1970.
 func moment(date, clock, created []byte) (wall int64, reason Reason) {
 	if len(date) != len("YYYYMMDD") || len(created) < len(date) {
 		return 0, Date

@@ -36,7 +36,7 @@ var columnNames = [columnCount]string{
 	"transactiontype", "employeeid", "payrollid", "clockingdate", "clockingtime", "datetimecreated", "geostatus", "geolatitude", "geolongitude", "geoaccuracy",
 }
 
-// usedColumns is the number of columns from the first on among which there is one that is used.
+// usedColumns is the number of columns up to the last one that is used.
 const usedColumns = 6
 
 // maxJoinedLines bounds how far a quoted value may reach over line ends.
@@ -66,7 +66,7 @@ type Row struct {
 // Reader reads the rows of one file. It is not safe for concurrent use.
 type Reader struct {
 	lines    *lineReader
-	again    []line // lines that were looked at for a quoted value which did not end, to be read by themselves
+	again    []line // lines that were read for a quoted value which did not end, to be read by themselves
 	clock    wallClock
 	latest   int64
 	begun    bool // the first non-blank line, which may be a header, was read
@@ -138,8 +138,8 @@ func (r *Reader) nextLine() (line, error) {
 	return r.lines.next()
 }
 
-// isHeader says whether the row that was just split is a header, and looks at the order of its columns. One with another order has
-// the name of a column that is used at another place: what stands under it must not be taken for something else.
+// isHeader reports whether the row that was just split is a header, and checks the order of its columns. One with another order has
+// the name of a used column at another place: its values must not be taken for something else.
 func (r *Reader) isHeader() bool {
 	header := columnName(r.fields[0]) == columnNames[0]
 	for i, field := range r.fields {
@@ -204,7 +204,7 @@ func (r *Reader) join(l line) (Row, error) {
 	return Row{Line: first, Reason: Quoting}, nil
 }
 
-// startsRow says whether a line begins as a row does. No value of a BOBO row reads like that, so a quoted value that
+// startsRow reports whether a line begins as a row does. No value of a BOBO row reads like that, so a quoted value that
 // seems to reach that far was never closed.
 func startsRow(text []byte) bool {
 	first, _, found := bytes.Cut(text, []byte(","))
@@ -238,11 +238,11 @@ type quoteState int
 const (
 	complete quoteState = iota // the quotes fit together
 	open                       // the last value's closing quote is missing
-	broken                     // no text that follows can mend it
+	broken                     // no text that follows can fix it
 )
 
 // splitQuoted does what splitPlain does for a text with quotes. It is not encoding/csv, which refuses blanks around a quoted
-// value and does not tell a value that may go on in the next line from a broken one.
+// value and does not distinguish a value that may go on in the next line from a broken one.
 func (r *Reader) splitQuoted(text []byte) (columns int, state quoteState) {
 	r.unquoted = r.unquoted[:0]
 	for {
@@ -290,7 +290,7 @@ func (r *Reader) cutField(text []byte) (field, rest []byte, more bool, state quo
 	return r.unquoted[start:len(r.unquoted):len(r.unquoted)], rest, more, complete
 }
 
-// judge makes an entry of the fields, or says why it is none.
+// judge makes an entry of the fields, or returns why it is not one.
 func (r *Reader) judge(number, columns int) Row {
 	if columns != columnCount {
 		return Row{Line: number, Reason: Columns, Number: columns}

@@ -1,4 +1,4 @@
-// Package content opens input files: it tells what is in them, and never waits for one that does not answer.
+// Package content opens input files: it finds out what is in them, and never waits for one that does not answer.
 package content
 
 import (
@@ -36,7 +36,7 @@ type File struct {
 	// ID is the SHA-256 of the content, in lower-case hex. That of a file with a NUL, which is no text, is made of its size and
 	// what is before the NUL: such a file may be endless.
 	ID string
-	// Problem tells why the content is no text; empty if it is one.
+	// Problem says why the content is not text; empty if it is.
 	Problem string
 	Stat    files.Stat
 	// Arrival is when the file came to be where it is, see files.Arrival.
@@ -45,12 +45,12 @@ type File struct {
 	dir  *files.Dir
 	name string
 	file *os.File
-	lost bool // a read has not come back: whoever waits for it closes the file
+	lost bool // a read has not come back: the goroutine that waits for it closes the file
 	// small is the content of a file of less than a block: it need not be read twice.
 	small []byte
 }
 
-// Options tell how to open.
+// Options say how to open.
 type Options struct {
 	// MaxSize is the most bytes that a file may have; 0 is without limit.
 	MaxSize int64

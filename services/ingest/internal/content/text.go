@@ -39,7 +39,7 @@ func (t *textCheck) add(p []byte) (nul int) {
 	return nul
 }
 
-// lastRune returns where the last character of p starts, as far as that can be told.
+// lastRune returns where the last character of p starts, as far as that can be seen.
 func lastRune(p []byte) int {
 	for i := len(p) - 1; i >= 0 && i >= len(p)-utf8.UTFMax; i-- {
 		if utf8.RuneStart(p[i]) {

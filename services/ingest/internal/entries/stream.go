@@ -16,7 +16,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// ErrLost means that a stream, a consumer or the bucket is not there any more: the session ends and the next one makes it again.
+// ErrLost means that a stream, a consumer or the bucket is not there any more: the session ends and the next one recreates it.
 var ErrLost = errors.New("the broker's store is not what it was")
 
 // identified are the streams whose loss takes something along that was under way.
@@ -35,7 +35,7 @@ type Config struct {
 
 // Stream is the stream of entries, within one session with the broker. Send is for one goroutine at a time, the rest for several.
 type Stream struct {
-	// Identities tell when each stream was made, as of the session's start; see topology.Identity.
+	// Identities are when each stream was made, as of the session's start; see topology.Identity.
 	Identities map[string]string
 
 	cfg Config
@@ -107,8 +107,8 @@ func (s *Stream) rest(ctx context.Context, wait *time.Duration) error {
 // Send publishes messages, however long it takes. It returns an error only when the context ends or the stream is gone.
 func (s *Stream) Send(ctx context.Context, msgs []*message.Message) error {
 	wait, warned := s.cfg.FirstPause, s.cfg.Now() // a short outage is not worth a line
-	for {
-		err := s.pub.PublishAll(ctx, msgs...)
+	for whole := true; ; whole = false {
+		err := s.publish(ctx, msgs, whole)
 		if errors.Is(err, bus.ErrStreamFull) {
 			return s.sendIntoFull(ctx, msgs)
 		}
@@ -126,6 +126,18 @@ func (s *Stream) Send(ctx context.Context, msgs []*message.Message) error {
 			return err
 		}
 	}
+}
+
+// publish stores messages: whole, with one sync of the broker's for all of them, or one by one. What is too large in one piece for a
+// slow way to the broker gets there one by one, since the broker recognizes those that it has stored.
+func (s *Stream) publish(ctx context.Context, msgs []*message.Message, whole bool) error {
+	if whole && len(msgs) > 1 {
+		_, err := s.pub.PublishBatch(ctx, msgs...)
+		if !errors.Is(err, bus.ErrNoAtomicPublish) { // the stream is as an earlier version has made it
+			return err
+		}
+	}
+	return s.pub.PublishAll(ctx, msgs...)
 }
 
 // sendIntoFull publishes one message after the other, so that it is known which of them are stored, and waits for room.

@@ -97,8 +97,8 @@ func (s *Stream) UnderWay(ctx context.Context) (bool, error) {
 		topology.ConsumerResolverEntries: topology.StreamEntries,
 		topology.ConsumerIngestAcks:      topology.StreamAcks,
 	}
-	for lane := range topology.Lanes {
-		consumers[topology.LaneConsumer(lane)] = topology.StreamUpdates
+	for partition := range topology.Partitions {
+		consumers[topology.PartitionConsumer(partition)] = topology.StreamUpdates
 	}
 	for name, stream := range consumers {
 		c, err := s.cfg.Conn.JS.Consumer(ctx, stream, name)

@@ -3,7 +3,7 @@ package failpoint
 
 import "errors"
 
-// Point is a moment between two steps that a crash may come between.
+// Point is a moment between two steps at which a crash may happen.
 type Point string
 
 // The points, named by what is done when the crash comes and what is not.

@@ -1,4 +1,4 @@
-// Package feeds knows how much a feed brings at which hour of the week, and tells when it brings unusually little or much.
+// Package feeds knows how much a feed brings at which hour of the week, and detects when it brings unusually little or much.
 package feeds
 
 import (
@@ -9,13 +9,13 @@ import (
 )
 
 const (
-	// such is how many hours of the same kind are compared with, and lookBack how many weeks are searched for them: some hours are
+	// such is how many hours of the same kind an hour is compared with, and lookBack how many weeks are searched for them: some hours are
 	// missing where the clocks change.
 	such, lookBack = 6, 9
 	// learnt is how long a feed must be known to be judged by its own history, and fewest how many hours of a kind it takes for silence.
 	learnt, fewest = 21 * 24 * time.Hour, 3
-	// A feed is silent if nothing came for so many times the usual longest gap, and for leastSilence at least.
-	silentTimes, leastSilence = 3, 15 * time.Minute
+	// A feed is silent if nothing came for so many times the usual longest gap, and for minSilence at least.
+	silentTimes, minSilence = 3, 15 * time.Minute
 	// An hour is thin with less than this part of the least that such hours brought, and a flood with more than so many times the most.
 	thinPart, floodTimes = 3, 5
 	// late is how long after its end an hour is complete: what came in its last minute has been read by then.
@@ -63,7 +63,7 @@ func (h *History) Add(at time.Time, rows int) {
 	h.Hours[begin] = hour
 }
 
-// fill notes the gap since the last file in each hour that it reaches into, and forgets old hours.
+// fill notes the gap since the last file in each hour that it reaches into, and drops old hours.
 func (h *History) fill(now time.Time) {
 	oldest := now.Add(-(lookBack*7 + 1) * 24 * time.Hour)
 	if _, known := h.Hours[h.Begin(now).Unix()]; !known {
@@ -111,7 +111,7 @@ type Usual struct {
 	Gap time.Duration
 }
 
-// usual looks for complete hours of the same weekday and wall-clock hour in the weeks before.
+// usual finds complete hours of the same weekday and wall-clock hour in the weeks before.
 func (h *History) usual(begin time.Time) Usual {
 	u := Usual{Begin: begin}
 	var gaps []time.Duration
@@ -156,7 +156,7 @@ type State struct {
 	// Now is the hour of now so far, with what is usual.
 	Now   Hour
 	Usual Usual
-	// Silent tells that nothing came for unusually long.
+	// Silent reports that nothing came for unusually long.
 	Silent bool
 	// Thin and Flood are hours that brought unusually few and many rows; their Rows go with what is usual for them.
 	Thin, Flood *Unusual
@@ -168,14 +168,14 @@ type Unusual struct {
 	Rows int
 }
 
-// Judge tells how the feed is doing. Waits tells that files of it lie unread: then it brings them, whatever was counted.
+// Judge returns how the feed is doing. Waits: files of it lie unread, so it does bring some, whatever was counted.
 func (h *History) Judge(now time.Time, waits bool) State {
 	begin := h.Begin(now)
 	s := State{Now: h.Hours[begin.Unix()], Usual: h.usual(begin), Learnt: !h.Since.IsZero() && now.Sub(h.Since) >= learnt}
 	if !s.Learnt {
 		return s
 	}
-	s.Silent = !waits && s.Usual.Hours >= fewest && now.Sub(h.Last) > max(silentTimes*s.Usual.Gap, leastSilence)
+	s.Silent = !waits && s.Usual.Hours >= fewest && now.Sub(h.Last) > max(silentTimes*s.Usual.Gap, minSilence)
 	before := h.Begin(h.Begin(now.Add(-late)).Add(-time.Minute)) // the latest complete hour
 	usual, rows := h.usual(before), h.Hours[before.Unix()].Rows
 	if usual.Hours == such && !waits && !s.Silent && thinPart*rows < usual.Least {

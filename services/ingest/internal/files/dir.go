@@ -25,7 +25,7 @@ var (
 const copyMode = 0o640
 
 // Dir is a directory that was opened once: names are looked up in it even if another directory takes its path meanwhile. Open
-// one for each piece of work and close it, so that a directory that was replaced or mounted anew is noticed.
+// one for each piece of work and close it, so that a directory that was replaced or remounted is noticed.
 type Dir struct {
 	path   string
 	root   *os.Root
@@ -55,7 +55,7 @@ func (d *Dir) Close() { _ = errors.Join(d.handle.Close(), d.root.Close()) } // n
 // Path returns where a name in the directory is.
 func (d *Dir) Path(name string) string { return filepath.Join(d.path, name) }
 
-// Stat looks at a name. A link is what it is, not what it stands for.
+// Stat returns the state of a name. Links are not followed.
 func (d *Dir) Stat(name string) (fs.FileInfo, error) { return d.root.Lstat(name) }
 
 // Entries lists the directory.
@@ -128,8 +128,8 @@ func (d *Dir) sub(name string) (*Dir, error) {
 	return newDir(d.Path(name), root)
 }
 
-// place renames a file to the first name that is free in a directory, which may be the same one, and returns that name.
-func place(from *Dir, name string, into *Dir, wanted, tag string) (string, error) {
+// renameToFree renames a file to the first name that is free in a directory, which may be the same one, and returns that name.
+func renameToFree(from *Dir, name string, into *Dir, wanted, tag string) (string, error) {
 	for to := range freeNames(wanted, tag) {
 		err := renameFree(from, name, into, to)
 		switch {
@@ -168,8 +168,8 @@ func renameFree(from *Dir, name string, into *Dir, to string) error {
 	return nil
 }
 
-// Tidy deals with what earlier moves left behind that were cut off: it removes unfinished copies from the directory, and gives
-// files that were put aside their place back. Token is that of the run that made them. No move may be under way.
+// Tidy cleans up after earlier moves that were cut off: it removes unfinished copies from the directory, and puts back
+// files that were put aside. Token is that of the run that made them. No move may be under way.
 func (d *Dir) Tidy(token string) error {
 	entries, err := d.Entries()
 	if err != nil {
@@ -201,7 +201,7 @@ func (d *Dir) putBack(name string) error {
 	}
 	var errs []error
 	for _, e := range entries {
-		_, err := place(aside, e.Name(), d, e.Name(), "again")
+		_, err := renameToFree(aside, e.Name(), d, e.Name(), "again")
 		errs = append(errs, err)
 	}
 	return errors.Join(append(errs, d.root.Remove(name))...)

@@ -168,7 +168,7 @@ func TestWhatIsLeftOfACopiedFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	var rest *Remnant
-	m.Left = func(r Remnant) { rest = &r }
+	m.OnRemnant = func(r Remnant) { rest = &r }
 	if to, _, err := m.copyOver(t.Context()); err != nil || to != "a.csv" || rest == nil {
 		t.Fatal(to, rest, err)
 	}
@@ -333,7 +333,7 @@ func TestMoveLeavesTheNextFile(t *testing.T) {
 				return "", Stat{}, err
 			}
 			defer src.Close()
-			if _, err := place(m.Into, part, m.Into, m.Name, m.Tag); err != nil {
+			if _, err := renameToFree(m.Into, part, m.Into, m.Name, m.Tag); err != nil {
 				return "", Stat{}, err
 			}
 			m.Resumed = true

@@ -34,7 +34,7 @@ type Move struct {
 	Tag string
 	// Token begins the names of what the move makes beside the file; see Dir.Tidy.
 	Token string
-	// Resumed tells that an earlier attempt may have been cut off. Then, and only then, a file in Into with the same name, size,
+	// Resumed reports that an earlier attempt may have been cut off. Then, and only then, a file in Into with the same name, size,
 	// time and content counts as the result of that attempt.
 	Resumed bool
 	// Stat is how the file looked when it was last known to be the one to move: a producer may put its next one under the same
@@ -45,8 +45,8 @@ type Move struct {
 	// Same reports whether a file's content is the one to move. It is asked for Resumed, and where the file looks otherwise than
 	// Stat says, which some shares make of a rename.
 	Same func(d *Dir, name string) (bool, error)
-	// Left, if set, is given what is left of a file that was moved by copying it: a producer that has kept it open may write to it.
-	Left func(Remnant)
+	// OnRemnant, if set, is given what is left of a file that was moved by copying it: a producer that has kept it open may write to it.
+	OnRemnant func(Remnant)
 }
 
 // Do moves the file and returns its new name, see freeNames, and how it looks there. It overwrites nothing and loses nothing, wherever it is cut off: the
@@ -75,18 +75,18 @@ func (m Move) Do(ctx context.Context) (to string, now Stat, err error) {
 	return to, now, err
 }
 
-// rename moves the file within its file system. Another one that took its place at the last moment is put back.
+// rename moves the file within its file system. Another one that replaced it at the last moment is put back.
 func (m Move) rename() (to string, now Stat, err error) {
 	if ours, _, err := m.looksSame(m.From, m.Name); err != nil || !ours {
 		return "", now, errors.Join(ErrReplaced, err)
 	}
-	to, err = place(m.From, m.Name, m.Into, m.Wanted, m.Tag)
+	to, err = renameToFree(m.From, m.Name, m.Into, m.Wanted, m.Tag)
 	if err != nil {
 		return "", now, err
 	}
 	ours, now, err := m.looksSame(m.Into, to)
 	if err != nil || !ours {
-		_, backErr := place(m.Into, to, m.From, m.Name, m.Tag)
+		_, backErr := renameToFree(m.Into, to, m.From, m.Name, m.Tag)
 		return "", now, errors.Join(ErrReplaced, err, backErr)
 	}
 	return to, now, nil
@@ -109,7 +109,7 @@ func (m Move) looksSame(d *Dir, name string) (ours bool, now Stat, err error) {
 	return ours, now, err
 }
 
-// resume looks for the result of an attempt that was cut off, and completes it.
+// resume finds the result of an attempt that was cut off, and completes it.
 func (m Move) resume() (to string, now Stat, err error) {
 	for to := range freeNames(m.Wanted, m.Tag) {
 		info, err := m.Into.Stat(to)
@@ -123,7 +123,7 @@ func (m Move) resume() (to string, now Stat, err error) {
 			continue
 		}
 		if same, err := m.Same(m.Into, to); err != nil || !same {
-			continue // it cannot be told to be ours, so it is somebody else's
+			continue // it cannot be proved to be ours, so it is somebody else's
 		}
 		if _, err := m.discard(m.Same); err != nil {
 			return "", now, fmt.Errorf("remove what is moved already: %w", err)
@@ -143,7 +143,7 @@ func (m Move) copyOver(ctx context.Context) (to string, now Stat, err error) {
 		return "", now, fmt.Errorf("copy to another file system: %w", err)
 	}
 	rest := Remnant{src: src, Stat: copied}
-	if m.Left == nil || runtime.GOOS == "windows" { // which removes no file that is open
+	if m.OnRemnant == nil || runtime.GOOS == "windows" { // which removes no file that is open
 		rest.close()
 	}
 	defer func() {
@@ -151,7 +151,7 @@ func (m Move) copyOver(ctx context.Context) (to string, now Stat, err error) {
 			rest.close()
 		}
 	}()
-	to, err = place(m.Into, part, m.Into, m.Wanted, m.Tag)
+	to, err = renameToFree(m.Into, part, m.Into, m.Wanted, m.Tag)
 	if err != nil {
 		return "", now, errors.Join(err, m.Into.Remove(part))
 	}
@@ -165,12 +165,12 @@ func (m Move) copyOver(ctx context.Context) (to string, now Stat, err error) {
 		return "", now, errors.Join(fmt.Errorf("remove the file that was copied: %w", err), m.Into.Remove(to))
 	}
 	if rest.src != nil {
-		m.Left(rest)
+		m.OnRemnant(rest)
 		rest.src = nil
 	}
 	info, err := m.Into.Stat(to)
 	if err != nil {
-		return to, copied, nil // somebody is quick to take it; then only its content tells that it is the same
+		return to, copied, nil // somebody is quick to take it; then only its content shows that it is the same
 	}
 	return to, StatOf(info), nil
 }
@@ -285,6 +285,6 @@ func (m Move) discard(same func(d *Dir, name string) (bool, error)) (left string
 			return left, nil
 		}
 	}
-	_, backErr := place(aside, m.Name, m.From, m.Name, m.Tag)
+	_, backErr := renameToFree(aside, m.Name, m.From, m.Name, m.Tag)
 	return "", errors.Join(err, backErr, m.From.Remove(name))
 }

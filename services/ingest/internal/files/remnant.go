@@ -7,8 +7,8 @@ import (
 	"os"
 )
 
-// Remnant is a file that was copied to another file system and removed, still open: what somebody writes to it who has kept it open
-// as well lies nowhere else. It is for one goroutine; Close it.
+// Remnant is a file that was copied to another file system and removed, still open: what a producer that has kept it open writes to it is
+// nowhere else. It is for one goroutine; Close it.
 type Remnant struct {
 	src   *os.File
 	aside string
@@ -26,21 +26,21 @@ func (r Remnant) Written() (now Stat, written bool) {
 	return now, now.Size != r.Stat.Size || now.Modified != r.Stat.Modified
 }
 
-// Restore makes a file of it in a directory, under the first name that is free, and returns that name.
+// Restore writes it to a file in a directory, under the first name that is free, and returns that name.
 func (r Remnant) Restore(ctx context.Context, into *Dir, wanted, tag, token string) (string, error) {
 	now, _ := r.Written()
 	part, err := into.write(ctx, io.NewSectionReader(r.src, 0, now.Size), token)
 	if err != nil {
 		return "", err
 	}
-	to, err := place(into, part, into, wanted, tag)
+	to, err := renameToFree(into, part, into, wanted, tag)
 	if err != nil {
 		return "", errors.Join(err, into.Remove(part))
 	}
 	return to, nil
 }
 
-// Close lets go of it, and of what some network shares keep of an open file in the directory that it was in.
+// Close closes it, and removes what some network shares keep of an open file in the directory that it was in.
 func (r Remnant) Close(from *Dir) {
 	r.close()
 	if r.aside != "" && from != nil {

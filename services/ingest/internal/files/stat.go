@@ -3,15 +3,13 @@
 package files
 
 import (
-	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
 )
 
-// Stat tells one state of a file from another: it differs as soon as the file was written to or replaced, as far as the
+// Stat distinguishes states of a file: it differs as soon as the file was written to or replaced, as far as the
 // file system lets one see. Compare what was stored with Same, what was just seen with ==.
 type Stat struct {
 	// Size in bytes.
@@ -19,7 +17,7 @@ type Stat struct {
 	// Modified is the modification time in Unix nanoseconds. Anybody who may write to the file can set it.
 	Modified int64 `json:"modified"`
 	// Changed is when the file was last changed in any way, a rename included, in Unix nanoseconds: nobody can set it. It is 0
-	// where the file system keeps no such time, and in a Stat that was stored before this was looked at.
+	// where the file system keeps no such time, and in a Stat that was stored by a version without it.
 	Changed int64 `json:"changed,omitempty"`
 	// Key is the file's number on its file system, where there is one. A rename keeps it, a replacement changes it.
 	Key string `json:"key,omitempty"`
@@ -51,7 +49,7 @@ func (s Stat) sameButForRename(other Stat) bool {
 	return s == other
 }
 
-// Arrival is when the file came to be where it is, as well as can be told: the later of its modification and, on Linux, of
+// Arrival is when the file came to be where it is, as far as is known: the later of its modification and, on Linux, of
 // its last change of any kind, which a rename is.
 func Arrival(info fs.FileInfo) time.Time {
 	if changed := changeTime(info); changed.After(info.ModTime()) {
@@ -64,14 +62,3 @@ func Arrival(info fs.FileInfo) time.Time {
 // leading dot makes no difference. Some copy tools use one for a file that they still write; should such a file hold still
 // for long enough to be taken, it is read like any other, and the finished file is a new one.
 func IsCSV(name string) bool { return strings.EqualFold(filepath.Ext(name), ".csv") }
-
-// Reason is an error without the path, which is logged beside it.
-func Reason(err error) string {
-	if p := new(fs.PathError); errors.As(err, &p) {
-		return p.Err.Error()
-	}
-	if l := new(os.LinkError); errors.As(err, &l) {
-		return l.Err.Error()
-	}
-	return err.Error()
-}

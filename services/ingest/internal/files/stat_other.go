@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// keyOf finds nothing: Windows tells a file's number only for an open file.
+// keyOf finds nothing: Windows gives a file's number only for an open file.
 func keyOf(fs.FileInfo) string { return "" }
 
 func changeTime(fs.FileInfo) time.Time { return time.Time{} }

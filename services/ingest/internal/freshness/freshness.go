@@ -1,4 +1,4 @@
-// Package freshness tells how fresh AtHoc is: up to when it is complete, and how long rows took to get there.
+// Package freshness measures how fresh AtHoc is: up to when it is complete, and how long rows took to get there.
 package freshness
 
 import (
@@ -30,7 +30,7 @@ type Parts struct{ Settling, Us, AtHoc time.Duration }
 // Total is the whole time.
 func (p Parts) Total() time.Duration { return p.Settling + p.Us + p.AtHoc }
 
-// Split divides the time from a row's arrival until now, of which AtHoc is said to have taken so much. Where clocks differ, no part is
+// Split divides the time from a row's arrival until now, of which AtHoc took so much. Where clocks differ, no part is
 // longer than the whole.
 func Split(arrived, ready, now time.Time, athoc time.Duration) Parts {
 	total := max(now.Sub(arrived), 0)
@@ -100,7 +100,7 @@ func (m *Meter) Add(r Row) {
 	}
 }
 
-// drop forgets what is older than the window.
+// drop drops what is older than the window.
 func (m *Meter) drop(now time.Time) {
 	m.minutes = slices.DeleteFunc(m.minutes, func(at minute) bool { return now.Sub(at.began) > Window })
 }
@@ -118,7 +118,7 @@ type Report struct {
 	Worst Row
 }
 
-// Report tells of the hour until now. Quantiles are exact to 5 %.
+// Report describes the hour until now. Quantiles are exact to 5 %.
 func (m *Meter) Report(now time.Time) Report {
 	m.drop(now)
 	total, settling, us, athoc := map[int]int{}, map[int]int{}, map[int]int{}, map[int]int{}
@@ -170,7 +170,7 @@ func spread(counts map[int]int, rows int) (s Spread) {
 	return s
 }
 
-// growth is how much longer the times of one bucket are than those of the one before.
+// growth is how much longer the times of one bucket are than those of the previous one.
 const growth = 1.09
 
 // bucketOf returns the bucket of a time: 0 below a millisecond.

@@ -39,11 +39,11 @@ type Reading struct {
 	File *ledger.File
 	// New: the ledger does not have the file yet.
 	New bool
-	// Place is where the file was found in the input directory; nil if it was found elsewhere.
-	Place *ledger.Place
+	// Copy is where the file was found in the input directory; nil if it was found elsewhere.
+	Copy *ledger.Copy
 	// Arrived is when it was found there, Ready when it had stopped changing; zero if it was found elsewhere.
 	Arrived, Ready time.Time
-	// Again: the entries are published anew on purpose, so the broker must not take them for duplicates.
+	// Again: the entries are republished on purpose, so the broker must not take them for duplicates.
 	Again bool
 	// Settled: all rows are settled, the entries are for a resolver that lost its state store.
 	Settled bool
@@ -80,9 +80,9 @@ type window struct {
 
 // attachment is a known content that was found under a name.
 type attachment struct {
-	id    string
-	place ledger.Place
-	note  string // for the file's history
+	id   string
+	copy ledger.Copy
+	note string // for the file's history
 }
 
 // Publish puts messages into the stream of entries, however long that takes. It fails only when ctx ends or the stream is gone.
@@ -202,7 +202,7 @@ func (w *window) put(row bobocsv.Row) {
 	}
 }
 
-// add takes a window in and flushes the group if it is full.
+// add adds a window and flushes the group if it is full.
 func (g *Group) add(ctx context.Context, w *window) error {
 	g.windows = append(g.windows, w)
 	g.lines += len(w.codes)
@@ -215,24 +215,24 @@ func (g *Group) add(ctx context.Context, w *window) error {
 // attach notes a known content under a name, with the next flush.
 func (g *Group) attach(a attachment) { g.attached = append(g.attached, a) }
 
-// storePlace attaches a name to a known file, and returns the file if it is done, so that the place is to be cleared.
-func (g *Group) storePlace(tx *ledger.Tx, a attachment) (*ledger.File, error) {
+// storeCopy attaches a name to a known file, and returns the file if it is done, so that the place is to be cleared.
+func (g *Group) storeCopy(tx *ledger.Tx, a attachment) (*ledger.File, error) {
 	f, err := tx.File(a.id)
 	if err != nil {
 		return nil, err
 	}
 	if f == nil { // the copy that was being read changed, so this one is the only one now
-		g.Retry(a.place.Name)
+		g.Retry(a.copy.Name)
 		return nil, nil
 	}
-	a.place.Found = g.Now().UTC()
-	if err := tx.Attach(f, a.place); err != nil {
+	a.copy.Found = g.Now().UTC()
+	if err := tx.Attach(f, a.copy); err != nil {
 		return nil, err
 	}
 	if a.note != "" {
 		f.Note(g.Now(), a.note)
 	}
-	if err := tx.EnterName(a.place, a.id); err != nil {
+	if err := tx.EnterName(a.copy, a.id); err != nil {
 		return nil, err
 	}
 	f.Keep = f.Status == ledger.Done && g.Stay
@@ -245,7 +245,7 @@ func (g *Group) storePlace(tx *ledger.Tx, a attachment) (*ledger.File, error) {
 	return f, nil
 }
 
-// drop takes a reading's windows out of the group.
+// drop removes a reading's windows from the group.
 func (g *Group) drop(r *Reading) {
 	delete(g.pending, r.File.ID)
 	kept := g.windows[:0]
@@ -260,8 +260,8 @@ func (g *Group) drop(r *Reading) {
 	g.windows = kept
 }
 
-// cutShort closes a file that changed after a part of it was published: that part is settled as it comes, and the new
-// content is another file, or the same again if it was only touched. (A file read again keeps its rows; they are known from the
+// cutShort closes a file that changed mid-read: rows already published are settled as they come, and the new content
+// is another file, or the same again if it was only touched. (A file read again keeps its rows; they are known from the
 // first reading.) One that could not be read to its end for any other reason is left as after a crash: to be read from the start.
 func (g *Group) cutShort(r *Reading, reason error) error {
 	if !r.begun || r.MovedTo == "" && !errors.Is(reason, content.ErrChanged) {
@@ -276,8 +276,8 @@ func (g *Group) cutShort(r *Reading, reason error) error {
 		if r.MovedTo != "" {
 			return tx.Remove(f.ID) // a finished file, which is unknown as before
 		}
-		if r.Place != nil {
-			f.MarkGone(r.Place.Name)
+		if r.Copy != nil {
+			f.MarkGone(r.Copy.Name)
 		}
 		f.Note(now, "changed while it was read; the rows published so far are settled as they come")
 		f.Partial, f.Published = true, now.UTC()
@@ -359,7 +359,7 @@ func (g *Group) store() (msgs []*message.Message, finished []*ledger.File, err e
 			}
 		}
 		for _, a := range g.attached {
-			f, err := g.storePlace(tx, a)
+			f, err := g.storeCopy(tx, a)
 			if err != nil {
 				return err
 			}
@@ -378,45 +378,50 @@ func (g *Group) store() (msgs []*message.Message, finished []*ledger.File, err e
 // storeWindow returns the window's messages, and the file if the window finished it.
 func (g *Group) storeWindow(tx *ledger.Tx, w *window) ([]*message.Message, *ledger.File, error) {
 	r := w.r
-	f, err := g.begin(tx, r)
+	f, begun, err := g.begin(tx, r)
 	if err != nil {
 		return nil, nil, err
 	}
 	f.Imported = r.MovedTo != ""
-	if f.Purged.IsZero() { // or what became of its rows is forgotten for good
+	if f.Purged.IsZero() { // or what became of its rows is lost for good
 		if err := w.storeCodes(tx); err != nil {
 			return nil, nil, err
 		}
 	}
 	r.stored = w.first + len(w.codes)
 	var finished *ledger.File
-	if w.last && f.Status == ledger.Reading {
-		if finished, err = g.complete(tx, r, f, w.lines); err != nil {
-			return nil, nil, err
-		}
+	switch {
+	case w.last && f.Status == ledger.Reading:
+		finished, err = g.complete(tx, r, f, w.lines)
+	case begun:
+		err = tx.Put(f)
 	}
-	return g.messages(w, f.Order), finished, nil
+	if err != nil {
+		return nil, nil, err
+	}
+	return g.messages(w, f.Sequence), finished, nil
 }
 
-// begin stores a new file's record, or counts a deliberate reading-again, with the reading's first window.
-func (g *Group) begin(tx *ledger.Tx, r *Reading) (*ledger.File, error) {
+// begin makes a new file's record, or counts a deliberate reading-again, with the reading's first window: then begun is true, and the
+// record is to be put.
+func (g *Group) begin(tx *ledger.Tx, r *Reading) (f *ledger.File, begun bool, err error) {
 	if r.begun {
 		f, err := tx.File(r.File.ID)
 		if err == nil && f == nil {
 			err = fmt.Errorf("file %s is gone from the ledger", ledger.Short(r.File.ID))
 		}
-		return f, err
+		return f, false, err
 	}
 	f, now := r.File, g.Now()
 	if r.New {
-		if f.Order == 0 {
-			order, err := tx.NextOrder(f.Modified, now)
+		if f.Sequence == 0 {
+			sequence, err := tx.NextSequence(f.Modified, now)
 			if err != nil {
-				return nil, err
+				return nil, false, err
 			}
-			f.Order = order
-		} else if err := tx.RaiseOrder(f.Order); err != nil {
-			return nil, err
+			f.Sequence = sequence
+		} else if err := tx.RaiseSequence(f.Sequence); err != nil {
+			return nil, false, err
 		}
 		f.FirstSeen = now.UTC()
 		if f.Imported = r.MovedTo != ""; f.Imported {
@@ -425,17 +430,17 @@ func (g *Group) begin(tx *ledger.Tx, r *Reading) (*ledger.File, error) {
 	} else {
 		stored, err := tx.File(f.ID)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if stored != nil {
 			f = stored
 		}
 	}
 	reopened := false
-	if r.Place != nil {
+	if r.Copy != nil {
 		var err error
 		if reopened, err = tx.Reopen(f, now); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
 	if r.New || reopened {
@@ -444,20 +449,20 @@ func (g *Group) begin(tx *ledger.Tx, r *Reading) (*ledger.File, error) {
 	if r.Again || reopened {
 		f.Readings++
 	}
-	// The order tells the readings of a file apart whose record was forgotten in between.
-	r.suffix = fmt.Sprintf("%.8s.%x.%d", g.Ledger.Generation(), f.Order, f.Readings)
-	if r.Place != nil {
-		place := *r.Place
-		place.Found = cmp.Or(place.Found, now.UTC())
-		if err := tx.Attach(f, place); err != nil {
-			return nil, err
+	// The order distinguishes the readings of a file whose record was dropped in between.
+	r.suffix = fmt.Sprintf("%.8s.%x.%d", g.Ledger.Epoch(), f.Sequence, f.Readings)
+	if r.Copy != nil {
+		found := *r.Copy
+		found.Found = cmp.Or(found.Found, now.UTC())
+		if err := tx.Attach(f, found); err != nil {
+			return nil, false, err
 		}
-		if err := tx.EnterName(place, f.ID); err != nil {
-			return nil, err
+		if err := tx.EnterName(found, f.ID); err != nil {
+			return nil, false, err
 		}
 	}
 	r.begun = true
-	return f, tx.Put(f)
+	return f, true, nil
 }
 
 // storeCodes stores the window's codes, chunk by chunk, and drops entries that an earlier reading had rejected: what was in
@@ -510,18 +515,18 @@ func (g *Group) complete(tx *ledger.Tx, r *Reading, f *ledger.File, lines int) (
 		return nil, err
 	}
 	f.Status, f.Finished = ledger.Moved, f.Reference.UTC()
-	f.Note(now, "found finished, as the ledger was begun anew")
+	f.Note(now, "found finished, as the ledger was recreated")
 	return nil, tx.Put(f)
 }
 
 // messages makes the window's messages. The file's last one says so; if the last window holds no entries, it is empty.
-func (g *Group) messages(w *window, order int64) []*message.Message {
+func (g *Group) messages(w *window, sequence int64) []*message.Message {
 	var msgs []*message.Message
 	r := w.r
 	for entries := w.entries; len(entries) > 0; {
 		n := min(len(entries), entriesPerMessage)
 		e := event.Entries{
-			File: r.File.ID, Feed: r.feed(), Order: order, Settled: r.Settled, Last: w.last && n == len(entries), More: w.ahead, Ahead: w.ahead,
+			File: r.File.ID, Feed: r.feed(), Sequence: sequence, Settled: r.Settled, Last: w.last && n == len(entries), More: w.ahead, Ahead: w.ahead,
 			Entries: entries[:n],
 		}
 		msgs = append(msgs, entriesMessage(e, fmt.Sprintf("%s-%d-%s", r.File.ID, entries[0].Row, r.suffix)))
@@ -530,7 +535,7 @@ func (g *Group) messages(w *window, order int64) []*message.Message {
 	r.sent += len(msgs)
 	r.entries += len(w.entries)
 	if w.last && len(w.entries) == 0 && r.sent > 0 {
-		e := event.Entries{File: r.File.ID, Order: order, Settled: r.Settled, Last: true, Entries: []event.Entry{}}
+		e := event.Entries{File: r.File.ID, Sequence: sequence, Settled: r.Settled, Last: true, Entries: []event.Entry{}}
 		msgs = append(msgs, entriesMessage(e, fmt.Sprintf("%s-end-%s", r.File.ID, r.suffix)))
 	}
 	return msgs

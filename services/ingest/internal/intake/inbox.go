@@ -13,6 +13,7 @@ import (
 	"bobosync/services/ingest/internal/files"
 	"bobosync/services/ingest/internal/ledger"
 	"bobosync/services/ingest/internal/watch"
+	"bobosync/shared/disk"
 )
 
 // largeSize is the size from which on a file is read in slices, so that small ones that come later need not wait for its end.
@@ -34,8 +35,8 @@ func (in *Intake) NewInbox(found *watch.Tracker, inputs files.Inputs, maxSize in
 	return &Inbox{Intake: in, found: found, inputs: inputs, maxSize: maxSize, publish: publish}
 }
 
-// Read reads all that has settled. Small files go first, also those that come while a large one is read; what counts of two
-// events of one second is decided by the place in the order of reading, which a large file gets before it is put off.
+// Read reads all that has settled. Small files go first, also those that come while a large one is read; which of two
+// events of one second counts is decided by the order of reading, in which a large file gets its number before it is put off.
 func (b *Inbox) Read(ctx context.Context) error {
 	for {
 		if err := b.readSmall(ctx); err != nil || len(b.large) == 0 {
@@ -67,7 +68,7 @@ func (b *Inbox) readSmall(ctx context.Context) error {
 	return b.flush(ctx, g)
 }
 
-// putOff gives a large file its place in the order of reading, and has it read when the small ones were.
+// putOff gives a large file its number in the order of reading, and queues it behind the small ones.
 func (b *Inbox) putOff(_ context.Context, g *Group, found watch.Found) error {
 	entry, file, err := b.LookUp(found.Name)
 	if err != nil {
@@ -169,8 +170,8 @@ func (b *Inbox) LookUp(name string) (entry ledger.NameEntry, f *ledger.File, err
 	return entry, f, err
 }
 
-// unreadable deals with a file that could not be read: one that changes is offered again when it has settled, one that is
-// gone is forgotten, and any other problem is looked at again later.
+// unreadable handles a file that could not be read: one that changes is offered again when it has settled, one that is
+// gone is dropped, and any other problem is checked again later.
 func (b *Inbox) unreadable(ctx context.Context, found watch.Found, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -182,14 +183,14 @@ func (b *Inbox) unreadable(ctx context.Context, found watch.Found, err error) er
 		b.found.Retry(found.Name)
 		return nil
 	}
-	b.found.Reject(found.Name, files.Reason(err))
+	b.found.Reject(found.Name, disk.Cause(err).Error())
 	return nil
 }
 
-// seenBefore deals with a file that lies as the ledger knows it: there is nothing to read.
+// seenBefore handles a file that is as the ledger knows it: there is nothing to read.
 func (b *Inbox) seenBefore(g *Group, f *ledger.File, found watch.Found) error {
 	b.found.Accept(found.Name)
-	left := slices.ContainsFunc(f.InInput(), func(p ledger.Place) bool {
+	left := slices.ContainsFunc(f.InInput(), func(p ledger.Copy) bool {
 		return p.Name == found.Name && p.Stat.Same(found.Stat)
 	})
 	switch {
@@ -199,13 +200,13 @@ func (b *Inbox) seenBefore(g *Group, f *ledger.File, found watch.Found) error {
 		b.Finished(f) // queued already, unless it came back while it was moved
 		return nil
 	}
-	g.attach(attachment{id: f.ID, place: ledger.Place{Name: found.Name, Stat: found.Stat}})
+	g.attach(attachment{id: f.ID, copy: ledger.Copy{Name: found.Name, Stat: found.Stat}})
 	return nil
 }
 
 // take reads a content, or notes that it is known.
 func (b *Inbox) take(ctx context.Context, g *Group, c *content.File, entry ledger.NameEntry, found watch.Found) error {
-	place := ledger.Place{Name: found.Name, Stat: found.Stat}
+	seen := ledger.Copy{Name: found.Name, Stat: found.Stat}
 	file, err := b.Ledger.File(c.ID)
 	if err != nil {
 		return err
@@ -216,20 +217,20 @@ func (b *Inbox) take(ctx context.Context, g *Group, c *content.File, entry ledge
 		file = b.NewFile(found.Name, c)
 		switch {
 		case entry.Next != nil && entry.Next.Stat.Same(found.Stat):
-			file.Order = entry.Next.Order
-		case entry.ID == "" && entry.Order != 0 && entry.Stat.Same(found.Stat):
+			file.Sequence = entry.Next.Sequence
+		case entry.ID == "" && entry.Sequence != 0 && entry.Stat.Same(found.Stat):
 			// It lay here when the ledger was begun: judge it as it was, or would have been, judged when it came.
-			file.Order, file.Reference = entry.Order, b.Earlier(c)
+			file.Sequence, file.Reference = entry.Sequence, b.Earlier(c)
 		}
-		return g.Read(ctx, c, &Reading{File: file, New: true, Place: &place, Arrived: found.Arrived, Ready: found.Ready})
+		return g.Read(ctx, c, &Reading{File: file, New: true, Copy: &seen, Arrived: found.Arrived, Ready: found.Ready})
 	case file != nil && file.NeedsRead():
-		return g.Read(ctx, c, &Reading{File: file, Place: &place, Arrived: found.Arrived, Ready: found.Ready})
+		return g.Read(ctx, c, &Reading{File: file, Copy: &seen, Arrived: found.Arrived, Ready: found.Ready})
 	}
 	if first != nil {
 		file = first.File
 	}
 	b.Log.Info("known content under another name or again, skipped",
 		"file", found.Name, "known_as", file.Name, "file_id", ledger.Short(c.ID))
-	g.attach(attachment{id: c.ID, place: place, note: fmt.Sprintf("found again as %s, skipped", found.Name)})
+	g.attach(attachment{id: c.ID, copy: seen, note: fmt.Sprintf("found again as %s, skipped", found.Name)})
 	return nil
 }

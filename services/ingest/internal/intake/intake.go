@@ -18,7 +18,7 @@ type Intake struct {
 	// Zone is that of the wall clock in the files; MaxClockSkew is how far in the future an event may lie.
 	Zone         *time.Location
 	MaxClockSkew time.Duration
-	// Stay tells that finished files stay in the input directory.
+	// Stay reports that finished files stay in the input directory.
 	Stay    bool
 	Now     func() time.Time
 	Hit     failpoint.Hit
@@ -26,7 +26,7 @@ type Intake struct {
 	Traces  *telemetry.Telemetry
 	// Finished is called with files that have no row left to settle, or that turned up again after that.
 	Finished func(files ...*ledger.File)
-	// Retry has the file under a name offered once more.
+	// Retry makes the file under a name be offered again.
 	Retry func(name string)
 }
 

@@ -25,7 +25,7 @@ type Doubtful struct {
 	Rows, Rejected int
 }
 
-// doubts remembers which files brought rejected rows. It is guarded by its census.
+// doubts remembers which files brought rejected rows. It is guarded by its stats.
 type doubts struct {
 	recent         map[string]view
 	rows, rejected int // of all files that brought a good row: what is usual
@@ -57,13 +57,13 @@ func (d *doubts) count(v view, sign int) {
 	}
 }
 
-// list returns the doubtful files, the latest first, and forgets those that are old.
+// list returns the doubtful files, the latest first, and drops those that are old.
 func (d *doubts) list(now time.Time) []Doubtful {
 	maps.DeleteFunc(d.recent, func(_ string, v view) bool { return now.Sub(v.finished) > doubtTime })
 	var all []Doubtful
 	for id, v := range d.recent {
 		rows, rejected := d.rows, d.rejected
-		if v.bad() < v.rows { // the others tell what is usual
+		if v.bad() < v.rows { // the others show what is usual
 			rows, rejected = rows-v.rows, rejected-v.bad()
 		}
 		if reason := doubt(v, rows, rejected); reason != "" {

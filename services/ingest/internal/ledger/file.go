@@ -30,10 +30,10 @@ const (
 type Code byte
 
 const (
-	// SettledEarlier: the row was settled before the ledger was lost; which way, nobody knows any more.
+	// SettledEarlier: the row was settled before the ledger was lost; how is not known any more.
 	SettledEarlier Code = 31
 	// Vanished: the row was an entry, but its file was removed or changed before the row was settled and what was under
-	// way is gone as well. If the file turns up again, the row is pending once more.
+	// way is gone as well. If the file turns up again, the row is pending again.
 	Vanished Code = 200
 	// NoRow: no row starts on this line; it is blank, a header, or part of the row before it.
 	NoRow Code = 255
@@ -45,8 +45,8 @@ func (c Code) Rejected() bool { return c >= Code(bobocsv.FirstReason) && c != No
 // Settled reports whether the code is a final outcome.
 func (c Code) Settled() bool { return c > Code(event.Pending) && c <= SettledEarlier }
 
-// mendable reports whether another outcome may take its place.
-func (c Code) mendable() bool { return c == Code(event.Dead) || c == Code(event.Withheld) }
+// repairable reports whether another outcome may take its place.
+func (c Code) repairable() bool { return c == Code(event.Dead) || c == Code(event.Withheld) }
 
 // String returns the code's short name.
 func (c Code) String() string {
@@ -86,8 +86,8 @@ type File struct {
 	Name   string `json:"name"`
 	Status Status `json:"status"`
 	Size   int64  `json:"size"`
-	// Order is the file's place in the order of reading.
-	Order int64 `json:"order"`
+	// Sequence is the file's sequence number in the order of reading.
+	Sequence int64 `json:"order"`
 	// Modified is the file's modification time when it was first seen.
 	Modified time.Time `json:"modified"`
 	// Reference is the moment by which it was judged whether an event lies in the future.
@@ -99,21 +99,21 @@ type File struct {
 	Rejected int `json:"rejected"`
 	// Codes counts the rows by code, without those that are pending.
 	Codes map[Code]int `json:"codes,omitempty"`
-	// Problem tells why the file cannot be read as text at all; it then has no rows.
+	// Problem says why the file cannot be read as text at all; it then has no rows.
 	Problem string `json:"problem,omitempty"`
-	// Partial tells that the file was changed while it was read first, so that the ledger lacks its last rows. They are read if the
+	// Partial reports that the file was changed while it was read first, so that the ledger lacks its last rows. They are read if the
 	// content turns up again: it may only have been touched.
 	Partial bool `json:"partial,omitempty"`
 	// Readings counts how often its entries were deliberately published again.
 	Readings int `json:"readings,omitempty"`
-	// Places are where copies of it were found in the input directory.
-	Places []Place `json:"places,omitempty"`
-	// MoveBack tells that it was moved as a failed file and that its dead rows were repaired since: it is to be moved on to the
+	// Copies are where copies of it were found in the input directory.
+	Copies []Copy `json:"places,omitempty"`
+	// MoveBack reports that it was moved as a failed file and that its dead rows were repaired since: it is to be moved on to the
 	// processed ones.
 	MoveBack bool `json:"returning,omitempty"`
-	// Keep tells that it stays where it is (MOVE_PROCESSED_FILES off).
+	// Keep reports that it stays where it is (MOVE_PROCESSED_FILES off).
 	Keep bool `json:"keep,omitempty"`
-	// Purged is when the last of its processed copies was deleted for its age; what was known of its single rows is forgotten
+	// Purged is when the last of its processed copies was deleted for its age; its rows are dropped
 	// since then.
 	Purged time.Time `json:"purged,omitzero"`
 
@@ -128,32 +128,32 @@ type File struct {
 	Finished time.Time `json:"finished,omitzero"`
 	History  []Note    `json:"history,omitempty"`
 
-	// Imported tells that its rows were settled before the ledger was begun, so that nobody counts them as settled now.
+	// Imported reports that its rows were settled before the ledger was begun, so that they are not counted as settled now.
 	Imported bool `json:"-"`
 	// stored is what of it was stored when it was read or put last.
 	stored view
 }
 
-// Place is a copy of a file in the input directory.
-type Place struct {
+// Copy is a copy of a file in the input directory.
+type Copy struct {
 	Name string     `json:"name"`
 	Stat files.Stat `json:"stat"`
 	// MovedTo is the path that it was moved to.
 	MovedTo string `json:"moved_to,omitempty"`
-	// Gone tells that other content, or nothing, is there now: in the input directory, or at MovedTo if it was moved.
+	// Gone reports that other content, or nothing, is there now: in the input directory, or at MovedTo if it was moved.
 	Gone bool `json:"gone,omitempty"`
 	// Found and Moved are when it was found in the input directory and when it was moved out of it.
 	Found time.Time `json:"found,omitzero"`
 	Moved time.Time `json:"moved,omitzero"`
-	// Deleting tells that it is about to be deleted from MovedTo for its age. If the file is gone after a crash, that is why.
+	// Deleting reports that it is about to be deleted from MovedTo for its age. If the file is gone after a crash, that is why.
 	Deleting bool `json:"deleting,omitempty"`
 }
 
 // AtDest reports whether the copy lies at MovedTo, as far as is known.
-func (p Place) AtDest() bool { return p.MovedTo != "" && !p.Gone }
+func (p Copy) AtDest() bool { return p.MovedTo != "" && !p.Gone }
 
 // InInput reports whether the copy still is in the input directory, as far as is known.
-func (p Place) InInput() bool { return p.MovedTo == "" && !p.Gone }
+func (p Copy) InInput() bool { return p.MovedTo == "" && !p.Gone }
 
 // Note is an entry of a file's history.
 type Note struct {
@@ -172,45 +172,45 @@ func (f *File) Note(now time.Time, text string) {
 	}
 }
 
-// maxPlaces bounds the places in the record of a file that comes again and again, such as an empty one. Those whose copy is
+// maxCopies bounds the places in the record of a file that comes again and again, such as an empty one. Those whose copy is
 // gone are dropped first, then the moved ones: these are kept in a bucket of their own, see Tx.Attach.
-const maxPlaces = 100
+const maxCopies = 100
 
 // attach adds a place, or brings the one of that name up to date. It returns the moved place that had to give way, if any.
-func (f *File) attach(p Place) (dropped *Place) {
-	f.Places = slices.DeleteFunc(f.Places, func(old Place) bool {
+func (f *File) attach(p Copy) (dropped *Copy) {
+	f.Copies = slices.DeleteFunc(f.Copies, func(old Copy) bool {
 		same := old.Name == p.Name && old.InInput()
 		if same && old.Stat == p.Stat && !old.Found.IsZero() {
 			p.Found = old.Found // it is only read once more
 		}
 		return same
 	})
-	f.Places = append(f.Places, p)
+	f.Copies = append(f.Copies, p)
 	if f.Status == Moved {
 		f.Status = Done
 	}
-	if len(f.Places) <= maxPlaces {
+	if len(f.Copies) <= maxCopies {
 		return nil
 	}
-	i := slices.IndexFunc(f.Places, func(p Place) bool { return p.Gone })
+	i := slices.IndexFunc(f.Copies, func(p Copy) bool { return p.Gone })
 	if i < 0 {
-		if i = slices.IndexFunc(f.Places, Place.AtDest); i >= 0 {
-			place := f.Places[i]
-			dropped = &place
+		if i = slices.IndexFunc(f.Copies, Copy.AtDest); i >= 0 {
+			found := f.Copies[i]
+			dropped = &found
 		}
 	}
 	if i >= 0 {
-		f.Places = slices.Delete(f.Places, i, i+1)
+		f.Copies = slices.Delete(f.Copies, i, i+1)
 	}
 	return dropped
 }
 
 // InInput returns the places that still hold a copy, as far as is known.
-func (f *File) InInput() []Place {
-	return slices.DeleteFunc(slices.Clone(f.Places), func(p Place) bool { return !p.InInput() })
+func (f *File) InInput() []Copy {
+	return slices.DeleteFunc(slices.Clone(f.Copies), func(p Copy) bool { return !p.InInput() })
 }
 
-// Arrival is when the file came, as well as can be told.
+// Arrival is when the file came, as far as is known.
 func (f *File) Arrival() time.Time {
 	if f.Arrived.IsZero() {
 		return f.FirstSeen
@@ -234,10 +234,10 @@ func (f *File) Pending() int { return f.Rows - f.Rejected - f.Settled() }
 
 // Failed reports whether the file belongs into the directory of failed files: AtHoc will never take one of its rows, or it was
 // withheld, or the file is not a text.
-func (f *File) Failed() bool { return f.Problem != "" || f.mendable() }
+func (f *File) Failed() bool { return f.Problem != "" || f.repairable() }
 
-// mendable reports whether a row has an outcome that another one may replace.
-func (f *File) mendable() bool { return f.Codes[Code(event.Dead)]+f.Codes[Code(event.Withheld)] > 0 }
+// repairable reports whether a row has an outcome that another one may replace.
+func (f *File) repairable() bool { return f.Codes[Code(event.Dead)]+f.Codes[Code(event.Withheld)] > 0 }
 
 // NeedsRead reports whether the file has to be read if its content is found: it was cut off, its entries were not wholly published, or
 // it was given up as gone.
@@ -292,14 +292,14 @@ func (f *File) count(c Code, n int) {
 }
 
 func sortFiles(files []*File) {
-	slices.SortFunc(files, func(a, b *File) int { return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(a.ID, b.ID)) })
+	slices.SortFunc(files, func(a, b *File) int { return cmp.Or(cmp.Compare(a.Sequence, b.Sequence), cmp.Compare(a.ID, b.ID)) })
 }
 
 // MarkGone notes that the copy under a name is not there any more. A file that is done and has no copy left is Moved.
 func (f *File) MarkGone(name string) {
-	for i := range f.Places {
-		if f.Places[i].Name == name && f.Places[i].InInput() {
-			f.Places[i].Gone = true
+	for i := range f.Copies {
+		if f.Copies[i].Name == name && f.Copies[i].InInput() {
+			f.Copies[i].Gone = true
 		}
 	}
 	f.Close()
@@ -319,15 +319,15 @@ func (f *File) repair(now time.Time) bool {
 		return false
 	}
 	f.Note(now, "its dead rows were repaired")
-	f.Status, f.MoveBack = Done, !f.Keep && slices.ContainsFunc(f.Places, Place.AtDest)
+	f.Status, f.MoveBack = Done, !f.Keep && slices.ContainsFunc(f.Copies, Copy.AtDest)
 	return true
 }
 
 // MarkReturned notes that the copies that were moved as failed ones lie elsewhere now: the new paths by the old ones. An empty
 // path means that the copy was gone.
 func (f *File) MarkReturned(paths map[string]string, now time.Time) {
-	for i := range f.Places {
-		p := &f.Places[i]
+	for i := range f.Copies {
+		p := &f.Copies[i]
 		to, moved := paths[p.MovedTo]
 		if !moved || p.Gone {
 			continue
@@ -349,7 +349,7 @@ func (f *File) MarkRemoved(path string) { f.displace(path) }
 // LeftPath reports whether a copy was moved to a path and is known not to be there any more.
 func (f *File) LeftPath(path string) bool {
 	left := false
-	for _, p := range f.Places {
+	for _, p := range f.Copies {
 		if p.MovedTo == path {
 			if !p.Gone {
 				return false
@@ -362,17 +362,18 @@ func (f *File) LeftPath(path string) bool {
 
 // displace notes that an earlier copy cannot be at a path any more, as a new one was moved there.
 func (f *File) displace(path string) {
-	for i := range f.Places {
-		if p := &f.Places[i]; p.AtDest() && p.MovedTo == path {
+	for i := range f.Copies {
+		if p := &f.Copies[i]; p.AtDest() && p.MovedTo == path {
 			p.Gone = true
 		}
 	}
 }
 
-// MarkMoved notes that the copy under a name was moved to a path, and how it looks there; an empty path means that it was gone.
-func (f *File) MarkMoved(name, to string, stat files.Stat, now time.Time) {
-	for i := range f.Places {
-		p := &f.Places[i]
+// MarkMoved notes that the copy under a name was moved to a path, and how it looks there; an empty path means that it was gone. A copy that was
+// moved as one of a failed file, whose dead rows were repaired meanwhile, is to be moved on.
+func (f *File) MarkMoved(name, to string, stat files.Stat, failed bool, now time.Time) {
+	for i := range f.Copies {
+		p := &f.Copies[i]
 		if p.Name != name || !p.InInput() {
 			continue
 		}
@@ -381,6 +382,7 @@ func (f *File) MarkMoved(name, to string, stat files.Stat, now time.Time) {
 		if to != "" {
 			p.Stat, p.Moved = stat, now.UTC()
 			f.Note(now, "moved to "+to)
+			f.MoveBack = f.MoveBack || failed && !f.Failed()
 		}
 	}
 	f.Close()

@@ -1,19 +1,19 @@
-// Package ledger is the memory of ingest: which files there were, and what became of each of their rows.
+// Package ledger is ingest's state store: which files there were, and what became of each of their rows.
 //
 // It is a bbolt file with these buckets:
 //
 //	meta      schema             what boltdb writes: version and name of this file
-//	          order              the last place in the order of reading that was given out
+//	          order              the last sequence number in the order of reading that was given out
 //	          resolver_memory    the epoch of the resolver's state store that was last recovered from the files
 //	          identity.<STREAM>  when the broker made the stream, see topology.Identity
 //	          mover              the token of the last run's moves, see files.Dir.Tidy
-//	          rebuilt            set once the processed directories were looked through after the ledger was begun
+//	          rebuilt            set once the processed directories were scanned after the ledger was begun
 //	files     <id>               JSON of File; the id is the 32 bytes of the content's SHA-256
 //	open      <id>               empty; exists while the file needs work: entries to settle or a move to make
 //	rows      <id><chunk>        a byte for each line of the file, ChunkLines to a chunk (4 bytes, big endian); see Code
 //	rejected  <id><chunk>        what goes with rejected lines of that chunk: pairs of line and number, 4 bytes each
 //	dead      <id><line>         text: why AtHoc will never take this row
-//	copies    <id><number>       JSON of Place: moved copies for which there is no room in the record (8 bytes, big endian)
+//	copies    <id><number>       JSON of Copy: moved copies for which there is no room in the record (8 bytes, big endian)
 //	names     <name>             JSON of NameEntry: what was last found under a name in the input directory
 //
 // Names of files are bytes: where JSON holds one that is not UTF-8, it is escaped, see escape.
@@ -56,7 +56,7 @@ var (
 	bucketDead     = []byte("dead")
 	bucketCopies   = []byte("copies")
 	bucketNames    = []byte("names")
-	// bucketProblems is one that earlier versions kept: what the watcher finds wrong it remembers by itself.
+	// bucketProblems is one that earlier versions kept: the watcher itself keeps what it finds wrong.
 	bucketProblems = []byte("problems")
 	bucketMeta     = []byte("meta")
 )
@@ -67,7 +67,7 @@ const (
 	MetaRebuilt = "rebuilt"
 	MetaMover   = "mover"
 
-	metaOrder    = "order"
+	metaSequence = "order"
 	metaIdentity = "identity."
 )
 
@@ -76,8 +76,8 @@ func MetaIdentity(stream string) string { return metaIdentity + stream }
 
 // Ledger is an open ledger.
 type Ledger struct {
-	db     *boltdb.DB
-	census *census
+	db    *boltdb.DB
+	stats *stats
 }
 
 // Open opens the ledger at path, or begins it. See boltdb.Open for what happens to a damaged or locked one.
@@ -102,27 +102,27 @@ func Open(path string, log *slog.Logger) (*Ledger, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("prepare the file ledger: %w", err), db.Close())
 	}
-	l := &Ledger{db: db, census: newCensus()}
-	if err := l.takeCensus(); err != nil {
+	l := &Ledger{db: db, stats: newStats()}
+	if err := l.countAll(); err != nil {
 		return nil, errors.Join(fmt.Errorf("look through the file ledger: %w", err), db.Close())
 	}
 	return l, nil
 }
 
-// Generation names this ledger: a ledger that was begun anew has another one.
-func (l *Ledger) Generation() string { return l.db.Memory() }
+// Epoch names this ledger: a ledger that was recreated has another one.
+func (l *Ledger) Epoch() string { return l.db.Epoch() }
 
 // Close closes the file.
 func (l *Ledger) Close() error { return l.db.Close() }
 
 // Update runs fn in a transaction that is stored as a whole, or not at all if fn fails.
 func (l *Ledger) Update(fn func(*Tx) error) error {
-	return l.db.Update(func(tx *bbolt.Tx) error { return fn(&Tx{tx, l.census}) })
+	return l.db.Update(func(tx *bbolt.Tx) error { return fn(&Tx{tx, l.stats}) })
 }
 
 // View runs fn in a transaction that only reads. Keep it short: a growing file waits for it.
 func (l *Ledger) View(fn func(*Tx) error) error {
-	return l.db.View(func(tx *bbolt.Tx) error { return fn(&Tx{tx, l.census}) })
+	return l.db.View(func(tx *bbolt.Tx) error { return fn(&Tx{tx, l.stats}) })
 }
 
 // File returns a file's record, nil if the id is unknown.
@@ -157,8 +157,8 @@ func (l *Ledger) Meta(key string) (string, error) { return l.db.Meta(key) }
 
 // Tx is a transaction. It must not be used after its function has returned, nor by several goroutines.
 type Tx struct {
-	tx     *bbolt.Tx
-	census *census
+	tx    *bbolt.Tx
+	stats *stats
 }
 
 // File returns a file's record, nil if the id is unknown or none at all.
@@ -177,7 +177,7 @@ func (t *Tx) file(key []byte) (*File, error) {
 		return nil, nil
 	}
 	f := &File{ID: hex.EncodeToString(key)}
-	if err := json.Unmarshal(data, f); err != nil {
+	if err := f.decode(data); err != nil {
 		return nil, fmt.Errorf("read the record of file %s: %w", Short(f.ID), err)
 	}
 	f.stored = viewOf(f)
@@ -190,7 +190,7 @@ func (t *Tx) Put(f *File) error {
 	if key == nil {
 		return fmt.Errorf("store a file: %d characters are no file id", len(f.ID))
 	}
-	data, err := json.Marshal(f)
+	data, err := f.encode()
 	if err != nil {
 		return fmt.Errorf("write the record of file %s: %w", Short(f.ID), err)
 	}
@@ -199,7 +199,7 @@ func (t *Tx) Put(f *File) error {
 	}
 	before, after := f.stored, viewOf(f)
 	f.stored = after
-	t.tx.OnCommit(func() { t.census.change(f.ID, before, after) })
+	t.tx.OnCommit(func() { t.stats.change(f.ID, before, after) })
 	open := t.tx.Bucket(bucketOpen)
 	if f.NeedsWork() {
 		return open.Put(key, nil)
@@ -208,7 +208,7 @@ func (t *Tx) Put(f *File) error {
 }
 
 // Attach adds a place to a record, which is to be put afterwards, or brings the one of that name up to date.
-func (t *Tx) Attach(f *File, p Place) error {
+func (t *Tx) Attach(f *File, p Copy) error {
 	dropped := f.attach(p)
 	if dropped == nil {
 		return nil
@@ -217,26 +217,26 @@ func (t *Tx) Attach(f *File, p Place) error {
 	if err != nil {
 		return fmt.Errorf("number a copy of file %s: %w", Short(f.ID), err)
 	}
-	return t.PutCopy(Copy{*dropped, binary.BigEndian.AppendUint64(keyOf(f.ID), number)})
+	return t.PutExtraCopy(ExtraCopy{*dropped, binary.BigEndian.AppendUint64(keyOf(f.ID), number)})
 }
 
-// Copy is a moved copy of a file for which there was no room in the record.
-type Copy struct {
-	Place
+// ExtraCopy is a moved copy of a file for which there was no room in the record.
+type ExtraCopy struct {
+	Copy
 	key []byte
 }
 
-// Copies returns the copies of a file that are not in its record.
-func (t *Tx) Copies(id string) ([]Copy, error) {
+// ExtraCopies returns the copies of a file that are not in its record.
+func (t *Tx) ExtraCopies(id string) ([]ExtraCopy, error) {
 	key := keyOf(id)
 	if key == nil {
 		return nil, nil
 	}
-	var copies []Copy
+	var copies []ExtraCopy
 	c := t.tx.Bucket(bucketCopies).Cursor()
 	for k, v := c.Seek(key); bytes.HasPrefix(k, key); k, v = c.Next() {
-		found := Copy{key: bytes.Clone(k)}
-		if err := json.Unmarshal(v, &found.Place); err != nil {
+		found := ExtraCopy{key: bytes.Clone(k)}
+		if err := json.Unmarshal(v, &found.Copy); err != nil {
 			return nil, fmt.Errorf("read of a copy of file %s: %w", Short(id), err)
 		}
 		copies = append(copies, found)
@@ -244,19 +244,19 @@ func (t *Tx) Copies(id string) ([]Copy, error) {
 	return copies, nil
 }
 
-// PutCopy stores a copy, or forgets it if it is gone.
-func (t *Tx) PutCopy(c Copy) error {
+// PutExtraCopy stores a copy, or drops it if it is gone.
+func (t *Tx) PutExtraCopy(c ExtraCopy) error {
 	if c.Gone {
 		return t.tx.Bucket(bucketCopies).Delete(c.key)
 	}
-	data, err := json.Marshal(c.Place)
+	data, err := json.Marshal(c.Copy)
 	if err != nil {
 		return fmt.Errorf("write of a copy: %w", err)
 	}
 	return t.tx.Bucket(bucketCopies).Put(c.key, data)
 }
 
-// Remove forgets a file and its rows. Unknown ids are fine.
+// Remove drops a file and its rows. Unknown ids are fine.
 func (t *Tx) Remove(id string) error {
 	key := keyOf(id)
 	if key == nil {
@@ -267,7 +267,7 @@ func (t *Tx) Remove(id string) error {
 		return err
 	}
 	if f != nil {
-		t.tx.OnCommit(func() { t.census.change(id, f.stored, view{}) })
+		t.tx.OnCommit(func() { t.stats.change(id, f.stored, view{}) })
 	}
 	err = errors.Join(
 		t.tx.Bucket(bucketFiles).Delete(key), t.tx.Bucket(bucketOpen).Delete(key), t.ForgetRows(id), t.forget(key, bucketCopies),
@@ -278,7 +278,7 @@ func (t *Tx) Remove(id string) error {
 	return nil
 }
 
-// ForgetRows forgets what became of each row of a file. The record keeps the counts.
+// ForgetRows drops what became of each row of a file. The record keeps the counts.
 func (t *Tx) ForgetRows(id string) error {
 	key := keyOf(id)
 	if key == nil {
@@ -344,20 +344,20 @@ func (t *Tx) Open() ([]*File, error) {
 	return files, nil
 }
 
-// NextOrder gives out a place in the order of reading. It follows the file's own time, so that it comes out the same when
-// files are read again after the ledger was lost, but never goes back behind a place that was given out.
-func (t *Tx) NextOrder(modified, now time.Time) (int64, error) {
-	last, err := t.LastOrder()
+// NextSequence gives out a sequence number in the order of reading. It follows the file's own time, so that it comes out the same when
+// files are read again after the ledger was lost, but never goes back behind one that was given out.
+func (t *Tx) NextSequence(modified, now time.Time) (int64, error) {
+	last, err := t.LastSequence()
 	if err != nil {
 		return 0, err
 	}
-	order := max(min(modified.UnixNano(), now.UnixNano()), last+1)
-	return order, t.RaiseOrder(order)
+	sequence := max(min(modified.UnixNano(), now.UnixNano()), last+1)
+	return sequence, t.RaiseSequence(sequence)
 }
 
-// LastOrder returns the last place in the order of reading that was given out.
-func (t *Tx) LastOrder() (int64, error) {
-	text := t.Meta(metaOrder)
+// LastSequence returns the last sequence number in the order of reading that was given out.
+func (t *Tx) LastSequence() (int64, error) {
+	text := t.Meta(metaSequence)
 	if text == "" {
 		return 0, nil
 	}
@@ -368,13 +368,13 @@ func (t *Tx) LastOrder() (int64, error) {
 	return last, nil
 }
 
-// RaiseOrder notes that a place in the order of reading is taken.
-func (t *Tx) RaiseOrder(order int64) error {
-	last, err := t.LastOrder()
-	if err != nil || order <= last {
+// RaiseSequence notes that a sequence number in the order of reading is taken.
+func (t *Tx) RaiseSequence(sequence int64) error {
+	last, err := t.LastSequence()
+	if err != nil || sequence <= last {
 		return err
 	}
-	return t.SetMeta(metaOrder, strconv.FormatInt(order, 10))
+	return t.SetMeta(metaSequence, strconv.FormatInt(sequence, 10))
 }
 
 // Meta returns a single fact, empty if it is not known.
@@ -389,34 +389,34 @@ type NameEntry struct {
 	Stat files.Stat `json:"stat"`
 	// ID is the content's id; empty for a file that lay there when the ledger was begun and was not read yet.
 	ID string `json:"id,omitempty"`
-	// Order is the place in the order of reading that is kept for such a file.
-	Order int64 `json:"order,omitempty"`
-	// Next is what lies there now and waits to be read, if its place in the order of reading is kept.
+	// Sequence is the sequence number in the order of reading that is reserved for such a file.
+	Sequence int64 `json:"order,omitempty"`
+	// Next is what lies there now and waits to be read, if its sequence number in the order of reading is reserved.
 	Next *Reserved `json:"next,omitempty"`
 }
 
-// Reserved is a place in the order of reading that is kept for a file.
+// Reserved is a sequence number in the order of reading that is reserved for a file.
 type Reserved struct {
-	Stat  files.Stat `json:"stat"`
-	Order int64      `json:"order"`
+	Stat     files.Stat `json:"stat"`
+	Sequence int64      `json:"order"`
 }
 
-// Reserve keeps a place in the order of reading for the file that lies under a name now, unless it has one.
+// Reserve reserves a sequence number in the order of reading for the file that lies under a name now, unless it has one.
 func (t *Tx) Reserve(name string, stat files.Stat, now time.Time) error {
 	n, _, err := t.Name(name)
-	if err != nil || n.Next != nil && n.Next.Stat.Same(stat) || n.ID == "" && n.Order != 0 && n.Stat.Same(stat) {
+	if err != nil || n.Next != nil && n.Next.Stat.Same(stat) || n.ID == "" && n.Sequence != 0 && n.Stat.Same(stat) {
 		return err
 	}
-	order, err := t.NextOrder(stat.Time(), now)
+	sequence, err := t.NextSequence(stat.Time(), now)
 	if err != nil {
 		return err
 	}
-	n.Next = &Reserved{Stat: stat, Order: order}
+	n.Next = &Reserved{Stat: stat, Sequence: sequence}
 	return t.SetName(name, n)
 }
 
 // EnterName notes which content was found at a place, and that another one is not there any more.
-func (t *Tx) EnterName(p Place, id string) error {
+func (t *Tx) EnterName(p Copy, id string) error {
 	before, known, err := t.Name(p.Name)
 	if err != nil {
 		return err
@@ -459,7 +459,7 @@ func (t *Tx) SetName(name string, n NameEntry) error {
 	return t.tx.Bucket(bucketNames).Put([]byte(name), data)
 }
 
-// DropName forgets a name.
+// DropName drops a name.
 func (t *Tx) DropName(name string) error { return t.tx.Bucket(bucketNames).Delete([]byte(name)) }
 
 // Names calls fn for each name known in the input directory; it must not change the ledger.
@@ -473,7 +473,7 @@ func (t *Tx) Names(fn func(name string, n NameEntry) error) error {
 	})
 }
 
-// keyOf returns the bytes of an id, nil if it is none.
+// keyOf returns the bytes of an id, nil if it is not one.
 func keyOf(id string) []byte {
 	if len(id) != 64 {
 		return nil

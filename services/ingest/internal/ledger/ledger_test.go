@@ -48,7 +48,7 @@ func idFor(text string) string {
 // store puts a file with the given codes, a byte a line, into the ledger.
 func store(tb testing.TB, l *Ledger, name string, codes []byte) *File {
 	tb.Helper()
-	f := &File{ID: idFor(name), Name: name, Status: Reading, Places: []Place{{Name: name}}, FirstSeen: noon}
+	f := &File{ID: idFor(name), Name: name, Status: Reading, Copies: []Copy{{Name: name}}, FirstSeen: noon}
 	err := l.Update(func(tx *Tx) error {
 		for at := 0; at < len(codes); at += ChunkLines {
 			if _, err := tx.AddChunk(f.ID, at/ChunkLines, codes[at:min(at+ChunkLines, len(codes))], nil); err != nil {
@@ -228,7 +228,7 @@ func TestSettleProperties(t *testing.T) {
 					if len(want) == open {
 						wantFinished++
 					}
-				case want[row].mendable():
+				case want[row].repairable():
 					want[row] = Code(o)
 					if len(want) == open && before > 0 && dead(want) == 0 {
 						wantFinished++ // repaired: it has to be moved once more
@@ -269,7 +269,7 @@ func TestSettleProperties(t *testing.T) {
 func dead(codes map[int]Code) int {
 	n := 0
 	for _, c := range codes {
-		if c.mendable() {
+		if c.repairable() {
 			n++
 		}
 	}
@@ -280,7 +280,7 @@ func TestSurvivesReopening(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "ingest.db")
 	l := open(t, path)
-	generation := l.Generation()
+	epoch := l.Epoch()
 	f := store(t, l, "a.csv", []byte{0, byte(bobocsv.Columns)})
 	if err := l.Update(func(tx *Tx) error {
 		stat := files.Stat{Size: 3, Modified: 4, Key: "1:2"}
@@ -309,7 +309,7 @@ func TestSurvivesReopening(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	if l.Generation() != generation {
+	if l.Epoch() != epoch {
 		t.Error("another generation after reopening")
 	}
 	files, err := l.Open()
@@ -350,15 +350,15 @@ func TestOrderNeverGoesBack(t *testing.T) {
 	t.Parallel()
 	l := fresh(t)
 	err := l.Update(func(tx *Tx) error {
-		early, err := tx.NextOrder(noon.Add(-time.Hour), noon)
+		early, err := tx.NextSequence(noon.Add(-time.Hour), noon)
 		if err != nil || early != noon.Add(-time.Hour).UnixNano() {
 			t.Errorf("first: %d, %v", early, err)
 		}
-		earlier, err := tx.NextOrder(noon.Add(-2*time.Hour), noon)
+		earlier, err := tx.NextSequence(noon.Add(-2*time.Hour), noon)
 		if err != nil || earlier != early+1 {
 			t.Errorf("an older file that came later: %d, %v", earlier, err)
 		}
-		future, err := tx.NextOrder(noon.Add(time.Hour), noon)
+		future, err := tx.NextSequence(noon.Add(time.Hour), noon)
 		if err != nil || future != noon.UnixNano() {
 			t.Errorf("a file from the future: %d, %v", future, err)
 		}
@@ -475,7 +475,7 @@ func TestReopen(t *testing.T) {
 	if finished := settle(t, l, rowsAck(f.ID, event.Expired, 1, 2)); len(finished) != 1 || finished[0].Codes[Code(event.Applied)] != 1 {
 		t.Errorf("finished %v", finished)
 	}
-	if want, have := counted(t, l, noon), l.Census(noon, nil); !sameCensus(want, have) {
+	if want, have := counted(t, l, noon), l.Stats(noon, nil); !sameStats(want, have) {
 		t.Errorf("counted %+v, want %+v", have, want)
 	}
 }

@@ -61,39 +61,57 @@ func replaceInvalid(name, mark string) string {
 	return b.String()
 }
 
-// placeJSON and fileJSON are the records as JSON has them, without the methods that make them so.
+// copyJSON and fileJSON are the records as JSON has them, without the methods that make them so. A file's places are in a field of
+// their own type, so that they are not written and checked once by themselves and once more with the file.
 type (
-	placeJSON Place
-	fileJSON  File
+	copyJSON  Copy
+	plainFile File
+	fileJSON  struct {
+		*plainFile
+		Name   string     `json:"name"`
+		Copies []copyJSON `json:"places,omitempty"`
+	}
 )
 
-// MarshalJSON implements json.Marshaler.
-func (p Place) MarshalJSON() ([]byte, error) {
+func (p Copy) escaped() copyJSON {
 	p.Name, p.MovedTo = escape(p.Name), escape(p.MovedTo)
-	return json.Marshal(placeJSON(p))
+	return copyJSON(p)
 }
 
-// UnmarshalJSON implements json.Unmarshaler.
-func (p *Place) UnmarshalJSON(data []byte) error {
-	if err := json.Unmarshal(data, (*placeJSON)(p)); err != nil {
-		return err
-	}
+func (p copyJSON) unescaped() Copy {
 	p.Name, p.MovedTo = unescape(p.Name), unescape(p.MovedTo)
-	return nil
+	return Copy(p)
 }
 
 // MarshalJSON implements json.Marshaler.
-func (f *File) MarshalJSON() ([]byte, error) {
-	escaped := fileJSON(*f)
-	escaped.Name = escape(f.Name)
-	return json.Marshal(&escaped)
-}
+func (p Copy) MarshalJSON() ([]byte, error) { return json.Marshal(p.escaped()) }
 
 // UnmarshalJSON implements json.Unmarshaler.
-func (f *File) UnmarshalJSON(data []byte) error {
-	if err := json.Unmarshal(data, (*fileJSON)(f)); err != nil {
+func (p *Copy) UnmarshalJSON(data []byte) error {
+	var stored copyJSON
+	err := json.Unmarshal(data, &stored)
+	*p = stored.unescaped()
+	return err
+}
+
+// encode returns the record as it is stored.
+func (f *File) encode() ([]byte, error) {
+	stored := fileJSON{plainFile: (*plainFile)(f), Name: escape(f.Name)}
+	for _, p := range f.Copies {
+		stored.Copies = append(stored.Copies, p.escaped())
+	}
+	return json.Marshal(&stored)
+}
+
+// decode reads what encode has written.
+func (f *File) decode(data []byte) error {
+	stored := fileJSON{plainFile: (*plainFile)(f)}
+	if err := json.Unmarshal(data, &stored); err != nil {
 		return err
 	}
-	f.Name = unescape(f.Name)
+	f.Name, f.Copies = unescape(stored.Name), nil
+	for _, p := range stored.Copies {
+		f.Copies = append(f.Copies, p.unescaped())
+	}
 	return nil
 }

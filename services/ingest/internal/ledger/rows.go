@@ -19,7 +19,7 @@ type Detail struct {
 	Line, Number int
 }
 
-// Chunk returns the number of the chunk that a line, counted from 1, is in, and its place there.
+// Chunk returns the number of the chunk that a line, counted from 1, is in, and its index there.
 func Chunk(line int) (chunk, index int) { return (line - 1) / ChunkLines, (line - 1) % ChunkLines }
 
 // AddChunk stores the codes of a chunk's lines as they were read from the file. If the chunk is known from an earlier
@@ -155,7 +155,7 @@ func (t *Tx) linesKnown(id string) int {
 func (t *Tx) settle(id string, o *outcomes, now time.Time) (*File, error) {
 	f, err := t.File(id)
 	closed := f != nil && (f.Status == Done || f.Status == Moved)
-	if err != nil || f == nil || closed && !f.mendable() {
+	if err != nil || f == nil || closed && !f.repairable() {
 		return nil, err
 	}
 	rows := &settling{tx: t, f: f, lines: t.linesKnown(id), chunks: map[int]*chunk{}}
@@ -252,14 +252,14 @@ func (s *settling) settle(r settlement) error {
 	return s.replace(c, i, r)
 }
 
-// replace puts an outcome in the place of what is known of a row, if it may.
+// replace replaces a row's code by an outcome, if it may.
 func (s *settling) replace(c *chunk, i int, r settlement) error {
 	known := Code(c.codes[i])
 	if !replaces(r.code, known) {
 		return nil
 	}
 	dead, key := s.tx.tx.Bucket(bucketDead), numbered(keyOf(s.f.ID), r.line)
-	if known.mendable() {
+	if known.repairable() {
 		s.f.count(known, -1)
 		if err := dead.Delete(key); err != nil {
 			return fmt.Errorf("forget why a row of file %s was dead: %w", Short(s.f.ID), err)
@@ -293,20 +293,20 @@ func (s *settling) store() (changed bool, err error) {
 	return changed, nil
 }
 
-// replaces reports whether an outcome may take the place of what is known of a row: the first outcome stands, but a dead row
-// can be repaired, and one that was withheld let go.
+// replaces reports whether an outcome may replace a row's code: the first outcome stands, but a dead row
+// can be repaired, and one that was withheld let through.
 func replaces(outcome, known Code) bool {
 	switch {
 	case known == Code(event.Pending):
 		return outcome.Settled()
-	case known.mendable():
+	case known.repairable():
 		return outcome.Settled() && outcome != known
 	default:
 		return false
 	}
 }
 
-// Complete closes the reading of a file: it counts the codes of its lines anew, so that the record is right whatever was
+// Complete closes the reading of a file: it counts the codes of its lines again, so that the record is right whatever was
 // settled meanwhile, and makes it Waiting, or Done if nothing is left to settle.
 func (t *Tx) Complete(f *File, lines int, now time.Time) error {
 	f.Lines, f.Rows, f.Rejected, f.Codes = lines, 0, 0, nil
@@ -346,7 +346,7 @@ func (t *Tx) Abandon(f *File, code Code, now time.Time) error {
 	return t.Complete(f, lines, now)
 }
 
-// Reopen takes up a file again whose content has turned up, see File.NeedsRead: rows that were given up wait once more, and what
+// Reopen takes up a file again whose content has turned up, see File.NeedsRead: rows that were given up wait again, and what
 // was not read of it is to be read. The first outcome of a row stands. It reports whether there was anything to take up; then the
 // record is to be put afterwards.
 func (t *Tx) Reopen(f *File, now time.Time) (bool, error) {
@@ -363,7 +363,7 @@ func (t *Tx) Reopen(f *File, now time.Time) (bool, error) {
 		f.Status = Reading
 	}
 	f.Partial, f.Keep, f.Published, f.Finished = false, false, time.Time{}, time.Time{}
-	f.Note(now, "found again, its rows without an outcome wait once more")
+	f.Note(now, "found again, its rows without an outcome wait again")
 	return true, nil
 }
 
@@ -406,12 +406,12 @@ type Row struct {
 	Code Code
 	// Number goes with a rejected row: its columns, or the length of its line.
 	Number int
-	// Detail tells why a row is dead, as far as the ledger kept it.
+	// Detail is why a row is dead, as far as the ledger kept it.
 	Detail string
 }
 
 // Rows yields the rows of a file that want takes, in the order of their lines. Each chunk is read in a transaction of its
-// own, so a slow consumer holds up nobody.
+// own, so a slow consumer blocks nobody.
 func (l *Ledger) Rows(id string, want func(Code) bool) iter.Seq2[Row, error] {
 	return func(yield func(Row, error) bool) {
 		for chunk := 0; ; chunk++ {

@@ -12,7 +12,7 @@ import (
 	"bobosync/shared/telemetry/metric"
 )
 
-// Set are the metrics of ingest. Its Watch takes the gauges off the service's state.
+// Set are the metrics of ingest. Its Watch reads the gauges from the service's state.
 type Set struct {
 	metric.Watched[control.IngestState]
 	files    *prometheus.CounterVec

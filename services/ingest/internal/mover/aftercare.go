@@ -17,20 +17,20 @@ import (
 )
 
 const (
-	// careTime is how long a moved file is looked at again: a producer that kept it open may still write to it.
+	// careTime is how long a moved file is checked: a producer that kept it open may still write to it.
 	careTime = 5 * time.Minute
-	// careTimeAfterStart is how old a move may be for its file to be looked at when ingest starts.
+	// careTimeAfterStart is how old a move may be for its file to be checked when ingest starts.
 	careTimeAfterStart = 24 * time.Hour
 )
 
-// aftercare looks at files that were moved lately. What was written to since is taken back to the input directory, where it is read as
+// aftercare checks files that were moved recently. What was written to since is taken back to the input directory, where it is read as
 // a new file: its old rows are known, the new ones must not be lost.
 type aftercare struct {
 	m      *Mover
 	mu     sync.Mutex
 	recent map[string]moved // by path
-	// left is what is left of files that were copied to another file system, the oldest first.
-	left []*remnant
+	// remnants is what is left of files that were copied to another file system, the oldest first.
+	remnants []*remnant
 }
 
 func newToken() string { return rand.Text()[:12] + "-" }
@@ -42,11 +42,11 @@ func (a *aftercare) load() error {
 	}
 	all, err := a.m.Ledger.Files()
 	if err != nil {
-		return fmt.Errorf("look up files that were moved lately: %w", err)
+		return fmt.Errorf("look up files that were moved recently: %w", err)
 	}
 	since := a.m.Now().Add(-careTimeAfterStart)
 	for _, f := range all {
-		for _, p := range f.Places {
+		for _, p := range f.Copies {
 			if p.AtDest() && p.Moved.After(since) && p.Moved.After(a.recent[p.MovedTo].at) {
 				a.recent[p.MovedTo] = moved{id: f.ID, name: p.Name, to: p.MovedTo, stat: p.Stat, at: p.Moved}
 			}
@@ -65,18 +65,18 @@ func (a *aftercare) add(done []moved) {
 	}
 }
 
-// run looks every so often until ctx ends.
+// run checks every so often until ctx ends.
 func (a *aftercare) run(ctx context.Context, every time.Duration) {
 	_ = pause.Every(ctx, every, func() error {
-		a.look(ctx)
-		a.lookAtLeft(ctx, false)
+		a.check(ctx)
+		a.checkRemnants(ctx, false)
 		return nil
 	})
-	a.lookAtLeft(context.WithoutCancel(ctx), true)
+	a.checkRemnants(context.WithoutCancel(ctx), true)
 }
 
-// look looks at all of them once, and lets go of those that were moved long enough ago.
-func (a *aftercare) look(ctx context.Context) {
+// check checks all of them once, and drops those that were moved long enough ago.
+func (a *aftercare) check(ctx context.Context) {
 	a.mu.Lock()
 	recent := make([]moved, 0, len(a.recent))
 	for _, d := range a.recent {
@@ -90,7 +90,7 @@ func (a *aftercare) look(ctx context.Context) {
 		if info, err := os.Lstat(d.to); err == nil && files.StatOf(info).Same(d.stat) && a.m.Now().Sub(d.at) <= careTime {
 			continue
 		}
-		now, taken, err := a.m.takeBackIfWritten(ctx, d.id, ledger.Place{Name: d.name, MovedTo: d.to, Stat: d.stat})
+		now, taken, err := a.m.takeBackIfWritten(ctx, d.id, ledger.Copy{Name: d.name, MovedTo: d.to, Stat: d.stat})
 		if err != nil {
 			a.m.Log.Warn("a file was written to after it was moved, and cannot be taken back: what is new in it is not read",
 				"file", d.to, "file_id", ledger.Short(d.id), "error", err)
@@ -108,15 +108,15 @@ func (a *aftercare) look(ctx context.Context) {
 	}
 }
 
-// TakeBackIfWritten takes a moved copy back to the input directory if it was written to since. Another file that was put in its place
+// TakeBackIfWritten takes a moved copy back to the input directory if it was written to since. Another file that has replaced it
 // stays where it is.
-func (m *Mover) TakeBackIfWritten(ctx context.Context, id string, p ledger.Place) error {
+func (m *Mover) TakeBackIfWritten(ctx context.Context, id string, p ledger.Copy) error {
 	_, _, err := m.takeBackIfWritten(ctx, id, p)
 	return err
 }
 
 // takeBackIfWritten returns how the copy looks now, and reports whether it was taken back.
-func (m *Mover) takeBackIfWritten(ctx context.Context, id string, p ledger.Place) (now files.Stat, taken bool, err error) {
+func (m *Mover) takeBackIfWritten(ctx context.Context, id string, p ledger.Copy) (now files.Stat, taken bool, err error) {
 	dir, err := files.OpenDir(filepath.Dir(p.MovedTo))
 	if err != nil {
 		return p.Stat, false, nil // the directories are watched elsewhere
@@ -125,7 +125,7 @@ func (m *Mover) takeBackIfWritten(ctx context.Context, id string, p ledger.Place
 	name := filepath.Base(p.MovedTo)
 	info, err := dir.Stat(name)
 	if err != nil || !info.Mode().IsRegular() {
-		return p.Stat, false, nil // somebody took it, as he may
+		return p.Stat, false, nil // somebody took it, which is allowed
 	}
 	now = files.StatOf(info)
 	if now.Same(p.Stat) || now.Key != p.Stat.Key || now.Key == "" && now.Size <= p.Stat.Size {
@@ -143,7 +143,7 @@ func (m *Mover) takeBackIfWritten(ctx context.Context, id string, p ledger.Place
 	return p.Stat, taken, err
 }
 
-func (m *Mover) takeBack(ctx context.Context, dir *files.Dir, id string, p ledger.Place, now files.Stat) (bool, error) {
+func (m *Mover) takeBack(ctx context.Context, dir *files.Dir, id string, p ledger.Copy, now files.Stat) (bool, error) {
 	m.still.Lock()
 	defer m.still.Unlock()
 	// Another file may have been moved there since, perhaps the very one that was taken back before.

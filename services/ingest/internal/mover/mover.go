@@ -18,9 +18,10 @@ import (
 	"bobosync/services/ingest/internal/failpoint"
 	"bobosync/services/ingest/internal/files"
 	"bobosync/services/ingest/internal/ledger"
+	"bobosync/shared/disk"
 )
 
-// movesPerCommit is how many files are moved before the ledger is told. What a crash leaves unnoted is found again: see
+// movesPerCommit is how many files are moved per commit of the ledger. What a crash leaves unnoted is found again: see
 // files.Move.Resumed.
 const movesPerCommit = 256
 
@@ -31,15 +32,15 @@ type Config struct {
 	// Inputs are the input directories; all of their finished files go to Processed or Failed.
 	Inputs            files.Inputs
 	Processed, Failed string
-	// Stay tells that finished files stay in the input directory.
+	// Stay reports that finished files stay in the input directory.
 	Stay bool
 	Now  func() time.Time
 	Hit  failpoint.Hit
 	// FirstPause and MaxPause are the pauses before what failed is tried again.
 	FirstPause, MaxPause time.Duration
-	// Recheck is how often files are looked at that were moved lately.
+	// Recheck is how often recently moved files are checked.
 	Recheck time.Duration
-	// Unusable looks at the directories and reports whether one of them cannot be used: that has log lines of its own.
+	// Unusable checks the directories and reports whether one of them cannot be used: that has log lines of its own.
 	Unusable func() bool
 	// Finished is called once for each file, when it was moved or stays; movedTo is empty if it was not moved.
 	Finished func(f *ledger.File, movedTo string)
@@ -68,7 +69,7 @@ type job struct {
 	pause   time.Duration // after the last failure
 }
 
-// New returns a Mover with what an earlier run did not get to, and clears up what that left behind.
+// New returns a Mover with what an earlier run did not get to, and cleans up what that left behind.
 func New(cfg Config) (*Mover, error) {
 	m := &Mover{Config: cfg, wake: make(chan struct{}, 1), queue: map[string]*job{}, blocked: map[string]string{}}
 	m.after = aftercare{m: m, recent: map[string]moved{}}
@@ -190,6 +191,7 @@ func (m *Mover) retry(id string, j *job) {
 type moved struct {
 	id, name string
 	to       string // its path; empty if the copy was gone
+	failed   bool   // it was moved as one of a failed file
 	stat     files.Stat
 	at       time.Time
 }
@@ -248,12 +250,12 @@ func (m *Mover) moveFile(ctx context.Context, id string, resumed bool) ([]moved,
 // setBlocked remembers why a file cannot be moved, or that it could be, and warns now and then.
 func (m *Mover) setBlocked(ctx context.Context, id string, err error) {
 	wrong, failed := errors.AsType[*fileError](err)
-	// One that was replaced is looked at anew.
+	// One that was replaced is considered again.
 	failed = failed && ctx.Err() == nil && !errors.Is(err, files.ErrReplaced)
 	m.mu.Lock()
 	delete(m.blocked, id)
 	if failed {
-		m.blocked[id] = files.Reason(wrong.err)
+		m.blocked[id] = disk.Cause(wrong.err).Error()
 	}
 	now := m.Now()
 	quiet := !failed || now.Sub(m.warned) < time.Minute
@@ -290,7 +292,7 @@ func (m *Mover) moveCopies(ctx context.Context, f *ledger.File, resumed bool) (d
 
 // moveFrom moves the copies that are left in one of the input directories.
 func (m *Mover) moveFrom(ctx context.Context, in files.Input, into string, f *ledger.File, resumed bool) (done []moved, err error) {
-	copies := slices.DeleteFunc(f.InInput(), func(p ledger.Place) bool { return files.FeedOf(p.Name) != in.Feed })
+	copies := slices.DeleteFunc(f.InInput(), func(p ledger.Copy) bool { return files.FeedOf(p.Name) != in.Feed })
 	if len(copies) == 0 {
 		return nil, nil
 	}
@@ -301,7 +303,7 @@ func (m *Mover) moveFrom(ctx context.Context, in files.Input, into string, f *le
 	defer way.close()
 	for _, p := range copies {
 		name := files.Base(p.Name)
-		stat, there, err := way.holds(ctx, f, p)
+		stat, there, err := way.stillOurs(ctx, f, p)
 		if err != nil {
 			return done, err
 		}
@@ -316,14 +318,14 @@ func (m *Mover) moveFrom(ctx context.Context, in files.Input, into string, f *le
 		if err != nil && !errors.Is(err, files.ErrGone) {
 			return done, err
 		}
-		done = append(done, moved{id: f.ID, name: p.Name, to: to, stat: now, at: m.Now()})
+		done = append(done, moved{id: f.ID, name: p.Name, to: to, failed: f.Failed(), stat: now, at: m.Now()})
 	}
 	return done, nil
 }
 
 // moveOne moves one copy and returns its new path; it is empty with files.ErrGone.
 func (m *Mover) moveOne(
-	ctx context.Context, w *way, name, wanted string, f *ledger.File, p ledger.Place, stat files.Stat, resumed bool,
+	ctx context.Context, w *way, name, wanted string, f *ledger.File, p ledger.Copy, stat files.Stat, resumed bool,
 ) (string, files.Stat, error) {
 	to, now, err := files.Move{
 		From: w.from, Name: name, Into: w.into, Wanted: wanted, Tag: ledger.Short(f.ID), Token: m.token, Resumed: resumed,
@@ -332,7 +334,7 @@ func (m *Mover) moveOne(
 			id, err := content.IDIn(ctx, d, name)
 			return id == f.ID, err
 		},
-		Left: func(r files.Remnant) { m.after.leave(&remnant{Remnant: r, id: f.ID, name: p.Name, at: m.Now()}) },
+		OnRemnant: func(r files.Remnant) { m.after.leave(&remnant{Remnant: r, id: f.ID, name: p.Name, at: m.Now()}) },
 	}.Do(ctx)
 	if err != nil {
 		return "", now, err
@@ -343,7 +345,7 @@ func (m *Mover) moveOne(
 // moveBack moves the copies of a file whose dead rows were repaired from the failed files to the processed ones.
 func (m *Mover) moveBack(ctx context.Context, f *ledger.File, resumed bool) error {
 	paths := map[string]string{}
-	for _, p := range f.Places {
+	for _, p := range f.Copies {
 		if !p.AtDest() || filepath.Dir(p.MovedTo) != filepath.Clean(m.Failed) {
 			continue
 		}
@@ -398,7 +400,7 @@ func (m *Mover) keep(id string) error {
 	return nil
 }
 
-// note stores what was moved, and tells of the files that are through.
+// note stores what was moved, and reports the files that are finished.
 func (m *Mover) note(done []moved) error {
 	if len(done) == 0 {
 		return nil
@@ -420,8 +422,8 @@ func (m *Mover) note(done []moved) error {
 			if f == nil {
 				continue
 			}
-			first := !slices.ContainsFunc(f.Places, func(p ledger.Place) bool { return p.MovedTo != "" }) || lines[d.id].first
-			f.MarkMoved(d.name, d.to, d.stat, now)
+			first := !slices.ContainsFunc(f.Copies, func(p ledger.Copy) bool { return p.MovedTo != "" }) || lines[d.id].first
+			f.MarkMoved(d.name, d.to, d.stat, d.failed, now)
 			if err := errors.Join(tx.Put(f), dropName(tx, d.name, d.id)); err != nil {
 				return err
 			}
@@ -443,7 +445,7 @@ func (m *Mover) note(done []moved) error {
 	return nil
 }
 
-// dropName forgets a name unless other content was found under it meanwhile.
+// dropName drops a name unless other content was found under it meanwhile.
 func dropName(tx *ledger.Tx, name, id string) error {
 	n, known, err := tx.Name(name)
 	if err != nil || !known || n.ID != id || n.Next != nil {
@@ -473,9 +475,9 @@ func (w *way) close() {
 	w.into.Close()
 }
 
-// holds reports whether a place still holds the content that was read, and how that looks now; if nothing is there, how it looked. A
-// file that was only touched, or copied back, holds it.
-func (w *way) holds(ctx context.Context, f *ledger.File, p ledger.Place) (files.Stat, bool, error) {
+// stillOurs reports whether a copy still has the content that was read, and its stat now; if nothing is there, its last stat. A file that was
+// only touched, or copied back, has it.
+func (w *way) stillOurs(ctx context.Context, f *ledger.File, p ledger.Copy) (files.Stat, bool, error) {
 	name := files.Base(p.Name)
 	info, err := w.from.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -498,7 +500,7 @@ func (w *way) holds(ctx context.Context, f *ledger.File, p ledger.Place) (files.
 	return now, id == f.ID, err
 }
 
-// tidyUp clears up what the last run's moves left behind, and draws the token of this run's. What it cannot do is not worth stopping
+// tidyUp cleans up what the last run's moves left behind, and draws the token of this run's. What it cannot do is not worth stopping
 // for: anybody who may write to a directory can make names that look like this program's.
 func (m *Mover) tidyUp() error {
 	last := ""

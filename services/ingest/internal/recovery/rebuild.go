@@ -1,4 +1,4 @@
-// Package recovery makes good what was lost: it rebuilds a ledger, and replays the files to a resolver that lost its state store, or
+// Package recovery recovers what was lost: it rebuilds a ledger, and replays the files to a resolver that lost its state store, or
 // whose stream was lost.
 package recovery
 
@@ -19,6 +19,7 @@ import (
 	"bobosync/services/ingest/internal/intake"
 	"bobosync/services/ingest/internal/ledger"
 	"bobosync/services/ingest/internal/watch"
+	"bobosync/shared/disk"
 )
 
 // Recovery reads files again. All fields are required but Finished, which is empty if no file is ever moved.
@@ -90,8 +91,8 @@ func (r *Recovery) finishedFiles() ([]listed, error) {
 	return all, nil
 }
 
-// Rebuild fills a ledger that was begun anew. The finished files become known again, so that their content is recognized,
-// and every file gets its place in the order of reading by its own time, those that still wait included: so the order comes
+// Rebuild fills a ledger that was recreated. The finished files become known again, so that their content is recognized,
+// and every file gets its number in the order of reading by its own time, those that still wait included: so the order comes
 // out as it was.
 func (r *Recovery) Rebuild(ctx context.Context) error {
 	rebuilt, err := r.Ledger.Meta(ledger.MetaRebuilt)
@@ -109,12 +110,12 @@ func (r *Recovery) Rebuild(ctx context.Context) error {
 	all = append(all, waiting...)
 	sortListed(all)
 	g := r.NewGroup(nil)
-	orders := r.orders(all)
+	sequences := r.assignSequences(all)
 	for i, f := range all {
 		if !f.done {
 			continue
 		}
-		if err := r.importFinished(ctx, g, f, orders[i]); err != nil {
+		if err := r.importFinished(ctx, g, f, sequences[i]); err != nil {
 			return err
 		}
 	}
@@ -126,7 +127,7 @@ func (r *Recovery) Rebuild(ctx context.Context) error {
 			if f.done {
 				continue
 			}
-			if err := tx.SetName(f.Name, ledger.NameEntry{Stat: f.Stat, Order: orders[i]}); err != nil {
+			if err := tx.SetName(f.Name, ledger.NameEntry{Stat: f.Stat, Sequence: sequences[i]}); err != nil {
 				return err
 			}
 		}
@@ -142,7 +143,7 @@ func (r *Recovery) ForgetHalfRead() error {
 		return fmt.Errorf("look up open files: %w", err)
 	}
 	open = slices.DeleteFunc(open, func(f *ledger.File) bool {
-		finished := slices.ContainsFunc(f.Places, func(p ledger.Place) bool { return p.MovedTo != "" })
+		finished := slices.ContainsFunc(f.Copies, func(p ledger.Copy) bool { return p.MovedTo != "" })
 		return f.Status != ledger.Reading || !finished || len(f.InInput()) > 0
 	})
 	if len(open) == 0 {
@@ -168,33 +169,33 @@ func sortListed(all []listed) {
 	})
 }
 
-// orders gives sorted files their places: each its own time, and none the same.
-func (r *Recovery) orders(all []listed) []int64 {
+// assignSequences gives sorted files their numbers: each its own time, and no two the same.
+func (r *Recovery) assignSequences(all []listed) []int64 {
 	now := r.Now().UnixNano()
-	orders := make([]int64, len(all))
+	sequences := make([]int64, len(all))
 	last := int64(0)
 	for i, f := range all {
 		last = max(min(f.Stat.Modified, now), last+1)
-		orders[i] = last
+		sequences[i] = last
 	}
-	return orders
+	return sequences
 }
 
 // importFinished makes a finished file known that the ledger does not know. One that cannot be read is left out.
-func (r *Recovery) importFinished(ctx context.Context, g *intake.Group, f listed, order int64) error {
+func (r *Recovery) importFinished(ctx context.Context, g *intake.Group, f listed, sequence int64) error {
 	_, err := r.withFinished(ctx, g, f, func(c *content.File, known *ledger.File) *intake.Reading {
 		if known != nil || g.Pending(c.ID) {
 			return nil
 		}
-		return r.imported(c, f, order)
+		return r.imported(c, f, sequence)
 	})
 	return err
 }
 
-func (r *Recovery) imported(c *content.File, f listed, order int64) *intake.Reading {
+func (r *Recovery) imported(c *content.File, f listed, sequence int64) *intake.Reading {
 	file := r.NewFile(f.Name, c)
-	file.Order, file.Reference = order, r.Earlier(c)
-	file.Places = []ledger.Place{{Name: f.Name, Stat: c.Stat, MovedTo: f.path}}
+	file.Sequence, file.Reference = sequence, r.Earlier(c)
+	file.Copies = []ledger.Copy{{Name: f.Name, Stat: c.Stat, MovedTo: f.path}}
 	return &intake.Reading{File: file, New: true, MovedTo: f.path}
 }
 
@@ -222,7 +223,7 @@ func (r *Recovery) withFinished(
 	case errors.Is(wrong, fs.ErrNotExist) && !errors.Is(wrong, content.ErrNoDirectory), errors.Is(wrong, content.ErrChanged):
 		return gone, nil
 	}
-	r.Log.Warn("a finished file cannot be read again, what it says is not recovered", "file", f.Name, "reason", files.Reason(wrong))
+	r.Log.Warn("a finished file cannot be read again, what it says is not recovered", "file", f.Name, "reason", disk.Cause(wrong).Error())
 	return unreadable, nil
 }
 

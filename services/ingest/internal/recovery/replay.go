@@ -37,15 +37,15 @@ func (r *Recovery) NewSession(stream *entries.Stream, inbox *intake.Inbox, found
 	return &Session{Recovery: r, stream: stream, publish: stream.Send, inbox: inbox, found: found}
 }
 
-// Begin makes good what was lost since the last session. Epoch is that of the resolver's state store, empty if it has not told.
+// Begin recovers what was lost since the last session. Epoch is that of the resolver's state store, empty if it is not known.
 func (s *Session) Begin(ctx context.Context, epoch string) error {
 	lost, err := s.lostStreams()
 	if err != nil {
 		return err
 	}
 	// With the stream of entries, event.Recovered may have been lost before the resolver had read it, which would wait for ever. So
-	// all is replayed, also if the bucket was lost as well and the resolver has yet to tell its epoch. One that is recovered
-	// already takes no notice.
+	// all is replayed, also if the bucket was lost as well and the resolver has yet to announce its epoch. One that is recovered
+	// already ignores it.
 	if lost[topology.StreamEntries] {
 		err := s.Ledger.Update(func(tx *ledger.Tx) error { return tx.SetMeta(ledger.MetaEpoch, "") })
 		if err != nil {
@@ -109,7 +109,7 @@ func (s *Session) store(epoch string) error {
 	return nil
 }
 
-// Recover rebuilds the resolver's state store from the files, if its epoch is another one than that of the last rebuild. In this
+// Recover rebuilds the resolver's state store from the files, if its epoch differs from that of the last rebuild. In this
 // order, all of it before event.Recovered: finished files, so that an older event in a file that still waits cannot beat a
 // newer one from a file that is done; then the files that wait. It can be cut off and begun again.
 func (s *Session) Recover(ctx context.Context, epoch string) error {
@@ -125,7 +125,7 @@ func (s *Session) Recover(ctx context.Context, epoch string) error {
 	if err := s.readEarlier(ctx); err != nil {
 		return err
 	}
-	recovered := bus.NewMessage(topology.SubjectRecovered, event.Encode(&event.Recovered{Memory: epoch}))
+	recovered := bus.NewMessage(topology.SubjectRecovered, event.Encode(&event.Recovered{Epoch: epoch}))
 	if err := s.stream.SameStreams(ctx); err != nil {
 		return err
 	}
@@ -174,7 +174,7 @@ func (s *Session) replay(ctx context.Context) (*replayed, error) {
 		}
 		if s.Now().Sub(began) > replayTime {
 			s.Log.Error("a file could not be read again for the resolver, which goes on without it: " +
-				"make sure that the directories can be read; to have all files read once more, stop the resolver, delete its resolver.db and start it")
+				"make sure that the directories can be read; to have all files read again, stop the resolver, delete its resolver.db and start it")
 			return done, nil
 		}
 		if err := pause.For(ctx, wait); err != nil {
@@ -201,7 +201,7 @@ func (s *Session) replayFinished(ctx context.Context, done *replayed, waiting []
 		isWaiting[f.ID] = true
 	}
 	g := s.NewGroup(s.publish)
-	orders := s.orders(listed)
+	sequences := s.assignSequences(listed)
 	all = true
 	for i, f := range listed {
 		if !f.done {
@@ -213,7 +213,7 @@ func (s *Session) replayFinished(ctx context.Context, done *replayed, waiting []
 				continue
 			}
 		}
-		copy, err := s.replayOne(ctx, g, f, orders[i], done, isWaiting)
+		copy, err := s.replayOne(ctx, g, f, sequences[i], done, isWaiting)
 		if err != nil {
 			return false, err
 		}
@@ -224,7 +224,7 @@ func (s *Session) replayFinished(ctx context.Context, done *replayed, waiting []
 
 // replayOne publishes the entries of a finished file, once for all copies of its content.
 func (s *Session) replayOne(
-	ctx context.Context, g *intake.Group, f listed, order int64, done *replayed, isWaiting map[string]bool,
+	ctx context.Context, g *intake.Group, f listed, sequence int64, done *replayed, isWaiting map[string]bool,
 ) (found, error) {
 	var r *intake.Reading
 	copy, err := s.withFinished(ctx, g, f, func(c *content.File, known *ledger.File) *intake.Reading {
@@ -238,7 +238,7 @@ func (s *Session) replayOne(
 		if known != nil {
 			r = &intake.Reading{File: known, Again: true}
 		} else {
-			r = s.imported(c, f, order)
+			r = s.imported(c, f, sequence)
 		}
 		r.Settled = true
 		return r
@@ -250,7 +250,7 @@ func (s *Session) replayOne(
 	return copy, err
 }
 
-// replayWaiting publishes the entries of the files that wait, or were not wholly read; every row is answered again. It reports whether
+// replayWaiting publishes the entries of the files that wait, or were not wholly read; every row gets its outcome again. It reports whether
 // all that are there could be read.
 func (s *Session) replayWaiting(ctx context.Context, done *replayed, waiting []*ledger.File) (all bool, err error) {
 	all = true
@@ -272,8 +272,8 @@ func (s *Session) replayWaiting(ctx context.Context, done *replayed, waiting []*
 }
 
 // doneInPlace reports whether a file in the input directory is a finished one, which stays there or waits to be moved. If it does
-// not look as the ledger knows it, it was touched or renamed, or its share was mounted anew, or it is a new file, which is the
-// inbox's: its content tells.
+// not look as the ledger knows it, it was touched or renamed, or its share was remounted, or it is a new file, which is the
+// inbox's: its content decides.
 func (s *Session) doneInPlace(ctx context.Context, f listed) (bool, error) {
 	entry, file, err := s.inbox.LookUp(f.Name)
 	if err != nil {
@@ -293,9 +293,8 @@ func (s *Session) doneInPlace(ctx context.Context, f listed) (bool, error) {
 	return file != nil && (file.Status == ledger.Done || file.Status == ledger.Moved), nil
 }
 
-// readEarlier waits until the files were read that lay in the input directory when the ledger was begun anew. Some of their
-// events may have been sent to AtHoc by a life of the program that nobody remembers: the resolver must know them before it
-// goes on.
+// readEarlier waits until the files were read that lay in the input directory when the ledger was recreated. Some of their
+// events may have been sent to AtHoc before the loss, unknown to everybody: the resolver must know them before it goes on.
 func (s *Session) readEarlier(ctx context.Context) error {
 	for {
 		if err := s.inbox.Read(ctx); err != nil {
@@ -319,7 +318,7 @@ func (s *Session) earlierFiles() (bool, error) {
 	waiting := false
 	err := s.Ledger.View(func(tx *ledger.Tx) error {
 		return tx.Names(func(name string, n ledger.NameEntry) error {
-			if n.ID != "" || n.Order == 0 || waiting {
+			if n.ID != "" || n.Sequence == 0 || waiting {
 				return nil
 			}
 			dir, known := s.Inputs.Dir(name)

@@ -13,7 +13,7 @@ import (
 	"bobosync/services/ingest/internal/ledger"
 )
 
-// Republish publishes the entries of files that wait once more; every row is answered again.
+// Republish publishes the entries of waiting files again; every row gets its outcome again.
 func (s *Session) Republish(ctx context.Context, waiting []*ledger.File, why string) error {
 	return s.republish(ctx, waiting, why, func(*ledger.File, found) error { return nil })
 }
@@ -61,7 +61,7 @@ func (s *Session) rereadOne(ctx context.Context, g *intake.Group, f *ledger.File
 
 // rereadCopy reads a file from one place. It is gone from there only if other content or nothing lies there for sure: one that
 // changes may have been touched only, and a directory may be away for a while.
-func (s *Session) rereadCopy(ctx context.Context, g *intake.Group, f *ledger.File, p ledger.Place) (found, error) {
+func (s *Session) rereadCopy(ctx context.Context, g *intake.Group, f *ledger.File, p ledger.Copy) (found, error) {
 	dir, known := s.Inputs.Dir(p.Name)
 	if !known {
 		return gone, nil
@@ -80,14 +80,14 @@ func (s *Session) rereadCopy(ctx context.Context, g *intake.Group, f *ledger.Fil
 		return gone, nil
 	}
 	p.Stat = c.Stat
-	err = g.Read(ctx, c, &intake.Reading{File: f, Again: true, Place: &p})
+	err = g.Read(ctx, c, &intake.Reading{File: f, Again: true, Copy: &p})
 	if wrong := new(intake.FileError); errors.As(err, &wrong) {
 		return unreadable, ctx.Err()
 	}
 	return read, err
 }
 
-// giveUp closes a file that is not there any more, with a code for the rows that nobody can settle.
+// giveUp closes a file that is not there any more, with a code for the rows that nothing can settle.
 func (s *Session) giveUp(f *ledger.File) error {
 	var closed *ledger.File
 	err := s.Ledger.Update(func(tx *ledger.Tx) error {

@@ -1,4 +1,4 @@
-// Package retention deletes old processed files and forgets old records.
+// Package retention deletes old processed files and old records.
 package retention
 
 import (
@@ -18,13 +18,14 @@ import (
 	"bobosync/services/ingest/internal/files"
 	"bobosync/services/ingest/internal/ledger"
 	"bobosync/shared/control"
+	"bobosync/shared/disk"
 )
 
 // Margin is how much older than the lifetime of duty a file must be, whatever is asked for: the finished files of a
-// lifetime are read again when the resolver's memory was lost.
+// lifetime are read again when the resolver's state store was lost.
 const Margin = 24 * time.Hour
 
-// purgePause is after how long a purge that was not gone on with is begun anew.
+// purgePause is the pause after which a purge that was not continued starts over.
 const purgePause = time.Minute
 
 // Purger deletes old files. It remembers between the requests of one purge how far it has come. Without that, files that cannot be
@@ -35,7 +36,7 @@ type Purger struct {
 	mu    sync.Mutex
 	by    string
 	last  time.Time // of the last part, if there was more to do
-	after string    // the last file that was looked at
+	after string    // the last file that was examined
 	total control.PurgeAnswer
 }
 
@@ -47,22 +48,22 @@ type Config struct {
 	Processed string
 	// Lifetime is how long an event counts.
 	Lifetime time.Duration
-	// Records is how many records are looked at in a go, Time how long a part of a purge takes.
+	// Records is how many records are examined in a go, Time how long a part of a purge takes.
 	Records int
 	Time    time.Duration
 	Now     func() time.Time
 	Hit     failpoint.Hit
 	Remove  func(path string) error
 	// TakeBack takes a moved copy back to be read again if it was written to since.
-	TakeBack func(ctx context.Context, id string, p ledger.Place) error
+	TakeBack func(ctx context.Context, id string, p ledger.Copy) error
 }
 
-// Purge deletes old processed files and forgets old records, or does a part of that. It goes on where the last request of the
+// Purge deletes old processed files and old records, or does a part of that. It goes on where the last request of the
 // same origin has ended.
 //
-// The order makes that no crash leaves a file unaccounted: the ledger first notes which files are about to be deleted, then they are
-// deleted, then the ledger notes that and forgets their rows. After a crash in between, a marked file that is gone was deleted
-// by this, and one that is still there is looked at like any other.
+// The order ensures that no crash leaves a file unaccounted for: the ledger first notes which files are about to be deleted, then they are
+// deleted, then the ledger notes that and drops their rows. After a crash in between, a marked file that is gone was deleted
+// by this, and one that is still there is treated like any other.
 func (p *Purger) Purge(ctx context.Context, req control.PurgeRequest) (control.PurgeAnswer, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -76,7 +77,7 @@ func (p *Purger) Purge(ctx context.Context, req control.PurgeRequest) (control.P
 	}
 	answer := control.PurgeAnswer{}
 	for more := true; more; more = answer.More && p.withinBudget(p.Now().Sub(began), answer) {
-		if answer.More, err = p.part(ctx, old, &answer); err != nil {
+		if answer.More, err = p.page(ctx, old, &answer); err != nil {
 			return answer, fmt.Errorf("purge old files: %w", err)
 		}
 	}
@@ -90,8 +91,8 @@ func (p *Purger) Purge(ctx context.Context, req control.PurgeRequest) (control.P
 	return answer, nil
 }
 
-// withinBudget reports whether there is time for more. An answer that tells of nothing done is put off for longer: who asks may take it
-// for a standstill.
+// withinBudget reports whether there is time for more. An answer without anything done is delayed for longer: the caller may take it for a
+// stall.
 func (p *Purger) withinBudget(took time.Duration, so control.PurgeAnswer) bool {
 	if so.Files+so.Records == 0 {
 		took /= 5
@@ -99,7 +100,7 @@ func (p *Purger) withinBudget(took time.Duration, so control.PurgeAnswer) bool {
 	return took < p.Time
 }
 
-// add adds up the parts. An answer tells of all failures so far.
+// add adds up the parts. An answer has all failures so far.
 func (p *Purger) add(a *control.PurgeAnswer) {
 	p.total.Files += a.Files
 	p.total.Bytes += a.Bytes
@@ -128,8 +129,8 @@ func (p *Purger) end(ctx context.Context, by string, answer *control.PurgeAnswer
 	}
 }
 
-// part looks at the next records, and reports whether there may be further ones.
-func (p *Purger) part(ctx context.Context, old *cutoffs, answer *control.PurgeAnswer) (more bool, err error) {
+// page examines the next records, and reports whether there may be further ones.
+func (p *Purger) page(ctx context.Context, old *cutoffs, answer *control.PurgeAnswer) (more bool, err error) {
 	some, err := p.Ledger.After(p.after, p.Records)
 	if err != nil || len(some) == 0 {
 		return false, err
@@ -144,7 +145,7 @@ func (p *Purger) part(ctx context.Context, old *cutoffs, answer *control.PurgeAn
 	results := map[string]*deletion{}
 	for _, m := range marked {
 		if result := p.deleteOld(ctx, m); ctx.Err() == nil || result.deleted {
-			results[m.place.MovedTo] = result
+			results[m.copy.MovedTo] = result
 		}
 	}
 	if err := p.Hit(failpoint.Deleted); err != nil {
@@ -157,7 +158,7 @@ func (p *Purger) part(ctx context.Context, old *cutoffs, answer *control.PurgeAn
 	return true, nil
 }
 
-// cutoffs tell what is old enough.
+// cutoffs are the limits for what is old enough.
 type cutoffs struct {
 	files, records time.Time
 	processed      fs.FileInfo // nil if there is no such directory
@@ -176,7 +177,7 @@ func (p *Purger) cutoffs(req control.PurgeRequest) (*cutoffs, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, control.Refuse("PROCESSED_DIRECTORY: the directory %s does not exist", p.Processed)
 	case err != nil:
-		return nil, control.Refuse("PROCESSED_DIRECTORY: cannot look at %s: %s", p.Processed, files.Reason(err))
+		return nil, control.Refuse("PROCESSED_DIRECTORY: cannot look at %s: %s", p.Processed, disk.Cause(err).Error())
 	case !info.IsDir():
 		return nil, control.Refuse("PROCESSED_DIRECTORY: %s is not a directory", p.Processed)
 	}
@@ -197,17 +198,17 @@ func olderThan(t, limit time.Time) bool { return !t.IsZero() && t.Before(limit) 
 
 // due reports whether the copy is to be deleted: it lies in the directory of processed files, and its file was finished, and the
 // copy itself moved there, long enough ago.
-func (a *cutoffs) due(f *ledger.File, p ledger.Place) bool {
-	return f.Status == ledger.Moved && p.AtDest() && olderThan(later(f.Finished, p.Moved), a.files) && a.inProcessed(p.MovedTo)
+func (a *cutoffs) due(f *ledger.File, p ledger.Copy) bool {
+	return f.Status == ledger.Moved && p.AtDest() && olderThan(slices.MaxFunc([]time.Time{f.Finished, p.Moved}, time.Time.Compare), a.files) && a.inProcessed(p.MovedTo)
 }
 
 // forgettable reports whether the record of a file, and of its further copies, is old enough to be forgotten, and no copy is left.
-func (a *cutoffs) forgettable(f *ledger.File, copies []ledger.Copy) bool {
+func (a *cutoffs) forgettable(f *ledger.File, copies []ledger.ExtraCopy) bool {
 	if f.Status != ledger.Moved || !olderThan(f.Finished, a.records) {
 		return false
 	}
-	for _, p := range f.Places {
-		if later(p.Found, p.Moved).After(a.records) || p.AtDest() && !missing(p.MovedTo) {
+	for _, p := range f.Copies {
+		if slices.MaxFunc([]time.Time{p.Found, p.Moved}, time.Time.Compare).After(a.records) || p.AtDest() && !missing(p.MovedTo) {
 			return false
 		}
 	}
@@ -230,13 +231,6 @@ func missing(path string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
-
 // inProcessed reports whether a file lies in the directory of processed files, however that is spelled now.
 func (a *cutoffs) inProcessed(path string) bool {
 	dir := filepath.Dir(path)
@@ -251,10 +245,10 @@ func (a *cutoffs) inProcessed(path string) bool {
 
 // mark is a copy that the ledger says is about to be deleted.
 type mark struct {
-	file  *ledger.File
-	place ledger.Place
-	// before: it said so before this purge, which was cut off then.
-	before bool
+	file *ledger.File
+	copy ledger.Copy
+	// resumed: it said so before this purge, which was cut off then.
+	resumed bool
 }
 
 // markOld notes which copies are about to be deleted.
@@ -284,7 +278,7 @@ func (p *Purger) markOld(old *cutoffs, files []*ledger.File) ([]mark, error) {
 	return marked, nil
 }
 
-// finishedBefore picks the files that something may be done about.
+// finishedBefore picks the files that may be due.
 func finishedBefore(files []*ledger.File, limit time.Time) []*ledger.File {
 	var some []*ledger.File
 	for _, f := range files {
@@ -300,13 +294,13 @@ func markFile(tx *ledger.Tx, old *cutoffs, id string) ([]mark, error) {
 	if err != nil || f == nil {
 		return nil, err
 	}
-	copies, err := tx.Copies(id)
+	copies, err := tx.ExtraCopies(id)
 	if err != nil {
 		return nil, err
 	}
 	var marked []mark
-	for i := range f.Places {
-		if p := &f.Places[i]; old.due(f, *p) {
+	for i := range f.Copies {
+		if p := &f.Copies[i]; old.due(f, *p) {
 			marked = append(marked, mark{f, *p, p.Deleting})
 			p.Deleting = true
 		}
@@ -317,13 +311,13 @@ func markFile(tx *ledger.Tx, old *cutoffs, id string) ([]mark, error) {
 		}
 	}
 	for _, c := range copies {
-		takenOver := slices.ContainsFunc(f.Places, func(p ledger.Place) bool { return p.AtDest() && p.MovedTo == c.MovedTo })
-		if takenOver || !old.due(f, c.Place) {
+		takenOver := slices.ContainsFunc(f.Copies, func(p ledger.Copy) bool { return p.AtDest() && p.MovedTo == c.MovedTo })
+		if takenOver || !old.due(f, c.Copy) {
 			continue
 		}
-		marked = append(marked, mark{f, c.Place, c.Deleting})
+		marked = append(marked, mark{f, c.Copy, c.Deleting})
 		c.Deleting = true
-		if err := tx.PutCopy(c); err != nil {
+		if err := tx.PutExtraCopy(c); err != nil {
 			return nil, err
 		}
 	}
@@ -341,22 +335,22 @@ type deletion struct {
 
 // deleteOld deletes a copy, unless something else lies there now.
 func (p *Purger) deleteOld(ctx context.Context, m mark) *deletion {
-	path := m.place.MovedTo
-	same, err := holds(ctx, path, m.file, m.place)
+	path := m.copy.MovedTo
+	same, err := stillOurs(ctx, path, m.file, m.copy)
 	if err == nil && same {
 		err = p.Remove(path)
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !missing(path): // its directory is away, or was until now
 		return &deletion{err: err}
-	case errors.Is(err, fs.ErrNotExist) && m.before:
+	case errors.Is(err, fs.ErrNotExist) && m.resumed:
 		return &deletion{deleted: true, bytes: m.file.Size}
 	case errors.Is(err, fs.ErrNotExist):
 		return &deletion{note: "was gone already when it was to be deleted for its age: " + path}
 	case err != nil:
 		return &deletion{err: err}
 	case !same:
-		if err := p.TakeBack(ctx, m.file.ID, m.place); err != nil {
+		if err := p.TakeBack(ctx, m.file.ID, m.copy); err != nil {
 			return &deletion{err: err}
 		}
 		if missing(path) {
@@ -368,9 +362,9 @@ func (p *Purger) deleteOld(ctx context.Context, m mark) *deletion {
 	}
 }
 
-// holds reports whether the moved copy of a file still is what lies at the path. It is if it looks exactly as it did when it was
+// stillOurs reports whether the moved copy of a file still is what lies at the path. It is if it looks exactly as it did when it was
 // moved there; otherwise its content decides. The error is that of the file system if nothing is there.
-func holds(ctx context.Context, path string, f *ledger.File, p ledger.Place) (bool, error) {
+func stillOurs(ctx context.Context, path string, f *ledger.File, p ledger.Copy) (bool, error) {
 	info, err := os.Lstat(path)
 	if err != nil {
 		return false, err
@@ -383,21 +377,21 @@ func holds(ctx context.Context, path string, f *ledger.File, p ledger.Place) (bo
 	}
 	id, err := content.ID(ctx, path)
 	if errors.Is(err, content.ErrChanged) {
-		return false, nil // somebody is at work on it
+		return false, nil // somebody is writing to it
 	}
 	return id == f.ID, err
 }
 
-// noteOld notes what was deleted, and forgets the records that nothing is left of.
+// noteOld notes what was deleted, and drops the records of which nothing is left.
 func (p *Purger) noteOld(old *cutoffs, files []*ledger.File, results map[string]*deletion, answer *control.PurgeAnswer) error {
 	if len(results) == 0 && len(finishedBefore(files, old.records)) == 0 {
 		return nil
 	}
-	var part control.PurgeAnswer
+	var page control.PurgeAnswer
 	err := p.Ledger.Update(func(tx *ledger.Tx) error {
-		part = control.PurgeAnswer{}
+		page = control.PurgeAnswer{}
 		for _, f := range files {
-			if err := p.noteFile(tx, old, f.ID, results, &part); err != nil {
+			if err := p.noteFile(tx, old, f.ID, results, &page); err != nil {
 				return err
 			}
 		}
@@ -406,33 +400,33 @@ func (p *Purger) noteOld(old *cutoffs, files []*ledger.File, results map[string]
 	if err != nil {
 		return fmt.Errorf("note which files were deleted: %w", err)
 	}
-	answer.Files += part.Files
-	answer.Bytes += part.Bytes
-	answer.Records += part.Records
-	answer.Failed += part.Failed
-	if part.Error != "" {
-		answer.Error = part.Error
+	answer.Files += page.Files
+	answer.Bytes += page.Bytes
+	answer.Records += page.Records
+	answer.Failed += page.Failed
+	if page.Error != "" {
+		answer.Error = page.Error
 	}
 	return nil
 }
 
-func (p *Purger) noteFile(tx *ledger.Tx, old *cutoffs, id string, results map[string]*deletion, part *control.PurgeAnswer) error {
+func (p *Purger) noteFile(tx *ledger.Tx, old *cutoffs, id string, results map[string]*deletion, page *control.PurgeAnswer) error {
 	f, err := tx.File(id)
 	if err != nil || f == nil {
 		return err
 	}
-	copies, err := tx.Copies(id)
+	copies, err := tx.ExtraCopies(id)
 	if err != nil {
 		return err
 	}
-	n := fileResult{now: p.Now(), file: f, part: part}
-	for i := range f.Places {
-		n.place(&f.Places[i], results)
+	n := fileResult{now: p.Now(), file: f, page: page}
+	for i := range f.Copies {
+		n.copy(&f.Copies[i], results)
 	}
 	left := copies[:0]
 	for _, c := range copies {
-		if n.place(&c.Place, results) {
-			if err := tx.PutCopy(c); err != nil {
+		if n.copy(&c.Copy, results) {
+			if err := tx.PutExtraCopy(c); err != nil {
 				return err
 			}
 		}
@@ -441,7 +435,7 @@ func (p *Purger) noteFile(tx *ledger.Tx, old *cutoffs, id string, results map[st
 		}
 	}
 	if old.forgettable(f, left) {
-		part.Records++
+		page.Records++
 		return tx.Remove(id)
 	}
 	if !n.changed {
@@ -461,14 +455,14 @@ func (p *Purger) noteFile(tx *ledger.Tx, old *cutoffs, id string, results map[st
 type fileResult struct {
 	now     time.Time
 	file    *ledger.File
-	part    *control.PurgeAnswer
+	page    *control.PurgeAnswer
 	changed bool
 	kept    bool // a copy in the record is left
 	deleted []string
 }
 
-// place notes what became of a copy, and reports whether anything did.
-func (n *fileResult) place(p *ledger.Place, results map[string]*deletion) bool {
+// copy notes what became of a copy, and reports whether anything did.
+func (n *fileResult) copy(p *ledger.Copy, results map[string]*deletion) bool {
 	result := results[p.MovedTo]
 	if !p.Deleting || p.Gone || result == nil {
 		n.kept = n.kept || p.AtDest()
@@ -477,13 +471,13 @@ func (n *fileResult) place(p *ledger.Place, results map[string]*deletion) bool {
 	n.changed, p.Deleting = true, false
 	switch {
 	case result.err != nil:
-		n.part.Failed++
-		n.part.Error = result.err.Error()
+		n.page.Failed++
+		n.page.Error = result.err.Error()
 		n.kept = true
 		return true
 	case result.deleted:
-		n.part.Files++
-		n.part.Bytes += result.bytes
+		n.page.Files++
+		n.page.Bytes += result.bytes
 		n.deleted = append(n.deleted, p.MovedTo)
 	default:
 		n.file.Note(n.now, result.note)
@@ -492,12 +486,12 @@ func (n *fileResult) place(p *ledger.Place, results map[string]*deletion) bool {
 	return true
 }
 
-// mostDeletions is how many deletions get a line of their own in a file's history.
-const mostDeletions = 3
+// maxDeletions is how many deletions get a line of their own in a file's history.
+const maxDeletions = 3
 
 func (n *fileResult) finish() {
 	for i, path := range n.deleted {
-		if i == mostDeletions {
+		if i == maxDeletions {
 			n.file.Note(n.now, fmt.Sprintf("%d further copies deleted for their age", len(n.deleted)-i))
 			break
 		}

@@ -49,7 +49,7 @@ func TestABurstIsReadInOneLot(t *testing.T) {
 		require.Len(t, lots, 500)
 		require.Zero(t, waited)
 
-		lots, waited = arrivals(5000, 2*time.Millisecond) // a burst that does not end is read all the same
+		lots, waited = arrivals(3000, 2*time.Millisecond) // a burst that does not end is read all the same
 		require.Greater(t, len(lots), 10)
 		require.LessOrEqual(t, waited, 510*time.Millisecond)
 	})
@@ -75,5 +75,20 @@ func TestWhatABurstWaitsForMayGo(t *testing.T) {
 		}
 		<-tr.Ready()
 		require.Len(t, tr.Take(), 1)
+	})
+}
+
+// TestWhatHasJustComeDoesNotWaitYet: of a feed that brings one file after the other, some file is always on its way.
+func TestWhatHasJustComeDoesNotWaitYet(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tr := NewTracker(time.Second, quiet())
+		p, start := tr.add("north/"), time.Now()
+		tr.see(p, "north/a.csv", sight{arrived: start}, true, start)
+		require.False(t, tr.Waits("north/", start))
+		require.True(t, tr.Waits("north/", start.Add(time.Nanosecond)))
+		require.False(t, tr.Waits("south/", start.Add(time.Hour)))
+		tr.see(p, "north/b.csv", sight{}, true, start) // nobody knows when
+		require.True(t, tr.Waits("north/", start))
 	})
 }

@@ -15,7 +15,7 @@ import (
 type Found struct {
 	Name string
 	Stat files.Stat
-	// Arrived is when it came, as well as can be told, Ready when it was seen not to change any more.
+	// Arrived is when it came, as far as is known, Ready when it was seen not to change any more.
 	Arrived, Ready time.Time
 }
 
@@ -28,7 +28,7 @@ func (f Found) Compare(g Found) int {
 type Problem struct {
 	Reason string
 	Since  time.Time
-	// NoFile tells that it is no file at all, such as a directory, so that no rows of it are missing.
+	// NoFile reports that it is no file at all, such as a directory, so that no rows of it are missing.
 	NoFile bool
 }
 
@@ -39,7 +39,7 @@ const (
 	settling state = iota
 	settled        // waits to be taken
 	taken          // nothing to do until it changes
-	rejected       // looked at again later
+	rejected       // checked again later
 )
 
 type entry struct {
@@ -48,7 +48,7 @@ type entry struct {
 	stat    files.Stat
 	since   time.Time // of the last change that was seen
 	began   time.Time // of settling
-	again   time.Time // when a rejected one is looked at again
+	again   time.Time // when a rejected one is checked again
 	pause   time.Duration
 	problem Problem // the reason is empty if there is none
 	read    bool    // what lies there now was read
@@ -56,7 +56,7 @@ type entry struct {
 	ready   time.Time // when it had settled
 }
 
-// Pauses before something that cannot be read is looked at again, if it does not change meanwhile.
+// Pauses before something that cannot be read is checked again, if it does not change meanwhile.
 const (
 	firstPause = 5 * time.Second
 	maxPause   = 5 * time.Minute
@@ -74,10 +74,10 @@ type Tracker struct {
 	settling map[string]*entry // those of the entries that are watched closely
 }
 
-// part is a directory. What is in it is looked at by its own watcher, so that one that hangs holds up no other.
+// part is a directory. It has its own watcher, so that one that hangs holds up no other.
 type part struct {
 	prefix string
-	// timer runs out when something may have settled; armed tells that it will.
+	// timer runs out when something may have settled; armed: it will.
 	timer *time.Timer
 	armed bool
 	// listed is when the directory was last listed, from the listing's begin.
@@ -89,7 +89,7 @@ func NewTracker(settle time.Duration, log *slog.Logger) *Tracker {
 	return &Tracker{settle: settle, log: log, ready: make(chan struct{}, 1), entries: map[string]*entry{}, settling: map[string]*entry{}}
 }
 
-// add takes in a directory whose names begin with a prefix.
+// add adds a directory whose names begin with a prefix.
 func (t *Tracker) add(prefix string) *part {
 	p := &part{prefix: prefix, timer: time.NewTimer(t.settle)}
 	p.timer.Stop()
@@ -109,8 +109,8 @@ func (t *Tracker) signal() {
 	}
 }
 
-// A burst is at least so many files that settle within a moment of each other. Those that have settled first are held back for the
-// others, for half the settle time at most: read in one lot, they cost far less, and AtHoc is told once of each worker.
+// burst files settling within moment are read as one lot: the first wait for the rest, at most half the settle time. That costs far less,
+// and each worker is sent once.
 const (
 	burst  = 16
 	moment = 100 * time.Millisecond
@@ -196,7 +196,7 @@ func (t *Tracker) Problems() map[string]Problem {
 	return problems
 }
 
-// Again offers everything once more that was taken.
+// Again offers everything that was taken again.
 func (t *Tracker) Again() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -223,7 +223,7 @@ func (t *Tracker) Reject(name, reason string) {
 	}
 }
 
-// Rejected reports whether the file under a name could not be read when it was last looked at.
+// Rejected reports whether the file under a name could not be read at the last check.
 func (t *Tracker) Rejected(name string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -240,8 +240,8 @@ func (t *Tracker) Accept(name string) {
 	}
 }
 
-// Unread counts the files that were found and not read yet, whatever keeps them from it, and tells since when the first of them is there.
-func (t *Tracker) Unread() (n int, since time.Time) {
+// Backlog counts the files that were found and not read yet, for whatever reason, and returns since when the first of them has been there.
+func (t *Tracker) Backlog() (n int, since time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, e := range t.entries {
@@ -256,7 +256,7 @@ func (t *Tracker) Unread() (n int, since time.Time) {
 }
 
 // Arrivals returns the files that were found and not read yet, the first that came first, with those that cannot be read: their rows
-// have no outcome. Listed is up to when everything is known that has come; zero if one of the directories was never listed.
+// have no outcome. Listed is up to when everything that has come is known; zero if one of the directories was never listed.
 func (t *Tracker) Arrivals() (unread []Found, listed time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -274,25 +274,25 @@ func (t *Tracker) Arrivals() (unread []Found, listed time.Time) {
 	return unread, listed
 }
 
-// Waits reports whether files lie unread whose names begin with a prefix.
-func (t *Tracker) Waits(prefix string) bool {
+// Waits reports whether files lie unread whose names begin with a prefix and that came before a moment.
+func (t *Tracker) Waits(prefix string, before time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, e := range t.entries {
-		if e.part.prefix == prefix && !e.read && e.problem.Reason == "" {
+		if e.part.prefix == prefix && !e.read && e.problem.Reason == "" && e.arrived.Before(before) {
 			return true
 		}
 	}
 	return false
 }
 
-// Retry notes that a file which was taken was not read: it is offered again once it has settled anew.
+// Retry notes that a file which was taken was not read: it is offered again once it has settled again.
 func (t *Tracker) Retry(name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if e, known := t.entries[name]; known && e.state == taken {
 		e.read = false
-		e.stat = files.Stat{} // the next look, by an event or a listing, finds it changed
+		e.stat = files.Stat{} // the next check, by an event or a listing, finds it changed
 		e.state = settling
 	}
 }
@@ -316,14 +316,14 @@ func (t *Tracker) warn(name, reason string) {
 // sight is what was seen at a name.
 type sight struct {
 	stat files.Stat
-	// reason tells why it cannot be read, noFile that it is no file at all.
+	// reason says why it cannot be read, noFile that it is no file at all.
 	reason string
 	noFile bool
 	// arrived is when it came if nothing was known of the name.
 	arrived time.Time
 }
 
-// see takes note of what is at a name now. An event means that it was written to, even where its stat does not show it.
+// see notes what is at a name now. An event means that it was written to, even where its stat does not show it.
 func (t *Tracker) see(p *part, name string, what sight, event bool, now time.Time) {
 	t.mu.Lock()
 	first := t.note(p, name, what, event, now)
@@ -365,7 +365,7 @@ func (t *Tracker) note(p *part, name string, what sight, event bool, now time.Ti
 	return false
 }
 
-// keep forgets all names but those that were there when a listing began.
+// keep drops all names but those that were there when a listing began.
 func (t *Tracker) keep(p *part, there map[string]bool, began time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -395,7 +395,7 @@ func (t *Tracker) due(p *part, now time.Time) map[string]files.Stat {
 	return due
 }
 
-// granularity is the shortest time between two looks at what is settling.
+// granularity is the shortest time between two checks of what is settling.
 const granularity = 5 * time.Millisecond
 
 // offer makes those of the due files ready that still have not changed, and sets the timer to when the next one may be.

@@ -16,12 +16,13 @@ import (
 	"github.com/fsnotify/fsnotify"
 
 	"bobosync/services/ingest/internal/files"
+	"bobosync/shared/disk"
 )
 
-// Config tells what to watch and how. Dir, Poll, Settle and Logger are required.
+// Config says what to watch and how. Dir, Poll, Settle and Logger are required.
 type Config struct {
 	Dir string
-	// Prefix begins the names of what is found there, for a Tracker of several directories; without a Tracker it is one of its own.
+	// Prefix begins the names of what is found there, for a Tracker of several directories; without a Tracker the watcher has its own.
 	Prefix  string
 	Tracker *Tracker
 	// Poll is how often the directory is listed: file-system events do not fire on network shares.
@@ -31,11 +32,11 @@ type Config struct {
 	// MaxSize is the size in bytes above which a file is a problem; 0 is without limit.
 	MaxSize int64
 	Logger  *slog.Logger
-	// OnList is told, after each listing of the directory, why it failed, or nil. It is called from Run.
+	// OnList is called after each listing of the directory with the error, or nil. It is called from Run.
 	OnList func(err error)
 }
 
-// Watcher finds files in a directory; its Tracker tells what it has found. Run is for one goroutine.
+// Watcher finds files in a directory; its Tracker has what it has found. Run is for one goroutine.
 type Watcher struct {
 	*Tracker
 	part *part
@@ -47,7 +48,7 @@ type Watcher struct {
 	errs         <-chan error
 	watched      fs.FileInfo // the directory that notify watches
 	notifyFailed bool
-	// blind tells that the directory was not listed lately, so that what is found in it may have come at any time since.
+	// blind reports that the directory was not listed lately, so that what is found in it may have come at any time since.
 	blind bool
 }
 
@@ -93,7 +94,7 @@ func (w *Watcher) handle(e fsnotify.Event) {
 		w.watched = nil
 		w.list()
 	case files.IsCSV(name):
-		w.look(w.cfg.Prefix+name, true, time.Now())
+		w.check(w.cfg.Prefix+name, true, time.Now())
 	}
 }
 
@@ -147,7 +148,7 @@ func (w *Watcher) listen() {
 	w.watched, w.notifyFailed = info, false
 }
 
-// list looks at everything in the directory.
+// list examines everything in the directory.
 func (w *Watcher) list() {
 	w.listen()
 	began := time.Now()
@@ -164,22 +165,22 @@ func (w *Watcher) list() {
 		if files.IsCSV(d.Name()) {
 			name := w.cfg.Prefix + d.Name()
 			there[name] = true
-			w.look(name, false, now)
+			w.check(name, false, now)
 		}
 	}
 	w.keep(w.part, there, began)
 	w.blind = false
 }
 
-// look takes note of what is at a name now.
-func (w *Watcher) look(name string, event bool, now time.Time) {
+// check notes what is at a name now.
+func (w *Watcher) check(name string, event bool, now time.Time) {
 	what, err := w.examine(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		w.forget(name)
 		return
 	}
 	if err != nil {
-		what.reason = files.Reason(err)
+		what.reason = disk.Cause(err).Error()
 	}
 	// Clocks of file servers differ from this one's, so the file's own time counts only where there is nothing better.
 	if !w.blind || what.arrived.IsZero() || what.arrived.After(now) {
@@ -188,18 +189,18 @@ func (w *Watcher) look(name string, event bool, now time.Time) {
 	w.see(w.part, name, what, event, now)
 }
 
-// settleDue looks once more at the files that have not changed for long enough, and offers those that still have not.
+// settleDue checks again the files that have not changed for long enough, and offers those that still have not.
 func (w *Watcher) settleDue() {
 	now := time.Now()
 	due := w.due(w.part, now)
 	for _, name := range slices.Sorted(maps.Keys(due)) {
-		w.look(name, false, time.Now())
+		w.check(name, false, time.Now())
 	}
 	w.offer(w.part, due, now)
 }
 
-// examine looks at what is at a name, and when it came by its own time. It opens nothing: a pipe would hang. A link is not
-// followed: it may stand for what only this program may read.
+// examine returns what is at a name, and when it came by its own time. It opens nothing: a pipe would hang. A link is not
+// followed: it may point to what only this program may read.
 func (w *Watcher) examine(name string) (what sight, err error) {
 	info, err := os.Lstat(filepath.Join(w.cfg.Dir, files.Base(name)))
 	if err != nil {

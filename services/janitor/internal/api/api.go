@@ -1,4 +1,4 @@
-// Package api is the operator API of the janitor that leads: what operators ask of it, and what they may order.
+// Package api is the operator API of the leading janitor: what operators ask of it, and what they may order.
 package api
 
 import (
@@ -16,7 +16,7 @@ import (
 	"bobosync/shared/pause"
 )
 
-// someone is who gave an order without saying so.
+// someone stands for a sender who gives no name.
 const someone = "an operator"
 
 // API answers operators.
@@ -91,8 +91,8 @@ func (a *API) enqueue(job *periodic.Job, run *periodic.Run, alike func(*periodic
 func matchAny(*periodic.Run, bool) bool              { return true }
 func matchQueued(_ *periodic.Run, running bool) bool { return !running }
 
-// refresh has the mapping refreshed now.
-func (a *API) refresh(_ context.Context, req control.Order) (control.Begun, error) {
+// refresh refreshes the mapping now.
+func (a *API) refresh(_ context.Context, req control.RunRequest) (control.Begun, error) {
 	return a.enqueue(a.Mapping, &periodic.Run{Asked: true, By: req.By}, matchAny)
 }
 
@@ -131,7 +131,7 @@ func refuseApproval(h *state.Held, id string) error {
 	}
 }
 
-// reconcile has AtHoc compared with what it should hold.
+// reconcile compares AtHoc with what it should hold.
 func (a *API) reconcile(_ context.Context, req control.ReconcileRequest) (control.Begun, error) {
 	run := &periodic.Run{Asked: true, By: req.By, Apply: req.Apply, Force: req.Force}
 	if req.Apply {
@@ -151,7 +151,7 @@ func (a *API) reconcile(_ context.Context, req control.ReconcileRequest) (contro
 // maxNote is how long an operator's note may be.
 const maxNote = 4000
 
-// note writes down what an operator did elsewhere.
+// note records what an operator did elsewhere.
 func (a *API) note(_ context.Context, e control.JournalEntry) (control.Nothing, error) {
 	if e.Kind != control.KindOperator || e.Text == "" {
 		return control.Nothing{}, control.Refuse("a note is of the kind %q and has a text", control.KindOperator)
@@ -159,7 +159,7 @@ func (a *API) note(_ context.Context, e control.JournalEntry) (control.Nothing, 
 	if len(e.Text)+len(e.Error) > maxNote {
 		return control.Nothing{}, control.Refuse("a note has at most %d characters", maxNote)
 	}
-	// When is not for the operator to say.
+	// The time is not for the operator to say.
 	e.Started = a.Now()
 	e.Ended = e.Started.UTC()
 	e.By, e.Outcome = cmp.Or(e.By, someone), cmp.Or(e.Outcome, control.OutcomeOK)
@@ -177,6 +177,6 @@ func (a *API) report(ctx context.Context) (control.MappingReport, error) {
 	return control.MappingReport{
 		Snapshot: rec.Snapshot, Taken: rec.Taken, Refreshed: rec.Refreshed, Mapped: rec.Users, Users: found.Users,
 		Without: found.Without, Unusable: found.Unusable, Ambiguous: found.Ambiguous, Alike: found.Alike, Left: found.Left,
-		Held: a.State.Read().Held.Report(), Duty: a.Mapping.State(),
+		Held: a.State.Read().Held.Report(), Job: a.Mapping.State(),
 	}, nil
 }

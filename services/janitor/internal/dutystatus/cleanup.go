@@ -30,7 +30,7 @@ type Cleaner struct {
 	Odd *int
 }
 
-// Clean looks once. All pages are read before the resolver is told, so that what is stale goes out in as few calls as can be.
+// Clean searches once. All pages are read before the resolver is asked, so that stale statuses are cleared in as few calls as possible.
 func (c *Cleaner) Clean(ctx context.Context, _ *periodic.Run) (periodic.Result, error) {
 	people, err := c.Fetch(ctx)
 	if err != nil {
@@ -61,7 +61,7 @@ func (c *Cleaner) Clean(ctx context.Context, _ *periodic.Run) (periodic.Result, 
 	return res, err
 }
 
-// logOdd logs duty statuses that are no date, once while their number does not change. They are left alone: who wrote them
+// logOdd logs duty statuses that are no date, once while their number does not change. They are left alone: whoever wrote them
 // may have meant something.
 func (c *Cleaner) logOdd(all []observed, odd int) {
 	if odd == *c.Odd {
@@ -72,7 +72,7 @@ func (c *Cleaner) logOdd(all []observed, odd int) {
 		c.Log.Info("all duty statuses in AtHoc are dates again")
 		return
 	}
-	c.Log.Warn("some AtHoc users have a duty status that is no date and is left alone: mend them in AtHoc, and check "+
+	c.Log.Warn("some AtHoc users have a duty status that is no date and is left alone: correct them in AtHoc, and check "+
 		"DUTY_STATUS_FIELD (the names are logged at level DEBUG)", "users", odd)
 	for _, s := range all {
 		if s.Odd {

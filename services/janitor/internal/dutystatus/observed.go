@@ -1,5 +1,5 @@
 // Package dutystatus finds duty in AtHoc that is too old, and users for whom AtHoc holds another status than it should. It reads AtHoc
-// and asks the resolver, who judges.
+// and asks the resolver, which judges.
 package dutystatus
 
 // What AtHoc was seen to hold, and how the resolver is asked about it.
@@ -20,13 +20,13 @@ const requestBytes = 600 << 10
 // userFrame is more than a user takes in an observation beside its name.
 const userFrame = 80
 
-// Observe tells the resolver what AtHoc was seen to hold.
+// Observe reports to the resolver what AtHoc was seen to hold.
 type Observe func(ctx context.Context, req control.ObserveRequest) (control.ObserveAnswer, error)
 
 // observed is what AtHoc was seen to hold for a user.
 type observed struct {
 	control.ObservedUser
-	// text is what it holds to the letter, asked a moment just before AtHoc was asked for it.
+	// text is what it holds, verbatim, asked a moment just before AtHoc was asked for it.
 	text  string
 	asked time.Time
 }
@@ -99,7 +99,7 @@ func requests(all []observed, purpose control.ObservePurpose, apply bool) []cont
 	for _, s := range all {
 		last := len(out) - 1
 		cost := users.JSONSize(s.User) + userFrame
-		if last < 0 || len(out[last].Users) == control.MostObserved || size+cost > requestBytes {
+		if last < 0 || len(out[last].Users) == control.MaxObserved || size+cost > requestBytes {
 			out = append(out, control.ObserveRequest{Purpose: purpose, Apply: apply, Seen: s.asked})
 			last, size = last+1, 0
 		}
@@ -112,7 +112,7 @@ func requests(all []observed, purpose control.ObservePurpose, apply bool) []cont
 	return out
 }
 
-// askAll tells the resolver everything that was seen, and puts its answers together.
+// askAll reports everything that was seen to the resolver, and puts its answers together.
 func (ask Observe) askAll(ctx context.Context, all []observed, purpose control.ObservePurpose, apply bool) (sum control.ObserveAnswer, err error) {
 	for _, req := range requests(all, purpose, apply) {
 		answer, err := ask(ctx, req)
@@ -120,7 +120,7 @@ func (ask Observe) askAll(ctx context.Context, all []observed, purpose control.O
 			return sum, err
 		}
 		sum.Compared += answer.Compared
-		sum.Foreign += answer.Foreign
+		sum.Unmanaged += answer.Unmanaged
 		sum.UnderWay += answer.UnderWay
 		sum.Held += answer.Held
 		sum.Published += answer.Published

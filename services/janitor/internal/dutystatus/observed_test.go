@@ -70,16 +70,16 @@ func TestObservedStaleAndRequests(t *testing.T) {
 
 	// Chunks, each with the earliest moment of its users.
 	var many []observed
-	for i := range control.MostObserved + 1 {
+	for i := range control.MaxObserved + 1 {
 		many = append(many, observed{
 			ObservedUser: control.ObservedUser{User: fmt.Sprint(i)}, asked: noon.Add(-time.Duration(i%7) * time.Minute),
 		})
 	}
 	got := requests(many, control.Expire, true)
 	require.Len(t, got, 2)
-	assert.Len(t, got[0].Users, control.MostObserved)
+	assert.Len(t, got[0].Users, control.MaxObserved)
 	assert.Equal(t, noon.Add(-6*time.Minute), got[0].Seen)
-	assert.Equal(t, many[control.MostObserved].asked, got[1].Seen)
+	assert.Equal(t, many[control.MaxObserved].asked, got[1].Seen)
 	assert.True(t, got[0].Apply)
 	assert.Empty(t, requests(nil, control.Expire, true))
 

@@ -24,7 +24,7 @@ type Reconciler struct {
 	// Fetch reads all users with their duty status.
 	Fetch   func(context.Context) ([]users.Person, error)
 	Observe Observe
-	// Keep takes the place of the report before.
+	// Keep replaces the previous report.
 	Keep func(control.ReconcileAnswer) error
 	// Apply reports whether the clock's comparisons send what differs; MaxChange is the percentage of users that they may change.
 	Apply     bool
@@ -55,13 +55,14 @@ func (r *Reconciler) Reconcile(ctx context.Context, o *periodic.Run) (periodic.R
 	if err != nil {
 		return periodic.Result{}, err
 	}
-	report.Compared, report.Foreign, report.Differing = answer.Compared, answer.Foreign, len(answer.Findings)
+	report.Compared, report.Unmanaged, report.Differing = answer.Compared, answer.Unmanaged, len(answer.Findings)
 	apply := r.Apply
 	if o.Asked {
 		apply = o.Apply
 	}
+	report.TooMany = guard(report.Differing, report.Compared, r.MaxChange)
 	if apply && !o.Force {
-		report.Held = guard(report.Differing, report.Compared, r.MaxChange)
+		report.Held = report.TooMany
 	}
 	sent := map[string]bool{}
 	if apply && report.Held == "" {
@@ -100,7 +101,7 @@ func (r *Reconciler) send(ctx context.Context, all []observed, findings []contro
 	return sent, err
 }
 
-// differing is the list for operators of who differs.
+// differing is the list, for operators, of the users that differ.
 func (r *Reconciler) differing(all []observed, findings []control.Finding, sent map[string]bool) []control.DifferingUser {
 	texts := make(map[string]string, len(all))
 	for _, s := range all {
@@ -125,11 +126,11 @@ func (r *Reconciler) end(report control.ReconcileAnswer, users, underWay int) pe
 	}
 	r.Metrics.Reconciled(report)
 	attrs := []any{
-		"users", users, "compared", report.Compared, "foreign", report.Foreign, "under_way", underWay,
+		"users", users, "compared", report.Compared, "unmanaged", report.Unmanaged, "under_way", underWay,
 		"differing", report.Differing, "applied", report.Applied,
 	}
 	res := periodic.Result{Text: report.Held, Counts: map[string]int{
-		"users": users, "compared": report.Compared, "foreign": report.Foreign, "under_way": underWay,
+		"users": users, "compared": report.Compared, "foreign": report.Unmanaged, "under_way": underWay,
 		"differing": report.Differing, "applied": report.Applied,
 	}}
 	if report.Held != "" {

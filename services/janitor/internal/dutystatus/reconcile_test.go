@@ -97,6 +97,7 @@ func TestReconcileReportsAndApplies(t *testing.T) {
 		{name: "the clock does not apply too much", clock: true, differ: 501, outcome: control.OutcomeHeld, requests: 2},
 		{name: "nothing to apply", clock: true, requests: 2},
 		{name: "a report is ordered", clock: true, order: periodic.Run{Asked: true}, differ: 5, requests: 2},
+		{name: "a report of too many is ordered", order: periodic.Run{Asked: true}, differ: 501, requests: 2},
 		{name: "applying is ordered", order: periodic.Run{Asked: true, Apply: true}, differ: 5, applied: 5, requests: 3},
 		{name: "too much is ordered", order: periodic.Run{Asked: true, Apply: true}, differ: 501, outcome: control.OutcomeHeld, requests: 2},
 		{name: "too much is forced", order: periodic.Run{Asked: true, Apply: true, Force: true}, differ: 501, applied: 501, requests: 3},
@@ -110,6 +111,7 @@ func TestReconcileReportsAndApplies(t *testing.T) {
 			assert.Equal(t, c.outcome, res.Outcome)
 			assert.Equal(t, c.outcome == control.OutcomeHeld, x.report.Held != "")
 			assert.Equal(t, x.report.Held, res.Text)
+			assert.Equal(t, c.differ > 500, x.report.TooMany != "", "who asks may know before he orders it")
 			assert.Equal(t, map[string]int{
 				"users": 5001, "compared": 5001, "foreign": 0, "under_way": 0, "differing": c.differ, "applied": c.applied,
 			}, res.Counts)
@@ -122,7 +124,7 @@ func TestReconcileReportsAndApplies(t *testing.T) {
 				assert.Equal(t, "lost", u.Why)
 			}
 			require.Len(t, x.asked, c.requests)
-			assert.Equal(t, control.MostObserved, len(x.asked[0].Users))
+			assert.Equal(t, control.MaxObserved, len(x.asked[0].Users))
 			assert.False(t, x.asked[0].Apply)
 			assert.Equal(t, time.Second, x.asked[1].Seen.Sub(x.asked[0].Seen)/4, "each request has its first page's moment")
 			if c.applied > 0 {

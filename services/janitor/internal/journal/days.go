@@ -1,6 +1,6 @@
 package journal
 
-// The hashes of the audit at the end of each day: who changes the audit has to change the journal as well.
+// The hashes of the audit at the end of each day: an attacker who changes the audit has to change the journal as well.
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 	"bobosync/shared/pause"
 )
 
-// daysInterval is how often it is looked whether a day is over.
+// daysInterval is how often it is checked whether a day is over.
 const daysInterval = time.Hour
 
 // KeepDays notes where the chains of the audit ended each day, until ctx ends.
@@ -29,7 +29,7 @@ func (j *Journal) KeepDays(ctx context.Context) error {
 
 // closeDays notes the days that are over and not noted yet.
 func (j *Journal) closeDays(ctx context.Context) error {
-	books, err := audit.LoadChains(ctx, j.js)
+	chains, err := audit.LoadChains(ctx, j.js)
 	if err != nil {
 		return err
 	}
@@ -37,7 +37,7 @@ func (j *Journal) closeDays(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, day := range daysAfter(books.Days(j.now()), noted.Entries) {
+	for _, day := range daysAfter(chains.Days(j.now()), noted.Entries) {
 		now := j.now().UTC()
 		_, err := j.Begin(control.JournalEntry{
 			Kind: control.KindAudit, Started: now, Ended: now, Outcome: control.OutcomeOK, Audit: &day,

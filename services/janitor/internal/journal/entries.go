@@ -24,7 +24,7 @@ const (
 // timesCount is the count, in an entry, of the runs that it stands for if they are more than one.
 const timesCount = "times"
 
-// entry is an entry with its place in the stream.
+// entry is an entry with its sequence in the stream.
 type entry struct {
 	control.JournalEntry
 	seq uint64
@@ -47,7 +47,7 @@ func (all entries) get(id string) (entry, bool) {
 	return all[i], true
 }
 
-// put adds an entry, or takes the place of the one with its id.
+// put adds an entry, or replaces the one with its id.
 func (all *entries) put(e entry) {
 	i, ok := slices.BinarySearchFunc(*all, e.ID, byID)
 	if ok {
@@ -86,7 +86,7 @@ func (all entries) merge(e control.JournalEntry) (control.JournalEntry, bool) {
 // list answers a request.
 func (all entries) list(req control.JournalRequest) (control.JournalAnswer, error) {
 	answer := control.JournalAnswer{Entries: []control.JournalEntry{}}
-	chosen, err := all.before(req)
+	chosen, err := all.indexBefore(req)
 	if err != nil {
 		return answer, err
 	}
@@ -113,8 +113,8 @@ func (all entries) list(req control.JournalRequest) (control.JournalAnswer, erro
 	return answer, nil
 }
 
-// before returns the entries that a request may mean.
-func (all entries) before(req control.JournalRequest) (entries, error) {
+// indexBefore returns the entries that a request may mean.
+func (all entries) indexBefore(req control.JournalRequest) (entries, error) {
 	id := req.ID
 	if id == "" {
 		id = req.Before

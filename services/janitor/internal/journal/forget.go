@@ -1,6 +1,6 @@
 package journal
 
-// Taking a worker out of the journal, who is erased.
+// Erasing a worker from the journal.
 
 import (
 	"context"
@@ -74,7 +74,7 @@ func (j *Journal) forgetInEntries(ctx context.Context, n erase.Names) (changed i
 	return changed, nil
 }
 
-// without is what was found without a person.
+// without returns what was found, without a person.
 func (f Findings) without(n erase.Names) Findings {
 	f.Ambiguous = maps.Clone(f.Ambiguous)
 	maps.DeleteFunc(f.Ambiguous, func(id string, users []string) bool { return n.Are(id) || slices.ContainsFunc(users, n.Are) })

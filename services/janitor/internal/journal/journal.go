@@ -1,5 +1,5 @@
-// Package journal remembers what the janitor did, what operators did, and what the last comparisons found. It is for operators to
-// look at; nothing that the janitor goes by depends on it.
+// Package journal records what the janitor did, what operators did, and what the last comparison found. It is for operators to
+// read; nothing that the janitor does depends on it.
 //
 // It lies in the stream JOURNAL, one message for each of these subjects:
 //
@@ -55,7 +55,7 @@ type Journal struct {
 	comparison control.ReconcileAnswer
 }
 
-// Open reads the journal. Runs that have no end there were cut off with the instance that led before, and count as interrupted.
+// Open reads the journal. Runs that have no end there were cut off with the previous leader, and count as interrupted.
 func Open(ctx context.Context, js jetstream.JetStream, pub *bus.Publisher, now func() time.Time, log *slog.Logger) (*Journal, error) {
 	j := &Journal{js: js, pub: pub, now: now, log: log, lost: make(chan error, 1)}
 	var err error
@@ -99,7 +99,7 @@ func (j *Journal) load(ctx context.Context) error {
 	return nil
 }
 
-// take takes in a message that was read.
+// take adds a message that was read.
 func (j *Journal) take(m *jetstream.RawStreamMsg, parts *[]part) error {
 	switch {
 	case strings.HasPrefix(m.Subject, topology.JournalEntrySubject("")):
@@ -131,7 +131,7 @@ func (j *Journal) Lost(ctx context.Context) error {
 	}
 }
 
-// writing bounds a write. It is not bound to any work's context: what was cut off is worth an entry.
+// writing bounds a write. It is not bound to any job's context: what was cut off is worth an entry.
 func writing() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), writeTimeout)
 }
@@ -161,7 +161,7 @@ func (j *Journal) failed(err error) error {
 	return err
 }
 
-// store stores an entry, in the place of what the stream holds of it. The caller holds j.mu.
+// store stores an entry in place of what the stream holds of it. The caller holds j.mu.
 func (j *Journal) store(ctx context.Context, e control.JournalEntry) error {
 	seq, err := j.publish(ctx, topology.JournalEntrySubject(e.ID), e)
 	if err != nil {
@@ -214,13 +214,13 @@ func (j *Journal) Begin(e control.JournalEntry) (string, error) {
 	return e.ID, j.store(ctx, e)
 }
 
-// Result is how something ended that the journal tells of.
+// Result is how something ended that the journal records.
 type Result struct {
 	Outcome string
 	Counts  map[string]int
 	Text    string
 	Error   string
-	// Again says that the run before did not succeed either. If its entry says the same then it stands for this run too.
+	// Again: the previous run did not succeed either. If its entry says the same, it stands for this run too.
 	Again bool
 }
 
@@ -252,7 +252,7 @@ func (j *Journal) List(req control.JournalRequest) (control.JournalAnswer, error
 	return j.entries.list(req)
 }
 
-// Prune forgets what has ended and began before the given moment, and returns how many entries that were.
+// Prune deletes what has ended and began before the given moment, and returns how many entries that were.
 func (j *Journal) Prune(ctx context.Context, before time.Time) (pruned int, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

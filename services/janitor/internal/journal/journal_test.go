@@ -85,8 +85,8 @@ func list(t *testing.T, j *Journal, req control.JournalRequest) control.JournalA
 func TestAnEntryFromBeginningToEnd(t *testing.T) {
 	t.Parallel()
 	j, c := fresh(t)
-	id := begin(t, j, control.JournalEntry{Kind: control.DutyMapping, By: "jane", Text: "why"})
-	open := control.JournalEntry{ID: id, Kind: control.DutyMapping, By: "jane", Started: c.now, Text: "why"}
+	id := begin(t, j, control.JournalEntry{Kind: control.JobMapping, By: "jane", Text: "why"})
+	open := control.JournalEntry{ID: id, Kind: control.JobMapping, By: "jane", Started: c.now, Text: "why"}
 	assert.Equal(t, []control.JournalEntry{open}, list(t, j, control.JournalRequest{}).Entries)
 
 	c.pass(time.Minute)
@@ -103,9 +103,9 @@ func TestWhatWasUnderWayAtTheEndIsInterrupted(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	j := f.open(t)
-	ended := begin(t, j, control.JournalEntry{Kind: control.DutyPurge})
+	ended := begin(t, j, control.JournalEntry{Kind: control.JobPurge})
 	require.NoError(t, j.End(ended, Result{Outcome: control.OutcomeFailed, Error: "no"}))
-	cut := begin(t, j, control.JournalEntry{Kind: control.DutyMapping})
+	cut := begin(t, j, control.JournalEntry{Kind: control.JobMapping})
 	f.c.pass(time.Hour)
 
 	next := f.open(t) // as a kill of the first leaves it
@@ -116,18 +116,18 @@ func TestWhatWasUnderWayAtTheEndIsInterrupted(t *testing.T) {
 	assert.Equal(t, f.c.now, got[0].Ended)
 	assert.Equal(t, control.OutcomeFailed, got[1].Outcome)
 
-	again := begin(t, next, control.JournalEntry{Kind: control.DutyMapping})
+	again := begin(t, next, control.JournalEntry{Kind: control.JobMapping})
 	require.NoError(t, next.Interrupt())
 	assert.Equal(t, control.OutcomeInterrupted, list(t, next, control.JournalRequest{ID: again}).Entries[0].Outcome)
 	f.requireSame(t, next)
 }
 
-// TestTheBrokersLossIsNoticed: the journal in memory stays, and who keeps it learns that its stream is to be made anew.
+// TestTheBrokersLossIsNoticed: the journal in memory stays, and who keeps it learns that its stream is to be recreated.
 func TestTheBrokersLossIsNoticed(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	j := f.open(t)
-	id := begin(t, j, control.JournalEntry{Kind: control.DutyPurge})
+	id := begin(t, j, control.JournalEntry{Kind: control.JobPurge})
 	require.NoError(t, f.conn.JS.DeleteStream(t.Context(), topology.StreamJournal))
 	require.Error(t, j.End(id, Result{Outcome: control.OutcomeOK}))
 	require.ErrorContains(t, j.Lost(t.Context()), "write the journal")
@@ -159,23 +159,23 @@ func TestTheSameFailureAgainIsOneEntry(t *testing.T) {
 		id := begin(t, j, control.JournalEntry{Kind: kind, By: by})
 		require.NoError(t, j.End(id, Result{Outcome: control.OutcomeFailed, Error: text, Again: again, Counts: map[string]int{"users": 1}}))
 	}
-	fail(control.DutyCleanup, "", "503", false)
+	fail(control.JobCleanup, "", "503", false)
 	first := list(t, j, control.JournalRequest{}).Entries[0]
-	fail(control.DutyCleanup, "", "503", true)
-	fail(control.DutyPurge, "", "503", true)
-	fail(control.DutyCleanup, "", "503", true)
-	got := list(t, j, control.JournalRequest{Kind: control.DutyCleanup}).Entries
+	fail(control.JobCleanup, "", "503", true)
+	fail(control.JobPurge, "", "503", true)
+	fail(control.JobCleanup, "", "503", true)
+	got := list(t, j, control.JournalRequest{Kind: control.JobCleanup}).Entries
 	require.Len(t, got, 1)
 	assert.Equal(t, first.ID, got[0].ID)
 	assert.Equal(t, first.Started, got[0].Started)
 	assert.Equal(t, c.now, got[0].Ended)
 	assert.Equal(t, map[string]int{"times": 3, "users": 1}, got[0].Counts)
 
-	fail(control.DutyCleanup, "", "403", true)     // another failure
-	fail(control.DutyCleanup, "", "403", false)    // there was a success between
-	fail(control.DutyCleanup, "jane", "403", true) // somebody may look for this one
-	fail(control.DutyCleanup, "", "403", true)
-	assert.Len(t, list(t, j, control.JournalRequest{Kind: control.DutyCleanup}).Entries, 5)
+	fail(control.JobCleanup, "", "403", true)     // another failure
+	fail(control.JobCleanup, "", "403", false)    // there was a success between
+	fail(control.JobCleanup, "jane", "403", true) // somebody may look for this one
+	fail(control.JobCleanup, "", "403", true)
+	assert.Len(t, list(t, j, control.JournalRequest{Kind: control.JobCleanup}).Entries, 5)
 	f.requireSame(t, j)
 }
 
@@ -184,7 +184,7 @@ func TestListFiltersAndPages(t *testing.T) {
 	j, c := fresh(t)
 	var ids []string
 	for i := range 10 {
-		kind := control.DutyMapping
+		kind := control.JobMapping
 		if i%2 == 1 {
 			kind = control.KindOperator
 		}
@@ -237,7 +237,7 @@ func TestPrune(t *testing.T) {
 	f := newFixture(t)
 	j, c := f.open(t), f.c
 	begin(t, j, control.JournalEntry{Kind: control.KindOperator, Ended: c.now})
-	running := begin(t, j, control.JournalEntry{Kind: control.DutyMapping})
+	running := begin(t, j, control.JournalEntry{Kind: control.JobMapping})
 	c.pass(90 * 24 * time.Hour)
 	kept := begin(t, j, control.JournalEntry{Kind: control.KindOperator, Ended: c.now})
 	n, err := j.Prune(t.Context(), c.now)

@@ -16,7 +16,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// Findings are what the last refresh of the mapping found in AtHoc that an operator may want to mend. Employee ids and
+// Findings are what the last refresh of the mapping found in AtHoc that an operator may want to fix. Employee ids and
 // usernames in it are personal data.
 type Findings struct {
 	// Users counts AtHoc's users, each once, Without those who have no employee id, and Unusable those whose name is empty, or whose
@@ -33,7 +33,7 @@ type Findings struct {
 	Left int `json:"left,omitempty"`
 }
 
-// fit leaves out of the names what takes more than most bytes.
+// fit drops the names that would take more than most bytes.
 func (f Findings) fit(most int) Findings {
 	size := func(texts ...string) (n int) {
 		for _, t := range texts {
@@ -61,7 +61,7 @@ func (f Findings) fit(most int) Findings {
 	return out
 }
 
-// SetFindings takes the place of the findings before.
+// SetFindings replaces the findings.
 func (j *Journal) SetFindings(f Findings) error {
 	f = f.fit(answerBytes)
 	ctx, cancel := writing()
@@ -122,7 +122,7 @@ func whole(parts []part) (report control.ReconcileAnswer) {
 	return report
 }
 
-// SetComparison takes the place of the comparison before; its Users are all who differ. It is stored whole or not at all.
+// SetComparison replaces the comparison; its Users are all who differ. It is stored whole or not at all.
 func (j *Journal) SetComparison(report control.ReconcileAnswer) error {
 	var messages []*message.Message
 	for _, p := range cut(report) {
@@ -149,7 +149,7 @@ func (j *Journal) SetComparison(report control.ReconcileAnswer) error {
 	return nil
 }
 
-// Comparison returns the last comparison with those of its users who come after a place in the list, as many as fit into an
+// Comparison returns the last comparison with those of its users who come after an index in the list, as many as fit into an
 // answer. It is zero if there was none.
 func (j *Journal) Comparison(after int) (control.ReconcileAnswer, error) {
 	if after < 0 {

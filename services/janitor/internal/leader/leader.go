@@ -1,4 +1,4 @@
-// Package leader makes one janitor at a time the one that works: it holds a lease, the others follow.
+// Package leader elects one janitor at a time as the leader: it holds a lease, the others follow.
 package leader
 
 import (
@@ -59,7 +59,7 @@ func (l *Leadership) Lead(ctx context.Context, keeper *lease.Keeper, work func(c
 		return err
 	}
 	l.extend(held)
-	l.log.Info("this instance is the janitor at work")
+	l.log.Info("this instance is the leader")
 	working, stop := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() {
@@ -75,15 +75,15 @@ func (l *Leadership) Lead(ctx context.Context, keeper *lease.Keeper, work func(c
 
 // acquire takes the lease, or returns nil when ctx has ended.
 func (l *Leadership) acquire(ctx context.Context, keeper *lease.Keeper) (*lease.Lease, error) {
-	for told := false; ctx.Err() == nil; told = true {
+	for logged := false; ctx.Err() == nil; logged = true {
 		held, err := keeper.Take(ctx, Key)
 		switch {
 		case err == nil:
 			return held, nil
 		case !errors.Is(err, lease.ErrHeld):
 			return nil, unlessEnded(ctx, err)
-		case !told:
-			l.log.Info("another instance is the janitor at work; this one stands by")
+		case !logged:
+			l.log.Info("another instance is the leader; this one is a follower")
 		}
 		_ = pause.For(ctx, followerPollInterval) // the loop looks at ctx
 	}
@@ -105,18 +105,18 @@ func (l *Leadership) renewUntilLost(ctx context.Context, held *lease.Lease) erro
 		case err == nil:
 			l.extend(held)
 		case errors.Is(err, lease.ErrLost), !time.Now().Before(held.Until()):
-			return unlessEnded(ctx, fmt.Errorf("stay the janitor at work: %w", err))
+			return unlessEnded(ctx, fmt.Errorf("stay the leader: %w", err))
 		default: // the broker may be back before the lease ends
 			l.log.Debug("the janitor's lease could not be renewed, trying again", "error", err)
 		}
 	}
 }
 
-// renewIn is when a lease is to be renewed; one that was long in coming may have ended before it came.
+// renewIn is how soon a lease is to be renewed; one that took long to get may have ended already.
 func renewIn(l *lease.Lease) time.Duration { return max(time.Until(l.Until())/3, minRenewWait) }
 
-// renew renews a lease, also if ctx ends meanwhile: to be told to stop between the broker's doing it and its answer would leave
-// a lease behind that cannot be given back.
+// renew renews a lease, also if ctx ends meanwhile: a stop between the broker's renewal and its answer would leave a lease behind that
+// cannot be released.
 func renew(ctx context.Context, l *lease.Lease) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(releaseTimeout, time.Until(l.Until())))
 	defer cancel()
@@ -131,7 +131,7 @@ func (l *Leadership) release(ctx context.Context, held *lease.Lease) {
 	}
 }
 
-// unlessEnded returns err, or nil if ctx has ended: then whatever failed did so for that reason.
+// unlessEnded returns err, or nil if ctx has ended: then the failure is a result of that.
 func unlessEnded(ctx context.Context, err error) error {
 	if ctx.Err() == nil {
 		return err

@@ -30,7 +30,7 @@ type stats struct {
 	unmapped, mapped int
 }
 
-// early says whether so many workers without an AtHoc user have shown up since the last refresh that the next one should not be
+// early reports whether so many workers without an AtHoc user have shown up since the last refresh that the next one should not be
 // waited for, and what to remember for the next time.
 func early(now time.Time, before state.Unmapped, c stats) (next state.Unmapped, due bool) {
 	if !before.Refreshed.Equal(c.refreshed) || c.unmapped < before.Workers {
@@ -44,7 +44,7 @@ func early(now time.Time, before state.Unmapped, c stats) (next state.Unmapped, 
 	return before, c.unmapped-before.Workers >= enough && now.Sub(tried) >= earlyGap
 }
 
-// Watcher has the mapping refreshed soon after many unmapped workers show up.
+// Watcher refreshes the mapping soon after many unmapped workers show up.
 type Watcher struct {
 	Job   *periodic.Job
 	State *state.Store
@@ -60,11 +60,11 @@ type Watcher struct {
 	Log   *slog.Logger
 }
 
-// Run looks until ctx ends.
+// Run checks until ctx ends.
 func (w *Watcher) Run(ctx context.Context) error {
 	return pause.Every(ctx, w.Every, func() error {
 		if err := w.check(ctx); err != nil && ctx.Err() == nil {
-			w.Log.Debug("it cannot be told how many workers are unmapped", "error", err)
+			w.Log.Debug("it is not known how many workers are unmapped", "error", err)
 		}
 		return nil
 	})

@@ -17,10 +17,10 @@ import (
 // stop the duty statuses of all these workers, or show them for somebody else.
 var ErrHeld = errors.New("the mapping is held back")
 
-// change is what one mapping does to the one before.
+// change is what one mapping changes in the previous one.
 type change struct{ before, after, added, changed, removed int }
 
-// compare returns what the mapping after does to the one before.
+// compare returns what the mapping after changes in the one before.
 func compare(before, after map[string]string) change {
 	c := change{before: len(before), after: len(after)}
 	for id, user := range after {
@@ -35,8 +35,8 @@ func compare(before, after map[string]string) change {
 	return c
 }
 
-// remember keeps what a mapping that is held back would change.
-func (r *Refresher) remember(hash string, before, after map[string]string) {
+// keepDifference keeps what a mapping that is held back would change.
+func (r *Refresher) keepDifference(hash string, before, after map[string]string) {
 	d := differences(before, after)
 	d.ID = state.HeldID(hash)
 	r.mu.Lock()
@@ -64,9 +64,9 @@ func differences(before, after map[string]string) control.MappingDifference {
 	for _, id := range slices.Sorted(maps.Keys(before)) {
 		change := control.MappingChange{Employee: id, Before: before[id], After: after[id]}
 		switch {
-		case change.After == "" && len(d.Removed) < control.MostMappingChanges:
+		case change.After == "" && len(d.Removed) < control.MaxMappingChanges:
 			d.Removed = append(d.Removed, change)
-		case change.After != "" && change.After != change.Before && len(d.Changed) < control.MostMappingChanges:
+		case change.After != "" && change.After != change.Before && len(d.Changed) < control.MaxMappingChanges:
 			d.Changed = append(d.Changed, change)
 		}
 	}

@@ -42,15 +42,15 @@ func TestDifferences(t *testing.T) {
 	require.Equal(t, []control.MappingChange{{Employee: "3", Before: "c"}}, d.Removed)
 	require.Equal(t, []control.MappingChange{{Employee: "2", Before: "b", After: "x"}}, d.Changed)
 	many := map[string]string{}
-	for i := range control.MostMappingChanges + 1 {
+	for i := range control.MaxMappingChanges + 1 {
 		many[strconv.Itoa(i)] = "u"
 	}
-	require.Len(t, differences(many, nil).Removed, control.MostMappingChanges)
+	require.Len(t, differences(many, nil).Removed, control.MaxMappingChanges)
 
 	r := &Refresher{}
 	_, err := r.Difference(nil)
 	require.ErrorContains(t, err, "no mapping is held back")
-	r.remember("abcdef", before, nil)
+	r.keepDifference("abcdef", before, nil)
 	d, err = r.Difference(&state.Held{Hash: "abcdef"})
 	require.NoError(t, err)
 	require.Len(t, d.Removed, 3)

@@ -1,6 +1,6 @@
 package mapping
 
-// The note about the mapping in force, which lies in the state bucket.
+// The record of the mapping in force, which lies in the state bucket.
 
 import (
 	"context"
@@ -11,13 +11,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// RecordKey is where the janitor notes, in the state bucket, what it published last.
+// RecordKey is where the janitor records, in the state bucket, what it published last.
 const RecordKey = "janitor.mapping"
 
-// recordVersion is the version of the note's form. A note of another version counts as none.
+// recordVersion is the version of the record's form. A record of another version is ignored.
 const recordVersion = 1
 
-// Record is the note about the mapping that is in force.
+// Record is the record of the mapping in force.
 type Record struct {
 	V int `json:"v"`
 	// Snapshot names the refresh whose mapping was published, Taken is when that was complete.
@@ -35,17 +35,17 @@ type Record struct {
 	Last   uint64 `json:"last"`
 }
 
-// heldBy says whether a stream holds the snapshot whole, and nothing newer.
+// heldBy reports whether a stream holds the snapshot whole, and nothing newer.
 func (r Record) heldBy(info *jetstream.StreamInfo) bool {
 	s := info.State
 	return r.Snapshot != "" && identity(info) == r.Stream && s.FirstSeq <= r.First && s.LastSeq == r.Last &&
 		s.Msgs == s.LastSeq-s.FirstSeq+1
 }
 
-// identity tells a stream from another one of the same name that was made later.
+// identity distinguishes a stream from another one of the same name that was made later.
 func identity(info *jetstream.StreamInfo) string { return info.Created.UTC().Format(time.RFC3339Nano) }
 
-// LoadRecord reads the note; it is zero if there is none that can be read.
+// LoadRecord reads the record; it is zero if there is none that can be read.
 func (r *Refresher) LoadRecord(ctx context.Context) (Record, uint64, error) {
 	value, revision, err := r.Record.Load(ctx)
 	if err != nil || revision == 0 {
@@ -53,13 +53,13 @@ func (r *Refresher) LoadRecord(ctx context.Context) (Record, uint64, error) {
 	}
 	var rec Record
 	if err := json.Unmarshal(value, &rec); err != nil || rec.V != recordVersion {
-		r.Log.Debug("the note on the mapping cannot be read and is made anew", "version", rec.V, "error", err)
+		r.Log.Debug("the note on the mapping cannot be read and is recreated", "version", rec.V, "error", err)
 		return Record{}, revision, nil
 	}
 	return rec, revision, nil
 }
 
-// save writes the note in the place of the one that was read; another janitor's note in between makes it fail.
+// save replaces the record that was read; it fails if another janitor has written in between.
 func (r *Refresher) save(ctx context.Context, rec Record, revision uint64) error {
 	data, err := json.Marshal(rec)
 	if err != nil {

@@ -4,7 +4,6 @@ package mapping
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -23,7 +22,7 @@ import (
 	"bobosync/shared/bus"
 	"bobosync/shared/control"
 	"bobosync/shared/event"
-	chunks "bobosync/shared/mapping"
+	"bobosync/shared/mapping"
 	"bobosync/shared/topology"
 )
 
@@ -45,8 +44,8 @@ type Refresher struct {
 	Now         func() time.Time
 	Log         *slog.Logger
 
-	// difference is what the mapping that was held back last would change, and differs the hash of its content. It is kept in memory alone, since it
-	// names workers.
+	// difference is what the mapping that was held back last would change, and differs the hash of its content. It is kept in memory
+	// only, since it names workers.
 	mu         sync.Mutex
 	differs    string
 	difference control.MappingDifference
@@ -74,7 +73,7 @@ func (r *Refresher) Empty(ctx context.Context) (bool, error) {
 	return stream.CachedInfo().State.Msgs == 0, nil
 }
 
-// Refresh fetches the users, and publishes their mapping if it is another one than the broker holds. If it fails, or the guard
+// Refresh fetches the users, and publishes their mapping if it differs from the one that the broker holds. If it fails, or the guard
 // holds the mapping back, the mapping in force stays as it is.
 func (r *Refresher) Refresh(ctx context.Context, _ *periodic.Run) (periodic.Result, error) {
 	began := time.Now()
@@ -98,7 +97,7 @@ func (r *Refresher) Refresh(ctx context.Context, _ *periodic.Run) (periodic.Resu
 	if reason := c.guard(r.MaxChanged); reason != "" && !same {
 		h := r.State.Read().Held
 		if !approves(h, hash) {
-			r.remember(hash, before, mapping)
+			r.keepDifference(hash, before, mapping)
 			return r.hold(ctx, res, newHeld(hash, taken, c, reason), found)
 		}
 		res.Text = fmt.Sprintf("approved by %s: %s", h.ApprovedBy, reason)
@@ -148,9 +147,9 @@ func (r *Refresher) hold(ctx context.Context, res periodic.Result, h state.Held,
 	return res, fmt.Errorf("%w (%s): %s", ErrHeld, h.ID, h.Reason)
 }
 
-// release forgets what was held back, now that a mapping was put into force.
+// release forgets what was held back, since a mapping was put into force.
 func (r *Refresher) release(ctx context.Context) error {
-	r.remember("", nil, nil)
+	r.keepDifference("", nil, nil)
 	if r.State.Read().Held == nil {
 		return nil
 	}
@@ -163,40 +162,17 @@ func (r *Refresher) release(ctx context.Context) error {
 
 // Current reads the mapping in force from its stream: nil if the stream holds none that is whole.
 func (r *Refresher) Current(ctx context.Context) (map[string]string, error) {
-	stream, err := r.stream(ctx)
-	if err != nil {
-		return nil, err
-	}
-	state := stream.CachedInfo().State
-	var whole map[string]string
-	var parts chunks.Assembler
-	for seq := state.FirstSeq; state.Msgs > 0 && seq <= state.LastSeq; seq++ {
-		msg, err := stream.GetMsg(ctx, seq)
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read the mapping in force: %w", err)
-		}
-		var chunk event.MappingChunk
-		if err := event.Decode(msg.Data, &chunk); err != nil {
-			r.Log.Warn("a part of the mapping in the broker cannot be read, going on without it", "error", err)
-			continue
-		}
-		if users := parts.Add(chunk); users != nil {
-			whole = users
-		}
-	}
-	return whole, nil
+	_, users, err := mapping.Latest(ctx, r.JS, r.Log)
+	return users, err
 }
 
-// report logs what an operator may have to mend in AtHoc.
+// report logs what an operator may have to fix in AtHoc.
 func (r *Refresher) report(f journal.Findings) {
 	if err := r.KeepFindings(f); err != nil {
 		r.Log.Warn("what was found of AtHoc's users cannot be kept for operators", "error", err)
 	}
 	if len(f.Ambiguous) > 0 {
-		r.Log.Warn("several AtHoc users have the same employee id; none of them gets its duty status: mend them in AtHoc "+
+		r.Log.Warn("several AtHoc users have the same employee id; none of them gets its duty status: correct them in AtHoc "+
 			"(the names are logged at level DEBUG)", "ids", len(f.Ambiguous))
 	}
 	for _, id := range slices.Sorted(maps.Keys(f.Ambiguous)) {

@@ -15,13 +15,13 @@ func TestMetrics(t *testing.T) {
 	hourAgo := time.Now().Add(-time.Hour)
 	all := telemetry.New("v1.2.3")
 	m := New(all)
-	m.Run(control.DutyMapping, control.OutcomeOK)
+	m.Run(control.JobMapping, control.OutcomeOK)
 	m.StaleCleared(1)
 	m.FilesPurged(1)
 	m.Reconciled(control.ReconcileAnswer{Compared: 10, Differing: 2, Applied: 1})
 	m.Mapping(control.MappingReport{Refreshed: hourAgo, Mapped: 7, Ambiguous: map[string][]string{"secret-id": {"secret-user"}}})
 	m.Watch(teletest.Always(control.JanitorState{
-		AtWork: true, Duties: []control.Duty{{Name: control.DutyMapping, LastSuccess: hourAgo}, {Name: control.DutyPurge, Off: true}},
+		Leads: true, Jobs: []control.Job{{Name: control.JobMapping, LastSuccess: hourAgo}, {Name: control.JobPurge, Off: true}},
 		Held:   &control.HeldMapping{},
 		Notify: []control.NotifyState{{Sink: "mail"}, {Sink: "webhook", Waiting: 2, Failing: hourAgo}},
 	}))

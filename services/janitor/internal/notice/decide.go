@@ -1,7 +1,7 @@
-// Package notice tells people what they would see if they asked for the status: that it has become worse, that a decision is needed,
+// Package notice notifies people of what they would see if they asked for the status: that it has become worse, that a decision is needed,
 // that files failed, that all is well again, and once a day how it stands.
 //
-// This file decides what is told and when. It is a function of the state, what is seen and the time; the rest of the package is edges.
+// This file decides what is sent and when. It is a function of the state, what is seen and the time; the rest of the package does I/O.
 package notice
 
 import (
@@ -34,32 +34,31 @@ const (
 )
 
 const (
-	// worseAfter is how long a worse verdict has to last before it is told, clearAfter how long all has to be well.
+	// worseAfter is how long a worse verdict has to last before a notice, clearAfter how long all has to be well before the all-clear.
 	worseAfter, clearAfter = time.Minute, 5 * time.Minute
-	// manyChanges of the verdict within changesWithin are flapping: then a verdict has to last for calmAfter, and that it flaps is told
-	// no more often than once in flapEvery.
+	// manyChanges within changesWithin is flapping: a verdict must then last calmAfter, with one flapping notice per flapEvery.
 	manyChanges   = 4
 	changesWithin = time.Hour
 	calmAfter     = 15 * time.Minute
 	flapEvery     = 30 * time.Minute
-	// filesEvery is how often failed files and rejected rows are told of.
+	// filesEvery is how often there is a notice about failed files and rejected rows.
 	filesEvery = time.Hour
-	// mostAnHour is the most notices within an hour; what is not about the level leaves some of them to what is.
-	mostAnHour, mostOthers = 10, 7
+	// maxAnHour is the hourly limit; other notices stop at maxOthers, so level changes still get through.
+	maxAnHour, maxOthers = 10, 7
 	// keptFor is how long a notice waits for a sink that is down, most how many wait.
-	keptFor = 24 * time.Hour
-	most    = 200
-	// mostLogins is how many emergency logins wait to be told of; the log and the audit have them all.
-	mostLogins = 50
+	keptFor    = 24 * time.Hour
+	maxPending = 200
+	// maxLogins is how many emergency logins may wait for a notice; the log and the audit have them all.
+	maxLogins = 50
 	// forgetAfter is how long a finding must be gone for its decision to count as another one when it comes again.
 	forgetAfter = 10 * time.Minute
-	// mostFiles is how many files a notice names, mostLines how many lines of each.
-	mostFiles, mostLines = 10, 20
-	// mostText is the longest text of a notice, in bytes.
-	mostText = 2000
+	// maxFiles is how many files a notice names, maxLines how many lines of each.
+	maxFiles, maxLines = 10, 20
+	// maxText is the longest text of a notice, in bytes.
+	maxText = 2000
 )
 
-// reminders are when a decision that is needed is told of, after its beginning; from the last on hourly.
+// reminders are when notices about a needed decision are due, after its beginning; from the last on hourly.
 var reminders = []time.Duration{0, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute}
 
 // reminder is when the n-th reminder is due, counted from 0.
@@ -73,7 +72,7 @@ func reminder(n int) time.Duration {
 // decisions are the causes of findings that wait for a person's decision.
 var decisions = []string{verdict.CauseHeld, verdict.CauseMappingHeld}
 
-// Notice is what people are told. It names no worker; an emergency login to the console is told of with the name of the login.
+// Notice is what people are sent. It names no worker; a notice of an emergency login to the console has the name of the login.
 type Notice struct {
 	ID    string    `json:"id"`
 	Kind  Kind      `json:"kind"`
@@ -88,15 +87,15 @@ type Pending struct {
 	To []string `json:"to"`
 }
 
-// Asked is what is kept of a decision that is needed.
+// Asked is the persisted state of a needed decision.
 type Asked struct {
 	Since time.Time `json:"since"`
 	Seen  time.Time `json:"seen"`
-	// Told counts how often it was told of.
-	Told int `json:"told"`
+	// Notified counts how often it was told of.
+	Notified int `json:"told"`
 }
 
-// State is what the janitors remember of notices, so that one that takes over repeats nothing. The zero value remembers nothing.
+// State is the persisted state of notices, so that a new leader repeats nothing. The zero value is a first start.
 type State struct {
 	// Level is the verdict's level as it was seen last, Since when it has been that, and Text what the verdict said when it began.
 	Level verdict.Level `json:"level"`
@@ -104,20 +103,20 @@ type State struct {
 	Text  string        `json:"text,omitempty"`
 	// Changes are when the level changed within the last hour, at most 100.
 	Changes []time.Time `json:"changes,omitempty"`
-	// Told is the level that people know of, and ToldAt when they were told last.
-	Told   verdict.Level `json:"told"`
-	ToldAt time.Time     `json:"told_at,omitzero"`
-	// Trouble is since when all has not been well, if people know of it, and Meanwhile what they were told since, by kind.
-	Trouble   time.Time    `json:"trouble,omitzero"`
-	Meanwhile map[Kind]int `json:"meanwhile,omitempty"`
+	// Notified is the level that people know of, and NotifiedAt when they were told last.
+	Notified   verdict.Level `json:"told"`
+	NotifiedAt time.Time     `json:"told_at,omitzero"`
+	// UnwellSince is since when all has not been well, if people know of it, and Meanwhile what they were sent since, by kind.
+	UnwellSince time.Time    `json:"trouble,omitzero"`
+	Meanwhile   map[Kind]int `json:"meanwhile,omitempty"`
 	// Decisions are those that are needed.
 	Decisions map[string]Asked `json:"decisions,omitempty"`
-	// FilesUntil is the end of the last file that was told of, FilesAt when.
+	// FilesUntil is the end of the last file that had a notice, FilesAt when that was.
 	FilesUntil time.Time `json:"files_until,omitzero"`
 	FilesAt    time.Time `json:"files_at,omitzero"`
 	// Day is the day of the last digest.
 	Day string `json:"day,omitempty"`
-	// Logins are emergency logins to the console that there was no room to tell of yet, at most mostLogins.
+	// Logins are emergency logins to the console for which there was no room for a notice yet, at most maxLogins.
 	Logins []control.EmergencyLoginRequest `json:"logins,omitempty"`
 	// Sent are when notices were made within the last hour.
 	Sent []time.Time `json:"sent,omitempty"`
@@ -131,18 +130,18 @@ type Seen struct {
 	Facts   verdict.Facts
 	// Lines are lines of files that somebody may have to look after, by the file's id.
 	Lines map[string][]int
-	// Sinks are the names of those that notices go to.
+	// Sinks are the names of the sinks.
 	Sinks []string
 	// Zone is that of the times in the texts; DigestHour is the hour of the daily digest in it, negative for none.
 	Zone       *time.Location
 	DigestHour int
 }
 
-// Decide returns what is to be told, which waits in the outbox of the new state.
+// Decide returns the notices to send, which wait in the outbox of the new state.
 func Decide(s State, seen Seen, now time.Time) ([]Notice, State) {
 	d := newDecider(s, seen, now)
 	d.note()
-	if len(seen.Sinks) == 0 { // nobody is told
+	if len(seen.Sinks) == 0 { // nobody is notified
 		d.s.FilesUntil = now
 		return nil, d.s
 	}
@@ -154,25 +153,25 @@ func Decide(s State, seen Seen, now time.Time) ([]Notice, State) {
 	return d.made, d.s
 }
 
-// TellLogin has people told that somebody came into the console by a password for emergencies: at once, or when there is room for that. One that
-// waits already is told once.
-func TellLogin(s State, seen Seen, login control.EmergencyLoginRequest, now time.Time) State {
+// NotifyLogin notifies people that somebody came into the console by a password for emergencies: at once, or when there is room for that.
+// A login that waits already is not added again.
+func NotifyLogin(s State, seen Seen, login control.EmergencyLoginRequest, now time.Time) State {
 	d := newDecider(s, seen, now)
-	if !slices.Contains(s.Logins, login) && len(s.Logins) < mostLogins {
+	if !slices.Contains(s.Logins, login) && len(s.Logins) < maxLogins {
 		d.s.Logins = append(d.s.Logins, login)
 	}
 	d.logins()
 	return d.s
 }
 
-// logins tells of the emergency logins for which there is room.
+// logins makes notices of the emergency logins for which there is room.
 func (d *decider) logins() {
 	for len(d.s.Logins) > 0 {
 		login := d.s.Logins[0]
-		told := d.tell(Login, "PROBLEM: emergency login to the console", fmt.Sprintf("%s came in as %s at %s, by a password for when the login service is down.\n"+
+		made := d.notify(Login, "PROBLEM: emergency login to the console", fmt.Sprintf("%s came in as %s at %s, by a password for when the login service is down.\n"+
 			"Do: if nobody knows of it, take the line out of CONSOLE_USERS_FILE, which logs the person out at once; bobosync audit list says what was ordered.",
 			text.Clean(login.By), text.Clean(login.Role), d.clock(login.At)))
-		if !told {
+		if !made {
 			return
 		}
 		d.s.Logins = d.s.Logins[1:]
@@ -193,7 +192,7 @@ type decider struct {
 	made []Notice
 }
 
-// Ended returns the time that was not well and ends with what is seen, for the journal; nil if none ends, or one that passed at once.
+// Ended returns the journal entry of the bad period that ends now, nil if none or shorter than worseAfter.
 func Ended(s State, seen Seen, now time.Time) *control.JournalEntry {
 	if s.Since.IsZero() || s.Level == verdict.OK || s.Level == seen.Verdict.Level || now.Sub(s.Since) < worseAfter {
 		return nil
@@ -201,7 +200,7 @@ func Ended(s State, seen Seen, now time.Time) *control.JournalEntry {
 	return &control.JournalEntry{Kind: control.KindVerdict, Started: s.Since, Ended: now.UTC(), Outcome: strings.ToLower(s.Level.String()), Text: s.Text}
 }
 
-// note takes in the verdict's level, and forgets what is too old.
+// note records the verdict's level, and drops what is too old.
 func (d *decider) note() {
 	level := d.seen.Verdict.Level
 	if d.s.Since.IsZero() || level != d.s.Level {
@@ -232,24 +231,24 @@ func (d *decider) today() string {
 	return at.Format(time.DateOnly)
 }
 
-// tell makes a notice, and reports whether it may be: what may not be now is decided anew later.
-func (d *decider) tell(kind Kind, title, words string) bool {
-	room := mostOthers
+// notify queues a notice; false means the hourly limit is reached and it is retried.
+func (d *decider) notify(kind Kind, title, words string) bool {
+	room := maxOthers
 	if kind == Worse || kind == Changing || kind == AllClear || kind == Login {
-		room = mostAnHour
+		room = maxAnHour
 	}
 	if len(d.s.Sent) >= room {
 		return false
 	}
-	if len(words) > mostText {
-		words = strings.ToValidUTF8(words[:mostText], "") + " ..."
+	if len(words) > maxText {
+		words = strings.ToValidUTF8(words[:maxText], "") + " ..."
 	}
 	n := Notice{ID: fmt.Sprintf("%s-%s-%d", kind, strconv.FormatInt(d.now.UnixNano(), 36), len(d.made)), Kind: kind, At: d.now, Title: title, Text: words}
 	d.made = append(d.made, n)
 	d.s.Sent = append(d.s.Sent, d.now)
 	d.s.Outbox = append(d.s.Outbox, Pending{Notice: n, To: d.seen.Sinks})
-	d.s.Outbox = d.s.Outbox[max(0, len(d.s.Outbox)-most):]
-	if !d.s.Trouble.IsZero() && kind != AllClear {
+	d.s.Outbox = d.s.Outbox[max(0, len(d.s.Outbox)-maxPending):]
+	if !d.s.UnwellSince.IsZero() && kind != AllClear {
 		if d.s.Meanwhile == nil {
 			d.s.Meanwhile = map[Kind]int{}
 		}
@@ -258,7 +257,7 @@ func (d *decider) tell(kind Kind, title, words string) bool {
 	return true
 }
 
-// decisions tells of each finding that waits for a person, and reminds of it.
+// decisions makes notices of each finding that waits for a person, and reminders.
 func (d *decider) decisions() {
 	for _, f := range d.seen.Verdict.Findings {
 		if !slices.Contains(decisions, f.Cause) {
@@ -270,17 +269,17 @@ func (d *decider) decisions() {
 			asked.Since = d.now
 		}
 		asked.Seen = d.now
-		due := asked.Told
+		due := asked.Notified
 		for reminder(due) <= d.now.Sub(asked.Since) {
 			due++ // after a gap one reminder stands for all that were missed
 		}
-		if due > asked.Told {
+		if due > asked.Notified {
 			title := "A decision is needed"
-			if asked.Told > 0 {
+			if asked.Notified > 0 {
 				title = "A decision is still needed, since " + d.clock(asked.Since)
 			}
-			if d.tell(Decision, title, sentences(f)) {
-				asked.Told = due
+			if d.notify(Decision, title, sentences(f)) {
+				asked.Notified = due
 			}
 		}
 		if d.s.Decisions == nil {
@@ -291,43 +290,43 @@ func (d *decider) decisions() {
 	maps.DeleteFunc(d.s.Decisions, func(_ string, a Asked) bool { return d.now.Sub(a.Seen) >= forgetAfter })
 }
 
-// level tells that the verdict has become worse, that it keeps changing, or that all is well again.
+// level makes the notices that the verdict has become worse, that it keeps changing, or that all is well again.
 func (d *decider) level() {
 	s, lasts := &d.s, d.now.Sub(d.s.Since)
 	flapping := len(s.Changes) >= manyChanges
 	calm := func(usual time.Duration) bool { return lasts >= usual && (!flapping || lasts >= calmAfter) }
 	switch {
-	case s.Level > s.Told && calm(worseAfter):
+	case s.Level > s.Notified && calm(worseAfter):
 		d.worse()
-	case s.Level == verdict.OK && s.Told > verdict.OK && calm(clearAfter):
+	case s.Level == verdict.OK && s.Notified > verdict.OK && calm(clearAfter):
 		d.allClear()
-	case s.Level < s.Told && s.Level > verdict.OK && calm(worseAfter):
-		s.Told = s.Level // so that it is told if it becomes worse again
-	case flapping && lasts < clearAfter && d.changes() >= manyChanges && d.now.Sub(s.ToldAt) >= flapEvery:
+	case s.Level < s.Notified && s.Level > verdict.OK && calm(worseAfter):
+		s.Notified = s.Level // so that there is a notice if it becomes worse again
+	case flapping && lasts < clearAfter && d.changes() >= manyChanges && d.now.Sub(s.NotifiedAt) >= flapEvery:
 		title := fmt.Sprintf("The status has changed %s since %s; now: %s", text.Times(d.changes()), d.clock(d.firstChange()), d.seen.Verdict.Level)
-		if d.tell(Changing, title, d.findings()) {
-			d.told(max(s.Level, s.Told, verdict.Warning))
+		if d.notify(Changing, title, d.findings()) {
+			d.markNotified(max(s.Level, s.Notified, verdict.Warning))
 		}
 	}
 }
 
 func (d *decider) worse() {
-	if d.onlyDecisions() { // which are told by themselves
-		d.told(d.s.Level)
+	if d.onlyDecisions() { // which have notices of their own
+		d.markNotified(d.s.Level)
 		return
 	}
 	before := d.s
-	d.told(d.s.Level)
-	if !d.tell(Worse, d.seen.Verdict.String(), d.findings()) {
-		d.s = before // it is told as soon as there is room
+	d.markNotified(d.s.Level)
+	if !d.notify(Worse, d.seen.Verdict.String(), d.findings()) {
+		d.s = before // the notice comes as soon as there is room
 	}
 }
 
-// told notes that people know of a level.
-func (d *decider) told(level verdict.Level) {
-	d.s.Told, d.s.ToldAt = level, d.now
-	if d.s.Trouble.IsZero() {
-		d.s.Trouble = cmp.Or(d.s.Since, d.now)
+// markNotified notes that people know of a level.
+func (d *decider) markNotified(level verdict.Level) {
+	d.s.Notified, d.s.NotifiedAt = level, d.now
+	if d.s.UnwellSince.IsZero() {
+		d.s.UnwellSince = cmp.Or(d.s.Since, d.now)
 	}
 }
 
@@ -342,24 +341,24 @@ func (d *decider) allClear() {
 	for _, kind := range slices.Sorted(maps.Keys(d.s.Meanwhile)) {
 		parts = append(parts, fmt.Sprintf("%d %s", d.s.Meanwhile[kind], strings.ReplaceAll(string(kind), "_", " ")))
 	}
-	words := fmt.Sprintf("It was not well from %s to %s.", d.clock(d.s.Trouble), d.clock(d.s.Since))
+	words := fmt.Sprintf("It was not well from %s to %s.", d.clock(d.s.UnwellSince), d.clock(d.s.Since))
 	if len(parts) > 0 {
 		words += " Sent meanwhile: " + strings.Join(parts, ", ") + "."
 	}
-	title := fmt.Sprintf("All is well again, after %s: %s", text.Ago(d.s.Since.Sub(d.s.Trouble)), d.seen.Verdict)
-	if d.tell(AllClear, title, words) {
-		d.s.Told, d.s.ToldAt, d.s.Trouble, d.s.Meanwhile = verdict.OK, d.now, time.Time{}, nil
+	title := fmt.Sprintf("All is well again, after %s: %s", text.Ago(d.s.Since.Sub(d.s.UnwellSince)), d.seen.Verdict)
+	if d.notify(AllClear, title, words) {
+		d.s.Notified, d.s.NotifiedAt, d.s.UnwellSince, d.s.Meanwhile = verdict.OK, d.now, time.Time{}, nil
 	}
 }
 
-// changes counts the changes of the level that people were not told of.
-func (d *decider) changes() int { return len(d.s.Changes) - d.before() }
+// changes counts the changes of the level that people were not notified of.
+func (d *decider) changes() int { return len(d.s.Changes) - d.countBefore() }
 
-func (d *decider) firstChange() time.Time { return d.s.Changes[d.before()] }
+func (d *decider) firstChange() time.Time { return d.s.Changes[d.countBefore()] }
 
-// before counts the changes that were over when people were told last.
-func (d *decider) before() (n int) {
-	for n < len(d.s.Changes) && !d.s.Changes[n].After(d.s.ToldAt) {
+// countBefore counts the changes that were over when people were last notified.
+func (d *decider) countBefore() (n int) {
+	for n < len(d.s.Changes) && !d.s.Changes[n].After(d.s.NotifiedAt) {
 		n++
 	}
 	return n
@@ -375,7 +374,7 @@ func Unfinished(s State, files []control.FileState, now time.Time) []control.Fil
 	})
 }
 
-// files tells of files that failed or have rejected rows: counts and lines, and nothing that stands in them.
+// files makes the notice of files that failed or have rejected rows: counts and lines, and nothing of their content.
 func (d *decider) files() {
 	found := Unfinished(d.s, d.seen.Facts.Files, d.now)
 	if len(found) == 0 {
@@ -391,16 +390,16 @@ func (d *decider) files() {
 		if f.Failed {
 			failed++
 		}
-		if i >= len(found)-mostFiles {
+		if i >= len(found)-maxFiles {
 			lines = append(lines, fileWords(f, d.seen.Lines[f.ID]))
 		}
 	}
-	if more := len(found) - mostFiles; more > 0 {
+	if more := len(found) - maxFiles; more > 0 {
 		lines = append(lines, fmt.Sprintf("And %s before them.", text.Count(more, "file")))
 	}
 	lines = append(lines, "Do: bobosync files show NAME says why; bobosync files list --failed lists the failed ones.")
 	title := fmt.Sprintf("%s failed, %s rejected", text.Count(failed, "file"), text.Count(rejected, "row"))
-	if d.tell(Files, title, strings.Join(lines, "\n")) {
+	if d.notify(Files, title, strings.Join(lines, "\n")) {
 		d.s.FilesUntil, d.s.FilesAt = until, d.now
 	}
 }
@@ -414,17 +413,17 @@ func fileWords(f control.FileState, lines []int) string {
 		return words
 	}
 	var numbers []string
-	for _, line := range lines[:min(len(lines), mostLines)] {
+	for _, line := range lines[:min(len(lines), maxLines)] {
 		numbers = append(numbers, strconv.Itoa(line))
 	}
 	words += "; lines " + strings.Join(numbers, ", ")
-	if len(lines) > mostLines {
+	if len(lines) > maxLines {
 		words += " and more"
 	}
 	return words
 }
 
-// digest tells once a day how it stands.
+// digest makes the daily notice of the status.
 func (d *decider) digest() {
 	day := d.today()
 	if day == "" || day == d.s.Day {
@@ -440,7 +439,7 @@ func (d *decider) digest() {
 		lines = append(lines, fmt.Sprintf("Workers: %d on duty of %d known, %d unmapped, %d not confirmed yet.", s.OnDuty, s.Workers, s.Unmapped, s.Unconfirmed+s.Unresolved))
 	}
 	lines = append(lines, d.findings())
-	if d.tell(Digest, "Daily: "+d.seen.Verdict.String(), strings.Join(lines, "\n")) {
+	if d.notify(Digest, "Daily: "+d.seen.Verdict.String(), strings.Join(lines, "\n")) {
 		d.s.Day = day
 	}
 }

@@ -244,19 +244,19 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 	p.is(verdict.Problem, verdict.Finding{Level: verdict.Problem, Text: strings.Repeat("é", 3000), Do: "wait"})
 	p.after(2 * time.Minute)
 	require.Len(t, p.state.Outbox, 1)
-	require.LessOrEqual(t, len(p.last().Text), mostText+4)
+	require.LessOrEqual(t, len(p.last().Text), maxText+4)
 	p.after(23 * time.Hour)
 	require.Len(t, p.state.Outbox, 1)
 	p.after(2 * time.Hour)
 	require.Empty(t, p.state.Outbox)
-	p.state.Outbox = make([]Pending, most)
+	p.state.Outbox = make([]Pending, maxPending)
 	for i := range p.state.Outbox {
 		p.state.Outbox[i].At = p.now
 	}
 	p.is(verdict.OK)
 	p.after(10 * time.Minute)
-	require.Len(t, p.state.Outbox, most)
-	require.Equal(t, AllClear, p.state.Outbox[most-1].Kind, "the newest is kept")
+	require.Len(t, p.state.Outbox, maxPending)
+	require.Equal(t, AllClear, p.state.Outbox[maxPending-1].Kind, "the newest is kept")
 }
 
 // TestEnded: each time of a minute and more that was not well is one for the journal when it ends, with what it was about at first.
@@ -294,8 +294,8 @@ func TestAnEmergencyLoginIsTold(t *testing.T) {
 	t.Parallel()
 	login := control.EmergencyLoginRequest{By: "anna\x1b[2J (console, password, 10.1.2.3)", Role: "approver", At: noon.Add(-time.Minute)}
 	seen := Seen{Zone: time.UTC, Sinks: []string{"mail", "hook"}, DigestHour: -1}
-	before := State{Since: noon, Sent: slices.Repeat([]time.Time{noon}, mostOthers)}
-	s := TellLogin(before, seen, login, noon)
+	before := State{Since: noon, Sent: slices.Repeat([]time.Time{noon}, maxOthers)}
+	s := NotifyLogin(before, seen, login, noon)
 	require.Empty(t, before.Outbox)
 	require.Len(t, s.Outbox, 1)
 	require.Empty(t, s.Logins)
@@ -306,20 +306,20 @@ func TestAnEmergencyLoginIsTold(t *testing.T) {
 	require.Contains(t, n.Text, "(console, password, 10.1.2.3) came in as approver at 2026-06-17 11:59 UTC")
 	require.NotContains(t, n.Text, "\x1b")
 
-	for i := range mostAnHour - mostOthers + 1 { // two of them find no room
+	for i := range maxAnHour - maxOthers + 1 { // two of them find no room
 		login.At = noon.Add(time.Duration(i) * time.Second)
-		s = TellLogin(s, seen, login, noon)
+		s = NotifyLogin(s, seen, login, noon)
 	}
-	require.Len(t, s.Outbox, mostAnHour-mostOthers)
+	require.Len(t, s.Outbox, maxAnHour-maxOthers)
 	require.Len(t, s.Logins, 2)
-	again := TellLogin(s, seen, login, noon)
+	again := NotifyLogin(s, seen, login, noon)
 	require.Len(t, again.Logins, 2, "it waits already")
 	_, later := Decide(again, seen, noon.Add(time.Hour))
 	require.Empty(t, later.Logins)
-	require.Len(t, later.Outbox, mostAnHour-mostOthers+2)
-	for i := range 2 * mostLogins {
+	require.Len(t, later.Outbox, maxAnHour-maxOthers+2)
+	for i := range 2 * maxLogins {
 		login.At = noon.Add(time.Duration(i) * time.Minute)
-		s = TellLogin(s, seen, login, noon)
+		s = NotifyLogin(s, seen, login, noon)
 	}
-	require.Len(t, s.Logins, mostLogins)
+	require.Len(t, s.Logins, maxLogins)
 }

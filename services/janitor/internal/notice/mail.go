@@ -41,7 +41,7 @@ func (m *Mail) Send(ctx context.Context, n Message) error {
 	msg.Subject("[BOBO Sync] " + n.Title)
 	msg.SetMessageIDWithValue(n.ID + "@bobosync")
 	msg.SetDateWithValue(n.At)
-	msg.SetGenHeader("Auto-Submitted", "auto-generated") // or absent people answer it
+	msg.SetGenHeader("Auto-Submitted", "auto-generated") // or out-of-office replies come back
 	msg.SetBodyString(mail.TypeTextPlain, n.Title+"\n\n"+n.Text+"\n")
 	c, err := mail.NewClient(m.Host, m.options(ctx)...)
 	if err != nil {

@@ -1,6 +1,6 @@
 package notice
 
-// The notifier at work: it looks at the whole by the clock, keeps what is decided, and has a goroutine for each sink, so that one
+// The notifier: it checks the status by the clock, persists what is decided, and has a goroutine for each sink, so that one
 // that hangs holds up neither the others nor anything else.
 
 import (
@@ -19,6 +19,7 @@ import (
 
 	"bobosync/services/janitor/internal/state"
 	"bobosync/shared/control"
+	"bobosync/shared/pause"
 	"bobosync/shared/verdict"
 )
 
@@ -26,34 +27,34 @@ import (
 const Key = "janitor.notices"
 
 const (
-	// heartbeatEvery is how often the heartbeat's address is called, heartbeatWait how long it may take.
-	heartbeatEvery, heartbeatWait = time.Minute, 10 * time.Second
-	// SendWait is how long a sink may take for a notice.
-	SendWait = 20 * time.Second
-	// retryFirst and retryMost bound the pauses after a failure.
-	retryFirst, retryMost = 30 * time.Second, 10 * time.Minute
-	// recordEvery is how often the whole is looked at if nobody is told, for the journal alone.
+	// heartbeatEvery is how often the heartbeat's address is called, heartbeatTimeout how long it may take.
+	heartbeatEvery, heartbeatTimeout = time.Minute, 10 * time.Second
+	// SendTimeout is how long a sink may take for a notice.
+	SendTimeout = 20 * time.Second
+	// retryFirst and maxRetryPause bound the pauses after a failure.
+	retryFirst, maxRetryPause = 30 * time.Second, 10 * time.Minute
+	// recordEvery is how often the status is checked if nobody is notified, for the journal alone.
 	recordEvery = time.Minute
 )
 
-// Notifier tells people of the status while this instance leads.
+// Notifier notifies people of the status while this instance leads.
 type Notifier struct {
 	Sinks []Sink
 	// Heartbeat is called each minute while the verdict is no PROBLEM, and with /fail at its end otherwise; empty for never.
 	Heartbeat string
 	// Web calls it.
 	Web *http.Client
-	// Look gathers the facts, Lines asks which lines of a file somebody may have to look after.
-	Look  func(ctx context.Context) verdict.Facts
-	Lines func(ctx context.Context, file string) ([]int, error)
-	// Record notes in the journal a time that was not well.
+	// Collect gathers the facts, Lines asks which lines of a file somebody may have to look after.
+	Collect func(ctx context.Context) verdict.Facts
+	Lines   func(ctx context.Context, file string) ([]int, error)
+	// Record notes a bad period in the journal.
 	Record func(control.JournalEntry) error
 	Entry  state.Entry
 	// CheckLeader returns an error if another instance may lead by now.
 	CheckLeader func() error
 	Zone        *time.Location
 	DigestHour  int
-	// Every is how often the whole is looked at.
+	// Every is how often the status is checked.
 	Every time.Duration
 	Now   func() time.Time
 	Log   *slog.Logger
@@ -67,7 +68,7 @@ type Notifier struct {
 	wake     map[string]chan struct{}
 }
 
-// Run works until ctx ends, or until another instance leads. Without sinks it only keeps the journal of when it was not well.
+// Run works until ctx ends, or until another instance leads. Without sinks it only records bad periods in the journal.
 func (n *Notifier) Run(ctx context.Context) error {
 	if err := n.load(ctx); err != nil {
 		return err
@@ -84,7 +85,7 @@ func (n *Notifier) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// load reads what the janitors before remember.
+// load reads the state of previous leaders.
 func (n *Notifier) load(ctx context.Context) error {
 	value, revision, err := n.Entry.Load(ctx)
 	if err != nil {
@@ -94,7 +95,7 @@ func (n *Notifier) load(ctx context.Context) error {
 	defer n.mu.Unlock()
 	if n.revision = revision; revision > 0 {
 		if err := json.Unmarshal(value, &n.state); err != nil {
-			n.Log.Warn("what is remembered of notices cannot be read and is begun afresh", "error", err)
+			n.Log.Warn("the state of notices cannot be read and starts over", "error", err)
 			n.state = State{}
 		}
 	}
@@ -105,7 +106,7 @@ func (n *Notifier) load(ctx context.Context) error {
 	return nil
 }
 
-// update changes the state and keeps it. If it cannot be kept, it stays as it was.
+// update changes the state and persists it. If it cannot be persisted, it stays as it was.
 func (n *Notifier) update(ctx context.Context, change func(State) State) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -115,21 +116,21 @@ func (n *Notifier) update(ctx context.Context, change func(State) State) error {
 	next := change(n.state)
 	value, err := json.Marshal(next)
 	if err != nil {
-		return fmt.Errorf("write what is remembered of notices: %w", err)
+		return fmt.Errorf("write the state of notices: %w", err)
 	}
 	if bytes.Equal(value, n.kept) {
 		n.state = next
-		return nil // a look that finds nothing new costs the broker nothing
+		return nil // a check that finds nothing new costs the broker nothing
 	}
 	revision, err := n.Entry.Save(ctx, value, n.revision)
 	if err != nil {
-		return fmt.Errorf("keep what is remembered of notices: %w", err)
+		return fmt.Errorf("keep the state of notices: %w", err)
 	}
 	n.state, n.revision, n.kept = next, revision, value
 	return nil
 }
 
-// watch looks at the whole by the clock.
+// watch checks the status by the clock.
 func (n *Notifier) watch(ctx context.Context, beats chan verdict.Level) error {
 	every := n.Every
 	if len(n.Sinks) == 0 && n.Heartbeat == "" {
@@ -143,7 +144,7 @@ func (n *Notifier) watch(ctx context.Context, beats chan verdict.Level) error {
 			return nil
 		case <-ticker.C:
 		}
-		facts := n.Look(ctx)
+		facts := n.Collect(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -159,14 +160,14 @@ func (n *Notifier) watch(ctx context.Context, beats chan verdict.Level) error {
 	}
 }
 
-// decide keeps what is to be told, and wakes the sinks.
+// decide persists what is to be sent, and wakes the sinks.
 func (n *Notifier) decide(ctx context.Context, seen Message) error {
 	n.mu.Lock()
 	n.seen = seen
 	due := Unfinished(n.state, seen.Facts.Files, n.Now())
 	n.mu.Unlock()
 	in := Seen{Verdict: seen.Verdict, Facts: seen.Facts, Lines: map[string][]int{}, Zone: n.Zone, DigestHour: n.DigestHour}
-	for _, f := range due[max(0, len(due)-mostFiles):] {
+	for _, f := range due[max(0, len(due)-maxFiles):] {
 		lines, err := n.Lines(ctx, f.ID)
 		if err != nil {
 			n.Log.Debug("the lines of a file cannot be had for a notice", "error", err)
@@ -191,7 +192,7 @@ func (n *Notifier) decide(ctx context.Context, seen Message) error {
 		}
 	}
 	for _, notice := range made {
-		n.Log.Info("people are told", "notice", notice.Kind)
+		n.Log.Info("people are notified", "notice", notice.Kind)
 	}
 	n.wakeAll()
 	return nil
@@ -206,19 +207,19 @@ func (n *Notifier) wakeAll() {
 	}
 }
 
-// Login has people told of an emergency login to the console, if anybody is told of anything.
+// Login notifies people of an emergency login to the console, if there is a sink.
 func (n *Notifier) Login(ctx context.Context, login control.EmergencyLoginRequest) (control.Nothing, error) {
 	n.Log.Warn("somebody came into the console by a password for emergencies", "by", login.By, "role", login.Role)
 	seen := Seen{Zone: n.Zone, Sinks: n.names()}
 	if len(seen.Sinks) == 0 {
 		return control.Nothing{}, nil
 	}
-	err := n.update(ctx, func(s State) State { return TellLogin(s, seen, login, n.Now()) })
+	err := n.update(ctx, func(s State) State { return NotifyLogin(s, seen, login, n.Now()) })
 	n.wakeAll()
 	return control.Nothing{}, err
 }
 
-// names are those of the sinks.
+// names are the names of the sinks.
 func (n *Notifier) names() (all []string) {
 	for _, s := range n.Sinks {
 		all = append(all, s.Name())
@@ -250,13 +251,8 @@ func (n *Notifier) serve(ctx context.Context, sink Sink) error {
 			}
 			continue
 		}
-		timer := time.NewTimer(min(retryFirst<<min(failures, 10), retryMost))
+		_ = pause.For(ctx, min(retryFirst<<min(failures, 10), maxRetryPause)) // the loop looks at ctx
 		failures++
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-		}
-		timer.Stop()
 	}
 }
 
@@ -290,7 +286,7 @@ func (s State) without(id, sink string) State {
 }
 
 func (n *Notifier) send(ctx context.Context, sink Sink, m Message) error {
-	ctx, cancel := context.WithTimeout(ctx, SendWait)
+	ctx, cancel := context.WithTimeout(ctx, SendTimeout)
 	defer cancel()
 	if err := n.CheckLeader(); err != nil {
 		return err
@@ -317,7 +313,7 @@ func (n *Notifier) report(sink string, err error) {
 	n.health[sink] = h
 }
 
-// States tell how the sinks are doing.
+// States are how the sinks are doing.
 func (n *Notifier) States() (all []control.NotifyState) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -334,17 +330,17 @@ func (n *Notifier) States() (all []control.NotifyState) {
 	return all
 }
 
-// Try sends a notice to each sink at once, past what waits, and tells how that went.
-func (n *Notifier) Try(ctx context.Context, order control.Order) (control.NotifyTest, error) {
+// Try sends a notice to each sink at once, past what waits, and returns how that went.
+func (n *Notifier) Try(ctx context.Context, req control.RunRequest) (control.NotifyTest, error) {
 	if len(n.Sinks) == 0 {
-		return control.NotifyTest{}, control.Refuse("nobody is told of anything: set NOTIFY_SMTP_HOST, NOTIFY_WEBHOOK_URL or NOTIFY_TEAMS_URL for the janitor")
+		return control.NotifyTest{}, control.Refuse("nobody is notified of anything: set NOTIFY_SMTP_HOST, NOTIFY_WEBHOOK_URL or NOTIFY_TEAMS_URL for the janitor")
 	}
-	facts := n.Look(ctx)
+	facts := n.Collect(ctx)
 	now := n.Now()
 	m := Message{
 		Notice: Notice{
 			ID: fmt.Sprintf("%s-%d", Test, now.UnixNano()), Kind: Test, At: now, Title: "A test: notices of BOBO Sync arrive",
-			Text: "Ordered by " + order.By + ". Nothing need be done.",
+			Text: "Ordered by " + req.By + ". Nothing need be done.",
 		},
 		Verdict: verdict.Judge(facts, verdict.Limits{SilentAfter: verdict.DefaultSilentAfter}), Facts: facts,
 	}
@@ -400,7 +396,7 @@ func heartbeatAddress(address string, level verdict.Level) string {
 }
 
 func (n *Notifier) call(ctx context.Context, address string) error {
-	ctx, cancel := context.WithTimeout(ctx, heartbeatWait)
+	ctx, cancel := context.WithTimeout(ctx, heartbeatTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {

@@ -76,7 +76,7 @@ func (w *whole) record(e control.JournalEntry) error {
 // TestTheJournalKnowsWhenItWasNotWell: also if nobody is told, and across a change of the leader.
 func TestTheJournalKnowsWhenItWasNotWell(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, kept := &whole{}, &statetest.Memory{}
+		w, kept := &whole{}, &statetest.Fake{}
 		_, stop := start(t, w, kept)
 		time.Sleep(90 * time.Second)
 		w.set(true)
@@ -107,7 +107,7 @@ func (w *whole) look(context.Context) verdict.Facts {
 	f := verdict.Facts{
 		At: time.Now(), Ingest: []control.IngestState{{Instance: one, FreeBytes: 9 << 30, LastFile: time.Now()}},
 		Resolver:  []control.ResolverState{{Instance: one, Recovered: true, Snapshot: "s"}},
-		Publisher: []control.PublisherState{{Instance: one}}, Janitor: []control.JanitorState{{Instance: one, AtWork: true}},
+		Publisher: []control.PublisherState{{Instance: one}}, Janitor: []control.JanitorState{{Instance: one, Leads: true}},
 	}
 	if w.dead {
 		f.Publisher = nil
@@ -116,10 +116,10 @@ func (w *whole) look(context.Context) verdict.Facts {
 }
 
 // start runs a notifier until the returned function is called.
-func start(t *testing.T, w *whole, kept *statetest.Memory, sinks ...Sink) (n *Notifier, stop func()) {
+func start(t *testing.T, w *whole, kept *statetest.Fake, sinks ...Sink) (n *Notifier, stop func()) {
 	t.Helper()
 	n = &Notifier{
-		Sinks: sinks, Look: w.look, Lines: func(context.Context, string) ([]int, error) { return nil, nil }, Entry: kept, Record: w.record,
+		Sinks: sinks, Collect: w.look, Lines: func(context.Context, string) ([]int, error) { return nil, nil }, Entry: kept, Record: w.record,
 		CheckLeader: func() error { return nil }, Zone: time.UTC, DigestHour: -1, Every: 15 * time.Second, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -137,7 +137,7 @@ func TestASinkThatIsDown(t *testing.T) {
 		w, well, down, hanging := &whole{}, &box{name: "mail"}, &box{name: "webhook"}, &box{name: "teams"}
 		down.set(errors.New("it cannot be reached"), false)
 		hanging.set(nil, true)
-		n, stop := start(t, w, &statetest.Memory{}, well, down, hanging)
+		n, stop := start(t, w, &statetest.Fake{}, well, down, hanging)
 		time.Sleep(time.Minute)
 		w.set(true)
 		time.Sleep(2 * time.Minute)
@@ -172,7 +172,7 @@ func TestASinkThatIsDown(t *testing.T) {
 // TestATakeOverRepeatsNothing: and sends what still waited.
 func TestATakeOverRepeatsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, kept, sink, slow := &whole{}, &statetest.Memory{}, &box{name: "mail"}, &box{name: "teams"}
+		w, kept, sink, slow := &whole{}, &statetest.Fake{}, &box{name: "mail"}, &box{name: "teams"}
 		slow.set(errors.New("down"), false)
 		_, stop := start(t, w, kept, sink, slow)
 		time.Sleep(time.Minute)
@@ -193,7 +193,7 @@ func TestATakeOverRepeatsNothing(t *testing.T) {
 // TestNothingIsSentThatCouldNotBeKept: else whoever takes over would send it again.
 func TestNothingIsSentThatCouldNotBeKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, kept, sink := &whole{dead: true}, &statetest.Memory{}, &box{name: "mail"}
+		w, kept, sink := &whole{dead: true}, &statetest.Fake{}, &box{name: "mail"}
 		n, stop := start(t, w, kept, sink)
 		time.Sleep(time.Minute)
 		stop()
@@ -219,12 +219,12 @@ func TestTheHeartbeat(t *testing.T) {
 	defer srv.Close()
 	w, sink, began := &whole{}, &box{name: "mail"}, time.Now()
 	n := &Notifier{
-		Record: w.record, Sinks: []Sink{sink}, Heartbeat: srv.URL + "/ping/1?rid=2", Web: web(t), Look: w.look, Lines: func(context.Context, string) ([]int, error) { return nil, nil },
+		Record: w.record, Sinks: []Sink{sink}, Heartbeat: srv.URL + "/ping/1?rid=2", Web: web(t), Collect: w.look, Lines: func(context.Context, string) ([]int, error) { return nil, nil },
 		CheckLeader: func() error { return nil }, Zone: time.UTC, DigestHour: -1, Every: 10 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
 		Now: func() time.Time { return began.Add(100 * time.Since(began)) }, // a minute is 0.6 s
 	}
 	run := func() (stop func()) {
-		n.Entry = &statetest.Memory{}
+		n.Entry = &statetest.Fake{}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- n.Run(ctx) }()
@@ -235,7 +235,7 @@ func TestTheHeartbeat(t *testing.T) {
 	}
 	beats := func(want string) {
 		t.Helper()
-		deadline := time.After(patience)
+		deadline := time.After(timeout)
 		for {
 			select {
 			case got := <-paths:
@@ -249,7 +249,7 @@ func TestTheHeartbeat(t *testing.T) {
 	}
 	stop := run()
 	w.set(true)
-	require.Eventually(t, func() bool { return len(sink.kinds()) > 0 }, patience, 10*time.Millisecond, "the heartbeat hangs, the notice does not")
+	require.Eventually(t, func() bool { return len(sink.kinds()) > 0 }, timeout, 10*time.Millisecond, "the heartbeat hangs, the notice does not")
 	close(release)
 	beats("/ping/1/fail?rid=2")
 	w.set(false)

@@ -1,6 +1,6 @@
 package notice
 
-// Where notices go over HTTP, and what of an error may be told.
+// Where notices go over HTTP, and what of an error may be shown.
 
 import (
 	"bytes"
@@ -153,7 +153,7 @@ func webhookBody(m Message) body {
 	return b
 }
 
-// anonymous leaves out who makes calls fail, who are the only users in the facts.
+// anonymous leaves out the users who make calls fail: no other users are in the facts.
 func anonymous(f verdict.Facts) verdict.Facts {
 	if f.Breaker != nil {
 		b := *f.Breaker
@@ -202,7 +202,7 @@ type block struct {
 	Color  string `json:"color,omitempty"`
 }
 
-// colors are beside the words, never in their place.
+// colors go with the words, and never replace them.
 var colors = map[Kind]string{Worse: "Attention", Changing: "Warning", Decision: "Warning", Files: "Warning", AllClear: "Good"}
 
 // card is a message with one adaptive card.

@@ -1,5 +1,4 @@
-// Package periodic runs jobs by the clock, and at once if somebody asks for it. When a job is due is decided by the pure functions
-// of schedule.go.
+// Package periodic runs jobs by the clock, and at once on request. When a job is due is decided by the pure functions of schedule.go.
 package periodic
 
 import (
@@ -14,14 +13,14 @@ import (
 
 // Run is one run of a job.
 type Run struct {
-	// Asked says that an operator asked for it, and By who; otherwise the clock did.
+	// Asked: an operator asked for it, and By says who; otherwise the clock did.
 	Asked bool
 	By    string
-	// Why says why it comes out of turn, if it does.
+	// Why says why it runs out of schedule, if it does.
 	Why string
 	// Entry is the id of its journal entry; empty if it has none yet.
 	Entry string
-	// Again says that the run before has failed.
+	// Again: the previous run failed.
 	Again bool
 	// Apply and Force are what a comparison may do.
 	Apply, Force bool
@@ -44,13 +43,13 @@ type Result struct {
 type Settings struct {
 	// Name is one of control's names of jobs.
 	Name string
-	// Off says that the clock never asks for it.
+	// Off: it never runs by the clock.
 	Off  bool
 	Plan Plan
-	// CountsRequested says that a run by order does the same as one by the clock, so that the schedule takes it into account.
+	// CountsRequested: a run by order does the same as one by the clock, so that the schedule takes it into account.
 	CountsRequested bool
 	// FailureText is what is logged of a failure, and Level how, by the number of failures so far, this one included; Level may be
-	// nil. Of a job that is not daily the same failure is told twice in a row, and then at DEBUG.
+	// nil. Of a job that is not daily the same failure is logged twice in a row, and then at DEBUG.
 	FailureText string
 	Level       func(err error, failures int) slog.Level
 	Now         func() time.Time
@@ -59,7 +58,7 @@ type Settings struct {
 	Log          *slog.Logger
 }
 
-// Runner are how a job is done for as long as its Serve lasts.
+// Runner does a job for as long as its Serve lasts.
 type Runner struct {
 	// Last returns the end of the last run that counts, or the zero time if there was none. It may be nil: then only what this
 	// process has done counts. Its errors end Serve.
@@ -68,7 +67,7 @@ type Runner struct {
 	Do func(context.Context, *Run) error
 }
 
-// Job is something that is done by the clock. It outlives the sessions with the broker, so that a broker that comes and goes
+// Job is a periodic job. It outlives the sessions with the broker, so that a broker that comes and goes
 // does not make AtHoc be asked more often. It is safe for concurrent use.
 type Job struct {
 	Settings
@@ -77,7 +76,7 @@ type Job struct {
 
 	mu      sync.Mutex
 	history History
-	// serving is true while there is somebody to do it.
+	// serving is true while there is a Runner.
 	serving          bool
 	running, pending *Run
 	since            time.Time
@@ -86,7 +85,7 @@ type Job struct {
 	logged time.Time
 }
 
-// New returns a job that was never done.
+// New returns a job that has never run.
 func New(s Settings) *Job { return &Job{Settings: s, wake: make(chan struct{}, 1)} }
 
 // Serve does the job whenever it is due, until ctx ends, and then returns nil. Its errors are those of Last.
@@ -157,7 +156,7 @@ func (j *Job) next() (*Run, time.Duration) {
 func (j *Job) logNext(at time.Time) {
 	if j.Plan.Every == 0 && !at.Equal(j.logged) {
 		j.logged = at
-		j.Log.Info("next run of a duty", "duty", j.Name, "at", at, "last", j.history.Done)
+		j.Log.Info("next run of a job", "job", j.Name, "at", at, "last", j.history.Done)
 	}
 }
 
@@ -171,7 +170,7 @@ func (j *Job) wait(ctx context.Context, wait time.Duration) {
 	}
 }
 
-// finish takes the end of a run into account, and logs a failure. A run that was cut off counts as none.
+// finish takes the end of a run into account, and logs a failure. A run that was cut off does not count.
 func (j *Job) finish(o *Run, err error, cut bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -193,7 +192,7 @@ func (j *Job) failed(o *Run, err error) {
 	if j.Level != nil {
 		level = j.Level(err, j.history.Failures+1)
 	}
-	attrs := []any{"duty", j.Name, "error", err}
+	attrs := []any{"job", j.Name, "error", err}
 	if !o.Asked || j.CountsRequested {
 		if j.Plan.Every > 0 && j.failure == err.Error() && j.history.Failures >= 2 {
 			level = slog.LevelDebug
@@ -254,7 +253,7 @@ func (j *Job) Shared(o *Run) bool {
 	return o.shared
 }
 
-// Resume tells a job whose last try, by another process, failed at the given moment that it did.
+// Resume notes that the last try, by another process, failed at the given moment.
 func (j *Job) Resume(attempted time.Time, failure string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -270,11 +269,11 @@ func (j *Job) Attempted() time.Time {
 	return j.history.Attempted
 }
 
-// State tells how the job stands. LastSuccess is what this process knows of.
-func (j *Job) State() control.Duty {
+// State is the job's state. LastSuccess is what this process knows of.
+func (j *Job) State() control.Job {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	s := control.Duty{
+	s := control.Job{
 		Name: j.Name, Off: j.Off, LastSuccess: utc(j.history.Done), Running: utc(j.since), Failures: j.history.Failures, Error: j.failure,
 	}
 	if !j.Off {

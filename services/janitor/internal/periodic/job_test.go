@@ -25,7 +25,7 @@ func virtual(start time.Time, p Plan, look time.Duration) *Job {
 		p.MaxRetryWait = time.Hour
 	}
 	return New(Settings{
-		Name: control.DutyMapping, Plan: p, PollInterval: look, Log: bustest.Logger(), CountsRequested: true,
+		Name: control.JobMapping, Plan: p, PollInterval: look, Log: bustest.Logger(), CountsRequested: true,
 		Level: func(error, int) slog.Level { return slog.LevelWarn },
 		Now:   func() time.Time { return start.Add(time.Since(epoch)) },
 	})

@@ -3,14 +3,16 @@ package periodic
 // When a job is due: pure functions of the clock, the plan and the history.
 
 import (
-	"math"
+	"slices"
 	"time"
+
+	"bobosync/shared/pause"
 )
 
-// The waits after runs that failed: doubling from retryFirst to the most of the plan.
+// The waits after runs that failed: doubling from retryFirst to the plan's maximum.
 const (
 	retryFirst = 30 * time.Second
-	// retrySoon is the wait after a run that succeeded and seems never to have been all the same: what it made is gone.
+	// retrySoon is the delay before repeating a run that succeeded but whose result was lost.
 	retrySoon = 5 * time.Second
 )
 
@@ -57,7 +59,7 @@ func Next(now time.Time, h History, p Plan) time.Time {
 		return now
 	}
 	if p.Every > 0 {
-		return later(now, h.Done.Add(p.Every))
+		return slices.MaxFunc([]time.Time{now, h.Done.Add(p.Every)}, time.Time.Compare)
 	}
 	// Days of the calendar: the days on which the clocks change must not bring the daily run forward.
 	if p.MaxAgeDays > 0 && !now.Before(h.Done.In(p.Zone).AddDate(0, 0, p.MaxAgeDays)) {
@@ -66,7 +68,7 @@ func Next(now time.Time, h History, p Plan) time.Time {
 	day := now.In(p.Zone)
 	switch due := p.due(day); {
 	case now.Before(due):
-		// Whoever was not there at yesterday's hour has missed it.
+		// An instance that was not running at yesterday's hour has missed it.
 		if h.Done.Before(p.due(day.AddDate(0, 0, -1))) && p.MaxAgeDays == 0 {
 			return now
 		}
@@ -78,21 +80,13 @@ func Next(now time.Time, h History, p Plan) time.Time {
 	}
 }
 
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
-
 // RetryWait is how long to wait after the last failure.
 func (h History) RetryWait(p Plan) time.Duration {
 	most := p.MaxRetryWait
 	if h.Done.IsZero() && p.MaxFirstRetryWait > 0 {
 		most = p.MaxFirstRetryWait
 	}
-	wait := min(float64(retryFirst)*math.Pow(2, float64(min(h.Failures, 30)-1)), float64(most))
-	return time.Duration(wait * (0.75 + 0.25*h.Jitter))
+	return pause.Delay(retryFirst, most, h.Failures, h.Jitter)
 }
 
 // due is the moment of the day from which its run is due.

@@ -1,4 +1,4 @@
-// Package purge forgets what is old: files and their records through ingest, which owns them, and the journal's entries.
+// Package purge deletes what is old: files and their records through ingest, which owns them, and the journal's entries.
 package purge
 
 import (
@@ -13,15 +13,15 @@ import (
 	"bobosync/shared/control"
 )
 
-// Hour is the hour of the day after which what is old is forgotten.
+// Hour is the hour of the day after which what is old is deleted.
 const Hour = 3
 
-// Purger forgets what is old.
+// Purger deletes what is old.
 type Purger struct {
-	// Ask asks ingest for a part of a purge, Prune forgets entries of the journal.
+	// Ask asks ingest for a part of a purge, Prune deletes entries of the journal.
 	Ask   func(context.Context, control.PurgeRequest) (control.PurgeAnswer, error)
 	Prune func(ctx context.Context, before time.Time) (int, error)
-	// FileDays and JournalDays are the ages, in days of the calendar, beyond which files, and records and entries, are forgotten; 0
+	// FileDays and JournalDays are the ages, in days of the calendar, beyond which files, and records and entries, are deleted; 0
 	// is never.
 	FileDays, JournalDays int
 	Zone                  *time.Location
@@ -32,7 +32,7 @@ type Purger struct {
 	Log     *slog.Logger
 }
 
-// limit is the moment before which things are forgotten that are kept for days; zero for never.
+// limit is the moment before which things that are kept for so many days are deleted; zero for never.
 func limit(now time.Time, days int, zone *time.Location) time.Time {
 	if days == 0 {
 		return time.Time{}
@@ -40,7 +40,7 @@ func limit(now time.Time, days int, zone *time.Location) time.Time {
 	return now.In(zone).AddDate(0, 0, -days)
 }
 
-// Purge forgets once, as much as there is.
+// Purge deletes once, as much as there is.
 func (p *Purger) Purge(ctx context.Context, _ *periodic.Run) (periodic.Result, error) {
 	now := p.Now()
 	files, records := limit(now, p.FileDays, p.Zone), limit(now, p.JournalDays, p.Zone)
@@ -58,7 +58,7 @@ func (p *Purger) Purge(ctx context.Context, _ *periodic.Run) (periodic.Result, e
 		"files_failed": sum.Failed, "journal_entries": entries,
 	}}
 	if !res.Nothing || sum.Compacted > 0 {
-		p.Log.Info("what is old is forgotten", "files", sum.Files, "bytes", sum.Bytes, "records", sum.Records,
+		p.Log.Info("old data is deleted", "files", sum.Files, "bytes", sum.Bytes, "records", sum.Records,
 			"compacted_bytes", sum.Compacted, "journal_entries", entries)
 	}
 	return res, errors.Join(failed, err)
@@ -83,7 +83,7 @@ func (p *Purger) askAll(ctx context.Context, req control.PurgeRequest) (sum cont
 			return sum, nil
 		}
 		if part.Files+part.Records == 0 && part.Compacted == 0 {
-			return sum, errors.New("ingest says that there is more to forget, and forgets nothing")
+			return sum, errors.New("ingest says that there is more to delete, and deletes nothing")
 		}
 	}
 }

@@ -41,7 +41,7 @@ func TestPurgeGoesOnWhileThereIsMore(t *testing.T) {
 		{"in three parts", []control.PurgeAnswer{one, one, last}, nil, nil, "", 205},
 		{"nothing", []control.PurgeAnswer{{}}, nil, nil, "", 0},
 		{"ingest goes away", []control.PurgeAnswer{one}, away, nil, "away", 100},
-		{"nothing moves", []control.PurgeAnswer{one, {More: true}}, nil, nil, "forgets nothing", 100},
+		{"nothing moves", []control.PurgeAnswer{one, {More: true}}, nil, nil, "deletes nothing", 100},
 		{"files cannot be deleted", []control.PurgeAnswer{one, {Failed: 3, Error: "permission denied"}}, nil, nil, "permission denied", 100},
 		{"the journal cannot be pruned", []control.PurgeAnswer{last}, nil, away, "away", 5},
 	} {

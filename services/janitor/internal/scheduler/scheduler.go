@@ -1,5 +1,5 @@
-// Package scheduler runs the janitor's periodic jobs while this instance leads, and tells the journal, the kept state and the metrics
-// of each run.
+// Package scheduler runs the janitor's periodic jobs while this instance leads, and reports each run to the journal, the persisted state
+// and the metrics.
 package scheduler
 
 import (
@@ -19,7 +19,7 @@ import (
 	"bobosync/shared/control"
 )
 
-// Journal is where runs are written down; [journal.Journal] is one.
+// Journal is where runs are recorded; [journal.Journal] is one.
 type Journal interface {
 	Begin(e control.JournalEntry) (id string, err error)
 	End(id string, r journal.Result) error
@@ -69,7 +69,7 @@ func (s *Scheduler) Serve(ctx context.Context, besides ...func(context.Context) 
 	return err
 }
 
-// perform runs a job once, and tells the journal, the state and the metrics. A run that is cut off by the end of ctx is left to the
+// perform runs a job once, and reports to the journal, the state and the metrics. A run that is cut off by the end of ctx is left to the
 // journal, which calls it interrupted.
 func (s *Scheduler) perform(ctx context.Context, job Job, run *periodic.Run) error {
 	if run.Entry == "" && !job.Often {
@@ -97,7 +97,7 @@ func (s *Scheduler) perform(ctx context.Context, job Job, run *periodic.Run) err
 	return err
 }
 
-// keepInterval is how often it is kept that a job that runs often found nothing to do.
+// keepInterval is how often it is persisted that a frequent job found nothing to do.
 const keepInterval = time.Hour
 
 // keep stores the end of a run that need not be repeated.
@@ -126,7 +126,7 @@ func (s *Scheduler) BeginEntry(name string, run *periodic.Run) (string, error) {
 func (s *Scheduler) begin(name string, run *periodic.Run, began time.Time) (string, error) {
 	id, err := s.Journal.Begin(control.JournalEntry{Kind: name, By: run.By, Started: began, Text: run.Why})
 	if err != nil {
-		s.Log.Warn("the journal cannot be written; the work goes on", "duty", name, "error", err)
+		s.Log.Warn("the journal cannot be written; the work goes on", "job", name, "error", err)
 	}
 	return id, err
 }
@@ -150,13 +150,13 @@ func (s *Scheduler) endEntry(job Job, run *periodic.Run, began time.Time, res pe
 		run.Entry = entry
 	}
 	if err := s.Journal.End(run.Entry, end); err != nil {
-		s.Log.Warn("the journal cannot be written; the work goes on", "duty", job.Name, "error", err)
+		s.Log.Warn("the journal cannot be written; the work goes on", "job", job.Name, "error", err)
 	}
 }
 
 // States are those of all jobs.
-func (s *Scheduler) States() []control.Duty {
-	var all []control.Duty
+func (s *Scheduler) States() []control.Job {
+	var all []control.Job
 	known := s.State.Read().Jobs
 	for _, job := range s.Jobs {
 		st := job.State()
@@ -171,7 +171,7 @@ func (s *Scheduler) States() []control.Duty {
 	return all
 }
 
-// FailureLevel is how a failure is logged. One that a guard has raised an alarm for needs no other one, and at a start the other
+// FailureLevel is how a failure is logged. One for which a guard has raised an alarm needs no second one, and at a start the other
 // services may just not be ready yet.
 func FailureLevel(err error, failures int) slog.Level {
 	_, refused := errors.AsType[*control.Refusal](err)

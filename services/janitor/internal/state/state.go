@@ -20,7 +20,7 @@ import (
 // Key is the state's key in the state bucket.
 const Key = "janitor.duties"
 
-// version is the version of the state's form. A state of another version counts as none.
+// version is the version of the state's form. A state of another version is ignored.
 const version = 1
 
 // State is what must outlive the machine that a janitor works on.
@@ -38,8 +38,8 @@ type Job struct {
 	// Since is when a janitor first knew of the job. It counts as done then, so that a first start waits for the hour, and a
 	// machine that is never on at that hour still catches up.
 	Since time.Time `json:"since"`
-	// Done is the end of the last run by the clock that needs not be repeated, Succeeded that of the last one that succeeded,
-	// whoever asked for it.
+	// Done is the end of the last run by the clock that need not be repeated, Succeeded that of the last one that succeeded,
+	// by the clock or on request.
 	Done      time.Time `json:"done,omitzero"`
 	Succeeded time.Time `json:"succeeded,omitzero"`
 }
@@ -58,7 +58,7 @@ var ErrConflict = cas.ErrConflict
 // Entry is one value that outlives processes. Revision 0 stands for none.
 type Entry interface {
 	Load(ctx context.Context) (value []byte, revision uint64, err error)
-	// Save takes the place of the value with that revision; it returns ErrConflict if there is another one by now.
+	// Save replaces the value with that revision; it returns ErrConflict if there is another one by now.
 	Save(ctx context.Context, value []byte, revision uint64) (uint64, error)
 }
 
@@ -160,7 +160,7 @@ func (s *Store) reload(ctx context.Context) error {
 	return nil
 }
 
-// Register keeps the moment for jobs that nobody knew of before.
+// Register records the moment for jobs that were not known before.
 func (s *Store) Register(ctx context.Context, now time.Time, names ...string) error {
 	unknown := false
 	known := s.Read().Jobs
@@ -181,17 +181,17 @@ func (s *Store) Register(ctx context.Context, now time.Time, names ...string) er
 	})
 }
 
-// LastRun returns what tells when the clock's last run of a job ended, on whichever machine.
+// LastRun returns a function that returns when the last run of a job by the clock ended, on any machine.
 func (s *Store) LastRun(name string) func(context.Context) (time.Time, error) {
 	return func(context.Context) (time.Time, error) { return s.Read().Jobs[name].Last(), nil }
 }
 
-// Held is what the janitors remember of a mapping that is held back. It holds no personal data.
+// Held is what the janitors keep of a mapping that is held back. It holds no personal data.
 type Held struct {
 	control.HeldMapping
 	// Hash names the content.
 	Hash string `json:"hash"`
-	// Approved is when an operator approved it, and ApprovedBy who; zero if nobody has.
+	// Approved is when an operator approved it, and ApprovedBy who that was; zero if nobody has.
 	Approved   time.Time `json:"approved,omitzero"`
 	ApprovedBy string    `json:"approved_by,omitempty"`
 }

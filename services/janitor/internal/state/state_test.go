@@ -18,7 +18,7 @@ func leads() error { return nil }
 
 func TestWhatOthersKeptIsNotLost(t *testing.T) {
 	t.Parallel()
-	entry := &statetest.Memory{}
+	entry := &statetest.Fake{}
 	mine, err := state.Open(t.Context(), entry, leads, bustest.Logger())
 	require.NoError(t, err)
 	var lost error
@@ -48,7 +48,7 @@ func TestWhatOthersKeptIsNotLost(t *testing.T) {
 // TestAHeldMappingOfAnOlderVersion has no id in what was kept.
 func TestAHeldMappingOfAnOlderVersion(t *testing.T) {
 	t.Parallel()
-	entry := &statetest.Memory{Value: []byte(`{"v":1,"duties":{"purge":{"since":"2024-06-17T10:00:00Z"}},"held":{` +
+	entry := &statetest.Fake{Value: []byte(`{"v":1,"duties":{"purge":{"since":"2024-06-17T10:00:00Z"}},"held":{` +
 		`"hash":"0123456789abcdef","since":"2024-06-17T10:00:00Z","seen":"2024-06-17T10:00:00Z","before":100,"after":80,"removed":20,"reason":"r"}}`)}
 	entry.Revision = 1
 	s, err := state.Open(t.Context(), entry, leads, bustest.Logger())

@@ -1,6 +1,6 @@
 package users
 
-// How many users a reading takes: whoever answers in AtHoc's place may go on for ever.
+// How many users a reading takes: an impostor that answers in AtHoc's place may go on for ever.
 
 import (
 	"errors"
@@ -22,7 +22,7 @@ const (
 // Room returns how many bytes readings may take together: a part of program.MemoryLimit, or 0, without limit.
 func Room() int64 { return program.MemoryLimit() / roomShare }
 
-// clipped returns a text that can be an employee id or a username as it is, and of a longer one what shows that it is none.
+// clipped returns a text that can be an employee id or a username as it is, and of a longer one what shows that it is not one.
 func clipped(text string) string {
 	if len(text) <= MaxText {
 		return text

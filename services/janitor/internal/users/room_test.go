@@ -37,7 +37,7 @@ func TestUsersWithoutAnEnd(t *testing.T) {
 	t.Parallel()
 	at := &endless{}
 	r := NewReader(at, time.Now, bustest.Logger())
-	r.Gate, r.Room = &openGate{}, 8<<20
+	r.Breaker, r.Room = &fakeBreaker{}, 8<<20
 	for _, read := range []func(context.Context, Query) ([]Person, error){r.All, r.Having} {
 		at.pages = 0
 		_, err := read(t.Context(), Query{Attribute: "Collar-Number"})

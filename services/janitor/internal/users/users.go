@@ -18,18 +18,18 @@ import (
 	"bobosync/shared/topology"
 )
 
-// passes bounds how often the users are read in a row while the directory changes under the reader's hands.
+// passes bounds how often the users are read in a row while the directory changes meanwhile.
 const passes = 5
 
 // pageStep is by how much the pages of a pass are smaller than those of the one before, so that users who move from page
 // to page do so at other places.
 const pageStep = 37
 
-// The pauses between two pages after AtHoc has throttled a reading, beside what the circuit breaker does: a reading begins anew when
+// The pauses between two pages after AtHoc has throttled a reading, beside what the circuit breaker does: a reading starts over when
 // one of its calls fails, so it has to be slow enough to get through in one piece.
 const (
 	paceFirst = time.Second
-	paceMost  = 30 * time.Second
+	maxPace   = 30 * time.Second
 )
 
 // Searcher is where users are searched; [athoc.Client] is one.
@@ -37,8 +37,8 @@ type Searcher interface {
 	SearchUsers(ctx context.Context, q athoc.Query) iter.Seq2[athoc.Page, error]
 }
 
-// Gate lets calls to AtHoc through; [breaker.Breaker] is one.
-type Gate interface {
+// Breaker lets calls to AtHoc through; [breaker.Breaker] is one.
+type Breaker interface {
 	Wait(ctx context.Context) (breaker.Permit, error)
 	Pace(ctx context.Context) error
 	Settle(ctx context.Context, p breaker.Permit, err error) error
@@ -65,10 +65,10 @@ type Query struct {
 
 // Reader reads users from AtHoc. One reading goes on at a time: a second one waits until the first has ended.
 type Reader struct {
-	// Users is asked through Gate, which may be another one each time nothing is being read.
-	Users Searcher
-	Gate  Gate
-	Log   *slog.Logger
+	// Users is asked through Breaker, which may be another one each time nothing is being read.
+	Users   Searcher
+	Breaker Breaker
+	Log     *slog.Logger
 	// Now is the clock of Person.Asked.
 	Now func() time.Time
 	// Room is how many bytes a reading may take; 0 is without limit.
@@ -80,12 +80,12 @@ type Reader struct {
 	refused bool
 }
 
-// NewReader returns a reader without a gate.
+// NewReader returns a reader without a breaker.
 func NewReader(users Searcher, now func() time.Time, log *slog.Logger) *Reader {
 	return &Reader{Users: users, Now: now, Log: log, Room: Room(), turn: make(chan struct{}, 1)}
 }
 
-// take waits until nothing else is being read; what it returns ends the turn.
+// take waits until nothing else is being read; the returned function ends the reading.
 func (r *Reader) take(ctx context.Context) (end func(), err error) {
 	select {
 	case r.turn <- struct{}{}:
@@ -98,7 +98,7 @@ func (r *Reader) take(ctx context.Context) (end func(), err error) {
 // All returns all users. A user who was added or removed meanwhile may or may not be among them; every other one is. A user may
 // come twice; what comes last counts.
 //
-// AtHoc cuts its list into pages anew for each call, so that a user who is removed while the list is read shifts another
+// AtHoc cuts its list into pages again at each call, so that a user who is removed while the list is read shifts another
 // one from a page that comes to one that was read already. A pass through the pages is good if the total stayed the same,
 // nobody came twice and as many came as the total says. If the directory does not hold still for as much as one pass, the
 // last two passes are put together. Their pages are of different sizes, so nobody is likely to slip through both.
@@ -154,7 +154,7 @@ func (r *Reader) failed(q Query, err error) error {
 	switch {
 	case !ok:
 	case call.Kind == athoc.Throttled:
-		r.pace = min(max(2*r.pace, paceFirst), paceMost)
+		r.pace = min(max(2*r.pace, paceFirst), maxPace)
 	case call.Kind == athoc.BadRequest && len(q.Extras) > 0:
 		// Old settings may name attributes that are gone; they are not needed.
 		r.Log.Warn("AtHoc refuses to return the attributes asked for; from now on only the one with the employee id is asked for: "+
@@ -171,29 +171,29 @@ type reading struct {
 	people []Person
 	pages  int
 	size   int64 // of the people, about, in bytes
-	// total is how many users there are by AtHoc's last word.
+	// total is how many users there are by AtHoc's last answer.
 	total int
-	// steady says that the directory did not change, as far as can be told.
+	// steady: the directory did not change, as far as can be seen.
 	steady bool
 }
 
-// pass reads all pages of the given size once. Each page call goes through the gate. Before is what is kept of an earlier pass.
+// pass reads all pages of the given size once. Each page call goes through the breaker. Before is what is kept of an earlier pass.
 func (r *Reader) pass(ctx context.Context, q Query, criteria string, size int, before []Person) (reading, error) {
 	got := reading{steady: true}
 	for _, p := range before {
 		got.size += p.size()
 	}
 	seen := map[string]bool{}
-	permit, err := r.Gate.Wait(ctx)
+	permit, err := r.Breaker.Wait(ctx)
 	if err != nil {
 		return got, err
 	}
 	asked := r.Now()
 	query := athoc.Query{
-		Fields: append([]string{q.Attribute}, q.Extras...), Criteria: criteria, PageSize: size, Repeat: r.Gate.Pace,
+		Fields: append([]string{q.Attribute}, q.Extras...), Criteria: criteria, PageSize: size, Repeat: r.Breaker.Pace,
 	}
 	for page, err := range r.Users.SearchUsers(ctx, query) {
-		if settled := r.Gate.Settle(ctx, permit, err); err != nil || settled != nil {
+		if settled := r.Breaker.Settle(ctx, permit, err); err != nil || settled != nil {
 			return got, errors.Join(err, settled)
 		}
 		got.add(page, q.Attribute, asked, seen)
@@ -204,18 +204,18 @@ func (r *Reader) pass(ctx context.Context, q Query, criteria string, size int, b
 			got.steady = got.steady && len(got.people) == page.Total
 			return got, nil
 		}
-		_ = pause.For(ctx, r.pace) // the gate says that ctx has ended
-		if permit, err = r.Gate.Wait(ctx); err != nil {
+		_ = pause.For(ctx, r.pace) // the breaker says that ctx has ended
+		if permit, err = r.Breaker.Wait(ctx); err != nil {
 			return got, err
 		}
 		asked = r.Now()
 	}
 	// The last call found nobody, or the search ended of itself.
 	got.steady = got.steady && len(got.people) == got.total
-	return got, r.Gate.Settle(ctx, permit, nil)
+	return got, r.Breaker.Settle(ctx, permit, nil)
 }
 
-// add takes in a page, and notes signs of a change.
+// add adds a page, and notes signs of a change.
 func (got *reading) add(page athoc.Page, attribute string, asked time.Time, seen map[string]bool) {
 	if got.pages > 0 && page.Total != got.total {
 		got.steady = false

@@ -57,17 +57,17 @@ func (l *list) SearchUsers(_ context.Context, q athoc.Query) iter.Seq2[athoc.Pag
 	}
 }
 
-// openGate lets everything through and remembers how the calls went.
-type openGate struct{ waits, settled, failed int }
+// fakeBreaker lets everything through and remembers how the calls went.
+type fakeBreaker struct{ waits, settled, failed int }
 
-func (g *openGate) Wait(ctx context.Context) (breaker.Permit, error) {
+func (g *fakeBreaker) Wait(ctx context.Context) (breaker.Permit, error) {
 	g.waits++
 	return breaker.Permit{}, ctx.Err()
 }
 
-func (g *openGate) Pace(context.Context) error { return nil }
+func (g *fakeBreaker) Pace(context.Context) error { return nil }
 
-func (g *openGate) Settle(_ context.Context, _ breaker.Permit, err error) error {
+func (g *fakeBreaker) Settle(_ context.Context, _ breaker.Permit, err error) error {
 	g.settled++
 	if err != nil {
 		g.failed++
@@ -77,10 +77,10 @@ func (g *openGate) Settle(_ context.Context, _ breaker.Permit, err error) error 
 
 var collars = Query{Attribute: "Collar-Number", Setting: "COLLAR_ID_FIELD"}
 
-func reader(l *list) (*Reader, *openGate) {
-	g := &openGate{}
+func reader(l *list) (*Reader, *fakeBreaker) {
+	g := &fakeBreaker{}
 	r := NewReader(l, time.Now, bustest.Logger())
-	r.Gate = g
+	r.Breaker = g
 	return r, g
 }
 

@@ -19,7 +19,7 @@ func TestMetrics(t *testing.T) {
 	m.Settled(event.Applied)
 	m.Again(1)
 	m.Confirmed(time.Second)
-	m.Watch(teletest.Always(control.PublisherState{Lanes: []int{1, 4}, BatchSize: 1000, LastSuccess: time.Now()}))
+	m.Watch(teletest.Always(control.PublisherState{Partitions: []int{1, 4}, BatchSize: 1000, LastSuccess: time.Now()}))
 	teletest.Documented(t, "../../../..", all, []string{"publisher"}, m)
 	teletest.HasValues(t, all, map[string]float64{
 		"bobosync_publisher_lanes_held": 2, "bobosync_publisher_users_total applied": 1, "bobosync_publisher_users_total again": 1,

@@ -1,4 +1,4 @@
-// Package answers takes in what AtHoc said to the updates, and sends once more whatever a call that got no answer may have undone.
+// Package answers records AtHoc's answers to the updates, and resends whatever a call without an answer may have undone.
 package answers
 
 import (
@@ -17,7 +17,7 @@ import (
 	"bobosync/shared/event"
 )
 
-// Linger lets the answers of several calls to AtHoc be saved at once: nobody waits for that.
+// Linger lets the answers of several calls to AtHoc be saved at once: nothing waits for them.
 const Linger = 100 * time.Millisecond
 
 // Answers handles answers of AtHoc.
@@ -27,7 +27,7 @@ type Answers struct {
 	History  *history.Keeper
 }
 
-// Handle handles a batch of outcomes: what they mean is saved, and then what they tell of AtHoc is written down.
+// Handle handles a batch of outcomes: what they mean for the workers is saved, and then they are written to the history.
 func (a *Answers) Handle(msg *message.Message) error {
 	all := read(bus.BatchFrom(msg.Context()))
 	if err := a.learn(msg.Context(), all); err != nil {
@@ -71,7 +71,7 @@ func (a *Answers) learn(ctx context.Context, all []history.Answered) error {
 	return a.Roster.Save(ctx, change)
 }
 
-// take takes one answer in, with the workers as the batch has left them so far.
+// take processes one answer, with the workers as the batch has left them so far.
 func (a *Answers) take(v store.View, answer event.Answer, workers map[string]latest.Worker) error {
 	if answer.Employee == "" {
 		a.Observer.Answered(answer)
@@ -91,9 +91,8 @@ func (a *Answers) take(v store.View, answer event.Answer, workers map[string]lat
 	return nil
 }
 
-// concerned returns the workers an answer affects: the one it was sent for, and, if the call got no answer and so may still be at work
-// on the user, whoever is mapped to that user now. Such a worker may be unknown so far: an event that comes soon is sent once more,
-// like everybody's.
+// concerned returns the workers an answer affects: the one it was sent for, and, if the call got no answer and so may still be under way,
+// the worker who is mapped to that user now. Such a worker may be unknown so far: an event that comes soon is resent, as for all workers.
 func (a *Answers) concerned(answer event.Answer) []string {
 	var out []string
 	if answer.Employee != "" {
@@ -107,7 +106,7 @@ func (a *Answers) concerned(answer event.Answer) []string {
 	return out
 }
 
-// Repeat sends the last status once more of the workers for whom AtHoc may have worked on a call that got no answer.
+// Repeat resends the last status of the workers for whom AtHoc may have worked on a call that got no answer.
 func (a *Answers) Repeat(ctx context.Context) error {
 	r := a.Roster
 	r.Lock()
@@ -134,13 +133,13 @@ func (a *Answers) Repeat(ctx context.Context) error {
 		return err
 	}
 	if len(c.Updates) > 0 {
-		r.Log.Info("statuses are sent once more, since AtHoc may have been late with an older one", "users", len(c.Updates))
+		r.Log.Info("statuses are resent, since AtHoc may have been late with an older one", "users", len(c.Updates))
 	}
 	return nil
 }
 
-// repeat sends a worker's last status once more. If the user that it went to is another worker's by now, that worker's is sent: it
-// is that which the late call may have overwritten.
+// repeat resends a worker's last status. If the user that it went to is another worker's by now, that worker's status is sent: that is
+// the one which the late call may have overwritten.
 func (a *Answers) repeat(v store.View, c *roster.Changeset, employee string, now time.Time) error {
 	r := a.Roster
 	w, err := r.Worker(v, employee)

@@ -21,48 +21,48 @@ type Entries struct {
 }
 
 // Holds reports whether a worker waits for more entries: the latest event is from that file, and when the worker became unresolved until
-// was the sequence of the last entry that was there, and lot the one being read. So a backlog that grows holds nobody for longer.
+// was the sequence of the last entry that was there, and lot the one being read. So a growing backlog makes no worker wait longer.
 func (e Entries) Holds(file string, until, lot uint64) bool {
 	return e.Partial[file] || e.Behind && e.Read < until || e.Lot == lot && e.Ahead[file]
 }
 
-// Waiting is a worker for whom an update could be published; Rank is the latest event's time.
-type Waiting struct {
+// Candidate is a worker for whom an update could be published; Rank is the latest event's time.
+type Candidate struct {
 	Employee string
 	Rank     int64
 }
 
-// Line are those for whom an update waits for room. It is sorted once, however often some of them are taken. It is not safe for
+// Queue are the workers whose updates wait for room. It is sorted once, however often some of them are taken. It is not safe for
 // concurrent use.
-type Line struct {
-	waiting []Waiting
-	sorted  bool
+type Queue struct {
+	candidates []Candidate
+	sorted     bool
 }
 
-// NewLine makes a line, which keeps the slice.
-func NewLine(waiting []Waiting) *Line { return &Line{waiting: waiting} }
+// NewQueue makes a line, which keeps the slice.
+func NewQueue(candidates []Candidate) *Queue { return &Queue{candidates: candidates} }
 
 // Len is how many wait.
-func (l *Line) Len() int { return len(l.waiting) }
+func (q *Queue) Len() int { return len(q.candidates) }
 
-// Take takes those whose updates are published next out of the line, at most room of them: mostly the newest, who are looked at now, but
-// a quarter are the oldest, so that nobody waits for ever.
-func (l *Line) Take(room int) []Waiting {
-	all := l.waiting
+// Take takes the workers whose updates are published next from the line, at most room of them: mostly the newest, which people watch, but
+// a quarter are the oldest, so that none waits for ever.
+func (q *Queue) Take(room int) []Candidate {
+	all := q.candidates
 	if room >= len(all) {
-		l.waiting = nil
+		q.candidates = nil
 		return all
 	}
 	if room <= 0 {
 		return nil
 	}
-	if !l.sorted {
-		slices.SortFunc(all, func(a, b Waiting) int {
+	if !q.sorted {
+		slices.SortFunc(all, func(a, b Candidate) int {
 			return cmp.Or(cmp.Compare(b.Rank, a.Rank), cmp.Compare(a.Employee, b.Employee))
 		})
-		l.sorted = true
+		q.sorted = true
 	}
 	newest, oldest := room-room/4, len(all)-room/4
-	l.waiting = all[newest:oldest]
+	q.candidates = all[newest:oldest]
 	return append(all[:newest:newest], all[oldest:]...)
 }

@@ -34,12 +34,12 @@ func TestHolds(t *testing.T) {
 
 func TestTake(t *testing.T) {
 	t.Parallel()
-	all := func() []Waiting {
-		return []Waiting{{"c", 3}, {"a", 1}, {"e", 5}, {"b", 2}, {"d", 4}, {"f", 6}, {"x", 0}, {"y", 0}}
+	all := func() []Candidate {
+		return []Candidate{{"c", 3}, {"a", 1}, {"e", 5}, {"b", 2}, {"d", 4}, {"f", 6}, {"x", 0}, {"y", 0}}
 	}
 	for room, want := range map[int]string{-1: "", 0: "", 1: "f", 2: "fe", 3: "fed", 4: "fedy", 5: "fedcy", 7: "fedcbay", 8: "caebdfxy", 9: "caebdfxy"} {
 		got := ""
-		for _, w := range NewLine(all()).Take(room) {
+		for _, w := range NewQueue(all()).Take(room) {
 			got += w.Employee
 		}
 		require.Equal(t, want, got, "room for %d", room)
@@ -50,17 +50,17 @@ func TestTake(t *testing.T) {
 func TestALineIsTakenPieceByPiece(t *testing.T) {
 	t.Parallel()
 	for _, room := range []int{1, 3, 4, 7, 100} {
-		var left []Waiting
+		var left []Candidate
 		for i := range 50 {
-			left = append(left, Waiting{fmt.Sprint(i), int64(i * 7 % 50)})
+			left = append(left, Candidate{fmt.Sprint(i), int64(i * 7 % 50)})
 		}
-		line := NewLine(slices.Clone(left))
+		queue := NewQueue(slices.Clone(left))
 		for len(left) > 0 {
-			got, want := line.Take(room), NewLine(slices.Clone(left)).Take(room)
+			got, want := queue.Take(room), NewQueue(slices.Clone(left)).Take(room)
 			require.ElementsMatch(t, want, got)
-			left = slices.DeleteFunc(left, func(w Waiting) bool { return slices.Contains(got, w) })
-			require.Equal(t, len(left), line.Len())
+			left = slices.DeleteFunc(left, func(w Candidate) bool { return slices.Contains(got, w) })
+			require.Equal(t, len(left), queue.Len())
 		}
-		require.Empty(t, line.Take(room))
+		require.Empty(t, queue.Take(room))
 	}
 }

@@ -18,9 +18,9 @@ import (
 // Letters are the dead letters of one broker.
 type Letters struct {
 	JS jetstream.JetStream
-	// Requeue tries an update once more, unless a newer event of its worker has won.
+	// Requeue tries an update again, unless a newer event of its worker has won.
 	Requeue func(context.Context, control.RequeueRequest) (control.RequeueAnswer, error)
-	// Forecast tells what Requeue would do.
+	// Forecast returns what Requeue would do.
 	Forecast func(context.Context, control.RequeueRequest) (control.RequeueAnswer, error)
 }
 
@@ -36,11 +36,11 @@ func (l Letters) Try(ctx context.Context, req control.DeadRequest) ([]control.De
 	return l.each(ctx, req, func(found letter) (string, error) { return l.requeue(ctx, found, req.By) })
 }
 
-// Count tells what Try would do.
+// Count returns what Try would do.
 func (l Letters) Count(ctx context.Context, req control.DeadRequest) (control.RequeueForecast, error) {
 	would := control.RequeueForecast{Refused: map[string]int{}}
-	if len(req.IDs) > control.MostDead {
-		return would, control.Refuse("at most %d dead letters can be named at once", control.MostDead)
+	if len(req.IDs) > control.MaxDead {
+		return would, control.Refuse("at most %d dead letters can be named at once", control.MaxDead)
 	}
 	stream, err := l.JS.Stream(ctx, topology.StreamDead)
 	if err != nil {
@@ -90,8 +90,8 @@ func (l Letters) Drop(ctx context.Context, req control.DeadRequest) ([]control.D
 
 // each does something with each letter and removes it if that succeeded.
 func (l Letters) each(ctx context.Context, req control.DeadRequest, do func(letter) (string, error)) ([]control.DeadResult, error) {
-	if len(req.IDs) > control.MostDead {
-		return nil, control.Refuse("at most %d dead letters can be named at once", control.MostDead)
+	if len(req.IDs) > control.MaxDead {
+		return nil, control.Refuse("at most %d dead letters can be named at once", control.MaxDead)
 	}
 	stream, err := l.JS.Stream(ctx, topology.StreamDead)
 	if err != nil {
@@ -115,7 +115,7 @@ func (l Letters) each(ctx context.Context, req control.DeadRequest, do func(lett
 	return results, nil
 }
 
-// read reads a letter. One that cannot be read itself can be dropped all the same.
+// read reads a letter. One that is itself unreadable can be dropped all the same.
 func read(ctx context.Context, stream jetstream.Stream, id uint64) (letter, error) {
 	m, err := stream.GetMsg(ctx, id)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -131,8 +131,8 @@ func read(ctx context.Context, stream jetstream.Stream, id uint64) (letter, erro
 	return found, nil
 }
 
-// requeue tries one dead letter again: an update through what knows whether it still is the latest; any other message at the place
-// where it could not be read.
+// requeue tries one dead letter again: an update through Requeue, which knows whether it still is the latest; any other message where it
+// could not be read.
 func (l Letters) requeue(ctx context.Context, found letter, by string) (string, error) {
 	subject, update, err := requeueTo(found)
 	if err != nil {
@@ -155,7 +155,7 @@ func (l Letters) requeue(ctx context.Context, found letter, by string) (string, 
 }
 
 // requeueTo decides what may be done with a dead letter: ask the resolver for an update, or publish the payload again to a subject
-// that its service reads, of the type that belongs there. A letter says itself where it came from, and whoever may write letters
+// that its service reads, of the type that belongs there. A letter says itself where it came from, and a service that may write letters
 // must not be able to publish anything anywhere with the resolver's rights.
 func requeueTo(l letter) (subject string, update *event.Update, err error) {
 	var (
@@ -174,11 +174,11 @@ func requeueTo(l letter) (subject string, update *event.Update, err error) {
 	case l.Subject == "":
 		return "", nil, errors.New("it does not say where it came from, so it can only be dropped")
 	case l.from == topology.Publisher:
-		// It would take the place of the update that the user has now.
+		// It would replace the update that the user has now.
 		return "", nil, errors.New("an update that cannot be read can only be dropped; bobosync replay sends the worker's status again")
 	case l.Subject == topology.SubjectMapping:
-		// It would take the place of a newer mapping.
-		return "", nil, errors.New("a part of a mapping can only be dropped: the janitor fetches the mapping anew")
+		// It would replace a newer mapping.
+		return "", nil, errors.New("a part of a mapping can only be dropped: the janitor fetches the mapping again")
 	case l.from == topology.Resolver && readable(&entries) && l.Subject == topology.EntriesSubject(entries.File):
 		return l.Subject, nil, nil
 	case (l.from == topology.Resolver || l.from == topology.Ingest) && l.Subject == topology.SubjectAcks && readable(&acks):

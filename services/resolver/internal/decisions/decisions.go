@@ -31,8 +31,8 @@ type Decider struct {
 	copy     *keeper
 }
 
-// New returns a decider for the session that begins, with the guard's memory taken over from the state store, or from the broker's copy
-// if the state store was lost. It is for who holds the roster's lock.
+// New returns a decider for the session that begins, with the guard's state from the state store, or from the broker's copy if the state
+// store was lost. The caller must hold the roster's lock.
 func New(ctx context.Context, js jetstream.JetStream, r *roster.Roster, x *release.Releaser) (*Decider, error) {
 	kv, err := js.KeyValue(ctx, topology.BucketState)
 	if err != nil {
@@ -42,7 +42,7 @@ func New(ctx context.Context, js jetstream.JetStream, r *roster.Roster, x *relea
 	return d, d.copy.restore(ctx, r)
 }
 
-// person is somebody in a hold, with the worker's record if there is one.
+// person is a member of a hold, with the worker's record if there is one.
 type person struct {
 	guard.Member
 	worker latest.Worker
@@ -50,7 +50,7 @@ type person struct {
 	at int64
 }
 
-// name is by what an operator names somebody.
+// name is the name that an operator uses for the person.
 func (p person) name() string { return cmp.Or(p.Employee, p.User) }
 
 func members(all []person) []guard.Member {
@@ -61,7 +61,7 @@ func members(all []person) []guard.Member {
 	return list
 }
 
-// persons lists who is in a hold, in the order of employee ids.
+// persons lists the members of a hold, in the order of employee ids.
 func (d *Decider) persons(g *guard.Group) ([]person, error) {
 	r := d.roster
 	var all []person
@@ -84,12 +84,12 @@ func (d *Decider) persons(g *guard.Group) ([]person, error) {
 	return all, err
 }
 
-// List tells of all holds, without persons.
+// List describes all holds, without persons.
 func (d *Decider) List(context.Context, control.Nothing) (control.HeldAnswer, error) {
 	r := d.roster
 	r.Lock()
 	defer r.Unlock()
-	answer := control.HeldAnswer{GuardState: *r.Holds.Facts(r.Now()), OnDuty: r.Stats.Told(), Decided: []control.HeldGroup{}}
+	answer := control.HeldAnswer{GuardState: *r.Holds.Facts(r.Now()), OnDuty: r.Stats.SentOn(), Decided: []control.HeldGroup{}}
 	for _, g := range r.Holds.Groups() {
 		if !g.Is("") {
 			answer.Decided = append(answer.Decided, r.Holds.Describe(g))
@@ -105,14 +105,14 @@ func (d *Decider) waiting(id string) (*guard.Group, error) {
 	case g == nil:
 		return nil, control.Refuse("there is no hold %q: bobosync held list shows them", id)
 	case g.Decision != nil:
-		return nil, control.Refuse("it was decided about %s already: %s by %s at %s", g.ID, g.Decision.Verdict, cmp.Or(g.Decision.By, "nobody"),
+		return nil, control.Refuse("it was decided about %s already: %s by %s at %s", g.ID, g.Decision.Outcome, cmp.Or(g.Decision.By, "nobody"),
 			g.Decision.At.Format(time.RFC3339))
 	default:
 		return g, nil
 	}
 }
 
-// Show tells who is in a hold and what an approval leads to.
+// Show returns the members of a hold and what an approval leads to.
 func (d *Decider) Show(_ context.Context, req control.HeldRequest) (control.HeldSet, error) {
 	r := d.roster
 	r.Lock()
@@ -126,7 +126,7 @@ func (d *Decider) Show(_ context.Context, req control.HeldRequest) (control.Held
 		return control.HeldSet{}, err
 	}
 	set := control.HeldSet{HeldGroup: r.Holds.Describe(g), Token: guard.Token(members(all)), Files: map[string]int{}, Feeds: map[string]int{}, Workers: []control.HeldWorker{}}
-	set.OnDutyNow = r.Stats.Told()
+	set.OnDutyNow = r.Stats.SentOn()
 	set.OnDutyAfter = set.OnDutyNow - len(all) + len(g.Users) // the guard does not count users without a known worker as on duty
 	if g.Kind == guard.On {
 		set.OnDutyAfter = set.OnDutyNow + len(all)
@@ -177,16 +177,16 @@ func (d *Decider) Decide(ctx context.Context, req control.HeldDecision) (control
 		}
 	}
 	result.Users = len(all)
-	verdict := guard.Rejected
+	outcome := guard.Rejected
 	if req.Approve {
-		verdict = guard.Approved
+		outcome = guard.Approved
 	}
-	change := r.Holds.Decide(g, guard.Decision{Verdict: verdict, At: r.Now().UTC(), By: req.By, Reason: req.Reason, Users: len(all)})
+	change := r.Holds.Decide(g, guard.Decision{Outcome: outcome, At: r.Now().UTC(), By: req.By, Reason: req.Reason, Users: len(all)})
 	// From here on it is decided, whatever ends the process: Resume goes on with it.
 	if err := r.Save(ctx, store.Change{Guard: &change}); err != nil {
 		return result, err
 	}
-	r.Log.Info("it was decided about a mass change that was held", "hold", g.ID, "verdict", verdict, "users", len(all), "by", req.By, "reason", req.Reason)
+	r.Log.Info("it was decided about a mass change that was held", "hold", g.ID, "verdict", outcome, "users", len(all), "by", req.By, "reason", req.Reason)
 	return result, d.carryOut(ctx, r.Holds.Group(g.ID))
 }
 
@@ -203,7 +203,7 @@ func sameSet(token, id string, now []person) error {
 	}
 }
 
-// split puts those who are excepted into a hold of their own, and returns what is left of the other one.
+// split puts the excepted members into a hold of their own, and returns what is left of the other one.
 func (d *Decider) split(ctx context.Context, g *guard.Group, all []person, except []string, result *control.HeldResult) (*guard.Group, []person, error) {
 	r := d.roster
 	rest, left := r.Holds.Split(g), g.Clone()
@@ -243,7 +243,7 @@ func (d *Decider) split(ctx context.Context, g *guard.Group, all []person, excep
 	return left, others, r.Save(ctx, change)
 }
 
-// carryOut does what was decided about a hold. It can be done again.
+// carryOut carries out the decision about a hold. It is idempotent.
 func (d *Decider) carryOut(ctx context.Context, g *guard.Group) error {
 	all, err := d.persons(g)
 	if err != nil {
@@ -270,7 +270,7 @@ func (d *Decider) carryOut(ctx context.Context, g *guard.Group) error {
 	return d.roster.Commit(ctx, &c)
 }
 
-// Requeue takes in after all what was rejected.
+// Requeue accepts after all what was rejected.
 func (d *Decider) Requeue(ctx context.Context, req control.HeldDecision) (control.HeldResult, error) {
 	r := d.roster
 	r.Lock()
@@ -306,13 +306,13 @@ func (d *Decider) Requeue(ctx context.Context, req control.HeldDecision) (contro
 	if err := r.Commit(ctx, &c); err != nil {
 		return result, err
 	}
-	change := r.Holds.Decide(g, guard.Decision{Verdict: guard.Requeued, At: r.Now().UTC(), By: req.By, Reason: req.Reason, Users: result.Users})
+	change := r.Holds.Decide(g, guard.Decision{Outcome: guard.Requeued, At: r.Now().UTC(), By: req.By, Reason: req.Reason, Users: result.Users})
 	d.releaser.Wake()
 	r.Log.Info("a mass change that was rejected is taken in after all", "hold", g.ID, "users", result.Users, "by", req.By, "reason", req.Reason)
 	return result, r.Save(ctx, store.Change{Workers: workers, Guard: &change})
 }
 
-// Resume goes on with what was decided before the process ended, and forgets what is old.
+// Resume goes on with what was decided before the process ended, and drops what is old.
 func (d *Decider) Resume(ctx context.Context) error {
 	r := d.roster
 	r.Lock()
@@ -329,7 +329,7 @@ func (d *Decider) Resume(ctx context.Context) error {
 		overtaken = nil
 	}
 	for _, g := range overtaken {
-		change := r.Holds.Decide(g, guard.Decision{Verdict: guard.Overtaken, At: r.Now().UTC()})
+		change := r.Holds.Decide(g, guard.Decision{Outcome: guard.Overtaken, At: r.Now().UTC()})
 		errs = append(errs, r.Save(ctx, store.Change{Guard: &change}))
 		r.Log.Info("newer events have taken the place of a mass change that was held", "hold", g.ID)
 	}
@@ -342,7 +342,7 @@ func (d *Decider) Resume(ctx context.Context) error {
 	return errors.Join(append(errs, d.copy.keep(ctx, r.Holds, r.Now()))...)
 }
 
-// adoptOrphans has the guard asked once more about those whose hold is not known: a crash came between the parts of a large change.
+// adoptOrphans asks the guard again about the workers whose hold is not known: a crash came between the parts of a large change.
 func (d *Decider) adoptOrphans(ctx context.Context) error {
 	r, change := d.roster, store.Change{Workers: map[string]latest.Worker{}}
 	err := r.View(func(v store.View) error {

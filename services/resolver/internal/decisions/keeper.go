@@ -1,6 +1,6 @@
 package decisions
 
-// This file keeps a copy of the guard's memory in the broker, so that it survives the loss of the state store.
+// This file keeps a copy of the guard's state in the broker, so that it survives the loss of the state store.
 
 import (
 	"context"
@@ -21,11 +21,11 @@ import (
 const (
 	// historyEvery is how often the counts are copied; holds are at once.
 	historyEvery = time.Minute
-	// keepAgain is after what time it is tried again.
+	// keepAgain is the delay before it is tried again.
 	keepAgain = 5 * time.Second
 )
 
-// keeper writes the copy. It is for who holds the roster's lock.
+// keeper writes the copy. Callers must hold the roster's lock.
 type keeper struct {
 	kv jetstream.KeyValue
 	// next is when the counts are copied next, and again when it is tried again.
@@ -39,7 +39,7 @@ type remembered struct {
 	Groups []string `json:"groups,omitempty"`
 }
 
-// restore takes over what is remembered.
+// restore loads the copy.
 func (k *keeper) restore(ctx context.Context, r *roster.Roster) error {
 	h, groups, known, err := r.Store.Guard()
 	if err != nil {
@@ -105,8 +105,8 @@ func (k *keeper) put(ctx context.Context, key string, v any) error {
 	return nil
 }
 
-// keep writes what the copy lacks.
-func (k *keeper) keep(ctx context.Context, b *hold.Book, now time.Time) error {
+// keep writes what is missing in the copy.
+func (k *keeper) keep(ctx context.Context, b *hold.State, now time.Time) error {
 	groups, behind := b.Unsynced()
 	if now.Before(k.again) || len(groups) == 0 && (!behind || now.Before(k.next)) {
 		return nil

@@ -1,4 +1,4 @@
-// Package demand measures how much AtHoc's side can take.
+// Package demand measures how much AtHoc and the publishers can take.
 package demand
 
 import (
@@ -16,62 +16,71 @@ import (
 const nextCall = 1000
 
 const (
-	// moment is how long AtHoc's side may need for what there is room for.
+	// moment is how long the publishers and AtHoc may need for what there is room for.
 	moment = 500 * time.Millisecond
 	// maxCalls is the most calls that there is room for at once.
-	maxCalls = 8
+	maxCalls = 16
 )
 
-// Meter tells how many updates have room in the table. While more of them wait than the next call carries there is no room, so
-// nothing that is published waits behind more than AtHoc's side takes in a moment. It is not safe for concurrent use.
+// Meter limits how many updates may be unfetched in UPDATES: about what AtHoc absorbs in half a second (moment), so a new update never
+// queues for long and publishers never run dry. There is no room while more wait than both the next call and half of that.
+// It is not safe for concurrent use.
 type Meter struct {
 	js jetstream.JetStream
-	// calls is for how many calls there was room at once.
+	// calls is the last window, in calls.
 	calls int
-	// room is what is left of the room that there was when it was last measured. Since then it can only have become more.
+	// room is what is left of the room at the last measurement. Since then it can only have grown.
 	room int
-	// taken is how much of it was taken since, and when some of it was taken first and last.
-	taken       int
-	first, last time.Time
+	// waited is the backlog at the last measurement; taken, first and last describe the updates published since.
+	waited, taken int
+	first, last   time.Time
 }
 
-// settling is how long it may take until the broker counts a message for its consumers, after it has confirmed it to who published it.
+// settling is how long it may take until the broker counts a message for its consumers, after it has confirmed it.
 const settling = 80 * time.Millisecond
 
 // New returns a meter of the broker's table of updates.
 func New(js jetstream.JetStream) *Meter { return &Meter{js: js} }
 
-// Room returns for how many more updates there is room, and measures anew if that may be less than wanted.
+// Room returns how many more updates there is room for, and measures again if that may be less than wanted.
 func (m *Meter) Room(ctx context.Context, wanted int) (int, error) {
 	if m.room >= wanted || time.Since(m.last) < settling {
 		return m.room, nil
 	}
-	waiting, err := waiting(ctx, m.js)
+	waiting, err := unfetched(ctx, m.js)
 	if err != nil {
 		return 0, err
 	}
-	if m.room = 0; waiting < nextCall {
-		m.calls = calls(m.calls, m.taken-int(waiting), time.Since(m.first))
-		m.room, m.taken = m.calls*nextCall, 0
-	}
+	m.measure(waiting, time.Since(m.first))
 	return m.room, nil
 }
 
-// calls returns for how many calls there is room when so many updates were fetched in that time: for as many as are fetched in a
-// moment, since several publishers fill their calls then, or AtHoc is quick; but for one at least, and at most for twice as many as
-// before.
-func calls(before, fetched int, took time.Duration) int {
-	inMoment := float64(fetched) * float64(moment) / float64(max(took, settling)) / nextCall
-	return min(max(int(math.Round(inMoment)), 1), 2*max(before, 1), maxCalls)
+// measure makes room if few enough wait; took is the time since the first update of the last window was published.
+func (m *Meter) measure(waiting int, took time.Duration) {
+	m.room = 0
+	if waiting >= max(nextCall, m.calls*nextCall/2) {
+		return
+	}
+	m.calls = calls(m.calls, m.waited+m.taken-waiting, took)
+	m.room, m.waited, m.taken = max(m.calls*nextCall-waiting, nextCall), waiting, 0
 }
 
-// Spare returns for how many updates there is room that can wait. It is measured anew each time, so that they make nothing wait that
-// was published before.
+// Soon reports whether there may be room again within less than a moment, since something was published just now.
+func (m *Meter) Soon() bool { return time.Since(m.last) < moment }
+
+// calls returns the next window, in calls: what was fetched per moment (several publishers fill their calls, or AtHoc is quick), at least
+// 1, at most four times the last window or maxCalls.
+func calls(before, fetched int, took time.Duration) int {
+	inMoment := float64(fetched) * float64(moment) / float64(max(took, settling)) / nextCall
+	return min(max(int(math.Round(inMoment)), 1), 4*max(before, 1), maxCalls)
+}
+
+// Spare is Room for low-priority updates; it re-measures each time so that they never delay earlier ones.
 func (m *Meter) Spare(ctx context.Context) (int, error) {
 	if time.Since(m.last) < settling {
 		return 0, nil
 	}
-	m.room, m.taken = 0, 0
+	m.room, m.waited, m.taken, m.calls = 0, 0, 0, 1
 	return m.Room(ctx, 1)
 }
 
@@ -88,22 +97,22 @@ func (m *Meter) Take(updates int) {
 	m.room = max(m.room-updates, 0)
 }
 
-// waiting counts the updates that no publisher has fetched yet. Others than publishers read the table as well.
-func waiting(ctx context.Context, js jetstream.JetStream) (uint64, error) {
+// unfetched counts the updates that no publisher has fetched yet. Other consumers than the publishers read the table as well.
+func unfetched(ctx context.Context, js jetstream.JetStream) (int, error) {
 	stream, err := js.Stream(ctx, topology.StreamUpdates)
 	if err != nil {
 		return 0, fmt.Errorf("look up stream %s: %w", topology.StreamUpdates, err)
 	}
-	lanes := map[string]bool{}
-	for lane := range topology.Lanes {
-		lanes[topology.LaneConsumer(lane)] = true
+	partitions := map[string]bool{}
+	for partition := range topology.Partitions {
+		partitions[topology.PartitionConsumer(partition)] = true
 	}
 	var waiting uint64
 	list := stream.ListConsumers(ctx)
 	for info := range list.Info() {
-		if lanes[info.Name] {
+		if partitions[info.Name] {
 			waiting += info.NumPending
 		}
 	}
-	return waiting, list.Err()
+	return int(waiting), list.Err()
 }

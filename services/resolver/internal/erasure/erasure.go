@@ -28,7 +28,7 @@ const stateStore = "resolver.db"
 type Eraser struct {
 	JS     jetstream.JetStream
 	Roster *roster.Roster
-	// Forget has the janitor take a worker out of the journal.
+	// Forget makes the janitor erase a worker from the journal.
 	Forget func(context.Context, control.ForgetRequest) (control.ForgetAnswer, error)
 }
 
@@ -38,7 +38,7 @@ func (e *Eraser) Show(ctx context.Context, req control.EraseRequest) (control.Er
 	if err != nil {
 		return control.EraseForecast{}, err
 	}
-	v, err := e.look(ctx, n)
+	v, err := e.collect(ctx, n)
 	if err != nil {
 		return control.EraseForecast{}, err
 	}
@@ -76,7 +76,7 @@ func (e *Eraser) Erase(ctx context.Context, req control.EraseRequest) (control.E
 	if err != nil {
 		return a, err
 	}
-	v, err := e.look(ctx, n)
+	v, err := e.collect(ctx, n)
 	if err == nil {
 		err = e.refusal(v, w)
 	}
@@ -101,7 +101,7 @@ func (e *Eraser) Erase(ctx context.Context, req control.EraseRequest) (control.E
 	return a, e.forget(ctx, v)
 }
 
-// who is meant, with the usernames that are known by now.
+// who returns the worker who is meant, with the usernames that are known by now.
 func (e *Eraser) who(req control.EraseRequest) (erase.Names, latest.Worker, error) {
 	n := erase.Names{Employee: strings.TrimSpace(req.Employee)}
 	if n.Employee == "" {
@@ -138,7 +138,7 @@ func (e *Eraser) refusal(v *survey, w latest.Worker) error {
 	return e.check(v, w)
 }
 
-// check is refusal for who holds the roster's lock.
+// check is refusal without locking. The caller must hold the roster's lock.
 func (e *Eraser) check(v *survey, w latest.Worker) error {
 	busy := e.Roster.Holds.Awaits(v.Users) || w.Unresolved || w.Open || w.Sending || w.Unconfirmed() || w.Hold != nil || w.Replay != "" || w.InDoubt != 0
 	switch {
@@ -166,7 +166,7 @@ func (e *Eraser) delete(ctx context.Context, stream string, sequences []uint64) 
 	return nil
 }
 
-// forget takes the worker out of the state store and of what is kept in mind.
+// forget erases the worker from the state store and from memory.
 func (e *Eraser) forget(ctx context.Context, v *survey) error {
 	r := e.Roster
 	r.Lock()

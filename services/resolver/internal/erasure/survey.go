@@ -20,7 +20,7 @@ import (
 // survey is what the broker holds of a worker.
 type survey struct {
 	erase.Names
-	// found are the sequences of the messages about the worker, through those up to which a stream was looked through, by stream.
+	// found: per stream, sequences of messages about the worker. through: per stream, the last sequence scanned.
 	found   map[string][]uint64
 	through map[string]uint64
 	// details counts the records of the audit that mention the worker.
@@ -44,8 +44,8 @@ func (v *survey) refuse(why error) {
 	}
 }
 
-// look looks through everything. HISTORY comes first: it knows former usernames.
-func (e *Eraser) look(ctx context.Context, n erase.Names) (*survey, error) {
+// collect scans everything. HISTORY comes first: it knows former usernames.
+func (e *Eraser) collect(ctx context.Context, n erase.Names) (*survey, error) {
 	v := &survey{Names: n, found: map[string][]uint64{}, through: map[string]uint64{}, files: map[string]bool{}}
 	for _, step := range []func(context.Context, *survey) error{e.history, e.users, e.updates, e.entries, e.answers, e.calls, e.letters, e.mapping} {
 		if err := step(ctx, v); err != nil {
@@ -56,7 +56,7 @@ func (e *Eraser) look(ctx context.Context, n erase.Names) (*survey, error) {
 	return v, err
 }
 
-// end notes up to where a stream is looked through.
+// end notes up to where a stream is scanned.
 func (e *Eraser) end(ctx context.Context, v *survey, stream string) error {
 	s, err := e.JS.Stream(ctx, stream)
 	if err != nil {
@@ -66,7 +66,7 @@ func (e *Eraser) end(ctx context.Context, v *survey, stream string) error {
 	return nil
 }
 
-// acknowledged is up to where a consumer is done with a stream.
+// acknowledged is the sequence up to which a consumer is done with a stream.
 func (e *Eraser) acknowledged(ctx context.Context, stream, consumer string) (uint64, error) {
 	c, err := e.JS.Consumer(ctx, stream, consumer)
 	if err != nil {
@@ -100,7 +100,7 @@ func (e *Eraser) history(ctx context.Context, v *survey) error {
 	for i := 0; i < len(subjects); i++ {
 		err := e.each(ctx, v, topology.StreamHistory, subjects[i], func(m *jetstream.RawStreamMsg) {
 			v.add(topology.StreamHistory)(m)
-			var t event.Told
+			var t event.Delivery
 			if event.Decode(m.Data, &t) != nil {
 				return
 			}
@@ -147,7 +147,7 @@ func (e *Eraser) answers(ctx context.Context, v *survey) error {
 	return e.consumed(ctx, v, topology.StreamAcks, topology.ConsumerResolverAcks, topology.ConsumerIngestAcks)
 }
 
-// consumed looks through a stream, of which nothing may be deleted that its consumers are not done with.
+// consumed scans a stream of which nothing may be deleted that its consumers are not done with.
 func (e *Eraser) consumed(ctx context.Context, v *survey, stream string, consumers ...string) error {
 	var floors []uint64
 	for _, consumer := range consumers {

@@ -20,7 +20,7 @@ type Group struct {
 	ID    string    `json:"id"`
 	Kind  Kind      `json:"kind"`
 	Since time.Time `json:"since"`
-	// Last is when somebody was last added, and Seq counts how often that was. Tripped is when more than are allowed were last added;
+	// Last is when members were last added, and Seq counts how often that was. Tripped is when more than are allowed were last added;
 	// zero in what an earlier version has stored.
 	Last    time.Time `json:"last"`
 	Tripped time.Time `json:"tripped,omitzero"`
@@ -32,7 +32,7 @@ type Group struct {
 	OnDuty  int `json:"on_duty"`
 	// Rows are the rows of their latest events, by file, so that they are known again when the files are read again.
 	Rows map[string]event.RowSet `json:"rows,omitempty"`
-	// Users are those without a known worker, by normal username, with the moment of their stale duty in Unix seconds.
+	// Users are the unmanaged users, by normal username, with the moment of their stale duty in Unix seconds.
 	Users map[string]int64 `json:"users,omitempty"`
 	// Decision is nil as long as it is awaited.
 	Decision *Decision `json:"decision,omitempty"`
@@ -40,8 +40,8 @@ type Group struct {
 
 // Decision is what was decided about a hold.
 type Decision struct {
-	// Verdict is one of the words below.
-	Verdict string    `json:"verdict"`
+	// Outcome is one of the words below.
+	Outcome string    `json:"verdict"`
 	At      time.Time `json:"at"`
 	By      string    `json:"by,omitempty"`
 	Reason  string    `json:"reason,omitempty"`
@@ -55,16 +55,16 @@ const (
 	Rejected = "rejected"
 	// Requeued: rejected at first.
 	Requeued = "requeued"
-	// Overtaken: newer events have taken the place of all of it.
+	// Overtaken: newer events have superseded all of it.
 	Overtaken = "overtaken"
 )
 
 // Is reports whether that was decided; with "" whether the decision is awaited.
-func (g *Group) Is(verdict string) bool {
+func (g *Group) Is(outcome string) bool {
 	if g == nil || g.Decision == nil {
-		return g != nil && verdict == ""
+		return g != nil && outcome == ""
 	}
-	return g.Decision.Verdict == verdict
+	return g.Decision.Outcome == outcome
 }
 
 // Takes reports whether an unusual change belongs to this one, or begins another: it goes on as long as no window has passed without
@@ -112,7 +112,7 @@ func (g *Group) Has(file string, row int) bool {
 	return rows.Has(row)
 }
 
-// Member is somebody in a hold.
+// Member is a member of a hold.
 type Member struct {
 	Employee, User string
 	Version        event.Version
@@ -132,8 +132,8 @@ func Token(all []Member) string {
 	return fmt.Sprintf("%d-%d-%s", len(all), last, hex.EncodeToString(sum[:12]))
 }
 
-// Since compares those who are in a hold now with a token of those who were shown, and returns how many came and how many left; both
-// are 0 if it is the same set. ok is false if it is no token, or the set differs in a way that cannot be counted.
+// Since compares the present members of a hold with a token of those who were shown, and returns how many came and how many left; both
+// are 0 if it is the same set. ok is false if it is not a token, or the set differs in a way that cannot be counted.
 func Since(token string, now []Member) (came, left int, ok bool) {
 	parts := strings.Split(token, "-")
 	if len(parts) != 3 {

@@ -23,7 +23,7 @@ const (
 	Off Kind = "off"
 	// Stale: on duty in AtHoc, and cleared for its age.
 	Stale Kind = "stale"
-	// Silent: like Stale, but it was booked by a feed that is silent, so that nobody can tell whether the worker has booked off.
+	// Silent: like Stale, but it was booked by a feed that is silent, so that it is not known whether the worker has booked off.
 	Silent Kind = "silent"
 	// On: off duty in AtHoc, and booked on.
 	On Kind = "on"
@@ -48,11 +48,11 @@ const (
 )
 
 const (
-	// autoAfter is how much history Auto wants before it holds, and tellAfter before it says what it would have held: until each hour
+	// autoAfter is how much history Auto needs before it holds, and reportAfter before it reports what it would have held: until each hour
 	// of the week was seen once, everything is unusual.
-	autoAfter = 14 * 24 * time.Hour
-	tellAfter = 7 * 24 * time.Hour
-	// weeks is how far back the usual is looked for.
+	autoAfter   = 14 * 24 * time.Hour
+	reportAfter = 7 * 24 * time.Hour
+	// weeks is how far back the usual is taken from.
 	weeks = 6
 	// maxWindow is as long as the hours that the usual is taken from.
 	maxWindow = time.Hour
@@ -61,7 +61,7 @@ const (
 // Rules are the guard's settings.
 type Rules struct {
 	Mode Mode
-	// HoldOn: what goes on duty is held as well, and not only told of.
+	// HoldOn: what goes on duty is held as well, and not only reported.
 	HoldOn bool
 	Window time.Duration
 	// MinUsers, OffPercent (of those on duty) and Factor (times the usual) all have to be reached.
@@ -99,19 +99,19 @@ func (r Rules) Validate() error {
 // Counts are numbers of users by kind.
 type Counts map[Kind]int
 
-// Recent is what was decided lately.
+// Recent is what was decided recently.
 type Recent struct {
 	// At is when, in Unix seconds.
 	At   int64 `json:"at"`
 	Kind Kind  `json:"kind"`
 	N    int   `json:"n"`
-	// Group is the hold that they are in; empty if they were let go.
+	// Group is the hold that they are in; empty if they were let through.
 	Group string `json:"group,omitempty"`
 }
 
 // Hour is what is kept of an hour of the wall clock.
 type Hour struct {
-	// Off, Stale and On are the most that were let go within a window that ended in this hour; Off counts the stale ones too.
+	// Off, Stale and On are the most that were let through within a window that ended in this hour; Off counts the stale ones too.
 	Off   int `json:"off,omitempty"`
 	Stale int `json:"stale,omitempty"`
 	On    int `json:"on,omitempty"`
@@ -121,7 +121,7 @@ type Hour struct {
 
 func (h Hour) most(k Kind) int { return map[Kind]int{Off: h.Off, Stale: h.Stale, On: h.On}[k] }
 
-// History is what the guard remembers. The zero value is a guard that begins.
+// History is the guard's state. The zero value is a guard that begins.
 type History struct {
 	// Since is when it began to count.
 	Since time.Time `json:"since,omitzero"`
@@ -163,9 +163,9 @@ func (r Rules) HoldsFrom(h *History) time.Time {
 	return h.Since.Add(autoAfter)
 }
 
-// tells reports whether it is said what would have been held.
-func (r Rules) tells(h *History, now time.Time) bool {
-	return r.Mode == Observe || r.Mode == Auto && !h.Since.IsZero() && now.Sub(h.Since) >= tellAfter
+// reports reports whether to report what would have been held.
+func (r Rules) reports(h *History, now time.Time) bool {
+	return r.Mode == Observe || r.Mode == Auto && !h.Since.IsZero() && now.Sub(h.Since) >= reportAfter
 }
 
 // sameHours visits the hours of the last six weeks that a moment is compared with.
@@ -180,7 +180,7 @@ func (r Rules) sameHours(h *History, now time.Time, visit func(Hour)) {
 	}
 }
 
-// Usual is the most of a kind that was let go within a window at this hour of the week, an hour more or less.
+// Usual is the most of a kind that was let through within a window at this hour of the week, an hour more or less.
 func (r Rules) Usual(h *History, now time.Time, k Kind) (most int) {
 	r.sameHours(h, now, func(hour Hour) { most = max(most, hour.most(k)) })
 	return most
@@ -205,17 +205,17 @@ func (r Rules) inWindow(recent []Recent, now time.Time) []Recent {
 // Trip is an unusual change.
 type Trip struct {
 	Kind Kind
-	// Users are how many change within the window with those who are decided now, of whom Sent were let go before.
+	// Users are how many change within the window with those who are decided now, of whom Sent were let through before.
 	Users, Sent int
 	// Allowed is how many may, Usual the most that usually do, and OnDuty how many were on duty when the window began.
 	Allowed, Usual, OnDuty int
-	// Hold: they are held. Otherwise it is only said, if Tell says so.
-	Hold, Tell bool
+	// Hold: they are held. Otherwise it is only reported, if Report is set.
+	Hold, Report bool
 	// Joins: they are not too many by themselves, and held since others of their kind are.
 	Joins bool
 }
 
-// Judge decides about changes that are not published yet. onDuty is how many AtHoc was told to be on duty. It returns the kinds that
+// Judge decides about changes that are not published yet. onDuty is how many AtHoc was sent to be on duty. It returns the kinds that
 // are unusual.
 func (r Rules) Judge(h *History, now time.Time, onDuty int, changes Counts) (trips []Trip) {
 	if r.Mode == Never {
@@ -229,13 +229,13 @@ func (r Rules) Judge(h *History, now time.Time, onDuty int, changes Counts) (tri
 		}
 	}
 	before := onDuty + sent[Off] + sent[Stale]
-	holds, tells := r.Holds(h, now), r.tells(h, now)
+	holds, reports := r.Holds(h, now), r.reports(h, now)
 	for _, k := range Kinds() {
 		if changes[k] == 0 {
 			continue
 		}
 		if k == Silent { // whatever the number
-			trips = append(trips, Trip{Kind: k, Users: changes[k], OnDuty: before, Hold: holds, Tell: tells || holds})
+			trips = append(trips, Trip{Kind: k, Users: changes[k], OnDuty: before, Hold: holds, Report: reports || holds})
 			continue
 		}
 		t := Trip{Kind: k, Users: all[k] + changes[k], Sent: sent[k], Usual: r.Usual(h, now, k), OnDuty: before}
@@ -243,7 +243,7 @@ func (r Rules) Judge(h *History, now time.Time, onDuty int, changes Counts) (tri
 			t.Users, t.Sent = t.Users+sent[Stale], t.Sent+sent[Stale]
 		}
 		t.Allowed = max(r.MinUsers-1, before*r.OffPercent/100, int(r.Factor*float64(t.Usual)))
-		t.Hold, t.Tell = holds && (k != On || r.HoldOn), tells || holds
+		t.Hold, t.Report = holds && (k != On || r.HoldOn), reports || holds
 		if t.Users > t.Allowed {
 			trips = append(trips, t)
 		}
@@ -251,7 +251,7 @@ func (r Rules) Judge(h *History, now time.Time, onDuty int, changes Counts) (tri
 	return trips
 }
 
-// Count returns what is remembered of changes that are decided: Recent as it is then, and the hour, by its key. held names the holds that
+// Count returns the state after changes that are decided: Recent as it is then, and the hour, by its key. held names the holds that
 // kinds go into.
 func (r Rules) Count(h *History, now time.Time, onDuty int, changes Counts, held map[Kind]string) (recent []Recent, key string, hour Hour) {
 	recent = r.inWindow(h.Recent, now)
@@ -286,7 +286,7 @@ func add(recent []Recent, x Recent) []Recent {
 	return append(recent, x)
 }
 
-// Decide returns what is remembered once a person has decided about a hold: those in it no longer count as a change of now. What was
+// Decide returns the state after a person's decision about a hold: its members no longer count as a present change. What was
 // approved was usual, at the hour at which it was held.
 func (r Rules) Decide(h *History, g *Group, users int, approved bool) (recent []Recent, key string, hour Hour) {
 	recent = slices.DeleteFunc(slices.Clone(h.Recent), func(x Recent) bool { return x.Group == g.ID })

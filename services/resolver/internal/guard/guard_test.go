@@ -86,9 +86,9 @@ func TestWhatTheModesDo(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 6, 17, 12, 0, 0, 0, time.UTC)
 	for name, c := range map[string]struct {
-		mode       Mode
-		history    time.Duration
-		hold, tell bool
+		mode         Mode
+		history      time.Duration
+		hold, report bool
 	}{
 		"hold": {Hold, 0, true, true}, "observe": {Observe, 0, false, true},
 		"auto at first": {Auto, time.Hour, false, false}, "auto after a week": {Auto, 8 * 24 * time.Hour, false, true},
@@ -98,7 +98,7 @@ func TestWhatTheModesDo(t *testing.T) {
 		r.Mode = c.mode
 		trips := r.Judge(&History{Since: now.Add(-c.history)}, now, 100, Counts{Off: 50})
 		require.Len(t, trips, 1, name)
-		require.Equal(t, []bool{c.hold, c.tell}, []bool{trips[0].Hold, trips[0].Tell}, name)
+		require.Equal(t, []bool{c.hold, c.report}, []bool{trips[0].Hold, trips[0].Report}, name)
 	}
 	r := rules(t)
 	r.Mode = Never

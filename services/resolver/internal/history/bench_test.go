@@ -157,14 +157,14 @@ type filler struct {
 	b     *testing.B
 	rng   *rand.Rand
 	js    jetstream.JetStream
-	books event.Books
+	info  event.HistoryInfo
 	last  uint64
 	tails []tail
 	open  map[int]uint64
 }
 
 func newFiller(b *testing.B, k *Keeper, conn *bus.Conn) *filler {
-	books, known, err := k.books(b.Context())
+	info, known, err := k.loadInfo(b.Context())
 	require.NoError(b, err)
 	require.True(b, known)
 	js, err := jetstream.New(conn.NC, jetstream.WithPublishAsyncMaxPending(2000))
@@ -172,7 +172,7 @@ func newFiller(b *testing.B, k *Keeper, conn *bus.Conn) *filler {
 	stream, err := js.Stream(b.Context(), topology.StreamHistory)
 	require.NoError(b, err)
 	return &filler{
-		b: b, rng: rand.New(rand.NewPCG(1, 2)), js: js, books: books, last: stream.CachedInfo().State.LastSeq,
+		b: b, rng: rand.New(rand.NewPCG(1, 2)), js: js, info: info, last: stream.CachedInfo().State.LastSeq,
 		tails: make([]tail, benchWorkers), open: map[int]uint64{},
 	}
 }
@@ -203,10 +203,10 @@ func (f *filler) fill(records int) {
 func (f *filler) record(w int, on bool, n int) {
 	a := answers(fmt.Sprintf("0193d0e2-0000-7000-8000-%012d", n/500), w, 1, on, time.Now())
 	a.Calls[0].Users, a.Calls[0].Publisher, a.Calls[0].Answered = 500, "publisher-1-7f6d9c-17", a.Calls[0].Sent
-	told := toldBy(&a, 0)[0]
-	told.File = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+	deliveries := deliveriesIn(&a, 0)[0]
+	deliveries.File = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 	next := f.tails[w].next()
-	f.publish(&nats.Msg{Subject: topology.HistorySubject(told.Employee, told.User), Data: event.Encode(&told), Header: nats.Header{
+	f.publish(&nats.Msg{Subject: topology.HistorySubject(deliveries.Employee, deliveries.User), Data: event.Encode(&deliveries), Header: nats.Header{
 		bus.MsgIDKey: {fmt.Sprintf("%d-%x-%d", n/500, time.Now().UnixNano(), n%500)}, linksHeader: {next.String()},
 	}})
 	f.tails[w] = tail{links: next, sequence: f.last}
@@ -221,7 +221,7 @@ func (f *filler) mark() {
 	for _, m := range parts(mark) {
 		f.publish(&nats.Msg{Subject: topology.SubjectHistoryMark, Data: m.Payload})
 	}
-	f.publish(&nats.Msg{Subject: topology.SubjectHistoryBooks, Data: event.Encode(&f.books)})
+	f.publish(&nats.Msg{Subject: topology.SubjectHistoryInfo, Data: event.Encode(&f.info)})
 }
 
 func (f *filler) publish(m *nats.Msg) {

@@ -24,10 +24,10 @@ import (
 
 const (
 	// lateness is by how much later something may be stored than what was answered at the same time: an answer waits for its
-	// publisher, and a call without one for the next look.
+	// publisher, and a call without one for the next check.
 	lateness = 5 * time.Minute
-	// together is how many stretches of the stream are read at once, runLength the longest. What lies no further apart than nearby is read in
-	// one: to ask costs as much as that many messages.
+	// together is how many ranges of the stream are read at once, runLength the longest. What lies no further apart than nearby is read in
+	// one: a request costs as much as that many messages.
 	together  = 32
 	runLength = 1000
 	nearby    = 10
@@ -66,7 +66,7 @@ type moment struct {
 
 // read reads what is known of a moment.
 func (k *Keeper) read(ctx context.Context, at time.Time) (*moment, error) {
-	books, _, err := k.books(ctx)
+	info, _, err := k.loadInfo(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -79,14 +79,14 @@ func (k *Keeper) read(ctx context.Context, at time.Time) (*moment, error) {
 		return nil, err
 	}
 	late := at.Add(k.lateness + k.longest).UnixMilli()
-	book, _, err := k.fold(ctx, mark, func(t event.Told, _ time.Time) bool { return t.Call.Sent <= late })
+	deliveries, _, err := k.readFrom(ctx, mark, func(t event.Delivery, _ time.Time) bool { return t.Call.Sent <= late })
 	if err != nil {
 		return nil, err
 	}
 	for _, t := range open {
-		book.add(stored{Told: t})
+		deliveries.add(stored{Delivery: t})
 	}
-	return &moment{at: at, read: k.now(), answer: onDuty(book, books, at)}, nil
+	return &moment{at: at, read: k.now(), answer: onDuty(deliveries, info, at)}, nil
 }
 
 // page is the part of an answer that lists those behind a username.
@@ -105,16 +105,16 @@ func page(answer control.OnDutyAnswer, after string) control.OnDutyAnswer {
 }
 
 // onDuty lists all who are on duty, or may be, by username.
-func onDuty(book book, books event.Books, at time.Time) control.OnDutyAnswer {
-	answer := control.OnDutyAnswer{At: at.UTC(), Workers: []control.OnDutyWorker{}, CompleteFrom: books.From}
-	for _, user := range slices.Sorted(maps.Keys(book)) {
-		told := book.told(user)
-		p := history.At(told, books, at)
-		w := control.OnDutyWorker{User: told[len(told)-1].User, Employee: told[len(told)-1].Employee, State: p.State}
+func onDuty(deliveries userDeliveries, info event.HistoryInfo, at time.Time) control.OnDutyAnswer {
+	answer := control.OnDutyAnswer{At: at.UTC(), Workers: []control.OnDutyWorker{}, CompleteFrom: info.From}
+	for _, user := range slices.Sorted(maps.Keys(deliveries)) {
+		own := deliveries.of(user)
+		p := history.At(own, info, at)
+		w := control.OnDutyWorker{User: own[len(own)-1].User, Employee: own[len(own)-1].Employee, State: p.State}
 		switch p.State {
 		case history.On:
-			w.Since, w.Answered, w.Call = time.Unix(p.Held.At, 0).UTC(), time.UnixMilli(p.Held.Call.Answered).UTC(), p.Held.Call.ID
-			w.User, w.Employee = p.Held.User, p.Held.Employee
+			w.Since, w.Answered, w.Call = time.Unix(p.Confirmed.At, 0).UTC(), time.UnixMilli(p.Confirmed.Call.Answered).UTC(), p.Confirmed.Call.ID
+			w.User, w.Employee = p.Confirmed.User, p.Confirmed.Employee
 			answer.Total++
 		case history.Uncertain:
 			answer.Uncertain++
@@ -130,24 +130,24 @@ func onDuty(book book, books event.Books, at time.Time) control.OnDutyAnswer {
 	return answer
 }
 
-// book is what AtHoc was told, as far as it matters, by username without letter case.
-type book map[string][]stored
+// userDeliveries is what AtHoc was sent, as far as it matters, by username without letter case.
+type userDeliveries map[string][]stored
 
-func (b book) add(s stored) {
+func (b userDeliveries) add(s stored) {
 	user := topology.NormalUsername(s.User)
 	b[user] = append(b[user], s)
 }
 
-func (b book) told(user string) []event.Told {
-	told := make([]event.Told, 0, len(b[user]))
+func (b userDeliveries) of(user string) []event.Delivery {
+	all := make([]event.Delivery, 0, len(b[user]))
 	for _, s := range b[user] {
-		told = append(told, s.Told)
+		all = append(all, s.Delivery)
 	}
-	return told
+	return all
 }
 
-// fold reads what a mark points to, and what follows it for as long as it is wanted. It returns how far it came.
-func (k *Keeper) fold(ctx context.Context, mark event.Mark, wanted func(t event.Told, stored time.Time) bool) (b book, through uint64, err error) {
+// readFrom reads what a mark points to, and what follows it for as long as it is wanted. It returns how far it came.
+func (k *Keeper) readFrom(ctx context.Context, mark event.Mark, wanted func(t event.Delivery, stored time.Time) bool) (b userDeliveries, through uint64, err error) {
 	if b, err = k.load(ctx, mark.Open); err != nil {
 		return nil, 0, err
 	}
@@ -156,7 +156,7 @@ func (k *Keeper) fold(ctx context.Context, mark event.Mark, wanted func(t event.
 	err = bus.Scan(ctx, k.js, topology.StreamHistory, bus.ReadFrom{After: mark.Through}, func(m *jetstream.RawStreamMsg) bool {
 		if topology.IsHistory(m.Subject) {
 			s := stored{sequence: m.Sequence}
-			if failed = event.Decode(m.Data, &s.Told); failed != nil || !wanted(s.Told, m.Time) {
+			if failed = event.Decode(m.Data, &s.Delivery); failed != nil || !wanted(s.Delivery, m.Time) {
 				return false
 			}
 			b.add(s)
@@ -167,10 +167,10 @@ func (k *Keeper) fold(ctx context.Context, mark event.Mark, wanted func(t event.
 	return b, through, errors.Join(err, failed)
 }
 
-// load reads messages at places. What is gone, for its age or because it was erased, is left out.
-func (k *Keeper) load(ctx context.Context, places []uint64) (book, error) {
+// load reads messages by sequence. What is gone, for its age or because it was erased, is left out.
+func (k *Keeper) load(ctx context.Context, places []uint64) (userDeliveries, error) {
 	var mu sync.Mutex
-	b := book{}
+	b := userDeliveries{}
 	var group errgroup.Group
 	group.SetLimit(together)
 	for _, run := range runs(places) {
@@ -185,7 +185,7 @@ func (k *Keeper) load(ctx context.Context, places []uint64) (book, error) {
 	return b, group.Wait()
 }
 
-// runs cuts places into stretches of the stream, each of which is read at once, with what lies between.
+// runs cuts sequences into ranges of the stream, each of which is read at once, with what lies between.
 func runs(places []uint64) (all [][]uint64) {
 	places = slices.Sorted(slices.Values(places))
 	for len(places) > 0 {
@@ -198,25 +198,25 @@ func runs(places []uint64) (all [][]uint64) {
 	return all
 }
 
-// loadRun reads a stretch and calls f for the messages at its places.
+// loadRun reads a range and calls f for the messages at its sequences.
 func (k *Keeper) loadRun(ctx context.Context, run []uint64, f func(stored)) error {
 	length := int(run[len(run)-1] - run[0] + 1)
 	msgs, err := jetstreamext.GetBatch(ctx, k.js, topology.StreamHistory, length, jetstreamext.GetBatchSeq(run[0]))
 	if err != nil {
-		return fmt.Errorf("read what AtHoc was told: %w", err)
+		return fmt.Errorf("read what AtHoc was sent: %w", err)
 	}
 	for m, err := range msgs {
 		if errors.Is(err, jetstreamext.ErrNoMessages) {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("read what AtHoc was told: %w", err)
+			return fmt.Errorf("read what AtHoc was sent: %w", err)
 		}
 		if _, wanted := slices.BinarySearch(run, m.Sequence); !wanted || !topology.IsHistory(m.Subject) {
 			continue
 		}
 		s := stored{sequence: m.Sequence}
-		if err := event.Decode(m.Data, &s.Told); err != nil {
+		if err := event.Decode(m.Data, &s.Delivery); err != nil {
 			return err
 		}
 		f(s)

@@ -1,6 +1,6 @@
 package history
 
-// What AtHoc was told from the rows of one file.
+// What AtHoc was sent from the rows of one file.
 
 import (
 	"cmp"
@@ -17,13 +17,13 @@ import (
 	"bobosync/shared/topology"
 )
 
-// filePage is the most that an answer tells, well below the broker's limit of 1 MB.
+// filePage is the most calls in an answer, well below the broker's limit of 1 MB.
 const filePage = 1500
 
-// FileCalls answers what AtHoc was told from the rows of a file, as far as that was while the file was worked on.
+// FileCalls answers what AtHoc was sent from the rows of a file, as far as that was while the file was worked on.
 func (k *Keeper) FileCalls(ctx context.Context, req control.FileCallsRequest) (control.FileCallsAnswer, error) {
-	answer := control.FileCallsAnswer{Told: []control.ToldAnswer{}}
-	books, _, err := k.books(ctx)
+	answer := control.FileCallsAnswer{Deliveries: []control.DeliveryAnswer{}}
+	info, _, err := k.loadInfo(ctx)
 	if err != nil {
 		return answer, err
 	}
@@ -33,11 +33,11 @@ func (k *Keeper) FileCalls(ctx context.Context, req control.FileCallsRequest) (c
 	}
 	late := to.Add(k.lateness + k.longest)
 
-	var found []event.Told
+	var found []event.Delivery
 	var failed error
 	from := bus.ReadFrom{Since: req.From.Add(-time.Second)}
 	err = bus.Scan(ctx, k.js, topology.StreamHistory, from, func(m *jetstream.RawStreamMsg) bool {
-		var t event.Told
+		var t event.Delivery
 		if !topology.IsHistory(m.Subject) {
 			return true
 		}
@@ -52,7 +52,7 @@ func (k *Keeper) FileCalls(ctx context.Context, req control.FileCallsRequest) (c
 	if err := errors.Join(err, failed); err != nil {
 		return answer, err
 	}
-	slices.SortStableFunc(found, func(a, b event.Told) int {
+	slices.SortStableFunc(found, func(a, b event.Delivery) int {
 		return cmp.Or(cmp.Compare(a.Row, b.Row), cmp.Compare(a.Call.Sent, b.Call.Sent))
 	})
 	found = slices.Compact(found)
@@ -62,10 +62,10 @@ func (k *Keeper) FileCalls(ctx context.Context, req control.FileCallsRequest) (c
 		}
 	}
 	for _, t := range found[:end] {
-		shown := control.ShowTold(t)
+		shown := control.ShowDelivery(t)
 		shown.User = ""
-		answer.Told = append(answer.Told, shown)
+		answer.Deliveries = append(answer.Deliveries, shown)
 	}
-	answer.More, answer.CompleteFrom = end < len(found), books.From
+	answer.More, answer.CompleteFrom = end < len(found), info.From
 	return answer, nil
 }

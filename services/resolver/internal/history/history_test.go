@@ -78,14 +78,14 @@ func (b *bench) past(text string, at time.Time, most int) control.PastAnswer {
 	return got
 }
 
-// TestWhatWasTold: what is read for one worker and for all is what the whole tells, at any moment, with calls that got no answer, with
+// TestDeliveries: what is read for one worker and for all is what the whole tells, at any moment, with calls that got no answer, with
 // marks or without, and also if everything comes a second time.
-func TestWhatWasTold(t *testing.T) {
+func TestDeliveries(t *testing.T) {
 	b := newBench(t)
 	const workers = 12
 	rng := rand.New(rand.NewPCG(7, 7))
 	began := b.now
-	whole := map[string][]event.Told{}
+	whole := map[string][]event.Delivery{}
 	var waits []Answered
 	for call := range 60 {
 		b.now = b.now.Add(time.Duration(rng.IntN(40)) * 100 * time.Millisecond)
@@ -97,15 +97,15 @@ func TestWhatWasTold(t *testing.T) {
 				a.Answers[i].Outcome = event.Pending
 			}
 		case 1: // it may have been taken, and is over
-			a.Answers, a.Unsure = nil, a.Answers
+			a.Answers, a.InDoubt = nil, a.Answers
 		}
 		if call%4 == 0 && len(a.Answers) > 0 && !a.Answers[0].On { // cleared for its age: nobody knows of a booking
 			for i := range a.Answers {
 				a.Answers[i].Employee = ""
 			}
 		}
-		for _, told := range toldBy(&a, b.keeper.longest) {
-			whole[told.User] = append(whole[told.User], told)
+		for _, deliveries := range deliveriesIn(&a, b.keeper.longest) {
+			whole[deliveries.User] = append(whole[deliveries.User], deliveries)
 		}
 		stored := Answered{Acks: a, Sequence: uint64(call + 1), Stored: b.now}
 		switch call % 5 {
@@ -135,7 +135,7 @@ func TestWhatWasTold(t *testing.T) {
 	require.NoError(t, b.keeper.Record(t.Context(), waits))
 	end := b.now
 	b.now = b.now.Add(time.Hour)
-	books, known, err := b.keeper.books(t.Context())
+	info, known, err := b.keeper.loadInfo(t.Context())
 	require.NoError(t, err)
 	require.True(t, known)
 
@@ -151,13 +151,13 @@ func TestWhatWasTold(t *testing.T) {
 		for _, n := range rng.Perm(workers)[:4] {
 			employee := fmt.Sprint(n)
 			user := "User" + employee
-			told := whole[user]
-			want := history.At(told, books, at)
+			deliveries := whole[user]
+			want := history.At(deliveries, info, at)
 			got := b.past(employee, at, 0)
 			require.Equal(t, want.State, got.State, "worker %s at %s", employee, at)
 			states[want.State]++
-			if want.Held != nil {
-				require.Equal(t, want.Held.Call.ID, got.Held.Call)
+			if want.Confirmed != nil {
+				require.Equal(t, want.Confirmed.Call.ID, got.Confirmed.Call)
 			}
 			if want.Next != nil {
 				require.Equal(t, want.Next.Call.ID, got.Next.Call)
@@ -170,20 +170,20 @@ func TestWhatWasTold(t *testing.T) {
 		}
 	}
 	require.Greater(t, min(states[history.On], states[history.Off], states[history.Uncertain]), 10, "the test tries them all")
-	require.Len(t, b.past("3", end, 1000).Told, len(history.Sort(whole["User3"])), "all of it is listed if that is wanted")
+	require.Len(t, b.past("3", end, 1000).Deliveries, len(history.Sort(whole["User3"])), "all of it is listed if that is wanted")
 
 	var lines []int
 	req := control.FileCallsRequest{File: "f", From: began, To: end}
 	page, err := b.keeper.FileCalls(t.Context(), req)
 	require.NoError(t, err)
-	for _, told := range page.Told {
-		lines = append(lines, told.Line)
-		require.Empty(t, told.User)
+	for _, deliveries := range page.Deliveries {
+		lines = append(lines, deliveries.Line)
+		require.Empty(t, deliveries.User)
 	}
 	require.True(t, slices.IsSorted(lines))
 	all := 0
-	for _, told := range whole {
-		all += len(told)
+	for _, deliveries := range whole {
+		all += len(deliveries)
 	}
 	require.Len(t, lines, all)
 }
@@ -192,12 +192,12 @@ func TestWhatWasTold(t *testing.T) {
 func TestPages(t *testing.T) {
 	t.Parallel()
 	at := time.Now()
-	all := book{}
+	all := userDeliveries{}
 	for n := range dutyPage + 7 {
 		a := answers("c", n, 1, true, at)
-		all.add(stored{Told: toldBy(&a, time.Minute)[0]})
+		all.add(stored{Delivery: deliveriesIn(&a, time.Minute)[0]})
 	}
-	answer := onDuty(all, event.Books{}, at.Add(time.Minute))
+	answer := onDuty(all, event.HistoryInfo{}, at.Add(time.Minute))
 	first := page(answer, "")
 	require.Len(t, first.Workers, dutyPage)
 	require.True(t, first.More)
@@ -268,7 +268,7 @@ func TestALostHistoryIsMadeAnew(t *testing.T) {
 	b.now = b.now.Add(time.Hour)
 	got := b.past("1", b.now, 10)
 	require.Equal(t, history.On, got.State, "the answer that was not consumed comes by itself")
-	require.Len(t, got.Told, 1)
+	require.Len(t, got.Deliveries, 1)
 	require.WithinDuration(t, begun, got.CompleteFrom, 0)
 
 	require.NoError(t, b.conn.JS.DeleteStream(ctx, topology.StreamAcks))
@@ -313,10 +313,10 @@ func TestAMarkWaitsForWhatIsLate(t *testing.T) {
 func TestWhatIsKnownOfTheHistoryOutlivesIt(t *testing.T) {
 	b := newBench(t)
 	gap := event.Gap{From: 1, To: 2}
-	books, _, err := b.keeper.books(t.Context())
+	info, _, err := b.keeper.loadInfo(t.Context())
 	require.NoError(t, err)
-	books.Gaps = []event.Gap{gap}
-	require.NoError(t, b.keeper.setBooks(t.Context(), books))
+	info.Gaps = []event.Gap{gap}
+	require.NoError(t, b.keeper.saveInfo(t.Context(), info))
 	b.now = b.now.Add(time.Hour) // what is told is so after the broker has it, however long that takes
 	for call := range 3 {
 		require.NoError(t, b.keeper.Record(t.Context(), []Answered{{Acks: answers(fmt.Sprint(call), 0, 3, true, b.now), Sequence: uint64(call + 1), Stored: b.now}}))
@@ -326,37 +326,41 @@ func TestWhatIsKnownOfTheHistoryOutlivesIt(t *testing.T) {
 	stream, err := b.conn.JS.Stream(t.Context(), topology.StreamHistory)
 	require.NoError(t, err)
 	require.NoError(t, stream.Purge(t.Context(), jetstream.WithPurgeSequence(9))) // as the broker drops what is too old
-	kept, known, err := b.keeper.books(t.Context())
+	kept, known, err := b.keeper.loadInfo(t.Context())
 	require.NoError(t, err)
 	require.True(t, known)
 	require.Equal(t, []event.Gap{gap}, kept.Gaps)
-	require.True(t, kept.From.After(books.From))
+	require.True(t, kept.From.After(info.From))
 	require.NoError(t, b.keeper.Tend(t.Context()))
 	require.Equal(t, history.Unknown, b.past("0", kept.From.Add(-time.Millisecond), 5).State)
 }
 
 // TestAPublisherOfBefore: while publishers are upgraded one by one, those of before tell of no calls. What they told AtHoc is in the history
-// without an id, in its order with what others told.
+// without an id, in its order with what others told; from when on AtHoc held it is certain only behind the second of the answer.
 func TestAPublisherOfBefore(t *testing.T) {
 	b := newBench(t)
+	step := 2 * b.keeper.longest
 	for n, on := range []bool{true, false, true} {
 		a := answers(fmt.Sprint("call-", n), 0, 1, on, b.now)
 		if n != 1 {
 			a.Calls, a.Answers[0].Call = nil, 0
 		}
 		require.NoError(t, b.keeper.Record(t.Context(), []Answered{{Acks: a, Sequence: uint64(n + 1), Stored: b.now}}))
-		b.now = b.now.Add(10 * time.Second)
+		b.now = b.now.Add(step)
 	}
-	past := b.past("0", b.now.Add(-25*time.Second), 9)
+	past := b.past("0", b.now.Add(-step*5/2), 9)
 	require.Equal(t, history.On, past.State)
-	require.Empty(t, past.Held.Call)
+	require.Empty(t, past.Confirmed.Call)
 	require.Equal(t, "call-1", past.Next.Call)
-	past = b.past("0", b.now.Add(-15*time.Second), 9)
+	past = b.past("0", b.now.Add(-step*7/4), 9)
 	require.Equal(t, history.Off, past.State)
 	require.Empty(t, past.Next.Call)
+	for _, late := range []time.Duration{-step / 4, -time.Second, 998 * time.Millisecond} {
+		require.Equal(t, history.Uncertain, b.past("0", b.now.Add(-step).Truncate(time.Second).Add(late), 9).State, late)
+	}
 	past = b.past("0", b.now, 9)
 	require.Equal(t, history.On, past.State)
-	require.Len(t, past.Told, 3)
+	require.Len(t, past.Deliveries, 3)
 }
 
 // TestAMarkOfManyParts: a mark that is too large for a message is put together, and one of which a part is gone does not count.

@@ -1,6 +1,6 @@
 package history
 
-// The line of what AtHoc was told of one worker, read along its links.
+// The sequence of what AtHoc was sent for one worker, read along its links.
 
 import (
 	"context"
@@ -18,7 +18,7 @@ type line struct {
 	js      jetstream.JetStream
 	stream  jetstream.Stream
 	subject string
-	// tail is what is kept in mind as its last record; its zero value if nothing is.
+	// tail is its last record, cached; the zero value if there is none.
 	tail tail
 }
 
@@ -30,7 +30,7 @@ func (k *Keeper) line(ctx context.Context, subject string) (line, error) {
 	return line{js: k.js, stream: stream, subject: subject, tail: k.tailOf(subject)}, nil
 }
 
-// find returns the last record up to a place, and the first behind it; nil where there is none.
+// find returns the last record up to a sequence, and the first behind it; nil where there is none.
 func (l line) find(ctx context.Context, place uint64) (before, after *record, err error) {
 	cur, err := l.begin(ctx, place)
 	if err != nil || cur == nil || cur.sequence <= place {
@@ -65,8 +65,8 @@ func (l line) find(ctx context.Context, place uint64) (before, after *record, er
 	return before, after, err
 }
 
-// begin returns a record behind a place, from which links lead on, or the last one; nil if there is none. The links that are kept in mind
-// spare a look into the file of the last one. That may be gone, or not be the last any more: neither matters.
+// begin returns a record behind a sequence, from which links lead on, or the last one; nil if there is none. The cached links spare
+// reading the last one. That may be gone, or not be the last any more: neither matters.
 func (l line) begin(ctx context.Context, place uint64) (*record, error) {
 	if l.tail.sequence > place {
 		seq, number := l.tail.farthest(place)
@@ -86,7 +86,7 @@ func (l line) before(ctx context.Context, r *record) (*record, error) {
 	switch {
 	case !errors.Is(err, errOther):
 		return b, err
-	case r.sequence <= 1: // the stream was made anew, and this is its first
+	case r.sequence <= 1: // the stream was recreated, and this is its first
 		return nil, nil
 	default:
 		return l.last(ctx, jetstreamext.GetLastMsgsUpToSeq(r.sequence-1))
@@ -105,18 +105,18 @@ func (l line) linked(ctx context.Context, r *record) (*record, error) {
 	}
 }
 
-// errOther: there are no links, since a version of before wrote the record, or one leads to something else, since the stream was made
-// anew just before it was written. The broker has to be asked.
+// errOther: there are no links, since an earlier version wrote the record, or one leads to something else, since the stream was recreated
+// just before it was written. The broker has to be asked.
 var errOther = errors.New("not the record that was meant")
 
-// at returns the record at a place, which has that number; nil if it was dropped.
+// at returns the record at a sequence, which has that number; nil if it was dropped.
 func (l line) at(ctx context.Context, place, number uint64) (*record, error) {
 	m, err := l.stream.GetMsg(ctx, place)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read what AtHoc was told: %w", err)
+		return nil, fmt.Errorf("read what AtHoc was sent: %w", err)
 	}
 	if m.Subject != l.subject {
 		return nil, errOther
@@ -128,14 +128,14 @@ func (l line) at(ctx context.Context, place, number uint64) (*record, error) {
 	return r, err
 }
 
-// after returns the first record behind a place; nil if there is none.
+// after returns the first record behind a sequence; nil if there is none.
 func (l line) after(ctx context.Context, place uint64) (*record, error) {
 	m, err := l.stream.GetMsg(ctx, place+1, jetstream.WithGetMsgSubject(l.subject))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read what AtHoc was told: %w", err)
+		return nil, fmt.Errorf("read what AtHoc was sent: %w", err)
 	}
 	return newRecord(m)
 }
@@ -154,7 +154,7 @@ func (l line) last(ctx context.Context, upTo ...jetstreamext.GetLastForOpt) (*re
 func lastOf(ctx context.Context, js jetstream.JetStream, subjects []string, f func(*jetstream.RawStreamMsg) error, upTo ...jetstreamext.GetLastForOpt) error {
 	msgs, err := jetstreamext.GetLastMsgsFor(ctx, js, topology.StreamHistory, subjects, upTo...)
 	if err != nil {
-		return fmt.Errorf("read what AtHoc was told: %w", err)
+		return fmt.Errorf("read what AtHoc was sent: %w", err)
 	}
 	for m, err := range msgs {
 		if errors.Is(err, jetstreamext.ErrNoMessages) {
@@ -164,7 +164,7 @@ func lastOf(ctx context.Context, js jetstream.JetStream, subjects []string, f fu
 			err = f(m)
 		}
 		if err != nil {
-			return fmt.Errorf("read what AtHoc was told: %w", err)
+			return fmt.Errorf("read what AtHoc was sent: %w", err)
 		}
 	}
 	return nil

@@ -19,7 +19,7 @@ const linksHeader = "Bobo-Links"
 
 const (
 	// rankBase and rankSize say which records are named: of rank i are those whose number can be divided by rankBase^i, and the last
-	// rankSize of each rank are named. To the one wanted it is then at most a step for each rank: three for 512 records.
+	// rankSize of each rank are named. The one wanted is then at most one step for each rank away: three for 512 records.
 	rankBase = 8
 	rankSize = rankBase - 1
 )
@@ -66,7 +66,7 @@ func (l links) previous() uint64 {
 	return l.back[0][0]
 }
 
-// farthest is the one farthest back that lies behind a place, and its number; 0 if all lie before it.
+// farthest is the one farthest back that lies behind a sequence, and its number; 0 if all lie before it.
 func (l links) farthest(place uint64) (found, number uint64) {
 	step := uint64(1)
 	for _, rank := range l.back {
@@ -124,7 +124,7 @@ func parseLinks(text string) links {
 	return l
 }
 
-// record is something that AtHoc was told, as it lies in the stream.
+// record is something that AtHoc was sent, as it lies in the stream.
 type record struct {
 	stored
 	links
@@ -133,5 +133,5 @@ type record struct {
 
 func newRecord(m *jetstream.RawStreamMsg) (*record, error) {
 	r := &record{stored: stored{sequence: m.Sequence}, links: parseLinks(m.Header.Get(linksHeader)), when: m.Time}
-	return r, event.Decode(m.Data, &r.Told)
+	return r, event.Decode(m.Data, &r.Delivery)
 }

@@ -96,8 +96,8 @@ func TestTheLineOfAWorker(t *testing.T) {
 	stream, err := b.conn.JS.Stream(t.Context(), topology.StreamHistory)
 	require.NoError(t, err)
 	for range 3 { // of before
-		told := toldBy(new(answers("old", 3, 1, true, b.now)), time.Minute)[0]
-		_, err := b.conn.JS.Publish(t.Context(), subject, event.Encode(&told))
+		deliveries := deliveriesIn(new(answers("old", 3, 1, true, b.now)), time.Minute)[0]
+		_, err := b.conn.JS.Publish(t.Context(), subject, event.Encode(&deliveries))
 		require.NoError(t, err)
 	}
 	tell(b.keeper, 12)

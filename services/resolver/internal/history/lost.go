@@ -20,7 +20,7 @@ import (
 // storing is how long a publisher that lives may need to store the answers to a call that is over.
 const storing = 90 * time.Second
 
-// lostCalls writes down the calls of publishers that cannot be alive any more. One that is alive all the same does no harm: where an
+// lostCalls records the calls of publishers that cannot be alive any more. One that is alive all the same does no harm: where an
 // answer is known it counts.
 func (k *Keeper) lostCalls(ctx context.Context) error {
 	kv, err := k.js.KeyValue(ctx, topology.BucketCalls)
@@ -43,9 +43,9 @@ func (k *Keeper) lostCalls(ctx context.Context) error {
 	return err
 }
 
-// underWay is what publishers have written down of calls whose answers are not stored.
-func (k *Keeper) underWay(ctx context.Context) ([]event.Told, error) {
-	var out []event.Told
+// underWay are the publishers' records of calls whose answers are not stored.
+func (k *Keeper) underWay(ctx context.Context) ([]event.Delivery, error) {
+	var out []event.Delivery
 	err := bus.Read(ctx, k.js, "KV_"+topology.BucketCalls, bus.ReadFrom{}, func(data []byte, _ string) {
 		var c event.Calling
 		if len(data) > 0 && event.Decode(data, &c) == nil {
@@ -66,7 +66,7 @@ func (k *Keeper) over(c event.Calling) bool {
 	return k.now().Sub(sent) > k.timeout+storing
 }
 
-// lostCall writes down what a publisher had told AtHoc, or had been about to, and takes it from the bucket.
+// lostCall records what a publisher had sent to AtHoc, or had been about to, and deletes it from the bucket.
 func (k *Keeper) lostCall(ctx context.Context, kv jetstream.KeyValue, key string) error {
 	value, revision, err := cas.Load(ctx, kv, key)
 	if err != nil || len(value) == 0 {
@@ -77,13 +77,13 @@ func (k *Keeper) lostCall(ctx context.Context, kv jetstream.KeyValue, key string
 	case err != nil:
 		k.log.Warn("what a publisher wrote down of its calls cannot be read and is dropped", "error", err)
 	case !k.over(c):
-		return nil // it is at work
+		return nil // it is under way
 	}
 
 	var entries []entry
 	for _, call := range c.Calls {
 		for n, t := range lostBy(call, k.longest) {
-			entries = append(entries, entry{Told: t, id: fmt.Sprintf("%s-%d", call.ID, n)})
+			entries = append(entries, entry{Delivery: t, id: fmt.Sprintf("%s-%d", call.ID, n)})
 		}
 	}
 	if err := k.store(ctx, entries); err != nil {
@@ -98,11 +98,11 @@ func (k *Keeper) lostCall(ctx context.Context, kv jetstream.KeyValue, key string
 	return nil
 }
 
-// lostBy is what a call without an answer told AtHoc.
-func lostBy(call event.Attempt, longest time.Duration) []event.Told {
-	out := make([]event.Told, 0, len(call.Whom))
+// lostBy is what a call without an answer sent to AtHoc.
+func lostBy(call event.Attempt, longest time.Duration) []event.Delivery {
+	out := make([]event.Delivery, 0, len(call.Whom))
 	for _, w := range call.Whom {
-		t := event.Told{
+		t := event.Delivery{
 			User: w.User, Employee: w.Employee, On: w.On, At: w.At, Row: w.Row, Outcome: event.Pending,
 			Until: call.Sent + longest.Milliseconds(), Call: call.Call,
 		}

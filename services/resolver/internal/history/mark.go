@@ -1,6 +1,6 @@
 package history
 
-// Marks: places of the stream from which it can be told who was on duty without reading what lies before them.
+// Marks: positions in the stream from which it can be derived who was on duty without reading what lies before them.
 
 import (
 	"cmp"
@@ -24,11 +24,11 @@ const (
 	// markEvery is how often a mark is made, and markAfter how much may be read behind it before there is another one.
 	markEvery = 6 * time.Hour
 	markAfter = 5_000
-	// markPlaces is the most places in one message of a mark: each takes some ten bytes, and the broker's limit is 1 MB.
+	// markPlaces is the most sequences in one message of a mark: each takes some ten bytes, and the broker's limit is 1 MB.
 	markPlaces = 50_000
 )
 
-// lastMark reads the last mark that tells of nothing behind a moment; its zero value is the beginning of the stream.
+// lastMark reads the last mark that covers nothing behind a moment; the zero value is the beginning of the stream.
 func (k *Keeper) lastMark(ctx context.Context, at time.Time) (event.Mark, error) {
 	up := jetstreamext.GetLastMsgsUpToTime(at)
 	for {
@@ -46,7 +46,7 @@ func (k *Keeper) lastMark(ctx context.Context, at time.Time) (event.Mark, error)
 	}
 }
 
-// markPart reads the last message of a mark up to a place, and its sequence; 0 if there is none.
+// markPart reads the last message of a mark up to a sequence, and its sequence; 0 if there is none.
 func (k *Keeper) markPart(ctx context.Context, up jetstreamext.GetLastForOpt) (mark event.Mark, seq uint64, err error) {
 	msgs, err := jetstreamext.GetLastMsgsFor(ctx, k.js, topology.StreamHistory, []string{topology.SubjectHistoryMark}, up)
 	if err != nil {
@@ -122,7 +122,7 @@ func (k *Keeper) mark(ctx context.Context) error {
 	}
 	// What is stored later than this mark was sent later than all that it covers, so nothing that it leaves out matters again.
 	until := k.now().Add(-k.lateness)
-	b, through, err := k.fold(ctx, before, func(_ event.Told, stored time.Time) bool { return stored.Before(until) })
+	b, through, err := k.readFrom(ctx, before, func(_ event.Delivery, stored time.Time) bool { return stored.Before(until) })
 	if err != nil || through == before.Through {
 		return err
 	}
@@ -138,23 +138,23 @@ func (k *Keeper) mark(ctx context.Context) error {
 		return fmt.Errorf("make a mark in the history: %w", err)
 	}
 	k.marked = k.now()
-	return k.keepBooks(ctx)
+	return k.renewInfo(ctx)
 }
 
-// open returns the places of what has to be kept in mind of a user: nothing if he is off duty for certain.
+// open returns the sequences of what has to be kept of a user: nothing if he is off duty for certain.
 func open(all []stored) []uint64 {
 	slices.SortStableFunc(all, func(a, b stored) int { return cmp.Compare(a.Call.Sent, b.Call.Sent) })
-	told := make([]event.Told, 0, len(all))
+	deliveries := make([]event.Delivery, 0, len(all))
 	for _, s := range all {
-		told = append(told, s.Told)
+		deliveries = append(deliveries, s.Delivery)
 	}
-	p := history.At(told, event.Books{}, time.UnixMilli(1<<52))
-	if len(p.Doubts) == 0 && (p.Held == nil || !p.Held.On) {
+	p := history.At(deliveries, event.HistoryInfo{}, time.UnixMilli(1<<52))
+	if len(p.Doubts) == 0 && (p.Confirmed == nil || !p.Confirmed.On) {
 		return nil
 	}
 	var out []uint64
 	for _, s := range all {
-		if slices.Contains(p.Doubts, s.Told) || p.Held != nil && s.Told == *p.Held {
+		if slices.Contains(p.Doubts, s.Delivery) || p.Confirmed != nil && s.Delivery == *p.Confirmed {
 			out = append(out, s.sequence)
 		}
 	}

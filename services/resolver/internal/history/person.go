@@ -1,6 +1,6 @@
 package history
 
-// What AtHoc was told of one worker.
+// What AtHoc was sent for one worker.
 
 import (
 	"context"
@@ -18,12 +18,12 @@ import (
 	"bobosync/shared/topology"
 )
 
-// most is the most of a worker that is read to tell what AtHoc held, besides what is to be listed.
+// most is the most records of a worker that are read to find out what AtHoc held, besides what is to be listed.
 const most = 200
 
-// stored is something that AtHoc was told, with its place in the stream.
+// stored is something that AtHoc was sent, with its sequence in the stream.
 type stored struct {
-	event.Told
+	event.Delivery
 	sequence uint64
 }
 
@@ -37,7 +37,7 @@ func (k *Keeper) Past(ctx context.Context, employee, user string, req control.Pa
 	if at.After(now.Add(time.Minute)) {
 		return control.PastAnswer{}, control.Refuse("%s is in the future", at.Format(time.RFC3339))
 	}
-	books, _, err := k.books(ctx)
+	info, _, err := k.loadInfo(ctx)
 	if err != nil {
 		return control.PastAnswer{}, err
 	}
@@ -50,26 +50,26 @@ func (k *Keeper) Past(ctx context.Context, employee, user string, req control.Pa
 	if err != nil {
 		return control.PastAnswer{}, err
 	}
-	var told []event.Told
+	var deliveries []event.Delivery
 	for _, subject := range subjectsOf(employee, user) {
 		around, err := k.around(ctx, subject, at, place, min(req.Most, most))
 		if err != nil {
 			return control.PastAnswer{}, err
 		}
 		for _, s := range around {
-			told = append(told, s.Told)
+			deliveries = append(deliveries, s.Delivery)
 		}
 		for _, t := range open {
 			if topology.HistorySubject(t.Employee, t.User) == subject {
-				told = append(told, t)
+				deliveries = append(deliveries, t)
 			}
 		}
 	}
-	return answer(employee, user, at, books, told), nil
+	return answer(employee, user, at, info, deliveries), nil
 }
 
-// subjectsOf are where it is kept what AtHoc was told of a worker. Duty that was cleared for its age, of a user of whom no booking was known,
-// is kept by the username.
+// subjectsOf are the subjects of what AtHoc was sent for a worker. Duty that was cleared for its age, of a user of whom no booking was
+// known, is kept by the username.
 func subjectsOf(employee, user string) (all []string) {
 	if employee != "" {
 		all = append(all, topology.HistorySubject(employee, ""))
@@ -81,25 +81,25 @@ func subjectsOf(employee, user string) (all []string) {
 }
 
 // answer puts together what is known of a moment.
-func answer(employee, user string, at time.Time, books event.Books, told []event.Told) control.PastAnswer {
-	p := history.At(told, books, at)
+func answer(employee, user string, at time.Time, info event.HistoryInfo, deliveries []event.Delivery) control.PastAnswer {
+	p := history.At(deliveries, info, at)
 	a := control.PastAnswer{
-		Employee: employee, User: user, At: at.UTC(), State: p.State, Doubts: []control.ToldAnswer{}, Gaps: intervals(p.Gaps),
-		Told: []control.ToldAnswer{}, CompleteFrom: books.From,
+		Employee: employee, User: user, At: at.UTC(), State: p.State, Doubts: []control.DeliveryAnswer{}, Gaps: intervals(p.Gaps),
+		Deliveries: []control.DeliveryAnswer{}, CompleteFrom: info.From,
 	}
-	show := func(t *event.Told) *control.ToldAnswer {
+	show := func(t *event.Delivery) *control.DeliveryAnswer {
 		if t == nil {
 			return nil
 		}
-		shown := control.ShowTold(*t)
+		shown := control.ShowDelivery(*t)
 		return &shown
 	}
-	a.Held, a.Next = show(p.Held), show(p.Next)
+	a.Confirmed, a.Next = show(p.Confirmed), show(p.Next)
 	for _, d := range p.Doubts {
-		a.Doubts = append(a.Doubts, control.ShowTold(d))
+		a.Doubts = append(a.Doubts, control.ShowDelivery(d))
 	}
-	for _, t := range slices.Backward(history.Sort(told)) {
-		a.Told = append(a.Told, control.ShowTold(t))
+	for _, t := range slices.Backward(history.Sort(deliveries)) {
+		a.Deliveries = append(a.Deliveries, control.ShowDelivery(t))
 	}
 	return a
 }
@@ -112,8 +112,8 @@ func intervals(gaps []event.Gap) []control.Interval {
 	return out
 }
 
-// around reads what settles the state at a moment and at least so much more of before, and what follows up to what counts after the
-// moment; place is that of the last that was stored until then. The stream is in the order in which the answers were stored.
+// around reads what settles the state at a moment and at least so much more of what precedes it, and what follows up to what counts after
+// the moment; place is the sequence of the last that was stored until then. The stream is in the order in which the answers were stored.
 func (k *Keeper) around(ctx context.Context, subject string, at time.Time, place uint64, list int) ([]stored, error) {
 	l, err := k.line(ctx, subject)
 	if err != nil {
@@ -132,7 +132,7 @@ func (k *Keeper) around(ctx context.Context, subject string, at time.Time, place
 	}
 	slices.Reverse(out)
 	for n := 0; after != nil && err == nil && n < most; n++ {
-		if out = append(out, after.stored); after.Call.Sent > at.Add(k.lateness).UnixMilli() && history.Writes(after.Told) {
+		if out = append(out, after.stored); after.Call.Sent > at.Add(k.lateness).UnixMilli() && history.Writes(after.Delivery) {
 			break
 		}
 		_, after, err = l.find(ctx, after.sequence)
@@ -140,15 +140,15 @@ func (k *Keeper) around(ctx context.Context, subject string, at time.Time, place
 	return out, err
 }
 
-// settled reports whether nothing before the last of what was told, the newest first, can matter at a moment for the rest of it.
+// settled reports whether nothing before the last of what was sent, the newest first, can matter at a moment for the rest of it.
 func settled(all []stored, at time.Time, longest time.Duration) bool {
 	oldest := len(all) - 1
 	return slices.ContainsFunc(all[:oldest], func(s stored) bool {
-		return s.Call.Answered <= at.UnixMilli() && history.Settles(s.Told, all[oldest].Told, longest)
+		return s.Call.Answered <= at.UnixMilli() && history.Settles(s.Delivery, all[oldest].Delivery, longest)
 	})
 }
 
-// storedBy is the place of the last that was stored before a moment.
+// storedBy is the sequence of the last that was stored before a moment.
 func (k *Keeper) storedBy(ctx context.Context, moment time.Time) (uint64, error) {
 	msgs, err := jetstreamext.GetBatch(ctx, k.js, topology.StreamHistory, 1, jetstreamext.GetBatchStartTime(moment))
 	if err != nil {

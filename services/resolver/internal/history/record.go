@@ -1,5 +1,5 @@
-// Package history keeps what AtHoc was told, when and by which call, in the stream HISTORY, and answers questions about it. It is written
-// from the answers (ACKS), and from what publishers that were killed had written down of their calls. What is known of a moment is judged
+// Package history keeps what AtHoc was sent, when and by which call, in the stream HISTORY, and answers questions about it. It is written
+// from the answers (ACKS), and from what killed publishers had recorded of their calls. What is known of a moment is judged
 // by shared/history.
 package history
 
@@ -28,7 +28,7 @@ type Keeper struct {
 	// lateness is the constant; a benchmark in which 90 days pass in minutes makes it as much shorter.
 	lateness time.Duration
 
-	// stream is the identity of the stream when it was looked at last, marked when a mark was made last.
+	// stream is the identity of the stream when it was last checked, marked when the last mark was made.
 	stream string
 	marked time.Time
 
@@ -40,13 +40,13 @@ type Keeper struct {
 	asked atomic.Pointer[moment]
 }
 
-// storeWait is how long the broker may take to store what was told. A session that ends must not wait for a broker that is gone, and what
-// was not stored comes again.
-const storeWait = 5 * time.Second
+// storeTimeout is how long the broker may take to store what was sent. A session that ends must not wait for a broker that is gone, and what
+// was not stored is redelivered.
+const storeTimeout = 5 * time.Second
 
 // New returns a keeper on a connection.
 func New(conn *bus.Conn, timeout time.Duration, log *slog.Logger, now func() time.Time) (*Keeper, error) {
-	pub, err := bus.NewPublisher(conn, bus.PublisherConfig{Timeout: storeWait})
+	pub, err := bus.NewPublisher(conn, bus.PublisherConfig{Timeout: storeTimeout})
 	if err != nil {
 		return nil, err
 	}
@@ -56,50 +56,50 @@ func New(conn *bus.Conn, timeout time.Duration, log *slog.Logger, now func() tim
 // Close ends it.
 func (k *Keeper) Close() { _ = k.pub.Close() } // it only waits for calls, and there are none left
 
-// Answered is a message of answers, with its place in the stream.
+// Answered is a message of answers, with its sequence in the stream.
 type Answered struct {
 	event.Acks
 	Sequence uint64
 	Stored   time.Time
 }
 
-// Record writes down what answers tell. What it is given a second time within the broker's memory of message ids is not stored twice;
-// later than that it is, and left out by who reads it.
+// Record records answers. What it is given a second time within the broker's deduplication window is not stored twice; later than that it
+// is, and readers leave it out.
 func (k *Keeper) Record(ctx context.Context, all []Answered) error {
 	var entries []entry
 	for i := range all {
 		a := &all[i]
-		for n, t := range toldBy(&a.Acks, k.longest) {
-			entries = append(entries, entry{Told: t, id: fmt.Sprintf("%d-%x-%d", a.Sequence, a.Stored.UnixNano(), n)})
+		for n, t := range deliveriesIn(&a.Acks, k.longest) {
+			entries = append(entries, entry{Delivery: t, id: fmt.Sprintf("%d-%x-%d", a.Sequence, a.Stored.UnixNano(), n)})
 		}
 	}
 	return k.store(ctx, entries)
 }
 
-// toldBy is what answers tell of what AtHoc was told. longest is the longest that AtHoc can be working on a call that got no answer.
-func toldBy(m *event.Acks, longest time.Duration) []event.Told {
-	out := make([]event.Told, 0, len(m.Answers)+len(m.Unsure))
+// deliveriesIn is what AtHoc was sent, by its answers. longest is the longest that AtHoc can be working on a call that got no answer.
+func deliveriesIn(m *event.Acks, longest time.Duration) []event.Delivery {
+	out := make([]event.Delivery, 0, len(m.Answers)+len(m.InDoubt))
 	for _, a := range m.Answers {
-		t := told(m, a)
+		t := delivery(m, a, longest)
 		if a.Outcome == event.Pending {
 			t.Until = t.Call.Sent + longest.Milliseconds()
 		}
 		out = append(out, t)
 	}
-	for _, a := range m.Unsure {
-		t := told(m, a)
+	for _, a := range m.InDoubt {
+		t := delivery(m, a, longest)
 		t.Outcome, t.Until = event.Pending, t.Call.Answered // AtHoc is done with the call
 		out = append(out, t)
 	}
 	return out
 }
 
-func told(m *event.Acks, a event.Answer) event.Told {
-	t := event.Told{User: a.User, Employee: a.Employee, On: a.On, At: a.At, File: a.File, Row: a.Version.Row, Outcome: a.Outcome}
+func delivery(m *event.Acks, a event.Answer, longest time.Duration) event.Delivery {
+	t := event.Delivery{User: a.User, Employee: a.Employee, On: a.On, At: a.At, File: a.File, Row: a.Version.Row, Outcome: a.Outcome}
 	if call := m.CallOf(a); call != nil {
 		t.Call = *call
-	} else { // of a publisher of before
-		t.Call = event.Call{Sent: a.Answered * 1000, Answered: a.Answered * 1000}
+	} else { // an earlier version's publisher gives the second in which it was answered, and nothing else
+		t.Call = event.Call{Sent: a.Answered*1000 - longest.Milliseconds(), Answered: a.Answered*1000 + 999}
 	}
 	return t
 }

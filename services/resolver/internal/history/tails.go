@@ -1,6 +1,6 @@
 package history
 
-// Storing records with their links: for that the last record of each worker is kept in mind, or read once.
+// Storing records with their links: for that the last record of each worker is cached, or read once.
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// tailsKept is the most workers whose last record is kept in mind: some 200 bytes each.
+	// tailsKept is the most workers whose last record is cached: some 200 bytes each.
 	tailsKept = 50_000
 	// tailsAsked is of how many the last record is asked for at once; the broker answers at most 1,024.
 	tailsAsked = 500
@@ -23,11 +23,11 @@ const (
 
 // entry is a record to be stored, and the id by which it is not stored twice.
 type entry struct {
-	event.Told
+	event.Delivery
 	id string
 }
 
-// store writes down what was told.
+// store stores what was sent.
 func (k *Keeper) store(ctx context.Context, all []entry) error {
 	k.writing.Lock()
 	defer k.writing.Unlock()
@@ -38,8 +38,8 @@ func (k *Keeper) store(ctx context.Context, all []entry) error {
 			err = k.storeLot(ctx, all[:len(subjects)], subjects)
 		}
 		if err != nil {
-			clear(k.tails) // nobody knows what of it was stored
-			return fmt.Errorf("write down what AtHoc was told: %w", err)
+			clear(k.tails) // it is not known what of it was stored
+			return fmt.Errorf("write down what AtHoc was sent: %w", err)
 		}
 		all = all[len(subjects):]
 	}
@@ -53,10 +53,10 @@ func (k *Keeper) forgetTails() {
 	clear(k.tails)
 }
 
-// tailOf is the last record of a worker, if it is in mind and nothing is being written.
+// tailOf is the last record of a worker, if it is cached and nothing is being written.
 func (k *Keeper) tailOf(subject string) tail {
 	if !k.writing.TryLock() {
-		return tail{} // storing can take long; who asks reads the record
+		return tail{} // storing can take long; the caller reads the record
 	}
 	defer k.writing.Unlock()
 	return k.tails[subject]
@@ -76,7 +76,7 @@ func distinct(all []entry) (subjects []string) {
 	return subjects
 }
 
-// learnTails reads the last record of those workers of whom it is not known.
+// learnTails reads the last record of the workers for whom it is not cached.
 func (k *Keeper) learnTails(ctx context.Context, subjects []string) error {
 	for subject := range k.tails {
 		if len(k.tails)+len(subjects) <= tailsKept {
@@ -111,7 +111,7 @@ func (k *Keeper) storeLot(ctx context.Context, lot []entry, subjects []string) e
 	next := make([]links, len(lot))
 	for i := range lot {
 		next[i] = k.tails[subjects[i]].next()
-		m := bus.NewMessage(subjects[i], event.Encode(&lot[i].Told))
+		m := bus.NewMessage(subjects[i], event.Encode(&lot[i].Delivery))
 		m.UUID = "" // there are millions of them
 		m.Metadata.Set(bus.MsgIDKey, lot[i].id)
 		m.Metadata.Set(linksHeader, next[i].String())

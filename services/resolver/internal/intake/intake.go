@@ -32,7 +32,7 @@ type Intake struct {
 }
 
 // Handle handles a batch of entries. What was learnt is saved before anything that follows from it is published: were it the
-// other way round, a batch that fails in between and comes again in parts would send an older event after a newer one.
+// other way round, a batch that fails in between and is redelivered in parts would send an older event after a newer one.
 func (in *Intake) Handle(msg *message.Message) error {
 	ctx, batch := msg.Context(), bus.BatchFrom(msg.Context())
 	in.Roster.Lock()
@@ -65,15 +65,15 @@ func (in *Intake) Handle(msg *message.Message) error {
 	return nil
 }
 
-// learn takes a batch of entries into the state store, and settles the rows that were beaten.
+// learn saves a batch of entries in the state store, and settles the rows that were superseded.
 func (in *Intake) learn(ctx context.Context, batch *bus.Batch) (entries int, c roster.Changeset, err error) {
 	c = roster.NewChangeset()
 	if c.Change.Recovered, err = in.EndsRecovery(ctx, batch); err != nil {
 		return 0, c, err
 	}
 	err = in.Roster.View(func(v store.View) error {
-		look := func(employee string) (latest.Worker, error) { return in.Roster.Worker(v, employee) }
-		r := newReducer(look, in.Roster.Holds.Of, c.Settled)
+		lookup := func(employee string) (latest.Worker, error) { return in.Roster.Worker(v, employee) }
+		r := newReducer(lookup, in.Roster.Holds.Of, c.Settled)
 		for _, item := range batch.Items {
 			if err := in.take(r, item); err != nil {
 				if r.broken {

@@ -10,7 +10,7 @@ import (
 // reducer reduces a batch of entries to each worker's latest event and the rows that were beaten. Its size grows with the workers,
 // not with the entries. It is not safe for concurrent use.
 type reducer struct {
-	look func(employee string) (latest.Worker, error)
+	lookup func(employee string) (latest.Worker, error)
 	// hold returns the hold that a row was put into when it was read before; nil if it was in none.
 	hold    func(file string, row int) *guard.Group
 	workers map[string]*latest.Worker
@@ -21,17 +21,17 @@ type reducer struct {
 }
 
 func newReducer(
-	look func(string) (latest.Worker, error), hold func(string, int) *guard.Group, settled roster.RowOutcomes,
+	lookup func(string) (latest.Worker, error), hold func(string, int) *guard.Group, settled roster.RowOutcomes,
 ) *reducer {
-	return &reducer{look: look, hold: hold, workers: map[string]*latest.Worker{}, settled: settled}
+	return &reducer{lookup: lookup, hold: hold, workers: map[string]*latest.Worker{}, settled: settled}
 }
 
-// worker returns a worker as the batch has left them so far.
+// worker returns a worker as the batch has left it so far.
 func (r *reducer) worker(employee string) (*latest.Worker, error) {
 	if w := r.workers[employee]; w != nil {
 		return w, nil
 	}
-	w, err := r.look(employee)
+	w, err := r.lookup(employee)
 	if err != nil {
 		return nil, err
 	}
@@ -39,14 +39,14 @@ func (r *reducer) worker(employee string) (*latest.Worker, error) {
 	return &w, nil
 }
 
-// add takes one message's entries in. On an error the reducer must be dropped.
+// add adds one message's entries. On an error the reducer must be dropped.
 func (r *reducer) add(m event.Entries) error {
 	for _, e := range m.Entries {
 		w, err := r.worker(e.Employee)
 		if err != nil {
 			return err
 		}
-		booking := latest.Event{Version: e.Version(m.Order), File: m.File, On: e.On, At: e.At, Feed: m.Feed}
+		booking := latest.Event{Version: e.Version(m.Sequence), File: m.File, On: e.On, At: e.At, Feed: m.Feed}
 		known := r.hold(m.File, e.Row)
 		if known.Is(guard.Rejected) && !known.Kind.Clears() {
 			w.Withheld = &latest.Withheld{Event: booking, Group: known.ID}
@@ -55,11 +55,11 @@ func (r *reducer) add(m event.Entries) error {
 			}
 			continue
 		}
-		verdict, beaten := w.Take(booking, m.Settled)
-		if verdict != latest.Older {
+		disposition, beaten := w.Take(booking, m.Settled)
+		if disposition != latest.Older {
 			w.Recall(known)
 		}
-		if verdict == latest.Older && !m.Settled {
+		if disposition == latest.Older && !m.Settled {
 			r.settled.Add(m.File, event.Superseded, e.Row)
 		}
 		if beaten != nil {

@@ -66,7 +66,7 @@ func TestNothingEverSendsAnOlderEvent(t *testing.T) {
 				at := noon.Add(-time.Duration(rapid.IntRange(0, 5).Draw(t, "minutes")) * time.Minute).Unix()
 				order := rapid.Int64Range(1, 3).Draw(t, "file")
 				e := Event{
-					Version: event.Version{Rank: at, Order: order, Row: len(l.history) + 1}, File: string(rune('a' + order)),
+					Version: event.Version{Rank: at, Sequence: order, Row: len(l.history) + 1}, File: string(rune('a' + order)),
 					On: rapid.Bool().Draw(t, "on"), At: at,
 				}
 				l.history = append(l.history, e)
@@ -145,7 +145,7 @@ func TestNothingEverSendsAnOlderEvent(t *testing.T) {
 		l.resolve(t)
 		l.publish(t, "replay", l.w.Again("007", "bond", event.ReasonReplay, l.now, rules))
 		if last := l.sent[len(l.sent)-1]; last.Version != l.newest.Version {
-			t.Fatalf("AtHoc was told %v in the end, the latest is %v", last.Version, l.newest.Version)
+			t.Fatalf("AtHoc was sent %v in the end, the latest is %v", last.Version, l.newest.Version)
 		}
 	})
 }

@@ -8,7 +8,7 @@ import (
 	"bobosync/services/resolver/internal/guard"
 )
 
-// Hold is the place of a worker in a mass change that waits for a person.
+// Hold is a worker's entry in a mass change that waits for a person.
 type Hold struct {
 	// Group names the mass change, and Seq is the count of its additions by then.
 	Group string `cbor:"1,keyasint"`
@@ -26,21 +26,21 @@ func (w *Worker) stale(now time.Time, rules Rules) bool {
 	return rules.Stale(w.Latest.On, w.Latest.At, now) && (w.Withheld == nil || !w.Withheld.Event.sameRow(w.Latest))
 }
 
-// ToldOn reports whether AtHoc was told last that a user of this worker is on duty. What was sent may be forgotten, with the state store and
-// the table of updates; then the event before says it, which was settled.
-func (w *Worker) ToldOn() bool {
+// SentOn reports whether AtHoc was sent last that a user of this worker is on duty. What was sent may be forgotten, with the state store and
+// the table of updates; then the previous event shows it, which was settled.
+func (w *Worker) SentOn() bool {
 	if w.Sent != nil {
 		return w.Sent.On
 	}
 	return w.Prior != nil && w.Prior.On && !w.Unmapped
 }
 
-// Keep makes the worker, as it was before it was decided what follows from the latest event, wait for a person.
+// Keep makes the worker, as it was before the latest event was resolved, wait for a person.
 func (w *Worker) Keep(h Hold) {
 	w.Hold, w.Unresolved, w.Replay = &h, true, ""
 }
 
-// Pass lets the latest event go, without another question.
+// Pass lets the latest event through, without asking the guard again.
 func (w *Worker) Pass() {
 	w.Hold, w.Passed, w.Unresolved = nil, true, true
 }
@@ -73,7 +73,7 @@ func (w *Worker) KeepDuty() {
 	w.Hold, w.Unresolved, w.Prior = nil, w.Sending, nil
 }
 
-// Readmit takes an event that was rejected in after all. It reports whether it is the latest again; otherwise a newer one has won
+// Readmit accepts a rejected event after all. It reports whether it is the latest again; otherwise a newer one has won
 // meanwhile, and the row that is returned is superseded.
 func (w *Worker) Readmit() (latest bool, superseded *Event) {
 	e := w.Withheld.Event
@@ -82,15 +82,15 @@ func (w *Worker) Readmit() (latest bool, superseded *Event) {
 		w.Pass()
 		return true, nil
 	}
-	verdict, beaten := w.Take(e, false)
-	if verdict == Older {
+	disposition, beaten := w.Take(e, false)
+	if disposition == Older {
 		return false, &e
 	}
 	w.Pass()
 	return true, beaten
 }
 
-// Recall takes in what was decided about the latest event's row when it was read before. A state store that was lost has forgotten it.
+// Recall restores what was decided about the latest event's row when it was read before, since the state store was lost.
 func (w *Worker) Recall(known *guard.Group) {
 	switch {
 	case known.Is("") && w.Hold == nil:

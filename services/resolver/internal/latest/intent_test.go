@@ -69,7 +69,7 @@ func TestAHalfPublishedUpdateIsNeverTakenForNothing(t *testing.T) {
 				c.events++
 				at := noon.Add(time.Duration(c.events-1000) * time.Second).Unix()
 				c.newest = Event{
-					Version: event.Version{Rank: at, Order: 1, Row: c.events}, File: "a", On: rapid.Bool().Draw(t, "on"), At: at,
+					Version: event.Version{Rank: at, Sequence: 1, Row: c.events}, File: "a", On: rapid.Bool().Draw(t, "on"), At: at,
 				}
 				c.saved.Take(c.newest, false)
 			},
@@ -93,7 +93,7 @@ func TestAHalfPublishedUpdateIsNeverTakenForNothing(t *testing.T) {
 		c.resolve(allSteps)
 		c.deliver()
 		if c.athoc == nil || c.athoc.On != c.newest.On || c.athoc.On && c.athoc.At != c.newest.At {
-			t.Fatalf("AtHoc was told %+v, the latest is %+v", c.athoc, c.newest)
+			t.Fatalf("AtHoc was sent %+v, the latest is %+v", c.athoc, c.newest)
 		}
 	})
 }

@@ -1,4 +1,4 @@
-// Package latest decides: which event of a worker wins, what AtHoc should be told, and what becomes of a row. All of it is
+// Package latest decides which event of a worker wins, what AtHoc should be sent, and what becomes of a row. All of it is
 // pure: no clock, no store, no broker.
 package latest
 
@@ -60,8 +60,8 @@ type Worker struct {
 	// InDoubt, if not 0, is until when (in Unix seconds) AtHoc may still apply an update whose call got no answer.
 	InDoubt int64 `cbor:"8,keyasint,omitempty"`
 
-	// Hold: the latest event is part of a mass change that waits for a person; it is unresolved all that time. Passed: it has been let go
-	// by one. See held.go.
+	// Hold: the latest event is part of a mass change that waits for a person; it is unresolved all that time. Passed: a person has let it
+	// through. See held.go.
 	Hold   *Hold `cbor:"10,keyasint,omitempty"`
 	Passed bool  `cbor:"11,keyasint,omitempty"`
 	// Prior is the event before the latest one, while that is unresolved.
@@ -80,21 +80,21 @@ func (w *Worker) Stranger() bool {
 		w.Withheld == nil
 }
 
-// Verdict is what Take made of an event.
-type Verdict int
+// Disposition is what Take made of an event.
+type Disposition int
 
 const (
 	// Newer: the event is the worker's latest now.
-	Newer Verdict = iota
+	Newer Disposition = iota
 	// Older: a newer event has won already.
 	Older
-	// Repeated: it is the worker's latest event, come once more.
+	// Repeated: it is the worker's latest event, read again.
 	Repeated
 )
 
 // Take compares an event with the worker's latest. Settled means that nobody awaits the outcome of the event's row. If the
-// event is newer and the row of the one before still waited for its outcome, that row is returned: it is superseded.
-func (w *Worker) Take(e Event, settled bool) (verdict Verdict, superseded *Event) {
+// event is newer and the row of the previous one still waited for its outcome, that row is returned: it is superseded.
+func (w *Worker) Take(e Event, settled bool) (disposition Disposition, superseded *Event) {
 	switch {
 	case w.Known() && w.Latest.sameRow(e):
 		// A state store that was rebuilt from an update knows what was sent, which for stale duty is another thing.
@@ -155,8 +155,8 @@ func (w *Worker) Resolve(employee, user string, reason event.Reason, now time.Ti
 		return nil, outcome // it was published, and nobody awaits an outcome
 	}
 	if stale {
-		// The row is settled at once. AtHoc hears of it only if it was ever told something: a value that was there before
-		// us is the janitor's to clear, who has if it was Passed.
+		// The row is settled at once. AtHoc is sent it only if it was ever sent something: clearing a value that was there before
+		// us is the janitor's business, which has done so if it was Passed.
 		w.Open, outcome = false, event.Expired
 		if w.Sent == nil && !passed {
 			return nil, outcome
@@ -165,16 +165,16 @@ func (w *Worker) Resolve(employee, user string, reason event.Reason, now time.Ti
 	return w.send(employee, want, reason), outcome
 }
 
-// Intent is the worker as saved before an update is published: after has what will have been decided once it is, and before is how
-// the worker was until then. If publishing fails, or the process ends in between, the worker is resolved again, and nobody takes
-// what AtHoc had confirmed earlier for what it holds.
+// Intent is the worker as saved before an update is published: after is the worker once it is published, before the worker until then. If
+// publishing fails, or the process ends in between, the worker is resolved again, and what AtHoc confirmed earlier is not taken for what
+// it holds.
 func Intent(before, after Worker) Worker {
 	after.Open, after.Unresolved, after.Sending = before.Open, true, true
 	return after
 }
 
-// Again returns the update that tells AtHoc the worker's status once more, whatever is known of what it holds; nil if there
-// is nothing to tell or nobody to tell it of.
+// Again returns the update that resends the worker's status, whatever is known of what AtHoc holds; nil if there is nothing to send, or
+// no user.
 func (w *Worker) Again(employee, user string, reason event.Reason, now time.Time, rules Rules) *event.Update {
 	w.Replay = ""
 	if user == "" || !w.Known() {
@@ -225,14 +225,14 @@ func (w *Worker) Answer(a event.Answer, rules Rules) bool {
 		Sent:    Sent{User: a.User, File: a.File, Version: a.Version, On: a.On, At: a.At},
 		Outcome: a.Outcome, Answered: a.Answered,
 	}
-	// A row that was read again is answered once more when it is resolved: the ledger that got this answer may be lost.
+	// A row that was read again is settled again when it is resolved: the ledger that got this outcome may be lost.
 	if w.Latest.Version == a.Version && !w.Unresolved {
 		w.Open = false
 	}
 	return true
 }
 
-// Repeat returns the last update once more, after a call that carried this worker was given up: whatever that call did, and
+// Repeat returns the last update again, after a call that carried this worker was given up: whatever that call did, and
 // when, the latest status is the last one that AtHoc gets. It returns nil as long as AtHoc may still be working on the call.
 func (w *Worker) Repeat(employee string, now time.Time) *event.Update {
 	if w.InDoubt == 0 || now.Unix() < w.InDoubt {
@@ -249,14 +249,14 @@ func (w *Worker) Repeat(employee string, now time.Time) *event.Update {
 	}
 }
 
-// Unconfirmed says whether the last update that was published still waits for AtHoc's answer.
+// Unconfirmed reports whether the last update that was published still waits for AtHoc's answer.
 func (w *Worker) Unconfirmed() bool {
 	return w.Sent != nil && (w.Confirmed == nil || w.Confirmed.Version != w.Sent.Version || w.Confirmed.User != w.Sent.User)
 }
 
 // Rebuild takes over what was published for the worker before the state store was lost. If its row still waits for an outcome,
-// its file is read again and the event is Repeated. It is published once more, since the answer may have been lost with the
-// store: else it would be taken for under way for ever.
+// its file is read again and the event is Repeated. It is published again, since the answer may have been lost with the
+// store: otherwise it would count as under way for ever.
 func (w *Worker) Rebuild(u event.Update) {
 	w.Latest = Event{Version: u.Version, File: u.File, On: u.On, At: u.At}
 	w.Sent = &Sent{User: u.User, File: u.File, Version: u.Version, On: u.On, At: u.At}

@@ -18,7 +18,7 @@ var (
 // booking makes an event some hours before noon, from a file that was read in the given order.
 func booking(hoursAgo int, order int64, on bool) Event {
 	at := noon.Add(-time.Duration(hoursAgo) * time.Hour).Unix()
-	return Event{Version: event.Version{Rank: at, Order: order, Row: 2}, File: string(rune('a' + order)), On: on, At: at}
+	return Event{Version: event.Version{Rank: at, Sequence: order, Row: 2}, File: string(rune('a' + order)), On: on, At: at}
 }
 
 func answer(u *event.Update, o event.Outcome) event.Answer {
@@ -29,29 +29,29 @@ func TestTakeKeepsTheLatest(t *testing.T) {
 	var w Worker
 	first, second := booking(3, 1, true), booking(2, 2, false)
 
-	verdict, beaten := w.Take(second, false)
-	require.Equal(t, Newer, verdict)
+	disposition, beaten := w.Take(second, false)
+	require.Equal(t, Newer, disposition)
 	require.Nil(t, beaten)
 
-	verdict, beaten = w.Take(first, false)
-	require.Equal(t, Older, verdict, "a late file does not win")
+	disposition, beaten = w.Take(first, false)
+	require.Equal(t, Older, disposition, "a late file does not win")
 	require.Nil(t, beaten)
 
 	third := booking(1, 3, true)
-	verdict, beaten = w.Take(third, false)
-	require.Equal(t, Newer, verdict)
+	disposition, beaten = w.Take(third, false)
+	require.Equal(t, Newer, disposition)
 	require.Equal(t, second, *beaten, "its row waited and is superseded")
 
-	verdict, _ = w.Take(third, false)
-	require.Equal(t, Repeated, verdict)
+	disposition, _ = w.Take(third, false)
+	require.Equal(t, Repeated, disposition)
 }
 
 func TestTakeAtTheSameSecond(t *testing.T) {
 	var w Worker
 	a, b := booking(1, 1, true), booking(1, 2, false)
 	w.Take(b, false)
-	verdict, _ := w.Take(a, false)
-	require.Equal(t, Older, verdict, "the row that was read later wins, whichever comes first")
+	disposition, _ := w.Take(a, false)
+	require.Equal(t, Older, disposition, "the row that was read later wins, whichever comes first")
 }
 
 func TestTakeARowReadAgainInAnotherOrder(t *testing.T) {
@@ -59,9 +59,9 @@ func TestTakeARowReadAgainInAnotherOrder(t *testing.T) {
 	e := booking(1, 5, true)
 	w.Take(e, false)
 	again := e
-	again.Version.Order = 1
-	verdict, beaten := w.Take(again, false)
-	require.Equal(t, Repeated, verdict, "a row must not be superseded by itself")
+	again.Version.Sequence = 1
+	disposition, beaten := w.Take(again, false)
+	require.Equal(t, Repeated, disposition, "a row must not be superseded by itself")
 	require.Nil(t, beaten)
 	require.True(t, w.Open)
 }
@@ -172,9 +172,9 @@ func TestResolve(t *testing.T) {
 	t.Run("after a call that was given up the last status is sent once more", func(t *testing.T) {
 		var w Worker
 		on, _ := resolveNow(&w, booking(3, 1, true), "bond")
-		unsure := answer(on, event.Pending)
-		unsure.Answered = noon.Unix()
-		require.True(t, w.Answer(unsure, rules))
+		inDoubt := answer(on, event.Pending)
+		inDoubt.Answered = noon.Unix()
+		require.True(t, w.Answer(inDoubt, rules))
 		require.True(t, w.Open, "nothing is settled by it")
 		off, _ := resolveNow(&w, booking(2, 2, false), "bond")
 		w.Answer(answer(off, event.Applied), rules)
@@ -220,7 +220,7 @@ func TestAnyOrderComesToTheSame(t *testing.T) {
 			at := noon.Add(-time.Duration(rapid.IntRange(0, 5).Draw(t, "minutes")) * time.Minute).Unix()
 			order := rapid.Int64Range(1, 3).Draw(t, "file")
 			events[i] = Event{
-				Version: event.Version{Rank: at, Order: order, Row: i + 1}, File: string(rune('a' + order)),
+				Version: event.Version{Rank: at, Sequence: order, Row: i + 1}, File: string(rune('a' + order)),
 				On: rapid.Bool().Draw(t, "on"), At: at,
 			}
 		}
@@ -237,11 +237,11 @@ func TestAnyOrderComesToTheSame(t *testing.T) {
 		var last *event.Update
 		settled := map[int]bool{}
 		for _, i := range arrivals {
-			verdict, beaten := w.Take(events[i], false)
+			disposition, beaten := w.Take(events[i], false)
 			if beaten != nil {
 				settled[beaten.Version.Row] = true
 			}
-			if verdict == Older {
+			if disposition == Older {
 				settled[events[i].Version.Row] = true
 				continue
 			}

@@ -8,12 +8,12 @@ import (
 
 const (
 	// seenMargin is how much older than an observation an answer of AtHoc's may be and still count as newer: the clocks of two
-	// machines differ a little. A wrong judgement does no harm: it only sends what is wanted once more.
+	// machines differ a little. A wrong judgement does no harm: it only resends what is wanted.
 	seenMargin = 2 * time.Second
-	// refusalHolds is how long it is not tried again to clear stale duty after AtHoc has refused just that.
+	// refusalHolds is how long clearing stale duty is not retried after AtHoc has refused just that.
 	refusalHolds = 24 * time.Hour
-	// clearWait is how long a clear of a user without a known worker is taken to be on its way.
-	clearWait = time.Hour
+	// clearTimeout is how long a clear command for an unmanaged user counts as under way.
+	clearTimeout = time.Hour
 )
 
 // Observed is the duty status that AtHoc was seen to hold for a user.
@@ -46,7 +46,7 @@ type Judgement struct {
 	// WantOn and WantAt are the status that the user should have.
 	WantOn bool
 	WantAt int64
-	// Why says what is wrong and what has probably happened; empty if nothing is wrong, or nobody's business here.
+	// Why says what is wrong and what has probably happened; empty if nothing is wrong, or nothing that is handled here.
 	Why string
 	// Send: the wanted status is to be sent.
 	Send bool
@@ -103,7 +103,7 @@ func (w *Worker) underWay(o Observed) bool {
 		w.Confirmed != nil && w.Confirmed.Answered >= o.Seen.Add(-seenMargin).Unix()
 }
 
-// difference tells in what AtHoc differs from what is wanted, or "". AtHoc keeps whole seconds, as events do.
+// difference says how AtHoc differs from what is wanted, or "". AtHoc keeps whole seconds, as events do.
 func (w *Worker) difference(o Observed, want Sent, now time.Time, rules Rules) string {
 	switch {
 	case o.Odd:
@@ -123,8 +123,8 @@ func (w *Worker) difference(o Observed, want Sent, now time.Time, rules Rules) s
 	}
 }
 
-// refused tells why AtHoc will not take what is wanted, as far as its last answer tells; "" if it may. A user who was unknown to
-// AtHoc is none: it was seen to have the user now.
+// refused says why AtHoc will not take what is wanted, by its last answer; "" if it may. A user who was unknown to AtHoc does not count:
+// it was seen to have the user now.
 func (w *Worker) refused(want Sent) string {
 	c := w.Confirmed
 	switch {
@@ -139,9 +139,9 @@ func (w *Worker) refused(want Sent) string {
 	}
 }
 
-// Correct returns the update that tells AtHoc the worker's status once more, since it was seen to hold another one, and the
-// outcome of the latest row if it is settled by that (else Pending). What AtHoc answered before counts no longer: it is learnt
-// again, and if the update is lost with the broker's store it is made again.
+// Correct returns the update that resends the worker's status, since AtHoc was seen to hold another one, and the outcome of the latest
+// row if it is settled by that (else Pending). AtHoc's previous answer no longer counts: if the update is lost with the broker's store it
+// is made again.
 func (w *Worker) Correct(employee, user string, reason event.Reason, now time.Time, rules Rules) (*event.Update, event.Outcome) {
 	before := w.Confirmed
 	u := w.Again(employee, user, reason, now, rules)
@@ -151,14 +151,14 @@ func (w *Worker) Correct(employee, user string, reason event.Reason, now time.Ti
 	w.Confirmed = nil
 	dead := before != nil && before.Outcome == event.Dead && before.Version == w.Latest.Version
 	if w.Latest.On && !u.On && (w.Open || dead) {
-		// AtHoc is told that there is no duty, which is not what the row says: its answer must not settle the row as applied.
+		// AtHoc is sent off duty, which is not what the row says: its answer must not settle the row as applied.
 		w.Open = false
 		return u, event.Expired
 	}
 	return u, event.Pending
 }
 
-// Clear is what is kept of stale duty that was cleared for a user without a known worker.
+// Clear is what is kept of stale duty that was cleared for an unmanaged user.
 type Clear struct {
 	// Published is when, in Unix seconds.
 	Published int64
@@ -167,9 +167,9 @@ type Clear struct {
 	Answered int64
 }
 
-// ExpireForeign judges what AtHoc holds for a user without a known worker: nothing is wanted of it but that no stale duty stays.
+// ExpireUnmanaged judges what AtHoc holds for an unmanaged user: the only requirement is that no stale duty stays.
 // last is the clear that was published last; nil if none is known.
-func ExpireForeign(o Observed, last *Clear, now time.Time, rules Rules) Judgement {
+func ExpireUnmanaged(o Observed, last *Clear, now time.Time, rules Rules) Judgement {
 	j := Judgement{WantAt: max(o.At, o.At2)}
 	if !o.stale(now, rules) {
 		return j
@@ -177,7 +177,7 @@ func ExpireForeign(o Observed, last *Clear, now time.Time, rules Rules) Judgemen
 	if last != nil {
 		refused := last.Outcome == event.ForbiddenUser || last.Outcome == event.Dead
 		switch {
-		case last.Outcome == event.Pending && now.Sub(time.Unix(last.Published, 0)) < clearWait,
+		case last.Outcome == event.Pending && now.Sub(time.Unix(last.Published, 0)) < clearTimeout,
 			last.Outcome != event.Pending && last.Answered >= o.Seen.Add(-seenMargin).Unix():
 			return Judgement{UnderWay: true}
 		case refused && now.Sub(time.Unix(last.Answered, 0)) < refusalHolds:

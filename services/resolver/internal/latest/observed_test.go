@@ -15,8 +15,8 @@ func holds(hoursAgo int) Observed {
 	return Observed{On: true, At: noon.Add(-time.Duration(hoursAgo) * time.Hour).Unix(), Seen: noon}
 }
 
-// told is a worker whose event was sent some hours after it and answered at once.
-func told(e Event, o event.Outcome) Worker {
+// settledWith is a worker whose event was sent some hours after it and answered at once.
+func settledWith(e Event, o event.Outcome) Worker {
 	var w Worker
 	w.Take(e, false)
 	u, _ := w.Resolve("007", "bond", event.ReasonEvent, time.Unix(e.At, 0), rules)
@@ -46,16 +46,16 @@ var changes = map[string]func(*Worker){
 func TestUnderWay(t *testing.T) {
 	for name, change := range changes {
 		t.Run(name, func(t *testing.T) {
-			w := with(told(booking(30, 1, false), event.Applied), change)
+			w := with(settledWith(booking(30, 1, false), event.Applied), change)
 			require.Equal(t, Judgement{UnderWay: true}, w.Expire(holds(40), "bond", noon, rules))
 			require.Equal(t, Judgement{UnderWay: true}, w.Compare(holds(40), "bond", noon, rules))
 		})
 	}
-	w := with(told(booking(30, 1, false), event.Applied), func(w *Worker) { w.Confirmed.Answered = noon.Unix() - 3 })
+	w := with(settledWith(booking(30, 1, false), event.Applied), func(w *Worker) { w.Confirmed.Answered = noon.Unix() - 3 })
 	require.True(t, w.Expire(holds(40), "bond", noon, rules).Send, "an earlier answer is older than what was seen")
 }
 
-// TestWhatThePublisherExpiredIsConfirmed: the update said on duty, AtHoc was told off duty, and that is an answer.
+// TestWhatThePublisherExpiredIsConfirmed: the update said on duty, AtHoc was sent off duty, and that is an answer.
 func TestWhatThePublisherExpiredIsConfirmed(t *testing.T) {
 	var w Worker
 	w.Take(booking(25, 1, true), false)
@@ -74,26 +74,26 @@ func TestExpire(t *testing.T) {
 		seen   Observed
 		send   bool
 	}{
-		"booked off, and AtHoc has older duty":         {told(off, event.Applied), holds(40), true},
-		"its own duty has become stale":                {told(stale, event.Applied), holds(30), true},
+		"booked off, and AtHoc has older duty":         {settledWith(off, event.Applied), holds(40), true},
+		"its own duty has become stale":                {settledWith(stale, event.Applied), holds(30), true},
 		"stale when it was first read, never sent":     {with(Worker{}, func(w *Worker) { resolveNow(w, stale, "bond") }), holds(30), true},
-		"fresh duty is wanted: Compare's":              {told(fresh, event.Applied), holds(40), false},
-		"fresh duty is wanted and there":               {told(fresh, event.Applied), holds(2), false},
-		"AtHoc's duty is not stale":                    {told(off, event.Applied), holds(23), false},
-		"exactly as old as allowed":                    {told(off, event.Applied), holds(24), false},
-		"nothing is there":                             {told(stale, event.Applied), Observed{Seen: noon}, false},
-		"what is there is no date":                     {told(stale, event.Applied), Observed{On: true, Odd: true, Seen: noon}, false},
-		"the later of two moments is not stale":        {told(off, event.Applied), Observed{On: true, At: noon.Unix() - 24*3600 - 1800, At2: noon.Unix() - 23*3600 - 1800, Seen: noon}, false},
-		"both moments are stale":                       {told(off, event.Applied), Observed{On: true, At: noon.Unix() - 26*3600, At2: noon.Unix() - 25*3600, Seen: noon}, true},
-		"AtHoc did not know the user and has it now":   {told(off, event.UnknownUser), holds(40), true},
-		"the duty was dead, its end may be taken":      {told(stale, event.Dead), holds(40), true},
-		"the clearing was dead long ago":               {told(off, event.Dead), holds(40), true},
-		"the clearing was dead":                        {told(booking(20, 1, false), event.Dead), holds(40), false},
-		"AtHoc forbade it":                             {told(booking(20, 1, false), event.ForbiddenUser), holds(40), false},
-		"AtHoc forbade it more than a day ago":         {told(off, event.ForbiddenUser), holds(40), true},
-		"AtHoc forbade the duty that is stale now":     {with(told(stale, event.ForbiddenUser), func(w *Worker) { w.Confirmed.Answered = noon.Unix() - 3600 }), holds(40), false},
-		"AtHoc forbade it for a user of another name":  {with(told(booking(20, 1, false), event.ForbiddenUser), func(w *Worker) { w.Sent.User, w.Confirmed.User = "james", "james" }), holds(40), true},
-		"AtHoc forbade a value before, another is new": {with(told(off, event.Applied), func(w *Worker) { w.Confirmed.Version.Row, w.Sent.Version.Row = 7, 7 }), holds(40), true},
+		"fresh duty is wanted: Compare's":              {settledWith(fresh, event.Applied), holds(40), false},
+		"fresh duty is wanted and there":               {settledWith(fresh, event.Applied), holds(2), false},
+		"AtHoc's duty is not stale":                    {settledWith(off, event.Applied), holds(23), false},
+		"exactly as old as allowed":                    {settledWith(off, event.Applied), holds(24), false},
+		"nothing is there":                             {settledWith(stale, event.Applied), Observed{Seen: noon}, false},
+		"what is there is no date":                     {settledWith(stale, event.Applied), Observed{On: true, Odd: true, Seen: noon}, false},
+		"the later of two moments is not stale":        {settledWith(off, event.Applied), Observed{On: true, At: noon.Unix() - 24*3600 - 1800, At2: noon.Unix() - 23*3600 - 1800, Seen: noon}, false},
+		"both moments are stale":                       {settledWith(off, event.Applied), Observed{On: true, At: noon.Unix() - 26*3600, At2: noon.Unix() - 25*3600, Seen: noon}, true},
+		"AtHoc did not know the user and has it now":   {settledWith(off, event.UnknownUser), holds(40), true},
+		"the duty was dead, its end may be taken":      {settledWith(stale, event.Dead), holds(40), true},
+		"the clearing was dead long ago":               {settledWith(off, event.Dead), holds(40), true},
+		"the clearing was dead":                        {settledWith(booking(20, 1, false), event.Dead), holds(40), false},
+		"AtHoc forbade it":                             {settledWith(booking(20, 1, false), event.ForbiddenUser), holds(40), false},
+		"AtHoc forbade it more than a day ago":         {settledWith(off, event.ForbiddenUser), holds(40), true},
+		"AtHoc forbade the duty that is stale now":     {with(settledWith(stale, event.ForbiddenUser), func(w *Worker) { w.Confirmed.Answered = noon.Unix() - 3600 }), holds(40), false},
+		"AtHoc forbade it for a user of another name":  {with(settledWith(booking(20, 1, false), event.ForbiddenUser), func(w *Worker) { w.Sent.User, w.Confirmed.User = "james", "james" }), holds(40), true},
+		"AtHoc forbade a value before, another is new": {with(settledWith(off, event.Applied), func(w *Worker) { w.Confirmed.Version.Row, w.Sent.Version.Row = 7, 7 }), holds(40), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := c.worker
@@ -110,9 +110,9 @@ func TestExpire(t *testing.T) {
 }
 
 func TestExpireWithoutALifetime(t *testing.T) {
-	w := told(booking(300, 1, false), event.Applied)
+	w := settledWith(booking(300, 1, false), event.Applied)
 	require.False(t, w.Expire(holds(9000), "bond", noon, Rules{}).Send)
-	require.False(t, ExpireForeign(holds(9000), nil, noon, Rules{}).Send)
+	require.False(t, ExpireUnmanaged(holds(9000), nil, noon, Rules{}).Send)
 }
 
 func TestCompare(t *testing.T) {
@@ -125,31 +125,31 @@ func TestCompare(t *testing.T) {
 		why    string
 		send   bool
 	}{
-		"on duty in both":                      {told(on, event.Applied), holds(2), "", false},
-		"off duty in both":                     {told(off, event.Applied), empty, "", false},
-		"stale here, nothing there":            {told(stale, event.Applied), empty, "", false},
-		"the second of two moments":            {told(on, event.Applied), Observed{On: true, At: on.At - 3600, At2: on.At, Seen: noon}, "", false},
-		"the first of two moments":             {told(on, event.Applied), Observed{On: true, At: on.At, At2: on.At + 3600, Seen: noon}, "", false},
-		"an hour apart in no such hour":        {told(on, event.Applied), Observed{On: true, At: on.At - 3600, Seen: noon}, WhyOlder, true},
-		"cleared":                              {told(on, event.Applied), empty, WhyCleared, true},
-		"older":                                {told(on, event.Applied), holds(5), WhyOlder, true},
-		"older and stale":                      {told(on, event.Applied), holds(50), WhyOlder, true},
-		"newer":                                {told(on, event.Applied), holds(1), WhyNewer, true},
-		"a second newer":                       {told(on, event.Applied), Observed{On: true, At: on.At + 1, Seen: noon}, WhyNewer, true},
-		"not a date":                           {told(on, event.Applied), odd, WhyOdd, true},
-		"not a date, off duty is wanted":       {told(off, event.Applied), odd, WhyOdd, true},
-		"booked off, on duty there":            {told(off, event.Applied), holds(5), WhyBookedOff, true},
-		"booked off, on duty since that time":  {told(off, event.Applied), holds(2), WhyBookedOff, true},
-		"booked off, newer there":              {told(off, event.Applied), holds(1), WhyNewer, true},
-		"booked off, stale there":              {told(off, event.Applied), holds(25), WhyStale, true},
-		"stale in both":                        {told(stale, event.Applied), holds(30), WhyStale, true},
-		"stale here, newer there":              {told(stale, event.Applied), holds(1), WhyNewer, true},
-		"stale here, more stale there":         {told(stale, event.Applied), holds(50), WhyStale, true},
+		"on duty in both":                      {settledWith(on, event.Applied), holds(2), "", false},
+		"off duty in both":                     {settledWith(off, event.Applied), empty, "", false},
+		"stale here, nothing there":            {settledWith(stale, event.Applied), empty, "", false},
+		"the second of two moments":            {settledWith(on, event.Applied), Observed{On: true, At: on.At - 3600, At2: on.At, Seen: noon}, "", false},
+		"the first of two moments":             {settledWith(on, event.Applied), Observed{On: true, At: on.At, At2: on.At + 3600, Seen: noon}, "", false},
+		"an hour apart in no such hour":        {settledWith(on, event.Applied), Observed{On: true, At: on.At - 3600, Seen: noon}, WhyOlder, true},
+		"cleared":                              {settledWith(on, event.Applied), empty, WhyCleared, true},
+		"older":                                {settledWith(on, event.Applied), holds(5), WhyOlder, true},
+		"older and stale":                      {settledWith(on, event.Applied), holds(50), WhyOlder, true},
+		"newer":                                {settledWith(on, event.Applied), holds(1), WhyNewer, true},
+		"a second newer":                       {settledWith(on, event.Applied), Observed{On: true, At: on.At + 1, Seen: noon}, WhyNewer, true},
+		"not a date":                           {settledWith(on, event.Applied), odd, WhyOdd, true},
+		"not a date, off duty is wanted":       {settledWith(off, event.Applied), odd, WhyOdd, true},
+		"booked off, on duty there":            {settledWith(off, event.Applied), holds(5), WhyBookedOff, true},
+		"booked off, on duty since that time":  {settledWith(off, event.Applied), holds(2), WhyBookedOff, true},
+		"booked off, newer there":              {settledWith(off, event.Applied), holds(1), WhyNewer, true},
+		"booked off, stale there":              {settledWith(off, event.Applied), holds(25), WhyStale, true},
+		"stale in both":                        {settledWith(stale, event.Applied), holds(30), WhyStale, true},
+		"stale here, newer there":              {settledWith(stale, event.Applied), holds(1), WhyNewer, true},
+		"stale here, more stale there":         {settledWith(stale, event.Applied), holds(50), WhyStale, true},
 		"never sent, as it was stale":          {with(Worker{}, func(w *Worker) { resolveNow(w, stale, "bond") }), holds(30), WhyStale, true},
-		"AtHoc has the user now":               {told(on, event.UnknownUser), empty, WhyCleared, true},
-		"AtHoc forbids it":                     {told(on, event.ForbiddenUser), empty, WhyForbidden, false},
-		"AtHoc forbids it, but nothing is due": {told(off, event.ForbiddenUser), empty, "", false},
-		"AtHoc does not take it":               {told(on, event.Dead), empty, WhyDead, false},
+		"AtHoc has the user now":               {settledWith(on, event.UnknownUser), empty, WhyCleared, true},
+		"AtHoc forbids it":                     {settledWith(on, event.ForbiddenUser), empty, WhyForbidden, false},
+		"AtHoc forbids it, but nothing is due": {settledWith(off, event.ForbiddenUser), empty, "", false},
+		"AtHoc does not take it":               {settledWith(on, event.Dead), empty, WhyDead, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			j := c.worker.Compare(c.seen, "bond", noon, rules)
@@ -162,7 +162,7 @@ func TestCompare(t *testing.T) {
 
 func TestCorrect(t *testing.T) {
 	t.Run("the latest event is sent, and its answer is learnt anew", func(t *testing.T) {
-		w := told(booking(2, 1, true), event.Applied)
+		w := settledWith(booking(2, 1, true), event.Applied)
 		u, settled := w.Correct("007", "bond", event.ReasonReconcile, noon, rules)
 		require.Equal(t, event.Pending, settled)
 		require.Equal(t, &event.Update{
@@ -173,32 +173,32 @@ func TestCorrect(t *testing.T) {
 		require.False(t, w.Unconfirmed())
 	})
 	t.Run("lost with the broker's store", func(t *testing.T) {
-		w := told(booking(30, 1, true), event.Applied)
+		w := settledWith(booking(30, 1, true), event.Applied)
 		w.Correct("007", "bond", event.ReasonExpiry, noon, rules)
 		u, _ := w.Resolve("007", "bond", event.ReasonRecovery, noon, rules)
 		require.NotNil(t, u)
 		require.False(t, u.On)
 	})
 	t.Run("a late answer to the duty does not pass for one to its end", func(t *testing.T) {
-		w := told(booking(30, 1, true), event.Applied)
+		w := settledWith(booking(30, 1, true), event.Applied)
 		on := w.Confirmed.Sent
 		w.Correct("007", "bond", event.ReasonExpiry, noon, rules)
 		w.Answer(event.Answer{User: "bond", Employee: "007", File: on.File, Version: on.Version, On: true, At: on.At, Outcome: event.Applied}, rules)
 		require.True(t, w.Unconfirmed())
 	})
 	t.Run("a row that was dead, and is stale now, is not settled as applied", func(t *testing.T) {
-		w := told(booking(30, 1, true), event.Dead)
+		w := settledWith(booking(30, 1, true), event.Dead)
 		_, settled := w.Correct("007", "bond", event.ReasonExpiry, noon, rules)
 		require.Equal(t, event.Expired, settled)
 	})
 	t.Run("an open row that is stale is settled", func(t *testing.T) {
-		w := with(told(booking(30, 1, true), event.Applied), func(w *Worker) { w.Open = true })
+		w := with(settledWith(booking(30, 1, true), event.Applied), func(w *Worker) { w.Open = true })
 		_, settled := w.Correct("007", "bond", event.ReasonExpiry, noon, rules)
 		require.Equal(t, event.Expired, settled)
 		require.False(t, w.Open)
 	})
 	t.Run("nobody to send to", func(t *testing.T) {
-		w := told(booking(30, 1, true), event.Applied)
+		w := settledWith(booking(30, 1, true), event.Applied)
 		before := w
 		u, _ := w.Correct("007", "", event.ReasonExpiry, noon, rules)
 		require.Nil(t, u)
@@ -206,7 +206,7 @@ func TestCorrect(t *testing.T) {
 	})
 }
 
-func TestExpireForeign(t *testing.T) {
+func TestExpireUnmanaged(t *testing.T) {
 	ago := func(d time.Duration) int64 { return noon.Add(-d).Unix() }
 	for name, c := range map[string]struct {
 		seen     Observed
@@ -229,7 +229,7 @@ func TestExpireForeign(t *testing.T) {
 		"unknown then, but there now":   {holds(25), &Clear{Published: ago(time.Hour), Outcome: event.UnknownUser, Answered: ago(time.Hour)}, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			j := ExpireForeign(c.seen, c.last, noon, rules)
+			j := ExpireUnmanaged(c.seen, c.last, noon, rules)
 			require.Equal(t, c.underWay, j.UnderWay)
 			require.Equal(t, c.send, j.Send)
 			require.False(t, j.WantOn)
@@ -248,7 +248,7 @@ func TestObservationsComeToWhatIsWanted(t *testing.T) {
 			"event": func(t *rapid.T) {
 				at := m.now.Add(-time.Duration(rapid.IntRange(0, 40).Draw(t, "hours")) * time.Hour).Unix()
 				e := Event{
-					Version: event.Version{Rank: at, Order: 1, Row: len(m.history) + 1}, File: "a", On: rapid.Bool().Draw(t, "on"), At: at,
+					Version: event.Version{Rank: at, Sequence: 1, Row: len(m.history) + 1}, File: "a", On: rapid.Bool().Draw(t, "on"), At: at,
 				}
 				m.history = append(m.history, e)
 				m.take(e)

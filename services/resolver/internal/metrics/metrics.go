@@ -13,7 +13,7 @@ import (
 	"bobosync/shared/telemetry/metric"
 )
 
-// Set are the metrics of the resolver. Its Watch takes the gauges off the service's state.
+// Set are the metrics of the resolver. Its Watch reads the gauges from the service's state.
 type Set struct {
 	metric.Watched[control.ResolverState]
 	entries prometheus.Counter
@@ -44,7 +44,7 @@ func New(t *telemetry.Telemetry) *Set {
 		}
 		type state = control.ResolverState
 		m.Gauges = metric.Readings[state]{
-			metric.Value(part, "recovered", "1 if the memory is complete; 0 while the files are read again after a loss.",
+			metric.Value(part, "recovered", "1 if the state store is complete; 0 while the files are read again after a loss.",
 				func(s state) float64 { return metric.Flag(s.Recovered) }),
 			metric.Value(part, "workers", "Workers that are known.", func(s state) float64 { return float64(s.Workers) }),
 			metric.Value(part, "workers_on_duty", "Workers whose latest event is a booking on that is not stale.",

@@ -17,20 +17,19 @@ import (
 // Observer answers the janitor's observations.
 type Observer struct {
 	roster *roster.Roster
-	// clears are the clear commands for users without a known worker, by topology.NormalUsername. They are for who holds the
-	// roster's lock.
+	// clears are the clear commands for unmanaged users, by topology.NormalUsername. They are guarded by the roster's lock.
 	clears map[string]*latest.Clear
 }
 
 // New returns an observer of the roster's workers.
 func New(r *roster.Roster) *Observer { return &Observer{roster: r, clears: map[string]*latest.Clear{}} }
 
-// Forget drops what was published for users without a known worker: it is lost with the broker's store, and the janitor finds these
-// users again. It is for who holds the roster's lock.
+// Forget drops what was published for unmanaged users: it is lost with the broker's store, and the janitor finds these users again. The
+// caller must hold the roster's lock.
 func (o *Observer) Forget() { clear(o.clears) }
 
-// observation is the work on one ObserveRequest.
-type observation struct {
+// request is the work on one ObserveRequest.
+type request struct {
 	*Observer
 	view    store.View
 	request control.ObserveRequest
@@ -44,17 +43,17 @@ type observation struct {
 // Observe judges what AtHoc was seen to hold, and publishes what follows.
 //
 // A clear can never undo a newer booking, since all of it happens under the roster's lock and the table of updates keeps the last update of a
-// user, whoever it is for:
+// user, for whatever worker:
 //   - An entry that was read is in the state store before anything is published for it, also after a crash. As long as its update is
-//     held back or not known to be out the worker is dirty, and then unconfirmed until AtHoc has answered: under way all that time.
+//     held back or not known to be out the worker is unresolved, and then unconfirmed until AtHoc has answered: under way all that time.
 //   - An entry that is still unread leads to an update later than the clear, on the same subject, and replaces it; or it is sent
-//     after it, since a lane is worked by one publisher at a time. This holds for a worker who was unknown until then, too.
+//     after it, since a partition is leased by one publisher at a time. This holds for a worker who was unknown until then, too.
 //   - AtHoc may go on with the call of a clear that was given up, after a booking was sent. The worker who is mapped to the user
-//     is sent once more then, as after any such call, even one who becomes known after it (see concerned).
-//   - The observation may be older than an answer of AtHoc's: then it is passed over, and the next round sees what is there.
+//     is resent then, as after any such call, even one who becomes known after it (see concerned).
+//   - The observation may be older than an answer of AtHoc's: then it is skipped, and the next comparison sees what is there.
 func (o *Observer) Observe(ctx context.Context, req control.ObserveRequest) (control.ObserveAnswer, error) {
-	if len(req.Users) > control.MostObserved {
-		return control.ObserveAnswer{}, control.Refuse("%d users at a time are too many; the most is %d", len(req.Users), control.MostObserved)
+	if len(req.Users) > control.MaxObserved {
+		return control.ObserveAnswer{}, control.Refuse("%d users at a time are too many; the most is %d", len(req.Users), control.MaxObserved)
 	}
 	if req.Purpose != control.Expire && req.Purpose != control.Compare {
 		return control.ObserveAnswer{}, control.Refuse("the purpose %q is not known: are both programs of the same version?", req.Purpose)
@@ -67,7 +66,7 @@ func (o *Observer) Observe(ctx context.Context, req control.ObserveRequest) (con
 	}
 	r.Holds.SetSilent(req.Silent)
 	defer r.Holds.SetSilent(nil)
-	x := &observation{Observer: o, request: req, now: r.Now(), changes: roster.NewChangeset(), done: map[string]bool{}}
+	x := &request{Observer: o, request: req, now: r.Now(), changes: roster.NewChangeset(), done: map[string]bool{}}
 	err := r.View(func(v store.View) error {
 		x.view = v
 		for _, seen := range req.Users {
@@ -89,8 +88,8 @@ func (o *Observer) Observe(ctx context.Context, req control.ObserveRequest) (con
 	return x.answer, nil
 }
 
-// judge takes one user's observation in.
-func (x *observation) judge(seen control.ObservedUser) error {
+// judge judges one user's observation.
+func (x *request) judge(seen control.ObservedUser) error {
 	key := topology.NormalUsername(seen.User)
 	if key == "" || x.done[key] {
 		return nil
@@ -113,8 +112,8 @@ func (x *observation) judge(seen control.ObservedUser) error {
 	return nil
 }
 
-// known judges the user of a worker whom BOBO has told of.
-func (x *observation) known(employee, user string, w latest.Worker, o latest.Observed) {
+// known judges the user of a worker whom BOBO has reported.
+func (x *request) known(employee, user string, w latest.Worker, o latest.Observed) {
 	x.answer.Compared++
 	if w.Hold != nil {
 		x.answer.Held++
@@ -133,10 +132,10 @@ func (x *observation) known(employee, user string, w latest.Worker, o latest.Obs
 	x.found(user, employee, j)
 }
 
-// unmanaged judges a user without a known worker.
-func (x *observation) unmanaged(user, employee string, o latest.Observed) {
+// unmanaged judges an unmanaged user: one without a known worker.
+func (x *request) unmanaged(user, employee string, o latest.Observed) {
 	if o.On || o.Odd {
-		x.answer.Foreign++
+		x.answer.Unmanaged++
 	}
 	if x.request.Purpose == control.Compare {
 		return
@@ -148,7 +147,7 @@ func (x *observation) unmanaged(user, employee string, o latest.Observed) {
 	case hold.Is(guard.Rejected): // a person wants it to stay
 		return
 	}
-	j := latest.ExpireForeign(o, x.clears[topology.NormalUsername(user)], x.now, x.roster.Rules)
+	j := latest.ExpireUnmanaged(o, x.clears[topology.NormalUsername(user)], x.now, x.roster.Rules)
 	if j.Send && x.request.Apply {
 		x.changes.Updates = append(x.changes.Updates, event.Update{
 			User: user, At: j.WantAt, Version: event.Version{Rank: j.WantAt}, Reason: event.ReasonExpiry,
@@ -157,8 +156,8 @@ func (x *observation) unmanaged(user, employee string, o latest.Observed) {
 	x.found(user, employee, j)
 }
 
-// found notes a judgement in the answer.
-func (x *observation) found(user, employee string, j latest.Judgement) {
+// found adds a judgement to the answer.
+func (x *request) found(user, employee string, j latest.Judgement) {
 	switch {
 	case j.UnderWay:
 		x.answer.UnderWay++
@@ -173,8 +172,8 @@ func (x *observation) found(user, employee string, j latest.Judgement) {
 	}
 }
 
-// noteHeld corrects the answer by those whom the guard has held.
-func (x *observation) noteHeld() {
+// noteHeld corrects the answer for the users that the guard has held.
+func (x *request) noteHeld() {
 	published := map[string]bool{}
 	for _, u := range x.changes.Updates {
 		published[u.User] = true
@@ -191,9 +190,9 @@ func (x *observation) noteHeld() {
 // clearKept is how long a clear command is kept.
 const clearKept = 48 * time.Hour
 
-// noteClears keeps in mind which users without a known worker were told to be cleared, so that it is not done again before there is
-// an answer, nor every few minutes if AtHoc refuses it. After a restart it costs a call more, so it is not saved.
-func (x *observation) noteClears() {
+// noteClears remembers for which unmanaged users a clear command was sent, so that it is not sent again before there is an answer, nor
+// every few minutes if AtHoc refuses it. After a restart this costs one more call, so it is not saved.
+func (x *request) noteClears() {
 	for key, c := range x.clears {
 		if x.now.Sub(time.Unix(c.Published, 0)) > clearKept {
 			delete(x.clears, key)
@@ -206,7 +205,7 @@ func (x *observation) noteClears() {
 	}
 }
 
-func (x *observation) log() {
+func (x *request) log() {
 	if x.answer.Published == 0 {
 		return
 	}
@@ -220,7 +219,7 @@ func (x *observation) log() {
 		"seen", len(x.request.Users), "updates", x.answer.Published, "without_known_worker", unmanaged, "under_way", x.answer.UnderWay)
 }
 
-// Answered takes AtHoc's answer to a clear command into account. It is for who holds the roster's lock.
+// Answered takes AtHoc's answer to a clear command into account. The caller must hold the roster's lock.
 func (o *Observer) Answered(a event.Answer) {
 	if a.Outcome == event.Pending {
 		return // the publisher tries again

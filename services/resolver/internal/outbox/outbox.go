@@ -58,7 +58,7 @@ func (o *Outbox) Updates(ctx context.Context, updates []event.Update) error {
 		if _, err := o.pub.PublishBatch(ctx, msgs...); err != nil {
 			return fmt.Errorf("publish %d updates: %w", len(updates), err)
 		}
-		// Only a hint: a publisher that misses it finds the updates when it looks next.
+		// Only a hint: a publisher that misses it finds the updates at its next check.
 		_ = o.conn.NC.Publish(topology.SubjectWake, nil)
 	}
 	return nil

@@ -1,4 +1,4 @@
-// Package rebuild makes good the loss of the resolver's state store, and of the broker's.
+// Package rebuild recovers from the loss of the resolver's state store, and of the broker's.
 package rebuild
 
 import (
@@ -12,19 +12,19 @@ import (
 	"bobosync/services/resolver/internal/latest"
 	"bobosync/services/resolver/internal/roster"
 	"bobosync/services/resolver/internal/store"
-	"bobosync/services/resolver/internal/takeover"
 	"bobosync/shared/bus"
 	"bobosync/shared/event"
+	"bobosync/shared/mapping"
 	"bobosync/shared/topology"
 )
 
-// Rebuilder works on a roster. Its methods are for who holds the roster's lock, but for CheckStore.
+// Rebuilder works on a roster. Callers of its methods, but for CheckStore, must hold the roster's lock.
 type Rebuilder struct {
 	conn   *bus.Conn
 	roster *roster.Roster
-	// leaseTTL is the life of a lease on a lane.
+	// leaseTTL is the life of a lease on a partition.
 	leaseTTL time.Duration
-	// reconnects counts the connections to the broker when its store was looked at last.
+	// reconnects counts the connections to the broker when its store was last checked.
 	reconnects uint64
 	// acks is the identity of the stream of answers when the session began.
 	acks string
@@ -35,8 +35,8 @@ func New(conn *bus.Conn, r *roster.Roster, leaseTTL time.Duration) *Rebuilder {
 	return &Rebuilder{conn: conn, roster: r, leaseTTL: leaseTTL}
 }
 
-// Begin brings the state store and the broker's streams together before anything is consumed. lost is called if the broker's store
-// is another than before.
+// Begin reconciles the state store and the broker's streams before anything is consumed. lost is called if the broker's store was
+// recreated.
 func (b *Rebuilder) Begin(ctx context.Context, lost func()) error {
 	recovered, err := b.roster.Store.Recovered()
 	if err == nil {
@@ -108,7 +108,7 @@ func (b *Rebuilder) rebuild(ctx context.Context) error {
 	return s.Save(ctx, store.Change{Workers: workers})
 }
 
-// Reread has ingest read the files again, since something that was forgotten is wanted. Until that has ended nothing is published, as
+// Reread makes ingest read the files again, since something that was dropped is needed. Until that has ended nothing is published, as
 // after the loss of the state store.
 func (b *Rebuilder) Reread(ctx context.Context) error {
 	if err := b.roster.Store.Renew(); err != nil {
@@ -116,25 +116,25 @@ func (b *Rebuilder) Reread(ctx context.Context) error {
 	}
 	b.roster.Recovered = false
 	b.roster.Stats.SetRecovered(false)
-	b.roster.Log.Warn("workers got a user whose events may have been forgotten; waiting until ingest has read the files again")
+	b.roster.Log.Warn("workers got a user whose events may have been dropped; waiting until ingest has read the files again")
 	return b.announce(ctx)
 }
 
 // rereadMapping reads the mapping from the stream: it was acknowledged by a resolver whose state store is gone. The durable consumer
 // is left alone, since to delete it while another service provisions it can leave it broken on the broker.
 func (b *Rebuilder) rereadMapping(ctx context.Context) error {
-	snapshot, users, err := takeover.Latest(ctx, b.conn.JS)
+	snapshot, users, err := mapping.Latest(ctx, b.conn.JS, b.roster.Log)
 	if err != nil || snapshot == "" {
 		return err
 	}
 	return b.roster.Store.ReplaceMapping(ctx, snapshot, users)
 }
 
-// recoveredAgain is after what time the end of a recovery comes again that has overtaken a part of it.
+// recoveredAgain is the delay after which the end of a recovery is redelivered if it has overtaken a part of it.
 const recoveredAgain = time.Second
 
-// EndsRecovery reports whether the state store is complete with a batch: it holds the message that says so, and nothing before that is to
-// come again. What was in the hands of a process that was killed comes after AckWait, and what a batch held that failed comes
+// EndsRecovery reports whether the state store is complete with a batch: it holds the message that says so, and nothing before that is
+// still to be redelivered. What a killed process had fetched comes after AckWait, and what a failed batch had comes
 // after a pause; either may be the only trace of an event that AtHoc has been sent.
 func (b *Rebuilder) EndsRecovery(ctx context.Context, batch *bus.Batch) (bool, error) {
 	if b.roster.Recovered {
@@ -142,7 +142,7 @@ func (b *Rebuilder) EndsRecovery(ctx context.Context, batch *bus.Batch) (bool, e
 	}
 	for _, item := range batch.Items {
 		var m event.Recovered
-		if item.Subject != topology.SubjectRecovered || event.Decode(item.Data, &m) != nil || m.Memory != b.roster.Store.DB().Memory() {
+		if item.Subject != topology.SubjectRecovered || event.Decode(item.Data, &m) != nil || m.Epoch != b.roster.Store.DB().Epoch() {
 			continue
 		}
 		whole, err := b.hasAllBefore(ctx, batch, item.Sequence)
@@ -177,31 +177,31 @@ func (b *Rebuilder) hasAllBefore(ctx context.Context, batch *bus.Batch, end uint
 	return true, nil
 }
 
-// announce tells ingest the epoch of the state store. One that ingest does not know makes it read the files again.
+// announce announces the epoch of the state store to ingest. An unknown epoch makes ingest read the files again.
 func (b *Rebuilder) announce(ctx context.Context) error {
 	kv, err := b.conn.JS.KeyValue(ctx, topology.BucketState)
 	if err != nil {
 		return fmt.Errorf("open bucket %s: %w", topology.BucketState, err)
 	}
 	db := b.roster.Store.DB()
-	mine := event.Memory{Memory: db.Memory(), Since: db.Since()}
-	entry, err := kv.Get(ctx, topology.KeyResolverMemory)
-	var told event.Memory
-	if err == nil && event.Decode(entry.Value(), &told) == nil && told.Memory == mine.Memory {
+	mine := event.StoreEpoch{Epoch: db.Epoch(), Since: db.Since()}
+	entry, err := kv.Get(ctx, topology.KeyResolverEpoch)
+	var stored event.StoreEpoch
+	if err == nil && event.Decode(entry.Value(), &stored) == nil && stored.Epoch == mine.Epoch {
 		return nil
 	}
 	if err != nil && !errors.Is(err, jetstream.ErrKeyNotFound) {
-		return fmt.Errorf("read %s: %w", topology.KeyResolverMemory, err)
+		return fmt.Errorf("read %s: %w", topology.KeyResolverEpoch, err)
 	}
-	if _, err := kv.Put(ctx, topology.KeyResolverMemory, event.Encode(&mine)); err != nil {
-		return fmt.Errorf("write %s: %w", topology.KeyResolverMemory, err)
+	if _, err := kv.Put(ctx, topology.KeyResolverEpoch, event.Encode(&mine)); err != nil {
+		return fmt.Errorf("write %s: %w", topology.KeyResolverEpoch, err)
 	}
 	return nil
 }
 
-// healStore makes good that the broker's table of updates is another than before. What was on its way to AtHoc is published again,
-// but not at once: with the store went the leases, and a publisher that held one may still be in its call. Those that run know
-// that and wait; one that was started since does not, and must find nothing to send until that call is over.
+// healStore handles that the broker's table of updates was recreated. What was on its way to AtHoc is published again, but not at once:
+// with the store went the leases, and a publisher that held one may still be in its call. Publishers that run know that and wait; one that
+// was started since does not, and must find nothing to send until that call is over.
 func (b *Rebuilder) healStore(ctx context.Context, lost func()) error {
 	b.reconnects = b.conn.NC.Stats().Reconnects
 	now, err := topology.Identity(ctx, b.conn.JS, topology.StreamUpdates)
@@ -237,7 +237,7 @@ func (b *Rebuilder) healStore(ctx context.Context, lost func()) error {
 	return b.roster.Store.SetIdentity(topology.StreamUpdates, now)
 }
 
-// holdOff finds out whether a store was lost so lately that nothing may be published yet, also by a process before this one.
+// holdOff finds out whether a store was lost so recently that nothing may be published yet, also under a previous process.
 func (b *Rebuilder) holdOff() error {
 	until, err := b.roster.Store.HoldOff()
 	left := min(time.Until(until), b.leaseTTL+time.Second) // the clock may have been put back
@@ -248,7 +248,7 @@ func (b *Rebuilder) holdOff() error {
 	return nil
 }
 
-// SameStore returns an error if the table of updates was lost and created again. It looks after each new connection, since a
+// SameStore returns an error if the table of updates was lost and created again. It checks after each new connection, since a
 // broker does not lose its store while it runs.
 func (b *Rebuilder) SameStore(ctx context.Context) error {
 	connections := b.conn.NC.Stats().Reconnects
@@ -270,8 +270,8 @@ func (b *Rebuilder) SameStore(ctx context.Context) error {
 	return nil
 }
 
-// CheckStore returns an error if the table of updates, or the bucket that the resolver answers for, is gone or another one. That the
-// broker cannot be asked now is none. It needs no lock.
+// CheckStore returns an error if the table of updates, or the bucket that the resolver answers for, is gone or was recreated. That the
+// broker cannot be asked now is no error. It needs no lock.
 func (b *Rebuilder) CheckStore(ctx context.Context) error {
 	now, err := topology.Identity(ctx, b.conn.JS, topology.StreamUpdates)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {

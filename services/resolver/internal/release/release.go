@@ -13,14 +13,14 @@ import (
 	"bobosync/services/resolver/internal/store"
 )
 
-// silence is after what time without entries nothing more is expected of a file that was read in part, or of a backlog. The rest of a
+// silence is the time without entries after which nothing more is expected of a file that was read in part, or of a backlog. The rest of a
 // file that changed while it was read never comes.
 const silence = 10 * time.Second
 
-// following is the same for the rest of a lot of files: its end is not told if the last of them have no entries.
-const following = 2 * time.Second
+// lotGap is the same for the rest of a lot of files: its end is not announced if the last of them have no entries.
+const lotGap = 2 * time.Second
 
-// Releaser publishes for the workers of a roster. Its methods are for who holds the roster's lock.
+// Releaser publishes for the workers of a roster. Callers of its methods must hold the roster's lock.
 type Releaser struct {
 	roster *roster.Roster
 	meter  *demand.Meter
@@ -32,15 +32,15 @@ type Releaser struct {
 	read   uint64
 	behind bool
 	came   time.Time
-	// due: something has changed since all unresolved workers were last looked at.
+	// due: something has changed since all unresolved workers were last checked.
 	due bool
-	// line are those who waited for room then and were not taken since.
-	line *coalesce.Line
+	// queue are the workers who waited for room then and were not taken since.
+	queue *coalesce.Queue
 }
 
 // New returns a releaser for the session that begins.
 func New(r *roster.Roster, meter *demand.Meter) *Releaser {
-	return &Releaser{roster: r, meter: meter, partial: map[string]time.Time{}, ahead: map[string]bool{}, due: true, line: coalesce.NewLine(nil)}
+	return &Releaser{roster: r, meter: meter, partial: map[string]time.Time{}, ahead: map[string]bool{}, due: true, queue: coalesce.NewQueue(nil)}
 }
 
 // Part notes that a part of a file was read; last: it was the last one; ahead: files that lay there with it come next.
@@ -65,14 +65,17 @@ func (x *Releaser) Reached(sequence, left uint64) {
 	x.due = true
 }
 
-// Wake has all unresolved workers looked at again: somebody was let go.
+// Wake makes all unresolved workers be checked again: some were let through.
 func (x *Releaser) Wake() { x.due = true }
+
+// Soon reports whether a worker waits for room that there may be within less than a moment.
+func (x *Releaser) Soon() bool { return x.queue.Len() > 0 && x.meter.Soon() }
 
 // entries returns how far the entries are read.
 func (x *Releaser) entries() coalesce.Entries {
 	x.behind = x.behind && time.Since(x.came) < silence
 	maps.DeleteFunc(x.partial, func(_ string, came time.Time) bool { return time.Since(came) >= silence })
-	if time.Since(x.came) >= following {
+	if time.Since(x.came) >= lotGap {
 		clear(x.ahead)
 	}
 	e := coalesce.Entries{
@@ -84,18 +87,18 @@ func (x *Releaser) entries() coalesce.Entries {
 	return e
 }
 
-// Due does what has fallen due without a batch of entries: there is room, or the rest of a file has not come for long.
+// Due does what is due without a batch of entries: there is room, or the rest of a file has not come for long.
 func (x *Releaser) Due(ctx context.Context) (*roster.Changeset, error) {
 	partial, ahead, behind := len(x.partial), len(x.ahead), x.behind
 	e := x.entries()
-	if x.due = x.due || len(e.Partial) != partial || len(e.Ahead) != ahead || e.Behind != behind; !x.due && x.line.Len() == 0 {
+	if x.due = x.due || len(e.Partial) != partial || len(e.Ahead) != ahead || e.Behind != behind; !x.due && x.queue.Len() == 0 {
 		c := roster.NewChangeset()
 		return &c, nil
 	}
 	return x.release(ctx)
 }
 
-// Release publishes for all workers whom nothing holds, as far as there is room, and returns what it published.
+// Release publishes for all workers who wait for nothing else, as far as there is room, and returns what it published.
 func (x *Releaser) Release(ctx context.Context) (*roster.Changeset, error) {
 	x.due = true
 	return x.release(ctx)
@@ -129,9 +132,9 @@ func (x *Releaser) release(ctx context.Context) (*roster.Changeset, error) {
 	return &c, nil
 }
 
-// resolve decides for all whom nothing holds, and lines up those who wait for room.
+// resolve decides for all who wait for nothing else, and queues those who wait for room.
 func (x *Releaser) resolve(v store.View, c *roster.Changeset) error {
-	var waiting []coalesce.Waiting
+	var candidates []coalesce.Candidate
 	e := x.entries()
 	x.due = false
 	for employee, u := range x.roster.Unresolved {
@@ -148,24 +151,24 @@ func (x *Releaser) resolve(v store.View, c *roster.Changeset) error {
 			}
 			u.Queued = true
 		}
-		waiting = append(waiting, coalesce.Waiting{Employee: employee, Rank: u.Rank})
+		candidates = append(candidates, coalesce.Candidate{Employee: employee, Rank: u.Rank})
 	}
-	x.line = coalesce.NewLine(waiting)
+	x.queue = coalesce.NewQueue(candidates)
 	return nil
 }
 
 // sendSome adds the updates of as many of those who wait as there is room for.
 func (x *Releaser) sendSome(ctx context.Context, v store.View, c *roster.Changeset) error {
-	if x.line.Len() == 0 {
+	if x.queue.Len() == 0 {
 		return nil
 	}
-	room, err := x.meter.Room(ctx, x.line.Len()+len(c.Updates))
+	room, err := x.meter.Room(ctx, x.queue.Len()+len(c.Updates))
 	if err != nil {
 		return err
 	}
-	for _, one := range x.line.Take(room - len(c.Updates)) {
+	for _, one := range x.queue.Take(room - len(c.Updates)) {
 		if u := x.roster.Unresolved[one.Employee]; u == nil || !u.Queued {
-			x.due = x.due || u != nil // it has changed meanwhile, and is to be looked at anew
+			x.due = x.due || u != nil // it has changed meanwhile, and is to be checked again
 			continue
 		}
 		w, err := x.roster.Worker(v, one.Employee)

@@ -33,11 +33,11 @@ func TestALotOfFilesIsReadFirst(t *testing.T) {
 		require.True(t, holds("b", r.Lot))
 		require.False(t, holds("b", first), "who was unresolved before this lot waits for no second one")
 		for range 10 {
-			time.Sleep(following - time.Millisecond)
+			time.Sleep(lotGap - time.Millisecond)
 			read("c", true)
 			require.True(t, holds("b", r.Lot))
 		}
-		time.Sleep(following)
+		time.Sleep(lotGap)
 		require.False(t, holds("b", r.Lot), "the last files of the lot had no entries")
 	})
 }

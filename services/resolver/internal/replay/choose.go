@@ -25,7 +25,7 @@ type choice struct {
 	entries int
 }
 
-// choose makes a choice of a request.
+// choose turns a request into a choice.
 func choose(ctx context.Context, js jetstream.JetStream, req control.ReplayRequest) (choice, error) {
 	ways := 0
 	for _, set := range []bool{

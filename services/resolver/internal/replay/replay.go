@@ -1,4 +1,4 @@
-// Package replay sends statuses once more because an operator says so.
+// Package replay resends statuses when an operator orders it.
 package replay
 
 import (
@@ -16,7 +16,7 @@ import (
 	"bobosync/shared/event"
 )
 
-// Replayer replays the statuses of a roster's workers, in parts for which there is room, so that an event of now never waits behind
+// Replayer replays the statuses of a roster's workers, in parts for which there is room, so that a new event never waits behind
 // all of it.
 type Replayer struct {
 	js     jetstream.JetStream
@@ -51,7 +51,7 @@ func (p *Replayer) Begin(ctx context.Context, req control.ReplayRequest) (contro
 			if user == "" || !w.Known() || !chosen.takes(employee, user, w) {
 				return nil
 			}
-			if w.Hold != nil { // it is sent, or not, as a person decides
+			if w.Hold != nil { // a person decides whether it is sent
 				state.Held++
 				return nil
 			}
@@ -74,7 +74,7 @@ func (p *Replayer) Begin(ctx context.Context, req control.ReplayRequest) (contro
 	return state, nil
 }
 
-// Forecast says whom a replay would send, and marks nobody. It does not read entries for that, which takes long.
+// Forecast returns whom a replay would send, and marks nobody. It does not read entries for that, which takes long.
 func (p *Replayer) Forecast(ctx context.Context, req control.ReplayRequest) (control.ReplayState, error) {
 	if req.DryRun || !req.EntriesSince.IsZero() {
 		return control.ReplayState{}, nil
@@ -146,7 +146,7 @@ func (p *Replayer) next(ctx context.Context, id string, left map[string]struct{}
 	return nil
 }
 
-// end returns the record of a replay that ends now; nil if so many replays were begun since that it is forgotten.
+// end returns the record of a replay that ends now; nil if so many replays were begun since that it was dropped.
 func (p *Replayer) end(id string, stopped bool) (*control.ReplayState, error) {
 	all, err := p.roster.Store.Replays()
 	if err != nil {
@@ -164,7 +164,7 @@ func (p *Replayer) end(id string, stopped bool) (*control.ReplayState, error) {
 	return nil, nil
 }
 
-// Stop takes back what a replay has not published yet.
+// Stop cancels what a replay has not published yet.
 func (p *Replayer) Stop(ctx context.Context, req control.StopRequest) (control.ReplayState, error) {
 	r := p.roster
 	r.Lock()
@@ -227,7 +227,7 @@ func (p *Replayer) List() ([]control.ReplayState, error) {
 	return all, err
 }
 
-// Requeue tries an update that died once more. If a newer event of the worker has won meanwhile, its row is superseded.
+// Requeue tries a dead update again. If a newer event of the worker has won meanwhile, its row is superseded.
 func (p *Replayer) Requeue(ctx context.Context, req control.RequeueRequest) (control.RequeueAnswer, error) {
 	r := p.roster
 	r.Lock()
@@ -243,7 +243,7 @@ func (p *Replayer) Requeue(ctx context.Context, req control.RequeueRequest) (con
 	return answer, r.Commit(ctx, &c)
 }
 
-// ForecastRequeue tells what Requeue would do.
+// ForecastRequeue returns what Requeue would do.
 func (p *Replayer) ForecastRequeue(_ context.Context, req control.RequeueRequest) (control.RequeueAnswer, error) {
 	r := p.roster
 	r.Lock()
@@ -255,7 +255,7 @@ func (p *Replayer) ForecastRequeue(_ context.Context, req control.RequeueRequest
 	return p.again(req.Update, &c)
 }
 
-// again decides what becomes of an update that died. The roster is locked.
+// again decides what becomes of a dead update. The roster is locked.
 func (p *Replayer) again(u event.Update, c *roster.Changeset) (answer control.RequeueAnswer, err error) {
 	r := p.roster
 	if u.Employee == "" || u.File == "" {
@@ -284,7 +284,7 @@ func (p *Replayer) again(u event.Update, c *roster.Changeset) (answer control.Re
 			return control.Refuse("no AtHoc user has this worker's employee id now")
 		}
 		if w.Latest.On && !c.Updates[0].On {
-			// The duty has become stale meanwhile: AtHoc is told that there is none, and that is not what the row says.
+			// The duty has become stale meanwhile: AtHoc is sent off duty, which is not what the row says.
 			c.Settled.Add(u.File, event.Expired, u.Version.Row)
 		}
 		return nil

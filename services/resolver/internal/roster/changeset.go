@@ -44,9 +44,8 @@ func (c *Changeset) Send(u event.Update, before, after latest.Worker, settled ev
 	c.Change.Workers[u.Employee] = after
 }
 
-// Again adds the update that tells AtHoc a worker's status once more; it reports whether there is one. What AtHoc answered before
-// counts no longer: who asks for it doubts that AtHoc still holds it, and if the update is lost with the broker's store it must be
-// made again.
+// Again adds the update that resends a worker's status; it reports whether there is one. AtHoc's previous answer no longer counts: the
+// caller doubts that AtHoc still holds it, and if the update is lost with the broker's store it must be made again.
 func (c *Changeset) Again(w latest.Worker, update func(*latest.Worker) *event.Update) bool {
 	before := w
 	u := update(&w)
@@ -68,7 +67,7 @@ func (c *Changeset) settle() {
 	clear(c.sending)
 }
 
-// sort puts the newest events first: they are what people look at.
+// sort puts the newest events first: people look at those.
 func (c *Changeset) sort() {
 	slices.SortFunc(c.Updates, func(a, b event.Update) int {
 		return cmp.Or(b.Version.Compare(a.Version), cmp.Compare(a.User, b.User))

@@ -1,6 +1,6 @@
 package roster
 
-// This file keeps workers who may be invented from filling the store: those whom no AtHoc user has, and of whom nothing but the latest
+// This file keeps workers who may be invented from filling the store: those who have no AtHoc user, and of whom nothing but the latest
 // event is known. A row with an invented employee id is a valid one.
 
 import (
@@ -18,7 +18,7 @@ const forgetPart = 5_000
 // CrowdedWithStrangers reports whether so many strangers are known that some have to be forgotten.
 func (r *Roster) CrowdedWithStrangers() bool { return r.Stats.Strangers() > r.MaxStrangers }
 
-// Forget forgets strangers: those whose event is older than any that is ever sent, and the oldest if there are too many. Should the
+// Forget drops strangers: those whose event is older than any that is ever sent, and the oldest if there are too many. Should the
 // latter get a user, the files have to be read again; see MayHaveForgotten.
 func (r *Roster) Forget(ctx context.Context) error {
 	var times []int64
@@ -61,8 +61,8 @@ func (r *Roster) staleBefore() int64 {
 	return r.Now().Add(-r.Rules.Lifetime).Unix()
 }
 
-// forgetUntil forgets the strangers whose event is older than last, and so many of those whose event is of that second. Those older
-// than old are missed by nobody.
+// forgetUntil drops the strangers whose event is older than last, and so many of those whose event is of that second. Those older
+// than old never matter again.
 func (r *Roster) forgetUntil(ctx context.Context, last int64, ofLast int, old int64) error {
 	newest, err := r.Store.Forgotten()
 	if err != nil {
@@ -93,7 +93,7 @@ func (r *Roster) forgetUntil(ctx context.Context, last int64, ofLast int, old in
 			return err
 		}
 		r.Stats.Forget(part)
-		r.Log.Warn("workers without an AtHoc user are forgotten, the oldest first: are their employee ids real?",
+		r.Log.Warn("workers without an AtHoc user are dropped, the oldest first: are their employee ids real?",
 			"workers", len(part), "kept", r.Stats.Strangers())
 	}
 }

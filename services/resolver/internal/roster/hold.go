@@ -11,7 +11,7 @@ import (
 	"bobosync/shared/event"
 )
 
-// hold takes out of a changeset what has to wait for a person; it is nil if nobody's status changes. What is held is saved with the
+// hold removes from a changeset what has to wait for a person; it is nil if no status changes. What is held is saved with the
 // intents of the rest, its rows are not settled.
 func (r *Roster) hold(c *Changeset) *hold.Answer {
 	var changes []hold.Change
@@ -24,13 +24,13 @@ func (r *Roster) hold(c *Changeset) *hold.Answer {
 		c.settle()
 		return nil
 	}
-	answer := r.Holds.Ask(r.Now(), r.Stats.Told(), changes)
+	answer := r.Holds.Ask(r.Now(), r.Stats.SentOn(), changes)
 	c.Updates = slices.DeleteFunc(c.Updates, func(u event.Update) bool {
 		ch, changes := r.change(c, &u)
-		place, held := answer.Held(ch.Kind)
+		h, held := answer.Held(ch.Kind)
 		if changes && held && u.Employee != "" {
 			w := c.sending[u.Employee].before
-			w.Keep(place)
+			w.Keep(h)
 			c.intents[u.Employee] = w
 			delete(c.Change.Workers, u.Employee)
 			delete(c.sending, u.Employee)
@@ -41,7 +41,7 @@ func (r *Roster) hold(c *Changeset) *hold.Answer {
 	return answer
 }
 
-// change tells what an update changes for its user; false if nothing, or if it was decided by a person.
+// change is what an update changes for its user; false if nothing, or if it was decided by a person.
 func (r *Roster) change(c *Changeset, u *event.Update) (hold.Change, bool) {
 	ch := hold.Change{Employee: u.Employee, User: u.User, At: u.At}
 	if u.Employee == "" { // stale duty of a user without a known worker
@@ -55,17 +55,17 @@ func (r *Roster) change(c *Changeset, u *event.Update) (hold.Change, bool) {
 	return ch, is
 }
 
-// Kind tells what kind of change an update makes of what AtHoc was told of its worker, who is as before it; false if none that the guard
-// looks at. clearing is what kind it is that duty is cleared for its age.
+// Kind is the kind of change that an update makes to what AtHoc was sent for its worker, who is as before it; false if none that the guard
+// counts. clearing is the kind of clearing duty for its age.
 func Kind(w *latest.Worker, u *event.Update, clearing guard.Kind) (guard.Kind, bool) {
-	switch told := w.ToldOn(); {
+	switch sentOn := w.SentOn(); {
 	case w.Passed, w.Sent != nil && w.Sent.User != u.User: // another user's status is not this one's
 		return "", false
-	case told && !u.On && w.Latest.On:
+	case sentOn && !u.On && w.Latest.On:
 		return clearing, true
-	case told && !u.On:
+	case sentOn && !u.On:
 		return guard.Off, true
 	default:
-		return guard.On, !told && u.On && w.Open
+		return guard.On, !sentOn && u.On && w.Open
 	}
 }

@@ -22,8 +22,8 @@ import (
 	"bobosync/shared/mapping"
 )
 
-// Roster is the workers. Whoever changes anything holds its lock for the whole piece of work, so that pieces of work come one after
-// the other; the fields below it are for who holds it.
+// Roster is the workers. A goroutine that changes anything holds its lock for the whole piece of work, so that they run one after
+// the other; the lock guards the fields below it.
 type Roster struct {
 	Store *store.Store
 	Rules latest.Rules
@@ -38,15 +38,15 @@ type Roster struct {
 	mapping atomic.Pointer[mapping.Index]
 
 	sync.Mutex
-	// Out publishes, in the session that is on.
+	// Out publishes, in the current session.
 	Out *outbox.Outbox
 	// Unresolved are the workers of whose latest event it has not been decided what follows.
 	Unresolved map[string]*Unresolved
-	// InDoubt are the workers whose last status is to be sent once more, and from when on (in Unix seconds).
+	// InDoubt are the workers whose last status is to be resent, and from when on (in Unix seconds).
 	InDoubt map[string]int64
 	// Replaying are the workers whose status a replay still has to send again, by replay.
 	Replaying map[string]map[string]struct{}
-	// Backlog is the sequence of the last entry in the stream when it was read last.
+	// Backlog is the sequence of the last entry in the stream at the last check.
 	Backlog uint64
 	// Lot numbers the lot of files that is being read; see coalesce.
 	Lot uint64
@@ -54,15 +54,15 @@ type Roster struct {
 	Recovered bool
 	// HoldOff is until when nothing is published after the broker's store was lost, by the monotonic clock.
 	HoldOff time.Time
-	// Holds decides which changes wait for a person, and knows who does.
-	Holds *hold.Book
+	// Holds decides which changes wait for a person, and knows whose do.
+	Holds *hold.State
 	// Hit is called before each step that leaves something behind: a test ends the process there, as a crash would.
 	Hit func() error
 	// Guard returns an error if nothing may be published to the table of updates as it is now.
 	Guard func(ctx context.Context) error
 }
 
-// Unresolved is what is kept in mind of a worker until it is decided what follows from the latest event.
+// Unresolved is what is kept in memory of a worker until the latest event is resolved.
 type Unresolved struct {
 	// File is the latest event's, and Rank its time.
 	File string
@@ -140,7 +140,7 @@ func (r *Roster) SetMapping(m *mapping.Index) {
 // MayPublish reports whether updates may be published now.
 func (r *Roster) MayPublish() bool { return r.Recovered && !time.Now().Before(r.HoldOff) }
 
-// View gives a consistent look at the store.
+// View gives a consistent view of the store.
 func (r *Roster) View(f func(store.View) error) error { return r.Store.View(f) }
 
 // Worker returns a worker's record.
@@ -173,7 +173,7 @@ func (r *Roster) Resolve(c *Changeset, employee string, w latest.Worker, room bo
 	return true
 }
 
-// reason tells why an update of an unresolved worker is published.
+// reason is why an update of an unresolved worker is published.
 func (r *Roster) reason(w latest.Worker, user string) event.Reason {
 	switch {
 	case !r.HoldOff.IsZero():
@@ -202,7 +202,7 @@ func (r *Roster) Commit(ctx context.Context, c *Changeset) error {
 		return err
 	}
 	if answer != nil {
-		r.Holds.Tell(answer, r.Metrics.Unusual)
+		r.Holds.Report(answer, r.Metrics.Unusual)
 	}
 	c.sort()
 	if len(c.Updates) > 0 {
@@ -231,7 +231,7 @@ func (r *Roster) Commit(ctx context.Context, c *Changeset) error {
 	return r.Save(ctx, c.Change)
 }
 
-// Save saves a change and keeps what is left to do.
+// Save saves a change and notes what is left to do.
 func (r *Roster) Save(ctx context.Context, change store.Change) error {
 	if change.Empty() {
 		return nil
@@ -256,7 +256,7 @@ func (r *Roster) Save(ctx context.Context, change store.Change) error {
 	return nil
 }
 
-// note keeps what is left to do for a worker, as it was saved.
+// note notes what is left to do for a worker, as it was saved.
 func (r *Roster) note(employee string, w latest.Worker) {
 	r.Stats.Note(employee, w)
 	r.Holds.Note(employee, w)

@@ -10,7 +10,7 @@ type rowKey struct {
 	outcome event.Outcome
 }
 
-// Add takes a row in.
+// Add adds a row.
 func (r RowOutcomes) Add(file string, o event.Outcome, row int) {
 	k := rowKey{file, o}
 	set := r[k]

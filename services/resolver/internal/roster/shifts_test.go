@@ -179,7 +179,7 @@ func (s *site) commit(c *Changeset) {
 	for employee, w := range c.intents {
 		if w.Sent != nil {
 			before := s.workers[employee]
-			if before.ToldOn() && !w.Sent.On {
+			if before.SentOn() && !w.Sent.On {
 				s.off++
 			}
 			if delete(s.duty, employee); w.Sent.On {
@@ -273,7 +273,7 @@ func TestMistakesAreHeld(t *testing.T) {
 		require.Zero(t, played.held(), "seed %d", seed)
 		for name, mistake := range mistakes {
 			s := played.copy(t, seed)
-			onDuty := s.Stats.Told()
+			onDuty := s.Stats.SentOn()
 			mistake(s)
 			require.Positive(t, s.held(), "%s, seed %d: of %d on duty %d went off", name, seed, onDuty, s.off)
 			require.LessOrEqual(t, s.off, 20+onDuty*30/100, "%s, seed %d", name, seed)
@@ -289,7 +289,7 @@ func TestMistakesAreHeld(t *testing.T) {
 	})
 }
 
-// onDuty lists whom AtHoc was told to be on duty.
+// onDuty lists whom AtHoc was sent to be on duty.
 func (s *site) onDuty() []string {
 	return slices.Sorted(maps.Keys(s.duty))
 }

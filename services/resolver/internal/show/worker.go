@@ -26,8 +26,8 @@ import (
 const (
 	// maxEvents is the most events in an answer about a worker.
 	maxEvents = 50
-	// eventsWait is how long the entries that the broker keeps are searched for a worker.
-	eventsWait = 10 * time.Second
+	// eventsTimeout is how long the entries that the broker keeps are searched for a worker.
+	eventsTimeout = 10 * time.Second
 )
 
 // Worker answers a question about one worker.
@@ -54,7 +54,7 @@ func Worker(ctx context.Context, js jetstream.JetStream, r *roster.Roster, req c
 	}
 	answer.Sent, answer.Confirmed = workerStatuses(w)
 	if w.InDoubt != 0 {
-		answer.Unsure = time.Unix(w.InDoubt, 0).UTC()
+		answer.InDoubt = time.Unix(w.InDoubt, 0).UTC()
 	}
 	var published time.Time
 	if w.Unconfirmed() {
@@ -94,7 +94,7 @@ func findWorker(ctx context.Context, v store.View, r *roster.Roster, text string
 	if employee := r.Mapping().Employee(text); employee != "" {
 		return employee, nil
 	}
-	// A user who is nobody's any more may have been somebody's.
+	// A user who is not mapped any more may have been mapped.
 	former := ""
 	err = v.EachWorker(ctx, func(employee string, w latest.Worker) error {
 		if w.Sent != nil && topology.NormalUsername(w.Sent.User) == topology.NormalUsername(text) {
@@ -103,7 +103,7 @@ func findWorker(ctx context.Context, v store.View, r *roster.Roster, text string
 		return nil
 	})
 	if err == nil && former == "" {
-		err = control.Refuse("%q is neither the employee id of a worker whom BOBO has told of, nor an id or a username of the mapping; leading zeros count", text)
+		err = control.Refuse("%q is neither the employee id of a worker whom BOBO has reported, nor an id or a username of the mapping; leading zeros count", text)
 	}
 	return former, err
 }
@@ -126,7 +126,7 @@ func workerStatuses(w latest.Worker) (sent, confirmed *control.WorkerStatus) {
 	return sent, confirmed
 }
 
-// publishedAt is when the update in a user's place of the table was published; zero if that cannot be found out.
+// publishedAt is when the user's update in the table was published; zero if that cannot be found out.
 func publishedAt(ctx context.Context, js jetstream.JetStream, user string) time.Time {
 	stream, err := js.Stream(ctx, topology.StreamUpdates)
 	if err != nil {
@@ -142,11 +142,11 @@ func publishedAt(ctx context.Context, js jetstream.JetStream, user string) time.
 // moment writes a time for people, to the second as BOBO and AtHoc have it, in this machine's zone.
 func moment(unix int64) string { return time.Unix(unix, 0).Format("2006-01-02 15:04:05 MST") }
 
-// describe tells in a sentence what AtHoc should hold of a worker and how far that has come. user is the one of the mapping, and
+// describe says in a sentence what AtHoc should hold of a worker and how far that has come. user is the one of the mapping, and
 // published is when the last update was, if it waits for AtHoc's answer and that is known.
 func describe(w latest.Worker, user string, published, now time.Time, rules latest.Rules) string {
 	if !w.Known() {
-		return "BOBO has told nothing of this worker so far, so nothing is sent to AtHoc"
+		return "BOBO has sent nothing about this worker so far, so nothing is sent to AtHoc"
 	}
 	stale := rules.Stale(w.Latest.On, w.Latest.At, now)
 	what := "off duty since " + moment(w.Latest.At)
@@ -162,15 +162,15 @@ func describe(w latest.Worker, user string, published, now time.Time, rules late
 	return what + "; " + progress(w, published, stale)
 }
 
-// progress tells how far the latest status of a worker with a user has come.
+// progress says how far the latest status of a worker with a user has come.
 func progress(w latest.Worker, published time.Time, stale bool) string {
 	switch {
 	case w.Unresolved:
 		return "not sent yet: more entries are read first, or AtHoc has enough to do"
 	case w.Sent == nil && stale:
-		return "AtHoc was told nothing, and what it held before is cleared when it is stale as well"
+		return "AtHoc was sent nothing, and what it held before is cleared when it is stale as well"
 	case w.Sent == nil:
-		return "AtHoc was told nothing yet"
+		return "AtHoc was sent nothing yet"
 	case w.Unconfirmed() && !published.IsZero():
 		return "on its way to AtHoc since " + moment(published.Unix()) + ", see the circuit breaker if that is long ago" + later(w)
 	case w.Unconfirmed():
@@ -186,7 +186,7 @@ func progress(w latest.Worker, published time.Time, stale bool) string {
 		return "AtHoc refused it at " + at + ", see the dead letters" + later(w)
 	}
 	if stale && w.Sent.On && w.Confirmed.On {
-		return "AtHoc was told of the duty and confirmed it at " + at + "; the janitor clears it at its next look" + later(w)
+		return "AtHoc was sent the duty and confirmed it at " + at + "; the janitor clears it at its next look" + later(w)
 	}
 	if w.Sent.Version != w.Latest.Version {
 		return "not sent again, since AtHoc is known to hold that since " + at + later(w)
@@ -194,13 +194,13 @@ func progress(w latest.Worker, published time.Time, stale bool) string {
 	return "confirmed by AtHoc at " + at + later(w)
 }
 
-// later tells what is still to come after the last update.
+// later says what is still to come after the last update.
 func later(w latest.Worker) string {
 	switch {
 	case w.Replay != "":
-		return "; a replay sends it once more"
+		return "; a replay sends it again"
 	case w.InDoubt != 0:
-		return "; it is sent once more at " + moment(w.InDoubt) + ", since a call got no answer"
+		return "; it is resent at " + moment(w.InDoubt) + ", since a call got no answer"
 	default:
 		return ""
 	}
@@ -209,7 +209,7 @@ func later(w latest.Worker) string {
 // eventsOf finds a worker's events in the entries that the broker keeps, newest first. Partial: there was not enough
 // time for all of them.
 func eventsOf(ctx context.Context, js jetstream.JetStream, employee string) (events []control.WorkerEvent, partial bool, err error) {
-	bounded, cancel := context.WithTimeout(ctx, eventsWait)
+	bounded, cancel := context.WithTimeout(ctx, eventsTimeout)
 	defer cancel()
 	id, err := json.Marshal(employee)
 	if err != nil {
@@ -218,13 +218,13 @@ func eventsOf(ctx context.Context, js jetstream.JetStream, employee string) (eve
 	found := map[rowKey]latest.Event{}
 	err = bus.Read(bounded, js, topology.StreamEntries, bus.ReadFrom{}, func(data []byte, subject string) {
 		var m event.Entries
-		// To read all of it costs far more than to look whether the id is in it.
+		// To decode all of it costs far more than to check whether the id is in it.
 		if subject == topology.SubjectRecovered || !bytes.Contains(data, id) || event.Decode(data, &m) != nil {
 			return
 		}
 		for _, e := range m.Entries {
 			if e.Employee == employee {
-				found[rowKey{m.File, e.Row}] = latest.Event{Version: e.Version(m.Order), File: m.File, On: e.On, At: e.At}
+				found[rowKey{m.File, e.Row}] = latest.Event{Version: e.Version(m.Sequence), File: m.File, On: e.On, At: e.At}
 			}
 		}
 	})

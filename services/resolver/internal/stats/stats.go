@@ -11,13 +11,13 @@ import (
 	"bobosync/shared/mapping"
 )
 
-// Stats is what there is to count of the workers, in memory and under a lock of its own: it is asked for every second or two, also
+// Stats counts the workers, in memory and under a lock of its own: it is asked for every second or two, also
 // while a large batch is being resolved. It is safe for concurrent use.
 type Stats struct {
 	mu      sync.Mutex
 	workers map[string]brief
-	// strangers counts those of them who are, and told those whom AtHoc was told to be on duty.
-	strangers, told int
+	// strangers counts those of them who are, and sentOn those whom AtHoc was sent to be on duty.
+	strangers, sentOn int
 	// mapping is the one in force.
 	mapping *mapping.Index
 	// recovered: the state store is complete.
@@ -33,18 +33,18 @@ type brief struct {
 	mapped bool
 	// unresolved: it is held back. unconfirmed: the last update has no answer yet.
 	unresolved, unconfirmed bool
-	// stranger is latest.Worker.Stranger, and told is ToldOn.
-	stranger, told bool
+	// stranger is latest.Worker.Stranger, and sentOn is SentOn.
+	stranger, sentOn bool
 }
 
 // Begin forgets everything.
 func (s *Stats) Begin(m *mapping.Index, recovered bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.workers, s.strangers, s.told, s.mapping, s.recovered = map[string]brief{}, 0, 0, m, recovered
+	s.workers, s.strangers, s.sentOn, s.mapping, s.recovered = map[string]brief{}, 0, 0, m, recovered
 }
 
-// Note takes a worker in as it was saved.
+// Note counts a worker as it was saved.
 func (s *Stats) Note(employee string, w latest.Worker) {
 	if !w.Known() {
 		s.Forget([]string{employee}) // its only event was rejected
@@ -52,7 +52,7 @@ func (s *Stats) Note(employee string, w latest.Worker) {
 	}
 	b := brief{
 		at: w.Latest.At, on: w.Latest.On, unresolved: w.Unresolved && w.Hold == nil, unconfirmed: w.Unconfirmed(), stranger: w.Stranger(),
-		told: w.ToldOn(),
+		sentOn: w.SentOn(),
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -63,7 +63,7 @@ func (s *Stats) Note(employee string, w latest.Worker) {
 	}
 	s.workers[employee] = b
 	s.strangers += number(b.stranger) - number(before.stranger)
-	s.told += number(b.told) - number(before.told)
+	s.sentOn += number(b.sentOn) - number(before.sentOn)
 }
 
 func number(is bool) int {
@@ -80,11 +80,11 @@ func (s *Stats) Strangers() int {
 	return s.strangers
 }
 
-// Told counts the workers whom AtHoc was told to be on duty.
-func (s *Stats) Told() int {
+// SentOn counts the workers whom AtHoc was told to be on duty.
+func (s *Stats) SentOn() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.told
+	return s.sentOn
 }
 
 // Forget drops workers.
@@ -93,12 +93,12 @@ func (s *Stats) Forget(employees []string) {
 	defer s.mu.Unlock()
 	for _, employee := range employees {
 		s.strangers -= number(s.workers[employee].stranger)
-		s.told -= number(s.workers[employee].told)
+		s.sentOn -= number(s.workers[employee].sentOn)
 		delete(s.workers, employee)
 	}
 }
 
-// Remap takes another mapping in.
+// Remap switches to another mapping.
 func (s *Stats) Remap(m *mapping.Index) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -116,7 +116,7 @@ func (s *Stats) SetRecovered(recovered bool) {
 	s.recovered = recovered
 }
 
-// Count adds everything up. A worker without a user waits for no confirmation: what was sent to a former user is nobody's now.
+// Count adds everything up. A worker without a user waits for no confirmation: what was sent to a former user no longer counts.
 func (s *Stats) Count(now time.Time, rules latest.Rules) control.ResolverState {
 	s.mu.Lock()
 	defer s.mu.Unlock()

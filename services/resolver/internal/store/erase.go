@@ -1,6 +1,6 @@
 package store
 
-// This file takes a worker out of the store, who is erased.
+// This file erases a worker from the store.
 
 import (
 	"bytes"
@@ -12,8 +12,8 @@ import (
 	"bobosync/shared/erase"
 )
 
-// Erase deletes a worker, and takes him out of what is remembered of replays and mass changes. Then the file is written anew, so that no
-// free page holds anything of him.
+// Erase deletes a worker, also from what is kept of replays and mass changes. Then the file is rewritten, so that no free page holds
+// anything of him.
 func (s *Store) Erase(ctx context.Context, n erase.Names) error {
 	err := s.db.Update(func(tx *bbolt.Tx) error {
 		if err := tx.Bucket(workersBucket).Delete([]byte(n.Employee)); err != nil {
@@ -35,7 +35,7 @@ func (s *Store) Erase(ctx context.Context, n erase.Names) error {
 	return nil
 }
 
-// redact takes a person out of a bucket of JSON values.
+// redact removes a person from a bucket of JSON values.
 func redact(b *bbolt.Bucket, n erase.Names) error {
 	changed := map[string][]byte{}
 	err := b.ForEach(func(k, data []byte) error {

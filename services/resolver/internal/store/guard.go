@@ -1,6 +1,6 @@
 package store
 
-// This file keeps what the guard remembers: the history of changes, and the holds.
+// This file keeps the guard's state: the history of changes, and the holds.
 
 import (
 	"encoding/json"
@@ -19,14 +19,14 @@ const (
 	holdPrefix = "group/"
 )
 
-// GuardChange is what of the guard's memory is another.
+// GuardChange holds the changed parts of the guard's state.
 type GuardChange struct {
 	Since  time.Time
 	Recent []guard.Recent
-	// Hours are those that are another, and Before is the first that is kept.
+	// Hours are the changed ones; those earlier than Before are deleted.
 	Hours  map[string]guard.Hour
 	Before string
-	// Groups are the holds that are another.
+	// Groups are the changed holds.
 	Groups []*guard.Group
 }
 
@@ -44,7 +44,7 @@ func (c *GuardChange) put(b *bbolt.Bucket) error {
 			err = b.Put([]byte(key), data)
 		}
 		if err != nil {
-			return fmt.Errorf("write what the guard remembers: %w", err)
+			return fmt.Errorf("write the guard's state: %w", err)
 		}
 	}
 
@@ -60,12 +60,12 @@ func (c *GuardChange) put(b *bbolt.Bucket) error {
 	return nil
 }
 
-// ForgetHold forgets a hold about which was decided.
+// ForgetHold deletes a decided hold.
 func (s *Store) ForgetHold(id string) error {
 	return s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(guardBucket).Delete([]byte(holdPrefix + id)) })
 }
 
-// Guard returns what the guard remembers. known is false if it never remembered anything.
+// Guard returns the guard's state. known is false if there has never been one.
 func (s *Store) Guard() (h guard.History, groups []*guard.Group, known bool, err error) {
 	h.Hours = map[string]guard.Hour{}
 	err = s.db.View(func(tx *bbolt.Tx) error {
@@ -87,7 +87,7 @@ func (s *Store) Guard() (h guard.History, groups []*guard.Group, known bool, err
 		})
 	})
 	if err != nil {
-		err = fmt.Errorf("read what the guard remembers: %w", err)
+		err = fmt.Errorf("read the guard's state: %w", err)
 	}
 	return h, groups, known, err
 }

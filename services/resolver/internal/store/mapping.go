@@ -1,6 +1,6 @@
 package store
 
-// This file puts a mapping in the place of another.
+// This file replaces a mapping.
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 	"bobosync/shared/boltdb"
 )
 
-// ReplaceMapping puts a mapping in the place of the one before: whole, or not at all if it fails. It is written beside the other in
+// ReplaceMapping replaces the mapping: whole, or not at all if it fails. The new one is written beside the other in
 // parts, sorted, and put in force by a last small transaction; a part that ctx or a crash has left behind is dropped the next time.
 func (s *Store) ReplaceMapping(ctx context.Context, snapshot string, users map[string]string) error {
 	err := s.db.Update(func(tx *bbolt.Tx) error {

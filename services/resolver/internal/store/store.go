@@ -75,7 +75,7 @@ func Open(path string, log *slog.Logger) (*Store, error) {
 		return nil
 	})
 	if err != nil {
-		_ = db.Close() // the first error is the one to tell
+		_ = db.Close() // the first error is the one to return
 		return nil, err
 	}
 	return &Store{db: db}, nil
@@ -119,7 +119,7 @@ func (s *Store) SetHoldOff(until time.Time) error {
 	return s.db.SetMeta(holdOffKey, until.UTC().Format(time.RFC3339))
 }
 
-// Forgotten is the time of the newest event that was forgotten, in Unix seconds; 0 if none was since the files were read again.
+// Forgotten is the time of the newest event that was dropped, in Unix seconds; 0 if none was since the files were read again.
 func (s *Store) Forgotten() (int64, error) {
 	v, err := s.db.Meta(forgottenKey)
 	if err != nil || v == "" {
@@ -159,14 +159,14 @@ func (s *Store) Renew() error {
 // Snapshot names the mapping in use; "" if there never was one.
 func (s *Store) Snapshot() (string, error) { return s.db.Meta(mappingKey) }
 
-// View gives a consistent look at workers and mapping. It must not outlive f.
+// View gives f a consistent view of workers and mapping. It must not outlive f.
 func (s *Store) View(f func(View) error) error {
 	return s.db.View(func(tx *bbolt.Tx) error {
 		return f(View{tx.Bucket(workersBucket), tx.Bucket(mappingBucket)})
 	})
 }
 
-// View is a look at workers and mapping.
+// View is a consistent view of workers and mapping.
 type View struct {
 	workers, mapping *bbolt.Bucket
 }
@@ -233,7 +233,7 @@ type Change struct {
 	Recovered bool
 	// Replay, if not nil, is a replay as it is now.
 	Replay *control.ReplayState
-	// Guard, if not nil, is what the guard remembers.
+	// Guard, if not nil, is the guard's state.
 	Guard *GuardChange
 }
 

@@ -24,7 +24,7 @@ func BenchmarkSave(b *testing.B) {
 	b.Cleanup(func() { _ = s.Close() }) // nothing is read from it
 	workers := map[string]latest.Worker{}
 	for i := range 20_000 {
-		e := latest.Event{Version: event.Version{Rank: 1795462717, Order: 1795462717248371230, Row: i}, File: fmt.Sprintf("%064x", i), On: true, At: 1795462717}
+		e := latest.Event{Version: event.Version{Rank: 1795462717, Sequence: 1795462717248371230, Row: i}, File: fmt.Sprintf("%064x", i), On: true, At: 1795462717}
 		sent := latest.Sent{User: fmt.Sprintf("firstname.lastname.%d@example.org", i), File: e.File, Version: e.Version, On: true, At: e.At}
 		workers[fmt.Sprintf("%05d", i)] = latest.Worker{Latest: e, Open: true, Sent: &sent, Confirmed: &latest.Confirmed{Sent: sent, Outcome: event.Applied, Answered: 1795462717}}
 	}

@@ -26,7 +26,7 @@ type Takeover struct {
 	js       jetstream.JetStream
 	roster   *roster.Roster
 	releaser *release.Releaser
-	// reread has the files read again.
+	// reread makes ingest read the files again.
 	reread func(context.Context) error
 	// parts are the chunks of a mapping that is not complete yet, and applied is the last sequence of the one in force.
 	parts   mapping.Assembler
@@ -78,12 +78,12 @@ func (t *Takeover) take(ctx context.Context, item *bus.Item) error {
 		return nil
 	}
 	if item.Sequence <= t.applied {
-		return nil // it has come again, and a newer mapping is in force
+		return nil // it was redelivered, and a newer mapping is in force
 	}
 	users := t.parts.Add(chunk)
 	if users == nil && item.NumPending == 0 && chunk.Snapshot != t.roster.Mapping().Snapshot() {
 		// The chunks before it may have been acknowledged by a session that has ended.
-		snapshot, all, err := Latest(ctx, t.js)
+		snapshot, all, err := mapping.Latest(ctx, t.js, t.roster.Log)
 		if err != nil {
 			return err
 		}
@@ -101,25 +101,7 @@ func (t *Takeover) take(ctx context.Context, item *bus.Item) error {
 	return nil
 }
 
-// Latest reads the newest mapping that the stream holds whole. Its snapshot is "" if there is none.
-func Latest(ctx context.Context, js jetstream.JetStream) (snapshot string, users map[string]string, err error) {
-	var parts mapping.Assembler
-	err = bus.Read(ctx, js, topology.StreamMapping, bus.ReadFrom{}, func(data []byte, _ string) {
-		var chunk event.MappingChunk
-		if event.Decode(data, &chunk) != nil {
-			return
-		}
-		if whole := parts.Add(chunk); whole != nil {
-			snapshot, users = chunk.Snapshot, whole
-		}
-	})
-	if err != nil {
-		return "", nil, fmt.Errorf("read the mapping again: %w", err)
-	}
-	return snapshot, users, nil
-}
-
-// apply puts a whole mapping in the place of the one before, and sends the status of the workers whom it concerns. As with
+// apply replaces the mapping by a whole new one, and sends the status of the workers whom it concerns. As with
 // entries, it is saved first.
 func (t *Takeover) apply(ctx context.Context, next *mapping.Index, users map[string]string) error {
 	r, before := t.roster, t.roster.Mapping()
@@ -140,7 +122,7 @@ func (t *Takeover) apply(ctx context.Context, next *mapping.Index, users map[str
 	if err != nil {
 		return fmt.Errorf("compare the mapping with the workers: %w", err)
 	}
-	// A worker who is marked though the mapping is not stored is resolved once more, with the mapping of before.
+	// A worker who is marked though the mapping is not stored is resolved again, with the previous mapping.
 	if err := r.Save(ctx, change); err != nil {
 		return err
 	}
@@ -163,12 +145,12 @@ func (t *Takeover) apply(ctx context.Context, next *mapping.Index, users map[str
 	return nil
 }
 
-// remap marks a worker unresolved if the new mapping names another user than the one before, or than the last update went to, and
-// reports whether it did. AtHoc's last answer then counts no longer: the user may have been another worker's meanwhile, and hold that
+// remap marks a worker unresolved if the new mapping names another user than the previous one, or than the last update went to, and
+// reports whether it did. AtHoc's last answer then no longer counts: the user may have been another worker's meanwhile, and hold that
 // worker's status.
 func remap(w *latest.Worker, before, user string) bool {
 	if user == "" {
-		return false // nobody to send to
+		return false // no user to send to
 	}
 	another := topology.NormalUsername(before) != topology.NormalUsername(user)
 	elsewhere := w.Sent != nil && topology.NormalUsername(w.Sent.User) != topology.NormalUsername(user)

@@ -1,4 +1,4 @@
-// Package trial tells what bookings would do, and does nothing of it: the decisions are those of package latest, on copies.
+// Package trial finds out what bookings would do, without doing it: the decisions are those of package latest, on copies.
 package trial
 
 import (
@@ -12,7 +12,7 @@ import (
 	"bobosync/shared/event"
 )
 
-// Try answers a request. It takes the roster's lock for moments only, to ask the guard, and so holds up nobody.
+// Try answers a request. It takes the roster's lock for moments only, to ask the guard, and so blocks nobody.
 func Try(r *roster.Roster, req control.TryRequest) (control.TryAnswer, error) {
 	var answer control.TryAnswer
 	if len(req.Entries) > control.MaxTryEntries {
@@ -47,14 +47,14 @@ func Try(r *roster.Roster, req control.TryRequest) (control.TryAnswer, error) {
 	return answer, err
 }
 
-// clearing is what kind of change it is now that duty is cleared for its age. From which feed the file would come is not known.
+// clearing is the kind of change now if duty is cleared for its age. From which feed the file would come is not known.
 func clearing(r *roster.Roster, now time.Time) guard.Kind {
 	r.Lock()
 	defer r.Unlock()
 	return r.Holds.Clearing("", now)
 }
 
-// judge asks the guard about changes, which it does not remember.
+// judge asks the guard about changes, which it does not count.
 func judge(r *roster.Roster, now time.Time, changes guard.Counts) *control.TryGuard {
 	r.Lock()
 	defer r.Unlock()
@@ -63,8 +63,8 @@ func judge(r *roster.Roster, now time.Time, changes guard.Counts) *control.TryGu
 	for kind, n := range changes {
 		g.Changes[string(kind)] = n
 	}
-	for _, t := range r.Holds.Judge(now, r.Stats.Told(), changes) {
-		g.Unusual = append(g.Unusual, control.TryUnusual{GuardTold: control.GuardTold{
+	for _, t := range r.Holds.Judge(now, r.Stats.SentOn(), changes) {
+		g.Unusual = append(g.Unusual, control.TryUnusual{UnusualChange: control.UnusualChange{
 			Kind: string(t.Kind), At: now.UTC(), Users: t.Users, Allowed: t.Allowed, Usual: t.Usual, OnDuty: t.OnDuty,
 		}, Hold: t.Hold})
 	}
@@ -90,7 +90,7 @@ type decided struct {
 	before latest.Worker
 }
 
-// decide tells what follows from a booking of a file that arrives now, for a worker who is mapped to user.
+// decide returns what follows from a booking of a file that arrives now, for a worker who is mapped to user.
 func decide(w latest.Worker, e event.Entry, file, user string, now time.Time, rules latest.Rules) decided {
 	booked := latest.Event{Version: e.Version(now.UnixNano()), File: file, On: e.On, At: e.At}
 	if taken, _ := w.Take(booked, false); taken == latest.Older {

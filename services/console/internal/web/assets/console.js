@@ -1,7 +1,7 @@
 // The watchdog of pages that keep themselves up to date, and the keys. It works, and says so, when nothing else does.
 (() => {
   'use strict';
-  // A page says that it is not live within 10 s, and is looked at each half second.
+  // A page says that it is not live within 10 s, and is checked each half second.
   const patience = 8000;
   const root = document.documentElement;
   const get = (id) => document.getElementById(id);
@@ -45,8 +45,8 @@
     show();
   }
 
-  // again opens the stream anew: htmx does so by itself only with one that was open and has ended. A screen on the wall loads its page again as
-  // soon as it can be had: its token is in the address, and a console that has started anew knows it by nothing else.
+  // again reopens the stream: htmx does so by itself only with one that was open and has ended. A screen on the wall loads its page again as
+  // soon as it can be had: its token is in the address, and a console that has restarted knows it by nothing else.
   function again() {
     if (Date.now() - tried <= patience) return;
     tried = Date.now();
@@ -68,7 +68,7 @@
     return !slept;
   }
 
-  // hear notes what is known: facts of age seconds ago, however late they are told.
+  // hear notes what is known: facts of age seconds ago, however late they arrive.
   function hear(at, age) {
     heard = Date.now() - age * 1000;
     since = at;

@@ -8,8 +8,8 @@ import (
 	"bobosync/services/janitor/internal/state"
 )
 
-// Memory is a state.Entry that lies in memory, and can be out of reach. Its fields are for tests to set.
-type Memory struct {
+// Fake is a state.Entry that lies in memory, and can be out of reach. Its fields are for tests to set.
+type Fake struct {
 	mu       sync.Mutex
 	Value    []byte
 	Revision uint64
@@ -17,14 +17,14 @@ type Memory struct {
 }
 
 // Load implements state.Entry.
-func (m *Memory) Load(context.Context) ([]byte, uint64, error) {
+func (m *Fake) Load(context.Context) ([]byte, uint64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.Value, m.Revision, m.Err
 }
 
 // Save implements state.Entry.
-func (m *Memory) Save(_ context.Context, value []byte, revision uint64) (uint64, error) {
+func (m *Fake) Save(_ context.Context, value []byte, revision uint64) (uint64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {

@@ -1,0 +1,135 @@
+//go:build unix
+
+package harness
+
+// The AtHoc of a stack: its simulator, and who is in it.
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"time"
+
+	"bobosync/cmd/athocsim/sim"
+	"bobosync/e2e/workload"
+	"bobosync/shared/pause"
+)
+
+func (s *Stack) startSimulator() error {
+	data, err := json.Marshal(s.initialUsers())
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(s.Path("users.json"), data, 0o600); err != nil {
+		return fmt.Errorf("write the users: %w", err)
+	}
+	env := map[string]string{
+		"ATHOCSIM_CLIENT_ID": s.env["CLIENT_ID"], "ATHOCSIM_CLIENT_SECRET": s.env["CLIENT_SECRET"],
+		"ATHOCSIM_USERNAME": s.env["APIUSER"], "ATHOCSIM_PASSWORD": s.env["PASSWORD"], "ATHOCSIM_ORG": s.env["ORG_CODE"],
+	}
+	admin := address(s.ports.admin)
+	if s.front, err = NewProxy(address(s.ports.sim)); err != nil {
+		return err
+	}
+	s.front.tap = s.cfg.Tap
+	s.front.Refuse(true)
+	s.Sim = newSimulator(admin)
+	_, err = s.add(AtHoc, "athocsim", env, "-listen", address(s.ports.sim), "-admin", admin, "-state", s.Path("athoc.state"),
+		"-call-log", s.Path(callLog), "-users-file", s.Path("users.json"), "-log-level", "DEBUG", "-echo-case", "random",
+		"-latency", "20ms", "-latency-jitter", "60ms")
+	if err != nil {
+		return err
+	}
+	return s.introduce()
+}
+
+// initialUsers are the attributes of AtHoc's users when the simulator is started for the first time.
+func (s *Stack) initialUsers() []map[string]string {
+	users := []map[string]string{}
+	add := func(login string, attributes map[string]string) {
+		attributes = maps.Clone(attributes)
+		attributes[sim.LoginID] = login
+		users = append(users, attributes)
+	}
+	if s.cfg.Past != nil {
+		for login, attributes := range s.cfg.Past.Final {
+			add(login, attributes)
+		}
+		return users
+	}
+	for _, u := range s.users() {
+		add(u.Login, u.Attributes)
+	}
+	return users
+}
+
+// introduce tells a simulator that has just started whom it must refuse, and opens the way to it.
+func (s *Stack) introduce() error {
+	err := s.eventually(20*time.Second, "the simulator answers", func() (bool, error) {
+		_, err := s.Sim.Stats(s.ctx)
+		return err == nil, nil
+	})
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.lasting = nil
+	s.mu.Unlock()
+	var forbidden []string
+	for _, u := range s.users() {
+		if u.Forbidden {
+			forbidden = append(forbidden, u.Login)
+		}
+	}
+	if len(forbidden) > 0 {
+		id, err := s.Sim.Fault(s.ctx, sim.Fault{Kind: sim.FaultDenyUser, Users: forbidden})
+		if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.lasting = append(s.lasting, id)
+		s.mu.Unlock()
+	}
+	s.front.Refuse(false)
+	return nil
+}
+
+// RestartSimulator kills the simulator and starts it again with the state it had, after that time. Faults and settings are
+// forgotten.
+func (s *Stack) RestartSimulator(ctx context.Context, after time.Duration) error {
+	s.front.Refuse(true)
+	p := s.Process(AtHoc)
+	if err := p.Kill(); err != nil {
+		return err
+	}
+	s.front.Cut()
+	_ = pause.For(ctx, after)
+	if err := p.Start(); err != nil {
+		return err
+	}
+	return s.introduce()
+}
+
+// RefuseAtHoc makes AtHoc unreachable, or reachable again.
+func (s *Stack) RefuseAtHoc(on bool) {
+	s.front.Refuse(on)
+	if on {
+		s.front.Cut()
+	}
+}
+
+// RemoveUsers takes those users out of AtHoc that the plan says, once the mapping is known.
+func (s *Stack) RemoveUsers() error {
+	var logins []string
+	for _, w := range s.cfg.Plan.Workers {
+		if w.Role == workload.Removed {
+			logins = append(logins, w.Login)
+		}
+	}
+	if len(logins) == 0 {
+		return nil
+	}
+	return s.Sim.Remove(s.ctx, logins...)
+}

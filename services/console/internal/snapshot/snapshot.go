@@ -1,0 +1,178 @@
+// Package snapshot polls the status of all services for all viewers of pages: once a second while there are any, seldom otherwise.
+// Many viewers cost the services as much as one.
+package snapshot
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"bobosync/shared/verdict"
+)
+
+const (
+	// busy and idle are the times between two polls, with and without viewers.
+	busy = time.Second
+	idle = 15 * time.Second
+	// fresh is how old a page's facts may be, and freshTimeout how long a page waits for newer ones.
+	fresh        = 1500 * time.Millisecond
+	freshTimeout = 2 * time.Second
+)
+
+// Snapshot is what is known at one moment.
+type Snapshot struct {
+	Facts   verdict.Facts
+	Verdict verdict.Verdict
+	// Known are the last facts that could be had; they are Facts unless the broker is away.
+	Known verdict.Facts
+	// Begun and Taken are when taking it began and ended, and Number counts the looks.
+	Begun, Taken time.Time
+	Number       int
+}
+
+// Collector keeps the latest snapshot. It may be used by several goroutines.
+type Collector struct {
+	observe func(context.Context) (verdict.Facts, error)
+	wake    chan struct{}
+
+	mu       sync.Mutex
+	latest   Snapshot
+	began    time.Time
+	changes  time.Time // when something was last changed from here
+	watchers int
+	changed  chan struct{}
+}
+
+// New makes a collector that asks with observe.
+func New(observe func(context.Context) (verdict.Facts, error)) *Collector {
+	return &Collector{observe: observe, wake: make(chan struct{}, 1), changed: make(chan struct{})}
+}
+
+// Run looks again and again until ctx ends.
+func (c *Collector) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		case <-c.wake:
+			if !c.wait(ctx) {
+				return nil
+			}
+		}
+		c.collect(ctx)
+		timer.Reset(c.pause())
+	}
+}
+
+// wait keeps the least time between two looks, unless something was changed from here; it reports false if ctx ended.
+func (c *Collector) wait(ctx context.Context) bool {
+	c.mu.Lock()
+	since := time.Since(c.began)
+	if c.changes.After(c.began) {
+		since = busy
+	}
+	c.mu.Unlock()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(busy - since):
+		return true
+	}
+}
+
+func (c *Collector) pause() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.watchers > 0 {
+		return max(busy-time.Since(c.began), 0)
+	}
+	return idle
+}
+
+// collect takes a snapshot and wakes those who wait for it.
+func (c *Collector) collect(ctx context.Context) {
+	c.mu.Lock()
+	c.began = time.Now()
+	c.mu.Unlock()
+	facts, err := c.observe(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return
+		}
+		facts = verdict.Facts{At: time.Now(), Unreachable: &verdict.Unreachable{
+			Cause: verdict.CauseBroker, Text: "the broker cannot be asked", Do: "check the console's settings NATS_URL, NATS_CREDS and NATS_CA", Err: err,
+		}}
+	}
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := Snapshot{Facts: facts, Verdict: verdict.Judge(facts, verdict.Limits{SilentAfter: verdict.DefaultSilentAfter}), Known: facts, Begun: c.began, Taken: time.Now(), Number: c.latest.Number + 1}
+	if !facts.Reached() {
+		s.Known = c.latest.Known
+	}
+	c.latest = s
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// Latest returns the latest snapshot, and a channel that is closed when there is another.
+func (c *Collector) Latest() (Snapshot, <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.latest, c.changed
+}
+
+// Fresh returns a snapshot for a page: one of now, that has seen what was changed from here, unless that takes too long.
+func (c *Collector) Fresh(ctx context.Context) Snapshot {
+	ctx, cancel := context.WithTimeout(ctx, freshTimeout)
+	defer cancel()
+	for {
+		s, changed := c.Latest()
+		if s.Number > 0 && time.Since(s.Taken) < fresh && !c.changedSince(s.Begun) {
+			return s
+		}
+		c.hurry()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			s, _ = c.Latest()
+			return s
+		}
+	}
+}
+
+// Changed notes that something was changed from here just now, so that no page shows what was before.
+func (c *Collector) Changed() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.changes = time.Now()
+}
+
+func (c *Collector) changedSince(t time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.changes.After(t)
+}
+
+// Watch makes it poll once a second until stop is called.
+func (c *Collector) Watch() (stop func()) {
+	c.add(1)
+	c.hurry()
+	return sync.OnceFunc(func() { c.add(-1) })
+}
+
+func (c *Collector) add(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.watchers += n
+}
+
+func (c *Collector) hurry() {
+	select {
+	case c.wake <- struct{}{}:
+	default: // it is awake already
+	}
+}

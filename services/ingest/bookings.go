@@ -1,0 +1,151 @@
+package ingest
+
+// What a worker has booked, read again from the files, with what became of each row: also of those that were superseded before anything was sent.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"bobosync/services/ingest/internal/bobocsv"
+	"bobosync/services/ingest/internal/content"
+	"bobosync/services/ingest/internal/files"
+	"bobosync/services/ingest/internal/ledger"
+	"bobosync/shared/control"
+)
+
+const (
+	// bookingsTime is how long files are read for one question.
+	bookingsTime = 8 * time.Second
+	// maxBookings is how many bookings an answer has.
+	maxBookings = 500
+)
+
+// errFileGone: no copy of a file is where the ledger knows one.
+var errFileGone = errors.New("the file is not there any more")
+
+// bookings lists those of a worker in the files that came within a time, the latest file first.
+func (o *operators) bookings(ctx context.Context, req control.BookingsRequest) (control.BookingsAnswer, error) {
+	answer := control.BookingsAnswer{Bookings: []control.Booking{}} // JSON's null is no list
+	if req.Employee == "" {
+		return answer, control.Refuse("name a worker by the employee id")
+	}
+	all, err := o.ledger.Files()
+	if err != nil {
+		return answer, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, bookingsTime)
+	defer cancel()
+	for _, f := range slices.Backward(all) {
+		if came := f.Arrival(); came.Before(req.From) || came.After(req.To) || f.Rows == 0 {
+			continue
+		}
+		found, err := o.bookingsIn(ctx, f, req.Employee)
+		if errors.Is(err, errFileGone) {
+			found, err = o.bookingsOfMoved(ctx, f, req.Employee)
+		}
+		switch {
+		case errors.Is(err, errFileGone):
+			answer.Gone++
+		case err != nil || len(answer.Bookings)+len(found) > maxBookings:
+			answer.Unread++
+		default:
+			answer.Bookings = append(answer.Bookings, found...)
+		}
+	}
+	return answer, nil
+}
+
+// bookingsIn reads a file, wherever a copy of it lies.
+func (o *operators) bookingsIn(ctx context.Context, f *ledger.File, employee string) ([]control.Booking, error) {
+	failure := errFileGone
+	for _, p := range f.Copies {
+		path := p.MovedTo
+		if p.InInput() {
+			dir, _ := o.cfg.Inputs().Dir(p.Name)
+			path = filepath.Join(dir, files.Base(p.Name))
+		}
+		if path == "" {
+			continue
+		}
+		src, err := content.Open(ctx, path, content.Options{MaxSize: o.cfg.MaxFileSize})
+		if err != nil {
+			continue // another copy may be there
+		}
+		found, err := o.bookingsFrom(ctx, src, f, employee)
+		src.Close()
+		if err == nil {
+			return found, nil
+		}
+		failure = err
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return nil, failure
+}
+
+// bookingsOfMoved reads a file that was not where the record said, if it has just been moved: the ledger notes a move after it was made.
+func (o *operators) bookingsOfMoved(ctx context.Context, before *ledger.File, employee string) ([]control.Booking, error) {
+	resume := o.mover.Pause() // until what was moved is noted
+	resume()
+	now, err := o.ledger.File(before.ID)
+	if err != nil {
+		return nil, err
+	}
+	if now == nil || slices.EqualFunc(now.Copies, before.Copies, func(a, b ledger.Copy) bool { return a.Name == b.Name && a.MovedTo == b.MovedTo }) {
+		return nil, errFileGone
+	}
+	return o.bookingsIn(ctx, now, employee)
+}
+
+func (o *operators) bookingsFrom(ctx context.Context, src *content.File, f *ledger.File, employee string) ([]control.Booking, error) {
+	if src.ID != f.ID {
+		return nil, errFileGone // another file is in its place
+	}
+	text, err := src.Text(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var found []control.Booking
+	rows := bobocsv.NewReader(text, bobocsv.Options{Zone: o.cfg.Zone.Location()})
+	for {
+		row, err := rows.Read()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read %s again: %w", ledger.Display(f.Name), err)
+		}
+		if e := row.Entry; row.Reason == 0 && e.Employee == employee {
+			found = append(found, control.Booking{
+				File: f.ID, Name: ledger.Display(f.Name), Line: e.Row, On: e.On, At: time.Unix(e.At, 0).UTC(), Arrived: f.Arrival(),
+			})
+		}
+	}
+	return found, o.addOutcomes(f.ID, found)
+}
+
+// addOutcomes adds to the bookings of one file, in the order of their lines, what became of them.
+func (o *operators) addOutcomes(id string, found []control.Booking) error {
+	if len(found) == 0 {
+		return nil
+	}
+	left := found
+	for row, err := range o.ledger.Rows(id, func(ledger.Code) bool { return true }) {
+		if err != nil {
+			return err
+		}
+		if row.Line == left[0].Line {
+			left[0].Outcome, left[0].Text = row.Code.String(), explain(row)
+			if left = left[1:]; len(left) == 0 {
+				break
+			}
+		}
+	}
+	return nil
+}

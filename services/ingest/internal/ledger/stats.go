@@ -1,0 +1,254 @@
+package ledger
+
+import (
+	"maps"
+	"sync"
+	"time"
+)
+
+// view is what of a record is counted. The zero view is that of a file that is not there.
+type view struct {
+	status    Status
+	firstSeen time.Time
+	arrival   time.Time
+	newest    time.Time // when a copy of it was found last
+	finished  time.Time
+	pending   int
+	failed    bool
+	imported  bool
+	rows      int
+	rejected  int
+	codes     map[Code]int
+	name      string
+	problem   string
+	readings  int
+}
+
+func viewOf(f *File) view {
+	v := view{
+		status: f.Status, firstSeen: f.FirstSeen, arrival: f.Arrival(), newest: f.FirstSeen, finished: f.Finished, pending: max(f.Pending(), 0),
+		failed: f.Failed(), imported: f.Imported, rows: f.Rows, rejected: f.Rejected, codes: maps.Clone(f.Codes),
+		name: f.Name, problem: f.Problem, readings: f.Readings,
+	}
+	for _, p := range f.Copies {
+		if p.Found.After(v.newest) {
+			v.newest = p.Found
+		}
+	}
+	return v
+}
+
+// open reports whether the file still waits, through reports whether it is done.
+func (v view) open() bool    { return v.status == Reading || v.status == Waiting }
+func (v view) through() bool { return v.status == Done || v.status == Moved }
+
+// Change is what a commit did to a file, for those who count. The same outcome noted again is no change.
+type Change struct {
+	// Finished reports that the last row of the file got its outcome; Failed, that the file belongs to the failed ones.
+	Finished bool
+	Failed   bool
+	// Rows counts the rows by the code that they were given, without those that were settled before the ledger was begun.
+	Rows map[Code]int
+	// Read is there when a new file was read to its end, for the first time, and is a text.
+	Read *Read
+}
+
+// Read is a file that was read.
+type Read struct {
+	// Name is the name under which it came first, Arrived when that was, and Rows counts its good rows.
+	Name    string
+	Arrived time.Time
+	Rows    int
+}
+
+func changed(before, after view) (c Change, some bool) {
+	if after.imported || after.status == "" {
+		return c, false
+	}
+	c.Finished, c.Failed = after.through() && !before.through(), after.failed
+	for code, n := range after.codes {
+		if more := n - before.codes[code]; more > 0 && code != SettledEarlier {
+			if c.Rows == nil {
+				c.Rows = map[Code]int{}
+			}
+			c.Rows[code] = more
+		}
+	}
+	if (before.status == "" || before.status == Reading) && after.status != Reading && after.readings == 0 && after.problem == "" {
+		c.Read = &Read{Name: after.name, Arrived: after.arrival, Rows: after.rows - after.rejected}
+	}
+	return c, c.Finished || c.Rows != nil || c.Read != nil
+}
+
+// stats counts what is asked for all the time, so that no question costs a walk through all records. It follows the
+// commits. It is safe for concurrent use.
+type stats struct {
+	mu       sync.Mutex
+	open     map[string]view
+	newest   time.Time
+	day      string // in the machine's zone, of the latest file that was finished
+	today    Counts
+	doubts   doubts
+	onChange func(Change)
+	// onConfirm is called for each row that AtHoc has confirmed, after the commit.
+	onConfirm func(Confirmed)
+}
+
+func newStats() *stats {
+	return &stats{
+		open: map[string]view{}, today: Counts{Codes: map[Code]int{}}, doubts: doubts{recent: map[string]view{}}, onChange: func(Change) {},
+		onConfirm: func(Confirmed) {},
+	}
+}
+
+// Counts counts files and rows.
+type Counts struct {
+	// Done and Failed count the files by where they go.
+	Done, Failed   int
+	Rows, Rejected int
+	Codes          map[Code]int
+}
+
+func (c *Counts) add(v view, sign int) {
+	if v.failed {
+		c.Failed += sign
+	} else {
+		c.Done += sign
+	}
+	c.Rows += sign * v.rows
+	c.Rejected += sign * v.rejected
+	for code, n := range v.codes {
+		if c.Codes[code] += sign * n; c.Codes[code] == 0 {
+			delete(c.Codes, code)
+		}
+	}
+}
+
+// change follows what became of a file. A removed file does not take back what was counted today.
+func (c *stats) change(id string, before, after view) {
+	c.mu.Lock()
+	c.note(id, before, after)
+	report := c.onChange
+	c.mu.Unlock()
+	if what, some := changed(before, after); some {
+		report(what)
+	}
+}
+
+func (c *stats) note(id string, before, after view) {
+	c.doubts.note(id, before, after)
+	if delete(c.open, id); after.open() {
+		after.codes = nil // they are not asked for
+		c.open[id] = after
+	}
+	if after.newest.After(c.newest) {
+		c.newest = after.newest
+	}
+	if before.through() && after.status != "" && dayOf(before.finished) == c.day {
+		c.today.add(before, -1) // it is counted again, or was taken up again
+	}
+	if !after.through() {
+		return
+	}
+	day := dayOf(after.finished)
+	if day > c.day {
+		c.day, c.today = day, Counts{Codes: map[Code]int{}}
+	}
+	if day == c.day {
+		c.today.add(after, 1)
+	}
+}
+
+func dayOf(t time.Time) string { return t.Local().Format(time.DateOnly) }
+
+// countAll counts what the ledger holds when it is opened.
+func (l *Ledger) countAll() error {
+	return l.View(func(tx *Tx) error {
+		return tx.tx.Bucket(bucketFiles).ForEach(func(k, _ []byte) error {
+			f, err := tx.file(k)
+			if err == nil {
+				l.stats.note(f.ID, view{}, f.stored)
+			}
+			return err
+		})
+	})
+}
+
+// OnChange makes fn be called for each change, after its commit and one after the other. Set it before the ledger is used; fn must not
+// use the ledger.
+func (l *Ledger) OnChange(fn func(Change)) {
+	l.stats.mu.Lock()
+	defer l.stats.mu.Unlock()
+	l.stats.onChange = fn
+}
+
+// Confirmed is a row whose event AtHoc has taken.
+type Confirmed struct {
+	// File and Name are those of its file, which came at Arrived and had stopped changing at Ready.
+	File, Name     string
+	Arrived, Ready time.Time
+	Line           int
+	Employee       string
+	// AtHoc is how long the event has waited for AtHoc's answer.
+	AtHoc time.Duration
+}
+
+// OnConfirm makes fn be called for each row that AtHoc confirms; see OnChange.
+func (l *Ledger) OnConfirm(fn func(Confirmed)) {
+	l.stats.mu.Lock()
+	defer l.stats.mu.Unlock()
+	l.stats.onConfirm = fn
+}
+
+// confirm reports a row when the transaction is committed.
+func (t *Tx) confirm(f *File, r settlement) {
+	c := Confirmed{File: f.ID, Name: f.Name, Arrived: f.Arrival(), Ready: f.Ready, Line: r.line, Employee: r.employee, AtHoc: r.athoc}
+	t.tx.OnCommit(func() { t.stats.onConfirm(c) })
+}
+
+// Stats are the counts now.
+type Stats struct {
+	// Waiting counts the files that are not done, Rows their rows that are known to have no outcome yet. Oldest is when the
+	// oldest of them was first seen, zero if there is none.
+	Waiting int
+	Rows    int
+	Oldest  time.Time
+	// Held counts those of them that were read and of which all rows without an outcome wait for a person, and HeldRows the rows of any
+	// file that do.
+	Held, HeldRows int
+	// FirstArrival is when the first of the others came, and FirstFile is its name.
+	FirstArrival time.Time
+	FirstFile    string
+	// Newest is when any copy of any file was last found; zero if none ever was.
+	Newest time.Time
+	// Today counts what was finished on the day of the asking, in the machine's zone.
+	Today Counts
+	// Doubtful are files that were finished within the last 24 hours and brought no good row, or far fewer than is usual.
+	Doubtful []Doubtful
+}
+
+// Stats returns the counts now. It costs little, also with many thousands of files. held counts the rows that wait for a person's
+// decision, by file.
+func (l *Ledger) Stats(now time.Time, held map[string]int) Stats {
+	c := l.stats
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := Stats{Waiting: len(c.open), Newest: c.newest, Doubtful: c.doubts.list(now)}
+	for id, v := range c.open {
+		n := min(held[id], v.pending)
+		out.Rows, out.HeldRows = out.Rows+v.pending, out.HeldRows+n
+		if out.Oldest.IsZero() || v.firstSeen.Before(out.Oldest) {
+			out.Oldest = v.firstSeen
+		}
+		if n > 0 && n == v.pending && v.status == Waiting {
+			out.Held++
+		} else if out.FirstArrival.IsZero() || v.arrival.Before(out.FirstArrival) {
+			out.FirstArrival, out.FirstFile = v.arrival, v.name
+		}
+	}
+	if dayOf(now) == c.day {
+		out.Today = c.today
+		out.Today.Codes = maps.Clone(c.today.Codes)
+	}
+	return out
+}

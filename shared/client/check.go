@@ -1,0 +1,49 @@
+package client
+
+import (
+	"context"
+	"sync"
+
+	"bobosync/shared/audit"
+	"bobosync/shared/bus"
+	"bobosync/shared/check"
+	"bobosync/shared/control"
+	"bobosync/shared/topology"
+)
+
+// Check has each running service check what it needs, all of them at the same time, and returns what they found. A service that gives no
+// answer is a problem. It fails only if none has given one.
+func Check(ctx context.Context, conn *bus.Conn, o Order) ([]check.Result, error) {
+	services := []topology.Service{topology.Ingest, topology.Resolver, topology.Publisher, topology.Janitor}
+	answers, errs := make([][]check.Result, len(services)), make([]error, len(services))
+	var asked sync.WaitGroup
+	for i, service := range services {
+		mine := o
+		if o.Once != "" {
+			mine.Once = audit.Member(o.Once, i)
+		}
+		asked.Go(func() {
+			answers[i], errs[i] = Give[[]check.Result](ctx, conn, mine, service, control.Check, control.RunRequest{})
+		})
+	}
+	asked.Wait()
+
+	var all []check.Result
+	silent := 0
+	for i, err := range errs {
+		all = append(all, answers[i]...)
+		if err != nil {
+			silent++
+			all = append(all, check.NoAnswer(services[i], err))
+		}
+	}
+	if silent == len(services) {
+		return nil, errs[0]
+	}
+	outcome := control.OutcomeOK
+	if check.Count(all, check.Problem) > 0 {
+		outcome = control.OutcomeFailed
+	}
+	o.note(ctx, conn, outcome, "check by the running services: "+check.Summary(all), nil)
+	return all, nil
+}
