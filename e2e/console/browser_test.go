@@ -40,6 +40,8 @@ const (
 	allVariable = "BOBOSYNC_CONSOLE_ALL"
 
 	within = time.Minute
+	// browserStarts is how often a browser is started at most.
+	browserStarts = 3
 	// password is that of all users, and hash its argon2id hash, by the least that one can cost.
 	password = "correct horse battery"
 	hash     = "$argon2id$v=19$m=8,t=1,p=1$c2l4dGVlbiBieXRlcyAuLg$XwJU3+17Pqn/THxHN5CMCUoKhHGFEM8WYtaNX72L2y8"
@@ -165,14 +167,9 @@ type browser struct {
 // open opens a window that notes whatever a page does that it must not: errors, violations of the content policy, requests elsewhere.
 func open(t *testing.T, base string) *browser {
 	t.Helper()
-	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]), chromedp.ExecPath(os.Getenv(browserVariable)), chromedp.NoSandbox)
-	allocated, cancel := chromedp.NewExecAllocator(t.Context(), options...)
-	t.Cleanup(cancel)
-	ctx, cancel := chromedp.NewContext(allocated)
-	t.Cleanup(cancel)
-	b := &browser{t: t, ctx: ctx, base: base}
-	require.NoError(t, chromedp.Listen(ctx, b.hear))
-	require.NoError(t, chromedp.Do(ctx, chromedp.Func(func(ctx context.Context, tab *chromedp.Target) error {
+	b := &browser{t: t, base: base}
+	b.start()
+	require.NoError(t, chromedp.Do(b.ctx, chromedp.Func(func(ctx context.Context, tab *chromedp.Target) error {
 		for _, enable := range []cdp.Command[cdp.Empty, cdp.Empty]{log.Enable, runtime.Enable} {
 			if _, err := cdp.Call(ctx, tab, enable, cdp.Empty{}); err != nil {
 				return err
@@ -182,6 +179,25 @@ func open(t *testing.T, base string) *browser {
 		return err
 	})))
 	return b
+}
+
+// start starts the browser. Chromium was once seen to end with a segmentation fault before it had a window, which says nothing of
+// the console: so it is tried again, and each failure is told.
+func (b *browser) start() {
+	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]), chromedp.ExecPath(os.Getenv(browserVariable)), chromedp.NoSandbox)
+	for try := 1; ; try++ {
+		allocated, cancel := chromedp.NewExecAllocator(b.t.Context(), options...)
+		b.t.Cleanup(cancel)
+		ctx, cancel := chromedp.NewContext(allocated)
+		b.t.Cleanup(cancel)
+		err := chromedp.Listen(ctx, b.hear)
+		if err == nil {
+			b.ctx = ctx
+			return
+		}
+		require.Less(b.t, try, browserStarts, "the browser does not start: %v", err)
+		b.t.Logf("start %d of the browser failed: %v", try, err)
+	}
 }
 
 func (b *browser) hear(event any) {
