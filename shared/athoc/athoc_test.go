@@ -476,43 +476,37 @@ func TestTimeoutsAndCancelling(t *testing.T) {
 
 func TestGuard(t *testing.T) {
 	lost := errors.New("the lease is gone")
-	for _, h2 := range []bool{false, true} {
-		t.Run(fmt.Sprintf("http2=%t", h2), func(t *testing.T) {
-			var bodies []string
-			var mu sync.Mutex
-			f := unstarted(t, func(w http.ResponseWriter, r *http.Request) {
-				data, err := io.ReadAll(r.Body)
-				if err == nil {
-					mu.Lock()
-					bodies = append(bodies, string(data))
-					mu.Unlock()
-				}
-				_, _ = io.WriteString(w, `[]`)
-			})
-			f.server = httptest.NewUnstartedServer(f)
-			f.server.EnableHTTP2 = h2
-			f.server.StartTLS()
-			t.Cleanup(f.server.Close)
-			c := newClient(t, f.server.URL, func(cfg *Config) { cfg.InsecureSkipVerify = true })
-
-			_, err := c.UpdateDutyStatus(t.Context(), twoUsers, WithGuard(func(context.Context) error { return lost }))
-			call := callError(t, err)
-			assert.Equal(t, Canceled, call.Kind)
-			assert.False(t, call.MayHaveApplied())
-			require.ErrorIs(t, err, lost)
+	var bodies []string
+	var mu sync.Mutex
+	f := unstarted(t, func(w http.ResponseWriter, r *http.Request) {
+		data, err := io.ReadAll(r.Body)
+		if err == nil {
 			mu.Lock()
-			assert.Empty(t, bodies)
+			bodies = append(bodies, string(data))
 			mu.Unlock()
+		}
+		_, _ = io.WriteString(w, `[]`)
+	})
+	f.server = httptest.NewTLSServer(f)
+	t.Cleanup(f.server.Close)
+	c := newClient(t, f.server.URL, func(cfg *Config) { cfg.InsecureSkipVerify = true })
 
-			f.revoke()
-			var asked atomic.Int32
-			_, err = c.UpdateDutyStatus(t.Context(), twoUsers, WithGuard(func(context.Context) error { asked.Add(1); return nil }))
-			require.NoError(t, err)
-			assert.EqualValues(t, 2, asked.Load(), "before the call and before its repeat")
-			f.server.Close()
-			assert.Len(t, bodies, 1)
-		})
-	}
+	_, err := c.UpdateDutyStatus(t.Context(), twoUsers, WithGuard(func(context.Context) error { return lost }))
+	call := callError(t, err)
+	assert.Equal(t, Canceled, call.Kind)
+	assert.False(t, call.MayHaveApplied())
+	require.ErrorIs(t, err, lost)
+	mu.Lock()
+	assert.Empty(t, bodies)
+	mu.Unlock()
+
+	f.revoke()
+	var asked atomic.Int32
+	_, err = c.UpdateDutyStatus(t.Context(), twoUsers, WithGuard(func(context.Context) error { asked.Add(1); return nil }))
+	require.NoError(t, err)
+	assert.EqualValues(t, 2, asked.Load(), "before the call and before its repeat")
+	f.server.Close()
+	assert.Len(t, bodies, 1)
 }
 
 func TestNothingSecretIsPrinted(t *testing.T) {

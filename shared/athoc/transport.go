@@ -19,8 +19,6 @@ import (
 const (
 	// connectTimeout is the longest that a dial, or a TLS handshake, may take.
 	connectTimeout = 10 * time.Second
-	// pingAfter is how long an idle HTTP/2 connection waits before it checks that its peer is still there.
-	pingAfter = 15 * time.Second
 	// maxIdle bounds idle connections: a process has few calls in flight at once.
 	maxIdle = 8
 )
@@ -42,14 +40,20 @@ func NewWeb(cfg Config) (*http.Client, error) {
 	return newHTTPClient(cfg)
 }
 
-// newHTTPClient builds a client that follows no redirects: they would take the credentials elsewhere.
+// keepAlive has the system find a connection whose peer is gone within half a minute, so that no call is made on it.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
+
+// newHTTPClient builds a client that follows no redirects: they would take the credentials elsewhere. It speaks HTTP/1.1 alone, where a call
+// that is given up closes its connection: a connection of HTTP/2 stays open, and what it was given is still sent (see forgetful).
 func newHTTPClient(cfg Config) (*http.Client, error) {
 	tlsConfig, tlsErr := newTLSConfig(cfg)
 	proxy, proxyErr := newProxy(cfg)
 	if err := errors.Join(tlsErr, proxyErr); err != nil {
 		return nil, err
 	}
-	dialer := &net.Dialer{Timeout: min(connectTimeout, cfg.Timeout), KeepAlive: pingAfter}
+	dialer := &net.Dialer{Timeout: min(connectTimeout, cfg.Timeout), KeepAliveConfig: keepAlive}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
 	return &http.Client{
 		Transport: &http.Transport{
 			Proxy:                  proxy,
@@ -58,8 +62,7 @@ func newHTTPClient(cfg Config) (*http.Client, error) {
 			TLSClientConfig:        tlsConfig,
 			TLSHandshakeTimeout:    min(connectTimeout, cfg.Timeout),
 			ResponseHeaderTimeout:  cfg.Timeout,
-			ForceAttemptHTTP2:      true, // setting TLSClientConfig turns HTTP/2 off otherwise
-			HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter},
+			Protocols:              protocols,
 			MaxIdleConns:           maxIdle,
 			MaxIdleConnsPerHost:    maxIdle,
 			IdleConnTimeout:        90 * time.Second,
