@@ -19,8 +19,8 @@ const askTimeout = 10 * time.Second
 func (q *Request) operator() bool { return q.who.Role >= auth.Operator }
 
 // ask asks a service with the key that looks.
-func ask[Res, Req any](q *Request, s *Site, service topology.Service, endpoint string, req Req) (Res, error) {
-	return askWith[Res](q, s.reads, service, endpoint, req)
+func ask[Res, Req any](q *Request, service topology.Service, endpoint string, req Req) (Res, error) {
+	return askWith[Res](q, q.reads, service, endpoint, req)
 }
 
 func askWith[Res, Req any](q *Request, connect func(context.Context) (*bus.Conn, error), service topology.Service, endpoint string, req Req) (Res, error) {

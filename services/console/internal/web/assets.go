@@ -62,9 +62,9 @@ func (a assets) path(name string) (string, error) {
 
 var assetTypes = map[string]string{".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 
-func (s *Site) asset(w http.ResponseWriter, r *http.Request) {
+func (a assets) serve(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("name")
-	content, known := s.assets.content[name]
+	content, known := a.content[name]
 	if !known {
 		http.NotFound(w, r)
 		return

@@ -15,9 +15,9 @@ import (
 	"bobosync/shared/verdict"
 )
 
-// decisions shows what waits, with what happens either way, and what was decided. It names no persons.
-func (s *Site) decisions(q *Request) (*Page, error) {
-	held, err := ask[control.HeldAnswer](q, s, topology.Resolver, control.Held, control.Nothing{})
+// decisionsPage shows what waits, with what happens either way, and what was decided. It names no persons.
+func decisionsPage(q *Request) (*Page, error) {
+	held, err := ask[control.HeldAnswer](q, topology.Resolver, control.Held, control.Nothing{})
 	if err != nil {
 		return nil, err
 	}
@@ -77,9 +77,9 @@ func heldMapping(q *Request, h control.HeldMapping) Block {
 	}}
 }
 
-// decision shows what an approval leads to, and who is in it.
-func (s *Site) decision(q *Request) (*Page, error) {
-	conn, err := q.connection(s.orders)
+// decisionPage shows what an approval leads to, and who is in it.
+func decisionPage(q *Request) (*Page, error) {
+	conn, err := q.connection(q.orders)
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ func feedSubs(here string) []Link {
 // weekFiles is how many files, the latest ones, the picture of the week is made of.
 const weekFiles = 2000
 
-func (s *Site) feeds(q *Request) (*Page, error) {
+func feedsPage(q *Request) (*Page, error) {
 	p := &Page{Title: "Feeds", Subs: feedSubs("/feeds"), Intro: "What has come in this hour, beside what usually comes at this hour of the week."}
 	t := &Table{Caption: "Feeds", Columns: columns("Feed", "State", "Last file", ">Rows this hour", ">Files this hour", "Usual rows", "Longest gap", "Muted until"), Empty: "Nobody can tell: ingest does not answer."}
 	for _, in := range q.facts().Ingest {
@@ -33,7 +33,7 @@ func (s *Site) feeds(q *Request) (*Page, error) {
 		}
 	}
 	p.Blocks = []Block{{Table: t}}
-	conn, err := q.connection(s.reads)
+	conn, err := q.connection(q.reads)
 	if err != nil {
 		return p, nil //nolint:nilerr // the bar says that the broker is away
 	}
@@ -96,9 +96,9 @@ func weekStrip(files []control.FileState, now time.Time) template.HTML {
 	return template.HTML(b.String()) //nolint:gosec // it holds numbers alone
 }
 
-// mapping shows how old the mapping is, and the ids that are doubtful, which are for operators; they can search it.
-func (s *Site) mapping(q *Request) (*Page, error) {
-	r, err := ask[control.MappingReport](q, s, topology.Janitor, control.MappingShow, control.Nothing{})
+// mappingPage shows how old the mapping is, and the ids that are doubtful, which are for operators; they can search it.
+func mappingPage(q *Request) (*Page, error) {
+	r, err := ask[control.MappingReport](q, topology.Janitor, control.MappingShow, control.Nothing{})
 	if err != nil {
 		return nil, err
 	}
@@ -120,10 +120,10 @@ func (s *Site) mapping(q *Request) (*Page, error) {
 	if !q.operator() {
 		return p, nil
 	}
-	return p, s.mappingPersons(q, p, r)
+	return p, mappingPersons(q, p, r)
 }
 
-func (s *Site) mappingPersons(q *Request, p *Page, r control.MappingReport) error {
+func mappingPersons(q *Request, p *Page, r control.MappingReport) error {
 	asked := strings.TrimSpace(q.url.Query().Get("id"))
 	t := &Table{Plain: true, Caption: "Employee ids that several users have: none of them gets a duty status until that is corrected in AtHoc", Columns: columns("Employee id", "AtHoc users"), Empty: "There is none."}
 	for _, id := range slices.Sorted(maps.Keys(r.Ambiguous)) {
@@ -131,7 +131,7 @@ func (s *Site) mappingPersons(q *Request, p *Page, r control.MappingReport) erro
 	}
 	p.Blocks = append(p.Blocks, Block{Form: &Form{Action: "/mapping", Label: "Employee id or username", Name: "id", Value: asked, Button: "Search", Search: true}})
 	if asked != "" {
-		conn, err := q.connection(s.reads)
+		conn, err := q.connection(q.reads)
 		if err != nil {
 			return err
 		}

@@ -27,10 +27,10 @@ const (
 // errEnough ends the reading of rows.
 var errEnough = errors.New("enough rows")
 
-// files lists open files first, and why they wait.
-func (s *Site) files(q *Request) (*Page, error) {
+// filesPage lists open files first, and why they wait.
+func filesPage(q *Request) (*Page, error) {
 	open := q.url.Query().Get("open") != ""
-	conn, err := q.connection(s.reads)
+	conn, err := q.connection(q.reads)
 	if err != nil {
 		return nil, err
 	}
@@ -108,9 +108,9 @@ func unreadable(q *Request, a control.FilesAnswer) *Block {
 	return &Block{Table: t}
 }
 
-// file shows one file: where it is and why, what became of its rows, and the rows that somebody may have to look after.
-func (s *Site) file(q *Request) (*Page, error) {
-	conn, err := q.connection(s.reads)
+// filePage shows one file: where it is and why, what became of its rows, and the rows that somebody may have to look after.
+func filePage(q *Request) (*Page, error) {
+	conn, err := q.connection(q.reads)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +125,7 @@ func (s *Site) file(q *Request) (*Page, error) {
 	if q.operator() {
 		p.Subs = append(p.Subs, Link{Text: "Receipt", Href: "/receipt/" + f.ID})
 	}
-	rows, err := s.fileRows(q, f)
+	rows, err := fileRows(q, f)
 	if err != nil {
 		return nil, err
 	}
@@ -134,12 +134,12 @@ func (s *Site) file(q *Request) (*Page, error) {
 }
 
 // fileRows are the rows to look after; they can be sent back as CSV.
-func (s *Site) fileRows(q *Request, f control.FileState) (*Table, error) {
+func fileRows(q *Request, f control.FileState) (*Table, error) {
 	t := &Table{
 		Caption: "Rows to look after", Columns: columns("File", ">Line", "Outcome", "Reason"), Empty: "No row was rejected or is dead, and AtHoc knows every worker in it.",
 		Note: "Values of rows are never shown: look at the line in the file itself. The CSV is made to be sent back to the people who made the file.",
 	}
-	conn, err := q.connection(s.reads)
+	conn, err := q.connection(q.reads)
 	if err != nil {
 		return nil, err
 	}

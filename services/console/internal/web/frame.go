@@ -167,7 +167,7 @@ func cookie(r *http.Request, name, otherwise string, allowed []string) string {
 }
 
 // setPreferences remembers in the browser how the console is to look, and whether single keys do anything.
-func (s *Site) setPreferences(w http.ResponseWriter, r *http.Request) {
+func setPreferences(w http.ResponseWriter, r *http.Request) {
 	for name, allowed := range map[string][]string{cookieTheme: themes, cookieKeys: {"on", "off"}} {
 		if value := r.PostFormValue(name); slices.Contains(allowed, value) {
 			http.SetCookie(w, &http.Cookie{

@@ -21,9 +21,9 @@ import (
 	"bobosync/shared/verdict"
 )
 
-// givenOrder shows the result of an order, as it is recorded.
-func (s *Site) givenOrder(q *Request) (*Page, error) {
-	conn, err := q.connection(s.reads)
+// givenPage shows the result of an order, as it is recorded.
+func givenPage(q *Request) (*Page, error) {
+	conn, err := q.connection(q.reads)
 	if err != nil {
 		return nil, err
 	}
@@ -42,12 +42,12 @@ func (s *Site) givenOrder(q *Request) (*Page, error) {
 	}
 	p.Blocks = []Block{{Facts: facts}}
 	if first.Endpoint == control.Check {
-		return s.checked(q, p, parts), nil
+		return checkedPage(q, p, parts), nil
 	}
 	for _, part := range parts {
 		p.Live = p.Live || part.Ended.IsZero() && q.now().Sub(part.At) < orderTimeout
 		if part.Answer != nil {
-			p.Blocks = append(p.Blocks, s.answer(q, p, part)...)
+			p.Blocks = append(p.Blocks, answerOf(q, p, part)...)
 		}
 	}
 	return p, nil
@@ -68,8 +68,8 @@ func outcomeWords(parts []audit.Ordered) (string, verdict.Level) {
 	return "It was ordered, and the service has done it.", verdict.OK
 }
 
-// answer shows what a service answered, and how what was begun goes on.
-func (s *Site) answer(q *Request, p *Page, o audit.Ordered) (blocks []Block) {
+// answerOf shows what a service answered, and how what was begun goes on.
+func answerOf(q *Request, p *Page, o audit.Ordered) (blocks []Block) {
 	var letters []control.DeadResult
 	switch {
 	case json.Unmarshal(o.Answer.Result, &letters) == nil && len(letters) > 0:
@@ -83,15 +83,15 @@ func (s *Site) answer(q *Request, p *Page, o audit.Ordered) (blocks []Block) {
 	_ = json.Unmarshal(o.Answer.Result, &begun) // what is no object has begun nothing
 	switch {
 	case begun.Entry != "":
-		blocks = append(blocks, s.goesOn(q, p, begun.Entry))
+		blocks = append(blocks, goesOn(q, p, begun.Entry))
 	case o.Endpoint == control.Replay && begun.ID != "":
-		blocks = append(blocks, s.replayGoesOn(q, p, begun.ID))
+		blocks = append(blocks, replayGoesOn(q, p, begun.ID))
 	}
 	return blocks
 }
 
-// checked shows what all services found that were asked to check, the worst first.
-func (s *Site) checked(q *Request, p *Page, parts []audit.Ordered) *Page {
+// checkedPage shows what all services found that were asked to check, the worst first.
+func checkedPage(q *Request, p *Page, parts []audit.Ordered) *Page {
 	var all []check.Result
 	for _, part := range parts {
 		var found []check.Result
@@ -130,9 +130,9 @@ func letterResults(letters []control.DeadResult) *Table {
 }
 
 // goesOn shows how far the janitor is.
-func (s *Site) goesOn(q *Request, p *Page, entry string) Block {
+func goesOn(q *Request, p *Page, entry string) Block {
 	b := Block{Heading: "How it goes on"}
-	answer, err := ask[control.JournalAnswer](q, s, topology.Janitor, control.Journal, control.JournalRequest{ID: entry, Most: 1})
+	answer, err := ask[control.JournalAnswer](q, topology.Janitor, control.Journal, control.JournalRequest{ID: entry, Most: 1})
 	if err != nil || len(answer.Entries) == 0 {
 		b.Text = []string{"The janitor does not answer; the journal has its end."}
 		return b
@@ -147,9 +147,9 @@ func (s *Site) goesOn(q *Request, p *Page, entry string) Block {
 	return b
 }
 
-func (s *Site) replayGoesOn(q *Request, p *Page, id string) Block {
+func replayGoesOn(q *Request, p *Page, id string) Block {
 	b := Block{Heading: "How it goes on", Text: []string{"The resolver does not answer; the list of replays has its end."}}
-	all, err := ask[[]control.ReplayState](q, s, topology.Resolver, control.Replays, control.Nothing{})
+	all, err := ask[[]control.ReplayState](q, topology.Resolver, control.Replays, control.Nothing{})
 	if at := slices.IndexFunc(all, func(r control.ReplayState) bool { return r.ID == id }); err == nil && at >= 0 {
 		r := all[at]
 		p.Live = p.Live || r.Ended.IsZero()

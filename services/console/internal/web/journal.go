@@ -23,8 +23,8 @@ func journalSubs(q *Request, here string) []Link {
 	return links
 }
 
-func (s *Site) journal(q *Request) (*Page, error) {
-	conn, err := q.connection(s.reads)
+func journalPage(q *Request) (*Page, error) {
+	conn, err := q.connection(q.reads)
 	if err != nil {
 		return nil, err
 	}
@@ -65,9 +65,9 @@ func entryRow(q *Request, e control.JournalEntry) []Cell {
 	return []Cell{moment(e.Started, q.now()), words(took), words(e.Kind), outcome, words(cmp.Or(e.By, client.ByClock(e.Kind))), words(what)}
 }
 
-// audit lists orders as they are recorded; they may name workers.
-func (s *Site) audit(q *Request) (*Page, error) {
-	conn, err := q.connection(s.reads)
+// auditPage lists orders as they are recorded; they may name workers.
+func auditPage(q *Request) (*Page, error) {
+	conn, err := q.connection(q.reads)
 	if err != nil {
 		return nil, err
 	}

@@ -25,13 +25,16 @@ const (
 	writeTimeout = 10 * time.Second
 )
 
-// streams counts the live pages.
-type streams struct{ open atomic.Int32 }
+// streams counts the live pages, and keeps what those of one address and role show, by both.
+type streams struct {
+	open      atomic.Int32
+	fragments sync.Map // of *fragment
+}
 
 // closed notes that one is closed. With the last one goes what was kept for all.
-func (s *streams) closed(shared *sync.Map) {
+func (s *streams) closed() {
 	if s.open.Add(-1) == 0 {
-		shared.Clear()
+		s.fragments.Clear()
 	}
 }
 
@@ -51,7 +54,7 @@ func (s *Site) live(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	v, id, found := s.find(u.Path)
+	v, id, found := findView(u.Path)
 	switch {
 	case !found:
 		http.NotFound(w, r)
@@ -65,7 +68,7 @@ func (s *Site) live(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "Too many pages are live; this one is not.", http.StatusServiceUnavailable)
 		return
 	}
-	defer s.streams.closed(&s.shared)
+	defer s.streams.closed()
 	defer s.facts.Watch()()
 
 	h := w.Header()
@@ -92,8 +95,8 @@ func (s *Site) stream(to stream, r *http.Request, u *url.URL, v view, id string)
 	for due := true; ; {
 		snap, changed := s.facts.Latest()
 		if snap.Number > 0 {
-			q := &Request{ctx: r.Context(), url: u, id: id, who: s.who(r.Context()), snap: snap}
-			body, err := s.fragments(r, q, v)
+			q := &Request{sources: s.sources, ctx: r.Context(), url: u, id: id, who: s.who(r.Context()), snap: snap}
+			body, err := s.streams.body(q, func() (string, error) { return s.fragments(r, q, v) })
 			if err == nil {
 				err = to.send(body)
 			}
@@ -159,10 +162,10 @@ type fragment struct {
 	err    error
 }
 
-// fragments are the parts of a page that change, as htmx takes them.
-func (s *Site) fragments(r *http.Request, q *Request, v view) (string, error) {
+// body is what a page shows after a look; the first page of its address and role that asks has it made.
+func (s *streams) body(q *Request, render func() (string, error)) (string, error) {
 	key := fmt.Sprintf("%d %s", q.who.Role, q.url.RequestURI())
-	kept, _ := s.shared.LoadOrStore(key, &fragment{})
+	kept, _ := s.fragments.LoadOrStore(key, &fragment{})
 	f := kept.(*fragment) //nolint:forcetypeassert // nothing else is in there
 	f.Lock()
 	defer f.Unlock()
@@ -170,11 +173,12 @@ func (s *Site) fragments(r *http.Request, q *Request, v view) (string, error) {
 		return f.body, f.err
 	}
 	f.number = q.snap.Number
-	f.body, f.err = s.renderFragments(r, q, v)
+	f.body, f.err = render()
 	return f.body, f.err
 }
 
-func (s *Site) renderFragments(r *http.Request, q *Request, v view) (string, error) {
+// fragments are the parts of a page that change, as htmx takes them.
+func (s *Site) fragments(r *http.Request, q *Request, v view) (string, error) {
 	page, err := v.render(q)
 	if err != nil {
 		page = &Page{Title: "This cannot be shown now", Intro: upper(err.Error())}

@@ -88,13 +88,13 @@ func causesOf(runbook string) map[string]string {
 	return causes
 }
 
-// help shows a chapter, or what chapters there are.
-func (s *Site) help(q *Request) (*Page, error) {
+// helpPage shows a chapter, or what chapters there are.
+func helpPage(q *Request) (*Page, error) {
 	p := &Page{Title: "Help", Subs: []Link{{Text: "Keys", Href: "/help/keys", Here: q.id == "keys"}}}
 	for _, c := range chapters {
 		p.Subs = append(p.Subs, Link{Text: c.title, Href: "/help/" + c.name, Here: q.id == c.name})
 		if c.name == q.id {
-			p.Title, p.Blocks = c.title, []Block{{HTML: s.manual.pages[c.name]}}
+			p.Title, p.Blocks = c.title, []Block{{HTML: q.manual.pages[c.name]}}
 		}
 	}
 	switch {
@@ -102,7 +102,7 @@ func (s *Site) help(q *Request) (*Page, error) {
 		p.Title, p.Blocks = "Keys", []Block{keysBlock()}
 	case q.id == "":
 		p.Intro = "Something is wrong? The first finding on Now says what to do. The runbook goes on from there."
-		p.Blocks = []Block{{HTML: s.manual.pages["runbook"]}}
+		p.Blocks = []Block{{HTML: q.manual.pages["runbook"]}}
 	case len(p.Blocks) == 0:
 		return nil, &notFound{"There is no such page of help: " + strings.Join(strings.Fields(q.id), " ")}
 	}

@@ -15,10 +15,10 @@ import (
 	"bobosync/shared/verdict"
 )
 
-func (s *Site) now(q *Request) (*Page, error) {
+func nowPage(q *Request) (*Page, error) {
 	f := q.facts()
 	p := &Page{Title: "Now", Live: true}
-	if found := s.findings(q); len(found) > 0 {
+	if found := findingsOf(q); len(found) > 0 {
 		p.Blocks = append(p.Blocks, Block{Findings: found})
 	}
 	if f.At.IsZero() {
@@ -38,11 +38,11 @@ func sendingOrders(q *Request) []Link {
 	return append(orders, q.mayOrder(auth.Operator, "Run check", "check")...)
 }
 
-// findings are the verdict's, with the way to the runbook.
-func (s *Site) findings(q *Request) (all []Finding) {
+// findingsOf are the verdict's, with the way to the runbook.
+func findingsOf(q *Request) (all []Finding) {
 	for i, found := range q.snap.Verdict.Findings {
 		found.Text, found.Do = text.Clean(found.Text), text.Clean(found.Do) // it may begin with a command
-		f := Finding{found, i + 1, s.manual.causes[found.Cause], repairPages[found.Cause]}
+		f := Finding{found, i + 1, q.manual.causes[found.Cause], repairPages[found.Cause]}
 		if found.Cause == verdict.CausePaused && !q.operator() {
 			f.Here = ""
 		}
@@ -200,8 +200,8 @@ func serviceCard(f verdict.Facts) Card {
 	return c
 }
 
-// wall is for a screen that all can see: no name, no button.
-func (s *Site) wall(q *Request) (*Page, error) {
+// wallPage is for a screen that all can see: no name, no button.
+func wallPage(q *Request) (*Page, error) {
 	p := &Page{Title: "Wall", Live: true}
 	if !q.facts().At.IsZero() {
 		p.Blocks = []Block{{Figures: figures(q)[:min(3, len(figures(q)))]}}

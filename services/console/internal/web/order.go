@@ -78,18 +78,18 @@ const (
 )
 
 // view is the page with the order's form.
-func (o order) view(s *Site) view {
+func (o order) view() view {
 	return view{path: pathOrders + o.name, least: o.least, render: func(q *Request) (*Page, error) {
 		p, err := o.plan(q, q.url.Query())
 		if err != nil {
 			return nil, err
 		}
-		return s.orderPage(q, o, p, url.Values{}, ""), nil
+		return orderPage(q, o, p, url.Values{}, ""), nil
 	}}
 }
 
 // orderPage is the form with what was typed; wrong says why the order was not given.
-func (s *Site) orderPage(q *Request, o order, p *plan, typed url.Values, wrong string) *Page {
+func orderPage(q *Request, o order, p *plan, typed url.Values, wrong string) *Page {
 	page := &Page{Title: p.title, Intro: p.intro, Level: p.level, Blocks: p.blocks}
 	if p.back.Href != "" {
 		page.Subs = []Link{{Text: "Back to " + p.back.Text, Href: p.back.Href}}
@@ -176,7 +176,7 @@ func (s *Site) order(ctx context.Context, q *Request, o order, form url.Values) 
 		status, wrong = p.wrong(q.who, form)
 	}
 	// Asked after the plan was made: what another click has changed by then was recorded before.
-	given, failure := s.given(ctx, q, form.Get(fieldOnce))
+	given, failure := wasGiven(ctx, q, form.Get(fieldOnce))
 	switch {
 	case failure != nil:
 		return nothing(failure)
@@ -185,13 +185,13 @@ func (s *Site) order(ctx context.Context, q *Request, o order, form url.Values) 
 	case err != nil:
 		return nothing(err)
 	case wrong != "":
-		return status, s.orderPage(q, o, p, form, "Nothing was done: "+wrong)
+		return status, orderPage(q, o, p, form, "Nothing was done: "+wrong)
 	}
 
 	if err = s.follow(ctx, q, p, form); err == nil {
 		return 0, nil
 	}
-	if given, failure := s.given(ctx, q, form.Get(fieldOnce)); failure == nil && given {
+	if given, failure := wasGiven(ctx, q, form.Get(fieldOnce)); failure == nil && given {
 		return 0, nil
 	}
 	return nothing(err)
@@ -199,7 +199,7 @@ func (s *Site) order(ctx context.Context, q *Request, o order, form url.Values) 
 
 // follow gives the order over the operator's connection.
 func (s *Site) follow(ctx context.Context, q *Request, p *plan, form url.Values) error {
-	conn, err := q.connection(s.orders)
+	conn, err := q.connection(q.orders)
 	if err != nil {
 		return err
 	}
@@ -211,9 +211,9 @@ func (s *Site) follow(ctx context.Context, q *Request, p *plan, form url.Values)
 	return err
 }
 
-// given reports whether an order was given before.
-func (s *Site) given(ctx context.Context, q *Request, once string) (bool, error) {
-	conn, err := q.connection(s.reads)
+// wasGiven reports whether an order was given before.
+func wasGiven(ctx context.Context, q *Request, once string) (bool, error) {
+	conn, err := q.connection(q.reads)
 	if err != nil {
 		return false, err
 	}

@@ -104,8 +104,8 @@ func (g *guarded) play() {
 		control.On(control.ReplayForecast, func(_ context.Context, req control.ReplayRequest) (control.ReplayState, error) {
 			return control.ReplayState{Users: 3 + 200*len(req.Users), What: "some"}, nil
 		}),
-		orders[control.ReplayRequest](g, control.Replay), orders[control.StopRequest](g, control.StopReplay), orders[control.HeldDecision](g, control.HeldDecide),
-		orders[control.HeldDecision](g, control.HeldRequeue),
+		counted[control.ReplayRequest](g, control.Replay), counted[control.StopRequest](g, control.StopReplay), counted[control.HeldDecision](g, control.HeldDecide),
+		counted[control.HeldDecision](g, control.HeldRequeue),
 		control.On(control.DeadRequeue, func(_ context.Context, req control.DeadRequest) (done []control.DeadResult, _ error) {
 			g.orders.Add(1)
 			for _, id := range req.IDs {
@@ -121,12 +121,12 @@ func (g *guarded) play() {
 			return nil, control.Refuse("not now")
 		}),
 		g.checks(topology.Resolver))
-	serve(t, conn, topology.Publisher, g.checks(topology.Publisher), orders[control.PauseRequest](g, control.Pause), orders[control.RunRequest](g, control.Resume),
+	serve(t, conn, topology.Publisher, g.checks(topology.Publisher), counted[control.PauseRequest](g, control.Pause), counted[control.RunRequest](g, control.Resume),
 		control.On(control.Sending, func(context.Context, control.Nothing) (control.SendingState, error) {
 			return control.SendingState{BatchSize: 1, RateLimit: 1}, nil
 		}))
-	serve(t, conn, topology.Ingest, g.checks(topology.Ingest), orders[control.FeedMuteRequest](g, control.MuteFeed))
-	serve(t, conn, topology.Janitor, g.checks(topology.Janitor), orders[control.RunRequest](g, control.MappingRefresh), orders[control.ApproveRequest](g, control.MappingApprove), orders[control.ReconcileRequest](g, control.Reconcile),
+	serve(t, conn, topology.Ingest, g.checks(topology.Ingest), counted[control.FeedMuteRequest](g, control.MuteFeed))
+	serve(t, conn, topology.Janitor, g.checks(topology.Janitor), counted[control.RunRequest](g, control.MappingRefresh), counted[control.ApproveRequest](g, control.MappingApprove), counted[control.ReconcileRequest](g, control.Reconcile),
 		control.On(control.MappingShow, func(context.Context, control.Nothing) (control.MappingReport, error) {
 			return control.MappingReport{Snapshot: "s", Held: &control.HeldMapping{ID: "m", Removed: 44}}, nil
 		}),
@@ -139,8 +139,8 @@ func (g *guarded) play() {
 		control.On(control.JournalNote, func(context.Context, control.JournalEntry) (control.Nothing, error) { return control.Nothing{}, nil }))
 }
 
-// orders takes an order and counts it.
-func orders[Req any](g *guarded, name string) control.Endpoint {
+// counted takes an order and counts it.
+func counted[Req any](g *guarded, name string) control.Endpoint {
 	return control.On(name, func(context.Context, Req) (map[string]string, error) {
 		g.orders.Add(1)
 		if g.block != nil {
@@ -471,7 +471,7 @@ func TestEveryOrder(t *testing.T) {
 		require.Contains(t, request, `"reason":"a reason"`)
 		require.Equal(t, http.StatusOK, anna.send(http.MethodGet, w.Header().Get("Location"), nil).Code)
 	}
-	for _, o := range g.site.orderList() {
+	for _, o := range orders {
 		require.True(t, given[o.name], "the order %s was not tried", o.name)
 	}
 }

@@ -50,14 +50,14 @@ func personSubs(here string) []Link {
 }
 
 // workerAt is what AtHoc held of a worker at a moment.
-func (s *Site) workerAt(q *Request, p *Page, worker string, at time.Time) error {
-	a, err := askWith[control.PastAnswer](q, s.orders, topology.Resolver, control.WorkerPast, control.PastRequest{
+func workerAt(q *Request, p *Page, worker string, at time.Time) error {
+	a, err := askWith[control.PastAnswer](q, q.orders, topology.Resolver, control.WorkerPast, control.PastRequest{
 		Text: worker, At: at, Most: pastListed, By: q.who.By(),
 	})
 	if err != nil {
 		return err
 	}
-	conn, err := q.connection(s.reads)
+	conn, err := q.connection(q.reads)
 	if err != nil {
 		return err
 	}
@@ -84,13 +84,13 @@ func (s *Site) workerAt(q *Request, p *Page, worker string, at time.Time) error 
 	return nil
 }
 
-// booked is what a worker had booked by a moment, also what was superseded before anything was sent.
-func (s *Site) booked(q *Request, p *Page, worker string, at time.Time) error {
-	who, err := askWith[control.WorkerAnswer](q, s.orders, topology.Resolver, control.WorkerShow, control.WorkerRequest{Text: worker})
+// bookings are what a worker had booked by a moment, also what was superseded before anything was sent.
+func bookings(q *Request, p *Page, worker string, at time.Time) error {
+	who, err := askWith[control.WorkerAnswer](q, q.orders, topology.Resolver, control.WorkerShow, control.WorkerRequest{Text: worker})
 	if err != nil {
 		return err
 	}
-	conn, err := q.connection(s.orders)
+	conn, err := q.connection(q.orders)
 	if err != nil {
 		return err
 	}
@@ -127,15 +127,15 @@ func answered(q *Request, d control.DeliveryAnswer, names map[string]string) []C
 	return []Cell{answer, moment(d.Answered, q.now()), words(text.Dash(d.Call)), {Text: text.Clean(fileName(d.File, names)), Href: hrefOf(d.File)}, number(d.Line)}
 }
 
-// onDuty lists whom AtHoc held as on duty, now or at a moment.
-func (s *Site) onDuty(q *Request) (*Page, error) {
+// onDutyPage lists whom AtHoc held as on duty, now or at a moment.
+func onDutyPage(q *Request) (*Page, error) {
 	at, asked, wrong := pastAt(q)
 	p := &Page{Title: "On duty", Subs: personSubs("/onduty"), Blocks: []Block{{Form: &Form{Action: "/onduty", Label: "As of", Name: "at", Value: asked, Button: "Show", Hint: atHint(q)}}}}
 	if wrong != "" {
 		p.Intro, p.Level = wrong, verdict.Warning
 		return p, nil
 	}
-	conn, err := q.connection(s.orders)
+	conn, err := q.connection(q.orders)
 	if err != nil {
 		return nil, err
 	}
@@ -165,9 +165,9 @@ func (s *Site) onDuty(q *Request) (*Page, error) {
 	return p, nil
 }
 
-// receipt accounts for each row of a file: the call that sent it to AtHoc, or why there was none. It names no workers.
-func (s *Site) receipt(q *Request) (*Page, error) {
-	conn, err := q.connection(s.orders)
+// receiptPage accounts for each row of a file: the call that sent it to AtHoc, or why there was none. It names no workers.
+func receiptPage(q *Request) (*Page, error) {
+	conn, err := q.connection(q.orders)
 	if err != nil {
 		return nil, err
 	}

@@ -24,25 +24,23 @@ import (
 	"bobosync/shared/verdict"
 )
 
-// orderList are all orders.
-func (s *Site) orderList() []order {
-	return []order{
-		{"pause", auth.Operator, s.planPause},
-		{"resume", auth.Operator, s.planResume},
-		{"mute", auth.Operator, s.planMute},
-		{"check", auth.Operator, s.planCheck},
-		{"refresh", auth.Operator, s.planRefresh},
-		{"approve-mapping", auth.Approver, s.planApproveMapping},
-		{"requeue", auth.Operator, s.planRequeue},
-		{"drop", auth.Operator, s.planDrop},
-		{"replay", auth.Operator, s.planReplay},
-		{"replay-stop", auth.Operator, s.planStop},
-		{"compare", auth.Operator, s.planCompare},
-		{"apply", auth.Operator, s.planApply},
-		{"approve", auth.Approver, s.planApprove},
-		{"reject", auth.Approver, s.planReject},
-		{"take-in", auth.Approver, s.planTakeIn},
-	}
+// orders are all that can be ordered.
+var orders = []order{
+	{"pause", auth.Operator, planPause},
+	{"resume", auth.Operator, planResume},
+	{"mute", auth.Operator, planMute},
+	{"check", auth.Operator, planCheck},
+	{"refresh", auth.Operator, planRefresh},
+	{"approve-mapping", auth.Approver, planApproveMapping},
+	{"requeue", auth.Operator, planRequeue},
+	{"drop", auth.Operator, planDrop},
+	{"replay", auth.Operator, planReplay},
+	{"replay-stop", auth.Operator, planStop},
+	{"compare", auth.Operator, planCompare},
+	{"apply", auth.Operator, planApply},
+	{"approve", auth.Approver, planApprove},
+	{"reject", auth.Approver, planReject},
+	{"take-in", auth.Approver, planTakeIn},
 }
 
 // mayOrder is a way to an order's form, for those who may give it.
@@ -82,7 +80,7 @@ func lasts(form url.Values) time.Duration {
 	return d
 }
 
-func (s *Site) planPause(q *Request, _ url.Values) (*plan, error) {
+func planPause(q *Request, _ url.Values) (*plan, error) {
 	f := q.facts()
 	p := &plan{
 		title: "Pause sending to AtHoc", back: Link{Text: "Now", Href: "/"}, button: "Pause", reason: true, level: verdict.Warning,
@@ -108,7 +106,7 @@ func pauseCell(q *Request, pause *breaker.Pause) Cell {
 	return words(fmt.Sprintf("a pause until %s by %s: %s. Another one takes its place", text.When(pause.Until), pause.By, pause.Reason))
 }
 
-func (s *Site) planResume(q *Request, _ url.Values) (*plan, error) {
+func planResume(q *Request, _ url.Values) (*plan, error) {
 	p := &plan{title: "Send to AtHoc again", back: Link{Text: "Now", Href: "/"}, intro: "There is no pause: nothing is held back."}
 	pause := q.facts().Pause
 	if !pause.InForce(q.now()) {
@@ -125,7 +123,7 @@ func (s *Site) planResume(q *Request, _ url.Values) (*plan, error) {
 	return p, nil
 }
 
-func (s *Site) planMute(q *Request, form url.Values) (*plan, error) {
+func planMute(q *Request, form url.Values) (*plan, error) {
 	name := form.Get("feed")
 	for _, in := range q.facts().Ingest {
 		for _, f := range in.Feeds {
@@ -148,7 +146,7 @@ func (s *Site) planMute(q *Request, form url.Values) (*plan, error) {
 	return &plan{title: "Mute a feed", back: Link{Text: "Feeds", Href: "/feeds"}, intro: "No such feed is known: " + text.Dash(text.Clean(name)) + "."}, nil
 }
 
-func (s *Site) planRefresh(q *Request, _ url.Values) (*plan, error) {
+func planRefresh(q *Request, _ url.Values) (*plan, error) {
 	return &plan{
 		title: "Refresh the mapping", back: Link{Text: "Mapping", Href: "/mapping"}, button: "Refresh",
 		intro: "All of AtHoc's users are fetched. A mapping that would lose many employee ids is held back.",
@@ -159,7 +157,7 @@ func (s *Site) planRefresh(q *Request, _ url.Values) (*plan, error) {
 	}, nil
 }
 
-func (s *Site) planCheck(*Request, url.Values) (*plan, error) {
+func planCheck(*Request, url.Values) (*plan, error) {
 	return &plan{
 		title: "Run check", back: Link{Text: "System", Href: "/system"}, button: "Run check",
 		intro: "Each service looks at what it needs: directories, disk, broker, AtHoc. It takes some seconds, and changes nobody's status.",
@@ -170,8 +168,8 @@ func (s *Site) planCheck(*Request, url.Values) (*plan, error) {
 	}, nil
 }
 
-func (s *Site) planApproveMapping(q *Request, _ url.Values) (*plan, error) {
-	r, err := ask[control.MappingReport](q, s, topology.Janitor, control.MappingShow, control.Nothing{})
+func planApproveMapping(q *Request, _ url.Values) (*plan, error) {
+	r, err := ask[control.MappingReport](q, topology.Janitor, control.MappingShow, control.Nothing{})
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +177,7 @@ func (s *Site) planApproveMapping(q *Request, _ url.Values) (*plan, error) {
 	if h := r.Held; h != nil {
 		p.intro, p.level = fmt.Sprintf("%s would lose their AtHoc user, and get no updates any more.", text.Count(h.Removed, "employee id")), verdict.Warning
 		p.forecast = fmt.Sprintf("%d employee ids instead of %d: %d added, %d changed, %d removed", h.After, h.Before, h.Added, h.Changed, h.Removed)
-		p.blocks = []Block{heldMapping(q, *h), {Text: []string{"AtHoc is asked again: if it gives something else than this, that is held back again."}}, s.mappingDifference(q, h.ID)}
+		p.blocks = []Block{heldMapping(q, *h), {Text: []string{"AtHoc is asked again: if it gives something else than this, that is held back again."}}, mappingDifference(q, h.ID)}
 		p.set, p.size, p.reason, p.button = []string{h.ID}, h.Removed, true, "Approve"
 		p.give = func(ctx context.Context, conn *bus.Conn, o client.Order, _ url.Values) error {
 			_, err := client.Give[control.Begun](ctx, conn, o, topology.Janitor, control.MappingApprove, control.ApproveRequest{ID: h.ID})
@@ -190,8 +188,8 @@ func (s *Site) planApproveMapping(q *Request, _ url.Values) (*plan, error) {
 }
 
 // mappingDifference lists who would lose an AtHoc user, or get another one.
-func (s *Site) mappingDifference(q *Request, id string) Block {
-	d, err := askWith[control.MappingDifference](q, s.orders, topology.Janitor, control.MappingHeld, control.Nothing{})
+func mappingDifference(q *Request, id string) Block {
+	d, err := askWith[control.MappingDifference](q, q.orders, topology.Janitor, control.MappingHeld, control.Nothing{})
 	if err == nil && d.ID != id {
 		err = errors.New("another mapping is held back by now: load this page again")
 	}
@@ -212,8 +210,8 @@ func (s *Site) mappingDifference(q *Request, id string) Block {
 const maxLetters = 1000
 
 // lettersMeant are the dead letters that were chosen by id, by a part of their reason, or all.
-func (s *Site) lettersMeant(q *Request, form url.Values) ([]client.Letter, error) {
-	conn, err := q.connection(s.reads)
+func lettersMeant(q *Request, form url.Values) ([]client.Letter, error) {
+	conn, err := q.connection(q.reads)
 	if err != nil {
 		return nil, err
 	}
@@ -236,8 +234,8 @@ func (s *Site) lettersMeant(q *Request, form url.Values) ([]client.Letter, error
 }
 
 // planLetters is what both orders about dead letters have.
-func (s *Site) planLetters(q *Request, form url.Values, title, button, endpoint string) (*plan, error) {
-	letters, err := s.lettersMeant(q, form)
+func planLetters(q *Request, form url.Values, title, button, endpoint string) (*plan, error) {
+	letters, err := lettersMeant(q, form)
 	if err != nil {
 		return nil, err
 	}
@@ -264,13 +262,13 @@ func (s *Site) planLetters(q *Request, form url.Values, title, button, endpoint 
 	return p, nil
 }
 
-func (s *Site) planRequeue(q *Request, form url.Values) (*plan, error) {
-	p, err := s.planLetters(q, form, "Requeue dead letters", "Requeue", control.DeadRequeue)
+func planRequeue(q *Request, form url.Values) (*plan, error) {
+	p, err := planLetters(q, form, "Requeue dead letters", "Requeue", control.DeadRequeue)
 	if err != nil || p.button == "" {
 		return p, err
 	}
 	p.intro = "They are tried again. Of whom a newer booking has won meanwhile, nothing is sent."
-	conn, err := q.connection(s.orders)
+	conn, err := q.connection(q.orders)
 	if err != nil {
 		return nil, err
 	}
@@ -284,8 +282,8 @@ func (s *Site) planRequeue(q *Request, form url.Values) (*plan, error) {
 	return p, nil
 }
 
-func (s *Site) planDrop(q *Request, form url.Values) (*plan, error) {
-	p, err := s.planLetters(q, form, "Drop dead letters", "Drop", control.DeadDrop)
+func planDrop(q *Request, form url.Values) (*plan, error) {
+	p, err := planLetters(q, form, "Drop dead letters", "Drop", control.DeadDrop)
 	if err == nil && p.button != "" {
 		p.intro, p.level, p.reason, p.typed = "What they hold is never sent, and their files stay among the failed ones.", verdict.Warning, true, true
 	}
@@ -296,9 +294,9 @@ func (s *Site) planDrop(q *Request, form url.Values) (*plan, error) {
 const manyUsers = 100
 
 // planReplay asks first whom to replay.
-func (s *Site) planReplay(q *Request, form url.Values) (*plan, error) {
+func planReplay(q *Request, form url.Values) (*plan, error) {
 	back := Link{Text: "Replays", Href: "/replay"}
-	req, named, err := s.replayRequest(q, form)
+	req, named, err := replayRequest(q, form)
 	if err != nil || named == nil {
 		p := &plan{title: "Replay", back: back, intro: "The latest status of whom is to be sent again?", blocks: []Block{{Form: whomForm(form)}}}
 		if err != nil {
@@ -306,11 +304,11 @@ func (s *Site) planReplay(q *Request, form url.Values) (*plan, error) {
 		}
 		return p, nil
 	}
-	state, err := askWith[control.ReplayState](q, s.orders, topology.Resolver, control.ReplayForecast, req)
+	state, err := askWith[control.ReplayState](q, q.orders, topology.Resolver, control.ReplayForecast, req)
 	if err != nil {
 		return nil, err
 	}
-	sending, sendErr := ask[control.SendingState](q, s, topology.Publisher, control.Sending, control.Nothing{})
+	sending, sendErr := ask[control.SendingState](q, topology.Publisher, control.Sending, control.Nothing{})
 	calls, lasts := client.Effort(state.Users, sending)
 	p := &plan{
 		title: "Replay", back: back, named: named, size: state.Users, set: []string{named.Encode()}, reason: state.Users > manyUsers,
@@ -344,7 +342,7 @@ func whomForm(form url.Values) *Form {
 }
 
 // replayRequest reads whom a form means; named is nil if it does not say. If a time is given as how long ago, named has the moment.
-func (s *Site) replayRequest(q *Request, form url.Values) (req control.ReplayRequest, named url.Values, err error) {
+func replayRequest(q *Request, form url.Values) (req control.ReplayRequest, named url.Values, err error) {
 	whom, which := form.Get("whom"), strings.TrimSpace(form.Get("which"))
 	if whom == "" || which == "" && whom != "all" {
 		return req, nil, nil
@@ -360,7 +358,7 @@ func (s *Site) replayRequest(q *Request, form url.Values) (req control.ReplayReq
 			req.Since, err = time.Parse(time.RFC3339, which)
 		}
 	case "file":
-		conn, failure := q.connection(s.reads)
+		conn, failure := q.connection(q.reads)
 		if err = failure; err == nil {
 			req.File, err = client.FileID(q.ctx, conn, which)
 			which = req.File
@@ -378,8 +376,8 @@ func list(names string) []string {
 	return strings.FieldsFunc(names, func(r rune) bool { return r == ',' || r == ' ' || r == ';' })
 }
 
-func (s *Site) planStop(q *Request, form url.Values) (*plan, error) {
-	all, err := ask[[]control.ReplayState](q, s, topology.Resolver, control.Replays, control.Nothing{})
+func planStop(q *Request, form url.Values) (*plan, error) {
+	all, err := ask[[]control.ReplayState](q, topology.Resolver, control.Replays, control.Nothing{})
 	if err != nil {
 		return nil, err
 	}
@@ -406,7 +404,7 @@ func giveReconcile(req control.ReconcileRequest) func(context.Context, *bus.Conn
 	}
 }
 
-func (s *Site) planCompare(*Request, url.Values) (*plan, error) {
+func planCompare(*Request, url.Values) (*plan, error) {
 	return &plan{
 		title: "Compare with AtHoc", back: Link{Text: "Comparison", Href: "/reconcile"}, button: "Compare",
 		intro: "What AtHoc holds for each user is compared with the latest bookings. Nothing is sent.", give: giveReconcile(control.ReconcileRequest{}),
@@ -414,8 +412,8 @@ func (s *Site) planCompare(*Request, url.Values) (*plan, error) {
 }
 
 // planApply is for exactly the comparison that was shown. If it was held back, or would be, an approver has to say so.
-func (s *Site) planApply(q *Request, _ url.Values) (*plan, error) {
-	conn, err := q.connection(s.reads)
+func planApply(q *Request, _ url.Values) (*plan, error) {
+	conn, err := q.connection(q.reads)
 	if err != nil {
 		return nil, err
 	}
@@ -449,17 +447,17 @@ func (s *Site) planApply(q *Request, _ url.Values) (*plan, error) {
 	return p, nil
 }
 
-func (s *Site) planApprove(q *Request, form url.Values) (*plan, error) {
-	return s.planDecision(q, form, true)
+func planApprove(q *Request, form url.Values) (*plan, error) {
+	return planDecision(q, form, true)
 }
 
-func (s *Site) planReject(q *Request, form url.Values) (*plan, error) {
-	return s.planDecision(q, form, false)
+func planReject(q *Request, form url.Values) (*plan, error) {
+	return planDecision(q, form, false)
 }
 
 // planDecision is for exactly those in a mass change who were shown.
-func (s *Site) planDecision(q *Request, form url.Values, approve bool) (*plan, error) {
-	conn, err := q.connection(s.orders)
+func planDecision(q *Request, form url.Values, approve bool) (*plan, error) {
+	conn, err := q.connection(q.orders)
 	if err != nil {
 		return nil, err
 	}
@@ -487,8 +485,8 @@ func (s *Site) planDecision(q *Request, form url.Values, approve bool) (*plan, e
 	return p, nil
 }
 
-func (s *Site) planTakeIn(q *Request, form url.Values) (*plan, error) {
-	held, err := ask[control.HeldAnswer](q, s, topology.Resolver, control.Held, control.Nothing{})
+func planTakeIn(q *Request, form url.Values) (*plan, error) {
+	held, err := ask[control.HeldAnswer](q, topology.Resolver, control.Held, control.Nothing{})
 	if err != nil {
 		return nil, err
 	}

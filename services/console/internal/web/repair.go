@@ -24,9 +24,9 @@ func repairSubs(here string) (links []Link) {
 	return links
 }
 
-// dead lists dead letters, by reason and one by one. What they hold is not shown.
-func (s *Site) dead(q *Request) (*Page, error) {
-	conn, err := q.connection(s.reads)
+// deadPage lists dead letters, by reason and one by one. What they hold is not shown.
+func deadPage(q *Request) (*Page, error) {
+	conn, err := q.connection(q.reads)
 	if err != nil {
 		return nil, err
 	}
@@ -85,9 +85,9 @@ func byReason(q *Request, letters []client.Letter, orders bool) *Table {
 	return t
 }
 
-// replays lists the replays and who ordered them. The workers are for operators only.
-func (s *Site) replays(q *Request) (*Page, error) {
-	all, err := ask[[]control.ReplayState](q, s, topology.Resolver, control.Replays, control.Nothing{})
+// replaysPage lists the replays and who ordered them. The workers are for operators only.
+func replaysPage(q *Request) (*Page, error) {
+	all, err := ask[[]control.ReplayState](q, topology.Resolver, control.Replays, control.Nothing{})
 	if err != nil {
 		return nil, err
 	}
@@ -112,9 +112,9 @@ func (s *Site) replays(q *Request) (*Page, error) {
 	return p, nil
 }
 
-// reconcile shows the last comparison. The users that differ are for operators only.
-func (s *Site) reconcile(q *Request) (*Page, error) {
-	conn, err := q.connection(s.reads)
+// reconcilePage shows the last comparison. The users that differ are for operators only.
+func reconcilePage(q *Request) (*Page, error) {
+	conn, err := q.connection(q.reads)
 	if err != nil {
 		return nil, err
 	}

@@ -74,9 +74,9 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// report describes a time: when it was not well, files, decisions, orders, and what is open now. It names no persons but those who gave
+// reportPage describes a time: when it was not well, files, decisions, orders, and what is open now. It names no persons but those who gave
 // orders.
-func (s *Site) report(q *Request) (*Page, error) {
+func reportPage(q *Request) (*Page, error) {
 	ask := q.url.Query()
 	shift, from, to := ask.Get("shift"), strings.TrimSpace(ask.Get("from")), strings.TrimSpace(ask.Get("to"))
 	p := &Page{Title: "Report", Subs: journalSubs(q, "/report")}
@@ -92,7 +92,7 @@ func (s *Site) report(q *Request) (*Page, error) {
 		p.Intro, p.Level, p.Blocks = upper(text.Clean(err.Error()))+".", verdict.Warning, []Block{form}
 		return p, nil
 	}
-	conn, err := q.connection(s.reads)
+	conn, err := q.connection(q.reads)
 	if err != nil {
 		return nil, err
 	}

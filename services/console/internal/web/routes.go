@@ -27,47 +27,49 @@ type view struct {
 }
 
 // views are the pages, in the order of their paths; then the forms of orders.
-func (s *Site) views() []view {
-	views := []view{
-		{path: "/", least: auth.Viewer, render: s.now},
-		{path: "/wall", least: auth.Wall, render: s.wall},
-		{path: "/files", least: auth.Viewer, render: s.files, list: true},
-		{path: "/files/", least: auth.Viewer, render: s.file, list: true, below: true},
-		{path: "/receipt/", least: auth.Operator, render: s.receipt, list: true, below: true},
-		{path: "/decisions", least: auth.Viewer, render: s.decisions, list: true},
-		{path: "/decisions/", least: auth.Operator, render: s.decision, list: true, below: true},
-		{path: "/worker", least: auth.Operator, render: s.worker},
-		{path: "/onduty", least: auth.Operator, render: s.onDuty, list: true},
-		{path: "/dead", least: auth.Viewer, render: s.dead, list: true},
-		{path: "/replay", least: auth.Viewer, render: s.replays, list: true},
-		{path: "/reconcile", least: auth.Viewer, render: s.reconcile, list: true},
-		{path: "/feeds", least: auth.Viewer, render: s.feeds, list: true},
-		{path: "/mapping", least: auth.Viewer, render: s.mapping},
-		{path: "/journal", least: auth.Viewer, render: s.journal, list: true},
-		{path: "/report", least: auth.Viewer, render: s.report},
-		{path: "/audit", least: auth.Operator, render: s.audit, list: true},
-		{path: "/system", least: auth.Viewer, render: s.system, list: true},
-		{path: "/help", least: auth.Nobody, render: s.help},
-		{path: "/help/", least: auth.Nobody, render: s.help, below: true},
-		{path: pathGiven, least: auth.Operator, render: s.givenOrder, below: true},
+var views = append([]view{
+	{path: "/", least: auth.Viewer, render: nowPage},
+	{path: "/wall", least: auth.Wall, render: wallPage},
+	{path: "/files", least: auth.Viewer, render: filesPage, list: true},
+	{path: "/files/", least: auth.Viewer, render: filePage, list: true, below: true},
+	{path: "/receipt/", least: auth.Operator, render: receiptPage, list: true, below: true},
+	{path: "/decisions", least: auth.Viewer, render: decisionsPage, list: true},
+	{path: "/decisions/", least: auth.Operator, render: decisionPage, list: true, below: true},
+	{path: "/worker", least: auth.Operator, render: workerPage},
+	{path: "/onduty", least: auth.Operator, render: onDutyPage, list: true},
+	{path: "/dead", least: auth.Viewer, render: deadPage, list: true},
+	{path: "/replay", least: auth.Viewer, render: replaysPage, list: true},
+	{path: "/reconcile", least: auth.Viewer, render: reconcilePage, list: true},
+	{path: "/feeds", least: auth.Viewer, render: feedsPage, list: true},
+	{path: "/mapping", least: auth.Viewer, render: mappingPage},
+	{path: "/journal", least: auth.Viewer, render: journalPage, list: true},
+	{path: "/report", least: auth.Viewer, render: reportPage},
+	{path: "/audit", least: auth.Operator, render: auditPage, list: true},
+	{path: "/system", least: auth.Viewer, render: systemPage, list: true},
+	{path: "/help", least: auth.Nobody, render: helpPage},
+	{path: "/help/", least: auth.Nobody, render: helpPage, below: true},
+	{path: pathGiven, least: auth.Operator, render: givenPage, below: true},
+}, forms()...)
+
+// forms are the views of all orders.
+func forms() (all []view) {
+	for _, o := range orders {
+		all = append(all, o.view())
 	}
-	for _, o := range s.orderList() {
-		views = append(views, o.view(s))
-	}
-	return views
+	return all
 }
 
 // Routes lists all addresses.
 func (s *Site) Routes() []Route {
 	routes := []Route{
-		{"GET /assets/{name}", auth.Nobody, s.asset},
-		{"POST /look", auth.Nobody, s.setPreferences},
+		{"GET /assets/{name}", auth.Nobody, s.assets.serve},
+		{"POST /look", auth.Nobody, setPreferences},
 		{"GET /live", auth.Wall, s.live},
 	}
-	for _, o := range s.orderList() {
+	for _, o := range orders {
 		routes = append(routes, Route{"POST " + pathOrders + o.name, o.least, s.give(o)})
 	}
-	for _, v := range s.views() {
+	for _, v := range views {
 		switch {
 		case v.below:
 			routes = append(routes, Route{"GET " + v.path + "{id}", v.least, s.show(v)})
@@ -83,9 +85,9 @@ func (s *Site) Routes() []Route {
 	return routes
 }
 
-// find returns the view of a path, with what is below its address.
-func (s *Site) find(path string) (v view, id string, found bool) {
-	for _, v := range s.views() {
+// findView returns the view of a path, with what is below its address.
+func findView(path string) (v view, id string, found bool) {
+	for _, v := range views {
 		if v.path == path {
 			return v, "", true
 		}

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"bobosync/services/console/internal/auth"
@@ -26,16 +25,13 @@ type Site struct {
 	who     func(context.Context) auth.Identity
 	refuse  http.HandlerFunc
 	facts   *snapshot.Collector
-	reads   func(context.Context) (*bus.Conn, error)
-	orders  func(context.Context) (*bus.Conn, error)
+	sources sources
 	version string
 	log     *slog.Logger
 
 	pages   *template.Template
 	assets  assets
-	manual  manual
 	streams streams
-	shared  sync.Map // of fragments by address and role
 }
 
 // Options are what a Site is made with.
@@ -53,12 +49,13 @@ var templates embed.FS
 
 // New makes a Site.
 func New(o Options) (*Site, error) {
-	s := &Site{auth: o.Auth, who: auth.From, refuse: o.Auth.Refuse, facts: o.Facts, reads: o.Reads, orders: o.Orders, version: o.Version, log: o.Log}
+	s := &Site{auth: o.Auth, who: auth.From, refuse: o.Auth.Refuse, facts: o.Facts, version: o.Version, log: o.Log}
+	s.sources.reads, s.sources.orders = o.Reads, o.Orders
 	var err error
 	if s.assets, err = loadAssets(); err != nil {
 		return nil, err
 	}
-	if s.manual, err = loadManual(); err != nil {
+	if s.sources.manual, err = loadManual(); err != nil {
 		return nil, err
 	}
 	s.pages, err = template.New("").Funcs(template.FuncMap{
@@ -67,8 +64,17 @@ func New(o Options) (*Site, error) {
 	return s, err
 }
 
-// Request is a request for a page.
+// sources are what a page asks beside the facts.
+type sources struct {
+	// reads and orders connect, as those of [Options] do.
+	reads, orders func(context.Context) (*bus.Conn, error)
+	manual        manual
+}
+
+// Request is a request for a page, with what the page is made of.
 type Request struct {
+	sources
+
 	ctx  context.Context
 	url  *url.URL
 	id   string // what stands below the view's address
@@ -99,7 +105,7 @@ func (s *Site) request(r *http.Request, u *url.URL, id string) *Request {
 	asked.RawQuery = query.Encode()
 	u = &asked
 
-	return &Request{ctx: r.Context(), url: u, id: id, who: s.who(r.Context()), snap: s.facts.Fresh(r.Context())}
+	return &Request{sources: s.sources, ctx: r.Context(), url: u, id: id, who: s.who(r.Context()), snap: s.facts.Fresh(r.Context())}
 }
 
 // show answers with a page, or with its table as CSV or JSON.

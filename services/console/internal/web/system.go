@@ -10,7 +10,7 @@ import (
 	"bobosync/shared/verdict"
 )
 
-func (s *Site) system(q *Request) (*Page, error) {
+func systemPage(q *Request) (*Page, error) {
 	f := q.facts()
 	p := &Page{Title: "System"}
 	does := verdict.Activities(f)

@@ -14,7 +14,7 @@ import (
 	"bobosync/shared/verdict"
 )
 
-func (s *Site) worker(q *Request) (*Page, error) {
+func workerPage(q *Request) (*Page, error) {
 	asked := strings.TrimSpace(q.url.Query().Get("q"))
 	at, when, wrong := pastAt(q)
 	p := &Page{Title: "Worker", Subs: personSubs("/worker"), Blocks: []Block{{Form: &Form{
@@ -29,17 +29,17 @@ func (s *Site) worker(q *Request) (*Page, error) {
 		p.Intro = "What AtHoc shows of a worker, and why; or what it showed at a moment of the past."
 		return p, nil
 	case q.url.Query().Has("bookings"):
-		return p, s.booked(q, p, asked, at)
+		return p, bookings(q, p, asked, at)
 	case !at.IsZero():
 		p.Blocks[0].Actions = booked(asked, when)
-		return p, s.workerAt(q, p, asked, at)
+		return p, workerAt(q, p, asked, at)
 	}
 	p.Blocks[0].Actions = booked(asked, "")
-	a, err := askWith[control.WorkerAnswer](q, s.orders, topology.Resolver, control.WorkerShow, control.WorkerRequest{Text: asked})
+	a, err := askWith[control.WorkerAnswer](q, q.orders, topology.Resolver, control.WorkerShow, control.WorkerRequest{Text: asked})
 	if err != nil {
 		return nil, err
 	}
-	conn, err := q.connection(s.orders)
+	conn, err := q.connection(q.orders)
 	if err != nil {
 		return nil, err
 	}
