@@ -109,7 +109,9 @@ type Options struct {
 type Auth struct {
 	cfg        Config
 	opt        Options
-	sealer     *sealer
+	session    cookie
+	try        cookie
+	wall       wall
 	ended      *ended
 	users      *users
 	links      *login.Links
@@ -135,10 +137,12 @@ func New(ctx context.Context, cfg Config, opt Options) (*Auth, error) {
 	if a.opt.Page == nil {
 		a.opt.Page = barePage
 	}
-	var err error
-	if a.sealer, err = newSealer(cfg.SessionKey); err != nil {
+	sealer, err := newSealer(cfg.SessionKey)
+	if err != nil {
 		return nil, err
 	}
+	a.session, a.try = sealer.cookie("bobosync-session", cfg.secure()), sealer.cookie("bobosync-login", cfg.secure())
+	a.wall = wall{token: cfg.WallToken, cookie: sealer.cookie("bobosync-wall", cfg.secure()), clock: opt.Clock}
 	if cfg.UsersFile != "" {
 		if a.users, err = openUsers(cfg.UsersFile, opt.Log); err != nil {
 			return nil, err
@@ -174,7 +178,7 @@ const maxBody = 64 << 10
 // around everything that the console serves.
 func (a *Auth) Protect(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		a.setHeaders(w.Header())
+		setHeaders(w.Header(), a.cfg.secure())
 		if status, why := a.refused(r); why != "" {
 			a.say(w, r, status, "Refused", why)
 			return
@@ -187,14 +191,14 @@ func (a *Auth) Protect(next http.Handler) http.Handler {
 			return
 		}
 		if who.How == howWall && r.Method == http.MethodGet {
-			a.keepWall(w, r)
+			a.wall.keep(w, r)
 		}
 		ctx, cancel := context.WithValue(r.Context(), askerKey{}, who), context.CancelFunc(func() {})
 		if who.session != nil {
 			if isStream(r) {
 				ctx, cancel = a.whileLasts(ctx, who)
 			} else if renewed := who.session.renewed(a.opt.Clock()); renewed != nil && !isByItself(r) {
-				a.setCookie(w, a.sessionCookie(), renewed)
+				a.session.set(w, renewed, 0)
 				ctx = context.WithValue(ctx, askerKey{}, asker{who.Identity, renewed})
 			}
 		}
@@ -274,14 +278,14 @@ func (a *Auth) identify(r *http.Request) (asker, error) {
 		who = a.fromSession(r)
 	}
 	if who.Role == Nobody {
-		who = a.fromWall(r)
+		who = a.wall.identify(r)
 	}
 	who.Address = address
 	return who, nil
 }
 
 func (a *Auth) fromSession(r *http.Request) asker {
-	s := a.open(r, a.sessionCookie())
+	s := readSession(r, a.session)
 	if s == nil || !s.lasts(a.opt.Clock()) || a.ended.has(s) || !a.stillKnown(s) {
 		return asker{}
 	}

@@ -8,13 +8,13 @@ import "net/http"
 const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; " +
 	"base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 
-// setHeaders writes what holds for every answer. Assets that have a hash in their name set another Cache-Control.
-func (a *Auth) setHeaders(h http.Header) {
+// setHeaders writes what holds for every answer, secure if browsers come by TLS. Assets that have a hash in their name set another Cache-Control.
+func setHeaders(h http.Header, secure bool) {
 	h.Set("Content-Security-Policy", contentPolicy)
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
-	if a.cfg.secure() {
+	if secure {
 		h.Set("Strict-Transport-Security", "max-age=31536000")
 	}
 }

@@ -30,8 +30,6 @@ type try struct {
 	Began    int64  `json:"b"`
 }
 
-func (a *Auth) tryCookie() string { return a.cookieName("bobosync-login") }
-
 // goToProvider begins a login and sends the browser to the provider. It is a link and no form, since the content policy lets forms lead
 // nowhere else.
 func (a *Auth) goToProvider(w http.ResponseWriter, r *http.Request) {
@@ -45,25 +43,19 @@ func (a *Auth) goToProvider(w http.ResponseWriter, r *http.Request) {
 		next = "/"
 	}
 	t := try{State: rand.Text(), Nonce: rand.Text(), Verifier: oauth2.GenerateVerifier(), Next: next, Began: a.opt.Clock().Unix()}
-	a.writeCookie(w, a.tryCookie(), a.sealer.seal(a.tryCookie(), t), int(tryLife.Seconds()))
+	a.try.set(w, t, tryLife)
 	http.Redirect(w, r, e.login.AuthCodeURL(t.State, oidc.Nonce(t.Nonce), oauth2.S256ChallengeOption(t.Verifier)), http.StatusSeeOther)
 }
 
 // tried returns the login that this browser has begun, or nil.
 func (a *Auth) tried(r *http.Request) *try {
-	for _, c := range r.CookiesNamed(a.tryCookie()) {
-		var t try
-		if a.sealer.open(a.tryCookie(), c.Value, &t) && a.opt.Clock().Sub(time.Unix(t.Began, 0)) < tryLife {
-			return &t
-		}
-	}
-	return nil
+	return readCookie(r, a.try, func(t *try) bool { return a.opt.Clock().Sub(time.Unix(t.Began, 0)) < tryLife })
 }
 
 // comeBack ends a login: the provider has sent the browser back. Each way back is gone once.
 func (a *Auth) comeBack(w http.ResponseWriter, r *http.Request) {
 	t, query := a.tried(r), r.URL.Query()
-	a.writeCookie(w, a.tryCookie(), "", -1)
+	a.try.remove(w)
 	address := From(r.Context()).Address
 	switch {
 	case t == nil || query.Get("state") != t.State:

@@ -356,7 +356,7 @@ func TestOnlyWhoBeganEnds(t *testing.T) {
 	res, _ := l.stop(l.web.URL + "/login/begin")
 	base, err := url.Parse(l.web.URL)
 	require.NoError(t, err)
-	l.browser.Jar.SetCookies(base, []*http.Cookie{{Name: l.door.auth.sessionCookie(), Value: res.Cookies()[0].Value}})
+	l.browser.Jar.SetCookies(base, []*http.Cookie{{Name: l.door.auth.session.name, Value: res.Cookies()[0].Value}})
 	l.isNobody("the cookie of a login")
 }
 

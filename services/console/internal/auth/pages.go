@@ -171,7 +171,7 @@ func (a *Auth) begin(w http.ResponseWriter, r *http.Request, who Identity, mark,
 		a.ended.add(r.Context(), before)
 	}
 	s := newSession(who, mark, a.opt.Clock())
-	a.setCookie(w, a.sessionCookie(), s)
+	a.session.set(w, s, 0)
 	a.opt.Log.Info("somebody has logged in", "name", who.Name, "subject", who.Subject, "role", who.Role.String(), "how", who.How, "address", From(r.Context()).Address)
 	http.Redirect(w, r, next, http.StatusSeeOther)
 }
@@ -197,7 +197,7 @@ func (a *Auth) logOut(w http.ResponseWriter, r *http.Request) {
 		a.ended.add(r.Context(), s)
 		a.opt.Log.Info("somebody has logged out", "name", s.Name, "address", From(r.Context()).Address)
 	}
-	a.writeCookie(w, a.sessionCookie(), "", -1)
+	a.session.remove(w)
 	v := view{Mode: a.cfg.Mode}
 	if a.provider != nil && From(r.Context()).How == howOIDC {
 		if v.Next = a.provider.leave(r.Context()); v.Next != "" {

@@ -206,7 +206,7 @@ func TestLinkOpensOnce(t *testing.T) {
 	// A link's key is no key of cookies, and there is no password to try.
 	key, err := os.ReadFile(filepath.Join(d.dir, login.KeyFile))
 	require.NoError(t, err)
-	d.cookies[d.auth.sessionCookie()] = &http.Cookie{Name: d.auth.sessionCookie(), Value: base64.RawURLEncoding.EncodeToString(key)}
+	d.cookies[d.auth.session.name] = &http.Cookie{Name: d.auth.session.name, Value: base64.RawURLEncoding.EncodeToString(key)}
 	d.is(isNobody)
 	require.Equal(t, http.StatusMethodNotAllowed, d.logIn("olga", password, "/").Code)
 }
@@ -230,7 +230,7 @@ func TestWall(t *testing.T) {
 	other := cfg
 	other.WallToken = config.Secret(strings.Repeat("v", 20))
 	changed := open(t, other)
-	changed.cookies = map[string]*http.Cookie{"wall": d.cookies[d.auth.wallCookie()]}
+	changed.cookies = map[string]*http.Cookie{"wall": d.cookies[d.auth.wall.cookie.name]}
 	require.Equal(t, http.StatusSeeOther, changed.get("/wall").Code, "another token")
 	without := file(t)
 	require.Equal(t, http.StatusSeeOther, without.get("/wall?token=").Code)
