@@ -6,13 +6,11 @@ package auth
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"html/template"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -118,7 +116,7 @@ type Auth struct {
 	provider   *provider
 	throttle   *throttle
 	hashing    chan struct{} // bounds the memory that passwords take
-	proxies    []netip.Prefix
+	proxies    *proxies
 	csrf       *http.CrossOriginProtection
 	unnotified unnotified
 }
@@ -127,7 +125,7 @@ type Auth struct {
 func New(ctx context.Context, cfg Config, opt Options) (*Auth, error) {
 	a := &Auth{
 		cfg: cfg, opt: opt, throttle: newThrottle(opt.Clock), hashing: make(chan struct{}, 2),
-		proxies: cfg.proxies(), csrf: http.NewCrossOriginProtection(),
+		proxies: newProxies(cfg), csrf: http.NewCrossOriginProtection(),
 	}
 	if cfg.URL != "" {
 		if err := a.csrf.AddTrustedOrigin(cfg.origin()); err != nil {
@@ -243,7 +241,7 @@ func (a *Auth) refused(r *http.Request) (status int, why string) {
 		return http.StatusMisdirectedRequest, "This is not the address of this console. If a proxy is in front of it, set CONSOLE_URL to the address that browsers show."
 	}
 	if err := a.csrf.Check(r); err != nil {
-		a.opt.Log.Warn("a request of another site was refused", "path", r.URL.Path, "origin", r.Header.Get("Origin"), "address", a.addressOf(r))
+		a.opt.Log.Warn("a request of another site was refused", "path", r.URL.Path, "origin", r.Header.Get("Origin"), "address", a.proxies.addressOf(r))
 		return http.StatusForbidden, "This was sent from another site, and nothing was done. If it came from this console, a proxy changes the address: set CONSOLE_URL to the one that browsers show."
 	}
 	return 0, ""
@@ -264,12 +262,10 @@ func (a *Auth) hostIsOurs(host string) bool {
 	return isLoopback(name)
 }
 
-var errProxy = errors.New("the proxy in front of the console named nobody, or several at once: its settings need a look")
-
 // identify identifies the sender. It returns an error if a proxy names a user in a way that cannot be believed.
 func (a *Auth) identify(r *http.Request) (asker, error) {
-	address := a.addressOf(r)
-	who, err := a.fromProxy(r)
+	address := a.proxies.addressOf(r)
+	who, err := a.proxies.identify(r)
 	if err != nil {
 		a.opt.Log.Warn("a request was refused", "error", err, "address", address)
 		return asker{}, err

@@ -188,15 +188,6 @@ func prefix(text string) (netip.Prefix, error) {
 	return p.Masked(), err
 }
 
-func (c Config) proxies() (all []netip.Prefix) {
-	for _, text := range c.TrustedProxies {
-		if p, err := prefix(text); err == nil {
-			all = append(all, p)
-		}
-	}
-	return all
-}
-
 // onLoopback reports whether only this machine reaches who listens on addr.
 func onLoopback(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)

@@ -53,7 +53,7 @@ func (c *certificates) config(*tls.ClientHelloInfo) (*tls.Config, error) {
 	if c.now != nil && stamp == c.stamp {
 		return c.now, nil
 	}
-	cfg, err := c.cfg.readCertificates()
+	cfg, err := readCertificates(c.cfg.Cert, c.cfg.Key, c.cfg.ClientCA)
 	switch {
 	case err == nil:
 		if c.now != nil {
@@ -77,16 +77,17 @@ func (c *certificates) stamps() (all string) {
 	return all
 }
 
-func (c Config) readCertificates() (*tls.Config, error) {
-	cert, err := tls.LoadX509KeyPair(c.Cert, c.Key)
+// readCertificates reads the files of a certificate and its key, and of the authority of the certificates that browsers must have, if there is one.
+func readCertificates(certFile, keyFile, clientCA string) (*tls.Config, error) {
+	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {
 		return nil, fmt.Errorf("CONSOLE_TLS_CERT, CONSOLE_TLS_KEY: %w", err)
 	}
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protocols, Certificates: []tls.Certificate{cert}}
-	if c.ClientCA == "" {
+	if clientCA == "" {
 		return cfg, nil
 	}
-	pem, err := os.ReadFile(c.ClientCA)
+	pem, err := os.ReadFile(clientCA)
 	if err != nil {
 		return nil, fmt.Errorf("CONSOLE_CLIENT_CA: %w", err)
 	}

@@ -3,6 +3,7 @@ package auth
 // What a proxy in front of the console says, and which proxies are trusted.
 
 import (
+	"errors"
 	"net"
 	"net/http"
 	"net/netip"
@@ -16,19 +17,39 @@ import (
 // maxName bounds a name that a proxy gives, in bytes.
 const maxName = 256
 
-// fromProxy returns the user whom a trusted proxy names, and removes the headers from all other requests.
-func (a *Auth) fromProxy(r *http.Request) (asker, error) {
-	if a.cfg.Mode != ModeProxy {
+var errProxy = errors.New("the proxy in front of the console named nobody, or several at once: its settings need a look")
+
+// proxies are those in front of the console, and what they are believed. They may be used by several goroutines.
+type proxies struct {
+	cfg     Config
+	trusted []netip.Prefix
+}
+
+// newProxies takes the proxies from settings that are valid.
+func newProxies(cfg Config) *proxies {
+	p := &proxies{cfg: cfg}
+	for _, text := range cfg.TrustedProxies {
+		if one, err := prefix(text); err == nil {
+			p.trusted = append(p.trusted, one)
+		}
+	}
+	return p
+}
+
+// identify returns the user whom a trusted proxy names, and removes the headers from all other requests. It returns errProxy if a proxy
+// names a user in a way that cannot be believed.
+func (p *proxies) identify(r *http.Request) (asker, error) {
+	if p.cfg.Mode != ModeProxy {
 		return asker{}, nil
 	}
-	if !a.trusts(peerOf(r)) {
-		r.Header.Del(a.cfg.Header)
-		if a.cfg.GroupsHeader != "" {
-			r.Header.Del(a.cfg.GroupsHeader)
+	if !p.trusts(peerOf(r)) {
+		r.Header.Del(p.cfg.Header)
+		if p.cfg.GroupsHeader != "" {
+			r.Header.Del(p.cfg.GroupsHeader)
 		}
 		return asker{}, nil
 	}
-	names := r.Header.Values(a.cfg.Header)
+	names := r.Header.Values(p.cfg.Header)
 	if len(names) == 0 {
 		return asker{}, nil
 	}
@@ -36,14 +57,14 @@ func (a *Auth) fromProxy(r *http.Request) (asker, error) {
 	if len(names) > 1 || name == "" || len(name) > maxName || !utf8.ValidString(name) || text.Clean(name) != name {
 		return asker{}, errProxy
 	}
-	return asker{Identity: Identity{Name: name, Role: a.cfg.roleOfGroups(a.groups(r)), How: howProxy}}, nil
+	return asker{Identity: Identity{Name: name, Role: p.cfg.roleOfGroups(p.groups(r)), How: howProxy}}, nil
 }
 
-func (a *Auth) groups(r *http.Request) (groups []string) {
-	if a.cfg.GroupsHeader == "" {
+func (p *proxies) groups(r *http.Request) (groups []string) {
+	if p.cfg.GroupsHeader == "" {
 		return nil
 	}
-	for _, list := range r.Header.Values(a.cfg.GroupsHeader) {
+	for _, list := range r.Header.Values(p.cfg.GroupsHeader) {
 		for group := range strings.SplitSeq(list, ",") {
 			groups = append(groups, strings.TrimSpace(group))
 		}
@@ -66,8 +87,8 @@ func (c Config) roleOfGroups(groups []string) Role {
 	}
 }
 
-func (a *Auth) trusts(peer netip.Addr) bool {
-	return slices.ContainsFunc(a.proxies, func(p netip.Prefix) bool { return p.Contains(peer) })
+func (p *proxies) trusts(peer netip.Addr) bool {
+	return slices.ContainsFunc(p.trusted, func(network netip.Prefix) bool { return network.Contains(peer) })
 }
 
 // peerOf is who is at the other end of the connection.
@@ -85,11 +106,11 @@ func peerOf(r *http.Request) netip.Addr {
 
 // addressOf is where a request comes from: the other end of the connection, or what trusted proxies say, the last first, up to the first
 // that is not one of them.
-func (a *Auth) addressOf(r *http.Request) string {
+func (p *proxies) addressOf(r *http.Request) string {
 	addr := peerOf(r)
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for _, hop := range slices.Backward(hops) {
-		if !a.trusts(addr) {
+		if !p.trusts(addr) {
 			break
 		}
 		next, err := netip.ParseAddr(strings.TrimSpace(hop))
