@@ -14,7 +14,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -105,65 +104,69 @@ type Options struct {
 
 // Auth controls access to the console. It may be used by several goroutines.
 type Auth struct {
-	cfg        Config
-	opt        Options
-	session    cookie
-	try        cookie
-	wall       wall
-	ended      *ended
-	users      *users
-	links      *login.Links
-	provider   *provider
-	throttle   *throttle
-	hashing    chan struct{} // bounds the memory that passwords take
-	proxies    *proxies
-	csrf       *http.CrossOriginProtection
+	cfg      Config
+	opt      Options
+	csrf     *http.CrossOriginProtection
+	proxies  *proxies
+	wall     *wall
+	sessions *sessions
+	pages    *pages
+	// byPassword, byLink and byProvider are the ways to log in; those that the settings leave out are nil.
+	byPassword *passwordLogin
+	byLink     *linkLogin
+	byProvider *providerLogin
 	unnotified unnotified
 }
 
 // New makes the access control with these settings, which must be valid. Its Run has to be called as well.
 func New(ctx context.Context, cfg Config, opt Options) (*Auth, error) {
-	a := &Auth{
-		cfg: cfg, opt: opt, throttle: newThrottle(opt.Clock), hashing: make(chan struct{}, 2),
-		proxies: newProxies(cfg), csrf: http.NewCrossOriginProtection(),
+	a := &Auth{cfg: cfg, opt: opt, csrf: http.NewCrossOriginProtection(), proxies: newProxies(cfg)}
+	a.pages = &pages{frame: opt.Page, mode: cfg.Mode, emergency: cfg.Mode == ModeOIDC && cfg.UsersFile != ""}
+	if opt.Page == nil {
+		a.pages.frame = barePage
 	}
 	if cfg.URL != "" {
 		if err := a.csrf.AddTrustedOrigin(cfg.origin()); err != nil {
 			return nil, fmt.Errorf("CONSOLE_URL: %w", err)
 		}
 	}
-	if a.opt.Page == nil {
-		a.opt.Page = barePage
-	}
 	sealer, err := newSealer(cfg.SessionKey)
 	if err != nil {
 		return nil, err
 	}
-	a.session, a.try = sealer.cookie("bobosync-session", cfg.secure()), sealer.cookie("bobosync-login", cfg.secure())
-	a.wall = wall{token: cfg.WallToken, cookie: sealer.cookie("bobosync-wall", cfg.secure()), clock: opt.Clock}
+	a.wall = &wall{token: cfg.WallToken, cookie: sealer.cookie("bobosync-wall", cfg.secure())}
+	s := &sessions{cookie: sealer.cookie("bobosync-session", cfg.secure()), clock: opt.Clock, log: opt.Log}
+	common, throttle := way{pages: a.pages, sessions: s, clock: opt.Clock, log: opt.Log}, newThrottle(opt.Clock)
 	if cfg.UsersFile != "" {
-		if a.users, err = openUsers(cfg.UsersFile, opt.Log); err != nil {
+		if s.users, err = openUsers(cfg.UsersFile, opt.Log); err != nil {
 			return nil, err
+		}
+		a.byPassword = &passwordLogin{way: common, users: s.users, throttle: throttle, hashing: make(chan struct{}, 2)}
+		if a.pages.emergency {
+			a.byPassword.unnotified = &a.unnotified
 		}
 	}
 	if cfg.Mode == ModeLink {
-		if a.links, err = login.NewLinks(opt.Directory, cfg.linkURL(opt.Addr)); err != nil {
+		if s.links, err = login.NewLinks(opt.Directory, cfg.linkURL(opt.Addr)); err != nil {
 			return nil, err
 		}
+		a.byLink = &linkLogin{way: common, links: s.links}
 	}
 	if cfg.Mode == ModeOIDC {
-		if a.provider, err = newProvider(cfg, opt.Clock); err != nil {
+		if s.provider, err = newProvider(cfg, opt.Clock); err != nil {
 			return nil, err
 		}
+		a.byProvider = &providerLogin{way: common, provider: s.provider, throttle: throttle, cookie: sealer.cookie("bobosync-login", cfg.secure())}
 	}
-	a.ended = readEnded(ctx, opt)
+	s.ended = readEnded(ctx, opt)
+	a.sessions = s
 	return a, nil
 }
 
 // Run reads again and again which sessions were ended at other consoles, until ctx ends.
 func (a *Auth) Run(ctx context.Context) error {
 	return pause.Every(ctx, endedEvery, func() error {
-		a.ended.refresh(ctx)
+		a.sessions.ended.refresh(ctx)
 		a.unnotified.notify(ctx, a.opt)
 		return nil
 	})
@@ -178,25 +181,25 @@ func (a *Auth) Protect(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header(), a.cfg.secure())
 		if status, why := a.refused(r); why != "" {
-			a.say(w, r, status, "Refused", why)
+			a.pages.say(w, r, status, "Refused", why)
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 
 		who, err := a.identify(r)
 		if err != nil {
-			a.say(w, r, http.StatusForbidden, "Refused", err.Error())
+			a.pages.say(w, r, http.StatusForbidden, "Refused", err.Error())
 			return
 		}
 		if who.How == howWall && r.Method == http.MethodGet {
-			a.wall.keep(w, r)
+			a.wall.keep(w, r, a.opt.Clock())
 		}
 		ctx, cancel := context.WithValue(r.Context(), askerKey{}, who), context.CancelFunc(func() {})
 		if who.session != nil {
 			if isStream(r) {
-				ctx, cancel = a.whileLasts(ctx, who)
+				ctx, cancel = a.sessions.whileLasts(ctx, who.session)
 			} else if renewed := who.session.renewed(a.opt.Clock()); renewed != nil && !isByItself(r) {
-				a.session.set(w, renewed, 0)
+				a.sessions.cookie.set(w, renewed, 0)
 				ctx = context.WithValue(ctx, askerKey{}, asker{who.Identity, renewed})
 			}
 		}
@@ -209,10 +212,10 @@ func (a *Auth) Protect(next http.Handler) http.Handler {
 func (a *Auth) Refuse(w http.ResponseWriter, r *http.Request) {
 	who := From(r.Context())
 	if who.Role == Nobody {
-		a.sendToLogin(w, r)
+		a.pages.sendToLogin(w, r)
 		return
 	}
-	a.say(w, r, http.StatusForbidden, "Not allowed", fmt.Sprintf("%s may not see or do this: the role here is %s.", cmp.Or(who.Name, "This screen"), who.Role))
+	a.pages.say(w, r, http.StatusForbidden, "Not allowed", fmt.Sprintf("%s may not see or do this: the role here is %s.", cmp.Or(who.Name, "This screen"), who.Role))
 }
 
 // isByItself reports whether a page asks without a user's action: for how long its session lasts, or to load itself again.
@@ -271,49 +274,11 @@ func (a *Auth) identify(r *http.Request) (asker, error) {
 		return asker{}, err
 	}
 	if who.Role == Nobody {
-		who = a.fromSession(r)
+		who = a.sessions.identify(r)
 	}
 	if who.Role == Nobody {
 		who = a.wall.identify(r)
 	}
 	who.Address = address
 	return who, nil
-}
-
-func (a *Auth) fromSession(r *http.Request) asker {
-	s := readSession(r, a.session)
-	if s == nil || !s.lasts(a.opt.Clock()) || a.ended.has(s) || !a.stillKnown(s) {
-		return asker{}
-	}
-	return asker{Identity{Name: s.Name, Role: s.Role, How: s.How, Subject: s.Subject}, s}
-}
-
-// stillKnown reports whether he could log in as he did: by a line in the file that is what it was, by the same provider and groups, by a link.
-func (a *Auth) stillKnown(s *session) bool {
-	switch s.How {
-	case howPassword:
-		return a.users != nil && a.users.mark(s.Name) == s.Mark
-	case howOIDC:
-		return a.provider != nil && a.provider.mark() == s.Mark
-	default:
-		return a.links != nil
-	}
-}
-
-// whileLasts gives a stream's context an end when the session ends: by itself, or since somebody ended it.
-func (a *Auth) whileLasts(ctx context.Context, who asker) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeout(ctx, who.session.ends().Sub(a.opt.Clock()))
-	var following sync.WaitGroup
-	following.Go(func() {
-		_ = pause.Every(ctx, endedEvery, func() error {
-			if a.ended.has(who.session) || !a.stillKnown(who.session) {
-				cancel()
-			}
-			return nil
-		})
-	})
-	return ctx, func() {
-		cancel()
-		following.Wait()
-	}
 }

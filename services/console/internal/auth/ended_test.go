@@ -32,7 +32,7 @@ func TestLoggedOutIsOutEverywhere(t *testing.T) {
 	cfg := Config{Mode: ModeFile, UsersFile: usersFile(t), SessionKey: config.Secret(strings.Repeat("k", 32))}
 	one, two := open(t, cfg, state), open(t, cfg, state)
 	one.in("olga")
-	name := one.auth.session.name
+	name := one.auth.sessions.cookie.name
 	kept := one.cookies[name]
 	two.cookies[name] = kept
 	two.is("olga|operator|password")

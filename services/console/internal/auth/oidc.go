@@ -30,59 +30,63 @@ type try struct {
 	Began    int64  `json:"b"`
 }
 
-// goToProvider begins a login and sends the browser to the provider. It is a link and no form, since the content policy lets forms lead
+// providerLogin is how people log in at the identity provider: by the authorization code flow.
+type providerLogin struct {
+	way
+	provider *provider
+	throttle *throttle
+	cookie   cookie // holds the try
+}
+
+// begin begins a login and sends the browser to the provider. It is a link and no form, since the content policy lets forms lead
 // nowhere else.
-func (a *Auth) goToProvider(w http.ResponseWriter, r *http.Request) {
+func (l *providerLogin) begin(w http.ResponseWriter, r *http.Request) {
 	next := local(r.URL.Query().Get("next"))
-	e, err := a.provider.find(r.Context())
+	e, err := l.provider.find(r.Context())
 	if err != nil {
-		a.noLogin(w, r, http.StatusServiceUnavailable, next, errAway.Error(), err)
+		l.fail(w, r, http.StatusServiceUnavailable, next, errAway.Error(), err)
 		return
 	}
 	if len(next) > maxNext {
 		next = "/"
 	}
-	t := try{State: rand.Text(), Nonce: rand.Text(), Verifier: oauth2.GenerateVerifier(), Next: next, Began: a.opt.Clock().Unix()}
-	a.try.set(w, t, tryLife)
+	t := try{State: rand.Text(), Nonce: rand.Text(), Verifier: oauth2.GenerateVerifier(), Next: next, Began: l.clock().Unix()}
+	l.cookie.set(w, t, tryLife)
 	http.Redirect(w, r, e.login.AuthCodeURL(t.State, oidc.Nonce(t.Nonce), oauth2.S256ChallengeOption(t.Verifier)), http.StatusSeeOther)
 }
 
-// tried returns the login that this browser has begun, or nil.
-func (a *Auth) tried(r *http.Request) *try {
-	return readCookie(r, a.try, func(t *try) bool { return a.opt.Clock().Sub(time.Unix(t.Began, 0)) < tryLife })
-}
-
 // comeBack ends a login: the provider has sent the browser back. Each way back is gone once.
-func (a *Auth) comeBack(w http.ResponseWriter, r *http.Request) {
-	t, query := a.tried(r), r.URL.Query()
-	a.try.remove(w)
+func (l *providerLogin) comeBack(w http.ResponseWriter, r *http.Request) {
+	t := readCookie(r, l.cookie, func(t *try) bool { return l.clock().Sub(time.Unix(t.Began, 0)) < tryLife })
+	query := r.URL.Query()
+	l.cookie.remove(w)
 	address := From(r.Context()).Address
 	switch {
 	case t == nil || query.Get("state") != t.State:
-		a.noLogin(w, r, http.StatusBadRequest, "/", "this login was not begun in this browser at "+a.cfg.origin()+", or more than ten minutes ago, or another one was begun since", nil)
+		l.fail(w, r, http.StatusBadRequest, "/", "this login was not begun in this browser at "+l.provider.cfg.origin()+", or more than ten minutes ago, or another one was begun since", nil)
 		return
-	case query.Has("iss") && query.Get("iss") != a.cfg.Issuer:
-		a.noLogin(w, r, http.StatusForbidden, t.Next, errNotOurs.Error(), nil)
+	case query.Has("iss") && query.Get("iss") != l.provider.cfg.Issuer:
+		l.fail(w, r, http.StatusForbidden, t.Next, errNotOurs.Error(), nil)
 		return
 	case query.Has("error"):
-		a.noLogin(w, r, http.StatusForbidden, t.Next, "the login service refuses: "+shown(cmp.Or(query.Get("error_description"), query.Get("error"))), nil)
+		l.fail(w, r, http.StatusForbidden, t.Next, "the login service refuses: "+shown(cmp.Or(query.Get("error_description"), query.Get("error"))), nil)
 		return
-	case !a.throttle.begin(address, ""):
+	case !l.throttle.begin(address, ""):
 		w.Header().Set("Retry-After", "60")
-		a.noLogin(w, r, http.StatusTooManyRequests, t.Next, "too many failures: try again in a minute", nil)
+		l.fail(w, r, http.StatusTooManyRequests, t.Next, "too many failures: try again in a minute", nil)
 		return
 	}
-	who, said, err := a.provider.person(r.Context(), query.Get("code"), t)
+	who, said, err := l.provider.person(r.Context(), query.Get("code"), t)
 	if said != nil {
-		a.noLogin(w, r, http.StatusForbidden, t.Next, said.Error(), err)
+		l.fail(w, r, http.StatusForbidden, t.Next, said.Error(), err)
 		return
 	}
-	a.throttle.forget(address, "")
-	a.begin(w, r, who, a.provider.mark(), t.Next)
+	l.throttle.forget(address, "")
+	l.sessions.begin(w, r, who, l.provider.mark(), t.Next)
 }
 
-// noLogin says why somebody is not let in, and lets him try again.
-func (a *Auth) noLogin(w http.ResponseWriter, r *http.Request, status int, next, why string, err error) {
-	a.opt.Log.Warn("a login failed", "address", From(r.Context()).Address, "reason", why, "error", err)
-	a.page(w, r, status, "Log in", "login", a.loginView(view{Next: next, Error: "You are not logged in: " + why + "."}))
+// fail says why somebody is not let in, and lets him try again.
+func (l *providerLogin) fail(w http.ResponseWriter, r *http.Request, status int, next, why string, err error) {
+	l.log.Warn("a login failed", "address", From(r.Context()).Address, "reason", why, "error", err)
+	l.pages.write(w, r, status, "Log in", "login", view{Next: next, Error: "You are not logged in: " + why + "."})
 }

@@ -272,7 +272,7 @@ func TestAnswersThatAreNotBelieved(t *testing.T) {
 		{"no token", notOurs, nil, func(string) string { return "" }},
 	} {
 		l.forget()
-		l.door.auth.throttle = newThrottle(time.Now)
+		l.door.auth.byProvider.throttle = newThrottle(time.Now)
 		l.answer[mockoidc.TokenEndpoint] = nil
 		if c.token != nil {
 			l.answer[mockoidc.TokenEndpoint] = func(body []byte) (int, []byte) {
@@ -356,7 +356,7 @@ func TestOnlyWhoBeganEnds(t *testing.T) {
 	res, _ := l.stop(l.web.URL + "/login/begin")
 	base, err := url.Parse(l.web.URL)
 	require.NoError(t, err)
-	l.browser.Jar.SetCookies(base, []*http.Cookie{{Name: l.door.auth.session.name, Value: res.Cookies()[0].Value}})
+	l.browser.Jar.SetCookies(base, []*http.Cookie{{Name: l.door.auth.sessions.cookie.name, Value: res.Cookies()[0].Value}})
 	l.isNobody("the cookie of a login")
 }
 
@@ -366,7 +366,7 @@ func TestALoginIsNotLeftOpen(t *testing.T) {
 	l := withProvider(t)
 	_, to := l.stop(l.web.URL + "/login/begin")
 	_, to = l.stop(to.String())
-	l.door.auth.opt.Clock = func() time.Time { return time.Now().Add(tryLife) }
+	l.door.auth.byProvider.clock = func() time.Time { return time.Now().Add(tryLife) }
 	code, body, _ := l.get(to.String())
 	require.Equal(t, http.StatusBadRequest, code)
 	require.Contains(t, body, "more than ten minutes ago")
@@ -400,7 +400,7 @@ func TestAProviderThatIsAway(t *testing.T) {
 		}
 		return http.StatusBadGateway, body
 	}
-	again := func() { l.door.auth.provider.failed = time.Time{} }
+	again := func() { l.door.auth.byProvider.provider.failed = time.Time{} }
 	for range 5 {
 		code, body, _ := l.get("/login/begin")
 		require.Equal(t, http.StatusServiceUnavailable, code)
@@ -515,7 +515,7 @@ func TestGroupsThatAreOthers(t *testing.T) {
 		cfg := l.door.auth.cfg
 		c.change(&cfg)
 		d := open(t, cfg, func(o *Options) { o.Clock = time.Now })
-		d.auth.ended.known = true
+		d.auth.sessions.ended.known = true
 		for _, cookie := range cookies {
 			d.cookies[cookie.Name] = cookie
 		}

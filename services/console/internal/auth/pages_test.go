@@ -206,7 +206,7 @@ func TestLinkOpensOnce(t *testing.T) {
 	// A link's key is no key of cookies, and there is no password to try.
 	key, err := os.ReadFile(filepath.Join(d.dir, login.KeyFile))
 	require.NoError(t, err)
-	d.cookies[d.auth.session.name] = &http.Cookie{Name: d.auth.session.name, Value: base64.RawURLEncoding.EncodeToString(key)}
+	d.cookies[d.auth.sessions.cookie.name] = &http.Cookie{Name: d.auth.sessions.cookie.name, Value: base64.RawURLEncoding.EncodeToString(key)}
 	d.is(isNobody)
 	require.Equal(t, http.StatusMethodNotAllowed, d.logIn("olga", password, "/").Code)
 }

@@ -3,9 +3,15 @@ package auth
 // Sessions, which lie in a sealed cookie of the browser.
 
 import (
+	"context"
 	"crypto/rand"
+	"log/slog"
 	"net/http"
+	"sync"
 	"time"
+
+	"bobosync/shared/login"
+	"bobosync/shared/pause"
 )
 
 const (
@@ -68,4 +74,74 @@ func (s *session) renewed(now time.Time) *session {
 	again := *s
 	again.Seen = now.Unix()
 	return &again
+}
+
+// sessions are those of all users. They may be used by several goroutines.
+type sessions struct {
+	cookie cookie
+	ended  *ended
+	clock  func() time.Time
+	log    *slog.Logger
+	// users, links and provider are what people log in by; what the settings leave out is nil.
+	users    *users
+	links    *login.Links
+	provider *provider
+}
+
+// identify returns the user whose session the request has, if that lasts.
+func (s *sessions) identify(r *http.Request) asker {
+	one := readSession(r, s.cookie)
+	if one == nil || !one.lasts(s.clock()) || s.ended.has(one) || !s.stillKnown(one) {
+		return asker{}
+	}
+	return asker{Identity{Name: one.Name, Role: one.Role, How: one.How, Subject: one.Subject}, one}
+}
+
+// stillKnown reports whether he could log in as he did: by a line in the file that is what it was, by the same provider and groups, by a link.
+func (s *sessions) stillKnown(one *session) bool {
+	switch one.How {
+	case howPassword:
+		return s.users != nil && s.users.mark(one.Name) == one.Mark
+	case howOIDC:
+		return s.provider != nil && s.provider.mark() == one.Mark
+	default:
+		return s.links != nil
+	}
+}
+
+// whileLasts gives a stream's context an end when the session ends: by itself, or since somebody ended it.
+func (s *sessions) whileLasts(ctx context.Context, one *session) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, one.ends().Sub(s.clock()))
+	var following sync.WaitGroup
+	following.Go(func() {
+		_ = pause.Every(ctx, endedEvery, func() error {
+			if s.ended.has(one) || !s.stillKnown(one) {
+				cancel()
+			}
+			return nil
+		})
+	})
+	return ctx, func() {
+		cancel()
+		following.Wait()
+	}
+}
+
+// begin starts a session with an id of its own, ends the one that the browser had, and sends the browser to next.
+func (s *sessions) begin(w http.ResponseWriter, r *http.Request, who Identity, mark, next string) {
+	if before := askerOf(r.Context()).session; before != nil {
+		s.ended.add(r.Context(), before)
+	}
+	s.cookie.set(w, newSession(who, mark, s.clock()), 0)
+	s.log.Info("somebody has logged in", "name", who.Name, "subject", who.Subject, "role", who.Role.String(), "how", who.How, "address", From(r.Context()).Address)
+	http.Redirect(w, r, next, http.StatusSeeOther)
+}
+
+// end ends the request's session for all consoles.
+func (s *sessions) end(w http.ResponseWriter, r *http.Request) {
+	if one := askerOf(r.Context()).session; one != nil {
+		s.ended.add(r.Context(), one)
+		s.log.Info("somebody has logged out", "name", one.Name, "address", From(r.Context()).Address)
+	}
+	s.cookie.remove(w)
 }

@@ -79,7 +79,7 @@ func TestForgedCookies(t *testing.T) {
 	d := open(t, Config{Mode: ModeFile, UsersFile: users, SessionKey: key, WallToken: config.Secret(strings.Repeat("w", 20))})
 	d.in("victor")
 	d.is("victor|viewer|password")
-	name := d.auth.session.name
+	name := d.auth.sessions.cookie.name
 	good := d.cookies[name].Value
 	raw, err := base64.RawURLEncoding.DecodeString(good)
 	require.NoError(t, err)
@@ -90,8 +90,8 @@ func TestForgedCookies(t *testing.T) {
 	root := newSession(Identity{Name: "anna", Role: Approver, How: howLink}, "", d.clock.Now())
 	values := map[string]string{
 		"empty": "", "no base64": "%%%", "JSON": base64.RawURLEncoding.EncodeToString([]byte(`{"i":"x","n":"anna","r":4,"h":"link","s":1800000000,"l":1800000000}`)),
-		"another key": other.seal(name, root), "made for another cookie": d.auth.session.sealer.seal(d.auth.wall.cookie.name, root),
-		"without an id": d.auth.session.sealer.seal(name, &session{Name: "anna", Role: Approver, Started: d.clock.Now().Unix(), Seen: d.clock.Now().Unix()}),
+		"another key": other.seal(name, root), "made for another cookie": d.auth.sessions.cookie.sealer.seal(d.auth.wall.cookie.name, root),
+		"without an id": d.auth.sessions.cookie.sealer.seal(name, &session{Name: "anna", Role: Approver, Started: d.clock.Now().Unix(), Seen: d.clock.Now().Unix()}),
 		"cut":           good[:len(good)-4], "longer": good + "AAAA",
 	}
 	for i := range raw {
@@ -112,7 +112,7 @@ func TestForgedCookies(t *testing.T) {
 	// The same key, in another console.
 	again := open(t, Config{Mode: ModeFile, UsersFile: users, SessionKey: key})
 	again.cookies[name] = &http.Cookie{Name: name, Value: good}
-	again.auth.ended.known = true
+	again.auth.sessions.ended.known = true
 	again.is("victor|viewer|password")
 }
 
@@ -121,7 +121,7 @@ func TestNoSessionIsFixed(t *testing.T) {
 	t.Parallel()
 	d := file(t)
 	d.in("victor")
-	name := d.auth.session.name
+	name := d.auth.sessions.cookie.name
 	before := d.cookies[name]
 	d.in("olga")
 	require.NotEqual(t, before.Value, d.cookies[name].Value)
@@ -135,7 +135,7 @@ func TestLoggedOutIsOut(t *testing.T) {
 	t.Parallel()
 	d := file(t)
 	d.in("olga")
-	name := d.auth.session.name
+	name := d.auth.sessions.cookie.name
 	kept := d.cookies[name]
 	require.Equal(t, http.StatusOK, d.send(http.MethodPost, "/logout", url.Values{}).Code)
 	require.Empty(t, d.cookies)
@@ -190,7 +190,7 @@ func TestAStreamEndsWithItsSession(t *testing.T) {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, d.origin+"/live", nil)
 		r.Header.Set("Accept", "text/event-stream")
 		r.RemoteAddr = d.peer
-		r.AddCookie(d.cookies[d.auth.session.name])
+		r.AddCookie(d.cookies[d.auth.sessions.cookie.name])
 		go stream.ServeHTTP(httptest.NewRecorder(), r)
 		<-begun
 		end(d, path)

@@ -18,7 +18,6 @@ const wallQuery = "token"
 type wall struct {
 	token  config.Secret // empty if no screen may come in
 	cookie cookie
-	clock  func() time.Time
 }
 
 // identify lets the screen in by the token in its address, or by the cookie that keep gave it.
@@ -40,9 +39,9 @@ func (l *wall) isToken(token string) bool {
 
 // keep gives a screen that has the token in its address a cookie for what the page fetches. The address stays as it is, so that the
 // screen can load it again after anything.
-func (l *wall) keep(w http.ResponseWriter, r *http.Request) {
+func (l *wall) keep(w http.ResponseWriter, r *http.Request, now time.Time) {
 	if l.isToken(r.URL.Query().Get(wallQuery)) {
 		who := Identity{Role: Wall, How: howWall}
-		l.cookie.set(w, newSession(who, markOf(l.token.Reveal()), l.clock()), 0)
+		l.cookie.set(w, newSession(who, markOf(l.token.Reveal()), now), 0)
 	}
 }
