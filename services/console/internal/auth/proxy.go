@@ -4,7 +4,6 @@ package auth
 
 import (
 	"errors"
-	"net"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -93,15 +92,8 @@ func (p *proxies) trusts(peer netip.Addr) bool {
 
 // peerOf is who is at the other end of the connection.
 func peerOf(r *http.Request) netip.Addr {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	addr, err := netip.ParseAddr(host)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return addr.Unmap().WithZone("")
+	peer, _ := netip.ParseAddrPort(r.RemoteAddr) // what is no address is in no network
+	return peer.Addr().Unmap().WithZone("")
 }
 
 // addressOf is where a request comes from: the other end of the connection, or what trusted proxies say, the last first, up to the first
