@@ -91,7 +91,7 @@ func withProvider(t *testing.T, change ...func(*Config)) *oidcLogin {
 	address := l.web.Listener.Addr().String()
 	cfg := Config{
 		Mode: ModeOIDC, URL: "http://" + address, Issuer: l.provider.Issuer(), ClientID: l.provider.ClientID, ClientSecret: config.Secret(l.provider.ClientSecret),
-		Scopes: "openid profile groups", GroupsClaim: "groups", Operators: []string{"duty officers"}, Approvers: []string{"gold"}, SessionKey: config.Secret(strings.Repeat("k", 32)),
+		Scopes: "openid profile groups", GroupsClaim: "groups", Operators: []string{"duty officers"}, Approvers: []string{"gold", ""}, SessionKey: config.Secret(strings.Repeat("k", 32)),
 	}
 	for _, c := range change {
 		c(&cfg)
@@ -172,6 +172,8 @@ func TestTheProviderSaysWhoItIs(t *testing.T) {
 		{"an operator", "olga|operator|oidc", olga("x", "duty officers"), nil},
 		{"the highest role counts", "olga|approver|oidc", olga("duty officers", "gold"), nil},
 		{"one group as a text", "olga|approver|oidc", olga(), map[string]any{"groups": "gold"}},
+		{"a group without a name", "olga|viewer|oidc", olga(), map[string]any{"groups": ""}},
+		{"groups without names", "olga|viewer|oidc", olga(), map[string]any{"groups": []any{"", " "}}},
 		{"groups that are no texts", "olga|viewer|oidc", olga(), map[string]any{"groups": []any{1, map[string]any{"gold": true}}}},
 		{"no short name", "olga@county|viewer|oidc", olga(), map[string]any{"preferred_username": nil, "upn": "olga@county"}},
 		{"a name that hides", "o@example.org|viewer|oidc", olga(), map[string]any{"preferred_username": "olga\u202e", "email": "o@example.org"}},

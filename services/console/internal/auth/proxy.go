@@ -71,10 +71,14 @@ func (p *proxies) groups(r *http.Request) (groups []string) {
 	return groups
 }
 
-// roleOfGroups is the highest role that one of the groups gives; without any it is Viewer.
+// roleOfGroups is the highest role that one of the groups gives; without any it is Viewer. A group has a name: one comma too many, in a
+// setting or in what a proxy lists, names none.
 func (c Config) roleOfGroups(groups []string) Role {
 	in := func(of []string) bool {
-		return slices.ContainsFunc(of, func(g string) bool { return slices.Contains(groups, strings.TrimSpace(g)) })
+		return slices.ContainsFunc(of, func(g string) bool {
+			g = strings.TrimSpace(g)
+			return g != "" && slices.Contains(groups, g)
+		})
 	}
 	switch {
 	case in(c.Approvers):

@@ -12,7 +12,7 @@ func proxied(t *testing.T) *door {
 	t.Helper()
 	return open(t, Config{
 		Mode: ModeProxy, URL: "https://console.example.org", Header: "Remote-User", GroupsHeader: "Remote-Groups", TrustedProxies: []string{"10.1.2.3", "fd00::/64"},
-		Operators: []string{"duty officers", "ops"}, Approvers: []string{"gold"},
+		Operators: []string{"duty officers", "ops", ""}, Approvers: []string{"gold", " "}, // as of "gold, "
 	}, func(o *Options) { o.Addr = "0.0.0.0:8470" })
 }
 
@@ -26,6 +26,7 @@ func TestAProxyNamesPeople(t *testing.T) {
 	}{
 		{"a viewer", "10.1.2.3:1", []string{"Remote-User", "olga"}, "olga|viewer|proxy|10.1.2.3", 200},
 		{"a group that is none", "10.1.2.3:1", []string{"Remote-User", "olga", "Remote-Groups", "gold2, xgold"}, "olga|viewer|proxy|10.1.2.3", 200},
+		{"groups without a name", "10.1.2.3:1", []string{"Remote-User", "olga", "Remote-Groups", "x, ,", "Remote-Groups", ""}, "olga|viewer|proxy|10.1.2.3", 200},
 		{"an operator", "10.1.2.3:1", []string{"Remote-User", "olga", "Remote-Groups", "x, duty officers"}, "olga|operator|proxy|10.1.2.3", 200},
 		{"the highest role counts", "[fd00::7]:1", []string{"Remote-User", "olga", "Remote-Groups", "ops,gold"}, "olga|approver|proxy|fd00::7", 200},
 		{"groups in two headers", "10.1.2.3:1", []string{"Remote-User", "olga", "Remote-Groups", "x", "Remote-Groups", "gold"}, "olga|approver|proxy|10.1.2.3", 200},
