@@ -66,7 +66,7 @@ func (d *Decider) persons(g *guard.Group) ([]person, error) {
 	r := d.roster
 	var all []person
 	err := r.View(func(v store.View) error {
-		for employee, seq := range r.Holds.Members(g.ID) {
+		for employee, seq := range r.Holds.Members.Of(g.ID) {
 			w, err := r.Worker(v, employee)
 			if err != nil {
 				return err
@@ -90,7 +90,7 @@ func (d *Decider) List(context.Context, control.Nothing) (control.HeldAnswer, er
 	r.Lock()
 	defer r.Unlock()
 	answer := control.HeldAnswer{GuardState: *r.Holds.Facts(r.Now()), OnDuty: r.Stats.SentOn(), Decided: []control.HeldGroup{}}
-	for _, g := range r.Holds.Groups() {
+	for _, g := range r.Holds.Groups.All() {
 		if !g.Is("") {
 			answer.Decided = append(answer.Decided, r.Holds.Describe(g))
 		}
@@ -100,7 +100,7 @@ func (d *Decider) List(context.Context, control.Nothing) (control.HeldAnswer, er
 
 // waiting returns the hold of an id that waits for a decision.
 func (d *Decider) waiting(id string) (*guard.Group, error) {
-	g := d.roster.Holds.Group(id)
+	g := d.roster.Holds.Groups.Find(id)
 	switch {
 	case g == nil:
 		return nil, control.Refuse("there is no hold %q: bobosync held list shows them", id)
@@ -131,7 +131,7 @@ func (d *Decider) Show(_ context.Context, req control.HeldRequest) (control.Held
 	if g.Kind == guard.On {
 		set.OnDutyAfter = set.OnDutyNow + len(all)
 	}
-	set.UsualLeast, set.UsualMost = r.Holds.Usual(r.Now())
+	set.UsualLeast, set.UsualMost = r.Holds.Guard.Usual(r.Now())
 	for i, p := range all {
 		set.Files[p.worker.Latest.File]++
 		set.Feeds[p.worker.Latest.Feed]++
@@ -181,13 +181,13 @@ func (d *Decider) Decide(ctx context.Context, req control.HeldDecision) (control
 	if req.Approve {
 		outcome = guard.Approved
 	}
-	change := r.Holds.Decide(g, guard.Decision{Outcome: outcome, At: r.Now().UTC(), By: req.By, Reason: req.Reason, Users: len(all)})
+	change := r.Holds.Guard.Decide(g, guard.Decision{Outcome: outcome, At: r.Now().UTC(), By: req.By, Reason: req.Reason, Users: len(all)})
 	// From here on it is decided, whatever ends the process: Resume goes on with it.
 	if err := r.Save(ctx, store.Change{Guard: &change}); err != nil {
 		return result, err
 	}
 	r.Log.Info("it was decided about a mass change that was held", "hold", g.ID, "verdict", outcome, "users", len(all), "by", req.By, "reason", req.Reason)
-	return result, d.carryOut(ctx, r.Holds.Group(g.ID))
+	return result, d.carryOut(ctx, r.Holds.Groups.Find(g.ID))
 }
 
 // sameSet refuses a decision about others than those who were shown.
@@ -206,7 +206,7 @@ func sameSet(token, id string, now []person) error {
 // split puts the excepted members into a hold of their own, and returns what is left of the other one.
 func (d *Decider) split(ctx context.Context, g *guard.Group, all []person, except []string, result *control.HeldResult) (*guard.Group, []person, error) {
 	r := d.roster
-	rest, left := r.Holds.Split(g), g.Clone()
+	rest, left := r.Holds.Groups.Split(g), g.Clone()
 	clear(left.Rows)
 	clear(left.Users)
 	change := store.Change{Workers: map[string]latest.Worker{}}
@@ -237,7 +237,7 @@ func (d *Decider) split(ctx context.Context, g *guard.Group, all []person, excep
 	case len(others) == 0:
 		return nil, nil, control.Refuse("everybody is excepted, so there is nothing to decide")
 	}
-	guarded := r.Holds.Replace(r.Now(), left, rest)
+	guarded := r.Holds.Guard.Replace(r.Now(), left, rest)
 	change.Guard = &guarded
 	result.Rest = rest.ID
 	return left, others, r.Save(ctx, change)
@@ -275,7 +275,7 @@ func (d *Decider) Requeue(ctx context.Context, req control.HeldDecision) (contro
 	r := d.roster
 	r.Lock()
 	defer r.Unlock()
-	g := r.Holds.Group(req.ID)
+	g := r.Holds.Groups.Find(req.ID)
 	switch {
 	case req.Reason == "":
 		return control.HeldResult{}, control.Refuse("say why, with --reason: it is kept with the decision")
@@ -306,7 +306,7 @@ func (d *Decider) Requeue(ctx context.Context, req control.HeldDecision) (contro
 	if err := r.Commit(ctx, &c); err != nil {
 		return result, err
 	}
-	change := r.Holds.Decide(g, guard.Decision{Outcome: guard.Requeued, At: r.Now().UTC(), By: req.By, Reason: req.Reason, Users: result.Users})
+	change := r.Holds.Guard.Decide(g, guard.Decision{Outcome: guard.Requeued, At: r.Now().UTC(), By: req.By, Reason: req.Reason, Users: result.Users})
 	d.releaser.Wake()
 	r.Log.Info("a mass change that was rejected is taken in after all", "hold", g.ID, "users", result.Users, "by", req.By, "reason", req.Reason)
 	return result, r.Save(ctx, store.Change{Workers: workers, Guard: &change})
@@ -318,8 +318,8 @@ func (d *Decider) Resume(ctx context.Context) error {
 	r.Lock()
 	defer r.Unlock()
 	var errs []error
-	for _, g := range r.Holds.Groups() {
-		if g.Decision != nil && !r.Holds.Empty(g.ID) {
+	for _, g := range r.Holds.Groups.All() {
+		if g.Decision != nil && r.Holds.Members.Count(g.ID) > 0 {
 			errs = append(errs, d.carryOut(ctx, g))
 		}
 	}
@@ -329,7 +329,7 @@ func (d *Decider) Resume(ctx context.Context) error {
 		overtaken = nil
 	}
 	for _, g := range overtaken {
-		change := r.Holds.Decide(g, guard.Decision{Outcome: guard.Overtaken, At: r.Now().UTC()})
+		change := r.Holds.Guard.Decide(g, guard.Decision{Outcome: guard.Overtaken, At: r.Now().UTC()})
 		errs = append(errs, r.Save(ctx, store.Change{Guard: &change}))
 		r.Log.Info("newer events have taken the place of a mass change that was held", "hold", g.ID)
 	}

@@ -117,8 +117,8 @@ func (k *keeper) keep(ctx context.Context, b *hold.State, now time.Time) error {
 			return err
 		}
 	}
-	head := remembered{History: b.History()}
-	for _, g := range b.Groups() {
+	head := remembered{History: b.Guard.History()}
+	for _, g := range b.Groups.All() {
 		head.Groups = append(head.Groups, g.ID)
 	}
 	if err := k.put(ctx, topology.KeyGuardHistory, head); err != nil {

@@ -140,7 +140,7 @@ func (e *Eraser) refusal(v *survey, w latest.Worker) error {
 
 // check is refusal without locking. The caller must hold the roster's lock.
 func (e *Eraser) check(v *survey, w latest.Worker) error {
-	busy := e.Roster.Holds.Awaits(v.Users) || w.Unresolved || w.Open || w.Sending || w.Unconfirmed() || w.Hold != nil || w.Replay != "" || w.InDoubt != 0
+	busy := e.Roster.Holds.Groups.Awaits(v.Users) || w.Unresolved || w.Open || w.Sending || w.Unconfirmed() || w.Hold != nil || w.Replay != "" || w.InDoubt != 0
 	switch {
 	case !e.Roster.MayPublish():
 		return roster.ErrRebuilding
@@ -182,6 +182,6 @@ func (e *Eraser) forget(ctx context.Context, v *survey) error {
 		return err
 	}
 	r.Stats.Forget([]string{v.Employee})
-	r.Holds.Erase(v.Users)
+	r.Holds.Groups.Erase(v.Users)
 	return nil
 }

@@ -73,7 +73,7 @@ func (in *Intake) learn(ctx context.Context, batch *bus.Batch) (entries int, c r
 	}
 	err = in.Roster.View(func(v store.View) error {
 		lookup := func(employee string) (latest.Worker, error) { return in.Roster.Worker(v, employee) }
-		r := newReducer(lookup, in.Roster.Holds.Of, c.Settled)
+		r := newReducer(lookup, in.Roster.Holds.Groups.OfRow, c.Settled)
 		for _, item := range batch.Items {
 			if err := in.take(r, item); err != nil {
 				if r.broken {

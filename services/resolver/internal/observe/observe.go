@@ -64,8 +64,8 @@ func (o *Observer) Observe(ctx context.Context, req control.ObserveRequest) (con
 	if !r.MayPublish() {
 		return control.ObserveAnswer{}, roster.ErrRebuilding
 	}
-	r.Holds.SetSilent(req.Silent)
-	defer r.Holds.SetSilent(nil)
+	r.Holds.Guard.SetSilent(req.Silent)
+	defer r.Holds.Guard.SetSilent(nil)
 	x := &request{Observer: o, request: req, now: r.Now(), changes: roster.NewChangeset(), done: map[string]bool{}}
 	err := r.View(func(v store.View) error {
 		x.view = v
@@ -140,7 +140,7 @@ func (x *request) unmanaged(user, employee string, o latest.Observed) {
 	if x.request.Purpose == control.Compare {
 		return
 	}
-	switch hold := x.roster.Holds.OfUser(user, max(o.At, o.At2)); {
+	switch hold := x.roster.Holds.Groups.OfUser(user, max(o.At, o.At2)); {
 	case hold.Is(""):
 		x.answer.Held++
 		return

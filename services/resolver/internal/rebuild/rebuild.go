@@ -82,7 +82,7 @@ func (b *Rebuilder) rebuild(ctx context.Context) error {
 		}
 		var w latest.Worker
 		w.Rebuild(u)
-		w.Recall(b.roster.Holds.Of(u.File, u.Version.Row))
+		w.Recall(b.roster.Holds.Groups.OfRow(u.File, u.Version.Row))
 		workers[u.Employee] = w
 	})
 	if err != nil {

@@ -45,12 +45,12 @@ func (r *Roster) hold(c *Changeset) *hold.Answer {
 func (r *Roster) change(c *Changeset, u *event.Update) (hold.Change, bool) {
 	ch := hold.Change{Employee: u.Employee, User: u.User, At: u.At}
 	if u.Employee == "" { // stale duty of a user without a known worker
-		ch.Kind = r.Holds.Clearing("", r.Now())
-		return ch, !r.Holds.OfUser(u.User, u.At).Is(guard.Approved)
+		ch.Kind = r.Holds.Guard.Clearing("", r.Now())
+		return ch, !r.Holds.Groups.OfUser(u.User, u.At).Is(guard.Approved)
 	}
 	w := c.sending[u.Employee].before
 	ch.File, ch.Row = w.Latest.File, w.Latest.Version.Row
-	kind, is := Kind(&w, u, r.Holds.Clearing(w.Latest.Feed, r.Now()))
+	kind, is := Kind(&w, u, r.Holds.Guard.Clearing(w.Latest.Feed, r.Now()))
 	ch.Kind = kind
 	return ch, is
 }

@@ -64,7 +64,7 @@ func newSite(t *testing.T, seed uint64, begin, holiday time.Time) *site {
 func (s *site) copy(t *testing.T, seed uint64) *site {
 	c := newSite(t, seed, s.clock, s.holiday)
 	c.workers, c.bookings, c.duty, c.order, c.last = maps.Clone(s.workers), maps.Clone(s.bookings), maps.Clone(s.duty), s.order, slices.Clone(s.last)
-	h := s.Holds.History()
+	h := s.Holds.Guard.History()
 	h.Hours = maps.Clone(h.Hours)
 	c.Holds.Load(h, nil)
 	for employee, w := range c.workers {
@@ -214,7 +214,7 @@ func TestWeeksOfShiftsTripNothing(t *testing.T) {
 				s := newSite(t, seed, begin, holiday)
 				s.pass(begin.AddDate(0, 0, 70), true)
 				require.True(t, s.Holds.Facts(s.clock).Holding)
-				require.Empty(t, s.Holds.Groups(), "seed %d", seed)
+				require.Empty(t, s.Holds.Groups.All(), "seed %d", seed)
 				require.Greater(t, s.off, 10_000, "shifts have ended")
 			}
 		})

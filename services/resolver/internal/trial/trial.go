@@ -51,7 +51,7 @@ func Try(r *roster.Roster, req control.TryRequest) (control.TryAnswer, error) {
 func clearing(r *roster.Roster, now time.Time) guard.Kind {
 	r.Lock()
 	defer r.Unlock()
-	return r.Holds.Clearing("", now)
+	return r.Holds.Guard.Clearing("", now)
 }
 
 // judge asks the guard about changes, which it does not count.

@@ -1,0 +1,164 @@
+package hold
+
+// This file lists the holds, and finds the one that a row, an unmanaged user or an unusual change belongs to.
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"bobosync/services/resolver/internal/guard"
+	"bobosync/shared/topology"
+)
+
+// Groups are the holds, decided ones too. Callers must hold the roster's lock.
+type Groups struct {
+	// byID are all of them, and byFile those with rows of a file.
+	byID   map[string]*guard.Group
+	byFile map[string][]*guard.Group
+	// unsynced are those that the broker's copy lacks.
+	unsynced map[string]bool
+}
+
+func newGroups(all []*guard.Group) *Groups {
+	l := &Groups{byID: map[string]*guard.Group{}, byFile: map[string][]*guard.Group{}, unsynced: map[string]bool{}}
+	for _, g := range all {
+		l.put(g)
+	}
+	return l
+}
+
+// put adds or replaces a hold.
+func (l *Groups) put(g *guard.Group) {
+	l.remove(g.ID)
+	l.byID[g.ID] = g
+	l.unsynced[g.ID] = true
+	for file := range g.Rows {
+		l.byFile[file] = append(l.byFile[file], g)
+	}
+}
+
+// remove removes a hold, and reports whether it was there.
+func (l *Groups) remove(id string) bool {
+	g := l.byID[id]
+	if g == nil {
+		return false
+	}
+	for file := range g.Rows {
+		l.byFile[file] = slices.DeleteFunc(l.byFile[file], func(x *guard.Group) bool { return x.ID == id })
+		if len(l.byFile[file]) == 0 {
+			delete(l.byFile, file)
+		}
+	}
+	delete(l.byID, id)
+	return true
+}
+
+// Find returns a hold by its id, or the beginning of it that no other one has; nil if there is none.
+func (l *Groups) Find(id string) *guard.Group {
+	if g := l.byID[id]; g != nil {
+		return g
+	}
+	var found *guard.Group
+	for _, g := range l.byID {
+		if id != "" && strings.HasPrefix(g.ID, id) {
+			if found != nil {
+				return nil
+			}
+			found = g
+		}
+	}
+	return found
+}
+
+// All lists them, the newest first.
+func (l *Groups) All() []*guard.Group {
+	return slices.SortedFunc(maps.Values(l.byID), func(x, y *guard.Group) int {
+		return cmp.Or(y.Since.Compare(x.Since), cmp.Compare(y.ID, x.ID))
+	})
+}
+
+// OfRow returns the hold that a row's event was put into last; nil if it is in none.
+func (l *Groups) OfRow(file string, row int) (found *guard.Group) {
+	for _, g := range l.byFile[file] {
+		if g.Has(file, row) && (found == nil || g.Since.After(found.Since)) {
+			found = g
+		}
+	}
+	return found
+}
+
+// OfUser returns the hold that an unmanaged user was put into last, for stale duty of that moment; nil if there is none.
+func (l *Groups) OfUser(user string, at int64) (found *guard.Group) {
+	for _, g := range l.byID {
+		if since, in := g.Users[topology.NormalUsername(user)]; in && since == at && (found == nil || g.Since.After(found.Since)) {
+			found = g
+		}
+	}
+	return found
+}
+
+// Awaits reports whether one of these unmanaged users is in a hold that awaits a decision.
+func (l *Groups) Awaits(users []string) bool {
+	for _, g := range l.byID {
+		for _, user := range users {
+			if _, in := g.Users[topology.NormalUsername(user)]; in && g.Decision == nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Erase removes unmanaged users from the holds.
+func (l *Groups) Erase(users []string) {
+	for _, g := range l.byID {
+		before := len(g.Users)
+		for _, user := range users {
+			delete(g.Users, topology.NormalUsername(user))
+		}
+		if len(g.Users) < before {
+			l.unsynced[g.ID] = true
+		}
+	}
+}
+
+// taking returns the newest hold that an unusual change belongs to; nil if it begins another one.
+func (l *Groups) taking(t guard.Trip, rules guard.Rules, now time.Time) *guard.Group {
+	for _, g := range l.All() {
+		if g.Takes(t, now, rules.Window) {
+			return g
+		}
+	}
+	return nil
+}
+
+// into returns the hold that an unusual change goes into, as a copy.
+func (l *Groups) into(t guard.Trip, rules guard.Rules, now time.Time) *guard.Group {
+	g := l.taking(t, rules, now)
+	if g == nil {
+		g = &guard.Group{
+			ID: l.free(string(t.Kind) + "-" + rules.Wall(now)), Kind: t.Kind, Since: now.UTC(), Sent: t.Sent, Allowed: t.Allowed, Usual: t.Usual, OnDuty: t.OnDuty,
+		}
+	}
+	return g.Clone()
+}
+
+// Split returns a hold for the members who stay when the others are decided.
+func (l *Groups) Split(g *guard.Group) *guard.Group {
+	rest := g.Clone()
+	rest.ID, rest.Seq = l.free(g.ID+"-rest"), 1
+	clear(rest.Rows)
+	clear(rest.Users)
+	return rest
+}
+
+// free returns a name for a hold that no other one has.
+func (l *Groups) free(id string) string {
+	for l.byID[id] != nil {
+		id += "-more"
+	}
+	return id
+}
