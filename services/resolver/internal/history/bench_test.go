@@ -101,7 +101,7 @@ func learn(b *testing.B, k *Keeper) {
 	for n := range subjects {
 		subjects[n] = topology.HistorySubject(fmt.Sprint(n), "")
 	}
-	require.NoError(b, k.learnTails(b.Context(), subjects))
+	require.NoError(b, k.writer.learn(b.Context(), subjects))
 }
 
 // measure reports how long asking takes, how much of the processor's time, with the broker's (on a busy machine that says more), and how much
@@ -164,7 +164,7 @@ type filler struct {
 }
 
 func newFiller(b *testing.B, k *Keeper, conn *bus.Conn) *filler {
-	info, known, err := k.loadInfo(b.Context())
+	info, known, err := k.reader.loadInfo(b.Context())
 	require.NoError(b, err)
 	require.True(b, known)
 	js, err := jetstream.New(conn.NC, jetstream.WithPublishAsyncMaxPending(2000))

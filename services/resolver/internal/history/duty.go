@@ -4,18 +4,10 @@ package history
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"maps"
 	"slices"
-	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-	"github.com/synadia-io/orbit.go/jetstreamext"
-	"golang.org/x/sync/errgroup"
-
-	"bobosync/shared/bus"
 	"bobosync/shared/control"
 	"bobosync/shared/event"
 	"bobosync/shared/history"
@@ -26,11 +18,6 @@ const (
 	// lateness is by how much later something may be stored than what was answered at the same time: an answer waits for its
 	// publisher, and a call without one for the next check.
 	lateness = 5 * time.Minute
-	// together is how many ranges of the stream are read at once, runLength the longest. What lies no further apart than nearby is read in
-	// one: a request costs as much as that many messages.
-	together  = 32
-	runLength = 1000
-	nearby    = 10
 	// dutyPage is the most workers in an answer, well below the broker's limit of 1 MB.
 	dutyPage = 2000
 	// pagesFor is how long an answer is kept for its further pages.
@@ -66,20 +53,20 @@ type moment struct {
 
 // read reads what is known of a moment.
 func (k *Keeper) read(ctx context.Context, at time.Time) (*moment, error) {
-	info, _, err := k.loadInfo(ctx)
+	info, _, err := k.reader.loadInfo(ctx)
 	if err != nil {
 		return nil, err
 	}
-	open, err := k.underWay(ctx) // first: what is stored meanwhile is found below
+	open, err := k.calls.underWay(ctx) // first: what is stored meanwhile is found below
 	if err != nil {
 		return nil, err
 	}
-	mark, err := k.lastMark(ctx, at)
+	mark, err := k.reader.lastMark(ctx, at)
 	if err != nil {
 		return nil, err
 	}
 	late := at.Add(k.lateness + k.longest).UnixMilli()
-	deliveries, _, err := k.readFrom(ctx, mark, func(t event.Delivery, _ time.Time) bool { return t.Call.Sent <= late })
+	deliveries, _, err := k.reader.readFrom(ctx, mark, func(t event.Delivery, _ time.Time) bool { return t.Call.Sent <= late })
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +95,7 @@ func page(answer control.OnDutyAnswer, after string) control.OnDutyAnswer {
 func onDuty(deliveries userDeliveries, info event.HistoryInfo, at time.Time) control.OnDutyAnswer {
 	answer := control.OnDutyAnswer{At: at.UTC(), Workers: []control.OnDutyWorker{}, CompleteFrom: info.From}
 	for _, user := range slices.Sorted(maps.Keys(deliveries)) {
-		own := deliveries.of(user)
+		own := deliveriesOf(deliveries[user])
 		p := history.At(own, info, at)
 		w := control.OnDutyWorker{User: own[len(own)-1].User, Employee: own[len(own)-1].Employee, State: p.State}
 		switch p.State {
@@ -128,98 +115,4 @@ func onDuty(deliveries userDeliveries, info event.HistoryInfo, at time.Time) con
 		answer.Gaps = []control.Interval{}
 	}
 	return answer
-}
-
-// userDeliveries is what AtHoc was sent, as far as it matters, by username without letter case.
-type userDeliveries map[string][]stored
-
-func (b userDeliveries) add(s stored) {
-	user := topology.NormalUsername(s.User)
-	b[user] = append(b[user], s)
-}
-
-func (b userDeliveries) of(user string) []event.Delivery {
-	all := make([]event.Delivery, 0, len(b[user]))
-	for _, s := range b[user] {
-		all = append(all, s.Delivery)
-	}
-	return all
-}
-
-// readFrom reads what a mark points to, and what follows it for as long as it is wanted. It returns how far it came.
-func (k *Keeper) readFrom(ctx context.Context, mark event.Mark, wanted func(t event.Delivery, stored time.Time) bool) (b userDeliveries, through uint64, err error) {
-	if b, err = k.load(ctx, mark.Open); err != nil {
-		return nil, 0, err
-	}
-	through = mark.Through
-	var failed error
-	err = bus.Scan(ctx, k.js, topology.StreamHistory, bus.ReadFrom{After: mark.Through}, func(m *jetstream.RawStreamMsg) bool {
-		if topology.IsHistory(m.Subject) {
-			s := stored{sequence: m.Sequence}
-			if failed = event.Decode(m.Data, &s.Delivery); failed != nil || !wanted(s.Delivery, m.Time) {
-				return false
-			}
-			b.add(s)
-		}
-		through = m.Sequence
-		return true
-	})
-	return b, through, errors.Join(err, failed)
-}
-
-// load reads messages by sequence. What is gone, for its age or because it was erased, is left out.
-func (k *Keeper) load(ctx context.Context, places []uint64) (userDeliveries, error) {
-	var mu sync.Mutex
-	b := userDeliveries{}
-	var group errgroup.Group
-	group.SetLimit(together)
-	for _, run := range runs(places) {
-		group.Go(func() error {
-			return k.loadRun(ctx, run, func(s stored) {
-				mu.Lock()
-				defer mu.Unlock()
-				b.add(s)
-			})
-		})
-	}
-	return b, group.Wait()
-}
-
-// runs cuts sequences into ranges of the stream, each of which is read at once, with what lies between.
-func runs(places []uint64) (all [][]uint64) {
-	places = slices.Sorted(slices.Values(places))
-	for len(places) > 0 {
-		n := 1
-		for n < len(places) && places[n]-places[n-1] <= nearby && places[n]-places[0] < runLength {
-			n++
-		}
-		all, places = append(all, places[:n]), places[n:]
-	}
-	return all
-}
-
-// loadRun reads a range and calls f for the messages at its sequences.
-func (k *Keeper) loadRun(ctx context.Context, run []uint64, f func(stored)) error {
-	length := int(run[len(run)-1] - run[0] + 1)
-	msgs, err := jetstreamext.GetBatch(ctx, k.js, topology.StreamHistory, length, jetstreamext.GetBatchSeq(run[0]))
-	if err != nil {
-		return fmt.Errorf("read what AtHoc was sent: %w", err)
-	}
-	for m, err := range msgs {
-		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("read what AtHoc was sent: %w", err)
-		}
-		if _, wanted := slices.BinarySearch(run, m.Sequence); !wanted || !topology.IsHistory(m.Subject) {
-			continue
-		}
-		s := stored{sequence: m.Sequence}
-		if err := event.Decode(m.Data, &s.Delivery); err != nil {
-			return err
-		}
-		f(s)
-	}
-	return nil
 }

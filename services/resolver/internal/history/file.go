@@ -23,7 +23,7 @@ const filePage = 1500
 // FileCalls answers what AtHoc was sent from the rows of a file, as far as that was while the file was worked on.
 func (k *Keeper) FileCalls(ctx context.Context, req control.FileCallsRequest) (control.FileCallsAnswer, error) {
 	answer := control.FileCallsAnswer{Deliveries: []control.DeliveryAnswer{}}
-	info, _, err := k.loadInfo(ctx)
+	info, _, err := k.reader.loadInfo(ctx)
 	if err != nil {
 		return answer, err
 	}

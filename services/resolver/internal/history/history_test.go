@@ -135,7 +135,7 @@ func TestDeliveries(t *testing.T) {
 	require.NoError(t, b.keeper.Record(t.Context(), waits))
 	end := b.now
 	b.now = b.now.Add(time.Hour)
-	info, known, err := b.keeper.loadInfo(t.Context())
+	info, known, err := b.keeper.reader.loadInfo(t.Context())
 	require.NoError(t, err)
 	require.True(t, known)
 
@@ -302,7 +302,7 @@ func TestAMarkWaitsForWhatIsLate(t *testing.T) {
 	b.now = b.now.Add(lateness)
 	b.keeper.marked = time.Time{}
 	require.NoError(t, b.keeper.Tend(t.Context()))
-	mark, err := b.keeper.lastMark(t.Context(), b.now)
+	mark, err := b.keeper.reader.lastMark(t.Context(), b.now)
 	require.NoError(t, err)
 	require.Positive(t, mark.Through)
 	require.Empty(t, mark.Open)
@@ -313,7 +313,7 @@ func TestAMarkWaitsForWhatIsLate(t *testing.T) {
 func TestWhatIsKnownOfTheHistoryOutlivesIt(t *testing.T) {
 	b := newBench(t)
 	gap := event.Gap{From: 1, To: 2}
-	info, _, err := b.keeper.loadInfo(t.Context())
+	info, _, err := b.keeper.reader.loadInfo(t.Context())
 	require.NoError(t, err)
 	info.Gaps = []event.Gap{gap}
 	require.NoError(t, b.keeper.saveInfo(t.Context(), info))
@@ -326,7 +326,7 @@ func TestWhatIsKnownOfTheHistoryOutlivesIt(t *testing.T) {
 	stream, err := b.conn.JS.Stream(t.Context(), topology.StreamHistory)
 	require.NoError(t, err)
 	require.NoError(t, stream.Purge(t.Context(), jetstream.WithPurgeSequence(9))) // as the broker drops what is too old
-	kept, known, err := b.keeper.loadInfo(t.Context())
+	kept, known, err := b.keeper.reader.loadInfo(t.Context())
 	require.NoError(t, err)
 	require.True(t, known)
 	require.Equal(t, []event.Gap{gap}, kept.Gaps)
@@ -375,7 +375,7 @@ func TestAMarkOfManyParts(t *testing.T) {
 		_, err := b.keeper.pub.PublishBatch(t.Context(), parts(m)...)
 		require.NoError(t, err)
 	}
-	got, err := b.keeper.lastMark(t.Context(), time.Now())
+	got, err := b.keeper.reader.lastMark(t.Context(), time.Now())
 	require.NoError(t, err)
 	slices.Sort(got.Open)
 	require.Equal(t, mark.Open, got.Open)
@@ -384,7 +384,7 @@ func TestAMarkOfManyParts(t *testing.T) {
 	stream, err := b.conn.JS.Stream(t.Context(), topology.StreamHistory)
 	require.NoError(t, err)
 	require.NoError(t, stream.DeleteMsg(t.Context(), stream.CachedInfo().State.LastSeq-1))
-	got, err = b.keeper.lastMark(t.Context(), time.Now())
+	got, err = b.keeper.reader.lastMark(t.Context(), time.Now())
 	require.NoError(t, err)
 	require.Equal(t, small.Through, got.Through)
 	require.Equal(t, small.Open, got.Open)

@@ -18,12 +18,12 @@ import (
 // Begin completes the history as far as possible before any answer is consumed: a new one is filled with the answers that the broker
 // still has.
 func (k *Keeper) Begin(ctx context.Context) error {
-	k.forgetTails()
+	k.writer.forget()
 	now, err := topology.Identity(ctx, k.js, topology.StreamHistory)
 	if err != nil {
 		return err
 	}
-	info, known, err := k.loadInfo(ctx)
+	info, known, err := k.reader.loadInfo(ctx)
 	if err == nil && !known {
 		info, err = k.rebuild(ctx)
 	}
@@ -34,7 +34,7 @@ func (k *Keeper) Begin(ctx context.Context) error {
 		return err
 	}
 	k.stream = now
-	return k.lostCalls(ctx)
+	return k.calls.recordLost(ctx)
 }
 
 // Tend does what is due by the clock: it is to be called now and then, by the goroutine that called Begin.
@@ -46,32 +46,12 @@ func (k *Keeper) Tend(ctx context.Context) error {
 	if now != k.stream {
 		return k.Begin(ctx)
 	}
-	return errors.Join(k.lostCalls(ctx), k.mark(ctx))
-}
-
-// loadInfo reads what is known of the history; known is false if it was recreated.
-func (k *Keeper) loadInfo(ctx context.Context) (info event.HistoryInfo, known bool, err error) {
-	stream, err := k.js.Stream(ctx, topology.StreamHistory)
-	if err != nil {
-		return info, false, fmt.Errorf("open stream %s: %w", topology.StreamHistory, err)
-	}
-	m, err := stream.GetLastMsgForSubject(ctx, topology.SubjectHistoryInfo)
-	switch {
-	case errors.Is(err, jetstream.ErrMsgNotFound):
-		return info, false, nil
-	case err != nil:
-		return info, false, fmt.Errorf("read what is known of the history: %w", err)
-	}
-	err = event.Decode(m.Data, &info)
-	if state := stream.CachedInfo().State; state.FirstSeq > 1 && state.FirstTime.After(info.From) {
-		info.From = state.FirstTime.UTC() // what was earlier was dropped for its age
-	}
-	return info, true, err
+	return errors.Join(k.calls.recordLost(ctx), k.mark(ctx))
 }
 
 // renewInfo rewrites what is known of the history, or it would be dropped for its age, as all else is.
 func (k *Keeper) renewInfo(ctx context.Context) error {
-	info, known, err := k.loadInfo(ctx)
+	info, known, err := k.reader.loadInfo(ctx)
 	if err != nil || !known {
 		return err
 	}
@@ -143,7 +123,7 @@ func (k *Keeper) compare(ctx context.Context, info event.HistoryInfo) error {
 		return nil
 	}
 	if info.Acks != "" {
-		last, err := k.lastStored(ctx)
+		last, err := k.reader.lastStored(ctx)
 		if err != nil {
 			return err
 		}
@@ -152,13 +132,4 @@ func (k *Keeper) compare(ctx context.Context, info event.HistoryInfo) error {
 	}
 	info.Acks = now
 	return k.saveInfo(ctx, info)
-}
-
-// lastStored is when the history was written last, in Unix milliseconds.
-func (k *Keeper) lastStored(ctx context.Context) (int64, error) {
-	stream, err := k.js.Stream(ctx, topology.StreamHistory)
-	if err != nil {
-		return 0, fmt.Errorf("open stream %s: %w", topology.StreamHistory, err)
-	}
-	return stream.CachedInfo().State.LastTime.UnixMilli(), nil
 }

@@ -27,7 +27,7 @@ func (k *Keeper) line(ctx context.Context, subject string) (line, error) {
 	if err != nil {
 		return line{}, fmt.Errorf("open stream %s: %w", topology.StreamHistory, err)
 	}
-	return line{js: k.js, stream: stream, subject: subject, tail: k.tailOf(subject)}, nil
+	return line{js: k.js, stream: stream, subject: subject, tail: k.writer.tailOf(subject)}, nil
 }
 
 // find returns the last record up to a sequence, and the first behind it; nil where there is none.

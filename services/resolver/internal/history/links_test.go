@@ -107,7 +107,7 @@ func TestTheLineOfAWorker(t *testing.T) {
 	check()
 	require.NoError(t, stream.Purge(t.Context(), jetstream.WithPurgeSequence(40)))
 	check()
-	b.keeper.tails[subject] = tail{links: links{number: 9, back: [][]uint64{{44, 43, 42}}}, sequence: 45}
+	b.keeper.writer.tails[subject] = tail{links: links{number: 9, back: [][]uint64{{44, 43, 42}}}, sequence: 45}
 	tell(b.keeper, 6)
 	check()
 	require.NoError(t, stream.Purge(t.Context(), jetstream.WithPurgeSubject(subject)), "as when he is erased")

@@ -29,15 +29,15 @@ const (
 )
 
 // lastMark reads the last mark that covers nothing behind a moment; the zero value is the beginning of the stream.
-func (k *Keeper) lastMark(ctx context.Context, at time.Time) (event.Mark, error) {
+func (r reader) lastMark(ctx context.Context, at time.Time) (event.Mark, error) {
 	up := jetstreamext.GetLastMsgsUpToTime(at)
 	for {
-		last, seq, err := k.markPart(ctx, up)
+		last, seq, err := r.markPart(ctx, up)
 		if err != nil || seq == 0 {
 			return event.Mark{}, err
 		}
 		if last.At <= at.UnixMilli() && last.Index+1 >= last.Parts {
-			mark, whole, err := k.wholeMark(ctx, last, seq)
+			mark, whole, err := r.wholeMark(ctx, last, seq)
 			if err != nil || whole {
 				return mark, err
 			}
@@ -47,8 +47,8 @@ func (k *Keeper) lastMark(ctx context.Context, at time.Time) (event.Mark, error)
 }
 
 // markPart reads the last message of a mark up to a sequence, and its sequence; 0 if there is none.
-func (k *Keeper) markPart(ctx context.Context, up jetstreamext.GetLastForOpt) (mark event.Mark, seq uint64, err error) {
-	msgs, err := jetstreamext.GetLastMsgsFor(ctx, k.js, topology.StreamHistory, []string{topology.SubjectHistoryMark}, up)
+func (r reader) markPart(ctx context.Context, up jetstreamext.GetLastForOpt) (mark event.Mark, seq uint64, err error) {
+	msgs, err := jetstreamext.GetLastMsgsFor(ctx, r.js, topology.StreamHistory, []string{topology.SubjectHistoryMark}, up)
 	if err != nil {
 		return mark, 0, fmt.Errorf("read a mark of the history: %w", err)
 	}
@@ -68,12 +68,12 @@ func (k *Keeper) markPart(ctx context.Context, up jetstreamext.GetLastForOpt) (m
 }
 
 // wholeMark puts a mark together, of which the last part is known; whole is false if a part of it was dropped for its age.
-func (k *Keeper) wholeMark(ctx context.Context, last event.Mark, seq uint64) (mark event.Mark, whole bool, err error) {
+func (r reader) wholeMark(ctx context.Context, last event.Mark, seq uint64) (mark event.Mark, whole bool, err error) {
 	mark = last
 	if last.Parts <= 1 {
 		return mark, true, nil
 	}
-	stream, err := k.js.Stream(ctx, topology.StreamHistory)
+	stream, err := r.js.Stream(ctx, topology.StreamHistory)
 	if err != nil {
 		return mark, false, fmt.Errorf("open stream %s: %w", topology.StreamHistory, err)
 	}
@@ -112,7 +112,7 @@ func (k *Keeper) mark(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open stream %s: %w", topology.StreamHistory, err)
 	}
-	before, err := k.lastMark(ctx, k.now())
+	before, err := k.reader.lastMark(ctx, k.now())
 	if err != nil {
 		return err
 	}
@@ -122,7 +122,7 @@ func (k *Keeper) mark(ctx context.Context) error {
 	}
 	// What is stored later than this mark was sent later than all that it covers, so nothing that it leaves out matters again.
 	until := k.now().Add(-k.lateness)
-	b, through, err := k.readFrom(ctx, before, func(_ event.Delivery, stored time.Time) bool { return stored.Before(until) })
+	b, through, err := k.reader.readFrom(ctx, before, func(_ event.Delivery, stored time.Time) bool { return stored.Before(until) })
 	if err != nil || through == before.Through {
 		return err
 	}
@@ -144,11 +144,7 @@ func (k *Keeper) mark(ctx context.Context) error {
 // open returns the sequences of what has to be kept of a user: nothing if he is off duty for certain.
 func open(all []stored) []uint64 {
 	slices.SortStableFunc(all, func(a, b stored) int { return cmp.Compare(a.Call.Sent, b.Call.Sent) })
-	deliveries := make([]event.Delivery, 0, len(all))
-	for _, s := range all {
-		deliveries = append(deliveries, s.Delivery)
-	}
-	p := history.At(deliveries, event.HistoryInfo{}, time.UnixMilli(1<<52))
+	p := history.At(deliveriesOf(all), event.HistoryInfo{}, time.UnixMilli(1<<52))
 	if len(p.Doubts) == 0 && (p.Confirmed == nil || !p.Confirmed.On) {
 		return nil
 	}

@@ -4,13 +4,8 @@ package history
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"math"
 	"slices"
 	"time"
-
-	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"bobosync/shared/control"
 	"bobosync/shared/event"
@@ -20,12 +15,6 @@ import (
 
 // most is the most records of a worker that are read to find out what AtHoc held, besides what is to be listed.
 const most = 200
-
-// stored is something that AtHoc was sent, with its sequence in the stream.
-type stored struct {
-	event.Delivery
-	sequence uint64
-}
 
 // Past answers what AtHoc held of a worker.
 func (k *Keeper) Past(ctx context.Context, employee, user string, req control.PastRequest) (control.PastAnswer, error) {
@@ -37,16 +26,16 @@ func (k *Keeper) Past(ctx context.Context, employee, user string, req control.Pa
 	if at.After(now.Add(time.Minute)) {
 		return control.PastAnswer{}, control.Refuse("%s is in the future", at.Format(time.RFC3339))
 	}
-	info, _, err := k.loadInfo(ctx)
+	info, _, err := k.reader.loadInfo(ctx)
 	if err != nil {
 		return control.PastAnswer{}, err
 	}
-	open, err := k.underWay(ctx) // first: what is stored meanwhile is found below
+	open, err := k.calls.underWay(ctx) // first: what is stored meanwhile is found below
 	if err != nil {
 		return control.PastAnswer{}, err
 	}
 	late := at.Add(k.lateness) // what was sent before the moment may be stored behind it
-	place, err := k.storedBy(ctx, late)
+	place, err := k.reader.storedBy(ctx, late)
 	if err != nil {
 		return control.PastAnswer{}, err
 	}
@@ -56,9 +45,7 @@ func (k *Keeper) Past(ctx context.Context, employee, user string, req control.Pa
 		if err != nil {
 			return control.PastAnswer{}, err
 		}
-		for _, s := range around {
-			deliveries = append(deliveries, s.Delivery)
-		}
+		deliveries = append(deliveries, deliveriesOf(around)...)
 		for _, t := range open {
 			if topology.HistorySubject(t.Employee, t.User) == subject {
 				deliveries = append(deliveries, t)
@@ -146,22 +133,4 @@ func settled(all []stored, at time.Time, longest time.Duration) bool {
 	return slices.ContainsFunc(all[:oldest], func(s stored) bool {
 		return s.Call.Answered <= at.UnixMilli() && history.Settles(s.Delivery, all[oldest].Delivery, longest)
 	})
-}
-
-// storedBy is the sequence of the last that was stored before a moment.
-func (k *Keeper) storedBy(ctx context.Context, moment time.Time) (uint64, error) {
-	msgs, err := jetstreamext.GetBatch(ctx, k.js, topology.StreamHistory, 1, jetstreamext.GetBatchStartTime(moment))
-	if err != nil {
-		return 0, fmt.Errorf("look up a moment in the history: %w", err)
-	}
-	for m, err := range msgs {
-		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			break
-		}
-		if err != nil {
-			return 0, fmt.Errorf("look up a moment in the history: %w", err)
-		}
-		return m.Sequence - 1, nil
-	}
-	return math.MaxUint64, nil
 }

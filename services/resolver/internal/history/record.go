@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,18 +22,18 @@ type Keeper struct {
 	pub *bus.Publisher
 	log *slog.Logger
 	now func() time.Time
-	// timeout is the longest that a call to AtHoc takes, and longest the longest that AtHoc can be working on it.
-	timeout, longest time.Duration
+	// longest is the longest that AtHoc can be working on a call.
+	longest time.Duration
 	// lateness is the constant; a benchmark in which 90 days pass in minutes makes it as much shorter.
 	lateness time.Duration
+
+	reader reader
+	writer *writer
+	calls  *calls
 
 	// stream is the identity of the stream when it was last checked, marked when the last mark was made.
 	stream string
 	marked time.Time
-
-	// writing guards tails: the last record of each worker, by subject, as far as it is known.
-	writing sync.Mutex
-	tails   map[string]tail
 
 	// asked is what was read for the last answer about all who were on duty.
 	asked atomic.Pointer[moment]
@@ -50,7 +49,10 @@ func New(conn *bus.Conn, timeout time.Duration, log *slog.Logger, now func() tim
 	if err != nil {
 		return nil, err
 	}
-	return &Keeper{js: conn.JS, pub: pub, log: log, now: now, timeout: timeout, longest: 3 * timeout, lateness: lateness, tails: map[string]tail{}}, nil
+	k := &Keeper{js: conn.JS, pub: pub, log: log, now: now, longest: 3 * timeout, lateness: lateness, reader: reader{conn.JS}}
+	k.writer = &writer{js: k.js, pub: pub, tails: map[string]tail{}}
+	k.calls = &calls{js: k.js, log: log, now: now, timeout: timeout, longest: k.longest, writer: k.writer}
+	return k, nil
 }
 
 // Close ends it.
@@ -73,7 +75,7 @@ func (k *Keeper) Record(ctx context.Context, all []Answered) error {
 			entries = append(entries, entry{Delivery: t, id: fmt.Sprintf("%d-%x-%d", a.Sequence, a.Stored.UnixNano(), n)})
 		}
 	}
-	return k.store(ctx, entries)
+	return k.writer.store(ctx, entries)
 }
 
 // deliveriesIn is what AtHoc was sent, by its answers. longest is the longest that AtHoc can be working on a call that got no answer.

@@ -5,6 +5,7 @@ package history
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/nats-io/nats.go/jetstream"
@@ -21,6 +22,15 @@ const (
 	tailsAsked = 500
 )
 
+// writer stores records. It may be used by several goroutines.
+type writer struct {
+	js  jetstream.JetStream
+	pub *bus.Publisher
+	// mu guards tails: the last record of each worker, by subject, as far as it is known.
+	mu    sync.Mutex
+	tails map[string]tail
+}
+
 // entry is a record to be stored, and the id by which it is not stored twice.
 type entry struct {
 	event.Delivery
@@ -28,17 +38,17 @@ type entry struct {
 }
 
 // store stores what was sent.
-func (k *Keeper) store(ctx context.Context, all []entry) error {
-	k.writing.Lock()
-	defer k.writing.Unlock()
+func (w *writer) store(ctx context.Context, all []entry) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for len(all) > 0 {
 		subjects := distinct(all)
-		err := k.learnTails(ctx, subjects)
+		err := w.learn(ctx, subjects)
 		if err == nil {
-			err = k.storeLot(ctx, all[:len(subjects)], subjects)
+			err = w.storeLot(ctx, all[:len(subjects)], subjects)
 		}
 		if err != nil {
-			clear(k.tails) // it is not known what of it was stored
+			clear(w.tails) // it is not known what of it was stored
 			return fmt.Errorf("write down what AtHoc was sent: %w", err)
 		}
 		all = all[len(subjects):]
@@ -46,20 +56,20 @@ func (k *Keeper) store(ctx context.Context, all []entry) error {
 	return nil
 }
 
-// forgetTails makes it read the last record of each worker again.
-func (k *Keeper) forgetTails() {
-	k.writing.Lock()
-	defer k.writing.Unlock()
-	clear(k.tails)
+// forget makes it read the last record of each worker again.
+func (w *writer) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	clear(w.tails)
 }
 
 // tailOf is the last record of a worker, if it is cached and nothing is being written.
-func (k *Keeper) tailOf(subject string) tail {
-	if !k.writing.TryLock() {
+func (w *writer) tailOf(subject string) tail {
+	if !w.mu.TryLock() {
 		return tail{} // storing can take long; the caller reads the record
 	}
-	defer k.writing.Unlock()
-	return k.tails[subject]
+	defer w.mu.Unlock()
+	return w.tails[subject]
 }
 
 // distinct returns the subjects of the first entries, as long as they are of different workers and fit a batch.
@@ -76,25 +86,25 @@ func distinct(all []entry) (subjects []string) {
 	return subjects
 }
 
-// learnTails reads the last record of the workers for whom it is not cached.
-func (k *Keeper) learnTails(ctx context.Context, subjects []string) error {
-	for subject := range k.tails {
-		if len(k.tails)+len(subjects) <= tailsKept {
+// learn reads the last record of the workers for whom it is not cached.
+func (w *writer) learn(ctx context.Context, subjects []string) error {
+	for subject := range w.tails {
+		if len(w.tails)+len(subjects) <= tailsKept {
 			break
 		}
-		delete(k.tails, subject)
+		delete(w.tails, subject)
 	}
 	var ask []string
 	for i, subject := range subjects {
-		if _, known := k.tails[subject]; !known {
+		if _, known := w.tails[subject]; !known {
 			ask = append(ask, subject)
-			k.tails[subject] = tail{}
+			w.tails[subject] = tail{}
 		}
 		if len(ask) < tailsAsked && i < len(subjects)-1 || len(ask) == 0 {
 			continue
 		}
-		err := lastOf(ctx, k.js, ask, func(m *jetstream.RawStreamMsg) error {
-			k.tails[m.Subject] = tail{links: parseLinks(m.Header.Get(linksHeader)), sequence: m.Sequence}
+		err := lastOf(ctx, w.js, ask, func(m *jetstream.RawStreamMsg) error {
+			w.tails[m.Subject] = tail{links: parseLinks(m.Header.Get(linksHeader)), sequence: m.Sequence}
 			return nil
 		})
 		if err != nil {
@@ -106,26 +116,26 @@ func (k *Keeper) learnTails(ctx context.Context, subjects []string) error {
 }
 
 // storeLot stores records of different workers.
-func (k *Keeper) storeLot(ctx context.Context, lot []entry, subjects []string) error {
+func (w *writer) storeLot(ctx context.Context, lot []entry, subjects []string) error {
 	msgs := make([]*message.Message, len(lot))
 	next := make([]links, len(lot))
 	for i := range lot {
-		next[i] = k.tails[subjects[i]].next()
+		next[i] = w.tails[subjects[i]].next()
 		m := bus.NewMessage(subjects[i], event.Encode(&lot[i].Delivery))
 		m.UUID = "" // there are millions of them
 		m.Metadata.Set(bus.MsgIDKey, lot[i].id)
 		m.Metadata.Set(linksHeader, next[i].String())
 		msgs[i] = m
 	}
-	last, whole, err := k.pub.PublishWhole(ctx, msgs...)
+	last, whole, err := w.pub.PublishWhole(ctx, msgs...)
 	if err != nil {
 		return err
 	}
 	for i, subject := range subjects {
 		if whole {
-			k.tails[subject] = tail{links: next[i], sequence: last - uint64(len(subjects)-1-i)}
+			w.tails[subject] = tail{links: next[i], sequence: last - uint64(len(subjects)-1-i)}
 		} else {
-			delete(k.tails, subject)
+			delete(w.tails, subject)
 		}
 	}
 	return nil
