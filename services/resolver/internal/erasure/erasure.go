@@ -54,18 +54,6 @@ func (e *Eraser) Show(ctx context.Context, req control.EraseRequest) (control.Er
 	return f, nil
 }
 
-// counts counts what is about the worker, by store.
-func (v *survey) counts(known bool) map[string]int {
-	counts := map[string]int{topology.StreamAudit: v.details, stateStore: 0}
-	for _, stream := range []string{topology.StreamEntries, topology.StreamUpdates, topology.StreamAcks, topology.StreamHistory, topology.StreamDead} {
-		counts[stream] = len(v.found[stream])
-	}
-	if known {
-		counts[stateStore] = 1
-	}
-	return counts
-}
-
 // Erase erases a worker. What it has begun and could not end is ended by the same order, given again.
 func (e *Eraser) Erase(ctx context.Context, req control.EraseRequest) (control.EraseAnswer, error) {
 	var a control.EraseAnswer

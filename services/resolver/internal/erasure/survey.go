@@ -14,11 +14,13 @@ import (
 	"bobosync/shared/control"
 	"bobosync/shared/erase"
 	"bobosync/shared/event"
+	"bobosync/shared/mapping"
 	"bobosync/shared/topology"
 )
 
-// survey is what the broker holds of a worker.
+// survey is what the broker holds of a worker, as far as it is scanned: collect takes the steps.
 type survey struct {
+	js jetstream.JetStream
 	erase.Names
 	// found: per stream, sequences of messages about the worker. through: per stream, the last sequence scanned.
 	found   map[string][]uint64
@@ -46,9 +48,13 @@ func (v *survey) refuse(why error) {
 
 // collect scans everything. HISTORY comes first: it knows former usernames.
 func (e *Eraser) collect(ctx context.Context, n erase.Names) (*survey, error) {
-	v := &survey{Names: n, found: map[string][]uint64{}, through: map[string]uint64{}, files: map[string]bool{}}
-	for _, step := range []func(context.Context, *survey) error{e.history, e.users, e.updates, e.entries, e.answers, e.calls, e.letters, e.mapping} {
-		if err := step(ctx, v); err != nil {
+	v := &survey{js: e.JS, Names: n, found: map[string][]uint64{}, through: map[string]uint64{}, files: map[string]bool{}}
+	if err := v.history(ctx); err != nil {
+		return nil, err
+	}
+	v.disown(e.Roster.Mapping())
+	for _, step := range []func(context.Context) error{v.updates, v.entries, v.answers, v.calls, v.letters, v.mapping} {
+		if err := step(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -57,8 +63,8 @@ func (e *Eraser) collect(ctx context.Context, n erase.Names) (*survey, error) {
 }
 
 // end notes up to where a stream is scanned.
-func (e *Eraser) end(ctx context.Context, v *survey, stream string) error {
-	s, err := e.JS.Stream(ctx, stream)
+func (v *survey) end(ctx context.Context, stream string) error {
+	s, err := v.js.Stream(ctx, stream)
 	if err != nil {
 		return fmt.Errorf("open stream %s: %w", stream, err)
 	}
@@ -66,18 +72,9 @@ func (e *Eraser) end(ctx context.Context, v *survey, stream string) error {
 	return nil
 }
 
-// acknowledged is the sequence up to which a consumer is done with a stream.
-func (e *Eraser) acknowledged(ctx context.Context, stream, consumer string) (uint64, error) {
-	c, err := e.JS.Consumer(ctx, stream, consumer)
-	if err != nil {
-		return 0, fmt.Errorf("look up consumer %s: %w", consumer, err)
-	}
-	return c.CachedInfo().AckFloor.Stream, nil
-}
-
 // each calls f for the messages of a stream that are about the worker.
-func (e *Eraser) each(ctx context.Context, v *survey, stream, subject string, f func(m *jetstream.RawStreamMsg)) error {
-	return bus.Scan(ctx, e.JS, stream, bus.ReadFrom{Subject: subject}, func(m *jetstream.RawStreamMsg) bool {
+func (v *survey) each(ctx context.Context, stream, subject string, f func(m *jetstream.RawStreamMsg)) error {
+	return bus.Scan(ctx, v.js, stream, bus.ReadFrom{Subject: subject}, func(m *jetstream.RawStreamMsg) bool {
 		if subject != "" || v.In(m.Data) {
 			f(m)
 		}
@@ -89,8 +86,8 @@ func (v *survey) add(stream string) func(m *jetstream.RawStreamMsg) {
 	return func(m *jetstream.RawStreamMsg) { v.found[stream] = append(v.found[stream], m.Sequence) }
 }
 
-func (e *Eraser) history(ctx context.Context, v *survey) error {
-	if err := e.end(ctx, v, topology.StreamHistory); err != nil {
+func (v *survey) history(ctx context.Context) error {
+	if err := v.end(ctx, topology.StreamHistory); err != nil {
 		return err
 	}
 	subjects := []string{topology.HistorySubject(v.Employee, "")}
@@ -98,7 +95,7 @@ func (e *Eraser) history(ctx context.Context, v *survey) error {
 		subjects = append(subjects, topology.HistorySubject("", user))
 	}
 	for i := 0; i < len(subjects); i++ {
-		err := e.each(ctx, v, topology.StreamHistory, subjects[i], func(m *jetstream.RawStreamMsg) {
+		err := v.each(ctx, topology.StreamHistory, subjects[i], func(m *jetstream.RawStreamMsg) {
 			v.add(topology.StreamHistory)(m)
 			var t event.Delivery
 			if event.Decode(m.Data, &t) != nil {
@@ -117,48 +114,46 @@ func (e *Eraser) history(ctx context.Context, v *survey) error {
 	return nil
 }
 
-// users leaves out usernames that are another worker's by now.
-func (e *Eraser) users(_ context.Context, v *survey) error {
-	index := e.Roster.Mapping()
+// disown leaves out usernames that are another worker's by now.
+func (v *survey) disown(index *mapping.Index) {
 	v.Users = slices.DeleteFunc(v.Users, func(user string) bool {
 		other := index.Employee(user)
 		return other != "" && other != v.Employee
 	})
-	return nil
 }
 
-func (e *Eraser) updates(ctx context.Context, v *survey) error {
-	if err := e.end(ctx, v, topology.StreamUpdates); err != nil {
+func (v *survey) updates(ctx context.Context) error {
+	if err := v.end(ctx, topology.StreamUpdates); err != nil {
 		return err
 	}
 	for _, user := range v.Users {
-		if err := e.each(ctx, v, topology.StreamUpdates, topology.UpdatesSubject(user), v.add(topology.StreamUpdates)); err != nil {
+		if err := v.each(ctx, topology.StreamUpdates, topology.UpdatesSubject(user), v.add(topology.StreamUpdates)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (e *Eraser) entries(ctx context.Context, v *survey) (err error) {
-	return e.consumed(ctx, v, topology.StreamEntries, topology.ConsumerResolverEntries)
+func (v *survey) entries(ctx context.Context) error {
+	return v.consumed(ctx, topology.StreamEntries, topology.ConsumerResolverEntries)
 }
 
-func (e *Eraser) answers(ctx context.Context, v *survey) error {
-	return e.consumed(ctx, v, topology.StreamAcks, topology.ConsumerResolverAcks, topology.ConsumerIngestAcks)
+func (v *survey) answers(ctx context.Context) error {
+	return v.consumed(ctx, topology.StreamAcks, topology.ConsumerResolverAcks, topology.ConsumerIngestAcks)
 }
 
-// consumed scans a stream of which nothing may be deleted that its consumers are not done with.
-func (e *Eraser) consumed(ctx context.Context, v *survey, stream string, consumers ...string) error {
+// consumed scans a stream of which nothing may be deleted that is not acknowledged by all of its consumers.
+func (v *survey) consumed(ctx context.Context, stream string, consumers ...string) error {
 	var floors []uint64
 	for _, consumer := range consumers {
-		floor, err := e.acknowledged(ctx, stream, consumer)
+		c, err := v.js.Consumer(ctx, stream, consumer)
 		if err != nil {
-			return err
+			return fmt.Errorf("look up consumer %s: %w", consumer, err)
 		}
-		floors = append(floors, floor)
+		floors = append(floors, c.CachedInfo().AckFloor.Stream)
 	}
 	v.through[stream] = slices.Min(floors)
-	return e.each(ctx, v, stream, "", func(m *jetstream.RawStreamMsg) {
+	return v.each(ctx, stream, "", func(m *jetstream.RawStreamMsg) {
 		if m.Sequence > v.through[stream] {
 			v.refuse(errUnderWay)
 		}
@@ -167,16 +162,16 @@ func (e *Eraser) consumed(ctx context.Context, v *survey, stream string, consume
 }
 
 // calls refuses while a publisher may be in a call about the worker.
-func (e *Eraser) calls(ctx context.Context, v *survey) error {
-	return e.each(ctx, v, "KV_"+topology.BucketCalls, "", func(*jetstream.RawStreamMsg) { v.refuse(errUnderWay) })
+func (v *survey) calls(ctx context.Context) error {
+	return v.each(ctx, "KV_"+topology.BucketCalls, "", func(*jetstream.RawStreamMsg) { v.refuse(errUnderWay) })
 }
 
 // letters takes dead letters that are one update; others may be about other workers too.
-func (e *Eraser) letters(ctx context.Context, v *survey) error {
-	if err := e.end(ctx, v, topology.StreamDead); err != nil {
+func (v *survey) letters(ctx context.Context) error {
+	if err := v.end(ctx, topology.StreamDead); err != nil {
 		return err
 	}
-	return e.each(ctx, v, topology.StreamDead, "", func(m *jetstream.RawStreamMsg) {
+	return v.each(ctx, topology.StreamDead, "", func(m *jetstream.RawStreamMsg) {
 		var letter event.DeadLetter
 		var update event.Update
 		if event.Decode(m.Data, &letter) != nil || event.Decode(letter.Payload, &update) != nil || update.User == "" {
@@ -187,9 +182,21 @@ func (e *Eraser) letters(ctx context.Context, v *survey) error {
 }
 
 // mapping refuses while AtHoc has the employee id, or one of the usernames for it.
-func (e *Eraser) mapping(ctx context.Context, v *survey) error {
-	if err := e.end(ctx, v, topology.StreamMapping); err != nil {
+func (v *survey) mapping(ctx context.Context) error {
+	if err := v.end(ctx, topology.StreamMapping); err != nil {
 		return err
 	}
-	return e.each(ctx, v, topology.StreamMapping, "", func(*jetstream.RawStreamMsg) { v.refuse(errMapped) })
+	return v.each(ctx, topology.StreamMapping, "", func(*jetstream.RawStreamMsg) { v.refuse(errMapped) })
+}
+
+// counts counts what was found about the worker, by store; known is whether the state store knows him.
+func (v *survey) counts(known bool) map[string]int {
+	counts := map[string]int{topology.StreamAudit: v.details, stateStore: 0}
+	for _, stream := range []string{topology.StreamEntries, topology.StreamUpdates, topology.StreamAcks, topology.StreamHistory, topology.StreamDead} {
+		counts[stream] = len(v.found[stream])
+	}
+	if known {
+		counts[stateStore] = 1
+	}
+	return counts
 }
