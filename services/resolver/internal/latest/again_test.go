@@ -123,7 +123,7 @@ func TestNothingEverSendsAnOlderEvent(t *testing.T) {
 			"memory lost": func(t *rapid.T) {
 				l.w = Worker{}
 				if n := len(l.sent); n > 0 {
-					l.w.Rebuild(l.sent[n-1])
+					l.w = Rebuilt(l.sent[n-1])
 				}
 				for _, i := range rapid.Permutation(indexes(len(l.history))).Draw(t, "order") {
 					l.take(l.history[i])

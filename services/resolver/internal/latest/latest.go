@@ -24,6 +24,11 @@ type Event struct {
 // lost, and a row must not supersede itself.
 func (e Event) sameRow(f Event) bool { return e.File == f.File && e.Version.Row == f.Version.Row }
 
+// want is what AtHoc should be sent for the user of a worker whose latest event it is. Stale duty is shown as off duty.
+func (e Event) want(user string, stale bool) Sent {
+	return Sent{User: user, File: e.File, Version: e.Version, On: e.On && !stale, At: e.At}
+}
+
 // Sent is the last update that was published for a worker.
 type Sent struct {
 	User    string        `cbor:"1,keyasint"`
@@ -31,6 +36,11 @@ type Sent struct {
 	Version event.Version `cbor:"3,keyasint"`
 	On      bool          `cbor:"4,keyasint,omitempty"`
 	At      int64         `cbor:"5,keyasint"`
+}
+
+// update is the update that says so.
+func (s Sent) update(employee string, reason event.Reason) *event.Update {
+	return &event.Update{User: s.User, Employee: employee, On: s.On, At: s.At, Version: s.Version, File: s.File, Reason: reason}
 }
 
 // Confirmed is AtHoc's last answer for a worker.
@@ -142,7 +152,7 @@ func (w *Worker) Resolve(employee, user string, reason event.Reason, now time.Ti
 	}
 	out := !w.Sending
 	w.Sending = false
-	want := w.want(user, stale)
+	want := w.Latest.want(user, stale)
 	if outcome, known := w.known(want); known {
 		w.Open = false
 		if stale {
@@ -180,11 +190,7 @@ func (w *Worker) Again(employee, user string, reason event.Reason, now time.Time
 	if user == "" || !w.Known() {
 		return nil
 	}
-	return w.send(employee, w.want(user, w.stale(now, rules)), reason)
-}
-
-func (w *Worker) want(user string, stale bool) Sent {
-	return Sent{User: user, File: w.Latest.File, Version: w.Latest.Version, On: w.Latest.On && !stale, At: w.Latest.At}
+	return w.send(employee, w.Latest.want(user, w.stale(now, rules)), reason)
 }
 
 func (w *Worker) send(employee string, want Sent, reason event.Reason) *event.Update {
@@ -192,9 +198,7 @@ func (w *Worker) send(employee string, want Sent, reason event.Reason) *event.Up
 		w.Confirmed = nil // it answers an earlier update with the same event, and this one's answer is awaited
 	}
 	w.Sent, w.Sending, w.Replay = &want, false, "" // whatever is sent now, a replay need not send it again
-	return &event.Update{
-		User: want.User, Employee: employee, On: want.On, At: want.At, Version: want.Version, File: w.Latest.File, Reason: reason,
-	}
+	return want.update(employee, reason)
 }
 
 // known returns AtHoc's answer to what is wanted, and reports whether it is known.
@@ -243,10 +247,7 @@ func (w *Worker) Repeat(employee string, now time.Time) *event.Update {
 		return nil
 	}
 	w.Confirmed = nil // it is not known what AtHoc holds until the answer to this one
-	return &event.Update{
-		User: w.Sent.User, Employee: employee, On: w.Sent.On, At: w.Sent.At, Version: w.Sent.Version, File: w.Sent.File,
-		Reason: event.ReasonRepeat,
-	}
+	return w.Sent.update(employee, event.ReasonRepeat)
 }
 
 // Unconfirmed reports whether the last update that was published still waits for AtHoc's answer.
@@ -254,11 +255,13 @@ func (w *Worker) Unconfirmed() bool {
 	return w.Sent != nil && (w.Confirmed == nil || w.Confirmed.Version != w.Sent.Version || w.Confirmed.User != w.Sent.User)
 }
 
-// Rebuild takes over what was published for the worker before the state store was lost. If its row still waits for an outcome,
-// its file is read again and the event is Repeated. It is published again, since the answer may have been lost with the
+// Rebuilt is a worker of whom nothing is known but what was published before the state store was lost. If its row still waits for an
+// outcome, its file is read again and the event is Repeated. It is published again, since the answer may have been lost with the
 // store: otherwise it would count as under way for ever.
-func (w *Worker) Rebuild(u event.Update) {
-	w.Latest = Event{Version: u.Version, File: u.File, On: u.On, At: u.At}
-	w.Sent = &Sent{User: u.User, File: u.File, Version: u.Version, On: u.On, At: u.At}
-	w.Unresolved, w.Sending = true, true
+func Rebuilt(u event.Update) Worker {
+	return Worker{
+		Latest:     Event{Version: u.Version, File: u.File, On: u.On, At: u.At},
+		Sent:       &Sent{User: u.User, File: u.File, Version: u.Version, On: u.On, At: u.At},
+		Unresolved: true, Sending: true,
+	}
 }

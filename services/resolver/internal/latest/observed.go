@@ -70,9 +70,9 @@ func (w *Worker) Expire(o Observed, user string, now time.Time, rules Rules) Jud
 	if w.underWay(o) {
 		return Judgement{UnderWay: true}
 	}
-	want := w.want(user, w.stale(now, rules))
+	want := w.Latest.want(user, w.stale(now, rules))
 	j := Judgement{WantOn: want.On, WantAt: want.At}
-	if !o.stale(now, rules) || want.On || w.refused(want) != "" && now.Sub(time.Unix(w.Confirmed.Answered, 0)) < refusalHolds {
+	if !o.stale(now, rules) || want.On || w.Confirmed.refuses(want) != "" && now.Sub(time.Unix(w.Confirmed.Answered, 0)) < refusalHolds {
 		return j
 	}
 	j.Why, j.Send = WhyStale, true
@@ -84,12 +84,12 @@ func (w *Worker) Compare(o Observed, user string, now time.Time, rules Rules) Ju
 	if w.underWay(o) {
 		return Judgement{UnderWay: true}
 	}
-	want := w.want(user, w.stale(now, rules))
-	j := Judgement{WantOn: want.On, WantAt: want.At, Why: w.difference(o, want, now, rules)}
+	want := w.Latest.want(user, w.stale(now, rules))
+	j := Judgement{WantOn: want.On, WantAt: want.At, Why: o.difference(want, w.Latest, now, rules)}
 	if j.Why == "" {
 		return j
 	}
-	if refusal := w.refused(want); refusal != "" {
+	if refusal := w.Confirmed.refuses(want); refusal != "" {
 		j.Why = refusal
 		return j
 	}
@@ -103,8 +103,8 @@ func (w *Worker) underWay(o Observed) bool {
 		w.Confirmed != nil && w.Confirmed.Answered >= o.Seen.Add(-seenMargin).Unix()
 }
 
-// difference says how AtHoc differs from what is wanted, or "". AtHoc keeps whole seconds, as events do.
-func (w *Worker) difference(o Observed, want Sent, now time.Time, rules Rules) string {
+// difference says how it differs from what is wanted for the latest event, or "". AtHoc keeps whole seconds, as events do.
+func (o Observed) difference(want Sent, latest Event, now time.Time, rules Rules) string {
 	switch {
 	case o.Odd:
 		return WhyOdd
@@ -112,9 +112,9 @@ func (w *Worker) difference(o Observed, want Sent, now time.Time, rules Rules) s
 		return ""
 	case o.empty():
 		return WhyCleared
-	case o.stale(now, rules) && !want.On, o.is(w.Latest.At) && w.Latest.On:
+	case o.stale(now, rules) && !want.On, o.is(latest.At) && latest.On:
 		return WhyStale
-	case max(o.At, o.At2) > w.Latest.At:
+	case max(o.At, o.At2) > latest.At:
 		return WhyNewer
 	case !want.On:
 		return WhyBookedOff
@@ -123,10 +123,9 @@ func (w *Worker) difference(o Observed, want Sent, now time.Time, rules Rules) s
 	}
 }
 
-// refused says why AtHoc will not take what is wanted, by its last answer; "" if it may. A user who was unknown to AtHoc does not count:
-// it was seen to have the user now.
-func (w *Worker) refused(want Sent) string {
-	c := w.Confirmed
+// refuses says why AtHoc will not take what is wanted, by its last answer, if there is one; "" if it may. A user who was unknown to AtHoc
+// does not count: it was seen to have the user now.
+func (c *Confirmed) refuses(want Sent) string {
 	switch {
 	case c == nil || c.User != want.User:
 		return ""

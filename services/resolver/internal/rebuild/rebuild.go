@@ -80,8 +80,7 @@ func (b *Rebuilder) rebuild(ctx context.Context) error {
 		if event.Decode(data, &u) != nil || u.Employee == "" || u.File == "" {
 			return // what cannot be read is the publisher's to dead-letter
 		}
-		var w latest.Worker
-		w.Rebuild(u)
+		w := latest.Rebuilt(u)
 		w.Recall(b.roster.Holds.Groups.OfRow(u.File, u.Version.Row))
 		workers[u.Employee] = w
 	})
