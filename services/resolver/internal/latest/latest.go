@@ -139,6 +139,14 @@ func (r Rules) Stale(on bool, at int64, now time.Time) bool {
 	return on && r.Lifetime > 0 && now.Sub(time.Unix(at, 0)) > r.Lifetime
 }
 
+// StaleBefore is the Unix second before which duty must have begun to be stale; 0 if none ever is.
+func (r Rules) StaleBefore(now time.Time) int64 {
+	if r.Lifetime == 0 {
+		return 0
+	}
+	return now.Add(-r.Lifetime).Unix()
+}
+
 // Resolve decides what follows from the worker's latest event, for the user that the worker is mapped to ("" if none). It
 // returns the update to publish, or nil; and the outcome of the latest row, or Pending if it comes with AtHoc's answer.
 // The worker then holds what was decided; the outcome is to be reported only if the row was Open before.

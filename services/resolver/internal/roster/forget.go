@@ -37,7 +37,7 @@ func (r *Roster) Forget(ctx context.Context) error {
 		return err
 	}
 	slices.Sort(times)
-	old := r.staleBefore()
+	old := r.Rules.StaleBefore(r.Now())
 	stale, _ := slices.BinarySearch(times, old)
 	surplus := 0
 	if len(times) > r.MaxStrangers {
@@ -51,14 +51,6 @@ func (r *Roster) Forget(ctx context.Context) error {
 	last := times[forget-1]
 	first, _ := slices.BinarySearch(times, last)
 	return r.forgetUntil(ctx, last, forget-first, old)
-}
-
-// staleBefore is the time before which an event is older than AUTO_CLEANUP_HOURS; 0 if none ever is.
-func (r *Roster) staleBefore() int64 {
-	if r.Rules.Lifetime == 0 {
-		return 0
-	}
-	return r.Now().Add(-r.Rules.Lifetime).Unix()
 }
 
 // forgetUntil drops the strangers whose event is older than last, and so many of those whose event is of that second. Those older
@@ -101,7 +93,7 @@ func (r *Roster) forgetUntil(ctx context.Context, last int64, ofLast int, old in
 // MayHaveForgotten reports whether a worker to whom next gives the first user may have been forgotten while it still mattered.
 func (r *Roster) MayHaveForgotten(v store.View, next *mapping.Index) (bool, error) {
 	newest, err := r.Store.Forgotten()
-	if err != nil || newest == 0 || newest < r.staleBefore() {
+	if err != nil || newest == 0 || newest < r.Rules.StaleBefore(r.Now()) {
 		return false, err
 	}
 	for _, employee := range r.Mapping().Added(next) {

@@ -155,7 +155,7 @@ func (r *Roster) Worker(v store.View, employee string) (latest.Worker, error) {
 // and adds nothing if an update follows and there is no room for one.
 func (r *Roster) Resolve(c *Changeset, employee string, w latest.Worker, room bool) bool {
 	user, before := r.Mapping().User(employee), w
-	update, settled := w.Resolve(employee, user, r.reason(before, user), r.Now(), r.Rules)
+	update, settled := w.Resolve(employee, user, reason(before, user, !r.HoldOff.IsZero()), r.Now(), r.Rules)
 	if update != nil && !room {
 		return false
 	}
@@ -173,10 +173,10 @@ func (r *Roster) Resolve(c *Changeset, employee string, w latest.Worker, room bo
 	return true
 }
 
-// reason is why an update of an unresolved worker is published.
-func (r *Roster) reason(w latest.Worker, user string) event.Reason {
+// reason is why an update of an unresolved worker is published; lost is whether the broker's store was lost.
+func reason(w latest.Worker, user string, lost bool) event.Reason {
 	switch {
-	case !r.HoldOff.IsZero():
+	case lost:
 		return event.ReasonRecovery
 	case w.Unmapped, w.Sent != nil && w.Sent.User != user:
 		return event.ReasonMapped
