@@ -140,7 +140,8 @@ func (l *Groups) into(t guard.Trip, rules guard.Rules, now time.Time) *guard.Gro
 	g := l.taking(t, rules, now)
 	if g == nil {
 		g = &guard.Group{
-			ID: l.free(string(t.Kind) + "-" + rules.Wall(now)), Kind: t.Kind, Since: now.UTC(), Sent: t.Sent, Allowed: t.Allowed, Usual: t.Usual, OnDuty: t.OnDuty,
+			ID: l.free(string(t.Kind) + "-" + rules.Wall(now)), Kind: t.Kind, Since: now.UTC(),
+			Sent: t.Sent, Allowed: t.Allowed, Usual: t.Usual, OnDuty: t.OnDuty,
 		}
 	}
 	return g.Clone()

@@ -18,6 +18,7 @@ import (
 
 // State is the guard's state: what it has counted, the holds, and who is in them. Callers must hold the roster's lock, but for Facts.
 type State struct {
+	// Guard is never replaced; Load replaces the other two.
 	Guard   *Guard
 	Groups  *Groups
 	Members *Members
@@ -84,14 +85,13 @@ func (s *State) Ask(now time.Time, onDuty int, changes []Change) *Answer {
 	}
 	a := &Answer{held: map[guard.Kind]latest.Hold{}, trips: s.Judge(now, onDuty, counts), at: now}
 	groups, ids := map[guard.Kind]*guard.Group{}, map[guard.Kind]string{}
-	var holds []*guard.Group
 	for _, t := range a.trips {
 		if t.Hold {
 			g := s.Groups.into(t, s.Guard.rules, now)
 			g.Add(t, now)
 			groups[t.Kind], ids[t.Kind] = g, g.ID
 			a.held[t.Kind] = latest.Hold{Group: g.ID, Seq: g.Seq}
-			holds = append(holds, g)
+			a.Save.Groups = append(a.Save.Groups, g)
 		}
 	}
 	for _, c := range changes {
@@ -103,7 +103,7 @@ func (s *State) Ask(now time.Time, onDuty int, changes []Change) *Answer {
 			g.AddRow(c.File, c.Row)
 		}
 	}
-	a.Save = s.Guard.count(now, onDuty, counts, ids, holds)
+	a.Save = s.Guard.count(now, onDuty, counts, ids, a.Save.Groups)
 	return a
 }
 
@@ -160,9 +160,7 @@ func (s *State) Report(a *Answer, count func(kind string, held bool)) {
 
 // Note notes a worker as it was saved. A round of it ends with Noted.
 func (s *State) Note(employee string, w latest.Worker) {
-	if s.Members.note(employee, w) {
-		s.changed = true
-	}
+	s.changed = s.Members.note(employee, w) || s.changed
 }
 
 // Noted ends a round of Note.
