@@ -95,6 +95,10 @@ func TestAWorkerIsErasedWhenNothingIsUnderWay(t *testing.T) {
 	require.NoError(t, dead.DeleteMsg(t.Context(), 1))
 	update := table["one@example.org"]
 	b.publish(topology.DeadSubject("publisher"), letter(&update))
+	// 00001 had the username of 00002 once; of that time, and of what was cleared of the other since, the former is his.
+	once := event.Delivery{User: "Two@example.org", Employee: "00001", On: true, At: 7, Outcome: event.Applied, Call: event.Call{ID: "once"}}
+	b.publish(topology.HistorySubject("00001", ""), &once)
+	b.publish(topology.HistorySubject("", "Two@example.org"), &event.Delivery{User: "Two@example.org", At: 8, Outcome: event.Applied, Call: event.Call{ID: "cleared"}})
 	require.Zero(t, forgotten)
 
 	f, err := ask[control.EraseForecast](b, control.EraseShow, req)
@@ -117,6 +121,9 @@ func TestAWorkerIsErasedWhenNothingIsUnderWay(t *testing.T) {
 	}
 	require.Len(t, b.messages(topology.StreamEntries), 2, "the other file's, and the end of the rebuild")
 	require.Contains(t, b.table(), "Two@example.org")
+	kept := bytes.Join(b.messages(topology.StreamHistory), nil)
+	require.Contains(t, string(kept), `"cleared"`)
+	require.NotContains(t, string(kept), `"once"`)
 	_, err = b.worker("00001")
 	require.ErrorContains(t, err, "neither")
 	_, err = b.worker("00002")

@@ -49,10 +49,9 @@ func (v *survey) refuse(why error) {
 // collect scans everything. HISTORY comes first: it knows former usernames.
 func (e *Eraser) collect(ctx context.Context, n erase.Names) (*survey, error) {
 	v := &survey{js: e.JS, Names: n, found: map[string][]uint64{}, through: map[string]uint64{}, files: map[string]bool{}}
-	if err := v.history(ctx); err != nil {
+	if err := v.history(ctx, e.Roster.Mapping()); err != nil {
 		return nil, err
 	}
-	v.disown(e.Roster.Mapping())
 	for _, step := range []func(context.Context) error{v.updates, v.entries, v.answers, v.calls, v.letters, v.mapping} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -86,10 +85,16 @@ func (v *survey) add(stream string) func(m *jetstream.RawStreamMsg) {
 	return func(m *jetstream.RawStreamMsg) { v.found[stream] = append(v.found[stream], m.Sequence) }
 }
 
-func (v *survey) history(ctx context.Context) error {
+// history leaves out usernames that are another worker's by now, and what AtHoc was sent for those.
+func (v *survey) history(ctx context.Context, index *mapping.Index) error {
 	if err := v.end(ctx, topology.StreamHistory); err != nil {
 		return err
 	}
+	anothers := func(user string) bool {
+		employee := index.Employee(user)
+		return employee != "" && employee != v.Employee
+	}
+	v.Users = slices.DeleteFunc(v.Users, anothers)
 	subjects := []string{topology.HistorySubject(v.Employee, "")}
 	for _, user := range v.Users {
 		subjects = append(subjects, topology.HistorySubject("", user))
@@ -102,7 +107,7 @@ func (v *survey) history(ctx context.Context) error {
 				return
 			}
 			v.files[t.File] = t.File != ""
-			if !v.Are(t.User) {
+			if !v.Are(t.User) && !anothers(t.User) {
 				v.Users = append(v.Users, t.User)
 				subjects = append(subjects, topology.HistorySubject("", t.User))
 			}
@@ -112,14 +117,6 @@ func (v *survey) history(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// disown leaves out usernames that are another worker's by now.
-func (v *survey) disown(index *mapping.Index) {
-	v.Users = slices.DeleteFunc(v.Users, func(user string) bool {
-		other := index.Employee(user)
-		return other != "" && other != v.Employee
-	})
 }
 
 func (v *survey) updates(ctx context.Context) error {
