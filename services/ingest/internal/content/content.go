@@ -106,6 +106,30 @@ func ID(ctx context.Context, path string) (string, error) {
 	return f.ID, nil
 }
 
+// Known is a file that was read before.
+type Known struct {
+	ID   string
+	Size int64
+	// Stat is how it looked when it was last known to have that content.
+	Stat files.Stat
+}
+
+// Is reports whether what looks like info now still is the file: if it looks exactly as it did, or else if its content, of which read
+// returns the id, is the same. It may have been touched only, or been copied back. One that is being written to is another one.
+func (k Known) Is(info fs.FileInfo, read func() (string, error)) (bool, error) {
+	if !info.Mode().IsRegular() || info.Size() != k.Size {
+		return false, nil
+	}
+	if files.StatOf(info).Same(k.Stat) {
+		return true, nil
+	}
+	id, err := read()
+	if errors.Is(err, ErrChanged) {
+		return false, nil
+	}
+	return id == k.ID, err
+}
+
 func openIn(dir *files.Dir, name string) (*File, error) {
 	file, err := dir.Open(name)
 	if errors.Is(err, files.ErrReplaced) {

@@ -362,24 +362,13 @@ func (p *Purger) deleteOld(ctx context.Context, m mark) *deletion {
 	}
 }
 
-// stillOurs reports whether the moved copy of a file still is what lies at the path. It is if it looks exactly as it did when it was
-// moved there; otherwise its content decides. The error is that of the file system if nothing is there.
+// stillOurs reports whether the moved copy of a file still is what lies at the path. The error is that of the file system if nothing is there.
 func stillOurs(ctx context.Context, path string, f *ledger.File, p ledger.Copy) (bool, error) {
 	info, err := os.Lstat(path)
 	if err != nil {
 		return false, err
 	}
-	if !info.Mode().IsRegular() || info.Size() != f.Size {
-		return false, nil
-	}
-	if files.StatOf(info).Same(p.Stat) {
-		return true, nil
-	}
-	id, err := content.ID(ctx, path)
-	if errors.Is(err, content.ErrChanged) {
-		return false, nil // somebody is writing to it
-	}
-	return id == f.ID, err
+	return content.Known{ID: f.ID, Size: f.Size, Stat: p.Stat}.Is(info, func() (string, error) { return content.ID(ctx, path) })
 }
 
 // noteOld notes what was deleted, and drops the records of which nothing is left.
