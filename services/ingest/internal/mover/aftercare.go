@@ -26,7 +26,11 @@ const (
 // aftercare checks files that were moved recently. What was written to since is taken back to the input directory, where it is read as
 // a new file: its old rows are known, the new ones must not be lost.
 type aftercare struct {
-	m      *Mover
+	*Config
+	token string
+	// still is the Mover's: nothing is taken back while files are moved, or have to stay where they are.
+	still *sync.Mutex
+
 	mu     sync.Mutex
 	recent map[string]moved // by path
 	// remnants is what is left of files that were copied to another file system, the oldest first.
@@ -37,14 +41,14 @@ func newToken() string { return rand.Text()[:12] + "-" }
 
 // load takes up the files that were moved before ingest started.
 func (a *aftercare) load() error {
-	if a.m.Stay {
+	if a.Stay {
 		return nil
 	}
-	all, err := a.m.Ledger.Files()
+	all, err := a.Ledger.Files()
 	if err != nil {
 		return fmt.Errorf("look up files that were moved recently: %w", err)
 	}
-	since := a.m.Now().Add(-careTimeAfterStart)
+	since := a.Now().Add(-careTimeAfterStart)
 	for _, f := range all {
 		for _, p := range f.Copies {
 			if p.AtDest() && p.Moved.After(since) && p.Moved.After(a.recent[p.MovedTo].at) {
@@ -87,18 +91,18 @@ func (a *aftercare) check(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if info, err := os.Lstat(d.to); err == nil && files.StatOf(info).Same(d.stat) && a.m.Now().Sub(d.at) <= careTime {
+		if info, err := os.Lstat(d.to); err == nil && files.StatOf(info).Same(d.stat) && a.Now().Sub(d.at) <= careTime {
 			continue
 		}
-		now, taken, err := a.m.takeBackIfWritten(ctx, d.id, ledger.Copy{Name: d.name, MovedTo: d.to, Stat: d.stat})
+		now, taken, err := a.takeBackIfWritten(ctx, d.id, ledger.Copy{Name: d.name, MovedTo: d.to, Stat: d.stat})
 		if err != nil {
-			a.m.Log.Warn("a file was written to after it was moved, and cannot be taken back: what is new in it is not read",
+			a.Log.Warn("a file was written to after it was moved, and cannot be taken back: what is new in it is not read",
 				"file", d.to, "file_id", ledger.Short(d.id), "error", err)
 		}
 		a.mu.Lock()
 		switch known := a.recent[d.to]; {
 		case known.id != d.id: // another file was moved there meanwhile
-		case taken, a.m.Now().Sub(d.at) > careTime:
+		case taken, a.Now().Sub(d.at) > careTime:
 			delete(a.recent, d.to)
 		case err == nil:
 			d.stat = now
@@ -108,15 +112,8 @@ func (a *aftercare) check(ctx context.Context) {
 	}
 }
 
-// TakeBackIfWritten takes a moved copy back to the input directory if it was written to since. Another file that has replaced it
-// stays where it is.
-func (m *Mover) TakeBackIfWritten(ctx context.Context, id string, p ledger.Copy) error {
-	_, _, err := m.takeBackIfWritten(ctx, id, p)
-	return err
-}
-
 // takeBackIfWritten returns how the copy looks now, and reports whether it was taken back.
-func (m *Mover) takeBackIfWritten(ctx context.Context, id string, p ledger.Copy) (now files.Stat, taken bool, err error) {
+func (a *aftercare) takeBackIfWritten(ctx context.Context, id string, p ledger.Copy) (now files.Stat, taken bool, err error) {
 	dir, err := files.OpenDir(filepath.Dir(p.MovedTo))
 	if err != nil {
 		return p.Stat, false, nil // the directories are watched elsewhere
@@ -139,24 +136,24 @@ func (m *Mover) takeBackIfWritten(ctx context.Context, id string, p ledger.Copy)
 	case is == id:
 		return now, false, nil // it was only touched
 	}
-	taken, err = m.takeBack(ctx, dir, id, p, now)
+	taken, err = a.takeBack(ctx, dir, id, p, now)
 	return p.Stat, taken, err
 }
 
-func (m *Mover) takeBack(ctx context.Context, dir *files.Dir, id string, p ledger.Copy, now files.Stat) (bool, error) {
-	m.still.Lock()
-	defer m.still.Unlock()
+func (a *aftercare) takeBack(ctx context.Context, dir *files.Dir, id string, p ledger.Copy, now files.Stat) (bool, error) {
+	a.still.Lock()
+	defer a.still.Unlock()
 	// Another file may have been moved there since, perhaps the very one that was taken back before.
-	if f, err := m.Ledger.File(id); err != nil || f == nil || f.LeftPath(p.MovedTo) {
+	if f, err := a.Ledger.File(id); err != nil || f == nil || f.LeftPath(p.MovedTo) {
 		return false, err
 	}
-	input, err := files.OpenDir(m.inputOf(p.Name)) // its feed may not be configured any more, or be one that a lost ledger knew
+	input, err := files.OpenDir(a.inputOf(p.Name)) // its feed may not be configured any more, or be one that a lost ledger knew
 	if err != nil {
 		return false, err
 	}
 	defer input.Close()
 	to, _, err := files.Move{
-		From: dir, Name: filepath.Base(p.MovedTo), Into: input, Wanted: files.Base(p.Name), Tag: ledger.Short(id), Token: m.token, Stat: now,
+		From: dir, Name: filepath.Base(p.MovedTo), Into: input, Wanted: files.Base(p.Name), Tag: ledger.Short(id), Token: a.token, Stat: now,
 		Same: func(*files.Dir, string) (bool, error) { return false, nil },
 	}.Do(ctx)
 	if errors.Is(err, files.ErrReplaced) || errors.Is(err, files.ErrGone) {
@@ -165,15 +162,20 @@ func (m *Mover) takeBack(ctx context.Context, dir *files.Dir, id string, p ledge
 	if err != nil {
 		return false, err
 	}
-	m.Log.Warn("a file was written to after it was moved: it is taken back and read as a new one; its producer should write it "+
-		"under another name first, or SETTLE_TIME is too short", "file", p.MovedTo, "file_id", ledger.Short(id), "taken_back_as", to)
-	return true, m.Ledger.Update(func(tx *ledger.Tx) error {
+	return true, a.noteTakenBack(id, p.MovedTo, to, func(f *ledger.File) { f.MarkRemoved(p.MovedTo) })
+}
+
+// noteTakenBack says, in the log and in its history, that a moved file was taken back from somewhere under a name; mark is for its record.
+func (a *aftercare) noteTakenBack(id, from, to string, mark func(*ledger.File)) error {
+	a.Log.Warn("a file was written to after it was moved: it is taken back and read as a new one; its producer should write it "+
+		"under another name first, or SETTLE_TIME is too short", "file", from, "file_id", ledger.Short(id), "taken_back_as", to)
+	return a.Ledger.Update(func(tx *ledger.Tx) error {
 		f, err := tx.File(id)
 		if err != nil || f == nil {
 			return err
 		}
-		f.MarkRemoved(p.MovedTo)
-		f.Note(m.Now(), "written to after it was moved, taken back as "+to+" to be read as a new file: "+p.MovedTo)
+		mark(f)
+		f.Note(a.Now(), "written to after it was moved, taken back as "+to+" to be read as a new file: "+from)
 		return tx.Put(f)
 	})
 }

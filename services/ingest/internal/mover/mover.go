@@ -21,10 +21,6 @@ import (
 	"bobosync/shared/disk"
 )
 
-// movesPerCommit is how many files are moved per commit of the ledger. What a crash leaves unnoted is found again: see
-// files.Move.Resumed.
-const movesPerCommit = 256
-
 // Config is what a Mover needs; all fields are required.
 type Config struct {
 	Ledger *ledger.Ledger
@@ -50,29 +46,20 @@ type Config struct {
 type Mover struct {
 	Config
 	token string // of this run's moves
-	wake  chan struct{}
+	queue *queue
 	// still is held while files are moved; see Pause.
 	still sync.Mutex
 	after aftercare
 
 	mu      sync.Mutex
-	queue   map[string]*job
 	blocked map[string]string // why a file cannot be moved, by id
 	warned  time.Time
 }
 
-// job is a file that is to be moved.
-type job struct {
-	// resumed: an earlier attempt may have been cut off.
-	resumed bool
-	due     time.Time
-	pause   time.Duration // after the last failure
-}
-
 // New returns a Mover with what an earlier run did not get to, and cleans up what that left behind.
 func New(cfg Config) (*Mover, error) {
-	m := &Mover{Config: cfg, wake: make(chan struct{}, 1), queue: map[string]*job{}, blocked: map[string]string{}}
-	m.after = aftercare{m: m, recent: map[string]moved{}}
+	m := &Mover{Config: cfg, token: newToken(), queue: newQueue(), blocked: map[string]string{}}
+	m.after = aftercare{Config: &m.Config, token: m.token, still: &m.still, recent: map[string]moved{}}
 	if err := m.tidyUp(); err != nil {
 		return nil, err
 	}
@@ -82,7 +69,7 @@ func New(cfg Config) (*Mover, error) {
 	}
 	for _, f := range open {
 		if f.Status == ledger.Done {
-			m.queue[f.ID] = &job{resumed: true}
+			m.queue.jobs[f.ID] = &job{resumed: true}
 		}
 	}
 	return m, m.after.load()
@@ -91,20 +78,7 @@ func New(cfg Config) (*Mover, error) {
 // Add queues files whose last row was settled, or that turned up again after that.
 func (m *Mover) Add(files ...*ledger.File) {
 	for _, f := range files {
-		m.put(f.ID, &job{})
-	}
-}
-
-func (m *Mover) put(id string, j *job) {
-	m.mu.Lock()
-	if old := m.queue[id]; old != nil {
-		j.resumed = j.resumed || old.resumed
-	}
-	m.queue[id] = j
-	m.mu.Unlock()
-	select {
-	case m.wake <- struct{}{}:
-	default:
+		m.queue.put(f.ID, &job{})
 	}
 }
 
@@ -114,31 +88,18 @@ func (m *Mover) Pause() (resume func()) {
 	return m.still.Unlock
 }
 
+// TakeBackIfWritten takes a moved copy back to the input directory if it was written to since. Another file that has replaced it
+// stays where it is.
+func (m *Mover) TakeBackIfWritten(ctx context.Context, id string, p ledger.Copy) error {
+	_, _, err := m.after.takeBackIfWritten(ctx, id, p)
+	return err
+}
+
 // Blocked returns why finished files cannot be moved, by id.
 func (m *Mover) Blocked() map[string]string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return maps.Clone(m.blocked)
-}
-
-// take returns some of the files that are due, and how long until the next one is.
-func (m *Mover) take() (some map[string]*job, wait time.Duration) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	now := time.Now()
-	some, wait = map[string]*job{}, time.Hour
-	for id, j := range m.queue {
-		if left := j.due.Sub(now); left > 0 {
-			wait = min(wait, left)
-			continue
-		}
-		if len(some) == movesPerCommit {
-			break
-		}
-		some[id] = j
-		delete(m.queue, id)
-	}
-	return some, wait
 }
 
 // Run moves until ctx ends. What fails is tried again after a pause of its own, so that it holds up nothing else.
@@ -149,12 +110,12 @@ func (m *Mover) Run(ctx context.Context) error {
 	defer cancel() // runs before the wait
 	parts.Go(func() { m.after.run(ctx, m.Recheck) })
 	for {
-		some, wait := m.take()
+		some, wait := m.queue.take()
 		if len(some) == 0 {
 			timer := time.NewTimer(wait)
 			select {
 			case <-ctx.Done():
-			case <-m.wake:
+			case <-m.queue.wake:
 			case <-timer.C:
 			}
 			timer.Stop()
@@ -177,14 +138,9 @@ func (m *Mover) Run(ctx context.Context) error {
 			}
 		}
 		for _, id := range failed {
-			m.retry(id, some[id])
+			m.queue.put(id, some[id].again(m.FirstPause, m.MaxPause))
 		}
 	}
-}
-
-func (m *Mover) retry(id string, j *job) {
-	pause := min(max(2*j.pause, m.FirstPause), m.MaxPause)
-	m.put(id, &job{resumed: j.resumed, pause: pause, due: time.Now().Add(pause)})
 }
 
 // moved is what became of one copy of a file.
@@ -303,7 +259,7 @@ func (m *Mover) moveFrom(ctx context.Context, in files.Input, into string, f *le
 	defer way.close()
 	for _, p := range copies {
 		name := files.Base(p.Name)
-		stat, there, err := way.stillOurs(ctx, f, p)
+		stat, there, err := way.look(ctx, f, p)
 		if err != nil {
 			return done, err
 		}
@@ -314,7 +270,7 @@ func (m *Mover) moveFrom(ctx context.Context, in files.Input, into string, f *le
 				continue
 			}
 		}
-		to, now, err := m.moveOne(ctx, way, name, name, f, p, stat, resumed)
+		to, now, err := m.moveOne(ctx, way, name, f, p, stat, resumed)
 		if err != nil && !errors.Is(err, files.ErrGone) {
 			return done, err
 		}
@@ -325,10 +281,10 @@ func (m *Mover) moveFrom(ctx context.Context, in files.Input, into string, f *le
 
 // moveOne moves one copy and returns its new path; it is empty with files.ErrGone.
 func (m *Mover) moveOne(
-	ctx context.Context, w *way, name, wanted string, f *ledger.File, p ledger.Copy, stat files.Stat, resumed bool,
+	ctx context.Context, w *way, name string, f *ledger.File, p ledger.Copy, stat files.Stat, resumed bool,
 ) (string, files.Stat, error) {
 	to, now, err := files.Move{
-		From: w.from, Name: name, Into: w.into, Wanted: wanted, Tag: ledger.Short(f.ID), Token: m.token, Resumed: resumed,
+		From: w.from, Name: name, Into: w.into, Wanted: name, Tag: ledger.Short(f.ID), Token: m.token, Resumed: resumed,
 		Stat: stat, Found: p.Stat,
 		Same: func(d *files.Dir, name string) (bool, error) {
 			id, err := content.IDIn(ctx, d, name)
@@ -358,7 +314,7 @@ func (m *Mover) moveBack(ctx context.Context, f *ledger.File, resumed bool) erro
 		if info, err := way.from.Stat(name); err == nil {
 			stat = files.StatOf(info)
 		}
-		to, _, err := m.moveOne(ctx, way, name, name, f, p, stat, resumed)
+		to, _, err := m.moveOne(ctx, way, name, f, p, stat, resumed)
 		way.close()
 		if err != nil && !errors.Is(err, files.ErrGone) {
 			return &fileError{f, err}
@@ -475,9 +431,8 @@ func (w *way) close() {
 	w.into.Close()
 }
 
-// stillOurs reports whether a copy still has the content that was read, and its stat now; if nothing is there, its last stat. A file that was
-// only touched, or copied back, has it.
-func (w *way) stillOurs(ctx context.Context, f *ledger.File, p ledger.Copy) (files.Stat, bool, error) {
+// look returns the stat of a copy now, and reports whether it still has the content that was read; otherwise the stat is its last one.
+func (w *way) look(ctx context.Context, f *ledger.File, p ledger.Copy) (files.Stat, bool, error) {
 	name := files.Base(p.Name)
 	info, err := w.from.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -486,25 +441,17 @@ func (w *way) stillOurs(ctx context.Context, f *ledger.File, p ledger.Copy) (fil
 	if err != nil {
 		return p.Stat, false, fmt.Errorf("look at a finished file: %w", err)
 	}
-	now := files.StatOf(info)
-	if now.Same(p.Stat) {
-		return now, true, nil
+	ours, err := content.Known{ID: f.ID, Size: f.Size, Stat: p.Stat}.Is(info, func() (string, error) { return content.IDIn(ctx, w.from, name) })
+	if err != nil || !ours {
+		return p.Stat, false, err
 	}
-	if !info.Mode().IsRegular() || info.Size() != f.Size {
-		return p.Stat, false, nil
-	}
-	id, err := content.IDIn(ctx, w.from, name)
-	if errors.Is(err, content.ErrChanged) {
-		return p.Stat, false, nil
-	}
-	return now, id == f.ID, err
+	return files.StatOf(info), true, nil
 }
 
-// tidyUp cleans up what the last run's moves left behind, and draws the token of this run's. What it cannot do is not worth stopping
+// tidyUp cleans up what the last run's moves left behind, and notes the token of this run's. What it cannot do is not worth stopping
 // for: anybody who may write to a directory can make names that look like this program's.
 func (m *Mover) tidyUp() error {
 	last := ""
-	m.token = newToken()
 	err := m.Ledger.Update(func(tx *ledger.Tx) error {
 		last = tx.Meta(ledger.MetaMover)
 		return tx.SetMeta(ledger.MetaMover, m.token)

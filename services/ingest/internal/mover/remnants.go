@@ -25,7 +25,7 @@ func (a *aftercare) leave(r *remnant) {
 	defer a.mu.Unlock()
 	a.remnants = append(a.remnants, r)
 	if len(a.remnants) > maxRemnants {
-		a.m.let(a.remnants[0])
+		a.let(a.remnants[0])
 		a.remnants = a.remnants[1:]
 	}
 }
@@ -40,7 +40,7 @@ func (a *aftercare) checkRemnants(ctx context.Context, end bool) {
 	for _, r := range left {
 		now, written := r.Written()
 		switch {
-		case !written && !end && a.m.Now().Sub(r.at) <= careTime:
+		case !written && !end && a.Now().Sub(r.at) <= careTime:
 			kept = append(kept, r)
 			continue
 		case written && !end && now != r.stat:
@@ -48,8 +48,8 @@ func (a *aftercare) checkRemnants(ctx context.Context, end bool) {
 			kept = append(kept, r)
 			continue
 		case written:
-			if err := a.m.restore(ctx, r); err != nil {
-				a.m.Log.Warn("a file was written to after it was moved to another file system, and cannot be taken back: what is new in it is not read",
+			if err := a.restore(ctx, r); err != nil {
+				a.Log.Warn("a file was written to after it was moved to another file system, and cannot be taken back: what is new in it is not read",
 					"file", r.name, "file_id", ledger.Short(r.id), "error", err)
 				if !end {
 					kept = append(kept, r)
@@ -57,7 +57,7 @@ func (a *aftercare) checkRemnants(ctx context.Context, end bool) {
 				}
 			}
 		}
-		a.m.let(r)
+		a.let(r)
 	}
 	a.mu.Lock()
 	a.remnants = append(kept, a.remnants...)
@@ -65,33 +65,24 @@ func (a *aftercare) checkRemnants(ctx context.Context, end bool) {
 }
 
 // restore puts a file back into its input directory, to be read as a new one.
-func (m *Mover) restore(ctx context.Context, r *remnant) error {
-	m.still.Lock()
-	defer m.still.Unlock()
-	input, err := files.OpenDir(m.inputOf(r.name))
+func (a *aftercare) restore(ctx context.Context, r *remnant) error {
+	a.still.Lock()
+	defer a.still.Unlock()
+	input, err := files.OpenDir(a.inputOf(r.name))
 	if err != nil {
 		return err
 	}
 	defer input.Close()
-	to, err := r.Restore(ctx, input, files.Base(r.name), ledger.Short(r.id), m.token)
+	to, err := r.Restore(ctx, input, files.Base(r.name), ledger.Short(r.id), a.token)
 	if err != nil {
 		return err
 	}
-	m.Log.Warn("a file was written to after it was moved: it is taken back and read as a new one; its producer should write it "+
-		"under another name first, or SETTLE_TIME is too short", "file", r.name, "file_id", ledger.Short(r.id), "taken_back_as", to)
-	return m.Ledger.Update(func(tx *ledger.Tx) error {
-		f, err := tx.File(r.id)
-		if err != nil || f == nil {
-			return err
-		}
-		f.Note(m.Now(), "written to after it was moved, taken back as "+to+" to be read as a new file: "+r.name)
-		return tx.Put(f)
-	})
+	return a.noteTakenBack(r.id, r.name, to, func(*ledger.File) {})
 }
 
 // let closes the remnant of a file.
-func (m *Mover) let(r *remnant) {
-	from, err := files.OpenDir(m.inputOf(r.name))
+func (a *aftercare) let(r *remnant) {
+	from, err := files.OpenDir(a.inputOf(r.name))
 	if err != nil {
 		r.Close(nil)
 		return
@@ -101,9 +92,9 @@ func (m *Mover) let(r *remnant) {
 }
 
 // inputOf returns the directory that a file came from, or the first one if its feed is not configured.
-func (m *Mover) inputOf(name string) string {
-	if dir, known := m.Inputs.Dir(name); known {
+func (a *aftercare) inputOf(name string) string {
+	if dir, known := a.Inputs.Dir(name); known {
 		return dir
 	}
-	return m.Inputs[0].Dir
+	return a.Inputs[0].Dir
 }
