@@ -15,15 +15,15 @@ import (
 // of them waited after it had settled.
 func arrivals(n int, pause time.Duration) (lots []int, longest time.Duration) {
 	t := NewTracker(time.Second, quiet())
-	p := t.add("")
+	dir := t.add("")
 	for came, taken := 0, 0; taken < n; {
 		if came < n {
-			t.see(p, fmt.Sprintf("%05d.csv", came), sight{stat: files.Stat{Size: int64(came), Modified: int64(came)}}, true, time.Now())
+			dir.see(fmt.Sprintf("%05d.csv", came), sight{stat: files.Stat{Size: int64(came), Modified: int64(came)}}, true, time.Now())
 			came++
 		}
 		time.Sleep(pause)
 		now := time.Now()
-		t.offer(p, t.due(p, now), now)
+		dir.offer(dir.due(now), now)
 		select {
 		case <-t.Ready():
 		default:
@@ -60,18 +60,18 @@ func TestWhatABurstWaitsForMayGo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		tr := NewTracker(time.Second, quiet())
-		p := tr.add("")
-		tr.see(p, "first.csv", sight{}, true, time.Now())
+		dir := tr.add("")
+		dir.see("first.csv", sight{}, true, time.Now())
 		time.Sleep(50 * time.Millisecond)
 		for i := range 2 * burst {
-			tr.see(p, fmt.Sprintf("%d.csv", i), sight{}, true, time.Now())
+			dir.see(fmt.Sprintf("%d.csv", i), sight{}, true, time.Now())
 		}
 		time.Sleep(950 * time.Millisecond)
-		tr.offer(p, tr.due(p, time.Now()), time.Now())
+		dir.offer(dir.due(time.Now()), time.Now())
 		<-tr.Ready()
 		require.Empty(t, tr.Take())
 		for i := range 2 * burst {
-			tr.forget(fmt.Sprintf("%d.csv", i))
+			dir.forget(fmt.Sprintf("%d.csv", i))
 		}
 		<-tr.Ready()
 		require.Len(t, tr.Take(), 1)
@@ -83,12 +83,12 @@ func TestWhatHasJustComeDoesNotWaitYet(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		tr := NewTracker(time.Second, quiet())
-		p, start := tr.add("north/"), time.Now()
-		tr.see(p, "north/a.csv", sight{arrived: start}, true, start)
+		dir, start := tr.add("north/"), time.Now()
+		dir.see("north/a.csv", sight{arrived: start}, true, start)
 		require.False(t, tr.Waits("north/", start))
 		require.True(t, tr.Waits("north/", start.Add(time.Nanosecond)))
 		require.False(t, tr.Waits("south/", start.Add(time.Hour)))
-		tr.see(p, "north/b.csv", sight{}, true, start) // nobody knows when
+		dir.see("north/b.csv", sight{}, true, start) // nobody knows when
 		require.True(t, tr.Waits("north/", start))
 	})
 }

@@ -3,7 +3,6 @@ package watch
 import (
 	"cmp"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -43,7 +42,7 @@ const (
 )
 
 type entry struct {
-	part    *part
+	dir     *directory
 	state   state
 	stat    files.Stat
 	since   time.Time // of the last change that was seen
@@ -68,35 +67,24 @@ type Tracker struct {
 	log    *slog.Logger
 	ready  chan struct{}
 
-	mu       sync.Mutex
-	parts    []*part
-	entries  map[string]*entry
-	settling map[string]*entry // those of the entries that are watched closely
-}
-
-// part is a directory. It has its own watcher, so that one that hangs holds up no other.
-type part struct {
-	prefix string
-	// timer runs out when something may have settled; armed: it will.
-	timer *time.Timer
-	armed bool
-	// listed is when the directory was last listed, from the listing's begin.
-	listed time.Time
+	mu          sync.Mutex
+	directories []*directory
+	entries     map[string]*entry
 }
 
 // NewTracker returns a Tracker that knows of nothing yet.
 func NewTracker(settle time.Duration, log *slog.Logger) *Tracker {
-	return &Tracker{settle: settle, log: log, ready: make(chan struct{}, 1), entries: map[string]*entry{}, settling: map[string]*entry{}}
+	return &Tracker{settle: settle, log: log, ready: make(chan struct{}, 1), entries: map[string]*entry{}}
 }
 
 // add adds a directory whose names begin with a prefix.
-func (t *Tracker) add(prefix string) *part {
-	p := &part{prefix: prefix, timer: time.NewTimer(t.settle)}
-	p.timer.Stop()
+func (t *Tracker) add(prefix string) *directory {
+	d := &directory{tracker: t, prefix: prefix, timer: time.NewTimer(t.settle), settling: map[string]*entry{}}
+	d.timer.Stop()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.parts = append(t.parts, p)
-	return p
+	t.directories = append(t.directories, d)
+	return d
 }
 
 // Ready gets a value when there may be something to take.
@@ -155,16 +143,18 @@ func (t *Tracker) Take() []Found {
 
 // coming returns the one of the settling files that is to be read first, whether there is any, and how many settle within a moment.
 func (t *Tracker) coming(now time.Time) (oldest Found, any bool, soon int) {
-	for name, e := range t.settling {
-		if e.state != settling {
-			continue
-		}
-		if f := (Found{Name: name, Stat: e.stat}); !any || f.Compare(oldest) < 0 {
-			oldest, any = f, true
-		}
-		// One that is long overdue is of a directory that does not answer.
-		if left := t.settle - now.Sub(e.since); left.Abs() <= moment {
-			soon++
+	for _, d := range t.directories {
+		for name, e := range d.settling {
+			if e.state != settling {
+				continue
+			}
+			if f := (Found{Name: name, Stat: e.stat}); !any || f.Compare(oldest) < 0 {
+				oldest, any = f, true
+			}
+			// One that is long overdue is of a directory that does not answer.
+			if left := t.settle - now.Sub(e.since); left.Abs() <= moment {
+				soon++
+			}
 		}
 	}
 	return oldest, any, soon
@@ -175,9 +165,11 @@ func (t *Tracker) Changing() map[string]time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	changing := map[string]time.Time{}
-	for name, e := range t.settling {
-		if e.state == settling {
-			changing[name] = e.began
+	for _, d := range t.directories {
+		for name, e := range d.settling {
+			if e.state == settling {
+				changing[name] = e.began
+			}
 		}
 	}
 	return changing
@@ -219,7 +211,7 @@ func (t *Tracker) Reject(name, reason string) {
 	}
 	t.mu.Unlock()
 	if first {
-		t.warn(name, reason)
+		warn(t.log, name, reason)
 	}
 }
 
@@ -266,9 +258,9 @@ func (t *Tracker) Arrivals() (unread []Found, listed time.Time) {
 		}
 	}
 	slices.SortFunc(unread, func(a, b Found) int { return cmp.Or(a.Arrived.Compare(b.Arrived), a.Compare(b)) })
-	for i, p := range t.parts {
-		if i == 0 || p.listed.Before(listed) {
-			listed = p.listed
+	for i, d := range t.directories {
+		if i == 0 || d.listed.Before(listed) {
+			listed = d.listed
 		}
 	}
 	return unread, listed
@@ -279,7 +271,7 @@ func (t *Tracker) Waits(prefix string, before time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, e := range t.entries {
-		if e.part.prefix == prefix && !e.read && e.problem.Reason == "" && e.arrived.Before(before) {
+		if e.dir.prefix == prefix && !e.read && e.problem.Reason == "" && e.arrived.Before(before) {
 			return true
 		}
 	}
@@ -309,117 +301,6 @@ func (e *entry) reject(reason string, now time.Time) bool {
 	return first
 }
 
-func (t *Tracker) warn(name, reason string) {
-	t.log.Warn("cannot be read as a file, left where it is", "file", name, "reason", reason)
-}
-
-// sight is what was seen at a name.
-type sight struct {
-	stat files.Stat
-	// reason says why it cannot be read, noFile that it is no file at all.
-	reason string
-	noFile bool
-	// arrived is when it came if nothing was known of the name.
-	arrived time.Time
-}
-
-// see notes what is at a name now. An event means that it was written to, even where its stat does not show it.
-func (t *Tracker) see(p *part, name string, what sight, event bool, now time.Time) {
-	t.mu.Lock()
-	first := t.note(p, name, what, event, now)
-	t.mu.Unlock()
-	if first {
-		t.warn(name, what.reason)
-	}
-}
-
-// note updates the entry and reports whether there is a new problem.
-func (t *Tracker) note(p *part, name string, what sight, event bool, now time.Time) bool {
-	e, known := t.entries[name]
-	if !known {
-		e = &entry{part: p, arrived: what.arrived}
-		t.entries[name] = e
-	}
-	changed := !known || e.stat != what.stat
-	e.stat = what.stat
-	if changed && e.read { // what was there before was read: this is another file, or more of it
-		e.arrived = now
-	}
-	if what.reason != "" {
-		delete(t.settling, name)
-		e.problem.NoFile, e.read = what.noFile, false
-		return (changed || e.state != rejected || now.After(e.again)) && e.reject(what.reason, now)
-	}
-	switch {
-	case changed, e.state == rejected && (event || now.After(e.again)), event && e.state == settling:
-		if !known || e.state != settling {
-			e.began = now
-		}
-		e.state, e.since, e.read = settling, now, false
-		if !p.armed {
-			p.armed = true
-			p.timer.Reset(t.settle)
-		}
-		t.settling[name] = e
-	}
-	return false
-}
-
-// keep drops all names but those that were there when a listing began.
-func (t *Tracker) keep(p *part, there map[string]bool, began time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	p.listed = began
-	gone := func(name string, e *entry) bool { return e.part == p && !there[name] }
-	maps.DeleteFunc(t.entries, gone)
-	maps.DeleteFunc(t.settling, gone)
-}
-
-func (t *Tracker) forget(name string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.entries, name)
-	delete(t.settling, name)
-}
-
-// due returns the files that have not changed for long enough.
-func (t *Tracker) due(p *part, now time.Time) map[string]files.Stat {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	due := map[string]files.Stat{}
-	for name, e := range t.settling {
-		if e.part == p && now.Sub(e.since) >= t.settle {
-			due[name] = e.stat
-		}
-	}
-	return due
-}
-
-// granularity is the shortest time between two checks of what is settling.
-const granularity = 5 * time.Millisecond
-
-// offer makes those of the due files ready that still have not changed, and sets the timer to when the next one may be.
-func (t *Tracker) offer(p *part, due map[string]files.Stat, now time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	ready := false
-	for name, stat := range due {
-		if e := t.settling[name]; e != nil && e.stat == stat && e.state == settling && now.Sub(e.since) >= t.settle {
-			e.state, e.ready, ready = settled, now, true
-			delete(t.settling, name)
-		}
-	}
-	if ready {
-		t.signal()
-	}
-	wait := t.settle
-	p.armed = false
-	for _, e := range t.settling {
-		if e.part == p {
-			p.armed, wait = true, min(wait, e.since.Add(t.settle).Sub(now))
-		}
-	}
-	if p.armed {
-		p.timer.Reset(max(wait, granularity))
-	}
+func warn(log *slog.Logger, name, reason string) {
+	log.Warn("cannot be read as a file, left where it is", "file", name, "reason", reason)
 }

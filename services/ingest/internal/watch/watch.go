@@ -39,8 +39,8 @@ type Config struct {
 // Watcher finds files in a directory; its Tracker has what it has found. Run is for one goroutine.
 type Watcher struct {
 	*Tracker
-	part *part
-	cfg  Config
+	dir *directory
+	cfg Config
 
 	open         func() (*fsnotify.Watcher, error)
 	notify       *fsnotify.Watcher
@@ -60,12 +60,12 @@ func New(cfg Config) *Watcher {
 	if cfg.Tracker == nil {
 		cfg.Tracker = NewTracker(cfg.Settle, cfg.Logger)
 	}
-	return &Watcher{Tracker: cfg.Tracker, part: cfg.Tracker.add(cfg.Prefix), cfg: cfg, open: fsnotify.NewWatcher, blind: true}
+	return &Watcher{Tracker: cfg.Tracker, dir: cfg.Tracker.add(cfg.Prefix), cfg: cfg, open: fsnotify.NewWatcher, blind: true}
 }
 
 // Run watches until ctx ends. A directory that cannot be read is waited for.
 func (w *Watcher) Run(ctx context.Context) {
-	defer w.part.timer.Stop()
+	defer w.dir.timer.Stop()
 	defer w.closeNotify()
 	poll := time.NewTicker(w.cfg.Poll)
 	defer poll.Stop()
@@ -76,7 +76,7 @@ func (w *Watcher) Run(ctx context.Context) {
 			return
 		case <-poll.C:
 			w.list()
-		case <-w.part.timer.C:
+		case <-w.dir.timer.C:
 			w.settleDue()
 		case e := <-w.events:
 			w.handle(e)
@@ -168,7 +168,7 @@ func (w *Watcher) list() {
 			w.check(name, false, now)
 		}
 	}
-	w.keep(w.part, there, began)
+	w.dir.keep(there, began)
 	w.blind = false
 }
 
@@ -176,7 +176,7 @@ func (w *Watcher) list() {
 func (w *Watcher) check(name string, event bool, now time.Time) {
 	what, err := w.examine(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		w.forget(name)
+		w.dir.forget(name)
 		return
 	}
 	if err != nil {
@@ -186,17 +186,17 @@ func (w *Watcher) check(name string, event bool, now time.Time) {
 	if !w.blind || what.arrived.IsZero() || what.arrived.After(now) {
 		what.arrived = now
 	}
-	w.see(w.part, name, what, event, now)
+	w.dir.see(name, what, event, now)
 }
 
 // settleDue checks again the files that have not changed for long enough, and offers those that still have not.
 func (w *Watcher) settleDue() {
 	now := time.Now()
-	due := w.due(w.part, now)
+	due := w.dir.due(now)
 	for _, name := range slices.Sorted(maps.Keys(due)) {
 		w.check(name, false, time.Now())
 	}
-	w.offer(w.part, due, now)
+	w.dir.offer(due, now)
 }
 
 // examine returns what is at a name, and when it came by its own time. It opens nothing: a pipe would hang. A link is not

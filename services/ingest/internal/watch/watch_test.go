@@ -116,10 +116,10 @@ func TestWatcherByPollingAlone(t *testing.T) {
 	w := New(Config{Dir: dir, Poll: time.Hour, Settle: time.Millisecond, Logger: quiet()})
 	write(t, filepath.Join(dir, "a.csv"), "one")
 	w.list() // as a tick does; there is no Run, so no events
-	<-w.part.timer.C
+	<-w.dir.timer.C
 	w.settleDue()
-	for len(w.settling) > 0 {
-		<-w.part.timer.C
+	for len(w.dir.settling) > 0 {
+		<-w.dir.timer.C
 		w.settleDue()
 	}
 	if got := w.Take(); len(got) != 1 || got[0].Name != "a.csv" {
