@@ -118,7 +118,7 @@ func (r *report) account(drops []drop, files map[string]*ingest.File) {
 		case f.Pending() > 0:
 			r.unsettled = append(r.unsettled, fmt.Sprintf("%s: %d rows have no outcome", d.name, f.Pending()))
 		}
-		if f.Settled() > 0 && !f.Finished.IsZero() {
+		if f.Codes.Settled() > 0 && !f.Finished.IsZero() {
 			r.time(d.at, f.Finished)
 		}
 	}

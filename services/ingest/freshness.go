@@ -118,7 +118,7 @@ func (f *fresh) unreadFiles() ([]watch.Found, time.Time, error) {
 	var unread []watch.Found
 	err := f.ledger.View(func(tx *ledger.Tx) error {
 		for _, file := range found {
-			entry, _, err := tx.Name(file.Name)
+			entry, _, err := tx.Names().Get(file.Name)
 			if err != nil {
 				return err
 			}

@@ -39,7 +39,7 @@ func (h *harness) settledAll(n int) {
 		h.start()
 		f = h.files()["a.csv"]
 	}
-	if f.Rows != n || f.Rejected != 0 || f.Settled() != n || f.Status != ledger.Moved {
+	if f.Rows != n || f.Rejected != 0 || f.Codes.Settled() != n || f.Status != ledger.Moved {
 		h.t.Errorf("status %s, %d rows, %d rejected, outcomes %v", f.Status, f.Rows, f.Rejected, f.Codes)
 	}
 }

@@ -275,8 +275,8 @@ func (h *harness) files() map[string]*ledger.File {
 		}
 		for _, f := range files {
 			byName[f.Name] = f
-			if (f.Status == ledger.Done || f.Status == ledger.Moved) && f.Rows != f.Rejected+f.Settled() {
-				h.t.Errorf("%s: %d rows, %d rejected, %d settled", f.Name, f.Rows, f.Rejected, f.Settled())
+			if (f.Status == ledger.Done || f.Status == ledger.Moved) && f.Rows != f.Rejected+f.Codes.Settled() {
+				h.t.Errorf("%s: %d rows, %d rejected, %d settled", f.Name, f.Rows, f.Rejected, f.Codes.Settled())
 			}
 		}
 	})

@@ -221,14 +221,14 @@ func (s *service) dropNames() error {
 	var gone []string
 	return s.ledger.Update(func(tx *ledger.Tx) error {
 		gone = gone[:0]
-		err := tx.Names(func(name string, _ ledger.NameEntry) error {
+		err := tx.Names().Each(func(name string, _ ledger.NameEntry) error {
 			if !there[name] {
 				gone = append(gone, name)
 			}
 			return nil
 		})
 		for _, name := range gone {
-			err = errors.Join(err, tx.DropName(name))
+			err = errors.Join(err, tx.Names().Drop(name))
 		}
 		return err
 	})
@@ -262,7 +262,7 @@ func (s *service) logFinished(f *ledger.File, to string) {
 		"file", f.Name, "file_id", ledger.Short(f.ID), "rows", f.Rows, "rejected", f.Rejected,
 		"seconds", f.Finished.Sub(f.FirstSeen).Round(time.Millisecond).Seconds(),
 	}
-	args = append(args, f.Summary()...)
+	args = append(args, f.Codes.Summary()...)
 	if to != "" {
 		args = append(args, "moved_to", to)
 	}

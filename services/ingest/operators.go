@@ -177,7 +177,7 @@ func (o *operators) stateOf(f *ledger.File, blocked map[string]string) control.F
 // blockedSince is since when a file that cannot be moved should have been: since it was finished, or found again after that.
 func blockedSince(f *ledger.File) time.Time {
 	since := f.Finished
-	for _, p := range f.InInput() {
+	for _, p := range f.Copies.InInput() {
 		if p.Found.After(since) {
 			since = p.Found
 		}

@@ -114,7 +114,7 @@ func TestHostileDirectory(t *testing.T) {
 	if f := files["future.csv"]; f.Rejected != 1 || f.Codes[ledger.Code(bobocsv.Future)] != 1 {
 		t.Errorf("future: %+v", f)
 	}
-	if f := files["badrows.csv"]; f.Rows != 8 || f.Rejected != 6 || f.Settled() != 2 {
+	if f := files["badrows.csv"]; f.Rows != 8 || f.Rejected != 6 || f.Codes.Settled() != 2 {
 		t.Errorf("badrows: %+v", f)
 	}
 	if f := files["bom.CSV"]; f.Rows != 2 || f.Rejected != 0 {
@@ -318,7 +318,7 @@ func TestKilledAtAnyPoint(t *testing.T) {
 				t.Errorf("failed %v", got)
 			}
 			for name, f := range h.files() {
-				if f.Status != ledger.Moved || f.ID != idFor(texts[name]) || len(f.InInput()) != 0 {
+				if f.Status != ledger.Moved || f.ID != idFor(texts[name]) || len(f.Copies.InInput()) != 0 {
 					t.Errorf("%s: %+v", name, f)
 				}
 			}
@@ -619,7 +619,7 @@ func TestLargeFile(t *testing.T) {
 	h.start()
 	eventually(t, "moved", func() bool { return there(h.done("big.csv")) })
 	t.Logf("%d rows in %s", n, time.Since(began))
-	if f := h.files()["big.csv"]; f.Rows != n || f.Settled() != n || r.messageCount() < n/500 {
+	if f := h.files()["big.csv"]; f.Rows != n || f.Codes.Settled() != n || r.messageCount() < n/500 {
 		t.Errorf("record %+v", f)
 	}
 }

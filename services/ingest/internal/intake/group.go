@@ -232,7 +232,7 @@ func (g *Group) storeCopy(tx *ledger.Tx, a attachment) (*ledger.File, error) {
 	if a.note != "" {
 		f.Note(g.Now(), a.note)
 	}
-	if err := tx.EnterName(a.copy, a.id); err != nil {
+	if err := tx.Names().Enter(a.copy, a.id); err != nil {
 		return nil, err
 	}
 	f.Keep = f.Status == ledger.Done && g.Stay
@@ -399,7 +399,7 @@ func (g *Group) storeWindow(tx *ledger.Tx, w *window) ([]*message.Message, *ledg
 	if err != nil {
 		return nil, nil, err
 	}
-	return g.messages(w, f.Sequence), finished, nil
+	return w.messages(f.Sequence), finished, nil
 }
 
 // begin makes a new file's record, or counts a deliberate reading-again, with the reading's first window: then begun is true, and the
@@ -457,7 +457,7 @@ func (g *Group) begin(tx *ledger.Tx, r *Reading) (f *ledger.File, begun bool, er
 		if err := tx.Attach(f, found); err != nil {
 			return nil, false, err
 		}
-		if err := tx.EnterName(found, f.ID); err != nil {
+		if err := tx.Names().Enter(found, f.ID); err != nil {
 			return nil, false, err
 		}
 	}
@@ -473,7 +473,7 @@ func (w *window) storeCodes(tx *ledger.Tx) error {
 	for at := 0; at < len(w.codes); at += ledger.ChunkLines {
 		end := min(at+ledger.ChunkLines, len(w.codes))
 		chunk, _ := ledger.Chunk(w.first + at + 1)
-		codes, err := tx.AddChunk(w.r.File.ID, chunk, w.codes[at:end], detailsOf(w.details, w.first+at, w.first+end))
+		codes, err := tx.Rows(w.r.File.ID).Add(chunk, w.codes[at:end], detailsOf(w.details, w.first+at, w.first+end))
 		if err != nil {
 			return err
 		}
@@ -519,8 +519,8 @@ func (g *Group) complete(tx *ledger.Tx, r *Reading, f *ledger.File, lines int) (
 	return nil, tx.Put(f)
 }
 
-// messages makes the window's messages. The file's last one says so; if the last window holds no entries, it is empty.
-func (g *Group) messages(w *window, sequence int64) []*message.Message {
+// messages makes its messages. The file's last one says so; if the last window holds no entries, it is empty.
+func (w *window) messages(sequence int64) []*message.Message {
 	var msgs []*message.Message
 	r := w.r
 	for entries := w.entries; len(entries) > 0; {
@@ -556,15 +556,7 @@ func (g *Group) mark() error {
 			if !w.last || w.r.Settled {
 				continue
 			}
-			f, err := tx.File(w.r.File.ID)
-			if err != nil {
-				return err
-			}
-			if f == nil {
-				continue
-			}
-			f.Published = now.UTC()
-			if err := tx.Put(f); err != nil {
+			if err := tx.Change(w.r.File.ID, func(f *ledger.File) { f.Published = now.UTC() }); err != nil {
 				return err
 			}
 		}

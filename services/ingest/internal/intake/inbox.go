@@ -77,7 +77,7 @@ func (b *Inbox) putOff(_ context.Context, g *Group, found watch.Found) error {
 	if file != nil && entry.Stat.Same(found.Stat) && !file.NeedsRead() {
 		return b.seenBefore(g, file, found)
 	}
-	err = b.Ledger.Update(func(tx *ledger.Tx) error { return tx.Reserve(found.Name, found.Stat, b.Now()) })
+	err = b.Ledger.Update(func(tx *ledger.Tx) error { return tx.Names().Reserve(found.Name, found.Stat, b.Now()) })
 	if err != nil {
 		return fmt.Errorf("keep a place for a large file: %w", err)
 	}
@@ -161,7 +161,7 @@ func (b *Inbox) flush(ctx context.Context, g *Group) error {
 // LookUp returns what the ledger knows of a name, and the file that was under it.
 func (b *Inbox) LookUp(name string) (entry ledger.NameEntry, f *ledger.File, err error) {
 	err = b.Ledger.View(func(tx *ledger.Tx) error {
-		if entry, _, err = tx.Name(name); err != nil {
+		if entry, _, err = tx.Names().Get(name); err != nil {
 			return err
 		}
 		f, err = tx.File(entry.ID)
@@ -190,7 +190,7 @@ func (b *Inbox) unreadable(ctx context.Context, found watch.Found, err error) er
 // seenBefore handles a file that is as the ledger knows it: there is nothing to read.
 func (b *Inbox) seenBefore(g *Group, f *ledger.File, found watch.Found) error {
 	b.found.Accept(found.Name)
-	left := slices.ContainsFunc(f.InInput(), func(p ledger.Copy) bool {
+	left := slices.ContainsFunc(f.Copies.InInput(), func(p ledger.Copy) bool {
 		return p.Name == found.Name && p.Stat.Same(found.Stat)
 	})
 	switch {

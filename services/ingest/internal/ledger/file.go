@@ -2,11 +2,9 @@ package ledger
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"time"
 
-	"bobosync/services/ingest/internal/bobocsv"
 	"bobosync/services/ingest/internal/files"
 	"bobosync/shared/event"
 )
@@ -24,59 +22,6 @@ const (
 	// Moved: no copy of it is left in the input directory, as far as is known.
 	Moved Status = "moved"
 )
-
-// Code is what the ledger knows of a line, in a byte: below 31 an event.Outcome, from 32 on a bobocsv.Reason or one of
-// the codes below. Never renumber them.
-type Code byte
-
-const (
-	// SettledEarlier: the row was settled before the ledger was lost; how is not known any more.
-	SettledEarlier Code = 31
-	// Vanished: the row was an entry, but its file was removed or changed before the row was settled and what was under
-	// way is gone as well. If the file turns up again, the row is pending again.
-	Vanished Code = 200
-	// NoRow: no row starts on this line; it is blank, a header, or part of the row before it.
-	NoRow Code = 255
-)
-
-// Rejected reports whether the code stands for a row that was never or will never be an event.
-func (c Code) Rejected() bool { return c >= Code(bobocsv.FirstReason) && c != NoRow }
-
-// Settled reports whether the code is a final outcome.
-func (c Code) Settled() bool { return c > Code(event.Pending) && c <= SettledEarlier }
-
-// repairable reports whether another outcome may take its place.
-func (c Code) repairable() bool { return c == Code(event.Dead) || c == Code(event.Withheld) }
-
-// String returns the code's short name.
-func (c Code) String() string {
-	switch {
-	case c == SettledEarlier:
-		return "settled_earlier"
-	case c == Vanished:
-		return "vanished"
-	case c == NoRow:
-		return "no_row"
-	case c.Rejected():
-		return bobocsv.Reason(c).String()
-	default:
-		return event.Outcome(c).String()
-	}
-}
-
-// Text explains the code to an operator.
-func (c Code) Text() string {
-	switch {
-	case c == SettledEarlier:
-		return "settled before the ledger was lost"
-	case c == Vanished:
-		return "the file was removed or changed before this row was settled"
-	case c.Rejected() && c != NoRow:
-		return bobocsv.Reason(c).Text()
-	default:
-		return c.String()
-	}
-}
 
 // File is the record of a file. Its content never changes: other content is another file.
 type File struct {
@@ -98,7 +43,7 @@ type File struct {
 	Rows     int `json:"rows"`
 	Rejected int `json:"rejected"`
 	// Codes counts the rows by code, without those that are pending.
-	Codes map[Code]int `json:"codes,omitempty"`
+	Codes CodeCounts `json:"codes,omitempty"`
 	// Problem says why the file cannot be read as text at all; it then has no rows.
 	Problem string `json:"problem,omitempty"`
 	// Partial reports that the file was changed while it was read first, so that the ledger lacks its last rows. They are read if the
@@ -107,7 +52,7 @@ type File struct {
 	// Readings counts how often its entries were deliberately published again.
 	Readings int `json:"readings,omitempty"`
 	// Copies are where copies of it were found in the input directory.
-	Copies []Copy `json:"places,omitempty"`
+	Copies Copies `json:"places,omitempty"`
 	// MoveBack reports that it was moved as a failed file and that its dead rows were repaired since: it is to be moved on to the
 	// processed ones.
 	MoveBack bool `json:"returning,omitempty"`
@@ -134,27 +79,6 @@ type File struct {
 	stored view
 }
 
-// Copy is a copy of a file in the input directory.
-type Copy struct {
-	Name string     `json:"name"`
-	Stat files.Stat `json:"stat"`
-	// MovedTo is the path that it was moved to.
-	MovedTo string `json:"moved_to,omitempty"`
-	// Gone reports that other content, or nothing, is there now: in the input directory, or at MovedTo if it was moved.
-	Gone bool `json:"gone,omitempty"`
-	// Found and Moved are when it was found in the input directory and when it was moved out of it.
-	Found time.Time `json:"found,omitzero"`
-	Moved time.Time `json:"moved,omitzero"`
-	// Deleting reports that it is about to be deleted from MovedTo for its age. If the file is gone after a crash, that is why.
-	Deleting bool `json:"deleting,omitempty"`
-}
-
-// AtDest reports whether the copy lies at MovedTo, as far as is known.
-func (p Copy) AtDest() bool { return p.MovedTo != "" && !p.Gone }
-
-// InInput reports whether the copy still is in the input directory, as far as is known.
-func (p Copy) InInput() bool { return p.MovedTo == "" && !p.Gone }
-
 // Note is an entry of a file's history.
 type Note struct {
 	At   time.Time `json:"at"`
@@ -172,44 +96,6 @@ func (f *File) Note(now time.Time, text string) {
 	}
 }
 
-// maxCopies bounds the places in the record of a file that comes again and again, such as an empty one. Those whose copy is
-// gone are dropped first, then the moved ones: these are kept in a bucket of their own, see Tx.Attach.
-const maxCopies = 100
-
-// attach adds a place, or brings the one of that name up to date. It returns the moved place that had to give way, if any.
-func (f *File) attach(p Copy) (dropped *Copy) {
-	f.Copies = slices.DeleteFunc(f.Copies, func(old Copy) bool {
-		same := old.Name == p.Name && old.InInput()
-		if same && old.Stat == p.Stat && !old.Found.IsZero() {
-			p.Found = old.Found // it is only read once more
-		}
-		return same
-	})
-	f.Copies = append(f.Copies, p)
-	if f.Status == Moved {
-		f.Status = Done
-	}
-	if len(f.Copies) <= maxCopies {
-		return nil
-	}
-	i := slices.IndexFunc(f.Copies, func(p Copy) bool { return p.Gone })
-	if i < 0 {
-		if i = slices.IndexFunc(f.Copies, Copy.AtDest); i >= 0 {
-			found := f.Copies[i]
-			dropped = &found
-		}
-	}
-	if i >= 0 {
-		f.Copies = slices.Delete(f.Copies, i, i+1)
-	}
-	return dropped
-}
-
-// InInput returns the places that still hold a copy, as far as is known.
-func (f *File) InInput() []Copy {
-	return slices.DeleteFunc(slices.Clone(f.Copies), func(p Copy) bool { return !p.InInput() })
-}
-
 // Arrival is when the file came, as far as is known.
 func (f *File) Arrival() time.Time {
 	if f.Arrived.IsZero() {
@@ -218,26 +104,12 @@ func (f *File) Arrival() time.Time {
 	return f.Arrived
 }
 
-// Settled counts the rows with a final outcome.
-func (f *File) Settled() int {
-	n := 0
-	for c, count := range f.Codes {
-		if c.Settled() {
-			n += count
-		}
-	}
-	return n
-}
-
 // Pending counts the rows that still wait for their outcome.
-func (f *File) Pending() int { return f.Rows - f.Rejected - f.Settled() }
+func (f *File) Pending() int { return f.Rows - f.Rejected - f.Codes.Settled() }
 
 // Failed reports whether the file belongs into the directory of failed files: AtHoc will never take one of its rows, or it was
 // withheld, or the file is not a text.
-func (f *File) Failed() bool { return f.Problem != "" || f.repairable() }
-
-// repairable reports whether a row has an outcome that another one may replace.
-func (f *File) repairable() bool { return f.Codes[Code(event.Dead)]+f.Codes[Code(event.Withheld)] > 0 }
+func (f *File) Failed() bool { return f.Problem != "" || f.Codes.repairable() }
 
 // NeedsRead reports whether the file has to be read if its content is found: it was cut off, its entries were not wholly published, or
 // it was given up as gone.
@@ -273,21 +145,16 @@ func (f *File) Finish(now time.Time) bool {
 	return true
 }
 
-// Summary lists the counts by code, in the order of the codes, for a log line.
-func (f *File) Summary() []any {
-	var args []any
-	for _, c := range slices.Sorted(maps.Keys(f.Codes)) {
-		args = append(args, c.String(), f.Codes[c])
+func (f *File) tally(c Code) {
+	if c == NoRow {
+		return
 	}
-	return args
-}
-
-func (f *File) count(c Code, n int) {
-	if f.Codes == nil {
-		f.Codes = map[Code]int{}
+	f.Rows++
+	if c.Rejected() {
+		f.Rejected++
 	}
-	if f.Codes[c] += n; f.Codes[c] == 0 {
-		delete(f.Codes, c)
+	if c != Code(event.Pending) {
+		f.Codes.add(c, 1)
 	}
 }
 
@@ -307,7 +174,7 @@ func (f *File) MarkGone(name string) {
 
 // Close makes a file Moved that is done, has no copy left in the input directory and none to be moved on.
 func (f *File) Close() {
-	if f.Status == Done && len(f.InInput()) == 0 && !f.MoveBack {
+	if f.Status == Done && len(f.Copies.InInput()) == 0 && !f.MoveBack {
 		f.Status = Moved
 	}
 }
@@ -332,7 +199,7 @@ func (f *File) MarkReturned(paths map[string]string, now time.Time) {
 		if !moved || p.Gone {
 			continue
 		}
-		f.displace(to)
+		f.Copies.MarkRemoved(to)
 		p.Gone = to == ""
 		if to != "" {
 			p.MovedTo, p.Moved = to, now.UTC()
@@ -343,32 +210,6 @@ func (f *File) MarkReturned(paths map[string]string, now time.Time) {
 	f.Close()
 }
 
-// MarkRemoved notes that a moved copy is not at its path any more.
-func (f *File) MarkRemoved(path string) { f.displace(path) }
-
-// LeftPath reports whether a copy was moved to a path and is known not to be there any more.
-func (f *File) LeftPath(path string) bool {
-	left := false
-	for _, p := range f.Copies {
-		if p.MovedTo == path {
-			if !p.Gone {
-				return false
-			}
-			left = true
-		}
-	}
-	return left
-}
-
-// displace notes that an earlier copy cannot be at a path any more, as a new one was moved there.
-func (f *File) displace(path string) {
-	for i := range f.Copies {
-		if p := &f.Copies[i]; p.AtDest() && p.MovedTo == path {
-			p.Gone = true
-		}
-	}
-}
-
 // MarkMoved notes that the copy under a name was moved to a path, and how it looks there; an empty path means that it was gone. A copy that was
 // moved as one of a failed file, whose dead rows were repaired meanwhile, is to be moved on.
 func (f *File) MarkMoved(name, to string, stat files.Stat, failed bool, now time.Time) {
@@ -377,7 +218,7 @@ func (f *File) MarkMoved(name, to string, stat files.Stat, failed bool, now time
 		if p.Name != name || !p.InInput() {
 			continue
 		}
-		f.displace(to)
+		f.Copies.MarkRemoved(to)
 		p.MovedTo, p.Gone = to, to == ""
 		if to != "" {
 			p.Stat, p.Moved = stat, now.UTC()

@@ -27,18 +27,15 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
-	"strconv"
-	"time"
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 
-	"bobosync/services/ingest/internal/files"
 	"bobosync/shared/boltdb"
 )
 
@@ -103,7 +100,7 @@ func Open(path string, log *slog.Logger) (*Ledger, error) {
 		return nil, errors.Join(fmt.Errorf("prepare the file ledger: %w", err), db.Close())
 	}
 	l := &Ledger{db: db, stats: newStats()}
-	if err := l.countAll(); err != nil {
+	if err := l.View(l.stats.countAll); err != nil {
 		return nil, errors.Join(fmt.Errorf("look through the file ledger: %w", err), db.Close())
 	}
 	return l, nil
@@ -134,13 +131,54 @@ func (l *Ledger) File(id string) (f *File, err error) {
 	return f, err
 }
 
+// After returns the records of up to n files whose ids follow the given one, in the order of their ids: for a walk through
+// all of them in parts. The first part follows the empty id.
+func (l *Ledger) After(id string, n int) (files []*File, err error) {
+	err = l.View(func(tx *Tx) error {
+		c := tx.tx.Bucket(bucketFiles).Cursor()
+		after := keyOf(id)
+		k, data := c.Seek(after)
+		if after != nil && bytes.Equal(k, after) {
+			k, data = c.Next()
+		}
+		for ; k != nil && len(files) < n; k, data = c.Next() {
+			f, err := decodeFile(k, data)
+			if err != nil {
+				return err
+			}
+			files = append(files, f)
+		}
+		return nil
+	})
+	return files, err
+}
+
+// Files returns the records of all files, oldest reading first. It holds all of them in memory: some hundred bytes a file.
+func (l *Ledger) Files() ([]*File, error) {
+	files, err := l.After("", math.MaxInt)
+	if err != nil {
+		return nil, fmt.Errorf("list files: %w", err)
+	}
+	sortFiles(files)
+	return files, nil
+}
+
 // Open returns the files that still need work, in the order of reading.
 func (l *Ledger) Open() (files []*File, err error) {
 	err = l.View(func(tx *Tx) error {
-		files, err = tx.Open()
-		return err
+		return tx.tx.Bucket(bucketOpen).ForEach(func(k, _ []byte) error {
+			f, err := tx.File(hex.EncodeToString(k))
+			if f != nil {
+				files = append(files, f)
+			}
+			return err
+		})
 	})
-	return files, err
+	if err != nil {
+		return nil, err
+	}
+	sortFiles(files)
+	return files, nil
 }
 
 // Unsettled returns the files with rows that wait for their outcome, or that were not wholly read, in the order of reading.
@@ -155,323 +193,8 @@ func (l *Ledger) Unsettled() ([]*File, error) {
 // Meta returns a single fact, empty if it is not known.
 func (l *Ledger) Meta(key string) (string, error) { return l.db.Meta(key) }
 
-// Tx is a transaction. It must not be used after its function has returned, nor by several goroutines.
-type Tx struct {
-	tx    *bbolt.Tx
-	stats *stats
-}
-
-// File returns a file's record, nil if the id is unknown or none at all.
-func (t *Tx) File(id string) (*File, error) {
-	key := keyOf(id)
-	if key == nil {
-		return nil, nil
-	}
-	return t.file(key)
-}
-
-// file returns the record under a key, nil if there is none.
-func (t *Tx) file(key []byte) (*File, error) {
-	data := t.tx.Bucket(bucketFiles).Get(key)
-	if data == nil {
-		return nil, nil
-	}
-	f := &File{ID: hex.EncodeToString(key)}
-	if err := f.decode(data); err != nil {
-		return nil, fmt.Errorf("read the record of file %s: %w", Short(f.ID), err)
-	}
-	f.stored = viewOf(f)
-	return f, nil
-}
-
-// Put stores a record. Read the record in the same transaction, or what is counted goes wrong.
-func (t *Tx) Put(f *File) error {
-	key := keyOf(f.ID)
-	if key == nil {
-		return fmt.Errorf("store a file: %d characters are no file id", len(f.ID))
-	}
-	data, err := f.encode()
-	if err != nil {
-		return fmt.Errorf("write the record of file %s: %w", Short(f.ID), err)
-	}
-	if err := t.tx.Bucket(bucketFiles).Put(key, data); err != nil {
-		return fmt.Errorf("store the record of file %s: %w", Short(f.ID), err)
-	}
-	before, after := f.stored, viewOf(f)
-	f.stored = after
-	t.tx.OnCommit(func() { t.stats.change(f.ID, before, after) })
-	open := t.tx.Bucket(bucketOpen)
-	if f.NeedsWork() {
-		return open.Put(key, nil)
-	}
-	return open.Delete(key)
-}
-
-// Attach adds a place to a record, which is to be put afterwards, or brings the one of that name up to date.
-func (t *Tx) Attach(f *File, p Copy) error {
-	dropped := f.attach(p)
-	if dropped == nil {
-		return nil
-	}
-	number, err := t.tx.Bucket(bucketCopies).NextSequence()
-	if err != nil {
-		return fmt.Errorf("number a copy of file %s: %w", Short(f.ID), err)
-	}
-	return t.PutExtraCopy(ExtraCopy{*dropped, binary.BigEndian.AppendUint64(keyOf(f.ID), number)})
-}
-
-// ExtraCopy is a moved copy of a file for which there was no room in the record.
-type ExtraCopy struct {
-	Copy
-	key []byte
-}
-
-// ExtraCopies returns the copies of a file that are not in its record.
-func (t *Tx) ExtraCopies(id string) ([]ExtraCopy, error) {
-	key := keyOf(id)
-	if key == nil {
-		return nil, nil
-	}
-	var copies []ExtraCopy
-	c := t.tx.Bucket(bucketCopies).Cursor()
-	for k, v := c.Seek(key); bytes.HasPrefix(k, key); k, v = c.Next() {
-		found := ExtraCopy{key: bytes.Clone(k)}
-		if err := json.Unmarshal(v, &found.Copy); err != nil {
-			return nil, fmt.Errorf("read of a copy of file %s: %w", Short(id), err)
-		}
-		copies = append(copies, found)
-	}
-	return copies, nil
-}
-
-// PutExtraCopy stores a copy, or drops it if it is gone.
-func (t *Tx) PutExtraCopy(c ExtraCopy) error {
-	if c.Gone {
-		return t.tx.Bucket(bucketCopies).Delete(c.key)
-	}
-	data, err := json.Marshal(c.Copy)
-	if err != nil {
-		return fmt.Errorf("write of a copy: %w", err)
-	}
-	return t.tx.Bucket(bucketCopies).Put(c.key, data)
-}
-
-// Remove drops a file and its rows. Unknown ids are fine.
-func (t *Tx) Remove(id string) error {
-	key := keyOf(id)
-	if key == nil {
-		return nil
-	}
-	f, err := t.File(id)
-	if err != nil {
-		return err
-	}
-	if f != nil {
-		t.tx.OnCommit(func() { t.stats.change(id, f.stored, view{}) })
-	}
-	err = errors.Join(
-		t.tx.Bucket(bucketFiles).Delete(key), t.tx.Bucket(bucketOpen).Delete(key), t.ForgetRows(id), t.forget(key, bucketCopies),
-	)
-	if err != nil {
-		return fmt.Errorf("forget file %s: %w", Short(id), err)
-	}
-	return nil
-}
-
-// ForgetRows drops what became of each row of a file. The record keeps the counts.
-func (t *Tx) ForgetRows(id string) error {
-	key := keyOf(id)
-	if key == nil {
-		return nil
-	}
-	return t.forget(key, bucketRows, bucketRejected, bucketDead)
-}
-
-// forget deletes all keys that begin with a file's.
-func (t *Tx) forget(key []byte, buckets ...[]byte) error {
-	var errs []error
-	for _, bucket := range buckets {
-		c := t.tx.Bucket(bucket).Cursor()
-		for k, _ := c.Seek(key); bytes.HasPrefix(k, key); k, _ = c.Seek(key) {
-			if err := c.Delete(); err != nil {
-				errs = append(errs, err)
-				break
-			}
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// After returns the records of up to n files whose ids follow the given one, in the order of their ids: for a walk through
-// all of them in parts. The first part follows the empty id.
-func (l *Ledger) After(id string, n int) (files []*File, err error) {
-	err = l.View(func(tx *Tx) error {
-		c := tx.tx.Bucket(bucketFiles).Cursor()
-		after := keyOf(id)
-		k, _ := c.Seek(after)
-		if after != nil && bytes.Equal(k, after) {
-			k, _ = c.Next()
-		}
-		for ; k != nil && len(files) < n; k, _ = c.Next() {
-			f, err := tx.file(k)
-			if err != nil {
-				return err
-			}
-			files = append(files, f)
-		}
-		return nil
-	})
-	return files, err
-}
-
 // Compact makes the ledger's file smaller if it is mostly empty, and returns by how many bytes; see boltdb.
 func (l *Ledger) Compact(ctx context.Context) (int64, error) { return l.db.CompactIfSparse(ctx) }
-
-// Open returns the files that still need work, in the order of reading.
-func (t *Tx) Open() ([]*File, error) {
-	var files []*File
-	err := t.tx.Bucket(bucketOpen).ForEach(func(k, _ []byte) error {
-		f, err := t.File(hex.EncodeToString(k))
-		if f != nil {
-			files = append(files, f)
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	sortFiles(files)
-	return files, nil
-}
-
-// NextSequence gives out a sequence number in the order of reading. It follows the file's own time, so that it comes out the same when
-// files are read again after the ledger was lost, but never goes back behind one that was given out.
-func (t *Tx) NextSequence(modified, now time.Time) (int64, error) {
-	last, err := t.LastSequence()
-	if err != nil {
-		return 0, err
-	}
-	sequence := max(min(modified.UnixNano(), now.UnixNano()), last+1)
-	return sequence, t.RaiseSequence(sequence)
-}
-
-// LastSequence returns the last sequence number in the order of reading that was given out.
-func (t *Tx) LastSequence() (int64, error) {
-	text := t.Meta(metaSequence)
-	if text == "" {
-		return 0, nil
-	}
-	last, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("read the last order: %w", err)
-	}
-	return last, nil
-}
-
-// RaiseSequence notes that a sequence number in the order of reading is taken.
-func (t *Tx) RaiseSequence(sequence int64) error {
-	last, err := t.LastSequence()
-	if err != nil || sequence <= last {
-		return err
-	}
-	return t.SetMeta(metaSequence, strconv.FormatInt(sequence, 10))
-}
-
-// Meta returns a single fact, empty if it is not known.
-func (t *Tx) Meta(key string) string { return string(t.tx.Bucket(bucketMeta).Get([]byte(key))) }
-
-// SetMeta stores a single fact.
-func (t *Tx) SetMeta(key, value string) error { return boltdb.PutMeta(t.tx, key, value) }
-
-// NameEntry is what was last found under a name in the input directory.
-type NameEntry struct {
-	// Stat is what the file looked like when its content was read.
-	Stat files.Stat `json:"stat"`
-	// ID is the content's id; empty for a file that lay there when the ledger was begun and was not read yet.
-	ID string `json:"id,omitempty"`
-	// Sequence is the sequence number in the order of reading that is reserved for such a file.
-	Sequence int64 `json:"order,omitempty"`
-	// Next is what lies there now and waits to be read, if its sequence number in the order of reading is reserved.
-	Next *Reserved `json:"next,omitempty"`
-}
-
-// Reserved is a sequence number in the order of reading that is reserved for a file.
-type Reserved struct {
-	Stat     files.Stat `json:"stat"`
-	Sequence int64      `json:"order"`
-}
-
-// Reserve reserves a sequence number in the order of reading for the file that lies under a name now, unless it has one.
-func (t *Tx) Reserve(name string, stat files.Stat, now time.Time) error {
-	n, _, err := t.Name(name)
-	if err != nil || n.Next != nil && n.Next.Stat.Same(stat) || n.ID == "" && n.Sequence != 0 && n.Stat.Same(stat) {
-		return err
-	}
-	sequence, err := t.NextSequence(stat.Time(), now)
-	if err != nil {
-		return err
-	}
-	n.Next = &Reserved{Stat: stat, Sequence: sequence}
-	return t.SetName(name, n)
-}
-
-// EnterName notes which content was found at a place, and that another one is not there any more.
-func (t *Tx) EnterName(p Copy, id string) error {
-	before, known, err := t.Name(p.Name)
-	if err != nil {
-		return err
-	}
-	if known && before.ID != "" && before.ID != id {
-		if err := t.markGone(before.ID, p.Name); err != nil {
-			return err
-		}
-	}
-	return t.SetName(p.Name, NameEntry{Stat: p.Stat, ID: id})
-}
-
-func (t *Tx) markGone(id, name string) error {
-	f, err := t.File(id)
-	if err != nil || f == nil {
-		return err
-	}
-	f.MarkGone(name)
-	return t.Put(f)
-}
-
-// Name returns what was last found under a name.
-func (t *Tx) Name(name string) (n NameEntry, known bool, err error) {
-	data := t.tx.Bucket(bucketNames).Get([]byte(name))
-	if data == nil {
-		return n, false, nil
-	}
-	if err := json.Unmarshal(data, &n); err != nil {
-		return n, false, fmt.Errorf("read what is known of a name: %w", err)
-	}
-	return n, true, nil
-}
-
-// SetName stores what was found under a name.
-func (t *Tx) SetName(name string, n NameEntry) error {
-	data, err := json.Marshal(n)
-	if err != nil {
-		return fmt.Errorf("write what is known of a name: %w", err)
-	}
-	return t.tx.Bucket(bucketNames).Put([]byte(name), data)
-}
-
-// DropName drops a name.
-func (t *Tx) DropName(name string) error { return t.tx.Bucket(bucketNames).Delete([]byte(name)) }
-
-// Names calls fn for each name known in the input directory; it must not change the ledger.
-func (t *Tx) Names(fn func(name string, n NameEntry) error) error {
-	return t.tx.Bucket(bucketNames).ForEach(func(k, v []byte) error {
-		var n NameEntry
-		if err := json.Unmarshal(v, &n); err != nil {
-			return fmt.Errorf("read what is known of a name: %w", err)
-		}
-		return fn(string(k), n)
-	})
-}
 
 // keyOf returns the bytes of an id, nil if it is not one.
 func keyOf(id string) []byte {

@@ -51,7 +51,7 @@ func store(tb testing.TB, l *Ledger, name string, codes []byte) *File {
 	f := &File{ID: idFor(name), Name: name, Status: Reading, Copies: []Copy{{Name: name}}, FirstSeen: noon}
 	err := l.Update(func(tx *Tx) error {
 		for at := 0; at < len(codes); at += ChunkLines {
-			if _, err := tx.AddChunk(f.ID, at/ChunkLines, codes[at:min(at+ChunkLines, len(codes))], nil); err != nil {
+			if _, err := tx.Rows(f.ID).Add(at/ChunkLines, codes[at:min(at+ChunkLines, len(codes))], nil); err != nil {
 				return err
 			}
 		}
@@ -108,7 +108,7 @@ func TestSettleFirstOutcomeWins(t *testing.T) {
 		t.Fatalf("not finished: %+v", done)
 	}
 	f = get(t, l, f.ID)
-	if f.Codes[Code(event.Applied)] != 1 || f.Codes[Code(event.Dead)] != 2 || f.Settled() != 3 || f.Rows != f.Rejected+f.Settled() {
+	if f.Codes[Code(event.Applied)] != 1 || f.Codes[Code(event.Dead)] != 2 || f.Codes.Settled() != 3 || f.Rows != f.Rejected+f.Codes.Settled() {
 		t.Errorf("counts %v of %d rows", f.Codes, f.Rows)
 	}
 	if again := settle(t, l, answer); len(again) != 0 {
@@ -150,7 +150,7 @@ func TestAcksBeforeTheFileIsWhollyRead(t *testing.T) {
 	f := &File{ID: idFor("big"), Status: Reading}
 	first := make([]byte, ChunkLines)
 	if err := l.Update(func(tx *Tx) error {
-		if _, err := tx.AddChunk(f.ID, 0, first, nil); err != nil {
+		if _, err := tx.Rows(f.ID).Add(0, first, nil); err != nil {
 			return err
 		}
 		return tx.Put(f)
@@ -165,11 +165,11 @@ func TestAcksBeforeTheFileIsWhollyRead(t *testing.T) {
 		t.Fatal("finished while it is read")
 	}
 	if err := l.Update(func(tx *Tx) error {
-		codes, err := tx.AddChunk(f.ID, 0, first, nil) // a crash made it be read again
+		codes, err := tx.Rows(f.ID).Add(0, first, nil) // a crash made it be read again
 		if err != nil || Code(codes[7]) != Code(event.Superseded) {
 			t.Errorf("the second reading undid an outcome: %v, %v", Code(codes[7]), err)
 		}
-		if _, err := tx.AddChunk(f.ID, 1, []byte{0}, nil); err != nil {
+		if _, err := tx.Rows(f.ID).Add(1, []byte{0}, nil); err != nil {
 			return err
 		}
 		return tx.Complete(f, ChunkLines+1, noon)
@@ -200,7 +200,7 @@ func TestSettleProperties(t *testing.T) {
 		f := &File{ID: idFor(fmt.Sprint(n)), Status: Reading}
 		if err := l.Update(func(tx *Tx) error {
 			for at := 0; at < len(codes); at += ChunkLines {
-				if _, err := tx.AddChunk(f.ID, at/ChunkLines, codes[at:min(at+ChunkLines, len(codes))], nil); err != nil {
+				if _, err := tx.Rows(f.ID).Add(at/ChunkLines, codes[at:min(at+ChunkLines, len(codes))], nil); err != nil {
 					return err
 				}
 			}
@@ -284,10 +284,10 @@ func TestSurvivesReopening(t *testing.T) {
 	f := store(t, l, "a.csv", []byte{0, byte(bobocsv.Columns)})
 	if err := l.Update(func(tx *Tx) error {
 		stat := files.Stat{Size: 3, Modified: 4, Key: "1:2"}
-		if _, err := tx.AddChunk(f.ID, 1, []byte{byte(bobocsv.Columns)}, []Detail{{Line: ChunkLines + 1, Number: 9}}); err != nil {
+		if _, err := tx.Rows(f.ID).Add(1, []byte{byte(bobocsv.Columns)}, []Detail{{Line: ChunkLines + 1, Number: 9}}); err != nil {
 			return err
 		}
-		return tx.SetName("a.csv", NameEntry{Stat: stat, ID: f.ID})
+		return tx.Names().Set("a.csv", NameEntry{Stat: stat, ID: f.ID})
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -330,7 +330,7 @@ func TestSurvivesReopening(t *testing.T) {
 		}
 	}
 	if err := l.Update(func(tx *Tx) error {
-		n, known, err := tx.Name("a.csv")
+		n, known, err := tx.Names().Get("a.csv")
 		if err != nil || !known || n.Stat.Key != "1:2" || n.ID != f.ID {
 			t.Errorf("name: %+v, %t, %v", n, known, err)
 		}
@@ -379,7 +379,7 @@ func TestAbandon(t *testing.T) {
 		t.Fatal(err)
 	}
 	f = get(t, l, f.ID)
-	if f.Status != Done || f.Rejected != 2 || f.Settled() != 1 || f.Codes[Vanished] != 1 || f.Rows != 3 {
+	if f.Status != Done || f.Rejected != 2 || f.Codes.Settled() != 1 || f.Codes[Vanished] != 1 || f.Rows != 3 {
 		t.Errorf("abandoned: %+v", f)
 	}
 }
@@ -469,7 +469,7 @@ func TestReopen(t *testing.T) {
 		t.Fatalf("not reopened, %v", err)
 	}
 	got := get(t, l, f.ID)
-	if got.Status != Waiting || !got.NeedsRead() || got.Rows != 3 || got.Rejected != 1 || got.Settled() != 1 || got.Pending() != 1 {
+	if got.Status != Waiting || !got.NeedsRead() || got.Rows != 3 || got.Rejected != 1 || got.Codes.Settled() != 1 || got.Pending() != 1 {
 		t.Errorf("record %+v", got)
 	}
 	if finished := settle(t, l, rowsAck(f.ID, event.Expired, 1, 2)); len(finished) != 1 || finished[0].Codes[Code(event.Applied)] != 1 {

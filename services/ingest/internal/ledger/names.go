@@ -1,7 +1,9 @@
 package ledger
 
 import (
+	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -103,15 +105,17 @@ func (f *File) encode() ([]byte, error) {
 	return json.Marshal(&stored)
 }
 
-// decode reads what encode has written.
-func (f *File) decode(data []byte) error {
+// decodeFile reads the record under a key, as encode has written it.
+func decodeFile(key, data []byte) (*File, error) {
+	f := &File{ID: hex.EncodeToString(key)}
 	stored := fileJSON{plainFile: (*plainFile)(f)}
 	if err := json.Unmarshal(data, &stored); err != nil {
-		return err
+		return nil, fmt.Errorf("read the record of file %s: %w", Short(f.ID), err)
 	}
 	f.Name, f.Copies = unescape(stored.Name), nil
 	for _, p := range stored.Copies {
 		f.Copies = append(f.Copies, p.unescaped())
 	}
-	return nil
+	f.stored = viewOf(f)
+	return f, nil
 }

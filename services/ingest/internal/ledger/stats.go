@@ -18,7 +18,7 @@ type view struct {
 	imported  bool
 	rows      int
 	rejected  int
-	codes     map[Code]int
+	codes     CodeCounts
 	name      string
 	problem   string
 	readings  int
@@ -96,7 +96,7 @@ type stats struct {
 
 func newStats() *stats {
 	return &stats{
-		open: map[string]view{}, today: Counts{Codes: map[Code]int{}}, doubts: doubts{recent: map[string]view{}}, onChange: func(Change) {},
+		open: map[string]view{}, today: Counts{Codes: CodeCounts{}}, doubts: doubts{recent: map[string]view{}}, onChange: func(Change) {},
 		onConfirm: func(Confirmed) {},
 	}
 }
@@ -106,7 +106,7 @@ type Counts struct {
 	// Done and Failed count the files by where they go.
 	Done, Failed   int
 	Rows, Rejected int
-	Codes          map[Code]int
+	Codes          CodeCounts
 }
 
 func (c *Counts) add(v view, sign int) {
@@ -118,9 +118,7 @@ func (c *Counts) add(v view, sign int) {
 	c.Rows += sign * v.rows
 	c.Rejected += sign * v.rejected
 	for code, n := range v.codes {
-		if c.Codes[code] += sign * n; c.Codes[code] == 0 {
-			delete(c.Codes, code)
-		}
+		c.Codes.add(code, sign*n)
 	}
 }
 
@@ -152,7 +150,7 @@ func (c *stats) note(id string, before, after view) {
 	}
 	day := dayOf(after.finished)
 	if day > c.day {
-		c.day, c.today = day, Counts{Codes: map[Code]int{}}
+		c.day, c.today = day, Counts{Codes: CodeCounts{}}
 	}
 	if day == c.day {
 		c.today.add(after, 1)
@@ -162,15 +160,13 @@ func (c *stats) note(id string, before, after view) {
 func dayOf(t time.Time) string { return t.Local().Format(time.DateOnly) }
 
 // countAll counts what the ledger holds when it is opened.
-func (l *Ledger) countAll() error {
-	return l.View(func(tx *Tx) error {
-		return tx.tx.Bucket(bucketFiles).ForEach(func(k, _ []byte) error {
-			f, err := tx.file(k)
-			if err == nil {
-				l.stats.note(f.ID, view{}, f.stored)
-			}
-			return err
-		})
+func (c *stats) countAll(tx *Tx) error {
+	return tx.tx.Bucket(bucketFiles).ForEach(func(k, data []byte) error {
+		f, err := decodeFile(k, data)
+		if err == nil {
+			c.note(f.ID, view{}, f.stored)
+		}
+		return err
 	})
 }
 
@@ -198,12 +194,6 @@ func (l *Ledger) OnConfirm(fn func(Confirmed)) {
 	l.stats.mu.Lock()
 	defer l.stats.mu.Unlock()
 	l.stats.onConfirm = fn
-}
-
-// confirm reports a row when the transaction is committed.
-func (t *Tx) confirm(f *File, r settlement) {
-	c := Confirmed{File: f.ID, Name: f.Name, Arrived: f.Arrival(), Ready: f.Ready, Line: r.line, Employee: r.employee, AtHoc: r.athoc}
-	t.tx.OnCommit(func() { t.stats.onConfirm(c) })
 }
 
 // Stats are the counts now.

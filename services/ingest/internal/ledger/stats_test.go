@@ -91,7 +91,7 @@ func TestStatsComeToTheSameAsAWalk(t *testing.T) {
 				codes := rapid.SliceOfN(rapid.SampledFrom([]byte{0, 0, byte(bobocsv.Date), byte(NoRow)}), 0, 6).Draw(rt, "codes")
 				f := &File{ID: idFor(fmt.Sprint(made)), Name: "x", Status: Reading, FirstSeen: now, Copies: []Copy{{Name: "x", Found: now}}}
 				err := l.Update(func(tx *Tx) error {
-					_, err := tx.AddChunk(f.ID, 0, codes, nil)
+					_, err := tx.Rows(f.ID).Add(0, codes, nil)
 					if err == nil {
 						err = tx.Put(f)
 					}
@@ -226,7 +226,7 @@ func TestForgetRowsKeepsTheCounts(t *testing.T) {
 	l := fresh(t)
 	f := store(t, l, "a.csv", append(make([]byte, 2*ChunkLines), byte(bobocsv.Date)))
 	other := store(t, l, "b.csv", []byte{0})
-	if err := l.Update(func(tx *Tx) error { return tx.ForgetRows(f.ID) }); err != nil {
+	if err := l.Update(func(tx *Tx) error { return tx.Rows(f.ID).Forget() }); err != nil {
 		t.Fatal(err)
 	}
 	for id, want := range map[string]int{f.ID: 0, other.ID: 1} {
@@ -262,7 +262,7 @@ func BenchmarkOpen(b *testing.B) {
 				if err := tx.Put(f); err != nil {
 					return err
 				}
-				if _, err := tx.AddChunk(f.ID, 0, make([]byte, 500), nil); err != nil {
+				if _, err := tx.Rows(f.ID).Add(0, make([]byte, 500), nil); err != nil {
 					return err
 				}
 			}

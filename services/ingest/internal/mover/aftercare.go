@@ -144,7 +144,7 @@ func (a *aftercare) takeBack(ctx context.Context, dir *files.Dir, id string, p l
 	a.still.Lock()
 	defer a.still.Unlock()
 	// Another file may have been moved there since, perhaps the very one that was taken back before.
-	if f, err := a.Ledger.File(id); err != nil || f == nil || f.LeftPath(p.MovedTo) {
+	if f, err := a.Ledger.File(id); err != nil || f == nil || f.Copies.LeftPath(p.MovedTo) {
 		return false, err
 	}
 	input, err := files.OpenDir(a.inputOf(p.Name)) // its feed may not be configured any more, or be one that a lost ledger knew
@@ -162,7 +162,7 @@ func (a *aftercare) takeBack(ctx context.Context, dir *files.Dir, id string, p l
 	if err != nil {
 		return false, err
 	}
-	return true, a.noteTakenBack(id, p.MovedTo, to, func(f *ledger.File) { f.MarkRemoved(p.MovedTo) })
+	return true, a.noteTakenBack(id, p.MovedTo, to, func(f *ledger.File) { f.Copies.MarkRemoved(p.MovedTo) })
 }
 
 // noteTakenBack says, in the log and in its history, that a moved file was taken back from somewhere under a name; mark is for its record.
@@ -170,12 +170,9 @@ func (a *aftercare) noteTakenBack(id, from, to string, mark func(*ledger.File)) 
 	a.Log.Warn("a file was written to after it was moved: it is taken back and read as a new one; its producer should write it "+
 		"under another name first, or SETTLE_TIME is too short", "file", from, "file_id", ledger.Short(id), "taken_back_as", to)
 	return a.Ledger.Update(func(tx *ledger.Tx) error {
-		f, err := tx.File(id)
-		if err != nil || f == nil {
-			return err
-		}
-		mark(f)
-		f.Note(a.Now(), "written to after it was moved, taken back as "+to+" to be read as a new file: "+from)
-		return tx.Put(f)
+		return tx.Change(id, func(f *ledger.File) {
+			mark(f)
+			f.Note(a.Now(), "written to after it was moved, taken back as "+to+" to be read as a new file: "+from)
+		})
 	})
 }

@@ -193,7 +193,7 @@ func (m *Mover) moveFile(ctx context.Context, id string, resumed bool) ([]moved,
 		return nil, m.keep(id)
 	case f.MoveBack:
 		return nil, m.moveBack(ctx, f, resumed)
-	case len(f.InInput()) == 0:
+	case len(f.Copies.InInput()) == 0:
 		return []moved{{id: id}}, nil // all copies were removed by others; there is only the file to close
 	}
 	some, err := m.moveCopies(ctx, f, resumed)
@@ -238,7 +238,7 @@ func (m *Mover) moveCopies(ctx context.Context, f *ledger.File, resumed bool) (d
 			return done, err
 		}
 	}
-	for _, p := range f.InInput() {
+	for _, p := range f.Copies.InInput() {
 		if _, known := m.Inputs.Dir(p.Name); !known { // its feed is not configured any more
 			done = append(done, moved{id: f.ID, name: p.Name})
 		}
@@ -248,7 +248,7 @@ func (m *Mover) moveCopies(ctx context.Context, f *ledger.File, resumed bool) (d
 
 // moveFrom moves the copies that are left in one of the input directories.
 func (m *Mover) moveFrom(ctx context.Context, in files.Input, into string, f *ledger.File, resumed bool) (done []moved, err error) {
-	copies := slices.DeleteFunc(f.InInput(), func(p ledger.Copy) bool { return files.FeedOf(p.Name) != in.Feed })
+	copies := slices.DeleteFunc(f.Copies.InInput(), func(p ledger.Copy) bool { return files.FeedOf(p.Name) != in.Feed })
 	if len(copies) == 0 {
 		return nil, nil
 	}
@@ -322,12 +322,7 @@ func (m *Mover) moveBack(ctx context.Context, f *ledger.File, resumed bool) erro
 		paths[p.MovedTo] = to
 	}
 	err := m.Ledger.Update(func(tx *ledger.Tx) error {
-		now, err := tx.File(f.ID)
-		if err != nil || now == nil {
-			return err
-		}
-		now.MarkReturned(paths, m.Now())
-		return tx.Put(now)
+		return tx.Change(f.ID, func(now *ledger.File) { now.MarkReturned(paths, m.Now()) })
 	})
 	if err != nil {
 		return fmt.Errorf("note that a repaired file was moved: %w", err)
@@ -403,11 +398,11 @@ func (m *Mover) note(done []moved) error {
 
 // dropName drops a name unless other content was found under it meanwhile.
 func dropName(tx *ledger.Tx, name, id string) error {
-	n, known, err := tx.Name(name)
+	n, known, err := tx.Names().Get(name)
 	if err != nil || !known || n.ID != id || n.Next != nil {
 		return err
 	}
-	return tx.DropName(name)
+	return tx.Names().Drop(name)
 }
 
 // way is the two directories of a move, each opened once.

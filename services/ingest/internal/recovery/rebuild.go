@@ -127,7 +127,7 @@ func (r *Recovery) Rebuild(ctx context.Context) error {
 			if f.done {
 				continue
 			}
-			if err := tx.SetName(f.Name, ledger.NameEntry{Stat: f.Stat, Sequence: sequences[i]}); err != nil {
+			if err := tx.Names().Set(f.Name, ledger.NameEntry{Stat: f.Stat, Sequence: sequences[i]}); err != nil {
 				return err
 			}
 		}
@@ -144,7 +144,7 @@ func (r *Recovery) ForgetHalfRead() error {
 	}
 	open = slices.DeleteFunc(open, func(f *ledger.File) bool {
 		finished := slices.ContainsFunc(f.Copies, func(p ledger.Copy) bool { return p.MovedTo != "" })
-		return f.Status != ledger.Reading || !finished || len(f.InInput()) > 0
+		return f.Status != ledger.Reading || !finished || len(f.Copies.InInput()) > 0
 	})
 	if len(open) == 0 {
 		return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -135,77 +136,84 @@ func (s *Session) Recover(ctx context.Context, epoch string) error {
 	if err := s.Hit(failpoint.Recovered); err != nil {
 		return err
 	}
-	if done.finished+done.waiting > 0 {
+	if done.finished+done.waited > 0 {
 		s.Log.Info("the resolver's state store is new, or what was replayed to it was lost: the files were read again for it",
-			"finished_files", done.finished, "waiting_files", done.waiting, "seconds", s.Now().Sub(began).Round(time.Millisecond).Seconds())
+			"finished_files", done.finished, "waiting_files", done.waited, "seconds", s.Now().Sub(began).Round(time.Millisecond).Seconds())
 	}
 	return s.store(epoch)
 }
 
-// replayed is what was published again, by id of the file.
-type replayed struct {
-	files             map[string]bool
-	finished, waiting int
+// replay is the publishing of the entries of all files that matter, for a resolver that lost its state store.
+type replay struct {
+	*Session
+	waiting   []*ledger.File
+	isWaiting map[string]bool
+	// done are the files that were published again, by id.
+	done map[string]bool
+	// finished and waited count them.
+	finished, waited int
 }
 
 // replayTime bounds how long to try a file that cannot be read.
 const replayTime = 30 * time.Second
 
 // replay publishes the entries of all files that matter. Outcomes come in meanwhile, but no file is moved.
-func (s *Session) replay(ctx context.Context) (*replayed, error) {
+func (s *Session) replay(ctx context.Context) (*replay, error) {
 	resume := s.Pause()
 	defer resume()
 	waiting, err := s.Ledger.Unsettled() // some of them may become finished on the way
 	if err != nil {
 		return nil, err
 	}
-	done, wait, began := &replayed{files: map[string]bool{}}, s.FirstPause, s.Now()
+	r := &replay{Session: s, waiting: waiting, isWaiting: map[string]bool{}, done: map[string]bool{}}
+	for _, f := range waiting {
+		r.isWaiting[f.ID] = true
+	}
+	return r, r.run(ctx)
+}
+
+// run goes through the files until all of them could be read, or for as long as that is worth it.
+func (r *replay) run(ctx context.Context) error {
+	wait, began := r.FirstPause, r.Now()
 	for {
-		all, err := s.replayFinished(ctx, done, waiting)
-		if err = errors.Join(err, s.Hit(failpoint.FinishedReplay)); err != nil {
-			return nil, err
+		all, err := r.readFinished(ctx)
+		if err = errors.Join(err, r.Hit(failpoint.FinishedReplay)); err != nil {
+			return err
 		}
-		most, err := s.replayWaiting(ctx, done, waiting)
-		if err != nil {
-			return nil, err
+		most, err := r.readWaiting(ctx)
+		if err != nil || all && most {
+			return err
 		}
-		if all && most {
-			return done, nil
-		}
-		if s.Now().Sub(began) > replayTime {
-			s.Log.Error("a file could not be read again for the resolver, which goes on without it: " +
+		if r.Now().Sub(began) > replayTime {
+			r.Log.Error("a file could not be read again for the resolver, which goes on without it: " +
 				"make sure that the directories can be read; to have all files read again, stop the resolver, delete its resolver.db and start it")
-			return done, nil
+			return nil
 		}
 		if err := pause.For(ctx, wait); err != nil {
-			return nil, err
+			return err
 		}
-		wait = min(2*wait, s.MaxPause)
+		wait = min(2*wait, r.MaxPause)
 	}
 }
 
-// replayFinished publishes the entries of the finished files, wherever they lie, and reports whether all of them could be read.
-func (s *Session) replayFinished(ctx context.Context, done *replayed, waiting []*ledger.File) (all bool, err error) {
-	listed, err := s.inputFiles()
+// readFinished publishes the entries of the finished files, wherever they lie, and reports whether all of them could be read.
+func (r *replay) readFinished(ctx context.Context) (all bool, err error) {
+	listed, err := r.inputFiles()
 	if err != nil {
-		s.Log.Warn("an input directory cannot be read, files that stayed there are not recovered", "error", err)
+		r.Log.Warn("an input directory cannot be read, files that stayed there are not recovered", "error", err)
 	}
-	finished, err := s.finishedFiles()
+	finished, err := r.finishedFiles()
 	if err != nil {
 		return false, err
 	}
 	listed = append(listed, finished...)
 	sortListed(listed)
-	isWaiting := map[string]bool{}
-	for _, f := range waiting {
-		isWaiting[f.ID] = true
-	}
-	g := s.NewGroup(s.publish)
-	sequences := s.assignSequences(listed)
+	g := r.NewGroup(r.publish)
+	sequences := r.assignSequences(listed)
 	all = true
 	for i, f := range listed {
 		if !f.done {
-			stays, err := s.doneInPlace(ctx, f)
+			stays, err := r.doneInPlace(ctx, f)
 			if err != nil {
 				return false, err
 			}
@@ -213,7 +221,7 @@ func (s *Session) replayFinished(ctx context.Context, done *replayed, waiting []
 				continue
 			}
 		}
-		copy, err := s.replayOne(ctx, g, f, sequences[i], done, isWaiting)
+		copy, err := r.readOne(ctx, g, f, sequences[i])
 		if err != nil {
 			return false, err
 		}
@@ -222,48 +230,41 @@ func (s *Session) replayFinished(ctx context.Context, done *replayed, waiting []
 	return all, g.Flush(ctx)
 }
 
-// replayOne publishes the entries of a finished file, once for all copies of its content.
-func (s *Session) replayOne(
-	ctx context.Context, g *intake.Group, f listed, sequence int64, done *replayed, isWaiting map[string]bool,
-) (found, error) {
-	var r *intake.Reading
-	copy, err := s.withFinished(ctx, g, f, func(c *content.File, known *ledger.File) *intake.Reading {
-		if done.files[c.ID] || isWaiting[c.ID] || known != nil && known.Partial {
+// readOne publishes the entries of a finished file, once for all copies of its content.
+func (r *replay) readOne(ctx context.Context, g *intake.Group, f listed, sequence int64) (found, error) {
+	var reading *intake.Reading
+	copy, err := r.withFinished(ctx, g, f, func(c *content.File, known *ledger.File) *intake.Reading {
+		if r.done[c.ID] || r.isWaiting[c.ID] || known != nil && known.Partial {
 			return nil
 		}
 		if c.Problem != "" {
-			done.files[c.ID] = true
+			r.done[c.ID] = true
 			return nil
 		}
 		if known != nil {
-			r = &intake.Reading{File: known, Again: true}
+			reading = &intake.Reading{File: known, Again: true}
 		} else {
-			r = s.imported(c, f, sequence)
+			reading = r.imported(c, f, sequence)
 		}
-		r.Settled = true
-		return r
+		reading.Settled = true
+		return reading
 	})
-	if err == nil && r != nil && copy == read {
-		done.files[r.File.ID] = true
-		done.finished++
+	if err == nil && reading != nil && copy == read {
+		r.done[reading.File.ID] = true
+		r.finished++
 	}
 	return copy, err
 }
 
-// replayWaiting publishes the entries of the files that wait, or were not wholly read; every row gets its outcome again. It reports whether
+// readWaiting publishes the entries of the files that wait, or were not wholly read; every row gets its outcome again. It reports whether
 // all that are there could be read.
-func (s *Session) replayWaiting(ctx context.Context, done *replayed, waiting []*ledger.File) (all bool, err error) {
+func (r *replay) readWaiting(ctx context.Context) (all bool, err error) {
 	all = true
-	var left []*ledger.File
-	for _, f := range waiting {
-		if !done.files[f.ID] {
-			left = append(left, f)
-		}
-	}
-	err = s.republish(ctx, left, "the resolver lost its state store", func(f *ledger.File, copy found) error {
+	left := slices.DeleteFunc(slices.Clone(r.waiting), func(f *ledger.File) bool { return r.done[f.ID] })
+	err = r.republish(ctx, left, "the resolver lost its state store", func(f *ledger.File, copy found) error {
 		if copy == read {
-			done.files[f.ID] = true
-			done.waiting++
+			r.done[f.ID] = true
+			r.waited++
 		}
 		all = all && copy != unreadable
 		return nil
@@ -274,8 +275,8 @@ func (s *Session) replayWaiting(ctx context.Context, done *replayed, waiting []*
 // doneInPlace reports whether a file in the input directory is a finished one, which stays there or waits to be moved. If it does
 // not look as the ledger knows it, it was touched or renamed, or its share was remounted, or it is a new file, which is the
 // inbox's: its content decides.
-func (s *Session) doneInPlace(ctx context.Context, f listed) (bool, error) {
-	entry, file, err := s.inbox.LookUp(f.Name)
+func (r *replay) doneInPlace(ctx context.Context, f listed) (bool, error) {
+	entry, file, err := r.inbox.LookUp(f.Name)
 	if err != nil {
 		return false, err
 	}
@@ -285,7 +286,7 @@ func (s *Session) doneInPlace(ctx context.Context, f listed) (bool, error) {
 			return false, ctx.Err()
 		}
 		if err == nil { // otherwise the name must do
-			if file, err = s.Ledger.File(id); err != nil {
+			if file, err = r.Ledger.File(id); err != nil {
 				return false, err
 			}
 		}
@@ -317,7 +318,7 @@ func (s *Session) readEarlier(ctx context.Context) error {
 func (s *Session) earlierFiles() (bool, error) {
 	waiting := false
 	err := s.Ledger.View(func(tx *ledger.Tx) error {
-		return tx.Names(func(name string, n ledger.NameEntry) error {
+		return tx.Names().Each(func(name string, n ledger.NameEntry) error {
 			if n.ID != "" || n.Sequence == 0 || waiting {
 				return nil
 			}

@@ -49,7 +49,7 @@ func (s *Session) republish(ctx context.Context, waiting []*ledger.File, why str
 // rereadOne reads a file from wherever a copy of it is left in the input directory.
 func (s *Session) rereadOne(ctx context.Context, g *intake.Group, f *ledger.File) (found, error) {
 	best := gone
-	for _, p := range f.InInput() {
+	for _, p := range f.Copies.InInput() {
 		copy, err := s.rereadCopy(ctx, g, f, p)
 		if err != nil || copy == read {
 			return copy, err
@@ -95,7 +95,7 @@ func (s *Session) giveUp(f *ledger.File) error {
 		if err != nil || stored == nil || stored.Status == ledger.Done || stored.Status == ledger.Moved {
 			return err
 		}
-		for _, p := range stored.InInput() {
+		for _, p := range stored.Copies.InInput() {
 			stored.MarkGone(p.Name)
 		}
 		now := s.Now()

@@ -433,7 +433,7 @@ func (p *Purger) noteFile(tx *ledger.Tx, old *cutoffs, id string, results map[st
 	n.finish()
 	if !n.kept && len(left) == 0 {
 		f.Purged = n.now.UTC()
-		if err := tx.ForgetRows(id); err != nil {
+		if err := tx.Rows(id).Forget(); err != nil {
 			return fmt.Errorf("forget the rows of file %s: %w", ledger.Short(id), err)
 		}
 	}
