@@ -92,3 +92,35 @@ func TestWhatHasJustComeDoesNotWaitYet(t *testing.T) {
 		require.True(t, tr.Waits("north/", start))
 	})
 }
+
+// TestWhatChangedBeforeItWasRejectedComesAgain: when it has settled, and not after the pause of what cannot be read.
+func TestWhatChangedBeforeItWasRejectedComesAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tracker := NewTracker(time.Second, quiet())
+		dir := tracker.add("")
+		come := func(size int64) {
+			dir.see("a.csv", sight{stat: files.Stat{Size: size}}, true, time.Now())
+		}
+		looks := func(while time.Duration) (n int) {
+			for end := time.After(while); ; n++ {
+				select {
+				case now := <-dir.timer.C:
+					dir.offer(dir.due(now), now)
+				case <-end:
+					return n
+				}
+			}
+		}
+		come(1)
+		looks(2 * time.Second)
+		require.Len(t, tracker.Take(), 1)
+
+		come(2)
+		tracker.Reject("a.csv", "busy")
+		require.LessOrEqual(t, looks(3*time.Second), 2)
+		found := tracker.Take()
+		require.Len(t, found, 1)
+		require.EqualValues(t, 2, found[0].Stat.Size)
+	})
+}

@@ -200,11 +200,12 @@ func (t *Tracker) Again() {
 	t.signal()
 }
 
-// Reject notes that a file which was taken cannot be read. It is offered again when it changes, or after a while, which
-// gets longer each time.
+// Reject notes that a file which was taken cannot be read, unless it has changed since and is offered again for that. It is offered again
+// when it changes, or after a while, which gets longer each time.
 func (t *Tracker) Reject(name, reason string) {
 	t.mu.Lock()
 	e, known := t.entries[name]
+	known = known && e.state != settling
 	first := known && e.reject(reason, time.Now())
 	if known {
 		e.problem.NoFile = false

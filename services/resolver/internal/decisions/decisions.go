@@ -335,7 +335,8 @@ func (d *Decider) Resume(ctx context.Context) error {
 	}
 	for _, g := range forget {
 		if err := errors.Join(r.Store.ForgetHold(g.ID), d.copy.forget(ctx, g.ID)); err != nil {
-			return fmt.Errorf("forget a hold: %w", err)
+			errs = append(errs, fmt.Errorf("forget a hold: %w", err))
+			continue
 		}
 		r.Holds.Forget(g.ID)
 	}
