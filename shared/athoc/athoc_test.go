@@ -428,7 +428,7 @@ func TestTimeoutsAndCancelling(t *testing.T) {
 			began := make(chan struct{}, 1)
 			c := newClient(t, newFake(t, hanging(t, began)).server.URL)
 			require.NoError(t, c.EnsureToken(t.Context()))
-			c.cfg.Timeout = timeout
+			c.exchanger.cfg.Timeout = timeout
 			_, err := c.UpdateDutyStatus(t.Context(), twoUsers)
 			if len(began) == 0 && timeout < 10*time.Second {
 				continue // the machine is too busy to send a call in that time

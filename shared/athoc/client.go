@@ -1,48 +1,22 @@
 package athoc
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"html"
-	"io"
 	"log/slog"
-	"net"
-	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
-	"sync"
-	"sync/atomic"
-	"syscall"
 	"time"
 )
-
-// The most bytes of an answer, after decompression: what any answer may have, and what each user and each of a user's attributes may
-// add. A server that was asked for less must not fill the memory.
-const (
-	answerBase         = 64 << 10
-	answerPerUser      = 2 << 10
-	answerPerAttribute = 2 << 10
-)
-
-// answerLimit is the most bytes of an answer about so many users with so many attributes each.
-func answerLimit(users, attributes int) int64 {
-	return answerBase + int64(users)*(answerPerUser+int64(attributes)*answerPerAttribute)
-}
 
 // Client talks to one organisation of one AtHoc server. It is safe for concurrent use, and all its callers share one access
 // token.
 type Client struct {
-	cfg    Config
-	log    *slog.Logger
-	http   *http.Client
-	tokens *tokens
-	scrub  scrubber
+	cfg       Config
+	log       *slog.Logger
+	exchanger *exchanger
+	tokens    *tokens
 
 	tokenURL, updateURL, searchURL string
 }
@@ -57,28 +31,24 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configuring the AtHoc client: %w", err)
 	}
-	c := &Client{
-		cfg:      cfg,
-		log:      cfg.Logger.With("component", "athoc"),
-		http:     httpClient,
-		scrub:    newScrubber(append(proxyPasswords(cfg), cfg.ClientSecret, cfg.Password)...),
-		tokenURL: cfg.ServerURL + "/AuthServices/Auth/connect/token",
-	}
+	c := &Client{cfg: cfg, log: cfg.Logger.With("component", "athoc"), tokenURL: cfg.ServerURL + "/AuthServices/Auth/connect/token"}
+	secrets := append(proxyPasswords(cfg), cfg.ClientSecret, cfg.Password)
+	c.exchanger = &exchanger{cfg: cfg, log: c.log, http: httpClient, scrub: newScrubber(secrets...)}
 	users := cfg.ServerURL + "/api/v2/orgs/" + url.PathEscape(cfg.OrgCode) + "/users"
 	c.searchURL = users + "/search/basic"
 	c.updateURL = users + "/SyncByCommonNames" + updateQuery(cfg.SourceIdentifier)
 	c.tokens = &tokens{store: cfg.Tokens, fetch: c.fetchToken, now: cfg.Now}
-	c.warn()
+	warnOfUnsafe(cfg, c.log)
 	return c, nil
 }
 
-// warn points at settings that are allowed but unsafe.
-func (c *Client) warn() {
-	if c.cfg.InsecureSkipVerify {
-		c.log.Warn("the certificate of AtHoc is not verified: unset DISABLE_SSL_VERIFY, and name the CA in SSL_CERT_PATH")
+// warnOfUnsafe points at settings that are allowed but unsafe.
+func warnOfUnsafe(cfg Config, log *slog.Logger) {
+	if cfg.InsecureSkipVerify {
+		log.Warn("the certificate of AtHoc is not verified: unset DISABLE_SSL_VERIFY, and name the CA in SSL_CERT_PATH")
 	}
-	if strings.HasPrefix(c.cfg.ServerURL, "http://") {
-		c.log.Warn("AtHoc is called without TLS, passwords travel in the clear: give ATHOC_SERVER_URL an https address")
+	if strings.HasPrefix(cfg.ServerURL, "http://") {
+		log.Warn("AtHoc is called without TLS, passwords travel in the clear: give ATHOC_SERVER_URL an https address")
 	}
 }
 
@@ -95,35 +65,13 @@ func (c *Client) LogValue() slog.Value { return c.cfg.LogValue() }
 func (c *Client) Location() *time.Location { return c.cfg.Location }
 
 // Close releases idle connections. Calls under way are not disturbed, and the client stays usable.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() { c.exchanger.http.CloseIdleConnections() }
 
 // EnsureToken gets an access token if there is no usable one, so that a call made next does not spend its deadline, or the
 // lease of its caller, on that. Its error is a [*CallError].
 func (c *Client) EnsureToken(ctx context.Context) error {
 	_, err := c.tokens.get(ctx)
 	return err
-}
-
-// exchange is one HTTP request, and how its answer is read.
-type exchange struct {
-	op          string
-	method, url string
-	contentType string
-	body        []byte
-	token       Token
-	// writes is set if the request changes something at AtHoc.
-	writes bool
-	// guard runs right before the body is sent.
-	guard Guard
-	// repeat runs before the exchange is repeated with another token.
-	repeat Guard
-	// limit is the most bytes of the answer.
-	limit int64
-	// read is given the body of a 200, as a stream without a byte-order mark, and what hides the secrets in it. Its error means that
-	// the answer cannot be understood, and must not quote it.
-	read func(body io.Reader, scrub scrubber) error
-	// usernames are hidden in what is quoted from the answer.
-	usernames func() []string
 }
 
 // authorized carries out the exchange with the current token, and again with a new one if that one is refused.
@@ -133,7 +81,7 @@ func (c *Client) authorized(ctx context.Context, x exchange) error {
 		return err
 	}
 	x.token = token
-	err = c.exchange(ctx, x)
+	err = c.exchanger.do(ctx, x)
 	if call, ok := errors.AsType[*CallError](err); !ok || call.Kind != Unauthorized {
 		return err
 	}
@@ -150,309 +98,10 @@ func (c *Client) authorized(ctx context.Context, x exchange) error {
 				return &CallError{Kind: Canceled, Op: x.op, Detail: "the call was not repeated with a new access token", Err: err}
 			}
 		}
-		err = c.exchange(ctx, x)
+		err = c.exchanger.do(ctx, x)
 		call, ok := errors.AsType[*CallError](err)
 		if !ok || call.Kind != Unauthorized || c.tokens.fetches.Load() != asked || x.token.Fingerprint() == old {
 			return err
 		}
 	}
-}
-
-// exchange carries out one request within the configured time. Its error is a *CallError.
-func (c *Client) exchange(ctx context.Context, x exchange) error {
-	started := time.Now()
-	limited, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
-	defer cancel()
-	sending := &sending{ctx: limited, guard: x.guard, size: len(x.body)}
-	status, err := c.roundTrip(limited, x, sending)
-	if err != nil {
-		err = c.failed(ctx, x, sending, err)
-	}
-	took := time.Since(started)
-	c.cfg.Observe(x.op, kindOfError(err), took)
-	c.log.DebugContext(ctx, "athoc call", "operation", x.op, "status", status, "duration", took, "ok", err == nil)
-	return err
-}
-
-// roundTrip returns the status, and either a *CallError for an answer or the transport's own error.
-func (c *Client) roundTrip(ctx context.Context, x exchange, sending *sending) (int, error) {
-	req, err := http.NewRequestWithContext(ctx, x.method, x.url, nil)
-	if err != nil {
-		return 0, fmt.Errorf("building the request: %w", err)
-	}
-	if x.body != nil {
-		sending.attach(req, x.body)
-		req.Header.Set("Content-Type", x.contentType)
-	}
-	req.Header.Set("Accept", "application/json")
-	req.Header.Set("User-Agent", c.cfg.UserAgent)
-	if x.token.Access != "" {
-		req.Header.Set("Authorization", "Bearer "+x.token.Access)
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return resp.StatusCode, c.refused(x, resp, sending)
-	}
-	return resp.StatusCode, c.understood(x, resp)
-}
-
-// understood reads the answer of a 200, as it comes. Whatever is wrong with it, AtHoc has carried the request out.
-func (c *Client) understood(x exchange, resp *http.Response) error {
-	limited := &limitedReader{from: resp.Body, left: x.limit, limit: x.limit}
-	body := unmarked(limited)
-	page := webPage(body)
-	err := x.read(body, c.hiding(x))
-	switch {
-	case limited.err != nil:
-		return &answerError{err: limited.err}
-	case err != nil:
-		detail := joinDetail(c.scrub.quote(page), err.Error())
-		return &CallError{Kind: Outage, Op: x.op, Status: resp.StatusCode, Detail: detail, Err: err, mayHaveApplied: x.writes}
-	}
-	return nil
-}
-
-// byteOrderMark is that of UTF-8.
-const byteOrderMark = "\uFEFF"
-
-// unmarked returns what r yields, without a byte-order mark: it may be ignored (RFC 8259, section 8.1).
-func unmarked(r io.Reader) *bufio.Reader {
-	body := bufio.NewReaderSize(r, quoteRead)
-	if start, _ := body.Peek(len(byteOrderMark)); string(start) == byteOrderMark {
-		_, _ = body.Discard(len(byteOrderMark))
-	}
-	return body
-}
-
-// limitedReader ends with an error where more comes than there may be, and keeps the error that it ended with, unless that is
-// io.EOF.
-type limitedReader struct {
-	from        io.Reader
-	left, limit int64
-	err         error
-}
-
-// Read implements [io.Reader].
-func (l *limitedReader) Read(p []byte) (int, error) {
-	if l.left < 0 {
-		return 0, l.err
-	}
-	n, err := l.from.Read(p[:min(int64(len(p)), l.left+1)])
-	if l.left -= int64(n); l.left < 0 {
-		err = fmt.Errorf("the answer is larger than %d bytes", l.limit)
-	}
-	if err != nil && !errors.Is(err, io.EOF) {
-		l.err = err
-	}
-	return n, err
-}
-
-var titlePattern = regexp.MustCompile(`(?is)<title[^>]*>(.*?)</title>`)
-
-// webPage returns what to say of a body that is a web page, of a login or of a firewall for instance, and "" for any other. It takes
-// nothing from the body.
-func webPage(body *bufio.Reader) string {
-	start, _ := body.Peek(quoteRead)
-	if trimmed := bytes.TrimSpace(start); len(trimmed) == 0 || trimmed[0] != '<' {
-		return ""
-	}
-	said := "a web page came instead of AtHoc's answer: is something else at ATHOC_SERVER_URL, or on the path to it?"
-	if title := titlePattern.FindSubmatch(start); title != nil {
-		said += " Its title: " + html.UnescapeString(string(title[1]))
-	}
-	return said
-}
-
-// hiding returns what hides the client's secrets and the exchange's access token.
-func (c *Client) hiding(x exchange) scrubber {
-	return scrubber{secrets: append(newScrubber(x.token.Access).secrets, c.scrub.secrets...)}
-}
-
-// answerError is a failure after the answer had begun.
-type answerError struct{ err error }
-
-func (e *answerError) Error() string { return "reading the answer: " + e.err.Error() }
-func (e *answerError) Unwrap() error { return e.err }
-
-// refused makes a CallError of an answer that is not a 200.
-func (c *Client) refused(x exchange, resp *http.Response, sending *sending) error {
-	kind := kindOf(resp.StatusCode)
-	body := unmarked(io.LimitReader(resp.Body, quoteRead))
-	page := webPage(body)
-	var usernames []string
-	if x.usernames != nil {
-		usernames = x.usernames()
-	}
-	scrub := c.hiding(x)
-	said := scrub.quote(page, usernames...)
-	if said == "" {
-		quoted, _ := io.ReadAll(body) // what did arrive is worth quoting
-		if said = scrub.quote(string(quoted), usernames...); said != "" {
-			said = "the server said: " + said
-		}
-	}
-	return &CallError{
-		Kind:           kind,
-		Op:             x.op,
-		Status:         resp.StatusCode,
-		RetryAfter:     parseRetryAfter(resp.Header.Get("Retry-After"), c.cfg.Now()),
-		Detail:         joinDetail(advice(x.op, kind, resp.StatusCode), redirectDetail(resp), said),
-		mayHaveApplied: x.writes && kind == Outage && sending.whole.Load(),
-	}
-}
-
-// redirectDetail names where a redirect leads, without a path or a query that might hold something secret.
-func redirectDetail(resp *http.Response) string {
-	if resp.StatusCode < 300 || resp.StatusCode >= 400 {
-		return ""
-	}
-	to, err := resp.Location()
-	if err != nil {
-		return "the server redirects to an unknown place"
-	}
-	return fmt.Sprintf("the server redirects to %s://%s, which is not followed", to.Scheme, to.Host)
-}
-
-// failed makes a CallError of whatever went wrong without a complete answer.
-func (c *Client) failed(ctx context.Context, x exchange, sending *sending, err error) error {
-	if call, ok := errors.AsType[*CallError](err); ok {
-		return call
-	}
-	if wrapped, ok := errors.AsType[*url.Error](err); ok {
-		err = wrapped.Err // its text holds the address, and that the search criteria
-	}
-	_, answered := errors.AsType[*answerError](err)
-	call := &CallError{Kind: Outage, Op: x.op, Err: err, mayHaveApplied: x.writes && (answered || sending.whole.Load())}
-	if answered {
-		call.Status = http.StatusOK
-	}
-	if refusal := sending.refusal(); refusal != nil {
-		call.Kind, call.Err, call.Detail, call.mayHaveApplied = Canceled, refusal, "not sent: the guard refused", false
-		return call
-	}
-	if errors.Is(ctx.Err(), context.Canceled) {
-		call.Kind = Canceled
-	}
-	if refusal, ok := errors.AsType[*proxyRefusal](err); ok && refusal.status == http.StatusProxyAuthRequired {
-		call.Kind = NotFound
-	}
-	call.Detail = c.describe(ctx, err)
-	return call
-}
-
-// describe says what a failed connection means to an operator.
-func (c *Client) describe(ctx context.Context, err error) string {
-	said := c.scrub.quote(err.Error())
-	var (
-		refusal   *proxyRefusal
-		verify    *tls.CertificateVerificationError
-		authority x509.UnknownAuthorityError
-		lookup    *net.DNSError
-		timeout   interface{ Timeout() bool }
-	)
-	switch {
-	case errors.Is(ctx.Err(), context.Canceled):
-		return "the caller gave up"
-	case ctx.Err() != nil:
-		return "the caller's deadline passed"
-	case errors.As(err, &refusal):
-		return joinDetail(said, "check HTTP_PROXY, HTTPS_PROXY and NO_PROXY")
-	case errors.As(err, &authority):
-		return joinDetail(said, "name the CA that signed AtHoc's certificate in SSL_CERT_PATH")
-	case errors.As(err, &verify):
-		return joinDetail(said, "check AtHoc's certificate, ATHOC_SERVER_URL and this machine's clock")
-	case errors.As(err, &lookup):
-		return joinDetail(said, "check ATHOC_SERVER_URL, the proxy settings and the name service")
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return fmt.Sprintf("no complete answer within %s (ATHOC_TIMEOUT): %s", c.cfg.Timeout, said)
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return joinDetail(said, "nothing listens there: AtHoc is down, or ATHOC_SERVER_URL or the proxy is wrong")
-	}
-	return said
-}
-
-// joinDetail joins what is not empty.
-func joinDetail(parts ...string) string {
-	var kept []string
-	for _, part := range parts {
-		if part != "" {
-			kept = append(kept, part)
-		}
-	}
-	return strings.Join(kept, "; ")
-}
-
-// sending follows a request's body on its way to the network. The transport reads the body in a goroutine of its own, which
-// may go on for a moment after the call has ended.
-type sending struct {
-	ctx   context.Context //nolint:containedctx // lives for one exchange only
-	guard Guard
-	size  int
-	whole atomic.Bool // the body was handed over to its last byte
-
-	mu      sync.Mutex
-	refused error
-}
-
-// attach gives the request its body. GetBody lets net/http use another connection when the one that it kept idle turns out
-// to be closed before anything was sent; a request that may have been sent it never repeats.
-func (s *sending) attach(req *http.Request, body []byte) {
-	open := func() (io.ReadCloser, error) {
-		return io.NopCloser(&sendingBody{sending: s, rest: bytes.NewReader(body)}), nil
-	}
-	req.Body, _ = open()
-	req.GetBody = open
-	req.ContentLength = int64(len(body))
-}
-
-// refusal returns what the guard said, if it refused.
-func (s *sending) refusal() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.refused
-}
-
-// begin is the last moment at which nothing of the request has reached AtHoc.
-func (s *sending) begin() error {
-	// The timer that ends a context fires late in a process that was stopped for a while, so look at the clock.
-	if deadline, ok := s.ctx.Deadline(); ok && !time.Now().Before(deadline) {
-		return context.DeadlineExceeded
-	}
-	if err := s.ctx.Err(); err != nil {
-		return err
-	}
-	if s.guard == nil {
-		return nil
-	}
-	err := s.guard(s.ctx)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.refused = err
-	return err
-}
-
-// sendingBody is one reading of the body.
-type sendingBody struct {
-	*sending
-	rest  *bytes.Reader
-	begun bool
-}
-
-// Read implements [io.Reader].
-func (b *sendingBody) Read(p []byte) (int, error) {
-	if !b.begun {
-		b.begun = true
-		if err := b.begin(); err != nil {
-			return 0, err
-		}
-	}
-	n, err := b.rest.Read(p)
-	if b.rest.Len() == 0 {
-		b.whole.Store(true)
-	}
-	return n, err
 }

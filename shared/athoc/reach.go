@@ -33,9 +33,9 @@ func (c *Client) Reach(ctx context.Context) (Reached, error) {
 		return Reached{}, &CallError{Kind: NotFound, Op: OpReach, Detail: "ATHOC_SERVER_URL is no address", Err: err}
 	}
 	req.Header.Set("User-Agent", c.cfg.UserAgent)
-	resp, err := c.http.Do(req)
+	resp, err := c.exchanger.http.Do(req)
 	if err != nil {
-		return Reached{}, c.failed(ctx, exchange{op: OpReach}, &sending{ctx: ctx}, err)
+		return Reached{}, c.exchanger.failed(ctx, exchange{op: OpReach}, &sending{ctx: ctx}, err)
 	}
 	resp.Body.Close()
 	reached := Reached{Status: resp.StatusCode, TLS: resp.TLS}

@@ -235,7 +235,7 @@ func (c *Client) fetchToken(ctx context.Context) (Token, error) {
 	}
 	issued := c.cfg.Now().Round(0) // wall clock: it may be compared in another process
 	var token Token
-	err := c.exchange(ctx, exchange{
+	err := c.exchanger.do(ctx, exchange{
 		op:          OpToken,
 		method:      http.MethodPost,
 		url:         c.tokenURL,

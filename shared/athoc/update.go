@@ -117,7 +117,7 @@ func (c *Client) UpdateDutyStatus(ctx context.Context, users []DutyStatus, opts 
 		read: func(answer io.Reader, scrub scrubber) error {
 			return report.read(answer, c.cfg.DutyStatusField, scrub)
 		},
-		usernames: func() []string { return usernames(users) },
+		usernames: usernames(users),
 	}
 	for _, opt := range opts {
 		opt(&x)
