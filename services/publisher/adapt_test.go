@@ -206,7 +206,7 @@ func TestOneUserMakesCallsFail(t *testing.T) {
 				assert.False(t, state.Open())
 				assert.Len(t, state.PutOff, c.culprits)
 				for n := 1; n <= c.culprits; n++ {
-					known, _ := state.PutOffOf(user(n))
+					known, _ := state.PutOff.Of(user(n))
 					assert.NotEmpty(t, known.Cause)
 					assert.NotContains(t, known.Cause, user(n))
 				}

@@ -231,7 +231,7 @@ func (d *delivery) succeeded(ctx context.Context, part []job, results []athoc.Re
 	d.settle(part, results)
 	call := breaker.Update{Users: len(part), Batch: d.p.cfg.BatchSize, Took: took}
 	for _, j := range part {
-		if _, isPutOff := d.lent.state.PutOffOf(j.update.User); isPutOff {
+		if _, isPutOff := d.lent.state.PutOff.Of(j.update.User); isPutOff {
 			call.Settled = append(call.Settled, j.update.User)
 		}
 	}
@@ -313,7 +313,7 @@ func (d *delivery) failure(part []job, call *athoc.CallError) failure {
 	d.inARow++
 	known := false
 	if len(part) == 1 {
-		if _, known = d.lent.state.PutOffOf(part[0].update.User); !known {
+		if _, known = d.lent.state.PutOff.Of(part[0].update.User); !known {
 			d.p.alone++
 		}
 	}
@@ -353,7 +353,7 @@ func (d *delivery) shrink(ctx context.Context, users, divisor int, level slog.Le
 
 // putOff retries a user later who makes calls fail, or gives him up if he has done so for very long.
 func (d *delivery) putOff(ctx context.Context, j job, call *athoc.CallError) error {
-	known, _ := d.lent.state.PutOffOf(j.update.User)
+	known, _ := d.lent.state.PutOff.Of(j.update.User)
 	if isHopeless(known, d.p.breaker.Now()) {
 		d.done(j, event.Dead, call.Error())
 		return nil

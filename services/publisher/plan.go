@@ -141,7 +141,7 @@ func scheduled(jobs []job, size int, probe bool, first int, s breaker.State, now
 	var out schedule
 	var usual, alone []job
 	for _, j := range jobs {
-		switch known, isPutOff := s.PutOffOf(j.update.User); {
+		switch known, isPutOff := s.PutOff.Of(j.update.User); {
 		case !isPutOff:
 			usual = append(usual, j)
 		case now.Before(known.Until):

@@ -83,7 +83,7 @@ type publisher struct {
 	// leases is what is known of the bucket of leases from the sessions before.
 	leases lease.BucketHistory
 	// pauses is what is known of operators' pauses from the sessions before.
-	pauses breaker.Paused
+	pauses breaker.PauseHistory
 	// attempts are recorded before calls are made.
 	attempts attempts
 	owner    string
@@ -154,7 +154,7 @@ func (p *publisher) session(ctx context.Context, lost func(error)) error {
 		return err
 	}
 	p.breaker.ProbeWith(p.athoc.Ping)
-	if err := p.breaker.TrackPauses(ctx, &p.pauses); err != nil {
+	if err := p.breaker.Pauses().Track(ctx, &p.pauses); err != nil {
 		return err
 	}
 	defer p.breakers.WatchBreaker(p.breaker, limits)()
@@ -204,7 +204,7 @@ func (p *publisher) sending(ctx context.Context, _ control.Nothing) (control.Sen
 	if err != nil {
 		return control.SendingState{}, err
 	}
-	paused, err := p.breaker.Paused(ctx)
+	paused, err := p.breaker.Pauses().Last(ctx)
 	return control.SendingState{BatchSize: p.cfg.BatchSize, RateLimit: p.cfg.Calls.RateLimit, Breaker: state, Pause: paused}, err
 }
 
@@ -220,12 +220,12 @@ func (p *publisher) pause(ctx context.Context, req control.PauseRequest) (*break
 	case req.Seconds <= 0 || lasts > breaker.LongestPause:
 		return nil, control.Refuse("a pause has an end: it lasts 24 hours at most, and can be ordered again")
 	}
-	return p.breaker.Pause(ctx, breaker.Pause{By: req.By, Reason: req.Reason, All: req.All}, lasts)
+	return p.breaker.Pauses().Order(ctx, breaker.Pause{By: req.By, Reason: req.Reason, All: req.All}, lasts)
 }
 
 // resume ends a pause.
 func (p *publisher) resume(ctx context.Context, req control.RunRequest) (control.ResumeAnswer, error) {
-	ended, err := p.breaker.Resume(ctx, req.By)
+	ended, err := p.breaker.Pauses().Resume(ctx, req.By)
 	return control.ResumeAnswer{Ended: ended}, err
 }
 

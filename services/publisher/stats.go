@@ -95,7 +95,7 @@ func (p *publisher) state(ctx context.Context, _ control.Nothing) (control.Publi
 	if s.Breaker, err = p.breaker.State(ctx); err != nil {
 		return s, err
 	}
-	_, err = p.breaker.Paused(ctx) // so that one that was lost is noted also if nothing is to be sent
+	_, err = p.breaker.Pauses().Last(ctx) // so that one that was lost is noted also if nothing is to be sent
 	s.PauseLost = p.pauses.Lost(p.breaker.Now())
 	return s, err
 }

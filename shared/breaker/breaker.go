@@ -2,23 +2,17 @@ package breaker
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"reflect"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"bobosync/shared/athoc"
-	"bobosync/shared/cas"
 	"bobosync/shared/pause"
 )
-
-// Key is where the state lies in its bucket.
-const Key = "athoc.brake"
 
 // pollInterval is how often a waiter looks whether things have changed.
 const pollInterval = time.Second
@@ -30,12 +24,12 @@ type Probe func(ctx context.Context) error
 //
 // Its moments are of the broker's clock, so that replicas whose clocks differ keep one rate.
 type Breaker struct {
-	kv     jetstream.KeyValue
+	store  *store
+	pauses *Pauses
 	limits Limits
 	probe  Probe
 	clock  *clock
 	log    *slog.Logger
-	paused *Paused
 }
 
 // New returns the circuit breaker whose state lies in kv. Its callers' own calls are the probes, unless it is set to make
@@ -45,8 +39,10 @@ func New(ctx context.Context, kv jetstream.KeyValue, limits Limits, log *slog.Lo
 	if err != nil {
 		return nil, fmt.Errorf("read the broker's clock: %w", err)
 	}
-	b := &Breaker{kv: kv, limits: limits, clock: c, log: log, paused: &Paused{}}
-	if err := b.change(ctx, func(s State) State { return s.SettingsChanged(c.now(), limits) }); err != nil {
+	b := &Breaker{
+		store: &store{kv, limits, c, log}, pauses: &Pauses{kv, c, log, &PauseHistory{}}, limits: limits, clock: c, log: log,
+	}
+	if err := b.store.change(ctx, func(s State) State { return s.SettingsChanged(c.now(), limits) }); err != nil {
 		return nil, fmt.Errorf("look at the circuit breaker: %w", err)
 	}
 	return b, nil
@@ -55,11 +51,11 @@ func New(ctx context.Context, kv jetstream.KeyValue, limits Limits, log *slog.Lo
 // ProbeWith has the circuit breaker make the probes itself. It is to be called before the first call is asked for.
 func (b *Breaker) ProbeWith(p Probe) { b.probe, b.limits.search = p, true }
 
+// Pauses are the orders of operators that AtHoc is not called for a while.
+func (b *Breaker) Pauses() *Pauses { return b.pauses }
+
 // State returns the circuit breaker's state as it is now.
-func (b *Breaker) State(ctx context.Context) (State, error) {
-	value, _, err := cas.Load(ctx, b.kv, Key)
-	return b.decode(value), err
-}
+func (b *Breaker) State(ctx context.Context) (State, error) { return b.store.load(ctx) }
 
 // Clear returns the state, and whether calls are let through, apart from the rate limit: not during a pause. If a probe is due that is
 // a search, it is made; one that has to be an update is left to the caller, who then is let through. So a caller can find out before it prepares
@@ -69,7 +65,7 @@ func (b *Breaker) Clear(ctx context.Context) (State, bool, error) {
 	if err != nil {
 		return s, false, err
 	}
-	if stopped, err := b.stopped(ctx); err != nil || stopped {
+	if stopped, err := b.pauses.stopped(ctx, b.limits.Updates); err != nil || stopped {
 		return s, false, err
 	}
 	if !s.Open() {
@@ -95,10 +91,10 @@ func (b *Breaker) Clear(ctx context.Context) (State, bool, error) {
 
 // ask requests a permit. It returns how long to wait if there is none.
 func (b *Breaker) ask(ctx context.Context) (permit Permit, wait time.Duration, err error) {
-	if stopped, err := b.stopped(ctx); err != nil || stopped {
+	if stopped, err := b.pauses.stopped(ctx, b.limits.Updates); err != nil || stopped {
 		return Permit{}, pollInterval, err
 	}
-	err = b.change(ctx, func(s State) (next State) {
+	err = b.store.change(ctx, func(s State) (next State) {
 		if next, permit, wait = s.Ask(b.clock.now(), b.limits); wait > 0 {
 			return s
 		}
@@ -128,7 +124,7 @@ func (b *Breaker) search(ctx context.Context, p Permit) error {
 		}
 		return fmt.Errorf("%w: %w", errProbe, err)
 	}
-	return b.change(ctx, func(s State) State { return s.unsearchable(b.clock.now(), p) })
+	return b.store.change(ctx, func(s State) State { return s.unsearchable(b.clock.now(), p) })
 }
 
 // Wait returns when a call may be made, which is not before the end of a pause. It fails if ctx ends or the broker cannot be asked, and with a [*athoc.CallError] if AtHoc
@@ -156,7 +152,7 @@ func (b *Breaker) Wait(ctx context.Context) (Permit, error) {
 func (b *Breaker) Pace(ctx context.Context) error {
 	for {
 		var wait time.Duration
-		err := b.change(ctx, func(s State) (next State) {
+		err := b.store.change(ctx, func(s State) (next State) {
 			if next, wait = s.Pace(b.clock.now(), b.limits); wait > 0 {
 				return s
 			}
@@ -177,7 +173,7 @@ func (b *Breaker) Pace(ctx context.Context) error {
 // Answered notes an update that AtHoc has answered for each of its users.
 func (b *Breaker) Answered(ctx context.Context, u Update) error {
 	var before, after State
-	err := b.change(ctx, func(s State) State {
+	err := b.store.change(ctx, func(s State) State {
 		before, after = s, s.Answered(u, b.limits.CallTimeout, b.clock.now())
 		return after
 	})
@@ -192,7 +188,7 @@ func (b *Breaker) Answered(ctx context.Context, u Update) error {
 
 // TooLarge notes an update that failed for what it carried, and returns how many users the next ones may carry.
 func (b *Breaker) TooLarge(ctx context.Context, users, batch, divisor int) (most int, err error) {
-	err = b.change(ctx, func(s State) State {
+	err = b.store.change(ctx, func(s State) State {
 		s.Size = s.Size.TooLarge(users, batch, divisor, b.clock.now())
 		most = s.Size.Limit(batch)
 		return s
@@ -205,7 +201,11 @@ func (b *Breaker) TooLarge(ctx context.Context, users, batch, divisor int) (most
 
 // PutOff notes that an update of this user alone has failed while AtHoc is there.
 func (b *Breaker) PutOff(ctx context.Context, user, cause string) error {
-	if err := b.change(ctx, func(s State) State { return s.WithPutOff(user, cause, b.clock.now()) }); err != nil {
+	err := b.store.change(ctx, func(s State) State {
+		s.PutOff = s.PutOff.With(user, cause, b.clock.now())
+		return s
+	})
+	if err != nil {
 		return fmt.Errorf("note a user who makes calls fail: %w", err)
 	}
 	return nil
@@ -219,7 +219,7 @@ func (b *Breaker) Now() time.Time { return b.clock.now() }
 func (b *Breaker) Report(ctx context.Context, p Permit, class FailureClass, cause string, retryAfter time.Duration) error {
 	var before, after State
 	var lines []line
-	err := b.change(ctx, func(s State) State {
+	err := b.store.change(ctx, func(s State) State {
 		now := b.clock.now()
 		before, after = s, s.Report(now, p, class, cause, retryAfter, rand.Float64())
 		after, lines = after.logLines(before, now, class)
@@ -242,7 +242,7 @@ func (b *Breaker) Release(ctx context.Context, p Permit) error {
 	if !p.Probe {
 		return nil
 	}
-	err := b.change(ctx, func(s State) State {
+	err := b.store.change(ctx, func(s State) State {
 		if s.Generation == p.Generation {
 			s.ProbeUntil, s.ProbeAt = time.Time{}, time.Time{}
 		}
@@ -252,29 +252,4 @@ func (b *Breaker) Release(ctx context.Context, p Permit) error {
 		return fmt.Errorf("give a permit back to the circuit breaker: %w", err)
 	}
 	return nil
-}
-
-// change applies f to the state until no other caller has come between, and stores it if it has become another.
-func (b *Breaker) change(ctx context.Context, f func(State) State) error {
-	return cas.Update(ctx, b.kv, Key, func(old []byte) ([]byte, error) {
-		before := b.decode(old)
-		after := f(before)
-		if old != nil && reflect.DeepEqual(before, after) {
-			return nil, nil
-		}
-		return json.Marshal(after)
-	})
-}
-
-// decode reads the state. One that cannot be read is begun afresh.
-func (b *Breaker) decode(value []byte) State {
-	var s State
-	if len(value) == 0 {
-		return s
-	}
-	if err := json.Unmarshal(value, &s); err != nil {
-		b.log.Warn("the circuit breaker's state cannot be read and is begun afresh", "error", err)
-		return State{}
-	}
-	return s.withoutFar(b.clock.now(), b.limits)
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -45,53 +46,59 @@ func (p *Pause) InForce(now time.Time) bool {
 // Stops reports whether the pause holds back calls: updates, or reads.
 func (p *Pause) Stops(updates bool, now time.Time) bool { return p.InForce(now) && (updates || p.All) }
 
-// Paused is what a process remembers of pauses over its sessions with the broker, to distinguish one that was lost from one that ended.
+// PauseHistory is what a process remembers of pauses over its sessions with the broker, to distinguish one that was lost from one that ended.
 // The zero value remembers nothing. It is safe for concurrent use.
-type Paused struct {
+type PauseHistory struct {
 	mu         sync.Mutex
 	last, lost *Pause
 }
 
-// seen compares the pause that the broker holds with the last one, and reports whether that one is lost.
-func (m *Paused) seen(p *Pause, now time.Time) (lost bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if p == nil && m.last.InForce(now) {
-		m.lost, lost = m.last, true
+// seen compares the pause that the broker holds with the last one, and returns that one if it is lost.
+func (h *PauseHistory) seen(p *Pause, now time.Time) (lost *Pause) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if p == nil && h.last.InForce(now) {
+		h.lost, lost = h.last, h.last
 	} else if p != nil {
-		m.lost = nil
+		h.lost = nil
 	}
-	m.last = p
+	h.last = p
 	return lost
 }
 
 // Lost is a pause that would still last if the broker had not lost it; nil if there is none.
-func (m *Paused) Lost(now time.Time) *Pause {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !m.lost.InForce(now) {
+func (h *PauseHistory) Lost(now time.Time) *Pause {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.lost.InForce(now) {
 		return nil
 	}
-	return m.lost
+	return h.lost
 }
 
-// TrackPauses has the circuit breaker keep in m what it sees of pauses, beginning with now. It is to be called before the first call
-// is asked for.
-func (b *Breaker) TrackPauses(ctx context.Context, m *Paused) error {
-	b.paused = m
-	_, err := b.Paused(ctx)
+// Pauses are the pauses of a circuit breaker, as operators order them. It is safe for concurrent use, but for Track.
+type Pauses struct {
+	kv      jetstream.KeyValue
+	clock   *clock
+	log     *slog.Logger
+	history *PauseHistory
+}
+
+// Track has what is seen of pauses kept in h, beginning with now. It is to be called before the first call is asked for.
+func (s *Pauses) Track(ctx context.Context, h *PauseHistory) error {
+	s.history = h
+	_, err := s.Last(ctx)
 	return err
 }
 
-// Paused returns the last pause that was ordered, whether or not it is in force; nil if there was none.
-func (b *Breaker) Paused(ctx context.Context) (*Pause, error) {
-	p, err := LoadPause(ctx, b.kv)
+// Last returns the last pause that was ordered, whether or not it is in force; nil if there was none.
+func (s *Pauses) Last(ctx context.Context) (*Pause, error) {
+	p, err := LoadPause(ctx, s.kv)
 	if err != nil {
 		return nil, err
 	}
-	if now := b.clock.now(); b.paused.seen(p, now) {
-		lost := b.paused.Lost(now)
-		b.log.Error("the broker has lost an operator's pause with its state: AtHoc is called again; order the pause again if it is still wanted",
+	if lost := s.history.seen(p, s.clock.now()); lost != nil {
+		s.log.Error("the broker has lost an operator's pause with its state: AtHoc is called again; order the pause again if it is still wanted",
 			"by", lost.By, "reason", lost.Reason, "until", lost.Until)
 	}
 	return p, nil
@@ -112,42 +119,42 @@ func decodePause(value []byte) *Pause {
 	return p
 }
 
-// stopped reports whether an operator's pause holds back the calls of this caller.
-func (b *Breaker) stopped(ctx context.Context) (bool, error) {
-	p, err := b.Paused(ctx)
-	return p.Stops(b.limits.Updates, b.clock.now()), err
+// stopped reports whether a pause holds back calls now: updates, or reads.
+func (s *Pauses) stopped(ctx context.Context, updates bool) (bool, error) {
+	p, err := s.Last(ctx)
+	return p.Stops(updates, s.clock.now()), err
 }
 
-// Pause orders p, which begins now and lasts for LongestPause at most, and replaces another one. All callers follow
+// Order orders p, which begins now and lasts for LongestPause at most, and replaces another one. All callers follow
 // it from their next call on.
-func (b *Breaker) Pause(ctx context.Context, p Pause, lasts time.Duration) (*Pause, error) {
-	p.At = b.clock.now()
+func (s *Pauses) Order(ctx context.Context, p Pause, lasts time.Duration) (*Pause, error) {
+	p.At = s.clock.now()
 	p.Until = p.At.Add(min(lasts, LongestPause))
-	if err := b.storePause(ctx, func(*Pause) *Pause { return &p }); err != nil {
+	if err := s.store(ctx, func(*Pause) *Pause { return &p }); err != nil {
 		return nil, err
 	}
-	b.log.Warn("AtHoc is not called: an operator has ordered a pause", "by", p.By, "reason", p.Reason, "until", p.Until, "all", p.All)
+	s.log.Warn("AtHoc is not called: an operator has ordered a pause", "by", p.By, "reason", p.Reason, "until", p.Until, "all", p.All)
 	return &p, nil
 }
 
 // Resume ends the pause that is in force. It returns nil if there is none.
-func (b *Breaker) Resume(ctx context.Context, by string) (ended *Pause, err error) {
-	err = b.storePause(ctx, func(p *Pause) *Pause {
+func (s *Pauses) Resume(ctx context.Context, by string) (ended *Pause, err error) {
+	err = s.store(ctx, func(p *Pause) *Pause {
 		ended = nil
-		if now := b.clock.now(); p.InForce(now) {
+		if now := s.clock.now(); p.InForce(now) {
 			p.Resumed, p.ResumedBy, ended = now, by, p
 		}
 		return ended
 	})
 	if err == nil && ended != nil {
-		b.log.Info("AtHoc is called again: an operator has ended the pause", "by", by)
+		s.log.Info("AtHoc is called again: an operator has ended the pause", "by", by)
 	}
 	return ended, err
 }
 
-// storePause stores what change makes of the pause; nil changes nothing.
-func (b *Breaker) storePause(ctx context.Context, change func(*Pause) *Pause) error {
-	err := cas.Update(ctx, b.kv, PauseKey, func(old []byte) ([]byte, error) {
+// store stores what change makes of the pause; nil changes nothing.
+func (s *Pauses) store(ctx context.Context, change func(*Pause) *Pause) error {
+	err := cas.Update(ctx, s.kv, PauseKey, func(old []byte) ([]byte, error) {
 		after := change(decodePause(old))
 		if after == nil {
 			return nil, nil
@@ -157,6 +164,6 @@ func (b *Breaker) storePause(ctx context.Context, change func(*Pause) *Pause) er
 	if err != nil {
 		return fmt.Errorf("write the pause: %w", err)
 	}
-	_, err = b.Paused(ctx)
+	_, err = s.Last(ctx)
 	return err
 }

@@ -53,10 +53,10 @@ func TestAPauseHoldsForAllCallers(t *testing.T) {
 	t.Parallel()
 	kv := bucket(t)
 	a, b, reader := caller(t, kv, true, bustest.Logger()), caller(t, kv, true, bustest.Logger()), caller(t, kv, false, bustest.Logger())
-	ended, err := a.Resume(t.Context(), "jo")
+	ended, err := a.Pauses().Resume(t.Context(), "jo")
 	require.NoError(t, err)
 	require.Nil(t, ended, "there is nothing to resume")
-	ordered, err := a.Pause(t.Context(), breaker.Pause{By: "jo", Reason: "upgrade"}, 48*time.Hour)
+	ordered, err := a.Pauses().Order(t.Context(), breaker.Pause{By: "jo", Reason: "upgrade"}, 48*time.Hour)
 	require.NoError(t, err)
 	require.Equal(t, breaker.LongestPause, ordered.Until.Sub(ordered.At), "never for longer")
 
@@ -67,7 +67,7 @@ func TestAPauseHoldsForAllCallers(t *testing.T) {
 	}
 	_, err = reader.Wait(t.Context())
 	require.NoError(t, err, "reads go on")
-	_, err = a.Pause(t.Context(), breaker.Pause{By: "jo", Reason: "upgrade", All: true}, time.Hour)
+	_, err = a.Pauses().Order(t.Context(), breaker.Pause{By: "jo", Reason: "upgrade", All: true}, time.Hour)
 	require.NoError(t, err)
 	_, clear, err := reader.Clear(t.Context())
 	require.NoError(t, err)
@@ -78,7 +78,7 @@ func TestAPauseHoldsForAllCallers(t *testing.T) {
 		_, err := b.Wait(t.Context())
 		waited <- err
 	}()
-	ended, err = a.Resume(t.Context(), "al")
+	ended, err = a.Pauses().Resume(t.Context(), "al")
 	require.NoError(t, err)
 	require.Equal(t, "jo", ended.By)
 	require.Equal(t, "al", ended.ResumedBy)
@@ -90,7 +90,7 @@ func TestAPauseEndsByItself(t *testing.T) {
 	t.Parallel()
 	kv := bucket(t)
 	b := caller(t, kv, true, bustest.Logger())
-	p, err := b.Pause(t.Context(), breaker.Pause{By: "jo", Reason: "upgrade"}, 1500*time.Millisecond)
+	p, err := b.Pauses().Order(t.Context(), breaker.Pause{By: "jo", Reason: "upgrade"}, 1500*time.Millisecond)
 	require.NoError(t, err)
 	_, err = b.Wait(t.Context())
 	require.NoError(t, err)
@@ -102,7 +102,7 @@ func TestAnOlderProgramLeavesThePause(t *testing.T) {
 	t.Parallel()
 	kv := bucket(t)
 	b := caller(t, kv, true, bustest.Logger())
-	_, err := b.Pause(t.Context(), breaker.Pause{By: "jo", Reason: "upgrade"}, time.Hour)
+	_, err := b.Pauses().Order(t.Context(), breaker.Pause{By: "jo", Reason: "upgrade"}, time.Hour)
 	require.NoError(t, err)
 
 	entry, err := kv.Get(t.Context(), breaker.Key)
@@ -126,35 +126,35 @@ func TestALostPauseIsNoneAndSaidLoudly(t *testing.T) {
 	kv := bucket(t)
 	var log bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&log, nil))
-	var memory breaker.Paused
+	var memory breaker.PauseHistory
 	b := caller(t, kv, true, logger)
-	require.NoError(t, b.TrackPauses(t.Context(), &memory))
+	require.NoError(t, b.Pauses().Track(t.Context(), &memory))
 	lose := func() {
 		require.NoError(t, kv.Purge(t.Context(), breaker.PauseKey))
 	}
 	const lost = "has lost an operator's pause"
 
-	_, err := b.Pause(t.Context(), breaker.Pause{By: "jo", Reason: "upgrade"}, time.Hour)
+	_, err := b.Pauses().Order(t.Context(), breaker.Pause{By: "jo", Reason: "upgrade"}, time.Hour)
 	require.NoError(t, err)
-	_, err = b.Resume(t.Context(), "jo")
+	_, err = b.Pauses().Resume(t.Context(), "jo")
 	require.NoError(t, err)
 	lose()
 	_, err = b.Wait(t.Context())
 	require.NoError(t, err)
 	require.NotContains(t, log.String(), lost)
 
-	_, err = b.Pause(t.Context(), breaker.Pause{By: "jo", Reason: "upgrade"}, time.Hour)
+	_, err = b.Pauses().Order(t.Context(), breaker.Pause{By: "jo", Reason: "upgrade"}, time.Hour)
 	require.NoError(t, err)
 	require.Nil(t, memory.Lost(b.Now()))
 	lose()
 	next := caller(t, kv, true, logger)
-	require.NoError(t, next.TrackPauses(t.Context(), &memory))
+	require.NoError(t, next.Pauses().Track(t.Context(), &memory))
 	_, err = next.Wait(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, 1, bytes.Count(log.Bytes(), []byte(lost)), log.String())
 	require.Equal(t, "upgrade", memory.Lost(next.Now()).Reason)
 
-	_, err = next.Pause(t.Context(), breaker.Pause{By: "jo", Reason: "again"}, time.Hour)
+	_, err = next.Pauses().Order(t.Context(), breaker.Pause{By: "jo", Reason: "again"}, time.Hour)
 	require.NoError(t, err)
 	require.Nil(t, memory.Lost(next.Now()), "it was ordered anew")
 

@@ -26,41 +26,44 @@ const (
 	putOffUsers = 100
 )
 
-// PutOffOf returns what is known of a user who is put off.
-func (s State) PutOffOf(user string) (PutOff, bool) {
-	if at := s.putOff(user); at >= 0 {
-		return s.PutOff[at], true
+// PutOffs are the users who are put off, the oldest first. The zero value is nobody.
+type PutOffs []PutOff
+
+// Of returns what is known of a user who is put off.
+func (all PutOffs) Of(user string) (PutOff, bool) {
+	if at := all.index(user); at >= 0 {
+		return all[at], true
 	}
 	return PutOff{}, false
 }
 
-func (s State) putOff(user string) int {
-	return slices.IndexFunc(s.PutOff, func(p PutOff) bool { return p.User == user })
+func (all PutOffs) index(user string) int {
+	return slices.IndexFunc(all, func(p PutOff) bool { return p.User == user })
 }
 
-// WithPutOff notes that a call failed with this user alone.
-func (s State) WithPutOff(user, cause string, now time.Time) State {
-	s.PutOff = slices.Clone(s.PutOff)
-	at := s.putOff(user)
+// With notes that a call failed with this user alone.
+func (all PutOffs) With(user, cause string, now time.Time) PutOffs {
+	all = slices.Clone(all)
+	at := all.index(user)
 	if at < 0 {
-		if len(s.PutOff) >= putOffUsers {
-			s.PutOff = s.PutOff[1:]
+		if len(all) >= putOffUsers {
+			all = all[1:]
 		}
-		at = len(s.PutOff)
-		s.PutOff = append(s.PutOff, PutOff{User: user, Since: now})
+		at = len(all)
+		all = append(all, PutOff{User: user, Since: now})
 	}
-	p := &s.PutOff[at]
+	p := &all[at]
 	p.Failures++
 	p.Cause = cause
 	p.Until = now.Add(pause.Delay(putOffFirst, maxPutOff, p.Failures, 1))
-	return s
+	return all
 }
 
-// WithoutPutOff notes that these users are done.
-func (s State) WithoutPutOff(users ...string) State {
-	s.PutOff = slices.DeleteFunc(slices.Clone(s.PutOff), func(p PutOff) bool { return slices.Contains(users, p.User) })
-	if len(s.PutOff) == 0 {
-		s.PutOff = nil
+// Without notes that these users are done.
+func (all PutOffs) Without(users ...string) PutOffs {
+	all = slices.DeleteFunc(slices.Clone(all), func(p PutOff) bool { return slices.Contains(users, p.User) })
+	if len(all) == 0 {
+		return nil
 	}
-	return s
+	return all
 }

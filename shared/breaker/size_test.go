@@ -102,23 +102,23 @@ func TestASlowAtHocIsDoneInTime(t *testing.T) {
 func TestPutOffUsersComeBackEverMoreRarely(t *testing.T) {
 	t.Parallel()
 	var s State
-	_, known := s.PutOffOf("joe")
+	_, known := s.PutOff.Of("joe")
 	require.False(t, known)
 	now := start
 	for _, want := range []time.Duration{2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600} {
-		s = s.WithPutOff("joe", "500", now)
-		p, known := s.PutOffOf("joe")
+		s.PutOff = s.PutOff.With("joe", "500", now)
+		p, known := s.PutOff.Of("joe")
 		require.True(t, known)
 		require.Equal(t, want*time.Second, p.Until.Sub(now))
 		require.Equal(t, start, p.Since)
 		now = p.Until
 	}
-	s = s.WithPutOff("jane", "500", now)
+	s.PutOff = s.PutOff.With("jane", "500", now)
 	s = s.Answered(Update{Users: 1, Batch: 1, Settled: []string{"joe"}}, callTimeout, now)
 	require.Len(t, s.PutOff, 1)
 	require.Equal(t, "jane", s.PutOff[0].User)
 	for range 2 * putOffUsers {
-		s = s.WithPutOff(now.String(), "500", now)
+		s.PutOff = s.PutOff.With(now.String(), "500", now)
 		now = now.Add(time.Second)
 	}
 	require.Len(t, s.PutOff, putOffUsers)

@@ -29,6 +29,15 @@ type Limits struct {
 	search bool
 }
 
+// spacing is the time between two calls, of which AtHoc takes the part slow of the rate; 0 is all of it.
+func (l Limits) spacing(slow float64) time.Duration {
+	rate := l.Rate
+	if slow > 0 {
+		rate *= slow
+	}
+	return time.Duration(float64(time.Second) / rate)
+}
+
 // Waits between probes: in an outage often, in a long one as in a short one, since a probe is a small search; after a refusal
 // that only a person can fix, rarely from the start, since an account can be locked by too many tries.
 const (
@@ -98,7 +107,7 @@ type State struct {
 	// Size is how many users a call may carry.
 	Size Size `json:"size,omitzero"`
 	// PutOff are the users who make calls fail, the oldest first.
-	PutOff []PutOff `json:"put_off,omitempty"`
+	PutOff PutOffs `json:"put_off,omitempty"`
 }
 
 // Outlasted is an outage that may be over.
@@ -132,14 +141,14 @@ func (s State) Ask(now time.Time, l Limits) (State, Permit, time.Duration) {
 		if wait := max(s.ProbeUntil.Sub(now), s.ProbeAt.Sub(now)); wait > 0 {
 			return s, Permit{}, wait
 		}
-		p.Probe, p.Search, p.Deadline = true, l.search && s.searches(), s.searchDeadline()
+		p.Probe, p.Search, p.Deadline = true, l.search && s.searches(), searchDeadline(s.Took)
 		s.ProbeUntil = now.Add(l.CallTimeout + probeMargin)
 		if p.Search {
 			s.ProbeUntil = now.Add(p.Deadline + probeMargin)
 		}
 		s.ProbeAt = now.Add(outageWait)
 	}
-	s.Next = now.Add(s.spacing(l))
+	s.Next = now.Add(l.spacing(s.Slow))
 	return s, p, 0
 }
 
@@ -148,9 +157,9 @@ func (s State) searches() bool {
 	return s.Class == Outage && !s.OnlyUpdates && s.Failures%thoroughly != thoroughly-1
 }
 
-// searchDeadline is the time that AtHoc has to answer a probe.
-func (s State) searchDeadline() time.Duration {
-	return min(max(2*s.Took, searchShortest), searchLongest)
+// searchDeadline is the time that AtHoc has to answer a probe, by how long its updates took.
+func searchDeadline(took time.Duration) time.Duration {
+	return min(max(2*took, searchShortest), searchLongest)
 }
 
 // SettingsChanged lets a probe be made at once if what was refused came from other settings than those of l: somebody has fixed them.
@@ -180,17 +189,8 @@ func (s State) Pace(now time.Time, l Limits) (State, time.Duration) {
 	if wait := s.Next.Sub(now); wait > 0 {
 		return s, wait
 	}
-	s.Next = now.Add(s.spacing(l))
+	s.Next = now.Add(l.spacing(s.Slow))
 	return s, 0
-}
-
-// spacing is the time between two calls.
-func (s State) spacing(l Limits) time.Duration {
-	rate := l.Rate
-	if s.Slow > 0 {
-		rate *= s.Slow
-	}
-	return time.Duration(float64(time.Second) / rate)
 }
 
 // Report takes the outcome of a call into account. RetryAfter is how long AtHoc asks to wait, 0 if it gave none;
@@ -309,9 +309,7 @@ func (s State) Answered(u Update, timeout time.Duration, now time.Time) State {
 	if !s.Open() {
 		s.Searched = nil
 	}
-	if len(u.Settled) > 0 && len(s.PutOff) > 0 {
-		s = s.WithoutPutOff(u.Settled...)
-	}
+	s.PutOff = s.PutOff.Without(u.Settled...)
 	return s
 }
 

@@ -104,8 +104,8 @@ func TestAProbeThatHangsHoldsNothingUp(t *testing.T) {
 	require.LessOrEqual(t, s.ProbeAt.Sub(began), 1100*time.Millisecond)
 
 	slow := State{Took: 2 * time.Second}
-	require.Equal(t, 4*time.Second, slow.searchDeadline(), "an AtHoc that is known to be slow gets longer")
-	require.Equal(t, searchLongest, State{Took: time.Minute}.searchDeadline())
+	require.Equal(t, 4*time.Second, searchDeadline(slow.Took), "an AtHoc that is known to be slow gets longer")
+	require.Equal(t, searchLongest, searchDeadline(time.Minute))
 }
 
 // TestASearchIsAnsweredAndNoUpdate: when updates go on failing after a search was answered, only an update can tell that the outage

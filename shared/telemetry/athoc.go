@@ -108,7 +108,7 @@ func (m *Breaker) WatchBreaker(b *breaker.Breaker, limits breaker.Limits) (stop 
 		if err != nil {
 			return breakerReading{}, err
 		}
-		p, err := b.Paused(ctx)
+		p, err := b.Pauses().Last(ctx)
 		return breakerReading{s, limits.Rate, p.InForce(b.Now())}, err
 	})
 }
