@@ -197,7 +197,8 @@ func (j *janitor) lead(ctx context.Context, kept jetstream.KeyValue, checkLeader
 	j.notifier.Store(notifier)
 	defer j.notifier.Store(nil)
 	j.warn(ctx, refresher)
-	return s.Serve(ctx, operators.Resume, j.newWatcher(s, refresher).Run, log.KeepDays, log.Lost, notifier.Run)
+	days := journal.Days{JS: j.conn.JS, Journal: log, Now: j.now, Log: j.log}
+	return s.Serve(ctx, operators.Resume, j.newWatcher(s, refresher).Run, days.Keep, log.Lost, notifier.Run)
 }
 
 // showMapping shows the mapping in force in the metrics.

@@ -5,7 +5,10 @@ package journal
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"bobosync/shared/audit"
 	"bobosync/shared/control"
@@ -15,11 +18,19 @@ import (
 // daysInterval is how often it is checked whether a day is over.
 const daysInterval = time.Hour
 
-// KeepDays notes where the chains of the audit ended each day, until ctx ends.
-func (j *Journal) KeepDays(ctx context.Context) error {
+// Days notes in the journal where the chains of the audit ended each day.
+type Days struct {
+	JS      jetstream.JetStream
+	Journal *Journal
+	Now     func() time.Time
+	Log     *slog.Logger
+}
+
+// Keep does so until ctx ends. What fails is logged and tried again; it returns no error.
+func (d Days) Keep(ctx context.Context) error {
 	for {
-		if err := j.closeDays(ctx); err != nil && ctx.Err() == nil {
-			j.log.Warn("the hashes of the audit could not be noted in the journal; it is tried again in an hour", "error", err)
+		if err := d.close(ctx); err != nil && ctx.Err() == nil {
+			d.Log.Warn("the hashes of the audit could not be noted in the journal; it is tried again in an hour", "error", err)
 		}
 		if err := pause.For(ctx, daysInterval); err != nil {
 			return nil //nolint:nilerr // ctx has ended
@@ -27,19 +38,19 @@ func (j *Journal) KeepDays(ctx context.Context) error {
 	}
 }
 
-// closeDays notes the days that are over and not noted yet.
-func (j *Journal) closeDays(ctx context.Context) error {
-	chains, err := audit.LoadChains(ctx, j.js)
+// close notes the days that are over and not noted yet.
+func (d Days) close(ctx context.Context) error {
+	chains, err := audit.LoadChains(ctx, d.JS)
 	if err != nil {
 		return err
 	}
-	noted, err := j.List(control.JournalRequest{Kind: control.KindAudit, Most: 1})
+	noted, err := d.Journal.List(control.JournalRequest{Kind: control.KindAudit, Most: 1})
 	if err != nil {
 		return err
 	}
-	for _, day := range daysAfter(chains.Days(j.now()), noted.Entries) {
-		now := j.now().UTC()
-		_, err := j.Begin(control.JournalEntry{
+	for _, day := range daysAfter(chains.Days(d.Now()), noted.Entries) {
+		now := d.Now().UTC()
+		_, err := d.Journal.Begin(control.JournalEntry{
 			Kind: control.KindAudit, Started: now, Ended: now, Outcome: control.OutcomeOK, Audit: &day,
 			Text: "where the records of orders ended on " + day.Date,
 		})

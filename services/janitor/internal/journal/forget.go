@@ -20,10 +20,10 @@ func (j *Journal) Forget(ctx context.Context, n erase.Names) (answer control.For
 		return answer, err
 	}
 	j.mu.Lock()
-	report, findings := j.comparison, j.findings
+	report, findings, differing := j.comparison, j.findings, len(j.comparison.Users)
 	j.mu.Unlock()
 	report.Users = slices.DeleteFunc(slices.Clone(report.Users), func(u control.DifferingUser) bool { return mentions(n, u) })
-	if len(report.Users) < len(j.comparison.Users) {
+	if len(report.Users) < differing {
 		answer.Entries++
 		if err := j.SetComparison(report); err != nil {
 			return answer, err
@@ -35,7 +35,7 @@ func (j *Journal) Forget(ctx context.Context, n erase.Names) (answer control.For
 			return answer, err
 		}
 	}
-	info, err := j.stream.Info(ctx)
+	info, err := j.storage.stream.Info(ctx)
 	if err != nil {
 		return answer, fmt.Errorf("look at stream %s: %w", topology.StreamJournal, err)
 	}

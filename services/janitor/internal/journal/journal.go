@@ -13,43 +13,32 @@ package journal
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"bobosync/shared/bus"
 	"bobosync/shared/control"
 	"bobosync/shared/topology"
 )
 
-const (
-	// writeTimeout is how long the broker may take to store an entry.
-	writeTimeout = 5 * time.Second
-	// loadBatch is how many messages are asked for at once when the journal is read.
-	loadBatch = 1000
-)
-
 // Journal is the journal as the leader keeps it. It is safe for concurrent use.
 type Journal struct {
-	js     jetstream.JetStream
-	pub    *bus.Publisher
-	stream jetstream.Stream
-	now    func() time.Time
-	log    *slog.Logger
-	// lost gets the error of a write for which there was no stream.
-	lost chan error
+	storage *storage
+	now     func() time.Time
 
-	mu         sync.Mutex
+	mu sync.Mutex
+	contents
+}
+
+// contents are what the journal holds.
+type contents struct {
 	entries    entries
 	findings   Findings
 	comparison control.ReconcileAnswer
@@ -57,113 +46,30 @@ type Journal struct {
 
 // Open reads the journal. Runs that have no end there were cut off with the previous leader, and count as interrupted.
 func Open(ctx context.Context, js jetstream.JetStream, pub *bus.Publisher, now func() time.Time, log *slog.Logger) (*Journal, error) {
-	j := &Journal{js: js, pub: pub, now: now, log: log, lost: make(chan error, 1)}
+	j := &Journal{storage: &storage{js: js, pub: pub, lost: make(chan error, 1)}, now: now}
 	var err error
-	if j.stream, err = js.Stream(ctx, topology.StreamJournal); err != nil {
+	if j.storage.stream, err = js.Stream(ctx, topology.StreamJournal); err != nil {
 		return nil, fmt.Errorf("open the journal: %w", err)
 	}
-	if err := j.load(ctx); err != nil {
+	if j.contents, err = j.storage.read(ctx, log); err != nil {
 		return nil, fmt.Errorf("read the journal: %w", err)
 	}
 	return j, j.Interrupt()
 }
 
-// load reads the whole stream.
-func (j *Journal) load(ctx context.Context) error {
-	var parts []part
-	for seq, last := uint64(1), j.stream.CachedInfo().State.LastSeq; seq <= last; {
-		messages, err := jetstreamext.GetBatch(ctx, j.js, topology.StreamJournal, loadBatch, jetstreamext.GetBatchSeq(seq))
-		if err != nil {
-			return err
-		}
-		got := 0
-		for m, err := range messages {
-			if errors.Is(err, jetstreamext.ErrNoMessages) {
-				break
-			}
-			if err != nil {
-				return err
-			}
-			got++
-			seq = m.Sequence + 1
-			if err := j.take(m, &parts); err != nil {
-				j.log.Warn("a message of the journal cannot be read and is left out", "subject", m.Subject, "error", err)
-			}
-		}
-		if got == 0 {
-			break
-		}
-	}
-	j.entries.sort()
-	j.comparison = whole(parts)
-	return nil
-}
-
-// take adds a message that was read.
-func (j *Journal) take(m *jetstream.RawStreamMsg, parts *[]part) error {
-	switch {
-	case strings.HasPrefix(m.Subject, topology.JournalEntrySubject("")):
-		e := entry{seq: m.Sequence}
-		if err := json.Unmarshal(m.Data, &e.JournalEntry); err != nil {
-			return err
-		}
-		j.entries = append(j.entries, e)
-		return nil
-	case m.Subject == topology.SubjectJournalMapping:
-		return json.Unmarshal(m.Data, &j.findings)
-	default:
-		var p part
-		if err := json.Unmarshal(m.Data, &p); err != nil {
-			return err
-		}
-		*parts = append(*parts, p)
-		return nil
-	}
-}
-
 // Lost waits until a write finds no stream, which is an error, or until ctx ends.
 func (j *Journal) Lost(ctx context.Context) error {
 	select {
-	case err := <-j.lost:
+	case err := <-j.storage.lost:
 		return err
 	case <-ctx.Done():
 		return nil
 	}
 }
 
-// writing bounds a write. It is not bound to any job's context: what was cut off is worth an entry.
-func writing() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.Background(), writeTimeout)
-}
-
-// publish stores v under a subject and returns its sequence.
-func (j *Journal) publish(ctx context.Context, subject string, v any) (uint64, error) {
-	data, err := json.Marshal(v)
-	if err != nil {
-		return 0, fmt.Errorf("write the journal: %w", err)
-	}
-	ack, err := j.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: data})
-	if err != nil {
-		return 0, j.failed(err)
-	}
-	return ack.Sequence, nil
-}
-
-// failed wraps the error of a write, and reports a stream that is gone.
-func (j *Journal) failed(err error) error {
-	err = fmt.Errorf("write the journal: %w", err)
-	if errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, jetstream.ErrStreamNotFound) {
-		select {
-		case j.lost <- err:
-		default: // it is known
-		}
-	}
-	return err
-}
-
 // store stores an entry in place of what the stream holds of it. The caller holds j.mu.
 func (j *Journal) store(ctx context.Context, e control.JournalEntry) error {
-	seq, err := j.publish(ctx, topology.JournalEntrySubject(e.ID), e)
+	seq, err := j.storage.publish(ctx, topology.JournalEntrySubject(e.ID), e)
 	if err != nil {
 		return err
 	}
@@ -173,8 +79,8 @@ func (j *Journal) store(ctx context.Context, e control.JournalEntry) error {
 
 // remove removes an entry. The caller holds j.mu.
 func (j *Journal) remove(ctx context.Context, e entry) error {
-	if err := j.stream.DeleteMsg(ctx, e.seq); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
-		return j.failed(err)
+	if err := j.storage.stream.DeleteMsg(ctx, e.seq); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+		return j.storage.failed(err)
 	}
 	j.entries.remove(e.ID)
 	return nil

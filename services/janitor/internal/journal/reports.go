@@ -68,7 +68,7 @@ func (j *Journal) SetFindings(f Findings) error {
 	defer cancel()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if _, err := j.publish(ctx, topology.SubjectJournalMapping, f); err != nil {
+	if _, err := j.storage.publish(ctx, topology.SubjectJournalMapping, f); err != nil {
 		return err
 	}
 	j.findings = f
@@ -136,13 +136,13 @@ func (j *Journal) SetComparison(report control.ReconcileAnswer) error {
 	defer cancel()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	last, err := j.pub.PublishBatch(ctx, messages...)
+	last, err := j.storage.pub.PublishBatch(ctx, messages...)
 	if err != nil {
-		return j.failed(err)
+		return j.storage.failed(err)
 	}
 	j.comparison = report
 	first := last - uint64(len(messages)) + 1
-	err = j.stream.Purge(ctx, jetstream.WithPurgeSubject(topology.JournalComparisonSubjects), jetstream.WithPurgeSequence(first))
+	err = j.storage.stream.Purge(ctx, jetstream.WithPurgeSubject(topology.JournalComparisonSubjects), jetstream.WithPurgeSequence(first))
 	if err != nil {
 		return fmt.Errorf("remove the comparison before: %w", err)
 	}
