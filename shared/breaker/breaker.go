@@ -42,8 +42,9 @@ func New(ctx context.Context, kv jetstream.KeyValue, limits Limits, log *slog.Lo
 	b := &Breaker{
 		store: &store{kv, limits, c, log}, pauses: &Pauses{kv, c, log, &PauseHistory{}}, limits: limits, clock: c, log: log,
 	}
-	if err := b.store.change(ctx, func(s State) State { return s.SettingsChanged(c.now(), limits) }); err != nil {
-		return nil, fmt.Errorf("look at the circuit breaker: %w", err)
+	err = b.store.change(ctx, "look at the circuit breaker", func(s State) State { return s.SettingsChanged(c.now(), limits) })
+	if err != nil {
+		return nil, err
 	}
 	return b, nil
 }
@@ -89,20 +90,20 @@ func (b *Breaker) Clear(ctx context.Context) (State, bool, error) {
 	return s, err == nil && !s.Open(), err
 }
 
+// asking is what an error says that was being done.
+const asking = "ask the circuit breaker for a call to AtHoc"
+
 // ask requests a permit. It returns how long to wait if there is none.
 func (b *Breaker) ask(ctx context.Context) (permit Permit, wait time.Duration, err error) {
 	if stopped, err := b.pauses.stopped(ctx, b.limits.Updates); err != nil || stopped {
 		return Permit{}, pollInterval, err
 	}
-	err = b.store.change(ctx, func(s State) (next State) {
+	err = b.store.change(ctx, asking, func(s State) (next State) {
 		if next, permit, wait = s.Ask(b.clock.now(), b.limits); wait > 0 {
 			return s
 		}
 		return next
 	})
-	if err != nil {
-		err = fmt.Errorf("ask the circuit breaker for a call to AtHoc: %w", err)
-	}
 	return permit, wait, err
 }
 
@@ -124,7 +125,7 @@ func (b *Breaker) search(ctx context.Context, p Permit) error {
 		}
 		return fmt.Errorf("%w: %w", errProbe, err)
 	}
-	return b.store.change(ctx, func(s State) State { return s.unsearchable(b.clock.now(), p) })
+	return b.store.update(ctx, func(s State) State { return s.unsearchable(b.clock.now(), p) })
 }
 
 // Wait returns when a call may be made, which is not before the end of a pause. It fails if ctx ends or the broker cannot be asked, and with a [*athoc.CallError] if AtHoc
@@ -152,17 +153,14 @@ func (b *Breaker) Wait(ctx context.Context) (Permit, error) {
 func (b *Breaker) Pace(ctx context.Context) error {
 	for {
 		var wait time.Duration
-		err := b.store.change(ctx, func(s State) (next State) {
+		err := b.store.change(ctx, asking, func(s State) (next State) {
 			if next, wait = s.Pace(b.clock.now(), b.limits); wait > 0 {
 				return s
 			}
 			return next
 		})
-		if err != nil {
-			return fmt.Errorf("ask the circuit breaker for a call to AtHoc: %w", err)
-		}
-		if wait <= 0 {
-			return nil
+		if err != nil || wait <= 0 {
+			return err
 		}
 		if err := pause.For(ctx, min(wait, pollInterval)); err != nil {
 			return err
@@ -173,12 +171,12 @@ func (b *Breaker) Pace(ctx context.Context) error {
 // Answered notes an update that AtHoc has answered for each of its users.
 func (b *Breaker) Answered(ctx context.Context, u Update) error {
 	var before, after State
-	err := b.store.change(ctx, func(s State) State {
+	err := b.store.change(ctx, "note what AtHoc takes", func(s State) State {
 		before, after = s, s.Answered(u, b.limits.CallTimeout, b.clock.now())
 		return after
 	})
 	if err != nil {
-		return fmt.Errorf("note what AtHoc takes: %w", err)
+		return err
 	}
 	if over := before.Searched; over != nil && after.Searched == nil {
 		b.log.Info("AtHoc answers again", "after_seconds", int(b.clock.now().Sub(over.Since).Seconds()), "failed_calls", over.Failures)
@@ -188,27 +186,20 @@ func (b *Breaker) Answered(ctx context.Context, u Update) error {
 
 // TooLarge notes an update that failed for what it carried, and returns how many users the next ones may carry.
 func (b *Breaker) TooLarge(ctx context.Context, users, batch, divisor int) (most int, err error) {
-	err = b.store.change(ctx, func(s State) State {
+	err = b.store.change(ctx, "note that a call was too large", func(s State) State {
 		s.Size = s.Size.TooLarge(users, batch, divisor, b.clock.now())
 		most = s.Size.Limit(batch)
 		return s
 	})
-	if err != nil {
-		return 0, fmt.Errorf("note that a call was too large: %w", err)
-	}
-	return most, nil
+	return most, err
 }
 
 // PutOff notes that an update of this user alone has failed while AtHoc is there.
 func (b *Breaker) PutOff(ctx context.Context, user, cause string) error {
-	err := b.store.change(ctx, func(s State) State {
+	return b.store.change(ctx, "note a user who makes calls fail", func(s State) State {
 		s.PutOff = s.PutOff.With(user, cause, b.clock.now())
 		return s
 	})
-	if err != nil {
-		return fmt.Errorf("note a user who makes calls fail: %w", err)
-	}
-	return nil
 }
 
 // Now is the broker's time.
@@ -219,7 +210,7 @@ func (b *Breaker) Now() time.Time { return b.clock.now() }
 func (b *Breaker) Report(ctx context.Context, p Permit, class FailureClass, cause string, retryAfter time.Duration) error {
 	var before, after State
 	var lines []line
-	err := b.store.change(ctx, func(s State) State {
+	err := b.store.change(ctx, "report a call to the circuit breaker", func(s State) State {
 		now := b.clock.now()
 		before, after = s, s.Report(now, p, class, cause, retryAfter, rand.Float64())
 		after, lines = after.logLines(before, now, class)
@@ -229,7 +220,7 @@ func (b *Breaker) Report(ctx context.Context, p Permit, class FailureClass, caus
 		return after
 	})
 	if err != nil {
-		return fmt.Errorf("report a call to the circuit breaker: %w", err)
+		return err
 	}
 	for _, l := range lines {
 		b.log.Log(ctx, l.level, l.text, l.args...)
@@ -242,14 +233,10 @@ func (b *Breaker) Release(ctx context.Context, p Permit) error {
 	if !p.Probe {
 		return nil
 	}
-	err := b.store.change(ctx, func(s State) State {
+	return b.store.change(ctx, "give a permit back to the circuit breaker", func(s State) State {
 		if s.Generation == p.Generation {
 			s.ProbeUntil, s.ProbeAt = time.Time{}, time.Time{}
 		}
 		return s
 	})
-	if err != nil {
-		return fmt.Errorf("give a permit back to the circuit breaker: %w", err)
-	}
-	return nil
 }

@@ -5,6 +5,7 @@ package breaker
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"reflect"
 
@@ -30,8 +31,16 @@ func (s *store) load(ctx context.Context) (State, error) {
 	return s.decode(value), err
 }
 
-// change applies f to the state until no other caller has come between, and stores it if it has become another.
-func (s *store) change(ctx context.Context, f func(State) State) error {
+// change updates the state. Its error begins with doing, what the change was made for.
+func (s *store) change(ctx context.Context, doing string, f func(State) State) error {
+	if err := s.update(ctx, f); err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	return nil
+}
+
+// update applies f to the state until no other caller has come between, and stores it if it has become another.
+func (s *store) update(ctx context.Context, f func(State) State) error {
 	return cas.Update(ctx, s.kv, Key, func(old []byte) ([]byte, error) {
 		before := s.decode(old)
 		after := f(before)
