@@ -15,10 +15,8 @@ import (
 	"bobosync/shared/athoc"
 	"bobosync/shared/breaker"
 	"bobosync/shared/bus"
-	"bobosync/shared/deadletter"
 	"bobosync/shared/event"
 	"bobosync/shared/telemetry"
-	"bobosync/shared/topology"
 )
 
 // job is one user of a batch, with the newest of the updates that the batch holds for them.
@@ -31,18 +29,11 @@ type job struct {
 	expired bool
 }
 
-// delivery is the work on one batch: the jobs that are not settled yet, and what became of the others.
+// delivery is the work on one batch: the calls that it needs, and what follows from their answers.
 type delivery struct {
-	p    *publisher
-	lent *leasedBatch
-	// answers: one outcome per settled job; inDoubt: the jobs that are resent although AtHoc may have applied them. Both are of the calls
-	// made so far.
-	answers, inDoubt []event.Answer
-	made             []event.Call
-	dead             []deadletter.Letter
-	settled          []job
-	// stored counts those of settled whose answers are stored.
-	stored int
+	p        *publisher
+	lent     *leasedBatch
+	outcomes outcomes
 	// refused are users whose status AtHoc will never take, by its answer or by a 400 to a call with nobody else; they are dead unless
 	// it refuses everybody. applied counts those whom it took.
 	refused []refusal
@@ -66,11 +57,11 @@ const everybodyRefused = 8
 func (p *publisher) handle(msg *message.Message) error {
 	ctx, batch := msg.Context(), bus.BatchFrom(msg.Context())
 	lent := batch.Owner.(*leasedBatch) // its source makes no other batches
-	d := &delivery{p: p, lent: lent}
-	jobs := d.read(batch.Items)
+	d := &delivery{p: p, lent: lent, outcomes: outcomes{p: p}}
+	jobs := p.read(batch.Items)
 	began := time.Now()
 	err := d.deliver(ctx, jobs)
-	if storeErr := d.store(ctx); storeErr != nil {
+	if storeErr := d.outcomes.store(ctx); storeErr != nil {
 		return storeErr
 	}
 	for _, j := range jobs {
@@ -80,11 +71,11 @@ func (p *publisher) handle(msg *message.Message) error {
 	}
 	if d.calls > 0 {
 		// Calls that fail as a whole are logged by the circuit breaker, once: in an outage there are many of them.
-		level := slog.LevelInfo
-		if d.answered == 0 && len(d.settled) == 0 {
+		level, settled := slog.LevelInfo, len(d.outcomes.settled)
+		if d.answered == 0 && settled == 0 {
 			level = slog.LevelDebug
 		}
-		p.log.Log(ctx, level, "batch sent to AtHoc", "users", d.sent, "calls", d.calls, "settled", len(d.settled), "again", len(jobs)-len(d.settled),
+		p.log.Log(ctx, level, "batch sent to AtHoc", "users", d.sent, "calls", d.calls, "settled", settled, "again", len(jobs)-settled,
 			"milliseconds", time.Since(began).Milliseconds())
 	}
 	if err != nil && ctx.Err() == nil {
@@ -95,7 +86,7 @@ func (p *publisher) handle(msg *message.Message) error {
 
 // read decodes the updates and keeps the newest for each user. Arrival order decides: the broker delivers no older one once it holds a
 // newer one, whereas sequences restart when a stream is recreated, and clocks go back. Unreadable updates are dead, superseded ones done.
-func (d *delivery) read(items []*bus.Item) []job {
+func (p *publisher) read(items []*bus.Item) []job {
 	newest := map[string]int{}
 	var jobs []job
 	for _, item := range items {
@@ -104,7 +95,7 @@ func (d *delivery) read(items []*bus.Item) []job {
 			item.Term(err.Error())
 			continue
 		}
-		j := d.p.prepare(u, item)
+		j := p.prepare(u, item)
 		if at, seen := newest[item.Subject]; seen {
 			jobs[at].item.Ack()
 			jobs[at] = j
@@ -165,7 +156,7 @@ func (d *delivery) leave(ctx context.Context) error {
 		d.lent.used = true
 		return nil
 	}
-	if err := d.store(ctx); err != nil {
+	if err := d.outcomes.store(ctx); err != nil {
 		return err
 	}
 	bounded, cancel := context.WithDeadline(ctx, d.lent.until())
@@ -186,11 +177,11 @@ func (d *delivery) begin(ctx context.Context, part []job) error {
 	bounded, cancel := context.WithDeadline(ctx, d.lent.until())
 	defer cancel()
 	attempt := newAttempt(part, d.p.owner, d.p.now())
-	if err := d.p.attempts.begin(bounded, attempt, len(d.made) == 0); err != nil {
+	if err := d.p.attempts.begin(bounded, attempt, len(d.outcomes.made) == 0); err != nil {
 		d.lent.partitions.checkForLoss(ctx, err)
 		return errors.Join(err, d.p.breaker.Release(context.WithoutCancel(ctx), d.lent.permit))
 	}
-	d.made = append(d.made, attempt.Call)
+	d.outcomes.made = append(d.outcomes.made, attempt.Call)
 	return nil
 }
 
@@ -208,8 +199,8 @@ func (d *delivery) call(ctx context.Context, part []job) ([]athoc.Result, time.D
 	d.p.metrics.Called(len(part))
 	results, err := d.p.athoc.UpdateDutyStatus(bounded, statuses, athoc.WithGuard(d.lent.guard), athoc.WithRepeat(d.p.breaker.Pace))
 	d.p.stats.callEnded(err, d.p.now())
-	d.trace(part, began, err)
-	made := &d.made[len(d.made)-1]
+	trace(d.p.deps.Telemetry, part, began, err)
+	made := d.outcomes.lastCall()
 	made.Answered, made.Status = d.p.now().UnixMilli(), statusOf(err)
 	d.calls++
 	d.sent += len(part)
@@ -242,8 +233,7 @@ func (d *delivery) succeeded(ctx context.Context, part []job, results []athoc.Re
 }
 
 // trace enters a call into the traces of the files that its users' events come from.
-func (d *delivery) trace(part []job, began time.Time, err error) {
-	tel := d.p.deps.Telemetry
+func trace(tel *telemetry.Telemetry, part []job, began time.Time, err error) {
 	if !tel.Tracing() {
 		return
 	}
@@ -267,10 +257,11 @@ func (d *delivery) failed(ctx context.Context, part []job, work [][]job, err err
 	f := d.failure(part, call)
 	step := next(f)
 	switch {
-	case f.inDoubt:
-		d.giveUp(part)
+	case f.inDoubt: // AtHoc may still be working on it: the partitions rest a while
+		d.lent.inDoubt = true
+		d.outcomes.giveUp(part)
 	case call.MayHaveApplied():
-		d.doubt(part...)
+		d.outcomes.doubt(part...)
 	}
 	if step.action == returnToQueue {
 		d.report(ctx, pathsFault(call))
@@ -299,7 +290,7 @@ func (d *delivery) failed(ctx context.Context, part []job, work [][]job, err err
 	case halveLater:
 		return append(work, cut(part, (len(part)+1)/2)...), nil
 	case refuse:
-		d.refused = append(d.refused, refusal{part[0], call.Detail, d.made[len(d.made)-1]})
+		d.refused = append(d.refused, refusal{part[0], call.Detail, *d.outcomes.lastCall()})
 		return work, d.blameSettings(ctx)
 	case putOff:
 		return work, d.putOff(ctx, part[0], call)
@@ -355,7 +346,7 @@ func (d *delivery) shrink(ctx context.Context, users, divisor int, level slog.Le
 func (d *delivery) putOff(ctx context.Context, j job, call *athoc.CallError) error {
 	known, _ := d.lent.state.PutOff.Of(j.update.User)
 	if isHopeless(known, d.p.breaker.Now()) {
-		d.done(j, event.Dead, call.Error())
+		d.outcomes.done(j, event.Dead, call.Error())
 		return nil
 	}
 	if known.Failures == 0 {
@@ -363,22 +354,6 @@ func (d *delivery) putOff(ctx context.Context, j job, call *athoc.CallError) err
 	}
 	j.item.Nak(putOffPollInterval)
 	return d.p.breaker.PutOff(context.WithoutCancel(ctx), j.update.User, call.Error())
-}
-
-// giveUp notes that AtHoc may still be working on a call. The partitions rest a while, and the resolver sends these users once
-// more when AtHoc cannot be working on it any longer.
-func (d *delivery) giveUp(part []job) {
-	d.lent.inDoubt = true
-	for _, j := range part {
-		d.answers = append(d.answers, d.answer(j, event.Pending))
-	}
-}
-
-// doubt notes that AtHoc may have taken what a call sent, though it does not say so. The call is over, and these users are resent anyway.
-func (d *delivery) doubt(part ...job) {
-	for _, j := range part {
-		d.inDoubt = append(d.inDoubt, d.answer(j, event.Pending))
-	}
 }
 
 // blameSettings reports Refused if AtHoc has refused every user, also in earlier deliveries: a setting is wrong, and no user must be
@@ -401,12 +376,7 @@ func (d *delivery) bury() {
 		d.p.alike += len(d.refused)
 	}
 	for _, r := range d.refused {
-		at := slices.IndexFunc(d.made, func(c event.Call) bool { return c.ID == r.call.ID })
-		if at < 0 { // its other answers are stored already
-			at, d.made = len(d.made), append(d.made, r.call)
-		}
-		d.done(r.job, event.Dead, r.reason)
-		d.answers[len(d.answers)-1].Call = at + 1
+		d.outcomes.doneBy(r.call, r.job, event.Dead, r.reason)
 	}
 	d.refused = nil
 }
@@ -416,21 +386,21 @@ func (d *delivery) settle(part []job, results []athoc.Result) {
 	for i, j := range part {
 		outcome, final := outcomeOf(results[i].Outcome, j.expired)
 		if !final {
-			d.doubt(j)
+			d.outcomes.doubt(j)
 			j.item.Nak(bus.DefaultBackoff(j.item.NumDelivered))
 			d.p.refusals.add(j.update, results[i].Detail, d.p.now())
 			d.p.metrics.Again(1)
 			continue
 		}
 		if outcome == event.Dead {
-			d.refused = append(d.refused, refusal{j, results[i].Detail, d.made[len(d.made)-1]})
+			d.refused = append(d.refused, refusal{j, results[i].Detail, *d.outcomes.lastCall()})
 			continue
 		}
 		if outcome == event.Applied || outcome == event.Expired {
 			d.applied++
 			d.p.alike = 0
 		}
-		d.done(j, outcome, results[i].Detail)
+		d.outcomes.done(j, outcome, results[i].Detail)
 	}
 }
 
@@ -451,52 +421,4 @@ func outcomeOf(o athoc.Outcome, expired bool) (outcome event.Outcome, final bool
 	default:
 		return event.Pending, false
 	}
-}
-
-// done notes a job's outcome.
-func (d *delivery) done(j job, o event.Outcome, detail string) {
-	u, answer := j.update, d.answer(j, o)
-	d.p.refusals.drop(u.User)
-	if o == event.Dead {
-		answer.Detail = detail
-		letter := deadletter.New(topology.Publisher, j.item, detail)
-		letter.File, letter.Row = u.File, u.Version.Row
-		d.dead = append(d.dead, letter)
-	}
-	d.answers = append(d.answers, answer)
-	d.settled = append(d.settled, j)
-	d.p.metrics.Settled(o)
-	if o == event.Applied && u.Reason == event.ReasonEvent { // what is sent for another reason is late of itself
-		d.p.metrics.Confirmed(d.p.now().Sub(time.Unix(u.At, 0)))
-	}
-}
-
-func (d *delivery) answer(j job, o event.Outcome) event.Answer {
-	u := j.update
-	return event.Answer{
-		User: u.User, Employee: u.Employee, File: u.File, Version: u.Version, Outcome: o,
-		On: !j.status.Since.IsZero(), At: u.At, Answered: d.p.now().Unix(), Waited: max(d.p.now().Sub(j.item.Time).Milliseconds(), 0),
-		Call: len(d.made),
-	}
-}
-
-// store saves the dead letters and outcomes that are not stored yet, and only then releases their updates.
-func (d *delivery) store(ctx context.Context) error {
-	ctx = context.WithoutCancel(ctx) // AtHoc has answered: a stop must not lose the answer
-	if err := deadletter.Publish(ctx, topology.Publisher, d.p.out.pub, d.dead...); err != nil {
-		return err
-	}
-	d.dead = nil
-	if err := d.p.out.answers(ctx, d.made, d.answers, d.inDoubt); err != nil {
-		return err
-	}
-	d.answers, d.inDoubt, d.made = nil, nil, nil
-	if err := d.p.attempts.stored(ctx); err != nil {
-		d.p.log.Warn("the records of calls that have their answers stay", "error", err)
-	}
-	for _, j := range d.settled[d.stored:] {
-		j.item.Ack()
-	}
-	d.stored = len(d.settled)
-	return nil
 }
