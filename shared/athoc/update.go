@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -102,7 +103,7 @@ func (c *Client) UpdateDutyStatus(ctx context.Context, users []DutyStatus, opts 
 	if len(report.index) == 0 {
 		return report.results, nil
 	}
-	body, err := encodeUpdate(report.sendable(users), c.cfg.DutyStatusField, c.cfg.Location)
+	body, err := encodeUpdate(sendable(users), c.cfg.DutyStatusField, c.cfg.Location)
 	if err != nil {
 		return nil, &CallError{Kind: BadRequest, Op: OpUpdate, Detail: err.Error(), Err: err}
 	}
@@ -193,17 +194,8 @@ func unsendable(username string) string {
 }
 
 // sendable returns the users that can be sent.
-func (r *report) sendable(users []DutyStatus) []DutyStatus {
-	if len(r.index) == len(users) {
-		return users
-	}
-	kept := make([]DutyStatus, 0, len(r.index))
-	for _, u := range users {
-		if unsendable(u.Username) == "" {
-			kept = append(kept, u)
-		}
-	}
-	return kept
+func sendable(users []DutyStatus) []DutyStatus {
+	return slices.DeleteFunc(slices.Clone(users), func(u DutyStatus) bool { return unsendable(u.Username) != "" })
 }
 
 // answerUser is one object of an answer. What is neither a string nor a number is read as none: the user then counts as not reported.
