@@ -4,6 +4,7 @@ package publisher
 
 import (
 	"net/http"
+	"slices"
 	"time"
 
 	"bobosync/shared/athoc"
@@ -176,14 +177,4 @@ func recut(parts [][]job, size int) [][]job {
 }
 
 // cut splits jobs into parts of at most size.
-func cut(jobs []job, size int) [][]job {
-	var parts [][]job
-	for len(jobs) > size {
-		parts = append(parts, jobs[:size:size])
-		jobs = jobs[size:]
-	}
-	if len(jobs) > 0 {
-		parts = append(parts, jobs)
-	}
-	return parts
-}
+func cut(jobs []job, size int) [][]job { return slices.Collect(slices.Chunk(jobs, size)) }
