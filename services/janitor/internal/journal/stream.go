@@ -43,7 +43,7 @@ func (s *storage) read(ctx context.Context, log *slog.Logger) (c contents, err e
 		if err != nil {
 			return c, err
 		}
-		got := 0
+		from := seq
 		for m, err := range messages {
 			if errors.Is(err, jetstreamext.ErrNoMessages) {
 				break
@@ -51,13 +51,12 @@ func (s *storage) read(ctx context.Context, log *slog.Logger) (c contents, err e
 			if err != nil {
 				return c, err
 			}
-			got++
 			seq = m.Sequence + 1
 			if err := c.take(m, &parts); err != nil {
 				log.Warn("a message of the journal cannot be read and is left out", "subject", m.Subject, "error", err)
 			}
 		}
-		if got == 0 {
+		if seq == from {
 			break
 		}
 	}

@@ -293,7 +293,7 @@ func (d *decider) decisions() {
 // level makes the notices that the verdict has become worse, that it keeps changing, or that all is well again.
 func (d *decider) level() {
 	s, lasts := &d.s, d.now.Sub(d.s.Since)
-	flapping := len(s.Changes) >= manyChanges
+	flapping, news := len(s.Changes) >= manyChanges, changesAfter(s.Changes, s.NotifiedAt)
 	calm := func(usual time.Duration) bool { return lasts >= usual && (!flapping || lasts >= calmAfter) }
 	switch {
 	case s.Level > s.Notified && calm(worseAfter):
@@ -302,8 +302,8 @@ func (d *decider) level() {
 		d.allClear()
 	case s.Level < s.Notified && s.Level > verdict.OK && calm(worseAfter):
 		s.Notified = s.Level // so that there is a notice if it becomes worse again
-	case flapping && lasts < clearAfter && d.changes() >= manyChanges && d.now.Sub(s.NotifiedAt) >= flapEvery:
-		title := fmt.Sprintf("The status has changed %s since %s; now: %s", text.Times(d.changes()), d.clock(d.firstChange()), d.seen.Verdict.Level)
+	case flapping && lasts < clearAfter && len(news) >= manyChanges && d.now.Sub(s.NotifiedAt) >= flapEvery:
+		title := fmt.Sprintf("The status has changed %s since %s; now: %s", text.Times(len(news)), d.clock(news[0]), d.seen.Verdict.Level)
 		if d.notify(Changing, title, d.findings()) {
 			d.markNotified(max(s.Level, s.Notified, verdict.Warning))
 		}
@@ -351,17 +351,12 @@ func (d *decider) allClear() {
 	}
 }
 
-// changes counts the changes of the level that people were not notified of.
-func (d *decider) changes() int { return len(d.s.Changes) - d.countBefore() }
-
-func (d *decider) firstChange() time.Time { return d.s.Changes[d.countBefore()] }
-
-// countBefore counts the changes that were over when people were last notified.
-func (d *decider) countBefore() (n int) {
-	for n < len(d.s.Changes) && !d.s.Changes[n].After(d.s.NotifiedAt) {
-		n++
+// changesAfter returns those of the changes, the oldest first, that came after people were last notified.
+func changesAfter(changes []time.Time, notified time.Time) []time.Time {
+	for len(changes) > 0 && !changes[0].After(notified) {
+		changes = changes[1:]
 	}
-	return n
+	return changes
 }
 
 // Unfinished are the files that a notice is due about, the latest ones: failed, or with rejected rows.
