@@ -249,11 +249,14 @@ func (w *world) whole() map[string]string {
 	require.NoError(w.t, err)
 	stream, err := w.js.Stream(w.t.Context(), topology.StreamMapping)
 	require.NoError(w.t, err)
-	msg, err := stream.GetMsg(w.t.Context(), w.state().LastSeq)
-	require.NoError(w.t, err)
-	var chunk event.MappingChunk
-	require.NoError(w.t, event.Decode(msg.Data, &chunk))
-	assert.Equal(w.t, chunk.Chunks-1, chunk.Index, "the last chunk is the last of its mapping")
+	// The broker shows the chunks one by one while it stores them, though it stores all or none.
+	w.eventually("the last chunk is the last of its mapping", func() bool {
+		msg, err := stream.GetMsg(w.t.Context(), w.state().LastSeq)
+		require.NoError(w.t, err)
+		var chunk event.MappingChunk
+		require.NoError(w.t, event.Decode(msg.Data, &chunk))
+		return chunk.Index == chunk.Chunks-1
+	})
 	return whole
 }
 
