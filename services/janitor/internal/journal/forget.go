@@ -19,21 +19,10 @@ func (j *Journal) Forget(ctx context.Context, n erase.Names) (answer control.For
 	if answer.Entries, err = j.forgetInEntries(ctx, n); err != nil {
 		return answer, err
 	}
-	j.mu.Lock()
-	report, findings, differing := j.comparison, j.findings, len(j.comparison.Users)
-	j.mu.Unlock()
-	report.Users = slices.DeleteFunc(slices.Clone(report.Users), func(u control.DifferingUser) bool { return mentions(n, u) })
-	if len(report.Users) < differing {
-		answer.Entries++
-		if err := j.SetComparison(report); err != nil {
-			return answer, err
-		}
-	}
-	if mentions(n, findings) {
-		answer.Entries++
-		if err := j.SetFindings(findings.without(n)); err != nil {
-			return answer, err
-		}
+	reports, err := j.forgetInReports(n)
+	answer.Entries += reports
+	if err != nil {
+		return answer, err
 	}
 	info, err := j.storage.stream.Info(ctx)
 	if err != nil {
@@ -41,6 +30,25 @@ func (j *Journal) Forget(ctx context.Context, n erase.Names) (answer control.For
 	}
 	answer.Through = info.State.LastSeq
 	return answer, nil
+}
+
+// forgetInReports holds the lock throughout: a newer report would else be replaced by what is left of the last.
+func (j *Journal) forgetInReports(n erase.Names) (changed int, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	report := j.comparison
+	report.Users = slices.DeleteFunc(slices.Clone(report.Users), func(u control.DifferingUser) bool { return mentions(n, u) })
+	if len(report.Users) < len(j.comparison.Users) {
+		changed++
+		if err := j.setComparison(report); err != nil {
+			return changed, err
+		}
+	}
+	if mentions(n, j.findings) {
+		changed++
+		return changed, j.setFindings(j.findings.without(n))
+	}
+	return changed, nil
 }
 
 func mentions(n erase.Names, v any) bool {

@@ -356,3 +356,21 @@ func TestAWorkerIsForgotten(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, again.Entries)
 }
+
+// TestAReportThatComesWhileAWorkerIsForgottenStays: what is left of the one before does not take its place.
+func TestAReportThatComesWhileAWorkerIsForgottenStays(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	j := f.open(t)
+	for i := range 20 {
+		require.NoError(t, j.SetFindings(Findings{Ambiguous: map[string][]string{"0007": {"a"}}}))
+		forgotten := make(chan error, 1)
+		go func() {
+			_, err := j.Forget(t.Context(), erase.Names{Employee: "0007"})
+			forgotten <- err
+		}()
+		require.NoError(t, j.SetFindings(Findings{Users: i + 1}))
+		require.NoError(t, <-forgotten)
+		require.Equal(t, i+1, j.Findings().Users)
+	}
+}

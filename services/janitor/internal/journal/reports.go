@@ -63,11 +63,15 @@ func (f Findings) fit(most int) Findings {
 
 // SetFindings replaces the findings.
 func (j *Journal) SetFindings(f Findings) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.setFindings(f)
+}
+
+func (j *Journal) setFindings(f Findings) error {
 	f = f.fit(answerBytes)
 	ctx, cancel := writing()
 	defer cancel()
-	j.mu.Lock()
-	defer j.mu.Unlock()
 	if _, err := j.storage.publish(ctx, topology.SubjectJournalMapping, f); err != nil {
 		return err
 	}
@@ -124,6 +128,12 @@ func whole(parts []part) (report control.ReconcileAnswer) {
 
 // SetComparison replaces the comparison; its Users are all who differ. It is stored whole or not at all.
 func (j *Journal) SetComparison(report control.ReconcileAnswer) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.setComparison(report)
+}
+
+func (j *Journal) setComparison(report control.ReconcileAnswer) error {
 	var messages []*message.Message
 	for _, p := range cut(report) {
 		data, err := json.Marshal(p)
@@ -134,8 +144,6 @@ func (j *Journal) SetComparison(report control.ReconcileAnswer) error {
 	}
 	ctx, cancel := writing()
 	defer cancel()
-	j.mu.Lock()
-	defer j.mu.Unlock()
 	last, err := j.storage.pub.PublishBatch(ctx, messages...)
 	if err != nil {
 		return j.storage.failed(err)
