@@ -3,6 +3,7 @@ package auth
 // How often a login may fail.
 
 import (
+	"crypto/sha256"
 	"net/netip"
 	"sync"
 	"time"
@@ -75,12 +76,14 @@ func (t *throttle) recent(key string, now time.Time) []time.Time {
 	return tries
 }
 
-// keys are what failures are counted by. The owner of one IPv6 address has all of its /64.
+// keys are what failures are counted by. The owner of one IPv6 address has all of its /64. A name is what a stranger typed, and may be as long as
+// a form: its hash takes the same room whatever he typed.
 func keys(address, name string) (each, all string) {
 	if ip, err := netip.ParseAddr(address); err == nil && ip.Is6() && !ip.Is4In6() {
 		if p, err := ip.Prefix(64); err == nil {
 			address = p.String()
 		}
 	}
-	return address + " " + name, address
+	sum := sha256.Sum256([]byte(name))
+	return address + " " + string(sum[:]), address
 }
