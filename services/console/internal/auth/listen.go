@@ -42,15 +42,17 @@ type certificates struct {
 
 	mu    sync.Mutex
 	stamp string
+	wrong string // why what has this stamp cannot be used; empty if it can
 	now   *tls.Config
 }
 
-// config returns what holds for a new connection. As long as changed files cannot be used, what was read before holds.
+// config returns what holds for a new connection. As long as changed files cannot be used, what was read before holds, and they are tried
+// again: what mends them, such as another mode or owner, need not change their stamps.
 func (c *certificates) config(*tls.ClientHelloInfo) (*tls.Config, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	stamp := c.stamps()
-	if c.now != nil && stamp == c.stamp {
+	if c.now != nil && stamp == c.stamp && c.wrong == "" {
 		return c.now, nil
 	}
 	cfg, err := readCertificates(c.cfg.Cert, c.cfg.Key, c.cfg.ClientCA)
@@ -59,10 +61,11 @@ func (c *certificates) config(*tls.ClientHelloInfo) (*tls.Config, error) {
 		if c.now != nil {
 			c.log.Info("the console's certificates have changed and are used")
 		}
-		c.now = cfg
+		c.now, c.wrong = cfg, ""
 	case c.now == nil:
 		return nil, err
-	default:
+	case stamp != c.stamp || err.Error() != c.wrong:
+		c.wrong = err.Error()
 		c.log.Error("the console's certificates have changed and cannot be used; those from before hold", "error", err)
 	}
 	c.stamp = stamp

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -133,6 +134,36 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 	require.ErrorContains(t, err, "protocol version")
 	_, err = Config{Cert: dir, Key: dir}.Guard(nil, nil)
 	require.ErrorContains(t, err, "CONSOLE_TLS_CERT")
+}
+
+// TestCertificatesThatAreMendedAreRead: also if that changes neither their time nor their size, as another mode or owner does not.
+func TestCertificatesThatAreMendedAreRead(t *testing.T) {
+	t.Parallel()
+	ca, dir := newAuthority(t), t.TempDir()
+	cfg := Config{Cert: filepath.Join(dir, "cert"), Key: filepath.Join(dir, "key")}
+	write := func(cert, key []byte) {
+		require.NoError(t, os.WriteFile(cfg.Cert, cert, 0o600))
+		require.NoError(t, os.WriteFile(cfg.Key, key, 0o600))
+	}
+	write(ca.sign(7))
+	var log bytes.Buffer
+	addr := listening(t, cfg, &log)
+	client := &tls.Config{RootCAs: ca.pool()}
+	cert, key := ca.sign(8)
+	write(cert, bytes.Repeat([]byte("x"), len(key)))
+	info, err := os.Stat(cfg.Key)
+	require.NoError(t, err)
+	for range 2 {
+		serial, _, err := ask(t, addr, client)
+		require.NoError(t, err)
+		require.Equal(t, int64(7), serial)
+	}
+	require.NoError(t, os.WriteFile(cfg.Key, key, 0o600))
+	require.NoError(t, os.Chtimes(cfg.Key, info.ModTime(), info.ModTime()))
+	serial, _, err := ask(t, addr, client)
+	require.NoError(t, err)
+	require.Equal(t, int64(8), serial)
+	require.Equal(t, 1, strings.Count(log.String(), "cannot be used"), log.String())
 }
 
 // TestBrowsersNeedACertificate: beside any login, with CONSOLE_CLIENT_CA.

@@ -160,6 +160,21 @@ func TestTheFileOfUsersIsReadAgain(t *testing.T) {
 	require.Equal(t, http.StatusUnauthorized, d.logIn("olga", password, "/").Code)
 }
 
+// TestAFileOfUsersThatIsMendedIsRead: doing what the log says, which changes neither its time nor its size, is enough.
+func TestAFileOfUsersThatIsMendedIsRead(t *testing.T) {
+	t.Parallel()
+	path := usersFile(t)
+	d := open(t, Config{Mode: ModeFile, UsersFile: path})
+	d.in("olga")
+	require.NoError(t, os.Chmod(path, 0o664))
+	writeUsers(t, path, "anna approver")
+	d.is("olga|operator|password")
+	d.is("olga|operator|password")
+	require.Equal(t, 1, strings.Count(d.log.String(), "chmod 600"), d.log.String())
+	require.NoError(t, os.Chmod(path, 0o600))
+	d.is(isNobody)
+}
+
 func TestAFileOfUsersThatOthersMayWriteIsRefused(t *testing.T) {
 	t.Parallel()
 	path := usersFile(t)

@@ -24,6 +24,7 @@ type users struct {
 
 	mu    sync.Mutex
 	stamp string // of the file that was read
+	wrong string // why that cannot be used; empty if it can
 	all   map[string]login.User
 }
 
@@ -77,18 +78,23 @@ func stampOf(path string) (string, error) {
 	return fmt.Sprint(info.ModTime().UnixNano(), info.Size()), nil
 }
 
-// get returns a user as the file has him now; if the file cannot be read, its previous content holds.
+// get returns a user as the file has him now; as long as the file cannot be used, its previous content holds, and it is tried again: what
+// mends it, such as another mode or owner, need not change its stamp.
 func (u *users) get(name string) login.User {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if stamp, err := stampOf(u.path); err == nil && stamp != u.stamp {
-		u.stamp = stamp
-		if all, err := readUsers(u.path); err != nil {
-			u.log.Error("the file of users cannot be used; the one from before holds", "error", err)
-		} else {
-			u.all = all
-		}
+	stamp, err := stampOf(u.path)
+	if err != nil || stamp == u.stamp && u.wrong == "" {
+		return u.all[name]
 	}
+	all, err := readUsers(u.path)
+	if err == nil {
+		u.all, u.wrong = all, ""
+	} else if stamp != u.stamp || err.Error() != u.wrong {
+		u.wrong = err.Error()
+		u.log.Error("the file of users cannot be used; the one from before holds", "error", err)
+	}
+	u.stamp = stamp
 	return u.all[name]
 }
 
