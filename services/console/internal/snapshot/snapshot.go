@@ -43,9 +43,17 @@ type Collector struct {
 	changed  chan struct{}
 }
 
-// New makes a collector that asks with observe.
+// New makes a collector that asks with observe. Until that was done once, its snapshot says that nobody can tell how things are.
 func New(observe func(context.Context) (verdict.Facts, error)) *Collector {
-	return &Collector{observe: observe, wake: make(chan struct{}, 1), changed: make(chan struct{})}
+	facts := verdict.Facts{At: time.Now(), Unreachable: &verdict.Unreachable{
+		Cause: verdict.CauseBroker, Text: "the console has just started, and nobody has answered it yet", Do: "wait some seconds: it says then what is wrong, if anything is",
+	}}
+	first := Snapshot{Facts: facts, Verdict: judge(facts)}
+	return &Collector{observe: observe, wake: make(chan struct{}, 1), changed: make(chan struct{}), latest: first}
+}
+
+func judge(facts verdict.Facts) verdict.Verdict {
+	return verdict.Judge(facts, verdict.Limits{SilentAfter: verdict.DefaultSilentAfter})
 }
 
 // Run looks again and again until ctx ends.
@@ -109,7 +117,7 @@ func (c *Collector) collect(ctx context.Context) {
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := Snapshot{Facts: facts, Verdict: verdict.Judge(facts, verdict.Limits{SilentAfter: verdict.DefaultSilentAfter}), Known: facts, Begun: c.began, Taken: time.Now(), Number: c.latest.Number + 1}
+	s := Snapshot{Facts: facts, Verdict: judge(facts), Known: facts, Begun: c.began, Taken: time.Now(), Number: c.latest.Number + 1}
 	if !facts.Reached() {
 		s.Known = c.latest.Known
 	}
