@@ -56,7 +56,7 @@ func (s *Site) live(w http.ResponseWriter, r *http.Request) {
 	}
 	v, id, found := findView(u.Path)
 	switch {
-	case !found:
+	case !found, !v.live:
 		http.NotFound(w, r)
 		return
 	case s.who(r.Context()).Role < v.least:

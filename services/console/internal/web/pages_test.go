@@ -280,6 +280,11 @@ func checkBody(t *testing.T, what, path, body string, role auth.Role) {
 		require.LessOrEqual(t, zipped(t, []byte(body)), limit, what)
 	}
 	require.Contains(t, body, `<html lang="en"`, what)
+	if strings.Contains(body, "hx-sse:connect") {
+		address, _, _ := strings.Cut(path, "?")
+		v, _, _ := findView(address)
+		require.True(t, v.live, what)
+	}
 	require.Equal(t, strings.Count(body, "<table"), strings.Count(body, "<caption")+strings.Count(body, `<table class="manual"`), "%s: a table without a caption", what)
 }
 

@@ -24,21 +24,23 @@ type view struct {
 	render func(*Request) (*Page, error)
 	// list says that its table can be had as CSV and JSON; below, that there is a page for each path below this one.
 	list, below bool
+	// live says that it may keep itself up to date; what is recorded for each who looks may not.
+	live bool
 }
 
 // views are the pages, in the order of their paths; then the forms of orders.
 var views = append([]view{
-	{path: "/", least: auth.Viewer, render: nowPage},
-	{path: "/wall", least: auth.Wall, render: wallPage},
-	{path: "/files", least: auth.Viewer, render: filesPage, list: true},
-	{path: "/files/", least: auth.Viewer, render: filePage, list: true, below: true},
+	{path: "/", least: auth.Viewer, render: nowPage, live: true},
+	{path: "/wall", least: auth.Wall, render: wallPage, live: true},
+	{path: "/files", least: auth.Viewer, render: filesPage, list: true, live: true},
+	{path: "/files/", least: auth.Viewer, render: filePage, list: true, below: true, live: true},
 	{path: "/receipt/", least: auth.Operator, render: receiptPage, list: true, below: true},
-	{path: "/decisions", least: auth.Viewer, render: decisionsPage, list: true},
+	{path: "/decisions", least: auth.Viewer, render: decisionsPage, list: true, live: true},
 	{path: "/decisions/", least: auth.Operator, render: decisionPage, list: true, below: true},
 	{path: "/worker", least: auth.Operator, render: workerPage},
 	{path: "/onduty", least: auth.Operator, render: onDutyPage, list: true},
 	{path: "/dead", least: auth.Viewer, render: deadPage, list: true},
-	{path: "/replay", least: auth.Viewer, render: replaysPage, list: true},
+	{path: "/replay", least: auth.Viewer, render: replaysPage, list: true, live: true},
 	{path: "/reconcile", least: auth.Viewer, render: reconcilePage, list: true},
 	{path: "/feeds", least: auth.Viewer, render: feedsPage, list: true},
 	{path: "/mapping", least: auth.Viewer, render: mappingPage},
@@ -48,7 +50,7 @@ var views = append([]view{
 	{path: "/system", least: auth.Viewer, render: systemPage, list: true},
 	{path: "/help", least: auth.Nobody, render: helpPage},
 	{path: "/help/", least: auth.Nobody, render: helpPage, below: true},
-	{path: pathGiven, least: auth.Operator, render: givenPage, below: true},
+	{path: pathGiven, least: auth.Operator, render: givenPage, below: true, live: true},
 }, forms()...)
 
 // forms are the views of all orders.

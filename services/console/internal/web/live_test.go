@@ -1,0 +1,61 @@
+package web
+
+import (
+	"bufio"
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"bobosync/services/console/internal/auth"
+	"bobosync/shared/bustest"
+	"bobosync/shared/control"
+	"bobosync/shared/topology"
+)
+
+// listen opens the stream of a page and returns when the first of it has come.
+func listen(t *testing.T, server *httptest.Server, page string) (status int, end func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+"/live?page="+url.QueryEscape(page), nil)
+	require.NoError(t, err)
+	res, err := server.Client().Do(req)
+	require.NoError(t, err)
+	if res.StatusCode == http.StatusOK {
+		lines := bufio.NewScanner(res.Body)
+		lines.Buffer(nil, 1<<20)
+		for lines.Scan() && !strings.HasPrefix(lines.Text(), "event: beat") {
+		}
+	}
+	return res.StatusCode, func() {
+		cancel()
+		require.NoError(t, res.Body.Close())
+	}
+}
+
+// TestAPageThatIsRecordedIsNotLive: each look into a person's past is recorded, with who looked; so no stream repeats it, or shows others what
+// was recorded for one.
+func TestAPageThatIsRecordedIsNotLive(t *testing.T) {
+	t.Parallel()
+	conn := bustest.Start(t).Connect(t)
+	require.NoError(t, topology.Provision(t.Context(), conn.JS, topology.Settings{Replicas: 1}, topology.Resolver))
+	var asked atomic.Int32
+	serve(t, conn, topology.Resolver, control.On(control.OnDuty, func(context.Context, control.OnDutyRequest) (control.OnDutyAnswer, error) {
+		asked.Add(1)
+		return control.OnDutyAnswer{At: night}, nil
+	}))
+	s := site(t, conn, well(), auth.Identity{Name: "o", Role: auth.Operator})
+	server := httptest.NewServer(s.mux())
+	defer server.Close()
+	for _, page := range []string{"/onduty", "/worker?q=1&at=90m", "/receipt/x", "/report", "/audit", "/orders/replay", "/mapping"} {
+		status, end := listen(t, server, page)
+		end()
+		require.Equal(t, http.StatusNotFound, status, page)
+	}
+	require.Zero(t, asked.Load())
+}
