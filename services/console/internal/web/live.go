@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"bobosync/services/console/internal/auth"
 	"bobosync/services/console/internal/snapshot"
 )
 
@@ -25,16 +26,34 @@ const (
 	writeTimeout = 10 * time.Second
 )
 
-// streams counts the live pages, and keeps what those of one address and role show, by both.
+// streams counts the live pages, and keeps what those of one address and role show, by both, as long as one of them is open.
 type streams struct {
-	open      atomic.Int32
-	fragments sync.Map // of *fragment
+	open atomic.Int32
+
+	mu        sync.Mutex
+	fragments map[string]*fragment
 }
 
-// closed notes that one is closed. With the last one goes what was kept for all.
-func (s *streams) closed() {
-	if s.open.Add(-1) == 0 {
-		s.fragments.Clear()
+// join returns what the pages of an address and a role show, until leave is called.
+func (s *streams) join(role auth.Role, u *url.URL) (f *fragment, leave func()) {
+	key := fmt.Sprintf("%d %s", role, u.RequestURI())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fragments == nil {
+		s.fragments = map[string]*fragment{}
+	}
+	f = s.fragments[key]
+	if f == nil {
+		f = &fragment{}
+		s.fragments[key] = f
+	}
+	f.pages++
+	return f, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if f.pages--; f.pages == 0 {
+			delete(s.fragments, key)
+		}
 	}
 }
 
@@ -68,7 +87,7 @@ func (s *Site) live(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "Too many pages are live; this one is not.", http.StatusServiceUnavailable)
 		return
 	}
-	defer s.streams.closed()
+	defer s.streams.open.Add(-1)
 	defer s.facts.Watch()()
 
 	h := w.Header()
@@ -92,11 +111,13 @@ type stream struct {
 func (s *Site) stream(to stream, r *http.Request, u *url.URL, v view, id string) {
 	beats := time.NewTicker(heartbeat)
 	defer beats.Stop()
+	shown, leave := s.streams.join(s.who(r.Context()).Role, u)
+	defer leave()
 	for due := true; ; {
 		snap, changed := s.facts.Latest()
 		if snap.Number > 0 {
 			q := &Request{sources: s.sources, ctx: r.Context(), url: u, id: id, who: s.who(r.Context()), snap: snap}
-			body, err := s.streams.body(q, func() (string, error) { return s.fragments(r, q, v) })
+			body, err := shown.after(q, func() (string, error) { return s.fragments(r, q, v) })
 			if err == nil {
 				err = to.send(body)
 			}
@@ -156,19 +177,18 @@ func (t *stream) event(name, data string) error {
 
 // fragment is what pages of one address and role show after a look; it is made once for all of them.
 type fragment struct {
-	sync.Mutex
+	pages int // that are open; it is the streams' own
+
+	mu     sync.Mutex
 	number int
 	body   string
 	err    error
 }
 
-// body is what a page shows after a look; the first page of its address and role that asks has it made.
-func (s *streams) body(q *Request, render func() (string, error)) (string, error) {
-	key := fmt.Sprintf("%d %s", q.who.Role, q.url.RequestURI())
-	kept, _ := s.fragments.LoadOrStore(key, &fragment{})
-	f := kept.(*fragment) //nolint:forcetypeassert // nothing else is in there
-	f.Lock()
-	defer f.Unlock()
+// after is what a page shows after a look; the first page that asks has it made.
+func (f *fragment) after(q *Request, render func() (string, error)) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.number == q.snap.Number {
 		return f.body, f.err
 	}

@@ -6,9 +6,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -36,6 +38,26 @@ func listen(t *testing.T, server *httptest.Server, page string) (status int, end
 		cancel()
 		require.NoError(t, res.Body.Close())
 	}
+}
+
+// TestClosedPagesTakeNoMemory: also while one stays open, as the wall's screen always does.
+func TestClosedPagesTakeNoMemory(t *testing.T) {
+	t.Parallel()
+	s := site(t, nil, well(), auth.Identity{Role: auth.Viewer})
+	server := httptest.NewServer(s.mux())
+	defer server.Close()
+	_, end := listen(t, server, "/wall")
+	defer end()
+	for i := range 20 {
+		_, end := listen(t, server, "/?x="+strconv.Itoa(i))
+		end()
+	}
+	kept := func() int {
+		s.streams.mu.Lock()
+		defer s.streams.mu.Unlock()
+		return len(s.streams.fragments)
+	}
+	require.Eventually(t, func() bool { return kept() == 1 }, 10*time.Second, 10*time.Millisecond, "kept: %d", kept())
 }
 
 // TestAPageThatIsRecordedIsNotLive: each look into a person's past is recorded, with who looked; so no stream repeats it, or shows others what
