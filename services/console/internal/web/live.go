@@ -185,16 +185,20 @@ type fragment struct {
 	err    error
 }
 
-// after is what a page shows after a look; the first page that asks has it made.
+// after is what a page shows after a look; the first page that asks has it made. If that one is closed meanwhile, it is made again for the next:
+// who was asked for it had no time to answer.
 func (f *fragment) after(q *Request, render func() (string, error)) (string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.number == q.snap.Number {
 		return f.body, f.err
 	}
-	f.number = q.snap.Number
-	f.body, f.err = render()
-	return f.body, f.err
+	body, err := render()
+	if closed := q.ctx.Err(); closed != nil {
+		return "", closed
+	}
+	f.number, f.body, f.err = q.snap.Number, body, err
+	return body, err
 }
 
 // fragments are the parts of a page that change, as htmx takes them.

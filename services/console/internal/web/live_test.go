@@ -81,3 +81,39 @@ func TestAPageThatIsRecordedIsNotLive(t *testing.T) {
 	}
 	require.Zero(t, asked.Load())
 }
+
+// TestAPageThatIsClosedSpoilsNoOther: what many show is made once, for all of them, though the one for whom it was made has gone.
+func TestAPageThatIsClosedSpoilsNoOther(t *testing.T) {
+	t.Parallel()
+	conn := bustest.Start(t).Connect(t)
+	require.NoError(t, topology.Provision(t.Context(), conn.JS, topology.Settings{Replicas: 1}, topology.Resolver))
+	asked, answer := make(chan struct{}, 10), make(chan struct{})
+	serve(t, conn, topology.Resolver, control.On(control.Held, func(context.Context, control.Nothing) (control.HeldAnswer, error) {
+		asked <- struct{}{}
+		<-answer
+		return control.HeldAnswer{OnDuty: 412}, nil
+	}))
+	s := site(t, conn, well(), auth.Identity{Name: "o", Role: auth.Operator})
+	q := func(ctx context.Context) *Request {
+		r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/decisions", nil)
+		return s.request(r, r.URL, "")
+	}
+	v, _, _ := findView("/decisions")
+	ctx, cancel := context.WithCancel(t.Context())
+	first, second := q(ctx), q(t.Context())
+	second.snap = first.snap
+	shown, leave := s.streams.join(auth.Operator, first.url)
+	defer leave()
+	body := func(q *Request) string {
+		r := httptest.NewRequestWithContext(q.ctx, http.MethodGet, "/decisions", nil)
+		b, _ := shown.after(q, func() (string, error) { return s.fragments(r, q, v) })
+		return b
+	}
+	ended := make(chan string, 1)
+	go func() { ended <- body(first) }()
+	<-asked
+	cancel()
+	<-ended
+	close(answer)
+	require.Contains(t, body(second), "412 users on duty")
+}
