@@ -122,7 +122,11 @@ func barOf(q *Request) bar {
 		b.Banners = append(b.Banners, Line{Level: verdict.Problem, Text: "NOT LIVE: the broker cannot be reached. What follows is what was known at " + text.When(f.At) + "."})
 	}
 	if f.Pause.InForce(q.now()) {
-		b.Banners = append(b.Banners, Line{Level: verdict.Warning, Text: "PAUSED until " + text.When(f.Pause.Until) + " by " + text.Clean(f.Pause.By) + ": " + text.Clean(f.Pause.Reason)})
+		paused := "PAUSED until " + text.When(f.Pause.Until)
+		if q.who.Role > auth.Wall { // the screen on the wall, which all can see, names nobody
+			paused += " by " + text.Clean(f.Pause.By) + ": " + text.Clean(f.Pause.Reason)
+		}
+		b.Banners = append(b.Banners, Line{Level: verdict.Warning, Text: paused})
 	}
 	held := 0
 	for _, r := range f.Resolver {

@@ -299,6 +299,19 @@ func TestAPageComesAgainWithoutScripts(t *testing.T) {
 	}
 }
 
+// TestTheWallNamesNobody: all who pass by can see it.
+func TestTheWallNamesNobody(t *testing.T) {
+	t.Parallel()
+	facts := well()
+	facts.Pause = &breaker.Pause{By: person, Reason: "after a call of " + person, At: night.Add(-time.Minute), Until: night.Add(time.Hour)}
+	for role, named := range map[auth.Role]bool{auth.Wall: false, auth.Viewer: true} {
+		code, body := get(t, site(t, nil, facts, auth.Identity{Role: role}), "/wall")
+		require.Equal(t, http.StatusOK, code)
+		require.Contains(t, body, "PAUSED until")
+		require.Equal(t, named, strings.Contains(body, person), role)
+	}
+}
+
 // TestSizesOfAssets: what a browser loads beside a page.
 func TestSizesOfAssets(t *testing.T) {
 	t.Parallel()
