@@ -138,6 +138,12 @@ func TestAConsoleWithoutTheOperatorsKey(t *testing.T) {
 		require.Equal(t, http.StatusServiceUnavailable, code, page)
 		require.Contains(t, page, "The broker does not let this console do that", path)
 	}
+	began := time.Now()
+	res, err := anna.Get(base + "/onduty")
+	page, code := body(t, res, err)
+	require.Equal(t, http.StatusServiceUnavailable, code, page)
+	require.Contains(t, page, "The broker does not let this console do that")
+	require.Less(t, time.Since(began), 10*time.Second, "an answer is waited for that cannot come")
 	require.Zero(t, orders.Load())
 	chains, err := audit.Load(t.Context(), in.login(t, topology.UserViewer).JS)
 	require.NoError(t, err)

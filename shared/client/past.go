@@ -42,11 +42,11 @@ func PastMoment(words string, now time.Time) (time.Time, error) {
 // OnDuty lists whom AtHoc held as on duty at a moment, zero being now: all pages, of one moment. by is the sender.
 func OnDuty(ctx context.Context, conn *bus.Conn, at time.Time, by string) (control.OnDutyAnswer, error) {
 	req := control.OnDutyRequest{At: at, By: by}
-	all, err := control.Ask[control.OnDutyAnswer](ctx, conn.NC, topology.Resolver, control.OnDuty, req)
+	all, err := Ask[control.OnDutyAnswer](ctx, conn, topology.Resolver, control.OnDuty, req)
 	for more := all.More; err == nil && more; {
 		req.At, req.After = all.At, all.Workers[len(all.Workers)-1].User
 		var page control.OnDutyAnswer
-		page, err = control.Ask[control.OnDutyAnswer](ctx, conn.NC, topology.Resolver, control.OnDuty, req)
+		page, err = Ask[control.OnDutyAnswer](ctx, conn, topology.Resolver, control.OnDuty, req)
 		all.Workers, more = append(all.Workers, page.Workers...), page.More && len(page.Workers) > 0
 	}
 	all.More = false
@@ -129,7 +129,7 @@ func ReceiptOf(ctx context.Context, conn *bus.Conn, f control.FileState, by stri
 	req := control.FileCallsRequest{File: f.ID, From: f.FirstSeen, To: f.Finished, By: by}
 	var known bool
 	for more := true; more; {
-		page, err := control.Ask[control.FileCallsAnswer](ctx, conn.NC, topology.Resolver, control.FileCalls, req)
+		page, err := Ask[control.FileCallsAnswer](ctx, conn, topology.Resolver, control.FileCalls, req)
 		if err != nil {
 			return r, err
 		}
