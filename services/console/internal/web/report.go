@@ -100,6 +100,10 @@ func reportPage(q *Request) (*Page, error) {
 	if err != nil {
 		return nil, err
 	}
+	if n := len(entries); n == maxReported && entries[n-1].Started.After(begin) {
+		failed = append(failed, fmt.Errorf("a report goes through the latest %d files and entries of the journal, and what began before %s is not among them",
+			maxReported, text.Moment(entries[n-1].Started, time.Local)))
+	}
 	entries = slices.DeleteFunc(entries, func(e control.JournalEntry) bool {
 		return e.Started.After(end) || !e.Ended.IsZero() && e.Ended.Before(begin)
 	})

@@ -1,7 +1,10 @@
 package web
 
 import (
+	"context"
+	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -9,6 +12,8 @@ import (
 
 	"bobosync/services/console/internal/auth"
 	"bobosync/shared/bustest"
+	"bobosync/shared/control"
+	"bobosync/shared/topology"
 )
 
 // TestReportTime: shifts by their name, the last that has begun; or from and to, up to now.
@@ -64,6 +69,30 @@ func TestReport(t *testing.T) {
 	require.Equal(t, http.StatusOK, code)
 	require.NotContains(t, body, "13 min")
 	require.Contains(t, body, "Nothing was ordered.")
+}
+
+// TestAReportSaysWhatItLacks: it goes through so many entries of the journal and no more.
+func TestAReportSaysWhatItLacks(t *testing.T) {
+	t.Parallel()
+	conn := bustest.Start(t).Connect(t)
+	played(t, conn)
+	left := maxReported + 1000
+	serve(t, conn, topology.Janitor, control.On(control.Journal, func(_ context.Context, req control.JournalRequest) (a control.JournalAnswer, _ error) {
+		for range min(req.Most, left) {
+			left--
+			at := night.Add(-time.Duration(maxReported+1000-left) * time.Second)
+			a.Entries = append(a.Entries, control.JournalEntry{ID: fmt.Sprintf("%08d", left), Kind: control.JobCleanup, Started: at, Ended: at, Outcome: control.OutcomeOK})
+		}
+		a.More = left > 0
+		return a, nil
+	}))
+	serve(t, conn, topology.Resolver, control.On(control.Replays, func(context.Context, control.Nothing) ([]control.ReplayState, error) { return nil, nil }))
+	s := site(t, conn, well(), auth.Identity{Name: "v", Role: auth.Viewer})
+	for from, lacks := range map[string]bool{"2h": false, "7h": true} {
+		left = maxReported + 1000
+		_, body := get(t, s, "/report?from="+from)
+		require.Equal(t, lacks, strings.Contains(body, "Something is missing here"), from)
+	}
 }
 
 // TestWordsOfServicesAreInTheConsolesZone: a moment in UTC, as services have it in a container, is shown as all others are.
