@@ -119,7 +119,7 @@ func reportPage(q *Request) (*Page, error) {
 func reportBlocks(q *Request, entries []control.JournalEntry, begin, end time.Time) []Block {
 	ills, files, orders, runs := sorted(entries)
 	return []Block{
-		{Figures: reportFigures(ills, files, orders, begin, end)},
+		{Figures: append([]Figure{illFigure(q, ills, begin, end)}, reportFigures(files, orders)...)},
 		{Table: illTable(q, ills)}, {Table: reportTable(q, "Decisions and orders", "Nothing was ordered.", orders)},
 		{Table: reportTable(q, "Files that failed, or with rows that were rejected", "There was none.", slices.DeleteFunc(slices.Clone(files), unremarkable))},
 		{Table: reportTable(q, "What runs by the clock, and did not succeed", "All of it succeeded.", runs)},
@@ -148,13 +148,29 @@ func unremarkable(e control.JournalEntry) bool {
 	return e.Outcome != control.OutcomeFailed && e.Counts["rejected"] == 0
 }
 
-// reportFigures are the sums of a report.
-func reportFigures(ills, files, orders []control.JournalEntry, begin, end time.Time) []Figure {
-	var ill, slowest time.Duration
-	rows, failed, done := 0, 0, 0
+// notCounted says what a report does not count: a time that is not well is in the journal when it has ended.
+const notCounted = "what lasts still is not counted"
+
+// illFigure is for how long it was not well.
+func illFigure(q *Request, ills []control.JournalEntry, begin, end time.Time) Figure {
+	var ill time.Duration
 	for _, e := range ills {
 		ill += earlier(e.Ended, end).Sub(slices.MaxFunc([]time.Time{e.Started, begin}, time.Time.Compare))
 	}
+	f := Figure{Label: "Not well", Cell: words("never"), Note: text.Times(len(ills))}
+	if q.snap.Verdict.Level > verdict.OK {
+		f.Cell, f.Note, f.Level = words("now"), f.Note+" before; "+notCounted, verdict.Warning
+	}
+	if ill > 0 {
+		f.Cell, f.Level = words(text.Ago(ill)), verdict.Warning
+	}
+	return f
+}
+
+// reportFigures are the sums of a report.
+func reportFigures(files, orders []control.JournalEntry) []Figure {
+	var slowest time.Duration
+	rows, failed, done := 0, 0, 0
 	for _, e := range files {
 		rows += e.Counts["rows"]
 		if e.Outcome == control.OutcomeFailed {
@@ -165,16 +181,11 @@ func reportFigures(ills, files, orders []control.JournalEntry, begin, end time.T
 			slowest = max(slowest, e.Ended.Sub(e.Started))
 		}
 	}
-	notWell, worst := words("never"), words("–")
-	level := verdict.OK
-	if ill > 0 {
-		notWell, level = words(text.Ago(ill)), verdict.Warning
-	}
+	worst := words("–")
 	if done > 0 {
 		worst = words(text.Ago(slowest))
 	}
 	return []Figure{
-		{Label: "Not well", Cell: notWell, Note: text.Times(len(ills)), Level: level},
 		{Label: "Files", Cell: number(len(files)), Note: fmt.Sprintf("%d failed", failed)},
 		{Label: "Rows", Cell: number(rows)},
 		{Label: "The slowest file", Cell: worst, Note: "from its arrival until AtHoc had confirmed all of it"},
@@ -185,6 +196,9 @@ func reportFigures(ills, files, orders []control.JournalEntry, begin, end time.T
 // illTable lists when it was not well. What is not well now stands in the verdict above.
 func illTable(q *Request, ills []control.JournalEntry) *Table {
 	t := &Table{Plain: true, Caption: "When the status was not OK for a minute or more", Columns: columns("From", "To", "For", "Status", "What"), Empty: "It always was, as far as the journal shows."}
+	if q.snap.Verdict.Level > verdict.OK {
+		t.Empty = "Nothing that has ended; " + notCounted + "."
+	}
 	for _, e := range ills[:min(len(ills), reportedLines)] {
 		level := verdict.Warning
 		if e.Outcome == strings.ToLower(verdict.Problem.String()) {

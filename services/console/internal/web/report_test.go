@@ -95,6 +95,23 @@ func TestAReportSaysWhatItLacks(t *testing.T) {
 	}
 }
 
+// TestAReportWhileItIsNotWell: a bad time is in the journal when it has ended, so that a report may not say before that all was well.
+func TestAReportWhileItIsNotWell(t *testing.T) {
+	t.Parallel()
+	conn := bustest.Start(t).Connect(t)
+	played(t, conn)
+	serve(t, conn, topology.Resolver, control.On(control.Replays, func(context.Context, control.Nothing) ([]control.ReplayState, error) { return nil, nil }))
+	serve(t, conn, topology.Janitor, control.On(control.Journal, func(context.Context, control.JournalRequest) (control.JournalAnswer, error) {
+		return control.JournalAnswer{}, nil
+	}))
+	for state, always := range map[string]bool{"well": true, "outage": false} {
+		_, body := get(t, site(t, conn, states()[state], auth.Identity{Name: "v", Role: auth.Viewer}), "/report?from=2h")
+		require.Equal(t, always, strings.Contains(body, ">never<"), state)
+		require.Equal(t, always, strings.Contains(body, "It always was"), state)
+		require.Equal(t, !always, strings.Contains(body, "what lasts still is not counted"), state)
+	}
+}
+
 // TestWordsOfServicesAreInTheConsolesZone: a moment in UTC, as services have it in a container, is shown as all others are.
 func TestWordsOfServicesAreInTheConsolesZone(t *testing.T) {
 	t.Parallel()
