@@ -79,10 +79,15 @@ func (e *ended) refresh(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	e.all, e.known = list, true
 	if e.opt.MayWrite {
 		maps.DeleteFunc(e.here, func(id string, _ int64) bool { return here[id] != 0 })
 	}
+	for id, ends := range e.all { // the broker has lost its store, or has answered before another call that has written
+		if _, still := list[id]; !still && ends >= e.opt.Clock().Unix() {
+			e.here[id] = ends
+		}
+	}
+	e.all, e.known = list, true
 }
 
 func (e *ended) exchange(ctx context.Context, here map[string]int64) (map[string]int64, error) {

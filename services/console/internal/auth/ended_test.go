@@ -73,6 +73,45 @@ func TestLoggedOutIsOutEverywhere(t *testing.T) {
 	}, time.Minute, 20*time.Millisecond)
 }
 
+// TestALostListIsWrittenAgain: when the broker has lost its store, whoever logged out stays out, here and at consoles that begin later.
+func TestALostListIsWrittenAgain(t *testing.T) {
+	t.Parallel()
+	conn := bustest.Start(t).Connect(t)
+	create := func() {
+		_, err := conn.JS.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: topology.BucketState})
+		require.NoError(t, err)
+	}
+	create()
+	state := func(o *Options) {
+		o.MayWrite = true
+		o.State = func(ctx context.Context) (jetstream.KeyValue, error) {
+			return conn.JS.KeyValue(ctx, topology.BucketState)
+		}
+	}
+	cfg := Config{Mode: ModeFile, UsersFile: usersFile(t), SessionKey: config.Secret(strings.Repeat("k", 32))}
+	one := open(t, cfg, state)
+	one.in("olga")
+	name := one.auth.sessions.cookie.name
+	kept := one.cookies[name]
+	one.send(http.MethodPost, "/logout", url.Values{})
+	listed := func() bool {
+		kv, err := conn.JS.KeyValue(t.Context(), topology.BucketState)
+		if err != nil {
+			return false
+		}
+		_, err = kv.Get(t.Context(), topology.KeyConsoleEnded)
+		return err == nil
+	}
+	require.Eventually(t, listed, time.Minute, 20*time.Millisecond)
+	require.NoError(t, conn.JS.DeleteKeyValue(t.Context(), topology.BucketState))
+	create()
+	require.Eventually(t, listed, 20*time.Second, 20*time.Millisecond, "it is not written again")
+	for _, d := range []*door{one, open(t, cfg, state)} {
+		d.cookies[name] = kept
+		d.is(isNobody)
+	}
+}
+
 // TestWithoutTheListOldSessionsWait: a console that cannot ask whether a session was ended believes those alone that it has begun itself.
 func TestWithoutTheListOldSessionsWait(t *testing.T) {
 	t.Parallel()
