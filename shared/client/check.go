@@ -11,13 +11,15 @@ import (
 	"bobosync/shared/topology"
 )
 
+// Checked are the services that check what they need.
+var Checked = []topology.Service{topology.Ingest, topology.Resolver, topology.Publisher, topology.Janitor}
+
 // Check has each running service check what it needs, all of them at the same time, and returns what they found. A service that gives no
 // answer is a problem. It fails only if none has given one.
 func Check(ctx context.Context, conn *bus.Conn, o Order) ([]check.Result, error) {
-	services := []topology.Service{topology.Ingest, topology.Resolver, topology.Publisher, topology.Janitor}
-	answers, errs := make([][]check.Result, len(services)), make([]error, len(services))
+	answers, errs := make([][]check.Result, len(Checked)), make([]error, len(Checked))
 	var asked sync.WaitGroup
-	for i, service := range services {
+	for i, service := range Checked {
 		mine := o
 		if o.Once != "" {
 			mine.Once = audit.Member(o.Once, i)
@@ -34,10 +36,10 @@ func Check(ctx context.Context, conn *bus.Conn, o Order) ([]check.Result, error)
 		all = append(all, answers[i]...)
 		if err != nil {
 			silent++
-			all = append(all, check.NoAnswer(services[i], err))
+			all = append(all, check.NoAnswer(Checked[i], err))
 		}
 	}
-	if silent == len(services) {
+	if silent == len(Checked) {
 		return nil, errs[0]
 	}
 	outcome := control.OutcomeOK

@@ -104,6 +104,11 @@ func checkedPage(q *Request, p *Page, parts []audit.Ordered) *Page {
 			all = append(all, check.NoAnswer(topology.Service(part.Service), errors.New(part.Answer.Error)))
 		}
 	}
+	for _, service := range client.Checked { // one that is not there has recorded nothing
+		if !slices.ContainsFunc(parts, func(o audit.Ordered) bool { return o.Service == string(service) }) {
+			all = append(all, check.NoAnswer(service, control.ErrNobody))
+		}
+	}
 	level := map[check.Level]verdict.Level{check.Warning: verdict.Warning, check.Problem: verdict.Problem}
 	slices.SortStableFunc(all, func(a, b check.Result) int { return cmp.Compare(level[b.Level], level[a.Level]) })
 	t := &Table{Caption: "What the services found", Plain: true, Columns: columns("State", "Service", "Check", "How it is", "What to do")}
