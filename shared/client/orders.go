@@ -129,7 +129,7 @@ func Letters(ctx context.Context, conn *bus.Conn, o Order, endpoint string, ids 
 		if once != "" {
 			o.Once = audit.Member(once, len(results)/control.MaxDead)
 		}
-		some, failure := Give[[]control.DeadResult](ctx, conn, o, topology.Resolver, endpoint, control.DeadRequest{IDs: part})
+		some, failure := Give[[]control.DeadResult](ctx, conn, o, topology.Resolver, endpoint, control.DeadRequest{IDs: part, Of: len(ids)})
 		if err = failure; err != nil {
 			break
 		}

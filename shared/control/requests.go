@@ -183,7 +183,9 @@ const MaxDead = 100
 type DeadRequest struct {
 	// IDs are their numbers in the stream DEAD.
 	IDs []uint64 `json:"ids"`
-	By  string   `json:"by"`
+	// Of is how many the order is about, of which these are a part; 0 if that is not said.
+	Of int    `json:"of,omitempty"`
+	By string `json:"by"`
 }
 
 // DeadResult is what became of a dead letter.

@@ -65,7 +65,22 @@ func outcomeWords(parts []audit.Ordered) (string, verdict.Level) {
 			return "It failed: " + text.Clean(part.Answer.Error) + ".", verdict.Problem
 		}
 	}
+	if n, of := lettersOf(parts); n < of {
+		return fmt.Sprintf("Only %d of %d were ordered, and the service has done that; the others stay as they are.", n, of), verdict.Problem
+	}
 	return "It was ordered, and the service has done it.", verdict.OK
+}
+
+// lettersOf counts the dead letters of the parts that were ordered, and those that the whole order was about.
+func lettersOf(parts []audit.Ordered) (n, of int) {
+	for _, part := range parts {
+		var letters control.DeadRequest
+		if part.What == nil || part.Endpoint != control.DeadRequeue && part.Endpoint != control.DeadDrop || json.Unmarshal(part.What.Request, &letters) != nil {
+			return 0, 0 // it is about none, or that is not known
+		}
+		n, of = n+len(letters.IDs), max(of, letters.Of)
+	}
+	return n, of
 }
 
 // answerOf shows what a service answered, and how what was begun goes on.

@@ -41,3 +41,33 @@ func TestAServiceThatIsNotThereIsNotOK(t *testing.T) {
 	require.Contains(t, body, "3 ok, 0 warnings, 1 problem.")
 	require.Contains(t, body, "see whether the publisher runs")
 }
+
+// TestAPartOfAnOrderIsNotAll: an order about many dead letters is given in parts. When the resolver is gone after the first, the page says
+// that the others were not ordered.
+func TestAPartOfAnOrderIsNotAll(t *testing.T) {
+	t.Parallel()
+	conn, s := ordered(t)
+	var stop func()
+	gone := make(chan struct{})
+	stop, err := control.Serve(t.Context(), conn.NC, topology.Resolver, "v1.2.3",
+		control.On(control.DeadDrop, func(ctx context.Context, req control.DeadRequest) (done []control.DeadResult, _ error) {
+			go func() { defer close(gone); stop() }()
+			<-ctx.Done() // no request after this one is answered
+			for _, id := range req.IDs {
+				done = append(done, control.DeadResult{ID: id, Did: "dropped"})
+			}
+			return done, nil
+		}))
+	require.NoError(t, err)
+	ids := make([]uint64, 250)
+	for i := range ids {
+		ids[i] = uint64(i + 1)
+	}
+	once := audit.NewFamily()
+	_, err = client.Letters(t.Context(), conn, client.Order{Once: once}, control.DeadDrop, ids)
+	require.Error(t, err)
+	<-gone
+	_, body := get(t, s, pathGiven+once)
+	require.NotContains(t, body, "the service has done it")
+	require.Contains(t, body, "100 of 250")
+}
