@@ -60,15 +60,23 @@ func outcomeWords(parts []audit.Ordered) (string, verdict.Level) {
 		case part.Ended.IsZero():
 			return "It was ordered, and is under way: it is not known yet what came of it.", verdict.OK
 		case part.Outcome == audit.Refused:
-			return "Nothing was done: " + text.Clean(part.Answer.Error) + ".", verdict.Warning
+			return "Nothing was done: " + whyNot(part) + ".", verdict.Warning
 		case part.Outcome != audit.OK:
-			return "It failed: " + text.Clean(part.Answer.Error) + ".", verdict.Problem
+			return "It failed: " + whyNot(part) + ".", verdict.Problem
 		}
 	}
 	if n, of := lettersOf(parts); n < of {
 		return fmt.Sprintf("Only %d of %d were ordered, and the service has done that; the others stay as they are.", n, of), verdict.Problem
 	}
 	return "It was ordered, and the service has done it.", verdict.OK
+}
+
+// whyNot is what the service said.
+func whyNot(part audit.Ordered) string {
+	if part.Answer == nil {
+		return "why is not there any more"
+	}
+	return text.Clean(part.Answer.Error)
 }
 
 // lettersOf counts the dead letters of the parts that were ordered, and those that the whole order was about.

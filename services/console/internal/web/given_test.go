@@ -71,3 +71,21 @@ func TestAPartOfAnOrderIsNotAll(t *testing.T) {
 	require.NotContains(t, body, "the service has done it")
 	require.Contains(t, body, "100 of 250")
 }
+
+// TestWhatAnOrderSaidIsGone: its record is there, and what belongs to it was lost with the bucket.
+func TestWhatAnOrderSaidIsGone(t *testing.T) {
+	t.Parallel()
+	conn, s := ordered(t)
+	serve(t, conn, topology.Publisher, control.On(control.Resume, func(context.Context, control.RunRequest) (control.ResumeAnswer, error) {
+		return control.ResumeAnswer{}, control.Refuse("not now")
+	}))
+	once := audit.NewFamily()
+	_, err := client.Resume(t.Context(), conn, client.Order{Once: once})
+	require.ErrorContains(t, err, "not now")
+	stream, err := conn.JS.Stream(t.Context(), "KV_"+topology.BucketAudit)
+	require.NoError(t, err)
+	require.NoError(t, stream.Purge(t.Context()))
+	code, body := get(t, s, pathGiven+once)
+	require.Equal(t, http.StatusOK, code)
+	require.Contains(t, body, "Nothing was done")
+}
