@@ -106,7 +106,7 @@ func (g *register) order(ctx context.Context, e Endpoint, r micro.Request) ([]by
 	}
 	id, err := g.log.Append(ctx, audit.Record{ID: once, Endpoint: e.Name, Kind: audit.Order, Caller: caller}, detail)
 	if errors.Is(err, audit.ErrTwice) {
-		return nil, Refuse("this order was given already, and is followed once: the audit has what came of it")
+		return nil, Refuse("this order was given already, or could not be recorded then, and is followed once at most: the audit has what came of it; if it has nothing, nothing was done: begin a new order")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the order is not given, since it cannot be recorded in the audit (bobosync check says what is missing in the broker): %w", err)

@@ -144,6 +144,32 @@ func TestWhatIsSaidIsNoName(t *testing.T) {
 	}
 }
 
+// TestAnOrderThatCouldNotBeRecordedIsNotSaidToBeGiven: not when it is sent again either.
+func TestAnOrderThatCouldNotBeRecordedIsNotSaidToBeGiven(t *testing.T) {
+	t.Parallel()
+	conn := provisioned(t)
+	defer serve(t, conn.NC, control.On(control.StopReplay, func(context.Context, control.StopRequest) (control.ReplayState, error) {
+		return control.ReplayState{}, errors.New("it was followed")
+	}))()
+	once := audit.NewFamily()
+	stop := func() error {
+		_, err := control.Ask[control.ReplayState](t.Context(), conn.NC, topology.Resolver, control.StopReplay, map[string]string{"once": once, "id": "1", "by": "j@pc"})
+		return err
+	}
+	stream, err := conn.JS.Stream(t.Context(), topology.StreamAudit)
+	require.NoError(t, err)
+	settings := stream.CachedInfo().Config
+	settings.MaxMsgSize = 1 // it takes nothing, as when the disk is full
+	_, err = conn.JS.UpdateStream(t.Context(), settings)
+	require.NoError(t, err)
+	require.ErrorContains(t, stop(), "cannot be recorded")
+	settings.MaxMsgSize = -1
+	_, err = conn.JS.UpdateStream(t.Context(), settings)
+	require.NoError(t, err)
+	require.ErrorContains(t, stop(), "if it has nothing, nothing was done")
+	require.Empty(t, entries(t, conn))
+}
+
 // TestAnOrderWithAnIdIsFollowedOnce: whichever instance gets it again, whatever it says then, and also if it was refused. Its parts are
 // found by the id.
 func TestAnOrderWithAnIdIsFollowedOnce(t *testing.T) {
