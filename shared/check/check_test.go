@@ -105,7 +105,9 @@ skipped  y       not tried: x has a problem
 // TestForeignNamesAreHarmless: what others named cannot repaint the verdict.
 func TestForeignNamesAreHarmless(t *testing.T) {
 	var b bytes.Buffer
-	require.NoError(t, Print(&b, []Result{{Check: "c\x1b[2J", Level: Problem, Message: "by Evil\n\x1b[32mok      all\u202e", Advice: "a\rb"}}, false))
+	require.NoError(t, Print(&b, []Result{{
+		Service: "s\x1b[2J", Check: "c\x1b[2J", Level: Problem + "\x1b[2J\n", Message: "by Evil\n\x1b[32mok      all\u202e", Advice: "a\rb",
+	}}, false))
 	require.Equal(t, 4, strings.Count(b.String(), "\n"))
 	require.NotContains(t, b.String(), "\x1b")
 	require.NotContains(t, b.String(), "\u202e")

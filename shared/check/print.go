@@ -24,7 +24,7 @@ func Print(w io.Writer, results []Result, colour bool) error {
 	}
 	out := text.To(w)
 	for _, r := range results {
-		level := text.Raw(fmt.Sprintf("%-7s", r.Level))
+		level := text.Raw(fmt.Sprintf("%-7s", text.Clean(string(r.Level)))) // a running service says it, which may be another program
 		if colour {
 			level = text.Raw(colours[r.Level]) + level + plain
 		}

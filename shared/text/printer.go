@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
 	"text/tabwriter"
 	"unicode/utf8"
@@ -98,8 +99,13 @@ func cleaned(args []any) []any {
 				list[j] = Clean(a[j])
 			}
 			clean[i] = list
+		case []byte:
+			clean[i] = Clean(string(a))
 		default:
 			clean[i] = arg
+			if v := reflect.ValueOf(arg); v.Kind() == reflect.String { // of a type of its own
+				clean[i] = Clean(v.String())
+			}
 		}
 	}
 	return clean

@@ -66,13 +66,16 @@ type named struct{ name string }
 
 func (n named) String() string { return n.name }
 
+// word is a text of a type of its own, as a service's answers have them.
+type word string
+
 // TestAPrintersLinesAreItsOwn: no argument begins a line or a colour, however it becomes a text.
 func TestAPrintersLinesAreItsOwn(t *testing.T) {
 	t.Parallel()
 	const evil = "x\n\x1b[32mOK\u202e"
 	var out bytes.Buffer
 	p := text.To(&out)
-	p.Printf("%s %v %q %-3s %v %d%s\n", evil, errors.New(evil), evil, named{evil}, []string{evil}, 7, text.Raw("\x1b[0m"))
+	p.Printf("%s %v %q %-3s %v %d%s %s%s\n", evil, errors.New(evil), evil, named{evil}, []string{evil}, 7, text.Raw("\x1b[0m"), word(evil), []byte(evil))
 	p.Line(evil)
 	p.Table([][]string{{"NAME"}, {evil}, {"a\tb"}})
 	require.NoError(t, p.Err())
