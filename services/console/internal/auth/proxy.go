@@ -109,11 +109,19 @@ func (p *proxies) addressOf(r *http.Request) string {
 		if !p.trusts(addr) {
 			break
 		}
-		next, err := netip.ParseAddr(strings.TrimSpace(hop))
+		next, err := hopOf(strings.TrimSpace(hop))
 		if err != nil {
 			break
 		}
 		addr = next.Unmap().WithZone("")
 	}
 	return addr.String()
+}
+
+// hopOf reads an address as proxies write it: some, such as IIS, with a port.
+func hopOf(text string) (netip.Addr, error) {
+	if with, err := netip.ParseAddrPort(text); err == nil {
+		return with.Addr(), nil
+	}
+	return netip.ParseAddr(strings.Trim(text, "[]"))
 }
