@@ -16,6 +16,7 @@ import (
 
 	"bobosync/shared/bus"
 	"bobosync/shared/cas"
+	"bobosync/shared/pause"
 	"bobosync/shared/topology"
 )
 
@@ -90,31 +91,29 @@ func LoadChains(ctx context.Context, js jetstream.JetStream) (Chains, error) {
 	return chains, err
 }
 
-// Load reads everything, or, for a caller who may not see the details of the records, all but those.
+// Load reads everything, or, for a caller who may not see the details of the records, all but those. What is recorded meanwhile does not look
+// like something that was removed or put in.
 func Load(ctx context.Context, js jetstream.JetStream) (Chains, error) {
+	before := map[topology.Service]End{}
+	if err := loadEnds(ctx, js, before); err != nil {
+		return Chains{}, err
+	}
 	chains, err := LoadChains(ctx, js)
 	if err != nil {
 		return chains, err
 	}
 	may, err := topology.MayRead(ctx, js.Conn(), bucketStream)
-	if err == nil && !may {
-		chains.Hidden = true
-		return chains, chains.loadEnds(ctx, js)
-	}
 	if err != nil {
+		return chains, err
+	}
+	chains.Hidden = !may
+	if err := chains.settle(ctx, js, before); err != nil || chains.Hidden {
 		return chains, err
 	}
 	details := map[string][]byte{}
 	err = bus.Read(ctx, js, bucketStream, bus.ReadFrom{}, func(data []byte, subject string) {
-		key := strings.TrimPrefix(subject, "$KV."+topology.BucketAudit+".")
-		service, isEnd := strings.CutPrefix(key, topology.AuditHead(""))
-		var end End
-		switch {
-		case len(data) == 0: // it was removed
-		case !isEnd:
-			details[key] = slices.Clone(data)
-		case json.Unmarshal(data, &end) == nil:
-			chains.Ends[topology.Service(service)] = end
+		if len(data) > 0 { // else it was removed
+			details[strings.TrimPrefix(subject, "$KV."+topology.BucketAudit+".")] = slices.Clone(data)
 		}
 	})
 	for i, l := range chains.Links {
@@ -129,8 +128,46 @@ func Load(ctx context.Context, js jetstream.JetStream) (Chains, error) {
 // bucketStream is the stream that holds the bucket.
 const bucketStream = "KV_" + topology.BucketAudit
 
+const (
+	// settleEvery is the delay before it is looked again whether a service has noted where its chain ends.
+	settleEvery = 100 * time.Millisecond
+	// justNow is how old a record may be whose service may be about to note it.
+	justNow = time.Minute
+)
+
+// settle fills in where the chains ended before they were read, and leaves out what was recorded since. A service notes the end just after it
+// has written a record, so it may have to be waited for.
+func (b *Chains) settle(ctx context.Context, js jetstream.JetStream, before map[topology.Service]End) error {
+	now := map[topology.Service]End{}
+	for until := time.Now().Add(appendTimeout); ; {
+		if err := loadEnds(ctx, js, now); err != nil {
+			return err
+		}
+		if !b.awaited(now) || time.Now().After(until) {
+			break
+		}
+		if err := pause.For(ctx, settleEvery); err != nil {
+			return err
+		}
+	}
+	b.Ends = before
+	b.Links = slices.DeleteFunc(b.Links, func(l Link) bool {
+		end, err := after(l.Data)
+		return err == nil && end.N > before[l.Service].N && end.N <= now[l.Service].N
+	})
+	return nil
+}
+
+// awaited reports whether a service may be about to note that its chain ends later than it has said.
+func (b *Chains) awaited(said map[topology.Service]End) bool {
+	return slices.ContainsFunc(b.Links, func(l Link) bool {
+		end, err := after(l.Data)
+		return err == nil && end.N > said[l.Service].N && time.Since(end.At).Abs() < justNow
+	})
+}
+
 // loadEnds reads where the services say that their chains end.
-func (b Chains) loadEnds(ctx context.Context, js jetstream.JetStream) error {
+func loadEnds(ctx context.Context, js jetstream.JetStream, ends map[topology.Service]End) error {
 	kv, err := js.KeyValue(ctx, topology.BucketAudit)
 	if err != nil {
 		return fmt.Errorf("open bucket %s: %w", topology.BucketAudit, err)
@@ -142,7 +179,7 @@ func (b Chains) loadEnds(ctx context.Context, js jetstream.JetStream) error {
 		}
 		var end End
 		if value != nil && json.Unmarshal(value, &end) == nil {
-			b.Ends[service] = end
+			ends[service] = end
 		}
 	}
 	return nil
