@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -54,7 +55,17 @@ func inWord(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }
 func (n Names) In(data []byte) bool { return n.find(data, n.Are) }
 
 // MentionedIn reports whether one of the names is anywhere in a message as a word.
-func (n Names) MentionedIn(data []byte) bool { return n.find(data, n.Within) }
+func (n Names) MentionedIn(data []byte) bool { return n.find(data, n.mentionedBy) }
+
+// mentionedBy is Within for a text of a message. One that is a moment names nobody, though an id may be its year or its seconds: without
+// it, the message could not be read any more.
+func (n Names) mentionedBy(s string) bool {
+	if !n.Within(s) {
+		return false
+	}
+	_, err := time.Parse(time.RFC3339, s)
+	return err != nil
+}
 
 func (n Names) find(data []byte, is func(string) bool) bool {
 	if !n.mayBeIn(data) {
@@ -108,7 +119,7 @@ func nextText(data []byte) (s string, rest []byte, more bool) {
 	}
 }
 
-// Redact replaces each text of a JSON value that has one of the names in it by Gone.
+// Redact replaces each text of a JSON value that has one of the names in it by Gone, but for moments.
 func (n Names) Redact(data json.RawMessage) (json.RawMessage, error) {
 	if len(data) == 0 {
 		return data, nil
@@ -125,7 +136,7 @@ func (n Names) Redact(data json.RawMessage) (json.RawMessage, error) {
 func (n Names) redact(v any) any {
 	switch v := v.(type) {
 	case string:
-		if n.Within(v) {
+		if n.mentionedBy(v) {
 			return Gone
 		}
 	case []any:

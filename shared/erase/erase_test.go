@@ -54,3 +54,17 @@ func TestRedact(t *testing.T) {
 	_, err = bond.Redact(json.RawMessage(`{`))
 	require.Error(t, err)
 }
+
+// TestAMomentNamesNobody: an employee id of two or four digits is in many of them, and who reads the message expects a moment there.
+func TestAMomentNamesNobody(t *testing.T) {
+	t.Parallel()
+	for _, employee := range []string{"2026", "30", "11"} {
+		n := erase.Names{Employee: employee}
+		data := `{"at":"2026-07-30T12:11:30Z","local":"2026-07-30T12:11:30.5+11:30"}`
+		require.False(t, n.MentionedIn([]byte(data)), employee)
+		got, err := n.Redact(json.RawMessage(data))
+		require.NoError(t, err)
+		require.JSONEq(t, data, string(got))
+		require.True(t, n.MentionedIn([]byte(`{"why":"`+employee+` asked"}`)), employee)
+	}
+}

@@ -170,6 +170,6 @@ func (e *Eraser) forget(ctx context.Context, v *survey) error {
 		return err
 	}
 	r.Stats.Forget([]string{v.Employee})
-	r.Holds.Groups.Erase(v.Users)
+	r.Holds.Groups.Erase(v.Names)
 	return nil
 }

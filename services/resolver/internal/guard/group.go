@@ -12,7 +12,9 @@ import (
 	"strings"
 	"time"
 
+	"bobosync/shared/erase"
 	"bobosync/shared/event"
+	"bobosync/shared/topology"
 )
 
 // Group is the users of one mass change, who are decided about together. Its JSON form is stored.
@@ -97,6 +99,26 @@ func (g *Group) Clone() *Group {
 	}
 	maps.Copy(c.Users, g.Users)
 	return &c
+}
+
+// Without returns the group without a person: the group itself if the person is not in it. Its rows are numbers, and name nobody.
+func (g *Group) Without(n erase.Names) *Group {
+	named := func(user string, _ int64) bool {
+		return n.Are(user) || slices.ContainsFunc(n.Users, func(u string) bool { return topology.NormalUsername(u) == user })
+	}
+	users := maps.Clone(g.Users)
+	maps.DeleteFunc(users, named)
+	said := g.Decision != nil && n.Within(g.Decision.Reason)
+	if len(users) == len(g.Users) && !said {
+		return g
+	}
+	without := *g
+	without.Users = users
+	if said {
+		d := *g.Decision
+		d.Reason, without.Decision = erase.Gone, &d
+	}
+	return &without
 }
 
 // AddRow adds a row of a latest event.

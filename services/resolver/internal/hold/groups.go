@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"bobosync/services/resolver/internal/guard"
+	"bobosync/shared/erase"
 	"bobosync/shared/topology"
 )
 
@@ -112,15 +113,11 @@ func (l *Groups) Awaits(users []string) bool {
 	return false
 }
 
-// Erase removes unmanaged users from the holds.
-func (l *Groups) Erase(users []string) {
-	for _, g := range l.byID {
-		before := len(g.Users)
-		for _, user := range users {
-			delete(g.Users, topology.NormalUsername(user))
-		}
-		if len(g.Users) < before {
-			l.unsynced[g.ID] = true
+// Erase removes a person from the holds.
+func (l *Groups) Erase(n erase.Names) {
+	for _, g := range l.All() {
+		if without := g.Without(n); without != g {
+			l.put(without)
 		}
 	}
 }

@@ -3,28 +3,25 @@ package store
 // This file erases a worker from the store.
 
 import (
-	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"strings"
 
 	"go.etcd.io/bbolt"
 
+	"bobosync/services/resolver/internal/guard"
 	"bobosync/shared/erase"
 )
 
-// Erase deletes a worker, also from what is kept of replays and mass changes. Then the file is rewritten, so that no free page holds
-// anything of him.
+// Erase deletes a worker, also from what is kept of mass changes; what is kept of replays names nobody. Then the file is rewritten, so
+// that no free page holds anything of him.
 func (s *Store) Erase(ctx context.Context, n erase.Names) error {
 	err := s.db.Update(func(tx *bbolt.Tx) error {
 		if err := tx.Bucket(workersBucket).Delete([]byte(n.Employee)); err != nil {
 			return err
 		}
-		for _, name := range [][]byte{replaysBucket, guardBucket} {
-			if err := redact(tx.Bucket(name), n); err != nil {
-				return err
-			}
-		}
-		return nil
+		return eraseFromHolds(tx.Bucket(guardBucket), n)
 	})
 	if err == nil {
 		err = s.db.Compact(ctx)
@@ -35,21 +32,24 @@ func (s *Store) Erase(ctx context.Context, n erase.Names) error {
 	return nil
 }
 
-// redact removes a person from a bucket of JSON values.
-func redact(b *bbolt.Bucket, n erase.Names) error {
-	changed := map[string][]byte{}
+// eraseFromHolds removes a person from the holds. They are not searched as texts: a number of a row may be somebody's id.
+func eraseFromHolds(b *bbolt.Bucket, n erase.Names) error {
+	changed := map[string]any{}
 	err := b.ForEach(func(k, data []byte) error {
-		if !n.MentionedIn(data) {
+		if !strings.HasPrefix(string(k), holdPrefix) {
 			return nil
 		}
-		without, err := n.Redact(bytes.Clone(data))
-		changed[string(k)] = without
-		return err
-	})
-	for k, data := range changed {
-		if err == nil {
-			err = b.Put([]byte(k), data)
+		g := &guard.Group{}
+		if err := json.Unmarshal(data, g); err != nil {
+			return fmt.Errorf("read a hold: %w", err)
 		}
+		if without := g.Without(n); without != g {
+			changed[string(k)] = without
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
-	return err
+	return putAll(b, changed)
 }

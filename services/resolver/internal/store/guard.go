@@ -38,14 +38,8 @@ func (c *GuardChange) put(b *bbolt.Bucket) error {
 	for _, g := range c.Groups {
 		values[holdPrefix+g.ID] = g
 	}
-	for key, v := range values {
-		data, err := json.Marshal(v)
-		if err == nil {
-			err = b.Put([]byte(key), data)
-		}
-		if err != nil {
-			return fmt.Errorf("write the guard's state: %w", err)
-		}
+	if err := putAll(b, values); err != nil {
+		return err
 	}
 
 	first := func() []byte {
@@ -55,6 +49,19 @@ func (c *GuardChange) put(b *bbolt.Bucket) error {
 	for k := first(); strings.HasPrefix(string(k), hourPrefix) && string(k) < hourPrefix+c.Before; k = first() {
 		if err := b.Delete(k); err != nil {
 			return fmt.Errorf("forget an hour: %w", err)
+		}
+	}
+	return nil
+}
+
+func putAll(b *bbolt.Bucket, values map[string]any) error {
+	for key, v := range values {
+		data, err := json.Marshal(v)
+		if err == nil {
+			err = b.Put([]byte(key), data)
+		}
+		if err != nil {
+			return fmt.Errorf("write the guard's state: %w", err)
 		}
 	}
 	return nil
