@@ -110,7 +110,7 @@ func (p *publisher) read(items []*bus.Item) []job {
 func (p *publisher) prepare(u event.Update, item *bus.Item) job {
 	j := job{update: u, item: item, status: athoc.DutyStatus{Username: u.User}}
 	lifetime := p.cfg.Lifetime.Duration()
-	j.expired = u.On && lifetime > 0 && p.now().Sub(time.Unix(u.At, 0)) > lifetime
+	j.expired = u.On && !u.Keep && lifetime > 0 && p.now().Sub(time.Unix(u.At, 0)) > lifetime
 	if u.On && !j.expired {
 		j.status.Since = time.Unix(u.At, 0)
 	}

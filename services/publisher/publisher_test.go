@@ -215,6 +215,20 @@ func TestDutyThatExpiredWhileItWaitedIsNotShown(t *testing.T) {
 	}
 }
 
+// TestDutyThatAPersonWantsToStayIsShown: however old it is.
+func TestDutyThatAPersonWantsToStayIsShown(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1, nil)
+	u := b.wants(user(1), 60*25, true)
+	u.Keep = true
+	_, err := b.conn.JS.Publish(t.Context(), topology.UpdatesSubject(u.User), event.Encode(&u))
+	require.NoError(t, err)
+	b.start()
+	b.outcomes(map[string]event.Outcome{user(1): event.Applied})
+	require.Equal(t, time.Unix(u.At, 0).UTC().Format(sim.DateLayout), b.athoc.DutyState()[user(1)])
+	require.True(t, b.answers()[user(1)][0].On)
+}
+
 // TestEachUsersOwnOutcome: the table of outcomes for one user. Of a batch, each user gets what is theirs.
 func TestEachUsersOwnOutcome(t *testing.T) {
 	t.Parallel()

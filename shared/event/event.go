@@ -139,6 +139,8 @@ type Update struct {
 	// no worker is mapped to.
 	File   string `json:"file,omitempty"`
 	Reason Reason `json:"reason"`
+	// Keep: a person wants the duty to stay, so it is sent however old it is.
+	Keep bool `json:"keep,omitempty"`
 }
 
 // Acks carries the outcomes of many rows to ingest, and AtHoc's answers to the resolver, on bobo.acks.

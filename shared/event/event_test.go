@@ -40,6 +40,9 @@ func samples() map[string]Versioned {
 		"update": &Update{
 			User: "john.doe@example.org", Employee: "01234", On: true, At: at.Unix(), Version: version, File: file, Reason: ReasonEvent,
 		},
+		"update_keep": &Update{ // later than update
+			User: "john.doe@example.org", Employee: "01234", On: true, At: at.Unix(), Version: version, File: file, Reason: ReasonReplay, Keep: true,
+		},
 		"acks": &Acks{
 			From: "publisher",
 			Rows: []FileRows{{File: file, Outcome: Superseded, Rows: Rows(4, 5, 6, 9)}},
@@ -99,7 +102,7 @@ func TestGolden(t *testing.T) {
 			require.Equal(t, string(want), string(got))
 
 			read := map[string]Versioned{
-				"entries": &Entries{}, "entries_feed": &Entries{}, "entries_ahead": &Entries{}, "recovered": &Recovered{}, "memory": &StoreEpoch{}, "update": &Update{}, "acks": &Acks{}, "acks_waited": &Acks{},
+				"entries": &Entries{}, "entries_feed": &Entries{}, "entries_ahead": &Entries{}, "recovered": &Recovered{}, "memory": &StoreEpoch{}, "update": &Update{}, "update_keep": &Update{}, "acks": &Acks{}, "acks_waited": &Acks{},
 				"acks_calls": &Acks{}, "calling": &Calling{}, "told": &Delivery{}, "books": &HistoryInfo{}, "mark": &Mark{}, "mark_part": &Mark{}, "mapping_chunk": &MappingChunk{}, "dead_letter": &DeadLetter{},
 			}[name]
 			require.NoError(t, Decode(want, read))

@@ -23,8 +23,11 @@ type Withheld struct {
 
 // stale reports whether the latest event is duty that is too old to be shown. A person may have rejected that it is cleared.
 func (w *Worker) stale(now time.Time, rules Rules) bool {
-	return rules.Stale(w.Latest.On, w.Latest.At, now) && (w.Withheld == nil || !w.Withheld.Event.sameRow(w.Latest))
+	return rules.Stale(w.Latest.On, w.Latest.At, now) && !w.kept(w.Latest)
 }
+
+// kept reports whether a person has rejected that the duty of an event is cleared for its age.
+func (w *Worker) kept(e Event) bool { return w.Withheld != nil && w.Withheld.Event.sameRow(e) }
 
 // SentOn reports whether AtHoc was sent last that a user of this worker is on duty. What was sent may be forgotten, with the state store and
 // the table of updates; then the previous event shows it, which was settled.
@@ -67,10 +70,11 @@ func (w *Worker) Reject() *Event {
 	return &rejected
 }
 
-// KeepDuty leaves stale duty as it is, since a person wants that.
+// KeepDuty leaves stale duty as it is, since a person wants that. If its row awaits its outcome, AtHoc has an earlier duty, and is sent
+// this one.
 func (w *Worker) KeepDuty() {
 	w.Withheld = &Withheld{Event: w.Latest, Group: w.Hold.Group}
-	w.Hold, w.Unresolved, w.Prior = nil, w.Sending, nil
+	w.Hold, w.Unresolved, w.Prior = nil, w.Sending || w.Open, nil
 }
 
 // Readmit accepts a rejected event after all. It reports whether it is the latest again; otherwise a newer one has won

@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"bobosync/shared/event"
 )
 
 // TestWhatWasLostIsSentAfterARejection: the status before was lost with the broker's store, and then a newer event was held. When that is
@@ -38,4 +40,43 @@ func TestWhatWasLostIsSentAfterARejection(t *testing.T) {
 	w.Keep(Hold{Group: "g"})
 	w.KeepDuty()
 	require.True(t, w.Unresolved)
+}
+
+// TestDutyThatAPersonWantsToStayIsKept: its row gets an outcome if it has none yet, and whatever sends the status again later says that it is
+// not to be cleared on its way.
+func TestDutyThatAPersonWantsToStayIsKept(t *testing.T) {
+	t.Parallel()
+	var w Worker
+	first, _ := resolveNow(&w, booking(26, 1, true), "user")
+	require.Nil(t, first, "it was never sent anything")
+	w.Sent = &Sent{User: "user", File: "f", Version: booking(30, 0, true).Version, On: true, At: booking(30, 0, true).At}
+
+	e := booking(25, 2, true) // newer than what AtHoc was sent, and stale as well
+	w.Take(e, false)
+	w.Keep(Hold{Group: "stale-1"})
+	w.InDoubt = 1
+	repeated := w
+	u := repeated.Repeat("1", noon)
+	require.True(t, u.On && u.Keep, "what is held is not cleared by the way")
+	w.InDoubt = 0
+
+	w.KeepDuty()
+	require.True(t, w.Unresolved, "the row awaits its outcome")
+	u, outcome := w.Resolve("1", "user", event.ReasonEvent, noon, rules)
+	require.NotNil(t, u)
+	require.Equal(t, event.Pending, outcome)
+	require.Equal(t, []any{true, e.At, true}, []any{u.On, u.At, u.Keep})
+	require.True(t, w.Answer(answer(u, event.Applied), rules))
+	require.False(t, w.Open)
+	for _, reason := range []event.Reason{event.ReasonReplay, event.ReasonReconcile} {
+		again := w
+		u = again.Again("1", "user", reason, noon, rules)
+		require.True(t, u.On && u.Keep, reason)
+	}
+	w.InDoubt = 1
+	u = w.Repeat("1", noon)
+	require.True(t, u.On && u.Keep)
+
+	u, _ = resolveNow(&w, booking(1, 3, true), "user")
+	require.True(t, u.On && !u.Keep, "a newer duty ages like any other")
 }

@@ -38,9 +38,11 @@ type Sent struct {
 	At      int64         `cbor:"5,keyasint"`
 }
 
-// update is the update that says so.
-func (s Sent) update(employee string, reason event.Reason) *event.Update {
-	return &event.Update{User: s.User, Employee: employee, On: s.On, At: s.At, Version: s.Version, File: s.File, Reason: reason}
+// update is the update that says so. Keep is for duty: a person wants it to stay.
+func (s Sent) update(employee string, reason event.Reason, keep bool) *event.Update {
+	return &event.Update{
+		User: s.User, Employee: employee, On: s.On, At: s.At, Version: s.Version, File: s.File, Reason: reason, Keep: s.On && keep,
+	}
 }
 
 // Confirmed is AtHoc's last answer for a worker.
@@ -206,7 +208,7 @@ func (w *Worker) send(employee string, want Sent, reason event.Reason) *event.Up
 		w.Confirmed = nil // it answers an earlier update with the same event, and this one's answer is awaited
 	}
 	w.Sent, w.Sending, w.Replay = &want, false, "" // whatever is sent now, a replay need not send it again
-	return want.update(employee, reason)
+	return want.update(employee, reason, w.kept(w.Latest))
 }
 
 // known returns AtHoc's answer to what is wanted, and reports whether it is known.
@@ -255,7 +257,7 @@ func (w *Worker) Repeat(employee string, now time.Time) *event.Update {
 		return nil
 	}
 	w.Confirmed = nil // it is not known what AtHoc holds until the answer to this one
-	return w.Sent.update(employee, event.ReasonRepeat)
+	return w.Sent.update(employee, event.ReasonRepeat, w.Hold != nil || w.kept(Event{Version: w.Sent.Version, File: w.Sent.File}))
 }
 
 // Unconfirmed reports whether the last update that was published still waits for AtHoc's answer.
