@@ -432,3 +432,18 @@ func (b *bench) answerAll() {
 	}
 	b.idle()
 }
+
+// TestNothingIsSentForWhomNothingWasBooked: a call that cleared the stale duty of a user got no answer, and all that is known of the worker is
+// that. When the worker gets another user, that one is sent nothing: nobody has booked anything.
+func TestNothingIsSentForWhomNothingWasBooked(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.ready()
+	sent := b.record()
+	b.answered(event.Update{User: "one@example.org"}, event.Pending, time.Now().Add(-time.Hour))
+	b.mapping("m2", map[string]string{"00001": "another@example.org", "00002": "Two@example.org"})
+	b.file("a", 1, booked("00002", 10, true))
+	b.wants(map[string]bool{"Two@example.org": true})
+	b.idle()
+	require.Len(t, sent(), 1, "the other worker's: %+v", sent())
+}

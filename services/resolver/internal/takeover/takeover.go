@@ -149,8 +149,8 @@ func (t *Takeover) apply(ctx context.Context, next *mapping.Index, users map[str
 // reports whether it did. AtHoc's last answer then no longer counts: the user may have been another worker's meanwhile, and hold that
 // worker's status.
 func remap(w *latest.Worker, before, user string) bool {
-	if user == "" {
-		return false // no user to send to
+	if user == "" || !w.Known() {
+		return false // no user to send to, or nothing to send: all that is known is a call without an answer, or a rejected event
 	}
 	another := topology.NormalUsername(before) != topology.NormalUsername(user)
 	elsewhere := w.Sent != nil && topology.NormalUsername(w.Sent.User) != topology.NormalUsername(user)
