@@ -65,8 +65,8 @@ func (k *Keeper) read(ctx context.Context, at time.Time) (*moment, error) {
 	if err != nil {
 		return nil, err
 	}
-	late := at.Add(k.lateness + k.longest).UnixMilli()
-	deliveries, _, err := k.reader.readFrom(ctx, mark, func(t event.Delivery, _ time.Time) bool { return t.Call.Sent <= late })
+	late := at.Add(k.lateness + k.longest)
+	deliveries, _, err := k.reader.readFrom(ctx, mark, func(t event.Delivery, _ time.Time) bool { return !endsReading(t, late) })
 	if err != nil {
 		return nil, err
 	}
@@ -74,6 +74,12 @@ func (k *Keeper) read(ctx context.Context, at time.Time) (*moment, error) {
 		deliveries.add(stored{Delivery: t})
 	}
 	return &moment{at: at, read: k.now(), answer: onDuty(deliveries, info, at)}, nil
+}
+
+// endsReading reports whether what follows in the stream was sent later than a moment as well. Behind a call without an answer that need
+// not be so: what a killed publisher has left is stored when the resolver starts, before the answers that wait for it.
+func endsReading(t event.Delivery, late time.Time) bool {
+	return t.Outcome != event.Pending && t.Call.Sent > late.UnixMilli()
 }
 
 // page is the part of an answer that lists those behind a username.

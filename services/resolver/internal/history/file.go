@@ -47,7 +47,7 @@ func (k *Keeper) FileCalls(ctx context.Context, req control.FileCallsRequest) (c
 		if t.File == req.File && t.Row > req.After {
 			found = append(found, t)
 		}
-		return t.Call.Sent <= late.UnixMilli()
+		return !endsReading(t, late)
 	})
 	if err := errors.Join(err, failed); err != nil {
 		return answer, err

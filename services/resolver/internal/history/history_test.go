@@ -242,6 +242,34 @@ func TestAPublisherIsKilled(t *testing.T) {
 	require.ErrorIs(t, err, jetstream.ErrKeyNotFound, "what cannot be read is not tried for ever")
 }
 
+// TestACallThatWasLostWhileTheResolverWasDown: it is stored at the start, before the answers of earlier calls, which count all the same.
+func TestACallThatWasLostWhileTheResolverWasDown(t *testing.T) {
+	b := newBench(t)
+	kv, err := b.conn.JS.KeyValue(t.Context(), topology.BucketCalls)
+	require.NoError(t, err)
+	down := b.now
+	calling := event.Calling{Calls: []event.Attempt{{
+		Call: event.Call{ID: "lost", Publisher: "p", Sent: down.Add(50 * time.Minute).UnixMilli(), Users: 1}, Files: []string{"g"},
+		Whom: []event.Sent{{User: "User7", Employee: "7", On: true, At: 1, File: 1, Row: 3}},
+	}}}
+	_, err = kv.Put(t.Context(), topology.CallsKey("p"), event.Encode(&calling))
+	require.NoError(t, err)
+	b.now = down.Add(time.Hour)
+	b.keeper = b.begin()
+	require.NoError(t, b.keeper.Record(t.Context(), []Answered{
+		{Acks: answers("first", 1, 2, true, down.Add(2*time.Minute)), Sequence: 1, Stored: down.Add(2 * time.Minute)},
+	}))
+
+	at := down.Add(10 * time.Minute)
+	require.Equal(t, history.On, b.past("1", at, 10).State)
+	duty, err := b.keeper.OnDuty(t.Context(), control.OnDutyRequest{At: at})
+	require.NoError(t, err)
+	require.Equal(t, 2, duty.Total)
+	calls, err := b.keeper.FileCalls(t.Context(), control.FileCallsRequest{File: "f", From: down, To: at})
+	require.NoError(t, err)
+	require.Len(t, calls.Deliveries, 2)
+}
+
 // TestALostHistoryIsMadeAnew of the answers that the broker still has, and says since when it is complete; and answers that were lost
 // make a time uncertain.
 func TestALostHistoryIsMadeAnew(t *testing.T) {
