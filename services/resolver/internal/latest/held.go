@@ -23,8 +23,11 @@ type Withheld struct {
 
 // stale reports whether the latest event is duty that is too old to be shown. A person may have rejected that it is cleared.
 func (w *Worker) stale(now time.Time, rules Rules) bool {
-	return rules.Stale(w.Latest.On, w.Latest.At, now) && !w.kept(w.Latest)
+	return rules.Stale(w.Latest.On, w.Latest.At, now) && !w.Kept()
 }
+
+// Kept reports whether the latest event is duty of which a person has rejected that it is cleared for its age.
+func (w *Worker) Kept() bool { return w.kept(w.Latest) }
 
 // kept reports whether a person has rejected that the duty of an event is cleared for its age.
 func (w *Worker) kept(e Event) bool { return w.Withheld != nil && w.Withheld.Event.sameRow(e) }

@@ -208,7 +208,7 @@ func (w *Worker) send(employee string, want Sent, reason event.Reason) *event.Up
 		w.Confirmed = nil // it answers an earlier update with the same event, and this one's answer is awaited
 	}
 	w.Sent, w.Sending, w.Replay = &want, false, "" // whatever is sent now, a replay need not send it again
-	return want.update(employee, reason, w.kept(w.Latest))
+	return want.update(employee, reason, w.Kept())
 }
 
 // known returns AtHoc's answer to what is wanted, and reports whether it is known.

@@ -58,6 +58,12 @@ func TestDescribe(t *testing.T) {
 			"AtHoc was sent nothing, and what it held before is cleared when it is stale as well"},
 		{sent(2, true, answered(event.Applied), func(w *latest.Worker) { w.Replay = "r" }), "bond", time.Time{}, "on duty since " + text(2) + "; confirmed by AtHoc at " + text(1) + "; a replay sends it again"},
 		{sent(2, true, answered(event.Applied), func(w *latest.Worker) { w.InDoubt = at(-1).Unix() }), "bond", time.Time{}, "on duty since " + text(2) + "; confirmed by AtHoc at " + text(1) + "; it is resent at " + text(-1) + ", since a call got no answer"},
+		{sent(2, false, answered(event.Applied), func(w *latest.Worker) { w.Keep(latest.Hold{Group: "off-1", Seq: 1}) }), "bond", time.Time{}, "off duty since " + text(2) +
+			"; not sent: it is part of the mass change off-1, which waits until a person decides, see bobosync held show off-1"},
+		{sent(30, true, answered(event.Applied), func(w *latest.Worker) {
+			w.Keep(latest.Hold{Group: "stale-1", Seq: 1})
+			w.KeepDuty()
+		}), "bond", time.Time{}, "on duty since " + text(30) + ", longer ago than AUTO_CLEANUP_HOURS, but a person has rejected that it is cleared; confirmed by AtHoc at " + text(1)},
 	} {
 		require.Equal(t, c.want, describe(c.worker, c.user, c.published, now, rules))
 	}

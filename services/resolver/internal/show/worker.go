@@ -151,6 +151,9 @@ func describe(w latest.Worker, user string, published, now time.Time, rules late
 	stale := rules.Stale(w.Latest.On, w.Latest.At, now)
 	what := "off duty since " + moment(w.Latest.At)
 	switch {
+	case stale && w.Kept():
+		stale = false
+		what = "on duty since " + moment(w.Latest.At) + ", longer ago than AUTO_CLEANUP_HOURS, but a person has rejected that it is cleared"
 	case stale:
 		what = "booked on at " + moment(w.Latest.At) + ", longer ago than AUTO_CLEANUP_HOURS, so it counts as off duty"
 	case w.Latest.On:
@@ -165,6 +168,8 @@ func describe(w latest.Worker, user string, published, now time.Time, rules late
 // progress says how far the latest status of a worker with a user has come.
 func progress(w latest.Worker, published time.Time, stale bool) string {
 	switch {
+	case w.Hold != nil:
+		return "not sent: it is part of the mass change " + w.Hold.Group + ", which waits until a person decides, see bobosync held show " + w.Hold.Group
 	case w.Unresolved:
 		return "not sent yet: more entries are read first, or AtHoc has enough to do"
 	case w.Sent == nil && stale:
