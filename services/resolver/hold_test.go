@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -192,6 +193,22 @@ func TestAMassChangeWaitsForAPerson(t *testing.T) {
 		_, err = b.decide(control.HeldDecision{ID: g.ID, Token: set.Token, Approve: true})
 		refused(t, err, "decided")
 	})
+}
+
+// TestAUserSpeltInAnotherWayIsTheSame: AtHoc writes the usernames with capital letters now; who books off is counted all the same.
+func TestAUserSpeltInAnotherWayIsTheSame(t *testing.T) {
+	t.Parallel()
+	b, _ := guarded(t, 10)
+	users := crew(10)
+	for employee, user := range users {
+		users[employee] = strings.ToUpper(user)
+	}
+	b.mapping("m2", users)
+	b.idle()
+	sent := b.record()
+	b.file("off", 2, all(6, 60, false)...)
+	b.held(1, 6)
+	require.Empty(t, sent())
 }
 
 func TestWhatIsRejectedNeverCounts(t *testing.T) {

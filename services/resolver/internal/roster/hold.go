@@ -9,6 +9,7 @@ import (
 	"bobosync/services/resolver/internal/hold"
 	"bobosync/services/resolver/internal/latest"
 	"bobosync/shared/event"
+	"bobosync/shared/topology"
 )
 
 // hold removes from a changeset what has to wait for a person; it is nil if no status changes. What is held is saved with the
@@ -59,7 +60,7 @@ func (r *Roster) change(c *Changeset, u *event.Update) (hold.Change, bool) {
 // counts. clearing is the kind of clearing duty for its age.
 func Kind(w *latest.Worker, u *event.Update, clearing guard.Kind) (guard.Kind, bool) {
 	switch sentOn := w.SentOn(); {
-	case w.Passed, w.Sent != nil && w.Sent.User != u.User: // another user's status is not this one's
+	case w.Passed, w.Sent != nil && topology.NormalUsername(w.Sent.User) != topology.NormalUsername(u.User): // another user's status is not this one's
 		return "", false
 	case sentOn && !u.On && w.Latest.On:
 		return clearing, true
