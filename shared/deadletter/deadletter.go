@@ -23,11 +23,19 @@ type Letter struct {
 	id string
 }
 
+// maxPayload is the most of a message that is kept. Its JSON form is longer by a third, and the broker takes messages of 1 MB.
+const maxPayload = 700 << 10
+
 // New returns the letter of a service about an item. The reason is free of personal data.
 func New(service topology.Service, item *bus.Item, reason string) Letter {
+	payload := item.Data
+	if len(payload) > maxPayload {
+		payload = payload[:maxPayload]
+		reason = fmt.Sprintf("%s (of its %d bytes the first %d are kept)", reason, len(item.Data), maxPayload)
+	}
 	return Letter{
 		DeadLetter: event.DeadLetter{
-			Service: string(service), Reason: reason, Subject: item.Subject, Payload: item.Data,
+			Service: string(service), Reason: reason, Subject: item.Subject, Payload: payload,
 			Attempts: item.NumDelivered, First: item.Time.UTC(), Died: time.Now().UTC(),
 		},
 		id: fmt.Sprintf("%s-%s-%d-%d", service, item.Stream, item.Sequence, item.Time.UnixNano()),

@@ -2,6 +2,7 @@ package deadletter_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -126,4 +127,20 @@ func TestWhatCannotBeKeptComesAgain(t *testing.T) {
 	letters := r.done()
 	require.Len(t, letters, 1)
 	require.Greater(t, letters[0].Attempts, uint64(1))
+}
+
+// TestWhatIsTooLargeForALetterIsCut: a letter must fit into a message, or what it is about would come again for ever, with all that comes
+// with it.
+func TestWhatIsTooLargeForALetterIsCut(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(m *message.Message) error {
+		bus.BatchFrom(m.Context()).Items[0].Term("cannot be read")
+		return nil
+	})
+	r.keep()
+	r.send(strings.Repeat("x", 1_000_000))
+	letters := r.done()
+	require.Len(t, letters, 1)
+	require.Len(t, letters[0].Payload, 700<<10)
+	require.Equal(t, "cannot be read (of its 1000000 bytes the first 716800 are kept)", letters[0].Reason)
 }
