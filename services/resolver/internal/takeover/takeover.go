@@ -122,6 +122,11 @@ func (t *Takeover) apply(ctx context.Context, next *mapping.Index, users map[str
 	if err != nil {
 		return fmt.Errorf("compare the mapping with the workers: %w", err)
 	}
+	if forgotten { // first: once the mapping is in force, nobody knows any more who is new in it
+		if err := t.reread(ctx); err != nil {
+			return err
+		}
+	}
 	// A worker who is marked though the mapping is not stored is resolved again, with the previous mapping.
 	if err := r.Save(ctx, change); err != nil {
 		return err
@@ -130,11 +135,6 @@ func (t *Takeover) apply(ctx context.Context, next *mapping.Index, users map[str
 		return err
 	}
 	r.SetMapping(next)
-	if forgotten {
-		if err := t.reread(ctx); err != nil {
-			return err
-		}
-	}
 
 	follows, err := t.releaser.Release(ctx)
 	if err != nil {
