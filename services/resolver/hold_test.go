@@ -329,6 +329,41 @@ func TestHoldsOutliveEveryStateStore(t *testing.T) {
 	}
 }
 
+// TestNothingIsDecidedBeforeAllIsKnownAgain: the state store was lost, and only some of those who are held have been read again. An approval
+// would be for the others too, whom nobody was shown.
+func TestNothingIsDecidedBeforeAllIsKnownAgain(t *testing.T) {
+	t.Parallel()
+	b, _ := guarded(t, 10)
+	off := all(6, 60, false)
+	b.file("off", 2, off...)
+	g := b.held(1, 6)
+	kv, err := b.conn.JS.KeyValue(t.Context(), topology.BucketState)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		entry, err := kv.Get(t.Context(), topology.KeyGuardHistory)
+		return err == nil && bytes.Contains(entry.Value(), []byte(g.ID))
+	}, timeout, 5*time.Millisecond)
+	entry, err := kv.Get(t.Context(), topology.KeyResolverEpoch)
+	require.NoError(t, err)
+	var epoch event.StoreEpoch
+	require.NoError(t, event.Decode(entry.Value(), &epoch))
+	b.stop()
+	require.NoError(t, os.Remove(filepath.Join(b.cfg.Data.Directory, "resolver.db")))
+	b.start()
+	b.file("off", 2, off[:2]...)
+	b.held(1, 2)
+	_, err = b.decide(control.HeldDecision{ID: g.ID, Token: b.shown(g.ID).Token, Approve: true})
+	refused(t, err, "making good")
+	b.file("off", 2, off...)
+	b.recovered(epoch.Epoch)
+	b.idle()
+	b.held(1, 6)
+	b.eventually(b.onDuty, 10)
+	_, err = b.decide(control.HeldDecision{ID: g.ID, Token: b.shown(g.ID).Token, Approve: true})
+	require.NoError(t, err)
+	b.eventually(b.onDuty, 4)
+}
+
 // again plays ingest, which reads all files again: those that are settled, and the one that waits.
 func (b *bench) again() {
 	settled := func(name string, order int64, entries []event.Entry) {

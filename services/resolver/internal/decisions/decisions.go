@@ -156,8 +156,11 @@ func (d *Decider) Decide(ctx context.Context, req control.HeldDecision) (control
 	r := d.roster
 	r.Lock()
 	defer r.Unlock()
-	if req.Reason == "" {
+	switch {
+	case req.Reason == "":
 		return control.HeldResult{}, control.Refuse("say why, with --reason: it is kept with the decision")
+	case !r.Recovered: // who is read again later would be decided about as well, and was not shown
+		return control.HeldResult{}, roster.ErrRebuilding
 	}
 	g, err := d.waiting(req.ID)
 	if err != nil {
@@ -279,6 +282,8 @@ func (d *Decider) Requeue(ctx context.Context, req control.HeldDecision) (contro
 	switch {
 	case req.Reason == "":
 		return control.HeldResult{}, control.Refuse("say why, with --reason: it is kept with the decision")
+	case !r.Recovered:
+		return control.HeldResult{}, roster.ErrRebuilding
 	case !g.Is(guard.Rejected):
 		return control.HeldResult{}, control.Refuse("there is no hold %q that was rejected: bobosync held list shows them", req.ID)
 	}
