@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"bobosync/services/resolver/internal/guard"
@@ -112,8 +113,12 @@ func (k *keeper) keep(ctx context.Context, b *hold.State, now time.Time) error {
 		return nil
 	}
 	k.again = now.Add(keepAgain)
+	var tooLarge error
 	for _, g := range groups {
-		if err := k.put(ctx, topology.GuardHoldKey(g.ID), g); err != nil {
+		switch err := k.put(ctx, topology.GuardHoldKey(g.ID), g); {
+		case errors.Is(err, nats.ErrMaxPayload):
+			tooLarge = err // the others and the counts are copied all the same
+		case err != nil:
 			return err
 		}
 	}
@@ -123,6 +128,9 @@ func (k *keeper) keep(ctx context.Context, b *hold.State, now time.Time) error {
 	}
 	if err := k.put(ctx, topology.KeyGuardHistory, head); err != nil {
 		return err
+	}
+	if tooLarge != nil {
+		return tooLarge
 	}
 	b.Synced()
 	k.next, k.again = now.Add(historyEvery), time.Time{}
