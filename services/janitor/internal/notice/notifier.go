@@ -63,9 +63,11 @@ type Notifier struct {
 	state    State
 	revision uint64
 	kept     []byte
-	seen     Message // the verdict and the facts as they were seen last
-	health   map[string]control.NotifyState
-	wake     map[string]chan struct{}
+	// seen has the verdict and the facts as they were seen last, and looked reports whether they were: without a look the verdict is OK.
+	seen   Message
+	looked bool
+	health map[string]control.NotifyState
+	wake   map[string]chan struct{}
 }
 
 // Run works until ctx ends, or until another instance leads. Without sinks it only records bad periods in the journal.
@@ -163,7 +165,7 @@ func (n *Notifier) watch(ctx context.Context, beats chan verdict.Level) error {
 // decide persists what is to be sent, and wakes the sinks.
 func (n *Notifier) decide(ctx context.Context, seen Message) error {
 	n.mu.Lock()
-	n.seen = seen
+	n.seen, n.looked = seen, true
 	due := Unfinished(n.state, seen.Facts.Files, n.Now())
 	n.mu.Unlock()
 	in := Seen{Verdict: seen.Verdict, Facts: seen.Facts, Lines: map[string][]int{}, Zone: n.Zone, DigestHour: n.DigestHour}
@@ -256,10 +258,13 @@ func (n *Notifier) serve(ctx context.Context, sink Sink) error {
 	}
 }
 
-// next is the oldest notice that waits for a sink.
+// next is the oldest notice that waits for a sink. The status goes with it, so there is none before the first look.
 func (n *Notifier) next(sink string) (Message, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if !n.looked {
+		return Message{}, false
+	}
 	for _, p := range n.state.Outbox {
 		if slices.Contains(p.To, sink) && n.Now().Sub(p.At) < keptFor {
 			m := n.seen

@@ -273,3 +273,39 @@ func TestWhereTheHeartbeatGoes(t *testing.T) {
 		require.Equal(t, fails, heartbeatAddress(address, verdict.Problem))
 	}
 }
+
+// levels is a sink that notes the verdicts that come with notices.
+type levels struct {
+	mu  sync.Mutex
+	got []verdict.Level
+}
+
+func (*levels) Name() string { return "webhook" }
+
+func (l *levels) Send(_ context.Context, m Message) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.got = append(l.got, m.Verdict.Level)
+	return nil
+}
+
+// TestNoVerdictBeforeTheFirstLook: what a former leader left to be sent, and a login right after the start, go with the status as it is. A
+// webhook was once sent "ok" with both, whatever was wrong, since nobody had looked yet.
+func TestNoVerdictBeforeTheFirstLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, kept, down := &whole{dead: true}, &statetest.Fake{}, &box{name: "webhook"}
+		down.set(errors.New("it cannot be reached"), false)
+		_, stop := start(t, w, kept, down)
+		time.Sleep(5 * time.Minute)
+		stop()
+
+		sink := &levels{}
+		n, stop := start(t, w, kept, sink)
+		defer stop()
+		synctest.Wait()
+		_, err := n.Login(t.Context(), control.EmergencyLoginRequest{By: "ann", Role: "operator", At: time.Now()})
+		require.NoError(t, err)
+		time.Sleep(time.Minute)
+		require.Equal(t, []verdict.Level{verdict.Problem, verdict.Problem}, sink.got)
+	})
+}
