@@ -152,6 +152,36 @@ func TestPartsOfTheBroker(t *testing.T) {
 			_, err := js.UpdateConsumer(s.t.Context(), topology.StreamAcks, jetstream.ConsumerConfig{Durable: topology.ConsumerIngestAcks, AckPolicy: jetstream.AckExplicitPolicy, MaxDeliver: 3})
 			return err
 		}, Problem, "consumers", []string{"gives up after 3"}},
+		"a consumer without payloads": {func(s *site, js jetstream.JetStream) error {
+			c, err := js.Consumer(s.t.Context(), topology.StreamAcks, topology.ConsumerIngestAcks)
+			if err != nil {
+				return err
+			}
+			config := c.CachedInfo().Config
+			config.HeadersOnly = true
+			_, err = js.UpdateConsumer(s.t.Context(), topology.StreamAcks, config)
+			return err
+		}, Warning, "consumers", []string{"ingest-acks", "headers only is true, wanted not set"}},
+		"a bucket that is copied elsewhere": {func(s *site, js jetstream.JetStream) error {
+			bucket, err := js.Stream(s.t.Context(), "KV_"+topology.BucketState)
+			if err != nil {
+				return err
+			}
+			config := bucket.CachedInfo().Config
+			config.RePublish = &jetstream.RePublish{Source: ">", Destination: "elsewhere.>"}
+			_, err = js.UpdateStream(s.t.Context(), config)
+			return err
+		}, Warning, stepBuckets, []string{topology.BucketState, "republish is"}},
+		"a bucket that drops what is old": {func(s *site, js jetstream.JetStream) error {
+			bucket, err := js.Stream(s.t.Context(), "KV_"+topology.BucketState)
+			if err != nil {
+				return err
+			}
+			config := bucket.CachedInfo().Config
+			config.MaxAge = time.Hour
+			_, err = js.UpdateStream(s.t.Context(), config)
+			return err
+		}, Problem, stepBuckets, []string{topology.BucketState, "max age is 1h0m0s", "bobosync provision"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := brokerOnly(t)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -90,16 +89,7 @@ const fullPart = 90
 
 // judgeStream compares one stream with what is wanted, and looks how full it is.
 func judgeStream(want jetstream.StreamConfig, have *jetstream.StreamInfo) []Result {
-	var results []Result
-	for _, diff := range topology.Differences(want, have.Config) {
-		const advice = "bobosync provision --dry-run shows what can be changed, bobosync provision changes it"
-		text := fmt.Sprintf("stream %s: %s", want.Name, diff)
-		if slices.ContainsFunc(grave, func(name string) bool { return strings.HasPrefix(diff, name+" is") }) {
-			results = append(results, bad(advice, "%s", text)...)
-		} else {
-			results = append(results, warn(advice, "%s", text)...)
-		}
-	}
+	results := judgeDifferences("stream "+want.Name, topology.Differences(want, have.Config))
 	limit := have.Config.MaxBytes
 	if want.Name == topology.StreamHistory {
 		return append(results, judgeHistory(have)...)
@@ -110,6 +100,24 @@ func judgeStream(want jetstream.StreamConfig, have *jetstream.StreamInfo) []Resu
 	}
 	return results
 }
+
+// provisionIt is what to do about settings that are not as wanted.
+const provisionIt = "bobosync provision --dry-run shows what can be changed, bobosync provision changes it"
+
+// judgeDifferences reports the settings of a part of the broker that are not as wanted.
+func judgeDifferences(part string, differences []string) (results []Result) {
+	for _, diff := range differences {
+		judge := warn
+		if slices.ContainsFunc(grave, func(name string) bool { return isOf(diff, name) }) {
+			judge = bad
+		}
+		results = append(results, judge(provisionIt, "%s: %s", part, diff)...)
+	}
+	return results
+}
+
+// isOf reports whether a difference is that of a setting.
+func isOf(difference, setting string) bool { return strings.HasPrefix(difference, setting+" is ") }
 
 // judgeHistory reports a history that is cut short by its size.
 func judgeHistory(have *jetstream.StreamInfo) []Result {
@@ -162,7 +170,7 @@ func checkConsumers(ctx context.Context, f *facts) []Result {
 }
 
 func judgeConsumer(want, have jetstream.ConsumerConfig) []Result {
-	const advice = "bobosync provision --dry-run shows what can be changed, bobosync provision changes it"
+	const advice = provisionIt
 	var results []Result
 	filters := have.FilterSubjects
 	if len(filters) == 0 && have.FilterSubject != "" {
@@ -183,7 +191,10 @@ func judgeConsumer(want, have jetstream.ConsumerConfig) []Result {
 	if have.MaxAckPending != want.MaxAckPending {
 		results = append(results, warn(advice, "consumer %s has at most %d messages in work, wanted %d", want.Durable, have.MaxAckPending, want.MaxAckPending)...)
 	}
-	return results
+	others := slices.DeleteFunc(topology.ConsumerDifferences(want, have), func(diff string) bool {
+		return slices.ContainsFunc([]string{"filters", "ack policy", "max deliver", "ack wait", "max ack pending"}, func(name string) bool { return isOf(diff, name) })
+	})
+	return append(results, judgeDifferences("consumer "+want.Durable, others)...)
 }
 
 // checkBuckets compares the key-value buckets.
@@ -198,19 +209,15 @@ func checkBuckets(ctx context.Context, f *facts) []Result {
 			continue
 		}
 		seen++
-		kv, err := f.js.KeyValue(ctx, want.Bucket)
-		if errors.Is(err, jetstream.ErrBucketNotFound) {
+		stream, err := f.js.Stream(ctx, "KV_"+want.Bucket)
+		switch {
+		case errors.Is(err, jetstream.ErrStreamNotFound):
 			missing = append(missing, want.Bucket)
-			continue
+		case err != nil:
+			results = append(results, f.cannotAsk(err, "bucket "+want.Bucket, "$JS.API.STREAM.INFO.KV_"+want.Bucket)...)
+		default:
+			results = append(results, judgeBucket(want, stream.CachedInfo().Config)...)
 		}
-		if err == nil {
-			var status jetstream.KeyValueStatus
-			if status, err = kv.Status(ctx); err == nil {
-				results = append(results, judgeBucket(want, status.TTL())...)
-				continue
-			}
-		}
-		results = append(results, f.cannotAsk(err, "bucket "+want.Bucket, "$JS.API.STREAM.INFO.KV_"+want.Bucket)...)
 	}
 	results = append(judgeMissing("bucket", missing, seen), results...)
 	if len(results) == 0 {
@@ -219,12 +226,15 @@ func checkBuckets(ctx context.Context, f *facts) []Result {
 	return results
 }
 
-func judgeBucket(want jetstream.KeyValueConfig, ttl time.Duration) []Result {
-	if ttl == want.TTL {
-		return nil
+// judgeBucket compares the stream of a bucket with what is wanted. How long leases live follows from a setting of the publishers'.
+func judgeBucket(want jetstream.KeyValueConfig, have jetstream.StreamConfig) (results []Result) {
+	differences := topology.BucketDifferences(want, have)
+	if want.Bucket == topology.BucketLeases && want.TTL != have.MaxAge {
+		results = warn("give all services the same ATHOC_TIMEOUT, and start the publishers again",
+			"bucket %s keeps its keys for %s, wanted %s", want.Bucket, have.MaxAge, want.TTL)
+		differences = slices.DeleteFunc(differences, func(diff string) bool { return isOf(diff, "max age") || isOf(diff, "duplicate window") })
 	}
-	return warn("give all services the same ATHOC_TIMEOUT, and start the publishers again",
-		"bucket %s keeps its keys for %s, wanted %s", want.Bucket, ttl, want.TTL)
+	return append(results, judgeDifferences("bucket "+want.Bucket, differences)...)
 }
 
 // checkReplicas looks whether each stream has a leader and its copies are there and current.

@@ -267,6 +267,20 @@ func Differences(want, have jetstream.StreamConfig) []string {
 	return diff
 }
 
+// BucketDifferences is the same for the stream of a bucket, and ConsumerDifferences for a consumer.
+func BucketDifferences(want jetstream.KeyValueConfig, have jetstream.StreamConfig) []string {
+	return Differences(bucketConfig(want), have)
+}
+
+// ConsumerDifferences is described at BucketDifferences.
+func ConsumerDifferences(want, have jetstream.ConsumerConfig) []string {
+	var diff []string
+	for _, c := range changes(consumerSettings(want, have)) {
+		diff = append(diff, c.String())
+	}
+	return diff
+}
+
 // create makes the resource. One that another process has made meanwhile is as good.
 func (r resource) create(ctx context.Context, js jetstream.JetStream) error {
 	var err error
