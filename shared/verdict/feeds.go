@@ -9,7 +9,8 @@ import (
 	"bobosync/shared/text"
 )
 
-// feedFindings are about what comes, beside what usually does. Several feeds that are silent at once are one finding.
+// feedFindings are about what comes, beside what usually does, or by a fixed limit where that is not known yet. Several feeds that are
+// silent at once are one finding.
 func feedFindings(now time.Time, s control.IngestState, after time.Duration) (all []Finding) {
 	var silent, names []string
 	judged := false
@@ -21,6 +22,10 @@ func feedFindings(now time.Time, s control.IngestState, after time.Duration) (al
 			continue
 		}
 		switch {
+		case !feed.Learnt && len(s.Feeds) > 1 && after > 0:
+			if words := youngSilent(now, s.Started, feed, after); words != "" {
+				silent, names = append(silent, words), append(names, feed.Name)
+			}
 		case feed.Silent && after > 0:
 			silent, names = append(silent, silentWords(now, feed)), append(names, feed.Name)
 		case feed.Thin != nil:
@@ -46,7 +51,7 @@ func feedFindings(now time.Time, s control.IngestState, after time.Duration) (al
 			"ask the people who run BOBO whether its export works and reaches CSV_DIRECTORY (share mounted, disk not full there). Is it known? bobosync feeds mute " + names[0],
 		})
 	}
-	if !judged { // nobody knows yet what is usual
+	if !judged && len(s.Feeds) < 2 { // nobody knows yet what is usual
 		all = append(all, silence(now, s, after)...)
 	}
 	return all
@@ -66,6 +71,18 @@ func usually(name string, u control.UsualHour) string {
 		rows = fmt.Sprintf("%d to %s", u.Least, rows)
 	}
 	return fmt.Sprintf("The feed %s usually brings %s between %d and %d on a %s", name, rows, u.Begin.Hour(), u.Begin.Add(time.Hour).Hour(), u.Begin.Weekday())
+}
+
+// youngSilent says that nothing comes from one of several feeds of which it is not known yet what is usual; empty if that is not so.
+func youngSilent(now, started time.Time, feed control.FeedState, after time.Duration) string {
+	switch {
+	case !feed.LastFile.IsZero() && now.Sub(feed.LastFile) >= after:
+		return fmt.Sprintf("No new file has come for %s from the feed %s, since %s", text.Ago(now.Sub(feed.LastFile)), feed.Name, text.When(feed.LastFile))
+	case feed.LastFile.IsZero() && now.Sub(started) >= after:
+		return "No file has ever come from the feed " + feed.Name
+	default:
+		return ""
+	}
 }
 
 func silentWords(now time.Time, feed control.FeedState) string {

@@ -45,6 +45,22 @@ func TestFeeds(t *testing.T) {
 			f.Name, f.Silent, f.LastFile, f.Usual.Least = "south", true, tuesday.Add(-30*time.Hour), 70
 		})}}, 12 * time.Hour, map[string]string{CauseSilent: "2 feeds are silent. " + usual + ", and a file every 10 min at least; none since 05:12. " +
 			"The feed south usually brings 70 rows between 5 and 6 on a Tuesday, and a file every 10 min at least; none since Sunday 14 June, 23:47"}},
+		"young beside one that is known": {control.IngestState{Feeds: []control.FeedState{feed(nil), {Name: "south", LastFile: tuesday.Add(-13 * time.Hour)}}}, 12 * time.Hour,
+			map[string]string{CauseSilent: "No new file has come for 13 h from the feed south, since"}},
+		"young beside one that is muted": {control.IngestState{Feeds: []control.FeedState{feed(muted), {Name: "south", LastFile: tuesday.Add(-13 * time.Hour)}}}, 12 * time.Hour,
+			map[string]string{CauseSilent: "No new file has come for 13 h from the feed south, since"}},
+		"two that are young, and one brings": {control.IngestState{
+			Feeds:    []control.FeedState{{Name: "north", LastFile: tuesday}, {Name: "south", LastFile: tuesday.Add(-13 * time.Hour)}},
+			LastFile: tuesday,
+		}, 12 * time.Hour, map[string]string{CauseSilent: "No new file has come for 13 h from the feed south, since"}},
+		"a new one that has never brought a file": {control.IngestState{
+			Instance: control.Instance{Started: tuesday.Add(-13 * time.Hour)}, Feeds: []control.FeedState{feed(nil), {Name: "south"}},
+		}, 12 * time.Hour, map[string]string{CauseSilent: "No file has ever come from the feed south"}},
+		"new, and ingest was just started": {control.IngestState{
+			Instance: control.Instance{Started: tuesday.Add(-time.Hour)}, Feeds: []control.FeedState{feed(nil), {Name: "south"}},
+		}, 12 * time.Hour, nil},
+		"silent, and a young one as well": {control.IngestState{Feeds: []control.FeedState{feed(silent), {Name: "south", LastFile: tuesday.Add(-13 * time.Hour)}}}, 12 * time.Hour,
+			map[string]string{CauseSilent: usual + ", and a file every 10 min at least; none since 05:12. No new file has come for 13 h from the feed south, since"}},
 		"young: the fixed limit": {control.IngestState{
 			Feeds: []control.FeedState{{Name: "north"}}, LastFile: time.Date(2026, 6, 14, 0, 0, 0, 0, time.UTC),
 		}, 12 * time.Hour, map[string]string{CauseSilent: "No new file has come for"}},
