@@ -166,8 +166,10 @@ type FileCounts struct {
 // ResolverState describes the workers as the resolver knows them.
 type ResolverState struct {
 	Instance
-	// Recovered is false while the resolver waits for the files to be read again.
-	Recovered bool `json:"recovered"`
+	// Recovered is false while the resolver waits for the files to be read again, which it does since Recovering; that is zero from a
+	// resolver of an earlier version.
+	Recovered  bool      `json:"recovered"`
+	Recovering time.Time `json:"recovering,omitzero"`
 	// Workers counts the workers that are known, OnDuty those of them whose latest event is a booking on that is not stale,
 	// Unmapped those whose employee id no AtHoc user has.
 	Workers  int `json:"workers"`

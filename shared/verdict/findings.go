@@ -317,7 +317,11 @@ func recoveryFindings(f Facts) (all []Finding) {
 			Warning, CauseRecovering, "The resolver has no state yet and reads all recent files again; nothing is sent until it has",
 			"wait some minutes; ingest has to be alive for it",
 		}
-		if f.At.Sub(s.Started) > recoverWarning {
+		since := s.Started
+		if !s.Recovering.IsZero() {
+			since = s.Recovering
+		}
+		if f.At.Sub(since) > recoverWarning {
 			found.Level = Problem
 			found.Do = "this should be over by now: look at the logs of ingest and resolver, and then restart both"
 		}

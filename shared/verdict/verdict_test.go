@@ -129,8 +129,11 @@ func TestEachCauseIsNamed(t *testing.T) {
 		"mapping held back": {func(f *Facts) {
 			f.Janitor[0].Held = &control.HeldMapping{ID: "3fa9c1", Reason: "too many gone", Before: 800, After: 20}
 		}, Warning, CauseMappingHeld, "mapping approve 3fa9c1"},
-		"cleanup fails":     {func(f *Facts) { f.Janitor[0].Jobs[1].Failures, f.Janitor[0].Jobs[1].Error = 3, "AtHoc is away" }, Warning, CauseJob, "clearing of stale duty has failed 3 times in a row: AtHoc is away"},
-		"recovering":        {func(f *Facts) { f.Resolver[0].Recovered, f.Resolver[0].Started = false, night }, Warning, CauseRecovering, "reads all recent files again"},
+		"cleanup fails": {func(f *Facts) { f.Janitor[0].Jobs[1].Failures, f.Janitor[0].Jobs[1].Error = 3, "AtHoc is away" }, Warning, CauseJob, "clearing of stale duty has failed 3 times in a row: AtHoc is away"},
+		"recovering":    {func(f *Facts) { f.Resolver[0].Recovered, f.Resolver[0].Started = false, night }, Warning, CauseRecovering, "reads all recent files again"},
+		"recovering after a long run": {func(f *Facts) {
+			f.Resolver[0].Recovered, f.Resolver[0].Recovering = false, night.Add(-time.Minute)
+		}, Warning, CauseRecovering, "wait some minutes"},
 		"recovers too long": {func(f *Facts) { f.Resolver[0].Recovered = false }, Problem, CauseRecovering, "should be over by now"},
 		"late":              {func(f *Facts) { f.Ingest[0].Waiting, f.Ingest[0].Oldest = 1, night.Add(-3*time.Minute) }, Warning, CauseLate, "3 min"},
 		"very late":         {func(f *Facts) { f.Ingest[0].Waiting, f.Ingest[0].Oldest = 1, night.Add(-time.Hour) }, Problem, CauseLate, "files list --open"},

@@ -20,8 +20,9 @@ type Stats struct {
 	strangers, sentOn int
 	// mapping is the one in force.
 	mapping *mapping.Index
-	// recovered: the state store is complete.
-	recovered bool
+	// recovered: the state store is complete; recovering is since when it is not.
+	recovered  bool
+	recovering time.Time
 }
 
 // brief is what counts of one worker.
@@ -41,7 +42,8 @@ type brief struct {
 func (s *Stats) Begin(m *mapping.Index, recovered bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.workers, s.strangers, s.sentOn, s.mapping, s.recovered = map[string]brief{}, 0, 0, m, recovered
+	s.workers, s.strangers, s.sentOn, s.mapping = map[string]brief{}, 0, 0, m
+	s.setRecovered(recovered)
 }
 
 // Note counts a worker as it was saved.
@@ -113,7 +115,15 @@ func (s *Stats) Remap(m *mapping.Index) {
 func (s *Stats) SetRecovered(recovered bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.recovered = recovered
+	s.setRecovered(recovered)
+}
+
+func (s *Stats) setRecovered(recovered bool) {
+	if s.recovered = recovered; recovered {
+		s.recovering = time.Time{}
+	} else if s.recovering.IsZero() {
+		s.recovering = time.Now().UTC()
+	}
 }
 
 // Count adds everything up. A worker without a user waits for no confirmation: what was sent to a former user no longer counts.
@@ -121,7 +131,7 @@ func (s *Stats) Count(now time.Time, rules latest.Rules) control.ResolverState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	state := control.ResolverState{
-		Recovered: s.recovered, Workers: len(s.workers), Snapshot: s.mapping.Snapshot(), Mapped: s.mapping.Len(),
+		Recovered: s.recovered, Recovering: s.recovering, Workers: len(s.workers), Snapshot: s.mapping.Snapshot(), Mapped: s.mapping.Len(),
 	}
 	oldest := int64(0)
 	for _, b := range s.workers {

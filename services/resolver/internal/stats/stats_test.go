@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"bobosync/services/resolver/internal/latest"
 	"bobosync/shared/mapping"
 )
@@ -28,4 +30,20 @@ func BenchmarkState(b *testing.B) {
 	for b.Loop() {
 		s.Count(now, latest.Rules{Lifetime: 24 * time.Hour})
 	}
+}
+
+// TestSinceWhenItIsNotComplete: a resolver that has run for days may have to read the files again, and that has not lasted for days then.
+func TestSinceWhenItIsNotComplete(t *testing.T) {
+	t.Parallel()
+	var s Stats
+	since := func() time.Time { return s.Count(time.Now(), latest.Rules{}).Recovering }
+	s.Begin(mapping.NewIndex("m", nil), true)
+	require.Zero(t, since())
+	s.SetRecovered(false)
+	first := since()
+	require.WithinDuration(t, time.Now(), first, time.Minute)
+	s.Begin(mapping.NewIndex("m", nil), false) // another session with the broker
+	require.Equal(t, first, since())
+	s.SetRecovered(true)
+	require.Zero(t, since())
 }
