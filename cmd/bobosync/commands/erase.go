@@ -8,8 +8,8 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -163,11 +163,22 @@ func scrubArgs(r scrub.Request) string {
 	for _, stream := range slices.Sorted(maps.Keys(r.Through)) {
 		through = append(through, fmt.Sprintf("%s=%d", stream, r.Through[stream]))
 	}
-	args := []string{"--through", strings.Join(through, ",")}
+	args := []string{"--through", strings.Join(through, ","), "--"} // a name may begin as a flag does
 	for _, name := range append([]string{r.Employee}, r.Users...) {
-		args = append(args, strconv.Quote(name))
+		args = append(args, quoted(name))
 	}
 	return strings.Join(args, " ")
+}
+
+// plainWord is what a shell takes as it is.
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9@._-]+$`)
+
+// quoted writes a text so that a shell makes nothing else of it: between double quotes it would run what is in `$(…)`.
+func quoted(s string) string {
+	if plainWord.MatchString(s) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 func eraseScrubCommand() *cobra.Command {
