@@ -77,8 +77,9 @@ type janitor struct {
 	// web is for webhooks and the heartbeat.
 	web   *http.Client
 	sinks []notice.Sink
-	// leading is nil while this instance follows, and so is notifier.
+	// leading is nil while this instance follows, and so are journal and notifier.
 	leading  atomic.Pointer[scheduler.Scheduler]
+	journal  atomic.Pointer[journal.Journal]
 	notifier atomic.Pointer[notice.Notifier]
 }
 
@@ -194,6 +195,8 @@ func (j *janitor) lead(ctx context.Context, kept jetstream.KeyValue, checkLeader
 	defer stop()
 	j.leading.Store(s)
 	defer j.leading.Store(nil)
+	j.journal.Store(log)
+	defer j.journal.Store(nil)
 	j.notifier.Store(notifier)
 	defer j.notifier.Store(nil)
 	j.warn(ctx, refresher)
@@ -232,6 +235,9 @@ func (j *janitor) state() control.JanitorState {
 	s.Unstored, s.Restored = j.conn.Unstored(), j.conn.Restored()
 	if leading := j.leading.Load(); leading != nil {
 		s.Leads, s.Jobs, s.Held = true, leading.States(), leading.State.Read().Held.Report()
+	}
+	if log := j.journal.Load(); log != nil {
+		s.ReconcileHeld = log.Held()
 	}
 	if notifier := j.notifier.Load(); notifier != nil {
 		s.Notify = notifier.States()

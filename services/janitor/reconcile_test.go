@@ -46,10 +46,15 @@ func TestReconcileOnCommandAndByTheClock(t *testing.T) {
 	assert.Equal(t, 30, report.Differing)
 	assert.Zero(t, report.Applied)
 	assert.NotEmpty(t, report.Held)
+	held := w.leading().ReconcileHeld
+	require.NotNil(t, held, "status says it")
+	assert.Equal(t, report.Held, held.Held)
+	assert.Empty(t, held.Users)
 	assert.Equal(t, 3, w.searches(), "all users are read")
 
 	entry = w.end(answerOf[control.Begun](w, control.Reconcile, control.ReconcileRequest{Apply: true, Force: true, By: "jane"}))
 	assert.Equal(t, control.OutcomeOK, entry.Outcome)
+	assert.Nil(t, w.leading().ReconcileHeld)
 	report = answerOf[control.ReconcileAnswer](w, control.ReconcileReport, control.Page{})
 	assert.Equal(t, 30, report.Applied)
 	require.Len(t, report.Users, 30)

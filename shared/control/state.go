@@ -236,6 +236,8 @@ type JanitorState struct {
 	Jobs []Job `json:"duties,omitempty"`
 	// Held is a mapping that was held back by its guard and waits for an approval.
 	Held *HeldMapping `json:"held,omitempty"`
+	// ReconcileHeld is the last comparison with AtHoc, without the users, if it was to send what differs and sent nothing.
+	ReconcileHeld *ReconcileAnswer `json:"reconcile_held,omitempty"`
 	// Notify is how the sinks of notices are doing.
 	Notify []NotifyState `json:"notify,omitempty"`
 	// Unverified reports that AtHoc's certificate is not verified, by DISABLE_SSL_VERIFY.

@@ -269,6 +269,12 @@ var jobWords = map[string]string{
 
 func jobFindings(f Facts) (all []Finding) {
 	for _, s := range f.Janitor {
+		if r := s.ReconcileHeld; r != nil {
+			all = append(all, Finding{
+				Warning, CauseJob, fmt.Sprintf("The comparison with AtHoc of %s was held back, and nothing was sent: %s", text.When(r.Ended), r.Held),
+				"look with bobosync reconcile --last; if AtHoc is wrong and the list right, bobosync reconcile --apply --force. The next comparison that is not held back takes this away",
+			})
+		}
 		for _, d := range s.Jobs {
 			if d.Failures == 0 || d.Off || d.Name == control.JobMapping && s.Held != nil { // that it is held back is reported already
 				continue

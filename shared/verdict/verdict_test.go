@@ -131,6 +131,9 @@ func TestEachCauseIsNamed(t *testing.T) {
 		}, Warning, CauseMappingHeld, "mapping approve 3fa9c1"},
 		"cleanup fails": {func(f *Facts) { f.Janitor[0].Jobs[1].Failures, f.Janitor[0].Jobs[1].Error = 3, "AtHoc is away" }, Warning, CauseJob, "clearing of stale duty has failed 3 times in a row: AtHoc is away"},
 		"recovering":    {func(f *Facts) { f.Resolver[0].Recovered, f.Resolver[0].Started = false, night }, Warning, CauseRecovering, "reads all recent files again"},
+		"comparison held back": {func(f *Facts) {
+			f.Janitor[0].ReconcileHeld = &control.ReconcileAnswer{Ended: night, Held: "90 of 300 users differ"}
+		}, Warning, CauseJob, "reconcile --apply --force"},
 		"recovering after a long run": {func(f *Facts) {
 			f.Resolver[0].Recovered, f.Resolver[0].Recovering = false, night.Add(-time.Minute)
 		}, Warning, CauseRecovering, "wait some minutes"},

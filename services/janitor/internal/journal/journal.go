@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -35,6 +36,9 @@ type Journal struct {
 
 	mu sync.Mutex
 	contents
+
+	// held is the last comparison, without its users, if it sent nothing although it was to. It is read without a wait for the broker.
+	held atomic.Pointer[control.ReconcileAnswer]
 }
 
 // contents are what the journal holds.
@@ -54,6 +58,7 @@ func Open(ctx context.Context, js jetstream.JetStream, pub *bus.Publisher, now f
 	if j.contents, err = j.storage.read(ctx, log); err != nil {
 		return nil, fmt.Errorf("read the journal: %w", err)
 	}
+	j.keepComparison(j.comparison)
 	return j, j.Interrupt()
 }
 

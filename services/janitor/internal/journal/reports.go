@@ -148,7 +148,7 @@ func (j *Journal) setComparison(report control.ReconcileAnswer) error {
 	if err != nil {
 		return j.storage.failed(err)
 	}
-	j.comparison = report
+	j.keepComparison(report)
 	first := last - uint64(len(messages)) + 1
 	err = j.storage.stream.Purge(ctx, jetstream.WithPurgeSubject(topology.JournalComparisonSubjects), jetstream.WithPurgeSequence(first))
 	if err != nil {
@@ -156,6 +156,20 @@ func (j *Journal) setComparison(report control.ReconcileAnswer) error {
 	}
 	return nil
 }
+
+// keepComparison replaces the comparison in memory. The caller holds j.mu, or is alone.
+func (j *Journal) keepComparison(report control.ReconcileAnswer) {
+	j.comparison = report
+	if report.Held == "" {
+		j.held.Store(nil)
+		return
+	}
+	report.Users = []control.DifferingUser{} // JSON's null is no list
+	j.held.Store(&report)
+}
+
+// Held returns the last comparison, without its users, if it sent nothing although it was to; else nil.
+func (j *Journal) Held() *control.ReconcileAnswer { return j.held.Load() }
 
 // Comparison returns the last comparison with those of its users who come after an index in the list, as many as fit into an
 // answer. It is zero if there was none.
