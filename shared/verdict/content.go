@@ -121,6 +121,17 @@ func wasted(file control.FileState) int {
 // isSmall reports whether a file has so few rows that their shares say nothing.
 func isSmall(file control.FileState) bool { return file.Rows < fewRows }
 
+// forSeveral is what small files are mostly of if none of the reasons is that of most rows.
+const forSeveral = "rows that came to nothing, for several reasons"
+
+// lost counts the rows of a file without a good one.
+func lost(file control.FileState) int {
+	if wasted(file) < file.Rows {
+		return 0
+	}
+	return file.Rows
+}
+
 // smallFindings judge small files together: an export of a booking each says of nobody anything by itself.
 func smallFindings(files []control.FileState) (all []Finding) {
 	var sum control.FileState
@@ -136,7 +147,11 @@ func smallFindings(files []control.FileState) (all []Finding) {
 			func(f control.FileState) int { return f.Outcomes[event.Unmapped.String()] }},
 		{CauseManyRefused, "users whom AtHoc does not take", "have an AtHoc administrator check whether this account may write these users, then bobosync mapping refresh", refusals},
 		{CauseNoGoodRow, "bookings that were too old when they came", "are the clocks and BOBO_TIMEZONE right? Ask the people who run BOBO whether old exports came again", tooOld},
+		{CauseNoGoodRow, forSeveral, "bobosync mapping show shows how old the mapping is; ask the people who run BOBO whether the export has changed", lost},
 	} {
+		if kind.what == forSeveral && len(all) > 0 {
+			continue // one of them is named
+		}
 		rows, example := 0, control.FileState{}
 		for _, file := range files {
 			if n := kind.rows(file); n > 0 {

@@ -99,6 +99,20 @@ func TestWhatStandsInFiles(t *testing.T) {
 		require.Equal(t, cause, Judge(f, Limits{}).Findings[0].Cause, "8 of 16 rows")
 	}
 
+	// All of it comes to nothing, for as many reasons as there are rows in each.
+	f := well()
+	for i := range 6 {
+		f.Files = append(f.Files, file(fmt.Sprintf("%d.csv", i), 3, 1, map[string]int{"columns": 1, "unmapped": 1, "expired": 1}))
+	}
+	v := Judge(f, Limits{})
+	require.Len(t, v.Findings, 1)
+	require.Equal(t, CauseNoGoodRow, v.Findings[0].Cause)
+	require.Contains(t, v.Findings[0].Text, "of rows that came to nothing, for several reasons (18 of 18 rows)")
+	for i := range f.Files {
+		f.Files[i].Outcomes = map[string]int{"columns": 1, "applied": 1, "expired": 1}
+	}
+	require.Equal(t, OK, Judge(f, Limits{}).Level, "two of three, for two reasons, but each file has a good row")
+
 	gone := well() // by the time that somebody looks a hundred others have come
 	gone.Ingest[0].Doubtful = []control.DoubtfulFile{
 		{ID: "x", Name: "x.csv", Rows: 15, Rejected: 15, Finished: night.Add(-3 * time.Hour)}, {ID: "again", Name: "again.csv", Rows: 15, Rejected: 15, Finished: night.Add(-4 * time.Hour)},
