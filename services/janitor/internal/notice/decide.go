@@ -6,6 +6,7 @@ package notice
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -45,9 +46,11 @@ const (
 	filesEvery = time.Hour
 	// maxAnHour is the hourly limit; other notices stop at maxOthers, so level changes still get through.
 	maxAnHour, maxOthers = 10, 7
-	// keptFor is how long a notice waits for a sink that is down, most how many wait.
+	// keptFor is how long a notice waits for a sink that is down, maxPending how many wait at most, and maxWaiting how many bytes they
+	// take, in JSON: the state is one message, well below the broker's limit of 1 MB.
 	keptFor    = 24 * time.Hour
 	maxPending = 200
+	maxWaiting = 512 << 10
 	// maxLogins is how many emergency logins may wait for a notice; the log and the audit have them all.
 	maxLogins = 50
 	// forgetAfter is how long a finding must be gone for its decision to count as another one when it comes again.
@@ -247,7 +250,7 @@ func (d *decider) notify(kind Kind, title, words string) bool {
 	d.made = append(d.made, n)
 	d.s.Sent = append(d.s.Sent, d.now)
 	d.s.Outbox = append(d.s.Outbox, Pending{Notice: n, To: d.seen.Sinks})
-	d.s.Outbox = d.s.Outbox[max(0, len(d.s.Outbox)-maxPending):]
+	d.s.Outbox = latestOf(d.s.Outbox)
 	if !d.s.UnwellSince.IsZero() && kind != AllClear {
 		if d.s.Meanwhile == nil {
 			d.s.Meanwhile = map[Kind]int{}
@@ -255,6 +258,19 @@ func (d *decider) notify(kind Kind, title, words string) bool {
 		d.s.Meanwhile[kind]++
 	}
 	return true
+}
+
+// latestOf returns as many of the notices that wait as are kept; the oldest give way.
+func latestOf(all []Pending) []Pending {
+	size, first := 0, len(all)
+	for first > max(0, len(all)-maxPending) {
+		data, _ := json.Marshal(all[first-1]) // it holds nothing that cannot be written
+		if size += len(data); size > maxWaiting {
+			break
+		}
+		first--
+	}
+	return all[first:]
 }
 
 // decisions makes notices of each finding that waits for a person, and reminders.

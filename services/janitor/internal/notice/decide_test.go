@@ -323,3 +323,23 @@ func TestAnEmergencyLoginIsTold(t *testing.T) {
 	}
 	require.Len(t, s.Logins, maxLogins)
 }
+
+// TestTheStateFitsIntoAMessage: what waits for a sink that is down stays below the broker's limit of 1 MB, whatever the names of files are. A state that
+// could not be kept ended the janitor's work again and again.
+func TestTheStateFitsIntoAMessage(t *testing.T) {
+	t.Parallel()
+	var s State
+	now := time.Date(2026, 6, 17, 3, 0, 0, 0, time.UTC)
+	seen := Seen{Sinks: []string{"mail"}, Zone: time.UTC, DigestHour: -1}
+	for i := range 6 * 23 {
+		now = now.Add(10 * time.Minute)
+		login := control.EmergencyLoginRequest{By: strings.Repeat("<", 1900), At: now}
+		s = NotifyLogin(s, seen, login, now)
+		_, s = Decide(s, seen, now)
+		data, err := json.Marshal(s)
+		require.NoError(t, err)
+		require.Less(t, len(data), 900_000, "notice %d", i)
+	}
+	require.Greater(t, len(s.Outbox), 30)
+	require.Equal(t, now, s.Outbox[len(s.Outbox)-1].At, "the oldest give way")
+}
