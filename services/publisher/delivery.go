@@ -308,13 +308,19 @@ func (d *delivery) failure(part []job, call *athoc.CallError) failure {
 			d.p.alone++
 		}
 	}
-	answered := d.answered > 0 || known || d.p.now().Sub(d.p.answered) < lately
+	answered := known || d.takesOthers()
+	sent := call.Op == athoc.OpUpdate && call.Begun()
 	return failure{
 		kind: call.Kind, status: call.Status, update: call.Op == athoc.OpUpdate, users: len(part), probe: d.lent.permit.Probe,
 		inDoubt: call.MayHaveApplied() && (call.Status == 0 || call.Status == http.StatusGatewayTimeout),
-		there:   d.lent.state.Searched != nil || d.answered > 0 || known, answered: answered,
+		there:   sent && (d.lent.state.Searched != nil || d.answered > 0 || known), answered: answered,
 		inARow: d.inARow, alone: d.p.alone,
 	}
+}
+
+// takesOthers reports whether AtHoc has answered another update, of this delivery or lately.
+func (d *delivery) takesOthers() bool {
+	return d.answered > 0 || d.p.now().Sub(d.p.answered) < lately
 }
 
 // pathsFault turns a 413 for a single user into an outage: something on the path is at fault, not the user.
@@ -342,10 +348,11 @@ func (d *delivery) shrink(ctx context.Context, users, divisor int, level slog.Le
 	return nil
 }
 
-// putOff retries a user later who makes calls fail, or gives him up if he has done so for very long.
+// putOff retries a user later who makes calls fail, or gives him up if he has done so for very long, and AtHoc takes others: it may
+// take nobody.
 func (d *delivery) putOff(ctx context.Context, j job, call *athoc.CallError) error {
 	known, _ := d.lent.state.PutOff.Of(j.update.User)
-	if isHopeless(known, d.p.breaker.Now()) {
+	if isHopeless(known, d.p.breaker.Now()) && d.takesOthers() {
 		d.outcomes.done(j, event.Dead, call.Error())
 		return nil
 	}

@@ -40,7 +40,8 @@ type failure struct {
 	users   int
 	// probe: the call was to find out whether AtHoc takes updates again.
 	probe bool
-	// there: AtHoc has answered a search since it last failed, or another update of this delivery.
+	// there: the update was sent, and AtHoc has answered a search since it last failed, or another update of this delivery, or is known
+	// to fail for this user. Without a token or a connection nothing was sent, and no user can be to blame.
 	there bool
 	// answered: AtHoc has answered another update, of this delivery or lately, or this user is known to make calls fail.
 	answered bool

@@ -384,6 +384,7 @@ func TestConnectionThatFails(t *testing.T) {
 		call := callError(t, err)
 		assert.Equal(t, Outage, call.Kind)
 		assert.False(t, call.MayHaveApplied())
+		assert.True(t, call.Begun())
 	})
 	t.Run("half an answer", func(t *testing.T) {
 		f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
@@ -406,6 +407,7 @@ func TestConnectionThatFails(t *testing.T) {
 		call := callError(t, err)
 		assert.Equal(t, Outage, call.Kind)
 		assert.False(t, call.MayHaveApplied())
+		assert.False(t, call.Begun())
 		assert.Contains(t, call.Detail, "ATHOC_SERVER_URL")
 	})
 }

@@ -73,7 +73,7 @@ type CallError struct {
 	// Err is the cause, if there is one. It prints without its request's address.
 	Err error
 
-	mayHaveApplied bool
+	mayHaveApplied, begun bool
 }
 
 // Error names the operation, the kind, the status and the detail.
@@ -96,6 +96,10 @@ func (e *CallError) Unwrap() error { return e.Err }
 // request was handed to the network, and no answer says that it was refused. When in doubt it is true. It is always false
 // for searches and for tokens.
 func (e *CallError) MayHaveApplied() bool { return e.mayHaveApplied }
+
+// Begun reports whether any of the body that the request has was handed to the network, or there was an answer. If not, the connection or
+// the caller is to blame, and never what the request holds. It is for requests with a body.
+func (e *CallError) Begun() bool { return e.begun || e.Status != 0 }
 
 // kindOf sorts an HTTP status that is not a success. What the API does not document is an Outage: nothing is lost, and
 // no user is blamed for it.

@@ -233,7 +233,7 @@ func (e *exchanger) failed(ctx context.Context, x exchange, sending *sending, er
 		err = wrapped.Err // its text holds the address, and that the search criteria
 	}
 	_, answered := errors.AsType[*answerError](err)
-	call := &CallError{Kind: Outage, Op: x.op, Err: err, mayHaveApplied: x.writes && (answered || sending.whole.Load())}
+	call := &CallError{Kind: Outage, Op: x.op, Err: err, begun: sending.part.Load(), mayHaveApplied: x.writes && (answered || sending.whole.Load())}
 	if answered {
 		call.Status = http.StatusOK
 	}
@@ -292,6 +292,7 @@ func joinDetail(parts ...string) string {
 type sending struct {
 	ctx   context.Context //nolint:containedctx // lives for one exchange only
 	guard Guard
+	part  atomic.Bool // a part of the body was handed over
 	whole atomic.Bool // the body was handed over to its last byte
 
 	mu      sync.Mutex
@@ -351,6 +352,7 @@ func (b *sendingBody) Read(p []byte) (int, error) {
 		}
 	}
 	n, err := b.rest.Read(p)
+	b.part.Store(true)
 	if b.rest.Len() == 0 {
 		b.whole.Store(true)
 	}

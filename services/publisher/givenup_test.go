@@ -1,0 +1,61 @@
+package publisher_test
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"bobosync/cmd/athocsim/sim"
+	"bobosync/shared/breaker"
+	"bobosync/shared/event"
+	"bobosync/shared/topology"
+)
+
+// putOffSince has the user be one who has made calls fail since then.
+func (b *bench) putOffSince(username string, since time.Time, failures int) {
+	b.t.Helper()
+	kv, err := b.conn.JS.KeyValue(b.t.Context(), topology.BucketState)
+	require.NoError(b.t, err)
+	state, err := json.Marshal(breaker.State{PutOff: breaker.PutOffs{{User: username, Failures: failures, Since: since, Until: time.Now(), Cause: "outage (500)"}}})
+	require.NoError(b.t, err)
+	_, err = kv.Put(b.t.Context(), breaker.Key, state)
+	require.NoError(b.t, err)
+}
+
+// TestAnOutageIsNotAUsersFault: who is put off is not given up, and not blamed, for calls that never reached AtHoc.
+func TestAnOutageIsNotAUsersFault(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]sim.Fault{
+		"refused": {Kind: sim.FaultRefuse, For: sim.Duration(4 * time.Second)},
+		"token":   {Kind: sim.FaultStatus, Status: 502, Scope: []string{sim.EndpointToken}, For: sim.Duration(4 * time.Second)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, 1, nil)
+			b.putOffSince(user(1), time.Now().Add(-25*time.Hour), 25)
+			b.fault(fault)
+			b.wants(user(1), 5, true)
+			b.start()
+			require.Eventually(t, func() bool { return b.breakerState().Class == breaker.Outage }, timeout, 10*time.Millisecond)
+			b.outcomes(map[string]event.Outcome{user(1): event.Applied})
+			require.Empty(t, b.payloads(topology.StreamDead))
+		})
+	}
+}
+
+// TestNobodyIsGivenUpWhileAtHocTakesNobody: it may be AtHoc, however long it lasts, as long as it takes no update of anybody else.
+func TestNobodyIsGivenUpWhileAtHocTakesNobody(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 1, nil)
+	b.putOffSince(user(1), time.Now().Add(-25*time.Hour), 150)
+	b.fault(sim.Fault{Kind: sim.FaultStatus, Status: 503, Scope: []string{sim.EndpointUpdate}})
+	b.wants(user(1), 5, true)
+	b.start()
+	require.Eventually(t, func() bool {
+		known, _ := b.breakerState().PutOff.Of(user(1))
+		return known.Failures > 150 || len(b.payloads(topology.StreamDead)) > 0
+	}, timeout, 10*time.Millisecond)
+	require.Empty(t, b.payloads(topology.StreamDead))
+}
