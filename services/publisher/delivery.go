@@ -61,7 +61,7 @@ func (p *publisher) handle(msg *message.Message) error {
 	jobs := p.read(batch.Items)
 	began := time.Now()
 	err := d.deliver(ctx, jobs)
-	if storeErr := d.outcomes.store(ctx); storeErr != nil {
+	if storeErr := d.store(ctx); storeErr != nil {
 		return storeErr
 	}
 	for _, j := range jobs {
@@ -156,7 +156,7 @@ func (d *delivery) leave(ctx context.Context) error {
 		d.lent.used = true
 		return nil
 	}
-	if err := d.outcomes.store(ctx); err != nil {
+	if err := d.store(ctx); err != nil {
 		return err
 	}
 	bounded, cancel := context.WithDeadline(ctx, d.lent.until())
@@ -428,4 +428,26 @@ func outcomeOf(o athoc.Outcome, expired bool) (outcome event.Outcome, final bool
 	default:
 		return event.Pending, false
 	}
+}
+
+// store stores the outcomes. Whoever has one is put off no more, and begins anew if he ever is again: one who was given up would be dead at
+// his first failure.
+func (d *delivery) store(ctx context.Context) error {
+	settled := d.outcomes.settled[d.outcomes.stored:]
+	if err := d.outcomes.store(ctx); err != nil {
+		return err
+	}
+	var over []string
+	for _, j := range settled {
+		if _, isPutOff := d.lent.state.PutOff.Of(j.update.User); isPutOff {
+			over = append(over, j.update.User)
+		}
+	}
+	if len(over) == 0 {
+		return nil
+	}
+	if err := d.p.breaker.PutOffNoMore(context.WithoutCancel(ctx), over...); err != nil {
+		d.p.log.Warn("users whose updates have their outcomes still count as put off", "error", err)
+	}
+	return nil
 }

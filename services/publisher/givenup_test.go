@@ -1,7 +1,9 @@
 package publisher_test
 
 import (
+	"bytes"
 	"encoding/json"
+	"net/http"
 	"testing"
 	"time"
 
@@ -58,4 +60,24 @@ func TestNobodyIsGivenUpWhileAtHocTakesNobody(t *testing.T) {
 		return known.Failures > 150 || len(b.payloads(topology.StreamDead)) > 0
 	}, timeout, 10*time.Millisecond)
 	require.Empty(t, b.payloads(topology.StreamDead))
+}
+
+// TestWhoWasGivenUpBeginsAnew: his next booking is tried as long as anybody's, and he is not reported any more.
+func TestWhoWasGivenUpBeginsAnew(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 2, nil)
+	b.putOffSince(user(1), time.Now().Add(-25*time.Hour), 25)
+	b.gateway(func(w http.ResponseWriter, body []byte) bool {
+		if bytes.Contains(body, []byte(user(1))) {
+			w.WriteHeader(http.StatusInternalServerError)
+			return true
+		}
+		return false
+	})
+	b.wants(user(2), 5, true)
+	b.start()
+	b.outcomes(map[string]event.Outcome{user(2): event.Applied})
+	b.wants(user(1), 5, true)
+	b.outcomes(map[string]event.Outcome{user(1): event.Dead, user(2): event.Applied})
+	require.Eventually(t, func() bool { return len(b.breakerState().PutOff) == 0 }, 5*time.Second, 10*time.Millisecond)
 }

@@ -68,7 +68,7 @@ func TestTheOrderOfCalls(t *testing.T) {
 	for _, user := range []string{"a", "b", "c", "d", "later", "due"} {
 		jobs = append(jobs, job{update: event.Update{User: user}})
 	}
-	state := breaker.State{PutOff: []breaker.PutOff{{User: "later", Until: now.Add(time.Second)}, {User: "due", Until: now}}}
+	state := breaker.State{PutOff: breaker.PutOffs{{User: "later", Until: now.Add(time.Second)}, {User: "due", Until: now}}}
 	names := func(parts [][]job) (out [][]string) {
 		for _, part := range parts {
 			var users []string

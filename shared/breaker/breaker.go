@@ -202,6 +202,14 @@ func (b *Breaker) PutOff(ctx context.Context, user, cause string) error {
 	})
 }
 
+// PutOffNoMore notes that the updates of these users have their outcomes, whatever these are.
+func (b *Breaker) PutOffNoMore(ctx context.Context, users ...string) error {
+	return b.store.change(ctx, "note that users are put off no more", func(s State) State {
+		s.PutOff = s.PutOff.Without(users...)
+		return s
+	})
+}
+
 // Now is the broker's time.
 func (b *Breaker) Now() time.Time { return b.clock.now() }
 
