@@ -1,6 +1,8 @@
 package publisher_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -8,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"bobosync/cmd/athocsim/sim"
+	"bobosync/shared/breaker"
 	"bobosync/shared/bus"
 	"bobosync/shared/event"
 	"bobosync/shared/topology"
@@ -123,4 +126,23 @@ func TestNoCallIsMadeThatIsNotWrittenDown(t *testing.T) {
 	b.outcomes(map[string]event.Outcome{user(1): event.Applied, user(2): event.Applied})
 	b.idle()
 	require.Empty(t, b.writtenDown(), "the bucket was made anew")
+}
+
+// TestACallThatIsTooLargeToBeRecorded: the largest BATCH_SIZE, and users with long names. What a call sends must fit into a message of the
+// broker before it is made, so it is made in parts.
+func TestACallThatIsTooLargeToBeRecorded(t *testing.T) {
+	t.Parallel()
+	const users = 4000
+	b := newBench(t, 1, map[string]string{"BATCH_SIZE": "5000"})
+	b.breakerIs(breaker.State{Size: breaker.Size{Most: users}})
+	want := map[string]event.Outcome{}
+	for n := range users {
+		name := fmt.Sprintf("%05d.%s@example.org", n, strings.Repeat("x", 240))
+		b.wants(name, 5, true)
+		want[name] = event.UnknownUser
+	}
+	b.start()
+	b.outcomes(want)
+	require.Empty(t, b.writtenDown())
+	require.LessOrEqual(t, len(b.updateCalls()), 12)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/nats-io/nats.go"
 
 	"bobosync/shared/athoc"
 	"bobosync/shared/breaker"
@@ -129,7 +130,10 @@ func (d *delivery) deliver(ctx context.Context, jobs []job) error {
 		if err := d.leave(ctx); err != nil {
 			return err
 		}
-		if err := d.begin(ctx, part); err != nil {
+		if err := d.begin(ctx, part); errors.Is(err, nats.ErrMaxPayload) && len(part) > 1 { // the record of the call fits into no message
+			work, d.lent.used = append(cut(part, (len(part)+1)/2), work...), false
+			continue
+		} else if err != nil {
 			return err
 		}
 		results, took, err := d.call(ctx, part)

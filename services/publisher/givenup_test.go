@@ -15,15 +15,21 @@ import (
 	"bobosync/shared/topology"
 )
 
-// putOffSince has the user be one who has made calls fail since then.
-func (b *bench) putOffSince(username string, since time.Time, failures int) {
+// breakerIs sets the circuit breaker's state.
+func (b *bench) breakerIs(s breaker.State) {
 	b.t.Helper()
 	kv, err := b.conn.JS.KeyValue(b.t.Context(), topology.BucketState)
 	require.NoError(b.t, err)
-	state, err := json.Marshal(breaker.State{PutOff: breaker.PutOffs{{User: username, Failures: failures, Since: since, Until: time.Now(), Cause: "outage (500)"}}})
+	state, err := json.Marshal(s)
 	require.NoError(b.t, err)
 	_, err = kv.Put(b.t.Context(), breaker.Key, state)
 	require.NoError(b.t, err)
+}
+
+// putOffSince has the user be one who has made calls fail since then.
+func (b *bench) putOffSince(username string, since time.Time, failures int) {
+	b.t.Helper()
+	b.breakerIs(breaker.State{PutOff: breaker.PutOffs{{User: username, Failures: failures, Since: since, Until: time.Now(), Cause: "outage (500)"}}})
 }
 
 // TestAnOutageIsNotAUsersFault: who is put off is not given up, and not blamed, for calls that never reached AtHoc.
