@@ -7,6 +7,7 @@
 package breaker
 
 import (
+	"slices"
 	"time"
 
 	"bobosync/shared/athoc"
@@ -177,6 +178,15 @@ func (s State) withoutFar(now time.Time, l Limits) State {
 	far := now.Add(max(athoc.MaxRetryAfter, l.CallTimeout+probeMargin, spacing) + clockMargin)
 	for _, at := range []*time.Time{&s.Next, &s.ProbeAt, &s.ProbeUntil, &s.Logged, &s.Size.GrowAt} {
 		if at.After(far) {
+			*at = time.Time{}
+		}
+	}
+	if s.Slow == 0 && s.Next.After(now.Add(s.spacing(l)+clockMargin)) { // AtHoc has asked for no wait
+		s.Next = time.Time{}
+	}
+	s.PutOff = slices.Clone(s.PutOff)
+	for i := range s.PutOff {
+		if at := &s.PutOff[i].Until; at.After(now.Add(maxPutOff + clockMargin)) {
 			*at = time.Time{}
 		}
 	}

@@ -272,3 +272,22 @@ func TestTheClockIsPutBack(t *testing.T) {
 	next, _, _ := State{Slow: slowest}.Ask(start, slow)
 	require.Equal(t, next, next.withoutFar(start, slow), "a low rate has long waits of its own")
 }
+
+// TestTheClockIsPutBackALittle: the next call waits for no longer than it can be told to, and who is put off for no longer than anybody is.
+func TestTheClockIsPutBackALittle(t *testing.T) {
+	s, _, _ := State{}.Ask(start, limits)
+	before := start.Add(-10 * time.Minute)
+	_, _, wait := s.withoutFar(before, limits).Ask(before, limits)
+	require.Zero(t, wait, "AtHoc has not asked for a wait")
+	throttled := State{}.Report(start, Permit{}, Throttled, "429", 10*time.Minute, 1)
+	require.Equal(t, throttled, throttled.withoutFar(start, limits), "now it has")
+
+	s = State{}
+	for range 20 {
+		s = s.WithPutOff("jo", "500", start)
+	}
+	require.Equal(t, s, s.withoutFar(start, limits))
+	before = start.Add(-24 * time.Hour)
+	jo, _ := s.withoutFar(before, limits).PutOffOf("jo")
+	require.False(t, before.Before(jo.Until), "he is sent again")
+}
