@@ -332,6 +332,31 @@ func TestStatusOfAWholeRequest(t *testing.T) {
 	}
 }
 
+// TestWhereARedirectLeads is quoted as all else that a server says: on a line, short, and without what it must not give away.
+func TestWhereARedirectLeads(t *testing.T) {
+	const token = "TOKEN"
+	for name, to := range map[string]string{
+		"endless":                "https://" + strings.Repeat("a", 100_000) + ".example.org/",
+		"invisible":              "https://%E2%80%AEevil.example.org/",
+		"the token":              "https://" + token + ".example.org/",
+		"a username":             "https://alice.ng@example.org.example.org/",
+		"a username as a host":   "https://bob.example.org/",
+		"no address, with token": "https://example.org/%zz?" + token,
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Location", strings.ReplaceAll(to, token, strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")))
+				w.WriteHeader(http.StatusFound)
+			})
+			_, err := newClient(t, f.server.URL).UpdateDutyStatus(t.Context(), []DutyStatus{{Username: "bob"}})
+			call := callError(t, err)
+			assert.Less(t, len(call.Detail), 2*quoteLimit+200)
+			assert.NotContains(t, call.Detail, "\u202e")
+			assert.NotContains(t, call.Detail, "bob")
+		})
+	}
+}
+
 func TestBrokenAnswersToAnUpdate(t *testing.T) {
 	for name, body := range map[string]string{
 		"empty": "", "page": "<html>login</html>", "object": `{"error":"x"}`, "null": "null",

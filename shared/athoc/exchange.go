@@ -121,7 +121,7 @@ func (e *exchanger) understood(x exchange, resp *http.Response) error {
 	case limited.err != nil:
 		return &answerError{err: limited.err}
 	case err != nil:
-		detail := joinDetail(e.scrub.quote(page), err.Error())
+		detail := joinDetail(e.quote(x, page), err.Error())
 		return &CallError{Kind: Outage, Op: x.op, Status: resp.StatusCode, Detail: detail, Err: err, mayHaveApplied: x.writes}
 	}
 	return nil
@@ -183,6 +183,11 @@ func (e *exchanger) hiding(x exchange) scrubber {
 	return scrubber{secrets: append(newScrubber(x.token.Access).secrets, e.scrub.secrets...)}
 }
 
+// quote makes of a text of others what an error may hold: nothing secret, no username of the exchange, and not more than a line.
+func (e *exchanger) quote(x exchange, text string) string {
+	return e.hiding(x).quote(text, x.usernames...)
+}
+
 // answerError is a failure after the answer had begun.
 type answerError struct{ err error }
 
@@ -194,11 +199,10 @@ func (e *exchanger) refused(x exchange, resp *http.Response, sending *sending) e
 	kind := kindOf(resp.StatusCode)
 	body := unmarked(io.LimitReader(resp.Body, quoteRead))
 	page := webPage(body)
-	scrub := e.hiding(x)
-	said := scrub.quote(page, x.usernames...)
+	said := e.quote(x, page)
 	if said == "" {
 		quoted, _ := io.ReadAll(body) // what did arrive is worth quoting
-		if said = scrub.quote(string(quoted), x.usernames...); said != "" {
+		if said = e.quote(x, string(quoted)); said != "" {
 			said = "the server said: " + said
 		}
 	}
@@ -207,7 +211,7 @@ func (e *exchanger) refused(x exchange, resp *http.Response, sending *sending) e
 		Op:             x.op,
 		Status:         resp.StatusCode,
 		RetryAfter:     parseRetryAfter(resp.Header.Get("Retry-After"), e.cfg.Now()),
-		Detail:         joinDetail(advice(x.op, kind, resp.StatusCode), redirectDetail(resp), said),
+		Detail:         joinDetail(advice(x.op, kind, resp.StatusCode), e.quote(x, redirectDetail(resp)), said),
 		mayHaveApplied: x.writes && kind == Outage && sending.whole.Load(),
 	}
 }
@@ -247,13 +251,13 @@ func (e *exchanger) failed(ctx context.Context, x exchange, sending *sending, er
 	if refusal, ok := errors.AsType[*proxyRefusal](err); ok && refusal.status == http.StatusProxyAuthRequired {
 		call.Kind = NotFound
 	}
-	call.Detail = e.describe(ctx, err)
+	call.Detail = e.describe(ctx, x, err)
 	return call
 }
 
 // describe says what a failed connection means to an operator.
-func (e *exchanger) describe(ctx context.Context, err error) string {
-	said := e.scrub.quote(err.Error())
+func (e *exchanger) describe(ctx context.Context, x exchange, err error) string {
+	said := e.quote(x, err.Error())
 	var (
 		refusal   *proxyRefusal
 		verify    *tls.CertificateVerificationError

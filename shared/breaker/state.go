@@ -181,7 +181,7 @@ func (s State) withoutFar(now time.Time, l Limits) State {
 			*at = time.Time{}
 		}
 	}
-	if s.Slow == 0 && s.Next.After(now.Add(s.spacing(l)+clockMargin)) { // AtHoc has asked for no wait
+	if s.Slow == 0 && s.Next.After(now.Add(l.spacing(0)+clockMargin)) { // AtHoc has asked for no wait
 		s.Next = time.Time{}
 	}
 	s.PutOff = slices.Clone(s.PutOff)

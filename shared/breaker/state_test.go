@@ -284,10 +284,10 @@ func TestTheClockIsPutBackALittle(t *testing.T) {
 
 	s = State{}
 	for range 20 {
-		s = s.WithPutOff("jo", "500", start)
+		s.PutOff = s.PutOff.With("jo", "500", start)
 	}
 	require.Equal(t, s, s.withoutFar(start, limits))
 	before = start.Add(-24 * time.Hour)
-	jo, _ := s.withoutFar(before, limits).PutOffOf("jo")
+	jo, _ := s.withoutFar(before, limits).PutOff.Of("jo")
 	require.False(t, before.Before(jo.Until), "he is sent again")
 }
