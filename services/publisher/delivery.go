@@ -261,7 +261,7 @@ func (d *delivery) failed(ctx context.Context, part []job, work [][]job, err err
 	f := d.failure(part, call)
 	step := next(f)
 	switch {
-	case f.inDoubt: // AtHoc may still be working on it: the partitions rest a while
+	case lingers(call): // AtHoc may still be working on it: the partitions rest a while
 		d.lent.inDoubt = true
 		d.outcomes.giveUp(part)
 	case call.MayHaveApplied():
@@ -366,6 +366,17 @@ func (d *delivery) putOff(ctx context.Context, j job, call *athoc.CallError) err
 	j.item.Nak(putOffPollInterval)
 	return d.p.breaker.PutOff(context.WithoutCancel(ctx), j.update.User, call.Error())
 }
+
+// lingers reports whether AtHoc may still be working on a call that failed: there was no answer, or that of a gateway, which may have
+// waited long enough for AtHoc's. Such answers are 504, 502 (IIS and Azure, to a time-out too), and those from 520 on, which no server gives
+// but gateways.
+func lingers(call *athoc.CallError) bool {
+	return call.MayHaveApplied() && (call.Status == 0 || call.Status == http.StatusBadGateway || call.Status == http.StatusGatewayTimeout ||
+		call.Status >= gatewaysOwn)
+}
+
+// gatewaysOwn is the first of the statuses that gateways have made up.
+const gatewaysOwn = 520
 
 // blameSettings reports Refused if AtHoc has refused every user, also in earlier deliveries: a setting is wrong, and no user must be
 // dead-lettered for it.
