@@ -163,9 +163,7 @@ func (d *delivery) leave(ctx context.Context) error {
 	if err := d.store(ctx); err != nil {
 		return err
 	}
-	bounded, cancel := context.WithDeadline(ctx, d.lent.until())
-	defer cancel()
-	permit, err := d.p.breaker.Wait(bounded)
+	permit, err := d.await(ctx)
 	if err != nil {
 		return err
 	}
@@ -174,6 +172,23 @@ func (d *delivery) leave(ctx context.Context) error {
 		return errors.Join(err, d.p.breaker.Release(context.WithoutCancel(ctx), permit))
 	}
 	return nil
+}
+
+// await waits for a permit as long as the leases last, and longer if the rate asks for that: with calls rarer than leases last the
+// second call of a delivery would never be made, and a single user who makes calls fail never be found.
+func (d *delivery) await(ctx context.Context) (breaker.Permit, error) {
+	end := time.Now().Add(time.Duration(2 * float64(time.Second) / d.p.cfg.Calls.RateLimit))
+	for {
+		bounded, cancel := context.WithDeadline(ctx, d.lent.until().Add(-spare))
+		permit, err := d.p.breaker.Wait(bounded)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil || time.Now().After(end) {
+			return permit, err
+		}
+		if err := d.lent.renew(ctx); err != nil {
+			return breaker.Permit{}, err
+		}
+	}
 }
 
 // begin records a call before it is made.

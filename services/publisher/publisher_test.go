@@ -446,6 +446,19 @@ func TestACulpritIsFoundByHalving(t *testing.T) {
 	require.Len(t, b.payloads(topology.StreamDead), 1)
 }
 
+// TestACulpritIsFoundWhateverTheRate: calls are made more seldom than leases last, and all halves of a call need one.
+func TestACulpritIsFoundWhateverTheRate(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 2, map[string]string{"ATHOC_RATE_LIMIT": "0.3", "ATHOC_TIMEOUT": "1s"})
+	culprit := "culprit@example.org"
+	b.refuseCallsWith(culprit)
+	for _, username := range []string{culprit, user(1), user(2)} {
+		b.wants(username, 5, true)
+	}
+	b.start()
+	b.outcomes(map[string]event.Outcome{culprit: event.Dead, user(1): event.Applied, user(2): event.Applied})
+}
+
 // refuseCallsWith has a gateway answer 400 to any update with the given username in it. Call it before start.
 func (b *bench) refuseCallsWith(username string) {
 	b.gateway(func(w http.ResponseWriter, body []byte) bool {
