@@ -60,7 +60,7 @@ type Options struct {
 
 // Open opens the file at a path and reads it through, to learn its id and whether it is a text. Close it after use.
 func Open(ctx context.Context, path string, o Options) (*File, error) {
-	f, err := within(ctx, func() (*File, error) {
+	f, err := within(ctx, path, func() (*File, error) {
 		dir, err := files.OpenDir(filepath.Dir(path))
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrNoDirectory, err)
@@ -83,7 +83,7 @@ func Open(ctx context.Context, path string, o Options) (*File, error) {
 
 // IDIn returns the id of the content under a name in a directory.
 func IDIn(ctx context.Context, dir *files.Dir, name string) (string, error) {
-	f, err := within(ctx, func() (*File, error) { return openIn(dir, name) }, func(f *File, err error) {
+	f, err := within(ctx, dir.Path(name), func() (*File, error) { return openIn(dir, name) }, func(f *File, err error) {
 		if err == nil {
 			f.closeFile()
 		}
@@ -261,7 +261,7 @@ func (f *File) reader(ctx context.Context) *reader {
 // next returns the next bytes, which are valid until it is called again, with io.EOF at the end.
 func (r *reader) next() ([]byte, error) {
 	f := r.file
-	n, err := within(r.ctx, func() (int, error) { return f.file.Read(r.block) }, func(int, error) { _ = f.file.Close() })
+	n, err := within(r.ctx, f.dir.Path(f.name), func() (int, error) { return f.file.Read(r.block) }, func(int, error) { _ = f.file.Close() })
 	if errors.Is(err, errLate) {
 		f.lost = true
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -121,17 +122,51 @@ func TestACallThatHangsIsLeftAlone(t *testing.T) {
 		hang := func() (int, error) { <-ended; return 7, nil }
 		late := func(n int, _ error) { closed <- n }
 		began := time.Now()
-		if _, err := within(t.Context(), hang, late); !errors.Is(err, ErrStalled) || time.Since(began) != stallTime {
+		if _, err := within(t.Context(), "/in/a.csv", hang, late); !errors.Is(err, ErrStalled) || time.Since(began) != stallTime {
 			t.Errorf("%v after %s", err, time.Since(began))
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := within(ctx, hang, late); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != stallTime+time.Second {
+		if _, err := within(ctx, "/in/b.csv", hang, late); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != stallTime+time.Second {
 			t.Errorf("%v after %s", err, time.Since(began))
 		}
 		close(ended)
-		if a, b := <-closed, <-closed; a != 7 || b != 7 || stalled.Load() != 0 {
-			t.Errorf("what came late was %d and %d, %d are waited for", a, b, stalled.Load())
+		if a, b := <-closed, <-closed; a != 7 || b != 7 || len(stalled.calls) != 0 {
+			t.Errorf("what came late was %d and %d, %v are waited for", a, b, stalled.calls)
+		}
+	})
+}
+
+// TestWhatHangsHoldsUpNothingElse: neither a file that is tried again and again the others of its directory, nor a directory another one.
+func TestWhatHangsHoldsUpNothingElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ended := make(chan struct{})
+		hang := func() (int, error) { <-ended; return 7, nil }
+		well := func() (int, error) { return 7, nil }
+		late := func(int, error) {}
+		for range 2 * maxStalled {
+			if _, err := within(t.Context(), "/north/hangs.csv", hang, late); !errors.Is(err, ErrStalled) {
+				t.Errorf("what hangs says %v", err)
+			}
+			if n, err := within(t.Context(), "/north/good.csv", well, late); n != 7 || err != nil {
+				t.Fatalf("a file beside one that hangs: %v", err)
+			}
+		}
+		for i := range 2 * maxStalled {
+			if _, err := within(t.Context(), fmt.Sprintf("/north/hangs too %d.csv", i), hang, late); !errors.Is(err, ErrStalled) {
+				t.Errorf("what hangs says %v", err)
+			}
+		}
+		if n := stalled.calls["/north"]; n != maxStalled {
+			t.Errorf("%d calls are waited for", n)
+		}
+		if n, err := within(t.Context(), "/south/good.csv", well, late); n != 7 || err != nil {
+			t.Errorf("a file of another directory than one that hangs: %v", err)
+		}
+		close(ended)
+		synctest.Wait()
+		if n, err := within(t.Context(), "/north/hangs.csv", well, late); n != 7 || err != nil || len(stalled.calls) != 0 {
+			t.Errorf("when it hangs no more: %v, %v are waited for", err, stalled.calls)
 		}
 	})
 }

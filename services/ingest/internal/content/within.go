@@ -3,7 +3,8 @@ package content
 import (
 	"context"
 	"errors"
-	"sync/atomic"
+	"path/filepath"
+	"sync"
 	"time"
 )
 
@@ -11,10 +12,35 @@ import (
 // other files go on without it.
 const stallTime = 10 * time.Second
 
-// maxStalled bounds how many calls are waited for that do not come back.
+// maxStalled bounds how many calls are waited for that do not come back, by directory: one that hangs must not keep the files of another
+// from being read.
 const maxStalled = 16
 
-var stalled atomic.Int32
+// stalls counts the calls that have not come back, by the path of their file and by its directory.
+type stalls struct {
+	mu    sync.Mutex
+	calls map[string]int
+}
+
+var stalled = stalls{calls: map[string]int{}}
+
+// blocks reports whether no call is to be made for the file at a path: an earlier one has not come back, or too many in its directory.
+// Without the first, a single file that is tried again and again would stop all others of its directory.
+func (s *stalls) blocks(path string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.calls[path] > 0 || s.calls[filepath.Dir(path)] >= maxStalled
+}
+
+func (s *stalls) add(n int, keys ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, key := range keys {
+		if s.calls[key] += n; s.calls[key] == 0 {
+			delete(s.calls, key)
+		}
+	}
+}
 
 // ErrStalled means that the file system does not answer.
 var ErrStalled = errors.New("the file system does not answer for this file")
@@ -22,13 +48,13 @@ var ErrStalled = errors.New("the file system does not answer for this file")
 // errLate is wrapped by the error of a call that has not come back.
 var errLate = errors.New("not waited for any longer")
 
-// within makes a call that may hang, and returns what it returns. When it takes too long, or ctx ends, it is left alone; late gets
-// what it returns in the end.
-func within[T any](ctx context.Context, call func() (T, error), late func(T, error)) (result T, err error) {
+// within makes a call for the file at a path that may hang, and returns what it returns. When it takes too long, or ctx ends, it is left
+// alone; late gets what it returns in the end.
+func within[T any](ctx context.Context, path string, call func() (T, error), late func(T, error)) (result T, err error) {
 	if err := ctx.Err(); err != nil {
 		return result, err
 	}
-	if stalled.Load() >= maxStalled {
+	if stalled.blocks(path) {
 		return result, ErrStalled
 	}
 	type outcome struct {
@@ -42,18 +68,20 @@ func within[T any](ctx context.Context, call func() (T, error), late func(T, err
 	}()
 	timer := time.NewTimer(stallTime)
 	defer timer.Stop()
+	keys := []string{filepath.Dir(path)}
 	select {
 	case o := <-came:
 		return o.result, o.err
 	case <-timer.C:
+		keys = append(keys, path)
 		err = errors.Join(ErrStalled, errLate)
 	case <-ctx.Done():
 		err = errors.Join(ctx.Err(), errLate)
 	}
-	stalled.Add(1)
+	stalled.add(1, keys...)
 	go func() {
 		o := <-came
-		stalled.Add(-1)
+		stalled.add(-1, keys...)
 		late(o.result, o.err)
 	}()
 	return result, err
