@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -27,17 +26,26 @@ type dirWatch struct {
 	log *slog.Logger
 	now func() time.Time
 
+	patience time.Duration // see slowCheck
+
 	checking sync.Mutex // one check at a time
 
 	mu      sync.Mutex
-	outages map[string]*outage // by variable
-	at      string             // the variable that is being checked
-	since   time.Time          // since when
+	outages map[string]*outage   // by variable
+	tries   map[string]time.Time // the variables of those that are being tried, and since when
+	rooms   map[string]room      // by variable
 }
 
 type usedDirectory struct {
 	directory
 	write bool
+}
+
+// room is how much room there was at the last check where a directory lies.
+type room struct {
+	bytes   uint64
+	known   bool
+	noFiles bool
 }
 
 type outage struct {
@@ -47,13 +55,16 @@ type outage struct {
 }
 
 func newDirWatch(cfg Config, log *slog.Logger, now func() time.Time) *dirWatch {
-	d := &dirWatch{log: log, now: now, outages: map[string]*outage{}}
+	d := &dirWatch{log: log, now: now, patience: slowCheck, outages: map[string]*outage{}, tries: map[string]time.Time{}, rooms: map[string]room{}}
 	for _, dir := range cfg.directories() {
 		if dir.input || cfg.Move {
 			d.all = append(d.all, usedDirectory{dir, cfg.Move})
 		}
 	}
 	d.all = append(d.all, usedDirectory{directory{"DATA_DIRECTORY", cfg.Data.Directory, false}, true})
+	for _, dir := range d.all {
+		d.measure(dir)
+	}
 	return d
 }
 
@@ -63,24 +74,58 @@ func (d *dirWatch) run(ctx context.Context, every time.Duration) {
 	_ = pause.Every(ctx, every, func() error { d.check(); return nil })
 }
 
-// check checks all directories now and reports whether any of them cannot be used.
+// check checks all directories now and reports whether any of them cannot be used. It waits for no directory for long.
 func (d *dirWatch) check() (failed bool) {
 	d.checking.Lock()
 	defer d.checking.Unlock()
 	for _, dir := range d.all {
-		d.begin(dir.variable)
-		err := dir.try()
+		err := d.try(dir)
 		d.note(dir, err)
 		failed = failed || err != nil
 	}
-	d.begin("")
 	return failed
 }
 
-func (d *dirWatch) begin(variable string) {
+// errSilent means that a directory does not answer, as on a share that hangs.
+var errSilent = errors.New("does not answer")
+
+// try tries a directory. One that does not answer is left alone until it does: the others are tried without it.
+func (d *dirWatch) try(dir usedDirectory) error {
+	if !d.begin(dir.variable) {
+		return errSilent
+	}
+	came := make(chan error, 1)
+	go func() {
+		err := dir.try()
+		d.measure(dir)
+		d.end(dir.variable)
+		came <- err
+	}()
+	timer := time.NewTimer(d.patience)
+	defer timer.Stop()
+	select {
+	case err := <-came:
+		return err
+	case <-timer.C:
+		return errSilent
+	}
+}
+
+// begin notes that a directory is being tried, and reports false if it is already.
+func (d *dirWatch) begin(variable string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.at, d.since = variable, d.now()
+	if _, trying := d.tries[variable]; trying {
+		return false
+	}
+	d.tries[variable] = d.now()
+	return true
+}
+
+func (d *dirWatch) end(variable string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.tries, variable)
 }
 
 func (d *dirWatch) note(dir usedDirectory, err error) {
@@ -122,8 +167,10 @@ func (d *dirWatch) state() map[string]string {
 	for variable, t := range d.outages {
 		reasons[variable] = t.reason
 	}
-	if waited := d.now().Sub(d.since); d.at != "" && waited >= slowCheck {
-		reasons[d.at] = fmt.Sprintf("has not answered for %s", waited.Round(time.Second))
+	for variable, since := range d.tries {
+		if waited := d.now().Sub(since); waited >= slowCheck {
+			reasons[variable] = fmt.Sprintf("has not answered for %s", waited.Round(time.Second))
+		}
 	}
 	return reasons
 }
@@ -175,26 +222,40 @@ func plainReason(err error) string {
 	}
 }
 
-// freeBytes is the room left where the processed files and the ledger go, the lesser of the two; 0 if the system does not say.
+// measure notes how much room there is where files are made: where the processed files and the ledger go.
+func (d *dirWatch) measure(dir usedDirectory) {
+	if dir.variable != "DATA_DIRECTORY" && dir.variable != "PROCESSED_DIRECTORY" {
+		return
+	}
+	n, err := disk.Free(dir.path)
+	now := room{bytes: n, known: err == nil, noFiles: disk.NoFiles(dir.path)}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.rooms[dir.variable] = now
+}
+
+// freeBytes is the room left where the processed files and the ledger go, the lesser of the two, as of the last check; 0 if the system does
+// not say. It never waits for a directory.
 func (d *dirWatch) freeBytes() uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	least, known := uint64(0), false
-	for _, path := range d.written() {
-		if n, err := disk.Free(path); err == nil && (!known || n < least) {
-			least, known = n, true
+	for _, r := range d.rooms {
+		if r.known && (!known || r.bytes < least) {
+			least, known = r.bytes, true
 		}
 	}
 	return least
 }
 
-// noFiles reports whether next to no more files can be made in one of them.
-func (d *dirWatch) noFiles() bool { return slices.ContainsFunc(d.written(), disk.NoFiles) }
-
-// written are the directories in which files are made.
-func (d *dirWatch) written() (paths []string) {
-	for _, dir := range d.all {
-		if dir.variable == "DATA_DIRECTORY" || dir.variable == "PROCESSED_DIRECTORY" {
-			paths = append(paths, dir.path)
+// noFiles reports whether next to no more files could be made in one of them.
+func (d *dirWatch) noFiles() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, r := range d.rooms {
+		if r.noFiles {
+			return true
 		}
 	}
-	return paths
+	return false
 }
