@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -228,11 +229,13 @@ func openOnce(path string) (db *bbolt.DB, file *os.File, err error) {
 	return db, file, nil
 }
 
-// isFormat distinguishes bbolt's errors about the content from the operating system's about the file.
+// isFormat distinguishes bbolt's errors about the content from the operating system's about the file, such as that it has no memory to map
+// it, or no locks.
 func isFormat(err error) bool {
 	var path *os.PathError
 	var call *os.SyscallError
-	return !errors.As(err, &path) && !errors.As(err, &call)
+	var number syscall.Errno
+	return !errors.As(err, &path) && !errors.As(err, &call) && !errors.As(err, &number)
 }
 
 // check walks all pages, in this goroutine so that a fault can be caught, and returns the first finding.
