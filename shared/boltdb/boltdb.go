@@ -69,12 +69,9 @@ func Open(path string, version int, log *slog.Logger) (*DB, error) {
 	}
 	db, err := open(path)
 	if damaged := new(damagedError); errors.As(err, &damaged) {
-		aside := fmt.Sprintf("%s%s%s", path, damagedSuffix, time.Now().UTC().Format("20060102T150405.000"))
-		if err := os.Rename(path, aside); err != nil {
-			return nil, fmt.Errorf("set the damaged file %s aside: %w", path, err)
+		if err := SetAside(path, damaged.err, log); err != nil {
+			return nil, err
 		}
-		log.Error("a data file is damaged; it is set aside and what it held is read again",
-			"file", path, "set_aside_as", aside, "error", damaged.err)
 		db, err = open(path)
 	}
 	if err != nil {
@@ -87,6 +84,17 @@ func Open(path string, version int, log *slog.Logger) (*DB, error) {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), out.Close())
 	}
 	return out, nil
+}
+
+// SetAside sets a damaged file aside, which must be closed, so that Open begins a fresh one: the file of a service that cannot read what is in
+// it, though it is a bbolt file.
+func SetAside(path string, why error, log *slog.Logger) error {
+	aside := fmt.Sprintf("%s%s%s", path, damagedSuffix, time.Now().UTC().Format("20060102T150405.000"))
+	if err := os.Rename(path, aside); err != nil {
+		return fmt.Errorf("set the damaged file %s aside: %w", path, err)
+	}
+	log.Error("a data file is damaged; it is set aside and what it held is read again", "file", path, "set_aside_as", aside, "error", why)
+	return nil
 }
 
 // tidyUp removes what a compaction left behind that was cut off, and makes a file smaller that is mostly empty.
@@ -241,6 +249,11 @@ func isFormat(err error) bool {
 // check walks all pages, in this goroutine so that a fault can be caught, and returns the first finding.
 func check(db *bbolt.DB) error {
 	return db.View(func(tx *bbolt.Tx) error {
+		if meta := tx.Bucket(metaBucket); meta != nil {
+			if data := meta.Get(schemaKey); data != nil && !json.Valid(data) {
+				return errors.New("the schema version cannot be read")
+			}
+		}
 		return tx.ForEach(func(_ []byte, b *bbolt.Bucket) error { return walk(b) })
 	})
 }

@@ -57,6 +57,7 @@ func TestOpenSetsDamageAside(t *testing.T) {
 		"text":           func([]byte) []byte { return []byte("not a database, not even a page of one") },
 		"both metas":     func(b []byte) []byte { clear(b[:2*os.Getpagesize()]); return b },
 		"cut in half":    func(b []byte) []byte { return b[:len(b)/2] },
+		"schema":         func(b []byte) []byte { return bytes.ReplaceAll(b, []byte(`{"version":`), []byte(`{"vers"on":`)) },
 		"pages of noise": func(b []byte) []byte { copy(b[2*os.Getpagesize():], bytes.Repeat([]byte{0xa5}, len(b)/2)); return b },
 	}
 	for name, damage := range damages {

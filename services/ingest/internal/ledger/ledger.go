@@ -77,8 +77,22 @@ type Ledger struct {
 	stats *stats
 }
 
+// errDamaged means that what is in the ledger cannot be read.
+var errDamaged = errors.New("it holds what this program has not written")
+
 // Open opens the ledger at path, or begins it. See boltdb.Open for what happens to a damaged or locked one.
 func Open(path string, log *slog.Logger) (*Ledger, error) {
+	l, err := openFile(path, log)
+	if !errors.Is(err, errDamaged) {
+		return l, err
+	}
+	if err := boltdb.SetAside(path, err, log); err != nil {
+		return nil, err
+	}
+	return openFile(path, log)
+}
+
+func openFile(path string, log *slog.Logger) (*Ledger, error) {
 	db, err := boltdb.Open(path, schemaVersion, log)
 	if err != nil {
 		return nil, fmt.Errorf("open the file ledger: %w", err)
@@ -101,7 +115,7 @@ func Open(path string, log *slog.Logger) (*Ledger, error) {
 	}
 	l := &Ledger{db: db, stats: newStats()}
 	if err := l.View(l.stats.countAll); err != nil {
-		return nil, errors.Join(fmt.Errorf("look through the file ledger: %w", err), db.Close())
+		return nil, errors.Join(fmt.Errorf("look through the file ledger: %w: %w", errDamaged, err), db.Close())
 	}
 	return l, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -477,5 +478,37 @@ func TestReopen(t *testing.T) {
 	}
 	if want, have := counted(t, l, noon), l.Stats(noon, nil); !sameStats(want, have) {
 		t.Errorf("counted %+v, want %+v", have, want)
+	}
+}
+
+// TestARecordThatCannotBeRead: a ledger whose pages are sound, and a record in them is not, is set aside like any other damaged file.
+func TestARecordThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	for what, damage := range map[string]struct {
+		bucket, key []byte
+		value       string
+	}{
+		"a file":    {bucketFiles, keyOf(idFor("a.csv")), `{"name":"a.csv","st\x00`},
+		"a name":    {bucketNames, []byte("a.csv"), "\x00\x00"},
+		"the order": {bucketMeta, []byte(metaSequence), "17\x00"},
+	} {
+		path := filepath.Join(t.TempDir(), "ingest.db")
+		l := open(t, path)
+		store(t, l, "a.csv", []byte{byte(event.Pending)})
+		epoch := l.Epoch()
+		err := l.Update(func(tx *Tx) error { return tx.tx.Bucket(damage.bucket).Put(damage.key, []byte(damage.value)) })
+		if err := errors.Join(err, l.Close()); err != nil {
+			t.Fatal(err)
+		}
+		l = open(t, path)
+		if files, err := l.Files(); err != nil || len(files) != 0 || l.Epoch() == epoch {
+			t.Errorf("%s: %d files, %v", what, len(files), err)
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		if aside, err := filepath.Glob(path + ".damaged-*"); err != nil || len(aside) != 1 {
+			t.Errorf("%s: set aside are %v, %v", what, aside, err)
+		}
 	}
 }

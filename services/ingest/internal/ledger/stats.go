@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"errors"
 	"maps"
 	"sync"
 	"time"
@@ -159,8 +160,12 @@ func (c *stats) note(id string, before, after view) {
 
 func dayOf(t time.Time) string { return t.Local().Format(time.DateOnly) }
 
-// countAll counts what the ledger holds when it is opened.
+// countAll counts what the ledger holds when it is opened. It fails if that cannot be read.
 func (c *stats) countAll(tx *Tx) error {
+	_, err := tx.lastSequence()
+	if err = errors.Join(err, tx.Names().Each(func(string, NameEntry) error { return nil })); err != nil {
+		return err
+	}
 	return tx.tx.Bucket(bucketFiles).ForEach(func(k, data []byte) error {
 		f, err := decodeFile(k, data)
 		if err == nil {
