@@ -394,6 +394,9 @@ func (g *Group) storeWindow(tx *ledger.Tx, w *window) ([]*message.Message, *ledg
 	case w.last && f.Status == ledger.Reading:
 		finished, err = g.complete(tx, r, f, w.lines)
 	case begun:
+		if r.Copy != nil && f.Status == ledger.Done && !f.Keep { // the mover may have dealt with it just now, and the copy was noted once more
+			finished = f
+		}
 		err = tx.Put(f)
 	}
 	if err != nil {
