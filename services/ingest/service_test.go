@@ -1060,6 +1060,36 @@ func TestMendedFileIsMovedOn(t *testing.T) {
 	}
 }
 
+// TestRepairedWhileACopyIsBlocked: a copy of a failed file that cannot be moved is still moved when it can be, though the file was repaired meanwhile.
+func TestRepairedWhileACopyIsBlocked(t *testing.T) {
+	h := newHarness(t)
+	south := filepath.Join(filepath.Dir(h.cfg.CSVDirectory), "south")
+	if err := os.Mkdir(south, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h.cfg.Feeds = Feeds{{Feed: "north", Dir: h.cfg.CSVDirectory}, {Feed: "south", Dir: south}}
+	h.cfg.SettleTime = 500 * time.Millisecond
+	r := h.resolve()
+	text := row("dead1") + row("6")
+	h.put("a.csv", text)
+	h.start()
+	failed := filepath.Join(h.cfg.FailedDirectory, "a.csv")
+	eventually(t, "set aside", func() bool { return there(failed) })
+	h.noted("north/a.csv")
+	write(t, filepath.Join(south, "b.csv"), text)
+	free := pin(t, south)
+	if !there(filepath.Join(south, "b.csv")) {
+		t.Skip("it was moved before that was forbidden")
+	}
+	eventually(t, "the copy is blocked", func() bool { return h.state().BlockedFiles == 1 })
+	r.publish(t.Context(), &event.Acks{Answers: []event.Answer{{File: idFor(text), Version: event.Version{Row: 1}, Outcome: event.Applied}}})
+	eventually(t, "moved on", func() bool { return there(h.done("a.csv")) && !there(failed) })
+	eventually(t, "moved on, says the ledger", func() bool { return h.log.Count("the dead rows of a file were repaired") == 1 })
+	free()
+	eventually(t, "the copy is moved", func() bool { return !there(filepath.Join(south, "b.csv")) })
+	h.arrived()
+}
+
 // TestRepairedWhileItIsMoved: the last dead row of a file is applied after the file was moved as a failed one, and before that is noted.
 func TestRepairedWhileItIsMoved(t *testing.T) {
 	h := newHarness(t)

@@ -90,6 +90,6 @@ func TestMovedWhileItIsReadAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	if f.NeedsWork() && len(finished) == 0 {
-		t.Errorf("it is %s, with %d copies to be moved, and nobody is told", f.Status, len(f.InInput()))
+		t.Errorf("it is %s, with %d copies to be moved, and nobody is told", f.Status, len(f.Copies.InInput()))
 	}
 }

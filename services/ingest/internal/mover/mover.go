@@ -321,11 +321,18 @@ func (m *Mover) moveBack(ctx context.Context, f *ledger.File, resumed bool) erro
 		}
 		paths[p.MovedTo] = to
 	}
+	left := false // copies in the input directories
 	err := m.Ledger.Update(func(tx *ledger.Tx) error {
-		return tx.Change(f.ID, func(now *ledger.File) { now.MarkReturned(paths, m.Now()) })
+		return tx.Change(f.ID, func(now *ledger.File) {
+			now.MarkReturned(paths, m.Now())
+			left = now.Status == ledger.Done
+		})
 	})
 	if err != nil {
 		return fmt.Errorf("note that a repaired file was moved: %w", err)
+	}
+	if left {
+		m.queue.put(f.ID, &job{resumed: resumed})
 	}
 	m.Log.Info("the dead rows of a file were repaired; it is finished", "file", f.Name, "file_id", ledger.Short(f.ID))
 	return nil
