@@ -817,6 +817,43 @@ func TestWhatIsWrittenAfterAFileWasTaken(t *testing.T) {
 	}
 }
 
+// TestWhatCannotBeTakenBackAtOnce: a file that was written to after it was moved is taken back when that can be done, however late it is.
+func TestWhatCannotBeTakenBackAtOnce(t *testing.T) {
+	h := newHarness(t)
+	var later atomic.Int64
+	h.tune.now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
+	h.tune.check = 50 * time.Millisecond
+	r := h.resolve()
+	h.start()
+	first, second := row("1"), row("2")
+	h.put("a.csv", first)
+	eventually(t, "moved", func() bool { return there(h.done("a.csv")) && !there(h.in("a.csv")) })
+	h.arrived()
+	away := h.cfg.CSVDirectory + "-away"
+	if err := os.Rename(h.cfg.CSVDirectory, away); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.OpenFile(h.done("a.csv"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := file.WriteString(second); err != nil {
+		t.Fatal(err)
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for warnings := range 2 { // the second comes when the file is not looked at any more for its age
+		eventually(t, "it is said", func() bool { return h.log.Count("cannot be taken back") > warnings })
+		later.Add(int64(10 * time.Minute))
+	}
+	time.Sleep(3 * h.tune.check)
+	if err := os.Rename(away, h.cfg.CSVDirectory); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "all of it is read", func() bool { return len(r.entriesOf(idFor(first+second))) == 2 })
+}
+
 // TestWhatIsWrittenAfterAFileWasCopied: the same where the processed files lie on another file system, so that the file itself is gone.
 func TestWhatIsWrittenAfterAFileWasCopied(t *testing.T) {
 	elsewhere, err := os.MkdirTemp("/dev/shm", "bobosync-")

@@ -79,7 +79,7 @@ func (a *aftercare) run(ctx context.Context, every time.Duration) {
 	a.checkRemnants(context.WithoutCancel(ctx), true)
 }
 
-// check checks all of them once, and drops those that were moved long enough ago.
+// check checks all of them once, and drops those that were moved long enough ago, but none that was written to and is not taken back.
 func (a *aftercare) check(ctx context.Context) {
 	a.mu.Lock()
 	recent := make([]moved, 0, len(a.recent))
@@ -95,16 +95,19 @@ func (a *aftercare) check(ctx context.Context) {
 			continue
 		}
 		now, taken, err := a.takeBackIfWritten(ctx, d.id, ledger.Copy{Name: d.name, MovedTo: d.to, Stat: d.stat})
-		if err != nil {
+		if err != nil && !errors.Is(err, content.ErrChanged) && a.Now().Sub(d.warned) >= time.Minute {
+			d.warned = a.Now()
 			a.Log.Warn("a file was written to after it was moved, and cannot be taken back: what is new in it is not read",
 				"file", d.to, "file_id", ledger.Short(d.id), "error", err)
 		}
 		a.mu.Lock()
 		switch known := a.recent[d.to]; {
 		case known.id != d.id: // another file was moved there meanwhile
+		case err != nil: // it is tried again, for however long
+			a.recent[d.to] = d
 		case taken, a.Now().Sub(d.at) > careTime:
 			delete(a.recent, d.to)
-		case err == nil:
+		default:
 			d.stat = now
 			a.recent[d.to] = d
 		}
@@ -112,7 +115,8 @@ func (a *aftercare) check(ctx context.Context) {
 	}
 }
 
-// takeBackIfWritten returns how the copy looks now, and reports whether it was taken back.
+// takeBackIfWritten returns how the copy looks now, and reports whether it was taken back. One that is being written to is
+// content.ErrChanged.
 func (a *aftercare) takeBackIfWritten(ctx context.Context, id string, p ledger.Copy) (now files.Stat, taken bool, err error) {
 	dir, err := files.OpenDir(filepath.Dir(p.MovedTo))
 	if err != nil {
@@ -129,8 +133,6 @@ func (a *aftercare) takeBackIfWritten(ctx context.Context, id string, p ledger.C
 		return p.Stat, false, nil
 	}
 	switch is, err := content.IDIn(ctx, dir, name); {
-	case errors.Is(err, content.ErrChanged): // it is being written to
-		return p.Stat, false, nil
 	case err != nil:
 		return p.Stat, false, err
 	case is == id:
@@ -156,8 +158,11 @@ func (a *aftercare) takeBack(ctx context.Context, dir *files.Dir, id string, p l
 		From: dir, Name: filepath.Base(p.MovedTo), Into: input, Wanted: files.Base(p.Name), Tag: ledger.Short(id), Token: a.token, Stat: now,
 		Same: func(*files.Dir, string) (bool, error) { return false, nil },
 	}.Do(ctx)
-	if errors.Is(err, files.ErrReplaced) || errors.Is(err, files.ErrGone) {
-		return false, nil // it is being written to, or somebody took it
+	if errors.Is(err, files.ErrGone) {
+		return false, nil // somebody took it
+	}
+	if errors.Is(err, files.ErrReplaced) {
+		return false, content.ErrChanged
 	}
 	if err != nil {
 		return false, err

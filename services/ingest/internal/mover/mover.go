@@ -150,6 +150,7 @@ type moved struct {
 	failed   bool   // it was moved as one of a failed file
 	stat     files.Stat
 	at       time.Time
+	warned   time.Time // when it was last said that it cannot be taken back
 }
 
 // moveAll moves files and notes it in one commit; it returns those for which it is to be tried again.
