@@ -995,6 +995,23 @@ func TestASmallFileDoesNotWaitForALargeOne(t *testing.T) {
 	}
 }
 
+// TestASmallFileDoesNotWaitForOneWithoutRows: nor is a large file whose lines are all blank read to its end before it.
+func TestASmallFileDoesNotWaitForOneWithoutRows(t *testing.T) {
+	h := newHarness(t)
+	r := h.resolve()
+	small := row("s")
+	h.put("blank.csv", strings.Repeat("\n", 64<<20))
+	h.start()
+	eventually(t, "started", h.ready.Load)
+	eventually(t, "the large one is begun", func() bool { return h.state().Unread == 1 && len(h.state().Unsettled) == 0 })
+	h.put("small.csv", small)
+	eventually(t, "the small one is moved", func() bool { return there(h.done("small.csv")) })
+	if len(r.entriesOf(idFor(small))) != 1 || !there(h.in("blank.csv")) {
+		t.Error("the small one waited for the large one")
+	}
+	eventually(t, "the large one is moved", func() bool { return there(h.done("blank.csv")) })
+}
+
 // TestTheOrderOfALargeFileOutlivesACrash: a small file that was read before it stays the later one.
 func TestTheOrderOfALargeFileOutlivesACrash(t *testing.T) {
 	h := newHarness(t)

@@ -47,14 +47,16 @@ type File struct {
 	file *os.File
 	lost bool // a read has not come back: the goroutine that waits for it closes the file
 	// small is the content of a file of less than a block: it need not be read twice.
-	small []byte
+	small   []byte
+	between func(ctx context.Context) error // see Options
 }
 
 // Options say how to open.
 type Options struct {
 	// MaxSize is the most bytes that a file may have; 0 is without limit.
 	MaxSize int64
-	// Between, if set, is called between two blocks of a long reading, so that others need not wait for its end.
+	// Between, if set, is called between two blocks of a long reading, that of the Text too, so that others need not wait for its end.
+	// Its error ends the reading.
 	Between func(ctx context.Context) error
 }
 
@@ -167,6 +169,7 @@ func (f *File) identify(ctx context.Context, o Options) error {
 	if o.MaxSize > 0 && f.Stat.Size > o.MaxSize {
 		return ErrTooLarge
 	}
+	f.between = o.Between
 	sum, src, size := sha256.New(), f.reader(ctx), int64(0)
 	var text textCheck
 	for {
@@ -189,14 +192,20 @@ func (f *File) identify(ctx context.Context, o Options) error {
 		}
 		if f.Stat.Size < blockSize {
 			f.small = append(f.small, block...)
-		} else if o.Between != nil {
-			if err := o.Between(ctx); err != nil {
-				return err
-			}
+		} else if err := f.pause(ctx); err != nil {
+			return err
 		}
 	}
 	f.Problem = text.finding()
 	return f.unchanged()
+}
+
+// pause lets others do something between two blocks.
+func (f *File) pause(ctx context.Context) error {
+	if f.between == nil {
+		return nil
+	}
+	return f.between(ctx)
 }
 
 func idOf(b []byte) string {
@@ -271,6 +280,9 @@ func (r *reader) next() ([]byte, error) {
 // Read implements io.Reader.
 func (r *reader) Read(p []byte) (n int, err error) {
 	if len(r.rest) == 0 {
+		if err := r.file.pause(r.ctx); err != nil {
+			return 0, err
+		}
 		r.rest, err = r.next()
 	}
 	n = copy(p, r.rest)

@@ -96,10 +96,7 @@ type Group struct {
 	publish Publish // nil to register only
 
 	// ahead reports whether further files are read next that lay there together with those of the group.
-	ahead func() bool
-	// between is called when a part of a file was published and the file goes on.
-	between func(context.Context) error
-
+	ahead    func() bool
 	windows  []*window
 	attached []attachment
 	lines    int
@@ -170,11 +167,6 @@ func (g *Group) parse(ctx context.Context, src io.Reader, r *Reading) (*window, 
 			w.fillTo(WindowLines)
 			if err := g.add(ctx, w); err != nil {
 				return nil, 0, err
-			}
-			if g.between != nil {
-				if err := g.between(ctx); err != nil {
-					return nil, 0, err
-				}
 			}
 			w = &window{r: r, first: w.first + WindowLines}
 		}

@@ -88,8 +88,7 @@ func (b *Inbox) putOff(_ context.Context, g *Group, found watch.Found) error {
 
 func (b *Inbox) readLarge(ctx context.Context, found watch.Found) error {
 	g := b.NewGroup(b.publish)
-	g.between = b.readArrived
-	if err := b.readOne(ctx, g, found); err != nil {
+	if err := b.readWith(ctx, g, found, b.readArrived); err != nil {
 		return err
 	}
 	return b.flush(ctx, g)
@@ -107,6 +106,11 @@ func (b *Inbox) readArrived(ctx context.Context) error {
 
 // readOne reads a file into the group. What is wrong with the file itself is dealt with here.
 func (b *Inbox) readOne(ctx context.Context, g *Group, found watch.Found) error {
+	return b.readWith(ctx, g, found, nil)
+}
+
+// readWith is readOne, and does something else between two parts of the file, unless that is nil.
+func (b *Inbox) readWith(ctx context.Context, g *Group, found watch.Found, between func(context.Context) error) error {
 	entry, file, err := b.LookUp(found.Name)
 	if err != nil {
 		return err
@@ -116,9 +120,9 @@ func (b *Inbox) readOne(ctx context.Context, g *Group, found watch.Found) error 
 	}
 	var stop error // what was done in between failed, which is not this file's fault
 	options := content.Options{MaxSize: b.maxSize}
-	if g.between != nil {
+	if between != nil {
 		options.Between = func(ctx context.Context) error {
-			stop = g.between(ctx)
+			stop = between(ctx)
 			return stop
 		}
 	}
@@ -136,6 +140,9 @@ func (b *Inbox) readOne(ctx context.Context, g *Group, found watch.Found) error 
 		return nil
 	}
 	if err := b.take(ctx, g, c, entry, found); err != nil {
+		if stop != nil {
+			return stop
+		}
 		if wrong, ok := errors.AsType[*FileError](err); ok {
 			return b.unreadable(ctx, found, wrong.Err)
 		}
