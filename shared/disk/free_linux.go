@@ -7,7 +7,16 @@ func free(path string) (uint64, error) {
 	if err := unix.Statfs(path, &s); err != nil {
 		return 0, err
 	}
-	return s.Bavail * uint64(s.Bsize), nil
+	return s.Bavail * BlockSize(&s), nil
+}
+
+// BlockSize is the size of the blocks that a file system counts its room in: not that of the pieces that it is best written in, which is 256
+// times as large on some that a program provides.
+func BlockSize(s *unix.Statfs_t) uint64 {
+	if s.Frsize == 0 {
+		return uint64(s.Bsize)
+	}
+	return uint64(s.Frsize)
 }
 
 func noFiles(path string) bool {
