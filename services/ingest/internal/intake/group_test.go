@@ -21,6 +21,23 @@ type noMetrics struct{}
 func (noMetrics) EntriesPublished(int)   {}
 func (noMetrics) FileRead(time.Duration) {}
 
+func newIntake(t *testing.T, finished func(...*ledger.File)) *Intake {
+	t.Helper()
+	l, err := ledger.Open(filepath.Join(t.TempDir(), "ingest.db"), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &Intake{
+		Ledger: l, Log: slog.New(slog.DiscardHandler), Zone: time.UTC, Now: time.Now, Hit: failpoint.None, Metrics: noMetrics{},
+		Finished: finished, Retry: func(string) {},
+	}
+}
+
 // TestMovedWhileItIsReadAgain: a file may get its last outcome and be moved after it was read once more and before that is stored. It is offered
 // to the mover again, which finds that nothing is left where it lay; otherwise the ledger would wait for a move for ever.
 func TestMovedWhileItIsReadAgain(t *testing.T) {
@@ -30,20 +47,9 @@ func TestMovedWhileItIsReadAgain(t *testing.T) {
 	if err := os.WriteFile(path, []byte("BON,1,P,20240617,143000,20240617143000,1,2,3,4\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l, err := ledger.Open(filepath.Join(dir, "ingest.db"), slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
 	var finished []*ledger.File
-	in := &Intake{
-		Ledger: l, Log: slog.New(slog.DiscardHandler), Zone: time.UTC, Now: time.Now, Hit: failpoint.None, Metrics: noMetrics{},
-		Finished: func(files ...*ledger.File) { finished = append(finished, files...) }, Retry: func(string) {},
-	}
+	in := newIntake(t, func(files ...*ledger.File) { finished = append(finished, files...) })
+	l := in.Ledger
 	publish := func(context.Context, []*message.Message) error { return nil }
 	c, err := content.Open(t.Context(), path, content.Options{})
 	if err != nil {
