@@ -11,7 +11,6 @@ import (
 
 	"bobosync/services/ingest/internal/entries"
 	"bobosync/services/ingest/internal/intake"
-	"bobosync/services/ingest/internal/ledger"
 	"bobosync/services/ingest/internal/recovery"
 	"bobosync/shared/check"
 	"bobosync/shared/control"
@@ -28,9 +27,9 @@ type work struct {
 	inbox    *intake.Inbox
 	recovery *recovery.Session
 
-	epochs chan string   // of the resolver's state store, latest only
-	resend chan struct{} // from the stall detector: publish again what waits
-	stall  stallDetector
+	epochs chan string // of the resolver's state store, latest only
+	resend chan stall  // publish again what waits
+	stalls stallDetector
 }
 
 // session runs one session.
@@ -50,10 +49,10 @@ func (s *service) session(ctx context.Context, _ func(error)) error {
 		return err
 	}
 	defer stream.Close()
-	w := &work{service: s, stream: stream, epochs: make(chan string, 1), resend: make(chan struct{}, 1)}
+	w := &work{service: s, stream: stream, epochs: make(chan string, 1), resend: make(chan stall, 1)}
 	w.inbox = s.intake.NewInbox(s.found, s.cfg.Inputs(), s.cfg.MaxFileSize, stream.Send)
 	w.recovery = s.recovery.NewSession(stream, w.inbox, s.found)
-	w.stall.reset(s.now(), s.settled.Load(), s.stallTimeout)
+	w.stalls = newStallDetector(s.now(), s.settled.Load(), s.stallTimeout)
 	stop, err := control.Serve(ctx, s.deps.Conn.NC, topology.Ingest, s.deps.Version, append(s.operators.endpoints(), check.Endpoint(s.cfg.Checked(), s.deps))...)
 	if err != nil {
 		return err
@@ -158,8 +157,8 @@ func (w *work) read(ctx context.Context, epoch string) error {
 		case <-w.found.Ready():
 		case epoch := <-w.epochs:
 			err = w.recovery.Recover(ctx, epoch)
-		case <-w.resend:
-			err = w.resendWaiting(ctx)
+		case stalled := <-w.resend:
+			err = w.resendWaiting(ctx, stalled)
 		}
 		if err != nil {
 			return err
@@ -180,73 +179,4 @@ func (w *work) keepHouse(ctx context.Context) error {
 		}
 		return nil
 	})
-}
-
-// detectStall makes files be read again that wait although nothing is under way: an outcome was lost, or is among the dead letters.
-func (w *work) detectStall(ctx context.Context) error {
-	waiting, err := w.ledger.Unsettled()
-	if err != nil {
-		return err
-	}
-	busy := len(waiting) == 0
-	if !busy {
-		if busy, err = w.stream.UnderWay(ctx); err != nil {
-			return err
-		}
-	}
-	if w.stall.detect(w.now(), w.settled.Load(), busy, w.stallTimeout) {
-		select {
-		case w.resend <- struct{}{}:
-		default:
-		}
-	}
-	return nil
-}
-
-// resendWaiting publishes the entries of the files again that have waited since before the stall.
-func (w *work) resendWaiting(ctx context.Context) error {
-	waiting, err := w.ledger.Unsettled()
-	if err != nil {
-		return err
-	}
-	before := w.now().Add(-w.stallTimeout)
-	var old []*ledger.File
-	for _, f := range waiting {
-		if f.Published.Before(before) {
-			old = append(old, f)
-		}
-	}
-	if len(old) == 0 {
-		return nil
-	}
-	w.log.Warn("files wait although nothing is under way, reading them again", "files", len(old), "first", old[0].Name)
-	return w.recovery.RepublishOrGiveUp(ctx, old, "outcomes are missing")
-}
-
-// stallDetector measures how long files have waited although nothing is under way.
-type stallDetector struct {
-	since   time.Time
-	settled uint64
-	timeout time.Duration
-}
-
-// maxStallTimeout bounds how rarely a file is read again that nobody settles.
-const maxStallTimeout = time.Hour
-
-func (d *stallDetector) reset(now time.Time, settled uint64, timeout time.Duration) {
-	*d = stallDetector{since: now, settled: settled, timeout: timeout}
-}
-
-// detect reports whether nothing was settled, and nothing was under way, for long enough; each time in a row takes twice as long.
-func (d *stallDetector) detect(now time.Time, settled uint64, busy bool, timeout time.Duration) bool {
-	switch {
-	case settled != d.settled:
-		d.reset(now, settled, timeout)
-	case busy:
-		d.since = now
-	case now.Sub(d.since) >= d.timeout:
-		d.since, d.timeout = now, min(2*d.timeout, maxStallTimeout)
-		return true
-	}
-	return false
 }
