@@ -19,7 +19,7 @@ func brokerFindings(f Facts) (all []Finding) {
 	if len(f.Missing) > 0 {
 		all = append(all, Finding{
 			Problem, CauseMissing, fmt.Sprintf("The broker has lost, or never had: %s", strings.Join(f.Missing, ", ")),
-			"restart all services: they recreate what is missing, and read the waiting files again; find out why the broker lost it (its disk, its store directory)",
+			"run bobosync provision where the services' keys make nothing (bobosync provision --keep does so by itself), or else restart all services: they recreate what is missing. The waiting files are read again. Find out why the broker lost it (its disk, its store directory)",
 		})
 	}
 	for _, c := range f.Astray {
