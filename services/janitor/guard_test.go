@@ -113,6 +113,26 @@ func TestRemovalBelowTheGuardNeedsNoApproval(t *testing.T) {
 	assert.Zero(t, w.alarms())
 }
 
+// TestALostMappingIsGuardedToo: by its size, which the record has.
+func TestALostMappingIsGuardedToo(t *testing.T) {
+	t.Parallel()
+	users := sim.GenerateUsers(100, sim.DefaultCollar)
+	w := newWorld(t, sim.Options{Users: users})
+	w.run(w.config())
+	w.refreshed(100)
+	stream, err := w.js.Stream(t.Context(), topology.StreamMapping)
+	require.NoError(t, err)
+	require.NoError(t, stream.Purge(t.Context()))
+	_, err = w.athoc.RemoveUsers(logins(users[5:])...)
+	require.NoError(t, err)
+	entry := w.end(answerOf[control.Begun](w, control.MappingRefresh, control.RunRequest{By: "jane"}))
+	assert.Equal(t, control.OutcomeHeld, entry.Outcome)
+	assert.Equal(t, 95, entry.Counts["removed"])
+	require.NoError(t, w.athoc.PutUsers(users[5:95]...))
+	assert.Equal(t, control.OutcomeOK, w.end(answerOf[control.Begun](w, control.MappingRefresh, control.RunRequest{})).Outcome)
+	w.mapped(95)
+}
+
 func TestApproval(t *testing.T) {
 	t.Parallel()
 	w, users, h := holdSome(t)

@@ -35,6 +35,12 @@ func compare(before, after map[string]string) change {
 	return c
 }
 
+// sinceLost is the change where the stream has lost the mapping in force, of which the size alone is known; 0 if there was none. The resolver
+// goes on with the one that was lost.
+func (c change) sinceLost(size int) change {
+	return change{before: size, after: c.after, added: max(c.after-size, 0), removed: max(size-c.after, 0)}
+}
+
 // keepDifference keeps what a mapping that is held back would change.
 func (r *Refresher) keepDifference(hash string, before, after map[string]string) {
 	d := differences(before, after)

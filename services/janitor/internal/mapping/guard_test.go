@@ -34,6 +34,13 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+func TestChangeSinceAMappingWasLost(t *testing.T) {
+	t.Parallel()
+	assert.Equal(t, change{after: 3, added: 3}, change{after: 3, added: 3}.sinceLost(0), "there was none")
+	assert.Equal(t, change{before: 9, after: 3, removed: 6}, change{after: 3, added: 3}.sinceLost(9))
+	assert.Equal(t, change{before: 2, after: 3, added: 1}, change{after: 3, added: 3}.sinceLost(2))
+}
+
 // TestDifferences: who is taken out, and who gets another user, no more than can be told at once; and only of the mapping that waits.
 func TestDifferences(t *testing.T) {
 	t.Parallel()

@@ -89,6 +89,13 @@ func (r *Refresher) Refresh(ctx context.Context, _ *periodic.Run) (periodic.Resu
 		return periodic.Result{}, err
 	}
 	c, hash := compare(before, mapping), hashOf(mapping)
+	if before == nil {
+		rec, _, err := r.LoadRecord(ctx)
+		if err != nil {
+			return periodic.Result{}, err
+		}
+		c = c.sinceLost(rec.Users)
+	}
 	res := periodic.Result{Counts: map[string]int{
 		"users": found.Users, "mapped": c.after, "without_id": found.Without, "ambiguous_ids": len(found.Ambiguous),
 		"added": c.added, "changed": c.changed, "removed": c.removed,
