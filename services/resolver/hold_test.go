@@ -469,6 +469,22 @@ func TestStaleClearingIsHeld(t *testing.T) {
 	b.held0()
 }
 
+// TestNothingJoinsAHoldWhenNothingIsHeldAnyMore: those who are in it wait for a person as before.
+func TestNothingJoinsAHoldWhenNothingIsHeldAnyMore(t *testing.T) {
+	t.Parallel()
+	b, ahead := guarded(t, 6)
+	ahead.Store(int64(26 * time.Hour))
+	var users []control.ObservedUser
+	for i := range 6 {
+		users = append(users, control.ObservedUser{User: user(i), On: true, At: b.table()[user(i)].At})
+	}
+	require.Equal(t, 6, b.observe(control.Expire, true, users...).Held)
+	b.cfg.Guard.Mode = "off"
+	b.restart()
+	require.Equal(t, 1, b.observe(control.Expire, true, seen("stranger@example.org", 40)).Published)
+	b.held(1, 6)
+}
+
 // TestASecondMassOfStaleDutyIsAHoldOfItsOwn: what is found bit by bit joins the first one, and does not make one of the two.
 func TestASecondMassOfStaleDutyIsAHoldOfItsOwn(t *testing.T) {
 	t.Parallel()

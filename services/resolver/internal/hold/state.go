@@ -110,7 +110,7 @@ func (s *State) Ask(now time.Time, onDuty int, changes []Change) *Answer {
 // Judge decides about changes, and notes nothing. It returns the kinds that are unusual.
 func (s *State) Judge(now time.Time, onDuty int, changes guard.Counts) []guard.Trip {
 	trips := s.Guard.rules.Judge(&s.Guard.history, now, onDuty, changes)
-	if changes[guard.Stale] == 0 || slices.ContainsFunc(trips, func(t guard.Trip) bool { return t.Kind == guard.Stale }) {
+	if changes[guard.Stale] == 0 || !s.Guard.rules.Holds(&s.Guard.history, now) || slices.ContainsFunc(trips, func(t guard.Trip) bool { return t.Kind == guard.Stale }) {
 		return trips
 	}
 	// Stale duty that is not unusual by itself is held as long as a mass of it waits for a person: it would otherwise be cleared bit by bit.
