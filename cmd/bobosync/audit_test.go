@@ -68,6 +68,7 @@ func TestEveryOrderIsInTheAudit(t *testing.T) {
 	require.Contains(t, s.succeeds("audit", "list"), "the test")
 	require.Contains(t, s.succeeds("audit", "verify"), "are as they were written")
 	stop()
+	s.fails(1, "the hashes of the days could not be compared", "audit", "verify")
 }
 
 // TestAVerificationFindsWhatWasPutIn: by a command, with what is wrong and an exit status.

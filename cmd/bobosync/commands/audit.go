@@ -112,13 +112,14 @@ Exit status: 0 all is as it was written, 1 it is not, or could not be verified.`
 			if err != nil {
 				return err
 			}
-			days, err := auditDays(ctx, conn.NC)
-			if errors.Is(err, control.ErrNobody) {
-				errOf(cmd).Printf("bobosync: warning: the hashes of the days could not be compared: %v\n", err)
-			} else if err != nil {
+			days, unasked := auditDays(ctx, conn.NC)
+			if unasked != nil && !errors.Is(unasked, control.ErrNobody) {
+				return unasked
+			}
+			if err := printVerified(outOf(cmd), asJSON, chains, days); err != nil || unasked == nil {
 				return err
 			}
-			return printVerified(outOf(cmd), asJSON, chains, days)
+			return fmt.Errorf("the chains are whole, but the hashes of the days could not be compared: %w", unasked)
 		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
