@@ -306,6 +306,7 @@ func TestNoVerdictBeforeTheFirstLook(t *testing.T) {
 		_, err := n.Login(t.Context(), control.EmergencyLoginRequest{By: "ann", Role: "operator", At: time.Now()})
 		require.NoError(t, err)
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		require.Equal(t, []verdict.Level{verdict.Problem, verdict.Problem}, sink.got)
 	})
 }
