@@ -142,7 +142,8 @@ func TestACallThatIsTooLargeToBeRecorded(t *testing.T) {
 		want[name] = event.UnknownUser
 	}
 	b.start()
+	b.idle() // so that so many outcomes are compared once
 	b.outcomes(want)
 	require.Empty(t, b.writtenDown())
-	require.LessOrEqual(t, len(b.updateCalls()), 12)
+	require.Less(t, len(b.updateCalls()), users/40, "in parts that are as large as they may be, or as were there to be taken")
 }
