@@ -135,6 +135,9 @@ func (p *Purger) page(ctx context.Context, old *cutoffs, answer *control.PurgeAn
 	if err != nil || len(some) == 0 {
 		return false, err
 	}
+	if err := p.look(old, some); err != nil {
+		return false, err
+	}
 	marked, err := p.markOld(old, some)
 	if err != nil {
 		return false, err
@@ -158,11 +161,55 @@ func (p *Purger) page(ctx context.Context, old *cutoffs, answer *control.PurgeAn
 	return true, nil
 }
 
-// cutoffs are the limits for what is old enough.
+// look looks at what the records of some files say is left of them, before any transaction: a share that hangs must not keep the ledger
+// from everybody. What is moved only after that is no matter of this purge.
+func (p *Purger) look(old *cutoffs, some []*ledger.File) error {
+	old.missing = map[string]bool{}
+	for _, f := range some {
+		forgettable := olderThan(f.Finished, old.records)
+		if f.Status != ledger.Moved || !forgettable && !olderThan(f.Finished, old.files) {
+			continue
+		}
+		paths, err := p.pathsOf(f)
+		if err != nil {
+			return err
+		}
+		for _, path := range paths {
+			old.lookAt(filepath.Dir(path))
+			if forgettable {
+				old.missing[path] = missing(path)
+			}
+		}
+	}
+	return nil
+}
+
+// pathsOf returns where the moved copies of a file lie, as far as is known.
+func (p *Purger) pathsOf(f *ledger.File) (paths []string, err error) {
+	var extra []ledger.ExtraCopy
+	err = p.Ledger.View(func(tx *ledger.Tx) error {
+		extra, err = tx.ExtraCopies(f.ID)
+		return err
+	})
+	for _, c := range f.Copies {
+		if c.AtDest() {
+			paths = append(paths, c.MovedTo)
+		}
+	}
+	for _, c := range extra {
+		paths = append(paths, c.MovedTo)
+	}
+	return paths, err
+}
+
+// cutoffs are the limits for what is old enough, and what was found of the files in question.
 type cutoffs struct {
 	files, records time.Time
 	processed      fs.FileInfo // nil if there is no such directory
-	dirs           map[string]bool
+	// dirs are the directories that were looked at: whether they are that of the processed files, however that is spelled now.
+	dirs map[string]bool
+	// missing are the paths of copies that were looked for: whether they were gone.
+	missing map[string]bool
 }
 
 func (p *Purger) cutoffs(req control.PurgeRequest) (*cutoffs, error) {
@@ -199,7 +246,7 @@ func olderThan(t, limit time.Time) bool { return !t.IsZero() && t.Before(limit) 
 // due reports whether the copy is to be deleted: it lies in the directory of processed files, and its file was finished, and the
 // copy itself moved there, long enough ago.
 func (a *cutoffs) due(f *ledger.File, p ledger.Copy) bool {
-	return f.Status == ledger.Moved && p.AtDest() && olderThan(slices.MaxFunc([]time.Time{f.Finished, p.Moved}, time.Time.Compare), a.files) && a.inProcessed(p.MovedTo)
+	return f.Status == ledger.Moved && p.AtDest() && olderThan(slices.MaxFunc([]time.Time{f.Finished, p.Moved}, time.Time.Compare), a.files) && a.dirs[filepath.Dir(p.MovedTo)]
 }
 
 // forgettable reports whether the record of a file, and of its further copies, is old enough to be forgotten, and no copy is left.
@@ -208,12 +255,12 @@ func (a *cutoffs) forgettable(f *ledger.File, copies []ledger.ExtraCopy) bool {
 		return false
 	}
 	for _, p := range f.Copies {
-		if slices.MaxFunc([]time.Time{p.Found, p.Moved}, time.Time.Compare).After(a.records) || p.AtDest() && !missing(p.MovedTo) {
+		if slices.MaxFunc([]time.Time{p.Found, p.Moved}, time.Time.Compare).After(a.records) || p.AtDest() && !a.missing[p.MovedTo] {
 			return false
 		}
 	}
 	for _, c := range copies {
-		if !missing(c.MovedTo) {
+		if !a.missing[c.MovedTo] {
 			return false
 		}
 	}
@@ -231,16 +278,13 @@ func missing(path string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// inProcessed reports whether a file lies in the directory of processed files, however that is spelled now.
-func (a *cutoffs) inProcessed(path string) bool {
-	dir := filepath.Dir(path)
-	is, known := a.dirs[dir]
-	if !known {
-		info, err := os.Stat(dir)
-		is = err == nil && a.processed != nil && os.SameFile(info, a.processed)
-		a.dirs[dir] = is
+// lookAt finds out, once, whether a directory is that of the processed files.
+func (a *cutoffs) lookAt(dir string) {
+	if _, known := a.dirs[dir]; known {
+		return
 	}
-	return is
+	info, err := os.Stat(dir)
+	a.dirs[dir] = err == nil && a.processed != nil && os.SameFile(info, a.processed)
 }
 
 // mark is a copy that the ledger says is about to be deleted.
