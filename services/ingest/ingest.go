@@ -159,7 +159,7 @@ func newService(cfg Config, deps program.Deps, log *slog.Logger, l *ledger.Ledge
 		instance: control.Me(deps.Version, t.now()), conn: deps.Conn,
 		purger: &retention.Purger{Config: retention.Config{
 			Ledger: l, Log: log, Processed: cfg.ProcessedDirectory, Lifetime: cfg.Lifetime.Duration(), Records: t.purgeRecords,
-			Time: t.purgeTime, Now: t.now, Hit: t.hit, Remove: t.remove, TakeBack: s.mover.TakeBackIfWritten,
+			Time: t.purgeTime, Patience: retention.Patience, Now: t.now, Hit: t.hit, Remove: t.remove, TakeBack: s.mover.TakeBackIfWritten,
 		}},
 	}
 	return s, nil

@@ -1,6 +1,7 @@
 package retention
 
 import (
+	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -14,9 +15,9 @@ import (
 	"bobosync/shared/control"
 )
 
-// TestADirectoryThatHangs keeps a purge waiting, and nobody from the ledger.
-func TestADirectoryThatHangs(t *testing.T) {
-	t.Parallel()
+// hanging returns a purger whose ledger knows an old file in a directory that hangs, and what makes that answer.
+func hanging(t *testing.T, patience time.Duration) (p *Purger, answer func()) {
+	t.Helper()
 	root := t.TempDir()
 	hangs, processed := filepath.Join(root, "failed"), filepath.Join(root, "processed")
 	if err := syscall.Mkfifo(hangs, 0o600); err != nil { // whoever opens it waits, as for a share that hangs
@@ -29,7 +30,7 @@ func TestADirectoryThatHangs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	t.Cleanup(func() { _ = l.Close() })
 	now := time.Now()
 	old := now.Add(-100 * 24 * time.Hour)
 	file := &ledger.File{
@@ -39,18 +40,38 @@ func TestADirectoryThatHangs(t *testing.T) {
 	if err := l.Update(func(tx *ledger.Tx) error { return tx.Put(file) }); err != nil {
 		t.Fatal(err)
 	}
-	p := &Purger{Config: Config{
-		Ledger: l, Log: slog.New(slog.DiscardHandler), Processed: processed, Records: 10, Time: time.Second,
+	p = &Purger{Config: Config{
+		Ledger: l, Log: slog.New(slog.DiscardHandler), Processed: processed, Records: 10, Time: time.Second, Patience: patience,
 		Now: func() time.Time { return now }, Hit: failpoint.None, Remove: os.Remove,
 	}}
-	ended := make(chan error, 1)
+	return p, func() {
+		writer, err := os.OpenFile(hangs, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+		if err != nil {
+			t.Error("nobody waits for the directory: ", err)
+			return
+		}
+		t.Cleanup(func() { _ = writer.Close() })
+	}
+}
+
+// inBackground purges in the background, and returns when that has come to the directory.
+func (p *Purger) inBackground(ctx context.Context) (ended chan error) {
+	ended = make(chan error, 1)
 	go func() {
-		_, err := p.Purge(t.Context(), control.PurgeRequest{FilesBefore: now, RecordsBefore: now, By: "test"})
+		_, err := p.Purge(ctx, control.PurgeRequest{FilesBefore: p.Now(), RecordsBefore: p.Now(), By: "test"})
 		ended <- err
 	}()
-	time.Sleep(200 * time.Millisecond) // the purge has come to the directory
+	time.Sleep(200 * time.Millisecond)
+	return ended
+}
+
+// TestADirectoryThatHangs keeps a purge waiting, and nobody from the ledger.
+func TestADirectoryThatHangs(t *testing.T) {
+	t.Parallel()
+	p, answer := hanging(t, time.Minute)
+	ended := p.inBackground(t.Context())
 	noted := make(chan error, 1)
-	go func() { noted <- l.Update(func(tx *ledger.Tx) error { return tx.SetMeta("test", "x") }) }()
+	go func() { noted <- p.Ledger.Update(func(tx *ledger.Tx) error { return tx.SetMeta("test", "x") }) }()
 	select {
 	case err := <-noted:
 		if err != nil {
@@ -59,12 +80,34 @@ func TestADirectoryThatHangs(t *testing.T) {
 	case <-time.After(5 * time.Second):
 		t.Error("the ledger cannot be written while a directory hangs")
 	}
-	writer, err := os.OpenFile(hangs, os.O_WRONLY|syscall.O_NONBLOCK, 0) // now it answers
-	if err != nil {
-		t.Fatal("nobody waits for the directory: ", err)
-	}
-	defer writer.Close()
+	answer()
 	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestNobodyWaitsForADirectoryThatHangs: neither who asks for a purge nor the end of a session with the broker, and the next purge works when
+// the directory answers again.
+func TestNobodyWaitsForADirectoryThatHangs(t *testing.T) {
+	t.Parallel()
+	p, answer := hanging(t, 300*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := p.inBackground(ctx)
+	cancel()
+	for range 2 { // the second one waits for the first
+		select {
+		case err := <-ended:
+			if err == nil {
+				t.Error("it is said to be done")
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("the directory is waited for")
+		}
+		ended = p.inBackground(t.Context())
+	}
+	answer()
+	<-ended
+	if err := <-p.inBackground(t.Context()); err != nil {
 		t.Error(err)
 	}
 }

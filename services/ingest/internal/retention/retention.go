@@ -28,6 +28,10 @@ const Margin = 24 * time.Hour
 // purgePause is the pause after which a purge that was not continued starts over.
 const purgePause = time.Minute
 
+// Patience is how long a part of a purge is waited for: less than who asks does. endPatience is how long when the session with the broker
+// ends.
+const Patience, endPatience = 25 * time.Second, 5 * time.Second
+
 // Purger deletes old files. It remembers between the requests of one purge how far it has come. Without that, files that cannot be
 // deleted would be tried again and again and keep it from ever ending. It is safe for concurrent use.
 type Purger struct {
@@ -51,22 +55,54 @@ type Config struct {
 	// Records is how many records are examined in a go, Time how long a part of a purge takes.
 	Records int
 	Time    time.Duration
-	Now     func() time.Time
-	Hit     failpoint.Hit
-	Remove  func(path string) error
+	// Patience is how long it is waited for, see [Patience].
+	Patience time.Duration
+	Now      func() time.Time
+	Hit      failpoint.Hit
+	Remove   func(path string) error
 	// TakeBack takes a moved copy back to be read again if it was written to since.
 	TakeBack func(ctx context.Context, id string, p ledger.Copy) error
 }
 
 // Purge deletes old processed files and old records, or does a part of that. It goes on where the last request of the
-// same origin has ended.
+// same origin has ended. It is not waited for if a directory does not answer: that would keep a session with the broker from ending, and
+// so the next one from beginning.
+func (p *Purger) Purge(ctx context.Context, req control.PurgeRequest) (control.PurgeAnswer, error) {
+	type outcome struct {
+		answer control.PurgeAnswer
+		err    error
+	}
+	came := make(chan outcome, 1)
+	go func() {
+		answer, err := p.purge(ctx, req)
+		came <- outcome{answer, err}
+	}()
+	late, ended := time.NewTimer(p.Patience), ctx.Done()
+	defer late.Stop()
+	for {
+		select {
+		case o := <-came:
+			return o.answer, o.err
+		case <-ended:
+			ended = nil
+			late.Reset(min(p.Patience, endPatience))
+		case <-late.C:
+			return control.PurgeAnswer{}, control.Refuse("old files: no end after %s: does one of the directories not answer?", p.Patience)
+		}
+	}
+}
+
+// purge is Purge.
 //
 // The order ensures that no crash leaves a file unaccounted for: the ledger first notes which files are about to be deleted, then they are
 // deleted, then the ledger notes that and drops their rows. After a crash in between, a marked file that is gone was deleted
 // by this, and one that is still there is treated like any other.
-func (p *Purger) Purge(ctx context.Context, req control.PurgeRequest) (control.PurgeAnswer, error) {
+func (p *Purger) purge(ctx context.Context, req control.PurgeRequest) (control.PurgeAnswer, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return control.PurgeAnswer{}, err // an earlier one was waited for until then
+	}
 	old, err := p.cutoffs(req)
 	if err != nil {
 		return control.PurgeAnswer{}, err
