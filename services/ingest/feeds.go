@@ -32,6 +32,9 @@ type feed struct {
 	files.Input
 	now func() time.Time
 
+	// storing is held while the history is put into the bucket, so that what was made of it later is put there later.
+	storing sync.Mutex
+
 	mu      sync.Mutex
 	history *feeds.History
 	mute    *control.FeedMute
@@ -162,6 +165,8 @@ func (f *feed) open(ctx context.Context, bucket jetstream.KeyValue) error {
 
 // save saves the history in the state bucket if an hour has begun since that was last done.
 func (f *feed) save(ctx context.Context) error {
+	f.storing.Lock()
+	defer f.storing.Unlock()
 	f.mu.Lock()
 	bucket, hour, stored := f.bucket, f.history.Begin(f.now()), f.stored()
 	due := !hour.Equal(f.saved)
@@ -206,17 +211,22 @@ func (f *feed) setMute(ctx context.Context, req control.FeedMuteRequest) (contro
 		return control.FeedState{}, control.Refuse("say why, with --reason")
 	}
 	now := f.now().UTC()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	before := f.mute
-	f.mute = nil
+	var mute *control.FeedMute
 	if lasts > 0 {
-		f.mute = &control.FeedMute{Until: now.Add(lasts), By: req.By, Reason: req.Reason}
+		mute = &control.FeedMute{Until: now.Add(lasts), By: req.By, Reason: req.Reason}
 	}
-	if err := put(ctx, f.bucket, f.Feed, f.stored()); err != nil {
-		f.mute = before
+	f.storing.Lock()
+	defer f.storing.Unlock()
+	f.mu.Lock()
+	bucket, stored := f.bucket, f.stored()
+	f.mu.Unlock() // files are counted while the broker is waited for
+	stored.Mute = mute
+	if err := put(ctx, bucket, f.Feed, stored); err != nil {
 		return control.FeedState{}, err
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.mute = mute
 	return f.state(now, false), nil
 }
 

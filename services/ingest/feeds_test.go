@@ -1,14 +1,19 @@
 package ingest
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"bobosync/services/ingest/internal/feeds"
 	"bobosync/services/ingest/internal/files"
+	"bobosync/services/ingest/internal/ledger"
 	"bobosync/shared/control"
 	"bobosync/shared/topology"
 )
@@ -103,4 +108,63 @@ func (h *harness) feedState() control.FeedState {
 		h.t.Fatalf("feeds %+v", s.Feeds)
 	}
 	return s.Feeds[0]
+}
+
+// slowBucket is a bucket whose first writing reaches it only when release is closed, unless another one is waited for.
+type slowBucket struct {
+	jetstream.KeyValue
+	began, release chan struct{}
+	mu             sync.Mutex
+	puts           int
+	holds          storedFeed
+}
+
+func (b *slowBucket) Put(_ context.Context, _ string, value []byte) (uint64, error) {
+	b.mu.Lock()
+	b.puts++
+	first := b.puts == 1
+	b.mu.Unlock()
+	if first {
+		close(b.began)
+		<-b.release
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.holds = storedFeed{}
+	return 0, json.Unmarshal(value, &b.holds)
+}
+
+// TestAMuteOutlivesTheHourlySaving that began before it: it is not overwritten by what was known then. No file waits for the broker meanwhile.
+func TestAMuteOutlivesTheHourlySaving(t *testing.T) {
+	t.Parallel()
+	bucket := &slowBucket{began: make(chan struct{}), release: make(chan struct{})}
+	f := &feed{Input: files.Input{Feed: files.DefaultFeed}, now: time.Now, history: feeds.New(time.UTC), bucket: bucket}
+	var both sync.WaitGroup
+	both.Go(func() {
+		if err := f.save(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	<-bucket.began
+	both.Go(func() {
+		if _, err := f.setMute(t.Context(), control.FeedMuteRequest{Seconds: 3600, By: "me", Reason: "upgrade"}); err != nil {
+			t.Error(err)
+		}
+	})
+	time.Sleep(100 * time.Millisecond) // it has come as far as it can
+	counted := make(chan struct{})
+	go func() {
+		f.count(ledger.Read{Name: "a.csv", Arrived: time.Now(), Rows: 1})
+		close(counted)
+	}()
+	select {
+	case <-counted:
+	case <-time.After(5 * time.Second):
+		t.Error("a file that was read waits for the broker")
+	}
+	close(bucket.release)
+	both.Wait()
+	if bucket.holds.Mute == nil || f.mute == nil {
+		t.Errorf("the bucket holds the mute %v, ingest %v", bucket.holds.Mute, f.mute)
+	}
 }
