@@ -4,6 +4,7 @@ package ingest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +22,7 @@ import (
 const (
 	// bookingsTime is how long files are read for one question.
 	bookingsTime = 8 * time.Second
-	// maxBookings is how many bookings an answer has.
+	// maxBookings is how many bookings an answer has, as far as they fit into a message: see rowsBytes.
 	maxBookings = 500
 )
 
@@ -40,6 +41,7 @@ func (o *operators) bookings(ctx context.Context, req control.BookingsRequest) (
 	}
 	ctx, cancel := context.WithTimeout(ctx, bookingsTime)
 	defer cancel()
+	size := 0
 	for _, f := range slices.Backward(all) {
 		if came := f.Arrival(); came.Before(req.From) || came.After(req.To) || f.Rows == 0 {
 			continue
@@ -48,13 +50,14 @@ func (o *operators) bookings(ctx context.Context, req control.BookingsRequest) (
 		if errors.Is(err, errFileGone) {
 			found, err = o.bookingsOfMoved(ctx, f, req.Employee)
 		}
+		data, _ := json.Marshal(found) // there is nothing in it that cannot be written
 		switch {
 		case errors.Is(err, errFileGone):
 			answer.Gone++
-		case err != nil || len(answer.Bookings)+len(found) > maxBookings:
+		case err != nil || len(answer.Bookings)+len(found) > maxBookings || size+len(data) > rowsBytes:
 			answer.Unread++
 		default:
-			answer.Bookings = append(answer.Bookings, found...)
+			answer.Bookings, size = append(answer.Bookings, found...), size+len(data)
 		}
 	}
 	return answer, nil

@@ -1,14 +1,20 @@
 package ingest
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"bobosync/services/ingest/internal/ledger"
 	"bobosync/shared/control"
+	"bobosync/shared/event"
 	"bobosync/shared/topology"
 )
 
@@ -114,6 +120,62 @@ func TestListsAreBounded(t *testing.T) {
 	}
 	if !slices.Equal(paged, whole) {
 		t.Errorf("pages tell of %v, one answer of %v", paged, whole)
+	}
+}
+
+// TestRowsFitIntoAMessage: an answer about rows is cut by its bytes, not by their number alone, and the parts are all rows.
+func TestRowsFitIntoAMessage(t *testing.T) {
+	t.Parallel()
+	l, err := ledger.Open(filepath.Join(t.TempDir(), "ingest.db"), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	const lines = 6000
+	file := &ledger.File{ID: strings.Repeat("ab", 32), Name: "a.csv", Status: ledger.Reading}
+	acks := &event.Acks{}
+	for line := range lines {
+		detail := strings.Repeat("ж", 200) // a sentence of AtHoc's, as long as one is kept
+		if line == 0 {
+			detail = strings.Repeat("x", 1<<20)
+		}
+		acks.Answers = append(acks.Answers, event.Answer{File: file.ID, Version: event.Version{Row: line + 1}, Outcome: event.Dead, Detail: detail})
+	}
+	err = l.Update(func(tx *ledger.Tx) error {
+		for first := 0; first < lines; first += ledger.ChunkLines {
+			codes := make([]byte, min(ledger.ChunkLines, lines-first)) // all of them wait
+			chunk, _ := ledger.Chunk(first + 1)
+			if _, err := tx.Rows(file.ID).Add(chunk, codes, nil); err != nil {
+				return err
+			}
+		}
+		return tx.Complete(file, lines, time.Now())
+	})
+	if err == nil {
+		_, err = l.Settle([]*event.Acks{acks}, time.Now())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &operators{ledger: l}
+	for req, next := (control.RowsRequest{ID: file.ID}), 1; ; {
+		answer, err := o.listRows(t.Context(), req)
+		data, _ := json.Marshal(answer)
+		if err != nil || len(answer.Rows) == 0 || len(data) > 800_000 {
+			t.Fatalf("after line %d: %d rows in %d bytes; error %v", req.After, len(answer.Rows), len(data), err)
+		}
+		for _, r := range answer.Rows {
+			if r.Line != next {
+				t.Fatalf("line %d comes after %d", r.Line, next-1)
+			}
+			next++
+		}
+		if req.After = next - 1; !answer.More {
+			if next-1 != lines {
+				t.Errorf("%d rows of %d", next-1, lines)
+			}
+			return
+		}
 	}
 }
 

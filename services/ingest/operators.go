@@ -27,9 +27,11 @@ const (
 	// maxFiles bounds the files of an answer that asks for no number, maxNames the names in a state, so that it stays small when
 	// something is wrong with thousands of files.
 	maxFiles, maxNames = 200, 100
-	// rowsPerAnswer keeps an answer below the broker's limit of 1 MB.
+	// rowsPerAnswer, rowsBytes and filesBytes keep an answer below the broker's limit of 1 MB, detailBytes a single row.
 	rowsPerAnswer = 5000
+	rowsBytes     = 512 << 10
 	filesBytes    = 512 << 10
+	detailBytes   = 4 << 10
 	// onItsWay is how long a file that came may be on its way: of a feed that brings one after the other there is always such a one, and
 	// it would never be judged.
 	onItsWay = time.Minute
@@ -192,6 +194,7 @@ func (o *operators) listRows(_ context.Context, req control.RowsRequest) (contro
 		want = needsAttention
 	}
 	var answer control.RowsAnswer
+	size := 0
 	for row, err := range o.ledger.Rows(req.ID, want) {
 		if err != nil {
 			return answer, err
@@ -199,11 +202,16 @@ func (o *operators) listRows(_ context.Context, req control.RowsRequest) (contro
 		if row.Line <= req.After {
 			continue
 		}
-		if len(answer.Rows) == rowsPerAnswer {
+		state := control.RowState{Line: row.Line, Outcome: row.Code.String(), Text: explain(row)}
+		data, err := json.Marshal(state)
+		if err != nil {
+			return answer, err
+		}
+		if size += len(data); len(answer.Rows) == rowsPerAnswer || size > rowsBytes && len(answer.Rows) > 0 {
 			answer.More = true
 			break
 		}
-		answer.Rows = append(answer.Rows, control.RowState{Line: row.Line, Outcome: row.Code.String(), Text: explain(row)})
+		answer.Rows = append(answer.Rows, state)
 	}
 	return answer, nil
 }
@@ -237,6 +245,8 @@ func explain(row ledger.Row) string {
 		text = known
 	}
 	switch {
+	case len(row.Detail) > detailBytes:
+		return text + ": " + strings.ToValidUTF8(row.Detail[:detailBytes], "") + "…"
 	case row.Detail != "":
 		return text + ": " + row.Detail
 	case row.Code == ledger.Code(bobocsv.Columns) && row.Number > 0:
