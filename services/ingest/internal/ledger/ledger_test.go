@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -510,5 +512,52 @@ func TestARecordThatCannotBeRead(t *testing.T) {
 		if aside, err := filepath.Glob(path + ".damaged-*"); err != nil || len(aside) != 1 {
 			t.Errorf("%s: set aside are %v, %v", what, aside, err)
 		}
+	}
+}
+
+// TestRejectedRowsTakeLittleRoom: a file of a great many rows with the wrong number of columns must not fill the disk. Each has its reason.
+func TestRejectedRowsTakeLittleRoom(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "ingest.db")
+	l, err := Open(path, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	const chunks = 500
+	id := strings.Repeat("ab", 32)
+	codes, details := bytes.Repeat([]byte{byte(bobocsv.Columns)}, ChunkLines), make([]Detail, ChunkLines)
+	err = l.Update(func(tx *Tx) error {
+		for chunk := range chunks {
+			for i := range details {
+				details[i] = Detail{Line: chunk*ChunkLines + i + 1, Number: 2}
+			}
+			if _, err := tx.Rows(id).Add(chunk, codes, details); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lines := int64(chunks * ChunkLines); info.Size() > 4*lines {
+		t.Errorf("%d lines take %d bytes", lines, info.Size())
+	}
+	seen, numbers := 0, 0
+	for row, err := range l.Rows(id, Code.Rejected) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen++; row.Number > 0 {
+			numbers++
+		}
+	}
+	if seen != chunks*ChunkLines || numbers == 0 {
+		t.Errorf("%d rejected rows, %d with their number of columns", seen, numbers)
 	}
 }
