@@ -186,6 +186,34 @@ func TestFinishedFilesThatStayAreTold(t *testing.T) {
 	eventually(t, "the new file is read", func() bool { return slices.Contains(r.history(), "open "+idFor(fresh)) })
 }
 
+// TestADirectoryAwayDuringARecovery: its finished files, which stay there with MOVE_PROCESSED_FILES off, are read again when it is back, and
+// before the resolver goes on.
+func TestADirectoryAwayDuringARecovery(t *testing.T) {
+	h := newHarness(t)
+	h.cfg.Move = false
+	r := h.resolve()
+	r.setEpoch(t, "m1")
+	text := rows("p", 2)
+	h.put("a.csv", text)
+	h.start()
+	eventually(t, "finished", func() bool { return h.log.Count("file finished") == 1 })
+	eventually(t, "m1", func() bool { return slices.Contains(r.history(), "recovered m1") })
+	before := len(r.history())
+	away := h.cfg.CSVDirectory + ".away"
+	if err := os.Rename(h.cfg.CSVDirectory, away); err != nil {
+		t.Fatal(err)
+	}
+	r.setEpoch(t, "m2")
+	eventually(t, "looked for in vain", func() bool { return h.log.Count("an input directory cannot be read") > 0 })
+	if err := os.Rename(away, h.cfg.CSVDirectory); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "m2", func() bool { return slices.Contains(r.history(), "recovered m2") })
+	if got := r.history()[before:]; !slices.Equal(got, []string{"settled " + idFor(text), "recovered m2"}) {
+		t.Errorf("told %v", got)
+	}
+}
+
 // TestStreamLostWithinARecovery: it is recreated by another service, after the finished files were told.
 func TestStreamLostWithinARecovery(t *testing.T) {
 	h := newHarness(t)

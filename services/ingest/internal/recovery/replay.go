@@ -196,11 +196,12 @@ func (r *replay) run(ctx context.Context) error {
 	}
 }
 
-// readFinished publishes the entries of the finished files, wherever they lie, and reports whether all of them could be read.
+// readFinished publishes the entries of the finished files, wherever they lie, and reports whether all of them could be read. Those in an input
+// directory that cannot be read may be there again in a moment.
 func (r *replay) readFinished(ctx context.Context) (all bool, err error) {
-	listed, err := r.inputFiles()
-	if err != nil {
-		r.Log.Warn("an input directory cannot be read, files that stayed there are not recovered", "error", err)
+	listed, listErr := r.inputFiles()
+	if listErr != nil {
+		r.Log.Warn("an input directory cannot be read, so that files that stayed there cannot be recovered", "error", listErr)
 	}
 	finished, err := r.finishedFiles()
 	if err != nil {
@@ -210,7 +211,7 @@ func (r *replay) readFinished(ctx context.Context) (all bool, err error) {
 	sortListed(listed)
 	g := r.NewGroup(r.publish)
 	sequences := r.assignSequences(listed)
-	all = true
+	all = listErr == nil
 	for i, f := range listed {
 		if !f.done {
 			stays, err := r.doneInPlace(ctx, f)
@@ -314,19 +315,27 @@ func (s *Session) readEarlier(ctx context.Context) error {
 	}
 }
 
-// earlierFiles reports whether a file that predates the ledger is still unread.
+// earlierFiles reports whether a file that predates the ledger is still unread. The directories are looked at when the ledger is not held any
+// more: they may hang.
 func (s *Session) earlierFiles() (bool, error) {
-	waiting := false
+	unread := map[string]files.Stat{}
 	err := s.Ledger.View(func(tx *ledger.Tx) error {
 		return tx.Names().Each(func(name string, n ledger.NameEntry) error {
-			if n.ID != "" || n.Sequence == 0 || waiting {
-				return nil
+			if n.ID == "" && n.Sequence != 0 {
+				unread[name] = n.Stat
 			}
-			dir, known := s.Inputs.Dir(name)
-			info, err := os.Lstat(filepath.Join(dir, files.Base(name)))
-			waiting = known && err == nil && info.Mode().IsRegular() && files.StatOf(info).Same(n.Stat) && !s.found.Rejected(name)
 			return nil
 		})
 	})
-	return waiting, err
+	for name, stat := range unread {
+		dir, known := s.Inputs.Dir(name)
+		if !known || s.found.Rejected(name) {
+			continue
+		}
+		info, err := os.Lstat(filepath.Join(dir, files.Base(name)))
+		if err == nil && info.Mode().IsRegular() && files.StatOf(info).Same(stat) {
+			return true, nil
+		}
+	}
+	return false, err
 }
