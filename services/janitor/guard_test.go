@@ -113,6 +113,31 @@ func TestRemovalBelowTheGuardNeedsNoApproval(t *testing.T) {
 	assert.Zero(t, w.alarms())
 }
 
+// TestUsersWhoAreMissingAreNotTakenAway: AtHoc returns fewer users than it says that it has. The mapping in force stays until it returns
+// all, or a person approves of those.
+func TestUsersWhoAreMissingAreNotTakenAway(t *testing.T) {
+	t.Parallel()
+	users := sim.GenerateUsers(100, sim.DefaultCollar)
+	w := newWorld(t, sim.Options{Users: users})
+	w.run(w.config())
+	w.refreshed(100)
+	_, err := w.athoc.AddFault(sim.Fault{Kind: sim.FaultOmitUser, Scope: []string{sim.EndpointSearch}, Users: logins(users[98:])})
+	require.NoError(t, err)
+	require.NoError(t, w.athoc.PutUsers(sim.GenerateUsers(101, sim.DefaultCollar)[100]))
+	entry := w.end(answerOf[control.Begun](w, control.MappingRefresh, control.RunRequest{By: "jane"}))
+	assert.Equal(t, control.OutcomeHeld, entry.Outcome)
+	assert.Equal(t, 2, entry.Counts["removed"])
+	assert.Len(t, w.mapping(), 100)
+	held := w.leading().Held
+	require.NotNil(t, held)
+	assert.Contains(t, held.Reason, "AtHoc says that it has 101 users, and returned 99 of them")
+
+	w.athoc.ClearFaults()
+	assert.Equal(t, control.OutcomeOK, w.end(answerOf[control.Begun](w, control.MappingRefresh, control.RunRequest{})).Outcome)
+	w.mapped(101)
+	w.eventually("nothing is held back", func() bool { return w.leading().Held == nil })
+}
+
 // TestALostMappingIsGuardedToo: by its size, which the record has.
 func TestALostMappingIsGuardedToo(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,7 @@ package janitor
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"time"
@@ -62,7 +63,7 @@ func (j *janitor) runners(store *state.Store, log *journal.Journal, refresher *m
 		Observe: observe, Silent: j.silentFeeds, Lifetime: j.cfg.Lifetime.Duration(), Zone: zone, Metrics: j.metrics, Now: j.now, Log: j.log, Odd: &j.odd,
 	}
 	reconciler := &dutystatus.Reconciler{
-		Fetch:   func(ctx context.Context) ([]users.Person, error) { return j.users.All(ctx, status) },
+		Fetch:   func(ctx context.Context) ([]users.Person, error) { return known(j.users.All(ctx, status)) },
 		Observe: observe, Keep: log.SetComparison, Apply: j.cfg.Reconcile.Mode == reconcileApply,
 		MaxChange: j.cfg.Reconcile.MaxChangePercent, Zone: zone, Metrics: j.metrics, Now: j.now, Log: j.log,
 	}
@@ -79,6 +80,14 @@ func (j *janitor) runners(store *state.Store, log *journal.Journal, refresher *m
 		{Job: j.jobs.reconcile, Do: reconciler.Reconcile, Last: store.LastRun(control.JobReconcile)},
 		{Job: j.jobs.purge, Do: purger.Purge, Last: store.LastRun(control.JobPurge)},
 	}
+}
+
+// known makes do with the users that AtHoc returns, for what says nothing of the others.
+func known(people []users.Person, err error) ([]users.Person, error) {
+	if _, short := errors.AsType[*users.Short](err); short {
+		return people, nil
+	}
+	return people, err
 }
 
 // awayFor is how long nothing must have come from a feed whose directory cannot be used for it to count as silent.

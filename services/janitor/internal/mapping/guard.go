@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"bobosync/services/janitor/internal/state"
+	"bobosync/services/janitor/internal/users"
 	"bobosync/shared/control"
 )
 
@@ -91,6 +92,15 @@ func (c change) guard(most int) string {
 	default:
 		return ""
 	}
+}
+
+// guardShort returns why a change needs an approval if AtHoc has returned fewer users than it has, or "": those who are missing would lose
+// their status, however few they are. Without a mapping in force there is nothing to lose.
+func (c change) guardShort(short *users.Short) string {
+	if short == nil || c.removed+c.changed == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s; of %d employee ids %d would be removed and %d given to another user", short, c.before, c.removed, c.changed)
 }
 
 // approves reports whether an operator has approved just the content of this hash. Any other content is a new decision.

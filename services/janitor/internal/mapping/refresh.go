@@ -3,7 +3,9 @@ package mapping
 // How the mapping is fetched, compared with the one in force, published and noted.
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -32,7 +34,8 @@ type Refresher struct {
 	Record state.Entry
 	State  *state.Store
 	Pub    *bus.Publisher
-	Fetch  func(context.Context) ([]users.Person, error)
+	// Fetch reads the users; with a *users.Short they may not be all.
+	Fetch func(context.Context) ([]users.Person, error)
 	// KeepFindings takes what each reading finds.
 	KeepFindings func(journal.Findings) error
 	// Refreshed is called after each refresh that succeeded.
@@ -78,7 +81,8 @@ func (r *Refresher) Empty(ctx context.Context) (bool, error) {
 func (r *Refresher) Refresh(ctx context.Context, _ *periodic.Run) (periodic.Result, error) {
 	began := time.Now()
 	people, err := r.Fetch(ctx)
-	if err != nil {
+	short, some := errors.AsType[*users.Short](err)
+	if err != nil && !some {
 		return periodic.Result{}, err
 	}
 	taken := r.Now()
@@ -101,7 +105,7 @@ func (r *Refresher) Refresh(ctx context.Context, _ *periodic.Run) (periodic.Resu
 		"added": c.added, "changed": c.changed, "removed": c.removed,
 	}}
 	same := before != nil && c.added+c.changed+c.removed == 0
-	if reason := c.guard(r.MaxChanged); reason != "" && !same {
+	if reason := cmp.Or(c.guard(r.MaxChanged), c.guardShort(short)); reason != "" && !same {
 		h := r.State.Read().Held
 		if !approves(h, hash) {
 			r.keepDifference(hash, before, mapping)

@@ -95,7 +95,19 @@ func (r *Reader) take(ctx context.Context) (end func(), err error) {
 	}
 }
 
-// All returns all users. A user who was added or removed meanwhile may or may not be among them; every other one is. A user may
+// Short is the error of a reading in which AtHoc returned fewer users than it says that it has, as often as it was asked. What it returned
+// comes with it.
+type Short struct {
+	// Found are those that it returned, Total is how many it says that it has.
+	Found, Total int
+}
+
+// Error implements error.
+func (s *Short) Error() string {
+	return fmt.Sprintf("AtHoc says that it has %d users, and returned %d of them in %d readings", s.Total, s.Found, passes)
+}
+
+// All returns all users, or a *Short with those that AtHoc returned. A user who was added or removed meanwhile may or may not be among them; every other one is. A user may
 // come twice; what comes last counts.
 //
 // AtHoc cuts its list into pages again at each call, so that a user who is removed while the list is read shifts another
@@ -111,9 +123,9 @@ func (r *Reader) All(ctx context.Context, q Query) ([]Person, error) {
 	if r.refused {
 		q.Extras = nil
 	}
-	var before []Person
+	var before reading
 	for pass := 1; ; pass++ {
-		got, err := r.pass(ctx, q, "", athoc.MaxPageSize-(pass-1)*pageStep, before)
+		got, err := r.pass(ctx, q, "", athoc.MaxPageSize-(pass-1)*pageStep, before.people)
 		if err != nil {
 			return nil, r.failed(q, err)
 		}
@@ -124,12 +136,41 @@ func (r *Reader) All(ctx context.Context, q Query) ([]Person, error) {
 		}
 		if pass == passes {
 			r.pace = 0
-			r.Log.Warn("AtHoc's users kept changing while they were read; what the last two readings found is put together",
-				"readings", passes, "users_before", len(before), "users_last", len(got.people), "total_users", got.total)
-			return append(before, got.people...), nil
+			return r.together(before, got)
 		}
-		before = got.people
+		before = got
 	}
+}
+
+// together puts the last two readings together.
+func (r *Reader) together(before, last reading) ([]Person, error) {
+	people := append(before.people, last.people...)
+	short := &Short{Found: different(before.people, last.people), Total: min(before.total, last.total)}
+	if short.Found < short.Total {
+		r.Log.Warn("AtHoc returns fewer users than it says that it has: ask whoever runs it why", "readings", passes,
+			"users", short.Found, "total_users", short.Total)
+		return people, short
+	}
+	r.Log.Warn("AtHoc's users kept changing while they were read; what the last two readings found is put together",
+		"readings", passes, "users_before", len(before.people), "users_last", len(last.people), "total_users", last.total)
+	return people, nil
+}
+
+// different counts the users of two readings, each once. Those without a name cannot be told from each other: they count as in the last one.
+func different(before, last []Person) int {
+	names, nameless := map[string]bool{}, 0
+	for _, p := range before {
+		names[topology.NormalUsername(p.Username)] = true
+	}
+	for _, p := range last {
+		if name := topology.NormalUsername(p.Username); name != "" {
+			names[name] = true
+		} else {
+			nameless++
+		}
+	}
+	delete(names, "")
+	return len(names) + nameless
 }
 
 // Having returns the users for whom the attribute has a value, in one pass: a user who changes meanwhile, or is shifted from

@@ -25,7 +25,9 @@ type list struct {
 	size  int
 	calls int
 	// before is called before each page, with the number of calls so far.
-	before   func(calls int) error
+	before func(calls int) error
+	// hidden is how many more users there are by the total than are returned.
+	hidden   int
 	fields   []string
 	criteria string
 }
@@ -45,7 +47,7 @@ func (l *list) SearchUsers(_ context.Context, q athoc.Query) iter.Seq2[athoc.Pag
 				}
 			}
 			l.calls++
-			page := athoc.Page{Number: number, Total: len(l.users)}
+			page := athoc.Page{Number: number, Total: len(l.users) + l.hidden}
 			for _, u := range l.users[min(number*size, len(l.users)):min((number+1)*size, len(l.users))] {
 				page.Users = append(page.Users, athoc.User{"LOGIN_ID": u, "Collar-Number": "c-" + u})
 			}
@@ -171,6 +173,17 @@ func TestFetchOfADirectoryThatNeverHoldsStill(t *testing.T) {
 		assert.True(t, ok, u)
 	}
 	assert.LessOrEqual(t, l.calls, passes*13, "the number of passes is bounded")
+}
+
+func TestFetchOfFewerUsersThanThereAreIsNotTakenForAll(t *testing.T) {
+	t.Parallel()
+	l := &list{users: numbered(2500), hidden: 3}
+	f, _ := reader(l)
+	got, err := f.All(t.Context(), collars)
+	short := new(Short)
+	require.ErrorAs(t, err, &short)
+	assert.Equal(t, Short{Found: 2500, Total: 2503}, *short)
+	assert.Equal(t, l.users, names(got), "what it returned comes with it")
 }
 
 func TestFetchFailsAsAWhole(t *testing.T) {
