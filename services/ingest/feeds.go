@@ -57,8 +57,9 @@ func newFeeds(l *ledger.Ledger, inputs files.Inputs, zone *time.Location, now fu
 		return nil, fmt.Errorf("look up what the feeds have brought: %w", err)
 	}
 	slices.SortFunc(known, func(a, b *ledger.File) int { return a.Arrival().Compare(b.Arrival()) })
+	present := now()
 	for _, file := range known {
-		if f := all.named(files.FeedOf(file.Name)); f != nil && file.Problem == "" && file.Status != ledger.Reading {
+		if f := all.named(files.FeedOf(file.Name)); f != nil && file.Problem == "" && file.Status != ledger.Reading && !file.Arrival().After(present) {
 			f.history.Add(file.Arrival(), file.Rows-file.Rejected)
 		}
 	}
@@ -123,6 +124,7 @@ func (all feedSet) states(waits func(files.Input) bool) (states []control.FeedSt
 func (f *feed) count(r ledger.Read) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.history.Correct(f.now())
 	if r.Arrived.After(f.known) {
 		f.history.Add(r.Arrived, r.Rows)
 	}
@@ -155,8 +157,9 @@ func (f *feed) open(ctx context.Context, bucket jetstream.KeyValue) error {
 	for begin, n := range stored.Hours {
 		other.Hours[begin] = feeds.Hour{Rows: int(n[0]), Files: int(n[1]), Gap: time.Duration(n[2]) * time.Second}
 	}
-	if stored.Last.After(f.history.Last) {
-		f.known = stored.Last
+	other.Correct(f.now())
+	if other.Last.After(f.history.Last) {
+		f.known = other.Last
 	}
 	f.history.Merge(other)
 	f.mute = cmp.Or(f.mute, stored.Mute)
@@ -231,6 +234,7 @@ func (f *feed) setMute(ctx context.Context, req control.FeedMuteRequest) (contro
 }
 
 func (f *feed) state(now time.Time, waits bool) control.FeedState {
+	f.history.Correct(now)
 	judged := f.history.Judge(now, waits)
 	s := control.FeedState{
 		Name: f.Feed, Learnt: judged.Learnt, Since: f.history.Since, Rows: judged.Now.Rows, Files: judged.Now.Files,

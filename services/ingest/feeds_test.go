@@ -168,3 +168,56 @@ func TestAMuteOutlivesTheHourlySaving(t *testing.T) {
 		t.Errorf("the bucket holds the mute %v, ingest %v", bucket.holds.Mute, f.mute)
 	}
 }
+
+// TestAClockThatWasAheadHidesNoSilence: a file that came by a clock that was a year ahead is not waited for, whether ingest goes on running or
+// the bucket tells of it.
+func TestAClockThatWasAheadHidesNoSilence(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 6, 17, 12, 30, 0, 0, time.UTC)
+	f := &feed{Input: files.Input{Feed: files.DefaultFeed}, now: func() time.Time { return now }, history: feeds.New(time.UTC)}
+	bring := func() { f.count(ledger.Read{Name: "a.csv", Arrived: now, Rows: 10}) }
+	for began := now.AddDate(0, 0, -56); began.Before(now); began = began.Add(time.Hour) {
+		at := began
+		f.now = func() time.Time { return at }
+		f.count(ledger.Read{Name: "a.csv", Arrived: at, Rows: 10})
+	}
+	f.now = func() time.Time { return now }
+	now = now.AddDate(1, 0, 0)
+	bring()
+	stored, _ := json.Marshal(f.stored())
+	now = now.AddDate(-1, 0, 0)
+	bring()
+	now = now.Add(6 * time.Hour)
+	if s := f.state(now, false); !s.Silent {
+		t.Errorf("nothing has come for six hours: %+v", s)
+	}
+
+	bucket := &remembering{value: stored}
+	again := &feed{Input: f.Input, now: f.now, history: feeds.New(time.UTC)}
+	if err := again.open(t.Context(), bucket); err != nil {
+		t.Fatal(err)
+	}
+	again.count(ledger.Read{Name: "a.csv", Arrived: now, Rows: 10})
+	now = now.Add(6 * time.Hour)
+	if s := again.state(now, false); !s.Silent {
+		t.Errorf("nothing has come for six hours after a restart: %+v", s)
+	}
+}
+
+// remembering is a bucket that holds one value.
+type remembering struct {
+	jetstream.KeyValue
+	value []byte
+}
+
+func (b *remembering) Get(context.Context, string) (jetstream.KeyValueEntry, error) {
+	return remembered{value: b.value}, nil
+}
+
+type remembered struct {
+	jetstream.KeyValueEntry
+	value []byte
+}
+
+func (r remembered) Value() []byte    { return r.value }
+func (r remembered) Revision() uint64 { return 1 }

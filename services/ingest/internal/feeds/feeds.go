@@ -63,10 +63,13 @@ func (h *History) Add(at time.Time, rows int) {
 	h.Hours[begin] = hour
 }
 
-// fill notes the gap since the last file in each hour that it reaches into, and drops old hours.
+// keptHours is how many hours may be asked for. Twice as many are kept, so that a clock that was ahead for a while does not push them out.
+const keptHours = (lookBack*7 + 1) * 24
+
+// fill notes the gap since the last file in each hour that it reaches into, and drops old hours if there are too many.
 func (h *History) fill(now time.Time) {
-	oldest := now.Add(-(lookBack*7 + 1) * 24 * time.Hour)
-	if _, known := h.Hours[h.Begin(now).Unix()]; !known {
+	oldest := now.Add(-keptHours * time.Hour)
+	if _, known := h.Hours[h.Begin(now).Unix()]; !known && len(h.Hours) > 2*keptHours {
 		maps.DeleteFunc(h.Hours, func(begin int64, _ Hour) bool { return begin < oldest.Unix() })
 	}
 	if h.Last.IsZero() {
@@ -85,6 +88,18 @@ func (h *History) fill(now time.Time) {
 		hour.Gap = max(hour.Gap, end.Sub(h.Last))
 		h.Hours[begin.Unix()] = hour
 	}
+}
+
+// Correct forgets what came in the future, by a clock that was ahead: a feed that brought something then would never be silent.
+func (h *History) Correct(now time.Time) {
+	if !h.Last.After(now) {
+		return
+	}
+	h.Last = now
+	if h.Since.After(now) {
+		h.Since = now
+	}
+	maps.DeleteFunc(h.Hours, func(begin int64, _ Hour) bool { return begin > now.Unix() })
 }
 
 // Merge takes over what another history of the same feed knows better.
