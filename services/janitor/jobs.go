@@ -82,9 +82,9 @@ func (j *janitor) runners(store *state.Store, log *journal.Journal, refresher *m
 	}
 }
 
-// known makes do with the users that AtHoc returns, for what says nothing of the others.
+// known makes do with the users that AtHoc returns, if it returns any, for what says nothing of the others.
 func known(people []users.Person, err error) ([]users.Person, error) {
-	if _, short := errors.AsType[*users.Short](err); short {
+	if short, some := errors.AsType[*users.Short](err); some && short.Found > 0 {
 		return people, nil
 	}
 	return people, err

@@ -72,3 +72,29 @@ func TestReconcileOnCommandAndByTheClock(t *testing.T) {
 	assert.False(t, asked[3].Apply, "the clock only reports")
 	assert.NotContains(t, w.logs.String(), "@example.org")
 }
+
+// TestAComparisonWithNobodyIsNone: AtHoc says that it has users and returns none of them.
+func TestAComparisonWithNobodyIsNone(t *testing.T) {
+	t.Parallel()
+	users := sim.GenerateUsers(20, sim.DefaultCollar)
+	w := newWorld(t, sim.Options{Users: users})
+	w.resolver(&fakeResolver{judge: func(req control.ObserveRequest) (control.ObserveAnswer, error) {
+		return control.ObserveAnswer{Compared: len(req.Users)}, nil
+	}})
+	cfg := w.config()
+	cfg.Sync.Mappings = false
+	cfg.Reconcile.Mode, cfg.Reconcile.Hour = reconcileReport, 4
+	w.run(cfg)
+	w.leading()
+	hide := func(some []sim.User) {
+		w.athoc.ClearFaults()
+		_, err := w.athoc.AddFault(sim.Fault{Kind: sim.FaultOmitUser, Scope: []string{sim.EndpointSearch}, Users: logins(some)})
+		require.NoError(t, err)
+	}
+	hide(users)
+	assert.Equal(t, control.OutcomeFailed, w.end(answerOf[control.Begun](w, control.Reconcile, control.ReconcileRequest{By: "jane"})).Outcome)
+	hide(users[19:])
+	entry := w.end(answerOf[control.Begun](w, control.Reconcile, control.ReconcileRequest{By: "jane"}))
+	assert.Equal(t, control.OutcomeOK, entry.Outcome, "what it returns is compared")
+	assert.Equal(t, 19, entry.Counts["compared"])
+}

@@ -71,7 +71,7 @@ type Page struct {
 	Number int
 	// Total is how many users AtHoc says match, over all pages. It can change from page to page, and is a hint only.
 	Total int
-	// Users are those of this page; there is at least one.
+	// Users are those of this page; there is at least one, but for a first page of which AtHoc says that there are some.
 	Users []User
 }
 
@@ -98,7 +98,8 @@ func (c *Client) SearchUsers(ctx context.Context, q Query) iter.Seq2[Page, error
 				yield(Page{}, err)
 				return
 			}
-			if len(page.Users) == 0 || !yield(page, nil) {
+			nobody := len(page.Users) == 0
+			if nobody && (number > 0 || page.Total == 0) || !yield(page, nil) || nobody {
 				return
 			}
 			fetched += len(page.Users)

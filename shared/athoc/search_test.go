@@ -86,6 +86,17 @@ func TestSearchThatWouldNotEnd(t *testing.T) {
 	assert.Len(t, names, 1, "the repeated page is not passed on")
 }
 
+func TestSearchThatFindsNobodyThoughThereAreSome(t *testing.T) {
+	f := newFake(t, answer(200, `{"Users":[],"TotalUsers":50,"FetchedRecords":0}`))
+	var totals []int
+	for page, err := range newClient(t, f.server.URL).SearchUsers(t.Context(), Query{}) {
+		require.NoError(t, err)
+		assert.Empty(t, page.Users)
+		totals = append(totals, page.Total)
+	}
+	assert.Equal(t, []int{50}, totals, "its reader learns of it")
+}
+
 func TestSearchStopsWithItsReader(t *testing.T) {
 	requests := 0
 	f := newFake(t, directory(&requests, 100, 100))

@@ -22,6 +22,9 @@ func (f *facts) search(ctx context.Context, q athoc.Query) (athoc.Page, error) {
 		return athoc.Page{}, &athoc.CallError{Kind: athoc.Outage, Op: athoc.OpSearch, Err: err}
 	}
 	for page, err := range f.client.SearchUsers(ctx, q) {
+		if len(page.Users) == 0 {
+			page.Total = 0 // those that AtHoc counts and does not return are of no use
+		}
 		return page, err
 	}
 	return athoc.Page{}, nil

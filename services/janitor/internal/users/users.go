@@ -186,6 +186,9 @@ func (r *Reader) Having(ctx context.Context, q Query) ([]Person, error) {
 		return nil, r.failed(q, err)
 	}
 	r.pace = 0
+	if len(got.people) == 0 && got.total > 0 {
+		return nil, fmt.Errorf("read the users from AtHoc: it says that %d have a value of %s, and returns none of them", got.total, q.Attribute)
+	}
 	return got.people, nil
 }
 

@@ -52,7 +52,8 @@ func (l *list) SearchUsers(_ context.Context, q athoc.Query) iter.Seq2[athoc.Pag
 				page.Users = append(page.Users, athoc.User{"LOGIN_ID": u, "Collar-Number": "c-" + u})
 			}
 			fetched += len(page.Users)
-			if len(page.Users) == 0 || !yield(page, nil) || len(page.Users) < size && fetched >= page.Total {
+			nobody := len(page.Users) == 0
+			if nobody && (number > 0 || page.Total == 0) || !yield(page, nil) || nobody || len(page.Users) < size && fetched >= page.Total {
 				return
 			}
 		}
@@ -184,6 +185,12 @@ func TestFetchOfFewerUsersThanThereAreIsNotTakenForAll(t *testing.T) {
 	require.ErrorAs(t, err, &short)
 	assert.Equal(t, Short{Found: 2500, Total: 2503}, *short)
 	assert.Equal(t, l.users, names(got), "what it returned comes with it")
+
+	l.users, l.hidden = nil, 500
+	got, err = f.All(t.Context(), collars)
+	require.ErrorAs(t, err, &short)
+	assert.Equal(t, Short{Found: 0, Total: 500}, *short)
+	assert.Empty(t, got)
 }
 
 func TestFetchFailsAsAWhole(t *testing.T) {
@@ -299,6 +306,17 @@ func TestHavingReadsOnePass(t *testing.T) {
 	l.before = func(int) error { return &athoc.CallError{Kind: athoc.BadRequest, Op: athoc.OpSearch} }
 	_, err = f.Having(t.Context(), Query{Attribute: "On-Duty-DTG", Setting: "DUTY_STATUS_FIELD"})
 	require.ErrorContains(t, err, "DUTY_STATUS_FIELD")
+}
+
+func TestHavingOfNobodyThoughThereAreSomeFails(t *testing.T) {
+	t.Parallel()
+	f, _ := reader(&list{hidden: 5})
+	_, err := f.Having(t.Context(), collars)
+	require.ErrorContains(t, err, "5 have a value of Collar-Number")
+	f, _ = reader(&list{})
+	got, err := f.Having(t.Context(), collars)
+	require.NoError(t, err)
+	assert.Empty(t, got)
 }
 
 func TestOneReadingAtATime(t *testing.T) {
