@@ -107,8 +107,8 @@ func (s *Short) Error() string {
 	return fmt.Sprintf("AtHoc says that it has %d users, and returned %d of them in %d readings", s.Total, s.Found, passes)
 }
 
-// All returns all users, or a *Short with those that AtHoc returned. A user who was added or removed meanwhile may or may not be among them; every other one is. A user may
-// come twice; what comes last counts.
+// All returns all users, or a *Short with those that AtHoc returned. A user who was added or removed meanwhile may or may not be among them;
+// every other one is. A user may come twice; what comes last counts.
 //
 // AtHoc cuts its list into pages again at each call, so that a user who is removed while the list is read shifts another
 // one from a page that comes to one that was read already. A pass through the pages is good if the total stayed the same,
