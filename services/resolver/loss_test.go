@@ -164,6 +164,26 @@ func TestARepeatMindsWhoHasTheUserNow(t *testing.T) {
 	require.Equal(t, event.ReasonRepeat, u.Reason)
 }
 
+// TestARepeatMindsWhoseUserItWas: a call was given up, and then two workers exchanged their users. It may still overwrite what was sent for
+// the one who has its user now.
+func TestARepeatMindsWhoseUserItWas(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	ahead := b.clock()
+	b.start()
+	b.recovered("")
+	b.mapping("m1", map[string]string{"00001": "one@example.org", "00002": "Two@example.org"})
+	b.file("a", 1, booked("00001", 30, false), booked("00002", 10, true))
+	b.wants(map[string]bool{"one@example.org": false, "Two@example.org": true})
+	b.answered(b.table()["one@example.org"], event.Pending, time.Now())
+	b.mapping("m2", map[string]string{"00001": "Two@example.org", "00002": "one@example.org"})
+	b.wants(map[string]bool{"one@example.org": true, "Two@example.org": false})
+	b.confirmed("one@example.org", "Two@example.org")
+	ahead.Store(int64(time.Hour)) // far longer than AtHoc may be late
+	b.eventually(func() any { return b.table()["one@example.org"].Reason }, event.ReasonRepeat)
+	require.True(t, b.table()["one@example.org"].On)
+}
+
 // TestAMappingThereAndBack: a user goes to another worker and back, as after a mistyped id that was fixed.
 func TestAMappingThereAndBack(t *testing.T) {
 	t.Parallel()

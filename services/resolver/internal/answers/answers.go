@@ -117,7 +117,7 @@ func (a *Answers) Repeat(ctx context.Context) error {
 	c, now := roster.NewChangeset(), r.Now()
 	err := r.View(func(v store.View) error {
 		for employee, until := range r.InDoubt {
-			if now.Unix() < until {
+			if _, resent := c.Change.Workers[employee]; resent || now.Unix() < until {
 				continue
 			}
 			if err := a.repeat(v, &c, employee, now); err != nil {
@@ -165,6 +165,9 @@ func (a *Answers) repeat(v store.View, c *roster.Changeset, employee string, now
 	c.Change.Workers[employee] = before
 	if _, sent := c.Change.Workers[holder]; !sent {
 		c.Again(present, func(w *latest.Worker) *event.Update {
+			if w.InDoubt <= now.Unix() {
+				w.InDoubt = 0 // it is one and the same call
+			}
 			return w.Again(holder, r.Mapping().User(holder), event.ReasonRepeat, now, r.Rules)
 		})
 	}

@@ -112,12 +112,7 @@ func (t *Takeover) apply(ctx context.Context, next *mapping.Index, users map[str
 		if forgotten, err = r.MayHaveForgotten(v, next); err != nil {
 			return err
 		}
-		return v.EachWorker(ctx, func(employee string, w latest.Worker) error {
-			if remap(&w, before.User(employee), next.User(employee)) {
-				change.Workers[employee] = w
-			}
-			return nil
-		})
+		return compare(ctx, v, before, next, change.Workers)
 	})
 	if err != nil {
 		return fmt.Errorf("compare the mapping with the workers: %w", err)
@@ -143,6 +138,52 @@ func (t *Takeover) apply(ctx context.Context, next *mapping.Index, users map[str
 	r.Log.Info("mapping of employee ids to AtHoc users taken over", "users", next.Len(),
 		"added", added, "changed", changed, "removed", removed, "updates", len(follows.Updates))
 	return nil
+}
+
+// compare adds the workers whom a new mapping concerns, as they are with it. A call that got no answer may still overwrite what is sent for
+// the worker who has its user from now on, so that worker is resent as well when AtHoc cannot be working on it any more.
+func compare(ctx context.Context, v store.View, before, next *mapping.Index, workers map[string]latest.Worker) error {
+	late := map[string]int64{} // by worker, until when a call for the user may be under way
+	err := v.EachWorker(ctx, func(employee string, w latest.Worker) error {
+		for _, user := range usersInDoubt(w, before.User(employee)) {
+			if now := next.Employee(user); now != "" && now != employee {
+				late[now] = max(late[now], w.InDoubt)
+			}
+		}
+		if remap(&w, before.User(employee), next.User(employee)) {
+			workers[employee] = w
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for employee, until := range late {
+		w, concerned := workers[employee]
+		if !concerned {
+			if w, err = v.Worker(employee); err != nil {
+				return err
+			}
+		}
+		if w.InDoubt < until {
+			w.InDoubt = until
+			workers[employee] = w
+		}
+	}
+	return nil
+}
+
+// usersInDoubt are the users for whom a call may be under way that got no answer: the one that the worker was mapped to, and the one that
+// the last update went to.
+func usersInDoubt(w latest.Worker, mapped string) []string {
+	switch {
+	case w.InDoubt == 0:
+		return nil
+	case w.Sent != nil:
+		return []string{mapped, w.Sent.User}
+	default:
+		return []string{mapped}
+	}
 }
 
 // remap marks a worker unresolved if the new mapping names another user than the previous one, or than the last update went to, and
