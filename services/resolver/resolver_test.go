@@ -438,6 +438,30 @@ func TestTheBrokersAnswersAreLost(t *testing.T) {
 	b.idle()
 }
 
+// TestWhatWasNotAnsweredIsSentAgainIfTheAnswersAreLost: else it would count as under way for ever, and stale duty never be cleared.
+func TestWhatWasNotAnsweredIsSentAgainIfTheAnswersAreLost(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.start()
+	b.recovered("")
+	b.mapping("m1", map[string]string{"00002": "Two@example.org"})
+	b.file("a", 1, booked("00001", 10, true), booked("00002", 10, true))
+	b.settled("a", map[int]event.Outcome{2: event.Unmapped}) // ingest awaits no outcome of it: it will not read it again
+	b.wants(map[string]bool{"Two@example.org": true})
+	b.confirmed("Two@example.org")
+	b.mapping("m2", staff)
+	b.wants(map[string]bool{"one@example.org": true, "Two@example.org": true})
+	b.idle()
+	out := b.published()
+	b.stop()
+	require.NoError(t, b.conn.JS.DeleteStream(t.Context(), topology.StreamAcks)) // with the answer
+	b.start()
+	b.eventually(func() any { return b.published() }, out+1)
+	b.confirmed("one@example.org")
+	b.idle()
+	require.Equal(t, out+1, b.published(), "what was answered is known")
+}
+
 // TestRestartsAndRedeliveryChangeNothing: the resolver is stopped again and again in the middle of a backlog, and entries
 // come twice.
 func TestRestartsAndRedeliveryChangeNothing(t *testing.T) {

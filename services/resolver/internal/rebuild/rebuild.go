@@ -198,42 +198,73 @@ func (b *Rebuilder) announce(ctx context.Context) error {
 	return nil
 }
 
-// healStore handles that the broker's table of updates was recreated. What was on its way to AtHoc is published again, but not at once:
-// with the store went the leases, and a publisher that held one may still be in its call. Publishers that run know that and wait; one that
-// was started since does not, and must find nothing to send until that call is over.
+// healStore handles that the broker's table of updates was recreated, or the stream of answers. What was on its way to AtHoc is published
+// again: the answer to an update that was sent may be lost, and it would count as under way for ever.
+//
+// If the table was lost, that is not done at once: with the store went the leases, and a publisher that held one may still be in its call.
+// Publishers that run know that and wait; one that was started since does not, and must find nothing to send until that call is over.
 func (b *Rebuilder) healStore(ctx context.Context, lost func()) error {
 	b.reconnects = b.conn.NC.Stats().Reconnects
-	now, err := topology.Identity(ctx, b.conn.JS, topology.StreamUpdates)
+	s := b.roster.Store
+	table, err := topology.Identity(ctx, b.conn.JS, topology.StreamUpdates)
 	if err != nil {
 		return err
 	}
-	before, err := b.roster.Store.Identity(topology.StreamUpdates)
-	if err != nil || before == now {
+	knownTable, err := s.Identity(topology.StreamUpdates)
+	if err != nil {
 		return err
 	}
-	lost()
-	if before != "" {
-		change := store.Change{Workers: map[string]latest.Worker{}}
-		err := b.roster.View(func(v store.View) error {
-			return v.EachWorker(ctx, func(employee string, w latest.Worker) error {
-				if w.Unconfirmed() {
-					w.Unresolved, w.Sending = true, true
-					change.Workers[employee] = w
-				}
-				return nil
-			})
-		})
-		if err != nil {
-			return err
-		}
-		wait := b.leaseTTL + time.Second // which is lost where moments are stored
-		if err := errors.Join(b.roster.Save(ctx, change), b.roster.Store.SetHoldOff(time.Now().Add(wait))); err != nil {
-			return err
-		}
-		b.roster.Log.Warn("the broker's store is another than before; what was not confirmed is published again in a while", "updates", len(change.Workers),
-			"seconds", wait.Seconds())
+	knownAcks, err := s.Identity(topology.StreamAcks)
+	if err != nil {
+		return err
 	}
-	return b.roster.Store.SetIdentity(topology.StreamUpdates, now)
+	newTable, newAcks := knownTable != table, knownAcks != b.acks
+	if newTable {
+		lost()
+	}
+	if tableLost := newTable && knownTable != ""; tableLost || newAcks && knownAcks != "" {
+		if err := b.again(ctx, tableLost); err != nil {
+			return err
+		}
+	}
+	if newTable {
+		err = s.SetIdentity(topology.StreamUpdates, table)
+	}
+	if err == nil && newAcks {
+		err = s.SetIdentity(topology.StreamAcks, b.acks)
+	}
+	return err
+}
+
+// again marks those whose updates were not confirmed, to be published again; later: only when no call can be under way any more.
+func (b *Rebuilder) again(ctx context.Context, later bool) error {
+	change := store.Change{Workers: map[string]latest.Worker{}}
+	err := b.roster.View(func(v store.View) error {
+		return v.EachWorker(ctx, func(employee string, w latest.Worker) error {
+			if w.Unconfirmed() {
+				w.Unresolved, w.Sending = true, true
+				change.Workers[employee] = w
+			}
+			return nil
+		})
+	})
+	if err == nil {
+		err = b.roster.Save(ctx, change)
+	}
+	if err != nil {
+		return err
+	}
+	if !later {
+		b.roster.Log.Warn("the stream of AtHoc's answers is another than before; what was not confirmed is published again", "updates", len(change.Workers))
+		return nil
+	}
+	wait := b.leaseTTL + time.Second // which is lost where moments are stored
+	if err := b.roster.Store.SetHoldOff(time.Now().Add(wait)); err != nil {
+		return err
+	}
+	b.roster.Log.Warn("the broker's store is another than before; what was not confirmed is published again in a while", "updates", len(change.Workers),
+		"seconds", wait.Seconds())
+	return nil
 }
 
 // holdOff finds out whether a store was lost so recently that nothing may be published yet, also under a previous process.
