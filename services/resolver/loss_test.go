@@ -200,3 +200,27 @@ func TestAMappingThereAndBack(t *testing.T) {
 	b.mapping("m3", map[string]string{"00001": "one@example.org"})
 	b.wants(map[string]bool{"one@example.org": false})
 }
+
+// TestAMappingThereAndBackWhileAnswersAreLate: the answer to what was sent before another worker had the user is read after the user is back,
+// and says nothing of what AtHoc holds by then.
+func TestAMappingThereAndBackWhileAnswersAreLate(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.start()
+	b.recovered("")
+	b.mapping("m1", map[string]string{"00001": "one@example.org"})
+	b.file("a", 1, booked("00001", 30, true), booked("00002", 10, false))
+	b.wants(map[string]bool{"one@example.org": true})
+	first := b.table()["one@example.org"]
+	b.sendUntil(1)
+	b.mapping("m2", map[string]string{"00002": "one@example.org"})
+	b.wants(map[string]bool{"one@example.org": false})
+	b.sendUntil(2)
+	b.busy() // so that what follows from the next mapping waits
+	b.restart()
+	b.mapping("m3", map[string]string{"00001": "one@example.org"})
+	b.idle()
+	b.answered(first, event.Applied, time.Now())
+	defer b.publishers()()
+	b.eventually(func() any { return b.table()["one@example.org"].On }, true)
+}

@@ -235,6 +235,9 @@ func (w *Worker) Answer(a event.Answer, rules Rules) bool {
 	if w.Sent == nil || w.Sent.Version != a.Version || w.Sent.User != a.User || a.On && !w.Sent.On {
 		return false // an answer to an update that was overtaken
 	}
+	if w.Sending {
+		return false // it may be older than what makes the update be published again, such as that another worker had the user meanwhile
+	}
 	w.Confirmed = &Confirmed{
 		Sent:    Sent{User: a.User, File: a.File, Version: a.Version, On: a.On, At: a.At},
 		Outcome: a.Outcome, Answered: a.Answered,
