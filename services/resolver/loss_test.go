@@ -184,6 +184,27 @@ func TestARepeatMindsWhoseUserItWas(t *testing.T) {
 	require.True(t, b.table()["one@example.org"].On)
 }
 
+// TestARepeatWaitsWhateverThePublishersClockSays: it is wrong by an hour, in either direction. Resent too soon, a status could be
+// overwritten by the late call; too late, it stays wrong.
+func TestARepeatWaitsWhateverThePublishersClockSays(t *testing.T) {
+	t.Parallel()
+	for name, wrong := range map[string]time.Duration{"slow": -time.Hour, "fast": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			ahead := b.clock()
+			b.ready()
+			b.file("a", 1, booked("00001", 30, true))
+			b.wants(map[string]bool{"one@example.org": true})
+			b.answered(b.table()["one@example.org"], event.Pending, time.Now().Add(wrong))
+			time.Sleep(time.Second) // what is due is looked for ten times a second
+			require.Equal(t, event.ReasonEvent, b.table()["one@example.org"].Reason, "AtHoc may still be working on the call")
+			ahead.Store(int64(5 * time.Second)) // twice the longest that a call takes, and a little
+			b.eventually(func() any { return b.table()["one@example.org"].Reason }, event.ReasonRepeat)
+		})
+	}
+}
+
 // TestAMappingThereAndBack: a user goes to another worker and back, as after a mistyped id that was fixed.
 func TestAMappingThereAndBack(t *testing.T) {
 	t.Parallel()

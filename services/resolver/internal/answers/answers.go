@@ -58,6 +58,9 @@ func (a *Answers) learn(ctx context.Context, all []history.Answered) error {
 	err := a.Roster.View(func(v store.View) error {
 		for i := range all {
 			for _, answer := range all[i].Answers {
+				if answer.Outcome == event.Pending {
+					answer.Answered = givenUp(answer, all[i].Stored, a.Roster.Now())
+				}
 				if err := a.take(v, answer, change.Workers); err != nil {
 					return err
 				}
@@ -69,6 +72,13 @@ func (a *Answers) learn(ctx context.Context, all []history.Answered) error {
 		return fmt.Errorf("read AtHoc's answers: %w", err)
 	}
 	return a.Roster.Save(ctx, change)
+}
+
+// givenUp is when a call was given up at the latest, in Unix seconds by this machine's clock. The publisher's may be slow: a status that is
+// resent while AtHoc may still be working on the call would be overwritten. So the moment at which the broker stored the answer counts
+// if that is later; neither lies in the future.
+func givenUp(answer event.Answer, stored, now time.Time) int64 {
+	return min(max(answer.Answered, stored.Unix()), now.Unix())
 }
 
 // take processes one answer, with the workers as the batch has left them so far.
