@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/assert"
@@ -348,6 +349,71 @@ func requireMaySend(t *testing.T, u topology.User, sub *nats.Subscription) {
 		}
 		require.True(t, u.MayPublish(m.Subject), "%s had the broker send %s", u.Name, m.Subject)
 	}
+}
+
+// TestAnAcknowledgementFetchesNothingOfOthers: "+NXT" in the place of an acknowledgement fetches the next message. The subject of another
+// consumer's acknowledgement ($JS.ACK.stream.consumer. and five words) must not pass for the longer form of one's own
+// ($JS.ACK.domain.account.stream.consumer. and five words).
+func TestAnAcknowledgementFetchesNothingOfOthers(t *testing.T) {
+	t.Parallel()
+	in := broker(t)
+	require.NoError(t, topology.Provision(t.Context(), in.login(t, topology.UserProvision).JS, settings, topology.Everyone))
+	_, err := in.login(t, "ingest").JS.Publish(t.Context(), topology.EntriesSubject("f00"), []byte("an entry"))
+	require.NoError(t, err)
+	_, err = in.login(t, "resolver").JS.Publish(t.Context(), topology.UpdatesSubject("john"), []byte("an update"))
+	require.NoError(t, err)
+	all := consumers()
+	for _, u := range topology.Users() {
+		if u.Account == topology.AccountStore || u.Account == topology.AccountSystem {
+			continue // these count as root, and look at servers
+		}
+		t.Run(u.Name, func(t *testing.T) {
+			nc := in.judge(t, u.Name).nc
+			fetched, err := nc.SubscribeSync(topology.Inbox(u.Name) + ".fetched")
+			require.NoError(t, err)
+			for _, other := range all {
+				if u.MayPublish("$JS.API.CONSUMER.MSG.NEXT." + other) {
+					continue
+				}
+				for _, words := range append(slices.Clone(all), "1.2") {
+					ack := nats.Msg{Subject: "$JS.ACK." + other + "." + words + ".3.4.5", Reply: fetched.Subject, Data: []byte(`+NXT {"batch":1,"no_wait":true}`)}
+					require.NoError(t, nc.PublishMsg(&ack))
+				}
+			}
+			require.NoError(t, nc.FlushTimeout(timeout))
+			m, err := fetched.NextMsg(10 * pollInterval)
+			require.ErrorIs(t, err, nats.ErrTimeout, "it was answered: %+v", m)
+		})
+	}
+}
+
+// TestTheLongerFormOfAnAcknowledgement works with the same rights, at a broker that is set to use it.
+func TestTheLongerFormOfAnAcknowledgement(t *testing.T) {
+	t.Parallel()
+	in := install(t)
+	opts := in.options(t, "nats.conf")
+	opts.FeatureFlags = map[string]bool{server.FeatureFlagJsAckFormatV2: true}
+	in.ns = serve(t, opts)
+	require.NoError(t, topology.Provision(t.Context(), in.login(t, topology.UserProvision).JS, settings, topology.Everyone))
+	_, err := in.login(t, "ingest").JS.Publish(t.Context(), topology.EntriesSubject("f00"), []byte("an entry"))
+	require.NoError(t, err)
+	entries, err := in.login(t, "resolver").JS.Consumer(t.Context(), topology.StreamEntries, topology.ConsumerResolverEntries)
+	require.NoError(t, err)
+	m, err := entries.Next(jetstream.FetchMaxWait(timeout))
+	require.NoError(t, err)
+	require.Len(t, strings.Split(m.Reply(), "."), 11)
+	require.NoError(t, m.DoubleAck(t.Context()))
+}
+
+// consumers lists all durable consumers, as subjects name them.
+func consumers() []string {
+	var all []string
+	for stream, list := range settings.Consumers() {
+		for _, c := range list {
+			all = append(all, stream+"."+c.Durable)
+		}
+	}
+	return all
 }
 
 // TestTheBrokerInsideHasTheSameRights: who comes over the port of the all-in-one program's broker may do what operators may, by the same

@@ -126,13 +126,14 @@ func (r *rights) consumerInfo(stream, consumer string) {
 	r.publish(api("CONSUMER.INFO.%s.%s", stream, consumer))
 }
 
-// consume lets the user fetch from a consumer that is there, and acknowledge.
+// consume lets the user fetch from a consumer that is there, and acknowledge. Both forms of an acknowledgement's subject are as long as the
+// server's, so that none fits both: an acknowledgement can ask for the next message, and a short one of another consumer would fit the long one here.
 func (r *rights) consume(stream, consumer string) {
 	r.consumerInfo(stream, consumer)
 	r.publish(api("CONSUMER.MSG.NEXT.%s.%s", stream, consumer),
-		fmt.Sprintf("$JS.ACK.%s.%s.>", stream, consumer),
+		fmt.Sprintf("$JS.ACK.%s.%s.*.*.*.*.*", stream, consumer),
 		// The longer form of the same, which a server can be configured to use.
-		fmt.Sprintf("$JS.ACK.*.*.%s.%s.>", stream, consumer))
+		fmt.Sprintf("$JS.ACK.*.*.%s.%s.*.*.*.*.>", stream, consumer))
 }
 
 // read lets the user read a stream's messages by their sequence, one or many at a time. It needs no consumer.
