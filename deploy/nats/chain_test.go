@@ -422,3 +422,22 @@ func TestRefusalsAreClear(t *testing.T) {
 		})
 	}
 }
+
+// TestACertificateThatIsNotValidNowIsNamed: neither another file of an authority nor the authority's name would help.
+func TestACertificateThatIsNotValidNowIsNamed(t *testing.T) {
+	t.Parallel()
+	for name, issued := range map[string]time.Time{"expired": time.Now().AddDate(-3, 0, 0), "not valid yet": time.Now().AddDate(0, 0, 2)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			in := install(t)
+			require.NoError(t, setup.Certificates(filepath.Dir(in.ca), []string{"127.0.0.1"}, issued))
+			in.up(t)
+			ctx, cancel := context.WithTimeout(t.Context(), timeout)
+			defer cancel()
+			_, err := bus.Connect(ctx, in.config("ingest"))
+			require.ErrorContains(t, err, "have it renewed")
+			require.ErrorContains(t, err, "clock")
+			require.NotContains(t, err.Error(), "NATS_CA")
+		})
+	}
+}

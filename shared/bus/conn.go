@@ -268,8 +268,11 @@ func hopeless(err error) bool {
 func advise(cfg Config, err error) error {
 	var cert *tls.CertificateVerificationError
 	var host x509.HostnameError
+	var invalid x509.CertificateInvalidError
 	var advice string
 	switch {
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		advice = "its certificate has expired, or is not valid yet: have it renewed; if its dates look right, set this machine's clock"
 	case errors.As(err, &host):
 		advice = "its certificate is for other names: use one of them in NATS_URL, or give the broker a certificate with this name"
 	case errors.As(err, &cert) && cfg.CAFile == "":
