@@ -143,6 +143,10 @@ func TestCertificatesAreRenewed(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
 	require.Error(t, setup.Certificates(dir, nil, time.Now()))
+
+	cert = read(setup.CertFile)
+	require.ErrorContains(t, setup.Certificates(dir, hosts, time.Now().AddDate(11, 0, 0)), "has expired", "nobody would take what it signs")
+	require.Equal(t, cert, read(setup.CertFile))
 }
 
 // TestServersTellThatTheySync: provisioning and operators learn it with their own rights, from no more than their own account.

@@ -43,6 +43,10 @@ func Certificates(dir string, hosts []string, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	if !now.Before(ca.NotAfter) {
+		return fmt.Errorf("the private authority has expired on %s: move %s and %s away to have a new one made, and give everyone its %[2]s (NATS_CA)",
+			ca.NotAfter.Local().Format(time.DateOnly), CAFile, caKeyFile)
+	}
 	end := now.Add(serverLife)
 	if end.After(ca.NotAfter) {
 		end = ca.NotAfter
