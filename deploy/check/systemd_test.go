@@ -4,9 +4,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"bobosync/shared/topology"
 )
 
 // TestSystemdTakesTheUnits lets systemd read the units, and judge how little they let the programs do: at most 2.0 of 10 points
@@ -63,5 +67,50 @@ func TestEachServiceHasAUserAndItsOwnKey(t *testing.T) {
 			require.Contains(t, string(unit), "\n"+line, file)
 		}
 		require.NotContains(t, string(unit), "\nLoadCredential=password", file)
+	}
+}
+
+// TestTheUnitsCanBeInstalledAsTheySay runs the install commands that the units begin with, in a root of its own. What counts as root at the
+// broker does not get to the services' machine by that.
+func TestTheUnitsCanBeInstalledAsTheySay(t *testing.T) {
+	command := regexp.MustCompile(`(?m)^#   (install (?:\S+ ?)+)`)
+	for _, unit := range []string{"bobosync.service", "bobosync@.service", "bobosync-provision.service", "console.conf"} {
+		root, source := t.TempDir(), t.TempDir()
+		for _, dir := range []string{"usr/local/bin", "usr/local/lib", "usr/lib/sysusers.d", "etc/systemd/system"} { // those that every machine has
+			require.NoError(t, os.MkdirAll(filepath.Join(root, dir), 0o755))
+		}
+		require.NoError(t, os.CopyFS(filepath.Join(source, "deploy/systemd"), os.DirFS("../systemd")))
+		stubs := []string{".env"}
+		for _, program := range []string{"bobosync", "ingest", "resolver", "publisher", "janitor", "console"} {
+			stubs = append(stubs, "bin/"+program)
+		}
+		for _, u := range topology.Users() {
+			stubs = append(stubs, "deploy/nats/creds/"+u.Name+".nk")
+		}
+		for _, stub := range stubs {
+			require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(source, stub)), 0o755))
+			require.NoError(t, os.WriteFile(filepath.Join(source, stub), nil, 0o600))
+		}
+
+		text, err := os.ReadFile("../systemd/" + unit)
+		require.NoError(t, err)
+		commands := command.FindAllStringSubmatch(string(text), -1)
+		require.NotEmpty(t, commands, unit)
+		for _, c := range commands {
+			line := strings.NewReplacer(" /", " "+root+"/", " -g bobosync", "", "&& systemd-sysusers", "").Replace(c[1])
+			cmd := exec.Command("bash", "-c", line)
+			cmd.Dir = source
+			out, err := cmd.CombinedOutput()
+			require.NoError(t, err, "%s: %s: %s", unit, c[1], out)
+		}
+		if unit == "bobosync@.service" {
+			for _, service := range []string{"ingest", "resolver", "publisher", "janitor"} {
+				require.FileExists(t, filepath.Join(root, "etc/bobosync", service+".nk"))
+				require.FileExists(t, filepath.Join(root, "usr/local/lib/bobosync", service))
+			}
+			for _, other := range []string{"provision", "backup"} {
+				require.NoFileExists(t, filepath.Join(root, "etc/bobosync", other+".nk"))
+			}
+		}
 	}
 }
