@@ -27,8 +27,11 @@ var programs = []string{
 	"./services/janitor/cmd/janitor", "./services/console/cmd/console", "./cmd/bobosync", "./cmd/athocsim",
 }
 
-// besides are the files and directories of the source tree that go into each archive.
-var besides = []string{".env.example", "README.md", "CHANGELOG.md", "docs", "deploy/systemd", "deploy/windows", "deploy/prometheus", "deploy/grafana"}
+// besides are the files and directories of the source tree that go into each archive. Of deploy/nats they are single files: keys may lie beside them.
+var besides = []string{
+	".env.example", "README.md", "CHANGELOG.md", "SECURITY.md", "docs", "deploy/systemd", "deploy/windows", "deploy/prometheus", "deploy/grafana",
+	"deploy/nats/README.md", "deploy/nats/accounts.conf", "deploy/nats/nats.conf", "deploy/nats/cluster.conf", "deploy/nats/server.conf",
+}
 
 // A version is a tag as semantic versioning has it, with a v before it.
 var version = regexp.MustCompile(`^v\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$`)

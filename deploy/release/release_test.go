@@ -61,6 +61,22 @@ func TestRelease(t *testing.T) {
 	require.Contains(t, parts, "github.com/nats-io/nats.go")
 }
 
+// TestAnArchiveHasWhatAnUpgradeBeginsWith: docs/deploy.md has the broker given the release's accounts.conf first. The keys of who makes the
+// release, which lie beside it, are in no archive.
+func TestAnArchiveHasWhatAnUpgradeBeginsWith(t *testing.T) {
+	files, err := options{source: "../.."}.files("a", t.TempDir())
+	require.NoError(t, err)
+	var names []string
+	for _, f := range files {
+		names = append(names, f.name)
+		require.NotRegexp(t, `\.(nk|key|crt)$|/keys\.conf$`, f.name)
+	}
+	for _, want := range []string{"accounts.conf", "nats.conf", "cluster.conf", "server.conf", "README.md"} {
+		require.Contains(t, names, "a/deploy/nats/"+want)
+	}
+	require.Contains(t, names, "a/SECURITY.md", "docs/security.md leads there")
+}
+
 func TestAVersionIsATag(t *testing.T) {
 	for _, bad := range []string{"", "dev", "1.2.3", "v1.2", "8e1707d-dirty", "v1.2.3 4"} {
 		require.ErrorContains(t, options{version: bad}.makeAll(t.Context()), "is no version", bad)
