@@ -19,6 +19,10 @@ Where bobosync.exe is, and what its relative paths begin from.
 .PARAMETER Settings
 The file with the settings. It holds passwords: this script lets only administrators and the account read it.
 
+.PARAMETER Data
+DATA_DIRECTORY of the settings. Whoever reads it may give orders, and whoever changes the program is given the passwords; below C:\ that is every
+user of the machine by default. So this script lets only administrators and the account into it, and nobody but administrators change the program.
+
 .PARAMETER Account
 Who it runs as. It needs to read and write the directories of files and DATA_DIRECTORY. A share on another machine needs a
 domain account, best a group managed one: -Account 'DOMAIN\bobosync$' -LogonType Password.
@@ -30,6 +34,7 @@ param(
     [string]$Account = 'NT AUTHORITY\LOCAL SERVICE',
     [ValidateSet('ServiceAccount', 'Password', 'S4U')]
     [string]$LogonType = 'ServiceAccount',
+    [string]$Data = "$Directory\data",
     [switch]$Uninstall
 )
 $ErrorActionPreference = 'Stop'
@@ -45,8 +50,14 @@ foreach ($file in "$Directory\bobosync.exe", $Settings) {
 }
 
 # S-1-5-32-544 are the administrators, S-1-5-18 is the system, in whatever language.
-& icacls.exe $Settings /inheritance:r /grant '*S-1-5-32-544:F' '*S-1-5-18:F' "${Account}:R" | Out-Null
-if ($LASTEXITCODE -ne 0) { throw "The rights of $Settings could not be set." }
+function Set-Rights([string]$Path, [string]$Inherited, [string]$Right) {
+    & icacls.exe $Path /inheritance:r /grant "*S-1-5-32-544:${Inherited}F" "*S-1-5-18:${Inherited}F" "${Account}:${Inherited}${Right}" | Out-Null
+    if ($LASTEXITCODE -ne 0) { throw "The rights of $Path could not be set." }
+}
+New-Item -ItemType Directory -Force -Path $Data | Out-Null
+Set-Rights $Settings '' 'R'
+Set-Rights "$Directory\bobosync.exe" '' 'RX'
+Set-Rights $Data '(OI)(CI)' 'M'
 
 $action = New-ScheduledTaskAction -Execute "$Directory\bobosync.exe" -Argument "run --env `"$Settings`"" -WorkingDirectory $Directory
 $trigger = New-ScheduledTaskTrigger -AtStartup
