@@ -331,6 +331,9 @@ func (j *judge) reachesNothing(u topology.User, root jetstream.JetStream) {
 				continue // a message of his own
 			}
 			request := nats.Msg{Subject: concrete(subject), Reply: target, Data: bodyTo(target)}
+			if strings.HasPrefix(subject, "$JS.ACK.") {
+				request.Data = []byte(`+NXT {"batch":1,"no_wait":true}`) // fetches a message
+			}
 			require.NoError(t, j.nc.PublishMsg(&request))
 		}
 		_ = j.nc.PublishRequest("$JS.API.INFO", target, nil)
