@@ -97,6 +97,51 @@ func TestTheBrokerSaysWhoGivesAnOrder(t *testing.T) {
 	}
 }
 
+// TestAServicesKeyOrdersNothingOfThatService: with it a message can be stored that reads like an order, and be fetched with the service's own
+// subject for the answer. It comes from the service's account then, past the import where the server writes who sends it.
+func TestAServicesKeyOrdersNothingOfThatService(t *testing.T) {
+	t.Parallel()
+	in := install(t)
+	in.withOperators(t, "ajones")
+	in.up(t)
+	require.NoError(t, topology.Provision(t.Context(), in.login(t, topology.UserProvision).JS, settings, topology.Everyone))
+	followed := make(chan string, 10)
+	stop, err := control.Serve(t.Context(), in.login(t, "resolver").NC, topology.Resolver, "dev",
+		control.On(control.StopReplay, func(_ context.Context, req control.StopRequest) (control.ReplayState, error) {
+			followed <- "an order of " + req.By
+			return control.ReplayState{}, nil
+		}),
+		control.On(control.Observe, func(context.Context, control.ObserveRequest) (control.ObserveAnswer, error) {
+			followed <- "an observation"
+			return control.ObserveAnswer{}, nil
+		}))
+	require.NoError(t, err)
+	t.Cleanup(stop)
+
+	const forged = `{"acc":"OPERATOR-AJONES","user":"U","host":"192.0.2.7"}`
+	stolen := in.login(t, "resolver")
+	wire := in.wire(t, "resolver")
+	for _, headers := range []string{"", "nats-request-info: " + forged + "\r\n", "X: y\nNats-Request-Info: " + forged + "\r\n"} {
+		answer := wire.request(t, topology.EntriesSubject("f00"), headers, `{"id":"1","by":"boss@pc"}`)
+		require.Contains(t, answer, `"seq":`, "it is stored")
+		for _, endpoint := range []string{control.StopReplay, control.Observe} {
+			require.NoError(t, stolen.NC.PublishRequest("$JS.API.DIRECT.GET.ENTRIES", control.Subject(topology.Resolver, endpoint), []byte(`{"last_by_subj":"bobo.entries.f00"}`)))
+		}
+	}
+	require.NoError(t, stolen.NC.Flush())
+	select {
+	case what := <-followed:
+		require.Fail(t, "it was followed", what)
+	case <-time.After(20 * pollInterval):
+	}
+	chains, err := audit.Load(t.Context(), in.login(t, topology.UserViewer).JS)
+	require.NoError(t, err)
+	require.Empty(t, chains.Entries())
+
+	_, err = control.Ask[control.ObserveAnswer](t.Context(), in.login(t, "janitor").NC, topology.Resolver, control.Observe, control.ObserveRequest{})
+	require.NoError(t, err, "who may ask still may")
+}
+
 // wire speaks NATS's protocol by hand.
 type wire struct {
 	conn net.Conn

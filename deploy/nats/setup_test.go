@@ -13,11 +13,13 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"bobosync/deploy/nats/setup"
 	"bobosync/shared/bus"
 	"bobosync/shared/bustest"
+	"bobosync/shared/control"
 	"bobosync/shared/topology"
 )
 
@@ -231,6 +233,7 @@ func TestClusterOfThree(t *testing.T) {
 		return err == nil && len(told) == 3
 	}, timeout, pollInterval, "each server tells")
 
+	in.requireOrder(t, urls[1], urls[2])
 	servers[0].Shutdown()
 	cfg.CredsFile = setup.CredsFile(in.dir, "ingest")
 	ingest, err := bus.Connect(ctx, cfg)
@@ -240,4 +243,29 @@ func TestClusterOfThree(t *testing.T) {
 		_, err := ingest.JS.Publish(ctx, topology.EntriesSubject("f00"), nil)
 		return err == nil
 	}, timeout, pollInterval)
+}
+
+// requireOrder has an operator at one server of a cluster give an order to a service at another one, which knows who gives it.
+func (in *installation) requireOrder(t *testing.T, serviceAt, operatorAt string) {
+	t.Helper()
+	connect := func(user, url string) *bus.Conn {
+		cfg := in.config(user)
+		cfg.URL = url
+		conn, err := bus.Connect(t.Context(), cfg)
+		require.NoError(t, err)
+		t.Cleanup(conn.Close)
+		return conn
+	}
+	stop, err := control.Serve(t.Context(), connect("resolver", serviceAt).NC, topology.Resolver, "dev",
+		control.On(control.StopReplay, func(_ context.Context, req control.StopRequest) (control.ReplayState, error) {
+			return control.ReplayState{By: req.By}, nil
+		}))
+	require.NoError(t, err)
+	t.Cleanup(stop)
+	operator := connect(topology.UserOperator, operatorAt)
+	require.EventuallyWithT(t, func(c *assert.CollectT) { // until that server knows of the service
+		state, err := control.Ask[control.ReplayState](t.Context(), operator.NC, topology.Resolver, control.StopReplay, control.StopRequest{By: "boss@pc"})
+		assert.NoError(c, err)
+		assert.Equal(c, "operator (boss@pc)", state.By)
+	}, 2*timeout, 10*pollInterval)
 }

@@ -22,6 +22,10 @@ import (
 // there, but only if the client wrote it as headers are written; see readRequester.
 const requesterHeader = "Nats-Request-Info"
 
+// importedReply begins the subject for the answer of each request that comes from another account: the server puts it there in the place of the
+// sender's, and takes no message of a client that has it.
+const importedReply = "_R_."
+
 // maxSaid is how long may be what a caller says of himself.
 const maxSaid = 300
 
@@ -57,15 +61,30 @@ func openRegister(ctx context.Context, nc *nats.Conn, service topology.Service, 
 	return &register{service: service, log: audit.NewLog(js, service), ownAccount: own}, nil
 }
 
-// keeping returns the handler of an endpoint, which records what is declared as an order, or as a look that is recorded.
+// keeping returns the handler of an endpoint, which records what is declared as an order, or as a look that is recorded, and refuses what is
+// not for everyone unless it came from another account.
 func (g *register) keeping(e Endpoint) handler {
-	if topology.IsAuditedRead(g.service, e.Name) {
-		return func(ctx context.Context, r micro.Request) ([]byte, error) { return g.read(ctx, e, r) }
+	kind := topology.KindOf(g.service, e.Name)
+	return func(ctx context.Context, r micro.Request) ([]byte, error) {
+		switch recorded := topology.IsAuditedRead(g.service, e.Name); {
+		case kind == topology.Reading && !recorded:
+			return e.handle(ctx, r.Data())
+		case !g.imported(r):
+			return nil, errForged
+		case recorded:
+			return g.read(ctx, e, r)
+		case kind == topology.Ordering:
+			return g.order(ctx, e, r)
+		default:
+			return e.handle(ctx, r.Data())
+		}
 	}
-	if topology.KindOf(g.service, e.Name) != topology.Ordering {
-		return func(ctx context.Context, r micro.Request) ([]byte, error) { return e.handle(ctx, r.Data()) }
-	}
-	return func(ctx context.Context, r micro.Request) ([]byte, error) { return g.order(ctx, e, r) }
+}
+
+// imported reports whether a request came from another account, as each must where the service has one of its own. Within that account a key of
+// the service can have the broker send a stored message, with headers and all, to any subject: as the answer to a request to read it.
+func (g *register) imported(r micro.Request) bool {
+	return !g.ownAccount || strings.HasPrefix(r.Reply(), importedReply)
 }
 
 // read records that somebody looks, and answers. What he saw is not recorded.
