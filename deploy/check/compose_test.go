@@ -141,4 +141,10 @@ func TestTheConsoleIsReachedFromThisMachineAlone(t *testing.T) {
 	alone, err := load(t, []string{"*"}, append([]string{"CONSOLE_USERS_FILE="}, withConsole...), "compose.yaml", "compose.console.yaml")
 	require.NoError(t, err)
 	require.Empty(t, *alone.Services["console"].Environment["CONSOLE_USERS_FILE"])
+
+	const all = "tls://nats:4222,tls://nats-1:4222,tls://nats-2:4222" // as docs/deploy.md has it
+	three, err := load(t, []string{"*"}, append([]string{"NATS_URL=" + all}, withConsole...), "compose.yaml", "compose.cluster.yaml", "compose.console.yaml")
+	require.NoError(t, err)
+	require.Equal(t, all, *three.Services["console"].Environment["NATS_URL"])
+	require.Equal(t, all, *three.Services["ingest"].Environment["NATS_URL"])
 }
