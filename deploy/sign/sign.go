@@ -15,6 +15,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 )
 
@@ -22,9 +23,12 @@ import (
 const Suffix = ".sig"
 
 // File signs a file with the key in a PEM file (PKCS #8, without a password) and writes the signature beside it. Without a key file
-// it does nothing.
+// it removes what an earlier run has left there.
 func File(keyFile, path string) error {
 	if keyFile == "" {
+		if err := os.Remove(path + Suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove the signature of an earlier file: %w", err)
+		}
 		return nil
 	}
 	key, err := load(keyFile)

@@ -35,4 +35,7 @@ func TestASignatureIsVerifiedByOthers(t *testing.T) {
 
 	require.Error(t, sign.File(filepath.Join(dir, "release.pub"), path), "a public key signs nothing")
 	require.NoError(t, sign.File("", filepath.Join(dir, "nothing")), "no key, no signature")
+	require.FileExists(t, path+sign.Suffix)
+	require.NoError(t, sign.File("", path))
+	require.NoFileExists(t, path+sign.Suffix, "that of another version is no signature of this one")
 }
