@@ -130,7 +130,7 @@ func TestRowsFitIntoAMessage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	t.Cleanup(func() { _ = l.Close() })
 	const lines = 6000
 	file := &ledger.File{ID: strings.Repeat("ab", 32), Name: "a.csv", Status: ledger.Reading}
 	acks := &event.Acks{}

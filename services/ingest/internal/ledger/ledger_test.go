@@ -523,7 +523,7 @@ func TestRejectedRowsTakeLittleRoom(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	t.Cleanup(func() { _ = l.Close() })
 	const chunks = 500
 	id := strings.Repeat("ab", 32)
 	codes, details := bytes.Repeat([]byte{byte(bobocsv.Columns)}, ChunkLines), make([]Detail, ChunkLines)

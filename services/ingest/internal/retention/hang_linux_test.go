@@ -106,7 +106,9 @@ func TestNobodyWaitsForADirectoryThatHangs(t *testing.T) {
 		ended = p.inBackground(t.Context())
 	}
 	answer()
-	<-ended
+	if err := <-ended; err != nil {
+		t.Log(err) // it may be the one that was waited for too long
+	}
 	if err := <-p.inBackground(t.Context()); err != nil {
 		t.Error(err)
 	}
