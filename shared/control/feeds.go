@@ -35,8 +35,8 @@ type FeedMute struct {
 // FeedState is what a feed brings, beside what it usually does. Copies of known files, and files that are read again, do not count.
 type FeedState struct {
 	Name string `json:"name"`
-	// Since is when its first file came that is known of; zero if none ever did. Learnt reports whether that is long enough ago for what
-	// is usual to be known; otherwise it is neither silent nor thin nor a flood.
+	// Since is when its first file came that is known of; zero if none ever did. Learnt reports whether that is long enough ago, and its
+	// latest one not too long, for what is usual to be known; otherwise it is neither silent nor thin nor a flood.
 	Since  time.Time `json:"since,omitzero"`
 	Learnt bool      `json:"learnt"`
 	// LastFile is when its latest file came, with the offset of BOBO's clock.

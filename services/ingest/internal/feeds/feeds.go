@@ -12,7 +12,7 @@ const (
 	// such is how many hours of the same kind an hour is compared with, and lookBack how many weeks are searched for them: some hours are
 	// missing where the clocks change.
 	such, lookBack = 6, 9
-	// learnt is how long a feed must be known to be judged by its own history, and fewest how many hours of a kind it takes for silence.
+	// learnt is how long a feed must be known to be judged by its own history, and fewest how many hours of a kind that takes.
 	learnt, fewest = 21 * 24 * time.Hour, 3
 	// A feed is silent if nothing came for so many times the usual longest gap, and for minSilence at least.
 	silentTimes, minSilence = 3, 15 * time.Minute
@@ -166,7 +166,8 @@ func sameHour(begin time.Time, weeks int) (same []time.Time) {
 
 // State is how a feed is doing.
 type State struct {
-	// Learnt reports whether its history is long enough to judge by; if not, it is neither silent nor thin nor a flood.
+	// Learnt reports whether its history is long enough to judge by; if not, it is neither silent nor thin nor a flood. What is known of a
+	// feed that has brought nothing for weeks comes to an end.
 	Learnt bool
 	// Now is the hour of now so far, with what is usual.
 	Now   Hour
@@ -186,11 +187,12 @@ type Unusual struct {
 // Judge returns how the feed is doing. Waits: files of it lie unread, so it does bring some, whatever was counted.
 func (h *History) Judge(now time.Time, waits bool) State {
 	begin := h.Begin(now)
-	s := State{Now: h.Hours[begin.Unix()], Usual: h.usual(begin), Learnt: !h.Since.IsZero() && now.Sub(h.Since) >= learnt}
+	s := State{Now: h.Hours[begin.Unix()], Usual: h.usual(begin)}
+	s.Learnt = !h.Since.IsZero() && now.Sub(h.Since) >= learnt && s.Usual.Hours >= fewest
 	if !s.Learnt {
 		return s
 	}
-	s.Silent = !waits && s.Usual.Hours >= fewest && now.Sub(h.Last) > max(silentTimes*s.Usual.Gap, minSilence)
+	s.Silent = !waits && now.Sub(h.Last) > max(silentTimes*s.Usual.Gap, minSilence)
 	before := h.Begin(h.Begin(now.Add(-late)).Add(-time.Minute)) // the latest complete hour
 	usual, rows := h.usual(before), h.Hours[before.Unix()].Rows
 	if usual.Hours == such && !waits && !s.Silent && thinPart*rows < usual.Least {

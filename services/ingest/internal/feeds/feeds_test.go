@@ -97,6 +97,22 @@ func TestAYoungFeedIsNotJudged(t *testing.T) {
 }
 
 // TestSummerTime: where the clocks change the hours keep their names, in both directions and where an hour is not whole.
+// TestSilenceIsNotForgotten: a feed that fell silent before its hours were known, or so long ago that they are not known any more, is not
+// judged by them, so that a fixed limit holds for it. As long as they are known it is silent.
+func TestSilenceIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	start := time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
+	for _, brought := range []int{1, 10, 21, 60} {
+		h := New(time.UTC)
+		end := start.AddDate(0, 0, brought)
+		regular(h, start, end, 10*time.Minute, 10, always)
+		for now := end.Add(time.Hour); now.Before(end.AddDate(0, 0, 100)); now = now.Add(time.Hour) {
+			s := h.Judge(now, false)
+			require.Equal(t, s.Learnt, s.Silent, "after %d days with files, %s later: %+v", brought, now.Sub(end), s.Usual)
+		}
+	}
+}
+
 func TestSummerTime(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"Europe/London", "America/New_York", "Australia/Adelaide", "Australia/Lord_Howe", "Asia/Kolkata", "UTC"} {
