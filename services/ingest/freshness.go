@@ -93,6 +93,10 @@ func (f *fresh) state() (*control.Freshness, ledger.Stats, error) {
 		listed = f.since
 	}
 	mark := freshness.Watermark(now, listed, f.grace, first)
+	lag := now.Sub(mark)
+	if mark.Round(0).After(now.Round(0)) { // by the clock on the wall, which was put back since
+		mark = now.Add(-lag)
+	}
 	f.mu.Lock()
 	report := f.meter.Report(now)
 	f.mu.Unlock()
@@ -101,7 +105,7 @@ func (f *fresh) state() (*control.Freshness, ledger.Stats, error) {
 		since = f.since
 	}
 	return &control.Freshness{
-		CompleteUpTo: mark.UTC(), LagMS: now.Sub(mark).Milliseconds(), LateAfterMS: f.lateAfter.Milliseconds(),
+		CompleteUpTo: mark.UTC(), LagMS: lag.Milliseconds(), LateAfterMS: f.lateAfter.Milliseconds(),
 		Waiting: waiting.Waiting - waiting.Held + len(unread), Held: waiting.Held, HeldRows: waiting.HeldRows, Unmapped: report.Unmapped, First: ledger.Display(name), Since: since.UTC(), Rows: report.Rows,
 		Total: spreadOf(report.Total), Settling: spreadOf(report.Settling), Us: spreadOf(report.Us), AtHoc: spreadOf(report.AtHoc),
 		Worst: worstOf(report),

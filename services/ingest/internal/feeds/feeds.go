@@ -186,6 +186,9 @@ type Unusual struct {
 
 // Judge returns how the feed is doing. Waits: files of it lie unread, so it does bring some, whatever was counted.
 func (h *History) Judge(now time.Time, waits bool) State {
+	if h.Last.After(now) { // by a clock that was put back since
+		h.Last = now
+	}
 	begin := h.Begin(now)
 	s := State{Now: h.Hours[begin.Unix()], Usual: h.usual(begin)}
 	s.Learnt = !h.Since.IsZero() && now.Sub(h.Since) >= learnt && s.Usual.Hours >= fewest

@@ -96,6 +96,20 @@ func TestAYoungFeedIsNotJudged(t *testing.T) {
 	require.True(t, h.Judge(start.AddDate(0, 0, 21).Add(time.Hour), false).Silent)
 }
 
+// TestAClockThatWasPutBack: a file that came at a moment that is still to be keeps no feed from being silent.
+func TestAClockThatWasPutBack(t *testing.T) {
+	t.Parallel()
+	h := New(time.UTC)
+	start := time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
+	end := start.AddDate(0, 0, 30)
+	regular(h, start, end, 10*time.Minute, 10, always)
+	h.Add(end.AddDate(0, 0, 1), 10)
+	require.False(t, h.Judge(end, false).Silent)
+	require.True(t, h.Judge(end.Add(time.Hour), false).Silent)
+	h.Add(end.Add(time.Hour), 10)
+	require.False(t, h.Judge(end.Add(time.Hour), false).Silent)
+}
+
 // TestSummerTime: where the clocks change the hours keep their names, in both directions and where an hour is not whole.
 // TestSilenceIsNotForgotten: a feed that fell silent before its hours were known, or so long ago that they are not known any more, is not
 // judged by them, so that a fixed limit holds for it. As long as they are known it is silent.

@@ -136,8 +136,12 @@ func (c *stats) change(id string, before, after view) {
 
 func (c *stats) note(id string, before, after view) {
 	c.doubts.note(id, before, after)
+	was, open := c.open[id]
 	if delete(c.open, id); after.open() {
-		after.codes = nil // they are not asked for
+		after.codes = nil                              // they are not asked for
+		if open && was.arrival.Before(after.arrival) { // see Stats
+			after.arrival = was.arrival
+		}
 		c.open[id] = after
 	}
 	if after.newest.After(c.newest) {
@@ -223,13 +227,20 @@ type Stats struct {
 }
 
 // Stats returns the counts now. It costs little, also with many thousands of files. held counts the rows that wait for a person's
-// decision, by file.
+// decision, by file. What came later than now, by a clock that was put back since, came now.
 func (l *Ledger) Stats(now time.Time, held map[string]int) Stats {
 	c := l.stats
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.newest.After(now) {
+		c.newest = now
+	}
 	out := Stats{Waiting: len(c.open), Newest: c.newest, Doubtful: c.doubts.list(now)}
 	for id, v := range c.open {
+		if v.arrival.After(now) {
+			v.arrival = now
+			c.open[id] = v
+		}
 		n := min(held[id], v.pending)
 		out.Rows, out.HeldRows = out.Rows+v.pending, out.HeldRows+n
 		if out.Oldest.IsZero() || v.firstSeen.Before(out.Oldest) {

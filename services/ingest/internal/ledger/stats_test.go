@@ -193,6 +193,22 @@ func TestRemovedFilesStayCountedToday(t *testing.T) {
 	}
 }
 
+// TestAClockThatWasPutBack: a file that came, by its record, later than now holds the watermark back all the same, from the moment at
+// which that was seen, whatever becomes of its rows; and what came last did not come later than now.
+func TestAClockThatWasPutBack(t *testing.T) {
+	t.Parallel()
+	l := fresh(t)
+	f := store(t, l, "a.csv", []byte{0, 0})
+	seen := noon.Add(-time.Hour)
+	for i := range 3 {
+		now := seen.Add(time.Duration(i) * time.Minute)
+		if c := l.Stats(now, nil); !c.FirstArrival.Equal(seen) || c.Newest.After(now) {
+			t.Errorf("after %d minutes the file came at %s, the last one at %s", i, c.FirstArrival, c.Newest)
+		}
+		settle(t, l, rowsAck(f.ID, event.Superseded, 1))
+	}
+}
+
 func TestAfterWalksThroughAllFiles(t *testing.T) {
 	t.Parallel()
 	l := fresh(t)

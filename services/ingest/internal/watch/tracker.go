@@ -253,7 +253,11 @@ func (t *Tracker) Backlog() (n int, since time.Time) {
 func (t *Tracker) Arrivals() (unread []Found, listed time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	now := time.Now()
 	for name, e := range t.entries {
+		if e.arrived.After(now) { // by a clock that was put back since
+			e.arrived = now
+		}
 		if !e.read && (e.problem.Reason == "" || !e.problem.NoFile) {
 			unread = append(unread, Found{Name: name, Stat: e.stat, Arrived: e.arrived})
 		}
