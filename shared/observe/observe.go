@@ -59,6 +59,11 @@ func Facts(ctx context.Context, conn *bus.Conn) verdict.Facts {
 	for _, stream := range (topology.Settings{}).Streams() {
 		group.Go(func() error { return g.stream(ctx, stream.Name) })
 	}
+	for _, bucket := range (topology.Settings{}).Buckets() {
+		if bucket.Bucket != topology.BucketLeases && bucket.Bucket != topology.BucketState { // these are opened anyway
+			group.Go(func() error { _, err := g.bucket(ctx, bucket.Bucket); return err })
+		}
+	}
 	group.Go(func() error { return g.files(ctx) })
 	group.Go(func() error { return g.partitions(ctx) })
 	group.Go(func() error { return g.breaker(ctx) })
