@@ -25,6 +25,8 @@ const (
 	minUnusual = 0.1
 	// unusualShare is the part of a file's rows that may be of workers whom nobody in AtHoc is, or of users whom it does not take.
 	unusualShare = 0.5
+	// vanished is what ingest calls rows of a file that was removed or changed before they had an outcome.
+	vanished = "vanished"
 	// maxFiles is how many files are named one by one.
 	maxFiles = 3
 )
@@ -32,7 +34,7 @@ const (
 // contentFindings are about the content of the latest files: that they were read and left says nothing of whether anything of them
 // was of use. A file that came again under its name, and better, takes the finding away.
 func contentFindings(f Facts) (all []Finding) {
-	var useless, rejected, unmapped, refused []control.FileState
+	var gone, useless, rejected, unmapped, refused []control.FileState
 	total := share{}
 	for _, file := range f.Files {
 		total.add(file)
@@ -45,6 +47,8 @@ func contentFindings(f Facts) (all []Finding) {
 	for i, file := range f.Files {
 		switch end := cmp.Or(file.Finished, file.Published, file.FirstSeen); {
 		case f.At.Sub(end) > contentAge, file.Rows == 0:
+		case file.Outcomes[vanished] > 0 && last[file.Name] == i:
+			gone = append(gone, file)
 		case isSmall(file) && file.Rejected < file.Rows:
 			small = append(small, file)
 		case last[file.Name] != i:
@@ -62,6 +66,9 @@ func contentFindings(f Facts) (all []Finding) {
 	}
 	useless = append(earlier(f, last), useless...)
 	const look = "bobosync files show %s names each line and why; ask the people who run BOBO whether the export has changed"
+	all = append(all, contentFinding(gone, CauseManyRejected, "was removed or changed before all of its rows were settled", func(file control.FileState) string {
+		return fmt.Sprintf("%d of %s", file.Outcomes[vanished], text.Count(file.Rows, "row"))
+	}, "put it back into CSV_DIRECTORY under any name that ends in .csv, and these rows are sent; bobosync files show %s names them")...)
 	all = append(all, contentFinding(useless, CauseNoGoodRow, "has no row that can be used", rejections, look)...)
 	all = append(all, contentFinding(rejected, CauseManyRejected, "has unusually many rows that cannot be used", rejections, look)...)
 	all = append(all, contentFinding(refused, CauseManyRefused, "is mostly of users whom AtHoc does not take", func(file control.FileState) string {

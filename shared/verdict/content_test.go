@@ -53,7 +53,11 @@ func TestWhatStandsInFiles(t *testing.T) {
 		"exactly half are bad":    {[]control.FileState{file("x.csv", 10, 5, map[string]int{"columns": 5, "applied": 5})}, CauseManyRejected, "5 of 10 rows"},
 		"exactly half are nobody": {[]control.FileState{file("x.csv", 10, 0, map[string]int{"unmapped": 5, "applied": 5})}, CauseManyUnmapped, "5 of 10 rows"},
 		"some too old":            {[]control.FileState{file("x.csv", 9, 0, map[string]int{"expired": 8, "applied": 1})}, "", ""},
-		"a name that steers":      {[]control.FileState{file("x\x1b[2J\n.csv", 9, 9, nil)}, CauseNoGoodRow, `x\x1b[2J\n.csv`},
+		"removed before the end": {[]control.FileState{usual, file("x.csv", 1000, 3, map[string]int{"vanished": 3, "applied": 997})}, CauseManyRejected,
+			"File x.csv was removed or changed before all of its rows were settled (3 of 1000 rows)"},
+		"removed, one row":     {[]control.FileState{file("x.csv", 1, 1, map[string]int{"vanished": 1})}, CauseManyRejected, "was removed or changed before all of its rows were settled (1 of 1 row)"},
+		"removed, and written": {[]control.FileState{file("x.csv", 9, 3, map[string]int{"vanished": 3, "applied": 6}), file("x.csv", 9, 0, map[string]int{"applied": 9})}, "", ""},
+		"a name that steers":   {[]control.FileState{file("x\x1b[2J\n.csv", 9, 9, nil)}, CauseNoGoodRow, `x\x1b[2J\n.csv`},
 	} {
 		f := well()
 		f.Files = c.files
