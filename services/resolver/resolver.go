@@ -25,6 +25,7 @@ import (
 	"bobosync/shared/check"
 	"bobosync/shared/config"
 	"bobosync/shared/control"
+	"bobosync/shared/disk"
 	"bobosync/shared/program"
 	"bobosync/shared/session"
 	"bobosync/shared/telemetry"
@@ -159,6 +160,9 @@ func (s *service) state(context.Context, control.Nothing) (control.ResolverState
 	state := s.roster.Stats.Count(s.roster.Now(), s.roster.Rules)
 	state.Instance, state.Guard = control.Me(s.version, s.started), s.roster.Holds.Facts(s.roster.Now())
 	state.Unstored, state.Restored = s.conn.Unstored(), s.conn.Restored()
+	if free, err := disk.Free(s.cfg.Data.Directory); err == nil {
+		state.FreeBytes, state.NoFiles = &free, disk.NoFiles(s.cfg.Data.Directory)
+	}
 	all, err := s.roster.Store.Replays()
 	for _, replay := range all {
 		if replay.Ended.IsZero() {

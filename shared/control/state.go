@@ -185,6 +185,10 @@ type ResolverState struct {
 	Mapped   int    `json:"mapped"`
 	// Replays counts the replays that are under way.
 	Replays int `json:"replays"`
+	// FreeBytes is the space left where its state store lies; nil if that is not known, as from a resolver of an earlier version. NoFiles
+	// reports that next to no more files can be made there.
+	FreeBytes *uint64 `json:"free_bytes,omitempty"`
+	NoFiles   bool    `json:"no_files,omitempty"`
 	// Guard describes mass changes; nil from a resolver of an older version.
 	Guard *GuardState `json:"guard,omitempty"`
 }

@@ -108,16 +108,48 @@ func diskFindings(f Facts) (all []Finding) {
 				"fix the directory: is it there, is its disk mounted and not read-only, may bobosync's user write to it? Work goes on by itself then",
 			})
 		}
-		switch {
-		case s.NoFiles:
-			all = append(all, Finding{Problem, CauseDisk, "The disk is full: " + NoFilesLeft, makeRoom})
-		case s.FreeBytes < spaceProblem:
-			all = append(all, Finding{Problem, CauseDisk, "The disk is full: " + mebibytes(s.FreeBytes) + " are left", makeRoom})
-		case s.FreeBytes < spaceWarning:
-			all = append(all, Finding{Warning, CauseDisk, "The disk is nearly full: " + mebibytes(s.FreeBytes) + " are left", makeRoom})
+		switch level, left := space(s.FreeBytes, s.NoFiles); level {
+		case Problem:
+			all = append(all, Finding{Problem, CauseDisk, "The disk is full: " + left, makeRoom})
+		case Warning:
+			all = append(all, Finding{Warning, CauseDisk, "The disk is nearly full: " + left, makeRoom})
+		}
+	}
+	return append(all, resolverDisk(f, all)...)
+}
+
+// resolverDisk finds that the resolver, which need not be where ingest is, cannot save anything any more, unless a full disk is reported
+// already: it may be the same.
+func resolverDisk(f Facts, known []Finding) (all []Finding) {
+	if slices.ContainsFunc(known, func(found Finding) bool { return found.Cause == CauseDisk && found.Level == Problem }) {
+		return nil
+	}
+	for _, s := range f.Resolver {
+		if s.FreeBytes == nil {
+			continue
+		}
+		if level, left := space(*s.FreeBytes, s.NoFiles); level == Problem {
+			all = append(all, Finding{
+				Problem, CauseDisk, "The resolver's disk is full: " + left,
+				"make room where the resolver's DATA_DIRECTORY is, and delete nothing in it; nothing is lost, and work goes on by itself then",
+			})
 		}
 	}
 	return all
+}
+
+// space judges how much room there is on a disk, and says what is left.
+func space(free uint64, noFiles bool) (Level, string) {
+	switch {
+	case noFiles:
+		return Problem, NoFilesLeft
+	case free < spaceProblem:
+		return Problem, mebibytes(free) + " are left"
+	case free < spaceWarning:
+		return Warning, mebibytes(free) + " are left"
+	default:
+		return OK, ""
+	}
 }
 
 const makeRoom = "make room where PROCESSED_DIRECTORY and DATA_DIRECTORY are: delete old processed files and logs; never anything in DATA_DIRECTORY or CSV_DIRECTORY"

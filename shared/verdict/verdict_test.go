@@ -121,11 +121,12 @@ func TestEachCauseIsNamed(t *testing.T) {
 		"directory read-only": {func(f *Facts) {
 			f.Ingest[0].Directories = map[string]string{"PROCESSED_DIRECTORY": "read-only file system"}
 		}, Problem, CauseDirectory, "PROCESSED_DIRECTORY cannot be used: read-only"},
-		"disk nearly full": {func(f *Facts) { f.Ingest[0].FreeBytes = 500 << 20 }, Warning, CauseDisk, "500 MiB"},
-		"disk full":        {func(f *Facts) { f.Ingest[0].FreeBytes = 0 }, Problem, CauseDisk, "make room"},
-		"no more files":    {func(f *Facts) { f.Ingest[0].NoFiles = true }, Problem, CauseDisk, "df -i"},
-		"no mapping":       {func(f *Facts) { f.Resolver[0].Snapshot = "" }, Problem, CauseNoMapping, "mapping refresh"},
-		"mapping of old":   {func(f *Facts) { f.Janitor[0].Jobs[0].LastSuccess = night.Add(-50 * time.Hour) }, Warning, CauseMappingOld, "2 days ago"},
+		"disk nearly full":         {func(f *Facts) { f.Ingest[0].FreeBytes = 500 << 20 }, Warning, CauseDisk, "500 MiB"},
+		"disk full":                {func(f *Facts) { f.Ingest[0].FreeBytes = 0 }, Problem, CauseDisk, "make room"},
+		"the resolver's disk full": {func(f *Facts) { f.Resolver[0].FreeBytes = new(uint64) }, Problem, CauseDisk, "where the resolver's DATA_DIRECTORY is"},
+		"no more files":            {func(f *Facts) { f.Ingest[0].NoFiles = true }, Problem, CauseDisk, "df -i"},
+		"no mapping":               {func(f *Facts) { f.Resolver[0].Snapshot = "" }, Problem, CauseNoMapping, "mapping refresh"},
+		"mapping of old":           {func(f *Facts) { f.Janitor[0].Jobs[0].LastSuccess = night.Add(-50 * time.Hour) }, Warning, CauseMappingOld, "2 days ago"},
 		"mapping held back": {func(f *Facts) {
 			f.Janitor[0].Held = &control.HeldMapping{ID: "3fa9c1", Reason: "too many gone", Before: 800, After: 20}
 		}, Warning, CauseMappingHeld, "mapping approve 3fa9c1"},
