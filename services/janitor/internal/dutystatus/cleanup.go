@@ -4,6 +4,7 @@ package dutystatus
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -58,8 +59,14 @@ func (c *Cleaner) Clean(ctx context.Context, _ *periodic.Run) (periodic.Result, 
 		c.Log.Info("stale duty is cleared in AtHoc", "users", answer.Published, "stale", len(old), "under_way", answer.UnderWay,
 			"with_status", len(all))
 	}
+	if err == nil && odd >= fewOdd && 2*odd >= len(all) {
+		err = fmt.Errorf("%d of %d duty statuses in AtHoc are no dates as DD/MM/YYYY HH:MM:SS, so that nobody can tell whether they are stale: check DUTY_STATUS_FIELD, and in which form AtHoc gives dates to this account", odd, len(all))
+	}
 	return res, err
 }
+
+// fewOdd is how many statuses that are no dates may be those of a few people.
+const fewOdd = 5
 
 // logOdd logs duty statuses that are no date, once while their number does not change. They are left alone: whoever wrote them
 // may have meant something.
