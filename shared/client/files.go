@@ -68,12 +68,35 @@ func Finished(f control.FileState) bool {
 	return f.Status != statusReading && f.Status != statusWaiting && f.Status != statusDone
 }
 
-// Whereabouts says in a sentence where a file is and why it is not done, by v.
-func Whereabouts(f control.FileState, v verdict.Verdict) string {
-	if Finished(f) {
+// Whereabouts says in a sentence where a file is and why it is not done, by the facts and the verdict on them.
+func Whereabouts(f control.FileState, facts verdict.Facts, v verdict.Verdict) string {
+	held := heldRows(f, facts)
+	switch {
+	case Finished(f):
 		return finished(f)
+	case f.Blocked != nil:
+		return fmt.Sprintf("All of its rows are settled, but it cannot be moved out of CSV_DIRECTORY since %s: %s.", text.When(f.Blocked.Since), f.Blocked.Reason)
+	case held > 0 && held >= f.Pending:
+		return inWork(f) + forDecision(held)
+	case held > 0:
+		return inWork(f) + forDecision(held) + " The others:" + whyWaiting(v)
+	default:
+		return inWork(f) + whyWaiting(v)
 	}
-	return inWork(f) + whyWaiting(v)
+}
+
+// heldRows counts the rows of a file that wait for a person.
+func heldRows(f control.FileState, facts verdict.Facts) (n int) {
+	for _, s := range facts.Resolver {
+		if s.Guard != nil {
+			n += s.Guard.Rows[f.ID]
+		}
+	}
+	return n
+}
+
+func forDecision(rows int) string {
+	return fmt.Sprintf(" A person has to decide about a mass change with %s of it, which time alone does not release: bobosync held list.", text.Count(rows, "row"))
 }
 
 // What ingest calls the states of a file.
@@ -111,7 +134,8 @@ func finished(f control.FileState) string {
 
 // delaying are the causes for which files wait, though they are no problem yet.
 var delaying = []string{
-	verdict.CauseRecovering, verdict.CauseAtHocDown, verdict.CauseWebPage, verdict.CauseThrottled, verdict.CauseUserRefused,
+	verdict.CauseRecovering, verdict.CauseAtHocDown, verdict.CauseWebPage, verdict.CauseThrottled, verdict.CauseUserRefused, verdict.CausePaused,
+	verdict.CauseFull,
 }
 
 // whyWaiting names what is broken, which is why a file waits.

@@ -179,9 +179,10 @@ func unknownFile(ctx context.Context, conn *bus.Conn, name string) error {
 // whereabouts says in a sentence where a file is and why it is not done.
 func whereabouts(ctx context.Context, conn *bus.Conn, f control.FileState) string {
 	if client.Finished(f) {
-		return client.Whereabouts(f, verdict.Verdict{})
+		return client.Whereabouts(f, verdict.Facts{}, verdict.Verdict{})
 	}
-	return client.Whereabouts(f, verdict.Judge(observe.Facts(ctx, conn), verdict.Limits{}))
+	facts := observe.Facts(ctx, conn)
+	return client.Whereabouts(f, facts, verdict.Judge(facts, verdict.Limits{}))
 }
 
 // filesAsCSV writes rows for the people who made the files.

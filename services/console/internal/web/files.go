@@ -75,9 +75,9 @@ func fileRow(q *Request, f control.FileState) []Cell {
 	status := marked(fileLevel(f), client.FileStatus(f))
 	why := ""
 	if !client.Finished(f) {
-		why = client.Whereabouts(f, q.snap.Verdict)
+		why = client.Whereabouts(f, q.snap.Facts, q.snap.Verdict)
 	} else if f.Failed {
-		why = client.Whereabouts(f, verdict.Verdict{})
+		why = client.Whereabouts(f, verdict.Facts{}, verdict.Verdict{})
 	}
 	return []Cell{
 		linked(f.Name, "/files/"+f.ID), status, number(f.Rows), number(f.Rejected), number(f.Pending),
@@ -119,7 +119,7 @@ func filePage(q *Request) (*Page, error) {
 		return nil, err
 	}
 	p := &Page{
-		Title: text.Clean(f.Name), Live: !client.Finished(f), Level: fileLevel(f), Intro: text.Clean(client.Whereabouts(f, q.snap.Verdict)),
+		Title: text.Clean(f.Name), Live: !client.Finished(f), Level: fileLevel(f), Intro: text.Clean(client.Whereabouts(f, q.snap.Facts, q.snap.Verdict)),
 		Subs: []Link{{Text: "All files", Href: "/files"}},
 	}
 	if q.operator() {
