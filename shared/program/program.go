@@ -78,6 +78,7 @@ func Main(name string, target Settings, service Service) int {
 func MainUnconnected(name string, target Settings, service Service) int {
 	return start(name, target, service, func(ctx context.Context, name string, _ config.Broker, cfg telemetry.Config, log *slog.Logger, service Service) error {
 		return observed(ctx, name, cfg, log, func(tel *telemetry.Telemetry) error {
+			tel.Alone()
 			return service(ctx, Deps{Log: log, Version: Version, Telemetry: tel})
 		})
 	})

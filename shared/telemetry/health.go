@@ -62,6 +62,16 @@ func (p *Component) missing() string {
 	return ""
 }
 
+// Alone says that the process does its work also without the broker, so that it is ready without any part.
+func (t *Telemetry) Alone() {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.alone = true
+}
+
 // Ready reports whether all parts can do their work, and what each part that cannot lacks, a line each. A process whose parts
 // are still to come is not ready.
 func (t *Telemetry) Ready() (ready bool, text string) {
@@ -69,9 +79,9 @@ func (t *Telemetry) Ready() (ready bool, text string) {
 		return true, ""
 	}
 	t.mu.Lock()
-	parts := append([]*Component(nil), t.components...)
+	parts, alone := append([]*Component(nil), t.components...), t.alone
 	t.mu.Unlock()
-	if len(parts) == 0 {
+	if len(parts) == 0 && !alone {
 		return false, "starting: not connected to the broker\n"
 	}
 	var b strings.Builder

@@ -31,7 +31,7 @@ func TestMetrics(t *testing.T) {
 	circuit.WatchState(breaker.State{Class: breaker.Throttled, Slow: 0.5, Since: time.Now().Add(-time.Minute)}, 2)
 	backlog := feedBacklog(t, all)
 	teletest.Documented(t, "../..", all, []string{"athoc", "brake", "broker"}, calls, circuit, backlog)
-	teletest.OnlyOf(t, "../..", "athoc", "brake", "broker", "build", "ingest", "resolver", "publisher", "janitor")
+	teletest.OnlyOf(t, "../..", "athoc", "brake", "broker", "build", "ready", "ingest", "resolver", "publisher", "janitor")
 	teletest.HasValues(t, all, map[string]float64{
 		"bobosync_brake_trouble throttled": 1, "bobosync_brake_trouble outage": 0,
 		"bobosync_brake_rate_limit_calls_per_second": 1, "bobosync_broker_dead_letters": 1,

@@ -45,6 +45,25 @@ func TestReadyNamesWhatIsNot(t *testing.T) {
 	expect(http.StatusOK, "ready\n")
 }
 
+// TestReadyIsAMetric: an alert tells of a process that cannot work, also of one that never had the broker; and never of one that does
+// without, as the console does.
+func TestReadyIsAMetric(t *testing.T) {
+	service := teletest.Start(t)
+	require.Equal(t, 0.0, service.Scrape(t)["bobosync_ready"])
+	var connected atomic.Bool
+	connected.Store(true)
+	defer service.Component("ingest", connected.Load).InSession()()
+	require.Equal(t, 1.0, service.Scrape(t)["bobosync_ready"])
+	connected.Store(false)
+	require.Equal(t, 0.0, service.Scrape(t)["bobosync_ready"])
+
+	console := teletest.Start(t)
+	console.Alone()
+	require.Equal(t, 1.0, console.Scrape(t)["bobosync_ready"])
+	status, text := console.Get(t, "/readyz")
+	require.Equal(t, http.StatusOK, status, text)
+}
+
 func TestServesMetricsAndHealth(t *testing.T) {
 	s := teletest.Start(t)
 	status, text := s.Get(t, "/healthz")

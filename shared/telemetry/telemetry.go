@@ -53,6 +53,8 @@ type Telemetry struct {
 	mu         sync.Mutex
 	sets       map[string]any
 	components []*Component
+	// alone says that the process does its work also without the broker.
+	alone bool
 }
 
 // New returns the telemetry of a process of the given version.
@@ -63,7 +65,13 @@ func New(version string) *Telemetry {
 		ConstLabels: prometheus.Labels{"version": version, "go_version": runtime.Version()},
 	})
 	build.Set(1)
-	t.registry.MustRegister(build, collectors.NewGoCollector(),
+	ready := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: metric.Namespace, Name: "ready", Help: "1 if each part of the process can do its work, as /readyz says; 0 otherwise.",
+	}, func() float64 {
+		ready, _ := t.Ready()
+		return metric.Flag(ready)
+	})
+	t.registry.MustRegister(build, ready, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return t
 }

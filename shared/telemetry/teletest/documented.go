@@ -65,11 +65,14 @@ func Documented(tb testing.TB, root string, all *telemetry.Telemetry, parts []st
 		printRows(found)
 	}
 	own := listed(tb, root)
+	for _, name := range []string{metric.Namespace + "_build_info", metric.Namespace + "_ready"} { // each telemetry has them
+		require.Equal(tb, own[name], found[name])
+		delete(own, name)
+		delete(found, name)
+	}
 	maps.DeleteFunc(own, func(name string, _ family) bool {
 		return !slices.ContainsFunc(parts, func(part string) bool { return strings.HasPrefix(name, metric.Namespace+"_"+part+"_") })
 	})
-	delete(found, metric.Namespace+"_build_info") // each telemetry has it
-	delete(own, metric.Namespace+"_build_info")
 	require.Equal(tb, own, found)
 	require.Equal(tb, slices.Sorted(maps.Keys(described(sets))), slices.Sorted(maps.Keys(found)), "described and fed")
 
