@@ -118,8 +118,8 @@ func encoding(text []byte) error {
 
 var (
 	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.]*$`)
-	// expansion is what godotenv replaces in a value that is not in single quotes.
-	expansion = regexp.MustCompile(`(\\?)\$\{?([A-Z0-9_]+)\}?`)
+	// expansion is what godotenv replaces in a value that is not in single quotes; of $(NAME) all but the second parenthesis.
+	expansion = regexp.MustCompile(`(\\?)\$(\(?)\{?([A-Z0-9_]+)\}?`)
 )
 
 // parseLine reads one line; there is no name in one that is empty or a comment.
@@ -144,8 +144,8 @@ func parseLine(line string, before map[string]string) (name, value string, err e
 	if err := misread(raw); err != nil {
 		return "", "", err
 	}
-	if lost := lostTo(raw, before); lost {
-		return "", "", errors.New("has a $ before a name that is not set above: put the value into single quotes")
+	if err := lostTo(raw, before); err != nil {
+		return "", "", err
 	}
 	// The values of the lines above are there for those that refer to them.
 	vars, err := godotenv.Unmarshal(referred(raw, before) + name + "=" + raw)
@@ -199,25 +199,35 @@ func misread(raw string) error {
 	return nil
 }
 
-// lostTo reports whether a part of a value would be replaced by nothing.
-func lostTo(raw string, before map[string]string) bool {
+// lostTo reports a part of a value that would be replaced by nothing, or by something else than is meant.
+func lostTo(raw string, before map[string]string) error {
 	if strings.HasPrefix(raw, "'") {
-		return false
+		return nil
 	}
 	for _, m := range expansion.FindAllStringSubmatch(raw, -1) {
-		if _, has := before[m[2]]; m[1] == "" && !has {
-			return true
+		value, has := before[m[3]]
+		switch {
+		case m[1] != "":
+		case m[2] != "":
+			return errors.New("has a $( in it, of which a part would get lost: put the value into single quotes")
+		case !has:
+			return errors.New("has a $ before a name that is not set above: put the value into single quotes")
+		case !passedOn(value):
+			return errors.New("has a $ before a name whose value above has a single quote in it: write that value out instead of the name")
 		}
 	}
-	return false
+	return nil
 }
+
+// passedOn reports whether a value can be written in single quotes, for a value below that refers to it.
+func passedOn(value string) bool { return !strings.ContainsAny(value, "'\n") }
 
 // referred writes the variables again that a value refers to.
 func referred(raw string, before map[string]string) string {
 	var b strings.Builder
 	for _, m := range expansion.FindAllStringSubmatch(raw, -1) {
-		if value, has := before[m[2]]; has && !strings.ContainsAny(value, "'\n") {
-			fmt.Fprintf(&b, "%s='%s'\n", m[2], value)
+		if value, has := before[m[3]]; has && passedOn(value) {
+			fmt.Fprintf(&b, "%s='%s'\n", m[3], value)
 		}
 	}
 	return b.String()

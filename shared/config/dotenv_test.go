@@ -71,6 +71,7 @@ func TestSlipsAreNamed(t *testing.T) {
 		"behind its closing quote":     {`A="` + secret + `" x`, `A="` + secret + `"x`, `A="s3"cret"`, `A='` + secret + `' x`, `A='s3'cret'`},
 		"a backslash within double":    {`A="C:\new\` + secret + `"`, `A="` + secret + `\table"`, `A="\\\new` + secret + `"`, `A="` + secret + `\1"`},
 		"a quote that is not closed":   {`A="` + secret + `\"`, `A='` + secret},
+		"a $( in it, of which a part":  {"A=" + secret + "$(CD)", `A="` + secret + `$(1x)"`, "A=" + secret + "$$(B)", "A=" + secret + "$(B)"},
 	} {
 		for _, line := range lines {
 			_, err := parseDotEnv([]byte("B=1\n" + line + "\n"))
@@ -79,7 +80,11 @@ func TestSlipsAreNamed(t *testing.T) {
 			require.NotContains(t, err.Error(), secret)
 		}
 	}
+	_, err := parseDotEnv([]byte("A=it's-" + secret + "\nB=x${A}\n"))
+	require.ErrorContains(t, err, "line 2 has a $ before a name whose value above has a single quote")
+	require.NotContains(t, err.Error(), secret)
 	for line, want := range map[string]string{
+		"A=a$(b)": "a$(b)", "A='a$(B)'": "a$(B)", `A=a\$(B)`: "a$(B)", "A=a$": "a$",
 		`A="C:\\new\\in"`: `C:\new\in`, `A='C:\new\in'`: `C:\new\in`, `A=C:\new\in`: `C:\new\in`, `A="a \" b"`: `a " b`, `A="a\$b"`: "a$b", `A="x" # a comment`: "x",
 		`A='x'# a comment`: "x", "A=\u00a0x\u00a0": "x", "A=caf\u00e9 “x”.": "caf\u00e9 “x”.", `A="pa\!ss"`: "pa!ss", "A= = x": "= x", "A=a\tb": "a\tb",
 	} {
