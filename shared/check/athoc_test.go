@@ -278,6 +278,33 @@ func TestCertificates(t *testing.T) {
 	}
 }
 
+// TestTheEndOfAnAuthority: the certificates that make AtHoc's trusted are what counts, also the authority's own, which no server sends;
+// not what a server sends beside them.
+func TestTheEndOfAnAuthority(t *testing.T) {
+	now := time.Now()
+	day := 24 * time.Hour
+	for name, c := range map[string]struct {
+		until, beside time.Time
+		level         Level
+		says          []string
+	}{
+		"has come":             {until: now.Add(-day), level: Problem, says: []string{"Test Authority", "has expired", "new certificate into SSL_CERT_PATH"}},
+		"comes soon":           {until: now.Add(10*day + time.Hour), level: Warning, says: []string{"of an authority in its chain expires in 10 days"}},
+		"of one beside it has": {until: now.AddDate(2, 0, 0), beside: now.Add(-day), level: OK, says: []string{"valid until"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, a := newSite(t, nil), newAuthorityUntil(t, c.until)
+			s.AtHoc.SSLCertPath = a.file
+			cert := a.sign("127.0.0.1", now.AddDate(-1, 0, 0), now.Add(90*day))
+			if !c.beside.IsZero() {
+				cert.Certificate = append(cert.Certificate, newAuthorityUntil(t, c.beside).cert.Raw)
+			}
+			s.serveTLS(cert, nil)
+			s.verdict().has(c.level, "AtHoc certificate", c.says...)
+		})
+	}
+}
+
 func TestNoCAFile(t *testing.T) {
 	s := newSite(t, nil)
 	s.AtHoc.SSLCertPath = s.path("missing.pem")

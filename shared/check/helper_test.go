@@ -178,10 +178,15 @@ type authority struct {
 
 func newAuthority(t *testing.T) *authority {
 	t.Helper()
+	return newAuthorityUntil(t, time.Now().AddDate(2, 0, 0))
+}
+
+func newAuthorityUntil(t *testing.T, until time.Time) *authority {
+	t.Helper()
 	a := &authority{t: t, key: newKey(t)}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Test Authority"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().AddDate(-2, 0, 0), NotAfter: time.Now().AddDate(2, 0, 0), KeyUsage: x509.KeyUsageCertSign,
+		NotBefore: time.Now().AddDate(-2, 0, 0), NotAfter: until, KeyUsage: x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &a.key.PublicKey, a.key)
 	require.NoError(t, err)

@@ -56,6 +56,9 @@ func whyNoTLS(err error, now time.Time, ca, address string) (message, advice str
 	case errors.As(err, &name):
 		return fmt.Sprintf("the certificate is not for the name %s, but for %s", name.Host, names(name.Certificate)),
 			fmt.Sprintf("use one of these names in %s, or have the certificate renewed", address), true
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert.IsCA:
+		return whyNotNow(invalid.Cert, now),
+			fmt.Sprintf("put that authority's new certificate into %s, or have the server send it; if its dates look right, set this machine's clock", ca), true
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return whyNotNow(invalid.Cert, now), "have the certificate renewed; if its dates look right, set this machine's clock", true
 	case errors.As(err, &verify):
@@ -72,10 +75,14 @@ func whyNoTLS(err error, now time.Time, ca, address string) (message, advice str
 
 // whyNotNow distinguishes an expired certificate from one that is not valid yet.
 func whyNotNow(c *x509.Certificate, now time.Time) string {
-	if now.Before(c.NotBefore) {
-		return fmt.Sprintf("the certificate is not valid before %s, and this machine's clock says %s", c.NotBefore.Local().Format(time.DateTime), now.Local().Format(time.DateTime))
+	whose := "the certificate"
+	if c.IsCA {
+		whose = fmt.Sprintf("the certificate of the authority that signs it (%s)", c.Subject)
 	}
-	return fmt.Sprintf("the certificate has expired on %s", c.NotAfter.Local().Format(time.DateTime))
+	if now.Before(c.NotBefore) {
+		return fmt.Sprintf("%s is not valid before %s, and this machine's clock says %s", whose, c.NotBefore.Local().Format(time.DateTime), now.Local().Format(time.DateTime))
+	}
+	return fmt.Sprintf("%s has expired on %s", whose, c.NotAfter.Local().Format(time.DateTime))
 }
 
 func issuedBy(c *x509.Certificate) string {
@@ -103,17 +110,36 @@ func judgeTLS(state tls.ConnectionState, now time.Time) []Result {
 	if len(state.PeerCertificates) == 0 {
 		return good("%s", version)
 	}
-	end, whose := state.PeerCertificates[0].NotAfter, "the certificate"
-	for _, c := range state.PeerCertificates[1:] {
-		if c.NotAfter.Before(end) {
-			end, whose = c.NotAfter, "the certificate of an authority in its chain"
-		}
+	end, whose := trustedUntil(state), "the certificate"
+	if end.Before(state.PeerCertificates[0].NotAfter) {
+		whose = "the certificate of an authority in its chain"
 	}
 	left := end.Sub(now)
 	if left < expiresSoon {
 		return warn("have it renewed in time", "%s, but %s expires in %d days, on %s", version, whose, max(0, int(left.Hours()/24)), end.Local().Format(time.DateTime))
 	}
 	return good("%s, certificate by %s, valid until %s", version, authorityOf(state.PeerCertificates[0]), end.Local().Format(time.DateOnly))
+}
+
+// trustedUntil is when a connection's certificate is trusted no more: the last of the chains that it is trusted by has ended then, and a
+// chain ends with the first of its certificates. Where nothing was verified, it is the chain that the server has sent.
+func trustedUntil(state tls.ConnectionState) (end time.Time) {
+	chains := state.VerifiedChains
+	if len(chains) == 0 {
+		chains = [][]*x509.Certificate{state.PeerCertificates}
+	}
+	for _, chain := range chains {
+		first := chain[0].NotAfter
+		for _, c := range chain[1:] {
+			if c.NotAfter.Before(first) {
+				first = c.NotAfter
+			}
+		}
+		if first.After(end) {
+			end = first
+		}
+	}
+	return end
 }
 
 func authorityOf(c *x509.Certificate) string {
