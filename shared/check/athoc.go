@@ -21,6 +21,7 @@ const (
 	stepClient       = "AtHoc settings"
 	stepConnection   = "AtHoc connection"
 	stepToken        = "AtHoc token"
+	stepServices     = "services and AtHoc"
 	stepOrganisation = "AtHoc organisation"
 	stepDuty         = "duty status attribute"
 )
@@ -30,6 +31,7 @@ func athocSteps(s Settings) []step {
 		{name: stepClient, run: checkClient},
 		{name: stepConnection, needs: []string{stepClient}, run: checkConnection},
 		{name: stepToken, needs: []string{stepConnection}, after: []string{stepBuckets}, run: checkToken},
+		{name: stepServices, after: []string{stepToken}, run: checkServices},
 		{name: stepOrganisation, needs: []string{stepToken}, run: checkOrganisation},
 		{name: stepDuty, needs: []string{stepOrganisation}, run: checkDuty},
 	}

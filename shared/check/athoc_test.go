@@ -132,10 +132,34 @@ func TestNoPasswordWhileTheServicesAreRefused(t *testing.T) {
 	s.AtHoc.Password = sim.DefaultPassword
 	v = s.verdict()
 	v.has(OK, stepToken)
-	v.has(Warning, "services and AtHoc", "other settings")
+	v.has(Warning, stepServices, "other settings")
 	entry, err := kv.Get(t.Context(), breaker.Key)
 	require.NoError(t, err)
 	require.Equal(t, revision, entry.Revision(), "the check has changed the services' brake")
+}
+
+// TestServicesThatAreRefusedWithAGoodToken: what AtHoc refuses the services for need not be the login, and need not be what the check
+// tries; that it does is said all the same.
+func TestServicesThatAreRefusedWithAGoodToken(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, nil)
+	conn := s.withBroker().Connect(t)
+	s.verdict().has(OK, stepToken, "shared with the services")
+	store, err := tokens.New(conn.JS, *s.AtHoc, bustest.Logger())
+	require.NoError(t, err)
+	limits, err := athocconf.Limits(t.Context(), *s.AtHoc, s.Calls, store)
+	require.NoError(t, err)
+	kv, err := conn.JS.KeyValue(t.Context(), topology.BucketState)
+	require.NoError(t, err)
+	state, err := json.Marshal(breaker.State{Class: breaker.Refused, Cause: "AtHoc does not take the updates", Settings: limits.Settings, Since: time.Now(), ProbeAt: time.Now().Add(time.Minute)})
+	require.NoError(t, err)
+	_, err = kv.Put(t.Context(), breaker.Key, state)
+	require.NoError(t, err)
+
+	v := s.verdict()
+	v.has(OK, stepToken, "in use")
+	v.has(Problem, stepServices, "AtHoc does not take the updates", "next at")
+	v.has(OK, "duty status right")
 }
 
 // TestAPauseHoldsTheCheckBackAsWell: no update during a pause, and no call at all if it is for all.

@@ -36,6 +36,8 @@ type facts struct {
 	client *athoc.Client
 	tokens *frugalTokens
 	total  int // users in the organisation
+	// refused is what AtHoc refuses the services for, though the token is good; nil if it does not.
+	refused *breaker.State
 	// paused is an operator's pause of the services; nil if there is none, or it is not known.
 	paused *breaker.Pause
 

@@ -69,6 +69,9 @@ func checkToken(ctx context.Context, f *facts) []Result {
 	if err := f.client.EnsureToken(ctx); err != nil {
 		return append(results, f.explain(err, state)...)
 	}
+	if f.tokens.held {
+		f.refused = &state
+	}
 	switch {
 	case !f.tokens.asked.Load():
 		return append(good("the access token of the services is in use; no new one was asked for"), results...)
@@ -76,6 +79,15 @@ func checkToken(ctx context.Context, f *facts) []Result {
 		return append(good("AtHoc takes the account %s; the new access token is shared with the services", "of APIUSER"), results...)
 	}
 	return append(good("AtHoc takes the account of APIUSER (services that are running will get a new access token by themselves)"), results...)
+}
+
+// checkServices says that AtHoc refuses the services for something else than the login, which need not be what the check tries.
+func checkServices(_ context.Context, f *facts) []Result {
+	if f.refused == nil {
+		return nil
+	}
+	return bad("bobosync status says what to do; the services try again by themselves, next at "+f.refused.ProbeAt.Local().Format(time.TimeOnly),
+		"AtHoc refuses the services since %s: %s", f.refused.Since.Local().Format(time.DateTime), f.refused.Cause)
 }
 
 // shareTokens uses the place where the services keep their token, if the broker is there and holds it.
@@ -129,13 +141,13 @@ func judgeBreaker(s breaker.State, ours bool, now time.Time) []Result {
 	since := "since " + s.Since.Local().Format(time.DateTime)
 	switch {
 	case s.Class == breaker.Refused && ours:
-		return nil // the token's own result says it
+		return nil // the token's own result says it, or checkServices
 	case s.Class == breaker.Refused:
-		return named("services and AtHoc", warn("start the services again with these settings", "AtHoc refuses the services, which have other settings, %s: %s", since, s.Cause))
+		return named(stepServices, warn("start the services again with these settings", "AtHoc refuses the services, which have other settings, %s: %s", since, s.Cause))
 	case s.Class == breaker.Outage:
-		return named("services and AtHoc", warn("they go on by themselves when AtHoc is back", "the services have found AtHoc out of order %s: %s", since, s.Cause))
+		return named(stepServices, warn("they go on by themselves when AtHoc is back", "the services have found AtHoc out of order %s: %s", since, s.Cause))
 	case s.Class == breaker.Throttled && now.Before(s.Next):
-		return named("services and AtHoc", warn("lower ATHOC_RATE_LIMIT if this happens often", "AtHoc has asked the services for fewer calls"))
+		return named(stepServices, warn("lower ATHOC_RATE_LIMIT if this happens often", "AtHoc has asked the services for fewer calls"))
 	}
 	return nil
 }
