@@ -140,6 +140,15 @@ func TestFilesThatOthersWrite(t *testing.T) {
 		require.Equal(t, Warning, got[0].Level, name)
 		require.Contains(t, got[0].Message, "others on this machine can write to "+dir, name)
 	}
+	for _, vars := range []map[string]string{
+		{"NATS_URL": "nats://ingest:s3cret@broker:4222"}, {"NATS_URL": "nats://a:4222, token@b:4222"}, {"HTTPS_PROXY": "http://user:s3cret@proxy:3128"},
+		{"OTEL_EXPORTER_OTLP_ENDPOINT": "https://key@collector"}, {"NATS_MONITOR_URL": "http://u:p@broker:8222"},
+	} {
+		got := exposed(write("c.env", 0o644), vars, "", none)
+		require.Len(t, got, 1, vars)
+		require.Contains(t, got[0].Message, "can read the secrets")
+	}
+	require.Empty(t, exposed(write("d.env", 0o644), map[string]string{"NATS_URL": "nats://broker:4222", "HTTPS_PROXY": "http://proxy:3128"}, "", none))
 	require.Len(t, exposed(write("b.env", 0o646), map[string]string{"PASSWORD": "x"}, "", none), 2, "readable as well")
 
 	own := write("own", 0o600)

@@ -121,6 +121,10 @@ var (
 		"PASSWORD", "CLIENT_SECRET", "NOTIFY_SMTP_PASSWORD", "NOTIFY_WEBHOOK_SECRET", "NOTIFY_WEBHOOK_URL", "NOTIFY_TEAMS_URL", "HEARTBEAT_URL",
 		"OTEL_EXPORTER_OTLP_HEADERS", "CONSOLE_SESSION_KEY", "CONSOLE_WALL_TOKEN", "CONSOLE_OIDC_CLIENT_SECRET",
 	}
+	// addresses are those that can hold a password.
+	addresses = []string{
+		"NATS_URL", "NATS_MONITOR_URL", "HTTP_PROXY", "HTTPS_PROXY", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+	}
 	// trusted are the variables that name a file by which others are distinguished from impostors, beside the key for the broker.
 	trusted = []string{
 		"SSL_CERT_PATH", "NATS_CA", "NOTIFY_SMTP_CA", "CONSOLE_CLIENT_CA", "CONSOLE_TLS_CERT", "CONSOLE_TLS_KEY", "CONSOLE_OPERATOR_CREDS", "CONSOLE_USERS_FILE",
@@ -132,7 +136,7 @@ var (
 func exposed(envFile string, written map[string]string, creds string, getenv func(string) string) []Result {
 	var results []Result
 	for _, file := range []string{envFile, creds} {
-		if file == envFile && !slices.ContainsFunc(secrets, func(name string) bool { return written[name] != "" }) {
+		if file == envFile && !holdsSecret(written) {
 			continue
 		}
 		info, err := os.Stat(file)
@@ -164,6 +168,12 @@ func exposed(envFile string, written map[string]string, creds string, getenv fun
 		}
 	}
 	return results
+}
+
+// holdsSecret reports whether one of the variables is a secret, or an address with one in it.
+func holdsSecret(written map[string]string) bool {
+	return slices.ContainsFunc(secrets, func(name string) bool { return written[name] != "" }) ||
+		slices.ContainsFunc(addresses, func(name string) bool { return strings.Contains(written[name], "@") })
 }
 
 // changeable reports whether others than the owner may write to a file. On Windows the mode says nothing about that.
