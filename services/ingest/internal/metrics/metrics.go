@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"bobosync/services/ingest/internal/bobocsv"
 	"bobosync/shared/control"
 	"bobosync/shared/event"
 	"bobosync/shared/telemetry"
@@ -40,6 +41,9 @@ func New(t *telemetry.Telemetry) *Set {
 		}
 		for _, outcome := range event.Outcomes() {
 			m.settled.WithLabelValues(outcome.String())
+		}
+		for _, reason := range bobocsv.Reasons() { // or the first rows would not be seen to have come: a rate needs a value before them
+			m.rejected.WithLabelValues(reason.String())
 		}
 		type state = control.IngestState
 		m.Gauges = metric.Readings[state]{

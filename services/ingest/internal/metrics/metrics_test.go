@@ -33,6 +33,7 @@ func TestMetrics(t *testing.T) {
 		"bobosync_ingest_files_unsettled": 1, "bobosync_ingest_problems": 1, "bobosync_ingest_directories_unusable": 0,
 		"bobosync_ingest_files_finished_total done": 1, "bobosync_ingest_rows_settled_total applied": 3,
 		"bobosync_ingest_rows_settled_total dead": 0, "bobosync_ingest_rows_rejected_total columns": 2,
+		"bobosync_ingest_rows_rejected_total header": 0,
 	})
 	values := teletest.Values(t, all)
 	require.InDelta(t, 60, values["bobosync_ingest_oldest_waiting_file_age_seconds"], 30)
