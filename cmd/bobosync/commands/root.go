@@ -2,7 +2,11 @@
 package commands
 
 import (
+	"errors"
+	"slices"
+
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"bobosync/shared/program"
 )
@@ -33,9 +37,10 @@ the services over the broker: that of NATS_URL, or the one inside a "bobosync ru
 wherever the broker can be reached.
 
 Exit status: 0 done, 1 it failed, 2 it was called wrongly or a setting is wrong. "bobosync status" has its own: see its help.`,
-		Version:       program.Version,
-		SilenceUsage:  true,
-		SilenceErrors: true,
+		Version:           program.Version,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		PersistentPreRunE: refuseEmpty,
 	}
 	var envFile string
 	root.PersistentFlags().StringVar(&envFile, "env", "", "read settings from this `file` (default .env, if it is there)")
@@ -55,6 +60,30 @@ func inGroup(id string, commands ...*cobra.Command) []*cobra.Command {
 		cmd.GroupID = id
 	}
 	return commands
+}
+
+// refuseEmpty refuses a text that is given and empty: what is meant is more often a variable of a script that is not set than all of
+// them, now, or those who are in it by chance, as without the flag.
+func refuseEmpty(cmd *cobra.Command, args []string) error {
+	if cmd.Name() == cobra.ShellCompRequestCmd || cmd.Name() == cobra.ShellCompNoDescRequestCmd {
+		return nil // the word that is to be completed is often empty
+	}
+	for i, arg := range args {
+		if arg == "" {
+			return misused("argument %d is empty: leave it out, or is a variable of the shell not set?", i+1)
+		}
+	}
+	var err error
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		list, isList := f.Value.(pflag.SliceValue)
+		switch {
+		case isList && len(list.GetSlice()) == 0, !isList && f.Value.String() == "":
+			err = errors.Join(err, misused("--%s is empty: leave it out, or is a variable of the shell not set?", f.Name))
+		case isList && slices.Contains(list.GetSlice(), ""):
+			err = errors.Join(err, misused("--%s has an empty part: is there a comma too many?", f.Name))
+		}
+	})
+	return err
 }
 
 // refuseUnknown makes a command that only holds others refuse a name that none of them has; cobra would show the help and
