@@ -25,6 +25,9 @@ import (
 	"bobosync/shared/topology"
 )
 
+// exitProblems is the exit status for problems.
+const exitProblems = 2
+
 func checkCommand(envFile *string) *cobra.Command {
 	var service string
 	var asJSON, running bool
@@ -40,7 +43,7 @@ services share one. The right to write is tried with an update of a user who doe
 With --running the services that run do the same, each from its own machine, with its own settings and key; that is an order, which
 the audit keeps.
 
-The exit status is 0, 1 if there are warnings, and 2 if there are problems.`,
+The exit status is 0, 1 if there are warnings, and 2 if there are problems, or nobody could be asked.`,
 		Example: "  bobosync check\n  bobosync check --env /etc/bobosync/production.env\n  bobosync check --service publisher --json\n  bobosync check --running",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -48,13 +51,17 @@ The exit status is 0, 1 if there are warnings, and 2 if there are problems.`,
 				return usageError{errors.New("--timeout must be longer than 0s")}
 			}
 			if running {
-				return withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
+				err := withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
 					results, err := client.Check(ctx, conn, orderOf(cmd))
 					if err != nil {
 						return err
 					}
 					return printResults(cmd, results, asJSON)
 				})(cmd, args)
+				if status := ExitStatus(0); err != nil && !errors.As(err, &status) {
+					err = withStatus{err, exitProblems} // nobody could be asked
+				}
+				return err
 			}
 			s, err := checkSettings(cmd.Context(), *envFile, topology.Service(service))
 			if err != nil {

@@ -26,9 +26,13 @@ func Execute(ctx context.Context, root *cobra.Command) int {
 	cmd, err := root.ExecuteContextC(ctx)
 	var status ExitStatus
 	var usage usageError
+	var own withStatus
 	switch {
 	case err == nil:
 		return 0
+	case errors.As(err, &own):
+		printError(root, err)
+		return int(own.status)
 	case errors.As(err, &status):
 		return int(status)
 	case !*called, errors.As(err, &usage):
@@ -81,6 +85,14 @@ func EachCommand(cmd *cobra.Command, visit func(*cobra.Command)) {
 type ExitStatus int
 
 func (s ExitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
+
+// withStatus is an error that is printed and ends the program with a status of its own.
+type withStatus struct {
+	error
+	status ExitStatus
+}
+
+func (e withStatus) Unwrap() error { return e.error }
 
 // usageError is a mistake in how a command was called that shows only when it runs.
 type usageError struct{ error }
