@@ -23,11 +23,16 @@ func errOf(cmd *cobra.Command) *text.Printer { return text.To(cmd.ErrOrStderr())
 // loadSettings reads the settings of the operators' commands.
 func loadSettings(ctx context.Context, envFile string) (client.Settings, error) {
 	var s client.Settings
-	if err := program.Load(ctx, envFile, &s); err != nil {
+	return s, load(ctx, envFile, &s)
+}
+
+// load reads settings into target. What is wrong with them is printed, and is the exit status.
+func load(ctx context.Context, envFile string, target any) error {
+	if err := program.Load(ctx, envFile, target); err != nil {
 		program.PrintSettingsError(os.Stderr, "the command", err)
-		return s, ExitStatus(exitUsage)
+		return ExitStatus(exitUsage)
 	}
-	return s, nil
+	return nil
 }
 
 // withBroker runs a command with a connection to the broker. It ends at once when the broker says that its user may not do that;

@@ -17,7 +17,6 @@ import (
 
 	"bobosync/shared/client"
 	"bobosync/shared/login"
-	"bobosync/shared/program"
 )
 
 func consoleCommand(envFile *string) *cobra.Command {
@@ -42,8 +41,8 @@ machine. It needs a console with CONSOLE_AUTH=link and the same DATA_DIRECTORY.`
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var s client.Settings
-			if err := program.Load(cmd.Context(), *envFile, &s); err != nil {
+			s, err := loadSettings(cmd.Context(), *envFile)
+			if err != nil {
 				return err
 			}
 			link, err := login.NewLink(s.Data.Directory, client.Whoami(), time.Now())

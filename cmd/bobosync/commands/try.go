@@ -18,7 +18,6 @@ import (
 	"bobosync/shared/client"
 	"bobosync/shared/config"
 	"bobosync/shared/control"
-	"bobosync/shared/program"
 	"bobosync/shared/text"
 	"bobosync/shared/topology"
 )
@@ -71,7 +70,7 @@ Exit status: 0 it can be read, 1 it cannot, or no row of it can be used.`,
 		Args: cobra.ExactArgs(1),
 		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error {
 			var s trySettings
-			if err := program.Load(ctx, *envFile, &s); err != nil {
+			if err := load(ctx, *envFile, &s); err != nil {
 				return err
 			}
 			f, err := tryFile(ctx, conn, args[0], s)

@@ -1,0 +1,20 @@
+package commands
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestWrongSettingsHaveTheirStatus: in each command.
+func TestWrongSettingsHaveTheirStatus(t *testing.T) {
+	r := newResponders(t)
+	file := filepath.Join(t.TempDir(), "a.csv")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	t.Setenv("MAX_CLOCK_SKEW", "long")
+	r.fails(2, "", "files", "try", file)
+	t.Setenv("STREAM_REPLICAS", "9")
+	r.fails(2, "", "console", "open")
+}
