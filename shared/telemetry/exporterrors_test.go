@@ -5,8 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -21,4 +25,33 @@ func TestACollectorsKeyIsNotLogged(t *testing.T) {
 		require.Contains(t, log.String(), "connection refused")
 		require.NotContains(t, log.String(), "s3cret")
 	}
+}
+
+// TestACollectorThatRefusesIsNamedWithoutItsKey: the exporter puts the address into its error when the collector answers and does not
+// take the spans.
+func TestACollectorThatRefusesIsNamedWithoutItsKey(t *testing.T) {
+	collector := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }))
+	t.Cleanup(collector.Close)
+	var mu sync.Mutex
+	var log bytes.Buffer
+	all := New("dev")
+	stop, err := all.Trace(t.Context(), Config{Endpoint: collector.URL + "/s3cret"}, "bobosync-test", "dev", slog.New(slog.NewTextHandler(&lockedWriter{&mu, &log}, nil)))
+	require.NoError(t, err)
+	all.NoteFile("aa", Work{Name: "read", Began: time.Now(), Ended: time.Now()})
+	require.NoError(t, stop())
+	mu.Lock()
+	defer mu.Unlock()
+	require.Contains(t, log.String(), "401 Unauthorized")
+	require.NotContains(t, log.String(), "s3cret")
+}
+
+type lockedWriter struct {
+	mu *sync.Mutex
+	w  *bytes.Buffer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
 }

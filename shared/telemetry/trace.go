@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -166,8 +167,11 @@ func (c *exportErrors) Handle(err error) {
 	if call, ok := errors.AsType[*url.Error](err); ok {
 		err = call.Err // without the address, which may hold a key
 	}
-	c.log.Warn("spans cannot be sent and are dropped; check OTEL_EXPORTER_OTLP_ENDPOINT", "error", err)
+	c.log.Warn("spans cannot be sent and are dropped; check OTEL_EXPORTER_OTLP_ENDPOINT", "error", anyAddress.ReplaceAllString(err.Error(), "the collector"))
 }
+
+// anyAddress is an address within a text.
+var anyAddress = regexp.MustCompile(`https?://\S*[^\s:]`)
 
 // Tracing reports whether spans are sent, so that a caller need not gather what nobody sees.
 func (t *Telemetry) Tracing() bool { return t != nil && t.tracing.provider != nil }
