@@ -2,6 +2,7 @@ package commands
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -9,6 +10,7 @@ import (
 	"bobosync/shared/bus"
 	"bobosync/shared/client"
 	"bobosync/shared/program"
+	"bobosync/shared/text"
 )
 
 // completeTimeout is how long the shell waits for names at most.
@@ -35,8 +37,20 @@ func completing(envFile *string, names func(context.Context, *bus.Conn) ([]strin
 		if err != nil {
 			return nil, noNames
 		}
+		for i, name := range all {
+			all[i] = cleanCompletion(name)
+		}
 		return all, noNames
 	}
+}
+
+// cleanCompletion makes a name and what is said of it, behind a tab, harmless: the shell shows both as they are.
+func cleanCompletion(s string) string {
+	name, about, has := strings.Cut(s, "\t")
+	if !has {
+		return text.Clean(name)
+	}
+	return text.Clean(name) + "\t" + text.Clean(about)
 }
 
 func contextOf(cmd *cobra.Command) context.Context {

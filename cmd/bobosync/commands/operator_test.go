@@ -372,7 +372,7 @@ func TestTheShellCompletes(t *testing.T) {
 	r := newResponders(t)
 	require.NotContains(t, r.succeedsLoudly("__complete", "files", "show", ""), "monday.csv")
 	r.serve(topology.Ingest, says(control.Files, control.FilesAnswer{Files: []control.FileState{{ID: "f1", Name: "monday.csv"}}}))
-	r.serve(topology.Resolver, says(control.Replays, []control.ReplayState{{ID: "r1", What: "everyone"}, {ID: "r2", Ended: time.Now()}}))
+	r.serve(topology.Resolver, says(control.Replays, []control.ReplayState{{ID: "r1", What: "every\x1b[2J\u202eone"}, {ID: "r2", Ended: time.Now()}}))
 	r.serve(topology.Janitor, says(control.MappingShow, control.MappingReport{Held: &control.HeldMapping{ID: "3fa9c1"}}))
 	completes := func(name string, args ...string) (out string) { // what is not there soon is left out
 		require.Eventually(t, func() bool {
@@ -385,7 +385,10 @@ func TestTheShellCompletes(t *testing.T) {
 	completes("monday.csv", "replay", "--file", "")
 	completes("3fa9c1", "mapping", "approve", "")
 	completes("reconcile", "journal", "--kind", "")
-	require.NotContains(t, completes("r1", "replay", "stop", ""), "r2")
+	stoppable := completes("r1", "replay", "stop", "")
+	require.NotContains(t, stoppable, "r2")
+	require.NotContains(t, stoppable, "\x1b", "the shell shows it as it is")
+	require.NotContains(t, stoppable, "\u202e")
 }
 
 // succeedsLoudly runs a command that may say something on the standard error.
