@@ -67,11 +67,12 @@ ordered, the reason, the forecast and the answer. It may name workers: mind who 
 			orders := audit.Orders(chains.Entries())
 			orders = slices.DeleteFunc(orders, func(o audit.Ordered) bool { return o.At.Before(from) })
 			orders = orders[:min(len(orders), most)]
+			out := outOf(cmd)
 			if asJSON {
-				return outOf(cmd).JSON(orders)
+				return out.JSON(orders)
 			}
-			showOrders(outOf(cmd), orders)
-			return nil
+			showOrders(out, orders)
+			return out.Err()
 		}),
 	}
 	cmd.Flags().StringVar(&since, "since", "", "only what was ordered since this `time`, such as 24h or \"2026-06-17 02:00\"")
@@ -174,5 +175,5 @@ func printVerified(out *text.Printer, asJSON bool, chains audit.Chains, days []a
 			out.Printf("What was ordered, and what was answered, is for operators to see and to verify.\n")
 		}
 	}
-	return nil
+	return out.Err()
 }

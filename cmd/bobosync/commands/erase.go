@@ -89,7 +89,7 @@ func eraseWorker(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, envFil
 		return out.JSON(forecast)
 	case !f.yes:
 		out.Printf("Nothing is erased yet: give the same command with --yes.\n")
-		return nil
+		return out.Err()
 	}
 	answer, err := client.Erase(ctx, conn, orderOf(cmd), req)
 	if err != nil {

@@ -99,7 +99,7 @@ func showFiles(out *text.Printer, answer control.FilesAnswer) error {
 	if answer.MoreProblems > 0 {
 		out.Printf("and %d other names that cannot be read\n", answer.MoreProblems)
 	}
-	return nil
+	return out.Err()
 }
 
 func filesShowCommand(envFile *string) *cobra.Command {
@@ -212,8 +212,8 @@ func newRowPrinter(out *text.Printer, f control.FileState, where string, asJSON 
 			for _, r := range rows {
 				out.Printf("  line %d: %s: %s\n", r.Line, r.Outcome, r.Text)
 			}
-			return nil
-		}, func() error { return nil }
+			return out.Err()
+		}, out.Err
 	}
 	whole := struct {
 		control.FileState

@@ -88,7 +88,7 @@ func (f journalFlags) entries(ctx context.Context, conn *bus.Conn, stderr *text.
 func showJournal(out *text.Printer, entries []control.JournalEntry, most int) error {
 	if len(entries) == 0 {
 		out.Printf("Nothing of that was done, as far as is known.\n")
-		return nil
+		return out.Err()
 	}
 	rows := [][]string{{"BEGUN", "TOOK", "KIND", "OUTCOME", "BY", "WHAT"}}
 	for _, e := range entries {
@@ -102,5 +102,5 @@ func showJournal(out *text.Printer, entries []control.JournalEntry, most int) er
 	if len(entries) == most {
 		out.Printf("(there may be older ones: --most shows more)\n")
 	}
-	return nil
+	return out.Err()
 }

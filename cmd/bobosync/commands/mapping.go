@@ -57,11 +57,12 @@ would lose their AtHoc user, or get another one, by the mapping that is held bac
 			if err != nil {
 				return err
 			}
+			out := outOf(cmd)
 			if asJSON {
-				return outOf(cmd).JSON(report)
+				return out.JSON(report)
 			}
-			showMapping(outOf(cmd), report)
-			return nil
+			showMapping(out, report)
+			return out.Err()
 		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
@@ -157,18 +158,18 @@ func mappingListCommand(envFile *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			out := outOf(cmd)
 			if asJSON {
-				return outOf(cmd).JSON(pairs)
+				return out.JSON(pairs)
 			}
 			rows := [][]string{{"EMPLOYEE ID", "ATHOC USER"}}
 			for _, p := range pairs {
 				rows = append(rows, []string{p.Employee, p.User})
 			}
 			if len(pairs) == 0 {
-				outOf(cmd).Printf("Nobody like that is in the mapping; bobosync mapping show says how old it is.\n")
-				return nil
+				out.Printf("Nobody like that is in the mapping; bobosync mapping show says how old it is.\n")
+				return out.Err()
 			}
-			out := outOf(cmd)
 			out.Table(rows)
 			return out.Err()
 		}),
@@ -290,8 +291,10 @@ func showWhatIsHeld(ctx context.Context, conn *bus.Conn, out *text.Printer, asJS
 		}{report.Held})
 	case report.Held == nil:
 		out.Printf("No mapping is held back.\n")
+		err = out.Err()
 	default:
 		showHeld(out, *report.Held)
+		err = out.Err()
 	}
 	if err == nil && report.Held != nil {
 		err = ExitStatus(exitFailed)

@@ -77,7 +77,7 @@ func showPast(ctx context.Context, conn *bus.Conn, out *text.Printer, worker, at
 		out.Table(rows)
 	}
 	out.Printf("\nThe history is complete from %s on.\n", text.Moment(a.CompleteFrom, time.Local))
-	return nil
+	return out.Err()
 }
 
 // listBooked lists what a worker had booked by a moment, also what was superseded before anything was sent.
@@ -114,7 +114,7 @@ func listBooked(ctx context.Context, conn *bus.Conn, out *text.Printer, worker, 
 	if missing := client.BookingsMissing(b); missing != "" {
 		out.Printf("%s.\n", missing)
 	}
-	return nil
+	return out.Err()
 }
 
 func onDutyCommand(envFile *string) *cobra.Command {

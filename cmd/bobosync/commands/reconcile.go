@@ -106,7 +106,7 @@ func printReport(out *text.Printer, r control.ReconcileAnswer, f reconcileFlags)
 func showReport(out *text.Printer, r control.ReconcileAnswer) error {
 	if r.Entry == "" {
 		out.Printf("No comparison has been made yet: bobosync reconcile makes one.\n")
-		return nil
+		return out.Err()
 	}
 	switch {
 	case r.Differing == 0:
@@ -126,7 +126,7 @@ func showReport(out *text.Printer, r control.ReconcileAnswer) error {
 	}
 	out.Printf("Compared from %s to %s.\n", text.When(r.Started), text.When(r.Ended))
 	if len(r.Users) == 0 {
-		return nil
+		return out.Err()
 	}
 	out.Printf("\n")
 	rows := [][]string{{"USER", "EMPLOYEE", "HOLDS", "WANTED", "SENT", "WHY"}}

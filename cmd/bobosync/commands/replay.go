@@ -121,7 +121,7 @@ func replay(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, f replayFla
 	}
 	out.Line(client.WhenSent(calls, estimate, sending, sendErr, time.Now()))
 	if f.dryRun {
-		return nil
+		return out.Err()
 	}
 	out.Printf("Its id is %s; stop it with: bobosync replay stop %s\n", state.ID, state.ID)
 	if f.watch {

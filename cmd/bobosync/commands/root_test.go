@@ -1,8 +1,11 @@
 package commands
 
 import (
+	"bytes"
+	"errors"
 	"testing"
 
+	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 
 	"bobosync/shared/control"
@@ -34,4 +37,33 @@ func TestAnEmptyTextIsNoChoice(t *testing.T) {
 	require.Empty(t, decided.got())
 	r.succeedsLoudly("held", "approve", "off-1", "--reason", "shown")
 	require.Len(t, decided.got(), 1)
+}
+
+// full is where nothing can be written any more, as a file on a full disk.
+type full struct{}
+
+// Write implements [io.Writer].
+func (full) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
+
+// TestAnAnswerThatCannotBeWrittenIsAFailure: a report that is empty, or cut short, is not said to be whole.
+func TestAnAnswerThatCannotBeWrittenIsAFailure(t *testing.T) {
+	r := newResponders(t)
+	r.serve(topology.Ingest, says(control.Files, control.FilesAnswer{Files: []control.FileState{{ID: fileA, Name: "monday.csv", Status: "moved"}}}),
+		says(control.FileRows, control.RowsAnswer{}), says(control.Bookings, control.BookingsAnswer{}))
+	r.serve(topology.Resolver, says(control.Replays, []control.ReplayState{}), says(control.MappingList, control.MappingListAnswer{}),
+		says(control.WorkerShow, control.WorkerAnswer{Employee: "1"}), says(control.WorkerPast, control.PastAnswer{}), says(control.EraseShow, control.EraseForecast{}))
+	r.serve(topology.Janitor, says(control.Journal, control.JournalAnswer{}), says(control.MappingShow, control.MappingReport{}), says(control.ReconcileReport, control.ReconcileAnswer{}))
+	for _, args := range [][]string{
+		{"files", "list"}, {"files", "show", "monday.csv"}, {"journal"}, {"journal", "--kind", "replay"}, {"audit", "list"}, {"audit", "verify"}, {"mapping", "show"},
+		{"mapping", "list"}, {"mapping", "approve"}, {"worker", "1"}, {"worker", "1", "--at", "1h"}, {"worker", "1", "--bookings"}, {"reconcile", "--last"},
+		{"erase", "1", "--reason", "asked"},
+	} {
+		var said bytes.Buffer
+		root := Root(func(*string) []*cobra.Command { return nil })
+		root.SetArgs(args)
+		root.SetOut(full{})
+		root.SetErr(&said)
+		require.Equal(t, exitFailed, Execute(t.Context(), root), args)
+		require.Contains(t, said.String(), "no space left on device", args)
+	}
 }

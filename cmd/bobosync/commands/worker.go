@@ -155,7 +155,7 @@ func showBookings(out *text.Printer, a control.WorkerAnswer, names map[string]st
 	if a.Partial {
 		out.Printf("Not all entries could be read in time: bookings may be missing here.\n")
 	}
-	return nil
+	return out.Err()
 }
 
 // fileOf names a file, by its id if its name is not known.
