@@ -136,7 +136,10 @@ func (d *daily) purge(now time.Time) error {
 			continue
 		}
 		if day < oldest { // dates of this form sort as text
-			errs = append(errs, d.remove(filepath.Join(d.directory, e.Name())))
+			err := d.remove(filepath.Join(d.directory, e.Name()))
+			if !errors.Is(err, fs.ErrNotExist) { // another process of this program, as one of several publishers, was faster
+				errs = append(errs, err)
+			}
 		}
 	}
 	return errors.Join(errs...)

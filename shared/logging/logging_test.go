@@ -147,6 +147,21 @@ func TestLoggingGoesOnIfOldFilesCannotBeDeleted(t *testing.T) {
 	require.NoFileExists(t, filepath.Join(dir, "x-2001-01-02.log"))
 }
 
+// TestTwoProgramsDeleteTheSameFiles: at midnight one of several publishers is the first, which is no problem of the others.
+func TestTwoProgramsDeleteTheSameFiles(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "x-2001-01-01.log"), nil, 0o600))
+	d, err := openDaily(dailyConfig{
+		directory: dir, program: "x", purgeDays: 10, now: time.Now, onProblem: func(err error) { t.Error(err) },
+		remove: func(path string) error {
+			require.NoError(t, os.Remove(path)) // the other one
+			return os.Remove(path)
+		},
+	})
+	require.NoError(t, err)
+	require.NoError(t, d.Close())
+}
+
 func TestLevels(t *testing.T) {
 	for name, want := range map[string]slog.Level{"debug": slog.LevelDebug, "WARNING": slog.LevelWarn, "Error": slog.LevelError} {
 		got, err := ParseLevel(name)
