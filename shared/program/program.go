@@ -122,7 +122,7 @@ func start(name string, target Settings, service Service, runs func(context.Cont
 	log, closeLog, err := logging.New(os.Stderr, name, logs)
 	if err != nil {
 		PrintSettingsError(os.Stderr, name, err)
-		return exitUsage
+		return exitFailed // a disk that is full, or a share that is away, comes back: the program is to be started again
 	}
 	defer func() { _ = closeLog() }() // there is nowhere left to report it
 	if err := runs(ctx, name, broker, cfg, log, service); err != nil && ctx.Err() == nil {

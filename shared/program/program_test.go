@@ -117,3 +117,17 @@ func TestASignalIsNoFailure(t *testing.T) {
 	require.Contains(t, log.String(), "tester has stopped")
 	require.NotContains(t, log.String(), "cannot go on")
 }
+
+// TestALogThatCannotBeOpenedIsNoSlip: a disk that is full, or a share that is not there yet, comes back; a program that ended with the
+// status of a wrong setting would not be started again.
+func TestALogThatCannotBeOpenedIsNoSlip(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
+	cmd := command(t, "ends", []string{"NATS_URL=nats://127.0.0.1:1", "LOG_DIRECTORY=" + filepath.Join(dir, "file", "logs")})
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	require.ErrorAs(t, err, &exit)
+	require.Equal(t, 1, exit.ExitCode(), string(out))
+	require.Contains(t, string(out), "LOG_DIRECTORY: make the directory")
+}
