@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"html"
 	"io"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -35,6 +36,22 @@ func (s *site) withConsole() {
 	const hash = "$argon2id$v=19$m=8,t=1,p=1$c2l4dGVlbiBieXRlcyAuLg$XwJU3+17Pqn/THxHN5CMCUoKhHGFEM8WYtaNX72L2y8"
 	require.NoError(s.t, os.WriteFile(s.path("users"), []byte("victor viewer "+hash+"\nolga operator "+hash+"\nanna approver "+hash+"\n"), 0o600))
 	s.vars["CONSOLE_ADDR"], s.vars["CONSOLE_AUTH"], s.vars["CONSOLE_USERS_FILE"] = bustest.FreeAddr(s.t), "file", s.path("users")
+}
+
+// TestAConsoleThatCannotStartHoldsUpNothing: while its port is taken, duty data reaches AtHoc; when the port is free, the console is there.
+func TestAConsoleThatCannotStartHoldsUpNothing(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, 1)
+	s.withConsole()
+	other, err := net.Listen("tcp", s.vars["CONSOLE_ADDR"])
+	require.NoError(t, err)
+	stop := s.start()
+	s.drop("on.csv", booking(1, 10, true))
+	s.arrives("done", "on.csv")
+	require.Len(t, s.onDuty(), 1)
+	require.NoError(t, other.Close())
+	s.visit("olga")
+	stop()
 }
 
 // visit logs somebody in.

@@ -50,11 +50,24 @@ func Run(ctx context.Context, s settings.All, log *slog.Logger) (err error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return runAll(ctx, s, log, tel) })
 	if s.Console.Addr != "" { // beside the rest, so that it reports a broker that does not start
-		group.Go(func() error {
-			return console.Run(ctx, s.Console, program.Deps{Log: log, Version: program.Version, Telemetry: tel})
-		})
+		group.Go(func() error { return runConsole(ctx, s.Console, log, tel) })
 	}
 	return group.Wait()
+}
+
+// runConsole runs the console until ctx ends. One that cannot start, since its port is taken or its certificate cannot be read, is tried again,
+// and everything else goes on: that nobody can look must not keep duty data from AtHoc.
+func runConsole(ctx context.Context, cfg console.Config, log *slog.Logger, tel *telemetry.Telemetry) error {
+	for {
+		err := console.Run(ctx, cfg, program.Deps{Log: log, Version: program.Version, Telemetry: tel})
+		if ctx.Err() != nil {
+			return err
+		}
+		log.Error("the console cannot run; everything else goes on without it", "error", err, "retry_in", restartPause.String())
+		if pause.For(ctx, restartPause) != nil {
+			return nil //nolint:nilerr // it is to stop
+		}
+	}
 }
 
 // runAll runs everything until ctx ends. When the broker inside fails, or it or a service cannot start, since the disk is full, everything
