@@ -301,10 +301,10 @@ func orderNames(t *testing.T) (names []string) {
 	t.Helper()
 	source, err := os.ReadFile("../../services/console/internal/web/plans.go")
 	require.NoError(t, err)
-	_, list, found := strings.Cut(string(source), "return []order{\n")
+	_, list, found := strings.Cut(string(source), "var orders = []order{\n")
 	require.True(t, found)
-	list, _, _ = strings.Cut(list, "\n\t}\n")
-	for _, m := range regexp.MustCompile(`(?m)^\t\t\{"([a-z-]+)", `).FindAllStringSubmatch(list, -1) {
+	list, _, _ = strings.Cut(list, "\n}\n")
+	for _, m := range regexp.MustCompile(`(?m)^\t\{"([a-z-]+)", `).FindAllStringSubmatch(list, -1) {
 		names = append(names, m[1])
 	}
 	require.Len(t, names, strings.Count(list, "\n")+1, list)
