@@ -49,7 +49,7 @@ func (r *reducer) add(m event.Entries) error {
 		booking := latest.Event{Version: e.Version(m.Sequence), File: m.File, On: e.On, At: e.At, Feed: m.Feed}
 		known := r.hold(m.File, e.Row)
 		if known.Is(guard.Rejected) && !known.Kind.Clears() {
-			w.Withheld = &latest.Withheld{Event: booking, Group: known.ID}
+			w.Withhold(booking, known.ID)
 			if !m.Settled {
 				r.settled.Add(m.File, event.Withheld, e.Row)
 			}

@@ -80,6 +80,14 @@ func (w *Worker) KeepDuty() {
 	w.Hold, w.Unresolved, w.Prior = nil, w.Sending || w.Open, nil
 }
 
+// Withhold notes that an event that is read again was rejected, unless a newer one was as well: that one is taken in if people take in after
+// all what they have rejected.
+func (w *Worker) Withhold(e Event, group string) {
+	if w.Withheld == nil || w.Withheld.Event.sameRow(e) || w.Withheld.Event.Version.Compare(e.Version) < 0 {
+		w.Withheld = &Withheld{Event: e, Group: group}
+	}
+}
+
 // Readmit accepts a rejected event after all. It reports whether it is the latest again; otherwise a newer one has won
 // meanwhile, and the row that is returned is superseded.
 func (w *Worker) Readmit() (latest bool, superseded *Event) {

@@ -80,3 +80,20 @@ func TestDutyThatAPersonWantsToStayIsKept(t *testing.T) {
 	u, _ = resolveNow(&w, booking(1, 3, true), "user")
 	require.True(t, u.On && !u.Keep, "a newer duty ages like any other")
 }
+
+// TestTheNewestOfWhatWasRejectedIsTakenIn: in whatever order its rows are read again.
+func TestTheNewestOfWhatWasRejectedIsTakenIn(t *testing.T) {
+	t.Parallel()
+	older, newer := booking(4, 1, false), booking(1, 2, false)
+	for _, read := range [][]Event{{older, newer}, {newer, older}, {newer, older, newer}} {
+		var w Worker
+		w.Take(booking(2, 3, true), true)
+		for _, e := range read {
+			w.Withhold(e, "g")
+		}
+		latest, superseded := w.Readmit()
+		require.True(t, latest)
+		require.Nil(t, superseded)
+		require.Equal(t, newer, w.Latest)
+	}
+}
