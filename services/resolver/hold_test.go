@@ -240,6 +240,51 @@ func TestWhatIsRejectedNeverCounts(t *testing.T) {
 	})
 }
 
+// TestWhatIsTakenInAfterAllLeavesNoRowBehind: of two rows of a worker that were held one after the other, the older one has an outcome too, when
+// both were read again as rejected ones.
+func TestWhatIsTakenInAfterAllLeavesNoRowBehind(t *testing.T) {
+	t.Parallel()
+	b, _ := guarded(t, 6)
+	both := func(o event.Outcome) map[int]event.Outcome {
+		rows := map[int]event.Outcome{}
+		for row := 2; row < 8; row++ {
+			rows[row] = o
+		}
+		return rows
+	}
+	last := func() any { // of the older rows
+		var last event.Outcome
+		for _, data := range b.messages(topology.StreamAcks) {
+			var a event.Acks
+			require.NoError(t, event.Decode(data, &a))
+			for _, rows := range a.Rows {
+				if rows.File == "older" && rows.Rows.Has(2) {
+					last = rows.Settled()
+				}
+			}
+		}
+		return last
+	}
+	older, newer := all(6, 60, false), all(6, 30, false)
+	b.file("older", 2, older...)
+	b.held(1, 6)
+	b.file("newer", 3, newer...)
+	b.settled("older", both(event.Superseded))
+	g := b.held(1, 6)
+	_, err := b.decide(control.HeldDecision{ID: g.ID, Token: b.shown(g.ID).Token})
+	require.NoError(t, err)
+	b.settled("newer", both(event.Withheld))
+	b.file("newer", 4, newer...) // as after the loss of ingest's ledger
+	b.file("older", 5, older...)
+	b.eventually(last, event.Withheld)
+
+	result, err := ask[control.HeldResult](b, control.HeldRequeue, control.HeldDecision{ID: g.ID, Reason: "it was right", By: "me@here"})
+	require.NoError(t, err)
+	require.Equal(t, []int{6, 0}, []int{result.Users, result.Superseded})
+	b.eventually(last, event.Superseded)
+	b.eventually(b.onDuty, 0)
+}
+
 // shownAt is the moment of a worker's booking in a file, as it was published.
 func (b *bench) shownAt(file string, i int) int64 {
 	for _, data := range b.messages(topology.StreamEntries) {

@@ -288,16 +288,20 @@ func (d *Decider) Requeue(ctx context.Context, req control.HeldDecision) (contro
 		return control.HeldResult{}, control.Refuse("there is no hold %q that was rejected: bobosync held list shows them", req.ID)
 	}
 	result, c, workers := control.HeldResult{ID: g.ID}, roster.NewChangeset(), map[string]latest.Worker{}
+	latestRows := map[string]*event.RowSet{} // of the group, by file
 	err := r.View(func(v store.View) error {
 		return v.EachWorker(ctx, func(employee string, w latest.Worker) error {
 			if w.Withheld == nil || w.Withheld.Group != g.ID {
 				return nil
 			}
+			row := w.Withheld.Event
 			isLatest, superseded := w.Readmit()
 			if superseded != nil {
 				c.Settled.Add(superseded.File, event.Superseded, superseded.Version.Row)
 			}
-			if !isLatest {
+			if isLatest {
+				addRow(latestRows, row)
+			} else {
 				result.Superseded++
 			}
 			result.Users++
@@ -308,6 +312,9 @@ func (d *Decider) Requeue(ctx context.Context, req control.HeldDecision) (contro
 	if err != nil {
 		return result, err
 	}
+	if !g.Kind.Clears() {
+		supersedeRest(c.Settled, g, latestRows)
+	}
 	if err := r.Commit(ctx, &c); err != nil {
 		return result, err
 	}
@@ -315,6 +322,27 @@ func (d *Decider) Requeue(ctx context.Context, req control.HeldDecision) (contro
 	d.releaser.Wake()
 	r.Log.Info("a mass change that was rejected is taken in after all", "hold", g.ID, "users", result.Users, "by", req.By, "reason", req.Reason)
 	return result, r.Save(ctx, store.Change{Workers: workers, Guard: &change})
+}
+
+func addRow(rows map[string]*event.RowSet, e latest.Event) {
+	if rows[e.File] == nil {
+		rows[e.File] = &event.RowSet{}
+	}
+	rows[e.File].Add(e.Version.Row)
+}
+
+// supersedeRest settles the rows of a rejected mass change that are no worker's latest ones. When their files were read again, they were
+// withheld as rejected ones, and would be for ever.
+func supersedeRest(settled roster.RowOutcomes, g *guard.Group, latestRows map[string]*event.RowSet) {
+	for file, rows := range g.Rows {
+		for first, last := range rows.Runs() {
+			for row := first; row <= last; row++ {
+				if known := latestRows[file]; known == nil || !known.Has(row) {
+					settled.Add(file, event.Superseded, row)
+				}
+			}
+		}
+	}
 }
 
 // Resume goes on with what was decided before the process ended, and drops what is old.
