@@ -1,10 +1,12 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"os"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -151,7 +153,10 @@ func TestAMuteOutlivesTheHourlySaving(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	time.Sleep(100 * time.Millisecond) // it has come as far as it can
+	eventually(t, "the mute comes as far as it can", func() bool {
+		stacks := make([]byte, 1<<20)
+		return bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("ingest.(*feed).setMute("))
+	})
 	counted := make(chan struct{})
 	go func() {
 		f.count(ledger.Read{Name: "a.csv", Arrived: time.Now(), Rows: 1})

@@ -843,11 +843,10 @@ func TestWhatCannotBeTakenBackAtOnce(t *testing.T) {
 	if err := file.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for warnings := range 2 { // the second comes when the file is not looked at any more for its age
+	for warnings := range 3 { // from the second on the file would not be looked at any more for its age
 		eventually(t, "it is said", func() bool { return h.log.Count("cannot be taken back") > warnings })
 		later.Add(int64(10 * time.Minute))
 	}
-	time.Sleep(3 * h.tune.check)
 	if err := os.Rename(away, h.cfg.CSVDirectory); err != nil {
 		t.Fatal(err)
 	}

@@ -1,10 +1,13 @@
 package retention
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -45,23 +48,47 @@ func hanging(t *testing.T, patience time.Duration) (p *Purger, answer func()) {
 		Now: func() time.Time { return now }, Hit: failpoint.None, Remove: os.Remove,
 	}}
 	return p, func() {
-		writer, err := os.OpenFile(hangs, os.O_WRONLY|syscall.O_NONBLOCK, 0)
-		if err != nil {
-			t.Error("nobody waits for the directory: ", err)
-			return
-		}
+		var writer *os.File
+		waited(t, "nobody waits for the directory", func() (err error) {
+			writer, err = os.OpenFile(hangs, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+			return err
+		})
 		t.Cleanup(func() { _ = writer.Close() })
 	}
 }
 
-// inBackground purges in the background, and returns when that has come to the directory.
-func (p *Purger) inBackground(ctx context.Context) (ended chan error) {
+// waited tries something until it succeeds.
+func waited(t *testing.T, otherwise string, try func() error) {
+	t.Helper()
+	err := try()
+	for end := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(end); err = try() {
+		time.Sleep(time.Millisecond)
+	}
+	if err != nil {
+		t.Fatal(otherwise, ": ", err)
+	}
+}
+
+// everything asks for all that is there.
+func (p *Purger) everything() control.PurgeRequest {
+	return control.PurgeRequest{FilesBefore: p.Now(), RecordsBefore: p.Now(), By: "test"}
+}
+
+// inBackground purges in the background, and returns when that waits for the directory, or for a purge that does.
+func (p *Purger) inBackground(ctx context.Context, t *testing.T) (ended chan error) {
+	t.Helper()
 	ended = make(chan error, 1)
 	go func() {
-		_, err := p.Purge(ctx, control.PurgeRequest{FilesBefore: p.Now(), RecordsBefore: p.Now(), By: "test"})
+		_, err := p.Purge(ctx, p.everything())
 		ended <- err
 	}()
-	time.Sleep(200 * time.Millisecond)
+	waited(t, "the purge does not look at the directory", func() error {
+		stacks := make([]byte, 1<<20)
+		if stacks = stacks[:runtime.Stack(stacks, true)]; bytes.Contains(stacks, []byte("retention.(*Purger).look(")) {
+			return nil
+		}
+		return errors.New("no goroutine is there")
+	})
 	return ended
 }
 
@@ -69,7 +96,7 @@ func (p *Purger) inBackground(ctx context.Context) (ended chan error) {
 func TestADirectoryThatHangs(t *testing.T) {
 	t.Parallel()
 	p, answer := hanging(t, time.Minute)
-	ended := p.inBackground(t.Context())
+	ended := p.inBackground(t.Context(), t)
 	noted := make(chan error, 1)
 	go func() { noted <- p.Ledger.Update(func(tx *ledger.Tx) error { return tx.SetMeta("test", "x") }) }()
 	select {
@@ -92,7 +119,7 @@ func TestNobodyWaitsForADirectoryThatHangs(t *testing.T) {
 	t.Parallel()
 	p, answer := hanging(t, 300*time.Millisecond)
 	ctx, cancel := context.WithCancel(t.Context())
-	ended := p.inBackground(ctx)
+	ended := p.inBackground(ctx, t)
 	cancel()
 	for range 2 { // the second one waits for the first
 		select {
@@ -103,13 +130,13 @@ func TestNobodyWaitsForADirectoryThatHangs(t *testing.T) {
 		case <-time.After(10 * time.Second):
 			t.Fatal("the directory is waited for")
 		}
-		ended = p.inBackground(t.Context())
+		ended = p.inBackground(t.Context(), t)
 	}
 	answer()
 	if err := <-ended; err != nil {
 		t.Log(err) // it may be the one that was waited for too long
 	}
-	if err := <-p.inBackground(t.Context()); err != nil {
+	if _, err := p.Purge(t.Context(), p.everything()); err != nil {
 		t.Error(err)
 	}
 }
