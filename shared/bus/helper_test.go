@@ -52,8 +52,11 @@ func (r *rig) provision(tb testing.TB, tweaks ...tweak) {
 	for _, t := range tweaks {
 		t(&sc, &cc)
 	}
-	_, err := r.conn.JS.CreateOrUpdateStream(tb.Context(), sc)
-	require.NoError(tb, err)
+	bustest.Recreate(tb, func() error {
+		_, err := r.conn.JS.CreateOrUpdateStream(tb.Context(), sc)
+		return err
+	})
+	var err error
 	r.cons, err = r.conn.JS.CreateOrUpdateConsumer(tb.Context(), stream, cc)
 	require.NoError(tb, err)
 }

@@ -108,8 +108,11 @@ func TestManyTakers(t *testing.T) {
 func lose(t *testing.T, js jetstream.JetStream, ttl time.Duration) jetstream.KeyValue {
 	t.Helper()
 	require.NoError(t, js.DeleteKeyValue(t.Context(), "leases"))
-	kv, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "leases", TTL: ttl})
-	require.NoError(t, err)
+	var kv jetstream.KeyValue
+	bustest.Recreate(t, func() (err error) {
+		kv, err = js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "leases", TTL: ttl})
+		return err
+	})
 	return kv
 }
 

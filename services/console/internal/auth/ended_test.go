@@ -77,11 +77,11 @@ func TestLoggedOutIsOutEverywhere(t *testing.T) {
 func TestALostListIsWrittenAgain(t *testing.T) {
 	t.Parallel()
 	conn := bustest.Start(t).Connect(t)
-	create := func() {
+	create := func() error {
 		_, err := conn.JS.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: topology.BucketState})
-		require.NoError(t, err)
+		return err
 	}
-	create()
+	require.NoError(t, create())
 	state := func(o *Options) {
 		o.MayWrite = true
 		o.State = func(ctx context.Context) (jetstream.KeyValue, error) {
@@ -104,7 +104,7 @@ func TestALostListIsWrittenAgain(t *testing.T) {
 	}
 	require.Eventually(t, listed, time.Minute, 20*time.Millisecond)
 	require.NoError(t, conn.JS.DeleteKeyValue(t.Context(), topology.BucketState))
-	create()
+	bustest.Recreate(t, create)
 	require.Eventually(t, listed, 20*time.Second, 20*time.Millisecond, "it is not written again")
 	for _, d := range []*door{one, open(t, cfg, state)} {
 		d.cookies[name] = kept
