@@ -291,11 +291,11 @@ func (d *Decider) Requeue(ctx context.Context, req control.HeldDecision) (contro
 	latestRows := map[string]*event.RowSet{} // of the group, by file
 	err := r.View(func(v store.View) error {
 		return v.EachWorker(ctx, func(employee string, w latest.Worker) error {
-			if w.Withheld == nil || w.Withheld.Group != g.ID {
+			row, is := w.WithheldWith(g.ID)
+			if !is {
 				return nil
 			}
-			row := w.Withheld.Event
-			isLatest, superseded := w.Readmit()
+			isLatest, superseded := w.Readmit(g.ID)
 			if superseded != nil {
 				c.Settled.Add(superseded.File, event.Superseded, superseded.Version.Row)
 			}

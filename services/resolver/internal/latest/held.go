@@ -15,10 +15,37 @@ type Hold struct {
 	Seq   int    `cbor:"2,keyasint"`
 }
 
-// Withheld is an event that was rejected with the mass change that it was part of.
+// Withheld is an event that was rejected with the mass change that it was part of; of those of one mass change it is the newest. It is
+// never changed: copies of a worker share it.
 type Withheld struct {
 	Event Event  `cbor:"1,keyasint"`
 	Group string `cbor:"2,keyasint"`
+	// Next is that of another mass change, which can be taken in after all by itself.
+	Next *Withheld `cbor:"3,keyasint,omitempty"`
+}
+
+// maxWithheld bounds the mass changes of which a worker's event is kept: the last that were rejected.
+const maxWithheld = 10
+
+// without returns those of other mass changes, at most so many.
+func (h *Withheld) without(group string, most int) *Withheld {
+	switch {
+	case h == nil, most == 0:
+		return nil
+	case h.Group == group:
+		return h.Next.without(group, most)
+	}
+	return &Withheld{Event: h.Event, Group: h.Group, Next: h.Next.without(group, most-1)}
+}
+
+// WithheldWith returns the event that was rejected with a mass change; false if there is none.
+func (w *Worker) WithheldWith(group string) (Event, bool) {
+	for h := w.Withheld; h != nil; h = h.Next {
+		if h.Group == group {
+			return h.Event, true
+		}
+	}
+	return Event{}, false
 }
 
 // stale reports whether the latest event is duty that is too old to be shown. A person may have rejected that it is cleared.
@@ -30,7 +57,14 @@ func (w *Worker) stale(now time.Time, rules Rules) bool {
 func (w *Worker) Kept() bool { return w.kept(w.Latest) }
 
 // kept reports whether a person has rejected that the duty of an event is cleared for its age.
-func (w *Worker) kept(e Event) bool { return w.Withheld != nil && w.Withheld.Event.sameRow(e) }
+func (w *Worker) kept(e Event) bool {
+	for h := w.Withheld; h != nil; h = h.Next {
+		if h.Event.sameRow(e) {
+			return true
+		}
+	}
+	return false
+}
 
 // SentOn reports whether AtHoc was sent last that a user of this worker is on duty. What was sent may be forgotten, with the state store and
 // the table of updates; then the previous event shows it, which was settled.
@@ -55,7 +89,7 @@ func (w *Worker) Pass() {
 // that was to be cleared for its age stays. If it is not certain that what was decided before is out, it is decided again.
 func (w *Worker) Reject() *Event {
 	rejected, open := w.Latest, w.Open
-	w.Withheld = &Withheld{Event: rejected, Group: w.Hold.Group}
+	w.Withhold(rejected, w.Hold.Group)
 	w.Hold, w.Open, w.Unresolved = nil, false, w.Sending
 	prior := w.Prior
 	w.Prior = nil
@@ -76,23 +110,26 @@ func (w *Worker) Reject() *Event {
 // KeepDuty leaves stale duty as it is, since a person wants that. If its row awaits its outcome, AtHoc has an earlier duty, and is sent
 // this one.
 func (w *Worker) KeepDuty() {
-	w.Withheld = &Withheld{Event: w.Latest, Group: w.Hold.Group}
+	w.Withhold(w.Latest, w.Hold.Group)
 	w.Hold, w.Unresolved, w.Prior = nil, w.Sending || w.Open, nil
 }
 
-// Withhold notes that an event that is read again was rejected, unless a newer one was as well: that one is taken in if people take in after
-// all what they have rejected.
+// Withhold notes that an event was rejected with a mass change, unless a newer one was with the same: that one is taken in if people take
+// in after all what they have rejected.
 func (w *Worker) Withhold(e Event, group string) {
-	if w.Withheld == nil || w.Withheld.Event.sameRow(e) || w.Withheld.Event.Version.Compare(e.Version) < 0 {
-		w.Withheld = &Withheld{Event: e, Group: group}
+	if known, is := w.WithheldWith(group); !is || known.sameRow(e) || known.Version.Compare(e.Version) < 0 {
+		w.Withheld = &Withheld{Event: e, Group: group, Next: w.Withheld.without(group, maxWithheld-1)}
 	}
 }
 
-// Readmit accepts a rejected event after all. It reports whether it is the latest again; otherwise a newer one has won
-// meanwhile, and the row that is returned is superseded.
-func (w *Worker) Readmit() (latest bool, superseded *Event) {
-	e := w.Withheld.Event
-	w.Withheld = nil
+// Readmit accepts after all the event that was rejected with a mass change. It reports whether it is the latest again; otherwise a newer
+// one has won meanwhile, and the row that is returned is superseded.
+func (w *Worker) Readmit(group string) (latest bool, superseded *Event) {
+	e, is := w.WithheldWith(group)
+	if !is {
+		return false, nil
+	}
+	w.Withheld = w.Withheld.without(group, maxWithheld)
 	if w.Latest.sameRow(e) { // duty that was left as it is
 		w.Pass()
 		return true, nil
@@ -113,6 +150,6 @@ func (w *Worker) Recall(known *guard.Group) {
 	case known.Is(guard.Approved), known.Is(guard.Requeued):
 		w.Passed = true
 	case known.Is(guard.Rejected) && known.Kind.Clears():
-		w.Withheld = &Withheld{Event: w.Latest, Group: known.ID}
+		w.Withhold(w.Latest, known.ID)
 	}
 }

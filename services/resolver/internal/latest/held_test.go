@@ -91,9 +91,51 @@ func TestTheNewestOfWhatWasRejectedIsTakenIn(t *testing.T) {
 		for _, e := range read {
 			w.Withhold(e, "g")
 		}
-		latest, superseded := w.Readmit()
+		latest, superseded := w.Readmit("g")
 		require.True(t, latest)
 		require.Nil(t, superseded)
 		require.Equal(t, newer, w.Latest)
 	}
+}
+
+// TestEachMassChangeThatWasRejectedCanBeTakenIn: a worker's event of one does not go with that of another, whichever is newer, is rejected
+// first or is taken in.
+func TestEachMassChangeThatWasRejectedCanBeTakenIn(t *testing.T) {
+	t.Parallel()
+	duty, older, newer := booking(4, 1, true), booking(2, 2, false), booking(1, 3, false)
+	for name, rejected := range map[string][]Event{"the newer one first": {newer, older}, "the older one first": {older, newer}} {
+		var w Worker
+		resolveNow(&w, duty, "user")
+		for _, e := range rejected {
+			w.Take(e, false)
+			w.Keep(Hold{Group: e.File})
+			require.Equal(t, &e, w.Reject(), name)
+		}
+		require.Equal(t, duty, w.Latest, name)
+		for _, e := range rejected {
+			one := w
+			latest, superseded := one.Readmit(e.File)
+			require.True(t, latest, name)
+			require.Nil(t, superseded, name)
+			require.Equal(t, e, one.Latest, name)
+			_, again := one.WithheldWith(e.File)
+			require.False(t, again, name)
+			require.NotNil(t, one.Withheld, name)
+		}
+	}
+}
+
+func TestHowManyRejectedEventsAreKept(t *testing.T) {
+	t.Parallel()
+	var w Worker
+	for i := range 2 * maxWithheld {
+		w.Withhold(booking(4, int64(i), false), string(rune('a'+i)))
+	}
+	count := 0
+	for h := w.Withheld; h != nil; h = h.Next {
+		count++
+	}
+	require.Equal(t, maxWithheld, count)
+	_, last := w.WithheldWith(string(rune('a' + 2*maxWithheld - 1)))
+	require.True(t, last)
 }

@@ -78,7 +78,7 @@ type Worker struct {
 	Passed bool  `cbor:"11,keyasint,omitempty"`
 	// Prior is the event before the latest one, while that is unresolved.
 	Prior *Event `cbor:"12,keyasint,omitempty"`
-	// Withheld is an event that a person has rejected.
+	// Withheld is the event that a person has rejected last.
 	Withheld *Withheld `cbor:"13,keyasint,omitempty"`
 }
 
