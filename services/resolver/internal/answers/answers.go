@@ -61,7 +61,7 @@ func (a *Answers) learn(ctx context.Context, all []history.Answered) error {
 				if answer.Outcome == event.Pending {
 					answer.Answered = givenUp(answer, all[i].Stored, a.Roster.Now())
 				}
-				if err := a.take(v, answer, change.Workers); err != nil {
+				if err := a.take(v, answer, all[i].Stored, change.Workers); err != nil {
 					return err
 				}
 			}
@@ -82,7 +82,7 @@ func givenUp(answer event.Answer, stored, now time.Time) int64 {
 }
 
 // take processes one answer, with the workers as the batch has left them so far.
-func (a *Answers) take(v store.View, answer event.Answer, workers map[string]latest.Worker) error {
+func (a *Answers) take(v store.View, answer event.Answer, stored time.Time, workers map[string]latest.Worker) error {
 	if answer.Employee == "" {
 		a.Observer.Answered(answer)
 	}
@@ -94,7 +94,7 @@ func (a *Answers) take(v store.View, answer event.Answer, workers map[string]lat
 				return err
 			}
 		}
-		if w.Answer(answer, a.Roster.Rules) {
+		if w.Answer(answer, stored, a.Roster.Rules) {
 			workers[employee] = w
 		}
 	}

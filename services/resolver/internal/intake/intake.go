@@ -116,7 +116,7 @@ func (in *Intake) take(r *reducer, item *bus.Item) error {
 	if err := event.Decode(item.Data, &m); err != nil {
 		return err
 	}
-	if err := r.add(m); err != nil {
+	if err := r.add(m, item.Time); err != nil {
 		r.broken = true
 		return err
 	}

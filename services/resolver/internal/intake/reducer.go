@@ -1,6 +1,8 @@
 package intake
 
 import (
+	"time"
+
 	"bobosync/services/resolver/internal/guard"
 	"bobosync/services/resolver/internal/latest"
 	"bobosync/services/resolver/internal/roster"
@@ -39,8 +41,8 @@ func (r *reducer) worker(employee string) (*latest.Worker, error) {
 	return &w, nil
 }
 
-// add adds one message's entries. On an error the reducer must be dropped.
-func (r *reducer) add(m event.Entries) error {
+// add adds one message's entries, and when the broker stored it. On an error the reducer must be dropped.
+func (r *reducer) add(m event.Entries, stored time.Time) error {
 	for _, e := range m.Entries {
 		w, err := r.worker(e.Employee)
 		if err != nil {
@@ -56,6 +58,9 @@ func (r *reducer) add(m event.Entries) error {
 			continue
 		}
 		disposition, beaten := w.Take(booking, m.Settled)
+		if disposition == latest.Repeated {
+			w.ReadAgain(stored)
+		}
 		if disposition != latest.Older {
 			w.Recall(known)
 		}

@@ -91,7 +91,7 @@ func TestNothingEverSendsAnOlderEvent(t *testing.T) {
 					event.Applied, event.Pending, event.Dead, event.UnknownUser, event.Expired,
 				}).Draw(t, "outcome"))
 				a.Answered = l.now.Unix()
-				l.w.Answer(a, rules)
+				l.w.Answer(a, noon, rules)
 			},
 			"replay": func(t *rapid.T) {
 				u := l.w.Again("007", "bond", event.ReasonReplay, l.now, rules)

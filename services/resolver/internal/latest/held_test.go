@@ -66,7 +66,7 @@ func TestDutyThatAPersonWantsToStayIsKept(t *testing.T) {
 	require.NotNil(t, u)
 	require.Equal(t, event.Pending, outcome)
 	require.Equal(t, []any{true, e.At, true}, []any{u.On, u.At, u.Keep})
-	require.True(t, w.Answer(answer(u, event.Applied), rules))
+	require.True(t, w.Answer(answer(u, event.Applied), noon, rules))
 	require.False(t, w.Open)
 	for _, reason := range []event.Reason{event.ReasonReplay, event.ReasonReconcile} {
 		again := w

@@ -83,7 +83,7 @@ func TestAHalfPublishedUpdateIsNeverTakenForNothing(t *testing.T) {
 			"deliver": func(*rapid.T) { c.deliver() },
 			"answer": func(t *rapid.T) {
 				if len(c.answers) > 0 { // an old one as well: it may come twice
-					c.saved.Answer(rapid.SampledFrom(c.answers).Draw(t, "answer"), rules)
+					c.saved.Answer(rapid.SampledFrom(c.answers).Draw(t, "answer"), noon, rules)
 				}
 			},
 		})

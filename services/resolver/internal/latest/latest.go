@@ -80,6 +80,8 @@ type Worker struct {
 	Prior *Event `cbor:"12,keyasint,omitempty"`
 	// Withheld is the event that a person has rejected last.
 	Withheld *Withheld `cbor:"13,keyasint,omitempty"`
+	// Reread, if not 0, is when the broker stored the latest event's row that was read again (in Unix nanoseconds).
+	Reread int64 `cbor:"14,keyasint,omitempty"`
 }
 
 // Known reports whether the worker was seen before.
@@ -124,9 +126,13 @@ func (w *Worker) Take(e Event, settled bool) (disposition Disposition, supersede
 		w.Prior = &before
 	}
 	w.Hold, w.Passed = nil, false
-	w.Latest, w.Open, w.Unresolved = e, !settled, true
+	w.Latest, w.Open, w.Unresolved, w.Reread = e, !settled, true, 0
 	return Newer, superseded
 }
+
+// ReadAgain notes when the broker stored the latest event's row, which is Repeated: an answer from before it is no outcome of the row for who
+// reads it again.
+func (w *Worker) ReadAgain(stored time.Time) { w.Reread = stored.UnixNano() }
 
 // Rules are the settings that decisions depend on.
 type Rules struct {
@@ -225,8 +231,9 @@ func (w *Worker) known(want Sent) (event.Outcome, bool) {
 	return event.Applied, held && same
 }
 
-// Answer takes AtHoc's answer to an update into account. It returns false if the answer changes nothing.
-func (w *Worker) Answer(a event.Answer, rules Rules) bool {
+// Answer takes AtHoc's answer to an update into account; stored is when the broker stored it. It returns false if the answer changes
+// nothing.
+func (w *Worker) Answer(a event.Answer, stored time.Time, rules Rules) bool {
 	if a.Outcome == event.Pending {
 		w.InDoubt = max(w.InDoubt, time.Unix(a.Answered, 0).Add(rules.Lateness).Unix())
 		return true
@@ -242,8 +249,8 @@ func (w *Worker) Answer(a event.Answer, rules Rules) bool {
 		Sent:    Sent{User: a.User, File: a.File, Version: a.Version, On: a.On, At: a.At},
 		Outcome: a.Outcome, Answered: a.Answered,
 	}
-	// A row that was read again is settled again when it is resolved: the ledger that got this outcome may be lost.
-	if w.Latest.Version == a.Version && !w.Unresolved {
+	// A row that was read again is settled again when it is resolved, or by a later answer: the ledger that got this one may be lost.
+	if w.Latest.Version == a.Version && !w.Unresolved && stored.UnixNano() > w.Reread {
 		w.Open = false
 	}
 	return true

@@ -72,6 +72,35 @@ func resolveNow(w *Worker, e Event, user string) (*event.Update, event.Outcome) 
 	return w.Resolve("007", user, event.ReasonEvent, noon, rules)
 }
 
+// TestAnAnswerFromBeforeARowWasReadAgainDoesNotSettleIt: who reads it again, with a ledger that was lost meanwhile, has not got that answer.
+func TestAnAnswerFromBeforeARowWasReadAgainDoesNotSettleIt(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		stored time.Time
+		waits  bool
+	}{
+		"before": {noon.Add(-time.Millisecond), true},
+		"after":  {noon.Add(time.Millisecond), false},
+	} {
+		var w Worker
+		e := booking(1, 1, true)
+		u, _ := resolveNow(&w, e, "user")
+		disposition, _ := w.Take(e, false)
+		require.Equal(t, Repeated, disposition, name)
+		w.ReadAgain(noon)
+		again, outcome := w.Resolve("007", "user", event.ReasonEvent, noon, rules)
+		require.NotNil(t, again, name)
+		require.Equal(t, event.Pending, outcome, name)
+		require.True(t, w.Answer(answer(u, event.Applied), c.stored, rules), name)
+		require.NotNil(t, w.Confirmed, name)
+		require.Equal(t, c.waits, w.Open, name)
+
+		_, superseded := w.Take(booking(0, 2, false), false)
+		require.Equal(t, c.waits, superseded != nil, name)
+		require.Zero(t, w.Reread, name)
+	}
+}
+
 func TestResolve(t *testing.T) {
 	t.Run("a new event is sent and waits", func(t *testing.T) {
 		var w Worker
@@ -128,7 +157,7 @@ func TestResolve(t *testing.T) {
 	t.Run("a value that AtHoc holds is not sent again", func(t *testing.T) {
 		var w Worker
 		u, _ := resolveNow(&w, booking(3, 1, false), "bond")
-		w.Answer(answer(u, event.Applied), rules)
+		w.Answer(answer(u, event.Applied), noon, rules)
 		require.False(t, w.Open)
 		u, o := resolveNow(&w, booking(2, 2, false), "bond")
 		require.Nil(t, u)
@@ -137,7 +166,7 @@ func TestResolve(t *testing.T) {
 	t.Run("a value is sent again if another is on its way", func(t *testing.T) {
 		var w Worker
 		off, _ := resolveNow(&w, booking(4, 1, false), "bond")
-		w.Answer(answer(off, event.Applied), rules)
+		w.Answer(answer(off, event.Applied), noon, rules)
 		resolveNow(&w, booking(3, 2, true), "bond")
 		u, o := resolveNow(&w, booking(2, 3, false), "bond")
 		require.NotNil(t, u)
@@ -147,16 +176,16 @@ func TestResolve(t *testing.T) {
 		var w Worker
 		on, _ := resolveNow(&w, booking(4, 1, true), "bond")
 		off, _ := resolveNow(&w, booking(3, 2, false), "bond")
-		w.Answer(answer(on, event.Applied), rules)
+		w.Answer(answer(on, event.Applied), noon, rules)
 		require.Nil(t, w.Confirmed)
 		require.True(t, w.Unconfirmed())
-		w.Answer(answer(off, event.Applied), rules)
+		w.Answer(answer(off, event.Applied), noon, rules)
 		require.False(t, w.Unconfirmed())
 	})
 	t.Run("an unknown user is tried again with the next event", func(t *testing.T) {
 		var w Worker
 		u, _ := resolveNow(&w, booking(3, 1, false), "bond")
-		w.Answer(answer(u, event.UnknownUser), rules)
+		w.Answer(answer(u, event.UnknownUser), noon, rules)
 		_, o := resolveNow(&w, booking(3, 1, false), "bond")
 		require.Equal(t, event.UnknownUser, o, "the same row gets the same answer")
 		u, _ = resolveNow(&w, booking(2, 2, false), "bond")
@@ -165,7 +194,7 @@ func TestResolve(t *testing.T) {
 	t.Run("a worker who got another user is sent again", func(t *testing.T) {
 		var w Worker
 		u, _ := resolveNow(&w, booking(3, 1, true), "bond")
-		w.Answer(answer(u, event.Applied), rules)
+		w.Answer(answer(u, event.Applied), noon, rules)
 		u, _ = w.Resolve("007", "james", event.ReasonMapped, noon, rules)
 		require.Equal(t, "james", u.User)
 	})
@@ -174,10 +203,10 @@ func TestResolve(t *testing.T) {
 		on, _ := resolveNow(&w, booking(3, 1, true), "bond")
 		inDoubt := answer(on, event.Pending)
 		inDoubt.Answered = noon.Unix()
-		require.True(t, w.Answer(inDoubt, rules))
+		require.True(t, w.Answer(inDoubt, noon, rules))
 		require.True(t, w.Open, "nothing is settled by it")
 		off, _ := resolveNow(&w, booking(2, 2, false), "bond")
-		w.Answer(answer(off, event.Applied), rules)
+		w.Answer(answer(off, event.Applied), noon, rules)
 		require.Nil(t, w.Repeat("007", noon.Add(rules.Lateness-time.Second)))
 		again := w.Repeat("007", noon.Add(rules.Lateness))
 		require.Equal(t, off.Version, again.Version)
@@ -189,7 +218,7 @@ func TestResolve(t *testing.T) {
 		u, _ := resolveNow(&w, booking(23, 1, true), "bond")
 		a := answer(u, event.Expired)
 		a.On = false
-		w.Answer(a, rules)
+		w.Answer(a, noon, rules)
 		u, o := resolveNow(&w, booking(2, 2, false), "bond")
 		require.Nil(t, u)
 		require.Equal(t, event.Applied, o)
@@ -202,7 +231,7 @@ func TestALateAnswerDoesNotCloseARowThatIsReadAgain(t *testing.T) {
 	e := booking(1, 1, false)
 	u, _ := resolveNow(&w, e, "bond")
 	w.Take(e, false)
-	require.True(t, w.Answer(answer(u, event.Applied), rules))
+	require.True(t, w.Answer(answer(u, event.Applied), noon, rules))
 	require.True(t, w.Open)
 	again, o := w.Resolve("007", "bond", event.ReasonEvent, noon, rules)
 	require.Nil(t, again)
@@ -256,7 +285,7 @@ func TestAnyOrderComesToTheSame(t *testing.T) {
 				last = u
 			}
 			if last != nil && rapid.Bool().Draw(t, "answered") {
-				w.Answer(answer(last, event.Applied), rules)
+				w.Answer(answer(last, event.Applied), noon, rules)
 				settled[last.Version.Row] = true
 			}
 		}

@@ -22,7 +22,7 @@ func settledWith(e Event, o event.Outcome) Worker {
 	u, _ := w.Resolve("007", "bond", event.ReasonEvent, time.Unix(e.At, 0), rules)
 	a := answer(u, o)
 	a.Answered = e.At + 10
-	w.Answer(a, rules)
+	w.Answer(a, noon, rules)
 	return w
 }
 
@@ -62,7 +62,7 @@ func TestWhatThePublisherExpiredIsConfirmed(t *testing.T) {
 	u, _ := w.Resolve("007", "bond", event.ReasonEvent, noon.Add(-2*time.Hour), rules)
 	a := answer(u, event.Expired)
 	a.On, a.Answered = false, noon.Add(-time.Hour).Unix()
-	w.Answer(a, rules)
+	w.Answer(a, noon, rules)
 	require.False(t, w.Unconfirmed())
 	require.Equal(t, Judgement{WantAt: u.At}, w.Compare(Observed{Seen: noon}, "bond", noon, rules))
 }
@@ -169,7 +169,7 @@ func TestCorrect(t *testing.T) {
 			User: "bond", Employee: "007", On: true, At: w.Latest.At, Version: w.Latest.Version, File: "b", Reason: event.ReasonReconcile,
 		}, u)
 		require.True(t, w.Unconfirmed(), "it is made again if it is lost with the broker's store")
-		w.Answer(answer(u, event.Applied), rules)
+		w.Answer(answer(u, event.Applied), noon, rules)
 		require.False(t, w.Unconfirmed())
 	})
 	t.Run("lost with the broker's store", func(t *testing.T) {
@@ -183,7 +183,7 @@ func TestCorrect(t *testing.T) {
 		w := settledWith(booking(30, 1, true), event.Applied)
 		on := w.Confirmed.Sent
 		w.Correct("007", "bond", event.ReasonExpiry, noon, rules)
-		w.Answer(event.Answer{User: "bond", Employee: "007", File: on.File, Version: on.Version, On: true, At: on.At, Outcome: event.Applied}, rules)
+		w.Answer(event.Answer{User: "bond", Employee: "007", File: on.File, Version: on.Version, On: true, At: on.At, Outcome: event.Applied}, noon, rules)
 		require.True(t, w.Unconfirmed())
 	})
 	t.Run("a row that was dead, and is stale now, is not settled as applied", func(t *testing.T) {
@@ -315,7 +315,7 @@ func (m *mirror) call(o event.Outcome) {
 	a.Answered = m.now.Unix()
 	switch o {
 	case event.Pending:
-		m.w.Answer(a, rules)
+		m.w.Answer(a, noon, rules)
 		return // the update stays
 	case event.Applied:
 		m.holds = Observed{On: a.On}
@@ -327,7 +327,7 @@ func (m *mirror) call(o event.Outcome) {
 		}
 	}
 	m.update = nil
-	m.w.Answer(a, rules)
+	m.w.Answer(a, noon, rules)
 }
 
 // observe judges what was seen and corrects it.

@@ -29,7 +29,7 @@ func TestDescribe(t *testing.T) {
 	answered := func(o event.Outcome) func(*latest.Worker) {
 		return func(w *latest.Worker) {
 			s := *w.Sent
-			w.Answer(event.Answer{User: s.User, File: s.File, Version: s.Version, On: s.On, At: s.At, Outcome: o, Answered: at(1).Unix()}, rules)
+			w.Answer(event.Answer{User: s.User, File: s.File, Version: s.Version, On: s.On, At: s.At, Outcome: o, Answered: at(1).Unix()}, at(0), rules)
 		}
 	}
 	for _, c := range []struct {
