@@ -75,6 +75,18 @@ func (w *Worker) SentOn() bool {
 	return w.Prior != nil && w.Prior.On && !w.Unmapped
 }
 
+// runnerUp makes an event the one that counts if the latest is rejected, if it is newer than the one that does so far, and than what was
+// sent. It was beaten before anything followed from it. One of the latest's own file does not count: it would be a part of what is
+// rejected, and nobody was shown it. If it is not known what was sent, the one that does so far stays: SentOn goes by it.
+func (w *Worker) runnerUp(e, latest Event) {
+	switch {
+	case e.File == latest.File, w.Sent == nil, e.Version.Compare(w.Sent.Version) <= 0,
+		w.Prior != nil && e.Version.Compare(w.Prior.Version) <= 0:
+	default:
+		w.Prior = &e
+	}
+}
+
 // Keep makes the worker, as it was before the latest event was resolved, wait for a person.
 func (w *Worker) Keep(h Hold) {
 	w.Hold, w.Unresolved, w.Replay = &h, true, ""
@@ -85,8 +97,8 @@ func (w *Worker) Pass() {
 	w.Hold, w.Passed, w.Unresolved = nil, true, true
 }
 
-// Reject makes the event before the latest one the latest again. If the row awaits its outcome, its event is returned: it is withheld. Duty
-// that was to be cleared for its age stays. If it is not certain that what was decided before is out, it is decided again.
+// Reject makes the event before the latest one the latest again. If the row awaits its outcome, its event is returned: it is withheld. If
+// it is not certain that what follows from the event before is out, it is decided again.
 func (w *Worker) Reject() *Event {
 	rejected, open := w.Latest, w.Open
 	w.Withhold(rejected, w.Hold.Group)
@@ -96,6 +108,7 @@ func (w *Worker) Reject() *Event {
 	switch {
 	case prior != nil:
 		w.Latest = *prior
+		w.Unresolved = w.Unresolved || w.Sent != nil && w.Sent.Version != prior.Version
 	case w.Sent != nil:
 		w.Latest = Event{Version: w.Sent.Version, File: w.Sent.File, On: w.Sent.On, At: w.Sent.At}
 	default:

@@ -139,3 +139,42 @@ func TestHowManyRejectedEventsAreKept(t *testing.T) {
 	_, last := w.WithheldWith(string(rune('a' + 2*maxWithheld - 1)))
 	require.True(t, last)
 }
+
+// TestABookingThatWasBeatenByARejectedOneCounts: it came from another file, before the held one or while it was held, and is newer than
+// what AtHoc was sent. An older event is never sent, and nothing of the file that was rejected.
+func TestABookingThatWasBeatenByARejectedOneCounts(t *testing.T) {
+	t.Parallel()
+	duty, between, held, ofHeldFile := booking(8, 1, true), booking(4, 2, true), booking(1, 3, false), booking(2, 3, false)
+	ofHeldFile.Version.Row = 1
+	heldFirst := booking(3, 4, false) // a held one whose place the next one took
+	for name, c := range map[string]struct {
+		take []Event // the first one is sent; when the held one comes the rest is not decided
+		wins Event
+		sent bool
+	}{
+		"nothing came between":               {[]Event{duty, held}, duty, false},
+		"it came before":                     {[]Event{duty, between, held}, between, true},
+		"it came while the other was held":   {[]Event{duty, held, between}, between, true},
+		"of two the newer one":               {[]Event{duty, held, between, booking(5, 5, false)}, between, true},
+		"it is older than what was sent":     {[]Event{between, held, duty}, between, false},
+		"it is of the file that is rejected": {[]Event{duty, ofHeldFile, held}, duty, false},
+		"it was held as well":                {[]Event{duty, heldFirst, held}, duty, false},
+	} {
+		var w Worker
+		resolveNow(&w, c.take[0], "user")
+		for _, e := range c.take[1:] {
+			if w.Take(e, false); e == held || e == heldFirst {
+				w.Keep(Hold{Group: "g"})
+			}
+		}
+		require.Equal(t, &held, w.Reject(), name)
+		require.Equal(t, c.wins, w.Latest, name)
+		require.Equal(t, c.sent, w.Unresolved, name)
+		require.False(t, w.Open, name)
+		if c.sent {
+			u, _ := w.Resolve("007", "user", event.ReasonEvent, noon, rules)
+			require.NotNil(t, u, name)
+			require.Equal(t, c.wins.Version, u.Version, name)
+		}
+	}
+}

@@ -76,7 +76,7 @@ type Worker struct {
 	// through. See held.go.
 	Hold   *Hold `cbor:"10,keyasint,omitempty"`
 	Passed bool  `cbor:"11,keyasint,omitempty"`
-	// Prior is the event before the latest one, while that is unresolved.
+	// Prior is the event that counts if a person rejects the latest one, while that is unresolved; see runnerUp.
 	Prior *Event `cbor:"12,keyasint,omitempty"`
 	// Withheld is the event that a person has rejected last.
 	Withheld *Withheld `cbor:"13,keyasint,omitempty"`
@@ -116,6 +116,9 @@ func (w *Worker) Take(e Event, settled bool) (disposition Disposition, supersede
 		w.Open, w.Unresolved = !settled, true
 		return Repeated, nil
 	case w.Known() && e.Version.Compare(w.Latest.Version) < 0:
+		if w.Unresolved {
+			w.runnerUp(e, w.Latest)
+		}
 		return Older, nil
 	}
 	before := w.Latest
@@ -124,6 +127,8 @@ func (w *Worker) Take(e Event, settled bool) (disposition Disposition, supersede
 	}
 	if w.Known() && !(w.Open && w.Unresolved) {
 		w.Prior = &before
+	} else if w.Known() && w.Hold == nil {
+		w.runnerUp(before, e)
 	}
 	w.Hold, w.Passed = nil, false
 	w.Latest, w.Open, w.Unresolved, w.Reread = e, !settled, true, 0
