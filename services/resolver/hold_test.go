@@ -241,7 +241,7 @@ func TestWhatIsRejectedNeverCounts(t *testing.T) {
 }
 
 // TestWhatIsTakenInAfterAllLeavesNoRowBehind: of two rows of a worker that were held one after the other, the older one has an outcome too, when
-// both were read again as rejected ones.
+// both were read again as rejected ones, since the state store was lost.
 func TestWhatIsTakenInAfterAllLeavesNoRowBehind(t *testing.T) {
 	t.Parallel()
 	b, _ := guarded(t, 6)
@@ -274,8 +274,11 @@ func TestWhatIsTakenInAfterAllLeavesNoRowBehind(t *testing.T) {
 	_, err := b.decide(control.HeldDecision{ID: g.ID, Token: b.shown(g.ID).Token})
 	require.NoError(t, err)
 	b.settled("newer", both(event.Withheld))
-	b.file("newer", 4, newer...) // as after the loss of ingest's ledger
-	b.file("older", 5, older...)
+	b.loseStateStore(topology.GuardHoldKey(g.ID), `"rejected"`, func() {
+		b.file("on", 1, all(6, 300, true)...)
+		b.file("older", 2, older...)
+		b.file("newer", 3, newer...)
+	})
 	b.eventually(last, event.Withheld)
 
 	result, err := ask[control.HeldResult](b, control.HeldRequeue, control.HeldDecision{ID: g.ID, Reason: "it was right", By: "me@here"})
@@ -297,27 +300,34 @@ func (b *bench) shownAt(file string, i int) int64 {
 	return 0
 }
 
+// loseStateStore loses the state store, once a key of the broker's copy of the holds has a text; again reads the files again.
+func (b *bench) loseStateStore(key, text string, again func()) {
+	b.t.Helper()
+	kv, err := b.conn.JS.KeyValue(b.t.Context(), topology.BucketState)
+	require.NoError(b.t, err)
+	require.Eventually(b.t, func() bool {
+		entry, err := kv.Get(b.t.Context(), key)
+		return err == nil && bytes.Contains(entry.Value(), []byte(text))
+	}, timeout, 5*time.Millisecond)
+	entry, err := kv.Get(b.t.Context(), topology.KeyResolverEpoch)
+	require.NoError(b.t, err)
+	var epoch event.StoreEpoch
+	require.NoError(b.t, event.Decode(entry.Value(), &epoch))
+	b.stop()
+	require.NoError(b.t, os.Remove(filepath.Join(b.cfg.Data.Directory, "resolver.db")))
+	b.start()
+	again()
+	b.recovered(epoch.Epoch)
+}
+
 // TestHoldsOutliveEveryStateStore: a restart, the loss of the state store, and that of the broker's store.
 func TestHoldsOutliveEveryStateStore(t *testing.T) {
 	t.Parallel()
 	for name, lose := range map[string]func(*bench){
 		"restart": func(b *bench) { b.restart() },
 		"state store": func(b *bench) {
-			kv, err := b.conn.JS.KeyValue(b.t.Context(), topology.BucketState)
-			require.NoError(b.t, err)
-			require.Eventually(b.t, func() bool { // the history is what names the holds, and comes after them
-				entry, err := kv.Get(b.t.Context(), topology.KeyGuardHistory)
-				return err == nil && bytes.Contains(entry.Value(), []byte(b.guard().Held[0].ID))
-			}, timeout, 5*time.Millisecond)
-			entry, err := kv.Get(b.t.Context(), topology.KeyResolverEpoch)
-			require.NoError(b.t, err)
-			var epoch event.StoreEpoch
-			require.NoError(b.t, event.Decode(entry.Value(), &epoch))
-			b.stop()
-			require.NoError(b.t, os.Remove(filepath.Join(b.cfg.Data.Directory, "resolver.db")))
-			b.start()
-			b.again()
-			b.recovered(epoch.Epoch)
+			// The history is what names the holds, and comes after them.
+			b.loseStateStore(topology.KeyGuardHistory, b.guard().Held[0].ID, b.again)
 		},
 		"broker's store": func(b *bench) {
 			b.stop()

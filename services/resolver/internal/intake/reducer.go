@@ -51,9 +51,14 @@ func (r *reducer) add(m event.Entries, stored time.Time) error {
 		booking := latest.Event{Version: e.Version(m.Sequence), File: m.File, On: e.On, At: e.At, Feed: m.Feed}
 		known := r.hold(m.File, e.Row)
 		if known.Is(guard.Rejected) && !known.Kind.Clears() {
-			w.Withhold(booking, known.ID)
+			outcome := event.Withheld
+			if w.LeftHold(booking, known.ID) {
+				outcome = event.Superseded
+			} else {
+				w.Withhold(booking, known.ID)
+			}
 			if !m.Settled {
-				r.settled.Add(m.File, event.Withheld, e.Row)
+				r.settled.Add(m.File, outcome, e.Row)
 			}
 			continue
 		}

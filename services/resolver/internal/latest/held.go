@@ -135,6 +135,15 @@ func (w *Worker) Withhold(e Event, group string) {
 	}
 }
 
+// LeftHold reports whether an event that was once part of a mass change was none of those that were rejected with it: a newer one had taken
+// its place by then. If the worker's record was lost meanwhile, that is not always known.
+func (w *Worker) LeftHold(e Event, group string) bool {
+	if rejected, is := w.WithheldWith(group); is {
+		return !rejected.sameRow(e) && e.Version.Compare(rejected.Version) < 0
+	}
+	return w.Known() && e.Version.Compare(w.Latest.Version) < 0
+}
+
 // Readmit accepts after all the event that was rejected with a mass change. It reports whether it is the latest again; otherwise a newer
 // one has won meanwhile, and the row that is returned is superseded.
 func (w *Worker) Readmit(group string) (latest bool, superseded *Event) {
