@@ -34,6 +34,7 @@ import (
 	"bobosync/shared/check"
 	"bobosync/shared/control"
 	"bobosync/shared/lease"
+	"bobosync/shared/pause"
 	"bobosync/shared/program"
 	"bobosync/shared/session"
 	"bobosync/shared/telemetry"
@@ -50,10 +51,12 @@ type tuning struct {
 	pollInterval time.Duration
 	// countInterval is how often the resolver is asked how many workers are unmapped.
 	countInterval time.Duration
+	// remakeInterval is how often it is looked for parts of the broker's store that were lost.
+	remakeInterval time.Duration
 }
 
 func defaultTuning() tuning {
-	return tuning{pollInterval: 15 * time.Second, countInterval: time.Minute}
+	return tuning{pollInterval: 15 * time.Second, countInterval: time.Minute, remakeInterval: 15 * time.Second}
 }
 
 // janitor is an instance of the service, whether it leads or not.
@@ -201,7 +204,20 @@ func (j *janitor) lead(ctx context.Context, kept jetstream.KeyValue, checkLeader
 	defer j.notifier.Store(nil)
 	j.warn(ctx, refresher)
 	days := journal.Days{JS: j.conn.JS, Journal: log, Now: j.now, Log: j.log}
-	return s.Serve(ctx, operators.Resume, j.newWatcher(s, refresher).Run, days.Keep, log.Lost, notifier.Run)
+	return s.Serve(ctx, operators.Resume, j.newWatcher(s, refresher).Run, days.Keep, log.Lost, notifier.Run, j.remake)
+}
+
+// remake has what the broker has lost made again, until ctx ends.
+func (j *janitor) remake(ctx context.Context) error {
+	var missing []string
+	return pause.Every(ctx, j.remakeInterval, func() error {
+		var err error
+		missing, err = topology.Remake(ctx, j.conn.JS, topology.From(j.cfg.Broker, j.cfg.Calls), missing, j.log)
+		if err != nil && ctx.Err() == nil {
+			j.log.Warn("what the broker may have lost could not be made again, trying again", "error", err)
+		}
+		return nil
+	})
 }
 
 // showMapping shows the mapping in force in the metrics.

@@ -32,7 +32,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-const wait, pollInterval = 2 * time.Minute, 20 * time.Millisecond
+const wait, pollInterval, remakeInterval = 2 * time.Minute, 20 * time.Millisecond, time.Second
 
 // soon is longer than the wait before a mapping is fetched that seems never to have been.
 const soon = 10 * time.Second
@@ -86,7 +86,7 @@ func (w *world) run(cfg Config) (stop func()) {
 	done := make(chan error, 1)
 	log := w.logs.Logger(slog.LevelInfo)
 	go func() {
-		done <- run(ctx, cfg, program.Deps{Conn: conn, Log: log, Now: w.now, Version: "test", Telemetry: w.seen}, tuning{pollInterval: pollInterval, countInterval: pollInterval})
+		done <- run(ctx, cfg, program.Deps{Conn: conn, Log: log, Now: w.now, Version: "test", Telemetry: w.seen}, tuning{pollInterval: pollInterval, countInterval: pollInterval, remakeInterval: remakeInterval})
 	}()
 	stop = sync.OnceFunc(func() {
 		cancel()
@@ -405,6 +405,21 @@ func TestLostStoreIsMadeAgain(t *testing.T) {
 	w.eventually("another snapshot", func() bool { s := w.record().Snapshot; return s != "" && s != first.Snapshot })
 	assert.Equal(t, wanted(users), w.mapped(100))
 	assert.Equal(t, 1, w.athoc.Stats().Endpoints[sim.EndpointToken].Calls, "the token is remembered")
+}
+
+// TestWhatNoSessionMissesIsMadeAgain: orders were refused for ever after the loss of the audit alone, and the history stood still.
+func TestWhatNoSessionMissesIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sim.Options{Users: sim.GenerateUsers(10, sim.DefaultCollar)})
+	w.run(w.config())
+	w.mapped(10)
+	lost := []string{topology.StreamDead, topology.StreamJournal, topology.StreamAudit, topology.StreamHistory, "KV_" + topology.BucketAudit}
+	for _, stream := range lost {
+		require.NoError(t, w.js.DeleteStream(t.Context(), stream))
+	}
+	for _, stream := range lost {
+		w.eventually(stream, func() bool { _, err := w.js.Stream(t.Context(), stream); return err == nil })
+	}
 }
 
 func TestOneJanitorAtATime(t *testing.T) {
