@@ -72,6 +72,7 @@ func newMailServer(t *testing.T, full bool) *mailServer {
 	}()
 	t.Cleanup(func() {
 		_ = srv.Close()
+		_ = listener.Close() // the server does not know it yet if the test was quicker than the goroutine
 		<-done
 	})
 	return m
