@@ -79,14 +79,15 @@ func TestNoticesGoTheWayOfCallsToAtHoc(t *testing.T) {
 	status := http.StatusOK
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		tunnels.Add(1)
-		w.WriteHeader(status)
 		if r.Method != http.MethodConnect || r.Host != "example.com:443" || status != http.StatusOK {
+			w.WriteHeader(status)
 			return
 		}
-		_ = http.NewResponseController(w).Flush()
+		// Before the answer: what the client sends at once then would be in the server's buffer, or not.
 		ours, _, err := http.NewResponseController(w).Hijack()
 		theirs, err2 := net.Dial("tcp", srv.Listener.Addr().String())
 		if assert.NoError(t, errors.Join(err, err2)) {
+			_, _ = io.WriteString(ours, "HTTP/1.1 200 OK\r\n\r\n")
 			go func() { _, _ = io.Copy(ours, theirs); _ = ours.Close() }()
 			_, _ = io.Copy(theirs, ours)
 			_ = theirs.Close()
