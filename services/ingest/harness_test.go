@@ -40,8 +40,7 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", strconv.Itoa(max(8, 4*runtime.GOMAXPROCS(0)))); err != nil {
 		panic(err)
 	}
-	// nats.go leaves this one behind when a publisher is cleaned up right after its first message.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendingAcksOnReconnect"))
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction(bustest.LeftBehind))
 }
 
 // deadline is how long a test waits for what must come; a busy machine is slow.

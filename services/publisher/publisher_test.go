@@ -37,7 +37,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, goleak.IgnoreTopFunction(bustest.LeftBehind)) }
 
 const timeout = 60 * time.Second
 

@@ -24,8 +24,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	// The file store keeps one process-wide goroutine, whatever becomes of the servers.
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction(bustest.LeftBehind))
 }
 
 // rig is a broker with one stream and one consumer.

@@ -141,6 +141,10 @@ func Recreate(tb testing.TB, create func() error) {
 	}
 }
 
+// LeftBehind is the goroutine, by its function, that nats.go (1.55.0) leaves behind now and then when a publisher is cleaned up right after
+// its first message: it had not begun by then, and waits on no channel.
+const LeftBehind = "github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendingAcksOnReconnect"
+
 // Logger discards everything: a broker that is restarted on purpose complains loudly.
 func Logger() *slog.Logger { return slog.New(slog.DiscardHandler) }
 

@@ -18,7 +18,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, goleak.IgnoreTopFunction(bustest.LeftBehind)) }
 
 const testTimeout = 20 * time.Second
 
