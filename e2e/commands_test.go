@@ -3,13 +3,13 @@
 package e2e_test
 
 import (
+	"bobosync/shared/await"
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -21,7 +21,8 @@ import (
 func TestCommandsWorkAlike(t *testing.T) {
 	for name, allInOne := range map[string]bool{"services": false, "all in one": true} {
 		t.Run(name, func(t *testing.T) {
-			slow(t)
+			long(t)
+			t.Parallel()
 			told := make(chan string, 10)
 			receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { told <- r.Header.Get("Webhook-Signature") }))
 			defer receiver.Close()
@@ -49,10 +50,10 @@ func TestCommandsWorkAlike(t *testing.T) {
 				ask[any](t, s, args...)
 			}
 			require.NotEmpty(t, <-told, "a notice is signed")
-			require.Eventually(t, func() bool { // an answer that is late is missed
+			await.True(t, func() bool { // an answer that is late is missed
 				out, _ := s.Operate(t.Context(), "status") // its exit status tells that the simulator is called without TLS
 				return strings.Contains(out, "duty data is fresh") && status(t, s, nil).ok()
-			}, idleWithin, 100*time.Millisecond)
+			}, idleWithin)
 		})
 	}
 }

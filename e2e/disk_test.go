@@ -149,7 +149,8 @@ type fullDisk struct {
 
 // TestAFullDiskHeals: while files arrive there is no room left on the disk of the broker, for bytes or for files.
 func TestAFullDiskHeals(t *testing.T) {
-	slow(t)
+	long(t)
+	t.Parallel()
 	for name, inside := range map[string]bool{"bobosync run": true, "a broker of its own": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

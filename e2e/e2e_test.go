@@ -68,18 +68,13 @@ func run(m *testing.M) int {
 
 // slow lets a test run beside others.
 func slow(t *testing.T) {
-	alone(t)
-	t.Parallel()
-}
-
-// alone is for a test that measures, so that no other runs beside it.
-func alone(t *testing.T) {
 	if testing.Short() || longTests {
 		t.Skip("it runs the real programs, but not for minutes")
 	}
+	t.Parallel()
 }
 
-// long is for a test that measures for so long that make test-long runs it.
+// long is for a test that takes minutes, or measures and has to be alone: make test-long runs it.
 func long(t *testing.T) {
 	if testing.Short() || !longTests {
 		t.Skip("make test-long runs it")

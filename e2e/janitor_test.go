@@ -151,7 +151,7 @@ func onDuty(t *testing.T, s *harness.Stack) int {
 // several publishers each can have one call more that is not full, and the first of all is small, to learn how fast AtHoc is. They wait for a full batch as long as a slow machine may take
 // to publish all.
 func TestStaleDutyIsClearedInFewCalls(t *testing.T) {
-	alone(t)
+	long(t)
 	const workers, needed = 2500, 3
 	for publishers, most := range map[int]int{1: needed + 1, 3: needed + 1 + 3} {
 		t.Run(fmt.Sprintf("%d publishers", publishers), func(t *testing.T) {

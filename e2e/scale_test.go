@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"bobosync/shared/await"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -134,13 +135,13 @@ func TestOutageCostsNothingButTime(t *testing.T) {
 	var waiting, last uint64
 	var table jetstream.StreamState
 	since := time.Now()
-	require.Eventually(t, func() bool {
+	await.True(t, func() bool {
 		var read bool
 		if waiting, table, read = updatesWaiting(t, s); !read || table.LastSeq != last {
 			last, since = table.LastSeq, time.Now()
 		}
 		return waiting >= batch && time.Since(since) > 2*time.Second
-	}, 3*time.Minute, 200*time.Millisecond, "all rows are read, and what the next call carries is published")
+	}, 3*time.Minute, "all rows are read, and what the next call carries is published")
 	// A probe takes some out of what waits, and an update that was replaced while a publisher had it for one is counted once more
 	// until it is given back.
 	require.LessOrEqual(t, waiting, uint64(5*batch), "the rest stays with the resolver")
@@ -242,7 +243,7 @@ func TestMorePublishersSendMore(t *testing.T) {
 // TestTakeOver: a publisher is killed in the middle of a call that hangs. What it held in the call is taken over within
 // ATHOC_TIMEOUT and 5 seconds, everything else at once.
 func TestTakeOver(t *testing.T) {
-	alone(t)
+	long(t)
 	const timeout = 6 * time.Second
 	s := start(t, harness.Config{Publishers: 1, Plan: staff(40), Settings: map[string]string{
 		"BATCH_SIZE": "100", "ATHOC_RATE_LIMIT": "100", "ATHOC_TIMEOUT": timeout.String(), "LOG_LEVEL": "INFO",
@@ -253,10 +254,10 @@ func TestTakeOver(t *testing.T) {
 	latest := map[string]booking{}
 	rng := rand.New(rand.NewPCG(5, 6))
 	require.NoError(t, s.In.Drop(bookings(rng, "held.csv", 1, 1, today, latest))) // one worker: one lane is held
-	require.Eventually(t, func() bool {
+	await.True(t, func() bool {
 		st, err := s.Sim.Stats(t.Context())
 		return err == nil && st.Endpoints[sim.EndpointUpdate].InFlight > 0 // the janitor calls too
-	}, readyWithin, 10*time.Millisecond)
+	}, readyWithin)
 	killed := time.Now()
 	require.NoError(t, s.RemovePublisher(s.Publishers()[0], true))
 	_, err = s.AddPublisher()

@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"bobosync/shared/await"
 	"flag"
 	"fmt"
 	"os"
@@ -97,19 +98,19 @@ func requeueAll(t *testing.T, s *harness.Stack) {
 	require.Len(t, letters, 1)
 	_, err := s.Operate(t.Context(), "dead", "requeue", "--all")
 	require.NoError(t, err)
-	require.Eventually(t, func() bool {
+	await.True(t, func() bool {
 		failed, err := os.ReadDir(s.Path("failed"))
 		return err == nil && len(failed) == 0
-	}, idleWithin, 50*time.Millisecond, "the file with the dead row is finished")
+	}, idleWithin, "the file with the dead row is finished")
 }
 
 // approve lets the mapping into force that is held back.
 func approve(t *testing.T, s *harness.Stack) {
 	t.Helper()
-	require.Eventually(t, func() bool { // the janitor may be the last to have started
+	await.True(t, func() bool { // the janitor may be the last to have started
 		held, err := heldMapping(t, s)
 		return err == nil && held != ""
-	}, readyWithin, 100*time.Millisecond, "a mapping is held back")
+	}, readyWithin, "a mapping is held back")
 	_, err := s.Operate(t.Context(), "mapping", "refresh") // AtHoc has users meanwhile whom the mapping does not have
 	require.ErrorContains(t, err, "held back")
 	held, err := heldMapping(t, s)
@@ -164,7 +165,7 @@ func (r *recorder) record(allInOne bool) {
 	_, err := s.Sim.Fault(t.Context(), sim.Fault{Kind: sim.FaultStatus, Status: 400, Scope: []string{sim.EndpointUpdate}})
 	require.NoError(t, err)
 	r.book(false, refused)
-	require.Eventually(t, func() bool { return len(ask[[]any](t, s, "dead", "list")) == 1 }, idleWithin, 100*time.Millisecond)
+	await.True(t, func() bool { return len(ask[[]any](t, s, "dead", "list")) == 1 }, idleWithin)
 	require.NoError(t, s.Sim.Calm(t.Context()))
 
 	// A mapping that is held back: users are gone.
@@ -207,7 +208,7 @@ func (r *recorder) leaveUnread() {
 
 func (r *recorder) until(what string, holds func() bool) {
 	r.t.Helper()
-	require.Eventually(r.t, holds, readyWithin, 50*time.Millisecond, what)
+	await.True(r.t, holds, readyWithin, what)
 }
 
 // off reports whether AtHoc has none of these workers on duty.

@@ -131,7 +131,8 @@ func askStatus(ctx context.Context, s *harness.Stack, flags ...string) (j judged
 // goes on by itself, and status says OK once it does. What comes of it stands in the runbook.
 func TestVerdicts(t *testing.T) {
 	if !*allVerdicts {
-		slow(t)
+		long(t)
+		t.Parallel()
 	}
 	var mu sync.Mutex
 	rows := map[string]string{}

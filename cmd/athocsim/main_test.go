@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bobosync/shared/await"
 	"bytes"
 	"context"
 	"net/http"
@@ -30,7 +31,7 @@ func TestRunServesUntilStopped(t *testing.T) {
 		code <- run(ctx, []string{"-listen", "127.0.0.1:0", "-addr-file", addrFile, "-env-file", envFile, "-users", "7"},
 			lookupIn(map[string]string{"ATHOCSIM_PASSWORD": "hush $1", "ATHOCSIM_ORG": "MYORG"}), &out, &errs)
 	}()
-	require.Eventually(t, func() bool { _, err := os.Stat(addrFile); return err == nil }, 10*time.Second, 2*time.Millisecond)
+	await.True(t, func() bool { _, err := os.Stat(addrFile); return err == nil }, 10*time.Second)
 	addr, err := os.ReadFile(addrFile)
 	require.NoError(t, err)
 	base := "http://" + strings.TrimSpace(string(addr))

@@ -40,7 +40,6 @@ func (s *site) withConsole() {
 
 // TestAConsoleThatCannotStartHoldsUpNothing: while its port is taken, duty data reaches AtHoc; when the port is free, the console is there.
 func TestAConsoleThatCannotStartHoldsUpNothing(t *testing.T) {
-	t.Parallel()
 	s := newSite(t, 1)
 	s.withConsole()
 	other, err := net.Listen("tcp", s.vars["CONSOLE_ADDR"])

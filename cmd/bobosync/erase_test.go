@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bobosync/shared/await"
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
@@ -111,5 +112,5 @@ func TestNothingIsLeftOfAWorkerWhoIsErased(t *testing.T) {
 	require.FileExists(t, s.path("data", client.AddressFile))
 	s.drop("new.csv", his(1, true), booking(1, 1, true))
 	s.arrives("done", "new.csv")
-	require.Eventually(t, func() bool { return s.onDuty()[username(1)] != "" }, time.Minute, 20*time.Millisecond)
+	await.True(t, func() bool { return s.onDuty()[username(1)] != "" }, time.Minute)
 }

@@ -47,12 +47,13 @@ type site struct {
 	vars  map[string]string
 }
 
-// newSite makes an installation whose AtHoc has the given number of users.
+// newSite makes an installation whose AtHoc has the given number of users, for a test that runs beside others.
 func newSite(t *testing.T, users int) *site {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("runs the whole program, and takes seconds")
 	}
+	t.Parallel()
 	athoc, err := sim.New(sim.Options{Users: sim.GenerateUsers(users, sim.DefaultCollar)})
 	if err != nil {
 		t.Fatal(err)

@@ -2,6 +2,7 @@
 package nats_test
 
 import (
+	"bobosync/shared/await"
 	"context"
 	"log/slog"
 	"maps"
@@ -169,19 +170,19 @@ func (in *installation) reloadTwice(t *testing.T, program *exec.Cmd) {
 	for range 2 {
 		before := reloads(in.told)
 		in.reload(t, program)
-		require.Eventually(t, func() bool { return reloads(in.told) > before }, timeout, pollInterval)
+		await.True(t, func() bool { return reloads(in.told) > before }, timeout)
 	}
 }
 
 // eventually waits until a user can log in.
 func (in *installation) eventually(t *testing.T, user string) {
 	t.Helper()
-	require.EventuallyWithT(t, func(c *assert.CollectT) {
+	await.NoFailure(t, func(c *await.Try) {
 		conn, err := bus.Connect(t.Context(), in.config(user))
 		if assert.NoError(c, err) {
 			conn.Close()
 		}
-	}, timeout, pollInterval)
+	}, timeout)
 }
 
 // down stops the broker; its store stays.

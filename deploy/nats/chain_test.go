@@ -3,6 +3,7 @@
 package nats_test
 
 import (
+	"bobosync/shared/await"
 	"bufio"
 	"bytes"
 	"context"
@@ -228,7 +229,7 @@ func (c *chain) drop() {
 
 func (c *chain) eventually(what string, holds func() bool) {
 	c.t.Helper()
-	require.Eventually(c.t, holds, works, pollInterval, what)
+	await.True(c.t, holds, works, what)
 }
 
 // logged returns the lines of a service's log that hold a text.

@@ -1,6 +1,7 @@
 package nats_test
 
 import (
+	"bobosync/shared/await"
 	"context"
 	"encoding/json"
 	"html"
@@ -53,10 +54,10 @@ func browser(t *testing.T, base string) *http.Client {
 	jar, err := cookiejar.New(nil)
 	require.NoError(t, err)
 	b := &http.Client{Jar: jar, Timeout: time.Minute}
-	require.Eventually(t, func() bool {
+	await.True(t, func() bool {
 		res, err := b.PostForm(base+"/login", url.Values{"name": {"anna"}, "password": {"correct horse battery"}})
 		return err == nil && res.Body.Close() == nil && res.StatusCode == http.StatusOK
-	}, time.Minute, pollInterval)
+	}, time.Minute)
 	return b
 }
 

@@ -1,6 +1,7 @@
 package nats_test
 
 import (
+	"bobosync/shared/await"
 	"bufio"
 	"context"
 	"crypto/tls"
@@ -243,13 +244,13 @@ func TestAnOperatorsKeyIsWithdrawn(t *testing.T) {
 	require.Equal(t, []string{"a-jones2"}, names)
 	require.NoFileExists(t, setup.CredsFile(in.dir, topology.OperatorUser("jsmith")))
 	in.reload(t, program)
-	require.Eventually(t, func() bool { return !one.Connected() }, works, pollInterval, "he is put out")
+	await.True(t, func() bool { return !one.Connected() }, works, "he is put out")
 	require.Never(t, one.Connected, 10*pollInterval, pollInterval)
-	require.Eventually(t, func() bool {
+	await.True(t, func() bool {
 		_, err := other.JS.Stream(t.Context(), topology.StreamDead)
 		_, err2 := service.JS.Publish(t.Context(), topology.EntriesSubject("f00"), []byte("x"))
 		return err == nil && err2 == nil
-	}, works, pollInterval, "the others work on")
+	}, works, "the others work on")
 	conn, err := nats.Connect(in.url(), nats.RootCAs(in.ca), mustKey(t, old.CredsFile), nats.Timeout(timeout))
 	require.ErrorIs(t, err, nats.ErrAuthorization)
 	require.Nil(t, conn)

@@ -1,6 +1,7 @@
 package nats_test
 
 import (
+	"bobosync/shared/await"
 	"bytes"
 	"context"
 	"crypto/x509"
@@ -104,7 +105,7 @@ func TestKeysAreMadeOnceAndRotated(t *testing.T) {
 	require.Equal(t, viewer, read("viewer"))
 	in.reload(t, program)
 	in.eventually(t, "ingest")
-	require.Eventually(t, func() bool { return !using.Connected() }, timeout, pollInterval, "who uses the old key is put out")
+	await.True(t, func() bool { return !using.Connected() }, timeout, "who uses the old key is put out")
 	_, err = bus.Connect(t.Context(), old)
 	require.ErrorContains(t, err, "it does not know the key", "the old one is worth nothing")
 
@@ -207,14 +208,14 @@ func TestClusterOfThree(t *testing.T) {
 		servers = append(servers, ns)
 		urls = append(urls, strings.Replace(ns.ClientURL(), "nats://", "tls://", 1))
 	}
-	require.Eventually(t, func() bool {
+	await.True(t, func() bool {
 		for _, ns := range servers {
 			if ns.NumRoutes() == 0 {
 				return false
 			}
 		}
 		return true
-	}, timeout, pollInterval)
+	}, timeout)
 
 	cfg := in.config(topology.UserProvision)
 	cfg.URL = strings.Join(urls, ",")
@@ -225,13 +226,13 @@ func TestClusterOfThree(t *testing.T) {
 	t.Cleanup(conn.Close)
 	wanted := settings
 	wanted.Replicas = 3
-	require.Eventually(t, func() bool { // until the servers have found each other
+	await.True(t, func() bool { // until the servers have found each other
 		return topology.Provision(ctx, conn.JS, wanted, topology.Everyone) == nil
-	}, 2*timeout, pollInterval)
-	require.Eventually(t, func() bool {
+	}, 2*timeout)
+	await.True(t, func() bool {
 		told, err := topology.Servers(ctx, conn.NC)
 		return err == nil && len(told) == 3
-	}, timeout, pollInterval, "each server tells")
+	}, timeout, "each server tells")
 
 	in.requireOrder(t, urls[1], urls[2])
 	servers[0].Shutdown()
@@ -239,10 +240,10 @@ func TestClusterOfThree(t *testing.T) {
 	ingest, err := bus.Connect(ctx, cfg)
 	require.NoError(t, err)
 	t.Cleanup(ingest.Close)
-	require.Eventually(t, func() bool {
+	await.True(t, func() bool {
 		_, err := ingest.JS.Publish(ctx, topology.EntriesSubject("f00"), nil)
 		return err == nil
-	}, timeout, pollInterval)
+	}, timeout)
 }
 
 // requireOrder has an operator at one server of a cluster give an order to a service at another one, which knows who gives it.
@@ -263,9 +264,9 @@ func (in *installation) requireOrder(t *testing.T, serviceAt, operatorAt string)
 	require.NoError(t, err)
 	t.Cleanup(stop)
 	operator := connect(topology.UserOperator, operatorAt)
-	require.EventuallyWithT(t, func(c *assert.CollectT) { // until that server knows of the service
+	await.NoFailure(t, func(c *await.Try) { // until that server knows of the service
 		state, err := control.Ask[control.ReplayState](t.Context(), operator.NC, topology.Resolver, control.StopReplay, control.StopRequest{By: "boss@pc"})
 		assert.NoError(c, err)
 		assert.Equal(c, "operator (boss@pc)", state.By)
-	}, 2*timeout, 10*pollInterval)
+	}, 2*timeout)
 }

@@ -1,6 +1,7 @@
 package nats_test
 
 import (
+	"bobosync/shared/await"
 	"context"
 	"os"
 	"path/filepath"
@@ -41,7 +42,7 @@ func TestTheOldRightsAreReplacedWhileItRuns(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, wanted, 0o600))
 	in.reloadTwice(t, program)
 	require.NoError(t, topology.Provision(t.Context(), in.login(t, topology.UserProvision).JS, settings, topology.Everyone))
-	require.Eventually(t, func() bool { return publish() == nil }, time.Minute-time.Since(began), pollInterval)
+	await.True(t, func() bool { return publish() == nil }, time.Minute-time.Since(began))
 	t.Logf("it goes on after %s", time.Since(began))
 	stream, err := ingest.JS.Stream(t.Context(), topology.StreamEntries)
 	require.NoError(t, err)

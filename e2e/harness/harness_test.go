@@ -3,6 +3,7 @@
 package harness
 
 import (
+	"bobosync/shared/await"
 	"bufio"
 	"errors"
 	"fmt"
@@ -24,7 +25,7 @@ import (
 // patient polls until a condition holds.
 func patient(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	require.Eventually(t, holds, 10*time.Second, 5*time.Millisecond, what)
+	await.True(t, holds, 10*time.Second, what)
 }
 
 // echo answers each line with the same line.

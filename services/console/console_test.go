@@ -1,6 +1,7 @@
 package console
 
 import (
+	"bobosync/shared/await"
 	"context"
 	"io"
 	"log/slog"
@@ -48,7 +49,7 @@ func TestALinkOpensTheConsole(t *testing.T) {
 		require.NoError(t, err)
 		return status(req)
 	}
-	require.Eventually(t, func() bool { return get("/login") == http.StatusOK }, time.Minute, 10*time.Millisecond)
+	await.True(t, func() bool { return get("/login") == http.StatusOK }, time.Minute)
 	require.Equal(t, http.StatusUnauthorized, session(t, ctx, base, status))
 
 	link, err := login.NewLink(cfg.Data.Directory, "jo", time.Now())

@@ -3,6 +3,7 @@ package console
 // What strangers, other sites and proxies send, byte for byte, to a console that is served as in earnest.
 
 import (
+	"bobosync/shared/await"
 	"bufio"
 	"context"
 	"crypto/ecdsa"
@@ -58,13 +59,13 @@ func served(t *testing.T, change ...func(*Config)) string {
 		cancel()
 		require.NoError(t, <-ended)
 	})
-	require.Eventually(t, func() bool {
+	await.True(t, func() bool {
 		conn, err := net.Dial("tcp", cfg.Addr)
 		if err != nil {
 			return false
 		}
 		return conn.Close() == nil
-	}, time.Minute, 10*time.Millisecond)
+	}, time.Minute)
 	return cfg.Addr
 }
 

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bobosync/shared/await"
 	"context"
 	"errors"
 	"flag"
@@ -212,16 +213,7 @@ func row(employee string) string {
 // eventually waits until the condition holds.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	ticker := time.NewTicker(5 * time.Millisecond)
-	defer ticker.Stop()
-	timeout := time.After(deadline)
-	for !holds() {
-		select {
-		case <-ticker.C:
-		case <-timeout:
-			t.Fatalf("waited in vain: %s", what)
-		}
-	}
+	await.True(t, holds, deadline, what)
 }
 
 func there(path string) bool {

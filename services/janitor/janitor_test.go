@@ -1,6 +1,7 @@
 package janitor
 
 import (
+	"bobosync/shared/await"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -103,7 +104,7 @@ func (w *world) run(cfg Config) (stop func()) {
 
 func (w *world) eventually(what string, ok func() bool) {
 	w.t.Helper()
-	require.Eventually(w.t, ok, wait, 10*time.Millisecond, what)
+	await.True(w.t, ok, wait, what)
 }
 
 // state is that of the mapping's stream.

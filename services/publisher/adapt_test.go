@@ -1,6 +1,7 @@
 package publisher_test
 
 import (
+	"bobosync/shared/await"
 	"bytes"
 	"encoding/json"
 	"net/http"
@@ -46,7 +47,7 @@ func TestTheFirstUpdateAfterAnOutage(t *testing.T) {
 			b.fault(fault)
 			want := b.wantAll(20, 5)
 			b.start()
-			require.Eventually(t, func() bool { return b.breakerState().Class == breaker.Outage }, timeout, 10*time.Millisecond)
+			await.True(t, func() bool { return b.breakerState().Class == breaker.Outage }, timeout)
 			over, longest := time.Now().Add(6*time.Second), time.Duration(0)
 			for time.Now().Before(over) { // the outage has to last
 				longest = max(longest, time.Until(b.breakerState().ProbeAt))
@@ -57,7 +58,7 @@ func TestTheFirstUpdateAfterAnOutage(t *testing.T) {
 				b.athoc.ClearFaults()
 			}
 			ended := time.Now().UnixNano()
-			require.Eventually(t, func() bool { return len(b.answers()) > 0 }, timeout, 10*time.Millisecond)
+			await.True(t, func() bool { return len(b.answers()) > 0 }, timeout)
 			t.Logf("first update %s after the end of the outage", time.Since(over))
 			tried := 0
 			for _, call := range b.athoc.Calls(sim.CallFilter{}) {
@@ -112,7 +113,7 @@ func TestOneUserAloneIsTooLarge(t *testing.T) {
 	b.fault(sim.Fault{Kind: sim.FaultStatus, Status: 413, Scope: []string{sim.EndpointUpdate}})
 	want := b.wantAll(1, 5)
 	b.start()
-	require.Eventually(t, func() bool { return len(b.updateCalls()) >= 3 }, timeout, 10*time.Millisecond)
+	await.True(t, func() bool { return len(b.updateCalls()) >= 3 }, timeout)
 	require.Equal(t, breaker.Outage, b.breakerState().Class)
 	require.Contains(t, b.breakerState().Cause, "on the path to AtHoc")
 	require.Empty(t, b.payloads(topology.StreamDead))
@@ -201,7 +202,7 @@ func TestOneUserMakesCallsFail(t *testing.T) {
 			b.start()
 			b.outcomes(innocent)
 			t.Logf("the others were done after %s, with %d calls", time.Since(began), len(b.updateCalls()))
-			require.EventuallyWithT(t, func(t *assert.CollectT) {
+			await.NoFailure(t, func(t *await.Try) {
 				state := b.state().Breaker
 				assert.False(t, state.Open())
 				assert.Len(t, state.PutOff, c.culprits)
@@ -210,12 +211,12 @@ func TestOneUserMakesCallsFail(t *testing.T) {
 					assert.NotEmpty(t, known.Cause)
 					assert.NotContains(t, known.Cause, user(n))
 				}
-			}, timeout, 50*time.Millisecond)
+			}, timeout)
 			require.Empty(t, b.payloads(topology.StreamDead))
 
 			mended.Store(true)
 			b.outcomes(want)
-			require.Eventually(t, func() bool { return len(b.breakerState().PutOff) == 0 }, timeout, 10*time.Millisecond)
+			await.True(t, func() bool { return len(b.breakerState().PutOff) == 0 }, timeout)
 		})
 	}
 }
@@ -242,7 +243,7 @@ func TestOneUserWhoComesAloneMakesCallsFail(t *testing.T) {
 			b.start()
 			b.outcomes(want)
 			b.wants(user(1), 5, true)
-			require.Eventually(t, func() bool { return len(b.breakerState().PutOff) == 1 }, timeout, 10*time.Millisecond)
+			await.True(t, func() bool { return len(b.breakerState().PutOff) == 1 }, timeout)
 			require.False(t, b.breakerState().Open(), b.breakerState().Cause)
 			for n := 6; n <= 10; n++ {
 				b.wants(user(n), 5, true)
@@ -320,7 +321,7 @@ func TestALoginPageInsteadOfAtHoc(t *testing.T) {
 		})
 		want := b.wantAll(5, 5)
 		b.start()
-		require.Eventually(t, func() bool { return b.breakerState().Open() }, timeout, 10*time.Millisecond)
+		await.True(t, func() bool { return b.breakerState().Open() }, timeout)
 		cause := b.breakerState().Cause
 		require.Contains(t, cause, "web page")
 		require.Contains(t, cause, "Please log in")

@@ -1,6 +1,7 @@
 package publisher_test
 
 import (
+	"bobosync/shared/await"
 	"fmt"
 	"strings"
 	"testing"
@@ -106,7 +107,7 @@ func TestACallIsWrittenDownBeforeItIsMade(t *testing.T) {
 	b.fault(sim.Fault{Kind: sim.FaultHang, Calls: 1, Scope: []string{sim.EndpointUpdate}})
 	u := b.wants(user(1), 5, true)
 	b.start()
-	require.Eventually(t, func() bool { return b.calling() }, timeout, 5*time.Millisecond)
+	await.True(t, func() bool { return b.calling() }, timeout)
 	written := b.writtenDown()
 	require.Len(t, written, 1)
 	require.Zero(t, written[0].Answered)

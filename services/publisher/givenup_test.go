@@ -1,6 +1,7 @@
 package publisher_test
 
 import (
+	"bobosync/shared/await"
 	"bytes"
 	"encoding/json"
 	"net/http"
@@ -46,7 +47,7 @@ func TestAnOutageIsNotAUsersFault(t *testing.T) {
 			b.fault(fault)
 			b.wants(user(1), 5, true)
 			b.start()
-			require.Eventually(t, func() bool { return b.breakerState().Class == breaker.Outage }, timeout, 10*time.Millisecond)
+			await.True(t, func() bool { return b.breakerState().Class == breaker.Outage }, timeout)
 			b.outcomes(map[string]event.Outcome{user(1): event.Applied})
 			require.Empty(t, b.payloads(topology.StreamDead))
 		})
@@ -61,10 +62,10 @@ func TestNobodyIsGivenUpWhileAtHocTakesNobody(t *testing.T) {
 	b.fault(sim.Fault{Kind: sim.FaultStatus, Status: 503, Scope: []string{sim.EndpointUpdate}})
 	b.wants(user(1), 5, true)
 	b.start()
-	require.Eventually(t, func() bool {
+	await.True(t, func() bool {
 		known, _ := b.breakerState().PutOff.Of(user(1))
 		return known.Failures > 150 || len(b.payloads(topology.StreamDead)) > 0
-	}, timeout, 10*time.Millisecond)
+	}, timeout)
 	require.Empty(t, b.payloads(topology.StreamDead))
 }
 
@@ -85,5 +86,5 @@ func TestWhoWasGivenUpBeginsAnew(t *testing.T) {
 	b.outcomes(map[string]event.Outcome{user(2): event.Applied})
 	b.wants(user(1), 5, true)
 	b.outcomes(map[string]event.Outcome{user(1): event.Dead, user(2): event.Applied})
-	require.Eventually(t, func() bool { return len(b.breakerState().PutOff) == 0 }, 5*time.Second, 10*time.Millisecond)
+	await.True(t, func() bool { return len(b.breakerState().PutOff) == 0 }, 5*time.Second)
 }

@@ -1,6 +1,7 @@
 package publisher
 
 import (
+	"bobosync/shared/await"
 	"context"
 	"net"
 	"strings"
@@ -56,7 +57,7 @@ func TestACallThatWasNotMadeIsTakenBack(t *testing.T) {
 	ctx, giveUp := context.WithCancel(t.Context())
 	began := make(chan error, 1)
 	go func() { began <- a.begin(ctx, callNamed("not made"), true) }()
-	require.Eventually(t, func() bool { return len(writtenDown(t, js)) == 1 }, 10*time.Second, 5*time.Millisecond)
+	await.True(t, func() bool { return len(writtenDown(t, js)) == 1 }, 10*time.Second)
 	giveUp()
 	require.Error(t, <-began)
 	answers.Unlock()

@@ -1,6 +1,7 @@
 package publisher_test
 
 import (
+	"bobosync/shared/await"
 	"slices"
 	"testing"
 	"time"
@@ -42,10 +43,10 @@ func (b *bench) states() []control.PublisherState {
 func (b *bench) state() control.PublisherState {
 	b.t.Helper()
 	var all []control.PublisherState
-	require.Eventually(b.t, func() bool { // one that is late is missed
+	await.True(b.t, func() bool { // one that is late is missed
 		all = b.states()
 		return len(all) == 1
-	}, timeout, time.Millisecond)
+	}, timeout)
 	return all[0]
 }
 
@@ -64,12 +65,12 @@ func TestStoreLostDuringACall(t *testing.T) {
 	require.NoError(t, b.athoc.SetSettings(settings))
 	b.start()
 	b.start()
-	require.Eventually(t, func() bool { return len(b.states()) == 2 }, timeout, 10*time.Millisecond)
+	await.True(t, func() bool { return len(b.states()) == 2 }, timeout)
 	b.wants(user(1), 50, true)
-	require.Eventually(t, b.calling, timeout, 10*time.Millisecond)
+	await.True(t, b.calling, timeout)
 	b.loseStore()
 	last := b.wants(user(1), 5, true)
-	require.Eventually(t, func() bool { return len(b.updateCalls()) >= 2 }, timeout, 10*time.Millisecond)
+	await.True(t, func() bool { return len(b.updateCalls()) >= 2 }, timeout)
 	b.idle()
 	calls := b.updateCalls()
 	for i := 1; i < len(calls); i++ {

@@ -1,6 +1,7 @@
 package publisher_test
 
 import (
+	"bobosync/shared/await"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -63,7 +64,7 @@ func TestAnOutageIsTwoLines(t *testing.T) {
 				want[user(n)] = event.Applied
 			}
 			b.start()
-			require.Eventually(t, func() bool { return len(b.athoc.Calls(sim.CallFilter{})) >= 4 }, timeout, 10*time.Millisecond)
+			await.True(t, func() bool { return len(b.athoc.Calls(sim.CallFilter{})) >= 4 }, timeout)
 			b.athoc.ClearFaults()
 			b.outcomes(want)
 			b.idle()
@@ -97,9 +98,9 @@ func TestAQuietDayIsAQuietLog(t *testing.T) {
 		b.wants(user(n), 5, true)
 		b.idle()
 	}
-	require.EventuallyWithT(t, func(c *assert.CollectT) {
+	await.NoFailure(t, func(c *await.Try) {
 		assert.Equal(c, map[string]int{"INFO batch sent to AtHoc": 3}, lines(t, &log))
-	}, timeout, 10*time.Millisecond)
+	}, timeout)
 }
 
 // TestMetricsTellOfTheWork: what Prometheus reads is what was done.
@@ -157,17 +158,17 @@ func TestAnOutageShowsAndDoesNotUnready(t *testing.T) {
 	b.seen = seen.Telemetry
 	ready := func(want int, says string) {
 		t.Helper()
-		require.EventuallyWithT(t, func(c *assert.CollectT) {
+		await.NoFailure(t, func(c *await.Try) {
 			status, text := seen.Get(t, "/readyz")
 			assert.Equal(c, want, status)
 			assert.Equal(c, says, text)
-		}, timeout, 10*time.Millisecond)
+		}, timeout)
 	}
 	ready(http.StatusServiceUnavailable, "starting: not connected to the broker\n")
 	b.fault(sim.Fault{Kind: sim.FaultStatus, Status: 503})
 	b.wants(user(1), 5, true)
 	b.start()
-	require.EventuallyWithT(t, func(c *assert.CollectT) {
+	await.NoFailure(t, func(c *await.Try) {
 		values := seen.Scrape(t)
 		assert.Equal(c, 1.0, values[`bobosync_brake_trouble{trouble="outage"}`])
 		assert.Equal(c, 0.0, values[`bobosync_brake_trouble{trouble="refused"}`])
@@ -182,7 +183,7 @@ func TestAnOutageShowsAndDoesNotUnready(t *testing.T) {
 			waiting += values["bobosync_broker_pending_messages"+labels] + values["bobosync_broker_unacknowledged_messages"+labels]
 		}
 		assert.Equal(c, 1.0, waiting)
-	}, timeout, 100*time.Millisecond)
+	}, timeout)
 	ready(http.StatusOK, "ready\n")
 	b.server.Down(t)
 	ready(http.StatusServiceUnavailable, "publisher: not connected to the broker\n")
@@ -201,7 +202,7 @@ func TestEveryPublisherTellsItsState(t *testing.T) {
 	b := newBench(t, 2, map[string]string{"BATCH_SIZE": "7", "ATHOC_TIMEOUT": "5s"})
 	b.start()
 	b.start()
-	require.Eventually(t, func() bool { return len(b.states()) == 2 }, timeout, 10*time.Millisecond)
+	await.True(t, func() bool { return len(b.states()) == 2 }, timeout)
 	for _, s := range b.states() {
 		require.NotEmpty(t, s.Name)
 		require.WithinDuration(t, time.Now(), s.Started, time.Minute)
@@ -213,7 +214,7 @@ func TestEveryPublisherTellsItsState(t *testing.T) {
 	}
 	b.fault(sim.Fault{Kind: sim.FaultHang, Scope: []string{sim.EndpointUpdate}, Calls: 1})
 	b.wants(user(1), 5, true)
-	require.EventuallyWithT(t, func(c *assert.CollectT) { // while the call hangs
+	await.NoFailure(t, func(c *await.Try) { // while the call hangs
 		for _, s := range b.states() {
 			if !s.Calling.IsZero() {
 				assert.Equal(c, []int{topology.Partition(user(1))}, s.Partitions)
@@ -221,10 +222,10 @@ func TestEveryPublisherTellsItsState(t *testing.T) {
 			}
 		}
 		assert.Fail(c, "nobody calls")
-	}, timeout, time.Millisecond)
+	}, timeout)
 	b.outcomes(map[string]event.Outcome{user(1): event.Applied})
 	b.idle()
-	require.EventuallyWithT(t, func(c *assert.CollectT) {
+	await.NoFailure(t, func(c *await.Try) {
 		var calls, users int64
 		var succeeded, failed int
 		for _, s := range b.states() {
@@ -245,7 +246,7 @@ func TestEveryPublisherTellsItsState(t *testing.T) {
 		assert.Equal(c, int64(2), users)
 		assert.Equal(c, 1, succeeded)
 		assert.Equal(c, 1, failed)
-	}, timeout, 10*time.Millisecond)
+	}, timeout)
 }
 
 // TestCallsAreInTheTracesOfTheirFiles: a call shows up in the trace of each file that it carries events of, also one that

@@ -1,6 +1,7 @@
 package publisher_test
 
 import (
+	"bobosync/shared/await"
 	"strings"
 	"testing"
 	"time"
@@ -29,7 +30,7 @@ func TestNoCallDuringAPause(t *testing.T) {
 	b.start()
 	b.start()
 	stop := b.start()
-	require.Eventually(t, func() bool { return len(b.states()) == 3 }, timeout, 10*time.Millisecond)
+	await.True(t, func() bool { return len(b.states()) == 3 }, timeout)
 	_, err := b.pause(control.PauseRequest{Reason: "upgrade", Seconds: 600})
 	require.NoError(t, err)
 	b.wantAll(30, 50)
@@ -61,10 +62,10 @@ func TestPauseAndResume(t *testing.T) {
 		{Seconds: 60}, {Reason: " ", Seconds: 60}, {Reason: strings.Repeat("x", 501), Seconds: 60}, {Reason: "upgrade"}, {Reason: "upgrade", Seconds: 86401},
 	} {
 		var refusal *control.Refusal
-		require.EventuallyWithT(t, func(c *assert.CollectT) {
+		await.NoFailure(t, func(c *await.Try) {
 			_, err := b.pause(req)
 			assert.ErrorAs(c, err, &refusal)
-		}, timeout, 10*time.Millisecond)
+		}, timeout)
 	}
 	paused, err := b.pause(control.PauseRequest{Reason: "upgrade", Seconds: 86400})
 	require.NoError(t, err)
@@ -87,14 +88,14 @@ func TestThePauseIsLostWithTheBucket(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 1, map[string]string{"ATHOC_TIMEOUT": "1s"})
 	b.start()
-	require.Eventually(t, func() bool { return len(b.states()) == 1 }, timeout, 10*time.Millisecond)
+	await.True(t, func() bool { return len(b.states()) == 1 }, timeout)
 	_, err := b.pause(control.PauseRequest{Reason: "upgrade", Seconds: 3600})
 	require.NoError(t, err)
 	b.wants(user(1), 5, true)
 	require.NoError(t, b.conn.JS.DeleteKeyValue(t.Context(), topology.BucketState))
 	b.outcomes(map[string]event.Outcome{user(1): event.Applied})
-	require.Eventually(t, func() bool {
+	await.True(t, func() bool {
 		states := b.states()
 		return len(states) == 1 && states[0].PauseLost != nil && states[0].PauseLost.Reason == "upgrade"
-	}, timeout, 10*time.Millisecond)
+	}, timeout)
 }

@@ -1,6 +1,7 @@
 package publisher_test
 
 import (
+	"bobosync/shared/await"
 	"bytes"
 	"cmp"
 	"context"
@@ -20,7 +21,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -151,19 +151,19 @@ func (b *bench) answers() map[string][]event.Answer {
 // outcomes waits until these users have these outcomes, one each.
 func (b *bench) outcomes(want map[string]event.Outcome) {
 	b.t.Helper()
-	require.EventuallyWithT(b.t, func(c *assert.CollectT) {
+	await.Equal(b.t, want, func() any {
 		got := map[string]event.Outcome{}
 		for user, answers := range b.answers() {
 			got[user] = answers[len(answers)-1].Outcome
 		}
-		assert.Equal(c, want, got)
-	}, timeout, 10*time.Millisecond)
+		return got
+	}, timeout)
 }
 
 // idle waits until no update is waiting.
 func (b *bench) idle() {
 	b.t.Helper()
-	require.Eventually(b.t, func() bool {
+	await.True(b.t, func() bool {
 		for partition := range topology.Partitions {
 			drained, err := bustest.Drained(b.t.Context(), b.conn.JS, topology.StreamUpdates, topology.PartitionConsumer(partition))
 			require.NoError(b.t, err)
@@ -172,7 +172,7 @@ func (b *bench) idle() {
 			}
 		}
 		return true
-	}, timeout, 10*time.Millisecond)
+	}, timeout)
 }
 
 func (b *bench) fault(f sim.Fault) {
@@ -382,10 +382,10 @@ func TestARefusalIsNoStorm(t *testing.T) {
 			b.start()
 			calls := func() int { return len(b.athoc.Calls(sim.CallFilter{})) }
 			var refused breaker.State
-			require.Eventually(t, func() bool {
+			await.True(t, func() bool {
 				refused = b.breakerState()
 				return refused.Class == breaker.Refused
-			}, timeout, 10*time.Millisecond)
+			}, timeout)
 			before := calls()
 			b.wants(user(2), 5, true) // wakes it up: it must not call
 			require.Never(t, func() bool { return calls() > before }, 3*time.Second, 50*time.Millisecond)
@@ -500,7 +500,7 @@ func TestEverybodyRefusedIsTheSettingsFault(t *testing.T) {
 		b.wants(user(n), 5, true)
 	}
 	b.start()
-	require.Eventually(t, func() bool { return len(b.updateCalls()) >= 8 }, timeout, 10*time.Millisecond)
+	await.True(t, func() bool { return len(b.updateCalls()) >= 8 }, timeout)
 	require.Never(t, func() bool { return len(b.updateCalls()) > 40 }, 2*time.Second, 50*time.Millisecond)
 	require.Empty(t, b.payloads(topology.StreamDead))
 	require.Empty(t, b.answers())
@@ -516,10 +516,10 @@ func TestAWrongAttributeIsTheSettingsFault(t *testing.T) {
 		b.wants(user(n), 5, true)
 	}
 	b.start()
-	require.Eventually(t, func() bool {
+	await.True(t, func() bool {
 		s := b.breakerState()
 		return s.Class == breaker.Refused
-	}, timeout, 10*time.Millisecond)
+	}, timeout)
 	require.Less(t, len(b.payloads(topology.StreamDead)), enough)
 	require.Contains(t, b.breakerState().Cause, "check DUTY_STATUS_FIELD")
 }
@@ -577,7 +577,7 @@ func TestANewerUpdateOvertakes(t *testing.T) {
 			last[n] = b.wants(user(n), 50-round, round%2 == 0)
 		}
 	}
-	require.Eventually(t, func() bool { return len(b.athoc.Calls(sim.CallFilter{})) > 0 }, timeout, 10*time.Millisecond)
+	await.True(t, func() bool { return len(b.athoc.Calls(sim.CallFilter{})) > 0 }, timeout)
 	b.athoc.ClearFaults()
 	want := map[string]event.Outcome{}
 	for n := 1; n <= 10; n++ {
@@ -679,11 +679,11 @@ func TestAnswersDoNotWaitForTheNextCall(t *testing.T) {
 	<-arrived // 60 were refused, and 30 are to be taken
 	b.throttle(15 * time.Minute)
 	close(throttled)
-	require.Eventually(t, func() bool { return len(b.answers()) == 30 }, timeout, 10*time.Millisecond)
-	require.Eventually(t, func() bool {
+	await.True(t, func() bool { return len(b.answers()) == 30 }, timeout)
+	await.True(t, func() bool {
 		states := b.states()
 		return len(states) == 1 && len(states[0].Partitions) == 0
-	}, 15*time.Second, 10*time.Millisecond, "the lanes are free")
+	}, 15*time.Second, "the lanes are free")
 	require.Len(t, b.updateCalls(), 2)
 }
 
@@ -727,7 +727,7 @@ func TestAnswersThatCannotBeStored(t *testing.T) {
 	room(1)
 	b.wants(user(1), 5, true)
 	b.start()
-	require.Eventually(t, func() bool { return len(b.updateCalls()) >= 3 }, timeout, 10*time.Millisecond)
+	await.True(t, func() bool { return len(b.updateCalls()) >= 3 }, timeout)
 	calls := b.updateCalls()
 	for i, least := range []time.Duration{time.Second, 2 * time.Second} {
 		require.GreaterOrEqual(t, time.Duration(calls[i+1].Arrived-calls[i].Finished), least)
@@ -755,16 +755,16 @@ func TestAPartitionRestsAfterACallOfUnknownEnd(t *testing.T) {
 	b.start()
 	asked := time.Now()
 	b.wants(user(1), 50, true)
-	require.Eventually(t, func() bool { return b.breakerState().Class == breaker.Outage }, timeout, time.Millisecond)
+	await.True(t, func() bool { return b.breakerState().Class == breaker.Outage }, timeout)
 	kv, err := b.conn.JS.KeyValue(t.Context(), topology.BucketLeases)
 	require.NoError(t, err)
 	partition := topology.PartitionLease(topology.Partition(user(1)))
 	_, err = kv.Get(t.Context(), partition)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool {
+	await.True(t, func() bool {
 		_, err := kv.Get(t.Context(), partition)
 		return errors.Is(err, jetstream.ErrKeyNotFound)
-	}, timeout, time.Millisecond)
+	}, timeout)
 	require.GreaterOrEqual(t, time.Since(asked), (950+1000+2900)*time.Millisecond, "gathered, called and rested")
 }
 
@@ -776,10 +776,10 @@ func TestWhoComesWhileACallWaitsGoesWithIt(t *testing.T) {
 	b.wants(user(1), 5, true)
 	kv, err := b.conn.JS.KeyValue(t.Context(), topology.BucketLeases)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool {
+	await.True(t, func() bool {
 		_, err := kv.Get(t.Context(), topology.PartitionLease(topology.Partition(user(1))))
 		return err == nil
-	}, timeout, time.Millisecond)
+	}, timeout)
 	want := map[string]event.Outcome{user(1): event.Applied}
 	partitions := map[int]bool{}
 	for n := 2; n <= 40; n++ {

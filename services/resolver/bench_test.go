@@ -1,6 +1,7 @@
 package resolver_test
 
 import (
+	"bobosync/shared/await"
 	"context"
 	"fmt"
 	"testing"
@@ -64,10 +65,10 @@ func benchmarkFile(b *testing.B, workers int) {
 		go func() {
 			done <- resolver.Run(ctx, cfg, program.Deps{Conn: server.Connect(b), Log: bustest.Logger()})
 		}()
-		require.Eventually(b, func() bool {
+		await.True(b, func() bool {
 			c, err := conn.JS.Consumer(b.Context(), topology.StreamEntries, topology.ConsumerResolverEntries)
 			return err == nil && c.CachedInfo().NumPending == 0 && c.CachedInfo().NumAckPending == 0
-		}, 2*time.Minute, 5*time.Millisecond)
+		}, 2*time.Minute)
 		b.StopTimer()
 		stop()
 		require.NoError(b, <-done)

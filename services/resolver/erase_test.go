@@ -1,6 +1,7 @@
 package resolver_test
 
 import (
+	"bobosync/shared/await"
 	"bytes"
 	"context"
 	"os"
@@ -23,7 +24,7 @@ func (b *bench) consumed() {
 	b.t.Helper()
 	consumer, err := b.conn.JS.Consumer(b.t.Context(), topology.StreamAcks, topology.ConsumerIngestAcks)
 	require.NoError(b.t, err)
-	require.Eventually(b.t, func() bool { // a pull that does not wait may bring nothing though something is there
+	await.True(b.t, func() bool { // a pull that does not wait may bring nothing though something is there
 		msgs, err := consumer.FetchNoWait(1000)
 		require.NoError(b.t, err)
 		for m := range msgs.Messages() {
@@ -31,7 +32,7 @@ func (b *bench) consumed() {
 		}
 		drained, err := bustest.Drained(b.t.Context(), b.conn.JS, topology.StreamAcks, topology.ConsumerIngestAcks)
 		return err == nil && drained
-	}, timeout, time.Millisecond)
+	}, timeout)
 }
 
 // TestAWorkerIsErasedWhenNothingIsUnderWay: an erasure is refused as long as something would bring the worker back or be lost, and then

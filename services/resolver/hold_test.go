@@ -1,6 +1,7 @@
 package resolver_test
 
 import (
+	"bobosync/shared/await"
 	"bytes"
 	"errors"
 	"fmt"
@@ -288,6 +289,42 @@ func TestWhatIsTakenInAfterAllLeavesNoRowBehind(t *testing.T) {
 	b.eventually(b.onDuty, 0)
 }
 
+// TestRowsThatHadLeftASplitHoldAreKnownAgain: one is excepted from a rejection. When ingest has lost its ledger and reads the file that had
+// left the hold before, its rows are superseded as they were, and do not count instead of those that were rejected.
+func TestRowsThatHadLeftASplitHoldAreKnownAgain(t *testing.T) {
+	t.Parallel()
+	b, _ := guarded(t, 10)
+	superseded := func() any { // how often each row of the older file was
+		times := map[int]int{}
+		for _, data := range b.messages(topology.StreamAcks) {
+			var a event.Acks
+			require.NoError(t, event.Decode(data, &a))
+			for _, rows := range a.Rows {
+				for row := 2; row < 8; row++ {
+					if rows.File == "older" && rows.Settled() == event.Superseded && rows.Rows.Has(row) {
+						times[row]++
+					}
+				}
+			}
+		}
+		return times
+	}
+	older := all(6, 60, false)
+	b.file("older", 2, older...)
+	b.held(1, 6)
+	b.file("newer", 3, all(6, 30, false)...)
+	b.eventually(superseded, map[int]int{2: 1, 3: 1, 4: 1, 5: 1, 6: 1, 7: 1})
+	g := b.held(1, 6)
+	_, err := b.decide(control.HeldDecision{ID: g.ID, Token: b.shown(g.ID).Token, Except: []string{worker(5)}})
+	require.NoError(t, err)
+	b.held(1, 1)
+
+	b.file("older", 2, older...)
+	b.eventually(superseded, map[int]int{2: 2, 3: 2, 4: 2, 5: 2, 6: 2, 7: 2})
+	b.held(1, 1)
+	require.Equal(t, 10, b.onDuty())
+}
+
 // shownAt is the moment of a worker's booking in a file, as it was published.
 func (b *bench) shownAt(file string, i int) int64 {
 	for _, data := range b.messages(topology.StreamEntries) {
@@ -305,10 +342,10 @@ func (b *bench) loseStateStore(key, text string, again func()) {
 	b.t.Helper()
 	kv, err := b.conn.JS.KeyValue(b.t.Context(), topology.BucketState)
 	require.NoError(b.t, err)
-	require.Eventually(b.t, func() bool {
+	await.True(b.t, func() bool {
 		entry, err := kv.Get(b.t.Context(), key)
 		return err == nil && bytes.Contains(entry.Value(), []byte(text))
-	}, timeout, 5*time.Millisecond)
+	}, timeout)
 	entry, err := kv.Get(b.t.Context(), topology.KeyResolverEpoch)
 	require.NoError(b.t, err)
 	var epoch event.StoreEpoch
@@ -394,10 +431,10 @@ func TestNothingIsDecidedBeforeAllIsKnownAgain(t *testing.T) {
 	g := b.held(1, 6)
 	kv, err := b.conn.JS.KeyValue(t.Context(), topology.BucketState)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool {
+	await.True(t, func() bool {
 		entry, err := kv.Get(t.Context(), topology.KeyGuardHistory)
 		return err == nil && bytes.Contains(entry.Value(), []byte(g.ID))
-	}, timeout, 5*time.Millisecond)
+	}, timeout)
 	entry, err := kv.Get(t.Context(), topology.KeyResolverEpoch)
 	require.NoError(t, err)
 	var epoch event.StoreEpoch
@@ -674,7 +711,7 @@ func (b *bench) crashAt(n int64) {
 // until tries again until something is done, and starts a resolver again that has crashed meanwhile.
 func (b *bench) until(what string, done func() bool) {
 	b.t.Helper()
-	require.Eventually(b.t, func() bool {
+	await.True(b.t, func() bool {
 		select {
 		case <-b.crashed:
 			b.stop()
@@ -683,7 +720,7 @@ func (b *bench) until(what string, done func() bool) {
 		default:
 		}
 		return done()
-	}, timeout, 10*time.Millisecond, what)
+	}, timeout, what)
 }
 
 // TestKilledAtAnyStepOfAHold: the process ends before each step of holding, deciding and publishing that leaves something behind. No

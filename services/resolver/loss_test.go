@@ -1,6 +1,7 @@
 package resolver_test
 
 import (
+	"bobosync/shared/await"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -35,10 +36,10 @@ func TestTheEndOfARecoveryWaitsForAllOfIt(t *testing.T) {
 	b.publish(topology.EntriesSubject("waiting"), &event.Entries{File: "waiting", Sequence: 1, Last: true, Entries: []event.Entry{older}})
 	b.start()
 	b.recovered("")
-	require.Eventually(t, func() bool { // what came at once was learnt, and the end of the recovery was put off
+	await.True(t, func() bool { // what came at once was learnt, and the end of the recovery was put off
 		c, err := b.conn.JS.Consumer(t.Context(), topology.StreamEntries, topology.ConsumerResolverEntries)
 		return err == nil && c.CachedInfo().NumPending == 0 && c.CachedInfo().NumAckPending == 2 && c.CachedInfo().NumRedelivered > 0
-	}, timeout, 5*time.Millisecond)
+	}, timeout)
 	require.Empty(t, sent())
 	require.NoError(t, held.Nak()) // sooner than by itself
 	b.eventually(func() any { return len(sent()) > 0 }, true)
@@ -87,10 +88,10 @@ func TestATableThatIsLostIsNoticed(t *testing.T) {
 	require.NoError(t, os.RemoveAll(b.server.Dir()))
 	lost := time.Now()
 	b.server.Up(t)
-	require.Eventually(t, func() bool {
+	await.True(t, func() bool {
 		settings := topology.Settings{Replicas: 1, EntriesMaxBytes: b.cfg.Broker.EntriesMaxBytes, CallTimeout: b.cfg.Calls.Timeout}
 		return topology.Provision(t.Context(), b.conn.JS, settings, topology.Everyone) == nil
-	}, timeout, 5*time.Millisecond)
+	}, timeout)
 	b.wants(map[string]bool{"one@example.org": true})
 	life := topology.From(b.cfg.Broker, b.cfg.Calls).LeaseTTL()
 	require.Greater(t, time.Since(lost), life-2*time.Second, "a call that held a lease from the lost store may have been under way")
@@ -120,11 +121,11 @@ func TestInventedEmployeesDoNotFillTheStore(t *testing.T) {
 	b.idle()
 	state := func() control.ResolverState {
 		var all []control.ResolverState
-		require.Eventually(t, func() bool {
+		await.True(t, func() bool {
 			var err error
 			all, err = control.AskAll[control.ResolverState](t.Context(), b.conn.NC, topology.Resolver, control.State, control.Nothing{})
 			return err == nil && len(all) == 1
-		}, timeout, time.Millisecond, "it is missed if it is late")
+		}, timeout, "it is missed if it is late")
 		return all[0]
 	}
 	require.LessOrEqual(t, state().Unmapped, kept)

@@ -1,6 +1,7 @@
 package resolver_test
 
 import (
+	"bobosync/shared/await"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -335,7 +336,7 @@ func TestBookingsDuringACleanup(t *testing.T) {
 	for part := range slices.Chunk(known, 500) {
 		b.publish(topology.EntriesSubject("known"), &event.Entries{File: "known", Sequence: 1, Last: true, Entries: part})
 	}
-	require.Eventually(t, func() bool { return b.waiting() == uint64(len(known)) }, timeout, 10*time.Millisecond)
+	await.True(t, func() bool { return b.waiting() == uint64(len(known)) }, timeout)
 	order := int64(1)
 	for round := range 2 { // make soak-stale plays many
 		t.Run(fmt.Sprintf("round %d", round), func(t *testing.T) {

@@ -1,6 +1,7 @@
 package resolver_test
 
 import (
+	"bobosync/shared/await"
 	"errors"
 	"fmt"
 	"slices"
@@ -20,10 +21,10 @@ import (
 // ask asks the resolver once it is there.
 func ask[Res, Req any](b *bench, endpoint string, req Req) (res Res, err error) {
 	b.t.Helper()
-	require.Eventually(b.t, func() bool {
+	await.True(b.t, func() bool {
 		res, err = control.Ask[Res](b.t.Context(), b.conn.NC, topology.Resolver, endpoint, req)
 		return !errors.Is(err, control.ErrNobody)
-	}, timeout, 5*time.Millisecond, "the resolver does not serve operators")
+	}, timeout, "the resolver does not serve operators")
 	return res, err
 }
 
@@ -57,7 +58,7 @@ func (b *bench) state(id string) control.ReplayState {
 // ended waits until all of a replay is published.
 func (b *bench) ended(id string) control.ReplayState {
 	b.t.Helper()
-	require.Eventually(b.t, func() bool { return !b.state(id).Ended.IsZero() }, timeout, 20*time.Millisecond)
+	await.True(b.t, func() bool { return !b.state(id).Ended.IsZero() }, timeout)
 	return b.state(id)
 }
 
@@ -251,7 +252,7 @@ func (b *bench) crowd(n int) {
 func (b *bench) sendUntil(published uint64) {
 	b.t.Helper()
 	stop := b.publishers()
-	require.Eventually(b.t, func() bool { return b.published() == published }, timeout, 10*time.Millisecond)
+	await.True(b.t, func() bool { return b.published() == published }, timeout)
 	stop()
 	b.sent()
 }
@@ -286,7 +287,7 @@ func (b *bench) busy() uint64 {
 		require.NoError(b.t, err)
 	}
 	<-b.conn.JS.PublishAsyncComplete()
-	require.Eventually(b.t, func() bool {
+	await.True(b.t, func() bool {
 		pending := uint64(0)
 		for partition := range topology.Partitions {
 			c, err := b.conn.JS.Consumer(b.t.Context(), topology.StreamUpdates, topology.PartitionConsumer(partition))
@@ -294,7 +295,7 @@ func (b *bench) busy() uint64 {
 			pending += c.CachedInfo().NumPending
 		}
 		return pending == 1000
-	}, timeout, 5*time.Millisecond)
+	}, timeout)
 	return b.published()
 }
 
@@ -311,7 +312,7 @@ func TestReplayGoesOnInParts(t *testing.T) {
 	require.Equal(t, n, b.state(id).Left)
 
 	b.file("new", 2, booked("00007", 1, true))
-	require.Eventually(t, func() bool { return b.published() == before+1 }, timeout, 10*time.Millisecond)
+	await.True(t, func() bool { return b.published() == before+1 }, timeout)
 	require.Equal(t, n-1, b.state(id).Left, "a newer event has sent it, and nothing else is sent")
 
 	b.restart()
@@ -324,7 +325,7 @@ func TestReplayGoesOnInParts(t *testing.T) {
 	require.Zero(t, state.Ended)
 
 	b.sent()
-	require.Eventually(t, func() bool { return n-1-b.state(id).Left >= part }, timeout, 10*time.Millisecond)
+	await.True(t, func() bool { return n-1-b.state(id).Left >= part }, timeout)
 	b.stop()
 	out := int(b.published() - before - 1)
 	require.Less(t, out, n-1, "not all of it at a time")
@@ -409,16 +410,16 @@ func TestReplayLeavesWhatIsBeingResolved(t *testing.T) {
 	b.publish(topology.EntriesSubject("b"), &event.Entries{File: "b", Sequence: 2, Entries: []event.Entry{first}})
 	b.idle()
 	id := b.replay(control.ReplayRequest{All: true}).ID
-	require.Eventually(t, func() bool { return b.table()["Two@example.org"].Reason == event.ReasonReplay }, timeout, 10*time.Millisecond)
+	await.True(t, func() bool { return b.table()["Two@example.org"].Reason == event.ReasonReplay }, timeout)
 	require.Equal(t, 1, b.state(id).Left)
 	b.publish(topology.EntriesSubject("b"), &event.Entries{File: "b", Sequence: 2, Last: true, Entries: []event.Entry{second}})
 	b.ended(id)
-	require.EventuallyWithT(t, func(c *assert.CollectT) {
+	await.NoFailure(t, func(c *await.Try) {
 		u := b.table()["one@example.org"]
 		assert.Equal(c, "b", u.File)
 		assert.Equal(c, 3, u.Version.Row)
 		assert.Equal(c, event.ReasonEvent, u.Reason)
-	}, timeout, 10*time.Millisecond)
+	}, timeout)
 	require.Equal(t, uint64(2+1+1), b.published())
 }
 
@@ -437,7 +438,7 @@ func TestAReplayThatIsLostWithTheBrokersStore(t *testing.T) {
 	for _, stream := range []string{topology.StreamEntries, topology.StreamUpdates, topology.StreamAcks, topology.StreamMapping} {
 		require.NoError(t, b.conn.JS.DeleteStream(t.Context(), stream))
 	}
-	require.Eventually(t, func() bool { return b.table()["one@example.org"].Reason == event.ReasonRecovery }, timeout, 20*time.Millisecond)
+	await.True(t, func() bool { return b.table()["one@example.org"].Reason == event.ReasonRecovery }, timeout)
 }
 
 func (b *bench) requeue(u event.Update) (control.RequeueAnswer, error) {

@@ -1,6 +1,7 @@
 package resolver_test
 
 import (
+	"bobosync/shared/await"
 	"context"
 	"errors"
 	"flag"
@@ -14,7 +15,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -110,14 +110,14 @@ func (b *bench) publish(subject string, e event.Versioned) {
 func (b *bench) recovered(before string) string {
 	b.t.Helper()
 	var epoch event.StoreEpoch
-	require.Eventually(b.t, func() bool {
+	await.True(b.t, func() bool {
 		kv, err := b.conn.JS.KeyValue(b.t.Context(), topology.BucketState)
 		if err != nil {
 			return false
 		}
 		entry, err := kv.Get(b.t.Context(), topology.KeyResolverEpoch)
 		return err == nil && event.Decode(entry.Value(), &epoch) == nil && epoch.Epoch != before
-	}, timeout, 5*time.Millisecond)
+	}, timeout)
 	b.publish(topology.SubjectRecovered, &event.Recovered{Epoch: epoch.Epoch})
 	return epoch.Epoch
 }
@@ -213,7 +213,7 @@ func (b *bench) settled(file string, want map[int]event.Outcome) {
 // eventually polls until got equals want, and shows the last difference if it never does.
 func (b *bench) eventually(got func() any, want any) {
 	b.t.Helper()
-	require.EventuallyWithT(b.t, func(c *assert.CollectT) { assert.Equal(c, want, got()) }, timeout, 10*time.Millisecond)
+	await.Equal(b.t, want, got, timeout)
 }
 
 // idle waits until everything that was published has been handled.
@@ -223,10 +223,10 @@ func (b *bench) idle() {
 		topology.StreamEntries: topology.ConsumerResolverEntries, topology.StreamAcks: topology.ConsumerResolverAcks,
 		topology.StreamMapping: topology.ConsumerResolverMapping,
 	} {
-		require.Eventually(b.t, func() bool {
+		await.True(b.t, func() bool {
 			drained, err := bustest.Drained(b.t.Context(), b.conn.JS, stream, consumer)
 			return err == nil && drained
-		}, timeout, 5*time.Millisecond, consumer)
+		}, timeout, consumer)
 	}
 }
 
@@ -427,12 +427,12 @@ func TestTheBrokersAnswersAreLost(t *testing.T) {
 	_, err = again.CreateConsumer(t.Context(), consumer.CachedInfo().Config)
 	require.NoError(t, err)
 	var info event.HistoryInfo
-	require.Eventually(t, func() bool {
+	await.True(t, func() bool {
 		stream, err := b.conn.JS.Stream(t.Context(), topology.StreamHistory)
 		require.NoError(t, err)
 		m, err := stream.GetLastMsgForSubject(t.Context(), topology.SubjectHistoryInfo)
 		return err == nil && event.Decode(m.Data, &info) == nil && len(info.Gaps) == 1
-	}, timeout, 10*time.Millisecond)
+	}, timeout)
 	require.Less(t, info.Gaps[0].From, info.Gaps[0].To)
 	b.confirmed("one@example.org")
 	b.idle()

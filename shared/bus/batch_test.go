@@ -1,6 +1,7 @@
 package bus_test
 
 import (
+	"bobosync/shared/await"
 	"context"
 	"errors"
 	"fmt"
@@ -107,7 +108,7 @@ func TestBatchMaxBytes(t *testing.T) {
 		assert.Len(t, b.Items, 3, "the first, and two more within the limit")
 		m.Ack()
 	}
-	require.Eventually(t, func() bool { return r.consumerInfo(t).AckFloor.Stream == 6 }, timeout, tick)
+	await.True(t, func() bool { return r.consumerInfo(t).AckFloor.Stream == 6 }, timeout)
 }
 
 func TestBatchDispositions(t *testing.T) {
@@ -185,13 +186,13 @@ func TestAMessageTwiceIsOneItem(t *testing.T) {
 		require.EqualValues(t, 2, item.NumDelivered)
 	}
 	b.Return(t.Context())
-	require.Eventually(t, func() bool {
+	await.True(t, func() bool {
 		again := bus.NewBatch(time.Minute, bustest.Logger())
 		_, err := again.Fill(r.cons, 2, 0, time.Second)
 		require.NoError(t, err)
 		defer again.Return(t.Context())
 		return len(again.Items) == 2 && again.Items[0].NumDelivered > 2
-	}, timeout, time.Millisecond, "both come again")
+	}, timeout, "both come again")
 }
 
 // TestALostStreamsSequencesComeAgain: a stream that was lost and recreated counts from 1. What it delivers into a batch that still
@@ -266,7 +267,7 @@ func TestCloseReturnsABatchNobodyTook(t *testing.T) {
 	settled := make(chan error, 1)
 	src := &fakeSource{rig: r, settled: settled}
 	sub, out := r.subscribe(t, bus.PullConfig{}, bus.SubscriberConfig{Source: src.open})
-	require.Eventually(t, func() bool { return r.consumerInfo(t).NumAckPending == 10 }, timeout, tick)
+	await.True(t, func() bool { return r.consumerInfo(t).NumAckPending == 10 }, timeout)
 	require.NoError(t, sub.Close())
 	require.NoError(t, receive(t, settled))
 	_, open := <-out

@@ -1,6 +1,7 @@
 package bus_test
 
 import (
+	"bobosync/shared/await"
 	"context"
 	"encoding/json"
 	"errors"
@@ -50,7 +51,7 @@ func TestConnectWaitsForTheBroker(t *testing.T) {
 		})
 		got <- result{c, err}
 	}()
-	require.Eventually(t, func() bool { return len(messages(t, &log)) > 0 }, timeout, tick)
+	await.True(t, func() bool { return len(messages(t, &log)) > 0 }, timeout)
 	silent(t, got, 50*time.Millisecond) // many tries later
 
 	_, port, err := net.SplitHostPort(addr)
@@ -181,7 +182,7 @@ func TestDrainHasALimit(t *testing.T) {
 	b := bustest.Start(t)
 	c := b.Connect(t)
 	b.Down(t)
-	require.Eventually(t, func() bool { return !c.Connected() }, timeout, tick)
+	await.True(t, func() bool { return !c.Connected() }, timeout)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	require.Error(t, c.Drain(ctx))

@@ -1,6 +1,7 @@
 package bus_test
 
 import (
+	"bobosync/shared/await"
 	"context"
 	"fmt"
 	"testing"
@@ -158,10 +159,10 @@ func (r *rig) consumerInfo(tb testing.TB) *jetstream.ConsumerInfo {
 // settled waits until the consumer has nothing pending, and n acknowledged.
 func (r *rig) settled(tb testing.TB, n int) {
 	tb.Helper()
-	require.Eventually(tb, func() bool {
+	await.True(tb, func() bool {
 		ci := r.consumerInfo(tb)
 		return ci.NumAckPending == 0 && ci.NumPending == 0 && ci.AckFloor.Stream == uint64(n)
-	}, timeout, tick)
+	}, timeout)
 }
 
 // own are n messages, each with a subject of its own, and with message ids if id is not nil.

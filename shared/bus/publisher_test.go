@@ -1,6 +1,7 @@
 package bus_test
 
 import (
+	"bobosync/shared/await"
 	"context"
 	"fmt"
 	"sync"
@@ -199,7 +200,7 @@ func TestPublishEndsWithItsContext(t *testing.T) {
 	msgs[0].SetContext(ctx)
 	require.Error(t, p.Publish(subject, msgs...))
 	r.Up(t)
-	require.Eventually(t, func() bool { return p.Publish(subject, numbered(20)...) == nil }, timeout, tick,
+	await.True(t, func() bool { return p.Publish(subject, numbered(20)...) == nil }, timeout,
 		"the window must be free again")
 }
 

@@ -1,6 +1,7 @@
 package bus_test
 
 import (
+	"bobosync/shared/await"
 	"context"
 	"fmt"
 	"log/slog"
@@ -253,14 +254,14 @@ func TestClosedConnectionEndsTheSubscription(t *testing.T) {
 	r := newRig(t)
 	_, out := r.subscribe(t, bus.PullConfig{}, bus.SubscriberConfig{})
 	r.conn.Close()
-	require.Eventually(t, func() bool {
+	await.True(t, func() bool {
 		select {
 		case _, open := <-out:
 			return !open
 		default:
 			return false
 		}
-	}, timeout, tick)
+	}, timeout)
 }
 
 func TestRouterSurvivesPanics(t *testing.T) {

@@ -1,6 +1,7 @@
 package bus_test
 
 import (
+	"bobosync/shared/await"
 	"context"
 	"testing"
 	"time"
@@ -19,14 +20,14 @@ func TestABrokerThatStartsAnewBeginsAnew(t *testing.T) {
 	_, err := r.conn.JS.Publish(never, "bobo.seldom.a", nil)
 	require.Error(t, err)
 	require.NoError(t, r.DropClients())
-	require.Eventually(t, func() bool { return !r.conn.Restored().IsZero() }, timeout, tick)
-	require.Eventually(t, r.conn.Connected, timeout, tick)
+	await.True(t, func() bool { return !r.conn.Restored().IsZero() }, timeout)
+	await.True(t, r.conn.Connected, timeout)
 	require.Contains(t, r.conn.Unstored(), "bobo.seldom.>")
 	dropped := r.conn.Restored()
 	r.Down(t)
 	r.Up(t)
-	require.Eventually(t, func() bool { return r.conn.Restored().After(dropped) }, timeout, tick)
-	require.Eventually(t, r.conn.Connected, timeout, tick)
+	await.True(t, func() bool { return r.conn.Restored().After(dropped) }, timeout)
+	await.True(t, r.conn.Connected, timeout)
 	require.Empty(t, r.conn.Unstored())
 }
 

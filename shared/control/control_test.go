@@ -1,6 +1,7 @@
 package control_test
 
 import (
+	"bobosync/shared/await"
 	"context"
 	"errors"
 	"maps"
@@ -138,10 +139,10 @@ func TestAnyOneOfSeveralAnswers(t *testing.T) {
 	require.Equal(t, int32(50), handled.Load(), "one request, one answer")
 	require.Len(t, from, 2, "both share the work: %v", from)
 	stop()
-	require.Eventually(t, func() bool { // until the broker has heard of it, one request may still be turned away
+	await.True(t, func() bool { // until the broker has heard of it, one request may still be turned away
 		got, err := ask(t, nc, "hello")
 		return err == nil && got.From == "b"
-	}, testTimeout, time.Millisecond)
+	}, testTimeout)
 	for range 20 {
 		got, err := ask(t, nc, "hello")
 		require.NoError(t, err)
@@ -171,10 +172,10 @@ func TestStopWaitsForWhatIsBeingAnswered(t *testing.T) {
 	stop()
 	require.True(t, ended.Load())
 	require.ErrorContains(t, <-asked, "canceled")
-	require.Eventually(t, func() bool {
+	await.True(t, func() bool {
 		_, err := ask(t, nc, "hello")
 		return errors.Is(err, control.ErrNobody)
-	}, testTimeout, time.Millisecond)
+	}, testTimeout)
 	stop()
 }
 
@@ -183,10 +184,10 @@ func TestAnEndpointOfNoName(t *testing.T) {
 	nc := bustest.Start(t).Connect(t).NC
 	_, err := control.Serve(t.Context(), nc, topology.Resolver, "dev", echo("a"), control.Endpoint{Name: "not a name"})
 	require.ErrorContains(t, err, "not a name")
-	require.Eventually(t, func() bool { // the endpoint before it is withdrawn
+	await.True(t, func() bool { // the endpoint before it is withdrawn
 		_, err := ask(t, nc, "hello")
 		return errors.Is(err, control.ErrNobody)
-	}, testTimeout, time.Millisecond)
+	}, testTimeout)
 }
 
 func TestAskEndsWithItsContext(t *testing.T) {
@@ -223,7 +224,7 @@ func TestEveryInstanceAnswers(t *testing.T) {
 		}))
 	}
 	want := map[string]bool{"a": true, "b": true, "c": true}
-	require.Eventually(t, func() bool { return maps.Equal(want, ask()) }, testTimeout, time.Millisecond, "one that is late is missed")
+	await.True(t, func() bool { return maps.Equal(want, ask()) }, testTimeout, "one that is late is missed")
 }
 
 // TestAServiceThatEndsWithoutABrokerTakesNoRequestsAfterwards: what is offered anew after the broker was away gets every request.

@@ -1,6 +1,7 @@
 package deadletter_test
 
 import (
+	"bobosync/shared/await"
 	"errors"
 	"strings"
 	"testing"
@@ -66,10 +67,10 @@ func (r *rig) send(text string) {
 // done waits until all messages are settled, and returns the letters.
 func (r *rig) done() []event.DeadLetter {
 	r.t.Helper()
-	require.Eventually(r.t, func() bool {
+	await.True(r.t, func() bool {
 		drained, err := bustest.Drained(r.t.Context(), r.conn.JS, "IN", "c")
 		return err == nil && drained
-	}, timeout, 5*time.Millisecond)
+	}, timeout)
 	stream, err := r.conn.JS.Stream(r.t.Context(), topology.StreamDead)
 	require.NoError(r.t, err)
 	letters := make([]event.DeadLetter, stream.CachedInfo().State.Msgs)

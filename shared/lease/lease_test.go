@@ -1,6 +1,7 @@
 package lease_test
 
 import (
+	"bobosync/shared/await"
 	"context"
 	"errors"
 	"sync"
@@ -55,10 +56,10 @@ func TestALeaseEndsByItselfAndCannotBeRenewedThen(t *testing.T) {
 	taken := time.Now()
 	require.NoError(t, held.Renew(t.Context()))
 	var next *lease.Lease
-	require.Eventually(t, func() bool {
+	await.True(t, func() bool {
 		next, err = b.Take(t.Context(), "lane.1")
 		return err == nil
-	}, 10*time.Second, 20*time.Millisecond)
+	}, 10*time.Second)
 	require.Greater(t, time.Since(taken), 2*time.Second, "never early")
 	require.True(t, held.Until().Before(time.Now()), "the holder knew")
 	require.ErrorIs(t, held.Renew(t.Context()), lease.ErrLost)
@@ -134,7 +135,7 @@ func TestABucketThatWasLostRestsForALease(t *testing.T) {
 	next := keeper(t, kv, "b")
 	require.ErrorIs(t, next.Settled(t.Context(), &b), lease.ErrUnsettled, "nor with a new keeper")
 	require.NoError(t, keeper(t, kv, "late").Settled(t.Context(), &late), "who begins after the loss knows of nothing")
-	require.Eventually(t, func() bool { return next.Settled(t.Context(), &b) == nil }, 10*time.Second, 5*time.Millisecond)
+	await.True(t, func() bool { return next.Settled(t.Context(), &b) == nil }, 10*time.Second)
 	require.False(t, time.Now().Before(held.Until()), "the lease of before has ended")
 }
 
@@ -145,7 +146,7 @@ func TestABucketYoungerThanWhatItServesRestsToo(t *testing.T) {
 	young := lease.BucketHistory{Since: time.Now().Add(-time.Hour)}
 	k := keeper(t, kv, "a")
 	require.ErrorIs(t, k.Settled(t.Context(), &young), lease.ErrUnsettled)
-	require.Eventually(t, func() bool { return k.Settled(t.Context(), &young) == nil }, 10*time.Second, 5*time.Millisecond)
+	await.True(t, func() bool { return k.Settled(t.Context(), &young) == nil }, 10*time.Second)
 	require.NoError(t, k.Settled(t.Context(), &lease.BucketHistory{Since: time.Now().Add(-time.Second)}), "made together")
 }
 
@@ -176,7 +177,7 @@ func TestALeaseThatHasEndedTouchesNoOthers(t *testing.T) {
 			require.NoError(t, err)
 
 			b := keeper(t, lose(t, js, ttl), "b")
-			require.Eventually(t, func() bool { return b.Settled(t.Context(), &history) == nil }, 10*time.Second, 5*time.Millisecond)
+			await.True(t, func() bool { return b.Settled(t.Context(), &history) == nil }, 10*time.Second)
 			successor, err := b.Take(t.Context(), "lane.1")
 			require.NoError(t, err)
 			use(t, held)

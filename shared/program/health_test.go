@@ -1,6 +1,7 @@
 package program_test
 
 import (
+	"bobosync/shared/await"
 	"context"
 	"io"
 	"net/http"
@@ -38,10 +39,10 @@ func TestHealthcheck(t *testing.T) {
 	var log strings.Builder
 	running.Stderr = &log
 	require.NoError(t, running.Start())
-	require.Eventually(t, func() bool {
+	await.True(t, func() bool {
 		status, _ := check(env)
 		return status == 0
-	}, time.Minute, 10*time.Millisecond)
+	}, time.Minute)
 	code, answer := get(t, "http://"+addr+"/readyz")
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	require.Equal(t, "starting: not connected to the broker\n", answer)

@@ -1,6 +1,7 @@
 package program
 
 import (
+	"bobosync/shared/await"
 	"runtime"
 	"testing"
 	"time"
@@ -31,7 +32,7 @@ func TestAtEachCollection(t *testing.T) {
 		}
 	})
 	for range 3 {
-		require.Eventually(t, func() bool {
+		await.True(t, func() bool {
 			runtime.GC()
 			select {
 			case <-called:
@@ -39,7 +40,7 @@ func TestAtEachCollection(t *testing.T) {
 			default:
 				return false
 			}
-		}, time.Minute, 10*time.Millisecond)
+		}, time.Minute)
 	}
 	require.Positive(t, kept())
 }

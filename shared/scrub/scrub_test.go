@@ -1,6 +1,7 @@
 package scrub_test
 
 import (
+	"bobosync/shared/await"
 	"bytes"
 	"fmt"
 	"io/fs"
@@ -99,7 +100,7 @@ func TestWhatWasDeletedIsOverwritten(t *testing.T) {
 		require.False(t, scrub.Waits(s.Dir()))
 		require.NoFileExists(t, file)
 		require.NoDirExists(t, filepath.Join(s.Dir(), "set-aside"))
-		require.Eventually(t, func() bool { return js.Conn().IsConnected() }, time.Minute, 10*time.Millisecond)
+		await.True(t, func() bool { return js.Conn().IsConnected() }, time.Minute)
 		require.Equal(t, before, read())
 		require.Len(t, holding(t, s.Dir(), "QX77109"), 1, "what he is told of anew")
 	}

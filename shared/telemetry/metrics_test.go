@@ -1,6 +1,7 @@
 package telemetry_test
 
 import (
+	"bobosync/shared/await"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -40,13 +41,13 @@ func TestMetrics(t *testing.T) {
 	values := teletest.Values(t, all)
 	require.InDelta(t, 60, values["bobosync_brake_trouble_age_seconds"], 30)
 	// A stream tells its consumers of a message behind the publisher's back.
-	require.Eventually(t, func() bool {
+	await.True(t, func() bool {
 		values, waiting := teletest.Values(t, all), 0.0
 		for partition := range topology.Partitions {
 			waiting += values["bobosync_broker_pending_messages "+topology.PartitionConsumer(partition)+" UPDATES"]
 		}
 		return waiting == 2
-	}, 10*time.Second, 20*time.Millisecond)
+	}, 10*time.Second)
 }
 
 // feedBacklog has the backlog read off a broker with one dead letter and two updates.

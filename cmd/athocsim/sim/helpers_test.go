@@ -1,6 +1,7 @@
 package sim_test
 
 import (
+	"bobosync/shared/await"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -169,5 +170,5 @@ func (c *client) lastCall() sim.Call {
 // eventually polls with a deadline, for what only time brings about.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	require.Eventually(t, ok, 10*time.Second, 2*time.Millisecond, what)
+	await.True(t, ok, 10*time.Second, what)
 }

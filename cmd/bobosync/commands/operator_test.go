@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"bobosync/shared/await"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -11,7 +12,6 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/spf13/cobra"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"bobosync/shared/breaker"
@@ -158,7 +158,7 @@ func (r *responders) told(t require.TestingT, status int, args ...string) (level
 // until looks again until all that is required holds.
 func (r *responders) until(holds func(t require.TestingT)) {
 	r.t.Helper()
-	require.EventuallyWithT(r.t, func(c *assert.CollectT) { holds(c) }, timeout, time.Millisecond)
+	await.NoFailure(r.t, func(c *await.Try) { holds(c) }, timeout)
 }
 
 func TestStatusOfAnInstallation(t *testing.T) {
@@ -375,10 +375,10 @@ func TestTheShellCompletes(t *testing.T) {
 	r.serve(topology.Resolver, says(control.Replays, []control.ReplayState{{ID: "r1", What: "every\x1b[2J\u202eone"}, {ID: "r2", Ended: time.Now()}}))
 	r.serve(topology.Janitor, says(control.MappingShow, control.MappingReport{Held: &control.HeldMapping{ID: "3fa9c1"}}))
 	completes := func(name string, args ...string) (out string) { // what is not there soon is left out
-		require.Eventually(t, func() bool {
+		await.True(t, func() bool {
 			out = r.succeedsLoudly(append([]string{"__complete"}, args...)...)
 			return strings.Contains(out, name)
-		}, timeout, time.Millisecond, "%s for %v", name, args)
+		}, timeout, "%s for %v", name, args)
 		return out
 	}
 	completes("monday.csv", "files", "show", "")

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bobosync/shared/await"
 	"bufio"
 	"context"
 	"net/http"
@@ -57,7 +58,7 @@ func TestClosedPagesTakeNoMemory(t *testing.T) {
 		defer s.streams.mu.Unlock()
 		return len(s.streams.fragments)
 	}
-	require.Eventually(t, func() bool { return kept() == 1 }, 10*time.Second, 10*time.Millisecond, "kept: %d", kept())
+	await.True(t, func() bool { return kept() == 1 }, 10*time.Second, "kept: %d", kept())
 }
 
 // TestAPageThatIsRecordedIsNotLive: each look into a person's past is recorded, with who looked; so no stream repeats it, or shows others what

@@ -3,6 +3,7 @@ package web
 // Orders as their forms send them, to services that are played; cmd/bobosync has them with the real ones.
 
 import (
+	"bobosync/shared/await"
 	"context"
 	"fmt"
 	"net/http"
@@ -293,7 +294,7 @@ func TestAnOrderIsGivenOnce(t *testing.T) {
 	answers := make(chan *httptest.ResponseRecorder, 4)
 	send := func() { answers <- v.send(http.MethodPost, "/orders/pause", form) }
 	go send()
-	require.Eventually(t, func() bool { return g.orders.Load() == 1 }, time.Minute, time.Millisecond)
+	await.True(t, func() bool { return g.orders.Load() == 1 }, time.Minute)
 	w := v.send(http.MethodPost, "/orders/pause", form) // while the first is under way
 	require.Equal(t, pathGiven+form.Get("once"), w.Header().Get("Location"), w.Body)
 	require.Contains(t, v.send(http.MethodGet, w.Header().Get("Location"), nil).Body.String(), "is under way")

@@ -1,6 +1,7 @@
 package leader
 
 import (
+	"bobosync/shared/await"
 	"testing"
 	"time"
 
@@ -23,6 +24,6 @@ func TestALeaseThatEndsBeforeItIsKeptIsLost(t *testing.T) {
 	require.NoError(t, err)
 	l, err := keeper.Take(t.Context(), Key)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return time.Since(l.Until()) > time.Second }, time.Minute, 10*time.Millisecond)
+	await.True(t, func() bool { return time.Since(l.Until()) > time.Second }, time.Minute)
 	require.ErrorIs(t, New(bustest.Logger()).renewUntilLost(t.Context(), l), lease.ErrLost)
 }

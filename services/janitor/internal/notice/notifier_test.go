@@ -1,6 +1,7 @@
 package notice
 
 import (
+	"bobosync/shared/await"
 	"context"
 	"errors"
 	"log/slog"
@@ -249,7 +250,7 @@ func TestTheHeartbeat(t *testing.T) {
 	}
 	stop := run()
 	w.set(true)
-	require.Eventually(t, func() bool { return len(sink.kinds()) > 0 }, timeout, 10*time.Millisecond, "the heartbeat hangs, the notice does not")
+	await.True(t, func() bool { return len(sink.kinds()) > 0 }, timeout, "the heartbeat hangs, the notice does not")
 	close(release)
 	beats("/ping/1/fail?rid=2")
 	w.set(false)

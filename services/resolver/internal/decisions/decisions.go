@@ -210,7 +210,6 @@ func sameSet(token, id string, now []person) error {
 func (d *Decider) split(ctx context.Context, g *guard.Group, all []person, except []string, result *control.HeldResult) (*guard.Group, []person, error) {
 	r := d.roster
 	rest, left := r.Holds.Groups.Split(g), g.Clone()
-	clear(left.Rows)
 	clear(left.Users)
 	change := store.Change{Workers: map[string]latest.Worker{}}
 	var others []person
@@ -228,12 +227,14 @@ func (d *Decider) split(ctx context.Context, g *guard.Group, all []person, excep
 		} else {
 			others = append(others, p)
 		}
-		if p.Employee == "" {
+		switch {
+		case p.Employee == "":
 			into.Users[p.User] = p.at
-		} else {
-			into.AddRow(p.worker.Latest.File, p.worker.Latest.Version.Row)
+		case into == rest:
+			rest.AddRow(p.worker.Latest.File, p.worker.Latest.Version.Row)
 		}
 	}
+	left.TakeOut(rest)
 	switch {
 	case len(found) < len(except):
 		return nil, nil, control.Refuse("%d of those excepted are not in %s: name them as bobosync held show does", len(except)-len(found), g.ID)

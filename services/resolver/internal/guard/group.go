@@ -128,6 +128,24 @@ func (g *Group) AddRow(file string, row int) {
 	g.Rows[file] = rows
 }
 
+// TakeOut removes the rows of those who wait in a hold of their own. What stays are those of the others and of those who had left the hold
+// before, so that they too are known again when their files are read again.
+func (g *Group) TakeOut(rest *Group) {
+	for file := range rest.Rows {
+		var stay event.RowSet
+		all := g.Rows[file]
+		for first, last := range all.Runs() {
+			for row := first; row <= last; row++ {
+				if !rest.Has(file, row) {
+					stay.Add(row)
+				}
+			}
+		}
+		g.Rows[file] = stay
+	}
+	maps.DeleteFunc(g.Rows, func(_ string, rows event.RowSet) bool { return rows.Len() == 0 })
+}
+
 // Has reports whether a row is in it.
 func (g *Group) Has(file string, row int) bool {
 	rows := g.Rows[file]

@@ -209,3 +209,29 @@ func TestTokensNameExactlyTheShown(t *testing.T) {
 	_, _, ok := Since("nonsense", nil)
 	require.False(t, ok)
 }
+
+// TestASplitHoldKeepsTheRowsOfThoseWhoHadLeft: only the rows of those who are excepted go; no row is in both, and none in neither.
+func TestASplitHoldKeepsTheRowsOfThoseWhoHadLeft(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		files := []string{"a", "b", "c"}
+		g, rest := &Group{Rows: map[string]event.RowSet{}}, &Group{Rows: map[string]event.RowSet{}}
+		for _, file := range files {
+			for _, row := range rapid.SliceOfN(rapid.IntRange(2, 30), 0, 20).Draw(t, "rows") {
+				g.AddRow(file, row)
+				if rapid.Bool().Draw(t, "excepted") {
+					rest.AddRow(file, row)
+				}
+			}
+		}
+		left := g.Clone()
+		left.TakeOut(rest)
+		for _, file := range files {
+			rows, known := left.Rows[file]
+			require.Equal(t, known, rows.Len() > 0, "a file without rows is not in it")
+			for row := range 32 {
+				require.Equal(t, g.Has(file, row) && !rest.Has(file, row), left.Has(file, row))
+			}
+		}
+	})
+}
