@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bobosync/shared/await"
 	"bytes"
 	"context"
 	"net/http"
@@ -31,7 +30,7 @@ func TestRunServesUntilStopped(t *testing.T) {
 		code <- run(ctx, []string{"-listen", "127.0.0.1:0", "-addr-file", addrFile, "-env-file", envFile, "-users", "7"},
 			lookupIn(map[string]string{"ATHOCSIM_PASSWORD": "hush $1", "ATHOCSIM_ORG": "MYORG"}), &out, &errs)
 	}()
-	await.True(t, func() bool { _, err := os.Stat(addrFile); return err == nil }, 10*time.Second)
+	require.Eventually(t, func() bool { _, err := os.Stat(addrFile); return err == nil }, 10*time.Second, 2*time.Millisecond)
 	addr, err := os.ReadFile(addrFile)
 	require.NoError(t, err)
 	base := "http://" + strings.TrimSpace(string(addr))

@@ -1,7 +1,6 @@
 package sim_test
 
 import (
-	"bobosync/shared/await"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -170,5 +169,5 @@ func (c *client) lastCall() sim.Call {
 // eventually polls with a deadline, for what only time brings about.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	await.True(t, ok, 10*time.Second, what)
+	require.Eventually(t, ok, 10*time.Second, 2*time.Millisecond, what)
 }
