@@ -289,40 +289,57 @@ func TestWhatIsTakenInAfterAllLeavesNoRowBehind(t *testing.T) {
 	b.eventually(b.onDuty, 0)
 }
 
-// TestRowsThatHadLeftASplitHoldAreKnownAgain: one is excepted from a rejection. When ingest has lost its ledger and reads the file that had
-// left the hold before, its rows are superseded as they were, and do not count instead of those that were rejected.
+// TestRowsThatHadLeftASplitHoldAreKnownAgain: one is excepted from a decision, and rejected later. When ingest has lost its ledger and reads
+// the file again whose rows had left the hold before, they are superseded as they were, and count for nobody instead of those that were rejected.
 func TestRowsThatHadLeftASplitHoldAreKnownAgain(t *testing.T) {
 	t.Parallel()
-	b, _ := guarded(t, 10)
-	superseded := func() any { // how often each row of the older file was
-		times := map[int]int{}
-		for _, data := range b.messages(topology.StreamAcks) {
-			var a event.Acks
-			require.NoError(t, event.Decode(data, &a))
-			for _, rows := range a.Rows {
-				for row := 2; row < 8; row++ {
-					if rows.File == "older" && rows.Settled() == event.Superseded && rows.Rows.Has(row) {
-						times[row]++
+	for name, c := range map[string]struct {
+		approve bool
+		onDuty  int
+	}{
+		"all but one are rejected": {false, 10},
+		"all but one are approved": {true, 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, _ := guarded(t, 10)
+			superseded := func() any { // how often each row of the older file was
+				times := map[int]int{}
+				for _, data := range b.messages(topology.StreamAcks) {
+					var a event.Acks
+					require.NoError(t, event.Decode(data, &a))
+					for _, rows := range a.Rows {
+						for row := 2; row < 8; row++ {
+							if rows.File == "older" && rows.Settled() == event.Superseded && rows.Rows.Has(row) {
+								times[row]++
+							}
+						}
 					}
 				}
+				return times
 			}
-		}
-		return times
-	}
-	older := all(6, 60, false)
-	b.file("older", 2, older...)
-	b.held(1, 6)
-	b.file("newer", 3, all(6, 30, false)...)
-	b.eventually(superseded, map[int]int{2: 1, 3: 1, 4: 1, 5: 1, 6: 1, 7: 1})
-	g := b.held(1, 6)
-	_, err := b.decide(control.HeldDecision{ID: g.ID, Token: b.shown(g.ID).Token, Except: []string{worker(5)}})
-	require.NoError(t, err)
-	b.held(1, 1)
+			older := all(6, 60, false)
+			b.file("older", 2, older...)
+			b.held(1, 6)
+			b.file("newer", 3, all(6, 30, false)...)
+			b.eventually(superseded, map[int]int{2: 1, 3: 1, 4: 1, 5: 1, 6: 1, 7: 1})
+			g := b.held(1, 6)
+			_, err := b.decide(control.HeldDecision{ID: g.ID, Token: b.shown(g.ID).Token, Approve: c.approve, Except: []string{worker(5)}})
+			require.NoError(t, err)
+			g = b.held(1, 1)
+			b.file("older", 2, older...)
+			b.eventually(superseded, map[int]int{2: 2, 3: 2, 4: 2, 5: 2, 6: 2, 7: 2})
+			b.held(1, 1)
 
-	b.file("older", 2, older...)
-	b.eventually(superseded, map[int]int{2: 2, 3: 2, 4: 2, 5: 2, 6: 2, 7: 2})
-	b.held(1, 1)
-	require.Equal(t, 10, b.onDuty())
+			_, err = b.decide(control.HeldDecision{ID: g.ID, Token: b.shown(g.ID).Token})
+			require.NoError(t, err)
+			b.file("older", 2, older...)
+			b.eventually(func() any { return superseded().(map[int]int)[6] }, 3)
+			b.idle()
+			b.eventually(func() any { return len(b.guard().Held) }, 0)
+			b.eventually(b.onDuty, c.onDuty)
+		})
+	}
 }
 
 // shownAt is the moment of a worker's booking in a file, as it was published.

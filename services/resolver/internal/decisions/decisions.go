@@ -175,7 +175,7 @@ func (d *Decider) Decide(ctx context.Context, req control.HeldDecision) (control
 	}
 	result := control.HeldResult{ID: g.ID}
 	if len(req.Except) > 0 {
-		if g, all, err = d.split(ctx, g, all, req.Except, &result); err != nil {
+		if g, all, err = d.split(ctx, g, all, req, &result); err != nil {
 			return result, err
 		}
 	}
@@ -206,13 +206,19 @@ func sameSet(token, id string, now []person) error {
 	}
 }
 
-// split puts the excepted members into a hold of their own, and returns what is left of the other one.
-func (d *Decider) split(ctx context.Context, g *guard.Group, all []person, except []string, result *control.HeldResult) (*guard.Group, []person, error) {
-	r := d.roster
+// split puts the excepted members into a hold of their own, and returns what is left of the other one. The rows of those who had left the
+// hold before go to the part that is not approved: if they are read again, nothing counts as approved that nobody was shown.
+func (d *Decider) split(ctx context.Context, g *guard.Group, all []person, req control.HeldDecision, result *control.HeldResult) (*guard.Group, []person, error) {
+	r, except := d.roster, req.Except
 	rest, left := r.Holds.Groups.Split(g), g.Clone()
 	clear(left.Users)
+	gathered, others := rest, left // others has what was not gathered
+	if req.Approve {
+		gathered, others = left, rest
+	}
+	clear(gathered.Rows)
 	change := store.Change{Workers: map[string]latest.Worker{}}
-	var others []person
+	var decided []person
 	found := map[string]bool{}
 	for _, p := range all {
 		into := left
@@ -225,26 +231,26 @@ func (d *Decider) split(ctx context.Context, g *guard.Group, all []person, excep
 				change.Workers[p.Employee] = p.worker
 			}
 		} else {
-			others = append(others, p)
+			decided = append(decided, p)
 		}
 		switch {
 		case p.Employee == "":
 			into.Users[p.User] = p.at
-		case into == rest:
-			rest.AddRow(p.worker.Latest.File, p.worker.Latest.Version.Row)
+		case into == gathered:
+			gathered.AddRow(p.worker.Latest.File, p.worker.Latest.Version.Row)
 		}
 	}
-	left.TakeOut(rest)
+	others.TakeOut(gathered)
 	switch {
 	case len(found) < len(except):
 		return nil, nil, control.Refuse("%d of those excepted are not in %s: name them as bobosync held show does", len(except)-len(found), g.ID)
-	case len(others) == 0:
+	case len(decided) == 0:
 		return nil, nil, control.Refuse("everybody is excepted, so there is nothing to decide")
 	}
 	guarded := r.Holds.Guard.Replace(r.Now(), left, rest)
 	change.Guard = &guarded
 	result.Rest = rest.ID
-	return left, others, r.Save(ctx, change)
+	return left, decided, r.Save(ctx, change)
 }
 
 // carryOut carries out the decision about a hold. It is idempotent.

@@ -69,6 +69,11 @@ func (g *Group) Is(outcome string) bool {
 	return g.Decision.Outcome == outcome
 }
 
+// Holds reports whether nobody has approved what its bookings say.
+func (g *Group) Holds() bool {
+	return g != nil && !g.Kind.Clears() && !g.Is(Approved) && !g.Is(Requeued)
+}
+
 // Takes reports whether an unusual change belongs to this one, or begins another: it goes on as long as no window has passed without
 // it. What a silent feed has booked goes on to be found for as long as it is silent, so it belongs together until it is decided about; and
 // a change that is not unusual by itself belongs to what waits.
@@ -128,15 +133,15 @@ func (g *Group) AddRow(file string, row int) {
 	g.Rows[file] = rows
 }
 
-// TakeOut removes the rows of those who wait in a hold of their own. What stays are those of the others and of those who had left the hold
-// before, so that they too are known again when their files are read again.
-func (g *Group) TakeOut(rest *Group) {
-	for file := range rest.Rows {
+// TakeOut removes the rows that another hold has. What stays are those of the others and of those who had left the hold before, so that they
+// too are known again when their files are read again.
+func (g *Group) TakeOut(other *Group) {
+	for file := range other.Rows {
 		var stay event.RowSet
 		all := g.Rows[file]
 		for first, last := range all.Runs() {
 			for row := first; row <= last; row++ {
-				if !rest.Has(file, row) {
+				if !other.Has(file, row) {
 					stay.Add(row)
 				}
 			}

@@ -144,11 +144,10 @@ func (l *Groups) into(t guard.Trip, rules guard.Rules, now time.Time) *guard.Gro
 	return g.Clone()
 }
 
-// Split returns a hold for the members who stay when the others are decided.
+// Split returns a hold for the members who stay when the others are decided, with all rows so far.
 func (l *Groups) Split(g *guard.Group) *guard.Group {
 	rest := g.Clone()
 	rest.ID, rest.Seq = l.free(g.ID+"-rest"), 1
-	clear(rest.Rows)
 	clear(rest.Users)
 	return rest
 }

@@ -62,7 +62,14 @@ func (r *reducer) add(m event.Entries, stored time.Time) error {
 			}
 			continue
 		}
+		prior, loser := w.Prior, w.Latest
 		disposition, beaten := w.Take(booking, m.Settled)
+		if disposition == latest.Older {
+			loser = booking
+		}
+		if r.hold(loser.File, loser.Version.Row).Holds() {
+			w.Prior = prior // what was held itself does not count if what has beaten it is rejected
+		}
 		if disposition == latest.Repeated {
 			w.ReadAgain(stored)
 		}

@@ -68,3 +68,60 @@ func TestRowsOfARejectedMassChangeThatAreReadAgain(t *testing.T) {
 		require.Equal(t, want, again.settled, name)
 	}
 }
+
+// TestWhatWasHeldItselfDoesNotCountInstead: a newer booking of the same mass change has taken the place of one, and is rejected. The older
+// one, from another file, does not count then: nor if its file was read again meanwhile, nor if all was, since the state store was lost.
+func TestWhatWasHeldItselfDoesNotCountInstead(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).Unix()
+	entry := func(row int, minutes int64, on bool) event.Entry {
+		at := now + 60*minutes
+		return event.Entry{Employee: "1", On: on, At: at, Rank: at, Row: row}
+	}
+	duty, beaten, held := entry(2, 1, true), entry(2, 2, false), entry(2, 3, false)
+	for name, c := range map[string]struct {
+		lost     bool // the state store, before they are read again
+		decision string
+		counts   event.Entry
+	}{
+		"read again":                            {false, "", duty},
+		"all is read again":                     {true, "", duty},
+		"overtaken, and read again":             {false, guard.Overtaken, duty},
+		"it was approved with others, and then": {false, guard.Approved, beaten},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			older := &guard.Group{ID: "older", Kind: guard.Off}
+			var w latest.Worker
+			lookup := func(string) (latest.Worker, error) { return w, nil }
+			ofRow := func(file string, _ int) *guard.Group {
+				return map[string]*guard.Group{"older": older, "newer": {ID: "newer", Kind: guard.Off}}[file]
+			}
+			read := func(file string, sequence int64, settled bool, e event.Entry) {
+				r := newReducer(lookup, ofRow, roster.RowOutcomes{})
+				require.NoError(t, r.add(event.Entries{File: file, Sequence: sequence, Settled: settled, Entries: []event.Entry{e}}, time.Now()))
+				w = *r.workers["1"]
+			}
+			all := func(again bool) {
+				read("duty", 1, again, duty)
+				w.Resolve("1", "user", event.ReasonEvent, time.Unix(now, 0), latest.Rules{})
+				read("older", 2, again, beaten)
+				w.Keep(latest.Hold{Group: "older", Seq: 1})
+				read("newer", 3, false, held)
+				w.Keep(latest.Hold{Group: "newer", Seq: 1})
+			}
+			all(false)
+			if c.decision != "" {
+				older.Decision = &guard.Decision{Outcome: c.decision}
+			}
+			if c.lost {
+				w = latest.Worker{}
+				all(true)
+			} else {
+				read("older", 2, true, beaten)
+			}
+			w.Reject()
+			require.Equal(t, c.counts.At, w.Latest.At)
+		})
+	}
+}
