@@ -192,12 +192,13 @@ func TestOutageCostsNothingButTime(t *testing.T) {
 // second as one, and all of them share one token.
 func TestMorePublishersSendMore(t *testing.T) {
 	long(t)
-	const workers, batch = 6000, 100
+	const workers, batch = 4000, 100
 	s := start(t, harness.Config{Publishers: 1, Plan: staff(workers), Settings: map[string]string{
 		"BATCH_SIZE": fmt.Sprint(batch), "ATHOC_RATE_LIMIT": "1000", "ATHOC_TIMEOUT": "10s", "LOG_LEVEL": "INFO", "BATCH_WAIT": "100ms",
 	}})
 	require.NoError(t, s.Idle(idleWithin))
-	require.NoError(t, s.Sim.Set(t.Context(), map[string]any{"latency": map[string]any{"fixed": "300ms"}}))
+	// A busy machine must be little beside it.
+	require.NoError(t, s.Sim.Set(t.Context(), map[string]any{"latency": map[string]any{"fixed": "700ms"}}))
 	latest := map[string]booking{}
 	rng := rand.New(rand.NewPCG(3, 4))
 	age := span{8 * time.Hour, 10 * time.Hour}

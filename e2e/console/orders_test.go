@@ -376,8 +376,7 @@ func (o orderCase) give(t *testing.T, c *console, name string, b *browser, h han
 		}
 		h.write(fmt.Sprintf(`form.order [name=%q]`, field), text)
 	}
-	h.press(`form.order button`)
-	b.run(chromedp.WaitVisible(chromedp.Search(`//h1[.="What was ordered"]`)))
+	b.pressUntil(func() {}, h, `form.order button`, `document.querySelector("h1")?.textContent === "What was ordered"`)
 	b.until(eval[string](b, `location.pathname`), fmt.Sprintf(mentions, cmp.Or(o.says, "the service has done it")))
 	if i == 0 {
 		for _, v := range b.axe() {
@@ -394,14 +393,21 @@ func (o orderCase) open(b *browser, h hand, name string) {
 	if name == "replay" || name == "approve" {
 		link = fmt.Sprintf(`a[href="/orders/%s"], main a[href^="/orders/%s?"]`, name, name) // not that of replay-stop
 	}
-	// A page that keeps itself up to date may move the link away under the mouse: then it is pressed once more.
 	form := `form[action="/orders/` + name + `"]`
+	there := func() { b.until(o.page, fmt.Sprintf(`document.querySelector(%q) !== null`, "main "+link)) }
+	b.pressUntil(there, h, link, fmt.Sprintf(`document.querySelector(%q) !== null`, form))
+}
+
+// pressUntil goes where a link or a button is, and presses it, until something holds. A page that keeps itself up to date may move it away
+// under the mouse: then it is pressed once more, as people do; an order's form counts once.
+func (b *browser) pressUntil(where func(), h hand, selector, holds string) {
+	b.t.Helper()
 	for began, there := time.Now(), false; !there; {
-		require.Less(b.t, time.Since(began), 2*within, "the link does not lead to the form")
-		b.until(o.page, fmt.Sprintf(`document.querySelector(%q) !== null`, "main "+link))
-		h.press(link)
+		require.Less(b.t, time.Since(began), 2*within, "%s does not lead to where %s", selector, holds)
+		where()
+		h.press(selector)
 		for pressed := time.Now(); !there && time.Since(pressed) < 10*time.Second; time.Sleep(20 * time.Millisecond) {
-			there = b.holds(fmt.Sprintf(`document.querySelector(%q) !== null`, form))
+			there = b.holds(holds)
 		}
 	}
 }
