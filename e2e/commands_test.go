@@ -3,7 +3,6 @@
 package e2e_test
 
 import (
-	"bobosync/shared/await"
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
@@ -14,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"bobosync/e2e/harness"
+	"bobosync/shared/await"
 )
 
 // TestCommandsWorkAlike: every command that looks works against the all-in-one program and against separate services, for

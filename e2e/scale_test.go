@@ -3,7 +3,6 @@
 package e2e_test
 
 import (
-	"bobosync/shared/await"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -20,6 +19,7 @@ import (
 	"bobosync/cmd/athocsim/sim"
 	"bobosync/e2e/harness"
 	"bobosync/e2e/workload"
+	"bobosync/shared/await"
 	"bobosync/shared/boborow"
 )
 

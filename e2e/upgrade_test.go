@@ -3,7 +3,6 @@
 package e2e_test
 
 import (
-	"bobosync/shared/await"
 	"flag"
 	"fmt"
 	"os"
@@ -20,6 +19,7 @@ import (
 	"bobosync/e2e/audit"
 	"bobosync/e2e/harness"
 	"bobosync/e2e/workload"
+	"bobosync/shared/await"
 )
 
 // recordWith makes the test data anew: docs/testing.md says how.

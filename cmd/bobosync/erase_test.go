@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bobosync/shared/await"
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
@@ -17,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"bobosync/cmd/athocsim/sim"
+	"bobosync/shared/await"
 	"bobosync/shared/client"
 	"bobosync/shared/control"
 	"bobosync/shared/topology"

@@ -2,7 +2,6 @@
 package nats_test
 
 import (
-	"bobosync/shared/await"
 	"context"
 	"log/slog"
 	"maps"
@@ -21,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"bobosync/deploy/nats/setup"
+	"bobosync/shared/await"
 	"bobosync/shared/bus"
 	"bobosync/shared/bustest/freeport"
 	"bobosync/shared/logging/logtest"

@@ -3,7 +3,6 @@
 package nats_test
 
 import (
-	"bobosync/shared/await"
 	"bufio"
 	"bytes"
 	"context"
@@ -30,6 +29,7 @@ import (
 
 	"bobosync/cmd/athocsim/sim"
 	"bobosync/deploy/nats/setup"
+	"bobosync/shared/await"
 	"bobosync/shared/bus"
 	"bobosync/shared/bustest"
 	"bobosync/shared/topology"

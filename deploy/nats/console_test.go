@@ -1,7 +1,6 @@
 package nats_test
 
 import (
-	"bobosync/shared/await"
 	"context"
 	"encoding/json"
 	"html"
@@ -23,6 +22,7 @@ import (
 
 	"bobosync/deploy/nats/setup"
 	"bobosync/shared/audit"
+	"bobosync/shared/await"
 	"bobosync/shared/control"
 	"bobosync/shared/topology"
 )

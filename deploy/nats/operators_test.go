@@ -1,7 +1,6 @@
 package nats_test
 
 import (
-	"bobosync/shared/await"
 	"bufio"
 	"context"
 	"crypto/tls"
@@ -23,6 +22,7 @@ import (
 
 	"bobosync/deploy/nats/setup"
 	"bobosync/shared/audit"
+	"bobosync/shared/await"
 	"bobosync/shared/bus"
 	"bobosync/shared/control"
 	"bobosync/shared/topology"

@@ -1,7 +1,6 @@
 package nats_test
 
 import (
-	"bobosync/shared/await"
 	"bytes"
 	"context"
 	"crypto/x509"
@@ -18,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"bobosync/deploy/nats/setup"
+	"bobosync/shared/await"
 	"bobosync/shared/bus"
 	"bobosync/shared/bustest"
 	"bobosync/shared/control"

@@ -1,7 +1,6 @@
 package nats_test
 
 import (
-	"bobosync/shared/await"
 	"context"
 	"os"
 	"path/filepath"
@@ -11,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"bobosync/deploy/nats/setup"
+	"bobosync/shared/await"
 	"bobosync/shared/topology"
 )
 

@@ -3,7 +3,6 @@
 package harness
 
 import (
-	"bobosync/shared/await"
 	"bufio"
 	"errors"
 	"fmt"
@@ -20,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"bobosync/e2e/workload"
+	"bobosync/shared/await"
 )
 
 // patient polls until a condition holds.

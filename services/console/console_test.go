@@ -1,7 +1,6 @@
 package console
 
 import (
-	"bobosync/shared/await"
 	"context"
 	"io"
 	"log/slog"
@@ -15,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"bobosync/services/console/internal/auth"
+	"bobosync/shared/await"
 	"bobosync/shared/bustest"
 	"bobosync/shared/config"
 	"bobosync/shared/login"

@@ -3,7 +3,6 @@ package console
 // What strangers, other sites and proxies send, byte for byte, to a console that is served as in earnest.
 
 import (
-	"bobosync/shared/await"
 	"bufio"
 	"context"
 	"crypto/ecdsa"
@@ -31,6 +30,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"bobosync/services/console/internal/auth"
+	"bobosync/shared/await"
 	"bobosync/shared/bustest"
 	"bobosync/shared/config"
 	"bobosync/shared/program"

@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"bobosync/shared/await"
 	"context"
 	"errors"
 	"flag"
@@ -24,6 +23,7 @@ import (
 
 	"bobosync/services/ingest/internal/failpoint"
 	"bobosync/services/ingest/internal/ledger"
+	"bobosync/shared/await"
 	"bobosync/shared/bus"
 	"bobosync/shared/bustest"
 	"bobosync/shared/config"

@@ -1,7 +1,6 @@
 package janitor
 
 import (
-	"bobosync/shared/await"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -22,6 +21,7 @@ import (
 	"bobosync/services/janitor/internal/leader"
 	"bobosync/services/janitor/internal/mapping"
 	"bobosync/services/janitor/internal/state"
+	"bobosync/shared/await"
 	"bobosync/shared/bus"
 	"bobosync/shared/bustest"
 	"bobosync/shared/config"

@@ -1,7 +1,6 @@
 package publisher_test
 
 import (
-	"bobosync/shared/await"
 	"fmt"
 	"strings"
 	"testing"
@@ -11,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"bobosync/cmd/athocsim/sim"
+	"bobosync/shared/await"
 	"bobosync/shared/breaker"
 	"bobosync/shared/bus"
 	"bobosync/shared/event"

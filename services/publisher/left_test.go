@@ -1,7 +1,6 @@
 package publisher
 
 import (
-	"bobosync/shared/await"
 	"context"
 	"net"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"bobosync/shared/await"
 	"bobosync/shared/bus"
 	"bobosync/shared/bustest"
 	"bobosync/shared/event"

@@ -1,7 +1,6 @@
 package publisher_test
 
 import (
-	"bobosync/shared/await"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -14,6 +13,7 @@ import (
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 
 	"bobosync/cmd/athocsim/sim"
+	"bobosync/shared/await"
 	"bobosync/shared/bustest"
 	"bobosync/shared/event"
 	"bobosync/shared/logging/logtest"

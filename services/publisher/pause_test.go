@@ -1,7 +1,6 @@
 package publisher_test
 
 import (
-	"bobosync/shared/await"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"bobosync/cmd/athocsim/sim"
+	"bobosync/shared/await"
 	"bobosync/shared/breaker"
 	"bobosync/shared/control"
 	"bobosync/shared/event"

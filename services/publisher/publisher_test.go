@@ -1,7 +1,6 @@
 package publisher_test
 
 import (
-	"bobosync/shared/await"
 	"bytes"
 	"cmp"
 	"context"
@@ -26,6 +25,7 @@ import (
 
 	"bobosync/cmd/athocsim/sim"
 	"bobosync/services/publisher"
+	"bobosync/shared/await"
 	"bobosync/shared/breaker"
 	"bobosync/shared/bus"
 	"bobosync/shared/bustest"

@@ -1,7 +1,6 @@
 package resolver_test
 
 import (
-	"bobosync/shared/await"
 	"context"
 	"fmt"
 	"testing"
@@ -10,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"bobosync/services/resolver"
+	"bobosync/shared/await"
 	"bobosync/shared/bustest"
 	"bobosync/shared/config"
 	"bobosync/shared/event"

@@ -1,7 +1,6 @@
 package resolver_test
 
 import (
-	"bobosync/shared/await"
 	"bytes"
 	"errors"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 
 	"bobosync/services/resolver/internal/guard"
 	"bobosync/services/resolver/internal/store"
+	"bobosync/shared/await"
 	"bobosync/shared/bustest"
 	"bobosync/shared/control"
 	"bobosync/shared/event"

@@ -1,7 +1,6 @@
 package resolver_test
 
 import (
-	"bobosync/shared/await"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"bobosync/shared/await"
 	"bobosync/shared/control"
 	"bobosync/shared/event"
 	"bobosync/shared/topology"

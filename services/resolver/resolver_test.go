@@ -1,7 +1,6 @@
 package resolver_test
 
 import (
-	"bobosync/shared/await"
 	"context"
 	"errors"
 	"flag"
@@ -19,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"bobosync/services/resolver"
+	"bobosync/shared/await"
 	"bobosync/shared/bus"
 	"bobosync/shared/bustest"
 	"bobosync/shared/config"

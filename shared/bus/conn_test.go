@@ -1,7 +1,6 @@
 package bus_test
 
 import (
-	"bobosync/shared/await"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,6 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"bobosync/shared/await"
 	"bobosync/shared/broker"
 	"bobosync/shared/bus"
 	"bobosync/shared/bustest"

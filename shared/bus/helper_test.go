@@ -1,7 +1,6 @@
 package bus_test
 
 import (
-	"bobosync/shared/await"
 	"context"
 	"fmt"
 	"testing"
@@ -12,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"bobosync/shared/await"
 	"bobosync/shared/bus"
 	"bobosync/shared/bustest"
 )

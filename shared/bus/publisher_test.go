@@ -1,7 +1,6 @@
 package bus_test
 
 import (
-	"bobosync/shared/await"
 	"context"
 	"fmt"
 	"sync"
@@ -14,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"bobosync/shared/await"
 	"bobosync/shared/bus"
 )
 

@@ -1,7 +1,6 @@
 package bus_test
 
 import (
-	"bobosync/shared/await"
 	"context"
 	"testing"
 	"time"
@@ -9,6 +8,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
+
+	"bobosync/shared/await"
 )
 
 // TestABrokerThatStartsAnewBeginsAnew: what it did not store before says nothing of it, and what a lost connection did not fix stays.

@@ -1,7 +1,6 @@
 package control_test
 
 import (
-	"bobosync/shared/await"
 	"context"
 	"errors"
 	"maps"
@@ -14,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"bobosync/shared/await"
 	"bobosync/shared/bustest"
 	"bobosync/shared/control"
 	"bobosync/shared/topology"

@@ -1,7 +1,6 @@
 package deadletter_test
 
 import (
-	"bobosync/shared/await"
 	"errors"
 	"strings"
 	"testing"
@@ -11,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"bobosync/shared/await"
 	"bobosync/shared/bus"
 	"bobosync/shared/bustest"
 	"bobosync/shared/deadletter"

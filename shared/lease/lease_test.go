@@ -1,7 +1,6 @@
 package lease_test
 
 import (
-	"bobosync/shared/await"
 	"context"
 	"errors"
 	"sync"
@@ -12,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"bobosync/shared/await"
 	"bobosync/shared/bustest"
 	"bobosync/shared/lease"
 )

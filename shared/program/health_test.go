@@ -1,7 +1,6 @@
 package program_test
 
 import (
-	"bobosync/shared/await"
 	"context"
 	"io"
 	"net/http"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"bobosync/shared/await"
 	"bobosync/shared/bustest"
 )
 

@@ -1,12 +1,13 @@
 package program
 
 import (
-	"bobosync/shared/await"
 	"runtime"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"bobosync/shared/await"
 )
 
 // TestBound: what is kept beats what is usual, and the container's limit beats both.

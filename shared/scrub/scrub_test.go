@@ -1,7 +1,6 @@
 package scrub_test
 
 import (
-	"bobosync/shared/await"
 	"bytes"
 	"fmt"
 	"io/fs"
@@ -14,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"bobosync/shared/await"
 	"bobosync/shared/bustest"
 	"bobosync/shared/erase"
 	"bobosync/shared/scrub"

@@ -1,7 +1,6 @@
 package telemetry_test
 
 import (
-	"bobosync/shared/await"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 
 	"bobosync/shared/athoc"
+	"bobosync/shared/await"
 	"bobosync/shared/breaker"
 	"bobosync/shared/bustest"
 	"bobosync/shared/config"

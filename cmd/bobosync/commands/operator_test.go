@@ -1,7 +1,6 @@
 package commands
 
 import (
-	"bobosync/shared/await"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -14,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 
+	"bobosync/shared/await"
 	"bobosync/shared/breaker"
 	"bobosync/shared/bus"
 	"bobosync/shared/bustest"

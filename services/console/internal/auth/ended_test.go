@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"bobosync/shared/await"
 	"context"
 	"net/http"
 	"net/url"
@@ -12,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"bobosync/shared/await"
 	"bobosync/shared/bustest"
 	"bobosync/shared/config"
 	"bobosync/shared/topology"

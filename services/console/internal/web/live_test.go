@@ -1,7 +1,6 @@
 package web
 
 import (
-	"bobosync/shared/await"
 	"bufio"
 	"context"
 	"net/http"
@@ -16,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"bobosync/services/console/internal/auth"
+	"bobosync/shared/await"
 	"bobosync/shared/bustest"
 	"bobosync/shared/control"
 	"bobosync/shared/topology"

@@ -3,7 +3,6 @@ package web
 // Orders as their forms send them, to services that are played; cmd/bobosync has them with the real ones.
 
 import (
-	"bobosync/shared/await"
 	"context"
 	"fmt"
 	"net/http"
@@ -23,6 +22,7 @@ import (
 	"bobosync/services/console/internal/auth"
 	"bobosync/services/console/internal/snapshot"
 	"bobosync/shared/audit"
+	"bobosync/shared/await"
 	"bobosync/shared/breaker"
 	"bobosync/shared/bus"
 	"bobosync/shared/bustest"

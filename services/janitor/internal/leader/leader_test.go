@@ -1,13 +1,13 @@
 package leader
 
 import (
-	"bobosync/shared/await"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"bobosync/shared/await"
 	"bobosync/shared/bustest"
 	"bobosync/shared/lease"
 )

@@ -1,7 +1,6 @@
 package notice
 
 import (
-	"bobosync/shared/await"
 	"context"
 	"errors"
 	"log/slog"
@@ -15,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"bobosync/services/janitor/internal/state/statetest"
+	"bobosync/shared/await"
 	"bobosync/shared/control"
 	"bobosync/shared/verdict"
 )

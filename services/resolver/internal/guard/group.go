@@ -69,7 +69,8 @@ func (g *Group) Is(outcome string) bool {
 	return g.Decision.Outcome == outcome
 }
 
-// Holds reports whether nobody has approved what its bookings say.
+// Holds reports whether nobody has approved what its bookings say. One that is about clearing holds no booking: its duty was sent; nil holds
+// none either.
 func (g *Group) Holds() bool {
 	return g != nil && !g.Kind.Clears() && !g.Is(Approved) && !g.Is(Requeued)
 }

@@ -12,15 +12,19 @@ import (
 	"bobosync/shared/event"
 )
 
+// now is the Unix second before the bookings.
+var now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).Unix()
+
+// entry is a booking of the one worker, so many minutes after now.
+func entry(row int, minutes int64, on bool) event.Entry {
+	at := now + 60*minutes
+	return event.Entry{Employee: "1", On: on, At: at, Rank: at, Row: row}
+}
+
 // TestRowsOfARejectedMassChangeThatAreReadAgain: only those that were rejected are withheld. Those that a newer booking had beaten before
 // are superseded, as they were told to be before the ledger was lost; and none of them counts as latest.
 func TestRowsOfARejectedMassChangeThatAreReadAgain(t *testing.T) {
 	t.Parallel()
-	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).Unix()
-	entry := func(row int, minutes int64, on bool) event.Entry {
-		at := now + 60*minutes
-		return event.Entry{Employee: "1", On: on, At: at, Rank: at, Row: row}
-	}
 	read := func(r *reducer, file string, sequence int64, e ...event.Entry) {
 		require.NoError(t, r.add(event.Entries{File: file, Sequence: sequence, Entries: e}, time.Now()))
 	}
@@ -73,11 +77,6 @@ func TestRowsOfARejectedMassChangeThatAreReadAgain(t *testing.T) {
 // one, from another file, does not count then: nor if its file was read again meanwhile, nor if all was, since the state store was lost.
 func TestWhatWasHeldItselfDoesNotCountInstead(t *testing.T) {
 	t.Parallel()
-	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).Unix()
-	entry := func(row int, minutes int64, on bool) event.Entry {
-		at := now + 60*minutes
-		return event.Entry{Employee: "1", On: on, At: at, Rank: at, Row: row}
-	}
 	duty, beaten, held := entry(2, 1, true), entry(2, 2, false), entry(2, 3, false)
 	for name, c := range map[string]struct {
 		lost     bool // the state store, before they are read again
