@@ -138,7 +138,7 @@ fuzz: ## fuzz each parser for FUZZTIME (20s)
 
 .PHONY: fmt
 fmt: $(LINT) ## format the code
-	@for m in $(MODULES); do (cd $$m && $(LINT) fmt ./...); done
+	@for m in $(MODULES); do (cd $$m && $(LINT) fmt ./... && $(LINT) run --enable-only wsl_v5 --fix ./...); done
 
 .PHONY: check
 check: check-format check-tidy vet lint deadcode cross ## everything that is checked beside the tests

@@ -23,9 +23,12 @@ func TestCommandsWorkAlike(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			long(t)
 			t.Parallel()
+
 			told := make(chan string, 10)
+
 			receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { told <- r.Header.Get("Webhook-Signature") }))
 			defer receiver.Close()
+
 			s := start(t, harness.Config{Publishers: 1, Plan: plan(11, 3), AllInOne: allInOne, Settings: map[string]string{
 				"MAPPING_MAX_REMOVAL_PERCENT": "50", // some users are taken out of AtHoc at the start
 				"NOTIFY_WEBHOOK_URL":          receiver.URL, "NOTIFY_WEBHOOK_SECRET": "whsec_" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32))),
@@ -38,6 +41,7 @@ func TestCommandsWorkAlike(t *testing.T) {
 			require.NotEmpty(t, files.Files)
 			pairs := ask[[]struct{ Employee, User string }](t, s, "mapping", "list")
 			require.NotEmpty(t, pairs)
+
 			for _, args := range [][]string{
 				{"files", "show", files.Files[0].ID}, {"worker", pairs[0].Employee}, {"worker", pairs[0].User},
 				{"mapping", "show"}, {"mapping", "refresh"}, {"journal"}, {"reconcile"}, {"reconcile", "--last"}, {"dead", "list"},
@@ -49,6 +53,7 @@ func TestCommandsWorkAlike(t *testing.T) {
 				require.NotEmpty(t, out)
 				ask[any](t, s, args...)
 			}
+
 			require.NotEmpty(t, <-told, "a notice is signed")
 			await.True(t, func() bool { // an answer that is late is missed
 				out, _ := s.Operate(t.Context(), "status") // its exit status tells that the simulator is called without TLS
@@ -69,9 +74,11 @@ func ask[T any](t *testing.T, s *harness.Stack, args ...string) T {
 // asked runs a command for a script.
 func asked[T any](t *testing.T, s *harness.Stack, args ...string) (answer T, err error) {
 	t.Helper()
+
 	out, err := s.Operate(t.Context(), append(args, "--json")...)
 	if err == nil {
 		err = json.Unmarshal([]byte(out), &answer)
 	}
+
 	return answer, err
 }

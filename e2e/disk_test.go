@@ -58,6 +58,7 @@ func wrongOKs(all []looked, from time.Time, files []audit.File, gone map[int]tim
 		if l.asked.Before(from) || !l.ok() {
 			continue
 		}
+
 		for i, f := range files {
 			left, has := gone[i]
 			if l.asked.Sub(f.Appeared) > mayBeFresh && (!has || left.After(l.told)) {
@@ -66,11 +67,13 @@ func wrongOKs(all []looked, from time.Time, files []audit.File, gone map[int]tim
 			}
 		}
 	}
+
 	return wrong
 }
 
 func TestWrongOKs(t *testing.T) {
 	t.Parallel()
+
 	at := func(seconds int) time.Time { return time.Unix(int64(seconds), 0) }
 	files := []audit.File{{Name: "a", Appeared: at(0)}, {Name: "b", Appeared: at(30)}}
 	fine, bad := judged{}, judged{Verdict: verdict.Verdict{Findings: []verdict.Finding{{Cause: verdict.CauseDisk}}}}
@@ -106,15 +109,19 @@ func watch(t *testing.T, s *harness.Stack) *watcher {
 	group.Go(func() {
 		tick := time.NewTicker(200 * time.Millisecond)
 		defer tick.Stop()
+
 		for {
 			asked := time.Now()
+
 			j, err := askStatus(ctx, s)
 			if ctx.Err() != nil {
 				return
 			}
+
 			w.mu.Lock()
 			w.all, w.errs = append(w.all, looked{asked, time.Now(), j}), append(w.errs, err)
 			w.mu.Unlock()
+
 			select {
 			case <-ctx.Done():
 			case <-tick.C:
@@ -126,6 +133,7 @@ func watch(t *testing.T, s *harness.Stack) *watcher {
 		group.Wait()
 		assert.NoError(t, errors.Join(w.errs...))
 	})
+
 	return w
 }
 
@@ -133,7 +141,9 @@ func watch(t *testing.T, s *harness.Stack) *watcher {
 func (w *watcher) since(at time.Time) []looked {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	from, _ := slices.BinarySearchFunc(w.all, at, func(l looked, at time.Time) int { return l.asked.Compare(at) })
+
 	return slices.Clone(w.all[from:])
 }
 
@@ -151,9 +161,11 @@ type fullDisk struct {
 func TestAFullDiskHeals(t *testing.T) {
 	long(t)
 	t.Parallel()
+
 	for name, inside := range map[string]bool{"bobosync run": true, "a broker of its own": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+
 			d := newFullDisk(t, inside)
 			kinds := slices.DeleteFunc(slices.Clone(diskKinds), func(k diskKind) bool { return k.inside && !inside })
 			for round := range *diskRounds {
@@ -175,9 +187,11 @@ func newFullDisk(t *testing.T, inside bool) *fullDisk {
 	require.NoError(t, d.s.Idle(idleWithin))
 	after, _, err := harness.Used(d.dir)
 	require.NoError(t, err)
+
 	d.takes = max(after, before+64<<10) - before
 	t.Logf("a booking of all %d takes %d KiB", diskStaff, d.takes>>10)
 	d.watcher = watch(t, d.s)
+
 	return d
 }
 
@@ -216,30 +230,41 @@ func (d *fullDisk) round(t *testing.T, kind diskKind) {
 	d.t = t
 	assert.Eventually(t, func() bool { return d.saysOK(time.Now().Add(-3 * time.Second)) }, namedWithin, pollInterval, "status says no OK before the round")
 	require.False(t, t.Failed(), "status says %s", d.last())
+
 	first, _ := d.waiting()
 	if kind.stopped {
 		require.NoError(t, d.program().Kill())
 	}
+
 	bytes, files := kind.leave(d)
 	require.NoError(t, harness.Leave(d.dir, bytes, files))
+
 	full := time.Now()
+
 	d.s.Note("round %s: %d bytes and %d files are left", t.Name(), bytes, files)
+
 	if kind.stopped {
 		require.NoError(t, d.program().Start())
 	}
+
 	named := d.arrive(t, kind, full)
 	require.NoError(t, harness.Leave(d.dir, diskMebibytes<<20, plenty))
+
 	if !d.inside {
 		require.NoError(t, d.program().Kill()) // as it was told, or the broker has ended
 		require.NoError(t, d.program().Start())
 	}
+
 	free := time.Now()
+
 	d.s.Note("there is room again")
+
 	var wait int
 	healed := assert.Eventually(t, func() bool { _, wait = d.waiting(); return wait == 0 }, 2*healedWithin, 50*time.Millisecond, "files wait for ever")
 	if !healed {
 		t.Logf("%d files wait; status says %s", wait, d.last())
 	}
+
 	d.judge(t, first, full, free)
 	require.NoError(t, d.s.Idle(idleWithin))
 	requireStatuses(t, d.s, d.latest)
@@ -251,21 +276,27 @@ func (d *fullDisk) round(t *testing.T, kind diskKind) {
 // disk that takes no more files may let all through.
 func (d *fullDisk) arrive(t *testing.T, kind diskKind, full time.Time) (named string) {
 	until := full.Add(heldFor + time.Duration(d.rng.Int64N(int64(heldFor))))
+
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+
 	for n := 0; ; n++ {
 		booking := 1 + d.rng.IntN(60)
 		if kind.all && n%3 == 0 {
 			booking = diskStaff
 		}
+
 		d.book(d.rng.IntN(2) == 0, d.some(booking)...)
 		<-tick.C
+
 		if named == "" {
 			named = d.named(full)
 		}
+
 		oldest, waits := d.oldest()
 		stuck := waits && time.Since(oldest) > mayBeFresh/2
 		require.False(t, named == "" && waits && time.Since(oldest) > toldWithin, "the full disk is not named; status says %s", d.last())
+
 		if time.Now().After(until) && (stuck && named != "" || !stuck && time.Since(full) > 4*heldFor) {
 			return named
 		}
@@ -281,6 +312,7 @@ func (d *fullDisk) named(full time.Time) string {
 			}
 		}
 	}
+
 	return ""
 }
 
@@ -288,6 +320,7 @@ func (d *fullDisk) named(full time.Time) string {
 func (d *fullDisk) judge(t *testing.T, first int, full, free time.Time) {
 	files, departures, err := d.s.In.Record()
 	require.NoError(t, err)
+
 	gone := map[int]time.Time{}
 	last := free
 	for _, left := range departures {
@@ -296,11 +329,14 @@ func (d *fullDisk) judge(t *testing.T, first int, full, free time.Time) {
 			last = slices.MaxFunc([]time.Time{last, left.Gone}, time.Time.Compare)
 		}
 	}
+
 	assert.LessOrEqual(t, last.Sub(free), healedWithin, "until all files were done")
 	assert.Len(t, gone, len(files)-first, "files that have gone")
+
 	for _, wrong := range wrongOKs(d.watcher.since(full), full, files[first:], gone) {
 		t.Error(wrong)
 	}
+
 	t.Logf("%d files, done after %s", len(files)-first, last.Sub(free).Round(100*time.Millisecond))
 }
 
@@ -317,11 +353,13 @@ func (d *fullDisk) oldest() (came time.Time, waits bool) {
 	for _, gone := range departures {
 		left[gone.File] = true
 	}
+
 	for i, f := range files {
 		if !left[i] {
 			return f.Appeared, true
 		}
 	}
+
 	return came, false
 }
 

@@ -43,9 +43,11 @@ const sideBySide = "5"
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+
 	if err := flag.Set("test.parallel", sideBySide); err != nil {
 		panic(err)
 	}
+
 	os.Exit(run(m))
 }
 
@@ -53,16 +55,19 @@ func run(m *testing.M) int {
 	if testing.Short() {
 		return m.Run()
 	}
+
 	dir, err := os.MkdirTemp("", "bobosync-e2e-")
 	if err == nil {
 		bin = filepath.Join(dir, "bin")
 		err = harness.Build(context.Background(), bin)
 	}
 	defer os.RemoveAll(dir)
+
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+
 	return m.Run()
 }
 
@@ -71,6 +76,7 @@ func slow(t *testing.T) {
 	if testing.Short() || longTests {
 		t.Skip("it runs the real programs, but not for minutes")
 	}
+
 	t.Parallel()
 }
 
@@ -86,6 +92,7 @@ func plan(seed uint64, files int) workload.Plan {
 	if err != nil {
 		panic(err)
 	}
+
 	return workload.New(workload.Options{
 		Seed: seed, Now: time.Now(), Zone: zone, Lifetime: harness.Lifetime, Files: files, Span: time.Duration(files) * 50 * time.Millisecond,
 	})
@@ -100,8 +107,10 @@ func workDir(t *testing.T) string {
 			t.Logf("logs and files are in %s", dir)
 			return
 		}
+
 		require.NoError(t, os.RemoveAll(dir))
 	})
+
 	return dir
 }
 
@@ -121,18 +130,22 @@ func startIn(t *testing.T, dir string, cfg harness.Config) *harness.Stack {
 	require.NoError(t, err)
 	require.NoError(t, s.Ready(readyWithin))
 	require.NoError(t, s.RemoveUsers())
+
 	return s
 }
 
 // finish waits until all is done and lets the auditor judge.
 func finish(t *testing.T, s *harness.Stack) {
 	t.Helper()
+
 	idle := s.Idle(idleWithin)
 	report, err := s.Judge()
 	require.NoError(t, err)
+
 	for _, f := range report.Findings {
 		t.Error(f)
 	}
+
 	require.NoError(t, idle)
 	require.Positive(t, report.Rows)
 	require.Positive(t, report.Sent)
@@ -141,6 +154,7 @@ func finish(t *testing.T, s *harness.Stack) {
 
 func TestFourServices(t *testing.T) {
 	slow(t)
+
 	p := plan(1, 60)
 	s := start(t, harness.Config{Publishers: 1, Plan: p})
 	require.NoError(t, s.DropAll(t.Context(), p.Files))
@@ -149,6 +163,7 @@ func TestFourServices(t *testing.T) {
 
 func TestAllInOne(t *testing.T) {
 	slow(t)
+
 	p := plan(2, 60)
 	s := start(t, harness.Config{AllInOne: true, Plan: p})
 	require.NoError(t, s.DropAll(t.Context(), p.Files))
@@ -158,9 +173,11 @@ func TestAllInOne(t *testing.T) {
 // TestKillEverything: kill -9 of all services and the broker in the middle of 100 files, twice.
 func TestKillEverything(t *testing.T) {
 	slow(t)
+
 	for _, allInOne := range []bool{false, true} {
 		t.Run(fmt.Sprintf("all in one %t", allInOne), func(t *testing.T) {
 			t.Parallel()
+
 			p := plan(3, 100)
 			s := start(t, harness.Config{Publishers: 2, AllInOne: allInOne, Plan: p})
 			for i, part := range [][]workload.File{p.Files[:40], p.Files[40:70], p.Files[70:]} {
@@ -168,8 +185,10 @@ func TestKillEverything(t *testing.T) {
 					require.NoError(t, s.KillAll())
 					require.NoError(t, s.StartAll())
 				}
+
 				require.NoError(t, s.DropAll(t.Context(), rebased(part)))
 			}
+
 			finish(t, s)
 		})
 	}
@@ -182,6 +201,7 @@ func rebased(files []workload.File) []workload.File {
 	for i := range files {
 		files[i].At -= first
 	}
+
 	return files
 }
 
@@ -189,6 +209,7 @@ func rebased(files []workload.File) []workload.File {
 // workers; everything is killed, and what the services remember is deleted.
 func TestLostStores(t *testing.T) {
 	slow(t)
+
 	for name, what := range map[string][]string{
 		"broker":     {"jetstream"},
 		"ingest":     {"data/ingest.db"},
@@ -198,6 +219,7 @@ func TestLostStores(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+
 			p := plan(4, 60)
 			s := start(t, harness.Config{Publishers: 1, Plan: p})
 			require.NoError(t, s.DropAll(t.Context(), p.Files[:25]))
@@ -228,6 +250,7 @@ func TestPrivacy(t *testing.T) {
 	s := start(t, harness.Config{Publishers: 2, Plan: p, Tap: func(data []byte) {
 		mu.Lock()
 		defer mu.Unlock()
+
 		traffic = append(traffic, data...)
 	}})
 	require.NoError(t, s.DropAll(t.Context(), p.Files))
@@ -242,14 +265,17 @@ func TestPrivacy(t *testing.T) {
 	calls := slices.Clone(traffic)
 	mu.Unlock()
 	require.NotEmpty(t, tokens)
+
 	secrets := s.Secrets
 	for _, m := range tokens {
 		secrets = append(secrets, string(m[1]))
 	}
+
 	stays := map[string]bool{}
 	for _, text := range p.Private {
 		stays[text] = true
 	}
+
 	look := func(where string, data []byte) {
 		for _, found := range private.FindAll(data, -1) {
 			if stays[string(found)] {
@@ -258,8 +284,10 @@ func TestPrivacy(t *testing.T) {
 		}
 	}
 	look("a call to AtHoc", calls)
+
 	search := func(where string, data []byte) {
 		look(where, data)
+
 		for i, secret := range secrets {
 			if strings.Contains(string(data), secret) {
 				t.Errorf("%s holds secret %d", where, i)
@@ -267,24 +295,31 @@ func TestPrivacy(t *testing.T) {
 		}
 	}
 	search("an event", events)
+
 	looked := 0
 	for _, dir := range []string{"data", "jetstream", "logs"} {
 		require.NoError(t, filepath.WalkDir(s.Path(dir), func(path string, d fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil // a broker that runs makes and removes files
 			}
+
 			if err != nil || d.IsDir() {
 				return err
 			}
+
 			data, err := os.ReadFile(path)
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil
 			}
+
 			looked++
+
 			search(path, data)
+
 			return err
 		}))
 	}
+
 	require.Greater(t, looked, 10)
 	checkLogs(t, s, p)
 }
@@ -293,22 +328,27 @@ func TestPrivacy(t *testing.T) {
 func checkLogs(t *testing.T, s *harness.Stack, p workload.Plan) {
 	paths, err := filepath.Glob(s.Path("logs", "*.log"))
 	require.NoError(t, err)
+
 	levels := map[string]int{}
 	for _, path := range paths {
 		if strings.HasSuffix(path, "harness.log") || strings.HasSuffix(path, "athocsim.log") {
 			continue
 		}
+
 		data, err := os.ReadFile(path)
 		require.NoError(t, err)
+
 		for line := range strings.Lines(string(data)) {
 			var record struct{ Level string }
 			if json.Unmarshal([]byte(line), &record) != nil {
 				continue
 			}
+
 			levels[record.Level]++
 			if record.Level == "DEBUG" {
 				continue
 			}
+
 			for _, w := range p.Workers {
 				if strings.Contains(line, `"`+w.Employee+`"`) || w.Login != "" && strings.Contains(strings.ToLower(line), strings.ToLower(w.Login)) {
 					t.Errorf("%s: a worker is named above DEBUG: %s", path, line)
@@ -316,6 +356,7 @@ func checkLogs(t *testing.T, s *harness.Stack, p workload.Plan) {
 			}
 		}
 	}
+
 	require.NotZero(t, levels["INFO"])
 	require.NotZero(t, levels["DEBUG"])
 }
@@ -323,15 +364,18 @@ func checkLogs(t *testing.T, s *harness.Stack, p workload.Plan) {
 // TestSoak makes a few of the runs of which `make soak` makes many.
 func TestSoak(t *testing.T) {
 	slow(t)
+
 	for _, seed := range []uint64{1, 2, 3, 4} {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			r := harness.Run{Seed: seed, Dir: workDir(t), Bin: bin, Publishers: 3, Guard: seed%3 == 0}
 			result, err := r.Do(t.Context())
 			t.Log(result)
+
 			for _, f := range result.Findings {
 				t.Error(f)
 			}
+
 			require.NoError(t, err)
 		})
 	}

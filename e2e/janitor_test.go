@@ -43,6 +43,7 @@ func newRoster(t *testing.T, workers, publishers int, settings map[string]string
 // newRosterIn does the same with a stack of one's own choice in a directory.
 func newRosterIn(t *testing.T, dir string, cfg harness.Config, workers int) *roster {
 	t.Helper()
+
 	vars := map[string]string{
 		"BATCH_SIZE": "1000", "ATHOC_RATE_LIMIT": "50", "ATHOC_TIMEOUT": "10s", "LOG_LEVEL": "INFO", "BATCH_WAIT": "100ms", "CLEANUP_INTERVAL": "1s",
 	}
@@ -50,6 +51,7 @@ func newRosterIn(t *testing.T, dir string, cfg harness.Config, workers int) *ros
 	cfg.Plan, cfg.Settings = staff(workers), vars
 	s := startIn(t, dir, cfg)
 	require.NoError(t, s.Idle(idleWithin))
+
 	return &roster{
 		t: t, s: s, rng: rand.New(rand.NewPCG(3, 4)), workers: workers, latest: map[string]booking{},
 		clock: time.Now().Add(-5 * time.Hour).Truncate(time.Second),
@@ -64,14 +66,17 @@ func (r *roster) some(n int) []string {
 	for _, i := range r.rng.Perm(r.workers)[:n] {
 		out = append(out, fmt.Sprintf("%05d", i))
 	}
+
 	return out
 }
 
 // book drops a file with a booking of each worker, later than all before.
 func (r *roster) book(on bool, employees ...string) {
 	r.t.Helper()
+
 	zone, err := time.LoadLocation(harness.BoboZone)
 	require.NoError(r.t, err)
+
 	r.clock = r.clock.Add(10 * time.Second)
 	at := r.clock.In(zone)
 	var text strings.Builder
@@ -79,6 +84,7 @@ func (r *roster) book(on bool, employees ...string) {
 		fmt.Fprintln(&text, boborow.New(on, e, at))
 		r.latest[e] = booking{at, on}
 	}
+
 	r.files++
 	require.NoError(r.t, r.s.In.Drop(workload.File{Name: fmt.Sprintf("booking %d.csv", r.files), Content: []byte(text.String())}))
 }
@@ -86,16 +92,20 @@ func (r *roster) book(on bool, employees ...string) {
 // edit sets the duty status of users by hand in AtHoc.
 func (r *roster) edit(at time.Time, employees ...string) {
 	r.t.Helper()
+
 	zone, err := time.LoadLocation(harness.AtHocZone)
 	require.NoError(r.t, err)
+
 	value := ""
 	if !at.IsZero() {
 		value = at.In(zone).Format(sim.DateLayout)
 	}
+
 	values := map[string]string{}
 	for _, e := range employees {
 		values[login(e)] = value
 	}
+
 	require.NoError(r.t, r.s.Sim.Edit(r.t.Context(), sim.DefaultDutyAttribute, values))
 }
 
@@ -103,6 +113,7 @@ func (r *roster) edit(at time.Time, employees ...string) {
 // them book on. They are on duty at the end, and nobody else is.
 func TestWhoBooksOnWhileStaleDutyIsClearedIsOnDuty(t *testing.T) {
 	slow(t)
+
 	const workers, booking = 2500, 500
 	r := newRoster(t, workers, 3, nil)
 	everybody := slices.Sorted(maps.Keys(allOf(workers)))
@@ -112,6 +123,7 @@ func TestWhoBooksOnWhileStaleDutyIsClearedIsOnDuty(t *testing.T) {
 			r.book(false, on...)
 			require.NoError(t, r.s.Idle(idleWithin))
 		}
+
 		on = r.some(booking)
 		r.edit(time.Now().Add(-time.Duration(25+r.rng.IntN(500))*time.Hour), everybody...)
 		// The file is taken a quarter of a second after it was dropped: that falls somewhere into a cleaning.
@@ -122,6 +134,7 @@ func TestWhoBooksOnWhileStaleDutyIsClearedIsOnDuty(t *testing.T) {
 		requireStatuses(t, r.s, r.latest)
 		require.Equal(t, booking, onDuty(t, r.s), "round %d", round)
 	}
+
 	t.Logf("%d rounds", *staleRounds)
 }
 
@@ -130,6 +143,7 @@ func allOf(workers int) map[string]bool {
 	for i := range workers {
 		out[fmt.Sprintf("%05d", i)] = true
 	}
+
 	return out
 }
 
@@ -138,12 +152,14 @@ func onDuty(t *testing.T, s *harness.Stack) int {
 	t.Helper()
 	users, err := s.Sim.Users(t.Context())
 	require.NoError(t, err)
+
 	n := 0
 	for user, attributes := range users {
 		if strings.HasPrefix(user, "worker") && attributes[sim.DefaultDutyAttribute] != "" {
 			n++
 		}
 	}
+
 	return n
 }
 
@@ -152,6 +168,7 @@ func onDuty(t *testing.T, s *harness.Stack) int {
 // to publish all.
 func TestStaleDutyIsClearedInFewCalls(t *testing.T) {
 	long(t)
+
 	const workers, needed = 2500, 3
 	for publishers, most := range map[int]int{1: needed + 1, 3: needed + 1 + 3} {
 		t.Run(fmt.Sprintf("%d publishers", publishers), func(t *testing.T) {
@@ -163,6 +180,7 @@ func TestStaleDutyIsClearedInFewCalls(t *testing.T) {
 			require.Zero(t, onDuty(t, r.s))
 			after, err := r.s.Sim.Stats(t.Context())
 			require.NoError(t, err)
+
 			calls := after.Endpoints[sim.EndpointUpdate].Calls - before.Endpoints[sim.EndpointUpdate].Calls
 			require.LessOrEqual(t, calls, most)
 			t.Logf("%d users cleared in %d calls", workers, calls)
@@ -178,6 +196,7 @@ func TestReconcile(t *testing.T) {
 	everybody := r.some(40)
 	r.book(true, everybody...)
 	require.NoError(t, r.s.Idle(idleWithin))
+
 	byHand, newer := everybody[:3], everybody[3]
 	r.edit(time.Time{}, byHand[0])
 	r.edit(time.Now().Add(-2*time.Hour), byHand[1], byHand[2])
@@ -193,10 +212,12 @@ func TestReconcile(t *testing.T) {
 			Users   []struct{ Employee, Why string }
 		}
 		require.NoError(t, json.Unmarshal([]byte(out), &answer), out)
+
 		users = map[string]string{}
 		for _, u := range answer.Users {
 			users[u.Employee] = u.Why
 		}
+
 		return users, answer.Applied
 	}
 	require.Eventually(t, func() bool { // what was confirmed just now is not judged
@@ -205,10 +226,12 @@ func TestReconcile(t *testing.T) {
 		return slices.Equal(slices.Sorted(maps.Keys(found)), slices.Sorted(slices.Values(byHand)))
 	}, idleWithin, time.Second)
 	require.NoError(t, r.s.Idle(idleWithin))
+
 	_, applied := report("--apply")
 	require.Equal(t, len(byHand), applied)
 	require.NoError(t, r.s.Idle(idleWithin))
 	requireStatuses(t, r.s, r.latest)
+
 	found, _ := report()
 	require.Empty(t, found)
 }

@@ -18,12 +18,15 @@ import (
 // one, so that each works with the others of before and of today.
 func TestRollingUpgrade(t *testing.T) {
 	long(t)
+
 	old := t.TempDir()
 	err := harness.Checkout(t.Context(), "8e1707d", old)
 	if errors.Is(err, harness.ErrNoHistory) {
 		t.Skip(err)
 	}
+
 	require.NoError(t, err)
+
 	services := []string{"ingest", "resolver", "publisher", "janitor"}
 	for _, service := range services {
 		build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(old, "bin", service), "./cmd/"+service)
@@ -41,25 +44,31 @@ func TestRollingUpgrade(t *testing.T) {
 			mixed, p := t.TempDir(), plan(8, each*(len(order)+1))
 			programs, err := os.ReadDir(bin)
 			require.NoError(t, err)
+
 			for _, program := range programs {
 				install(t, filepath.Join(bin, program.Name()), mixed)
 			}
+
 			for _, service := range order {
 				install(t, filepath.Join(old, "bin", service), mixed)
 			}
+
 			s := start(t, harness.Config{Bin: mixed, Publishers: 2, Plan: p})
 			for i, service := range order {
 				require.NoError(t, s.DropAll(t.Context(), p.Files[i*each:(i+1)*each]))
 				install(t, filepath.Join(bin, service), mixed)
+
 				replaced := []string{service}
 				if service == "publisher" {
 					replaced = s.Publishers()
 				}
+
 				for _, name := range replaced {
 					require.NoError(t, s.Process(name).Stop())
 					require.NoError(t, s.Process(name).Start())
 				}
 			}
+
 			require.NoError(t, s.DropAll(t.Context(), p.Files[len(order)*each:]))
 			finish(t, s)
 		})
@@ -69,6 +78,7 @@ func TestRollingUpgrade(t *testing.T) {
 // install has a directory lead to a program, and no more to that of the same name that was there.
 func install(t *testing.T, program, dir string) {
 	t.Helper()
+
 	link := filepath.Join(dir, filepath.Base(program))
 	require.NoError(t, os.RemoveAll(link))
 	require.NoError(t, os.Symlink(program, link))

@@ -31,6 +31,7 @@ func staff(n int) workload.Plan {
 			Employee: fmt.Sprintf("%05d", i), Login: fmt.Sprintf("worker%05d@example.org", i),
 		})
 	}
+
 	return p
 }
 
@@ -40,16 +41,19 @@ func bookings(rng *rand.Rand, name string, rows, workers int, age span, latest m
 	if err != nil {
 		panic(err)
 	}
+
 	var text strings.Builder
 	now := time.Now().In(zone).Truncate(time.Second)
 	for range rows {
 		employee := fmt.Sprintf("%05d", rng.IntN(workers))
 		b := booking{now.Add(-time.Duration(rng.Int64N(int64(age.most-age.least))) - age.least).Truncate(time.Second), rng.IntN(2) == 0}
 		fmt.Fprintln(&text, boborow.New(b.on, employee, b.at))
+
 		if !b.at.Before(latest[employee].at) { // at the same second the row that is read later wins
 			latest[employee] = b
 		}
 	}
+
 	return workload.File{Name: name, Content: []byte(text.String())}
 }
 
@@ -66,22 +70,26 @@ type booking struct {
 // requireStatuses compares AtHoc's end state with the latest bookings.
 func requireStatuses(t *testing.T, s *harness.Stack, latest map[string]booking) {
 	t.Helper()
+
 	zone, err := time.LoadLocation(harness.AtHocZone)
 	require.NoError(t, err)
 	users, err := s.Sim.Users(t.Context())
 	require.NoError(t, err)
+
 	wrong := 0
 	for employee, b := range latest {
 		want := ""
 		if b.on {
 			want = b.at.In(zone).Format(sim.DateLayout)
 		}
+
 		if got := users["worker"+employee+"@example.org"][sim.DefaultDutyAttribute]; got != want {
 			if wrong++; wrong < 5 {
 				t.Errorf("worker %s is %q, wanted %q", employee, got, want)
 			}
 		}
 	}
+
 	require.Zero(t, wrong, "of %d workers", len(latest))
 }
 
@@ -89,21 +97,29 @@ func requireStatuses(t *testing.T, s *harness.Stack, latest map[string]booking) 
 // says that the resolver has read all entries.
 func updatesWaiting(t *testing.T, s *harness.Stack) (waiting uint64, table jetstream.StreamState, read bool) {
 	t.Helper()
+
 	conn, err := nats.Connect(s.BrokerURL())
 	require.NoError(t, err)
+
 	defer conn.Close()
+
 	js, err := jetstream.New(conn)
 	require.NoError(t, err)
 	entries, err := js.Consumer(t.Context(), "ENTRIES", "resolver")
 	require.NoError(t, err)
+
 	for partition := range 8 {
 		c, err := js.Consumer(t.Context(), "UPDATES", fmt.Sprintf("publisher-%d", partition))
 		require.NoError(t, err)
+
 		waiting += c.CachedInfo().NumPending + uint64(c.CachedInfo().NumAckPending)
 	}
+
 	updates, err := js.Stream(t.Context(), "UPDATES")
 	require.NoError(t, err)
+
 	info := entries.CachedInfo()
+
 	return waiting, updates.CachedInfo().State, info.NumPending == 0 && info.NumAckPending == 0
 }
 
@@ -111,9 +127,11 @@ func updatesWaiting(t *testing.T, s *harness.Stack) (waiting uint64, table jetst
 // is published, the publishers' memory stays flat, AtHoc gets one probe at a time; afterwards each user is sent once.
 func TestOutageCostsNothingButTime(t *testing.T) {
 	long(t)
+
 	if runtime.GOOS != "linux" {
 		t.Skip("it reads /proc")
 	}
+
 	const workers, files, rows, batch, publishers = 20_000, 10, 50_000, 1000, 3
 	s := start(t, harness.Config{Publishers: publishers, Plan: staff(workers), Settings: map[string]string{
 		"BATCH_SIZE": fmt.Sprint(batch), "ATHOC_RATE_LIMIT": "20", "ATHOC_TIMEOUT": "10s", "LOG_LEVEL": "INFO", "BATCH_WAIT": "100ms",
@@ -127,11 +145,13 @@ func TestOutageCostsNothingButTime(t *testing.T) {
 	require.NotZero(t, outage)
 
 	began := time.Now()
+
 	rng := rand.New(rand.NewPCG(1, 2))
 	latest := map[string]booking{}
 	for i := range files {
 		require.NoError(t, s.In.Drop(bookings(rng, fmt.Sprintf("part %d.csv", i), rows, workers, today, latest)))
 	}
+
 	var waiting, last uint64
 	var table jetstream.StreamState
 	since := time.Now()
@@ -140,6 +160,7 @@ func TestOutageCostsNothingButTime(t *testing.T) {
 		if waiting, table, read = updatesWaiting(t, s); !read || table.LastSeq != last {
 			last, since = table.LastSeq, time.Now()
 		}
+
 		return waiting >= batch && time.Since(since) > 2*time.Second
 	}, 3*time.Minute, "all rows are read, and what the next call carries is published")
 	// A probe takes some out of what waits, and an update that was replaced while a publisher had it for one is counted once more
@@ -147,8 +168,10 @@ func TestOutageCostsNothingButTime(t *testing.T) {
 	require.LessOrEqual(t, waiting, uint64(5*batch), "the rest stays with the resolver")
 	during, err := s.Sim.Stats(t.Context())
 	require.NoError(t, err)
+
 	probes := during.Endpoints[sim.EndpointUpdate].Calls - before.Endpoints[sim.EndpointUpdate].Calls
 	require.LessOrEqual(t, probes, 10+int(time.Since(began).Seconds()), "a probe at a time, ever more rarely")
+
 	names, err := s.In.Names()
 	require.NoError(t, err)
 	require.Len(t, names, files, "no file is let go of")
@@ -156,29 +179,37 @@ func TestOutageCostsNothingButTime(t *testing.T) {
 	require.NoError(t, s.Sim.Calm(t.Context()))
 	require.NoError(t, s.Idle(3*time.Minute))
 	requireStatuses(t, s, latest)
+
 	calls, users := 0, 0
 	log, err := sim.ReadCallLog(s.Path("calls.jsonl"))
 	require.NoError(t, err)
+
 	sent := map[string]int{}
 	for _, c := range log {
 		if c.Endpoint != sim.EndpointUpdate || c.Status != 200 || c.Arrived < began.UnixNano() {
 			continue
 		}
+
 		calls++
+
 		for _, u := range c.Users {
 			sent[u.LoginID]++
 			users++
 		}
 	}
+
 	var memory []string
 	for _, name := range append(s.Publishers(), harness.Ingest, harness.Resolver) {
 		peak, err := s.Process(name).PeakMemory()
 		require.NoError(t, err)
+
 		if strings.HasPrefix(name, "publisher-") { // the others' memory is for make bench to tell
 			require.Less(t, peak, int64(100<<20), name)
 		}
+
 		memory = append(memory, fmt.Sprintf("%s %d MiB", name, peak>>20))
 	}
+
 	t.Logf("%d rows of %d workers in an outage: backlog %d updates, %d probes; then %d calls with %d users; peak memory %s",
 		files*rows, workers, table.Msgs, probes, calls, users, strings.Join(memory, ", "))
 	require.Len(t, sent, len(latest))
@@ -199,16 +230,20 @@ func TestMorePublishersSendMore(t *testing.T) {
 	require.NoError(t, s.Idle(idleWithin))
 	// A busy machine must be little beside it.
 	require.NoError(t, s.Sim.Set(t.Context(), map[string]any{"latency": map[string]any{"fixed": "700ms"}}))
+
 	latest := map[string]booking{}
 	rng := rand.New(rand.NewPCG(3, 4))
 	age := span{8 * time.Hour, 10 * time.Hour}
 	rate := func(name string) float64 {
 		began := time.Now()
+
 		require.NoError(t, s.In.Drop(bookings(rng, name, 4*workers, workers, age, latest)))
 		age.least, age.most = age.least-2*time.Hour, age.least // or there would be little to send the next time
+
 		require.NoError(t, s.Idle(3*time.Minute))
 		log, err := sim.ReadCallLog(s.Path("calls.jsonl"))
 		require.NoError(t, err)
+
 		var first, last int64
 		users := 0
 		for _, c := range log {
@@ -216,25 +251,32 @@ func TestMorePublishersSendMore(t *testing.T) {
 				if first == 0 {
 					first = c.Arrived
 				}
+
 				last = max(last, c.Finished)
 				users += len(c.Users)
 			}
 		}
+
 		return float64(users) / time.Duration(last-first).Seconds()
 	}
 	one := rate("one.csv")
+
 	for range 3 {
 		_, err := s.AddPublisher()
 		require.NoError(t, err)
 	}
+
 	require.NoError(t, s.Ready(readyWithin))
+
 	var four float64
 	for try := 1; four < 3*one && try <= 3; try++ { // whatever else runs on the machine slows a measurement down, never up
 		four = max(four, rate(fmt.Sprintf("four %d.csv", try)))
 	}
+
 	requireStatuses(t, s, latest)
 	stats, err := s.Sim.Stats(t.Context())
 	require.NoError(t, err)
+
 	tokens := stats.Endpoints[sim.EndpointToken].Calls
 	t.Logf("one publisher %.0f users a second, four %.0f: %.1f times as many; %d token calls", one, four, four/one, tokens)
 	require.GreaterOrEqual(t, four/one, 3.0)
@@ -252,6 +294,7 @@ func TestTakeOver(t *testing.T) {
 	require.NoError(t, s.Idle(idleWithin))
 	_, err := s.Sim.Fault(t.Context(), sim.Fault{Kind: sim.FaultHang, Scope: []string{sim.EndpointUpdate}, Calls: 1})
 	require.NoError(t, err)
+
 	latest := map[string]booking{}
 	rng := rand.New(rand.NewPCG(5, 6))
 	require.NoError(t, s.In.Drop(bookings(rng, "held.csv", 1, 1, today, latest))) // one worker: one lane is held
@@ -259,7 +302,9 @@ func TestTakeOver(t *testing.T) {
 		st, err := s.Sim.Stats(t.Context())
 		return err == nil && st.Endpoints[sim.EndpointUpdate].InFlight > 0 // the janitor calls too
 	}, readyWithin)
+
 	killed := time.Now()
+
 	require.NoError(t, s.RemovePublisher(s.Publishers()[0], true))
 	_, err = s.AddPublisher()
 	require.NoError(t, err)
@@ -269,11 +314,13 @@ func TestTakeOver(t *testing.T) {
 
 	log, err := sim.ReadCallLog(s.Path("calls.jsonl"))
 	require.NoError(t, err)
+
 	var held, others time.Duration
 	for _, c := range log {
 		if c.Endpoint != sim.EndpointUpdate || c.Status != 200 || c.Arrived < killed.UnixNano() {
 			continue
 		}
+
 		after := time.Unix(0, c.Arrived).Sub(killed)
 		for _, u := range c.Users {
 			switch {
@@ -284,6 +331,7 @@ func TestTakeOver(t *testing.T) {
 			}
 		}
 	}
+
 	t.Logf("the user in the call was sent by another publisher %s after the kill, others %s after it", held.Round(time.Millisecond), others.Round(time.Millisecond))
 	require.NotZero(t, held)
 	require.Less(t, held, timeout+5*time.Second)
@@ -299,15 +347,18 @@ func spokenOf(p workload.Plan) []string {
 			logins = append(logins, w.Login)
 		}
 	}
+
 	return logins
 }
 
 // TestReplayAfterAtHocLostEverything: AtHoc forgets all statuses; a replay restores each of them, while new files come in.
 func TestReplayAfterAtHocLostEverything(t *testing.T) {
 	slow(t)
+
 	for _, allInOne := range []bool{false, true} {
 		t.Run(fmt.Sprintf("all in one %t", allInOne), func(t *testing.T) {
 			t.Parallel()
+
 			p := plan(6, 60)
 			s := start(t, harness.Config{Publishers: 3, AllInOne: allInOne, Plan: p})
 			require.NoError(t, s.DropAll(t.Context(), p.Files[:40]))

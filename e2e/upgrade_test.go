@@ -52,12 +52,14 @@ func numbers(from, to int) []string {
 	for i := from; i < to; i++ {
 		out = append(out, fmt.Sprintf("%05d", i))
 	}
+
 	return out
 }
 
 // TestUpgrade: what waits in the stores of commit 8e1707d comes to the right end with the programs of today.
 func TestUpgrade(t *testing.T) {
 	slow(t)
+
 	for _, allInOne := range []bool{false, true} {
 		t.Run(fmt.Sprintf("all in one %t", allInOne), func(t *testing.T) {
 			t.Parallel()
@@ -66,23 +68,28 @@ func TestUpgrade(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, harness.MakeYoung(filepath.Join(dir, "jetstream")))
 			require.NoError(t, harness.MakeYoung(filepath.Join(dir, "data", "jetstream")))
+
 			for _, employee := range unmapped { // they are in AtHoc now
 				user := audit.User{Login: login(employee), Collar: employee, Attributes: map[string]string{
 					sim.DefaultCollar: employee, sim.DefaultDutyAttribute: "",
 				}}
 				past.Users, past.Final[user.Login] = append(past.Users, user), user.Attributes
 			}
+
 			for i, u := range past.Users {
 				past.Users[i].Removed = slices.Contains(left, u.Collar)
 			}
+
 			s := startIn(t, dir, harness.Config{Publishers: 2, AllInOne: allInOne, Past: past, Settings: upgradeSettings})
 			requeueAll(t, s)
 			approve(t, s)
+
 			for i, u := range past.Users {
 				if slices.Contains(unmapped, u.Collar) {
 					past.Users[i].Mapped = time.Now()
 				}
 			}
+
 			finish(t, s)
 			replays := ask[[]struct{ Stopped bool }](t, s, "replay", "list")
 			require.Len(t, replays, 1)
@@ -129,6 +136,7 @@ func TestRecordUpgrade(t *testing.T) {
 	if *recordWith == "" {
 		t.Skip("it makes test data: see docs/testing.md")
 	}
+
 	for _, allInOne := range []bool{false, true} {
 		t.Run(fmt.Sprintf("all in one %t", allInOne), func(t *testing.T) {
 			p := staff(2500)
@@ -140,6 +148,7 @@ func TestRecordUpgrade(t *testing.T) {
 					p.Workers[i].Role = workload.Removed
 				}
 			}
+
 			s, err := harness.Start(t.Context(), harness.Config{
 				Dir: workDir(t), Bin: *recordWith, Publishers: 2, AllInOne: allInOne, Plan: p, Settings: upgradeSettings,
 			})
@@ -184,14 +193,18 @@ func (r *recorder) record(allInOne bool) {
 	_, err = s.Operate(t.Context(), "replay", "stop", replays[0].ID)
 	require.NoError(t, err)
 	r.book(false, ordinary[:8]...)
+
 	if !allInOne {
 		r.leaveUnread()
 	}
+
 	s.RefuseAtHoc(false)
 	r.until("all are sent but the stubborn", func() bool { return r.off(ordinary[3:8]) })
+
 	if !allInOne {
 		r.until("outcomes wait", func() bool { return r.waits("ACKS") > 0 })
 	}
+
 	require.NoError(t, s.KillAll())
 	r.book(true, slices.Concat(ordinary[1:2], ordinary[7:12], unmapped[:1])...) // nobody has read this file
 }
@@ -222,16 +235,21 @@ func (r *recorder) off(employees []string) bool {
 func (r *recorder) waits(stream string) (most uint64) {
 	conn, err := nats.Connect(r.s.BrokerURL())
 	require.NoError(r.t, err)
+
 	defer conn.Close()
+
 	js, err := jetstream.New(conn)
 	require.NoError(r.t, err)
 	st, err := js.Stream(r.t.Context(), stream)
 	require.NoError(r.t, err)
+
 	consumers := st.ListConsumers(r.t.Context())
 	for c := range consumers.Info() {
 		most = max(most, c.NumPending+uint64(c.NumAckPending))
 	}
+
 	require.NoError(r.t, consumers.Err())
+
 	return most
 }
 
@@ -240,5 +258,6 @@ func logins(employees []string) []string {
 	for _, e := range employees {
 		out = append(out, login(e))
 	}
+
 	return out
 }

@@ -33,6 +33,7 @@ func scenes() []scene {
 
 func processScenes() []scene {
 	const warning, problem = verdict.Warning, verdict.Problem
+
 	return []scene{
 		{fault: "ingest is killed", soak: []string{"kill ingest", "stop ingest"}, cause: "no_ingest", level: problem, short: true},
 		{fault: "ingest is frozen", soak: []string{"freeze ingest"}, cause: "no_ingest", level: problem},
@@ -89,6 +90,7 @@ func lost(name string) func(*testing.T, *harness.Stack) {
 
 func brokerScenes() []scene {
 	const warning, problem = verdict.Warning, verdict.Problem
+
 	return []scene{
 		{fault: "the broker is killed", soak: []string{"kill broker", "stop broker"}, cause: verdict.CauseBroker, level: problem, short: true},
 		{fault: "the broker is frozen", soak: []string{"freeze broker"}, cause: verdict.CauseBroker, level: problem},
@@ -100,6 +102,7 @@ func brokerScenes() []scene {
 			path := s.Path("data", "broker.url")
 			address, err := os.ReadFile(path)
 			require.NoError(t, err)
+
 			_, place, _ := strings.Cut(string(address), "@")
 			require.NoError(t, os.WriteFile(path, []byte("nats://wrong@"+place), 0o600))
 		}},
@@ -138,6 +141,7 @@ func brokerScenes() []scene {
 // fillEntries ends the resolver, and drops more than there is room for.
 func fillEntries(t *testing.T, s *harness.Stack) {
 	end(t, s, harness.Resolver)
+
 	for i := range 40 {
 		drop(t, s, fmt.Sprintf("much %d.csv", i), slices.Repeat(shift(staffed, true, 200-i), 20)...)
 	}
@@ -152,10 +156,12 @@ func put(t *testing.T, s *harness.Stack, key string, value []byte) {
 
 func bucket(t *testing.T, s *harness.Stack) jetstream.KeyValue {
 	t.Helper()
+
 	js, err := s.Broker()
 	require.NoError(t, err)
 	kv, err := js.KeyValue(t.Context(), topology.BucketState)
 	require.NoError(t, err)
+
 	return kv
 }
 
@@ -180,6 +186,7 @@ func athocScenes() []scene {
 		return scene{fault: fault, soak: soak, cause: verdict.CauseAtHocDown, level: problem}
 	}
 	only := func(n int) []string { return []string{fmt.Sprintf("worker%05d@example.org", n)} }
+
 	all := []scene{
 		{fault: "AtHoc's machine restarts", soak: []string{"kill athocsim"}, play: lost("kill athocsim")},
 		down("AtHoc is frozen", "freeze athocsim"),
@@ -254,11 +261,13 @@ func athocScenes() []scene {
 	for i := range all {
 		all[i].busy = !all[i].cold && !all[i].quiet
 	}
+
 	return all
 }
 
 func orderScenes() []scene {
 	const warning = verdict.Warning
+
 	return []scene{
 		{fault: "an operator has paused sending", soak: []string{"pause by operator"}, cause: verdict.CausePaused, level: warning, play: func(t *testing.T, s *harness.Stack) {
 			operate(t, s, "pause", "--for", "1h", "--reason", "a test")
@@ -291,6 +300,7 @@ func everybodyGoes(t *testing.T, s *harness.Stack) {
 
 func mappingScenes() []scene {
 	const warning, problem = verdict.Warning, verdict.Problem
+
 	return []scene{
 		{fault: "there never was a mapping", cold: true, quiet: true, cause: verdict.CauseNoMapping, level: problem, settings: map[string]string{"SYNC_MAPPINGS": "false"}},
 		{fault: "half of AtHoc's users are gone", cause: verdict.CauseMappingHeld, level: warning, play: func(t *testing.T, s *harness.Stack) {
@@ -298,6 +308,7 @@ func mappingScenes() []scene {
 			for i := range staffed / 2 {
 				logins = append(logins, fmt.Sprintf("worker%05d@example.org", i))
 			}
+
 			require.NoError(t, s.Sim.Remove(t.Context(), logins...))
 			_, _ = s.Operate(t.Context(), "mapping", "refresh") // it says that it is held back
 		}},
@@ -321,6 +332,7 @@ func older(t *testing.T, s *harness.Stack, key, form string) {
 	t.Helper()
 	entry, err := bucket(t, s).Get(t.Context(), key)
 	require.NoError(t, err)
+
 	then := fmt.Sprintf(`"$1":%q`, time.Now().Add(-50*time.Hour).UTC().Format(time.RFC3339Nano))
 	put(t, s, key, regexp.MustCompile(form).ReplaceAll(entry.Value(), []byte(then)))
 }
@@ -331,6 +343,7 @@ func changed(rows []string, from, to string) []string {
 	for i := range rows {
 		rows[i] = strings.ReplaceAll(rows[i], from, to)
 	}
+
 	return rows
 }
 
@@ -346,6 +359,7 @@ func fileScenes() []scene {
 	}
 	semicolons := file("a file has semicolons instead of commas", verdict.CauseNoGoodRow, func() []string { return changed(shift(15, true, 60), ",", ";") })
 	semicolons.short = true
+
 	return []scene{
 		semicolons,
 		file("most rows of a file cannot be used", verdict.CauseManyRejected, func() []string {
@@ -373,6 +387,7 @@ func fileScenes() []scene {
 			out, err := os.Create(below(s, "growing.csv"))
 			require.NoError(t, err)
 			t.Cleanup(func() { _ = out.Close() })
+
 			go func() {
 				for row := shift(1, true, 60)[0]; ; time.Sleep(50 * time.Millisecond) {
 					if _, err := fmt.Fprintln(out, row); err != nil {
@@ -402,6 +417,7 @@ func away(name string) func(*testing.T, *harness.Stack) {
 
 func feedScenes() []scene {
 	const warning = verdict.Warning
+
 	return []scene{
 		{fault: "no file comes", quiet: true, cause: verdict.CauseSilent, level: warning, flags: []string{"--silent-after", "5s"}, play: func(*testing.T, *harness.Stack) {}},
 		{fault: "far fewer rows come than usual", cause: verdict.CauseThin, level: warning, play: func(t *testing.T, s *harness.Stack) {
@@ -419,9 +435,12 @@ func usually(t *testing.T, s *harness.Stack, rows int64, thin func(begin int64) 
 	t.Helper()
 	end(t, s, harness.Ingest)
 	require.NoError(t, s.Delete("data/ingest.db"))
+
 	zone, err := time.LoadLocation(harness.BoboZone)
 	require.NoError(t, err)
+
 	now := time.Now().In(zone)
+
 	hour := now.Add(-time.Duration(now.Minute())*time.Minute - time.Duration(now.Second())*time.Second).Truncate(time.Second)
 	hours := map[int64][3]int64{}
 	for i := range int64(9 * 7 * 24) {
@@ -431,6 +450,7 @@ func usually(t *testing.T, s *harness.Stack, rows int64, thin func(begin int64) 
 			hours[begin] = [3]int64{1, 1, 600}
 		}
 	}
+
 	data, err := json.Marshal(map[string]any{"since": now.Add(-9 * 7 * 24 * time.Hour), "last": now.Add(-time.Minute), "hours": hours})
 	require.NoError(t, err)
 	put(t, s, topology.FeedKey("default"), data)
@@ -439,6 +459,7 @@ func usually(t *testing.T, s *harness.Stack, rows int64, thin func(begin int64) 
 
 func diskScenes() []scene {
 	const problem = verdict.Problem
+
 	return []scene{
 		{fault: "the disk of DATA_DIRECTORY is full, with the broker inside", root: true, allInOne: true, cause: verdict.CauseDisk, level: problem,
 			prepare: func(t *testing.T, dir string, _ map[string]string) { small(t, filepath.Join(dir, "data"), 150) },

@@ -86,6 +86,7 @@ func (j judged) find(cause string, level verdict.Level) (verdict.Finding, bool) 
 	if at < 0 {
 		return verdict.Finding{}, false
 	}
+
 	return j.Findings[at], true
 }
 
@@ -99,6 +100,7 @@ func (j judged) String() string {
 	for _, f := range j.Findings {
 		words = append(words, fmt.Sprintf("%v %s: %s", f.Level, f.Cause, f.Text))
 	}
+
 	return strings.Join(words, "\n  ")
 }
 
@@ -118,12 +120,15 @@ func askStatus(ctx context.Context, s *harness.Stack, flags ...string) (j judged
 	} else if err != nil {
 		return j, err
 	}
+
 	if err := json.Unmarshal([]byte(out), &j); err != nil {
 		return j, fmt.Errorf("read what status says: %w: %s", err, out)
 	}
+
 	if int(j.Level) != j.exit {
 		return j, fmt.Errorf("the exit status is %d, and not the level: %s", j.exit, out)
 	}
+
 	return j, nil
 }
 
@@ -134,6 +139,7 @@ func TestVerdicts(t *testing.T) {
 		long(t)
 		t.Parallel()
 	}
+
 	var mu sync.Mutex
 	rows := map[string]string{}
 	t.Run("scenes", func(t *testing.T) {
@@ -141,26 +147,34 @@ func TestVerdicts(t *testing.T) {
 			if !sc.short && !*allVerdicts {
 				continue
 			}
+
 			t.Run(sc.fault, func(t *testing.T) {
 				t.Parallel()
+
 				if sc.root && os.Getuid() != 0 {
 					t.Skip("skipped: only root can mount a small file system to fill it")
 				}
+
 				row := sc.show(t)
+
 				mu.Lock()
 				defer mu.Unlock()
+
 				rows[sc.fault] = row
 			})
 		}
 	})
+
 	if t.Failed() {
 		return
 	}
+
 	before := tableOfFaults(t)
 	if *updateRunbook {
 		writeTable(t, before, rows)
 		return
 	}
+
 	for fault, row := range rows {
 		require.Equal(t, before[fault], row, "the runbook's table is generated: make test-verdicts VERDICTS=-update-runbook")
 	}
@@ -170,10 +184,12 @@ func TestVerdicts(t *testing.T) {
 func (sc scene) show(t *testing.T) string {
 	settings := map[string]string{"LATE_AFTER": "20s"}
 	maps.Copy(settings, sc.settings)
+
 	cfg := harness.Config{Dir: workDir(t), Bin: bin, Plan: staff(staffed), AllInOne: sc.allInOne, Settings: settings, SyncLazily: true}
 	if sc.prepare != nil {
 		sc.prepare(t, cfg.Dir, settings)
 	}
+
 	s, err := harness.Start(t.Context(), cfg)
 	t.Cleanup(func() {
 		if s != nil {
@@ -181,37 +197,46 @@ func (sc scene) show(t *testing.T) string {
 		}
 	})
 	require.NoError(t, err)
+
 	page := func() string { return "" }
 	if sc.inConsole() {
 		page = addConsole(t, s)
 	}
+
 	if !sc.cold {
 		require.NoError(t, s.Ready(readyWithin))
 		require.NoError(t, s.Idle(idleWithin))
+
 		before := status(t, s, nil)
 		if sc.cause != "" {
 			_, already := before.find(sc.cause, sc.level)
 			require.False(t, already, "before the fault: %s", before)
 		}
 	}
+
 	switch {
 	case sc.play != nil:
 		sc.play(t, s)
 	case len(sc.soak) > 0:
 		over, err := s.Begin(t.Context(), sc.soak[0], 2*namedWithin)
 		require.NoError(t, err)
+
 		defer runtime.KeepAlive(over) // a file that it holds would be closed, and its lease be gone
 	}
+
 	if sc.busy {
 		drop(t, s, "busy.csv", shift(staffed, true, 90)...)
 	}
+
 	found := sc.await(t, s)
 	if sc.cause == "" {
 		return fmt.Sprintf("| %s | goes on by itself | |", sc.fault)
 	}
+
 	if sc.inConsole() {
 		require.Eventually(t, func() bool { return strings.Contains(page(), `data-cause="`+sc.cause+`"`) }, namedWithin/2, pollInterval, "the console's first page says it, too")
 	}
+
 	return fmt.Sprintf("| %s | %v `%s` | %s |", sc.fault, sc.level, sc.cause, steady(found.Do))
 }
 
@@ -222,33 +247,42 @@ func (sc scene) inConsole() bool { return len(sc.flags) == 0 && !sc.allInOne && 
 // addConsole starts a console and returns its first page as an operator sees it, empty if it is not to be had.
 func addConsole(t *testing.T, s *harness.Stack) (page func() string) {
 	t.Helper()
+
 	port, err := freeport.Find()
 	require.NoError(t, err)
 	const name, password = "olga", "correct horse battery"
 	hash, err := consolelogin.Hash(password)
 	require.NoError(t, err)
+
 	users := s.Path("console-users")
 	require.NoError(t, os.WriteFile(users, []byte(consolelogin.Line(name, "operator", hash)+"\n"), 0o600))
+
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	_, err = s.AddConsole(map[string]string{"CONSOLE_ADDR": addr, "CONSOLE_AUTH": "file", "CONSOLE_USERS_FILE": users})
 	require.NoError(t, err)
 	jar, err := cookiejar.New(nil)
 	require.NoError(t, err)
+
 	client := http.Client{Jar: jar, Timeout: 10 * time.Second}
+
 	return func() string {
 		res, err := client.Get("http://" + addr + "/")
 		if err == nil && res.Request.URL.Path != "/" { // nobody has logged in yet
 			_ = res.Body.Close()
 			res, err = client.PostForm("http://"+addr+"/login", url.Values{"name": {name}, "password": {password}})
 		}
+
 		if err != nil {
 			return ""
 		}
+
 		defer res.Body.Close()
+
 		body, err := io.ReadAll(res.Body)
 		if err != nil {
 			return ""
 		}
+
 		return string(body)
 	}
 }
@@ -262,24 +296,30 @@ func (sc scene) await(t *testing.T, s *harness.Stack) (found verdict.Finding) {
 		if !sc.quiet {
 			next, err := s.Book()
 			require.NoError(t, err)
+
 			if shown == nil {
 				shown = next
 			}
 		}
+
 		last = status(t, s, sc.flags)
 		if sc.cause != "" {
 			if found, ok := last.find(sc.cause, sc.level); ok {
 				t.Logf("%s after %s: %s", sc.fault, time.Since(began).Round(time.Second), last)
 				return found
 			}
+
 			continue
 		}
+
 		if is, err := shown(); err == nil && is && last.ok() {
 			t.Logf("%s: OK after %s", sc.fault, time.Since(began).Round(time.Second))
 			return found
 		}
 	}
+
 	require.Fail(t, "not within two minutes", "%s; status says\n  %s", cmp.Or(sc.cause, "OK"), last)
+
 	return found
 }
 
@@ -295,6 +335,7 @@ func steady(do string) string {
 	} {
 		do = regexp.MustCompile(form).ReplaceAllString(do, stands)
 	}
+
 	return strings.ReplaceAll(do, "|", `\|`)
 }
 
@@ -306,12 +347,15 @@ const (
 // tableOfFaults returns the rows of the runbook's table by fault.
 func tableOfFaults(t *testing.T) map[string]string {
 	t.Helper()
+
 	page, err := os.ReadFile(runbook)
 	require.NoError(t, err)
+
 	_, after, found := strings.Cut(string(page), tableBegins)
 	require.True(t, found, "the runbook has a table of faults")
 	table, _, found := strings.Cut(after, tableEnds)
 	require.True(t, found)
+
 	rows := map[string]string{}
 	for row := range strings.Lines(table) {
 		row = strings.TrimSpace(row)
@@ -319,20 +363,24 @@ func tableOfFaults(t *testing.T) map[string]string {
 		require.NotContains(t, rows, fault, "a fault has one row")
 		rows[fault] = row
 	}
+
 	return rows
 }
 
 // writeTable puts the rows into the runbook, in the order of the scenes. A scene that was not played keeps its row.
 func writeTable(t *testing.T, rows, played map[string]string) {
 	t.Helper()
+
 	page, err := os.ReadFile(runbook)
 	require.NoError(t, err)
+
 	var table strings.Builder
 	for _, sc := range scenes() {
 		if row := cmp.Or(played[sc.fault], rows[sc.fault]); row != "" {
 			table.WriteString(row + "\n")
 		}
 	}
+
 	before, after, _ := strings.Cut(string(page), tableBegins)
 	_, after, _ = strings.Cut(after, tableEnds)
 	require.NoError(t, os.WriteFile(runbook, []byte(before+tableBegins+table.String()+tableEnds+after), 0o644))
@@ -342,6 +390,7 @@ func writeTable(t *testing.T, rows, played map[string]string) {
 // each cause that status knows.
 func TestTheRunbookHasEveryFault(t *testing.T) {
 	t.Parallel()
+
 	rows := tableOfFaults(t)
 	soak, causes := map[string]bool{}, map[string]bool{}
 	for _, sc := range scenes() {
@@ -349,20 +398,26 @@ func TestTheRunbookHasEveryFault(t *testing.T) {
 		if sc.cause != "" {
 			what = fmt.Sprintf("%v `%s`", sc.level, sc.cause)
 		}
+
 		require.Contains(t, rows[sc.fault], fmt.Sprintf("| %s | %s |", sc.fault, what), "make test-verdicts VERDICTS=-update-runbook")
 		delete(rows, sc.fault)
+
 		causes[sc.cause] = true
 		for _, name := range sc.soak {
 			require.False(t, soak[name], "%s has one scene", name)
 			soak[name] = true
 		}
 	}
+
 	require.Empty(t, rows)
+
 	for _, name := range harness.Kinds() {
 		require.True(t, soak[name], "no scene plays %s", name)
 	}
+
 	source, err := os.ReadFile("../shared/verdict/causes.go")
 	require.NoError(t, err)
+
 	for _, m := range regexp.MustCompile(`(?m)^\tCause\w+ += "(\w+)"`).FindAllStringSubmatch(string(source), -1) {
 		require.True(t, causes[m[1]], "no scene shows %s", m[1])
 	}
@@ -372,17 +427,21 @@ func TestTheRunbookHasEveryFault(t *testing.T) {
 func small(t *testing.T, dir string, mebibytes int) string {
 	t.Helper()
 	require.NoError(t, os.MkdirAll(dir, 0o700))
+
 	end, err := harness.Mount(dir, mebibytes)
 	if err != nil {
 		t.Skip("skipped: no small file system can be mounted here:", err)
 	}
+
 	t.Cleanup(func() { require.NoError(t, end()) })
+
 	return dir
 }
 
 // fill leaves no room below a directory.
 func fill(t *testing.T, dir string) {
 	t.Helper()
+
 	_, err := harness.Fill(dir)
 	require.NoError(t, err)
 }
@@ -402,10 +461,12 @@ func shift(n int, on bool, minutes int) (rows []string) {
 	if err != nil {
 		panic(err)
 	}
+
 	at := time.Now().Add(-time.Duration(minutes) * time.Minute).In(zone)
 	for i := range n {
 		rows = append(rows, boborow.New(on, fmt.Sprintf("%05d", i), at).String())
 	}
+
 	return rows
 }
 
@@ -419,6 +480,7 @@ func operate(t *testing.T, s *harness.Stack, args ...string) {
 // end ends processes at once.
 func end(t *testing.T, s *harness.Stack, names ...string) {
 	t.Helper()
+
 	for _, name := range names {
 		require.NoError(t, s.Process(name).Kill())
 	}

@@ -39,22 +39,29 @@ func parseConfig(args []string, lookup func(string) (string, bool), stderr io.Wr
 	fs.IntVar(&users, "users", users, "`number` of users to generate: w00001@example.org with collar 00001, and so on")
 	fs.StringVar(&usersFile, "users-file", "", "CSV (with a header) or JSON `file` of users, instead of -users")
 	fs.StringVar(&tlsHosts, "tls-hosts", "", "comma-separated `names` for the self-made certificate besides localhost and this host's")
+
 	if err := fs.Parse(args); err != nil {
 		return c, err
 	}
+
 	if fs.NArg() > 0 {
 		return c, fmt.Errorf("unexpected argument %q: everything is a flag; see -help", fs.Arg(0))
 	}
+
 	if err := fromEnvironment(fs, lookup); err != nil {
 		return c, err
 	}
+
 	c.markSecrets()
+
 	if tlsHosts != "" {
 		c.options.TLSHosts = strings.Split(tlsHosts, ",")
 	}
+
 	if c.logFormat != "auto" && c.logFormat != "text" && c.logFormat != "json" {
 		return c, fmt.Errorf("-log-format %q: use auto, text or json", c.logFormat)
 	}
+
 	return c, c.loadUsers(users, usersFile)
 }
 
@@ -115,8 +122,10 @@ func (c *config) addAttributes(text string) error {
 		if kind == "" {
 			kind = sim.TypeString
 		}
+
 		c.options.Attributes = append(c.options.Attributes, sim.Attribute{Name: name, Type: kind})
 	}
+
 	return nil
 }
 
@@ -129,6 +138,7 @@ func fromEnvironment(fs *flag.FlagSet, lookup func(string) (string, bool)) error
 		if given[f.Name] {
 			return
 		}
+
 		name := envPrefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 		value, ok := lookup(name)
 		if path, isFile := lookup(name + "_FILE"); isFile && (f.Name == "client-secret" || f.Name == "password") {
@@ -137,15 +147,19 @@ func fromEnvironment(fs *flag.FlagSet, lookup func(string) (string, bool)) error
 				errs = append(errs, fmt.Errorf("%s_FILE: %w", name, err))
 				return
 			}
+
 			value, ok = strings.TrimRight(string(raw), "\r\n"), true
 		}
+
 		if !ok || value == "" {
 			return
 		}
+
 		if err := fs.Set(f.Name, value); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", name, err))
 		}
 	})
+
 	return errors.Join(errs...)
 }
 
@@ -160,10 +174,14 @@ func (c *config) loadUsers(n int, file string) (err error) {
 		if n < 0 {
 			return fmt.Errorf("-users %d: it must not be negative", n)
 		}
+
 		o.Users = sim.GenerateUsers(n, o.CollarAttribute)
+
 		return nil
 	}
+
 	known := append([]sim.Attribute{{Name: o.DutyAttribute, Type: sim.TypeDate}, {Name: o.CollarAttribute, Type: sim.TypeString}}, o.Attributes...)
 	o.Users, o.Attributes, err = sim.LoadUsers(file, known)
+
 	return err
 }

@@ -24,6 +24,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr)
+
 	stop()
 	os.Exit(code)
 }
@@ -34,15 +35,18 @@ func run(ctx context.Context, args []string, lookup func(string) (string, bool),
 	if errors.Is(err, flag.ErrHelp) {
 		return 0
 	}
+
 	if err != nil {
 		fmt.Fprintln(stderr, "athocsim:", err)
 		return 2
 	}
+
 	c.options.Logger = newLogger(stderr, c.logLevel, c.logFormat)
 	if err := serve(ctx, c, stdout); err != nil {
 		fmt.Fprintln(stderr, "athocsim:", err)
 		return 1
 	}
+
 	return 0
 }
 
@@ -52,14 +56,18 @@ func serve(ctx context.Context, c config, stdout io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
+
 	if err := s.Start(ctx, c.listen); err != nil {
 		return err
 	}
+
 	if err := announce(s, c, stdout); err != nil {
 		return err
 	}
+
 	<-ctx.Done()
 	c.options.Logger.Info("stopping")
+
 	return nil
 }
 
@@ -67,26 +75,33 @@ func serve(ctx context.Context, c config, stdout io.Writer) (err error) {
 func announce(s *sim.Simulator, c config, stdout io.Writer) error {
 	fmt.Fprintf(stdout, "AtHoc simulator: %d users in organization %s, listening on %s\n", s.Stats().Users, c.options.OrgCode, s.Addr())
 	fmt.Fprintf(stdout, "Admin pages:     curl %s/sim/\n\nFor the client's .env:\n\n", s.AdminURL())
+
 	var file strings.Builder
 	for _, f := range s.Env() {
 		line := fmt.Sprintf("%s=%s\n", f.Name, quoteEnv(f.Value))
 		file.WriteString(line)
+
 		if c.secret[f.Name] {
 			line = fmt.Sprintf("%s=   # as you gave it; -env-file writes it out\n", f.Name)
 		}
+
 		fmt.Fprint(stdout, line)
 	}
+
 	fmt.Fprintln(stdout)
+
 	if c.envFile != "" {
 		if err := writeWhole(c.envFile, file.String()); err != nil {
 			return fmt.Errorf("writing -env-file: %w", err)
 		}
 	}
+
 	if c.addrFile != "" {
 		if err := writeWhole(c.addrFile, s.Addr()+"\n"); err != nil {
 			return fmt.Errorf("writing -addr-file: %w", err)
 		}
 	}
+
 	return nil
 }
 
@@ -111,5 +126,6 @@ func newLogger(w io.Writer, level slog.Level, format string) *slog.Logger {
 	if format == "text" || format == "auto" && terminal {
 		return slog.New(tint.NewTextHandler(w, &tint.Options{Level: level, TimeFormat: time.TimeOnly, NoColor: !terminal}))
 	}
+
 	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
 }

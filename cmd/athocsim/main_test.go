@@ -21,8 +21,10 @@ func lookupIn(env map[string]string) func(string) (string, bool) {
 
 func TestRunServesUntilStopped(t *testing.T) {
 	dir := t.TempDir()
+
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+
 	var out, errs bytes.Buffer
 	code := make(chan int, 1)
 	addrFile, envFile := filepath.Join(dir, "addr"), filepath.Join(dir, "env")
@@ -30,9 +32,12 @@ func TestRunServesUntilStopped(t *testing.T) {
 		code <- run(ctx, []string{"-listen", "127.0.0.1:0", "-addr-file", addrFile, "-env-file", envFile, "-users", "7"},
 			lookupIn(map[string]string{"ATHOCSIM_PASSWORD": "hush $1", "ATHOCSIM_ORG": "MYORG"}), &out, &errs)
 	}()
+
 	require.Eventually(t, func() bool { _, err := os.Stat(addrFile); return err == nil }, 10*time.Second, 2*time.Millisecond)
+
 	addr, err := os.ReadFile(addrFile)
 	require.NoError(t, err)
+
 	base := "http://" + strings.TrimSpace(string(addr))
 	res, err := http.Get(base + "/sim/users")
 	require.NoError(t, err)
@@ -44,6 +49,7 @@ func TestRunServesUntilStopped(t *testing.T) {
 	require.Contains(t, out.String(), "ATHOC_SERVER_URL="+base+"\n")
 	require.Contains(t, out.String(), "CLIENT_SECRET="+sim.DefaultClientSecret+"\n")
 	require.NotContains(t, out.String()+errs.String(), "hush")
+
 	env, err := os.ReadFile(envFile)
 	require.NoError(t, err)
 	require.Contains(t, string(env), "PASSWORD='hush $1'\n")
@@ -68,6 +74,7 @@ func TestConfigErrors(t *testing.T) {
 		require.Equal(t, 2, run(t.Context(), tc.args, lookupIn(tc.env), &errs, &errs))
 		require.Contains(t, errs.String(), tc.want)
 	}
+
 	var errs bytes.Buffer
 	require.Equal(t, 1, run(t.Context(), []string{"-listen", "nowhere"}, lookupIn(nil), &errs, &errs))
 	require.Contains(t, errs.String(), "listening on nowhere")

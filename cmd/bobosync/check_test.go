@@ -18,6 +18,7 @@ func checkedAs(results []check.Result, name string) check.Level {
 			return r.Level
 		}
 	}
+
 	return ""
 }
 
@@ -32,9 +33,11 @@ func TestCheckBesideARunningProgram(t *testing.T) {
 	require.Empty(t, text)
 	var results []check.Result
 	require.NoError(t, json.Unmarshal([]byte(out), &results))
+
 	for _, name := range []string{"settings", "CSV_DIRECTORY", "broker", "streams", "consumers", "buckets", "sync to disk", "AtHoc token", "duty status right"} {
 		require.Equal(t, check.OK, checkedAs(results, name), "%s: %s", name, out)
 	}
+
 	require.Contains(t, out, "no new one was asked for")
 	require.NotContains(t, out, s.vars["PASSWORD"])
 	s.drop("b.csv", booking(2, 5, true))
@@ -47,21 +50,26 @@ func TestCheckBesideARunningProgram(t *testing.T) {
 // TestRunningServicesCheck: each looks at what it needs, and that they were asked to stands in the journal and the audit.
 func TestRunningServicesCheck(t *testing.T) {
 	s := newSite(t, 3)
+
 	stop := s.start()
 	defer stop()
+
 	out, text, status := s.call("check", "--running", "--json")
 	require.Equal(t, 1, status, "%s%s", out, text) // the simulator speaks no TLS
 	var results []check.Result
 	require.NoError(t, json.Unmarshal([]byte(out), &results))
+
 	found := map[string]check.Level{}
 	for _, r := range results {
 		found[string(r.Service)+": "+r.Check] = r.Level
 	}
+
 	for _, name := range []string{
 		"ingest: CSV_DIRECTORY", "ingest: moving files", "resolver: DATA_DIRECTORY", "publisher: duty status right", "janitor: employee id attribute", "janitor: streams",
 	} {
 		require.Equal(t, check.OK, found[name], "%s: %s", name, out)
 	}
+
 	require.NotContains(t, out, s.vars["PASSWORD"])
 	require.NoError(t, os.RemoveAll(s.vars["PROCESSED_DIRECTORY"]))
 	require.NoError(t, os.WriteFile(s.vars["PROCESSED_DIRECTORY"], nil, 0o600))
@@ -76,9 +84,11 @@ func TestCheckNamesAllSettingsAtOnce(t *testing.T) {
 	require.NoError(t, os.WriteFile(dir+"/.env", []byte("ATHOC_SERVER_ULR=https://x\nBATCH_SIZE=many\n"), 0o600))
 	out, _, status := call(t, command(t, dir, map[string]string{"DATA_DIRECTORY": dir}, "check"))
 	require.Equal(t, 2, status, out)
+
 	for _, says := range []string{"ATHOC_SERVER_URL", "PASSWORD", "ORG_CODE", "CSV_DIRECTORY", "is ATHOC_SERVER_URL meant?", "not a whole number", "not tried: settings are missing"} {
 		require.Contains(t, out, says)
 	}
+
 	require.Equal(t, 1, strings.Count(out, "problem  ORG_CODE"), out)
 }
 
@@ -90,6 +100,7 @@ func TestCheckOfOneService(t *testing.T) {
 	require.Contains(t, out, "NATS_URL")
 	require.NotContains(t, out, "ATHOC")
 	require.NotContains(t, out, "CSV_DIRECTORY")
+
 	for says, args := range map[string][]string{
 		"use ingest, resolver":         {"check", "--service", "postman"},
 		"must be longer than 0s":       {"check", "--timeout", "0s"},

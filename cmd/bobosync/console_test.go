@@ -44,6 +44,7 @@ func TestAConsoleThatCannotStartHoldsUpNothing(t *testing.T) {
 	s.withConsole()
 	other, err := net.Listen("tcp", s.vars["CONSOLE_ADDR"])
 	require.NoError(t, err)
+
 	stop := s.start()
 	s.drop("on.csv", booking(1, 10, true))
 	s.arrives("done", "on.csv")
@@ -56,6 +57,7 @@ func TestAConsoleThatCannotStartHoldsUpNothing(t *testing.T) {
 // visit logs somebody in.
 func (s *site) visit(name string) *visitor {
 	s.t.Helper()
+
 	jar, err := cookiejar.New(nil)
 	require.NoError(s.t, err)
 	v := &visitor{s.t, "http://" + s.vars["CONSOLE_ADDR"], &http.Client{Jar: jar, Timeout: timeout}}
@@ -64,6 +66,7 @@ func (s *site) visit(name string) *visitor {
 		if err != nil {
 			return false
 		}
+
 		return res.Body.Close() == nil
 	})
 	v.post("/login", url.Values{"name": {name}, "password": {"correct horse battery"}})
@@ -71,16 +74,20 @@ func (s *site) visit(name string) *visitor {
 		page := v.get("/")
 		return strings.Contains(page, "Services") && !strings.Contains(page, "NOT LIVE") && !strings.Contains(page, "does not answer")
 	})
+
 	return v
 }
 
 func (v *visitor) read(res *http.Response, err error) (page, path string) {
 	v.t.Helper()
 	require.NoError(v.t, err)
+
 	defer res.Body.Close()
+
 	body, err := io.ReadAll(res.Body)
 	require.NoError(v.t, err)
 	require.Equal(v.t, http.StatusOK, res.StatusCode, "%s: %s", res.Request.URL, body)
+
 	return html.UnescapeString(string(body)), res.Request.URL.Path
 }
 
@@ -104,21 +111,26 @@ func (v *visitor) order(path string, typed ...string) string {
 	v.t.Helper()
 	_, body, found := strings.Cut(v.get(path), `<form class="order" method="post"`)
 	require.True(v.t, found, path)
+
 	body, _, _ = strings.Cut(body, "</form>")
 	form := url.Values{"reason": {"a test"}}
 	for _, m := range hiddenField.FindAllStringSubmatch(body, -1) {
 		form.Add(m[1], m[2])
 	}
+
 	form.Set("number", form.Get("size"))
+
 	for i := 0; i < len(typed); i += 2 {
 		form.Set(typed[i], typed[i+1])
 	}
+
 	path, _, _ = strings.Cut(path, "?")
 	page, at := v.post(path, form)
 	require.Equal(v.t, "/given/"+form.Get("once"), at, page)
 	require.Contains(v.t, page, "the service has done it", path)
 	again, _ := v.post(path, form)
 	require.Contains(v.t, again, form.Get("once"), path)
+
 	return page
 }
 
@@ -134,17 +146,20 @@ func TestOrdersFromTheConsole(t *testing.T) {
 	s.drop("monday.csv", booking(31, 50, true), booking(32, 50, true))
 	s.arrives("failed", "monday.csv")
 	stop()
+
 	s.vars["DUTY_STATUS_FIELD"] = "On-Duty-DTG"
 	s.start()
 	olga, anna := s.visit("olga"), s.visit("anna")
 
 	s.ordersAboutLetters(olga)
+
 	var crew []string
 	for w := range 2500 {
 		if w < 30 || w >= 100 {
 			crew = append(crew, booking(w+1, 45, true))
 		}
 	}
+
 	s.drop("tuesday.csv", crew...)
 	s.until("the crew is on duty", func() bool { return len(s.onDuty()) == 2432 })
 	s.ordersAboutSending(olga)
@@ -154,6 +169,7 @@ func TestOrdersFromTheConsole(t *testing.T) {
 
 	var orders []audit.Ordered
 	require.NoError(t, json.Unmarshal([]byte(s.succeeds("audit", "list", "--most", "1000", "--json")), &orders))
+
 	times := map[string]int{}
 	for _, o := range orders {
 		if o.Endpoint != control.JournalNote && strings.HasSuffix(o.Caller.Said, " (console, password, 127.0.0.1)") {
@@ -163,6 +179,7 @@ func TestOrdersFromTheConsole(t *testing.T) {
 			times[o.Endpoint]++
 		}
 	}
+
 	require.Equal(t, map[string]int{
 		control.DeadRequeue: 1, control.DeadDrop: 1, control.MuteFeed: 1, control.Pause: 1, control.Resume: 1, control.Replay: 2, control.StopReplay: 1,
 		control.Reconcile: 2, control.HeldDecide: 2, control.HeldRequeue: 1, control.MappingRefresh: 1, control.MappingApprove: 1,
@@ -185,12 +202,14 @@ func (s *site) ordersAboutLetters(olga *visitor) {
 
 func (s *site) ordersAboutSending(olga *visitor) {
 	t := s.t
+
 	olga.order("/orders/mute?feed=default", "for", "8h")
 	require.Contains(t, s.succeeds("feeds", "list"), "default is muted until")
 	olga.order("/orders/pause", "for", "1h")
 	s.until("it tells of the pause", func() bool { return strings.Contains(olga.get("/"), "PAUSED until") })
 	s.drop("wednesday.csv", booking(33, 20, true))
 	olga.order("/orders/replay?whom=all")
+
 	all := s.replays()
 	require.Len(t, all, 1)
 	olga.order("/orders/replay-stop?id=" + all[0].ID)
@@ -204,12 +223,14 @@ func (s *site) ordersAboutSending(olga *visitor) {
 // ended opens the page of an order until it tells of an end, and returns it.
 func (v *visitor) ended(s *site, page string) string {
 	v.t.Helper()
+
 	id := regexp.MustCompile(`Recorded as</dt><dd>([0-9a-f-]+)`).FindStringSubmatch(page)
 	require.Len(v.t, id, 2, page)
 	s.until("it has ended", func() bool {
 		page = v.get("/given/" + id[1])
 		return strings.Contains(page, "How it goes on") && !strings.Contains(page, "Outcome</dt><dd>under way")
 	})
+
 	return page
 }
 
@@ -237,11 +258,14 @@ func (s *site) ordersAboutAtHoc(olga, anna *visitor) {
 
 func (s *site) ordersAboutAMassChange(anna *visitor) {
 	t := s.t
+
 	var crew []string
 	for w := 1; w <= 30; w++ {
 		crew = append(crew, booking(w, 10, false))
 	}
+
 	s.drop("thursday.csv", crew...)
+
 	held := regexp.MustCompile(`/orders/approve\?id=(off-[0-9-]+)`)
 	var id []string
 	s.until("it is held", func() bool {
@@ -249,8 +273,11 @@ func (s *site) ordersAboutAMassChange(anna *visitor) {
 		return id != nil && strings.Contains(anna.get("/orders/approve?id="+id[1]), "Approve 30")
 	})
 	require.Len(t, s.onDuty(), 2433)
+
 	page := anna.order("/orders/approve?id="+id[1], "except", "00007, 00008")
+
 	s.until("all but two are off duty", func() bool { return len(s.onDuty()) == 2405 })
+
 	rest := regexp.MustCompile(`Rest</dt><dd>(off-[0-9-]+[a-z0-9-]*)`).FindStringSubmatch(page)
 	require.Len(t, rest, 2, page)
 	anna.order("/orders/reject?id=" + rest[1])
@@ -262,11 +289,13 @@ func (s *site) ordersAboutAMassChange(anna *visitor) {
 
 func (s *site) ordersAboutTheMapping(olga, anna *visitor) {
 	t := s.t
+
 	users := s.athoc.Users()
 	var gone []string
 	for _, u := range users[50:60] {
 		gone = append(gone, u.LoginID)
 	}
+
 	_, err := s.athoc.RemoveUsers(gone...)
 	require.NoError(t, err)
 	olga.ended(s, olga.order("/orders/refresh"))

@@ -15,10 +15,12 @@ import (
 // letters are the dead letters of the list, with further arguments.
 func (s *site) letters(args ...string) []client.Letter {
 	s.t.Helper()
+
 	var all []client.Letter
 	if err := json.Unmarshal([]byte(s.succeeds(append([]string{"dead", "list", "--json"}, args...)...)), &all); err != nil {
 		s.t.Fatal(err)
 	}
+
 	return all
 }
 
@@ -31,6 +33,7 @@ func TestDeadLettersAreMended(t *testing.T) {
 	s.arrives("failed", "monday.csv")
 	s.drop("tuesday.csv", booking(4, 40, true))
 	s.arrives("failed", "tuesday.csv")
+
 	if on := s.onDuty(); len(on) > 0 {
 		t.Errorf("on duty: %v", on)
 	}
@@ -39,31 +42,39 @@ func TestDeadLettersAreMended(t *testing.T) {
 	if len(all) != 4 {
 		t.Fatalf("dead letters: %+v", all)
 	}
+
 	for _, l := range all {
 		if l.Service != "publisher" || !strings.Contains(l.Reason, "No-Such-Field") || l.File == "" || l.Row < 1 || l.Attempts < 1 || l.Died.IsZero() || l.First.IsZero() {
 			t.Errorf("dead letter %+v", l)
 		}
+
 		if strings.Contains(l.Reason, "@") {
 			t.Errorf("a username in the reason: %s", l.Reason)
 		}
 	}
+
 	monday, tuesday := s.letters("--file", "monday.csv"), s.letters("--file", "tuesday.csv")
 	if len(monday) != 3 || len(tuesday) != 1 {
 		t.Errorf("%d of Monday, %d of Tuesday", len(monday), len(tuesday))
 	}
+
 	if got := s.letters("--file", tuesday[0].File[:12]); len(got) != 1 {
 		t.Errorf("by the id as the list shows it: %+v", got)
 	}
+
 	if got := s.letters("--reason", "NO-such"); len(got) != 4 {
 		t.Errorf("by reason: %d", len(got))
 	}
+
 	if got := s.letters("--reason", "the moon"); len(got) != 0 {
 		t.Errorf("by another reason: %+v", got)
 	}
+
 	id := strconv.FormatUint(tuesday[0].ID, 10)
 	if out := s.succeeds("dead", "list"); !strings.Contains(out, tuesday[0].File[:12]) || strings.Count(out, "No-Such-Field") != 4 {
 		t.Errorf("list: %s", out)
 	}
+
 	var shown struct {
 		ID      uint64
 		Payload event.Update
@@ -79,33 +90,42 @@ func TestDeadLettersAreMended(t *testing.T) {
 	s.fails(2, "say which", "dead", "requeue")
 	s.fails(2, "say which", "dead", "drop")
 	s.fails(1, `no file "sunday.csv"`, "dead", "drop", "--file", "sunday.csv")
+
 	if out := s.succeeds("dead", "drop", "--reason", "the moon"); !strings.Contains(out, "no such dead letters") {
 		t.Errorf("nothing to drop: %s", out)
 	}
+
 	if len(s.letters()) != 4 {
 		t.Error("a mistake has dropped something")
 	}
 
 	stop()
+
 	s.vars["DUTY_STATUS_FIELD"] = "On-Duty-DTG"
 	stop = s.start()
 	s.drop("wednesday.csv", booking(2, 10, false))
 	s.arrives("done", "wednesday.csv")
+
 	would := s.succeeds("dead", "requeue", "--file", "monday.csv", "--dry-run")
 	if !strings.Contains(would, "2 would be sent; of 1 a newer booking has won") {
 		t.Errorf("dry run: %s", would)
 	}
+
 	out := s.succeeds("dead", "requeue", "--file", "monday.csv")
 	if strings.Count(out, "is sent again") != 2 || strings.Count(out, "a newer event has won") != 1 {
 		t.Errorf("requeue: %s", out)
 	}
+
 	s.arrives("done", "monday.csv")
+
 	if exists(s.path("failed", "monday.csv")) {
 		t.Error("the file lies among the failed ones too")
 	}
+
 	if on := s.onDuty(); len(on) != 1 || on[username(1)] == "" {
 		t.Errorf("on duty: %v", on)
 	}
+
 	if got := s.letters(); len(got) != 1 || got[0].ID != tuesday[0].ID {
 		t.Errorf("left: %+v", got)
 	}
@@ -113,12 +133,15 @@ func TestDeadLettersAreMended(t *testing.T) {
 	if out := s.succeeds("dead", "drop", id, id); !strings.Contains(out, id+": dropped") {
 		t.Errorf("drop: %s", out)
 	}
+
 	if out := s.succeeds("dead", "list", "--json"); strings.TrimSpace(out) != "[]" {
 		t.Errorf("left: %s", out)
 	}
+
 	if !exists(s.path("failed", "tuesday.csv")) {
 		t.Error("a file whose dead letter was dropped has moved")
 	}
+
 	stop()
 }
 
@@ -129,14 +152,17 @@ func TestRequeueNeverBringsBackWhatIsOlder(t *testing.T) {
 	s.start()
 	s.drop("monday.csv", booking(1, 50, true))
 	s.arrives("done", "monday.csv")
+
 	conn := s.broker()
 	for _, subject := range []string{topology.UpdatesSubject(username(2)), topology.SubjectMapping, topology.SubjectAcks} {
 		if _, err := conn.JS.Publish(t.Context(), subject, []byte(`{"v":99}`)); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	// The acknowledgement has two readers.
 	s.until("all are dead", func() bool { return len(s.letters("--reason", "version 99")) == 4 })
+
 	updates, mappings := lastSequence(t, s, topology.StreamUpdates), lastSequence(t, s, topology.StreamMapping)
 	for subject, advice := range map[string]string{
 		topology.UpdatesSubject(username(2)): "replay", topology.SubjectMapping: "janitor",
@@ -145,12 +171,16 @@ func TestRequeueNeverBringsBackWhatIsOlder(t *testing.T) {
 		if at < 0 {
 			t.Fatalf("no dead letter of %s", subject)
 		}
+
 		s.fails(1, advice, "dead", "requeue", strconv.FormatUint(s.letters()[at].ID, 10))
 	}
+
 	s.fails(1, "2 of 4 dead letters stay", "dead", "requeue", "--all")
+
 	if lastSequence(t, s, topology.StreamUpdates) != updates || lastSequence(t, s, topology.StreamMapping) != mappings {
 		t.Error("it was published again")
 	}
+
 	// Read again by both, each of the two acknowledgements dies twice.
 	s.until("the others are dead again", func() bool { return len(s.letters()) == 2+4 })
 	s.succeeds("dead", "drop", "--all")
@@ -158,9 +188,11 @@ func TestRequeueNeverBringsBackWhatIsOlder(t *testing.T) {
 
 func lastSequence(t *testing.T, s *site, stream string) uint64 {
 	t.Helper()
+
 	info, err := s.broker().JS.Stream(t.Context(), stream)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return info.CachedInfo().State.LastSeq
 }

@@ -35,6 +35,7 @@ func variables(t reflect.Type, into map[string]bool) {
 			into[name] = true
 			continue
 		}
+
 		if field.Type.Kind() == reflect.Struct {
 			variables(field.Type, into)
 		}
@@ -50,10 +51,12 @@ func TestEnvExampleNamesEveryVariable(t *testing.T) {
 
 	text, err := os.ReadFile("../../.env.example")
 	require.NoError(t, err)
+
 	listed := map[string]bool{}
 	for _, m := range regexp.MustCompile(`(?m)^(?:# )?([A-Z][A-Z_]+)=`).FindAllStringSubmatch(string(text), -1) {
 		listed[m[1]] = true
 	}
+
 	require.Equal(t, read, listed)
 	require.Contains(t, string(text), "USERNAME")
 }
@@ -61,14 +64,18 @@ func TestEnvExampleNamesEveryVariable(t *testing.T) {
 // pages are what users read, by path.
 func pages(t *testing.T) map[string]string {
 	t.Helper()
+
 	paths, err := filepath.Glob("../../docs/*.md")
 	require.NoError(t, err)
+
 	texts := map[string]string{}
 	for _, path := range append(paths, "../../README.md") {
 		text, err := os.ReadFile(path)
 		require.NoError(t, err)
+
 		texts[path] = string(text)
 	}
+
 	return texts
 }
 
@@ -77,12 +84,14 @@ func TestDocsNameCommandsThatExist(t *testing.T) {
 	root := wholeTree()
 	makefile, err := os.ReadFile("../../Makefile")
 	require.NoError(t, err)
+
 	flags := map[string]bool{}
 	commands.EachCommand(root, func(cmd *cobra.Command) {
 		cmd.InitDefaultHelpFlag()
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { flags["--"+f.Name] = true })
 		cmd.InheritedFlags().VisitAll(func(f *pflag.Flag) { flags["--"+f.Name] = true })
 	})
+
 	found := 0
 	for path, text := range pages(t) {
 		code := codeOf(text)
@@ -92,20 +101,27 @@ func TestDocsNameCommandsThatExist(t *testing.T) {
 			require.NoError(t, err, "%s: bobosync %s", path, words)
 			require.NotEqual(t, root, cmd, "%s: bobosync %s", path, words)
 			require.Empty(t, slices.DeleteFunc(rest, func(arg string) bool { return takesArgs(cmd) }), "%s: bobosync %s", path, words)
+
 			for _, flag := range regexp.MustCompile(`--([a-z-]+)`).FindAllStringSubmatch(strings.Split(m[2], "#")[0], -1) {
 				require.NotNil(t, cmd.Flag(flag[1]), "%s: bobosync %s --%s", path, words, flag[1])
 			}
+
 			found++
 		}
+
 		for _, m := range regexp.MustCompile(`(?m)^(--[a-z-]+)`).FindAllStringSubmatch(code, -1) {
 			require.True(t, flags[m[1]], "%s: no command has the flag %s", path, m[1])
+
 			found++
 		}
+
 		for _, m := range regexp.MustCompile(`(?m)^make ([a-z-]+)`).FindAllStringSubmatch(code, -1) {
 			require.Contains(t, string(makefile), "\n"+m[1]+":", "%s: make %s", path, m[1])
+
 			found++
 		}
 	}
+
 	require.Greater(t, found, 50)
 }
 
@@ -117,16 +133,19 @@ var foreign = regexp.MustCompile(`^(LOGIN_ID|USER_ID|CAP_[A-Z_]+|NO_COLOR|GO[A-Z
 func TestDocsNameVariablesThatExist(t *testing.T) {
 	read := map[string]bool{}
 	variables(reflect.TypeFor[settings.All](), read)
+
 	named := map[string]bool{}
 	for path, text := range pages(t) {
 		for _, name := range regexp.MustCompile(`\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b`).FindAllString(codeOf(text), -1) {
 			known := read[name] || read[strings.TrimSuffix(name, "_FILE")] || foreign.MatchString(name)
 			require.True(t, known, "%s: no program reads %s", path, name)
 		}
+
 		for _, name := range regexp.MustCompile("`([A-Z][A-Z0-9_]+)`").FindAllStringSubmatch(text, -1) {
 			named[name[1]] = true
 		}
 	}
+
 	for name := range read {
 		require.True(t, named[name], "the docs do not name %s", name)
 	}
@@ -141,12 +160,15 @@ func TestDocsNameTestsThatExist(t *testing.T) {
 		if err != nil || !strings.HasSuffix(path, "_test.go") {
 			return err
 		}
+
 		text, err := os.ReadFile(path)
 		for _, m := range regexp.MustCompile(`(?m)^func (Test\w+)`).FindAllSubmatch(text, -1) {
 			found[string(m[1])] = true
 		}
+
 		return err
 	}))
+
 	for path, text := range pages(t) {
 		for _, name := range regexp.MustCompile(`\bTest[A-Z]\w+`).FindAllString(text, -1) {
 			require.True(t, found[name], "%s names %s, which is no test", path, name)
@@ -162,8 +184,10 @@ func TestCommandsPage(t *testing.T) {
 	if *update {
 		require.NoError(t, os.WriteFile(path, []byte(page), 0o644))
 	}
+
 	have, err := os.ReadFile(path)
 	require.NoError(t, err)
+
 	want, got := strings.Split(page, "\n"), strings.Split(string(have), "\n")
 	for i := range max(len(want), len(got)) {
 		if i >= len(want) || i >= len(got) || want[i] != got[i] {
@@ -179,10 +203,13 @@ func TestEveryCommandHelps(t *testing.T) {
 		if cmd == root || ownByCobra(cmd) {
 			return
 		}
+
 		require.NotEmpty(t, cmd.Short, cmd.CommandPath())
+
 		if takesArgs(cmd) || cmd.HasLocalFlags() { // otherwise its name is the example
 			require.Contains(t, cmd.Example, cmd.CommandPath(), "%s: no example", cmd.CommandPath())
 		}
+
 		cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
 			require.NotEmpty(t, f.Usage, "%s --%s", cmd.CommandPath(), f.Name)
 		})
@@ -204,6 +231,7 @@ func ownByCobra(cmd *cobra.Command) bool {
 			return true
 		}
 	}
+
 	return false
 }
 
@@ -230,47 +258,59 @@ The demo is a program of its own: ` + "`make demo`" + `, or ` + "`bin/demo --hel
 func commandsPage(root *cobra.Command) string {
 	var b strings.Builder
 	b.WriteString(pageHead)
+
 	for _, group := range root.Groups() {
 		fmt.Fprintf(&b, "\n## %s\n", strings.TrimSuffix(group.Title, ":"))
+
 		for _, cmd := range root.Commands() {
 			if cmd.GroupID == group.ID {
 				commands.EachCommand(cmd, func(cmd *cobra.Command) { describeCommand(&b, cmd) })
 			}
 		}
 	}
+
 	fmt.Fprint(&b, "\n## Variables\n\n`.env.example` explains each. Any variable can come from a file: add `_FILE` to its name.\n\n"+
 		"| variable | default | read by |\n| --- | --- | --- |\n")
+
 	for _, row := range variableRows() {
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", row[0], row[1], row[2])
 	}
+
 	return b.String()
 }
 
 func describeCommand(b *strings.Builder, cmd *cobra.Command) {
 	fmt.Fprintf(b, "\n### %s\n\n", cmd.CommandPath())
+
 	if cmd.HasSubCommands() && !cmd.HasLocalFlags() {
 		fmt.Fprintf(b, "%s\n", plain(cmp.Or(cmd.Long, cmd.Short)))
 		return
 	}
+
 	fmt.Fprintf(b, "    %s\n\n%s\n", cmd.UseLine(), plain(cmp.Or(cmd.Long, cmd.Short)))
 	var flags []string
 	cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
 		if f.Name == "help" {
 			return
 		}
+
 		value, usage := pflag.UnquoteUsage(f)
 		name := strings.TrimSpace("--" + f.Name + " " + value)
 		if !slices.Contains([]string{"", "false", "[]"}, f.DefValue) {
 			usage += fmt.Sprintf(" (default %s)", f.DefValue)
 		}
+
 		flags = append(flags, fmt.Sprintf("| `%s` | %s |\n", name, usage))
 	})
+
 	if len(flags) > 0 {
 		fmt.Fprintf(b, "\n| flag | |\n| --- | --- |\n%s", strings.Join(flags, ""))
 	}
+
 	if cmd.Example != "" {
 		b.WriteByte('\n')
 	}
+
 	for line := range strings.Lines(cmd.Example) {
 		fmt.Fprintf(b, "    %s\n", strings.TrimSpace(line))
 	}
@@ -284,8 +324,10 @@ func plain(text string) string {
 		if code, indented := strings.CutPrefix(line, "  "); indented {
 			line = "    " + code
 		}
+
 		lines = append(lines, line)
 	}
+
 	return strings.Join(lines, "\n")
 }
 
@@ -293,6 +335,7 @@ func plain(text string) string {
 func variableRows() (rows [][3]string) {
 	defaults := map[string]string{}
 	defaultsOf(reflect.TypeFor[settings.All](), defaults)
+
 	services := []struct {
 		name   string
 		config reflect.Type
@@ -308,16 +351,20 @@ func variableRows() (rows [][3]string) {
 				by = append(by, s.name)
 			}
 		}
+
 		who := strings.Join(by, ", ")
 		if len(by) == 0 || len(by) == len(services) {
 			who = "all"
 		}
+
 		monitor := map[string]bool{}
 		if variables(reflect.TypeFor[check.Monitor](), monitor); monitor[name] {
 			who = "`bobosync check`"
 		}
+
 		rows = append(rows, [3]string{name, defaults[name], who})
 	}
+
 	return rows
 }
 
@@ -331,6 +378,7 @@ func defaultsOf(t reflect.Type, into map[string]string) {
 			if value != "" {
 				value = "`" + value + "`"
 			}
+
 			into[name] = value
 		case field.Type.Kind() == reflect.Struct:
 			defaultsOf(field.Type, into)
@@ -356,5 +404,6 @@ func codeOf(page string) string {
 			}
 		}
 	}
+
 	return strings.Join(code, "\n")
 }

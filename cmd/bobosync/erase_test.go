@@ -29,20 +29,25 @@ func holding(t *testing.T, dir string, texts ...string) (found []string) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // a broker that runs makes and removes files
 		}
+
 		if err != nil || d.IsDir() {
 			return err
 		}
+
 		data, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
+
 		for _, text := range texts {
 			if bytes.Contains(bytes.ToLower(data), bytes.ToLower([]byte(text))) {
 				found = append(found, path+" has "+text)
 			}
 		}
+
 		return err
 	}))
+
 	return found
 }
 
@@ -53,6 +58,7 @@ func TestNothingIsLeftOfAWorkerWhoIsErased(t *testing.T) {
 	s := newSite(t, 8)
 	s.vars["MAPPING_MAX_REMOVAL_PERCENT"] = "100"
 	require.NoError(t, s.athoc.PutUsers(sim.User{LoginID: user, Attributes: map[string]string{sim.DefaultCollar: employee}}))
+
 	his := func(minutesAgo int, on bool) string {
 		return strings.Replace(booking(1, minutesAgo, on), ",00001,", ","+employee+",", 1)
 	}
@@ -62,10 +68,12 @@ func TestNothingIsLeftOfAWorkerWhoIsErased(t *testing.T) {
 		s.drop(name, booking(1, 50-n, n%2 == 0), his(50-n, n%2 == 0), booking(2, 50-n, true))
 		s.arrives("done", name)
 	}
+
 	s.succeeds("replay", "--worker", employee, "--worker", "00002", "--watch")
 	s.until("AtHoc has answered the replay", func() bool { return !strings.Contains(s.succeeds("worker", employee), "on its way") })
 	s.succeeds("worker", employee, "--at", "1ms")
 	s.succeeds("reconcile")
+
 	subjects := []string{topology.HistorySubject(employee, ""), topology.UpdatesSubject(user)}
 	require.NotEmpty(t, holding(t, s.path("data"), append(subjects, employee, user)...))
 
@@ -85,16 +93,19 @@ func TestNothingIsLeftOfAWorkerWhoIsErased(t *testing.T) {
 	out, text, status := s.call(append(order, "--yes")...)
 	require.Zero(t, status, text)
 	require.Contains(t, out, "What the broker had deleted is overwritten.")
+
 	check := func() {
 		t.Helper()
 		s.until("the services answer", func() bool { _, _, status := s.call("worker", "00001", "--at", "1ms"); return status == 0 })
 		require.Empty(t, holding(t, s.path("data"), employee, user))
+
 		for _, subject := range subjects {
 			hash := subject[strings.LastIndex(subject, ".")+1:]
 			raw, err := hex.DecodeString(hash)
 			require.NoError(t, err)
 			require.Empty(t, holding(t, s.path("data"), hash, string(raw)), "the hash of "+subject)
 		}
+
 		require.Contains(t, s.succeeds("audit", "verify"), "are as they were written")
 		require.Contains(t, s.succeeds("audit", "list"), "he asked for it")
 		require.NotContains(t, s.succeeds("audit", "list", "--json"), employee)

@@ -31,7 +31,9 @@ func TestAFileIsSeenFromOutside(t *testing.T) {
 	if err := os.WriteFile(s.path("in", "a.csv"), []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	s.until("the file is done", func() bool { return exists(s.path("done", "a.csv")) })
+
 	want := map[string]float64{
 		`bobosync_ingest_files_finished_total{outcome="done"}`:                   1,
 		`bobosync_ingest_rows_settled_total{outcome="applied"}`:                  2,
@@ -51,6 +53,7 @@ func TestAFileIsSeenFromOutside(t *testing.T) {
 		`bobosync_broker_pending_messages{consumer="resolver",stream="ENTRIES"}`: 0,
 		`bobosync_ingest_files_waiting`:                                          0,
 	}
+
 	var missed []string
 	t.Cleanup(func() {
 		if len(missed) > 0 {
@@ -65,8 +68,10 @@ func TestAFileIsSeenFromOutside(t *testing.T) {
 				missed = append(missed, name)
 			}
 		}
+
 		return len(missed) == 0
 	})
+
 	sum := sha256.Sum256([]byte(content))
 	trace := hex.EncodeToString(sum[:16])
 	spans := []string{"read file", "resolve entries", "call AtHoc", "settle rows", "move file"}
@@ -75,16 +80,19 @@ func TestAFileIsSeenFromOutside(t *testing.T) {
 	})
 	stop()
 	s.fails(1, "ask for the health", "healthcheck")
+
 	for _, name := range spans {
 		span := collector.Named(name)[trace]
 		if span == nil {
 			t.Errorf("the file's trace has no %q", name)
 			continue
 		}
+
 		if parent := hex.EncodeToString(span.GetParentSpanId()); name != "read file" && parent != hex.EncodeToString(sum[16:24]) {
 			t.Errorf("%q has the parent %s, which is not the reading of the file", name, parent)
 		}
 	}
+
 	if !strings.Contains(strings.Join(collector.Resources(), " "), "service.name=bobosync") {
 		t.Errorf("the traces do not name the program: %v", collector.Resources())
 	}

@@ -47,17 +47,21 @@ finished or goes on at the next start.`,
 				program.PrintSettingsError(os.Stderr, "bobosync run", err)
 				return commands.ExitStatus(2)
 			}
+
 			log, closeLog, err := logging.New(os.Stderr, "bobosync", s.Log)
 			if err != nil {
 				return err
 			}
+
 			defer func() { _ = closeLog() }() // there is nowhere left to report it
 
 			if err := allinone.Run(cmd.Context(), s, log); err != nil {
 				log.Error("bobosync cannot go on", "error", err)
 				return commands.ExitStatus(1)
 			}
+
 			log.Info("bobosync has stopped")
+
 			return nil
 		},
 	}

@@ -19,10 +19,14 @@ import (
 func TestThePastIsKnown(t *testing.T) {
 	s := newSite(t, 3)
 	s.start()
+
 	before := time.Now()
+
 	s.drop("monday.csv", booking(1, 50, true), booking(2, 50, true), booking(2, 45, true), booking(9, 50, true), "BON,1\n")
 	s.arrives("done", "monday.csv")
+
 	between := time.Now()
+
 	s.drop("tuesday.csv", booking(1, 10, false))
 	s.arrives("done", "tuesday.csv")
 
@@ -33,6 +37,7 @@ func TestThePastIsKnown(t *testing.T) {
 	}
 	ask := func(at time.Time) {
 		t.Helper()
+
 		past.PastAnswer = control.PastAnswer{}
 		require.NoError(t, json.Unmarshal([]byte(s.succeeds("worker", "00001", "--at", at.Format(time.RFC3339Nano), "--json")), &past))
 	}
@@ -54,11 +59,13 @@ func TestThePastIsKnown(t *testing.T) {
 	var booked control.BookingsAnswer
 	require.NoError(t, json.Unmarshal([]byte(s.succeeds("worker", "00002", "--bookings", "--json")), &booked))
 	require.Len(t, booked.Bookings, 2)
+
 	for i, want := range []control.Booking{{Name: "monday.csv", Line: 2, Outcome: "superseded"}, {Name: "monday.csv", Line: 3, Outcome: "applied"}} {
 		got := booked.Bookings[i]
 		require.Equal(t, want, control.Booking{Name: got.Name, Line: got.Line, Outcome: got.Outcome})
 		require.True(t, got.On)
 	}
+
 	require.Contains(t, s.succeeds("worker", username(2), "--bookings", "--at", "1ms"), "superseded")
 	require.NoError(t, os.Remove(s.path("done", "monday.csv")))
 	require.Contains(t, s.succeeds("worker", "00002", "--bookings"), "1 file is not there any more")
@@ -73,6 +80,7 @@ func TestThePastIsKnown(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(s.succeeds("files", "receipt", "monday.csv", "--json")), &receipts))
 	rows := receipts[0].Rows
 	require.Len(t, rows, 5)
+
 	for _, row := range rows {
 		switch row.Outcome {
 		case "applied":
@@ -82,6 +90,7 @@ func TestThePastIsKnown(t *testing.T) {
 			require.NotEmpty(t, row.Why, "line %d: %s", row.Line, row.Outcome)
 		}
 	}
+
 	require.Contains(t, s.succeeds("files", "receipt", "tuesday.csv"), "line 1: applied: call ")
 	require.Equal(t, 6, strings.Count(s.succeeds("files", "receipt", "monday.csv", "--csv"), "\n"))
 

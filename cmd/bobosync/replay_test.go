@@ -15,13 +15,16 @@ import (
 // forget is AtHoc's loss of all duty statuses.
 func (s *site) forget() {
 	s.t.Helper()
+
 	var logins []string
 	for _, u := range s.athoc.Users() {
 		logins = append(logins, u.LoginID)
 	}
+
 	if _, err := s.athoc.ClearAttribute(sim.DefaultDutyAttribute, logins...); err != nil {
 		s.t.Fatal(err)
 	}
+
 	if on := s.onDuty(); len(on) > 0 {
 		s.t.Fatalf("still on duty: %v", on)
 	}
@@ -29,49 +32,61 @@ func (s *site) forget() {
 
 func (s *site) replays() []control.ReplayState {
 	s.t.Helper()
+
 	var all []control.ReplayState
 	if err := json.Unmarshal([]byte(s.succeeds("replay", "list", "--json")), &all); err != nil {
 		s.t.Fatal(err)
 	}
+
 	return all
 }
 
 func TestReplayRestoresEveryStatus(t *testing.T) {
 	s := newSite(t, 6)
 	s.start()
+
 	if out := s.succeeds("replay", "list", "--json"); strings.TrimSpace(out) != "[]" {
 		t.Errorf("no replays are %s", out)
 	}
+
 	s.drop("monday.csv", booking(1, 50, true), booking(2, 50, true), booking(3, 50, true), booking(4, 50, true))
 	s.arrives("done", "monday.csv")
 	s.drop("tuesday.csv", booking(2, 40, false), booking(3, 30, true), booking(5, 30, true))
 	s.arrives("done", "tuesday.csv")
+
 	want := s.onDuty()
 	if len(want) != 4 {
 		t.Fatalf("on duty: %v", want)
 	}
+
 	only := func(workers ...int) map[string]string {
 		some := map[string]string{}
 		for _, w := range workers {
 			some[username(w)] = want[username(w)]
 		}
+
 		return some
 	}
 
 	s.forget()
+
 	if out := s.succeeds("replay", "--all", "--dry-run"); !strings.Contains(out, "It would be 5 users (everyone)") || !strings.Contains(out, "Some 1 calls") {
 		t.Errorf("dry run: %s", out)
 	}
+
 	if out := s.succeeds("replay", "list"); strings.Contains(out, "everyone") {
 		t.Errorf("a dry run left a record: %s", out)
 	}
+
 	if on := s.onDuty(); len(on) > 0 {
 		t.Errorf("a dry run has sent %v", on)
 	}
+
 	out := s.succeeds("replay", "--all", "--watch")
 	if !strings.Contains(out, "All 5 users are on their way") {
 		t.Errorf("watched: %s", out)
 	}
+
 	s.until("every status is restored", func() bool { return maps.Equal(s.onDuty(), want) })
 
 	for what, c := range map[string]struct {
@@ -87,6 +102,7 @@ func TestReplayRestoresEveryStatus(t *testing.T) {
 		s.forget()
 		s.succeeds(append([]string{"replay", "--watch"}, c.args...)...)
 		s.until(what+" is restored", func() bool { return len(s.onDuty()) >= len(c.want) })
+
 		if got := s.onDuty(); !maps.Equal(got, c.want) {
 			t.Errorf("%s restored %v, want %v", what, got, c.want)
 		}
@@ -96,13 +112,16 @@ func TestReplayRestoresEveryStatus(t *testing.T) {
 	if len(all) != 6 {
 		t.Fatalf("%d replays are in the list", len(all))
 	}
+
 	first := all[5]
 	if first.What != "everyone" || first.By != client.Whoami() || first.Users != 5 || first.Left != 0 || first.Ended.Before(first.Started) || first.Stopped {
 		t.Errorf("record %+v", first)
 	}
+
 	if out := s.succeeds("replay", "list"); !strings.Contains(out, first.ID) || !strings.Contains(out, "everyone") {
 		t.Errorf("list: %s", out)
 	}
+
 	var told struct {
 		control.ReplayState
 		DryRun bool `json:"dry_run"`
@@ -116,6 +135,7 @@ func TestReplayRestoresEveryStatus(t *testing.T) {
 	s.fails(2, `"soon" is no time`, "replay", "--since", "soon")
 	s.fails(2, `"2024-13-01" is no time`, "replay", "--entries-since", "2024-13-01")
 	s.fails(1, `no file "sunday.csv"`, "replay", "--file", "sunday.csv")
+
 	if len(s.replays()) != 6 {
 		t.Error("a mistake began a replay")
 	}

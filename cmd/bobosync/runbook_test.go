@@ -19,8 +19,10 @@ import (
 // readText returns a file of the project, by its path from the root.
 func readText(t *testing.T, path string) string {
 	t.Helper()
+
 	text, err := os.ReadFile(filepath.Join("../..", path))
 	require.NoError(t, err)
+
 	return string(text)
 }
 
@@ -31,6 +33,7 @@ func TestRunbookQuotesThePrograms(t *testing.T) {
 	said := programTexts(t)
 	quotes := quoted(readText(t, runbookPath))
 	require.Greater(t, len(quotes), 150)
+
 	for _, quote := range quotes {
 		if !strings.Contains(said, quote) {
 			t.Errorf("no program says %q", quote)
@@ -45,37 +48,45 @@ func quoted(page string) (quotes []string) {
 	for _, m := range regexp.MustCompile(`"([^"]*)"`).FindAllStringSubmatch(page, -1) {
 		quotes = append(quotes, m[1])
 	}
+
 	return quotes
 }
 
 // programTexts are all constant texts of the programs, those written in parts put together, a line each.
 func programTexts(t *testing.T) string {
 	t.Helper()
+
 	var said strings.Builder
 	for _, root := range []string{"../../services", "../../shared", "../../cmd/bobosync"} {
 		err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 			if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 				return err
 			}
+
 			file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
 			if err != nil {
 				return err
 			}
+
 			ast.Inspect(file, func(n ast.Node) bool {
 				expr, isExpr := n.(ast.Expr)
 				if !isExpr {
 					return true
 				}
+
 				text, constant := constantText(expr)
 				if constant {
 					said.WriteString(text + "\n")
 				}
+
 				return !constant
 			})
+
 			return nil
 		})
 		require.NoError(t, err)
 	}
+
 	return said.String()
 }
 
@@ -90,6 +101,7 @@ func constantText(expr ast.Expr) (text string, constant bool) {
 		right, isRight := constantText(e.Y)
 		return left + right, e.Op == token.ADD && isLeft && isRight
 	}
+
 	return "", false
 }
 
@@ -97,11 +109,14 @@ func constantText(expr ast.Expr) (text string, constant bool) {
 func TestRunbookHasEveryFinding(t *testing.T) {
 	_, section, _ := strings.Cut(readText(t, runbookPath), "\n## What status says\n")
 	section, _, _ = strings.Cut(section, "\n## ")
+
 	causes := []string{"no_ingest", "no_resolver", "no_publisher", "no_janitor"}
 	for _, m := range regexp.MustCompile(`(?m)^\tCause\w+ += "(\w+)"`).FindAllStringSubmatch(readText(t, "shared/verdict/causes.go"), -1) {
 		causes = append(causes, m[1])
 	}
+
 	require.Greater(t, len(causes), 20)
+
 	for _, cause := range causes {
 		row := regexp.MustCompile("(?m)^\\|.*`" + cause + "`.*\\(#[a-z-]+\\) \\|$")
 		require.Regexp(t, row, section, "no row for %s", cause)
@@ -114,12 +129,16 @@ func TestRunbookNamesMetricsAndAlertsThatExist(t *testing.T) {
 	found := 0
 	for _, name := range regexp.MustCompile(`\bbobosync_[a-z_]+`).FindAllString(page, -1) {
 		require.True(t, strings.Contains(metrics, "| `"+name+"` |"), "there is no metric %s", name)
+
 		found++
 	}
+
 	for _, name := range regexp.MustCompile(`\bBobosync[A-Z]\w+`).FindAllString(page, -1) {
 		require.True(t, strings.Contains(rules, "- alert: "+name+"\n"), "there is no alert %s", name)
+
 		found++
 	}
+
 	require.Greater(t, found, 20)
 }
 
@@ -127,6 +146,7 @@ func TestRunbookNamesMetricsAndAlertsThatExist(t *testing.T) {
 func TestOldGuideIsAccountedFor(t *testing.T) {
 	_, table, ok := strings.Cut(readText(t, runbookPath), "\n## The old guide, line by line\n")
 	require.True(t, ok)
+
 	rows := 0
 	command := regexp.MustCompile("^`bobosync [a-z][^`]*`$")
 	reason := regexp.MustCompile(`^nothing to do: .{10,}$`)
@@ -135,12 +155,15 @@ func TestOldGuideIsAccountedFor(t *testing.T) {
 		if !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "| then |") || strings.HasPrefix(line, "| --- |") {
 			continue
 		}
+
 		cells := strings.Split(strings.Trim(line, "| "), " | ")
 		require.Len(t, cells, 3, line)
 		require.NotEmpty(t, cells[1], line)
 		require.True(t, command.MatchString(cells[2]) || reason.MatchString(cells[2]), line)
+
 		rows++
 	}
+
 	require.GreaterOrEqual(t, rows, 200)
 }
 
@@ -149,11 +172,13 @@ func TestRunbookLinks(t *testing.T) {
 	page := readText(t, runbookPath)
 	links := regexp.MustCompile(`\]\(([^)#]*)(?:#([^)]*))?\)`).FindAllStringSubmatch(page, -1)
 	require.Greater(t, len(links), 50)
+
 	of := map[string]map[string]bool{"": anchors(page)} // by page
 	for _, m := range links {
 		if of[m[1]] == nil {
 			of[m[1]] = anchors(readText(t, filepath.Join("docs", m[1])))
 		}
+
 		if m[2] != "" {
 			require.Contains(t, of[m[1]], m[2], m[0])
 		}
@@ -172,6 +197,7 @@ func anchors(page string) map[string]bool {
 		kept := notLinked.ReplaceAllString(strings.ToLower(m[1]), "")
 		found[strings.ReplaceAll(kept, " ", "-")] = true
 	}
+
 	return found
 }
 
@@ -182,6 +208,7 @@ func TestAlertsLeadToTheRunbook(t *testing.T) {
 	rules := readText(t, rulesPath)
 	alerts := strings.Split(rules, "- alert: ")[1:]
 	require.Greater(t, len(alerts), 30)
+
 	sections := anchors(readText(t, runbookPath))
 	annotation := func(alert, name string) string {
 		m := regexp.MustCompile(`(?m)^ +` + name + `: (.+)$`).FindStringSubmatch(alert)
@@ -201,8 +228,10 @@ func TestAlertsLeadToTheRunbook(t *testing.T) {
 // requireCommand fails unless a command line is one that the program takes.
 func requireCommand(t *testing.T, line string) {
 	t.Helper()
+
 	words := strings.Fields(line)
 	require.Equal(t, "bobosync", words[0], line)
+
 	root := wholeTree()
 	cmd, rest, err := root.Find(words[1:])
 	require.NoError(t, err, line)

@@ -73,9 +73,11 @@ func (o *options) Validate() error {
 	if o.Workers < minWorkers || o.Workers > maxWorkers {
 		errs = append(errs, fmt.Errorf("--workers: must be from %d to %d", minWorkers, maxWorkers))
 	}
+
 	if o.Files < minFiles || o.Files > maxFiles {
 		errs = append(errs, fmt.Errorf("--files: must be from %d to %d", minFiles, maxFiles))
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -100,22 +102,28 @@ func play(ctx context.Context, o options) (err error) {
 	if err := o.Validate(); err != nil {
 		return err
 	}
+
 	o.Span, o.Outage = cmp.Or(o.Span, defaultSpan), cmp.Or(o.Outage, defaultOutage)
+
 	d := &demo{opts: o, screen: newScreen(o.Out, !o.Verbose), tally: &tally{}}
 	if d.dirs, err = newDirectories(); err != nil {
 		return err
 	}
+
 	// The interruption is judged by the caller's context: ours ends on other grounds, too.
 	defer func() { err = errors.Join(err, d.cleanUp(err, ctx.Err() != nil)) }()
 	defer d.screen.close()
+
 	logFile, err := os.OpenFile(d.dirs.log(), os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("make the log: %w", err)
 	}
 	defer logFile.Close()
+
 	if d.log, err = o.logger(logFile); err != nil {
 		return err
 	}
+
 	return d.run(ctx)
 }
 
@@ -124,12 +132,15 @@ func (o *options) logger(file io.Writer) (*slog.Logger, error) {
 	if o.Verbose {
 		file = io.MultiWriter(file, o.Err)
 	}
+
 	log, _, err := logging.New(file, "bobosync", config.Log{Level: "INFO", Format: "text"})
+
 	return log, err
 }
 
 func (d *demo) run(ctx context.Context) (err error) {
 	now := time.Now()
+
 	d.plan = newPlan(planOptions{
 		seed: d.opts.Seed, now: now, workers: d.opts.Workers, files: d.opts.Files, span: d.opts.Span, outage: d.opts.Outage,
 	})
@@ -138,32 +149,42 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.sim.Close()) }()
+
 	services, err := d.startServices(ctx)
 	if err != nil {
 		return err
 	}
 	defer services.cancel()
+
 	if err := d.openConsole(ctx, services); err != nil {
 		return errors.Join(err, d.stop(services))
 	}
+
 	d.say("all services start, with a broker and a simulated AtHoc of %s users", thousands(d.sim.Stats().Users))
+
 	began, err := d.perform(ctx, services)
 	if err != nil {
 		return errors.Join(err, d.stop(services))
 	}
+
 	took := time.Since(began)
+
 	if err := d.stop(services); err != nil {
 		return err
 	}
+
 	r, err := d.report(ctx)
 	if err != nil {
 		return err
 	}
+
 	r.took = took
 	d.screen.print(r.lines(d.screen.color)...)
+
 	if !r.right() {
 		return errWrong
 	}
+
 	return nil
 }
 
@@ -179,10 +200,12 @@ func (d *demo) startAtHoc(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("make the simulated AtHoc: %w", err)
 	}
+
 	// It must outlive the services, which still may have a call on its way when ctx ends: Close ends it.
 	if err := d.sim.Start(context.WithoutCancel(ctx), "127.0.0.1:0"); err != nil {
 		return errors.Join(fmt.Errorf("start the simulated AtHoc: %w", err), d.sim.Close())
 	}
+
 	return nil
 }
 
@@ -196,20 +219,25 @@ type services struct {
 
 func (d *demo) startServices(ctx context.Context) (*services, error) {
 	vars := d.dirs.settings(d.sim)
+
 	free, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err == nil {
 		vars["CONSOLE_ADDR"] = free.Addr().String()
 		err = free.Close()
 	}
+
 	if err != nil {
 		return nil, fmt.Errorf("find a port for the console: %w", err)
 	}
+
 	ctx, cancel := context.WithCancel(ctx)
 	s := &services{cancel: cancel, ended: make(chan struct{})}
 	go func() {
 		defer close(s.ended)
+
 		s.err = d.opts.Serve(ctx, vars, d.log)
 	}()
+
 	return s, nil
 }
 
@@ -217,15 +245,18 @@ func (d *demo) startServices(ctx context.Context) (*services, error) {
 func (d *demo) openConsole(ctx context.Context, s *services) error {
 	ticker := time.NewTicker(drawInterval)
 	defer ticker.Stop()
+
 	for began := time.Now(); ; {
 		link, err := login.NewLink(d.dirs.data(), "the demo's visitor", time.Now())
 		if err == nil {
 			d.say("look at it in a browser, within a minute: %s", link)
 			return nil
 		}
+
 		if time.Since(began) > startTimeout {
 			return err
 		}
+
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -247,16 +278,20 @@ func (s *services) failed() error {
 // stop ends the services and waits for them.
 func (d *demo) stop(s *services) error {
 	s.cancel()
+
 	timer := time.NewTimer(stopTimeout)
 	defer timer.Stop()
+
 	select {
 	case <-s.ended:
 	case <-timer.C:
 		return fmt.Errorf("the services have not ended %s after they were told to", stopTimeout)
 	}
+
 	if s.err != nil && !errors.Is(s.err, context.Canceled) {
 		return fmt.Errorf("stop the services: %w", s.err)
 	}
+
 	return nil
 }
 
@@ -267,15 +302,19 @@ func (d *demo) cleanUp(err error, interrupted bool) error {
 		if tail := lastLines(d.dirs.log(), tailLines); tail != "" {
 			fmt.Fprintf(d.opts.Err, "\nThe log ends with:\n%s", tail)
 		}
+
 		fmt.Fprintf(d.opts.Err, "\nThe whole log is %s\n", d.dirs.log())
 	}
+
 	if d.opts.Keep || failed {
 		fmt.Fprintf(d.opts.Out, "\nFiles, ledgers and log are kept in %s\n", d.dirs.home)
 		return nil
 	}
+
 	if err := os.RemoveAll(d.dirs.home); err != nil {
 		return fmt.Errorf("remove the demo's directory: %w", err)
 	}
+
 	return nil
 }
 
@@ -287,12 +326,14 @@ func newDirectories() (directories, error) {
 	if err != nil {
 		return directories{}, fmt.Errorf("make a temporary directory: %w", err)
 	}
+
 	p := directories{home}
 	for _, dir := range []string{p.input(), p.staging(), p.data()} {
 		if err := os.Mkdir(dir, 0o750); err != nil {
 			return p, errors.Join(fmt.Errorf("make the demo's directories: %w", err), os.RemoveAll(home))
 		}
 	}
+
 	return p, nil
 }
 
@@ -317,5 +358,6 @@ func (p directories) settings(s *sim.Simulator) map[string]string {
 	for _, f := range s.Env() {
 		vars[f.Name] = f.Value
 	}
+
 	return vars
 }

@@ -15,13 +15,17 @@ import (
 // smallDemo is the demo with few files, and with a temporary directory that is the test's.
 func smallDemo(t *testing.T) (o options, out *bytes.Buffer, temp string) {
 	t.Helper()
+
 	if testing.Short() {
 		t.Skip("starts everything, and takes seconds")
 	}
+
 	temp = t.TempDir()
 	t.Setenv("TMPDIR", temp) // Windows reads TMP
 	t.Setenv("TMP", temp)
+
 	out = &bytes.Buffer{}
+
 	return options{
 		Workers: 60, Files: 20, Seed: 5, Span: 5 * time.Second, Outage: time.Second, Out: out, Err: out, Serve: serve,
 	}, out, temp
@@ -29,10 +33,12 @@ func smallDemo(t *testing.T) (o options, out *bytes.Buffer, temp string) {
 
 func left(t *testing.T, dir string) []os.DirEntry {
 	t.Helper()
+
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return entries
 }
 
@@ -41,9 +47,11 @@ func TestDemoEndsRight(t *testing.T) {
 	if err := play(t.Context(), o); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+
 	if first, _, _ := strings.Cut(out.String(), "\n"); !strings.Contains(first, "look at it in a browser") || !strings.Contains(first, "http://127.0.0.1:") {
 		t.Errorf("the first line is %q", first)
 	}
+
 	for _, want := range []string{
 		"RIGHT", "20 dropped: 19 processed, 1 set aside, 0 left", "AtHoc goes down", "AtHoc is back", " unknown_user", " forbidden_user",
 		" unmapped", " expired", " superseded", " applied",
@@ -52,9 +60,11 @@ func TestDemoEndsRight(t *testing.T) {
 			t.Errorf("no %q in the output", want)
 		}
 	}
+
 	if t.Failed() {
 		t.Log(out)
 	}
+
 	if some := left(t, temp); len(some) > 0 {
 		t.Errorf("left behind: %v", some)
 	}
@@ -71,6 +81,7 @@ func TestDemoFindsWrongEnds(t *testing.T) {
 	if err := play(t.Context(), o); !errors.Is(err, errWrong) {
 		t.Fatalf("got %v, want %v\n%s", err, errWrong, out)
 	}
+
 	for _, want := range []string{"WRONG", "users wrong, 0 findings in files", "The log ends with:", "are kept in " + temp} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out)
@@ -80,8 +91,10 @@ func TestDemoFindsWrongEnds(t *testing.T) {
 
 func TestDemoInterrupted(t *testing.T) {
 	o, out, temp := smallDemo(t)
+
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+
 	o.Out = writerFunc(func(p []byte) (int, error) {
 		if bytes.Contains(p, []byte("files begin to come")) {
 			cancel()
@@ -91,6 +104,7 @@ func TestDemoInterrupted(t *testing.T) {
 	if err := play(ctx, o); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want %v\n%s", err, context.Canceled, out)
 	}
+
 	if some := left(t, temp); len(some) > 0 {
 		t.Errorf("left behind: %v", some)
 	}

@@ -42,6 +42,7 @@ func (j *judge) read(text []byte) count {
 	if j.known[id] || !utf8.Valid(text) || bytes.IndexByte(text, 0) >= 0 {
 		return count{}
 	}
+
 	j.known[id] = true
 	var c count
 	for line := range strings.Lines(strings.TrimPrefix(string(text), "\ufeff")) {
@@ -49,16 +50,19 @@ func (j *judge) read(text []byte) count {
 		if line == "" || strings.HasPrefix(line, "Transaction_Type,") {
 			continue
 		}
+
 		c.rows++
 		employee, s, ok := j.parse(line)
 		if !ok {
 			c.rejected++
 			continue
 		}
+
 		if !s.at.Before(j.latest[employee].at) {
 			j.latest[employee] = s
 		}
 	}
+
 	return c
 }
 
@@ -67,9 +71,11 @@ func (j *judge) parse(line string) (employee string, s stamp, ok bool) {
 	if err != nil || len(columns) != 10 {
 		return "", stamp{}, false
 	}
+
 	for i := range columns {
 		columns[i] = strings.TrimSpace(columns[i])
 	}
+
 	transaction, employee, created := columns[0], columns[1], columns[5]
 	at, err := time.Parse("20060102150405", created)
 	switch {
@@ -78,6 +84,7 @@ func (j *judge) parse(line string) (employee string, s stamp, ok bool) {
 	case created != columns[3]+columns[4], at.After(j.now.Add(time.Hour)):
 		return "", stamp{}, false
 	}
+
 	return employee, stamp{at, transaction == "BON"}, true
 }
 
@@ -97,28 +104,34 @@ func (j *judge) want(workers []worker) map[string]string {
 				duty = last.at
 			}
 		}
+
 		if !duty.IsZero() {
 			want[w.login] = duty.Format(sim.DateLayout)
 		}
 	}
+
 	return want
 }
 
 // compare lists the users for whom AtHoc holds something else than it should.
 func compare(want, got map[string]string) []string {
 	var wrong []string
+
 	logins := map[string]bool{}
 	for login := range want {
 		logins[login] = true
 	}
+
 	for login := range got {
 		logins[login] = true
 	}
+
 	for _, login := range slices.Sorted(maps.Keys(logins)) {
 		if want[login] != got[login] {
 			wrong = append(wrong, fmt.Sprintf("%s: AtHoc has %s, the files say %s", login,
 				cmp.Or(got[login], "off duty"), cmp.Or(want[login], "off duty")))
 		}
 	}
+
 	return wrong
 }

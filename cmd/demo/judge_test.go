@@ -52,6 +52,7 @@ func TestJudge(t *testing.T) {
 			for _, text := range c.files {
 				j.read([]byte(text))
 			}
+
 			got := j.want([]worker{{employee: "00042", login: "a@example.org"}})["a@example.org"]
 			if got != c.want {
 				t.Errorf("AtHoc should hold %q, want %q", got, c.want)
@@ -66,6 +67,7 @@ func TestJudgeCounts(t *testing.T) {
 	if got := j.read(text); got != (count{rows: 3, rejected: 2}) {
 		t.Errorf("got %+v, want 3 rows and 2 of them rejected", got)
 	}
+
 	if got := j.read(text); got != (count{}) {
 		t.Errorf("a copy counts as %+v, want nothing", got)
 	}
@@ -83,6 +85,7 @@ func TestJudgeRoles(t *testing.T) {
 			j.read([]byte(rowAt("BON", w.employee, noon.Add(-time.Hour))))
 		}
 	}
+
 	want := j.want(workers)
 	for i, value := range []string{"17/06/2024 11:00:00", "17/06/2024 10:00:00", "17/06/2024 10:00:00", "", ""} {
 		if got := want[workers[i].login]; got != value {
@@ -94,15 +97,18 @@ func TestJudgeRoles(t *testing.T) {
 func TestCompare(t *testing.T) {
 	want := map[string]string{"same": "1", "missing": "2", "other": "3"}
 	got := map[string]string{"same": "1", "other": "4", "added": "5"}
+
 	wrong := compare(want, got)
 	for i, login := range []string{"added", "missing", "other"} {
 		if len(wrong) != 3 || !strings.HasPrefix(wrong[i], login+": ") {
 			t.Fatalf("got %q, want one each of added, missing, other", wrong)
 		}
 	}
+
 	if same := compare(want, want); len(same) != 0 {
 		t.Errorf("a state differs from itself: %q", same)
 	}
+
 	if !slices.IsSorted(wrong) {
 		t.Error("findings are not sorted")
 	}

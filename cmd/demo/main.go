@@ -44,6 +44,7 @@ func run() int {
 		called = true
 		return play(ctx, o)
 	}
+
 	err := cmd.ExecuteContext(ctx)
 	switch {
 	case err == nil:
@@ -79,6 +80,7 @@ The exit status is 0 if it is right, and 1 if it is not. No settings are needed,
 	cmd.Flags().Uint64Var(&o.Seed, "seed", 1, "makes the same workers and files again")
 	cmd.Flags().BoolVar(&o.Keep, "keep", false, "keep the temporary directory with files, ledgers and log")
 	cmd.Flags().BoolVar(&o.Verbose, "verbose", false, "show the services' log, on the standard error")
+
 	return cmd
 }
 
@@ -88,5 +90,6 @@ func serve(ctx context.Context, vars map[string]string, log *slog.Logger) error 
 	if err := config.Load(ctx, config.Map(vars), &s); err != nil {
 		return fmt.Errorf("settings of the demo: %w", err)
 	}
+
 	return allinone.Run(ctx, s, log)
 }

@@ -136,6 +136,7 @@ func newPlan(o planOptions) plan {
 	p.plan.outageAt, p.plan.outage = part(o.span, outageAt), o.outage
 	p.makeWorkers()
 	p.makeFiles()
+
 	return p.plan
 }
 
@@ -148,12 +149,15 @@ func (p *plan) users() []sim.User {
 		if w.login == "" {
 			continue
 		}
+
 		u := sim.User{LoginID: w.login, Attributes: map[string]string{sim.DefaultCollar: w.employee}}
 		if !w.duty.IsZero() {
 			u.Attributes[sim.DefaultDutyAttribute] = w.duty.Format(sim.DateLayout)
 		}
+
 		users = append(users, u)
 	}
+
 	return users
 }
 
@@ -165,6 +169,7 @@ func (p *plan) logins(r role) []string {
 			logins = append(logins, w.login)
 		}
 	}
+
 	return logins
 }
 
@@ -182,9 +187,11 @@ func (p *planner) makeWorkers() {
 	for _, r := range []role{idle, corrected, corrected, forgotten, unknown} {
 		roles = append(roles, slices.Repeat([]role{r}, few)...)
 	}
+
 	roles = append(roles, removed, forbidden)
 	roles = append(roles, slices.Repeat([]role{plain}, p.opts.workers-len(roles))...)
 	p.rng.Shuffle(len(roles), func(i, j int) { roles[i], roles[j] = roles[j], roles[i] })
+
 	names := p.rng.Perm(len(firstNames) * len(lastNames))
 	for i, r := range roles {
 		w := worker{role: r, employee: fmt.Sprintf("%05d", 317+i*4+p.rng.IntN(4))}
@@ -194,11 +201,14 @@ func (p *planner) makeWorkers() {
 			if again := i / len(names); again > 0 {
 				w.login += fmt.Sprint(again + 1)
 			}
+
 			w.login += "@example.org"
 		}
+
 		if r == idle || r == forbidden {
 			w.duty = p.moment(time.Hour, 6*time.Hour)
 		}
+
 		p.plan.workers = append(p.plan.workers, w)
 	}
 }
@@ -211,6 +221,7 @@ func (p *planner) with(r role) []int {
 			some = append(some, i)
 		}
 	}
+
 	return some
 }
 
@@ -235,6 +246,7 @@ func (p *planner) makeFiles() {
 	for _, s := range specials {
 		p.plan.files = append(p.plan.files, file{kind: s.kind, at: part(p.opts.span, s.at)})
 	}
+
 	n := p.opts.files - len(specials)
 	for i := range n {
 		// Evenly, but for some that come together.
@@ -242,12 +254,16 @@ func (p *planner) makeFiles() {
 		if i > 0 && p.rng.IntN(4) == 0 {
 			at = p.plan.files[len(p.plan.files)-1].at
 		}
+
 		p.plan.files = append(p.plan.files, file{at: at})
 	}
+
 	slices.SortStableFunc(p.plan.files, func(a, b file) int { return cmp.Compare(a.at, b.at) })
+
 	for i := range p.plan.files {
 		p.plan.files[i].name = p.name(i)
 	}
+
 	rows := p.ordinaryRows(n)
 	for i := range p.plan.files {
 		f := &p.plan.files[i]
@@ -256,6 +272,7 @@ func (p *planner) makeFiles() {
 			rows = rows[1:]
 			continue
 		}
+
 		p.fillSpecial(f, i)
 	}
 }
@@ -266,6 +283,7 @@ func (p *planner) name(i int) string {
 	if p.rng.IntN(8) == 0 {
 		ending = ".CSV"
 	}
+
 	return fmt.Sprintf("BOBO_%s_%04d%s", p.opts.now.Format("20060102"), i+1, ending)
 }
 
@@ -278,21 +296,26 @@ func (p *planner) ordinaryRows(n int) [][]string {
 		at = min(max(at, 0), n-1)
 		files[at] = append(files[at], b)
 	}
+
 	rows := make([][]string, n)
 	for i, some := range files {
 		if len(some) == 0 {
 			some = []booking{p.booking(p.some(1)[0], true, ageOld, 14*time.Hour)}
 		}
+
 		own := p.rowsOf(some)
 		if p.rng.IntN(5) == 0 {
 			own = slices.Insert(own, p.rng.IntN(len(own)+1), p.badRow(boborow.Flaw(p.rng.IntN(int(boborow.Flaws)))))
 		}
+
 		if i > 0 && (i == 1 || p.rng.IntN(4) == 0) { // an export that overlaps with the one before
 			before := rows[i-1]
 			own = append(slices.Clone(before[max(0, len(before)-8):]), own...)
 		}
+
 		rows[i] = own
 	}
+
 	return rows
 }
 
@@ -304,21 +327,27 @@ func (p *planner) day(n int) []booking {
 			workers = append(workers, i)
 		}
 	}
+
 	var all []booking
 	for _, w := range workers {
 		own := make([]booking, max(2, n/len(workers)-1+p.rng.IntN(3)))
 		for i := range own {
 			own[i] = p.booking(w, false, ageOld, 14*time.Hour)
 		}
+
 		slices.SortFunc(own, byTime)
+
 		on := p.rng.IntN(2) == 0
 		for i := range own {
 			own[i].on = on
 			on = !on
 		}
+
 		all = append(all, own...)
 	}
+
 	slices.SortFunc(all, byTime)
+
 	return all
 }
 
@@ -333,6 +362,7 @@ func (p *planner) fillSpecial(f *file, i int) {
 		for n, w := range p.some(int(boborow.Flaws)) {
 			rows = append(rows, p.badRow(boborow.Flaw(n)), p.row(p.booking(w, n%2 == 0, ageNewest, ageNewer)))
 		}
+
 		f.text = p.text(rows)
 	case noGoodRow:
 		f.text = []byte(boborow.Header + "\r\n" + p.badRow(boborow.FewColumns) + "\r\n\r\n" + p.badRow(boborow.UnknownType) + "\r\n")
@@ -341,6 +371,7 @@ func (p *planner) fillSpecial(f *file, i int) {
 		for range 4 * rowsPerFile {
 			some = append(some, p.booking(p.some(1)[0], p.rng.IntN(2) == 0, ageNew, ageOld))
 		}
+
 		f.text = p.text(p.rowsOf(some))
 		f.pieces = cut(len(f.text), max(3, int(part(p.opts.span, growthPart)/pieceInterval)))
 	case binary:
@@ -357,6 +388,7 @@ func (p *planner) fillSpecial(f *file, i int) {
 		for n, w := range p.some(min(2*rowsPerFile, len(p.with(plain))/2)) {
 			some = append(some, p.booking(w, n%2 == 0, ageNewer, ageNew))
 		}
+
 		f.text = p.text(p.rowsOf(some))
 	case late:
 		f.text = p.text(p.lateRows())
@@ -370,6 +402,7 @@ func (p *planner) original(i int) *file {
 			return &p.plan.files[n]
 		}
 	}
+
 	return &p.plan.files[slices.IndexFunc(p.plan.files, func(f file) bool { return f.kind == firstSaid })]
 }
 
@@ -396,6 +429,7 @@ func (p *planner) corrections(again bool) []string {
 			rows = append(rows, p.row(b))
 		}
 	}
+
 	return rows
 }
 
@@ -405,9 +439,11 @@ func (p *planner) lateRows() []string {
 	for range 2 * rowsPerFile {
 		some = append(some, p.booking(p.some(1)[0], p.rng.IntN(2) == 0, 15*time.Hour, 20*time.Hour))
 	}
+
 	for _, w := range p.with(forgotten) {
 		some = append(some, p.booking(w, true, lifetime+2*time.Hour, lifetime+20*time.Hour))
 	}
+
 	return p.rowsOf(some)
 }
 
@@ -419,5 +455,6 @@ func cut(length, n int) []int {
 		pieces = append(pieces, size)
 		length -= size
 	}
+
 	return pieces
 }

@@ -25,6 +25,7 @@ func TestPlanIsRepeatable(t *testing.T) {
 	if !reflect.DeepEqual(newPlan(o), newPlan(o)) {
 		t.Error("the same options give two plans")
 	}
+
 	p, q := newPlan(o), newPlan(testOptions(4, 100, 40))
 	if reflect.DeepEqual(p.files, q.files) {
 		t.Error("two seeds give one plan")
@@ -40,6 +41,7 @@ func TestPlanHolds(t *testing.T) {
 				if len(p.workers) != size[0] || len(p.files) != size[1] {
 					t.Fatalf("%d workers and %d files, want %v", len(p.workers), len(p.files), size)
 				}
+
 				checkWorkers(t, &p)
 				byKind := checkFiles(t, &p)
 				checkSpecials(t, &p, byKind)
@@ -50,18 +52,22 @@ func TestPlanHolds(t *testing.T) {
 
 func checkWorkers(t *testing.T, p *plan) {
 	t.Helper()
+
 	roles, ids, logins := map[role]int{}, map[string]bool{}, map[string]bool{}
 	for _, w := range p.workers {
 		roles[w.role]++
 		if ids[w.employee] || len(w.employee) < 5 {
 			t.Errorf("employee id %q is too short or given twice", w.employee)
 		}
+
 		ids[w.employee] = true
 		if (w.login == "") != (w.role == unknown) || logins[w.login] && w.login != "" {
 			t.Errorf("username %q of a worker in role %d", w.login, w.role)
 		}
+
 		logins[w.login] = true
 	}
+
 	for r := plain; r <= unknown; r++ {
 		if roles[r] == 0 {
 			t.Errorf("nobody is in role %d", r)
@@ -72,6 +78,7 @@ func checkWorkers(t *testing.T, p *plan) {
 // checkFiles checks what holds for all files, and returns the special ones.
 func checkFiles(t *testing.T, p *plan) map[kind]*file {
 	t.Helper()
+
 	byKind, names, contents := map[kind]*file{}, map[string]bool{}, map[[sha256.Size]byte]int{}
 	var before time.Duration
 	for i := range p.files {
@@ -79,55 +86,68 @@ func checkFiles(t *testing.T, p *plan) map[kind]*file {
 		if names[f.name] || !strings.EqualFold(f.name[len(f.name)-4:], ".csv") {
 			t.Errorf("name %q comes twice, or is not that of a CSV file", f.name)
 		}
+
 		names[f.name] = true
 		contents[sha256.Sum256(f.text)]++
 		if f.at < before {
 			t.Errorf("file %d comes before the one before it", i)
 		}
+
 		before = f.at
 		if f.kind != ordinary {
 			byKind[f.kind] = f
 		}
 	}
+
 	if len(contents) != len(p.files)-1 {
 		t.Errorf("%d contents in %d files, want that of the copy twice and no other", len(contents), len(p.files))
 	}
+
 	return byKind
 }
 
 func checkSpecials(t *testing.T, p *plan, byKind map[kind]*file) {
 	t.Helper()
+
 	for _, s := range specials {
 		if byKind[s.kind] == nil {
 			t.Fatalf("there is no file of the kind %q", s.kind)
 		}
 	}
+
 	if utf8.Valid(byKind[binary].text) {
 		t.Error("the binary is a text")
 	}
+
 	j := newJudge(noon)
 	if c := j.read(byKind[badRows].text); c.rejected != int(boborow.Flaws) || c.rows != 2*int(boborow.Flaws) {
 		t.Errorf("the file of bad rows has %+v, want %d bad ones and as many good ones", c, boborow.Flaws)
 	}
+
 	if c := j.read(byKind[noGoodRow].text); c.rows == 0 || c.rows != c.rejected {
 		t.Errorf("the file without a good row has %+v", c)
 	}
+
 	total := 0
 	for _, n := range byKind[growing].pieces {
 		total += n
 	}
+
 	if g := byKind[growing]; total != len(g.text) || len(g.pieces) < 3 {
 		t.Errorf("the growing file has %d pieces of %d bytes together, its text has %d", len(g.pieces), total, len(g.text))
 	}
+
 	if f := byKind[inOutage]; f.at <= p.outageAt || f.at >= p.outageAt+p.outage {
 		t.Errorf("the file of the outage comes at %s, the outage at %s", f.at, p.outageAt)
 	}
+
 	checkCopy(t, p, byKind[copied])
 	checkDecisive(t, p, byKind)
 }
 
 func checkCopy(t *testing.T, p *plan, again *file) {
 	t.Helper()
+
 	for i := range p.files {
 		if f := &p.files[i]; f != again && bytes.Equal(f.text, again.text) {
 			if f.at > again.at {
@@ -136,28 +156,34 @@ func checkCopy(t *testing.T, p *plan, again *file) {
 			return
 		}
 	}
+
 	t.Error("the copy has no original")
 }
 
 // checkDecisive checks that the specials matter: a pipeline that got one of them wrong would end in another state.
 func checkDecisive(t *testing.T, p *plan, byKind map[kind]*file) {
 	t.Helper()
+
 	right := end(p, func(*file) bool { return true })
 	for _, k := range []kind{badRows, growing, correction, inOutage} {
 		if wrong := end(p, func(f *file) bool { return f.kind != k }); reflect.DeepEqual(wrong, right) {
 			t.Errorf("the end is the same without the file: %s", k)
 		}
 	}
+
 	j := newJudge(noon)
 	for _, f := range slices.Backward(p.files) {
 		j.read(f.text)
 	}
+
 	if reflect.DeepEqual(j.want(p.workers), right) {
 		t.Error("the order of reading makes no difference")
 	}
+
 	if late := byKind[late]; bytes.Count(late.text, []byte("BO")) < len(p.logins(forgotten)) {
 		t.Error("the late file is too short")
 	}
+
 	if wrong := end(p, func(f *file) bool { return f.kind != late }); !reflect.DeepEqual(wrong, right) {
 		t.Error("the late file makes a difference")
 	}
@@ -170,6 +196,7 @@ func end(p *plan, want func(*file) bool) map[string]string {
 			j.read(p.files[i].text)
 		}
 	}
+
 	return j.want(p.workers)
 }
 
@@ -183,6 +210,7 @@ func TestPlanIsUnambiguous(t *testing.T) {
 		if f.kind == firstSaid || f.kind == correction || f.kind == binary {
 			continue
 		}
+
 		r := csv.NewReader(strings.NewReader(strings.TrimPrefix(string(f.text), "\ufeff")))
 		r.FieldsPerRecord = -1
 		for {
@@ -190,16 +218,20 @@ func TestPlanIsUnambiguous(t *testing.T) {
 			if err == io.EOF {
 				break
 			}
+
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			if len(row) != 10 || row[0] != "BON" && row[0] != "BOF" || row[1] == "" || row[3]+row[4] != row[5] {
 				continue
 			}
+
 			key := strings.TrimSpace(row[1]) + " " + row[5]
 			if before, ok := said[key]; ok && before != row[0] && !strings.HasPrefix(row[5], "20240230") && !strings.HasPrefix(row[5], "20240620") {
 				t.Errorf("%s: %s and %s of one worker at one second", f.name, before, row[0])
 			}
+
 			said[key] = row[0]
 		}
 	}
@@ -212,14 +244,17 @@ func TestPlanOverlaps(t *testing.T) {
 		if p.files[i].kind != ordinary {
 			continue
 		}
+
 		for row := range strings.Lines(string(p.files[i].text)) {
 			row = strings.TrimSpace(row)
 			if seen[row] && strings.HasPrefix(row, "BO") {
 				repeated++
 			}
+
 			seen[row] = true
 		}
 	}
+
 	if repeated < 10 {
 		t.Errorf("%d rows are in several files, want some", repeated)
 	}
@@ -232,8 +267,10 @@ func TestCut(t *testing.T) {
 			if n <= 0 {
 				t.Fatalf("cut%v has a piece of %d", c, n)
 			}
+
 			total += n
 		}
+
 		if total != c[0] {
 			t.Errorf("cut%v makes %d in all", c, total)
 		}

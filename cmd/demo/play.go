@@ -24,18 +24,23 @@ type step struct {
 func (d *demo) perform(ctx context.Context, s *services) (began time.Time, err error) {
 	ticker := time.NewTicker(drawInterval)
 	defer ticker.Stop()
+
 	if err := d.untilMapped(ctx, s, ticker.C); err != nil {
 		return began, err
 	}
+
 	if err := d.meddle(); err != nil {
 		return began, err
 	}
+
 	began = time.Now()
 	d.watch = newWatch(d.dirs, len(d.plan.files))
 	steps := d.steps()
 	var giveUp time.Time
+
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+
 	for {
 		select {
 		case <-ctx.Done():
@@ -45,20 +50,24 @@ func (d *demo) perform(ctx context.Context, s *services) (began time.Time, err e
 		case <-ticker.C:
 		case <-timer.C:
 		}
-		for len(steps) > 0 && time.Since(began) >= steps[0].at {
+
+		for ; len(steps) > 0 && time.Since(began) >= steps[0].at; steps = steps[1:] {
 			if err := steps[0].do(); err != nil {
 				return began, err
 			}
-			steps = steps[1:]
+
 			giveUp = time.Now().Add(confirmTimeout)
 		}
+
 		if len(steps) > 0 {
 			timer.Reset(time.Until(began.Add(steps[0].at)))
 		}
+
 		waiting, err := d.count()
 		if err != nil {
 			return began, err
 		}
+
 		d.recover(time.Now())
 
 		switch {
@@ -77,6 +86,7 @@ func (d *demo) perform(ctx context.Context, s *services) (began time.Time, err e
 func (d *demo) untilMapped(ctx context.Context, s *services, look <-chan time.Time) error {
 	timer := time.NewTimer(startTimeout)
 	defer timer.Stop()
+
 	for d.tally.get().fetched < len(d.plan.users()) {
 		select {
 		case <-ctx.Done():
@@ -88,7 +98,9 @@ func (d *demo) untilMapped(ctx context.Context, s *services, look <-chan time.Ti
 		case <-look:
 		}
 	}
+
 	d.say("the janitor has read AtHoc's users; files begin to come")
+
 	return nil
 }
 
@@ -97,9 +109,11 @@ func (d *demo) meddle() error {
 	if _, err := d.sim.RemoveUsers(d.plan.logins(removed)...); err != nil {
 		return fmt.Errorf("remove a user from AtHoc: %w", err)
 	}
+
 	if _, err := d.sim.AddFault(sim.Fault{Kind: sim.FaultDenyUser, Users: d.plan.logins(forbidden)}); err != nil {
 		return fmt.Errorf("forbid a user in AtHoc: %w", err)
 	}
+
 	return nil
 }
 
@@ -112,13 +126,16 @@ func (d *demo) steps() []step {
 			steps = append(steps, step{f.at, func() error { return d.drop(f) }})
 			continue
 		}
+
 		from := 0
 		for n, size := range f.pieces {
 			steps = append(steps, step{f.at + time.Duration(n)*pieceInterval, d.grow(f, from, from+size)})
 			from += size
 		}
 	}
+
 	slices.SortStableFunc(steps, func(a, b step) int { return int(a.at - b.at) })
+
 	return steps
 }
 
@@ -134,9 +151,11 @@ func (d *demo) fail() error {
 	if err != nil {
 		return fmt.Errorf("begin AtHoc's outage: %w", err)
 	}
+
 	d.outage = &outage{fault: fault.ID, until: time.Now().Add(d.plan.outage)}
 
 	d.say("AtHoc goes down: it answers 503 for %s", d.plan.outage)
+
 	return nil
 }
 
@@ -145,6 +164,7 @@ func (d *demo) recover(now time.Time) {
 	if d.outage == nil || now.Before(d.outage.until) || d.tally.get().first.IsZero() {
 		return
 	}
+
 	d.sim.ClearFault(d.outage.fault)
 	d.outage = nil
 }
@@ -155,13 +175,17 @@ func (d *demo) drop(f *file) error {
 	if err := os.WriteFile(staged, f.text, 0o600); err != nil {
 		return fmt.Errorf("write a file to drop: %w", err)
 	}
+
 	if err := os.Rename(staged, filepath.Join(d.dirs.input(), f.name)); err != nil {
 		return fmt.Errorf("drop a file: %w", err)
 	}
+
 	if f.kind != ordinary {
 		d.say("%s: %s", f.name, f.kind)
 	}
+
 	d.dropped(f)
+
 	return nil
 }
 
@@ -174,18 +198,22 @@ func (d *demo) grow(f *file, from, to int) func() error {
 		if from == 0 {
 			d.say("%s: %s", f.name, f.kind)
 		}
+
 		file, err := os.OpenFile(filepath.Join(d.dirs.input(), f.name), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 		if err != nil {
 			return fmt.Errorf("write a growing file: %w", err)
 		}
+
 		_, err = file.Write(f.text[from:to])
 		if err := errors.Join(err, file.Close()); err != nil {
 			return fmt.Errorf("write a growing file: %w", err)
 		}
+
 		if to == len(f.text) {
 			d.say("%s: whole now", f.name)
 			d.dropped(f)
 		}
+
 		return nil
 	}
 }
@@ -193,14 +221,18 @@ func (d *demo) grow(f *file, from, to int) func() error {
 // count updates the progress and shows it. It returns how many files are not confirmed.
 func (d *demo) count() (waiting int, err error) {
 	now := time.Now()
+
 	if err := d.watch.look(); err != nil {
 		return 0, err
 	}
+
 	calls := d.tally.get()
 	for _, text := range d.watch.news(calls) {
 		d.say("%s", text)
 	}
+
 	d.screen.draw(d.watch.view(calls, now))
+
 	return len(d.watch.waiting), nil
 }
 

@@ -45,42 +45,51 @@ func (d *demo) report(ctx context.Context) (*report, error) {
 		dropped: len(d.watch.drops), left: len(d.watch.waiting), outcomes: map[string]int{}, rejected: map[string]int{},
 		calls: d.tally.get(), users: d.sim.Stats().Users,
 	}
+
 	var err1, err2 error
 	r.processed, err1 = countFiles(d.dirs.processed())
 	r.setAside, err2 = countFiles(d.dirs.failed())
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, fmt.Errorf("count the finished files: %w", err)
 	}
+
 	files, err := d.ledger(ctx)
 	if err != nil {
 		return nil, err
 	}
+
 	r.account(d.watch.drops, files)
 	got := d.sim.DutyState()
 	r.on = len(got)
 	r.wrong = compare(d.judge.want(d.plan.workers), got)
+
 	return r, nil
 }
 
 // ledger reads what ingest knows of the files, by their SHA-256.
 func (d *demo) ledger(ctx context.Context) (files map[string]*ingest.File, err error) {
 	var cfg ingest.Config
+
 	if err := config.Load(ctx, config.Map(d.dirs.settings(d.sim)), &cfg); err != nil {
 		return nil, fmt.Errorf("open the file ledger: %w", err)
 	}
+
 	ledger, err := ingest.OpenLedger(cfg, d.log)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, ledger.Close()) }()
+
 	all, err := ledger.Files()
 	if err != nil {
 		return nil, err
 	}
+
 	files = make(map[string]*ingest.File, len(all))
 	for _, f := range all {
 		files[f.ID] = f
 	}
+
 	return files, nil
 }
 
@@ -96,18 +105,23 @@ func (r *report) account(drops []drop, files map[string]*ingest.File) {
 			}
 		}
 	}
+
 	printed := map[string]bool{}
 	for _, d := range drops {
 		id := sha256.Sum256(d.text)
+
 		key := hex.EncodeToString(id[:])
 		if printed[key] {
 			continue // a copy has no rows of its own
 		}
+
 		printed[key] = true
+
 		f := files[key]
 		if f == nil && d.kind == binary {
 			f = setAside(files, d.name)
 		}
+
 		switch {
 		case f == nil:
 			r.unsettled = append(r.unsettled, d.name+": not in the file ledger")
@@ -118,10 +132,12 @@ func (r *report) account(drops []drop, files map[string]*ingest.File) {
 		case f.Pending() > 0:
 			r.unsettled = append(r.unsettled, fmt.Sprintf("%s: %d rows have no outcome", d.name, f.Pending()))
 		}
+
 		if f.Codes.Settled() > 0 && !f.Finished.IsZero() {
 			r.time(d.at, f.Finished)
 		}
 	}
+
 	if r.left > 0 {
 		r.unsettled = append(r.unsettled, fmt.Sprintf("%d files still lie in the input directory", r.left))
 	}
@@ -134,6 +150,7 @@ func setAside(files map[string]*ingest.File, name string) *ingest.File {
 			return f
 		}
 	}
+
 	return nil
 }
 
@@ -154,12 +171,14 @@ func countFiles(dir string) (int, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
+
 	return len(entries), err
 }
 
 // lines writes the report.
 func (r *report) lines(color bool) []string {
 	st := style{color: color}
+
 	head := func(name string) string { return " " + st.paint(bold, fmt.Sprintf("%-9s", name)) }
 	lines := []string{
 		"",
@@ -171,22 +190,27 @@ func (r *report) lines(color bool) []string {
 	for _, name := range byCount(r.outcomes) {
 		lines = append(lines, fmt.Sprintf("%10s%8s  %s", "", thousands(r.outcomes[name]), name))
 	}
+
 	if r.pending > 0 {
 		lines = append(lines, fmt.Sprintf("%10s%8s  pending", "", thousands(r.pending)))
 	}
+
 	if n := sum(r.rejected); n > 0 {
 		var reasons []string
 		for _, name := range byCount(r.rejected) {
 			reasons = append(reasons, fmt.Sprintf("%d %s", r.rejected[name], name))
 		}
+
 		lines = append(lines, wrap(fmt.Sprintf("%10s%8s  ", "", thousands(n)), "rejected: "+strings.Join(reasons, ", "), usualWidth)...)
 	}
+
 	lines = append(lines, "",
 		head("AtHoc")+fmt.Sprintf("%s calls: %d token, %d search, %s update; %d failed", thousands(r.calls.all()), r.calls.token,
 			r.calls.search, thousands(r.calls.update), r.calls.failed),
 		fmt.Sprintf("%10s%s users sent, %s applied", "", thousands(r.calls.sent), thousands(r.calls.applied)), "",
 		head("time")+fmt.Sprintf("%-29s%7s%10s%10s%10s", "from drop to confirmed", "files", "median", "99 %", "longest"))
 	lines = append(lines, timeLine("files not hit by the outage", r.quick), timeLine("files hit by the outage", r.slow), "")
+
 	return append(lines, r.verdict(st, head("end"))...)
 }
 
@@ -194,7 +218,9 @@ func timeLine(name string, times []time.Duration) string {
 	if len(times) == 0 {
 		return fmt.Sprintf("%10s%-29s%7d", "", name, 0)
 	}
+
 	times = slices.Sorted(slices.Values(times))
+
 	return fmt.Sprintf("%10s%-29s%7d%10s%10s%10s", "", name, len(times), seconds(percentile(times, 50)),
 		seconds(percentile(times, 99)), seconds(times[len(times)-1]))
 }
@@ -211,6 +237,7 @@ func (r *report) verdict(st style, head string) []string {
 			fmt.Sprintf("%10sand every row has its outcome (%s users, %s of them on duty)", "", thousands(r.users), thousands(r.on)),
 		}
 	}
+
 	lines := []string{head + st.paint(red, "WRONG") + fmt.Sprintf(" after %s: %d of %s users wrong, %d findings in files",
 		seconds(r.took), len(r.wrong), thousands(r.users), len(r.unsettled))}
 	for _, list := range [][]string{r.wrong, r.unsettled} {
@@ -219,9 +246,11 @@ func (r *report) verdict(st style, head string) []string {
 				lines = append(lines, fmt.Sprintf("%10sand %d more", "", len(list)-i))
 				break
 			}
+
 			lines = append(lines, wrap(fmt.Sprintf("%10s", ""), finding, usualWidth)...)
 		}
 	}
+
 	return lines
 }
 
@@ -230,6 +259,7 @@ func sum(counts map[string]int) int {
 	for _, c := range counts {
 		n += c
 	}
+
 	return n
 }
 
@@ -250,14 +280,17 @@ func lastLines(path string, n int) string {
 		return ""
 	}
 	defer file.Close()
+
 	var last []string
 	for scan := bufio.NewScanner(file); scan.Scan(); {
 		if last = append(last, scan.Text()); len(last) > n {
 			last = last[1:]
 		}
 	}
+
 	if len(last) == 0 {
 		return ""
 	}
+
 	return strings.Join(last, "\n") + "\n"
 }

@@ -13,13 +13,16 @@ import (
 func (p *planner) rowsOf(some []booking) []string {
 	some = slices.Clone(some)
 	slices.SortFunc(some, byTime)
+
 	if p.rng.IntN(4) == 0 {
 		p.rng.Shuffle(len(some), func(i, j int) { some[i], some[j] = some[j], some[i] })
 	}
+
 	rows := make([]string, len(some))
 	for i, b := range some {
 		rows[i] = p.row(b)
 	}
+
 	return rows
 }
 
@@ -31,6 +34,7 @@ func (p *planner) row(b booking) string {
 	case 1:
 		employee = " " + employee + " "
 	}
+
 	return p.private(boborow.New(b.on, employee, b.at)).String()
 }
 
@@ -40,9 +44,11 @@ func (p *planner) private(r boborow.Row) boborow.Row {
 	if p.rng.IntN(12) == 0 {
 		r[boborow.Payroll] = `"` + r[boborow.Payroll] + `, relief"`
 	}
+
 	r[boborow.Latitude] = fmt.Sprintf("52.%06d", 380_000+p.rng.IntN(200_000))
 	r[boborow.Longitude] = fmt.Sprintf("-1.%06d", 700_000+p.rng.IntN(290_000))
 	r[boborow.Accuracy] = fmt.Sprintf("%.1f", 3+p.rng.Float64()*20)
+
 	return r
 }
 
@@ -58,20 +64,25 @@ func (p *planner) text(rows []string) []byte {
 	if p.rng.IntN(2) == 0 {
 		end = "\r\n"
 	}
+
 	if p.rng.IntN(5) == 0 {
 		text = "\ufeff"
 	}
+
 	if p.rng.IntN(3) > 0 {
 		text += boborow.Header + end
 	}
+
 	for _, r := range rows {
 		text += r + end
 		if p.rng.IntN(40) == 0 {
 			text += end
 		}
 	}
+
 	if p.rng.IntN(4) == 0 {
 		text = strings.TrimRight(text, "\r\n")
 	}
+
 	return []byte(text)
 }

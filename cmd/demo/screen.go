@@ -67,15 +67,18 @@ func newScreen(w io.Writer, live bool) *screen {
 			return usualWidth
 		}
 	}
+
 	s.terminal, s.live = terminal, live && terminal
 	s.color = color
 	s.style = style{color: s.color, bar: asciiBar}
 	if speaksUnicode(os.Getenv) {
 		s.style.bar = unicodeBar
 	}
+
 	if s.live {
 		fmt.Fprint(s.w, hideCursor)
 	}
+
 	return s
 }
 
@@ -84,11 +87,13 @@ func speaksUnicode(env func(string) string) bool {
 	if runtime.GOOS == "windows" {
 		return true
 	}
+
 	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
 		if v := strings.ToLower(env(name)); v != "" {
 			return strings.Contains(v, "utf-8") || strings.Contains(v, "utf8")
 		}
 	}
+
 	return false
 }
 
@@ -99,6 +104,7 @@ func (s *screen) event(text string) {
 		s.print(at + text)
 		return
 	}
+
 	s.print(wrap(at, text, s.width())...)
 }
 
@@ -112,8 +118,10 @@ func (s *screen) erase() string {
 	if s.drawn == 0 {
 		return ""
 	}
+
 	up := fmt.Sprintf("\x1b[%dA\r", s.drawn)
 	s.drawn = 0
+
 	return up + clearBelow
 }
 
@@ -122,6 +130,7 @@ func (s *screen) draw(v view) {
 	if !s.live {
 		return
 	}
+
 	lines := render(v, s.style, s.width()-1)
 	frame := s.erase() + strings.Join(lines, "\n") + "\n" // in one write, so that it does not flicker
 	s.drawn = len(lines)
@@ -139,6 +148,7 @@ func (s *screen) close() {
 // render draws the view in lines of at most so many columns.
 func render(v view, st style, width int) []string {
 	const bars = 30
+
 	toCome := v.files - v.done - v.waiting
 	done := bars * v.done / v.files
 	waiting := (bars*(v.done+v.waiting)+v.files-1)/v.files - done
@@ -148,10 +158,12 @@ func render(v view, st style, width int) []string {
 	if v.down > 0 {
 		athoc = st.paint(red, "DOWN for "+seconds(v.down))
 	}
+
 	oldest := "no file waits"
 	if v.oldest > 0 {
 		oldest = "unconfirmed file was dropped " + seconds(v.oldest) + " ago"
 	}
+
 	lines := []string{
 		"",
 		fmt.Sprintf(" %s  %s  %d done, %d waiting, %d to come", st.paint(bold, "files "), bar, v.done, v.waiting, toCome),
@@ -163,6 +175,7 @@ func render(v view, st style, width int) []string {
 	for i := range lines {
 		lines[i] = clip(lines[i], width)
 	}
+
 	return lines
 }
 
@@ -188,8 +201,10 @@ func clip(line string, width int) string {
 		default:
 			columns++
 		}
+
 		out.WriteRune(r)
 	}
+
 	return out.String()
 }
 
@@ -205,8 +220,10 @@ func wrap(mark, text string, width int) []string {
 		} else if i > 0 {
 			line += " "
 		}
+
 		line += word
 	}
+
 	return append(lines, line)
 }
 
@@ -224,5 +241,6 @@ func thousands(n int) string {
 	for i := len(text) - 3; i > 0; i -= 3 {
 		text = text[:i] + "," + text[i:]
 	}
+
 	return text
 }

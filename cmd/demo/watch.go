@@ -42,6 +42,7 @@ func (t *tally) get() calls {
 func (t *tally) note(c sim.Call) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	switch c.Endpoint {
 	case sim.EndpointToken:
 		t.calls.token++
@@ -57,6 +58,7 @@ func (t *tally) note(c sim.Call) {
 			}
 		}
 	}
+
 	finished := time.Unix(0, c.Finished)
 	switch {
 	case c.Status >= http.StatusInternalServerError:
@@ -64,6 +66,7 @@ func (t *tally) note(c sim.Call) {
 		if t.calls.downSince.IsZero() {
 			t.calls.downSince = finished
 		}
+
 		if t.calls.first.IsZero() {
 			t.calls.first = finished
 		}
@@ -71,6 +74,7 @@ func (t *tally) note(c sim.Call) {
 		if !t.calls.downSince.IsZero() {
 			t.calls.last = finished
 		}
+
 		t.calls.downSince = time.Time{}
 	}
 }
@@ -111,16 +115,19 @@ func (w *watch) look() error {
 	if err != nil {
 		return fmt.Errorf("list the input directory: %w", err)
 	}
+
 	there := make(map[string]bool, len(entries))
 	for _, e := range entries {
 		there[e.Name()] = true
 	}
+
 	for name, d := range w.waiting {
 		if !there[name] {
 			w.rowsDone += d.rows
 			delete(w.waiting, name)
 		}
 	}
+
 	return nil
 }
 
@@ -137,14 +144,18 @@ func (w *watch) news(c calls) []string {
 			news = append(news, fmt.Sprintf("AtHoc is back after %s; the latest status of each user is sent", seconds(c.last.Sub(c.first))))
 		}
 	}
+
 	if quarters := min(4*w.done()/w.total, 3); quarters > w.quarters {
 		w.quarters = quarters
 		news = append(news, fmt.Sprintf("%d of %d files are confirmed", w.done(), w.total))
 	}
+
 	if !w.allCame && len(w.drops) == w.total {
 		w.allCame = true
+
 		news = append(news, "the last file is dropped")
 	}
+
 	return news
 }
 
@@ -162,11 +173,14 @@ func (w *watch) view(c calls, now time.Time) view {
 	for _, d := range w.drops {
 		v.rows += d.rows
 	}
+
 	for _, d := range w.waiting {
 		v.oldest = max(v.oldest, now.Sub(d.at))
 	}
+
 	if !c.downSince.IsZero() {
 		v.down = max(now.Sub(c.downSince), time.Millisecond)
 	}
+
 	return v
 }

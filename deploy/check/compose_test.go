@@ -16,8 +16,10 @@ func load(t *testing.T, profiles []string, env []string, files ...string) (*type
 	for i := range files {
 		files[i] = "../" + files[i]
 	}
+
 	o, err := cli.NewProjectOptions(files, cli.WithEnv(env), cli.WithEnvFiles("../try.env"), cli.WithDotEnv, cli.WithProfiles(profiles), cli.WithResolvedPaths(true))
 	require.NoError(t, err)
+
 	return o.LoadProject(t.Context())
 }
 
@@ -34,9 +36,11 @@ func TestComposeFilesKeepTheRules(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p, err := load(t, []string{"*"}, someVersion, files...)
 			require.NoError(t, err)
+
 			for _, s := range p.Services {
 				checkService(t, known, s)
 			}
+
 			for _, want := range []string{"nats", "provision", "ingest", "resolver", "publisher", "janitor", "operator"} {
 				require.Contains(t, p.Services, want)
 			}
@@ -52,16 +56,20 @@ func checkService(t *testing.T, known map[string]bool, s types.ServiceConfig) {
 	require.Positive(t, int64(s.MemLimit), "%s: mem_limit", s.Name)
 	require.Empty(t, s.ContainerName, "%s: a name of its own would keep it from being scaled", s.Name)
 	require.Empty(t, s.User, "%s: the image says who", s.Name)
+
 	mounted := map[string]bool{}
 	for _, secret := range s.Secrets {
 		mounted["/run/secrets/"+secret.Source] = true
 	}
+
 	for name, value := range s.Environment {
 		requireKnown(t, known, s.Name, name)
+
 		if value != nil && strings.HasPrefix(*value, "/run/secrets/") {
 			require.True(t, mounted[*value], "%s: %s is at %s, where no secret is mounted", s.Name, name, *value)
 		}
 	}
+
 	if s.Name != "athocsim" {
 		require.Empty(t, s.Ports, "%s: nothing is open to other machines", s.Name)
 	}
@@ -71,6 +79,7 @@ func checkService(t *testing.T, known map[string]bool, s types.ServiceConfig) {
 func TestPublisherStopsAfterItsCall(t *testing.T) {
 	p, err := load(t, nil, someVersion, "compose.yaml")
 	require.NoError(t, err)
+
 	for _, name := range []string{"publisher", "janitor"} {
 		require.Greater(t, time.Duration(*p.Services[name].StopGracePeriod), 40*time.Second, name)
 	}
@@ -81,6 +90,7 @@ func TestOnlyCallersOfAtHocGetOut(t *testing.T) {
 	p, err := load(t, []string{"*"}, someVersion, "compose.yaml", "compose.cluster.yaml", "compose.try.yaml")
 	require.NoError(t, err)
 	require.True(t, p.Networks["broker"].Internal)
+
 	for _, s := range p.Services {
 		_, out := s.Networks["outside"]
 		require.Equal(t, s.Name == "publisher" || s.Name == "janitor" || s.Name == "athocsim", out, s.Name)
@@ -93,22 +103,26 @@ func TestOnlyCallersOfAtHocGetOut(t *testing.T) {
 func TestClusterTalksToAllBrokers(t *testing.T) {
 	p, err := load(t, []string{"*"}, someVersion, "compose.yaml", "compose.cluster.yaml")
 	require.NoError(t, err)
+
 	for _, name := range []string{"provision", "ingest", "resolver", "publisher", "janitor", "operator"} {
 		require.Equal(t, 3, strings.Count(*p.Services[name].Environment["NATS_URL"], "tls://nats"), name)
 		require.Equal(t, "3", *p.Services[name].Environment["STREAM_REPLICAS"], name)
 	}
+
 	stores := map[string]bool{}
 	for _, name := range []string{"nats", "nats-1", "nats-2"} {
 		require.Len(t, p.Services[name].Volumes, 1, name)
 		stores[p.Services[name].Volumes[0].Source] = true
 		require.Contains(t, *p.Services[name].Environment["NATS_ROUTES"], "nats://"+name+":6222")
 	}
+
 	require.Len(t, stores, 3, "each has a store of its own")
 }
 
 func TestComposeSaysWhatIsMissing(t *testing.T) {
 	_, err := load(t, nil, nil, "compose.yaml")
 	require.ErrorContains(t, err, "BOBOSYNC_VERSION")
+
 	for _, name := range []string{"BOBO_TIMEZONE", "ATHOC_TIMEZONE", "BOBOSYNC_FILES"} {
 		_, err := load(t, nil, append([]string{name + "="}, someVersion...), "compose.yaml")
 		require.ErrorContains(t, err, name)
@@ -121,6 +135,7 @@ var withConsole = append([]string{"CONSOLE_URL=https://bobosync.example.org"}, s
 func TestTheConsoleIsReachedFromThisMachineAlone(t *testing.T) {
 	p, err := load(t, []string{"*"}, withConsole, "compose.yaml", "compose.console.yaml")
 	require.NoError(t, err)
+
 	s := p.Services["console"]
 	require.Len(t, s.Ports, 1)
 	require.Equal(t, "127.0.0.1", s.Ports[0].HostIP)
@@ -129,9 +144,11 @@ func TestTheConsoleIsReachedFromThisMachineAlone(t *testing.T) {
 	checkService(t, knownSettings(t), s)
 	require.Equal(t, "/run/secrets/nats_viewer", *s.Environment["NATS_CREDS"], "it reads with a key that changes nothing")
 	require.NotContains(t, s.Networks, "outside", "which is the way to AtHoc")
+
 	for _, secret := range s.Secrets {
 		require.NotContains(t, []string{"client_secret", "password", "nats_provision"}, secret.Source)
 	}
+
 	for _, name := range []string{"ingest", "publisher", "nats"} {
 		require.NotContains(t, p.Services[name].Networks, "console", name)
 	}

@@ -52,10 +52,12 @@ type cluster struct {
 func build(t *testing.T, dir string) cluster {
 	result, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
 	require.NoError(t, err)
+
 	c := cluster{objects: map[string]any{}, workloads: map[string]workload{}}
 	for _, r := range result.Resources() {
 		text, err := r.AsYAML()
 		require.NoError(t, err)
+
 		gvk := r.GetGvk().ApiVersion() + "/" + r.GetKind()
 		require.Contains(t, newObject, gvk, "a kind that this test does not know")
 		object := newObject[gvk]()
@@ -63,6 +65,7 @@ func build(t *testing.T, dir string) cluster {
 		c.objects[r.GetKind()+"/"+r.GetName()] = object
 		c.add(object)
 	}
+
 	return c
 }
 
@@ -78,6 +81,7 @@ func (c cluster) add(object any) {
 	default:
 		return
 	}
+
 	c.workloads[w.name] = w
 }
 
@@ -100,6 +104,7 @@ func TestManifestsAreWhatTheAPITakes(t *testing.T) {
 		for _, name := range names {
 			require.Contains(t, c.workloads, name)
 		}
+
 		require.Len(t, c.workloads, len(names))
 	}
 }
@@ -112,16 +117,20 @@ func TestPodsKeepTheRules(t *testing.T) {
 		require.True(t, *spec.SecurityContext.RunAsNonRoot, name)
 		require.Equal(t, int64(65532), *spec.SecurityContext.RunAsUser, name)
 		require.Equal(t, corev1.SeccompProfileTypeRuntimeDefault, spec.SecurityContext.SeccompProfile.Type, name)
+
 		for key, value := range w.selector {
 			require.Equal(t, value, w.template.Labels[key], "%s selects what it does not make", name)
 		}
+
 		require.Len(t, spec.Containers, 1, name)
 		checkContainer(t, known, w, spec.Containers[0])
 		checkReferences(t, c, w)
 	}
+
 	for _, name := range []string{"bobosync-publisher", "bobosync-janitor"} { // a call takes up to 30s
 		require.Greater(t, *c.workloads[name].template.Spec.TerminationGracePeriodSeconds, int64(40), name)
 	}
+
 	for _, name := range []string{"bobosync-ingest", "bobosync-resolver"} {
 		require.Equal(t, int32(1), c.workloads[name].replicas, name)
 		require.Equal(t, "StatefulSet", c.workloads[name].kind, name)
@@ -130,17 +139,20 @@ func TestPodsKeepTheRules(t *testing.T) {
 
 func checkContainer(t *testing.T, known map[string]bool, w workload, container corev1.Container) {
 	t.Helper()
+
 	s := container.SecurityContext
 	require.True(t, *s.ReadOnlyRootFilesystem, w.name)
 	require.False(t, *s.AllowPrivilegeEscalation, w.name)
 	require.Equal(t, []corev1.Capability{"ALL"}, s.Capabilities.Drop, w.name)
 	require.False(t, container.Resources.Limits.Memory().IsZero(), w.name)
 	require.Contains(t, container.Image, "registry.example.org/bobosync/", "%s: an image that the overlay does not place", w.name)
+
 	if w.kind != "Job" {
 		require.NotNil(t, container.LivenessProbe, w.name)
 		require.NotNil(t, container.ReadinessProbe, w.name)
 		require.NotNil(t, container.StartupProbe, w.name)
 	}
+
 	for _, e := range container.Env {
 		requireKnown(t, known, w.name, e.Name)
 	}
@@ -149,6 +161,7 @@ func checkContainer(t *testing.T, known map[string]bool, w workload, container c
 // checkReferences: what a pod mounts or reads is there, and its paths lead into what is mounted.
 func checkReferences(t *testing.T, c cluster, w workload) {
 	t.Helper()
+
 	spec, container := w.template.Spec, w.template.Spec.Containers[0]
 	keys := map[string][]string{} // by volume
 	for _, v := range spec.Volumes {
@@ -157,12 +170,14 @@ func checkReferences(t *testing.T, c cluster, w workload) {
 			secret, ok := c.objects["Secret/"+v.Secret.SecretName].(*corev1.Secret)
 			require.True(t, ok, "%s mounts secret %s", w.name, v.Secret.SecretName)
 			require.Equal(t, int32(0o440), *v.Secret.DefaultMode, "%s: who may read secret %s", w.name, v.Secret.SecretName)
+
 			for key := range secret.Data {
 				keys[v.Name] = append(keys[v.Name], key)
 			}
 		case v.ConfigMap != nil:
 			config, ok := c.objects["ConfigMap/"+v.ConfigMap.Name].(*corev1.ConfigMap)
 			require.True(t, ok, "%s mounts config map %s", w.name, v.ConfigMap.Name)
+
 			for key := range config.Data {
 				keys[v.Name] = append(keys[v.Name], key)
 			}
@@ -170,17 +185,20 @@ func checkReferences(t *testing.T, c cluster, w workload) {
 			require.Contains(t, c.objects, "PersistentVolumeClaim/"+v.PersistentVolumeClaim.ClaimName, w.name)
 		}
 	}
+
 	there := map[string]bool{}
 	for _, m := range container.VolumeMounts {
 		for _, key := range keys[m.Name] {
 			there[m.MountPath+"/"+key] = true
 		}
 	}
+
 	for _, e := range container.Env {
 		if strings.HasPrefix(e.Value, "/run/secrets/") {
 			require.True(t, there[e.Value], "%s: %s is %s, where nothing is mounted", w.name, e.Name, e.Value)
 		}
 	}
+
 	for _, from := range container.EnvFrom {
 		require.Contains(t, c.objects, "ConfigMap/"+from.ConfigMapRef.Name, w.name)
 	}
@@ -193,6 +211,7 @@ func matches(selector map[string]string, w workload) bool {
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -202,6 +221,7 @@ func (c cluster) selected(selector map[string]string) (names []string) {
 			names = append(names, w.name)
 		}
 	}
+
 	return names
 }
 
@@ -236,24 +256,30 @@ func TestNobodyTalksUnlessAllowed(t *testing.T) {
 		if !ok {
 			continue
 		}
+
 		denied = denied || len(policy.Spec.PodSelector.MatchLabels) == 0 && len(policy.Spec.Egress)+len(policy.Spec.Ingress) == 0 && len(policy.Spec.PolicyTypes) == 2
 		for _, rule := range policy.Spec.Egress {
 			require.NotEmpty(t, rule.Ports, policy.Name)
 			require.NotEmpty(t, rule.To, policy.Name)
+
 			for _, name := range c.selected(policy.Spec.PodSelector.MatchLabels) {
 				outside[name] = outside[name] || rule.To[0].IPBlock != nil
 				toBroker[name] = toBroker[name] || rule.Ports[0].Port.IntValue() == 4222
 			}
 		}
 	}
+
 	require.True(t, denied, "a policy denies everything")
+
 	services := map[string]bool{"bobosync-ingest": false, "bobosync-resolver": false, "bobosync-provision": false, "bobosync-publisher": true, "bobosync-janitor": true}
 	want := maps.Clone(services)
 	want["nats"] = false
 	require.Equal(t, want, outside)
+
 	for name := range services {
 		require.True(t, toBroker[name], name)
 	}
+
 	require.ElementsMatch(t, []string{"bobosync-ingest", "bobosync-resolver", "bobosync-provision", "bobosync-publisher", "bobosync-janitor"},
 		c.selected(map[string]string{"bobosync/broker": "client"}))
 }
@@ -267,12 +293,16 @@ func TestTheExampleSetsWhatIsKnown(t *testing.T) {
 		if !ok || !strings.HasPrefix(config.Name, "bobosync-settings") {
 			continue
 		}
+
 		found = true
+
 		for key := range config.Data {
 			requireKnown(t, known, name, key)
 		}
+
 		require.Equal(t, "3", config.Data["STREAM_REPLICAS"], fmt.Sprint("as many as there are servers of ", name))
 	}
+
 	require.True(t, found)
 }
 
@@ -287,14 +317,17 @@ func TestTheConsoleIsAPodAsTheOthers(t *testing.T) {
 	checkReferences(t, c, w)
 	require.True(t, matches(map[string]string{"bobosync/broker": "client"}, w))
 	require.False(t, matches(map[string]string{"bobosync/athoc": "client"}, w))
+
 	for _, v := range w.template.Spec.Volumes {
 		require.False(t, v.Secret != nil && v.Secret.SecretName == "athoc", "it has AtHoc's secrets")
 	}
+
 	require.Equal(t, []string{w.name}, c.selected(c.objects["Service/bobosync-console"].(*corev1.Service).Spec.Selector))
 	policy, ok := c.objects["NetworkPolicy/from-ingress"].(*networkingv1.NetworkPolicy)
 	require.True(t, ok)
 	require.Equal(t, []string{w.name}, c.selected(policy.Spec.PodSelector.MatchLabels))
 	require.Equal(t, int32(8470), policy.Spec.Ingress[0].Ports[0].Port.IntVal)
+
 	settings := c.objects["ConfigMap/"+w.template.Spec.Containers[0].EnvFrom[1].ConfigMapRef.Name].(*corev1.ConfigMap).Data
 	for name := range settings {
 		requireKnown(t, knownSettings(t), w.name, name)

@@ -26,15 +26,19 @@ func rules(t *testing.T) (all []rule) {
 	t.Helper()
 	var file struct{ Groups []struct{ Rules []rule } }
 	readYAML(t, "../prometheus/bobosync.rules.yaml", &file)
+
 	for _, group := range file.Groups {
 		all = append(all, group.Rules...)
 	}
+
 	require.NotEmpty(t, all)
+
 	return all
 }
 
 func readYAML(t *testing.T, path string, into any) {
 	t.Helper()
+
 	text, err := os.ReadFile(path)
 	require.NoError(t, err)
 	require.NoError(t, yaml.Unmarshal(text, into), path)
@@ -62,9 +66,11 @@ type dashboard struct {
 
 func readDashboard(t *testing.T) (d dashboard) {
 	t.Helper()
+
 	text, err := os.ReadFile("../grafana/bobosync.json")
 	require.NoError(t, err)
 	require.NoError(t, json.Unmarshal(text, &d))
+
 	return d
 }
 
@@ -75,6 +81,7 @@ func (d dashboard) queries() (all []string) {
 			all = append(all, target.Expr)
 		}
 	}
+
 	return all
 }
 
@@ -86,8 +93,10 @@ type metric struct {
 
 func documented(t *testing.T) map[string]metric {
 	t.Helper()
+
 	text, err := os.ReadFile("../../docs/metrics.md")
 	require.NoError(t, err)
+
 	found := map[string]metric{}
 	row := regexp.MustCompile("(?m)^\\| `(bobosync_[a-z_]+)` \\| ([a-z]+) \\| ([^|]*) \\|")
 	for _, m := range row.FindAllStringSubmatch(string(text), -1) {
@@ -95,9 +104,12 @@ func documented(t *testing.T) map[string]metric {
 		for _, label := range regexp.MustCompile("`([a-z_]+)`").FindAllStringSubmatch(m[3], -1) {
 			labels = append(labels, label[1])
 		}
+
 		found[m[1]] = metric{m[2], labels}
 	}
+
 	require.NotEmpty(t, found)
+
 	return found
 }
 
@@ -122,7 +134,9 @@ func TestQueriesNameWhatExists(t *testing.T) {
 			known[r.Record] = metric{labels: labelsOf(r.Expr)}
 		}
 	}
+
 	require.Greater(t, len(queries), 100)
+
 	for _, query := range queries {
 		labels := slices.Clone(byPrometheus)
 		for _, name := range metricName.FindAllString(query, -1) {
@@ -130,11 +144,14 @@ func TestQueriesNameWhatExists(t *testing.T) {
 			m, exists := known[family]
 			require.True(t, exists || slices.Contains(byPrometheus, name), "there is no metric %s: %s", name, query)
 			require.Equal(t, family != name, m.kind == "histogram", "%s: only a histogram has buckets: %s", name, query)
+
 			if m.kind == "counter" {
 				require.Regexp(t, `absent\(|group by|unless|(rate|increase)\([^)]*`+name, query, "a counter says nothing but by how it grows")
 			}
+
 			labels = append(labels, m.labels...)
 		}
+
 		for _, label := range labelsOf(query) {
 			require.Contains(t, labels, label, query)
 		}
@@ -148,9 +165,11 @@ func labelsOf(query string) (labels []string) {
 			labels = append(labels, strings.TrimSpace(label))
 		}
 	}
+
 	for _, m := range matcher.FindAllStringSubmatch(query, -1) {
 		labels = append(labels, m[1])
 	}
+
 	return labels
 }
 
@@ -165,6 +184,7 @@ func TestEachAlertIsTested(t *testing.T) {
 		}
 	}
 	readYAML(t, "../prometheus/bobosync.rules.test.yaml", &file)
+
 	fires, quiet := map[string]bool{}, map[string]bool{}
 	for _, test := range file.Tests {
 		for _, c := range test.Exprs {
@@ -177,6 +197,7 @@ func TestEachAlertIsTested(t *testing.T) {
 			}
 		}
 	}
+
 	alerts := map[string]bool{}
 	for _, r := range rules(t) {
 		if r.Alert != "" {
@@ -186,6 +207,7 @@ func TestEachAlertIsTested(t *testing.T) {
 			require.ElementsMatch(t, []string{"summary", "description", "command", "runbook"}, slices.Collect(maps.Keys(r.Annotations)), r.Alert)
 		}
 	}
+
 	require.Equal(t, alerts, fires, "alerts with a case in which they fire")
 	require.Equal(t, alerts, quiet, "alerts with a case in which they do not")
 }
@@ -207,10 +229,13 @@ func TestDashboard(t *testing.T) {
 		require.False(t, titles[p.Title], "two panels are called %s", p.Title)
 		ids[p.ID], titles[p.Title] = true, true
 		require.Equal(t, p.Type == "row", len(p.Targets) == 0, p.Title)
+
 		for _, target := range p.Targets {
 			require.Equal(t, "${datasource}", target.Datasource.UID, p.Title)
 		}
+
 		require.LessOrEqual(t, p.GridPos.X+p.GridPos.W, 24, p.Title)
+
 		for x := range p.GridPos.W {
 			for y := range p.GridPos.H {
 				place := [2]int{p.GridPos.X + x, p.GridPos.Y + y}
@@ -227,14 +252,17 @@ func TestDashboardQueriesAreValid(t *testing.T) {
 	if promtool == "" {
 		t.Skip("PROMTOOL does not name promtool: make check-alerts does")
 	}
+
 	type entry struct {
 		Record string `json:"record"`
 		Expr   string `json:"expr"`
 	}
+
 	var entries []entry
 	for i, query := range readDashboard(t).queries() {
 		entries = append(entries, entry{fmt.Sprintf("dashboard:query:%d", i), strings.ReplaceAll(query, "$__rate_interval", "5m")})
 	}
+
 	text, err := yaml.Marshal(map[string]any{"groups": []any{map[string]any{"name": "dashboard", "rules": entries}}})
 	require.NoError(t, err)
 	path := filepath.Join(t.TempDir(), "dashboard.yaml")

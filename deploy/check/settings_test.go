@@ -17,7 +17,9 @@ var notSettings = regexp.MustCompile(`^(GOMEMLIMIT|NATS_STORE_DIR|NATS_TLS_.*|NA
 func knownSettings(t *testing.T) map[string]bool {
 	f, err := os.Open("../../.env.example")
 	require.NoError(t, err)
+
 	defer f.Close()
+
 	known := map[string]bool{}
 	name := regexp.MustCompile(`^(?:# )?([A-Z][A-Z0-9_]+)=`)
 	lines := bufio.NewScanner(f)
@@ -26,14 +28,17 @@ func knownSettings(t *testing.T) map[string]bool {
 			known[m[1]] = true
 		}
 	}
+
 	require.NoError(t, lines.Err())
 	require.True(t, known["ATHOC_SERVER_URL"])
+
 	return known
 }
 
 // requireKnown: a variable that nobody reads is a mistake that nothing else would show.
 func requireKnown(t *testing.T, known map[string]bool, where, name string) {
 	t.Helper()
+
 	if !notSettings.MatchString(name) {
 		require.True(t, known[name] || known[strings.TrimSuffix(name, "_FILE")], "%s sets %s, which no program reads", where, name)
 	}

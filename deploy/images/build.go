@@ -26,6 +26,7 @@ func (r release) build(ctx context.Context, p program, arch, to string) error {
 		// The OTLP exporter would bring a part of gRPC along that nothing uses: 3 MB.
 		args = append(args, "-tags", "timetzdata,grpcnotrace")
 	}
+
 	cmd := exec.CommandContext(ctx, "go", append(args, "-ldflags", flags, p.pkg)...)
 	cmd.Dir = filepath.Join(r.source, p.module)
 	// Whatever else these variables might say at home would show in the image.
@@ -33,6 +34,7 @@ func (r release) build(ctx context.Context, p program, arch, to string) error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build %s for %s: %w: %s", p.name, arch, err, out)
 	}
+
 	return nil
 }
 
@@ -43,9 +45,11 @@ func sourceRoot() (string, error) {
 		if _, statErr := os.Stat(filepath.Join(dir, "go.work")); statErr == nil {
 			return dir, nil
 		}
+
 		if dir == filepath.Dir(dir) {
 			err = errors.New("the source tree is not above the current directory")
 		}
 	}
+
 	return "", err
 }

@@ -66,6 +66,7 @@ var ingestEnv = []string{
 func catalog() []spec {
 	memory := "DATA_DIRECTORY=" + dataDir
 	files := []string{filesDir, filesDir + "/in", filesDir + "/processed", filesDir + "/failed"}
+
 	return []spec{
 		service("ingest", "BOBO Sync: reads the duty clock's files", append([]string{memory}, ingestEnv...), append([]string{dataDir}, files...)...),
 		service("resolver", "BOBO Sync: finds each worker's latest event", []string{memory}, dataDir),

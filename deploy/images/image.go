@@ -23,34 +23,42 @@ type image struct {
 // image builds the programs of s for arch and puts them into an image. Its work files go below dir.
 func (r release) image(ctx context.Context, s spec, arch, dir string) (*image, error) {
 	at := time.Unix(r.created, 0).UTC()
+
 	img := &image{spec: s, arch: arch}
 	var files []entry
 	for _, d := range s.dirs {
 		files = append(files, entry{path: d, mode: 0o750, owner: userID})
 	}
+
 	for _, p := range s.programs {
 		content, b, err := r.binary(ctx, p, arch, filepath.Join(dir, arch, p.name))
 		if err != nil {
 			return nil, err
 		}
+
 		files = append(files, entry{path: "/" + p.name, mode: 0o755, content: content})
 		img.bills = append(img.bills, b)
 	}
+
 	base, err := baseLayer(at)
 	if err != nil {
 		return nil, err
 	}
+
 	layer, err := newLayer(files, at)
 	if err != nil {
 		return nil, err
 	}
+
 	img.Image, err = mutate.AppendLayers(empty.Image, base, layer)
 	if err == nil {
 		img.Image, err = mutate.ConfigFile(img.Image, r.config(s, arch, img.Image))
 	}
+
 	if err != nil {
 		return nil, fmt.Errorf("put %s together: %w", s.name, err)
 	}
+
 	return img, nil
 }
 
@@ -61,11 +69,14 @@ func (r release) binary(ctx context.Context, p program, arch, path string) ([]by
 			return nil, bill{}, err
 		}
 	}
+
 	content, err := os.ReadFile(path)
 	if err != nil {
 		return nil, bill{}, fmt.Errorf("read what was built: %w", err)
 	}
+
 	b, err := readBill(content, p)
+
 	return content, b, err
 }
 
@@ -75,6 +86,7 @@ func baseLayer(at time.Time) (v1.Layer, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	return newLayer([]entry{{path: caFile, mode: 0o644, content: roots}}, at)
 }
 
@@ -88,6 +100,7 @@ func (r release) config(s spec, arch string, img v1.Image) *v1.ConfigFile {
 			file.History = append(file.History, v1.History{Created: at, CreatedBy: "make images"})
 		}
 	}
+
 	file.Config = v1.Config{
 		User: fmt.Sprintf("%d:%d", userID, userID), WorkingDir: "/", StopSignal: "SIGTERM",
 		Entrypoint: []string{"/" + s.programs[0].name}, Cmd: s.cmd,
@@ -103,6 +116,7 @@ func (r release) config(s spec, arch string, img v1.Image) *v1.ConfigFile {
 	for _, p := range s.ports {
 		file.Config.ExposedPorts[p] = struct{}{}
 	}
+
 	return file
 }
 
@@ -111,6 +125,7 @@ func (s spec) healthcheck() *v1.HealthConfig {
 	if s.health == nil {
 		return nil
 	}
+
 	return &v1.HealthConfig{
 		Test: append([]string{"CMD"}, s.health...), Interval: 10 * time.Second, Timeout: 5 * time.Second, StartPeriod: s.startPeriod, Retries: 3,
 	}

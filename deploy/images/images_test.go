@@ -35,6 +35,7 @@ func testRelease(t *testing.T) release {
 // long leaves a test to make test-long.
 func long(t *testing.T) {
 	t.Helper()
+
 	if os.Getenv("BOBOSYNC_LONG") == "" {
 		t.Skip("it builds programs: make test-long runs it")
 	}
@@ -62,11 +63,13 @@ func TestTheSameCommitGivesTheSameImage(t *testing.T) {
 		require.NoError(t, r.writeSBOM(&bom, img))
 		bills[i] = bom.Bytes()
 	}
+
 	require.True(t, bytes.Equal(tarballs[0], tarballs[1]))
 	require.Equal(t, string(bills[0]), string(bills[1]))
 
 	before, err := makeSmall(t, r, "amd64").Digest()
 	require.NoError(t, err)
+
 	r.created++
 	after, err := makeSmall(t, r, "amd64").Digest()
 	require.NoError(t, err)
@@ -77,20 +80,26 @@ func TestTheSameCommitGivesTheSameImage(t *testing.T) {
 func files(t *testing.T, img *image) map[string]*tar.Header {
 	layers, err := img.Layers()
 	require.NoError(t, err)
+
 	all := map[string]*tar.Header{}
 	for _, l := range layers {
 		r, err := l.Uncompressed()
 		require.NoError(t, err)
+
 		for tr := tar.NewReader(r); ; {
 			h, err := tr.Next()
 			if errors.Is(err, io.EOF) {
 				break
 			}
+
 			require.NoError(t, err)
+
 			all["/"+strings.TrimSuffix(h.Name, "/")] = h
 		}
+
 		require.NoError(t, r.Close())
 	}
+
 	return all
 }
 
@@ -100,12 +109,14 @@ func TestAnImageHoldsNothingButTheProgram(t *testing.T) {
 	got := files(t, img)
 	owners := map[string]int{"/data": userID, "/files/in": userID, "/files": 0, "/healthcheck": 0, caFile: 0, "/etc": 0, "/etc/ssl": 0, "/etc/ssl/certs": 0}
 	require.Len(t, got, len(owners))
+
 	for path, owner := range owners {
 		require.Contains(t, got, path)
 		require.Equal(t, owner, got[path].Uid, path)
 		require.Equal(t, r.created, got[path].ModTime.Unix(), path)
 		require.Zero(t, got[path].Mode&0o022, "%s can be written by others", path)
 	}
+
 	require.Equal(t, int64(0o755), got["/healthcheck"].Mode)
 
 	file, err := img.ConfigFile()
@@ -126,20 +137,24 @@ func TestTheCatalogHoldsTogether(t *testing.T) {
 	seen := map[string]bool{}
 	for _, s := range catalog() {
 		require.False(t, seen[s.name], s.name)
+
 		seen[s.name] = true
 		var programs []string
 		for _, p := range s.programs {
 			programs = append(programs, "/"+p.name)
 			require.DirExists(t, filepath.Join(r.source, p.module))
+
 			if strings.HasPrefix(p.pkg, ".") {
 				require.DirExists(t, filepath.Join(r.source, p.module, p.pkg))
 			}
 		}
+
 		if s.health == nil {
 			require.Empty(t, s.ports, "%s serves something and cannot be asked for its health", s.name)
 		} else {
 			require.Contains(t, programs, s.health[0], s.name)
 		}
+
 		for _, e := range s.env {
 			key, value, _ := strings.Cut(e, "=")
 			if strings.HasSuffix(key, "_DIRECTORY") {
@@ -152,6 +167,7 @@ func TestTheCatalogHoldsTogether(t *testing.T) {
 func TestAuthoritiesCanBeRead(t *testing.T) {
 	data, err := authorities()
 	require.NoError(t, err)
+
 	pool := x509.NewCertPool()
 	require.True(t, pool.AppendCertsFromPEM(data))
 	require.Greater(t, strings.Count(string(data), "BEGIN CERTIFICATE"), 100)
@@ -164,13 +180,16 @@ func TestTheBillNamesWhatIsInside(t *testing.T) {
 	require.NoError(t, r.writeSBOM(&out, img))
 	var bom cdx.BOM
 	require.NoError(t, cdx.NewBOMDecoder(&out, cdx.BOMFileFormatJSON).Decode(&bom))
+
 	digest, err := img.Digest()
 	require.NoError(t, err)
 	require.Equal(t, digest.Hex, (*bom.Metadata.Component.Hashes)[0].Value)
+
 	names := map[string]string{}
 	for _, c := range *bom.Components {
 		names[c.Name] = c.PackageURL
 	}
+
 	require.Contains(t, names, "stdlib")
 	require.Contains(t, names, "healthcheck")
 	require.Contains(t, names["golang.org/x/crypto/x509roots/fallback"], "pkg:golang/golang.org/x/crypto/x509roots/fallback@v0.0.0-")
@@ -179,6 +198,7 @@ func TestTheBillNamesWhatIsInside(t *testing.T) {
 func TestPushWritesAllArchitectures(t *testing.T) {
 	server := httptest.NewServer(registry.New())
 	defer server.Close()
+
 	r := testRelease(t)
 	o := options{release: r, push: strings.TrimPrefix(server.URL, "http://") + "/bobosync"}
 	made := []*image{makeSmall(t, r, "amd64"), makeSmall(t, r, "arm64")}
@@ -190,6 +210,7 @@ func TestPushWritesAllArchitectures(t *testing.T) {
 	manifest, err := index.IndexManifest()
 	require.NoError(t, err)
 	require.Len(t, manifest.Manifests, 2)
+
 	for i, img := range made {
 		digest, err := img.Digest()
 		require.NoError(t, err)

@@ -33,7 +33,9 @@ func newLayer(entries []entry, at time.Time) (v1.Layer, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
+
 	return tarball.LayerFromOpener(open, tarball.WithCompressionLevel(gzip.BestCompression), tarball.WithCompressedCaching)
 }
 
@@ -47,19 +49,24 @@ func withParents(entries []entry) []entry {
 			}
 		}
 	}
+
 	for _, e := range entries {
 		all[e.path] = e
 	}
+
 	var sorted []entry
 	for _, e := range all {
 		sorted = append(sorted, e)
 	}
+
 	slices.SortFunc(sorted, func(a, b entry) int { return strings.Compare(a.path, b.path) })
+
 	return sorted
 }
 
 func pack(entries []entry, at time.Time) ([]byte, error) {
 	var out bytes.Buffer
+
 	w := tar.NewWriter(&out)
 	for _, e := range entries {
 		h := &tar.Header{
@@ -69,16 +76,20 @@ func pack(entries []entry, at time.Time) ([]byte, error) {
 		if e.content == nil {
 			h.Name, h.Typeflag = h.Name+"/", tar.TypeDir
 		}
+
 		if err := w.WriteHeader(h); err != nil {
 			return nil, fmt.Errorf("pack %s: %w", e.path, err)
 		}
+
 		if _, err := w.Write(e.content); err != nil {
 			return nil, fmt.Errorf("pack %s: %w", e.path, err)
 		}
 	}
+
 	if err := w.Close(); err != nil {
 		return nil, fmt.Errorf("pack a layer: %w", err)
 	}
+
 	return out.Bytes(), nil
 }
 
@@ -90,14 +101,18 @@ func authorities() ([]byte, error) {
 		if root.Constraint != nil {
 			continue
 		}
+
 		cert, err := x509.ParseCertificate(root.Certificate)
 		if err != nil {
 			return nil, fmt.Errorf("read a certificate of the bundle: %w", err)
 		}
+
 		fmt.Fprintf(&out, "# %s\n", cert.Subject)
+
 		if err := pem.Encode(&out, &pem.Block{Type: "CERTIFICATE", Bytes: root.Certificate}); err != nil {
 			return nil, fmt.Errorf("write a certificate: %w", err)
 		}
 	}
+
 	return out.Bytes(), nil
 }

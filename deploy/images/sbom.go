@@ -26,7 +26,9 @@ func readBill(content []byte, p program) (bill, error) {
 	if err != nil {
 		return bill{}, fmt.Errorf("read what %s is made of: %w", p.name, err)
 	}
+
 	sum := sha256.Sum256(content)
+
 	return bill{program: p, info: info, sum: hex.EncodeToString(sum[:])}, nil
 }
 
@@ -40,6 +42,7 @@ func (r release) writeSBOM(w io.Writer, img *image) error {
 	if err != nil {
 		return fmt.Errorf("digest of %s: %w", img.spec.name, err)
 	}
+
 	subject := cdx.Component{
 		BOMRef: "image", Type: cdx.ComponentTypeContainer, Name: img.spec.name, Version: r.version, Description: img.spec.title,
 		Hashes:     &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: digest.Hex}},
@@ -60,16 +63,20 @@ func (r release) writeSBOM(w io.Writer, img *image) error {
 		}
 		depends["image"] = append(depends["image"], ref)
 		add(ref, module("stdlib", strings.TrimPrefix(b.info.GoVersion, "go"), "golang/std"))
+
 		for _, m := range append([]*debug.Module{&b.info.Main}, b.info.Deps...) {
 			add(ref, r.component(m))
 		}
 	}
+
 	if v := moduleVersion(rootsModule); v != "" {
 		add("image", module(rootsModule, v, "golang/"+rootsModule))
 	}
+
 	bom := cdx.NewBOM()
 	bom.Metadata = &cdx.Metadata{Component: &subject}
 	bom.Components, bom.Dependencies = inOrder(parts, depends)
+
 	return cdx.NewBOMEncoder(w, cdx.BOMFileFormatJSON).SetPretty(true).EncodeVersion(bom, cdx.SpecVersion1_6)
 }
 
@@ -78,13 +85,17 @@ func inOrder(parts map[string]cdx.Component, depends map[string][]string) (*[]cd
 	for _, c := range parts {
 		components = append(components, c)
 	}
+
 	slices.SortFunc(components, func(a, b cdx.Component) int { return strings.Compare(a.BOMRef, b.BOMRef) })
+
 	for user, used := range depends {
 		slices.Sort(used)
 		used = slices.Compact(used)
 		dependencies = append(dependencies, cdx.Dependency{Ref: user, Dependencies: &used})
 	}
+
 	slices.SortFunc(dependencies, func(a, b cdx.Dependency) int { return strings.Compare(a.Ref, b.Ref) })
+
 	return &components, &dependencies
 }
 
@@ -93,9 +104,11 @@ func (r release) component(m *debug.Module) cdx.Component {
 	if m.Replace != nil && m.Replace.Version != "" {
 		m = m.Replace
 	}
+
 	if m.Version == "" || m.Version == "(devel)" || strings.HasPrefix(m.Path, "bobosync/") {
 		return cdx.Component{Type: cdx.ComponentTypeLibrary, Name: m.Path, Version: r.version}
 	}
+
 	return module(m.Path, m.Version, "golang/"+m.Path)
 }
 
@@ -111,10 +124,12 @@ func moduleVersion(path string) string {
 	if !ok {
 		return ""
 	}
+
 	for _, m := range info.Deps {
 		if m.Path == path {
 			return m.Version
 		}
 	}
+
 	return ""
 }

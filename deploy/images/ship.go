@@ -20,9 +20,11 @@ func (o options) writeTarball(path string, img *image) error {
 	if err == nil {
 		err = tarball.WriteToFile(path, tag, img)
 	}
+
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
+
 	return nil
 }
 
@@ -32,17 +34,21 @@ func (img *image) sizes() (unpacked, packed int64, err error) {
 	if err != nil {
 		return 0, 0, fmt.Errorf("layers of %s: %w", img.spec.name, err)
 	}
+
 	for _, l := range layers {
 		p, err := l.Size()
 		if err != nil {
 			return 0, 0, fmt.Errorf("size of %s: %w", img.spec.name, err)
 		}
+
 		n, err := unpackedSize(l)
 		if err != nil {
 			return 0, 0, fmt.Errorf("size of %s: %w", img.spec.name, err)
 		}
+
 		packed, unpacked = packed+p, unpacked+n
 	}
+
 	return unpacked, packed, nil
 }
 
@@ -52,6 +58,7 @@ func unpackedSize(l v1.Layer) (int64, error) {
 		return 0, err
 	}
 	defer r.Close()
+
 	return io.Copy(io.Discard, r)
 }
 
@@ -62,19 +69,24 @@ func (o options) pushIndex(ctx context.Context, s spec, made []*image) error {
 	if err != nil {
 		return fmt.Errorf("-push %s: %w", o.push, err)
 	}
+
 	index := mutate.IndexMediaType(empty.Index, "application/vnd.docker.distribution.manifest.list.v2+json")
 	for _, img := range made {
 		index = mutate.AppendManifests(index, mutate.IndexAddendum{
 			Add: img.Image, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: img.arch}},
 		})
 	}
+
 	if err := remote.WriteIndex(tag, index, remote.WithAuthFromKeychain(authn.DefaultKeychain), remote.WithContext(ctx)); err != nil {
 		return fmt.Errorf("push %s: %w", tag, err)
 	}
+
 	digest, err := index.Digest()
 	if err != nil {
 		return fmt.Errorf("digest of %s: %w", tag, err)
 	}
+
 	fmt.Printf("pushed %s@%s\n", tag, digest)
+
 	return nil
 }

@@ -46,8 +46,10 @@ func reloads(log *logtest.Log) int { return log.Count("Reloaded server configura
 
 func freePort(t *testing.T) int {
 	t.Helper()
+
 	port, err := freeport.Find()
 	require.NoError(t, err)
+
 	return port
 }
 
@@ -57,10 +59,12 @@ func install(t *testing.T) *installation {
 	in := &installation{dir: t.TempDir(), port: freePort(t)}
 	_, err := setup.Keys(in.dir, topology.Users())
 	require.NoError(t, err)
+
 	tls := filepath.Join(in.dir, "tls")
 	require.NoError(t, setup.Certificates(tls, []string{"127.0.0.1"}, time.Now()))
 	in.ca = filepath.Join(tls, setup.CAFile)
 	in.configure(t, nil)
+
 	return in
 }
 
@@ -68,19 +72,23 @@ func install(t *testing.T) *installation {
 // environment.
 func (in *installation) configure(t *testing.T, values map[string]string) {
 	t.Helper()
+
 	tls := filepath.Dir(in.ca)
 	all := map[string]string{
 		"NATS_STORE_DIR": filepath.Join(in.dir, "store"), "NATS_TLS_CERT": filepath.Join(tls, setup.CertFile),
 		"NATS_TLS_KEY": filepath.Join(tls, setup.KeyFile), "NATS_TLS_CA": in.ca,
 	}
 	maps.Copy(all, values)
+
 	var pairs []string
 	for name, value := range all {
 		pairs = append(pairs, ": $"+name+"\n", ": "+value+"\n")
 	}
+
 	for _, name := range []string{"nats.conf", "accounts.conf", "cluster.conf"} {
 		content, err := os.ReadFile(name)
 		require.NoError(t, err)
+
 		text := strings.NewReplacer(pairs...).Replace(string(content))
 		require.NoError(t, os.WriteFile(filepath.Join(in.dir, name), []byte(text), 0o600))
 	}
@@ -89,10 +97,13 @@ func (in *installation) configure(t *testing.T, values map[string]string) {
 // options reads a configuration file; only the ports, which other tests use too, are others.
 func (in *installation) options(t *testing.T, file string) *server.Options {
 	t.Helper()
+
 	opts, err := server.ProcessConfigFile(filepath.Join(in.dir, file))
 	require.NoError(t, err)
+
 	opts.Host, opts.Port, opts.HTTPPort = "127.0.0.1", in.port, 0
 	opts.NoSigs, opts.NoLog, opts.DisableJetStreamBanner = true, true, true
+
 	return opts
 }
 
@@ -107,8 +118,10 @@ func TestMain(m *testing.M) {
 	if built, err = os.MkdirTemp("", "nats-test-*"); err != nil {
 		panic(err)
 	}
+
 	code := m.Run()
 	_ = os.RemoveAll(built) // it lies among temporary files
+
 	os.Exit(code)
 }
 
@@ -117,14 +130,18 @@ func build(t *testing.T, name, pkg string) string {
 	t.Helper()
 	building.Lock()
 	defer building.Unlock()
+
 	path := filepath.Join(built, name)
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
+
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", path, pkg)
+
 	cmd.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false")
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
+
 	return path
 }
 
@@ -147,12 +164,14 @@ func (in *installation) program(t *testing.T) *exec.Cmd {
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {
 		require.NoError(t, cmd.Process.Signal(os.Interrupt))
+
 		err := cmd.Wait()
 		if t.Failed() {
 			t.Logf("the broker: %v\n%s", err, in.told.String())
 		}
 	})
 	in.eventually(t, topology.UserViewer)
+
 	return cmd
 }
 
@@ -167,6 +186,7 @@ func (in *installation) reload(t *testing.T, program *exec.Cmd) {
 // once more, that JetStream is not enabled, instead of heeding their imports.
 func (in *installation) reloadTwice(t *testing.T, program *exec.Cmd) {
 	t.Helper()
+
 	for range 2 {
 		before := reloads(in.told)
 		in.reload(t, program)
@@ -193,6 +213,7 @@ func (in *installation) down() {
 
 func serve(t *testing.T, opts *server.Options) *server.Server {
 	t.Helper()
+
 	ns, err := server.NewServer(opts)
 	require.NoError(t, err)
 	ns.Start()
@@ -201,6 +222,7 @@ func serve(t *testing.T, opts *server.Options) *server.Server {
 		ns.WaitForShutdown()
 	})
 	require.True(t, ns.ReadyForConnections(timeout))
+
 	return ns
 }
 
@@ -230,6 +252,7 @@ func (in *installation) login(t *testing.T, user string) *bus.Conn {
 	conn, err := bus.Connect(t.Context(), in.config(user))
 	require.NoError(t, err)
 	t.Cleanup(conn.Close)
+
 	return conn
 }
 

@@ -45,12 +45,15 @@ const (
 // programs builds the real programs and returns where they lie.
 func programs(t *testing.T) string {
 	t.Helper()
+
 	if bin := os.Getenv("BOBOSYNC_BIN"); bin != "" {
 		return bin
 	}
+
 	for _, name := range services {
 		build(t, name, "bobosync/services/"+name+"/cmd/"+name)
 	}
+
 	return filepath.Dir(build(t, "bobosync", "bobosync/cmd/bobosync"))
 }
 
@@ -94,11 +97,14 @@ func newHook(t *testing.T) *hook {
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
+
 		h.mu.Lock()
 		defer h.mu.Unlock()
+
 		h.got = append(h.got, n)
 	}))
 	t.Cleanup(h.Close)
+
 	return h
 }
 
@@ -106,11 +112,13 @@ func newHook(t *testing.T) *hook {
 func (h *hook) last(kind string) (last notice, found bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+
 	for _, n := range h.got {
 		if n.Type == "bobosync."+kind {
 			last, found = n, true
 		}
 	}
+
 	return last, found
 }
 
@@ -118,11 +126,13 @@ func newChain(t *testing.T) *chain {
 	if testing.Short() {
 		t.Skip("it runs the real programs")
 	}
+
 	c := &chain{installation: broker(t), t: t, bin: programs(t), work: t.TempDir(), run: map[string]*exec.Cmd{}}
 	c.http, c.hook = map[string]string{}, newHook(t)
 	for _, name := range services {
 		c.http[name] = bustest.FreeAddr(t)
 	}
+
 	var err error
 	c.athoc, err = sim.New(sim.Options{
 		Logger: slog.New(slog.DiscardHandler),
@@ -131,17 +141,21 @@ func newChain(t *testing.T) *chain {
 	require.NoError(t, err)
 	require.NoError(t, c.athoc.Start(context.WithoutCancel(t.Context()), "127.0.0.1:0"))
 	t.Cleanup(func() { require.NoError(t, c.athoc.Close()) })
+
 	for _, dir := range []string{"in", "done", "failed"} {
 		require.NoError(t, os.Mkdir(filepath.Join(c.work, dir), 0o700))
 	}
+
 	t.Cleanup(func() {
 		if t.Failed() {
 			c.showLogs() // before stop, which may fail the test once more and ends this function then
 		}
+
 		for name := range c.run {
 			c.stop(name)
 		}
 	})
+
 	return c
 }
 
@@ -158,8 +172,10 @@ func (c *chain) environment(user string) []string {
 		if strings.HasPrefix(f.Name, "ATHOC_TIMEOUT") {
 			continue
 		}
+
 		env = append(env, f.Name+"="+f.Value)
 	}
+
 	return env
 }
 
@@ -168,6 +184,7 @@ func (c *chain) path(name string) string { return filepath.Join(c.work, name) }
 // start starts a service under its own user.
 func (c *chain) start(names ...string) {
 	c.t.Helper()
+
 	for _, name := range names {
 		c.launch(name, name)
 	}
@@ -194,10 +211,12 @@ func (c *chain) provision() {
 // stop ends a service as an operator does.
 func (c *chain) stop(name string) {
 	c.t.Helper()
+
 	cmd := c.run[name]
 	if cmd == nil {
 		return
 	}
+
 	delete(c.run, name)
 	require.NoError(c.t, cmd.Process.Signal(syscall.SIGTERM))
 	require.NoError(c.t, cmd.Wait(), "%s ends gracefully", name)
@@ -219,6 +238,7 @@ func (c *chain) drop() {
 	created := at.Format("20060102150405")
 	row := strings.Join([]string{"BON", worker, "", created[:8], created[8:], created, "", "", "", ""}, ",") + "\n"
 	require.NoError(c.t, os.WriteFile(c.path("in/"+fmt.Sprintf("%d.csv", c.files)), []byte(row), 0o600))
+
 	want := at.Format(sim.DateLayout)
 	c.eventually("the booking shows in AtHoc", func() bool { return c.athoc.DutyState()[login] == want })
 	c.eventually("the file is done", func() bool {
@@ -236,12 +256,14 @@ func (c *chain) eventually(what string, holds func() bool) {
 func (c *chain) logged(name, text string) []string {
 	content, err := os.ReadFile(c.path(name + ".log"))
 	require.NoError(c.t, err)
+
 	var lines []string
 	for s := bufio.NewScanner(bytes.NewReader(content)); s.Scan(); {
 		if strings.Contains(s.Text(), text) {
 			lines = append(lines, s.Text())
 		}
 	}
+
 	return lines
 }
 
@@ -255,6 +277,7 @@ func (c *chain) showLogs() {
 // requireNothingRefused: the broker has refused nothing of what the services have asked for.
 func (c *chain) requireNothingRefused() {
 	c.t.Helper()
+
 	for _, name := range services {
 		assert.Empty(c.t, c.logged(name, "ermissions"), "what the broker refused to %s", name)
 	}
@@ -311,6 +334,7 @@ func TestEachServiceWorksWithItsOwnRights(t *testing.T) {
 			out, err := c.operate(topology.UserViewer, args...)
 			require.NoError(t, err, "%s: %s", args, out)
 		}
+
 		out, _ := c.operate(topology.UserViewer, "status", "--json") // its exit status is the verdict
 		require.Contains(t, out, `"backlog"`)
 		require.NotContains(t, out, `"unread"`, "all that status looks at can be seen")
@@ -340,6 +364,7 @@ func TestEachServiceWorksWithItsOwnRights(t *testing.T) {
 	})
 	t.Run("every endpoint is somebody's to ask", func(t *testing.T) { requireEndpointsAsked(t, c) })
 	c.requireNothingRefused()
+
 	for _, name := range services {
 		require.Empty(t, c.logged(name, "is not as this service's settings want it"))
 	}
@@ -354,17 +379,21 @@ func requireEndpointsAsked(t *testing.T, c *chain) {
 		require.NoError(t, err)
 		var info micro.Info
 		require.NoError(t, json.Unmarshal(m.Data, &info))
+
 		seen[info.Name] = true
 		for _, e := range info.Endpoints {
 			require.True(t, strings.HasPrefix(e.Subject, "bobo.control."), e.Subject)
 			require.NotEmpty(t, topology.KindOf(topology.Service(service), e.Name), "%s is declared", e.Subject)
+
 			asked := false
 			for _, u := range topology.Users() {
 				asked = asked || u.MayPublish(e.Subject)
 			}
+
 			require.True(t, asked, "%s: say in shared/topology/permissions.go who may ask it", e.Subject)
 		}
 	}
+
 	require.Len(t, seen, len(services), "the services tell of themselves: %v", seen)
 }
 
@@ -383,6 +412,7 @@ func TestServicesWaitForTheProvisioner(t *testing.T) {
 	root := c.login(t, topology.UserProvision)
 	stream, err := root.JS.Stream(t.Context(), topology.StreamEntries)
 	require.NoError(t, err)
+
 	config := stream.CachedInfo().Config
 	config.RePublish = &jetstream.RePublish{Source: ">", Destination: "somewhere.>"}
 	_, err = root.JS.UpdateStream(t.Context(), config)
@@ -402,6 +432,7 @@ func TestRefusalsAreClear(t *testing.T) {
 	_, err := setup.Keys(other, topology.Users())
 	require.NoError(t, err)
 	require.NoError(t, setup.Certificates(other, []string{"127.0.0.1"}, time.Now()))
+
 	for name, tc := range map[string]struct {
 		change func(*bus.Config)
 		want   string
@@ -415,8 +446,10 @@ func TestRefusalsAreClear(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cfg := in.config("ingest")
 			tc.change(&cfg)
+
 			ctx, cancel := context.WithTimeout(t.Context(), timeout)
 			defer cancel()
+
 			_, err := bus.Connect(ctx, cfg)
 			require.ErrorContains(t, err, tc.want)
 			require.NoError(t, ctx.Err(), "it fails at once")
@@ -427,14 +460,17 @@ func TestRefusalsAreClear(t *testing.T) {
 // TestACertificateThatIsNotValidNowIsNamed: neither another file of an authority nor the authority's name would help.
 func TestACertificateThatIsNotValidNowIsNamed(t *testing.T) {
 	t.Parallel()
+
 	for name, issued := range map[string]time.Time{"expired": time.Now().AddDate(-3, 0, 0), "not valid yet": time.Now().AddDate(0, 0, 2)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			in := install(t)
 			require.NoError(t, setup.Certificates(filepath.Dir(in.ca), []string{"127.0.0.1"}, issued))
 			in.up(t)
+
 			ctx, cancel := context.WithTimeout(t.Context(), timeout)
 			defer cancel()
+
 			_, err := bus.Connect(ctx, in.config("ingest"))
 			require.ErrorContains(t, err, "have it renewed")
 			require.ErrorContains(t, err, "clock")

@@ -45,28 +45,35 @@ func (in *installation) consoleOf(t *testing.T, settings ...string) string {
 		require.NoError(t, cmd.Process.Signal(os.Interrupt))
 		require.NoError(t, cmd.Wait())
 	})
+
 	return "http://" + addr
 }
 
 // browser logs the approver in.
 func browser(t *testing.T, base string) *http.Client {
 	t.Helper()
+
 	jar, err := cookiejar.New(nil)
 	require.NoError(t, err)
+
 	b := &http.Client{Jar: jar, Timeout: time.Minute}
 	await.True(t, func() bool {
 		res, err := b.PostForm(base+"/login", url.Values{"name": {"anna"}, "password": {"correct horse battery"}})
 		return err == nil && res.Body.Close() == nil && res.StatusCode == http.StatusOK
 	}, time.Minute)
+
 	return b
 }
 
 func body(t *testing.T, res *http.Response, err error) (string, int) {
 	t.Helper()
 	require.NoError(t, err)
+
 	defer res.Body.Close()
+
 	data, err := io.ReadAll(res.Body)
 	require.NoError(t, err)
+
 	return html.UnescapeString(string(data)), res.StatusCode
 }
 
@@ -75,20 +82,26 @@ var hiddenField = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value=
 // order gives an order by its form; what the form needs is read, or there is no form.
 func order(t *testing.T, b *http.Client, base, path string) (page string, code int) {
 	t.Helper()
+
 	res, err := b.Get(base + path)
+
 	page, code = body(t, res, err)
 	_, form, found := strings.Cut(page, `<form class="order" method="post"`)
 	if !found {
 		return page, code
 	}
+
 	form, _, _ = strings.Cut(form, "</form>")
 	values := url.Values{"reason": {"a test"}, "for": {"1h"}}
 	for _, m := range hiddenField.FindAllStringSubmatch(form, -1) {
 		values.Add(m[1], m[2])
 	}
+
 	values.Set("number", values.Get("size"))
+
 	path, _, _ = strings.Cut(path, "?")
 	res, err = b.PostForm(base+path, values)
+
 	return body(t, res, err)
 }
 
@@ -98,6 +111,7 @@ func TestAConsoleWithoutTheOperatorsKey(t *testing.T) {
 	t.Parallel()
 	in := broker(t)
 	require.NoError(t, topology.Provision(t.Context(), in.login(t, topology.UserProvision).JS, settings, topology.Everyone))
+
 	var orders atomic.Int32
 	count := func(name string) control.Endpoint {
 		return control.On(name, func(context.Context, map[string]json.RawMessage) (map[string]string, error) {
@@ -128,8 +142,10 @@ func TestAConsoleWithoutTheOperatorsKey(t *testing.T) {
 		require.NoError(t, err)
 		t.Cleanup(stop)
 	}
+
 	_, err := in.login(t, "resolver").JS.Publish(t.Context(), topology.DeadSubject("resolver"), []byte(`{}`))
 	require.NoError(t, err)
+
 	paths := []string{"/orders/pause", "/orders/refresh", "/orders/compare", "/orders/requeue?all=1", "/orders/replay?whom=all", "/orders/approve?id=off-1"}
 
 	base := in.consoleOf(t)
@@ -139,6 +155,7 @@ func TestAConsoleWithoutTheOperatorsKey(t *testing.T) {
 		require.Equal(t, http.StatusServiceUnavailable, code, page)
 		require.Contains(t, page, "The broker does not let this console do that", path)
 	}
+
 	began := time.Now()
 	res, err := anna.Get(base + "/onduty")
 	page, code := body(t, res, err)
@@ -158,5 +175,6 @@ func TestAConsoleWithoutTheOperatorsKey(t *testing.T) {
 		require.Contains(t, page, "the service has done it", path)
 		require.Contains(t, page, "operator (anna (console, password, 127.0.0.1))", path)
 	}
+
 	require.EqualValues(t, len(paths), orders.Load())
 }

@@ -31,6 +31,7 @@ import (
 // withOperators gives operators keys of their own, before the broker is started.
 func (in *installation) withOperators(t *testing.T, names ...string) {
 	t.Helper()
+
 	_, err := setup.Keys(in.dir, topology.Users(names...))
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(in.dir, setup.AccountsFile), setup.Accounts(names...), 0o600))
@@ -58,9 +59,11 @@ func TestTheBrokerSaysWhoGivesAnOrder(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, state.By)
 	}
+
 	chains, err := audit.Load(t.Context(), in.login(t, topology.UserViewer).JS)
 	require.NoError(t, err)
 	require.Empty(t, audit.Verify(chains, nil, time.Now()))
+
 	for _, e := range chains.Entries() {
 		require.Equal(t, audit.ByKey, e.Caller.Known)
 		require.Equal(t, "127.0.0.1", e.Caller.Host)
@@ -85,14 +88,17 @@ func TestTheBrokerSaysWhoGivesAnOrder(t *testing.T) {
 	} {
 		answer := wire.request(t, "bobo.control.resolver.stop-replay", c.headers, `{"id":"1","by":"boss@pc"}`)
 		require.NotContains(t, answer, `"by":"ajones`, name)
+
 		if c.known {
 			require.Contains(t, answer, `"by":"jsmith (boss@pc)"`, name)
 		} else {
 			require.Contains(t, answer, "does not say who gives the order", name)
 		}
 	}
+
 	chains, err = audit.Load(t.Context(), in.login(t, topology.UserViewer).JS)
 	require.NoError(t, err)
+
 	for _, e := range chains.Entries()[:8] {
 		require.Equal(t, "jsmith", e.Caller.Name)
 	}
@@ -106,6 +112,7 @@ func TestAServicesKeyOrdersNothingOfThatService(t *testing.T) {
 	in.withOperators(t, "ajones")
 	in.up(t)
 	require.NoError(t, topology.Provision(t.Context(), in.login(t, topology.UserProvision).JS, settings, topology.Everyone))
+
 	followed := make(chan string, 10)
 	stop, err := control.Serve(t.Context(), in.login(t, "resolver").NC, topology.Resolver, "dev",
 		control.On(control.StopReplay, func(_ context.Context, req control.StopRequest) (control.ReplayState, error) {
@@ -125,16 +132,20 @@ func TestAServicesKeyOrdersNothingOfThatService(t *testing.T) {
 	for _, headers := range []string{"", "nats-request-info: " + forged + "\r\n", "X: y\nNats-Request-Info: " + forged + "\r\n"} {
 		answer := wire.request(t, topology.EntriesSubject("f00"), headers, `{"id":"1","by":"boss@pc"}`)
 		require.Contains(t, answer, `"seq":`, "it is stored")
+
 		for _, endpoint := range []string{control.StopReplay, control.Observe} {
 			require.NoError(t, stolen.NC.PublishRequest("$JS.API.DIRECT.GET.ENTRIES", control.Subject(topology.Resolver, endpoint), []byte(`{"last_by_subj":"bobo.entries.f00"}`)))
 		}
 	}
+
 	require.NoError(t, stolen.NC.Flush())
+
 	select {
 	case what := <-followed:
 		require.Fail(t, "it was followed", what)
 	case <-time.After(20 * pollInterval):
 	}
+
 	chains, err := audit.Load(t.Context(), in.login(t, topology.UserViewer).JS)
 	require.NoError(t, err)
 	require.Empty(t, chains.Entries())
@@ -152,6 +163,7 @@ type wire struct {
 
 func (in *installation) wire(t *testing.T, user string) *wire {
 	t.Helper()
+
 	conn, err := net.Dial("tcp", strings.TrimPrefix(in.url(), "tls://"))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
@@ -161,8 +173,10 @@ func (in *installation) wire(t *testing.T, user string) *wire {
 	line, err := bufio.NewReader(conn).ReadString('\n')
 	require.NoError(t, err)
 	require.NoError(t, json.Unmarshal([]byte(strings.TrimPrefix(line, "INFO ")), &info))
+
 	ca, err := os.ReadFile(in.ca)
 	require.NoError(t, err)
+
 	roots := x509.NewCertPool()
 	require.True(t, roots.AppendCertsFromPEM(ca))
 	secure := tls.Client(conn, &tls.Config{RootCAs: roots, ServerName: "127.0.0.1", MinVersion: tls.VersionTLS12})
@@ -176,14 +190,17 @@ func (in *installation) wire(t *testing.T, user string) *wire {
 	require.NoError(t, err)
 	signature, err := key.Sign([]byte(info.Nonce))
 	require.NoError(t, err)
+
 	w := &wire{conn: secure, in: bufio.NewReader(secure), user: user}
 	w.write(t, fmt.Sprintf("CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true,\"protocol\":1,\"nkey\":%q,\"sig\":%q}\r\nSUB %s.* 1\r\n",
 		public, base64.RawURLEncoding.EncodeToString(signature), topology.Inbox(user)))
+
 	return w
 }
 
 func (w *wire) write(t *testing.T, text string) {
 	t.Helper()
+
 	_, err := w.conn.Write([]byte(text))
 	require.NoError(t, err)
 }
@@ -191,11 +208,14 @@ func (w *wire) write(t *testing.T, text string) {
 // request sends a request with headers as they are, and returns the answer with its headers.
 func (w *wire) request(t *testing.T, subject, headers, body string) string {
 	t.Helper()
+
 	head := "NATS/1.0\r\n" + headers + "\r\n"
 	w.write(t, fmt.Sprintf("HPUB %s %s.1 %d %d\r\n%s%s\r\n", subject, topology.Inbox(w.user), len(head), len(head)+len(body), head, body))
+
 	for {
 		line, err := w.in.ReadString('\n')
 		require.NoError(t, err)
+
 		fields := strings.Fields(line)
 		switch {
 		case strings.HasPrefix(line, "PING"):
@@ -204,9 +224,11 @@ func (w *wire) request(t *testing.T, subject, headers, body string) string {
 			var size int
 			_, err := fmt.Sscan(fields[len(fields)-1], &size)
 			require.NoError(t, err)
+
 			answer := make([]byte, size+len("\r\n"))
 			_, err = io.ReadFull(w.in, answer)
 			require.NoError(t, err)
+
 			return string(answer)
 		default:
 			require.False(t, strings.HasPrefix(line, "-ERR"), line)
@@ -225,15 +247,18 @@ func TestAnOperatorsKeyIsWithdrawn(t *testing.T) {
 	require.Equal(t, []string{"a-jones2", "jsmith"}, names)
 	program := in.program(t)
 	require.NoError(t, topology.Provision(t.Context(), in.login(t, topology.UserProvision).JS, settings, topology.Everyone))
+
 	one, other := in.login(t, topology.OperatorUser("jsmith")), in.login(t, topology.OperatorUser("a-jones2"))
 	service := in.login(t, "ingest")
 	for _, conn := range []*bus.Conn{one, other} {
 		_, err := conn.JS.Stream(t.Context(), topology.StreamDead)
 		require.NoError(t, err)
 	}
+
 	old := in.config(topology.OperatorUser("jsmith"))
 	content, err := os.ReadFile(old.CredsFile)
 	require.NoError(t, err)
+
 	old.CredsFile = filepath.Join(in.dir, "old.nk")
 	require.NoError(t, os.WriteFile(old.CredsFile, content, 0o600))
 
@@ -267,17 +292,21 @@ func TestAnOperatorIsAddedWhileItRuns(t *testing.T) {
 
 	in.withOperators(t, "jsmith", "a-jones2")
 	in.reloadTwice(t, program)
+
 	for _, conn := range []*bus.Conn{one, in.login(t, topology.OperatorUser("a-jones2"))} {
 		_, err := conn.JS.Stream(t.Context(), topology.StreamDead)
 		require.NoError(t, err)
 	}
+
 	_, err := service.JS.Publish(t.Context(), topology.EntriesSubject("f00"), []byte("x"))
 	require.NoError(t, err)
 }
 
 func mustKey(t *testing.T, file string) nats.Option {
 	t.Helper()
+
 	key, err := nats.NkeyOptionFromSeed(file)
 	require.NoError(t, err)
+
 	return key
 }

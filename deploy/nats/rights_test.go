@@ -42,8 +42,10 @@ type judge struct {
 
 func (in *installation) judge(t *testing.T, user string) *judge {
 	t.Helper()
+
 	key, err := nats.NkeyOptionFromSeed(setup.CredsFile(in.dir, user))
 	require.NoError(t, err)
+
 	return newJudge(t, in.url(), key, nats.RootCAs(in.ca), nats.CustomInboxPrefix(topology.Inbox(user)))
 }
 
@@ -55,19 +57,23 @@ func newJudge(t *testing.T, url string, options ...nats.Option) *judge {
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { j.note(err.Error()) }))...)
 	require.NoError(t, err)
 	t.Cleanup(j.nc.Close)
+
 	return j
 }
 
 // note keeps the subject that a refusal names in quotes.
 func (j *judge) note(text string) {
 	_, rest, _ := strings.Cut(text, `"`)
+
 	subject, _, _ := strings.Cut(rest, `"`)
 	if subject == last {
 		j.end <- struct{}{}
 		return
 	}
+
 	j.mu.Lock()
 	defer j.mu.Unlock()
+
 	j.refused = append(j.refused, subject)
 }
 
@@ -77,17 +83,22 @@ func (j *judge) refuses(do func(subject string) error, subjects []string) []stri
 	j.mu.Lock()
 	j.refused = nil
 	j.mu.Unlock()
+
 	for _, s := range append(slices.Clone(subjects), last) {
 		require.NoError(j.t, do(s))
 	}
+
 	require.NoError(j.t, j.nc.FlushTimeout(timeout))
+
 	select {
 	case <-j.end:
 	case <-time.After(timeout):
 		require.Fail(j.t, "the broker has not judged all of it")
 	}
+
 	j.mu.Lock()
 	defer j.mu.Unlock()
+
 	return slices.Clone(j.refused)
 }
 
@@ -111,10 +122,13 @@ func everything() []string {
 			all = append(all, concrete(s))
 		}
 	}
+
 	for s := range owners() {
 		all = append(all, s)
 	}
+
 	slices.Sort(all)
+
 	return slices.Compact(all)
 }
 
@@ -191,23 +205,29 @@ func owners() map[string][]string {
 		for _, verb := range []string{"SNAPSHOT", "RESTORE", "PEER.REMOVE", "LEADER.STEPDOWN"} {
 			table["$JS.API.STREAM."+verb+"."+name] = nil
 		}
+
 		for _, consumer := range []string{"mine", "mine.bobo.x"} { // one of his own making, which could deliver anywhere
 			table["$JS.API.CONSUMER.CREATE."+name+"."+consumer] = nil
 		}
+
 		table["$JS.API.CONSUMER.CREATE."+name], table["$JS.API.CONSUMER.DURABLE.CREATE."+name+".mine"] = nil, nil
 	}
+
 	for _, name := range []string{topology.StreamDead, topology.StreamMapping, topology.StreamJournal, topology.StreamAudit, "KV_bobo_audit", topology.StreamHistory} {
 		table["$JS.API.STREAM.SNAPSHOT."+name], table["$JS.API.STREAM.RESTORE."+name] = []string{backup}, []string{backup}
 	}
+
 	table["$JS.API.STREAM.MSG.DELETE."+topology.StreamDead] = []string{resolver}
 	table["$JS.API.STREAM.MSG.DELETE."+topology.StreamAudit], table["$JS.API.STREAM.MSG.DELETE.KV_bobo_audit"] = nil, nil
 	table["$JS.API.STREAM.MSG.DELETE."+topology.StreamJournal] = []string{janitor}
 	for _, name := range []string{topology.StreamEntries, topology.StreamUpdates, topology.StreamAcks, topology.StreamHistory} { // of a worker who is erased
 		table["$JS.API.STREAM.MSG.DELETE."+name] = []string{resolver}
 	}
+
 	for stream, consumers := range (topology.Settings{}).Consumers() {
 		for _, c := range consumers {
 			owner, _, _ := strings.Cut(c.Durable, "-")
+
 			consumer := stream + "." + c.Durable
 			table["$JS.API.CONSUMER.CREATE."+consumer] = []string{provision}
 			table["$JS.API.CONSUMER.MSG.NEXT."+consumer] = []string{owner}
@@ -218,12 +238,14 @@ func owners() map[string][]string {
 			}
 		}
 	}
+
 	return table
 }
 
 // TestNobodyMaySendWhatIsNotHis tries every user against every subject of all the others, on a real server.
 func TestNobodyMaySendWhatIsNotHis(t *testing.T) {
 	t.Parallel()
+
 	in := broker(t)
 	subjects := everything()
 	byHand := owners()
@@ -234,10 +256,12 @@ func TestNobodyMaySendWhatIsNotHis(t *testing.T) {
 			for _, s := range subjects {
 				allowed := !slices.Contains(refused, s)
 				assert.Equal(t, u.MayPublish(s), allowed, "%s may send to %s: what is written down is what the server does", u.Name, s)
+
 				if users, listed := byHand[s]; listed && u.Account != topology.AccountSystem {
 					assert.Equal(t, slices.Contains(users, u.Name), allowed, "%s may send to %s", u.Name, s)
 				}
 			}
+
 			require.NotEmpty(t, refused)
 			require.Less(t, len(refused), len(subjects))
 		})
@@ -254,6 +278,7 @@ func targets() []string {
 	for _, order := range []string{"resolver.replay", "resolver.observe", "ingest.purge", "janitor.mapping-approve", "publisher.pause", "resolver.held-decide", "resolver.held-show"} {
 		all = append(all, "bobo.control."+order)
 	}
+
 	return all
 }
 
@@ -274,6 +299,7 @@ func stores(subject string) bool {
 // lastSequences are the last sequences of all streams.
 func lastSequences(t *testing.T, js jetstream.JetStream) map[string]uint64 {
 	t.Helper()
+
 	all := map[string]uint64{}
 	for _, name := range []string{
 		topology.StreamEntries, topology.StreamUpdates, topology.StreamAcks, topology.StreamMapping, topology.StreamDead, topology.StreamJournal,
@@ -281,8 +307,10 @@ func lastSequences(t *testing.T, js jetstream.JetStream) map[string]uint64 {
 	} {
 		s, err := js.Stream(t.Context(), name)
 		require.NoError(t, err)
+
 		all[name] = s.CachedInfo().State.LastSeq
 	}
+
 	return all
 }
 
@@ -295,21 +323,27 @@ func TestNoRequestReachesWhatIsNotHis(t *testing.T) {
 	require.NoError(t, topology.Provision(t.Context(), root.JS, settings, topology.Everyone))
 	_, err := in.login(t, "ingest").JS.Publish(t.Context(), topology.EntriesSubject("f00"), []byte("something to read"))
 	require.NoError(t, err)
+
 	for _, u := range topology.Users() {
 		if u.Account == topology.AccountStore || u.Account == topology.AccountSystem {
 			continue // these count as root, and look at servers
 		}
+
 		t.Run(u.Name, func(t *testing.T) {
 			orders := map[string]*nats.Subscription{}
 			for _, service := range services {
 				if service == u.Name {
 					continue
 				}
+
 				sub, err := in.login(t, service).NC.SubscribeSync("bobo.control." + service + ".*")
 				require.NoError(t, err)
+
 				orders[service] = sub
 			}
+
 			in.judge(t, u.Name).reachesNothing(u, root.JS)
+
 			for _, sub := range orders {
 				requireMaySend(t, u, sub)
 			}
@@ -321,21 +355,26 @@ func TestNoRequestReachesWhatIsNotHis(t *testing.T) {
 func (j *judge) reachesNothing(u topology.User, root jetstream.JetStream) {
 	t := j.t
 	t.Helper()
+
 	for _, target := range targets() {
 		if u.MayPublish(target) {
 			continue
 		}
+
 		before := lastSequences(t, root)
 		for _, subject := range u.Publish {
 			if stores(subject) {
 				continue // a message of his own
 			}
+
 			request := nats.Msg{Subject: concrete(subject), Reply: target, Data: bodyTo(target)}
 			if strings.HasPrefix(subject, "$JS.ACK.") {
 				request.Data = []byte(`+NXT {"batch":1,"no_wait":true}`) // fetches a message
 			}
+
 			require.NoError(t, j.nc.PublishMsg(&request))
 		}
+
 		_ = j.nc.PublishRequest("$JS.API.INFO", target, nil)
 		require.NoError(t, j.nc.FlushTimeout(timeout))
 		require.Equal(t, before, lastSequences(t, root), "%s reached %s", u.Name, target)
@@ -345,11 +384,13 @@ func (j *judge) reachesNothing(u topology.User, root jetstream.JetStream) {
 // requireMaySend: of what has come to services, all is the user's to send.
 func requireMaySend(t *testing.T, u topology.User, sub *nats.Subscription) {
 	t.Helper()
+
 	for {
 		m, err := sub.NextMsg(pollInterval)
 		if err != nil {
 			return
 		}
+
 		require.True(t, u.MayPublish(m.Subject), "%s had the broker send %s", u.Name, m.Subject)
 	}
 }
@@ -365,25 +406,31 @@ func TestAnAcknowledgementFetchesNothingOfOthers(t *testing.T) {
 	require.NoError(t, err)
 	_, err = in.login(t, "resolver").JS.Publish(t.Context(), topology.UpdatesSubject("john"), []byte("an update"))
 	require.NoError(t, err)
+
 	all := consumers()
 	for _, u := range topology.Users() {
 		if u.Account == topology.AccountStore || u.Account == topology.AccountSystem {
 			continue // these count as root, and look at servers
 		}
+
 		t.Run(u.Name, func(t *testing.T) {
 			nc := in.judge(t, u.Name).nc
 			fetched, err := nc.SubscribeSync(topology.Inbox(u.Name) + ".fetched")
 			require.NoError(t, err)
+
 			for _, other := range all {
 				if u.MayPublish("$JS.API.CONSUMER.MSG.NEXT." + other) {
 					continue
 				}
+
 				for _, words := range append(slices.Clone(all), "1.2") {
 					ack := nats.Msg{Subject: "$JS.ACK." + other + "." + words + ".3.4.5", Reply: fetched.Subject, Data: []byte(`+NXT {"batch":1,"no_wait":true}`)}
 					require.NoError(t, nc.PublishMsg(&ack))
 				}
 			}
+
 			require.NoError(t, nc.FlushTimeout(timeout))
+
 			m, err := fetched.NextMsg(10 * pollInterval)
 			require.ErrorIs(t, err, nats.ErrTimeout, "it was answered: %+v", m)
 		})
@@ -416,6 +463,7 @@ func consumers() []string {
 			all = append(all, stream+"."+c.Durable)
 		}
 	}
+
 	return all
 }
 
@@ -423,6 +471,7 @@ func consumers() []string {
 // tables, and has none of the services' rights.
 func TestTheBrokerInsideHasTheSameRights(t *testing.T) {
 	t.Parallel()
+
 	u := topology.Guest()
 	ns, err := inside.Start(t.Context(), inside.Options{
 		StoreDir: t.TempDir(), Port: inside.RandomPort, Token: "inside", Guests: guests.Of("over the port", u), Logger: slog.New(slog.DiscardHandler),
@@ -433,6 +482,7 @@ func TestTheBrokerInsideHasTheSameRights(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(root.Close)
 	require.NoError(t, topology.Provision(t.Context(), root.JS, settings, topology.Everyone))
+
 	for _, token := range []string{"", "wrong"} {
 		_, err := nats.Connect(ns.ClientURL(), nats.Token(token))
 		require.ErrorIs(t, err, nats.ErrAuthorization)
@@ -445,10 +495,12 @@ func TestTheBrokerInsideHasTheSameRights(t *testing.T) {
 	for _, s := range subjects {
 		allowed := !slices.Contains(refused, s)
 		assert.Equal(t, u.MayPublish(s), allowed, "what is written down is what the server does: %s", s)
+
 		if users, listed := byHand[s]; listed {
 			assert.Equal(t, slices.Contains(users, topology.UserOperator), allowed, "he may send to %s as an operator may", s)
 		}
 	}
+
 	require.Len(t, j.refuses(j.subscribe, []string{">", "bobo.>", "$KV.>", "_INBOX_ingest.>"}), 4)
 
 	_, err = root.JS.Publish(t.Context(), topology.EntriesSubject("f00"), []byte("something to read"))
@@ -458,6 +510,7 @@ func TestTheBrokerInsideHasTheSameRights(t *testing.T) {
 	require.NoError(t, root.NC.Flush())
 	j.reachesNothing(u, root.JS)
 	requireMaySend(t, u, orders)
+
 	js, err := jetstream.New(j.nc)
 	require.NoError(t, err)
 	stream, err := js.Stream(t.Context(), topology.StreamDead)
@@ -476,11 +529,13 @@ func TestAKeyRemovesNoOther(t *testing.T) {
 	t.Parallel()
 	in := broker(t)
 	require.NoError(t, topology.Provision(t.Context(), in.login(t, topology.UserProvision).JS, settings, topology.Everyone))
+
 	js := in.login(t, "publisher").JS
 	for _, key := range []string{"lane.1", "lane.2"} {
 		_, err := js.Publish(t.Context(), "$KV.bobo_leases."+key, []byte("held"))
 		require.NoError(t, err)
 	}
+
 	for _, what := range []string{"all", "sub"} {
 		_, err := js.PublishMsg(t.Context(), &nats.Msg{Subject: "$KV.bobo_leases.lane.1", Header: nats.Header{"Nats-Rollup": {what}}})
 		require.ErrorContains(t, err, "rollup not permitted")
@@ -496,18 +551,22 @@ func TestNobodyReceivesWhatIsNotHis(t *testing.T) {
 		topology.EntriesSubject("f00"), topology.UpdatesSubject("john"), topology.SubjectAcks, topology.SubjectMapping, "bobo.dead.>", "bobo.journal.>",
 		"$JS.API.STREAM.CREATE.ENTRIES", "$JS.ACK.>", "$JS.EVENT.>", topology.SubjectServers,
 	}
+
 	allowed := map[string][]string{topology.SubjectWake: {"publisher"}}
 	for _, u := range topology.Users() {
 		inbox := topology.Inbox(u.Name) + ".abc.*"
 		allowed[inbox] = []string{u.Name}
 	}
+
 	for _, s := range services {
 		allowed["bobo.control."+s+".state"] = []string{s}
 		allowed["$SRV.PING.bobosync-"+s] = []string{s}
 	}
+
 	for s := range allowed {
 		subjects = append(subjects, s)
 	}
+
 	for _, u := range topology.Users() {
 		t.Run(u.Name, func(t *testing.T) {
 			j := in.judge(t, u.Name)
@@ -527,14 +586,18 @@ func TestNobodyComesInWithoutTLS(t *testing.T) {
 	address := strings.TrimPrefix(in.url(), "tls://")
 	conn, err := net.DialTimeout("tcp", address, timeout)
 	require.NoError(t, err)
+
 	defer conn.Close()
+
 	require.NoError(t, conn.SetDeadline(time.Now().Add(timeout)))
 	answers := bufio.NewReader(conn)
 	info, err := answers.ReadString('\n')
 	require.NoError(t, err)
 	require.Contains(t, info, `"tls_required":true`)
+
 	_, err = conn.Write([]byte("CONNECT {\"verbose\":true}\r\nPING\r\n"))
 	require.NoError(t, err)
+
 	for err == nil {
 		var line string
 		line, err = answers.ReadString('\n')
@@ -551,19 +614,24 @@ func TestNobodyComesInWithoutTLS(t *testing.T) {
 // TestConnectionsWithoutALoginKeepNobodyOut: hundreds of them are open, and a service logs in all the same; soon they are put out.
 func TestConnectionsWithoutALoginKeepNobodyOut(t *testing.T) {
 	t.Parallel()
+
 	in := broker(t)
 	var idle []net.Conn
 	for range 400 {
 		conn, err := net.DialTimeout("tcp", strings.TrimPrefix(in.url(), "tls://"), timeout)
 		require.NoError(t, err)
+
 		defer conn.Close()
+
 		idle = append(idle, conn)
 	}
+
 	key, err := nats.NkeyOptionFromSeed(setup.CredsFile(in.dir, "ingest"))
 	require.NoError(t, err)
 	service, err := nats.Connect(in.url(), key, nats.RootCAs(in.ca), nats.Timeout(timeout))
 	require.NoError(t, err, "at once, not when they are put out")
 	service.Close()
+
 	for _, conn := range idle {
 		require.NoError(t, conn.SetReadDeadline(time.Now().Add(timeout)))
 		_, err := io.Copy(io.Discard, conn) // the server's greeting, and then its end

@@ -27,6 +27,7 @@ import (
 // TestAccountsAreGenerated: what is committed is what shared/topology/permissions.go says.
 func TestAccountsAreGenerated(t *testing.T) {
 	t.Parallel()
+
 	committed, err := os.ReadFile("accounts.conf")
 	require.NoError(t, err)
 	require.Equal(t, string(setup.Accounts()), string(committed), "run make nats-conf")
@@ -49,17 +50,20 @@ func TestConfigurationIsSafe(t *testing.T) {
 	require.LessOrEqual(t, opts.AuthTimeout, 3.0, "who does not log in is soon gone")
 	require.LessOrEqual(t, opts.TLSTimeout, 3.0)
 	require.GreaterOrEqual(t, opts.MaxConn, 4096, "and keeps nobody out until then")
+
 	accounts := map[string]int{}
 	for _, u := range opts.Nkeys {
 		accounts[u.Account.Name]++
 		require.NotNil(t, u.Permissions.Publish)
 		require.NotEmpty(t, u.Permissions.Publish.Allow, "an empty list would allow everything")
 		require.NotEmpty(t, u.Permissions.Subscribe.Allow)
+
 		if answer := u.Permissions.Response; answer != nil {
 			require.LessOrEqual(t, answer.MaxMsgs, 4)
 			require.LessOrEqual(t, answer.Expires, time.Minute)
 		}
 	}
+
 	for _, service := range append([]string{topology.UserOperator, topology.UserViewer}, services...) {
 		require.Equal(t, 1, accounts[strings.ToUpper(service)], "%s shares its account with nobody", service)
 	}
@@ -77,9 +81,11 @@ func TestKeysAreMadeOnceAndRotated(t *testing.T) {
 	}
 	ingest, viewer := read("ingest"), read("viewer")
 	require.Contains(t, ingest, "# inbox: _INBOX_ingest\n")
+
 	info, err := os.Stat(setup.CredsFile(in.dir, "ingest"))
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+
 	public, err := os.ReadFile(filepath.Join(in.dir, setup.PublicFile))
 	require.NoError(t, err)
 	require.NotContains(t, string(public), strings.Fields(ingest)[len(strings.Fields(ingest))-1], "no secret in the broker's file")
@@ -88,6 +94,7 @@ func TestKeysAreMadeOnceAndRotated(t *testing.T) {
 	made, err := setup.Keys(in.dir, topology.Users())
 	require.NoError(t, err)
 	require.Empty(t, made, "one whose secret half lies elsewhere has its key")
+
 	again, err := os.ReadFile(filepath.Join(in.dir, setup.PublicFile))
 	require.NoError(t, err)
 	require.Equal(t, string(public), string(again))
@@ -98,6 +105,7 @@ func TestKeysAreMadeOnceAndRotated(t *testing.T) {
 	using, err := bus.Connect(t.Context(), old)
 	require.NoError(t, err)
 	t.Cleanup(using.Close)
+
 	made, err = setup.Keys(in.dir, topology.Users(), "ingest")
 	require.NoError(t, err)
 	require.Equal(t, []string{"ingest"}, made)
@@ -124,30 +132,37 @@ func TestCertificatesAreRenewed(t *testing.T) {
 	}
 	hosts := []string{"nats.example.org", "192.0.2.7"}
 	require.NoError(t, setup.Certificates(dir, hosts, time.Now()))
+
 	ca, cert := read(setup.CAFile), read(setup.CertFile)
+
 	require.NoError(t, setup.Certificates(dir, hosts, time.Now()))
 	require.Equal(t, ca, read(setup.CAFile))
 	require.False(t, bytes.Equal(cert, read(setup.CertFile)))
 
 	roots := x509.NewCertPool()
 	require.True(t, roots.AppendCertsFromPEM(ca))
+
 	block, _ := pem.Decode(read(setup.CertFile))
 	parsed, err := x509.ParseCertificate(block.Bytes)
 	require.NoError(t, err)
+
 	for _, host := range hosts {
 		_, err = parsed.Verify(x509.VerifyOptions{DNSName: host, Roots: roots})
 		require.NoError(t, err, host)
 	}
+
 	for _, use := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
 		_, err = parsed.Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{use}})
 		require.NoError(t, err)
 	}
+
 	info, err := os.Stat(filepath.Join(dir, setup.KeyFile))
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
 	require.Error(t, setup.Certificates(dir, nil, time.Now()))
 
 	cert = read(setup.CertFile)
+
 	require.ErrorContains(t, setup.Certificates(dir, hosts, time.Now().AddDate(11, 0, 0)), "has expired", "nobody would take what it signs")
 	require.Equal(t, cert, read(setup.CertFile))
 }
@@ -155,6 +170,7 @@ func TestCertificatesAreRenewed(t *testing.T) {
 // TestServersTellThatTheySync: provisioning and operators learn it with their own rights, from no more than their own account.
 func TestServersTellThatTheySync(t *testing.T) {
 	t.Parallel()
+
 	in := broker(t)
 	for _, user := range []string{topology.UserProvision, topology.UserOperator, topology.UserViewer} {
 		servers, err := topology.Servers(t.Context(), in.login(t, user).NC)
@@ -168,13 +184,16 @@ func TestServersTellThatTheySync(t *testing.T) {
 // TestProvisionerNeedsNoMore: the user provision makes everything from nothing, and again.
 func TestProvisionerNeedsNoMore(t *testing.T) {
 	t.Parallel()
+
 	in := broker(t)
 	conn := in.login(t, topology.UserProvision)
 	for range 2 {
 		require.NoError(t, topology.Provision(t.Context(), conn.JS, settings, topology.Everyone))
 	}
+
 	findings, err := topology.Survey(t.Context(), in.login(t, topology.UserViewer).JS, settings)
 	require.NoError(t, err)
+
 	for _, f := range findings {
 		require.True(t, f.AsWanted(), "%s: %v", f.Resource, f.Changes)
 	}
@@ -186,6 +205,7 @@ func TestClusterOfThree(t *testing.T) {
 	in := install(t)
 	// Routes go by names: a certificate for an address is not asked for that.
 	require.NoError(t, setup.Certificates(filepath.Dir(in.ca), []string{"127.0.0.1", "localhost"}, time.Now()))
+
 	var ports [3]string
 	routes := make([]string, 0, 3)
 	for i := range ports {
@@ -193,6 +213,7 @@ func TestClusterOfThree(t *testing.T) {
 		ports[i] = port
 		routes = append(routes, "nats://localhost:"+port)
 	}
+
 	servers := make([]*server.Server, 0, 3)
 	urls := make([]string, 0, 3)
 	for i, port := range ports {
@@ -208,22 +229,27 @@ func TestClusterOfThree(t *testing.T) {
 		servers = append(servers, ns)
 		urls = append(urls, strings.Replace(ns.ClientURL(), "nats://", "tls://", 1))
 	}
+
 	await.True(t, func() bool {
 		for _, ns := range servers {
 			if ns.NumRoutes() == 0 {
 				return false
 			}
 		}
+
 		return true
 	}, timeout)
 
 	cfg := in.config(topology.UserProvision)
 	cfg.URL = strings.Join(urls, ",")
+
 	ctx, cancel := context.WithTimeout(t.Context(), 3*timeout)
 	defer cancel()
+
 	conn, err := bus.Connect(ctx, cfg)
 	require.NoError(t, err)
 	t.Cleanup(conn.Close)
+
 	wanted := settings
 	wanted.Replicas = 3
 	await.True(t, func() bool { // until the servers have found each other
@@ -236,6 +262,7 @@ func TestClusterOfThree(t *testing.T) {
 
 	in.requireOrder(t, urls[1], urls[2])
 	servers[0].Shutdown()
+
 	cfg.CredsFile = setup.CredsFile(in.dir, "ingest")
 	ingest, err := bus.Connect(ctx, cfg)
 	require.NoError(t, err)
@@ -249,12 +276,14 @@ func TestClusterOfThree(t *testing.T) {
 // requireOrder has an operator at one server of a cluster give an order to a service at another one, which knows who gives it.
 func (in *installation) requireOrder(t *testing.T, serviceAt, operatorAt string) {
 	t.Helper()
+
 	connect := func(user, url string) *bus.Conn {
 		cfg := in.config(user)
 		cfg.URL = url
 		conn, err := bus.Connect(t.Context(), cfg)
 		require.NoError(t, err)
 		t.Cleanup(conn.Close)
+
 		return conn
 	}
 	stop, err := control.Serve(t.Context(), connect("resolver", serviceAt).NC, topology.Resolver, "dev",
@@ -263,6 +292,7 @@ func (in *installation) requireOrder(t *testing.T, serviceAt, operatorAt string)
 		}))
 	require.NoError(t, err)
 	t.Cleanup(stop)
+
 	operator := connect(topology.UserOperator, operatorAt)
 	await.NoFailure(t, func(c *await.Try) { // until that server knows of the service
 		state, err := control.Ask[control.ReplayState](t.Context(), operator.NC, topology.Resolver, control.StopReplay, control.StopRequest{By: "boss@pc"})

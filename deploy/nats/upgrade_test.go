@@ -30,15 +30,19 @@ func TestTheOldRightsAreReplacedWhileItRuns(t *testing.T) {
 	_, err = ingest.JS.CreateStream(t.Context(), settings.Streams()[0])
 	require.NoError(t, err, "a service made its streams itself")
 	require.Equal(t, topology.StreamEntries, settings.Streams()[0].Name)
+
 	publish := func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
+
 		_, err := ingest.JS.Publish(ctx, topology.EntriesSubject("f00"), []byte("x"))
+
 		return err
 	}
 	require.NoError(t, publish())
 
 	began := time.Now()
+
 	require.NoError(t, os.WriteFile(file, wanted, 0o600))
 	in.reloadTwice(t, program)
 	require.NoError(t, topology.Provision(t.Context(), in.login(t, topology.UserProvision).JS, settings, topology.Everyone))
@@ -49,8 +53,10 @@ func TestTheOldRightsAreReplacedWhileItRuns(t *testing.T) {
 	require.GreaterOrEqual(t, stream.CachedInfo().State.Msgs, uint64(2), "what was there is there")
 	config := stream.CachedInfo().Config
 	config.Description = "mine"
+
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
+
 	_, err = ingest.JS.UpdateStream(ctx, config)
 	require.Error(t, err, "it changes no stream any more")
 }

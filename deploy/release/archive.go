@@ -29,19 +29,23 @@ func (o options) files(archive, programs string) (files []file, err error) {
 			if err != nil || d.IsDir() {
 				return err
 			}
+
 			name, err := filepath.Rel(root, path)
 			files = append(files, file{path, filepath.ToSlash(filepath.Join(archive, below, strings.TrimPrefix(name, "."+string(filepath.Separator)))), program})
+
 			return err
 		})
 	}
 	if err := add(programs, "", true); err != nil {
 		return nil, fmt.Errorf("list the programs: %w", err)
 	}
+
 	for _, beside := range besides {
 		if err := add(filepath.Join(o.source, beside), beside, false); err != nil {
 			return nil, fmt.Errorf("list %s: %w", beside, err)
 		}
 	}
+
 	return files, nil
 }
 
@@ -58,21 +62,26 @@ func writeTar(path string, files []file, created time.Time) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
+
 	packer := gzip.NewWriter(out)
+
 	w := tar.NewWriter(packer)
 	for _, f := range files {
 		data, err := os.ReadFile(f.path)
 		if err != nil {
 			return err
 		}
+
 		head := &tar.Header{Name: f.name, Mode: int64(f.mode()), Size: int64(len(data)), ModTime: created, Format: tar.FormatPAX}
 		if err := w.WriteHeader(head); err != nil {
 			return err
 		}
+
 		if _, err := w.Write(data); err != nil {
 			return err
 		}
 	}
+
 	return errors.Join(w.Close(), packer.Close())
 }
 
@@ -82,18 +91,22 @@ func writeZip(path string, files []file, created time.Time) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
+
 	w := zip.NewWriter(out)
 	for _, f := range files {
 		head := &zip.FileHeader{Name: f.name, Method: zip.Deflate, Modified: created}
 		head.SetMode(f.mode())
+
 		entry, err := w.CreateHeader(head)
 		if err != nil {
 			return err
 		}
+
 		if err := copyFrom(entry, f.path); err != nil {
 			return err
 		}
 	}
+
 	return w.Close()
 }
 
@@ -103,6 +116,8 @@ func copyFrom(w io.Writer, path string) error {
 		return err
 	}
 	defer in.Close()
+
 	_, err = io.Copy(w, in)
+
 	return err
 }

@@ -23,6 +23,7 @@ func (o options) writeBill(path, archive, dir string) (err error) {
 	if err != nil {
 		return fmt.Errorf("list the programs: %w", err)
 	}
+
 	parts := map[string]cdx.Component{}
 	uses := []cdx.Dependency{}
 	var programs []string
@@ -31,22 +32,29 @@ func (o options) writeBill(path, archive, dir string) (err error) {
 		if err != nil {
 			return fmt.Errorf("read what %s is made of: %w", entry.Name(), err)
 		}
+
 		programs = append(programs, entry.Name())
 		uses = append(uses, cdx.Dependency{Ref: entry.Name(), Dependencies: &used})
 	}
+
 	bom := cdx.NewBOM()
 	bom.Metadata = &cdx.Metadata{Component: &cdx.Component{BOMRef: "release", Type: cdx.ComponentTypeApplication, Name: archive, Version: o.version}}
+
 	components := []cdx.Component{}
 	for _, ref := range slices.Sorted(maps.Keys(parts)) {
 		components = append(components, parts[ref])
 	}
+
 	uses = append(uses, cdx.Dependency{Ref: "release", Dependencies: &programs})
 	bom.Components, bom.Dependencies = &components, &uses
+
 	out, err := os.Create(path)
 	if err != nil {
 		return err
 	}
+
 	err = cdx.NewBOMEncoder(out, cdx.BOMFileFormatJSON).SetPretty(true).EncodeVersion(bom, cdx.SpecVersion1_6)
+
 	return errors.Join(err, out.Close())
 }
 
@@ -56,10 +64,12 @@ func (o options) take(parts map[string]cdx.Component, path string) (used []strin
 	if err != nil {
 		return nil, err
 	}
+
 	info, err := buildinfo.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
+
 	name := filepath.Base(path)
 	parts[name] = cdx.Component{
 		BOMRef: name, Type: cdx.ComponentTypeApplication, Name: name, Version: o.version,
@@ -72,15 +82,19 @@ func (o options) take(parts map[string]cdx.Component, path string) (used []strin
 	}
 	goVersion := strings.TrimPrefix(info.GoVersion, "go")
 	add("stdlib", goVersion, "pkg:golang/std@"+goVersion)
+
 	for _, m := range info.Deps {
 		if m.Replace != nil && m.Replace.Version != "" {
 			m = m.Replace
 		}
+
 		if strings.HasPrefix(m.Path, "bobosync/") {
 			add(m.Path, o.version, "")
 			continue
 		}
+
 		add(m.Path, m.Version, "pkg:golang/"+m.Path+"@"+strings.ReplaceAll(m.Version, "+", "%2B"))
 	}
+
 	return used, nil
 }

@@ -48,6 +48,7 @@ func main() { os.Exit(run()) }
 func run() int {
 	var o options
 	created, targets := int64(0), ""
+
 	flag.StringVar(&o.source, "source", ".", "root of the source tree")
 	flag.StringVar(&o.version, "version", "", "`version`: a tag such as v1.2.3")
 	flag.StringVar(&o.out, "out", "bin/release", "`directory` to write to")
@@ -55,13 +56,17 @@ func run() int {
 	flag.StringVar(&targets, "targets", "linux/amd64,linux/arm64,windows/amd64", "systems, `comma-separated`")
 	flag.Int64Var(&created, "created", 0, "time of the commit, in `seconds` since 1970")
 	flag.Parse()
+
 	o.targets, o.created = strings.Split(targets, ","), time.Unix(created, 0).UTC()
+
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+
 	if err := o.makeAll(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "release:", err)
 		return 1
 	}
+
 	return 0
 }
 
@@ -69,17 +74,21 @@ func (o options) makeAll(ctx context.Context) error {
 	if !version.MatchString(o.version) {
 		return fmt.Errorf("%q is no version such as v1.2.3: tag the commit, or say VERSION=v1.2.3", o.version)
 	}
+
 	if err := os.MkdirAll(o.out, 0o755); err != nil {
 		return fmt.Errorf("make the directory for the release: %w", err)
 	}
+
 	var made []string
 	for _, target := range o.targets {
 		names, err := o.makeOne(ctx, target)
 		if err != nil {
 			return fmt.Errorf("release for %s: %w", target, err)
 		}
+
 		made = append(made, names...)
 	}
+
 	return o.writeSums(made)
 }
 
@@ -89,31 +98,38 @@ func (o options) makeOne(ctx context.Context, target string) (names []string, er
 	if !ok {
 		return nil, fmt.Errorf("a system is given as linux/amd64")
 	}
+
 	work, err := os.MkdirTemp("", "bobosync-release-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(work)
+
 	if err := o.build(ctx, system, arch, work); err != nil {
 		return nil, err
 	}
+
 	name := strings.Join([]string{"bobosync", strings.TrimPrefix(o.version, "v"), system, arch}, "_")
 	bill := name + ".cdx.json"
 	if err := o.writeBill(filepath.Join(o.out, bill), name, work); err != nil {
 		return nil, err
 	}
+
 	archive := name + ".tar.gz"
 	write := writeTar
 	if system == "windows" {
 		archive, write = name+".zip", writeZip
 	}
+
 	files, err := o.files(name, work)
 	if err != nil {
 		return nil, err
 	}
+
 	if err := write(filepath.Join(o.out, archive), files, o.created); err != nil {
 		return nil, fmt.Errorf("write %s: %w", archive, err)
 	}
+
 	return []string{archive, bill}, nil
 }
 
@@ -130,24 +146,30 @@ func (o options) build(ctx context.Context, system, arch, to string) error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build: %w: %s", err, out)
 	}
+
 	return nil
 }
 
 // writeSums writes the SHA-256 of each file as sha256sum does.
 func (o options) writeSums(names []string) error {
 	slices.Sort(names)
+
 	var sums strings.Builder
 	for _, name := range names {
 		data, err := os.ReadFile(filepath.Join(o.out, name))
 		if err != nil {
 			return fmt.Errorf("sum up the release: %w", err)
 		}
+
 		fmt.Fprintf(&sums, "%x  %s\n", sha256.Sum256(data), name)
 	}
+
 	fmt.Print(sums.String())
+
 	list := filepath.Join(o.out, "checksums.txt")
 	if err := os.WriteFile(list, []byte(sums.String()), 0o644); err != nil {
 		return fmt.Errorf("sum up the release: %w", err)
 	}
+
 	return sign.File(o.key, list)
 }

@@ -31,19 +31,24 @@ func File(keyFile, path string) error {
 		}
 		return nil
 	}
+
 	key, err := load(keyFile)
 	if err != nil {
 		return fmt.Errorf("sign %s with the key %s: %w", path, keyFile, err)
 	}
+
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return fmt.Errorf("sign: %w", err)
 	}
+
 	sum := sha256.Sum256(data)
+
 	signature, err := ecdsa.SignASN1(rand.Reader, key, sum[:])
 	if err != nil {
 		return fmt.Errorf("sign %s: %w", path, err)
 	}
+
 	return os.WriteFile(path+Suffix, []byte(base64.StdEncoding.EncodeToString(signature)), 0o644)
 }
 
@@ -52,17 +57,21 @@ func load(path string) (*ecdsa.PrivateKey, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	block, _ := pem.Decode(text)
 	if block == nil {
 		return nil, errors.New("it is no PEM file")
 	}
+
 	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
 		return nil, err
 	}
+
 	ec, ok := key.(*ecdsa.PrivateKey)
 	if !ok {
 		return nil, errors.New("it is no ECDSA key")
 	}
+
 	return ec, nil
 }

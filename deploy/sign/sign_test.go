@@ -14,9 +14,11 @@ import (
 // TestASignatureIsVerifiedByOthers: openssl, which knows nothing of this program, takes the signature, and none of a changed file.
 func TestASignatureIsVerifiedByOthers(t *testing.T) {
 	t.Parallel()
+
 	if _, err := exec.LookPath("openssl"); err != nil {
 		t.Skip("openssl is not installed")
 	}
+
 	dir := t.TempDir()
 	run := func(command string) error {
 		cmd := exec.Command("sh", "-ec", command)

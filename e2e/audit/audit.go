@@ -174,15 +174,19 @@ type Finding struct {
 func (f Finding) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s:", f.Kind)
+
 	if f.User != "" {
 		fmt.Fprintf(&b, " user %s:", f.User)
 	}
+
 	if f.File != "" {
 		fmt.Fprintf(&b, " file %s:", f.File)
 	}
+
 	if f.Row > 0 {
 		fmt.Fprintf(&b, " line %d:", f.Row)
 	}
+
 	return b.String() + " " + f.Text
 }
 
@@ -231,6 +235,7 @@ func Audit(in Input) Report {
 	a.checkFreshness()
 	a.checkPast()
 	slices.SortStableFunc(a.report.Findings, func(x, y Finding) int { return cmp.Compare(x.Kind, y.Kind) })
+
 	return a.report
 }
 
@@ -246,6 +251,7 @@ func (a *auditor) introduce() {
 		if u.Collar == "" {
 			p.worker = nil
 		}
+
 		a.users[strings.ToLower(u.Login)] = p
 		if p.worker != nil {
 			p.worker.user = p
@@ -261,7 +267,9 @@ func (a *auditor) staleValue(value string, at time.Time) bool {
 	if value == "" || a.in.Rules.Lifetime == 0 {
 		return false
 	}
+
 	since, err := time.ParseInLocation(sim.DateLayout, value, a.in.Rules.AtHocZone)
+
 	return err == nil && at.Sub(since) > a.in.Rules.Lifetime
 }
 

@@ -58,6 +58,7 @@ func update(seq uint64, second float64, users ...sent) sim.Call {
 			AppliedAt: at(second + 0.05).UnixNano(),
 		})
 	}
+
 	return c
 }
 
@@ -106,11 +107,14 @@ func clean() audit.Input {
 	}
 	refuse(&in.Calls[2].Users[1], sim.OutcomeDenied)
 	refuse(&in.Calls[2].Users[2], sim.OutcomeUnknownUser)
+
 	in.Final = map[string]map[string]string{}
 	for _, u := range in.Users {
 		in.Final[u.Login] = map[string]string{collar: u.Collar, duty: u.Attributes[duty], "Phone": "1"}
 	}
+
 	delete(in.Final, "gus@x")
+
 	in.Final["ann@x"][duty] = written(hour2)
 	in.Final["Bob@x"][duty] = ""
 	in.Final["cat@x"][duty] = written(hour1)
@@ -118,6 +122,7 @@ func clean() audit.Input {
 		in.Departures = append(in.Departures, audit.Departure{File: i, Gone: at(5)})
 		in.Kept = append(in.Kept, audit.Kept{Name: f.Name, Content: f.Content, Failed: i == 4})
 	}
+
 	return in
 }
 
@@ -142,6 +147,7 @@ func TestWhatIsRightInSpiteOfItsLooks(t *testing.T) {
 		for i := range 8 {
 			in.Calls = append(in.Calls, sim.Call{Run: 1, Seq: uint64(10 + i), Endpoint: sim.EndpointSearch, Arrived: at(9).UnixNano()})
 		}
+
 		require.Empty(t, audit.Audit(in).Findings)
 	})
 	t.Run("a row that another one stands for, whichever was read later", func(t *testing.T) {
@@ -168,6 +174,7 @@ func TestWhatIsRightInSpiteOfItsLooks(t *testing.T) {
 // TestLate: a status that came later after the last fault than the rules allow for; a clean run is in time.
 func TestLate(t *testing.T) {
 	t.Parallel()
+
 	in := clean()
 	in.Rules.Batch, in.Rules.Settle, in.Rules.Start, in.Calm = 4, 100*time.Millisecond, time.Second, at(4)
 	require.Empty(t, audit.Audit(in).Findings)
@@ -187,11 +194,13 @@ func TestLate(t *testing.T) {
 		in.Calls = append(slices.Clone(in.Calls), update(9, seconds, sent{"ann@x", ""}))
 		in.Final = maps.Clone(clean().Final)
 		in.Final["ann@x"][duty] = ""
+
 		findings := audit.Audit(in).Findings
 		if !late {
 			require.Empty(t, findings)
 			continue
 		}
+
 		require.Len(t, findings, 1)
 		require.Equal(t, audit.Late, findings[0].Kind)
 	}
@@ -201,6 +210,7 @@ func TestLate(t *testing.T) {
 // like any other.
 func TestWhatIsTakenAwayAgain(t *testing.T) {
 	t.Parallel()
+
 	in := clean()
 	kept := []audit.Kept{{Name: "x.csv", Content: []byte("x\n")}, {Name: "x (2).csv", Content: []byte("x\n")}, {Name: "y.csv", Content: []byte("y\x00"), Failed: true}}
 	in.Kept = append(in.Kept, kept...)
@@ -382,9 +392,11 @@ func TestViolations(t *testing.T) {
 			tt.spoil(&in)
 			found := audit.Audit(in).Findings
 			require.NotEmpty(t, found)
+
 			for _, f := range found {
 				require.Equal(t, tt.kind, f.Kind, f.String())
 			}
+
 			require.Contains(t, found[0].String(), tt.text)
 		})
 	}
@@ -476,6 +488,7 @@ func TestForgiven(t *testing.T) {
 				if i == 7 {
 					late = 0.04
 				}
+
 				in.Calls = append(in.Calls, sim.Call{Run: 1, Seq: uint64(10 + i), Endpoint: sim.EndpointSearch, Arrived: at(8 + 0.1*float64(i) + late).UnixNano()})
 			}
 		}},
@@ -502,10 +515,12 @@ func TestRows(t *testing.T) {
 		for i, r := range rows {
 			in.Rows[audit.FileID(in.Files[i].Content)] = r
 		}
+
 		return in, rows[1]
 	}
 	in, _ := good()
 	require.Empty(t, audit.Audit(in).Findings)
+
 	for name, spoil := range map[string]func(map[int]string){
 		"missing":      func(r map[int]string) { delete(r, 3) },
 		"pending":      func(r map[int]string) { r[3] = "pending" },
@@ -516,6 +531,7 @@ func TestRows(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			in, rows := good()
 			spoil(rows)
+
 			found := audit.Audit(in).Findings
 			require.Len(t, found, 1)
 			require.Equal(t, audit.Unaccounted, found[0].Kind)

@@ -36,17 +36,20 @@ func (a *auditor) describe(e event) string {
 	if e.on {
 		what = "on"
 	}
+
 	return fmt.Sprintf("%s at %s, %s line %d", what, e.at.In(a.in.Rules.AtHocZone).Format(sim.DateLayout), a.in.Files[e.file].Name, e.line)
 }
 
 // readCalls sorts what was sent by user.
 func (a *auditor) readCalls() {
 	slices.SortStableFunc(a.in.Calls, func(x, y sim.Call) int { return cmp.Compare(x.Arrived, y.Arrived) })
+
 	for i := range a.in.Calls {
 		c := &a.in.Calls[i]
 		if c.Endpoint != sim.EndpointUpdate {
 			continue
 		}
+
 		a.report.Updates++
 		a.report.Sent += len(c.Users)
 		for _, u := range c.Users {
@@ -55,6 +58,7 @@ func (a *auditor) readCalls() {
 			if p == nil || !sent {
 				continue // checkCalls speaks of these
 			}
+
 			answered := c.Status == 200 && delivered(c) && !u.LeftOut
 			p.sends = append(p.sends, send{
 				call: c, value: value, arrived: c.Arrived, ended: a.end(c), applied: u.Applied, appliedAt: u.AppliedAt,
@@ -71,6 +75,7 @@ func delivered(c *sim.Call) bool {
 	case "", sim.FaultSlowBody, sim.FaultLies:
 		return !c.ClientGone && !c.Unfinished
 	}
+
 	return false
 }
 
@@ -83,8 +88,10 @@ func (a *auditor) end(c *sim.Call) int64 {
 				end = min(end, next.Run)
 			}
 		}
+
 		return end
 	}
+
 	return min(end, c.Finished)
 }
 
@@ -95,10 +102,13 @@ func (a *auditor) checkCalls() {
 		if c.Endpoint == sim.EndpointOther {
 			a.find(Finding{Kind: BadCall}, "%s: there is nothing at %s", name(c), c.Path)
 		}
+
 		if c.Endpoint != sim.EndpointUpdate {
 			continue
 		}
+
 		a.checkParameters(c)
+
 		for _, u := range c.Users {
 			a.checkUser(c, u)
 		}
@@ -124,6 +134,7 @@ func (a *auditor) checkUser(c *sim.Call, u sim.UserCall) {
 	case len(u.Fields) != 1 || u.Fields[0].Name != a.in.Rules.Duty:
 		a.find(about, "%s: the attributes sent are not just the duty status, but %d", name(c), len(u.Fields))
 	}
+
 	if u.Outcome == sim.OutcomeCreated {
 		a.find(about, "%s created the user", name(c))
 	}
@@ -136,6 +147,7 @@ func (a *auditor) checkRate() {
 	if r.Rate <= 0 {
 		return
 	}
+
 	interval := float64(time.Second) / r.Rate
 	slack := float64(r.Jitter) + interval*float64(max(r.Burst, 1)-1)
 	due := math.Inf(-1) // the earliest moment for the next call, if there were no slack
@@ -144,17 +156,20 @@ func (a *auditor) checkRate() {
 		if c.Endpoint != sim.EndpointUpdate && c.Endpoint != sim.EndpointSearch {
 			continue
 		}
+
 		at := float64(c.Arrived)
 		for _, f := range a.in.Frozen {
 			if c.Arrived >= f.From.UnixNano() && c.Arrived <= f.To.Add(r.Jitter).UnixNano() {
 				at = min(at, max(due, float64(f.From.UnixNano())))
 			}
 		}
+
 		if at < due-slack {
 			a.find(Finding{Kind: Rate}, "%s came %s before the limit of %g a second allows it", name(c),
 				time.Duration(due-at).Round(time.Millisecond), r.Rate)
 			due = at // one finding for a burst, not one for each of its calls
 		}
+
 		due = max(due, at) + interval
 	}
 }
@@ -170,6 +185,7 @@ func (a *auditor) checkOverlaps() {
 				a.find(Finding{Kind: Overlap, User: p.Login}, "%s arrived %s before %s ended", name(s.call),
 					time.Duration(last.ended-s.arrived), name(last.call))
 			}
+
 			if last == nil || s.ended > last.ended {
 				last = s
 			}
@@ -191,8 +207,10 @@ func (a *auditor) checkOrder() {
 				if i >= 0 && n > 0 && p.sends[n-1].value != "" && a.goesOff(p.worker.events[i:], s) {
 					a.flips++
 				}
+
 				continue
 			}
+
 			about := Finding{Kind: Unexplained, User: p.Login}
 			text := fmt.Sprintf("%s sends %q", name(s.call), s.value)
 			switch {
@@ -215,20 +233,25 @@ func (a *auditor) origin(p *person, s send, floor int) (index int, any bool, hel
 	at := time.Unix(0, s.arrived)
 	if s.value == "" && a.staleValue(a.initial(p), at) { // the old status was cleared
 		any = true
+
 		if floor == -1 {
 			return -1, true, nil
 		}
 	}
+
 	if p.worker == nil {
 		return math.MinInt, any, nil
 	}
+
 	for i, e := range p.worker.events {
 		if a.in.Files[e.file].Appeared.After(at) {
 			continue
 		}
+
 		if s.value != a.value(e) && (s.value != "" || !a.staleEvent(e, at)) {
 			continue
 		}
+
 		switch {
 		case i >= floor && a.fate(e).heldAt(at):
 			held = &e
@@ -238,5 +261,6 @@ func (a *auditor) origin(p *person, s send, floor int) (index int, any bool, hel
 			any = true
 		}
 	}
+
 	return math.MinInt, any, held
 }

@@ -16,6 +16,7 @@ func (a *auditor) checkEnd() {
 			a.find(Finding{Kind: Touched, User: login}, "AtHoc has a user who was not there at the start")
 		}
 	}
+
 	for _, login := range slices.Sorted(maps.Keys(a.users)) {
 		p := a.users[login]
 		attributes, there := final[login]
@@ -35,10 +36,13 @@ func (a *auditor) checkOthers(p *person, attributes map[string]string) {
 	for n := range attributes {
 		names[n] = true
 	}
+
 	for n := range p.Attributes {
 		names[n] = true
 	}
+
 	delete(names, a.in.Rules.Duty)
+
 	for _, n := range slices.Sorted(maps.Keys(names)) {
 		if attributes[n] != p.Attributes[n] {
 			a.find(Finding{Kind: Touched, User: p.Login}, "attribute %s was %q and is %q", n, p.Attributes[n], attributes[n])
@@ -59,6 +63,7 @@ func (a *auditor) wanted(p *person) (values []string, why string) {
 	if a.refused(p, values[0]) { // AtHoc said that it will not take it, so whatever it held before is right
 		values = append(values, a.applied(p))
 	}
+
 	return values, why
 }
 
@@ -68,6 +73,7 @@ func (a *auditor) unrefused(p *person) (values []string, why string) {
 	if p.Forbidden {
 		return []string{initial}, "this account cannot write the user"
 	}
+
 	if p.worker == nil || len(p.worker.events) == 0 {
 		switch {
 		case a.in.Rules.Cleans && a.staleValue(initial, a.in.Started):
@@ -75,16 +81,20 @@ func (a *auditor) unrefused(p *person) (values []string, why string) {
 		case a.staleValue(initial, a.in.Ended):
 			return []string{initial, ""}, "no file speaks of the user, and the status is stale"
 		}
+
 		return []string{initial}, "no file speaks of the user"
 	}
+
 	last, changed := a.withoutRejected(p.worker)
 	for _, e := range last {
 		more, text := a.wantedFor(e, initial)
 		values, why = append(values, more...), why+text
 	}
+
 	if changed { // who was beaten by what was rejected need not count again: then all stays as it is
 		values, why = append(values, a.applied(p)), why+" (of newer ones that were held it was ordered to reject them)"
 	}
+
 	return values, why
 }
 
@@ -94,16 +104,20 @@ func (a *auditor) wantedFor(e event, initial string) (values []string, why strin
 	if at := a.fate(e).decided(); !at.IsZero() {
 		why += ", which was held and decided about at " + clock(at)
 	}
+
 	if !a.staleEvent(e, a.in.Ended) {
 		return []string{a.value(e)}, why
 	}
+
 	values = []string{"", initial}
 	if a.in.Rules.Cleans && a.staleValue(initial, a.in.Started) {
 		values = []string{""}
 	}
+
 	if !a.staleEvent(e, a.in.Started) { // it has become stale meanwhile
 		values = append(values, a.value(e))
 	}
+
 	return values, why + ", which is stale"
 }
 
@@ -120,6 +134,7 @@ func (a *auditor) applied(p *person) string {
 			value, at = s.value, s.appliedAt
 		}
 	}
+
 	return value
 }
 
@@ -127,10 +142,13 @@ func (a *auditor) lastSends(p *person) string {
 	if len(p.sends) == 0 {
 		return "nothing was ever sent for the user"
 	}
+
 	var b strings.Builder
 	b.WriteString("sent last:")
+
 	for _, s := range p.sends[max(0, len(p.sends)-3):] {
 		fmt.Fprintf(&b, " %q by %s (applied %t, confirmed %t)", s.value, name(s.call), s.applied, s.confirmed)
 	}
+
 	return b.String()
 }

@@ -55,12 +55,15 @@ func (a *auditor) readFiles() {
 		if seen, copied := first[r.id]; copied {
 			r.first = seen
 		}
+
 		first[r.id] = r.first
 		if r.text {
 			a.readFile(i, &r)
 		}
+
 		a.read = append(a.read, r)
 	}
+
 	for _, h := range a.workers {
 		slices.SortStableFunc(h.events, compare)
 	}
@@ -78,15 +81,19 @@ func (a *auditor) readFile(i int, r *reading) {
 		if line == "" {
 			continue
 		}
+
 		fields := split(line)
 		header := !begun && strings.EqualFold(fields[0], "Transaction_Type")
 		begun = true
+
 		if header {
 			continue
 		}
+
 		r.rows = append(r.rows, n+1)
 		a.readRow(i, n+1, fields, r)
 	}
+
 	if r.first == i {
 		a.report.Rows += len(r.rows)
 		a.report.Rejected += len(r.rejected)
@@ -99,16 +106,20 @@ func (a *auditor) readRow(file, line int, fields []string, r *reading) {
 		r.rejected[line] = true
 		return
 	}
+
 	employee := fields[1]
+
 	r.events[line] = employee
 	if r.first != file {
 		return // a copy adds nothing
 	}
+
 	h := a.workers[employee]
 	if h == nil {
 		h = &history{employee: employee}
 		a.workers[employee] = h
 	}
+
 	e.file, e.line = file, line
 	h.events = append(h.events, e)
 }
@@ -118,14 +129,17 @@ func (a *auditor) parse(fields []string, seen time.Time) (e event, ok bool) {
 	if len(fields) != columns || fields[0] != "BON" && fields[0] != "BOF" || fields[1] == "" {
 		return e, false
 	}
+
 	const layout = "20060102150405"
 	if len(fields[5]) != len(layout) || fields[3]+fields[4] != fields[5] {
 		return e, false
 	}
+
 	at, err := time.ParseInLocation(layout, fields[5], a.in.Rules.BoboZone)
 	if err != nil || at.Sub(seen) > a.in.Rules.MaxSkew {
 		return e, false
 	}
+
 	return event{at: at, on: fields[0] == "BON"}, true
 }
 
@@ -145,6 +159,7 @@ func split(line string) []string {
 			field.WriteRune(c)
 		}
 	}
+
 	return append(fields, strings.TrimSpace(field.String()))
 }
 
@@ -157,6 +172,7 @@ func (a *auditor) checkDepartures() {
 			if !valid {
 				continue
 			}
+
 			h := a.workers[employee]
 			i := slices.IndexFunc(h.events, func(e event) bool { return e.file == r.first && e.line == line })
 			if !a.settled(h, i, d.Gone) {
@@ -174,6 +190,7 @@ func (a *auditor) standsFor(same, e event, at time.Time) bool {
 	if same.file == e.file || !same.at.Equal(e.at) || same.on != e.on || a.in.Files[same.file].Appeared.After(at) {
 		return false
 	}
+
 	return !slices.ContainsFunc(a.in.Departures, func(d Departure) bool {
 		return a.read[d.File].first == same.file && !d.Gone.After(at)
 	})
@@ -192,20 +209,24 @@ func (a *auditor) settled(h *history, i int, at time.Time) bool {
 	case slices.ContainsFunc(h.events[:i], func(same event) bool { return a.standsFor(same, e, at) }):
 		return true
 	}
+
 	held, sure := a.initial(h.user), true // what AtHoc holds, and whether it said so
 	known := a.in.Files[e.file].Appeared.UnixNano()
 	for _, s := range h.user.sends {
 		if s.arrived > at.UnixNano() {
 			break
 		}
+
 		// A refusal for good settles a row as well.
 		if s.arrived >= known && s.value == a.value(e) && (s.confirmed || s.denied) {
 			return true
 		}
+
 		if s.applied {
 			held, sure = s.value, s.confirmed || sure && held == s.value
 		}
 	}
+
 	return sure && held == a.value(e)
 }
 
@@ -220,8 +241,10 @@ func (a *auditor) checkKept() {
 	for _, name := range a.in.Left {
 		a.find(Finding{Kind: Stuck, File: name}, "still in the input directory")
 	}
+
 	type count struct{ dropped, kept int }
 	counts := map[string]*count{}
+
 	get := func(id string) *count {
 		if counts[id] == nil {
 			counts[id] = &count{}
@@ -231,6 +254,7 @@ func (a *auditor) checkKept() {
 	for _, r := range a.read {
 		get(r.id).dropped++
 	}
+
 	for _, k := range a.in.Kept {
 		id := FileID(k.Content)
 		c := get(id)
@@ -238,14 +262,17 @@ func (a *auditor) checkKept() {
 		if c.dropped == 0 && !a.in.Loose[id] {
 			a.find(Finding{Kind: Unaccounted, File: k.Name}, "kept, but its content was never dropped")
 		}
+
 		if text := isText(k.Content); text == k.Failed && !(text && a.mayFail(id)) {
 			a.find(Finding{Kind: Failed, File: k.Name}, "readable: %t, and set aside as failed: %t", text, k.Failed)
 		}
 	}
+
 	left := map[string]bool{}
 	for _, name := range a.in.Left {
 		left[name] = true
 	}
+
 	for i, r := range a.read {
 		c := get(r.id)
 		if c.dropped != c.kept && r.first == i && !left[a.in.Files[i].Name] {
@@ -262,10 +289,12 @@ func (a *auditor) checkRows() {
 	if a.in.Rows == nil {
 		return
 	}
+
 	for i, r := range a.read {
 		if r.first != i || !r.text {
 			continue
 		}
+
 		said := a.in.Rows[r.id]
 		about := Finding{Kind: Unaccounted, File: a.in.Files[i].Name}
 		for _, line := range r.rows {
@@ -280,6 +309,7 @@ func (a *auditor) checkRows() {
 				a.find(about, "the row's outcome %q is not a final one", outcome)
 			}
 		}
+
 		about.Row = 0
 		if len(said) > len(r.rows) {
 			a.find(about, "%d rows have an outcome, but the file has %d", len(said), len(r.rows))

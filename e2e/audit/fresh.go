@@ -28,6 +28,7 @@ func (a *auditor) within() time.Duration {
 	if r.Start == 0 {
 		return 2*r.Settle + r.CallTimeout + sending + busy
 	}
+
 	return r.Start + r.Settle + 2*(r.CallTimeout+afterCall) + probeEvery + sending
 }
 
@@ -37,30 +38,37 @@ func (a *auditor) checkFreshness() {
 	if a.in.Calm.IsZero() {
 		return
 	}
+
 	bound := a.within()
 	for _, employee := range slices.Sorted(maps.Keys(a.workers)) {
 		h := a.workers[employee]
 		if h.user == nil || h.user.Removed || h.user.Forbidden || len(h.events) == 0 {
 			continue
 		}
+
 		last := h.events[len(h.events)-1]
+
 		appeared := a.in.Files[last.file].Appeared
 		from := appeared
 		if a.in.Calm.After(from) {
 			from = a.in.Calm
 		}
+
 		if maybe, _ := a.fate(last).rejected(); maybe {
 			continue
 		}
+
 		if decided := a.fate(last).decided(); decided.After(from) { // it waited for a person until then
 			from = decided
 		}
+
 		i := slices.IndexFunc(h.user.sends, func(s send) bool {
 			return s.arrived >= appeared.UnixNano() && s.value == a.value(last) && (s.confirmed || s.denied)
 		})
 		if i < 0 {
 			continue
 		}
+
 		if late := time.Unix(0, h.user.sends[i].call.Finished).Sub(from); late > bound {
 			a.find(Finding{Kind: Late, User: h.user.Login}, "%s was confirmed by %s, %s after the faults were over or its file was there, and %s would be enough",
 				a.describe(last), name(h.user.sends[i].call), late.Round(time.Millisecond), bound.Round(time.Millisecond))

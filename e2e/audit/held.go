@@ -67,13 +67,16 @@ func (a *auditor) readOrders() {
 		if slices.ContainsFunc(a.in.Forgotten, func(w Window) bool { return !l.Answered.Before(w.From) && !l.Asked.After(w.To) }) {
 			continue
 		}
+
 		for _, r := range l.Rows {
 			if f := get(r); f.held.IsZero() {
 				f.held = l.Asked
 			}
 		}
 	}
+
 	slices.SortStableFunc(a.in.Decisions, func(x, y Decision) int { return x.Asked.Compare(y.Asked) })
+
 	for _, d := range a.in.Decisions {
 		for _, r := range d.Rows {
 			f := get(r)
@@ -111,6 +114,7 @@ func (f *fate) rejected() (maybe, certain bool) {
 			certain = false
 		}
 	}
+
 	return maybe, certain
 }
 
@@ -121,6 +125,7 @@ func (f *fate) decided() (at time.Time) {
 			at = d.Answered
 		}
 	}
+
 	return at
 }
 
@@ -132,11 +137,14 @@ func (a *auditor) withoutRejected(h *history) (last []event, changed bool) {
 		if !certain {
 			last = append(last, e)
 		}
+
 		if !maybe {
 			return last, changed
 		}
+
 		changed = true
 	}
+
 	return last, changed
 }
 
@@ -147,6 +155,7 @@ func (a *auditor) mayFail(id string) bool {
 			return true
 		}
 	}
+
 	return false
 }
 
@@ -164,6 +173,7 @@ func (a *auditor) checkFlips() {
 	if g.Window == 0 {
 		return
 	}
+
 	windows := 1 + int(a.in.Ended.Sub(a.in.Started)/g.Window) + len(a.in.Forgotten)
 	if most := windows * max(g.MinUsers-1, len(a.users)*g.Percent/100); a.flips > most {
 		a.find(Finding{Kind: Held}, "%d users were sent off duty without a person's leave, and %d may be", a.flips, most)

@@ -41,6 +41,7 @@ func (a *auditor) checkPast() {
 		if h == nil || h.user == nil {
 			continue
 		}
+
 		p := h.user
 		about := Finding{Kind: Misremembered, User: p.Login}
 		switch said.State {
@@ -49,6 +50,7 @@ func (a *auditor) checkPast() {
 			if said.State == "on" {
 				value = said.Since.In(a.in.Rules.AtHocZone).Format(sim.DateLayout)
 			}
+
 			if held := a.held(p, said); !slices.Contains(held, value) {
 				a.find(about, "at %s AtHoc is said to have held %q, and held one of %q; %s", clock(said.At), value, held, a.lastSends(p))
 			}
@@ -81,11 +83,13 @@ func (a *auditor) held(p *person, said Past) []string {
 	if !said.NextSent.IsZero() && !said.NextSent.After(said.At) {
 		from = min(from, said.NextSent.Add(-clocks).UnixNano()) // it was under way, by the pipeline's own word
 	}
+
 	for _, s := range p.sends {
 		if s.arrived <= to && s.ended >= from {
 			from = min(from, s.arrived)
 		}
 	}
+
 	value, at := a.initial(p), int64(0)
 	var within []string
 	for _, s := range p.sends {
@@ -97,6 +101,7 @@ func (a *auditor) held(p *person, said Past) []string {
 			value, at = s.value, s.appliedAt
 		}
 	}
+
 	return append([]string{value}, within...)
 }
 
@@ -105,6 +110,7 @@ func (a *auditor) underWay(p *person, said Past) bool {
 	if said.NextSent.IsZero() || said.NextSent.After(said.At) || !said.NextAnswered.After(said.At) {
 		return false
 	}
+
 	return slices.ContainsFunc(p.sends, func(s send) bool {
 		return s.arrived > said.NextSent.Add(-time.Millisecond).UnixNano() && s.arrived < said.NextAnswered.UnixNano()
 	})
@@ -128,6 +134,7 @@ func (a *auditor) doubtful(p *person, said Past) bool {
 	if a.underWay(p, said) {
 		return true
 	}
+
 	for _, sent := range said.Doubts {
 		if !slices.ContainsFunc(p.sends, func(s send) bool {
 			return s.arrived > sent.Add(-time.Millisecond).UnixNano() && s.arrived < sent.Add(clocks).UnixNano()
@@ -135,11 +142,13 @@ func (a *auditor) doubtful(p *person, said Past) bool {
 			return true
 		}
 	}
+
 	longest := a.longest()
 	for i, s := range p.sends {
 		if s.arrived > at.Add(clocks).UnixNano() || (s.confirmed || s.denied) && !a.answerLost(s) {
 			continue
 		}
+
 		settled := slices.ContainsFunc(p.sends[i+1:], func(later send) bool {
 			return later.confirmed && later.arrived > s.arrived+int64(longest) && later.ended < at.Add(-a.in.Rules.CallTimeout).UnixNano()
 		})
@@ -147,10 +156,12 @@ func (a *auditor) doubtful(p *person, said Past) bool {
 			return true
 		}
 	}
+
 	for _, s := range p.sends { // under way at that moment
 		if s.arrived <= at.Add(clocks).UnixNano() && s.ended >= at.Add(-clocks).UnixNano() {
 			return true
 		}
 	}
+
 	return false
 }

@@ -14,6 +14,7 @@ import (
 // not known of and somebody who is missing among those on duty are found, and what is right is not.
 func TestThePast(t *testing.T) {
 	t.Parallel()
+
 	lost := func(in *audit.Input) { // an update of ann's has no answer
 		again := update(8, 8, sent{"ann@x", ""})
 		again.Status, again.Fault = 200, sim.FaultBrokenJSON
@@ -49,11 +50,14 @@ func TestThePast(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+
 			in := clean()
 			if c.spoil != nil {
 				c.spoil(&in)
 			}
+
 			require.Empty(t, audit.Audit(in).Findings, "the run as such is right")
+
 			c.said.Worker = "00001"
 			in.Past = []audit.Past{c.said}
 			findings := audit.Audit(in).Findings
@@ -61,6 +65,7 @@ func TestThePast(t *testing.T) {
 				require.Empty(t, findings)
 				return
 			}
+
 			require.Len(t, findings, 1)
 			require.Equal(t, audit.Misremembered, findings[0].Kind)
 		})

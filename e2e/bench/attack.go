@@ -48,6 +48,7 @@ type trick struct {
 // tricks are all of them, with files as large as so many rows make them.
 func tricks(rows int) []trick {
 	invented := inventedRows * rows
+
 	all := []trick{
 		{separated(int64(invented)) + " invented ids in a file", hostileFile(func(out *bufio.Writer) {
 			at := time.Now().UTC().Add(-time.Minute)
@@ -64,6 +65,7 @@ func tricks(rows int) []trick {
 	for _, form := range []string{sim.BombGzip, sim.BombEndless, sim.BombDeep, sim.BombAttributes, sim.BombHeaders} {
 		all = append(all, trick{"a bomb for an answer: " + form, hostileAtHoc(sim.Fault{Kind: sim.FaultBomb, Form: form})})
 	}
+
 	return append(all, trick{"lies for answers", hostileAtHoc(sim.Fault{Kind: sim.FaultLies})})
 }
 
@@ -80,9 +82,11 @@ func hostileFile(write func(*bufio.Writer)) func(context.Context, *stack) error 
 		if err := writeFile(s.path("outside", name), write); err != nil {
 			return err
 		}
+
 		if err := s.drop(name); err != nil {
 			return err
 		}
+
 		return s.awaitGone(ctx, attackWithin, []string{name})
 	}
 }
@@ -97,12 +101,15 @@ func manyNames(ctx context.Context, s *stack) error {
 			return err
 		}
 	}
+
 	_ = pause.For(ctx, 2*attackTime)
+
 	for _, path := range paths {
 		if err := os.Remove(path); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -113,14 +120,17 @@ func inventedOutcomes(ctx context.Context, s *stack) error {
 		return err
 	}
 	defer conn.Close()
+
 	for i := range 1000 {
 		file := strings.Repeat(fmt.Sprintf("%08x", i), 8)
 		if err := conn.Publish("bobo.acks", fmt.Appendf(nil, `{"v":1,"rows":[{"file":%q,"outcome":"applied","rows":"1-90000000"}]}`, file)); err != nil {
 			return err
 		}
 	}
+
 	err = conn.Flush()
 	_ = pause.For(ctx, attackTime)
+
 	return err
 }
 
@@ -131,10 +141,13 @@ func hostileAtHoc(f sim.Fault) func(context.Context, *stack) error {
 		if err := s.fault(ctx, f); err != nil {
 			return err
 		}
+
 		if err := s.tell(ctx, http.MethodPost, "revoke", nil); err != nil { // tokens are asked for as well
 			return err
 		}
+
 		name := fmt.Sprintf("calls-%d.csv", time.Now().UnixNano())
+
 		err := writeFile(s.path("outside", name), func(out *bufio.Writer) {
 			at := time.Now().UTC()
 			for i := range 100 {
@@ -144,10 +157,13 @@ func hostileAtHoc(f sim.Fault) func(context.Context, *stack) error {
 		if err == nil {
 			err = s.drop(name)
 		}
+
 		if err != nil {
 			return err
 		}
+
 		_ = pause.For(ctx, attackTime) // what comes next looks at ctx
+
 		return s.awaitGone(ctx, attackWithin, []string{name})
 	}
 }
@@ -158,20 +174,24 @@ func (b *bench) attacks(ctx context.Context) error {
 		"ATHOC_RATE_LIMIT": freeRate, "CLEANUP_INTERVAL": "1s", "ATHOC_TIMEOUT": "5s",
 		"GOMEMLIMIT": fmt.Sprintf("%.0fMiB", containerLimits["ingest"]*4/5), // as program.SetMemoryLimits sets it in a container
 	}
+
 	return b.with(ctx, services, settings, func(s *stack) error {
 		most, by := map[string]int64{}, map[string]string{}
 		for _, t := range tricks(b.Rows) {
 			b.note("attack: %s", t.name)
+
 			used, err := s.most(func() error { return t.play(ctx, s) })
 			if err != nil {
 				return fmt.Errorf("%s: %w", t.name, err)
 			}
+
 			for name, bytes := range used {
 				if bytes > most[name] {
 					most[name], by[name] = bytes, t.name
 				}
 			}
 		}
+
 		const section = "peak memory under attack, beside the limits of deploy/compose.yaml"
 		for _, name := range s.names() {
 			if limit, known := containerLimits[name]; known {
@@ -179,11 +199,15 @@ func (b *bench) attacks(ctx context.Context) error {
 					atMost(limit, fmt.Sprintf("at most %g", limit)))
 			}
 		}
+
 		began := time.Now()
+
 		if err := s.probe(ctx); err != nil {
 			return fmt.Errorf("a good file after all that: %w", err)
 		}
+
 		b.add(Figure{Section: section, Where: string(services), What: "a good file after all that", Value: time.Since(began).Seconds(), Unit: "s"})
+
 		return nil
 	})
 }
@@ -196,13 +220,16 @@ const sampled = 20 * time.Millisecond
 func (s *stack) most(do func() error) (map[string]int64, error) {
 	most, done := map[string]int64{}, make(chan error, 1)
 	go func() { done <- do() }()
+
 	ticker := time.NewTicker(sampled)
 	defer ticker.Stop()
+
 	for {
 		used, err := s.usage()
 		for name, u := range used {
 			most[name] = max(most[name], u.own)
 		}
+
 		select {
 		case failure := <-done:
 			return most, errors.Join(failure, err)

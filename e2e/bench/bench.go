@@ -115,20 +115,25 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("%s: must be at least 1", name))
 		}
 	}
+
 	if c.Rows < c.Workers || c.Files*c.FileRows < c.Workers {
 		errs = append(errs, errors.New("-workers: must not be more than there are rows, in the large file and in all small ones"))
 	}
+
 	if c.LatencyFiles*latencyRows > c.Workers {
 		errs = append(errs, fmt.Errorf("-latency-files: must be at most %d, a %dth of -workers", c.Workers/latencyRows, latencyRows))
 	}
+
 	if most := int(span/time.Second) / manyFiles; c.Files > most || c.LatencyFiles > most {
 		errs = append(errs, fmt.Errorf("-files, -latency-files: must be at most %d", most))
 	}
+
 	for _, p := range c.Parts {
 		if !slices.Contains(Parts, p) {
 			errs = append(errs, fmt.Errorf("-only: there is no part %q; there are %s", p, strings.Join(Parts, ", ")))
 		}
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -148,6 +153,7 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
+
 	b := &bench{Config: c, jetStream: map[topology]float64{}, rateOfLarge: map[topology]float64{}}
 	b.Problems = []string{}
 	b.Machine = machine()
@@ -161,14 +167,18 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 		if !slices.ContainsFunc(strings.Fields(part.name), b.has) {
 			continue
 		}
+
 		if err := part.run(ctx); err != nil {
 			b.problem(err)
 		}
+
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 	}
+
 	b.notes()
+
 	return &b.Report, nil
 }
 
@@ -207,10 +217,12 @@ func (b *bench) add(f Figure, targets ...target) {
 		words = append(words, t.text)
 		met = met && t.met(f.Value)
 	}
+
 	f.Target = strings.Join(words, ", ")
 	if len(targets) > 0 && b.Judge {
 		f.Met = &met
 	}
+
 	b.Figures = append(b.Figures, f)
 }
 
@@ -225,11 +237,13 @@ func machine() []string {
 			}
 		}
 	}
+
 	if load, err := os.ReadFile("/proc/loadavg"); err == nil {
 		if f := strings.Fields(string(load)); len(f) > 0 {
 			lines = append(lines, "load of the last minute before the start: "+f[0])
 		}
 	}
+
 	return lines
 }
 
@@ -245,18 +259,22 @@ func (b *bench) in(ctx context.Context, name string, t topology, settings map[st
 	all := map[string]string{}
 	maps.Copy(all, settings)
 	maps.Copy(all, b.Settings)
+
 	s, err := startStack(ctx, stackConfig{
 		topology: t, dir: filepath.Join(b.Dir, name), bin: b.Bin, workers: b.Workers, settings: all,
 	})
 	if err == nil {
 		err = do(s)
 	}
+
 	if err = errors.Join(err, s.stop()); err != nil {
 		return fmt.Errorf("%s: %w", t, err)
 	}
+
 	if b.Keep {
 		return nil
 	}
+
 	return os.RemoveAll(s.dir)
 }
 
@@ -269,36 +287,46 @@ const (
 // limits measures what the machine allows.
 func (b *bench) limits(ctx context.Context, file string) error {
 	const section = "What this machine allows"
+
 	b.note("measuring the machine's limits")
+
 	syncing, err := syncTime(b.Dir)
 	if err != nil {
 		return fmt.Errorf("measure syncing: %w", err)
 	}
+
 	b.add(Figure{Section: section, Where: "disk", What: "write and sync of 4 KiB, median", Value: syncing.Seconds() * 1000, Unit: "ms"})
+
 	for _, way := range []struct {
 		what string
 		read func(string) (int, error)
 	}{{"rows a second, reading alone, encoding/csv", readCSV}, {"rows a second, reading alone, lines split at commas", splitLines}} {
 		began := time.Now()
+
 		rows, err := way.read(file)
 		if err != nil {
 			return fmt.Errorf("read the large file: %w", err)
 		}
+
 		b.add(Figure{Section: section, Where: "file", What: way.what, Value: float64(rows) / time.Since(began).Seconds()})
 	}
+
 	for _, t := range []topology{allInOne, services} {
 		where := "within the process"
 		if t == services {
 			where = "over loopback TCP"
 		}
+
 		rate, err := jetStreamRate(ctx, filepath.Join(b.Dir, "jetstream"), b.Messages, t == services)
 		if err != nil {
 			return fmt.Errorf("measure JetStream %s: %w", where, err)
 		}
+
 		b.jetStream[t] = rate
 		b.add(Figure{Section: section, Where: "JetStream", Value: rate,
 			What: fmt.Sprintf("messages of %d bytes a second, atomic batches, synced, %s", payload, where)})
 	}
+
 	return nil
 }
 
@@ -308,6 +336,7 @@ func (b *bench) quiet(ctx context.Context) error {
 	if b.has(PartLatency) {
 		b.note("idling for %s, then %d files one after another", b.Idle, b.LatencyFiles)
 	}
+
 	both := []topology{allInOne, services}
 	results := make([]*bench, len(both))
 	var measuring sync.WaitGroup
@@ -321,9 +350,11 @@ func (b *bench) quiet(ctx context.Context) error {
 						return err
 					}
 				}
+
 				if b.has(PartLatency) {
 					return own.single(ctx, s)
 				}
+
 				return nil
 			})
 			if err != nil {
@@ -331,12 +362,16 @@ func (b *bench) quiet(ctx context.Context) error {
 			}
 		})
 	}
+
 	measuring.Wait()
+
 	for _, r := range results {
 		b.Figures = append(b.Figures, r.Figures...)
 		b.Problems = append(b.Problems, r.Problems...)
 	}
+
 	slices.SortStableFunc(b.Figures, bySection(b.Figures))
+
 	return nil
 }
 
@@ -348,6 +383,7 @@ func bySection(figures []Figure) func(a, b Figure) int {
 			order[f.Section] = len(order)
 		}
 	}
+
 	return func(a, b Figure) int { return order[a.Section] - order[b.Section] }
 }
 
@@ -356,27 +392,34 @@ func (b *bench) idle(ctx context.Context, s *stack) error {
 	if errors.Is(err, errNoProc) {
 		return nil
 	}
+
 	if err != nil {
 		return err
 	}
+
 	if err := pause.For(ctx, b.Idle); err != nil {
 		return err
 	}
+
 	after, err := s.usage()
 	if err != nil {
 		return err
 	}
+
 	section := fmt.Sprintf("Idle, %s users known", separated(int64(b.Workers)))
 	for _, name := range s.names() {
 		memory, cpu := atMost(wantIdle, fmt.Sprintf("at most %d MiB", wantIdle)), below(wantIdleCPU, "below 1 %")
+
 		targets := [][]target{{memory}, {cpu}}
 		if name == simulatorProcess {
 			targets = [][]target{nil, nil}
 		}
+
 		b.add(Figure{Section: section, Where: string(s.topology), What: "memory of " + name, Value: float64(after[name].now) / mebibyte, Unit: "MiB"}, targets[0]...)
 		b.add(Figure{Section: section, Where: string(s.topology), What: "CPU of " + name, Unit: "% of a core",
 			Value: 100 * (after[name].cpu - before[name].cpu).Seconds() / b.Idle.Seconds()}, targets[1]...)
 	}
+
 	return nil
 }
 

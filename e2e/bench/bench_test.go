@@ -27,6 +27,7 @@ func TestQuick(t *testing.T) {
 	if os.Getenv("BOBOSYNC_LONG") == "" {
 		t.Skip("make test-long runs it")
 	}
+
 	c := Quick
 	c.Dir = t.TempDir()
 	c.Bin = filepath.Join(c.Dir, "bin")
@@ -34,21 +35,25 @@ func TestQuick(t *testing.T) {
 	report, err := Run(t.Context(), c)
 	require.NoError(t, err)
 	require.Empty(t, report.Problems)
+
 	figures := map[string]Figure{}
 	for _, f := range report.Figures {
 		key := f.Section + "/" + f.Where + "/" + f.What
 		require.NotContains(t, figures, key)
 		figures[key] = f
 	}
+
 	for _, where := range []string{"all in one", "four services"} {
 		for _, section := range []string{"(a) 1 file of 20,000 rows, 500 workers", "(b) 50 files of 20 rows, 500 workers", "(b) 100 files of 10 rows, 500 workers"} {
 			require.Positive(t, figures[section+"/"+where+"/rows a second"].Value)
 			sent := figures[section+"/"+where+"/users sent, for each worker"].Value
 			require.GreaterOrEqual(t, sent, 1.0, "every worker has an event")
 		}
+
 		section := "From a file's last byte to AtHoc's answer, 3 files one after another, SETTLE_TIME 1s"
 		require.Greater(t, figures[section+"/"+where+"/median"].Value, 1.0, "no file is taken before it has settled")
 	}
+
 	left, err := filepath.Glob(filepath.Join(c.Dir, "stack-*"))
 	require.NoError(t, err)
 	require.Empty(t, left)
@@ -58,17 +63,20 @@ func TestCancelledRunEndsItsProcesses(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds and runs programs")
 	}
+
 	dir := t.TempDir()
 	bin := filepath.Join(dir, "bin")
 	require.NoError(t, harness.Build(t.Context(), bin))
 	ctx, cancel := context.WithCancel(t.Context())
 	s, err := startStack(ctx, stackConfig{topology: services, dir: filepath.Join(dir, "stack"), bin: bin, workers: 10})
 	running := slices.Clone(s.running)
+
 	cancel()
 	require.NoError(t, err)
 	require.Len(t, running, 6)
 	require.ErrorIs(t, s.awaitGone(ctx, time.Minute, []string{"."}), context.Canceled)
 	require.NoError(t, s.stop())
+
 	for _, p := range running {
 		require.Error(t, p.died())
 	}
@@ -103,12 +111,15 @@ func TestProcessThatEndsBadlyIsAnError(t *testing.T) {
 // writeRows writes a file of rows given as kind, employee and time.
 func writeRows(t *testing.T, rows ...string) string {
 	path := filepath.Join(t.TempDir(), "rows.csv")
+
 	text := boborow.Header + "\n"
 	for _, r := range rows {
 		f := strings.Fields(r)
 		text += fmt.Sprintf("%s,%s,PAY,%s,%s,%s,1,0,0,5\n", f[0], f[1], f[2][:8], f[2][8:], f[2])
 	}
+
 	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+
 	return path
 }
 
@@ -119,10 +130,12 @@ func TestWantedEndState(t *testing.T) {
 		"BOF 00002 20240617143000", "BON 00002 20240617143000", // the same second: the later row
 		"BON 00003 20240617143000")))
 	require.NoError(t, w.read(writeRows(t, "BOF 00003 20240617143000", "BON 00004 20240617000001", "BOF 00001 20240616235959")))
+
 	right := map[string]string{
 		"w00001@example.org": "17/06/2024 14:30:00", "w00002@example.org": "17/06/2024 14:30:00", "w00004@example.org": "17/06/2024 00:00:01",
 	}
 	require.NoError(t, w.compare(right))
+
 	for what, change := range map[string]func(map[string]string){
 		"missing":           func(m map[string]string) { delete(m, "w00004@example.org") },
 		"another time":      func(m map[string]string) { m["w00001@example.org"] = "17/06/2024 14:29:59" },
@@ -142,31 +155,40 @@ func TestWorkloadSpeaksOfEveryWorkerAndHasNoTiesBetweenFiles(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, names, 30)
 	require.True(t, slices.IsSorted(names))
+
 	perWorker, fileOf := map[string]int{}, map[string]string{}
 	for _, n := range names {
 		rows, err := readCSV(filepath.Join(dir, n))
 		require.NoError(t, err)
 		require.Equal(t, 21, rows)
+
 		split, err := splitLines(filepath.Join(dir, n))
 		require.NoError(t, err)
 		require.Equal(t, rows, split)
+
 		text, err := os.ReadFile(filepath.Join(dir, n))
 		require.NoError(t, err)
+
 		for _, line := range strings.Split(strings.TrimSpace(string(text)), "\n")[1:] {
 			f := strings.Split(line, ",")
 			require.Equal(t, f[3]+f[4], f[5])
 			at, err := time.Parse(boborow.CreatedLayout, f[5])
 			require.NoError(t, err)
 			require.WithinRange(t, at, w.now.Add(-span-time.Second), w.now)
+
 			perWorker[f[1]]++
+
 			key := f[1] + " " + f[5]
 			if other := fileOf[key]; other != "" {
 				require.Equal(t, n, other, "a tie between two files")
 			}
+
 			fileOf[key] = n
 		}
 	}
+
 	require.Len(t, perWorker, 100)
+
 	for employee, n := range perWorker {
 		require.Equal(t, 6, n, employee)
 	}
@@ -178,6 +200,7 @@ func TestParseUsage(t *testing.T) {
 	u, err := parseUsage(stat, status)
 	require.NoError(t, err)
 	require.Equal(t, usage{cpu: 2810 * time.Millisecond, peak: 2 << 20, now: 1 << 20, own: 512 << 10}, u)
+
 	_, err = parseUsage([]byte("42 (a) S 1"), status)
 	require.Error(t, err)
 	_, err = parseUsage(stat, []byte("Name:\ta\n"))
@@ -189,6 +212,7 @@ func TestPercentile(t *testing.T) {
 	for i := range 100 {
 		all = append(all, time.Duration(i+1))
 	}
+
 	require.Equal(t, time.Duration(50), percentile(all, 0.5))
 	require.Equal(t, time.Duration(99), percentile(all, 0.99))
 	require.Equal(t, time.Duration(1), percentile(all[:1], 0.99))
@@ -234,6 +258,7 @@ func TestTargetsAreForTheirSizesOnly(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	require.NoError(t, Quick.Validate())
+
 	for what, c := range map[string]func(*Config){
 		"-rows":          func(c *Config) { c.Rows = 0 },
 		"-workers":       func(c *Config) { c.Workers = c.Rows + 1 },
@@ -253,6 +278,7 @@ func TestLimits(t *testing.T) {
 		require.NoError(t, err)
 		require.Positive(t, rate)
 	}
+
 	took, err := syncTime(t.TempDir())
 	require.NoError(t, err)
 	require.Positive(t, took)
@@ -266,11 +292,14 @@ func TestLimits(t *testing.T) {
 func TestLimitsAreThoseOfCompose(t *testing.T) {
 	text, err := os.ReadFile("../../deploy/compose.yaml")
 	require.NoError(t, err)
+
 	limits := map[string]bool{}
 	for _, m := range regexp.MustCompile(`(?m)^ +mem_limit: (\d+)m$`).FindAllStringSubmatch(string(text), -1) {
 		limits[m[1]] = true
 	}
+
 	require.Equal(t, map[string]bool{"128": true, "512": true}, limits)
+
 	for name, limit := range containerLimits {
 		require.Equal(t, map[bool]float64{true: 512, false: 128}[name == brokerProcess], limit, name)
 	}

@@ -70,18 +70,22 @@ func (s *stack) tell(ctx context.Context, method, page string, body any) error {
 	if err != nil {
 		return err
 	}
+
 	req, err := http.NewRequestWithContext(ctx, method, s.base+page, bytes.NewReader(data))
 	if err != nil {
 		return err
 	}
+
 	resp, err := s.client.Do(req)
 	if err != nil {
 		return fmt.Errorf("tell the simulator: %w", err)
 	}
 	defer resp.Body.Close()
+
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("tell the simulator %s: it says %s", page, resp.Status)
 	}
+
 	return nil
 }
 
@@ -124,6 +128,7 @@ func (b *bench) series(s *stack) *series {
 // drop writes a file of so many rows, each of another worker, and drops it.
 func (r *series) dropFile(rows int) (name string, err error) {
 	name = fmt.Sprintf("series-%05d.csv", r.files)
+
 	err = writeFile(r.path("outside", name), func(out *bufio.Writer) {
 		_, _ = out.WriteString(boborow.Header + "\n") // the first error stays, and Flush returns it
 		for range rows {
@@ -135,11 +140,14 @@ func (r *series) dropFile(rows int) (name string, err error) {
 	if err == nil {
 		err = r.want.read(r.path("outside", name))
 	}
+
 	if err != nil {
 		return "", err
 	}
+
 	r.files++
 	r.dropped[name] = time.Now()
+
 	return name, r.drop(name)
 }
 
@@ -149,6 +157,7 @@ func (r *series) took(ctx context.Context, names []string) ([]time.Duration, err
 	if err != nil {
 		return nil, err
 	}
+
 	var all []time.Duration
 	for _, name := range names {
 		var last time.Time
@@ -157,13 +166,17 @@ func (r *series) took(ctx context.Context, names []string) ([]time.Duration, err
 			if !sent {
 				return nil, fmt.Errorf("AtHoc was not sent user %s of %s", user, name)
 			}
+
 			if at.After(last) {
 				last = at
 			}
 		}
+
 		all = append(all, last.Sub(r.dropped[name]))
 	}
+
 	slices.Sort(all)
+
 	return all, nil
 }
 
@@ -176,6 +189,7 @@ func (b *bench) steady(ctx context.Context) error {
 				return err
 			}
 		}
+
 		return s.check(ctx, r.want)
 	})
 }
@@ -184,32 +198,42 @@ func (b *bench) oneStream(ctx context.Context, r *series, st stream) error {
 	n := min(st.files*int(b.Stream/time.Second), (b.Workers/len(streams))/st.rows)
 	section := fmt.Sprintf("Steady: %d files a second of %d rows", st.files, st.rows)
 	b.note("%s, %d files", section, n)
+
 	callsBefore, usersBefore, err := r.sent(ctx)
 	if err != nil {
 		return err
 	}
+
 	var names []string
+
 	tick := time.NewTicker(time.Second / time.Duration(st.files))
 	defer tick.Stop()
+
 	for range n {
 		name, err := r.dropFile(st.rows)
 		if err != nil {
 			return err
 		}
+
 		names = append(names, name)
+
 		<-tick.C
 	}
+
 	if err := r.awaitGone(ctx, confirmedWithin, names); err != nil {
 		return err
 	}
+
 	took, err := r.took(ctx, names)
 	if err != nil {
 		return err
 	}
+
 	calls, users, err := r.sent(ctx)
 	if err != nil {
 		return err
 	}
+
 	where := string(r.topology)
 	b.add(Figure{Section: section, Where: where, What: "drop to answered, median", Value: percentile(took, 0.5).Seconds(), Unit: "s"},
 		atMost(wantSteadyMedian, "at most 1.6 s"))
@@ -217,6 +241,7 @@ func (b *bench) oneStream(ctx context.Context, r *series, st stream) error {
 		atMost(wantSteadyNearly, "at most 2.2 s"))
 	b.add(Figure{Section: section, Where: where, What: "calls to AtHoc", Value: float64(calls - callsBefore)})
 	b.add(Figure{Section: section, Where: where, What: "users sent, for each row", Value: float64(users-usersBefore) / float64(n*st.rows)})
+
 	return nil
 }
 
@@ -224,33 +249,42 @@ func (b *bench) oneStream(ctx context.Context, r *series, st stream) error {
 func (b *bench) behind(ctx context.Context) error {
 	section := fmt.Sprintf("A small file 3 s after one of %s rows", separated(int64(b.Rows)))
 	b.note("%s", section)
+
 	return b.calm(ctx, map[string]string{"ATHOC_RATE_LIMIT": freeRate}, func(s *stack) error {
 		r := b.series(s)
 		r.next = b.Workers - latencyRows
 		large := workload{files: 1, rowsPerFile: b.Rows, workers: r.next, name: "bulk", now: time.Now(), rng: newRand()}
+
 		names, err := large.write(s.path("outside"))
 		if err != nil {
 			return err
 		}
+
 		if err := s.drop(names[0]); err != nil {
 			return err
 		}
+
 		if err := pause.For(ctx, 3*time.Second); err != nil {
 			return err
 		}
+
 		small, err := r.dropFile(latencyRows)
 		if err != nil {
 			return err
 		}
+
 		if err := s.awaitGone(ctx, confirmedWithin, []string{small, names[0]}); err != nil {
 			return err
 		}
+
 		took, err := r.took(ctx, []string{small})
 		if err != nil {
 			return err
 		}
+
 		b.add(Figure{Section: section, Where: string(s.topology), What: "drop to answered", Value: took[0].Seconds(), Unit: "s"},
 			atMost(wantBehind, "at most 3 s"))
+
 		return nil
 	})
 }
@@ -262,24 +296,30 @@ func (b *bench) recovery(ctx context.Context) error {
 		for _, outage := range b.Outages {
 			section := fmt.Sprintf("Recovery: 503 for %s", outage)
 			b.note("%s", section)
+
 			ended := time.Now().Add(outage)
 			if err := s.fault(ctx, sim.Fault{Kind: sim.FaultStatus, Status: http.StatusServiceUnavailable, For: sim.Duration(outage)}); err != nil {
 				return err
 			}
+
 			name, err := r.dropFile(latencyRows)
 			if err != nil {
 				return err
 			}
+
 			if err := s.awaitGone(ctx, outage+confirmedWithin, []string{name}); err != nil {
 				return err
 			}
+
 			took, err := r.took(ctx, []string{name})
 			if err != nil {
 				return err
 			}
+
 			b.add(Figure{Section: section, Where: string(s.topology), What: "from its end to the update taken", Unit: "s",
 				Value: r.dropped[name].Add(took[0]).Sub(ended).Seconds()}, atMost(wantRecovery, "at most 2 s"))
 		}
+
 		return s.check(ctx, r.want)
 	})
 }
@@ -289,42 +329,53 @@ func (b *bench) tooLarge(ctx context.Context) error {
 	const section = "413 for 2 s"
 	users := min(1400, b.Workers/2)
 	b.note("%s", section)
+
 	return b.calm(ctx, nil, func(s *stack) error {
 		r := b.series(s)
+
 		err := s.fault(ctx, sim.Fault{Kind: sim.FaultStatus, Status: http.StatusRequestEntityTooLarge, Scope: []string{sim.EndpointUpdate}, For: sim.Duration(3 * time.Second)})
 		if err != nil {
 			return err
 		}
+
 		for _, when := range []string{"during it", "half a minute after it"} {
 			before, _, err := s.sent(ctx)
 			if err != nil {
 				return err
 			}
+
 			name, err := r.dropFile(users)
 			if err != nil {
 				return err
 			}
+
 			if err := s.awaitGone(ctx, confirmedWithin, []string{name}); err != nil {
 				return err
 			}
+
 			calls, _, err := s.sent(ctx)
 			if err != nil {
 				return err
 			}
+
 			took, err := r.took(ctx, []string{name})
 			if err != nil {
 				return fmt.Errorf("%s: %w", when, err)
 			}
+
 			var wanted []target
 			if when != "during it" {
 				wanted = []target{atMost(wantFullSize, "at most 2")}
 			}
+
 			b.add(Figure{Section: section, Where: string(s.topology), What: fmt.Sprintf("calls for %d users, %s", users, when), Value: float64(calls - before)}, wanted...)
 			b.add(Figure{Section: section, Where: string(s.topology), What: "drop to answered, " + when, Value: took[0].Seconds(), Unit: "s"})
+
 			if err := pause.For(ctx, time.Until(r.dropped[name].Add(33*time.Second))); err != nil {
 				return err
 			}
 		}
+
 		return s.arrived(nil)
 	})
 }
@@ -334,26 +385,33 @@ func (b *bench) slowAtHoc(ctx context.Context) error {
 	const perUser, users = 40 * time.Millisecond, 600
 	section := fmt.Sprintf("AtHoc takes %s for each user, ATHOC_TIMEOUT 6 s, BATCH_SIZE 300, %d users", perUser, min(users, b.Workers))
 	b.note("%s", section)
+
 	return b.calm(ctx, map[string]string{"ATHOC_TIMEOUT": "6s", "BATCH_SIZE": "300"}, func(s *stack) error {
 		if err := s.latency(ctx, latencyOfAtHoc, perUser); err != nil {
 			return err
 		}
+
 		r := b.series(s)
+
 		name, err := r.dropFile(min(users, b.Workers))
 		if err != nil {
 			return err
 		}
+
 		if err := s.awaitGone(ctx, confirmedWithin, []string{name}); err != nil {
 			return err
 		}
+
 		took, err := r.took(ctx, []string{name})
 		if err != nil {
 			return err
 		}
+
 		ideal := time.Duration(min(users, b.Workers)) * perUser
 		b.add(Figure{Section: section, Where: string(s.topology), What: "drop to answered", Value: took[0].Seconds(), Unit: "s"})
 		b.add(Figure{Section: section, Where: string(s.topology), What: fmt.Sprintf("as a multiple of the ideal of %s", ideal), Value: took[0].Seconds() / ideal.Seconds()},
 			atMost(wantSlow, "at most 1.5"))
+
 		return s.check(ctx, r.want)
 	})
 }
@@ -362,20 +420,25 @@ func (b *bench) slowAtHoc(ctx context.Context) error {
 func (b *bench) culprit(ctx context.Context) error {
 	const section = "One of 60 users makes each call fail that carries it"
 	b.note("%s", section)
+
 	return b.calm(ctx, nil, func(s *stack) error {
 		r := b.series(s)
 		r.next = min(1, b.Workers-60)
 		bad := r.want.users[employeeOf(r.next)]
+
 		err := s.fault(ctx, sim.Fault{Kind: sim.FaultStatus, Status: http.StatusInternalServerError, Scope: []string{sim.EndpointUpdate}, Users: []string{bad}})
 		if err != nil {
 			return err
 		}
+
 		name, err := r.dropFile(60)
 		if err != nil {
 			return err
 		}
+
 		r.workers[name] = slices.DeleteFunc(r.workers[name], func(user string) bool { return user == bad })
 		var took []time.Duration
+
 		err = s.await(ctx, confirmedWithin, "the others to be confirmed", func() (bool, error) {
 			var missing error
 			took, missing = r.took(ctx, []string{name})
@@ -384,8 +447,10 @@ func (b *bench) culprit(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+
 		b.add(Figure{Section: section, Where: string(s.topology), What: "drop to answered, the others", Value: took[0].Seconds(), Unit: "s"},
 			atMost(wantOthers, "at most 30 s"))
+
 		return nil
 	})
 }
@@ -402,15 +467,19 @@ func (b *bench) mappings(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
+
 			b.add(Figure{Section: section, Where: string(s.topology), What: fmt.Sprintf("%s users", separated(int64(users))), Value: took.Seconds(), Unit: "s"},
 				atMost(max(1, 15e-6*float64(users)), "linear: 15 s for 1,000,000"))
+
 			return nil
 		})
 		b.stacks = own.stacks
+
 		if err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -420,6 +489,7 @@ func (s *stack) takenOver() (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
+
 	at := func(what string) (time.Time, error) {
 		for line := range bytes.Lines(data) {
 			var record struct {
@@ -430,15 +500,19 @@ func (s *stack) takenOver() (time.Duration, error) {
 				return record.Time, nil
 			}
 		}
+
 		return time.Time{}, fmt.Errorf("no mapping was %s, by the log", what)
 	}
+
 	published, err := at("refreshed")
 	if err != nil {
 		return 0, err
 	}
+
 	used, err := at("taken over")
 	if err != nil {
 		return 0, err
 	}
+
 	return max(0, used.Sub(published)), nil
 }

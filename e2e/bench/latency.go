@@ -22,6 +22,7 @@ func (b *bench) single(ctx context.Context, s *stack) error {
 	var moved []time.Duration
 	for i := range b.LatencyFiles {
 		name := fmt.Sprintf("single-%05d.csv", i)
+
 		err := writeFile(s.path("outside", name), func(out *bufio.Writer) {
 			_, _ = out.WriteString(boborow.Header + "\n") // the first error stays, and Flush returns it
 			for j := range latencyRows {
@@ -31,22 +32,29 @@ func (b *bench) single(ctx context.Context, s *stack) error {
 		if err != nil {
 			return err
 		}
+
 		if err := expected.read(s.path("outside", name)); err != nil {
 			return err
 		}
+
 		dropped[i] = time.Now()
+
 		if err := s.drop(name); err != nil {
 			return err
 		}
+
 		if err := s.awaitGone(ctx, readyWithin, []string{name}); err != nil {
 			return err
 		}
+
 		moved = append(moved, time.Since(dropped[i]))
 	}
+
 	answered, err := s.answers(ctx)
 	if err != nil {
 		return err
 	}
+
 	var took []time.Duration
 	for i, at := range dropped {
 		last := time.Time{}
@@ -56,13 +64,17 @@ func (b *bench) single(ctx context.Context, s *stack) error {
 			if !sent {
 				return fmt.Errorf("file %d is confirmed, but AtHoc was not sent user %s", i, user)
 			}
+
 			if end.After(last) {
 				last = end
 			}
 		}
+
 		took = append(took, last.Sub(at))
 	}
+
 	b.addLatency(s, took, moved)
+
 	return s.check(ctx, expected)
 }
 
@@ -72,6 +84,7 @@ func (s *stack) answers(ctx context.Context) (map[string]time.Time, error) {
 	if err := s.ask(ctx, "calls?limit=0&endpoint="+sim.EndpointUpdate, &calls); err != nil {
 		return nil, err
 	}
+
 	first := map[string]time.Time{}
 	for _, c := range calls {
 		for _, u := range c.Users {
@@ -80,12 +93,14 @@ func (s *stack) answers(ctx context.Context) (map[string]time.Time, error) {
 			}
 		}
 	}
+
 	return first, nil
 }
 
 func (b *bench) addLatency(s *stack, took, moved []time.Duration) {
 	slices.Sort(took)
 	slices.Sort(moved)
+
 	section := fmt.Sprintf("From a file's last byte to AtHoc's answer, %d files one after another, SETTLE_TIME %s", len(took), settleTime)
 	add := func(what string, d time.Duration, targets ...target) {
 		b.add(Figure{Section: section, Where: string(s.topology), What: what, Value: d.Seconds(), Unit: "s"}, targets...)

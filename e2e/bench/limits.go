@@ -38,6 +38,7 @@ func readCSV(path string) (rows int, err error) {
 		return 0, err
 	}
 	defer f.Close()
+
 	r := csv.NewReader(bufio.NewReaderSize(f, 1<<20))
 	r.ReuseRecord = true
 	for {
@@ -46,6 +47,7 @@ func readCSV(path string) (rows int, err error) {
 		} else if err != nil {
 			return rows, err
 		}
+
 		rows++
 	}
 }
@@ -57,6 +59,7 @@ func splitLines(path string) (rows int, err error) {
 		return 0, err
 	}
 	defer f.Close()
+
 	lines := bufio.NewScanner(bufio.NewReaderSize(f, 1<<20))
 	for lines.Scan() {
 		columns := 1
@@ -65,13 +68,17 @@ func splitLines(path string) (rows int, err error) {
 			if i < 0 {
 				break
 			}
+
 			line = line[i+1:]
 		}
+
 		if columns != 10 {
 			return rows, fmt.Errorf("line %d has %d columns", rows+1, columns)
 		}
+
 		rows++
 	}
+
 	return rows, lines.Err()
 }
 
@@ -82,19 +89,25 @@ func syncTime(dir string) (median time.Duration, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, f.Close(), os.Remove(f.Name())) }()
+
 	block := make([]byte, 4096)
 	var took []time.Duration
 	for range syncs {
 		began := time.Now()
+
 		if _, err := f.Write(block); err != nil {
 			return 0, err
 		}
+
 		if err := f.Sync(); err != nil {
 			return 0, err
 		}
+
 		took = append(took, time.Since(began))
 	}
+
 	slices.Sort(took)
+
 	return took[len(took)/2], nil
 }
 
@@ -110,25 +123,31 @@ func jetStreamRate(ctx context.Context, dir string, messages int, tcp bool) (rat
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 		defer cancel()
+
 		err = errors.Join(err, server.Shutdown(ctx), os.RemoveAll(dir))
 	}()
+
 	option := nats.InProcessServer(server)
 	if tcp {
 		option = func(*nats.Options) error { return nil }
 	}
+
 	conn, err := nats.Connect(server.ClientURL(), option)
 	if err != nil {
 		return 0, err
 	}
 	defer conn.Close()
+
 	js, err := jetstream.New(conn)
 	if err != nil {
 		return 0, err
 	}
+
 	_, err = js.CreateStream(ctx, jetstream.StreamConfig{Name: "ROWS", Subjects: []string{"rows"}, AllowAtomicPublish: true})
 	if err != nil {
 		return 0, err
 	}
+
 	return publishRate(ctx, js, messages)
 }
 
@@ -136,19 +155,23 @@ func publishRate(ctx context.Context, js jetstream.JetStream, messages int) (flo
 	data := bytes.Repeat([]byte("x"), payload)
 	batch := make([]*nats.Msg, atomicBatch)
 	began := time.Now()
+
 	done := 0
 	for done < messages {
 		for i := range batch {
 			batch[i] = nats.NewMsg("rows") // publishing adds headers, so none is used twice
 			batch[i].Data = data
 		}
+
 		ack, err := jetstreamext.PublishMsgBatch(ctx, js, batch)
 		if err != nil {
 			return 0, fmt.Errorf("publish an atomic batch: %w", err)
 		}
+
 		if done += len(batch); ack.Sequence != uint64(done) {
 			return 0, fmt.Errorf("the stream holds %d messages instead of %d", ack.Sequence, done)
 		}
 	}
+
 	return float64(done) / time.Since(began).Seconds(), nil
 }

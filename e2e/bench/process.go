@@ -32,6 +32,7 @@ func startProcess(name, path, log string, env []string, args ...string) (*proces
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	defer out.Close() // the child has its own
+
 	cmd := exec.Command(path, args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = env, out, out, attributes()
 	p := &process{name: name, log: log, cmd: cmd, ended: make(chan struct{})}
@@ -39,17 +40,22 @@ func startProcess(name, path, log string, env []string, args ...string) (*proces
 	go func() {
 		// On Linux the child gets its death signal when the thread ends that started it, so the thread stays for as long.
 		runtime.LockOSThread()
+
 		defer runtime.UnlockOSThread()
+
 		err := cmd.Start()
 		started <- err
+
 		if err == nil {
 			p.err = cmd.Wait()
 			close(p.ended)
 		}
 	}()
+
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
+
 	return p, nil
 }
 
@@ -81,11 +87,14 @@ func (p *process) stop() error {
 		return nil
 	default:
 	}
+
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop %s: %w", p.name, err)
 	}
+
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
+
 	select {
 	case <-p.ended:
 	case <-timer.C:
@@ -93,8 +102,10 @@ func (p *process) stop() error {
 		<-p.ended
 		return errors.Join(fmt.Errorf("%s did not end within %s of SIGTERM", p.name, timeout), err)
 	}
+
 	if p.err != nil {
 		return fmt.Errorf("%s ended badly after SIGTERM: %w: see %s", p.name, p.err, p.log)
 	}
+
 	return nil
 }

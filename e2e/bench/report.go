@@ -72,6 +72,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	for _, m := range r.Machine {
 		fmt.Fprintln(&out, m)
 	}
+
 	width := r.widths()
 	section := ""
 	for _, f := range r.Figures {
@@ -79,18 +80,24 @@ func (r *Report) WriteText(w io.Writer) error {
 			fmt.Fprintf(&out, "\n%s\n", f.Section)
 			section = f.Section
 		}
+
 		line := fmt.Sprintf("  %-*s  %-*s  %*s %-*s  %-*s  %s",
 			width[0], f.Where, width[1], f.What, width[2], f.number(), width[3], f.Unit, width[4], f.Target, f.verdict())
 		fmt.Fprintln(&out, strings.TrimRight(line, " "))
 	}
+
 	fmt.Fprintln(&out)
+
 	for _, n := range r.Notes {
 		fmt.Fprintln(&out, n)
 	}
+
 	for _, p := range r.Problems {
 		fmt.Fprintln(&out, "PROBLEM:", p)
 	}
+
 	_, err := io.WriteString(w, out.String())
+
 	return err
 }
 
@@ -101,6 +108,7 @@ func (r *Report) widths() (width [5]int) {
 			width[i] = max(width[i], utf8.RuneCountInString(text))
 		}
 	}
+
 	return width
 }
 
@@ -130,5 +138,6 @@ func separated(n int64) string {
 		parts = append([]string{text[len(text)-3:]}, parts...)
 		text = text[:len(text)-3]
 	}
+
 	return strings.Join(append([]string{text}, parts...), ",")
 }

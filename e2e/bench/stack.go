@@ -72,9 +72,11 @@ func startStack(ctx context.Context, c stackConfig) (*stack, error) {
 			return s, err
 		}
 	}
+
 	if err := s.startSimulator(ctx, c.bin); err != nil {
 		return s, err
 	}
+
 	env := []string{
 		"CSV_DIRECTORY=" + s.path("in"), "PROCESSED_DIRECTORY=" + s.path("processed"),
 		"FAILED_FILES_DIRECTORY=" + s.path("failed"), "DATA_DIRECTORY=" + s.path("data"),
@@ -83,9 +85,11 @@ func startStack(ctx context.Context, c stackConfig) (*stack, error) {
 	for k, v := range c.settings {
 		env = append(env, k+"="+v)
 	}
+
 	if err := s.startPipeline(c.bin, env); err != nil {
 		return s, err
 	}
+
 	return s, s.probe(ctx)
 }
 
@@ -96,28 +100,35 @@ func (s *stack) path(parts ...string) string {
 // start starts a program; it sees nothing of this program's environment but what every program needs.
 func (s *stack) start(name, path string, env []string, args ...string) error {
 	env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir}, env...)
+
 	p, err := startProcess(name, path, s.path("logs", name+".log"), env, args...)
 	if err == nil {
 		s.running = append(s.running, p)
 	}
+
 	return err
 }
 
 func (s *stack) startSimulator(ctx context.Context, bin string) error {
 	addr := s.path("athoc.addr")
+
 	err := s.start(simulatorProcess, filepath.Join(bin, "athocsim"), nil, "-listen", "127.0.0.1:0", "-addr-file", addr,
 		"-env-file", s.path("athoc.env"), "-users", fmt.Sprint(s.users), "-log-level", "WARN")
 	if err != nil {
 		return err
 	}
+
 	err = s.await(ctx, readyWithin, "the simulator to listen", func() (bool, error) {
 		text, err := os.ReadFile(addr)
 		if errors.Is(err, fs.ErrNotExist) {
 			return false, nil
 		}
+
 		s.base = "http://" + strings.TrimSpace(string(text)) + "/sim/"
+
 		return true, err
 	})
+
 	return err
 }
 
@@ -126,13 +137,16 @@ func (s *stack) startPipeline(bin string, env []string) error {
 	if s.topology == allInOne {
 		return s.start("bobosync", filepath.Join(bin, "bobosync"), env, "run", "--env", settings)
 	}
+
 	port, err := freeport.Find()
 	if err != nil {
 		return err
 	}
+
 	if err := s.start(brokerProcess, filepath.Join(bin, "natsd"), nil, "-store", s.path("jetstream"), "-port", fmt.Sprint(port)); err != nil {
 		return err
 	}
+
 	s.broker = fmt.Sprintf("nats://127.0.0.1:%d", port)
 	env = append(env, "NATS_URL="+s.broker)
 	for _, name := range []string{"ingest", "resolver", "publisher", "janitor"} {
@@ -140,21 +154,25 @@ func (s *stack) startPipeline(bin string, env []string) error {
 			return err
 		}
 	}
+
 	return nil
 }
 
 // probe drops a file with the one row of a worker who has no other, and waits until it is confirmed.
 func (s *stack) probe(ctx context.Context) error {
 	employee := employeeOf(s.users - 1)
+
 	err := writeFile(s.path("outside", "probe.csv"), func(out *bufio.Writer) {
 		fmt.Fprintf(out, "%s\n%s\n", boborow.Header, boborow.New(false, employee, time.Now().Add(-time.Minute).UTC()))
 	})
 	if err != nil {
 		return err
 	}
+
 	if err := s.drop("probe.csv"); err != nil {
 		return err
 	}
+
 	return s.awaitGone(ctx, readyWithin, []string{"probe.csv"})
 }
 
@@ -166,17 +184,21 @@ func (s *stack) drop(name string) error {
 // awaitGone waits until the files have left the input directory.
 func (s *stack) awaitGone(ctx context.Context, within time.Duration, names []string) error {
 	left := names
+
 	return s.await(ctx, within, "the files to be confirmed", func() (bool, error) {
 		for len(left) > 0 {
 			_, err := os.Lstat(s.path("in", left[0]))
 			if err == nil {
 				return false, nil
 			}
+
 			if !errors.Is(err, fs.ErrNotExist) {
 				return false, err
 			}
+
 			left = left[1:]
 		}
+
 		return true, nil
 	})
 }
@@ -184,21 +206,26 @@ func (s *stack) awaitGone(ctx context.Context, within time.Duration, names []str
 // await polls until a condition holds. It fails as well when a process ends.
 func (s *stack) await(ctx context.Context, within time.Duration, what string, holds func() (bool, error)) error {
 	deadline := time.Now().Add(within)
+
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
+
 	for {
 		done, err := holds()
 		if err != nil || done {
 			return err
 		}
+
 		for _, p := range s.running {
 			if err := p.died(); err != nil {
 				return fmt.Errorf("wait for %s: %w", what, err)
 			}
 		}
+
 		if time.Now().After(deadline) {
 			return fmt.Errorf("%s: waited %s in vain for %s; see %s", s.topology, within, what, s.path("logs"))
 		}
+
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -214,10 +241,12 @@ func (s *stack) arrived(names []string) error {
 			return fmt.Errorf("a file left the input directory and did not arrive: %w", err)
 		}
 	}
+
 	failed, err := os.ReadDir(s.path("failed"))
 	if err == nil && len(failed) > 0 {
 		err = fmt.Errorf("%d files are among the failed ones, such as %s", len(failed), failed[0].Name())
 	}
+
 	return err
 }
 
@@ -227,18 +256,23 @@ func (s *stack) ask(ctx context.Context, page string, into any) error {
 	if err != nil {
 		return err
 	}
+
 	resp, err := s.client.Do(req)
 	if err != nil {
 		return fmt.Errorf("ask the simulator: %w", err)
 	}
 	defer resp.Body.Close()
+
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("ask the simulator for %s: it says %s", page, resp.Status)
 	}
+
 	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
 		return fmt.Errorf("ask the simulator for %s: %w", page, err)
 	}
+
 	_, err = io.Copy(io.Discard, resp.Body)
+
 	return err
 }
 
@@ -248,9 +282,11 @@ func (s *stack) sent(ctx context.Context) (calls, users int, err error) {
 	if err := s.ask(ctx, "stats", &st); err != nil {
 		return 0, 0, err
 	}
+
 	for _, n := range st.Outcomes {
 		users += n
 	}
+
 	return st.Endpoints[sim.EndpointUpdate].Calls, users, nil
 }
 
@@ -260,6 +296,7 @@ func (s *stack) check(ctx context.Context, w *want) error {
 	if err := s.ask(ctx, "state", &state); err != nil {
 		return err
 	}
+
 	return w.compare(state)
 }
 
@@ -271,8 +308,10 @@ func (s *stack) usage() (map[string]usage, error) {
 		if err != nil {
 			return nil, err
 		}
+
 		all[p.name] = u
 	}
+
 	return all, nil
 }
 
@@ -282,6 +321,7 @@ func (s *stack) names() []string {
 	for _, p := range s.running {
 		names = append(names, p.name)
 	}
+
 	return names
 }
 
@@ -299,8 +339,10 @@ func (s *stack) stop() error {
 		}
 	}
 	slices.SortStableFunc(s.running, func(a, b *process) int { return first(a) - first(b) })
+
 	for _, p := range s.running {
 		errs = append(errs, p.stop())
 	}
+
 	return errors.Join(errs...)
 }

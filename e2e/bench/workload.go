@@ -42,12 +42,15 @@ func (w workload) write(dir string) ([]string, error) {
 	for f := range w.files {
 		name := fmt.Sprintf("%s-%05d.csv", w.name, f)
 		names = append(names, name)
+
 		err := writeFile(filepath.Join(dir, name), func(out *bufio.Writer) {
 			_, _ = out.WriteString(boborow.Header + "\n") // the first error stays, and Flush returns it
 			for range w.rowsPerFile {
 				w.writeRow(out, order[next], f)
+
 				if next++; next == len(order) {
 					w.rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+
 					next = 0
 				}
 			}
@@ -56,6 +59,7 @@ func (w workload) write(dir string) ([]string, error) {
 			return nil, err
 		}
 	}
+
 	return names, nil
 }
 
@@ -79,8 +83,10 @@ func writeFile(path string, fill func(*bufio.Writer)) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+
 	out := bufio.NewWriterSize(f, 1<<20)
 	fill(out)
+
 	return out.Flush()
 }
 
@@ -101,6 +107,7 @@ func newWant(users int) *want {
 	for _, u := range sim.GenerateUsers(users, sim.DefaultCollar) {
 		w.users[u.Attributes[sim.DefaultCollar]] = u.LoginID
 	}
+
 	return w
 }
 
@@ -111,19 +118,23 @@ func (w *want) read(path string) error {
 		return err
 	}
 	defer f.Close()
+
 	rows := csv.NewReader(bufio.NewReaderSize(f, 1<<20))
 	rows.ReuseRecord = true
 	if _, err := rows.Read(); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
+
 	for {
 		row, err := rows.Read()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
+
 		if err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
+
 		// Latest time wins; at the same second the row that is read later.
 		if before, known := w.latest[row[1]]; !known || row[5] >= before.at {
 			// A field is a part of its whole line, which need not be kept.
@@ -135,6 +146,7 @@ func (w *want) read(path string) error {
 // compare says what is wrong with what AtHoc holds, nil if nothing is.
 func (w *want) compare(state map[string]string) error {
 	wrong, example := 0, ""
+
 	told := func(user, got, value string) {
 		if wrong++; wrong == 1 {
 			example = fmt.Sprintf("%s has %q and should have %q", user, got, value)
@@ -148,18 +160,23 @@ func (w *want) compare(state map[string]string) error {
 			if err != nil {
 				return err
 			}
+
 			value = at.Format(sim.DateLayout)
 			right++
 		}
+
 		if user := w.users[employee]; state[user] != value {
 			told(user, state[user], value)
 		}
 	}
+
 	if len(state) != right && wrong == 0 {
 		return fmt.Errorf("AtHoc shows %d users on duty and should show %d", len(state), right)
 	}
+
 	if wrong > 0 {
 		return fmt.Errorf("AtHoc is wrong about %d of %d users; %s", wrong, len(w.latest), example)
 	}
+
 	return nil
 }

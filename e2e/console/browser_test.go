@@ -63,16 +63,19 @@ func run(m *testing.M) int {
 	if os.Getenv(browserVariable) == "" {
 		return m.Run()
 	}
+
 	dir, err := os.MkdirTemp("", "bobosync-console-")
 	if err == nil {
 		bin = filepath.Join(dir, "bin")
 		err = harness.Build(context.Background(), bin)
 	}
 	defer os.RemoveAll(dir)
+
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+
 	return m.Run()
 }
 
@@ -99,11 +102,14 @@ func stage(t *testing.T, dir string, plan workload.Plan, settings map[string]str
 		}
 	})
 	require.NoError(t, err)
+
 	c := &console{Stack: stack}
 	file := filepath.Join(dir, "users")
 	require.NoError(t, os.WriteFile(file, []byte(users), 0o600))
+
 	port, err := freeport.Find()
 	require.NoError(t, err)
+
 	c.addr = fmt.Sprintf("127.0.0.1:%d", port)
 	c.process, err = stack.AddConsole(map[string]string{
 		"CONSOLE_ADDR": c.addr, "CONSOLE_AUTH": "file", "CONSOLE_USERS_FILE": file, "CONSOLE_WALL_TOKEN": wallToken, "ATHOC_TIMEZONE": "Europe/London",
@@ -118,17 +124,21 @@ func stage(t *testing.T, dir string, plan workload.Plan, settings map[string]str
 			return false
 		}
 		defer res.Body.Close()
+
 		return res.StatusCode == http.StatusOK
 	}, within, 100*time.Millisecond)
+
 	return c
 }
 
 // room is a directory for a stack, which stays if the test fails.
 func room(t *testing.T) string {
 	t.Helper()
+
 	if os.Getenv(browserVariable) == "" {
 		t.Skip("make test-console runs it")
 	}
+
 	dir, err := os.MkdirTemp("", "bobosync-console-")
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -136,6 +146,7 @@ func room(t *testing.T) string {
 			_ = os.RemoveAll(dir)
 		}
 	})
+
 	return dir
 }
 
@@ -145,12 +156,14 @@ func start(t *testing.T) *console {
 	dir := room(t)
 	zone, err := time.LoadLocation(harness.BoboZone)
 	require.NoError(t, err)
+
 	plan := workload.New(workload.Options{Seed: 7, Now: time.Now(), Zone: zone, Workers: 12, Files: 6, Span: time.Second})
 	c := stage(t, dir, plan, nil)
 	require.NoError(t, c.Ready(within))
 	require.NoError(t, c.RemoveUsers())
 	require.NoError(t, os.WriteFile(c.Path("in", strings.ReplaceAll(hostile, "/", "_")), []byte("no,header\n\x00"), 0o600))
 	require.NoError(t, c.DropAll(t.Context(), plan.Files))
+
 	return c
 }
 
@@ -175,9 +188,12 @@ func open(t *testing.T, base string) *browser {
 				return err
 			}
 		}
+
 		_, err := cdp.Call(ctx, tab, network.Enable, network.EnableParams{})
+
 		return err
 	})))
+
 	return b
 }
 
@@ -190,11 +206,13 @@ func (b *browser) start() {
 		b.t.Cleanup(cancel)
 		ctx, cancel := chromedp.NewContext(allocated)
 		b.t.Cleanup(cancel)
+
 		err := chromedp.Listen(ctx, b.hear)
 		if err == nil {
 			b.ctx = ctx
 			return
 		}
+
 		require.Less(b.t, try, browserStarts, "the browser does not start: %v", err)
 		b.t.Logf("start %d of the browser failed: %v", try, err)
 	}
@@ -203,6 +221,7 @@ func (b *browser) start() {
 func (b *browser) hear(event any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+
 	switch e := event.(type) {
 	case *log.EventEntryAdded:
 		if e.Entry.Level == log.EntryLevelError && e.Entry.Source != log.EntrySourceNetwork {
@@ -216,6 +235,7 @@ func (b *browser) hear(event any) {
 			for _, arg := range e.Args {
 				words = append(words, cmp.Or(arg.Description, string(arg.Value)))
 			}
+
 			// What arrives while a page is being left is of no use to anybody any more.
 			if said := strings.Join(words, " "); !strings.Contains(said, "The provided callback is no longer runnable") {
 				b.faults = append(b.faults, "console.error: "+said)
@@ -235,23 +255,29 @@ func (b *browser) clean() {
 	b.t.Helper()
 	b.mu.Lock()
 	defer b.mu.Unlock()
+
 	require.Empty(b.t, b.faults)
 }
 
 func (b *browser) run(actions ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
+
 	ctx, cancel := context.WithTimeout(b.ctx, within)
 	defer cancel()
+
 	require.NoError(b.t, chromedp.Do(ctx, actions...))
 }
 
 // get returns what an action finds.
 func get[T any](b *browser, action chromedp.Action[T]) T {
 	b.t.Helper()
+
 	ctx, cancel := context.WithTimeout(b.ctx, within)
 	defer cancel()
+
 	found, err := chromedp.Run(ctx, action)
 	require.NoError(b.t, err)
+
 	return found
 }
 
@@ -265,18 +291,23 @@ func eval[T any](b *browser, script string) T {
 func (b *browser) holds(script string) bool {
 	ctx, cancel := context.WithTimeout(b.ctx, within)
 	defer cancel()
+
 	held, err := chromedp.Run(ctx, chromedp.Evaluate[bool](script, chromedp.EvalAwaitPromise))
+
 	return err == nil && held
 }
 
 // until loads a page again and again until a script says that it shows what it should.
 func (b *browser) until(path, script string) {
 	b.t.Helper()
+
 	for began := time.Now(); ; {
 		b.run(chromedp.Navigate(b.base+path), chromedp.WaitReady(chromedp.CSS("h1")))
+
 		if eval[bool](b, script) {
 			return
 		}
+
 		if time.Since(began) > 2*within {
 			require.Fail(b.t, "the page does not show it", "%s: %s; it says\n%s", path, script, eval[string](b, `document.body.innerText`))
 		}
@@ -309,6 +340,7 @@ func allLooks() (all []look) {
 			all = append(all, look{theme, width})
 		}
 	}
+
 	return all
 }
 
@@ -341,14 +373,17 @@ type violation struct {
 // axe returns what axe finds on the page that is shown, against WCAG 2.2 AA.
 func (b *browser) axe() []violation {
 	b.t.Helper()
+
 	if !eval[bool](b, `typeof axe === "object"`) {
 		source, err := os.ReadFile(os.Getenv(axeVariable))
 		require.NoError(b.t, err)
 		b.run(chromedp.Evaluate[chromedp.Void](string(source)))
 	}
+
 	result := eval[string](b, `axe.run(document,{runOnly:["wcag2a","wcag2aa","wcag21a","wcag21aa","wcag22aa"]}).then(r=>JSON.stringify(r.violations))`)
 	var found []violation
 	require.NoError(b.t, json.Unmarshal([]byte(result), &found))
+
 	return found
 }
 

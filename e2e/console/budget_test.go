@@ -54,37 +54,46 @@ type viewer struct {
 
 func newViewer(t *testing.T, base, name string) *viewer {
 	t.Helper()
+
 	jar, err := cookiejar.New(nil)
 	require.NoError(t, err)
 	v := &viewer{t, base, &http.Client{Jar: jar}}
 	res, err := v.http.PostForm(base+"/login", url.Values{"name": {name}, "password": {password}})
 	require.NoError(t, err)
 	require.NoError(t, res.Body.Close())
+
 	return v
 }
 
 // get returns a page and how long it took.
 func (v *viewer) get(path string) ([]byte, time.Duration) {
 	v.t.Helper()
+
 	began := time.Now()
 	res, err := v.http.Get(v.base + path)
 	require.NoError(v.t, err)
+
 	defer res.Body.Close()
+
 	body, err := io.ReadAll(res.Body)
 	require.NoError(v.t, err)
 	require.Equal(v.t, http.StatusOK, res.StatusCode, "%s: %s", path, body)
+
 	return body, time.Since(began)
 }
 
 // p95 asks for a page again and again, while somebody looks.
 func (v *viewer) p95(path string, times int) string {
 	v.t.Helper()
+
 	var took []time.Duration
 	for range times {
 		_, d := v.get(path)
 		took = append(took, d)
 	}
+
 	slices.Sort(took)
+
 	return fmt.Sprintf("p50 %s, p95 %s", took[times/2].Round(100*time.Microsecond), took[times*95/100].Round(100*time.Microsecond))
 }
 
@@ -96,6 +105,7 @@ func zipped(t *testing.T, data []byte) int {
 	_, err = w.Write(data)
 	require.NoError(t, err)
 	require.NoError(t, w.Close())
+
 	return b.Len()
 }
 
@@ -106,11 +116,14 @@ func TestBudgets(t *testing.T) {
 	if !*budgets {
 		t.Skip("make bench-console runs it")
 	}
+
 	c := theatre(t, *benchWorkers, map[string]string{"BATCH_SIZE": "1000"})
 	c.drop(t, "north", "all.csv", rows(t, true, 0, *benchWorkers, time.Hour)...)
+
 	for i := range *benchFiles {
 		c.drop(t, "south", fmt.Sprintf("south-%05d.csv", i), rows(t, true, i%*benchWorkers, i%*benchWorkers+1, 50*time.Minute)...)
 	}
+
 	require.Eventually(t, func() bool {
 		names, err := os.ReadDir(c.Path("in", "south"))
 		return err == nil && len(names) == 0 && c.onDuty(t) == *benchWorkers
@@ -123,14 +136,18 @@ func TestBudgets(t *testing.T) {
 		budget{"Now, server time", v.p95("/", 200), "p95 20 ms"},
 		budget{"Files, server time", v.p95("/files", 20), "300 ms"},
 		budget{"Worker, server time", v.p95("/worker?q="+employee(7), 20), "300 ms"})
+
 	stop()
+
 	found = append(found, sizes(t, v)...)
 	found = append(found, screen(t, c)...)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "%d workers, %d files\tis\tmay be\n", *benchWorkers, *benchFiles)
+
 	for _, b := range found {
 		fmt.Fprintf(w, "%s\t%s\t%s\n", b.what, b.is, b.may)
 	}
+
 	require.NoError(t, w.Flush())
 }
 
@@ -147,6 +164,7 @@ func sizes(t *testing.T, v *viewer) (found []budget) {
 			styles += zipped(t, body)
 		}
 	}
+
 	for _, s := range []struct {
 		what    string
 		is, may int
@@ -155,6 +173,7 @@ func sizes(t *testing.T, v *viewer) (found []budget) {
 		require.NotZero(t, s.is, s.what)
 		found = append(found, budget{s.what, kib(s.is), kib(s.may)})
 	}
+
 	return found
 }
 
@@ -168,9 +187,11 @@ func watch(t *testing.T, v *viewer) (stop func()) {
 	require.NoError(t, err)
 	var reading sync.WaitGroup
 	reading.Go(func() { _, _ = io.Copy(io.Discard, res.Body) }) // it ends with the stream
+
 	return func() {
 		cancel()
 		reading.Wait()
+
 		_ = res.Body.Close()
 	}
 }
@@ -178,13 +199,16 @@ func watch(t *testing.T, v *viewer) (stop func()) {
 // processCosts are how soon the console is there, its memory, and what many viewers cost.
 func processCosts(t *testing.T, c *console) (found []budget) {
 	require.NoError(t, c.process.Stop())
+
 	began := time.Now()
+
 	require.NoError(t, c.process.Start())
 	require.Eventually(t, func() bool {
 		res, err := http.Get("http://" + c.addr + "/login")
 		if err != nil {
 			return false
 		}
+
 		return res.Body.Close() == nil
 	}, within, 2*time.Millisecond)
 	found = append(found, budget{"start until it answers", time.Since(began).Round(time.Millisecond).String(), "300 ms"})
@@ -192,18 +216,24 @@ func processCosts(t *testing.T, c *console) (found []budget) {
 	v := newViewer(t, "http://"+c.addr, "anna")
 	first := watch(t, v)
 	v.get("/")
+
 	before, _ := usage(t, c.process)
 	stops := []func(){first}
 	for range streamsOpen - 1 {
 		stops = append(stops, watch(t, v))
 	}
+
 	const measured = 20 * time.Second
 	_, cpu := usage(t, c.process)
+
 	time.Sleep(measured) // a share of time is measured over a time
+
 	after, then := usage(t, c.process)
+
 	for _, stop := range stops {
 		stop()
 	}
+
 	return append(found,
 		budget{"memory, idle", kib(idle), kib(15 << 20)},
 		budget{"memory, each further stream", kib((after - before) / (streamsOpen - 1)), kib(50 << 10)},
@@ -213,15 +243,19 @@ func processCosts(t *testing.T, c *console) (found []budget) {
 // usage returns the memory that a process holds, in bytes, and the processor time that it has had.
 func usage(t *testing.T, p *harness.Process) (memory int, cpu time.Duration) {
 	t.Helper()
+
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid()))
 	require.NoError(t, err)
+
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	number := func(field int) int {
 		n, err := strconv.Atoi(fields[field-3]) // as proc(5) counts, behind the name
 		require.NoError(t, err)
 		return n
 	}
+
 	const tick = 10 * time.Millisecond
+
 	return number(24) * os.Getpagesize(), time.Duration(number(14)+number(15)) * tick
 }
 
@@ -240,20 +274,25 @@ var emulateNetwork = cdp.Command[conditions, cdp.Empty]{Method: "Network.emulate
 func screen(t *testing.T, c *console) (found []budget) {
 	b := open(t, c.base())
 	b.logIn("anna")
+
 	paint := func(about, may string, as conditions) {
 		b.run(chromedp.Func(func(ctx context.Context, tab *chromedp.Target) error {
 			if _, err := cdp.Call(ctx, tab, network.SetCacheDisabled, network.SetCacheDisabledParams{CacheDisabled: true}); err != nil {
 				return err
 			}
+
 			_, err := cdp.Call(ctx, tab, emulateNetwork, as)
+
 			return err
 		}))
+
 		var took []float64
 		for range 5 {
 			b.run(chromedp.Navigate(b.base + "/"))
 			await(t, b, `performance.getEntriesByName("first-contentful-paint").length > 0`)
 			took = append(took, eval[float64](b, `performance.getEntriesByName("first-contentful-paint")[0].startTime`))
 		}
+
 		slices.Sort(took)
 		found = append(found, budget{"first paint, " + about, fmt.Sprintf("median %.0f ms, worst %.0f ms", took[2], took[4]), may})
 	}
@@ -272,23 +311,36 @@ func screen(t *testing.T, c *console) (found []budget) {
 	}
 	for range 10 {
 		c.operate(t, "pause", "--for", "1h", "--reason", "a test")
+
 		began := time.Now()
+
 		until(true)
+
 		changes = append(changes, time.Since(began))
+
 		c.operate(t, "resume")
+
 		began = time.Now()
+
 		until(false)
+
 		changes = append(changes, time.Since(began))
 	}
+
 	for range 5 {
 		b.run(chromedp.Navigate(b.base+"/orders/pause"), chromedp.SendKeys(chromedp.CSS(`form.order [name="reason"]`), "a test"))
+
 		began := time.Now()
+
 		b.run(chromedp.Click(chromedp.CSS("form.order button")), chromedp.WaitVisible(chromedp.Search(`//h1[.="What was ordered"]`)))
 		await(t, b, fmt.Sprintf(mentions, "the service has done it"))
+
 		orders = append(orders, time.Since(began))
 	}
+
 	slices.Sort(changes)
 	slices.Sort(orders)
+
 	return append(found,
 		budget{"a change until it is on the screen", fmt.Sprintf("p50 %s, p95 %s", changes[10].Round(time.Millisecond), changes[18].Round(time.Millisecond)), "p95 2 s"},
 		budget{"an order until its result is on the screen", fmt.Sprintf("median %s, worst %s", orders[2].Round(time.Millisecond), orders[4].Round(time.Millisecond)), "1 s and the service's own time"})

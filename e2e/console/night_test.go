@@ -33,6 +33,7 @@ type night struct {
 
 func nights() []night {
 	crewBooks := func(t *testing.T, c *console) { c.drop(t, "north", "crew.csv", rows(t, true, 0, crew, time.Minute)...) }
+
 	return []night{
 		{
 			name: "a pause was forgotten", words: "PAUSED until", orders: [][]string{{`main a[href^="/orders/resume"]`}},
@@ -56,7 +57,9 @@ func nights() []night {
 					for i := range crew {
 						all = append(all, login(i))
 					}
+
 					require.NoError(t, c.Sim.Forget(t.Context(), all...))
+
 					return tells(t, c, login(0), "reconcile") && tells(t, c, login(crew-1), "reconcile")
 				}, within, time.Second)
 			},
@@ -79,32 +82,43 @@ func TestNobodyIsOnDuty(t *testing.T) {
 			began, clicks := time.Now(), 0
 			click := func(selector string) {
 				clicks++
+
 				b.run(chromedp.Click(chromedp.CSS(selector)))
 			}
+
 			b.run(chromedp.Navigate(b.base+"/"), chromedp.WaitReady(chromedp.CSS("h1")))
+
 			for _, link := range n.seen {
 				click(link)
 			}
+
 			require.Eventually(t, func() bool { return b.holds(fmt.Sprintf(mentions, n.words)) }, foundWithin, 20*time.Millisecond)
+
 			found := time.Since(began)
 			require.Less(t, found, foundWithin)
+
 			for _, links := range n.orders {
 				for _, link := range links {
 					b.run(chromedp.WaitReady(chromedp.CSS(link)))
 					click(link)
 				}
+
 				b.run(chromedp.WaitReady(chromedp.CSS("form.order")))
+
 				for _, field := range eval[[]string](b, `[...document.querySelectorAll("form.order [required]")].map(e => e.name)`) {
 					text := "nobody is on duty in AtHoc"
 					if field == "number" {
 						text = eval[string](b, `document.querySelector('form.order [name="size"]').value`)
 					}
+
 					b.run(chromedp.SendKeys(chromedp.CSS(fmt.Sprintf(`form.order [name=%q]`, field)), text))
 				}
+
 				click("form.order button")
 				b.run(chromedp.WaitVisible(chromedp.Search(`//h1[.="What was ordered"]`)))
 				b.until(eval[string](b, `location.pathname`), fmt.Sprintf(mentions, "the service has done it"))
 			}
+
 			ordered := time.Since(began)
 			require.Less(t, ordered, orderedWithin)
 			require.Eventually(t, func() bool { return c.onDuty(t) == crew }, within, 100*time.Millisecond, "the crew is on duty")

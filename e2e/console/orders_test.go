@@ -45,12 +45,15 @@ func keyboard(b *browser) hand {
 	tabTo := func(selector string) {
 		for range 200 {
 			b.run(chromedp.KeyEvent(kb.Tab))
+
 			if eval[bool](b, fmt.Sprintf(`document.activeElement.matches(%q)`, "main "+selector)) {
 				return
 			}
 		}
+
 		require.Fail(b.t, "Tab does not lead there", selector)
 	}
+
 	return hand{
 		press: func(selector string) { tabTo(selector); b.run(chromedp.KeyEvent(kb.Enter)) },
 		write: func(selector, text string) { tabTo(selector); b.run(chromedp.KeyEvent(text)) },
@@ -63,6 +66,7 @@ func withoutScripts(b *browser) hand {
 		_, err := cdp.Call(ctx, tab, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
 		return err
 	}))
+
 	return mouse(b)
 }
 
@@ -74,12 +78,14 @@ func ordered(t *testing.T, c *console, who string) map[string]int {
 		Caller            struct{ Said string }
 	}
 	require.NoError(t, json.Unmarshal([]byte(c.operate(t, "audit", "list", "--most", "1000", "--json")), &orders))
+
 	times := map[string]int{}
 	for _, o := range orders {
 		if strings.HasPrefix(o.Caller.Said, who+" (console") && o.Outcome == "ok" && o.Endpoint != control.JournalNote {
 			times[o.Endpoint]++
 		}
 	}
+
 	return times
 }
 
@@ -106,6 +112,7 @@ func orderCases() map[string]orderCase {
 	for _, more := range []map[string]orderCase{aboutLetters(), aboutAtHoc(), aboutMassChanges(), aboutMapping(), aboutServices()} {
 		maps.Copy(cases, more)
 	}
+
 	return cases
 }
 
@@ -121,6 +128,7 @@ func aboutSending() map[string]orderCase {
 	paused := func(t *testing.T, c *console, _ int) bool { return tells(t, c, "PAUSED until", "status") }
 	pause := func(t *testing.T, c *console, _ int) { c.operate(t, "pause", "--for", "1h", "--reason", "a test") }
 	feed := []string{"north", "south", "north"}
+
 	return map[string]orderCase{
 		"pause": {page: "/", endpoint: control.Pause, done: paused, before: func(t *testing.T, c *console, _ int) {
 			_, _ = c.Operate(t.Context(), "resume") // there may be no pause
@@ -132,6 +140,7 @@ func aboutSending() map[string]orderCase {
 				for _, other := range []string{"north", "south"} {
 					_, _ = c.Operate(t.Context(), "feeds", "mute", other, "--for", "0", "--reason", "a test") // it need not be muted
 				}
+
 				if feed[i] == "south" {
 					c.operate(t, "feeds", "mute", "north", "--for", "1h", "--reason", "a test") // its link is the first one then
 				}
@@ -168,6 +177,7 @@ func aboutLetters() map[string]orderCase {
 		require.NoError(t, c.Sim.Calm(t.Context()))
 	}
 	gone := func(t *testing.T, c *console) bool { return !strings.Contains(letters(t, c), `"id": `+first+`,`) }
+
 	return map[string]orderCase{
 		"requeue": {page: "/dead", endpoint: control.DeadRequeue, before: letter, done: func(t *testing.T, c *console, _ int) bool {
 			return gone(t, c) && c.shown(t, next)
@@ -205,6 +215,7 @@ func aboutAtHoc() map[string]orderCase {
 		return strings.Count(c.operate(t, "journal", "--kind", "reconcile", "--json"), `"outcome": "ok"`)
 	}
 	times := 0
+
 	return map[string]orderCase{
 		"replay": {
 			page: "/replay", endpoint: control.Replay, ask: func(i int) string { return employee(whoReplays + i) },
@@ -239,14 +250,18 @@ func aboutMassChanges() map[string]orderCase {
 		require.Eventually(t, func() bool {
 			var list struct{ Held []control.HeldGroup }
 			require.NoError(t, json.Unmarshal([]byte(c.operate(t, "held", "list", "--json")), &list))
+
 			if len(list.Held) != 1 || list.Held[0].Users != goAtOnce {
 				return false
 			}
+
 			held = list.Held[0].ID
+
 			return true
 		}, within, 200*time.Millisecond)
 	}
 	off := func(t *testing.T, c *console, _ int) bool { return !c.shown(t, next) && !c.shown(t, next+goAtOnce-1) }
+
 	return map[string]orderCase{
 		"approve": {page: "/decisions", endpoint: control.HeldDecide, before: flip, done: off},
 		"reject": {page: "/decisions", endpoint: control.HeldDecide, before: flip, done: func(t *testing.T, c *console, _ int) bool {
@@ -265,6 +280,7 @@ func aboutMapping() map[string]orderCase {
 	when := func(t *testing.T, c *console) string {
 		return regexp.MustCompile(`"refreshed": "[^"]*"`).FindString(c.operate(t, "mapping", "show", "--json"))
 	}
+
 	return map[string]orderCase{
 		"refresh": {
 			page: "/mapping", endpoint: control.MappingRefresh, oneClick: true,
@@ -299,15 +315,20 @@ func aboutServices() map[string]orderCase {
 // orderNames are the names of all orders of the console, in its own order.
 func orderNames(t *testing.T) (names []string) {
 	t.Helper()
+
 	source, err := os.ReadFile("../../services/console/internal/web/plans.go")
 	require.NoError(t, err)
+
 	_, list, found := strings.Cut(string(source), "var orders = []order{\n")
 	require.True(t, found)
+
 	list, _, _ = strings.Cut(list, "\n}\n")
 	for _, m := range regexp.MustCompile(`(?m)^\t\{"([a-z-]+)", `).FindAllStringSubmatch(list, -1) {
 		names = append(names, m[1])
 	}
+
 	require.Len(t, names, strings.Count(list, "\n")+1, list)
+
 	return names
 }
 
@@ -318,6 +339,7 @@ func TestOrdersThreeWays(t *testing.T) {
 	c.drop(t, "north", "on.csv", rows(t, true, 0, everybody, time.Hour)...)
 	require.Eventually(t, func() bool { return c.onDuty(t) == everybody }, 2*within, 200*time.Millisecond)
 	c.guard(t)
+
 	ways := []struct {
 		name string
 		hand func(*browser) hand
@@ -329,25 +351,31 @@ func TestOrdersThreeWays(t *testing.T) {
 		b.logIn("anna")
 		browsers, hands = append(browsers, b), append(hands, way.hand(b))
 	}
+
 	outer, cases, given := t, orderCases(), map[string]int{}
 	for n, name := range orderNames(t) {
 		order, known := cases[name]
 		require.True(t, known, "%s: say in orderCases how it is given", name)
 		delete(cases, name)
+
 		for i, way := range ways {
 			if !all() && name != "pause" && name != "resume" && name != "refresh" && i != n%len(ways) {
 				continue
 			}
+
 			t.Run(name+"/"+way.name, func(t *testing.T) {
 				browsers[i].t = t
 				defer func() { browsers[i].t = outer }()
+
 				order.give(t, c, name, browsers[i], hands[i], i)
 				given[order.endpoint] += max(1, order.parts)
 			})
 		}
 	}
+
 	require.Empty(t, cases)
 	require.Equal(t, given, ordered(t, c, "anna"))
+
 	for _, b := range browsers {
 		b.clean()
 	}
@@ -356,43 +384,54 @@ func TestOrdersThreeWays(t *testing.T) {
 // give brings about what the order is about, gives it, and waits for what has to come of it.
 func (o orderCase) give(t *testing.T, c *console, name string, b *browser, h hand, i int) {
 	t.Helper()
+
 	if o.before != nil {
 		o.before(t, c, i)
 	}
+
 	if o.oneClick {
 		b.until(o.page, fmt.Sprintf(`document.querySelector(%q) !== null`, `form.order[action="/orders/`+name+`"]`))
 	} else {
 		o.open(b, h, name)
 	}
+
 	if o.ask != nil {
 		h.write(`form.ask [name="which"]`, o.ask(i))
 		h.press(`form.ask button`)
 	}
+
 	b.run(chromedp.WaitReady(chromedp.CSS("form.order")))
+
 	for _, field := range eval[[]string](b, `[...document.querySelectorAll("form.order [required]")].map(e => e.name)`) {
 		text := "a test"
 		if field == "number" {
 			text = eval[string](b, `document.querySelector('form.order [name="size"]').value`)
 		}
+
 		h.write(fmt.Sprintf(`form.order [name=%q]`, field), text)
 	}
+
 	b.pressUntil(func() {}, h, `form.order button`, `document.querySelector("h1")?.textContent === "What was ordered"`)
 	b.until(eval[string](b, `location.pathname`), fmt.Sprintf(mentions, cmp.Or(o.says, "the service has done it")))
+
 	if i == 0 {
 		for _, v := range b.axe() {
 			require.Empty(t, v.Nodes, "%s: %s", v.ID, v.Help)
 		}
 	}
+
 	require.Eventually(t, func() bool { return o.done(t, c, i) }, 2*within, 500*time.Millisecond, "what has to come of it")
 }
 
 // open goes by the page's link to the order's form.
 func (o orderCase) open(b *browser, h hand, name string) {
 	b.t.Helper()
+
 	link := fmt.Sprintf(`a[href^="/orders/%s"]`, name)
 	if name == "replay" || name == "approve" {
 		link = fmt.Sprintf(`a[href="/orders/%s"], main a[href^="/orders/%s?"]`, name, name) // not that of replay-stop
 	}
+
 	form := `form[action="/orders/` + name + `"]`
 	there := func() { b.until(o.page, fmt.Sprintf(`document.querySelector(%q) !== null`, "main "+link)) }
 	b.pressUntil(there, h, link, fmt.Sprintf(`document.querySelector(%q) !== null`, form))
@@ -402,10 +441,12 @@ func (o orderCase) open(b *browser, h hand, name string) {
 // under the mouse: then it is pressed once more, as people do; an order's form counts once.
 func (b *browser) pressUntil(where func(), h hand, selector, holds string) {
 	b.t.Helper()
+
 	for began, there := time.Now(), false; !there; {
 		require.Less(b.t, time.Since(began), 2*within, "%s does not lead to where %s", selector, holds)
 		where()
 		h.press(selector)
+
 		for pressed := time.Now(); !there && time.Since(pressed) < 10*time.Second; time.Sleep(20 * time.Millisecond) {
 			there = b.holds(holds)
 		}

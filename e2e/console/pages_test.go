@@ -33,12 +33,15 @@ func TestPages(t *testing.T) {
 	b := open(t, c.base())
 	inspect(t, b, "nobody", "/login", fewLooks)
 	b.logIn("anna")
+
 	for i, st := range states() {
 		st.begin(t, c)
 		b.until("/", st.shows)
+
 		for path, name := range st.pictures {
 			forReadme(t, b, path, name)
 		}
+
 		looks, more := []look{fewLooks[i%len(fewLooks)]}, false
 		switch {
 		case all():
@@ -46,43 +49,54 @@ func TestPages(t *testing.T) {
 		case len(st.pages) == 0:
 			looks, more = fewLooks, true
 		}
+
 		walk(t, b, st, looks, more)
 	}
+
 	b.clean()
 }
 
 // walk inspects the pages of a state, and with more all others that they lead to, one of each kind. The manual is the same in each state.
 func walk(t *testing.T, b *browser, st state, looks []look, more bool) {
 	t.Helper()
+
 	kind := func(path string) string {
 		path, _, _ = strings.Cut(path, "?")
 		if parts := strings.Split(path, "/"); len(parts) > 2 && (parts[1] == "files" || parts[1] == "receipt" || parts[1] == "decisions" || parts[1] == "given") {
 			parts[2] = "*"
 			path = strings.Join(parts, "/")
 		}
+
 		return path
 	}
+
 	seen, todo := map[string]bool{}, slices.Clone(st.pages)
 	if more {
 		todo = append(todo, "/", "/wall", "/nothing-here")
 	}
+
 	for n := 0; len(todo) > 0; n++ {
 		path := todo[0]
 		todo = todo[1:]
+
 		machine, manual := strings.HasSuffix(kind(path), ".csv") || strings.HasSuffix(kind(path), ".json"), strings.HasPrefix(path, "/help")
 		given := n < len(st.pages)
 		if machine || !given && (seen[kind(path)] || manual && len(st.pages) > 0) {
 			continue
 		}
+
 		seen[kind(path)] = true
+
 		as := looks
 		if manual && !all() {
 			as = looks[:1]
 		}
+
 		if links := inspect(t, b, st.name, path, as); more {
 			todo = append(todo, links...)
 		}
 	}
+
 	require.True(t, !more || len(seen) > 15, "%v", seen)
 }
 
@@ -91,21 +105,26 @@ func inspect(t *testing.T, b *browser, state, path string, looks []look) []strin
 	t.Helper()
 	b.as(looks[0])
 	b.run(chromedp.Navigate(b.base+path), chromedp.WaitReady(chromedp.CSS("h1")))
+
 	for i, l := range looks {
 		if i > 0 {
 			b.turn(l)
 		}
+
 		about := fmt.Sprintf("%s, %s, %s at %d", path, state, l.theme, l.width)
 		for _, v := range b.axe() {
 			for _, n := range v.Nodes {
 				t.Errorf("%s: %s (%s): %s\n%s", about, v.ID, v.Help, n.FailureSummary, n.HTML)
 			}
 		}
+
 		if wide := eval[int](b, `document.documentElement.scrollWidth - document.documentElement.clientWidth`); wide > 0 {
 			t.Errorf("%s: it is %d px wider than the screen", about, wide)
 		}
+
 		picture(t, b, strings.Join([]string{named(path), named(state), l.theme, fmt.Sprint(l.width)}, "-"))
 	}
+
 	return b.links()
 }
 
@@ -118,11 +137,14 @@ func named(path string) string {
 // picture keeps a picture of the page that is shown.
 func picture(t *testing.T, b *browser, name string) {
 	t.Helper()
+
 	dir := os.Getenv(picturesVariable)
 	if dir == "" {
 		return
 	}
+
 	data := get(b, chromedp.FullScreenshot(100))
+
 	require.NoError(t, os.MkdirAll(dir, 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, name+".png"), data, 0o644))
 }
@@ -130,14 +152,18 @@ func picture(t *testing.T, b *browser, name string) {
 // forReadme takes a picture for the README.
 func forReadme(t *testing.T, b *browser, path, name string) {
 	t.Helper()
+
 	if os.Getenv(picturesVariable) == "" {
 		return
 	}
+
 	b.as(look{"light", 1100})
 	b.run(chromedp.Navigate(b.base+path), chromedp.WaitReady(chromedp.CSS("h1")))
+
 	if eval[bool](b, `document.getElementById("live") !== null`) {
 		await(t, b, `document.getElementById("state").textContent === "live"`)
 	}
+
 	picture(t, b, "readme-"+name)
 }
 
@@ -147,6 +173,7 @@ const says = `document.body.innerText.includes("NOT LIVE")`
 // window opens a page that keeps itself up to date, by a way of its own to the console, and waits until it is live.
 func (c *console) window(t *testing.T, path string) (*browser, *harness.Proxy) {
 	t.Helper()
+
 	way, err := harness.NewProxy(c.addr)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = way.Close() })
@@ -159,6 +186,7 @@ func (c *console) window(t *testing.T, path string) (*browser, *harness.Proxy) {
 		new MutationObserver(() => { if (`+says+` && window.began && !window.after) window.after = Date.now() - window.began; })
 			.observe(document.body, { childList: true, subtree: true, characterData: true });
 		return window.same = true; })()`))
+
 	return b, way
 }
 
@@ -193,6 +221,7 @@ func TestNotLive(t *testing.T) {
 	}
 	broker := c.Process(harness.Broker)
 	silent, way1 := c.window(t, "/")
+
 	cut, way2 := c.window(t, "/decisions")
 	hidden, _ := c.window(t, "/decisions")
 	sleeping, _ := c.window(t, "/")
@@ -210,22 +239,28 @@ func TestNotLive(t *testing.T) {
 		{"the broker is frozen": {b: lost, begin: broker.Pause, end: broker.Resume}},
 	} {
 		begun := time.Now()
+
 		for about, f := range faults {
 			require.True(t, eval[bool](f.b, `!(`+says+`) && window.same && (window.after = 0, window.began = Date.now(), true)`), about)
 			require.NoError(t, f.begin(), about)
 		}
+
 		for about, f := range faults {
 			slept := 0
 			if f.asleep {
 				time.Sleep(sleep) // nothing tells how long a tab has slept
+
 				slept = int(time.Since(begun).Milliseconds())
+
 				require.NoError(t, f.end(), about)
 			}
+
 			await(t, f.b, `window.after > 0`)
 			after := eval[int](f.b, `window.after`) - slept
 			t.Logf("%s: NOT LIVE after %d ms awake", about, after)
 			require.LessOrEqual(t, after, 10_000, about)
 		}
+
 		for about, f := range faults {
 			require.NoError(t, f.end(), about)
 			await(t, f.b, `window.same && !(`+says+`) /* `+about+` */`)
@@ -250,6 +285,7 @@ func neverOpened(t *testing.T, c *console) {
 
 func await(t *testing.T, b *browser, script string) {
 	t.Helper()
+
 	for began := time.Now(); !b.holds(script); time.Sleep(100 * time.Millisecond) {
 		if time.Since(began) > within {
 			require.Fail(t, "the page does not come to it", "%s; it says\n%s", script, eval[string](b, `document.title + "\n" + document.body.innerText`))

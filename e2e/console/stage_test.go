@@ -46,28 +46,36 @@ func theatre(t *testing.T, workers int, settings map[string]string) *console {
 		r.Out.Host = r.In.Host
 	}})
 	t.Cleanup(tls.Close)
+
 	authority := filepath.Join(dir, "authority.pem")
 	require.NoError(t, os.WriteFile(authority, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: tls.Certificate().Raw}), 0o600))
+
 	var feeds []string
 	for _, name := range []string{"north", "south"} {
 		require.NoError(t, os.MkdirAll(filepath.Join(dir, "in", name), 0o700))
 		feeds = append(feeds, name+"="+filepath.Join(dir, "in", name))
 	}
+
 	all := map[string]string{
 		"ATHOC_SERVER_URL": tls.URL, "SSL_CERT_PATH": authority, "ATHOC_ALLOW_HTTP": "false", "BATCH_SIZE": "500",
 		"ATHOC_TIMEOUT": "30s", "CLEANUP_INTERVAL": "5m", "CSV_DIRECTORY": "", "FEEDS": strings.Join(feeds, ","), "GUARD": "off", "GUARD_WINDOW": "1m",
 	}
 	maps.Copy(all, settings)
+
 	var plan workload.Plan
 	for i := range workers {
 		plan.Workers = append(plan.Workers, workload.Worker{Employee: employee(i), Login: login(i)})
 	}
+
 	reveal := sync.OnceFunc(func() { close(known) })
 	defer reveal() // else the proxy's callers would be waited for if the stage does not start
+
 	c := stage(t, dir, plan, all)
 	athoc = c.AtHocAddress()
+
 	reveal()
 	c.answered(t)
+
 	return c
 }
 
@@ -92,6 +100,7 @@ func (c *console) guard(t *testing.T) {
 // drop puts a file of a feed in its place.
 func (c *console) drop(t *testing.T, feed, name string, rows ...string) {
 	t.Helper()
+
 	writing := c.Path("outside", name)
 	require.NoError(t, os.WriteFile(writing, []byte(strings.Join(rows, "\n")+"\n"), 0o600))
 	require.NoError(t, os.Rename(writing, c.Path("in", feed, name)))
@@ -100,12 +109,15 @@ func (c *console) drop(t *testing.T, feed, name string, rows ...string) {
 // rows book workers on or off, from one to before another, so long ago.
 func rows(t *testing.T, on bool, from, to int, ago time.Duration) (all []string) {
 	t.Helper()
+
 	zone, err := time.LoadLocation(harness.BoboZone)
 	require.NoError(t, err)
+
 	at := time.Now().Add(-ago).In(zone)
 	for i := from; i < to; i++ {
 		all = append(all, boborow.New(on, employee(i), at).String())
 	}
+
 	return all
 }
 
@@ -114,11 +126,13 @@ func (c *console) onDuty(t *testing.T) (n int) {
 	t.Helper()
 	all, err := c.Sim.Users(t.Context())
 	require.NoError(t, err)
+
 	for _, u := range all {
 		if u[sim.DefaultDutyAttribute] != "" {
 			n++
 		}
 	}
+
 	return n
 }
 
@@ -152,6 +166,7 @@ const (
 // states are played in this order; each goes on from the one before.
 func states() []state {
 	worker := "/worker?q=" + employee(3)
+
 	return []state{
 		{
 			name: "first start", begin: func(*testing.T, *console) {}, shows: `!(` + fmt.Sprintf(mentions, "does not answer") + `) && ` + fmt.Sprintf(mentions, "of 0 known workers"),
@@ -211,25 +226,31 @@ func massFlip(t *testing.T, c *console) {
 // half of AtHoc's users gone.
 func toRepair(t *testing.T, c *console) {
 	c.drop(t, "south", strings.ReplaceAll(hostile, "/", "_"), "no,header", "\x00")
+
 	spoilt := rows(t, true, 240, 250, 3*time.Minute)
 	for i := range 4 {
 		spoilt[i] = strings.Replace(spoilt[i], ",P,", ",", 1)
 	}
+
 	c.drop(t, "south", called("south", time.Minute), spoilt...)
 	js, err := c.Broker()
 	require.NoError(t, err)
 	_, err = js.Publish(t.Context(), "bobo.entries."+strings.Repeat("0", 64), []byte("no JSON"))
 	require.NoError(t, err)
+
 	var forgotten, gone []string
 	for i := range 7 {
 		forgotten = append(forgotten, login(400+i))
 	}
+
 	require.NoError(t, c.Sim.Forget(t.Context(), forgotten...))
 	c.operate(t, "reconcile")
 	c.operate(t, "replay", "--worker", employee(300)+","+employee(301))
+
 	for i := range crew / 2 {
 		gone = append(gone, login(i))
 	}
+
 	require.NoError(t, c.Sim.Remove(t.Context(), gone...))
 	_, _ = c.Operate(t.Context(), "mapping", "refresh") // it says that it is held back
 	require.Eventually(t, func() bool {

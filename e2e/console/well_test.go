@@ -43,17 +43,21 @@ func printed(t *testing.T, c *console) {
 	b := open(t, c.base())
 	b.logIn("olga")
 	b.run(chromedp.Navigate(c.base()+"/report?from=12h"), chromedp.WaitReady(chromedp.CSS("h1")))
+
 	file := filepath.Join(t.TempDir(), "report.pdf")
 	require.NoError(t, os.WriteFile(file, get(b, chromedp.PrintToPDF()), 0o600))
 	out, err := exec.CommandContext(t.Context(), "pdftotext", "-layout", file, "-").Output()
 	require.NoError(t, err, "make console-tools installs pdftotext")
+
 	paper := string(out)
 	for _, says := range []string{"Report", "made for olga", "Europe/London", "Not well", "Files that failed", "not a text: NUL at byte", "Open now", "BOBO Sync"} {
 		require.Contains(t, paper, says)
 	}
+
 	for _, not := range []string{"Log out", "Filter", "Night shift", "Decisions and orders .csv", "Skip to the page", "Pause updates", "\u202e"} {
 		require.NotContains(t, paper, not)
 	}
+
 	b.clean()
 }
 
@@ -69,9 +73,11 @@ func wall(t *testing.T, c *console) {
 	words := eval[string](b, `document.body.innerText`)
 	require.Contains(t, words, "AtHoc is complete up to")
 	require.NotRegexp(t, `olga|anna|@`, words)
+
 	for _, v := range b.axe() {
 		require.Empty(t, v.Nodes, "%s: %s", v.ID, v.Help)
 	}
+
 	b.clean()
 	require.NoError(t, c.process.Stop())
 	await(t, b, says)
@@ -90,14 +96,17 @@ func aSessionsEndIsSaid(t *testing.T, c *console) {
 		return real(to, how).then(r => r.json()).then(s => new Response(JSON.stringify({...s, now: new Date(Date.parse(s.idle_ends) - 100000).toISOString()}))); };
 		document.dispatchEvent(new Event("visibilitychange")); return true; })()`
 	const shown = `!document.getElementById("ends").hidden`
+
 	b.run(chromedp.Navigate(b.base+"/orders/pause"), chromedp.SendKeys(chromedp.CSS(`form.order [name="reason"]`), "half a rea"))
 	require.False(t, eval[bool](b, shown))
 	require.True(t, eval[bool](b, late))
 	await(t, b, shown)
 	require.Regexp(t, `Your session ends at .* unless you go on`, eval[string](b, `document.getElementById("ends").innerText`))
+
 	for _, v := range b.axe() {
 		require.Empty(t, v.Nodes, "%s: %s", v.ID, v.Help)
 	}
+
 	b.run(chromedp.Click(chromedp.CSS("#ends button")))
 	await(t, b, `!(`+shown+`) && window.went === 1`)
 	require.Equal(t, "half a rea", eval[string](b, `document.querySelector('[name="reason"]').value`))

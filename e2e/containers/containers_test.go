@@ -40,14 +40,17 @@ func run(m *testing.M) (status int) {
 		fmt.Println("the images are not run: make test-containers does it")
 		return m.Run()
 	}
+
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+
 	var err error
 	engine, err = containers.FindEngine(ctx)
 	if errors.Is(err, containers.ErrNoEngine) {
 		fmt.Printf("SKIPPED: the images are not run: %v\n", err)
 		return m.Run()
 	}
+
 	if err != nil {
 		fmt.Println(err)
 		return 1
@@ -55,13 +58,16 @@ func run(m *testing.M) (status int) {
 	defer func() {
 		if err := engine.Close(); err != nil {
 			fmt.Println(err)
+
 			status = 1
 		}
 	}()
+
 	if err := load(ctx, os.Getenv(imagesVariable)); err != nil {
 		fmt.Println(err)
 		return 1
 	}
+
 	return m.Run()
 }
 
@@ -71,11 +77,13 @@ func load(ctx context.Context, dir string) error {
 	if err == nil && len(paths) == 0 {
 		err = errors.New("make images has left nothing there")
 	}
+
 	for _, path := range paths {
 		if err == nil {
 			_, err = engine.Docker(ctx, "load", "--quiet", "--input", path)
 		}
 	}
+
 	return err
 }
 
@@ -86,6 +94,7 @@ func start(t *testing.T, seed uint64, files int, compose ...string) (*containers
 
 func needEngine(t *testing.T) {
 	t.Helper()
+
 	if engine == nil {
 		t.Skip("it needs a container engine and images: make test-containers")
 	}
@@ -94,8 +103,10 @@ func needEngine(t *testing.T) {
 // root is the source tree.
 func root(t *testing.T) string {
 	t.Helper()
+
 	root, err := filepath.Abs("../..")
 	require.NoError(t, err)
+
 	return root
 }
 
@@ -103,12 +114,14 @@ func root(t *testing.T) string {
 func startOf(t *testing.T, root, version string, seed uint64, files int, compose ...string) (*containers.Project, workload.Plan) {
 	zone, err := time.LoadLocation(harness.BoboZone)
 	require.NoError(t, err)
+
 	plan := workload.New(workload.Options{
 		Seed: seed, Now: time.Now(), Zone: zone, Lifetime: harness.Lifetime, Files: files, Span: time.Duration(files) * 250 * time.Millisecond,
 	})
 	for i := range plan.Files {
 		plan.Files[i].Pieces = nil // a busy machine might write them too slowly
 	}
+
 	p, err := containers.Start(t.Context(), containers.Config{
 		Engine: engine, Dir: workDir(t), Root: root, Compose: strings.Fields(os.Getenv(composeVariable)), Version: version,
 		Files: append(compose, "deploy/compose.try.yaml", "e2e/containers/testdata/test.yaml"), Plan: plan,
@@ -116,6 +129,7 @@ func startOf(t *testing.T, root, version string, seed uint64, files int, compose
 	t.Cleanup(func() { require.NoError(t, p.Close()) })
 	require.NoError(t, err)
 	require.NoError(t, p.Healthy(t.Context(), time.Minute))
+
 	return p, plan
 }
 
@@ -129,8 +143,10 @@ func workDir(t *testing.T) string {
 			t.Logf("logs and files are in %s", dir)
 			return
 		}
+
 		require.NoError(t, os.RemoveAll(dir))
 	})
+
 	return dir
 }
 
@@ -140,9 +156,11 @@ func judge(t *testing.T, p *containers.Project) {
 	idle := p.Idle(t.Context(), idleWithin)
 	report, err := p.Judge(t.Context())
 	require.NoError(t, err)
+
 	for _, f := range report.Findings {
 		t.Error(f)
 	}
+
 	require.NoError(t, idle)
 	require.Positive(t, report.Rows)
 	require.Positive(t, report.Sent)
@@ -152,8 +170,10 @@ func judge(t *testing.T, p *containers.Project) {
 // during drops files while something is done to the containers, and returns when both are over.
 func during(t *testing.T, p *containers.Project, files []workload.File, do func()) {
 	t.Helper()
+
 	dropped := make(chan error, 1)
 	go func() { dropped <- p.DropAll(t.Context(), files) }()
+
 	do()
 	require.NoError(t, <-dropped)
 }
@@ -171,6 +191,7 @@ func from(files []workload.File) []workload.File {
 	for i := range files {
 		files[i].At -= first
 	}
+
 	return files
 }
 
@@ -180,6 +201,7 @@ const refused = "broker refuses the login"
 // requireShortStop: files have not waited for long because of what an operator has done since then.
 func requireShortStop(t *testing.T, p *containers.Project, since time.Time) {
 	t.Helper()
+
 	stop := p.LongestStop(since)
 	t.Logf("nothing was confirmed for %s at most", stop)
 	require.Positive(t, stop)
@@ -228,7 +250,9 @@ func TestContainersWithOneBroker(t *testing.T) {
 		var since time.Time
 		during(t, p, from(plan.Files[120:150]), func() {
 			require.NoError(t, p.AwaitCalls(ctx, calls(t, p), time.Minute))
+
 			since = time.Now()
+
 			require.NoError(t, p.Rotate(ctx, "ingest", "publisher"))
 		})
 		judge(t, p)
@@ -244,13 +268,16 @@ func TestContainersWithOneBroker(t *testing.T) {
 			_, err = p.Operate(ctx, key, "mapping", "refresh", "--no-wait")
 			return err == nil
 		}, time.Minute, time.Second)
+
 		watch, err := p.Begin(ctx, key, "status", "--watch")
 		require.NoError(t, err)
 		require.NoError(t, p.Says(ctx, watch, "complete up to", time.Minute))
 		var since time.Time
 		during(t, p, from(plan.Files[150:170]), func() {
 			require.NoError(t, p.AwaitCalls(ctx, calls(t, p), time.Minute))
+
 			since = time.Now()
+
 			require.NoError(t, p.Operators(ctx, "WITHDRAW=jsmith"))
 		})
 		judge(t, p)
@@ -301,12 +328,14 @@ const ofOneAccount = "8e1707d"
 // stops for long.
 func TestContainersAreUpgraded(t *testing.T) {
 	needEngine(t)
+
 	ctx, old := t.Context(), t.TempDir()
 	if err := harness.Checkout(ctx, ofOneAccount, old); errors.Is(err, harness.ErrNoHistory) {
 		t.Skip(err)
 	} else {
 		require.NoError(t, err)
 	}
+
 	const version = "of-one-account"
 	images := exec.CommandContext(ctx, "make", "-C", old, "images", "ARCHES="+runtime.GOARCH, "VERSION="+version, "REVISION="+ofOneAccount, "CREATED=0")
 	out, err := images.CombinedOutput()
@@ -318,7 +347,9 @@ func TestContainersAreUpgraded(t *testing.T) {
 	var since time.Time
 	during(t, p, from(plan.Files[20:]), func() {
 		require.NoError(t, p.AwaitCalls(ctx, calls(t, p), time.Minute))
+
 		since = time.Now()
+
 		require.NoError(t, p.Upgrade(ctx, root(t), os.Getenv(versionVariable)))
 	})
 	judge(t, p)
@@ -326,6 +357,7 @@ func TestContainersAreUpgraded(t *testing.T) {
 	require.NoError(t, p.Healthy(ctx, time.Minute))
 	key, err := p.Key("operator")
 	require.NoError(t, err)
+
 	said, _ := p.Operate(ctx, key, "check", "--running") // its exit status tells of AtHoc without TLS
 	require.Contains(t, said, "0 problems")
 }

@@ -42,24 +42,31 @@ func FindEngine(ctx context.Context) (*Engine, error) {
 	if _, err := exec.LookPath("docker"); err != nil {
 		return nil, fmt.Errorf("%w: there is no docker client", ErrNoEngine)
 	}
+
 	e := &Engine{env: os.Environ()}
+
 	_, err := e.Docker(ctx, "version", "--format", "{{.Server.Version}}")
 	if err == nil {
 		return e, nil
 	}
+
 	if os.Getuid() != 0 {
 		return nil, fmt.Errorf("%w: %w, and only root can start one", ErrNoEngine, err)
 	}
+
 	path, lookErr := exec.LookPath("dockerd")
 	if lookErr != nil {
 		return nil, fmt.Errorf("%w: %w, and dockerd is not installed", ErrNoEngine, err)
 	}
+
 	if e.dir, err = os.MkdirTemp("", "dockerd-"); err != nil {
 		return nil, err
 	}
+
 	if err := e.start(ctx, path); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
+
 	return e, nil
 }
 
@@ -76,19 +83,25 @@ func (e *Engine) start(ctx context.Context, path string) error {
 	if err := e.daemon.Start(); err != nil {
 		return fmt.Errorf("%w: start dockerd: %w", ErrNoEngine, err)
 	}
+
 	e.ended = make(chan struct{})
 	go func() {
 		defer close(e.ended)
+
 		_ = e.daemon.Wait() // why it ended is in its log
 	}()
+
 	ctx, cancel := context.WithTimeout(ctx, engineStart)
 	defer cancel()
+
 	tick := time.NewTicker(lookAgain)
 	defer tick.Stop()
+
 	for {
 		if _, err := e.Docker(ctx, "version", "--format", "{{.Server.Version}}"); err == nil {
 			return nil
 		}
+
 		select {
 		case <-e.ended:
 			return fmt.Errorf("%w: dockerd cannot run here: %s", ErrNoEngine, lastLines(log.String()))
@@ -109,6 +122,7 @@ func (e *Engine) Close() error {
 	if e.dir == "" {
 		return nil
 	}
+
 	if e.daemon != nil && e.daemon.Process != nil {
 		_ = e.daemon.Process.Signal(syscall.SIGTERM) // an error means that it has ended
 		select {
@@ -119,6 +133,7 @@ func (e *Engine) Close() error {
 			return fmt.Errorf("dockerd did not end within %s and was killed; it leaves %s", engineStop, e.dir)
 		}
 	}
+
 	return os.RemoveAll(e.dir)
 }
 
@@ -135,5 +150,6 @@ func (e *Engine) run(ctx context.Context, program string, args ...string) (strin
 	if err := cmd.Run(); err != nil {
 		return out.String(), fmt.Errorf("%s %s: %w: %s", filepath.Base(program), strings.Join(args, " "), err, lastLines(log.String()))
 	}
+
 	return strings.TrimSpace(out.String()), nil
 }

@@ -40,7 +40,9 @@ func (p *Project) Upgrade(ctx context.Context, root, version string) error {
 	if err := p.keys(ctx); err != nil { // also for users that there were not before
 		return err
 	}
+
 	_, err := p.Compose(ctx, "up", "--detach")
+
 	return err
 }
 
@@ -50,7 +52,9 @@ func (p *Project) Key(user string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+
 	path := p.path(user + ".of-old.nk")
+
 	return path, os.WriteFile(path, key, 0o644) // the containers' user reads it
 }
 
@@ -86,5 +90,6 @@ func (p *Project) LongestStop(since time.Time) time.Duration {
 			longest, since = max(longest, d.Gone.Sub(since)), d.Gone
 		}
 	}
+
 	return longest
 }

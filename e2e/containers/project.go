@@ -77,17 +77,21 @@ func Start(ctx context.Context, cfg Config) (*Project, error) {
 			p.cfg.Plan.Workers[i].Role = workload.Plain
 		}
 	}
+
 	if err := p.prepare(ctx); err != nil {
 		return p, err
 	}
+
 	p.In, p.unwatch = harness.WatchFolder(p.path("files", "in"), p.path("files"), settleTime)
 	p.started = time.Now()
 	p.lost = []audit.Window{{From: p.started}}
 	if _, err := p.Compose(ctx, "up", "--detach"); err != nil {
 		return p, err
 	}
+
 	err := p.ready(ctx)
 	p.lost[0].To = time.Now()
+
 	return p, err
 }
 
@@ -102,19 +106,24 @@ func (p *Project) prepare(ctx context.Context) error {
 		if err := os.MkdirAll(p.path(dir), 0o777); err != nil {
 			return fmt.Errorf("make the directories of the test: %w", err)
 		}
+
 		if err := os.Chmod(p.path(dir), 0o777); err != nil {
 			return fmt.Errorf("open the directories of the test: %w", err)
 		}
 	}
+
 	port, err := freeport.Find()
 	if err != nil {
 		return err
 	}
+
 	p.Sim = harness.NewSimulator(fmt.Sprintf("127.0.0.1:%d", port))
+
 	users, err := json.Marshal(p.simUsers())
 	if err != nil {
 		return err
 	}
+
 	for name, content := range map[string]string{
 		"secrets/client_secret": "a-client's-secret", "secrets/password": "a-password$with#signs", "sim/users.json": string(users),
 		"settings.env": p.settings(),
@@ -123,9 +132,11 @@ func (p *Project) prepare(ctx context.Context) error {
 			return fmt.Errorf("write what the containers read: %w", err)
 		}
 	}
+
 	p.env = append(slices.Clone(p.cfg.Engine.env), "BOBOSYNC_VERSION="+p.cfg.Version, "BOBOSYNC_ENV="+p.path("settings.env"),
 		"BOBOSYNC_FILES="+p.path("files"), "BOBOSYNC_SECRETS="+p.path("secrets"), "NATS_KEYS="+p.path("nats", "keys.conf"), "NATS_ACCOUNTS="+p.path("nats", "accounts.conf"),
 		"TEST_SIM_DIRECTORY="+p.path("sim"), fmt.Sprint("ATHOCSIM_PORT=", port), "PUBLISHER_STOP_TIME=10s")
+
 	return p.keys(ctx)
 }
 
@@ -146,10 +157,12 @@ func (p *Project) settings() string {
 		"ATHOC_TIMEOUT": callTimeout.String(), "ATHOC_RATE_LIMIT": fmt.Sprint(rateLimit), "BATCH_SIZE": "4", "BATCH_WAIT": "30ms",
 		"AUTO_CLEANUP_HOURS": fmt.Sprint(int(harness.Lifetime.Hours())), "LOG_LEVEL": "DEBUG", "ENTRIES_MAX_BYTES": fmt.Sprint(64 << 20),
 	}
+
 	var text strings.Builder
 	for _, k := range slices.Sorted(maps.Keys(settings)) {
 		fmt.Fprintf(&text, "%s=%s\n", k, settings[k])
 	}
+
 	return text.String()
 }
 
@@ -160,7 +173,9 @@ func (p *Project) Compose(ctx context.Context, args ...string) (string, error) {
 	for _, f := range p.cfg.Files {
 		all = append(all, "-f", filepath.Join(p.cfg.Root, f))
 	}
+
 	e := Engine{env: p.env}
+
 	return e.run(ctx, p.cfg.Compose[0], append(all, args...)...)
 }
 
@@ -177,14 +192,17 @@ func (p *Project) Kill(ctx context.Context, service string) error {
 	if err == nil && len(ids) == 0 {
 		err = errors.New("it does not run")
 	}
+
 	for _, id := range ids {
 		if err == nil {
 			err = p.killOne(ctx, id)
 		}
 	}
+
 	if err != nil {
 		return fmt.Errorf("kill %s: %w", service, err)
 	}
+
 	return nil
 }
 
@@ -200,10 +218,12 @@ type state struct {
 
 func (p *Project) inspect(ctx context.Context, id string) (state, error) {
 	var s state
+
 	text, err := p.cfg.Engine.Docker(ctx, "inspect", "--format", "{{json .}}", id)
 	if err != nil {
 		return s, err
 	}
+
 	return s, json.Unmarshal([]byte(text), &s)
 }
 
@@ -212,6 +232,7 @@ func (p *Project) killOne(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+
 	// The engine may run in a machine of its own, where this number means another process.
 	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", before.State.Pid))
 	if err == nil && strings.HasPrefix(string(cmdline), before.Path+"\x00") && syscall.Kill(before.State.Pid, syscall.SIGKILL) == nil {
@@ -220,10 +241,13 @@ func (p *Project) killOne(ctx context.Context, id string) error {
 			return err == nil && now.State.Running && now.RestartCount > before.RestartCount, err
 		})
 	}
+
 	if _, err := p.cfg.Engine.Docker(ctx, "kill", id); err != nil {
 		return err
 	}
+
 	_, err = p.cfg.Engine.Docker(ctx, "start", id)
+
 	return err
 }
 
@@ -233,17 +257,20 @@ func (p *Project) Cut(ctx context.Context, service, network string, for_ time.Du
 	if err != nil {
 		return err
 	}
+
 	for _, id := range ids {
 		if _, err := p.cfg.Engine.Docker(ctx, "network", "disconnect", p.name+"_"+network, id); err != nil {
 			return err
 		}
 	}
+
 	_ = pause.For(ctx, for_)
 	for _, id := range ids {
 		if _, err := p.cfg.Engine.Docker(ctx, "network", "connect", "--alias", service, p.name+"_"+network, id); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -252,10 +279,13 @@ func (p *Project) LoseStore(ctx context.Context, service, volume string) error {
 	if _, err := p.Compose(ctx, "rm", "--stop", "--force", service); err != nil {
 		return err
 	}
+
 	if _, err := p.cfg.Engine.Docker(ctx, "volume", "rm", p.name+"_"+volume); err != nil {
 		return err
 	}
+
 	_, err := p.Compose(ctx, "up", "--detach", "--no-recreate")
+
 	return err
 }
 
@@ -274,6 +304,7 @@ func (p *Project) DropAll(ctx context.Context, files []workload.File) error {
 			return err
 		}
 	}
+
 	return ctx.Err()
 }
 
@@ -287,6 +318,7 @@ func (p *Project) ready(ctx context.Context) error {
 	if err := p.In.Drop(workload.File{Name: "probe.csv", Content: []byte(boborow.New(true, probe.Employee, at.In(bobo)).String())}); err != nil {
 		return err
 	}
+
 	return eventually(ctx, readyWithin, "a booking shows in AtHoc", func() (bool, error) {
 		value, err := p.Sim.Value(ctx, probe.Login, sim.DefaultDutyAttribute)
 		return value == at.In(athoc).Format(sim.DateLayout), err
@@ -296,19 +328,23 @@ func (p *Project) ready(ctx context.Context) error {
 // Idle waits until the input directory is empty and AtHoc was not called for a while.
 func (p *Project) Idle(ctx context.Context, within time.Duration) error {
 	calls, since := -1, time.Now()
+
 	return eventually(ctx, within, "the input directory is empty and AtHoc is not called", func() (bool, error) {
 		names, err := p.In.Names()
 		if err != nil {
 			return false, err
 		}
+
 		st, err := p.Sim.Stats(ctx)
 		if err != nil {
 			return false, err
 		}
+
 		if n := st.Endpoints[sim.EndpointUpdate].Calls; n != calls || len(names) > 0 || st.InFlight > 0 {
 			calls, since = n, time.Now()
 			return false, fmt.Errorf("%d files in the input directory, %d calls so far", len(names), n)
 		}
+
 		return time.Since(since) >= quiet, nil
 	})
 }
@@ -334,12 +370,14 @@ func (p *Project) Healthy(ctx context.Context, within time.Duration) error {
 		if err != nil {
 			return false, err
 		}
+
 		for _, id := range ids {
 			s, err := p.inspect(ctx, id)
 			if err != nil || s.State.Health != nil && s.State.Health.Status != "healthy" {
 				return false, fmt.Errorf("%s is not healthy: %w", s.Path, err)
 			}
 		}
+
 		return len(ids) > 0, nil
 	})
 }
@@ -361,6 +399,7 @@ func (p *Project) Judge(ctx context.Context) (audit.Report, error) {
 		Users: p.users(athoc), Files: files, Departures: departures, Kept: append(done, failed...), Left: left,
 		Calls: calls, Final: final, Started: p.started, Ended: time.Now(), MappingLost: p.lost,
 	})
+
 	return report, errors.Join(slow, err1, err2, err3, err4, err5)
 }
 
@@ -371,12 +410,15 @@ func (p *Project) users(zone *time.Location) []audit.User {
 		if w.Login == "" {
 			continue
 		}
+
 		u := audit.User{Login: w.Login, Collar: w.Employee, Attributes: map[string]string{sim.DefaultCollar: w.Employee}}
 		if !w.Duty.IsZero() {
 			u.Attributes[sim.DefaultDutyAttribute] = w.Duty.In(zone).Format(sim.DateLayout)
 		}
+
 		users = append(users, u)
 	}
+
 	return users
 }
 
@@ -388,6 +430,7 @@ func (p *Project) simUsers() []map[string]string {
 		attributes[sim.LoginID] = u.Login
 		users = append(users, attributes)
 	}
+
 	return users
 }
 
@@ -395,13 +438,17 @@ func (p *Project) simUsers() []map[string]string {
 func (p *Project) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
+
 	p.unwatch()
+
 	if p.env == nil {
 		return nil
 	}
+
 	log, _ := p.Compose(ctx, "logs", "--no-color", "--timestamps") // without it the test says less, and judges the same
 	_ = os.WriteFile(p.path("containers.log"), []byte(log), 0o600)
 	_, err := p.Compose(ctx, "down", "--volumes", "--remove-orphans")
+
 	return err
 }
 
@@ -411,6 +458,7 @@ func zones() (bobo, athoc *time.Location) {
 	if err := errors.Join(err1, err2); err != nil {
 		panic(fmt.Sprintf("the machine has no time zones: %v", err))
 	}
+
 	return bobo, athoc
 }
 
@@ -418,13 +466,16 @@ func zones() (bobo, athoc *time.Location) {
 func eventually(ctx context.Context, within time.Duration, what string, holds func() (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
+
 	tick := time.NewTicker(lookAgain)
 	defer tick.Stop()
+
 	for {
 		ok, err := holds()
 		if ok {
 			return nil
 		}
+
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("after %s it does not hold that %s: %w", within, what, err)

@@ -22,9 +22,11 @@ func (s *Stack) startSimulator() error {
 	if err != nil {
 		return err
 	}
+
 	if err := os.WriteFile(s.Path("users.json"), data, 0o600); err != nil {
 		return fmt.Errorf("write the users: %w", err)
 	}
+
 	env := map[string]string{
 		"ATHOCSIM_CLIENT_ID": s.env["CLIENT_ID"], "ATHOCSIM_CLIENT_SECRET": s.env["CLIENT_SECRET"],
 		"ATHOCSIM_USERNAME": s.env["APIUSER"], "ATHOCSIM_PASSWORD": s.env["PASSWORD"], "ATHOCSIM_ORG": s.env["ORG_CODE"],
@@ -33,15 +35,18 @@ func (s *Stack) startSimulator() error {
 	if s.front, err = NewProxy(address(s.ports.sim)); err != nil {
 		return err
 	}
+
 	s.front.tap = s.cfg.Tap
 	s.front.Refuse(true)
 	s.Sim = newSimulator(admin)
+
 	_, err = s.add(AtHoc, "athocsim", env, "-listen", address(s.ports.sim), "-admin", admin, "-state", s.Path("athoc.state"),
 		"-call-log", s.Path(callLog), "-users-file", s.Path("users.json"), "-log-level", "DEBUG", "-echo-case", "random",
 		"-latency", "20ms", "-latency-jitter", "60ms")
 	if err != nil {
 		return err
 	}
+
 	return s.introduce()
 }
 
@@ -59,9 +64,11 @@ func (s *Stack) initialUsers() []map[string]string {
 		}
 		return users
 	}
+
 	for _, u := range s.users() {
 		add(u.Login, u.Attributes)
 	}
+
 	return users
 }
 
@@ -74,25 +81,31 @@ func (s *Stack) introduce() error {
 	if err != nil {
 		return err
 	}
+
 	s.mu.Lock()
 	s.lasting = nil
 	s.mu.Unlock()
+
 	var forbidden []string
 	for _, u := range s.users() {
 		if u.Forbidden {
 			forbidden = append(forbidden, u.Login)
 		}
 	}
+
 	if len(forbidden) > 0 {
 		id, err := s.Sim.Fault(s.ctx, sim.Fault{Kind: sim.FaultDenyUser, Users: forbidden})
 		if err != nil {
 			return err
 		}
+
 		s.mu.Lock()
 		s.lasting = append(s.lasting, id)
 		s.mu.Unlock()
 	}
+
 	s.front.Refuse(false)
+
 	return nil
 }
 
@@ -100,21 +113,27 @@ func (s *Stack) introduce() error {
 // forgotten.
 func (s *Stack) RestartSimulator(ctx context.Context, after time.Duration) error {
 	s.front.Refuse(true)
+
 	p := s.Process(AtHoc)
 	if err := p.Kill(); err != nil {
 		return err
 	}
+
 	s.front.Cut()
+
 	_ = pause.For(ctx, after)
+
 	if err := p.Start(); err != nil {
 		return err
 	}
+
 	return s.introduce()
 }
 
 // RefuseAtHoc makes AtHoc unreachable, or reachable again.
 func (s *Stack) RefuseAtHoc(on bool) {
 	s.front.Refuse(on)
+
 	if on {
 		s.front.Cut()
 	}
@@ -128,8 +147,10 @@ func (s *Stack) RemoveUsers() error {
 			logins = append(logins, w.Login)
 		}
 	}
+
 	if len(logins) == 0 {
 		return nil
 	}
+
 	return s.Sim.Remove(s.ctx, logins...)
 }

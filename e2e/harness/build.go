@@ -42,9 +42,11 @@ func Build(ctx context.Context, dir string) error {
 	if err == nil {
 		err = os.MkdirAll(dir, 0o700)
 	}
+
 	if err != nil {
 		return fmt.Errorf("build the programs: %w", err)
 	}
+
 	for _, name := range slices.Sorted(maps.Keys(programs)) {
 		target := filepath.Join(dir, name)
 		if ready := os.Getenv(BinVariable); ready != "" && exists(filepath.Join(ready, name)) {
@@ -52,15 +54,19 @@ func Build(ctx context.Context, dir string) error {
 			if err == nil {
 				err = os.Symlink(ready, target)
 			}
+
 			if err != nil {
 				return fmt.Errorf("take %s as it was built: %w", name, err)
 			}
+
 			continue
 		}
+
 		if err := build(ctx, filepath.Join(root, programs[name].module), programs[name].pkg, target); err != nil {
 			return fmt.Errorf("build %s: %w", name, err)
 		}
 	}
+
 	return nil
 }
 
@@ -69,11 +75,13 @@ func build(ctx context.Context, module, pkg, target string, flags ...string) err
 	if os.Getenv(RaceVariable) != "" {
 		args = append(args, "-race")
 	}
+
 	cmd := exec.CommandContext(ctx, "go", append(args, pkg)...)
 	cmd.Dir = module
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
+
 	return nil
 }
 
@@ -86,13 +94,16 @@ func Checkout(ctx context.Context, commit, dir string) error {
 	if err != nil {
 		return fmt.Errorf("check out %s: %w", commit, err)
 	}
+
 	archive := exec.CommandContext(ctx, "git", "-C", root, "archive", "--output", filepath.Join(dir, "tree.tar"), commit)
 	if out, err := archive.CombinedOutput(); err != nil {
 		return fmt.Errorf("check out %s: %w: %s", commit, ErrNoHistory, out)
 	}
+
 	if out, err := exec.CommandContext(ctx, "tar", "-C", dir, "-xf", filepath.Join(dir, "tree.tar")).CombinedOutput(); err != nil {
 		return fmt.Errorf("check out %s: %w: %s", commit, err, out)
 	}
+
 	return nil
 }
 
@@ -103,10 +114,12 @@ func sourceRoot() (string, error) {
 		if exists(filepath.Join(dir, "e2e", "go.mod")) {
 			return dir, nil
 		}
+
 		if dir == filepath.Dir(dir) {
 			err = errors.New("the source tree is not above the current directory")
 		}
 	}
+
 	return "", err
 }
 

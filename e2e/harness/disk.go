@@ -31,7 +31,9 @@ func fillStore(_ context.Context, s *Stack, _ Fault, whom string) (func() error,
 	if s.unmount == nil {
 		return func() error { return nil }, nil
 	}
+
 	free, err := Fill(s.Path(storeDir))
+
 	return func() error {
 		p := s.Process(whom)
 		return errors.Join(free(), p.Kill(), p.Start())
@@ -44,24 +46,30 @@ func damageStore(_ context.Context, s *Stack, f Fault, whom string) (func() erro
 	if err := p.Kill(); err != nil {
 		return nil, err
 	}
+
 	s.mu.Lock()
 	s.storeLost = append(s.storeLost, time.Now()) // it may have been the bucket of the state
 	s.mu.Unlock()
+
 	var all []string
 	err := filepath.WalkDir(s.Path(storeDir, "jetstream"), func(path string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() && slices.Contains([]string{"o.dat", "meta.inf"}, d.Name()) {
 			all = append(all, path)
 		}
+
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // the broker was killed before it had recreated its store
 		}
+
 		return err
 	})
 	if err != nil || len(all) == 0 {
 		return p.Start, err
 	}
+
 	victim := all[rand.New(rand.NewPCG(f.Draw, 0)).IntN(len(all))]
 	s.Note("damaged: %s", victim)
+
 	return p.Start, spoil(victim)
 }
 
@@ -71,6 +79,8 @@ func spoil(path string) error {
 	if err != nil {
 		return fmt.Errorf("damage the broker's store: %w", err)
 	}
+
 	_, err = file.WriteAt(make([]byte, 8), 0)
+
 	return errors.Join(err, file.Close())
 }

@@ -99,7 +99,9 @@ func Mistakes(rng *rand.Rand, faults []Fault, n int, span time.Duration) []Fault
 			What: mistake.what, Whom: Bobo, Draw: rng.Uint64(),
 		})
 	}
+
 	slices.SortStableFunc(faults, func(a, b Fault) int { return int(a.At - b.At) })
+
 	return faults
 }
 
@@ -139,16 +141,19 @@ func simulatorFaults() []faultKind {
 		"a dripping body":        {Kind: sim.FaultDrip, Form: sim.DripBody},
 		"lies":                   {Kind: sim.FaultLies},
 	}
+
 	var kinds []faultKind
 	for what, f := range faults {
 		kinds = append(kinds, faultKind{what + " from", 2, []string{AtHoc}, 200 * time.Millisecond, 1500 * time.Millisecond, simulated(f)})
 	}
+
 	slices.SortFunc(kinds, func(a, b faultKind) int { // maps have no order, and a seed must
 		if a.what < b.what {
 			return -1
 		}
 		return 1
 	})
+
 	return kinds
 }
 
@@ -167,6 +172,7 @@ func drawn(rng *rand.Rand, kinds []faultKind, n int, span time.Duration) []Fault
 	for _, k := range kinds {
 		total += k.weight
 	}
+
 	var faults []Fault
 	for range n {
 		draw := rng.IntN(total)
@@ -177,7 +183,9 @@ func drawn(rng *rand.Rand, kinds []faultKind, n int, span time.Duration) []Fault
 			What: k.what, Whom: k.whom[rng.IntN(len(k.whom))], Draw: rng.Uint64(),
 		})
 	}
+
 	slices.SortStableFunc(faults, func(a, b Fault) int { return int(a.At - b.At) })
+
 	return faults
 }
 
@@ -190,19 +198,24 @@ type victims struct {
 func (v *victims) take(name string) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+
 	if v.taken[name] {
 		return false
 	}
+
 	if v.taken == nil {
 		v.taken = map[string]bool{}
 	}
+
 	v.taken[name] = true
+
 	return true
 }
 
 func (v *victims) free(name string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+
 	delete(v.taken, name)
 }
 
@@ -218,17 +231,22 @@ func (s *Stack) Play(ctx context.Context, faults []Fault) (int, error) {
 		wg.Go(func() {
 			_ = pause.For(ctx, f.At-time.Since(begin))
 			was, err := s.playOne(ctx, f)
+
 			mu.Lock()
 			defer mu.Unlock()
+
 			if was {
 				played++
 			}
+
 			if err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", f, err))
 			}
 		})
 	}
+
 	wg.Wait()
+
 	return played, errors.Join(append(errs, s.Sim.Calm(ctx, s.lastingFaults()...))...)
 }
 
@@ -245,18 +263,24 @@ func (s *Stack) playOne(ctx context.Context, f Fault) (bool, error) {
 		return false, nil
 	}
 	defer s.victims.free(whom)
+
 	k := mistake
 	if i := slices.IndexFunc(faultKinds, func(k faultKind) bool { return k.what == f.What && slices.Contains(k.whom, f.Whom) }); i >= 0 {
 		k = faultKinds[i]
 	}
+
 	s.Note("begins: %s (%s)", f, whom)
+
 	end, err := k.play(ctx, s, f, whom)
 	if err != nil {
 		return true, err
 	}
+
 	_ = pause.For(ctx, f.For)
 	err = end()
+
 	s.Note("over: %s (%s)", f, whom)
+
 	return true, err
 }
 
@@ -276,12 +300,14 @@ func (s *Stack) victim(ctx context.Context, f Fault) string {
 			n := int(f.Draw % uint64(max(1, len(names))))
 			names = append(names[n:], names[:n]...)
 		}
+
 		for _, name := range names {
 			if s.victims.take(name) {
 				return name
 			}
 		}
 	}
+
 	return ""
 }
 
@@ -302,6 +328,7 @@ func lose(what string) play {
 			s.forgotten = append(s.forgotten, audit.Window{From: began.Add(-copyWithin), To: began})
 		}
 		s.mu.Unlock()
+
 		return p.Start, errors.Join(p.Kill(), s.Delete(what))
 	}
 }
@@ -314,23 +341,27 @@ func stopProcess(_ context.Context, s *Stack, _ Fault, whom string) (func() erro
 func freezeProcess(_ context.Context, s *Stack, _ Fault, whom string) (func() error, error) {
 	p := s.Process(whom)
 	began := time.Now()
+
 	return func() error {
 		if whom == AtHoc {
 			s.mu.Lock()
 			s.frozen = append(s.frozen, audit.Window{From: began, To: time.Now()})
 			s.mu.Unlock()
 		}
+
 		return p.Resume()
 	}, p.Pause()
 }
 
 func onePublisherMore(ctx context.Context, s *Stack, f Fault, _ string) (func() error, error) {
 	name, err := s.AddPublisher()
+
 	return func() error {
 		for !s.victims.take(name) { // another fault has got hold of it meanwhile
 			_ = pause.For(ctx, 20*time.Millisecond)
 		}
 		defer s.victims.free(name)
+
 		return s.RemovePublisher(name, f.Draw%3 == 0)
 	}, err
 }
@@ -427,6 +458,7 @@ func culprit(ctx context.Context, s *Stack, f Fault, _ string) (func() error, er
 		For: sim.Duration(f.For),
 	}
 	_, err := s.Sim.Fault(ctx, fault)
+
 	return func() error { return nil }, err
 }
 

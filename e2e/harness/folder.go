@@ -55,6 +55,7 @@ func newFolder(dir, outside string, settle time.Duration) *Folder {
 func (f *Folder) mayKeep(id string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	f.loose[id] = true
 }
 
@@ -68,6 +69,7 @@ func (f *Folder) looseIDs() map[string]bool {
 func (f *Folder) rename(named func() string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	f.named = named
 }
 
@@ -75,6 +77,7 @@ func (f *Folder) rename(named func() string) {
 func (f *Folder) sweep(prefix string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	f.swept = append(f.swept, prefix)
 }
 
@@ -82,6 +85,7 @@ func (f *Folder) sweep(prefix string) {
 func (f *Folder) watch(ctx context.Context) {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
+
 	for {
 		select {
 		case <-ctx.Done():
@@ -109,29 +113,38 @@ func (f *Folder) look() {
 func (f *Folder) Drop(file workload.File) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	f.look()
+
 	if f.named != nil {
 		file.Name = f.named()
 	}
+
 	for n := 2; ; n++ {
 		if _, taken := f.present[file.Name]; !taken {
 			break
 		}
+
 		file.Name = fmt.Sprintf("%s again %d.csv", strings.TrimSuffix(file.Name, ".csv"), n)
 	}
+
 	path := filepath.Join(f.dir, file.Name)
 	appeared := time.Now()
+
 	var err error
 	if len(file.Pieces) > 0 {
 		err = f.write(path, file)
 	} else {
 		err = f.moveIn(path, file.Content)
 	}
+
 	if err != nil {
 		return fmt.Errorf("drop %s: %w", file.Name, err)
 	}
+
 	f.present[file.Name] = len(f.files)
 	f.files = append(f.files, audit.File{Name: file.Name, Content: file.Content, Appeared: appeared}) // a writer may cut it short
+
 	return nil
 }
 
@@ -142,14 +155,17 @@ func (f *Folder) moveIn(path string, content []byte) error {
 	if err := os.WriteFile(tmp, content, 0o644); err != nil {
 		return err
 	}
+
 	now := time.Now()
 	if !now.After(f.last) {
 		now = f.last.Add(time.Microsecond)
 	}
+
 	f.last = now
 	if err := os.Chtimes(tmp, now, now); err != nil {
 		return err
 	}
+
 	return os.Rename(tmp, path)
 }
 
@@ -159,18 +175,23 @@ func (f *Folder) write(path string, file workload.File) error {
 	if err != nil {
 		return err
 	}
+
 	if _, err := out.Write(file.Content[:file.Pieces[0]]); err != nil {
 		return errors.Join(err, out.Close())
 	}
+
 	i := len(f.files) // what it is about to become
 	f.writers.Go(func() {
 		defer out.Close()
+
 		written, err := f.writeOn(out, file)
 		f.mu.Lock()
 		defer f.mu.Unlock()
+
 		f.files[i].Content = file.Content[:written]
 		f.slow = errors.Join(f.slow, err)
 	})
+
 	return nil
 }
 
@@ -179,23 +200,29 @@ func (f *Folder) write(path string, file workload.File) error {
 func (f *Folder) writeOn(out *os.File, file workload.File) (written int, err error) {
 	tick := time.NewTicker(pieceEvery)
 	defer tick.Stop()
+
 	written = file.Pieces[0]
 	before := time.Now()
 	for _, n := range file.Pieces[1:] {
 		<-tick.C
+
 		if time.Since(before) > f.settle/2 {
 			return written, nil
 		}
+
 		_, err := out.Write(file.Content[written : written+n])
 		if time.Since(before) > f.settle {
 			err = errors.Join(err, ErrSlow)
 		}
+
 		if err != nil {
 			return written, err
 		}
+
 		written += n
 		before = time.Now()
 	}
+
 	return written, nil
 }
 
@@ -208,6 +235,7 @@ func (f *Folder) Names() ([]string, error) {
 			names = append(names, e.Name())
 		}
 	}
+
 	return names, err
 }
 
@@ -215,10 +243,13 @@ func (f *Folder) Names() ([]string, error) {
 func (f *Folder) takenAway(e fs.DirEntry) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	if !slices.ContainsFunc(f.swept, func(prefix string) bool { return strings.HasPrefix(e.Name(), prefix) }) {
 		return false
 	}
+
 	info, err := e.Info()
+
 	return err == nil && (!info.Mode().IsRegular() || info.Size() >= largeHole) && os.RemoveAll(filepath.Join(f.dir, e.Name())) == nil
 }
 
@@ -228,24 +259,30 @@ func (f *Folder) Record() ([]audit.File, []audit.Departure, error) {
 	f.writers.Wait()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	f.look()
+
 	return slices.Clone(f.files), slices.Clone(f.departures), f.slow
 }
 
 // kept reads all files below a directory.
 func kept(dir string, failed bool) ([]audit.Kept, error) {
 	var files []audit.Kept
+
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
+
 		content, err := os.ReadFile(path)
 		name, _ := filepath.Rel(dir, path)
 		files = append(files, audit.Kept{Name: name, Content: content, Failed: failed})
+
 		return err
 	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil // the pipeline makes it when it needs it
 	}
+
 	return files, err
 }

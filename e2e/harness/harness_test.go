@@ -33,18 +33,22 @@ func echo(t *testing.T) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })
+
 	go func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
+
 			go func() {
 				defer c.Close()
+
 				_, _ = io.Copy(c, c)
 			}()
 		}
 	}()
+
 	return l.Addr().String()
 }
 
@@ -66,6 +70,7 @@ func dial(t *testing.T, address string) line {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = c.Close() })
 	require.NoError(t, c.SetDeadline(time.Now().Add(10*time.Second)))
+
 	return line{c, bufio.NewReader(c)}
 }
 
@@ -89,6 +94,7 @@ func TestProxyDelays(t *testing.T) {
 	p := newTestProxy(t)
 	c := dial(t, p.Addr())
 	p.Delay(50 * time.Millisecond)
+
 	begin := time.Now()
 	_, err := c.say("slowly")
 	require.NoError(t, err)
@@ -102,14 +108,18 @@ func TestProxyCuts(t *testing.T) {
 	require.NoError(t, err)
 	p.Refuse(true)
 	p.Cut()
+
 	_, err = c.say("hello")
 	require.Error(t, err)
+
 	refused, err := net.Dial("tcp", p.Addr())
 	if err == nil { // the reset can come as early as that
 		defer refused.Close()
+
 		require.NoError(t, refused.SetDeadline(time.Now().Add(10*time.Second)))
 		_, err = line{refused, bufio.NewReader(refused)}.say("hello")
 	}
+
 	require.ErrorIs(t, err, syscall.ECONNRESET)
 	p.Refuse(false)
 	_, err = dial(t, p.Addr()).say("hello")
@@ -120,6 +130,7 @@ func TestProxyIsSilent(t *testing.T) {
 	p := newTestProxy(t)
 	c := dial(t, p.Addr())
 	p.Silence(true)
+
 	_, err := fmt.Fprintln(c, "hello")
 	require.NoError(t, err)
 	require.NoError(t, c.SetDeadline(time.Now().Add(50*time.Millisecond)))
@@ -127,6 +138,7 @@ func TestProxyIsSilent(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 	require.NoError(t, c.SetDeadline(time.Now().Add(10*time.Second)))
 	p.Silence(false)
+
 	got, err := c.r.ReadString('\n')
 	require.NoError(t, err)
 	require.Equal(t, "hello\n", got)
@@ -135,22 +147,29 @@ func TestProxyIsSilent(t *testing.T) {
 // TestProxyDropsWhatTheClientGaveUp: what a client sent into a silent network does not arrive once it has gone.
 func TestProxyDropsWhatTheClientGaveUp(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
+
 	require.NoError(t, err)
+
 	defer l.Close()
+
 	p, err := NewProxy(l.Addr().String())
 	require.NoError(t, err)
 	defer func() { require.NoError(t, p.Close()) }()
+
 	p.Silence(true)
 	c := dial(t, p.Addr())
 	_, err = fmt.Fprintln(c, "late")
 	require.NoError(t, err)
 	server, err := l.Accept()
 	require.NoError(t, err)
+
 	defer server.Close()
+
 	require.NoError(t, c.Close())
 	require.NoError(t, server.SetDeadline(time.Now().Add(10*time.Second)))
 	got, err := io.ReadAll(server)
 	require.Empty(t, got)
+
 	if err != nil {
 		require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
 	}
@@ -161,6 +180,7 @@ func sleeper(t *testing.T) *Process {
 	p := &Process{Name: "sleeper", path: "/bin/sh", args: []string{"-c", "echo begun; exec sleep 60"}, dir: dir, log: filepath.Join(dir, "log")}
 	require.NoError(t, p.Start())
 	t.Cleanup(func() { require.NoError(t, p.Kill()) })
+
 	return p
 }
 
@@ -190,15 +210,19 @@ func begun(t *testing.T, p *Process, times int) {
 func TestProcessIsFrozen(t *testing.T) {
 	p := sleeper(t)
 	require.NoError(t, p.Pause())
+
 	state := func() string {
 		var name, state string
 		var pid int
+
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
 		if errors.Is(err, os.ErrNotExist) {
 			t.Skip("there is no /proc")
 		}
+
 		_, err = fmt.Sscan(string(stat), &pid, &name, &state)
 		require.NoError(t, err)
+
 		return state
 	}
 	patient(t, "it stands still", func() bool { return state() == "T" })
@@ -229,9 +253,11 @@ func TestFolderRecords(t *testing.T) {
 	require.Len(t, files, 3)
 	require.Empty(t, gone)
 	require.Equal(t, "a again 2.csv", files[1].Name, "nothing is overwritten")
+
 	slow, err := os.ReadFile(filepath.Join(in, "slow.csv"))
 	require.NoError(t, err)
 	require.Equal(t, "abc", string(slow))
+
 	first, err := os.Stat(filepath.Join(in, "a.csv"))
 	require.NoError(t, err)
 	second, err := os.Stat(filepath.Join(in, "a again 2.csv"))
@@ -251,6 +277,7 @@ func TestSchedule(t *testing.T) {
 	draw := func(seed uint64) []Fault { return Schedule(rand.New(rand.NewPCG(seed, 1)), 12, 8*time.Second) }
 	require.Equal(t, draw(1), draw(1))
 	require.NotEqual(t, draw(1), draw(2))
+
 	seen := map[string]bool{}
 	for seed := range uint64(100) {
 		for _, f := range draw(seed) {
@@ -258,10 +285,12 @@ func TestSchedule(t *testing.T) {
 			require.Less(t, f.At, 8*time.Second)
 		}
 	}
+
 	all := map[string]bool{}
 	for _, k := range faultKinds {
 		all[k.what] = true
 	}
+
 	require.Equal(t, all, seen, "every kind comes")
 
 	// Where something is held, one of the stores that know of it stays.
@@ -271,8 +300,10 @@ func TestSchedule(t *testing.T) {
 			if f.What == mistake.what {
 				mistakes++
 			}
+
 			lost[f.What] = true
 		}
+
 		require.Equal(t, 3, mistakes)
 		require.False(t, lost[lostStateStore] && lost[lostStore])
 	}

@@ -53,11 +53,13 @@ func (s *Stack) plant(f Fault, makes ...func(path string) error) (func() error, 
 	for i, make := range makes {
 		errs = append(errs, make(s.Path(inDir, f.hostileName(i))))
 	}
+
 	return func() error {
 		var errs []error
 		for i := range makes {
 			errs = append(errs, s.remove(f.hostileName(i)))
 		}
+
 		return errors.Join(errs...)
 	}, errors.Join(errs...)
 }
@@ -68,6 +70,7 @@ func (s *Stack) remove(name string) error {
 	if info, err := os.Lstat(path); err == nil && info.IsDir() {
 		_ = os.Chmod(path, 0o700) // or removing it fails
 	}
+
 	return os.RemoveAll(path)
 }
 
@@ -82,7 +85,9 @@ func plantLinks(_ context.Context, s *Stack, f Fault, _ string) (func() error, e
 	if err != nil {
 		return nil, err
 	}
+
 	link := func(to string) func(string) error { return func(path string) error { return os.Symlink(to, path) } }
+
 	return s.plant(f, link(secret), link("../outside/secret.csv"), link("/proc/self/environ"), link("/dev/zero"), link("/nothing/there"),
 		link(f.hostileName(5)), link(s.Path(dataDir)), link(s.Path(dataDir, "ingest.db")), link("."))
 }
@@ -97,6 +102,7 @@ func plantPipes(_ context.Context, s *Stack, f Fault, _ string) (func() error, e
 		func(path string) error { return syscall.Mkfifo(path, 0) },
 		func(string) error { return os.Mkdir(aside, 0) },
 	)
+
 	return func() error { return errors.Join(end(), os.RemoveAll(aside)) }, err
 }
 
@@ -107,6 +113,7 @@ func strangers(rng *rand.Rand, rows int) []byte {
 	for range rows {
 		fmt.Fprintln(&b, boborow.New(true, fmt.Sprintf("X%08d", rng.IntN(1e8)), at))
 	}
+
 	return []byte(b.String())
 }
 
@@ -117,19 +124,23 @@ func plantLeases(_ context.Context, s *Stack, f Fault, _ string) (func() error, 
 		if err != nil {
 			return err
 		}
+
 		file, err := os.OpenFile(out, os.O_RDWR, 0)
 		if err == nil {
 			held = append(held, file)
 			err = takeLease(file)
 		}
+
 		return errors.Join(err, os.Rename(out, path))
 	}
 	end, err := s.plant(f, lease, lease)
+
 	return func() error {
 		err := end() // as long as the lease holds nobody has read the file
 		for _, file := range held {
 			err = errors.Join(err, file.Close())
 		}
+
 		return err
 	}, err
 }
@@ -141,7 +152,9 @@ func (s *Stack) bring(content []byte, size int64) (path string, err error) {
 		err = os.Truncate(path, size)
 		content = append(content, make([]byte, max(0, size-int64(len(content))))...)
 	}
+
 	s.In.mayKeep(audit.FileID(content))
+
 	return path, err
 }
 
@@ -149,7 +162,9 @@ func (s *Stack) bring(content []byte, size int64) (path string, err error) {
 func (s *Stack) outside() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	s.brought++
+
 	return s.Path("outside", fmt.Sprintf("%s%d", hostilePrefix, s.brought))
 }
 
@@ -166,6 +181,7 @@ func plantSparse(_ context.Context, s *Stack, f Fault, _ string) (func() error, 
 	large := func(path string) error {
 		return errors.Join(os.WriteFile(path, nil, 0o644), os.Truncate(path, largeHole))
 	}
+
 	return s.plant(f, large, hole(nil), hole(strangers(f.rng(), 2)))
 }
 
@@ -177,6 +193,7 @@ func swapFiles(ctx context.Context, s *Stack, f Fault, _ string) (func() error, 
 	if err != nil {
 		return nil, err
 	}
+
 	ctx, cancel := context.WithCancel(ctx)
 	var swapping sync.WaitGroup
 	errs := make([]error, 3)
@@ -189,6 +206,7 @@ func swapFiles(ctx context.Context, s *Stack, f Fault, _ string) (func() error, 
 			}
 		})
 	}
+
 	return func() error {
 		cancel()
 		swapping.Wait()
@@ -213,12 +231,15 @@ func (s *Stack) swap(rng *rand.Rand, path, secret string) error {
 			func() error { return errors.Join(os.WriteFile(out, nil, 0o644), os.Truncate(out, largeHole)) },
 		}[draw-5]()
 	}
+
 	if err != nil {
 		return err
 	}
+
 	if err = os.Rename(out, path); errors.Is(err, syscall.EISDIR) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, fs.ErrExist) {
 		err = errors.Join(os.RemoveAll(path), os.Rename(out, path)) // a directory takes no file's place
 	}
+
 	return err
 }
 
@@ -238,5 +259,6 @@ func oddNames(_ context.Context, s *Stack, f Fault, _ string) (func() error, err
 		n++
 		return fmt.Sprintf("%s%d-%04x.csv", odd[order[n%len(odd)]], n, f.Draw&0xffff)
 	})
+
 	return func() error { s.In.rename(nil); return nil }, nil
 }

@@ -20,6 +20,7 @@ func Used(dir string) (bytes, files uint64, err error) {
 	if err := syscall.Statfs(dir, &s); err != nil {
 		return 0, 0, fmt.Errorf("look at the room of %s: %w", dir, err)
 	}
+
 	return (s.Blocks - s.Bfree) * uint64(s.Bsize), s.Files - s.Ffree, nil
 }
 
@@ -34,13 +35,16 @@ func Leave(dir string, bytes, files uint64) (err error) {
 		if err != nil {
 			return err
 		}
+
 		err = syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, fmt.Sprintf("size=%d,nr_inodes=%d", usedBytes+bytes, usedFiles+files))
 		if err == nil {
 			return nil
 		}
+
 		if !errors.Is(err, syscall.EINVAL) {
 			return fmt.Errorf("change the size of %s: %w", dir, err)
 		}
 	}
+
 	return fmt.Errorf("more is written to %s all the time", dir)
 }

@@ -20,10 +20,12 @@ func (s *Stack) Operate(ctx context.Context, args ...string) (string, error) {
 	if !s.cfg.AllInOne {
 		cmd.Env = append(cmd.Env, "NATS_URL="+s.BrokerURL())
 	}
+
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return string(out), fmt.Errorf("bobosync %s: %w: %s", strings.Join(args, " "), err, out)
 	}
+
 	return string(out), nil
 }
 
@@ -34,18 +36,22 @@ func (s *Stack) BrokerURL() string { return "nats://" + address(s.ports.broker) 
 func (p *Process) PeakMemory() (int64, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	if !p.runs() {
 		return 0, fmt.Errorf("%s does not run", p.Name)
 	}
+
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		return 0, fmt.Errorf("look at the memory of %s: %w", p.Name, err)
 	}
+
 	for line := range strings.Lines(string(data)) {
 		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
 			kb, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
 			return kb << 10, err
 		}
 	}
+
 	return 0, fmt.Errorf("the system does not tell the memory of %s", p.Name)
 }

@@ -61,6 +61,7 @@ type orders struct {
 func (o *orders) end() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+
 	o.ending = true
 }
 
@@ -90,12 +91,15 @@ func (s *Stack) bookCrew(members []int, on bool) error {
 	s.orders.mistakes++
 	n := s.orders.mistakes
 	s.orders.mu.Unlock()
+
 	at := s.started.Add(-2*time.Hour + time.Duration(n)*time.Minute).In(s.rules().BoboZone)
 	var rows []string
 	for _, i := range members {
 		rows = append(rows, boborow.New(on, crew(crewSize)[i].Employee, at).String())
 	}
+
 	name := fmt.Sprintf("crew %d %s.csv", n, map[bool]string{true: "bon", false: "bof"}[on])
+
 	return s.In.Drop(workload.File{Name: name, Content: []byte(strings.Join(rows, "\n") + "\n")})
 }
 
@@ -104,6 +108,7 @@ func (s *Stack) bookCrewOn() error {
 	if err := s.bookCrew(rand.Perm(crewSize), true); err != nil {
 		return err
 	}
+
 	return s.eventually(readyWithin, "the crew is on duty", func() (bool, error) {
 		users, err := s.Sim.Users(s.ctx)
 		for _, w := range crew(crewSize) {
@@ -111,6 +116,7 @@ func (s *Stack) bookCrewOn() error {
 				return false, err
 			}
 		}
+
 		return err == nil, err
 	})
 }
@@ -129,9 +135,11 @@ func pauseAtHoc(ctx context.Context, s *Stack, f Fault, _ string) (func() error,
 	if all {
 		args = append(args, "--all")
 	}
+
 	began := time.Now()
 	paused := s.insist(ctx, f.For, args...) == nil
 	from := time.Now().Add(stillSent)
+
 	return func() error {
 		to := time.Now()
 		if paused && to.After(from) {
@@ -146,6 +154,7 @@ func pauseAtHoc(ctx context.Context, s *Stack, f Fault, _ string) (func() error,
 			s.orders.pauses = append(s.orders.pauses, audit.Pause{Window: audit.Window{From: from, To: to}, All: all})
 			s.orders.mu.Unlock()
 		}
+
 		return s.insist(ctx, idleWithin, "resume")
 	}, nil
 }
@@ -156,9 +165,11 @@ func (s *Stack) insist(ctx context.Context, within time.Duration, args ...string
 	for {
 		out, err := s.Operate(ctx, args...)
 		s.Note("bobosync %s: %s", strings.Join(args, " "), strings.TrimSpace(out))
+
 		if err == nil || ctx.Err() != nil || time.Now().After(deadline) {
 			return err
 		}
+
 		_ = pause.For(ctx, 300*time.Millisecond)
 	}
 }
@@ -180,6 +191,7 @@ func (s *Stack) ask(ctx context.Context, answer any, args ...string) error {
 	if err != nil {
 		return err
 	}
+
 	return json.Unmarshal([]byte(out), answer)
 }
 
@@ -204,16 +216,19 @@ func (s *Stack) show(ctx context.Context, id string) (shown, error) {
 	if err := s.ask(ctx, &set, "held", "show", id, "--json"); err != nil {
 		return look, err
 	}
+
 	look.Answered, look.token = time.Now(), set.Token
 	for _, w := range set.Workers {
 		look.Rows = append(look.Rows, audit.Row{File: w.File, Line: w.Row})
 		look.employees = append(look.employees, w.Employee)
 	}
+
 	if set.Kind == "off" { // of stale duty the row is not what is held, but that it is cleared
 		s.orders.mu.Lock()
 		s.orders.looks = append(s.orders.looks, look.Look)
 		s.orders.mu.Unlock()
 	}
+
 	return look, nil
 }
 
@@ -224,20 +239,25 @@ func (s *Stack) decide(ctx context.Context, verb audit.Verb, hold string, look s
 	i := len(s.orders.decisions)
 	s.orders.decisions = append(s.orders.decisions, o)
 	s.orders.mu.Unlock()
+
 	args := []string{"held", string(verb), hold, "--reason", o.reason}
 	if verb != audit.Requeue {
 		args = append(args, "--token", look.token)
 	}
+
 	if except >= 0 {
 		o.Rows = slices.Delete(o.Rows, except, except+1)
 		args = append(args, "--except", look.employees[except])
 	}
+
 	out, err := s.Operate(ctx, args...)
 	s.Note("bobosync %s: %s", strings.Join(args, " "), strings.TrimSpace(out))
+
 	o.Answered, o.Followed = time.Now(), err == nil
 	if err != nil && slices.ContainsFunc(refusals, func(text string) bool { return strings.Contains(out, text) }) {
 		o.Rows = nil
 	}
+
 	s.orders.mu.Lock()
 	s.orders.decisions[i] = o
 	s.orders.mu.Unlock()
@@ -258,13 +278,16 @@ func (s *Stack) employ(ctx context.Context, seed uint64) (leave func()) {
 func (s *Stack) operate(ctx context.Context, rng *rand.Rand) {
 	for ; ctx.Err() == nil; _ = pause.For(ctx, time.Duration(500+rng.IntN(1000))*time.Millisecond) {
 		last := s.orders.ends()
+
 		waiting, decided, err := s.holds(ctx)
 		if err != nil {
 			continue // the resolver is away
 		}
+
 		for _, h := range waiting {
 			s.orderAbout(ctx, rng, h, last)
 		}
+
 		for _, h := range decided {
 			if !last && h.Decision == "rejected" && rng.IntN(4) == 0 {
 				s.decide(ctx, audit.Requeue, h.ID, s.rejectedRows(h.ID), -1)
@@ -279,6 +302,7 @@ func (s *Stack) orderAbout(ctx context.Context, rng *rand.Rand, h held, last boo
 	if err != nil || len(look.Rows) == 0 && !last && h.Kind == "off" {
 		return
 	}
+
 	draw := rng.IntN(10)
 	switch {
 	case h.Kind != "off" || last && draw < 7:
@@ -294,9 +318,11 @@ func (s *Stack) orderAbout(ctx context.Context, rng *rand.Rand, h held, last boo
 		for i := range others {
 			others[i] += mistaken
 		}
+
 		if err := s.bookCrew(others, false); err != nil {
 			return
 		}
+
 		_ = pause.For(ctx, settleTime+time.Duration(rng.IntN(1500))*time.Millisecond)
 		if _, err := s.show(ctx, h.ID); err == nil {
 			s.decide(ctx, []audit.Verb{audit.Approve, audit.Reject}[draw%2], h.ID, look, -1)
@@ -308,11 +334,13 @@ func (s *Stack) orderAbout(ctx context.Context, rng *rand.Rand, h held, last boo
 func (s *Stack) rejectedRows(hold string) (all shown) {
 	s.orders.mu.Lock()
 	defer s.orders.mu.Unlock()
+
 	for _, o := range s.orders.decisions {
 		if o.hold == hold && o.Verb == audit.Reject {
 			all.Rows = append(all.Rows, o.Rows...)
 		}
 	}
+
 	return all
 }
 
@@ -321,16 +349,19 @@ func (s *Stack) settle(ctx context.Context, within time.Duration, operating bool
 	if !operating {
 		return s.Idle(within)
 	}
+
 	return errors.Join(s.Idle(within), s.eventually(within, "nothing is held", func() (bool, error) {
 		waiting, decided, err := s.holds(ctx)
 		s.orders.mu.Lock()
 		defer s.orders.mu.Unlock()
+
 		for i, o := range s.orders.decisions { // what was ordered without an answer
 			verb := map[string]audit.Verb{"approved": audit.Approve, "rejected": audit.Reject, "requeued": audit.Requeue}
 			if slices.ContainsFunc(decided, func(h held) bool { return h.Reason == o.reason && verb[h.Decision] == o.Verb }) {
 				s.orders.decisions[i].Followed = true
 			}
 		}
+
 		return err == nil && len(waiting) == 0, err
 	}))
 }
@@ -339,6 +370,7 @@ func (s *Stack) settle(ctx context.Context, within time.Duration, operating bool
 func (o *orders) evidence(in *audit.Input) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+
 	in.Looks, in.Pauses = slices.Clone(o.looks), slices.Clone(o.pauses)
 	for _, d := range o.decisions {
 		if len(d.Rows) > 0 {

@@ -23,6 +23,7 @@ func WatchFolder(dir, outside string, settle time.Duration) (f *Folder, stop fun
 	ctx, cancel := context.WithCancel(context.Background())
 	var watching sync.WaitGroup
 	watching.Go(func() { f.watch(ctx) })
+
 	return f, func() { cancel(); watching.Wait() }
 }
 

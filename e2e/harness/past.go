@@ -39,32 +39,39 @@ func (s *Stack) Pack(archive string) (err error) {
 	if err != nil {
 		return err
 	}
+
 	calls, err := os.ReadFile(s.Path(callLog))
 	if err != nil {
 		return err
 	}
+
 	past, err := json.Marshal(Past{in.Started, in.Users, in.Files, in.Departures, string(calls), in.Final, in.MappingLost})
 	if err != nil {
 		return err
 	}
+
 	if err := os.WriteFile(s.Path(pastFile), past, 0o600); err != nil {
 		return err
 	}
+
 	out, err := os.Create(archive)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
+
 	zip, err := gzip.NewWriterLevel(out, gzip.BestCompression)
 	if err != nil {
 		return err
 	}
+
 	w := tar.NewWriter(zip)
 	for _, name := range append(packed, pastFile) {
 		if err := packTree(w, s.cfg.Dir, name); err != nil {
 			return fmt.Errorf("pack %s: %w", name, err)
 		}
 	}
+
 	return errors.Join(w.Close(), zip.Close())
 }
 
@@ -73,24 +80,29 @@ func packTree(w *tar.Writer, root, name string) error {
 		if err != nil {
 			return err
 		}
+
 		info, err := os.Lstat(path)
 		if err != nil {
 			return err
 		}
+
 		h, err := tar.FileInfoHeader(info, "")
 		if err != nil {
 			return err
 		}
+
 		h.Name, _ = filepath.Rel(root, path)
 		h.Uname, h.Gname, h.Uid, h.Gid = "", "", 0, 0
 		h.Format = tar.FormatPAX // keeps the nanoseconds of modification times, which order the files
 		if err := w.WriteHeader(h); err != nil || !info.Mode().IsRegular() {
 			return err
 		}
+
 		data, err := os.ReadFile(path)
 		if err == nil {
 			_, err = w.Write(data)
 		}
+
 		return err
 	})
 }
@@ -102,28 +114,35 @@ func Unpack(archive, dir string) (*Past, error) {
 		return nil, err
 	}
 	defer in.Close()
+
 	zip, err := gzip.NewReader(in)
 	if err != nil {
 		return nil, err
 	}
+
 	r := tar.NewReader(zip)
 	for {
 		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
+
 		if err == nil {
 			err = unpackOne(r, h, dir)
 		}
+
 		if err != nil {
 			return nil, fmt.Errorf("unpack %s: %w", archive, err)
 		}
 	}
+
 	data, err := os.ReadFile(filepath.Join(dir, pastFile))
 	if err != nil {
 		return nil, err
 	}
+
 	past := new(Past)
+
 	return past, json.Unmarshal(data, past)
 }
 
@@ -132,13 +151,16 @@ func unpackOne(r io.Reader, h *tar.Header, dir string) error {
 	if h.Typeflag == tar.TypeDir {
 		return os.MkdirAll(path, 0o700)
 	}
+
 	data, err := io.ReadAll(r)
 	if err != nil {
 		return err
 	}
+
 	if err := os.WriteFile(path, data, h.FileInfo().Mode()); err != nil {
 		return err
 	}
+
 	return os.Chtimes(path, h.ModTime, h.ModTime)
 }
 
@@ -148,6 +170,7 @@ func (s *Stack) takeUp(past *Past) error {
 	// Until the services work, nobody may know who is mapped to whom.
 	s.lost = append(past.Lost, audit.Window{From: past.Started, To: time.Now()})
 	s.In.takeUp(past.Files, past.Departures)
+
 	return os.WriteFile(s.Path(callLog), []byte(past.Calls), 0o600)
 }
 
@@ -155,10 +178,12 @@ func (s *Stack) takeUp(past *Past) error {
 func (f *Folder) takeUp(files []audit.File, gone []audit.Departure) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	f.files, f.departures = files, gone
 	for i, file := range files {
 		f.present[file.Name] = i
 	}
+
 	for _, d := range gone {
 		if f.present[files[d.File].Name] == d.File {
 			delete(f.present, files[d.File].Name)

@@ -24,7 +24,9 @@ func Kinds() []string {
 			names = append(names, k.what+" "+whom)
 		}
 	}
+
 	slices.Sort(names)
+
 	return slices.Compact(names)
 }
 
@@ -36,14 +38,18 @@ func (s *Stack) Begin(ctx context.Context, name string, lasts time.Duration) (en
 			if k.what+" "+whom != name {
 				continue
 			}
+
 			f := Fault{For: lasts, What: k.what, Whom: whom, Draw: 1}
 			if whom == anyPublisher {
 				whom = s.Publishers()[0]
 			}
+
 			s.Note("begins: %s (%s)", f, whom)
+
 			return k.play(ctx, s, f, whom)
 		}
 	}
+
 	return nil, fmt.Errorf("the soak has no fault %q", name)
 }
 
@@ -54,6 +60,7 @@ func (s *Stack) Broker() (jetstream.JetStream, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	return jetstream.New(conn)
 }
 
@@ -68,6 +75,7 @@ func (s *Stack) AddSecond(service string, settings ...string) (*Process, error) 
 func (p *Process) Replace(program string, args ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	p.path = cmp.Or(program, p.path)
 	p.args = append(slices.Clone(p.args), args...)
 }
@@ -78,21 +86,25 @@ func BuildVersion(ctx context.Context, name, target, version string) error {
 	if err != nil {
 		return err
 	}
+
 	return build(ctx, filepath.Join(root, programs[name].module), programs[name].pkg, target, "-ldflags", "-X bobosync/shared/program.Version="+version)
 }
 
 // Fill leaves no byte free below a directory, and returns what makes room again.
 func Fill(dir string) (free func() error, err error) {
 	path := filepath.Join(dir, "ballast")
+
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+
 	for size := 1 << 20; size > 0; {
 		if _, err := f.Write(make([]byte, size)); err != nil {
 			size /= 2
 		}
 	}
+
 	return func() error { return os.Remove(path) }, nil
 }

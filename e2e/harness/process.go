@@ -48,10 +48,12 @@ var starter = sync.OnceValue(func() chan<- func() {
 	work := make(chan func())
 	go func() {
 		runtime.LockOSThread() // for as long as this program runs
+
 		for f := range work {
 			f()
 		}
 	}()
+
 	return work
 })
 
@@ -59,32 +61,40 @@ var starter = sync.OnceValue(func() chan<- func() {
 func (p *Process) Start() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	if p.runs() {
 		return nil
 	}
+
 	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return fmt.Errorf("start %s: %w", p.Name, err)
 	}
 	defer out.Close() // the child has its own
+
 	p.starts++
 	fmt.Fprintf(out, "--- start %d at %s\n", p.starts, time.Now().Format("15:04:05.000"))
+
 	cmd := exec.Command(p.path, p.args...)
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = p.env, p.dir, out, out, attributes()
 	started := make(chan error, 1)
 	starter() <- func() { started <- cmd.Start() }
+
 	if err := <-started; err != nil {
 		return fmt.Errorf("start %s: %w", p.Name, err)
 	}
+
 	ended := make(chan struct{})
 	p.cmd, p.ended, p.paused, p.wanted, p.started = cmd, ended, false, true, time.Now()
 	go func() {
 		err := cmd.Wait()
+
 		p.mu.Lock()
 		p.err = err
 		p.mu.Unlock()
 		close(ended)
 	}()
+
 	return nil
 }
 
@@ -93,6 +103,7 @@ func (p *Process) runs() bool {
 	if p.cmd == nil {
 		return false
 	}
+
 	select {
 	case <-p.ended:
 		return false
@@ -112,25 +123,31 @@ func (p *Process) Running() bool {
 func (p *Process) signal(sig syscall.Signal) (<-chan struct{}, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	if !p.runs() {
 		return nil, nil
 	}
+
 	if sig == syscall.SIGKILL || sig == syscall.SIGTERM {
 		p.wanted = false
 	}
+
 	err := p.cmd.Process.Signal(sig)
 	if errors.Is(err, os.ErrProcessDone) {
 		err = nil
 	}
+
 	if err != nil {
 		return nil, fmt.Errorf("send %s to %s: %w", sig, p.Name, err)
 	}
+
 	switch sig {
 	case syscall.SIGSTOP:
 		p.paused = true
 	case syscall.SIGCONT:
 		p.paused = false
 	}
+
 	return p.ended, nil
 }
 
@@ -139,10 +156,12 @@ func (p *Process) Kill() error {
 	if p.halted != nil {
 		p.halted()
 	}
+
 	ended, err := p.signal(syscall.SIGKILL)
 	if ended != nil && err == nil {
 		<-ended
 	}
+
 	return err
 }
 
@@ -151,22 +170,28 @@ func (p *Process) Stop() error {
 	if err := p.Resume(); err != nil {
 		return err
 	}
+
 	ended, err := p.signal(syscall.SIGTERM)
 	if ended == nil || err != nil {
 		return err
 	}
+
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
+
 	select {
 	case <-ended:
 	case <-timer.C:
 		return errors.Join(fmt.Errorf("%s did not stop within %s of SIGTERM", p.Name, timeout), p.Kill())
 	}
+
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	if p.err != nil && !p.unready() {
 		return fmt.Errorf("%s ended badly after SIGTERM: %w", p.Name, p.err)
 	}
+
 	return nil
 }
 
@@ -188,13 +213,17 @@ func (p *Process) Resume() error {
 	p.mu.Lock()
 	paused := p.paused
 	p.mu.Unlock()
+
 	if !paused {
 		return nil
 	}
+
 	if p.halted != nil {
 		p.halted()
 	}
+
 	_, err := p.signal(syscall.SIGCONT)
+
 	return err
 }
 
@@ -202,11 +231,14 @@ func (p *Process) Resume() error {
 func (p *Process) Died() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	if !p.wanted || p.runs() {
 		return nil
 	}
+
 	if p.err == nil {
 		return fmt.Errorf("%s has ended by itself, without an error; see %s", p.Name, p.log)
 	}
+
 	return fmt.Errorf("%s has ended by itself: %w; see %s", p.Name, p.err, p.log)
 }

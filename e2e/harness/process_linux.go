@@ -17,12 +17,15 @@ func attributes() *syscall.SysProcAttr {
 func (p *Process) peak() (n int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	if !p.runs() {
 		return 0
 	}
+
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid)) // it may just have ended
 	if _, rest, found := bytes.Cut(status, []byte("VmHWM:")); found {
 		_, _ = fmt.Sscan(string(rest), &n)
 	}
+
 	return n << 10
 }

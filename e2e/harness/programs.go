@@ -24,6 +24,7 @@ func (s *Stack) add(name, program string, env map[string]string, args ...string)
 	for _, k := range slices.Sorted(maps.Keys(env)) {
 		p.env = append(p.env, k+"="+env[k])
 	}
+
 	return s.launch(p)
 }
 
@@ -31,6 +32,7 @@ func (s *Stack) add(name, program string, env map[string]string, args ...string)
 func (s *Stack) halt() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	s.halted = append(s.halted, time.Now())
 }
 
@@ -39,9 +41,11 @@ func (s *Stack) launch(p *Process) (*Process, error) {
 	if p.Name == AllInOne || p.Name == Broker || strings.HasPrefix(p.Name, publisherPrefix) {
 		p.halted = s.halt
 	}
+
 	s.mu.Lock()
 	s.processes[p.Name] = p
 	s.mu.Unlock()
+
 	return p, p.Start()
 }
 
@@ -59,13 +63,16 @@ func (s *Stack) startServices() error {
 		_, err := s.add(AllInOne, "bobosync", env, "run")
 		return err
 	}
+
 	args := []string{"-store", s.Path(storeDir), "-port", fmt.Sprint(s.ports.broker)}
 	if s.cfg.SyncLazily {
 		args = append(args, "-sync-lazily")
 	}
+
 	if _, err := s.add(Broker, "natsd", nil, args...); err != nil {
 		return err
 	}
+
 	env := maps.Clone(s.env)
 	env["NATS_URL"] = "nats://" + address(s.ports.broker)
 	env["HTTP_PROXY"] = "http://" + s.front.Addr()
@@ -74,11 +81,13 @@ func (s *Stack) startServices() error {
 			return err
 		}
 	}
+
 	for range max(1, s.cfg.Publishers) {
 		if _, err := s.AddPublisher(); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -88,13 +97,16 @@ func (s *Stack) AddPublisher() (string, error) {
 	if err != nil {
 		return "", err
 	}
+
 	broker, err := NewProxy(address(s.ports.broker))
 	if err != nil {
 		return "", errors.Join(err, athoc.Close())
 	}
+
 	env := maps.Clone(s.env)
 	env["NATS_URL"] = "nats://" + broker.Addr()
 	env["HTTP_PROXY"] = "http://" + athoc.Addr()
+
 	s.mu.Lock()
 	s.made++
 	name := fmt.Sprint(publisherPrefix, s.made)
@@ -105,6 +117,7 @@ func (s *Stack) AddPublisher() (string, error) {
 	s.mu.Lock()
 	p.Process = process
 	s.mu.Unlock()
+
 	return name, err
 }
 
@@ -115,13 +128,16 @@ func (s *Stack) RemovePublisher(name string, kill bool) error {
 	delete(s.publishers, name)
 	delete(s.processes, name)
 	s.mu.Unlock()
+
 	if p == nil {
 		return nil // another fault was faster
 	}
+
 	end := p.Stop
 	if kill {
 		end = p.Kill
 	}
+
 	return errors.Join(end(), p.athoc.Close(), p.broker.Close())
 }
 
@@ -129,13 +145,16 @@ func (s *Stack) RemovePublisher(name string, kill bool) error {
 func (s *Stack) Publishers() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	var names []string
 	for name, p := range s.publishers {
 		if p.Process != nil {
 			names = append(names, name)
 		}
 	}
+
 	slices.Sort(names)
+
 	return names
 }
 
@@ -143,7 +162,9 @@ func (s *Stack) Publishers() []string {
 func (s *Stack) network(name string) (athoc, broker *Proxy) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	p := s.publishers[name]
+
 	return p.athoc, p.broker
 }
 
@@ -151,12 +172,14 @@ func (s *Stack) network(name string) (athoc, broker *Proxy) {
 func (s *Stack) services() []*Process {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	var all []*Process
 	for _, name := range slices.Sorted(maps.Keys(s.processes)) {
 		if name != AtHoc {
 			all = append(all, s.processes[name])
 		}
 	}
+
 	return all
 }
 
@@ -165,36 +188,43 @@ func (s *Stack) Delete(names ...string) error {
 	var errs []error
 	for _, n := range names {
 		s.Note("deleted: %s", n)
+
 		if n != storeDir || s.unmount == nil {
 			errs = append(errs, os.RemoveAll(s.Path(n)))
 			continue
 		}
+
 		entries, err := os.ReadDir(s.Path(n)) // what is mounted there stays
 		errs = append(errs, err)
 		for _, e := range entries {
 			errs = append(errs, os.RemoveAll(s.Path(n, e.Name())))
 		}
 	}
+
 	return errors.Join(errs...)
 }
 
 // KillAll ends everything but the simulator at once.
 func (s *Stack) KillAll() error {
 	s.Note("kill -9 of everything")
+
 	var errs []error
 	for _, p := range s.services() {
 		errs = append(errs, p.Kill())
 	}
+
 	return errors.Join(errs...)
 }
 
 // StartAll starts everything again that does not run.
 func (s *Stack) StartAll() error {
 	s.Note("everything is started again")
+
 	var errs []error
 	for _, p := range s.services() {
 		errs = append(errs, p.Start())
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -202,10 +232,12 @@ func (s *Stack) StartAll() error {
 func (s *Stack) Died() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(s.processes)) {
 		errs = append(errs, s.processes[name].Died())
 	}
+
 	return errors.Join(errs...)
 }
 

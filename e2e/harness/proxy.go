@@ -42,9 +42,11 @@ func NewProxy(target string) (*Proxy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start a proxy: %w", err)
 	}
+
 	p := &Proxy{target: target, listener: l, conns: map[*pair]bool{}}
 	p.wg.Add(1)
 	go p.accept()
+
 	return p, nil
 }
 
@@ -60,6 +62,7 @@ func (p *Proxy) Close() error {
 	p.Silence(false)
 	p.Cut()
 	p.wg.Wait()
+
 	return err
 }
 
@@ -67,6 +70,7 @@ func (p *Proxy) Close() error {
 func (p *Proxy) Delay(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	p.latency = d
 }
 
@@ -74,6 +78,7 @@ func (p *Proxy) Delay(d time.Duration) {
 func (p *Proxy) Refuse(on bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	p.refuse = on
 }
 
@@ -81,6 +86,7 @@ func (p *Proxy) Refuse(on bool) {
 func (p *Proxy) Silence(on bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	switch {
 	case on && p.silent == nil:
 		p.silent = make(chan struct{})
@@ -94,6 +100,7 @@ func (p *Proxy) Silence(on bool) {
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	for c := range p.conns {
 		c.reset()
 	}
@@ -101,14 +108,17 @@ func (p *Proxy) Cut() {
 
 func (p *Proxy) accept() {
 	defer p.wg.Done()
+
 	for {
 		client, err := p.listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
+
 		if err != nil {
 			continue
 		}
+
 		p.wg.Add(1)
 		go p.serve(client)
 	}
@@ -116,25 +126,32 @@ func (p *Proxy) accept() {
 
 func (p *Proxy) serve(client net.Conn) {
 	defer p.wg.Done()
+
 	c := &pair{client: client, gone: make(chan struct{})}
+
 	p.mu.Lock()
 	refuse := p.refuse || p.closed
 	p.mu.Unlock()
+
 	if !refuse {
 		var err error
 		c.server, err = net.Dial("tcp", p.target)
 		refuse = err != nil
 	}
+
 	p.mu.Lock()
+
 	refuse = refuse || p.closed
 	if !refuse {
 		p.conns[c] = true
 	}
 	p.mu.Unlock()
+
 	if refuse {
 		c.reset()
 		return
 	}
+
 	var both sync.WaitGroup
 	both.Go(func() { p.pass(c, c.server, c.client) })
 	p.pass(c, c.client, c.server)
@@ -147,6 +164,7 @@ func (p *Proxy) serve(client net.Conn) {
 // reset drops both ends with a TCP reset.
 func (c *pair) reset() {
 	c.once.Do(func() { close(c.gone) })
+
 	for _, conn := range []net.Conn{c.client, c.server} {
 		if t, ok := conn.(*net.TCPConn); ok {
 			_ = t.SetLinger(0)
@@ -167,6 +185,7 @@ func (p *Proxy) pass(c *pair, from, to net.Conn) {
 	var reader sync.WaitGroup
 	reader.Go(func() {
 		defer close(pieces)
+
 		for {
 			buf := make([]byte, 32<<10)
 			n, err := from.Read(buf)
@@ -174,12 +193,14 @@ func (p *Proxy) pass(c *pair, from, to net.Conn) {
 				p.mu.Lock()
 				due := time.Now().Add(p.latency)
 				p.mu.Unlock()
+
 				select {
 				case pieces <- piece{buf[:n], due}:
 				case <-c.gone:
 					return
 				}
 			}
+
 			if err != nil {
 				if from == c.client {
 					c.once.Do(func() { close(c.gone) })
@@ -188,23 +209,30 @@ func (p *Proxy) pass(c *pair, from, to net.Conn) {
 			}
 		}
 	})
+
 	for d := range pieces {
 		if p.tap != nil {
 			p.tap(d.data)
 		}
+
 		if !p.hold(c, d.due) {
 			break
 		}
+
 		if _, err := to.Write(d.data); err != nil {
 			break
 		}
 	}
+
 	// The other way may still be waiting for an answer; with this one closed there is nobody to read it.
 	_ = to.Close()
 	_ = from.Close()
+
 	c.once.Do(func() { close(c.gone) })
+
 	for range pieces { // lets the reader go
 	}
+
 	reader.Wait()
 }
 
@@ -213,18 +241,22 @@ func (p *Proxy) hold(c *pair, due time.Time) bool {
 	if wait := time.Until(due); wait > 0 {
 		timer := time.NewTimer(wait)
 		defer timer.Stop()
+
 		select {
 		case <-timer.C:
 		case <-c.gone:
 			return false
 		}
 	}
+
 	p.mu.Lock()
 	silent := p.silent
 	p.mu.Unlock()
+
 	if silent == nil {
 		return true
 	}
+
 	select {
 	case <-silent:
 		return true

@@ -64,6 +64,7 @@ func (s *Stack) remembered(in audit.Input) ([]audit.Past, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	var workers []string
 	known := map[string]string{} // employee ids by username
 	for _, u := range in.Users {
@@ -72,45 +73,55 @@ func (s *Stack) remembered(in audit.Input) ([]audit.Past, error) {
 			known[strings.ToLower(u.Login)] = u.Collar
 		}
 	}
+
 	rng := rand.New(rand.NewPCG(uint64(len(in.Calls)), uint64(len(in.Files))))
 	moment := func() time.Time { return in.Started.Add(time.Duration(rng.Int64N(int64(in.Ended.Sub(in.Started))))) }
 	var all []audit.Past
 	for range cmp.Or(s.cfg.Asked, min(askedWorkers, 10*len(workers))) {
 		worker := workers[rng.IntN(len(workers))]
+
 		said, err := s.askWorker(conn, worker, moment())
 		if err != nil {
 			return nil, err
 		}
+
 		all = append(all, said)
 	}
+
 	for range askedDuty {
 		d, err := s.askDuty(conn, moment())
 		if err != nil {
 			return nil, err
 		}
+
 		listed := map[string]bool{}
 		for i, w := range d.Workers { // of a user whose stale duty was cleared while nobody knew whose it was, there is no employee id
 			d.Workers[i].Employee = cmp.Or(w.Employee, known[strings.ToLower(w.User)])
 			listed[d.Workers[i].Employee] = true
 		}
+
 		for _, i := range rng.Perm(len(d.Workers))[:min(askedListed, len(d.Workers))] {
 			w := d.Workers[i]
 			if w.Employee == "" {
 				continue // the auditor knows of no such worker
 			}
+
 			said, err := s.askWorker(conn, w.Employee, d.At)
 			if err != nil {
 				return nil, err
 			}
+
 			said.State, said.Since, said.Lost = w.State, w.Since, len(d.Gaps) > 0
 			all = append(all, said)
 		}
+
 		for _, worker := range workers {
 			if !listed[worker] {
 				all = append(all, audit.Past{Worker: worker, At: d.At, State: "absent", CompleteFrom: d.CompleteFrom})
 			}
 		}
 	}
+
 	return all, nil
 }
 
@@ -122,11 +133,13 @@ func (s *Stack) askDuty(conn *nats.Conn, at time.Time) (whole onDuty, err error)
 		if err != nil {
 			return whole, err
 		}
+
 		page.Workers = append(whole.Workers, page.Workers...)
 		whole = page
 		if !page.More || len(page.Workers) == 0 {
 			return whole, nil
 		}
+
 		after = page.Workers[len(page.Workers)-1].User
 	}
 }
@@ -138,12 +151,15 @@ func (s *Stack) askWorker(conn *nats.Conn, worker string, at time.Time) (audit.P
 	if p.Held != nil {
 		said.Since = p.Held.Booked
 	}
+
 	if p.Next != nil {
 		said.NextSent, said.NextAnswered = p.Next.Sent, p.Next.Answered
 	}
+
 	for _, d := range p.Doubts {
 		said.Doubts = append(said.Doubts, d.Sent)
 	}
+
 	return said, err
 }
 
@@ -153,8 +169,10 @@ func askPast[T any](ctx context.Context, conn *nats.Conn, endpoint string, req a
 	if err != nil {
 		return answer, err
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
+
 	for {
 		m, err := conn.RequestWithContext(ctx, "bobo.control.resolver."+endpoint, data)
 		switch {
@@ -166,6 +184,7 @@ func askPast[T any](ctx context.Context, conn *nats.Conn, endpoint string, req a
 		case m.Header.Get("Nats-Service-Error") != "":
 			return answer, fmt.Errorf("ask for %s: %s", endpoint, m.Header.Get("Nats-Service-Error"))
 		}
+
 		return answer, json.Unmarshal(m.Data, &answer)
 	}
 }

@@ -3,6 +3,7 @@
 package harness
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,59 +58,65 @@ const (
 
 // Do makes the run. The error says that it could not be made or judged; what the pipeline did wrong is in the findings.
 func (r Run) Do(ctx context.Context) (result Result, err error) {
-	defaults := func(field *int, value int) {
-		if *field == 0 {
-			*field = value
-		}
-	}
-	defaults(&r.Publishers, 3)
-	defaults(&r.Faults, 14)
-	defaults(&r.Asked, askedWorkers)
-	if r.Span == 0 {
-		r.Span = 8 * time.Second
-	}
+	r.Publishers, r.Faults = cmp.Or(r.Publishers, 3), cmp.Or(r.Faults, 14)
+	r.Asked, r.Span = cmp.Or(r.Asked, askedWorkers), cmp.Or(r.Span, 8*time.Second)
 	begin := time.Now()
+
 	zone, err := time.LoadLocation(BoboZone)
 	if err != nil {
 		return result, err
 	}
+
 	plan := workload.New(workload.Options{Seed: r.Seed, Now: begin, Zone: zone, Lifetime: Lifetime, Workers: r.Workers, Files: r.Files, Span: r.Span})
+
 	s, err := Start(ctx, Config{Dir: r.Dir, Bin: r.Bin, SmallStore: !r.AllInOne, Publishers: r.Publishers, AllInOne: r.AllInOne, Guard: r.Guard, Hostile: r.Hostile, Asked: r.Asked, Plan: plan})
 	defer func() { err = errors.Join(err, s.Close()) }()
+
 	if err != nil {
 		return result, err
 	}
+
 	s.Note("seed %d", r.Seed)
+
 	if err := s.Ready(readyWithin); err != nil {
 		return result, err
 	}
+
 	if err := s.RemoveUsers(); err != nil {
 		return result, err
 	}
+
 	faults := r.faults()
 	leave := func() {}
 	if r.Guard {
 		if err := s.bookCrewOn(); err != nil {
 			return result, err
 		}
+
 		leave = s.employ(ctx, r.Seed)
 	}
 	defer leave()
+
 	result.Faults, err = s.drive(ctx, plan.Files, faults)
 	if err != nil {
 		return result, err
 	}
+
 	idle := s.settle(ctx, idleWithin, r.Guard)
 	if err := s.awaitRepeats(ctx); err != nil {
 		return result, err
 	}
+
 	idle = errors.Join(idle, s.settle(ctx, idleWithin, r.Guard))
+
 	leave()
+
 	result.Report, err = s.Judge()
 	result.Files, result.Took = len(s.In.files), time.Since(begin)
 	if err == nil && idle != nil && len(result.Findings) == 0 {
 		result.Findings = append(result.Findings, audit.Finding{Kind: audit.Stuck, Text: idle.Error()})
 	}
+
 	return result, err
 }
 
@@ -121,14 +128,17 @@ func (r Run) faults() []Fault {
 	if r.AllInOne {
 		return nil
 	}
+
 	rng := rand.New(rand.NewPCG(r.Seed, 0x6661756c))
 	if r.Hostile {
 		return Tricks(rng, max(0, r.Faults), r.Span)
 	}
+
 	faults := Schedule(rng, max(0, r.Faults), r.Span)
 	if r.Guard {
 		faults = Mistakes(rng, faults, mistakes, r.Span)
 	}
+
 	return faults
 }
 
@@ -143,11 +153,13 @@ func (s *Stack) awaitRepeats(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	for _, c := range calls {
 		if c.Endpoint == sim.EndpointUpdate && c.Status == 0 {
 			_ = pause.For(ctx, time.Until(time.Unix(0, max(c.Arrived, c.Finished)).Add(repeatsWithin)))
 		}
 	}
+
 	return ctx.Err()
 }
 
@@ -155,16 +167,20 @@ func (s *Stack) awaitRepeats(ctx context.Context) error {
 func (s *Stack) drive(ctx context.Context, files []workload.File, faults []Fault) (played int, err error) {
 	dropped := make(chan error, 1)
 	go func() { dropped <- s.DropAll(ctx, files) }()
+
 	calm := time.Now()
 	played, err = s.Play(ctx, faults)
 	s.Note("all faults are over")
+
 	if !s.cfg.Hostile { // whose are never any that may make somebody's status late
 		calm = time.Now()
 	}
+
 	s.mu.Lock()
 	s.calm = calm
 	s.mu.Unlock()
 	s.orders.end()
+
 	return played, errors.Join(err, <-dropped)
 }
 
@@ -177,6 +193,7 @@ func (s *Stack) DropAll(ctx context.Context, files []workload.File) error {
 			return err
 		}
 	}
+
 	return ctx.Err()
 }
 
@@ -186,13 +203,16 @@ func (s *Stack) Judge() (audit.Report, error) {
 	if err == nil && !s.cfg.AllInOne { // whose broker is its own
 		in.Past, err = s.remembered(in)
 	}
+
 	report := audit.Audit(in)
 	if died := s.Died(); died != nil {
 		for line := range strings.SplitSeq(died.Error(), "\n") {
 			report.Findings = append(report.Findings, audit.Finding{Kind: Died, Text: line})
 		}
 	}
+
 	report.Findings = append(report.Findings, s.heavy()...)
+
 	return report, err
 }
 
@@ -204,11 +224,13 @@ func (s *Stack) heavy() (found []audit.Finding) {
 	if s.cfg.AllInOne || os.Getenv(RaceVariable) != "" { // with the race detector they need several times as much
 		return nil
 	}
+
 	for _, p := range s.services() {
 		if n := p.peak(); p.Name != Broker && n > memoryLimit {
 			found = append(found, audit.Finding{Kind: Heavy, Text: fmt.Sprintf("%s has used %d MiB, and its container has %d", p.Name, n>>20, memoryLimit>>20)})
 		}
 	}
+
 	return found
 }
 

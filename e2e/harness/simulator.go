@@ -34,27 +34,34 @@ func (s *Simulator) do(ctx context.Context, method, path string, body, answer an
 		if err != nil {
 			return err
 		}
+
 		in = bytes.NewReader(data)
 	}
+
 	req, err := http.NewRequestWithContext(ctx, method, s.base+path, in)
 	if err != nil {
 		return err
 	}
+
 	resp, err := s.client.Do(req)
 	if err != nil {
 		return fmt.Errorf("ask the simulator: %w", err)
 	}
 	defer resp.Body.Close()
+
 	data, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return fmt.Errorf("ask the simulator: %w", err)
 	}
+
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s %s: the simulator says %s: %s", method, path, resp.Status, data)
 	}
+
 	if answer == nil {
 		return nil
 	}
+
 	return json.Unmarshal(data, answer)
 }
 
@@ -71,13 +78,16 @@ func (s *Simulator) Calm(ctx context.Context, but ...int) error {
 	if err := s.do(ctx, http.MethodGet, "/sim/faults", nil, &faults); err != nil {
 		return err
 	}
+
 	for _, f := range faults {
 		if slices.Contains(but, f.ID) {
 			continue
 		}
+
 		// One that has run out meanwhile is not found.
 		_ = s.do(ctx, http.MethodDelete, fmt.Sprintf("/sim/faults/%d", f.ID), nil, nil)
 	}
+
 	return nil
 }
 
@@ -102,6 +112,7 @@ func (s *Simulator) Edit(ctx context.Context, attribute string, values map[strin
 	for login, value := range values {
 		users = append(users, sim.User{LoginID: login, Attributes: map[string]string{attribute: value}})
 	}
+
 	return s.do(ctx, http.MethodPost, "/sim/users", users, nil)
 }
 
@@ -126,10 +137,12 @@ func (s *Simulator) Users(ctx context.Context) (map[string]map[string]string, er
 	if err := s.do(ctx, http.MethodGet, "/sim/users?limit=0", nil, &answer); err != nil {
 		return nil, err
 	}
+
 	users := map[string]map[string]string{}
 	for _, u := range answer.Users {
 		users[u.LoginID] = u.Attributes
 	}
+
 	return users, nil
 }
 

@@ -154,42 +154,53 @@ var probe = workload.Worker{Employee: "90909", Login: "probe@example.org"}
 // Start starts everything. Call Close, also after an error.
 func Start(ctx context.Context, cfg Config) (*Stack, error) {
 	now := time.Now()
+
 	s := &Stack{cfg: cfg, started: now, lives: now, processes: map[string]*Process{}, publishers: map[string]*publisher{}}
 	s.ctx, s.cancel = context.WithCancel(ctx)
+
 	s.cfg.Plan.Workers = append(slices.Clone(cfg.Plan.Workers), probe)
 	if cfg.Guard {
 		s.cfg.Plan.Workers = append(s.cfg.Plan.Workers, crew(crewSize)...)
 	}
+
 	for _, dir := range []string{inDir, doneDir, failedDir, dataDir, storeDir, logDir, "outside"} {
 		if err := os.MkdirAll(s.Path(dir), 0o700); err != nil {
 			return s, fmt.Errorf("make the stack's directories: %w", err)
 		}
 	}
+
 	var err error
 	if cfg.SmallStore && os.Getuid() == 0 {
 		if s.unmount, err = Mount(s.Path(storeDir), storeMebibytes); err != nil {
 			s.unmount = nil // without it no disk is filled
 		}
 	}
+
 	if s.log, err = os.Create(s.Path(logDir, "harness.log")); err != nil {
 		return s, err
 	}
+
 	s.In = newFolder(s.Path(inDir), s.Path("outside"), settleTime)
 	if cfg.Past != nil {
 		if err := s.takeUp(cfg.Past); err != nil {
 			return s, fmt.Errorf("take up the past: %w", err)
 		}
 	}
+
 	s.watching.Go(func() { s.In.watch(s.ctx) })
+
 	for _, port := range []*int{&s.ports.broker, &s.ports.sim, &s.ports.admin} {
 		if *port, err = freeport.Find(); err != nil {
 			return s, err
 		}
 	}
+
 	s.environment()
+
 	if err := s.startSimulator(); err != nil {
 		return s, err
 	}
+
 	return s, s.startServices()
 }
 
@@ -209,6 +220,7 @@ func (s *Stack) secret() string {
 	_, _ = rand.Read(b[:]) // it never fails
 	text := "s3cr3t-" + hex.EncodeToString(b[:])
 	s.Secrets = append(s.Secrets, text)
+
 	return text
 }
 
@@ -226,6 +238,7 @@ func (s *Stack) environment() {
 	if s.cfg.Guard {
 		maps.Copy(s.env, guardSettings)
 	}
+
 	maps.Copy(s.env, s.cfg.Settings)
 }
 
@@ -235,7 +248,9 @@ func (s *Stack) Close() error {
 	s.watching.Wait()
 	var errs []error
 	stop := func(p *Process) { errs = append(errs, p.Stop()) }
+
 	s.mu.Lock()
+
 	last := []*Process{}
 	var first []*Process
 	for name, p := range s.processes {
@@ -245,25 +260,32 @@ func (s *Stack) Close() error {
 			first = append(first, p)
 		}
 	}
+
 	publishers := slices.Collect(maps.Values(s.publishers))
 	if s.conn != nil {
 		s.conn.Close()
 	}
 	s.mu.Unlock()
+
 	for _, p := range append(first, last...) {
 		stop(p)
 	}
+
 	for _, p := range publishers {
 		errs = append(errs, p.athoc.Close(), p.broker.Close())
 	}
+
 	if s.front != nil {
 		errs = append(errs, s.front.Close())
 	}
+
 	if s.unmount != nil {
 		errs = append(errs, s.unmount())
 	}
+
 	if s.log != nil {
 		errs = append(errs, s.log.Close())
 	}
+
 	return errors.Join(errs...)
 }

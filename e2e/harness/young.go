@@ -24,22 +24,27 @@ func MakeYoung(store string) error {
 	if err != nil {
 		return err
 	}
+
 	for _, meta := range metas {
 		var stream struct {
 			Name   string        `json:"name"`
 			MaxAge time.Duration `json:"max_age"`
 		}
+
 		data, err := os.ReadFile(meta)
 		if err == nil {
 			err = json.Unmarshal(data, &stream)
 		}
+
 		if err == nil && stream.MaxAge > 0 {
 			err = moveStream(filepath.Join(filepath.Dir(meta), "msgs"), stream.Name, time.Now())
 		}
+
 		if err != nil {
 			return fmt.Errorf("%s: %w", meta, err)
 		}
 	}
+
 	return nil
 }
 
@@ -49,22 +54,27 @@ func moveStream(dir, stream string, last time.Time) error {
 	if err := os.Remove(filepath.Join(dir, "index.db")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+
 	blocks, err := filepath.Glob(filepath.Join(dir, "*.blk"))
 	if err != nil {
 		return err
 	}
+
 	var newest int64
 	for _, path := range blocks {
 		err = errors.Join(err, eachRecord(path, func(r record) { newest = max(newest, r.time()) }))
 	}
+
 	if err != nil {
 		return err
 	}
+
 	shift := last.UnixNano() - newest
 	for _, path := range blocks {
 		block := strings.TrimSuffix(filepath.Base(path), ".blk")
 		err = errors.Join(err, eachRecord(path, func(r record) { r.move(shift, stream+"-"+block) }))
 	}
+
 	return err
 }
 
@@ -83,19 +93,24 @@ func (r record) time() int64 { return int64(binary.LittleEndian.Uint64(r[12:])) 
 // move changes the time, and the checksum with it, whose key is made of the stream's name and the block's number.
 func (r record) move(by int64, key string) {
 	binary.LittleEndian.PutUint64(r[12:], uint64(r.time()+by))
+
 	sum := sha256.Sum256([]byte(key))
+
 	h, err := highwayhash.NewDigest64(sum[:])
 	if err != nil {
 		panic(err) // the key has the right length
 	}
+
 	subject := recordHead + int(binary.LittleEndian.Uint16(r[20:]))
 	body := subject
 	if binary.LittleEndian.Uint32(r)&withHeader != 0 {
 		body += 4
 	}
+
 	for _, part := range [][]byte{r[4:20], r[recordHead:subject], r[body : len(r)-checksum]} {
 		_, _ = h.Write(part) // it never fails
 	}
+
 	h.Sum(r[len(r)-checksum : len(r)-checksum])
 }
 
@@ -105,16 +120,20 @@ func eachRecord(path string, f func(record)) error {
 	if err != nil {
 		return err
 	}
+
 	for rest := data; len(rest) > 0; {
 		if len(rest) < recordHead+checksum {
 			return fmt.Errorf("%s ends within a message", path)
 		}
+
 		n := int(binary.LittleEndian.Uint32(rest) &^ withHeader)
 		if n < recordHead+checksum || n > len(rest) {
 			return fmt.Errorf("%s: a message of %d bytes", path, n)
 		}
+
 		f(record(rest[:n]))
 		rest = rest[n:]
 	}
+
 	return os.WriteFile(path, data, 0o600)
 }

@@ -18,6 +18,7 @@ import (
 // TestMakeYoung: messages that were made two hours ago are still there in a stream of an hour, with all they hold.
 func TestMakeYoung(t *testing.T) {
 	t.Parallel()
+
 	for name, young := range map[string]bool{"made young": true, "left as it was": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -25,6 +26,7 @@ func TestMakeYoung(t *testing.T) {
 			withBroker(t, dir, func(js jetstream.JetStream) {
 				_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "AGED", Subjects: []string{"aged.>"}, MaxAge: time.Hour})
 				require.NoError(t, err)
+
 				for _, subject := range []string{"aged.a", "aged.b"} {
 					_, err = js.PublishMsg(t.Context(), &nats.Msg{Subject: subject, Data: []byte("text"), Header: nats.Header{"Key": {"value"}}})
 					require.NoError(t, err)
@@ -34,15 +36,19 @@ func TestMakeYoung(t *testing.T) {
 			require.NoError(t, err)
 			require.Len(t, dirs, 1)
 			require.NoError(t, moveStream(dirs[0], "AGED", time.Now().Add(-2*time.Hour)))
+
 			want := 0
 			if young {
 				require.NoError(t, MakeYoung(dir))
+
 				want = 2
 			}
+
 			withBroker(t, dir, func(js jetstream.JetStream) {
 				stream, err := js.Stream(t.Context(), "AGED")
 				require.NoError(t, err)
 				require.EqualValues(t, want, stream.CachedInfo().State.Msgs)
+
 				if young {
 					msg, err := stream.GetLastMsgForSubject(t.Context(), "aged.a")
 					require.NoError(t, err)
@@ -61,9 +67,12 @@ func withBroker(t *testing.T, store string, f func(jetstream.JetStream)) {
 	server, err := broker.Start(t.Context(), broker.Options{StoreDir: store, Port: -1, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, server.Shutdown(t.Context())) }()
+
 	conn, err := nats.Connect("", nats.InProcessServer(server))
 	require.NoError(t, err)
+
 	defer conn.Close()
+
 	js, err := jetstream.New(conn)
 	require.NoError(t, err)
 	f(js)

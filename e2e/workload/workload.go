@@ -115,9 +115,11 @@ func New(o Options) Plan {
 	setDefault(&o.RowsPerFile, 20)
 	setDefault(&o.Span, 8*time.Second)
 	setDefault(&o.TieGap, time.Second)
+
 	if o.Zone == nil {
 		o.Zone = time.UTC
 	}
+
 	m := &maker{Options: o, rng: rand.New(rand.NewPCG(o.Seed, 0x776f726b)), copyOf: map[int]int{},
 		taken: map[second]bool{}, fixed: map[string]bool{}}
 	m.workers()
@@ -125,6 +127,7 @@ func New(o Options) Plan {
 	m.fill()
 	m.addCopies()
 	m.finish()
+
 	return m.plan
 }
 
@@ -154,6 +157,7 @@ func (m *maker) workers() {
 				w.Duty = m.moment(m.Lifetime+20*time.Hour, m.Lifetime+40*time.Hour)
 			}
 		}
+
 		m.plan.Workers = append(m.plan.Workers, w)
 	}
 }
@@ -182,7 +186,9 @@ func (m *maker) around(worker, file int) time.Time {
 	if m.rng.IntN(3) == 0 {
 		return m.free(worker, youngest, oldest)
 	}
+
 	age := youngest + (oldest-youngest)*time.Duration(m.Files-file)/time.Duration(m.Files)
+
 	return m.free(worker, max(youngest, age-spread), age+spread)
 }
 
@@ -195,7 +201,9 @@ func (m *maker) schedule() {
 			at[i] = at[i-1]
 		}
 	}
+
 	slices.Sort(at)
+
 	for i, t := range at {
 		f := File{Name: fmt.Sprintf("bobo_%03d.csv", i), Kind: Ordinary, At: t}
 		switch n := m.rng.IntN(100); {
@@ -212,8 +220,10 @@ func (m *maker) schedule() {
 		case n < 23:
 			f.Name = fmt.Sprintf("Duty Clock %d.CSV", i)
 		}
+
 		m.plan.Files = append(m.plan.Files, f)
 	}
+
 	m.rows = make([][]string, m.Files)
 }
 
@@ -235,6 +245,7 @@ func (m *maker) fill() {
 			}
 		}
 	}
+
 	m.addCorrections()
 }
 
@@ -254,12 +265,15 @@ func (m *maker) anyRow(file int) []string {
 		at := m.around(w, file)
 		first, then := m.row(w, at, on), m.row(w, at, !on)
 		m.fixed[first], m.fixed[then] = true, true
+
 		return []string{first, then}
 	case n < 24:
 		w := m.speaker()
 		return []string{m.row(w, m.free(w, m.Lifetime+time.Hour, m.Lifetime+10*time.Hour), m.rng.IntN(3) > 0)}
 	}
+
 	w := m.speaker()
+
 	return []string{m.row(w, m.around(w, file), m.rng.IntN(5) < 3)}
 }
 
@@ -270,6 +284,7 @@ func (m *maker) speaker() int {
 		if m.rng.IntN(3) == 0 {
 			w = m.rng.IntN(max(1, m.Workers/5))
 		}
+
 		if m.plan.Workers[w].Role != Idle {
 			return w
 		}
@@ -284,6 +299,7 @@ func (m *maker) row(worker int, at time.Time, on bool) string {
 	case 1:
 		r[boborow.Type] = " " + r[boborow.Type]
 	}
+
 	return m.private(r).String()
 }
 
@@ -296,7 +312,9 @@ func (m *maker) private(r boborow.Row) boborow.Row {
 	if m.rng.IntN(10) == 0 {
 		payroll = `"` + payroll + `, jr"`
 	}
+
 	r[boborow.Payroll], r[boborow.Latitude], r[boborow.Longitude], r[boborow.Accuracy] = payroll, lat, lon, "5.0"
+
 	return r
 }
 
@@ -314,9 +332,11 @@ func (m *maker) addCorrections() {
 		if i > j {
 			i, j = j, i
 		}
+
 		if m.plan.Files[j].At-m.plan.Files[i].At < m.TieGap || m.plan.Files[i].Kind != Ordinary || m.plan.Files[j].Kind != Ordinary {
 			continue
 		}
+
 		// Recent, so that it often is the worker's latest.
 		w, on := m.speaker(), m.rng.IntN(2) == 0
 		at := m.free(w, time.Minute, 4*time.Minute)
@@ -333,11 +353,13 @@ func (m *maker) addCopies() {
 		if f.Kind != Copy && f.Kind != SameName {
 			continue
 		}
+
 		earlier := m.rng.IntN(i + 1)
 		if m.plan.Files[earlier].Kind != Ordinary {
 			f.Kind = Ordinary
 			continue
 		}
+
 		if f.Kind == Copy {
 			f.Name = fmt.Sprintf("copy %d of %s", i, m.plan.Files[earlier].Name)
 			m.copyOf[i] = earlier
@@ -353,6 +375,7 @@ func (m *maker) finish() {
 	for _, pair := range m.ties {
 		tied[pair[0]], tied[pair[1]] = true, true
 	}
+
 	for i := range m.plan.Files {
 		f := &m.plan.Files[i]
 		switch f.Kind {
@@ -363,6 +386,7 @@ func (m *maker) finish() {
 			f.Content = m.binary()
 			continue
 		}
+
 		f.Content = m.text(m.rows[i])
 		// What is written in place may be read before it is whole, and so more than once: no file whose place in the order
 		// of reading matters.
@@ -381,6 +405,7 @@ func (m *maker) binary() []byte {
 	for range 100 {
 		b = append(b, byte(m.rng.Uint32()))
 	}
+
 	return b
 }
 
@@ -390,20 +415,26 @@ func (m *maker) text(rows []string) []byte {
 	if m.rng.IntN(3) == 0 {
 		end = "\r\n"
 	}
+
 	if m.rng.IntN(5) == 0 {
 		text = "\ufeff"
 	}
+
 	if m.rng.IntN(2) == 0 && len(rows) > 0 && rows[0] != boborow.Header {
 		text += boborow.Header + end
 	}
+
 	for _, r := range rows {
 		if m.rng.IntN(20) == 0 {
 			text += end
 		}
+
 		text += r + end
 	}
+
 	if m.rng.IntN(4) == 0 {
 		text = strings.TrimSuffix(text, end)
 	}
+
 	return []byte(text)
 }

@@ -31,6 +31,7 @@ func TestEverythingComes(t *testing.T) {
 		for _, w := range p.Workers {
 			roles[w.Role]++
 		}
+
 		for _, f := range p.Files {
 			kinds[f.Kind]++
 			for trait, has := range map[string]bool{
@@ -46,6 +47,7 @@ func TestEverythingComes(t *testing.T) {
 			}
 		}
 	}
+
 	require.Len(t, kinds, 6, "%v", kinds)
 	require.Len(t, roles, 5, "%v", roles)
 	require.Len(t, traits, 11, "%v", traits)
@@ -56,25 +58,31 @@ func TestShape(t *testing.T) {
 		p := workload.New(workload.Options{Seed: seed, Now: now, Files: 40})
 		require.Len(t, p.Files, 40)
 		require.True(t, slices.IsSortedFunc(p.Files, func(a, b workload.File) int { return int(a.At - b.At) }))
+
 		all := ""
 		for _, f := range p.Files {
 			require.True(t, strings.EqualFold(f.Name[len(f.Name)-4:], ".csv"))
 			require.Equal(t, f.Kind == workload.Binary, !utf8.Valid(f.Content))
+
 			sum := 0
 			for _, n := range f.Pieces {
 				require.Positive(t, n)
 				sum += n
 			}
+
 			if sum > 0 {
 				require.Len(t, f.Content, sum)
 			}
+
 			all += string(f.Content)
 		}
+
 		for _, w := range p.Workers {
 			if w.Role == workload.Idle {
 				require.NotContains(t, all, ","+w.Employee+",")
 			}
 		}
+
 		require.NotEmpty(t, p.Private)
 	}
 }

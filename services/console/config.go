@@ -33,9 +33,11 @@ func (c *Config) Validate() error {
 	if c.Addr == "" {
 		return errors.Join(errs...)
 	}
+
 	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
 		errs = append(errs, errors.New("CONSOLE_ADDR: must be an address and a port, such as 127.0.0.1:8470"))
 	}
+
 	return errors.Join(append(errs, c.Auth.Validate(c.Addr))...)
 }
 

@@ -44,18 +44,24 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 	if cfg.Addr == "" {
 		return errors.New("CONSOLE_ADDR: not set; it says where the console listens, such as 127.0.0.1:8470")
 	}
+
 	log := deps.Log.With("service", "console")
+
 	state := &stateBucket{cfg: cfg}
 	defer state.close()
+
 	reads := &client.Observer{Settings: client.Settings{Broker: cfg.Broker, Data: cfg.Data}, Timeout: brokerTimeout}
 	defer reads.Close()
+
 	orders := reads
 	if cfg.OperatorCreds != "" {
 		orders = &client.Observer{Settings: reads.Settings, Timeout: brokerTimeout}
 		orders.Broker.Creds = cfg.OperatorCreds
 		defer orders.Close()
 	}
+
 	var site *web.Site
+
 	logins, err := auth.New(ctx, cfg.Auth, auth.Options{
 		Clock: deps.Clock(), Log: log, Addr: cfg.Addr, Directory: cfg.Data.Directory, State: state.open, MayWrite: state.mayWrite(),
 		Notify: func(ctx context.Context, e auth.Emergency) error {
@@ -63,6 +69,7 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 			if err != nil {
 				return err
 			}
+
 			return client.NotifyEmergencyLogin(ctx, conn, client.Order{By: e.Who.By()}, control.EmergencyLoginRequest{Role: e.Who.Role.String(), At: e.At.UTC()})
 		},
 		Page: func(w http.ResponseWriter, r *http.Request, status int, title string, body template.HTML) {
@@ -72,25 +79,42 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 	if err != nil {
 		return err
 	}
+
 	facts := snapshot.New(reads.Observe)
+
 	site, err = web.New(web.Options{Auth: logins, Facts: facts, Reads: reads.Conn, Orders: orders.Conn, Version: deps.Version, Log: log})
 	if err != nil {
 		return fmt.Errorf("make the console's pages: %w", err)
 	}
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Addr)
+
+	listener, err := listen(ctx, cfg, log)
 	if err != nil {
-		return fmt.Errorf("listen on CONSOLE_ADDR: %w", err)
+		return err
 	}
-	guarded, err := cfg.Auth.Guard(listener, log)
-	if err != nil {
-		return errors.Join(err, listener.Close())
-	}
-	log.Info("the console listens", "address", cfg.Auth.Scheme()+"://"+listener.Addr().String()+"/")
+
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return facts.Run(ctx) })
 	group.Go(func() error { return logins.Run(ctx) })
-	group.Go(func() error { return serve(ctx, guarded, site.Handler(), log) })
+	group.Go(func() error { return serve(ctx, listener, site.Handler(), log) })
+
 	return group.Wait()
+}
+
+// listen opens CONSOLE_ADDR, with TLS if the console has a certificate.
+func listen(ctx context.Context, cfg Config, log *slog.Logger) (net.Listener, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen on CONSOLE_ADDR: %w", err)
+	}
+
+	guarded, err := cfg.Auth.Guard(listener, log)
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+
+	log.Info("the console listens", "address", cfg.Auth.Scheme()+"://"+listener.Addr().String()+"/")
+
+	return guarded, nil
 }
 
 // serve answers requests until ctx ends.
@@ -102,18 +126,23 @@ func serve(ctx context.Context, listener net.Listener, pages http.Handler, log *
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
+
 	select {
 	case err := <-ended:
 		return fmt.Errorf("serve the console: %w", err)
 	case <-ctx.Done():
 	}
+
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
+
 	if server.Shutdown(closing) != nil {
 		_ = server.Close() // connections that are still open have had their time
 	}
+
 	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve the console: %w", err)
 	}
+
 	return nil
 }

@@ -24,14 +24,17 @@ import (
 // TestALinkOpensTheConsole: as it is served, also while there is no broker; and an end of the program is an end of what it serves.
 func TestALinkOpensTheConsole(t *testing.T) {
 	t.Parallel()
+
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+
 	cfg := Config{Addr: bustest.FreeAddr(t), Data: config.Data{Directory: t.TempDir()}, Auth: auth.Config{Mode: auth.ModeLink}}
 	ended := make(chan error, 1)
 	go func() { ended <- Run(ctx, cfg, program.Deps{Log: slog.New(slog.DiscardHandler)}) }()
 
 	jar, err := cookiejar.New(nil)
 	require.NoError(t, err)
+
 	browser := &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	base := "http://" + cfg.Addr
 	status := func(req *http.Request) int {
@@ -40,8 +43,10 @@ func TestALinkOpensTheConsole(t *testing.T) {
 			return 0
 		}
 		defer res.Body.Close()
+
 		_, err = io.Copy(io.Discard, res.Body)
 		require.NoError(t, err)
+
 		return res.StatusCode
 	}
 	get := func(path string) int {
@@ -56,6 +61,7 @@ func TestALinkOpensTheConsole(t *testing.T) {
 	require.NoError(t, err)
 	u, err := url.Parse(link)
 	require.NoError(t, err)
+
 	form := strings.NewReader(url.Values{"t": {u.Query().Get("t")}}.Encode())
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+login.LinkPath, form)
 	require.NoError(t, err)
@@ -71,7 +77,9 @@ func TestALinkOpensTheConsole(t *testing.T) {
 // session asks how long the session lasts.
 func session(t *testing.T, ctx context.Context, base string, status func(*http.Request) int) int { //nolint:revive // t comes first in tests
 	t.Helper()
+
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/session", nil)
 	require.NoError(t, err)
+
 	return status(req)
 }

@@ -31,27 +31,33 @@ func (s *stateBucket) mayWrite() bool { return s.cfg.OperatorCreds != "" || s.cf
 func (s *stateBucket) open(ctx context.Context) (jetstream.KeyValue, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if s.conn != nil && !s.conn.NC.IsConnected() {
 		s.conn.Close()
 		s.conn = nil
 	}
+
 	if s.conn == nil {
 		settings := client.Settings{Broker: s.cfg.Broker, Data: s.cfg.Data}
 		if s.cfg.OperatorCreds != "" {
 			settings.Broker.Creds = s.cfg.OperatorCreds
 		}
+
 		conn, err := settings.Connect(ctx, stateTimeout)
 		if err != nil {
 			return nil, err
 		}
+
 		s.conn = conn
 	}
+
 	return s.conn.JS.KeyValue(ctx, topology.BucketState)
 }
 
 func (s *stateBucket) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if s.conn != nil {
 		s.conn.Close()
 	}

@@ -47,14 +47,17 @@ func served(t *testing.T, change ...func(*Config)) string {
 	t.Helper()
 	users := filepath.Join(t.TempDir(), "users")
 	require.NoError(t, os.WriteFile(users, []byte("anna approver "+hash+"\n"), 0o600))
+
 	cfg := Config{Addr: bustest.FreeAddr(t), Data: config.Data{Directory: t.TempDir()}, Auth: auth.Config{Mode: auth.ModeFile, UsersFile: users}}
 	for _, c := range change {
 		c(&cfg)
 	}
+
 	require.NoError(t, cfg.Auth.Validate(cfg.Addr))
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- Run(ctx, cfg, program.Deps{Log: slog.New(slog.DiscardHandler)}) }()
+
 	t.Cleanup(func() {
 		cancel()
 		require.NoError(t, <-ended)
@@ -64,25 +67,33 @@ func served(t *testing.T, change ...func(*Config)) string {
 		if err != nil {
 			return false
 		}
+
 		return conn.Close() == nil
 	}, time.Minute)
+
 	return cfg.Addr
 }
 
 // said sends bytes over a connection of their own and returns the first answer; nil if the console hangs up without one.
 func said(t *testing.T, addr, bytes string) (*http.Response, string) {
 	t.Helper()
+
 	conn, err := net.Dial("tcp", addr)
 	require.NoError(t, err)
+
 	defer conn.Close()
+
 	require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
 	_, _ = io.WriteString(conn, bytes) // it may hang up before it has read all
+
 	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		return nil, ""
 	}
 	defer res.Body.Close()
+
 	body, _ := io.ReadAll(res.Body) // it may hang up in the middle
+
 	return res, string(body)
 }
 
@@ -93,6 +104,7 @@ func request(line, host string, more ...string) string {
 // TestPathsLeadNowhere: however a path is written, it is a page's own or none, and nothing of the disk or of a person comes back.
 func TestPathsLeadNowhere(t *testing.T) {
 	t.Parallel()
+
 	addr := served(t)
 	for _, path := range []string{
 		"/../../../../etc/passwd", "/..%2f..%2f..%2fetc%2fpasswd", "/%2e%2e/%2e%2e/etc/passwd", "/assets/../console.go", "/assets/..%2fconsole.go",
@@ -104,9 +116,11 @@ func TestPathsLeadNowhere(t *testing.T) {
 		if res == nil {
 			continue // it hung up
 		}
+
 		require.NotEqual(t, http.StatusOK, res.StatusCode, path)
 		require.Less(t, res.StatusCode, 500, path)
 		require.NotContains(t, body, "root:", path)
+
 		if to := res.Header.Get("Location"); to != "" {
 			u, err := url.Parse(to)
 			require.NoError(t, err, path)
@@ -119,6 +133,7 @@ func TestPathsLeadNowhere(t *testing.T) {
 // TestRequestsThatNoBrowserSends: each gets an error, and the console goes on.
 func TestRequestsThatNoBrowserSends(t *testing.T) {
 	t.Parallel()
+
 	addr := served(t)
 	form := "name=anna&password=" + strings.Repeat("x", 1<<20)
 	for about, c := range map[string]struct {
@@ -153,12 +168,15 @@ func TestRequestsThatNoBrowserSends(t *testing.T) {
 		if res != nil {
 			code = res.StatusCode
 		}
+
 		require.Contains(t, c.codes, code, about)
+
 		if res != nil && code != 400 && code != 431 && code != 501 { // those net/http answers by itself
 			require.Contains(t, res.Header.Get("Content-Security-Policy"), "frame-ancestors 'none'", about)
 			require.Equal(t, "nosniff", res.Header.Get("X-Content-Type-Options"), about)
 		}
 	}
+
 	res, _ := said(t, addr, request("GET /login HTTP/1.1", addr))
 	require.Equal(t, http.StatusOK, res.StatusCode, "it goes on")
 }
@@ -166,16 +184,20 @@ func TestRequestsThatNoBrowserSends(t *testing.T) {
 // TestNothingIsPutIntoHeaders: what somebody sends to be led to does not become a line of the answer's head.
 func TestNothingIsPutIntoHeaders(t *testing.T) {
 	t.Parallel()
+
 	addr := served(t)
 	const line = "%0d%0aSet-Cookie:%20evil=1%0d%0a%0d%0a<script>"
 	for _, path := range []string{"/login?next=/" + line, "/worker?q=" + line, "/files/" + line, "/files.csv?q=" + line, "/" + line, "/wall?token=" + line, "/live?page=" + line} {
 		res, body := said(t, addr, request("GET "+path+" HTTP/1.1", addr))
 		require.NotNil(t, res, path)
+
 		for _, c := range res.Cookies() {
 			require.NotEqual(t, "evil", c.Name, path)
 		}
+
 		require.NotContains(t, body, "<script>", path)
 	}
+
 	form := "back=" + "/" + line + "&theme=dark"
 	res, _ := said(t, addr, request("POST /look HTTP/1.1", addr, "Origin: http://"+addr+"\r\n", "Content-Type: application/x-www-form-urlencoded\r\n", fmt.Sprintf("Content-Length: %d\r\n", len(form)))+form)
 	require.NotNil(t, res)
@@ -186,6 +208,7 @@ func TestNothingIsPutIntoHeaders(t *testing.T) {
 // TestWhoIsSlowIsCutOff: a head or a form that comes by single bytes ends within seconds, and others are served meanwhile.
 func TestWhoIsSlowIsCutOff(t *testing.T) {
 	t.Parallel()
+
 	addr := served(t)
 	started := time.Now()
 	ends := make(chan error, 2)
@@ -193,6 +216,7 @@ func TestWhoIsSlowIsCutOff(t *testing.T) {
 		conn, err := net.Dial("tcp", addr)
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = conn.Close() })
+
 		require.NoError(t, conn.SetDeadline(started.Add(2*time.Minute)))
 		_, err = io.WriteString(conn, begin)
 		require.NoError(t, err)
@@ -202,12 +226,15 @@ func TestWhoIsSlowIsCutOff(t *testing.T) {
 					ends <- err
 					return
 				}
+
 				time.Sleep(100 * time.Millisecond) // is what is tried
 			}
 		}()
 	}
+
 	res, _ := said(t, addr, request("GET /login HTTP/1.1", addr))
 	require.Equal(t, http.StatusOK, res.StatusCode)
+
 	for range 2 {
 		err := <-ends
 		require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "it was left open for two minutes")
@@ -217,12 +244,15 @@ func TestWhoIsSlowIsCutOff(t *testing.T) {
 // browser logs in by an address, and gives an order from a page that is at origin.
 func browser(t *testing.T, base, origin string, tlsConfig *tls.Config) (login, order int, page string) {
 	t.Helper()
+
 	jar, err := cookiejar.New(nil)
 	require.NoError(t, err)
+
 	client := &http.Client{
 		Jar: jar, Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: tlsConfig, DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+
 	post := func(path string, form url.Values) (int, string) {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+path, strings.NewReader(form.Encode()))
 		require.NoError(t, err)
@@ -230,23 +260,29 @@ func browser(t *testing.T, base, origin string, tlsConfig *tls.Config) (login, o
 		r.Header.Set("Origin", origin)
 		res, err := client.Do(r)
 		require.NoError(t, err)
+
 		defer res.Body.Close()
+
 		body, err := io.ReadAll(res.Body)
 		require.NoError(t, err)
+
 		return res.StatusCode, string(body)
 	}
 	login, page = post("/login", url.Values{"name": {"anna"}, "password": {password}})
 	if login == http.StatusSeeOther {
 		order, page = post("/orders/refresh", url.Values{})
 	}
+
 	return login, order, page
 }
 
 // TestBehindAProxyThatChangesHost: with CONSOLE_URL all works; without it each is refused, and says what to set.
 func TestBehindAProxyThatChangesHost(t *testing.T) {
 	t.Parallel()
+
 	front := httptest.NewTLSServer(nil) // ends TLS, as a proxy does
 	t.Cleanup(front.Close)
+
 	roots := &tls.Config{RootCAs: front.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}
 	through := func(addr, host string) {
 		front.Config.Handler = &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
@@ -267,14 +303,17 @@ func TestBehindAProxyThatChangesHost(t *testing.T) {
 	} {
 		addr := served(t, func(cfg *Config) { cfg.Auth.URL = c.url })
 		through(addr, c.host)
+
 		login, order, page := browser(t, front.URL, front.URL, roots)
 		require.Equal(t, c.login, login, c.about)
 		require.Equal(t, c.order, order, c.about)
 		require.Contains(t, page, c.says, c.about)
 	}
+
 	// Another site is refused there as well.
 	addr := served(t, func(cfg *Config) { cfg.Auth.URL = front.URL })
 	through(addr, "")
+
 	login, _, page := browser(t, front.URL, "https://evil.example.org", roots)
 	require.Equal(t, http.StatusForbidden, login)
 	require.Contains(t, page, "sent from another site")
@@ -287,6 +326,7 @@ func TestOverTLSWithABrowsersCertificate(t *testing.T) {
 	cert := func(name string) tls.Certificate {
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		require.NoError(t, err)
+
 		template := &x509.Certificate{
 			SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
 			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
@@ -299,6 +339,7 @@ func TestOverTLSWithABrowsersCertificate(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name+".key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw}), 0o600))
 		pair, err := tls.LoadX509KeyPair(filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key"))
 		require.NoError(t, err)
+
 		return pair
 	}
 	server, ours, others := cert("server"), cert("ours"), cert("others")
@@ -307,22 +348,27 @@ func TestOverTLSWithABrowsersCertificate(t *testing.T) {
 	})
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Leaf)
+
 	base := "https://" + addr
 	login, order, page := browser(t, base, base, &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{ours}})
 	require.Equal(t, []int{303, 503}, []int{login, order})
 	require.Contains(t, page, "Nothing was ordered")
+
 	for about, cfg := range map[string]*tls.Config{
 		"none":       {RootCAs: roots},
 		"another's":  {RootCAs: roots, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &others, nil }},
 		"an old TLS": {RootCAs: roots, Certificates: []tls.Certificate{ours}, MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10},
 	} {
 		client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: cfg, DisableKeepAlives: true}}
+
 		res, err := client.Get(base + "/login")
 		if err == nil {
 			_ = res.Body.Close()
 		}
+
 		require.ErrorContains(t, err, "tls: ", about)
 	}
+
 	res, body := said(t, addr, request("GET /login HTTP/1.1", addr))
 	require.NotNil(t, res)
 	require.Equal(t, http.StatusBadRequest, res.StatusCode)
@@ -339,11 +385,14 @@ func TestAProxyThatKeepsAllToItself(t *testing.T) {
 	r.Header.Set("Accept", "text/event-stream")
 	res, err := client.Do(r)
 	require.NoError(t, err)
+
 	defer res.Body.Close()
+
 	require.Equal(t, http.StatusOK, res.StatusCode)
 	require.Equal(t, "no", res.Header.Get("X-Accel-Buffering"))
 	require.Equal(t, "no-store", res.Header.Get("Cache-Control"))
 	require.True(t, strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream"))
+
 	lines := bufio.NewScanner(res.Body)
 	beats := 0
 	for beats < 2 && lines.Scan() { // without anything that changes
@@ -351,5 +400,6 @@ func TestAProxyThatKeepsAllToItself(t *testing.T) {
 			beats++
 		}
 	}
+
 	require.Equal(t, 2, beats, "%v", lines.Err())
 }

@@ -35,21 +35,26 @@ func (o *operators) bookings(ctx context.Context, req control.BookingsRequest) (
 	if req.Employee == "" {
 		return answer, control.Refuse("name a worker by the employee id")
 	}
+
 	all, err := o.ledger.Files()
 	if err != nil {
 		return answer, err
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, bookingsTime)
 	defer cancel()
+
 	size := 0
 	for _, f := range slices.Backward(all) {
 		if came := f.Arrival(); came.Before(req.From) || came.After(req.To) || f.Rows == 0 {
 			continue
 		}
+
 		found, err := o.bookingsIn(ctx, f, req.Employee)
 		if errors.Is(err, errFileGone) {
 			found, err = o.bookingsOfMoved(ctx, f, req.Employee)
 		}
+
 		data, _ := json.Marshal(found) // there is nothing in it that cannot be written
 		switch {
 		case errors.Is(err, errFileGone):
@@ -60,6 +65,7 @@ func (o *operators) bookings(ctx context.Context, req control.BookingsRequest) (
 			answer.Bookings, size = append(answer.Bookings, found...), size+len(data)
 		}
 	}
+
 	return answer, nil
 }
 
@@ -72,23 +78,30 @@ func (o *operators) bookingsIn(ctx context.Context, f *ledger.File, employee str
 			dir, _ := o.cfg.Inputs().Dir(p.Name)
 			path = filepath.Join(dir, files.Base(p.Name))
 		}
+
 		if path == "" {
 			continue
 		}
+
 		src, err := content.Open(ctx, path, content.Options{MaxSize: o.cfg.MaxFileSize})
 		if err != nil {
 			continue // another copy may be there
 		}
+
 		found, err := o.bookingsFrom(ctx, src, f, employee)
 		src.Close()
+
 		if err == nil {
 			return found, nil
 		}
+
 		failure = err
 	}
+
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
+
 	return nil, failure
 }
 
@@ -96,13 +109,16 @@ func (o *operators) bookingsIn(ctx context.Context, f *ledger.File, employee str
 func (o *operators) bookingsOfMoved(ctx context.Context, before *ledger.File, employee string) ([]control.Booking, error) {
 	resume := o.mover.Pause() // until what was moved is noted
 	resume()
+
 	now, err := o.ledger.File(before.ID)
 	if err != nil {
 		return nil, err
 	}
+
 	if now == nil || slices.EqualFunc(now.Copies, before.Copies, func(a, b ledger.Copy) bool { return a.Name == b.Name && a.MovedTo == b.MovedTo }) {
 		return nil, errFileGone
 	}
+
 	return o.bookingsIn(ctx, now, employee)
 }
 
@@ -110,10 +126,12 @@ func (o *operators) bookingsFrom(ctx context.Context, src *content.File, f *ledg
 	if src.ID != f.ID {
 		return nil, errFileGone // another file is in its place
 	}
+
 	text, err := src.Text(ctx)
 	if err != nil {
 		return nil, err
 	}
+
 	var found []control.Booking
 	rows := bobocsv.NewReader(text, bobocsv.Options{Zone: o.cfg.Zone.Location()})
 	for {
@@ -121,15 +139,18 @@ func (o *operators) bookingsFrom(ctx context.Context, src *content.File, f *ledg
 		if errors.Is(err, io.EOF) {
 			break
 		}
+
 		if err != nil {
 			return nil, fmt.Errorf("read %s again: %w", ledger.Display(f.Name), err)
 		}
+
 		if e := row.Entry; row.Reason == 0 && e.Employee == employee {
 			found = append(found, control.Booking{
 				File: f.ID, Name: ledger.Display(f.Name), Line: e.Row, On: e.On, At: time.Unix(e.At, 0).UTC(), Arrived: f.Arrival(),
 			})
 		}
 	}
+
 	return found, o.addOutcomes(f.ID, found)
 }
 
@@ -138,11 +159,13 @@ func (o *operators) addOutcomes(id string, found []control.Booking) error {
 	if len(found) == 0 {
 		return nil
 	}
+
 	left := found
 	for row, err := range o.ledger.Rows(id, func(ledger.Code) bool { return true }) {
 		if err != nil {
 			return err
 		}
+
 		if row.Line == left[0].Line {
 			left[0].Outcome, left[0].Text = row.Code.String(), explain(row)
 			if left = left[1:]; len(left) == 0 {
@@ -150,5 +173,6 @@ func (o *operators) addOutcomes(id string, found []control.Booking) error {
 			}
 		}
 	}
+
 	return nil
 }

@@ -59,6 +59,7 @@ func (c *Config) Checked() check.Settings {
 	for _, in := range c.InputDirectories() {
 		feeds = append(feeds, check.Feed(in))
 	}
+
 	return check.Settings{
 		Service: topology.Ingest, Broker: c.Broker, Calls: c.Calls, Log: c.Log, Data: &c.Data, BoboZone: &c.Zone,
 		Files: &check.Files{Feeds: feeds, Processed: c.ProcessedDirectory, Failed: c.FailedDirectory, Move: c.Move},
@@ -72,6 +73,7 @@ func (c *Config) Validate() error {
 		required["PROCESSED_DIRECTORY"] = c.ProcessedDirectory != ""
 		required["FAILED_FILES_DIRECTORY"] = c.FailedDirectory != ""
 	}
+
 	errs := []error{
 		config.Require(required), c.validateInputs(),
 		config.Positive("POLL_INTERVAL", c.PollInterval),
@@ -82,15 +84,19 @@ func (c *Config) Validate() error {
 	if c.PollInterval > 0 && c.PollInterval < quickestPoll {
 		errs = append(errs, fmt.Errorf("POLL_INTERVAL: must be at least %s", quickestPoll))
 	}
+
 	if c.LateAfter > latest {
 		errs = append(errs, fmt.Errorf("LATE_AFTER: must be %s at most: what waits for longer is not fresh", latest))
 	}
+
 	if c.MaxClockSkew < 0 {
 		errs = append(errs, errors.New("MAX_CLOCK_SKEW: must be 0s or more"))
 	}
+
 	if c.MaxFileSize < 1 {
 		errs = append(errs, errors.New("MAX_FILE_SIZE: must be 1 byte or more"))
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -114,11 +120,13 @@ func (c Config) directories() (dirs []directory) {
 	for _, in := range c.InputDirectories() {
 		dirs = append(dirs, directory{in.Name, in.Dir, true})
 	}
+
 	for _, d := range []directory{{"PROCESSED_DIRECTORY", c.ProcessedDirectory, false}, {"FAILED_FILES_DIRECTORY", c.FailedDirectory, false}} {
 		if d.path != "" {
 			dirs = append(dirs, d)
 		}
 	}
+
 	return dirs
 }
 
@@ -132,12 +140,15 @@ func (c Config) prepare() error {
 				continue
 			}
 		}
+
 		// Files are renamed out of the input directory, so it must be writable unless they stay.
 		errs = append(errs, d.check(c.Move))
 	}
+
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
+
 	return errors.Join(c.distinct(), c.apartOnDisk())
 }
 
@@ -151,25 +162,31 @@ func (d directory) check(write bool) error {
 	case !info.IsDir():
 		return fmt.Errorf("%s: %s is not a directory", d.variable, d.path)
 	}
+
 	entries, err := os.ReadDir(d.path)
 	if err != nil {
 		return fmt.Errorf("%s: the directory %s cannot be read, give this program the right to: %w", d.variable, d.path, err)
 	}
+
 	if !write {
 		return nil
 	}
+
 	for _, e := range entries { // of a process that was killed at that moment
 		if strings.HasPrefix(e.Name(), probe) {
 			_ = os.Remove(filepath.Join(d.path, e.Name())) // what follows reports what is wrong
 		}
 	}
+
 	file, err := os.CreateTemp(d.path, probe+"*")
 	if err != nil {
 		return fmt.Errorf("%s: the directory %s cannot be written to, give this program the right to: %w", d.variable, d.path, err)
 	}
+
 	if err := errors.Join(file.Close(), os.Remove(file.Name())); err != nil {
 		return fmt.Errorf("%s: the directory %s cannot be written to: %w", d.variable, d.path, err)
 	}
+
 	return nil
 }
 
@@ -185,6 +202,7 @@ func (c Config) distinct() error {
 			if a.input && b.input { // see apartOnDisk
 				continue
 			}
+
 			infoA, err1 := os.Stat(a.path)
 			infoB, err2 := os.Stat(b.path)
 			if err := errors.Join(err1, err2); err != nil {
@@ -194,5 +212,6 @@ func (c Config) distinct() error {
 			}
 		}
 	}
+
 	return errors.Join(errs...)
 }

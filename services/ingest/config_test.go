@@ -11,15 +11,18 @@ import (
 // TestWhatAKilledTryLeavesBehindIsRemoved: the files by which directories are tried must not gather in them.
 func TestWhatAKilledTryLeavesBehindIsRemoved(t *testing.T) {
 	t.Parallel()
+
 	cfg := Config{CSVDirectory: t.TempDir(), ProcessedDirectory: t.TempDir(), FailedDirectory: t.TempDir(), Move: true}
 	left := filepath.Join(cfg.ProcessedDirectory, probe+"123")
 	other := filepath.Join(cfg.ProcessedDirectory, "bobo.csv")
 	for _, path := range []string{left, other} {
 		require.NoError(t, os.WriteFile(path, nil, 0o600))
 	}
+
 	require.NoError(t, cfg.prepare())
 	require.NoFileExists(t, left)
 	require.FileExists(t, other)
+
 	entries, err := os.ReadDir(cfg.FailedDirectory)
 	require.NoError(t, err)
 	require.Empty(t, entries)

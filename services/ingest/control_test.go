@@ -26,10 +26,13 @@ func (h *harness) find(text string) (ids []string, err error) {
 		found, err = control.Ask[[]control.FoundFile](h.t.Context(), h.conn.NC, topology.Ingest, control.FindFile, control.FindRequest{Text: text})
 		return !errors.Is(err, control.ErrNobody)
 	})
+
 	for _, f := range found {
 		ids = append(ids, f.ID)
 	}
+
 	slices.Sort(ids)
+
 	return ids, err
 }
 
@@ -37,6 +40,7 @@ func TestFilesAreFoundByNameAndID(t *testing.T) {
 	h := newHarness(t)
 	h.resolve()
 	h.start()
+
 	first, second, third := row("1"), row("2"), row("3")
 	h.put("monday.csv", first)
 	eventually(t, "first moved", func() bool { return there(h.done("monday.csv")) && !there(h.in("monday.csv")) })
@@ -50,6 +54,7 @@ func TestFilesAreFoundByNameAndID(t *testing.T) {
 
 	mondays := []string{idFor(first), idFor(second)}
 	slices.Sort(mondays)
+
 	for name, c := range map[string]struct {
 		text string
 		want []string
@@ -69,6 +74,7 @@ func TestFilesAreFoundByNameAndID(t *testing.T) {
 			t.Errorf("%s: found %v, want %v; error %v", name, got, c.want, err)
 		}
 	}
+
 	var refusal *control.Refusal
 	if got, err := h.find(""); !errors.As(err, &refusal) {
 		t.Errorf("no text: found %v, error %v", got, err)
@@ -80,24 +86,30 @@ func TestListsAreBounded(t *testing.T) {
 	const names, files = 8000, 7
 	h := newHarness(t)
 	h.resolve()
+
 	for i := range names {
 		if err := os.Mkdir(h.in(fmt.Sprintf("%0200d.csv", i)), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
+
 	h.start()
+
 	for i := range files {
 		h.put(fmt.Sprintf("%d.csv", i), row(fmt.Sprint(i)))
 	}
+
 	var answer control.FilesAnswer
 	eventually(t, "all are known", func() bool {
 		var err error
 		answer, err = control.Ask[control.FilesAnswer](t.Context(), h.conn.NC, topology.Ingest, control.Files, control.FilesRequest{})
 		return err == nil && len(answer.Files) == files && answer.MoreProblems == names-len(answer.Problems)
 	})
+
 	if len(answer.Problems) != maxNames {
 		t.Errorf("%d names in an answer", len(answer.Problems))
 	}
+
 	if s := h.state(); s.ProblemNames != names || len(s.Problems) != maxNames {
 		t.Errorf("the state has %d of %d names", len(s.Problems), s.ProblemNames)
 	}
@@ -108,16 +120,20 @@ func TestListsAreBounded(t *testing.T) {
 		if err != nil || len(page.Files) == 0 || page.More != files-len(paged)-len(page.Files) {
 			t.Fatalf("after %d: %d files, %d more; error %v", len(paged), len(page.Files), page.More, err)
 		}
+
 		var ids []string
 		for _, f := range page.Files {
 			ids = append(ids, f.ID)
 		}
+
 		paged = append(ids, paged...)
 	}
+
 	var whole []string
 	for _, f := range answer.Files {
 		whole = append(whole, f.ID)
 	}
+
 	if !slices.Equal(paged, whole) {
 		t.Errorf("pages tell of %v, one answer of %v", paged, whole)
 	}
@@ -126,11 +142,14 @@ func TestListsAreBounded(t *testing.T) {
 // TestRowsFitIntoAMessage: an answer about rows is cut by its bytes, not by their number alone, and the parts are all rows.
 func TestRowsFitIntoAMessage(t *testing.T) {
 	t.Parallel()
+
 	l, err := ledger.Open(filepath.Join(t.TempDir(), "ingest.db"), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	t.Cleanup(func() { _ = l.Close() })
+
 	const lines = 6000
 	file := &ledger.File{ID: strings.Repeat("ab", 32), Name: "a.csv", Status: ledger.Reading}
 	acks := &event.Acks{}
@@ -139,8 +158,10 @@ func TestRowsFitIntoAMessage(t *testing.T) {
 		if line == 0 {
 			detail = strings.Repeat("x", 1<<20)
 		}
+
 		acks.Answers = append(acks.Answers, event.Answer{File: file.ID, Version: event.Version{Row: line + 1}, Outcome: event.Dead, Detail: detail})
 	}
+
 	err = l.Update(func(tx *ledger.Tx) error {
 		for first := 0; first < lines; first += ledger.ChunkLines {
 			codes := make([]byte, min(ledger.ChunkLines, lines-first)) // all of them wait
@@ -149,14 +170,17 @@ func TestRowsFitIntoAMessage(t *testing.T) {
 				return err
 			}
 		}
+
 		return tx.Complete(file, lines, time.Now())
 	})
 	if err == nil {
 		_, err = l.Settle([]*event.Acks{acks}, time.Now())
 	}
+
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	o := &operators{ledger: l}
 	for req, next := (control.RowsRequest{ID: file.ID}), 1; ; {
 		answer, err := o.listRows(t.Context(), req)
@@ -164,12 +188,15 @@ func TestRowsFitIntoAMessage(t *testing.T) {
 		if err != nil || len(answer.Rows) == 0 || len(data) > 800_000 {
 			t.Fatalf("after line %d: %d rows in %d bytes; error %v", req.After, len(answer.Rows), len(data), err)
 		}
+
 		for _, r := range answer.Rows {
 			if r.Line != next {
 				t.Fatalf("line %d comes after %d", r.Line, next-1)
 			}
+
 			next++
 		}
+
 		if req.After = next - 1; !answer.More {
 			if next-1 != lines {
 				t.Errorf("%d rows of %d", next-1, lines)
@@ -184,39 +211,50 @@ func TestBookings(t *testing.T) {
 	h := newHarness(t)
 	h.resolve()
 	h.start()
+
 	rows := map[string]string{"one.csv": row("1") + row("2") + row("1"), "two.csv": row("2"), "three.csv": row("1") + row("3"), "four.csv": row("4") + row("1")}
 	for name, content := range rows {
 		h.put(name, content)
 	}
+
 	for name := range rows {
 		eventually(t, name+" moved", func() bool { return there(h.done(name)) && !there(h.in(name)) })
 	}
+
 	if err := os.Rename(h.done("three.csv"), h.done("away.csv")); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := os.WriteFile(h.done("four.csv"), []byte(rows["two.csv"]), 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	ask := func(from, to time.Time) control.BookingsAnswer {
 		t.Helper()
+
 		answer, err := control.Ask[control.BookingsAnswer](t.Context(), h.conn.NC, topology.Ingest, control.Bookings, control.BookingsRequest{Employee: "1", From: from, To: to})
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		return answer
 	}
+
 	answer := ask(time.Now().Add(-time.Hour), time.Now())
 	if len(answer.Bookings) != 2 || answer.Gone != 2 || answer.Unread != 0 {
 		t.Fatalf("got %+v", answer)
 	}
+
 	for i, line := range []int{1, 3} {
 		if b := answer.Bookings[i]; b.Line != line || b.Name != "one.csv" || b.File != idFor(rows["one.csv"]) || b.Outcome == "" || b.Text == "" || b.At.IsZero() {
 			t.Errorf("got %+v", b)
 		}
 	}
+
 	if answer := ask(time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour)); len(answer.Bookings)+answer.Gone+answer.Unread > 0 {
 		t.Errorf("of another time: got %+v", answer)
 	}
+
 	var refusal *control.Refusal
 	if _, err := control.Ask[control.BookingsAnswer](t.Context(), h.conn.NC, topology.Ingest, control.Bookings, control.BookingsRequest{}); !errors.As(err, &refusal) {
 		t.Errorf("of nobody: %v", err)

@@ -61,16 +61,19 @@ func newDirWatch(cfg Config, log *slog.Logger, now func() time.Time) *dirWatch {
 			d.all = append(d.all, usedDirectory{dir, cfg.Move})
 		}
 	}
+
 	d.all = append(d.all, usedDirectory{directory{"DATA_DIRECTORY", cfg.Data.Directory, false}, true})
 	for _, dir := range d.all {
 		d.measure(dir)
 	}
+
 	return d
 }
 
 // run checks every so often until ctx ends.
 func (d *dirWatch) run(ctx context.Context, every time.Duration) {
 	d.check()
+
 	_ = pause.Every(ctx, every, func() error { d.check(); return nil })
 }
 
@@ -78,11 +81,13 @@ func (d *dirWatch) run(ctx context.Context, every time.Duration) {
 func (d *dirWatch) check() (failed bool) {
 	d.checking.Lock()
 	defer d.checking.Unlock()
+
 	for _, dir := range d.all {
 		err := d.try(dir)
 		d.note(dir, err)
 		failed = failed || err != nil
 	}
+
 	return failed
 }
 
@@ -94,15 +99,19 @@ func (d *dirWatch) try(dir usedDirectory) error {
 	if !d.begin(dir.variable) {
 		return errSilent
 	}
+
 	came := make(chan error, 1)
 	go func() {
 		err := dir.try()
 		d.measure(dir)
 		d.end(dir.variable)
+
 		came <- err
 	}()
+
 	timer := time.NewTimer(d.patience)
 	defer timer.Stop()
+
 	select {
 	case err := <-came:
 		return err
@@ -115,22 +124,27 @@ func (d *dirWatch) try(dir usedDirectory) error {
 func (d *dirWatch) begin(variable string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	if _, trying := d.tries[variable]; trying {
 		return false
 	}
+
 	d.tries[variable] = d.now()
+
 	return true
 }
 
 func (d *dirWatch) end(variable string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	delete(d.tries, variable)
 }
 
 func (d *dirWatch) note(dir usedDirectory, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	now, known := d.now(), d.outages[dir.variable]
 	if err == nil {
 		if known != nil {
@@ -138,12 +152,15 @@ func (d *dirWatch) note(dir usedDirectory, err error) {
 			d.log.Info("a directory can be used again", "variable", dir.variable, "directory", dir.path,
 				"seconds", now.Sub(known.since).Round(time.Millisecond).Seconds())
 		}
+
 		return
 	}
+
 	if known == nil {
 		known = &outage{since: now}
 		d.outages[dir.variable] = known
 	}
+
 	known.reason = plainReason(err)
 	if now.Sub(known.warned) >= time.Minute {
 		known.warned = now
@@ -163,15 +180,18 @@ func (d *dirWatch) known(variable string) bool {
 func (d *dirWatch) state() map[string]string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	reasons := map[string]string{}
 	for variable, t := range d.outages {
 		reasons[variable] = t.reason
 	}
+
 	for variable, since := range d.tries {
 		if waited := d.now().Sub(since); waited >= slowCheck {
 			reasons[variable] = fmt.Sprintf("has not answered for %s", waited.Round(time.Second))
 		}
 	}
+
 	return reasons
 }
 
@@ -190,17 +210,22 @@ func (d usedDirectory) try() error {
 	if err != nil {
 		return err
 	}
+
 	if _, err = dir.Readdirnames(1); errors.Is(err, io.EOF) {
 		err = nil // it is empty
 	}
+
 	if err = errors.Join(err, dir.Close()); err != nil || !d.write {
 		return err
 	}
+
 	file, err := os.CreateTemp(d.path, probe+"*")
 	if err != nil {
 		return err
 	}
+
 	_, err = file.Write(make([]byte, 4096)) // an empty file fits on a full disk
+
 	return errors.Join(err, file.Close(), os.Remove(file.Name()))
 }
 
@@ -227,10 +252,13 @@ func (d *dirWatch) measure(dir usedDirectory) {
 	if dir.variable != "DATA_DIRECTORY" && dir.variable != "PROCESSED_DIRECTORY" {
 		return
 	}
+
 	n, err := disk.Free(dir.path)
 	now := room{bytes: n, known: err == nil, noFiles: disk.NoFiles(dir.path)}
+
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	d.rooms[dir.variable] = now
 }
 
@@ -239,12 +267,14 @@ func (d *dirWatch) measure(dir usedDirectory) {
 func (d *dirWatch) freeBytes() uint64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	least, known := uint64(0), false
 	for _, r := range d.rooms {
 		if r.known && (!known || r.bytes < least) {
 			least, known = r.bytes, true
 		}
 	}
+
 	return least
 }
 
@@ -252,10 +282,12 @@ func (d *dirWatch) freeBytes() uint64 {
 func (d *dirWatch) noFiles() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	for _, r := range d.rooms {
 		if r.noFiles {
 			return true
 		}
 	}
+
 	return false
 }

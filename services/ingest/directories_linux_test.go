@@ -16,6 +16,7 @@ import (
 // TestADirectoryThatHangs keeps nobody from the others, nor from learning how it is: it is said not to answer, and is usable again when it does.
 func TestADirectoryThatHangs(t *testing.T) {
 	t.Parallel()
+
 	root := t.TempDir()
 	north, south := filepath.Join(root, "north"), filepath.Join(root, "south")
 	cfg := Config{
@@ -27,35 +28,44 @@ func TestADirectoryThatHangs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+
 	if err := syscall.Mkfifo(north, 0o600); err != nil { // whoever opens it waits, as for a share that hangs
 		t.Fatal(err)
 	}
+
 	log := &logtest.Log{}
+
 	d := newDirWatch(cfg, slog.New(slog.NewTextHandler(log, nil)), time.Now)
 	d.patience = 2 * time.Second
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
+
 		for range 3 {
 			if !d.check() {
 				t.Error("all of them can be used")
 			}
 		}
+
 		d.onList(control.InputDirectory("south"))(syscall.EIO) // the other feed's watcher
 	}()
+
 	select {
 	case <-ended:
 	case <-time.After(deadline):
 		t.Error("the check of a directory that hangs is waited for")
 	}
+
 	if reasons := d.state(); reasons[control.InputDirectory("north")] != "does not answer" || len(reasons) != 1 {
 		t.Errorf("state %v", reasons)
 	}
+
 	writer, err := os.OpenFile(north, os.O_WRONLY, 0) // now it answers
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer writer.Close()
+
 	eventually(t, "it is asked again", func() bool {
 		d.check()
 		return d.state()[control.InputDirectory("north")] != "does not answer"

@@ -52,17 +52,21 @@ func newFeeds(l *ledger.Ledger, inputs files.Inputs, zone *time.Location, now fu
 	for _, in := range inputs {
 		all = append(all, &feed{Input: in, now: now, history: feeds.New(zone)})
 	}
+
 	known, err := l.Files()
 	if err != nil {
 		return nil, fmt.Errorf("look up what the feeds have brought: %w", err)
 	}
+
 	slices.SortFunc(known, func(a, b *ledger.File) int { return a.Arrival().Compare(b.Arrival()) })
+
 	present := now()
 	for _, file := range known {
 		if f := all.named(files.FeedOf(file.Name)); f != nil && file.Problem == "" && file.Status != ledger.Reading && !file.Arrival().After(present) {
 			f.history.Add(file.Arrival(), file.Rows-file.Rejected)
 		}
 	}
+
 	return all, nil
 }
 
@@ -72,6 +76,7 @@ func (all feedSet) named(name string) *feed {
 	if i < 0 {
 		return nil
 	}
+
 	return all[i]
 }
 
@@ -86,11 +91,13 @@ func (all feedSet) open(ctx context.Context, js jetstream.JetStream) error {
 	if err != nil {
 		return fmt.Errorf("open bucket %s: %w", topology.BucketState, err)
 	}
+
 	for _, f := range all {
 		if err := f.open(ctx, bucket); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -99,6 +106,7 @@ func (all feedSet) save(ctx context.Context) error {
 	for _, f := range all {
 		errs = append(errs, f.save(ctx))
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -117,6 +125,7 @@ func (all feedSet) states(waits func(files.Input) bool) (states []control.FeedSt
 		states = append(states, f.state(f.now(), waits(f.Input)))
 		f.mu.Unlock()
 	}
+
 	return states
 }
 
@@ -124,7 +133,9 @@ func (all feedSet) states(waits func(files.Input) bool) (states []control.FeedSt
 func (f *feed) count(r ledger.Read) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	f.history.Correct(f.now())
+
 	if r.Arrived.After(f.known) {
 		f.history.Add(r.Arrived, r.Rows)
 	}
@@ -145,24 +156,32 @@ func (f *feed) open(ctx context.Context, bucket jetstream.KeyValue) error {
 	if err != nil {
 		return fmt.Errorf("read what the feed has brought: %w", err)
 	}
+
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	f.bucket, f.saved = bucket, time.Time{}
+
 	var stored storedFeed
 	if data == nil || json.Unmarshal(data, &stored) != nil { // what cannot be read is overwritten
 		return nil
 	}
+
 	other := feeds.New(f.history.Zone)
 	other.Since, other.Last = stored.Since, stored.Last
 	for begin, n := range stored.Hours {
 		other.Hours[begin] = feeds.Hour{Rows: int(n[0]), Files: int(n[1]), Gap: time.Duration(n[2]) * time.Second}
 	}
+
 	other.Correct(f.now())
+
 	if other.Last.After(f.history.Last) {
 		f.known = other.Last
 	}
+
 	f.history.Merge(other)
 	f.mute = cmp.Or(f.mute, stored.Mute)
+
 	return nil
 }
 
@@ -170,19 +189,24 @@ func (f *feed) open(ctx context.Context, bucket jetstream.KeyValue) error {
 func (f *feed) save(ctx context.Context) error {
 	f.storing.Lock()
 	defer f.storing.Unlock()
+
 	f.mu.Lock()
 	bucket, hour, stored := f.bucket, f.history.Begin(f.now()), f.stored()
 	due := !hour.Equal(f.saved)
 	f.mu.Unlock()
+
 	if !due {
 		return nil
 	}
+
 	if err := put(ctx, bucket, f.Feed, stored); err != nil {
 		return err
 	}
+
 	f.mu.Lock()
 	f.saved = hour
 	f.mu.Unlock()
+
 	return nil
 }
 
@@ -191,6 +215,7 @@ func (f *feed) stored() storedFeed {
 	for begin, hour := range f.history.Hours {
 		s.Hours[begin] = [3]int64{int64(hour.Rows), int64(hour.Files), int64(hour.Gap / time.Second)}
 	}
+
 	return s
 }
 
@@ -199,9 +224,11 @@ func put(ctx context.Context, bucket jetstream.KeyValue, feed string, s storedFe
 	if err != nil {
 		return fmt.Errorf("write what the feed has brought: %w", err)
 	}
+
 	if _, err := bucket.Put(ctx, topology.FeedKey(feed), data); err != nil {
 		return fmt.Errorf("store what the feed has brought: %w", err)
 	}
+
 	return nil
 }
 
@@ -213,28 +240,36 @@ func (f *feed) setMute(ctx context.Context, req control.FeedMuteRequest) (contro
 	case lasts > 0 && strings.TrimSpace(req.Reason) == "":
 		return control.FeedState{}, control.Refuse("say why, with --reason")
 	}
+
 	now := f.now().UTC()
 	var mute *control.FeedMute
 	if lasts > 0 {
 		mute = &control.FeedMute{Until: now.Add(lasts), By: req.By, Reason: req.Reason}
 	}
+
 	f.storing.Lock()
 	defer f.storing.Unlock()
+
 	f.mu.Lock()
 	bucket, stored := f.bucket, f.stored()
 	f.mu.Unlock() // files are counted while the broker is waited for
+
 	stored.Mute = mute
 	if err := put(ctx, bucket, f.Feed, stored); err != nil {
 		return control.FeedState{}, err
 	}
+
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	f.mute = mute
+
 	return f.state(now, false), nil
 }
 
 func (f *feed) state(now time.Time, waits bool) control.FeedState {
 	f.history.Correct(now)
+
 	judged := f.history.Judge(now, waits)
 	s := control.FeedState{
 		Name: f.Feed, Learnt: judged.Learnt, Since: f.history.Since, Rows: judged.Now.Rows, Files: judged.Now.Files,
@@ -243,9 +278,11 @@ func (f *feed) state(now time.Time, waits bool) control.FeedState {
 	if !f.history.Last.IsZero() {
 		s.LastFile = f.history.Last.In(f.history.Zone) // so that it is read on BOBO's clock
 	}
+
 	if f.mute != nil && f.mute.Until.After(now) {
 		s.Mute = f.mute
 	}
+
 	return s
 }
 

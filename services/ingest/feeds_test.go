@@ -27,20 +27,25 @@ func TestFeedIsRemembered(t *testing.T) {
 	h.resolve()
 	h.tune.check = 20 * time.Millisecond
 	h.provision()
+
 	kv, err := h.conn.JS.KeyValue(t.Context(), topology.BucketState)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	// Eight weeks of an hourly file with 10 rows, of which the ledger knows nothing any more.
 	past, now := feeds.New(time.UTC), time.Now()
 	for at := now.AddDate(0, 0, -56); at.Before(now.Add(-time.Hour)); at = at.Add(time.Hour) {
 		past.Add(at, 10)
 	}
+
 	remembered := &feed{history: past}
 	if err := put(t.Context(), kv, files.DefaultFeed, remembered.stored()); err != nil {
 		t.Fatal(err)
 	}
+
 	h.start()
+
 	if f := h.feedState(); !f.Learnt || f.Silent || f.Usual.Hours != 6 || f.Usual.Least != 10 || f.Usual.Most != 10 {
 		t.Errorf("at first %+v", f)
 	}
@@ -50,6 +55,7 @@ func TestFeedIsRemembered(t *testing.T) {
 	h.moved(map[string]string{"b.csv": three + row("b")})
 	h.put("copy.csv", three+"bad\n")
 	eventually(t, "the copy is moved", func() bool { return !there(h.in("copy.csv")) })
+
 	counted := func(f control.FeedState) bool { // unless a new hour has just begun
 		return f.Files == 2 && f.Rows == 7 || time.Now().Hour() != now.Hour()
 	}
@@ -69,34 +75,45 @@ func TestFeedIsRemembered(t *testing.T) {
 			t.Errorf("not refused: %v", err)
 		}
 	}
+
 	if err := mute(3600, "default", "upgrade"); err != nil {
 		t.Fatal(err)
 	}
+
 	h.end()
+
 	if err := os.Remove(h.cfg.LedgerPath()); err != nil {
 		t.Fatal(err)
 	}
+
 	h.start()
+
 	after := h.feedState()
 	if !counted(after) || !after.Learnt || !after.LastFile.Equal(before.LastFile) || after.Mute == nil || after.Mute.Reason != "upgrade" {
 		t.Errorf("after the ledger was lost %+v, was %+v", after, before)
 	}
+
 	if err := mute(0, "default", ""); err != nil {
 		t.Fatal(err)
 	}
+
 	if f := h.feedState(); f.Mute != nil {
 		t.Errorf("still muted: %+v", f.Mute)
 	}
 
 	// With the ledger, and without what was remembered.
 	h.end()
+
 	if err := kv.Delete(t.Context(), topology.FeedKey(files.DefaultFeed)); err != nil {
 		t.Fatal(err)
 	}
+
 	h.start()
+
 	if f := h.feedState(); f.Files != 2 && counted(f) || f.Mute != nil {
 		t.Errorf("from the ledger alone %+v", f)
 	}
+
 	eventually(t, "it is stored again", func() bool {
 		entry, err := kv.Get(t.Context(), topology.FeedKey(files.DefaultFeed))
 		return err == nil && json.Valid(entry.Value())
@@ -105,10 +122,12 @@ func TestFeedIsRemembered(t *testing.T) {
 
 func (h *harness) feedState() control.FeedState {
 	h.t.Helper()
+
 	s := h.state()
 	if len(s.Feeds) != 1 || s.Feeds[0].Name != "default" {
 		h.t.Fatalf("feeds %+v", s.Feeds)
 	}
+
 	return s.Feeds[0]
 }
 
@@ -126,19 +145,24 @@ func (b *slowBucket) Put(_ context.Context, _ string, value []byte) (uint64, err
 	b.puts++
 	first := b.puts == 1
 	b.mu.Unlock()
+
 	if first {
 		close(b.began)
 		<-b.release
 	}
+
 	b.mu.Lock()
 	defer b.mu.Unlock()
+
 	b.holds = storedFeed{}
+
 	return 0, json.Unmarshal(value, &b.holds)
 }
 
 // TestAMuteOutlivesTheHourlySaving that began before it: it is not overwritten by what was known then. No file waits for the broker meanwhile.
 func TestAMuteOutlivesTheHourlySaving(t *testing.T) {
 	t.Parallel()
+
 	bucket := &slowBucket{began: make(chan struct{}), release: make(chan struct{})}
 	f := &feed{Input: files.Input{Feed: files.DefaultFeed}, now: time.Now, history: feeds.New(time.UTC), bucket: bucket}
 	var both sync.WaitGroup
@@ -157,18 +181,22 @@ func TestAMuteOutlivesTheHourlySaving(t *testing.T) {
 		stacks := make([]byte, 1<<20)
 		return bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("ingest.(*feed).setMute("))
 	})
+
 	counted := make(chan struct{})
 	go func() {
 		f.count(ledger.Read{Name: "a.csv", Arrived: time.Now(), Rows: 1})
 		close(counted)
 	}()
+
 	select {
 	case <-counted:
 	case <-time.After(5 * time.Second):
 		t.Error("a file that was read waits for the broker")
 	}
+
 	close(bucket.release)
 	both.Wait()
+
 	if bucket.holds.Mute == nil || f.mute == nil {
 		t.Errorf("the bucket holds the mute %v, ingest %v", bucket.holds.Mute, f.mute)
 	}
@@ -178,20 +206,27 @@ func TestAMuteOutlivesTheHourlySaving(t *testing.T) {
 // the bucket tells of it.
 func TestAClockThatWasAheadHidesNoSilence(t *testing.T) {
 	t.Parallel()
+
 	now := time.Date(2026, 6, 17, 12, 30, 0, 0, time.UTC)
 	f := &feed{Input: files.Input{Feed: files.DefaultFeed}, now: func() time.Time { return now }, history: feeds.New(time.UTC)}
 	bring := func() { f.count(ledger.Read{Name: "a.csv", Arrived: now, Rows: 10}) }
+
 	for began := now.AddDate(0, 0, -56); began.Before(now); began = began.Add(time.Hour) {
 		at := began
 		f.now = func() time.Time { return at }
 		f.count(ledger.Read{Name: "a.csv", Arrived: at, Rows: 10})
 	}
+
 	f.now = func() time.Time { return now }
 	now = now.AddDate(1, 0, 0)
+
 	bring()
+
 	stored, _ := json.Marshal(f.stored())
 	now = now.AddDate(-1, 0, 0)
+
 	bring()
+
 	now = now.Add(6 * time.Hour)
 	if s := f.state(now, false); !s.Silent {
 		t.Errorf("nothing has come for six hours: %+v", s)
@@ -202,7 +237,9 @@ func TestAClockThatWasAheadHidesNoSilence(t *testing.T) {
 	if err := again.open(t.Context(), bucket); err != nil {
 		t.Fatal(err)
 	}
+
 	again.count(ledger.Read{Name: "a.csv", Arrived: now, Rows: 10})
+
 	now = now.Add(6 * time.Hour)
 	if s := again.state(now, false); !s.Silent {
 		t.Errorf("nothing has come for six hours after a restart: %+v", s)

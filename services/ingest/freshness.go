@@ -38,6 +38,7 @@ func newFresh(cfg Config, l *ledger.Ledger, found *watch.Tracker, t tuning) *fre
 		ledger: l, found: found, now: t.now, since: t.now(), lateAfter: cfg.LateAfter, grace: cfg.PollInterval + slowCheck, pollInterval: t.check / 3,
 	}
 	l.OnConfirm(f.confirmed)
+
 	return f
 }
 
@@ -46,6 +47,7 @@ func (f *fresh) confirmed(c ledger.Confirmed) {
 	now := f.now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	f.meter.Add(freshness.Row{
 		Parts: freshness.Split(c.Arrived, c.Ready, now, c.AtHoc), File: c.File, Name: c.Name, Line: c.Line, Employee: c.Employee, Confirmed: now,
 	})
@@ -56,6 +58,7 @@ func (f *fresh) count(rows map[ledger.Code]int) {
 	if n := rows[ledger.Code(event.Unmapped)]; n > 0 {
 		f.mu.Lock()
 		defer f.mu.Unlock()
+
 		f.meter.AddUnmapped(f.now(), n)
 	}
 }
@@ -64,6 +67,7 @@ func (f *fresh) count(rows map[ledger.Code]int) {
 func (f *fresh) setAwaitingApproval(rows map[string]int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	f.awaitingApproval, f.awaitingAt = rows, f.now()
 }
 
@@ -71,9 +75,11 @@ func (f *fresh) setAwaitingApproval(rows map[string]int) {
 func (f *fresh) rowsAwaitingApproval() map[string]int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	if f.now().Sub(f.awaitingAt).Abs() > awaitingFor*f.pollInterval {
 		return nil
 	}
+
 	return f.awaitingApproval
 }
 
@@ -81,29 +87,36 @@ func (f *fresh) rowsAwaitingApproval() map[string]int {
 func (f *fresh) state() (*control.Freshness, ledger.Stats, error) {
 	unread, listed, err := f.unreadFiles() // before the stats: a file that is read in between is counted twice rather than not at all
 	now := f.now()
+
 	waiting := f.ledger.Stats(now, f.rowsAwaitingApproval())
 	if err != nil {
 		return nil, waiting, err
 	}
+
 	first, name := waiting.FirstArrival, waiting.FirstFile
 	if len(unread) > 0 && (first.IsZero() || unread[0].Arrived.Before(first)) {
 		first, name = unread[0].Arrived, unread[0].Name
 	}
+
 	if listed.IsZero() {
 		listed = f.since
 	}
+
 	mark := freshness.Watermark(now, listed, f.grace, first)
 	lag := now.Sub(mark)
 	if mark.Round(0).After(now.Round(0)) { // by the clock on the wall, which was put back since
 		mark = now.Add(-lag)
 	}
+
 	f.mu.Lock()
 	report := f.meter.Report(now)
 	f.mu.Unlock()
+
 	since := now.Add(-freshness.Window)
 	if f.since.After(since) {
 		since = f.since
 	}
+
 	return &control.Freshness{
 		CompleteUpTo: mark.UTC(), LagMS: lag.Milliseconds(), LateAfterMS: f.lateAfter.Milliseconds(),
 		Waiting: waiting.Waiting - waiting.Held + len(unread), Held: waiting.Held, HeldRows: waiting.HeldRows, Unmapped: report.Unmapped, First: ledger.Display(name), Since: since.UTC(), Rows: report.Rows,
@@ -119,6 +132,7 @@ func (f *fresh) unreadFiles() ([]watch.Found, time.Time, error) {
 	if len(found) == 0 {
 		return nil, listed, nil
 	}
+
 	var unread []watch.Found
 	err := f.ledger.View(func(tx *ledger.Tx) error {
 		for _, file := range found {
@@ -126,16 +140,20 @@ func (f *fresh) unreadFiles() ([]watch.Found, time.Time, error) {
 			if err != nil {
 				return err
 			}
+
 			known, err := tx.File(entry.ID)
 			if err != nil {
 				return err
 			}
+
 			if known == nil || !entry.Stat.Same(file.Stat) || known.NeedsRead() && !known.IsOpen() {
 				unread = append(unread, file)
 			}
 		}
+
 		return nil
 	})
+
 	return unread, listed, err
 }
 
@@ -143,7 +161,9 @@ func (f *fresh) unreadFiles() ([]watch.Found, time.Time, error) {
 func (f *fresh) slowest(context.Context, control.Nothing) (control.SlowestAnswer, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	report := f.meter.Report(f.now())
+
 	return control.SlowestAnswer{Employee: report.Worst.Employee, Row: worstOf(report)}, nil
 }
 
@@ -155,7 +175,9 @@ func worstOf(r freshness.Report) *control.WorstRow {
 	if r.Rows == 0 {
 		return nil
 	}
+
 	w := r.Worst
+
 	return &control.WorstRow{
 		File: ledger.Display(w.Name), ID: w.File, Line: w.Line, Confirmed: w.Confirmed.UTC(),
 		MS: w.Total().Milliseconds(), Settling: w.Settling.Milliseconds(), Us: w.Us.Milliseconds(), AtHoc: w.AtHoc.Milliseconds(),
@@ -170,6 +192,7 @@ func (w *work) followHolds(ctx context.Context) error {
 		if w.ledger.Stats(w.now(), nil).Waiting == 0 {
 			continue
 		}
+
 		s, err := control.Ask[control.ResolverState](ctx, w.deps.Conn.NC, topology.Resolver, control.State, control.Nothing{})
 		switch {
 		case err != nil:
@@ -178,5 +201,6 @@ func (w *work) followHolds(ctx context.Context) error {
 			f.setAwaitingApproval(s.Guard.Rows)
 		}
 	}
+
 	return nil
 }

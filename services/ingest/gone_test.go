@@ -27,18 +27,21 @@ func impatient(t *testing.T, text string) (*harness, *fakeResolver) {
 	h.start()
 	h.put("a.csv", text)
 	eventually(t, "entries published and lost", func() bool { return r.lost() > 0 })
+
 	return h, r
 }
 
 // settledAll checks that each row of the one file has got its outcome from the resolver.
 func (h *harness) settledAll(n int) {
 	h.t.Helper()
+
 	f := h.files()["a.csv"]
 	if f.Status == ledger.Done {
 		// A reading that ended after the move has found it once more; ingest was stopped before it saw that nothing is left there.
 		h.start()
 		f = h.files()["a.csv"]
 	}
+
 	if f.Rows != n || f.Rejected != 0 || f.Codes.Settled() != n || f.Status != ledger.Moved {
 		h.t.Errorf("status %s, %d rows, %d rejected, outcomes %v", f.Status, f.Rows, f.Rejected, f.Codes)
 	}
@@ -51,22 +54,28 @@ func TestDirectoryAwayIsNoFileGone(t *testing.T) {
 	if err := os.Rename(h.cfg.CSVDirectory, away); err != nil {
 		t.Fatal(err)
 	}
+
 	before := h.log.Count(readAgain)
 	eventually(t, "looked for in vain", func() bool { return h.log.Count(readAgain) > before+1 || h.log.Count(givenUp) > 0 })
 	r.mute(false)
+
 	if err := os.Rename(away, h.cfg.CSVDirectory); err != nil {
 		t.Fatal(err)
 	}
+
 	eventually(t, "moved", func() bool { return there(h.done("a.csv")) })
+
 	if h.log.Count(givenUp) > 0 {
 		t.Error("given up although only the directory was away")
 	}
+
 	h.settledAll(2)
 }
 
 // TestPutBack: a file that was given up turns up again, under its own name or another one.
 func TestPutBack(t *testing.T) {
 	t.Parallel()
+
 	for _, name := range []string{"a.csv", "b.csv"} {
 		t.Run(name, func(t *testing.T) {
 			h, r := impatient(t, rows("a", 2))
@@ -74,11 +83,14 @@ func TestPutBack(t *testing.T) {
 			if err := os.Rename(h.in("a.csv"), kept); err != nil {
 				t.Fatal(err)
 			}
+
 			eventually(t, "given up", func() bool { return h.log.Count(givenUp) == 1 })
 			r.mute(false)
+
 			if err := os.Rename(kept, h.in(name)); err != nil { // it looks as it did
 				t.Fatal(err)
 			}
+
 			eventually(t, "moved", func() bool { return there(h.done(name)) })
 			h.settledAll(2)
 		})
@@ -102,9 +114,11 @@ func TestTouchedWhileItIsReadAgain(t *testing.T) {
 	h.put("a.csv", rows("a", n))
 	h.start()
 	eventually(t, "given up or read again", func() bool { return h.log.Count(givenUp) > 0 || stored.Load() > 6 })
+
 	if h.log.Count(givenUp) > 0 {
 		t.Error("given up although its content lies there unchanged")
 	}
+
 	r.mute(false)
 	eventually(t, "moved", func() bool { return there(h.done("a.csv")) })
 	h.settledAll(n)
@@ -154,6 +168,7 @@ func TestStoppedWhileItIsRead(t *testing.T) {
 
 func touch(t *testing.T, path string) {
 	t.Helper()
+
 	now := time.Now()
 	if err := os.Chtimes(path, now, now); err != nil {
 		t.Error(err)

@@ -38,9 +38,11 @@ import (
 // TestMain runs many tests at once: nearly all of a test's time is spent waiting for the broker or for files to settle.
 func TestMain(m *testing.M) {
 	flag.Parse()
+
 	if err := flag.Set("test.parallel", strconv.Itoa(max(8, 4*runtime.GOMAXPROCS(0)))); err != nil {
 		panic(err)
 	}
+
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction(bustest.LeftBehind))
 }
 
@@ -67,6 +69,7 @@ type harness struct {
 func newHarness(t *testing.T) *harness {
 	t.Helper()
 	t.Parallel()
+
 	root := t.TempDir()
 	h := &harness{
 		t: t, srv: bustest.Start(t), log: &logtest.Log{},
@@ -87,16 +90,19 @@ func newHarness(t *testing.T) *harness {
 	if err := os.Mkdir(h.cfg.CSVDirectory, 0o755); err != nil {
 		t.Fatal(err)
 	}
+
 	h.conn = h.srv.Connect(t)
 	t.Cleanup(func() {
 		_ = h.stop() // it says itself what is wrong
 		if h.resolver != nil {
 			h.resolver.stop()
 		}
+
 		if t.Failed() {
 			t.Logf("log:\n%s", h.log)
 		}
 	})
+
 	return h
 }
 
@@ -108,6 +114,7 @@ func (h *harness) provision() {
 		if err != nil && !errors.Is(err, context.DeadlineExceeded) { // which is a busy machine
 			h.t.Fatalf("provision: %v", err)
 		}
+
 		return err == nil
 	})
 }
@@ -115,10 +122,12 @@ func (h *harness) provision() {
 // start runs ingest until stop.
 func (h *harness) start() {
 	h.t.Helper()
+
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	h.cancel, h.ended = cancel, ended
 	logger := slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelInfo}))
+
 	deps := program.Deps{Conn: h.conn, Log: logger, Telemetry: h.seen}
 	cfg, tune := h.cfg, h.tune
 	tune.onReady = h.ready.Store
@@ -130,7 +139,9 @@ func (h *harness) stop() error {
 	if h.cancel == nil {
 		return nil
 	}
+
 	h.cancel()
+
 	h.cancel = nil
 	select {
 	case err := <-h.ended:
@@ -147,6 +158,7 @@ func (h *harness) stop() error {
 // end stops ingest, which must not have been killed.
 func (h *harness) end() {
 	h.t.Helper()
+
 	if err := h.stop(); err != nil {
 		h.t.Fatal(err)
 	}
@@ -155,9 +167,11 @@ func (h *harness) end() {
 // died waits until ingest has ended by itself.
 func (h *harness) died() {
 	h.t.Helper()
+
 	select {
 	case err := <-h.ended:
 		h.cancel()
+
 		h.cancel = nil
 		if !errors.Is(err, failpoint.ErrCrash) {
 			h.t.Fatalf("ingest ended with %v, wanted a kill", err)
@@ -173,6 +187,7 @@ func (h *harness) resolve() *fakeResolver {
 	h.provision()
 	h.resolver = &fakeResolver{t: h.t, conn: h.conn, answer: true, entries: map[string]map[int]event.Entry{}, sequences: map[string]int64{}, feeds: map[string]string{}}
 	h.resolver.start()
+
 	return h.resolver
 }
 
@@ -187,10 +202,12 @@ func (h *harness) put(name, text string) {
 
 func write(t *testing.T, path, text string) {
 	t.Helper()
+
 	temp := path + ".tmp"
 	if err := os.WriteFile(temp, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := os.Rename(temp, path); err != nil {
 		t.Fatal(err)
 	}
@@ -202,6 +219,7 @@ func rows(prefix string, n int) string {
 	for i := range n {
 		b.WriteString(row(fmt.Sprintf("%s%d", prefix, i)))
 	}
+
 	return b.String()
 }
 
@@ -223,23 +241,28 @@ func there(path string) bool {
 
 func names(t *testing.T, dir string) []string {
 	t.Helper()
+
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var list []string
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), probe) {
 			continue // ingest is just trying whether it may write here
 		}
+
 		list = append(list, e.Name())
 	}
+
 	return list
 }
 
 // book opens the ledger of an ingest that was stopped.
 func (h *harness) book(look func(*ledger.Ledger)) {
 	h.t.Helper()
+
 	l, err := OpenLedger(h.cfg, bustest.Logger())
 	if err != nil {
 		h.t.Fatal(err)
@@ -249,6 +272,7 @@ func (h *harness) book(look func(*ledger.Ledger)) {
 			h.t.Error(err)
 		}
 	}()
+
 	look(l)
 }
 
@@ -258,12 +282,14 @@ func (h *harness) files() map[string]*ledger.File {
 	h.t.Helper()
 	h.arrived()
 	h.end()
+
 	byName := map[string]*ledger.File{}
 	h.book(func(l *ledger.Ledger) {
 		files, err := l.Files()
 		if err != nil {
 			h.t.Fatal(err)
 		}
+
 		for _, f := range files {
 			byName[f.Name] = f
 			if (f.Status == ledger.Done || f.Status == ledger.Moved) && f.Rows != f.Rejected+f.Codes.Settled() {
@@ -271,15 +297,18 @@ func (h *harness) files() map[string]*ledger.File {
 			}
 		}
 	})
+
 	return byName
 }
 
 // arrived waits until the ledger says of each finished file that it was moved: a file that lies where it belongs may not be noted yet.
 func (h *harness) arrived() {
 	h.t.Helper()
+
 	if h.cancel == nil || !h.cfg.Move {
 		return
 	}
+
 	eventually(h.t, "all finished files are moved", func() bool {
 		open, err := control.Ask[control.FilesAnswer](h.t.Context(), h.conn.NC, topology.Ingest, control.Files, control.FilesRequest{Open: true})
 		return err == nil && !slices.ContainsFunc(open.Files, func(f control.FileState) bool { return f.Status == string(ledger.Done) })
@@ -322,15 +351,18 @@ func (r *fakeResolver) run(ctx context.Context) {
 			rest(ctx)
 			continue
 		}
+
 		batch, err := cons.Fetch(500, jetstream.FetchMaxWait(50*time.Millisecond))
 		if err != nil {
 			rest(ctx)
 			continue
 		}
+
 		var got []jetstream.Msg
 		for m := range batch.Messages() {
 			got = append(got, m)
 		}
+
 		r.handle(ctx, got)
 	}
 }
@@ -338,6 +370,7 @@ func (r *fakeResolver) run(ctx context.Context) {
 func rest(ctx context.Context) {
 	timer := time.NewTimer(20 * time.Millisecond)
 	defer timer.Stop()
+
 	select {
 	case <-ctx.Done():
 	case <-timer.C:
@@ -352,24 +385,31 @@ func (r *fakeResolver) handle(ctx context.Context, got []jetstream.Msg) {
 			if err := event.Decode(m.Data(), &e); err != nil {
 				r.t.Errorf("recovered: %v", err)
 			}
+
 			r.mu.Lock()
 			r.sequence = append(r.sequence, "recovered "+e.Epoch)
 			r.mu.Unlock()
+
 			continue
 		}
+
 		var e event.Entries
 		if err := event.Decode(m.Data(), &e); err != nil {
 			r.t.Errorf("entries: %v", err)
 			continue
 		}
+
 		if m.Subject() != topology.EntriesSubject(e.File) || m.Headers().Get(topology.HeaderFile) != e.File || len(e.Entries) > 500 {
 			r.t.Errorf("message on %s with header %q and %d entries", m.Subject(), m.Headers().Get(topology.HeaderFile), len(e.Entries))
 		}
+
 		r.learn(&e, &acks)
 	}
+
 	if len(acks.Rows)+len(acks.Answers) > 0 {
 		r.publish(ctx, &acks)
 	}
+
 	for _, m := range got {
 		_ = m.Ack() // lost with the broker at worst, then it comes again
 	}
@@ -377,11 +417,13 @@ func (r *fakeResolver) handle(ctx context.Context, got []jetstream.Msg) {
 
 func (r *fakeResolver) publish(ctx context.Context, acks *event.Acks) {
 	acks.From = "test"
+
 	data := event.Encode(acks)
 	for ctx.Err() == nil {
 		if _, err := r.conn.JS.Publish(ctx, topology.SubjectAcks, data); err == nil {
 			return
 		}
+
 		rest(ctx)
 	}
 }
@@ -389,27 +431,34 @@ func (r *fakeResolver) publish(ctx context.Context, acks *event.Acks) {
 func (r *fakeResolver) learn(e *event.Entries, acks *event.Acks) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	r.messages++
+
 	r.feeds[e.File] = e.Feed
 	kind := "open "
 	if e.Settled {
 		kind = "settled "
 	}
+
 	if n := len(r.sequence); n == 0 || r.sequence[n-1] != kind+e.File {
 		r.sequence = append(r.sequence, kind+e.File)
 	}
+
 	if r.entries[e.File] == nil {
 		r.entries[e.File] = map[int]event.Entry{}
 	}
+
 	if before, known := r.sequences[e.File]; known && before != e.Sequence {
 		r.t.Errorf("file %s has order %d, had %d", ledger.Short(e.File), e.Sequence, before)
 	}
+
 	r.sequences[e.File] = e.Sequence
 	var applied event.RowSet
 	for _, entry := range e.Entries {
 		if before, known := r.entries[e.File][entry.Row]; known && before != entry {
 			r.t.Errorf("row %d came out as %+v, was %+v", entry.Row, entry, before)
 		}
+
 		r.entries[e.File][entry.Row] = entry
 		if strings.HasPrefix(entry.Employee, "dead") {
 			acks.Answers = append(acks.Answers, event.Answer{
@@ -417,8 +466,10 @@ func (r *fakeResolver) learn(e *event.Entries, acks *event.Acks) {
 			})
 			continue
 		}
+
 		applied.Add(entry.Row)
 	}
+
 	switch {
 	case e.Settled:
 	case !r.answer:
@@ -453,6 +504,7 @@ func (r *fakeResolver) messageCount() int {
 func (r *fakeResolver) mute(on bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	r.answer = !on
 }
 
@@ -472,6 +524,7 @@ func (r *fakeResolver) lost() int {
 func (r *fakeResolver) forget(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	delete(r.entries, id)
 	delete(r.sequences, id)
 }
@@ -479,10 +532,12 @@ func (r *fakeResolver) forget(id string) {
 // setEpoch says that the resolver has a memory of this name.
 func (r *fakeResolver) setEpoch(t *testing.T, epoch string) {
 	t.Helper()
+
 	kv, err := r.conn.JS.KeyValue(t.Context(), topology.BucketState)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if _, err := kv.Put(t.Context(), topology.KeyResolverEpoch, event.Encode(&event.StoreEpoch{Epoch: epoch, Since: time.Now()})); err != nil {
 		t.Fatal(err)
 	}

@@ -43,6 +43,7 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 	if deps.Now != nil {
 		t.now = deps.Now
 	}
+
 	return run(ctx, cfg, deps, t)
 }
 
@@ -92,32 +93,40 @@ type service struct {
 
 func run(ctx context.Context, cfg Config, deps program.Deps, t tuning) (err error) {
 	log := deps.Log.With("service", string(topology.Ingest))
+
 	if err := errors.Join(cfg.Validate(), cfg.prepare()); err != nil {
 		return fmt.Errorf("ingest cannot start: %w", err)
 	}
+
 	l, err := ledger.Open(cfg.LedgerPath(), log)
 	if err != nil {
 		return fmt.Errorf("ingest cannot start: %w", err)
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
+
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+
 	hit := t.hit
 	t.hit = func(p failpoint.Point) error { // a crash ends everything, not only the part that it comes upon
 		err := hit(p)
 		if err != nil {
 			cancel(err)
 		}
+
 		return err
 	}
+
 	s, err := newService(cfg, deps, log, l, t)
 	if err != nil {
 		return fmt.Errorf("ingest cannot start: %w", err)
 	}
+
 	data := directory{"DATA_DIRECTORY", cfg.Data.Directory, false}
 	if err := errors.Join(data.check(true), s.dropNames(), s.recovery.ForgetHalfRead(), s.recovery.Rebuild(ctx)); err != nil {
 		return endOf(ctx, err)
 	}
+
 	return s.run(ctx, cancel)
 }
 
@@ -128,10 +137,12 @@ func newService(cfg Config, deps program.Deps, log *slog.Logger, l *ledger.Ledge
 	}
 	l.OnChange(s.count)
 	s.watch()
+
 	var err error
 	if s.feeds, err = newFeeds(l, cfg.Inputs(), cfg.Zone.Location(), t.now); err != nil {
 		return nil, err
 	}
+
 	s.mover, err = mover.New(mover.Config{
 		Ledger: l, Log: log, Inputs: cfg.Inputs(), Processed: cfg.ProcessedDirectory, Failed: cfg.FailedDirectory,
 		Stay: !cfg.Move, Now: t.now, Hit: t.hit, FirstPause: t.retry, MaxPause: t.maxRetry, Recheck: t.check,
@@ -140,6 +151,7 @@ func newService(cfg Config, deps program.Deps, log *slog.Logger, l *ledger.Ledge
 	if err != nil {
 		return nil, err
 	}
+
 	s.intake = &intake.Intake{
 		Ledger: l, Log: log, Zone: cfg.Zone.Location(), MaxClockSkew: cfg.MaxClockSkew, Stay: !cfg.Move, Now: t.now, Hit: t.hit,
 		Metrics: s.metrics, Traces: deps.Telemetry, Finished: s.mover.Add, Retry: s.found.Retry,
@@ -153,6 +165,7 @@ func newService(cfg Config, deps program.Deps, log *slog.Logger, l *ledger.Ledge
 			s.recovery.Finished = append(s.recovery.Finished, dir)
 		}
 	}
+
 	s.operators = &operators{
 		ledger: l, found: s.found, intake: s.intake, mover: s.mover, dirs: s.dirs, cfg: cfg, now: t.now,
 		feeds: s.feeds, fresh: newFresh(cfg, l, s.found, t),
@@ -162,6 +175,7 @@ func newService(cfg Config, deps program.Deps, log *slog.Logger, l *ledger.Ledge
 			Time: t.purgeTime, Patience: retention.Patience, Now: t.now, Hit: t.hit, Remove: t.remove, TakeBack: s.mover.TakeBackIfWritten,
 		}},
 	}
+
 	return s, nil
 }
 
@@ -180,18 +194,22 @@ func (s *service) run(ctx context.Context, cancel context.CancelCauseFunc) error
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	defer cancel(nil) // runs before the wait
+
 	for _, w := range s.watchers {
 		parts.Go(func() { w.Run(ctx) })
 	}
+
 	parts.Go(func() { s.dirs.run(ctx, s.check) })
 	parts.Go(func() {
 		if err := s.mover.Run(ctx); err != nil {
 			cancel(err)
 		}
 	})
+
 	defer s.metrics.Watch(func(ctx context.Context) (control.IngestState, error) {
 		return s.operators.state(ctx, control.Nothing{})
 	})()
+
 	return endOf(ctx, session.Keep(ctx, s.log, s.session))
 }
 
@@ -200,9 +218,11 @@ func endOf(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
 		return cause
 	}
+
 	if ctx.Err() != nil {
 		return nil //nolint:nilerr // whatever failed, failed because of the context's end
 	}
+
 	return err
 }
 
@@ -214,11 +234,14 @@ func (s *service) dropNames() error {
 		if err != nil {
 			return fmt.Errorf("%s: list %s: %w", control.InputDirectory(in.Feed), in.Dir, err)
 		}
+
 		for _, d := range dir {
 			there[in.Prefix()+d.Name()] = true
 		}
 	}
+
 	var gone []string
+
 	return s.ledger.Update(func(tx *ledger.Tx) error {
 		gone = gone[:0]
 		err := tx.Names().Each(func(name string, _ ledger.NameEntry) error {
@@ -230,6 +253,7 @@ func (s *service) dropNames() error {
 		for _, name := range gone {
 			err = errors.Join(err, tx.Names().Drop(name))
 		}
+
 		return err
 	})
 }
@@ -243,10 +267,13 @@ func (s *service) count(c ledger.Change) {
 			s.metrics.RowsRejected(code.String(), n)
 		}
 	}
+
 	s.operators.fresh.count(c.Rows)
+
 	if c.Finished {
 		s.metrics.FileFinished(c.Failed)
 	}
+
 	if c.Read != nil {
 		s.feeds.count(*c.Read)
 	}
@@ -258,6 +285,7 @@ func (s *service) logFinished(f *ledger.File, to string) {
 		Name: "settle rows", Began: f.FirstSeen, Ended: f.Finished, Counts: map[string]int{"rows": f.Rows, "rejected": f.Rejected},
 	})
 	s.deps.Telemetry.NoteFile(f.ID, telemetry.Work{Name: "move file", Began: f.Finished, Ended: s.now()})
+
 	args := []any{
 		"file", f.Name, "file_id", ledger.Short(f.ID), "rows", f.Rows, "rejected", f.Rejected,
 		"seconds", f.Finished.Sub(f.FirstSeen).Round(time.Millisecond).Seconds(),
@@ -266,6 +294,7 @@ func (s *service) logFinished(f *ledger.File, to string) {
 	if to != "" {
 		args = append(args, "moved_to", to)
 	}
+
 	switch {
 	case f.Problem != "":
 		s.log.Warn("file set aside", append(args, "reason", f.Problem)...)

@@ -29,16 +29,20 @@ func (f *Feeds) EnvDecode(_ context.Context, text string) error {
 		if part = strings.TrimSpace(part); part == "" {
 			continue
 		}
+
 		name, dir, ok := strings.Cut(part, "=")
 		if name, dir = strings.TrimSpace(name), strings.TrimSpace(dir); !ok || dir == "" {
 			return fmt.Errorf("must be like north=/srv/north,south=/srv/south, and %q is not", part)
 		}
+
 		dir, err := config.Path(dir)
 		if err != nil {
 			return fmt.Errorf("the directory of %s %w", name, err)
 		}
+
 		*f = append(*f, files.Input{Feed: name, Dir: dir})
 	}
+
 	return nil
 }
 
@@ -66,6 +70,7 @@ func (c *Config) validateInputs() error {
 		}
 		return nil
 	}
+
 	var errs []error
 	seen, beside := map[string]bool{}, c.CSVDirectory == ""
 	for i, a := range c.Feeds {
@@ -77,15 +82,18 @@ func (c *Config) validateInputs() error {
 		case seen[a.Feed]:
 			errs = append(errs, fmt.Errorf("FEEDS: %s is there twice", a.Feed))
 		}
+
 		seen[a.Feed] = true
 		beside = beside || within(c.CSVDirectory, a.Dir) && within(a.Dir, c.CSVDirectory)
 		for _, b := range c.Feeds[i+1:] {
 			errs = append(errs, apart(a, b, within))
 		}
 	}
+
 	if !beside {
 		errs = append(errs, fmt.Errorf("CSV_DIRECTORY: %s is of none of the FEEDS, so its files would never be read: leave it out, or add it to FEEDS", c.CSVDirectory))
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -99,6 +107,7 @@ func apart(a, b files.Input, within func(inner, outer string) bool) error {
 	case outer:
 		return fmt.Errorf("FEEDS: the directory of %s, %s, lies within that of %s: put them beside each other", b.Feed, b.Dir, a.Feed)
 	}
+
 	return nil
 }
 
@@ -109,7 +118,9 @@ func within(inner, outer string) bool {
 	if err1 != nil || err2 != nil {
 		return false
 	}
+
 	path, err := filepath.Rel(b, a)
+
 	return err == nil && path != ".." && !strings.HasPrefix(path, ".."+string(filepath.Separator))
 }
 
@@ -125,6 +136,7 @@ func (c Config) apartOnDisk() error {
 			}))
 		}
 	}
+
 	return errors.Join(errs...)
 }
 

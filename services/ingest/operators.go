@@ -71,16 +71,19 @@ func (o *operators) findFile(_ context.Context, req control.FindRequest) ([]cont
 	if req.Text == "" {
 		return nil, control.Refuse("name a file, or the beginning of its id")
 	}
+
 	files, err := o.named(req.Text)
 	if err != nil {
 		return nil, err
 	}
+
 	var found []control.FoundFile
 	for _, f := range files {
 		if matches(f, req.Text) {
 			found = append(found, control.FoundFile{ID: f.ID, Name: ledger.Display(f.Name)})
 		}
 	}
+
 	return found[max(0, len(found)-maxFiles):], nil
 }
 
@@ -90,6 +93,7 @@ func (o *operators) listFiles(_ context.Context, req control.FilesRequest) (cont
 	if err != nil {
 		return control.FilesAnswer{}, err
 	}
+
 	problems := o.problems(func(name string) bool { return req.Text == "" || req.Text == name })
 	var answer control.FilesAnswer
 	answer.MoreProblems = max(0, len(problems)-maxNames)
@@ -97,25 +101,32 @@ func (o *operators) listFiles(_ context.Context, req control.FilesRequest) (cont
 
 	files = slices.DeleteFunc(files, func(f *ledger.File) bool { return !matches(f, req.Text) || req.Open && !f.NeedsWork() })
 	files = files[:max(0, len(files)-max(0, req.Skip))]
+
 	most := req.Most
 	if most <= 0 {
 		most = maxFiles
 	}
+
 	blocked := o.mover.Blocked()
 	size := 0
 	for _, f := range slices.Backward(files) {
 		state := o.stateOf(f, blocked)
+
 		data, err := json.Marshal(state)
 		if err != nil {
 			return control.FilesAnswer{}, err
 		}
+
 		if size += len(data); len(answer.Files) == most || size > filesBytes && len(answer.Files) > 0 {
 			break
 		}
+
 		answer.Files = append(answer.Files, state)
 	}
+
 	answer.More = len(files) - len(answer.Files)
 	slices.Reverse(answer.Files)
+
 	return answer, nil
 }
 
@@ -127,6 +138,7 @@ func (o *operators) problems(wanted func(name string) bool) map[string]control.P
 			all[name] = control.Problem{Reason: p.Reason, Since: p.Since}
 		}
 	}
+
 	return all
 }
 
@@ -158,9 +170,11 @@ func (o *operators) stateOf(f *ledger.File, blocked map[string]string) control.F
 	if reason := blocked[f.ID]; reason != "" {
 		state.Blocked = &control.Problem{Reason: reason, Since: blockedSince(f)}
 	}
+
 	for code, n := range f.Codes {
 		state.Outcomes[code.String()] = n
 	}
+
 	for _, p := range f.Copies {
 		switch {
 		case p.AtDest():
@@ -170,9 +184,11 @@ func (o *operators) stateOf(f *ledger.File, blocked map[string]string) control.F
 			state.Paths = append(state.Paths, ledger.Display(filepath.Join(dir, files.Base(p.Name))))
 		}
 	}
+
 	for _, n := range f.History {
 		state.History = append(state.History, control.Note{At: n.At, Text: n.Text})
 	}
+
 	return state
 }
 
@@ -184,6 +200,7 @@ func blockedSince(f *ledger.File) time.Time {
 			since = p.Found
 		}
 	}
+
 	return since
 }
 
@@ -193,26 +210,33 @@ func (o *operators) listRows(_ context.Context, req control.RowsRequest) (contro
 	if !req.All {
 		want = needsAttention
 	}
+
 	var answer control.RowsAnswer
 	size := 0
 	for row, err := range o.ledger.Rows(req.ID, want) {
 		if err != nil {
 			return answer, err
 		}
+
 		if row.Line <= req.After {
 			continue
 		}
+
 		state := control.RowState{Line: row.Line, Outcome: row.Code.String(), Text: explain(row)}
+
 		data, err := json.Marshal(state)
 		if err != nil {
 			return answer, err
 		}
+
 		if size += len(data); len(answer.Rows) == rowsPerAnswer || size > rowsBytes && len(answer.Rows) > 0 {
 			answer.More = true
 			break
 		}
+
 		answer.Rows = append(answer.Rows, state)
 	}
+
 	return answer, nil
 }
 
@@ -244,6 +268,7 @@ func explain(row ledger.Row) string {
 	if known := explanations[event.Outcome(row.Code)]; known != "" {
 		text = known
 	}
+
 	switch {
 	case len(row.Detail) > detailBytes:
 		return text + ": " + strings.ToValidUTF8(row.Detail[:detailBytes], "") + "…"
@@ -262,6 +287,7 @@ func (o *operators) state(context.Context, control.Nothing) (control.IngestState
 	if err != nil {
 		return control.IngestState{}, err
 	}
+
 	state := control.IngestState{
 		Instance: o.instance, Freshness: fresh,
 		Waiting: c.Waiting, Rows: c.Rows, Oldest: c.Oldest, LastFile: c.Newest,
@@ -274,11 +300,13 @@ func (o *operators) state(context.Context, control.Nothing) (control.IngestState
 	for code, n := range c.Today.Codes {
 		state.Today.Outcomes[code.String()] = n
 	}
+
 	for _, d := range c.Doubtful[:min(len(c.Doubtful), maxNames)] {
 		state.Doubtful = append(state.Doubtful, control.DoubtfulFile{
 			ID: d.ID, Name: ledger.Display(d.Name), Reason: d.Reason, Finished: d.Finished, Rows: d.Rows, Rejected: d.Rejected,
 		})
 	}
+
 	state.Unstored, state.Restored = o.conn.Unstored(), o.conn.Restored()
 	state.Unread, state.UnreadSince = o.found.Backlog()
 	state.Feeds = o.feeds.states(func(in files.Input) bool {
@@ -290,6 +318,7 @@ func (o *operators) state(context.Context, control.Nothing) (control.IngestState
 	problems := o.problems(func(string) bool { return true })
 	state.ProblemNames = len(problems)
 	state.Problems = first(problems, bySince)
+
 	return state, o.addBlocked(&state)
 }
 
@@ -302,12 +331,15 @@ func (o *operators) addBlocked(state *control.IngestState) error {
 		if err != nil {
 			return err
 		}
+
 		if f != nil {
 			all[ledger.Display(f.Name)] = control.Problem{Reason: reason, Since: blockedSince(f)}
 		}
 	}
+
 	state.BlockedFiles = len(all)
 	state.Blocked = first(all, bySince)
+
 	return nil
 }
 
@@ -316,9 +348,11 @@ func first[V any](all map[string]V, compare func(a, b V) int) map[string]V {
 	if len(all) <= maxNames {
 		return all
 	}
+
 	names := slices.SortedFunc(maps.Keys(all), func(a, b string) int { return cmp.Or(compare(all[a], all[b]), cmp.Compare(a, b)) })
 	for _, name := range names[maxNames:] {
 		delete(all, name)
 	}
+
 	return all
 }

@@ -41,25 +41,30 @@ func (h *harness) purge(req control.PurgeRequest) (answer control.PurgeAnswer, e
 		answer, err = control.Ask[control.PurgeAnswer](h.t.Context(), h.conn.NC, topology.Ingest, control.Purge, req)
 		return !errors.Is(err, control.ErrNobody)
 	})
+
 	return answer, err
 }
 
 // purgeAll asks until there is no more to do.
 func (h *harness) purgeAll(req control.PurgeRequest) control.PurgeAnswer {
 	h.t.Helper()
+
 	var all control.PurgeAnswer
 	for range 100 {
 		a, err := h.purge(req)
 		if err != nil {
 			h.t.Fatal(err)
 		}
+
 		all.Files, all.Bytes, all.Records, all.Failed = all.Files+a.Files, all.Bytes+a.Bytes, all.Records+a.Records, a.Failed
 		all.Error = a.Error
 		if !a.More {
 			return all
 		}
 	}
+
 	h.t.Fatal("a purge that never ends")
+
 	return all
 }
 
@@ -71,10 +76,12 @@ func (c *clock) filesOlder(days int) control.PurgeRequest {
 // moved puts files and waits until ingest has moved all of them and said so.
 func (h *harness) moved(texts map[string]string) {
 	h.t.Helper()
+
 	before := h.log.Count("msg=\"file finished") + h.log.Count("msg=\"file set aside")
 	for name, text := range texts {
 		h.put(name, text)
 	}
+
 	eventually(h.t, "all are finished", func() bool {
 		return h.log.Count("msg=\"file finished")+h.log.Count("msg=\"file set aside") == before+len(texts)
 	})
@@ -95,17 +102,21 @@ func notes(f *ledger.File, text string) (n int) {
 			n++
 		}
 	}
+
 	return n
 }
 
 func rowCount(t *testing.T, l *ledger.Ledger, id string) (n int) {
 	t.Helper()
+
 	for _, err := range l.Rows(id, func(ledger.Code) bool { return true }) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		n++
 	}
+
 	return n
 }
 
@@ -115,6 +126,7 @@ func TestPurgeDeletesOnlyWhatItMay(t *testing.T) {
 	r := h.resolve()
 	c := h.clock()
 	h.start()
+
 	texts := map[string]string{
 		"plain.csv": rows("a", 3) + "bad\n", "touched.csv": row("2"), "changed.csv": row("3"), "removed.csv": row("4"), "linked.csv": row("5"),
 		"failed.csv": row("dead1"), "binary.csv": "\x00",
@@ -123,9 +135,11 @@ func TestPurgeDeletesOnlyWhatItMay(t *testing.T) {
 	h.put("copy of plain.csv", texts["plain.csv"])
 	eventually(t, "the copy is moved", func() bool { return there(h.done("copy of plain.csv")) })
 	h.noted("copy of plain.csv")
+
 	other := row("9")
 	write(t, h.done("stranger.csv"), row("8")) // nobody has told the ledger of it
 	write(t, h.done("changed.csv"), other)     // of the same size
+
 	now := time.Now()
 	if err := errors.Join(
 		os.Chtimes(h.done("touched.csv"), now, now), os.Remove(h.done("removed.csv")),
@@ -145,18 +159,23 @@ func TestPurgeDeletesOnlyWhatItMay(t *testing.T) {
 	if answer != want {
 		t.Errorf("answered %+v, want %+v", answer, want)
 	}
+
 	if got := names(t, h.cfg.ProcessedDirectory); !slices.Equal(got, []string{"changed.csv", "linked.csv", "stranger.csv", "young.csv"}) {
 		t.Errorf("processed %v", got)
 	}
+
 	if got := names(t, h.cfg.FailedDirectory); !slices.Equal(got, []string{"binary.csv", "failed.csv"}) {
 		t.Errorf("failed %v", got)
 	}
+
 	if got := names(t, h.cfg.CSVDirectory); !slices.Equal(got, []string{"waiting.csv"}) {
 		t.Errorf("input %v", got)
 	}
+
 	if again := h.purgeAll(c.filesOlder(30)); again != (control.PurgeAnswer{}) {
 		t.Errorf("a second purge did %+v", again)
 	}
+
 	eventually(t, "logged", func() bool { return h.log.Count("old files were deleted") == 1 })
 
 	files := h.files()
@@ -168,9 +187,11 @@ func TestPurgeDeletesOnlyWhatItMay(t *testing.T) {
 			t.Errorf("%s: %+v", name, f)
 		}
 	}
+
 	if f := files["plain.csv"]; notes(f, "deleted for its age") != 2 || f.Rows != 4 || f.Rejected != 1 || f.Codes[ledger.Code(event.Applied)] != 3 {
 		t.Errorf("plain.csv: %+v", f)
 	}
+
 	h.book(func(l *ledger.Ledger) {
 		for name, want := range map[string]int{"plain.csv": 0, "touched.csv": 0, "failed.csv": 1, "young.csv": 1, "waiting.csv": 1} {
 			if n := rowCount(t, l, files[name].ID); n != want {
@@ -186,23 +207,29 @@ func TestPurgeReadsWhatIsNew(t *testing.T) {
 	r := h.resolve()
 	c := h.clock()
 	h.start()
+
 	first, second := row("1"), row("2")
 	h.moved(map[string]string{"a.csv": first})
 	h.arrived()
 	c.forward(31 * day)
+
 	file, err := os.OpenFile(h.done("a.csv"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	if _, err := file.WriteString(second); err != nil {
 		t.Fatal(err)
 	}
+
 	if err := file.Close(); err != nil {
 		t.Fatal(err)
 	}
+
 	if answer := h.purgeAll(c.filesOlder(30)); answer != (control.PurgeAnswer{}) {
 		t.Errorf("purged %+v", answer)
 	}
+
 	eventually(t, "all of it is read", func() bool { return len(r.entriesOf(idFor(first+second))) == 2 })
 	eventually(t, "moved again", func() bool { return there(h.done("a.csv")) && !there(h.in("a.csv")) })
 }
@@ -214,15 +241,20 @@ func TestPurgeLeavesWhatIsYoung(t *testing.T) {
 	c := h.clock()
 	h.start()
 	h.moved(map[string]string{"a.csv": row("1")})
+
 	all := control.PurgeRequest{FilesBefore: c.now().Add(1000 * day), RecordsBefore: c.now().Add(1000 * day)}
 	c.forward(h.cfg.Lifetime.Duration() + retention.Margin - time.Minute)
+
 	if answer := h.purgeAll(all); answer != (control.PurgeAnswer{}) || !there(h.done("a.csv")) {
 		t.Fatalf("purged too early: %+v", answer)
 	}
+
 	c.forward(2 * time.Minute)
+
 	if answer := h.purgeAll(all); answer.Files != 1 || answer.Records != 1 || there(h.done("a.csv")) {
 		t.Fatalf("not purged: %+v", answer)
 	}
+
 	if len(h.files()) != 0 {
 		t.Error("the record is left")
 	}
@@ -237,11 +269,13 @@ func TestPurgeWithMovingOff(t *testing.T) {
 	h.start()
 	h.moved(map[string]string{"a.csv": row("1"), "bad.csv": "\x00"})
 	c.forward(1000 * day)
+
 	req := c.filesOlder(1)
 	req.RecordsBefore = req.FilesBefore
 	if answer := h.purgeAll(req); answer != (control.PurgeAnswer{}) {
 		t.Errorf("purged %+v", answer)
 	}
+
 	files := h.files()
 	if !there(h.in("a.csv")) || !there(h.in("bad.csv")) || len(files) != 2 || !files["a.csv"].Purged.IsZero() {
 		t.Errorf("records %v", files)
@@ -254,26 +288,33 @@ func TestPurgedFileComesAgain(t *testing.T) {
 	r := h.resolve()
 	c := h.clock()
 	h.start()
+
 	text := row("1")
 	h.moved(map[string]string{"a.csv": text})
 	c.forward(31 * day)
+
 	if answer := h.purgeAll(c.filesOlder(30)); answer.Files != 1 {
 		t.Fatalf("purged %+v", answer)
 	}
+
 	published := len(r.history())
 
 	h.put("b.csv", text)
 	eventually(t, "moved at once", func() bool { return there(h.done("b.csv")) && !there(h.in("b.csv")) })
 	h.noted("b.csv")
+
 	if len(r.history()) != published || h.log.Count("file finished") != 1 {
 		t.Errorf("it was read again: %v", r.history())
 	}
+
 	req := c.filesOlder(30)
 	req.RecordsBefore = req.FilesBefore
 	if answer := h.purgeAll(req); answer != (control.PurgeAnswer{}) || !there(h.done("b.csv")) {
 		t.Errorf("the new copy is young, and the record is its; purged %+v", answer)
 	}
+
 	c.forward(31 * day)
+
 	if answer := h.purgeAll(c.filesOlder(30)); answer.Files != 1 || there(h.done("b.csv")) {
 		t.Errorf("the new copy has become old: %+v", answer)
 	}
@@ -281,11 +322,14 @@ func TestPurgedFileComesAgain(t *testing.T) {
 	if answer := h.purgeAll(control.PurgeRequest{RecordsBefore: c.now().Add(-30 * day), By: "test"}); answer.Records != 1 {
 		t.Fatalf("the record was not forgotten: %+v", answer)
 	}
+
 	r.forget(idFor(text)) // it gets another place in the order of reading
 	h.moved(map[string]string{"c.csv": text})
+
 	if f := h.files()["c.csv"]; f.Status != ledger.Moved || f.Codes[ledger.Code(event.Applied)] != 1 || !f.Purged.IsZero() {
 		t.Errorf("record %+v", f)
 	}
+
 	if got := r.history(); got[len(got)-1] != "open "+idFor(text) {
 		t.Errorf("published %v", got)
 	}
@@ -297,31 +341,39 @@ func TestPurgedFileIsRecovered(t *testing.T) {
 	h := newHarness(t)
 	r := h.resolve()
 	r.setEpoch(t, "m1")
+
 	c := h.clock()
 	h.start()
 	eventually(t, "recovered", func() bool { return slices.Contains(r.history(), "recovered m1") })
+
 	at := time.Now().UTC().Add(2 * time.Hour)
 	future := fmt.Sprintf("BOF,1,P,%s,%s,%s,,,,\n", at.Format("20060102"), at.Format("150405"), at.Format("20060102150405"))
 	text := row("1") + future
 	h.moved(map[string]string{"a.csv": text})
 	c.forward(31 * day)
+
 	if answer := h.purgeAll(c.filesOlder(30)); answer.Files != 1 {
 		t.Fatalf("purged %+v", answer)
 	}
+
 	h.put("b.csv", text)
 	eventually(t, "moved", func() bool { return there(h.done("b.csv")) && !there(h.in("b.csv")) })
 	h.noted("b.csv")
 	c.ahead.Store(0) // the file system's clock is not ahead, and tells which files are young
 	c.forward(3 * time.Hour)
+
 	before := len(r.history())
 	r.setEpoch(t, "m2")
 	eventually(t, "recovered again", func() bool { return slices.Contains(r.history(), "recovered m2") })
+
 	if got, want := r.history()[before:], []string{"settled " + idFor(text), "recovered m2"}; !slices.Equal(got, want) {
 		t.Errorf("published %v, want %v", got, want)
 	}
+
 	if got := r.entriesOf(idFor(text)); len(got) != 1 || got[1].Employee != "1" || !got[1].On {
 		t.Errorf("the resolver got %v", got)
 	}
+
 	f := h.files()["a.csv"]
 	h.book(func(l *ledger.Ledger) {
 		if n := rowCount(t, l, f.ID); n != 0 || f.Rows != 2 || f.Rejected != 1 || f.Pending() != 0 {
@@ -333,6 +385,7 @@ func TestPurgedFileIsRecovered(t *testing.T) {
 // TestPurgeKilledInBetween: whatever it had done, the next purge accounts for.
 func TestPurgeKilledInBetween(t *testing.T) {
 	t.Parallel()
+
 	for _, p := range []failpoint.Point{failpoint.Marked, failpoint.Deleted} {
 		t.Run(string(p), func(t *testing.T) {
 			h := newHarness(t)
@@ -349,21 +402,28 @@ func TestPurgeKilledInBetween(t *testing.T) {
 			h.moved(map[string]string{"a.csv": row("1"), "b.csv": row("2")})
 			c.forward(31 * day)
 			kill.Store(true)
+
 			if _, err := h.purge(c.filesOlder(30)); err == nil {
 				t.Fatal("it was not killed")
 			}
+
 			h.died()
+
 			if left := len(names(t, h.cfg.ProcessedDirectory)); left != map[failpoint.Point]int{failpoint.Marked: 2, failpoint.Deleted: 0}[p] {
 				t.Fatalf("%d files are left", left)
 			}
+
 			kill.Store(false)
 			h.start()
+
 			if answer := h.purgeAll(c.filesOlder(30)); answer.Files != 2 || answer.Failed != 0 {
 				t.Errorf("answered %+v", answer)
 			}
+
 			if left := names(t, h.cfg.ProcessedDirectory); len(left) != 0 {
 				t.Errorf("left %v", left)
 			}
+
 			for name, f := range h.files() {
 				if notes(f, "deleted for its age: "+h.done(name)) != 1 || f.Purged.IsZero() {
 					t.Errorf("%s: %+v", name, f)
@@ -387,27 +447,34 @@ func TestPurgeInParts(t *testing.T) {
 		return os.Remove(path)
 	}
 	h.start()
+
 	texts := map[string]string{}
 	for i := range 10 {
 		texts[fmt.Sprint(i, ".csv")] = row(fmt.Sprint(i))
 	}
+
 	h.moved(texts)
 	c.forward(31 * day)
 	req := c.filesOlder(30)
+
 	first, err := h.purge(req)
 	if err != nil || !first.More || first.Files+first.Failed != 3 {
 		t.Fatalf("the first part did %+v, %v", first, err)
 	}
+
 	rest := h.purgeAll(req)
 	if first.Files+rest.Files != 9 || rest.Failed != 1 || !strings.Contains(rest.Error, "somebody has it open") {
 		t.Errorf("answered %+v and %+v", first, rest)
 	}
+
 	if got := names(t, h.cfg.ProcessedDirectory); !slices.Equal(got, []string{"4.csv"}) {
 		t.Errorf("left %v", got)
 	}
+
 	eventually(t, "logged", func() bool {
 		return h.log.Count("old files cannot be deleted") == 1 && h.log.Count("old files were deleted") == 1
 	})
+
 	if f := h.files()["4.csv"]; !f.Purged.IsZero() || len(f.Copies) != 1 || !f.Copies[0].AtDest() || f.Copies[0].Deleting {
 		t.Errorf("record %+v", f)
 	}
@@ -422,22 +489,28 @@ func TestPurgeRecords(t *testing.T) {
 	h.moved(map[string]string{
 		"done.csv": row("1"), "left.csv": row("2"), "failed.csv": row("dead1"), "cleared.csv": row("dead2"),
 	})
+
 	if err := os.Remove(filepath.Join(h.cfg.FailedDirectory, "cleared.csv")); err != nil {
 		t.Fatal(err)
 	}
+
 	c.forward(91 * day)
 	req := c.filesOlder(30)
 	req.RecordsBefore = c.now().Add(-90 * day)
+
 	h.tune.remove = os.Remove
 	only := req
 	only.FilesBefore = time.Time{}
 	if answer := h.purgeAll(only); answer.Files != 0 || answer.Records != 1 { // cleared.csv
 		t.Errorf("answered %+v", answer)
 	}
+
 	write(t, h.done("left.csv"), "other content")
+
 	if answer := h.purgeAll(req); answer.Files != 1 || answer.Records != 2 { // done.csv, and left.csv, which is gone for the ledger
 		t.Errorf("answered %+v", answer)
 	}
+
 	if files := h.files(); len(files) != 1 || files["failed.csv"] == nil || !there(h.done("left.csv")) {
 		t.Errorf("records %v", files)
 	}
@@ -449,9 +522,11 @@ func TestPurgeOfAFileThatCameVeryOften(t *testing.T) {
 	h.resolve()
 	c := h.clock()
 	const n = 130
+
 	if err := os.MkdirAll(h.cfg.ProcessedDirectory, 0o755); err != nil {
 		t.Fatal(err)
 	}
+
 	id := idFor("")
 	h.book(func(l *ledger.Ledger) {
 		err := l.Update(func(tx *ledger.Tx) error {
@@ -459,15 +534,19 @@ func TestPurgeOfAFileThatCameVeryOften(t *testing.T) {
 			for i := range n {
 				name := fmt.Sprint(i, ".csv")
 				write(t, h.done(name), "")
+
 				info, err := os.Stat(h.done(name))
 				if err != nil {
 					return err
 				}
+
 				if err := tx.Attach(f, ledger.Copy{Name: name}); err != nil {
 					return err
 				}
+
 				f.MarkMoved(name, h.done(name), files.StatOf(info), false, time.Now())
 			}
+
 			return errors.Join(tx.Put(f), tx.SetMeta(ledger.MetaRebuilt, "yes"))
 		})
 		if err != nil {
@@ -476,12 +555,15 @@ func TestPurgeOfAFileThatCameVeryOften(t *testing.T) {
 	})
 	c.forward(31 * day)
 	h.start()
+
 	if answer := h.purgeAll(c.filesOlder(30)); answer.Files != n {
 		t.Errorf("answered %+v", answer)
 	}
+
 	if left := names(t, h.cfg.ProcessedDirectory); len(left) != 0 {
 		t.Errorf("left %v", left)
 	}
+
 	if f := h.files()["0.csv"]; f.Purged.IsZero() || notes(f, "further copies deleted") != 1 {
 		t.Errorf("record %+v", f)
 	}
@@ -494,18 +576,23 @@ func TestPurgeWithoutItsDirectory(t *testing.T) {
 	c := h.clock()
 	h.start()
 	h.moved(map[string]string{"a.csv": row("1")})
+
 	away := h.cfg.ProcessedDirectory + ".away"
 	if err := os.Rename(h.cfg.ProcessedDirectory, away); err != nil {
 		t.Fatal(err)
 	}
+
 	c.forward(31 * day)
+
 	var refusal *control.Refusal
 	if _, err := h.purge(c.filesOlder(30)); !errors.As(err, &refusal) || !strings.Contains(refusal.Text, "PROCESSED_DIRECTORY") {
 		t.Errorf("answered with %v", err)
 	}
+
 	if err := os.Rename(away, h.cfg.ProcessedDirectory); err != nil {
 		t.Fatal(err)
 	}
+
 	if answer := h.purgeAll(c.filesOlder(30)); answer.Files != 1 {
 		t.Errorf("answered %+v", answer)
 	}

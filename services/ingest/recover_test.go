@@ -25,10 +25,12 @@ func (h *harness) setEpoch(name string) {
 // entriesRead returns what the stream of entries holds, in the words of fakeResolver.history.
 func (h *harness) entriesRead() []string {
 	h.t.Helper()
+
 	stream, err := h.conn.JS.Stream(h.t.Context(), topology.StreamEntries)
 	if err != nil {
 		return nil // it is about to be made
 	}
+
 	var read []string
 	state := stream.CachedInfo().State
 	for seq := max(state.FirstSeq, 1); seq <= state.LastSeq; seq++ {
@@ -36,24 +38,31 @@ func (h *harness) entriesRead() []string {
 		if err != nil {
 			return nil
 		}
+
 		if m.Subject == topology.SubjectRecovered {
 			var e event.Recovered
 			if err := event.Decode(m.Data, &e); err != nil {
 				h.t.Fatal(err)
 			}
+
 			read = append(read, "recovered "+e.Epoch)
+
 			continue
 		}
+
 		var e event.Entries
 		if err := event.Decode(m.Data, &e); err != nil {
 			h.t.Fatal(err)
 		}
+
 		kind := "open "
 		if e.Settled {
 			kind = "settled "
 		}
+
 		read = append(read, kind+e.File)
 	}
+
 	return read
 }
 
@@ -61,6 +70,7 @@ func (h *harness) entriesRead() []string {
 // it, alone or with what the resolver has said of its memory.
 func TestRecoveredIsLostWithTheStream(t *testing.T) {
 	t.Parallel()
+
 	for _, tt := range []struct {
 		name   string
 		bucket bool
@@ -79,25 +89,34 @@ func TestRecoveredIsLostWithTheStream(t *testing.T) {
 			h.setEpoch("m2")
 			idle.Store(0)
 			h.start()
+
 			want := []string{"settled " + idFor(text), "recovered m2"}
+
 			eventually(t, "told and noted", func() bool { return idle.Load() > 0 && slices.Contains(h.entriesRead(), "recovered m2") })
 			h.end()
+
 			if err := h.conn.JS.DeleteStream(t.Context(), topology.StreamEntries); err != nil {
 				t.Fatal(err)
 			}
+
 			if tt.bucket {
 				if err := h.conn.JS.DeleteKeyValue(t.Context(), topology.BucketState); err != nil {
 					t.Fatal(err)
 				}
+
 				h.provision()
 			}
+
 			idle.Store(0)
 			h.start()
+
 			if tt.bucket {
 				eventually(t, "the new session waits", func() bool { return idle.Load() > 0 })
 				h.setEpoch("m2")
 			}
+
 			eventually(t, "told again", func() bool { return slices.Contains(h.entriesRead(), "recovered m2") })
+
 			if got := h.entriesRead(); !slices.Equal(got, want) {
 				t.Errorf("told %v, want %v", got, want)
 			}
@@ -120,12 +139,15 @@ func TestFinishesWhileItIsReplayed(t *testing.T) {
 			for i := range n {
 				all.Add(i + 1)
 			}
+
 			r.publish(t.Context(), &event.Acks{Rows: []event.FileRows{{File: idFor(big), Outcome: event.Applied, Rows: all}}})
 			eventually(t, "all outcomes noted", h.outcomesNoted)
+
 			if !there(h.in("big.csv")) {
 				t.Error("it was moved while it was read")
 			}
 		}
+
 		return nil
 	}
 	h.start()
@@ -137,9 +159,11 @@ func TestFinishesWhileItIsReplayed(t *testing.T) {
 	replaying.Store(true)
 	r.setEpoch(t, "m2")
 	eventually(t, "recovered", func() bool { return slices.Contains(r.history(), "recovered m2") })
+
 	if got := len(r.entriesOf(idFor(big))); got != n {
 		t.Errorf("the new state store got %d of %d rows before it was told to go on", got, n)
 	}
+
 	eventually(t, "moved", func() bool { return there(h.done("big.csv")) })
 }
 
@@ -156,33 +180,41 @@ func TestFinishedFilesThatStayAreTold(t *testing.T) {
 	h.cfg.Move = false
 	r := h.resolve()
 	r.setEpoch(t, "m1")
+
 	texts := map[string]string{"plain.csv": rows("p", 2), "touched.csv": rows("t", 2), "renamed.csv": rows("r", 2)}
 	for name, text := range texts {
 		h.put(name, text)
 	}
+
 	h.start()
 	eventually(t, "finished", func() bool { return h.log.Count("file finished") == 3 })
 	eventually(t, "m1", func() bool { return slices.Contains(r.history(), "recovered m1") })
 	h.end()
 	touch(t, h.in("touched.csv"))
+
 	if err := os.Rename(h.in("renamed.csv"), h.in("other.csv")); err != nil {
 		t.Fatal(err)
 	}
+
 	fresh := rows("n", 2)
 	h.put("new.csv", fresh)
+
 	before := len(r.history())
 	r.setEpoch(t, "m2")
 	h.start()
 	eventually(t, "m2", func() bool { return slices.Contains(r.history(), "recovered m2") })
+
 	got := r.history()[before:]
 	for name, text := range texts {
 		if !slices.Contains(got, "settled "+idFor(text)) {
 			t.Errorf("%s was not told", name)
 		}
 	}
+
 	if slices.Contains(got, "settled "+idFor(fresh)) {
 		t.Error("the new file was taken for a finished one")
 	}
+
 	eventually(t, "the new file is read", func() bool { return slices.Contains(r.history(), "open "+idFor(fresh)) })
 }
 
@@ -193,22 +225,29 @@ func TestADirectoryAwayDuringARecovery(t *testing.T) {
 	h.cfg.Move = false
 	r := h.resolve()
 	r.setEpoch(t, "m1")
+
 	text := rows("p", 2)
 	h.put("a.csv", text)
 	h.start()
 	eventually(t, "finished", func() bool { return h.log.Count("file finished") == 1 })
 	eventually(t, "m1", func() bool { return slices.Contains(r.history(), "recovered m1") })
+
 	before := len(r.history())
+
 	away := h.cfg.CSVDirectory + ".away"
 	if err := os.Rename(h.cfg.CSVDirectory, away); err != nil {
 		t.Fatal(err)
 	}
+
 	r.setEpoch(t, "m2")
 	eventually(t, "looked for in vain", func() bool { return h.log.Count("an input directory cannot be read") > 0 })
+
 	if err := os.Rename(away, h.cfg.CSVDirectory); err != nil {
 		t.Fatal(err)
 	}
+
 	eventually(t, "m2", func() bool { return slices.Contains(r.history(), "recovered m2") })
+
 	if got := r.history()[before:]; !slices.Equal(got, []string{"settled " + idFor(text), "recovered m2"}) {
 		t.Errorf("told %v", got)
 	}
@@ -231,14 +270,17 @@ func TestStreamLostWithinARecovery(t *testing.T) {
 				if err := h.conn.JS.DeleteStream(t.Context(), topology.StreamEntries); err != nil {
 					t.Error(err)
 				}
+
 				h.provision()
 			})
 		}
+
 		return nil
 	}
 	h.setEpoch("m2")
 	h.start()
 	eventually(t, "recovered", func() bool { return slices.Contains(h.entriesRead(), "recovered m2") })
+
 	if got, want := h.entriesRead(), []string{"settled " + idFor(text), "recovered m2"}; !slices.Equal(got, want) {
 		t.Errorf("told %v, want %v", got, want)
 	}
@@ -248,6 +290,7 @@ func TestStreamLostWithinARecovery(t *testing.T) {
 // is rebuilt or while a resolver without memory is told. It is read again from its start, and told whole.
 func TestHalfReadFinishedFile(t *testing.T) {
 	t.Parallel()
+
 	const n = intake.WindowLines + 5000
 	for _, tt := range []struct {
 		name string
@@ -257,17 +300,21 @@ func TestHalfReadFinishedFile(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			h := newHarness(t)
 			big := rows("b", n)
+
 			if !tt.there {
 				h.start()
 				eventually(t, "ledger rebuilt", h.ready.Load)
 				h.end()
 			}
+
 			if err := os.MkdirAll(h.cfg.ProcessedDirectory, 0o755); err != nil {
 				t.Fatal(err)
 			}
+
 			write(t, h.done("big.csv"), big)
 			r := h.resolve()
 			r.setEpoch(t, "m1")
+
 			h.tune.hit = func(at failpoint.Point) error {
 				if at == failpoint.Stored {
 					return failpoint.ErrCrash
@@ -284,9 +331,11 @@ func TestHalfReadFinishedFile(t *testing.T) {
 			h.tune.hit = func(failpoint.Point) error { return nil }
 			h.start()
 			eventually(t, "recovered", func() bool { return slices.Contains(r.history(), "recovered m1") })
+
 			if got := len(r.entriesOf(idFor(big))); got != n {
 				t.Errorf("the resolver was told %d of %d rows", got, n)
 			}
+
 			h.end()
 			h.book(func(l *ledger.Ledger) {
 				if f, err := l.File(idFor(big)); err != nil || f == nil || f.Status != ledger.Moved {

@@ -37,41 +37,51 @@ func (s *service) session(ctx context.Context, _ func(error)) error {
 	if err := s.recovery.ForgetHalfRead(); err != nil { // what the previous session did not finish
 		return err
 	}
+
 	js := s.deps.Conn.JS
 	if err := topology.Provision(ctx, js, topology.From(s.cfg.Broker, s.cfg.Calls), topology.Ingest, topology.WithLog(s.log)); err != nil {
 		return err
 	}
+
 	if err := s.feeds.open(ctx, js); err != nil {
 		return err
 	}
+
 	stream, err := entries.Open(ctx, s.streamConfig())
 	if err != nil {
 		return err
 	}
 	defer stream.Close()
+
 	w := &work{service: s, stream: stream, epochs: make(chan string, 1), resend: make(chan stall, 1)}
 	w.inbox = s.intake.NewInbox(s.found, s.cfg.Inputs(), s.cfg.MaxFileSize, stream.Send)
 	w.recovery = s.recovery.NewSession(stream, w.inbox, s.found)
 	w.stalls = newStallDetector(s.now(), s.settled.Load(), s.stallTimeout)
+
 	stop, err := control.Serve(ctx, s.deps.Conn.NC, topology.Ingest, s.deps.Version, append(s.operators.endpoints(), check.Endpoint(s.cfg.Checked(), s.deps))...)
 	if err != nil {
 		return err
 	}
 	defer stop()
+
 	epoch, err := w.readEpoch(ctx)
 	if err != nil {
 		return err
 	}
+
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return w.followEpoch(ctx, epoch) })
 	g.Go(func() error { return w.settle(ctx) })
 	g.Go(func() error { return w.keepHouse(ctx) })
 	g.Go(func() error { return w.followHolds(ctx) })
 	g.Go(func() error { return w.read(ctx, epoch) })
+
 	defer telemetry.NewBacklog(s.deps.Telemetry).WatchConsumers(js, topology.Ingest)()
 	defer s.component.InSession()()
+
 	s.onReady(true)
 	defer s.onReady(false)
+
 	return g.Wait()
 }
 
@@ -89,14 +99,18 @@ func (w *work) readEpoch(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("open bucket %s: %w", topology.BucketState, err)
 	}
+
 	entry, err := bucket.Get(ctx, topology.KeyResolverEpoch)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return "", nil
 	}
+
 	if err != nil {
 		return "", fmt.Errorf("read the epoch of the resolver's state store: %w", err)
 	}
+
 	epoch, _ := w.epochOf(entry)
+
 	return epoch, nil
 }
 
@@ -104,11 +118,13 @@ func (w *work) epochOf(entry jetstream.KeyValueEntry) (string, bool) {
 	if entry.Operation() != jetstream.KeyValuePut {
 		return "", false
 	}
+
 	var m event.StoreEpoch
 	if err := event.Decode(entry.Value(), &m); err != nil {
 		w.log.Error("cannot read the epoch of the resolver's state store, ignoring it: run the same version of all services", "error", err)
 		return "", false
 	}
+
 	return m.Epoch, true
 }
 
@@ -119,9 +135,11 @@ func (w *work) followEpoch(ctx context.Context, known string) error {
 		if known == "" {
 			interval = firstEpochPollInterval
 		}
+
 		if err := pause.For(ctx, interval); err != nil {
 			return nil //nolint:nilerr // the session ends
 		}
+
 		epoch, err := w.readEpoch(ctx)
 		switch {
 		case errors.Is(err, jetstream.ErrBucketNotFound) && w.deps.Conn.Connected():
@@ -131,10 +149,12 @@ func (w *work) followEpoch(ctx context.Context, known string) error {
 		}
 
 		known = epoch
+
 		select {
 		case <-w.epochs: // an older one that was not handled yet
 		default:
 		}
+
 		w.epochs <- epoch
 	}
 }
@@ -142,14 +162,18 @@ func (w *work) followEpoch(ctx context.Context, known string) error {
 // read is the session's reader: the only one that publishes entries, one thing after the other.
 func (w *work) read(ctx context.Context, epoch string) error {
 	w.found.Again() // what an earlier session did not get to
+
 	if err := w.recovery.Begin(ctx, epoch); err != nil {
 		return err
 	}
+
 	for {
 		if err := w.inbox.Read(ctx); err != nil {
 			return err
 		}
+
 		w.onIdle()
+
 		var err error
 		select {
 		case <-ctx.Done():
@@ -160,6 +184,7 @@ func (w *work) read(ctx context.Context, epoch string) error {
 		case stalled := <-w.resend:
 			err = w.resendWaiting(ctx, stalled)
 		}
+
 		if err != nil {
 			return err
 		}
@@ -173,10 +198,12 @@ func (w *work) keepHouse(ctx context.Context) error {
 		if err := w.stream.CheckIdentities(ctx); errors.Is(err, entries.ErrLost) {
 			return err
 		}
+
 		// The rest is tried again at the next tick; an outage of the broker is reported by the connection.
 		if err := errors.Join(w.stream.Tidy(ctx), w.detectStall(ctx), w.feeds.save(ctx)); err != nil && ctx.Err() == nil {
 			w.log.Debug("housekeeping failed, trying again", "error", err)
 		}
+
 		return nil
 	})
 }

@@ -35,36 +35,45 @@ const (
 func (w *work) settle(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+
 	lost := func(err error) { cancel(errors.Join(entries.ErrLost, err)) }
 	source := bus.PullSource(w.deps.Conn, bus.PullConfig{
 		Stream: topology.StreamAcks, Consumer: topology.ConsumerIngestAcks,
 		MaxItems: acksPerBatch, MaxBytes: ackBytesPerBatch, Linger: ackLinger, OnLost: lost, Logger: w.log,
 	})
+
 	sub, err := bus.NewSubscriber(w.deps.Conn, bus.SubscriberConfig{
 		Source: func(string) bus.Source { return source }, CloseTimeout: settleClose, Logger: w.log,
 	})
 	if err != nil {
 		return err
 	}
+
 	router, err := bus.NewRouter(w.log, settleClose+5*time.Second, deadletter.Middleware(topology.Ingest, w.stream.Publisher(), w.log))
 	if err != nil {
 		return err
 	}
+
 	router.AddConsumerHandler("settle", topology.SubjectAcks, sub, func(m *message.Message) error {
 		if err := w.settleBatch(bus.BatchFrom(m.Context())); err != nil {
 			return err
 		}
+
 		if w.ledger.Stats(w.now(), nil).Rows >= manyRows {
 			_ = pause.For(m.Context(), gatherAcks) // what was noted is to be acknowledged, whatever ends
 		}
+
 		return nil
 	})
+
 	if err := router.Run(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("consume outcomes: %w", err)
 	}
+
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause
 	}
+
 	return nil
 }
 
@@ -78,17 +87,23 @@ func (w *work) settleBatch(batch *bus.Batch) error {
 			item.Term(err.Error()) // its rows are asked for again
 			continue
 		}
+
 		acks = append(acks, &a)
 	}
+
 	finished, err := w.ledger.Settle(acks, w.now())
 	if err != nil {
 		w.log.Error("outcomes cannot be noted, trying again: make sure that the ledger's disk has room (DATA_DIRECTORY)", "error", err)
 		return err
 	}
+
 	w.settled.Add(uint64(len(acks)))
+
 	if err := w.hit(failpoint.Settled); err != nil {
 		return err
 	}
+
 	w.mover.Add(finished...)
+
 	return nil
 }

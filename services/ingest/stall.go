@@ -48,6 +48,7 @@ func (d *stallDetector) detect(now time.Time, settled uint64, busy bool, timeout
 		d.since, d.timeout = now, min(2*d.timeout, maxStallTimeout)
 		return stall{waited: timeout, idle: true}, true
 	}
+
 	return stall{}, false
 }
 
@@ -57,18 +58,21 @@ func (w *work) detectStall(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	busy := len(waiting) == 0
 	if !busy {
 		if busy, err = w.stream.UnderWay(ctx); err != nil {
 			return err
 		}
 	}
+
 	if found, ok := w.stalls.detect(w.now(), w.settled.Load(), busy, w.stallTimeout); ok {
 		select {
 		case w.resend <- found:
 		default:
 		}
 	}
+
 	return nil
 }
 
@@ -78,6 +82,7 @@ func (w *work) resendWaiting(ctx context.Context, found stall) error {
 	if err != nil {
 		return err
 	}
+
 	before := w.now().Add(-found.waited)
 	var old []*ledger.File
 	for _, f := range waiting {
@@ -85,6 +90,7 @@ func (w *work) resendWaiting(ctx context.Context, found stall) error {
 			old = append(old, f)
 		}
 	}
+
 	switch {
 	case len(old) == 0:
 		return nil
@@ -92,6 +98,8 @@ func (w *work) resendWaiting(ctx context.Context, found stall) error {
 		w.log.Info("files have waited for very long, reading them again", "files", len(old), "first", old[0].Name)
 		return w.recovery.Republish(ctx, old, "an outcome may be missing")
 	}
+
 	w.log.Warn("files wait although nothing is under way, reading them again", "files", len(old), "first", old[0].Name)
+
 	return w.recovery.RepublishOrGiveUp(ctx, old, "outcomes are missing")
 }

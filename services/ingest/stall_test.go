@@ -11,6 +11,7 @@ import (
 // something always is, though then no file is given up.
 func TestLostOutcomesAreMissed(t *testing.T) {
 	t.Parallel()
+
 	begin := time.Date(2024, 6, 17, 8, 0, 0, 0, time.UTC)
 	day := func(busy func(check int) bool, settled func(check int) uint64) (found map[stall]int) {
 		found = map[stall]int{}
@@ -21,6 +22,7 @@ func TestLostOutcomesAreMissed(t *testing.T) {
 				found[s]++
 			}
 		}
+
 		return found
 	}
 	never, always := func(int) bool { return false }, func(int) bool { return true }

@@ -16,6 +16,7 @@ import (
 
 func TestStateOfAllInstancesAndATakeOver(t *testing.T) {
 	t.Parallel()
+
 	users := sim.GenerateUsers(100, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
 	w.resolver(&fakeResolver{judge: clears})
@@ -33,10 +34,12 @@ func TestStateOfAllInstancesAndATakeOver(t *testing.T) {
 		both = w.states()
 		return len(both) == 2
 	})
+
 	first, leaders := w.leading(), 0
 	for _, s := range both {
 		assert.Equal(t, "test", s.Version)
 		assert.NotEmpty(t, s.Name)
+
 		if s.Leads {
 			leaders++
 		} else {
@@ -44,6 +47,7 @@ func TestStateOfAllInstancesAndATakeOver(t *testing.T) {
 			assert.Nil(t, s.Held)
 		}
 	}
+
 	assert.Equal(t, 1, leaders)
 	require.Len(t, first.Jobs, 4)
 	assert.Equal(t, []string{control.JobMapping, control.JobCleanup, control.JobReconcile, control.JobPurge},
@@ -78,6 +82,7 @@ func TestStateOfAllInstancesAndATakeOver(t *testing.T) {
 
 func TestMappingReport(t *testing.T) {
 	t.Parallel()
+
 	person := func(user, id string) sim.User {
 		return sim.User{LoginID: user, Attributes: map[string]string{sim.DefaultCollar: id}}
 	}
@@ -88,6 +93,7 @@ func TestMappingReport(t *testing.T) {
 	cfg := w.config()
 	stop := w.run(cfg)
 	w.refreshed(2)
+
 	check := func() {
 		r := answerOf[control.MappingReport](w, control.MappingShow, control.Nothing{})
 		rec := w.record()
@@ -112,6 +118,7 @@ func TestJournalAndNotes(t *testing.T) {
 	cfg := w.config()
 	stop := w.run(cfg)
 	w.refreshed(3)
+
 	for _, wrong := range []control.JournalEntry{
 		{Kind: control.JobMapping, Text: "x"}, {Kind: control.KindOperator}, {Kind: control.KindOperator, Text: strings.Repeat("x", 5000)},
 	} {
@@ -119,6 +126,7 @@ func TestJournalAndNotes(t *testing.T) {
 		refusal := new(control.Refusal)
 		require.ErrorAs(t, err, &refusal)
 	}
+
 	began, asked := w.now().Add(-time.Minute).UTC(), w.now()
 	answerOf[control.Nothing](w, control.JournalNote, control.JournalEntry{
 		Kind: control.KindOperator, By: "jane", Started: began, Ended: began.Add(time.Second), Text: "3 dead letters requeued", Counts: map[string]int{"requeued": 3},
@@ -150,7 +158,9 @@ func TestOutageBlocksNeitherOrdersNorThePurge(t *testing.T) {
 			return control.PurgeAnswer{Files: 1}, nil
 		}))
 	require.NoError(t, err)
+
 	defer stop()
+
 	cfg := w.config()
 	cfg.Retention.Files = 30
 	cfg.Lifetime.AutoCleanupHours = 24

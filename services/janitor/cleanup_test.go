@@ -30,7 +30,9 @@ func (w *world) resolver(f *fakeResolver) *fakeResolver {
 		control.On(control.Observe, func(_ context.Context, req control.ObserveRequest) (control.ObserveAnswer, error) {
 			f.mu.Lock()
 			defer f.mu.Unlock()
+
 			f.asked = append(f.asked, req)
+
 			return f.judge(req)
 		}),
 		control.OnEvery(control.State, func(context.Context, control.Nothing) (control.ResolverState, error) {
@@ -40,6 +42,7 @@ func (w *world) resolver(f *fakeResolver) *fakeResolver {
 		}))
 	require.NoError(w.t, err)
 	w.t.Cleanup(stop)
+
 	return f
 }
 
@@ -54,7 +57,9 @@ func clears(req control.ObserveRequest) (answer control.ObserveAnswer, err error
 	for _, u := range req.Users {
 		answer.Findings = append(answer.Findings, control.Finding{User: u.User, Why: "stale duty", Published: true})
 	}
+
 	answer.Compared, answer.Published = len(req.Users), len(req.Users)
+
 	return answer, nil
 }
 
@@ -64,6 +69,7 @@ func (w *world) cleaning() Config {
 	cfg.Sync.Mappings = false
 	cfg.Lifetime.AutoCleanupHours = 24
 	cfg.Cleanup.Interval = time.Hour
+
 	return cfg
 }
 
@@ -76,12 +82,14 @@ func onDuty(users []sim.User, since time.Duration) {
 
 func TestStaleDutyOfManyIsFoundOverPagesAndToldAtOnce(t *testing.T) {
 	t.Parallel()
+
 	users := sim.GenerateUsers(4000, sim.DefaultCollar)
 	onDuty(users[:2500], 25*time.Hour)
 	onDuty(users[2500:3200], 20*time.Hour)
 	w := newWorld(t, sim.Options{Users: users})
 	resolver := w.resolver(&fakeResolver{judge: clears})
 	started := time.Now()
+
 	w.run(w.cleaning())
 	w.eventually("the journal", func() bool { return len(w.ended(control.JobCleanup)) == 1 })
 
@@ -90,11 +98,13 @@ func TestStaleDutyOfManyIsFoundOverPagesAndToldAtOnce(t *testing.T) {
 	assert.Equal(t, control.Expire, asked[0].Purpose)
 	assert.True(t, asked[0].Apply)
 	assert.WithinRange(t, asked[0].Seen, started, time.Now())
+
 	var told []string
 	for _, u := range asked[0].Users {
 		assert.True(t, u.On)
 		told = append(told, u.User)
 	}
+
 	assert.ElementsMatch(t, logins(users[:2500]), told)
 	assert.Equal(t, 4, w.searches(), "those on duty only")
 	call := w.athoc.Calls(sim.CallFilter{Endpoint: sim.EndpointSearch})[0]
@@ -110,8 +120,10 @@ func TestStaleDutyOfManyIsFoundOverPagesAndToldAtOnce(t *testing.T) {
 	// The next time there is nothing to do, which is no news for the journal.
 	_, err := w.athoc.ClearAttribute(sim.DefaultDutyAttribute, logins(users[:2500])...)
 	require.NoError(t, err)
+
 	before := w.searches()
 	w.pass(61 * time.Minute)
+
 	onTime := func() bool { return w.searches() == before+1 && w.leading().Jobs[1].Running.IsZero() }
 	w.eventually("the next cleaning", onTime)
 	assert.Len(t, resolver.requests(), 1)
@@ -121,6 +133,7 @@ func TestStaleDutyOfManyIsFoundOverPagesAndToldAtOnce(t *testing.T) {
 // TestSilentFeedsAreTold: with what is stale the resolver is told which feeds are silent, also those whose directory is away.
 func TestSilentFeedsAreTold(t *testing.T) {
 	t.Parallel()
+
 	users := sim.GenerateUsers(1, sim.DefaultCollar)
 	onDuty(users, 25*time.Hour)
 	w := newWorld(t, sim.Options{Users: users})
@@ -154,18 +167,22 @@ func TestOddDutyStatusesAreLeftAloneAndToldOnce(t *testing.T) {
 	cfg := w.cleaning()
 	cfg.AtHoc.DutyStatusField = field
 	w.run(cfg)
+
 	for round := 1; round <= 3; round++ {
 		w.eventually("a cleaning", func() bool { return len(resolver.requests()) == round })
 		require.Len(t, resolver.requests()[round-1].Users, 1)
 		assert.Equal(t, users[2].LoginID, resolver.requests()[round-1].Users[0].User)
 		assert.Equal(t, 1, w.logs.Count("that is no date and is left alone"))
+
 		if round == 2 {
 			require.NoError(t, w.athoc.PutUsers(sim.User{LoginID: users[3].LoginID, Attributes: map[string]string{field: "x"}}))
 			break
 		}
+
 		w.eventually("its end", func() bool { return w.leading().Jobs[1].Running.IsZero() })
 		w.pass(61 * time.Minute)
 	}
+
 	w.eventually("its end", func() bool { return w.leading().Jobs[1].Running.IsZero() })
 	w.pass(61 * time.Minute)
 	w.eventually("another number", func() bool { return w.logs.Count("that is no date and is left alone") == 2 })
@@ -175,6 +192,7 @@ func TestOddDutyStatusesAreLeftAloneAndToldOnce(t *testing.T) {
 
 func TestCleaningSwitchedOff(t *testing.T) {
 	t.Parallel()
+
 	users := sim.GenerateUsers(3, sim.DefaultCollar)
 	onDuty(users, 1000*time.Hour)
 	w := newWorld(t, sim.Options{Users: users})
@@ -189,6 +207,7 @@ func TestCleaningSwitchedOff(t *testing.T) {
 
 func TestFailedCleaningsAreTriedAgainAndAreOneEntry(t *testing.T) {
 	t.Parallel()
+
 	users := sim.GenerateUsers(3, sim.DefaultCollar)
 	onDuty(users, 25*time.Hour)
 	w := newWorld(t, sim.Options{Users: users})
@@ -198,6 +217,7 @@ func TestFailedCleaningsAreTriedAgainAndAreOneEntry(t *testing.T) {
 		w.eventually("a failure", func() bool { return w.leading().Jobs[1].Failures == n+1 })
 		w.pass(time.Hour)
 	}
+
 	resolver := w.resolver(&fakeResolver{judge: clears})
 	w.pass(time.Hour)
 	w.eventually("a success", func() bool {
@@ -206,12 +226,14 @@ func TestFailedCleaningsAreTriedAgainAndAreOneEntry(t *testing.T) {
 		}
 		return len(resolver.requests()) > 0 && w.leading().Jobs[1].Failures == 0
 	})
+
 	var failed []control.JournalEntry
 	for _, e := range w.ended(control.JobCleanup) {
 		if e.Outcome == control.OutcomeFailed {
 			failed = append(failed, e)
 		}
 	}
+
 	require.Len(t, failed, 1)
 	assert.Contains(t, failed[0].Error, "no such service answers")
 	assert.GreaterOrEqual(t, failed[0].Counts["times"], 3)

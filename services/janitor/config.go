@@ -49,10 +49,12 @@ func (s Sync) Validate() error {
 	if s.RetryDays < 1 || s.RetryDays > 3650 {
 		errs = append(errs, errors.New("SYNC_RETRY_DAYS: must be 1 or more, and 3650 at most"))
 	}
+
 	field := strings.TrimSpace(s.CollarField)
 	if field == "" || strings.Contains(field, ",") || strings.EqualFold(field, "LOGIN_ID") {
 		errs = append(errs, errors.New("COLLAR_ID_FIELD: must be the name of the one attribute that holds the employee id"))
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -95,6 +97,7 @@ func (r Reconcile) Validate() error {
 	default:
 		errs = append(errs, errors.New("RECONCILE: must be off, report or apply"))
 	}
+
 	return errors.Join(errs...)
 }
 

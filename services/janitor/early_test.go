@@ -13,6 +13,7 @@ import (
 
 func TestManyUnmappedWorkersBringTheRefreshForward(t *testing.T) {
 	t.Parallel()
+
 	users := sim.GenerateUsers(100, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
 	resolver := w.resolver(&fakeResolver{})
@@ -20,9 +21,11 @@ func TestManyUnmappedWorkersBringTheRefreshForward(t *testing.T) {
 	cfg.Sync.Hour = (w.now().Hour() + 12) % 24
 	w.run(cfg)
 	w.refreshed(100)
+
 	set := func(unmapped int) {
 		resolver.mu.Lock()
 		defer resolver.mu.Unlock()
+
 		resolver.state = control.ResolverState{Recovered: true, Snapshot: w.record().Snapshot, Mapped: 100, Unmapped: unmapped}
 	}
 	counted := func(workers int) func() bool {
@@ -31,9 +34,11 @@ func TestManyUnmappedWorkersBringTheRefreshForward(t *testing.T) {
 			return n.Workers == workers && n.Refreshed.Equal(w.record().Refreshed)
 		}
 	}
+
 	set(3)
 	w.eventually("a first count", counted(3))
 	set(40)
+
 	searched := w.searches()
 	require.NoError(t, w.athoc.PutUsers(sim.User{LoginID: "new@example.org", Attributes: map[string]string{sim.DefaultCollar: "new"}}))
 	w.pass(61 * time.Minute)

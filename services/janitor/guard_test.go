@@ -32,11 +32,13 @@ func (w *world) alarms() (n int) {
 			n++
 		}
 	}
+
 	return n
 }
 
 func TestEmptyAnswerIsHeldBackAndTriedAgain(t *testing.T) {
 	t.Parallel()
+
 	users := sim.GenerateUsers(10, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
 	w.run(w.config())
@@ -80,10 +82,12 @@ func holdSome(t *testing.T) (*world, []sim.User, control.HeldMapping) {
 	w.refreshed(100)
 	_, err := w.athoc.RemoveUsers(logins(users[80:])...)
 	require.NoError(t, err)
+
 	entry := w.end(answerOf[control.Begun](w, control.MappingRefresh, control.RunRequest{By: "jane"}))
 	assert.Equal(t, control.OutcomeHeld, entry.Outcome)
 	assert.Equal(t, "jane", entry.By)
 	assert.Equal(t, 20, entry.Counts["removed"])
+
 	report := answerOf[control.MappingReport](w, control.MappingShow, control.Nothing{})
 	require.NotNil(t, report.Held)
 	assert.Equal(t, 100, report.Mapped)
@@ -91,17 +95,21 @@ func holdSome(t *testing.T) (*world, []sim.User, control.HeldMapping) {
 	assert.Len(t, w.mapping(), 100)
 	would := answerOf[control.MappingDifference](w, control.MappingHeld, control.Nothing{})
 	assert.Equal(t, report.Held.ID, would.ID)
+
 	gone := map[string]string{}
 	for _, c := range would.Removed {
 		gone[c.Employee] = c.Before
 	}
+
 	assert.Equal(t, wanted(users[80:]), gone)
 	assert.Empty(t, would.Changed)
+
 	return w, users, *report.Held
 }
 
 func TestRemovalBelowTheGuardNeedsNoApproval(t *testing.T) {
 	t.Parallel()
+
 	users := sim.GenerateUsers(100, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
 	w.run(w.config())
@@ -117,6 +125,7 @@ func TestRemovalBelowTheGuardNeedsNoApproval(t *testing.T) {
 // all, or a person approves of those.
 func TestUsersWhoAreMissingAreNotTakenAway(t *testing.T) {
 	t.Parallel()
+
 	users := sim.GenerateUsers(100, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
 	w.run(w.config())
@@ -141,6 +150,7 @@ func TestUsersWhoAreMissingAreNotTakenAway(t *testing.T) {
 // TestALostMappingIsGuardedToo: by its size, which the record has.
 func TestALostMappingIsGuardedToo(t *testing.T) {
 	t.Parallel()
+
 	users := sim.GenerateUsers(100, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
 	w.run(w.config())
@@ -148,8 +158,10 @@ func TestALostMappingIsGuardedToo(t *testing.T) {
 	stream, err := w.js.Stream(t.Context(), topology.StreamMapping)
 	require.NoError(t, err)
 	require.NoError(t, stream.Purge(t.Context()))
+
 	_, err = w.athoc.RemoveUsers(logins(users[5:])...)
 	require.NoError(t, err)
+
 	entry := w.end(answerOf[control.Begun](w, control.MappingRefresh, control.RunRequest{By: "jane"}))
 	assert.Equal(t, control.OutcomeHeld, entry.Outcome)
 	assert.Equal(t, 95, entry.Counts["removed"])
@@ -164,10 +176,12 @@ func TestApproval(t *testing.T) {
 	w.eventually("the metric", func() bool { return w.metric("mapping_held") == 1 })
 	assert.EqualValues(t, 1, w.metric("runs_total", control.JobMapping, control.OutcomeHeld))
 	assert.EqualValues(t, 100, w.metric("mapping_ids"))
+
 	for _, id := range []string{"", "123456789012", h.ID[:3]} {
 		_, err := ask[control.Begun](w, control.MappingApprove, control.ApproveRequest{ID: id})
 		require.ErrorContains(t, err, h.ID, id)
 	}
+
 	entry := w.end(answerOf[control.Begun](w, control.MappingApprove, control.ApproveRequest{ID: h.ID, By: "joe"}))
 	assert.Equal(t, control.OutcomeOK, entry.Outcome)
 	assert.Equal(t, "joe", entry.By)
@@ -194,6 +208,7 @@ func TestApprovalWhenTheContentHasMoved(t *testing.T) {
 	w, users, h := holdSome(t)
 	_, err := w.athoc.RemoveUsers(users[0].LoginID)
 	require.NoError(t, err)
+
 	entry := w.end(answerOf[control.Begun](w, control.MappingApprove, control.ApproveRequest{ID: h.ID, By: "joe"}))
 	assert.Equal(t, control.OutcomeHeld, entry.Outcome, "another content than was approved")
 	assert.Len(t, w.mapping(), 100)
@@ -214,6 +229,7 @@ func TestApprovalWhenTheContentHasMoved(t *testing.T) {
 
 func TestApprovedEmptyMappingIsOneChunk(t *testing.T) {
 	t.Parallel()
+
 	users := sim.GenerateUsers(5, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
 	w.run(w.config())
@@ -232,6 +248,7 @@ func TestApprovedEmptyMappingIsOneChunk(t *testing.T) {
 
 func TestApprovalOutlivesTheJanitor(t *testing.T) {
 	t.Parallel()
+
 	users := sim.GenerateUsers(100, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
 	stop := w.run(w.config())
@@ -241,8 +258,10 @@ func TestApprovalOutlivesTheJanitor(t *testing.T) {
 	w.end(answerOf[control.Begun](w, control.MappingRefresh, control.RunRequest{}))
 	h := w.leading().Held
 	require.NotNil(t, h)
+
 	_, err = w.athoc.AddFault(sim.Fault{Kind: sim.FaultStatus, Status: 503, Scope: []string{sim.EndpointSearch}, Calls: 1})
 	require.NoError(t, err)
+
 	entry := w.end(answerOf[control.Begun](w, control.MappingApprove, control.ApproveRequest{ID: h.ID, By: "joe"}))
 	assert.Equal(t, control.OutcomeFailed, entry.Outcome)
 	stop()
@@ -256,31 +275,38 @@ func TestApprovalOutlivesTheJanitor(t *testing.T) {
 // TestKilledAtAnyPoint ends the janitor at many moments of a refresh: what the broker holds is always a whole mapping.
 func TestKilledAtAnyPoint(t *testing.T) {
 	t.Parallel()
+
 	users := sim.GenerateUsers(6_000, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
 	cfg := w.config()
 	stop := w.run(cfg)
 	w.mapped(6_000)
 	stop()
+
 	random := rand.New(rand.NewPCG(1, 2))
 	for round := range 18 {
 		w.pass(3 * 24 * time.Hour)
+
 		i := random.IntN(len(users))
 		users[i].Attributes = map[string]string{sim.DefaultCollar: fmt.Sprintf("new%d", round)}
 		require.NoError(t, w.athoc.PutUsers(users[i]))
+
 		before, last := w.searches(), w.state().LastSeq
 		stop := w.run(cfg)
 		if round < 6 { // in the middle of reading
 			w.eventually("page calls", func() bool { return w.searches() > before+round })
 		} else { // around the publishing
 			w.eventually("the last page call", func() bool { return w.searches() == before+6 })
+
 			if round%3 == 0 {
 				w.eventually("a new mapping", func() bool { return w.state().LastSeq > last })
 			}
 		}
+
 		stop()
 		assert.Len(t, w.whole(), 6_000, "round %d", round)
 	}
+
 	w.pass(3 * 24 * time.Hour)
 	w.run(cfg)
 	w.eventually("the last mapping", func() bool { return maps.Equal(wanted(users), w.whole()) })
@@ -300,21 +326,26 @@ func (w *world) whole() map[string]string {
 		require.NoError(w.t, err)
 		var chunk event.MappingChunk
 		require.NoError(w.t, event.Decode(msg.Data, &chunk))
+
 		return chunk.Index == chunk.Chunks-1
 	})
+
 	return whole
 }
 
 // TestExchangedIDsAreHeldBack: nobody is removed, and everybody's status would be shown for somebody else.
 func TestExchangedIDsAreHeldBack(t *testing.T) {
 	t.Parallel()
+
 	people := sim.GenerateUsers(100, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: people})
 	w.run(w.config())
 	w.refreshed(100)
+
 	for i := 0; i < len(people); i += 2 {
 		people[i].Attributes, people[i+1].Attributes = people[i+1].Attributes, people[i].Attributes
 	}
+
 	before := w.mapping()
 	require.NoError(t, w.athoc.PutUsers(people...))
 	entry := w.end(answerOf[control.Begun](w, control.MappingRefresh, control.RunRequest{By: "jane"}))

@@ -94,16 +94,19 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 
 func run(ctx context.Context, cfg Config, deps program.Deps, t tuning) error {
 	log := deps.Log.With("service", name)
+
 	shared, err := tokens.New(deps.Conn.JS, cfg.AtHoc, log)
 	if err != nil {
 		return err
 	}
+
 	client, err := athocconf.Client(cfg.AtHoc, cfg.Calls, shared, deps.Version, log,
 		athocconf.Observed(telemetry.NewCalls(deps.Telemetry)))
 	if err != nil {
 		return err
 	}
 	defer client.Close()
+
 	j := &janitor{
 		tuning: t, cfg: cfg, version: deps.Version, check: check.Endpoint(cfg.Checked(), deps), conn: deps.Conn, log: log, now: deps.Clock(), started: time.Now(),
 		metrics: metrics.New(deps.Telemetry), breakers: telemetry.NewBreaker(deps.Telemetry),
@@ -113,11 +116,14 @@ func run(ctx context.Context, cfg Config, deps program.Deps, t tuning) error {
 	if j.web, err = athocconf.Web(cfg.AtHoc, notice.SendTimeout); err != nil {
 		return fmt.Errorf("the way to webhooks: %w", err)
 	}
+
 	if j.sinks, err = cfg.Notify.sinks(j.web, j.now); err != nil {
 		return err
 	}
+
 	j.jobs = newJobs(cfg, j.now, t.pollInterval, log)
 	defer j.metrics.Watch(func(context.Context) (control.JanitorState, error) { return j.state(), nil })()
+
 	return session.Keep(ctx, log, j.session)
 }
 
@@ -127,14 +133,17 @@ func (j *janitor) session(ctx context.Context, _ func(error)) error {
 	if err := topology.Provision(ctx, j.conn.JS, settings, topology.Janitor, topology.WithLog(j.log)); err != nil {
 		return err
 	}
+
 	kept, err := j.conn.JS.KeyValue(ctx, topology.BucketState)
 	if err != nil {
 		return fmt.Errorf("open bucket %s: %w", topology.BucketState, err)
 	}
+
 	leases, err := j.conn.JS.KeyValue(ctx, topology.BucketLeases)
 	if err != nil {
 		return fmt.Errorf("open bucket %s: %w", topology.BucketLeases, err)
 	}
+
 	keeper, err := lease.NewKeeper(ctx, leases, name)
 	if err != nil {
 		return err
@@ -144,10 +153,12 @@ func (j *janitor) session(ctx context.Context, _ func(error)) error {
 	if err != nil {
 		return err
 	}
+
 	circuit, err := breaker.New(ctx, kept, limits, j.log)
 	if err != nil {
 		return err
 	}
+
 	circuit.ProbeWith(j.ping)
 	j.users.Breaker = circuit
 	defer j.breakers.WatchBreaker(circuit, limits)()
@@ -159,7 +170,9 @@ func (j *janitor) session(ctx context.Context, _ func(error)) error {
 	}
 	defer stop()
 	defer j.component.InSession()()
+
 	leadership := leader.New(j.log)
+
 	return leadership.Lead(ctx, keeper, func(ctx context.Context) error { return j.lead(ctx, kept, leadership.Check) })
 }
 
@@ -170,11 +183,14 @@ func (j *janitor) lead(ctx context.Context, kept jetstream.KeyValue, checkLeader
 		return err
 	}
 	defer func() { _ = pub.Close() }() // it only waits for calls, and there are none left
+
 	log, err := journal.Open(ctx, j.conn.JS, pub, j.now, j.log)
 	if err != nil {
 		return err
 	}
+
 	defer func() { err = errors.Join(err, log.Interrupt()) }()
+
 	store, err := state.Open(ctx, state.KVEntry{KV: kept, Key: state.Key}, checkLeader, j.log)
 	if err != nil {
 		return err
@@ -190,32 +206,40 @@ func (j *janitor) lead(ctx context.Context, kept jetstream.KeyValue, checkLeader
 		Scheduler: s, State: store, Journal: log, Refresher: refresher, Mapping: j.jobs.mapping, Reconcile: j.jobs.reconcile,
 		ReconcileApplies: j.cfg.Reconcile.Mode == reconcileApply, PollInterval: j.pollInterval, Now: j.now, Log: j.log,
 	}
+
 	stop, err := control.Serve(ctx, j.conn.NC, topology.Janitor, j.version, append(operators.Endpoints(),
 		control.On(control.TestNotify, notifier.Try), control.On(control.EmergencyLogin, notifier.Login), j.check)...)
 	if err != nil {
 		return err
 	}
 	defer stop()
+
 	j.leading.Store(s)
 	defer j.leading.Store(nil)
+
 	j.journal.Store(log)
 	defer j.journal.Store(nil)
+
 	j.notifier.Store(notifier)
 	defer j.notifier.Store(nil)
+
 	j.warn(ctx, refresher)
 	days := journal.Days{JS: j.conn.JS, Journal: log, Now: j.now, Log: j.log}
+
 	return s.Serve(ctx, operators.Resume, j.newWatcher(s, refresher).Run, days.Keep, log.Lost, notifier.Run, j.remake)
 }
 
 // remake has what the broker has lost made again, until ctx ends.
 func (j *janitor) remake(ctx context.Context) error {
 	var missing []string
+
 	return pause.Every(ctx, j.remakeInterval, func() error {
 		var err error
 		missing, err = topology.Remake(ctx, j.conn.JS, topology.From(j.cfg.Broker, j.cfg.Calls), missing, j.log)
 		if err != nil && ctx.Err() == nil {
 			j.log.Warn("what the broker may have lost could not be made again, trying again", "error", err)
 		}
+
 		return nil
 	})
 }
@@ -224,10 +248,12 @@ func (j *janitor) remake(ctx context.Context) error {
 func (j *janitor) showMapping(ctx context.Context, refresher *mapping.Refresher, log *journal.Journal) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+
 	rec, _, err := refresher.LoadRecord(ctx)
 	if err != nil {
 		return // the next refresh shows it
 	}
+
 	found := log.Findings()
 	j.metrics.Mapping(control.MappingReport{
 		Refreshed: rec.Refreshed, Mapped: rec.Users, Users: found.Users, Without: found.Without, Ambiguous: found.Ambiguous,
@@ -239,6 +265,7 @@ func (j *janitor) warn(ctx context.Context, refresher *mapping.Refresher) {
 	if j.cfg.Sync.Mappings {
 		return
 	}
+
 	if empty, err := refresher.Empty(ctx); err == nil && empty {
 		j.log.Warn("SYNC_MAPPINGS is false and the broker holds no mapping of employee ids to AtHoc users: " +
 			"no entry can be resolved until one is there; set SYNC_MAPPINGS=true")
@@ -252,11 +279,14 @@ func (j *janitor) state() control.JanitorState {
 	if leading := j.leading.Load(); leading != nil {
 		s.Leads, s.Jobs, s.Held = true, leading.States(), leading.State.Read().Held.Report()
 	}
+
 	if log := j.journal.Load(); log != nil {
 		s.ReconcileHeld = log.Held()
 	}
+
 	if notifier := j.notifier.Load(); notifier != nil {
 		s.Notify = notifier.States()
 	}
+
 	return s
 }

@@ -60,6 +60,7 @@ func newWorld(t *testing.T, o sim.Options) *world {
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, w.athoc.Close()) })
 	require.NoError(t, w.athoc.Start(t.Context(), "127.0.0.1:0"))
+
 	return w
 }
 
@@ -72,6 +73,7 @@ func (w *world) config() Config {
 		// Each test switches on what it is about.
 		"AUTO_CLEANUP_HOURS": "0", "RECONCILE": "off", "PROCESSED_FILES_PURGE_DAYS": "0", "JOURNAL_DAYS": "0",
 	}), &cfg))
+
 	return cfg
 }
 
@@ -89,8 +91,10 @@ func (w *world) run(cfg Config) (stop func()) {
 	go func() {
 		done <- run(ctx, cfg, program.Deps{Conn: conn, Log: log, Now: w.now, Version: "test", Telemetry: w.seen}, tuning{pollInterval: pollInterval, countInterval: pollInterval, remakeInterval: remakeInterval})
 	}()
+
 	stop = sync.OnceFunc(func() {
 		cancel()
+
 		select {
 		case err := <-done:
 			assert.NoError(w.t, err)
@@ -99,6 +103,7 @@ func (w *world) run(cfg Config) (stop func()) {
 		}
 	})
 	w.t.Cleanup(stop)
+
 	return stop
 }
 
@@ -120,6 +125,7 @@ func (w *world) mapping() map[string]string {
 	w.t.Helper()
 	stream, err := w.js.Stream(w.t.Context(), topology.StreamMapping)
 	require.NoError(w.t, err)
+
 	s, all := stream.CachedInfo().State, map[string]string{}
 	var snapshot string
 	for seq := s.FirstSeq; seq <= s.LastSeq; seq++ {
@@ -127,14 +133,17 @@ func (w *world) mapping() map[string]string {
 		require.NoError(w.t, err)
 		var chunk event.MappingChunk
 		require.NoError(w.t, event.Decode(msg.Data, &chunk))
+
 		if seq == s.FirstSeq {
 			snapshot = chunk.Snapshot
 		}
+
 		require.Equal(w.t, snapshot, chunk.Snapshot, "an older snapshot is still there")
 		require.Equal(w.t, int(seq-s.FirstSeq), chunk.Index)
 		require.Equal(w.t, int(s.Msgs), chunk.Chunks)
 		maps.Copy(all, chunk.Users)
 	}
+
 	return all
 }
 
@@ -146,6 +155,7 @@ func (w *world) mapped(users int) map[string]string {
 		s := w.state()
 		return rec.Users == users && s.LastSeq == rec.Last && s.FirstSeq == rec.First
 	})
+
 	return w.mapping()
 }
 
@@ -154,9 +164,11 @@ func (w *world) record() (rec mapping.Record) {
 	if err != nil {
 		return rec
 	}
+
 	if entry, err := kv.Get(w.t.Context(), mapping.RecordKey); err == nil {
 		require.NoError(w.t, json.Unmarshal(entry.Value(), &rec))
 	}
+
 	return rec
 }
 
@@ -181,11 +193,13 @@ func (w *world) ended(kind string) (ended []control.JournalEntry) {
 	if err != nil {
 		return nil
 	}
+
 	for _, e := range answer.Entries {
 		if !e.Ended.IsZero() {
 			ended = append(ended, e)
 		}
 	}
+
 	return ended
 }
 
@@ -198,6 +212,7 @@ func (w *world) end(begun control.Begun) (entry control.JournalEntry) {
 		entry = got[0]
 		return !entry.Ended.IsZero()
 	})
+
 	return entry
 }
 
@@ -225,8 +240,10 @@ func (w *world) leading() (state control.JanitorState) {
 				return true
 			}
 		}
+
 		return false
 	})
+
 	return state
 }
 
@@ -235,11 +252,13 @@ func wanted(users []sim.User) map[string]string {
 	for _, u := range users {
 		out[u.Attributes[sim.DefaultCollar]] = u.LoginID
 	}
+
 	return out
 }
 
 func TestRefreshOf25000Users(t *testing.T) {
 	t.Parallel()
+
 	users := sim.GenerateUsers(25_000, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
 	w.run(w.config())
@@ -280,6 +299,7 @@ func TestRefreshOf25000Users(t *testing.T) {
 
 func TestUsersRemovedBetweenPages(t *testing.T) {
 	t.Parallel()
+
 	users := sim.GenerateUsers(3000, sim.DefaultCollar)
 	var athoc atomic.Pointer[sim.Simulator]
 	var once sync.Once
@@ -302,6 +322,7 @@ func TestUsersRemovedBetweenPages(t *testing.T) {
 
 func TestAmbiguousAndAlikeIDsAreReportedWithoutNames(t *testing.T) {
 	t.Parallel()
+
 	collar := func(user, id string) sim.User {
 		return sim.User{LoginID: user, Attributes: map[string]string{sim.DefaultCollar: id}}
 	}
@@ -320,6 +341,7 @@ func TestAmbiguousAndAlikeIDsAreReportedWithoutNames(t *testing.T) {
 
 func TestOutageInTheMiddleThenRecovery(t *testing.T) {
 	t.Parallel()
+
 	users := sim.GenerateUsers(3000, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
 	// The first page comes, then AtHoc is gone for two calls.
@@ -328,11 +350,13 @@ func TestOutageInTheMiddleThenRecovery(t *testing.T) {
 	_, err = w.athoc.AddFault(sim.Fault{Kind: sim.FaultStatus, Status: 503, Scope: []string{sim.EndpointSearch}, Calls: 2})
 	require.NoError(t, err)
 	w.run(w.config())
+
 	for failures := 1; failures <= 2; failures++ {
 		w.eventually("a failure", func() bool { return w.logs.Has("WARN", fmt.Sprintf(`"failures":%d`, failures)) })
 		assert.Zero(t, w.state().Msgs, "a refresh that fails half-way changes nothing")
 		w.pass(2 * time.Minute)
 	}
+
 	assert.Equal(t, wanted(users), w.mapped(3000))
 	assert.Equal(t, 2, w.athoc.Stats().Endpoints[sim.EndpointSearch].ByStatus[503])
 }
@@ -342,10 +366,13 @@ func TestRestartAndRefreshWithNothingChangedPublishNothing(t *testing.T) {
 	w := newWorld(t, sim.Options{Users: sim.GenerateUsers(100, sim.DefaultCollar)})
 	stop := w.run(w.config())
 	plans := func() int { return w.logs.Count(`"next run of a job"`) }
+
 	w.refreshed(100)
 	w.eventually("a plan", func() bool { return plans() == 1 })
 	first := w.record()
+
 	stop()
+
 	searched := w.searches()
 
 	stop = w.run(w.config())
@@ -363,6 +390,7 @@ func TestRestartAndRefreshWithNothingChangedPublishNothing(t *testing.T) {
 
 func TestDeletedStreamGetsTheMappingAgain(t *testing.T) {
 	t.Parallel()
+
 	users := sim.GenerateUsers(100, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
 	w.run(w.config())
@@ -394,6 +422,7 @@ func TestDeletedStreamGetsTheMappingAgain(t *testing.T) {
 
 func TestLostStoreIsMadeAgain(t *testing.T) {
 	t.Parallel()
+
 	users := sim.GenerateUsers(100, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
 	w.run(w.config())
@@ -414,10 +443,12 @@ func TestWhatNoSessionMissesIsMadeAgain(t *testing.T) {
 	w := newWorld(t, sim.Options{Users: sim.GenerateUsers(10, sim.DefaultCollar)})
 	w.run(w.config())
 	w.mapped(10)
+
 	lost := []string{topology.StreamDead, topology.StreamJournal, topology.StreamAudit, topology.StreamHistory, "KV_" + topology.BucketAudit}
 	for _, stream := range lost {
 		require.NoError(t, w.js.DeleteStream(t.Context(), stream))
 	}
+
 	for _, stream := range lost {
 		w.eventually(stream, func() bool { _, err := w.js.Stream(t.Context(), stream); return err == nil })
 	}
@@ -425,6 +456,7 @@ func TestWhatNoSessionMissesIsMadeAgain(t *testing.T) {
 
 func TestOneJanitorAtATime(t *testing.T) {
 	t.Parallel()
+
 	users := sim.GenerateUsers(2000, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
 	stopFirst := w.run(w.config())
@@ -449,6 +481,7 @@ func TestStandbyTakesOverFromOneThatDied(t *testing.T) {
 	require.NoError(t, topology.Provision(t.Context(), w.js, settings, topology.Everyone))
 	kv, err := w.js.KeyValue(t.Context(), topology.BucketLeases)
 	require.NoError(t, err)
+
 	renew := func() {
 		_, err := kv.Put(t.Context(), leader.Key, nil)
 		require.NoError(t, err)
@@ -459,7 +492,9 @@ func TestStandbyTakesOverFromOneThatDied(t *testing.T) {
 		if w.logs.Has("INFO", "this one is a follower") {
 			return true // and nobody renews it any more
 		}
+
 		renew()
+
 		return false
 	})
 	w.mapped(10)
@@ -483,6 +518,7 @@ func TestLeaseIsRenewedForAsLongAsTheJanitorWorks(t *testing.T) {
 	})
 	assert.NotContains(t, w.logs.String(), "start over")
 	stop()
+
 	_, err = kv.Get(t.Context(), leader.Key)
 	require.ErrorIs(t, err, jetstream.ErrKeyNotFound, "the lease is given back")
 }
@@ -503,6 +539,7 @@ func TestSyncSwitchedOff(t *testing.T) {
 func TestConfig(t *testing.T) {
 	t.Parallel()
 	var cfg Config
+
 	wrong := map[string]string{
 		"SYNC_HOUR": "24", "SYNC_RETRY_DAYS": "0", "COLLAR_ID_FIELD": "login_id", "MAPPING_MAX_REMOVAL_PERCENT": "101",
 		"CLEANUP_INTERVAL": "1ms", "AUTO_CLEANUP_HOURS": "-1", "RECONCILE": "perhaps", "RECONCILE_HOUR": "-1",
@@ -512,14 +549,17 @@ func TestConfig(t *testing.T) {
 	for name := range wrong {
 		require.ErrorContains(t, err, name)
 	}
+
 	require.ErrorContains(t, err, "ATHOC_SERVER_URL")
 	require.ErrorContains(t, err, "PASSWORD")
 
 	cfg = Config{}
+
 	err = config.Load(t.Context(), config.Map(nil), &cfg)
 	for name := range wrong {
 		require.NotContains(t, err.Error(), name, "the default is good")
 	}
+
 	assert.Equal(t, Sync{Mappings: true, Hour: 20, RetryDays: 2, CollarField: "Collar-Number", MaxRemovalPercent: 10}, cfg.Sync)
 	assert.Equal(t, Reconcile{Mode: "report", Hour: 4, MaxChangePercent: 10}, cfg.Reconcile)
 	assert.Equal(t, Cleanup{Interval: 5 * time.Minute}, cfg.Cleanup)
@@ -537,20 +577,24 @@ func (w *world) metric(name string, labels ...string) (sum float64) {
 	w.t.Helper()
 	families, err := w.seen.Gatherer().Gather()
 	require.NoError(w.t, err)
+
 	for _, f := range families {
 		if !strings.HasSuffix(f.GetName(), "_janitor_"+name) {
 			continue
 		}
+
 		for _, m := range f.GetMetric() {
 			var values []string
 			for _, pair := range m.GetLabel() {
 				values = append(values, pair.GetValue())
 			}
+
 			if !slices.ContainsFunc(labels, func(l string) bool { return !slices.Contains(values, l) }) {
 				sum += m.GetGauge().GetValue() + m.GetCounter().GetValue()
 			}
 		}
 	}
+
 	return sum
 }
 
@@ -560,8 +604,10 @@ func (w *world) notes() (n state.State) {
 	if err != nil {
 		return n
 	}
+
 	if entry, err := kv.Get(w.t.Context(), state.Key); err == nil {
 		require.NoError(w.t, json.Unmarshal(entry.Value(), &n))
 	}
+
 	return n
 }

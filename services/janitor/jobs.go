@@ -41,6 +41,7 @@ func newJobs(cfg Config, now func() time.Time, pollInterval time.Duration, log *
 	often := periodic.Plan{
 		Every: cfg.Cleanup.Interval, MaxRetryWait: max(time.Minute, min(cfg.Cleanup.Interval, time.Hour)),
 	}
+
 	return jobs{
 		mapping: job(control.JobMapping, "the mapping of employee ids to AtHoc users could not be refreshed; the one in force stays",
 			!cfg.Sync.Mappings, true, refresh),
@@ -74,6 +75,7 @@ func (j *janitor) runners(store *state.Store, log *journal.Journal, refresher *m
 		Prune: log.Prune, FileDays: j.cfg.Retention.Files, JournalDays: j.cfg.Retention.Journal, By: name,
 		Zone: zone, Metrics: j.metrics, Now: j.now, Log: j.log,
 	}
+
 	return []scheduler.Job{
 		{Job: j.jobs.mapping, Do: refresher.Refresh, Last: refresher.InForce},
 		{Job: j.jobs.cleanup, Do: cleaner.Clean, Often: true},
@@ -99,6 +101,7 @@ func (j *janitor) silentFeeds(ctx context.Context) (names []string) {
 	if err != nil {
 		j.log.Warn("it is not known whether a feed is silent, so stale duty is cleared as if none were", "error", err)
 	}
+
 	for _, s := range states {
 		for _, feed := range s.Feeds {
 			away := s.Directories[control.InputDirectory(feed.Name)] != "" && j.now().Sub(feed.LastFile) > awayFor
@@ -107,6 +110,7 @@ func (j *janitor) silentFeeds(ctx context.Context) (names []string) {
 			}
 		}
 	}
+
 	return names
 }
 
@@ -123,6 +127,7 @@ func (j *janitor) newRefresher(
 		Fetch: func(ctx context.Context) ([]users.Person, error) { return j.users.All(ctx, query) },
 	}
 	r.Refreshed = func(ctx context.Context) { j.showMapping(ctx, r, log) }
+
 	return r
 }
 

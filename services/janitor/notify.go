@@ -61,6 +61,7 @@ func (n Notify) Validate() error {
 	if n.DigestHour < -1 || n.DigestHour > 23 {
 		errs = append(errs, errors.New("NOTIFY_DIGEST_HOUR: must be from 0 to 23, or -1 for none"))
 	}
+
 	if (n.WebhookURL == "") != (n.WebhookSecret == "") {
 		errs = append(errs, errors.New("NOTIFY_WEBHOOK_URL and NOTIFY_WEBHOOK_SECRET: set both or none"))
 	} else if n.WebhookSecret != "" {
@@ -68,6 +69,7 @@ func (n Notify) Validate() error {
 			errs = append(errs, fmt.Errorf("NOTIFY_WEBHOOK_SECRET: %w", err))
 		}
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -79,18 +81,23 @@ func (n Notify) validateMail() error {
 		}
 		return errors.Join(errs...)
 	}
+
 	if _, err := mail.ParseAddress(n.From.Reveal()); err != nil {
 		errs = append(errs, errors.New("NOTIFY_FROM: must be an address such as bobosync@example.org")) // the error quotes it
 	}
+
 	if list, err := mail.ParseAddressList(n.To.Reveal()); err != nil || len(list) == 0 {
 		errs = append(errs, errors.New("NOTIFY_TO: must be addresses with commas between"))
 	}
+
 	if n.SMTPPort < 1 || n.SMTPPort > 65535 {
 		errs = append(errs, errors.New("NOTIFY_SMTP_PORT: must be from 1 to 65535"))
 	}
+
 	if (n.SMTPUser == "") != (n.SMTPPassword == "") {
 		errs = append(errs, errors.New("NOTIFY_SMTP_USER and NOTIFY_SMTP_PASSWORD: set both or none"))
 	}
+
 	switch n.SMTPTLS {
 	case notice.TLSStart, notice.TLSFull:
 	case notice.TLSNone:
@@ -100,6 +107,7 @@ func (n Notify) validateMail() error {
 	default:
 		errs = append(errs, errors.New("NOTIFY_SMTP_TLS: must be starttls, tls or none"))
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -113,10 +121,12 @@ func secretURL(name string, address config.Secret) error {
 	if address == "" {
 		return nil
 	}
+
 	u, err := url.Parse(address.Reveal())
 	if err != nil || u.Hostname() == "" || u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())) {
 		return errors.New(name + ": must be an address that begins with https:// (http:// on this machine)")
 	}
+
 	return nil
 }
 
@@ -131,26 +141,33 @@ func (n Notify) sinks(web *http.Client, now func() time.Time) ([]notice.Sink, er
 		for _, to := range list {
 			m.To = append(m.To, to.Address)
 		}
+
 		if n.SMTPCA != "" {
 			pem, err := os.ReadFile(n.SMTPCA)
 			roots := x509.NewCertPool()
 			if err != nil || !roots.AppendCertsFromPEM(pem) {
 				return nil, errors.Join(errors.New("NOTIFY_SMTP_CA: no certificates can be read from it"), err)
 			}
+
 			m.Roots = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, ServerName: n.SMTPHost}
 		}
+
 		all = append(all, m)
 	}
+
 	if n.WebhookURL != "" {
 		key, err := notice.WebhookKey(n.WebhookSecret.Reveal())
 		if err != nil {
 			return nil, fmt.Errorf("NOTIFY_WEBHOOK_SECRET: %w", err)
 		}
+
 		all = append(all, &notice.Webhook{Web: web, Address: n.WebhookURL.Reveal(), Key: key, Now: now})
 	}
+
 	if n.TeamsURL != "" {
 		all = append(all, &notice.Teams{Web: web, Address: n.TeamsURL.Reveal()})
 	}
+
 	return all, nil
 }
 
@@ -170,6 +187,7 @@ func (j *janitor) newNotifier(kept jetstream.KeyValue, log *journal.Journal, che
 			for _, row := range answer.Rows {
 				lines = append(lines, row.Line)
 			}
+
 			return lines, err
 		},
 	}

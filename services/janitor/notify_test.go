@@ -33,6 +33,7 @@ const webhookSecret = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=" //nol
 func TestNotifySettings(t *testing.T) {
 	t.Parallel()
 	require.NotEmpty(t, base64.StdEncoding.EncodeToString([]byte{1}))
+
 	for name, c := range map[string]struct {
 		vars map[string]string
 		says string
@@ -64,6 +65,7 @@ func TestNotifySettings(t *testing.T) {
 			require.NoError(t, err, name)
 			continue
 		}
+
 		require.ErrorContains(t, err, c.says, name)
 		require.NotContains(t, err.Error(), "hunter2", name)
 	}
@@ -72,6 +74,7 @@ func TestNotifySettings(t *testing.T) {
 // TestNoticesGoTheWayOfCallsToAtHoc: through a proxy, to receivers whose certificate a private authority has signed.
 func TestNoticesGoTheWayOfCallsToAtHoc(t *testing.T) {
 	t.Parallel()
+
 	h := &hook{}
 	srv := httptest.NewTLSServer(h) // its certificate is for example.com too
 	t.Cleanup(srv.Close)
@@ -79,16 +82,19 @@ func TestNoticesGoTheWayOfCallsToAtHoc(t *testing.T) {
 	status := http.StatusOK
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		tunnels.Add(1)
+
 		if r.Method != http.MethodConnect || r.Host != "example.com:443" || status != http.StatusOK {
 			w.WriteHeader(status)
 			return
 		}
+
 		// Before the answer: what the client sends at once then would be in the server's buffer, or not.
 		ours, _, err := http.NewResponseController(w).Hijack()
 		theirs, err2 := net.Dial("tcp", srv.Listener.Addr().String())
 		if assert.NoError(t, errors.Join(err, err2)) {
 			_, _ = io.WriteString(ours, "HTTP/1.1 200 OK\r\n\r\n")
 			go func() { _, _ = io.Copy(ours, theirs); _ = ours.Close() }()
+
 			_, _ = io.Copy(theirs, ours)
 			_ = theirs.Close()
 		}
@@ -99,11 +105,14 @@ func TestNoticesGoTheWayOfCallsToAtHoc(t *testing.T) {
 	set := config.AtHoc{HTTPSProxy: proxy.URL, SSLCertPath: authority, DisableSSLVerify: true}
 	send := func() error {
 		t.Helper()
+
 		web, err := athocconf.Web(set, time.Minute)
 		require.NoError(t, err)
 		sinks, err := Notify{WebhookURL: "https://example.com/hook", WebhookSecret: webhookSecret}.sinks(web, time.Now)
 		require.NoError(t, err)
+
 		defer web.CloseIdleConnections()
+
 		return sinks[0].Send(t.Context(), notice.Message{Notice: notice.Notice{Title: "hello"}})
 	}
 	require.NoError(t, send())
@@ -111,8 +120,11 @@ func TestNoticesGoTheWayOfCallsToAtHoc(t *testing.T) {
 	require.Equal(t, int64(1), tunnels.Load())
 
 	set.SSLCertPath = ""
+
 	require.ErrorContains(t, send(), "its certificate is not trusted", "DISABLE_SSL_VERIFY is for AtHoc alone")
+
 	status = http.StatusForbidden
+
 	require.ErrorContains(t, send(), "the proxy refuses the way to it with status 403")
 	proxy.Close()
 	require.ErrorContains(t, send(), "the proxy cannot be reached")
@@ -129,6 +141,7 @@ type hook struct {
 func (h *hook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+
 	var got struct {
 		Data struct {
 			Notice struct{ Title string }
@@ -138,6 +151,7 @@ func (h *hook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
+
 	h.titles = append(h.titles, got.Data.Notice.Title)
 }
 
@@ -151,6 +165,7 @@ func (h *hook) got() []string {
 // receiver that fails is a finding, and nothing of the address is told.
 func TestNoticesOfAJanitor(t *testing.T) {
 	t.Parallel()
+
 	h := &hook{}
 	srv := httptest.NewServer(h)
 	t.Cleanup(srv.Close)
@@ -169,7 +184,9 @@ func TestNoticesOfAJanitor(t *testing.T) {
 		if err != nil {
 			return false
 		}
+
 		_, err = kv.Get(t.Context(), "janitor.notices")
+
 		return err == nil
 	})
 	w.pass(2 * time.Minute)
@@ -181,6 +198,7 @@ func TestNoticesOfAJanitor(t *testing.T) {
 	require.Equal(t, "PROBLEM: emergency login to the console", h.got()[2])
 	stop()
 	stop = w.run(cfg)
+
 	h.mu.Lock()
 	h.down = true
 	h.mu.Unlock()

@@ -31,10 +31,13 @@ func TestPurgeWaitsForIngest(t *testing.T) {
 			return control.PurgeAnswer{Files: 1, More: asked.Add(1) < 3}, nil
 		}))
 	require.NoError(t, err)
+
 	defer stop()
+
 	w.pass(time.Minute)
 	w.eventually("a success", func() bool { return w.leading().Jobs[3].Failures == 0 })
 	assert.EqualValues(t, 3, asked.Load())
+
 	entries := w.ended(control.JobPurge)
 	require.NotEmpty(t, entries)
 	assert.Equal(t, control.OutcomeOK, entries[0].Outcome)

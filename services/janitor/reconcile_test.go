@@ -14,8 +14,10 @@ import (
 
 func TestReconcileOnCommandAndByTheClock(t *testing.T) {
 	t.Parallel()
+
 	users := sim.GenerateUsers(2200, sim.DefaultCollar)
 	onDuty(users[:30], time.Hour)
+
 	want := athoc.FormatTime(time.Unix(1718634600, 0), time.Local)
 	w := newWorld(t, sim.Options{Users: users})
 	resolver := w.resolver(&fakeResolver{judge: func(req control.ObserveRequest) (answer control.ObserveAnswer, err error) {
@@ -27,6 +29,7 @@ func TestReconcileOnCommandAndByTheClock(t *testing.T) {
 				})
 			}
 		}
+
 		return answer, nil
 	}})
 	cfg := w.config()
@@ -46,6 +49,7 @@ func TestReconcileOnCommandAndByTheClock(t *testing.T) {
 	assert.Equal(t, 30, report.Differing)
 	assert.Zero(t, report.Applied)
 	assert.NotEmpty(t, report.Held)
+
 	held := w.leading().ReconcileHeld
 	require.NotNil(t, held, "status says it")
 	assert.Equal(t, report.Held, held.Held)
@@ -62,11 +66,13 @@ func TestReconcileOnCommandAndByTheClock(t *testing.T) {
 		User: users[0].LoginID, Employee: "1", Holds: users[0].Attributes[sim.DefaultDutyAttribute], Wanted: want,
 		Why: "an older status", Applied: true,
 	}, report.Users[0])
+
 	asked := resolver.requests()
 	assert.Len(t, asked, 3)
 
 	w.pass(24 * time.Hour)
 	w.eventually("the clock's comparison", func() bool { e := w.ended(control.JobReconcile); return len(e) == 3 && e[0].By == "" })
+
 	asked = resolver.requests()
 	assert.Len(t, asked, 4)
 	assert.False(t, asked[3].Apply, "the clock only reports")
@@ -76,6 +82,7 @@ func TestReconcileOnCommandAndByTheClock(t *testing.T) {
 // TestAComparisonWithNobodyIsNone: AtHoc says that it has users and returns none of them.
 func TestAComparisonWithNobodyIsNone(t *testing.T) {
 	t.Parallel()
+
 	users := sim.GenerateUsers(20, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
 	w.resolver(&fakeResolver{judge: func(req control.ObserveRequest) (control.ObserveAnswer, error) {
@@ -86,6 +93,7 @@ func TestAComparisonWithNobodyIsNone(t *testing.T) {
 	cfg.Reconcile.Mode, cfg.Reconcile.Hour = reconcileReport, 4
 	w.run(cfg)
 	w.leading()
+
 	hide := func(some []sim.User) {
 		w.athoc.ClearFaults()
 		_, err := w.athoc.AddFault(sim.Fault{Kind: sim.FaultOmitUser, Scope: []string{sim.EndpointSearch}, Users: logins(some)})
@@ -94,6 +102,7 @@ func TestAComparisonWithNobodyIsNone(t *testing.T) {
 	hide(users)
 	assert.Equal(t, control.OutcomeFailed, w.end(answerOf[control.Begun](w, control.Reconcile, control.ReconcileRequest{By: "jane"})).Outcome)
 	hide(users[19:])
+
 	entry := w.end(answerOf[control.Begun](w, control.Reconcile, control.ReconcileRequest{By: "jane"}))
 	assert.Equal(t, control.OutcomeOK, entry.Outcome, "what it returns is compared")
 	assert.Equal(t, 19, entry.Counts["compared"])

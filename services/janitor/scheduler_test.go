@@ -33,19 +33,24 @@ type memoryLog struct {
 func (l *memoryLog) Begin(e control.JournalEntry) (string, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	l.entries = append(l.entries, e)
+
 	return fmt.Sprint(len(l.entries) - 1), nil
 }
 
 func (l *memoryLog) End(id string, r journal.Result) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	var i int
 	if _, err := fmt.Sscan(id, &i); err != nil {
 		return err
 	}
+
 	e := &l.entries[i]
 	e.Outcome, e.Error, e.Counts, e.Text = r.Outcome, r.Error, r.Counts, r.Text
+
 	return nil
 }
 
@@ -79,6 +84,7 @@ func newYear(t *testing.T, start time.Time) *year {
 	y.cfg.Lifetime.AutoCleanupHours = 24
 	y.cfg.Reconcile = Reconcile{Mode: reconcileReport, Hour: 4}
 	y.cfg.Retention = Retention{Files: 30, Journal: 90}
+
 	return y
 }
 
@@ -92,12 +98,16 @@ func (y *year) begin() (end func()) {
 		return func(context.Context, *periodic.Run) (periodic.Result, error) {
 			y.mu.Lock()
 			defer y.mu.Unlock()
+
 			y.runs[name] = append(y.runs[name], y.now().In(y.zone))
+
 			and()
+
 			return periodic.Result{Nothing: true}, nil
 		}
 	}
 	nothing := func() {}
+
 	o := &scheduler.Scheduler{State: b, Journal: y.log, Metrics: metrics.New(nil), Now: y.now, Log: bustest.Logger(), Jobs: []scheduler.Job{
 		{Job: d.mapping, Do: do(control.JobMapping, func() { y.refreshed = y.now() }),
 			Last: func(context.Context) (time.Time, error) { return y.refreshed, nil }},
@@ -108,6 +118,7 @@ func (y *year) begin() (end func()) {
 	y.jobs = o.Jobs
 	done := make(chan error, 1)
 	go func() { done <- o.Serve(ctx) }()
+
 	return func() {
 		cancel()
 		assert.NoError(y.t, <-done)
@@ -133,6 +144,7 @@ func TestVirtualYear(t *testing.T) {
 	t.Parallel()
 	zone := london(t)
 	began := time.Now()
+
 	synctest.Test(t, func(t *testing.T) {
 		at := func(month time.Month, day, hour int) time.Time {
 			return time.Date(2024, month, day, hour, 0, 0, 0, zone)
@@ -162,23 +174,30 @@ func TestVirtualYear(t *testing.T) {
 					late = append(late, moment)
 					continue
 				}
+
 				days[moment.Format(time.DateOnly)]++
 			}
+
 			assert.Equal(t, caught, late, name)
+
 			for day := at(time.January, 1, 0); day.Year() == 2024; day = day.AddDate(0, 0, 1) {
 				want := 1
 				if !day.Before(at(time.September, 1, 0)) && day.Before(at(time.September, 8, 0)) || day.Equal(at(time.September, 8, 0)) && name != control.JobMapping {
 					want = 0
 				}
+
 				require.Equal(t, want, days[day.Format(time.DateOnly)], "%s on %s", name, day.Format(time.DateOnly))
 			}
 		}
+
 		assert.InDelta(t, (366-7)*4, len(y.runs[control.JobCleanup]), 8)
+
 		for _, e := range y.log.entries {
 			require.NotEqual(t, control.JobCleanup, e.Kind, "a cleaning without anything to do is no news")
 			require.Equal(t, control.OutcomeOK, e.Outcome)
 		}
 	})
+
 	took := time.Since(began)
 	t.Logf("a virtual year took %s", took)
 	assert.Less(t, took, 30*time.Second)
@@ -189,6 +208,7 @@ func TestFirstStartWaitsForTheHours(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		y := newYear(t, time.Date(2024, 6, 17, 10, 0, 0, 0, london(t)))
 		end := y.begin()
+
 		synctest.Wait()
 		assert.Len(t, y.ran(control.JobMapping), 1, "without a mapping nothing works")
 		assert.Len(t, y.ran(control.JobCleanup), 1)
@@ -199,6 +219,7 @@ func TestFirstStartWaitsForTheHours(t *testing.T) {
 		// A machine that is never on at these hours catches up nevertheless.
 		y.until(time.Date(2024, 6, 18, 9, 0, 0, 0, y.zone))
 		end = y.begin()
+
 		synctest.Wait()
 		assert.Len(t, y.ran(control.JobReconcile), 1)
 		assert.Len(t, y.ran(control.JobPurge), 1)
@@ -213,8 +234,10 @@ func TestFailuresStayAmongThemselves(t *testing.T) {
 		y := newYear(t, time.Date(2024, 6, 17, 1, 0, 0, 0, london(t)))
 		b, err := state.Open(t.Context(), y.entry, leads, bustest.Logger())
 		require.NoError(t, err)
+
 		d := newJobs(y.cfg, y.now, time.Minute, bustest.Logger())
 		purged := 0
+
 		o := &scheduler.Scheduler{State: b, Journal: y.log, Metrics: metrics.New(nil), Now: y.now, Log: bustest.Logger(), Jobs: []scheduler.Job{
 			{Job: d.mapping, Last: b.LastRun(control.JobMapping), Do: func(ctx context.Context, _ *periodic.Run) (periodic.Result, error) {
 				<-ctx.Done()
@@ -231,9 +254,11 @@ func TestFailuresStayAmongThemselves(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- o.Serve(ctx) }()
+
 		time.Sleep(24 * time.Hour)
 		synctest.Wait()
 		assert.Equal(t, 1, purged)
+
 		states := o.States()
 		assert.False(t, states[0].Running.IsZero())
 		assert.Greater(t, states[1].Failures, 10)
@@ -241,6 +266,7 @@ func TestFailuresStayAmongThemselves(t *testing.T) {
 		assert.Equal(t, time.Date(2024, 6, 17, 3, 0, 0, 0, y.zone).UTC(), states[2].LastSuccess)
 		cancel()
 		require.NoError(t, <-done)
+
 		for _, e := range y.log.entries {
 			assert.Equal(t, e.Kind == control.JobMapping, e.Outcome == "", "what was cut off, and only that, is left to the journal's end")
 		}
@@ -254,6 +280,7 @@ func TestLossOfTheBrokersPartsEndsTheWork(t *testing.T) {
 		y := newYear(t, time.Date(2024, 6, 17, 1, 0, 0, 0, london(t)))
 		b, err := state.Open(t.Context(), y.entry, leads, bustest.Logger())
 		require.NoError(t, err)
+
 		d := newJobs(y.cfg, y.now, time.Minute, bustest.Logger())
 		gone := errors.New("stream not found")
 		o := &scheduler.Scheduler{State: b, Journal: y.log, Metrics: metrics.New(nil), Now: y.now, Log: bustest.Logger(), Jobs: []scheduler.Job{
@@ -269,10 +296,12 @@ func TestStatesTellTheLastSuccess(t *testing.T) {
 	y := newYear(t, time.Date(2024, 6, 17, 1, 0, 0, 0, london(t)))
 	b, err := state.Open(t.Context(), y.entry, leads, bustest.Logger())
 	require.NoError(t, err)
+
 	d := newJobs(y.cfg, y.now, time.Minute, bustest.Logger())
 	o := &scheduler.Scheduler{State: b, Jobs: []scheduler.Job{{Job: d.cleanup}, {Job: d.reconcile, Last: b.LastRun(control.JobReconcile)}}}
 	require.NoError(t, b.Register(t.Context(), y.now(), control.JobReconcile))
 	assert.True(t, o.States()[1].LastSuccess.IsZero(), "to be known is no success")
+
 	at := y.now().UTC()
 	require.NoError(t, b.Update(t.Context(), func(n *state.State) {
 		n.Jobs[control.JobCleanup] = state.Job{Succeeded: at}
@@ -284,7 +313,9 @@ func TestStatesTellTheLastSuccess(t *testing.T) {
 
 func london(t testing.TB) *time.Location {
 	t.Helper()
+
 	zone, err := time.LoadLocation("Europe/London")
 	require.NoError(t, err)
+
 	return zone
 }

@@ -32,6 +32,7 @@ func TestReplicasDoNotDriveEachOtherOut(t *testing.T) {
 	require.NoError(t, topology.Provision(t.Context(), w.js, settings, topology.Everyone))
 
 	began := time.Now()
+
 	var wg sync.WaitGroup
 	var made, revocations atomic.Int64
 	for i := range replicas {
@@ -41,21 +42,26 @@ func TestReplicasDoNotDriveEachOtherOut(t *testing.T) {
 		require.NoError(t, err)
 		wg.Go(func() {
 			defer client.Close()
+
 			for range calls {
 				if !assert.NoError(t, call(t.Context(), client, w.athoc, i)) {
 					return
 				}
+
 				if made.Add(1) == replicas*calls/2 {
 					revocations.Add(int64(w.athoc.RevokeTokens()))
 				}
 			}
 		})
 	}
+
 	wg.Wait()
+
 	took := time.Since(began)
 
 	assert.EqualValues(t, replicas*calls, made.Load())
 	assert.EqualValues(t, 1, revocations.Load())
+
 	got := w.athoc.Stats().Endpoints[sim.EndpointToken].Calls
 	// A token is replaced when a fifth of its life is left; one is the first, one takes the place of the revoked one.
 	most := 2 + int(took/(lifetime*8/10))

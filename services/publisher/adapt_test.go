@@ -21,11 +21,13 @@ import (
 // want publishes updates for users 1 to n and returns their outcomes when all is well.
 func (b *bench) wantAll(n, minutesAgo int) map[string]event.Outcome {
 	b.t.Helper()
+
 	want := map[string]event.Outcome{}
 	for i := 1; i <= n; i++ {
 		b.wants(user(i), minutesAgo, true)
 		want[user(i)] = event.Applied
 	}
+
 	return want
 }
 
@@ -33,6 +35,7 @@ func (b *bench) wantAll(n, minutesAgo int) map[string]event.Outcome {
 // answered lets everything through.
 func TestTheFirstUpdateAfterAnOutage(t *testing.T) {
 	t.Parallel()
+
 	for name, fault := range map[string]sim.Fault{
 		"503":     {Kind: sim.FaultStatus, Status: 503},
 		"reset":   {Kind: sim.FaultReset},
@@ -48,24 +51,32 @@ func TestTheFirstUpdateAfterAnOutage(t *testing.T) {
 			want := b.wantAll(20, 5)
 			b.start()
 			await.True(t, func() bool { return b.breakerState().Class == breaker.Outage }, timeout)
+
 			over, longest := time.Now().Add(6*time.Second), time.Duration(0)
 			for time.Now().Before(over) { // the outage has to last
 				longest = max(longest, time.Until(b.breakerState().ProbeAt))
+
 				<-time.After(20 * time.Millisecond)
 			}
+
 			require.Less(t, longest, 5*time.Second, "until the next probe, at any time; it is 1 s")
+
 			if fault.Kind != sim.FaultRefuse {
 				b.athoc.ClearFaults()
 			}
+
 			ended := time.Now().UnixNano()
+
 			await.True(t, func() bool { return len(b.answers()) > 0 }, timeout)
 			t.Logf("first update %s after the end of the outage", time.Since(over))
+
 			tried := 0
 			for _, call := range b.athoc.Calls(sim.CallFilter{}) {
 				if call.Arrived > ended {
 					tried++
 				}
 			}
+
 			require.LessOrEqual(t, tried, 8, "a token, a search and the update")
 			b.outcomes(want)
 			require.LessOrEqual(t, b.maxUserCalls(), 1, "each user is sent once after it")
@@ -80,11 +91,13 @@ func (b *bench) maxUserCalls() (most int) {
 		if call.Status != http.StatusOK || call.ClientGone {
 			continue
 		}
+
 		for _, u := range call.Users {
 			sent[u.LoginID]++
 			most = max(most, sent[u.LoginID])
 		}
 	}
+
 	return most
 }
 
@@ -98,6 +111,7 @@ func TestABurstOfTooLarge(t *testing.T) {
 	b.start()
 	b.outcomes(want)
 	require.Empty(t, b.payloads(topology.StreamDead))
+
 	began := time.Now()
 	for round := 1; b.state().BatchSize < 200; round++ { // as there is something to send, calls grow
 		require.Less(t, time.Since(began), 30*time.Second)
@@ -131,13 +145,16 @@ func TestASlowAtHocGetsCallsThatItCanAnswer(t *testing.T) {
 	require.NoError(t, b.athoc.SetSettings(settings))
 	want := b.wantAll(users, 5)
 	began := time.Now()
+
 	b.start()
 	b.outcomes(want)
 	t.Logf("%s for %s of AtHoc's work", time.Since(began), users*perUser)
+
 	sent := 0
 	for _, call := range b.updateCalls() {
 		sent += len(call.Users)
 	}
+
 	require.LessOrEqual(t, sent, 2*users, "calls in vain")
 	require.LessOrEqual(t, len(b.updateCalls()), 20, "on an idle machine it is 4")
 	require.LessOrEqual(t, b.maxUserCalls(), 1)
@@ -147,6 +164,7 @@ func TestASlowAtHocGetsCallsThatItCanAnswer(t *testing.T) {
 // those are put off, named, and sent when they do no harm any more.
 func TestOneUserMakesCallsFail(t *testing.T) {
 	t.Parallel()
+
 	status := func(code int, text string) func(http.ResponseWriter) {
 		return func(w http.ResponseWriter) {
 			w.WriteHeader(code)
@@ -158,6 +176,7 @@ func TestOneUserMakesCallsFail(t *testing.T) {
 		w.Header().Set("Location", "https://example.org/blocked")
 		w.WriteHeader(http.StatusFound)
 	}
+
 	const page = "<!DOCTYPE html><html><head><title>Request rejected</title></head></html>"
 	for name, c := range map[string]struct {
 		users, culprits int
@@ -191,14 +210,18 @@ func TestOneUserMakesCallsFail(t *testing.T) {
 						return true
 					}
 				}
+
 				return false
 			})
+
 			want := b.wantAll(c.users, 5)
 			innocent := map[string]event.Outcome{}
 			for n := c.culprits + 1; n <= c.users; n++ {
 				innocent[user(n)] = event.Applied
 			}
+
 			began := time.Now()
+
 			b.start()
 			b.outcomes(innocent)
 			t.Logf("the others were done after %s, with %d calls", time.Since(began), len(b.updateCalls()))
@@ -206,6 +229,7 @@ func TestOneUserMakesCallsFail(t *testing.T) {
 				state := b.state().Breaker
 				assert.False(t, state.Open())
 				assert.Len(t, state.PutOff, c.culprits)
+
 				for n := 1; n <= c.culprits; n++ {
 					known, _ := state.PutOff.Of(user(n))
 					assert.NotEmpty(t, known.Cause)
@@ -224,6 +248,7 @@ func TestOneUserMakesCallsFail(t *testing.T) {
 // TestOneUserWhoComesAloneMakesCallsFail: AtHoc took others lately, so it is not AtHoc. Who comes after that need not wait.
 func TestOneUserWhoComesAloneMakesCallsFail(t *testing.T) {
 	t.Parallel()
+
 	for name, code := range map[string]int{"forbidden": 403, "not found": 404, "too large": 413, "a redirect": 302} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -233,22 +258,27 @@ func TestOneUserWhoComesAloneMakesCallsFail(t *testing.T) {
 					w.WriteHeader(code)
 					return true
 				}
+
 				return false
 			})
+
 			want := map[string]event.Outcome{}
 			for n := 2; n <= 5; n++ {
 				b.wants(user(n), 5, true)
 				want[user(n)] = event.Applied
 			}
+
 			b.start()
 			b.outcomes(want)
 			b.wants(user(1), 5, true)
 			await.True(t, func() bool { return len(b.breakerState().PutOff) == 1 }, timeout)
 			require.False(t, b.breakerState().Open(), b.breakerState().Cause)
+
 			for n := 6; n <= 10; n++ {
 				b.wants(user(n), 5, true)
 				want[user(n)] = event.Applied
 			}
+
 			b.outcomes(want)
 			require.False(t, b.breakerState().Open(), b.breakerState().Cause)
 		})
@@ -259,6 +289,7 @@ func TestOneUserWhoComesAloneMakesCallsFail(t *testing.T) {
 // of its own. Calls become smaller until all are sent, and nobody is blamed.
 func TestWhatCutsLongCallsOff(t *testing.T) {
 	t.Parallel()
+
 	const users, takes = 120, 40
 	status := func(code int, text string) func(http.ResponseWriter) {
 		return func(w http.ResponseWriter) {
@@ -266,6 +297,7 @@ func TestWhatCutsLongCallsOff(t *testing.T) {
 			_, _ = w.Write([]byte(text))
 		}
 	}
+
 	const page = "<!DOCTYPE html><html><head><title>Request rejected</title></head></html>"
 	for name, play := range map[string]func(http.ResponseWriter){
 		"a gateway's timeout":      status(504, ""),
@@ -279,6 +311,7 @@ func TestWhatCutsLongCallsOff(t *testing.T) {
 			for range 30 {
 				_, _ = w.Write([]byte(" "))
 				_ = http.NewResponseController(w).Flush()
+
 				time.Sleep(100 * time.Millisecond)
 			}
 		},
@@ -291,10 +324,12 @@ func TestWhatCutsLongCallsOff(t *testing.T) {
 					play(w)
 					return true
 				}
+
 				return false
 			})
 			want := b.wantAll(users, 5)
 			began := time.Now()
+
 			b.start()
 			b.outcomes(want)
 			t.Logf("done after %s, with %d calls", time.Since(began), len(b.updateCalls()))
@@ -307,6 +342,7 @@ func TestWhatCutsLongCallsOff(t *testing.T) {
 // TestALoginPageInsteadOfAtHoc: nobody is blamed, and the cause names it.
 func TestALoginPageInsteadOfAtHoc(t *testing.T) {
 	t.Parallel()
+
 	for _, code := range []int{200, 403} {
 		b := newBench(t, 5, nil)
 		var over atomic.Bool
@@ -314,14 +350,17 @@ func TestALoginPageInsteadOfAtHoc(t *testing.T) {
 			if over.Load() {
 				return false
 			}
+
 			w.Header().Set("Content-Type", "text/html")
 			w.WriteHeader(code)
 			_, _ = w.Write([]byte("\n<html><head><title>Please log in</title></head><body></body></html>"))
+
 			return true
 		})
 		want := b.wantAll(5, 5)
 		b.start()
 		await.True(t, func() bool { return b.breakerState().Open() }, timeout)
+
 		cause := b.breakerState().Cause
 		require.Contains(t, cause, "web page")
 		require.Contains(t, cause, "Please log in")
@@ -343,11 +382,14 @@ func TestTheSizeOfCallsIsShared(t *testing.T) {
 	require.NoError(t, err)
 	_, err = kv.Put(t.Context(), breaker.Key, state)
 	require.NoError(t, err)
+
 	want := b.wantAll(60, 5)
 	b.start()
 	b.outcomes(want)
+
 	for _, call := range b.updateCalls() {
 		require.LessOrEqual(t, len(call.Users), 20)
 	}
+
 	require.Equal(t, 20, b.state().BatchSize)
 }

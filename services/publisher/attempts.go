@@ -33,13 +33,17 @@ func (a *attempts) begin(ctx context.Context, attempt event.Attempt, first bool)
 	if first && (len(a.open) > 0 || a.key == "") {
 		a.open, a.key = nil, topology.CallsKey(uuid.NewString())
 	}
+
 	a.open = append(a.open, attempt)
+
 	_, err := a.kv.Put(ctx, a.key, event.Encode(&event.Calling{Calls: a.open}))
 	if err != nil {
 		a.open, a.unmade = a.open[:len(a.open)-1], true
 		return fmt.Errorf("write down a call that is about to be made: %w", err)
 	}
+
 	a.unmade = false
+
 	return nil
 }
 
@@ -49,10 +53,13 @@ func (a *attempts) stored(ctx context.Context) error {
 	if len(a.open) == 0 && !a.unmade {
 		return nil
 	}
+
 	if _, err := a.kv.Put(ctx, a.key, nil); err != nil {
 		return fmt.Errorf("note that calls have their answers: %w", err)
 	}
+
 	a.open, a.unmade = nil, false
+
 	return nil
 }
 
@@ -71,8 +78,10 @@ func newAttempt(part []job, publisher string, now time.Time) event.Attempt {
 			at = len(a.Files)
 			files[u.File] = at
 		}
+
 		a.Whom = append(a.Whom, event.Sent{User: u.User, Employee: u.Employee, On: !j.status.Since.IsZero(), At: u.At, File: at, Row: u.Version.Row})
 	}
+
 	return a
 }
 
@@ -81,8 +90,10 @@ func statusOf(err error) int {
 	if err == nil {
 		return http.StatusOK
 	}
+
 	if call, ok := err.(*athoc.CallError); ok { //nolint:errorlint // the client returns no other
 		return call.Status
 	}
+
 	return 0
 }

@@ -20,12 +20,14 @@ import (
 // acks are all messages of answers so far.
 func (b *bench) acks() []event.Acks {
 	b.t.Helper()
+
 	var out []event.Acks
 	for _, data := range b.payloads(topology.StreamAcks) {
 		var a event.Acks
 		require.NoError(b.t, event.Decode(data, &a))
 		out = append(out, a)
 	}
+
 	return out
 }
 
@@ -40,6 +42,7 @@ func (b *bench) writtenDown() []event.Attempt {
 			out = append(out, c.Calls...)
 		}
 	}))
+
 	return out
 }
 
@@ -47,6 +50,7 @@ func (b *bench) writtenDown() []event.Attempt {
 // not known whether AtHoc took the value.
 func TestAnswersTellOfTheirCalls(t *testing.T) {
 	t.Parallel()
+
 	for name, c := range map[string]struct {
 		fault   sim.Fault
 		status  int
@@ -79,22 +83,27 @@ func TestAnswersTellOfTheirCalls(t *testing.T) {
 					require.LessOrEqual(t, call.Sent, call.Answered)
 					ids[call.ID] = true
 				}
+
 				for _, a := range acks.InDoubt {
 					require.Equal(t, u.Version, a.Version)
 					inDoubt = append(inDoubt, *acks.CallOf(a))
 				}
+
 				for _, a := range acks.Answers {
 					sure = append(sure, *acks.CallOf(a))
 				}
 			}
+
 			require.Len(t, sure, 1)
 			require.Equal(t, 200, sure[0].Status)
 			require.Equal(t, c.inDoubt, len(inDoubt) == 1)
+
 			if c.inDoubt {
 				require.Equal(t, c.status, inDoubt[0].Status)
 				require.Len(t, ids, 2)
 				require.Less(t, inDoubt[0].ID, sure[0].ID, "ids are in the order of the calls")
 			}
+
 			require.Empty(t, b.writtenDown(), "all answers are stored")
 		})
 	}
@@ -108,6 +117,7 @@ func TestACallIsWrittenDownBeforeItIsMade(t *testing.T) {
 	u := b.wants(user(1), 5, true)
 	b.start()
 	await.True(t, func() bool { return b.calling() }, timeout)
+
 	written := b.writtenDown()
 	require.Len(t, written, 1)
 	require.Zero(t, written[0].Answered)
@@ -136,12 +146,14 @@ func TestACallThatIsTooLargeToBeRecorded(t *testing.T) {
 	const users = 4000
 	b := newBench(t, 1, map[string]string{"BATCH_SIZE": "5000"})
 	b.breakerIs(breaker.State{Size: breaker.Size{Most: users}})
+
 	want := map[string]event.Outcome{}
 	for n := range users {
 		name := fmt.Sprintf("%05d.%s@example.org", n, strings.Repeat("x", 240))
 		b.wants(name, 5, true)
 		want[name] = event.UnknownUser
 	}
+
 	b.start()
 	b.idle() // so that so many outcomes are compared once
 	b.outcomes(want)

@@ -61,27 +61,33 @@ func (p *publisher) handle(msg *message.Message) error {
 	d := &delivery{p: p, lent: lent, outcomes: outcomes{p: p}}
 	jobs := p.read(batch.Items)
 	began := time.Now()
+
 	err := d.deliver(ctx, jobs)
 	if storeErr := d.store(ctx); storeErr != nil {
 		return storeErr
 	}
+
 	for _, j := range jobs {
 		if !j.item.IsSettled() {
 			j.item.Nak(0) // the circuit breaker alone decides when
 		}
 	}
+
 	if d.calls > 0 {
 		// Calls that fail as a whole are logged by the circuit breaker, once: in an outage there are many of them.
 		level, settled := slog.LevelInfo, len(d.outcomes.settled)
 		if d.answered == 0 && settled == 0 {
 			level = slog.LevelDebug
 		}
+
 		p.log.Log(ctx, level, "batch sent to AtHoc", "users", d.sent, "calls", d.calls, "settled", settled, "again", len(jobs)-settled,
 			"milliseconds", time.Since(began).Milliseconds())
 	}
+
 	if err != nil && ctx.Err() == nil {
 		p.log.Debug("the rest of the batch is redelivered", "error", err)
 	}
+
 	return nil
 }
 
@@ -96,25 +102,30 @@ func (p *publisher) read(items []*bus.Item) []job {
 			item.Term(err.Error())
 			continue
 		}
+
 		j := p.prepare(u, item)
 		if at, seen := newest[item.Subject]; seen {
 			jobs[at].item.Ack()
 			jobs[at] = j
 			continue
 		}
+
 		newest[item.Subject] = len(jobs)
 		jobs = append(jobs, j)
 	}
+
 	return jobs
 }
 
 func (p *publisher) prepare(u event.Update, item *bus.Item) job {
 	j := job{update: u, item: item, status: athoc.DutyStatus{Username: u.User}}
 	lifetime := p.cfg.Lifetime.Duration()
+
 	j.expired = u.On && !u.Keep && lifetime > 0 && p.now().Sub(time.Unix(u.At, 0)) > lifetime
 	if u.On && !j.expired {
 		j.status.Since = time.Unix(u.At, 0)
 	}
+
 	return j
 }
 
@@ -124,24 +135,29 @@ func (d *delivery) deliver(ctx context.Context, jobs []job) error {
 	for _, j := range order.later {
 		j.item.Nak(putOffPollInterval)
 	}
+
 	for work := order.calls; len(work) > 0; {
 		part := work[0]
 		work = work[1:]
+
 		if err := d.leave(ctx); err != nil {
 			return err
 		}
+
 		if err := d.begin(ctx, part); errors.Is(err, nats.ErrMaxPayload) && len(part) > 1 { // the record of the call fits into no message
 			work, d.lent.used = append(cut(part, (len(part)+1)/2), work...), false
 			continue
 		} else if err != nil {
 			return err
 		}
+
 		results, took, err := d.call(ctx, part)
 		if err == nil {
 			err = d.succeeded(ctx, part, results, took)
 		} else {
 			work, err = d.failed(ctx, part, work, err)
 		}
+
 		if err != nil {
 			if d.applied > 0 {
 				d.bury() // AtHoc took others: these are to blame
@@ -149,7 +165,9 @@ func (d *delivery) deliver(ctx context.Context, jobs []job) error {
 			return err
 		}
 	}
+
 	d.bury()
+
 	return nil
 }
 
@@ -160,17 +178,21 @@ func (d *delivery) leave(ctx context.Context) error {
 		d.lent.used = true
 		return nil
 	}
+
 	if err := d.store(ctx); err != nil {
 		return err
 	}
+
 	permit, err := d.await(ctx)
 	if err != nil {
 		return err
 	}
+
 	d.lent.permit = permit
 	if err := d.lent.renew(ctx); err != nil {
 		return errors.Join(err, d.p.breaker.Release(context.WithoutCancel(ctx), permit))
 	}
+
 	return nil
 }
 
@@ -181,10 +203,13 @@ func (d *delivery) await(ctx context.Context) (breaker.Permit, error) {
 	for {
 		bounded, cancel := context.WithDeadline(ctx, d.lent.until().Add(-spare))
 		permit, err := d.p.breaker.Wait(bounded)
+
 		cancel()
+
 		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil || time.Now().After(end) {
 			return permit, err
 		}
+
 		if err := d.lent.renew(ctx); err != nil {
 			return breaker.Permit{}, err
 		}
@@ -195,12 +220,15 @@ func (d *delivery) await(ctx context.Context) (breaker.Permit, error) {
 func (d *delivery) begin(ctx context.Context, part []job) error {
 	bounded, cancel := context.WithDeadline(ctx, d.lent.until())
 	defer cancel()
+
 	attempt := newAttempt(part, d.p.owner, d.p.now())
 	if err := d.p.attempts.begin(bounded, attempt, len(d.outcomes.made) == 0); err != nil {
 		d.lent.partitions.checkForLoss(ctx, err)
 		return errors.Join(err, d.p.breaker.Release(context.WithoutCancel(ctx), d.lent.permit))
 	}
+
 	d.outcomes.made = append(d.outcomes.made, attempt.Call)
+
 	return nil
 }
 
@@ -208,12 +236,14 @@ func (d *delivery) begin(ctx context.Context, part []job) error {
 func (d *delivery) call(ctx context.Context, part []job) ([]athoc.Result, time.Duration, error) {
 	bounded, cancel := context.WithDeadline(ctx, d.lent.until())
 	defer cancel()
+
 	statuses := make([]athoc.DutyStatus, len(part))
 	for i, j := range part {
 		statuses[i] = j.status
 	}
 
 	began := time.Now()
+
 	d.p.stats.callBegan(len(part), d.p.now())
 	d.p.metrics.Called(len(part))
 	results, err := d.p.athoc.UpdateDutyStatus(bounded, statuses, athoc.WithGuard(d.lent.guard), athoc.WithRepeat(d.p.breaker.Pace))
@@ -223,6 +253,7 @@ func (d *delivery) call(ctx context.Context, part []job) ([]athoc.Result, time.D
 	made.Answered, made.Status = d.p.now().UnixMilli(), statusOf(err)
 	d.calls++
 	d.sent += len(part)
+
 	return results, time.Since(began), err
 }
 
@@ -239,15 +270,18 @@ func (d *delivery) succeeded(ctx context.Context, part []job, results []athoc.Re
 	d.answered++
 	d.inARow, d.p.alone, d.p.answered = 0, 0, d.p.now()
 	d.settle(part, results)
+
 	call := breaker.Update{Users: len(part), Batch: d.p.cfg.BatchSize, Took: took}
 	for _, j := range part {
 		if _, isPutOff := d.lent.state.PutOff.Of(j.update.User); isPutOff {
 			call.Settled = append(call.Settled, j.update.User)
 		}
 	}
+
 	if err := d.p.breaker.Answered(context.WithoutCancel(ctx), call); err != nil {
 		return err
 	}
+
 	return d.blameSettings(ctx)
 }
 
@@ -256,10 +290,12 @@ func trace(tel *telemetry.Telemetry, part []job, began time.Time, err error) {
 	if !tel.Tracing() {
 		return
 	}
+
 	files := make([]string, len(part))
 	for i, j := range part {
 		files[i] = j.update.File
 	}
+
 	tel.NoteFiles(files, telemetry.Work{
 		Name: "call AtHoc", Began: began, Ended: time.Now(), Err: err,
 		Counts: map[string]int{"users": len(part)},
@@ -273,8 +309,10 @@ func (d *delivery) failed(ctx context.Context, part []job, work [][]job, err err
 		d.report(ctx, err)
 		return nil, err
 	}
+
 	f := d.failure(part, call)
 	step := next(f)
+
 	switch {
 	case lingers(call): // AtHoc may still be working on it: the partitions rest a while
 		d.lent.inDoubt = true
@@ -282,16 +320,19 @@ func (d *delivery) failed(ctx context.Context, part []job, work [][]job, err err
 	case call.MayHaveApplied():
 		d.outcomes.doubt(part...)
 	}
+
 	if step.action == returnToQueue {
 		d.report(ctx, pathsFault(call))
 	} else {
 		d.report(ctx, nil) // AtHoc is there
 	}
+
 	if step.divisor > 0 {
 		level := slog.LevelWarn
 		if step.action == returnToQueue { // then the circuit breaker logs it
 			level = slog.LevelDebug
 		}
+
 		if err := d.shrink(ctx, len(part), step.divisor, level); err != nil {
 			return nil, err
 		}
@@ -327,8 +368,10 @@ func (d *delivery) failure(part []job, call *athoc.CallError) failure {
 			d.p.alone++
 		}
 	}
+
 	answered := known || d.takesOthers()
 	sent := call.Op == athoc.OpUpdate && call.Begun()
+
 	return failure{
 		kind: call.Kind, status: call.Status, update: call.Op == athoc.OpUpdate, users: len(part), probe: d.lent.permit.Probe,
 		inDoubt: call.MayHaveApplied() && (call.Status == 0 || call.Status == http.StatusGatewayTimeout),
@@ -347,6 +390,7 @@ func pathsFault(call *athoc.CallError) error {
 	if call.Kind != athoc.TooLarge {
 		return call
 	}
+
 	return &athoc.CallError{
 		Kind: athoc.Outage, Op: call.Op, Status: call.Status, RetryAfter: call.RetryAfter, Err: call,
 		Detail: "a call with one user is refused as too large, so something on the path to AtHoc is wrong: " + call.Detail,
@@ -359,11 +403,14 @@ func (d *delivery) shrink(ctx context.Context, users, divisor int, level slog.Le
 	if err != nil {
 		return err
 	}
+
 	if size < d.lent.size {
 		d.p.log.Log(ctx, level, "calls to AtHoc become smaller for a while", "failed", users, "now", size)
 	}
+
 	d.lent.size = size
 	d.p.stats.setLimit(size)
+
 	return nil
 }
 
@@ -375,10 +422,13 @@ func (d *delivery) putOff(ctx context.Context, j job, call *athoc.CallError) err
 		d.outcomes.done(j, event.Dead, call.Error())
 		return nil
 	}
+
 	if known.Failures == 0 {
 		d.p.log.Warn("calls to AtHoc fail because of one user, who is put off; bobosync status names him", "cause", call.Error())
 	}
+
 	j.item.Nak(putOffPollInterval)
+
 	return d.p.breaker.PutOff(context.WithoutCancel(ctx), j.update.User, call.Error())
 }
 
@@ -399,11 +449,13 @@ func (d *delivery) blameSettings(ctx context.Context) error {
 	if len(d.refused) == 0 || d.p.alike+len(d.refused) < everybodyRefused || d.applied > 0 {
 		return nil
 	}
+
 	cause := fmt.Sprintf("AtHoc refuses every user alike (%s): check DUTY_STATUS_FIELD", d.refused[0].reason)
 	d.refused = nil
 	if err := d.p.breaker.Report(context.WithoutCancel(ctx), d.lent.permit, breaker.Refused, cause, 0); err != nil {
 		return err
 	}
+
 	return errors.New(cause)
 }
 
@@ -412,9 +464,11 @@ func (d *delivery) bury() {
 	if d.applied == 0 {
 		d.p.alike += len(d.refused)
 	}
+
 	for _, r := range d.refused {
 		d.outcomes.doneBy(r.call, r.job, event.Dead, r.reason)
 	}
+
 	d.refused = nil
 }
 
@@ -427,16 +481,20 @@ func (d *delivery) settle(part []job, results []athoc.Result) {
 			j.item.Nak(bus.DefaultBackoff(j.item.NumDelivered))
 			d.p.refusals.add(j.update, results[i].Detail, d.p.now())
 			d.p.metrics.Again(1)
+
 			continue
 		}
+
 		if outcome == event.Dead {
 			d.refused = append(d.refused, refusal{j, results[i].Detail, *d.outcomes.lastCall()})
 			continue
 		}
+
 		if outcome == event.Applied || outcome == event.Expired {
 			d.applied++
 			d.p.alike = 0
 		}
+
 		d.outcomes.done(j, outcome, results[i].Detail)
 	}
 }
@@ -467,17 +525,21 @@ func (d *delivery) store(ctx context.Context) error {
 	if err := d.outcomes.store(ctx); err != nil {
 		return err
 	}
+
 	var over []string
 	for _, j := range settled {
 		if _, isPutOff := d.lent.state.PutOff.Of(j.update.User); isPutOff {
 			over = append(over, j.update.User)
 		}
 	}
+
 	if len(over) == 0 {
 		return nil
 	}
+
 	if err := d.p.breaker.PutOffNoMore(context.WithoutCancel(ctx), over...); err != nil {
 		d.p.log.Warn("users whose updates have their outcomes still count as put off", "error", err)
 	}
+
 	return nil
 }

@@ -36,6 +36,7 @@ func (b *bench) putOffSince(username string, since time.Time, failures int) {
 // TestAnOutageIsNotAUsersFault: who is put off is not given up, and not blamed, for calls that never reached AtHoc.
 func TestAnOutageIsNotAUsersFault(t *testing.T) {
 	t.Parallel()
+
 	for name, fault := range map[string]sim.Fault{
 		"refused": {Kind: sim.FaultRefuse, For: sim.Duration(4 * time.Second)},
 		"token":   {Kind: sim.FaultStatus, Status: 502, Scope: []string{sim.EndpointToken}, For: sim.Duration(4 * time.Second)},
@@ -79,6 +80,7 @@ func TestWhoWasGivenUpBeginsAnew(t *testing.T) {
 			w.WriteHeader(http.StatusInternalServerError)
 			return true
 		}
+
 		return false
 	})
 	b.wants(user(2), 5, true)

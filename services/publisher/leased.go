@@ -42,6 +42,7 @@ func (r *leasedBatch) until() time.Time {
 			until = l.Until()
 		}
 	}
+
 	return until
 }
 
@@ -60,6 +61,7 @@ func (r *leasedBatch) renew(ctx context.Context) error {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -67,10 +69,13 @@ func (r *leasedBatch) renew(ctx context.Context) error {
 func (l *partitions) drop(ctx context.Context, r *leasedBatch) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), permitTimeout)
 	defer cancel()
+
 	if len(r.batch.Items) > 0 {
 		r.batch.Return(ctx)
 	}
+
 	l.release(ctx, r.leases)
+
 	if err := l.breaker.Release(ctx, r.permit); err != nil {
 		l.log.Warn("a permit could not be given back", "error", err)
 	}
@@ -83,24 +88,30 @@ func (r *leasedBatch) Settled(ctx context.Context, err error) {
 		l.forget(r.leases)
 		return // the call may still be under way: the leases expire by themselves
 	}
+
 	if !r.used {
 		if err := l.breaker.Release(ctx, r.permit); err != nil {
 			l.log.Warn("a permit could not be given back", "error", err)
 		}
 	}
+
 	if r.inDoubt {
 		if err := r.renew(ctx); err != nil { // or it would rest for no longer than the call has left
 			l.log.Debug("partitions rest for less than they should", "error", err)
 		}
+
 		l.resting, l.restUntil = r.leases, time.Now().Add(grace)
+
 		return
 	}
+
 	l.release(ctx, r.leases)
 }
 
 // release releases leases. One that cannot be released expires by itself.
 func (l *partitions) release(ctx context.Context, leases []leased) {
 	l.forget(leases)
+
 	for _, lent := range leases {
 		if err := lent.Release(ctx); err != nil {
 			l.log.Debug("a partition's lease is not released and expires by itself", "partition", lent.Key(), "error", err)
@@ -120,11 +131,14 @@ func (l *partitions) finishGrace(ctx context.Context) error {
 	if len(l.resting) == 0 {
 		return nil
 	}
+
 	if err := pause.For(ctx, time.Until(l.restUntil)); err != nil {
 		l.forget(l.resting)
 		return err // the leases expire by themselves
 	}
+
 	l.endGrace()
+
 	return nil
 }
 
@@ -132,8 +146,10 @@ func (l *partitions) endGrace() {
 	if len(l.resting) == 0 || time.Now().Before(l.restUntil) {
 		return
 	}
+
 	ctx, cancel := context.WithTimeout(context.Background(), permitTimeout)
 	defer cancel()
+
 	l.release(ctx, l.resting)
 	l.resting = nil
 }

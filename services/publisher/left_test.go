@@ -24,6 +24,7 @@ func TestCallsWhoseAnswersCouldNotBeStoredStayWrittenDown(t *testing.T) {
 	js := bustest.Start(t).Connect(t).JS
 	kv, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: topology.BucketCalls})
 	require.NoError(t, err)
+
 	written := func() []string { return writtenDown(t, js) }
 
 	a := attempts{kv: kv}
@@ -49,14 +50,17 @@ func TestACallThatWasNotMadeIsTakenBack(t *testing.T) {
 	conn, err := bus.Connect(t.Context(), bus.Config{URL: "nats://" + address, Logger: bustest.Logger()})
 	require.NoError(t, err)
 	t.Cleanup(conn.Close)
+
 	a := attempts{}
 	a.kv, err = conn.JS.KeyValue(t.Context(), topology.BucketCalls)
 	require.NoError(t, err)
 
 	answers.Lock()
+
 	ctx, giveUp := context.WithCancel(t.Context())
 	began := make(chan error, 1)
 	go func() { began <- a.begin(ctx, callNamed("not made"), true) }()
+
 	await.True(t, func() bool { return len(writtenDown(t, js)) == 1 }, 10*time.Second)
 	giveUp()
 	require.Error(t, <-began)
@@ -70,10 +74,12 @@ func relay(t *testing.T, server string) (address string, answers *sync.Mutex) {
 	t.Helper()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
+
 	answers = new(sync.Mutex)
 	var running sync.WaitGroup
 	t.Cleanup(func() {
 		_ = listener.Close()
+
 		running.Wait()
 	})
 	running.Go(func() {
@@ -82,15 +88,18 @@ func relay(t *testing.T, server string) (address string, answers *sync.Mutex) {
 			if err != nil {
 				return
 			}
+
 			there, err := new(net.Dialer).DialContext(context.Background(), "tcp", server)
 			if err != nil {
 				_ = client.Close()
 				continue
 			}
+
 			running.Go(func() { pass(there, client, new(sync.Mutex)) })
 			running.Go(func() { pass(client, there, answers) })
 		}
 	})
+
 	return listener.Addr().String(), answers
 }
 
@@ -98,12 +107,15 @@ func relay(t *testing.T, server string) (address string, answers *sync.Mutex) {
 func pass(to, from net.Conn, may *sync.Mutex) {
 	defer to.Close()
 	defer from.Close()
+
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
+
 		may.Lock()
 		_, failed := to.Write(buf[:n])
 		may.Unlock()
+
 		if err != nil || failed != nil {
 			return
 		}
@@ -121,10 +133,12 @@ func writtenDown(t *testing.T, js jetstream.JetStream) (ids []string) {
 		var c event.Calling
 		if len(data) > 0 {
 			require.NoError(t, event.Decode(data, &c))
+
 			for _, call := range c.Calls {
 				ids = append(ids, call.ID)
 			}
 		}
 	}))
+
 	return ids
 }

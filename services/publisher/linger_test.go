@@ -17,6 +17,7 @@ import (
 // of a call.
 func TestAGatewayThatHasWaitedLongEnough(t *testing.T) {
 	t.Parallel()
+
 	for code, lingers := range map[int]int{502: 1, 504: 1, 524: 1, 500: 0, 503: 0} {
 		t.Run(strconv.Itoa(code), func(t *testing.T) {
 			t.Parallel()
@@ -27,11 +28,13 @@ func TestAGatewayThatHasWaitedLongEnough(t *testing.T) {
 				if mine {
 					w.WriteHeader(code)
 				}
+
 				return mine
 			})
 			b.wants(user(1), 5, true)
 			b.start()
 			b.outcomes(map[string]event.Outcome{user(1): event.Applied})
+
 			given := 0
 			for _, acks := range b.acks() {
 				for _, a := range acks.Answers {
@@ -40,6 +43,7 @@ func TestAGatewayThatHasWaitedLongEnough(t *testing.T) {
 					}
 				}
 			}
+
 			require.Equal(t, lingers, given)
 		})
 	}

@@ -17,16 +17,20 @@ import (
 // loseStore loses all that the broker holds. The services make the parts anew, of which some begin before the others.
 func (b *bench) loseStore() {
 	b.t.Helper()
+
 	var all []string
 	names := b.conn.JS.StreamNames(b.t.Context())
 	for stream := range names.Name() {
 		all = append(all, stream)
 	}
+
 	require.NoError(b.t, names.Err())
 	require.Contains(b.t, all, "KV_"+topology.BucketLeases)
+
 	for _, stream := range all {
 		require.NoError(b.t, b.conn.JS.DeleteStream(b.t.Context(), stream))
 	}
+
 	settings := topology.Settings{Replicas: 1, EntriesMaxBytes: 1 << 30, CallTimeout: b.cfg.Calls.Timeout}
 	require.NoError(b.t, topology.Provision(b.t.Context(), b.conn.JS, settings, topology.Everyone))
 }
@@ -47,6 +51,7 @@ func (b *bench) state() control.PublisherState {
 		all = b.states()
 		return len(all) == 1
 	}, timeout)
+
 	return all[0]
 }
 
@@ -72,16 +77,19 @@ func TestStoreLostDuringACall(t *testing.T) {
 	last := b.wants(user(1), 5, true)
 	await.True(t, func() bool { return len(b.updateCalls()) >= 2 }, timeout)
 	b.idle()
+
 	calls := b.updateCalls()
 	for i := 1; i < len(calls); i++ {
 		require.LessOrEqual(t, calls[i-1].Finished, calls[i].Arrived, "two calls with one user at once")
 	}
+
 	require.Equal(t, time.Unix(last.At, 0).UTC().Format(sim.DateLayout), b.athoc.DutyState()[user(1)])
 }
 
 // TestABucketIsLost: one bucket alone is gone. It is recreated, and the calls go on.
 func TestABucketIsLost(t *testing.T) {
 	t.Parallel()
+
 	for _, bucket := range []string{topology.BucketLeases, topology.BucketState} {
 		t.Run(bucket, func(t *testing.T) {
 			t.Parallel()

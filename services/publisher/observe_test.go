@@ -25,15 +25,18 @@ import (
 // lines counts the lines by level and message, without what the client says once at the start of a simulator's address.
 func lines(t *testing.T, log *logtest.Log) map[string]int {
 	t.Helper()
+
 	count := map[string]int{}
 	decoder := json.NewDecoder(strings.NewReader(log.String()))
 	for decoder.More() {
 		var line struct{ Level, Msg string }
 		require.NoError(t, decoder.Decode(&line))
+
 		if !strings.HasPrefix(line.Msg, "AtHoc is called without TLS") {
 			count[line.Level+" "+line.Msg]++
 		}
 	}
+
 	return count
 }
 
@@ -41,6 +44,7 @@ func lines(t *testing.T, log *logtest.Log) map[string]int {
 // back; beside that there is a line for each batch that AtHoc took.
 func TestAnOutageIsTwoLines(t *testing.T) {
 	t.Parallel()
+
 	for name, fault := range map[string]sim.Fault{
 		"503":   {Kind: sim.FaultStatus, Status: 503},
 		"reset": {Kind: sim.FaultReset},
@@ -50,33 +54,40 @@ func TestAnOutageIsTwoLines(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+
 			callTimeout := "5s" // a busy machine is no fault
 			if fault.Kind == sim.FaultHang {
 				callTimeout = "1s"
 			}
+
 			b := newBench(t, 20, map[string]string{"ATHOC_TIMEOUT": callTimeout})
 			var log logtest.Log
 			b.log = log.Logger(slog.LevelInfo)
 			b.fault(fault)
+
 			want := map[string]event.Outcome{}
 			for n := 1; n <= 20; n++ {
 				b.wants(user(n), 5, true)
 				want[user(n)] = event.Applied
 			}
+
 			b.start()
 			await.True(t, func() bool { return len(b.athoc.Calls(sim.CallFilter{})) >= 4 }, timeout)
 			b.athoc.ClearFaults()
 			b.outcomes(want)
 			b.idle()
+
 			lines := lines(t, &log)
 			batches := lines["INFO batch sent to AtHoc"]
 			require.Positive(t, batches)
+
 			taken := 0
 			for _, call := range b.updateCalls() {
 				if call.Status == http.StatusOK {
 					taken++
 				}
 			}
+
 			require.LessOrEqual(t, batches, taken, "a line for each batch that AtHoc took")
 			delete(lines, "INFO batch sent to AtHoc")
 			require.Equal(t, map[string]int{
@@ -94,10 +105,12 @@ func TestAQuietDayIsAQuietLog(t *testing.T) {
 	var log logtest.Log
 	b.log = log.Logger(slog.LevelInfo)
 	b.start()
+
 	for n := 1; n <= 3; n++ {
 		b.wants(user(n), 5, true)
 		b.idle()
 	}
+
 	await.NoFailure(t, func(c *await.Try) {
 		assert.Equal(c, map[string]int{"INFO batch sent to AtHoc": 3}, lines(t, &log))
 	}, timeout)
@@ -111,15 +124,18 @@ func TestMetricsTellOfTheWork(t *testing.T) {
 	b.seen = seen.Telemetry
 	b.fault(sim.Fault{Kind: sim.FaultDenyUser, Users: []string{user(2)}})
 	b.fault(sim.Fault{Kind: sim.FaultPartial, Users: []string{user(3)}, Calls: 1})
+
 	for n := 1; n <= 3; n++ {
 		b.wants(user(n), 5, true)
 	}
+
 	b.wants("nobody@example.org", 5, true)
 	b.start()
 	b.outcomes(map[string]event.Outcome{
 		user(1): event.Applied, user(2): event.ForbiddenUser, user(3): event.Applied, "nobody@example.org": event.UnknownUser,
 	})
 	b.idle()
+
 	values := seen.Scrape(t)
 	users := func(outcome string) float64 { return values[`bobosync_publisher_users_total{outcome="`+outcome+`"}`] }
 	require.Equal(t, 2.0, users("applied"))
@@ -129,6 +145,7 @@ func TestMetricsTellOfTheWork(t *testing.T) {
 	require.Zero(t, users("dead"))
 	require.Equal(t, 2.0, values["bobosync_publisher_freshness_seconds_count"])
 	require.InDelta(t, 600, values["bobosync_publisher_freshness_seconds_sum"], 120, "two bookings, five minutes ago")
+
 	calls := float64(len(b.updateCalls()))
 	require.GreaterOrEqual(t, calls, 2.0)
 	require.Equal(t, calls, values["bobosync_publisher_batch_users_count"])
@@ -139,11 +156,13 @@ func TestMetricsTellOfTheWork(t *testing.T) {
 	require.Equal(t, 1000.0, values["bobosync_brake_rate_limit_calls_per_second"])
 	require.Equal(t, 1000.0, values["bobosync_publisher_batch_limit_users"])
 	require.InDelta(t, float64(time.Now().Unix()), values["bobosync_publisher_last_success_timestamp_seconds"], 60)
+
 	for partition := range topology.Partitions {
 		labels := `{consumer="` + topology.PartitionConsumer(partition) + `",stream="UPDATES"}`
 		require.Contains(t, values, "bobosync_broker_pending_messages"+labels)
 		require.Contains(t, values, "bobosync_broker_unacknowledged_messages"+labels)
 	}
+
 	_, text := seen.Get(t, "/metrics")
 	require.NotContains(t, text, user(1))
 	require.NotContains(t, text, "nobody@example.org")
@@ -177,21 +196,25 @@ func TestAnOutageShowsAndDoesNotUnready(t *testing.T) {
 		assert.Positive(c, values["bobosync_brake_trouble_failed_calls"])
 		assert.Positive(c, values[`bobosync_athoc_calls_total{operation="token",result="outage"}`]+
 			values[`bobosync_athoc_calls_total{operation="update",result="outage"}`])
+
 		waiting := 0.0
 		for partition := range topology.Partitions {
 			labels := `{consumer="` + topology.PartitionConsumer(partition) + `",stream="UPDATES"}`
 			waiting += values["bobosync_broker_pending_messages"+labels] + values["bobosync_broker_unacknowledged_messages"+labels]
 		}
+
 		assert.Equal(c, 1.0, waiting)
 	}, timeout)
 	ready(http.StatusOK, "ready\n")
 	b.server.Down(t)
 	ready(http.StatusServiceUnavailable, "publisher: not connected to the broker\n")
+
 	status, _ := seen.Get(t, "/healthz")
 	require.Equal(t, http.StatusOK, status, "a broker that is away is no reason to be restarted")
 	b.athoc.ClearFaults()
 	b.server.Up(t)
 	ready(http.StatusOK, "ready\n")
+
 	b.conn = b.server.Connect(t)
 	b.outcomes(map[string]event.Outcome{user(1): event.Applied})
 }
@@ -203,6 +226,7 @@ func TestEveryPublisherTellsItsState(t *testing.T) {
 	b.start()
 	b.start()
 	await.True(t, func() bool { return len(b.states()) == 2 }, timeout)
+
 	for _, s := range b.states() {
 		require.NotEmpty(t, s.Name)
 		require.WithinDuration(t, time.Now(), s.Started, time.Minute)
@@ -212,6 +236,7 @@ func TestEveryPublisherTellsItsState(t *testing.T) {
 		require.Empty(t, s.Partitions)
 		require.True(t, s.LastSuccess.IsZero())
 	}
+
 	b.fault(sim.Fault{Kind: sim.FaultHang, Scope: []string{sim.EndpointUpdate}, Calls: 1})
 	b.wants(user(1), 5, true)
 	await.NoFailure(t, func(c *await.Try) { // while the call hangs
@@ -221,6 +246,7 @@ func TestEveryPublisherTellsItsState(t *testing.T) {
 				return
 			}
 		}
+
 		assert.Fail(c, "nobody calls")
 	}, timeout)
 	b.outcomes(map[string]event.Outcome{user(1): event.Applied})
@@ -233,15 +259,19 @@ func TestEveryPublisherTellsItsState(t *testing.T) {
 			assert.Empty(c, s.Partitions)
 			assert.True(c, s.Calling.IsZero())
 			assert.False(c, s.Breaker.Open())
+
 			if !s.LastSuccess.IsZero() {
 				succeeded++
 			}
+
 			if !s.LastFailure.IsZero() {
 				failed++
+
 				assert.Contains(c, s.Failure, "no complete answer")
 				assert.NotContains(c, s.Failure, user(1))
 			}
 		}
+
 		assert.Equal(c, int64(2), calls)
 		assert.Equal(c, int64(2), users)
 		assert.Equal(c, 1, succeeded)
@@ -268,6 +298,7 @@ func TestCallsAreInTheTracesOfTheirFiles(t *testing.T) {
 	b.outcomes(map[string]event.Outcome{user(1): event.Applied})
 	stop()
 	require.NoError(t, flush())
+
 	calls := collector.Named("call AtHoc")
 	require.Len(t, calls, 4, "two calls, each with a trace of its own and in that of its file")
 	failed, passed := calls[strings.Repeat("ab", 16)], calls[strings.Repeat("cd", 16)]

@@ -26,6 +26,7 @@ func newOutbox(conn *bus.Conn) (*outbox, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	return &outbox{pub: pub}, nil
 }
 
@@ -34,6 +35,7 @@ func (o *outbox) close() { _ = o.pub.Close() } // it only waits for calls, and t
 // answers stores AtHoc's answers to calls. All answers to one call are in messages that name that call.
 func (o *outbox) answers(ctx context.Context, calls []event.Call, answers, inDoubt []event.Answer) error {
 	var msgs []*message.Message
+
 	add := func(acks event.Acks) {
 		acks.From, acks.Calls = name, calls
 		msgs = append(msgs, message.NewMessageWithContext(ctx, watermill.NewUUID(), event.Encode(&acks)))
@@ -41,11 +43,14 @@ func (o *outbox) answers(ctx context.Context, calls []event.Call, answers, inDou
 	for part := range slices.Chunk(answers, answersPerMessage) {
 		add(event.Acks{Answers: part})
 	}
+
 	for part := range slices.Chunk(inDoubt, answersPerMessage) {
 		add(event.Acks{InDoubt: part})
 	}
+
 	if err := o.pub.Publish(topology.SubjectAcks, msgs...); err != nil {
 		return fmt.Errorf("publish AtHoc's answers: %w", err)
 	}
+
 	return nil
 }

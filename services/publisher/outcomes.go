@@ -46,15 +46,18 @@ func (o *outcomes) doubt(part ...job) {
 func (o *outcomes) done(j job, outcome event.Outcome, detail string) {
 	u, answer := j.update, o.answer(j, outcome)
 	o.p.refusals.drop(u.User)
+
 	if outcome == event.Dead {
 		answer.Detail = detail
 		letter := deadletter.New(topology.Publisher, j.item, detail)
 		letter.File, letter.Row = u.File, u.Version.Row
 		o.dead = append(o.dead, letter)
 	}
+
 	o.answers = append(o.answers, answer)
 	o.settled = append(o.settled, j)
 	o.p.metrics.Settled(outcome)
+
 	if outcome == event.Applied && u.Reason == event.ReasonEvent { // what is sent for another reason is late of itself
 		o.p.metrics.Confirmed(o.p.now().Sub(time.Unix(u.At, 0)))
 	}
@@ -66,6 +69,7 @@ func (o *outcomes) doneBy(call event.Call, j job, outcome event.Outcome, detail 
 	if at < 0 { // its other answers are stored already
 		at, o.made = len(o.made), append(o.made, call)
 	}
+
 	o.done(j, outcome, detail)
 	o.answers[len(o.answers)-1].Call = at + 1
 }
@@ -73,6 +77,7 @@ func (o *outcomes) doneBy(call event.Call, j job, outcome event.Outcome, detail 
 // answer is the outcome of a job by the last call.
 func (o *outcomes) answer(j job, outcome event.Outcome) event.Answer {
 	u := j.update
+
 	return event.Answer{
 		User: u.User, Employee: u.Employee, File: u.File, Version: u.Version, Outcome: outcome,
 		On: !j.status.Since.IsZero(), At: u.At, Answered: o.p.now().Unix(), Waited: max(o.p.now().Sub(j.item.Time).Milliseconds(), 0),
@@ -86,17 +91,22 @@ func (o *outcomes) store(ctx context.Context) error {
 	if err := deadletter.Publish(ctx, topology.Publisher, o.p.out.pub, o.dead...); err != nil {
 		return err
 	}
+
 	o.dead = nil
 	if err := o.p.out.answers(ctx, o.made, o.answers, o.inDoubt); err != nil {
 		return err
 	}
+
 	o.answers, o.inDoubt, o.made = nil, nil, nil
 	if err := o.p.attempts.stored(ctx); err != nil {
 		o.p.log.Warn("the records of calls that have their answers stay", "error", err)
 	}
+
 	for _, j := range o.settled[o.stored:] {
 		j.item.Ack()
 	}
+
 	o.stored = len(o.settled)
+
 	return nil
 }

@@ -81,6 +81,7 @@ func (l *partitions) Fetch(ctx context.Context) (*bus.Batch, error) {
 		if err := l.finishGrace(ctx); err != nil {
 			return nil, err
 		}
+
 		batch, err := l.gather(ctx)
 		switch {
 		case errors.Is(err, lease.ErrUnsettled):
@@ -92,6 +93,7 @@ func (l *partitions) Fetch(ctx context.Context) (*bus.Batch, error) {
 			l.logged, batch.batch.Owner = false, batch
 			return batch.batch, nil
 		}
+
 		if err := l.sleep(ctx); err != nil {
 			return nil, err
 		}
@@ -103,6 +105,7 @@ func (l *partitions) unsettled(err error) {
 	if !l.logged {
 		l.log.Warn("updates wait until no earlier call can be under way any more", "error", err)
 	}
+
 	l.logged = true
 }
 
@@ -113,8 +116,10 @@ func (l *partitions) checkForLoss(ctx context.Context, err error) {
 		l.lost(err)
 		return
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, lossTimeout)
 	defer cancel()
+
 	for _, bucket := range []string{topology.BucketLeases, topology.BucketState, topology.BucketCalls} {
 		if _, err := l.js.KeyValue(ctx, bucket); errors.Is(err, jetstream.ErrBucketNotFound) {
 			l.lost(fmt.Errorf("look for bucket %s: %w", bucket, err))
@@ -127,22 +132,26 @@ func (l *partitions) checkForLoss(ctx context.Context, err error) {
 func (l *partitions) sleep(ctx context.Context) error {
 	timer := time.NewTimer(l.pollInterval)
 	defer timer.Stop()
+
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-l.wake:
 	case <-timer.C:
 	}
+
 	return nil
 }
 
 // gather makes a batch, or returns nil if there is nothing to send or no way to send it now.
 func (l *partitions) gather(ctx context.Context) (*leasedBatch, error) {
 	l.pollInterval = idlePollInterval
+
 	backlog, err := l.backlog(ctx)
 	if err != nil || len(backlog) == 0 {
 		return nil, err
 	}
+
 	state, clear, err := l.breaker.Clear(ctx)
 	if err != nil || !clear {
 		if state.Class == breaker.Outage {
@@ -150,23 +159,28 @@ func (l *partitions) gather(ctx context.Context) (*leasedBatch, error) {
 		}
 		return nil, err
 	}
+
 	if err := l.keeper.Settled(ctx, l.leasesBucket); err != nil {
 		return nil, err
 	}
 
 	r := &leasedBatch{partitions: l, batch: bus.NewBatch(l.ackWait, l.log), size: state.Size.Limit(l.batchSize), state: state}
 	l.stats.setLimit(min(l.batchSize, cmp.Or(state.Size.Most, l.batchSize)))
+
 	taken, err := l.lease(ctx, r, backlog)
 	if err == nil && len(r.batch.Items) > 0 {
 		err = l.prepare(ctx, r, taken)
 	}
+
 	switch {
 	case err == nil && len(r.batch.Items) > 0:
 		return r, nil
 	case ctx.Err() == nil && (errors.Is(err, context.DeadlineExceeded) || isCall(err)):
 		err = nil // the circuit breaker has opened in between
 	}
+
 	l.drop(ctx, r)
+
 	return nil, err
 }
 
@@ -203,10 +217,12 @@ func (l *partitions) backlog(ctx context.Context) ([]partition, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look up stream %s: %w", topology.StreamUpdates, err)
 	}
+
 	numbers := map[string]int{}
 	for n := range topology.Partitions {
 		numbers[topology.PartitionConsumer(n)] = n
 	}
+
 	var out []partition
 	list := stream.ListConsumers(ctx)
 	found := 0
@@ -215,18 +231,24 @@ func (l *partitions) backlog(ctx context.Context) ([]partition, error) {
 		if !known {
 			continue
 		}
+
 		found++
+
 		if info.NumPending > 0 || info.NumAckPending > 0 {
 			out = append(out, partition{number: n, pending: int(info.NumPending)})
 		}
 	}
+
 	if err := list.Err(); err != nil {
 		return nil, fmt.Errorf("look at the partitions: %w", err)
 	}
+
 	if found < topology.Partitions {
 		return nil, fmt.Errorf("look at the partitions: %d of %d are there: %w", found, topology.Partitions, jetstream.ErrConsumerNotFound)
 	}
+
 	rand.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+
 	return out, nil
 }
 
@@ -237,6 +259,7 @@ func (l *partitions) lease(ctx context.Context, r *leasedBatch, backlog []partit
 		if len(r.batch.Items) >= r.size {
 			break
 		}
+
 		lent, err := l.keeper.Take(ctx, topology.PartitionLease(p.number))
 		if errors.Is(err, lease.ErrHeld) {
 			if p.pending > 0 {
@@ -244,25 +267,32 @@ func (l *partitions) lease(ctx context.Context, r *leasedBatch, backlog []partit
 			}
 			continue
 		}
+
 		if err != nil {
 			return taken, err
 		}
+
 		r.leases = append(r.leases, leased{lent, p.number})
 		l.stats.leased(p.number)
+
 		if p.consumer, err = l.consumer(ctx, p.number); err != nil {
 			return taken, err
 		}
+
 		before := len(r.batch.Items)
 		if _, err := r.batch.Fill(p.consumer, p.want(r.size-before), 0, 0); err != nil {
 			return taken, err
 		}
+
 		if len(r.batch.Items) == before { // others hold what is in it: leave it free
 			l.release(ctx, r.leases[len(r.leases)-1:])
 			r.leases = r.leases[:len(r.leases)-1]
 			continue
 		}
+
 		taken = append(taken, p)
 	}
+
 	return taken, nil
 }
 
@@ -272,8 +302,10 @@ func (l *partitions) consumer(ctx context.Context, number int) (jetstream.Consum
 		if err != nil {
 			return nil, fmt.Errorf("open partition %d: %w", number, err)
 		}
+
 		l.consumers[number] = c
 	}
+
 	return l.consumers[number], nil
 }
 
@@ -284,25 +316,31 @@ func (l *partitions) prepare(ctx context.Context, r *leasedBatch, taken []partit
 	if err := l.keeper.Settled(ctx, l.leasesBucket); err != nil {
 		return err
 	}
+
 	if len(r.batch.Items) < r.size && l.wait > 0 {
 		if err := pause.For(ctx, l.wait); err != nil {
 			return err
 		}
+
 		if err := r.renew(ctx); err != nil {
 			return err
 		}
 	}
+
 	bounded, cancel := context.WithTimeout(ctx, min(permitTimeout, time.Until(r.until())-spare))
 	defer cancel()
+
 	var err error
 	if r.permit, err = l.breaker.Wait(bounded); err != nil {
 		return err
 	}
+
 	if time.Until(r.until()) < l.callTimeout+spare {
 		if err := r.renew(ctx); err != nil {
 			return err
 		}
 	}
+
 	return l.topUp(ctx, r, taken)
 }
 
@@ -312,10 +350,12 @@ func (l *partitions) topUp(ctx context.Context, r *leasedBatch, taken []partitio
 	if len(r.batch.Items) >= r.size {
 		return nil
 	}
+
 	now, err := l.backlog(ctx)
 	if err != nil {
 		return err
 	}
+
 	var others []partition
 	for _, p := range now {
 		room := r.size - len(r.batch.Items)
@@ -326,12 +366,15 @@ func (l *partitions) topUp(ctx context.Context, r *leasedBatch, taken []partitio
 			others = append(others, p)
 			continue
 		}
+
 		if _, err := r.batch.Fill(l.consumers[p.number], p.want(room), 0, 0); err != nil {
 			return err
 		}
 	}
+
 	if more, err := l.lease(ctx, r, others); err != nil || len(more) == 0 {
 		return err
 	}
+
 	return l.keeper.Settled(ctx, l.leasesBucket)
 }

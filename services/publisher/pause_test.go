@@ -31,6 +31,7 @@ func TestNoCallDuringAPause(t *testing.T) {
 	b.start()
 	stop := b.start()
 	await.True(t, func() bool { return len(b.states()) == 3 }, timeout)
+
 	_, err := b.pause(control.PauseRequest{Reason: "upgrade", Seconds: 600})
 	require.NoError(t, err)
 	b.wantAll(30, 50)
@@ -44,9 +45,11 @@ func TestNoCallDuringAPause(t *testing.T) {
 	b.idle()
 	calls := b.athoc.Calls(sim.CallFilter{}) // those for a token as well
 	require.NotEmpty(t, calls)
+
 	for _, call := range calls {
 		require.GreaterOrEqual(t, call.Arrived, paused.Until.Add(-time.Second).UnixNano(), "%s during the pause", call.Endpoint) // the broker's clock
 	}
+
 	for user, answers := range b.answers() {
 		require.Len(t, answers, 1, user)
 	}
@@ -58,6 +61,7 @@ func TestPauseAndResume(t *testing.T) {
 	b := newBench(t, 2, nil)
 	b.start()
 	b.start()
+
 	for _, req := range []control.PauseRequest{
 		{Seconds: 60}, {Reason: " ", Seconds: 60}, {Reason: strings.Repeat("x", 501), Seconds: 60}, {Reason: "upgrade"}, {Reason: "upgrade", Seconds: 86401},
 	} {
@@ -67,6 +71,7 @@ func TestPauseAndResume(t *testing.T) {
 			assert.ErrorAs(c, err, &refusal)
 		}, timeout)
 	}
+
 	paused, err := b.pause(control.PauseRequest{Reason: "upgrade", Seconds: 86400})
 	require.NoError(t, err)
 	require.Equal(t, "jo@desk", paused.By)
@@ -75,9 +80,11 @@ func TestPauseAndResume(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "upgrade", ended.Ended.Reason)
 	b.outcomes(map[string]event.Outcome{user(1): event.Applied})
+
 	for _, call := range b.athoc.Calls(sim.CallFilter{}) {
 		require.GreaterOrEqual(t, call.Arrived, ended.Ended.Resumed.Add(-time.Second).UnixNano())
 	}
+
 	ended, err = control.Ask[control.ResumeAnswer](t.Context(), b.conn.NC, topology.Publisher, control.Resume, control.RunRequest{By: "al@desk"})
 	require.NoError(t, err)
 	require.Nil(t, ended.Ended)
@@ -89,6 +96,7 @@ func TestThePauseIsLostWithTheBucket(t *testing.T) {
 	b := newBench(t, 1, map[string]string{"ATHOC_TIMEOUT": "1s"})
 	b.start()
 	await.True(t, func() bool { return len(b.states()) == 1 }, timeout)
+
 	_, err := b.pause(control.PauseRequest{Reason: "upgrade", Seconds: 3600})
 	require.NoError(t, err)
 	b.wants(user(1), 5, true)

@@ -152,14 +152,17 @@ func scheduled(jobs []job, size int, probe bool, first int, s breaker.State, now
 			alone = append(alone, j)
 		}
 	}
+
 	if probe && len(usual) > 1 {
 		at := first % len(usual)
 		usual[0], usual[at] = usual[at], usual[0]
 		out.calls = append(out.calls, usual[:1:1])
 		usual = usual[1:]
 	}
+
 	out.calls = append(out.calls, cut(usual, size)...)
 	out.calls = append(out.calls, cut(alone, 1)...)
+
 	return out
 }
 
@@ -174,6 +177,7 @@ func recut(parts [][]job, size int) [][]job {
 	for _, part := range parts {
 		out = append(out, cut(part, size)...)
 	}
+
 	return out
 }
 

@@ -15,6 +15,7 @@ import (
 // TestWhatFollowsFromAFailure is the table of what becomes of a call that failed as a whole.
 func TestWhatFollowsFromAFailure(t *testing.T) {
 	t.Parallel()
+
 	for name, c := range map[string]struct {
 		f    failure
 		want step
@@ -63,11 +64,14 @@ func TestWhatFollowsFromAFailure(t *testing.T) {
 
 func TestTheOrderOfCalls(t *testing.T) {
 	t.Parallel()
+
 	now := time.Now()
+
 	var jobs []job
 	for _, user := range []string{"a", "b", "c", "d", "later", "due"} {
 		jobs = append(jobs, job{update: event.Update{User: user}})
 	}
+
 	state := breaker.State{PutOff: breaker.PutOffs{{User: "later", Until: now.Add(time.Second)}, {User: "due", Until: now}}}
 	names := func(parts [][]job) (out [][]string) {
 		for _, part := range parts {
@@ -75,8 +79,10 @@ func TestTheOrderOfCalls(t *testing.T) {
 			for _, j := range part {
 				users = append(users, j.update.User)
 			}
+
 			out = append(out, users)
 		}
+
 		return out
 	}
 	order := scheduled(jobs, 3, false, 2, state, now)
@@ -89,6 +95,7 @@ func TestTheOrderOfCalls(t *testing.T) {
 
 func TestAUserIsGivenUpAfterALongTimeOnly(t *testing.T) {
 	t.Parallel()
+
 	now := time.Now()
 	require.False(t, isHopeless(breaker.PutOff{Failures: 1000, Since: now.Add(-time.Hour)}, now))
 	require.False(t, isHopeless(breaker.PutOff{Failures: 3, Since: now.Add(-48 * time.Hour)}, now))

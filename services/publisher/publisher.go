@@ -58,11 +58,13 @@ func (c *Config) Validate() error {
 	if c.BatchSize < 1 || c.BatchSize > 5000 {
 		errs = append(errs, errors.New("BATCH_SIZE: must be from 1 to 5000"))
 	}
+
 	if c.BatchWait < 0 || c.BatchWait > 10*time.Second {
 		errs = append(errs, errors.New("BATCH_WAIT: must be from 0s to 10s"))
 	} else if c.BatchWait > c.Calls.Timeout { // the leases have to last for it
 		errs = append(errs, errors.New("BATCH_WAIT: must not be longer than ATHOC_TIMEOUT"))
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -106,16 +108,19 @@ type publisher struct {
 // of AtHoc's client.
 func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 	log := deps.Log.With("service", name)
+
 	store, err := tokens.New(deps.Conn.JS, cfg.AtHoc, log)
 	if err != nil {
 		return fmt.Errorf("share AtHoc's access token: %w", err)
 	}
+
 	client, err := athocconf.Client(cfg.AtHoc, cfg.Calls, store, deps.Version, log,
 		athocconf.Observed(telemetry.NewCalls(deps.Telemetry)))
 	if err != nil {
 		return fmt.Errorf("make the client of AtHoc: %w", err)
 	}
 	defer client.Close()
+
 	p := &publisher{
 		cfg: cfg, deps: deps, athoc: client, tokens: store, log: log, now: deps.Clock(),
 		owner:   owner(),
@@ -124,6 +129,7 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 		backlog: telemetry.NewBacklog(deps.Telemetry), component: deps.Telemetry.Component(name, deps.Conn.Connected),
 	}
 	p.stats.state.Unverified = cfg.AtHoc.DisableSSLVerify
+
 	return session.Keep(ctx, log, p.session)
 }
 
@@ -134,35 +140,44 @@ func (p *publisher) session(ctx context.Context, lost func(error)) error {
 	if err := topology.Provision(ctx, js, settings, topology.Publisher, topology.WithLog(p.log)); err != nil {
 		return err
 	}
+
 	keeper, err := p.keeper(ctx)
 	if err != nil {
 		return err
 	}
+
 	state, err := js.KeyValue(ctx, topology.BucketState)
 	if err != nil {
 		return fmt.Errorf("open bucket %s: %w", topology.BucketState, err)
 	}
+
 	if p.attempts.kv, err = js.KeyValue(ctx, topology.BucketCalls); err != nil {
 		return fmt.Errorf("open bucket %s: %w", topology.BucketCalls, err)
 	}
+
 	limits, err := athocconf.Limits(ctx, p.cfg.AtHoc, p.cfg.Calls, p.tokens)
 	if err != nil {
 		return err
 	}
+
 	limits.Updates = true
 	if p.breaker, err = breaker.New(ctx, state, limits, p.log); err != nil {
 		return err
 	}
+
 	p.breaker.ProbeWith(p.athoc.Ping)
+
 	if err := p.breaker.Pauses().Track(ctx, &p.pauses); err != nil {
 		return err
 	}
 	defer p.breakers.WatchBreaker(p.breaker, limits)()
 	defer p.backlog.WatchConsumers(js, topology.Publisher)()
+
 	if p.out, err = newOutbox(p.deps.Conn); err != nil {
 		return err
 	}
 	defer p.out.close()
+
 	stop, err := control.Serve(ctx, p.deps.Conn.NC, topology.Publisher, p.deps.Version,
 		control.On(control.Sending, p.sending), control.OnEvery(control.State, p.state),
 		control.On(control.Pause, p.pause), control.On(control.Resume, p.resume), check.Endpoint(p.cfg.Checked(), p.deps))
@@ -172,6 +187,7 @@ func (p *publisher) session(ctx context.Context, lost func(error)) error {
 	defer stop()
 	defer p.metrics.Watch(func(context.Context) (control.PublisherState, error) { return p.stats.get(), nil })()
 	defer p.component.InSession()()
+
 	return p.consume(ctx, keeper, settings, lost)
 }
 
@@ -179,22 +195,27 @@ func (p *publisher) session(ctx context.Context, lost func(error)) error {
 // that.
 func (p *publisher) keeper(ctx context.Context) (*lease.Keeper, error) {
 	js := p.deps.Conn.JS
+
 	leases, err := js.KeyValue(ctx, topology.BucketLeases)
 	if err != nil {
 		return nil, fmt.Errorf("open bucket %s: %w", topology.BucketLeases, err)
 	}
+
 	keeper, err := lease.NewKeeper(ctx, leases, p.owner)
 	if err != nil {
 		return nil, err
 	}
+
 	updates, err := js.Stream(ctx, topology.StreamUpdates)
 	if err != nil {
 		return nil, fmt.Errorf("look up stream %s: %w", topology.StreamUpdates, err)
 	}
+
 	p.leases.Since = updates.CachedInfo().Created
 	if err := keeper.Settled(ctx, &p.leases); err != nil && !errors.Is(err, lease.ErrUnsettled) {
 		return nil, err
 	}
+
 	return keeper, nil
 }
 
@@ -204,7 +225,9 @@ func (p *publisher) sending(ctx context.Context, _ control.Nothing) (control.Sen
 	if err != nil {
 		return control.SendingState{}, err
 	}
+
 	paused, err := p.breaker.Pauses().Last(ctx)
+
 	return control.SendingState{BatchSize: p.cfg.BatchSize, RateLimit: p.cfg.Calls.RateLimit, Breaker: state, Pause: paused}, err
 }
 
@@ -220,6 +243,7 @@ func (p *publisher) pause(ctx context.Context, req control.PauseRequest) (*break
 	case req.Seconds <= 0 || lasts > breaker.LongestPause:
 		return nil, control.Refuse("a pause has an end: it lasts 24 hours at most, and can be ordered again")
 	}
+
 	return p.breaker.Pauses().Order(ctx, breaker.Pause{By: req.By, Reason: req.Reason, All: req.All}, lasts)
 }
 
@@ -232,28 +256,35 @@ func (p *publisher) resume(ctx context.Context, req control.RunRequest) (control
 // consume runs the handler of calls until ctx ends.
 func (p *publisher) consume(ctx context.Context, keeper *lease.Keeper, settings topology.Settings, lost func(error)) error {
 	wake := make(chan struct{}, 1)
+
 	hints, err := p.deps.Conn.NC.Subscribe(topology.SubjectWake, wakeUp(wake))
 	if err != nil {
 		return fmt.Errorf("subscribe to %s: %w", topology.SubjectWake, err)
 	}
+
 	defer func() { _ = hints.Unsubscribe() }() // the connection may be gone, and the subscription with it
+
 	p.stats.releasedAll()
 	p.source = &partitions{
 		js: p.deps.Conn.JS, keeper: keeper, leasesBucket: &p.leases, breaker: p.breaker, log: p.log, wake: wake, lost: lost, stats: p.stats,
 		batchSize: p.cfg.BatchSize, pollInterval: idlePollInterval, wait: p.cfg.BatchWait, ackWait: settings.RedeliverAfter(), callTimeout: p.cfg.Calls.Timeout,
 	}
 	defer p.source.endGrace()
+
 	sub, err := bus.NewSubscriber(p.deps.Conn, bus.SubscriberConfig{
 		Source: func(string) bus.Source { return p.source }, CloseTimeout: session.CloseTimeout, Logger: p.log,
 	})
 	if err != nil {
 		return err
 	}
+
 	router, err := bus.NewRouter(p.log, session.CloseTimeout+5*time.Second, deadletter.Middleware(topology.Publisher, p.out.pub, p.log))
 	if err != nil {
 		return err
 	}
+
 	router.AddConsumerHandler("calls", "updates", sub, p.handle)
+
 	return session.Handle(ctx, router)
 }
 
@@ -263,5 +294,6 @@ func owner() string {
 	if err != nil {
 		host = "unknown"
 	}
+
 	return fmt.Sprintf("%s-%d", host, os.Getpid())
 }

@@ -61,20 +61,24 @@ type bench struct {
 // newBench makes a bench whose AtHoc has the given number of users. Vars change the publisher's settings.
 func newBench(t *testing.T, users int, vars map[string]string) *bench {
 	t.Helper()
+
 	athoc, err := sim.New(sim.Options{Users: sim.GenerateUsers(users, "Collar-Number")})
 	require.NoError(t, err)
 	require.NoError(t, athoc.Start(t.Context(), "127.0.0.1:0"))
 	t.Cleanup(func() { require.NoError(t, athoc.Close()) })
 	server := bustest.Start(t)
+
 	b := &bench{t: t, server: server, conn: server.Connect(t), athoc: athoc, file: "file"}
 	all := map[string]string{"ATHOC_RATE_LIMIT": "1000", "ATHOC_TIMEOUT": "2s", "BATCH_WAIT": "10ms", "ATHOC_TIMEZONE": "UTC"}
 	for _, field := range athoc.Env() {
 		all[field.Name] = field.Value
 	}
+
 	maps.Copy(all, vars)
 	require.NoError(t, config.Load(t.Context(), config.Map(all), &b.cfg))
 	settings := topology.Settings{Replicas: 1, EntriesMaxBytes: 1 << 30, CallTimeout: b.cfg.Calls.Timeout}
 	require.NoError(t, topology.Provision(t.Context(), b.conn.JS, settings, topology.Everyone))
+
 	return b
 }
 
@@ -86,16 +90,20 @@ func (b *bench) start() (stop func()) {
 	conn := b.server.Connect(b.t)
 	logger := cmp.Or(b.log, bustest.Logger())
 	go func() { done <- publisher.Run(ctx, b.cfg, program.Deps{Conn: conn, Log: logger, Telemetry: b.seen}) }()
+
 	stopped := false
 	stop = func() {
 		if stopped {
 			return
 		}
+
 		stopped = true
+
 		cancel()
 		require.NoError(b.t, <-done)
 	}
 	b.t.Cleanup(stop)
+
 	return stop
 }
 
@@ -113,6 +121,7 @@ func (b *bench) wants(username string, minutesAgo int, on bool) event.Update {
 	_, err := b.conn.JS.Publish(b.t.Context(), topology.UpdatesSubject(username), event.Encode(&u))
 	require.NoError(b.t, err)
 	require.NoError(b.t, b.conn.NC.Publish(topology.SubjectWake, nil))
+
 	return u
 }
 
@@ -120,6 +129,7 @@ func (b *bench) payloads(stream string) [][]byte {
 	b.t.Helper()
 	s, err := b.conn.JS.Stream(b.t.Context(), stream)
 	require.NoError(b.t, err)
+
 	var out [][]byte
 	state := s.CachedInfo().State
 	for seq := state.FirstSeq; state.Msgs > 0 && seq <= state.LastSeq; seq++ {
@@ -127,9 +137,12 @@ func (b *bench) payloads(stream string) [][]byte {
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			continue
 		}
+
 		require.NoError(b.t, err)
+
 		out = append(out, m.Data)
 	}
+
 	return out
 }
 
@@ -139,12 +152,14 @@ func (b *bench) answers() map[string][]event.Answer {
 	for _, data := range b.payloads(topology.StreamAcks) {
 		var a event.Acks
 		require.NoError(b.t, event.Decode(data, &a))
+
 		for _, answer := range a.Answers {
 			if answer.Outcome != event.Pending {
 				out[answer.User] = append(out[answer.User], answer)
 			}
 		}
 	}
+
 	return out
 }
 
@@ -156,6 +171,7 @@ func (b *bench) outcomes(want map[string]event.Outcome) {
 		for user, answers := range b.answers() {
 			got[user] = answers[len(answers)-1].Outcome
 		}
+
 		return got
 	}, timeout)
 }
@@ -167,10 +183,12 @@ func (b *bench) idle() {
 		for partition := range topology.Partitions {
 			drained, err := bustest.Drained(b.t.Context(), b.conn.JS, topology.StreamUpdates, topology.PartitionConsumer(partition))
 			require.NoError(b.t, err)
+
 			if !drained {
 				return false
 			}
 		}
+
 		return true
 	}, timeout)
 }
@@ -210,6 +228,7 @@ func TestDutyThatExpiredWhileItWaitedIsNotShown(t *testing.T) {
 	b.outcomes(map[string]event.Outcome{user(1): event.Expired})
 	require.Empty(t, b.athoc.DutyState()[user(1)])
 	require.False(t, b.answers()[user(1)][0].On)
+
 	for _, change := range b.athoc.History(user(1)) {
 		require.Empty(t, change.New, "it never flashed up")
 	}
@@ -237,9 +256,11 @@ func TestEachUsersOwnOutcome(t *testing.T) {
 	b.fault(sim.Fault{Kind: sim.FaultPartial, Users: []string{user(3)}, Calls: 1})
 	b.fault(sim.Fault{Kind: sim.FaultUserError, Users: []string{user(4)}, Calls: 1})
 	b.fault(sim.Fault{Kind: sim.FaultOmitUser, Users: []string{user(5)}, Calls: 1})
+
 	for n := 1; n <= 5; n++ {
 		b.wants(user(n), 5, true)
 	}
+
 	b.wants("nobody@example.org", 5, true)
 	b.start()
 	b.outcomes(map[string]event.Outcome{
@@ -247,15 +268,18 @@ func TestEachUsersOwnOutcome(t *testing.T) {
 		user(5): event.Applied, "nobody@example.org": event.UnknownUser,
 	})
 	b.idle()
+
 	for username, answers := range b.answers() {
 		require.Len(t, answers, 1, username)
 	}
+
 	sent := map[string]int{}
 	for _, call := range b.updateCalls() {
 		for _, u := range call.Users {
 			sent[u.LoginID]++
 		}
 	}
+
 	require.Equal(t, map[string]int{
 		user(1): 1, user(2): 1, user(3): 2, user(4): 2, user(5): 2, "nobody@example.org": 1,
 	}, sent, "what passed is sent again alone")
@@ -297,6 +321,7 @@ func TestLettersCaseInTheAnswerDoesNotMatter(t *testing.T) {
 // end is right, each user has one answer, and no call is made while the circuit breaker holds.
 func TestWholeRequestFailures(t *testing.T) {
 	t.Parallel()
+
 	for name, fault := range map[string]sim.Fault{
 		"500":            {Kind: sim.FaultStatus, Status: 500},
 		"502":            {Kind: sim.FaultStatus, Status: 502},
@@ -314,35 +339,44 @@ func TestWholeRequestFailures(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+
 			timeout := "5s" // a busy machine is no fault
 			if fault.Kind == sim.FaultHang {
 				timeout = "1s"
 			}
+
 			b := newBench(t, 10, map[string]string{"ATHOC_TIMEOUT": timeout})
 			fault.Calls, fault.Scope = 1, []string{sim.EndpointUpdate}
 			b.fault(fault)
+
 			want := map[string]event.Outcome{}
 			for n := 1; n <= 10; n++ {
 				b.wants(user(n), 5, true)
 				want[user(n)] = event.Applied
 			}
+
 			b.start()
 			b.outcomes(want)
 			b.idle()
+
 			for username, answers := range b.answers() {
 				require.Len(t, answers, 1, username)
 				require.NotEmpty(t, b.athoc.DutyState()[username])
 			}
+
 			// The first call failed; the others, of which there may be several if the broker is busy, have each user once.
 			calls := b.updateCalls()
 			require.GreaterOrEqual(t, len(calls), 2)
+
 			sent := map[string]int{}
 			for _, call := range calls[1:] {
 				for _, u := range call.Users {
 					sent[u.LoginID]++
 				}
 			}
+
 			require.Len(t, sent, 10)
+
 			for username, times := range sent {
 				require.Equal(t, 1, times, username)
 			}
@@ -354,6 +388,7 @@ func TestWholeRequestFailures(t *testing.T) {
 // on by itself.
 func TestARefusalIsNoStorm(t *testing.T) {
 	t.Parallel()
+
 	forbid := func(why string) func(*bench) {
 		return func(b *bench) {
 			settings := b.athoc.Settings()
@@ -374,19 +409,24 @@ func TestARefusalIsNoStorm(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+
 			b := newBench(t, 2, c.vars)
 			if c.wrong != nil {
 				c.wrong(b)
 			}
+
 			b.wants(user(1), 5, true)
 			b.start()
+
 			calls := func() int { return len(b.athoc.Calls(sim.CallFilter{})) }
 			var refused breaker.State
 			await.True(t, func() bool {
 				refused = b.breakerState()
 				return refused.Class == breaker.Refused
 			}, timeout)
+
 			before := calls()
+
 			b.wants(user(2), 5, true) // wakes it up: it must not call
 			require.Never(t, func() bool { return calls() > before }, 3*time.Second, 50*time.Millisecond)
 			require.LessOrEqual(t, before, 3)
@@ -399,9 +439,11 @@ func TestARefusalIsNoStorm(t *testing.T) {
 			if c.wrong == nil || testing.Short() {
 				return // the settings of a running publisher cannot be fixed
 			}
+
 			wait := refused.ProbeAt.Sub(refused.Since)
 			require.Greater(t, wait, 18*time.Second, "an account could be locked by more")
 			require.LessOrEqual(t, wait, 30*time.Second)
+
 			settings := b.athoc.Settings()
 			settings.Forbidden = ""
 			require.NoError(t, b.athoc.SetSettings(settings))
@@ -417,26 +459,31 @@ func (b *bench) breakerState() breaker.State {
 	b.t.Helper()
 	kv, err := b.conn.JS.KeyValue(b.t.Context(), topology.BucketState)
 	require.NoError(b.t, err)
+
 	var s breaker.State
 	if entry, err := kv.Get(b.t.Context(), breaker.Key); err == nil {
 		require.NoError(b.t, json.Unmarshal(entry.Value(), &s))
 	}
+
 	return s
 }
 
 // TestACulpritIsFoundByHalving: AtHoc refuses the batch as a whole because of one user.
 func TestACulpritIsFoundByHalving(t *testing.T) {
 	t.Parallel()
+
 	b := newBench(t, 64, nil)
 	want := map[string]event.Outcome{}
 	for n := 1; n <= 64; n++ {
 		b.wants(user(n), 5, true)
 		want[user(n)] = event.Applied
 	}
+
 	culprit := "culprit@example.org"
 	b.refuseCallsWith(culprit)
 	b.wants(culprit, 5, true)
 	want[culprit] = event.Dead
+
 	b.start()
 	b.outcomes(want)
 	b.idle()
@@ -452,9 +499,11 @@ func TestACulpritIsFoundWhateverTheRate(t *testing.T) {
 	b := newBench(t, 2, map[string]string{"ATHOC_RATE_LIMIT": "0.3", "ATHOC_TIMEOUT": "1s"})
 	culprit := "culprit@example.org"
 	b.refuseCallsWith(culprit)
+
 	for _, username := range []string{culprit, user(1), user(2)} {
 		b.wants(username, 5, true)
 	}
+
 	b.start()
 	b.outcomes(map[string]event.Outcome{culprit: event.Dead, user(1): event.Applied, user(2): event.Applied})
 }
@@ -463,11 +512,14 @@ func TestACulpritIsFoundWhateverTheRate(t *testing.T) {
 func (b *bench) refuseCallsWith(username string) {
 	b.gateway(func(w http.ResponseWriter, body []byte) bool {
 		b.first.CompareAndSwap(0, int32(bytes.Count(body, []byte("LOGIN_ID"))))
+
 		if !bytes.Contains(body, []byte(username)) {
 			return false
 		}
+
 		b.refusals.Add(1)
 		http.Error(w, "a value is not acceptable", http.StatusBadRequest)
+
 		return true
 	})
 }
@@ -477,6 +529,7 @@ func (b *bench) gateway(play func(w http.ResponseWriter, body []byte) bool) {
 	b.t.Helper()
 	target, err := url.Parse(b.athoc.URL())
 	require.NoError(b.t, err)
+
 	proxy := httputil.NewSingleHostReverseProxy(target)
 	proxy.ErrorLog = log.New(io.Discard, "", 0)
 	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -484,6 +537,7 @@ func (b *bench) gateway(play func(w http.ResponseWriter, body []byte) bool) {
 		if err != nil || play(w, body) {
 			return
 		}
+
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		proxy.ServeHTTP(w, r)
 	}))
@@ -496,9 +550,11 @@ func TestEverybodyRefusedIsTheSettingsFault(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 32, nil)
 	b.fault(sim.Fault{Kind: sim.FaultStatus, Status: 400, Scope: []string{sim.EndpointUpdate}})
+
 	for n := 1; n <= 32; n++ {
 		b.wants(user(n), 5, true)
 	}
+
 	b.start()
 	await.True(t, func() bool { return len(b.updateCalls()) >= 8 }, timeout)
 	require.Never(t, func() bool { return len(b.updateCalls()) > 40 }, 2*time.Second, 50*time.Millisecond)
@@ -511,10 +567,12 @@ func TestEverybodyRefusedIsTheSettingsFault(t *testing.T) {
 func TestAWrongAttributeIsTheSettingsFault(t *testing.T) {
 	t.Parallel()
 	const enough = 8
+
 	b := newBench(t, 32, map[string]string{"BATCH_SIZE": "3", "DUTY_STATUS_FIELD": "On-Duty"})
 	for n := 1; n <= 32; n++ {
 		b.wants(user(n), 5, true)
 	}
+
 	b.start()
 	await.True(t, func() bool {
 		s := b.breakerState()
@@ -531,11 +589,13 @@ func TestABodyTooLargeMayBe400(t *testing.T) {
 	settings := b.athoc.Settings()
 	settings.MaxUsers, settings.TooLargeStatus = 30, 400
 	require.NoError(t, b.athoc.SetSettings(settings))
+
 	want := map[string]event.Outcome{}
 	for n := 1; n <= 100; n++ {
 		b.wants(user(n), 5, true)
 		want[user(n)] = event.Applied
 	}
+
 	b.start()
 	b.outcomes(want)
 	require.Empty(t, b.payloads(topology.StreamDead))
@@ -547,20 +607,24 @@ func TestTooLargeShrinksTheBatchAndRemembers(t *testing.T) {
 	settings := b.athoc.Settings()
 	settings.MaxUsers = 30
 	require.NoError(t, b.athoc.SetSettings(settings))
+
 	want := map[string]event.Outcome{}
 	for n := 1; n <= 200; n++ {
 		b.wants(user(n), 5, true)
 		want[user(n)] = event.Applied
 	}
+
 	b.start()
 	b.outcomes(want)
 	b.idle()
+
 	tooLarge := 0
 	for _, call := range b.updateCalls() {
 		if call.Status == 413 {
 			tooLarge++
 		}
 	}
+
 	require.Equal(t, 2, tooLarge, "the first call of all has 100 users, then 50; 25 are taken and remembered")
 }
 
@@ -571,27 +635,34 @@ func TestANewerUpdateOvertakes(t *testing.T) {
 	b := newBench(t, 10, nil)
 	b.fault(sim.Fault{Kind: sim.FaultStatus, Status: 503})
 	b.start()
+
 	var last [11]event.Update
 	for round := range 5 {
 		for n := 1; n <= 10; n++ {
 			last[n] = b.wants(user(n), 50-round, round%2 == 0)
 		}
 	}
+
 	await.True(t, func() bool { return len(b.athoc.Calls(sim.CallFilter{})) > 0 }, timeout)
 	b.athoc.ClearFaults()
+
 	want := map[string]event.Outcome{}
 	for n := 1; n <= 10; n++ {
 		want[user(n)] = event.Applied
 	}
+
 	b.outcomes(want)
 	b.idle()
+
 	sent := 0
 	for _, call := range b.updateCalls() {
 		if call.Status == 200 {
 			sent += len(call.Users)
 		}
 	}
+
 	require.Equal(t, 10, sent)
+
 	for n := 1; n <= 10; n++ {
 		require.Equal(t, last[n].Version, b.answers()[user(n)][0].Version)
 	}
@@ -617,35 +688,44 @@ func TestPublishersShareTheWork(t *testing.T) {
 	settings := b.athoc.Settings()
 	settings.Latency = sim.Latency{Fixed: sim.Duration(5 * time.Millisecond), Jitter: sim.Duration(20 * time.Millisecond)}
 	require.NoError(t, b.athoc.SetSettings(settings))
+
 	for range 4 {
 		b.start()
 	}
+
 	for round := range 20 {
 		for n := 1; n <= 40; n++ {
 			b.wants(user(n), 100-round, true)
 		}
 	}
+
 	b.idle()
 	type span struct {
 		from, to int64
 		value    string
 	}
+
 	spans := map[string][]span{}
 	for _, call := range b.updateCalls() {
 		for _, u := range call.Users {
 			spans[u.LoginID] = append(spans[u.LoginID], span{call.Arrived, call.Finished, fmt.Sprint(u)})
 		}
 	}
+
 	require.Len(t, spans, 40)
+
 	remotes := map[string]bool{}
 	for _, call := range b.updateCalls() {
 		remotes[call.Remote] = true
 	}
+
 	require.GreaterOrEqual(t, len(remotes), 2, "one publisher did all the work")
+
 	for username, all := range spans {
 		for i := 1; i < len(all); i++ {
 			require.LessOrEqual(t, all[i-1].to, all[i].from, "%s was in two calls at once", username)
 		}
+
 		history := b.athoc.History(username)
 		for i := 1; i < len(history); i++ {
 			before, err1 := time.Parse(sim.DateLayout, history[i-1].New)
@@ -665,16 +745,20 @@ func TestAnswersDoNotWaitForTheNextCall(t *testing.T) {
 	b.gateway(func(_ http.ResponseWriter, body []byte) bool {
 		if bytes.Count(body, []byte("LOGIN_ID")) == 30 {
 			arrived <- struct{}{}
+
 			<-throttled
 		}
+
 		return false
 	})
 	settings := b.athoc.Settings()
 	settings.MaxUsers = 30
 	require.NoError(t, b.athoc.SetSettings(settings))
+
 	for n := 1; n <= 60; n++ {
 		b.wants(user(n), 5, true)
 	}
+
 	b.start()
 	<-arrived // 60 were refused, and 30 are to be taken
 	b.throttle(15 * time.Minute)
@@ -697,7 +781,9 @@ func (b *bench) probeNow() {
 		if err := json.Unmarshal(old, &s); err != nil {
 			return nil, err
 		}
+
 		s.ProbeAt = time.Time{}
+
 		return json.Marshal(s)
 	}))
 }
@@ -719,6 +805,7 @@ func TestAnswersThatCannotBeStored(t *testing.T) {
 	room := func(bytes int64) {
 		s, err := b.conn.JS.Stream(t.Context(), topology.StreamAcks)
 		require.NoError(t, err)
+
 		c := s.CachedInfo().Config
 		c.MaxBytes, c.Discard = bytes, jetstream.DiscardNew
 		_, err = b.conn.JS.UpdateStream(t.Context(), c)
@@ -728,10 +815,12 @@ func TestAnswersThatCannotBeStored(t *testing.T) {
 	b.wants(user(1), 5, true)
 	b.start()
 	await.True(t, func() bool { return len(b.updateCalls()) >= 3 }, timeout)
+
 	calls := b.updateCalls()
 	for i, least := range []time.Duration{time.Second, 2 * time.Second} {
 		require.GreaterOrEqual(t, time.Duration(calls[i+1].Arrived-calls[i].Finished), least)
 	}
+
 	room(-1)
 	b.outcomes(map[string]event.Outcome{user(1): event.Applied})
 }
@@ -753,11 +842,14 @@ func TestAPartitionRestsAfterACallOfUnknownEnd(t *testing.T) {
 	b := newBench(t, 1, map[string]string{"ATHOC_TIMEOUT": "1s", "BATCH_WAIT": "950ms"})
 	b.fault(sim.Fault{Kind: sim.FaultHang, Scope: []string{sim.EndpointUpdate}, Calls: 1})
 	b.start()
+
 	asked := time.Now()
+
 	b.wants(user(1), 50, true)
 	await.True(t, func() bool { return b.breakerState().Class == breaker.Outage }, timeout)
 	kv, err := b.conn.JS.KeyValue(t.Context(), topology.BucketLeases)
 	require.NoError(t, err)
+
 	partition := topology.PartitionLease(topology.Partition(user(1)))
 	_, err = kv.Get(t.Context(), partition)
 	require.NoError(t, err)
@@ -780,6 +872,7 @@ func TestWhoComesWhileACallWaitsGoesWithIt(t *testing.T) {
 		_, err := kv.Get(t.Context(), topology.PartitionLease(topology.Partition(user(1))))
 		return err == nil
 	}, timeout)
+
 	want := map[string]event.Outcome{user(1): event.Applied}
 	partitions := map[int]bool{}
 	for n := 2; n <= 40; n++ {
@@ -787,6 +880,7 @@ func TestWhoComesWhileACallWaitsGoesWithIt(t *testing.T) {
 		want[user(n)] = event.Applied
 		partitions[topology.Partition(user(n))] = true
 	}
+
 	require.Len(t, partitions, topology.Partitions)
 	b.outcomes(want)
 	b.idle()

@@ -37,13 +37,16 @@ type refusals struct {
 func (r *refusals) add(u event.Update, words string, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	if r.users == nil {
 		r.users = map[string]refused{}
 	}
+
 	known, isKnown := r.users[u.User]
 	if !isKnown && len(r.users) >= maxRefused {
 		return
 	}
+
 	r.users[u.User] = refused{control.RefusedUser{
 		File: u.File, Row: u.Version.Row, Times: known.Times + 1, Words: words, Since: cmp.Or(known.Since, now.UTC()),
 	}, now}
@@ -53,6 +56,7 @@ func (r *refusals) add(u event.Update, words string, now time.Time) {
 func (r *refusals) drop(user string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	delete(r.users, user)
 }
 
@@ -60,6 +64,7 @@ func (r *refusals) drop(user string) {
 func (r *refusals) list(now time.Time) (all []control.RefusedUser) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	for user, u := range r.users {
 		switch {
 		case now.Sub(u.last) > refusedFor:
@@ -68,6 +73,8 @@ func (r *refusals) list(now time.Time) (all []control.RefusedUser) {
 			all = append(all, u.RefusedUser)
 		}
 	}
+
 	slices.SortFunc(all, func(a, b control.RefusedUser) int { return a.Since.Compare(b.Since) })
+
 	return all
 }

@@ -13,15 +13,18 @@ import (
 // TestWhoIsRefusedAgainAndAgain: one refusal is no news, many are, until AtHoc takes the user or none has come for long.
 func TestWhoIsRefusedAgainAndAgain(t *testing.T) {
 	t.Parallel()
+
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	update := func(user string, row int) event.Update {
 		return event.Update{User: user, File: "f", Version: event.Version{Row: row}}
 	}
+
 	var r refusals
 	for i := range refusedOften {
 		require.Empty(t, r.list(at))
 		r.add(update("a", 7), fmt.Sprint("locked ", i), at.Add(time.Duration(i)*time.Second))
 	}
+
 	r.add(update("b", 8), "once", at)
 	all := r.list(at.Add(time.Minute))
 	require.Len(t, all, 1)
@@ -35,10 +38,13 @@ func TestWhoIsRefusedAgainAndAgain(t *testing.T) {
 	for range refusedOften {
 		r.add(update("a", 7), "locked", at)
 	}
+
 	r.drop("a")
 	require.Empty(t, r.list(at))
+
 	for i := range 2 * maxRefused {
 		r.add(update(fmt.Sprint(i), 1), "locked", at)
 	}
+
 	require.Len(t, r.users, maxRefused)
 }

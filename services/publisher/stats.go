@@ -26,8 +26,10 @@ func newStats(me control.Instance, most int, rate float64, insecure []string) *s
 func (r *stats) get() control.PublisherState {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	s := r.state
 	s.Partitions = slices.Clone(s.Partitions)
+
 	return s
 }
 
@@ -35,6 +37,7 @@ func (r *stats) get() control.PublisherState {
 func (r *stats) leased(number int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	if at, there := slices.BinarySearch(r.state.Partitions, number); !there {
 		r.state.Partitions = slices.Insert(r.state.Partitions, at, number)
 	}
@@ -44,6 +47,7 @@ func (r *stats) leased(number int) {
 func (r *stats) released(numbers ...int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	r.state.Partitions = slices.DeleteFunc(r.state.Partitions, func(number int) bool { return slices.Contains(numbers, number) })
 }
 
@@ -51,6 +55,7 @@ func (r *stats) released(numbers ...int) {
 func (r *stats) releasedAll() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	r.state.Partitions = []int{}
 }
 
@@ -58,6 +63,7 @@ func (r *stats) releasedAll() {
 func (r *stats) callBegan(users int, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	r.state.Calling = now.UTC()
 	r.state.Calls++
 	r.state.Users += int64(users)
@@ -67,6 +73,7 @@ func (r *stats) callBegan(users int, now time.Time) {
 func (r *stats) callEnded(err error, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	r.state.Calling = time.Time{}
 	call, isCall := errors.AsType[*athoc.CallError](err)
 	switch {
@@ -84,6 +91,7 @@ func (r *stats) callEnded(err error, now time.Time) {
 func (r *stats) setLimit(most int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	r.state.BatchSize = most
 }
 
@@ -95,7 +103,9 @@ func (p *publisher) state(ctx context.Context, _ control.Nothing) (control.Publi
 	if s.Breaker, err = p.breaker.State(ctx); err != nil {
 		return s, err
 	}
+
 	_, err = p.breaker.Pauses().Last(ctx) // so that one that was lost is noted also if nothing is to be sent
 	s.PauseLost = p.pauses.Lost(p.breaker.Now())
+
 	return s, err
 }

@@ -35,18 +35,22 @@ func benchmarkFile(b *testing.B, workers int) {
 	}), &cfg))
 	settings := topology.From(cfg.Broker, cfg.Calls)
 	require.NoError(b, topology.Provision(b.Context(), conn.JS, settings, topology.Everyone))
+
 	for n := 0; n*chunk < workers; n++ {
 		users := map[string]string{}
 		for i := n * chunk; i < (n+1)*chunk; i++ {
 			users[fmt.Sprintf("%06d", i)] = fmt.Sprintf("firstname.lastname.%d@example.org", i)
 		}
+
 		_, err := conn.JS.Publish(b.Context(), topology.SubjectMapping, event.Encode(&event.MappingChunk{Snapshot: "m", Index: n, Chunks: workers / chunk, Users: users}))
 		require.NoError(b, err)
 	}
+
 	b.ReportAllocs()
 
 	for n := 0; b.Loop(); n++ {
 		b.StopTimer()
+
 		file := fmt.Sprintf("%064x", n)
 		for at := 0; at < rows; at += part {
 			m := event.Entries{File: file, Sequence: int64(n + 1), Last: at+part == rows}
@@ -55,16 +59,21 @@ func benchmarkFile(b *testing.B, workers int) {
 					Row: i + 2, Employee: fmt.Sprintf("%06d", i*7919%workers), At: time.Now().Add(-time.Hour).Unix() + int64(i/1000), On: i/workers%2 == n%2,
 				})
 			}
+
 			_, err := conn.JS.PublishAsync(topology.EntriesSubject(file), event.Encode(&m))
 			require.NoError(b, err)
 		}
+
 		<-conn.JS.PublishAsyncComplete()
+
 		ctx, stop := context.WithCancel(b.Context())
 		done := make(chan error, 1)
+
 		b.StartTimer()
 		go func() {
 			done <- resolver.Run(ctx, cfg, program.Deps{Conn: server.Connect(b), Log: bustest.Logger()})
 		}()
+
 		await.True(b, func() bool {
 			c, err := conn.JS.Consumer(b.Context(), topology.StreamEntries, topology.ConsumerResolverEntries)
 			return err == nil && c.CachedInfo().NumPending == 0 && c.CachedInfo().NumAckPending == 0

@@ -18,6 +18,7 @@ func (s *service) endpoints(w *work) []control.Endpoint {
 		return control.Ask[control.ForgetAnswer](ctx, w.conn.NC, topology.Janitor, control.Forget, req)
 	}}
 	letters := dead.Letters{JS: w.conn.JS, Requeue: w.replayer.Requeue, Forecast: w.replayer.ForecastRequeue}
+
 	return []control.Endpoint{
 		s.check,
 		control.WithForecast(control.On(control.Replay, w.replayer.Begin), w.replayer.Forecast),
@@ -47,6 +48,7 @@ func (s *service) endpoints(w *work) []control.Endpoint {
 			if err != nil {
 				return control.PastAnswer{}, err
 			}
+
 			return w.history.Past(ctx, employee, user, req)
 		}),
 		control.On(control.OnDuty, w.history.OnDuty),

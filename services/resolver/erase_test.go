@@ -27,10 +27,13 @@ func (b *bench) consumed() {
 	await.True(b.t, func() bool { // a pull that does not wait may bring nothing though something is there
 		msgs, err := consumer.FetchNoWait(1000)
 		require.NoError(b.t, err)
+
 		for m := range msgs.Messages() {
 			require.NoError(b.t, m.DoubleAck(b.t.Context()))
 		}
+
 		drained, err := bustest.Drained(b.t.Context(), b.conn.JS, topology.StreamAcks, topology.ConsumerIngestAcks)
+
 		return err == nil && drained
 	}, timeout)
 }
@@ -41,21 +44,27 @@ func TestAWorkerIsErasedWhenNothingIsUnderWay(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.ready()
+
 	forgotten := 0
 	stop, err := control.Serve(t.Context(), b.conn.NC, topology.Janitor, "test", control.On(control.Forget,
 		func(_ context.Context, req control.ForgetRequest) (control.ForgetAnswer, error) {
 			require.Equal(t, erase.Names{Employee: "00001", Users: []string{"one@example.org"}}, req.Names)
+
 			forgotten++
 			return control.ForgetAnswer{Entries: 3, Through: 9}, nil
 		}))
 	require.NoError(t, err)
+
 	defer stop()
+
 	req := control.EraseRequest{Names: erase.Names{Employee: "00001"}, Reason: "asked for"}
 	refused := func(why string) {
 		t.Helper()
+
 		f, err := ask[control.EraseForecast](b, control.EraseShow, req)
 		require.NoError(t, err)
 		require.Contains(t, f.Refused, why)
+
 		_, err = ask[control.EraseAnswer](b, control.Erase, req)
 		require.ErrorContains(t, err, why)
 	}
@@ -64,6 +73,7 @@ func TestAWorkerIsErasedWhenNothingIsUnderWay(t *testing.T) {
 	b.file("b", 2, booked("00002", 9, true))
 	b.wants(map[string]bool{"one@example.org": true, "Two@example.org": true})
 	refused("AtHoc still has a user")
+
 	table := b.table()
 	b.mapping("m2", map[string]string{"00002": "Two@example.org"})
 	b.idle()
@@ -71,9 +81,11 @@ func TestAWorkerIsErasedWhenNothingIsUnderWay(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, mapping.Purge(t.Context(), jetstream.WithPurgeKeep(1)))
 	refused("still under way")
+
 	for _, user := range []string{"one@example.org", "Two@example.org"} {
 		b.answered(table[user], event.Applied, time.Now())
 	}
+
 	b.idle()
 	refused("still under way") // ingest has not read the outcomes
 	b.consumed()
@@ -86,14 +98,17 @@ func TestAWorkerIsErasedWhenNothingIsUnderWay(t *testing.T) {
 	require.NoError(t, err)
 	refused("still under way")
 	require.NoError(t, calls.Delete(t.Context(), topology.CallsKey("p")))
+
 	letter := func(e event.Versioned) *event.DeadLetter {
 		return &event.DeadLetter{Service: "x", Payload: event.Encode(e)}
 	}
 	b.publish(topology.DeadSubject("resolver"), letter(&event.Entries{File: "c", Entries: []event.Entry{booked("00001", 1, true), booked("00002", 1, true)}}))
 	refused("a dead letter is about this worker")
+
 	dead, err := b.conn.JS.Stream(t.Context(), topology.StreamDead)
 	require.NoError(t, err)
 	require.NoError(t, dead.DeleteMsg(t.Context(), 1))
+
 	update := table["one@example.org"]
 	b.publish(topology.DeadSubject("publisher"), letter(&update))
 	// 00001 had the username of 00002 once; of that time, and of what was cleared of the other since, the former is his.
@@ -106,25 +121,30 @@ func TestAWorkerIsErasedWhenNothingIsUnderWay(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, f.Refused)
 	require.Equal(t, []string{"a"}, f.Files)
+
 	answer, err := ask[control.EraseAnswer](b, control.Erase, req)
 	require.NoError(t, err)
 	require.Equal(t, 1, forgotten)
 	require.Positive(t, answer.Redacted)
 	delete(f.Found, topology.StreamAudit)
+
 	for store, n := range f.Found {
 		require.Positive(t, n, store)
 		require.Equal(t, n, answer.Removed[store], store)
 	}
+
 	for _, stream := range []string{topology.StreamEntries, topology.StreamUpdates, topology.StreamAcks, topology.StreamHistory, topology.StreamDead} {
 		for _, data := range b.messages(stream) {
 			require.False(t, f.In(data), "%s: %s", stream, data)
 		}
 	}
+
 	require.Len(t, b.messages(topology.StreamEntries), 2, "the other file's, and the end of the rebuild")
 	require.Contains(t, b.table(), "Two@example.org")
 	kept := bytes.Join(b.messages(topology.StreamHistory), nil)
 	require.Contains(t, string(kept), `"cleared"`)
 	require.NotContains(t, string(kept), `"once"`)
+
 	_, err = b.worker("00001")
 	require.ErrorContains(t, err, "neither")
 	_, err = b.worker("00002")
@@ -133,6 +153,7 @@ func TestAWorkerIsErasedWhenNothingIsUnderWay(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, string(stored), "00002")
 	require.False(t, bytes.Contains(stored, []byte("00001")) || bytes.Contains(stored, []byte("one@example.org")))
+
 	req.Users = []string{"one@example.org"}
 	_, err = ask[control.EraseAnswer](b, control.Erase, req)
 	require.NoError(t, err, "once more, should something have been left")

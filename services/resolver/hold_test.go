@@ -29,6 +29,7 @@ func crew(n int) map[string]string {
 	for i := range n {
 		users[worker(i)] = user(i)
 	}
+
 	return users
 }
 
@@ -54,10 +55,13 @@ func guarded(t *testing.T, n int) (*bench, *atomic.Int64) {
 	b.idle()
 	b.file("on", 1, all(n, 300, true)...)
 	b.eventually(func() any { return len(b.table()) }, n)
+
 	for i := range n {
 		b.confirmed(user(i))
 	}
+
 	ahead.Store(int64(time.Hour)) // what was sent before is out of the window
+
 	return b, ahead
 }
 
@@ -76,6 +80,7 @@ func (b *bench) held(groups, users int) control.HeldGroup {
 		g := b.guard()
 		return []int{len(g.Held), g.Users()}
 	}, []int{groups, users})
+
 	return b.guard().Held[0]
 }
 
@@ -88,6 +93,7 @@ func (b *bench) shown(id string) control.HeldSet {
 
 func (b *bench) decide(d control.HeldDecision) (control.HeldResult, error) {
 	b.t.Helper()
+
 	d.By, d.Reason = "me@here", "looked at it"
 	return ask[control.HeldResult](b, control.HeldDecide, d)
 }
@@ -100,12 +106,14 @@ func (b *bench) onDuty() any {
 			n++
 		}
 	}
+
 	return n
 }
 
 // TestATrialAsksTheGuard: what is asked for in parts is judged as one, as the file then is; and nothing of the question is remembered.
 func TestATrialAsksTheGuard(t *testing.T) {
 	t.Parallel()
+
 	b, _ := guarded(t, 10)
 	try := func(changes map[string]int, entries ...event.Entry) *control.TryGuard {
 		answer, err := ask[control.TryAnswer](b, control.Try, control.TryRequest{File: "off", Entries: entries, Changes: changes})
@@ -123,6 +131,7 @@ func TestATrialAsksTheGuard(t *testing.T) {
 		u := whole.Unusual[0]
 		require.Equal(t, []any{"off", 6, 3, 10, true}, []any{u.Kind, u.Users, u.Allowed, u.OnDuty, u.Hold})
 	}
+
 	require.Empty(t, b.guard().Held)
 	require.Empty(t, try(nil, all(6, 60, true)...).Changes, "they are on duty already")
 	b.eventually(b.onDuty, 10)
@@ -163,10 +172,12 @@ func TestAMassChangeWaitsForAPerson(t *testing.T) {
 	})
 	t.Run("a second mass change is a hold of its own", func(t *testing.T) {
 		ahead.Add(int64(16 * time.Minute))
+
 		var entries []event.Entry
 		for i := 6; i < 10; i++ {
 			entries = append(entries, booked(worker(i), 5, false))
 		}
+
 		b.file("second", 4, entries...)
 		second := b.held(2, 9)
 		require.Equal(t, 4, second.Users)
@@ -191,6 +202,7 @@ func TestAMassChangeWaitsForAPerson(t *testing.T) {
 		rest := b.shown(result.Rest)
 		require.Len(t, rest.Workers, 1)
 		require.Equal(t, worker(5), rest.Workers[0].Employee)
+
 		_, err = b.decide(control.HeldDecision{ID: g.ID, Token: set.Token, Approve: true})
 		refused(t, err, "decided")
 	})
@@ -200,10 +212,12 @@ func TestAMassChangeWaitsForAPerson(t *testing.T) {
 func TestAUserSpeltInAnotherWayIsTheSame(t *testing.T) {
 	t.Parallel()
 	b, _ := guarded(t, 10)
+
 	users := crew(10)
 	for employee, user := range users {
 		users[employee] = strings.ToUpper(user)
 	}
+
 	b.mapping("m2", users)
 	b.idle()
 	sent := b.record()
@@ -220,10 +234,12 @@ func TestWhatIsRejectedNeverCounts(t *testing.T) {
 	before := b.published()
 	_, err := b.decide(control.HeldDecision{ID: g.ID, Token: b.shown(g.ID).Token})
 	require.NoError(t, err)
+
 	withheld := map[int]event.Outcome{}
 	for row := 2; row < 8; row++ {
 		withheld[row] = event.Withheld
 	}
+
 	b.settled("off", withheld)
 	b.eventually(func() any { return len(b.guard().Held) }, 0)
 	require.Equal(t, before, b.published())
@@ -251,6 +267,7 @@ func TestWhatIsTakenInAfterAllLeavesNoRowBehind(t *testing.T) {
 		for row := 2; row < 8; row++ {
 			rows[row] = o
 		}
+
 		return rows
 	}
 	last := func() any { // of the older rows
@@ -258,12 +275,14 @@ func TestWhatIsTakenInAfterAllLeavesNoRowBehind(t *testing.T) {
 		for _, data := range b.messages(topology.StreamAcks) {
 			var a event.Acks
 			require.NoError(t, event.Decode(data, &a))
+
 			for _, rows := range a.Rows {
 				if rows.File == "older" && rows.Rows.Has(2) {
 					last = rows.Settled()
 				}
 			}
 		}
+
 		return last
 	}
 	older, newer := all(6, 60, false), all(6, 30, false)
@@ -293,6 +312,7 @@ func TestWhatIsTakenInAfterAllLeavesNoRowBehind(t *testing.T) {
 // the file again whose rows had left the hold before, they are superseded as they were, and count for nobody instead of those that were rejected.
 func TestRowsThatHadLeftASplitHoldAreKnownAgain(t *testing.T) {
 	t.Parallel()
+
 	for name, c := range map[string]struct {
 		approve bool
 		onDuty  int
@@ -308,6 +328,7 @@ func TestRowsThatHadLeftASplitHoldAreKnownAgain(t *testing.T) {
 				for _, data := range b.messages(topology.StreamAcks) {
 					var a event.Acks
 					require.NoError(t, event.Decode(data, &a))
+
 					for _, rows := range a.Rows {
 						for row := 2; row < 8; row++ {
 							if rows.File == "older" && rows.Settled() == event.Superseded && rows.Rows.Has(row) {
@@ -316,6 +337,7 @@ func TestRowsThatHadLeftASplitHoldAreKnownAgain(t *testing.T) {
 						}
 					}
 				}
+
 				return times
 			}
 			older := all(6, 60, false)
@@ -326,6 +348,7 @@ func TestRowsThatHadLeftASplitHoldAreKnownAgain(t *testing.T) {
 			g := b.held(1, 6)
 			_, err := b.decide(control.HeldDecision{ID: g.ID, Token: b.shown(g.ID).Token, Approve: c.approve, Except: []string{worker(5)}})
 			require.NoError(t, err)
+
 			g = b.held(1, 1)
 			b.file("older", 2, older...)
 			b.eventually(superseded, map[int]int{2: 2, 3: 2, 4: 2, 5: 2, 6: 2, 7: 2})
@@ -350,7 +373,9 @@ func (b *bench) shownAt(file string, i int) int64 {
 			return m.Entries[i].At
 		}
 	}
+
 	b.t.Fatalf("no entries of %s", file)
+
 	return 0
 }
 
@@ -377,6 +402,7 @@ func (b *bench) loseStateStore(key, text string, again func()) {
 // TestHoldsOutliveEveryStateStore: a restart, the loss of the state store, and that of the broker's store.
 func TestHoldsOutliveEveryStateStore(t *testing.T) {
 	t.Parallel()
+
 	for name, lose := range map[string]func(*bench){
 		"restart": func(b *bench) { b.restart() },
 		"state store": func(b *bench) {
@@ -385,9 +411,11 @@ func TestHoldsOutliveEveryStateStore(t *testing.T) {
 		},
 		"broker's store": func(b *bench) {
 			b.stop()
+
 			for _, s := range []string{topology.StreamEntries, topology.StreamUpdates, topology.StreamAcks, topology.StreamMapping} {
 				require.NoError(b.t, b.conn.JS.DeleteStream(b.t.Context(), s))
 			}
+
 			require.NoError(b.t, b.conn.JS.DeleteKeyValue(b.t.Context(), topology.BucketState))
 			b.start()
 			b.eventually(func() any {
@@ -395,7 +423,9 @@ func TestHoldsOutliveEveryStateStore(t *testing.T) {
 				if err != nil {
 					return err
 				}
+
 				_, err = kv.Get(b.t.Context(), topology.KeyGuardHistory)
+
 				return err
 			}, nil) // the copy is made again
 			b.mapping("m1", crew(10))
@@ -413,6 +443,7 @@ func TestHoldsOutliveEveryStateStore(t *testing.T) {
 			ahead.Add(int64(time.Hour))
 			b.file("held", 3, all(5, 40, false)...)
 			second := b.held(1, 5)
+
 			ahead.Add(int64(5 * time.Hour)) // it is the hold that is kept, and not judged again at another hour
 
 			lose(b)
@@ -420,9 +451,11 @@ func TestHoldsOutliveEveryStateStore(t *testing.T) {
 			after := b.held(1, 5)
 			require.Equal(t, second.ID, after.ID)
 			require.Empty(t, b.outcomes()["held"])
+
 			for user, u := range b.table() {
 				require.True(t, u.On, user)
 			}
+
 			_, err = b.decide(control.HeldDecision{ID: second.ID, Token: b.shown(second.ID).Token, Approve: true})
 			require.NoError(t, err)
 			b.eventually(func() any {
@@ -432,6 +465,7 @@ func TestHoldsOutliveEveryStateStore(t *testing.T) {
 						off++
 					}
 				}
+
 				return off
 			}, 5)
 		})
@@ -479,6 +513,7 @@ func (b *bench) again() {
 		for i := range entries {
 			entries[i].Row = i + 2
 		}
+
 		b.publish(topology.EntriesSubject(name), &event.Entries{File: name, Sequence: order, Last: true, Settled: true, Entries: entries})
 	}
 	settled("on", 1, all(10, 300, true))
@@ -489,6 +524,7 @@ func (b *bench) again() {
 // TestADecisionIsCarriedOutAfterACrash: the process ended when it was decided and nothing was done yet, or when some of it was.
 func TestADecisionIsCarriedOutAfterACrash(t *testing.T) {
 	t.Parallel()
+
 	for _, outcome := range []string{guard.Approved, guard.Rejected} {
 		t.Run(outcome, func(t *testing.T) {
 			t.Parallel()
@@ -508,12 +544,14 @@ func TestADecisionIsCarriedOutAfterACrash(t *testing.T) {
 			require.NoError(t, state.Close())
 
 			b.start()
+
 			want := 10
 			if outcome == guard.Approved {
 				want = 4
 			} else {
 				b.eventually(func() any { return b.outcomes()["off"][7] }, event.Withheld)
 			}
+
 			b.eventually(b.onDuty, want)
 			b.held0()
 		})
@@ -548,16 +586,20 @@ func TestStaleClearingIsHeld(t *testing.T) {
 	t.Parallel()
 	b, ahead := guarded(t, 6)
 	ahead.Store(int64(26 * time.Hour))
+
 	var users []control.ObservedUser
 	for i := range 6 {
 		users = append(users, control.ObservedUser{User: user(i), On: true, At: b.table()[user(i)].At})
 	}
+
 	users = append(users, seen("stranger@example.org", 40))
 	before := b.published()
 	answer := b.observe(control.Expire, true, users...)
 	require.Equal(t, []int{0, 7}, []int{answer.Published, answer.Held})
+
 	g := b.held(1, 7)
 	require.Equal(t, "stale", g.Kind)
+
 	again := b.observe(control.Expire, true, users...)
 	require.Equal(t, []int{0, 7}, []int{again.Published, again.Held})
 	require.Equal(t, 6, b.observe(control.Compare, true, users...).Held, "a comparison leaves them out and says how many")
@@ -583,10 +625,12 @@ func TestNothingJoinsAHoldWhenNothingIsHeldAnyMore(t *testing.T) {
 	t.Parallel()
 	b, ahead := guarded(t, 6)
 	ahead.Store(int64(26 * time.Hour))
+
 	var users []control.ObservedUser
 	for i := range 6 {
 		users = append(users, control.ObservedUser{User: user(i), On: true, At: b.table()[user(i)].At})
 	}
+
 	require.Equal(t, 6, b.observe(control.Expire, true, users...).Held)
 	b.cfg.Guard.Mode = "off"
 	b.restart()
@@ -601,22 +645,29 @@ func TestASecondMassOfStaleDutyIsAHoldOfItsOwn(t *testing.T) {
 	first := time.Duration(26) * time.Hour
 	expire := func(at time.Duration, workers ...int) (held int) {
 		ahead.Store(int64(at))
+
 		var users []control.ObservedUser
 		for _, i := range workers {
 			users = append(users, control.ObservedUser{User: user(i), On: true, At: b.table()[user(i)].At})
 		}
+
 		return b.observe(control.Expire, true, users...).Held
 	}
 	require.Equal(t, 5, expire(first, 0, 1, 2, 3, 4))
+
 	one := b.held(1, 5)
+
 	at := first
 	for i := range 4 { // one each ten minutes is not unusual, and waits with the others all the same
 		at += 10 * time.Minute
 		require.Equal(t, 1, expire(at, 5+i), i)
 	}
+
 	require.Equal(t, one.ID, b.held(1, 9).ID)
+
 	at += 5 * time.Minute
 	require.Equal(t, 5, expire(at, 9, 10, 11, 12, 13))
+
 	two := b.held(2, 14)
 	require.NotEqual(t, one.ID, two.ID)
 	require.Equal(t, 5, two.Users)
@@ -630,34 +681,42 @@ func TestASecondMassOfStaleDutyIsAHoldOfItsOwn(t *testing.T) {
 // TestClearingWaitsWhileAFeedIsSilent: whatever the number, for those whom that feed booked and those of whom that is not known.
 func TestClearingWaitsWhileAFeedIsSilent(t *testing.T) {
 	t.Parallel()
+
 	b, ahead := guarded(t, 4)
 	for i, feed := range []string{"north", "south"} {
 		entry := booked(worker(i), 250, true)
 		entry.Row = 2
 		b.publish(topology.EntriesSubject(feed), &event.Entries{File: feed, Feed: feed, Sequence: int64(i + 5), Last: true, Entries: []event.Entry{entry}})
 	}
+
 	b.idle()
 	b.eventually(func() any { return b.table()[user(1)].File }, "south")
 	b.confirmed(user(0))
 	b.confirmed(user(1))
 	b.idle()
 	ahead.Store(int64(26 * time.Hour))
+
 	expire := func(silent ...string) control.ObserveAnswer {
 		req := control.ObserveRequest{Purpose: control.Expire, Seen: time.Now().Add(time.Minute), Apply: true, Silent: silent}
 		for i := range 3 {
 			req.Users = append(req.Users, control.ObservedUser{User: user(i), On: true, At: b.table()[user(i)].At})
 		}
+
 		answer, err := ask[control.ObserveAnswer](b, control.Observe, req)
 		require.NoError(t, err)
+
 		return answer
 	}
 	answer := expire("north")
 	require.Equal(t, []int{1, 2}, []int{answer.Published, answer.Held}, "south's is cleared; north's and the one that nobody knows of wait")
+
 	g := b.held(1, 2)
 	require.Equal(t, "silent", g.Kind)
 	require.Equal(t, map[string]int{"north": 1, "": 1}, b.shown(g.ID).Feeds)
+
 	answer = expire()
 	require.Equal(t, 2, answer.Held, "they wait for a person, also when the feed is back")
+
 	_, err := b.decide(control.HeldDecision{ID: g.ID, Token: b.shown(g.ID).Token, Approve: true})
 	require.NoError(t, err)
 	b.held0()
@@ -667,6 +726,7 @@ func TestClearingWaitsWhileAFeedIsSilent(t *testing.T) {
 // TestObservingHoldsNothing: it is said what would have been held.
 func TestObservingHoldsNothing(t *testing.T) {
 	t.Parallel()
+
 	for mode, reports := range map[string]bool{"observe": true, "auto": false, "off": false} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
@@ -686,6 +746,7 @@ func TestObservingHoldsNothing(t *testing.T) {
 						return []bool{true, g.Holding, len(g.Held) > 0}
 					}
 				}
+
 				return []bool{false, g.Holding, len(g.Held) > 0}
 			}, []bool{reports, false, false})
 		})
@@ -720,6 +781,7 @@ func (b *bench) crashAt(n int64) {
 		case step == n:
 			close(b.crashed)
 		}
+
 		return errors.New("crashed at a failpoint")
 	}
 	b.start()
@@ -736,6 +798,7 @@ func (b *bench) until(what string, done func() bool) {
 			b.start()
 		default:
 		}
+
 		return done()
 	}, timeout, what)
 }
@@ -744,6 +807,7 @@ func (b *bench) until(what string, done func() bool) {
 // hold is lost, and nobody is sent whom nobody has approved.
 func TestKilledAtAnyStepOfAHold(t *testing.T) {
 	t.Parallel()
+
 	const steps = 11 // and with one more it does not come to that
 	for n := range int64(steps + 1) {
 		t.Run(fmt.Sprint("step ", n+1), func(t *testing.T) {
@@ -751,6 +815,7 @@ func TestKilledAtAnyStepOfAHold(t *testing.T) {
 			b, _ := guarded(t, 10)
 			sent := b.record()
 			b.crashAt(n + 1)
+
 			list := func() (answer control.HeldAnswer) {
 				answer, _ = control.Ask[control.HeldAnswer](t.Context(), b.conn.NC, topology.Resolver, control.Held, control.Nothing{})
 				return answer
@@ -758,6 +823,7 @@ func TestKilledAtAnyStepOfAHold(t *testing.T) {
 			decided := func(outcome string) bool {
 				return slices.ContainsFunc(list().Decided, func(g control.HeldGroup) bool { return g.Decision == outcome })
 			}
+
 			// order decides about the first hold in which more than the one who is excepted are, or just about that one.
 			order := func(approve bool) {
 				for _, g := range list().Held {
@@ -765,10 +831,12 @@ func TestKilledAtAnyStepOfAHold(t *testing.T) {
 					if err != nil || approve == (len(set.Workers) == 1) {
 						continue
 					}
+
 					d := control.HeldDecision{ID: g.ID, Token: set.Token, Approve: approve, Reason: "looked at it", By: "me@here"}
 					if len(set.Workers) == 6 {
 						d.Except = []string{worker(5)}
 					}
+
 					_, _ = control.Ask[control.HeldResult](t.Context(), b.conn.NC, topology.Resolver, control.HeldDecide, d)
 				}
 			}
@@ -784,9 +852,11 @@ func TestKilledAtAnyStepOfAHold(t *testing.T) {
 			b.idle()
 			require.Empty(t, list().Held)
 			require.Equal(t, 5, b.onDuty())
+
 			for _, u := range sent() {
 				require.NotEqual(t, user(5), u.User)
 			}
+
 			require.Equal(t, n < steps, b.crashed == nil, "every step is tried")
 		})
 	}

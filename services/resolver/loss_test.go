@@ -24,6 +24,7 @@ func TestTheEndOfARecoveryWaitsForAllOfIt(t *testing.T) {
 	b.provision()
 	sent := b.record()
 	b.mapping("m1", staff)
+
 	newer, older := booked("00001", 10, true), booked("00001", 30, false)
 	newer.Row, older.Row = 2, 2
 	b.publish(topology.EntriesSubject("done"), &event.Entries{File: "done", Sequence: 2, Last: true, Settled: true, Entries: []event.Entry{newer}})
@@ -31,6 +32,7 @@ func TestTheEndOfARecoveryWaitsForAllOfIt(t *testing.T) {
 	require.NoError(t, err)
 	got, err := c.Fetch(1, jetstream.FetchMaxWait(timeout)) // by the one that is killed
 	require.NoError(t, err)
+
 	held := <-got.Messages()
 	require.NotNil(t, held)
 	b.publish(topology.EntriesSubject("waiting"), &event.Entries{File: "waiting", Sequence: 1, Last: true, Entries: []event.Entry{older}})
@@ -54,6 +56,7 @@ func TestStaleDutyIsClearedAfterALostStateStore(t *testing.T) {
 	b.start()
 	epoch := b.recovered("")
 	b.mapping("m1", staff)
+
 	e := booked("00001", 60*3, true)
 	b.file("a", 1, e)
 	b.wants(map[string]bool{"one@example.org": true})
@@ -62,12 +65,14 @@ func TestStaleDutyIsClearedAfterALostStateStore(t *testing.T) {
 	out := b.published()
 	require.NoError(t, os.Remove(filepath.Join(b.cfg.Data.Directory, "resolver.db")))
 	b.start()
+
 	e.Row = 2
 	b.publish(topology.EntriesSubject("a"), &event.Entries{File: "a", Sequence: 1, Last: true, Settled: true, Entries: []event.Entry{e}})
 	b.recovered(epoch)
 	b.eventually(func() any { return b.published() }, out+1) // what AtHoc holds is not known any more
 	b.confirmed("one@example.org")
 	ahead.Store(int64(30 * 24 * time.Hour))
+
 	answer := b.observe(control.Expire, true, control.ObservedUser{User: "one@example.org", On: true, At: e.At})
 	require.Equal(t, 1, answer.Published, "duty of a month ago: %+v", answer)
 }
@@ -86,7 +91,9 @@ func TestATableThatIsLostIsNoticed(t *testing.T) {
 	b.idle()
 	b.server.Down(t)
 	require.NoError(t, os.RemoveAll(b.server.Dir()))
+
 	lost := time.Now()
+
 	b.server.Up(t)
 	await.True(t, func() bool {
 		settings := topology.Settings{Replicas: 1, EntriesMaxBytes: b.cfg.Broker.EntriesMaxBytes, CallTimeout: b.cfg.Calls.Timeout}
@@ -106,9 +113,11 @@ func TestInventedEmployeesDoNotFillTheStore(t *testing.T) {
 	b.start()
 	epoch := b.recovered("")
 	b.mapping("m1", map[string]string{"00001": "one@example.org"})
+
 	real := booked("00002", 600, true)
 	b.file("real", 1, real, booked("00001", 600, true))
 	b.settled("real", map[int]event.Outcome{2: event.Unmapped})
+
 	for at := 0; at < n; at += 500 {
 		m := event.Entries{File: "invented", Sequence: 2, Last: at+500 == n}
 		for i := at; i < at+500; i++ {
@@ -116,9 +125,12 @@ func TestInventedEmployeesDoNotFillTheStore(t *testing.T) {
 			e.Row = i + 2
 			m.Entries = append(m.Entries, e)
 		}
+
 		b.publish(topology.EntriesSubject(m.File), &m)
 	}
+
 	b.idle()
+
 	state := func() control.ResolverState {
 		var all []control.ResolverState
 		await.True(t, func() bool {
@@ -126,6 +138,7 @@ func TestInventedEmployeesDoNotFillTheStore(t *testing.T) {
 			all, err = control.AskAll[control.ResolverState](t.Context(), b.conn.NC, topology.Resolver, control.State, control.Nothing{})
 			return err == nil && len(all) == 1
 		}, timeout, "it is missed if it is late")
+
 		return all[0]
 	}
 	require.LessOrEqual(t, state().Unmapped, kept)
@@ -137,6 +150,7 @@ func TestInventedEmployeesDoNotFillTheStore(t *testing.T) {
 
 	b.mapping("m2", staff)
 	b.eventually(func() any { return state().Recovered }, false)
+
 	real.Row = 2
 	b.publish(topology.EntriesSubject("real"), &event.Entries{File: "real", Sequence: 1, Last: true, Settled: true, Entries: []event.Entry{real}})
 	b.recovered(epoch)
@@ -158,6 +172,7 @@ func TestARepeatMindsWhoHasTheUserNow(t *testing.T) {
 	b.wants(map[string]bool{"one@example.org": false})
 	b.confirmed("one@example.org")
 	out := b.published()
+
 	ahead.Store(int64(time.Hour)) // far longer than AtHoc may be late
 	b.eventually(func() any { return b.published() }, out+1)
 	u := b.table()["one@example.org"]
@@ -189,6 +204,7 @@ func TestARepeatMindsWhoseUserItWas(t *testing.T) {
 // overwritten by the late call; too late, it stays wrong.
 func TestARepeatWaitsWhateverThePublishersClockSays(t *testing.T) {
 	t.Parallel()
+
 	for name, wrong := range map[string]time.Duration{"slow": -time.Hour, "fast": time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -238,11 +254,13 @@ func TestAMappingThereAndBackWhileAnswersAreLate(t *testing.T) {
 	b.mapping("m2", map[string]string{"00002": "one@example.org"})
 	b.wants(map[string]bool{"one@example.org": false})
 	b.sendUntil(2)
+
 	b.busy() // so that what follows from the next mapping waits
 	b.restart()
 	b.mapping("m3", map[string]string{"00001": "one@example.org"})
 	b.idle()
 	b.answered(first, event.Applied, time.Now())
 	defer b.publishers()()
+
 	b.eventually(func() any { return b.table()["one@example.org"].On }, true)
 }

@@ -32,12 +32,14 @@ func (b *bench) observe(purpose control.ObservePurpose, apply bool, users ...con
 		Purpose: purpose, Seen: time.Now().Add(5 * time.Second), Apply: apply, Users: users,
 	})
 	require.NoError(b.t, err)
+
 	return answer
 }
 
 // confirmed plays publishers and AtHoc, who have taken everything that waits.
 func (b *bench) confirmed(users ...string) {
 	b.t.Helper()
+
 	table := b.table()
 	for _, user := range users {
 		b.answered(table[user], event.Applied, time.Now())
@@ -53,7 +55,9 @@ func TestStaleDutyIsCleared(t *testing.T) {
 	b.wants(map[string]bool{"one@example.org": true, "Two@example.org": false})
 	b.confirmed("one@example.org", "Two@example.org")
 	duty := b.table()["one@example.org"]
+
 	ahead.Store(int64(2 * time.Hour))
+
 	users := []control.ObservedUser{
 		{User: "ONE@example.org", On: true, At: duty.At}, seen("two@example.org", 40), seen("three@example.org", 40),
 		seen("stranger@example.org", 40), seen("fresh@example.org", 1), {User: "odd@example.org", Odd: true}, {User: "empty@example.org"},
@@ -96,6 +100,7 @@ func TestStaleDutyIsCleared(t *testing.T) {
 		for _, user := range []string{"one@example.org", "stranger@example.org"} {
 			b.answered(got[user], event.Applied, time.Now().Add(10*time.Second))
 		}
+
 		again := b.observe(control.Expire, true, users[0], users[3])
 		require.Equal(t, 2, again.UnderWay)
 		require.Equal(t, before, b.published())
@@ -149,6 +154,7 @@ func TestAHeldBookingIsNotCleared(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.ready()
+
 	first := booked("00001", 5, true)
 	first.Row = 2
 	b.publish(topology.EntriesSubject("a"), &event.Entries{File: "a", Sequence: 1, Entries: []event.Entry{first}})
@@ -185,6 +191,7 @@ func TestWhatAtHocForbidsIsNotTriedAgain(t *testing.T) {
 	b.wants(map[string]bool{"one@example.org": false, "Two@example.org": false})
 	b.answered(b.table()["one@example.org"], event.ForbiddenUser, time.Now())
 	b.answered(b.table()["Two@example.org"], event.UnknownUser, time.Now())
+
 	users := []control.ObservedUser{seen("one@example.org", 40), seen("Two@example.org", 40), seen("stranger@example.org", 40)}
 	first := b.observe(control.Expire, true, users...)
 	require.Equal(t, 2, first.Published)
@@ -206,10 +213,12 @@ func TestCompareAndApply(t *testing.T) {
 	b := newBench(t)
 	b.ready()
 	b.file("a", 1, booked("00001", 60, true), booked("00002", 60, false), booked("00003", 60, true))
+
 	all := map[string]bool{"one@example.org": true, "Two@example.org": false, "three@example.org": true}
 	b.wants(all)
 	table := b.table()
 	b.confirmed("one@example.org", "Two@example.org", "three@example.org")
+
 	at := table["three@example.org"].At
 	users := []control.ObservedUser{
 		{User: "one@example.org"}, seen("two@example.org", 2), {User: "three@example.org", On: true, At: at - 3600, At2: at},
@@ -226,14 +235,17 @@ func TestCompareAndApply(t *testing.T) {
 	for i := range want.Findings {
 		want.Findings[i].Published = true
 	}
+
 	want.Published = 2
 	require.Equal(t, want, b.observe(control.Compare, true, users...))
 	b.wants(all)
+
 	for _, user := range []string{"one@example.org", "Two@example.org"} {
 		u := table[user]
 		u.Reason = event.ReasonReconcile
 		require.Equal(t, u, b.table()[user])
 	}
+
 	require.Equal(t, 2, b.observe(control.Compare, true, users...).UnderWay, "once")
 	require.Equal(t, before+2, b.published())
 }
@@ -246,11 +258,14 @@ func TestACorrectionThatIsLostWithTheBrokersStore(t *testing.T) {
 	b.file("a", 1, booked("00001", 60*30, false))
 	b.wants(map[string]bool{"one@example.org": false})
 	b.confirmed("one@example.org")
+
 	users := []control.ObservedUser{seen("one@example.org", 40), seen("stranger@example.org", 40)}
 	require.Equal(t, 2, b.observe(control.Expire, true, users...).Published)
+
 	for _, stream := range []string{topology.StreamEntries, topology.StreamUpdates, topology.StreamAcks, topology.StreamMapping} {
 		require.NoError(t, b.conn.JS.DeleteStream(t.Context(), stream))
 	}
+
 	b.wants(map[string]bool{"one@example.org": false})
 	require.Equal(t, event.ReasonRecovery, b.table()["one@example.org"].Reason)
 	require.Equal(t, 1, b.observe(control.Expire, true, users...).Published, "the stranger is found again at the janitor's next look")
@@ -301,10 +316,12 @@ func TestTheLargestObservation(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.ready()
+
 	users := make([]control.ObservedUser, control.MaxObserved)
 	for i := range users {
 		users[i] = seen(fmt.Sprintf("%s.%05d@long.name.of.an.organisation.example.org", strings.Repeat("x", 40), i), 40)
 	}
+
 	require.Equal(t, control.MaxObserved, b.observe(control.Expire, true, users...).Published)
 	require.Equal(t, uint64(control.MaxObserved), b.published())
 }
@@ -318,6 +335,7 @@ func TestBookingsDuringACleanup(t *testing.T) {
 	b := newBench(t)
 	b.start()
 	b.recovered("")
+
 	mapping := map[string]string{}
 	users := make([]control.ObservedUser, crowd)
 	var known []event.Entry
@@ -331,12 +349,16 @@ func TestBookingsDuringACleanup(t *testing.T) {
 			known = append(known, e)
 		}
 	}
+
 	b.mapping("m1", mapping)
 	defer b.publishers()()
+
 	for part := range slices.Chunk(known, 500) {
 		b.publish(topology.EntriesSubject("known"), &event.Entries{File: "known", Sequence: 1, Last: true, Entries: part})
 	}
+
 	await.True(t, func() bool { return b.waiting() == uint64(len(known)) }, timeout)
+
 	order := int64(1)
 	for round := range 2 { // make soak-stale plays many
 		t.Run(fmt.Sprintf("round %d", round), func(t *testing.T) {
@@ -356,19 +378,24 @@ func (b *bench) cleanUpWhile(users []control.ObservedUser, order *int64, booking
 	chosen := rand.Perm(len(users))[:booking]
 	file := func(kind string, on bool, some []int) {
 		*order++
+
 		m := event.Entries{File: fmt.Sprintf("%s-%d-%d", kind, round, *order), Sequence: *order, Last: true}
 		for i, n := range some {
 			e := booked(fmt.Sprintf("%05d", n), 60-3*round, on)
 			if !on {
 				e.At++
 			}
+
 			e.Row = i + 2
 			m.Entries = append(m.Entries, e)
 		}
+
 		b.publish(topology.EntriesSubject(m.File), &m)
 	}
+
 	var work sync.WaitGroup
 	defer work.Wait()
+
 	work.Go(func() {
 		for part := range slices.Chunk(users, len(users)/parts) {
 			_, err := control.Ask[control.ObserveAnswer](b.t.Context(), b.conn.NC, topology.Resolver, control.Observe,
@@ -376,15 +403,19 @@ func (b *bench) cleanUpWhile(users []control.ObservedUser, order *int64, booking
 			assert.NoError(b.t, err)
 		}
 	})
+
 	for part := range slices.Chunk(chosen, booking/parts) {
 		file("on", true, part)
 	}
+
 	work.Wait()
 	b.idle()
+
 	want := map[string]bool{}
 	for _, n := range chosen {
 		want[fmt.Sprintf("w%05d@example.org", n)] = true
 	}
+
 	b.eventually(func() any {
 		on := map[string]bool{}
 		for _, u := range updates() {
@@ -394,6 +425,7 @@ func (b *bench) cleanUpWhile(users []control.ObservedUser, order *int64, booking
 				delete(on, key)
 			}
 		}
+
 		return on
 	}, want)
 	b.eventually(func() any { // what the publishers find is what was published last; the recorder hears of it before it is stored
@@ -403,17 +435,22 @@ func (b *bench) cleanUpWhile(users []control.ObservedUser, order *int64, booking
 				otherwise[user] = u
 			}
 		}
+
 		return otherwise
 	}, map[string]event.Update{})
+
 	last := map[string]event.Update{}
 	for _, u := range updates() {
 		key := topology.NormalUsername(u.User)
 		if last[key].On && !u.On {
 			b.t.Fatalf("the booking on at %d was undone by %+v", last[key].At, u)
 		}
+
 		last[key] = u
 	}
+
 	before := len(updates())
+
 	file("off", false, chosen)
 	b.eventually(func() any { return len(updates()) - before }, booking)
 }
@@ -421,6 +458,7 @@ func (b *bench) cleanUpWhile(users []control.ObservedUser, order *int64, booking
 // answerAll plays publishers and AtHoc: each update of a worker in the table was applied.
 func (b *bench) answerAll() {
 	b.t.Helper()
+
 	var answers []event.Answer
 	for _, u := range b.table() {
 		answers = append(answers, event.Answer{
@@ -428,9 +466,11 @@ func (b *bench) answerAll() {
 			Answered: time.Now().Unix(),
 		})
 	}
+
 	for part := range slices.Chunk(answers, 500) {
 		b.publish(topology.SubjectAcks, &event.Acks{From: "publisher", Answers: part})
 	}
+
 	b.idle()
 }
 

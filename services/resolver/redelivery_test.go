@@ -31,6 +31,7 @@ func TestABatchThatComesAgainInPartsNeverGoesBack(t *testing.T) {
 	b.publish(topology.EntriesSubject("newer"), &event.Entries{File: "newer", Sequence: 2, Last: true, Settled: true, Entries: []event.Entry{newer}})
 	b.file("expired", 3, booked("00003", 60*30, true)) // its outcome cannot be stored, so the batch fails
 	b.start()
+
 	tries := func(n int) { b.eventually(func() any { return len(sent()) >= n }, true) }
 	tries(1)
 
@@ -41,6 +42,7 @@ func TestABatchThatComesAgainInPartsNeverGoesBack(t *testing.T) {
 	unblock()
 	b.settled("expired", map[int]event.Outcome{2: event.Expired})
 	b.idle()
+
 	for _, u := range sent() {
 		require.Equal(t, newer.At, u.At, "the newer event was sent before")
 	}
@@ -57,11 +59,13 @@ func (b *bench) record() func() []event.Update {
 		if event.Decode(m.Data, &u) == nil {
 			mu.Lock()
 			defer mu.Unlock()
+
 			all = append(all, u)
 		}
 	})
 	require.NoError(b.t, err)
 	require.NoError(b.t, nc.Flush())
+
 	return func() []event.Update {
 		require.NoError(b.t, nc.Flush()) // what was published before has arrived
 		mu.Lock()
@@ -76,11 +80,13 @@ func (b *bench) blockAcks() (unblock func()) {
 	b.publish(topology.SubjectAcks, &event.Acks{From: "test"}) // a stream without a message cannot be full
 	stream, err := b.conn.JS.Stream(b.t.Context(), topology.StreamAcks)
 	require.NoError(b.t, err)
+
 	open := stream.CachedInfo().Config
 	full := open
 	full.MaxMsgs, full.Discard = int64(stream.CachedInfo().State.Msgs), jetstream.DiscardNew
 	_, err = b.conn.JS.UpdateStream(b.t.Context(), full)
 	require.NoError(b.t, err)
+
 	return func() {
 		_, err := b.conn.JS.UpdateStream(b.t.Context(), open)
 		require.NoError(b.t, err)
@@ -91,6 +97,7 @@ func (b *bench) blockAcks() (unblock func()) {
 // that says again what AtHoc had confirmed before it must be sent all the same: AtHoc may have been told the update by now.
 func TestAnUpdateThatIsOutIsKnownToBe(t *testing.T) {
 	t.Parallel()
+
 	for name, restarts := range map[string]bool{"the work fails": false, "the resolver ends": true} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
@@ -105,15 +112,19 @@ func TestAnUpdateThatIsOutIsKnownToBe(t *testing.T) {
 			sent, unblock := b.record(), b.blockAcks()
 			b.file("published", 2, booked("00001", 30, true), booked("00003", 60*30, true)) // the second one's outcome cannot be stored
 			b.eventually(func() any { return len(sent()) > 0 }, true)
+
 			if restarts {
 				b.stop()
 			}
+
 			newest := booked("00001", 20, false)
 			b.file("newest", 3, newest)
 			unblock()
+
 			if restarts {
 				b.start()
 			}
+
 			b.settled("published", map[int]event.Outcome{2: event.Superseded, 3: event.Expired})
 			b.eventually(func() any { return b.table()["one@example.org"].At }, newest.At)
 		})

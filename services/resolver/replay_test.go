@@ -25,14 +25,17 @@ func ask[Res, Req any](b *bench, endpoint string, req Req) (res Res, err error) 
 		res, err = control.Ask[Res](b.t.Context(), b.conn.NC, topology.Resolver, endpoint, req)
 		return !errors.Is(err, control.ErrNobody)
 	}, timeout, "the resolver does not serve operators")
+
 	return res, err
 }
 
 func (b *bench) replay(req control.ReplayRequest) control.ReplayState {
 	b.t.Helper()
+
 	req.By = "me@here"
 	state, err := ask[control.ReplayState](b, control.Replay, req)
 	require.NoError(b.t, err)
+
 	return state
 }
 
@@ -46,12 +49,15 @@ func (b *bench) replays() []control.ReplayState {
 // state returns what the resolver says of one replay.
 func (b *bench) state(id string) control.ReplayState {
 	b.t.Helper()
+
 	for _, s := range b.replays() {
 		if s.ID == id {
 			return s
 		}
 	}
+
 	b.t.Fatalf("replay %s is not in the list", id)
+
 	return control.ReplayState{}
 }
 
@@ -128,7 +134,9 @@ func TestReplayChoosesWhomToSend(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.ready()
+
 	now := time.Now()
+
 	b.file("a", 1, booked("00001", 90, false), booked("00002", 60, true), booked("99999", 5, true))
 	b.file("b", 2, booked("00001", 10, true), booked("00003", 60, false))
 	b.wants(map[string]bool{"one@example.org": true, "Two@example.org": true, "three@example.org": false})
@@ -137,7 +145,9 @@ func TestReplayChoosesWhomToSend(t *testing.T) {
 	b.answered(want["three@example.org"], event.Applied, now)
 	entries, err := b.conn.JS.Stream(t.Context(), topology.StreamEntries)
 	require.NoError(t, err)
+
 	late := entries.CachedInfo().State.LastTime.Add(time.Nanosecond)
+
 	b.file("c", 3, booked("00003", 70, true), booked("88888", 5, true))
 	b.idle()
 
@@ -177,6 +187,7 @@ func TestReplayChoosesWhomToSend(t *testing.T) {
 			require.Equal(t, before+uint64(len(c.users)), b.published(), "each once, and a dry run nothing")
 			got := b.table()
 			require.Len(t, got, len(c.users))
+
 			for _, user := range c.users {
 				u := want[user]
 				u.Reason = event.ReasonReplay
@@ -203,10 +214,12 @@ func TestReplayIsRefused(t *testing.T) {
 	refused(t, err, "exactly one way; 0")
 	_, err = ask[control.ReplayState](b, control.Replay, control.ReplayRequest{All: true, Workers: []string{"00001"}})
 	refused(t, err, "exactly one way; 2")
+
 	for _, id := range []string{"", "0195d3"} {
 		_, err = ask[control.ReplayState](b, control.StopReplay, control.StopRequest{ID: id})
 		refused(t, err, "under way")
 	}
+
 	require.Empty(t, b.replays())
 }
 
@@ -231,6 +244,7 @@ func (b *bench) crowd(n int) {
 	b.t.Helper()
 	b.start()
 	b.recovered("")
+
 	users := map[string]string{}
 	entries := make([]event.Entry, 0, n)
 	for i := range n {
@@ -238,13 +252,17 @@ func (b *bench) crowd(n int) {
 		users[employee] = "w" + employee + "@example.org"
 		entries = append(entries, booked(employee, 60, i%2 == 0))
 	}
+
 	b.mapping("m1", users)
+
 	for part := range slices.Chunk(entries, 500) {
 		for i := range part {
 			part[i].Row = i + 2
 		}
+
 		b.publish(topology.EntriesSubject("crowd"), &event.Entries{File: "crowd", Sequence: 1, Last: true, Entries: part})
 	}
+
 	b.sendUntil(uint64(n))
 }
 
@@ -260,17 +278,20 @@ func (b *bench) sendUntil(published uint64) {
 // publishers plays publishers that send whatever waits, until it is stopped. The table stays as it is.
 func (b *bench) publishers() (stop func()) {
 	b.t.Helper()
+
 	var stops []func()
 	for partition := range topology.Partitions {
 		c, err := b.conn.JS.Consumer(b.t.Context(), topology.StreamUpdates, topology.PartitionConsumer(partition))
 		require.NoError(b.t, err)
 		consuming, err := c.Consume(func(m jetstream.Msg) { _ = m.Ack() })
 		require.NoError(b.t, err)
+
 		stops = append(stops, func() {
 			consuming.Stop()
 			<-consuming.Closed()
 		})
 	}
+
 	return func() {
 		for _, stop := range stops {
 			stop()
@@ -281,21 +302,26 @@ func (b *bench) publishers() (stop func()) {
 // busy fills the table of updates with as much as the next call carries, and returns how many updates were published by then.
 func (b *bench) busy() uint64 {
 	b.t.Helper()
+
 	for i := range 1000 {
 		u := event.Update{User: fmt.Sprintf("filler %d", i)}
 		_, err := b.conn.JS.PublishMsgAsync(&nats.Msg{Subject: topology.UpdatesSubject(u.User), Data: event.Encode(&u)})
 		require.NoError(b.t, err)
 	}
+
 	<-b.conn.JS.PublishAsyncComplete()
 	await.True(b.t, func() bool {
 		pending := uint64(0)
 		for partition := range topology.Partitions {
 			c, err := b.conn.JS.Consumer(b.t.Context(), topology.StreamUpdates, topology.PartitionConsumer(partition))
 			require.NoError(b.t, err)
+
 			pending += c.CachedInfo().NumPending
 		}
+
 		return pending == 1000
 	}, timeout)
+
 	return b.published()
 }
 
@@ -334,11 +360,14 @@ func TestReplayGoesOnInParts(t *testing.T) {
 	require.Equal(t, before+1+uint64(out), b.published())
 
 	defer b.publishers()()
+
 	state = b.ended(id)
+
 	replayed := b.table()
 	for _, u := range replayed {
 		require.Equal(t, event.ReasonReplay, u.Reason, "%+v", u)
 	}
+
 	require.Zero(t, state.Left)
 	require.Equal(t, before+n, b.published(), "each once")
 	require.Len(t, replayed, n-1)
@@ -385,11 +414,13 @@ func TestAForgottenReplayIsFinished(t *testing.T) {
 	const n = 1200
 	b := newBench(t)
 	b.crowd(n)
+
 	before := b.busy()
 	id := b.replay(control.ReplayRequest{All: true}).ID
 	for range 102 {
 		b.replay(control.ReplayRequest{Workers: []string{"nobody"}})
 	}
+
 	require.False(t, slices.ContainsFunc(b.replays(), func(s control.ReplayState) bool { return s.ID == id }))
 	b.sendUntil(before + n)
 	last := b.replay(control.ReplayRequest{Workers: []string{"00001"}})
@@ -405,6 +436,7 @@ func TestReplayLeavesWhatIsBeingResolved(t *testing.T) {
 	b.ready()
 	b.file("a", 1, booked("00001", 60, false), booked("00002", 60, true))
 	b.wants(map[string]bool{"one@example.org": false, "Two@example.org": true})
+
 	first, second := booked("00001", 10, true), booked("00001", 5, false)
 	first.Row, second.Row = 2, 3
 	b.publish(topology.EntriesSubject("b"), &event.Entries{File: "b", Sequence: 2, Entries: []event.Entry{first}})
@@ -435,9 +467,11 @@ func TestAReplayThatIsLostWithTheBrokersStore(t *testing.T) {
 	b.idle() // the answer is known before the replay begins
 	b.ended(b.replay(control.ReplayRequest{All: true}).ID)
 	b.idle()
+
 	for _, stream := range []string{topology.StreamEntries, topology.StreamUpdates, topology.StreamAcks, topology.StreamMapping} {
 		require.NoError(t, b.conn.JS.DeleteStream(t.Context(), stream))
 	}
+
 	await.True(t, func() bool { return b.table()["one@example.org"].Reason == event.ReasonRecovery }, timeout)
 }
 
@@ -449,12 +483,15 @@ func (b *bench) requeue(u event.Update) (control.RequeueAnswer, error) {
 // dead makes dead letters of updates, as a publisher does, and returns their ids.
 func (b *bench) dead(updates ...event.Update) (ids []uint64) {
 	b.t.Helper()
+
 	for _, u := range updates {
 		l := event.DeadLetter{Service: "publisher", Subject: topology.UpdatesSubject(u.User), Payload: event.Encode(&u), Died: time.Now()}
 		ack, err := b.conn.JS.Publish(b.t.Context(), topology.DeadSubject(string(topology.Publisher)), event.Encode(&l))
 		require.NoError(b.t, err)
+
 		ids = append(ids, ack.Sequence)
 	}
+
 	return ids
 }
 
@@ -465,6 +502,7 @@ func TestRequeue(t *testing.T) {
 	b.ready()
 	b.file("a", 1, booked("00001", 60, true), booked("00002", 60, true), booked("00003", 60*23, true))
 	b.wants(map[string]bool{"one@example.org": true, "Two@example.org": true, "three@example.org": true})
+
 	died := b.table()
 	for _, u := range died {
 		b.answered(u, event.Dead, time.Now())
@@ -474,6 +512,7 @@ func TestRequeue(t *testing.T) {
 		answer, err := b.requeue(died["one@example.org"])
 		require.NoError(t, err)
 		require.False(t, answer.Superseded)
+
 		want := died["one@example.org"]
 		want.Reason = event.ReasonReplay
 		require.Equal(t, want, b.table()["one@example.org"])
@@ -497,6 +536,7 @@ func TestRequeue(t *testing.T) {
 	t.Run("duty that has become stale is cleared and its row is expired", func(t *testing.T) {
 		ahead.Store(int64(2 * time.Hour))
 		defer ahead.Store(0)
+
 		answer, err := b.requeue(died["three@example.org"])
 		require.NoError(t, err)
 		require.False(t, answer.Superseded)

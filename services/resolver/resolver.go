@@ -67,6 +67,7 @@ type Guard struct {
 
 func (c *Config) rules() guard.Rules {
 	g := c.Guard
+
 	return guard.Rules{
 		Mode: guard.Mode(g.Mode), HoldOn: g.On == "hold", Window: g.Window, MinUsers: g.MinUsers, OffPercent: g.OffPercent,
 		Factor: g.Factor, Zone: c.Zone.Location(),
@@ -79,6 +80,7 @@ func (c *Config) Validate() error {
 	if c.Guard.On != "tell" && c.Guard.On != "hold" {
 		on = errors.New("GUARD_ON: must be tell or hold")
 	}
+
 	return errors.Join(c.Broker.Validate(), c.Calls.Validate(), c.Lifetime.Validate(), c.Log.Validate(), c.rules().Validate(), on)
 }
 
@@ -112,10 +114,12 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 // run is Run with a roster.Roster.Hit.
 func run(ctx context.Context, cfg Config, deps program.Deps, hit func() error) error {
 	log := deps.Log.With("service", string(topology.Resolver))
+
 	state, err := store.Open(filepath.Join(cfg.Data.Directory, "resolver.db"), log)
 	if err != nil {
 		return fmt.Errorf("open the resolver's state store (DATA_DIRECTORY): %w", err)
 	}
+
 	r := &roster.Roster{
 		Hit: hit, Holds: hold.New(cfg.rules(), log), Store: state, MaxStrangers: maxStrangers, Log: log, Now: deps.Clock(), Metrics: metrics.New(deps.Telemetry),
 		// AtHoc may work on a call that was given up for as long as it was waited for, and longer.
@@ -126,6 +130,7 @@ func run(ctx context.Context, cfg Config, deps program.Deps, hit func() error) e
 		backlog: telemetry.NewBacklog(deps.Telemetry), component: deps.Telemetry.Component(string(topology.Resolver), deps.Conn.Connected),
 	}
 	err = session.Keep(ctx, log, func(ctx context.Context, lost func(error)) error { return s.session(ctx, deps.Conn, lost) })
+
 	return errors.Join(err, state.Close())
 }
 
@@ -138,12 +143,14 @@ func (s *service) session(ctx context.Context, conn *bus.Conn, lost func(error))
 	if err := topology.Provision(ctx, conn.JS, s.settings(), topology.Resolver, topology.WithLog(s.roster.Log)); err != nil {
 		return err
 	}
+
 	w, err := s.begin(ctx, conn, lost)
 	if err != nil {
 		return err
 	}
 	defer s.roster.Out.Close()
 	defer w.history.Close()
+
 	stop, err := control.Serve(ctx, conn.NC, topology.Resolver, s.version, s.endpoints(w)...)
 	if err != nil {
 		return err
@@ -152,6 +159,7 @@ func (s *service) session(ctx context.Context, conn *bus.Conn, lost func(error))
 	defer s.roster.Metrics.Watch(func(ctx context.Context) (control.ResolverState, error) { return s.state(ctx, control.Nothing{}) })()
 	defer s.backlog.WatchConsumers(conn.JS, topology.Resolver)()
 	defer s.component.InSession()()
+
 	return w.consume(ctx, lost)
 }
 
@@ -163,11 +171,13 @@ func (s *service) state(context.Context, control.Nothing) (control.ResolverState
 	if free, err := disk.Free(s.cfg.Data.Directory); err == nil {
 		state.FreeBytes, state.NoFiles = &free, disk.NoFiles(s.cfg.Data.Directory)
 	}
+
 	all, err := s.roster.Store.Replays()
 	for _, replay := range all {
 		if replay.Ended.IsZero() {
 			state.Replays++
 		}
 	}
+
 	return state, err
 }

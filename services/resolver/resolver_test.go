@@ -32,6 +32,7 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
+
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction(bustest.LeftBehind))
 }
 
@@ -58,6 +59,7 @@ func newBench(t *testing.T) *bench {
 	require.NoError(t, config.Load(t.Context(), config.Map(map[string]string{
 		"DATA_DIRECTORY": t.TempDir(), "NATS_URL": server.ClientURL(), "ATHOC_TIMEOUT": "2s",
 	}), &b.cfg))
+
 	return b
 }
 
@@ -79,14 +81,18 @@ func (b *bench) start() {
 		if hit == nil {
 			hit = func() error { return nil }
 		}
+
 		done <- resolver.RunHit(ctx, b.cfg, program.Deps{Conn: conn, Log: bustest.Logger(), Now: b.now}, hit)
 	}()
+
 	stopped := false
 	b.stop = func() {
 		if stopped {
 			return
 		}
+
 		stopped = true
+
 		cancel()
 		require.NoError(b.t, <-done)
 	}
@@ -115,10 +121,13 @@ func (b *bench) recovered(before string) string {
 		if err != nil {
 			return false
 		}
+
 		entry, err := kv.Get(b.t.Context(), topology.KeyResolverEpoch)
+
 		return err == nil && event.Decode(entry.Value(), &epoch) == nil && epoch.Epoch != before
 	}, timeout)
 	b.publish(topology.SubjectRecovered, &event.Recovered{Epoch: epoch.Epoch})
+
 	return epoch.Epoch
 }
 
@@ -130,9 +139,11 @@ func (b *bench) mapping(snapshot string, users map[string]string) {
 // file publishes the entries of one file; names of files stand for their ids.
 func (b *bench) file(name string, order int64, entries ...event.Entry) {
 	b.t.Helper()
+
 	for i := range entries {
 		entries[i].Row = i + 2
 	}
+
 	b.publish(topology.EntriesSubject(name), &event.Entries{File: name, Sequence: order, Last: true, Entries: entries})
 }
 
@@ -149,6 +160,7 @@ func (b *bench) table() map[string]event.Update {
 		require.NoError(b.t, event.Decode(data, &u))
 		out[u.User] = u
 	}
+
 	return out
 }
 
@@ -158,10 +170,12 @@ func (b *bench) outcomes() map[string]map[int]event.Outcome {
 	for _, data := range b.messages(topology.StreamAcks) {
 		var a event.Acks
 		require.NoError(b.t, event.Decode(data, &a))
+
 		for _, rows := range a.Rows {
 			if out[rows.File] == nil {
 				out[rows.File] = map[int]event.Outcome{}
 			}
+
 			for first, last := range rows.Rows.Runs() {
 				for row := first; row <= last; row++ {
 					if _, settled := out[rows.File][row]; !settled {
@@ -171,24 +185,30 @@ func (b *bench) outcomes() map[string]map[int]event.Outcome {
 			}
 		}
 	}
+
 	return out
 }
 
 func (b *bench) messages(stream string) [][]byte {
 	var out [][]byte
+
 	s, err := b.conn.JS.Stream(b.t.Context(), stream)
 	if err != nil {
 		return nil
 	}
+
 	state := s.CachedInfo().State
 	for seq := state.FirstSeq; state.Msgs > 0 && seq <= state.LastSeq; seq++ {
 		m, err := s.GetMsg(b.t.Context(), seq)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			continue
 		}
+
 		require.NoError(b.t, err)
+
 		out = append(out, m.Data)
 	}
+
 	return out
 }
 
@@ -201,6 +221,7 @@ func (b *bench) wants(want map[string]bool) {
 		for user, u := range b.table() {
 			got[user] = u.On
 		}
+
 		return got
 	}, want)
 }
@@ -219,6 +240,7 @@ func (b *bench) eventually(got func() any, want any) {
 // idle waits until everything that was published has been handled.
 func (b *bench) idle() {
 	b.t.Helper()
+
 	for stream, consumer := range map[string]string{
 		topology.StreamEntries: topology.ConsumerResolverEntries, topology.StreamAcks: topology.ConsumerResolverAcks,
 		topology.StreamMapping: topology.ConsumerResolverMapping,
@@ -321,6 +343,7 @@ func TestAFileReadInPartIsHeldUntilItsEnd(t *testing.T) {
 	b.recovered("")
 	b.mapping("m1", staff)
 	b.idle()
+
 	first, second := booked("00001", 10, true), booked("00001", 5, false)
 	first.Row, second.Row = 2, 3
 	b.publish(topology.EntriesSubject("a"), &event.Entries{File: "a", Sequence: 1, Entries: []event.Entry{first}})
@@ -337,22 +360,26 @@ func TestWhatCannotBeReadIsDeadLettered(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.provision()
+
 	for _, subject := range []string{topology.EntriesSubject("a"), topology.SubjectAcks, topology.SubjectMapping} {
 		_, err := b.conn.JS.PublishMsg(t.Context(), &nats.Msg{Subject: subject, Data: []byte(`{"v":99,"secret":"x"}`)})
 		require.NoError(t, err)
 	}
+
 	b.start()
 	b.recovered("")
 	b.mapping("m1", staff)
 	b.file("a", 1, booked("00001", 10, true))
 	b.wants(map[string]bool{"one@example.org": true})
 	b.eventually(func() any { return len(b.messages(topology.StreamDead)) }, 3)
+
 	for _, data := range b.messages(topology.StreamDead) {
 		var d event.DeadLetter
 		require.NoError(t, event.Decode(data, &d))
 		require.Contains(t, d.Reason, "version 99")
 		require.JSONEq(t, `{"v":99,"secret":"x"}`, string(d.Payload))
 	}
+
 	b.idle()
 }
 
@@ -364,6 +391,7 @@ func TestAFreshStateStorePublishesNothingUntilItIsComplete(t *testing.T) {
 	b.start()
 	epoch := b.recovered("")
 	b.mapping("m1", staff)
+
 	first := booked("00001", 10, true)
 	b.file("done", 2, first, booked("00002", 60, true))
 	b.wants(map[string]bool{"one@example.org": true, "Two@example.org": true})
@@ -400,9 +428,11 @@ func TestTheBrokersStoreIsLost(t *testing.T) {
 		User: u.User, Employee: u.Employee, File: u.File, Version: u.Version, Outcome: event.Applied, On: u.On, At: u.At,
 	}}})
 	b.idle()
+
 	for _, stream := range []string{topology.StreamEntries, topology.StreamUpdates, topology.StreamAcks, topology.StreamMapping} {
 		require.NoError(t, b.conn.JS.DeleteStream(t.Context(), stream))
 	}
+
 	b.wants(map[string]bool{"Two@example.org": true})
 	require.Equal(t, event.ReasonRecovery, b.table()["Two@example.org"].Reason)
 	b.file("b", 2, booked("00003", 1, true))
@@ -470,25 +500,31 @@ func TestRestartsAndRedeliveryChangeNothing(t *testing.T) {
 	b.start()
 	b.recovered("")
 	b.mapping("m1", staff)
+
 	employees := slices.Sorted(maps.Keys(staff))
 	for i := range 200 {
 		e := booked(employees[i%3], 1000-i, i%2 == 0)
 		for range 2 {
 			b.file("f"+string(rune('a'+i%26))+string(rune('a'+i/26)), int64(i+1), e)
 		}
+
 		if i%50 == 25 {
 			b.stop()
 			b.start()
 		}
 	}
+
 	b.wants(map[string]bool{"one@example.org": true, "Two@example.org": false, "three@example.org": false})
 	b.idle()
+
 	superseded := 0
 	for _, rows := range b.outcomes() {
 		for _, o := range rows {
 			require.Equal(t, event.Superseded, o)
+
 			superseded++
 		}
 	}
+
 	require.Equal(t, 197, superseded, "all but each worker's last")
 }

@@ -71,19 +71,24 @@ type work struct {
 // begin reconciles the state store and the broker's streams before anything is consumed.
 func (s *service) begin(ctx context.Context, conn *bus.Conn, lost func(error)) (*work, error) {
 	r := s.roster
+
 	past, err := history.New(conn, s.cfg.Calls.Timeout, r.Log, r.Now)
 	if err == nil {
 		err = past.Begin(ctx)
 	}
+
 	if err != nil {
 		return nil, err
 	}
+
 	out, err := outbox.New(conn)
 	if err != nil {
 		return nil, err
 	}
+
 	r.Lock()
 	defer r.Unlock()
+
 	meter := demand.New(conn.JS)
 	w := &work{
 		conn: conn, roster: r, rebuilder: rebuild.New(conn, r, s.settings().LeaseTTL()), releaser: release.New(r, meter),
@@ -94,20 +99,24 @@ func (s *service) begin(ctx context.Context, conn *bus.Conn, lost func(error)) (
 		out.Close()
 		return nil, err
 	}
+
 	if err := errors.Join(w.peekAhead(ctx), w.rebuilder.Begin(ctx, s.observer.Forget)); err != nil {
 		out.Close()
 		return nil, err
 	}
+
 	w.takeover = takeover.New(ctx, conn.JS, r, w.releaser, func(ctx context.Context) error {
 		err := w.rebuilder.Reread(ctx)
 		if err != nil {
 			lost(err) // the next session announces it to ingest
 		}
+
 		return err
 	})
 	w.intake = &intake.Intake{
 		Roster: r, Releaser: w.releaser, EndsRecovery: w.rebuilder.EndsRecovery, Metrics: r.Metrics, Telemetry: s.telemetry,
 	}
+
 	return w, nil
 }
 
@@ -117,8 +126,10 @@ func (w *work) peekAhead(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("look up consumer %s: %w", topology.ConsumerResolverEntries, err)
 	}
+
 	info := consumer.CachedInfo()
 	w.releaser.Reached(info.AckFloor.Stream, info.NumPending+uint64(info.NumAckPending))
+
 	return nil
 }
 
@@ -128,8 +139,10 @@ func (w *work) consume(ctx context.Context, lost func(error)) error {
 	if err != nil {
 		return err
 	}
+
 	open := make(chan struct{})
 	close(open)
+
 	for _, in := range []input{
 		{"mapping", topology.StreamMapping, topology.ConsumerResolverMapping, otherBatch, 0, 0, 0, open, w.takeover.Handle},
 		{"answers", topology.StreamAcks, topology.ConsumerResolverAcks, otherBatch, 0, answers.Linger, 0, open, w.answers.Handle},
@@ -140,6 +153,7 @@ func (w *work) consume(ctx context.Context, lost func(error)) error {
 			return err
 		}
 	}
+
 	if w.roster.Mapping().Snapshot() == "" {
 		w.roster.Log.Info("waiting for the first mapping of employee ids to AtHoc users; entries are read when it comes")
 	}
@@ -149,9 +163,12 @@ func (w *work) consume(ctx context.Context, lost func(error)) error {
 	watching.Go(func() { w.watchClock(watch) })
 	watching.Go(func() { w.watchStore(watch, lost) })
 	watching.Go(func() { w.tendHistory(watch) })
+
 	err = session.Handle(ctx, router)
+
 	stop()
 	watching.Wait()
+
 	return err
 }
 
@@ -170,13 +187,16 @@ func (w *work) add(router *message.Router, in input, lost func(error)) error {
 	source := bus.PullSource(w.conn, bus.PullConfig{
 		Stream: in.stream, Consumer: in.consumer, MaxItems: in.batch, MaxBytes: in.bytes, Linger: in.linger, Gather: in.gather, OnLost: lost, Logger: log,
 	})
+
 	sub, err := bus.NewSubscriber(w.conn, bus.SubscriberConfig{
 		Source: func(string) bus.Source { return latch{source, in.ready} }, CloseTimeout: closeTimeout, Logger: log,
 	})
 	if err != nil {
 		return err
 	}
+
 	router.AddConsumerHandler(in.topic, in.topic, sub, in.handle)
+
 	return nil
 }
 
@@ -199,9 +219,12 @@ func (l latch) Fetch(ctx context.Context) (*bus.Batch, error) {
 // watchClock does what is due without a message.
 func (w *work) watchClock(ctx context.Context) {
 	due := time.NewTimer(dueInterval)
+
 	defer due.Stop()
+
 	forgetting := time.NewTicker(forgetInterval)
 	defer forgetting.Stop()
+
 	for {
 		var err error
 		select {
@@ -211,11 +234,13 @@ func (w *work) watchClock(ctx context.Context) {
 			err = w.forget(ctx)
 		case <-due.C:
 		}
+
 		err = errors.Join(err, w.decider.Resume(ctx))
 		soon, releaseErr := w.release(ctx)
 		if err := errors.Join(err, releaseErr, w.answers.Repeat(ctx), w.replayer.Next(ctx)); err != nil && ctx.Err() == nil {
 			w.roster.Log.Warn("what has fallen due could not be published, trying again", "error", err)
 		}
+
 		if soon {
 			due.Reset(soonInterval)
 		} else {
@@ -235,11 +260,13 @@ func (w *work) forget(ctx context.Context) error {
 func (w *work) release(ctx context.Context) (soon bool, err error) {
 	w.roster.Lock()
 	defer w.roster.Unlock()
+
 	c, err := w.releaser.Due(ctx)
 	if err == nil && len(c.Updates)+len(c.Settled) > 0 {
 		w.roster.Log.Info("held entries resolved", "updates", len(c.Updates), "rows_settled", c.Settled.Count(),
 			"held_workers", len(w.roster.Unresolved))
 	}
+
 	return err == nil && w.releaser.Soon(), err
 }
 

@@ -23,6 +23,7 @@ func TestAWorkerIsShown(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.ready()
+
 	first, second := booked("00001", 90, false), booked("00001", 60, true)
 	b.file("a", 1, first, booked("00002", 60, true), booked("99999", 5, true))
 	b.file("b", 2, second)
@@ -78,19 +79,23 @@ func TestTheNewestEventsAreShown(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.ready()
+
 	var all []event.Entry
 	for i := range 120 {
 		all = append(all, booked("00001", 1000-i, i%2 == 0), booked("00002", 1000-i, true))
 	}
+
 	b.file("a", 1, all...)
 	b.idle()
 	got, err := b.worker("00001")
 	require.NoError(t, err)
 	require.Len(t, got.Events, 50)
 	require.Equal(t, *got.Latest, got.Events[0])
+
 	for i := range 49 {
 		require.True(t, got.Events[i].At.After(got.Events[i+1].At))
 	}
+
 	require.False(t, got.Partial)
 }
 
@@ -100,12 +105,15 @@ func TestTheMappingIsListedInParts(t *testing.T) {
 	b := newBench(t)
 	b.start()
 	b.recovered("")
+
 	users := map[string]string{}
 	for i := range n {
 		users[fmt.Sprintf("%06d", i)] = fmt.Sprintf("Firstname.Lastname.%06d@example.org", i)
 	}
+
 	b.mapping("m1", users)
 	b.idle()
+
 	got := map[string]string{}
 	req, parts := control.MappingListRequest{}, 0
 	for {
@@ -114,17 +122,22 @@ func TestTheMappingIsListedInParts(t *testing.T) {
 		data, err := json.Marshal(answer)
 		require.NoError(t, err)
 		require.Less(t, len(data), 512<<10)
+
 		for _, p := range answer.Pairs {
 			require.Greater(t, p.Employee, req.After, "in order, and none twice")
 			req.After = p.Employee
 			got[p.Employee] = p.User
 		}
+
 		parts++
+
 		if answer.Next == "" {
 			break
 		}
+
 		require.Equal(t, req.After, answer.Next)
 	}
+
 	require.Equal(t, users, got)
 	require.Greater(t, parts, 1)
 
@@ -147,15 +160,18 @@ func (b *bench) stateIs(want control.ResolverState) {
 		if err != nil || len(all) != 1 {
 			return fmt.Sprint(len(all), err)
 		}
+
 		all[0].Instance, all[0].Guard = control.Instance{}, nil // the guard has tests of its own
 		if all[0].Recovered == all[0].Recovering.IsZero() {
 			all[0].Recovering = time.Time{} // it says since when just while it lasts
 		}
+
 		if all[0].FreeBytes != nil && *all[0].FreeBytes > 0 {
 			all[0].FreeBytes = nil
 		} else if runtime.GOOS == "linux" {
 			return "it says nothing of its disk"
 		}
+
 		return all[0]
 	}, want)
 }
@@ -167,6 +183,7 @@ func TestState(t *testing.T) {
 	b.stateIs(control.ResolverState{})
 	b.recovered("")
 	b.mapping("m1", staff)
+
 	want := control.ResolverState{Recovered: true, Snapshot: "m1", Mapped: 3}
 	b.stateIs(want)
 
@@ -175,10 +192,12 @@ func TestState(t *testing.T) {
 	want.Workers, want.OnDuty, want.Unmapped, want.Unconfirmed, want.Oldest = 4, 2, 1, 2, time.Unix(oldest.At, 0).UTC()
 	b.stateIs(want)
 	b.restart()
+
 	want.Recovered = true
 	b.stateIs(want)
 
 	b.confirmed("one@example.org", "Two@example.org")
+
 	want.Unconfirmed, want.Oldest = 0, time.Time{}
 	b.stateIs(want)
 
@@ -188,10 +207,12 @@ func TestState(t *testing.T) {
 	want.OnDuty, want.Unresolved, want.Oldest = 3, 1, time.Unix(held.At, 0).UTC()
 	b.stateIs(want)
 	b.publish(topology.EntriesSubject("b"), &event.Entries{File: "b", Sequence: 2, Last: true})
+
 	want.Unresolved, want.Unconfirmed = 0, 1
 	b.stateIs(want)
 
 	b.mapping("m2", map[string]string{"00001": "one@example.org"})
+
 	want.Snapshot, want.Mapped, want.Unmapped, want.Unconfirmed, want.Oldest = "m2", 1, 3, 0, time.Time{}
 	b.stateIs(want)
 }
@@ -204,6 +225,7 @@ func TestATrialChangesNothing(t *testing.T) {
 	b.file("a", 1, booked("00001", 60, true), booked("00003", 10, true))
 	b.wants(map[string]bool{"one@example.org": true, "three@example.org": true})
 	b.idle()
+
 	entries := []event.Entry{booked("00001", 5, false), booked("00002", 5, true), booked("00003", 30, false), booked("99999", 5, true)}
 	for range 2 {
 		got, err := ask[control.TryAnswer](b, control.Try, control.TryRequest{File: "b", Entries: entries})
@@ -212,6 +234,7 @@ func TestATrialChangesNothing(t *testing.T) {
 		got.Guard = nil // TestATrialAsksTheGuard
 		require.Equal(t, control.TryAnswer{On: 1, Off: 1, Beaten: 1, Unmapped: 1}, got)
 	}
+
 	got, err := b.worker("00002")
 	require.NoError(t, err)
 	require.False(t, got.Known)

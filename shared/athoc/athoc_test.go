@@ -57,24 +57,32 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			f.token(w, r)
 			return
 		}
+
 		f.issue(w, r)
+
 		return
 	}
+
 	f.mu.Lock()
 	valid := f.valid != "" && r.Header.Get("Authorization") == "Bearer "+f.valid
 	f.mu.Unlock()
+
 	if !valid {
 		_, _ = io.Copy(io.Discard, r.Body) // an early answer could overtake the sending of the body
+
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}
+
 	f.api(w, r)
 }
 
 func (f *fake) issue(w http.ResponseWriter, r *http.Request) {
 	_ = r.ParseForm()
+
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	f.issued++
 	f.forms = append(f.forms, r.PostForm)
 	f.valid = fmt.Sprintf("token-number-%d", f.issued)
@@ -84,6 +92,7 @@ func (f *fake) issue(w http.ResponseWriter, r *http.Request) {
 func (f *fake) revoke() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	f.valid = "revoked by another client"
 }
 
@@ -103,19 +112,23 @@ func config(server string) Config {
 
 func newClient(t testing.TB, server string, change ...func(*Config)) *Client {
 	t.Helper()
+
 	cfg := config(server)
 	for _, c := range change {
 		c(&cfg)
 	}
+
 	client, err := New(cfg)
 	require.NoError(t, err)
 	t.Cleanup(client.Close)
+
 	return client
 }
 
 func answer(status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
+
 		w.WriteHeader(status)
 		_, _ = io.WriteString(w, body)
 	}
@@ -126,12 +139,14 @@ func callError(t testing.TB, err error) *CallError {
 	var call *CallError
 	require.ErrorAs(t, err, &call)
 	assertClean(t, err.Error())
+
 	return call
 }
 
 // assertClean checks that a text holds nothing that must stay hidden.
 func assertClean(t testing.TB, text string) {
 	t.Helper()
+
 	for _, secret := range []string{testSecret, testPassword, "token-number", alice, bob, "alice", "Alice"} {
 		assert.NotContains(t, text, secret)
 	}
@@ -221,10 +236,12 @@ func TestAUsernameDoesNotDecideItsOutcome(t *testing.T) {
 			":SyncDetails": "User: " + name + " does not exists in the Organization"}})
 		require.NoError(t, err)
 		require.NoError(t, r.read(bytes.NewReader(body), "On-Duty-DTG", scrubber{}))
+
 		if name == "organization" { // hidden with the username, so not known for sure: the safe side
 			assert.Equal(t, Transient, r.results[0].Outcome)
 			continue
 		}
+
 		assert.Equal(t, UnknownUser, r.results[0].Outcome, name)
 	}
 }
@@ -295,14 +312,18 @@ func TestStatusOfAWholeRequest(t *testing.T) {
 			calls := 0
 			f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
 				calls++
+
 				w.Header().Set("Retry-After", "7")
+
 				if tc.status == 302 {
 					w.Header().Set("Location", "https://elsewhere.example.org/login?secret=1")
 				}
+
 				body := "LOGIN_ID Alice.Ng@example.org: " + testSecret + " " + r.Header.Get("Authorization")
 				if tc.status == 204 {
 					body = ""
 				}
+
 				answer(tc.status, body)(w, r)
 			})
 			c := newClient(t, f.server.URL)
@@ -313,18 +334,22 @@ func TestStatusOfAWholeRequest(t *testing.T) {
 			assert.Equal(t, OpUpdate, call.Op)
 			assert.Equal(t, tc.may, call.MayHaveApplied())
 			assert.Equal(t, 7*time.Second, call.RetryAfter)
+
 			if tc.status == 302 {
 				assert.Contains(t, call.Detail, "https://elsewhere.example.org,")
 				assert.NotContains(t, call.Detail, "login")
 			}
+
 			want := 1
 			if tc.status == 401 {
 				want = 2
 			}
+
 			assert.Equal(t, want, calls, "no retries but the one after a 401")
 
 			for _, err = range c.SearchUsers(t.Context(), Query{}) {
 			}
+
 			call = callError(t, err)
 			assert.Equal(t, tc.kind, call.Kind)
 			assert.False(t, call.MayHaveApplied(), "a search changes nothing")
@@ -389,6 +414,7 @@ func TestConnectionThatFails(t *testing.T) {
 			if read {
 				_, _ = io.Copy(io.Discard, r.Body)
 			}
+
 			panic(http.ErrAbortHandler)
 		}
 	}
@@ -401,10 +427,12 @@ func TestConnectionThatFails(t *testing.T) {
 	})
 	t.Run("reset in the middle of a large body", func(t *testing.T) {
 		f := newFake(t, abort(false))
+
 		users := make([]DutyStatus, 100_000) // more than sockets buffer, so that it cannot have gone out whole
 		for i := range users {
 			users[i].Username = fmt.Sprintf("user-%06d-%s", i, strings.Repeat("x", 200))
 		}
+
 		_, err := newClient(t, f.server.URL).UpdateDutyStatus(t.Context(), users)
 		call := callError(t, err)
 		assert.Equal(t, Outage, call.Kind)
@@ -441,7 +469,9 @@ func TestConnectionThatFails(t *testing.T) {
 func hanging(t testing.TB, began chan<- struct{}) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
+
 		began <- struct{}{}
+
 		<-r.Context().Done()
 	}
 }
@@ -457,32 +487,40 @@ func TestTimeoutsAndCancelling(t *testing.T) {
 			require.NoError(t, c.EnsureToken(t.Context()))
 			c.exchanger.cfg.Timeout = timeout
 			_, err := c.UpdateDutyStatus(t.Context(), twoUsers)
+
 			if len(began) == 0 && timeout < 10*time.Second {
 				continue // the machine is too busy to send a call in that time
 			}
+
 			call := callError(t, err)
 			assert.Equal(t, Outage, call.Kind)
 			assert.True(t, call.MayHaveApplied())
 			assert.ErrorIs(t, err, context.DeadlineExceeded)
 			assert.Contains(t, call.Detail, "ATHOC_TIMEOUT")
+
 			return
 		}
 	})
 	t.Run("the caller's cancelling", func(t *testing.T) {
 		c := newClient(t, f.server.URL)
+
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
+
 		failed := make(chan error, 1)
 		go func() {
 			_, err := c.UpdateDutyStatus(ctx, twoUsers)
 			failed <- err
 		}()
+
 		select {
 		case <-began:
 		case err := <-failed:
 			require.FailNow(t, "it did not last until it was cancelled", "%v", err)
 		}
+
 		cancel()
+
 		err := <-failed
 		call := callError(t, err)
 		assert.Equal(t, Canceled, call.Kind)
@@ -492,8 +530,10 @@ func TestTimeoutsAndCancelling(t *testing.T) {
 	t.Run("a deadline that has passed", func(t *testing.T) {
 		c := newClient(t, f.server.URL)
 		require.NoError(t, c.EnsureToken(t.Context()))
+
 		ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
 		defer cancel()
+
 		_, err := c.UpdateDutyStatus(ctx, twoUsers)
 		call := callError(t, err)
 		assert.Equal(t, Outage, call.Kind)
@@ -509,9 +549,11 @@ func TestGuard(t *testing.T) {
 		data, err := io.ReadAll(r.Body)
 		if err == nil {
 			mu.Lock()
+
 			bodies = append(bodies, string(data))
 			mu.Unlock()
 		}
+
 		_, _ = io.WriteString(w, `[]`)
 	})
 	f.server = httptest.NewTLSServer(f)
@@ -541,13 +583,16 @@ func TestNothingSecretIsPrinted(t *testing.T) {
 	cfg.HTTPSProxy = "http://user:" + "proxypass@proxy.example.org:3128"
 	c, err := New(cfg)
 	require.NoError(t, err)
+
 	token := Token{Access: "token-number-1", Expires: noon}
 	var log strings.Builder
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "config", cfg, "client", c, "token", token)
+
 	texts := []string{log.String()}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
 		texts = append(texts, fmt.Sprintf(verb, cfg), fmt.Sprintf(verb, &cfg), fmt.Sprintf(verb, c), fmt.Sprintf(verb, token))
 	}
+
 	for _, text := range texts {
 		assertClean(t, text)
 		assert.NotContains(t, text, "proxypass")
@@ -557,15 +602,19 @@ func TestNothingSecretIsPrinted(t *testing.T) {
 func TestConfigErrorsComeTogether(t *testing.T) {
 	_, err := New(Config{ServerURL: "https://u:hunter2@x?q", DutyStatusField: "login_id", Timeout: -1})
 	require.Error(t, err)
+
 	for _, name := range []string{"ATHOC_SERVER_URL", "ORG_CODE", "CLIENT_ID", "CLIENT_SECRET", "APIUSER", "PASSWORD", "DUTY_STATUS_FIELD", "ATHOC_TIMEOUT"} {
 		assert.ErrorContains(t, err, name)
 	}
+
 	assert.NotContains(t, err.Error(), "hunter2")
+
 	for _, bad := range []string{"", "alerts.example.org", "ftp://x", "https://x/?a=b", "https://x/#f", "https://", "http://\x7f"} {
 		cfg := config(bad)
 		_, err := New(cfg)
 		assert.ErrorContains(t, err, "ATHOC_SERVER_URL", bad)
 	}
+
 	cfg := config("https://x")
 	cfg.HTTPProxy, cfg.HTTPSProxy = "http://u:hunter2@", "gopher://u:hunter2@x"
 	_, err = New(cfg)
@@ -591,6 +640,7 @@ func TestTimes(t *testing.T) {
 	require.NoError(t, err)
 	apia, err := time.LoadLocation("Pacific/Apia")
 	require.NoError(t, err)
+
 	for _, tc := range []struct {
 		text string
 		loc  *time.Location
@@ -609,19 +659,23 @@ func TestTimes(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, tc.want, got.UTC().Format(time.RFC3339), tc.text)
 	}
+
 	empty, err := ParseTime("  ", london)
 	require.NoError(t, err)
 	assert.True(t, empty.IsZero())
 	assert.Empty(t, FormatTime(time.Time{}, london))
+
 	for _, bad := range []string{"2024-06-17", "32/01/2024 00:00:00", "17/06/2024", alice} {
 		_, err := ParseTime(bad, london)
 		require.Error(t, err, bad)
 		assertClean(t, err.Error())
 	}
+
 	// All of two years, hour by hour, across every change of the clocks.
 	for at := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC); at.Year() < 2026; at = at.Add(30 * time.Minute) {
 		got, err := ParseTime(FormatTime(at, london), london)
 		require.NoError(t, err)
+
 		if !got.Equal(at) {
 			require.True(t, got.Equal(at.Add(-time.Hour)), at)
 		}
@@ -636,17 +690,21 @@ func FuzzUpdateAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body string) {
 		r, err := newReport(twoUsers)
 		require.NoError(t, err)
+
 		if err := r.read(strings.NewReader(body), "On-Duty-DTG", newScrubber(testSecret)); err != nil {
 			return
 		}
+
 		require.True(t, json.Valid([]byte(body)), "only valid JSON is accepted")
 		require.Len(t, r.results, 2)
+
 		for i, result := range r.results {
 			require.Equal(t, twoUsers[i].Username, result.Username)
 			require.GreaterOrEqual(t, result.Outcome, Applied)
 			require.LessOrEqual(t, result.Outcome, Transient)
 			require.LessOrEqual(t, len([]rune(result.Detail)), quoteLimit)
 			require.NotContains(t, strings.ToLower(result.Detail), "@example.org")
+
 			if !r.reported[i] {
 				require.Equal(t, Transient, result.Outcome)
 			}
@@ -656,6 +714,7 @@ func FuzzUpdateAnswer(f *testing.F) {
 
 func FuzzParseTime(f *testing.F) {
 	f.Add("27/10/2024 01:30:00")
+
 	london, err := time.LoadLocation("Europe/London")
 	require.NoError(f, err)
 	f.Fuzz(func(t *testing.T, text string) {

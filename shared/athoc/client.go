@@ -27,10 +27,12 @@ func New(cfg Config) (*Client, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("configuring the AtHoc client: %w", err)
 	}
+
 	httpClient, err := newHTTPClient(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("configuring the AtHoc client: %w", err)
 	}
+
 	c := &Client{cfg: cfg, log: cfg.Logger.With("component", "athoc"), tokenURL: cfg.ServerURL + "/AuthServices/Auth/connect/token"}
 	secrets := append(proxyPasswords(cfg), cfg.ClientSecret, cfg.Password)
 	c.exchanger = &exchanger{cfg: cfg, log: c.log, http: httpClient, scrub: newScrubber(secrets...)}
@@ -39,6 +41,7 @@ func New(cfg Config) (*Client, error) {
 	c.updateURL = users + "/SyncByCommonNames" + updateQuery(cfg.SourceIdentifier)
 	c.tokens = &tokens{store: cfg.Tokens, fetch: c.fetchToken, now: cfg.Now}
 	warnOfUnsafe(cfg, c.log)
+
 	return c, nil
 }
 
@@ -47,6 +50,7 @@ func warnOfUnsafe(cfg Config, log *slog.Logger) {
 	if cfg.InsecureSkipVerify {
 		log.Warn("the certificate of AtHoc is not verified: unset DISABLE_SSL_VERIFY, and name the CA in SSL_CERT_PATH")
 	}
+
 	if strings.HasPrefix(cfg.ServerURL, "http://") {
 		log.Warn("AtHoc is called without TLS, passwords travel in the clear: give ATHOC_SERVER_URL an https address")
 	}
@@ -80,24 +84,30 @@ func (c *Client) authorized(ctx context.Context, x exchange) error {
 	if err != nil {
 		return err
 	}
+
 	x.token = token
+
 	err = c.exchanger.do(ctx, x)
 	if call, ok := errors.AsType[*CallError](err); !ok || call.Kind != Unauthorized {
 		return err
 	}
+
 	// The store may know a token that another replica got. That one can have been revoked too, so a refusal counts only if
 	// AtHoc was asked for a token in between.
 	for asked := c.tokens.fetches.Load(); ; {
 		c.log.DebugContext(ctx, "athoc refused the access token", "token_fingerprint", x.token.Fingerprint(), "operation", x.op)
+
 		old := x.token.Fingerprint()
 		if x.token, err = c.tokens.renew(ctx, old); err != nil {
 			return err
 		}
+
 		if x.repeat != nil {
 			if err := x.repeat(ctx); err != nil {
 				return &CallError{Kind: Canceled, Op: x.op, Detail: "the call was not repeated with a new access token", Err: err}
 			}
 		}
+
 		err = c.exchanger.do(ctx, x)
 		call, ok := errors.AsType[*CallError](err)
 		if !ok || call.Kind != Unauthorized || c.tokens.fetches.Load() != asked || x.token.Fingerprint() == old {

@@ -95,27 +95,35 @@ func (c Config) withDefaults() Config {
 	if c.Scope == "" {
 		c.Scope = DefaultScope
 	}
+
 	if c.Location == nil {
 		c.Location = time.Local
 	}
+
 	if c.Timeout == 0 {
 		c.Timeout = DefaultTimeout
 	}
+
 	if c.UserAgent == "" {
 		c.UserAgent = DefaultUserAgent
 	}
+
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+
 	if c.Observe == nil {
 		c.Observe = func(string, Kind, time.Duration) {}
 	}
+
 	if c.Tokens == nil {
 		c.Tokens = NewMemoryTokens()
 	}
+
 	return c
 }
 
@@ -133,12 +141,15 @@ func (c Config) validate() error {
 			errs = append(errs, fmt.Errorf("%s is empty", required.name))
 		}
 	}
+
 	if strings.EqualFold(strings.TrimSpace(c.DutyStatusField), loginID) {
 		errs = append(errs, errors.New("DUTY_STATUS_FIELD must not be LOGIN_ID: an update would rename users"))
 	}
+
 	if c.Timeout < 0 {
 		errs = append(errs, fmt.Errorf("ATHOC_TIMEOUT is %s, but must be more than 0", c.Timeout))
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -153,6 +164,7 @@ func validateServerURL(raw string) error {
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return errors.New("ATHOC_SERVER_URL must not hold a query or a fragment")
 	}
+
 	return nil
 }
 
@@ -162,5 +174,6 @@ func redactURL(raw string) string {
 	if err != nil {
 		return "(not an address)"
 	}
+
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }

@@ -44,6 +44,7 @@ func (k Kind) String() string {
 	if k < BadRequest || int(k) >= len(names) {
 		return "kind_" + strconv.Itoa(int(k))
 	}
+
 	return names[k]
 }
 
@@ -80,12 +81,15 @@ type CallError struct {
 func (e *CallError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "athoc: %s: %s", e.Op, e.Kind)
+
 	if e.Status != 0 {
 		b.WriteString(strings.TrimRight(fmt.Sprintf(" (%d %s", e.Status, http.StatusText(e.Status)), " ") + ")")
 	}
+
 	if e.Detail != "" {
 		b.WriteString(": " + e.Detail)
 	}
+
 	return b.String()
 }
 
@@ -119,6 +123,7 @@ func kindOf(status int) Kind {
 	case status == http.StatusTooManyRequests:
 		return Throttled
 	}
+
 	return Outage
 }
 
@@ -127,9 +132,11 @@ func kindOfError(err error) Kind {
 	if err == nil {
 		return 0
 	}
+
 	if call, ok := errors.AsType[*CallError](err); ok {
 		return call.Kind
 	}
+
 	return Outage
 }
 
@@ -140,6 +147,7 @@ func advice(op string, kind Kind, status int) string {
 		if op == OpToken {
 			return "AtHoc refused the credentials: check CLIENT_ID, CLIENT_SECRET, APIUSER, PASSWORD and ORG_CODE"
 		}
+
 		return "AtHoc refused a new access token too: check that APIUSER may use the API of ORG_CODE, " +
 			"and that nothing else gets tokens with the same account"
 	case Forbidden:
@@ -150,6 +158,7 @@ func advice(op string, kind Kind, status int) string {
 		}
 		return "check ATHOC_SERVER_URL and ORG_CODE"
 	}
+
 	return ""
 }
 
@@ -160,16 +169,20 @@ func parseRetryAfter(value string, now time.Time) time.Duration {
 	if value == "" {
 		return 0
 	}
+
 	if strings.Trim(value, "0123456789") == "" {
 		seconds, err := strconv.ParseInt(value, 10, 64)
 		if err != nil || seconds > int64(MaxRetryAfter/time.Second) {
 			return MaxRetryAfter
 		}
+
 		return time.Duration(seconds) * time.Second
 	}
+
 	at, err := http.ParseTime(value)
 	if err != nil {
 		return 0
 	}
+
 	return min(max(at.Sub(now), 0), MaxRetryAfter)
 }

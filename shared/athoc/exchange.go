@@ -72,16 +72,21 @@ type exchanger struct {
 // do carries out one request within the configured time. Its error is a *CallError.
 func (e *exchanger) do(ctx context.Context, x exchange) error {
 	started := time.Now()
+
 	limited, cancel := context.WithTimeout(ctx, e.cfg.Timeout)
 	defer cancel()
+
 	sending := &sending{ctx: limited, guard: x.guard}
+
 	status, err := e.roundTrip(limited, x, sending)
 	if err != nil {
 		err = e.failed(ctx, x, sending, err)
 	}
+
 	took := time.Since(started)
 	e.cfg.Observe(x.op, kindOfError(err), took)
 	e.log.DebugContext(ctx, "athoc call", "operation", x.op, "status", status, "duration", took, "ok", err == nil)
+
 	return err
 }
 
@@ -91,23 +96,29 @@ func (e *exchanger) roundTrip(ctx context.Context, x exchange, sending *sending)
 	if err != nil {
 		return 0, fmt.Errorf("building the request: %w", err)
 	}
+
 	if x.body != nil {
 		sending.attach(req, x.body)
 		req.Header.Set("Content-Type", x.contentType)
 	}
+
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", e.cfg.UserAgent)
+
 	if x.token.Access != "" {
 		req.Header.Set("Authorization", "Bearer "+x.token.Access)
 	}
+
 	resp, err := e.http.Do(req)
 	if err != nil {
 		return 0, err
 	}
 	defer resp.Body.Close()
+
 	if resp.StatusCode != http.StatusOK {
 		return resp.StatusCode, e.refused(x, resp, sending)
 	}
+
 	return resp.StatusCode, e.understood(x, resp)
 }
 
@@ -124,6 +135,7 @@ func (e *exchanger) understood(x exchange, resp *http.Response) error {
 		detail := joinDetail(e.quote(x, page), err.Error())
 		return &CallError{Kind: Outage, Op: x.op, Status: resp.StatusCode, Detail: detail, Err: err, mayHaveApplied: x.writes}
 	}
+
 	return nil
 }
 
@@ -136,6 +148,7 @@ func unmarked(r io.Reader) *bufio.Reader {
 	if start, _ := body.Peek(len(byteOrderMark)); string(start) == byteOrderMark {
 		_, _ = body.Discard(len(byteOrderMark))
 	}
+
 	return body
 }
 
@@ -152,13 +165,16 @@ func (l *limitedReader) Read(p []byte) (int, error) {
 	if l.left < 0 {
 		return 0, l.err
 	}
+
 	n, err := l.from.Read(p[:min(int64(len(p)), l.left+1)])
 	if l.left -= int64(n); l.left < 0 {
 		err = fmt.Errorf("the answer is larger than %d bytes", l.limit)
 	}
+
 	if err != nil && !errors.Is(err, io.EOF) {
 		l.err = err
 	}
+
 	return n, err
 }
 
@@ -171,10 +187,12 @@ func webPage(body *bufio.Reader) string {
 	if trimmed := bytes.TrimSpace(start); len(trimmed) == 0 || trimmed[0] != '<' {
 		return ""
 	}
+
 	said := "a web page came instead of AtHoc's answer: is something else at ATHOC_SERVER_URL, or on the path to it?"
 	if title := titlePattern.FindSubmatch(start); title != nil {
 		said += " Its title: " + html.UnescapeString(string(title[1]))
 	}
+
 	return said
 }
 
@@ -197,6 +215,7 @@ func (e *answerError) Unwrap() error { return e.err }
 // refused makes a CallError of an answer that is not a 200.
 func (e *exchanger) refused(x exchange, resp *http.Response, sending *sending) error {
 	kind := kindOf(resp.StatusCode)
+
 	body := unmarked(io.LimitReader(resp.Body, quoteRead))
 	page := webPage(body)
 	said := e.quote(x, page)
@@ -206,6 +225,7 @@ func (e *exchanger) refused(x exchange, resp *http.Response, sending *sending) e
 			said = "the server said: " + said
 		}
 	}
+
 	return &CallError{
 		Kind:           kind,
 		Op:             x.op,
@@ -221,10 +241,12 @@ func redirectDetail(resp *http.Response) string {
 	if resp.StatusCode < 300 || resp.StatusCode >= 400 {
 		return ""
 	}
+
 	to, err := resp.Location()
 	if err != nil {
 		return "the server redirects to an unknown place"
 	}
+
 	return fmt.Sprintf("the server redirects to %s://%s, which is not followed", to.Scheme, to.Host)
 }
 
@@ -233,25 +255,32 @@ func (e *exchanger) failed(ctx context.Context, x exchange, sending *sending, er
 	if call, ok := errors.AsType[*CallError](err); ok {
 		return call
 	}
+
 	if wrapped, ok := errors.AsType[*url.Error](err); ok {
 		err = wrapped.Err // its text holds the address, and that the search criteria
 	}
+
 	_, answered := errors.AsType[*answerError](err)
 	call := &CallError{Kind: Outage, Op: x.op, Err: err, begun: sending.part.Load(), mayHaveApplied: x.writes && (answered || sending.whole.Load())}
 	if answered {
 		call.Status = http.StatusOK
 	}
+
 	if refusal := sending.refusal(); refusal != nil {
 		call.Kind, call.Err, call.Detail, call.mayHaveApplied = Canceled, refusal, "not sent: the guard refused", false
 		return call
 	}
+
 	if errors.Is(ctx.Err(), context.Canceled) {
 		call.Kind = Canceled
 	}
+
 	if refusal, ok := errors.AsType[*proxyRefusal](err); ok && refusal.status == http.StatusProxyAuthRequired {
 		call.Kind = NotFound
 	}
+
 	call.Detail = e.describe(ctx, x, err)
+
 	return call
 }
 
@@ -283,6 +312,7 @@ func (e *exchanger) describe(ctx context.Context, x exchange, err error) string 
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return joinDetail(said, "nothing listens there: AtHoc is down, or ATHOC_SERVER_URL or the proxy is wrong")
 	}
+
 	return said
 }
 
@@ -327,16 +357,21 @@ func (s *sending) begin() error {
 	if deadline, ok := s.ctx.Deadline(); ok && !time.Now().Before(deadline) {
 		return context.DeadlineExceeded
 	}
+
 	if err := s.ctx.Err(); err != nil {
 		return err
 	}
+
 	if s.guard == nil {
 		return nil
 	}
+
 	err := s.guard(s.ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	s.refused = err
+
 	return err
 }
 
@@ -355,10 +390,13 @@ func (b *sendingBody) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
+
 	n, err := b.rest.Read(p)
 	b.part.Store(true)
+
 	if b.rest.Len() == 0 {
 		b.whole.Store(true)
 	}
+
 	return n, err
 }

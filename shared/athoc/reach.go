@@ -28,20 +28,26 @@ type Reached struct {
 func (c *Client) Reach(ctx context.Context) (Reached, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
+
 	req, err := http.NewRequestWithContext(ctx, http.MethodHead, c.cfg.ServerURL+"/", nil)
 	if err != nil {
 		return Reached{}, &CallError{Kind: NotFound, Op: OpReach, Detail: "ATHOC_SERVER_URL is no address", Err: err}
 	}
+
 	req.Header.Set("User-Agent", c.cfg.UserAgent)
+
 	resp, err := c.exchanger.http.Do(req)
 	if err != nil {
 		return Reached{}, c.exchanger.failed(ctx, exchange{op: OpReach}, &sending{ctx: ctx}, err)
 	}
+
 	resp.Body.Close()
+
 	reached := Reached{Status: resp.StatusCode, TLS: resp.TLS}
 	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
 		reached.Date = date
 	}
+
 	return reached, nil
 }
 
@@ -51,14 +57,17 @@ func (c *Client) ProxyHost() (string, error) {
 	if err != nil {
 		return "", err
 	}
+
 	req, err := http.NewRequest(http.MethodHead, c.cfg.ServerURL, nil) //nolint:noctx // it is not sent
 	if err != nil {
 		return "", fmt.Errorf("choosing a proxy: %w", err)
 	}
+
 	proxy, err := choose(req)
 	if err != nil || proxy == nil {
 		return "", err
 	}
+
 	return proxy.Host, nil
 }
 

@@ -37,10 +37,12 @@ func newScrubber(values ...string) scrubber {
 		if v == "" {
 			continue
 		}
+
 		quoted, _ := json.Marshal(v) // a string always has a JSON form
 		forms := []string{v, url.QueryEscape(v), url.PathEscape(v), strings.Trim(string(quoted), `"`), html.EscapeString(v)}
 		s.secrets = append(s.secrets, forms...)
 	}
+
 	return s
 }
 
@@ -50,9 +52,11 @@ func (s scrubber) quote(text string, usernames ...string) string {
 	for _, secret := range s.secrets {
 		text = strings.ReplaceAll(text, secret, "[hidden]")
 	}
+
 	text = bearerPattern.ReplaceAllString(text, "[hidden]")
 	text = jwtPattern.ReplaceAllString(text, "[hidden]")
 	text = emailPattern.ReplaceAllString(hideNames(text, usernames), "[user]")
+
 	return shorten(oneLine(text))
 }
 
@@ -65,11 +69,14 @@ func hideNames(text string, names []string) string {
 			found = append(found, name)
 		}
 	}
+
 	// The longest first: "joe" would leave the rest of "joe.doe" behind.
 	slices.SortFunc(found, func(a, b string) int { return len(b) - len(a) })
+
 	for _, name := range found {
 		text = hideName(text, name)
 	}
+
 	return text
 }
 
@@ -80,12 +87,15 @@ func hideName(text, name string) string {
 	for i := 0; i < len(runes); {
 		if wordAt(folded, want, i) {
 			b.WriteString("[user]")
+
 			i += len(want)
 			continue
 		}
+
 		b.WriteRune(runes[i])
 		i++
 	}
+
 	return b.String()
 }
 
@@ -96,6 +106,7 @@ func wordAt(text, want []rune, i int) bool {
 	if end > len(text) || string(text[i:end]) != string(want) {
 		return false
 	}
+
 	return (i == 0 || !isWord(text[i-1])) && (end == len(text) || !isWord(text[end]))
 }
 
@@ -108,6 +119,7 @@ func foldCase(s string) string {
 		for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
 			smallest = min(smallest, next)
 		}
+
 		return smallest
 	}, s)
 }
@@ -120,6 +132,7 @@ func oneLine(s string) string {
 		}
 		return r
 	}, s)
+
 	return strings.Join(strings.Fields(s), " ")
 }
 
@@ -128,5 +141,6 @@ func shorten(s string) string {
 	if len(runes) <= quoteLimit {
 		return s
 	}
+
 	return string(runes[:quoteLimit-1]) + "…"
 }

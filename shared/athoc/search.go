@@ -49,11 +49,13 @@ func (u User) Attribute(name string) string {
 	if value, ok := u[name]; ok {
 		return value
 	}
+
 	for key, value := range u {
 		if strings.EqualFold(key, name) {
 			return value
 		}
 	}
+
 	return ""
 }
 
@@ -62,6 +64,7 @@ func attributeText(value json.RawMessage) string {
 	if json.Unmarshal(value, &text) == nil { // null leaves text empty
 		return text
 	}
+
 	return string(bytes.TrimSpace(value))
 }
 
@@ -84,7 +87,9 @@ func (c *Client) SearchUsers(ctx context.Context, q Query) iter.Seq2[Page, error
 	if size <= 0 || size > MaxPageSize {
 		size = MaxPageSize
 	}
+
 	fields := searchFields(q.Fields)
+
 	return func(yield func(Page, error) bool) {
 		var previous []User
 		fetched := 0
@@ -94,20 +99,25 @@ func (c *Client) SearchUsers(ctx context.Context, q Query) iter.Seq2[Page, error
 				err = &CallError{Kind: Outage, Op: OpSearch, Status: http.StatusOK,
 					Detail: fmt.Sprintf("AtHoc returned page %d of the users twice", number-1)}
 			}
+
 			if err != nil {
 				yield(Page{}, err)
 				return
 			}
+
 			nobody := len(page.Users) == 0
 			if nobody && (number > 0 || page.Total == 0) || !yield(page, nil) || nobody {
 				return
 			}
+
 			fetched += len(page.Users)
 			if len(page.Users) < size && fetched >= page.Total {
 				return
 			}
+
 			previous = page.Users
 		}
+
 		yield(Page{}, &CallError{Kind: Outage, Op: OpSearch, Status: http.StatusOK,
 			Detail: fmt.Sprintf("AtHoc still returns users after %d pages", maxPages)})
 	}
@@ -122,6 +132,7 @@ func searchFields(fields []string) string {
 			out = append(out, field)
 		}
 	}
+
 	return strings.Join(out, ",")
 }
 
@@ -135,6 +146,7 @@ func (c *Client) searchPage(ctx context.Context, number, size int, fields string
 	if q.Criteria != "" {
 		params.Set("Criteria", q.Criteria)
 	}
+
 	page := Page{Number: number}
 	err := c.authorized(ctx, exchange{
 		op:     OpSearch,
@@ -147,6 +159,7 @@ func (c *Client) searchPage(ctx context.Context, number, size int, fields string
 			return err
 		},
 	})
+
 	return page, err
 }
 
@@ -158,6 +171,7 @@ func parsePage(body io.Reader, size int, fields []string) (users []User, total i
 	if start, err := dec.Token(); err != nil || start != json.Delim('{') {
 		return nil, 0, notAPage
 	}
+
 	counts := map[string]int{"totalusers": -1, "fetchedrecords": -1}
 	listed := false
 	for dec.More() {
@@ -165,6 +179,7 @@ func parsePage(body io.Reader, size int, fields []string) (users []User, total i
 		if err != nil {
 			return nil, 0, notAPage
 		}
+
 		name, _ := key.(string)
 		switch name = strings.ToLower(name); name {
 		case "users":
@@ -176,20 +191,25 @@ func parsePage(body io.Reader, size int, fields []string) (users []User, total i
 			if dec.Decode(&value) != nil {
 				return nil, 0, notAPage
 			}
+
 			if _, isCount := counts[name]; isCount {
 				counts[name] = count(value)
 			}
 		}
 	}
+
 	if _, err := dec.Token(); err != nil {
 		return nil, 0, notAPage
 	}
+
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, 0, errors.New("the answer goes on after its end")
 	}
+
 	if !listed && counts["totalusers"] != 0 && counts["fetchedrecords"] != 0 {
 		return nil, 0, errors.New("the answer holds no list of users")
 	}
+
 	return users, max(counts["totalusers"], 0), nil
 }
 
@@ -201,19 +221,24 @@ func parseUsers(dec *json.Decoder, size int, fields []string) (users []User, lis
 	case err != nil || start != json.Delim('['):
 		return nil, false, errors.New("the answer is not the JSON of a page of users")
 	}
+
 	for dec.More() {
 		if len(users) >= size {
 			return nil, false, fmt.Errorf("the answer holds more than the %d users that were asked for", size)
 		}
+
 		user, err := parseUser(dec, fields)
 		if err != nil {
 			return nil, false, errors.New("the answer is not the JSON of a page of users")
 		}
+
 		users = append(users, user)
 	}
+
 	if _, err := dec.Token(); err != nil {
 		return nil, false, errors.New("the answer is broken off")
 	}
+
 	return users, true, nil
 }
 
@@ -225,6 +250,7 @@ func parseUser(dec *json.Decoder, fields []string) (User, error) {
 	case err != nil || start != json.Delim('{'):
 		return nil, errors.New("not a user")
 	}
+
 	user := User{}
 	for dec.More() {
 		key, err := dec.Token()
@@ -232,16 +258,20 @@ func parseUser(dec *json.Decoder, fields []string) (User, error) {
 		if err == nil {
 			err = dec.Decode(&value)
 		}
+
 		if err != nil {
 			return nil, err
 		}
+
 		name, _ := key.(string)
 		asked := slices.ContainsFunc(fields, func(f string) bool { return strings.EqualFold(f, name) })
 		if text := attributeText(value); text != "" && asked {
 			user[name] = text
 		}
 	}
+
 	_, err := dec.Token()
+
 	return user, err
 }
 
@@ -255,5 +285,6 @@ func count(raw json.RawMessage) int {
 	case err != nil, math.IsNaN(value), value < 0:
 		return -1
 	}
+
 	return int(value)
 }

@@ -15,13 +15,16 @@ import (
 // collect runs a search to its end.
 func collect(t *testing.T, c *Client, q Query) (names []string, err error) {
 	t.Helper()
+
 	for page, failed := range c.SearchUsers(t.Context(), q) {
 		require.NoError(t, err, "an error is the last thing yielded")
 		err = failed
+
 		for _, u := range page.Users {
 			names = append(names, u.Username())
 		}
 	}
+
 	return names, err
 }
 
@@ -29,12 +32,14 @@ func collect(t *testing.T, c *Client, q Query) (names []string, err error) {
 func directory(requests *int, n, total int) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		*requests++
+
 		limit, _ := strconv.Atoi(r.FormValue("Limit"))
 		offset, _ := strconv.Atoi(r.FormValue("Offset"))
 		users := []map[string]string{}
 		for i := offset * limit; i < min(n, (offset+1)*limit); i++ {
 			users = append(users, map[string]string{"LOGIN_ID": fmt.Sprintf("user-%d", i)})
 		}
+
 		_ = json.NewEncoder(w).Encode(map[string]any{"Users": users, "TotalUsers": total, "FetchedRecords": len(users)})
 	}
 }
@@ -64,9 +69,11 @@ func TestSearchRequestAndUsers(t *testing.T) {
 		assert.Equal(t, "LOGIN_ID,Collar-Number,X,z", r.FormValue("Fields"))
 		assert.Equal(t, "On-Duty-DTG lt '17/06/2024 14:30:00'", r.FormValue("Criteria"))
 		assert.Equal(t, "1000", r.FormValue("Limit"))
+
 		_, _ = io.WriteString(w, `{"Users":[{"login_id":"a","Collar-Number":17,"X":null,"Y":"","Z":["p","q"],"Not-Asked-For":"x"},null],"TotalUsers":2}`)
 	})
 	criteria := "On-Duty-DTG lt '17/06/2024 14:30:00'"
+
 	q := Query{Fields: []string{"Collar-Number", "login_id", "", "X", "collar-number", "z"}, Criteria: criteria, PageSize: 5000}
 	for page, err := range newClient(t, f.server.URL).SearchUsers(t.Context(), q) {
 		require.NoError(t, err)
@@ -94,16 +101,19 @@ func TestSearchThatFindsNobodyThoughThereAreSome(t *testing.T) {
 		assert.Empty(t, page.Users)
 		totals = append(totals, page.Total)
 	}
+
 	assert.Equal(t, []int{50}, totals, "its reader learns of it")
 }
 
 func TestSearchStopsWithItsReader(t *testing.T) {
 	requests := 0
+
 	f := newFake(t, directory(&requests, 100, 100))
 	for _, err := range newClient(t, f.server.URL).SearchUsers(t.Context(), Query{PageSize: 10}) {
 		require.NoError(t, err)
 		break
 	}
+
 	assert.Equal(t, 1, requests)
 }
 
@@ -115,6 +125,7 @@ func TestSearchThatFailsHalfway(t *testing.T) {
 			answer(400, `{"message":"Attribute Collar-Nr is unknown"}`)(w, r)
 			return
 		}
+
 		serve(w, r)
 	})
 	names, err := collect(t, newClient(t, f.server.URL), Query{PageSize: 10})
@@ -131,6 +142,7 @@ func TestBrokenPages(t *testing.T) {
 		_, err := collect(t, newClient(t, f.server.URL), Query{})
 		assert.Equal(t, Outage, callError(t, err).Kind, body)
 	}
+
 	f := newFake(t, answer(200, `{"Users":null,"TotalUsers":0,"FetchedRecords":0}`))
 	names, err := collect(t, newClient(t, f.server.URL), Query{})
 	require.NoError(t, err)

@@ -26,11 +26,13 @@ func ParseTime(value string, loc *time.Location) (time.Time, error) {
 	if value == "" {
 		return time.Time{}, nil
 	}
+
 	wall, err := time.Parse(TimeLayout, value)
 	if err != nil {
 		// The value is not quoted: a misnamed attribute can hold anything.
 		return time.Time{}, errors.New("reading an AtHoc date and time: it is not in the format dd/MM/yyyy HH:mm:ss")
 	}
+
 	// wall is off by the zone's offset, at most 14 hours, so a day either way is surely before and after a change of the
 	// clocks near it; no zone changes them twice within two days.
 	text := wall.Format(TimeLayout)
@@ -38,11 +40,14 @@ func ParseTime(value string, loc *time.Location) (time.Time, error) {
 	_, after := wall.Add(24 * time.Hour).In(loc).Zone()
 	first := wall.Add(-time.Duration(max(before, after)) * time.Second).In(loc)
 	second := wall.Add(-time.Duration(min(before, after)) * time.Second).In(loc)
+
 	if first.Format(TimeLayout) == text {
 		return first, nil
 	}
+
 	if second.Format(TimeLayout) == text {
 		return second, nil
 	}
+
 	return wall.Add(-time.Duration(before) * time.Second).In(loc), nil
 }

@@ -45,7 +45,9 @@ func (t Token) Fingerprint() string {
 	if t.Access == "" {
 		return ""
 	}
+
 	sum := sha256.Sum256([]byte(t.Access))
+
 	return hex.EncodeToString(sum[:8])
 }
 
@@ -109,16 +111,21 @@ func (m *MemoryTokens) Replace(ctx context.Context, old string, fetch func(conte
 	case <-ctx.Done():
 		return Token{}, fmt.Errorf("waiting for the token's lock: %w", ctx.Err())
 	}
+
 	if current, _ := m.Current(ctx); current.Fingerprint() != old {
 		return current, nil
 	}
+
 	token, err := fetch(ctx)
 	if err != nil {
 		return Token{}, err
 	}
+
 	m.mu.Lock()
 	defer m.mu.Unlock()
+
 	m.token = token
+
 	return token, nil
 }
 
@@ -149,9 +156,11 @@ func (t *tokens) get(ctx context.Context) (Token, error) {
 	if err != nil {
 		return Token{}, tokenError(ctx, err)
 	}
+
 	if token.fresh(t.now()) {
 		return token, nil
 	}
+
 	return t.renew(ctx, token.Fingerprint())
 }
 
@@ -163,17 +172,20 @@ func (t *tokens) renew(ctx context.Context, old string) (Token, error) {
 			t.lead(ctx, f, old)
 			return f.token, f.err
 		}
+
 		select {
 		case <-f.done:
 		case <-ctx.Done():
 			return Token{}, tokenError(ctx, ctx.Err())
 		}
+
 		switch {
 		case f.own:
 			continue
 		case f.err == nil && f.token.Fingerprint() == old:
 			continue // that flight replaced an older token
 		}
+
 		return f.token, f.err
 	}
 }
@@ -182,10 +194,13 @@ func (t *tokens) renew(ctx context.Context, old string) (Token, error) {
 func (t *tokens) join() (f *flight, leader bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	if t.flight != nil {
 		return t.flight, false
 	}
+
 	t.flight = &flight{done: make(chan struct{}), own: true}
+
 	return t.flight, true
 }
 
@@ -194,9 +209,12 @@ func (t *tokens) lead(ctx context.Context, f *flight, old string) {
 	defer func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
+
 		t.flight = nil
+
 		close(f.done)
 	}()
+
 	f.token, f.err = t.store.Replace(ctx, old, func(ctx context.Context) (Token, error) {
 		t.fetches.Add(1)
 		return t.fetch(ctx)
@@ -204,6 +222,7 @@ func (t *tokens) lead(ctx context.Context, f *flight, old string) {
 	if f.err != nil {
 		f.token, f.err = Token{}, tokenError(ctx, f.err)
 	}
+
 	f.own = f.err != nil && ctx.Err() != nil
 }
 
@@ -212,13 +231,16 @@ func tokenError(ctx context.Context, err error) error {
 	if call, ok := errors.AsType[*CallError](err); ok {
 		return call
 	}
+
 	call := &CallError{Kind: Outage, Op: OpToken, Err: err, Detail: "the store of the shared access token failed"}
 	if ctx.Err() != nil {
 		call.Detail = "gave up waiting for an access token"
 	}
+
 	if errors.Is(ctx.Err(), context.Canceled) {
 		call.Kind = Canceled
 	}
+
 	return call
 }
 
@@ -235,6 +257,7 @@ func (c *Client) fetchToken(ctx context.Context) (Token, error) {
 	}
 	issued := c.cfg.Now().Round(0) // wall clock: it may be compared in another process
 	var token Token
+
 	err := c.exchanger.do(ctx, exchange{
 		op:          OpToken,
 		method:      http.MethodPost,
@@ -250,7 +273,9 @@ func (c *Client) fetchToken(ctx context.Context) (Token, error) {
 	if err != nil {
 		return Token{}, tokenRefusal(err)
 	}
+
 	c.log.DebugContext(ctx, "athoc access token obtained", "token_fingerprint", token.Fingerprint(), "expires_at", token.Expires)
+
 	return token, nil
 }
 
@@ -261,6 +286,7 @@ func tokenRefusal(err error) error {
 	if !ok {
 		return err
 	}
+
 	switch call.Kind {
 	case BadRequest:
 		call.Kind = Unauthorized
@@ -269,6 +295,7 @@ func tokenRefusal(err error) error {
 		call.Kind = NotFound
 		call.Detail = joinDetail(advice(OpToken, NotFound, call.Status), call.Detail)
 	}
+
 	return call
 }
 
@@ -283,6 +310,7 @@ func parseToken(body io.Reader, issued time.Time) (Token, error) {
 	if err := json.NewDecoder(body).Decode(&answer); err != nil {
 		return Token{}, errors.New("the answer is not the JSON of an access token")
 	}
+
 	answer.AccessToken = strings.TrimSpace(answer.AccessToken)
 	switch {
 	case answer.AccessToken == "" || strings.ContainsFunc(answer.AccessToken, notInHeader):
@@ -290,6 +318,7 @@ func parseToken(body io.Reader, issued time.Time) (Token, error) {
 	case answer.TokenType != "" && !strings.EqualFold(strings.TrimSpace(string(answer.TokenType)), "Bearer"):
 		return Token{}, errors.New("the answer's token_type is not Bearer")
 	}
+
 	return Token{Access: answer.AccessToken, Issued: issued, Expires: issued.Add(lifetime(answer.ExpiresIn))}, nil
 }
 
@@ -299,6 +328,7 @@ func lifetime(raw json.RawMessage) time.Duration {
 	if err != nil && !errors.Is(err, strconv.ErrRange) || !(seconds > 0) {
 		return defaultLifetime
 	}
+
 	return time.Duration(min(seconds, maxLifetime.Seconds()) * float64(time.Second))
 }
 

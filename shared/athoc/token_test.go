@@ -29,6 +29,7 @@ func TestTokenIsKeptAndRenewedBeforeItExpires(t *testing.T) {
 		mu.Lock()
 		now = now.Add(step.after)
 		mu.Unlock()
+
 		_, err := c.UpdateDutyStatus(t.Context(), twoUsers)
 		require.NoError(t, err)
 		assert.Equal(t, step.want, f.count())
@@ -47,6 +48,7 @@ func TestRevokedTokenIsReplacedOnce(t *testing.T) {
 	c := newClient(t, f.server.URL)
 	require.NoError(t, c.EnsureToken(t.Context()))
 	f.revoke()
+
 	_, err := c.UpdateDutyStatus(t.Context(), twoUsers)
 	require.NoError(t, err)
 	assert.Equal(t, 2, f.count())
@@ -69,6 +71,7 @@ func TestManyCallersShareOneToken(t *testing.T) {
 				assert.NoError(t, err)
 			})
 		}
+
 		wg.Wait()
 		assert.Equal(t, round, f.count(), "one token for all")
 		f.revoke()
@@ -79,9 +82,11 @@ func TestRefusedCredentialsAreAskedForOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		requests := 0
 		release := make(chan struct{})
+
 		refusal := &CallError{Kind: Unauthorized, Op: OpToken}
 		tk := &tokens{store: NewMemoryTokens(), now: time.Now, fetch: func(context.Context) (Token, error) {
 			requests++
+
 			<-release
 			return Token{}, refusal
 		}}
@@ -92,6 +97,7 @@ func TestRefusedCredentialsAreAskedForOnce(t *testing.T) {
 				assert.ErrorIs(t, err, refusal)
 			})
 		}
+
 		synctest.Wait() // all wait for the first one's request
 		close(release)
 		wg.Wait()
@@ -107,6 +113,7 @@ func TestFollowersOutliveTheirLeader(t *testing.T) {
 				<-ctx.Done()
 				return Token{}, ctx.Err()
 			}
+
 			return Token{Access: "second", Issued: time.Now(), Expires: time.Now().Add(time.Hour)}, nil
 		}}
 		var wg sync.WaitGroup
@@ -117,8 +124,10 @@ func TestFollowersOutliveTheirLeader(t *testing.T) {
 			assert.Equal(t, Canceled, callError(t, err).Kind)
 		})
 		synctest.Wait()
+
 		impatient, stopImpatient := context.WithTimeout(t.Context(), time.Second)
 		defer stopImpatient()
+
 		wg.Go(func() {
 			_, err := tk.get(impatient)
 			assert.ErrorIs(t, err, context.DeadlineExceeded)
@@ -151,6 +160,7 @@ func TestMemoryTokens(t *testing.T) {
 	assert.Equal(t, first, got, "somebody was faster")
 	_, err = store.Replace(ctx, first.Fingerprint(), give(second, errors.New("no")))
 	require.Error(t, err)
+
 	got, _ = store.Current(ctx)
 	assert.Equal(t, first, got, "a failure changes nothing")
 
@@ -158,13 +168,17 @@ func TestMemoryTokens(t *testing.T) {
 		got, err := store.Current(ctx) // does not wait for the Replace under way
 		assert.Equal(t, first, got)
 		assert.NoError(t, err)
+
 		canceled, cancel := context.WithCancel(ctx)
 		cancel()
+
 		_, err = store.Replace(canceled, "", give(second, nil))
 		assert.ErrorIs(t, err, context.Canceled)
+
 		return second, nil
 	})
 	require.NoError(t, err)
+
 	got, _ = store.Current(ctx)
 	assert.Equal(t, second, got)
 }
@@ -213,12 +227,15 @@ func TestTokenRequestThatFails(t *testing.T) {
 			requests := 0
 			f.token = func(w http.ResponseWriter, r *http.Request) {
 				requests++
+
 				w.Header().Set("Retry-After", "3")
+
 				_ = r.ParseForm()
 				body := tc.body
 				if body == "" && tc.status != 200 {
 					body = "refused " + r.PostForm.Encode() // a server that gives everything back
 				}
+
 				answer(tc.status, body)(w, r)
 			}
 			_, err := newClient(t, f.server.URL).UpdateDutyStatus(t.Context(), twoUsers)
@@ -230,6 +247,7 @@ func TestTokenRequestThatFails(t *testing.T) {
 			assert.NotContains(t, err.Error(), "%22ss")
 			assert.NotContains(t, err.Error(), "s3cr")
 			assert.Equal(t, 1, requests)
+
 			if tc.want == Unauthorized {
 				for _, name := range []string{"CLIENT_ID", "CLIENT_SECRET", "APIUSER", "PASSWORD", "ORG_CODE"} {
 					assert.Contains(t, call.Detail, name)
@@ -274,6 +292,7 @@ func TestARepetitionIsAskedFor(t *testing.T) {
 					w.WriteHeader(http.StatusUnauthorized)
 					return
 				}
+
 				fmt.Fprint(w, `[{"LOGIN_ID":"a","On-Duty-DTG":"",":SyncStatus":"OK"}]`)
 			})
 			_, err := newClient(t, f.server.URL).UpdateDutyStatus(t.Context(), []DutyStatus{{Username: "a"}}, WithRepeat(func(context.Context) error {
@@ -281,11 +300,13 @@ func TestARepetitionIsAskedFor(t *testing.T) {
 				return refusal
 			}))
 			assert.Equal(t, 1, asked)
+
 			if refusal == nil {
 				require.NoError(t, err)
 				assert.Equal(t, 2, updates)
 				return
 			}
+
 			require.ErrorIs(t, err, refusal)
 			call, ok := errors.AsType[*CallError](err)
 			require.True(t, ok)

@@ -51,9 +51,11 @@ func newHTTPClient(cfg Config) (*http.Client, error) {
 	if err := errors.Join(tlsErr, proxyErr); err != nil {
 		return nil, err
 	}
+
 	dialer := &net.Dialer{Timeout: min(connectTimeout, cfg.Timeout), KeepAliveConfig: keepAlive}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
+
 	return &http.Client{
 		Transport: &http.Transport{
 			Proxy:                  proxy,
@@ -82,6 +84,7 @@ func forgetful(dialer *net.Dialer) func(ctx context.Context, network, address st
 				return nil, errors.Join(fmt.Errorf("set up the connection to %s: %w", address, err), tcp.Close())
 			}
 		}
+
 		return conn, err
 	}
 }
@@ -91,19 +94,24 @@ func newTLSConfig(cfg Config) (*tls.Config, error) {
 	if cfg.CACertPath == "" {
 		return out, nil
 	}
+
 	pem, err := os.ReadFile(cfg.CACertPath)
 	if err != nil {
 		return nil, fmt.Errorf("reading the CA certificates of SSL_CERT_PATH: %w", err)
 	}
+
 	roots, err := x509.SystemCertPool()
 	if err != nil {
 		// Some minimal systems have no pool; the operator's file may be all that is needed.
 		roots = x509.NewCertPool()
 	}
+
 	if !roots.AppendCertsFromPEM(pem) {
 		return nil, fmt.Errorf("SSL_CERT_PATH %s holds no certificate in PEM format", cfg.CACertPath)
 	}
+
 	out.RootCAs = roots
+
 	return out, nil
 }
 
@@ -115,10 +123,13 @@ func newProxy(cfg Config) (func(*http.Request) (*url.URL, error), error) {
 			errs = append(errs, fmt.Errorf("%s must be an address such as http://proxy.example.org:3128", name))
 		}
 	}
+
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
+
 	choose := (&httpproxy.Config{HTTPProxy: cfg.HTTPProxy, HTTPSProxy: cfg.HTTPSProxy, NoProxy: cfg.NoProxy}).ProxyFunc()
+
 	return func(r *http.Request) (*url.URL, error) { return choose(r.URL) }, nil
 }
 
@@ -127,14 +138,17 @@ func validProxy(address string) bool {
 	if !strings.Contains(address, "://") {
 		address = "http://" + address
 	}
+
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" {
 		return false
 	}
+
 	switch u.Scheme {
 	case "http", "https", "socks5", "socks5h":
 		return true
 	}
+
 	return false
 }
 
@@ -144,11 +158,13 @@ func proxyPasswords(cfg Config) (passwords []string) {
 		if !strings.Contains(address, "://") {
 			address = "http://" + address
 		}
+
 		if u, err := url.Parse(address); err == nil && u.User != nil {
 			password, _ := u.User.Password()
 			passwords = append(passwords, password, u.User.String())
 		}
 	}
+
 	return passwords
 }
 

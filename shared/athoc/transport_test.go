@@ -29,8 +29,10 @@ import (
 // startTLS serves with a certificate of its own for athoc.test and 127.0.0.1, and returns the file with that certificate.
 func startTLS(t *testing.T, f *fake, expires time.Time, change ...func(*tls.Config)) (caFile string) {
 	t.Helper()
+
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
+
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"},
 		NotBefore: expires.Add(-24 * time.Hour), NotAfter: expires,
@@ -39,6 +41,7 @@ func startTLS(t *testing.T, f *fake, expires time.Time, change ...func(*tls.Conf
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	require.NoError(t, err)
+
 	f.server = httptest.NewUnstartedServer(f)
 	f.server.EnableHTTP2 = true
 	f.server.Config.ErrorLog = discardLog()
@@ -46,10 +49,12 @@ func startTLS(t *testing.T, f *fake, expires time.Time, change ...func(*tls.Conf
 	for _, c := range change {
 		c(f.server.TLS)
 	}
+
 	f.server.StartTLS()
 	t.Cleanup(f.server.Close)
 	caFile = filepath.Join(t.TempDir(), "ca.pem")
 	require.NoError(t, os.WriteFile(caFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
+
 	return caFile
 }
 
@@ -57,6 +62,7 @@ func TestTLS(t *testing.T) {
 	protocol := make(chan string, 10)
 	api := func(w http.ResponseWriter, r *http.Request) {
 		protocol <- r.Proto
+
 		_, _ = io.WriteString(w, "[]")
 	}
 	t.Run("CA file", func(t *testing.T) {
@@ -107,6 +113,7 @@ func TestTLS(t *testing.T) {
 		require.ErrorIs(t, err, os.ErrNotExist)
 		require.ErrorContains(t, err, "SSL_CERT_PATH")
 		require.NoError(t, os.WriteFile(file, []byte("not a certificate"), 0o600))
+
 		_, err = New(cfg)
 		require.ErrorContains(t, err, "holds no certificate")
 	})
@@ -126,28 +133,35 @@ type tunnel struct {
 func (p *tunnel) wait() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	p.wg.Wait()
 }
 
 func (p *tunnel) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.targets.Store(r.Method + " " + r.Host + " " + r.Header.Get("Proxy-Authorization"))
+
 	if p.refuse != 0 {
 		w.WriteHeader(p.refuse)
 		return
 	}
+
 	upstream, err := net.Dial("tcp", p.to)
 	if err != nil {
 		w.WriteHeader(http.StatusBadGateway)
 		return
 	}
+
 	conn, buffered, err := w.(http.Hijacker).Hijack()
 	if err != nil {
 		_ = upstream.Close()
 		return
 	}
+
 	_, _ = io.WriteString(conn, "HTTP/1.1 200 Connection established\r\n\r\n")
+
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	p.wg.Go(func() { _, _ = io.Copy(upstream, buffered); _ = upstream.Close() })
 	p.wg.Go(func() { _, _ = io.Copy(conn, upstream); _ = conn.Close() })
 }
@@ -157,15 +171,19 @@ func TestProxy(t *testing.T) {
 	ca := startTLS(t, f, time.Now().Add(time.Hour))
 	address, err := url.Parse(f.server.URL)
 	require.NoError(t, err)
+
 	server := "https://athoc.test:" + address.Port()
 
 	start := func(t *testing.T, refuse int) (*tunnel, func(*Config)) {
 		p := &tunnel{to: address.Host, refuse: refuse}
 		proxy := httptest.NewServer(p)
 		t.Cleanup(func() { proxy.Close(); p.wait() })
+
 		host, err := url.Parse(proxy.URL)
 		require.NoError(t, err)
+
 		host.User = url.UserPassword("puser", "ppass")
+
 		return p, func(cfg *Config) { cfg.HTTPSProxy, cfg.CACertPath = host.String(), ca }
 	}
 	t.Run("CONNECT", func(t *testing.T) {
@@ -182,6 +200,7 @@ func TestProxy(t *testing.T) {
 		assert.Equal(t, Outage, callError(t, err).Kind, "the name leads nowhere without the proxy")
 		assert.Nil(t, p.targets.Load())
 	})
+
 	for status, kind := range map[int]Kind{407: NotFound, 502: Outage} {
 		t.Run(http.StatusText(status), func(t *testing.T) {
 			_, use := start(t, status)
@@ -192,6 +211,7 @@ func TestProxy(t *testing.T) {
 			assert.NotContains(t, err.Error(), "ppass")
 		})
 	}
+
 	t.Run("plain HTTP", func(t *testing.T) {
 		var seen atomic.Value
 		proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -209,6 +229,7 @@ func TestCredentialsDoNotFollowARedirect(t *testing.T) {
 	var visited atomic.Bool
 	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { visited.Store(true) }))
 	t.Cleanup(other.Close)
+
 	for _, status := range []int{301, 307, 308} {
 		f := newFake(t, nil)
 		f.token = func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL+"/x", status) }
@@ -217,6 +238,7 @@ func TestCredentialsDoNotFollowARedirect(t *testing.T) {
 		assert.Equal(t, NotFound, call.Kind)
 		assert.Contains(t, call.Detail, other.URL)
 	}
+
 	assert.False(t, visited.Load())
 }
 

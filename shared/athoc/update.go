@@ -49,6 +49,7 @@ func (o Outcome) String() string {
 	if o < Applied || int(o) >= len(names) {
 		return fmt.Sprintf("outcome_%d", int(o))
 	}
+
 	return names[o]
 }
 
@@ -81,6 +82,7 @@ func updateQuery(source string) string {
 	if source == "" {
 		return rules
 	}
+
 	return rules + "&sourceIdentifier=" + url.QueryEscape(source)
 }
 
@@ -96,17 +98,21 @@ func (c *Client) UpdateDutyStatus(ctx context.Context, users []DutyStatus, opts 
 		// Not a BadRequest: no user is to blame.
 		return nil, &CallError{Kind: NotFound, Op: OpUpdate, Detail: "DUTY_STATUS_FIELD is not set, so there is nothing to write to"}
 	}
+
 	report, err := newReport(users)
 	if err != nil {
 		return nil, &CallError{Kind: BadRequest, Op: OpUpdate, Detail: err.Error(), Err: err}
 	}
+
 	if len(report.index) == 0 {
 		return report.results, nil
 	}
+
 	body, err := encodeUpdate(sendable(users), c.cfg.DutyStatusField, c.cfg.Location)
 	if err != nil {
 		return nil, &CallError{Kind: BadRequest, Op: OpUpdate, Detail: err.Error(), Err: err}
 	}
+
 	x := exchange{
 		op:          OpUpdate,
 		method:      http.MethodPost,
@@ -123,9 +129,11 @@ func (c *Client) UpdateDutyStatus(ctx context.Context, users []DutyStatus, opts 
 	for _, opt := range opts {
 		opt(&x)
 	}
+
 	if err := c.authorized(ctx, x); err != nil {
 		return nil, err
 	}
+
 	return report.results, nil
 }
 
@@ -134,6 +142,7 @@ func usernames(users []DutyStatus) []string {
 	for i, u := range users {
 		names[i] = u.Username
 	}
+
 	return names
 }
 
@@ -143,10 +152,12 @@ func encodeUpdate(users []DutyStatus, field string, loc *time.Location) ([]byte,
 	for i, u := range users {
 		objects[i] = map[string]string{loginID: u.Username, field: FormatTime(u.Since, loc)}
 	}
+
 	body, err := json.Marshal(objects)
 	if err != nil {
 		return nil, fmt.Errorf("encoding the update: %w", err)
 	}
+
 	return body, nil
 }
 
@@ -171,13 +182,16 @@ func newReport(users []DutyStatus) (*report, error) {
 			r.results[i] = Result{Username: u.Username, Outcome: Invalid, Detail: detail}
 			continue
 		}
+
 		key := foldCase(u.Username)
 		if _, twice := r.index[key]; twice {
 			return nil, errors.New("an update names the same user twice: only the latest status may be sent")
 		}
+
 		r.index[key] = i
 		r.results[i] = Result{Username: u.Username, Outcome: Transient, Detail: "AtHoc's answer does not mention the user"}
 	}
+
 	return r, nil
 }
 
@@ -190,6 +204,7 @@ func unsendable(username string) string {
 		// JSON would replace the bad bytes, and so name somebody else.
 		return "the username is not valid UTF-8"
 	}
+
 	return ""
 }
 
@@ -218,6 +233,7 @@ func (l *lenient) UnmarshalJSON(data []byte) error {
 	case json.Unmarshal(data, &n) == nil:
 		*l = lenient(n)
 	}
+
 	return nil
 }
 
@@ -231,26 +247,33 @@ func (r *report) read(answer io.Reader, field string, scrub scrubber) error {
 	if start, err := dec.Token(); err != nil || start != json.Delim('[') {
 		return errors.New("the answer is not a JSON array of users")
 	}
+
 	for entries := 0; dec.More(); entries++ {
 		if entries >= max(entriesPerUser*len(r.results), fewestEntries) {
 			return errors.New("the answer is about far more users than were sent")
 		}
+
 		var raw json.RawMessage
 		if err := dec.Decode(&raw); err != nil {
 			return errors.New("the answer is broken off or is not valid JSON")
 		}
+
 		var user answerUser
 		if err := json.Unmarshal(raw, &user); err != nil {
 			continue // not an object: the user who was meant counts as not reported
 		}
+
 		r.take(user, field, scrub)
 	}
+
 	if _, err := dec.Token(); err != nil {
 		return errors.New("the answer is broken off or is not valid JSON")
 	}
+
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return errors.New("the answer goes on after its end")
 	}
+
 	return nil
 }
 
@@ -260,14 +283,17 @@ func (r *report) take(user answerUser, field string, scrub scrubber) {
 	if !asked {
 		i, asked = r.index[foldCase(strings.TrimSpace(string(user.LoginID)))]
 	}
+
 	if !asked {
 		return
 	}
+
 	details := hideNames(string(user.Details), []string{r.results[i].Username})
 	outcome := classify(string(user.Status), details, field)
 	if r.reported[i] && outcome <= r.results[i].Outcome {
 		return
 	}
+
 	r.reported[i] = true
 	r.results[i].Outcome = outcome
 	r.results[i].Detail = scrub.quote(details)
@@ -293,6 +319,7 @@ func classify(status, details, field string) Outcome {
 	default:
 		return Transient
 	}
+
 	aboutAttribute := subjectText.MatchString(details) ||
 		(field != "" && strings.Contains(foldCase(details), foldCase(field)))
 	switch {
@@ -305,5 +332,6 @@ func classify(status, details, field string) Outcome {
 	case aboutAttribute && faultText.MatchString(details):
 		return Invalid
 	}
+
 	return Transient
 }

@@ -24,6 +24,7 @@ func TestAByteOrderMarkIsSkipped(t *testing.T) {
 			answer(200, mark+`{"Users":[{"LOGIN_ID":"alice.ng@example.org"}],"TotalUsers":"1","FetchedRecords":1}`)(w, r)
 			return
 		}
+
 		answer(200, mark+` [{"LOGIN_ID":"alice.ng@example.org",":SyncStatus":"OK"},{"LOGIN_ID":"bob.o@example.org",":SyncStatus":"OK"}]`)(w, r)
 	})
 	f.valid, f.token = "abc", answer(200, mark+`{"access_token":"abc","token_type":"Bearer"}`)
@@ -32,16 +33,19 @@ func TestAByteOrderMarkIsSkipped(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, Applied, results[0].Outcome)
 	assert.Equal(t, Applied, results[1].Outcome)
+
 	for page, err := range c.SearchUsers(t.Context(), Query{}) {
 		require.NoError(t, err)
 		assert.Len(t, page.Users, 1)
 	}
+
 	require.NoError(t, c.Ping(t.Context()))
 }
 
 // TestHarmlessVariantsOfAnUpdatesAnswer: whatever writes the JSON, each of two users was updated.
 func TestHarmlessVariantsOfAnUpdatesAnswer(t *testing.T) {
 	t.Parallel()
+
 	const a, b = `{"LOGIN_ID":"alice.ng@example.org",":SyncStatus":"OK"}`, `{"LOGIN_ID":"bob.o@example.org",":SyncStatus":"OK"}`
 	for name, body := range map[string]string{
 		"blank lines around it":      "\r\n\t [" + a + "," + b + "]\r\n\r\n",
@@ -58,6 +62,7 @@ func TestHarmlessVariantsOfAnUpdatesAnswer(t *testing.T) {
 		f := newFake(t, answer(200, body))
 		results, err := newClient(t, f.server.URL).UpdateDutyStatus(t.Context(), twoUsers)
 		require.NoError(t, err, name)
+
 		for _, r := range results {
 			assert.Equal(t, Applied, r.Outcome, "%s: %s", name, r.Detail)
 		}
@@ -67,6 +72,7 @@ func TestHarmlessVariantsOfAnUpdatesAnswer(t *testing.T) {
 // TestHarmlessVariantsOfAPage: however the numbers are written, all users are read, and none that were not there.
 func TestHarmlessVariantsOfAPage(t *testing.T) {
 	t.Parallel()
+
 	for name, c := range map[string]struct {
 		pages []string
 		users int
@@ -102,8 +108,10 @@ func TestAnswersBeyondWhatWasAskedFor(t *testing.T) { // not beside others: it m
 		w := gzip.NewWriter(&packed)
 		_, _ = w.Write([]byte(text))
 		_ = w.Close()
+
 		return packed.Bytes()
 	}
+
 	// A gzip file may have many members, so that one that is packed once serves again and again.
 	bomb := func(open, entry, closing string) []byte {
 		chunk := pack(strings.Repeat(entry, 1<<14))
@@ -126,6 +134,7 @@ func TestAnswersBeyondWhatWasAskedFor(t *testing.T) { // not beside others: it m
 			c := newClient(t, f.server.URL)
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
+
 			began := time.Now()
 			_, err := c.UpdateDutyStatus(t.Context(), twoUsers)
 			assert.Equal(t, Outage, callError(t, err).Kind)
@@ -141,6 +150,7 @@ func TestAnswersBeyondWhatWasAskedFor(t *testing.T) { // not beside others: it m
 // TestAWebPageIsNamed: a page of a login or of a firewall instead of an answer.
 func TestAWebPageIsNamed(t *testing.T) {
 	t.Parallel()
+
 	const page = "\uFEFF\n<!DOCTYPE html><HTML><head><title>\n Sign in &amp; wait</title></head><body>s3cr%22s</body></html>"
 	for status, want := range map[int]Kind{200: Outage, 403: Forbidden, 503: Outage} {
 		f := newFake(t, answer(status, page))
@@ -172,21 +182,27 @@ func TestAtHocsWordsDoNotHoldTheToken(t *testing.T) {
 func TestAttributesThatNobodyAskedFor(t *testing.T) { // not beside others: it measures the memory
 	var page strings.Builder
 	page.WriteString(`{"TotalUsers":1,"Users":[{"LOGIN_ID":"a@example.org","login_id":"b"`)
+
 	for i := range 320_000 {
 		fmt.Fprintf(&page, `,"%d":""`, i)
 	}
+
 	page.WriteString(`}]}`)
 	f := newFake(t, answer(200, page.String()))
 	c := newClient(t, f.server.URL)
 	var before, during runtime.MemStats
+
 	runtime.GC()
 	runtime.ReadMemStats(&before)
+
 	for got, err := range c.SearchUsers(t.Context(), Query{}) {
 		require.NoError(t, err)
 		runtime.GC()
 		runtime.ReadMemStats(&during)
 		assert.Equal(t, []User{{"LOGIN_ID": "a@example.org", "login_id": "b"}}, got.Users)
+
 		break
 	}
+
 	assert.Less(t, int64(during.HeapAlloc)-int64(before.HeapAlloc), int64(1<<20))
 }

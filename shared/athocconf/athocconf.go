@@ -23,6 +23,7 @@ func Client(a config.AtHoc, c config.Calls, tokens athoc.TokenStore, version str
 	if version != "" {
 		agent += "/" + version
 	}
+
 	cfg := athoc.Config{
 		ServerURL:          a.ServerURL,
 		OrgCode:            a.OrgCode,
@@ -46,6 +47,7 @@ func Client(a config.AtHoc, c config.Calls, tokens athoc.TokenStore, version str
 	for _, o := range options {
 		o(&cfg)
 	}
+
 	return athoc.New(cfg)
 }
 

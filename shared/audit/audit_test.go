@@ -23,12 +23,14 @@ func store(t *testing.T) jetstream.JetStream {
 	js := bustest.Start(t).Connect(t).JS
 	s := topology.Settings{Replicas: 1, EntriesMaxBytes: 1 << 20, CallTimeout: time.Second, AuditAge: age}
 	require.NoError(t, topology.Provision(t.Context(), js, s, topology.Everyone))
+
 	return js
 }
 
 // order writes an order and its result.
 func order(t *testing.T, js jetstream.JetStream, service topology.Service, set string) {
 	t.Helper()
+
 	log := audit.NewLog(js, service)
 	caller := audit.Caller{Name: "jsmith", Known: audit.ByKey, Said: "j@pc"}
 	id, err := log.Append(t.Context(), audit.Record{Endpoint: "replay", Kind: audit.Order, Caller: caller},
@@ -49,6 +51,7 @@ func load(t *testing.T, js jetstream.JetStream) audit.Chains {
 // TestManyWriteOneChain: instances of a service write at once, and every record is in one chain.
 func TestManyWriteOneChain(t *testing.T) {
 	t.Parallel()
+
 	js := store(t)
 	var wg sync.WaitGroup
 	for range 4 {
@@ -58,6 +61,7 @@ func TestManyWriteOneChain(t *testing.T) {
 			}
 		})
 	}
+
 	wg.Wait()
 	order(t, js, topology.Janitor, "mapping")
 	chains := load(t, js)
@@ -83,6 +87,7 @@ var tampered = map[string]func(b *audit.Chains, at int){
 		if err := json.Unmarshal(b.Links[at].Data, &r); err != nil {
 			panic(err)
 		}
+
 		r.Caller.Name = "ajones"
 		b.Links[at].Data, _ = json.Marshal(r) // it was read from JSON
 	},
@@ -94,6 +99,7 @@ var tampered = map[string]func(b *audit.Chains, at int){
 		if err := json.Unmarshal(b.Links[at].Data, &r); err != nil {
 			panic(err)
 		}
+
 		forged := audit.Record{ID: "forged", N: r.N + 1, Prev: audit.HashOf(b.Links[at].Data), PrevAt: r.At, At: r.At, Service: r.Service}
 		data, _ := json.Marshal(forged) // it has nothing that JSON has not
 		b.Links = slices.Insert(b.Links, at+1, audit.Link{Service: b.Links[at].Service, Data: data, Detail: []byte("{}")})
@@ -108,13 +114,16 @@ var tampered = map[string]func(b *audit.Chains, at int){
 // TestWhatIsNotAsItWasWrittenIsFound: each way to tamper, at each record.
 func TestWhatIsNotAsItWasWrittenIsFound(t *testing.T) {
 	t.Parallel()
+
 	js := store(t)
 	for n := range 4 {
 		order(t, js, topology.Resolver, fmt.Sprint(n))
 	}
+
 	chains := load(t, js)
 	now := time.Now()
 	require.Empty(t, audit.Verify(chains, nil, now))
+
 	for name, tamper := range tampered {
 		for at := range chains.Links {
 			b := chains

@@ -33,34 +33,43 @@ func Erase(ctx context.Context, js jetstream.JetStream, n erase.Names, order str
 	if err != nil {
 		return 0, fmt.Errorf("open bucket %s: %w", topology.BucketAudit, err)
 	}
+
 	found := map[string][]byte{}
 	if err := EachMention(ctx, js, n, func(key string, detail []byte) { found[key] = detail }); err != nil {
 		return 0, err
 	}
+
 	for key, detail := range found {
 		var d Detail
 		if err := json.Unmarshal(detail, &d); err != nil { // nobody knows what is in it
 			d = Detail{}
 		}
+
 		if d, err = d.without(n); err != nil {
 			return redacted, fmt.Errorf("take a worker out of a record of the audit: %w", err)
 		}
+
 		d.Erased = order
+
 		data, err := json.Marshal(d)
 		if err == nil {
 			_, err = kv.Put(ctx, key, data)
 		}
+
 		if err != nil {
 			return redacted, fmt.Errorf("take a worker out of a record of the audit: %w", err)
 		}
+
 		redacted++
 	}
+
 	return redacted, nil
 }
 
 // EachMention calls f for the details that mention a person, by their keys.
 func EachMention(ctx context.Context, js jetstream.JetStream, n erase.Names, f func(key string, detail []byte)) error {
 	prefix := "$KV." + topology.BucketAudit + "."
+
 	return bus.Read(ctx, js, bucketStream, bus.ReadFrom{}, func(data []byte, subject string) {
 		if n.MentionedIn(data) {
 			f(strings.TrimPrefix(subject, prefix), bytes.Clone(data))
@@ -76,9 +85,11 @@ func (d Detail) without(n erase.Names) (_ Detail, err error) {
 			return d, err
 		}
 	}
+
 	if n.Within(d.Error) {
 		d.Error = erase.Gone
 	}
+
 	return d, nil
 }
 
@@ -91,14 +102,17 @@ func (b Chains) erasures() erasures {
 		if e.Service != string(topology.Resolver) || e.Endpoint != EndpointErase {
 			continue
 		}
+
 		if _, there := all[e.ID]; e.Kind == Order && !there { // results come first
 			all[e.ID] = -1
 		}
+
 		var answer Erased
 		if e.Kind == Result && e.Outcome == OK && e.What != nil && json.Unmarshal(e.What.Result, &answer) == nil {
 			all[e.Order] = answer.Redacted
 		}
 	}
+
 	return all
 }
 
@@ -108,5 +122,6 @@ func (e erasures) take(order string) bool {
 	if left > 0 {
 		e[order]--
 	}
+
 	return there && left != 0
 }

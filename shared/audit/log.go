@@ -42,10 +42,12 @@ var ErrTwice = errors.New("there is a record of this id already")
 func (l *Log) Append(ctx context.Context, r Record, d Detail) (id string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
 	defer cancel()
+
 	stream, err := l.js.Stream(ctx, topology.StreamAudit)
 	if err != nil {
 		return "", fmt.Errorf("open stream %s: %w", topology.StreamAudit, err)
 	}
+
 	kv, err := l.js.KeyValue(ctx, topology.BucketAudit)
 	if err != nil {
 		return "", fmt.Errorf("open bucket %s: %w", topology.BucketAudit, err)
@@ -58,15 +60,19 @@ func (l *Log) Append(ctx context.Context, r Record, d Detail) (id string, err er
 	} else {
 		keep = func(ctx context.Context, key string, value []byte) (uint64, error) { return kv.Create(ctx, key, value) }
 	}
+
 	detail, err := d.encode()
 	if err != nil {
 		return "", err
 	}
+
 	r.Detail = hashOf(detail)
+
 	_, err = keep(ctx, topology.AuditDetail(l.service, r.ID), detail)
 	if errors.Is(err, jetstream.ErrKeyExists) {
 		return "", ErrTwice
 	}
+
 	if err != nil {
 		return "", fmt.Errorf("write what belongs to a record of the audit: %w", err)
 	}
@@ -76,6 +82,7 @@ func (l *Log) Append(ctx context.Context, r Record, d Detail) (id string, err er
 		if err == nil {
 			return r.ID, l.moveHead(ctx, kv, end)
 		}
+
 		if !errors.Is(err, cas.ErrConflict) {
 			return "", err
 		}
@@ -88,15 +95,19 @@ func (l *Log) link(ctx context.Context, stream jetstream.Stream, kv jetstream.Ke
 	if err != nil {
 		return End{}, err
 	}
+
 	r.N, r.Prev, r.PrevAt = last.N+1, last.Hash, last.At
+
 	data, err := json.Marshal(r)
 	if err != nil {
 		return End{}, fmt.Errorf("write a record of the audit: %w", err)
 	}
+
 	_, err = l.js.Publish(ctx, topology.AuditSubject(l.service), data, jetstream.WithExpectLastSequencePerSubject(seq))
 	if err != nil {
 		return End{}, fmt.Errorf("write a record of the audit: %w", cas.Conflicting(err))
 	}
+
 	return End{N: r.N, Hash: hashOf(data), At: r.At}, nil
 }
 
@@ -108,16 +119,20 @@ func (l *Log) end(ctx context.Context, stream jetstream.Stream, kv jetstream.Key
 		last, err = after(m.Data)
 		return last, m.Sequence, err
 	}
+
 	if !errors.Is(err, jetstream.ErrMsgNotFound) {
 		return End{}, 0, fmt.Errorf("read the last record of the audit: %w", err)
 	}
+
 	value, _, err := cas.Load(ctx, kv, topology.AuditHead(l.service))
 	if err == nil && value != nil {
 		err = json.Unmarshal(value, &last)
 	}
+
 	if err != nil {
 		return End{}, 0, fmt.Errorf("read where the audit ended: %w", err)
 	}
+
 	return last, 0, nil
 }
 
@@ -128,11 +143,13 @@ func (l *Log) moveHead(ctx context.Context, kv jetstream.KeyValue, end End) erro
 		if old != nil && json.Unmarshal(old, &before) == nil && before.N >= end.N {
 			return nil, nil
 		}
+
 		return json.Marshal(end)
 	})
 	if err != nil {
 		return fmt.Errorf("note where the audit ends: %w", err)
 	}
+
 	return nil
 }
 
@@ -145,9 +162,11 @@ func (d Detail) encode() ([]byte, error) {
 			*part = fmt.Appendf(nil, `{"left_out_bytes":%d}`, len(*part))
 		}
 	}
+
 	data, err := json.Marshal(d)
 	if err != nil {
 		return nil, fmt.Errorf("write what belongs to a record of the audit: %w", err)
 	}
+
 	return data, nil
 }

@@ -36,20 +36,25 @@ func Orders(entries []Entry) []Ordered {
 			results[e.Order] = e
 		}
 	}
+
 	all := []Ordered{} // JSON's null is no list
 	for _, e := range entries {
 		if e.Kind == Result {
 			continue
 		}
+
 		o := Ordered{Entry: e}
 		if result, there := results[e.ID]; there {
 			o.Ended, o.Outcome, o.Answer = result.At, result.Outcome, result.What
 		}
+
 		if e.Kind == Read {
 			o.Outcome = "looked"
 		}
+
 		all = append(all, o)
 	}
+
 	return all
 }
 
@@ -73,20 +78,24 @@ func (o Ordered) Words() string {
 	case o.What == nil:
 		return "(gone)"
 	}
+
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(o.What.Request, &fields) != nil {
 		return string(o.What.Request)
 	}
+
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		if name != "by" {
 			parts = append(parts, name+"="+string(fields[name]))
 		}
 	}
+
 	line := text.Dash(strings.Join(parts, " "))
 	if o.Answer != nil && o.Answer.Error != "" {
 		line += ": " + o.Answer.Error
 	}
+
 	return line
 }
 
@@ -106,8 +115,10 @@ func Find(ctx context.Context, js jetstream.JetStream, id string) ([]Ordered, er
 	if err != nil || made.Version() != 7 || !strings.HasSuffix(id, "00000000") {
 		return nil, fmt.Errorf("%q is no id of an order", id)
 	}
+
 	sec, nsec := made.Time().UnixTime()
 	from, family := bus.ReadFrom{Since: time.Unix(sec, nsec).Add(-slack)}, id[:familyLen]
+
 	var found []Entry
 	err = bus.Read(ctx, js, topology.StreamAudit, from, func(data []byte, _ string) {
 		var e Entry
@@ -120,6 +131,7 @@ func Find(ctx context.Context, js jetstream.JetStream, id string) ([]Ordered, er
 			found[i].What, err = detailOf(ctx, js, found[i].Record)
 		}
 	}
+
 	return Orders(found), err
 }
 
@@ -131,5 +143,6 @@ func detailOf(ctx context.Context, js jetstream.JetStream, r Record) (detail *De
 			detail = &d
 		}
 	})
+
 	return detail, err
 }

@@ -134,5 +134,6 @@ func after(data []byte) (End, error) {
 	if err := json.Unmarshal(data, &r); err != nil {
 		return End{}, fmt.Errorf("read the last record of the audit: %w", err)
 	}
+
 	return End{N: r.N, Hash: hashOf(data), At: r.At}, nil
 }

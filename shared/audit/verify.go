@@ -55,16 +55,20 @@ func (b Chains) Days(now time.Time) []Day {
 		if err != nil || end.At.Format(time.DateOnly) >= now.UTC().Format(time.DateOnly) {
 			continue
 		}
+
 		date := end.At.Format(time.DateOnly)
 		if days[date] == nil {
 			days[date] = map[string]End{}
 		}
+
 		days[date][string(l.Service)] = end
 	}
+
 	var all []Day
 	for _, date := range slices.Sorted(maps.Keys(days)) {
 		all = append(all, Day{Date: date, Ends: days[date]})
 	}
+
 	return all
 }
 
@@ -79,15 +83,18 @@ type Finding struct {
 // LoadChains reads the records without their details, and without what the services say of their ends.
 func LoadChains(ctx context.Context, js jetstream.JetStream) (Chains, error) {
 	chains := Chains{Ends: map[topology.Service]End{}}
+
 	stream, err := js.Stream(ctx, topology.StreamAudit)
 	if err != nil {
 		return chains, fmt.Errorf("open stream %s: %w", topology.StreamAudit, err)
 	}
+
 	chains.Age = stream.CachedInfo().Config.MaxAge
 	err = bus.Read(ctx, js, topology.StreamAudit, bus.ReadFrom{}, func(data []byte, subject string) {
 		service := topology.Service(strings.TrimPrefix(subject, topology.AuditSubject("")))
 		chains.Links = append(chains.Links, Link{Service: service, Data: slices.Clone(data)})
 	})
+
 	return chains, err
 }
 
@@ -98,30 +105,36 @@ func Load(ctx context.Context, js jetstream.JetStream) (Chains, error) {
 	if err := loadEnds(ctx, js, before); err != nil {
 		return Chains{}, err
 	}
+
 	chains, err := LoadChains(ctx, js)
 	if err != nil {
 		return chains, err
 	}
+
 	may, err := topology.MayRead(ctx, js.Conn(), bucketStream)
 	if err != nil {
 		return chains, err
 	}
+
 	chains.Hidden = !may
 	if err := chains.settle(ctx, js, before); err != nil || chains.Hidden {
 		return chains, err
 	}
+
 	details := map[string][]byte{}
 	err = bus.Read(ctx, js, bucketStream, bus.ReadFrom{}, func(data []byte, subject string) {
 		if len(data) > 0 { // else it was removed
 			details[strings.TrimPrefix(subject, "$KV."+topology.BucketAudit+".")] = slices.Clone(data)
 		}
 	})
+
 	for i, l := range chains.Links {
 		var r Record
 		if json.Unmarshal(l.Data, &r) == nil {
 			chains.Links[i].Detail = details[topology.AuditDetail(l.Service, r.ID)]
 		}
 	}
+
 	return chains, err
 }
 
@@ -143,18 +156,22 @@ func (b *Chains) settle(ctx context.Context, js jetstream.JetStream, before map[
 		if err := loadEnds(ctx, js, now); err != nil {
 			return err
 		}
+
 		if !b.awaited(now) || time.Now().After(until) {
 			break
 		}
+
 		if err := pause.For(ctx, settleEvery); err != nil {
 			return err
 		}
 	}
+
 	b.Ends = before
 	b.Links = slices.DeleteFunc(b.Links, func(l Link) bool {
 		end, err := after(l.Data)
 		return err == nil && end.N > before[l.Service].N && end.N <= now[l.Service].N
 	})
+
 	return nil
 }
 
@@ -172,16 +189,19 @@ func loadEnds(ctx context.Context, js jetstream.JetStream, ends map[topology.Ser
 	if err != nil {
 		return fmt.Errorf("open bucket %s: %w", topology.BucketAudit, err)
 	}
+
 	for _, service := range []topology.Service{topology.Ingest, topology.Resolver, topology.Publisher, topology.Janitor} {
 		value, _, err := cas.Load(ctx, kv, topology.AuditHead(service))
 		if err != nil {
 			return fmt.Errorf("read where the audit ended: %w", err)
 		}
+
 		var end End
 		if value != nil && json.Unmarshal(value, &end) == nil {
 			ends[service] = end
 		}
 	}
+
 	return nil
 }
 
@@ -201,13 +221,17 @@ func (b Chains) Entries() []Entry {
 		if json.Unmarshal(l.Data, &e.Record) != nil {
 			continue
 		}
+
 		var d Detail
 		if l.Detail != nil && json.Unmarshal(l.Detail, &d) == nil {
 			e.What = &d
 		}
+
 		all = append(all, e)
 	}
+
 	slices.SortStableFunc(all, func(a, b Entry) int { return cmp.Or(b.At.Compare(a.At), cmp.Compare(b.ID, a.ID)) })
+
 	return all
 }
 
@@ -220,6 +244,7 @@ func Verify(b Chains, days []Day, now time.Time) []Finding {
 	for _, l := range b.Links {
 		chains[l.Service] = append(chains[l.Service], l)
 	}
+
 	services := slices.Collect(maps.Keys(chains)) // and those of which nothing else is left
 	services = slices.AppendSeq(services, maps.Keys(b.Ends))
 	for _, day := range days {
@@ -227,22 +252,28 @@ func Verify(b Chains, days []Day, now time.Time) []Finding {
 			services = append(services, topology.Service(service))
 		}
 	}
+
 	slices.Sort(services)
+
 	var all []Finding
 	erased := b.erasures()
 	for _, service := range slices.Compact(services) {
 		c := chain{service: service, age: b.Age, now: now, hashes: map[uint64]string{}, erased: erased, hidden: b.Hidden}
 		c.walk(chains[service])
+
 		if end, known := b.Ends[service]; known {
 			c.end(end)
 		}
+
 		for _, day := range days {
 			if end, known := day.Ends[string(service)]; known {
 				c.holds(end, "at the end of "+day.Date)
 			}
 		}
+
 		all = append(all, c.found...)
 	}
+
 	return all
 }
 
@@ -273,14 +304,19 @@ func (c *chain) walk(links []Link) {
 			c.find(c.last.N+1, "the record behind number %d cannot be read: it was changed", c.last.N)
 			continue
 		}
+
 		c.step(r, i == 0)
+
 		if r.Service != string(c.service) {
 			c.find(r.N, "record %d says that it is of the service %q: it was put in or changed", r.N, r.Service)
 		}
+
 		c.detail(r, l.Detail)
+
 		if _, twice := c.hashes[r.N]; !twice {
 			c.hashes[r.N] = hashOf(l.Data)
 		}
+
 		c.last = End{N: r.N, Hash: hashOf(l.Data), At: r.At}
 	}
 }
@@ -322,6 +358,7 @@ func (c *chain) detail(r Record, detail []byte) {
 // end compares the chain with where the service says that it ends.
 func (c *chain) end(end End) {
 	c.holds(end, "by the word of its service")
+
 	if c.last.N > end.N {
 		c.find(end.N+1, "record %d is there, though the service's chain ends with number %d: it was put in, or the service was killed while it wrote it", c.last.N, end.N)
 	}

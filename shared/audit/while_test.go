@@ -20,6 +20,7 @@ func TestOrdersWhileItIsVerified(t *testing.T) {
 	stop, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
+
 		for {
 			select {
 			case <-stop:
@@ -33,10 +34,12 @@ func TestOrdersWhileItIsVerified(t *testing.T) {
 			}
 		}
 	}()
+
 	defer func() {
 		close(stop)
 		<-ended
 	}()
+
 	for range 50 {
 		chains, err := audit.Load(t.Context(), conn.JS)
 		require.NoError(t, err)

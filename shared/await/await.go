@@ -21,6 +21,7 @@ const (
 // looks in the test's own goroutine, so that the condition may end the test, too.
 func True(tb testing.TB, holds func() bool, limit time.Duration, message ...any) {
 	tb.Helper()
+
 	if !poll(holds, limit) {
 		require.Fail(tb, fmt.Sprintf("not so within %s", limit), message...)
 	}
@@ -29,11 +30,13 @@ func True(tb testing.TB, holds func() bool, limit time.Duration, message ...any)
 // NoFailure looks until all that is asserted of a Try is so, and ends the test with the last failures if it is not within the limit.
 func NoFailure(tb testing.TB, look func(*Try), limit time.Duration, message ...any) {
 	tb.Helper()
+
 	var last Try
 	if !poll(func() bool { last = Try{}; last.look(look); return len(last.failures) == 0 }, limit) {
 		for _, failure := range last.failures {
 			tb.Errorf("%s", failure)
 		}
+
 		require.Fail(tb, fmt.Sprintf("not so within %s", limit), message...)
 	}
 }
@@ -41,6 +44,7 @@ func NoFailure(tb testing.TB, look func(*Try), limit time.Duration, message ...a
 // Equal looks until got returns what is wanted, and ends the test with the last difference if it does not within the limit.
 func Equal(tb testing.TB, want any, got func() any, limit time.Duration, message ...any) {
 	tb.Helper()
+
 	var last any
 	if !poll(func() bool { last = got(); return assert.ObjectsAreEqual(want, last) }, limit) {
 		require.Equal(tb, want, last, message...)
@@ -51,12 +55,15 @@ func poll(holds func() bool, limit time.Duration) bool {
 	end := time.Now().Add(limit)
 	for pause := shortest; ; pause = min(pause+pause/4, longest) {
 		late := time.Now().After(end)
+
 		if holds() {
 			return true
 		}
+
 		if late {
 			return false
 		}
+
 		time.Sleep(pause)
 	}
 }
@@ -70,6 +77,7 @@ func (t *Try) look(with func(*Try)) {
 			panic(ended)
 		}
 	}()
+
 	with(t)
 }
 

@@ -29,11 +29,13 @@ func (f *failed) run(test func()) {
 			panic(ended)
 		}
 	}()
+
 	test()
 }
 
 func TestWaiting(t *testing.T) {
 	t.Parallel()
+
 	const limit = 3 * time.Second
 	for name, c := range map[string]struct {
 		after time.Duration // that is when it comes
@@ -59,6 +61,7 @@ func TestWaiting(t *testing.T) {
 				for kind, look := range looks {
 					began, times, f := time.Now(), 0, &failed{TB: t}
 					f.run(func() { look(f, func() bool { times++; return time.Since(began) >= c.after }) })
+
 					if c.comes {
 						require.Empty(t, f.said, kind)
 						require.LessOrEqual(t, time.Since(began), c.after+100*time.Millisecond, kind)

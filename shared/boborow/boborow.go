@@ -40,6 +40,7 @@ func New(on bool, employee string, at time.Time) Row {
 	if on {
 		r[Type] = "BON"
 	}
+
 	return r.At(at)
 }
 
@@ -91,11 +92,13 @@ func (r Row) With(flaw Flaw, future time.Time) string {
 		if r[Clock] == other {
 			other = "000002"
 		}
+
 		r[Created] = r[Date] + other
 	case Future:
 		r = r.At(future)
 	default:
 		return "--- connection to host lost ---"
 	}
+
 	return r.String()
 }

@@ -67,22 +67,27 @@ func Open(path string, version int, log *slog.Logger) (*DB, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("make the data directory of %s: %w", path, err)
 	}
+
 	db, err := open(path)
 	if damaged := new(damagedError); errors.As(err, &damaged) {
 		if err := SetAside(path, damaged.err, log); err != nil {
 			return nil, err
 		}
+
 		db, err = open(path)
 	}
+
 	if err != nil {
 		return nil, err
 	}
+
 	out := &DB{
 		path: path, log: log, inner: db, closeFirst: runtime.GOOS == "windows", reach: func(step) {},
 	}
 	if err := errors.Join(out.readSchema(version), out.tidyUp()); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), out.Close())
 	}
+
 	return out, nil
 }
 
@@ -93,7 +98,9 @@ func SetAside(path string, why error, log *slog.Logger) error {
 	if err := os.Rename(path, aside); err != nil {
 		return fmt.Errorf("set the damaged file %s aside: %w", path, err)
 	}
+
 	log.Error("a data file is damaged; it is set aside and what it held is read again", "file", path, "set_aside_as", aside, "error", why)
+
 	return nil
 }
 
@@ -102,9 +109,11 @@ func (db *DB) tidyUp() error {
 	if err := disk.Remove(db.path + partSuffix); err != nil {
 		return fmt.Errorf("remove a copy that was cut off: %w", err)
 	}
+
 	if _, err := db.compactIfSparse(context.Background()); err != nil {
 		db.log.Warn("a data file is mostly empty and cannot be made smaller, going on with it as it is", "error", err)
 	}
+
 	// The file may have been closed for that, and not be had again.
 	return db.View(func(*bbolt.Tx) error { return nil })
 }
@@ -124,8 +133,10 @@ func (db *DB) View(f func(*bbolt.Tx) error) error {
 func (db *DB) Update(f func(*bbolt.Tx) error) error {
 	db.writes.Lock()
 	defer db.writes.Unlock()
+
 	db.swap.RLock()
 	defer db.swap.RUnlock()
+
 	return db.inner.Update(f)
 }
 
@@ -133,8 +144,10 @@ func (db *DB) Update(f func(*bbolt.Tx) error) error {
 func (db *DB) Close() error {
 	db.writes.Lock()
 	defer db.writes.Unlock()
+
 	db.swap.Lock()
 	defer db.swap.Unlock()
+
 	return db.inner.Close()
 }
 
@@ -144,10 +157,12 @@ func (db *DB) Epoch() string { return db.schema.Epoch }
 // Renew gives the file another name, as if it had been begun now, in one transaction with f. It must not run beside Epoch or Since.
 func (db *DB) Renew(f func(*bbolt.Tx) error) error {
 	next := schema{Version: db.schema.Version, Epoch: uuid.NewString(), Since: time.Now().UTC()}
+
 	data, err := json.Marshal(next)
 	if err != nil {
 		return fmt.Errorf("write the schema version: %w", err)
 	}
+
 	err = db.Update(func(tx *bbolt.Tx) error {
 		if err := tx.Bucket(metaBucket).Put(schemaKey, data); err != nil {
 			return fmt.Errorf("write the schema version: %w", err)
@@ -157,6 +172,7 @@ func (db *DB) Renew(f func(*bbolt.Tx) error) error {
 	if err == nil {
 		db.schema = next
 	}
+
 	return err
 }
 
@@ -176,11 +192,13 @@ func open(path string) (*bbolt.DB, error) {
 		if err != nil {
 			return nil, err
 		}
+
 		// Another process may have put a compacted file here while this one waited for its lock: the lock is then that of a
 		// file that nobody will find again.
 		if isAt(file, path) {
 			return db, nil
 		}
+
 		if err := db.Close(); err != nil {
 			return nil, fmt.Errorf("close a file that was replaced: %w", err)
 		}
@@ -192,10 +210,12 @@ func isAt(file *os.File, path string) bool {
 	if err != nil {
 		return true // it is not for this to say what is wrong
 	}
+
 	there, err := os.Stat(path)
 	if err != nil {
 		return !errors.Is(err, os.ErrNotExist)
 	}
+
 	return os.SameFile(mine, there)
 }
 
@@ -208,9 +228,11 @@ func openOnce(path string) (db *bbolt.DB, file *os.File, err error) {
 			if db != nil {
 				_ = db.Close() // what it says of a damaged file is of no use
 			}
+
 			db, err = nil, &damagedError{fmt.Errorf("%v", r)}
 		}
 	}()
+
 	db, err = bbolt.Open(path, 0o600, &bbolt.Options{
 		Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType,
 		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
@@ -231,9 +253,11 @@ func openOnce(path string) (db *bbolt.DB, file *os.File, err error) {
 		}
 		return nil, nil, fmt.Errorf("open %s: %w", path, err)
 	}
+
 	if err := check(db); err != nil {
 		return nil, nil, errors.Join(&damagedError{err}, db.Close())
 	}
+
 	return db, file, nil
 }
 
@@ -254,20 +278,24 @@ func check(db *bbolt.DB) error {
 				return errors.New("the schema version cannot be read")
 			}
 		}
+
 		return tx.ForEach(func(_ []byte, b *bbolt.Bucket) error { return walk(b) })
 	})
 }
 
 func walk(b *bbolt.Bucket) error {
 	var last []byte
+
 	return b.ForEach(func(k, v []byte) error {
 		if last != nil && string(last) >= string(k) {
 			return errors.New("keys are out of order")
 		}
+
 		last = append(last[:0], k...)
 		if v == nil {
 			return walk(b.Bucket(k))
 		}
+
 		return nil
 	})
 }
@@ -278,24 +306,31 @@ func (db *DB) readSchema(version int) error {
 		if err != nil {
 			return fmt.Errorf("make bucket meta: %w", err)
 		}
+
 		if data := meta.Get(schemaKey); data != nil {
 			if err := json.Unmarshal(data, &db.schema); err != nil {
 				return fmt.Errorf("read the schema version: %w", err)
 			}
+
 			if db.schema.Version > version {
 				return fmt.Errorf("it was written by a newer version of this program (schema %d, this one knows %d): use that version, or remove the file and its content is read again", db.schema.Version, version)
 			}
+
 			if db.schema.Version < version {
 				return fmt.Errorf("it was written by an older version of this program (schema %d, this one writes %d): remove the file and its content is read again", db.schema.Version, version)
 			}
+
 			return nil
 		}
+
 		db.fresh = true
 		db.schema = schema{Version: version, Epoch: uuid.NewString(), Since: time.Now().UTC()}
+
 		data, err := json.Marshal(db.schema)
 		if err != nil {
 			return fmt.Errorf("write the schema version: %w", err)
 		}
+
 		return meta.Put(schemaKey, data)
 	})
 }
@@ -303,6 +338,7 @@ func (db *DB) readSchema(version int) error {
 // Meta reads a value of the bucket "meta"; it is empty if there is none.
 func (db *DB) Meta(key string) (string, error) {
 	var value string
+
 	err := db.View(func(tx *bbolt.Tx) error {
 		value = string(tx.Bucket(metaBucket).Get([]byte(key)))
 		return nil
@@ -310,6 +346,7 @@ func (db *DB) Meta(key string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read %s of %s: %w", key, db.Path(), err)
 	}
+
 	return value, nil
 }
 
@@ -319,6 +356,7 @@ func (db *DB) SetMeta(key, value string) error {
 	if err != nil {
 		return fmt.Errorf("write %s of %s: %w", key, db.Path(), err)
 	}
+
 	return nil
 }
 

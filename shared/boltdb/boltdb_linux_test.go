@@ -20,15 +20,19 @@ func TestNoMemoryIsNoDamage(t *testing.T) {
 		fill(t, path)
 		require.NoError(t, os.Truncate(path, 8<<30)) // as large as that with free pages
 		again := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestNoMemoryIsNoDamage$")
+
 		again.Env = append(os.Environ(), "BOLTDB_TEST_FILE="+path)
 		says, err := again.CombinedOutput()
 		require.NoError(t, err, string(says))
 		aside, err := filepath.Glob(path + damagedSuffix + "*")
 		require.NoError(t, err)
 		require.Empty(t, aside)
+
 		return
 	}
+
 	require.NoError(t, unix.Setrlimit(unix.RLIMIT_AS, &unix.Rlimit{Cur: 4 << 30, Max: 4 << 30}))
+
 	_, err := Open(path, 1, slog.New(slog.DiscardHandler))
 	require.ErrorIs(t, err, unix.ENOMEM)
 	require.ErrorContains(t, err, path)

@@ -36,6 +36,7 @@ func TestOpenNamesALockedFile(t *testing.T) {
 	db, err := Open(path, 1, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
+
 	_, err = Open(path, 1, slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, err, path+" is in use by another process")
 }
@@ -45,6 +46,7 @@ func TestOpenRefusesAnotherSchema(t *testing.T) {
 	db, err := Open(path, 2, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	require.NoError(t, db.Close())
+
 	for version, says := range map[int]string{1: "newer version", 3: "older version"} {
 		_, err = Open(path, version, slog.New(slog.DiscardHandler))
 		require.ErrorContains(t, err, says)
@@ -73,6 +75,7 @@ func TestOpenSetsDamageAside(t *testing.T) {
 			require.NoError(t, err)
 			require.True(t, db.fresh)
 			require.NoError(t, db.Close())
+
 			aside, err := filepath.Glob(path + ".damaged-*")
 			require.NoError(t, err)
 			require.Len(t, aside, 1)
@@ -83,6 +86,7 @@ func TestOpenSetsDamageAside(t *testing.T) {
 
 func fill(t *testing.T, path string) {
 	t.Helper()
+
 	db, err := Open(path, 1, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	require.NoError(t, db.Update(func(tx *bbolt.Tx) error {
@@ -90,11 +94,13 @@ func fill(t *testing.T, path string) {
 		if err != nil {
 			return err
 		}
+
 		for i := range 20_000 {
 			if err := b.Put(fmt.Appendf(nil, "key-%06d", i), bytes.Repeat([]byte("v"), 50)); err != nil {
 				return err
 			}
 		}
+
 		return nil
 	}))
 	require.NoError(t, db.Close())

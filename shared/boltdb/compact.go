@@ -51,28 +51,36 @@ func (db *DB) CompactIfSparse(ctx context.Context) (saved int64, err error) {
 func (db *DB) compactIfSparse(ctx context.Context) (saved int64, err error) {
 	db.writes.Lock() // what was written while the file is copied would be lost
 	defer db.writes.Unlock()
+
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
+
 	before, used, err := db.measure()
 	if err != nil || before <= sparseSize || used > before/2 {
 		return 0, err
 	}
+
 	if free, err := disk.Free(filepath.Dir(db.path)); err == nil && free < uint64(used)+2*sparseSize {
 		db.log.Warn("a data file is mostly empty, but there is no room for making it smaller",
 			"file", db.path, "bytes", before, "bytes_used", used, "bytes_free", free)
 		return 0, nil
 	}
+
 	began := time.Now()
+
 	if err := db.compact(); err != nil {
 		return 0, fmt.Errorf("make %s smaller: %w", db.path, err)
 	}
+
 	after, _, err := db.measure()
 	if err != nil {
 		return 0, err
 	}
+
 	db.log.Info("a data file was mostly empty and is made smaller",
 		"file", db.path, "bytes_before", before, "bytes", after, "seconds", time.Since(began).Round(time.Millisecond).Seconds())
+
 	return before - after, nil
 }
 
@@ -81,16 +89,20 @@ func (db *DB) compactIfSparse(ctx context.Context) (saved int64, err error) {
 func (db *DB) Compact(ctx context.Context) error {
 	db.writes.Lock()
 	defer db.writes.Unlock()
+
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+
 	if err := db.compact(); err != nil {
 		return fmt.Errorf("rewrite %s: %w", db.path, err)
 	}
+
 	aside, err := filepath.Glob(db.path + damagedSuffix + "*")
 	for _, file := range aside {
 		err = errors.Join(err, disk.Remove(file))
 	}
+
 	return err
 }
 
@@ -100,12 +112,14 @@ func (db *DB) measure() (size, used int64, err error) {
 	if err != nil {
 		return 0, 0, fmt.Errorf("look at the size of a data file: %w", err)
 	}
+
 	err = db.View(func(tx *bbolt.Tx) error {
 		stats := tx.DB().Stats()
 		free := stats.FreePageN + stats.PendingPageN
 		used = tx.Size() - int64(free)*int64(tx.DB().Info().PageSize)
 		return nil
 	})
+
 	return info.Size(), used, err
 }
 
@@ -115,14 +129,18 @@ func (db *DB) compact() error {
 	if err := disk.Remove(part); err != nil {
 		return err
 	}
+
 	next, err := copyInto(db.inner, part)
 	if err != nil {
 		return errors.Join(err, disk.Remove(part))
 	}
+
 	db.reach(stepCopied)
+
 	if db.closeFirst {
 		return db.replaceClosed(next, part)
 	}
+
 	return db.replace(next, part)
 }
 
@@ -132,13 +150,17 @@ func copyInto(db *bbolt.DB, path string) (*bbolt.DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("begin a copy: %w", err)
 	}
+
 	if err := bbolt.Compact(next, db, copyPart); err != nil {
 		return nil, errors.Join(fmt.Errorf("copy: %w", err), next.Close())
 	}
+
 	if err := next.Sync(); err != nil {
 		return nil, errors.Join(fmt.Errorf("bring the copy to the disk: %w", err), next.Close())
 	}
+
 	next.NoSync = false // only a compaction has known of it so far
+
 	return next, nil
 }
 
@@ -147,6 +169,7 @@ func (db *DB) replace(next *bbolt.DB, part string) error {
 	if err := os.Rename(part, db.path); err != nil {
 		return errors.Join(err, next.Close(), disk.Remove(part))
 	}
+
 	db.reach(stepRenamed)
 	// Before anything is written into it, or a loss of power might bring back the old file without that.
 	dirErr := syncDirectory(filepath.Dir(db.path))
@@ -154,8 +177,11 @@ func (db *DB) replace(next *bbolt.DB, part string) error {
 	old := db.inner
 	db.inner = next
 	db.swap.Unlock()
+
 	err := errors.Join(dirErr, old.Close())
+
 	db.reach(stepReplaced)
+
 	return err
 }
 
@@ -165,19 +191,24 @@ func (db *DB) replaceClosed(next *bbolt.DB, part string) error {
 	if err := next.Close(); err != nil {
 		return errors.Join(err, disk.Remove(part))
 	}
+
 	db.swap.Lock()
 	defer db.swap.Unlock()
+
 	err := db.inner.Close()
 	if err == nil {
 		err = os.Rename(part, db.path)
 		db.reach(stepRenamed)
 	}
+
 	again, openErr := open(db.path) // the old file if it could not be replaced
 	if openErr != nil {
 		return errors.Join(err, openErr)
 	}
+
 	db.inner = again
 	db.reach(stepReplaced)
+
 	return errors.Join(err, disk.Remove(part))
 }
 
@@ -186,9 +217,11 @@ func syncDirectory(path string) error {
 	if runtime.GOOS == "windows" {
 		return nil
 	}
+
 	dir, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("open the data directory: %w", err)
 	}
+
 	return errors.Join(dir.Sync(), dir.Close())
 }

@@ -33,18 +33,22 @@ func sparse(t *testing.T, path string) string {
 		if err != nil {
 			return err
 		}
+
 		in, err := b.CreateBucket([]byte("inside"))
 		if err != nil {
 			return err
 		}
+
 		if err := in.Put([]byte("empty"), nil); err != nil {
 			return err
 		}
+
 		for i := range fullKeys {
 			if err := b.Put(fmt.Appendf(nil, "key-%06d", i), bytes.Repeat([]byte{byte(i)}, valueLen)); err != nil {
 				return err
 			}
 		}
+
 		return b.SetSequence(7)
 	}))
 	require.NoError(t, db.Update(func(tx *bbolt.Tx) error {
@@ -53,40 +57,50 @@ func sparse(t *testing.T, path string) string {
 				return err
 			}
 		}
+
 		return nil
 	}))
 	sum := contentOf(t, db)
 	require.NoError(t, db.Close())
 	require.Greater(t, sizeOf(t, path), int64(sparseSize))
+
 	return sum
 }
 
 func openIt(t *testing.T, path string) *DB {
 	t.Helper()
+
 	db, err := Open(path, 1, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
+
 	return db
 }
 
 func sizeOf(t *testing.T, path string) int64 {
 	t.Helper()
+
 	info, err := os.Stat(path)
 	require.NoError(t, err)
+
 	return info.Size()
 }
 
 // contentOf is a hash of all keys and values, and of the schema with them.
 func contentOf(t *testing.T, db *DB) string {
 	t.Helper()
+
 	sum := sha256.New()
 	var add func(b *bbolt.Bucket) error
 	add = func(b *bbolt.Bucket) error {
 		fmt.Fprintf(sum, "sequence %d\n", b.Sequence())
+
 		return b.ForEach(func(k, v []byte) error {
 			fmt.Fprintf(sum, "%q = %q, a bucket: %t\n", k, v, v == nil)
+
 			if v == nil {
 				return add(b.Bucket(k))
 			}
+
 			return nil
 		})
 	}
@@ -96,12 +110,14 @@ func contentOf(t *testing.T, db *DB) string {
 			return add(b)
 		})
 	}))
+
 	return fmt.Sprintf("%x", sum.Sum(nil))
 }
 
 // thin deletes again what it puts, so that an open file becomes mostly empty.
 func thin(t *testing.T, db *DB) {
 	t.Helper()
+
 	for _, fill := range []bool{true, false} {
 		require.NoError(t, db.Update(func(tx *bbolt.Tx) error {
 			b, err := tx.CreateBucketIfNotExists([]byte("b"))
@@ -113,6 +129,7 @@ func thin(t *testing.T, db *DB) {
 					err = b.Delete(key)
 				}
 			}
+
 			return err
 		}))
 	}
@@ -126,6 +143,7 @@ func TestASparseFileIsMadeSmallerWhenOpened(t *testing.T) {
 			before := sizeOf(t, path)
 			inner, err := open(path)
 			require.NoError(t, err)
+
 			db := &DB{path: path, log: slog.New(slog.DiscardHandler), inner: inner, closeFirst: closeFirst, reach: func(step) {}}
 			require.NoError(t, db.tidyUp())
 			require.Less(t, sizeOf(t, path), before/4)
@@ -157,6 +175,7 @@ func TestAFullOrSmallFileIsLeftAsItIs(t *testing.T) {
 				return err
 			}
 		}
+
 		return nil
 	}))
 	before := sizeOf(t, path)
@@ -172,6 +191,7 @@ func TestNothingBeginsAfterTheContextsEnd(t *testing.T) {
 	db := openIt(t, filepath.Join(t.TempDir(), "x.db"))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
+
 	_, err := db.CompactIfSparse(ctx)
 	require.ErrorIs(t, err, context.Canceled)
 	require.NoError(t, db.Close())
@@ -189,10 +209,12 @@ func TestReadersAndWritersGoOnMeanwhile(t *testing.T) {
 			if err != nil {
 				return err
 			}
+
 			value := binary.BigEndian.AppendUint64(nil, n)
 			if err := b.Put(key, value); err != nil {
 				return err
 			}
+
 			return b.Put([]byte("again"), value)
 		})
 	}
@@ -208,7 +230,9 @@ func TestReadersAndWritersGoOnMeanwhile(t *testing.T) {
 				errs <- err
 				return
 			}
+
 			written = n
+
 			select {
 			case <-stop:
 				return
@@ -216,6 +240,7 @@ func TestReadersAndWritersGoOnMeanwhile(t *testing.T) {
 			}
 		}
 	})
+
 	for range 3 {
 		workers.Go(func() {
 			last := uint64(0)
@@ -226,13 +251,16 @@ func TestReadersAndWritersGoOnMeanwhile(t *testing.T) {
 					if n < last || !bytes.Equal(b.Get(key), b.Get([]byte("again"))) {
 						return fmt.Errorf("read %d after %d, with %x beside it", n, last, b.Get([]byte("again")))
 					}
+
 					last = n
+
 					return nil
 				})
 				if err != nil {
 					errs <- err
 					return
 				}
+
 				select {
 				case <-stop:
 					return
@@ -241,20 +269,24 @@ func TestReadersAndWritersGoOnMeanwhile(t *testing.T) {
 			}
 		})
 	}
+
 	for range 3 {
 		thin(t, db)
 		saved, err := db.CompactIfSparse(t.Context())
 		require.NoError(t, err)
 		require.Greater(t, saved, int64(8<<20))
 	}
+
 	_, err := Open(path, 1, slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, err, "in use by another process", "the lock must have come along")
 	close(stop)
 	workers.Wait()
 	close(errs)
+
 	for err := range errs {
 		t.Error(err)
 	}
+
 	require.NoError(t, db.Close())
 
 	db = openIt(t, path)
@@ -271,20 +303,25 @@ func TestWaitingForALockEndsAtTheFileThatIsThere(t *testing.T) {
 	fill(t, path)
 	first := openIt(t, path)
 	first.closeFirst = false
+
 	thin(t, first)
+
 	opened := make(chan *DB)
 	go func() {
 		second, err := Open(path, 1, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Error(err)
 		}
+
 		opened <- second
 	}()
+
 	saved, err := first.CompactIfSparse(t.Context())
 	require.NoError(t, err)
 	require.Positive(t, saved)
 	require.NoError(t, first.SetMeta("k", "written after the exchange"))
 	require.NoError(t, first.Close())
+
 	second := <-opened
 	v, err := second.Meta("k")
 	require.NoError(t, err)
@@ -300,18 +337,23 @@ func TestKilledWhileMakingSmaller(t *testing.T) {
 		killMyself(t, step(at))
 		return
 	}
+
 	for _, at := range []step{stepCopied, stepRenamed, stepReplaced} {
 		t.Run(string(at), func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "x.db")
 			want := sparse(t, path)
 			before := sizeOf(t, path)
+
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
+
 			cmd := exec.CommandContext(ctx, os.Args[0], "-test.run", "^TestKilledWhileMakingSmaller$")
+
 			cmd.Env = append(os.Environ(), killEnv+"="+string(at), pathEnv+"="+path)
 			out, err := cmd.CombinedOutput()
 			require.Error(t, err, "it was not killed: %s", out)
 			require.NotContains(t, string(out), "FAIL")
+
 			if at == stepCopied {
 				require.FileExists(t, path+partSuffix)
 				require.Equal(t, before, sizeOf(t, path))
@@ -331,13 +373,16 @@ func TestKilledWhileMakingSmaller(t *testing.T) {
 func killMyself(t *testing.T, at step) {
 	inner, err := open(os.Getenv(pathEnv))
 	require.NoError(t, err)
+
 	db := &DB{path: os.Getenv(pathEnv), log: slog.New(slog.DiscardHandler), inner: inner, reach: func(s step) {
 		if s != at {
 			return
 		}
+
 		me, err := os.FindProcess(os.Getpid())
 		require.NoError(t, err)
 		require.NoError(t, me.Kill())
+
 		select {} // it takes a moment
 	}}
 	_, err = db.compactIfSparse(t.Context())
@@ -350,6 +395,7 @@ func TestAFailureLeavesTheFileAsItIs(t *testing.T) {
 	thin(t, db)
 	// Something in the way of the copy that cannot be removed: the file must stay in use as it is.
 	require.NoError(t, os.MkdirAll(filepath.Join(path+partSuffix, "x"), 0o755))
+
 	db.closeFirst = false
 	before := sizeOf(t, path)
 	_, err := db.CompactIfSparse(t.Context())

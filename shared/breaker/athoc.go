@@ -21,10 +21,12 @@ func Classify(err error) (class FailureClass, cause string, retryAfter time.Dura
 	if err == nil {
 		return None, "", 0
 	}
+
 	call, ok := errors.AsType[*athoc.CallError](err)
 	if !ok {
 		return Outage, fmt.Sprintf("a call failed in an unknown way (%T)", err), 0 // its text may name a person
 	}
+
 	switch call.Kind {
 	case athoc.Throttled:
 		return Throttled, call.Error(), call.RetryAfter
@@ -42,9 +44,12 @@ func Classify(err error) (class FailureClass, cause string, retryAfter time.Dura
 func (b *Breaker) Settle(ctx context.Context, p Permit, err error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
+
 	if call, ok := errors.AsType[*athoc.CallError](err); ok && call.Kind == athoc.Canceled {
 		return b.Release(ctx, p)
 	}
+
 	class, cause, retryAfter := Classify(err)
+
 	return b.Report(ctx, p, class, cause, retryAfter)
 }

@@ -31,6 +31,7 @@ func TestClassifySortsEveryKind(t *testing.T) {
 			err := fmt.Errorf("fetch: %w", &athoc.CallError{Kind: kind, Op: athoc.OpSearch, Detail: "look there", RetryAfter: time.Minute})
 			got, cause, wait := breaker.Classify(err)
 			assert.Equal(t, want, got)
+
 			if want != breaker.None {
 				assert.Contains(t, cause, "look there")
 				assert.Equal(t, time.Minute, wait)
@@ -43,6 +44,7 @@ func TestClassifyQuotesNoForeignError(t *testing.T) {
 	got, cause, _ := breaker.Classify(errors.New("john.doe@example.org"))
 	assert.Equal(t, breaker.Outage, got)
 	assert.NotContains(t, cause, "john.doe")
+
 	got, _, _ = breaker.Classify(nil)
 	assert.Equal(t, breaker.None, got)
 }
@@ -72,6 +74,7 @@ func TestSettleGivesACancelledProbeBack(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, state.Open())
 	}
+
 	permit, err = b.Wait(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, b.Settle(t.Context(), permit, nil))

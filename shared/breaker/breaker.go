@@ -39,13 +39,16 @@ func New(ctx context.Context, kv jetstream.KeyValue, limits Limits, log *slog.Lo
 	if err != nil {
 		return nil, fmt.Errorf("read the broker's clock: %w", err)
 	}
+
 	b := &Breaker{
 		store: &store{kv, limits, c, log}, pauses: &Pauses{kv, c, log, &PauseHistory{}}, limits: limits, clock: c, log: log,
 	}
+
 	err = b.store.change(ctx, "look at the circuit breaker", func(s State) State { return s.SettingsChanged(c.now(), limits) })
 	if err != nil {
 		return nil, err
 	}
+
 	return b, nil
 }
 
@@ -66,19 +69,24 @@ func (b *Breaker) Clear(ctx context.Context) (State, bool, error) {
 	if err != nil {
 		return s, false, err
 	}
+
 	if stopped, err := b.pauses.stopped(ctx, b.limits.Updates); err != nil || stopped {
 		return s, false, err
 	}
+
 	if !s.Open() {
 		return s, true, nil
 	}
+
 	_, permit, wait := s.Ask(b.clock.now(), b.limits)
 	if wait > 0 || !permit.Search {
 		return s, wait <= 0, nil
 	}
+
 	if permit, wait, err = b.ask(ctx); err != nil || wait > 0 {
 		return s, false, err
 	}
+
 	if permit.Search {
 		if err := b.search(ctx, permit); err != nil && !errors.Is(err, errProbe) {
 			return s, false, err
@@ -86,7 +94,9 @@ func (b *Breaker) Clear(ctx context.Context) (State, bool, error) {
 	} else if err := b.Release(ctx, permit); err != nil { // somebody has come between
 		return s, false, err
 	}
+
 	s, err = b.State(ctx)
+
 	return s, err == nil && !s.Open(), err
 }
 
@@ -98,12 +108,14 @@ func (b *Breaker) ask(ctx context.Context) (permit Permit, wait time.Duration, e
 	if stopped, err := b.pauses.stopped(ctx, b.limits.Updates); err != nil || stopped {
 		return Permit{}, pollInterval, err
 	}
+
 	err = b.store.change(ctx, asking, func(s State) (next State) {
 		if next, permit, wait = s.Ask(b.clock.now(), b.limits); wait > 0 {
 			return s
 		}
 		return next
 	})
+
 	return permit, wait, err
 }
 
@@ -114,10 +126,12 @@ var errProbe = errors.New("AtHoc is still not there")
 func (b *Breaker) search(ctx context.Context, p Permit) error {
 	limited, cancel := context.WithTimeout(ctx, p.Deadline)
 	defer cancel()
+
 	err := b.probe(limited)
 	if ctx.Err() != nil {
 		return errors.Join(ctx.Err(), b.Settle(ctx, p, &athoc.CallError{Kind: athoc.Canceled, Op: athoc.OpSearch}))
 	}
+
 	call, isCall := errors.AsType[*athoc.CallError](err)
 	if !isCall || call.Op == athoc.OpToken || call.Kind == athoc.Outage || call.Kind == athoc.Throttled || call.Kind == athoc.Canceled {
 		if settleErr := b.Settle(ctx, p, err); settleErr != nil || err == nil {
@@ -125,6 +139,7 @@ func (b *Breaker) search(ctx context.Context, p Permit) error {
 		}
 		return fmt.Errorf("%w: %w", errProbe, err)
 	}
+
 	return b.store.update(ctx, func(s State) State { return s.unsearchable(b.clock.now(), p) })
 }
 
@@ -143,6 +158,7 @@ func (b *Breaker) Wait(ctx context.Context) (Permit, error) {
 		default:
 			err = pause.For(ctx, min(wait, pollInterval))
 		}
+
 		if err != nil {
 			return Permit{}, err
 		}
@@ -162,6 +178,7 @@ func (b *Breaker) Pace(ctx context.Context) error {
 		if err != nil || wait <= 0 {
 			return err
 		}
+
 		if err := pause.For(ctx, min(wait, pollInterval)); err != nil {
 			return err
 		}
@@ -171,6 +188,7 @@ func (b *Breaker) Pace(ctx context.Context) error {
 // Answered notes an update that AtHoc has answered for each of its users.
 func (b *Breaker) Answered(ctx context.Context, u Update) error {
 	var before, after State
+
 	err := b.store.change(ctx, "note what AtHoc takes", func(s State) State {
 		before, after = s, s.Answered(u, b.limits.CallTimeout, b.clock.now())
 		return after
@@ -178,9 +196,11 @@ func (b *Breaker) Answered(ctx context.Context, u Update) error {
 	if err != nil {
 		return err
 	}
+
 	if over := before.Searched; over != nil && after.Searched == nil {
 		b.log.Info("AtHoc answers again", "after_seconds", int(b.clock.now().Sub(over.Since).Seconds()), "failed_calls", over.Failures)
 	}
+
 	return nil
 }
 
@@ -191,6 +211,7 @@ func (b *Breaker) TooLarge(ctx context.Context, users, batch, divisor int) (most
 		most = s.Size.Limit(batch)
 		return s
 	})
+
 	return most, err
 }
 
@@ -218,6 +239,7 @@ func (b *Breaker) Now() time.Time { return b.clock.now() }
 func (b *Breaker) Report(ctx context.Context, p Permit, class FailureClass, cause string, retryAfter time.Duration) error {
 	var before, after State
 	var lines []line
+
 	err := b.store.change(ctx, "report a call to the circuit breaker", func(s State) State {
 		now := b.clock.now()
 		before, after = s, s.Report(now, p, class, cause, retryAfter, rand.Float64())
@@ -225,14 +247,17 @@ func (b *Breaker) Report(ctx context.Context, p Permit, class FailureClass, caus
 		if after.Class == Refused {
 			after.Settings = b.limits.Settings
 		}
+
 		return after
 	})
 	if err != nil {
 		return err
 	}
+
 	for _, l := range lines {
 		b.log.Log(ctx, l.level, l.text, l.args...)
 	}
+
 	return nil
 }
 
@@ -241,6 +266,7 @@ func (b *Breaker) Release(ctx context.Context, p Permit) error {
 	if !p.Probe {
 		return nil
 	}
+
 	return b.store.change(ctx, "give a permit back to the circuit breaker", func(s State) State {
 		if s.Generation == p.Generation {
 			s.ProbeUntil, s.ProbeAt = time.Time{}, time.Time{}

@@ -35,6 +35,7 @@ func TestAllTogetherKeepTheRate(t *testing.T) {
 	kv := bucket(t)
 	const callers, calls, rate = 4, 10, 50
 	began := time.Now()
+
 	var wg sync.WaitGroup
 	for range callers {
 		b := open(t, kv, rate, bustest.Logger())
@@ -46,6 +47,7 @@ func TestAllTogetherKeepTheRate(t *testing.T) {
 			}
 		})
 	}
+
 	wg.Wait()
 	require.GreaterOrEqual(t, time.Since(began), (callers*calls-1)*time.Second/rate)
 }
@@ -96,8 +98,10 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	b := open(t, kv, 0.001, bustest.Logger())
 	_, err := b.Wait(t.Context())
 	require.NoError(t, err)
+
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
+
 	_, err = b.Wait(ctx)
 	require.ErrorIs(t, err, ctx.Err())
 }
@@ -117,8 +121,10 @@ func TestAStateFromTheFutureStopsNoCalls(t *testing.T) {
 	require.NoError(t, err)
 	_, err = kv.Put(t.Context(), breaker.Key, future)
 	require.NoError(t, err)
+
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
+
 	_, err = open(t, kv, 10, bustest.Logger()).Wait(ctx)
 	require.NoError(t, err)
 }

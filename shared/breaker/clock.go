@@ -17,15 +17,20 @@ type clock struct {
 func newClock(ctx context.Context, kv jetstream.KeyValue) (*clock, error) {
 	const key = "clock"
 	sent := time.Now()
+
 	if _, err := kv.Put(ctx, key, nil); err != nil {
 		return nil, err
 	}
+
 	stored := time.Now()
+
 	entry, err := kv.Get(ctx, key)
 	if err != nil {
 		return nil, err
 	}
+
 	middle := sent.Add(stored.Sub(sent) / 2)
+
 	return &clock{offset: entry.Created().Sub(middle)}, nil
 }
 

@@ -24,6 +24,7 @@ func (s State) logLines(before State, now time.Time, class FailureClass) (State,
 			"after_seconds", int(now.Sub(before.Since).Seconds()), "failed_calls", before.Failures,
 		}})
 	}
+
 	switch {
 	case class == None:
 		if before.Slow > 0 && s.Slow == 0 {
@@ -36,6 +37,7 @@ func (s State) logLines(before State, now time.Time, class FailureClass) (State,
 		s.Logged = now
 		lines = append(lines, line{slog.LevelWarn, "AtHoc asks for fewer calls", []any{"cause", s.Cause, "next_call_at", s.Next}})
 	}
+
 	return s, lines
 }
 
@@ -45,6 +47,7 @@ func (s State) inTrouble(before State, now time.Time) line {
 	if s.Class == before.Class || before.Searched != nil {
 		args = append(args, "after_seconds", int(now.Sub(s.Since).Seconds()), "failed_calls", s.Failures)
 	}
+
 	switch {
 	case s.Class == Refused && s.Class == before.Class:
 		return line{slog.LevelError, "AtHoc still refuses the calls; nothing is lost, and sending goes on by itself when this is fixed", args}

@@ -25,11 +25,13 @@ var storyLimits = Limits{Rate: 1000, CallTimeout: time.Second}
 // call waits for the leave to call and reports what came of it.
 func (s *story) call(class FailureClass) {
 	s.t.Helper()
+
 	next, permit, wait := s.state.Ask(s.now, storyLimits)
 	for wait > 0 {
 		s.now = s.now.Add(wait)
 		next, permit, wait = s.state.Ask(s.now, storyLimits)
 	}
+
 	after := next.Report(s.now, permit, class, "cause", 0, 1)
 	var lines []line
 	s.state, lines = after.logLines(next, s.now, class)
@@ -39,9 +41,11 @@ func (s *story) call(class FailureClass) {
 // during reports failures of a class for as long as calls are let through.
 func (s *story) during(d time.Duration, class FailureClass) (calls int) {
 	s.t.Helper()
+
 	for end := s.now.Add(d); s.now.Before(end); calls++ {
 		s.call(class)
 	}
+
 	return calls
 }
 
@@ -49,7 +53,9 @@ func (s *story) levels() (levels []slog.Level) {
 	for _, l := range s.lines {
 		levels = append(levels, l.level)
 	}
+
 	s.lines = nil
+
 	return levels
 }
 
@@ -96,12 +102,15 @@ func TestThrottlingIsNoFlood(t *testing.T) {
 		s.call(Throttled)
 		s.call(None)
 	}
+
 	told := s.levels()
 	require.LessOrEqual(t, len(told), 10)
 	require.GreaterOrEqual(t, len(told), 8)
+
 	for range 100 {
 		s.call(None)
 	}
+
 	require.Equal(t, []slog.Level{slog.LevelInfo}, s.levels(), "the full rate is back")
 	require.Zero(t, s.state.Logged)
 }

@@ -57,12 +57,15 @@ type PauseHistory struct {
 func (h *PauseHistory) seen(p *Pause, now time.Time) (lost *Pause) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+
 	if p == nil && h.last.InForce(now) {
 		h.lost, lost = h.last, h.last
 	} else if p != nil {
 		h.lost = nil
 	}
+
 	h.last = p
+
 	return lost
 }
 
@@ -70,9 +73,11 @@ func (h *PauseHistory) seen(p *Pause, now time.Time) (lost *Pause) {
 func (h *PauseHistory) Lost(now time.Time) *Pause {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+
 	if !h.lost.InForce(now) {
 		return nil
 	}
+
 	return h.lost
 }
 
@@ -97,10 +102,12 @@ func (s *Pauses) Last(ctx context.Context) (*Pause, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if lost := s.history.seen(p, s.clock.now()); lost != nil {
 		s.log.Error("the broker has lost an operator's pause with its state: AtHoc is called again; order the pause again if it is still wanted",
 			"by", lost.By, "reason", lost.Reason, "until", lost.Until)
 	}
+
 	return p, nil
 }
 
@@ -116,6 +123,7 @@ func decodePause(value []byte) *Pause {
 	if len(value) == 0 || json.Unmarshal(value, p) != nil {
 		return nil
 	}
+
 	return p
 }
 
@@ -133,7 +141,9 @@ func (s *Pauses) Order(ctx context.Context, p Pause, lasts time.Duration) (*Paus
 	if err := s.store(ctx, func(*Pause) *Pause { return &p }); err != nil {
 		return nil, err
 	}
+
 	s.log.Warn("AtHoc is not called: an operator has ordered a pause", "by", p.By, "reason", p.Reason, "until", p.Until, "all", p.All)
+
 	return &p, nil
 }
 
@@ -144,11 +154,13 @@ func (s *Pauses) Resume(ctx context.Context, by string) (ended *Pause, err error
 		if now := s.clock.now(); p.InForce(now) {
 			p.Resumed, p.ResumedBy, ended = now, by, p
 		}
+
 		return ended
 	})
 	if err == nil && ended != nil {
 		s.log.Info("AtHoc is called again: an operator has ended the pause", "by", by)
 	}
+
 	return ended, err
 }
 
@@ -159,11 +171,14 @@ func (s *Pauses) store(ctx context.Context, change func(*Pause) *Pause) error {
 		if after == nil {
 			return nil, nil
 		}
+
 		return json.Marshal(after)
 	})
 	if err != nil {
 		return fmt.Errorf("write the pause: %w", err)
 	}
+
 	_, err = s.Last(ctx)
+
 	return err
 }

@@ -18,6 +18,7 @@ import (
 // TestWhatAPauseStops: updates until its end, reads only if it is for all, and nothing for ever.
 func TestWhatAPauseStops(t *testing.T) {
 	t.Parallel()
+
 	noon := time.Date(2026, 6, 17, 12, 0, 0, 0, time.UTC)
 	hour := &breaker.Pause{At: noon, Until: noon.Add(time.Hour)}
 	all := &breaker.Pause{At: noon, Until: noon.Add(time.Hour), All: true}
@@ -65,6 +66,7 @@ func TestAPauseHoldsForAllCallers(t *testing.T) {
 		require.NoError(t, err)
 		require.False(t, clear)
 	}
+
 	_, err = reader.Wait(t.Context())
 	require.NoError(t, err, "reads go on")
 	_, err = a.Pauses().Order(t.Context(), breaker.Pause{By: "jo", Reason: "upgrade", All: true}, time.Hour)
@@ -78,6 +80,7 @@ func TestAPauseHoldsForAllCallers(t *testing.T) {
 		_, err := b.Wait(t.Context())
 		waited <- err
 	}()
+
 	ended, err = a.Pauses().Resume(t.Context(), "al")
 	require.NoError(t, err)
 	require.Equal(t, "jo", ended.By)
@@ -129,9 +132,11 @@ func TestALostPauseIsNoneAndSaidLoudly(t *testing.T) {
 	var memory breaker.PauseHistory
 	b := caller(t, kv, true, logger)
 	require.NoError(t, b.Pauses().Track(t.Context(), &memory))
+
 	lose := func() {
 		require.NoError(t, kv.Purge(t.Context(), breaker.PauseKey))
 	}
+
 	const lost = "has lost an operator's pause"
 
 	_, err := b.Pauses().Order(t.Context(), breaker.Pause{By: "jo", Reason: "upgrade"}, time.Hour)
@@ -139,6 +144,7 @@ func TestALostPauseIsNoneAndSaidLoudly(t *testing.T) {
 	_, err = b.Pauses().Resume(t.Context(), "jo")
 	require.NoError(t, err)
 	lose()
+
 	_, err = b.Wait(t.Context())
 	require.NoError(t, err)
 	require.NotContains(t, log.String(), lost)
@@ -147,6 +153,7 @@ func TestALostPauseIsNoneAndSaidLoudly(t *testing.T) {
 	require.NoError(t, err)
 	require.Nil(t, memory.Lost(b.Now()))
 	lose()
+
 	next := caller(t, kv, true, logger)
 	require.NoError(t, next.Pauses().Track(t.Context(), &memory))
 	_, err = next.Wait(t.Context())
@@ -160,8 +167,10 @@ func TestALostPauseIsNoneAndSaidLoudly(t *testing.T) {
 
 	_, err = kv.PutString(t.Context(), breaker.PauseKey, "nonsense")
 	require.NoError(t, err)
+
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
+
 	_, err = next.Wait(ctx)
 	require.NoError(t, err, "what cannot be read counts as lost")
 	require.Equal(t, 2, bytes.Count(log.Bytes(), []byte(lost)))

@@ -49,13 +49,16 @@ func (all PutOffs) With(user, cause string, now time.Time) PutOffs {
 		if len(all) >= putOffUsers {
 			all = all[1:]
 		}
+
 		at = len(all)
 		all = append(all, PutOff{User: user, Since: now})
 	}
+
 	p := &all[at]
 	p.Failures++
 	p.Cause = cause
 	p.Until = now.Add(pause.Delay(putOffFirst, maxPutOff, p.Failures, 1))
+
 	return all
 }
 
@@ -65,5 +68,6 @@ func (all PutOffs) Without(users ...string) PutOffs {
 	if len(all) == 0 {
 		return nil
 	}
+
 	return all
 }

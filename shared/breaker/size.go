@@ -54,9 +54,11 @@ func (z Size) Answered(users, batch int, took, timeout time.Duration, now time.T
 	default:
 		z.Most = min(2*limit, batch)
 	}
+
 	if z.Most == batch {
 		z.Hold = 0
 	}
+
 	return z
 }
 
@@ -66,12 +68,15 @@ func (z Size) TooLarge(users, batch, divisor int, now time.Time) Size {
 	if limit := z.Limit(batch); most >= limit {
 		return z // it was cut before others have failed
 	}
+
 	z.Most = most
 	if now.Before(z.GrowAt) { // the same trouble, which is not at its end yet
 		z.GrowAt = now.Add(z.Hold)
 		return z
 	}
+
 	z.Hold = min(max(2*z.Hold, firstHold), longestHold)
 	z.GrowAt = now.Add(z.Hold)
+
 	return z
 }

@@ -12,6 +12,7 @@ const callTimeout = 30 * time.Second
 // TestSizeAfterAnAnswer: the table of how answered calls change the size of the next ones.
 func TestSizeAfterAnAnswer(t *testing.T) {
 	t.Parallel()
+
 	hold := start.Add(time.Second)
 	for name, c := range map[string]struct {
 		before       Size
@@ -44,25 +45,30 @@ func TestSizeAfterAnAnswer(t *testing.T) {
 // TestABurstOfTooLargeIsOver: calls shrink to one user during a burst, and are back at BATCH_SIZE half a minute later.
 func TestABurstOfTooLargeIsOver(t *testing.T) {
 	t.Parallel()
+
 	const batch = 1000
 	z, now := Size{Most: batch}, start
 	for range 10 {
 		z = z.TooLarge(z.Limit(batch), batch, 2, now)
 		now = now.Add(200 * time.Millisecond)
 	}
+
 	require.Equal(t, 1, z.Limit(batch))
+
 	over := now
 	for z.Limit(batch) < batch {
 		z = z.Answered(z.Limit(batch), batch, 50*time.Millisecond, callTimeout, now)
 		now = now.Add(500 * time.Millisecond)
 		require.Less(t, now.Sub(over), 30*time.Second)
 	}
+
 	require.Zero(t, z.Hold, "the next burst is as new")
 }
 
 // TestALimitOfAtHocsIsTriedEverMoreRarely: it never takes more than 30 users.
 func TestALimitOfAtHocsIsTriedEverMoreRarely(t *testing.T) {
 	t.Parallel()
+
 	const batch, takes = 1000, 30
 	z, now, refused := Size{Most: batch}, start, 0
 	for range 7200 {
@@ -72,8 +78,10 @@ func TestALimitOfAtHocsIsTriedEverMoreRarely(t *testing.T) {
 		} else {
 			z = z.Answered(users, batch, 50*time.Millisecond, callTimeout, now)
 		}
+
 		now = now.Add(500 * time.Millisecond)
 	}
+
 	require.LessOrEqual(t, refused, 25, "in an hour")
 	require.Greater(t, z.Limit(batch), takes/4)
 }
@@ -81,6 +89,7 @@ func TestALimitOfAtHocsIsTriedEverMoreRarely(t *testing.T) {
 // TestASlowAtHocIsDoneInTime: it takes 40 ms a user, so that a call of BATCH_SIZE cannot end within the time for calls.
 func TestASlowAtHocIsDoneInTime(t *testing.T) {
 	t.Parallel()
+
 	const batch, timeout, perUser, rows = 300, 6 * time.Second, 40 * time.Millisecond, 600
 	for name, z := range map[string]Size{"nothing is known": {}, "it was fast": {Most: batch}} {
 		var took time.Duration
@@ -92,9 +101,11 @@ func TestASlowAtHocIsDoneInTime(t *testing.T) {
 				z = z.TooLarge(users, batch, 4, start.Add(took))
 				continue
 			}
+
 			took, left = took+call, left-users
 			z = z.Answered(users, batch, call, timeout, start.Add(took))
 		}
+
 		require.LessOrEqual(t, took, rows*perUser*3/2, name)
 	}
 }
@@ -104,6 +115,7 @@ func TestPutOffUsersComeBackEverMoreRarely(t *testing.T) {
 	var s State
 	_, known := s.PutOff.Of("joe")
 	require.False(t, known)
+
 	now := start
 	for _, want := range []time.Duration{2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600} {
 		s.PutOff = s.PutOff.With("joe", "500", now)
@@ -113,13 +125,16 @@ func TestPutOffUsersComeBackEverMoreRarely(t *testing.T) {
 		require.Equal(t, start, p.Since)
 		now = p.Until
 	}
+
 	s.PutOff = s.PutOff.With("jane", "500", now)
 	s = s.Answered(Update{Users: 1, Batch: 1, Settled: []string{"joe"}}, callTimeout, now)
 	require.Len(t, s.PutOff, 1)
 	require.Equal(t, "jane", s.PutOff[0].User)
+
 	for range 2 * putOffUsers {
 		s.PutOff = s.PutOff.With(now.String(), "500", now)
 		now = now.Add(time.Second)
 	}
+
 	require.Len(t, s.PutOff, putOffUsers)
 }

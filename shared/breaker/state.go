@@ -36,6 +36,7 @@ func (l Limits) spacing(slow float64) time.Duration {
 	if slow > 0 {
 		rate *= slow
 	}
+
 	return time.Duration(float64(time.Second) / rate)
 }
 
@@ -137,19 +138,24 @@ func (s State) Ask(now time.Time, l Limits) (State, Permit, time.Duration) {
 	if wait := s.Next.Sub(now); wait > 0 {
 		return s, Permit{}, wait
 	}
+
 	p := Permit{Generation: s.Generation}
 	if s.Open() && (s.Class == Refused || l.Updates || !s.OnlyUpdates) {
 		if wait := max(s.ProbeUntil.Sub(now), s.ProbeAt.Sub(now)); wait > 0 {
 			return s, Permit{}, wait
 		}
+
 		p.Probe, p.Search, p.Deadline = true, l.search && s.searches(), searchDeadline(s.Took)
 		s.ProbeUntil = now.Add(l.CallTimeout + probeMargin)
 		if p.Search {
 			s.ProbeUntil = now.Add(p.Deadline + probeMargin)
 		}
+
 		s.ProbeAt = now.Add(outageWait)
 	}
+
 	s.Next = now.Add(l.spacing(s.Slow))
+
 	return s, p, 0
 }
 
@@ -175,21 +181,25 @@ func (s State) SettingsChanged(now time.Time, l Limits) State {
 // it was.
 func (s State) withoutFar(now time.Time, l Limits) State {
 	spacing := time.Duration(float64(time.Second) / (l.Rate * slowest))
+
 	far := now.Add(max(athoc.MaxRetryAfter, l.CallTimeout+probeMargin, spacing) + clockMargin)
 	for _, at := range []*time.Time{&s.Next, &s.ProbeAt, &s.ProbeUntil, &s.Logged, &s.Size.GrowAt} {
 		if at.After(far) {
 			*at = time.Time{}
 		}
 	}
+
 	if s.Slow == 0 && s.Next.After(now.Add(l.spacing(0)+clockMargin)) { // AtHoc has asked for no wait
 		s.Next = time.Time{}
 	}
+
 	s.PutOff = slices.Clone(s.PutOff)
 	for i := range s.PutOff {
 		if at := &s.PutOff[i].Until; at.After(now.Add(maxPutOff + clockMargin)) {
 			*at = time.Time{}
 		}
 	}
+
 	return s
 }
 
@@ -199,7 +209,9 @@ func (s State) Pace(now time.Time, l Limits) (State, time.Duration) {
 	if wait := s.Next.Sub(now); wait > 0 {
 		return s, wait
 	}
+
 	s.Next = now.Add(l.spacing(s.Slow))
+
 	return s, 0
 }
 
@@ -220,6 +232,7 @@ func (s State) succeeded(p Permit) State {
 	if s.Open() && !p.current(s) {
 		return s // it was let through before the trouble began, or beside it
 	}
+
 	slow := s.Slow
 	if slow > 0 {
 		slow += (1 - slow) / 10 // the rate comes back in small steps
@@ -227,14 +240,17 @@ func (s State) succeeded(p Permit) State {
 			slow = 0
 		}
 	}
+
 	next := s.lasting()
 	next.Slow = slow
 	if p.Search && s.Class == Outage {
 		next.Searched = &Outlasted{Since: s.Since, Failures: s.Failures, Logged: s.Logged}
 	}
+
 	if slow > 0 {
 		next.Logged = s.Logged
 	}
+
 	return next
 }
 
@@ -253,25 +269,31 @@ func (s State) throttled(now time.Time, p Permit, cause string, retryAfter time.
 		if !p.current(s) {
 			return s
 		}
+
 		logged := s.Logged
 		s = s.lasting()
 		s.Logged = logged
 	}
+
 	if s.Class != Throttled {
 		s.Class, s.Since, s.Failures = Throttled, now, 0
 	}
+
 	s.Cause = cause
 	s.Failures++
 	if s.Slow == 0 {
 		s.Slow = 1
 	}
+
 	s.Slow = max(s.Slow/2, slowest)
 	if retryAfter <= 0 {
 		retryAfter = pause.Delay(throttleFirst, maxThrottle, s.Failures, 1)
 	}
+
 	if until := now.Add(retryAfter); until.After(s.Next) {
 		s.Next = until
 	}
+
 	return s
 }
 
@@ -279,25 +301,30 @@ func (s State) failed(now time.Time, p Permit, class FailureClass, cause string,
 	if s.Open() && !p.current(s) {
 		return s // a straggler from before: the trouble is known
 	}
+
 	switch {
 	case !s.Open():
 		s.Since, s.Failures, s.ProbeAt = now, 0, time.Time{}
 		if before := s.Searched; class == Outage && before != nil {
 			s.Since, s.Failures, s.Logged, s.OnlyUpdates = before.Since, before.Failures, before.Logged, true
 		}
+
 		s.Generation++
 	case s.Class != class:
 		s.Failures = 0 // the failures of an outage must not make a refusal wait longer
 	}
+
 	s.Class, s.Cause, s.ProbeUntil = class, cause, time.Time{}
 	s.Failures++
 	if class == Refused {
 		s.ProbeAt = now.Add(max(pause.Delay(refusedFirst, maxRefused, s.Failures, jitter), retryAfter))
 		return s
 	}
+
 	if at := now.Add(max(outagePause, retryAfter)); at.After(s.ProbeAt) {
 		s.ProbeAt = at
 	}
+
 	return s
 }
 
@@ -316,10 +343,13 @@ func (s State) Answered(u Update, timeout time.Duration, now time.Time) State {
 	if took := min(u.Took, timeout); took > 2*s.Took || took < s.Took/2 { // roughly: this is no reason to store the state at each call
 		s.Took = took.Round(time.Millisecond)
 	}
+
 	if !s.Open() {
 		s.Searched = nil
 	}
+
 	s.PutOff = s.PutOff.Without(u.Settled...)
+
 	return s
 }
 

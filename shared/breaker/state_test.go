@@ -15,14 +15,18 @@ var (
 // ask asks until it is let through and returns the moment of that.
 func ask(t *testing.T, s State, now time.Time) (State, Permit, time.Time) {
 	t.Helper()
+
 	for range 10 {
 		next, p, wait := s.Ask(now, limits)
 		if wait <= 0 {
 			return next, p, now
 		}
+
 		now = now.Add(wait)
 	}
+
 	t.Fatal("never let through")
+
 	return s, Permit{}, now
 }
 
@@ -32,6 +36,7 @@ func TestRateIsKept(t *testing.T) {
 	for range 20 {
 		s, _, now = ask(t, s, now)
 	}
+
 	require.Equal(t, 9500*time.Millisecond, now.Sub(start), "20 calls at 2 a second")
 }
 
@@ -41,6 +46,7 @@ func TestARepetitionKeepsTheRateAndNothingElse(t *testing.T) {
 	s = s.Report(now, p, Outage, "503", 0, 1)
 	s, p, now = ask(t, s, now)
 	require.True(t, p.Probe)
+
 	_, wait := s.Pace(now, limits)
 	require.Equal(t, 500*time.Millisecond, wait)
 	s, wait = s.Pace(now.Add(wait), limits)
@@ -51,16 +57,19 @@ func TestARepetitionKeepsTheRateAndNothingElse(t *testing.T) {
 
 func TestOutageGetsOneProbeAtATime(t *testing.T) {
 	t.Parallel()
+
 	for name, l := range map[string]Limits{
 		"by searches":  {Rate: 2, CallTimeout: 30 * time.Second, search: true},
 		"by own calls": {Rate: 2, CallTimeout: 30 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+
 			s, p, _ := State{}.Ask(start, l)
 			now := start
 			s = s.Report(now, p, Outage, "503", 0, 1)
 			require.True(t, s.Open())
+
 			searches := 0
 			for probe := range 3600 {
 				var wait time.Duration
@@ -68,22 +77,30 @@ func TestOutageGetsOneProbeAtATime(t *testing.T) {
 				for s, p, wait = s.Ask(now, l); wait > 0; s, p, wait = s.Ask(now, l) {
 					now = now.Add(wait)
 				}
+
 				require.True(t, p.Probe)
 				require.LessOrEqual(t, now.Sub(before), outageWait, "probe %d is as soon as the first", probe)
+
 				if p.Search {
 					searches++
+
 					require.Equal(t, searchShortest, p.Deadline)
 				}
+
 				_, _, wait = s.Ask(now.Add(outageWait/2), l)
 				require.Positive(t, wait, "a second probe while the first is under way")
+
 				s = s.Report(now, p, Outage, "503", 0, 1)
 			}
+
 			require.LessOrEqual(t, now.Sub(start), time.Hour+time.Minute)
+
 			if l.search {
 				require.Equal(t, 3600-3600/thoroughly, searches, "now and then an update is tried")
 			} else {
 				require.Zero(t, searches)
 			}
+
 			s = s.Report(now, p, None, "", 0, 1)
 			require.False(t, s.Open())
 			require.Zero(t, s.Failures)
@@ -94,11 +111,13 @@ func TestOutageGetsOneProbeAtATime(t *testing.T) {
 // TestAProbeThatHangsHoldsNothingUp: the next one follows soon after its deadline.
 func TestAProbeThatHangsHoldsNothingUp(t *testing.T) {
 	t.Parallel()
+
 	l := Limits{Rate: 2, CallTimeout: 30 * time.Second, search: true}
 	s, p, _ := State{}.Ask(start, l)
 	s = s.Report(start, p, Outage, "503", 0, 1)
 	s, p, _ = s.Ask(s.ProbeAt.Add(time.Second), l)
 	require.True(t, p.Search)
+
 	began := s.Next.Add(-500 * time.Millisecond)
 	s = s.Report(began.Add(p.Deadline), p, Outage, "no answer", 0, 1)
 	require.LessOrEqual(t, s.ProbeAt.Sub(began), 1100*time.Millisecond)
@@ -112,6 +131,7 @@ func TestAProbeThatHangsHoldsNothingUp(t *testing.T) {
 // is over, and all of it is one outage.
 func TestASearchIsAnsweredAndNoUpdate(t *testing.T) {
 	t.Parallel()
+
 	publisher, janitor := Limits{Rate: 2, CallTimeout: time.Second, Updates: true, search: true}, Limits{Rate: 2, CallTimeout: time.Second, search: true}
 	s, p, _ := State{}.Ask(start, publisher)
 	s = s.Report(start, p, Outage, "500", 0, 1)
@@ -127,6 +147,7 @@ func TestASearchIsAnsweredAndNoUpdate(t *testing.T) {
 	require.True(t, s.Open())
 	require.True(t, s.OnlyUpdates)
 	require.Equal(t, start, s.Since)
+
 	now = now.Add(2 * time.Second)
 	_, search, wait := s.Ask(now, janitor)
 	require.Zero(t, wait)
@@ -145,6 +166,7 @@ func TestASearchIsAnsweredAndNoUpdate(t *testing.T) {
 // TestAProbeIsAnsweredButNotAsASearch: where searches are forbidden, updates are the probes.
 func TestAProbeIsAnsweredButNotAsASearch(t *testing.T) {
 	t.Parallel()
+
 	l := Limits{Rate: 2, CallTimeout: time.Second, Updates: true, search: true}
 	s, p, _ := State{}.Ask(start, l)
 	s = s.Report(start, p, Outage, "500", 0, 1)
@@ -202,6 +224,7 @@ func TestAnotherTroubleIsWaitedForFromTheStart(t *testing.T) {
 		s, p, now = ask(t, s, now)
 		s = s.Report(now, p, Outage, "503", 0, 1)
 	}
+
 	s, p, now = ask(t, s, now)
 	s = s.Report(now, p, Refused, "403", 0, 1)
 	before := now
@@ -229,14 +252,17 @@ func TestThrottlingSlowsDownAndRecovers(t *testing.T) {
 	s, p, now := ask(t, s, start)
 	s = s.Report(now, p, Throttled, "429", 7*time.Second, 1)
 	require.False(t, s.Open(), "calls go on, later and slower")
+
 	before := now
 	s, p, now = ask(t, s, now)
 	require.Equal(t, 7*time.Second, now.Sub(before))
 	_, _, wait := s.Ask(now, limits)
 	require.Equal(t, time.Second, wait, "half the rate")
+
 	for range 40 {
 		s = s.Report(now, p, None, "", 0, 1)
 	}
+
 	require.Zero(t, s.Slow)
 	s, _, now = ask(t, s, now)
 	_, _, wait = s.Ask(now, limits)
@@ -265,6 +291,7 @@ func TestTheClockIsPutBack(t *testing.T) {
 	probe, p, wait := s.withoutFar(before, limits).Ask(before, limits)
 	require.Zero(t, wait)
 	require.True(t, p.Probe)
+
 	_, _, wait = probe.withoutFar(before.Add(-time.Hour), limits).Ask(before.Add(-time.Hour), limits)
 	require.Zero(t, wait, "nor does a probe of which nothing is known")
 
@@ -279,6 +306,7 @@ func TestTheClockIsPutBackALittle(t *testing.T) {
 	before := start.Add(-10 * time.Minute)
 	_, _, wait := s.withoutFar(before, limits).Ask(before, limits)
 	require.Zero(t, wait, "AtHoc has not asked for a wait")
+
 	throttled := State{}.Report(start, Permit{}, Throttled, "429", 10*time.Minute, 1)
 	require.Equal(t, throttled, throttled.withoutFar(start, limits), "now it has")
 
@@ -286,6 +314,7 @@ func TestTheClockIsPutBackALittle(t *testing.T) {
 	for range 20 {
 		s.PutOff = s.PutOff.With("jo", "500", start)
 	}
+
 	require.Equal(t, s, s.withoutFar(start, limits))
 	before = start.Add(-24 * time.Hour)
 	jo, _ := s.withoutFar(before, limits).PutOff.Of("jo")

@@ -47,6 +47,7 @@ func (s *store) update(ctx context.Context, f func(State) State) error {
 		if old != nil && reflect.DeepEqual(before, after) {
 			return nil, nil
 		}
+
 		return json.Marshal(after)
 	})
 }
@@ -57,9 +58,11 @@ func (s *store) decode(value []byte) State {
 	if len(value) == 0 {
 		return state
 	}
+
 	if err := json.Unmarshal(value, &state); err != nil {
 		s.log.Warn("the circuit breaker's state cannot be read and is begun afresh", "error", err)
 		return State{}
 	}
+
 	return state.withoutFar(s.clock.now(), s.limits)
 }

@@ -22,6 +22,7 @@ func TestWhatWasSetAsideIsPruned(t *testing.T) {
 		file := filepath.Join(path, "streams", "1.blk")
 		require.NoError(t, os.WriteFile(file, nil, 0o600))
 		require.NoError(t, os.Truncate(file, bytes)) // it takes no room
+
 		return path
 	}
 	huge := aside(time.Hour, 2*asideBytes)
@@ -35,10 +36,12 @@ func TestWhatWasSetAsideIsPruned(t *testing.T) {
 	pruneAside(dir, now, log)
 	require.DirExists(t, huge, "it is the latest")
 	require.DirExists(t, foreign)
+
 	for _, gone := range []string{tooMuch, old} {
 		require.NoDirExists(t, gone)
 		require.Contains(t, said.String(), filepath.Base(gone))
 	}
+
 	pruneAside(dir, now.Add(asideAge), log)
 	require.NoDirExists(t, huge, "nothing is kept for ever")
 	pruneAside(t.TempDir(), now, log)

@@ -89,27 +89,34 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("start broker: %w", err)
 	}
+
 	if o.StoreDir == "" {
 		return nil, errors.New("start broker: no store directory given")
 	}
+
 	logger := o.Logger
 	if logger == nil {
 		logger = slog.Default()
 	}
+
 	lock, err := openStore(o.StoreDir)
 	if err != nil {
 		return nil, fmt.Errorf("start broker: %w", err)
 	}
+
 	s := &Server{lock: lock, storeDir: o.StoreDir, stopped: make(chan struct{})}
 	logger = logger.With("component", "broker")
 	pruneAside(o.StoreDir, time.Now(), logger) // before the start: there may be no room left for it
+
 	if err := scrub.FollowAll(o.StoreDir, logger); err != nil {
 		logger.Error("what names a worker who was erased is not overwritten everywhere; it is tried again at the next start", "error", err)
 	}
+
 	s.room, _ = disk.Free(o.StoreDir) // 0 where the system does not say
 	if err := s.runHealing(o, logger); err != nil {
 		return nil, fmt.Errorf("start broker: %w", errors.Join(err, s.lock.Unlock()))
 	}
+
 	return s, nil
 }
 
@@ -117,6 +124,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 func (s *Server) runHealing(o Options, logger *slog.Logger) error {
 	for heals := 0; ; heals++ {
 		log := &logBridge{logger: logger}
+
 		err := s.run(o, log)
 		var damaged []string
 		switch {
@@ -128,8 +136,10 @@ func (s *Server) runHealing(o Options, logger *slog.Logger) error {
 			if damaged, err = s.damaged(); err == nil && len(damaged) == 0 {
 				return nil
 			}
+
 			s.stop()
 		}
+
 		reason := log.problemText()
 		switch {
 		case noRoom(reason):
@@ -141,6 +151,7 @@ func (s *Server) runHealing(o Options, logger *slog.Logger) error {
 		case heals == maxHeals:
 			return fmt.Errorf("%w: %s: %s", ErrDamaged, strings.Join(damaged, ", "), reason)
 		}
+
 		if err := setAside(o.StoreDir, damaged, logger, cmp.Or(reason, "its last messages are lost")); err != nil {
 			return err
 		}
@@ -162,25 +173,32 @@ func (s *Server) run(o Options, log *logBridge) error {
 		door = &doorkeeper{token: o.Token, guests: *o.Guests}
 		opts.Authorization, opts.CustomClientAuthentication = "", door
 	}
+
 	ns, err := server.NewServer(opts)
 	if err != nil {
 		return fmt.Errorf("configure: %w", err)
 	}
+
 	ns.SetLoggerV2(log, false, false, false)
 	ns.Start()
+
 	if text := log.fatal(); text != "" {
 		ns.Shutdown()
 		ns.WaitForShutdown()
 		return startError(text, opts)
 	}
+
 	s.ns = ns
+
 	if door == nil {
 		return nil
 	}
+
 	if err := door.letIn(ns); err != nil {
 		s.stop()
 		return err
 	}
+
 	return nil
 }
 
@@ -189,6 +207,7 @@ func serverOptions(o Options) *server.Options {
 	if host == "" {
 		host = "127.0.0.1"
 	}
+
 	return &server.Options{
 		ServerName:             "bobosync",
 		Host:                   host,
@@ -233,6 +252,7 @@ func notOfStore(text string) bool {
 			return true
 		}
 	}
+
 	return strings.Contains(text, "not writable")
 }
 
@@ -248,17 +268,21 @@ func openStore(dir string) (*flock.Flock, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, storeError(dir, err)
 	}
+
 	lock := flock.New(filepath.Join(dir, lockName))
 	ok, err := lock.TryLock()
 	if err != nil {
 		return nil, storeError(dir, err)
 	}
+
 	if !ok {
 		return nil, fmt.Errorf("%w: %s: stop the other program or give this one a directory of its own", ErrStoreLocked, dir)
 	}
+
 	if err := probe(dir); err != nil {
 		return nil, errors.Join(storeError(dir, err), lock.Unlock())
 	}
+
 	return lock, nil
 }
 
@@ -266,9 +290,11 @@ func storeError(dir string, err error) error {
 	if disk.IsFull(err) {
 		return diskFull(dir, err)
 	}
+
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
 		return fmt.Errorf("%w: give this user write access to %s: %w", ErrStoreNotWritable, dir, err)
 	}
+
 	return fmt.Errorf("%w: %s: %w", ErrStoreNotWritable, dir, err)
 }
 
@@ -279,12 +305,15 @@ func probe(dir string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close(), os.Remove(f.Name())) }()
+
 	if disk.NoFiles(dir) { // the server makes some for each stream, and deletes one of which it cannot
 		return fmt.Errorf("next to no more files can be made: %w", syscall.ENOSPC)
 	}
+
 	if _, err := f.Write(make([]byte, probeSize)); err != nil {
 		return err
 	}
+
 	return f.Sync()
 }
 
@@ -308,32 +337,40 @@ func (s *Server) Health() error {
 	case !s.ns.JetStreamEnabled():
 		return fmt.Errorf("broker: JetStream has switched itself off: %w", diskFull(s.storeDir, errors.New("see the log")))
 	}
+
 	free, err := disk.Free(s.storeDir)
 	if err == nil && s.room < littleRoom && free >= 2*littleRoom {
 		return fmt.Errorf("broker: it was started with room for %d bytes, and there is more now", s.room)
 	}
+
 	if err == nil && free < probeSize {
 		// A batch that cannot be stored freezes nothing, and each one leaves open files behind.
 		return fmt.Errorf("broker: nothing can be stored: %w", diskFull(s.storeDir, fmt.Errorf("%d bytes are free", free)))
 	}
+
 	health := s.ns.Healthz(&server.HealthzOptions{Details: true})
 	var errs []error
 	for _, e := range health.Errors {
 		if e.Type == server.HealthzErrorConn {
 			continue // it is busy, or just stopping
 		}
+
 		errs = append(errs, errors.New(e.Error))
 	}
+
 	err = errors.Join(errs...)
 	if err != nil && noRoom(err.Error()) {
 		return fmt.Errorf("broker: a stream is frozen: %w", diskFull(s.storeDir, err))
 	}
+
 	if err != nil {
 		return fmt.Errorf("broker: not healthy: %w", err)
 	}
+
 	if astray := s.ahead(""); len(astray) > 0 {
 		return fmt.Errorf("broker: stream %s has lost its end, so that consumer %s gets nothing of what comes", astray[0].stream, astray[0].consumer)
 	}
+
 	return nil
 }
 
@@ -343,10 +380,12 @@ func (s *Server) DropClients() error {
 	if err != nil {
 		return fmt.Errorf("list client connections: %w", err)
 	}
+
 	for _, c := range conns.Conns {
 		// A connection that has gone in the meantime is what was asked for.
 		_ = s.ns.DisconnectClientByID(c.Cid)
 	}
+
 	return nil
 }
 
@@ -356,11 +395,13 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.stopOnce.Do(func() {
 		go func() {
 			defer close(s.stopped)
+
 			s.stop()
 			// A lock that cannot be released ends with the process.
 			_ = s.lock.Unlock()
 		}()
 	})
+
 	select {
 	case <-s.stopped:
 		return nil

@@ -29,35 +29,43 @@ func TestMain(m *testing.M) {
 
 func start(t *testing.T, o broker.Options) *broker.Server {
 	t.Helper()
+
 	if o.StoreDir == "" {
 		o.StoreDir = t.TempDir()
 	}
+
 	if o.Port == 0 {
 		o.Port = broker.RandomPort
 	}
+
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+
 	s, err := broker.Start(t.Context(), o)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Shutdown(context.Background())) })
+
 	return s
 }
 
 // knock tries to log in with the wrong token.
 func knock(t *testing.T, s *broker.Server) {
 	t.Helper()
+
 	_, err := nats.Connect(s.ClientURL(), nats.Token("wrong"))
 	require.ErrorIs(t, err, nats.ErrAuthorization)
 }
 
 func dial(t *testing.T, s *broker.Server) jetstream.JetStream {
 	t.Helper()
+
 	nc, err := nats.Connect(s.ClientURL())
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	js, err := jetstream.New(nc)
 	require.NoError(t, err)
+
 	return js
 }
 
@@ -96,6 +104,7 @@ func TestTwoBrokersNeverShareAStore(t *testing.T) {
 
 	// Nor does another process get it.
 	cmd := exec.Command(os.Args[0], "-test.run=^TestHelperStart$", "-test.v")
+
 	cmd.Env = append(os.Environ(), "BROKER_TEST_STORE="+dir)
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(out))
@@ -108,6 +117,7 @@ func TestHelperStart(t *testing.T) {
 	if dir == "" {
 		t.Skip("run by another test")
 	}
+
 	_, err := broker.Start(t.Context(), broker.Options{StoreDir: dir, DontListen: true})
 	t.Log(err)
 }
@@ -134,6 +144,7 @@ func TestStoreNotWritable(t *testing.T) {
 	if os.Getuid() == 0 {
 		return // root may write anywhere
 	}
+
 	dir := t.TempDir()
 	require.NoError(t, os.Chmod(dir, 0o500))
 	_, err = broker.Start(t.Context(), broker.Options{StoreDir: dir})
@@ -146,6 +157,7 @@ func TestStartNeedsAStoreAndALiveContext(t *testing.T) {
 	require.ErrorContains(t, err, "no store directory")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
+
 	_, err = broker.Start(ctx, broker.Options{StoreDir: t.TempDir()})
 	require.ErrorIs(t, err, context.Canceled)
 }
@@ -155,9 +167,11 @@ func TestShutdownHonoursItsContext(t *testing.T) {
 	s := start(t, broker.Options{})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
+
 	if err := s.Shutdown(ctx); err != nil { // it may have been that fast
 		require.ErrorIs(t, err, context.Canceled)
 	}
+
 	require.NoError(t, s.Shutdown(t.Context()), "a later call waits for it")
 }
 
@@ -175,6 +189,7 @@ func TestServerLinesAreQuiet(t *testing.T) {
 	require.NoError(t, s.Shutdown(t.Context()))
 	mu.Lock()
 	defer mu.Unlock()
+
 	assert.Empty(t, buf.String(), "a healthy broker says nothing above DEBUG")
 }
 

@@ -27,14 +27,18 @@ type volume struct {
 
 func mount(t *testing.T, mebibytes int) *volume {
 	t.Helper()
+
 	if os.Getuid() != 0 {
 		t.Skip("skipped: only root can mount a small file system to fill it")
 	}
+
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", mebibytes)); err != nil {
 		t.Skip("skipped: no small file system can be mounted here:", err)
 	}
+
 	t.Cleanup(func() { assert.NoError(t, syscall.Unmount(dir, syscall.MNT_DETACH)) })
+
 	return &volume{t, dir}
 }
 
@@ -43,10 +47,13 @@ func (v *volume) fill() {
 	v.t.Helper()
 	f, err := os.OpenFile(filepath.Join(v.dir, "ballast"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	require.NoError(v.t, err)
+
 	defer f.Close()
+
 	for size := 1 << 20; size > 0; {
 		if _, err := f.Write(make([]byte, size)); err != nil {
 			require.ErrorIs(v.t, err, syscall.ENOSPC)
+
 			size /= 2
 		}
 	}
@@ -57,13 +64,17 @@ func (v *volume) free() { require.NoError(v.t, os.Remove(filepath.Join(v.dir, "b
 // publishUntilRefused publishes until nothing is confirmed any more, and returns how many messages were.
 func publishUntilRefused(t *testing.T, publish func(context.Context) (int, error)) (confirmed int) {
 	t.Helper()
+
 	for {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		n, err := publish(ctx)
+
 		cancel()
+
 		if err != nil {
 			return confirmed
 		}
+
 		confirmed += n
 		require.Less(t, confirmed, 10_000, "the disk is not full")
 	}
@@ -73,6 +84,7 @@ func publishUntilRefused(t *testing.T, publish func(context.Context) (int, error
 // there is. The broker says so, and takes up all of it when it is started again with room.
 func TestAStreamThatAFullDiskFrozeThaws(t *testing.T) {
 	t.Parallel()
+
 	payload := bytes.Repeat([]byte("x"), 2000)
 	for name, c := range map[string]struct {
 		lazily bool
@@ -86,6 +98,7 @@ func TestAStreamThatAFullDiskFrozeThaws(t *testing.T) {
 			t.Parallel()
 			v := mount(t, 48)
 			options := broker.Options{StoreDir: filepath.Join(v.dir, "jetstream"), SyncLazily: c.lazily, MaxStore: 1 << 30}
+
 			s := start(t, options)
 			js := dial(t, s)
 			for _, stream := range []string{"A", "B"} {
@@ -94,26 +107,33 @@ func TestAStreamThatAFullDiskFrozeThaws(t *testing.T) {
 				_, err = js.Publish(t.Context(), stream, payload)
 				require.NoError(t, err)
 			}
+
 			require.NoError(t, s.Health())
 			v.fill()
+
 			confirmed := publishUntilRefused(t, func(ctx context.Context) (int, error) {
 				if c.batch == 1 {
 					_, err := js.Publish(ctx, "A", payload)
 					return 1, err
 				}
+
 				msgs := make([]*nats.Msg, c.batch)
 				for i := range msgs {
 					msgs[i] = &nats.Msg{Subject: "A", Data: payload, Header: nats.Header{}}
 				}
+
 				_, err := jetstreamext.PublishMsgBatch(ctx, js, msgs)
+
 				return c.batch, err
 			})
 			require.ErrorIs(t, s.Health(), broker.ErrDiskFull)
+
 			if c.batch == 1 {
 				v.free()
 				require.ErrorIs(t, s.Health(), broker.ErrDiskFull, "it stays frozen with room")
 				v.fill()
 			}
+
 			require.NoError(t, s.Shutdown(t.Context()))
 
 			again := options
@@ -121,13 +141,16 @@ func TestAStreamThatAFullDiskFrozeThaws(t *testing.T) {
 			_, err := broker.Start(t.Context(), again)
 			require.ErrorIs(t, err, broker.ErrDiskFull, "there is no room yet")
 			v.free()
+
 			s = start(t, options)
 			require.NoError(t, s.Health())
+
 			js = dial(t, s)
 			for _, stream := range []string{"A", "B"} {
 				_, err := js.Publish(t.Context(), stream, payload)
 				require.NoError(t, err)
 			}
+
 			a, err := js.Stream(t.Context(), "A")
 			require.NoError(t, err)
 			assert.GreaterOrEqual(t, int(a.CachedInfo().State.Msgs), confirmed+2, "what was confirmed is there")
@@ -162,6 +185,7 @@ func TestADiskThatTakesNoFiles(t *testing.T) {
 		require.NoError(t, syscall.Mount("tmpfs", v.dir, "tmpfs", syscall.MS_REMOUNT, fmt.Sprintf("nr_inodes=%d", s.Files-s.Ffree+files)))
 	}
 	options := broker.Options{StoreDir: filepath.Join(v.dir, "jetstream")}
+
 	s := start(t, options)
 	js := dial(t, s)
 	names := []string{"A", "B", "C", "D"}
@@ -171,18 +195,25 @@ func TestADiskThatTakesNoFiles(t *testing.T) {
 		_, err = js.Publish(t.Context(), name, []byte("kept"))
 		require.NoError(t, err)
 	}
+
 	require.NoError(t, s.Shutdown(t.Context()))
+
 	for left := range uint64(12) {
 		leave(left)
+
 		again := options
 		again.Port = broker.RandomPort
+
 		s, err := broker.Start(t.Context(), again)
 		if err == nil {
 			require.NoError(t, s.Shutdown(t.Context()))
 		}
+
 		assert.ErrorIs(t, err, broker.ErrDiskFull, "%d files can be made", left)
 	}
+
 	leave(1000)
+
 	s = start(t, options)
 	js = dial(t, s)
 	for _, name := range names {
@@ -190,5 +221,6 @@ func TestADiskThatTakesNoFiles(t *testing.T) {
 		require.NoError(t, err)
 		assert.EqualValues(t, 1, stream.CachedInfo().State.Msgs)
 	}
+
 	require.NoError(t, s.Shutdown(t.Context()))
 }

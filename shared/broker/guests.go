@@ -47,11 +47,14 @@ func (d *doorkeeper) Check(c server.ClientAuthentication) bool {
 	if same(token, d.token) {
 		return true // in the account of the streams, as the services in this process
 	}
+
 	guest := d.guest.Load()
 	if guest == nil || !same(token, d.guests.Token) {
 		return false
 	}
+
 	c.RegisterUser(guest)
+
 	return true
 }
 
@@ -65,6 +68,7 @@ func (d *doorkeeper) letIn(ns *server.Server) error {
 	if err != nil {
 		return fmt.Errorf("make the account of clients over the port: %w", err)
 	}
+
 	to := []*server.Account{account}
 	user := server.User{Username: d.guests.Name, Account: account, Permissions: &server.Permissions{
 		Publish:   &server.SubjectPermission{Allow: d.guests.Publish},
@@ -76,15 +80,20 @@ func (d *doorkeeper) letIn(ns *server.Server) error {
 		if l.System {
 			lender = ns.SystemAccount()
 		}
+
 		if l.ManyAnswers {
 			answers = server.Streamed
 		}
+
 		errs = append(errs, lender.AddServiceExportWithResponse(l.Subject, answers, to),
 			account.AddServiceImport(lender, cmp.Or(l.As, l.Subject), l.Subject))
 	}
+
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("lend what is to be lent over the port: %w", err)
 	}
+
 	d.guest.Store(&user)
+
 	return nil
 }

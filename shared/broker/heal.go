@@ -44,6 +44,7 @@ func (s *Server) damaged() ([]string, error) {
 				all = append(all, dir)
 				return nil
 			}
+
 			return eachDir(filepath.Join(dir, consumersDir), func(consumer, dir string) error {
 				if !s.hasConsumer(account, stream, consumer) {
 					all = append(all, dir)
@@ -52,6 +53,7 @@ func (s *Server) damaged() ([]string, error) {
 			})
 		})
 	})
+
 	return all, err
 }
 
@@ -63,6 +65,7 @@ func (s *Server) hasStream(account, stream string) bool {
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -86,22 +89,27 @@ func (s *Server) ahead(account string) (all []consumerRef) {
 				all = append(all, at)
 			}
 		}
+
 		return len(all) > 0
 	}
 	if suspect() { // or it was stored and delivered between the two looks: no stream's last number ever falls but by damage
 		_, last = s.sequences(account)
+
 		suspect()
 	}
+
 	return all
 }
 
 // sequences returns what each consumer was delivered, and the last that each stream holds.
 func (s *Server) sequences(account string) (delivered, last map[consumerRef]uint64) {
 	delivered, last = map[consumerRef]uint64{}, map[consumerRef]uint64{}
+
 	info, err := s.ns.Jsz(&server.JSzOptions{Account: account, Accounts: true, Streams: true, Consumer: true})
 	if err != nil {
 		return nil, nil
 	}
+
 	for _, a := range info.AccountDetails {
 		for _, st := range a.Streams {
 			last[consumerRef{account: a.Name, stream: st.Name}] = st.State.LastSeq
@@ -110,6 +118,7 @@ func (s *Server) sequences(account string) (delivered, last map[consumerRef]uint
 			}
 		}
 	}
+
 	return delivered, last
 }
 
@@ -125,17 +134,21 @@ func eachDir(dir string, f func(name, path string) error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+
 	if err != nil {
 		return fmt.Errorf("look for damage in the broker's store: %w", err)
 	}
+
 	for _, e := range entries {
 		if !e.IsDir() || strings.HasPrefix(e.Name(), ".") || strings.HasPrefix(e.Name(), "_") {
 			continue
 		}
+
 		if err := f(e.Name(), filepath.Join(dir, e.Name())); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -152,6 +165,7 @@ const asideForm = "20060102T150405.000000000Z"
 func pruneAside(storeDir string, now time.Time, log *slog.Logger) {
 	aside := filepath.Join(storeDir, asideDir)
 	var dirs []string // what somebody else has put there stays
+
 	err := eachDir(aside, func(name, _ string) error {
 		if _, err := time.Parse(asideForm, name); err == nil {
 			dirs = append(dirs, name)
@@ -162,18 +176,22 @@ func pruneAside(storeDir string, now time.Time, log *slog.Logger) {
 		log.Warn("what was set aside of the broker's store cannot be read", "error", err)
 		return
 	}
+
 	total := int64(0)
 	for i, name := range slices.Backward(dirs) { // the latest first
 		dir := filepath.Join(aside, name)
+
 		total += sizeOf(dir)
 		when, _ := time.Parse(asideForm, name)
 		if now.Sub(when) <= asideAge && (i == len(dirs)-1 || total <= asideBytes) {
 			continue
 		}
+
 		if err := os.RemoveAll(dir); err != nil {
 			log.Warn("what was set aside of the broker's store cannot be deleted", "kept", dir, "error", err)
 			continue
 		}
+
 		log.Info("what was set aside of the broker's store is deleted: it is older than 30 days, or there is more than 256 MiB", "deleted", dir)
 	}
 }
@@ -184,11 +202,14 @@ func sizeOf(dir string) (total int64) {
 		if err != nil || d.IsDir() {
 			return nil //nolint:nilerr // what cannot be seen does not count
 		}
+
 		if info, err := d.Info(); err == nil {
 			total += info.Size()
 		}
+
 		return nil
 	})
+
 	return total
 }
 
@@ -200,15 +221,19 @@ func setAside(storeDir string, dirs []string, log *slog.Logger, reason string) e
 		if err != nil {
 			return fmt.Errorf("%w: set %s aside: %w", ErrDamaged, dir, err)
 		}
+
 		to := filepath.Join(aside, inside)
 		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
 			return fmt.Errorf("%w: %w", ErrDamaged, storeError(storeDir, err))
 		}
+
 		if err := os.Rename(dir, to); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("%w: %w", ErrDamaged, storeError(storeDir, err))
 		}
+
 		log.Error("a part of the broker's store is damaged and is recreated; what was in it is read again from the files. The damaged "+
 			"part is kept for 30 days and may be deleted", "damaged", inside, "kept", to, "reason", reason)
 	}
+
 	return nil
 }

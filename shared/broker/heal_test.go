@@ -22,13 +22,16 @@ import (
 // fill makes the streams DAMAGED and SOUND, each with 100 messages and a consumer that has acknowledged 40 of them.
 func fill(t *testing.T, js jetstream.JetStream) {
 	t.Helper()
+
 	for _, name := range []string{"DAMAGED", "SOUND"} {
 		_, err := js.CreateOrUpdateStream(t.Context(), jetstream.StreamConfig{Name: name, Subjects: []string{name + ".*"}})
 		require.NoError(t, err)
+
 		for range 100 {
 			_, err := js.Publish(t.Context(), name+".x", bytes.Repeat([]byte("x"), 200))
 			require.NoError(t, err)
 		}
+
 		read(t, js, name, 40)
 	}
 }
@@ -38,14 +41,18 @@ func read(t *testing.T, js jetstream.JetStream, name string, n int) {
 	t.Helper()
 	c, err := js.CreateOrUpdateConsumer(t.Context(), name, jetstream.ConsumerConfig{Durable: "reader", AckPolicy: jetstream.AckExplicitPolicy})
 	require.NoError(t, err)
+
 	got := 0
 	for got < n {
 		batch, err := c.Fetch(n - got)
 		require.NoError(t, err)
+
 		for m := range batch.Messages() {
 			require.NoError(t, m.DoubleAck(t.Context()))
+
 			got++
 		}
+
 		require.NoError(t, batch.Error())
 	}
 }
@@ -60,6 +67,7 @@ func delivers(t *testing.T, s *broker.Server, js jetstream.JetStream) bool {
 	require.NoError(t, err)
 	ack, err := js.Publish(t.Context(), "DAMAGED.x", nil)
 	require.NoError(t, err)
+
 	for began := time.Now(); ; {
 		m, err := c.Next(jetstream.FetchMaxWait(2 * time.Second))
 		if err != nil {
@@ -67,10 +75,14 @@ func delivers(t *testing.T, s *broker.Server, js jetstream.JetStream) bool {
 			if health != nil && strings.Contains(health.Error(), "has lost its end") {
 				return false
 			}
+
 			require.Less(t, time.Since(began), time.Minute, "nothing comes: %v, and its health is %v", err, health)
+
 			continue
 		}
+
 		require.NoError(t, m.Ack())
+
 		if meta, err := m.Metadata(); err == nil && meta.Sequence.Stream == ack.Sequence {
 			return true
 		}
@@ -81,6 +93,7 @@ func delivers(t *testing.T, s *broker.Server, js jetstream.JetStream) bool {
 // be used; what was damaged is kept aside.
 func TestDamagedPartsAreMadeAnew(t *testing.T) {
 	t.Parallel()
+
 	zeroes := func(n int) func(*testing.T, string) {
 		return func(t *testing.T, path string) {
 			data, err := os.ReadFile(path)
@@ -93,6 +106,7 @@ func TestDamagedPartsAreMadeAnew(t *testing.T) {
 		return func(t *testing.T, path string) { require.NoError(t, os.Truncate(path, n)) }
 	}
 	remove := func(t *testing.T, path string) { require.NoError(t, os.RemoveAll(path)) }
+
 	garbage := func(t *testing.T, path string) {
 		info, err := os.Stat(path)
 		require.NoError(t, err)
@@ -110,6 +124,7 @@ func TestDamagedPartsAreMadeAnew(t *testing.T) {
 		remove(t, path)
 		require.NoError(t, os.WriteFile(path, []byte("x"), 0o600))
 	}
+
 	const consumer = "obs/reader/"
 	for name, c := range map[string]struct {
 		file   string
@@ -158,12 +173,14 @@ func TestDamagedPartsAreMadeAnew(t *testing.T) {
 			s := start(t, broker.Options{StoreDir: dir, SyncLazily: true})
 			fill(t, dial(t, s))
 			require.NoError(t, s.Shutdown(t.Context()))
+
 			stream := filepath.Join(dir, "jetstream", "$G", "streams", "DAMAGED")
 			c.damage(t, filepath.Join(stream, c.file))
 
 			log := &logtest.Log{}
 			s = start(t, broker.Options{StoreDir: dir, SyncLazily: true, Logger: slog.New(slog.NewTextHandler(log, nil))})
 			require.NoError(t, s.Health())
+
 			js := dial(t, s)
 			if !delivers(t, s, js) { // some damage is found when the messages are read
 				require.ErrorContains(t, s.Health(), "stream DAMAGED has lost its end")
@@ -172,6 +189,7 @@ func TestDamagedPartsAreMadeAnew(t *testing.T) {
 				js = dial(t, s)
 				require.True(t, delivers(t, s, js))
 			}
+
 			require.NoError(t, s.Health())
 			sound, err := js.Stream(t.Context(), "SOUND")
 			require.NoError(t, err)
@@ -181,9 +199,11 @@ func TestDamagedPartsAreMadeAnew(t *testing.T) {
 			assert.EqualValues(t, 60, reader.CachedInfo().NumPending, "nothing else was touched")
 
 			fill(t, js) // everything can be used
+
 			if c.aside == "-" {
 				return // the server fixes it by itself, as far as it can be
 			}
+
 			var kept []string
 			require.NoError(t, filepath.WalkDir(filepath.Join(dir, "set-aside"), func(path string, d fs.DirEntry, err error) error {
 				if err == nil && !d.IsDir() {
@@ -192,9 +212,11 @@ func TestDamagedPartsAreMadeAnew(t *testing.T) {
 				return err
 			}))
 			require.NotEmpty(t, kept)
+
 			for _, path := range kept {
 				assert.Contains(t, path, filepath.Join("DAMAGED", c.aside))
 			}
+
 			assert.Contains(t, log.String(), "is recreated")
 		})
 	}
@@ -203,11 +225,14 @@ func TestDamagedPartsAreMadeAnew(t *testing.T) {
 // TestALogThatStrangersFillIsBounded: who has not logged in must not fill the disk with lines about that.
 func TestALogThatStrangersFillIsBounded(t *testing.T) {
 	t.Parallel()
+
 	log := &logtest.Log{}
+
 	s := start(t, broker.Options{Token: "secret", Logger: slog.New(slog.NewTextHandler(log, nil))})
 	for range 200 {
 		knock(t, s)
 	}
+
 	require.NoError(t, s.Shutdown(context.Background()))
 	assert.LessOrEqual(t, log.Count("\n"), 40)
 	assert.NotEmpty(t, log.String())

@@ -46,6 +46,7 @@ func (l *logBridge) Errorf(format string, v ...any) {
 func (l *logBridge) Fatalf(format string, v ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	if l.died == "" {
 		l.died = fmt.Sprintf(format, v...)
 	}
@@ -57,6 +58,7 @@ func (l *logBridge) warn(log func(string, ...any), text string) {
 	if dropped > 0 {
 		l.logger.Warn("the broker had more to say than is logged", "lines", dropped, "within", logWindow.String())
 	}
+
 	if ok {
 		log(text)
 	}
@@ -66,17 +68,21 @@ func (l *logBridge) warn(log func(string, ...any), text string) {
 func (l *logBridge) admit(text string, now time.Time) (dropped int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	if len(l.problems) < maxProblems {
 		l.problems = append(l.problems, strings.TrimSpace(text))
 	}
+
 	if now.Sub(l.window) >= logWindow {
 		dropped = l.dropped
 		l.window, l.lines, l.dropped = now, 0, 0
 	}
+
 	if l.lines++; l.lines > maxLines {
 		l.dropped++
 		return dropped, false
 	}
+
 	return dropped, true
 }
 
@@ -90,9 +96,11 @@ func (l *logBridge) fatal() string {
 func (l *logBridge) problemText() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	all := l.problems
 	if l.died != "" {
 		all = append(slices.Clip(all), l.died)
 	}
+
 	return strings.Join(all, "; ")
 }

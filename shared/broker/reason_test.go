@@ -12,6 +12,7 @@ import (
 // TestWhatIsNoDamage: a store that cannot be read or written for a reason outside of it is left as it is.
 func TestWhatIsNoDamage(t *testing.T) {
 	t.Parallel()
+
 	for reason, want := range map[error][2]bool{ // no room, not of the store
 		syscall.ENOSPC: {true, false}, syscall.EDQUOT: {true, false},
 		syscall.EMFILE: {false, true}, syscall.ENFILE: {false, true}, syscall.EACCES: {false, true}, syscall.EPERM: {false, true}, syscall.EROFS: {false, true},
@@ -22,6 +23,7 @@ func TestWhatIsNoDamage(t *testing.T) {
 		says := fmt.Sprintf("Error recovering stream: %v", &fs.PathError{Op: "open", Path: "/data/1.blk", Err: reason})
 		require.Equal(t, want, [2]bool{noRoom(says), notOfStore(says)}, says)
 	}
+
 	for _, err := range []error{syscall.ENOSPC, syscall.EDQUOT} {
 		require.ErrorIs(t, storeError("/data", &fs.PathError{Op: "write", Path: "/data/probe", Err: err}), ErrDiskFull)
 	}

@@ -69,6 +69,7 @@ func (b *Batch) Fill(cons jetstream.Consumer, n, maxBytes int, wait time.Duratio
 	if maxBytes > 0 {
 		opts = append(opts, jetstream.FetchMaxBytes(maxBytes))
 	}
+
 	msgs, err := cons.Fetch(n, opts...)
 	if err != nil {
 		return 0, fmt.Errorf("fetch: %w", err)
@@ -80,9 +81,11 @@ func (b *Batch) Fill(cons jetstream.Consumer, n, maxBytes int, wait time.Duratio
 			err = addErr
 		}
 	}
+
 	if err = errors.Join(err, msgs.Error()); err != nil {
 		err = fmt.Errorf("fetch: %w", err)
 	}
+
 	return len(b.Items) - before, err
 }
 
@@ -94,20 +97,24 @@ func (b *Batch) add(m jetstream.Msg) error {
 	if err := item.deliver(m); err != nil {
 		return err
 	}
+
 	if b.stopBeat == nil {
 		ctx, cancel := context.WithCancel(context.Background())
 		b.stopBeat = cancel
 		b.beating.Go(func() { b.beat.run(ctx, b.ackWait, b.logger) })
 	}
+
 	b.beat.add(m)
 
 	key := messageKey{item.Stream, item.Consumer, item.Subject, item.Sequence}
 	if again := b.index[key]; again != nil {
 		return b.redelivered(again, item)
 	}
+
 	b.index[key] = item
 	b.Items = append(b.Items, item)
 	b.Bytes += len(item.Data)
+
 	return nil
 }
 
@@ -118,7 +125,9 @@ func (b *Batch) redelivered(item, later *Item) error {
 		at := slices.Index(b.Items, item)
 		b.Items = append(slices.Delete(b.Items, at, at+1), item)
 	}
+
 	b.Bytes += len(later.Data) - len(item.Data)
+
 	return item.deliver(later.msg)
 }
 
@@ -127,6 +136,7 @@ func (b *Batch) payload() []byte {
 	if len(b.Items) == 1 {
 		return b.Items[0].Data
 	}
+
 	buf := bytes.NewBuffer(make([]byte, 0, b.Bytes+len(b.Items)))
 	for _, i := range b.Items {
 		start := buf.Len()
@@ -134,6 +144,7 @@ func (b *Batch) payload() []byte {
 		i.Data = buf.Bytes()[start:buf.Len():buf.Len()]
 		buf.WriteByte('\n')
 	}
+
 	return buf.Bytes()
 }
 
@@ -142,6 +153,7 @@ func (b *Batch) Return(ctx context.Context) {
 	for _, i := range b.Items {
 		i.Nak(0)
 	}
+
 	b.settle(ctx, false, DefaultBackoff)
 }
 
@@ -149,6 +161,7 @@ func (b *Batch) Return(ctx context.Context) {
 // last for each consumer stands for those before it.
 func (b *Batch) settle(ctx context.Context, ack bool, backoff Backoff) {
 	b.stop()
+
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
 
@@ -161,13 +174,16 @@ func (b *Batch) settle(ctx context.Context, ack bool, backoff Backoff) {
 			key := i.Stream + "/" + i.Consumer
 			m, barriers[key] = barriers[key], m
 		}
+
 		if m == nil {
 			continue
 		}
+
 		if err := d.apply(m); err != nil {
 			errs.add("", err)
 		}
 	}
+
 	for _, m := range barriers {
 		if err := m.DoubleAck(ctx); err != nil {
 			errs.add("", err)
@@ -178,6 +194,7 @@ func (b *Batch) settle(ctx context.Context, ack bool, backoff Backoff) {
 	if err != nil {
 		b.logger.Warn("batch not settled completely, some of it is redelivered", "items", len(b.Items), "error", err)
 	}
+
 	b.over(ctx, err)
 }
 
@@ -210,6 +227,7 @@ type heartbeat struct {
 func (h *heartbeat) add(m jetstream.Msg) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+
 	h.msgs = append(h.msgs, m)
 }
 
@@ -217,6 +235,7 @@ func (h *heartbeat) add(m jetstream.Msg) {
 func (h *heartbeat) run(ctx context.Context, ackWait time.Duration, logger *slog.Logger) {
 	t := time.NewTicker(max(ackWait/3, time.Millisecond))
 	defer t.Stop()
+
 	for {
 		select {
 		case <-ctx.Done():
@@ -232,12 +251,14 @@ func (h *heartbeat) run(ctx context.Context, ackWait time.Duration, logger *slog
 func (h *heartbeat) renew() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+
 	var last error
 	for _, m := range h.msgs {
 		if err := m.InProgress(); err != nil {
 			last = err
 		}
 	}
+
 	return last
 }
 

@@ -21,11 +21,13 @@ import (
 func TestBatchTakesWhatIsThere(t *testing.T) {
 	r := newRig(t)
 	r.publish(t, 250)
+
 	_, out := r.subscribe(t, bus.PullConfig{MaxItems: 100, Linger: time.Second}, bus.SubscriberConfig{})
 	next := 0
 	for _, want := range []int{100, 100, 50} {
 		m, b := batch(t, out)
 		require.Len(t, b.Items, want)
+
 		size := 0
 		for _, i := range b.Items {
 			assert.Equal(t, fmt.Sprint(next), string(i.Data))
@@ -34,10 +36,12 @@ func TestBatchTakesWhatIsThere(t *testing.T) {
 			size += len(i.Data)
 			next++
 		}
+
 		assert.Equal(t, size, b.Bytes)
 		assert.Equal(t, lines(b), string(m.Payload), "the handler's items are what the message carries")
 		m.Ack()
 	}
+
 	r.settled(t, 250)
 	assert.Nil(t, bus.BatchFrom(t.Context()))
 }
@@ -48,6 +52,7 @@ func lines(b *bus.Batch) string {
 	for _, i := range b.Items {
 		fmt.Fprintln(&text, string(i.Data))
 	}
+
 	return text.String()
 }
 
@@ -76,6 +81,7 @@ func TestBatchLingers(t *testing.T) {
 	for range 3 {
 		r.publish(t, 1)
 	}
+
 	m, b := batch(t, out)
 	assert.Len(t, b.Items, 3)
 	m.Ack()
@@ -102,12 +108,14 @@ func TestBatchMaxBytes(t *testing.T) {
 	for range 7 { // the last one meets the limit of the second batch, and then lingers alone
 		require.NoError(t, p.Publish(subject, message.NewMessage("u", make([]byte, 10_000))))
 	}
+
 	_, out := r.subscribe(t, bus.PullConfig{MaxItems: 100, MaxBytes: 25_000, Linger: timeout}, bus.SubscriberConfig{})
 	for range 2 {
 		m, b := batch(t, out)
 		assert.Len(t, b.Items, 3, "the first, and two more within the limit")
 		m.Ack()
 	}
+
 	await.True(t, func() bool { return r.consumerInfo(t).AckFloor.Stream == 6 }, timeout)
 }
 
@@ -124,7 +132,9 @@ func TestBatchDispositions(t *testing.T) {
 	b.Items[3].Term("nobody can read it")
 	b.Items[4].Nak(0)
 	b.Items[4].Ack() // the last word counts
+
 	start := time.Now()
+
 	m.Ack()
 
 	m, b = batch(t, out)
@@ -156,6 +166,7 @@ func TestNackedBatch(t *testing.T) {
 func TestBatchAcksAreConfirmed(t *testing.T) {
 	r := newRig(t)
 	r.publish(t, 1000)
+
 	confirmed := make(chan error, 1)
 	src := &fakeSource{rig: r, wait: 2 * time.Second, settled: confirmed}
 	_, out := r.subscribe(t, bus.PullConfig{}, bus.SubscriberConfig{Source: src.open})
@@ -173,6 +184,7 @@ func TestBatchAcksAreConfirmed(t *testing.T) {
 func TestAMessageTwiceIsOneItem(t *testing.T) {
 	r := newRig(t, ackWait(200*time.Millisecond))
 	r.publish(t, 2)
+
 	b := bus.NewBatch(time.Hour, bustest.Logger()) // its heartbeat comes too late to keep the broker from it
 	n, err := b.Fill(r.cons, 2, 0, timeout)
 	require.NoError(t, err)
@@ -181,16 +193,19 @@ func TestAMessageTwiceIsOneItem(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, n)
 	require.Len(t, b.Items, 2)
+
 	for i, item := range b.Items {
 		require.EqualValues(t, i+1, item.Sequence)
 		require.EqualValues(t, 2, item.NumDelivered)
 	}
+
 	b.Return(t.Context())
 	await.True(t, func() bool {
 		again := bus.NewBatch(time.Minute, bustest.Logger())
 		_, err := again.Fill(r.cons, 2, 0, time.Second)
 		require.NoError(t, err)
 		defer again.Return(t.Context())
+
 		return len(again.Items) == 2 && again.Items[0].NumDelivered > 2
 	}, timeout, "both come again")
 }
@@ -202,16 +217,20 @@ func TestALostStreamsSequencesComeAgain(t *testing.T) {
 	publish := func(text string) {
 		require.NoError(t, r.publisher(t, bus.PublisherConfig{}).Publish(subject, message.NewMessage("u", []byte(text))))
 	}
+
 	b := bus.NewBatch(time.Minute, bustest.Logger())
 	defer b.Return(t.Context())
+
 	publish("old")
 	publish("old, too")
+
 	n, err := b.Fill(r.cons, 2, 0, timeout)
 	require.NoError(t, err)
 	require.Equal(t, 2, n)
 	require.NoError(t, r.conn.JS.DeleteStream(t.Context(), stream))
 	r.provision(t)
 	publish("newer")
+
 	_, err = b.Fill(r.cons, 1, 0, timeout)
 	require.NoError(t, err)
 	require.Len(t, b.Items, 2)
@@ -240,6 +259,7 @@ func (s *fakeSource) Fetch(ctx context.Context) (*bus.Batch, error) {
 	if s.fail.Add(-1) >= 0 {
 		return nil, errors.New("no lease to be had")
 	}
+
 	b := bus.NewBatch(time.Minute, bustest.Logger())
 	b.Owner = s
 	for ctx.Err() == nil {
@@ -247,6 +267,7 @@ func (s *fakeSource) Fetch(ctx context.Context) (*bus.Batch, error) {
 			return b, err
 		}
 	}
+
 	return nil, ctx.Err()
 }
 
@@ -264,12 +285,14 @@ func TestSourceIsAskedAgainAfterAnError(t *testing.T) {
 func TestCloseReturnsABatchNobodyTook(t *testing.T) {
 	r := newRig(t)
 	r.publish(t, 10)
+
 	settled := make(chan error, 1)
 	src := &fakeSource{rig: r, settled: settled}
 	sub, out := r.subscribe(t, bus.PullConfig{}, bus.SubscriberConfig{Source: src.open})
 	await.True(t, func() bool { return r.consumerInfo(t).NumAckPending == 10 }, timeout)
 	require.NoError(t, sub.Close())
 	require.NoError(t, receive(t, settled))
+
 	_, open := <-out
 	assert.False(t, open)
 
@@ -283,6 +306,7 @@ func TestCloseReturnsABatchNobodyTook(t *testing.T) {
 func TestLateBatchHandlerIsAbandoned(t *testing.T) {
 	r := newRig(t, ackWait(time.Second))
 	r.publish(t, 2)
+
 	settled := make(chan error, 1)
 	src := &fakeSource{rig: r, settled: settled}
 	sub, out := r.subscribe(t, bus.PullConfig{}, bus.SubscriberConfig{Source: src.open, CloseTimeout: 50 * time.Millisecond})
@@ -298,8 +322,10 @@ func TestBatchHandlerEndsInTime(t *testing.T) {
 	r.publish(t, 5)
 	sub, out := r.subscribe(t, bus.PullConfig{MaxItems: 5, Linger: timeout}, bus.SubscriberConfig{CloseTimeout: timeout})
 	m, _ := batch(t, out)
+
 	done := make(chan error, 1)
 	go func() { done <- sub.Close() }()
+
 	silent(t, done, 200*time.Millisecond)
 	require.NoError(t, m.Context().Err())
 	m.Ack()
@@ -316,6 +342,7 @@ func TestBatchSurvivesARestart(t *testing.T) {
 	m, _ := batch(t, out)
 	r.Restart(t)
 	m.Ack()
+
 	done := 0
 	for r.consumerInfo(t).AckFloor.Stream < 100 {
 		select {
@@ -324,7 +351,9 @@ func TestBatchSurvivesARestart(t *testing.T) {
 			m.Ack()
 		case <-time.After(100 * time.Millisecond):
 		}
+
 		require.Less(t, done, 300)
 	}
+
 	r.settled(t, 100)
 }

@@ -21,6 +21,7 @@ func benchRig(b *testing.B, opts ...bustest.Option) *rig {
 	r := &rig{Server: bustest.Start(b, opts...)}
 	r.conn = r.Connect(b)
 	r.provision(b, func(_ *jetstream.StreamConfig, c *jetstream.ConsumerConfig) { c.MaxAckPending = 50_000 })
+
 	return r
 }
 
@@ -35,8 +36,10 @@ func BenchmarkPublish(b *testing.B) {
 				for i := range msgs {
 					msgs[i] = message.NewMessage("u", payload)
 				}
+
 				require.NoError(b, p.Publish(subject, msgs...))
 			}
+
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
 		})
 		b.Run(name+"/batch", func(b *testing.B) {
@@ -46,9 +49,11 @@ func BenchmarkPublish(b *testing.B) {
 				for i := range msgs {
 					msgs[i] = bus.NewMessage(subject, payload)
 				}
+
 				_, err := p.PublishBatch(b.Context(), msgs...)
 				require.NoError(b, err)
 			}
+
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
 		})
 	}
@@ -56,15 +61,18 @@ func BenchmarkPublish(b *testing.B) {
 
 func fill(b *testing.B, r *rig) {
 	b.Helper()
+
 	p := r.publisher(b, bus.PublisherConfig{Timeout: time.Minute})
 	for left := b.N; left > 0; left -= bus.MaxBatch {
 		msgs := make([]*message.Message, min(left, bus.MaxBatch))
 		for i := range msgs {
 			msgs[i] = bus.NewMessage(subject, payload)
 		}
+
 		_, err := p.PublishBatch(b.Context(), msgs...)
 		require.NoError(b, err)
 	}
+
 	b.ResetTimer()
 }
 
@@ -84,18 +92,24 @@ func BenchmarkSubscribe(b *testing.B) {
 // consume runs sub in a Router until b.N messages were handled.
 func consume(b *testing.B, sub message.Subscriber, count func(*message.Message) int) {
 	b.Helper()
+
 	router, err := bus.NewRouter(bustest.Logger(), timeout)
 	require.NoError(b, err)
+
 	handled := make(chan int, 1000)
+
 	router.AddConsumerHandler("h", "topic", sub, func(m *message.Message) error {
 		handled <- count(m)
 		return nil
 	})
+
 	ran := make(chan error, 1)
 	go func() { ran <- router.Run(context.Background()) }()
+
 	for n := 0; n < b.N; {
 		n += <-handled
 	}
+
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
 	require.NoError(b, router.Close())

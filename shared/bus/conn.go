@@ -87,26 +87,33 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
+
 	if cfg.ReconnectWait <= 0 {
 		cfg.ReconnectWait = time.Second
 	}
+
 	c := &Conn{closed: make(chan struct{}), logger: cfg.Logger.With("component", "bus")}
+
 	target, err := redact(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("connect to broker: %w", err)
 	}
+
 	opts, err := c.options(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("connect to broker %s: %w", target, err)
 	}
+
 	if err := c.await(ctx, cfg, target, opts); err != nil {
 		if c.NC != nil {
 			c.Close()
 		}
 		return nil, fmt.Errorf("connect to broker %s: %w", target, err)
 	}
+
 	c.logger.Info("connected to broker", "url", target, "server_version", c.NC.ConnectedServerVersion())
 	notify(cfg, State{Connected: true})
+
 	return c, nil
 }
 
@@ -115,22 +122,27 @@ func redact(cfg Config) (string, error) {
 	if cfg.InProcess != nil {
 		return "in-process", nil
 	}
+
 	if strings.TrimSpace(cfg.URL) == "" {
 		return "", errors.New("no address given: set the broker's URL, for example nats://localhost:4222")
 	}
+
 	var hosts []string
 	for i, part := range strings.Split(cfg.URL, ",") {
 		part = strings.TrimSpace(part)
 		if !strings.Contains(part, "://") {
 			part = "nats://" + part
 		}
+
 		u, err := url.Parse(part)
 		if err != nil || u.Host == "" {
 			return "", fmt.Errorf("address %d of the broker's URL is not valid: expected nats://host:port", i+1)
 		}
+
 		u.User = nil
 		hosts = append(hosts, u.String())
 	}
+
 	return strings.Join(hosts, ","), nil
 }
 
@@ -147,6 +159,7 @@ func (c *Conn) options(cfg Config) ([]nats.Option, error) {
 			if nc.IsClosed() || nc.IsDraining() {
 				return
 			}
+
 			c.logger.Warn("connection to broker lost, reconnecting", "error", err)
 			notify(cfg, State{Err: err})
 		}),
@@ -164,6 +177,7 @@ func (c *Conn) options(cfg Config) ([]nats.Option, error) {
 			if sub != nil {
 				subject = sub.Subject
 			}
+
 			c.asking.notify(err)
 			c.logger.Warn("broker reported an error", "subject", subject, "error", err)
 		}),
@@ -171,16 +185,21 @@ func (c *Conn) options(cfg Config) ([]nats.Option, error) {
 	if cfg.InProcess != nil {
 		opts = append(opts, nats.InProcessServer(cfg.InProcess))
 	}
+
 	if cfg.CAFile != "" {
 		opts = append(opts, nats.RootCAs(cfg.CAFile))
 	}
+
 	if cfg.Token != "" {
 		opts = append(opts, nats.Token(cfg.Token))
 	}
+
 	if cfg.CredsFile == "" {
 		return opts, nil
 	}
+
 	creds, err := credentials(cfg.CredsFile)
+
 	return append(opts, creds...), err
 }
 
@@ -194,19 +213,23 @@ func credentials(file string) ([]nats.Option, error) {
 		return nil, fmt.Errorf("read credentials: %w", err)
 	}
 	defer clear(content)
+
 	var opts []nats.Option
 	for line := range bytes.Lines(content) {
 		if prefix, found := bytes.CutPrefix(line, []byte(inboxLine)); found {
 			opts = append(opts, nats.CustomInboxPrefix(string(bytes.TrimSpace(prefix))))
 		}
 	}
+
 	if bytes.Contains(content, []byte("BEGIN NATS USER JWT")) {
 		return append(opts, nats.UserCredentials(file)), nil
 	}
+
 	key, err := nats.NkeyOptionFromSeed(file)
 	if err != nil {
 		return nil, fmt.Errorf("%s holds neither NATS credentials nor an nkey seed", file)
 	}
+
 	return append(opts, key), nil
 }
 
@@ -224,13 +247,17 @@ func (c *Conn) await(ctx context.Context, cfg Config, target string, opts []nats
 		if err == nil {
 			return nil
 		}
+
 		if hopeless(err) {
 			return advise(cfg, err)
 		}
+
 		if time.Since(lastLine) >= time.Minute {
 			lastLine = time.Now()
+
 			c.logger.Warn("waiting for the broker", "url", target, "error", err)
 		}
+
 		if pause.For(ctx, cfg.ReconnectWait+rand.N(cfg.ReconnectWait/2+1)) != nil {
 			return errors.Join(context.Cause(ctx), err)
 		}
@@ -244,16 +271,20 @@ func (c *Conn) dial(ctx context.Context, url string, opts []nats.Option) error {
 		if err != nil {
 			return err
 		}
+
 		js, err := jetstream.New(nc)
 		if err != nil {
 			nc.Close()
 			return err
 		}
+
 		c.NC, c.JS, c.unstored.server = nc, watched{js, &c.unstored}, nc.ConnectedServerId()
 	}
+
 	if _, err := c.apiLevel(ctx); err != nil {
 		return fmt.Errorf("JetStream does not answer (is it enabled for this account, and may this user ask it?): %w", err)
 	}
+
 	return nil
 }
 
@@ -288,6 +319,7 @@ func advise(cfg Config, err error) error {
 	default:
 		return err
 	}
+
 	return fmt.Errorf("%s: %w", advice, err)
 }
 
@@ -295,12 +327,15 @@ func advise(cfg Config, err error) error {
 func (c *Conn) apiLevel(ctx context.Context) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+
 	info, err := c.JS.AccountInfo(ctx)
 	if err != nil {
 		return 0, err
 	}
+
 	level := int64(info.API.Level)
 	c.level.Store(max(level, c.level.Load()))
+
 	return level, nil
 }
 
@@ -310,14 +345,17 @@ func (c *Conn) RequireAPILevel(ctx context.Context, level int, feature string) e
 	if c.level.Load() >= int64(level) {
 		return nil
 	}
+
 	have, err := c.apiLevel(ctx)
 	if err != nil {
 		return fmt.Errorf("ask the broker for its API level: %w", err)
 	}
+
 	if have < int64(level) {
 		return fmt.Errorf("%w: %s needs JetStream API level %d, nats-server %s has %d: upgrade the broker to 2.12 or later",
 			ErrServerTooOld, feature, level, c.NC.ConnectedServerVersion(), have)
 	}
+
 	return nil
 }
 
@@ -331,6 +369,7 @@ func (c *Conn) Drain(ctx context.Context) error {
 		c.Close() // a connection that is just reconnecting cannot be drained
 		return fmt.Errorf("drain broker connection: %w", err)
 	}
+
 	select {
 	case <-c.closed:
 		return nil

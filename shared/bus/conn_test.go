@@ -29,11 +29,13 @@ import (
 // messages returns those of all records of a log.
 func messages(t *testing.T, log *logtest.Log) (texts []string) {
 	t.Helper()
+
 	for line := range strings.Lines(log.String()) {
 		var entry struct{ Msg string }
 		require.NoError(t, json.Unmarshal([]byte(line), &entry))
 		texts = append(texts, entry.Msg)
 	}
+
 	return texts
 }
 
@@ -51,6 +53,7 @@ func TestConnectWaitsForTheBroker(t *testing.T) {
 		})
 		got <- result{c, err}
 	}()
+
 	await.True(t, func() bool { return len(messages(t, &log)) > 0 }, timeout)
 	silent(t, got, 50*time.Millisecond) // many tries later
 
@@ -69,6 +72,7 @@ func TestConnectWaitsForTheBroker(t *testing.T) {
 // runServer runs a server with settings that the embedded broker does not have.
 func runServer(t *testing.T, o *server.Options, port string) *server.Server {
 	t.Helper()
+
 	o.Host, o.NoSigs, o.NoLog, o.JetStream, o.StoreDir = "127.0.0.1", true, true, true, t.TempDir()
 	o.Port = server.RANDOM_PORT
 	if port != "" {
@@ -76,17 +80,20 @@ func runServer(t *testing.T, o *server.Options, port string) *server.Server {
 		o.Port, err = net.DefaultResolver.LookupPort(t.Context(), "tcp", port)
 		require.NoError(t, err)
 	}
+
 	s, err := server.NewServer(o)
 	require.NoError(t, err)
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 	require.True(t, s.ReadyForConnections(timeout))
+
 	return s
 }
 
 func TestConnectEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
+
 	_, err := bus.Connect(ctx, bus.Config{URL: bustest.FreeAddr(t), Logger: bustest.Logger(), ReconnectWait: time.Millisecond})
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.ErrorIs(t, err, nats.ErrNoServers, "says what it waited for")
@@ -99,8 +106,10 @@ func TestConnectNeedsJetStream(t *testing.T) {
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 	require.True(t, s.ReadyForConnections(timeout))
+
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
+
 	_, err = bus.Connect(ctx, bus.Config{URL: s.ClientURL(), Logger: bustest.Logger(), ReconnectWait: time.Millisecond})
 	require.ErrorContains(t, err, "JetStream does not answer")
 }
@@ -110,6 +119,7 @@ func TestConnectFailsAtOnceOnWhatWaitingCannotMend(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "missing")
 	garbage := filepath.Join(t.TempDir(), "garbage")
 	require.NoError(t, os.WriteFile(garbage, []byte("top-geheim"), 0o600))
+
 	for name, tc := range map[string]struct {
 		cfg  bus.Config
 		want string
@@ -127,6 +137,7 @@ func TestConnectFailsAtOnceOnWhatWaitingCannotMend(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), timeout)
 			defer cancel()
+
 			tc.cfg.Logger = bustest.Logger()
 			_, err := bus.Connect(ctx, tc.cfg)
 			require.ErrorContains(t, err, tc.want)
@@ -169,7 +180,9 @@ func TestConnectionStateIsTold(t *testing.T) {
 	assert.Zero(t, c.Restored(), "there never was trouble")
 	b.Down(t)
 	assert.False(t, receive(t, states).Connected)
+
 	up := time.Now()
+
 	b.Up(t)
 	assert.True(t, receive(t, states).Connected)
 	assert.False(t, c.Restored().Before(up))
@@ -183,8 +196,10 @@ func TestDrainHasALimit(t *testing.T) {
 	c := b.Connect(t)
 	b.Down(t)
 	await.True(t, func() bool { return !c.Connected() }, timeout)
+
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
+
 	require.Error(t, c.Drain(ctx))
 	assert.True(t, c.NC.IsClosed())
 }

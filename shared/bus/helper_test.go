@@ -42,16 +42,19 @@ func newRig(tb testing.TB, tweaks ...tweak) *rig {
 	r := &rig{Server: bustest.Start(tb)}
 	r.conn = r.Connect(tb)
 	r.provision(tb, tweaks...)
+
 	return r
 }
 
 func (r *rig) provision(tb testing.TB, tweaks ...tweak) {
 	tb.Helper()
+
 	sc := jetstream.StreamConfig{Name: stream, Subjects: []string{"s.>"}, AllowAtomicPublish: true}
 	cc := jetstream.ConsumerConfig{Durable: durable, AckPolicy: jetstream.AckExplicitPolicy, AckWait: 10 * time.Second, MaxAckPending: 10000}
 	for _, t := range tweaks {
 		t(&sc, &cc)
 	}
+
 	bustest.Recreate(tb, func() error {
 		_, err := r.conn.JS.CreateOrUpdateStream(tb.Context(), sc)
 		return err
@@ -67,9 +70,11 @@ func ackWait(d time.Duration) tweak {
 
 func (r *rig) publisher(tb testing.TB, cfg bus.PublisherConfig) *bus.Publisher {
 	tb.Helper()
+
 	p, err := bus.NewPublisher(r.conn, cfg)
 	require.NoError(tb, err)
 	tb.Cleanup(func() { require.NoError(tb, p.Close()) })
+
 	return p
 }
 
@@ -84,24 +89,30 @@ func numbered(n int) []*message.Message {
 	for i := range msgs {
 		msgs[i] = message.NewMessage(fmt.Sprintf("uuid-%d", i), fmt.Append(nil, i))
 	}
+
 	return msgs
 }
 
 // subscribe hands out what pull makes of the rig's consumer.
 func (r *rig) subscribe(tb testing.TB, pull bus.PullConfig, cfg bus.SubscriberConfig) (*bus.Subscriber, <-chan *message.Message) {
 	tb.Helper()
+
 	if cfg.Source == nil {
 		cfg.Source = r.source(pull)
 	}
+
 	if cfg.CloseTimeout == 0 {
 		cfg.CloseTimeout = timeout
 	}
+
 	cfg.Logger = bustest.Logger()
 	sub, err := bus.NewSubscriber(r.conn, cfg)
 	require.NoError(tb, err)
 	tb.Cleanup(func() { require.NoError(tb, sub.Close()) })
+
 	out, err := sub.Subscribe(context.Background(), "topic")
 	require.NoError(tb, err)
+
 	return sub, out
 }
 
@@ -109,10 +120,13 @@ func (r *rig) source(pull bus.PullConfig) func(string) bus.Source {
 	if pull.Consumer == "" {
 		pull.Stream, pull.Consumer = stream, durable
 	}
+
 	if pull.PullWait == 0 {
 		pull.PullWait = 100 * time.Millisecond
 	}
+
 	pull.Logger = bustest.Logger()
+
 	return func(string) bus.Source { return bus.PullSource(r.conn, pull) }
 }
 
@@ -123,11 +137,13 @@ func batch(tb testing.TB, out <-chan *message.Message) (*message.Message, *bus.B
 	b := bus.BatchFrom(m.Context())
 	require.NotNil(tb, b)
 	require.NotEmpty(tb, b.Items)
+
 	return m, b
 }
 
 func receive[T any](tb testing.TB, c <-chan T) T {
 	tb.Helper()
+
 	select {
 	case v, ok := <-c:
 		require.True(tb, ok, "channel is closed")
@@ -140,6 +156,7 @@ func receive[T any](tb testing.TB, c <-chan T) T {
 
 func silent[T any](tb testing.TB, c <-chan T, d time.Duration) {
 	tb.Helper()
+
 	select {
 	case v, ok := <-c:
 		require.Failf(tb, "something came", "%v %v", v, ok)
@@ -149,10 +166,13 @@ func silent[T any](tb testing.TB, c <-chan T, d time.Duration) {
 
 func (r *rig) consumerInfo(tb testing.TB) *jetstream.ConsumerInfo {
 	tb.Helper()
+
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
+
 	ci, err := r.cons.Info(ctx)
 	require.NoError(tb, err)
+
 	return ci
 }
 
@@ -174,12 +194,14 @@ func own(n int, id func(int) string) []*message.Message {
 			msgs[i].Metadata.Set(bus.MsgIDKey, id(i))
 		}
 	}
+
 	return msgs
 }
 
 // closed waits until c is closed.
 func closed(tb testing.TB, c <-chan struct{}) {
 	tb.Helper()
+
 	select {
 	case <-c:
 	case <-time.After(timeout):

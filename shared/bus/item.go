@@ -53,8 +53,10 @@ func (i *Item) deliver(m jetstream.Msg) error {
 	if err != nil {
 		return fmt.Errorf("read delivery data: %w", err)
 	}
+
 	i.Subject, i.Headers, i.Data, i.Stream, i.Consumer, i.msg = m.Subject(), m.Headers(), m.Data(), meta.Stream, meta.Consumer, m
 	i.Sequence, i.Time, i.NumDelivered, i.NumPending = meta.Sequence.Stream, meta.Timestamp, meta.NumDelivered, meta.NumPending
+
 	return nil
 }
 
@@ -70,6 +72,7 @@ func (i *Item) Term(reason string) { i.set(disposition{kind: termed, reason: rea
 func (i *Item) set(d disposition) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+
 	i.disposition = d
 }
 

@@ -47,20 +47,26 @@ func marshal(topic string, messages []*message.Message) ([]*nats.Msg, error) {
 		if m.UUID != "" {
 			h.Set(UUIDHeader, m.UUID)
 		}
+
 		for k, v := range m.Metadata {
 			if k == subjectKey {
 				continue
 			}
+
 			if !validKey(k) {
 				return nil, fmt.Errorf("message %s: metadata key %q cannot be a header name", m.UUID, k)
 			}
+
 			if strings.ContainsAny(v, "\r\n") || strings.TrimSpace(v) != v {
 				return nil, fmt.Errorf("message %s: value of metadata %q has a line break or outer spaces", m.UUID, k)
 			}
+
 			h.Set(k, v)
 		}
+
 		out[i] = &nats.Msg{Subject: subjectOf(m, topic), Header: h, Data: m.Payload}
 	}
+
 	return out, nil
 }
 
@@ -69,6 +75,7 @@ func validKey(k string) bool {
 	if k == "" {
 		return false
 	}
+
 	return strings.IndexFunc(k, func(r rune) bool {
 		alnum := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
 		return !alnum && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
@@ -85,11 +92,13 @@ func unmarshal(ctx context.Context, b *Batch) *message.Message {
 	if uuid == "" {
 		uuid = fmt.Sprintf("%s-%d", first.Stream, first.Sequence)
 	}
+
 	m := message.NewMessageWithContext(ctx, uuid, b.payload())
 	for k, v := range first.Headers {
 		if k != UUIDHeader && !strings.HasPrefix(k, "Nats-") && len(v) > 0 {
 			m.Metadata.Set(k, v[0])
 		}
 	}
+
 	return m
 }

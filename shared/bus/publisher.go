@@ -64,15 +64,18 @@ func NewPublisher(conn *Conn, cfg PublisherConfig) (*Publisher, error) {
 	if cfg.Window <= 0 {
 		cfg.Window = 256
 	}
+
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = 30 * time.Second
 	}
+
 	js, err := jetstream.New(conn.NC,
 		jetstream.WithPublishAsyncMaxPending(math.MaxInt32), // the window bounds it, and can be waited for with a context
 		jetstream.WithDefaultTimeout(cfg.Timeout))
 	if err != nil {
 		return nil, fmt.Errorf("open publisher: %w", err)
 	}
+
 	return &Publisher{conn: conn, js: js, cfg: cfg, window: semaphore.NewWeighted(int64(cfg.Window))}, nil
 }
 
@@ -99,12 +102,15 @@ func (p *Publisher) publish(ctx context.Context, topic string, messages []*messa
 	if err != nil {
 		return fmt.Errorf("publish to %s: %w", family(subjectOf(messages[0], topic)), err)
 	}
+
 	ctx, done, err := p.begin(ctx)
 	if err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
 	defer done()
+
 	_, err = p.publishEach(ctx, msgs)
+
 	return err
 }
 
@@ -112,14 +118,18 @@ func (p *Publisher) publish(ctx context.Context, topic string, messages []*messa
 func (p *Publisher) begin(ctx context.Context) (context.Context, func(), error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	if p.closed.Load() {
 		return nil, nil, ErrClosed
 	}
+
 	p.calls.Add(1)
+
 	cancel := func() {}
 	if _, ok := ctx.Deadline(); !ok {
 		ctx, cancel = context.WithTimeout(ctx, p.cfg.Timeout)
 	}
+
 	return ctx, func() { cancel(); p.calls.Done() }, nil
 }
 
@@ -140,14 +150,18 @@ func (p *Publisher) publishEach(ctx context.Context, msgs []*nats.Msg) (uint64, 
 		if err := f.send(ctx, m); err != nil {
 			f.errs.add(m.Subject, err)
 		}
+
 		if ctx.Err() != nil {
 			break
 		}
 	}
+
 	for len(f.futures) > 0 {
 		f.settleOldest(ctx)
 	}
+
 	p.conn.unstored.note(f.attempt, f.errs.causes())
+
 	return f.last, f.errs.join(len(msgs)-f.stored, len(msgs))
 }
 
@@ -158,17 +172,22 @@ func (f *flight) send(ctx context.Context, m *nats.Msg) error {
 			f.settleOldest(ctx)
 			continue
 		}
+
 		if err := f.p.window.Acquire(ctx, 1); err != nil {
 			return err
 		}
+
 		break
 	}
+
 	future, err := f.p.js.PublishMsgAsync(m)
 	if err != nil {
 		f.p.window.Release(1)
 		return err
 	}
+
 	f.futures = append(f.futures, future)
+
 	return nil
 }
 
@@ -176,10 +195,12 @@ func (f *flight) settleOldest(ctx context.Context) {
 	future := f.futures[0]
 	f.futures = f.futures[1:]
 	defer f.p.window.Release(1)
+
 	select {
 	case ack := <-future.Ok():
 		f.stored++
 		f.p.conn.unstored.goesOn(f.attempt)
+
 		if !ack.Duplicate {
 			f.last = max(f.last, ack.Sequence)
 		}
@@ -206,6 +227,7 @@ func (p *Publisher) PublishBatch(ctx context.Context, messages ...*message.Messa
 		return 0, err
 	}
 	defer done()
+
 	for chunk := range slices.Chunk(msgs, MaxBatch) {
 		at, _, err := p.publishChunk(ctx, chunk)
 		last = max(last, at)
@@ -213,6 +235,7 @@ func (p *Publisher) PublishBatch(ctx context.Context, messages ...*message.Messa
 			return last, err
 		}
 	}
+
 	return last, nil
 }
 
@@ -224,6 +247,7 @@ func (p *Publisher) PublishWhole(ctx context.Context, messages ...*message.Messa
 		return 0, false, err
 	}
 	defer done()
+
 	return p.publishChunk(ctx, msgs)
 }
 
@@ -232,14 +256,17 @@ func (p *Publisher) beginBatch(ctx context.Context, messages []*message.Message)
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("publish batch: %w", err)
 	}
+
 	ctx, done, err := p.begin(ctx)
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("publish batch: %w", err)
 	}
+
 	if err := p.conn.RequireAPILevel(ctx, LevelAtomicBatch, "publishing atomic batches"); err != nil {
 		done()
 		return nil, nil, nil, err
 	}
+
 	return msgs, ctx, done, nil
 }
 
@@ -258,12 +285,15 @@ func (p *Publisher) publishChunk(ctx context.Context, msgs []*nats.Msg) (last ui
 	for i, m := range msgs {
 		batch[i] = &nats.Msg{Subject: m.Subject, Data: m.Data, Header: maps.Clone(m.Header)}
 	}
+
 	// The answer never comes if the broker was killed meanwhile, and a service that is being stopped must not wait for it.
 	bounded, cancel := context.WithTimeout(ctx, chunkTimeout)
 	defer cancel()
+
 	attempt := p.conn.unstored.begin(family(msgs[0].Subject))
 	ack, err := jetstreamext.PublishMsgBatch(bounded, p.js, batch, jetstreamext.BatchFlowControl{AckFirst: true, AckTimeout: firstTimeout})
 	p.conn.unstored.note(attempt, classify(err))
+
 	if hasCode(err, jetstreamext.JSErrCodeBatchPublishDuplicateMsgID) {
 		if last, err = p.publishEach(ctx, msgs); err == nil {
 			return last, false, nil
@@ -271,9 +301,11 @@ func (p *Publisher) publishChunk(ctx context.Context, msgs []*nats.Msg) (last ui
 	} else {
 		err = classify(err)
 	}
+
 	if err != nil {
 		return last, false, fmt.Errorf("publish batch of %d messages to %s: %w", len(msgs), family(msgs[0].Subject), err)
 	}
+
 	return ack.Sequence, true, nil
 }
 
@@ -283,9 +315,11 @@ func (p *Publisher) Close() error {
 	first := p.closed.CompareAndSwap(false, true)
 	p.mu.Unlock()
 	p.calls.Wait()
+
 	if first {
 		p.js.CleanupPublisher()
 	}
+
 	return nil
 }
 
@@ -300,6 +334,7 @@ func (f *failures) add(subject string, err error) {
 	if f.kinds == nil {
 		f.subject, f.kinds = subject, map[string]error{}
 	}
+
 	f.total++
 	if err = classify(err); f.kinds[err.Error()] == nil {
 		f.kinds[err.Error()] = err
@@ -324,6 +359,7 @@ func family(subject string) string {
 	if len(parts) < 3 {
 		return subject
 	}
+
 	return parts[0] + "." + parts[1] + ".>"
 }
 
@@ -356,6 +392,7 @@ func isFull(err error) bool {
 	if !errors.As(err, &api) {
 		return false
 	}
+
 	switch api.ErrorCode {
 	case codeAccountResources, codeInsufficient, codeInsufficientStorage:
 		return true

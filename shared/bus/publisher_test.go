@@ -33,6 +33,7 @@ func TestPublishKeepsOrderAndHeaders(t *testing.T) {
 
 	s, err := r.conn.JS.Stream(t.Context(), stream)
 	require.NoError(t, err)
+
 	for i := range msgs {
 		m, err := s.GetMsg(t.Context(), uint64(i+1))
 		require.NoError(t, err)
@@ -40,6 +41,7 @@ func TestPublishKeepsOrderAndHeaders(t *testing.T) {
 		assert.Equal(t, msgs[i].UUID, m.Header.Get(bus.UUIDHeader))
 		assert.Empty(t, m.Header.Get(bus.MsgIDKey), "no message id unless asked for")
 	}
+
 	first, err := s.GetMsg(t.Context(), 1)
 	require.NoError(t, err)
 	assert.Equal(t, "abc", first.Header.Get("trace"))
@@ -48,10 +50,12 @@ func TestPublishKeepsOrderAndHeaders(t *testing.T) {
 func TestPublishDropsDuplicates(t *testing.T) {
 	r := newRig(t)
 	p := r.publisher(t, bus.PublisherConfig{})
+
 	msgs := numbered(10)
 	for i, m := range msgs {
 		m.Metadata.Set(bus.MsgIDKey, fmt.Sprintf("id-%d", i/2)) // each id twice
 	}
+
 	require.NoError(t, p.Publish(subject, msgs...))
 	assert.EqualValues(t, 5, storedMsgs(t, r))
 }
@@ -78,6 +82,7 @@ func TestPublishRefusesWhatAHeaderCannotCarry(t *testing.T) {
 			require.Error(t, p.Publish(subject, m))
 		})
 	}
+
 	assert.Zero(t, storedMsgs(t, r))
 }
 
@@ -118,6 +123,7 @@ func TestPublishBatch(t *testing.T) {
 // TestABatchThatNobodyAnswersIsGivenUp: a broker that was killed behind the first message, for which a subscriber stands that says nothing.
 func TestABatchThatNobodyAnswersIsGivenUp(t *testing.T) {
 	t.Parallel()
+
 	r := newRig(t, func(s *jetstream.StreamConfig, _ *jetstream.ConsumerConfig) { s.Subjects = []string{"elsewhere"} })
 	_, err := r.conn.NC.Subscribe("s.>", func(*nats.Msg) {})
 	require.NoError(t, err)
@@ -127,6 +133,7 @@ func TestABatchThatNobodyAnswersIsGivenUp(t *testing.T) {
 		_, err := p.PublishBatch(t.Context(), own(3, nil)...)
 		given <- err
 	}()
+
 	select {
 	case err := <-given:
 		require.ErrorIs(t, err, nats.ErrTimeout)
@@ -140,6 +147,7 @@ func TestPublishAllKeepsEachSubject(t *testing.T) {
 	require.NoError(t, r.publisher(t, bus.PublisherConfig{}).PublishAll(t.Context(), own(3, nil)...))
 	s, err := r.conn.JS.Stream(t.Context(), stream)
 	require.NoError(t, err)
+
 	for i := range 3 {
 		m, err := s.GetMsg(t.Context(), uint64(i+1))
 		require.NoError(t, err)
@@ -193,6 +201,7 @@ func TestPublishEndsWithItsContext(t *testing.T) {
 	r := newRig(t)
 	p := r.publisher(t, bus.PublisherConfig{Window: 4})
 	r.Down(t)
+
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	// More than the window holds: must not hang.
@@ -220,6 +229,7 @@ func TestConcurrentCallsShareTheWindow(t *testing.T) {
 	for range 10 {
 		wg.Go(func() { assert.NoError(t, p.Publish(subject, numbered(100)...)) })
 	}
+
 	wg.Wait()
 	assert.EqualValues(t, 1000, storedMsgs(t, r))
 }

@@ -52,6 +52,7 @@ func Scan(ctx context.Context, js jetstream.JetStream, stream string, from ReadF
 	if err != nil {
 		return fmt.Errorf("look up stream %s: %w", stream, err)
 	}
+
 	state := s.CachedInfo().State
 	r := reader{js: js, stream: stream, from: from, handle: f, next: max(state.FirstSeq, from.After+1)}
 
@@ -72,14 +73,18 @@ func Scan(ctx context.Context, js jetstream.JetStream, stream string, from ReadF
 		if err := pause.For(ctx, lagPollInterval); err != nil {
 			return err
 		}
+
 		lagging += lagPollInterval
+
 		if s, err = js.Stream(ctx, stream); err != nil {
 			return fmt.Errorf("look up stream %s: %w", stream, err)
 		}
+
 		if s.CachedInfo().State.FirstSeq > state.LastSeq {
 			return nil // it was purged meanwhile
 		}
 	}
+
 	return nil
 }
 
@@ -101,6 +106,7 @@ func (r *reader) batch(ctx context.Context) (n int, err error) {
 	if r.from.Subject != "" {
 		opts = append(opts, jetstreamext.GetBatchSubject(r.from.Subject))
 	}
+
 	if r.from.Since.IsZero() {
 		opts = append(opts, jetstreamext.GetBatchSeq(max(r.next, 1)))
 	} else {
@@ -111,17 +117,21 @@ func (r *reader) batch(ctx context.Context) (n int, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("read stream %s: %w", r.stream, err)
 	}
+
 	for m, err := range msgs {
 		if errors.Is(err, jetstreamext.ErrNoMessages) {
 			return n, nil
 		}
+
 		if err != nil {
 			return n, fmt.Errorf("read stream %s: %w", r.stream, err)
 		}
+
 		r.from.Since, r.next, n = time.Time{}, m.Sequence+1, n+1
 		if r.enough = !r.handle(m); r.enough {
 			return n, nil
 		}
 	}
+
 	return n, nil
 }

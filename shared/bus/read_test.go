@@ -19,6 +19,7 @@ func TestRead(t *testing.T) {
 	ctx := t.Context()
 	stream, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "S", Subjects: []string{"s.*"}, AllowDirect: true, MaxMsgsPerSubject: 4000})
 	require.NoError(t, err)
+
 	read := func(from bus.ReadFrom) (texts []string) {
 		require.NoError(t, bus.Read(ctx, js, "S", from, func(data []byte, _ string) {
 			texts = append(texts, string(data))
@@ -32,17 +33,22 @@ func TestRead(t *testing.T) {
 	for i := range messages {
 		_, err := js.Publish(ctx, fmt.Sprintf("s.%d", i%5), fmt.Append(nil, i))
 		require.NoError(t, err)
+
 		if i == 1999 {
 			m, err := stream.GetMsg(ctx, 2000)
 			require.NoError(t, err)
+
 			middle = m.Time
 		}
 	}
+
 	all := read(bus.ReadFrom{})
 	require.Len(t, all, messages)
+
 	for i, text := range all {
 		require.Equal(t, fmt.Sprint(i), text)
 	}
+
 	require.Len(t, read(bus.ReadFrom{Subject: "s.3"}), messages/5)
 	require.Equal(t, all[1999:], read(bus.ReadFrom{Since: middle}))
 	require.Equal(t, all[1500:], read(bus.ReadFrom{After: 1500}))

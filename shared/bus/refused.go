@@ -26,14 +26,18 @@ func (c *Conn) Heed(ctx context.Context, subject string) (context.Context, conte
 	if subject != "" {
 		subject = `"` + subject + `"`
 	}
+
 	ctx, cancel := context.WithCancelCause(ctx)
 	r := &c.asking
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	if r.asking == nil {
 		r.asking = map[*string]context.CancelCauseFunc{}
 	}
+
 	r.asking[&subject] = cancel
+
 	return ctx, func() {
 		r.mu.Lock()
 		delete(r.asking, &subject)
@@ -46,8 +50,10 @@ func (r *refusals) notify(err error) {
 	if !errors.Is(err, nats.ErrPermissionViolation) {
 		return
 	}
+
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	for subject, cancel := range r.asking {
 		if strings.Contains(err.Error(), *subject) {
 			cancel(ErrNotAllowed)

@@ -22,7 +22,9 @@ func NewRouter(logger *slog.Logger, closeTimeout time.Duration, middlewares ...m
 	if err != nil {
 		return nil, fmt.Errorf("create router: %w", err)
 	}
+
 	r.AddMiddleware(append(middlewares, middleware.Recoverer)...)
+
 	return r, nil
 }
 

@@ -62,13 +62,17 @@ func PullSource(conn *Conn, cfg PullConfig) Source {
 	if cfg.MaxItems <= 0 {
 		cfg.MaxItems = defaultItemsPerBatch
 	}
+
 	if cfg.PullWait <= 0 {
 		cfg.PullWait = defaultPullWait
 	}
+
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
+
 	logger := cfg.Logger.With("component", "bus", "consumer", cfg.Stream+"/"+cfg.Consumer)
+
 	return &pullSource{conn: conn, cfg: cfg, logger: logger, rest: pause.Doubling(firstRest, longRest)}
 }
 
@@ -91,6 +95,7 @@ func (s *pullSource) Fetch(ctx context.Context) (*Batch, error) {
 	if !s.given.IsZero() {
 		s.worked = time.Since(s.given)
 	}
+
 	for ctx.Err() == nil {
 		b, err := s.pull(ctx)
 		if b != nil && len(b.Items) > 0 {
@@ -98,19 +103,23 @@ func (s *pullSource) Fetch(ctx context.Context) (*Batch, error) {
 			s.given = time.Now()
 			return b, nil
 		}
+
 		if err == nil {
 			continue
 		}
+
 		if s.conn.NC.IsClosed() {
 			return nil, err
 		}
 
 		s.cons = nil // it is looked up again
 		s.logger.Debug("pull failed, trying again", "error", err)
+
 		if err := s.rest.Wait(ctx); err != nil {
 			return nil, err
 		}
 	}
+
 	return nil, ctx.Err()
 }
 
@@ -121,11 +130,13 @@ func (s *pullSource) pull(ctx context.Context) (*Batch, error) {
 			return nil, err
 		}
 	}
+
 	b := NewBatch(s.ackWait, s.logger)
 	_, err := b.Fill(s.cons, 1, 0, s.cfg.PullWait)
 	if len(b.Items) > 0 {
 		s.linger(ctx, b)
 	}
+
 	return b, err
 }
 
@@ -136,6 +147,7 @@ func (s *pullSource) bind(ctx context.Context) error {
 	case errors.Is(err, ErrConsumerLost) && !s.lost:
 		s.lost = true
 		s.logger.Error("consumer is missing on the broker, waiting for it", "error", err)
+
 		if s.cfg.OnLost != nil {
 			s.cfg.OnLost(err)
 		}
@@ -143,16 +155,20 @@ func (s *pullSource) bind(ctx context.Context) error {
 		s.lost = false
 		s.logger.Info("consumer is back")
 	}
+
 	if err != nil {
 		return err
 	}
+
 	s.cons, s.ackWait = cons, cons.CachedInfo().Config.AckWait
+
 	return nil
 }
 
 func (s *pullSource) lookUp(ctx context.Context) (jetstream.Consumer, error) {
 	ctx, cancel := context.WithTimeout(ctx, bindTimeout)
 	defer cancel()
+
 	cons, err := s.conn.JS.Consumer(ctx, s.cfg.Stream, s.cfg.Consumer)
 	switch {
 	case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrStreamNotFound):
@@ -160,9 +176,11 @@ func (s *pullSource) lookUp(ctx context.Context) (jetstream.Consumer, error) {
 	case err != nil:
 		return nil, fmt.Errorf("bind to consumer %s/%s: %w", s.cfg.Stream, s.cfg.Consumer, err)
 	}
+
 	if policy := cons.CachedInfo().Config.AckPolicy; policy != jetstream.AckExplicitPolicy {
 		return nil, fmt.Errorf("%w: the ack policy of %s/%s is %s, need explicit", ErrConsumerLost, s.cfg.Stream, s.cfg.Consumer, policy)
 	}
+
 	return cons, nil
 }
 

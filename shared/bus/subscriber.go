@@ -57,18 +57,23 @@ func NewSubscriber(conn *Conn, cfg SubscriberConfig) (*Subscriber, error) {
 	if cfg.Source == nil {
 		return nil, errors.New("open subscriber: no source given")
 	}
+
 	if cfg.CloseTimeout <= 0 {
 		cfg.CloseTimeout = defaultCloseTimeout
 	}
+
 	if cfg.Backoff == nil {
 		cfg.Backoff = DefaultBackoff
 	}
+
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
+
 	cfg.Logger = cfg.Logger.With("component", "bus")
 	s := &Subscriber{conn: conn, cfg: cfg}
 	s.closing, s.close = context.WithCancel(context.Background())
+
 	return s, nil
 }
 
@@ -76,19 +81,24 @@ func NewSubscriber(conn *Conn, cfg SubscriberConfig) (*Subscriber, error) {
 func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if s.closing.Err() != nil {
 		return nil, fmt.Errorf("subscribe to %s: %w", topic, ErrClosed)
 	}
+
 	ctx, stop := context.WithCancel(ctx)
 	context.AfterFunc(s.closing, stop)
+
 	out := make(chan *message.Message)
 	s.running.Go(func() {
 		defer close(out)
 		defer stop()
+
 		source := s.cfg.Source(topic)
 		for s.next(ctx, source, out) {
 		}
 	})
+
 	return out, nil
 }
 
@@ -99,6 +109,7 @@ func (s *Subscriber) Close() error {
 	s.close()
 	s.mu.Unlock()
 	s.running.Wait()
+
 	return nil
 }
 
@@ -108,8 +119,10 @@ func (s *Subscriber) next(stop context.Context, source Source, out chan<- *messa
 	if !ok {
 		return false
 	}
+
 	ctx, abandon := context.WithCancel(context.WithValue(context.WithoutCancel(stop), batchKey{}, b))
 	defer abandon()
+
 	msg := unmarshal(ctx, b)
 	select {
 	case out <- msg:
@@ -123,6 +136,7 @@ func (s *Subscriber) next(stop context.Context, source Source, out chan<- *messa
 	} else {
 		b.abandon(stop)
 	}
+
 	return true
 }
 
@@ -142,10 +156,12 @@ func (s *Subscriber) fetch(stop context.Context, source Source) (*Batch, bool) {
 		case err != nil && !failed:
 			s.cfg.Logger.Error("no batch to be had, trying again", "error", err)
 		}
+
 		if retry.Wait(stop) != nil {
 			return nil, false
 		}
 	}
+
 	return nil, false
 }
 
@@ -155,10 +171,13 @@ func (s *Subscriber) await(stop context.Context, msg *message.Message, abandon c
 	if ack, ok = answered(msg, stop.Done()); ok {
 		return ack, ok
 	}
+
 	if ack, ok = answered(msg, time.After(s.cfg.CloseTimeout)); ok {
 		return ack, ok
 	}
+
 	abandon()
+
 	return answered(msg, time.After(abandonGrace))
 }
 

@@ -31,6 +31,7 @@ func TestMessageArrivesWhole(t *testing.T) {
 	assert.Equal(t, "S-1", m.UUID, "a message from elsewhere gets a UUID that stays the same")
 	assert.Equal(t, message.Metadata{"Tag": "one", "Empty": ""}, m.Metadata, "what is the server's stays out")
 	assert.Equal(t, "x", string(m.Payload))
+
 	i := b.Items[0]
 	assert.Equal(t, "x", string(i.Data))
 	assert.Equal(t, []string{"one", "two"}, i.Headers["Tag"])
@@ -58,6 +59,7 @@ func TestUnsettledMessageComesAgainAfterAckWait(t *testing.T) {
 func TestNackRestsByNumberOfDeliveries(t *testing.T) {
 	r := newRig(t)
 	r.publish(t, 1)
+
 	asked := make(chan uint64, 10)
 	_, out := r.subscribe(t, bus.PullConfig{}, bus.SubscriberConfig{Backoff: func(n uint64) time.Duration {
 		asked <- n
@@ -67,6 +69,7 @@ func TestNackRestsByNumberOfDeliveries(t *testing.T) {
 		receive(t, out).Nack()
 		assert.Equal(t, n+1, receive(t, asked))
 	}
+
 	receive(t, out).Ack()
 	r.settled(t, 1)
 }
@@ -80,10 +83,13 @@ func TestDefaultBackoff(t *testing.T) {
 func TestTerm(t *testing.T) {
 	r := newRig(t, ackWait(200*time.Millisecond))
 	r.publish(t, 2)
+
 	reasons := make(chan string, 2)
+
 	sub, err := r.conn.NC.Subscribe("$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.>", func(m *nats.Msg) { reasons <- string(m.Data) })
 	require.NoError(t, err)
 	defer func() { require.NoError(t, sub.Unsubscribe()) }()
+
 	require.NoError(t, r.conn.NC.Flush())
 
 	_, out := r.subscribe(t, bus.PullConfig{MaxItems: 1}, bus.SubscriberConfig{})
@@ -98,6 +104,7 @@ func TestTerm(t *testing.T) {
 		m.Nack()
 		assert.Contains(t, receive(t, reasons), "bad row")
 	}
+
 	silent(t, out, 500*time.Millisecond)
 	r.settled(t, 2)
 }
@@ -114,21 +121,28 @@ func TestCloseLeavesNothingPending(t *testing.T) {
 	var begun, finished atomic.Int32
 	busy, proceed := make(chan struct{}), make(chan struct{})
 	var once sync.Once
+
 	router.AddConsumerHandler("h", "topic", sub, func(m *message.Message) error {
 		items := int32(len(bus.BatchFrom(m.Context()).Items))
 		if begun.Add(items) >= 50 {
 			once.Do(func() { close(busy) })
 		}
+
 		<-proceed
+
 		if err := m.Context().Err(); err != nil {
 			return fmt.Errorf("the message's context must outlive the router's: %w", err)
 		}
+
 		finished.Add(items)
+
 		return nil
 	})
+
 	ran := make(chan error, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { ran <- router.Run(ctx) }()
+
 	closed(t, busy)
 	cancel()
 	close(proceed)
@@ -147,6 +161,7 @@ func TestCloseEndsTheSubscription(t *testing.T) {
 	sub, out := r.subscribe(t, bus.PullConfig{}, bus.SubscriberConfig{})
 	require.NoError(t, sub.Close())
 	require.NoError(t, sub.Close())
+
 	_, open := <-out
 	assert.False(t, open)
 	_, err := sub.Subscribe(t.Context(), "topic")
@@ -165,21 +180,27 @@ func TestRestartOfTheBrokerLosesNothing(t *testing.T) {
 	var mu sync.Mutex
 	seen := map[string]bool{}
 	quarter, all := make(chan struct{}), make(chan struct{})
+
 	router.AddConsumerHandler("h", "topic", sub, func(m *message.Message) error {
 		mu.Lock()
 		defer mu.Unlock()
+
 		before := len(seen)
 		for _, item := range bus.BatchFrom(m.Context()).Items {
 			seen[string(item.Data)] = true
 		}
+
 		if before < total/4 && len(seen) >= total/4 {
 			close(quarter)
 		}
+
 		if before < total && len(seen) == total {
 			close(all)
 		}
+
 		return nil
 	})
+
 	ran := make(chan error, 1)
 	go func() { ran <- router.Run(t.Context()) }()
 
@@ -189,19 +210,23 @@ func TestRestartOfTheBrokerLosesNothing(t *testing.T) {
 			for i := w; i < total; i += 10 {
 				m := message.NewMessage(fmt.Sprint(i), fmt.Append(nil, i))
 				m.Metadata.Set(bus.MsgIDKey, fmt.Sprint(i))
+
 				for p.Publish(subject, m) != nil && t.Context().Err() == nil {
 				}
 			}
 		})
 	}
+
 	closed(t, quarter)
 	r.Restart(t)
 	require.NoError(t, r.DropClients())
 	wg.Wait()
+
 	select {
 	case <-all:
 	case <-time.After(timeout):
 	}
+
 	mu.Lock()
 	assert.Len(t, seen, total)
 	mu.Unlock()
@@ -231,6 +256,7 @@ func TestLostConsumer(t *testing.T) {
 			r.settled(t, 1)
 		})
 	}
+
 	t.Run("never there", func(t *testing.T) {
 		r := newRig(t)
 		lost := make(chan error, 10)
@@ -242,6 +268,7 @@ func TestLostConsumer(t *testing.T) {
 		r.provision(t, func(_ *jetstream.StreamConfig, c *jetstream.ConsumerConfig) {
 			c.Durable, c.AckPolicy = "all", jetstream.AckAllPolicy
 		})
+
 		lost := make(chan error, 10)
 		r.subscribe(t, bus.PullConfig{Stream: stream, Consumer: "all", OnLost: func(err error) { lost <- err }}, bus.SubscriberConfig{})
 		err := receive(t, lost)
@@ -274,14 +301,17 @@ func TestRouterSurvivesPanics(t *testing.T) {
 	router, err := bus.NewRouter(slog.New(slog.DiscardHandler), timeout)
 	require.NoError(t, err)
 	var calls atomic.Int32
+
 	router.AddConsumerHandler("h", "topic", sub, func(*message.Message) error {
 		if calls.Add(1) == 1 {
 			panic("first time")
 		}
 		return nil
 	})
+
 	ran := make(chan error, 1)
 	go func() { ran <- router.Run(t.Context()) }()
+
 	r.settled(t, 1)
 	assert.EqualValues(t, 2, calls.Load())
 	require.NoError(t, router.Close())

@@ -29,9 +29,11 @@ func (p provisioned) SubscribeInitialize(topic string) error {
 	if _, err := p.conn.JS.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: topic, Subjects: []string{topic}}); err != nil {
 		return err
 	}
+
 	_, err := p.conn.JS.CreateOrUpdateConsumer(ctx, topic, jetstream.ConsumerConfig{
 		Durable: p.group, AckPolicy: jetstream.AckExplicitPolicy, AckWait: 3 * time.Second, MaxAckPending: 10000,
 	})
+
 	return err
 }
 
@@ -66,6 +68,7 @@ func TestWatermillSuite(t *testing.T) {
 		require.NoError(t, err)
 		// The suite does not close all that it opens.
 		t.Cleanup(func() { require.NoError(t, errors.Join(pub.Close(), sub.Close())) })
+
 		return pub, provisioned{Subscriber: sub, conn: conn, group: group}
 	}
 	features := tests.Features{

@@ -51,12 +51,16 @@ type attempt struct {
 // begin notes that a message of a subject is being stored; the caller calls note when that has ended.
 func (u *unstored) begin(what string) *attempt {
 	a := &attempt{what: what, progress: time.Now()}
+
 	u.mu.Lock()
 	defer u.mu.Unlock()
+
 	if u.under == nil {
 		u.under = map[*attempt]bool{}
 	}
+
 	u.under[a] = true
+
 	return a
 }
 
@@ -64,6 +68,7 @@ func (u *unstored) begin(what string) *attempt {
 func (u *unstored) goesOn(a *attempt) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+
 	a.progress = time.Now()
 }
 
@@ -71,23 +76,28 @@ func (u *unstored) goesOn(a *attempt) {
 func (u *unstored) note(a *attempt, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+
 	delete(u.under, a)
+
 	switch {
 	case err == nil, errors.Is(err, ErrWrongSequence), errors.Is(err, ErrNoAtomicPublish), errors.Is(err, ErrNoStream), isFullStream(err),
 		hasCode(err, jetstreamext.JSErrCodeBatchPublishDuplicateMsgID), errors.Is(err, jetstream.ErrKeyExists), errors.Is(err, jetstream.ErrInvalidKey), errors.Is(err, nats.ErrMaxPayload):
 		if _, failed := u.all[a.what]; failed || time.Since(a.progress) >= unanswered {
 			u.restored = time.Now().UTC()
 		}
+
 		delete(u.all, a.what)
 	case errors.Is(err, context.Canceled), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrDisconnected):
 	default:
 		if u.all == nil {
 			u.all = map[string]failing{}
 		}
+
 		now := u.all[a.what]
 		if now.Since.IsZero() {
 			now.Since = time.Now().UTC()
 		}
+
 		now.Reason, now.last = err.Error(), time.Now()
 		u.all[a.what] = now
 	}
@@ -97,17 +107,20 @@ func (u *unstored) note(a *attempt, err error) {
 func (u *unstored) list(now time.Time) map[string]Unstored {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+
 	out := map[string]Unstored{}
 	for what, f := range u.all {
 		if now.Sub(f.last) < unstoredFor {
 			out[what] = f.Unstored
 		}
 	}
+
 	for a := range u.under {
 		if _, known := out[a.what]; !known && now.Sub(a.progress) >= unanswered {
 			out[a.what] = Unstored{Since: a.progress.UTC(), Reason: "the broker has not confirmed it yet"}
 		}
 	}
+
 	return out
 }
 
@@ -125,10 +138,12 @@ func (c *Conn) Unstored() map[string]Unstored {
 func (u *unstored) reconnected(server string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+
 	u.restored = time.Now().UTC()
 	if server != u.server {
 		clear(u.all)
 	}
+
 	u.server = server
 }
 
@@ -165,6 +180,7 @@ func (w watched) KeyValue(ctx context.Context, bucket string) (jetstream.KeyValu
 	if err != nil {
 		return nil, err
 	}
+
 	return watchedBucket{kv, w.unstored}, nil
 }
 

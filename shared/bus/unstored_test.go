@@ -15,6 +15,7 @@ import (
 // TestUnstored: only what says that the broker cannot store counts, until it does.
 func TestUnstored(t *testing.T) {
 	t.Parallel()
+
 	full := &jetstream.APIError{ErrorCode: codeStoreFailed, Description: "maximum bytes exceeded"}
 	failed := &jetstream.APIError{ErrorCode: codeStoreFailed, Description: "no space left on device"}
 	for name, c := range map[string]struct {
@@ -43,6 +44,7 @@ func TestUnstored(t *testing.T) {
 func TestRestored(t *testing.T) {
 	t.Parallel()
 	const what = "bobo.entries.>"
+
 	ends := map[string]func(*unstored){
 		"stored at once": func(u *unstored) { u.note(u.begin(what), nil) },
 		"still failing":  func(u *unstored) { u.note(u.begin(what), context.DeadlineExceeded) },

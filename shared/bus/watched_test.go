@@ -16,8 +16,10 @@ import (
 func TestABrokerThatStartsAnewBeginsAnew(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
+
 	never, cancel := context.WithDeadline(t.Context(), time.Now())
 	defer cancel()
+
 	_, err := r.conn.JS.Publish(never, "bobo.seldom.a", nil)
 	require.Error(t, err)
 	require.NoError(t, r.DropClients())
@@ -42,8 +44,10 @@ func TestBucketsAreWatched(t *testing.T) {
 	require.NoError(t, err)
 	kv, err := conn.JS.KeyValue(t.Context(), "watched")
 	require.NoError(t, err)
+
 	never, cancel := context.WithDeadline(t.Context(), time.Now())
 	defer cancel()
+
 	put := func(ctx context.Context) error { _, err := kv.Put(ctx, "a", nil); return err }
 	for name, c := range map[string]struct {
 		what  string

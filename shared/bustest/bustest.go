@@ -38,6 +38,7 @@ type Server struct {
 // Start runs a broker until the end of the test.
 func Start(tb testing.TB, options ...Option) *Server {
 	tb.Helper()
+
 	s := &Server{opts: broker.Options{
 		StoreDir:   tb.TempDir(),
 		Port:       freePort(tb), // the same after a restart, so that clients find the broker
@@ -47,23 +48,29 @@ func Start(tb testing.TB, options ...Option) *Server {
 	for _, o := range options {
 		o(&s.opts)
 	}
+
 	s.Up(tb)
 	tb.Cleanup(func() { s.Down(tb) })
+
 	return s
 }
 
 // Connect returns a connection that is closed at the end of the test.
 func (s *Server) Connect(tb testing.TB) *bus.Conn {
 	tb.Helper()
+
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
+
 	c, err := bus.Connect(ctx, bus.Config{
 		URL: s.ClientURL(), Name: tb.Name(), Logger: Logger(), ReconnectWait: 20 * time.Millisecond,
 	})
 	if err != nil {
 		tb.Fatalf("connect: %v", err)
 	}
+
 	tb.Cleanup(c.Close)
+
 	return c
 }
 
@@ -75,34 +82,43 @@ func Drained(ctx context.Context, js jetstream.JetStream, stream, consumer strin
 	if err != nil {
 		return false, fmt.Errorf("look up stream %s: %w", stream, err)
 	}
+
 	c, err := st.Consumer(ctx, consumer)
 	if err != nil {
 		return false, fmt.Errorf("look up consumer %s of %s: %w", consumer, stream, err)
 	}
+
 	info := c.CachedInfo()
+
 	filters := slices.DeleteFunc(append([]string{info.Config.FilterSubject}, info.Config.FilterSubjects...), func(f string) bool { return f == "" })
 	last := st.CachedInfo().State.LastSeq
 	if len(filters) > 0 {
 		last = 0
 	}
+
 	for _, filter := range filters {
 		m, err := st.GetLastMsgForSubject(ctx, filter)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			continue
 		}
+
 		if err != nil {
 			return false, fmt.Errorf("read the last message of %s: %w", filter, err)
 		}
+
 		last = max(last, m.Sequence)
 	}
+
 	return info.NumPending == 0 && info.NumAckPending == 0 && info.AckFloor.Stream >= last, nil
 }
 
 // Down stops the broker; its store stays. Stopping a stopped broker does nothing.
 func (s *Server) Down(tb testing.TB) {
 	tb.Helper()
+
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
+
 	if err := s.Shutdown(ctx); err != nil {
 		tb.Fatalf("stop broker: %v", err)
 	}
@@ -111,10 +127,12 @@ func (s *Server) Down(tb testing.TB) {
 // Up starts the broker on the store and port that it had before.
 func (s *Server) Up(tb testing.TB) {
 	tb.Helper()
+
 	ns, err := broker.Start(tb.Context(), s.opts)
 	if err != nil {
 		tb.Fatalf("start broker: %v", err)
 	}
+
 	s.Server = ns
 }
 
@@ -130,11 +148,13 @@ func (s *Server) Restart(tb testing.TB) {
 // nats-server 2.15.2, about 1 of 5,000). In the product there are always other streams.
 func Recreate(tb testing.TB, create func() error) {
 	tb.Helper()
+
 	for end := time.Now().Add(timeout); ; {
 		err := create()
 		if err == nil {
 			return
 		}
+
 		if time.Now().After(end) {
 			tb.Fatalf("recreate what was deleted: %v", err)
 		}
@@ -156,10 +176,12 @@ func FreeAddr(tb testing.TB) string {
 
 func freePort(tb testing.TB) int {
 	tb.Helper()
+
 	port, err := freeport.Find()
 	if err != nil {
 		tb.Fatalf("find a free port: %v", err)
 	}
+
 	return port
 }
 

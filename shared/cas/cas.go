@@ -18,9 +18,11 @@ func Load(ctx context.Context, kv jetstream.KeyValue, key string) ([]byte, uint6
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return nil, 0, nil
 	}
+
 	if err != nil {
 		return nil, 0, fmt.Errorf("read %s in bucket %s: %w", key, kv.Bucket(), err)
 	}
+
 	return entry.Value(), entry.Revision(), nil
 }
 
@@ -33,9 +35,11 @@ func Store(ctx context.Context, kv jetstream.KeyValue, key string, value []byte,
 	} else {
 		revision, err = kv.Update(ctx, key, value, revision)
 	}
+
 	if err = Conflicting(err); err != nil {
 		return 0, fmt.Errorf("write %s in bucket %s: %w", key, kv.Bucket(), err)
 	}
+
 	return revision, nil
 }
 
@@ -47,10 +51,12 @@ func Update(ctx context.Context, kv jetstream.KeyValue, key string, change func(
 		if err != nil {
 			return err
 		}
+
 		value, err := change(old)
 		if err != nil || value == nil {
 			return err
 		}
+
 		if _, err := Store(ctx, kv, key, value, revision); !errors.Is(err, ErrConflict) {
 			return err
 		}

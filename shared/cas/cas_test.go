@@ -21,6 +21,7 @@ func bucket(t *testing.T) jetstream.KeyValue {
 // TestNoChangeIsLost: many writers at once each add a letter.
 func TestNoChangeIsLost(t *testing.T) {
 	t.Parallel()
+
 	kv := bucket(t)
 	const writers, letters = 8, 10
 	var wg sync.WaitGroup
@@ -33,7 +34,9 @@ func TestNoChangeIsLost(t *testing.T) {
 			}
 		})
 	}
+
 	wg.Wait()
+
 	value, _, err := cas.Load(t.Context(), kv, "key")
 	require.NoError(t, err)
 	require.Len(t, value, writers*letters)

@@ -38,9 +38,11 @@ func athocSteps(s Settings) []step {
 	if s.Service != topology.Janitor {
 		steps = append(steps, step{name: "duty status right", needs: []string{stepDuty}, run: checkRight})
 	}
+
 	if s.CollarField != "" {
 		steps = append(steps, step{name: "employee id attribute", needs: []string{stepOrganisation}, run: checkCollar})
 	}
+
 	return steps
 }
 
@@ -49,17 +51,21 @@ func checkClient(_ context.Context, f *facts) []Result {
 	if f.AtHoc.Validate() != nil {
 		return skipped("not tried: settings are missing or wrong, see above")
 	}
+
 	calls := f.Calls
 	calls.Timeout = f.Timeout // the contexts bound the calls
 	f.tokens = &frugalTokens{inner: athoc.NewMemoryTokens()}
+
 	client, err := athocconf.Client(*f.AtHoc, calls, f.tokens, f.Version, quiet())
 	if err != nil {
 		var results []Result
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			results = append(results, bad("correct the variable; .env.example explains it", "%s", strings.TrimPrefix(line, "configuring the AtHoc client: "))...)
 		}
+
 		return results
 	}
+
 	f.client = client
 	proxy, err := client.ProxyHost()
 	switch {
@@ -70,6 +76,7 @@ func checkClient(_ context.Context, f *facts) []Result {
 	case f.AtHoc.HTTPProxy != "" || f.AtHoc.HTTPSProxy != "":
 		return good("%s is called without a proxy, though one is set: NO_PROXY, or the address's scheme, leaves it out", f.server())
 	}
+
 	return good("%s is called without a proxy", f.server())
 }
 
@@ -79,6 +86,7 @@ func (f *facts) server() string {
 	if err != nil {
 		return "AtHoc" // its settings were found to be right
 	}
+
 	return u.Host
 }
 
@@ -105,6 +113,7 @@ type journey struct {
 func (j *journey) reach(s stage) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+
 	j.stage = max(j.stage, s)
 }
 
@@ -115,6 +124,7 @@ func (j *journey) trace() *httptrace.ClientTrace {
 			j.reach(stageDial)
 			j.mu.Lock()
 			defer j.mu.Unlock()
+
 			j.address = address
 		},
 		TLSHandshakeStart: func() { j.reach(stageTLS) },
@@ -122,11 +132,13 @@ func (j *journey) trace() *httptrace.ClientTrace {
 			j.reach(stageAsked)
 			j.mu.Lock()
 			defer j.mu.Unlock()
+
 			j.asked = time.Now()
 		},
 		GotFirstResponseByte: func() {
 			j.mu.Lock()
 			defer j.mu.Unlock()
+
 			j.answered = time.Now()
 		},
 	}
@@ -146,30 +158,38 @@ const reachShare = 0.35
 func checkConnection(ctx context.Context, f *facts) []Result {
 	ctx, cancel := f.part(ctx, reachShare)
 	defer cancel()
+
 	proxy, _ := f.client.ProxyHost() // reported by the check before
 	j := &journey{}
+
 	reached, err := f.client.Reach(httptrace.WithClientTrace(ctx, j.trace()))
 	stage, address, asked, answered := j.seen()
 	if err != nil {
 		return f.notReached(err, stage, proxy)
 	}
+
 	way := address
 	if proxy != "" {
 		way = "the proxy " + proxy
 	}
+
 	results := good("%s answers, over %s", f.server(), way)
+
 	if reached.Status == http.StatusProxyAuthRequired {
 		return refusedByProxy(proxy, reached.Status)
 	}
+
 	if reached.TLS == nil {
 		results = append(results, named("AtHoc certificate", warn("give ATHOC_SERVER_URL an https address",
 			"AtHoc is called without TLS: the password crosses the network in the clear"))...)
 	} else {
 		results = append(results, named("AtHoc certificate", judgeTLS(*reached.TLS, f.Now()))...)
 	}
+
 	if !reached.Date.IsZero() {
 		results = append(results, named("AtHoc clock", judgeClock(apartBy(reached.Date, asked, answered)))...)
 	}
+
 	return results
 }
 
@@ -178,9 +198,11 @@ func (f *facts) notReached(err error, s stage, proxy string) []Result {
 	if status, ok := athoc.ProxyRefusal(err); ok {
 		return refusedByProxy(proxy, status)
 	}
+
 	if message, advice, ok := whyNoTLS(err, f.Now(), "SSL_CERT_PATH", "ATHOC_SERVER_URL"); ok {
 		return named("AtHoc certificate", bad(advice, "%s", message))
 	}
+
 	return judgeWay(err, s, f.server(), proxy)
 }
 
@@ -194,6 +216,7 @@ func refusedByProxy(proxy string, status int) []Result {
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return bad("check ATHOC_SERVER_URL; ask those who run the proxy", "the proxy %s cannot reach AtHoc (status %d)", proxy, status)
 	}
+
 	return bad("check HTTPS_PROXY and NO_PROXY; ask those who run the proxy", "the proxy %s refuses the connection to AtHoc with status %d", proxy, status)
 }
 
@@ -203,6 +226,7 @@ func judgeWay(err error, s stage, server, proxy string) []Result {
 	if proxy != "" {
 		where, advice = "the proxy "+proxy, "check HTTPS_PROXY and NO_PROXY"
 	}
+
 	late := errors.Is(err, context.DeadlineExceeded)
 	switch {
 	case late && s <= stageLookup:
@@ -215,9 +239,11 @@ func judgeWay(err error, s stage, server, proxy string) []Result {
 	case s >= stageTLS:
 		return bad(advice, "%s breaks the connection off: %v", where, errors.Unwrap(err))
 	}
+
 	if unwrapped := errors.Unwrap(err); unwrapped != nil {
 		err = unwrapped
 	}
+
 	return bad(advice, "%s", whyNoConnection(err, where))
 }
 
@@ -239,6 +265,7 @@ func apartBy(date, asked, answered time.Time) time.Duration {
 	case late < 0:
 		return late
 	}
+
 	return 0
 }
 
@@ -249,15 +276,18 @@ const (
 
 func judgeClock(ahead time.Duration) []Result {
 	const advice = "synchronise this machine's clock (NTP); if it is right, AtHoc's is wrong"
+
 	text := fmt.Sprintf("AtHoc's clock is %s ahead of this machine's", ahead.Round(time.Second))
 	if ahead < 0 {
 		text = fmt.Sprintf("AtHoc's clock is %s behind this machine's", (-ahead).Round(time.Second))
 	}
+
 	switch {
 	case ahead.Abs() > clockProblem:
 		return bad(advice, "%s: a duty status would begin at the wrong time", text)
 	case ahead.Abs() > clockWarning:
 		return warn(advice, "%s", text)
 	}
+
 	return good("AtHoc's clock and this machine's agree to within %s", clockWarning)
 }

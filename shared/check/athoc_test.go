@@ -66,6 +66,7 @@ func TestWithoutABrokerATokenOfItsOwn(t *testing.T) {
 	v.has(OK, stepToken, "get a new access token by themselves")
 	v.has(OK, "sync to disk", "the broker inside syncs")
 	v.only("AtHoc certificate")
+
 	for _, r := range v.results {
 		require.NotEqual(t, stepStreams, r.Check, "what the broker inside would have need not be named one by one")
 	}
@@ -133,6 +134,7 @@ func TestNoPasswordWhileTheServicesAreRefused(t *testing.T) {
 	v = s.verdict()
 	v.has(OK, stepToken)
 	v.has(Warning, stepServices, "other settings")
+
 	entry, err := kv.Get(t.Context(), breaker.Key)
 	require.NoError(t, err)
 	require.Equal(t, revision, entry.Revision(), "the check has changed the services' brake")
@@ -165,6 +167,7 @@ func TestServicesThatAreRefusedWithAGoodToken(t *testing.T) {
 // TestAPauseHoldsTheCheckBackAsWell: no update during a pause, and no call at all if it is for all.
 func TestAPauseHoldsTheCheckBackAsWell(t *testing.T) {
 	t.Parallel()
+
 	for name, all := range map[string]bool{"updates": false, "all": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -172,14 +175,17 @@ func TestAPauseHoldsTheCheckBackAsWell(t *testing.T) {
 			conn := s.withBroker().Connect(t)
 			kv, err := conn.JS.KeyValue(t.Context(), topology.BucketState)
 			require.NoError(t, err)
+
 			now := time.Now()
 			value, err := json.Marshal(breaker.Pause{By: "jo", At: now, Until: now.Add(time.Hour), All: all})
 			require.NoError(t, err)
 			_, err = kv.Put(t.Context(), breaker.PauseKey, value)
 			require.NoError(t, err)
+
 			v := s.verdict()
 			v.has(Warning, "duty status right", "an operator has paused it", "bobosync resume")
 			require.Empty(t, s.athoc.Calls(sim.CallFilter{Endpoint: sim.EndpointUpdate}))
+
 			if all {
 				v.has(Warning, "AtHoc token", "an operator has paused it")
 				require.Empty(t, s.athoc.Calls(sim.CallFilter{Endpoint: sim.EndpointToken}))
@@ -295,6 +301,7 @@ func TestCertificates(t *testing.T) {
 			c.serve(s, a)
 			v := s.verdict()
 			v.has(c.level, "AtHoc certificate", c.says...)
+
 			if c.level == Problem {
 				v.has(Skipped, stepToken, "not tried: AtHoc connection has a problem (AtHoc certificate)")
 			}
@@ -319,10 +326,12 @@ func TestTheEndOfAnAuthority(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, a := newSite(t, nil), newAuthorityUntil(t, c.until)
 			s.AtHoc.SSLCertPath = a.file
+
 			cert := a.sign("127.0.0.1", now.AddDate(-1, 0, 0), now.Add(90*day))
 			if !c.beside.IsZero() {
 				cert.Certificate = append(cert.Certificate, newAuthorityUntil(t, c.beside).cert.Raw)
 			}
+
 			s.serveTLS(cert, nil)
 			s.verdict().has(c.level, "AtHoc certificate", c.says...)
 		})
@@ -351,10 +360,12 @@ func TestProxies(t *testing.T) {
 		v := s.verdict()
 		v.has(OK, stepClient, "through the proxy "+proxy.Listener.Addr().String())
 		v.has(Problem, stepConnection, append(says, proxy.Listener.Addr().String())...)
+
 		for _, r := range v.results {
 			require.NotContains(t, r.Message+r.Advice, "hunter2")
 		}
 	}
+
 	s := newSite(t, nil)
 	s.AtHoc.ServerURL, s.AtHoc.HTTPSProxy = "https://alerts.example.org", "http://"+bustest.FreeAddr(t)
 	s.verdict().has(Problem, stepConnection, "nothing listens at the proxy", "HTTPS_PROXY")
@@ -405,6 +416,7 @@ func TestHangs(t *testing.T) {
 		ended := make(chan struct{})
 		s.serve(func(http.ResponseWriter, *http.Request) { <-ended })
 		t.Cleanup(func() { close(ended) })
+
 		v := s.verdict()
 		v.has(Warning, stepConnection, "hangs")
 		v.has(Problem, stepToken, "AtHoc hangs")
@@ -425,24 +437,31 @@ func TestHangs(t *testing.T) {
 // silent returns an address that takes connections and says nothing.
 func silent(t *testing.T) string {
 	t.Helper()
+
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
+
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+
 		var conns []net.Conn
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				break
 			}
+
 			conns = append(conns, c)
 		}
+
 		for _, c := range conns {
 			c.Close()
 		}
 	}()
+
 	t.Cleanup(func() { l.Close(); <-done })
+
 	return l.Addr().String()
 }
 

@@ -52,6 +52,7 @@ func brokerSteps(s Settings) []step {
 	if !s.Running { // no service's key lets it see that; the status says it
 		steps = append(steps, step{name: "sync to disk", after: []string{stepPermissions}, run: checkSync})
 	}
+
 	return steps
 }
 
@@ -66,16 +67,20 @@ func checkBroker(ctx context.Context, f *facts) []Result {
 	address := f.Broker.URL
 	if address == "" {
 		f.inside = true
+
 		content, err := os.ReadFile(f.InsideAddress)
 		if err != nil {
 			return insideIsDown()
 		}
+
 		address = strings.TrimSpace(string(content))
 	}
+
 	t, err := targetOf(address)
 	if err != nil {
 		return bad("set NATS_URL to an address such as nats://localhost:4222", "NATS_URL: %v", err)
 	}
+
 	f.broker = t
 	failures := dialAll(ctx, f, t.hosts)
 	switch {
@@ -88,6 +93,7 @@ func checkBroker(ctx context.Context, f *facts) []Result {
 	case f.inside:
 		return good("the broker inside the running bobosync answers")
 	}
+
 	return good("%s can be reached", strings.Join(t.hosts, ", "))
 }
 
@@ -104,17 +110,21 @@ func targetOf(address string) (target, error) {
 		if !strings.Contains(part, "://") {
 			part = "nats://" + part
 		}
+
 		u, err := url.Parse(part)
 		if err != nil || u.Hostname() == "" || ports[u.Scheme] == "" {
 			return target{}, fmt.Errorf("address %d is not a NATS address", len(t.urls)+1)
 		}
+
 		port := u.Port()
 		if port == "" {
 			port = ports[u.Scheme]
 		}
+
 		t.urls = append(t.urls, part)
 		t.hosts = append(t.hosts, net.JoinHostPort(u.Hostname(), port))
 	}
+
 	return t, nil
 }
 
@@ -122,25 +132,31 @@ func targetOf(address string) (target, error) {
 func dialAll(ctx context.Context, f *facts, hosts []string) []string {
 	ctx, cancel := f.part(ctx, dialShare)
 	defer cancel()
+
 	errs := make([]error, len(hosts))
 	var wg sync.WaitGroup
 	for i, host := range hosts {
 		wg.Go(func() {
 			var d net.Dialer
+
 			conn, err := d.DialContext(ctx, "tcp", host)
 			if err == nil {
 				err = conn.Close()
 			}
+
 			errs[i] = err
 		})
 	}
+
 	wg.Wait()
+
 	var failures []string
 	for i, err := range errs {
 		if err != nil {
 			failures = append(failures, whyNoConnection(err, hosts[i]))
 		}
 	}
+
 	return failures
 }
 
@@ -150,12 +166,15 @@ func checkLogin(_ context.Context, f *facts) []Result {
 	if err != nil {
 		return loginFailed(err, f.Now())
 	}
+
 	wait := time.Duration(dialShare * float64(f.Timeout) / float64(len(f.broker.urls)))
 	opts = append(opts, nats.Timeout(wait), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { f.denied.add(err) }))
+
 	nc, err := nats.Connect(strings.Join(f.broker.urls, ","), opts...)
 	if err != nil {
 		return loginFailed(err, f.Now())
 	}
+
 	f.nc = nc
 	state, err := nc.TLSConnectionState()
 	switch {
@@ -167,6 +186,7 @@ func checkLogin(_ context.Context, f *facts) []Result {
 		return warn("switch TLS on in the broker: passwords and the events of workers cross the network",
 			"accepted, but the connection to %s is not encrypted", nc.ConnectedAddr())
 	}
+
 	return good("accepted")
 }
 
@@ -183,10 +203,13 @@ func loginOptions(b config.Broker) ([]nats.Option, error) {
 	if b.CA != "" {
 		opts = append(opts, nats.RootCAs(b.CA))
 	}
+
 	if b.Creds == "" {
 		return opts, nil
 	}
+
 	creds, err := bus.Credentials(b.Creds)
+
 	return append(opts, creds...), err
 }
 
@@ -195,6 +218,7 @@ func loginFailed(err error, now time.Time) []Result {
 	if message, advice, ok := whyNoTLS(err, now, "NATS_CA", "NATS_URL"); ok {
 		return bad(advice, "%s", message)
 	}
+
 	const check = "check NATS_CREDS, or user and password in NATS_URL, against the broker's configuration"
 	switch {
 	case errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAccountAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
@@ -212,6 +236,7 @@ func loginFailed(err error, now time.Time) []Result {
 	case errors.Is(err, nats.ErrMaxConnectionsExceeded), errors.Is(err, nats.ErrMaxAccountConnectionsExceeded):
 		return bad("raise max_connections in the broker", "the broker takes no more connections")
 	}
+
 	return bad("look at the broker's log", "the broker cannot be used: %v", err)
 }
 
@@ -225,8 +250,10 @@ func (d *denials) add(err error) {
 	if !errors.Is(err, nats.ErrPermissionViolation) {
 		return
 	}
+
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	d.texts = append(d.texts, err.Error())
 }
 
@@ -234,6 +261,7 @@ func (d *denials) add(err error) {
 func (d *denials) named(subject string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	return slices.ContainsFunc(d.texts, func(text string) bool {
 		return strings.Contains(strings.ToUpper(text), `"`+strings.ToUpper(subject)+`"`)
 	})
@@ -244,17 +272,22 @@ func checkJetStream(ctx context.Context, f *facts) []Result {
 	if !f.mayAsk("$JS.API.INFO") {
 		return noJetStream(nil, true)
 	}
+
 	js, err := jetstream.New(f.nc)
 	if err != nil {
 		return bad("", "JetStream cannot be used: %v", err)
 	}
+
 	ctx, cancel := f.part(ctx, askShare)
 	defer cancel()
+
 	info, err := js.AccountInfo(ctx)
 	if err != nil {
 		return noJetStream(err, f.denied.named("$JS.API.INFO"))
 	}
+
 	f.js = js
+
 	return judgeVersion(info.API.Level, f.nc.ConnectedServerVersion())
 }
 
@@ -269,6 +302,7 @@ func noJetStream(err error, denied bool) []Result {
 	case errors.Is(err, context.DeadlineExceeded):
 		return bad("look at the broker: a full disk, or too few servers of the cluster running", "JetStream does not answer")
 	}
+
 	return bad("look at the broker's log", "JetStream does not answer: %v", err)
 }
 
@@ -276,9 +310,11 @@ func judgeVersion(level int, version string) []Result {
 	if level < topology.MinAPILevel {
 		return bad("use nats-server 2.12 or newer", "nats-server %s is too old (JetStream API level %d, %d is needed)", version, level, topology.MinAPILevel)
 	}
+
 	if !topology.ServerIsSafe(version) {
 		return warn("use nats-server "+topology.SafeServer+" or newer",
 			"nats-server %s may lose what it has acknowledged in a power failure, in spite of sync_interval: always", version)
 	}
+
 	return good("nats-server %s, JetStream API level %d", version, level)
 }

@@ -26,6 +26,7 @@ func brokerOnly(t *testing.T) *site {
 	service := s.Settings
 	s.Settings = Settings{Service: topology.Resolver, Broker: service.Broker, Calls: service.Calls, AtHoc: service.AtHoc}
 	s.AtHoc.ServerURL = "" // nothing of AtHoc is asked for
+
 	return s
 }
 
@@ -75,6 +76,7 @@ func TestBrokerFaults(t *testing.T) {
 			v := s.verdict()
 			v.has(Problem, c.check, c.says...)
 			v.has(Skipped, stepStreams, "not tried")
+
 			for _, r := range v.results {
 				require.NotContains(t, r.Message, "hunter2")
 			}
@@ -105,6 +107,7 @@ func TestBrokerCertificates(t *testing.T) {
 			if c.trusted {
 				s.Broker.CA = a.file
 			}
+
 			s.verdict().has(c.level, stepLogin, c.says...)
 		})
 	}
@@ -157,9 +160,11 @@ func TestPartsOfTheBroker(t *testing.T) {
 			if err != nil {
 				return err
 			}
+
 			config := c.CachedInfo().Config
 			config.HeadersOnly = true
 			_, err = js.UpdateConsumer(s.t.Context(), topology.StreamAcks, config)
+
 			return err
 		}, Warning, "consumers", []string{"ingest-acks", "headers only is true, wanted not set"}},
 		"a bucket that is copied elsewhere": {func(s *site, js jetstream.JetStream) error {
@@ -167,9 +172,11 @@ func TestPartsOfTheBroker(t *testing.T) {
 			if err != nil {
 				return err
 			}
+
 			config := bucket.CachedInfo().Config
 			config.RePublish = &jetstream.RePublish{Source: ">", Destination: "elsewhere.>"}
 			_, err = js.UpdateStream(s.t.Context(), config)
+
 			return err
 		}, Warning, stepBuckets, []string{topology.BucketState, "republish is"}},
 		"a bucket that drops what is old": {func(s *site, js jetstream.JetStream) error {
@@ -177,9 +184,11 @@ func TestPartsOfTheBroker(t *testing.T) {
 			if err != nil {
 				return err
 			}
+
 			config := bucket.CachedInfo().Config
 			config.MaxAge = time.Hour
 			_, err = js.UpdateStream(s.t.Context(), config)
+
 			return err
 		}, Problem, stepBuckets, []string{topology.BucketState, "max age is 1h0m0s", "bobosync provision"}},
 	} {
@@ -198,7 +207,9 @@ func (s *site) wantedStream(name string) jetstream.StreamConfig {
 			return want
 		}
 	}
+
 	s.t.Fatalf("no stream %s", name)
+
 	return jetstream.StreamConfig{}
 }
 
@@ -210,6 +221,7 @@ func TestNothingIsMade(t *testing.T) {
 	v := s.verdict()
 	v.has(OK, stepToken, "by themselves")
 	v.has(Warning, stepBuckets, "no buckets yet")
+
 	for name := range b.Connect(t).JS.StreamNames(t.Context()).Name() {
 		t.Errorf("the check made stream %s", name)
 	}
@@ -244,8 +256,10 @@ func TestSyncing(t *testing.T) {
 		s.Broker.URL = "nats://u:p@" + ns.Addr().String()
 		creds := s.path("sys.nk")
 		require.NoError(t, os.WriteFile(creds, seed, 0o600))
+
 		for _, monitor := range []Monitor{{SysCreds: creds}, {URL: fmt.Sprintf("http://%s", ns.MonitorAddr())}} {
 			s.Monitor = monitor
+
 			v := s.verdict()
 			if always {
 				v.has(OK, "sync to disk", "each message is synced", "1 server")
@@ -253,6 +267,7 @@ func TestSyncing(t *testing.T) {
 				v.has(Problem, "sync to disk", "acknowledges before it syncs", "n1 (every 2m0s)", "sync_interval: always")
 			}
 		}
+
 		s.Monitor = Monitor{URL: "http://" + bustest.FreeAddr(t)}
 		s.verdict().has(Warning, "sync to disk", "nothing listens")
 		s.Monitor = Monitor{URL: s.athoc.URL()}
@@ -262,12 +277,14 @@ func TestSyncing(t *testing.T) {
 
 func userKey(t *testing.T) (seed []byte, public string) {
 	t.Helper()
+
 	key, err := nkeys.CreateUser()
 	require.NoError(t, err)
 	seed, err = key.Seed()
 	require.NoError(t, err)
 	public, err = key.PublicKey()
 	require.NoError(t, err)
+
 	return seed, public
 }
 
@@ -319,6 +336,7 @@ func TestJudgeReplicas(t *testing.T) {
 			require.Empty(t, results, name)
 			continue
 		}
+
 		require.Len(t, results, 1, name)
 		require.Equal(t, c.want, results[0].Level, name)
 		require.Contains(t, results[0].Message, c.says, name)
@@ -394,6 +412,7 @@ func TestRights(t *testing.T) {
 		if !isService(u.Name) {
 			continue
 		}
+
 		service := topology.Service(u.Name)
 		exact := permitted{Publish: &bounds{Allow: u.Publish}, Subscribe: &bounds{Allow: append(u.Subscribe, "_INBOX_own.>")}}
 		require.Equal(t, OK, judgePermissions(service, exact, inbox)[0].Level, u.Name)
@@ -404,7 +423,9 @@ func TestRights(t *testing.T) {
 		results = judgePermissions(service, permitted{Subscribe: &bounds{Allow: []string{"_INBOX_other.>"}}}, inbox)
 		require.Contains(t, results[0].Message, "subscribe to "+inbox)
 	}
+
 	require.Equal(t, OK, judgePermissions(topology.Everyone, wide, inbox)[0].Level)
+
 	for _, u := range topology.Users() {
 		if u.Name == topology.UserOperator {
 			operator := permitted{Publish: &bounds{Allow: u.Publish}, Subscribe: &bounds{Allow: []string{"_INBOX_own.>"}}}
@@ -421,6 +442,7 @@ func TestTargetOf(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"a:4223", "b:4222", "c:443"}, got.hosts)
 	require.Equal(t, []string{"nats://a:4223", "nats://b", "wss://c"}, got.withoutUsers())
+
 	for _, wrong := range []string{"http://a", "nats://", "", "nats://u:hunter2@[::1"} {
 		_, err := targetOf(wrong)
 		require.Error(t, err, wrong)
@@ -445,6 +467,7 @@ func TestABrokerThatKeepsItsUsersApart(t *testing.T) {
 		keys[u.Name], creds[u.Name] = public, fmt.Sprintf("%s/%s.nk", dir, u.Name)
 		require.NoError(t, os.WriteFile(creds[u.Name], append([]byte("# inbox: "+topology.Inbox(u.Name)+"\n"), seed...), 0o600))
 	}
+
 	conf := filepath.Join(dir, "nats.conf")
 	accounts := topology.AccountsConf(func(user string) string { return "nkey: " + keys[user] })
 	require.NoError(t, os.WriteFile(conf, []byte("jetstream { store_dir: '"+t.TempDir()+"', sync_interval: always }\n"+accounts), 0o600))
@@ -470,12 +493,14 @@ func TestABrokerThatKeepsItsUsersApart(t *testing.T) {
 	v.has(OK, "consumers", "all 12")
 	v.has(OK, stepToken, "shared with the services")
 	v.has(OK, "sync to disk", "each message is synced")
+
 	for _, service := range []topology.Service{topology.Publisher, topology.Janitor, topology.Ingest, topology.Resolver} {
 		s.Service, s.Broker.Creds = service, creds[string(service)]
 		v := s.verdict()
 		v.only("AtHoc certificate", "sync to disk")
 		v.has(OK, stepPermissions, "the rights of "+string(service))
 	}
+
 	s.Service, s.Monitor.SysCreds = topology.Publisher, creds[topology.UserMonitor]
 	s.verdict().has(OK, "sync to disk", "each message is synced")
 }

@@ -60,6 +60,7 @@ func Status(results []Result) int {
 			status = 1
 		}
 	}
+
 	return status
 }
 
@@ -161,12 +162,15 @@ func (o *Options) setDefaults() {
 	if o.Timeout <= 0 {
 		o.Timeout = DefaultTimeout
 	}
+
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+
 	if o.Space == nil {
 		o.Space = diskSpace
 	}
+
 	if o.Getenv == nil {
 		o.Getenv = getenv
 	}
@@ -197,13 +201,16 @@ const grace = 300 * time.Millisecond
 // Run makes all checks and returns their results in a fixed order. It returns after the timeout at the latest, and a little.
 func Run(ctx context.Context, o Options) []Result {
 	o.setDefaults()
+
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
+
 	f := &facts{Options: o}
 	steps := steps(o.Settings)
 	outcomes := start(ctx, f, steps)
 	results := collect(ctx, o.Timeout, steps, outcomes)
 	f.close(steps, outcomes)
+
 	return results
 }
 
@@ -213,14 +220,17 @@ func steps(s Settings) []step {
 	if s.Unread {
 		return all
 	}
+
 	all = append(all, directorySteps(s)...)
 	if s.BoboZone != nil || s.AtHoc != nil {
 		all = append(all, step{name: "time zones", run: checkZones})
 	}
+
 	all = append(all, brokerSteps(s)...)
 	if s.AtHoc != nil {
 		all = append(all, athocSteps(s)...)
 	}
+
 	return all
 }
 
@@ -229,10 +239,12 @@ func start(ctx context.Context, f *facts, steps []step) map[string]*outcome {
 	for _, t := range steps {
 		outcomes[t.name] = &outcome{done: make(chan struct{})}
 	}
+
 	for _, t := range steps {
 		go func() {
 			out := outcomes[t.name]
 			defer close(out.done)
+
 			for _, name := range slices.Concat(t.needs, t.after) {
 				if before := outcomes[name]; before != nil && !settled(ctx, before) {
 					out.ground = name + " hangs"
@@ -240,9 +252,11 @@ func start(ctx context.Context, f *facts, steps []step) map[string]*outcome {
 					return
 				}
 			}
+
 			out.attempt(ctx, f, t, outcomes)
 		}()
 	}
+
 	return outcomes
 }
 
@@ -253,6 +267,7 @@ func settled(ctx context.Context, o *outcome) bool {
 		return true
 	case <-ctx.Done():
 	}
+
 	select { // a step that ended with the time still says more than the time
 	case <-o.done:
 		return true
@@ -269,10 +284,13 @@ func (out *outcome) attempt(ctx context.Context, f *facts, t step, outcomes map[
 			if !out.silent {
 				out.results = notTried(t.name, out.ground)
 			}
+
 			return
 		}
 	}
+
 	began := time.Now()
+
 	out.results = t.run(ctx, f)
 	took := time.Since(began).Milliseconds()
 	for i := range out.results {
@@ -280,6 +298,7 @@ func (out *outcome) attempt(ctx context.Context, f *facts, t step, outcomes map[
 		if r.Check == "" {
 			r.Check = t.name
 		}
+
 		r.Milliseconds = took
 		switch {
 		case r.Level == Problem:
@@ -311,12 +330,14 @@ func collect(ctx context.Context, timeout time.Duration, steps []step, outcomes 
 			results = append(results, out.results...)
 			continue
 		}
+
 		results = append(results, Result{
 			Check: t.name, Level: Problem, Milliseconds: timeout.Milliseconds(),
 			Message: fmt.Sprintf("it hangs: nothing was found out within %s", timeout),
 			Advice:  "a network share that is gone hangs like this; or give the check more time with --timeout",
 		})
 	}
+
 	return results
 }
 
@@ -327,6 +348,7 @@ func over(ctx context.Context, o *outcome) bool {
 		return true
 	case <-ctx.Done():
 	}
+
 	select {
 	case <-o.done:
 		return true

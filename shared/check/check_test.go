@@ -26,8 +26,10 @@ func typeOf[T any]() reflect.Type { return reflect.TypeFor[T]() }
 // runSteps runs steps of the test's own.
 func runSteps(t *testing.T, timeout time.Duration, steps ...step) []Result {
 	t.Helper()
+
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
+
 	return collect(ctx, timeout, steps, start(ctx, &facts{}, steps))
 }
 
@@ -50,6 +52,7 @@ func TestWhatIsTried(t *testing.T) {
 	for _, r := range results {
 		got = append(got, r.Check+" "+string(r.Level)+" "+r.Message)
 	}
+
 	require.Equal(t, []string{
 		"a ok well", "b warning so so", "c problem broken", "d skipped not tried: c has a problem", "e skipped not tried: c has a problem",
 		"g skipped by intention", "i ok a task that is not there is no ground",
@@ -86,6 +89,7 @@ func TestPrint(t *testing.T) {
 		{Check: "one", Level: OK, Message: "well"}, {Check: "longer", Level: Warning, Message: "so so", Advice: "do this"},
 		{Check: "x", Level: Problem, Message: "bad", Advice: "do that"}, {Check: "y", Level: Skipped, Message: "not tried: x has a problem"},
 	}
+
 	var b strings.Builder
 	require.NoError(t, Print(&b, results, false))
 	require.Equal(t, `ok       one     well
@@ -119,6 +123,7 @@ func TestFilesThatOthersWrite(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("modes say nothing there")
 	}
+
 	dir := t.TempDir()
 	write := func(name string, mode fs.FileMode) string {
 		path := filepath.Join(dir, name)
@@ -128,6 +133,7 @@ func TestFilesThatOthersWrite(t *testing.T) {
 	}
 	none := func(string) string { return "" }
 	require.Empty(t, exposed(write("fine.env", 0o600), map[string]string{"PASSWORD": "x"}, write("fine.nk", 0o640), none))
+
 	for name, got := range map[string][]Result{
 		"settings":    exposed(write("a.env", 0o620), nil, "", none),
 		"key":         exposed("", nil, write("a.nk", 0o602), none),
@@ -140,6 +146,7 @@ func TestFilesThatOthersWrite(t *testing.T) {
 		require.Equal(t, Warning, got[0].Level, name)
 		require.Contains(t, got[0].Message, "others on this machine can write to "+dir, name)
 	}
+
 	for _, vars := range []map[string]string{
 		{"NATS_URL": "nats://ingest:s3cret@broker:4222"}, {"NATS_URL": "nats://a:4222, token@b:4222"}, {"HTTPS_PROXY": "http://user:s3cret@proxy:3128"},
 		{"OTEL_EXPORTER_OTLP_ENDPOINT": "https://key@collector"}, {"NATS_MONITOR_URL": "http://u:p@broker:8222"},
@@ -148,11 +155,14 @@ func TestFilesThatOthersWrite(t *testing.T) {
 		require.Len(t, got, 1, vars)
 		require.Contains(t, got[0].Message, "can read the secrets")
 	}
+
 	require.Empty(t, exposed(write("d.env", 0o644), map[string]string{"NATS_URL": "nats://broker:4222", "HTTPS_PROXY": "http://proxy:3128"}, "", none))
 	require.Len(t, exposed(write("b.env", 0o646), map[string]string{"PASSWORD": "x"}, "", none), 2, "readable as well")
 
 	own := write("own", 0o600)
+
 	require.NoError(t, os.Chmod(dir, 0o777))
+
 	got := exposed("", map[string]string{"PASSWORD_FILE": own}, "", none)
 	require.Len(t, got, 1)
 	require.Contains(t, got[0].Message, "and so replace "+own)
@@ -185,6 +195,7 @@ func TestJudgeDuty(t *testing.T) {
 	now := time.Date(2024, 6, 17, 12, 0, 0, 0, time.UTC)
 	london, err := time.LoadLocation("Europe/London")
 	require.NoError(t, err)
+
 	for name, c := range map[string]struct {
 		values []string
 		loc    *time.Location
@@ -208,6 +219,7 @@ func TestJudgeRight(t *testing.T) {
 	} {
 		r := judgeRight(athoc.Result{Outcome: outcome, Detail: "some words"}, "f")[0]
 		require.Equal(t, want, r.Level, outcome)
+
 		if want != OK {
 			require.NotEmpty(t, r.Advice)
 		}
@@ -273,6 +285,7 @@ func TestLocalInAContainer(t *testing.T) {
 	if !isUTC(time.Now(), time.Local) {
 		t.Skip("this machine's own zone is not UTC")
 	}
+
 	s := filesOnly(t)
 	local := config.InZone(time.Local)
 	s.BoboZone = &local

@@ -41,6 +41,7 @@ func judgeSpace(s Space) (Level, string) {
 	case s.Free < s.Total/fewPart:
 		return Warning, fmt.Sprintf("the disk is nearly full: %s of %s", text, size(s.Total))
 	}
+
 	return OK, text
 }
 
@@ -50,11 +51,13 @@ func size(bytes uint64) string {
 	if bytes < unit {
 		return fmt.Sprintf("%d bytes", bytes)
 	}
+
 	value, prefix := float64(bytes)/unit, 0
 	for value >= unit && prefix < 4 {
 		value /= unit
 		prefix++
 	}
+
 	return fmt.Sprintf("%.1f %ciB", value, "KMGTP"[prefix])
 }
 
@@ -72,18 +75,22 @@ func directories(s Settings) []directory {
 		if len(inputs) == 0 {
 			inputs = []Feed{{"CSV_DIRECTORY", s.Files.CSV}}
 		}
+
 		for _, in := range inputs {
 			all = append(all, directory{variable: in.Name, path: in.Dir, write: s.Files.Move, input: true})
 		}
+
 		if s.Files.Move {
 			all = append(all,
 				directory{variable: "PROCESSED_DIRECTORY", path: s.Files.Processed, write: true, made: true},
 				directory{variable: "FAILED_FILES_DIRECTORY", path: s.Files.Failed, write: true, made: true})
 		}
 	}
+
 	if s.Data != nil {
 		all = append(all, directory{variable: "DATA_DIRECTORY", path: s.Data.Directory, write: true, made: true})
 	}
+
 	all = append(all, directory{variable: "LOG_DIRECTORY", path: s.Log.Directory, write: true, made: true})
 	var set []directory
 	for _, d := range all {
@@ -91,6 +98,7 @@ func directories(s Settings) []directory {
 			set = append(set, d)
 		}
 	}
+
 	return set
 }
 
@@ -101,14 +109,17 @@ func directorySteps(s Settings) []step {
 	for _, d := range dirs {
 		steps = append(steps, step{name: d.variable, run: func(_ context.Context, f *facts) []Result { return d.check(f.Space) }})
 	}
+
 	from, into := moves(dirs)
 	if len(into) == 0 {
 		return steps
 	}
+
 	var needs []string
 	for _, d := range append(slices.Clone(from), into...) {
 		needs = append(needs, d.variable)
 	}
+
 	return append(steps, step{name: "moving files", needs: needs, run: func(context.Context, *facts) []Result {
 		return checkMoves(from, into)
 	}})
@@ -124,9 +135,11 @@ func moves(dirs []directory) (from, into []directory) {
 			into = append(into, d)
 		}
 	}
+
 	if len(from) == 0 {
 		return nil, nil
 	}
+
 	return from, into
 }
 
@@ -142,16 +155,19 @@ func (d directory) check(space func(string) (Space, error)) []Result {
 	case !info.IsDir():
 		return bad("name a directory", "%s is not a directory", d.path)
 	}
+
 	if where == d.path {
 		if err := list(where); err != nil {
 			return d.failed("read", err)
 		}
 	}
+
 	if d.write {
 		if err := try(where); err != nil {
 			return d.failed("write", err)
 		}
 	}
+
 	return d.judge(where, space)
 }
 
@@ -161,18 +177,22 @@ func (d directory) judge(where string, space func(string) (Space, error)) []Resu
 	if !d.write {
 		state = "can be read"
 	}
+
 	if where != d.path {
 		state = "does not exist yet and will be made"
 	}
+
 	s, err := space(where)
 	if err != nil {
 		return good("%s %s", d.path, state)
 	}
+
 	level, text := judgeSpace(s)
 	advice := ""
 	if level != OK {
 		advice = fmt.Sprintf("make room on the file system of %s: on a full disk nothing can go on", d.path)
 	}
+
 	return []Result{{Level: level, Message: fmt.Sprintf("%s %s; %s", d.path, state, text), Advice: advice}}
 }
 
@@ -191,6 +211,7 @@ func (d directory) failed(doing string, err error) []Result {
 	case errors.Is(err, syscall.ENOTDIR):
 		return bad("name a directory whose path holds directories only", "%sa part of its path is not a directory", message)
 	}
+
 	return bad("name a directory that this user can read and write", "%s%s", message, disk.Cause(err))
 }
 
@@ -200,10 +221,12 @@ func above(path string) string {
 	if err != nil {
 		return "."
 	}
+
 	for {
 		if _, err := os.Stat(abs); err == nil || filepath.Dir(abs) == abs {
 			return abs
 		}
+
 		abs = filepath.Dir(abs)
 	}
 }
@@ -215,9 +238,11 @@ func list(path string) error {
 		return err
 	}
 	defer f.Close()
+
 	if _, err := f.Readdirnames(1); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
+
 	return nil
 }
 
@@ -233,6 +258,7 @@ func try(path string) error {
 	if err != nil {
 		return err
 	}
+
 	return os.Remove(file)
 }
 
@@ -242,11 +268,13 @@ func trial(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+
 	_, err = f.Write(make([]byte, trialSize))
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		os.Remove(f.Name())
 		return "", err
 	}
+
 	return f.Name(), nil
 }
 
@@ -261,6 +289,7 @@ func checkMoves(from, into []directory) []Result {
 			}
 		}
 	}
+
 	var results []Result
 	for _, in := range from {
 		for _, d := range into {
@@ -270,9 +299,11 @@ func checkMoves(from, into []directory) []Result {
 			}
 		}
 	}
+
 	if len(results) == 0 {
 		return good("finished files can be renamed into their place")
 	}
+
 	return results
 }
 
@@ -283,8 +314,10 @@ func same(a, b string) bool {
 	if errX == nil && errY == nil {
 		return os.SameFile(x, y)
 	}
+
 	absA, errA := filepath.Abs(a)
 	absB, errB := filepath.Abs(b)
+
 	return errA == nil && errB == nil && absA == absB
 }
 
@@ -293,15 +326,19 @@ func crosses(from, into string) bool {
 	if _, err := os.Stat(into); err != nil {
 		into = above(into)
 	}
+
 	file, err := trial(from)
 	if err != nil {
 		return false // reported by the directory's own check
 	}
+
 	moved := filepath.Join(into, filepath.Base(file))
 	if err := os.Rename(file, moved); err != nil {
 		os.Remove(file)
 		return true
 	}
+
 	os.Remove(moved)
+
 	return false
 }

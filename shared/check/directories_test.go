@@ -111,6 +111,7 @@ func (s *site) leftBehind() []string {
 	require.NoError(s.t, err)
 	more, err := filepath.Glob(s.path(".bobosync-check-*"))
 	require.NoError(s.t, err)
+
 	return append(found, more...)
 }
 
@@ -119,6 +120,7 @@ func TestFilesThatStayNeedNoOtherDirectory(t *testing.T) {
 	s.Files = &Files{CSV: s.path("in")}
 	v := s.verdict()
 	v.has(OK, "CSV_DIRECTORY", "can be read;")
+
 	for _, r := range v.results {
 		require.NotEqual(t, "moving files", r.Check)
 	}
@@ -147,6 +149,7 @@ func TestSlips(t *testing.T) {
 			require.Empty(t, results, written)
 			continue
 		}
+
 		require.Len(t, results, 1, written)
 		require.Equal(t, Warning, results[0].Level)
 		require.Equal(t, written, results[0].Check)
@@ -182,6 +185,7 @@ func TestSettingsFile(t *testing.T) {
 	v.has(OK, "CSV_DIRECTORY") // what does not depend on them is looked at all the same
 
 	require.NoError(t, os.Chmod(s.EnvFile, 0o600))
+
 	for _, r := range s.verdict().results {
 		require.NotContains(t, r.Message, "can read the secrets")
 	}

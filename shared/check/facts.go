@@ -54,9 +54,11 @@ func (f *facts) close(steps []step, outcomes map[string]*outcome) {
 			return
 		}
 	}
+
 	if f.nc != nil {
 		f.nc.Close()
 	}
+
 	if f.client != nil {
 		f.client.Close()
 	}
@@ -79,17 +81,22 @@ func (f *facts) pace(ctx context.Context, updates bool) error {
 	if f.paused.Stops(updates, f.Now()) {
 		return errPaused
 	}
+
 	spacing := slowestPace
 	if f.Calls.RateLimit > 0 {
 		spacing = min(spacing, time.Duration(float64(time.Second)/f.Calls.RateLimit))
 	}
+
 	f.pacing.Lock()
+
 	at := f.next
 	if now := time.Now(); at.Before(now) {
 		at = now
 	}
+
 	f.next = at.Add(spacing)
 	f.pacing.Unlock()
+
 	return pause.For(ctx, time.Until(at))
 }
 

@@ -41,18 +41,22 @@ type site struct {
 
 func newSite(t *testing.T, change func(*sim.Options)) *site {
 	t.Helper()
+
 	o := sim.Options{Users: sim.GenerateUsers(3, sim.DefaultCollar)}
 	if change != nil {
 		change(&o)
 	}
+
 	athoc, err := sim.New(o)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = athoc.Close() }) // nothing is left to be told about it
 	require.NoError(t, athoc.Start(context.Background(), "127.0.0.1:0"))
+
 	s := &site{t: t, root: t.TempDir(), athoc: athoc}
 	for _, dir := range []string{"in", "done", "failed", "data"} {
 		require.NoError(t, os.Mkdir(s.path(dir), 0o700))
 	}
+
 	utc := config.InZone(time.UTC)
 	s.Settings = Settings{
 		Broker: config.Broker{Replicas: 1, MaxAge: time.Hour, EntriesMaxBytes: 1 << 20},
@@ -69,6 +73,7 @@ func newSite(t *testing.T, change func(*sim.Options)) *site {
 	s.Space = func(string) (Space, error) { return Space{Free: 10 << 30, Total: 20 << 30}, nil }
 	s.Getenv = func(string) string { return "" }
 	s.Timeout = time.Minute // a busy machine is no fault
+
 	return s
 }
 
@@ -83,6 +88,7 @@ func (s *site) withBroker() *bustest.Server {
 	conn := b.Connect(s.t)
 	require.NoError(s.t, topology.Provision(s.t.Context(), conn.JS, topology.From(s.Broker, s.Calls), topology.Everyone))
 	s.Broker.URL = b.ClientURL()
+
 	return b
 }
 
@@ -92,11 +98,13 @@ const late = DefaultTimeout - 2*time.Second
 // verdict runs the check.
 func (s *site) verdict() *verdicts {
 	s.t.Helper()
+
 	began := time.Now()
 	v := &verdicts{t: s.t, results: Run(s.t.Context(), s.Options)}
 	if took := time.Since(began); took > s.Timeout+late {
 		s.t.Errorf("the check took %s", took)
 	}
+
 	s.t.Cleanup(func() {
 		if s.t.Failed() {
 			var b strings.Builder
@@ -104,16 +112,19 @@ func (s *site) verdict() *verdicts {
 			s.t.Log("\n" + b.String())
 		}
 	})
+
 	for _, r := range v.results {
 		for _, secret := range []string{s.AtHoc.Password.Reveal(), s.AtHoc.ClientSecret.Reveal(), "w00001@example.org"} {
 			if secret != "" && strings.Contains(r.Message+r.Advice, secret) {
 				s.t.Errorf("%s: a secret is told: %s", r.Check, r.Message)
 			}
 		}
+
 		if r.Level == Problem && r.Advice == "" {
 			s.t.Errorf("%s: a problem without advice: %s", r.Check, r.Message)
 		}
 	}
+
 	return v
 }
 
@@ -125,12 +136,14 @@ type verdicts struct {
 // has asserts that a check came to this level, with these texts in message and advice.
 func (v *verdicts) has(level Level, name string, texts ...string) {
 	v.t.Helper()
+
 	for _, r := range v.results {
 		text := r.Message + " → " + r.Advice
 		if r.Check == name && r.Level == level && containsAll(text, texts) {
 			return
 		}
 	}
+
 	v.t.Errorf("no %s of %s that says %q", level, name, texts)
 }
 
@@ -140,12 +153,14 @@ func containsAll(text string, parts []string) bool {
 			return false
 		}
 	}
+
 	return true
 }
 
 // only asserts that nothing but the named checks is a warning or a problem.
 func (v *verdicts) only(names ...string) {
 	v.t.Helper()
+
 	for _, r := range v.results {
 		if (r.Level == Warning || r.Level == Problem) && !slices.Contains(names, r.Check) {
 			v.t.Errorf("%s of %s: %s", r.Level, r.Check, r.Message)
@@ -156,15 +171,18 @@ func (v *verdicts) only(names ...string) {
 // natsServer runs a broker that bustest does not offer.
 func natsServer(t *testing.T, o server.Options) *server.Server {
 	t.Helper()
+
 	o.Host, o.Port, o.NoSigs, o.NoLog = "127.0.0.1", server.RANDOM_PORT, true, true
 	if o.JetStream {
 		o.StoreDir = t.TempDir()
 	}
+
 	ns, err := server.NewServer(&o)
 	require.NoError(t, err)
 	ns.Start()
 	t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() })
 	require.True(t, ns.ReadyForConnections(10*time.Second))
+
 	return ns
 }
 
@@ -194,13 +212,16 @@ func newAuthorityUntil(t *testing.T, until time.Time) *authority {
 	require.NoError(t, err)
 	a.file = filepath.Join(t.TempDir(), "ca.pem")
 	require.NoError(t, os.WriteFile(a.file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
+
 	return a
 }
 
 func newKey(t *testing.T) *ecdsa.PrivateKey {
 	t.Helper()
+
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
+
 	return key
 }
 
@@ -208,6 +229,7 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 func (a *authority) sign(host string, from, until time.Time) tls.Certificate {
 	a.t.Helper()
 	key := newKey(a.t)
+
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: host}, NotBefore: from, NotAfter: until,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
@@ -217,19 +239,23 @@ func (a *authority) sign(host string, from, until time.Time) tls.Certificate {
 	} else {
 		template.DNSNames = []string{host}
 	}
+
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
 	require.NoError(a.t, err)
+
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
 // serveTLS puts a TLS listener with the certificate before the site's AtHoc.
 func (s *site) serveTLS(cert tls.Certificate, change func(*tls.Config)) {
 	s.t.Helper()
+
 	front := httptest.NewUnstartedServer(s.athoc.Handler())
 	front.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS10} //nolint:gosec // an old server is one of the faults
 	if change != nil {
 		change(front.TLS)
 	}
+
 	front.Config.ErrorLog = log.New(io.Discard, "", 0)
 	front.StartTLS()
 	s.t.Cleanup(front.Close)
@@ -239,6 +265,7 @@ func (s *site) serveTLS(cert tls.Certificate, change func(*tls.Config)) {
 // serve puts a handler in the place of AtHoc.
 func (s *site) serve(h http.HandlerFunc) {
 	s.t.Helper()
+
 	front := httptest.NewServer(h)
 	s.t.Cleanup(front.Close)
 	s.AtHoc.ServerURL = front.URL

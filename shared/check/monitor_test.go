@@ -9,6 +9,7 @@ import (
 // TestTheMonitorsPasswordIsNotPrinted: a part of one that was not encoded would be taken for the host.
 func TestTheMonitorsPasswordIsNotPrinted(t *testing.T) {
 	t.Parallel()
+
 	for _, address := range []string{
 		"http://user:pa/ss@localhost:8222", "http://user:pa@ss@localhost:8222", "http://user:pa?ss@localhost:8222", "http://user:pa#ss@localhost:8222", "user:pa/ss@localhost:8222",
 	} {
@@ -17,6 +18,7 @@ func TestTheMonitorsPasswordIsNotPrinted(t *testing.T) {
 		require.NotContains(t, err.Error(), "pa/")
 		require.NotContains(t, err.Error(), "user:")
 	}
+
 	_, err := fromMonitor(t.Context(), "ftp://localhost")
 	require.ErrorContains(t, err, "NATS_MONITOR_URL: must be an address")
 }

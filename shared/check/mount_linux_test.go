@@ -14,9 +14,11 @@ import (
 // of root, and most containers refuse it. What is decided there is covered by TestJudgeSpace and TestWhyADirectoryFails.
 func mount(t *testing.T, directory string, flags uintptr) {
 	t.Helper()
+
 	if err := unix.Mount("tmpfs", directory, "tmpfs", flags, "size=1m"); err != nil {
 		t.Skipf("a file system of its own cannot be mounted here: %v", err)
 	}
+
 	t.Cleanup(func() { require.NoError(t, unix.Unmount(directory, 0)) })
 }
 
@@ -35,6 +37,7 @@ func TestFullDisk(t *testing.T) {
 	require.Error(t, os.WriteFile(s.path("data", "filler"), bytes.Repeat([]byte{1}, 2<<20), 0o600))
 	v = s.verdict()
 	v.has(Problem, "DATA_DIRECTORY", "the disk is full")
+
 	left, err := filepath.Glob(s.path("data", ".bobosync-check-*"))
 	require.NoError(t, err)
 	require.Empty(t, left)

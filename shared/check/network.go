@@ -33,6 +33,7 @@ func whyNoConnection(err error, where string) string {
 	case errors.Is(err, syscall.ECONNRESET):
 		return where + " resets the connection: a firewall, or another service listens there"
 	}
+
 	return fmt.Sprintf("%s cannot be reached: %v", where, err)
 }
 
@@ -70,6 +71,7 @@ func whyNoTLS(err error, now time.Time, ca, address string) (message, advice str
 	case strings.Contains(err.Error(), "certificate required"), strings.Contains(err.Error(), "bad certificate"):
 		return "the other side wants a certificate from the client, which is not supported", "have the demand for client certificates switched off", true
 	}
+
 	return "", "", false
 }
 
@@ -79,9 +81,11 @@ func whyNotNow(c *x509.Certificate, now time.Time) string {
 	if c.IsCA {
 		whose = fmt.Sprintf("the certificate of the authority that signs it (%s)", c.Subject)
 	}
+
 	if now.Before(c.NotBefore) {
 		return fmt.Sprintf("%s is not valid before %s, and this machine's clock says %s", whose, c.NotBefore.Local().Format(time.DateTime), now.Local().Format(time.DateTime))
 	}
+
 	return fmt.Sprintf("%s has expired on %s", whose, c.NotAfter.Local().Format(time.DateTime))
 }
 
@@ -98,9 +102,11 @@ func names(c *x509.Certificate) string {
 	for _, ip := range c.IPAddresses {
 		all = append(all, ip.String())
 	}
+
 	if len(all) == 0 {
 		return "no name at all"
 	}
+
 	return strings.Join(all, ", ")
 }
 
@@ -110,14 +116,17 @@ func judgeTLS(state tls.ConnectionState, now time.Time) []Result {
 	if len(state.PeerCertificates) == 0 {
 		return good("%s", version)
 	}
+
 	end, whose := trustedUntil(state), "the certificate"
 	if end.Before(state.PeerCertificates[0].NotAfter) {
 		whose = "the certificate of an authority in its chain"
 	}
+
 	left := end.Sub(now)
 	if left < expiresSoon {
 		return warn("have it renewed in time", "%s, but %s expires in %d days, on %s", version, whose, max(0, int(left.Hours()/24)), end.Local().Format(time.DateTime))
 	}
+
 	return good("%s, certificate by %s, valid until %s", version, authorityOf(state.PeerCertificates[0]), end.Local().Format(time.DateOnly))
 }
 
@@ -128,6 +137,7 @@ func trustedUntil(state tls.ConnectionState) (end time.Time) {
 	if len(chains) == 0 {
 		chains = [][]*x509.Certificate{state.PeerCertificates}
 	}
+
 	for _, chain := range chains {
 		first := chain[0].NotAfter
 		for _, c := range chain[1:] {
@@ -135,10 +145,12 @@ func trustedUntil(state tls.ConnectionState) (end time.Time) {
 				first = c.NotAfter
 			}
 		}
+
 		if first.After(end) {
 			end = first
 		}
 	}
+
 	return end
 }
 

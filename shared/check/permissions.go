@@ -28,12 +28,15 @@ func (f *facts) mayAsk(subject string) bool { return f.permitted.Publish.permit(
 // would publish.
 func checkPermissions(ctx context.Context, f *facts) []Result {
 	const subject = "$SYS.REQ.USER.INFO"
+
 	ctx, cancel := f.part(ctx, askShare/2)
 	defer cancel()
+
 	answer, err := f.nc.RequestWithContext(ctx, subject, nil)
 	if err != nil {
 		return skipped("the broker does not report this user's permissions: allow it to publish to %s to have them checked", subject)
 	}
+
 	var info struct {
 		Data struct {
 			Account     string     `json:"account"`
@@ -43,13 +46,16 @@ func checkPermissions(ctx context.Context, f *facts) []Result {
 	if err := json.Unmarshal(answer.Data, &info); err != nil {
 		return skipped("the broker's word on this user's permissions cannot be read")
 	}
+
 	if info.Data.Permissions == nil {
 		return good("this user may do everything in account %s", info.Data.Account)
 	}
+
 	f.permitted = *info.Data.Permissions
 	if f.Running && f.inside {
 		return good("the services have the rights of their own at the broker inside")
 	}
+
 	return judgePermissions(f.Service, f.permitted, f.nc.NewInbox())
 }
 
@@ -60,6 +66,7 @@ func judgePermissions(service topology.Service, p permitted, inbox string) []Res
 	if service != topology.Everyone {
 		users = slices.DeleteFunc(users, func(u topology.User) bool { return u.Name != string(service) })
 	}
+
 	var rights []string
 	var lacking []missingRights
 	for _, u := range users {
@@ -70,6 +77,7 @@ func judgePermissions(service topology.Service, p permitted, inbox string) []Res
 			lacking = append(lacking, missing)
 		}
 	}
+
 	switch {
 	case len(lacking) == 0 && len(rights) > 1:
 		return good("this user may do all that the services do")
@@ -78,12 +86,15 @@ func judgePermissions(service topology.Service, p permitted, inbox string) []Res
 		if service == topology.Everyone {
 			text += "; give each service its own credentials, and check them with --service"
 		}
+
 		return good("%s", text)
 	}
+
 	var results []Result
 	for _, m := range lacking {
 		results = append(results, m.judge()...)
 	}
+
 	return results
 }
 
@@ -103,16 +114,19 @@ func missingOf(u topology.User, p permitted, inbox string) missingRights {
 	if !p.Subscribe.permit(inbox) {
 		m.work = append(m.work, "subscribe to "+inbox) // without answers nothing works
 	}
+
 	for _, subject := range u.Publish {
 		if !p.Publish.permit(subject) {
 			m.work = append(m.work, "publish to "+subject)
 		}
 	}
+
 	for _, subject := range u.Subscribe {
 		if !strings.HasPrefix(subject, topology.Inbox(u.Name)+".") && !p.Subscribe.permit(subject) {
 			m.work = append(m.work, "subscribe to "+subject)
 		}
 	}
+
 	return m
 }
 
@@ -137,10 +151,12 @@ func (b *bounds) permit(subject string) bool {
 	if b == nil {
 		return true
 	}
+
 	matches := func(pattern string) bool { return covers(pattern, subject) }
 	if slices.ContainsFunc(b.Deny, matches) {
 		return false
 	}
+
 	return len(b.Allow) == 0 || slices.ContainsFunc(b.Allow, matches)
 }
 
@@ -148,6 +164,7 @@ func (b *bounds) permit(subject string) bool {
 // after the pattern does not count.
 func covers(pattern, subject string) bool {
 	pattern, _, _ = strings.Cut(pattern, " ")
+
 	want, have := strings.Split(pattern, "."), strings.Split(subject, ".")
 	for i, token := range want {
 		switch {
@@ -157,5 +174,6 @@ func covers(pattern, subject string) bool {
 			return false
 		}
 	}
+
 	return len(want) == len(have)
 }

@@ -19,21 +19,27 @@ func Print(w io.Writer, results []Result, colour bool) error {
 	for _, r := range results {
 		width, who = max(width, utf8.RuneCountInString(r.Check)), max(who, len(r.Service))
 	}
+
 	if who > 0 {
 		who += 2
 	}
+
 	out := text.To(w)
 	for _, r := range results {
 		level := text.Raw(fmt.Sprintf("%-7s", text.Clean(string(r.Level)))) // a running service says it, which may be another program
 		if colour {
 			level = text.Raw(colours[r.Level]) + level + plain
 		}
+
 		out.Printf("%s  %-*s%-*s  %s\n", level, who, r.Service, width, r.Check, r.Message)
+
 		if r.Advice != "" {
 			out.Printf("%*s→ %s\n", 7+2+who+width+2, "", r.Advice)
 		}
 	}
+
 	out.Printf("\n%s\n", Summary(results))
+
 	return out.Err()
 }
 
@@ -43,5 +49,6 @@ func Summary(results []Result) string {
 	if n := Count(results, Skipped); n > 0 {
 		line += fmt.Sprintf(", %d not tried", n)
 	}
+
 	return line
 }

@@ -18,11 +18,13 @@ func Endpoint(s Settings, deps program.Deps) control.Endpoint {
 	if s.Broker.URL == "" { // all services share the broker inside, which does not distinguish them
 		s.Service = topology.Everyone
 	}
+
 	return control.On(control.Check, func(ctx context.Context, _ control.RunRequest) ([]Result, error) {
 		results := Run(ctx, Options{Settings: s, Version: deps.Version})
 		for i := range results {
 			results[i].Service = me
 		}
+
 		return results, nil
 	})
 }
@@ -42,5 +44,6 @@ func Count(results []Result, level Level) (n int) {
 			n++
 		}
 	}
+
 	return n
 }

@@ -25,17 +25,21 @@ func checkSettings(_ context.Context, f *facts) []Result {
 			results = append(results, finding(line)...)
 		}
 	}
+
 	if f.Unread {
 		return results
 	}
+
 	written, err := config.ReadDotEnv(f.EnvFile, true)
 	if err != nil {
 		written = config.DotEnv{} // none at all, which is fine, or reported in the findings
 	}
+
 	results = append(results, slips(slices.Sorted(maps.Keys(written.Vars)), f.Known)...)
 	for _, name := range written.Twice {
 		results = append(results, named(name, warn("keep one line", "%s has several lines for it, of which the last counts", f.EnvFile))...)
 	}
+
 	results = append(results, exposed(f.EnvFile, written.Vars, f.Broker.Creds, f.Getenv)...)
 	results = append(results, f.unsafe()...)
 	switch {
@@ -54,6 +58,7 @@ func finding(line string) []Result {
 	if !ok || name != strings.ToUpper(name) || strings.Contains(name, " ") {
 		return bad("correct the settings; .env.example explains them", "%s", line)
 	}
+
 	return named(name, bad("set "+name+" in the environment or in .env; .env.example explains it", "%s", text))
 }
 
@@ -64,10 +69,12 @@ func slips(written, known []string) []Result {
 		if slices.Contains(known, name) || slices.Contains(known, strings.TrimSuffix(name, "_FILE")) {
 			continue
 		}
+
 		if meant := nearest(name, known); meant != "" {
 			results = append(results, named(name, warn("rename it, or remove it", "no program reads this variable: is %s meant?", meant))...)
 		}
 	}
+
 	return results
 }
 
@@ -79,11 +86,13 @@ func nearest(name string, known []string) string {
 		if len(name) > 3 && strings.HasPrefix(k, name) {
 			d = min(d, 1) // LOG_DIR for LOG_DIRECTORY
 		}
+
 		// Two slips in a short name make it another name.
 		if d < best && d*4 <= len(k) {
 			best, meant = d, k
 		}
 	}
+
 	return meant
 }
 
@@ -97,21 +106,25 @@ func distance(a, b string) int {
 		rows[i] = make([]int, len(b)+1)
 		rows[i][0] = i
 	}
+
 	for j := range rows[0] {
 		rows[0][j] = j
 	}
+
 	for i := 1; i <= len(a); i++ {
 		for j := 1; j <= len(b); j++ {
 			cost := 1
 			if a[i-1] == b[j-1] {
 				cost = 0
 			}
+
 			rows[i][j] = min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+cost)
 			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
 				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
 			}
 		}
 	}
+
 	return rows[len(a)][len(b)]
 }
 
@@ -121,10 +134,12 @@ var (
 		"PASSWORD", "CLIENT_SECRET", "NOTIFY_SMTP_PASSWORD", "NOTIFY_WEBHOOK_SECRET", "NOTIFY_WEBHOOK_URL", "NOTIFY_TEAMS_URL", "HEARTBEAT_URL",
 		"OTEL_EXPORTER_OTLP_HEADERS", "CONSOLE_SESSION_KEY", "CONSOLE_WALL_TOKEN", "CONSOLE_OIDC_CLIENT_SECRET",
 	}
+
 	// addresses are those that can hold a password.
 	addresses = []string{
 		"NATS_URL", "NATS_MONITOR_URL", "HTTP_PROXY", "HTTPS_PROXY", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
 	}
+
 	// trusted are the variables that name a file by which others are distinguished from impostors, beside the key for the broker.
 	trusted = []string{
 		"SSL_CERT_PATH", "NATS_CA", "NOTIFY_SMTP_CA", "CONSOLE_CLIENT_CA", "CONSOLE_TLS_CERT", "CONSOLE_TLS_KEY", "CONSOLE_OPERATOR_CREDS", "CONSOLE_USERS_FILE",
@@ -139,10 +154,12 @@ func exposed(envFile string, written map[string]string, creds string, getenv fun
 		if file == envFile && !holdsSecret(written) {
 			continue
 		}
+
 		info, err := os.Stat(file)
 		if err == nil && open(info.Mode()) {
 			results = append(results, warn("chmod 600 "+file, "everybody on this machine can read the secrets in %s", file)...)
 		}
+
 		if errors.Is(err, fs.ErrNotExist) && file == creds && creds != "" {
 			results = append(results, named("NATS_CREDS", bad("name the file with this service's credentials", "%s does not exist", file))...)
 		}
@@ -152,21 +169,26 @@ func exposed(envFile string, written map[string]string, creds string, getenv fun
 	for _, name := range secrets {
 		files = append(files, cmp.Or(getenv(name+"_FILE"), written[name+"_FILE"]))
 	}
+
 	for _, name := range trusted {
 		files = append(files, cmp.Or(getenv(name), written[name]))
 	}
+
 	for _, file := range files {
 		if file == "" {
 			continue
 		}
+
 		if info, err := os.Stat(file); err == nil && changeable(info.Mode()) {
 			results = append(results, warn("chmod go-w "+file, "others on this machine can write to %s, and so choose what is read from it", file)...)
 		}
+
 		dir := filepath.Dir(file)
 		if info, err := os.Stat(dir); err == nil && changeable(info.Mode()&^0o020) && info.Mode()&fs.ModeSticky == 0 { // many people's groups are their own
 			results = append(results, warn("chmod go-w "+dir, "others on this machine can write to %s, and so replace %s", dir, file)...)
 		}
 	}
+
 	return results
 }
 
@@ -187,12 +209,14 @@ func (f *facts) unsafe() []Result {
 	if f.AtHoc == nil {
 		return nil
 	}
+
 	var results []Result
 	if f.AtHoc.DisableSSLVerify {
 		results = append(results, named("DISABLE_SSL_VERIFY", warn(
 			"unset it; if AtHoc's certificate is signed by an authority of your own, name that authority's certificate in SSL_CERT_PATH",
 			"AtHoc's certificate is not verified: anyone in between can read the password and answer in AtHoc's place"))...)
 	}
+
 	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"} {
 		set := map[string]string{"HTTP_PROXY": f.AtHoc.HTTPProxy, "HTTPS_PROXY": f.AtHoc.HTTPSProxy, "NO_PROXY": f.AtHoc.NoProxy}[name]
 		if lower := strings.ToLower(name); set == "" && runtime.GOOS != "windows" && f.Getenv(lower) != "" {
@@ -200,6 +224,7 @@ func (f *facts) unsafe() []Result {
 				"it is set in the environment, but only %s is read", name))...)
 		}
 	}
+
 	return results
 }
 
@@ -215,6 +240,8 @@ func Variables(settings reflect.Type) []string {
 			names = append(names, Variables(field.Type)...)
 		}
 	}
+
 	slices.Sort(names)
+
 	return slices.Compact(names)
 }

@@ -16,6 +16,8 @@ func diskSpace(path string) (Space, error) {
 	if err := unix.Statfs(path, &st); err != nil {
 		return Space{}, fmt.Errorf("ask for the free space of %s: %w", path, err)
 	}
+
 	size := blockSize(&st)
+
 	return Space{Free: st.Bavail * size, Total: st.Blocks * size, NoFiles: disk.NoFiles(path)}, nil
 }

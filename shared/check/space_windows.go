@@ -12,9 +12,11 @@ func diskSpace(path string) (Space, error) {
 	if err != nil {
 		return Space{}, fmt.Errorf("ask for the free space of %s: %w", path, err)
 	}
+
 	var s Space
 	if err := windows.GetDiskFreeSpaceEx(name, &s.Free, &s.Total, nil); err != nil {
 		return Space{}, fmt.Errorf("ask for the free space of %s: %w", path, err)
 	}
+
 	return s, nil
 }

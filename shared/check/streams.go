@@ -22,6 +22,7 @@ const makeThem = "start the services, which make what is missing, or use bobosyn
 func checkStreams(ctx context.Context, f *facts) []Result {
 	ctx, cancel := f.part(ctx, askShare)
 	defer cancel()
+
 	f.streams, f.missing = map[string]*jetstream.StreamInfo{}, map[string]bool{}
 	var missing []string
 	var results []Result
@@ -30,7 +31,9 @@ func checkStreams(ctx context.Context, f *facts) []Result {
 		if !f.mayAsk("$JS.API.STREAM.INFO." + want.Name) {
 			continue
 		}
+
 		all++
+
 		s, err := f.js.Stream(ctx, want.Name)
 		switch {
 		case errors.Is(err, jetstream.ErrStreamNotFound):
@@ -43,10 +46,12 @@ func checkStreams(ctx context.Context, f *facts) []Result {
 			results = append(results, judgeStream(want, s.CachedInfo())...)
 		}
 	}
+
 	results = append(judgeMissing("stream", missing, all), results...)
 	if len(results) == 0 {
 		return asWanted(all, len(f.wanted().Streams()))
 	}
+
 	return results
 }
 
@@ -66,6 +71,7 @@ func judgeMissing(what string, missing []string, all int) []Result {
 	case len(missing) == all:
 		return warn(makeThem, "there are no %ss yet: no service has worked with this broker", what)
 	}
+
 	return bad(makeThem+"; what it held is read again from the files",
 		"%s %s is missing, while others are there", what, strings.Join(missing, ", "))
 }
@@ -75,9 +81,11 @@ func (f *facts) cannotAsk(err error, what, subject string) []Result {
 	if f.denied.named(subject) {
 		return bad("allow this user to publish to "+subject, "this user may not ask for %s", what)
 	}
+
 	if errors.Is(err, context.DeadlineExceeded) {
 		return bad("look at the broker, and whether enough servers of its cluster run", "the broker does not answer for %s", what)
 	}
+
 	return bad("look at the broker's log", "the broker cannot report on %s: %v", what, err)
 }
 
@@ -94,10 +102,12 @@ func judgeStream(want jetstream.StreamConfig, have *jetstream.StreamInfo) []Resu
 	if want.Name == topology.StreamHistory {
 		return append(results, judgeHistory(have)...)
 	}
+
 	if limit > 0 && have.State.Bytes >= uint64(limit)/100*fullPart {
 		results = append(results, warn("check whether the resolver runs; else raise ENTRIES_MAX_BYTES",
 			"stream %s is nearly full (%s of %s): ingest waits when it is", want.Name, size(have.State.Bytes), size(uint64(limit)))...)
 	}
+
 	return results
 }
 
@@ -111,8 +121,10 @@ func judgeDifferences(part string, differences []string) (results []Result) {
 		if slices.ContainsFunc(grave, func(name string) bool { return isOf(diff, name) }) {
 			judge = bad
 		}
+
 		results = append(results, judge(provisionIt, "%s: %s", part, diff)...)
 	}
+
 	return results
 }
 
@@ -125,6 +137,7 @@ func judgeHistory(have *jetstream.StreamInfo) []Result {
 	if limit <= 0 || have.State.Bytes < uint64(limit)/100*fullPart || kept > have.Config.MaxAge/100*fullPart {
 		return nil
 	}
+
 	return warn("raise HISTORY_MAX_BYTES, or lower HISTORY_DAYS",
 		"what AtHoc was sent takes %s of %s, so it is known for the last %s and not for %s: the oldest gives way",
 		size(have.State.Bytes), size(uint64(limit)), text.Ago(kept), text.Ago(have.Config.MaxAge))
@@ -134,19 +147,24 @@ func judgeHistory(have *jetstream.StreamInfo) []Result {
 func checkConsumers(ctx context.Context, f *facts) []Result {
 	ctx, cancel := f.part(ctx, askShare)
 	defer cancel()
+
 	var missing []string
 	var results []Result
 	seen, all := 0, 0
 	for stream, consumers := range f.wanted().Consumers() {
 		all += len(consumers)
+
 		if f.missing[stream] {
 			continue // reported already
 		}
+
 		for _, want := range consumers {
 			if !f.mayAsk("$JS.API.CONSUMER.INFO." + stream + "." + want.Durable) {
 				continue
 			}
+
 			seen++
+
 			c, err := f.js.Consumer(ctx, stream, want.Durable)
 			switch {
 			case errors.Is(err, jetstream.ErrConsumerNotFound):
@@ -158,7 +176,9 @@ func checkConsumers(ctx context.Context, f *facts) []Result {
 			}
 		}
 	}
+
 	slices.Sort(missing)
+
 	results = append(judgeMissing("consumer", missing, seen), results...)
 	switch {
 	case len(results) > 0:
@@ -166,34 +186,43 @@ func checkConsumers(ctx context.Context, f *facts) []Result {
 	case seen == 0:
 		return skipped("not tried: there are no streams yet, or these credentials may not look")
 	}
+
 	return asWanted(seen, all)
 }
 
 func judgeConsumer(want, have jetstream.ConsumerConfig) []Result {
 	const advice = provisionIt
 	var results []Result
+
 	filters := have.FilterSubjects
 	if len(filters) == 0 && have.FilterSubject != "" {
 		filters = []string{have.FilterSubject}
 	}
+
 	if !slices.Equal(want.FilterSubjects, filters) {
 		results = append(results, bad(advice, "consumer %s reads %v, wanted %v", want.Durable, filters, want.FilterSubjects)...)
 	}
+
 	if have.AckPolicy != want.AckPolicy {
 		results = append(results, bad(advice, "consumer %s acknowledges by %v, wanted %v", want.Durable, have.AckPolicy, want.AckPolicy)...)
 	}
+
 	if have.MaxDeliver > 0 {
 		results = append(results, bad(advice, "consumer %s gives up after %d deliveries: messages would be lost", want.Durable, have.MaxDeliver)...)
 	}
+
 	if have.AckWait != want.AckWait {
 		results = append(results, warn(advice+"; all services need the same ATHOC_TIMEOUT", "consumer %s delivers again after %s, wanted %s", want.Durable, have.AckWait, want.AckWait)...)
 	}
+
 	if have.MaxAckPending != want.MaxAckPending {
 		results = append(results, warn(advice, "consumer %s has at most %d messages in work, wanted %d", want.Durable, have.MaxAckPending, want.MaxAckPending)...)
 	}
+
 	others := slices.DeleteFunc(topology.ConsumerDifferences(want, have), func(diff string) bool {
 		return slices.ContainsFunc([]string{"filters", "ack policy", "max deliver", "ack wait", "max ack pending"}, func(name string) bool { return isOf(diff, name) })
 	})
+
 	return append(results, judgeDifferences("consumer "+want.Durable, others)...)
 }
 
@@ -201,6 +230,7 @@ func judgeConsumer(want, have jetstream.ConsumerConfig) []Result {
 func checkBuckets(ctx context.Context, f *facts) []Result {
 	ctx, cancel := f.part(ctx, askShare)
 	defer cancel()
+
 	var missing []string
 	var results []Result
 	seen, all := 0, f.wanted().Buckets()
@@ -208,7 +238,9 @@ func checkBuckets(ctx context.Context, f *facts) []Result {
 		if !f.mayAsk("$JS.API.STREAM.INFO.KV_" + want.Bucket) {
 			continue
 		}
+
 		seen++
+
 		stream, err := f.js.Stream(ctx, "KV_"+want.Bucket)
 		switch {
 		case errors.Is(err, jetstream.ErrStreamNotFound):
@@ -219,10 +251,12 @@ func checkBuckets(ctx context.Context, f *facts) []Result {
 			results = append(results, judgeBucket(want, stream.CachedInfo().Config)...)
 		}
 	}
+
 	results = append(judgeMissing("bucket", missing, seen), results...)
 	if len(results) == 0 {
 		return asWanted(seen, len(all))
 	}
+
 	return results
 }
 
@@ -234,6 +268,7 @@ func judgeBucket(want jetstream.KeyValueConfig, have jetstream.StreamConfig) (re
 			"bucket %s keeps its keys for %s, wanted %s", want.Bucket, have.MaxAge, want.TTL)
 		differences = slices.DeleteFunc(differences, func(diff string) bool { return isOf(diff, "max age") || isOf(diff, "duplicate window") })
 	}
+
 	return append(results, judgeDifferences("bucket "+want.Bucket, differences)...)
 }
 
@@ -242,6 +277,7 @@ func checkReplicas(_ context.Context, f *facts) []Result {
 	if len(f.streams) == 0 {
 		return skipped("not tried: there are no streams yet, or these credentials may not look")
 	}
+
 	var results []Result
 	least := f.Broker.Replicas
 	for _, want := range f.wanted().Streams() {
@@ -250,12 +286,15 @@ func checkReplicas(_ context.Context, f *facts) []Result {
 			least = min(least, have.Config.Replicas)
 		}
 	}
+
 	if len(results) > 0 {
 		return results
 	}
+
 	if least < 2 {
 		return good("each stream lies on one server (STREAM_REPLICAS=%d)", f.Broker.Replicas)
 	}
+
 	return good("each stream lies on %d servers, all of them current", least)
 }
 
@@ -264,9 +303,11 @@ func judgeReplicas(stream string, replicas int, cluster *jetstream.ClusterInfo) 
 	if cluster == nil || replicas < 2 {
 		return nil
 	}
+
 	if cluster.Leader == "" {
 		return bad("start the missing servers of the cluster: more than half of the replicas must run", "stream %s has no leader and takes nothing", stream)
 	}
+
 	var offline, behind []string
 	for _, r := range cluster.Replicas {
 		switch {
@@ -276,6 +317,7 @@ func judgeReplicas(stream string, replicas int, cluster *jetstream.ClusterInfo) 
 			behind = append(behind, fmt.Sprintf("%s (by %d)", r.Name, r.Lag))
 		}
 	}
+
 	lost := replicas - 1 - len(cluster.Replicas) + len(offline)
 	switch {
 	case replicas-lost <= replicas/2:
@@ -287,6 +329,7 @@ func judgeReplicas(stream string, replicas int, cluster *jetstream.ClusterInfo) 
 	case len(behind) > 0:
 		return warn("try again in a minute; if it stays, look after that server's disk and network", "stream %s: the replica on %s lags behind", stream, strings.Join(behind, ", "))
 	}
+
 	return nil
 }
 
@@ -294,14 +337,17 @@ func judgeReplicas(stream string, replicas int, cluster *jetstream.ClusterInfo) 
 func checkStorage(ctx context.Context, f *facts) []Result {
 	ctx, cancel := f.part(ctx, askShare)
 	defer cancel()
+
 	info, err := f.js.AccountInfo(ctx)
 	if err != nil {
 		return f.cannotAsk(err, "the account", "$JS.API.INFO")
 	}
+
 	used, limit := info.Store, info.Limits.MaxStore
 	for _, tier := range info.Tiers {
 		used, limit = used+tier.Store, max(limit, tier.Limits.MaxStore)
 	}
+
 	return judgeStorage(used, limit, f.Broker.EntriesMaxBytes)
 }
 
@@ -316,5 +362,6 @@ func judgeStorage(used uint64, limit, entries int64) []Result {
 	case entries > limit:
 		return warn(advice, "ENTRIES_MAX_BYTES (%s) is more than this account may store (%s)", size(uint64(entries)), size(uint64(limit)))
 	}
+
 	return good("%s of %s stored", size(used), size(uint64(limit)))
 }

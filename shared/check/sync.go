@@ -43,8 +43,10 @@ func checkSync(ctx context.Context, f *facts) []Result {
 	if f.inside {
 		return good("the broker inside syncs each message before it acknowledges it")
 	}
+
 	ctx, cancel := f.part(ctx, 2*askShare)
 	defer cancel()
+
 	var servers []storeServer
 	var err error
 	switch {
@@ -55,13 +57,16 @@ func checkSync(ctx context.Context, f *facts) []Result {
 	case f.nc != nil && f.mayAsk(topology.SubjectServers):
 		servers, err = fromBroker(ctx, f.nc)
 	}
+
 	if len(servers) == 0 && err == nil {
 		return warn("check whether its configuration has jetstream { sync_interval: always }; or set NATS_MONITOR_URL (such as http://localhost:8222) or NATS_SYS_CREDS, and this is read from it",
 			"whether the broker syncs to disk before it acknowledges cannot be seen from here")
 	}
+
 	if err != nil {
 		return warn("check NATS_MONITOR_URL or NATS_SYS_CREDS", "whether the broker syncs to disk before it acknowledges could not be read: %v", err)
 	}
+
 	return judgeSync(servers, f.Broker.Replicas)
 }
 
@@ -71,11 +76,13 @@ func fromBroker(ctx context.Context, nc *nats.Conn) ([]storeServer, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	servers := make([]storeServer, 0, len(listed))
 	for _, s := range listed {
 		// Of the interval it shows only that there is one.
 		servers = append(servers, storeServer{Name: s.Name, JetStream: &storing{Config: &storeConfig{SyncAlways: s.Syncs, lazy: !s.Syncs}}})
 	}
+
 	return servers, nil
 }
 
@@ -87,7 +94,9 @@ func judgeSync(servers []storeServer, replicas int) []Result {
 		if s.JetStream == nil || s.JetStream.Config == nil {
 			continue
 		}
+
 		storing++
+
 		c := s.JetStream.Config
 		switch {
 		case c.SyncAlways:
@@ -99,6 +108,7 @@ func judgeSync(servers []storeServer, replicas int) []Result {
 			silent = append(silent, s.Name)
 		}
 	}
+
 	const advice = "set jetstream { sync_interval: always } in the broker's configuration, as deploy/nats/server.conf does, and start it again"
 	switch {
 	case len(lazy) > 0 && replicas < 2:
@@ -110,6 +120,7 @@ func judgeSync(servers []storeServer, replicas int) []Result {
 	case len(silent) > 0:
 		return warn("look into its configuration", "%s does not say whether it syncs to disk", strings.Join(silent, ", "))
 	}
+
 	return good("each message is synced to disk before it is acknowledged (%s)", text.Count(storing, "server"))
 }
 
@@ -121,22 +132,27 @@ func fromMonitor(ctx context.Context, base string) ([]storeServer, error) {
 	if err := config.Addresses("NATS_MONITOR_URL", base, "http", "https"); err != nil {
 		return nil, err // a part of a password would be taken for the host, and be printed
 	}
+
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(base, "/")+"/varz", nil)
 	if err != nil {
 		return nil, errors.New("NATS_MONITOR_URL is no address such as http://localhost:8222")
 	}
+
 	resp, err := pages.Do(req)
 	if err != nil {
 		return nil, errors.New(whyNoConnection(err, req.URL.Host))
 	}
 	defer resp.Body.Close()
 	var s storeServer
+
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("%s answers with status %d: it is no monitoring page of a NATS server", req.URL.Host, resp.StatusCode)
 	}
+
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxPage)).Decode(&s); err != nil || s.Name == "" {
 		return nil, fmt.Errorf("%s is no monitoring page of a NATS server", req.URL.Host)
 	}
+
 	return []storeServer{s}, nil
 }
 
@@ -149,20 +165,26 @@ func fromSystemAccount(ctx context.Context, f *facts) ([]storeServer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("NATS_SYS_CREDS: %w", err)
 	}
+
 	opts = append(opts, nats.Timeout(time.Duration(askShare*float64(f.Timeout))))
+
 	nc, err := nats.Connect(strings.Join(f.broker.withoutUsers(), ","), opts...)
 	if err != nil {
 		return nil, errors.New(loginFailed(err, f.Now())[0].Message)
 	}
 	defer nc.Close()
+
 	inbox := nc.NewRespInbox()
+
 	sub, err := nc.SubscribeSync(inbox)
 	if err != nil {
 		return nil, fmt.Errorf("wait for the servers' answers: %w", err)
 	}
+
 	if err := nc.PublishRequest("$SYS.REQ.SERVER.PING.VARZ", inbox, nil); err != nil {
 		return nil, fmt.Errorf("ask the servers: %w", err)
 	}
+
 	return gather(ctx, sub)
 }
 
@@ -174,9 +196,11 @@ func gather(ctx context.Context, sub *nats.Subscription) ([]storeServer, error) 
 		if err != nil && len(servers) > 0 {
 			return servers, nil
 		}
+
 		if err != nil {
 			return nil, errors.New("no server answers: do these credentials belong to the broker's system account?")
 		}
+
 		var answer struct {
 			Data storeServer `json:"data"`
 		}
@@ -202,7 +226,9 @@ func (t target) withoutUsers() []string {
 		if at := strings.LastIndex(rest, "@"); at >= 0 {
 			rest = rest[at+1:]
 		}
+
 		bare[i] = scheme + "://" + rest
 	}
+
 	return bare
 }

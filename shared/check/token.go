@@ -43,9 +43,11 @@ func (t *frugalTokens) Replace(ctx context.Context, old string, fetch func(conte
 		if t.held {
 			return athoc.Token{}, unasked(errHeldBack)
 		}
+
 		if t.asked.Swap(true) {
 			return athoc.Token{}, unasked(errAskedOnce)
 		}
+
 		return fetch(ctx)
 	})
 }
@@ -61,23 +63,28 @@ func checkToken(ctx context.Context, f *facts) []Result {
 	if err != nil {
 		return bad("look at the broker", "the services' access token cannot be read: %v", err)
 	}
+
 	state := f.breakerState(ctx, shared)
 	if f.paused.Stops(false, f.Now()) {
 		return judgeCall(errPaused)
 	}
+
 	results := judgeBreaker(state, f.tokens.held, f.Now())
 	if err := f.client.EnsureToken(ctx); err != nil {
 		return append(results, f.explain(err, state)...)
 	}
+
 	if f.tokens.held {
 		f.refused = &state
 	}
+
 	switch {
 	case !f.tokens.asked.Load():
 		return append(good("the access token of the services is in use; no new one was asked for"), results...)
 	case shared:
 		return append(good("AtHoc takes the account %s; the new access token is shared with the services", "of APIUSER"), results...)
 	}
+
 	return append(good("AtHoc takes the account of APIUSER (services that are running will get a new access token by themselves)"), results...)
 }
 
@@ -86,6 +93,7 @@ func checkServices(_ context.Context, f *facts) []Result {
 	if f.refused == nil {
 		return nil
 	}
+
 	return bad("bobosync status says what to do; the services try again by themselves, next at "+f.refused.ProbeAt.Local().Format(time.TimeOnly),
 		"AtHoc refuses the services since %s: %s", f.refused.Since.Local().Format(time.DateTime), f.refused.Cause)
 }
@@ -95,19 +103,25 @@ func (f *facts) shareTokens(ctx context.Context) (bool, error) {
 	if f.js == nil {
 		return false, nil
 	}
+
 	for _, bucket := range []string{topology.BucketState, topology.BucketLeases} {
 		ctx, cancel := f.part(ctx, askShare/2)
 		_, err := f.js.KeyValue(ctx, bucket)
+
 		cancel()
+
 		if err != nil {
 			return false, nil //nolint:nilerr // reported by the check of the buckets
 		}
 	}
+
 	store, err := tokens.New(f.js, *f.AtHoc, quiet())
 	if err != nil {
 		return false, err
 	}
+
 	f.tokens.inner, f.tokens.store = store, store
+
 	return true, nil
 }
 
@@ -118,21 +132,27 @@ func (f *facts) breakerState(ctx context.Context, shared bool) breaker.State {
 	if !shared {
 		return state
 	}
+
 	ctx, cancel := f.part(ctx, askShare/2)
 	defer cancel()
+
 	kv, err := f.js.KeyValue(ctx, topology.BucketState)
 	if err != nil {
 		return state
 	}
+
 	f.paused, _ = breaker.LoadPause(ctx, kv) // without it there is none
+
 	entry, err := kv.Get(ctx, breaker.Key)
 	if err != nil || json.Unmarshal(entry.Value(), &state) != nil {
 		return breaker.State{}
 	}
+
 	if state.Class == breaker.Refused {
 		limits, err := athocconf.Limits(ctx, *f.AtHoc, f.Calls, f.tokens.store)
 		f.tokens.held = err == nil && state.Settings == limits.Settings
 	}
+
 	return state
 }
 
@@ -149,6 +169,7 @@ func judgeBreaker(s breaker.State, ours bool, now time.Time) []Result {
 	case s.Class == breaker.Throttled && now.Before(s.Next):
 		return named(stepServices, warn("lower ATHOC_RATE_LIMIT if this happens often", "AtHoc has asked the services for fewer calls"))
 	}
+
 	return nil
 }
 
@@ -159,6 +180,7 @@ func (f *facts) explain(err error, state breaker.State) []Result {
 			"AtHoc refuses the services since %s, and no further password is tried, so that the account is not locked: %s",
 			state.Since.Local().Format(time.DateTime), state.Cause)
 	}
+
 	return judgeCall(err)
 }
 
@@ -189,6 +211,7 @@ func judgeCall(err error) []Result {
 	case call.Op == athoc.OpToken:
 		return judgeLogin(call)
 	}
+
 	return judgeRefusal(call)
 }
 
@@ -207,6 +230,7 @@ func judgeLogin(call *athoc.CallError) []Result {
 	case strings.Contains(call.Detail, "invalid_scope"):
 		return bad("leave SCOPE unset", "AtHoc does not know what SCOPE asks for (invalid_scope)")
 	}
+
 	return bad("check CLIENT_ID, CLIENT_SECRET, APIUSER, PASSWORD and ORG_CODE", "AtHoc refuses the login with status %d%s", call.Status, said(call))
 }
 
@@ -220,6 +244,7 @@ func judgeRefusal(call *athoc.CallError) []Result {
 	case athoc.NotFound:
 		return bad("check ORG_CODE", "AtHoc knows no such organisation (status %d)", call.Status)
 	}
+
 	return bad("", "AtHoc does not take the request (%s, status %d)%s", call.Op, call.Status, said(call))
 }
 

@@ -21,12 +21,14 @@ func (f *facts) search(ctx context.Context, q athoc.Query) (athoc.Page, error) {
 	if err := f.pace(ctx, false); err != nil {
 		return athoc.Page{}, &athoc.CallError{Kind: athoc.Outage, Op: athoc.OpSearch, Err: err}
 	}
+
 	for page, err := range f.client.SearchUsers(ctx, q) {
 		if len(page.Users) == 0 {
 			page.Total = 0 // those that AtHoc counts and does not return are of no use
 		}
 		return page, err
 	}
+
 	return athoc.Page{}, nil
 }
 
@@ -36,11 +38,14 @@ func checkOrganisation(ctx context.Context, f *facts) []Result {
 	if err != nil {
 		return f.explain(err, breaker.State{})
 	}
+
 	f.total = page.Total
 	if len(page.Users) == 0 {
 		return bad("check ORG_CODE, and which users the account of APIUSER may see", "the organisation has no user that this account can see")
 	}
+
 	pages := (page.Total + athoc.MaxPageSize - 1) / athoc.MaxPageSize
+
 	return good("%s, fetched in %s", text.Count(page.Total, "user"), text.Count(pages, "page"))
 }
 
@@ -50,6 +55,7 @@ func unknownAttribute(err error, variable, attribute string) ([]Result, bool) {
 	if !is || call.Kind != athoc.BadRequest {
 		return nil, false
 	}
+
 	return bad(fmt.Sprintf("set %s to the attribute's common name in AtHoc, letter by letter", variable),
 		"AtHoc has no attribute %q that can be searched for%s", attribute, said(call)), true
 }
@@ -61,13 +67,16 @@ func checkDuty(ctx context.Context, f *facts) []Result {
 	if results, ok := unknownAttribute(err, "DUTY_STATUS_FIELD", field); ok {
 		return results
 	}
+
 	if err != nil {
 		return f.explain(err, breaker.State{})
 	}
+
 	values := make([]string, 0, len(page.Users))
 	for _, u := range page.Users {
 		values = append(values, u.Attribute(field))
 	}
+
 	return judgeDuty(field, values, page.Total, f.AtHoc.Zone.Location(), f.Now())
 }
 
@@ -82,16 +91,19 @@ func judgeDuty(field string, values []string, total int, loc *time.Location, now
 		if err != nil {
 			return bad("set DUTY_STATUS_FIELD to an attribute of the type date and time", "attribute %q holds something else than dates and times of the form dd/MM/yyyy HH:mm:ss", field)
 		}
+
 		if at.Sub(now) > maxAhead {
 			future++
 		}
 	}
+
 	switch {
 	case future > 0:
 		return warn("set ATHOC_TIMEZONE to the zone of AtHoc's clock", "attribute %q: %d of %d values checked lie in the future, if ATHOC_TIMEZONE is %s", field, future, len(values), loc)
 	case len(values) == 0:
 		return good("%q is there; nobody is on duty now, so no value shows whether it is a date and time", field)
 	}
+
 	return good("%q is there and a date and time; on duty now: %d", field, total)
 }
 
@@ -105,11 +117,14 @@ func checkRight(ctx context.Context, f *facts) []Result {
 	if err := f.pace(ctx, true); err != nil {
 		return judgeCall(&athoc.CallError{Kind: athoc.Outage, Op: athoc.OpUpdate, Err: err})
 	}
+
 	nobody := "bobosync-check-" + strings.ToLower(rand.Text())
+
 	results, err := f.client.UpdateDutyStatus(ctx, []athoc.DutyStatus{{Username: nobody}})
 	if err != nil {
 		return f.explain(err, breaker.State{})
 	}
+
 	return judgeRight(results[0], f.AtHoc.DutyStatusField)
 }
 
@@ -118,6 +133,7 @@ func judgeRight(r athoc.Result, field string) []Result {
 	if r.Detail != "" {
 		detail = "; it says: " + r.Detail
 	}
+
 	switch r.Outcome {
 	case athoc.UnknownUser:
 		return good("the account may call for updates (tried with a user who does not exist, nobody was changed)")
@@ -129,6 +145,7 @@ func judgeRight(r athoc.Result, field string) []Result {
 		return bad("stop the services, remove the user in AtHoc whose name begins with bobosync-check-, and ask AtHoc's support",
 			"AtHoc took an update of a user who cannot exist: it does not keep to syncExistingUsersOnly")
 	}
+
 	return warn("check again; if it stays, ask AtHoc's support", "AtHoc's answer to an update of a user who does not exist does not show whether the right is there%s", detail)
 }
 
@@ -139,20 +156,25 @@ func checkCollar(ctx context.Context, f *facts) []Result {
 	if results, ok := unknownAttribute(err, "COLLAR_ID_FIELD", f.CollarField); ok {
 		return results
 	}
+
 	if err != nil {
 		return f.explain(err, breaker.State{})
 	}
+
 	results := judgeCollar(f.CollarField, page.Total, f.total)
 	if len(f.UserAttributes) == 0 {
 		return results
 	}
+
 	_, err = f.search(ctx, athoc.Query{Fields: f.UserAttributes, PageSize: 1})
 	if missing, ok := unknownAttribute(err, "USER_ATTRIBUTES", strings.Join(f.UserAttributes, ",")); ok {
 		return append(results, named("user attributes", missing)...)
 	}
+
 	if err != nil {
 		return append(results, named("user attributes", f.explain(err, breaker.State{}))...)
 	}
+
 	return results
 }
 
@@ -164,5 +186,6 @@ func judgeCollar(field string, with, all int) []Result {
 	case with*2 < all:
 		return warn(advice, "only %d of %d users have a value of %q: the others' bookings go nowhere", with, all, field)
 	}
+
 	return good("%q is there; %d of %d users have one", field, with, all)
 }

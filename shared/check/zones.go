@@ -12,23 +12,28 @@ func checkZones(_ context.Context, f *facts) []Result {
 	now := f.Now()
 	inContainer := contained(f.Getenv)
 	var results []Result
+
 	add := func(variable, whose string, loc *time.Location) {
 		r := good("%s: %s", whose, wall(now, loc))
 		if loc == time.Local && inContainer && isUTC(now, loc) {
 			r = warn(fmt.Sprintf("set %s to the zone of that clock, such as Europe/London", variable),
 				"%s is left at local, which in this container is UTC: %s", whose, wall(now, loc))
 		}
+
 		results = append(results, named(variable, r)...)
 	}
 	if f.BoboZone != nil {
 		add("BOBO_TIMEZONE", "the clock of BOBO's files", f.BoboZone.Location())
 	}
+
 	if f.AtHoc != nil {
 		add("ATHOC_TIMEZONE", "the clock of AtHoc", f.AtHoc.Zone.Location())
 	}
+
 	if f.BoboZone != nil && f.AtHoc != nil {
 		results[len(results)-1].Message += apart(now, f.BoboZone.Location(), f.AtHoc.Zone.Location())
 	}
+
 	return results
 }
 
@@ -41,6 +46,7 @@ func wall(now time.Time, loc *time.Location) string {
 func apart(now time.Time, bobo, athoc *time.Location) string {
 	_, a := now.In(bobo).Zone()
 	_, b := now.In(athoc).Zone()
+
 	difference := time.Duration(b-a) * time.Second
 	switch {
 	case difference > 0:
@@ -48,6 +54,7 @@ func apart(now time.Time, bobo, athoc *time.Location) string {
 	case difference < 0:
 		return fmt.Sprintf("; it is %s behind BOBO's", -difference)
 	}
+
 	return ""
 }
 
@@ -58,6 +65,7 @@ func isUTC(now time.Time, loc *time.Location) bool {
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -66,10 +74,12 @@ func contained(env func(string) string) bool {
 	if env("KUBERNETES_SERVICE_HOST") != "" || env("container") != "" {
 		return true
 	}
+
 	for _, mark := range []string{"/.dockerenv", "/run/.containerenv"} {
 		if _, err := os.Stat(mark); err == nil {
 			return true
 		}
 	}
+
 	return false
 }

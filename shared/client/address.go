@@ -18,10 +18,12 @@ func WriteAddress(directory, address, token string) error {
 	if err != nil {
 		return fmt.Errorf("the address of the broker inside: %w", err)
 	}
+
 	u.User = url.User(token)
 	if err := disk.Replace(filepath.Join(directory, AddressFile), []byte(u.String()+"\n")); err != nil {
 		return fmt.Errorf("write the address of the broker inside (DATA_DIRECTORY): %w", err)
 	}
+
 	return nil
 }
 

@@ -24,10 +24,12 @@ func Check(ctx context.Context, conn *bus.Conn, o Order) ([]check.Result, error)
 		if o.Once != "" {
 			mine.Once = audit.Member(o.Once, i)
 		}
+
 		asked.Go(func() {
 			answers[i], errs[i] = Give[[]check.Result](ctx, conn, mine, service, control.Check, control.RunRequest{})
 		})
 	}
+
 	asked.Wait()
 
 	var all []check.Result
@@ -36,16 +38,21 @@ func Check(ctx context.Context, conn *bus.Conn, o Order) ([]check.Result, error)
 		all = append(all, answers[i]...)
 		if err != nil {
 			silent++
+
 			all = append(all, check.NoAnswer(Checked[i], err))
 		}
 	}
+
 	if silent == len(Checked) {
 		return nil, errs[0]
 	}
+
 	outcome := control.OutcomeOK
 	if check.Count(all, check.Problem) > 0 {
 		outcome = control.OutcomeFailed
 	}
+
 	o.note(ctx, conn, outcome, "check by the running services: "+check.Summary(all), nil)
+
 	return all, nil
 }

@@ -53,22 +53,28 @@ func (s Settings) Connect(ctx context.Context, wait time.Duration) (*bus.Conn, e
 		if err != nil {
 			return nil, noAddress(err)
 		}
+
 		s.Broker.URL = strings.TrimSpace(string(address))
 	}
+
 	log, _, err := logging.New(io.Discard, "bobosync", config.Log{Level: "ERROR", Format: "json"})
 	if err != nil {
 		return nil, err
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
+
 	conn, err := bus.Connect(ctx, program.BusConfig("operator", s.Broker, log))
 	if err == nil {
 		return conn, nil
 	}
+
 	why := whyUnreachable(err, inside)
 	if inside && why.Cause != verdict.CauseNotAllowed {
 		why = cmp.Or(s.noRoom(insideRoom), why)
 	}
+
 	return nil, why
 }
 
@@ -80,6 +86,7 @@ func (s Settings) noRoom(least uint64) *verdict.Unreachable {
 	case disk.NoFiles(s.Data.Directory):
 		return verdict.InsideFull(verdict.NoFilesLeft)
 	}
+
 	return nil
 }
 
@@ -90,6 +97,7 @@ func noAddress(err error) error {
 			Do: "run the command as the user that bobosync runs as, or as root", Err: err,
 		}
 	}
+
 	return &verdict.Unreachable{
 		Cause: verdict.CauseBroker, Text: "no broker to ask: NATS_URL is not set, and no bobosync run has left its address in DATA_DIRECTORY",
 		Do: "start bobosync run, or set NATS_URL to the broker's address, or run the command where the .env file of the services is (or name it with --env)", Err: err,
@@ -128,9 +136,11 @@ func Whoami() string {
 	if u, err := user.Current(); err == nil {
 		name = u.Username
 	}
+
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
+
 	return name + "@" + host
 }

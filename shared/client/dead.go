@@ -28,9 +28,11 @@ func DeadLetters(ctx context.Context, js jetstream.JetStream) ([]Letter, error) 
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil, errors.New("this broker has no stream of dead letters, so the services have never run with it: is it the right broker (NATS_URL)?")
 	}
+
 	if err != nil {
 		return nil, fmt.Errorf("open the dead letters: %w", err)
 	}
+
 	state := stream.CachedInfo().State
 	all := []Letter{} // JSON's null is no list
 	for seq := state.FirstSeq; state.Msgs > 0 && seq <= state.LastSeq; {
@@ -38,12 +40,15 @@ func DeadLetters(ctx context.Context, js jetstream.JetStream) ([]Letter, error) 
 		if err != nil {
 			return nil, fmt.Errorf("read the dead letters from %d on: %w", seq, err)
 		}
+
 		if len(some) == 0 {
 			break
 		}
+
 		all = append(all, some...)
 		seq = some[len(some)-1].ID + 1
 	}
+
 	return all, nil
 }
 
@@ -56,20 +61,25 @@ func lettersFrom(ctx context.Context, js jetstream.JetStream, seq uint64) ([]Let
 	if err != nil {
 		return nil, err
 	}
+
 	var some []Letter
 	for m, err := range messages {
 		if errors.Is(err, jetstreamext.ErrNoMessages) {
 			break
 		}
+
 		if err != nil {
 			return nil, err
 		}
+
 		l := Letter{ID: m.Sequence}
 		if err := event.Decode(m.Data, &l.DeadLetter); err != nil {
 			l.DeadLetter = event.DeadLetter{Service: "?", Reason: err.Error(), Payload: m.Data, Died: m.Time}
 		}
+
 		some = append(some, l)
 	}
+
 	return some, nil
 }
 
@@ -95,5 +105,6 @@ func IDs(letters []Letter) []uint64 {
 	for _, l := range letters {
 		ids = append(ids, l.ID)
 	}
+
 	return ids
 }

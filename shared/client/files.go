@@ -25,8 +25,10 @@ func AskFiles(ctx context.Context, conn *bus.Conn, req control.FilesRequest) (co
 		if earlier, err = Ask[control.FilesAnswer](ctx, conn, topology.Ingest, control.Files, req); len(earlier.Files) == 0 {
 			break
 		}
+
 		all.Files, all.More = append(earlier.Files, all.Files...), earlier.More
 	}
+
 	return all, err
 }
 
@@ -53,12 +55,15 @@ func EachRow(ctx context.Context, conn *bus.Conn, f control.FileState, all bool,
 		if err != nil {
 			return err
 		}
+
 		if err := do(answer.Rows); err != nil {
 			return err
 		}
+
 		if !answer.More || len(answer.Rows) == 0 {
 			return nil
 		}
+
 		req.After = answer.Rows[len(answer.Rows)-1].Line
 	}
 }
@@ -92,6 +97,7 @@ func heldRows(f control.FileState, facts verdict.Facts) (n int) {
 			n += s.Guard.Rows[f.ID]
 		}
 	}
+
 	return n
 }
 
@@ -146,8 +152,10 @@ func whyWaiting(v verdict.Verdict) string {
 			why = append(why, found.Text+".")
 		}
 	}
+
 	if len(why) == 0 {
 		return " Nothing is broken: it goes on by itself."
 	}
+
 	return " The reason: " + strings.Join(why, " ")
 }

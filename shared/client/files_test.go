@@ -14,6 +14,7 @@ import (
 // TestWhereaboutsNameWhoIsNeeded: a file that waits for a person, or cannot leave, is not said to go on by itself.
 func TestWhereaboutsNameWhoIsNeeded(t *testing.T) {
 	t.Parallel()
+
 	at := time.Date(2026, 6, 17, 3, 0, 0, 0, time.UTC)
 	held := verdict.Facts{At: at, Resolver: []control.ResolverState{{Guard: &control.GuardState{
 		Held: []control.HeldGroup{{ID: "off-1", Kind: "off", Users: 40, Since: at}}, Rows: map[string]int{"aa": 40},
@@ -47,5 +48,6 @@ func withoutServices(all []verdict.Finding) (left []verdict.Finding) {
 			left = append(left, f)
 		}
 	}
+
 	return left
 }

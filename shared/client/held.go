@@ -29,6 +29,7 @@ func HeldSet(ctx context.Context, conn *bus.Conn, id string) (control.HeldSet, e
 		default:
 			set.Workers = append(set.Workers, part.Workers...)
 		}
+
 		if after = part.Next; after == 0 {
 			set.Next = 0
 			return set, nil
@@ -57,21 +58,26 @@ func TrialWords(g *control.TryGuard) string {
 	if g == nil {
 		return "not known: the resolver is of an earlier version"
 	}
+
 	var words []string
 	for _, u := range g.Unusual {
 		does := "would be sent all the same"
 		if u.Hold {
 			does = "would wait for a decision (bobosync held)"
 		}
+
 		unusual := fmt.Sprintf("%s %s, which %s", text.Count(g.Changes[u.Kind], "user"), HeldKind(u.Kind), does)
 		if u.Kind != "silent" { // they are held whatever their number
 			unusual += fmt.Sprintf(": with those of just now they are %d, where at most %d are allowed", u.Users, u.Allowed)
 		}
+
 		words = append(words, unusual)
 	}
+
 	if len(words) == 0 {
 		words = append(words, "nothing unusual")
 	}
+
 	return strings.Join(words, "; ") + ". " + GuardWords(control.GuardState{Mode: g.Mode, Holding: g.Holding, HoldsFrom: g.HoldsFrom})
 }
 

@@ -55,16 +55,21 @@ func Journal(ctx context.Context, conn *bus.Conn, f JournalQuery) (entries []con
 		if !source.has {
 			continue
 		}
+
 		asked++
+
 		some, err := source.ask(ctx, conn)
 		if err != nil {
 			failed = append(failed, err)
 		}
+
 		all = append(all, some...)
 	}
+
 	if len(failed) == asked {
 		return nil, nil, errors.Join(failed...)
 	}
+
 	return latest(all, f.Since, f.Most), failed, nil
 }
 
@@ -74,6 +79,7 @@ func latest(all []control.JournalEntry, since time.Time, most int) []control.Jou
 	slices.SortStableFunc(all, func(a, b control.JournalEntry) int {
 		return cmp.Or(b.Started.Compare(a.Started), cmp.Compare(b.ID, a.ID))
 	})
+
 	return all[:min(len(all), most)]
 }
 
@@ -83,14 +89,17 @@ func (f JournalQuery) done(ctx context.Context, conn *bus.Conn) ([]control.Journ
 	req := control.JournalRequest{Kind: f.Kind, Since: f.Since}
 	for {
 		req.Most = min(f.Most-len(all), 200)
+
 		answer, err := Ask[control.JournalAnswer](ctx, conn, topology.Janitor, control.Journal, req)
 		if err != nil {
 			return all, err
 		}
+
 		all = append(all, answer.Entries...)
 		if !answer.More || len(answer.Entries) == 0 || len(all) >= f.Most {
 			return all, nil
 		}
+
 		req.Before = answer.Entries[len(answer.Entries)-1].ID
 	}
 }
@@ -101,12 +110,14 @@ func (f JournalQuery) files(ctx context.Context, conn *bus.Conn) ([]control.Jour
 	if err != nil {
 		return nil, err
 	}
+
 	var all []control.JournalEntry
 	for _, file := range answer.Files {
 		if !file.Finished.IsZero() {
 			all = append(all, fileEntry(file))
 		}
 	}
+
 	return all, nil
 }
 
@@ -118,14 +129,17 @@ func fileEntry(f control.FileState) control.JournalEntry {
 	if f.Failed {
 		e.Outcome = control.OutcomeFailed
 	}
+
 	if f.Rejected > 0 {
 		e.Counts["rejected"] = f.Rejected
 	}
+
 	for _, o := range event.Outcomes() {
 		if n := f.Outcomes[o.String()]; n > 0 {
 			e.Counts[o.String()] = n
 		}
 	}
+
 	return e
 }
 
@@ -134,6 +148,7 @@ func replayEntries(ctx context.Context, conn *bus.Conn) ([]control.JournalEntry,
 	if err != nil {
 		return nil, err
 	}
+
 	all := make([]control.JournalEntry, 0, len(replays))
 	for _, r := range replays {
 		e := control.JournalEntry{
@@ -146,8 +161,10 @@ func replayEntries(ctx context.Context, conn *bus.Conn) ([]control.JournalEntry,
 		case !r.Ended.IsZero():
 			e.Outcome = control.OutcomeOK
 		}
+
 		all = append(all, e)
 	}
+
 	return all, nil
 }
 
@@ -167,6 +184,7 @@ func WhatOf(e control.JournalEntry) string {
 			parts = append(parts, strings.ReplaceAll(part, "\n", " "))
 		}
 	}
+
 	return strings.Join(parts, ": ")
 }
 
@@ -175,8 +193,10 @@ func countsOf(e control.JournalEntry) string {
 	if e.Kind != KindFile {
 		return Counts(e.Counts)
 	}
+
 	rest := maps.Clone(e.Counts)
 	delete(rest, "rows")
+
 	return strings.TrimSuffix(text.Count(e.Counts["rows"], "row")+", "+Counts(rest), ", ")
 }
 
@@ -187,7 +207,9 @@ func Counts(c map[string]int) string {
 		if c[name] == 0 {
 			continue
 		}
+
 		parts = append(parts, fmt.Sprintf("%d %s", c[name], strings.ReplaceAll(name, "_", " ")))
 	}
+
 	return strings.Join(parts, ", ")
 }

@@ -19,9 +19,11 @@ func LastReport(ctx context.Context, conn *bus.Conn) (control.ReconcileAnswer, e
 		if err != nil {
 			return whole, err
 		}
+
 		if page.After > 0 && answer.Entry != whole.Entry {
 			return whole, errors.New("another comparison was made meanwhile; ask again")
 		}
+
 		users := append(whole.Users, answer.Users...)
 		next := answer.Next
 		whole = answer
@@ -29,6 +31,7 @@ func LastReport(ctx context.Context, conn *bus.Conn) (control.ReconcileAnswer, e
 		if next <= page.After {
 			return whole, nil
 		}
+
 		page.After = next
 	}
 }
@@ -41,10 +44,12 @@ func MappingPairs(ctx context.Context, conn *bus.Conn, req control.MappingListRe
 		if err != nil {
 			return nil, err
 		}
+
 		all = append(all, answer.Pairs...)
 		if answer.Next == "" || answer.Next == req.After {
 			return all, nil
 		}
+
 		req.After = answer.Next
 	}
 }

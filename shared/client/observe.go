@@ -27,6 +27,7 @@ type Observer struct {
 func (o *Observer) Close() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+
 	o.close()
 }
 
@@ -41,16 +42,20 @@ func (o *Observer) close() {
 func (o *Observer) Conn(ctx context.Context) (*bus.Conn, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+
 	if o.conn != nil && !o.conn.Connected() {
 		o.close()
 	}
+
 	if o.conn == nil {
 		conn, err := o.Connect(ctx, cmp.Or(o.Timeout, ConnectTimeout))
 		if err != nil {
 			return nil, err
 		}
+
 		o.conn = conn
 	}
+
 	return o.conn, nil
 }
 
@@ -66,9 +71,11 @@ func (o *Observer) Observe(ctx context.Context) (verdict.Facts, error) {
 	case err != nil:
 		return verdict.Facts{}, err
 	}
+
 	facts := observe.Facts(ctx, conn)
 	if len(facts.Missing) > 0 && o.Broker.URL == "" { // or the broker inside had no room to make them
 		facts.Unreachable = cmp.Or(facts.Unreachable, o.noRoom(littleRoom))
 	}
+
 	return facts, ctx.Err()
 }

@@ -47,10 +47,12 @@ type Order struct {
 func Ask[Res, Req any](ctx context.Context, conn *bus.Conn, service topology.Service, endpoint string, req Req) (Res, error) {
 	ctx, cancel := conn.Heed(ctx, control.Subject(service, endpoint))
 	defer cancel()
+
 	res, err := control.Ask[Res](ctx, conn.NC, service, endpoint, req)
 	if err != nil && errors.Is(context.Cause(ctx), bus.ErrNotAllowed) {
 		err = fmt.Errorf("ask the %s for %s: %w", service, endpoint, bus.ErrNotAllowed)
 	}
+
 	return res, err
 }
 
@@ -61,27 +63,33 @@ func Give[Res, Req any](ctx context.Context, conn *bus.Conn, o Order, service to
 		var none Res
 		return none, err
 	}
+
 	return Ask[Res](ctx, conn, service, endpoint, signed)
 }
 
 // sign adds to a request what the audit keeps.
 func (o Order) sign(req any) (map[string]json.RawMessage, error) {
 	fields := map[string]json.RawMessage{}
+
 	data, err := json.Marshal(req)
 	if err == nil {
 		err = json.Unmarshal(data, &fields)
 	}
+
 	for name, value := range map[string]string{"by": o.By, "once": o.Once, "selection": o.Selection, "forecast": o.Forecast, "reason": o.Reason} {
 		if value == "" {
 			continue
 		}
+
 		if fields[name], err = json.Marshal(value); err != nil {
 			break
 		}
 	}
+
 	if err != nil {
 		return nil, fmt.Errorf("write an order: %w", err)
 	}
+
 	return fields, nil
 }
 
@@ -90,7 +98,9 @@ func (o Order) sign(req any) (map[string]json.RawMessage, error) {
 func (o Order) note(ctx context.Context, conn *bus.Conn, outcome, what string, counts map[string]int) {
 	ctx, cancel := context.WithTimeout(ctx, noteTimeout)
 	defer cancel()
+
 	now := time.Now().UTC()
+
 	_, err := Ask[control.Nothing](ctx, conn, topology.Janitor, control.JournalNote, control.JournalEntry{
 		Kind: control.KindOperator, By: o.By, Started: now, Ended: now, Outcome: outcome, Counts: counts, Text: what,
 	})
@@ -107,8 +117,10 @@ func Decide(ctx context.Context, conn *bus.Conn, o Order, d control.HeldDecision
 		if d.Approve {
 			done = "approved"
 		}
+
 		o.note(ctx, conn, control.OutcomeOK, fmt.Sprintf("mass change %s %s: %s", result.ID, done, d.Reason), map[string]int{"users": result.Users})
 	}
+
 	return result, err
 }
 
@@ -118,6 +130,7 @@ func TakeIn(ctx context.Context, conn *bus.Conn, o Order, d control.HeldDecision
 	if err == nil {
 		o.note(ctx, conn, control.OutcomeOK, fmt.Sprintf("mass change %s requeued: %s", result.ID, d.Reason), map[string]int{"users": result.Users})
 	}
+
 	return result, err
 }
 
@@ -129,23 +142,30 @@ func Letters(ctx context.Context, conn *bus.Conn, o Order, endpoint string, ids 
 		if once != "" {
 			o.Once = audit.Member(once, len(results)/control.MaxDead)
 		}
+
 		some, failure := Give[[]control.DeadResult](ctx, conn, o, topology.Resolver, endpoint, control.DeadRequest{IDs: part, Of: len(ids)})
 		if err = failure; err != nil {
 			break
 		}
+
 		results = append(results, some...)
 	}
+
 	if len(results) == 0 {
 		return results, err
 	}
+
 	failed, outcome, done := FailedLetters(results), control.OutcomeOK, "requeued"
 	if failed > 0 {
 		outcome = control.OutcomeFailed
 	}
+
 	if endpoint == control.DeadDrop {
 		done = "dropped"
 	}
+
 	o.note(ctx, conn, outcome, "dead letters "+done, map[string]int{done: len(results) - failed, "failed": failed})
+
 	return results, err
 }
 
@@ -156,6 +176,7 @@ func FailedLetters(results []control.DeadResult) (n int) {
 			n++
 		}
 	}
+
 	return n
 }
 
@@ -165,6 +186,7 @@ func Replay(ctx context.Context, conn *bus.Conn, o Order, req control.ReplayRequ
 	if err == nil && !req.DryRun {
 		o.note(ctx, conn, control.OutcomeOK, "replay "+state.ID+" begun", map[string]int{"users": state.Users})
 	}
+
 	return state, err
 }
 
@@ -174,6 +196,7 @@ func StopReplay(ctx context.Context, conn *bus.Conn, o Order, id string) (contro
 	if err == nil {
 		o.note(ctx, conn, control.OutcomeOK, "replay "+state.ID+" stopped", map[string]int{"users": state.Users, "left": state.Left})
 	}
+
 	return state, err
 }
 
@@ -183,6 +206,7 @@ func Pause(ctx context.Context, conn *bus.Conn, o Order, req control.PauseReques
 	if err == nil {
 		o.note(ctx, conn, control.OutcomeOK, fmt.Sprintf("sending to AtHoc paused until %s: %s", paused.Until.Format(time.RFC3339), req.Reason), nil)
 	}
+
 	return paused, err
 }
 
@@ -192,6 +216,7 @@ func Resume(ctx context.Context, conn *bus.Conn, o Order) (control.ResumeAnswer,
 	if err == nil && answer.Ended != nil {
 		o.note(ctx, conn, control.OutcomeOK, "sending to AtHoc resumed", nil)
 	}
+
 	return answer, err
 }
 
@@ -203,8 +228,10 @@ func Mute(ctx context.Context, conn *bus.Conn, o Order, req control.FeedMuteRequ
 		if feed.Mute != nil {
 			what = fmt.Sprintf("the feed %s is muted until %s: %s", feed.Name, feed.Mute.Until.Format(time.RFC3339), feed.Mute.Reason)
 		}
+
 		o.note(ctx, conn, control.OutcomeOK, what, nil)
 	}
+
 	return feed, err
 }
 
@@ -214,6 +241,7 @@ func Erase(ctx context.Context, conn *bus.Conn, o Order, req control.EraseReques
 	if err == nil {
 		o.note(ctx, conn, control.OutcomeOK, "a worker was erased", answer.Removed)
 	}
+
 	return answer, err
 }
 
@@ -223,6 +251,7 @@ func TryNotices(ctx context.Context, conn *bus.Conn, o Order) (control.NotifyTes
 	if err == nil {
 		o.note(ctx, conn, control.OutcomeOK, "test of the notices", map[string]int{"places": len(answer.Results)})
 	}
+
 	return answer, err
 }
 
@@ -232,6 +261,7 @@ func NotifyEmergencyLogin(ctx context.Context, conn *bus.Conn, o Order, login co
 	if err == nil {
 		o.note(ctx, conn, control.OutcomeOK, "emergency login to the console as "+login.Role, nil)
 	}
+
 	return err
 }
 
@@ -243,11 +273,13 @@ func ForecastRequeue(ctx context.Context, conn *bus.Conn, ids []uint64) (control
 		if err != nil {
 			return all, err
 		}
+
 		all.Sent, all.Overtaken, all.ReadAgain = all.Sent+would.Sent, all.Overtaken+would.Overtaken, all.ReadAgain+would.ReadAgain
 		for why, n := range would.Refused {
 			all.Refused[why] += n
 		}
 	}
+
 	return all, nil
 }
 
@@ -257,12 +289,15 @@ func RequeueWords(would control.RequeueForecast) string {
 	if would.Overtaken > 0 {
 		words = append(words, fmt.Sprintf("of %d a newer booking has won, so nothing would be sent", would.Overtaken))
 	}
+
 	if would.ReadAgain > 0 {
 		words = append(words, fmt.Sprintf("%d would be read again", would.ReadAgain))
 	}
+
 	for _, why := range slices.Sorted(maps.Keys(would.Refused)) {
 		words = append(words, fmt.Sprintf("%d could not be tried: %s", would.Refused[why], text.Clean(why)))
 	}
+
 	return strings.Join(words, "; ")
 }
 
@@ -273,6 +308,7 @@ var errEntryGone = errors.New("the janitor's journal knows nothing of it any mor
 func Await(ctx context.Context, nc *nats.Conn, id string) (control.JournalEntry, error) {
 	ticker := time.NewTicker(entryPollInterval)
 	defer ticker.Stop()
+
 	heard := time.Now()
 	for {
 		answer, err := control.Ask[control.JournalAnswer](ctx, nc, topology.Janitor, control.Journal, control.JournalRequest{ID: id, Most: 1})
@@ -289,6 +325,7 @@ func Await(ctx context.Context, nc *nats.Conn, id string) (control.JournalEntry,
 		default:
 			heard = time.Now()
 		}
+
 		select {
 		case <-ctx.Done():
 		case <-ticker.C:

@@ -19,23 +19,29 @@ func PastMoment(words string, now time.Time) (time.Time, error) {
 	if err != nil {
 		return t, err
 	}
+
 	if _, err := time.Parse(time.RFC3339, words); err == nil {
 		return t, nil
 	}
+
 	if _, err := time.ParseDuration(words); err == nil {
 		return t, nil
 	}
+
 	for _, apart := range []time.Duration{-time.Hour, -30 * time.Minute, 30 * time.Minute, time.Hour} {
 		other := t.Add(apart)
 		if other.Format(time.DateTime) != t.Format(time.DateTime) {
 			continue
 		}
+
 		first, second := t, other
 		if apart < 0 {
 			first, second = other, t
 		}
+
 		return t, fmt.Errorf("%q comes twice that day: say %s for the first time, or %s for the second", words, first.Format(time.RFC3339), second.Format(time.RFC3339))
 	}
+
 	return t, nil
 }
 
@@ -49,7 +55,9 @@ func OnDuty(ctx context.Context, conn *bus.Conn, at time.Time, by string) (contr
 		page, err = Ask[control.OnDutyAnswer](ctx, conn, topology.Resolver, control.OnDuty, req)
 		all.Workers, more = append(all.Workers, page.Workers...), page.More && len(page.Workers) > 0
 	}
+
 	all.More = false
+
 	return all, err
 }
 
@@ -61,6 +69,7 @@ func Bookings(ctx context.Context, conn *bus.Conn, employee string, at time.Time
 	if employee == "" { // a user whom no worker is known to be
 		return control.BookingsAnswer{Bookings: []control.Booking{}}, nil
 	}
+
 	return Ask[control.BookingsAnswer](ctx, conn, topology.Ingest, control.Bookings, control.BookingsRequest{
 		Employee: employee, From: at.Add(-bookingsBefore), To: at, By: by,
 	})
@@ -95,7 +104,9 @@ func LastSeen(ctx context.Context, conn *bus.Conn, a control.PastAnswer) (*contr
 	if a.Confirmed == nil {
 		return nil, nil
 	}
+
 	ms := a.At.UnixMilli()
+
 	runs, err := Ask[control.JournalAnswer](ctx, conn, topology.Janitor, control.Journal, control.JournalRequest{
 		Kind: control.JobReconcile, Since: a.Confirmed.Answered, Most: comparisons,
 		Before: fmt.Sprintf("%08x-%04x-7fff-bfff-ffffffffffff", ms>>16, ms&0xffff), // later than any that began by then
@@ -103,15 +114,18 @@ func LastSeen(ctx context.Context, conn *bus.Conn, a control.PastAnswer) (*contr
 	if err != nil || len(runs.Entries) == 0 {
 		return nil, err
 	}
+
 	last, err := LastReport(ctx, conn)
 	if err != nil {
 		return nil, err
 	}
+
 	for _, run := range runs.Entries {
 		if seen := a.Judge(run, last.Users, run.ID == last.Entry); seen != nil {
 			return seen, nil
 		}
 	}
+
 	return nil, nil
 }
 
@@ -133,17 +147,21 @@ func ReceiptOf(ctx context.Context, conn *bus.Conn, f control.FileState, by stri
 		if err != nil {
 			return r, err
 		}
+
 		for _, t := range page.Deliveries {
 			deliveries[t.Line] = append(deliveries[t.Line], t)
 			req.After = t.Line
 		}
+
 		known, more = !f.FirstSeen.Before(page.CompleteFrom), page.More && len(page.Deliveries) > 0
 	}
+
 	err := EachRow(ctx, conn, f, true, func(rows []control.RowState) error {
 		for _, row := range rows {
 			r.Rows = append(r.Rows, control.Receipt(row, deliveries[row.Line], known))
 		}
 		return nil
 	})
+
 	return r, err
 }

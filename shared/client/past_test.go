@@ -13,6 +13,7 @@ import (
 // shown of either tells them apart, everywhere the same way.
 func TestTheHourThatAutumnRepeats(t *testing.T) {
 	t.Parallel()
+
 	for zone, c := range map[string]struct{ words, first, second, before string }{
 		"Europe/London":       {"2026-10-25 01:30", "2026-10-25T01:30:00+01:00", "2026-10-25T01:30:00Z", "2026-10-25 00:59"},
 		"Europe/Berlin":       {"2026-10-25 02:30:15", "2026-10-25T02:30:15+02:00", "2026-10-25T02:30:15+01:00", "2026-10-25 01:59"},
@@ -21,6 +22,7 @@ func TestTheHourThatAutumnRepeats(t *testing.T) {
 	} {
 		loc, err := time.LoadLocation(zone)
 		require.NoError(t, err)
+
 		now := time.Date(2026, 12, 1, 0, 0, 0, 0, loc)
 		_, err = PastMoment(c.words, now)
 		require.ErrorContains(t, err, "comes twice that day", zone)
@@ -31,9 +33,11 @@ func TestTheHourThatAutumnRepeats(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, first.Before(second))
 		require.NotEqual(t, text.Moment(first, loc), text.Moment(second, loc))
+
 		_, err = PastMoment(c.before, now)
 		require.NoError(t, err, zone)
 	}
+
 	_, err := PastMoment("90m", time.Now())
 	require.NoError(t, err, "so long ago is always the same moment")
 }

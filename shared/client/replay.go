@@ -20,11 +20,13 @@ func Effort(users int, s control.SendingState) (calls int, d time.Duration) {
 	if s.BatchSize <= 0 || s.RateLimit <= 0 {
 		return 0, 0
 	}
+
 	calls = int(math.Ceil(float64(users) / float64(s.BatchSize)))
 	rate := s.RateLimit
 	if s.Breaker.Slow > 0 {
 		rate *= s.Breaker.Slow
 	}
+
 	return calls, time.Duration(float64(calls) / rate * float64(time.Second))
 }
 
@@ -34,11 +36,13 @@ func Moment(words string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(words); err == nil {
 		return now.Add(-d.Abs()), nil
 	}
+
 	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02T15:04", time.DateOnly} {
 		if t, err := time.ParseInLocation(layout, words, now.Location()); err == nil {
 			return t, nil
 		}
 	}
+
 	return time.Time{}, fmt.Errorf("%q is no time: use 2024-06-17 14:30, 2024-06-17T14:30:00Z, or how long ago, such as 90m", words)
 }
 
@@ -53,6 +57,7 @@ func FileID(ctx context.Context, conn *bus.Conn, text string) (string, error) {
 	case len(found) > 1:
 		return "", fmt.Errorf("%d files have had the name %q: name one by its id, such as %.12s", len(found), text, found[0].ID)
 	}
+
 	return found[0].ID, nil
 }
 

@@ -18,14 +18,17 @@ func FilesOf(a control.WorkerAnswer) []string {
 	for _, e := range a.Events {
 		ids[e.File] = true
 	}
+
 	if a.Latest != nil {
 		ids[a.Latest.File] = true
 	}
+
 	for _, s := range []*control.WorkerStatus{a.Sent, a.Confirmed} {
 		if s != nil {
 			ids[s.File] = true
 		}
 	}
+
 	return slices.Sorted(maps.Keys(ids))
 }
 
@@ -36,14 +39,17 @@ func FileNames(ctx context.Context, conn *bus.Conn, ids []string) map[string]str
 		if id == "" {
 			continue
 		}
+
 		found, err := Ask[[]control.FoundFile](ctx, conn, topology.Ingest, control.FindFile, control.FindRequest{Text: id})
 		if err != nil {
 			return names // the ids will do
 		}
+
 		for _, f := range found {
 			names[f.ID] = f.Name
 		}
 	}
+
 	return names
 }
 

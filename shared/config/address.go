@@ -16,6 +16,7 @@ func Addresses(name, value string, schemes ...string) error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
+
 	return nil
 }
 
@@ -28,13 +29,16 @@ func address(value string, schemes []string) error {
 	if !has {
 		scheme, rest = schemes[0], value
 	}
+
 	authority, behind := rest, ""
 	if end := strings.IndexAny(rest, `/?#\`); end >= 0 {
 		authority, behind = rest[:end], rest[end:]
 	}
+
 	if strings.Contains(behind, "@") || strings.Count(authority, "@") > 1 {
 		return errReserved
 	}
+
 	u, err := url.Parse(strings.ToLower(scheme) + "://" + rest)
 	switch {
 	case err != nil && strings.Contains(value, "@"):
@@ -42,5 +46,6 @@ func address(value string, schemes []string) error {
 	case err != nil, u.Hostname() == "", !slices.Contains(schemes, u.Scheme):
 		return fmt.Errorf("must be an address such as %s://host:port", schemes[0])
 	}
+
 	return nil
 }

@@ -51,11 +51,14 @@ func (z *Zone) EnvDecode(_ context.Context, name string) error {
 		z.loc = time.Local
 		return nil
 	}
+
 	loc, err := time.LoadLocation(name)
 	if err != nil {
 		return fmt.Errorf("unknown time zone: use a name such as Europe/London, or local: %w", err)
 	}
+
 	z.loc = loc
+
 	return nil
 }
 
@@ -84,9 +87,11 @@ func Environment(path string, explicit bool) (*Source, error) {
 	if errors.Is(err, os.ErrNotExist) && !explicit {
 		err = nil
 	}
+
 	if err != nil {
 		return nil, err
 	}
+
 	return &Source{env: envconfig.OsLookuper(), dotenv: file.Vars}, nil
 }
 
@@ -107,12 +112,14 @@ func (s *Source) lookup(key string) (string, bool, error) {
 		if err != nil {
 			return "", true, fmt.Errorf("%s_FILE: %w", key, err)
 		}
+
 		return text, true, nil
 	case found && isPath(key):
 		path, err := Path(value)
 		if err != nil {
 			return "", true, fmt.Errorf("%s: %w", key, err)
 		}
+
 		return path, true, nil
 	case found && s.quoted(key, value):
 		return "", true, fmt.Errorf("%s: begins and ends with a quote: outside of a .env file quotes belong to the value; leave them out (%s_FILE can name a file for a value that has them)", key, key)
@@ -133,11 +140,13 @@ func content(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+
 	file, err := os.OpenFile(filepath.Clean(path), os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe that nobody writes to would be waited for
 	if err != nil {
 		return "", err
 	}
 	defer file.Close()
+
 	text, err := io.ReadAll(io.LimitReader(file, maxDotEnv+1))
 	switch {
 	case err != nil:
@@ -145,9 +154,11 @@ func content(path string) (string, error) {
 	case len(text) > maxDotEnv:
 		return "", fmt.Errorf("%s is too large for a value", path)
 	}
+
 	if err := encoding(text); err != nil {
 		return "", fmt.Errorf("%s %w", path, err)
 	}
+
 	return strings.TrimRight(strings.TrimPrefix(string(text), "\ufeff"), "\r\n"), nil
 }
 
@@ -157,10 +168,13 @@ func (s *Source) plain(key string) (string, bool) {
 	if key == "USERNAME" && s.dotenv[key] != "" {
 		return s.dotenv[key], true
 	}
+
 	if v, ok := s.env.Lookup(key); ok && strings.TrimSpace(v) != "" {
 		return strings.TrimSpace(v), true
 	}
+
 	v := strings.TrimSpace(s.dotenv[key])
+
 	return v, v != ""
 }
 
@@ -176,32 +190,40 @@ func Load(ctx context.Context, source *Source, target any) error {
 			if masked[key] {
 				return "", false
 			}
+
 			value, found, err := source.lookup(key)
 			if err != nil {
 				masked[key] = true
 				fileErr = errors.Join(fileErr, err)
 				return "", false
 			}
+
 			return value, found
 		})
 		err := envconfig.ProcessWith(ctx, &envconfig.Config{Target: target, Lookuper: lookup, DefaultOverwrite: true})
+
 		if fileErr != nil {
 			findings = append(findings, fileErr)
 		}
+
 		if err == nil {
 			break
 		}
+
 		if last == "" || masked[last] {
 			return errors.Join(append(findings, fmt.Errorf("read the settings: %w", err))...)
 		}
+
 		masked[last] = true
 		findings = append(findings, fmt.Errorf("%s: %s", last, reason(err)))
 	}
+
 	if v, ok := target.(Validator); ok {
 		if err := v.Validate(); err != nil {
 			findings = append(findings, err)
 		}
 	}
+
 	return errors.Join(findings...)
 }
 
@@ -219,9 +241,11 @@ func reason(err error) string {
 	case strings.Contains(text, "ParseFloat"):
 		return "not a number"
 	}
+
 	if _, rest, ok := strings.Cut(text, ": "); ok {
 		return rest
 	}
+
 	return text
 }
 
@@ -233,5 +257,6 @@ func Require(vars map[string]bool) error {
 			missing = append(missing, name)
 		}
 	}
+
 	return missingError(missing)
 }

@@ -28,6 +28,7 @@ func (a *all) Validate() error {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -61,12 +62,14 @@ func TestEverythingWrongIsNamedAtOnce(t *testing.T) {
 	delete(vars, "ORG_CODE")
 	err := Load(t.Context(), Map(vars), &all{})
 	require.Error(t, err)
+
 	for _, name := range []string{
 		"ATHOC_TIMEOUT: not a duration", "STREAM_REPLICAS: not a whole number", "DISABLE_SSL_VERIFY: neither true nor false",
 		"ATHOC_TIMEZONE: ", "ATHOC_RATE_LIMIT: not a number", "PASSWORD: not set", "ORG_CODE: not set",
 	} {
 		require.ErrorContains(t, err, name)
 	}
+
 	require.NotContains(t, err.Error(), "s3cret")
 	require.Len(t, strings.Split(err.Error(), "\n"), 7, err)
 }
@@ -74,6 +77,7 @@ func TestEverythingWrongIsNamedAtOnce(t *testing.T) {
 func TestFilesHoldSecrets(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "secret")
 	require.NoError(t, os.WriteFile(path, []byte("from file\n"), 0o600))
+
 	vars := good()
 	delete(vars, "PASSWORD")
 	vars["PASSWORD_FILE"] = path
@@ -94,6 +98,7 @@ func TestEnvironmentWinsOverDotenv(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, []byte("ORG_CODE=dotenv\nUSERNAME=dotenv\nCLIENT_ID='a$b#c'\n"), 0o600))
 	t.Setenv("ORG_CODE", "environment")
 	t.Setenv("USERNAME", "logged-in")
+
 	source, err := Environment(path, true)
 	require.NoError(t, err)
 	var c struct{ AtHoc AtHoc }
@@ -117,6 +122,7 @@ func TestSecretsStayHidden(t *testing.T) {
 	require.NoError(t, err)
 	var log strings.Builder
 	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "s", s, "struct", AtHoc{Password: s})
+
 	for _, text := range []string{string(data), log.String(), fmt.Sprintf("%v %+v %#v %s %q", s, AtHoc{Password: s}, AtHoc{Password: s}, s, s)} {
 		require.NotContains(t, text, "s3cret")
 	}
@@ -125,6 +131,7 @@ func TestSecretsStayHidden(t *testing.T) {
 // TestPasswordsDoNotTravelInTheClear: http is refused unless it is this machine, or allowed.
 func TestPasswordsDoNotTravelInTheClear(t *testing.T) {
 	t.Parallel()
+
 	for address, refused := range map[string]bool{
 		"https://alerts.example.org": false, "http://alerts.example.org": true, "HTTP://alerts.example.org": true,
 		"http://localhost:8480": false, "http://127.0.0.2": false, "http://[::1]:80": false, "http://localhost.example.org": true, "http://10.0.0.1": true,
@@ -132,11 +139,14 @@ func TestPasswordsDoNotTravelInTheClear(t *testing.T) {
 		a := AtHoc{ServerURL: address, ClientID: "c", ClientSecret: "s", APIUser: "u", Password: "p", OrgCode: "o"}
 		err := a.Validate()
 		require.Equal(t, refused, err != nil, "%s: %v", address, err)
+
 		if !refused {
 			require.Empty(t, a.Insecure())
 			continue
 		}
+
 		require.ErrorContains(t, err, "ATHOC_ALLOW_HTTP")
+
 		a.AllowHTTP, a.DisableSSLVerify = true, true
 		require.NoError(t, a.Validate())
 		require.Equal(t, []string{"ATHOC_ALLOW_HTTP", "DISABLE_SSL_VERIFY"}, a.Insecure())
@@ -146,6 +156,7 @@ func TestPasswordsDoNotTravelInTheClear(t *testing.T) {
 // TestValuesInFiles: what editors and shells make of a file with one value, and what is no value.
 func TestValuesInFiles(t *testing.T) {
 	t.Parallel()
+
 	dir := t.TempDir()
 	const secret = "pa ss\u00e9"
 	for name, c := range map[string]struct {
@@ -166,9 +177,11 @@ func TestValuesInFiles(t *testing.T) {
 	} {
 		path := filepath.Join(dir, "value")
 		require.NoError(t, os.WriteFile(path, c.content, 0o600))
+
 		vars := good()
 		delete(vars, "PASSWORD")
 		vars["PASSWORD_FILE"] = path
+
 		var got all
 		err := Load(t.Context(), Map(vars), &got)
 		if c.says == "" {
@@ -176,10 +189,12 @@ func TestValuesInFiles(t *testing.T) {
 			require.Equal(t, c.value, got.AtHoc.Password.Reveal(), name)
 			continue
 		}
+
 		require.ErrorContains(t, err, c.says, name)
 		require.ErrorContains(t, err, "PASSWORD", name)
 		require.NotContains(t, err.Error(), "pa ss", name)
 	}
+
 	vars := good()
 	delete(vars, "PASSWORD")
 	vars["PASSWORD_FILE"] = dir
@@ -205,8 +220,10 @@ func TestValuesThatCannotBeMeant(t *testing.T) {
 			require.ErrorContains(t, Load(t.Context(), Map(vars), &all{}), variable+": ", value)
 		}
 	}
+
 	for variable, value := range map[string]string{"ORG_CODE": `"org"`, "ATHOC_RATE_LIMIT": "'2'", "PASSWORD": `"s3cret"`} {
 		t.Setenv(variable, value)
+
 		source := Map(good())
 		source.env = envconfig.OsLookuper()
 		err := Load(t.Context(), source, &all{})

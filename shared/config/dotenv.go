@@ -41,9 +41,11 @@ func ReadDotEnv(path string, named bool) (DotEnv, error) {
 	if err == nil && !info.Mode().IsRegular() && !named {
 		err = fmt.Errorf("%s is no file", path)
 	}
+
 	if err == nil && !named {
 		err = trusted(path, info)
 	}
+
 	if err != nil {
 		return DotEnv{}, fmt.Errorf("read the settings: %w", err)
 	}
@@ -52,13 +54,16 @@ func ReadDotEnv(path string, named bool) (DotEnv, error) {
 	if err == nil && len(text) > maxDotEnv {
 		err = errors.New("is too large for settings")
 	}
+
 	var env DotEnv
 	if err == nil {
 		env, err = parseDotEnv(text)
 	}
+
 	if err != nil {
 		return DotEnv{}, fmt.Errorf("read the settings: %s %w", path, withoutPath(err))
 	}
+
 	return env, nil
 }
 
@@ -74,6 +79,7 @@ func parseDotEnv(text []byte) (DotEnv, error) {
 	if err := encoding(text); err != nil {
 		return DotEnv{}, err
 	}
+
 	text = bytes.TrimPrefix(text, []byte("\ufeff"))
 	text = bytes.ReplaceAll(bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n")), []byte("\r"), []byte("\n"))
 
@@ -83,14 +89,18 @@ func parseDotEnv(text []byte) (DotEnv, error) {
 		if err != nil {
 			return DotEnv{}, fmt.Errorf("is not a list of NAME=value lines: line %d %w", i+1, err)
 		}
+
 		if name == "" {
 			continue
 		}
+
 		if _, has := env.Vars[name]; has && !slices.Contains(env.Twice, name) {
 			env.Twice = append(env.Twice, name)
 		}
+
 		env.Vars[name] = value
 	}
+
 	return env, nil
 }
 
@@ -106,13 +116,17 @@ func encoding(text []byte) error {
 			if r == utf8.RuneError && size == 1 {
 				break
 			}
+
 			if r == '\n' {
 				line++
 			}
+
 			rest = rest[size:]
 		}
+
 		return fmt.Errorf("is not written in UTF-8, but in an older encoding: see line %d, and save it as UTF-8", line)
 	}
+
 	return nil
 }
 
@@ -128,10 +142,12 @@ func parseLine(line string, before map[string]string) (name, value string, err e
 	if line == "" || strings.HasPrefix(line, "#") {
 		return "", "", nil
 	}
+
 	name, raw, has := strings.Cut(strings.TrimSpace(strings.TrimPrefix(line, "export ")), "=")
 	if colon, rest, yaml := strings.Cut(line, ":"); yaml && (!has || len(colon) < len(name)) {
 		name, raw, has = strings.TrimPrefix(colon, "export "), rest, true // the other way of writing it that godotenv takes
 	}
+
 	name, raw = strings.TrimSpace(name), strings.TrimSpace(raw)
 	switch {
 	case !has:
@@ -141,17 +157,21 @@ func parseLine(line string, before map[string]string) (name, value string, err e
 	case unclosed(raw):
 		return "", "", errors.New("has a quote that is not closed on it")
 	}
+
 	if err := misread(raw); err != nil {
 		return "", "", err
 	}
+
 	if err := lostTo(raw, before); err != nil {
 		return "", "", err
 	}
+
 	// The values of the lines above are there for those that refer to them.
 	vars, err := godotenv.Unmarshal(referred(raw, before) + name + "=" + raw)
 	if err != nil {
 		return "", "", errors.New("cannot be read: put the value into single quotes")
 	}
+
 	return name, vars[name], nil
 }
 
@@ -167,6 +187,7 @@ func closing(raw string) int {
 			return i
 		}
 	}
+
 	return -1
 }
 
@@ -180,22 +201,27 @@ func misread(raw string) error {
 			return fmt.Errorf("has a character in it that nobody sees (%U): type the value again", r)
 		}
 	}
+
 	const typographic = "“”„‘’‚«»"
 	first, _ := utf8.DecodeRuneInString(raw)
 	last, _ := utf8.DecodeLastRuneInString(raw)
 	if strings.ContainsRune(typographic, first) && strings.ContainsRune(typographic, last) {
 		return errors.New("has typographic quotes around its value: leave them out, or use plain ones")
 	}
+
 	if raw == "" || raw[0] != '"' && raw[0] != '\'' {
 		return nil
 	}
+
 	end := closing(raw)
 	if behind := strings.TrimSpace(raw[end+1:]); behind != "" && behind[0] != '#' {
 		return errors.New("has something behind its closing quote: put the whole value into single quotes")
 	}
+
 	if raw[0] == '"' && escaped.MatchString(raw[1:end]) {
 		return errors.New("has a backslash within double quotes: put the value into single quotes")
 	}
+
 	return nil
 }
 
@@ -204,6 +230,7 @@ func lostTo(raw string, before map[string]string) error {
 	if strings.HasPrefix(raw, "'") {
 		return nil
 	}
+
 	for _, m := range expansion.FindAllStringSubmatch(raw, -1) {
 		value, has := before[m[3]]
 		switch {
@@ -216,6 +243,7 @@ func lostTo(raw string, before map[string]string) error {
 			return errors.New("has a $ before a name whose value above has a single quote in it: write that value out instead of the name")
 		}
 	}
+
 	return nil
 }
 
@@ -230,6 +258,7 @@ func referred(raw string, before map[string]string) string {
 			fmt.Fprintf(&b, "%s='%s'\n", m[3], value)
 		}
 	}
+
 	return b.String()
 }
 
@@ -242,6 +271,7 @@ func Path(value string) (string, error) {
 		if err != nil {
 			return "", errors.New("begins with ~, and this user has no home directory: write the whole path")
 		}
+
 		return filepath.Join(home, value[1:]), nil
 	case strings.HasPrefix(value, "~"):
 		return "", errors.New("begins with ~ and a user's name: write the whole path")
@@ -254,6 +284,7 @@ func Path(value string) (string, error) {
 	case strings.HasPrefix(strings.ToLower(value), "file:"):
 		return "", errors.New("begins with file: - write the path alone")
 	}
+
 	return value, nil
 }
 

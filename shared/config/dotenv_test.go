@@ -12,6 +12,7 @@ import (
 // TestHarmlessSlips: what an editor does to a .env file does not change what it says.
 func TestHarmlessSlips(t *testing.T) {
 	t.Parallel()
+
 	want := map[string]string{"A": "1", "B": "two words", "C": "a#b", "D": "x$Y", "E": "it's"}
 	for name, text := range map[string]string{
 		"plain":           "A=1\nB=two words\nC=a#b\nD='x$Y'\nE=it's\n",
@@ -28,6 +29,7 @@ func TestHarmlessSlips(t *testing.T) {
 		require.Equal(t, want, env.Vars, name)
 		require.Empty(t, env.Twice, name)
 	}
+
 	env, err := parseDotEnv([]byte("A=1\nB=2\nA=3\nA=4\n"))
 	require.NoError(t, err)
 	require.Equal(t, []string{"A"}, env.Twice)
@@ -41,12 +43,14 @@ func inUTF16(text string, low, high int) []byte {
 		pair[low], pair[high] = byte(unit), byte(unit>>8)
 		b = append(b, pair[:]...)
 	}
+
 	return b
 }
 
 // TestSlipsAreNamed: with their line, and without what stands there.
 func TestSlipsAreNamed(t *testing.T) {
 	t.Parallel()
+
 	const secret = "s3cret"
 	for says, text := range map[string][]byte{
 		"UTF-16, or is no text":           inUTF16("PASSWORD="+secret, 0, 1),
@@ -63,6 +67,7 @@ func TestSlipsAreNamed(t *testing.T) {
 		require.ErrorContains(t, err, says)
 		require.NotContains(t, err.Error(), secret)
 	}
+
 	for says, lines := range map[string][]string{
 		"does not begin with the name": {"set A=" + secret, "$env:A=" + secret, "- A=" + secret, "A\u200b=" + secret, "\x1b[0mA=" + secret, "A B: " + secret},
 		"has no =":                     {"A＝" + secret, "A " + secret},
@@ -80,9 +85,11 @@ func TestSlipsAreNamed(t *testing.T) {
 			require.NotContains(t, err.Error(), secret)
 		}
 	}
+
 	_, err := parseDotEnv([]byte("A=it's-" + secret + "\nB=x${A}\n"))
 	require.ErrorContains(t, err, "line 2 has a $ before a name whose value above has a single quote")
 	require.NotContains(t, err.Error(), secret)
+
 	for line, want := range map[string]string{
 		"A=a$(b)": "a$(b)", "A='a$(B)'": "a$(B)", `A=a\$(B)`: "a$(B)", "A=a$": "a$",
 		`A="C:\\new\\in"`: `C:\new\in`, `A='C:\new\in'`: `C:\new\in`, `A=C:\new\in`: `C:\new\in`, `A="a \" b"`: `a " b`, `A="a\$b"`: "a$b", `A="x" # a comment`: "x",
@@ -97,9 +104,11 @@ func TestSlipsAreNamed(t *testing.T) {
 // TestFoundSettingsAreTrusted: those of the current directory only if nobody else could have put them there.
 func TestFoundSettingsAreTrusted(t *testing.T) {
 	t.Parallel()
+
 	if os.Geteuid() != 0 {
 		t.Skip("only root can give files away")
 	}
+
 	path := filepath.Join(t.TempDir(), ".env")
 	for name, c := range map[string]struct {
 		owner, group int
@@ -116,6 +125,7 @@ func TestFoundSettingsAreTrusted(t *testing.T) {
 		require.NoError(t, os.WriteFile(path, []byte("A=1\n"), 0o600))
 		require.NoError(t, os.Chown(path, c.owner, c.group))
 		require.NoError(t, os.Chmod(path, c.mode))
+
 		_, err := Environment(path, false)
 		if c.says == "" {
 			require.NoError(t, err, name)
@@ -123,6 +133,7 @@ func TestFoundSettingsAreTrusted(t *testing.T) {
 			require.ErrorContains(t, err, c.says, name)
 			require.ErrorContains(t, err, "--env", name)
 		}
+
 		_, err = Environment(path, true)
 		require.NoError(t, err, "%s: who names it means it", name)
 		require.NoError(t, os.Remove(path))
@@ -144,12 +155,14 @@ func TestPathsOfAShell(t *testing.T) {
 		Data   Data
 		Log    Log
 	}
+
 	require.NoError(t, os.WriteFile(filepath.Join(home, "ca"), []byte("\ufeffx.pem\r\n"), 0o600))
 	require.NoError(t, Load(t.Context(), Map(map[string]string{"DATA_DIRECTORY": "~/data", "LOG_DIRECTORY": "~", "NATS_CREDS": "/a~b", "NATS_CA_FILE": "~/ca"}), &c))
 	require.Equal(t, filepath.Join(home, "data"), c.Data.Directory)
 	require.Equal(t, home, c.Log.Directory)
 	require.Equal(t, "/a~b", c.Broker.Creds)
 	require.Equal(t, "x.pem", c.Broker.CA)
+
 	for value, says := range map[string]string{
 		"~joe/in": "a user's name", `"/in"`: "begins with a quote", "'/in'": "begins with a quote", "$HOME/in": "a variable", "${HOME}/in": "a variable",
 		`%USERPROFILE%\in`: "a variable", "“/in”": "a typographic quote", "file:///in": "begins with file:", "File:/in": "begins with file:",
@@ -164,6 +177,7 @@ func TestPathsOfAShell(t *testing.T) {
 // TestAddresses: a password that was not encoded is refused, and no part of an address is quoted.
 func TestAddresses(t *testing.T) {
 	t.Parallel()
+
 	const reserved, none = "encode /, @, : in the password", "must be an address such as"
 	for value, says := range map[string]string{
 		"http://proxy:3128": "", "proxy:3128": "", "proxy": "", "HTTP://u:p%2Fss@proxy:3128/": "", "socks5://proxy": "", "http://[::1]:3128": "",
@@ -183,12 +197,15 @@ func TestAddresses(t *testing.T) {
 			require.NoError(t, err, value)
 			continue
 		}
+
 		require.ErrorContains(t, err, "HTTPS_PROXY: ", value)
 		require.ErrorContains(t, err, says, value)
+
 		for _, part := range []string{"ss@", "pa/", "pa?", "localhost", "zz", "user:"} {
 			require.NotContains(t, err.Error(), part)
 		}
 	}
+
 	require.NoError(t, Addresses("NATS_URL", "nats://a:4222, tls://u:p@b", "nats", "tls"))
 	require.ErrorContains(t, Addresses("NATS_URL", "nats://a:4222,nats://u:p/w@b", "nats", "tls"), reserved)
 

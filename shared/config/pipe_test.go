@@ -15,6 +15,7 @@ func TestAPipeThatNobodyWritesTo(t *testing.T) {
 	t.Parallel()
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+
 	vars := good()
 	delete(vars, "PASSWORD")
 	vars["PASSWORD_FILE"] = pipe

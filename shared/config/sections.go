@@ -12,10 +12,12 @@ import (
 
 func missingError(names []string) error {
 	slices.Sort(names)
+
 	var errs []error
 	for _, n := range names {
 		errs = append(errs, fmt.Errorf("%s: not set, and there is no default", n))
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -48,22 +50,28 @@ func (b Broker) Validate() error {
 	if b.Replicas < 1 || b.Replicas > 5 {
 		errs = append(errs, errors.New("STREAM_REPLICAS: must be from 1 to 5"))
 	}
+
 	if b.EntriesMaxBytes < 1<<16 {
 		errs = append(errs, errors.New("ENTRIES_MAX_BYTES: must be at least 65536"))
 	}
+
 	if b.AuditDays < 1 || b.AuditDays > 36500 {
 		errs = append(errs, errors.New("AUDIT_DAYS: must be from 1 to 36500"))
 	}
+
 	if b.HistoryDays < 1 || b.HistoryDays > 3650 {
 		errs = append(errs, errors.New("HISTORY_DAYS: must be from 1 to 3650"))
 	}
+
 	if b.HistoryMaxBytes != 0 && b.HistoryMaxBytes < 8<<20 {
 		errs = append(errs, errors.New("HISTORY_MAX_BYTES: must be 0, for no bound, or at least 8388608"))
 	}
+
 	errs = append(errs, Positive("STREAM_MAX_AGE", b.MaxAge))
 	if b.URL != "" {
 		errs = append(errs, Addresses("NATS_URL", b.URL, "nats", "tls", "ws", "wss"))
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -112,6 +120,7 @@ func (a AtHoc) Validate() error {
 			errs = append(errs, Addresses(name, proxy, "http", "https", "socks5", "socks5h"))
 		}
 	}
+
 	if a.ServerURL != "" {
 		u, err := url.Parse(a.ServerURL)
 		switch reserved := Addresses("ATHOC_SERVER_URL", a.ServerURL, "https", "http"); {
@@ -125,6 +134,7 @@ func (a AtHoc) Validate() error {
 			errs = append(errs, errors.New("ATHOC_SERVER_URL: must begin with https://, or passwords travel in the clear (ATHOC_ALLOW_HTTP=true allows that)"))
 		}
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -142,9 +152,11 @@ func (a AtHoc) Insecure() (settings []string) {
 	if u, err := url.Parse(a.ServerURL); err == nil && u.Scheme == "http" && !isLoopback(u.Hostname()) {
 		settings = append(settings, InTheClear)
 	}
+
 	if a.DisableSSLVerify {
 		settings = append(settings, "DISABLE_SSL_VERIFY")
 	}
+
 	return settings
 }
 
@@ -182,9 +194,11 @@ func (c Calls) Validate() error {
 	if !(c.RateLimit >= slowestRate && c.RateLimit <= fastestRate) { // NaN is none of it
 		errs = append(errs, errors.New("ATHOC_RATE_LIMIT: must be more than 0: calls a second, from 0.001 to 10000"))
 	}
+
 	if c.Timeout < time.Second || c.Timeout > longestCall {
 		errs = append(errs, errors.New("ATHOC_TIMEOUT: must be at least 1s, and 1h at most"))
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -211,9 +225,11 @@ func (l Log) Validate() error {
 	if !slices.Contains([]string{"DEBUG", "INFO", "WARN", "WARNING", "ERROR"}, strings.ToUpper(l.Level)) {
 		errs = append(errs, errors.New("LOG_LEVEL: must be DEBUG, INFO, WARN or ERROR"))
 	}
+
 	if !slices.Contains([]string{"auto", "text", "json"}, strings.ToLower(l.Format)) {
 		errs = append(errs, errors.New("LOG_FORMAT: must be auto, text or json"))
 	}
+
 	return errors.Join(append(errs, Count("LOG_PURGE_DAYS", l.PurgeDays))...)
 }
 

@@ -68,10 +68,12 @@ func decoded[Req, Res any](f func(ctx context.Context, req Req) (Res, error)) fu
 		if err := json.Unmarshal(data, &req); err != nil {
 			return nil, Refuse("the request cannot be read: are both programs of the same version?")
 		}
+
 		res, err := f(ctx, req)
 		if err != nil {
 			return nil, err
 		}
+
 		return json.Marshal(res)
 	}
 }
@@ -91,12 +93,14 @@ func Serve(ctx context.Context, nc *nats.Conn, service topology.Service, version
 	if err != nil {
 		return nil, err
 	}
+
 	svc, err := micro.AddService(nc, micro.Config{
 		Name: "bobosync-" + string(service), Version: semantic(version), Description: "BOBO Sync: " + string(service),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("offer the service %s to operators: %w", service, err)
 	}
+
 	ctx, cancel := context.WithCancel(ctx)
 	var work work
 	stop = func() {
@@ -109,17 +113,20 @@ func Serve(ctx context.Context, nc *nats.Conn, service topology.Service, version
 		if e.every {
 			options = append(options, micro.WithEndpointQueueGroupDisabled())
 		}
+
 		err := svc.AddEndpoint(e.Name, micro.HandlerFunc(func(r micro.Request) { serve(ctx, &work, register.keeping(e), r) }), options...)
 		if err != nil {
 			stop()
 			return nil, fmt.Errorf("offer %s of %s to operators: %w", e.Name, service, err)
 		}
 	}
+
 	// The broker knows of the endpoints when Serve returns: a request right after it must not find nobody.
 	if err := nc.FlushTimeout(flushTimeout); err != nil {
 		stop()
 		return nil, fmt.Errorf("offer the service %s to operators: %w", service, err)
 	}
+
 	return stop, nil
 }
 
@@ -130,6 +137,7 @@ func unsubscribe(nc *nats.Conn, svc micro.Service) {
 	stop := func() { _ = svc.Stop() } // the connection may be gone, and the service with it
 	if nc.IsConnected() {
 		stop()
+
 		_ = nc.FlushTimeout(time.Second) // so that the next request goes to another instance
 		return
 	}
@@ -137,9 +145,11 @@ func unsubscribe(nc *nats.Conn, svc micro.Service) {
 	connected := nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
 	go func() { // until nc is connected or closed, which its owner waits for
 		defer nc.RemoveStatusListener(connected)
+
 		if !nc.IsConnected() && !nc.IsClosed() {
 			<-connected
 		}
+
 		stop()
 	}()
 }
@@ -155,9 +165,11 @@ type work struct {
 func (w *work) begin() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	if !w.ended {
 		w.group.Add(1)
 	}
+
 	return !w.ended
 }
 
@@ -175,12 +187,15 @@ func serve(ctx context.Context, work *work, handle handler, r micro.Request) {
 		return
 	}
 	defer work.group.Done()
+
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+
 	data, err := handle(ctx, r)
 	if err == nil {
 		err = r.Respond(data)
 	}
+
 	if err != nil {
 		// An answer that does not arrive is asked for again by the operator.
 		_ = r.Error("400", cmp.Or(err.Error(), "it gives no reason"), nil)
@@ -193,6 +208,7 @@ func semantic(version string) string {
 	if n, _ := fmt.Sscanf(version, "v%d.%d.%d", &major, &minor, &patch); n == 3 {
 		return fmt.Sprintf("%d.%d.%d", major, minor, patch)
 	}
+
 	return "0.0.0"
 }
 
@@ -205,12 +221,15 @@ func Subject(service topology.Service, endpoint string) string {
 // *Refusal if the service does not follow.
 func Ask[Res, Req any](ctx context.Context, nc *nats.Conn, service topology.Service, endpoint string, req Req) (Res, error) {
 	var res Res
+
 	data, err := json.Marshal(req)
 	if err != nil {
 		return res, fmt.Errorf("write a request to %s: %w", service, err)
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+
 	answer, err := nc.RequestWithContext(ctx, Subject(service, endpoint), data)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
@@ -218,12 +237,15 @@ func Ask[Res, Req any](ctx context.Context, nc *nats.Conn, service topology.Serv
 	case err != nil:
 		return res, fmt.Errorf("ask the %s for %s: %w", service, endpoint, err)
 	}
+
 	if text := answer.Header.Get(micro.ErrorHeader); text != "" {
 		return res, &Refusal{text}
 	}
+
 	if err := json.Unmarshal(answer.Data, &res); err != nil {
 		return res, fmt.Errorf("read the answer of the %s to %s: %w", service, endpoint, err)
 	}
+
 	return res, nil
 }
 
@@ -240,12 +262,15 @@ func AskAll[Res, Req any](ctx context.Context, nc *nats.Conn, service topology.S
 	if err != nil {
 		return nil, fmt.Errorf("write a request to every %s: %w", service, err)
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, allAnswers)
 	defer cancel()
+
 	answers, err := natsext.RequestMany(ctx, nc, Subject(service, endpoint), data, natsext.RequestManyStall(nextAnswer))
 	if err != nil {
 		return nil, fmt.Errorf("ask every %s for %s: %w", service, endpoint, err)
 	}
+
 	var all []Res
 	for answer, err := range answers {
 		switch {
@@ -256,11 +281,14 @@ func AskAll[Res, Req any](ctx context.Context, nc *nats.Conn, service topology.S
 		case answer.Header.Get(micro.ErrorHeader) != "":
 			continue
 		}
+
 		var res Res
 		if err := json.Unmarshal(answer.Data, &res); err != nil {
 			return all, fmt.Errorf("read an answer of the %s to %s: %w", service, endpoint, err)
 		}
+
 		all = append(all, res)
 	}
+
 	return all, nil
 }

@@ -42,6 +42,7 @@ func serve(t *testing.T, nc *nats.Conn, endpoints ...control.Endpoint) (stop fun
 	stop, err := control.Serve(t.Context(), nc, topology.Resolver, "v1.2.3-4-gabcdef", endpoints...)
 	require.NoError(t, err)
 	t.Cleanup(stop)
+
 	return stop
 }
 
@@ -61,6 +62,7 @@ func TestAskAndAnswer(t *testing.T) {
 
 func TestARefusalsTextReachesTheOperator(t *testing.T) {
 	t.Parallel()
+
 	srv := bustest.Start(t)
 	for name, given := range map[string]struct {
 		err  error
@@ -129,13 +131,16 @@ func TestAnyOneOfSeveralAnswers(t *testing.T) {
 	}
 	stop := serve(t, srv.Connect(t).NC, counted("a"))
 	serve(t, srv.Connect(t).NC, counted("b"))
+
 	nc := srv.Connect(t).NC
 	from := map[string]int{}
 	for range 50 {
 		got, err := ask(t, nc, "hello")
 		require.NoError(t, err)
+
 		from[got.From]++
 	}
+
 	require.Equal(t, int32(50), handled.Load(), "one request, one answer")
 	require.Len(t, from, 2, "both share the work: %v", from)
 	stop()
@@ -143,6 +148,7 @@ func TestAnyOneOfSeveralAnswers(t *testing.T) {
 		got, err := ask(t, nc, "hello")
 		return err == nil && got.From == "b"
 	}, testTimeout)
+
 	for range 20 {
 		got, err := ask(t, nc, "hello")
 		require.NoError(t, err)
@@ -156,6 +162,7 @@ func TestStopWaitsForWhatIsBeingAnswered(t *testing.T) {
 	srv := bustest.Start(t)
 	begun := make(chan struct{})
 	var ended atomic.Bool
+
 	stop := serve(t, srv.Connect(t).NC, control.On(control.WorkerShow, func(ctx context.Context, _ question) (answer, error) {
 		close(begun)
 		<-ctx.Done()
@@ -168,6 +175,7 @@ func TestStopWaitsForWhatIsBeingAnswered(t *testing.T) {
 		_, err := ask(t, nc, "hello")
 		asked <- err
 	}()
+
 	<-begun
 	stop()
 	require.True(t, ended.Load())
@@ -197,8 +205,10 @@ func TestAskEndsWithItsContext(t *testing.T) {
 		<-ctx.Done()
 		return answer{}, ctx.Err()
 	}))
+
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
+
 	_, err := control.Ask[answer](ctx, srv.Connect(t).NC, topology.Resolver, control.WorkerShow, question{})
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
@@ -210,19 +220,24 @@ func TestEveryInstanceAnswers(t *testing.T) {
 	ask := func() map[string]bool {
 		answers, err := control.AskAll[answer](t.Context(), srv.Connect(t).NC, topology.Resolver, control.WorkerShow, question{"hello"})
 		require.NoError(t, err)
+
 		from := map[string]bool{}
 		for _, a := range answers {
 			from[a.From] = true
 		}
+
 		require.Len(t, from, len(answers))
+
 		return from
 	}
 	require.Empty(t, ask(), "nobody is there")
+
 	for _, name := range []string{"a", "b", "c"} {
 		serve(t, srv.Connect(t).NC, control.OnEvery(control.WorkerShow, func(_ context.Context, q question) (answer, error) {
 			return answer{q.Text, name}, nil
 		}))
 	}
+
 	want := map[string]bool{"a": true, "b": true, "c": true}
 	await.True(t, func() bool { return maps.Equal(want, ask()) }, testTimeout, "one that is late is missed")
 }
@@ -234,10 +249,13 @@ func TestAServiceThatEndsWithoutABrokerTakesNoRequestsAfterwards(t *testing.T) {
 	served := srv.Connect(t).NC
 	stop := serve(t, served, echo("before"))
 	reconnecting := served.StatusChanged(nats.RECONNECTING)
+
 	srv.Down(t)
 	<-reconnecting
 	stop()
+
 	connected := served.StatusChanged(nats.CONNECTED)
+
 	srv.Up(t)
 	<-connected
 	serve(t, served, echo("after"))
@@ -248,8 +266,10 @@ func TestAServiceThatEndsWithoutABrokerTakesNoRequestsAfterwards(t *testing.T) {
 		if _, stopping := errors.AsType[*control.Refusal](err); stopping {
 			continue // the end of the one before is under way
 		}
+
 		require.NoError(t, err)
 		require.Equal(t, "after", got.From)
+
 		answered++
 	}
 }

@@ -70,6 +70,7 @@ func Scrub(n erase.Names, through map[string]uint64) scrub.Request {
 	for _, user := range n.Users {
 		r.Subjects = append(r.Subjects, topology.HistorySubject("", user), topology.UpdatesSubject(user))
 	}
+
 	return r
 }
 

@@ -41,9 +41,11 @@ func (s *GuardState) Users() (n int) {
 	if s == nil {
 		return 0
 	}
+
 	for _, g := range s.Held {
 		n += g.Users
 	}
+
 	return n
 }
 
@@ -52,11 +54,13 @@ func (s *GuardState) Oldest() (since time.Time) {
 	if s == nil {
 		return since
 	}
+
 	for _, g := range s.Held {
 		if since.IsZero() || g.Since.Before(since) {
 			since = g.Since
 		}
 	}
+
 	return since
 }
 

@@ -120,6 +120,7 @@ func ShowDelivery(t event.Delivery) DeliveryAnswer {
 	if t.Call.Answered != 0 {
 		a.Answered = time.UnixMilli(t.Call.Answered).UTC()
 	}
+
 	return a
 }
 

@@ -21,6 +21,7 @@ func (a PastAnswer) Sentence(names map[string]string, loc *time.Location) string
 	switch {
 	case a.State == history.Uncertain:
 		b.WriteString("It is uncertain what AtHoc held: " + a.doubt(loc))
+
 		if a.Confirmed != nil {
 			fmt.Fprintf(&b, "; the last that it had confirmed before was %s", a.Confirmed.words(names, loc))
 		}
@@ -31,6 +32,7 @@ func (a PastAnswer) Sentence(names map[string]string, loc *time.Location) string
 	default:
 		b.WriteString("AtHoc was told " + a.Confirmed.words(names, loc))
 	}
+
 	switch next := a.Next; {
 	case next != nil && a.State == history.Uncertain && len(a.Doubts)+len(a.Gaps) == 0:
 		fmt.Fprintf(&b, "; its answer was read at %s", text.Moment(next.Answered, loc))
@@ -41,6 +43,7 @@ func (a PastAnswer) Sentence(names map[string]string, loc *time.Location) string
 	default:
 		fmt.Fprintf(&b, "; not told otherwise until %s", text.Moment(next.Answered, loc))
 	}
+
 	return b.String()
 }
 
@@ -67,12 +70,14 @@ func (a PastAnswer) Judge(run JournalEntry, differing []DifferingUser, known boo
 	case run.Counts["held"] > 0 || !known && run.Counts["differing"] > 0:
 		return nil
 	}
+
 	seen := &Seen{At: run.Started, Entry: run.ID, Agreed: true}
 	for _, u := range differing {
 		if known && strings.EqualFold(u.User, a.User) {
 			seen.Agreed, seen.Holds = false, u.Holds
 		}
 	}
+
 	return seen
 }
 
@@ -97,6 +102,7 @@ func (a PastAnswer) Files() []string {
 			ids[t.File] = true
 		}
 	}
+
 	return slices.Sorted(maps.Keys(ids))
 }
 
@@ -109,7 +115,9 @@ func (a PastAnswer) doubt(loc *time.Location) string {
 	default:
 		return fmt.Sprintf("answers between %s and %s may have been lost", text.Moment(a.Gaps[0].From, loc), text.Moment(a.Gaps[0].To, loc))
 	}
+
 	d := a.Doubts[len(a.Doubts)-1]
+
 	return fmt.Sprintf("call %s told it %s at %s, and no answer says whether it took that", cmp.Or(d.Call, "without an id"), d.status(loc), text.Moment(d.Sent, loc))
 }
 
@@ -126,10 +134,12 @@ func (t DeliveryAnswer) words(names map[string]string, loc *time.Location) strin
 	if t.Call != "" {
 		s += ", call " + t.Call
 	}
+
 	s += fmt.Sprintf(", answered %s %s", t.Outcome, text.Moment(t.Answered, loc))
 	if t.File != "" {
 		s += fmt.Sprintf(", %s line %d", cmp.Or(names[t.File], "file "+text.Short(t.File)), t.Line)
 	}
+
 	return s
 }
 
@@ -139,9 +149,11 @@ func (t DeliveryAnswer) Words(loc *time.Location) string {
 	if t.Call == "" {
 		call = "a call without an id, of a program of an older version"
 	}
+
 	if t.Outcome == event.Pending.String() {
 		return fmt.Sprintf("%s, sent %s: no answer says whether AtHoc took it", call, text.Moment(t.Sent, loc))
 	}
+
 	return fmt.Sprintf("%s, sent %s, answered %s: %s", call, text.Moment(t.Sent, loc), text.Moment(t.Answered, loc), t.Outcome)
 }
 
@@ -170,5 +182,6 @@ func Receipt(row RowState, deliveries []DeliveryAnswer, known bool) ReceiptRow {
 	default:
 		r.Why = row.Text
 	}
+
 	return r
 }

@@ -50,14 +50,17 @@ func openRegister(ctx context.Context, nc *nats.Conn, service topology.Service, 
 			return nil, fmt.Errorf("offer %s of %s: shared/topology/permissions.go does not declare it as internal, looking or ordering", e.Name, service)
 		}
 	}
+
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return nil, fmt.Errorf("open the audit: %w", err)
 	}
+
 	own, err := topology.InOwnAccount(ctx, nc, service)
 	if err != nil {
 		return nil, err
 	}
+
 	return &register{service: service, log: audit.NewLog(js, service), ownAccount: own}, nil
 }
 
@@ -65,6 +68,7 @@ func openRegister(ctx context.Context, nc *nats.Conn, service topology.Service, 
 // not for everyone unless it came from another account.
 func (g *register) keeping(e Endpoint) handler {
 	kind := topology.KindOf(g.service, e.Name)
+
 	return func(ctx context.Context, r micro.Request) ([]byte, error) {
 		switch recorded := topology.IsAuditedRead(g.service, e.Name); {
 		case kind == topology.Reading && !recorded:
@@ -93,13 +97,16 @@ func (g *register) read(ctx context.Context, e Endpoint, r micro.Request) ([]byt
 	if err != nil {
 		return nil, err
 	}
+
 	request, caller, err := signed(r.Data(), caller)
 	if err != nil {
 		return nil, err
 	}
+
 	if _, err := g.log.Append(ctx, audit.Record{Endpoint: e.Name, Kind: audit.Read, Caller: caller}, audit.Detail{Request: request}); err != nil {
 		return nil, fmt.Errorf("there is no answer, since the question cannot be recorded in the audit (bobosync check says what is missing in the broker): %w", err)
 	}
+
 	return e.handle(ctx, request)
 }
 
@@ -109,24 +116,29 @@ func (g *register) order(ctx context.Context, e Endpoint, r micro.Request) ([]by
 	if err != nil {
 		return nil, err
 	}
+
 	request, caller, err := signed(r.Data(), caller)
 	if err != nil {
 		return nil, err
 	}
+
 	once, err := onceOf(request)
 	if err != nil {
 		return nil, err
 	}
+
 	detail := audit.Detail{Request: request}
 	if e.forecast != nil {
 		if detail.Forecast, err = e.forecast(ctx, request); err != nil {
 			detail.Error = "no forecast: " + err.Error() // the order will say so as well
 		}
 	}
+
 	id, err := g.log.Append(ctx, audit.Record{ID: once, Endpoint: e.Name, Kind: audit.Order, Caller: caller}, detail)
 	if errors.Is(err, audit.ErrTwice) {
 		return nil, Refuse("this order was given already, or could not be recorded then, and is followed once at most: the audit has what came of it; if it has nothing, nothing was done: begin a new order")
 	}
+
 	if err != nil {
 		return nil, fmt.Errorf("the order is not given, since it cannot be recorded in the audit (bobosync check says what is missing in the broker): %w", err)
 	}
@@ -137,10 +149,12 @@ func (g *register) order(ctx context.Context, e Endpoint, r micro.Request) ([]by
 	if failure != nil {
 		what.Error = failure.Error()
 	}
+
 	// The order is given, also if the service has to stop now.
 	if _, err := g.log.Append(context.WithoutCancel(ctx), result, what); err != nil && failure == nil {
 		return nil, fmt.Errorf("the order was given, but what came of it cannot be recorded in the audit: %w", err)
 	}
+
 	return answer, failure
 }
 
@@ -153,6 +167,7 @@ func onceOf(request []byte) (string, error) {
 	if json.Unmarshal(request, &order) != nil || order.Once != "" && uuid.Validate(order.Once) != nil {
 		return "", Refuse("what an order is known by (once) must be a UUID")
 	}
+
 	return order.Once, nil
 }
 
@@ -187,6 +202,7 @@ func readRequester(header nats.Header) (audit.Caller, error) {
 			values = append(values, all...)
 		}
 	}
+
 	var info struct {
 		Account string `json:"acc"`
 		Key     string `json:"user"`
@@ -195,8 +211,10 @@ func readRequester(header nats.Header) (audit.Caller, error) {
 	if len(values) != 1 || json.Unmarshal([]byte(values[0]), &info) != nil || info.Account == "" {
 		return audit.Caller{}, errForged
 	}
+
 	user := topology.UserOf(info.Account)
 	name, own := topology.OperatorOf(user)
+
 	return audit.Caller{Name: name, Shared: !own, Known: audit.ByKey, Key: info.Key, Host: info.Host}, nil
 }
 
@@ -206,27 +224,34 @@ func signed(data []byte, caller audit.Caller) ([]byte, audit.Caller, error) {
 	if err := json.Unmarshal(data, &fields); err != nil {
 		return nil, caller, Refuse("the request cannot be read: are both programs of the same version?")
 	}
+
 	if by, there := fields["by"]; there {
 		if err := json.Unmarshal(by, &caller.Said); err != nil {
 			return nil, caller, Refuse("the request cannot be read: are both programs of the same version?")
 		}
 	}
+
 	if len(caller.Said) > maxSaid {
 		return nil, caller, Refuse("the text that says who gives the order has more than %d characters", maxSaid)
 	}
+
 	if caller.String() == "" {
 		return data, caller, nil
 	}
+
 	for name := range fields { // a reader takes any letter case
 		if strings.EqualFold(name, "by") {
 			delete(fields, name)
 		}
 	}
+
 	by, err := json.Marshal(caller.String())
 	if err != nil {
 		return nil, caller, err
 	}
+
 	fields["by"] = by
 	data, err = json.Marshal(fields)
+
 	return data, caller, err
 }

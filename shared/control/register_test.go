@@ -30,6 +30,7 @@ func entries(t *testing.T, conn *bus.Conn) []audit.Entry {
 	chains, err := audit.Load(t.Context(), conn.JS)
 	require.NoError(t, err)
 	require.Empty(t, audit.Verify(chains, nil, time.Now()))
+
 	return chains.Entries()
 }
 
@@ -38,18 +39,21 @@ func TestAnOrderIsRecordedBeforeItIsFollowed(t *testing.T) {
 	t.Parallel()
 	conn := provisioned(t)
 	var failure error
+
 	stop := serve(t, conn.NC, echo("a"), control.WithForecast(
 		control.On(control.Replay, func(_ context.Context, req control.ReplayRequest) (control.ReplayState, error) {
 			all := entries(t, conn)
 			require.Equal(t, audit.Order, all[0].Kind, "it stands there before anything is done")
 			require.JSONEq(t, `{"all":true,"by":"j@pc"}`, string(all[0].What.Request))
 			require.JSONEq(t, `{"users":9}`, string(all[0].What.Forecast))
+
 			return control.ReplayState{ID: "1", By: req.By, Users: 9}, failure
 		}),
 		func(context.Context, control.ReplayRequest) (map[string]int, error) {
 			return map[string]int{"users": 9}, nil
 		}))
 	defer stop()
+
 	replay := func() (control.ReplayState, error) {
 		return control.Ask[control.ReplayState](t.Context(), conn.NC, topology.Resolver, control.Replay, control.ReplayRequest{All: true, By: "j@pc"})
 	}
@@ -85,6 +89,7 @@ func TestAnOrderThatCannotBeRecordedIsNotGiven(t *testing.T) {
 		t.Error("it was followed")
 		return control.ReplayState{}, nil
 	}))
+
 	for _, stream := range []string{topology.StreamAudit, "KV_" + topology.BucketAudit} {
 		require.NoError(t, conn.JS.DeleteStream(t.Context(), stream))
 		_, err := control.Ask[control.ReplayState](t.Context(), conn.NC, topology.Resolver, control.Replay, control.ReplayRequest{All: true})
@@ -111,6 +116,7 @@ func TestWhoAsksStandsThereOnce(t *testing.T) {
 	caller, err = control.ReadRequester(nats.Header{"Nats-Request-Info": {`{"acc":"OPERATOR"}`}})
 	require.NoError(t, err)
 	require.Equal(t, audit.Caller{Name: "operator", Shared: true, Known: audit.ByKey}, caller)
+
 	for name, header := range map[string]nats.Header{
 		"none": {}, "twice": {"Nats-Request-Info": {forged, real}}, "in other letters": {"Nats-Request-Info": {real}, "nats-request-info": {forged}},
 		"with a blank": {"Nats-Request-Info": {real}, "Nats-Request-Info ": {forged}}, "unreadable": {"Nats-Request-Info": {"x"}}, "no account": {"Nats-Request-Info": {"{}"}},
@@ -123,6 +129,7 @@ func TestWhoAsksStandsThereOnce(t *testing.T) {
 // TestWhatIsSaidIsNoName: whatever a request says of who gives it, the service is told what is known.
 func TestWhatIsSaidIsNoName(t *testing.T) {
 	t.Parallel()
+
 	known := audit.Caller{Name: "jsmith", Known: audit.ByKey}
 	for request, want := range map[string]string{
 		`{"by":"ajones@pc"}`:            "jsmith (ajones@pc)",
@@ -138,6 +145,7 @@ func TestWhatIsSaidIsNoName(t *testing.T) {
 		require.NoError(t, json.Unmarshal(data, &req))
 		require.Equal(t, want, req.By, request)
 	}
+
 	for _, request := range []string{`[]`, `{"by":1}`, ``, `{"by":"` + strings.Repeat("x", 400) + `"}`} {
 		_, _, err := control.Signed([]byte(request), known)
 		require.Error(t, err)
@@ -151,6 +159,7 @@ func TestAnOrderThatCouldNotBeRecordedIsNotSaidToBeGiven(t *testing.T) {
 	defer serve(t, conn.NC, control.On(control.StopReplay, func(context.Context, control.StopRequest) (control.ReplayState, error) {
 		return control.ReplayState{}, errors.New("it was followed")
 	}))()
+
 	once := audit.NewFamily()
 	stop := func() error {
 		_, err := control.Ask[control.ReplayState](t.Context(), conn.NC, topology.Resolver, control.StopReplay, map[string]string{"once": once, "id": "1", "by": "j@pc"})
@@ -158,11 +167,13 @@ func TestAnOrderThatCouldNotBeRecordedIsNotSaidToBeGiven(t *testing.T) {
 	}
 	stream, err := conn.JS.Stream(t.Context(), topology.StreamAudit)
 	require.NoError(t, err)
+
 	settings := stream.CachedInfo().Config
 	settings.MaxMsgSize = 1 // it takes nothing, as when the disk is full
 	_, err = conn.JS.UpdateStream(t.Context(), settings)
 	require.NoError(t, err)
 	require.ErrorContains(t, stop(), "cannot be recorded")
+
 	settings.MaxMsgSize = -1
 	_, err = conn.JS.UpdateStream(t.Context(), settings)
 	require.NoError(t, err)
@@ -174,17 +185,21 @@ func TestAnOrderThatCouldNotBeRecordedIsNotSaidToBeGiven(t *testing.T) {
 // found by the id.
 func TestAnOrderWithAnIdIsFollowedOnce(t *testing.T) {
 	t.Parallel()
+
 	conn := provisioned(t)
 	followed := 0
 	for range 2 {
 		defer serve(t, conn.NC, control.On(control.StopReplay, func(_ context.Context, req control.StopRequest) (control.ReplayState, error) {
 			followed++
+
 			if req.ID == "" {
 				return control.ReplayState{}, control.Refuse("no such replay")
 			}
+
 			return control.ReplayState{ID: req.ID}, nil
 		}))()
 	}
+
 	stop := func(once, id string) error {
 		_, err := control.Ask[control.ReplayState](t.Context(), conn.NC, topology.Resolver, control.StopReplay, map[string]string{"once": once, "id": id, "by": "j@pc"})
 		return err
@@ -193,10 +208,12 @@ func TestAnOrderWithAnIdIsFollowedOnce(t *testing.T) {
 	require.NoError(t, stop(family, "1"))
 	require.NoError(t, stop(audit.Member(family, 1), "2"))
 	require.ErrorContains(t, stop(other, ""), "no such replay")
+
 	for range 4 {
 		require.ErrorContains(t, stop(family, "3"), "was given already")
 		require.ErrorContains(t, stop(other, "3"), "was given already")
 	}
+
 	require.ErrorContains(t, stop("twice", "4"), "must be a UUID")
 	require.Equal(t, 3, followed)
 	require.Len(t, entries(t, conn), 6)
@@ -204,12 +221,14 @@ func TestAnOrderWithAnIdIsFollowedOnce(t *testing.T) {
 	found, err := audit.Find(t.Context(), conn.JS, family)
 	require.NoError(t, err)
 	require.Len(t, found, 2)
+
 	for i, part := range found {
 		require.Equal(t, audit.Member(family, i), part.ID)
 		require.Equal(t, audit.OK, part.Outcome)
 		require.Contains(t, string(part.What.Request), `"by":"j@pc"`)
 		require.NotEmpty(t, part.Answer.Result)
 	}
+
 	found, err = audit.Find(t.Context(), conn.JS, audit.NewFamily())
 	require.NoError(t, err)
 	require.Empty(t, found)

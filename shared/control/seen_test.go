@@ -10,6 +10,7 @@ import (
 // TestWhatAComparisonSaw of a worker, and when it says nothing of him.
 func TestWhatAComparisonSaw(t *testing.T) {
 	t.Parallel()
+
 	at := func(hour, minute int) time.Time { return time.Date(2026, 6, 17, hour, minute, 0, 0, time.UTC) }
 	past := PastAnswer{User: "User7", At: at(8, 0), Confirmed: &DeliveryAnswer{On: true, Answered: at(3, 0)}}
 	run := JournalEntry{ID: "r", Started: at(4, 0), Ended: at(4, 1), Outcome: OutcomeOK}
@@ -39,8 +40,10 @@ func TestWhatAComparisonSaw(t *testing.T) {
 		if c.change != nil {
 			c.change(&p, &r)
 		}
+
 		require.Equal(t, c.want, p.Judge(r, c.differing, c.known), name)
 	}
+
 	require.Contains(t, (&Seen{At: at(4, 0), Agreed: true}).Words(time.UTC), "last seen to agree at 2026-06-17 04:00:00 UTC")
 	require.Contains(t, (&Seen{At: at(4, 0)}).Words(time.UTC), "off duty at")
 	require.Contains(t, (&Seen{At: at(4, 0), Holds: "17/06/2026 01:00"}).Words(time.UTC), "by hand")

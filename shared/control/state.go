@@ -32,6 +32,7 @@ func Me(version string, started time.Time) Instance {
 	if err != nil {
 		host = "unknown"
 	}
+
 	return Instance{Name: fmt.Sprintf("%s/%d", host, os.Getpid()), Version: version, Started: started.UTC()}
 }
 

@@ -33,6 +33,7 @@ func New(service topology.Service, item *bus.Item, reason string) Letter {
 		payload = payload[:maxPayload]
 		reason = fmt.Sprintf("%s (of its %d bytes the first %d are kept)", reason, len(item.Data), maxPayload)
 	}
+
 	return Letter{
 		DeadLetter: event.DeadLetter{
 			Service: string(service), Reason: reason, Subject: item.Subject, Payload: payload,
@@ -49,13 +50,16 @@ func Publish(ctx context.Context, service topology.Service, pub *bus.Publisher, 
 		l := &letters[i]
 		msgs[i] = message.NewMessageWithContext(ctx, watermill.NewUUID(), event.Encode(&l.DeadLetter))
 		msgs[i].Metadata.Set(bus.MsgIDKey, l.id)
+
 		if l.File != "" {
 			msgs[i].Metadata.Set(topology.HeaderFile, l.File)
 		}
 	}
+
 	if err := pub.Publish(topology.DeadSubject(string(service)), msgs...); err != nil {
 		return fmt.Errorf("publish dead letters: %w", err)
 	}
+
 	return nil
 }
 
@@ -79,15 +83,18 @@ func bury(ctx context.Context, service topology.Service, pub *bus.Publisher, log
 			items, letters = append(items, item), append(letters, New(service, item, reason))
 		}
 	}
+
 	if err := Publish(ctx, service, pub, letters...); err != nil {
 		for _, item := range items {
 			item.Nak(bus.DefaultBackoff(item.NumDelivered))
 		}
 		return err
 	}
+
 	for i, item := range items {
 		log.Error("a message cannot be processed, it is among the dead letters", "stream", item.Stream, "sequence", item.Sequence,
 			"error", letters[i].Reason)
 	}
+
 	return nil
 }

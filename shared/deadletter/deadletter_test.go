@@ -37,17 +37,22 @@ func newRig(t *testing.T, handle message.NoPublishHandlerFunc) *rig {
 	require.NoError(t, err)
 	pub, err := bus.NewPublisher(r.conn, bus.PublisherConfig{Timeout: time.Second})
 	require.NoError(t, err)
+
 	source := bus.PullSource(r.conn, bus.PullConfig{Stream: "IN", Consumer: "c", MaxItems: 1, PullWait: 100 * time.Millisecond, Logger: bustest.Logger()})
 	sub, err := bus.NewSubscriber(r.conn, bus.SubscriberConfig{
 		Source: func(string) bus.Source { return source }, Backoff: func(uint64) time.Duration { return 0 }, Logger: bustest.Logger(),
 	})
+
 	require.NoError(t, err)
 	router, err := bus.NewRouter(bustest.Logger(), timeout, deadletter.Middleware(topology.Resolver, pub, bustest.Logger()))
 	require.NoError(t, err)
 	router.AddConsumerHandler("h", "in", sub, handle)
+
 	ran := make(chan error, 1)
 	go func() { ran <- router.Run(t.Context()) }()
+
 	t.Cleanup(func() { require.NoError(t, <-ran) })
+
 	return r
 }
 
@@ -73,12 +78,14 @@ func (r *rig) done() []event.DeadLetter {
 	}, timeout)
 	stream, err := r.conn.JS.Stream(r.t.Context(), topology.StreamDead)
 	require.NoError(r.t, err)
+
 	letters := make([]event.DeadLetter, stream.CachedInfo().State.Msgs)
 	for i := range letters {
 		m, err := stream.GetMsg(r.t.Context(), uint64(i+1))
 		require.NoError(r.t, err)
 		require.NoError(r.t, event.Decode(m.Data, &letters[i]))
 	}
+
 	return letters
 }
 
@@ -97,6 +104,7 @@ func TestWhatIsTermedIsKept(t *testing.T) {
 					item.Term("cannot be read")
 					return end()
 				}
+
 				return nil
 			})
 			r.keep()
@@ -115,9 +123,11 @@ func TestWhatIsTermedIsKept(t *testing.T) {
 // TestWhatCannotBeKeptComesAgain: without room for letters a message is not let go, and there is one letter about it in the end.
 func TestWhatCannotBeKeptComesAgain(t *testing.T) {
 	t.Parallel()
+
 	tried := make(chan struct{}, 100)
 	r := newRig(t, func(m *message.Message) error {
 		bus.BatchFrom(m.Context()).Items[0].Term("cannot be read")
+
 		tried <- struct{}{}
 		return nil
 	})

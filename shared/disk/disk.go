@@ -10,6 +10,7 @@ func Free(path string) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("look at the room left at %s: %w", path, err)
 	}
+
 	return n, nil
 }
 

@@ -15,6 +15,7 @@ func TestFree(t *testing.T) {
 	if errors.Is(err, errors.ErrUnsupported) {
 		t.Skip(err)
 	}
+
 	require.NoError(t, err)
 	require.Greater(t, n, uint64(4096), "a test needs some room")
 

@@ -21,17 +21,21 @@ func Replace(path string, data []byte) error {
 	if err := Remove(part); err != nil { // of a try that was killed
 		return err
 	}
+
 	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
+
 	_, err = f.Write(data)
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
 		err = os.Rename(part, path)
 	}
+
 	if err != nil {
 		return errors.Join(err, Remove(part))
 	}
+
 	return nil
 }
 
@@ -40,8 +44,10 @@ func Cause(err error) error {
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		return e.Err
 	}
+
 	if e, ok := errors.AsType[*os.LinkError](err); ok {
 		return e.Err
 	}
+
 	return err
 }

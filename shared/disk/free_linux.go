@@ -7,6 +7,7 @@ func free(path string) (uint64, error) {
 	if err := unix.Statfs(path, &s); err != nil {
 		return 0, err
 	}
+
 	return s.Bavail * BlockSize(&s), nil
 }
 

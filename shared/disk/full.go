@@ -14,6 +14,7 @@ func IsFull(err error) bool {
 			return true
 		}
 	}
+
 	return false
 }
 
@@ -25,5 +26,6 @@ func SaysFull(text string) bool {
 			return true
 		}
 	}
+
 	return false
 }

@@ -35,16 +35,20 @@ func (n Names) Within(s string) bool {
 			if i < 0 {
 				break
 			}
+
 			if i > 0 {
 				before, _ = utf8.DecodeLastRuneInString(rest[:i])
 			}
+
 			after, _ := utf8.DecodeRuneInString(rest[i+len(name):])
 			if !inWord(before) && !inWord(after) {
 				return true
 			}
+
 			before, rest = rune(name[len(name)-1]), rest[i+len(name):]
 		}
 	}
+
 	return false
 }
 
@@ -63,7 +67,9 @@ func (n Names) mentionedBy(s string) bool {
 	if !n.Within(s) {
 		return false
 	}
+
 	_, err := time.Parse(time.RFC3339, s)
+
 	return err != nil
 }
 
@@ -71,15 +77,18 @@ func (n Names) find(data []byte, is func(string) bool) bool {
 	if !n.mayBeIn(data) {
 		return false
 	}
+
 	if !json.Valid(data) {
 		return n.Within(string(data))
 	}
+
 	for rest := data; ; {
 		var s string
 		var more bool
 		if s, rest, more = nextText(rest); !more {
 			return n.inPayload(data, is)
 		}
+
 		if is(s) {
 			return true
 		}
@@ -108,6 +117,7 @@ func nextText(data []byte) (s string, rest []byte, more bool) {
 	if from < 0 {
 		return "", nil, false
 	}
+
 	for to := from + 1; ; to++ {
 		switch data[to] {
 		case '\\':
@@ -124,12 +134,15 @@ func (n Names) Redact(data json.RawMessage) (json.RawMessage, error) {
 	if len(data) == 0 {
 		return data, nil
 	}
+
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.UseNumber()
+
 	var v any
 	if err := decoder.Decode(&v); err != nil {
 		return nil, err
 	}
+
 	return json.Marshal(n.redact(v))
 }
 
@@ -149,8 +162,10 @@ func (n Names) redact(v any) any {
 				delete(v, key)
 				key = Gone
 			}
+
 			v[key] = n.redact(value)
 		}
 	}
+
 	return v
 }

@@ -14,6 +14,7 @@ var bond = erase.Names{Employee: "0007", Users: []string{"J.Bond", "müller"}}
 
 func TestWhoIsNamed(t *testing.T) {
 	t.Parallel()
+
 	letter := func(payload string) string {
 		return string(event.Encode(&event.DeadLetter{Service: "publisher", Payload: []byte(payload)}))
 	}
@@ -44,6 +45,7 @@ func TestWhoIsNamed(t *testing.T) {
 
 func TestRedact(t *testing.T) {
 	t.Parallel()
+
 	got, err := bond.Redact(json.RawMessage(`{"worker":"0007","n":12345678901234567,"list":["a","for J.BOND"],"by":{"0007":"x"}}`))
 	require.NoError(t, err)
 	require.JSONEq(t, `{"worker":"(erased)","n":12345678901234567,"list":["a","(erased)"],"by":{"(erased)":"x"}}`, string(got))
@@ -51,6 +53,7 @@ func TestRedact(t *testing.T) {
 	got, err = bond.Redact(nil)
 	require.NoError(t, err)
 	require.Empty(t, got)
+
 	_, err = bond.Redact(json.RawMessage(`{`))
 	require.Error(t, err)
 }
@@ -58,6 +61,7 @@ func TestRedact(t *testing.T) {
 // TestAMomentNamesNobody: an employee id of two or four digits is in many of them, and who reads the message expects a moment there.
 func TestAMomentNamesNobody(t *testing.T) {
 	t.Parallel()
+
 	for _, employee := range []string{"2026", "30", "11"} {
 		n := erase.Names{Employee: employee}
 		data := `{"at":"2026-07-30T12:11:30Z","local":"2026-07-30T12:11:30.5+11:30"}`

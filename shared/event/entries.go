@@ -19,7 +19,9 @@ func (e *Entries) appendJSON(b []byte) []byte {
 		b = append(b, `,"feed":`...)
 		b = appendText(b, e.Feed)
 	}
+
 	b = append(b, `,"order":`...)
+
 	b = strconv.AppendInt(b, e.Sequence, 10)
 	b = appendFlag(b, `,"last":true`, e.Last)
 	b = appendFlag(b, `,"more":true`, e.More)
@@ -34,13 +36,16 @@ func (e *Entries) appendJSON(b []byte) []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
+
 		b = e.Entries[i].appendJSON(b)
 	}
+
 	return append(b, `]}`...)
 }
 
 func (e *Entry) appendJSON(b []byte) []byte {
 	b = append(b, `{"row":`...)
+
 	b = strconv.AppendInt(b, int64(e.Row), 10)
 	b = append(b, `,"emp":`...)
 	b = appendText(b, e.Employee)
@@ -50,9 +55,11 @@ func (e *Entry) appendJSON(b []byte) []byte {
 		b = append(b, `,"rank":`...)
 		b = strconv.AppendInt(b, e.Rank, 10)
 	}
+
 	if e.On {
 		return append(b, `,"on":true}`...)
 	}
+
 	return append(b, `,"on":false}`...)
 }
 
@@ -70,8 +77,10 @@ func appendText(b []byte, s string) []byte {
 			return append(b, quoted...)
 		}
 	}
+
 	b = append(b, '"')
 	b = append(b, s...)
+
 	return append(b, '"')
 }
 
@@ -88,6 +97,7 @@ func (e *Entries) readJSON(data []byte) bool {
 	if r.has(`,"feed":"`) {
 		got.Feed = strings.Clone(r.quoted(``))
 	}
+
 	got.Sequence = r.number(`,"order":`)
 	got.Last, got.More, got.Ahead = r.has(`,"last":true`), r.has(`,"more":true`), r.has(`,"ahead":true`)
 	got.Settled = r.has(`,"settled":true`)
@@ -99,19 +109,26 @@ func (e *Entries) readJSON(data []byte) bool {
 		if r.has(`,"rank":`) {
 			entry.Rank = r.number(``)
 		}
+
 		if entry.On = r.has(`,"on":true}`); !entry.On {
 			r.expect(`,"on":false}`)
 		}
+
 		got.Entries = append(got.Entries, entry)
 	}
+
 	if len(got.Entries) > 0 {
 		r.expect(`]`)
 	}
+
 	r.expect(`}`)
+
 	if r.bad || r.at != len(r.text) {
 		return false
 	}
+
 	*e = got
+
 	return true
 }
 
@@ -127,7 +144,9 @@ func (r *reader) has(text string) bool {
 	if !strings.HasPrefix(r.text[r.at:], text) {
 		return false
 	}
+
 	r.at += len(text)
+
 	return true
 }
 
@@ -136,6 +155,7 @@ func (r *reader) expect(text string) { r.bad = !r.has(text) || r.bad }
 // number reads a whole number of at most 18 digits after a text.
 func (r *reader) number(after string) int64 {
 	r.expect(after)
+
 	negative := r.has(`-`)
 	begin := r.at
 	n := int64(0)
@@ -144,22 +164,28 @@ func (r *reader) number(after string) int64 {
 			n = n*10 + int64(r.text[r.at]-'0')
 		}
 	}
+
 	digits := r.at - begin
+
 	r.bad = r.bad || digits == 0 || digits > 19 || n < 0 || digits > 1 && r.text[begin] == '0'
 	if negative {
 		return -n
 	}
+
 	return n
 }
 
 // quoted reads a text without escapes, up to its closing quote, after one that ends with the opening quote.
 func (r *reader) quoted(after string) string {
 	r.expect(after)
+
 	begin := r.at
 	for r.at < len(r.text) && plain(r.text[r.at]) {
 		r.at++
 	}
+
 	text := r.text[begin:r.at]
 	r.expect(`"`)
+
 	return text
 }

@@ -50,13 +50,16 @@ func TestEntriesOfAnotherHand(t *testing.T) {
 	for i := range whole {
 		texts = append(texts, whole[:i])
 	}
+
 	for _, text := range texts {
 		var got, want Entries
+
 		err := json.Unmarshal([]byte(text), &want)
 		if err != nil {
 			require.ErrorIs(t, Decode([]byte(text), &got), ErrPayload, text)
 			continue
 		}
+
 		require.NoError(t, Decode([]byte(text), &got), text)
 		require.Equal(t, want, got, text)
 	}
@@ -80,6 +83,7 @@ func TestWhatNoStoreTakesIsRefused(t *testing.T) {
 		require.ErrorIs(t, err, ErrPayload, name)
 		require.NotContains(t, err.Error(), "xxx", name)
 	}
+
 	require.NoError(t, Decode(Encode(&Entries{File: "a", Entries: []Entry{{Row: 1, Employee: long[1:]}}}), &Entries{}))
 }
 
@@ -88,12 +92,15 @@ func someEntries(n int) *Entries {
 	for i := range n {
 		e.Entries = append(e.Entries, Entry{Row: i + 2, Employee: fmt.Sprintf("%05d", i), At: 1718631000 + int64(i), On: i%2 == 0})
 	}
+
 	return e
 }
 
 func BenchmarkEncodeEntries(b *testing.B) {
 	e := someEntries(500)
+
 	b.ReportAllocs()
+
 	for b.Loop() {
 		Encode(e)
 	}
@@ -101,8 +108,10 @@ func BenchmarkEncodeEntries(b *testing.B) {
 
 func BenchmarkDecodeEntries(b *testing.B) {
 	data := Encode(someEntries(500))
+
 	b.ReportAllocs()
 	b.SetBytes(int64(len(data)))
+
 	for b.Loop() {
 		var e Entries
 		if err := Decode(data, &e); err != nil {

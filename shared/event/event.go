@@ -85,6 +85,7 @@ func (e Entry) Version(sequence int64) Version {
 	if rank == 0 {
 		rank = e.At
 	}
+
 	return Version{Rank: rank, Sequence: sequence, Row: e.Row}
 }
 
@@ -360,11 +361,13 @@ func Encode(e Versioned) []byte {
 	if entries, ok := e.(*Entries); ok {
 		return entries.appendJSON(make([]byte, 0, 200+90*len(entries.Entries)))
 	}
+
 	data, err := json.Marshal(e)
 	if err != nil {
 		// The wire types hold nothing that JSON cannot hold; the golden tests encode each of them.
 		panic(fmt.Sprintf("encode %T: %v", e, err))
 	}
+
 	return data
 }
 
@@ -377,14 +380,17 @@ func Decode(data []byte, e Versioned) error {
 			return fmt.Errorf("%w: %T of %d bytes: %s", ErrPayload, e, len(data), safe(err))
 		}
 	}
+
 	if v := *e.version(); v != CurrentVersion {
 		return fmt.Errorf("%w: %T has version %d, this program reads %d", ErrVersion, e, v, CurrentVersion)
 	}
+
 	if c, ok := e.(checked); ok {
 		if err := c.check(); err != nil {
 			return fmt.Errorf("%w: %T of %d bytes: %w", ErrPayload, e, len(data), err)
 		}
 	}
+
 	return nil
 }
 
@@ -408,9 +414,11 @@ func (e *Entries) check() error {
 	if e.File == "" {
 		return errNoFile
 	}
+
 	if len(e.File) > MaxID {
 		return errLongID
 	}
+
 	for i := range e.Entries {
 		switch entry := &e.Entries[i]; {
 		case entry.Employee == "":
@@ -421,6 +429,7 @@ func (e *Entries) check() error {
 			return errRow
 		}
 	}
+
 	return nil
 }
 
@@ -432,6 +441,7 @@ func (e *Acks) check() error {
 			}
 		}
 	}
+
 	return nil
 }
 
@@ -440,10 +450,12 @@ func (e *MappingChunk) check() error {
 		if employee == "" {
 			return errNoEmployee
 		}
+
 		if max(len(employee), len(user)) > MaxID {
 			return errLongID
 		}
 	}
+
 	return nil
 }
 

@@ -26,6 +26,7 @@ func samples() map[string]Versioned {
 		ID: "01979dcb-0000-7000-8000-000000000000", Publisher: "host-17", Sent: at.UnixMilli(), Answered: at.UnixMilli() + 2345,
 		Status: 200, Users: 17,
 	}
+
 	return map[string]Versioned{
 		"entries": &Entries{File: file, Sequence: version.Sequence, Last: true, More: true, Settled: true, Entries: []Entry{
 			{Row: 2, Employee: "01234", At: at.Unix(), Rank: at.Unix() - 1, On: true},
@@ -92,11 +93,13 @@ func TestGolden(t *testing.T) {
 	for name, sample := range samples() {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join("testdata", name+".json")
+
 			got := append(Encode(sample), '\n')
 			if *update {
 				require.NoError(t, os.MkdirAll("testdata", 0o755))
 				require.NoError(t, os.WriteFile(path, got, 0o644))
 			}
+
 			want, err := os.ReadFile(path)
 			require.NoError(t, err)
 			require.Equal(t, string(want), string(got))
@@ -125,6 +128,7 @@ func TestReadersOfBeforeReadAnswers(t *testing.T) {
 		Answered int64   `json:"answered"`
 		Detail   string  `json:"detail,omitempty"`
 	}
+
 	var of struct {
 		V       int        `json:"v"`
 		From    string     `json:"from"`
@@ -135,6 +139,7 @@ func TestReadersOfBeforeReadAnswers(t *testing.T) {
 	require.True(t, ok)
 	require.NoError(t, json.Unmarshal(Encode(today), &of))
 	a := today.Answers[0]
+
 	require.Equal(t, 1, of.V, "the version that it accepts")
 	require.Equal(t, []answer{{a.User, a.Employee, a.File, a.Version, a.Outcome, a.On, a.At, a.Answered, a.Detail}}, of.Answers)
 }
@@ -142,6 +147,7 @@ func TestReadersOfBeforeReadAnswers(t *testing.T) {
 func TestDecodeRefuses(t *testing.T) {
 	require.ErrorIs(t, Decode([]byte(`{"v":2}`), &Update{}), ErrVersion)
 	require.ErrorIs(t, Decode([]byte(`{}`), &Update{}), ErrVersion)
+
 	for _, payload := range []string{"", "null garbage", `{"v":"1"}`, `[1]`, `{"v":1,"user":{"a":"john.doe"}}`, `{"v":1,"user":"john.doe`} {
 		err := Decode([]byte(payload), &Update{})
 		require.ErrorIs(t, err, ErrPayload, payload)
@@ -154,6 +160,7 @@ func FuzzDecode(f *testing.F) {
 	for _, sample := range samples() {
 		f.Add(Encode(sample))
 	}
+
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, e := range []Versioned{&Entries{}, &Update{}, &MappingChunk{}, &DeadLetter{}} {
 			if err := Decode(data, e); err == nil {
@@ -188,6 +195,7 @@ func TestOutcomesHaveNames(t *testing.T) {
 		require.NoError(t, back.UnmarshalText(text))
 		require.Equal(t, o, back)
 	}
+
 	_, err := outcomes.MarshalText()
 	require.Error(t, err)
 	require.Error(t, new(Outcome).UnmarshalText([]byte("nonsense")))
@@ -200,6 +208,7 @@ func TestRowSetText(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, text, string(got))
 	}
+
 	for _, bad := range []string{",", "0", "-1", "3-2", "a", "1-", "1-9999999999999", "1,,2"} {
 		require.Error(t, new(RowSet).UnmarshalText([]byte(bad)), bad)
 	}
@@ -221,11 +230,13 @@ func TestALongRunCostsNoMore(t *testing.T) {
 		require.Len(t, parts, 1)
 		require.Len(t, parts[0].runs, 1)
 	}
+
 	short, long := read("1-3"), read("1-90000000")
 	allocs := func(s RowSet) float64 {
 		return testing.AllocsPerRun(10, func() { _ = Encode(&Acks{Rows: []FileRows{{File: "a", Outcome: Applied, Rows: s}}}) })
 	}
 	require.Less(t, allocs(long), allocs(short)+50, "not with its length; the rest is how the buffers' pool was emptied meanwhile")
+
 	for first, last := range long.Runs() {
 		require.Equal(t, []int{1, 90_000_000}, []int{first, last})
 		break // whoever reads it may stop
@@ -238,6 +249,7 @@ func rowsOf(s RowSet) (rows []int) {
 			rows = append(rows, row)
 		}
 	}
+
 	return rows
 }
 
@@ -247,22 +259,27 @@ func TestRowSetKeepsRows(t *testing.T) {
 		rows := rapid.SliceOf(rapid.IntRange(1, 300)).Draw(t, "rows")
 		set := Rows(rows...)
 		want := slices.Compact(slices.Sorted(slices.Values(rows)))
+
 		data, err := json.Marshal(set)
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		var back RowSet
 		if err := json.Unmarshal(data, &back); err != nil {
 			t.Fatal(err)
 		}
+
 		if got := rowsOf(back); !slices.Equal(got, want) {
 			t.Fatalf("got %v, want %v", got, want)
 		}
+
 		var joined []int
 		limit := rapid.IntRange(1, 60).Draw(t, "limit")
 		for _, part := range set.Split(limit) {
 			joined = append(joined, rowsOf(part)...)
 		}
+
 		if !slices.Equal(joined, want) {
 			t.Fatalf("parts hold %v, want %v", joined, want)
 		}

@@ -14,6 +14,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
+
 	fmt.Println(entries.File, entries.Entries[0].Employee)
 	// Output: 3fa9c1 00042
 }
@@ -32,6 +33,7 @@ func ExampleRowSet() {
 	for _, row := range []int{4, 2, 3, 9, 3} {
 		rows.Add(row)
 	}
+
 	text, _ := rows.MarshalText()
 	fmt.Println(string(text), rows.Len())
 	// Output: 2-4,9 4

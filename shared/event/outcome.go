@@ -62,5 +62,6 @@ func (o *Outcome) UnmarshalText(text []byte) error {
 			return nil
 		}
 	}
+
 	return fmt.Errorf("unknown outcome of %d bytes", len(text))
 }

@@ -31,6 +31,7 @@ func Rows(rows ...int) RowSet {
 	for _, r := range rows {
 		s.Add(r)
 	}
+
 	return s
 }
 
@@ -55,24 +56,29 @@ func (s *RowSet) add(r run) {
 			last.last = r.last
 			return
 		}
+
 		s.unsorted = s.unsorted || r.first <= last.last
 	}
+
 	s.runs = append(s.runs, r)
 }
 
 // Len returns the number of rows in the set.
 func (s *RowSet) Len() int {
 	s.normalize()
+
 	n := 0
 	for _, r := range s.runs {
 		n += r.last - r.first + 1
 	}
+
 	return n
 }
 
 // Runs yields the first and the last row of each run of consecutive rows, in ascending order.
 func (s *RowSet) Runs() iter.Seq2[int, int] {
 	s.normalize()
+
 	return func(yield func(first, last int) bool) {
 		for _, r := range s.runs {
 			if !yield(r.first, r.last) {
@@ -95,12 +101,14 @@ func (s *RowSet) Has(row int) bool {
 			return 0
 		}
 	})
+
 	return found
 }
 
 // Split cuts the set into sets whose text has at most about limit bytes each, so that each fits into a message.
 func (s *RowSet) Split(limit int) []RowSet {
 	s.normalize()
+
 	var parts []RowSet
 	size := 0
 	for _, r := range s.runs {
@@ -108,9 +116,11 @@ func (s *RowSet) Split(limit int) []RowSet {
 		if size += cost; size > limit || len(parts) == 0 {
 			parts, size = append(parts, RowSet{}), cost
 		}
+
 		part := &parts[len(parts)-1]
 		part.runs = append(part.runs, r)
 	}
+
 	return parts
 }
 
@@ -119,7 +129,9 @@ func (s *RowSet) normalize() {
 	if !s.unsorted {
 		return
 	}
+
 	slices.SortFunc(s.runs, func(a, b run) int { return cmp.Compare(a.first, b.first) })
+
 	joined := s.runs[:1]
 	for _, r := range s.runs[1:] {
 		last := &joined[len(joined)-1]
@@ -127,8 +139,10 @@ func (s *RowSet) normalize() {
 			last.last = max(last.last, r.last)
 			continue
 		}
+
 		joined = append(joined, r)
 	}
+
 	s.runs, s.unsorted = joined, false
 }
 
@@ -136,39 +150,48 @@ func (s *RowSet) normalize() {
 func (s RowSet) MarshalText() ([]byte, error) {
 	s.runs = slices.Clone(s.runs) // the caller's stay as they are
 	s.normalize()
+
 	var b []byte
 	for _, r := range s.runs {
 		if len(b) > 0 {
 			b = append(b, ',')
 		}
+
 		b = strconv.AppendInt(b, int64(r.first), 10)
 		if r.last > r.first {
 			b = append(b, '-')
 			b = strconv.AppendInt(b, int64(r.last), 10)
 		}
 	}
+
 	return b, nil
 }
 
 // UnmarshalText reads the text form.
 func (s *RowSet) UnmarshalText(text []byte) error {
 	*s = RowSet{}
+
 	if len(text) == 0 {
 		return nil
 	}
+
 	at := 0
 	for part := range strings.SplitSeq(string(text), ",") {
 		first, last, isRun := strings.Cut(part, "-")
 		if !isRun {
 			last = first
 		}
+
 		from, err1 := strconv.Atoi(first)
 		to, err2 := strconv.Atoi(last)
 		if err1 != nil || err2 != nil || from < 1 || to < from || to > maxRow {
 			return fmt.Errorf("not a set of rows: the run at byte %d is not ascending numbers from 1", at)
 		}
+
 		s.add(run{from, to})
+
 		at += len(part) + len(",")
 	}
+
 	return nil
 }

@@ -67,18 +67,21 @@ func order(t event.Delivery) int64 {
 // have no answer though there is one.
 func Sort(deliveries []event.Delivery) []event.Delivery {
 	type key struct{ call, user string }
+
 	answered := map[key]bool{}
 	for _, t := range deliveries {
 		if t.Outcome != event.Pending && t.Call.ID != "" {
 			answered[key{t.Call.ID, t.User}] = true
 		}
 	}
+
 	out := slices.DeleteFunc(slices.Clone(deliveries), func(t event.Delivery) bool {
 		return t.Outcome == event.Pending && answered[key{t.Call.ID, t.User}]
 	})
 	slices.SortStableFunc(out, func(a, b event.Delivery) int {
 		return cmp.Or(cmp.Compare(order(a), order(b)), cmp.Compare(a.Call.ID, b.Call.ID))
 	})
+
 	return slices.CompactFunc(out, func(a, b event.Delivery) bool { return a == b })
 }
 
@@ -101,12 +104,15 @@ func At(deliveries []event.Delivery, info event.HistoryInfo, moment time.Time) P
 			p.Doubts = slices.DeleteFunc(p.Doubts, func(d event.Delivery) bool { return d.Until <= r.Call.Sent })
 		}
 	}
+
 	for _, g := range info.Gaps {
 		if g.From <= t && (p.Confirmed == nil || p.Confirmed.Call.Sent < g.To) {
 			p.Gaps = append(p.Gaps, g)
 		}
 	}
+
 	p.State = p.judge(info, t)
+
 	return p
 }
 

@@ -18,12 +18,14 @@ func call(id string, on bool, sent, answered, until int64) event.Delivery {
 	if answered == 0 {
 		t.Outcome, t.Until = event.Pending, until*1000
 	}
+
 	return t
 }
 
 func TestAt(t *testing.T) {
 	on, off := call("a", true, 10, 11, 0), call("b", false, 20, 21, 0)
 	lost := call("c", true, 30, 0, 60)
+
 	refused := call("d", true, 25, 26, 0)
 	refused.Outcome = event.UnknownUser
 	early, late := call("e", false, 40, 41, 0), call("f", false, 61, 62, 0)
@@ -67,6 +69,7 @@ func TestAt(t *testing.T) {
 			require.Equal(t, got, history.At(append(c.deliveries, c.deliveries...), c.info, time.Unix(c.at, 0)), "what is there twice counts once")
 		})
 	}
+
 	require.Equal(t, "b", history.At([]event.Delivery{on, off}, info, time.Unix(15, 0)).Next.Call.ID)
 }
 
@@ -82,9 +85,11 @@ func TestWhatSettlesIsEnough(t *testing.T) {
 			if rapid.Bool().Draw(t, "lost") {
 				answered = 0
 			}
+
 			deliveries = append(deliveries, call(string(rune('a'+i)), rapid.Bool().Draw(t, "on"), at, answered, at+rapid.Int64Range(1, 30).Draw(t, "late")))
 			at = max(at, answered)
 		}
+
 		moment := time.Unix(at+1, 0)
 		want := history.At(deliveries, event.HistoryInfo{}, moment)
 		for first := range deliveries {

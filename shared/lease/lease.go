@@ -56,9 +56,11 @@ func NewKeeper(ctx context.Context, kv jetstream.KeyValue, owner string) (*Keepe
 	if err != nil {
 		return nil, fmt.Errorf("read the settings of bucket %s: %w", kv.Bucket(), err)
 	}
+
 	if err := longEnough(kv, status.TTL()); err != nil {
 		return nil, err
 	}
+
 	return &Keeper{kv: kv, ttl: status.TTL(), owner: owner}, nil
 }
 
@@ -81,14 +83,18 @@ func (k *Keeper) Settled(ctx context.Context, m *BucketHistory) error {
 	if err != nil {
 		return fmt.Errorf("look at bucket %s: %w", k.kv.Bucket(), err)
 	}
+
 	bucket, ok := status.(*jetstream.KeyValueBucketStatus)
 	if !ok {
 		return fmt.Errorf("look at bucket %s: unknown kind of status %T", k.kv.Bucket(), status)
 	}
+
 	if err := longEnough(k.kv, status.TTL()); err != nil {
 		return err
 	}
+
 	m.see(bucket.StreamInfo())
+
 	before := k.ttl
 	k.ttl = status.TTL()
 	switch {
@@ -97,6 +103,7 @@ func (k *Keeper) Settled(ctx context.Context, m *BucketHistory) error {
 	case before != k.ttl:
 		return fmt.Errorf("bucket %s keeps leases for %s now, not for %s: %w", k.kv.Bucket(), k.ttl, before, ErrUnsettled)
 	}
+
 	return nil
 }
 
@@ -107,10 +114,12 @@ func (m *BucketHistory) see(info *jetstream.StreamInfo) {
 	if m.made.IsZero() {
 		anew = !m.Since.IsZero() && info.Created.Sub(m.Since) > ttl
 	}
+
 	if anew {
 		age := max(info.TimeStamp.Sub(info.Created), 0)
 		m.hold = time.Now().Add(ttl - age)
 	}
+
 	m.made, m.ttl = info.Created, info.Config.MaxAge
 }
 
@@ -125,13 +134,16 @@ type Lease struct {
 // Take takes the lease of key, or returns ErrHeld.
 func (k *Keeper) Take(ctx context.Context, key string) (*Lease, error) {
 	asked := time.Now() // its life counts from before it was asked for, so it never ends later than the broker thinks
+
 	revision, err := cas.Store(ctx, k.kv, key, []byte(k.owner), 0)
 	if errors.Is(err, cas.ErrConflict) {
 		return nil, ErrHeld
 	}
+
 	if err != nil {
 		return nil, fmt.Errorf("take lease %s: %w", key, err)
 	}
+
 	return &Lease{keeper: k, key: key, revision: revision, until: k.end(asked)}, nil
 }
 
@@ -148,15 +160,20 @@ func (l *Lease) Renew(ctx context.Context) error {
 	if l.ended() {
 		return fmt.Errorf("renew lease %s: %w", l.key, ErrLost)
 	}
+
 	asked := time.Now()
+
 	revision, err := cas.Store(ctx, l.keeper.kv, l.key, []byte(l.keeper.owner), l.revision)
 	if errors.Is(err, cas.ErrConflict) {
 		return fmt.Errorf("renew lease %s: %w", l.key, ErrLost)
 	}
+
 	if err != nil {
 		return fmt.Errorf("renew lease %s: %w", l.key, err)
 	}
+
 	l.revision, l.until = revision, l.keeper.end(asked)
+
 	return nil
 }
 
@@ -165,10 +182,12 @@ func (l *Lease) Release(ctx context.Context) error {
 	if l.ended() {
 		return nil
 	}
+
 	err := cas.Conflicting(l.keeper.kv.Delete(ctx, l.key, jetstream.LastRevision(l.revision)))
 	if err != nil && !errors.Is(err, cas.ErrConflict) {
 		return fmt.Errorf("release lease %s: %w", l.key, err)
 	}
+
 	return nil
 }
 

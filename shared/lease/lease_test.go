@@ -53,7 +53,9 @@ func TestALeaseEndsByItselfAndCannotBeRenewedThen(t *testing.T) {
 	a, b := keeper(t, kv, "a"), keeper(t, kv, "b")
 	held, err := a.Take(t.Context(), "lane.1")
 	require.NoError(t, err)
+
 	taken := time.Now()
+
 	require.NoError(t, held.Renew(t.Context()))
 	var next *lease.Lease
 	await.True(t, func() bool {
@@ -74,8 +76,10 @@ func TestATooShortLifeIsRefused(t *testing.T) {
 // TestManyTakers: whoever holds the lease is alone, with many who try at once.
 func TestManyTakers(t *testing.T) {
 	kv := bucket(t, time.Minute)
+
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
+
 	var inside, worst, rounds atomic.Int32
 	var wg sync.WaitGroup
 	for range 6 {
@@ -86,13 +90,16 @@ func TestManyTakers(t *testing.T) {
 				if errors.Is(err, lease.ErrHeld) {
 					continue
 				}
+
 				if err != nil {
 					t.Error(err)
 					return
 				}
+
 				worst.Store(max(worst.Load(), inside.Add(1)))
 				rounds.Add(1)
 				inside.Add(-1)
+
 				if err := held.Release(ctx); err != nil {
 					t.Error(err)
 					return
@@ -100,6 +107,7 @@ func TestManyTakers(t *testing.T) {
 			}
 		})
 	}
+
 	wg.Wait()
 	require.GreaterOrEqual(t, rounds.Load(), int32(200))
 	require.Equal(t, int32(1), worst.Load())
@@ -114,6 +122,7 @@ func lose(t *testing.T, js jetstream.JetStream, ttl time.Duration) jetstream.Key
 		kv, err = js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "leases", TTL: ttl})
 		return err
 	})
+
 	return kv
 }
 
@@ -123,6 +132,7 @@ func TestABucketThatWasLostRestsForALease(t *testing.T) {
 	js := bustest.Start(t).Connect(t).JS
 	kv, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "leases", TTL: ttl})
 	require.NoError(t, err)
+
 	a, b, late := lease.BucketHistory{}, lease.BucketHistory{}, lease.BucketHistory{}
 	keeperA, keeperB := keeper(t, kv, "a"), keeper(t, kv, "b")
 	require.NoError(t, keeperA.Settled(t.Context(), &a), "the first one is used at once")

@@ -19,6 +19,7 @@ func (c cleaning) Handle(ctx context.Context, r slog.Record) error {
 		clean.AddAttrs(cleanAttr(a))
 		return true
 	})
+
 	return c.Handler.Handle(ctx, clean)
 }
 
@@ -28,6 +29,7 @@ func (c cleaning) WithAttrs(attrs []slog.Attr) slog.Handler {
 	for i, a := range attrs {
 		clean[i] = cleanAttr(a)
 	}
+
 	return cleaning{c.Handler.WithAttrs(clean)}
 }
 
@@ -48,9 +50,11 @@ func cleanAttr(a slog.Attr) slog.Attr {
 		for i, one := range group {
 			clean[i] = cleanAttr(one)
 		}
+
 		a.Value = slog.GroupValue(clean...)
 	case slog.KindAny:
 		a.Value = slog.StringValue(text.Clean(fmt.Sprintf("%+v", v.Any())))
 	}
+
 	return a
 }

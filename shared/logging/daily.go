@@ -42,10 +42,12 @@ func openDaily(cfg dailyConfig) (*daily, error) {
 	if err := os.MkdirAll(cfg.directory, 0o750); err != nil {
 		return nil, fmt.Errorf("LOG_DIRECTORY: make the directory: %w", err)
 	}
+
 	d := &daily{dailyConfig: cfg}
 	if err := d.rotate(); err != nil {
 		return nil, fmt.Errorf("LOG_DIRECTORY: %w", err)
 	}
+
 	return d, nil
 }
 
@@ -53,9 +55,11 @@ func openDaily(cfg dailyConfig) (*daily, error) {
 func (d *daily) Write(p []byte) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	if err := d.rotate(); err != nil {
 		return 0, err
 	}
+
 	return d.file.Write(p)
 }
 
@@ -68,12 +72,14 @@ func (d *daily) rotate() error {
 	if d.file != nil && d.day == day && !d.gone(path, now) {
 		return nil
 	}
+
 	if d.purged != day { // before a file is opened, for which a full disk may have no room
 		d.purged = day
 		if err := d.purge(now); err != nil {
 			d.onProblem(err) // the program goes on, and so does its log
 		}
 	}
+
 	file, err := d.open(path)
 	if err != nil {
 		if d.file != nil {
@@ -85,7 +91,9 @@ func (d *daily) rotate() error {
 	if d.file != nil {
 		_ = d.file.Close() // what it got was written already
 	}
+
 	d.day, d.file, d.checked = day, file, now
+
 	return nil
 }
 
@@ -97,8 +105,10 @@ func (d *daily) open(path string) (*os.File, error) {
 		if err := os.MkdirAll(d.directory, 0o750); err != nil {
 			return nil, err
 		}
+
 		file, err = os.OpenFile(path, flags, 0o640)
 	}
+
 	return file, err
 }
 
@@ -107,12 +117,16 @@ func (d *daily) gone(path string, now time.Time) bool {
 	if since := now.Sub(d.checked); since >= 0 && since < checkInterval {
 		return false
 	}
+
 	d.checked = now
+
 	there, err := os.Stat(path)
 	if err != nil {
 		return errors.Is(err, fs.ErrNotExist)
 	}
+
 	open, err := d.file.Stat()
+
 	return err == nil && !os.SameFile(open, there)
 }
 
@@ -124,10 +138,12 @@ func (d *daily) purge(now time.Time) error {
 	if d.purgeDays <= 0 {
 		return nil
 	}
+
 	entries, err := os.ReadDir(d.directory)
 	if err != nil {
 		return fmt.Errorf("look for old log files: %w", err)
 	}
+
 	oldest := now.AddDate(0, 0, -d.purgeDays).Format(time.DateOnly)
 	var errs []error
 	for _, e := range entries {
@@ -135,6 +151,7 @@ func (d *daily) purge(now time.Time) error {
 		if _, err := time.Parse(time.DateOnly, day); err != nil || e.Name() != d.name(day) || !e.Type().IsRegular() {
 			continue
 		}
+
 		if day < oldest { // dates of this form sort as text
 			err := d.remove(filepath.Join(d.directory, e.Name()))
 			if !errors.Is(err, fs.ErrNotExist) { // another process of this program, as one of several publishers, was faster
@@ -142,6 +159,7 @@ func (d *daily) purge(now time.Time) error {
 			}
 		}
 	}
+
 	return errors.Join(errs...)
 }
 

@@ -27,6 +27,7 @@ func New(w io.Writer, program string, settings config.Log) (*slog.Logger, func()
 	if err != nil {
 		return nil, nil, err
 	}
+
 	handlers := fanout{console(w, level, settings.Format)}
 	closer := func() error { return nil }
 	if settings.Directory != "" {
@@ -37,12 +38,15 @@ func New(w io.Writer, program string, settings config.Log) (*slog.Logger, func()
 		if err != nil {
 			return nil, nil, err
 		}
+
 		handlers = append(handlers, slog.NewJSONHandler(text.Escaping(file), &slog.HandlerOptions{Level: level}))
 		closer = file.Close
 	}
+
 	if len(handlers) == 1 {
 		return slog.New(handlers[0]), closer, nil
 	}
+
 	return slog.New(handlers), closer, nil
 }
 
@@ -58,10 +62,12 @@ func ParseLevel(name string) (slog.Level, error) {
 	if strings.EqualFold(name, "WARNING") {
 		name = "WARN"
 	}
+
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(name)); err != nil {
 		return 0, fmt.Errorf("LOG_LEVEL: must be DEBUG, INFO, WARN or ERROR: %w", err)
 	}
+
 	return level, nil
 }
 
@@ -70,6 +76,7 @@ func console(w io.Writer, level slog.Level, format string) slog.Handler {
 	if strings.EqualFold(format, "text") || strings.EqualFold(format, "auto") && terminal {
 		return cleaning{tint.NewTextHandler(w, &tint.Options{Level: level, TimeFormat: "15:04:05.000", NoColor: !terminal || os.Getenv("NO_COLOR") != ""})}
 	}
+
 	return slog.NewJSONHandler(text.Escaping(w), &slog.HandlerOptions{Level: level})
 }
 
@@ -88,6 +95,7 @@ func (f fanout) Enabled(ctx context.Context, level slog.Level) bool {
 			return true
 		}
 	}
+
 	return false
 }
 
@@ -98,6 +106,7 @@ func (f fanout) Handle(ctx context.Context, r slog.Record) error {
 			errs = append(errs, h.Handle(ctx, r.Clone()))
 		}
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -106,6 +115,7 @@ func (f fanout) WithAttrs(attrs []slog.Attr) slog.Handler {
 	for i, h := range f {
 		out[i] = h.WithAttrs(attrs)
 	}
+
 	return out
 }
 
@@ -114,5 +124,6 @@ func (f fanout) WithGroup(name string) slog.Handler {
 	for i, h := range f {
 		out[i] = h.WithGroup(name)
 	}
+
 	return out
 }

@@ -46,6 +46,7 @@ func TestAFileADay(t *testing.T) {
 	require.NoError(t, err)
 	log.WithGroup("g").With("k", "v").Info("both")
 	require.NoError(t, closeLog())
+
 	data, err := os.ReadFile(filepath.Join(dir, "logs", "bobosync-"+time.Now().Format(time.DateOnly)+".log"))
 	require.NoError(t, err)
 	require.Contains(t, string(data), "both")
@@ -57,12 +58,16 @@ func TestTheFileChangesAtMidnight(t *testing.T) {
 	now := time.Date(2024, 6, 17, 23, 59, 59, 0, time.Local)
 	d, err := openDaily(dailyConfig{directory: dir, program: "x", now: func() time.Time { return now }})
 	require.NoError(t, err)
+
 	for range 2 {
 		_, err = d.Write([]byte("line\n"))
 		require.NoError(t, err)
+
 		now = now.Add(time.Second)
 	}
+
 	require.NoError(t, d.Close())
+
 	for _, day := range []string{"2024-06-17", "2024-06-18"} {
 		data, err := os.ReadFile(filepath.Join(dir, "x-"+day+".log"))
 		require.NoError(t, err)
@@ -85,6 +90,7 @@ func TestOldFilesAreDeleted(t *testing.T) {
 	touch(others...)
 	touch("x-2023-12-31.log", "x-2024-06-13.log", "x-2024-06-14.log", "x-2024-06-15.log", "x-2024-06-20.log")
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "x-2024-06-02.log"), 0o755))
+
 	gone := func(name string) bool {
 		_, err := os.Lstat(filepath.Join(dir, name))
 		return os.IsNotExist(err)
@@ -99,11 +105,13 @@ func TestOldFilesAreDeleted(t *testing.T) {
 	require.True(t, gone("x-2023-12-31.log"))
 	require.True(t, gone("x-2024-06-13.log"))
 	require.False(t, gone("x-2024-06-14.log"))
+
 	now = now.Add(time.Second)
 	_, err = d.Write([]byte("line\n"))
 	require.NoError(t, err)
 	require.NoError(t, d.Close())
 	require.True(t, gone("x-2024-06-14.log"))
+
 	for _, name := range append(others, "x-2024-06-15.log", "x-2024-06-17.log", "x-2024-06-18.log", "x-2024-06-20.log", "x-2024-06-02.log") {
 		require.False(t, gone(name), name)
 	}
@@ -125,6 +133,7 @@ func TestLoggingGoesOnIfOldFilesCannotBeDeleted(t *testing.T) {
 	for _, day := range []string{"2001-01-01", "2001-01-02"} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "x-"+day+".log"), nil, 0o600))
 	}
+
 	var console bytes.Buffer
 	d, err := openDaily(dailyConfig{
 		directory: dir, program: "x", purgeDays: 10, now: time.Now, onProblem: purgeProblem(slog.NewTextHandler(&console, nil)),
@@ -136,10 +145,12 @@ func TestLoggingGoesOnIfOldFilesCannotBeDeleted(t *testing.T) {
 		},
 	})
 	require.NoError(t, err)
+
 	for range 3 {
 		_, err = d.Write([]byte("line\n"))
 		require.NoError(t, err)
 	}
+
 	require.NoError(t, d.Close())
 	require.Equal(t, 1, strings.Count(console.String(), "LOG_PURGE_DAYS"), console.String())
 	require.Contains(t, console.String(), "somebody has it open")
@@ -168,6 +179,7 @@ func TestLevels(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, got)
 	}
+
 	_, err := ParseLevel("loud")
 	require.ErrorContains(t, err, "LOG_LEVEL")
 	_, _, err = New(&bytes.Buffer{}, "x", config.Log{Level: "INFO", Format: "json", Directory: "/dev/null/x"})
@@ -186,9 +198,11 @@ func TestForeignTextIsHarmless(t *testing.T) {
 			slog.Group("h", "deep", evil), "password", config.Secret("s3cret"))
 		require.Equal(t, 1, strings.Count(out.String(), "\n"), format)
 		require.NotContains(t, out.String(), "s3cret")
+
 		for _, r := range []string{"\x1b", "\u202e", "\u200b"} {
 			require.NotContains(t, out.String(), r, format)
 		}
+
 		if format == "json" {
 			var line map[string]any
 			require.NoError(t, json.Unmarshal(out.Bytes(), &line))
@@ -234,17 +248,21 @@ func TestTheFileIsOpenedAgain(t *testing.T) {
 			now := time.Date(2024, 6, 17, 12, 0, 0, 0, time.Local)
 			d, err := openDaily(dailyConfig{directory: dir, program: "x", now: func() time.Time { return now }})
 			require.NoError(t, err)
+
 			defer func() { _ = d.Close() }() // the test has read it
+
 			path := filepath.Join(dir, "x-2024-06-17.log")
 			_, err = d.Write([]byte("before\n"))
 			require.NoError(t, err)
 			require.NoError(t, take(path))
 
 			now = now.Add(checkInterval)
+
 			for _, line := range []string{"after\n", "more\n"} {
 				_, err = d.Write([]byte(line))
 				require.NoError(t, err)
 			}
+
 			data, err := os.ReadFile(path)
 			require.NoError(t, err)
 			require.Equal(t, "after\nmore\n", string(data))
@@ -258,13 +276,17 @@ func TestRecordsGoOnWhileNoFileCanBeMade(t *testing.T) {
 	now := time.Date(2024, 6, 17, 23, 59, 59, 0, time.Local)
 	d, err := openDaily(dailyConfig{directory: dir, program: "x", now: func() time.Time { return now }})
 	require.NoError(t, err)
+
 	defer func() { _ = d.Close() }() // the test has read it
+
 	require.NoError(t, os.Rename(dir, dir+".1"))
 	require.NoError(t, os.WriteFile(dir, nil, 0o600)) // no directory can be made there
+
 	now = now.Add(checkInterval)
 	_, err = d.Write([]byte("meanwhile\n"))
 	require.NoError(t, err)
 	require.NoError(t, os.Remove(dir))
+
 	now = now.Add(checkInterval)
 	_, err = d.Write([]byte("after\n"))
 	require.NoError(t, err)
@@ -295,9 +317,12 @@ func TestTheFileComesBack(t *testing.T) {
 			now := time.Date(2024, 6, 17, 12, 0, 0, 0, time.Local)
 			d, err := openDaily(dailyConfig{directory: dir, program: "x", now: func() time.Time { return now }})
 			require.NoError(t, err)
+
 			defer func() { _ = d.Close() }() // the test has read it
+
 			path := filepath.Join(dir, "x-2024-06-17.log")
 			require.NoError(t, errors.Join(os.Remove(path), block(path)))
+
 			now = now.Add(checkInterval)
 			_, err = d.Write([]byte("meanwhile\n"))
 			require.NoError(t, err)
@@ -305,6 +330,7 @@ func TestTheFileComesBack(t *testing.T) {
 			if os.Remove(path) != nil { // what was in the way is gone
 				require.NoError(t, os.Remove(dir))
 			}
+
 			now = now.Add(checkInterval)
 			_, err = d.Write([]byte("after\n"))
 			require.NoError(t, err)

@@ -54,17 +54,21 @@ type Links struct {
 func NewLinks(directory, address string) (*Links, error) {
 	key := make([]byte, sha256.Size)
 	_, _ = rand.Read(key) // it never fails
+
 	data, err := json.Marshal(opener{address, key})
 	path := filepath.Join(directory, KeyFile)
 	if err == nil {
 		err = os.MkdirAll(directory, 0o700)
 	}
+
 	if err == nil {
 		err = disk.Replace(path, append(data, '\n'))
 	}
+
 	if err != nil {
 		return nil, fmt.Errorf("write the key of the console's links (DATA_DIRECTORY): %w", err)
 	}
+
 	return &Links{key: key, used: map[string]int64{}}, nil
 }
 
@@ -74,24 +78,30 @@ func NewLink(directory, name string, now time.Time) (string, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("no console that is opened by links runs with this DATA_DIRECTORY: start it with CONSOLE_ADDR and CONSOLE_AUTH=link: %w", err)
 	}
+
 	var o opener
 	if err == nil {
 		err = json.Unmarshal(data, &o)
 	}
+
 	if err != nil {
 		return "", fmt.Errorf("read the key of the console's links (DATA_DIRECTORY): %w", err)
 	}
+
 	said, err := json.Marshal(claim{name, now.Add(LinkLife).Unix(), rand.Text()})
 	if err != nil {
 		return "", fmt.Errorf("make a link: %w", err)
 	}
+
 	return o.URL + LinkPath + "?" + url.Values{"t": {sign(o.Key, said)}}.Encode(), nil
 }
 
 func sign(key, said []byte) string {
 	mac := hmac.New(sha256.New, key)
 	mac.Write(said)
+
 	text := base64.RawURLEncoding.EncodeToString
+
 	return text(said) + "." + text(mac.Sum(nil))
 }
 
@@ -102,20 +112,26 @@ func (l *Links) Use(token string, now time.Time) (name string, ok bool) {
 	if err != nil || !hmac.Equal([]byte(sign(l.key, said)), []byte(token)) {
 		return "", false
 	}
+
 	var c claim
 	if json.Unmarshal(said, &c) != nil || now.Unix() > c.Until {
 		return "", false
 	}
+
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	for id, until := range l.used {
 		if now.Unix() > until {
 			delete(l.used, id)
 		}
 	}
+
 	if _, was := l.used[c.ID]; was {
 		return "", false
 	}
+
 	l.used[c.ID] = c.Until
+
 	return c.Name, true
 }

@@ -51,10 +51,12 @@ func Hash(password string) (string, error) {
 	if n := len(password); n < LeastPassword || n > MaxPassword {
 		return "", fmt.Errorf("the password must have from %d to %d bytes", LeastPassword, MaxPassword)
 	}
+
 	salt := make([]byte, saltBytes)
 	_, _ = rand.Read(salt) // it never fails
 	h := hashed{memory: hashMemory, passes: hashPasses, lanes: hashLanes, salt: salt}
 	h.key = h.of(password)
+
 	return h.String(), nil
 }
 
@@ -81,6 +83,7 @@ func parseHash(text string) (h hashed, err error) {
 	if len(parts) != 6 || parts[0] != "" || parts[1] != "argon2id" || parts[2] != fmt.Sprintf("v=%d", argon2.Version) {
 		return h, errHash
 	}
+
 	_, scanErr := fmt.Sscanf(parts[3], "m=%d,t=%d,p=%d", &h.memory, &h.passes, &h.lanes)
 	salt, saltErr := base64.RawStdEncoding.DecodeString(parts[4])
 	key, keyErr := base64.RawStdEncoding.DecodeString(parts[5])
@@ -89,6 +92,7 @@ func parseHash(text string) (h hashed, err error) {
 	if scanErr != nil || saltErr != nil || keyErr != nil || !costs || len(salt) < 8 || len(key) != keyBytes {
 		return h, errHash
 	}
+
 	return h, nil
 }
 
@@ -108,7 +112,9 @@ func (u User) Matches(password string) bool {
 	if !real {
 		h = hashed{memory: hashMemory, passes: hashPasses, lanes: hashLanes, salt: make([]byte, saltBytes), key: make([]byte, keyBytes)}
 	}
+
 	same := subtle.ConstantTimeCompare(h.of(password), h.key) == 1
+
 	return same && real
 }
 
@@ -125,18 +131,23 @@ func ReadUsers(data []byte) (map[string]User, error) {
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
+
 		user, err := readUser(line)
 		if err == nil && users[user.Name].Name != "" {
 			err = errors.New("has a name that another line has")
 		}
+
 		if err != nil {
 			return nil, fmt.Errorf("line %d %w", n, err)
 		}
+
 		users[user.Name] = user
 	}
+
 	if err := lines.Err(); err != nil {
 		return nil, fmt.Errorf("is no list of users: %w", err)
 	}
+
 	return users, nil
 }
 
@@ -150,6 +161,8 @@ func readUser(line string) (User, error) {
 	case !slices.Contains(Roles, fields[1]):
 		return User{}, fmt.Errorf("has a role that is not one of %s", strings.Join(Roles, ", "))
 	}
+
 	hash, err := parseHash(fields[2])
+
 	return User{Name: fields[0], Role: fields[1], hash: hash}, err
 }

@@ -15,6 +15,7 @@ const password = "correct horse battery"
 
 func TestPasswords(t *testing.T) {
 	t.Parallel()
+
 	hash, err := Hash(password)
 	require.NoError(t, err)
 	again, err := Hash(password)
@@ -40,8 +41,10 @@ func TestPasswords(t *testing.T) {
 // TestLinesThatAreNone: the error has the line's number and nothing of its hash.
 func TestLinesThatAreNone(t *testing.T) {
 	t.Parallel()
+
 	hash, err := Hash(password)
 	require.NoError(t, err)
+
 	good := Line("a", "viewer", hash)
 	for line, why := range map[string]string{
 		"a viewer":                    "must be a name",
@@ -77,6 +80,7 @@ func TestLinks(t *testing.T) {
 	stale := token(t, dir, "old", now)
 	links, err := NewLinks(dir, "http://127.0.0.1:8490")
 	require.NoError(t, err)
+
 	if runtime.GOOS != "windows" {
 		info, err := os.Stat(filepath.Join(dir, KeyFile))
 		require.NoError(t, err)
@@ -97,6 +101,7 @@ func TestLinks(t *testing.T) {
 	name, ok := links.Use(tok, now.Add(LinkLife))
 	require.True(t, ok)
 	require.Equal(t, "j.smith", name)
+
 	_, ok = links.Use(tok, now)
 	require.False(t, ok, "it is used")
 	_, ok = links.Use(other, now.Add(LinkLife+time.Second))
@@ -110,10 +115,13 @@ func TestLinks(t *testing.T) {
 
 func token(t *testing.T, dir, name string, now time.Time) string {
 	t.Helper()
+
 	link, err := NewLink(dir, name, now)
 	require.NoError(t, err)
+
 	before, tok, found := strings.Cut(link, "?t=")
 	require.True(t, found)
 	require.Equal(t, "http://127.0.0.1:8490"+LinkPath, before)
+
 	return tok
 }

@@ -16,12 +16,14 @@ import (
 // is logged, and counts as missing.
 func Latest(ctx context.Context, js jetstream.JetStream, log *slog.Logger) (snapshot string, users map[string]string, err error) {
 	var chunks Assembler
+
 	err = bus.Read(ctx, js, topology.StreamMapping, bus.ReadFrom{}, func(data []byte, _ string) {
 		var chunk event.MappingChunk
 		if err := event.Decode(data, &chunk); err != nil {
 			log.Warn("a part of the mapping in the broker cannot be read, going on without it", "error", err)
 			return
 		}
+
 		if whole := chunks.Add(chunk); whole != nil {
 			snapshot, users = chunk.Snapshot, whole
 		}
@@ -29,5 +31,6 @@ func Latest(ctx context.Context, js jetstream.JetStream, log *slog.Logger) (snap
 	if err != nil {
 		return "", nil, fmt.Errorf("read the mapping from its stream: %w", err)
 	}
+
 	return snapshot, users, nil
 }

@@ -22,13 +22,17 @@ func (a *Assembler) Add(chunk event.MappingChunk) map[string]string {
 	if a.users == nil || chunk.Snapshot != a.snapshot {
 		a.snapshot, a.have, a.users = chunk.Snapshot, map[int]bool{}, map[string]string{}
 	}
+
 	a.have[chunk.Index] = true
 	maps.Copy(a.users, chunk.Users)
+
 	if len(a.have) < chunk.Chunks {
 		return nil
 	}
+
 	whole := a.users
 	*a = Assembler{}
+
 	return whole
 }
 
@@ -45,6 +49,7 @@ func NewIndex(snapshot string, users map[string]string) *Index {
 	for employee, user := range users {
 		x.employees[topology.NormalUsername(user)] = employee
 	}
+
 	return x
 }
 
@@ -68,6 +73,7 @@ func (x *Index) Added(other *Index) []string {
 			added = append(added, employee)
 		}
 	}
+
 	return added
 }
 
@@ -82,5 +88,6 @@ func (x *Index) Difference(other *Index) (added, changed, removed int) {
 			changed++
 		}
 	}
+
 	return added, changed, x.Len() + added - other.Len()
 }

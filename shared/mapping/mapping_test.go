@@ -16,11 +16,13 @@ func chunk(snapshot string, index, of int, users ...string) event.MappingChunk {
 	for _, u := range users {
 		c.Users["id of "+u] = u
 	}
+
 	return c
 }
 
 func TestAMappingIsPutTogether(t *testing.T) {
 	t.Parallel()
+
 	for name, c := range map[string]struct {
 		chunks []event.MappingChunk
 		want   []map[string]string
@@ -43,6 +45,7 @@ func TestAMappingIsPutTogether(t *testing.T) {
 
 func TestAnIndexKnowsBothDirections(t *testing.T) {
 	t.Parallel()
+
 	x := mapping.NewIndex("m", map[string]string{"1": "One@example.org", "2": "two@example.org", "3": "three@example.org"})
 	require.Equal(t, "One@example.org", x.User("1"))
 	require.Equal(t, "1", x.Employee("oNE@example.org"))
@@ -60,19 +63,24 @@ func TestAssemblingIsLinear(t *testing.T) {
 			for u := range 100 {
 				c.Users[fmt.Sprintf("%05d-%03d", i, u)] = "user"
 			}
+
 			all = append(all, c)
 		}
+
 		return all
 	}
 	bytes := func(chunks int) float64 {
 		all := parts(chunks)
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
+
 		var a mapping.Assembler
 		for _, c := range all {
 			a.Add(c)
 		}
+
 		runtime.ReadMemStats(&after)
+
 		return float64(after.TotalAlloc - before.TotalAlloc)
 	}
 	n, n2, n4 := bytes(50), bytes(100), bytes(200)

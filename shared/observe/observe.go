@@ -50,26 +50,32 @@ func silent() *verdict.Unreachable {
 func Facts(ctx context.Context, conn *bus.Conn) verdict.Facts {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+
 	g := &survey{conn: conn, facts: verdict.Facts{Backlog: map[topology.Service]uint64{}, Partitions: map[int]string{}}}
 	var group errgroup.Group
 	group.Go(func() error { return askState(ctx, g, topology.Ingest, &g.facts.Ingest) })
 	group.Go(func() error { return askState(ctx, g, topology.Resolver, &g.facts.Resolver) })
 	group.Go(func() error { return askState(ctx, g, topology.Publisher, &g.facts.Publisher) })
 	group.Go(func() error { return askState(ctx, g, topology.Janitor, &g.facts.Janitor) })
+
 	for _, stream := range (topology.Settings{}).Streams() {
 		group.Go(func() error { return g.stream(ctx, stream.Name) })
 	}
+
 	for _, bucket := range (topology.Settings{}).Buckets() {
 		if bucket.Bucket != topology.BucketLeases && bucket.Bucket != topology.BucketState { // these are opened anyway
 			group.Go(func() error { _, err := g.bucket(ctx, bucket.Bucket); return err })
 		}
 	}
+
 	group.Go(func() error { return g.files(ctx) })
 	group.Go(func() error { return g.partitions(ctx) })
 	group.Go(func() error { return g.breaker(ctx) })
+
 	answers := false
 	group.Go(func() error { answers = conn.NC.FlushWithContext(ctx) == nil; return nil })
 	_ = group.Wait() // each notes what went wrong where it belongs
+
 	switch {
 	case g.seen > 0 || !conn.Connected():
 	case answers:
@@ -77,9 +83,11 @@ func Facts(ctx context.Context, conn *bus.Conn) verdict.Facts {
 	default:
 		g.facts.Unreachable = silent()
 	}
+
 	slices.SortFunc(g.facts.Publisher, func(a, b control.PublisherState) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(g.facts.Janitor, func(a, b control.JanitorState) int { return cmp.Compare(a.Name, b.Name) })
 	g.facts.At = time.Now()
+
 	return g.facts
 }
 
@@ -108,9 +116,11 @@ func (g *survey) files(ctx context.Context) error {
 	if errors.Is(err, control.ErrNobody) {
 		return nil
 	}
+
 	g.mu.Lock()
 	g.facts.Files = answer.Files
 	g.mu.Unlock()
+
 	return g.note(err)
 }
 
@@ -119,13 +129,16 @@ func (g *survey) note(err error) error {
 	if err == nil {
 		return nil
 	}
+
 	g.mu.Lock()
 	defer g.mu.Unlock()
+
 	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) {
 		g.facts.Unreachable = NoJetStream()
 	} else {
 		g.facts.Unread = append(g.facts.Unread, err.Error())
 	}
+
 	return nil
 }
 
@@ -133,8 +146,10 @@ func (g *survey) note(err error) error {
 func (g *survey) missing(kind, name string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+
 	g.facts.Missing = append(g.facts.Missing, kind+" "+name)
 	g.seen++
+
 	return nil
 }
 
@@ -150,10 +165,13 @@ func (g *survey) stream(ctx context.Context, name string) error {
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return g.missing("stream", name)
 	}
+
 	if err != nil {
 		return g.note(fmt.Errorf("stream %s: %w", name, err))
 	}
+
 	g.size(stream.CachedInfo())
+
 	for _, want := range (topology.Settings{}).Consumers()[name] {
 		consumer, err := stream.Consumer(ctx, want.Durable)
 		switch {
@@ -163,11 +181,13 @@ func (g *survey) stream(ctx context.Context, name string) error {
 			return g.note(fmt.Errorf("consumer %s: %w", want.Durable, err))
 		default:
 			g.backlog(want.Durable, consumer.CachedInfo())
+
 			if err := g.astray(ctx, stream, consumer.CachedInfo()); err != nil {
 				return g.note(fmt.Errorf("stream %s: %w", name, err))
 			}
 		}
 	}
+
 	return nil
 }
 
@@ -177,19 +197,24 @@ func (g *survey) astray(ctx context.Context, stream jetstream.Stream, consumer *
 	if consumer.Delivered.Stream <= stream.CachedInfo().State.LastSeq {
 		return nil
 	}
+
 	info, err := stream.Info(ctx)
 	if err != nil || consumer.Delivered.Stream <= info.State.LastSeq {
 		return err
 	}
+
 	g.mu.Lock()
 	defer g.mu.Unlock()
+
 	g.facts.Astray = append(g.facts.Astray, [2]string{consumer.Stream, consumer.Name})
+
 	return nil
 }
 
 func (g *survey) size(info *jetstream.StreamInfo) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+
 	g.seen++
 	switch info.Config.Name {
 	case topology.StreamDead:
@@ -206,8 +231,10 @@ func (g *survey) backlog(name string, info *jetstream.ConsumerInfo) {
 	if !known {
 		service = topology.Publisher
 	}
+
 	g.mu.Lock()
 	defer g.mu.Unlock()
+
 	g.facts.Backlog[service] += info.NumPending + uint64(max(info.NumAckPending, 0))
 }
 
@@ -215,10 +242,12 @@ func (g *survey) backlog(name string, info *jetstream.ConsumerInfo) {
 func (g *survey) partitions(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, partitionsTimeout)
 	defer cancel()
+
 	kv, err := g.bucket(ctx, topology.BucketLeases)
 	if kv == nil {
 		return err
 	}
+
 	for partition := range topology.Partitions {
 		entry, err := kv.Get(ctx, topology.PartitionLease(partition))
 		switch {
@@ -231,6 +260,7 @@ func (g *survey) partitions(ctx context.Context) error {
 			g.mu.Unlock()
 		}
 	}
+
 	return nil
 }
 
@@ -240,27 +270,35 @@ func (g *survey) breaker(ctx context.Context) error {
 	if kv == nil {
 		return err
 	}
+
 	paused, err := breaker.LoadPause(ctx, kv)
 	if err != nil {
 		return g.note(fmt.Errorf("the pause: %w", err))
 	}
+
 	g.mu.Lock()
 	g.facts.Pause = paused
 	g.mu.Unlock()
+
 	entry, err := kv.Get(ctx, breaker.Key)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return nil
 	}
+
 	if err != nil {
 		return g.note(fmt.Errorf("the breaker: %w", err))
 	}
+
 	var state breaker.State
 	if err := json.Unmarshal(entry.Value(), &state); err != nil {
 		return g.note(errors.New("the breaker's state cannot be read: are all programs of the same version?"))
 	}
+
 	g.mu.Lock()
 	defer g.mu.Unlock()
+
 	g.facts.Breaker = &state
+
 	return nil
 }
 
@@ -270,8 +308,10 @@ func (g *survey) bucket(ctx context.Context, name string) (jetstream.KeyValue, e
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		return nil, g.missing("bucket", name)
 	}
+
 	if err != nil {
 		return nil, g.note(fmt.Errorf("bucket %s: %w", name, err))
 	}
+
 	return kv, nil
 }

@@ -16,8 +16,10 @@ func TestEachPartThatIsMissingIsNamed(t *testing.T) {
 	t.Parallel()
 	conn := bustest.Start(t).Connect(t)
 	var s topology.Settings
+
 	require.NoError(t, topology.Provision(t.Context(), conn.JS, topology.Settings{EntriesMaxBytes: 8 << 20}, topology.Everyone))
 	require.Empty(t, observe.Facts(t.Context(), conn).Missing)
+
 	var want []string
 	for _, stream := range s.Streams() {
 		for _, consumer := range s.Consumers()[stream.Name] {
@@ -25,10 +27,12 @@ func TestEachPartThatIsMissingIsNamed(t *testing.T) {
 			require.NoError(t, conn.JS.DeleteConsumer(t.Context(), stream.Name, consumer.Durable))
 		}
 	}
+
 	for _, bucket := range s.Buckets() {
 		want = append(want, "bucket "+bucket.Bucket)
 		require.NoError(t, conn.JS.DeleteKeyValue(t.Context(), bucket.Bucket))
 	}
+
 	found := observe.Facts(t.Context(), conn)
 	require.Nil(t, found.Unreachable)
 	require.Equal(t, slices.Sorted(slices.Values(want)), slices.Sorted(slices.Values(found.Missing)))

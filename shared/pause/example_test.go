@@ -22,6 +22,7 @@ func ExampleDoubling() {
 	for range 4 {
 		fmt.Print(waits.Next(), " ")
 	}
+
 	waits.Reset()
 	fmt.Println(waits.Next())
 	// Output: 1s 2s 4s 5s 1s

@@ -13,6 +13,7 @@ import (
 func For(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
+
 	select {
 	case <-timer.C:
 		return nil
@@ -25,12 +26,14 @@ func For(ctx context.Context, d time.Duration) error {
 func Every(ctx context.Context, d time.Duration, do func() error) error {
 	ticker := time.NewTicker(d)
 	defer ticker.Stop()
+
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
 		}
+
 		if err := do(); err != nil {
 			return err
 		}

@@ -49,6 +49,7 @@ func TestHealthcheck(t *testing.T) {
 	require.NoError(t, running.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, running.Wait(), "it was told to stop while it waited: %s", &log)
 	require.Contains(t, log.String(), "metrics and health are served")
+
 	_, err := http.Get("http://" + addr + "/healthz")
 	require.ErrorIs(t, err, syscall.ECONNREFUSED)
 }
@@ -63,14 +64,19 @@ func TestAnAddressThatCannotBeServed(t *testing.T) {
 
 func get(t *testing.T, url string) (int, string) {
 	t.Helper()
+
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
+
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	require.NoError(t, err)
 	resp, err := http.DefaultClient.Do(req)
 	require.NoError(t, err)
+
 	defer resp.Body.Close()
+
 	text, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
+
 	return resp.StatusCode, string(text)
 }

@@ -19,6 +19,7 @@ func SetMemoryLimits(soft int64) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
 	}
+
 	if os.Getenv("GOMEMLIMIT") == "" {
 		most := MemoryLimit() / 5 * 4
 		debug.SetMemoryLimit(bound(soft, 0, most))
@@ -32,6 +33,7 @@ func bound(soft, kept, most int64) int64 {
 	if most > 0 {
 		return min(soft, most)
 	}
+
 	return soft
 }
 
@@ -56,5 +58,6 @@ func MemoryLimit() int64 {
 	if err != nil || limit > math.MaxInt64 { // there is none, or this system has no such limits
 		return 0
 	}
+
 	return int64(limit)
 }

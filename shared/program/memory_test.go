@@ -13,6 +13,7 @@ import (
 // TestBound: what is kept beats what is usual, and the container's limit beats both.
 func TestBound(t *testing.T) {
 	t.Parallel()
+
 	const mib = 1 << 20
 	for _, tc := range []struct{ soft, kept, most, want int64 }{
 		{48 * mib, 0, 0, 48 * mib}, {48 * mib, 32 * mib, 0, 48 * mib}, {48 * mib, 80 * mib, 0, 120 * mib},
@@ -25,6 +26,7 @@ func TestBound(t *testing.T) {
 // TestAtEachCollection: it is called after one, and after the next.
 func TestAtEachCollection(t *testing.T) {
 	t.Parallel()
+
 	called := make(chan struct{}, 1)
 	atEachCollection(func() {
 		select {
@@ -32,9 +34,11 @@ func TestAtEachCollection(t *testing.T) {
 		default:
 		}
 	})
+
 	for range 3 {
 		await.True(t, func() bool {
 			runtime.GC()
+
 			select {
 			case <-called:
 				return true
@@ -43,5 +47,6 @@ func TestAtEachCollection(t *testing.T) {
 			}
 		}, time.Minute)
 	}
+
 	require.Positive(t, kept())
 }

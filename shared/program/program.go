@@ -96,40 +96,51 @@ func start(name string, target Settings, service Service, runs func(context.Cont
 		}
 		return exitUsage
 	}
+
 	if flags.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "%s takes no arguments, only flags: %q\n", name, flags.Args())
 		return exitUsage
 	}
+
 	if *version {
 		fmt.Println(name, Version)
 		return exitOK
 	}
+
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+
 	if *health {
 		return CheckHealth(ctx, name, *envFile)
 	}
+
 	var cfg telemetry.Config
 	if err := errors.Join(Load(ctx, *envFile, target), Load(ctx, *envFile, &cfg)); err != nil {
 		PrintSettingsError(os.Stderr, name, err)
 		return exitUsage
 	}
+
 	broker, logs := target.Common()
 	if broker.URL == "" {
 		PrintSettingsError(os.Stderr, name, errors.New("NATS_URL: not set; a service of its own needs the address of a broker, such as nats://localhost:4222 (bobosync run brings one along)"))
 		return exitUsage
 	}
+
 	log, closeLog, err := logging.New(os.Stderr, name, logs)
 	if err != nil {
 		PrintSettingsError(os.Stderr, name, err)
 		return exitFailed // a disk that is full, or a share that is away, comes back: the program is to be started again
 	}
+
 	defer func() { _ = closeLog() }() // there is nowhere left to report it
+
 	if err := runs(ctx, name, broker, cfg, log, service); err != nil && ctx.Err() == nil {
 		log.Error(name+" cannot go on", "error", err)
 		return exitFailed
 	}
+
 	log.Info(name + " has stopped")
+
 	return exitOK
 }
 
@@ -143,9 +154,12 @@ func serve(ctx context.Context, name string, broker config.Broker, cfg telemetry
 		if err != nil {
 			return err
 		}
+
 		err = service(ctx, Deps{Conn: conn, Log: log, Version: Version, Telemetry: tel})
+
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 		defer cancel()
+
 		return errors.Join(err, conn.Drain(drain))
 	})
 }
@@ -154,25 +168,31 @@ func serve(ctx context.Context, name string, broker config.Broker, cfg telemetry
 func observed(ctx context.Context, name string, cfg telemetry.Config, log *slog.Logger, run func(*telemetry.Telemetry) error) (err error) {
 	SetMemoryLimits(softMemory)
 	log.Info(name+" starts", "version", Version)
+
 	tel, stop, err := StartTelemetry(ctx, "bobosync-"+name, cfg, log)
 	if err != nil {
 		return err
 	}
+
 	defer func() { err = errors.Join(err, stop()) }()
+
 	return run(tel)
 }
 
 // StartTelemetry starts the telemetry of the named program, which is served and sent as the settings say until stop is called.
 func StartTelemetry(ctx context.Context, name string, cfg telemetry.Config, log *slog.Logger) (t *telemetry.Telemetry, stop func() error, err error) {
 	t = telemetry.New(Version)
+
 	flush, err := t.Trace(ctx, cfg, name, Version, log)
 	if err != nil {
 		return nil, nil, err
 	}
+
 	server, err := t.Serve(ctx, cfg.Addr, log)
 	if err != nil {
 		return nil, nil, errors.Join(err, flush())
 	}
+
 	return t, func() error { return errors.Join(server.Close(), flush()) }, nil
 }
 
@@ -183,10 +203,12 @@ func CheckHealth(ctx context.Context, name, envFile string) int {
 		PrintSettingsError(os.Stderr, name, err)
 		return exitUsage
 	}
+
 	if err := telemetry.CheckHealth(ctx, cfg.Addr); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 		return exitFailed
 	}
+
 	return exitOK
 }
 
@@ -201,10 +223,12 @@ func Load(ctx context.Context, envFile string, target any) error {
 	if !explicit {
 		envFile = ".env"
 	}
+
 	source, err := config.Environment(envFile, explicit)
 	if err != nil {
 		return err
 	}
+
 	return config.Load(ctx, source, target)
 }
 
@@ -212,6 +236,7 @@ func Load(ctx context.Context, envFile string, target any) error {
 func PrintSettingsError(w io.Writer, name string, err error) {
 	out := text.To(w)
 	out.Printf("%s cannot start; correct these settings (environment or .env):\n", name)
+
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		out.Printf("  %s\n", line)
 	}

@@ -27,6 +27,7 @@ func TestMain(m *testing.M) {
 		var s settings
 		os.Exit(program.Main("tester", &s, services[behaviour]))
 	}
+
 	os.Exit(m.Run())
 }
 
@@ -52,11 +53,15 @@ var services = map[string]program.Service{
 // command makes the program's command. It gets no settings of the test's own environment.
 func command(t *testing.T, behaviour string, env []string, args ...string) *exec.Cmd {
 	t.Helper()
+
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
+
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
+
 	cmd.Env = append([]string{helper + "=" + behaviour}, env...)
 	cmd.Dir = t.TempDir()
+
 	return cmd
 }
 
@@ -65,6 +70,7 @@ func TestMainsExitStatusAndText(t *testing.T) {
 	broker := "NATS_URL=" + srv.ClientURL()
 	envFile := filepath.Join(t.TempDir(), "settings.env")
 	require.NoError(t, os.WriteFile(envFile, []byte(broker+"\n"), 0o600))
+
 	for name, c := range map[string]struct {
 		behaviour string
 		env, args []string
@@ -84,16 +90,20 @@ func TestMainsExitStatusAndText(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+
 			cmd := command(t, c.behaviour, c.env, c.args...)
 			out, err := cmd.CombinedOutput()
 			var exit *exec.ExitError
 			if err != nil {
 				require.ErrorAs(t, err, &exit, "%s", out)
 			}
+
 			require.Equal(t, c.status, cmd.ProcessState.ExitCode(), "%s", out)
+
 			for _, text := range c.says {
 				require.Contains(t, string(out), text)
 			}
+
 			require.NotContains(t, string(out), "hunter2")
 		})
 	}

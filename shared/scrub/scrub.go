@@ -61,14 +61,17 @@ func (s Request) Leave(storeDir string) (file string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("ask for what was deleted to be overwritten: %w", err)
 	}
+
 	dir := filepath.Join(storeDir, requestsDir)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("ask for what was deleted to be overwritten: %w", err)
 	}
+
 	file = filepath.Join(dir, rand.Text()+".json")
 	if err := disk.Replace(file, data); err != nil {
 		return "", fmt.Errorf("ask for what was deleted to be overwritten: %w", err)
 	}
+
 	return file, nil
 }
 
@@ -88,19 +91,24 @@ func FollowAll(storeDir string, log *slog.Logger) error {
 		if err != nil {
 			return fmt.Errorf("read what is to be overwritten: %w", err)
 		}
+
 		var s Request
 		if err := json.Unmarshal(data, &s); err != nil || s.Employee == "" {
 			return fmt.Errorf("read what is to be overwritten: %s is no request: remove it, and order the erasure again", file)
 		}
+
 		messages, err := s.Run(storeDir)
 		if err != nil {
 			return err
 		}
+
 		log.Info("deleted messages about a worker who was erased are overwritten", "messages", messages)
+
 		if err := os.Remove(file); err != nil {
 			return fmt.Errorf("overwrite what was deleted: %w", err)
 		}
 	}
+
 	return nil
 }
 
@@ -110,14 +118,17 @@ func (s Request) Run(storeDir string) (messages int, err error) {
 	if err := os.RemoveAll(filepath.Join(storeDir, AsideDir)); err != nil {
 		return 0, fmt.Errorf("delete what was set aside: %w", err)
 	}
+
 	streams, err := filepath.Glob(filepath.Join(storeDir, serverDir, "*", streamsDir, "*"))
 	for _, dir := range streams {
 		var n int
 		if n, err = s.stream(filepath.Base(dir), dir); err != nil {
 			return messages, fmt.Errorf("overwrite what was deleted in %s: %w", storeDir, err)
 		}
+
 		messages += n
 	}
+
 	return messages, err
 }
 
@@ -127,6 +138,7 @@ func (s Request) stream(stream, dir string) (messages int, err error) {
 	if err != nil {
 		return 0, err
 	}
+
 	rule := s.Rules[stream]
 	rule.LastOnly = rule.LastOnly || strings.HasPrefix(stream, "KV_")
 	last := map[string]uint64{} // by subject
@@ -136,30 +148,37 @@ func (s Request) stream(stream, dir string) (messages int, err error) {
 		if err != nil {
 			return messages, err
 		}
+
 		found := false
 		for r := range b.records {
 			last[r.subject] = max(last[r.subject], r.seq)
 			found = found || s.about(rule, r)
 		}
+
 		if found {
 			blocks = append(blocks, b)
 		}
 	}
+
 	for _, b := range blocks {
 		n := 0
 		for r := range b.records {
 			if s.about(rule, r) && (r.seq <= s.Through[stream] || rule.LastOnly && r.seq < last[r.subject]) {
 				b.overwrite(r)
+
 				n++
 			}
 		}
+
 		if n > 0 {
 			if err := disk.Replace(b.file, b.data); err != nil {
 				return messages, err
 			}
 		}
+
 		messages += n
 	}
+
 	return messages, nil
 }
 
@@ -221,16 +240,21 @@ func openBlock(stream, file string) (*block, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	key := sha256.Sum256([]byte(stream + "-" + strings.TrimSuffix(filepath.Base(file), ".blk")))
+
 	hash, err := highwayhash.NewDigest64(key[:])
 	if err != nil {
 		return nil, err
 	}
+
 	b := &block{file: file, data: data, hash: func(parts ...[]byte) []byte {
 		hash.Reset()
+
 		for _, p := range parts {
 			_, _ = hash.Write(p) // it never fails
 		}
+
 		return hash.Sum(nil)
 	}}
 	for at := 0; at < len(data); {
@@ -238,14 +262,17 @@ func openBlock(stream, file string) (*block, error) {
 		if err != nil && at > 0 {
 			break // the end was cut off by a crash: the server drops it
 		}
+
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
+
 		at = r.to
 		if r.seq&(erasedBit|tombBit) == 0 {
 			b.all = append(b.all, r)
 		}
 	}
+
 	return b, nil
 }
 
@@ -254,27 +281,33 @@ func (b *block) read(at int) (record, error) {
 	if at+recordHead+checksum > len(b.data) {
 		return record{}, errForm
 	}
+
 	head := b.data[at : at+recordHead]
 	length, subject := binary.LittleEndian.Uint32(head), int(binary.LittleEndian.Uint16(head[20:]))
 	hasHeaders := length&headersBit != 0
+
 	r := record{from: at, to: at + int(length&^headersBit), seq: binary.LittleEndian.Uint64(head[4:])}
 	begin, end := at+recordHead+subject, r.to-checksum
 	if r.to > len(b.data) || begin > end {
 		return r, errForm
 	}
+
 	r.subject, r.data = string(b.data[at+recordHead:begin]), b.data[begin:end]
 	sum := b.hash(head[4:20], b.data[at+recordHead:begin], r.data)
 	if hasHeaders {
 		if len(r.data) < 4 || int(binary.LittleEndian.Uint32(r.data)) > len(r.data)-4 {
 			return r, errForm
 		}
+
 		headers := r.data[4 : 4+binary.LittleEndian.Uint32(r.data)]
 		r.data = r.data[4+len(headers):]
 		sum = b.hash(head[4:20], b.data[at+recordHead:begin], headers, r.data)
 	}
+
 	if !bytes.Equal(sum, b.data[end:r.to]) {
 		return r, errForm
 	}
+
 	return r, nil
 }
 

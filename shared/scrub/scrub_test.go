@@ -26,12 +26,15 @@ func holding(t *testing.T, dir, text string) (files []string) {
 		if err != nil || d.IsDir() {
 			return err
 		}
+
 		data, err := os.ReadFile(path)
 		if bytes.Contains(bytes.ToLower(data), bytes.ToLower([]byte(text))) {
 			files = append(files, path)
 		}
+
 		return err
 	}))
+
 	return files
 }
 
@@ -49,28 +52,36 @@ func TestWhatWasDeletedIsOverwritten(t *testing.T) {
 	}
 	put := func(subject, who string) {
 		t.Helper()
+
 		m := &nats.Msg{Subject: subject, Data: fmt.Appendf(nil, `{"emp":%q,"filler":"%0300d"}`, who, 1), Header: nats.Header{"X": {"y"}}}
 		_, err := js.PublishMsg(t.Context(), m)
 		require.NoError(t, err)
 	}
 	acks, kept := add("ACKS", -1, "acks"), add("KV_calls", 1, "calls.*")
+
 	for n := range 50 {
 		put("acks", "QX77109")
 		put("acks", fmt.Sprintf("other-%d", n))
 		put("calls.a", "QX77109")
 		put("calls.b", "someone")
 	}
+
 	put("calls.a", "another")
+
 	for seq := uint64(1); seq <= 99; seq += 2 {
 		require.NoError(t, acks.DeleteMsg(t.Context(), seq))
 	}
+
 	put("acks", "QX77109") // he is back, and that is kept
 	require.NotEmpty(t, holding(t, s.Dir(), "QX77109"))
+
 	read := func() (all []string) {
 		t.Helper()
+
 		for _, stream := range []jetstream.Stream{acks, kept} {
 			info, err := stream.Info(t.Context())
 			require.NoError(t, err)
+
 			all = append(all, fmt.Sprint(info.State.Msgs, info.State.FirstSeq, info.State.LastSeq))
 			for seq := info.State.FirstSeq; seq <= info.State.LastSeq; seq++ {
 				if m, err := stream.GetMsg(t.Context(), seq); err == nil {
@@ -78,6 +89,7 @@ func TestWhatWasDeletedIsOverwritten(t *testing.T) {
 				}
 			}
 		}
+
 		return all
 	}
 	before := read()
@@ -88,14 +100,17 @@ func TestWhatWasDeletedIsOverwritten(t *testing.T) {
 
 	for _, lose := range []bool{false, true} {
 		s.Down(t)
+
 		if lose {
 			indexes, err := filepath.Glob(filepath.Join(s.Dir(), "jetstream", "*", "streams", "*", "msgs", "index.db"))
 			require.NoError(t, err)
 			require.NotEmpty(t, indexes)
+
 			for _, index := range indexes {
 				require.NoError(t, os.Remove(index))
 			}
 		}
+
 		s.Up(t)
 		require.False(t, scrub.Waits(s.Dir()))
 		require.NoFileExists(t, file)
@@ -104,6 +119,7 @@ func TestWhatWasDeletedIsOverwritten(t *testing.T) {
 		require.Equal(t, before, read())
 		require.Len(t, holding(t, s.Dir(), "QX77109"), 1, "what he is told of anew")
 	}
+
 	_, err = acks.Info(t.Context())
 	require.NoError(t, err)
 }
@@ -114,8 +130,10 @@ func TestAFormThatIsNotKnownIsLeftAlone(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "jetstream", "$G", "streams", "ACKS", "msgs", "1.blk")
 	require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o700))
+
 	data := bytes.Repeat([]byte("QX77109"), 100)
 	require.NoError(t, os.WriteFile(file, data, 0o600))
+
 	_, err := scrub.Request{Names: erase.Names{Employee: "QX77109"}, Through: map[string]uint64{"ACKS": 100}}.Run(dir)
 	require.ErrorContains(t, err, "nothing in it is changed")
 	now, err := os.ReadFile(file)

@@ -33,6 +33,7 @@ func Keep(ctx context.Context, log *slog.Logger, body Body) error {
 	waits := pause.Doubling(firstWait, maxWait)
 	for {
 		began := time.Now()
+
 		err := once(ctx, body)
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // what the body says of its stop is no failure
@@ -41,8 +42,10 @@ func Keep(ctx context.Context, log *slog.Logger, body Body) error {
 		if time.Since(began) > lasting {
 			waits.Reset()
 		}
+
 		wait := waits.Next()
 		log.Warn("the work with the broker has to start over", "error", err, "retry_in", wait.String())
+
 		if err := pause.For(ctx, wait); err != nil {
 			return nil //nolint:nilerr // it was stopped
 		}
@@ -52,14 +55,17 @@ func Keep(ctx context.Context, log *slog.Logger, body Body) error {
 func once(ctx context.Context, body Body) error {
 	inner, end := context.WithCancelCause(ctx)
 	defer end(nil)
+
 	err := body(inner, func(reason error) { end(fmt.Errorf("lost: %w", reason)) })
 	lost := context.Cause(inner)
 	if lost != nil && !errors.Is(lost, context.Canceled) && (err == nil || errors.Is(err, context.Canceled)) {
 		err = lost // that it was canceled is no reason
 	}
+
 	if err == nil {
 		err = errors.New("it ended without a reason")
 	}
+
 	return err
 }
 

@@ -33,13 +33,16 @@ func TestKeepGoesOnAfterFailures(t *testing.T) {
 			if !ended.IsZero() {
 				waits = append(waits, time.Since(ended))
 			}
+
 			switch len(waits) {
 			case 9:
 				time.Sleep(2 * time.Minute)
 			case 11:
 				cancel()
 			}
+
 			ended = time.Now()
+
 			return errors.New("no stream")
 		})
 		require.NoError(t, err)
@@ -56,9 +59,12 @@ func TestKeepStops(t *testing.T) {
 	t.Run("during a session", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var log logged
+
 			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 			defer cancel()
+
 			began := time.Now()
+
 			require.NoError(t, session.Keep(ctx, log.logger(), func(ctx context.Context, _ func(error)) error {
 				<-ctx.Done()
 				return ctx.Err()
@@ -70,8 +76,10 @@ func TestKeepStops(t *testing.T) {
 	t.Run("between sessions", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var log logged
+
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			defer cancel()
+
 			began, sessions := time.Now(), 0
 			require.NoError(t, session.Keep(ctx, log.logger(), func(context.Context, func(error)) error {
 				sessions++
@@ -113,8 +121,10 @@ func TestKeepNamesTheCause(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var log logged
+
 				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond) // within the first wait
 				defer cancel()
+
 				require.NoError(t, session.Keep(ctx, log.logger(), c.body))
 				require.Equal(t, 1, log.lines(), log.String())
 				require.Contains(t, log.String(), c.want)

@@ -46,10 +46,12 @@ func (m *Calls) Observe(op string, kind athoc.Kind, took time.Duration) {
 	if !known {
 		operation = "other"
 	}
+
 	result := ok
 	if kind != 0 {
 		result = kind.String()
 	}
+
 	m.calls.WithLabelValues(operation, result).Inc()
 	m.took.WithLabelValues(operation).Observe(took.Seconds())
 }
@@ -83,6 +85,7 @@ func NewBreaker(t *Telemetry) *Breaker {
 			metric.Value(part, "rate_limit_calls_per_second", "Most calls a second that are let through now, by all replicas together; 0 while calls are held back.",
 				breakerReading.now),
 		}
+
 		return m
 	})
 }
@@ -108,7 +111,9 @@ func (m *Breaker) WatchBreaker(b *breaker.Breaker, limits breaker.Limits) (stop 
 		if err != nil {
 			return breakerReading{}, err
 		}
+
 		p, err := b.Pauses().Last(ctx)
+
 		return breakerReading{s, limits.Rate, p.InForce(b.Now())}, err
 	})
 }

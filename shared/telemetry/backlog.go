@@ -58,8 +58,10 @@ func consumers(service topology.Service) map[string][]string {
 		for partition := range topology.Partitions {
 			partitions = append(partitions, topology.PartitionConsumer(partition))
 		}
+
 		return map[string][]string{topology.StreamUpdates: partitions}
 	}
+
 	return nil
 }
 
@@ -76,11 +78,13 @@ func (b *Backlog) Collectors() []prometheus.Collector { return []prometheus.Coll
 func (b *Backlog) WatchConsumers(js jetstream.JetStream, service topology.Service) (stop func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+
 	c := b.parts[service]
 	if c == nil {
 		c = &consumed{consumers: consumers(service), dead: service == topology.Resolver}
 		b.parts[service] = c
 	}
+
 	return c.Watch(func(ctx context.Context) (backlog, error) { return c.poll(ctx, js) })
 }
 
@@ -93,28 +97,36 @@ func (c *consumed) poll(ctx context.Context, js jetstream.JetStream) (backlog, e
 			if err != nil {
 				return found, err
 			}
+
 			found.consumers = append(found.consumers, consumer.CachedInfo())
 		}
 	}
+
 	if !c.dead {
 		return found, nil
 	}
+
 	stream, err := js.Stream(ctx, topology.StreamDead)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return found, nil
 	}
+
 	if err != nil {
 		return found, err
 	}
+
 	count := stream.CachedInfo().State.Msgs
 	found.dead = &count
+
 	return found, nil
 }
 
 // Describe implements prometheus.Collector.
 func (b *Backlog) Describe(ch chan<- *prometheus.Desc) {
 	ch <- pendingDesc
+
 	ch <- unackedDesc
+
 	ch <- deadDesc
 }
 
@@ -123,15 +135,19 @@ func (b *Backlog) Collect(ch chan<- prometheus.Metric) {
 	b.mu.Lock()
 	parts := slices.Collect(maps.Values(b.parts))
 	b.mu.Unlock()
+
 	for _, part := range parts {
 		state, known := part.State()
 		if !known {
 			continue
 		}
+
 		for _, info := range state.consumers {
 			ch <- prometheus.MustNewConstMetric(pendingDesc, prometheus.GaugeValue, float64(info.NumPending), info.Stream, info.Name)
+
 			ch <- prometheus.MustNewConstMetric(unackedDesc, prometheus.GaugeValue, float64(info.NumAckPending), info.Stream, info.Name)
 		}
+
 		if state.dead != nil {
 			ch <- prometheus.MustNewConstMetric(deadDesc, prometheus.GaugeValue, float64(*state.dead))
 		}

@@ -18,6 +18,7 @@ import (
 // TestACollectorsKeyIsNotLogged: collectors of others take a key in their address.
 func TestACollectorsKeyIsNotLogged(t *testing.T) {
 	t.Parallel()
+
 	for _, address := range []string{"https://s3cret@collector/v1/traces", "https://u:s3cret@collector", "https://collector/v1/traces?api-key=s3cret", "https://collector/s3cret/v1/traces"} {
 		var log bytes.Buffer
 		c := &exportErrors{log: slog.New(slog.NewTextHandler(&log, nil))}
@@ -41,6 +42,7 @@ func TestACollectorThatRefusesIsNamedWithoutItsKey(t *testing.T) {
 	require.NoError(t, stop())
 	mu.Lock()
 	defer mu.Unlock()
+
 	require.Contains(t, log.String(), "401 Unauthorized")
 	require.NotContains(t, log.String(), "s3cret")
 }

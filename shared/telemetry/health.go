@@ -21,16 +21,21 @@ func (t *Telemetry) Component(name string, connected func() bool) *Component {
 	if t == nil {
 		return nil
 	}
+
 	p := &Component{name: name, connected: connected}
+
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	for i := range t.components {
 		if t.components[i].name == name {
 			t.components[i] = p
 			return p
 		}
 	}
+
 	t.components = append(t.components, p)
+
 	return p
 }
 
@@ -39,13 +44,16 @@ func (p *Component) InSession() (end func()) {
 	if p == nil {
 		return func() {}
 	}
+
 	p.add(1)
+
 	return sync.OnceFunc(func() { p.add(-1) })
 }
 
 func (p *Component) add(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	p.sessions += n
 }
 
@@ -53,12 +61,14 @@ func (p *Component) add(n int) {
 func (p *Component) missing() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	switch {
 	case !p.connected():
 		return "not connected to the broker"
 	case p.sessions == 0:
 		return "has not begun its work with the broker, see its log"
 	}
+
 	return ""
 }
 
@@ -67,8 +77,10 @@ func (t *Telemetry) Alone() {
 	if t == nil {
 		return
 	}
+
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	t.alone = true
 }
 
@@ -78,17 +90,21 @@ func (t *Telemetry) Ready() (ready bool, text string) {
 	if t == nil {
 		return true, ""
 	}
+
 	t.mu.Lock()
 	parts, alone := append([]*Component(nil), t.components...), t.alone
 	t.mu.Unlock()
+
 	if len(parts) == 0 && !alone {
 		return false, "starting: not connected to the broker\n"
 	}
+
 	var b strings.Builder
 	for _, p := range parts {
 		if what := p.missing(); what != "" {
 			fmt.Fprintf(&b, "%s: %s\n", p.name, what)
 		}
 	}
+
 	return b.Len() == 0, b.String()
 }

@@ -28,8 +28,10 @@ func TestMetrics(t *testing.T) {
 	calls := telemetry.NewCalls(all)
 	calls.Observe(athoc.OpUpdate, 0, time.Second)
 	calls.Observe(athoc.OpSearch, athoc.Throttled, time.Second)
+
 	circuit := telemetry.NewBreaker(all)
 	circuit.WatchState(breaker.State{Class: breaker.Throttled, Slow: 0.5, Since: time.Now().Add(-time.Minute)}, 2)
+
 	backlog := feedBacklog(t, all)
 	teletest.Documented(t, "../..", all, []string{"athoc", "brake", "broker"}, calls, circuit, backlog)
 	teletest.OnlyOf(t, "../..", "athoc", "brake", "broker", "build", "ready", "ingest", "resolver", "publisher", "janitor")
@@ -46,6 +48,7 @@ func TestMetrics(t *testing.T) {
 		for partition := range topology.Partitions {
 			waiting += values["bobosync_broker_pending_messages "+topology.PartitionConsumer(partition)+" UPDATES"]
 		}
+
 		return waiting == 2
 	}, 10*time.Second)
 }
@@ -56,14 +59,17 @@ func feedBacklog(t *testing.T, all *telemetry.Telemetry) *telemetry.Backlog {
 	conn := bustest.Start(t).Connect(t)
 	settings := topology.Settings{Replicas: 1, EntriesMaxBytes: 1 << 20, CallTimeout: time.Second}
 	require.NoError(t, topology.Provision(t.Context(), conn.JS, settings, topology.Everyone))
+
 	for _, subject := range []string{topology.DeadSubject("ingest"), topology.UpdatesSubject("a"), topology.UpdatesSubject("b")} {
 		_, err := conn.JS.Publish(t.Context(), subject, []byte("{}"))
 		require.NoError(t, err)
 	}
+
 	backlog := telemetry.NewBacklog(all)
 	for _, service := range []topology.Service{topology.Ingest, topology.Resolver, topology.Publisher, topology.Janitor} {
 		t.Cleanup(backlog.WatchConsumers(conn.JS, service))
 	}
+
 	return backlog
 }
 
@@ -114,10 +120,12 @@ func TestSettings(t *testing.T) {
 				require.NoError(t, err)
 				return
 			}
+
 			require.ErrorContains(t, err, c.says)
 			require.NotContains(t, err.Error(), "hunter2")
 		})
 	}
+
 	var read telemetry.Config
 	require.NoError(t, config.Load(t.Context(), config.Map(map[string]string{"HTTP_ADDR": ":1", "OTEL_EXPORTER_OTLP_HEADERS": "k=hunter2"}), &read))
 	require.Equal(t, ":1", read.Addr)

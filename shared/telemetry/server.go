@@ -39,11 +39,14 @@ func (t *Telemetry) Serve(ctx context.Context, addr string, log *slog.Logger) (*
 	if addr == "" || t == nil {
 		return nil, nil
 	}
+
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("serve metrics and health (HTTP_ADDR): %w", err)
 	}
+
 	complaints := slog.NewLogLogger(log.With("component", "http").Handler(), slog.LevelDebug)
+
 	s := &Server{
 		http: &http.Server{
 			Handler: t.Handler(), ReadHeaderTimeout: readTime, ReadTimeout: readTime, WriteTimeout: writeTime,
@@ -52,7 +55,9 @@ func (t *Telemetry) Serve(ctx context.Context, addr string, log *slog.Logger) (*
 		listener: listener, done: make(chan error, 1),
 	}
 	go func() { s.done <- s.http.Serve(listener) }()
+
 	log.Info("metrics and health are served", "address", listener.Addr().String())
+
 	return s, nil
 }
 
@@ -69,18 +74,23 @@ func (s *Server) Close() error {
 	if s == nil {
 		return nil
 	}
+
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
 	defer cancel()
+
 	err := s.http.Shutdown(ctx)
 	if err != nil {
 		err = errors.Join(err, s.http.Close())
 	}
+
 	if served := <-s.done; !errors.Is(served, http.ErrServerClosed) {
 		err = errors.Join(err, served)
 	}
+
 	if err != nil {
 		return fmt.Errorf("stop serving metrics and health: %w", err)
 	}
+
 	return nil
 }
 
@@ -97,17 +107,21 @@ func (t *Telemetry) Handler() http.Handler {
 		if ready {
 			text = "ready\n"
 		}
+
 		answer(w, ready, text)
 	})
+
 	return mux
 }
 
 func answer(w http.ResponseWriter, good bool, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
+
 	if !good {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
+
 	_, _ = io.WriteString(w, text) // who asked may be gone
 }
 
@@ -117,29 +131,37 @@ func CheckHealth(ctx context.Context, addr string) error {
 	if addr == "" {
 		return ErrOff
 	}
+
 	target, err := local(addr)
 	if err != nil {
 		return err
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, healthTime)
 	defer cancel()
+
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+target+"/healthz", nil)
 	if err != nil {
 		return fmt.Errorf("ask %s for its health: %w", target, err)
 	}
+
 	client := &http.Client{Transport: &http.Transport{Proxy: nil, DisableKeepAlives: true}}
+
 	resp, err := client.Do(req)
 	if err != nil {
 		return fmt.Errorf("ask for the health: %w", err)
 	}
 	defer resp.Body.Close()
+
 	said, err := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
 	if err != nil {
 		return fmt.Errorf("ask %s for its health: %w", target, err)
 	}
+
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s is not well (%s): %s", target, resp.Status, strings.TrimSpace(string(said)))
 	}
+
 	return nil
 }
 
@@ -149,11 +171,13 @@ func local(addr string) (string, error) {
 	if err != nil {
 		return "", errors.New("HTTP_ADDR: must be host:port, such as :8080 or 127.0.0.1:8080")
 	}
+
 	switch ip := net.ParseIP(host); {
 	case host == "", ip != nil && ip.IsUnspecified() && ip.To4() != nil:
 		host = "127.0.0.1"
 	case ip != nil && ip.IsUnspecified():
 		host = "::1"
 	}
+
 	return net.JoinHostPort(host, port), nil
 }

@@ -28,17 +28,23 @@ func TestReadyNamesWhatIsNot(t *testing.T) {
 	expect(http.StatusServiceUnavailable, "starting: not connected to the broker\n")
 	var connected atomic.Bool
 	ingest, resolver := s.Component("ingest", connected.Load), s.Component("resolver", connected.Load)
+
 	expect(http.StatusServiceUnavailable, "ingest: not connected to the broker\nresolver: not connected to the broker\n")
 	connected.Store(true)
+
 	endIngest := ingest.InSession()
 	const waits = "resolver: has not begun its work with the broker, see its log\n"
 	expect(http.StatusServiceUnavailable, waits)
+
 	endResolver := resolver.InSession()
+
 	expect(http.StatusOK, "ready\n")
 	endResolver()
 	endResolver()
 	expect(http.StatusServiceUnavailable, waits)
+
 	defer resolver.InSession()()
+
 	expect(http.StatusOK, "ready\n")
 	endIngest()
 	s.Component("ingest", connected.Load).InSession() // everything was started again
@@ -53,6 +59,7 @@ func TestReadyIsAMetric(t *testing.T) {
 	var connected atomic.Bool
 	connected.Store(true)
 	defer service.Component("ingest", connected.Load).InSession()()
+
 	require.Equal(t, 1.0, service.Scrape(t)["bobosync_ready"])
 	connected.Store(false)
 	require.Equal(t, 0.0, service.Scrape(t)["bobosync_ready"])
@@ -74,14 +81,17 @@ func TestServesMetricsAndHealth(t *testing.T) {
 	require.Equal(t, 1.0, values[`bobosync_athoc_calls_total{operation="update",result="throttled"}`])
 	require.Contains(t, values, "go_goroutines")
 	require.Contains(t, values, "process_start_time_seconds")
+
 	found := 0
 	for key, value := range values {
 		if len(key) > 19 && key[:19] == "bobosync_build_info" {
 			require.Contains(t, key, `version="v1.2.3"`)
 			require.Equal(t, 1.0, value)
+
 			found++
 		}
 	}
+
 	require.Equal(t, 1, found)
 	status, _ = s.Get(t, "/debug/pprof/")
 	require.Equal(t, http.StatusNotFound, status)
@@ -90,7 +100,9 @@ func TestServesMetricsAndHealth(t *testing.T) {
 func TestAnAddressThatIsTaken(t *testing.T) {
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
+
 	defer l.Close()
+
 	_, err = telemetry.New("dev").Serve(t.Context(), l.Addr().String(), slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, err, "HTTP_ADDR")
 }
@@ -100,9 +112,11 @@ func TestCheckHealth(t *testing.T) {
 	require.NoError(t, err)
 	_, port, err := net.SplitHostPort(s.Addr())
 	require.NoError(t, err)
+
 	for _, addr := range []string{":" + port, "0.0.0.0:" + port, "127.0.0.1:" + port} {
 		require.NoError(t, telemetry.CheckHealth(t.Context(), addr), addr)
 	}
+
 	require.NoError(t, s.Close())
 	require.Error(t, telemetry.CheckHealth(t.Context(), ":"+port))
 	require.ErrorIs(t, telemetry.CheckHealth(t.Context(), ""), telemetry.ErrOff)
@@ -117,8 +131,10 @@ func TestSomethingElseAnswers(t *testing.T) {
 	other := &http.Server{Handler: http.NotFoundHandler()}
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
+
 	done := make(chan error, 1)
 	go func() { done <- other.Serve(l) }()
+
 	require.ErrorContains(t, telemetry.CheckHealth(t.Context(), l.Addr().String()), "404")
 	require.NoError(t, other.Close())
 	require.ErrorIs(t, <-done, http.ErrServerClosed)

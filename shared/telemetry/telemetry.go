@@ -40,7 +40,9 @@ func (c Config) Validate() error {
 			errs = append(errs, errors.New("HTTP_ADDR: must be host:port, such as :8080 or 127.0.0.1:8080"))
 		}
 	}
+
 	errs = append(errs, c.validateTraces())
+
 	return errors.Join(errs...)
 }
 
@@ -65,6 +67,7 @@ func New(version string) *Telemetry {
 		ConstLabels: prometheus.Labels{"version": version, "go_version": runtime.Version()},
 	})
 	build.Set(1)
+
 	ready := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: metric.Namespace, Name: "ready", Help: "1 if each part of the process can do its work, as /readyz says; 0 otherwise.",
 	}, func() float64 {
@@ -73,6 +76,7 @@ func New(version string) *Telemetry {
 	})
 	t.registry.MustRegister(build, ready, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
 	return t
 }
 
@@ -96,17 +100,22 @@ func Once[S Set](t *Telemetry, name string, create func() S) S {
 	if t == nil {
 		return create()
 	}
+
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	if set, there := t.sets[name].(S); there {
 		return set
 	}
+
 	set := create()
 	for _, c := range set.Collectors() {
 		if err := t.registry.Register(c); err != nil {
 			panic(fmt.Sprintf("metrics of %s: %v", name, err)) // two metrics of one name: a mistake in a package of metrics
 		}
 	}
+
 	t.sets[name] = set
+
 	return set
 }

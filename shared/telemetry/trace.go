@@ -50,6 +50,7 @@ func (c Config) Traces() bool {
 	case "":
 		return c.Endpoint != "" || c.TracesEndpoint != ""
 	}
+
 	return false
 }
 
@@ -60,21 +61,26 @@ func (c Config) validateTraces() error {
 	default:
 		errs = append(errs, errors.New("OTEL_TRACES_EXPORTER: must be otlp or none"))
 	}
+
 	for _, v := range []struct{ name, address string }{
 		{"OTEL_EXPORTER_OTLP_ENDPOINT", c.Endpoint}, {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", c.TracesEndpoint},
 	} {
 		if v.address == "" {
 			continue
 		}
+
 		if _, _, has := strings.Cut(v.address, "://"); !has {
 			errs = append(errs, fmt.Errorf("%s: must be an address such as http://localhost:4318", v.name))
 			continue
 		}
+
 		errs = append(errs, config.Addresses(v.name, v.address, "http", "https"))
 	}
+
 	if _, err := c.headers(); err != nil {
 		errs = append(errs, err)
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -83,6 +89,7 @@ func (c Config) headers() (map[string]string, error) {
 	if c.Headers == "" {
 		return nil, nil
 	}
+
 	headers := map[string]string{}
 	for pair := range strings.SplitSeq(c.Headers.Reveal(), ",") {
 		name, value, paired := strings.Cut(pair, "=")
@@ -90,8 +97,10 @@ func (c Config) headers() (map[string]string, error) {
 		if name = strings.TrimSpace(name); !paired || name == "" || err != nil {
 			return nil, errors.New("OTEL_EXPORTER_OTLP_HEADERS: must be name=value, several of them separated by commas")
 		}
+
 		headers[name] = value
 	}
+
 	return headers, nil
 }
 
@@ -103,6 +112,7 @@ func (c Config) endpoint() string {
 	case c.Endpoint != "":
 		return strings.TrimRight(c.Endpoint, "/") + "/v1/traces"
 	}
+
 	return ""
 }
 
@@ -113,38 +123,49 @@ func (t *Telemetry) Trace(ctx context.Context, cfg Config, program, version stri
 	if t == nil || !cfg.Traces() {
 		return func() error { return nil }, nil
 	}
+
 	headers, err := cfg.headers()
 	if err != nil {
 		return nil, err
 	}
+
 	var options []otlptracehttp.Option
 	if headers != nil {
 		options = append(options, otlptracehttp.WithHeaders(headers))
 	}
+
 	if endpoint := cfg.endpoint(); endpoint != "" {
 		options = append(options, otlptracehttp.WithEndpointURL(endpoint))
 	}
+
 	exporter, err := otlptracehttp.New(ctx, options...)
 	if err != nil {
 		return nil, fmt.Errorf("send traces (OTEL_EXPORTER_OTLP_ENDPOINT): %w", err)
 	}
+
 	origin, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithHost(),
 		resource.WithAttributes(attribute.String("service.name", program), attribute.String("service.version", version)),
 		resource.WithFromEnv())
 	if err != nil {
 		log.Warn("OTEL_RESOURCE_ATTRIBUTES cannot be used in full", "error", err)
 	}
+
 	// The exporter fails in a goroutine of the SDK, which has only this global place to report it.
 	otel.SetErrorHandler(&exportErrors{log: log})
+
 	t.tracing.provider = sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(origin),
 		sdktrace.WithIDGenerator(fileIDs{}))
+
 	log.Info("traces are sent")
+
 	return func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), flushTime)
 		defer cancel()
+
 		if err := t.tracing.provider.Shutdown(ctx); err != nil {
 			log.Debug("the last spans could not be sent", "error", err)
 		}
+
 		return nil
 	}, nil
 }
@@ -160,13 +181,17 @@ type exportErrors struct {
 func (c *exportErrors) Handle(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	if !c.last.IsZero() && time.Since(c.last) < exportErrorInterval {
 		return
 	}
+
 	c.last = time.Now()
+
 	if call, ok := errors.AsType[*url.Error](err); ok {
 		err = call.Err // without the address, which may hold a key
 	}
+
 	c.log.Warn("spans cannot be sent and are dropped; check OTEL_EXPORTER_OTLP_ENDPOINT", "error", anyAddress.ReplaceAllString(err.Error(), "the collector"))
 }
 
@@ -185,6 +210,7 @@ func fileContext(fileID string) trace.SpanContext {
 		hash := sha256.Sum256([]byte(fileID))
 		sum = hash[:]
 	}
+
 	return trace.NewSpanContext(trace.SpanContextConfig{
 		TraceID: trace.TraceID(sum[:16]), SpanID: trace.SpanID(sum[16:24]), TraceFlags: trace.FlagsSampled, Remote: true,
 	})
@@ -200,9 +226,11 @@ func (g fileIDs) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
 	if root, derived := ctx.Value(rootKey{}).(trace.SpanContext); derived {
 		return root.TraceID(), root.SpanID()
 	}
+
 	var id trace.TraceID
 	binary.BigEndian.PutUint64(id[:8], rand.Uint64())
 	binary.BigEndian.PutUint64(id[8:], rand.Uint64()|1) // an id of zeros is not valid
+
 	return id, g.NewSpanID(ctx, id)
 }
 
@@ -247,12 +275,15 @@ func (t *Telemetry) NoteFiles(fileIDs []string, w Work) {
 	if !t.Tracing() {
 		return
 	}
+
 	fileIDs = distinct(fileIDs)
+
 	links := make([]trace.Link, 0, maxFiles)
 	linked := fileIDs[:min(len(fileIDs), maxFiles)]
 	for _, id := range linked {
 		links = append(links, trace.Link{SpanContext: fileContext(id), Attributes: []attribute.KeyValue{fileAttribute(id)}})
 	}
+
 	whole := t.note(context.Background(), w, trace.WithLinks(links...), trace.WithAttributes(attribute.Int("bobosync.files", len(fileIDs))))
 	for _, id := range linked {
 		t.note(trace.ContextWithRemoteSpanContext(context.Background(), fileContext(id)), w,
@@ -265,11 +296,14 @@ func (t *Telemetry) note(ctx context.Context, w Work, options ...trace.SpanStart
 	for name, n := range w.Counts {
 		options = append(options, trace.WithAttributes(attribute.Int("bobosync."+name, n)))
 	}
+
 	_, span := t.tracing.provider.Tracer(scope).Start(ctx, w.Name, options...)
 	if w.Err != nil {
 		span.SetStatus(codes.Error, w.Err.Error())
 	}
+
 	span.End(trace.WithTimestamp(w.Ended))
+
 	return span.SpanContext()
 }
 
@@ -283,6 +317,7 @@ func distinct(ids []string) []string {
 			kept = append(kept, id)
 		}
 	}
+
 	return kept
 }
 
@@ -294,8 +329,10 @@ func (t *Telemetry) FileHeader(fileID string, set func(key, value string)) {
 	if !t.Tracing() {
 		return
 	}
+
 	carrier := propagation.MapCarrier{}
 	propagation.TraceContext{}.Inject(trace.ContextWithRemoteSpanContext(context.Background(), fileContext(fileID)), carrier)
+
 	for key, value := range carrier {
 		set(key, value)
 	}

@@ -42,6 +42,7 @@ func TestAFilesTrace(t *testing.T) {
 			tel.NoteRoot(file, telemetry.Work{Name: "read file", Began: began, Ended: ended, Counts: map[string]int{"rows": 7}})
 			tel.NoteFile(file, telemetry.Work{Name: "move file", Began: began, Ended: ended})
 		}
+
 		headers := map[string]string{}
 		tel.FileHeader(fileA, func(key, value string) { headers[key] = value })
 		require.Equal(t, map[string]string{"traceparent": "00-" + fileA[:32] + "-" + fileA[:16] + "-01"}, headers)
@@ -51,8 +52,10 @@ func TestAFilesTrace(t *testing.T) {
 			Name: "call AtHoc", Began: began, Ended: ended, Err: errors.New("AtHoc is away"),
 		})
 	})
+
 	roots := c.Named("read file")
 	require.Len(t, roots, 2)
+
 	for _, file := range []string{fileA, fileB} {
 		root := roots[file[:32]]
 		require.NotNil(t, root)
@@ -61,19 +64,23 @@ func TestAFilesTrace(t *testing.T) {
 		require.Equal(t, file[:16], hex.EncodeToString(root.GetSpanId()))
 		require.Equal(t, root.GetSpanId(), c.Named("move file")[file[:32]].GetParentSpanId())
 	}
+
 	calls := c.Named("call AtHoc")
 	require.Len(t, calls, 3, "its own, and one in each file's trace")
+
 	for _, file := range []string{fileA, fileB} {
 		part, root := calls[file[:32]], roots[file[:32]]
 		require.Equal(t, root.GetSpanId(), part.GetParentSpanId())
 		require.Equal(t, tracepb.Status_STATUS_CODE_ERROR, part.GetStatus().GetCode())
 		whole := calls[hex.EncodeToString(part.GetLinks()[0].GetTraceId())]
 		require.Len(t, whole.GetLinks(), 2)
+
 		for _, s := range []*tracepb.Span{root, part, whole} {
 			require.Equal(t, uint64(began.UnixNano()), s.GetStartTimeUnixNano())
 			require.Equal(t, uint64(ended.UnixNano()), s.GetEndTimeUnixNano())
 		}
 	}
+
 	require.Contains(t, c.Resources(), "service.name=bobosync-ingest")
 	require.Contains(t, c.Resources(), "service.name=bobosync-publisher")
 	require.Contains(t, c.Resources(), "service.version=v1.2.3")
@@ -85,6 +92,7 @@ func TestTheStandardVariablesWork(t *testing.T) {
 	c := teletest.StartCollector(t)
 	t.Setenv("OTEL_SERVICE_NAME", "duty")
 	t.Setenv("OTEL_TRACES_SAMPLER", "always_off")
+
 	tel := telemetry.New("dev")
 	stop, err := tel.Trace(t.Context(), telemetry.Config{TracesExporter: "otlp", TracesEndpoint: c.URL + "/v1/traces"}, "x", "dev", slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
@@ -110,9 +118,11 @@ func TestACollectorThatIsAway(t *testing.T) {
 	tel := telemetry.New("dev")
 	stop, err := tel.Trace(t.Context(), telemetry.Config{Endpoint: c.URL}, "x", "dev", log)
 	require.NoError(t, err)
+
 	for range 3000 { // several batches
 		tel.NoteFile(fileA, telemetry.Work{Name: "read file", Began: time.Now(), Ended: time.Now()})
 	}
+
 	require.NoError(t, stop())
 	require.Equal(t, 1, strings.Count(text.String(), "cannot be sent"), text.String())
 	require.Equal(t, 1, strings.Count(text.String(), "level=WARN"))

@@ -40,15 +40,19 @@ func (p *Printer) Line(s string) { p.write(Clean(s) + "\n") }
 // Table writes rows in columns; the first row is the heading. A cell is cleaned.
 func (p *Printer) Table(rows [][]string) {
 	var page bytes.Buffer
+
 	t := tabwriter.NewWriter(&page, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
 		cells := make([]string, len(row))
 		for i, cell := range row {
 			cells[i] = Clean(cell)
 		}
+
 		fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}
+
 	_ = t.Flush() // a buffer takes everything
+
 	p.write(page.String())
 }
 
@@ -63,12 +67,16 @@ func (p *Printer) CSV(rows ...[]string) error {
 		for i, cell := range row {
 			cells[i] = Cell(cell)
 		}
+
 		_ = w.Write(cells) // the first error stays
 	}
+
 	w.Flush()
+
 	if err := w.Error(); err != nil {
 		return fmt.Errorf("write the answer: %w", err)
 	}
+
 	return nil
 }
 
@@ -76,6 +84,7 @@ func (p *Printer) write(s string) {
 	if p.err != nil {
 		return
 	}
+
 	if _, err := io.WriteString(p.w, s); err != nil {
 		p.err = fmt.Errorf("write the answer: %w", err)
 	}
@@ -98,6 +107,7 @@ func cleaned(args []any) []any {
 			for j := range a {
 				list[j] = Clean(a[j])
 			}
+
 			clean[i] = list
 		case []byte:
 			clean[i] = Clean(string(a))
@@ -108,6 +118,7 @@ func cleaned(args []any) []any {
 			}
 		}
 	}
+
 	return clean
 }
 
@@ -119,8 +130,10 @@ func Lines(err error) []string {
 		for _, one := range joined.Unwrap() {
 			lines = append(lines, Lines(one)...)
 		}
+
 		return lines
 	}
+
 	return []string{Clean(err.Error())}
 }
 
@@ -130,9 +143,11 @@ func JSON(w io.Writer, v any) error {
 	e := json.NewEncoder(Escaping(w))
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
+
 	if err := e.Encode(v); err != nil {
 		return fmt.Errorf("write the answer: %w", err)
 	}
+
 	return nil
 }
 
@@ -147,6 +162,7 @@ func (e escaping) Write(p []byte) (int, error) {
 	if bytes.IndexFunc(p, hidden) < 0 {
 		return e.Writer.Write(p)
 	}
+
 	var b bytes.Buffer
 	for _, r := range string(p) {
 		switch {
@@ -159,9 +175,11 @@ func (e escaping) Write(p []byte) (int, error) {
 			fmt.Fprintf(&b, `\u%04x`, r)
 		}
 	}
+
 	if _, err := e.Writer.Write(b.Bytes()); err != nil {
 		return 0, err
 	}
+
 	return len(p), nil
 }
 

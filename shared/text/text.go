@@ -17,6 +17,7 @@ func Clean(s string) string {
 	if clean(s) {
 		return s
 	}
+
 	var b strings.Builder
 	for i := 0; i < len(s); {
 		r, size := utf8.DecodeRuneInString(s[i:])
@@ -28,8 +29,10 @@ func Clean(s string) string {
 		default:
 			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
 		}
+
 		i += size
 	}
+
 	return b.String()
 }
 
@@ -54,6 +57,7 @@ func Cell(s string) string {
 			parts[i] = "'" + part
 		}
 	}
+
 	return strings.Join(parts, ";")
 }
 
@@ -62,6 +66,7 @@ func first(s string) rune {
 	if size == 0 {
 		return ' '
 	}
+
 	return r
 }
 

@@ -18,6 +18,7 @@ import (
 // TestClean: what could steer a terminal, or hide, is shown; what can be read stays as it is.
 func TestClean(t *testing.T) {
 	t.Parallel()
+
 	for in, want := range map[string]string{
 		"":                               "",
 		"monday.csv":                     "monday.csv",
@@ -39,6 +40,7 @@ func TestClean(t *testing.T) {
 // TestCleanLeavesNothingInvisible tries every character that there is.
 func TestCleanLeavesNothingInvisible(t *testing.T) {
 	t.Parallel()
+
 	for r := rune(0); r <= unicode.MaxRune; r++ {
 		for _, shown := range text.Clean(string(r)) {
 			if shown != ' ' && (!unicode.IsPrint(shown) || unicode.Is(unicode.Cf, shown) || unicode.IsControl(shown)) {
@@ -50,6 +52,7 @@ func TestCleanLeavesNothingInvisible(t *testing.T) {
 
 func TestCellsAreNoFormulas(t *testing.T) {
 	t.Parallel()
+
 	for in, want := range map[string]string{
 		"=1+1": "'=1+1", "+1": "'+1", "-1": "'-1", "@SUM(A1)": "'@SUM(A1)", " =1": "' =1", "＝1": "'＝1", `"=1"`: `'"=1"`, "|cmd": "'|cmd",
 		"\t=1": `\t=1`, "\r=1": `\r=1`, "": "", "columns": "columns", "a=1": "a=1", "12": "12",
@@ -57,6 +60,7 @@ func TestCellsAreNoFormulas(t *testing.T) {
 	} {
 		require.Equal(t, want, text.Cell(in))
 	}
+
 	var out bytes.Buffer
 	require.NoError(t, text.To(&out).CSV([]string{"file", "reason"}, []string{"=1+1.csv", "@x"}))
 	require.Equal(t, "file,reason\n'=1+1.csv,'@x\n", out.String())
@@ -87,6 +91,7 @@ func TestAPrintersLinesAreItsOwn(t *testing.T) {
 
 func TestAPrinterKeepsItsFirstError(t *testing.T) {
 	t.Parallel()
+
 	p := text.To(broken{})
 	p.Line("a")
 	p.Printf("b")
@@ -107,6 +112,7 @@ func TestErrorsAreLines(t *testing.T) {
 // TestJSONStaysWhatItIs: the text can be seen, and a reader gets what was written.
 func TestJSONStaysWhatItIs(t *testing.T) {
 	t.Parallel()
+
 	want := map[string]string{"name": "a\u202e\u200b\n\x1b\U000e0041<é>"}
 	var out bytes.Buffer
 	require.NoError(t, text.JSON(&out, want))
@@ -120,12 +126,14 @@ func TestJSONStaysWhatItIs(t *testing.T) {
 
 func TestWords(t *testing.T) {
 	t.Parallel()
+
 	for d, want := range map[time.Duration]string{
 		-time.Second: "0 s", 59 * time.Second: "59 s", 61 * time.Second: "1 min", time.Hour: "1 h", 119 * time.Second: "1 min", 90 * time.Minute: "1 h 30 min", 2*time.Hour + 20*time.Second: "2 h",
 		48*time.Hour - time.Second: "47 h 59 min", 71 * time.Hour: "2 days",
 	} {
 		require.Equal(t, want, text.Ago(d))
 	}
+
 	require.Equal(t, "1 file", text.Count(1, "file"))
 	require.Equal(t, "0 files", text.Count(0, "file"))
 	require.Equal(t, "once", text.Times(1))

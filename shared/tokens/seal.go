@@ -36,18 +36,22 @@ func newSealer(a config.AtHoc) (*sealer, error) {
 	account := joined(a.OrgCode, a.ClientID, a.Account())
 	sum := sha256.Sum256(account)
 	secret := joined(a.ClientSecret.Reveal(), a.Password.Reveal())
+
 	key, err := hkdf.Key(sha256.New, secret, sum[:], "bobosync access token 1", 32)
 	if err != nil {
 		return nil, fmt.Errorf("derive the key that access tokens are kept under: %w", err)
 	}
+
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, fmt.Errorf("derive the key that access tokens are kept under: %w", err)
 	}
+
 	aead, err := cipher.NewGCMWithRandomNonce(block)
 	if err != nil {
 		return nil, fmt.Errorf("derive the key that access tokens are kept under: %w", err)
 	}
+
 	return &sealer{aead: aead, account: account, name: hex.EncodeToString(sum[:16])}, nil
 }
 
@@ -58,6 +62,7 @@ func joined(parts ...string) []byte {
 		out = binary.BigEndian.AppendUint32(out, uint32(len(p))) //nolint:gosec // settings are short
 		out = append(out, p...)
 	}
+
 	return out
 }
 
@@ -67,6 +72,7 @@ func (s *sealer) seal(t athoc.Token) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("seal an access token: %w", err)
 	}
+
 	return s.sealBytes(plain, nil), nil
 }
 
@@ -80,10 +86,12 @@ func (s *sealer) openBytes(value, more []byte) ([]byte, error) {
 	if len(value) == 0 || value[0] != sealVersion {
 		return nil, fmt.Errorf("unknown form: %w", errSealed)
 	}
+
 	plain, err := s.aead.Open(nil, nil, value[1:], slices.Concat(s.account, more))
 	if err != nil {
 		return nil, errSealed
 	}
+
 	return plain, nil
 }
 
@@ -93,9 +101,11 @@ func (s *sealer) open(value []byte) (athoc.Token, error) {
 	if err != nil {
 		return athoc.Token{}, fmt.Errorf("open an access token: %w", err)
 	}
+
 	var t athoc.Token
 	if err := json.Unmarshal(plain, &t); err != nil {
 		return athoc.Token{}, fmt.Errorf("open an access token: unknown content: %w", errSealed)
 	}
+
 	return t, nil
 }

@@ -24,25 +24,31 @@ func (s *Store) Settings(ctx context.Context, more ...string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+
 	extra := joined(more...)
 	var name string
+
 	err = cas.Update(ctx, kv, s.settingsKey(), func(old []byte) ([]byte, error) {
 		var sealed [][]byte
 		if json.Unmarshal(old, &sealed) != nil {
 			sealed = nil // none, or not of this version
 		}
+
 		for _, value := range sealed {
 			if plain, err := s.seal.openBytes(value, extra); err == nil {
 				name = string(plain)
 				return nil, nil
 			}
 		}
+
 		name = rand.Text()
 		sealed = append(sealed, s.seal.sealBytes([]byte(name), extra))
+
 		return json.Marshal(slices.Clone(sealed[max(0, len(sealed)-keptSettings):]))
 	})
 	if err != nil {
 		return "", fmt.Errorf("name the settings of AtHoc: %w", err)
 	}
+
 	return name, nil
 }

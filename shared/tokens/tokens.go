@@ -59,6 +59,7 @@ func New(js jetstream.JetStream, a config.AtHoc, log *slog.Logger) (*Store, erro
 	if err != nil {
 		return nil, err
 	}
+
 	return &Store{js: js, seal: seal, log: log.With("component", "tokens"), now: time.Now}, nil
 }
 
@@ -70,19 +71,24 @@ func (s *Store) Current(ctx context.Context) (athoc.Token, error) {
 	if t := s.remembered(); t.Access != "" {
 		return t, nil
 	}
+
 	kv, err := s.bucket(ctx)
 	if err != nil {
 		return athoc.Token{}, err
 	}
+
 	kept, err := s.read(ctx, kv)
 	if err != nil || kept.token.Access == "" {
 		return athoc.Token{}, err
 	}
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if s.current.Access == "" {
 		s.current = kept.token
 	}
+
 	return s.current, nil
 }
 
@@ -90,23 +96,28 @@ func (s *Store) Current(ctx context.Context) (athoc.Token, error) {
 // holds them up until its lease in the leases' bucket has ended: as long as it holds up the partitions it was working on.
 func (s *Store) Replace(ctx context.Context, old string, fetch func(context.Context) (athoc.Token, error)) (athoc.Token, error) {
 	s.refuse(old)
+
 	backoff := pause.Doubling(firstPollInterval, maxPollInterval)
 	for {
 		kv, err := s.bucket(ctx)
 		if err != nil {
 			return athoc.Token{}, err
 		}
+
 		t, err := s.newer(ctx, kv)
 		if err != nil || t.Access != "" {
 			return t, err
 		}
+
 		held, err := s.lock(ctx)
 		if err == nil {
 			return s.fetch(ctx, kv, held, fetch)
 		}
+
 		if !errors.Is(err, lease.ErrHeld) {
 			return athoc.Token{}, fmt.Errorf("get a new access token alone: %w", err)
 		}
+
 		if err := backoff.Wait(ctx); err != nil {
 			return athoc.Token{}, fmt.Errorf("wait for the access token that another replica is getting: %w", err)
 		}
@@ -121,24 +132,30 @@ func (s *Store) fetch(ctx context.Context, kv jetstream.KeyValue, held *lease.Le
 	if err != nil {
 		return athoc.Token{}, err
 	}
+
 	if s.usable(kept.token) {
 		s.remember(kept.token)
 		return kept.token, nil
 	}
+
 	limited, cancel := context.WithDeadline(ctx, held.Until())
 	defer cancel()
+
 	t, err := fetch(limited)
 	if err != nil {
 		return athoc.Token{}, err
 	}
+
 	s.remember(t)
 	// From here on the predecessor is revoked: whatever happens to the caller, the others need to learn this one.
 	keep, cancelKeep := context.WithTimeout(context.WithoutCancel(ctx), keepTime)
 	defer cancelKeep()
+
 	if err := s.keep(keep, kv, t, kept.revision); err != nil {
 		s.log.Warn("the new access token could not be shared with the other replicas; they may have to get another",
 			"token_fingerprint", t.Fingerprint(), "error", err)
 	}
+
 	return t, nil
 }
 
@@ -148,7 +165,9 @@ func (s *Store) newer(ctx context.Context, kv jetstream.KeyValue) (athoc.Token, 
 	if err != nil || !s.usable(kept.token) {
 		return athoc.Token{}, err
 	}
+
 	s.remember(kept.token)
+
 	return kept.token, nil
 }
 
@@ -156,11 +175,13 @@ func (s *Store) newer(ctx context.Context, kv jetstream.KeyValue) (athoc.Token, 
 func (s *Store) usable(t athoc.Token) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	for _, f := range s.refused {
 		if f == t.Fingerprint() {
 			return false
 		}
 	}
+
 	return t.Access != "" && s.now().Before(t.Expires)
 }
 
@@ -169,8 +190,10 @@ func (s *Store) refuse(fingerprint string) {
 	if fingerprint == "" {
 		return
 	}
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if s.refused = append(s.refused, fingerprint); len(s.refused) > maxRefused {
 		s.refused = s.refused[1:]
 	}
@@ -179,6 +202,7 @@ func (s *Store) refuse(fingerprint string) {
 func (s *Store) remember(t athoc.Token) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	s.current = t
 }
 
@@ -193,6 +217,7 @@ func (s *Store) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open bucket %s: %w", topology.BucketState, err)
 	}
+
 	return kv, nil
 }
 
@@ -203,16 +228,19 @@ func (s *Store) lock(ctx context.Context) (*lease.Lease, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open bucket %s: %w", topology.BucketLeases, err)
 	}
+
 	keeper, err := lease.NewKeeper(ctx, kv, "access token")
 	if err != nil {
 		return nil, err
 	}
+
 	return keeper.Take(ctx, s.key())
 }
 
 func (s *Store) unlock(ctx context.Context, held *lease.Lease) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTime)
 	defer cancel()
+
 	if err := held.Release(ctx); err != nil {
 		s.log.Debug("the lease on the access token ends by itself", "error", err)
 	}
@@ -229,10 +257,12 @@ func (s *Store) read(ctx context.Context, kv jetstream.KeyValue) (kept, error) {
 	if err != nil || revision == 0 {
 		return kept{}, err
 	}
+
 	t, err := s.seal.open(value)
 	if err != nil {
 		s.log.Debug("the shared access token is of no use and is replaced", "error", err)
 	}
+
 	return kept{token: t, revision: revision}, nil
 }
 
@@ -243,8 +273,10 @@ func (s *Store) keep(ctx context.Context, kv jetstream.KeyValue, t athoc.Token, 
 	if err != nil {
 		return err
 	}
+
 	if _, err = cas.Store(ctx, kv, s.key(), value, revision); err != nil {
 		return fmt.Errorf("store the shared access token: %w", err)
 	}
+
 	return nil
 }

@@ -37,13 +37,16 @@ func brokerFor(t *testing.T, calls time.Duration) (*bustest.Server, jetstream.Je
 	js := server.Connect(t).JS
 	settings := topology.Settings{EntriesMaxBytes: 1 << 20, CallTimeout: calls}
 	require.NoError(t, topology.Provision(t.Context(), js, settings, topology.Everyone))
+
 	return server, js
 }
 
 func open(t *testing.T, js jetstream.JetStream, a config.AtHoc) *Store {
 	t.Helper()
+
 	s, err := New(js, a, bustest.Logger())
 	require.NoError(t, err)
+
 	return s
 }
 
@@ -62,6 +65,7 @@ func noFetch(context.Context) (athoc.Token, error) {
 func TestSealHidesAndBinds(t *testing.T) {
 	s, err := newSealer(account())
 	require.NoError(t, err)
+
 	token := athoc.Token{Access: "very-secret", Issued: time.Now().Round(0), Expires: time.Now().Add(time.Hour).Round(0)}
 	value, err := s.seal(token)
 	require.NoError(t, err)
@@ -81,6 +85,7 @@ func TestSealHidesAndBinds(t *testing.T) {
 		require.ErrorIs(t, err, errSealed, "byte %d", i)
 		value[i] ^= 1
 	}
+
 	_, err = s.open(nil)
 	require.ErrorIs(t, err, errSealed)
 }
@@ -90,6 +95,7 @@ func TestSealDependsOnEveryCredential(t *testing.T) {
 	require.NoError(t, err)
 	value, err := mine.seal(athoc.Token{Access: "very-secret"})
 	require.NoError(t, err)
+
 	for name, change := range map[string]func(*config.AtHoc){
 		"org":      func(a *config.AtHoc) { a.OrgCode = "ORG2" },
 		"client":   func(a *config.AtHoc) { a.ClientID = "client2" },
@@ -107,6 +113,7 @@ func TestSealDependsOnEveryCredential(t *testing.T) {
 			require.ErrorIs(t, err, errSealed)
 		})
 	}
+
 	same := account()
 	same.ServerURL, same.APIUser, same.Username = "https://gateway.example.org", "", "operator"
 	other, err := newSealer(same)
@@ -119,10 +126,12 @@ func TestSealDependsOnEveryCredential(t *testing.T) {
 func TestReplicasFetchOnceAndShare(t *testing.T) {
 	_, js := broker(t)
 	var athocAt issuer
+
 	stores := make([]*Store, 4)
 	for i := range stores {
 		stores[i] = open(t, js, account())
 	}
+
 	old := ""
 	for round := int64(1); round <= 3; round++ {
 		var wg sync.WaitGroup
@@ -133,8 +142,10 @@ func TestReplicasFetchOnceAndShare(t *testing.T) {
 				assert.Equal(t, fmt.Sprint("token-", round), got.Access)
 			})
 		}
+
 		wg.Wait()
 		require.Equal(t, round, athocAt.issued.Load())
+
 		for _, s := range append(stores, open(t, js, account())) {
 			got, err := s.Current(t.Context())
 			require.NoError(t, err)
@@ -142,6 +153,7 @@ func TestReplicasFetchOnceAndShare(t *testing.T) {
 			old = got.Fingerprint()
 		}
 	}
+
 	kv, err := js.KeyValue(t.Context(), topology.BucketState)
 	require.NoError(t, err)
 	entry, err := kv.Get(t.Context(), stores[0].key())
@@ -159,10 +171,12 @@ func TestCurrentNeedsTheBrokerOnlyOnce(t *testing.T) {
 	_, err = s.Replace(t.Context(), "", athocAt.fetch)
 	require.NoError(t, err)
 	server.Down(t)
+
 	for range 1000 {
 		got, err = s.Current(t.Context())
 		require.NoError(t, err)
 	}
+
 	assert.Equal(t, "token-1", got.Access)
 }
 
@@ -203,6 +217,7 @@ func TestFailedFetchLeavesEverythingAsItWas(t *testing.T) {
 	s := open(t, js, account())
 	first, err := s.Replace(t.Context(), "", athocAt.fetch)
 	require.NoError(t, err)
+
 	refusal := &athoc.CallError{Kind: athoc.Unauthorized, Op: athoc.OpToken}
 	_, err = s.Replace(t.Context(), first.Fingerprint(), func(context.Context) (athoc.Token, error) { return athoc.Token{}, refusal })
 	require.ErrorIs(t, err, refusal)
@@ -213,6 +228,7 @@ func TestFailedFetchLeavesEverythingAsItWas(t *testing.T) {
 	// The lease was given back: nobody has to wait for its end.
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
+
 	_, err = open(t, js, account()).Replace(ctx, first.Fingerprint(), athocAt.fetch)
 	require.NoError(t, err)
 }
@@ -227,12 +243,14 @@ func TestReplicaThatDiedWhileFetchingHoldsUpOnlyUntilItsLeaseEnds(t *testing.T) 
 
 	impatient, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
+
 	_, err = s.Replace(impatient, "", athocAt.fetch)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	assert.Zero(t, athocAt.issued.Load(), "two replicas fetch at once")
 
 	patient, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
+
 	_, err = s.Replace(patient, "", athocAt.fetch)
 	require.NoError(t, err)
 	assert.EqualValues(t, 1, athocAt.issued.Load())
@@ -265,6 +283,7 @@ func TestTokenThatCouldNotBeSharedDoesNotBringARefusedOneBack(t *testing.T) {
 		require.NoError(t, err)
 		_, err = kv.Put(ctx, s.key(), entry.Value()) // somebody else writes meanwhile
 		require.NoError(t, err)
+
 		return athocAt.fetch(ctx)
 	})
 	require.NoError(t, err)
@@ -279,6 +298,7 @@ func TestChangedPasswordReplacesTheToken(t *testing.T) {
 	var athocAt issuer
 	_, err := open(t, js, account()).Replace(t.Context(), "", athocAt.fetch)
 	require.NoError(t, err)
+
 	a := account()
 	a.Password = "next-password"
 	changed := open(t, js, a)

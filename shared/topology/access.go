@@ -24,6 +24,7 @@ type access struct {
 func askAccess(ctx context.Context, nc *nats.Conn) (access, error) {
 	limited, cancel := context.WithTimeout(ctx, accessTimeout)
 	defer cancel()
+
 	answer, err := nc.RequestWithContext(limited, userInfo, nil)
 	switch {
 	case ctx.Err() != nil:
@@ -33,6 +34,7 @@ func askAccess(ctx context.Context, nc *nats.Conn) (access, error) {
 	case err != nil:
 		return access{}, fmt.Errorf("ask the broker what this program may do: %w", err)
 	}
+
 	return readAccess(answer.Data)
 }
 
@@ -47,13 +49,16 @@ func MayRead(ctx context.Context, nc *nats.Conn, stream string) (bool, error) {
 func InOwnAccount(ctx context.Context, nc *nats.Conn, service Service) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, accessTimeout)
 	defer cancel()
+
 	answer, err := nc.RequestWithContext(ctx, userInfo, nil)
 	if errors.Is(err, nats.ErrNoResponders) {
 		return false, nil
 	}
+
 	if err != nil {
 		return false, fmt.Errorf("ask the broker for this program's account: %w", err)
 	}
+
 	var info struct {
 		Data struct {
 			Account string `json:"account"`
@@ -62,6 +67,7 @@ func InOwnAccount(ctx context.Context, nc *nats.Conn, service Service) (bool, er
 	if err := json.Unmarshal(answer.Data, &info); err != nil {
 		return false, fmt.Errorf("read what the broker says of this program's account: %w", err)
 	}
+
 	return info.Data.Account == accountOf(string(service)), nil
 }
 
@@ -80,10 +86,12 @@ func readAccess(data []byte) (access, error) {
 	if err := json.Unmarshal(data, &answer); err != nil {
 		return access{}, fmt.Errorf("read what the broker says that this program may do: %w", err)
 	}
+
 	permissions := answer.Data.Permissions
 	if permissions == nil || permissions.Publish == nil {
 		return access{}, nil
 	}
+
 	return access{limited: true, allow: permissions.Publish.Allow, deny: permissions.Publish.Deny}, nil
 }
 
@@ -101,5 +109,6 @@ func matchesAny(patterns []string, subject string) bool {
 			return true
 		}
 	}
+
 	return false
 }

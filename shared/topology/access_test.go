@@ -12,6 +12,7 @@ import (
 
 func TestMatches(t *testing.T) {
 	t.Parallel()
+
 	for _, tc := range []struct {
 		pattern, subject string
 		want             bool
@@ -35,6 +36,7 @@ func TestMatches(t *testing.T) {
 
 func TestAccessIsWhatTheServerTells(t *testing.T) {
 	t.Parallel()
+
 	for name, tc := range map[string]struct {
 		answer   string
 		may, not []string
@@ -49,14 +51,17 @@ func TestAccessIsWhatTheServerTells(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got, err := readAccess([]byte(tc.answer))
 			require.NoError(t, err)
+
 			for _, s := range tc.may {
 				require.True(t, got.may(s), s)
 			}
+
 			for _, s := range tc.not {
 				require.False(t, got.may(s), s)
 			}
 		})
 	}
+
 	_, err := readAccess([]byte("gibberish"))
 	require.Error(t, err)
 }
@@ -64,6 +69,7 @@ func TestAccessIsWhatTheServerTells(t *testing.T) {
 // TestOldServersAreRefused: a server that drops atomic batches in silence is told by its API level.
 func TestOldServersAreRefused(t *testing.T) {
 	t.Parallel()
+
 	for _, tc := range []struct {
 		version string
 		level   int
@@ -77,6 +83,7 @@ func TestOldServersAreRefused(t *testing.T) {
 			require.NoError(t, err, tc.version)
 			continue
 		}
+
 		require.ErrorContains(t, err, "use nats-server 2.12 or newer")
 		require.ErrorContains(t, err, tc.version)
 	}
@@ -85,6 +92,7 @@ func TestOldServersAreRefused(t *testing.T) {
 // TestBucketsAreLaidOutAsNATSDoes: the client library makes the same stream of a bucket.
 func TestBucketsAreLaidOutAsNATSDoes(t *testing.T) {
 	t.Parallel()
+
 	js := bustest.Start(t).Connect(t).JS
 	for i, b := range (Settings{Replicas: 1, CallTimeout: 1}).Buckets() {
 		t.Run(fmt.Sprint(b.Bucket), func(t *testing.T) {
@@ -93,17 +101,21 @@ func TestBucketsAreLaidOutAsNATSDoes(t *testing.T) {
 			require.NoError(t, err)
 			s, err := js.Stream(t.Context(), bucketStream(b.Bucket))
 			require.NoError(t, err)
+
 			want := s.CachedInfo().Config
 			want.Metadata = nil      // the server's own
 			want.AllowRollup = false // with a header, whoever writes one key could remove all others
+
 			var mine jetstream.StreamConfig
 			for _, p := range (Settings{Replicas: 1, CallTimeout: 1}).resources() {
 				if p.Name == b.Bucket {
 					mine = p.stream
 				}
 			}
+
 			got, err := js.UpdateStream(t.Context(), mine)
 			require.NoError(t, err)
+
 			config := got.CachedInfo().Config
 			config.Metadata = nil
 			require.Equal(t, want, config, "bucket %d", i)

@@ -61,6 +61,7 @@ func UserOf(account string) string { return strings.ToLower(account) }
 // and borrowed follows from what the users may do.
 func Accounts(operators ...string) []Account {
 	all := map[string]*Account{}
+
 	names := []string{AccountStore, AccountSystem}
 	users := Users(operators...)
 	for _, u := range users {
@@ -68,6 +69,7 @@ func Accounts(operators ...string) []Account {
 			names = append(names, u.Account)
 		}
 	}
+
 	for _, name := range names {
 		all[name] = &Account{Name: name, JetStream: name == AccountStore}
 	}
@@ -86,6 +88,7 @@ func Accounts(operators ...string) []Account {
 	for _, name := range names {
 		list = append(list, *all[name])
 	}
+
 	return list
 }
 
@@ -103,6 +106,7 @@ func (a *Account) lend(need Import, to string) {
 			return
 		}
 	}
+
 	a.Exports = append(a.Exports, Export{Subject: need.Subject, Messages: need.Messages, To: []string{to}})
 }
 
@@ -116,9 +120,11 @@ func (u User) borrows() []Import {
 			needs = append(needs, need)
 		}
 	}
+
 	if slices.Contains(u.Subscribe, SubjectWake) {
 		needs = append(needs, Import{From: accountOf(string(Resolver)), Subject: SubjectWake, Messages: true})
 	}
+
 	return needs
 }
 
@@ -129,6 +135,7 @@ func lenderOf(subject string) Import {
 			return Import{From: accountOf(string(service)), Subject: subject, Share: strings.HasPrefix(subject, controlPrefix)}
 		}
 	}
+
 	switch {
 	case subject == userInfo, subject == SubjectWake, strings.HasPrefix(subject, "$SYS."):
 		return Import{}
@@ -146,9 +153,11 @@ func covers(wide, narrow string) bool {
 		if token == ">" {
 			return len(n) > i
 		}
+
 		if i >= len(n) || n[i] == ">" || token != "*" && token != n[i] {
 			return false
 		}
 	}
+
 	return len(w) == len(n)
 }

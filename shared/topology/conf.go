@@ -13,21 +13,28 @@ import (
 func AccountsConf(login func(user string) string, operators ...string) string {
 	var b strings.Builder
 	b.WriteString("system_account: " + AccountSystem + "\n\naccounts {\n")
+
 	for _, a := range Accounts(operators...) {
 		fmt.Fprintf(&b, "  %s {\n", a.Name)
+
 		if a.JetStream {
 			b.WriteString("    jetstream: enabled\n")
 		}
+
 		b.WriteString("    users: [\n")
+
 		for _, u := range a.Users {
 			writeUser(&b, u, login(u.Name))
 		}
+
 		b.WriteString("    ]\n")
 		writeExports(&b, a.Exports)
 		writeImports(&b, a.Imports)
 		b.WriteString("  }\n\n")
 	}
+
 	b.WriteString("}\n")
+
 	return b.String()
 }
 
@@ -42,17 +49,21 @@ func writeUser(b *strings.Builder, u User, login string) {
 	fmt.Fprintf(b, "      # %s: %s.\n      {\n        %s\n        permissions: {\n", u.Name, u.About, login)
 	writeList(b, "publish", u.Publish)
 	writeList(b, "subscribe", u.Subscribe)
+
 	if u.Answers {
 		fmt.Fprintf(b, "          allow_responses: { max: %d, expires: %q }\n", maxAnswers, answersTimeout)
 	}
+
 	b.WriteString("        }\n      }\n")
 }
 
 func writeList(b *strings.Builder, name string, subjects []string) {
 	fmt.Fprintf(b, "          %s: { allow: [\n", name)
+
 	for _, s := range slices.Sorted(slices.Values(subjects)) {
 		fmt.Fprintf(b, "            %q\n", s)
 	}
+
 	b.WriteString("          ] }\n")
 }
 
@@ -60,7 +71,9 @@ func writeExports(b *strings.Builder, exports []Export) {
 	if len(exports) == 0 {
 		return
 	}
+
 	b.WriteString("    exports: [\n")
+
 	for _, e := range slices.SortedFunc(slices.Values(exports), func(a, b Export) int { return strings.Compare(a.Subject, b.Subject) }) {
 		to := strings.Join(slices.Sorted(slices.Values(e.To)), ", ")
 		switch {
@@ -72,6 +85,7 @@ func writeExports(b *strings.Builder, exports []Export) {
 			fmt.Fprintf(b, "      { service: %q, accounts: [%s] }\n", e.Subject, to)
 		}
 	}
+
 	b.WriteString("    ]\n")
 }
 
@@ -79,20 +93,26 @@ func writeImports(b *strings.Builder, imports []Import) {
 	if len(imports) == 0 {
 		return
 	}
+
 	b.WriteString("    imports: [\n")
+
 	for _, i := range slices.SortedFunc(slices.Values(imports), func(a, b Import) int { return strings.Compare(a.Subject, b.Subject) }) {
 		kind, as := "service", ""
 		if i.Messages {
 			kind = "stream"
 		}
+
 		if i.As != "" {
 			as = fmt.Sprintf(", to: %q", i.As)
 		}
+
 		if i.Share {
 			as += ", share: true"
 		}
+
 		fmt.Fprintf(b, "      { %s: { account: %s, subject: %q }%s }\n", kind, i.From, i.Subject, as)
 	}
+
 	b.WriteString("    ]\n")
 }
 
@@ -104,5 +124,6 @@ func (e Export) answeredByMany() bool {
 			return true
 		}
 	}
+
 	return e.Subject == controlPrefix+string(Publisher)+".state"
 }

@@ -34,9 +34,11 @@ func otherSettings(want, have any) []setting {
 	for key := range wanted {
 		keys = append(keys, key)
 	}
+
 	for key := range had {
 		keys = append(keys, key)
 	}
+
 	slices.Sort(keys)
 
 	var all []setting
@@ -44,11 +46,13 @@ func otherSettings(want, have any) []setting {
 		if slices.Contains(lookedAt, key) || had[key] == defaults[key] && wanted[key] == "" {
 			continue
 		}
+
 		all = append(all, setting{
 			name: strings.ReplaceAll(key, "_", " "), have: plain(had[key]), want: plain(wanted[key]),
 			fixed: slices.Contains(notInPlace, key),
 		})
 	}
+
 	return all
 }
 
@@ -60,6 +64,7 @@ func restore[T any](want, have T) T {
 			values[key] = json.RawMessage(value)
 		}
 	}
+
 	for key, value := range fields(want) {
 		if !slices.Contains(lookedAt, key) && !slices.Contains(notInPlace, key) {
 			values[key] = json.RawMessage(value)
@@ -71,6 +76,7 @@ func restore[T any](want, have T) T {
 	if err != nil || json.Unmarshal(text, &restored) != nil {
 		return have // these types can be written and read
 	}
+
 	return restored
 }
 
@@ -81,10 +87,12 @@ func fields(config any) map[string]string {
 	if err != nil || json.Unmarshal(text, &values) != nil {
 		return nil
 	}
+
 	all := make(map[string]string, len(values))
 	for key, value := range values {
 		all[key] = string(value)
 	}
+
 	return all
 }
 

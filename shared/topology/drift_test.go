@@ -18,15 +18,19 @@ func TestWhatNobodyAskedForIsFound(t *testing.T) {
 	ctx := t.Context()
 	s := Settings{Replicas: 1, EntriesMaxBytes: 1 << 20, CallTimeout: time.Second}
 	require.NoError(t, Provision(ctx, js, s, Everyone))
+
 	find := func(name string) Finding {
 		all, err := Survey(ctx, js, s)
 		require.NoError(t, err)
+
 		for _, f := range all {
 			if f.Name == name {
 				return f
 			}
 		}
+
 		require.Fail(t, "no such part", name)
+
 		return Finding{}
 	}
 
@@ -40,6 +44,7 @@ func TestWhatNobodyAskedForIsFound(t *testing.T) {
 	} {
 		stream, err := js.Stream(ctx, StreamDead)
 		require.NoError(t, err)
+
 		config := stream.CachedInfo().Config
 		change(&config)
 		_, err = js.UpdateStream(ctx, config)
@@ -48,6 +53,7 @@ func TestWhatNobodyAskedForIsFound(t *testing.T) {
 		f := find(StreamDead)
 		require.Len(t, f.Changes, 1, want)
 		require.Equal(t, want, f.Changes[0].Setting)
+
 		if err := f.Apply(ctx, js); want == "allow msg ttl" {
 			require.Error(t, err, "a broker does not take this back")
 			require.NoError(t, js.DeleteStream(ctx, StreamDead))
@@ -55,6 +61,7 @@ func TestWhatNobodyAskedForIsFound(t *testing.T) {
 		} else {
 			require.NoError(t, err, want)
 		}
+
 		require.True(t, find(StreamDead).AsWanted(), want)
 	}
 
@@ -64,6 +71,7 @@ func TestWhatNobodyAskedForIsFound(t *testing.T) {
 	} {
 		consumer, err := js.Consumer(ctx, StreamAcks, ConsumerIngestAcks)
 		require.NoError(t, err)
+
 		config := consumer.CachedInfo().Config
 		change(&config)
 		_, err = js.UpdateConsumer(ctx, StreamAcks, config)

@@ -128,7 +128,9 @@ func HistorySubject(employee, username string) string {
 	if employee == "" {
 		return historyPrefix + "user." + UserKey(username)
 	}
+
 	sum := sha256.Sum256([]byte(employee))
+
 	return historyPrefix + "worker." + hex.EncodeToString(sum[:16])
 }
 

@@ -14,6 +14,7 @@ import (
 // key may ask nothing that is recorded, since he orders nothing, and writes nothing at all.
 func TestWhatPeopleMayChange(t *testing.T) {
 	t.Parallel()
+
 	reads := []string{
 		"$JS.API.INFO", "$JS.API.STREAM.INFO.", "$JS.API.STREAM.LIST", "$JS.API.STREAM.NAMES", "$JS.API.CONSUMER.INFO.", "$JS.API.CONSUMER.LIST.", "$JS.API.CONSUMER.NAMES.",
 		"$JS.API.DIRECT.GET.", "$SRV.", "$SYS.REQ.USER.INFO", topology.SubjectServers,
@@ -25,27 +26,34 @@ func TestWhatPeopleMayChange(t *testing.T) {
 		if !own && user.Name != topology.UserOperator && user.Name != topology.UserViewer {
 			continue
 		}
+
 		for _, subject := range user.Publish {
 			about := user.Name + " may publish " + subject
 			if request, is := strings.CutPrefix(subject, "bobo.control."); is {
 				service, endpoint, _ := strings.Cut(request, ".")
 				kind := topology.KindOf(topology.Service(service), endpoint)
 				require.Contains(t, []topology.EndpointKind{topology.Reading, topology.Ordering}, kind, about)
+
 				if kind == topology.Ordering || topology.IsAuditedRead(topology.Service(service), endpoint) {
 					require.NotEqual(t, topology.UserViewer, user.Name, about)
+
 					orders[request] = true
 				}
+
 				continue
 			}
+
 			reading := false
 			for _, prefix := range reads {
 				reading = reading || strings.HasPrefix(subject, prefix)
 			}
+
 			if !reading {
 				require.NotEqual(t, topology.UserViewer, user.Name, about)
 				require.Contains(t, writes, subject, about)
 			}
 		}
 	}
+
 	require.Greater(t, len(orders), 12)
 }

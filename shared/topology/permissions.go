@@ -59,6 +59,7 @@ func Users(operators ...string) []User {
 	for _, name := range operators {
 		all = append(all, operatorUser(OperatorUser(name), "gives all orders that operators have, under a name of his own"))
 	}
+
 	return all
 }
 
@@ -139,6 +140,7 @@ func (r *rights) consume(stream, consumer string) {
 // read lets the user read a stream's messages by their sequence, one or many at a time. It needs no consumer.
 func (r *rights) read(streams ...string) {
 	r.streamInfo(streams...)
+
 	for _, s := range streams {
 		r.publish(api("DIRECT.GET.%s", s))
 	}
@@ -147,6 +149,7 @@ func (r *rights) read(streams ...string) {
 // readKeys lets the user read keys of a bucket.
 func (r *rights) readKeys(bucket string, keys ...string) {
 	r.streamInfo(bucketStream(bucket))
+
 	for _, key := range keys {
 		r.publish(api("DIRECT.GET.%s.$KV.%s.%s", bucketStream(bucket), bucket, key))
 	}
@@ -155,6 +158,7 @@ func (r *rights) readKeys(bucket string, keys ...string) {
 // writeKeys lets the user read, write and delete keys of a bucket.
 func (r *rights) writeKeys(bucket string, keys ...string) {
 	r.readKeys(bucket, keys...)
+
 	for _, key := range keys {
 		r.publish(fmt.Sprintf("$KV.%s.%s", bucket, key))
 	}
@@ -173,6 +177,7 @@ var (
 		Publisher: {"state", "sending"},
 		Janitor:   {"state", "mapping", "reconcile-report", "journal"},
 	}
+
 	// What only operators see, though it is no order: it names workers.
 	operatorReads = map[Service][]string{Ingest: {"slowest"}, Resolver: {"held-show", "file-calls", "erase-show", "replay-forecast", "dead-forecast"}, Janitor: {"mapping-held"}}
 	// Looks of operators into a person's past, which are recorded in the audit as orders are.
@@ -233,6 +238,7 @@ func (r *rights) answer(service Service) {
 	r.publish(AuditSubject(service), api("DIRECT.GET.%s.%s", StreamAudit, AuditSubject(service)))
 	r.writeKeys(BucketAudit, AuditHead(service), AuditDetail(service, "*"))
 	r.subscribe(controlPrefix + string(service) + ".*")
+
 	for _, verb := range inquiries {
 		of := "$SRV." + verb
 		r.subscribe(of, inquiry(verb, service), inquiry(verb, service)+".*")
@@ -291,6 +297,7 @@ func (r *rights) ownResources(me Service) {
 			r.streamInfo(p.stream.Name)
 		}
 	}
+
 	r.streamInfo(needs[me]...)
 }
 
@@ -300,6 +307,7 @@ func (r *rights) user() User {
 		return slices.Compact(subjects)
 	}
 	r.Publish, r.Subscribe = tidy(r.Publish), tidy(r.Subscribe)
+
 	return r.User
 }
 
@@ -315,9 +323,11 @@ func ingestUser() User {
 	r.ask(Resolver, "state") // which rows wait for a person
 	// Whether anything is still under way anywhere.
 	r.consumerInfo(StreamEntries, ConsumerResolverEntries)
+
 	for partition := range Partitions {
 		r.consumerInfo(StreamUpdates, PartitionConsumer(partition))
 	}
+
 	return r.user()
 }
 
@@ -336,6 +346,7 @@ func resolverUser() User {
 	r.read(StreamDead)
 	r.publish(api("STREAM.MSG.DELETE.%s", StreamDead), entriesPrefix+"*") // to requeue and to drop what could not be read
 	r.eraseWorkers()
+
 	return r.user()
 }
 
@@ -345,11 +356,14 @@ func (r *rights) eraseWorkers() {
 	for _, s := range []string{StreamEntries, StreamUpdates, StreamAcks, StreamHistory} {
 		r.publish(api("STREAM.MSG.DELETE.%s", s))
 	}
+
 	r.consumerInfo(StreamAcks, ConsumerIngestAcks)
 	r.read(bucketStream(BucketAudit))
+
 	for _, service := range []Service{Ingest, Publisher, Janitor} {
 		r.publish(fmt.Sprintf("$KV.%s.%s", BucketAudit, AuditDetail(service, "*")))
 	}
+
 	r.ask(Janitor, serviceEndpoints[Janitor]...)
 }
 
@@ -364,6 +378,7 @@ func publisherUser() User {
 	r.writeKeys(BucketCalls, CallsKey("*"))
 	r.callAtHoc()
 	r.writeKeys(BucketState, pauseKey)
+
 	return r.user()
 }
 
@@ -379,11 +394,14 @@ func janitorUser() User {
 	r.writeKeys(BucketState, "janitor.>")
 	r.writeKeys(BucketLeases, "janitor")
 	r.callAtHoc()
+
 	for _, service := range []Service{Ingest, Resolver} {
 		r.ask(service, serviceEndpoints[service]...)
 	}
+
 	r.observe()
 	r.ask(Ingest, "file-rows") // which lines a notice is about
+
 	return r.user()
 }
 
@@ -397,10 +415,13 @@ func (r *rights) observe() {
 			r.streamInfo(p.stream.Name)
 		}
 	}
+
 	r.readKeys(BucketLeases, partitionKeys)
+
 	for _, service := range []Service{Ingest, Resolver, Publisher, Janitor} {
 		r.ask(service, "state")
 	}
+
 	r.ask(Ingest, "files")
 }
 
@@ -415,7 +436,9 @@ func provisionUser() User {
 			r.createStream(p.stream.Name)
 		}
 	}
+
 	r.publish(SubjectServers)
+
 	return r.user()
 }
 
@@ -429,8 +452,10 @@ func (r *rights) inspectAll() {
 	r.readKeys(BucketState, append(breakerKeys, pauseKey, KeyConsoleEnded)...)
 	r.readKeys(BucketLeases, partitionKeys)
 	r.publish(SubjectServers)
+
 	for service, endpoints := range readEndpoints {
 		r.ask(service, endpoints...)
+
 		for _, verb := range inquiries {
 			r.publish(inquiry(verb, service))
 		}
@@ -441,13 +466,16 @@ func operatorUser(name, about string) User {
 	r := newRights(name, about)
 	r.inspectAll()
 	r.read(bucketStream(BucketAudit))
+
 	for _, declared := range []map[Service][]string{operatorReads, auditedReads, orderEndpoints} {
 		for service, endpoints := range declared {
 			r.ask(service, endpoints...)
 		}
 	}
+
 	r.shareToken() // to check AtHoc without driving the services' token out
 	r.writeKeys(BucketState, KeyConsoleEnded)
+
 	return r.user()
 }
 
@@ -467,7 +495,9 @@ func backupUser() User {
 		r.publish(api("STREAM.SNAPSHOT.%s", s), api("STREAM.RESTORE.%s", s), api("CONSUMER.LIST.%s", s), api("CONSUMER.NAMES.%s", s),
 			"$JS.SNAPSHOT.ACK."+s+".>", "$JS.SNAPSHOT.RESTORE."+s+".>")
 	}
+
 	r.publish(api("STREAM.NAMES"), api("STREAM.LIST"))
+
 	return r.user()
 }
 
@@ -480,9 +510,11 @@ func monitorUser() User {
 	for _, what := range []string{"HEALTHZ", "IDZ", "JSZ", "ROUTEZ", "STATSZ", "VARZ"} {
 		u.Publish = append(u.Publish, "$SYS.REQ.SERVER.*."+what)
 	}
+
 	for _, what := range []string{"CONNZ", "INFO", "JSZ", "STATZ", "SUBSZ"} {
 		u.Publish = append(u.Publish, "$SYS.REQ.ACCOUNT.*."+what)
 	}
+
 	return (&rights{u}).user()
 }
 

@@ -51,19 +51,24 @@ func Provision(ctx context.Context, js jetstream.JetStream, s Settings, me Servi
 	for _, o := range options {
 		o(p)
 	}
+
 	if err := requireServer(ctx, js); err != nil {
 		return err
 	}
+
 	var err error
 	if p.access, err = askAccess(ctx, js.Conn()); err != nil {
 		return err
 	}
+
 	resources := s.resources()
 	stores := slices.DeleteFunc(slices.Clone(resources), func(r resource) bool { return r.Kind == KindConsumer })
 	consumers := slices.DeleteFunc(resources, func(r resource) bool { return r.Kind != KindConsumer })
+
 	if err := p.provide(ctx, stores); err != nil { // consumers need the streams of others
 		return err
 	}
+
 	return p.provide(ctx, consumers)
 }
 
@@ -75,14 +80,17 @@ func (p *provisioner) provide(ctx context.Context, resources []resource) error {
 		if !needed && !p.access.may(res.creation()) {
 			continue // neither this service's to make nor to see
 		}
+
 		there, err := p.ensure(ctx, res)
 		if err != nil {
 			return err
 		}
+
 		if !there && needed {
 			waiting = append(waiting, res)
 		}
 	}
+
 	return p.await(ctx, waiting)
 }
 
@@ -98,26 +106,32 @@ func (p *provisioner) ensure(ctx context.Context, res resource) (there bool, err
 	if err != nil {
 		return false, err
 	}
+
 	if have.missing {
 		if !p.access.may(res.creation()) {
 			return false, nil
 		}
+
 		if err := res.create(ctx, p.js); err != nil {
 			return false, err
 		}
+
 		if have, err = res.get(ctx, p.js); err != nil || have.missing {
 			return false, err
 		}
 	}
+
 	if !p.needs(res) {
 		return true, nil
 	}
+
 	todo := have.changes(time.Now())
 	if p.me.owns(res.Name) && p.access.may(res.change()) {
 		if todo, err = have.apply(ctx, p.js, todo); err != nil {
 			return true, err
 		}
 	}
+
 	return true, p.report(res, todo)
 }
 
@@ -127,19 +141,24 @@ func (p *provisioner) report(res resource, left []Change) error {
 	if len(left) == 0 {
 		return nil
 	}
+
 	texts := make([]string, 0, len(left))
 	for _, c := range left {
 		text := c.String()
 		if c.Refused != "" {
 			text += " (" + c.Refused + ")"
 		}
+
 		texts = append(texts, text)
 	}
+
 	if at := slices.IndexFunc(left, func(c Change) bool { return c.Setting == "retention" || c.Setting == "ack policy" }); at >= 0 {
 		return fmt.Errorf("%s cannot be used: %s: %s", res, left[at], left[at].Refused)
 	}
+
 	p.log.Warn("a part of the broker's store is not as this service's settings want it; bobosync provision --dry-run shows what can be done",
 		"part", res.String(), "owner", string(res.Owner), "differences", strings.Join(texts, "; "))
+
 	return nil
 }
 
@@ -148,9 +167,12 @@ func (p *provisioner) await(ctx context.Context, missing []resource) error {
 	if len(missing) == 0 {
 		return nil
 	}
+
 	p.log.Info("waiting for parts of the broker's store that others make", "missing", names(missing))
+
 	ticker := time.NewTicker(missingPollInterval)
 	defer ticker.Stop()
+
 	deadline := time.Now().Add(p.timeout)
 	for {
 		select {
@@ -158,19 +180,23 @@ func (p *provisioner) await(ctx context.Context, missing []resource) error {
 			return ctx.Err()
 		case <-ticker.C:
 		}
+
 		var left []resource
 		for _, res := range missing {
 			there, err := p.ensure(ctx, res)
 			if err != nil {
 				return err
 			}
+
 			if !there {
 				left = append(left, res)
 			}
 		}
+
 		if missing = left; len(missing) == 0 {
 			return nil
 		}
+
 		if time.Now().After(deadline) {
 			return p.unavailable(missing)
 		}
@@ -184,6 +210,7 @@ func (p *provisioner) unavailable(missing []resource) error {
 		return fmt.Errorf("%s: %w, and this program's key makes nothing: run bobosync provision with the key of %q, or keep bobosync provision --keep running",
 			names(missing), ErrMissing, UserProvision)
 	}
+
 	return fmt.Errorf("%s: %w: the service %s makes it when it starts: start it, or run bobosync provision", names(missing), ErrMissing, first.Owner)
 }
 
@@ -192,6 +219,7 @@ func names(resources []resource) string {
 	for _, p := range resources {
 		all = append(all, p.String())
 	}
+
 	return strings.Join(all, ", ")
 }
 
@@ -200,9 +228,11 @@ func requireServer(ctx context.Context, js jetstream.JetStream) error {
 	if errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) {
 		return fmt.Errorf("the broker has no JetStream (switch it on in its configuration, for this account too): %w", err)
 	}
+
 	if err != nil {
 		return fmt.Errorf("ask the broker for its JetStream account: %w", err)
 	}
+
 	return checkLevel(info.API.Level, js.Conn().ConnectedServerVersion())
 }
 
@@ -211,6 +241,7 @@ func checkLevel(level int, version string) error {
 	if level >= MinAPILevel {
 		return nil
 	}
+
 	return fmt.Errorf("the broker is nats-server %s, whose JetStream has API level %d; %d is needed: use nats-server 2.12 or newer",
 		version, level, MinAPILevel)
 }
@@ -222,5 +253,6 @@ func Identity(ctx context.Context, js jetstream.JetStream, stream string) (strin
 	if err != nil {
 		return "", fmt.Errorf("look up stream %s: %w", stream, err)
 	}
+
 	return s.CachedInfo().Created.UTC().Format(time.RFC3339Nano), nil
 }

@@ -21,11 +21,13 @@ func Remake(ctx context.Context, js jetstream.JetStream, s Settings, before []st
 	if err != nil {
 		return nil, err
 	}
+
 	var errs []error
 	for _, res := range s.resources() {
 		if res.Kind == KindConsumer || !slices.Contains(unwatched, res.Name) || !access.may(res.creation()) {
 			continue
 		}
+
 		have, err := res.get(ctx, js)
 		if err == nil && have.missing && slices.Contains(before, res.Name) {
 			if err = res.create(ctx, js); err == nil {
@@ -33,10 +35,12 @@ func Remake(ctx context.Context, js jetstream.JetStream, s Settings, before []st
 				continue
 			}
 		}
+
 		errs = append(errs, err) // it holds up none of the others
 		if have.missing {
 			missing = append(missing, res.Name)
 		}
 	}
+
 	return missing, errors.Join(errs...)
 }

@@ -48,9 +48,11 @@ func (s Settings) resources() []resource {
 	for _, c := range s.Streams() {
 		all = append(all, resource{Resource: Resource{Kind: KindStream, Name: c.Name, Owner: ownerOf(c.Name)}, stream: c})
 	}
+
 	for _, b := range s.Buckets() {
 		all = append(all, resource{Resource: Resource{Kind: KindBucket, Name: b.Bucket, Owner: ownerOf(b.Bucket)}, stream: bucketConfig(b)})
 	}
+
 	consumers := s.Consumers()
 	for _, c := range s.Streams() {
 		for _, config := range consumers[c.Name] {
@@ -60,6 +62,7 @@ func (s Settings) resources() []resource {
 			})
 		}
 	}
+
 	return all
 }
 
@@ -70,6 +73,7 @@ func bucketConfig(b jetstream.KeyValueConfig) jetstream.StreamConfig {
 	if b.TTL > 0 {
 		duplicates = min(duplicates, b.TTL)
 	}
+
 	return jetstream.StreamConfig{
 		Name: bucketStream(b.Bucket), Description: b.Description, Subjects: []string{"$KV." + b.Bucket + ".>"},
 		Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage, Replicas: b.Replicas, Discard: jetstream.DiscardNew,
@@ -117,13 +121,16 @@ func (r resource) get(ctx context.Context, js jetstream.JetStream) (found, error
 			f.streamInfo = *s.CachedInfo()
 		}
 	}
+
 	if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound) {
 		f.missing = true
 		return f, nil
 	}
+
 	if err != nil {
 		return f, fmt.Errorf("look at %s: %w", r, err)
 	}
+
 	return f, nil
 }
 
@@ -162,8 +169,10 @@ func changes(settings []setting) []Change {
 		case s.loses != "":
 			c.Refused = s.loses
 		}
+
 		out = append(out, c)
 	}
+
 	return out
 }
 
@@ -236,6 +245,7 @@ func tooManyPerSubject(want jetstream.StreamConfig, state jetstream.StreamState)
 	if most <= 0 || state.Msgs <= uint64(most) || most == 1 && state.Msgs == state.NumSubjects {
 		return ""
 	}
+
 	return fmt.Sprintf("it could drop messages: %d are stored under %d subjects", state.Msgs, state.NumSubjects)
 }
 
@@ -264,6 +274,7 @@ func Differences(want, have jetstream.StreamConfig) []string {
 	for _, c := range changes(streamSettings(want, have, jetstream.StreamState{}, time.Time{})) {
 		diff = append(diff, c.String())
 	}
+
 	return diff
 }
 
@@ -278,6 +289,7 @@ func ConsumerDifferences(want, have jetstream.ConsumerConfig) []string {
 	for _, c := range changes(consumerSettings(want, have)) {
 		diff = append(diff, c.String())
 	}
+
 	return diff
 }
 
@@ -295,6 +307,7 @@ func (r resource) create(ctx context.Context, js jetstream.JetStream) error {
 			return nil
 		}
 	}
+
 	return r.wrap("make", err)
 }
 
@@ -304,28 +317,34 @@ func (f found) apply(ctx context.Context, js jetstream.JetStream, todo []Change)
 	do := func(name string) bool {
 		return slices.ContainsFunc(todo, func(c Change) bool { return c.Setting == name && c.Refused == "" })
 	}
+
 	left = slices.DeleteFunc(slices.Clone(todo), func(c Change) bool { return c.Refused == "" })
 	if len(left) == len(todo) {
 		return left, nil
 	}
+
 	if f.Kind == KindConsumer {
 		_, err := js.UpdateConsumer(ctx, f.Stream, applyConsumer(f.consumerInfo.Config, f.consumer, do))
 		return left, f.wrap("change", err)
 	}
 
 	want := applyStream(f.streamInfo.Config, f.stream, do)
+
 	asked, made, err := updateStream(ctx, js, f.streamInfo.Config, want)
 	if err != nil {
 		return left, f.wrap("change", err)
 	}
+
 	if diff := Differences(asked, made); len(diff) > 0 {
 		return left, fmt.Errorf("the broker made %s otherwise than asked: %s", f, strings.Join(diff, "; "))
 	}
+
 	if asked.MaxBytes != want.MaxBytes {
 		left = append(left, Change{
 			Setting: "max bytes", Have: text(asked.MaxBytes), Want: text(want.MaxBytes), Refused: ErrNoRoom.Error(),
 		})
 	}
+
 	return left, nil
 }
 
@@ -351,9 +370,11 @@ func applyStream(have, want jetstream.StreamConfig, do func(string) bool) jetstr
 	set("atomic publish", func() { have.AllowAtomicPublish = want.AllowAtomicPublish })
 	set("rollup", func() { have.AllowRollup = want.AllowRollup })
 	set("duplicate window", func() { have.Duplicates = want.Duplicates })
+
 	if have.MaxAge > 0 && have.Duplicates > have.MaxAge {
 		have.Duplicates = have.MaxAge // a server takes no other
 	}
+
 	return have
 }
 
@@ -362,15 +383,19 @@ func applyConsumer(have, want jetstream.ConsumerConfig, do func(string) bool) je
 	if do("ack wait") {
 		have.AckWait = want.AckWait
 	}
+
 	if do("max deliver") {
 		have.MaxDeliver = want.MaxDeliver
 	}
+
 	if do("max ack pending") {
 		have.MaxAckPending = want.MaxAckPending
 	}
+
 	if do("filters") {
 		have.FilterSubject, have.FilterSubjects = "", want.FilterSubjects
 	}
+
 	return have
 }
 

@@ -32,6 +32,7 @@ func newStrict(t *testing.T) *strict {
 	require.NoError(t, os.WriteFile(conf, []byte("listen: 127.0.0.1:-1\njetstream { store_dir: '"+t.TempDir()+"' }\n"+accounts), 0o600))
 	opts, err := server.ProcessConfigFile(conf)
 	require.NoError(t, err)
+
 	opts.NoSigs, opts.NoLog = true, true
 	ns, err := server.NewServer(opts)
 	require.NoError(t, err)
@@ -41,6 +42,7 @@ func newStrict(t *testing.T) *strict {
 		ns.WaitForShutdown()
 	})
 	require.True(t, ns.ReadyForConnections(10*time.Second))
+
 	return &strict{t, ns}
 }
 
@@ -52,6 +54,7 @@ func (s *strict) login(user string) jetstream.JetStream {
 	s.t.Cleanup(nc.Close)
 	js, err := jetstream.New(nc)
 	require.NoError(s.t, err)
+
 	return js
 }
 
@@ -61,14 +64,17 @@ func (s *strict) streams() []string {
 	for name := range list.Name() {
 		names = append(names, name)
 	}
+
 	require.NoError(s.t, list.Err())
 	slices.Sort(names)
+
 	return names
 }
 
 // TestServicesFindWhatTheProvisionerMade: each with its own rights, before and after it was made, and nothing is refused.
 func TestServicesFindWhatTheProvisionerMade(t *testing.T) {
 	t.Parallel()
+
 	s := newStrict(t)
 	ended := make(chan error)
 	all := []topology.Service{topology.Janitor, topology.Publisher, topology.Resolver, topology.Ingest}
@@ -76,13 +82,16 @@ func TestServicesFindWhatTheProvisionerMade(t *testing.T) {
 		js := s.login(string(service))
 		go func() { ended <- topology.Provision(t.Context(), js, settings, service) }()
 	}
+
 	require.NoError(t, topology.Provision(t.Context(), s.login(topology.UserProvision), settings, topology.Everyone))
+
 	for range all {
 		require.NoError(t, <-ended)
 	}
 
 	findings, err := topology.Survey(t.Context(), s.login(topology.UserViewer), settings)
 	require.NoError(t, err)
+
 	for _, f := range findings {
 		require.True(t, f.AsWanted(), "%s", f.Resource)
 	}
@@ -91,12 +100,14 @@ func TestServicesFindWhatTheProvisionerMade(t *testing.T) {
 // TestAServiceMakesNothing: it says what it lacks and whose key makes it.
 func TestAServiceMakesNothing(t *testing.T) {
 	t.Parallel()
+
 	s := newStrict(t)
 	for _, service := range []topology.Service{topology.Janitor, topology.Publisher, topology.Resolver, topology.Ingest} {
 		err := topology.Provision(t.Context(), s.login(string(service)), settings, service, topology.WithTimeout(time.Millisecond))
 		require.ErrorIs(t, err, topology.ErrMissing)
 		require.ErrorContains(t, err, `run bobosync provision with the key of "provision"`)
 	}
+
 	require.Empty(t, s.streams())
 }
 

@@ -38,6 +38,7 @@ func createStream(ctx context.Context, js jetstream.JetStream, c jetstream.Strea
 		case c.MaxBytes/2 < minStreamBytes:
 			return fmt.Errorf("%w: %w", ErrNoRoom, err)
 		}
+
 		c.MaxBytes /= 2
 	}
 }
@@ -63,6 +64,7 @@ func updateStream(
 			want.MaxBytes = have.MaxBytes
 			continue
 		}
+
 		want.MaxBytes = max(want.MaxBytes/2, have.MaxBytes)
 	}
 }

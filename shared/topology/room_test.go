@@ -18,6 +18,7 @@ import (
 // lacking is said with the setting.
 func TestASmallBrokerGetsSmallerStreams(t *testing.T) {
 	t.Parallel()
+
 	dir := t.TempDir()
 	wanted := settings
 	wanted.EntriesMaxBytes = 2 << 30
@@ -37,6 +38,7 @@ func TestASmallBrokerGetsSmallerStreams(t *testing.T) {
 		entries, err := js.Stream(t.Context(), topology.StreamEntries)
 		require.NoError(t, err)
 		require.Equal(t, c.size, entries.CachedInfo().Config.MaxBytes, "with room for %d", c.room)
+
 		if c.size < wanted.EntriesMaxBytes {
 			require.Contains(t, log.String(), "lower ENTRIES_MAX_BYTES")
 			findings, err := topology.Survey(t.Context(), js, wanted)
@@ -45,6 +47,7 @@ func TestASmallBrokerGetsSmallerStreams(t *testing.T) {
 		} else {
 			require.Empty(t, log.String())
 		}
+
 		nc.Close()
 		require.NoError(t, server.Shutdown(t.Context()))
 	}
@@ -64,6 +67,7 @@ func TestABrokerWithoutRoomIsNamed(t *testing.T) {
 // is there already is not made so small that it could lose something.
 func TestTheHistoryTakesTheRoomThatThereIs(t *testing.T) {
 	t.Parallel()
+
 	for _, c := range []struct {
 		room, before, want, made int64
 	}{
@@ -81,6 +85,7 @@ func TestTheHistoryTakesTheRoomThatThereIs(t *testing.T) {
 		if wanted.HistoryMaxBytes = c.before; c.before != 0 {
 			require.NoError(t, topology.Provision(t.Context(), js, wanted, topology.Everyone))
 		}
+
 		wanted.HistoryMaxBytes = c.want
 		require.NoError(t, topology.Provision(t.Context(), js, wanted, topology.Everyone))
 		s, err := js.Stream(t.Context(), topology.StreamHistory)

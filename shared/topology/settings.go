@@ -95,6 +95,7 @@ func (s Settings) Streams() []jetstream.StreamConfig {
 			Duplicates: 2 * time.Minute, AllowDirect: true,
 		}
 	}
+
 	// No age limit: a limit would drop entries that nobody has read. ingest purges what the resolver has acknowledged.
 	entries := stream(StreamEntries, "entries of BOBO files, on their way to the resolver", entriesPrefix+"*")
 	entries.MaxBytes, entries.Discard, entries.AllowAtomicPublish = s.EntriesMaxBytes, jetstream.DiscardNew, true
@@ -121,6 +122,7 @@ func (s Settings) Streams() []jetstream.StreamConfig {
 	history := stream(StreamHistory, "what AtHoc was sent, by worker", historyPrefix+">")
 	history.MaxAge, history.MaxMsgsPerSubject, history.Discard = s.HistoryAge, historyPerSubject, jetstream.DiscardOld
 	history.Duplicates, history.AllowAtomicPublish, history.MaxBytes = historyWindow, true, cmp.Or(s.HistoryMaxBytes, -1)
+
 	return []jetstream.StreamConfig{entries, updates, acks, mapping, dead, journal, audit, history}
 }
 
@@ -133,13 +135,16 @@ func (s Settings) Consumers() map[string][]jetstream.ConsumerConfig {
 			AckWait: ackWait, MaxDeliver: -1, MaxAckPending: pending, FilterSubjects: filters,
 		}
 	}
+
 	// What a killed process had fetched is redelivered after this time, and until then its workers are late. While a batch
 	// is being handled, heartbeats extend it.
 	const ackWait = 10 * time.Second
+
 	partitions := make([]jetstream.ConsumerConfig, 0, Partitions)
 	for partition := range Partitions {
 		partitions = append(partitions, consumer(PartitionConsumer(partition), s.RedeliverAfter(), 20_000, PartitionFilter(partition)))
 	}
+
 	return map[string][]jetstream.ConsumerConfig{
 		StreamEntries: {consumer(ConsumerResolverEntries, ackWait, 20_000)},
 		StreamUpdates: partitions,
@@ -154,6 +159,7 @@ func (s Settings) Consumers() map[string][]jetstream.ConsumerConfig {
 // Buckets describes the key-value buckets.
 func (s Settings) Buckets() []jetstream.KeyValueConfig {
 	replicas := max(s.Replicas, 1)
+
 	return []jetstream.KeyValueConfig{
 		{Bucket: BucketLeases, Description: "who sends which partition now", TTL: s.LeaseTTL(), Replicas: replicas, History: 1},
 		{Bucket: BucketState, Description: "facts that services share", Replicas: replicas, History: 1},

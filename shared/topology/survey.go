@@ -42,6 +42,7 @@ func Survey(ctx context.Context, js jetstream.JetStream, s Settings) ([]Finding,
 	if err := requireServer(ctx, js); err != nil {
 		return nil, err
 	}
+
 	now := time.Now()
 	var all []Finding
 	for _, res := range s.resources() {
@@ -49,12 +50,15 @@ func Survey(ctx context.Context, js jetstream.JetStream, s Settings) ([]Finding,
 		if err != nil {
 			return nil, err
 		}
+
 		f := Finding{Resource: res.Resource, Missing: have.missing, found: have}
 		if !have.missing {
 			f.Changes = have.changes(now)
 		}
+
 		all = append(all, f)
 	}
+
 	return all, nil
 }
 
@@ -63,10 +67,12 @@ func (f Finding) Apply(ctx context.Context, js jetstream.JetStream) error {
 	if f.Missing {
 		return f.found.create(ctx, js)
 	}
+
 	left, err := f.found.apply(ctx, js, f.Changes)
 	if err == nil && slices.ContainsFunc(left, func(c Change) bool { return c.Refused == ErrNoRoom.Error() }) {
 		err = f.found.wrap("change", ErrNoRoom)
 	}
+
 	return err
 }
 
@@ -86,10 +92,12 @@ const serversTimeout = 2 * time.Second
 func Servers(ctx context.Context, nc *nats.Conn) ([]Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, serversTimeout)
 	defer cancel()
+
 	answers, err := natsext.RequestMany(ctx, nc, SubjectServers, []byte(`{"config":true}`), natsext.RequestManyStall(serversTimeout/4))
 	if err != nil {
 		return nil, fmt.Errorf("ask the servers how they store: %w", err)
 	}
+
 	var all []Server
 	for answer, err := range answers {
 		switch {
@@ -98,10 +106,12 @@ func Servers(ctx context.Context, nc *nats.Conn) ([]Server, error) {
 		case err != nil:
 			return all, fmt.Errorf("ask the servers how they store: %w", err)
 		}
+
 		if s, ok := readServer(answer.Data); ok {
 			all = append(all, s)
 		}
 	}
+
 	return all, nil
 }
 
@@ -122,5 +132,6 @@ func readServer(data []byte) (Server, bool) {
 	if json.Unmarshal(data, &answer) != nil || answer.Data == nil || answer.Data.Disabled {
 		return Server{}, false
 	}
+
 	return Server{Name: answer.Server.Name, Version: answer.Server.Version, Syncs: answer.Data.Config.Syncs}, true
 }

@@ -16,15 +16,18 @@ var settings = topology.Settings{Replicas: 1, EntriesMaxBytes: 1 << 20, CallTime
 
 func TestProvisionMakesEverythingOnce(t *testing.T) {
 	t.Parallel()
+
 	conn := bustest.Start(t).Connect(t)
 	for range 2 { // the second time it finds everything as it should be
 		require.NoError(t, topology.Provision(t.Context(), conn.JS, settings, topology.Everyone))
 	}
+
 	for _, want := range settings.Streams() {
 		stream, err := conn.JS.Stream(t.Context(), want.Name)
 		require.NoError(t, err)
 		require.Empty(t, topology.Differences(want, stream.CachedInfo().Config))
 	}
+
 	for stream, consumers := range settings.Consumers() {
 		for _, want := range consumers {
 			c, err := conn.JS.Consumer(t.Context(), stream, want.Durable)
@@ -48,8 +51,10 @@ func TestOnlyTheOwnerChangesSettings(t *testing.T) {
 		require.NoError(t, err)
 		status, err := kv.Status(t.Context())
 		require.NoError(t, err)
+
 		return status.TTL()
 	}
+
 	require.NoError(t, topology.Provision(t.Context(), conn.JS, other, topology.Ingest))
 	require.Equal(t, settings.LeaseTTL(), leaseTTL())
 	require.NoError(t, topology.Provision(t.Context(), conn.JS, other, topology.Publisher))
@@ -71,6 +76,7 @@ func TestIdentityChangesWithTheStore(t *testing.T) {
 
 func TestDifferencesAreNamed(t *testing.T) {
 	t.Parallel()
+
 	want := settings.Streams()[1]
 	have := want
 	require.Empty(t, topology.Differences(want, have))
@@ -84,6 +90,7 @@ func TestPartitionsAndKeys(t *testing.T) {
 		"AtHoc compares usernames without regard to case")
 	// These must never change: updates lie under these subjects in running systems.
 	require.Equal(t, "bobo.updates.7.b8352aa3b4496fd4ce2ca11b04c262d7", topology.UpdatesSubject("john.doe@example.org"))
+
 	used := map[int]int{}
 	for i := range 8000 {
 		user := fmt.Sprintf("w%05d@example.org", i)
@@ -91,7 +98,9 @@ func TestPartitionsAndKeys(t *testing.T) {
 		require.Contains(t, topology.UpdatesSubject(user), fmt.Sprintf("bobo.updates.%d.", partition))
 		used[partition]++
 	}
+
 	require.Len(t, used, topology.Partitions)
+
 	for partition, n := range used {
 		require.InDelta(t, 1000, n, 150, "lane %d", partition)
 	}

@@ -14,16 +14,19 @@ const SafeServer = "2.14.6"
 // ServerIsSafe reports whether a server's version is SafeServer or newer. A version that cannot be read counts as newer.
 func ServerIsSafe(version string) bool {
 	version, _, _ = strings.Cut(version, "+") // how it was built
+
 	have, ok := parseVersion(version)
 	if !ok {
 		return true
 	}
+
 	safe, _ := parseVersion(SafeServer)
 	for i := range have {
 		if have[i] != safe[i] {
 			return have[i] > safe[i]
 		}
 	}
+
 	return !strings.Contains(version, "-") // what came before the version itself
 }
 

@@ -35,14 +35,17 @@ const (
 // was of use. A file that came again under its name, and better, takes the finding away.
 func contentFindings(f Facts) (all []Finding) {
 	var gone, useless, rejected, unmapped, refused []control.FileState
+
 	total := share{}
 	for _, file := range f.Files {
 		total.add(file)
 	}
+
 	last := map[string]int{}
 	for i, file := range f.Files {
 		last[file.Name] = i
 	}
+
 	var small []control.FileState
 	for i, file := range f.Files {
 		switch end := cmp.Or(file.Finished, file.Published, file.FirstSeen); {
@@ -64,8 +67,10 @@ func contentFindings(f Facts) (all []Finding) {
 			useless = append(useless, file)
 		}
 	}
+
 	useless = append(earlier(f, last), useless...)
 	const look = "bobosync files show %s names each line and why; ask the people who run BOBO whether the export has changed"
+
 	all = append(all, contentFinding(gone, CauseManyRejected, "was removed or changed before all of its rows were settled", func(file control.FileState) string {
 		return fmt.Sprintf("%d of %s", file.Outcomes[vanished], text.Count(file.Rows, "row"))
 	}, "put it back into CSV_DIRECTORY under any name that ends in .csv, and these rows are sent; bobosync files show %s names them")...)
@@ -76,6 +81,7 @@ func contentFindings(f Facts) (all []Finding) {
 			file.Outcomes[event.UnknownUser.String()], event.UnknownUser)
 	}, "bobosync files show %s names the lines; have an AtHoc administrator check whether this account may write these users, then bobosync mapping refresh")...)
 	all = append(all, smallFindings(small)...)
+
 	return append(all, contentFinding(unmapped, CauseManyUnmapped, "is mostly of workers whom no AtHoc user is", func(file control.FileState) string {
 		return fmt.Sprintf("%d of %s", file.Outcomes[event.Unmapped.String()], text.Count(file.Rows, "row"))
 	}, "bobosync files show %s names the lines; bobosync mapping show shows how old the mapping is and which employee ids are ambiguous; check COLLAR_ID_FIELD")...)
@@ -94,11 +100,14 @@ func manyRejected(file control.FileState, total share) bool {
 	if file.Rejected < fewRows {
 		return false
 	}
+
 	part := float64(file.Rejected) / float64(file.Rows)
 	if part >= rejectedShare {
 		return true
 	}
+
 	others := share{total.rows - file.Rows, total.rejected - file.Rejected}
+
 	return part >= minUnusual && others.rows > 0 && part >= unusualTimes*float64(others.rejected)/float64(others.rows)
 }
 
@@ -145,6 +154,7 @@ func smallFindings(files []control.FileState) (all []Finding) {
 	for _, file := range files {
 		sum.Rows += file.Rows
 	}
+
 	for _, kind := range []struct {
 		cause, what, do string
 		rows            func(control.FileState) int
@@ -159,12 +169,14 @@ func smallFindings(files []control.FileState) (all []Finding) {
 		if kind.what == forSeveral && len(all) > 0 {
 			continue // one of them is named
 		}
+
 		rows, example := 0, control.FileState{}
 		for _, file := range files {
 			if n := kind.rows(file); n > 0 {
 				rows, example = rows+n, file
 			}
 		}
+
 		if mostly(sum, rows) {
 			all = append(all, Finding{
 				Warning, kind.cause, fmt.Sprintf("The latest small files are mostly of %s (%d of %s), File %s for one", kind.what, rows, text.Count(sum.Rows, "row"), text.Clean(example.Name)),
@@ -172,6 +184,7 @@ func smallFindings(files []control.FileState) (all []Finding) {
 			})
 		}
 	}
+
 	return all
 }
 
@@ -182,14 +195,17 @@ func earlier(f Facts, last map[string]int) (all []control.FileState) {
 	for _, file := range f.Files {
 		known[file.ID] = true
 	}
+
 	for _, s := range f.Ingest {
 		for _, d := range slices.Backward(s.Doubtful) { // the latest of them come first
 			if _, again := last[d.Name]; again || known[d.ID] || d.Rows == 0 || d.Rejected < d.Rows || f.At.Sub(d.Finished) > contentAge {
 				continue
 			}
+
 			all = append(all, control.FileState{ID: d.ID, Name: d.Name, Rows: d.Rows, Rejected: d.Rejected, Finished: d.Finished})
 		}
 	}
+
 	return all
 }
 
@@ -199,8 +215,10 @@ func rejections(file control.FileState) string {
 	for _, o := range event.Outcomes() {
 		settled[o.String()] = true
 	}
+
 	reasons := slices.DeleteFunc(slices.Sorted(maps.Keys(file.Outcomes)), func(name string) bool { return settled[name] || file.Outcomes[name] == 0 })
 	slices.SortStableFunc(reasons, func(a, b string) int { return cmp.Compare(file.Outcomes[b], file.Outcomes[a]) })
+
 	words := fmt.Sprintf("%d of %s", file.Rejected, text.Count(file.Rows, "row"))
 	if wasted(file) == file.Rows {
 		words = fmt.Sprintf("%d of %s", file.Rows, text.Count(file.Rows, "row"))
@@ -210,12 +228,15 @@ func rejections(file control.FileState) string {
 			}
 		}
 	}
+
 	if len(reasons) == 0 {
 		return words
 	}
+
 	for i, name := range reasons {
 		reasons[i] = fmt.Sprintf("%d %s", file.Outcomes[name], name)
 	}
+
 	return words + ": " + strings.Join(reasons, ", ")
 }
 
@@ -224,14 +245,18 @@ func contentFinding(files []control.FileState, cause, what string, detail func(c
 	if len(files) == 0 {
 		return nil
 	}
+
 	slices.Reverse(files)
+
 	var named []string
 	for _, file := range files[:min(len(files), maxFiles)] {
 		named = append(named, fmt.Sprintf("%s %s (%s)", text.Clean(file.Name), what, detail(file)))
 	}
+
 	words := strings.Join(named, "; ")
 	if more := len(files) - maxFiles; more > 0 {
 		words += fmt.Sprintf("; and so it is with %s more", text.Count(more, "file"))
 	}
+
 	return []Finding{{Warning, cause, "File " + words, fmt.Sprintf(do, text.Short(files[0].ID))}}
 }

@@ -18,6 +18,7 @@ func file(name string, rows, rejected int, outcomes map[string]int) control.File
 // TestWhatStandsInFiles: a file of which nothing is of use, or less than usual, is not OK, whatever became of it.
 func TestWhatStandsInFiles(t *testing.T) {
 	t.Parallel()
+
 	usual := file("usual.csv", 1000, 10, map[string]int{"applied": 990, "columns": 10})
 	old := file("old.csv", 5, 5, nil)
 	old.Finished = night.Add(-25 * time.Hour)
@@ -60,12 +61,14 @@ func TestWhatStandsInFiles(t *testing.T) {
 		"a name that steers":   {[]control.FileState{file("x\x1b[2J\n.csv", 9, 9, nil)}, CauseNoGoodRow, `x\x1b[2J\n.csv`},
 	} {
 		f := well()
+
 		f.Files = c.files
 		v := Judge(f, Limits{})
 		if c.cause == "" {
 			require.Equal(t, OK, v.Level, "%s: %+v", name, v.Findings)
 			continue
 		}
+
 		require.Len(t, v.Findings, 1, name)
 		require.Equal(t, Warning, v.Level, name)
 		require.Equal(t, c.cause, v.Findings[0].Cause, name)
@@ -86,20 +89,26 @@ func TestWhatStandsInFiles(t *testing.T) {
 			if says.outcome == "" {
 				one = file(fmt.Sprintf("%d.csv", i), 2, 1, map[string]int{"columns": 1, "applied": 1})
 			}
+
 			f.Files = append(f.Files, one)
 		}
+
 		if rest := 12 - 8; says.outcome != "" {
 			for range rest {
 				f.Files = append(f.Files, file("good.csv", 1, 0, map[string]int{"applied": 1}))
 			}
+
 			v := Judge(f, Limits{})
 			require.Len(t, v.Findings, 1, cause)
 			require.Equal(t, cause, v.Findings[0].Cause)
 			require.Contains(t, v.Findings[0].Text, says.text)
+
 			f.Files = f.Files[4:]
 			require.Equal(t, OK, Judge(f, Limits{}).Level, "four of eight, %s", cause)
+
 			continue
 		}
+
 		require.Equal(t, cause, Judge(f, Limits{}).Findings[0].Cause, "8 of 16 rows")
 	}
 
@@ -108,13 +117,16 @@ func TestWhatStandsInFiles(t *testing.T) {
 	for i := range 6 {
 		f.Files = append(f.Files, file(fmt.Sprintf("%d.csv", i), 3, 1, map[string]int{"columns": 1, "unmapped": 1, "expired": 1}))
 	}
+
 	v := Judge(f, Limits{})
 	require.Len(t, v.Findings, 1)
 	require.Equal(t, CauseNoGoodRow, v.Findings[0].Cause)
 	require.Contains(t, v.Findings[0].Text, "of rows that came to nothing, for several reasons (18 of 18 rows)")
+
 	for i := range f.Files {
 		f.Files[i].Outcomes = map[string]int{"columns": 1, "applied": 1, "expired": 1}
 	}
+
 	require.Equal(t, OK, Judge(f, Limits{}).Level, "two of three, for two reasons, but each file has a good row")
 
 	gone := well() // by the time that somebody looks a hundred others have come
@@ -131,6 +143,7 @@ func TestWhatStandsInFiles(t *testing.T) {
 	for _, name := range []string{"a", "b", "c", "d", "e"} {
 		many.Files = append(many.Files, file(name, 5, 5, nil))
 	}
+
 	text := Judge(many, Limits{}).Findings[0].Text
 	require.Contains(t, text, "File e has no row", "the latest is named first")
 	require.Contains(t, text, "2 files more")

@@ -39,14 +39,18 @@ func (f Facts) Instances() (all []Instance) {
 	for _, s := range f.Ingest {
 		all = append(all, Instance{topology.Ingest, s.Instance})
 	}
+
 	for _, s := range f.Resolver {
 		all = append(all, Instance{topology.Resolver, s.Instance})
 	}
+
 	for _, s := range f.Publisher {
 		all = append(all, Instance{topology.Publisher, s.Instance})
 	}
+
 	for _, s := range f.Janitor {
 		all = append(all, Instance{topology.Janitor, s.Instance})
 	}
+
 	return all
 }

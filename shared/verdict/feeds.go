@@ -21,6 +21,7 @@ func feedFindings(now time.Time, s control.IngestState, after time.Duration) (al
 		if feed.Mute != nil || unusable {
 			continue
 		}
+
 		switch {
 		case !feed.Learnt && len(s.Feeds) > 1 && after > 0:
 			if words := youngSilent(now, s.Started, feed, after); words != "" {
@@ -34,6 +35,7 @@ func feedFindings(now time.Time, s control.IngestState, after time.Duration) (al
 				"ask the people who run BOBO whether its export is whole; bobosync files list shows what came. Is it known? bobosync feeds mute " + feed.Name,
 			})
 		}
+
 		if feed.Flood != nil {
 			all = append(all, Finding{
 				Warning, CauseFlood, fmt.Sprintf("%s; %s", usually(feed.Name, feed.Flood.UsualHour), cameRows(feed.Flood.Rows)),
@@ -41,19 +43,23 @@ func feedFindings(now time.Time, s control.IngestState, after time.Duration) (al
 			})
 		}
 	}
+
 	if len(silent) > 0 {
 		words := strings.Join(silent, ". ")
 		if len(silent) > 1 {
 			words = fmt.Sprintf("%d feeds are silent. %s", len(silent), words)
 		}
+
 		all = append(all, Finding{
 			Warning, CauseSilent, words,
 			"ask the people who run BOBO whether its export works and reaches CSV_DIRECTORY (share mounted, disk not full there). Is it known? bobosync feeds mute " + names[0],
 		})
 	}
+
 	if !judged && len(s.Feeds) < 2 { // nobody knows yet what is usual
 		all = append(all, silence(now, s, after)...)
 	}
+
 	return all
 }
 
@@ -70,6 +76,7 @@ func usually(name string, u control.UsualHour) string {
 	if u.Least < u.Most {
 		rows = fmt.Sprintf("%d to %s", u.Least, rows)
 	}
+
 	return fmt.Sprintf("The feed %s usually brings %s between %d and %d on a %s", name, rows, u.Begin.Hour(), u.Begin.Add(time.Hour).Hour(), u.Begin.Weekday())
 }
 
@@ -90,6 +97,7 @@ func silentWords(now time.Time, feed control.FeedState) string {
 	if now.Sub(feed.LastFile) > 20*time.Hour {
 		format = "Monday 2 January, 15:04"
 	}
+
 	return fmt.Sprintf("%s, and a file every %s at least; none since %s", usually(feed.Name, feed.Usual),
 		text.Ago(max(time.Duration(feed.Usual.GapSeconds)*time.Second, time.Minute)), feed.LastFile.Format(format))
 }

@@ -12,13 +12,16 @@ import (
 // TestFeeds: what is unusual is said with the numbers, on BOBO's clock, and only then.
 func TestFeeds(t *testing.T) {
 	t.Parallel()
+
 	tuesday := time.Date(2026, 6, 16, 5, 47, 0, 0, time.FixedZone("", 3600))
+
 	hour := control.UsualHour{Begin: tuesday.Add(-47 * time.Minute), Hours: 6, Least: 40, Most: 70, GapSeconds: 600}
 	feed := func(change func(*control.FeedState)) control.FeedState {
 		f := control.FeedState{Name: "north", Learnt: true, LastFile: tuesday.Add(-35 * time.Minute), Usual: hour}
 		if change != nil {
 			change(&f)
 		}
+
 		return f
 	}
 	silent := func(f *control.FeedState) { f.Silent = true }
@@ -26,6 +29,7 @@ func TestFeeds(t *testing.T) {
 		f.Silent, f.Thin, f.Flood = true, &control.UnusualHour{UsualHour: hour}, &control.UnusualHour{UsualHour: hour}
 		f.Mute = &control.FeedMute{Until: tuesday.Add(time.Hour)}
 	}
+
 	const usual = "The feed north usually brings 40 to 70 rows between 5 and 6 on a Tuesday"
 	for name, c := range map[string]struct {
 		state control.IngestState
@@ -71,7 +75,9 @@ func TestFeeds(t *testing.T) {
 			require.Equal(t, Warning, f.Level, name)
 			found[f.Cause] = f.Text
 		}
+
 		require.Len(t, found, len(c.want), "%s: %v", name, found)
+
 		for cause, text := range c.want {
 			require.Contains(t, found[cause], text, name)
 		}

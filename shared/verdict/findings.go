@@ -22,24 +22,28 @@ func brokerFindings(f Facts) (all []Finding) {
 			"run bobosync provision where the services' keys make nothing (bobosync provision --keep does so by itself), or else restart all services: they recreate what is missing. The waiting files are read again. Find out why the broker lost it (its disk, its store directory)",
 		})
 	}
+
 	for _, c := range f.Astray {
 		all = append(all, Finding{
 			Problem, CauseMissing, fmt.Sprintf("The broker has lost the end of stream %s: its reader %s was given more than it holds, and is given nothing of what comes", c[0], c[1]),
 			fmt.Sprintf("nats consumer rm %s %s deletes the reader; bobosync provision recreates it, and nothing is lost. The broker inside bobosync run does so by itself. Find out why the broker lost it (its disk, its store directory)", c[0], c[1]),
 		})
 	}
+
 	if len(f.Unread) > 0 {
 		all = append(all, Finding{
 			Warning, CauseUnread, "Not everything could be read: " + strings.Join(f.Unread, "; "),
 			"check what this login may do at the broker, and whether all servers of the broker run",
 		})
 	}
+
 	if f.EntriesFull >= entriesFull {
 		all = append(all, Finding{
 			Warning, CauseFull, fmt.Sprintf("The broker's room for entries is %d %% full; ingest reads no further when it is full", int(f.EntriesFull*100)),
 			"check whether the resolver works; a larger ENTRIES_MAX_BYTES gives more room",
 		})
 	}
+
 	return all
 }
 
@@ -67,6 +71,7 @@ func serviceFindings(f Facts) (all []Finding) {
 			})
 		}
 	}
+
 	all = append(all, twice(f)...)
 	if len(f.Janitor) > 0 && !slices.ContainsFunc(f.Janitor, leads) {
 		all = append(all, Finding{
@@ -74,6 +79,7 @@ func serviceFindings(f Facts) (all []Finding) {
 			"wait half a minute: it takes over when the lease of the previous leader has ended. If this stays, restart it",
 		})
 	}
+
 	return all
 }
 
@@ -86,6 +92,7 @@ func twice(f Facts) (all []Finding) {
 				names = append(names, i.Name)
 			}
 		}
+
 		if len(names) > 1 {
 			slices.Sort(names)
 			all = append(all, Finding{
@@ -94,6 +101,7 @@ func twice(f Facts) (all []Finding) {
 			})
 		}
 	}
+
 	return all
 }
 
@@ -108,6 +116,7 @@ func diskFindings(f Facts) (all []Finding) {
 				"fix the directory: is it there, is its disk mounted and not read-only, may bobosync's user write to it? Work goes on by itself then",
 			})
 		}
+
 		switch level, left := space(s.FreeBytes, s.NoFiles); level {
 		case Problem:
 			all = append(all, Finding{Problem, CauseDisk, "The disk is full: " + left, makeRoom})
@@ -115,6 +124,7 @@ func diskFindings(f Facts) (all []Finding) {
 			all = append(all, Finding{Warning, CauseDisk, "The disk is nearly full: " + left, makeRoom})
 		}
 	}
+
 	return append(all, resolverDisk(f, all)...)
 }
 
@@ -124,10 +134,12 @@ func resolverDisk(f Facts, known []Finding) (all []Finding) {
 	if slices.ContainsFunc(known, func(found Finding) bool { return found.Cause == CauseDisk && found.Level == Problem }) {
 		return nil
 	}
+
 	for _, s := range f.Resolver {
 		if s.FreeBytes == nil {
 			continue
 		}
+
 		if level, left := space(*s.FreeBytes, s.NoFiles); level == Problem {
 			all = append(all, Finding{
 				Problem, CauseDisk, "The resolver's disk is full: " + left,
@@ -135,6 +147,7 @@ func resolverDisk(f Facts, known []Finding) (all []Finding) {
 			})
 		}
 	}
+
 	return all
 }
 
@@ -171,6 +184,7 @@ func athocFindings(f Facts) []Finding {
 	if f.Breaker == nil {
 		return nil
 	}
+
 	b := *f.Breaker
 	switch b.Class {
 	case breaker.Refused:
@@ -189,10 +203,12 @@ func athocFindings(f Facts) []Finding {
 		case lasted < outageWarning:
 			found.Level = Warning
 		}
+
 		if !missed && webPage(b.Cause) {
 			found.Cause, found.Text = CauseWebPage, fmt.Sprintf("A web page answers in AtHoc's place since %s: %s", text.When(b.Since), b.Cause)
 			found.Do = "check ATHOC_SERVER_URL, and whether a proxy or a firewall shows a page of its own (a login, a block, maintenance); nothing is lost, and sending goes on by itself when AtHoc answers"
 		}
+
 		return []Finding{found}
 	case breaker.Throttled:
 		return []Finding{{
@@ -222,6 +238,7 @@ func unverifiedFindings(f Facts) []Finding {
 			"unset DISABLE_SSL_VERIFY and restart publisher and janitor; name the certificate of an authority of your own in SSL_CERT_PATH",
 		})
 	}
+
 	inTheClear := func(settings []string) bool { return slices.Contains(settings, config.InTheClear) }
 	if slices.ContainsFunc(f.Publisher, func(s control.PublisherState) bool { return inTheClear(s.Insecure) }) ||
 		slices.ContainsFunc(f.Janitor, func(s control.JanitorState) bool { return inTheClear(s.Insecure) }) {
@@ -230,6 +247,7 @@ func unverifiedFindings(f Facts) []Finding {
 			"give ATHOC_SERVER_URL an address that begins with https://, unset " + config.InTheClear + " and restart publisher and janitor",
 		})
 	}
+
 	return all
 }
 
@@ -261,6 +279,7 @@ func mappingFindings(f Facts) (all []Finding) {
 			})
 		}
 	}
+
 	for _, s := range f.Janitor {
 		if h := s.Held; h != nil {
 			all = append(all, Finding{
@@ -270,14 +289,17 @@ func mappingFindings(f Facts) (all []Finding) {
 			})
 		}
 	}
+
 	d, ok := job(f, control.JobMapping)
 	if ok && !d.Off && !d.LastSuccess.IsZero() && f.At.Sub(d.LastSuccess) >= mappingOld {
 		what := fmt.Sprintf("The mapping of employee ids to AtHoc users was last refreshed %s ago: users who are new since then have no status", text.Ago(f.At.Sub(d.LastSuccess)))
 		if d.Error != "" {
 			what += ". The last try said: " + d.Error
 		}
+
 		all = append(all, Finding{Warning, CauseMappingOld, what, "bobosync mapping refresh tries now and says what is wrong"})
 	}
+
 	return all
 }
 
@@ -290,6 +312,7 @@ func job(f Facts, name string) (control.Job, bool) {
 			}
 		}
 	}
+
 	return control.Job{}, false
 }
 
@@ -307,16 +330,19 @@ func jobFindings(f Facts) (all []Finding) {
 				"look with bobosync reconcile --last; if AtHoc is wrong and the list right, bobosync reconcile --apply --force. The next comparison that is not held back takes this away",
 			})
 		}
+
 		for _, d := range s.Jobs {
 			if d.Failures == 0 || d.Off || d.Name == control.JobMapping && s.Held != nil { // that it is held back is reported already
 				continue
 			}
+
 			all = append(all, Finding{
 				Warning, CauseJob, fmt.Sprintf("The %s has failed %s in a row: %s", cmp.Or(jobWords[d.Name], d.Name), text.Times(d.Failures), d.Error),
 				fmt.Sprintf("it is tried again by itself at %s; bobosync journal --kind %s shows each try", text.When(d.Next), d.Name),
 			})
 		}
 	}
+
 	return all
 }
 
@@ -336,6 +362,7 @@ func notifyFindings(f Facts) (all []Finding) {
 			}
 		}
 	}
+
 	return all
 }
 
@@ -351,20 +378,25 @@ func recoveryFindings(f Facts) (all []Finding) {
 		if s.Recovered {
 			continue
 		}
+
 		found := Finding{
 			Warning, CauseRecovering, "The resolver has no state yet and reads all recent files again; nothing is sent until it has",
 			"wait some minutes; ingest has to be alive for it",
 		}
+
 		since := s.Started
 		if !s.Recovering.IsZero() {
 			since = s.Recovering
 		}
+
 		if f.At.Sub(since) > recoverWarning {
 			found.Level = Problem
 			found.Do = "this should be over by now: look at the logs of ingest and resolver, and then restart both"
 		}
+
 		all = append(all, found)
 	}
+
 	return all
 }
 
@@ -373,12 +405,14 @@ func lateFindings(f Facts) []Finding {
 	if !late {
 		return nil
 	}
+
 	if mark := completeUpTo(f); !mark.IsZero() && !anyWaits(f) {
 		return []Finding{{
 			Problem, CauseLate, fmt.Sprintf("Nobody can tell what has come since %s: CSV_DIRECTORY could not be listed", text.When(mark)),
 			"fix the directory: does its share answer, may bobosync's user read it? Work goes on by itself then",
 		}}
 	}
+
 	found := Finding{
 		Warning, CauseLate, fmt.Sprintf("AtHoc does not have all of a file that came %s ago%s", text.Ago(lag), firstWaiting(f)),
 		"bobosync files list --open shows which files wait, bobosync files show NAME why",
@@ -386,6 +420,7 @@ func lateFindings(f Facts) []Finding {
 	if lag >= lateProblem {
 		found.Level = Problem
 	}
+
 	return []Finding{found}
 }
 
@@ -400,6 +435,7 @@ func firstWaiting(f Facts) string {
 			return fmt.Sprintf(", %s, and is complete up to %s", text.Clean(fresh.First), text.When(fresh.CompleteUpTo))
 		}
 	}
+
 	return ""
 }
 
@@ -413,6 +449,7 @@ func fileFindings(f Facts, l Limits) (all []Finding) {
 				})
 			}
 		}
+
 		all = append(all, unreadable(s)...)
 		all = append(all, blockedFindings(s)...)
 		if waited := f.At.Sub(s.UnreadSince); s.Unread > 0 && !s.UnreadSince.IsZero() && waited >= lateAfter(s) {
@@ -421,6 +458,7 @@ func fileFindings(f Facts, l Limits) (all []Finding) {
 				"look at the log of ingest: a file that is huge, or whose disk does not answer, is named there",
 			})
 		}
+
 		if s.Today.Failed > 0 {
 			all = append(all, Finding{
 				Warning, CauseFailedFiles, fmt.Sprintf("%s put among the failed files today", wereFiles(s.Today.Failed)),
@@ -432,8 +470,10 @@ func fileFindings(f Facts, l Limits) (all []Finding) {
 				"bobosync files list --failed shows them, bobosync files show NAME why",
 			})
 		}
+
 		all = append(all, feedFindings(f.At, s, l.SilentAfter)...)
 	}
+
 	return all
 }
 
@@ -444,6 +484,7 @@ func noText(now time.Time, s control.IngestState) (n int) {
 			n++
 		}
 	}
+
 	return n
 }
 
@@ -467,12 +508,14 @@ func unreadable(s control.IngestState) (all []Finding) {
 			Warning, CauseUnreadable, fmt.Sprintf("%s in CSV_DIRECTORY cannot be read since %s: %s", name, text.When(p.Since), p.Reason), remedy,
 		})
 	}
+
 	if others := max(s.ProblemNames, len(names)) - len(all); others > 0 {
 		all = append(all, Finding{
 			Warning, CauseUnreadable, fmt.Sprintf("%s in CSV_DIRECTORY cannot be read either", text.Count(others, "other name")),
 			"bobosync files list names the first hundred; " + remedy,
 		})
 	}
+
 	return all
 }
 
@@ -482,12 +525,14 @@ func blockedFindings(s control.IngestState) []Finding {
 	if n == 0 {
 		return nil
 	}
+
 	words := text.Count(n, "finished file") + " cannot be moved out of CSV_DIRECTORY"
 	names := slices.SortedFunc(maps.Keys(s.Blocked), func(a, b string) int { return s.Blocked[a].Since.Compare(s.Blocked[b].Since) })
 	if len(names) > 0 {
 		oldest := s.Blocked[names[0]]
 		words += fmt.Sprintf(", %s since %s: %s", text.Clean(names[0]), text.When(oldest.Since), oldest.Reason)
 	}
+
 	return []Finding{{
 		Warning, CauseBlocked, words,
 		"give bobosync's user the right to move files out of CSV_DIRECTORY (a sticky directory keeps those of other owners), and room where they go; AtHoc has all of them",
@@ -527,6 +572,7 @@ func deadFindings(f Facts) []Finding {
 	if f.DeadLetters == 0 {
 		return nil
 	}
+
 	return []Finding{{
 		Warning, CauseDead, text.Count(f.DeadLetters, "dead letter") + ": what AtHoc or a service will never take as it is",
 		"bobosync dead list says why; when that is fixed, bobosync dead requeue --all",
@@ -538,14 +584,17 @@ func versionFindings(f Facts) []Finding {
 	for _, i := range f.Instances() {
 		by[i.Version] = append(by[i.Version], string(i.Service))
 	}
+
 	if len(by) < 2 {
 		return nil
 	}
+
 	var parts []string
 	for _, version := range slices.Sorted(maps.Keys(by)) {
 		slices.Sort(by[version])
 		parts = append(parts, fmt.Sprintf("%s (%s)", version, strings.Join(slices.Compact(by[version]), ", ")))
 	}
+
 	return []Finding{{
 		Warning, CauseVersions, "Different versions run side by side: " + strings.Join(parts, ", "),
 		"finish the update: restart what still runs the older version",

@@ -19,23 +19,27 @@ func heldFindings(f Facts) (all []Finding) {
 		if s.Guard == nil {
 			continue
 		}
+
 		for _, g := range s.Guard.Held {
 			if g.Kind == "silent" {
 				all = append(all, silentHeld(f.At, g))
 				continue
 			}
+
 			all = append(all, Finding{
 				Warning, CauseHeld, fmt.Sprintf("A mass change waits for a decision since %s (%s): %s would %s, where at most %d are allowed; AtHoc goes on showing what it shows of them",
 					text.When(g.Since), text.Ago(f.At.Sub(g.Since)), text.Count(g.Users, "user"), would(g.Kind), g.Allowed),
 				fmt.Sprintf("look with bobosync held show %s; then bobosync held approve %s or bobosync held reject %s, with --reason", g.ID, g.ID, g.ID),
 			})
 		}
+
 		for _, t := range s.Guard.Unusual {
 			if f.At.Sub(t.At) < unusualFor {
 				all = append(all, unusualFinding(s.Guard, t))
 			}
 		}
 	}
+
 	return all
 }
 
@@ -53,6 +57,7 @@ func unusualFinding(s *control.GuardState, t control.UnusualChange) Finding {
 	if s.Holding {
 		why = "who goes on duty is not held (GUARD_ON)"
 	}
+
 	return Finding{
 		Warning, CauseUnusual, fmt.Sprintf("An unusual mass change was sent at %s, since %s: %s %s, where at most %d are allowed", text.When(t.At), why,
 			text.Count(t.Users, "user"), map[string]string{"off": "went off duty", "stale": "were cleared for their age", "on": "went on duty"}[t.Kind], t.Allowed),

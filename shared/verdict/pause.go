@@ -15,6 +15,7 @@ func pauseFindings(f Facts) (all []Finding) {
 		if p.All {
 			what += ", and nothing is read there"
 		}
+
 		found := Finding{
 			Warning, CausePaused, fmt.Sprintf("PAUSED by %s since %s, until %s (%s): %s; %s", text.Clean(p.By), text.When(p.At), text.When(p.Until),
 				text.Clean(p.Reason), what, areWaiting(f)),
@@ -23,8 +24,10 @@ func pauseFindings(f Facts) (all []Finding) {
 		if Waiting(f) > 0 && f.At.Sub(p.At) >= pausedProblem {
 			found.Level = Problem
 		}
+
 		return []Finding{found}
 	}
+
 	for _, s := range f.Publisher {
 		if p := s.PauseLost; p.InForce(f.At) {
 			return []Finding{{
@@ -34,6 +37,7 @@ func pauseFindings(f Facts) (all []Finding) {
 			}}
 		}
 	}
+
 	return nil
 }
 

@@ -33,9 +33,11 @@ func refusedFindings(f Facts) []Finding {
 				all[at].Times += u.Times
 				continue
 			}
+
 			all = append(all, u)
 		}
 	}
+
 	byAnswers := len(all)
 	if f.Breaker != nil {
 		for _, u := range f.Breaker.PutOff {
@@ -44,9 +46,11 @@ func refusedFindings(f Facts) []Finding {
 			}
 		}
 	}
+
 	if len(all) == 0 {
 		return nil
 	}
+
 	first := slices.MinFunc(all, func(a, b control.RefusedUser) int { return a.Since.Compare(b.Since) })
 	if byAnswers == 0 && !tookOthers(f, first.Since) {
 		return []Finding{{
@@ -55,6 +59,7 @@ func refusedFindings(f Facts) []Finding {
 			"nothing is lost, and it is tried again by itself. If AtHoc takes the next booking of somebody else, have an AtHoc administrator look at the user (bobosync files list --open); if not, call the people who run AtHoc",
 		}}
 	}
+
 	return []Finding{{
 		Warning, CauseUserRefused, fmt.Sprintf("AtHoc refuses %s again and again, since %s (%s). AtHoc's answer: %s",
 			text.Count(len(all), "user"), text.When(first.Since), text.Times(first.Times), text.Clean(cmp.Or(first.Words, "none"))),
@@ -77,15 +82,19 @@ func unstoredFindings(f Facts) []Finding {
 			}
 		}
 	}
+
 	if len(stuck) == 0 {
 		return nil
 	}
+
 	subjects := slices.Sorted(maps.Keys(stuck))
+
 	first := stuck[slices.MinFunc(subjects, func(a, b string) int { return stuck[a].Since.Compare(stuck[b].Since) })]
 	level := Problem
 	if f.At.Sub(first.Since) < unstoredAfter {
 		level = Warning
 	}
+
 	return []Finding{{
 		level, CauseUnstored, fmt.Sprintf("The broker stores nothing of %s since %s: %s", strings.Join(subjects, ", "), text.When(first.Since), text.Clean(first.Reason)),
 		"make room on the disk of the broker, then restart the broker: a stream that a full disk has frozen takes nothing before that. The one inside bobosync run restarts by itself. Nothing is lost",

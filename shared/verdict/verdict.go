@@ -110,6 +110,7 @@ func (l *Level) UnmarshalText(word []byte) error {
 			return nil
 		}
 	}
+
 	return fmt.Errorf("there is no level %q", word)
 }
 
@@ -143,23 +144,29 @@ func Judge(f Facts, l Limits) Verdict {
 			Findings: []Finding{{Problem, u.Cause, sentence(u.Text), u.Do}},
 		}
 	}
+
 	findings := slices.Concat(brokerFindings(f), unstoredFindings(f), serviceFindings(f), diskFindings(f), athocFindings(f), refusedFindings(f), pauseFindings(f), heldFindings(f), unverifiedFindings(f), mappingFindings(f),
 		recoveryFindings(f), lateFindings(f), jobFindings(f), notifyFindings(f), fileFindings(f, l), contentFindings(f), deadFindings(f), versionFindings(f))
 	for i := range findings { // wherever they are shown, in a mail as well
 		findings[i].Text, findings[i].Do = text.Clean(findings[i].Text), text.Clean(findings[i].Do)
 	}
+
 	slices.SortStableFunc(findings, func(a, b Finding) int { return cmp.Compare(b.Level, a.Level) })
+
 	v := Verdict{CompleteUpTo: completeUpTo(f), Findings: findings}
 	for _, found := range findings {
 		v.Level = max(v.Level, found.Level)
 	}
+
 	v.Text = freshness(f, findings, v.Level)
 	if f.Pause.InForce(f.At) {
 		v.Text = fmt.Sprintf("PAUSED until %s: %s; %s", text.When(f.Pause.Until), areWaiting(f), v.Text)
 	}
+
 	if v.Level == Warning {
 		v.Text += fmt.Sprintf(", but %s", needAttention(len(findings)))
 	}
+
 	return v
 }
 
@@ -214,6 +221,7 @@ func lateness(f Facts) (lag time.Duration, late, known bool) {
 			late = late || lag >= lateWarning
 		}
 	}
+
 	return lag, late, len(f.Ingest) > 0
 }
 
@@ -237,6 +245,7 @@ func interrupted(f Facts) (last time.Time) {
 		if i.Restored.After(open) {
 			open = i.Restored
 		}
+
 		switch {
 		case i.Service == topology.Publisher && (publishing.IsZero() || open.Before(publishing)):
 			publishing = open
@@ -244,9 +253,11 @@ func interrupted(f Facts) (last time.Time) {
 			last = open
 		}
 	}
+
 	if publishing.After(last) {
 		return publishing
 	}
+
 	return last
 }
 
@@ -257,5 +268,6 @@ func completeUpTo(f Facts) (mark time.Time) {
 			mark = s.Freshness.CompleteUpTo
 		}
 	}
+
 	return mark
 }

@@ -20,6 +20,7 @@ var night = time.Date(2024, 6, 17, 2, 30, 0, 0, time.UTC)
 // well are the Facts when nothing is wrong.
 func well() Facts {
 	one := control.Instance{Name: "a/1", Version: "v1.2.3", Started: night.Add(-72 * time.Hour)}
+
 	return Facts{
 		At: night,
 		Ingest: []control.IngestState{{
@@ -250,6 +251,7 @@ func TestWhatIsNotWorthAWarning(t *testing.T) {
 			require.Equal(t, "OK: duty data is fresh", Judge(f, Limits{SilentAfter: DefaultSilentAfter}).String())
 		})
 	}
+
 	silent := well()
 	silent.Ingest[0].LastFile = night.Add(-20 * time.Hour)
 	require.Equal(t, OK, Judge(silent, Limits{SilentAfter: 24 * time.Hour}).Level)
@@ -269,6 +271,7 @@ func TestNeverOKWhileLate(t *testing.T) {
 		if rapid.Bool().Draw(t, "ingest says nothing") {
 			f.Ingest = nil
 		}
+
 		for name, silence := range map[string]func(){
 			"resolver": func() { f.Resolver = nil }, "publisher": func() { f.Publisher = nil },
 			"janitor": func() { f.Janitor = nil }, "breaker": func() { f.Breaker = nil },
@@ -277,6 +280,7 @@ func TestNeverOKWhileLate(t *testing.T) {
 				silence()
 			}
 		}
+
 		v := Judge(f, Limits{})
 		switch {
 		case (f.Ingest == nil || lag >= late) && v.Level == OK:
@@ -293,6 +297,7 @@ func TestNeverOKWhileLate(t *testing.T) {
 
 func TestLateIsSaidWithTheFile(t *testing.T) {
 	t.Parallel()
+
 	f := well()
 	fresh := &control.Freshness{CompleteUpTo: night.Add(-16 * time.Minute), LagMS: (16 * time.Minute).Milliseconds(), LateAfterMS: 120_000, Waiting: 1, First: "a\x1b.csv"}
 	f.Ingest[0].Freshness = fresh
@@ -310,6 +315,7 @@ func TestLateIsSaidWithTheFile(t *testing.T) {
 // has waited.
 func TestWhatWaitedIsNotOverWithItsCause(t *testing.T) {
 	t.Parallel()
+
 	before, came, after := night.Add(-40*time.Second), night.Add(-30*time.Second), night.Add(-20*time.Second)
 	for name, c := range map[string]struct {
 		spoil func(*Facts)
@@ -334,14 +340,17 @@ func TestWhatWaitedIsNotOverWithItsCause(t *testing.T) {
 		f := well()
 		f.Ingest[0].Freshness = &control.Freshness{CompleteUpTo: came, LagMS: 30_000, LateAfterMS: 120_000, Waiting: 1, First: "a.csv"}
 		c.spoil(&f)
+
 		v := Judge(f, Limits{})
 		if !c.late {
 			require.Equal(t, "OK: duty data is fresh", v.String(), name)
 			continue
 		}
+
 		require.Equal(t, "WARNING: duty data is late: AtHoc does not have all of a file that came 30 s ago, but 1 thing needs a look", v.String(), name)
 		require.Equal(t, CauseLate, v.Findings[0].Cause, name)
 		require.Contains(t, v.Findings[0].Text, "a.csv", name)
+
 		f.Ingest[0].Freshness.Waiting, f.Ingest[0].Freshness.LagMS = 0, 0
 		require.Equal(t, OK, Judge(f, Limits{}).Level, "%s: it is done", name)
 	}
@@ -351,12 +360,14 @@ func TestTheWorstComesFirst(t *testing.T) {
 	f := well()
 	f.DeadLetters = 3
 	f.Ingest[0].Waiting, f.Ingest[0].Oldest = 2, night.Add(-20*time.Minute)
+
 	f.Breaker = &breaker.State{Class: breaker.Outage, Since: night.Add(-19 * time.Minute), ProbeAt: night, Cause: "connection refused"}
 	v := Judge(f, Limits{})
 	var causes []string
 	for _, found := range v.Findings {
 		causes = append(causes, found.Cause)
 	}
+
 	require.Equal(t, []string{CauseAtHocDown, CauseLate, CauseDead}, causes)
 	require.Equal(t, "PROBLEM: duty data is late: AtHoc does not have all of a file that came 20 min ago", v.String())
 }
@@ -383,6 +394,7 @@ func TestThousandsOfNamesAreAFewFindings(t *testing.T) {
 	for i := range 100 {
 		s.Problems[fmt.Sprintf("%02d.csv", i)] = control.Problem{Reason: "it is a directory"}
 	}
+
 	found := unreadable(s)
 	require.Len(t, found, unreadableNamed+1)
 	require.Contains(t, found[0].Text, "00.csv")

@@ -21,16 +21,20 @@ func AtHocWords(f Facts) string {
 			last = s.LastSuccess
 		}
 	}
+
 	success := "no update taken yet by what runs now"
 	if !last.IsZero() {
 		success = fmt.Sprintf("last update taken %s ago", text.Ago(f.At.Sub(last)))
 	}
+
 	if f.Pause.InForce(f.At) {
 		return fmt.Sprintf("PAUSED until %s by %s; %s", text.When(f.Pause.Until), f.Pause.By, success)
 	}
+
 	if f.Breaker == nil {
 		return "not called yet"
 	}
+
 	switch b := *f.Breaker; {
 	case b.Class == breaker.Refused:
 		return fmt.Sprintf("refuses since %s, next try %s; %s", text.When(b.Since), text.When(b.ProbeAt), success)
@@ -49,9 +53,11 @@ func ApartWords(s control.IngestState) string {
 	if f := s.Freshness; f != nil && f.HeldRows > 0 {
 		words = append(words, fmt.Sprintf("%s wait for a decision (bobosync held)", text.Count(f.HeldRows, "row")))
 	}
+
 	if f := s.Freshness; f != nil && f.Unmapped > 0 {
 		words = append(words, fmt.Sprintf("%s of the last hour have no AtHoc user", text.Count(f.Unmapped, "row")))
 	}
+
 	return strings.Join(words, "; ")
 }
 
@@ -59,9 +65,11 @@ func ingestDoes(s control.IngestState) string {
 	if len(s.Directories) > 0 {
 		return "cannot use a directory"
 	}
+
 	if s.Waiting > 0 {
 		return text.Count(s.Waiting, "file") + " in work"
 	}
+
 	return "idle"
 }
 
@@ -82,13 +90,16 @@ func publisherDoes(now time.Time, s control.PublisherState) string {
 		partitions := slices.Sorted(slices.Values(s.Partitions))
 		does = "partitions " + strings.Trim(fmt.Sprint(partitions), "[]")
 	}
+
 	if !s.Calling.IsZero() {
 		does += ", calling for " + text.Ago(now.Sub(s.Calling))
 	}
+
 	does += fmt.Sprintf("; %s so far", text.Count(s.Calls, "call"))
 	if !s.LastFailure.IsZero() && s.LastFailure.After(s.LastSuccess) {
 		does += fmt.Sprintf(", failed %s ago", text.Ago(now.Sub(s.LastFailure)))
 	}
+
 	return does
 }
 
@@ -96,11 +107,13 @@ func janitorDoes(s control.JanitorState) string {
 	if !s.Leads {
 		return "follower"
 	}
+
 	for _, d := range s.Jobs {
 		if !d.Running.IsZero() {
 			return "leader: " + d.Name
 		}
 	}
+
 	return "leader"
 }
 
@@ -109,15 +122,19 @@ func Activities(f Facts) (all []string) {
 	for _, s := range f.Ingest {
 		all = append(all, ingestDoes(s))
 	}
+
 	for _, s := range f.Resolver {
 		all = append(all, resolverDoes(s))
 	}
+
 	for _, s := range f.Publisher {
 		all = append(all, publisherDoes(f.At, s))
 	}
+
 	for _, s := range f.Janitor {
 		all = append(all, janitorDoes(s))
 	}
+
 	return all
 }
 

@@ -61,9 +61,11 @@ func (s *Simulator) adminHandler() http.Handler {
 	mux := http.NewServeMux()
 	routes := s.routes()
 	mux.HandleFunc("GET /sim/{$}", admin(func(*http.Request) (any, error) { return routes, nil }))
+
 	for _, r := range routes {
 		mux.HandleFunc(r.Method+" "+r.Path, admin(r.serve))
 	}
+
 	return mux
 }
 
@@ -72,14 +74,17 @@ func admin(serve func(*http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		status := http.StatusOK
 		r.Body = http.MaxBytesReader(w, r.Body, maxAdminBody)
+
 		result, err := serve(r)
 		if err != nil {
 			status = http.StatusBadRequest
 			if coded, ok := errors.AsType[adminError](err); ok {
 				status = coded.status
 			}
+
 			result = map[string]string{"error": err.Error()}
 		}
+
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 		w.WriteHeader(status)
 		enc := json.NewEncoder(w)
@@ -99,12 +104,15 @@ func notFound(what string) error {
 func decode(r *http.Request, into any) error {
 	dec := json.NewDecoder(r.Body)
 	dec.DisallowUnknownFields()
+
 	if err := dec.Decode(into); err != nil {
 		return fmt.Errorf("the body cannot be read: %w", err)
 	}
+
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return errors.New("there is something after the JSON value")
 	}
+
 	return nil
 }
 
@@ -113,10 +121,12 @@ func number(r *http.Request, name string, unset int) (int, error) {
 	if text == "" {
 		return unset, nil
 	}
+
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 0 {
 		return 0, fmt.Errorf("%s must be a whole number of at least 0", name)
 	}
+
 	return n, nil
 }
 
@@ -125,11 +135,14 @@ func (s *Simulator) adminUsers(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	limit, err := number(r, "limit", 1000)
 	if err != nil {
 		return nil, err
 	}
+
 	users, total := s.users.users(offset, limit)
+
 	return map[string]any{"total": total, "users": users}, nil
 }
 
@@ -138,6 +151,7 @@ func (s *Simulator) adminUser(r *http.Request) (any, error) {
 	if !ok {
 		return nil, notFound("user")
 	}
+
 	return struct {
 		User
 		History []Change `json:"history"`
@@ -149,6 +163,7 @@ func (s *Simulator) adminPutUsers(r *http.Request) (any, error) {
 	if err := decode(r, &users); err != nil {
 		return nil, err
 	}
+
 	return counted("put", len(users)), s.PutUsers(users...)
 }
 
@@ -157,9 +172,11 @@ func (s *Simulator) adminPutUser(r *http.Request) (any, error) {
 	if err := decode(r, &u.Attributes); err != nil {
 		return nil, err
 	}
+
 	if err := s.PutUsers(u); err != nil {
 		return nil, err
 	}
+
 	return s.adminUser(r)
 }
 
@@ -168,7 +185,9 @@ func (s *Simulator) adminRemoveUsers(r *http.Request) (any, error) {
 	if err := decode(r, &logins); err != nil {
 		return nil, err
 	}
+
 	n, err := s.RemoveUsers(logins...)
+
 	return counted("removed", n), err
 }
 
@@ -177,6 +196,7 @@ func (s *Simulator) adminRemoveUser(r *http.Request) (any, error) {
 	if err == nil && n == 0 {
 		err = notFound("user")
 	}
+
 	return counted("removed", n), err
 }
 
@@ -185,9 +205,11 @@ func (s *Simulator) adminDefine(r *http.Request) (any, error) {
 	if err := decode(r, &defs); err != nil {
 		return nil, err
 	}
+
 	if err := s.DefineAttributes(defs...); err != nil {
 		return nil, err
 	}
+
 	return s.Attributes(), nil
 }
 
@@ -210,7 +232,9 @@ func (s *Simulator) adminAddFault(r *http.Request) (any, error) {
 	if err := decode(r, &f); err != nil {
 		return nil, err
 	}
+
 	conn, _ := r.Context().Value(connKey{}).(net.Conn)
+
 	return s.addFault(f, conn)
 }
 
@@ -225,6 +249,7 @@ func (s *Simulator) adminClearFault(r *http.Request) (any, error) {
 	if err != nil || !s.ClearFault(id) {
 		return nil, notFound("fault")
 	}
+
 	return counted("cleared", 1), nil
 }
 
@@ -233,9 +258,11 @@ func (s *Simulator) adminSettings(r *http.Request) (any, error) {
 	if err := decode(r, &set); err != nil {
 		return nil, err
 	}
+
 	if err := s.SetSettings(set); err != nil {
 		return nil, err
 	}
+
 	return s.Settings(), nil
 }
 
@@ -246,11 +273,14 @@ func (s *Simulator) adminCalls(r *http.Request) (any, error) {
 	if f.Limit, err = number(r, "limit", 1000); err != nil {
 		return nil, err
 	}
+
 	after, err := number(r, "after", 0)
 	if err != nil {
 		return nil, err
 	}
+
 	f.After = uint64(after)
+
 	return s.Calls(f), nil
 }
 
@@ -277,13 +307,17 @@ func (s *Simulator) adminReset(r *http.Request) (any, error) {
 		if only != "" && only != p.name {
 			continue
 		}
+
 		if err := p.reset(); err != nil {
 			return nil, fmt.Errorf("resetting %s: %w", p.name, err)
 		}
+
 		done = append(done, p.name)
 	}
+
 	if len(done) == 0 {
 		return nil, fmt.Errorf("only=%s: use faults, tokens, calls, settings or users", only)
 	}
+
 	return map[string]string{"reset": strings.Join(done, ", ")}, nil
 }

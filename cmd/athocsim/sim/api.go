@@ -37,11 +37,13 @@ func (s *Simulator) apiHandler() http.Handler {
 	mux.HandleFunc("/api/v2/orgs/{org}/users/search/basic", s.serveSearch)
 	mux.HandleFunc("/api/v2/orgs/{org}/users/SyncByCommonNames", s.serveUpdate)
 	mux.HandleFunc("/", s.serveUnknown)
+
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.enter() {
 			panic(http.ErrAbortHandler)
 		}
 		defer s.working.Done()
+
 		switch {
 		case strings.EqualFold(r.URL.Path, tokenPath):
 			s.serveToken(w, r)
@@ -64,7 +66,9 @@ func (s *Simulator) arrive(r *http.Request, endpoint string) *Call {
 	if t := bearer(r); t != "" {
 		c.Token = fingerprint(t)
 	}
+
 	s.calls.arrive(c)
+
 	return c
 }
 
@@ -73,27 +77,33 @@ func (s *Simulator) gate(r *http.Request, c *Call, method string) (answer, bool)
 	if r.Method != method {
 		return notAllowed(method), false
 	}
+
 	if wait, ok := s.takeTurn(c.Endpoint); !ok {
 		return s.throttled(wait), false
 	}
+
 	reason := "the Authorization header is missing or is not Bearer and a token"
 	if t := bearer(r); t != "" {
 		reason = s.tokens.check(t)
 	}
+
 	if reason != "" {
 		a := refused(http.StatusUnauthorized, "%s", reason)
 		a.header = http.Header{"WWW-Authenticate": {"Bearer"}}
 		return a, false
 	}
+
 	if r.PathValue("org") != s.opts.OrgCode {
 		return refused(http.StatusNotFound, "the organization does not exist or is not yours"), false
 	}
+
 	switch s.Settings().Forbidden {
 	case "role":
 		return refused(http.StatusForbidden, "the operator lacks the role for this"), false
 	case "password":
 		return refused(http.StatusForbidden, "the operator's password has expired"), false
 	}
+
 	return answer{}, true
 }
 
@@ -107,26 +117,32 @@ type bucket struct {
 func (s *Simulator) takeTurn(endpoint string) (time.Duration, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	t := s.settings.Throttle
 	if t.PerSecond == 0 {
 		return 0, true
 	}
+
 	burst := float64(t.Burst)
 	if burst == 0 {
 		burst = math.Ceil(t.PerSecond)
 	}
+
 	now := time.Now()
 	b := s.buckets[endpoint]
 	if b == nil {
 		b = &bucket{level: burst, at: now}
 		s.buckets[endpoint] = b
 	}
+
 	b.level = min(burst, b.level+now.Sub(b.at).Seconds()*t.PerSecond)
 	b.at = now
 	if b.level < 1 {
 		return time.Duration((1 - b.level) / t.PerSecond * float64(time.Second)), false
 	}
+
 	b.level--
+
 	return 0, true
 }
 
@@ -138,6 +154,7 @@ func (s *Simulator) throttled(wait time.Duration) answer {
 	case "date":
 		a.header = http.Header{"Retry-After": {httpDate(time.Now().Add(wait))}}
 	}
+
 	return a
 }
 
@@ -147,21 +164,26 @@ func parameters(r *http.Request, c *Call, known ...string) (map[string]string, e
 	if err != nil {
 		return nil, fmt.Errorf("the query is malformed: %w", err)
 	}
+
 	out := map[string]string{}
 	for name, values := range query {
 		i := slices.IndexFunc(known, func(k string) bool { return strings.EqualFold(k, name) })
 		if i < 0 {
 			return nil, fmt.Errorf("the parameter %q is unknown; there are %s", name, strings.Join(known, ", "))
 		}
+
 		if _, twice := out[known[i]]; twice || len(values) > 1 {
 			return nil, fmt.Errorf("the parameter %s is given twice", known[i])
 		}
+
 		out[known[i]] = values[0]
 	}
+
 	for _, name := range known {
 		if v, ok := out[name]; ok {
 			c.Parameters = append(c.Parameters, Field{name, v})
 		}
 	}
+
 	return out, nil
 }

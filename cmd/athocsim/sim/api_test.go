@@ -24,6 +24,7 @@ func TestTokenRules(t *testing.T) {
 		v.Set(name, value)
 		return v.Encode()
 	}
+
 	const path = "/AuthServices/Auth/connect/token"
 	for _, tc := range []struct {
 		name, path, contentType, body string
@@ -55,7 +56,9 @@ func TestTokenRules(t *testing.T) {
 			require.Contains(t, res.body, tc.want)
 		})
 	}
+
 	require.Equal(t, 405, c.do("GET", path, "").status)
+
 	for _, call := range c.sim.Calls(sim.CallFilter{}) {
 		raw, err := json.Marshal(call)
 		require.NoError(t, err)
@@ -74,6 +77,7 @@ func TestOneTokenAtATime(t *testing.T) {
 	res := c.update(existing, one(w1, date2))
 	require.Equal(t, 401, res.status)
 	require.Equal(t, "Bearer", res.header.Get("Www-Authenticate"))
+
 	c.token = fresh
 	require.Equal(t, 200, c.update(existing, one(w1, date2)).status)
 	require.Equal(t, 1, c.sim.RevokeTokens())
@@ -95,11 +99,13 @@ func TestTokenExpires(t *testing.T) {
 		s, err := sim.New(sim.Options{Settings: sim.Settings{TokenLifetime: sim.Duration(time.Minute)}})
 		require.NoError(t, err)
 		defer func() { require.NoError(t, s.Close()) }()
+
 		serve := func(method, path, body string, header http.Header) *httptest.ResponseRecorder {
 			r := httptest.NewRequest(method, path, strings.NewReader(body))
 			r.Header = header
 			w := httptest.NewRecorder()
 			s.Handler().ServeHTTP(w, r)
+
 			return w
 		}
 		res := serve("POST", "/AuthServices/Auth/connect/token", tokenForm().Encode(), http.Header{"Content-Type": {"application/x-www-form-urlencoded"}})
@@ -109,9 +115,11 @@ func TestTokenExpires(t *testing.T) {
 		}
 		require.NoError(t, json.Unmarshal(res.Body.Bytes(), &token))
 		require.Equal(t, 60, token.In)
+
 		search := func() int {
 			return serve("GET", "/api/v2/orgs/ATHOCSIM/users/search/basic?Fields=LOGIN_ID", "", http.Header{"Authorization": {"Bearer " + token.Access}}).Code
 		}
+
 		time.Sleep(time.Minute - time.Nanosecond) // the bubble's clock, not ours
 		require.Equal(t, 200, search())
 		time.Sleep(time.Nanosecond)
@@ -142,9 +150,11 @@ func TestGate(t *testing.T) {
 			if tc.auth != "" {
 				h = append(h, "Authorization", tc.auth)
 			}
+
 			require.Equal(t, tc.status, c.do(tc.method, tc.path, one(w1, date1), h...).status)
 		})
 	}
+
 	set := c.sim.Settings()
 	for _, reason := range []string{"role", "password"} {
 		set.Forbidden = reason
@@ -154,6 +164,7 @@ func TestGate(t *testing.T) {
 		require.Contains(t, res.body, reason)
 		require.Equal(t, 403, c.search(url.Values{"Fields": {"LOGIN_ID"}}).status)
 	}
+
 	require.Equal(t, date1, c.sim.DutyState()[w1])
 }
 
@@ -177,8 +188,10 @@ func TestSearchParameters(t *testing.T) {
 		require.Equal(t, 400, res.status, query)
 		require.Contains(t, res.body, want, query)
 	}
+
 	p := c.page(url.Values{"fIELDS": {"LOGIN_ID, " + collar}, "criteria": {collar + " eq '00002'"}, "LIMIT": {"1000"}, "offset": {"0"}})
 	require.Equal(t, page{Users: []map[string]any{{"LOGIN_ID": w2, collar: "00002"}}, TotalUsers: 1, FetchedRecords: 1}, p)
+
 	call := c.lastCall()
 	require.Equal(t, 1, call.FetchedRecords)
 	v, _ := call.Parameters.Get("Criteria")
@@ -195,11 +208,13 @@ func TestSearchEmptyValues(t *testing.T) {
 		set := c.sim.Settings()
 		set.EmptyStyle = style
 		require.NoError(t, c.sim.SetSettings(set))
+
 		for _, u := range c.page(url.Values{"Fields": {"LOGIN_ID," + duty}}).Users {
 			v, ok := u[duty]
 			require.True(t, check(v, ok), "%s: %v", style, u)
 		}
 	}
+
 	require.NoError(t, c.sim.SetSettings(sim.Settings{}))
 	body := c.search(url.Values{"Fields": {duty}}).body
 	require.Contains(t, body, "{}")
@@ -215,9 +230,11 @@ func TestPagesShiftWhenUsersGo(t *testing.T) {
 	p := get(0)
 	require.Equal(t, []string{w1, w2, w3, "w00004@example.org"}, p.logins())
 	require.Equal(t, 10, p.TotalUsers)
+
 	n, err := c.sim.RemoveUsers(strings.ToUpper(w2), "nobody")
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
+
 	p = get(1) // 00005 has moved to the page before
 	require.Equal(t, []string{"w00006@example.org", "w00007@example.org", "w00008@example.org", "w00009@example.org"}, p.logins())
 	require.Equal(t, 9, p.TotalUsers)
@@ -255,11 +272,13 @@ func TestOutcomes(t *testing.T) {
 	require.Equal(t, "update", call.Endpoint)
 	require.GreaterOrEqual(t, call.Finished, call.Users[0].AppliedAt)
 	require.GreaterOrEqual(t, call.Users[0].AppliedAt, call.Arrived)
+
 	outcomes := []string{}
 	for _, u := range call.Users {
 		outcomes = append(outcomes, u.Outcome)
 		require.Equal(t, u.Outcome == sim.OutcomeUpdated, u.Applied)
 	}
+
 	require.Equal(t, []string{sim.OutcomeUpdated, sim.OutcomeUnknownUser, sim.OutcomeDenied, sim.OutcomeUnknownAttribute, sim.OutcomeInvalidValue}, outcomes)
 	require.Equal(t, deny.ID, call.Users[2].FaultID)
 	require.Equal(t, map[string]int{"Bogus": 1}, c.sim.Stats().OtherAttributes)
@@ -285,10 +304,12 @@ func TestUserFaults(t *testing.T) {
 		c := start(t, nil)
 		_, err := c.sim.AddFault(sim.Fault{Kind: tc.kind, Users: []string{w1}, Calls: 1, Apply: tc.apply})
 		require.NoError(t, err)
+
 		body := `[{"LOGIN_ID":"` + w1 + `","On-Duty-DTG":"` + date1 + `"},{"LOGIN_ID":"` + w2 + `","On-Duty-DTG":"` + date1 + `"}]`
 		require.Equal(t, 200, c.update(existing, one(w3, date1)).status, "a call without the user does not use the fault up")
 		out := c.outcomes(existing, body)
 		require.Equal(t, "OK", out[w2][":SyncStatus"])
+
 		if tc.status == "" {
 			require.NotContains(t, out, w1)
 			require.True(t, c.lastCall().Users[0].LeftOut)
@@ -296,6 +317,7 @@ func TestUserFaults(t *testing.T) {
 			require.Equal(t, tc.status, out[w1][":SyncStatus"])
 			require.Equal(t, tc.detail, out[w1][":SyncDetails"])
 		}
+
 		require.Equal(t, tc.applied, c.sim.DutyState()[w1] != "", tc.kind)
 		require.Equal(t, tc.applied, c.lastCall().Users[0].Applied)
 		require.Equal(t, "OK", c.outcomes(existing, body)[w1][":SyncStatus"], "one call only")
@@ -325,6 +347,7 @@ func TestCreatesUsersWithoutTheSafetyRule(t *testing.T) {
 		require.True(t, ok)
 		require.Equal(t, map[string]string{duty: date1}, u.Attributes)
 	}
+
 	require.Equal(t, 2, c.sim.Stats().Outcomes[sim.OutcomeCreated])
 	c.outcomes("", one("bad@example.org", "x"))
 	_, ok := c.sim.User("bad@example.org")
@@ -393,6 +416,7 @@ func TestRefusedUpdates(t *testing.T) {
 			require.Len(t, c.lastCall().Users, tc.users, "what was sent is recorded all the same")
 		})
 	}
+
 	path := "/api/v2/orgs/ATHOCSIM/users/SyncByCommonNames?" + existing
 	require.Equal(t, 400, c.do("POST", path, "["+user+"]", "Authorization", "Bearer "+c.token, "Content-Type", "text/plain").status)
 	require.Equal(t, 400, c.do("POST", path, "["+user+"]", "Authorization", "Bearer "+c.token, "Content-Type", "application/json", "Content-Encoding", "gzip").status)
@@ -411,15 +435,19 @@ func TestEchoCaseAndOrder(t *testing.T) {
 	for _, u := range c.sim.Users() {
 		body = append(body, `{"LOGIN_ID":"`+strings.ToUpper(u.LoginID[:1])+u.LoginID[1:]+`","On-Duty-DTG":""}`)
 	}
+
 	order := func() (logins []string) {
 		var list []map[string]any
 		require.NoError(t, json.Unmarshal([]byte(c.update(existing, "["+strings.Join(body, ",")+"]").body), &list))
+
 		for _, u := range list {
 			logins = append(logins, u["LOGIN_ID"].(string))
 		}
+
 		return logins
 	}
 	require.NotEqual(t, order(), order(), "shuffled")
+
 	for style, want := range map[string]string{"sent": "W00001@example.org", "stored": w1, "upper": "W00001@EXAMPLE.ORG", "lower": w1} {
 		require.NoError(t, c.sim.SetSettings(sim.Settings{KeepOrder: true, EchoCase: style}))
 		require.Equal(t, want, order()[0])
@@ -453,8 +481,10 @@ func BenchmarkUpdate1000(b *testing.B) {
 		for _, u := range c.sim.Users() {
 			users = append(users, one(u.LoginID, date)[1:len(one(u.LoginID, date))-1])
 		}
+
 		bodies[i] = "[" + strings.Join(users, ",") + "]"
 	}
+
 	for n := 0; b.Loop(); n++ {
 		require.Equal(b, 200, c.update(existing, bodies[n%2]).status)
 	}

@@ -101,6 +101,7 @@ func (f Fields) Get(name string) (string, bool) {
 			return field.Value, true
 		}
 	}
+
 	return "", false
 }
 
@@ -112,10 +113,12 @@ func (f Fields) MarshalJSON() ([]byte, error) {
 		if i > 0 {
 			b = append(b, ',')
 		}
+
 		b = appendString(b, field.Name)
 		b = append(b, ':')
 		b = appendString(b, field.Value)
 	}
+
 	return append(b, '}'), nil
 }
 
@@ -125,22 +128,27 @@ func (f *Fields) UnmarshalJSON(raw []byte) error {
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
 		return errors.Join(errors.New("an object of strings is expected"), err)
 	}
+
 	*f = (*f)[:0]
 	for dec.More() {
 		name, err := dec.Token()
 		if err != nil {
 			return err
 		}
+
 		value, err := dec.Token()
 		if err != nil {
 			return err
 		}
+
 		text, ok := value.(string)
 		if !ok {
 			return fmt.Errorf("%v: a string is expected", name)
 		}
+
 		*f = append(*f, Field{name.(string), text})
 	}
+
 	return nil
 }
 
@@ -151,7 +159,9 @@ func appendString(b []byte, s string) []byte {
 			return append(b, mustJSON(s)...)
 		}
 	}
+
 	b = append(b, '"')
 	b = append(b, s...)
+
 	return append(b, '"')
 }

@@ -83,14 +83,18 @@ func newCallLog(o *Options) (*callLog, error) {
 	l := &callLog{duty: o.DutyAttribute, keepCalls: o.KeepCalls, keepUsers: o.KeepUsers, onCall: o.OnCall,
 		logger: o.Logger, run: time.Now().UnixNano()}
 	l.reset()
+
 	if o.CallLog == "" {
 		return l, nil
 	}
+
 	f, err := openLines(o.CallLog)
 	if err != nil {
 		return nil, fmt.Errorf("opening the call log: %w", err)
 	}
+
 	l.file = f
+
 	return l, nil
 }
 
@@ -100,23 +104,28 @@ func openLines(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	info, err := f.Stat()
 	last := []byte{'\n'}
 	if err == nil && info.Size() > 0 {
 		_, err = f.ReadAt(last, info.Size()-1)
 	}
+
 	if err == nil && last[0] != '\n' {
 		_, err = f.Write([]byte{'\n'})
 	}
+
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
+
 	return f, nil
 }
 
 func (l *callLog) reset() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	running := l.endpoints
 	l.calls, l.users, l.applied = nil, 0, 0
 	l.endpoints = map[string]*endpointCount{}
@@ -132,6 +141,7 @@ func (l *callLog) endpoint(name string) *endpointCount {
 		e = &endpointCount{EndpointStats: EndpointStats{ByStatus: map[int]int{}}}
 		l.endpoints[name] = e
 	}
+
 	return e
 }
 
@@ -139,8 +149,10 @@ func (l *callLog) endpoint(name string) *endpointCount {
 func (l *callLog) arrive(c *Call) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	l.seq++
 	c.Run, c.Seq, c.Arrived = l.run, l.seq, time.Now().UnixNano()
+
 	e := l.endpoint(c.Endpoint)
 	e.Calls++
 	e.inFlight++
@@ -149,6 +161,7 @@ func (l *callLog) arrive(c *Call) {
 	for old < len(e.recent) && e.recent[old] <= c.Arrived-int64(time.Second) {
 		old++
 	}
+
 	e.recent = append(slices.Delete(e.recent, 0, old), c.Arrived)
 	e.PeakPerSecond = max(e.PeakPerSecond, len(e.recent))
 }
@@ -165,9 +178,11 @@ func (l *callLog) finish(c *Call) {
 	l.count(c)
 	l.out.Lock()
 	defer l.out.Unlock()
+
 	if l.file != nil {
 		l.writeLocked("end", c)
 	}
+
 	if l.onCall != nil {
 		l.onCall(cloneCall(*c))
 	}
@@ -176,24 +191,29 @@ func (l *callLog) finish(c *Call) {
 func (l *callLog) count(c *Call) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	e := l.endpoint(c.Endpoint)
 	e.inFlight--
+
 	e.ByStatus[c.Status]++
 	if c.Fault != "" {
 		l.faults[c.Fault]++
 	}
+
 	for i := range c.Users {
 		u := &c.Users[i]
 		l.outcomes[u.Outcome]++
 		if u.Applied {
 			l.applied++
 		}
+
 		for _, f := range u.Fields {
 			if f.Name != l.duty {
 				l.others[f.Name]++
 			}
 		}
 	}
+
 	l.keep(c)
 }
 
@@ -206,6 +226,7 @@ func (l *callLog) keep(c *Call) {
 		l.calls[drop] = Call{} // releases the users now, though the slot is reused later
 		drop++
 	}
+
 	l.calls = l.calls[drop:]
 }
 
@@ -222,6 +243,7 @@ type callLine struct {
 func (l *callLog) write(phase string, c *Call) {
 	l.out.Lock()
 	defer l.out.Unlock()
+
 	l.writeLocked(phase, c)
 }
 
@@ -238,24 +260,30 @@ func (l *callLog) find(f CallFilter) []Call {
 	carries := func(c Call) bool {
 		return slices.ContainsFunc(c.Users, func(u UserCall) bool { return loginKey(u.LoginID) == key })
 	}
+
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	found := []Call{}
 	for _, c := range l.calls {
 		if c.Seq > f.After && (f.Endpoint == "" || f.Endpoint == c.Endpoint) && (f.User == "" || carries(c)) {
 			found = append(found, cloneCall(c))
 		}
 	}
+
 	slices.SortFunc(found, func(a, b Call) int { return cmp.Compare(a.Seq, b.Seq) })
+
 	if f.Limit > 0 && len(found) > f.Limit {
 		found = found[:f.Limit]
 	}
+
 	return found
 }
 
 func (l *callLog) stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	s := Stats{Run: l.run, Endpoints: map[string]EndpointStats{}, Faults: maps.Clone(l.faults), Outcomes: maps.Clone(l.outcomes),
 		OtherAttributes: maps.Clone(l.others), Applied: l.applied, CallsHeld: len(l.calls)}
 	for name, e := range l.endpoints {
@@ -264,17 +292,21 @@ func (l *callLog) stats() Stats {
 		s.Endpoints[name] = one
 		s.InFlight += e.inFlight
 	}
+
 	return s
 }
 
 func (l *callLog) close() error {
 	l.out.Lock()
 	defer l.out.Unlock()
+
 	if l.file == nil {
 		return nil
 	}
+
 	err := l.file.Close()
 	l.file = nil
+
 	return err
 }
 
@@ -287,10 +319,12 @@ func ReadCallLog(path string) ([]Call, error) {
 		return nil, fmt.Errorf("reading the call log: %w", err)
 	}
 	defer f.Close()
+
 	calls, err := readCalls(f)
 	if err != nil {
 		return nil, fmt.Errorf("call log %s, %w", path, err)
 	}
+
 	return calls, nil
 }
 
@@ -309,21 +343,28 @@ func readCalls(in io.Reader) ([]Call, error) {
 		if errors.Is(err, io.EOF) && len(bytes.TrimSpace(line)) == 0 {
 			return sortedCalls(byKey), nil
 		}
+
 		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
+
 		var c Call
+
 		parsed := callLine{Call: &c}
 		if json.Unmarshal(line, &parsed) != nil {
 			if broken != 0 {
 				return nil, fmt.Errorf("line %d cannot be read", broken)
 			}
+
 			broken = n
+
 			continue
 		}
+
 		if broken != 0 && c.Run == lastRun {
 			return nil, fmt.Errorf("line %d cannot be read", broken)
 		}
+
 		broken, lastRun = 0, c.Run
 		c.Unfinished = parsed.Phase == "begin"
 		byKey[callKey{c.Run, c.Seq}] = c
@@ -335,8 +376,10 @@ func sortedCalls(byKey map[callKey]Call) []Call {
 	for _, c := range byKey {
 		calls = append(calls, c)
 	}
+
 	slices.SortFunc(calls, func(a, b Call) int {
 		return cmp.Or(cmp.Compare(a.Run, b.Run), cmp.Compare(a.Seq, b.Seq))
 	})
+
 	return calls
 }

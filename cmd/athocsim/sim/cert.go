@@ -35,11 +35,14 @@ func openCertificates(o *Options) (*certificates, error) {
 			if dir, err = os.MkdirTemp("", "athocsim-tls-"); err != nil {
 				return nil, fmt.Errorf("making a directory for the certificate: %w", err)
 			}
+
 			c.remove = dir
 		}
+
 		if dir, err = filepath.Abs(dir); err != nil {
 			return nil, fmt.Errorf("certificate directory: %w", err)
 		}
+
 		c.caFile = filepath.Join(dir, "ca.pem")
 		certFile, keyFile = filepath.Join(dir, "server.pem"), filepath.Join(dir, "server-key.pem")
 		hosts := certHosts(o.TLSHosts)
@@ -49,11 +52,14 @@ func openCertificates(o *Options) (*certificates, error) {
 			}
 		}
 	}
+
 	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {
 		return nil, fmt.Errorf("reading the certificate %s: %w", certFile, err)
 	}
+
 	c.config = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+
 	return c, nil
 }
 
@@ -69,6 +75,7 @@ func certHosts(more []string) []string {
 	if name, err := os.Hostname(); err == nil {
 		hosts = append(hosts, name)
 	}
+
 	return append(hosts, more...)
 }
 
@@ -78,18 +85,22 @@ func reusable(caFile, certFile, keyFile string, hosts []string) bool {
 	if err != nil {
 		return false
 	}
+
 	raw, err := os.ReadFile(caFile)
 	if err != nil {
 		return false
 	}
+
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(raw)
+
 	for _, h := range hosts {
 		_, err := pair.Leaf.Verify(x509.VerifyOptions{DNSName: h, Roots: roots, CurrentTime: time.Now().Add(24 * time.Hour)})
 		if err != nil {
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -98,12 +109,14 @@ func makeCertificates(caFile, certFile, keyFile string, hosts []string) error {
 	if err := os.MkdirAll(filepath.Dir(caFile), 0o700); err != nil {
 		return err
 	}
+
 	now := time.Now()
 	ca := &x509.Certificate{
 		SerialNumber: big.NewInt(now.UnixNano()), Subject: pkix.Name{CommonName: "athocsim CA " + now.UTC().Format(time.RFC3339)},
 		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(certLifetime),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 	}
+
 	leaf := &x509.Certificate{
 		SerialNumber: big.NewInt(now.UnixNano() + 1), Subject: pkix.Name{CommonName: "athocsim"},
 		NotBefore: ca.NotBefore, NotAfter: ca.NotAfter, BasicConstraintsValid: true,
@@ -116,26 +129,32 @@ func makeCertificates(caFile, certFile, keyFile string, hosts []string) error {
 			leaf.DNSNames = append(leaf.DNSNames, h)
 		}
 	}
+
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
 	}
+
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
 	}
+
 	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, &caKey.PublicKey, caKey)
 	if err != nil {
 		return err
 	}
+
 	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, ca, &key.PublicKey, caKey)
 	if err != nil {
 		return err
 	}
+
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return err
 	}
+
 	return writePEMs(pemFile{keyFile, "PRIVATE KEY", keyDER, 0o600}, pemFile{certFile, "CERTIFICATE", leafDER, 0o644},
 		pemFile{caFile, "CERTIFICATE", caDER, 0o644})
 }
@@ -152,5 +171,6 @@ func writePEMs(files ...pemFile) error {
 			return err
 		}
 	}
+
 	return nil
 }

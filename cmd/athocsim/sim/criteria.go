@@ -45,6 +45,7 @@ func (n compareNode) match(v []string) bool {
 	if have == "" {
 		return false
 	}
+
 	var order int
 	switch {
 	case n.date != nil:
@@ -52,12 +53,14 @@ func (n compareNode) match(v []string) bool {
 		if err != nil {
 			return false
 		}
+
 		order = d.Compare(*n.date)
 	case n.fold:
 		order = strings.Compare(strings.ToLower(have), strings.ToLower(n.value))
 	default:
 		order = strings.Compare(have, n.value)
 	}
+
 	return n.op == "eq" && order == 0 || n.op == "lt" && order < 0 || n.op == "gt" && order > 0
 }
 
@@ -93,13 +96,16 @@ func parseCriteria(text string, lookup func(string) (Attribute, int, bool)) (cri
 	if err := p.next(); err != nil {
 		return nil, err
 	}
+
 	c, err := p.or()
 	if err != nil {
 		return nil, err
 	}
+
 	if p.tok != "" || p.quoted {
 		return nil, p.fail("unexpected %q", p.tok)
 	}
+
 	return c, nil
 }
 
@@ -113,10 +119,12 @@ func (p *criteriaParser) next() error {
 	for p.pos < len(p.text) && strings.IndexByte(" \t\r\n", p.text[p.pos]) >= 0 {
 		p.pos++
 	}
+
 	p.start, p.quoted, p.tok = p.pos, false, ""
 	if p.pos == len(p.text) {
 		return nil
 	}
+
 	switch p.text[p.pos] {
 	case '(', ')':
 		p.pos++
@@ -128,9 +136,11 @@ func (p *criteriaParser) next() error {
 		if n < 0 {
 			n = len(p.text) - p.pos
 		}
+
 		p.pos += n
 		p.tok = p.text[p.start:p.pos]
 	}
+
 	return nil
 }
 
@@ -141,16 +151,22 @@ func (p *criteriaParser) nextQuoted() error {
 		if end < 0 {
 			return p.fail("the value has no closing quote")
 		}
+
 		b.WriteString(rest[:end])
+
 		rest = rest[end+1:]
 		if !strings.HasPrefix(rest, "'") {
 			p.pos = len(p.text) - len(rest)
 			break
 		}
+
 		b.WriteByte('\'')
+
 		rest = rest[1:]
 	}
+
 	p.tok, p.quoted = b.String(), true
+
 	return nil
 }
 
@@ -173,14 +189,17 @@ func (p *criteriaParser) joined(word string, part func() (criterion, error), joi
 		if n >= 10*maxCriteriaDepth {
 			return nil, p.fail("too many conditions")
 		}
+
 		if err = p.next(); err != nil {
 			return nil, err
 		}
+
 		var right criterion
 		if right, err = part(); err == nil {
 			left = join(left, right)
 		}
 	}
+
 	return left, err
 }
 
@@ -188,20 +207,25 @@ func (p *criteriaParser) term() (criterion, error) {
 	if p.keyword("(") {
 		return p.bracket()
 	}
+
 	if p.quoted || p.tok == "" || p.tok == ")" {
 		return nil, p.fail("an attribute name or a bracket is expected")
 	}
+
 	attr, col, ok := p.lookup(p.tok)
 	if !ok {
 		//nolint:staticcheck // it names the parameter as AtHoc spells it
 		return nil, fmt.Errorf("Criteria: %w", unknownAttribute(p.tok))
 	}
+
 	if err := p.next(); err != nil {
 		return nil, err
 	}
+
 	if p.keyword("pr") {
 		return presentNode{attr.Name, col}, p.next()
 	}
+
 	return p.comparison(attr, col)
 }
 
@@ -210,16 +234,20 @@ func (p *criteriaParser) bracket() (criterion, error) {
 		return nil, p.fail("too many brackets")
 	}
 	defer func() { p.depth-- }()
+
 	if err := p.next(); err != nil {
 		return nil, err
 	}
+
 	c, err := p.or()
 	if err != nil {
 		return nil, err
 	}
+
 	if !p.keyword(")") {
 		return nil, p.fail("a closing bracket is missing")
 	}
+
 	return c, p.next()
 }
 
@@ -228,22 +256,28 @@ func (p *criteriaParser) comparison(attr Attribute, col int) (criterion, error) 
 	if p.quoted || n.op != "eq" && n.op != "lt" && n.op != "gt" {
 		return nil, p.fail("eq, lt, gt or pr is expected after %s", attr.Name)
 	}
+
 	if err := p.next(); err != nil {
 		return nil, err
 	}
+
 	if !p.quoted {
 		return nil, p.fail("a value in single quotes is expected after %s %s", attr.Name, n.op)
 	}
+
 	if p.tok == "" {
 		return nil, p.fail("the value of %s is empty; pr finds users with a value", attr.Name)
 	}
+
 	n.value = p.tok
 	if attr.Type == TypeDate {
 		d, err := parseDate(n.value)
 		if err != nil {
 			return nil, p.fail("%s is a date: %v", attr.Name, err)
 		}
+
 		n.date = &d
 	}
+
 	return n, p.next()
 }

@@ -15,6 +15,7 @@ func testDirectory(t testing.TB) *userStore {
 		{LoginID: "b@example.org", Attributes: map[string]string{"Collar-Number": "00002", "On-Duty-DTG": "01/02/2024 09:00:00", "NAME": "O'Neil"}},
 		{LoginID: "c@example.org", Attributes: map[string]string{"NAME": "x) or (y"}},
 	}))
+
 	return d
 }
 
@@ -40,12 +41,14 @@ func TestCriteriaMatch(t *testing.T) {
 		t.Run(criteria, func(t *testing.T) {
 			c, err := parseCriteria(criteria, d.lookup)
 			require.NoError(t, err)
+
 			got := ""
 			for _, r := range d.order {
 				if c.match(r.values) {
 					got += r.key[:1]
 				}
 			}
+
 			require.Equal(t, want, got)
 		})
 	}
@@ -83,19 +86,24 @@ func FuzzCriteria(f *testing.F) {
 	for _, seed := range []string{"NAME pr", "(NAME eq 'a''b') or On-Duty-DTG lt '31/01/2024 10:00:00' and LOGIN_ID gt 'x'", "((", "NAME eq '"} {
 		f.Add(seed)
 	}
+
 	d := testDirectory(f)
 	f.Fuzz(func(t *testing.T, text string) {
 		c, err := parseCriteria(text, d.lookup)
 		if err != nil {
 			return
 		}
+
 		canonical := c.String()
+
 		again, err := parseCriteria(canonical, d.lookup)
 		if err != nil && strings.Contains(err.Error(), "too many") {
 			return // the canonical form has more brackets
 		}
+
 		require.NoError(t, err)
 		require.Equal(t, canonical, again.String())
+
 		for _, r := range d.order {
 			require.Equal(t, c.match(r.values), again.match(r.values))
 		}
@@ -107,6 +115,7 @@ func TestParseDateIsExact(t *testing.T) {
 		_, err := parseDate(good)
 		require.NoError(t, err)
 	}
+
 	for _, bad := range []string{"", "29/02/2023 00:00:00", "1/2/2024 00:00:00", "01/02/2024 1:00:00", "01/02/2024 24:00:00",
 		"01/02/2024 00:00:00.5", "01/02/2024 00:00", " 01/02/2024 00:00:00", "2024-02-01 00:00:00", "13/13/2024 00:00:00"} {
 		_, err := parseDate(bad)

@@ -103,39 +103,50 @@ func newFaultSet(seed uint64) *faultSet {
 
 func (f *Fault) validate() error {
 	var errs []error
+
 	user := slices.Contains(userFaults, f.Kind)
 	if !user && f.Kind != FaultRefuse && !slices.Contains(callFaults, f.Kind) {
 		return fmt.Errorf("fault kind %q: use one of %s, %s, %s", f.Kind, strings.Join(callFaults, ", "), FaultRefuse, strings.Join(userFaults, ", "))
 	}
+
 	for _, s := range f.Scope {
 		if s != EndpointToken && s != EndpointSearch && s != EndpointUpdate {
 			errs = append(errs, fmt.Errorf("fault scope %q: use token, search or update", s))
 		}
+
 		if user && s != EndpointUpdate && (f.Kind != FaultOmitUser || s != EndpointSearch) {
 			errs = append(errs, fmt.Errorf("fault %s cannot befall %s calls", f.Kind, s))
 		}
 	}
+
 	if f.Kind == FaultStatus && (f.Status < 200 || f.Status > 599) {
 		errs = append(errs, fmt.Errorf("fault status %d: use 200 to 599", f.Status))
 	}
+
 	if !(f.Probability >= 0 && f.Probability <= 1) {
 		errs = append(errs, fmt.Errorf("fault probability %v: use 0 to 1", f.Probability))
 	}
+
 	if f.For < 0 || f.Hold < 0 || f.Delay < 0 || f.Calls < 0 {
 		errs = append(errs, errors.New("for, hold, delay and calls of a fault must not be negative"))
 	}
+
 	if _, err := f.retryAfterHeader(); err != nil {
 		errs = append(errs, err)
 	}
+
 	if has := forms[f.Kind]; !slices.Contains(has, f.Form) && (has != nil || f.Form != "") {
 		errs = append(errs, fmt.Errorf("fault form %q: use one of %q for %s", f.Form, has, f.Kind))
 	}
+
 	if f.Kind == FaultRefuse && f.For == 0 {
 		errs = append(errs, errors.New("a refuse fault needs \"for\": how long the port is closed"))
 	}
+
 	if f.Kind == FaultSlowBody && f.Hold == 0 {
 		errs = append(errs, errors.New("a slow_body fault needs \"hold\": how long the body takes"))
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -143,17 +154,22 @@ func (f *Fault) validate() error {
 func (s *faultSet) add(f Fault) Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	s.nextID++
+
 	f.ID, f.Hits, f.Until = s.nextID, 0, 0
 	if f.For > 0 {
 		f.Until = time.Now().Add(time.Duration(f.For)).UnixNano()
 	}
+
 	if len(f.Scope) == 0 && slices.Contains(userFaults, f.Kind) {
 		f.Scope = []string{EndpointUpdate}
 	}
+
 	if f.Seed == 0 {
 		f.Seed = s.seed.Uint64()
 	}
+
 	a := &activeFault{Fault: f, rng: rand.New(rand.NewPCG(f.Seed, 0))}
 	if len(f.Users) > 0 {
 		a.users = map[string]bool{}
@@ -161,7 +177,9 @@ func (s *faultSet) add(f Fault) Fault {
 			a.users[loginKey(u)] = true
 		}
 	}
+
 	s.active = append(s.active, a)
+
 	return f
 }
 
@@ -176,19 +194,24 @@ func (s *faultSet) prune() {
 func (s *faultSet) list() []Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	s.prune()
+
 	out := make([]Fault, len(s.active))
 	for i, a := range s.active {
 		out[i] = a.Fault
 	}
+
 	return out
 }
 
 func (s *faultSet) clear(id int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	before := len(s.active)
 	s.active = slices.DeleteFunc(s.active, func(a *activeFault) bool { return id == 0 || a.ID == id })
+
 	return len(s.active) < before
 }
 
@@ -209,7 +232,9 @@ func (a *activeFault) draw() bool {
 func (s *faultSet) forCall(endpoint string, users []UserCall) *Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	s.prune()
+
 	for _, a := range s.active {
 		if slices.Contains(callFaults, a.Kind) && a.covers(endpoint) && a.befalls(users) && a.draw() {
 			a.Hits++
@@ -217,6 +242,7 @@ func (s *faultSet) forCall(endpoint string, users []UserCall) *Fault {
 			return &f
 		}
 	}
+
 	return nil
 }
 
@@ -224,7 +250,9 @@ func (s *faultSet) forCall(endpoint string, users []UserCall) *Fault {
 func (s *faultSet) anyForUsers(endpoint string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	s.prune()
+
 	return slices.ContainsFunc(s.active, func(a *activeFault) bool {
 		return slices.Contains(userFaults, a.Kind) && a.covers(endpoint)
 	})
@@ -234,27 +262,34 @@ func (s *faultSet) anyForUsers(endpoint string) bool {
 func (s *faultSet) forUsers(endpoint string, keys []string) []*Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	s.prune()
+
 	var chosen []*Fault
 	for _, a := range s.active {
 		if !slices.Contains(userFaults, a.Kind) || !a.covers(endpoint) {
 			continue
 		}
+
 		hit := false
 		for i, key := range keys {
 			if a.users != nil && !a.users[key] || chosen != nil && chosen[i] != nil || !a.draw() {
 				continue
 			}
+
 			if chosen == nil {
 				chosen = make([]*Fault, len(keys))
 			}
+
 			f := a.Fault
 			chosen[i], hit = &f, true
 		}
+
 		if hit {
 			a.Hits++
 		}
 	}
+
 	return chosen
 }
 
@@ -264,10 +299,12 @@ func (f *Fault) retryAfterHeader() (string, error) {
 	if !ok {
 		return f.RetryAfter, nil
 	}
+
 	d, err := time.ParseDuration(text)
 	if err != nil {
 		return "", fmt.Errorf("retry_after %q: write date+7s", f.RetryAfter)
 	}
+
 	return httpDate(time.Now().Add(d)), nil
 }
 

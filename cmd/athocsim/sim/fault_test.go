@@ -36,6 +36,7 @@ func TestStatusFaults(t *testing.T) {
 		require.Equal(t, sim.FaultStatus, c.lastCall().Fault)
 		require.Equal(t, sim.OutcomeNotProcessed, c.lastCall().Users[0].Outcome)
 	}
+
 	require.Empty(t, c.sim.DutyState())
 	require.Empty(t, c.sim.Faults(), "all used up")
 
@@ -73,10 +74,12 @@ func TestFaultScopeAndEnd(t *testing.T) {
 	require.Equal(t, 200, c.update(existing, one(w1, date2)).status)
 
 	c.fault(sim.Fault{Kind: sim.FaultStatus, Status: 500, Probability: 0.5, Seed: 3})
+
 	count := map[int]int{}
 	for range 60 {
 		count[c.update(existing, one(w1, date2)).status]++
 	}
+
 	require.Greater(t, count[200], 10)
 	require.Greater(t, count[500], 10)
 }
@@ -97,11 +100,13 @@ func TestConnectionFaults(t *testing.T) {
 		c.fault(tc.fault)
 		_, err := c.tryUpdate(existing, one(w1, date1))
 		require.Error(t, err, tc.fault.Kind)
+
 		if tc.err != nil {
 			require.ErrorIs(t, err, tc.err)
 		} else {
 			require.ErrorContains(t, err, "unexpected EOF")
 		}
+
 		require.Equal(t, tc.applied, c.sim.DutyState()[w1] != "", tc.fault.Kind)
 		require.Equal(t, tc.applied, c.lastCall().Users[0].Applied)
 		require.Equal(t, tc.fault.Kind, c.lastCall().Fault)
@@ -117,6 +122,7 @@ func TestBodyFaults(t *testing.T) {
 	require.Equal(t, date1, c.sim.DutyState()[w1])
 
 	c.fault(sim.Fault{Kind: sim.FaultSlowBody, Hold: sim.Duration(60 * time.Millisecond)})
+
 	began := time.Now()
 	res = c.update(existing, one(w1, date2))
 	require.True(t, json.Valid([]byte(res.body)))
@@ -126,8 +132,10 @@ func TestBodyFaults(t *testing.T) {
 // giveUp sends an update and cancels it once the simulator has it. It reports whether that was before the answer.
 func (c *client) giveUp(login, value string) bool {
 	c.t.Helper()
+
 	ctx, cancel := context.WithCancel(c.t.Context())
 	defer cancel()
+
 	done := make(chan error, 1)
 	go func() {
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+"/api/v2/orgs/ATHOCSIM/users/SyncByCommonNames?"+existing, strings.NewReader(one(login, value)))
@@ -135,16 +143,20 @@ func (c *client) giveUp(login, value string) bool {
 			req.Header = http.Header{"Authorization": {"Bearer " + c.token}, "Content-Type": {"application/json"}}
 			_, err = c.http.Do(req)
 		}
+
 		done <- err
 	}()
+
 	eventually(c.t, "the call arrives", func() bool {
 		return len(done) > 0 || c.sim.Stats().InFlight == 1 && (len(c.sim.Faults()) == 0 || c.sim.Faults()[0].Hits > 0)
 	})
 	cancel()
+
 	err := <-done
 	if err != nil {
 		require.ErrorIs(c.t, err, context.Canceled)
 	}
+
 	return err != nil
 }
 
@@ -165,15 +177,20 @@ func TestLateApply(t *testing.T) {
 		c.fault(sim.Fault{Kind: sim.FaultLateApply, Calls: 1, Delay: sim.Duration(delay)})
 		require.True(t, c.giveUp(w1, date1))
 		require.Equal(t, 200, c.update(existing, one(w1, date2)).status, "the newer value goes in between")
+
 		between := c.sim.DutyState()[w1] == date2 && len(c.sim.History(w1)) == 1
 		if !between && delay < 2*time.Second {
 			continue // the machine is too busy for that
 		}
+
 		require.True(t, between)
+
 		break
 	}
+
 	eventually(t, "the older value is applied late", func() bool { return c.sim.DutyState()[w1] == date1 })
 	eventually(t, "the call ends", func() bool { return c.sim.Stats().InFlight == 0 })
+
 	call := c.sim.Calls(sim.CallFilter{Endpoint: "update"})[0]
 	require.True(t, call.ClientGone)
 	require.Greater(t, call.Users[0].AppliedAt, call.Finished, "finished is when the client was gone")
@@ -182,12 +199,15 @@ func TestLateApply(t *testing.T) {
 func TestLatencyDoesNotDependOnTheClient(t *testing.T) {
 	for latency := 100 * time.Millisecond; ; latency *= 4 {
 		c := start(t, func(o *sim.Options) { o.Settings.Latency.PerUser = sim.Duration(latency) })
+
 		gone := c.giveUp(w1, date1)
 		if !gone && latency < 5*time.Second {
 			continue // the machine is too busy to give up in that time
 		}
+
 		require.True(t, gone)
 		eventually(t, "applied though the client has gone", func() bool { return c.sim.DutyState()[w1] == date1 })
+
 		return
 	}
 }
@@ -201,11 +221,13 @@ func TestRefuse(t *testing.T) {
 	_, err = c.tryUpdate(existing, one(w1, date1))
 	require.ErrorIs(t, err, syscall.ECONNREFUSED)
 	require.True(t, c.sim.ClearFault(f.ID))
+
 	reachable := func() bool {
 		conn, err := net.Dial("tcp", addr)
 		if err == nil {
 			err = conn.Close()
 		}
+
 		return err == nil
 	}
 	eventually(t, "the same port opens again", reachable)
@@ -234,6 +256,7 @@ func TestFaultsAreChecked(t *testing.T) {
 		_, err := c.sim.AddFault(f)
 		require.ErrorContains(t, err, want)
 	}
+
 	require.Empty(t, c.sim.Faults())
 }
 
@@ -246,6 +269,7 @@ func TestTLS(t *testing.T) {
 
 	ca, err := os.ReadFile(c.sim.CACertFile())
 	require.NoError(t, err)
+
 	roots := x509.NewCertPool()
 	require.True(t, roots.AppendCertsFromPEM(ca))
 	c.http = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
@@ -268,8 +292,10 @@ func TestTLS(t *testing.T) {
 func TestCloseEndsHangingCalls(t *testing.T) {
 	c := start(t, nil)
 	c.fault(sim.Fault{Kind: sim.FaultHang})
+
 	done := make(chan error, 1)
 	go func() { _, err := c.tryUpdate(existing, one(w1, date1)); done <- err }()
+
 	eventually(t, "the call arrives", func() bool { return c.sim.Stats().InFlight == 1 })
 	require.NoError(t, c.sim.Close())
 	require.Error(t, <-done)

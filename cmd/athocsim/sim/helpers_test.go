@@ -39,19 +39,23 @@ type client struct {
 // start runs a simulator with three generated users and a token.
 func start(t testing.TB, change func(*sim.Options)) *client {
 	t.Helper()
+
 	o := sim.Options{Users: sim.GenerateUsers(3, collar), Attributes: []sim.Attribute{{Name: "FIRSTNAME", Type: sim.TypeString}}}
 	if change != nil {
 		change(&o)
 	}
+
 	s, err := sim.New(o)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	require.NoError(t, s.Start(t.Context(), "127.0.0.1:0"))
 	c := &client{t: t, sim: s, base: s.URL(), http: &http.Client{Transport: &http.Transport{}, Timeout: 20 * time.Second}}
 	t.Cleanup(c.http.CloseIdleConnections)
+
 	if s.CACertFile() == "" {
 		c.login()
 	}
+
 	return c
 }
 
@@ -81,15 +85,19 @@ type result struct {
 func (c *client) try(method, path, body string, headers ...string) (result, error) {
 	req, err := http.NewRequestWithContext(c.t.Context(), method, c.base+path, strings.NewReader(body))
 	require.NoError(c.t, err)
+
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
+
 	res, err := c.http.Do(req)
 	if err != nil {
 		return result{}, err
 	}
 	defer res.Body.Close()
+
 	raw, err := io.ReadAll(res.Body)
+
 	return result{res.StatusCode, res.Header, string(raw)}, err
 }
 
@@ -119,10 +127,12 @@ func (c *client) outcomes(query, body string) map[string]map[string]any {
 	require.Equal(c.t, 200, res.status, res.body)
 	var list []map[string]any
 	require.NoError(c.t, json.Unmarshal([]byte(res.body), &list))
+
 	out := map[string]map[string]any{}
 	for _, u := range list {
 		out[u["LOGIN_ID"].(string)] = u
 	}
+
 	return out
 }
 
@@ -144,6 +154,7 @@ func (c *client) page(params url.Values) page {
 	var p page
 	require.NoError(c.t, json.Unmarshal([]byte(res.body), &p))
 	require.Len(c.t, p.Users, p.FetchedRecords)
+
 	return p
 }
 
@@ -152,6 +163,7 @@ func (p page) logins() []string {
 	for _, u := range p.Users {
 		out = append(out, u["LOGIN_ID"].(string))
 	}
+
 	return out
 }
 

@@ -57,40 +57,50 @@ func bombParts(form, endpoint string) (opening, unit string) {
 	case form == BombAttributes:
 		return opening + `{"LOGIN_ID":"x","a":"`, `","b":"`
 	}
+
 	return opening, `{},`
 }
 
 // bomb sends an answer that has no end. The record ends where it begins: it is not known when the client has had enough.
 func (s *Simulator) bomb(w http.ResponseWriter, c *Call, form string) {
 	s.finish(c, http.StatusOK)
+
 	if form == BombHeaders {
 		s.raw(w, "HTTP/1.1 200 OK\r\n", strings.Repeat("X-More: and more\r\n", 1<<10), 0)
 		return
 	}
+
 	opening, unit := bombParts(form, c.Endpoint)
 	chunk := []byte(strings.Repeat(unit, (1<<20)/len(unit)))
+
 	pack := func(b []byte) []byte { return b }
 	if form == BombGzip {
 		w.Header().Set("Content-Encoding", "gzip")
+
 		pack = packed
 	}
+
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(time.Minute))
 	_, err := w.Write(pack([]byte(opening)))
 	chunk = pack(chunk) // a gzip file may have many members, so one that is packed once serves again and again
 	for sent := 0; err == nil && sent < bombSize && s.ctx.Err() == nil; sent += 1 << 20 {
 		_, err = w.Write(chunk)
 	}
+
 	panic(http.ErrAbortHandler)
 }
 
 func packed(b []byte) []byte {
 	var out bytes.Buffer
+
 	z := gzip.NewWriter(&out)
 	_, err := z.Write(b)
 	if err = errors.Join(err, z.Close()); err != nil {
 		panic(err) // a buffer takes everything
 	}
+
 	return out.Bytes()
 }
 
@@ -101,17 +111,21 @@ func (s *Simulator) raw(w http.ResponseWriter, begin, again string, pause time.D
 		panic(http.ErrAbortHandler)
 	}
 	defer conn.Close()
+
 	_, err = io.WriteString(conn, begin)
 	for sent := 0; err == nil && sent < bombSize && s.ctx.Err() == nil; {
 		next := again
 		if pause > 0 {
 			next = again[sent%len(again):][:1]
+
 			wait(s.ctx, pause)
 		}
+
 		_ = conn.SetWriteDeadline(time.Now().Add(time.Minute))
 		_, err = io.WriteString(conn, next)
 		sent += len(next)
 	}
+
 	if c, ok := conn.(*net.TCPConn); ok {
 		_ = c.SetLinger(0)
 	}
@@ -125,7 +139,9 @@ func (s *Simulator) drip(w http.ResponseWriter, c *Call, form string, a answer) 
 		begin += string(a.body[:min(1, len(a.body))])
 	}
 	defer func() { s.finish(c, http.StatusOK) }()
+
 	s.raw(w, begin, again, dripEvery)
+
 	c.ClientGone = true
 }
 
@@ -135,6 +151,7 @@ func (f *Fault) lies(c *Call, a answer) answer {
 	if a.status != http.StatusOK {
 		return a
 	}
+
 	rng := rand.New(rand.NewPCG(f.Seed, c.Seq))
 	switch c.Endpoint {
 	case EndpointUpdate:
@@ -142,6 +159,7 @@ func (f *Fault) lies(c *Call, a answer) answer {
 	case EndpointSearch:
 		a.body = spliced(a.body, `"Users":[`, falseUsers(rng))
 	}
+
 	return a
 }
 
@@ -151,11 +169,13 @@ func spliced(body []byte, mark string, elements []string) []byte {
 	if at < 0 || len(elements) == 0 {
 		return body
 	}
+
 	at += len(mark)
 	more := strings.Join(elements, ",")
 	if rest := bytes.TrimSpace(body[at:]); len(rest) > 0 && rest[0] != ']' {
 		more += ","
 	}
+
 	return append(append(bytes.Clone(body[:at]), more...), body[at:]...)
 }
 
@@ -169,6 +189,7 @@ func falseOutcomes(rng *rand.Rand, users []UserCall) []string {
 		`{"LOGIN_ID":"\u202egro.elpmaxe@eborp",":SyncStatus":"OK",":SyncDetails":"` + strings.Repeat("x", 4<<10) + `"}`,
 	}
 	rng.Shuffle(len(lies), func(i, j int) { lies[i], lies[j] = lies[j], lies[i] })
+
 	for _, u := range users {
 		if rng.IntN(3) == 0 { // said twice of one who was done, the second time in capitals
 			if login := strings.ToUpper(u.LoginID); u.Outcome == OutcomeUpdated {
@@ -176,6 +197,7 @@ func falseOutcomes(rng *rand.Rand, users []UserCall) []string {
 			}
 		}
 	}
+
 	return lies[:1+rng.IntN(len(lies))]
 }
 
@@ -188,5 +210,6 @@ func falseUsers(rng *rand.Rand) []string {
 		`{"LOGIN_ID":"stranger6@example.org","` + DefaultDutyAttribute + `":"tomorrow"}`,
 	}
 	rng.Shuffle(len(lies), func(i, j int) { lies[i], lies[j] = lies[j], lies[i] })
+
 	return lies[:1+rng.IntN(len(lies))]
 }

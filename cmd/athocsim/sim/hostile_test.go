@@ -20,6 +20,7 @@ const updatePath = "/api/v2/orgs/" + sim.DefaultOrgCode + "/users/SyncByCommonNa
 // TestBombsAndDrips: each is more, or takes longer, than anybody who has asked would wait for, and the call is worked on.
 func TestBombsAndDrips(t *testing.T) {
 	t.Parallel()
+
 	for _, f := range []sim.Fault{
 		{Kind: sim.FaultBomb, Form: sim.BombGzip}, {Kind: sim.FaultBomb, Form: sim.BombEndless}, {Kind: sim.FaultBomb, Form: sim.BombDeep},
 		{Kind: sim.FaultBomb, Form: sim.BombAttributes}, {Kind: sim.FaultBomb, Form: sim.BombHeaders},
@@ -35,6 +36,7 @@ func TestBombsAndDrips(t *testing.T) {
 			require.NoError(t, err)
 			req.Header.Set("Authorization", "Bearer "+c.token)
 			req.Header.Set("Content-Type", "application/json")
+
 			resp, err := c.http.Do(req)
 			if err == nil {
 				var n int64
@@ -42,6 +44,7 @@ func TestBombsAndDrips(t *testing.T) {
 				require.NoError(t, resp.Body.Close())
 				require.True(t, err != nil || n == 32<<20, "%d bytes, %v", n, err)
 			}
+
 			eventually(t, "it is worked on", func() bool { return c.sim.DutyState()[w1] == date1 })
 		})
 	}
@@ -52,6 +55,7 @@ func TestLies(t *testing.T) {
 	t.Parallel()
 	c := start(t, nil)
 	c.fault(sim.Fault{Kind: sim.FaultLies})
+
 	for i := range 20 {
 		res := c.update(existing, one(w1, date1))
 		var entries []any
@@ -66,5 +70,6 @@ func TestLies(t *testing.T) {
 		require.NoError(t, json.Unmarshal([]byte(res.body), &page), res.body)
 		require.Greater(t, len(page.Users), 3)
 	}
+
 	require.Equal(t, 400, c.update("", one(w1, date1)+"x").status)
 }

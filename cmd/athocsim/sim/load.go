@@ -21,6 +21,7 @@ func LoadUsers(path string, known []Attribute) ([]User, []Attribute, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading users: %w", err)
 	}
+
 	raw = bytes.TrimPrefix(raw, []byte("\ufeff"))
 	var rows []map[string]string
 	switch ext := strings.ToLower(filepath.Ext(path)); ext {
@@ -31,34 +32,42 @@ func LoadUsers(path string, known []Attribute) ([]User, []Attribute, error) {
 	default:
 		err = fmt.Errorf("the name must end in .csv or .json, not %q", ext)
 	}
+
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading users from %s: %w", path, err)
 	}
+
 	return usersOf(rows, known)
 }
 
 func csvRows(raw []byte) ([]map[string]string, error) {
 	r := csv.NewReader(bytes.NewReader(raw))
+
 	header, err := r.Read()
 	if err != nil {
 		return nil, fmt.Errorf("header: %w", err)
 	}
+
 	if !slices.Contains(header, LoginID) {
 		return nil, errors.New("the header has no LOGIN_ID column")
 	}
+
 	var rows []map[string]string
 	for {
 		fields, err := r.Read()
 		if errors.Is(err, io.EOF) {
 			return rows, nil
 		}
+
 		if err != nil {
 			return nil, err
 		}
+
 		row := make(map[string]string, len(header))
 		for i, name := range header {
 			row[name] = fields[i]
 		}
+
 		rows = append(rows, row)
 	}
 }
@@ -70,6 +79,7 @@ func usersOf(rows []map[string]string, known []Attribute) ([]User, []Attribute, 
 		if row[LoginID] == "" {
 			return nil, nil, fmt.Errorf("user %d has no LOGIN_ID", i+1)
 		}
+
 		users[i] = User{LoginID: row[LoginID], Attributes: map[string]string{}}
 		for name, value := range row {
 			if name != LoginID {
@@ -78,11 +88,13 @@ func usersOf(rows []map[string]string, known []Attribute) ([]User, []Attribute, 
 			}
 		}
 	}
+
 	defs := slices.Clone(known)
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		if !slices.ContainsFunc(known, func(a Attribute) bool { return a.Name == name }) {
 			defs = append(defs, Attribute{Name: name, Type: TypeString})
 		}
 	}
+
 	return users, defs, nil
 }

@@ -153,10 +153,13 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	if err != nil {
 		return fmt.Errorf("duration %q: write it as in 250ms or 1.5s", text)
 	}
+
 	if v < 0 {
 		return fmt.Errorf("duration %q is negative", text)
 	}
+
 	*d = Duration(v)
+
 	return nil
 }
 
@@ -178,9 +181,11 @@ func (o *Options) setDefaults() {
 	setDefault(&o.KeepCalls, defaultKeepCalls)
 	setDefault(&o.KeepUsers, defaultKeepUsers)
 	setDefault(&o.History, defaultHistory)
+
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+
 	o.Settings.setDefaults()
 }
 
@@ -196,6 +201,7 @@ func (o *Options) attributes() []Attribute {
 			defs = append(defs, a)
 		}
 	}
+
 	return defs
 }
 
@@ -204,12 +210,15 @@ func (o *Options) validate() error {
 	if (o.CertFile == "") != (o.KeyFile == "") {
 		errs = append(errs, errors.New("a certificate file and a key file must be given together"))
 	}
+
 	if strings.ContainsAny(o.OrgCode, "/ ?#") {
 		errs = append(errs, fmt.Errorf("organisation code %q cannot stand in a path", o.OrgCode))
 	}
+
 	if o.KeepCalls < 0 || o.KeepUsers < 0 || o.History < 0 {
 		errs = append(errs, errors.New("the limits of calls, users and history kept must not be negative"))
 	}
+
 	return errors.Join(append(errs, o.Settings.validate())...)
 }
 
@@ -244,18 +253,23 @@ func (s *Settings) validate() error {
 	oneOf("empty_style", s.EmptyStyle, "mixed", "missing", "null", "empty")
 	oneOf("judge_first", s.JudgeFirst, "user", "attribute")
 	oneOf("throttle retry_after", s.Throttle.RetryAfter, "seconds", "date", "none")
+
 	if s.Throttle.PerSecond < 0 || s.Throttle.Burst < 0 {
 		errs = append(errs, errors.New("throttle: per_second and burst must not be negative"))
 	}
+
 	if s.TokenLifetime < 0 || s.Latency.Fixed < 0 || s.Latency.PerUser < 0 || s.Latency.Jitter < 0 {
 		errs = append(errs, errors.New("token_lifetime and latency must not be negative"))
 	}
+
 	if s.MaxUsers < 1 || s.MaxBody < 1 {
 		errs = append(errs, errors.New("max_users and max_body must be at least 1"))
 	}
+
 	if s.TooLargeStatus != http.StatusRequestEntityTooLarge && s.TooLargeStatus != http.StatusBadRequest {
 		errs = append(errs, fmt.Errorf("too_large_status %d: use 413 or 400", s.TooLargeStatus))
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -273,5 +287,6 @@ func mustJSON(v any) []byte {
 	if err != nil {
 		panic(fmt.Sprintf("encoding %T: %v", v, err))
 	}
+
 	return b
 }

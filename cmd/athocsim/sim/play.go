@@ -20,16 +20,20 @@ func (s *Simulator) play(w http.ResponseWriter, r *http.Request, c *Call, work f
 	process := func() answer {
 		// A server goes on with a call whose client has gone, so only the simulator's own end cuts this short.
 		wait(s.ctx, s.latency(len(c.Users)))
+
 		a := work()
 		c.Reason = a.reason
+
 		return a
 	}
 	if f == nil {
 		s.deliver(w, r, c, process())
 		return
 	}
+
 	c.Fault, c.FaultID = f.Kind, f.ID
 	s.logger.Debug("fault", "kind", f.Kind, "fault", f.ID, "call", c.Seq)
+
 	switch f.Kind {
 	case FaultBrokenJSON:
 		a := process()
@@ -52,10 +56,13 @@ func (s *Simulator) play(w http.ResponseWriter, r *http.Request, c *Call, work f
 	case FaultLateApply:
 		s.hold(r, c, f)
 		c.Finished = time.Now().UnixNano()
+
 		wait(s.ctx, time.Duration(f.Delay))
+
 		if s.ctx.Err() == nil {
 			process()
 		}
+
 		s.reset(w, c)
 	default:
 		s.playUnworked(w, r, c, f, process)
@@ -67,6 +74,7 @@ func (s *Simulator) playUnworked(w http.ResponseWriter, r *http.Request, c *Call
 	if f.Apply {
 		process()
 	}
+
 	switch f.Kind {
 	case FaultStatus:
 		s.deliver(w, r, c, f.answer())
@@ -83,9 +91,11 @@ func (f *Fault) answer() answer {
 	if f.Body != "" {
 		a.body = []byte(f.Body)
 	}
+
 	if v, err := f.retryAfterHeader(); err == nil && v != "" { // it was checked when the fault was added
 		a.header = http.Header{"Retry-After": {v}}
 	}
+
 	return a
 }
 
@@ -94,11 +104,13 @@ func (s *Simulator) hold(r *http.Request, c *Call, f *Fault) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
+
 	if f.Hold > 0 {
 		wait(ctx, time.Duration(f.Hold))
 	} else {
 		<-ctx.Done()
 	}
+
 	c.ClientGone = r.Context().Err() != nil
 }
 
@@ -107,8 +119,10 @@ func wait(ctx context.Context, d time.Duration) {
 	if d <= 0 {
 		return
 	}
+
 	t := time.NewTimer(d)
 	defer t.Stop()
+
 	select {
 	case <-t.C:
 	case <-ctx.Done():
@@ -121,6 +135,7 @@ func (s *Simulator) finish(c *Call, status int) {
 	if c.Finished == 0 {
 		c.Finished = time.Now().UnixNano()
 	}
+
 	s.calls.finish(c)
 	s.logger.LogAttrs(context.Background(), slog.LevelInfo, "call", slog.Uint64("call", c.Seq), slog.String("endpoint", c.Endpoint),
 		slog.Int("status", status), slog.Int("users", len(c.Users)), slog.Duration("duration", time.Duration(c.Finished-c.Arrived)),
@@ -146,12 +161,14 @@ func (s *Simulator) truncate(w http.ResponseWriter, c *Call, a answer) {
 	writeHead(w, a)
 	_, _ = w.Write(a.body[:len(a.body)/2])
 	_ = http.NewResponseController(w).Flush()
+
 	s.finish(c, a.status)
 	panic(http.ErrAbortHandler)
 }
 
 func (s *Simulator) dribble(w http.ResponseWriter, r *http.Request, c *Call, a answer, over time.Duration) {
 	writeHead(w, a)
+
 	flush := http.NewResponseController(w).Flush
 	size := max(1, len(a.body)/slowPieces)
 	rest := a.body
@@ -164,24 +181,30 @@ func (s *Simulator) dribble(w http.ResponseWriter, r *http.Request, c *Call, a a
 		stop()
 		cancel()
 	}
+
 	c.ClientGone = r.Context().Err() != nil
 	s.finish(c, a.status)
+
 	_, _ = w.Write(rest)
 }
 
 // reset drops the connection with a TCP reset, so that a client does not mistake it for the end of an answer.
 func (s *Simulator) reset(w http.ResponseWriter, c *Call) {
 	s.finish(c, 0)
+
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}
+
 	raw := conn
 	if t, ok := conn.(*tls.Conn); ok {
 		raw = t.NetConn()
 	}
+
 	if t, ok := raw.(*net.TCPConn); ok {
 		_ = t.SetLinger(0)
 	}
+
 	_ = raw.Close()
 }

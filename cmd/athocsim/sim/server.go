@@ -42,19 +42,24 @@ type server struct {
 func (s *Simulator) Start(ctx context.Context, addr string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if s.closed {
 		return ErrClosed
 	}
+
 	if s.server != nil {
 		return errors.New("the simulator is started already")
 	}
+
 	srv := &server{sim: s, conns: map[net.Conn]struct{}{}, wake: make(chan struct{}, 1)}
 	if s.tls != nil {
 		srv.tls = s.tls.config
 	}
+
 	if err := srv.start(ctx, addr); err != nil {
 		return err
 	}
+
 	s.server = srv
 	srv.undo = context.AfterFunc(ctx, func() {
 		if err := s.Close(); err != nil {
@@ -62,12 +67,14 @@ func (s *Simulator) Start(ctx context.Context, addr string) error {
 		}
 	})
 	s.logger.Info("listening", "address", srv.addr, "tls", srv.tls != nil)
+
 	return nil
 }
 
 func (v *server) newHTTP(h http.Handler) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
+
 	return &http.Server{
 		Handler:           h,
 		Protocols:         protocols,
@@ -80,22 +87,27 @@ func (v *server) newHTTP(h http.Handler) *http.Server {
 
 func (v *server) start(ctx context.Context, addr string) error {
 	var lc net.ListenConfig
+
 	ln, err := lc.Listen(ctx, "tcp", addr)
 	if err != nil {
 		return fmt.Errorf("listening on %s: %w", addr, err)
 	}
+
 	if own := v.sim.opts.AdminAddr; own != "" {
 		adminLn, err := lc.Listen(ctx, "tcp", own)
 		if err != nil {
 			return errors.Join(fmt.Errorf("listening on %s for the admin pages: %w", own, err), ln.Close())
 		}
+
 		v.admin, v.own = v.newHTTP(v.sim.admin), adminLn.Addr().String()
 		v.admin.ConnState = nil
 		v.wg.Go(func() { v.report(v.admin.Serve(adminLn)) })
 	}
+
 	v.http = v.newHTTP(v.sim.Handler())
 	v.addr, v.host = ln.Addr().String(), clientAddr(ln.Addr())
 	v.serve(ln)
+
 	return nil
 }
 
@@ -105,6 +117,7 @@ func clientAddr(a net.Addr) string {
 	if !ok || !t.IP.IsUnspecified() {
 		return a.String()
 	}
+
 	return net.JoinHostPort("127.0.0.1", fmt.Sprint(t.Port))
 }
 
@@ -120,17 +133,20 @@ func (v *server) serve(ln net.Listener) {
 	if v.tls != nil {
 		ln = tls.NewListener(ln, v.tls)
 	}
+
 	v.wg.Go(func() { v.report(v.http.Serve(ln)) })
 }
 
 func (v *server) track(c net.Conn, state http.ConnState) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+
 	switch state {
 	case http.StateNew:
 		if v.listener == nil { // accepted just before the port was closed
 			_ = c.Close()
 		}
+
 		v.conns[c] = struct{}{}
 	case http.StateClosed, http.StateHijacked:
 		delete(v.conns, c)
@@ -141,18 +157,22 @@ func (v *server) track(c net.Conn, state http.ConnState) {
 func (v *server) refuse(spare net.Conn) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+
 	if v.closed {
 		return
 	}
+
 	if v.listener != nil {
 		_ = v.listener.Close() // it only says that it was closed already
 		v.listener = nil
 	}
+
 	for c := range v.conns {
 		if c != spare {
 			_ = c.Close()
 		}
 	}
+
 	if !v.keeping {
 		v.keeping = true
 		v.wg.Go(v.keep)
@@ -175,14 +195,17 @@ func (v *server) keep() {
 			if v.reopen() {
 				return
 			}
+
 			delay = relistenDelay
 		}
+
 		timer := time.NewTimer(delay)
 		select {
 		case <-timer.C:
 		case <-v.wake:
 		case <-v.sim.ctx.Done():
 		}
+
 		timer.Stop()
 	}
 }
@@ -191,22 +214,28 @@ func (v *server) keep() {
 func (v *server) reopen() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+
 	if v.closed || v.sim.ctx.Err() != nil {
 		v.keeping = false
 		return true
 	}
+
 	if v.sim.faults.refusedFor() > 0 { // another refusal came meanwhile
 		return false
 	}
+
 	var lc net.ListenConfig
+
 	ln, err := lc.Listen(v.sim.ctx, "tcp", v.addr)
 	if err != nil {
 		v.sim.logger.Warn("the port cannot be opened again yet", "address", v.addr, "error", err)
 		return false
 	}
+
 	v.keeping = false
 	v.serve(ln)
 	v.sim.logger.Info("listening again", "address", v.addr)
+
 	return true
 }
 
@@ -216,14 +245,18 @@ func (v *server) close() error {
 	v.closed = true
 	v.mu.Unlock()
 	v.reconsider()
+
 	err := v.http.Close()
 	if v.admin != nil {
 		err = errors.Join(err, v.admin.Close())
 	}
+
 	if errors.Is(err, net.ErrClosed) { // a refusal had closed the port
 		err = nil
 	}
+
 	v.wg.Wait()
+
 	return err
 }
 
@@ -235,6 +268,7 @@ func (s *faultSet) refusedFor() time.Duration {
 			longest = max(longest, time.Until(time.Unix(0, f.Until)))
 		}
 	}
+
 	return longest
 }
 
@@ -243,15 +277,19 @@ func (s *Simulator) addFault(f Fault, spare net.Conn) (Fault, error) {
 	if err := f.validate(); err != nil {
 		return Fault{}, err
 	}
+
 	srv := s.running()
 	if f.Kind == FaultRefuse && srv == nil {
 		return Fault{}, errors.New("a refuse fault needs a simulator that was started: there is no port to close")
 	}
+
 	f = s.faults.add(f)
 	s.logger.Info("fault on", "fault", f.ID, "kind", f.Kind, "scope", f.Scope, "for", time.Duration(f.For))
+
 	if f.Kind == FaultRefuse {
 		srv.refuse(spare)
 	}
+
 	return f, nil
 }
 
@@ -284,6 +322,7 @@ func (s *Simulator) URL() string {
 	case srv.tls != nil:
 		return "https://" + srv.host
 	}
+
 	return "http://" + srv.host
 }
 
@@ -320,5 +359,6 @@ func (s *Simulator) Env() Fields {
 	if f := s.CACertFile(); f != "" {
 		env = append(env, Field{"SSL_CERT_PATH", f})
 	}
+
 	return env
 }

@@ -54,13 +54,16 @@ type Simulator struct {
 // can be used at once. Close must be called in the end.
 func New(o Options) (*Simulator, error) {
 	o.setDefaults()
+
 	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("simulator options: %w", err)
 	}
+
 	dir, err := newUserStore(o.attributes(), o.History)
 	if err != nil {
 		return nil, fmt.Errorf("simulator options: %w", err)
 	}
+
 	s := &Simulator{opts: o, initial: slices.Clone(o.Users), logger: o.Logger, users: dir, faults: newFaultSet(o.Seed),
 		tokens: newTokenStore(), settings: o.Settings, rng: rand.New(rand.NewPCG(o.Seed, 0x73696d)), buckets: map[string]*bucket{}}
 	s.opts.Users = nil
@@ -68,7 +71,9 @@ func New(o Options) (*Simulator, error) {
 	if err := s.open(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+
 	s.api, s.admin = s.apiHandler(), s.adminHandler()
+
 	return s, nil
 }
 
@@ -81,20 +86,24 @@ func (s *Simulator) open() error {
 			return err
 		}
 	}
+
 	if !found {
 		if err := s.users.replace(s.initial); err != nil {
 			return fmt.Errorf("users at the start: %w", err)
 		}
 	}
+
 	var err error
 	if s.calls, err = newCallLog(&s.opts); err != nil {
 		return err
 	}
+
 	if s.opts.TLS || s.opts.CertFile != "" {
 		if s.tls, err = openCertificates(&s.opts); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -106,6 +115,7 @@ func (s *Simulator) Handler() http.Handler {
 			s.admin.ServeHTTP(w, r)
 			return
 		}
+
 		s.api.ServeHTTP(w, r)
 	})
 }
@@ -121,20 +131,26 @@ func (s *Simulator) Close() error {
 		srv := s.server
 		s.mu.Unlock()
 		s.stop()
+
 		var errs []error
 		if srv != nil {
 			errs = append(errs, srv.close())
 		}
+
 		s.working.Wait()
+
 		if s.calls != nil {
 			errs = append(errs, s.calls.close())
 		}
+
 		errs = append(errs, s.users.close())
 		if s.tls != nil {
 			errs = append(errs, s.tls.close())
 		}
+
 		s.err = errors.Join(errs...)
 	})
+
 	return s.err
 }
 
@@ -142,10 +158,13 @@ func (s *Simulator) Close() error {
 func (s *Simulator) enter() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if s.closed {
 		return false
 	}
+
 	s.working.Add(1)
+
 	return true
 }
 
@@ -159,16 +178,21 @@ func (s *Simulator) Settings() Settings {
 // SetSettings replaces the settings, with defaults in the place of unset fields. Tokens that are out keep their lifetime.
 func (s *Simulator) SetSettings(next Settings) error {
 	next.setDefaults()
+
 	if err := next.validate(); err != nil {
 		return fmt.Errorf("settings: %w", err)
 	}
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if next.Throttle != s.settings.Throttle {
 		s.buckets = map[string]*bucket{}
 	}
+
 	s.settings = next
 	s.logger.Info("settings changed")
+
 	return nil
 }
 
@@ -219,6 +243,7 @@ func (s *Simulator) DutyState() map[string]string {
 	if err != nil { // New defined it, and definitions are never taken away
 		panic(err)
 	}
+
 	return state
 }
 
@@ -264,6 +289,7 @@ func (s *Simulator) RevokeTokens() int { return s.tokens.revoke() }
 func (s *Simulator) shuffle(n int, swap func(i, j int)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if !s.settings.KeepOrder {
 		s.rng.Shuffle(n, swap)
 	}
@@ -272,10 +298,12 @@ func (s *Simulator) shuffle(n int, swap func(i, j int)) {
 func (s *Simulator) latency(users int) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	l := s.settings.Latency
 	d := time.Duration(l.Fixed) + time.Duration(users)*time.Duration(l.PerUser)
 	if l.Jitter > 0 {
 		d += time.Duration(s.rng.Int64N(int64(l.Jitter)))
 	}
+
 	return d
 }

@@ -55,15 +55,19 @@ func openJournal(path string, d *userStore) (found bool, err error) {
 	if err != nil {
 		return false, err
 	}
+
 	replayed, err := replayJournal(path+journalExtension, d)
 	if err != nil {
 		return false, err
 	}
+
 	f, err := os.OpenFile(path+journalExtension, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return false, fmt.Errorf("opening the state's journal: %w", err)
 	}
+
 	d.journal = &journal{path: path, file: f}
+
 	return found || replayed, d.journal.compact(d)
 }
 
@@ -72,20 +76,26 @@ func loadSnapshot(path string, d *userStore) (bool, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
+
 	if err != nil {
 		return false, fmt.Errorf("reading the state file: %w", err)
 	}
+
 	var s snapshot
 	if err := json.Unmarshal(raw, &s); err != nil {
 		return false, fmt.Errorf("state file %s cannot be read; move it away to start afresh: %w", path, err)
 	}
+
 	if s.Version != stateVersion {
 		return false, fmt.Errorf("state file %s has version %d, this program reads %d; move it away to start afresh", path, s.Version, stateVersion)
 	}
+
 	if err := d.restore(journalEntry{Attributes: s.Attributes, Users: s.Users}); err != nil {
 		return false, fmt.Errorf("state file %s: %w", path, err)
 	}
+
 	d.nextID = max(d.nextID, s.NextID)
+
 	return true, nil
 }
 
@@ -95,10 +105,13 @@ func replayJournal(path string, d *userStore) (bool, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
+
 	if err != nil {
 		return false, fmt.Errorf("reading the state's journal: %w", err)
 	}
+
 	defer f.Close()
+
 	r, found := bufio.NewReader(f), false
 	for n := 1; ; n++ {
 		line, err := r.ReadBytes('\n')
@@ -108,13 +121,16 @@ func replayJournal(path string, d *userStore) (bool, error) {
 			}
 			return found, fmt.Errorf("reading %s: %w", path, err)
 		}
+
 		var e journalEntry
 		if err := json.Unmarshal(line, &e); err != nil {
 			return found, fmt.Errorf("%s, line %d cannot be read; move the state away to start afresh: %w", path, n, err)
 		}
+
 		if err := d.restore(e); err != nil {
 			return found, fmt.Errorf("%s, line %d: %w", path, n, err)
 		}
+
 		found = true
 	}
 }
@@ -124,20 +140,24 @@ func (d *userStore) restore(e journalEntry) error {
 	if err := d.define(e.Attributes); err != nil {
 		return err
 	}
+
 	gone := map[*record]bool{}
 	for _, l := range e.Removed {
 		if r := d.byKey[loginKey(l)]; r != nil {
 			gone[r] = true
 		}
 	}
+
 	if len(gone) > 0 {
 		d.drop(gone)
 	}
+
 	for _, u := range e.Users {
 		if err := d.restoreUser(u); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -147,14 +167,18 @@ func (d *userStore) restoreUser(u journalUser) error {
 		r = &record{id: u.ID, key: loginKey(u.Login), values: []string{u.Login}}
 		d.insert(r)
 	}
+
 	d.nextID = max(d.nextID, u.ID+1)
 	for _, f := range u.Fields {
 		if err := d.check(f.Name, f.Value); err != nil {
 			return err
 		}
+
 		d.set(r, f, 0, 0)
 	}
+
 	r.history = nil
+
 	return nil
 }
 
@@ -162,7 +186,9 @@ func (j *journal) write(e journalEntry) error {
 	if j == nil {
 		return nil
 	}
+
 	line := append(mustJSON(e), '\n')
+
 	n, err := j.file.Write(line)
 	if err != nil {
 		if n > 0 { // half a line in the middle would make the journal unreadable
@@ -170,7 +196,9 @@ func (j *journal) write(e journalEntry) error {
 		}
 		return fmt.Errorf("saving a change to %s: %w", j.file.Name(), err)
 	}
+
 	j.size += int64(n)
+
 	return nil
 }
 
@@ -178,10 +206,12 @@ func (j *journal) writeUsers(changes []mutation) error {
 	if j == nil {
 		return nil
 	}
+
 	users := make([]journalUser, len(changes))
 	for i, m := range changes {
 		users[i] = journalUser{ID: m.rec.id, Login: m.rec.values[0], Fields: m.fields}
 	}
+
 	return j.write(journalEntry{Users: users})
 }
 
@@ -202,16 +232,21 @@ func (j *journal) compact(d *userStore) error {
 				u.Fields = append(u.Fields, Field{d.defs[col].Name, v})
 			}
 		}
+
 		s.Users[i] = u
 	}
+
 	if err := writeFileAtomic(j.path, mustJSON(s), 0o600); err != nil {
 		return fmt.Errorf("saving the state: %w", err)
 	}
+
 	// A kill here is harmless: the journal's lines are in the snapshot, and reading them again ends in the same state.
 	if err := j.file.Truncate(0); err != nil {
 		return fmt.Errorf("emptying the state's journal: %w", err)
 	}
+
 	j.size = 0
+
 	return nil
 }
 
@@ -219,11 +254,14 @@ func (j *journal) compact(d *userStore) error {
 func (d *userStore) close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	if d.journal == nil {
 		return nil
 	}
+
 	err := errors.Join(d.journal.compact(d), d.journal.file.Close())
 	d.journal = nil
+
 	return err
 }
 
@@ -238,10 +276,13 @@ func writeFileAtomic(path string, content []byte, mode os.FileMode) (err error) 
 			err = errors.Join(err, os.Remove(tmp.Name()))
 		}
 	}()
+
 	_, err = io.Copy(tmp, bytes.NewReader(content))
+
 	err = errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close())
 	if err != nil {
 		return err
 	}
+
 	return os.Rename(tmp.Name(), path)
 }

@@ -16,6 +16,7 @@ import (
 // copyFile stands in for a kill: what a file holds while the simulator lives is what a killed one leaves behind.
 func copyFile(t *testing.T, from, to string) {
 	t.Helper()
+
 	raw, err := os.ReadFile(from)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(to, raw, 0o600))
@@ -33,6 +34,7 @@ func TestStateSurvives(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, c.sim.DefineAttributes(sim.Attribute{Name: "GRADE", Type: sim.TypeString}))
 			require.NoError(t, c.sim.PutUsers(sim.User{LoginID: w3, Attributes: map[string]string{"GRADE": "7"}}))
+
 			want := c.sim.Users()
 			if killed {
 				next := file + "2"
@@ -43,10 +45,12 @@ func TestStateSurvives(t *testing.T) {
 				_, err = f.WriteString(`{"removed":["` + w1) // cut off in the middle
 				require.NoError(t, err)
 				require.NoError(t, f.Close())
+
 				file = next
 			} else {
 				require.NoError(t, c.sim.Close())
 			}
+
 			again := start(t, func(o *sim.Options) { o.StateFile = file; o.Users = sim.GenerateUsers(99, collar) })
 			require.Equal(t, want, again.sim.Users())
 			require.NoError(t, again.sim.PutUsers(sim.User{LoginID: "next@example.org"}))
@@ -71,13 +75,17 @@ func TestBadStateIsNotOverwritten(t *testing.T) {
 func TestCallLogSurvivesAKill(t *testing.T) {
 	dir := t.TempDir()
 	log, killed := filepath.Join(dir, "calls"), filepath.Join(dir, "killed")
+
 	c := start(t, func(o *sim.Options) { o.CallLog = log })
 	c.outcomes(existing, one(w1, date1))
 	c.fault(sim.Fault{Kind: sim.FaultHang, Scope: []string{"update"}})
+
 	done := make(chan struct{})
 	go func() { defer close(done); _, _ = c.tryUpdate(existing, one(w2, date2)) }()
+
 	eventually(t, "the call arrives", func() bool { return len(c.sim.Faults()) > 0 && c.sim.Faults()[0].Hits == 1 })
 	copyFile(t, log, killed)
+
 	live := c.sim.Calls(sim.CallFilter{})
 	c.sim.ClearFaults()
 	require.NoError(t, c.sim.Close())
@@ -100,12 +108,14 @@ func TestCallLogSurvivesAKill(t *testing.T) {
 	require.Equal(t, sim.Fields{{Name: duty, Value: date2}}, calls[2].Users[0].Fields)
 	require.Greater(t, calls[3].Run, calls[2].Run)
 	require.Equal(t, sim.OutcomeUpdated, calls[4].Users[0].Outcome)
+
 	whole, err := sim.ReadCallLog(log)
 	require.NoError(t, err)
 	require.False(t, whole[2].Unfinished)
 
 	raw, err := os.ReadFile(log)
 	require.NoError(t, err)
+
 	lines := strings.SplitAfter(string(raw), "\n")
 	lines[1] = "rubbish\n"
 	require.NoError(t, os.WriteFile(log, []byte(strings.Join(lines, "")), 0o600))
@@ -118,11 +128,13 @@ func TestMemoryIsBounded(t *testing.T) {
 	for n := range 10 {
 		c.outcomes(existing, one(w1, fmt.Sprintf("17/06/2024 14:30:%02d", n)))
 	}
+
 	calls := c.sim.Calls(sim.CallFilter{})
 	require.Len(t, calls, 2)
 	require.EqualValues(t, 11, calls[1].Seq)
 	require.Len(t, c.sim.History(w1), 4)
 	require.Equal(t, 10, c.sim.Stats().Applied, "counts go on")
+
 	body := `[{"LOGIN_ID":"` + w1 + `","On-Duty-DTG":""},{"LOGIN_ID":"` + w2 + `","On-Duty-DTG":""},{"LOGIN_ID":"` + w3 + `","On-Duty-DTG":""}]`
 	c.outcomes(existing, body)
 	require.Len(t, c.sim.Calls(sim.CallFilter{}), 1, "the newest call is kept, however large")
@@ -131,6 +143,7 @@ func TestMemoryIsBounded(t *testing.T) {
 func TestCallsAreRecordedBeforeTheAnswer(t *testing.T) {
 	var mu sync.Mutex
 	var seen []uint64
+
 	c := start(t, func(o *sim.Options) {
 		o.OnCall = func(call sim.Call) { mu.Lock(); defer mu.Unlock(); seen = append(seen, call.Seq) }
 	})
@@ -145,16 +158,19 @@ func TestCallsAreRecordedBeforeTheAnswer(t *testing.T) {
 			}
 		})
 	}
+
 	wg.Wait()
 	mu.Lock()
 	require.Len(t, seen, 101)
 	mu.Unlock()
+
 	byUser := map[string]int64{}
 	for _, call := range c.sim.Calls(sim.CallFilter{Endpoint: sim.EndpointUpdate}) {
 		login := call.Users[0].LoginID
 		require.Greater(t, call.Arrived, byUser[login], "a client that waits has no two calls in flight")
 		byUser[login] = call.Finished
 	}
+
 	st := c.sim.Stats()
 	require.Equal(t, 100, st.Endpoints["update"].Calls)
 	require.GreaterOrEqual(t, st.Endpoints["update"].PeakPerSecond, 1)
@@ -177,6 +193,7 @@ func TestLoadUsers(t *testing.T) {
 		require.Equal(t, want, users)
 		require.Equal(t, append(known[:2:2], sim.Attribute{Name: "FIRSTNAME", Type: sim.TypeString}), defs)
 	}
+
 	for name, content := range map[string]string{"a.csv": "Collar-Number\n1\n", "b.csv": "", "c.json": "{}", "d.txt": "", "e.json": `[{"x":"1"}]`, "f.csv": "LOGIN_ID,A\nx\n"} {
 		path := filepath.Join(dir, name)
 		require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
@@ -207,6 +224,7 @@ func TestAdminPages(t *testing.T) {
 	c := start(t, nil)
 	is := func(status int, method, path, body, want string) {
 		t.Helper()
+
 		res := c.do(method, path, body)
 		require.Equal(t, status, res.status, res.body)
 		require.Contains(t, res.body, want)

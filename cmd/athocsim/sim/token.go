@@ -32,14 +32,18 @@ func newTokenStore() *tokenStore { return &tokenStore{expiry: map[string]time.Ti
 func (t *tokenStore) issue(lifetime time.Duration, many bool) string {
 	token := rand.Text() + rand.Text()
 	now := time.Now()
+
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	for old, until := range t.expiry {
 		if !many || !now.Before(until) {
 			delete(t.expiry, old)
 		}
 	}
+
 	t.expiry[token] = now.Add(lifetime)
+
 	return token
 }
 
@@ -47,21 +51,26 @@ func (t *tokenStore) issue(lifetime time.Duration, many bool) string {
 func (t *tokenStore) check(token string) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	until, ok := t.expiry[token]
 	if !ok {
 		return "the token is not one of this server's, or was revoked by a newer one"
 	}
+
 	if !time.Now().Before(until) {
 		return "the token has expired"
 	}
+
 	return ""
 }
 
 func (t *tokenStore) revoke() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	n := len(t.expiry)
 	clear(t.expiry)
+
 	return n
 }
 
@@ -77,10 +86,12 @@ func bearer(r *http.Request) string {
 	if len(values) != 1 {
 		return ""
 	}
+
 	scheme, token, ok := strings.Cut(values[0], " ")
 	if !ok || !strings.EqualFold(scheme, "Bearer") {
 		return ""
 	}
+
 	return token
 }
 
@@ -94,6 +105,7 @@ func (s *Simulator) serveToken(w http.ResponseWriter, r *http.Request) {
 		case err != nil:
 			return oauthError("invalid_request", "the body could not be read: "+err.Error())
 		}
+
 		return s.token(c, r, body)
 	})
 }
@@ -108,6 +120,7 @@ func (s *Simulator) token(c *Call, r *http.Request, body []byte) answer {
 	if reason != "" {
 		return oauthError("invalid_request", reason)
 	}
+
 	o := &s.opts
 	switch {
 	case !same(form.Get("client_id"), o.ClientID) || !same(form.Get("client_secret"), o.ClientSecret):
@@ -115,21 +128,25 @@ func (s *Simulator) token(c *Call, r *http.Request, body []byte) answer {
 	case form.Get("grant_type") != "password":
 		return oauthError("unsupported_grant_type", "grant_type must be password")
 	}
+
 	if reason := checkScope(form.Get("scope")); reason != "" {
 		return oauthError("invalid_scope", reason)
 	}
+
 	switch {
 	case !same(form.Get("username"), o.Username) || !same(form.Get("password"), o.Password):
 		return oauthError("invalid_grant", "username or password is missing or wrong")
 	case form.Get("acr_values") != "tenant:"+o.OrgCode:
 		return oauthError("invalid_grant", "acr_values must be tenant: and the organisation code")
 	}
+
 	set := s.Settings()
 	token := s.tokens.issue(time.Duration(set.TokenLifetime), set.ManyTokens)
 	c.Token = fingerprint(token)
 	a := answer{status: http.StatusOK, header: http.Header{"Cache-Control": {"no-store"}}}
 	a.body = mustJSON(map[string]any{
 		"access_token": token, "expires_in": int64(time.Duration(set.TokenLifetime) / time.Second), "token_type": "Bearer"})
+
 	return a
 }
 
@@ -138,18 +155,22 @@ func tokenForm(r *http.Request, body []byte) (url.Values, string) {
 	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/x-www-form-urlencoded" {
 		return nil, "Content-Type must be application/x-www-form-urlencoded"
 	}
+
 	if r.URL.RawQuery != "" {
 		return nil, "the fields belong into the body, not into the address"
 	}
+
 	form, err := url.ParseQuery(string(body))
 	if err != nil || !utf8.Valid(body) {
 		return nil, "the form is malformed" // the error would quote a piece of it, which may be a secret
 	}
+
 	for name, values := range form {
 		if len(values) > 1 {
 			return nil, "a field is given twice: " + name
 		}
 	}
+
 	return form, ""
 }
 
@@ -164,9 +185,11 @@ func checkScope(scope string) string {
 			return "scope must be openid profile " + requiredScope + ", or " + requiredScope + " alone, separated by one space"
 		}
 	}
+
 	if !found {
 		return "scope lacks " + requiredScope
 	}
+
 	return ""
 }
 

@@ -29,19 +29,24 @@ func (s *Simulator) serveUpdate(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		c.Users, batchErr = parseBatch(body)
 	}
+
 	params, paramErr := parameters(r, c, "syncExistingUsersOnly", "AllowPartialUpdate", "sourceIdentifier")
 	s.calls.begin(c)
 	s.play(w, r, c, func() answer {
 		if a, ok := s.gate(r, c, http.MethodPost); !ok {
 			return a
 		}
+
 		flags, flagErr := checkFlags(r, params, paramErr)
+
 		if a, ok := s.checkSize(len(c.Users), err); !ok {
 			return a
 		}
+
 		if err := errors.Join(flagErr, batchErr); err != nil {
 			return refused(http.StatusBadRequest, "%v", err)
 		}
+
 		return s.update(c, flags)
 	})
 }
@@ -58,6 +63,7 @@ func (s *Simulator) checkSize(users int, err error) (answer, bool) {
 	case users > set.MaxUsers:
 		return refused(set.TooLargeStatus, "the body has more than %d users", set.MaxUsers), false
 	}
+
 	return answer{}, true
 }
 
@@ -65,17 +71,22 @@ func checkFlags(r *http.Request, params map[string]string, err error) (f updateF
 	if err != nil {
 		return f, err
 	}
+
 	if t, p, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" ||
 		p["charset"] != "" && !strings.EqualFold(p["charset"], "utf-8") {
 		return f, errors.New("Content-Type must be application/json in UTF-8")
 	}
+
 	if e := r.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
 		return f, errors.New("Content-Encoding is not supported")
 	}
+
 	if f.existingOnly, err = boolean(params, "syncExistingUsersOnly"); err != nil {
 		return f, err
 	}
+
 	f.partial, err = boolean(params, "AllowPartialUpdate")
+
 	return f, err
 }
 
@@ -87,6 +98,7 @@ func boolean(params map[string]string, name string) (bool, error) {
 	case strings.EqualFold(v, "true"):
 		return true, nil
 	}
+
 	return false, fmt.Errorf("%s must be true or false", name)
 }
 
@@ -96,16 +108,20 @@ func parseBatch(body []byte) ([]UserCall, error) {
 	if !utf8.Valid(body) {
 		return nil, errors.New("the body is not UTF-8")
 	}
+
 	p := &batchParser{dec: json.NewDecoder(bytes.NewReader(body)), seen: map[string]bool{}}
 	p.dec.UseNumber()
+
 	if err := p.array(); err != nil {
 		p.note(err)
 	} else if _, err := p.dec.Token(); !errors.Is(err, io.EOF) {
 		p.note(errors.New("there is something after the array"))
 	}
+
 	if p.err == nil && len(p.users) == 0 {
 		p.note(errors.New("the array has no users"))
 	}
+
 	return p.users, p.err
 }
 
@@ -128,26 +144,33 @@ func (p *batchParser) array() error {
 	if t, err := p.dec.Token(); err != nil || t != json.Delim('[') {
 		return errors.New("the body is not a JSON array of users")
 	}
+
 	for p.dec.More() {
 		t, err := p.dec.Token()
 		if err != nil {
 			return malformed(err)
 		}
+
 		if t != json.Delim('{') {
 			return fmt.Errorf("user %d is not an object", len(p.users)+1)
 		}
+
 		var u UserCall
 		err = p.object(&u)
 		u.Outcome = OutcomeNotProcessed
 		p.users = append(p.users, u)
+
 		if err != nil {
 			return err
 		}
+
 		p.check(&u)
 	}
+
 	if _, err := p.dec.Token(); err != nil {
 		return malformed(err)
 	}
+
 	return nil
 }
 
@@ -162,25 +185,32 @@ func (p *batchParser) object(u *UserCall) error {
 		if err != nil {
 			return malformed(err)
 		}
+
 		value, err := p.dec.Token()
 		if err != nil {
 			return malformed(err)
 		}
+
 		text, isText := value.(string)
 		if !isText {
 			p.note(fmt.Errorf("user %d: the value of %q is not a string", place, name))
+
 			text = fmt.Sprint(value)
 		}
+
 		if err := p.field(u, name.(string), text); err != nil {
 			p.note(fmt.Errorf("user %d: %w", place, err))
 		}
+
 		if _, nested := value.(json.Delim); nested {
 			return p.err
 		}
 	}
+
 	if _, err := p.dec.Token(); err != nil {
 		return malformed(err)
 	}
+
 	return nil
 }
 
@@ -189,17 +219,22 @@ func (p *batchParser) field(u *UserCall, name, value string) error {
 		if p.login {
 			return errors.New("LOGIN_ID is given twice")
 		}
+
 		u.LoginID, p.login = value, true
+
 		return nil
 	}
+
 	_, twice := u.Fields.Get(name)
 	if u.Fields == nil {
 		u.Fields = make(Fields, 0, 1)
 	}
+
 	u.Fields = append(u.Fields, Field{name, value})
 	if twice {
 		return fmt.Errorf("%q is given twice", name)
 	}
+
 	return nil
 }
 
@@ -214,6 +249,7 @@ func (p *batchParser) check(u *UserCall) {
 	case len(u.Fields) == 0:
 		p.note(fmt.Errorf("user %d has no attribute to write", place))
 	}
+
 	p.seen[key] = true
 }
 
@@ -224,11 +260,14 @@ func (s *Simulator) update(c *Call, flags updateFlags) answer {
 	faults := s.userFaults(c)
 	if err := s.applyBatch(c, flags, faults, &set.Messages); err != nil {
 		s.logger.Error("an update could not be saved; check the disk", "error", err)
+
 		for i := range c.Users {
 			c.Users[i].Outcome = OutcomeNotProcessed
 		}
+
 		return refused(http.StatusInternalServerError, "the update could not be saved")
 	}
+
 	return answer{status: http.StatusOK, body: s.outcomes(c, set.EchoCase)}
 }
 
@@ -236,10 +275,12 @@ func (s *Simulator) userFaults(c *Call) []*Fault {
 	if !s.faults.anyForUsers(EndpointUpdate) {
 		return nil
 	}
+
 	keys := make([]string, len(c.Users))
 	for i := range c.Users {
 		keys[i] = loginKey(c.Users[i].LoginID)
 	}
+
 	return s.faults.forUsers(EndpointUpdate, keys)
 }
 
@@ -247,24 +288,29 @@ func (s *Simulator) applyBatch(c *Call, flags updateFlags, faults []*Fault, m *M
 	d := s.users
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	changes := make([]mutation, 0, len(c.Users))
 	places := make([]int, 0, len(c.Users))
 	for i := range c.Users {
 		u := &c.Users[i]
 		rec := d.byKey[loginKey(u.LoginID)]
 		d.decide(u, rec, flags, m)
+
 		if faults != nil && faults[i] != nil {
 			faults[i].spoil(u, m)
 		}
+
 		if len(u.mutations) > 0 {
 			changes = append(changes, mutation{rec: rec, login: u.LoginID, fields: u.mutations})
 			places = append(places, i)
 		}
 	}
+
 	at := time.Now().UnixNano()
 	if err := d.commit(changes, c.Seq, at); err != nil {
 		return err
 	}
+
 	for n, i := range places {
 		u := &c.Users[i]
 		u.Applied, u.AppliedAt, u.UserID = true, at, changes[n].rec.id
@@ -273,8 +319,10 @@ func (s *Simulator) applyBatch(c *Call, flags updateFlags, faults []*Fault, m *M
 				u.Written = append(u.Written, f.Name)
 			}
 		}
+
 		u.mutations = nil
 	}
+
 	return nil
 }
 
@@ -285,15 +333,18 @@ func (d *userStore) decide(u *UserCall, rec *record, flags updateFlags, m *Messa
 		u.unknownUser()
 		return
 	}
+
 	if rec != nil {
 		u.UserID = rec.id
 	}
+
 	good := make(Fields, 0, len(u.Fields))
 	for _, f := range u.Fields {
 		if err := d.check(f.Name, f.Value); err == nil {
 			good = append(good, f)
 			continue
 		}
+
 		if u.Detail == "" { // the first mistake names the outcome
 			u.Outcome, u.Detail = OutcomeInvalidValue, expand(m.InvalidValue, u.LoginID, f.Name, f.Value)
 			if _, _, known := d.lookup(f.Name); !known {
@@ -301,6 +352,7 @@ func (d *userStore) decide(u *UserCall, rec *record, flags updateFlags, m *Messa
 			}
 		}
 	}
+
 	switch {
 	case unknown && len(good) == len(u.Fields):
 		u.unknownUser()
@@ -314,6 +366,7 @@ func (d *userStore) decide(u *UserCall, rec *record, flags updateFlags, m *Messa
 	default:
 		return
 	}
+
 	u.mutations = good
 }
 
@@ -335,15 +388,19 @@ func (f *Fault) spoil(u *UserCall, m *Messages) {
 	case FaultDenyUser:
 		u.Outcome, detail = OutcomeDenied, m.PermissionDenied
 	}
+
 	if f.Detail != "" {
 		detail = f.Detail
 	}
+
 	if detail != "" {
 		u.Detail = expand(detail, u.LoginID, "", "")
 	}
+
 	if !f.Apply || f.Kind == FaultDenyUser {
 		u.mutations = nil
 	}
+
 	if f.Kind == FaultOmitUser && u.mutations == nil && (u.Outcome == OutcomeUpdated || u.Outcome == OutcomeCreated) {
 		u.Outcome, u.Detail = OutcomeNotProcessed, ""
 	}
@@ -357,16 +414,20 @@ func (s *Simulator) outcomes(c *Call, echo string) []byte {
 			order = append(order, i)
 		}
 	}
+
 	s.shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+
 	b := make([]byte, 0, 2+200*len(order))
 	b = append(b, '[')
 	for n, i := range order {
 		if n > 0 {
 			b = append(b, ',')
 		}
+
 		u := &c.Users[i]
 		b = u.appendOutcome(b, s.echoLogin(u, echo))
 	}
+
 	return append(b, ']')
 }
 
@@ -379,6 +440,7 @@ func (u *UserCall) appendOutcome(b []byte, login string) []byte {
 		b = append(b, ':')
 		b = appendString(b, f.Value)
 	}
+
 	b = append(b, `,":SyncStatus":`...)
 	b = appendString(b, u.syncStatus())
 	b = append(b, `,":SyncDetails":`...)
@@ -387,6 +449,7 @@ func (u *UserCall) appendOutcome(b []byte, login string) []byte {
 	if u.UserID == 0 {
 		return append(b, "null}"...)
 	}
+
 	return append(strconv.AppendInt(b, u.UserID, 10), '}')
 }
 
@@ -397,6 +460,7 @@ func (u *UserCall) syncStatus() string {
 	case OutcomePartial:
 		return "Partial"
 	}
+
 	return "Error"
 }
 
@@ -406,6 +470,7 @@ func (s *Simulator) echoLogin(u *UserCall, echo string) string {
 		echo = [...]string{"sent", "upper", "lower"}[s.rng.IntN(3)]
 		s.mu.Unlock()
 	}
+
 	switch echo {
 	case "upper":
 		return strings.ToUpper(u.LoginID)
@@ -416,5 +481,6 @@ func (s *Simulator) echoLogin(u *UserCall, echo string) string {
 			return stored.LoginID
 		}
 	}
+
 	return u.LoginID
 }

@@ -90,6 +90,7 @@ func parseDate(value string) (time.Time, error) {
 	if err != nil || len(value) != len(DateLayout) || t.Format(DateLayout) != value {
 		return time.Time{}, fmt.Errorf("%q is not a date of the form dd/MM/yyyy HH:mm:ss", value)
 	}
+
 	return t, nil
 }
 
@@ -98,36 +99,45 @@ func (d *userStore) define(defs []Attribute) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var fresh []Attribute
+
 	types := make(map[string]string, len(d.defs)+len(defs))
 	for _, a := range d.defs {
 		types[a.Name] = a.Type
 	}
+
 	for _, a := range defs {
 		if a.Name == "" || strings.ContainsAny(a.Name, " ,()'\t\r\n") || strings.HasPrefix(a.Name, ":") || a.Name == "USER_ID" {
 			return fmt.Errorf("attribute name %q: it must not be empty or USER_ID, start with a colon, or hold blanks, commas, brackets or quotes", a.Name)
 		}
+
 		if a.Type != TypeString && a.Type != TypeDate {
 			return fmt.Errorf("attribute %s: type %q: use %q or %q", a.Name, a.Type, TypeString, TypeDate)
 		}
+
 		if t, ok := types[a.Name]; ok {
 			if t != a.Type {
 				return fmt.Errorf("attribute %s is already defined with type %s", a.Name, t)
 			}
 			continue
 		}
+
 		types[a.Name] = a.Type
 		fresh = append(fresh, a)
 	}
+
 	if len(fresh) == 0 {
 		return nil
 	}
+
 	if err := d.journal.write(journalEntry{Attributes: fresh}); err != nil {
 		return err
 	}
+
 	for _, a := range fresh {
 		d.columns[a.Name] = len(d.defs)
 		d.defs = append(d.defs, a)
 	}
+
 	return nil
 }
 
@@ -143,6 +153,7 @@ func (d *userStore) lookup(name string) (Attribute, int, bool) {
 	if !ok {
 		return Attribute{}, 0, false
 	}
+
 	return d.defs[col], col, true
 }
 
@@ -152,11 +163,13 @@ func (d *userStore) check(name, value string) error {
 	if !ok || name == LoginID {
 		return unknownAttribute(name)
 	}
+
 	if a.Type == TypeDate && value != "" {
 		if _, err := parseDate(value); err != nil {
 			return fmt.Errorf("attribute %s: %w", name, err)
 		}
 	}
+
 	return nil
 }
 
@@ -165,9 +178,11 @@ func (d *userStore) commit(changes []mutation, call uint64, at int64) error {
 	if len(changes) == 0 {
 		return nil
 	}
+
 	if err := d.journal.compactIfLarge(d); err != nil {
 		return err
 	}
+
 	next := d.nextID
 	for i := range changes {
 		if m := &changes[i]; m.rec == nil {
@@ -175,18 +190,22 @@ func (d *userStore) commit(changes []mutation, call uint64, at int64) error {
 			next++
 		}
 	}
+
 	if err := d.journal.writeUsers(changes); err != nil {
 		return err
 	}
+
 	d.nextID = next
 	for _, m := range changes {
 		if _, ok := d.byKey[m.rec.key]; !ok {
 			d.insert(m.rec)
 		}
+
 		for _, f := range m.fields {
 			d.set(m.rec, f, call, at)
 		}
 	}
+
 	return nil
 }
 
@@ -200,12 +219,15 @@ func (d *userStore) set(r *record, f Field, call uint64, at int64) {
 	for len(r.values) <= col {
 		r.values = append(r.values, "")
 	}
+
 	if r.values[col] == f.Value {
 		return
 	}
+
 	if len(r.history) >= d.history {
 		r.history = slices.Delete(r.history, 0, len(r.history)-d.history+1)
 	}
+
 	r.history = append(r.history, Change{At: at, Call: call, Attribute: f.Name, Old: r.values[col], New: f.Value})
 	r.values[col] = f.Value
 }
@@ -214,6 +236,7 @@ func (d *userStore) set(r *record, f Field, call uint64, at int64) {
 func (d *userStore) put(users []User) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	changes := make([]mutation, 0, len(users))
 	seen := make(map[string]bool, len(users))
 	for i, u := range users {
@@ -221,16 +244,21 @@ func (d *userStore) put(users []User) error {
 		if u.LoginID == "" || seen[key] {
 			return fmt.Errorf("user %d: the username is empty or listed twice", i+1)
 		}
+
 		seen[key] = true
+
 		m := mutation{rec: d.byKey[key], login: u.LoginID}
 		for _, name := range slices.Sorted(maps.Keys(u.Attributes)) {
 			if err := d.check(name, u.Attributes[name]); err != nil {
 				return fmt.Errorf("user %d: %w", i+1, err)
 			}
+
 			m.fields = append(m.fields, Field{name, u.Attributes[name]})
 		}
+
 		changes = append(changes, m)
 	}
+
 	return d.commit(changes, 0, time.Now().UnixNano())
 }
 
@@ -238,19 +266,24 @@ func (d *userStore) put(users []User) error {
 func (d *userStore) remove(logins []string) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	gone := map[*record]bool{}
 	for _, l := range logins {
 		if r := d.byKey[loginKey(l)]; r != nil {
 			gone[r] = true
 		}
 	}
+
 	if len(gone) == 0 {
 		return 0, nil
 	}
+
 	if err := d.journal.write(journalEntry{Removed: logins}); err != nil {
 		return 0, err
 	}
+
 	d.drop(gone)
+
 	return len(gone), nil
 }
 
@@ -258,6 +291,7 @@ func (d *userStore) drop(gone map[*record]bool) {
 	for r := range gone {
 		delete(d.byKey, r.key)
 	}
+
 	d.order = slices.DeleteFunc(d.order, func(r *record) bool { return gone[r] })
 }
 
@@ -265,10 +299,13 @@ func (d *userStore) drop(gone map[*record]bool) {
 func (d *userStore) clear(name string, logins []string) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	if err := d.check(name, ""); err != nil {
 		return 0, err
 	}
+
 	var changes []mutation
+
 	add := func(r *record) {
 		if r != nil && column(r.values, d.columns[name]) != "" {
 			changes = append(changes, mutation{rec: r, fields: Fields{{name, ""}}})
@@ -279,31 +316,40 @@ func (d *userStore) clear(name string, logins []string) (int, error) {
 			add(r)
 		}
 	}
+
 	for _, l := range logins {
 		add(d.byKey[loginKey(l)])
 	}
+
 	return len(changes), d.commit(changes, 0, time.Now().UnixNano())
 }
 
 // replace puts the given users in the place of all users. Their values are a beginning and no change, so they have no history.
 func (d *userStore) replace(users []User) error {
 	d.mu.RLock()
+
 	all := make([]string, 0, len(d.order))
 	for _, r := range d.order {
 		all = append(all, r.values[0])
 	}
+
 	d.mu.RUnlock()
+
 	if _, err := d.remove(all); err != nil {
 		return err
 	}
+
 	if err := d.put(users); err != nil {
 		return err
 	}
+
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	for _, r := range d.order {
 		r.history = nil
 	}
+
 	return nil
 }
 
@@ -314,16 +360,19 @@ func (d *userStore) export(r *record) User {
 			u.Attributes[d.defs[col].Name] = v
 		}
 	}
+
 	return u
 }
 
 func (d *userStore) user(login string) (User, []Change, bool) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
+
 	r := d.byKey[loginKey(login)]
 	if r == nil {
 		return User{}, nil, false
 	}
+
 	return d.export(r), slices.Clone(r.history), true
 }
 
@@ -331,15 +380,18 @@ func (d *userStore) user(login string) (User, []Change, bool) {
 func (d *userStore) users(offset, limit int) (page []User, total int) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
+
 	from := min(offset, len(d.order))
 	to := len(d.order)
 	if limit > 0 {
 		to = min(from+limit, to)
 	}
+
 	page = make([]User, 0, to-from)
 	for _, r := range d.order[from:to] {
 		page = append(page, d.export(r))
 	}
+
 	return page, len(d.order)
 }
 
@@ -347,16 +399,19 @@ func (d *userStore) users(offset, limit int) (page []User, total int) {
 func (d *userStore) state(name string) (map[string]string, error) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
+
 	_, col, ok := d.lookup(name)
 	if !ok {
 		return nil, unknownAttribute(name)
 	}
+
 	out := map[string]string{}
 	for _, r := range d.order {
 		if v := column(r.values, col); v != "" {
 			out[r.values[0]] = v
 		}
 	}
+
 	return out, nil
 }
 
@@ -374,5 +429,6 @@ func GenerateUsers(n int, collarAttribute string) []User {
 		collar := fmt.Sprintf("%05d", i+1)
 		users[i] = User{LoginID: "w" + collar + "@example.org", Attributes: map[string]string{collarAttribute: collar}}
 	}
+
 	return users
 }

@@ -47,11 +47,14 @@ func Run(ctx context.Context, s settings.All, log *slog.Logger) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
+
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return runAll(ctx, s, log, tel) })
+
 	if s.Console.Addr != "" { // beside the rest, so that it reports a broker that does not start
 		group.Go(func() error { return runConsole(ctx, s.Console, log, tel) })
 	}
+
 	return group.Wait()
 }
 
@@ -63,7 +66,9 @@ func runConsole(ctx context.Context, cfg console.Config, log *slog.Logger, tel *
 		if ctx.Err() != nil {
 			return err
 		}
+
 		log.Error("the console cannot run; everything else goes on without it", "error", err, "retry_in", restartPause.String())
+
 		if pause.For(ctx, restartPause) != nil {
 			return nil //nolint:nilerr // it is to stop
 		}
@@ -75,6 +80,7 @@ func runConsole(ctx context.Context, cfg console.Config, log *slog.Logger, tel *
 func runAll(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetry.Telemetry) error {
 	program.SetMemoryLimits(softMemory)
 	log.Info("bobosync starts", "version", program.Version, "inputs", s.Ingest.InputDirectories())
+
 	for {
 		err := once(ctx, s, log, tel)
 		switch {
@@ -88,6 +94,7 @@ func runAll(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetr
 		default:
 			return err
 		}
+
 		if pause.For(ctx, restartPause) != nil {
 			return nil //nolint:nilerr // it is to stop
 		}
@@ -108,16 +115,20 @@ func once(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetry.
 	if s.Broker.URL == "" {
 		token, over := rand.Text(), guests.Of(rand.Text(), topology.Guest())
 		store := client.StoreDir(s.Data.Directory)
+
 		inside, err := broker.Start(ctx, broker.Options{
 			StoreDir: store, Port: broker.RandomPort, Token: token, Guests: over, Logger: log,
 		})
 		if err != nil {
 			return fmt.Errorf("start the broker inside (DATA_DIRECTORY): %w", err)
 		}
+
 		defer func() { err = errors.Join(err, shutDown(inside)) }()
+
 		if err := client.WriteAddress(s.Data.Directory, inside.ClientURL(), over.Token); err != nil {
 			return err
 		}
+
 		connect = func(ctx context.Context, name string) (*bus.Conn, error) {
 			return bus.Connect(ctx, bus.Config{InProcess: inside, Token: token, Name: "bobosync " + name, Logger: log})
 		}
@@ -127,20 +138,25 @@ func once(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetry.
 			if errors.Is(err, errBrokerFailed) { // or it would wait for whatever publishes to a frozen stream, and there may be room by then
 				err = errors.Join(err, shutDown(inside))
 			}
+
 			return err
 		})
 	}
+
 	serve := func(name string, service program.Service) {
 		group.Go(func() error {
 			conn, err := connect(ctx, name)
 			if err != nil {
 				return err
 			}
+
 			err = service(ctx, program.Deps{
 				Conn: conn, Log: log, Version: program.Version, Telemetry: tel, InsideAddress: filepath.Join(s.Data.Directory, client.AddressFile),
 			})
+
 			drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 			defer cancel()
+
 			return errors.Join(err, conn.Drain(drain))
 		})
 	}
@@ -148,6 +164,7 @@ func once(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetry.
 	serve("resolver", func(ctx context.Context, deps program.Deps) error { return resolver.Run(ctx, s.Resolver, deps) })
 	serve("publisher", func(ctx context.Context, deps program.Deps) error { return publisher.Run(ctx, s.Publisher, deps) })
 	serve("janitor", func(ctx context.Context, deps program.Deps) error { return janitor.Run(ctx, s.Janitor, deps) })
+
 	return group.Wait()
 }
 
@@ -161,18 +178,22 @@ func shutDown(inside *broker.Server) error {
 // once may be a stream that is just being made or deleted.
 func watchBroker(ctx context.Context, inside *broker.Server, scrubWaits func() bool) error {
 	failures := 0
+
 	return pause.Every(ctx, healthPollInterval, func() error {
 		if scrubWaits() {
 			return errScrub
 		}
+
 		err := inside.Health()
 		if err == nil {
 			failures = 0
 			return nil
 		}
+
 		if failures++; failures == 2 {
 			return fmt.Errorf("%w: %w", errBrokerFailed, err)
 		}
+
 		return nil
 	})
 }

@@ -33,6 +33,7 @@ brackets. With the broker inside bobosync run there is one login, that of DATA_D
   bobosync audit verify`,
 	}
 	cmd.AddCommand(auditListCommand(envFile), auditVerifyCommand(envFile))
+
 	return cmd
 }
 
@@ -53,6 +54,7 @@ ordered, the reason, the forecast and the answer. It may name workers: mind who 
 			if most < 1 {
 				return misused("--most must be at least 1")
 			}
+
 			var from time.Time
 			if since != "" {
 				var err error
@@ -60,10 +62,12 @@ ordered, the reason, the forecast and the answer. It may name workers: mind who 
 					return err
 				}
 			}
+
 			chains, err := audit.Load(ctx, conn.JS)
 			if err != nil {
 				return err
 			}
+
 			orders := audit.Orders(chains.Entries())
 			orders = slices.DeleteFunc(orders, func(o audit.Ordered) bool { return o.At.Before(from) })
 			orders = orders[:min(len(orders), most)]
@@ -71,13 +75,16 @@ ordered, the reason, the forecast and the answer. It may name workers: mind who 
 			if asJSON {
 				return out.JSON(orders)
 			}
+
 			showOrders(out, orders)
+
 			return out.Err()
 		}),
 	}
 	cmd.Flags().StringVar(&since, "since", "", "only what was ordered since this `time`, such as 24h or \"2026-06-17 02:00\"")
 	cmd.Flags().IntVar(&most, "most", 50, "at most this `many` orders, the latest")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
+
 	return cmd
 }
 
@@ -86,6 +93,7 @@ func showOrders(out *text.Printer, orders []audit.Ordered) {
 		out.Printf("Nothing was ordered, as far as the audit goes back.\n")
 		return
 	}
+
 	rows := [][]string{{"AT", "BY", "KNOWN BY", "FROM", "ORDER", "OUTCOME", "WHAT"}}
 	for _, o := range orders {
 		rows = append(rows, []string{
@@ -93,6 +101,7 @@ func showOrders(out *text.Printer, orders []audit.Ordered) {
 			cmp.Or(o.Outcome, "unknown"), o.Words(),
 		})
 	}
+
 	out.Table(rows)
 }
 
@@ -113,17 +122,21 @@ Exit status: 0 all is as it was written, 1 it is not, or could not be verified.`
 			if err != nil {
 				return err
 			}
+
 			days, unasked := auditDays(ctx, conn.NC)
 			if unasked != nil && !errors.Is(unasked, control.ErrNobody) {
 				return unasked
 			}
+
 			if err := printVerified(outOf(cmd), asJSON, chains, days); err != nil || unasked == nil {
 				return err
 			}
+
 			return fmt.Errorf("the chains are whole, but the hashes of the days could not be compared: %w", unasked)
 		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
+
 	return cmd
 }
 
@@ -136,14 +149,17 @@ func auditDays(ctx context.Context, nc *nats.Conn) ([]audit.Day, error) {
 		if err != nil {
 			return days, err
 		}
+
 		for _, e := range answer.Entries {
 			if e.Audit != nil {
 				days = append(days, *e.Audit)
 			}
 		}
+
 		if !answer.More || len(answer.Entries) == 0 {
 			return days, nil
 		}
+
 		req.Before = answer.Entries[len(answer.Entries)-1].ID
 	}
 }
@@ -164,6 +180,7 @@ func printVerified(out *text.Printer, asJSON bool, chains audit.Chains, days []a
 			out.Printf("%s: %s\n", f.Service, f.Text)
 		}
 	}
+
 	switch {
 	case len(found) > 0 && asJSON:
 		return ExitStatus(exitFailed)
@@ -171,9 +188,11 @@ func printVerified(out *text.Printer, asJSON bool, chains audit.Chains, days []a
 		return fmt.Errorf("the audit is not as it was written: %s", text.Count(len(found), "finding"))
 	case !asJSON:
 		out.Printf("All of %s are as they were written, and %s of the journal fit.\n", text.Count(len(chains.Links), "record"), text.Count(len(days), "day"))
+
 		if chains.Hidden {
 			out.Printf("What was ordered, and what was answered, is for operators to see and to verify.\n")
 		}
 	}
+
 	return out.Err()
 }

@@ -32,6 +32,7 @@ func load(ctx context.Context, envFile string, target any) error {
 		program.PrintSettingsError(os.Stderr, "the command", err)
 		return ExitStatus(exitUsage)
 	}
+
 	return nil
 }
 
@@ -43,17 +44,21 @@ func withBroker(envFile *string, f func(ctx context.Context, conn *bus.Conn, cmd
 		if err != nil {
 			return err
 		}
+
 		conn, err := settings.Connect(cmd.Context(), client.ConnectTimeout)
 		if err != nil {
 			return err
 		}
 		defer conn.Close()
+
 		ctx, cancel := conn.Heed(cmd.Context(), "")
 		defer cancel()
+
 		err = f(ctx, conn, cmd, args)
 		if err != nil && errors.Is(context.Cause(ctx), bus.ErrNotAllowed) {
 			return errNotAllowed
 		}
+
 		return err
 	}
 }
@@ -67,6 +72,7 @@ func moment(words string, now time.Time) (time.Time, error) {
 	if err != nil {
 		err = usageError{err}
 	}
+
 	return t, err
 }
 
@@ -85,9 +91,11 @@ func asking[T any](envFile *string, asJSON *bool, ask func(context.Context, *bus
 		if err != nil {
 			return err
 		}
+
 		if *asJSON {
 			return outOf(cmd).JSON(answer)
 		}
+
 		return show(outOf(cmd), answer)
 	})
 }

@@ -50,23 +50,28 @@ The exit status is 0, 1 if there are warnings, and 2 if there are problems, or n
 			if timeout <= 0 {
 				return usageError{errors.New("--timeout must be longer than 0s")}
 			}
+
 			if running {
 				err := withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
 					results, err := client.Check(ctx, conn, orderOf(cmd))
 					if err != nil {
 						return err
 					}
+
 					return printResults(cmd, results, asJSON)
 				})(cmd, args)
 				if status := ExitStatus(0); err != nil && !errors.As(err, &status) {
 					err = withStatus{err, exitProblems} // nobody could be asked
 				}
+
 				return err
 			}
+
 			s, err := checkSettings(cmd.Context(), *envFile, topology.Service(service))
 			if err != nil {
 				return err
 			}
+
 			return printResults(cmd, check.Run(cmd.Context(), check.Options{Settings: s, Timeout: timeout, Version: program.Version}), asJSON)
 		},
 	}
@@ -79,6 +84,7 @@ The exit status is 0, 1 if there are warnings, and 2 if there are problems, or n
 	cmd.Flags().DurationVar(&timeout, "timeout", check.DefaultTimeout, "how long everything together may take")
 	cmd.MarkFlagsMutuallyExclusive("running", "service")
 	cmd.MarkFlagsMutuallyExclusive("running", "timeout")
+
 	return cmd
 }
 
@@ -91,9 +97,11 @@ func printResults(cmd *cobra.Command, results []check.Result, asJSON bool) (err 
 		_, colour := terminal.Detect(w)
 		err = check.Print(w, results, colour)
 	}
+
 	if status := check.Status(results); err == nil && status != 0 {
 		err = ExitStatus(status)
 	}
+
 	return err
 }
 
@@ -103,25 +111,31 @@ func checkSettings(ctx context.Context, envFile string, service topology.Service
 	if err != nil {
 		return check.Settings{}, err
 	}
+
 	explicit := envFile != ""
 	if !explicit {
 		envFile = ".env"
 	}
+
 	source, err := config.Environment(envFile, explicit)
 	if err != nil {
 		return check.Settings{Service: service, Findings: err, Unread: true}, nil //nolint:nilerr // it is one of the findings
 	}
+
 	var monitor monitorSettings
+
 	findings := errors.Join(config.Load(ctx, source, reader.target), config.Load(ctx, source, &monitor))
 	s := reader.take()
 	if service != topology.Everyone && s.Broker.URL == "" {
 		findings = errors.Join(findings, errors.New("NATS_URL: not set, and a service of its own needs a broker"))
 	}
+
 	s.Service, s.Findings, s.Monitor, s.EnvFile = service, findings, monitor.Monitor, envFile
 	s.Known = check.Variables(reflect.TypeFor[settings.All]())
 	if s.Data != nil {
 		s.InsideAddress = filepath.Join(s.Data.Directory, client.AddressFile)
 	}
+
 	return s, nil
 }
 
@@ -138,6 +152,7 @@ func readerOf(service topology.Service) (reader, error) {
 	switch service {
 	case topology.Everyone:
 		var s settings.All
+
 		return reader{&s, func() check.Settings {
 			all := s.Janitor.Checked()
 			all.Files, all.BoboZone, all.Data = s.Ingest.Checked().Files, &s.Ingest.Zone, &s.Data
@@ -156,5 +171,6 @@ func readerOf(service topology.Service) (reader, error) {
 		var c janitor.Config
 		return reader{&c, c.Checked}, nil
 	}
+
 	return reader{}, usageError{fmt.Errorf("--service %s: use ingest, resolver, publisher or janitor", service)}
 }

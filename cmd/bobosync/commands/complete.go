@@ -24,22 +24,27 @@ func completing(envFile *string, names func(context.Context, *bus.Conn) ([]strin
 	return func(cmd *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(contextOf(cmd), completeTimeout)
 		defer cancel()
+
 		var s client.Settings
 		if program.Load(ctx, *envFile, &s) != nil {
 			return nil, noNames
 		}
+
 		conn, err := s.Connect(ctx, completeTimeout)
 		if err != nil {
 			return nil, noNames
 		}
 		defer conn.Close()
+
 		all, err := names(ctx, conn)
 		if err != nil {
 			return nil, noNames
 		}
+
 		for i, name := range all {
 			all[i] = cleanCompletion(name)
 		}
+
 		return all, noNames
 	}
 }
@@ -50,6 +55,7 @@ func cleanCompletion(s string) string {
 	if !has {
 		return text.Clean(name)
 	}
+
 	return text.Clean(name) + "\t" + text.Clean(about)
 }
 

@@ -28,6 +28,7 @@ by a link; with CONSOLE_AUTH=file people log in with name and password.`,
 		Example: "  bobosync console open\n  bobosync console passwd j.smith --role operator",
 	}
 	cmd.AddCommand(consoleOpenCommand(envFile), consolePasswdCommand())
+
 	return cmd
 }
 
@@ -45,12 +46,15 @@ machine. It needs a console with CONSOLE_AUTH=link and the same DATA_DIRECTORY.`
 			if err != nil {
 				return err
 			}
+
 			link, err := login.NewLink(s.Data.Directory, client.Whoami(), time.Now())
 			if err != nil {
 				return err
 			}
+
 			out := outOf(cmd)
 			out.Printf("%s\n", link)
+
 			return out.Err()
 		},
 	}
@@ -75,24 +79,30 @@ Roles: viewer sees no person and gives no orders, operator does both, approver d
 			if !login.IsUserName(args[0]) {
 				return misused("a name begins with a letter or a digit, may go on with . _ @ - too, and has at most 64 characters")
 			}
+
 			if !slices.Contains(login.Roles, role) {
 				return misused("--role must be one of %s", strings.Join(login.Roles, ", "))
 			}
+
 			password, err := askPassword(cmd)
 			if err != nil {
 				return err
 			}
+
 			hash, err := login.Hash(password)
 			if err != nil {
 				return err
 			}
+
 			out := outOf(cmd)
 			out.Printf("%s\n", login.Line(args[0], role, hash))
+
 			return out.Err()
 		},
 	}
 	cmd.Flags().StringVar(&role, "role", "viewer", "the user's `role`: "+strings.Join(login.Roles, ", "))
 	completeFlag(cmd, "role", cobra.FixedCompletions(login.Roles, noNames))
+
 	return cmd
 }
 
@@ -105,20 +115,28 @@ func askPassword(cmd *cobra.Command) (string, error) {
 		if err != nil && !errors.Is(err, io.EOF) {
 			return "", fmt.Errorf("read the password: %w", err)
 		}
+
 		return strings.TrimRight(line, "\r\n"), nil
 	}
+
 	var typed [2]string
 	for i, prompt := range []string{"Password: ", "The same again: "} {
 		errOf(cmd).Printf("%s", prompt)
+
 		line, err := term.ReadPassword(int(file.Fd()))
+
 		errOf(cmd).Printf("\n")
+
 		if err != nil {
 			return "", fmt.Errorf("read the password: %w", err)
 		}
+
 		typed[i] = string(line)
 	}
+
 	if typed[0] != typed[1] {
 		return "", errors.New("the two passwords differ: nothing is made")
 	}
+
 	return typed[0], nil
 }

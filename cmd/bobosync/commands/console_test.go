@@ -50,6 +50,7 @@ func TestConsoleOpen(t *testing.T) {
 	require.NoError(t, err)
 	out, text, status := callHere(t, "console", "open")
 	require.Equal(t, 0, status, text)
+
 	link, err := url.Parse(strings.TrimSpace(out))
 	require.NoError(t, err)
 	require.Equal(t, "127.0.0.1:8470", link.Host)
@@ -67,8 +68,11 @@ func typing(t *testing.T, input string, args ...string) (out, text string, statu
 	root.SetIn(strings.NewReader(input))
 	root.SetOut(&stdout)
 	root.SetErr(&stderr)
+
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
+
 	status = Execute(ctx, root)
+
 	return stdout.String(), stderr.String(), status
 }

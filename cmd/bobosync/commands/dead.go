@@ -39,6 +39,7 @@ Dead letters are kept for 30 days.`,
   bobosync dead drop --file monday.csv`,
 	}
 	cmd.AddCommand(deadListCommand(envFile), deadShowCommand(envFile), deadRequeueCommand(envFile), deadDropCommand(envFile))
+
 	return cmd
 }
 
@@ -47,6 +48,7 @@ func (f *deadFlags) add(cmd *cobra.Command, envFile *string, all bool) {
 	cmd.Flags().StringVar(&f.reason, "reason", "", "those whose reason has this `text` in it")
 	cmd.Flags().StringVar(&f.file, "file", "", "those of this file, by `name` or id")
 	completeFlag(cmd, "file", completing(envFile, fileNames))
+
 	if all {
 		cmd.Flags().BoolVar(&f.all, "all", false, "all of them")
 		cmd.Flags().BoolVar(&f.json, "json", false, "answer in JSON: what became of each")
@@ -59,14 +61,17 @@ func (f *deadFlags) choose(ctx context.Context, conn *bus.Conn, args []string, e
 	if len(args) == 0 && f.reason == "" && f.file == "" && !f.all && !everything {
 		return nil, misused("say which: ids, --reason, --file or --all")
 	}
+
 	ids := make([]uint64, 0, len(args))
 	for _, arg := range args {
 		id, err := strconv.ParseUint(arg, 10, 64)
 		if err != nil {
 			return nil, misused("%q is no id: bobosync dead list shows them", arg)
 		}
+
 		ids = append(ids, id)
 	}
+
 	file := ""
 	if f.file != "" {
 		var err error
@@ -74,15 +79,18 @@ func (f *deadFlags) choose(ctx context.Context, conn *bus.Conn, args []string, e
 			return nil, err
 		}
 	}
+
 	all, err := client.DeadLetters(ctx, conn.JS)
 	if err != nil {
 		return nil, err
 	}
+
 	for _, id := range ids {
 		if !slices.ContainsFunc(all, func(l client.Letter) bool { return l.ID == id }) {
 			return nil, fmt.Errorf("there is no dead letter %d: bobosync dead list shows them", id)
 		}
 	}
+
 	return client.LetterQuery{IDs: ids, Reason: f.reason, File: file}.Of(all), nil
 }
 
@@ -93,6 +101,7 @@ func letterIDs(ctx context.Context, conn *bus.Conn) ([]string, error) {
 	for _, l := range all {
 		ids = append(ids, strconv.FormatUint(l.ID, 10)+"\t"+l.Reason)
 	}
+
 	return ids, err
 }
 
@@ -111,27 +120,33 @@ func deadListCommand(envFile *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
+
 			if asJSON {
 				return outOf(cmd).JSON(letters)
 			}
+
 			rows := [][]string{{"ID", "DIED", "SERVICE", "FILE", "LINE", "TRIES", "REASON"}}
 			for _, l := range letters {
 				line := "-"
 				if l.Row > 0 {
 					line = strconv.Itoa(l.Row)
 				}
+
 				rows = append(rows, []string{
 					strconv.FormatUint(l.ID, 10), text.When(l.Died), l.Service, text.Dash(text.Short(l.File)), line,
 					strconv.FormatUint(l.Attempts, 10), l.Reason,
 				})
 			}
+
 			out := outOf(cmd)
 			out.Table(rows)
+
 			return out.Err()
 		}),
 	}
 	f.add(cmd, envFile, false)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
+
 	return cmd
 }
 
@@ -148,6 +163,7 @@ func deadShowCommand(envFile *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
+
 			return showLetter(outOf(cmd), letters[0])
 		}),
 	}
@@ -162,6 +178,7 @@ func showLetter(out *text.Printer, l client.Letter) error {
 	if json.Valid(l.Payload) {
 		shown.Payload = json.RawMessage(l.Payload)
 	}
+
 	return out.JSON(shown)
 }
 
@@ -188,19 +205,24 @@ func deadOrder(envFile *string, order string, cmd *cobra.Command) *cobra.Command
 		if err != nil {
 			return err
 		}
+
 		if f.dryRun {
 			return forecastLetters(ctx, conn, outOf(cmd), f.json, client.IDs(letters))
 		}
+
 		results, err := client.Letters(ctx, conn, orderOf(cmd), order, client.IDs(letters))
 		if err != nil {
 			return err
 		}
+
 		return printLetters(cmd, f.json, results)
 	})
 	f.add(cmd, envFile, true)
+
 	if order == control.DeadRequeue {
 		cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "only say what would become of them")
 	}
+
 	return cmd
 }
 
@@ -210,10 +232,13 @@ func forecastLetters(ctx context.Context, conn *bus.Conn, out *text.Printer, asJ
 	if err != nil {
 		return err
 	}
+
 	if asJSON {
 		return out.JSON(would)
 	}
+
 	out.Printf("Of %s %s. Nothing was done.\n", text.Count(len(ids), "dead letter"), client.RequeueWords(would))
+
 	return out.Err()
 }
 
@@ -227,14 +252,17 @@ func printLetters(cmd *cobra.Command, asJSON bool, results []control.DeadResult)
 		for _, r := range results {
 			outOf(cmd).Printf("%d: %s%s\n", r.ID, r.Did, r.Error)
 		}
+
 		if len(results) == 0 {
 			outOf(cmd).Printf("There are no such dead letters.\n")
 		}
 	}
+
 	failed := client.FailedLetters(results)
 	if failed > 0 {
 		return fmt.Errorf("%d of %d dead letters stay as they are", failed, len(results))
 	}
+
 	return nil
 }
 

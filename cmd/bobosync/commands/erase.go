@@ -65,23 +65,28 @@ Exit status: 0 erased (or shown), 1 it was refused, or is not done everywhere.`,
 	cmd.Flags().BoolVar(&f.json, "json", false, "answer in JSON")
 	_ = cmd.MarkFlagRequired("reason") // it is there
 	cmd.AddCommand(eraseScrubCommand())
+
 	return cmd
 }
 
 func eraseWorker(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, envFile, worker string, f eraseFlags) error {
 	out := outOf(cmd)
 	req := control.EraseRequest{Names: erase.Names{Employee: worker, Users: f.users}, Reason: f.reason, By: client.Whoami()}
+
 	forecast, err := control.Ask[control.EraseForecast](ctx, conn.NC, topology.Resolver, control.EraseShow, req)
 	if err != nil {
 		return err
 	}
+
 	if req.Names = forecast.Names; req.Within(f.reason) {
 		return misused("the reason names the worker, and it stays in the audit")
 	}
+
 	names := client.FileNames(ctx, conn, forecast.Files)
 	if !f.json {
 		showErasure(out, forecast, names)
 	}
+
 	switch {
 	case forecast.Refused != "":
 		return errors.New(forecast.Refused)
@@ -91,10 +96,12 @@ func eraseWorker(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, envFil
 		out.Printf("Nothing is erased yet: give the same command with --yes.\n")
 		return out.Err()
 	}
+
 	answer, err := client.Erase(ctx, conn, orderOf(cmd), req)
 	if err != nil {
 		return err
 	}
+
 	if f.json {
 		if err := out.JSON(answer); err != nil {
 			return err
@@ -102,24 +109,32 @@ func eraseWorker(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, envFil
 	} else {
 		out.Printf("Erased.\n")
 	}
+
 	return scrubAfter(ctx, out, envFile, control.Scrub(req.Names, answer.Through), f.json)
 }
 
 func showErasure(out *text.Printer, f control.EraseForecast, names map[string]string) {
 	out.Printf("Stored of worker %s", f.Employee)
+
 	if len(f.Users) > 0 {
 		out.Printf(" (%s)", strings.Join(f.Users, ", "))
 	}
+
 	out.Printf(":\n")
+
 	rows := [][]string{{"STORE", "MESSAGES"}}
 	for _, store := range slices.Sorted(maps.Keys(f.Found)) {
 		rows = append(rows, []string{store, fmt.Sprint(f.Found[store])})
 	}
+
 	out.Table(rows)
+
 	if len(f.Files) == 0 {
 		return
 	}
+
 	out.Printf("These files have rows of the worker, which stay until the files are deleted (PROCESSED_FILES_PURGE_DAYS, or by hand):\n")
+
 	for _, id := range f.Files {
 		out.Printf("  %s\n", fileOf(id, names))
 	}
@@ -131,18 +146,22 @@ func scrubAfter(ctx context.Context, out *text.Printer, envFile string, r scrub.
 	if err != nil {
 		return err
 	}
+
 	if settings.Broker.URL != "" {
 		if !asJSON {
 			out.Printf("What the broker has deleted is in its files until it rewrites them. To have it overwritten now: on each of its servers,\n" +
 				"stop it, run this on its store, and start it again:\n")
 			out.Printf("  bobosync erase scrub DIR %s\n", scrubArgs(r))
 		}
+
 		return nil
 	}
+
 	file, err := r.Leave(client.StoreDir(settings.Data.Directory))
 	if err != nil {
 		return fmt.Errorf("what the broker has deleted is still in its files: call this command as a user who may write DATA_DIRECTORY: %w", err)
 	}
+
 	for deadline := time.Now().Add(scrubTimeout); time.Now().Before(deadline); {
 		if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) {
 			if !asJSON {
@@ -150,10 +169,12 @@ func scrubAfter(ctx context.Context, out *text.Printer, envFile string, r scrub.
 			}
 			return nil
 		}
+
 		if err := pause.For(ctx, scrubPollInterval); err != nil {
 			return err
 		}
 	}
+
 	return fmt.Errorf("what the broker has deleted is overwritten at its next start, and not yet: see the log of bobosync run; it names the worker until then, in %s", file)
 }
 
@@ -163,10 +184,12 @@ func scrubArgs(r scrub.Request) string {
 	for _, stream := range slices.Sorted(maps.Keys(r.Through)) {
 		through = append(through, fmt.Sprintf("%s=%d", stream, r.Through[stream]))
 	}
+
 	args := []string{"--through", strings.Join(through, ","), "--"} // a name may begin as a flag does
 	for _, name := range append([]string{r.Employee}, r.Users...) {
 		args = append(args, quoted(name))
 	}
+
 	return strings.Join(args, " ")
 }
 
@@ -195,14 +218,18 @@ is store_dir of the server's configuration. What the server has not deleted is l
 			for stream, seq := range through {
 				sequences[stream] = uint64(max(seq, 0))
 			}
+
 			n, err := control.Scrub(erase.Names{Employee: args[1], Users: args[2:]}, sequences).Run(args[0])
 			if err != nil {
 				return err
 			}
+
 			outOf(cmd).Printf("%s overwritten.\n", text.Count(n, "message"))
+
 			return nil
 		},
 	}
 	cmd.Flags().StringToInt64Var(&through, "through", nil, "up to which `sequences` nothing about the worker is in use, by stream")
+
 	return cmd
 }

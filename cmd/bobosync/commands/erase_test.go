@@ -15,13 +15,16 @@ import (
 // reach the command as they are: a shell makes nothing else of them. `$(...)` in a name was once run.
 func TestTheCommandToScrubIsSafe(t *testing.T) {
 	t.Parallel()
+
 	if _, err := exec.LookPath("sh"); err != nil {
 		t.Skip("there is no shell")
 	}
+
 	names := []string{"12 345", "$(echo owned)", "`echo owned`", "o'neil", `a"b\c`, "$HOME", "-x", "müller"}
 	args := scrubArgs(control.Scrub(erase.Names{Employee: names[0], Users: names[1:]}, map[string]uint64{"ACKS": 4711, "ENTRIES": 815}))
 	out, err := exec.Command("sh", "-c", `printf '%s\n' `+args).Output()
 	require.NoError(t, err)
+
 	want := []string{"--through", "ACKS=4711,ENTRIES=815", "--"}
 	require.Equal(t, append(want, names...), strings.Split(strings.TrimSuffix(string(out), "\n"), "\n"))
 }

@@ -52,6 +52,7 @@ func printError(root *cobra.Command, err error) {
 		if i == 0 {
 			line = root.Name() + ": " + line
 		}
+
 		out.Line(line)
 	}
 }
@@ -60,6 +61,7 @@ func printError(root *cobra.Command, err error) {
 // unknown flag or too few arguments, for which cobra has no error of its own.
 func markWhenCalled(root *cobra.Command) *bool {
 	called := new(bool)
+
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	EachCommand(root, func(cmd *cobra.Command) {
@@ -70,12 +72,14 @@ func markWhenCalled(root *cobra.Command) *bool {
 			}
 		}
 	})
+
 	return called
 }
 
 // EachCommand visits a command and all below it.
 func EachCommand(cmd *cobra.Command, visit func(*cobra.Command)) {
 	visit(cmd)
+
 	for _, sub := range cmd.Commands() {
 		EachCommand(sub, visit)
 	}

@@ -31,6 +31,7 @@ Until then it warns when no file has come for as long as --silent-after says. Co
 CSV_DIRECTORY is called "default"; FEEDS names several, each with a directory of its own.`,
 	}
 	cmd.AddCommand(feedsListCommand(envFile), feedsMuteCommand(envFile))
+
 	return cmd
 }
 
@@ -45,6 +46,7 @@ func feedsListCommand(envFile *string) *cobra.Command {
 		RunE:              asking(envFile, &asJSON, askFeeds, showFeeds),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
+
 	return cmd
 }
 
@@ -54,10 +56,12 @@ func askFeeds(ctx context.Context, conn *bus.Conn) ([]control.FeedState, error) 
 	if err == nil && len(states) == 0 {
 		err = fmt.Errorf("ask the ingest: %w: is it running, and with this broker?", control.ErrNobody)
 	}
+
 	feeds := []control.FeedState{}
 	for _, s := range states {
 		feeds = append(feeds, s.Feeds...)
 	}
+
 	return feeds, err
 }
 
@@ -68,18 +72,23 @@ func showFeeds(out *text.Printer, feeds []control.FeedState) error {
 		if !f.LastFile.IsZero() {
 			last = f.LastFile.Format(time.DateTime)
 		}
+
 		if f.Usual.Hours > 0 {
 			usual = fmt.Sprintf("%d to %d", f.Usual.Least, f.Usual.Most)
 			gap = text.Ago(time.Duration(f.Usual.GapSeconds) * time.Second)
 		}
+
 		rows = append(rows, []string{f.Name, client.FeedWords(f), last, fmt.Sprintf("%d in %s", f.Rows, text.Count(f.Files, "file")), usual, gap})
 	}
+
 	out.Table(rows)
+
 	for _, f := range feeds {
 		if f.Mute != nil {
 			out.Printf("%s is muted until %s by %s: %s\n", f.Name, text.When(f.Mute.Until), f.Mute.By, f.Mute.Reason)
 		}
 	}
+
 	return out.Err()
 }
 
@@ -100,20 +109,25 @@ read and sent. With --for 0 it ends now. The journal notes it.`,
 			for _, f := range feeds {
 				names = append(names, f.Name)
 			}
+
 			return names, err
 		}),
 		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error {
 			if lasts != 0 && lasts < time.Second {
 				return misused("--for is a time of a second or more, or 0")
 			}
+
 			req.Name, req.Seconds = args[0], int64(lasts/time.Second)
+
 			feed, err := client.Mute(ctx, conn, orderOf(cmd), req)
 			if err != nil {
 				return err
 			}
+
 			if asJSON {
 				return outOf(cmd).JSON(feed)
 			}
+
 			return showFeeds(outOf(cmd), []control.FeedState{feed})
 		}),
 	}
@@ -121,8 +135,10 @@ read and sent. With --for 0 it ends now. The journal notes it.`,
 	flags.DurationVar(&lasts, "for", 0, "how `long`: 8h, 48h, at most 744h; 0 ends it")
 	flags.StringVar(&req.Reason, "reason", "", "why: a `text` without personal data")
 	flags.BoolVar(&asJSON, "json", false, "answer in JSON")
+
 	_ = cmd.MarkFlagRequired("for") // it is there
 	completeFlag(cmd, "for", cobra.FixedCompletions([]string{"1h", "8h", "24h", "72h", "168h", "0"}, noNames))
 	completeFlag(cmd, "reason", cobra.NoFileCompletions)
+
 	return cmd
 }

@@ -13,6 +13,7 @@ import (
 func TestFeeds(t *testing.T) {
 	r := newResponders(t)
 	r.fails(1, "no such service answers", "feeds", "list")
+
 	last := time.Date(2026, 6, 16, 5, 12, 0, 0, time.FixedZone("", 3600))
 	feed := control.FeedState{
 		Name: "default", Learnt: true, LastFile: last, Rows: 7, Files: 2, Silent: true,
@@ -22,6 +23,7 @@ func TestFeeds(t *testing.T) {
 	muted.Mute = &control.FeedMute{Until: last.Add(time.Hour), By: "jo@desk", Reason: "upgrade"}
 	var orders asked[control.FeedMuteRequest]
 	var notes asked[control.JournalEntry]
+
 	r.serve(topology.Ingest, states(control.IngestState{Feeds: []control.FeedState{feed}}),
 		hears(&orders, control.MuteFeed, func(req control.FeedMuteRequest) (control.FeedState, error) {
 			switch {
@@ -30,6 +32,7 @@ func TestFeeds(t *testing.T) {
 			case req.Seconds == 0:
 				return feed, nil
 			}
+
 			return muted, nil
 		}))
 	r.serve(topology.Janitor, hears(&notes, control.JournalNote, func(control.JournalEntry) (control.Nothing, error) { return control.Nothing{}, nil }))
@@ -38,6 +41,7 @@ func TestFeeds(t *testing.T) {
 	for _, want := range []string{"default", "silent", "2026-06-16 05:12:00", "7 in 2 files", "40 to 70", "10 min"} {
 		require.Contains(t, out, want)
 	}
+
 	require.Contains(t, r.succeeds("feeds", "list", "--json"), `"silent": true`)
 	out = r.succeeds("feeds", "mute", "default", "--for", "8h", "--reason", "upgrade")
 	require.Contains(t, out, "default is muted until ")
@@ -64,6 +68,7 @@ func TestTheSlowestWorker(t *testing.T) {
 		return control.WorkerAnswer{Employee: req.Text}, nil
 	}))
 	r.fails(1, "has confirmed no row", "worker", "--slowest")
+
 	answer = control.SlowestAnswer{Employee: "00123", Row: &control.WorstRow{File: "a.csv", Line: 5, MS: 8000, Settling: 1000, Us: 500, AtHoc: 6500, Confirmed: time.Now()}}
 	out := r.succeeds("worker", "--slowest")
 	require.Contains(t, out, "line 5 of a.csv, 8.0 s from arrival")

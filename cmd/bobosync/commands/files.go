@@ -33,6 +33,7 @@ ever lost; bobosync files show says what it waits for.`,
   bobosync files receipt monday.csv`,
 	}
 	cmd.AddCommand(filesListCommand(envFile), filesShowCommand(envFile), filesTryCommand(envFile), filesReceiptCommand(envFile))
+
 	return cmd
 }
 
@@ -56,14 +57,17 @@ are not settled otherwise; a file goes when it is 0. FEED is there where there a
 			if failed && !cmd.Flags().Changed("most") {
 				req.Most = failedAmong // failed files are few
 			}
+
 			answer, err := client.AskFiles(ctx, conn, req)
 			if err != nil {
 				return err
 			}
+
 			answer.Files = slices.DeleteFunc(answer.Files, func(f control.FileState) bool { return failed && !f.Failed })
 			if asJSON {
 				return outOf(cmd).JSON(answer)
 			}
+
 			return showFiles(outOf(cmd), answer)
 		}),
 	}
@@ -72,6 +76,7 @@ are not settled otherwise; a file goes when it is 0. FEED is there where there a
 	cmd.Flags().IntVar(&req.Most, "most", 50, "look at this `many` files, the latest ones; with --failed 500")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
 	cmd.MarkFlagsMutuallyExclusive("open", "failed")
+
 	return cmd
 }
 
@@ -79,6 +84,7 @@ func showFiles(out *text.Printer, answer control.FilesAnswer) error {
 	if answer.More > 0 {
 		out.Printf("(%d earlier files are left out; --most shows more)\n", answer.More)
 	}
+
 	rows := [][]string{{"ID", "FEED", "NAME", "STATUS", "ROWS", "REJECTED", "PENDING", "FIRST SEEN", "FINISHED"}}
 	for _, f := range answer.Files {
 		rows = append(rows, []string{
@@ -86,19 +92,24 @@ func showFiles(out *text.Printer, answer control.FilesAnswer) error {
 			text.When(f.FirstSeen), text.When(f.Finished),
 		})
 	}
+
 	if !slices.ContainsFunc(answer.Files, func(f control.FileState) bool { return f.Feed != "" && f.Feed != control.DefaultFeed }) {
 		for i := range rows {
 			rows[i] = slices.Delete(rows[i], 1, 2)
 		}
 	}
+
 	out.Table(rows)
+
 	for _, name := range slices.Sorted(maps.Keys(answer.Problems)) {
 		p := answer.Problems[name]
 		out.Printf("%s cannot be read since %s: %s\n", name, text.When(p.Since), p.Reason)
 	}
+
 	if answer.MoreProblems > 0 {
 		out.Printf("and %d other names that cannot be read\n", answer.MoreProblems)
 	}
+
 	return out.Err()
 }
 
@@ -123,25 +134,31 @@ itself.
 			if err != nil {
 				return err
 			}
+
 			if p, ok := answer.Problems[args[0]]; ok {
 				errOf(cmd).Printf("%s cannot be read since %s: %s\n", args[0], text.When(p.Since), p.Reason)
 			}
+
 			if len(answer.Files) == 0 {
 				return unknownFile(ctx, conn, args[0])
 			}
+
 			out := outOf(cmd)
 			if asCSV {
 				return filesAsCSV(ctx, conn, out, answer.Files, all)
 			}
+
 			for _, f := range answer.Files {
 				printer, end := newRowPrinter(out, f, whereabouts(ctx, conn, f), asJSON)
 				if err := client.EachRow(ctx, conn, f, all, printer); err != nil {
 					return err
 				}
+
 				if err := end(); err != nil {
 					return err
 				}
 			}
+
 			return nil
 		}),
 	}
@@ -149,6 +166,7 @@ itself.
 	cmd.Flags().BoolVar(&asCSV, "csv", false, "the rows as CSV: file, line, outcome, reason")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
 	cmd.MarkFlagsMutuallyExclusive("csv", "json")
+
 	return cmd
 }
 
@@ -159,6 +177,7 @@ func fileNames(ctx context.Context, conn *bus.Conn) ([]string, error) {
 	for _, f := range answer.Files {
 		names = append(names, f.Name)
 	}
+
 	return names, err
 }
 
@@ -168,11 +187,13 @@ func unknownFile(ctx context.Context, conn *bus.Conn, name string) error {
 	if err != nil {
 		return err
 	}
+
 	for _, s := range states {
 		if since, growing := s.Unsettled[name]; growing {
 			return fmt.Errorf("%s keeps changing since %s and is not read until it stops: see what writes to it", name, text.When(since))
 		}
 	}
+
 	return fmt.Errorf("no file %q is known: bobosync files list shows the names; a file is known once it lies in CSV_DIRECTORY and has stopped changing", name)
 }
 
@@ -181,7 +202,9 @@ func whereabouts(ctx context.Context, conn *bus.Conn, f control.FileState) strin
 	if client.Finished(f) {
 		return client.Whereabouts(f, verdict.Facts{}, verdict.Verdict{})
 	}
+
 	facts := observe.Facts(ctx, conn)
+
 	return client.Whereabouts(f, facts, verdict.Judge(facts, verdict.Limits{}))
 }
 
@@ -190,24 +213,28 @@ func filesAsCSV(ctx context.Context, conn *bus.Conn, out *text.Printer, files []
 	if err := out.CSV([]string{"file", "line", "outcome", "reason"}); err != nil {
 		return err
 	}
+
 	for _, f := range files {
 		err := client.EachRow(ctx, conn, f, all, func(rows []control.RowState) error {
 			cells := make([][]string, len(rows))
 			for i, r := range rows {
 				cells[i] = []string{f.Name, strconv.Itoa(r.Line), r.Outcome, r.Text}
 			}
+
 			return out.CSV(cells...)
 		})
 		if err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
 func newRowPrinter(out *text.Printer, f control.FileState, where string, asJSON bool) (do client.RowsDo, end func() error) {
 	if !asJSON {
 		describe(out, f, where)
+
 		return func(rows []control.RowState) error {
 			for _, r := range rows {
 				out.Printf("  line %d: %s: %s\n", r.Line, r.Outcome, r.Text)
@@ -215,11 +242,13 @@ func newRowPrinter(out *text.Printer, f control.FileState, where string, asJSON 
 			return out.Err()
 		}, out.Err
 	}
+
 	whole := struct {
 		control.FileState
 		Where string             `json:"where"`
 		Lines []control.RowState `json:"lines"`
 	}{FileState: f, Where: where, Lines: []control.RowState{}}
+
 	return func(rows []control.RowState) error {
 			whole.Lines = append(whole.Lines, rows...)
 			return nil
@@ -232,14 +261,18 @@ func newRowPrinter(out *text.Printer, f control.FileState, where string, asJSON 
 func describe(out *text.Printer, f control.FileState, where string) {
 	out.Printf("%s\n  %s\n  id        %s\n  status    %s\n", f.Name, where, f.ID, client.FileStatus(f))
 	out.Printf("  rows      %d, of them %d rejected, %d waiting\n", f.Rows, f.Rejected, f.Pending)
+
 	var outcomes []string
 	for _, name := range slices.Sorted(maps.Keys(f.Outcomes)) {
 		outcomes = append(outcomes, fmt.Sprintf("%d %s", f.Outcomes[name], name))
 	}
+
 	out.Printf("  outcomes  %s\n", text.Dash(strings.Join(outcomes, ", ")))
+
 	for _, path := range f.Paths {
 		out.Printf("  lies in   %s\n", path)
 	}
+
 	for _, n := range f.History {
 		out.Printf("  %s  %s\n", text.When(n.At), n.Text)
 	}

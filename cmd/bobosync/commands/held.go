@@ -38,6 +38,7 @@ releases nobody; a newer booking of a worker who is held supersedes the one that
 	cmd.Flags().AddFlagSet(list.Flags())
 	cmd.AddCommand(list, heldShowCommand(envFile),
 		decideCommand(envFile, true), decideCommand(envFile, false), heldRequeueCommand(envFile))
+
 	return cmd
 }
 
@@ -54,6 +55,7 @@ func heldIDs(decision string) func(context.Context, *bus.Conn) ([]string, error)
 				ids = append(ids, g.ID)
 			}
 		}
+
 		return ids, err
 	}
 }
@@ -71,26 +73,32 @@ observes. It names no persons.`,
 		RunE:              asking(envFile, &asJSON, askHeld, listHeld),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
+
 	return cmd
 }
 
 func listHeld(out *text.Printer, a control.HeldAnswer) error {
 	out.Printf("%s %d users are on duty, as AtHoc was told.\n", client.GuardWords(a.GuardState), a.OnDuty)
+
 	for _, t := range a.Unusual {
 		out.Printf("At %s %d users %s within the window, where %d are allowed: that was not held.\n", text.When(t.At), t.Users, client.HeldKind(t.Kind), t.Allowed)
 	}
+
 	if len(a.Held)+len(a.Decided) == 0 {
 		out.Printf("Nothing is held.\n")
 		return out.Err()
 	}
+
 	rows := [][]string{{"ID", "SINCE", "USERS", "WHAT", "DECISION", "BY", "REASON"}}
 	for _, g := range append(a.Held, a.Decided...) {
 		rows = append(rows, []string{
 			g.ID, text.When(g.Since), strconv.Itoa(g.Users), client.HeldKind(g.Kind), cmp.Or(g.Decision, "WAITS"), text.Dash(g.By), text.Dash(g.Reason),
 		})
 	}
+
 	out.Printf("\n")
 	out.Table(rows)
+
 	return out.Err()
 }
 
@@ -109,6 +117,7 @@ file; and everybody who is held. The last line is the token that names exactly t
 			if err != nil {
 				return err
 			}
+
 			names := client.FileNames(ctx, conn, slices.Sorted(maps.Keys(set.Files)))
 			if asJSON {
 				return outOf(cmd).JSON(struct {
@@ -116,14 +125,17 @@ file; and everybody who is held. The last line is the token that names exactly t
 					Names map[string]string `json:"names"`
 				}{set, names})
 			}
+
 			out := outOf(cmd)
 			heldForecast(out, set, names)
 			showHeldWorkers(out, set, names)
 			out.Printf("\nApprove exactly these: bobosync held approve %s --token %s --reason ...\n", set.ID, set.Token)
+
 			return out.Err()
 		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON; names holds the files' names by id")
+
 	return cmd
 }
 
@@ -131,18 +143,23 @@ file; and everybody who is held. The last line is the token that names exactly t
 func heldForecast(out *text.Printer, s control.HeldSet, names map[string]string) {
 	out.Printf("%s: %d users would %s; held since %s, the last one came at %s.\n", s.ID, s.Users, client.WouldWords(s.Kind), text.When(s.Since), text.When(s.Last))
 	out.Printf("  usual        at most %d within the window at this hour of the week; %d are allowed, of %d on duty\n", s.Usual, s.Allowed, s.OnDuty)
+
 	if s.Sent > 0 {
 		out.Printf("  sent before  %d, who stay as they are\n", s.Sent)
 	}
+
 	out.Printf("  on duty      %d now, %d after an approval%s\n", s.OnDutyNow, s.OnDutyAfter, client.UsualWords(s))
+
 	for _, feed := range slices.Sorted(maps.Keys(s.Feeds)) {
 		out.Printf("  feed         %d booked last by %s\n", s.Feeds[feed], cmp.Or(feed, "one that is not known"))
 	}
+
 	for _, file := range slices.Sorted(maps.Keys(s.Files)) {
 		if file == "" {
 			out.Printf("  no worker    %d users whom no known worker is mapped to\n", s.Files[file])
 			continue
 		}
+
 		out.Printf("  file         %d from %s\n", s.Files[file], cmp.Or(names[file], text.Short(file)))
 	}
 }
@@ -154,8 +171,10 @@ func showHeldWorkers(out *text.Printer, s control.HeldSet, names map[string]stri
 		if w.Row > 0 {
 			line = strconv.Itoa(w.Row)
 		}
+
 		rows = append(rows, []string{text.Dash(w.Employee), w.User, text.When(w.At), text.Dash(cmp.Or(names[w.File], text.Short(w.File))), text.Dash(line)})
 	}
+
 	out.Printf("\n")
 	out.Table(rows)
 }
@@ -163,6 +182,7 @@ func showHeldWorkers(out *text.Printer, s control.HeldSet, names map[string]stri
 // decideCommand approves or rejects.
 func decideCommand(envFile *string, approve bool) *cobra.Command {
 	var asJSON bool
+
 	d := control.HeldDecision{Approve: approve}
 	cmd := &cobra.Command{
 		Use:               "approve ID --reason TEXT",
@@ -184,15 +204,18 @@ latest, and the file goes to FAILED_FILES_DIRECTORY. Of stale duty it stays as i
 ` + exactly
 		cmd.Example = "  bobosync held reject off-20240617-060214 --reason \"truncated export\""
 	}
+
 	flags := cmd.Flags()
 	flags.StringVar(&d.Reason, "reason", "", "why, for the record: a `text` without personal data")
 	flags.StringVar(&d.Token, "token", "", "the `token` of bobosync held show; without it, it is about those who are in it now")
 	flags.StringSliceVar(&d.Except, "except", nil, "these employee `ids` (usernames, of users without a known worker) stay held")
 	flags.BoolVar(&asJSON, "json", false, "answer in JSON")
+
 	_ = cmd.MarkFlagRequired("reason") // it is there
 	for _, flag := range []string{"reason", "token", "except"} {
 		completeFlag(cmd, flag, cobra.NoFileCompletions)
 	}
+
 	return cmd
 }
 
@@ -206,26 +229,33 @@ func decide(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, d control.H
 		if err != nil {
 			return err
 		}
+
 		d.Token = set.Token
 		if !asJSON {
 			heldForecast(out, set, client.FileNames(ctx, conn, slices.Sorted(maps.Keys(set.Files))))
 		}
 	}
+
 	result, err := client.Decide(ctx, conn, orderOf(cmd), d)
 	if err != nil {
 		return err
 	}
+
 	done := "rejected"
 	if d.Approve {
 		done = "approved"
 	}
+
 	if asJSON {
 		return out.JSON(result)
 	}
+
 	out.Printf("%s is %s: %s.\n", result.ID, done, text.Count(result.Users, "user"))
+
 	if result.Rest != "" {
 		out.Printf("%s still held, in %s.\n", text.Count(len(d.Except), "user"), result.Rest)
 	}
+
 	return out.Err()
 }
 
@@ -242,15 +272,19 @@ file have another outcome, it moves on to PROCESSED_DIRECTORY. The journal notes
 		ValidArgsFunction: completing(envFile, heldIDs("rejected")),
 		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error {
 			d.ID = args[0]
+
 			result, err := client.TakeIn(ctx, conn, orderOf(cmd), d)
 			if err != nil {
 				return err
 			}
+
 			out := outOf(cmd)
 			if asJSON {
 				return out.JSON(result)
 			}
+
 			out.Printf("%s is taken in: %s; of %d a newer event has won meanwhile.\n", result.ID, text.Count(result.Users, "user"), result.Superseded)
+
 			return out.Err()
 		}),
 	}
@@ -258,5 +292,6 @@ file have another outcome, it moves on to PROCESSED_DIRECTORY. The journal notes
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
 	_ = cmd.MarkFlagRequired("reason") // it is there
 	completeFlag(cmd, "reason", cobra.NoFileCompletions)
+
 	return cmd
 }

@@ -22,6 +22,7 @@ func TestHeldIsShownAndDecided(t *testing.T) {
 	workers := []control.HeldWorker{{Employee: "00001", User: "a@b", File: "f00", Row: 2}, {Employee: "00002", User: "c@d", File: "f00", Row: 3}, {User: "e@f"}}
 	var decisions, requeues asked[control.HeldDecision]
 	var notes asked[control.JournalEntry]
+
 	r.serve(topology.Resolver,
 		says(control.Held, control.HeldAnswer{
 			GuardState: control.GuardState{Mode: "hold", Holding: true, Held: []control.HeldGroup{group}}, OnDuty: 198, Decided: []control.HeldGroup{rejected},
@@ -32,6 +33,7 @@ func TestHeldIsShownAndDecided(t *testing.T) {
 			if part.Next = 2; req.After > 0 {
 				part.Workers, part.Next = workers[2:], 0
 			}
+
 			return part, nil
 		}),
 		hears(&decisions, control.HeldDecide, func(d control.HeldDecision) (control.HeldResult, error) {
@@ -52,12 +54,14 @@ func TestHeldIsShownAndDecided(t *testing.T) {
 		require.Regexp(t, `off-1 .* 3 +go off duty +WAITS`, out)
 		require.Regexp(t, `stale-1 .* 9 +are cleared for their age +rejected +jo@desk +a test`, out)
 	}
+
 	require.Contains(t, r.succeeds("held", "list", "--json"), `"mode": "hold"`)
 
 	out := r.succeeds("held", "show", "off-1")
 	for _, says := range []string{"198 now, 195 after an approval; usually 180 to 210", "2 from monday.csv", "1 users whom no known worker", "--token 3-1-ab", "00002", "e@f"} {
 		require.Contains(t, out, says)
 	}
+
 	var shown control.HeldSet
 	require.NoError(t, json.Unmarshal([]byte(r.succeeds("held", "show", "off-1", "--json")), &shown))
 	require.Len(t, shown.Workers, 3)
@@ -66,6 +70,7 @@ func TestHeldIsShownAndDecided(t *testing.T) {
 	require.Contains(t, out, "198 now, 195 after", "the forecast comes first")
 	require.Contains(t, out, "off-1 is approved: 2 users")
 	require.Contains(t, out, "in off-1-rest")
+
 	got := decisions.got()[0]
 	require.True(t, got.Approve)
 	require.Equal(t, []any{"3-1-ab", []string{"00001"}, "an exercise"}, []any{got.Token, got.Except, got.Reason})

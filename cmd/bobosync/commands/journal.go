@@ -49,9 +49,11 @@ It holds no personal data. If one of the services does not answer, the others' e
 			if err != nil {
 				return err
 			}
+
 			if f.json {
 				return outOf(cmd).JSON(entries)
 			}
+
 			return showJournal(outOf(cmd), entries, f.most)
 		}),
 	}
@@ -60,6 +62,7 @@ It holds no personal data. If one of the services does not answer, the others' e
 	cmd.Flags().IntVar(&f.most, "most", 50, "at most this `many` entries, the latest")
 	cmd.Flags().BoolVar(&f.json, "json", false, "answer in JSON")
 	completeFlag(cmd, "kind", cobra.FixedCompletions(client.JournalKinds, noNames))
+
 	return cmd
 }
 
@@ -68,9 +71,11 @@ func (f journalFlags) entries(ctx context.Context, conn *bus.Conn, stderr *text.
 	if f.kind != "" && !slices.Contains(client.JournalKinds, f.kind) {
 		return nil, misused("%q is no kind: there are %s", f.kind, strings.Join(client.JournalKinds, ", "))
 	}
+
 	if f.most < 1 {
 		return nil, misused("--most must be at least 1")
 	}
+
 	var since time.Time
 	if f.since != "" {
 		var err error
@@ -78,10 +83,12 @@ func (f journalFlags) entries(ctx context.Context, conn *bus.Conn, stderr *text.
 			return nil, err
 		}
 	}
+
 	entries, failed, err := client.Journal(ctx, conn, client.JournalQuery{Kind: f.kind, Since: since, Most: f.most})
 	for _, err := range failed {
 		stderr.Printf("bobosync: warning: something is missing here: %v\n", err)
 	}
+
 	return entries, err
 }
 
@@ -90,17 +97,22 @@ func showJournal(out *text.Printer, entries []control.JournalEntry, most int) er
 		out.Printf("Nothing of that was done, as far as is known.\n")
 		return out.Err()
 	}
+
 	rows := [][]string{{"BEGUN", "TOOK", "KIND", "OUTCOME", "BY", "WHAT"}}
 	for _, e := range entries {
 		took := "-"
 		if !e.Ended.IsZero() {
 			took = text.Ago(e.Ended.Sub(e.Started))
 		}
+
 		rows = append(rows, []string{text.When(e.Started), took, e.Kind, cmp.Or(e.Outcome, "under way"), cmp.Or(e.By, client.ByClock(e.Kind)), client.WhatOf(e)})
 	}
+
 	out.Table(rows)
+
 	if len(entries) == most {
 		out.Printf("(there may be older ones: --most shows more)\n")
 	}
+
 	return out.Err()
 }

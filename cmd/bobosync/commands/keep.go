@@ -37,10 +37,12 @@ func keep(ctx context.Context, conn *bus.Conn, envFile string, s topology.Settin
 		program.PrintSettingsError(os.Stderr, "bobosync provision", err)
 		return ExitStatus(exitUsage)
 	}
+
 	log, closeLog, err := logging.New(os.Stderr, "provision", k.Log)
 	if err != nil {
 		return err
 	}
+
 	defer func() { _ = closeLog() }() // there is nowhere left to report it
 
 	tel, stop, err := program.StartTelemetry(ctx, "bobosync-provision", k.Telemetry, log)
@@ -51,6 +53,7 @@ func keep(ctx context.Context, conn *bus.Conn, envFile string, s topology.Settin
 	defer tel.Component("provision", conn.Connected).InSession()()
 
 	log.Info("the provisioner keeps the broker's streams", "version", program.Version)
+
 	p := provisionKeeper{conn: conn, settings: s, log: log, refused: map[string]string{}}
 	logged := ""
 	for {
@@ -58,10 +61,13 @@ func keep(ctx context.Context, conn *bus.Conn, envFile string, s topology.Settin
 		if err := p.apply(ctx); err != nil && ctx.Err() == nil {
 			problem = err.Error()
 		}
+
 		if problem != logged && problem != "" {
 			log.Warn("the broker's store cannot be read or repaired, trying again", "error", problem)
 		}
+
 		logged = problem
+
 		if pause.For(ctx, keepPollInterval) != nil {
 			return nil
 		}
@@ -90,6 +96,7 @@ func (p *provisionKeeper) apply(ctx context.Context) error {
 		for _, c := range f.Changes {
 			differs = append(differs, c.String())
 		}
+
 		what := strings.Join(differs, "; ")
 
 		if f.Repairable() {
@@ -97,12 +104,16 @@ func (p *provisionKeeper) apply(ctx context.Context) error {
 				errs = append(errs, err)
 				continue
 			}
+
 			p.log.Warn("a part of the broker's store was missing or not as wanted, and is repaired", "part", f.String(), "missing", f.Missing, "differences", what)
 		}
+
 		if f.Refused() && p.refused[f.String()] != what {
 			p.log.Error("a part of the broker's store is not as wanted and stays so; bobosync provision --dry-run says why", "part", f.String(), "differences", what)
 		}
+
 		p.refused[f.String()] = what
 	}
+
 	return errors.Join(errs...)
 }

@@ -32,6 +32,7 @@ is held back: the previous one stays in force until an operator approves.`,
   bobosync mapping approve 3fa9c1`,
 	}
 	cmd.AddCommand(mappingShowCommand(envFile), mappingListCommand(envFile), mappingRefreshCommand(envFile), mappingApproveCommand(envFile))
+
 	return cmd
 }
 
@@ -53,20 +54,25 @@ would lose their AtHoc user, or get another one, by the mapping that is held bac
 			if held {
 				return showDifference(ctx, conn, outOf(cmd), asJSON)
 			}
+
 			report, err := askMapping(ctx, conn)
 			if err != nil {
 				return err
 			}
+
 			out := outOf(cmd)
 			if asJSON {
 				return out.JSON(report)
 			}
+
 			showMapping(out, report)
+
 			return out.Err()
 		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
 	cmd.Flags().BoolVar(&held, "held", false, "list what a mapping that is held back would change")
+
 	return cmd
 }
 
@@ -75,6 +81,7 @@ func showMapping(out *text.Printer, r control.MappingReport) {
 		showHeld(out, *r.Held)
 		out.Printf("\n")
 	}
+
 	if r.Snapshot == "" {
 		out.Printf("There is no mapping yet: nothing can be sent. bobosync mapping refresh fetches one and says what is wrong.\n")
 	} else {
@@ -82,17 +89,21 @@ func showMapping(out *text.Printer, r control.MappingReport) {
 		out.Printf("  fetched at    %s\n  refreshed at  %s\n", text.When(r.Taken), text.When(r.Refreshed))
 		out.Printf("  last look     %s, of them %d without an employee id\n", text.Count(r.Users, "AtHoc user"), r.Without)
 	}
+
 	if r.Job.Off {
 		out.Printf("  next          never: SYNC_MAPPINGS is off\n")
 	} else {
 		out.Printf("  next          %s\n", text.When(r.Job.Next))
 	}
+
 	if r.Job.Failures > 0 {
 		out.Printf("  the refresh failed %s: %s\n", text.Times(r.Job.Failures), r.Job.Error)
 	}
+
 	if r.Unusable > 0 {
 		out.Printf("  %s cannot be used: the name or the employee id is empty, too long or has invisible characters\n", text.Count(r.Unusable, "user"))
 	}
+
 	showDoubtful(out, r)
 }
 
@@ -100,16 +111,20 @@ func showMapping(out *text.Printer, r control.MappingReport) {
 func showDoubtful(out *text.Printer, r control.MappingReport) {
 	if len(r.Ambiguous) > 0 {
 		out.Printf("\nSeveral users have the same employee id; none of them gets its duty status. Correct it in AtHoc:\n")
+
 		for _, id := range slices.Sorted(maps.Keys(r.Ambiguous)) {
 			out.Printf("  %s: %s\n", id, strings.Join(r.Ambiguous[id], ", "))
 		}
 	}
+
 	if len(r.Alike) > 0 {
 		out.Printf("\nThese employee ids differ only in blanks or leading zeros; they count as different workers:\n")
+
 		for _, group := range r.Alike {
 			out.Printf("  %q\n", group)
 		}
 	}
+
 	if r.Left > 0 {
 		out.Printf("\n(%d more are left out)\n", r.Left)
 	}
@@ -121,14 +136,18 @@ func showDifference(ctx context.Context, conn *bus.Conn, out *text.Printer, asJS
 	if err != nil {
 		return err
 	}
+
 	if asJSON {
 		return out.JSON(d)
 	}
+
 	rows := [][]string{{"EMPLOYEE ID", "ATHOC USER", "THEN"}}
 	for _, c := range append(d.Removed, d.Changed...) {
 		rows = append(rows, []string{c.Employee, c.Before, cmp.Or(c.After, "nobody")})
 	}
+
 	out.Table(rows)
+
 	return out.Err()
 }
 
@@ -154,27 +173,34 @@ func mappingListCommand(envFile *string) *cobra.Command {
 			if len(args) > 0 {
 				req.Text = args[0]
 			}
+
 			pairs, err := client.MappingPairs(ctx, conn, req)
 			if err != nil {
 				return err
 			}
+
 			out := outOf(cmd)
 			if asJSON {
 				return out.JSON(pairs)
 			}
+
 			rows := [][]string{{"EMPLOYEE ID", "ATHOC USER"}}
 			for _, p := range pairs {
 				rows = append(rows, []string{p.Employee, p.User})
 			}
+
 			if len(pairs) == 0 {
 				out.Printf("Nobody like that is in the mapping; bobosync mapping show says how old it is.\n")
 				return out.Err()
 			}
+
 			out.Table(rows)
+
 			return out.Err()
 		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
+
 	return cmd
 }
 
@@ -202,10 +228,12 @@ Exit status: 0 the mapping is up to date, 1 it failed or is held back.`,
 			if err != nil {
 				return err
 			}
+
 			return f.follow(ctx, conn, cmd, begun, "The mapping is refreshed")
 		}),
 	}
 	f.add(cmd)
+
 	return cmd
 }
 
@@ -219,19 +247,24 @@ func (f orderFlags) follow(ctx context.Context, conn *bus.Conn, cmd *cobra.Comma
 		out.Printf("It has begun; bobosync journal --kind mapping shows its end.\n")
 		return nil
 	}
+
 	entry, err := finish(ctx, conn, errOf(cmd), begun.Entry)
 	if err != nil {
 		return err
 	}
+
 	if f.json {
 		if err := out.JSON(entry); err != nil {
 			return err
 		}
+
 		if entry.Outcome != control.OutcomeOK {
 			return ExitStatus(exitFailed)
 		}
+
 		return nil
 	}
+
 	switch entry.Outcome {
 	case control.OutcomeOK:
 		out.Printf("%s: %s.\n", done, cmp.Or(client.Counts(entry.Counts), "nothing has changed"))
@@ -261,20 +294,24 @@ Exit status: 0 it is in force (or, without an id, nothing is held back), 1 it is
 			if err != nil || report.Held == nil {
 				return nil, err
 			}
+
 			return []string{report.Held.ID}, nil
 		}),
 		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return showWhatIsHeld(ctx, conn, outOf(cmd), f.json)
 			}
+
 			begun, err := client.Give[control.Begun](ctx, conn, orderOf(cmd), topology.Janitor, control.MappingApprove, control.ApproveRequest{ID: args[0]})
 			if err != nil {
 				return err
 			}
+
 			return f.follow(ctx, conn, cmd, begun, "The mapping is in force")
 		}),
 	}
 	f.add(cmd)
+
 	return cmd
 }
 
@@ -284,6 +321,7 @@ func showWhatIsHeld(ctx context.Context, conn *bus.Conn, out *text.Printer, asJS
 	if err != nil {
 		return err
 	}
+
 	switch {
 	case asJSON:
 		err = out.JSON(struct {
@@ -296,8 +334,10 @@ func showWhatIsHeld(ctx context.Context, conn *bus.Conn, out *text.Printer, asJS
 		showHeld(out, *report.Held)
 		err = out.Err()
 	}
+
 	if err == nil && report.Held != nil {
 		err = ExitStatus(exitFailed)
 	}
+
 	return err
 }

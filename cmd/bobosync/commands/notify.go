@@ -21,6 +21,7 @@ when files failed or rows were rejected, when all is well again, and once a day 
 		Example: "  bobosync notify test",
 	}
 	cmd.AddCommand(notifyTestCommand(envFile))
+
 	return cmd
 }
 
@@ -40,10 +41,12 @@ Exit status: 0 all have taken it, 1 one has not, or there is none.`,
 			if err != nil {
 				return err
 			}
+
 			out, failed := outOf(cmd), false
 			for _, r := range answer.Results {
 				failed = failed || r.Error != ""
 			}
+
 			if asJSON {
 				err = out.JSON(answer)
 			} else {
@@ -52,16 +55,21 @@ Exit status: 0 all have taken it, 1 one has not, or there is none.`,
 					if r.Error != "" {
 						words = "has NOT taken it: " + r.Error
 					}
+
 					out.Line(fmt.Sprintf("%-8s %s", r.Sink, words))
 				}
+
 				err = out.Err()
 			}
+
 			if err == nil && failed {
 				err = ExitStatus(exitFailed)
 			}
+
 			return err
 		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
+
 	return cmd
 }

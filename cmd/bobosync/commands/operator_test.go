@@ -40,6 +40,7 @@ func newResponders(t *testing.T) *responders {
 	err := topology.Provision(t.Context(), r.conn.JS, topology.Settings{Replicas: 1, EntriesMaxBytes: 1 << 20, CallTimeout: time.Second}, topology.Everyone)
 	require.NoError(t, err)
 	r.addressed()
+
 	return r
 }
 
@@ -54,6 +55,7 @@ func (r *responders) serve(service topology.Service, endpoints ...control.Endpoi
 	stop, err := control.Serve(r.t.Context(), r.conn.NC, service, "dev", endpoints...)
 	require.NoError(r.t, err)
 	r.t.Cleanup(stop)
+
 	return stop
 }
 
@@ -102,9 +104,12 @@ func callHere(t *testing.T, args ...string) (out, text string, status int) {
 	root.SetArgs(args)
 	root.SetOut(&stdout)
 	root.SetErr(&stderr)
+
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
+
 	status = Execute(ctx, root)
+
 	return stdout.String(), stderr.String(), status
 }
 
@@ -114,6 +119,7 @@ func (r *responders) succeeds(args ...string) string {
 	out, text, status := r.call(args...)
 	require.Equal(r.t, 0, status, "bobosync %s: %s%s", strings.Join(args, " "), out, text)
 	require.Empty(r.t, text, "bobosync %s", strings.Join(args, " "))
+
 	return out
 }
 
@@ -123,17 +129,20 @@ func (r *responders) fails(status int, says string, args ...string) string {
 	out, text, got := r.call(args...)
 	require.Equal(r.t, status, got, "bobosync %s: %s%s", strings.Join(args, " "), out, text)
 	require.Contains(r.t, out+text, says, "bobosync %s", strings.Join(args, " "))
+
 	return out + text
 }
 
 // allWell serves the states of an installation in which nothing is wrong.
 func (r *responders) allWell() (stopPublisher func()) {
 	r.t.Helper()
+
 	now := time.Now()
 	me := control.Instance{Name: "a/1", Version: "v1.2.3", Started: now.Add(-time.Hour)}
 	r.serve(topology.Ingest, states(control.IngestState{Instance: me, LastFile: now.Add(-time.Minute), FreeBytes: 9 << 30}))
 	r.serve(topology.Resolver, states(control.ResolverState{Instance: me, Recovered: true, Workers: 7, OnDuty: 3, Snapshot: "s", Mapped: 9}))
 	r.serve(topology.Janitor, states(control.JanitorState{Instance: me, Leads: true, Jobs: []control.Job{{Name: control.JobMapping, LastSuccess: now}}}))
+
 	return r.serve(topology.Publisher, states(control.PublisherState{Instance: me, Partitions: []int{2}, LastSuccess: now}))
 }
 
@@ -147,11 +156,13 @@ func (r *responders) told(t require.TestingT, status int, args ...string) (level
 		Facts    verdict.Facts
 	}
 	require.NoError(t, json.Unmarshal([]byte(out), &answer))
+
 	for _, found := range answer.Findings {
 		causes = append(causes, found.Cause)
 		require.NotEmpty(t, found.Text)
 		require.NotEmpty(t, found.Do)
 	}
+
 	return answer.Verdict, causes, answer.Facts
 }
 
@@ -168,6 +179,7 @@ func TestStatusOfAnInstallation(t *testing.T) {
 		level, causes, _ := r.told(t, 0)
 		require.Equal(t, "ok", level)
 		require.Empty(t, causes)
+
 		out, _, _ := r.call("status")
 		require.Contains(t, out, "OK: duty data is fresh\n")
 	})
@@ -177,6 +189,7 @@ func TestStatusOfAnInstallation(t *testing.T) {
 		_, err := r.conn.JS.Publish(t.Context(), topology.EntriesSubject("f"), []byte("{}"))
 		require.NoError(t, err)
 	}
+
 	_, err := r.conn.JS.Publish(t.Context(), topology.UpdatesSubject("u"), []byte("{}"))
 	require.NoError(t, err)
 	leases, err := r.conn.JS.KeyValue(t.Context(), topology.BucketLeases)
@@ -191,6 +204,7 @@ func TestStatusOfAnInstallation(t *testing.T) {
 
 	// AtHoc's state is known without a publisher.
 	stopPublisher()
+
 	state, err := r.conn.JS.KeyValue(t.Context(), topology.BucketState)
 	require.NoError(t, err)
 	data, err := json.Marshal(breaker.State{Class: breaker.Refused, Since: time.Now(), Cause: "athoc: get access token: unauthorized"})
@@ -247,7 +261,9 @@ func TestStatusWithoutABroker(t *testing.T) {
 	if testing.Short() {
 		t.Skip("tries for seconds")
 	}
+
 	t.Setenv("NATS_URL", "nats://user:hunter2@"+bustest.FreeAddr(t))
+
 	began := time.Now()
 	out, text, status := callHere(t, "status")
 	require.Equal(t, 2, status)
@@ -264,6 +280,7 @@ func TestStatusOfABrokerWithoutJetStream(t *testing.T) {
 	if testing.Short() {
 		t.Skip("tries for seconds")
 	}
+
 	srv, err := server.NewServer(&server.Options{
 		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, JetStream: true, StoreDir: t.TempDir(),
 	})
@@ -286,6 +303,7 @@ func TestStatusOfABrokerWithoutJetStream(t *testing.T) {
 	require.NoError(t, err)
 	require.NotNil(t, f.Unreachable, "%+v", f)
 	require.Equal(t, verdict.CauseJetStream, f.Unreachable.Cause)
+
 	began := time.Now()
 	out, text, status := callHere(t, "status")
 	require.Equal(t, 2, status, text)
@@ -309,22 +327,27 @@ func TestAnOrderWithoutTheRight(t *testing.T) {
 	t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
 	require.True(t, srv.ReadyForConnections(timeout))
 	t.Setenv("NATS_URL", strings.Replace(srv.ClientURL(), "nats://", "nats://viewer:hunter2@", 1))
+
 	began := time.Now()
+
 	for _, args := range [][]string{{"mapping", "refresh"}, {"replay", "--all"}, {"files", "list"}} {
 		_, text, status := callHere(t, args...)
 		require.Equal(t, 1, status)
 		require.Contains(t, text, "does not let this user give that order: call the command with the operator's file in NATS_CREDS")
 		require.NotContains(t, text, "hunter2")
 	}
+
 	require.Less(t, time.Since(began), timeout/2)
 }
 
 func TestStatusIsWatched(t *testing.T) {
 	r := newResponders(t)
 	r.allWell()
+
 	look := &client.Observer{}
 	look.Broker.URL = r.srv.ClientURL()
 	t.Cleanup(look.Close)
+
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	// Ctrl-C comes after the second block.
@@ -350,6 +373,7 @@ func (b *pieces) Write(p []byte) (int, error) {
 
 func TestUsageErrorsEndWithTwo(t *testing.T) {
 	t.Setenv("NATS_URL", "nats://"+bustest.FreeAddr(t)) // nobody must get that far
+
 	for _, args := range [][]string{
 		{"sned"}, {"dead", "sned"}, {"mapping", "sned"}, {"status", "--loud"}, {"status", "me"}, {"worker"}, {"worker", "1", "2"},
 		{"replay"}, {"replay", "--all", "--since", "1h"}, {"files", "show"}, {"mapping", "approve", "a", "b"}, {"status", "--silent-after", "long"},
@@ -360,6 +384,7 @@ func TestUsageErrorsEndWithTwo(t *testing.T) {
 		require.Contains(t, text, "--help", "bobosync %v", args)
 		require.Empty(t, out, "bobosync %v", args)
 	}
+
 	for _, args := range [][]string{{}, {"dead"}, {"mapping"}, {"help"}, {"status", "--help"}, {"completion", "bash"}, {"--version"}} {
 		out, text, status := callHere(t, args...)
 		require.Equal(t, 0, status, "bobosync %v: %s", args, text)
@@ -374,11 +399,13 @@ func TestTheShellCompletes(t *testing.T) {
 	r.serve(topology.Ingest, says(control.Files, control.FilesAnswer{Files: []control.FileState{{ID: "f1", Name: "monday.csv"}}}))
 	r.serve(topology.Resolver, says(control.Replays, []control.ReplayState{{ID: "r1", What: "every\x1b[2J\u202eone"}, {ID: "r2", Ended: time.Now()}}))
 	r.serve(topology.Janitor, says(control.MappingShow, control.MappingReport{Held: &control.HeldMapping{ID: "3fa9c1"}}))
+
 	completes := func(name string, args ...string) (out string) { // what is not there soon is left out
 		await.True(t, func() bool {
 			out = r.succeedsLoudly(append([]string{"__complete"}, args...)...)
 			return strings.Contains(out, name)
 		}, timeout, "%s for %v", name, args)
+
 		return out
 	}
 	completes("monday.csv", "files", "show", "")

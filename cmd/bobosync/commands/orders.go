@@ -16,5 +16,6 @@ func finish(ctx context.Context, conn *bus.Conn, stderr *text.Printer, id string
 		stderr.Printf("bobosync: it goes on without being watched; bobosync journal shows its end\n")
 		return entry, ExitStatus(exitInterrupted)
 	}
+
 	return entry, err
 }

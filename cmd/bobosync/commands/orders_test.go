@@ -25,14 +25,17 @@ const fileA = "5f3a9c01b2d4e6f8a0b1c2d3e4f5a6b7c8d9e0f1a2b3c4d5e6f7a8b9c0d1e2f3"
 // journalOf answers for one order: under way at first, then as it ended.
 func journalOf(end control.JournalEntry) control.Endpoint {
 	var looks atomic.Int32
+
 	return control.On(control.Journal, func(_ context.Context, req control.JournalRequest) (control.JournalAnswer, error) {
 		if req.ID != end.ID {
 			return control.JournalAnswer{}, nil
 		}
+
 		e := end
 		if looks.Add(1) == 1 {
 			e.Ended, e.Outcome, e.Counts = time.Time{}, "", nil
 		}
+
 		return control.JournalAnswer{Entries: []control.JournalEntry{e}}, nil
 	})
 }
@@ -45,6 +48,7 @@ func TestWorker(t *testing.T) {
 		if req.Text != "00123" {
 			return control.WorkerAnswer{}, control.Refuse("BOBO has never reported %q", req.Text)
 		}
+
 		return control.WorkerAnswer{
 			Employee: "00123", User: "jo@example.org", Known: true, Status: "AtHoc shows the worker on duty, as it should.",
 			Latest:    &control.WorkerEvent{On: true, At: at, File: fileA, Row: 12},
@@ -61,6 +65,7 @@ func TestWorker(t *testing.T) {
 		}
 		return nil, nil
 	}))
+
 	out = r.succeeds("worker", "00123")
 	for _, want := range []string{
 		"Worker 00123, AtHoc user jo@example.org\n", "AtHoc shows the worker on duty, as it should.", "monday.csv", "0123456789ab", "applied at " + text.When(at.Add(time.Second)),
@@ -68,6 +73,7 @@ func TestWorker(t *testing.T) {
 	} {
 		require.Contains(t, out, want)
 	}
+
 	var told struct {
 		control.WorkerAnswer
 		Files map[string]string
@@ -90,9 +96,11 @@ func TestMappingShowAndList(t *testing.T) {
 	}))
 	out := r.succeeds("mapping", "show")
 	require.True(t, strings.HasPrefix(out, "A new mapping is HELD BACK"), "what matters comes first: %s", out)
+
 	for _, want := range []string{"mapping approve 3fa9c1", "has 110 employee ids.", "120 AtHoc users, of them 8 without an employee id", "00007: a@example.org, b@example.org", `["0042" "42"]`, "5 more are left out", "failed 2 times: AtHoc is away"} {
 		require.Contains(t, out, want)
 	}
+
 	require.Contains(t, r.succeeds("mapping", "show", "--json"), `"ambiguous"`)
 
 	r.serve(topology.Janitor, says(control.MappingHeld, control.MappingDifference{
@@ -140,6 +148,7 @@ func TestMappingRefresh(t *testing.T) {
 			r.serve(topology.Janitor, refresh, journalOf(c.end))
 			r.fails(c.status, c.says, "mapping", "refresh")
 			require.Equal(t, []control.RunRequest{{By: client.Whoami()}}, heard.got())
+
 			out, _, status := r.call("mapping", "refresh", "--json")
 			require.Equal(t, c.status, status)
 			var told control.JournalEntry
@@ -159,8 +168,10 @@ func TestMappingRefreshIsNotWaitedFor(t *testing.T) {
 // TestCtrlCLetsAnOrderGoOn: the operator is told so.
 func TestCtrlCLetsAnOrderGoOn(t *testing.T) {
 	r := newResponders(t)
+
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+
 	r.serve(topology.Janitor, control.On(control.Journal, func(context.Context, control.JournalRequest) (control.JournalAnswer, error) {
 		cancel()
 		return control.JournalAnswer{Entries: []control.JournalEntry{{ID: "e1"}}}, nil
@@ -211,8 +222,10 @@ func (r *responders) comparison(report control.ReconcileAnswer, outcome string) 
 			if p.After+1 < len(report.Users) {
 				part.Next = p.After + 1
 			}
+
 			return part, nil
 		}))
+
 	return heard, stop
 }
 
@@ -225,6 +238,7 @@ func TestReconcile(t *testing.T) {
 		},
 	}
 	heard, stop := r.comparison(differ, control.OutcomeOK)
+
 	out := r.succeeds("reconcile")
 	for _, want := range []string{
 		"something else than it should for 2 of 500 users. Nothing was sent; bobosync reconcile --apply corrects it.", "1 user with a duty status",
@@ -232,6 +246,7 @@ func TestReconcile(t *testing.T) {
 	} {
 		require.Contains(t, out, want)
 	}
+
 	r.succeeds("reconcile", "--dry-run")
 	r.fails(2, "nothing without --apply", "reconcile", "--force")
 	require.Equal(t, []control.ReconcileRequest{{By: client.Whoami()}, {By: client.Whoami()}}, heard.got())
@@ -272,6 +287,7 @@ func TestReconcile(t *testing.T) {
 func TestJournal(t *testing.T) {
 	r := newResponders(t)
 	r.fails(1, "no such service answers", "journal")
+
 	now := time.Now().Truncate(time.Second)
 	at := func(hours int) time.Time { return now.Add(-time.Duration(hours) * time.Hour) }
 	entries := []control.JournalEntry{
@@ -279,6 +295,7 @@ func TestJournal(t *testing.T) {
 		{ID: "2", Kind: control.KindOperator, By: "jo@desk", Started: at(3), Ended: at(3), Outcome: control.OutcomeOK, Text: "dead letters dropped"},
 		{ID: "1", Kind: control.JobCleanup, Started: at(30), Outcome: control.OutcomeFailed, Error: "AtHoc is away"},
 	}
+
 	var heard asked[control.JournalRequest]
 	r.serve(topology.Janitor, hears(&heard, control.Journal, func(req control.JournalRequest) (control.JournalAnswer, error) {
 		var answer control.JournalAnswer
@@ -286,11 +303,14 @@ func TestJournal(t *testing.T) {
 			if req.Kind != "" && e.Kind != req.Kind || e.Started.Before(req.Since) || req.Before != "" && e.ID >= req.Before {
 				continue
 			}
+
 			if answer.More = len(answer.Entries) == 1; answer.More {
 				break
 			}
+
 			answer.Entries = append(answer.Entries, e)
 		}
+
 		return answer, nil
 	}))
 	out, text, status := r.call("journal")
@@ -306,16 +326,20 @@ func TestJournal(t *testing.T) {
 	r.serve(topology.Resolver, says(control.Replays, []control.ReplayState{{ID: "r", By: "jo@desk", What: "everyone", Started: at(4), Users: 9, Left: 2}}))
 	var all []control.JournalEntry
 	require.NoError(t, json.Unmarshal([]byte(r.succeeds("journal", "--json")), &all))
+
 	var kinds []string
 	for _, e := range all {
 		kinds = append(kinds, e.Kind)
 	}
+
 	require.Equal(t, []string{"mapping", "file", "operator", "replay", "cleanup"}, kinds, "newest first")
 	require.Equal(t, map[string]int{"rows": 5, "rejected": 1, "applied": 3, "unmapped": 1}, all[1].Counts)
+
 	out = r.succeeds("journal")
 	for _, want := range []string{"monday.csv: 5 rows, 3 applied, 1 rejected, 1 unmapped", "1 min", "jo@desk", "under way", "everyone: 2 left, 9 users", "failed"} {
 		require.Contains(t, out, want)
 	}
+
 	require.NotContains(t, out, "open.csv")
 
 	count := func(args ...string) int {
@@ -359,6 +383,7 @@ func TestFilesSay(t *testing.T) {
 					answer.Files = append(answer.Files, f)
 				}
 			}
+
 			return answer, nil
 		}),
 		control.On(control.FileRows, func(_ context.Context, req control.RowsRequest) (control.RowsAnswer, error) {
@@ -370,6 +395,7 @@ func TestFilesSay(t *testing.T) {
 	r.serve(topology.Resolver, states(control.ResolverState{Instance: me, Recovered: true, Snapshot: "s"}))
 	r.serve(topology.Publisher, states(control.PublisherState{Instance: me}))
 	require.Contains(t, r.succeeds("files", "show", "waiting.csv"), "4 of its 9 rows are not settled yet. Nothing is broken: it goes on by itself.")
+
 	for name, want := range map[string]string{
 		"reading.csv": "It is being read", "settled.csv": "still to be moved out of CSV_DIRECTORY", "moved.csv": "all of its rows are settled.",
 		"dead.csv": "will never take 3 rows of it as they are: bobosync dead list --file " + fileA[:12], "picture.csv": "cannot be read as text: it is no text",
@@ -432,6 +458,7 @@ func TestOrdersAreNoted(t *testing.T) {
 			require.NoError(t, err)
 		}
 	}
+
 	var named []uint64
 	r.serve(topology.Resolver,
 		control.On(control.DeadDrop, func(_ context.Context, req control.DeadRequest) ([]control.DeadResult, error) {
@@ -443,6 +470,7 @@ func TestOrdersAreNoted(t *testing.T) {
 		says(control.Replay, control.ReplayState{ID: "0195d3", Users: 7}),
 		says(control.StopReplay, control.ReplayState{ID: "0195d3", Users: 7, Left: 5}))
 	bury("one")
+
 	out, text, status := r.call("dead", "drop", "--all")
 	require.Equal(t, 0, status)
 	require.Equal(t, "1: dropped\n", out)
@@ -463,6 +491,7 @@ func TestOrdersAreNoted(t *testing.T) {
 	var stopped control.ReplayState
 	require.NoError(t, json.Unmarshal([]byte(r.succeeds("replay", "stop", "0195d3", "--json")), &stopped))
 	require.Equal(t, 5, stopped.Left)
+
 	var texts []string
 	for _, e := range heard.got() {
 		require.Equal(t, control.KindOperator, e.Kind)
@@ -470,6 +499,7 @@ func TestOrdersAreNoted(t *testing.T) {
 		require.False(t, e.Started.IsZero() || e.Ended.IsZero())
 		texts = append(texts, e.Outcome+" "+e.Text+" "+client.Counts(e.Counts))
 	}
+
 	require.Equal(t, []string{
 		"ok dead letters dropped 1 dropped", "failed dead letters requeued 1 failed",
 		"ok replay 0195d3 begun 7 users", "ok replay 0195d3 stopped 5 left, 7 users",
@@ -486,16 +516,20 @@ func TestManyDeadLettersAreRead(t *testing.T) {
 		_, err := r.conn.JS.PublishAsync(topology.DeadSubject("publisher"), event.Encode(&l))
 		require.NoError(t, err)
 	}
+
 	select {
 	case <-r.conn.JS.PublishAsyncComplete():
 	case <-time.After(timeout):
 		t.Fatal("not published")
 	}
+
 	stream, err := r.conn.JS.Stream(t.Context(), topology.StreamDead)
 	require.NoError(t, err)
+
 	for _, seq := range []uint64{1, client.LettersAtOnce, client.LettersAtOnce + 1, many} {
 		require.NoError(t, stream.DeleteMsg(t.Context(), seq))
 	}
+
 	letters, err := client.DeadLetters(t.Context(), r.conn.JS)
 	require.NoError(t, err)
 	require.Len(t, letters, many-4)

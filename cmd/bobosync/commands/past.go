@@ -21,10 +21,12 @@ func pastMoment(words string, now time.Time) (time.Time, error) {
 	if words == "" {
 		return time.Time{}, nil
 	}
+
 	t, err := client.PastMoment(words, now)
 	if err != nil {
 		return t, usageError{err}
 	}
+
 	return t, nil
 }
 
@@ -38,16 +40,19 @@ func showPast(ctx context.Context, conn *bus.Conn, out *text.Printer, worker, at
 	if err != nil {
 		return err
 	}
+
 	a, err := control.Ask[control.PastAnswer](ctx, conn.NC, topology.Resolver, control.WorkerPast, control.PastRequest{
 		Text: worker, At: when, Most: pastListed, By: client.Whoami(),
 	})
 	if err != nil {
 		return err
 	}
+
 	seen, err := client.LastSeen(ctx, conn, a)
 	if err != nil {
 		seen = nil // the janitor does not answer: what AtHoc was sent is known all the same
 	}
+
 	names := client.FileNames(ctx, conn, a.Files())
 	sentence := a.Sentence(names, time.Local)
 	if asJSON {
@@ -58,25 +63,32 @@ func showPast(ctx context.Context, conn *bus.Conn, out *text.Printer, worker, at
 			Files    map[string]string `json:"files"`
 		}{a, sentence, seen, names})
 	}
+
 	out.Printf("Worker %s at %s\n%s.\n", a.Employee, text.Moment(a.At, time.Local), sentence)
+
 	if seen != nil {
 		out.Printf("%s.\n", text.Clean(seen.Words(time.Local)))
 	}
+
 	rows := [][]string{{"SENT", "STATUS", "BOOKED", "ANSWER", "CALL", "FILE", "LINE"}}
 	for _, t := range a.Deliveries {
 		answer := "none"
 		if t.Outcome != "pending" {
 			answer = t.Outcome + " at " + text.Moment(t.Answered, time.Local)
 		}
+
 		rows = append(rows, []string{
 			text.Moment(t.Sent, time.Local), client.OnOrOff(t.On), text.Moment(t.Booked, time.Local), answer, text.Dash(t.Call), fileOf(t.File, names), lineOf(t.Line),
 		})
 	}
+
 	if len(rows) > 1 {
 		out.Printf("\n")
 		out.Table(rows)
 	}
+
 	out.Printf("\nThe history is complete from %s on.\n", text.Moment(a.CompleteFrom, time.Local))
+
 	return out.Err()
 }
 
@@ -86,34 +98,42 @@ func listBooked(ctx context.Context, conn *bus.Conn, out *text.Printer, worker, 
 	if err != nil {
 		return err
 	}
+
 	if when.IsZero() {
 		when = time.Now()
 	}
+
 	who, err := control.Ask[control.WorkerAnswer](ctx, conn.NC, topology.Resolver, control.WorkerShow, control.WorkerRequest{Text: worker})
 	if err != nil {
 		return err
 	}
+
 	b, err := client.Bookings(ctx, conn, who.Employee, when, client.Whoami())
 	if err != nil {
 		return err
 	}
+
 	if asJSON {
 		return out.JSON(b)
 	}
+
 	rows := [][]string{{"BOOKED", "STATUS", "FILE CAME", "FILE", "LINE", "OUTCOME"}}
 	for _, row := range b.Bookings {
 		rows = append(rows, []string{
 			text.Moment(row.At, time.Local), client.OnOrOff(row.On), text.Moment(row.Arrived, time.Local), row.Name, lineOf(row.Line), text.Dash(row.Outcome),
 		})
 	}
+
 	if len(rows) > 1 {
 		out.Table(rows)
 	} else {
 		out.Printf("There is no booking of worker %s in the files of the day before %s.\n", text.Dash(who.Employee), text.Moment(when, time.Local))
 	}
+
 	if missing := client.BookingsMissing(b); missing != "" {
 		out.Printf("%s.\n", missing)
 	}
+
 	return out.Err()
 }
 
@@ -135,10 +155,12 @@ bobosync reconcile. The audit records who asks.`,
 			if err != nil {
 				return err
 			}
+
 			a, err := client.OnDuty(ctx, conn, when, client.Whoami())
 			if err != nil {
 				return err
 			}
+
 			switch out := outOf(cmd); {
 			case asJSON:
 				return out.JSON(a)
@@ -154,6 +176,7 @@ bobosync reconcile. The audit records who asks.`,
 	cmd.Flags().BoolVar(&asCSV, "csv", false, "as CSV: worker, user, state, since, answered, call")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
 	cmd.MarkFlagsMutuallyExclusive("csv", "json")
+
 	return cmd
 }
 
@@ -162,6 +185,7 @@ func onDutyAsCSV(out *text.Printer, a control.OnDutyAnswer) error {
 	for _, w := range a.Workers {
 		rows = append(rows, []string{w.Employee, w.User, string(w.State), stamp(w.Since), stamp(w.Answered), w.Call})
 	}
+
 	return out.CSV(rows...)
 }
 
@@ -175,17 +199,22 @@ func stamp(t time.Time) string {
 
 func showOnDuty(out *text.Printer, a control.OnDutyAnswer) {
 	out.Printf("%d on duty at %s", a.Total, text.Moment(a.At, time.Local))
+
 	if a.Uncertain > 0 {
 		out.Printf(", and of %d it is uncertain", a.Uncertain)
 	}
+
 	out.Printf("; the history is complete from %s on.\n", text.Moment(a.CompleteFrom, time.Local))
+
 	if len(a.Workers) == 0 {
 		return
 	}
+
 	rows := [][]string{{"WORKER", "USER", "STATE", "SINCE", "ANSWERED"}}
 	for _, w := range a.Workers {
 		rows = append(rows, []string{text.Dash(w.Employee), w.User, string(w.State), text.Moment(w.Since, time.Local), text.Moment(w.Answered, time.Local)})
 	}
+
 	out.Table(rows)
 }
 
@@ -206,17 +235,21 @@ call. Workers are not named.`,
 			if err != nil {
 				return err
 			}
+
 			if len(answer.Files) == 0 {
 				return unknownFile(ctx, conn, args[0])
 			}
+
 			all := []client.Receipt{} // JSON's null is no list
 			for _, f := range answer.Files {
 				r, err := client.ReceiptOf(ctx, conn, f, client.Whoami())
 				if err != nil {
 					return err
 				}
+
 				all = append(all, r)
 			}
+
 			switch out := outOf(cmd); {
 			case asJSON:
 				return out.JSON(all)
@@ -231,6 +264,7 @@ call. Workers are not named.`,
 	cmd.Flags().BoolVar(&asCSV, "csv", false, "as CSV: file, line, outcome, call, sent, answered, status, answer, why")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
 	cmd.MarkFlagsMutuallyExclusive("csv", "json")
+
 	return cmd
 }
 
@@ -238,6 +272,7 @@ func receiptsAsCSV(out *text.Printer, all []client.Receipt) error {
 	if err := out.CSV([]string{"file", "line", "outcome", "call", "sent", "answered", "status", "answer", "why"}); err != nil {
 		return err
 	}
+
 	for _, f := range all {
 		for _, row := range f.Rows {
 			line := strconv.Itoa(row.Line)
@@ -246,6 +281,7 @@ func receiptsAsCSV(out *text.Printer, all []client.Receipt) error {
 					return err
 				}
 			}
+
 			if len(row.Calls) == 0 {
 				if err := out.CSV([]string{f.Name, line, row.Outcome, "", "", "", "", "", row.Why}); err != nil {
 					return err
@@ -253,16 +289,19 @@ func receiptsAsCSV(out *text.Printer, all []client.Receipt) error {
 			}
 		}
 	}
+
 	return nil
 }
 
 func showReceipts(out *text.Printer, all []client.Receipt) {
 	for _, f := range all {
 		out.Printf("%s (%s), %s\n", f.Name, text.Short(f.ID), text.Count(len(f.Rows), "row"))
+
 		for _, row := range f.Rows {
 			for _, c := range row.Calls {
 				out.Printf("  line %d: %s: %s\n", row.Line, row.Outcome, c.Words(time.Local))
 			}
+
 			if len(row.Calls) == 0 {
 				out.Printf("  line %d: %s: %s\n", row.Line, row.Outcome, row.Why)
 			}

@@ -14,12 +14,15 @@ import (
 // TestTheHourThatComesTwice: a wall-clock time of it is asked for anew, with both moments to choose from; with an offset it is taken.
 func TestTheHourThatComesTwice(t *testing.T) {
 	t.Parallel()
+
 	london, err := time.LoadLocation("Europe/London")
 	require.NoError(t, err)
+
 	now := time.Now().In(london)
 
 	_, err = pastMoment("2026-10-25 01:30", now)
 	require.ErrorContains(t, err, "say 2026-10-25T01:30:00+01:00 for the first time, or 2026-10-25T01:30:00Z for the second")
+
 	for words, want := range map[string]string{
 		"2026-10-25T01:30:00+01:00": "2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z": "2026-10-25T01:30:00Z",
 		"2026-10-25 00:59": "2026-10-24T23:59:00Z", "2026-10-25 02:00": "2026-10-25T02:00:00Z", "2026-06-17 03:12": "2026-06-17T02:12:00Z",
@@ -28,6 +31,7 @@ func TestTheHourThatComesTwice(t *testing.T) {
 		require.NoError(t, err, words)
 		require.Equal(t, want, got.UTC().Format(time.RFC3339), words)
 	}
+
 	none, err := pastMoment("", now)
 	require.NoError(t, err)
 	require.Zero(t, none)
@@ -36,6 +40,7 @@ func TestTheHourThatComesTwice(t *testing.T) {
 // TestSentences: one for each thing that can be known of a moment.
 func TestSentences(t *testing.T) {
 	t.Parallel()
+
 	zone := time.FixedZone("BST", 3600)
 	at := func(second int) time.Time { return time.Date(2026, 6, 17, 18, 2, second, 0, time.UTC) }
 	told := control.DeliveryAnswer{
@@ -60,6 +65,7 @@ func TestSentences(t *testing.T) {
 // TestReceipts: each outcome with a call, or with why there was none.
 func TestReceipts(t *testing.T) {
 	t.Parallel()
+
 	call := []control.DeliveryAnswer{{Call: "c"}}
 	for _, c := range []struct {
 		row        control.RowState

@@ -38,10 +38,12 @@ bobosync status calls it a PROBLEM when workers have waited for 10 minutes. The 
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {
 			req.Seconds = int(lasts.Seconds())
+
 			paused, err := client.Pause(ctx, conn, orderOf(cmd), req)
 			if err != nil {
 				return err
 			}
+
 			waiting, known := waitingWorkers(ctx, conn)
 			if asJSON {
 				return outOf(cmd).JSON(struct {
@@ -49,9 +51,11 @@ bobosync status calls it a PROBLEM when workers have waited for 10 minutes. The 
 					Waiting *int `json:"waiting,omitempty"`
 				}{paused, known})
 			}
+
 			out := outOf(cmd)
 			out.Printf("PAUSED until %s: nothing is sent to AtHoc, and calls under way end. %s\n", text.When(paused.Until), waiting)
 			out.Printf("It ends by itself; bobosync resume ends it now.\n")
+
 			return out.Err()
 		}),
 	}
@@ -60,11 +64,14 @@ bobosync status calls it a PROBLEM when workers have waited for 10 minutes. The 
 	flags.StringVar(&req.Reason, "reason", "", "why, for everybody who asks for the status: a `text` without personal data")
 	flags.BoolVar(&req.All, "all", false, "hold back the janitor's reads in AtHoc as well")
 	flags.BoolVar(&asJSON, "json", false, "answer in JSON")
+
 	for _, needed := range []string{"for", "reason"} {
 		_ = cmd.MarkFlagRequired(needed) // both are there
 	}
+
 	completeFlag(cmd, "for", cobra.FixedCompletions([]string{"15m", "30m", "1h", "2h", "4h", "8h", "24h"}, noNames))
 	completeFlag(cmd, "reason", cobra.NoFileCompletions)
+
 	return cmd
 }
 
@@ -74,10 +81,12 @@ func waitingWorkers(ctx context.Context, conn *bus.Conn) (string, *int) {
 	if err != nil || len(states) == 0 {
 		return "No resolver says how many workers wait.", nil
 	}
+
 	n := verdict.Waiting(verdict.Facts{Resolver: states})
 	if n == 1 {
 		return "1 worker waits.", &n
 	}
+
 	return fmt.Sprintf("%d workers wait.", n), &n
 }
 
@@ -96,6 +105,7 @@ no pause, nothing is changed.`,
 			if err != nil {
 				return err
 			}
+
 			out, ended := outOf(cmd), answer.Ended
 			switch {
 			case asJSON:
@@ -106,9 +116,11 @@ no pause, nothing is changed.`,
 				waiting, _ := waitingWorkers(ctx, conn)
 				out.Printf("AtHoc is called again: the pause by %s has ended after %s. %s\n", ended.By, text.Ago(ended.Resumed.Sub(ended.At)), waiting)
 			}
+
 			return out.Err()
 		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
+
 	return cmd
 }

@@ -16,6 +16,7 @@ func TestPauseAndResume(t *testing.T) {
 	r := newResponders(t)
 	now := time.Now()
 	paused := breaker.Pause{By: "jo@desk", Reason: "upgrade", At: now, Until: now.Add(time.Hour)}
+
 	r.fails(1, "no such service answers", "pause", "--for", "1h", "--reason", "upgrade")
 	var orders asked[control.PauseRequest]
 	var notes asked[control.JournalEntry]
@@ -48,8 +49,10 @@ func TestPauseAndResume(t *testing.T) {
 
 	require.Contains(t, r.succeeds("resume"), "nothing is changed")
 	require.Len(t, notes.got(), 2, "only what was done is noted")
+
 	answer.Ended = &paused
 	answer.Ended.Resumed = now.Add(12 * time.Minute)
+
 	require.Contains(t, r.succeeds("resume"), "by jo@desk has ended after 12 min")
 	require.Contains(t, notes.got()[2].Text, "resumed")
 	require.Contains(t, r.succeeds("resume", "--json"), `"by": "jo@desk"`)
@@ -61,6 +64,7 @@ func TestAPauseShows(t *testing.T) {
 	stop := r.allWell()
 	kv, err := r.conn.JS.KeyValue(t.Context(), topology.BucketState)
 	require.NoError(t, err)
+
 	now := time.Now()
 	p := breaker.Pause{By: "jo@desk", Reason: "upgrade", At: now, Until: now.Add(time.Hour)}
 	value, err := json.Marshal(p)
@@ -75,6 +79,7 @@ func TestAPauseShows(t *testing.T) {
 	})
 	require.Contains(t, r.fails(1, "WARNING: PAUSED until", "status"), "by jo@desk")
 	stop()
+
 	_, causes, _ := r.told(t, 2)
 	require.Contains(t, causes, "paused")
 

@@ -70,21 +70,26 @@ Exit status: 0 everything is as wanted, 1 something is not or could not be done,
 			program.PrintSettingsError(cmd.ErrOrStderr(), "the command", err)
 			return ExitStatus(exitUsage)
 		}
+
 		wanted := topology.From(p.Broker, p.Calls)
 		if keeps {
 			return keep(ctx, conn, *envFile, wanted)
 		}
+
 		out := outOf(cmd)
 		if asJSON {
 			out = text.To(io.Discard)
 		}
+
 		report, err := provision(ctx, conn, wanted, dryRun, out)
 		if err == nil && asJSON {
 			err = outOf(cmd).JSON(report)
 		}
+
 		if err == nil && !report.AsWanted {
 			return ExitStatus(exitFailed)
 		}
+
 		return err
 	})
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show what differs")
@@ -92,6 +97,7 @@ Exit status: 0 everything is as wanted, 1 something is not or could not be done,
 	cmd.Flags().BoolVar(&keeps, "keep", false, "go on until stopped, and repair what is lost or changed")
 	cmd.MarkFlagsMutuallyExclusive("keep", "dry-run")
 	cmd.MarkFlagsMutuallyExclusive("keep", "json")
+
 	return cmd
 }
 
@@ -102,24 +108,31 @@ func provision(ctx context.Context, conn *bus.Conn, s topology.Settings, dryRun 
 	if report.Resources, err = topology.Survey(ctx, conn.JS, s); err != nil {
 		return report, err
 	}
+
 	if err := report.checkServers(ctx, conn); err != nil {
 		return report, err
 	}
+
 	report.show(out)
+
 	if !dryRun {
 		if err := report.apply(ctx, conn, out); err != nil {
 			return report, err
 		}
+
 		// What the broker says now is what counts.
 		now, err := topology.Survey(ctx, conn.JS, s)
 		if err != nil {
 			return report, err
 		}
+
 		report.AsWanted = allAsWanted(now)
 	} else {
 		report.AsWanted = allAsWanted(report.Resources)
 	}
+
 	report.sumUp(out, dryRun)
+
 	return report, nil
 }
 
@@ -129,6 +142,7 @@ func allAsWanted(parts []topology.Finding) bool {
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -138,25 +152,30 @@ func (p *provisioned) checkServers(ctx context.Context, conn *bus.Conn) error {
 	if p.Servers, err = topology.Servers(ctx, conn.NC); err != nil {
 		return err
 	}
+
 	if len(p.Servers) == 0 {
 		p.Notes = append(p.Notes, "This broker does not say whether it syncs messages to the disk before it acknowledges them: "+
 			"look for sync_interval: always in its configuration.")
 	}
+
 	for _, s := range p.Servers {
 		if !s.Syncs {
 			p.Notes = append(p.Notes, fmt.Sprintf("Server %s acknowledges messages before they are on its disk: a power failure loses some. "+
 				"Set sync_interval: always in its configuration.", s.Name))
 		}
 	}
+
 	return nil
 }
 
 // show describes each part, before anything is changed.
 func (p *provisioned) show(out *text.Printer) {
 	out.Printf("The broker is nats-server %s.\n", p.Version)
+
 	for _, note := range p.Notes {
 		out.Line(note)
 	}
+
 	for _, resource := range p.Resources {
 		switch {
 		case resource.Missing:
@@ -166,11 +185,13 @@ func (p *provisioned) show(out *text.Printer) {
 		default:
 			out.Printf("%s is as wanted\n", resource.Resource)
 		}
+
 		for _, c := range resource.Changes {
 			refused := ""
 			if c.Refused != "" {
 				refused = "; it stays so: " + c.Refused
 			}
+
 			out.Printf("    %s%s\n", c, refused)
 		}
 	}
@@ -183,15 +204,19 @@ func (p *provisioned) apply(ctx context.Context, conn *bus.Conn, out *text.Print
 		if !resource.Repairable() {
 			continue
 		}
+
 		if err := resource.Apply(ctx, conn.JS); err != nil {
 			return fmt.Errorf("%d parts are done, then it failed: %w", done, err)
 		}
+
 		done++
 	}
+
 	p.Changed = done > 0
 	if p.Changed {
 		out.Printf("%d parts were made or changed.\n", done)
 	}
+
 	return nil
 }
 
@@ -202,6 +227,7 @@ func (p *provisioned) sumUp(out *text.Printer, dryRun bool) {
 			refused = append(refused, resource.String())
 		}
 	}
+
 	switch {
 	case p.AsWanted:
 		out.Printf("Everything is as wanted.\n")

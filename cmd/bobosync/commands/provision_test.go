@@ -81,10 +81,12 @@ func TestProvisionDropsNothing(t *testing.T) {
 	p := newProvisioner(t)
 	p.call(0, "Everything is as wanted.")
 	p.update(topology.StreamUpdates, func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject, c.AllowAtomicPublish = 2, false })
+
 	for range 2 {
 		_, err := p.conn.JS.Publish(t.Context(), topology.UpdatesSubject("somebody@example.org"), nil)
 		require.NoError(t, err)
 	}
+
 	p.call(1, "it could drop messages: 2 are stored under 1 subjects")
 	have := p.stream(topology.StreamUpdates)
 	require.EqualValues(t, 2, have.State.Msgs)

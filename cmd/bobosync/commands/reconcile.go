@@ -52,6 +52,7 @@ Exit status: 0 it was compared (and sent, with --apply), 1 it failed or was held
 	flags.BoolVar(&f.json, "json", false, "answer in JSON")
 	cmd.MarkFlagsMutuallyExclusive("dry-run", "apply", "last")
 	cmd.MarkFlagsMutuallyExclusive("force", "last")
+
 	return cmd
 }
 
@@ -62,17 +63,21 @@ func reconcile(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, f reconc
 		if err != nil {
 			return err
 		}
+
 		return printReport(out, report, f)
 	}
+
 	begun, err := client.Give[control.Begun](ctx, conn, orderOf(cmd), topology.Janitor, control.Reconcile,
 		control.ReconcileRequest{Apply: f.apply, Force: f.force})
 	if err != nil {
 		return err
 	}
+
 	entry, err := finish(ctx, conn, errOf(cmd), begun.Entry)
 	if err != nil {
 		return err
 	}
+
 	switch entry.Outcome {
 	case control.OutcomeOK, control.OutcomeHeld:
 	case control.OutcomeInterrupted:
@@ -80,19 +85,24 @@ func reconcile(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, f reconc
 	default:
 		return fmt.Errorf("the comparison failed: %s", cmp.Or(entry.Error, entry.Text))
 	}
+
 	report, err := client.LastReport(ctx, conn)
 	if err != nil {
 		return err
 	}
+
 	if report.Entry != begun.Entry {
 		return errors.New("another comparison was made meanwhile; bobosync reconcile --last shows it")
 	}
+
 	if err := printReport(out, report, f); err != nil {
 		return err
 	}
+
 	if report.Held != "" || entry.Outcome == control.OutcomeHeld {
 		return ExitStatus(exitFailed)
 	}
+
 	return nil
 }
 
@@ -108,6 +118,7 @@ func showReport(out *text.Printer, r control.ReconcileAnswer) error {
 		out.Printf("No comparison has been made yet: bobosync reconcile makes one.\n")
 		return out.Err()
 	}
+
 	switch {
 	case r.Differing == 0:
 		out.Printf("AtHoc holds what it should for all of %s.\n", text.Count(r.Compared, "user"))
@@ -121,23 +132,31 @@ func showReport(out *text.Printer, r control.ReconcileAnswer) error {
 		out.Printf("AtHoc holds something else than it should for %d of %s. Nothing was sent; bobosync reconcile --apply corrects it.\n",
 			r.Differing, text.Count(r.Compared, "user"))
 	}
+
 	if r.Unmanaged > 0 {
 		out.Printf("%s with a duty status and no known worker: unmanaged, left alone.\n", text.Count(r.Unmanaged, "user"))
 	}
+
 	out.Printf("Compared from %s to %s.\n", text.When(r.Started), text.When(r.Ended))
+
 	if len(r.Users) == 0 {
 		return out.Err()
 	}
+
 	out.Printf("\n")
+
 	rows := [][]string{{"USER", "EMPLOYEE", "HOLDS", "WANTED", "SENT", "WHY"}}
 	for _, u := range r.Users {
 		sent := "no"
 		if u.Applied {
 			sent = "yes"
 		}
+
 		rows = append(rows, []string{u.User, u.Employee, statusText(u.Holds), statusText(u.Wanted), sent, u.Why})
 	}
+
 	out.Table(rows)
+
 	return out.Err()
 }
 

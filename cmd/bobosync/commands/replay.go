@@ -69,6 +69,7 @@ for when the mapping was wrong.`,
 	cmd.MarkFlagsMutuallyExclusive("json", "watch")
 	cmd.MarkFlagsMutuallyExclusive("all", "since", "worker", "user", "file", "entries-since")
 	cmd.AddCommand(replayListCommand(envFile), replayStopCommand(envFile))
+
 	return cmd
 }
 
@@ -78,26 +79,33 @@ func (f replayFlags) request(ctx context.Context, conn *bus.Conn, now time.Time)
 	if f.since != "" {
 		req.Since, err = moment(f.since, now)
 	}
+
 	if f.entriesSince != "" {
 		req.EntriesSince, err = moment(f.entriesSince, now)
 	}
+
 	if f.file != "" {
 		req.File, err = client.FileID(ctx, conn, f.file)
 	}
+
 	return req, err
 }
 
 func replay(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, f replayFlags) error {
 	out := outOf(cmd)
+
 	req, err := f.request(ctx, conn, time.Now())
 	if err != nil {
 		return err
 	}
+
 	state, err := client.Replay(ctx, conn, orderOf(cmd), req)
 	if err != nil {
 		return err
 	}
+
 	sending, sendErr := control.Ask[control.SendingState](ctx, conn.NC, topology.Publisher, control.Sending, control.Nothing{})
+
 	calls, estimate := client.Effort(state.Users, sending)
 	if f.json {
 		return out.JSON(struct {
@@ -107,26 +115,36 @@ func replay(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, f replayFla
 			Seconds float64 `json:"seconds,omitempty"`
 		}{state, f.dryRun, calls, estimate.Seconds()})
 	}
+
 	verb := "Replaying"
 	if f.dryRun {
 		verb = "It would be"
 	}
+
 	out.Printf("%s %d users (%s", verb, state.Users, state.What)
+
 	if state.Entries > 0 {
 		out.Printf(", from %d entries", state.Entries)
 	}
+
 	out.Printf(").\n")
+
 	if state.Held > 0 {
 		out.Printf("%s left out, since they are held: bobosync held list shows why.\n", text.Count(state.Held, "user"))
 	}
+
 	out.Line(client.WhenSent(calls, estimate, sending, sendErr, time.Now()))
+
 	if f.dryRun {
 		return out.Err()
 	}
+
 	out.Printf("Its id is %s; stop it with: bobosync replay stop %s\n", state.ID, state.ID)
+
 	if f.watch {
 		return watchReplay(ctx, conn, out, state.ID)
 	}
+
 	return nil
 }
 
@@ -137,10 +155,12 @@ func watchReplay(ctx context.Context, conn *bus.Conn, out *text.Printer, id stri
 		if err != nil && !errors.Is(err, control.ErrNobody) {
 			return err
 		}
+
 		at := slices.IndexFunc(all, func(s control.ReplayState) bool { return s.ID == id })
 		if at < 0 && err == nil {
 			return errors.New("the resolver knows nothing of this replay any more: its state store was lost, or many replays came after it")
 		}
+
 		if at >= 0 {
 			state := all[at]
 			switch {
@@ -154,6 +174,7 @@ func watchReplay(ctx context.Context, conn *bus.Conn, out *text.Printer, id stri
 				last = state.Left
 			}
 		}
+
 		if pause.For(ctx, watchPollInterval) != nil {
 			out.Printf("The replay goes on without being watched.\n")
 			return nil //nolint:nilerr // the replay has not failed
@@ -173,23 +194,29 @@ func replayListCommand(envFile *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
+
 			if asJSON {
 				return outOf(cmd).JSON(all)
 			}
+
 			rows := [][]string{{"ID", "BY", "WHAT", "STARTED", "ENDED", "USERS", "LEFT"}}
 			for _, s := range all {
 				ended := text.When(s.Ended)
 				if s.Stopped {
 					ended += " (stopped)"
 				}
+
 				rows = append(rows, []string{s.ID, s.By, s.What, text.When(s.Started), ended, strconv.Itoa(s.Users), strconv.Itoa(s.Left)})
 			}
+
 			out := outOf(cmd)
 			out.Table(rows)
+
 			return out.Err()
 		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
+
 	return cmd
 }
 
@@ -209,6 +236,7 @@ func replayStopCommand(envFile *string) *cobra.Command {
 					ids = append(ids, s.ID+"\t"+s.What)
 				}
 			}
+
 			return ids, err
 		}),
 		RunE: withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error {
@@ -216,13 +244,17 @@ func replayStopCommand(envFile *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
+
 			if asJSON {
 				return outOf(cmd).JSON(state)
 			}
+
 			outOf(cmd).Printf("Stopped; %d of %d users were not published.\n", state.Left, state.Users)
+
 			return nil
 		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
+
 	return cmd
 }

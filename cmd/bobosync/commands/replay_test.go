@@ -24,6 +24,7 @@ func TestMoment(t *testing.T) {
 			t.Errorf("%q is %v, want %v; error %v", text, got, want, err)
 		}
 	}
+
 	for _, text := range []string{"", "soon", "17.6.2024", "2024-02-30", "90"} {
 		if got, err := moment(text, now); err == nil {
 			t.Errorf("%q is taken for %v", text, got)

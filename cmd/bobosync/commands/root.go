@@ -42,16 +42,20 @@ Exit status: 0 done, 1 it failed, 2 it was called wrongly or a setting is wrong.
 		SilenceErrors:     true,
 		PersistentPreRunE: refuseEmpty,
 	}
+
 	var envFile string
 	root.PersistentFlags().StringVar(&envFile, "env", "", "read settings from this `file` (default .env, if it is there)")
 	root.AddGroup(&cobra.Group{ID: groupInspect, Title: "Look:"}, &cobra.Group{ID: groupRepair, Title: "Repair:"})
 	root.AddCommand(inGroup(groupInspect, statusCommand(&envFile), checkCommand(&envFile), filesCommand(&envFile), feedsCommand(&envFile), workerCommand(&envFile), onDutyCommand(&envFile), journalCommand(&envFile), auditCommand(&envFile))...)
 	root.AddCommand(inGroup(groupRepair, heldCommand(&envFile), mappingCommand(&envFile), reconcileCommand(&envFile), replayCommand(&envFile), deadCommand(&envFile), eraseCommand(&envFile), pauseCommand(&envFile), resumeCommand(&envFile), notifyCommand(&envFile), consoleCommand(&envFile), provisionCommand(&envFile))...)
+
 	if added := programs(&envFile); len(added) > 0 {
 		root.AddGroup(&cobra.Group{ID: GroupRun, Title: "Run:"})
 		root.AddCommand(added...)
 	}
+
 	EachCommand(root, refuseUnknown)
+
 	return root
 }
 
@@ -68,11 +72,13 @@ func refuseEmpty(cmd *cobra.Command, args []string) error {
 	if cmd.Name() == cobra.ShellCompRequestCmd || cmd.Name() == cobra.ShellCompNoDescRequestCmd {
 		return nil // the word that is to be completed is often empty
 	}
+
 	for i, arg := range args {
 		if arg == "" {
 			return misused("argument %d is empty: leave it out, or is a variable of the shell not set?", i+1)
 		}
 	}
+
 	var err error
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		list, isList := f.Value.(pflag.SliceValue)
@@ -83,6 +89,7 @@ func refuseEmpty(cmd *cobra.Command, args []string) error {
 			err = errors.Join(err, misused("--%s has an empty part: is there a comma too many?", f.Name))
 		}
 	})
+
 	return err
 }
 

@@ -20,6 +20,7 @@ func TestAnEmptyTextIsNoChoice(t *testing.T) {
 		hears(&decided, control.HeldDecide, func(control.HeldDecision) (control.HeldResult, error) {
 			return control.HeldResult{ID: "off-1", Users: 40}, nil
 		}))
+
 	for says, args := range map[string][]string{
 		"--token is empty":    {"held", "approve", "off-1", "--reason", "shown", "--token", ""},
 		"--except is empty":   {"held", "approve", "off-1", "--reason", "shown", "--except", ""},
@@ -34,6 +35,7 @@ func TestAnEmptyTextIsNoChoice(t *testing.T) {
 	} {
 		r.fails(2, says, args...)
 	}
+
 	require.Empty(t, decided.got())
 	r.succeedsLoudly("held", "approve", "off-1", "--reason", "shown")
 	require.Len(t, decided.got(), 1)
@@ -53,6 +55,7 @@ func TestAnAnswerThatCannotBeWrittenIsAFailure(t *testing.T) {
 	r.serve(topology.Resolver, says(control.Replays, []control.ReplayState{}), says(control.MappingList, control.MappingListAnswer{}),
 		says(control.WorkerShow, control.WorkerAnswer{Employee: "1"}), says(control.WorkerPast, control.PastAnswer{}), says(control.EraseShow, control.EraseForecast{}))
 	r.serve(topology.Janitor, says(control.Journal, control.JournalAnswer{}), says(control.MappingShow, control.MappingReport{}), says(control.ReconcileReport, control.ReconcileAnswer{}))
+
 	for _, args := range [][]string{
 		{"files", "list"}, {"files", "show", "monday.csv"}, {"journal"}, {"journal", "--kind", "replay"}, {"audit", "list"}, {"audit", "verify"}, {"mapping", "show"},
 		{"mapping", "list"}, {"mapping", "approve"}, {"worker", "1"}, {"worker", "1", "--at", "1h"}, {"worker", "1", "--bookings"}, {"reconcile", "--last"},

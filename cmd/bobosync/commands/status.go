@@ -52,22 +52,28 @@ Exit status: 0 OK, 1 WARNING, 2 PROBLEM (and 2 if it was called wrongly).`,
 			if err != nil {
 				return err
 			}
+
 			observer := &client.Observer{Settings: s}
 			defer observer.Close()
+
 			if f.watch {
 				return watchStatus(cmd.Context(), observer, cmd.OutOrStdout(), f)
 			}
+
 			facts, err := observer.Observe(cmd.Context())
 			if err != nil {
 				return err
 			}
+
 			_, color := terminal.Detect(cmd.OutOrStdout())
+
 			return showStatus(cmd.OutOrStdout(), facts, f, view.Color(color))
 		},
 	}
 	cmd.Flags().BoolVar(&f.watch, "watch", false, "redraw it every 2 seconds, until Ctrl-C")
 	cmd.Flags().BoolVar(&f.json, "json", false, "answer in JSON")
 	cmd.Flags().DurationVar(&f.limits.SilentAfter, "silent-after", verdict.DefaultSilentAfter, "warn if no new file has come for this `long`; 0 never warns")
+
 	return cmd
 }
 
@@ -79,6 +85,7 @@ func showStatus(w io.Writer, f verdict.Facts, flags statusFlags, color view.Colo
 		if v.Findings == nil {
 			v.Findings = []verdict.Finding{} // JSON's null is no list
 		}
+
 		err = text.JSON(w, struct {
 			verdict.Verdict
 			Facts verdict.Facts `json:"facts"`
@@ -86,29 +93,36 @@ func showStatus(w io.Writer, f verdict.Facts, flags statusFlags, color view.Colo
 	} else {
 		err = view.Status(w, f, v, color)
 	}
+
 	if err == nil && v.Level > verdict.OK {
 		err = ExitStatus(v.Level)
 	}
+
 	return err
 }
 
 // watchStatus shows the status again and again until ctx ends: on a terminal in the same place.
 func watchStatus(ctx context.Context, observer *client.Observer, w io.Writer, flags statusFlags) error {
 	screen := view.NewScreen(w)
+
 	ticker := time.NewTicker(statusInterval)
 	defer ticker.Stop()
+
 	for {
 		facts, err := observer.Observe(ctx)
 		if ctx.Err() != nil {
 			return nil // Ctrl-C is how a watch ends
 		}
+
 		if err != nil {
 			return err
 		}
+
 		err = screen.Draw(func(w io.Writer, color view.Color) error { return showStatus(w, facts, flags, color) })
 		if status := ExitStatus(0); err != nil && !errors.As(err, &status) {
 			return err
 		}
+
 		select {
 		case <-ctx.Done():
 			return nil

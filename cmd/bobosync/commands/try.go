@@ -73,10 +73,12 @@ Exit status: 0 it can be read, 1 it cannot, or no row of it can be used.`,
 			if err := load(ctx, *envFile, &s); err != nil {
 				return err
 			}
+
 			f, err := tryFile(ctx, conn, args[0], s)
 			if err != nil {
 				return err
 			}
+
 			out := outOf(cmd)
 			if asJSON {
 				err = out.JSON(f)
@@ -84,32 +86,39 @@ Exit status: 0 it can be read, 1 it cannot, or no row of it can be used.`,
 				showForecast(out, f)
 				err = out.Err()
 			}
+
 			if err == nil && (f.Problem != "" || f.Good == 0) {
 				err = ExitStatus(exitFailed)
 			}
+
 			return err
 		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
+
 	return cmd
 }
 
 // tryFile reads a file, and asks the services what would become of it.
 func tryFile(ctx context.Context, conn *bus.Conn, path string, s trySettings) (forecast, error) {
 	now := time.Now()
+
 	states, err := control.AskAll[control.IngestState](ctx, conn.NC, topology.Ingest, control.State, control.Nothing{})
 	if err != nil {
 		return forecast{}, err
 	}
+
 	zone, err := zoneOf(states, s.Zone.Location(), now)
 	if err != nil {
 		return forecast{}, err
 	}
+
 	read, err := trial.Read(ctx, path, trial.Options{Zone: zone, MaxClockSkew: s.MaxClockSkew, MaxFileSize: s.MaxFileSize, Now: now})
 	f := forecast{File: read}
 	if err != nil || f.Problem != "" {
 		return f, err
 	}
+
 	for part := range slices.Chunk(f.Entries, control.MaxTryEntries) {
 		answer, err := control.Ask[control.TryAnswer](ctx, conn.NC, topology.Resolver, control.Try, control.TryRequest{
 			File: f.ID, Entries: part, Changes: f.changes(),
@@ -117,18 +126,23 @@ func tryFile(ctx context.Context, conn *bus.Conn, path string, s trySettings) (f
 		if err != nil {
 			return f, err
 		}
+
 		f.Workers.Add(answer)
 	}
+
 	found, err := control.Ask[[]control.FoundFile](ctx, conn.NC, topology.Ingest, control.FindFile, control.FindRequest{Text: f.ID})
 	if err != nil && !errors.Is(err, control.ErrNobody) {
 		return f, err
 	}
+
 	if len(found) > 0 {
 		f.Known = found[0].Name
 	}
+
 	f.sending, f.sendingErr = control.Ask[control.SendingState](ctx, conn.NC, topology.Publisher, control.Sending, control.Nothing{})
 	calls, lasts := client.Effort(f.Workers.On+f.Workers.Off, f.sending)
 	f.Calls, f.Seconds = calls, lasts.Seconds()
+
 	return f, nil
 }
 
@@ -138,14 +152,17 @@ func zoneOf(states []control.IngestState, here *time.Location, now time.Time) (*
 		if s.Zone == "" { // an older version
 			continue
 		}
+
 		if zone, err := time.LoadLocation(s.Zone); err == nil && zone != time.Local {
 			return zone, nil
 		}
+
 		if _, offset := now.In(here).Zone(); offset != s.ZoneOffset {
 			return nil, fmt.Errorf("ingest reads times in the zone of its machine, %+d minutes from UTC now, and %s is not: set BOBO_TIMEZONE to that zone here",
 				s.ZoneOffset/60, here)
 		}
 	}
+
 	return here, nil
 }
 
@@ -155,10 +172,13 @@ func showForecast(out *text.Printer, f forecast) {
 		out.Printf("%s is no text and would go to the failed files, unread: %s.\n", name, f.Problem)
 		return
 	}
+
 	out.Printf("If %s came now (nothing was sent or stored):\n", name)
+
 	if f.Known != "" {
 		out.Printf("  This very content has been read already, as %s: nothing of it would be done again.\n", text.Clean(f.Known))
 	}
+
 	rows := [][]string{
 		{"  Rows", fmt.Sprintf("%d good, %d rejected%s; %d beaten by a later one in the file", f.Good, f.Bad, reasonsOf(f.Reasons), f.Beaten)},
 		{"  Users on duty", fmt.Sprintf("%d would be sent", f.Workers.On)},
@@ -171,13 +191,17 @@ func showForecast(out *text.Printer, f forecast) {
 		{"  Calls", callsOf(f)},
 	}
 	out.Table(rows)
+
 	if len(f.Rejected) > 0 {
 		out.Printf("\n")
+
 		bad := [][]string{{"LINE", "REASON"}}
 		for _, r := range f.Rejected {
 			bad = append(bad, []string{fmt.Sprint(r.Line), r.Text})
 		}
+
 		out.Table(bad)
+
 		if more := f.Bad - len(f.Rejected); more > 0 {
 			out.Printf("(%d more are left out)\n", more)
 		}
@@ -189,9 +213,11 @@ func reasonsOf(reasons map[string]int) string {
 	for _, name := range slices.Sorted(maps.Keys(reasons)) {
 		parts = append(parts, fmt.Sprintf("%d %s", reasons[name], name))
 	}
+
 	if len(parts) == 0 {
 		return ""
 	}
+
 	return " (" + strings.Join(parts, ", ") + ")"
 }
 

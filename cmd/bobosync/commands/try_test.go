@@ -32,6 +32,7 @@ func TestFilesTry(t *testing.T) {
 		if n := g.Changes["off"]; n > control.MaxTryEntries {
 			g.Unusual = []control.TryUnusual{{UnusualChange: control.UnusualChange{Kind: "off", Users: n + 7, Allowed: 19}, Hold: true}}
 		}
+
 		return control.TryAnswer{On: 1, Off: 1, Beaten: len(req.Entries) - 2, Guard: &g}, nil
 	}))
 	r.serve(topology.Ingest, states(control.IngestState{Zone: "Asia/Kolkata", ZoneOffset: 19800}),
@@ -41,6 +42,7 @@ func TestFilesTry(t *testing.T) {
 	for _, want := range []string{"3 good, 1 rejected (1 columns); 1 beaten", "as sunday.csv", "no publisher is there", "not ten columns", "nothing unusual. The guard holds"} {
 		require.Contains(t, out, want)
 	}
+
 	entries := tried.got()[0].Entries
 	require.Len(t, entries, 2, "the latest of each worker")
 	require.Equal(t, time.Date(2024, 6, 17, 10, 30, 0, 0, time.UTC).Unix(), entries[0].At, "in ingest's zone")
@@ -63,10 +65,12 @@ func TestFilesTry(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, []byte("nothing\n"), 0o600))
 	r.fails(1, "0 good, 1 rejected", "files", "try", path)
 	r.fails(1, "no such file", "files", "try", path+".gone")
+
 	var many strings.Builder
 	for i := range control.MaxTryEntries + 5 {
 		many.WriteString(rowOf("BON", fmt.Sprint(100+i), "20240617080000"))
 	}
+
 	require.NoError(t, os.WriteFile(path, []byte(many.String()), 0o600))
 	out = r.succeeds("files", "try", path)
 	require.Contains(t, out, fmt.Sprint(control.MaxTryEntries+1))
@@ -77,9 +81,11 @@ func TestFilesTry(t *testing.T) {
 
 func TestZoneOfATrial(t *testing.T) {
 	t.Parallel()
+
 	now := time.Date(2024, 6, 17, 12, 0, 0, 0, time.UTC)
 	berlin, err := time.LoadLocation("Europe/Berlin")
 	require.NoError(t, err)
+
 	for name, c := range map[string]struct {
 		states []control.IngestState
 		want   string
@@ -95,6 +101,7 @@ func TestZoneOfATrial(t *testing.T) {
 			require.ErrorContains(t, err, "BOBO_TIMEZONE", name)
 			continue
 		}
+
 		require.NoError(t, err, name)
 		require.Equal(t, c.want, zone.String(), name)
 	}

@@ -49,16 +49,15 @@ With --slowest it is the worker whose booking took longest of the last hour, fro
 			if bookings {
 				return listBooked(ctx, conn, outOf(cmd), args[0], at, asJSON)
 			}
+
 			if at != "" {
 				return showPast(ctx, conn, outOf(cmd), args[0], at, asJSON)
 			}
+
 			if slowest {
-				employee, err := slowestWorker(ctx, conn, outOf(cmd), asJSON)
-				if err != nil {
-					return err
-				}
-				args = []string{employee}
+				return explainSlowest(ctx, conn, outOf(cmd), asJSON)
 			}
+
 			return explainWorker(ctx, conn, outOf(cmd), args[0], asJSON)
 		}),
 	}
@@ -68,6 +67,7 @@ With --slowest it is the worker whose booking took longest of the last hour, fro
 	cmd.Flags().BoolVar(&bookings, "bookings", false, "list what the worker has booked, with what became of it")
 	cmd.MarkFlagsMutuallyExclusive("at", "slowest")
 	cmd.MarkFlagsMutuallyExclusive("bookings", "slowest")
+
 	return cmd
 }
 
@@ -77,6 +77,7 @@ func explainWorker(ctx context.Context, conn *bus.Conn, out *text.Printer, who s
 	if err != nil {
 		return err
 	}
+
 	names := client.FileNames(ctx, conn, client.FilesOf(answer))
 	if asJSON {
 		return out.JSON(struct {
@@ -84,23 +85,29 @@ func explainWorker(ctx context.Context, conn *bus.Conn, out *text.Printer, who s
 			Files map[string]string `json:"files"`
 		}{answer, names})
 	}
+
 	return showWorker(out, answer, names)
 }
 
-// slowestWorker returns the worker whose booking took longest, and says how long unless it is to be JSON. It is an error if
-// AtHoc has confirmed nothing lately.
-func slowestWorker(ctx context.Context, conn *bus.Conn, out *text.Printer, quiet bool) (string, error) {
+// explainSlowest explains the worker whose booking took longest of the last hour, and says before how long that was, unless it is to be
+// JSON. It is an error if no row was confirmed in that hour.
+func explainSlowest(ctx context.Context, conn *bus.Conn, out *text.Printer, asJSON bool) error {
 	answer, err := control.Ask[control.SlowestAnswer](ctx, conn.NC, topology.Ingest, control.Slowest, control.Nothing{})
-	switch row := answer.Row; {
-	case err != nil:
-		return "", err
-	case row == nil || answer.Employee == "":
-		return "", errors.New("AtHoc has confirmed no row within the last hour, or since ingest began")
-	case !quiet:
+	if err != nil {
+		return err
+	}
+
+	row := answer.Row
+	if row == nil || answer.Employee == "" {
+		return errors.New("AtHoc has confirmed no row within the last hour, or since ingest began")
+	}
+
+	if !asJSON {
 		out.Printf("Slowest of the last hour: line %d of %s, %s from arrival to AtHoc's answer at %s\n(%s until the file had stopped changing, %s in this program, %s for AtHoc).\n\n",
 			row.Line, row.File, text.Seconds(row.MS), text.When(row.Confirmed), text.Seconds(row.Settling), text.Seconds(row.Us), text.Seconds(row.AtHoc))
 	}
-	return answer.Employee, nil
+
+	return explainWorker(ctx, conn, out, answer.Employee, asJSON)
 }
 
 func showWorker(out *text.Printer, a control.WorkerAnswer, names map[string]string) error {
@@ -112,23 +119,29 @@ func showWorker(out *text.Printer, a control.WorkerAnswer, names map[string]stri
 	default:
 		out.Printf("Worker %s, AtHoc user %s\n", a.Employee, a.User)
 	}
+
 	out.Printf("%s\n", a.Status)
+
 	if !a.InDoubt.IsZero() {
 		out.Printf("A call ended without an answer: the status is resent at %s.\n", text.When(a.InDoubt))
 	}
+
 	rows := [][]string{{"\n", "STATUS", "BOOKED", "FILE", "LINE", "ANSWER"}}
 	if e := a.Latest; e != nil {
 		stale := ""
 		if a.Stale {
 			stale = "older than AUTO_CLEANUP_HOURS: off duty to AtHoc"
 		}
+
 		rows = append(rows, []string{"latest", client.OnOrOff(e.On), text.When(e.At), fileOf(e.File, names), lineOf(e.Row), text.Dash(stale)})
 	}
+
 	rows = appendStatus(rows, "sent", a.Sent, names)
 	rows = appendStatus(rows, "confirmed", a.Confirmed, names)
 	if len(rows) > 1 {
 		out.Table(rows)
 	}
+
 	return showBookings(out, a, names)
 }
 
@@ -136,25 +149,31 @@ func appendStatus(rows [][]string, what string, s *control.WorkerStatus, names m
 	if s == nil {
 		return rows
 	}
+
 	answer := text.Dash(s.Outcome)
 	if !s.Answered.IsZero() {
 		answer += " at " + text.When(s.Answered)
 	}
+
 	return append(rows, []string{what, client.OnOrOff(s.On), text.When(s.At), fileOf(s.File, names), lineOf(s.Row), answer})
 }
 
 func showBookings(out *text.Printer, a control.WorkerAnswer, names map[string]string) error {
 	if len(a.Events) > 0 {
 		out.Printf("\n")
+
 		rows := [][]string{{"BOOKINGS", "STATUS", "FILE", "LINE"}}
 		for _, e := range a.Events {
 			rows = append(rows, []string{text.When(e.At), client.OnOrOff(e.On), fileOf(e.File, names), lineOf(e.Row)})
 		}
+
 		out.Table(rows)
 	}
+
 	if a.Partial {
 		out.Printf("Not all entries could be read in time: bookings may be missing here.\n")
 	}
+
 	return out.Err()
 }
 

@@ -32,5 +32,6 @@ func absent(*string) (all []*cobra.Command) {
 			},
 		})
 	}
+
 	return all
 }

@@ -39,6 +39,7 @@ func (s *All) Validate() error {
 	if err == nil {
 		return nil
 	}
+
 	var findings []error
 	printed := map[string]bool{}
 	for line := range strings.SplitSeq(err.Error(), "\n") {
@@ -47,5 +48,6 @@ func (s *All) Validate() error {
 			findings = append(findings, errors.New(line))
 		}
 	}
+
 	return errors.Join(findings...)
 }

@@ -13,5 +13,6 @@ func speaksANSI(file *os.File) bool {
 	if windows.GetConsoleMode(handle, &mode) != nil {
 		return false
 	}
+
 	return windows.SetConsoleMode(handle, mode|windows.ENABLE_VIRTUAL_TERMINAL_PROCESSING) == nil
 }

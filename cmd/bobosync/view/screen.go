@@ -19,6 +19,7 @@ func (c Color) level(l verdict.Level, s string) text.Raw {
 	if !c {
 		return text.Raw(s)
 	}
+
 	return text.Raw([...]string{"\x1b[1;32m", "\x1b[1;33m", "\x1b[1;31m"}[l] + s + "\x1b[0m")
 }
 
@@ -47,10 +48,12 @@ func (s *Screen) Draw(block func(io.Writer, Color) error) error {
 	case s.drawn:
 		page.WriteByte('\n')
 	}
+
 	s.drawn = true
 	err := block(&page, s.Color)
 	if _, writeErr := s.w.Write(page.Bytes()); writeErr != nil {
 		return fmt.Errorf("write the status: %w", writeErr)
 	}
+
 	return err
 }

@@ -19,6 +19,7 @@ var night = time.Date(2024, 6, 17, 2, 30, 0, 0, time.UTC)
 // well are the verdict.Facts when nothing is wrong.
 func well() verdict.Facts {
 	one := control.Instance{Name: "a/1", Version: "v1.2.3", Started: night.Add(-72 * time.Hour)}
+
 	return verdict.Facts{
 		At: night,
 		Ingest: []control.IngestState{{
@@ -42,12 +43,14 @@ func TestScreen(t *testing.T) {
 	require.NoError(t, view.Status(&b, f, verdict.Judge(f, verdict.Limits{}), false))
 	page := b.String()
 	require.True(t, strings.HasPrefix(page, "WARNING: duty data is fresh, but 1 thing needs a look\n"), page)
+
 	for _, want := range []string{
 		"bobosync dead list says why", "3 files done, 0 failed; 90 rows, 2 of them rejected (2 columns)", "10 on duty of 100 known",
 		"partitions 1 3", "last update taken 1 min ago", "Partitions 5 are leased to gone-9", "mapping", "cleanup",
 	} {
 		require.Contains(t, page, want)
 	}
+
 	require.NotContains(t, page, "\x1b", "no colours without a terminal")
 	require.NotContains(t, page, "Partitions 4")
 	b.Reset()
@@ -61,6 +64,7 @@ func TestScreenBeginsWithTheWatermark(t *testing.T) {
 		CompleteUpTo: night, LateAfterMS: 120_000, Rows: 7, Total: control.Spread{P50: 1100, P95: 2040, P99: 3000, Worst: 190_000},
 		Worst: &control.WorstRow{File: "north.csv", Line: 5, MS: 190_000, Settling: 1000, Us: 200, AtHoc: 188_800, Confirmed: night},
 	}
+
 	var b strings.Builder
 	require.NoError(t, view.Status(&b, f, verdict.Judge(f, verdict.Limits{}), false))
 	require.True(t, strings.HasPrefix(b.String(), "AtHoc is complete up to "+text.When(night)+"\nOK: duty data is fresh\n"), b.String())

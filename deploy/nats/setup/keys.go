@@ -38,29 +38,37 @@ func Keys(dir string, users []topology.User, rotate ...string) (made []string, e
 			return nil, fmt.Errorf("there is no user %q", name)
 		}
 	}
+
 	if err := os.MkdirAll(filepath.Join(dir, CredsDir), 0o700); err != nil {
 		return nil, fmt.Errorf("make the directory of the secret keys: %w", err)
 	}
+
 	public, err := readPublic(filepath.Join(dir, PublicFile))
 	if err != nil {
 		return nil, err
 	}
+
 	for _, u := range users {
 		key, err := publicOf(CredsFile(dir, u.Name))
 		if err != nil {
 			return made, err
 		}
+
 		if key != "" {
 			public[u.Name] = key
 		}
+
 		if public[u.Name] != "" && !slices.Contains(rotate, u.Name) {
 			continue
 		}
+
 		if public[u.Name], err = makeKey(CredsFile(dir, u.Name), u.Name); err != nil {
 			return made, err
 		}
+
 		made = append(made, u.Name)
 	}
+
 	return made, writePublic(filepath.Join(dir, PublicFile), users, public)
 }
 
@@ -75,6 +83,7 @@ func Operators(dir string) ([]string, error) {
 			names = append(names, name)
 		}
 	}
+
 	return names, err
 }
 
@@ -85,6 +94,7 @@ func Withdraw(dir, user string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove the key of %s: %w", user, err)
 	}
+
 	return nil
 }
 
@@ -95,14 +105,17 @@ func readPublic(path string) (map[string]string, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return keys, nil
 	}
+
 	if err != nil {
 		return nil, fmt.Errorf("read the public keys: %w", err)
 	}
+
 	for lines := bufio.NewScanner(bytes.NewReader(content)); lines.Scan(); {
 		if m := publicLine.FindStringSubmatch(lines.Text()); m != nil {
 			keys[strings.ReplaceAll(strings.ToLower(m[1]), "_", "-")] = m[2]
 		}
 	}
+
 	return keys, nil
 }
 
@@ -112,18 +125,22 @@ func publicOf(path string) (string, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
+
 	if err != nil {
 		return "", fmt.Errorf("read a secret key: %w", err)
 	}
+
 	pair, err := nkeys.ParseDecoratedUserNKey(content)
 	if err != nil {
 		return "", fmt.Errorf("%s holds no user's key: put the right file there, or remove it to get a new key", path)
 	}
 	defer pair.Wipe()
+
 	key, err := pair.PublicKey()
 	if err != nil {
 		return "", fmt.Errorf("read the key in %s: %w", path, err)
 	}
+
 	return key, nil
 }
 
@@ -134,6 +151,7 @@ func makeKey(path, user string) (string, error) {
 		return "", fmt.Errorf("make a key for %s: %w", user, err)
 	}
 	defer pair.Wipe()
+
 	seed, err := pair.Seed()
 	if err != nil {
 		return "", fmt.Errorf("make a key for %s: %w", user, err)
@@ -145,22 +163,27 @@ func makeKey(path, user string) (string, error) {
 	if err := replaceFile(path, []byte(text), 0o600); err != nil {
 		return "", fmt.Errorf("write the key of %s: %w", user, err)
 	}
+
 	public, err := pair.PublicKey()
 	if err != nil {
 		return "", fmt.Errorf("make a key for %s: %w", user, err)
 	}
+
 	return public, nil
 }
 
 func writePublic(path string, users []topology.User, public map[string]string) error {
 	var b bytes.Buffer
 	b.WriteString("# The users' public keys, written by make nats-creds. They are no secret, but belong to this installation.\n")
+
 	for _, u := range users {
 		fmt.Fprintf(&b, "%s: %s\n", Variable(u.Name), public[u.Name])
 	}
+
 	if err := replaceFile(path, b.Bytes(), 0o644); err != nil {
 		return fmt.Errorf("write the public keys: %w", err)
 	}
+
 	return nil
 }
 
@@ -175,9 +198,11 @@ func replaceFile(path string, content []byte, mode fs.FileMode) (err error) {
 			os.Remove(f.Name())
 		}
 	}()
+
 	_, err = f.Write(content)
 	if err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
 		return err
 	}
+
 	return os.Rename(f.Name(), path)
 }

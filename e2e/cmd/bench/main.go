@@ -55,16 +55,21 @@ func run() int {
 		if !ok || name == "" {
 			return errors.New("it must have the form NAME=VALUE")
 		}
+
 		o.Settings[name] = value
+
 		return nil
 	})
 	flag.Parse()
+
 	if flag.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "bench: unexpected argument %q: everything is a flag; see -help\n", flag.Arg(0))
 		return 2
 	}
+
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+
 	ok, err := o.measure(ctx)
 	switch {
 	case err != nil:
@@ -87,9 +92,11 @@ func (o *options) complete() error {
 		o.Config = bench.Quick
 		o.Settings, o.Keep, o.Progress = set, keep, os.Stderr
 	}
+
 	if o.only != "" {
 		o.Parts = strings.Split(o.only, ",")
 	}
+
 	return o.Validate()
 }
 
@@ -98,16 +105,20 @@ func (o *options) measure(ctx context.Context) (ok bool, err error) {
 	if err := o.complete(); err != nil {
 		return false, err
 	}
+
 	if o.bin, err = filepath.Abs(o.bin); err != nil {
 		return false, err
 	}
+
 	if o.dir == "" {
 		o.dir = o.bin // not the temporary directory: where that lies in memory, syncing costs nothing
 	}
+
 	work, err := os.MkdirTemp(o.dir, "bench-")
 	if err != nil {
 		return false, fmt.Errorf("make a directory to work in: %w", err)
 	}
+
 	if work, err = filepath.Abs(work); err != nil {
 		return false, err
 	}
@@ -116,19 +127,24 @@ func (o *options) measure(ctx context.Context) (ok bool, err error) {
 			fmt.Fprintln(os.Stderr, "logs and files are in", work)
 			return
 		}
+
 		err = errors.Join(err, os.RemoveAll(work))
 	}()
+
 	o.Bin, o.Dir = filepath.Join(work, "bin"), work
 	if err := os.Setenv(harness.BinVariable, o.bin); err != nil {
 		return false, err
 	}
+
 	if err := harness.Build(ctx, o.Bin); err != nil {
 		return false, err
 	}
+
 	report, err := bench.Run(ctx, o.Config)
 	if err != nil {
 		return false, err
 	}
+
 	return len(report.Problems) == 0, errors.Join(report.WriteText(os.Stdout), o.writeJSON(report))
 }
 
@@ -136,10 +152,13 @@ func (o *options) writeJSON(r *bench.Report) (err error) {
 	if o.json == "" {
 		return nil
 	}
+
 	f, err := os.Create(o.json)
 	if err != nil {
 		return fmt.Errorf("write -json: %w", err)
 	}
+
 	defer func() { err = errors.Join(err, f.Close()) }()
+
 	return r.WriteJSON(f)
 }

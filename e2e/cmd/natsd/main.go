@@ -27,25 +27,34 @@ func run() int {
 	port := flag.Int("port", 4222, "TCP `port` on 127.0.0.1")
 	lazy := flag.Bool("sync-lazily", false, "acknowledge messages before they are synced to the disk")
 	without := flag.Bool("without-jetstream", false, "run without any streams, as a server does whose JetStream is switched off")
+
 	flag.Parse()
+
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+
 	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+
 	if *without {
 		return bare(ctx, *port)
 	}
+
 	inside, err := broker.Start(ctx, broker.Options{StoreDir: *store, Port: *port, SyncLazily: *lazy, Logger: log})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "natsd:", err)
 		return 1
 	}
+
 	<-ctx.Done()
+
 	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
 	defer cancel()
+
 	if err := inside.Shutdown(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "natsd:", err)
 		return 1
 	}
+
 	return 0
 }
 
@@ -56,9 +65,11 @@ func bare(ctx context.Context, port int) int {
 		fmt.Fprintln(os.Stderr, "natsd:", err)
 		return 1
 	}
+
 	ns.Start()
 	<-ctx.Done()
 	ns.Shutdown()
 	ns.WaitForShutdown()
+
 	return 0
 }

@@ -46,8 +46,11 @@ func main() {
 	flag.BoolVar(&o.keep, "keep", false, "keep the directories of runs without a finding as well")
 	flag.BoolVar(&o.verbose, "v", false, "say more about each run")
 	flag.Parse()
+
 	err := soak(ctx, o)
+
 	stop()
+
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "soak:", err)
 		os.Exit(1)
@@ -61,17 +64,22 @@ func soak(ctx context.Context, o options) (err error) {
 			return err
 		}
 	}
+
 	if o.dir, err = filepath.Abs(o.dir); err != nil {
 		return err
 	}
+
 	o.binDir = filepath.Join(o.dir, "bin")
 	if err := os.RemoveAll(o.binDir); err != nil { // of an earlier soak
 		return err
 	}
+
 	if err := harness.Build(ctx, o.binDir); err != nil {
 		return err
 	}
+
 	begin := time.Now()
+
 	seeds := make(chan uint64)
 	var mu sync.Mutex
 	var bad []uint64
@@ -81,26 +89,32 @@ func soak(ctx context.Context, o options) (err error) {
 			for seed := range seeds {
 				if !one(ctx, o, seed) {
 					mu.Lock()
+
 					bad = append(bad, seed)
 					mu.Unlock()
 				}
 			}
 		})
 	}
+
 	for i := range uint64(o.runs) {
 		if ctx.Err() == nil {
 			seeds <- o.run.Seed + i
 		}
 	}
+
 	close(seeds)
 	wg.Wait()
 	fmt.Printf("%d runs in %s\n", o.runs, time.Since(begin).Round(time.Second))
+
 	if len(bad) > 0 {
 		return fmt.Errorf("seeds with findings: %v; look into %s, and run one again with -seed N -runs 1", bad, o.dir)
 	}
+
 	if !o.keep {
 		err = os.RemoveAll(o.dir)
 	}
+
 	return errors.Join(err, ctx.Err())
 }
 
@@ -111,6 +125,7 @@ const asked, askedPerRun = 1000, 100
 func one(ctx context.Context, o options, seed uint64) bool {
 	r := o.run
 	r.Guard = r.Guard || seed%3 == 0 && !r.AllInOne
+
 	r.Hostile = (r.Hostile || seed%4 == 1) && !r.Guard && !r.AllInOne
 	r.Asked = max(askedPerRun, asked/max(o.runs, 1))
 	r.Seed, r.Bin, r.Dir = seed, o.binDir, filepath.Join(o.dir, fmt.Sprint("seed-", seed))
@@ -119,21 +134,27 @@ func one(ctx context.Context, o options, seed uint64) bool {
 	if err == nil {
 		result, err = r.Do(ctx)
 	}
+
 	good := err == nil && len(result.Findings) == 0
 	if ctx.Err() != nil && err != nil {
 		return true // it was interrupted, which says nothing
 	}
+
 	if !good || o.verbose {
 		fmt.Printf("seed %d: %s\n", seed, result)
 	}
+
 	for _, f := range result.Findings {
 		fmt.Printf("seed %d:   %s\n", seed, f)
 	}
+
 	if err != nil {
 		fmt.Printf("seed %d: not made: %v\n", seed, err)
 	}
+
 	if good && !o.keep {
 		_ = os.RemoveAll(r.Dir)
 	}
+
 	return good
 }

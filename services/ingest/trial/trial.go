@@ -62,24 +62,30 @@ type File struct {
 // Read reads the file at path through, with the parser of ingest.
 func Read(ctx context.Context, path string, o Options) (File, error) {
 	f := File{Name: filepath.Base(path)}
+
 	src, err := content.Open(ctx, path, content.Options{MaxSize: o.MaxFileSize})
 	if err != nil {
 		return f, fmt.Errorf("open %s: %w", path, err)
 	}
 	defer src.Close()
+
 	if f.ID, f.Problem = src.ID, src.Problem; f.Problem != "" {
 		return f, nil
 	}
+
 	text, err := src.Text(ctx)
 	if err == nil {
 		err = f.parse(text, o)
 	}
+
 	if err == nil {
 		err = text.Check()
 	}
+
 	if err != nil {
 		return f, fmt.Errorf("read %s: %w", path, err)
 	}
+
 	return f, nil
 }
 
@@ -95,7 +101,9 @@ func (f *File) parse(src io.Reader, o Options) error {
 			for _, e := range latest {
 				f.Entries = append(f.Entries, e)
 			}
+
 			slices.SortFunc(f.Entries, func(a, b event.Entry) int { return cmp.Compare(a.Employee, b.Employee) })
+
 			return nil
 		case err != nil:
 			return err
@@ -103,11 +111,14 @@ func (f *File) parse(src io.Reader, o Options) error {
 			f.reject(row)
 			continue
 		}
+
 		f.Good++
+
 		before, seen := latest[row.Entry.Employee]
 		if !seen && len(latest) == maxWorkers {
 			return fmt.Errorf("it names more than %d workers, which is more than a trial looks at", maxWorkers)
 		}
+
 		if !seen || row.Entry.Version(0).Compare(before.Version(0)) > 0 {
 			latest[row.Entry.Employee] = row.Entry
 		}
@@ -119,6 +130,7 @@ func (f *File) reject(row bobocsv.Row) {
 	if f.Reasons == nil {
 		f.Reasons = map[string]int{}
 	}
+
 	f.Reasons[row.Reason.String()]++
 	if len(f.Rejected) < maxRejected {
 		f.Rejected = append(f.Rejected, Rejected{Line: row.Line, Reason: row.Reason.String(), Text: row.Reason.Text()})

@@ -14,5 +14,6 @@ func Of(token string, u topology.User) *broker.Guests {
 			Subject: need.Subject, As: need.As, ManyAnswers: need.AnsweredByMany(), System: need.From == topology.AccountSystem,
 		})
 	}
+
 	return g
 }

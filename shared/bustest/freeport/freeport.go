@@ -28,9 +28,11 @@ func Find() (int, error) {
 		if _, before := given.LoadOrStore(port, true); before {
 			continue
 		}
+
 		if l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
 			return port, l.Close()
 		}
 	}
+
 	return 0, errors.New("no free port was found")
 }

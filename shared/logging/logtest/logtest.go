@@ -43,5 +43,6 @@ func (l *Log) Has(level, text string) bool {
 			return true
 		}
 	}
+
 	return false
 }

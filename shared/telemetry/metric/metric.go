@@ -133,12 +133,15 @@ func Flag(b bool) float64 {
 func (w *Watched[S]) Watch(ask func(ctx context.Context) (S, error)) (stop func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	w.turn++
 	w.ask, w.until = ask, time.Time{}
 	mine := w.turn
+
 	return func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
+
 		if w.turn == mine {
 			w.ask = nil
 		}
@@ -159,6 +162,7 @@ func (w *Watched[S]) Collect(ch chan<- prometheus.Metric) {
 func (w *Watched[S]) State() (S, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	now := time.Now()
 	switch {
 	case w.ask == nil:
@@ -166,8 +170,10 @@ func (w *Watched[S]) State() (S, bool) {
 	case now.After(w.until):
 		ctx, cancel := context.WithTimeout(context.Background(), askTime)
 		defer cancel()
+
 		state, err := w.ask(ctx)
 		w.state, w.known, w.until = state, err == nil, time.Now().Add(stateLife)
 	}
+
 	return w.state, w.known
 }

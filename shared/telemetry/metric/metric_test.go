@@ -19,9 +19,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // workers is a gauge that is read off a number, and its registry.
 func workers(t *testing.T) (*Watched[int], *prometheus.Registry) {
 	t.Helper()
+
 	w := &Watched[int]{Gauges: Readings[int]{Value("resolver", "workers", "Workers.", func(n int) float64 { return float64(n) })}}
 	r := prometheus.NewRegistry()
 	require.NoError(t, r.Register(w))
+
 	return w, r
 }
 
@@ -35,9 +37,11 @@ func TestAStateIsAskedSeldom(t *testing.T) {
 			asked++
 			_, bounded := ctx.Deadline()
 			require.True(t, bounded)
+
 			if fails {
 				return 0, errors.New("the disk is gone")
 			}
+
 			return asked, nil
 		})
 		count := func() int {
@@ -48,12 +52,16 @@ func TestAStateIsAskedSeldom(t *testing.T) {
 		require.Equal(t, 1, count())
 		require.Equal(t, 1, count())
 		require.Equal(t, 1, asked)
+
 		fails = true
+
 		time.Sleep(stateLife + time.Second)
 		require.Zero(t, count())
 		require.Zero(t, count())
 		require.Equal(t, 2, asked, "a failure is not repeated with each look")
+
 		fails = false
+
 		time.Sleep(stateLife + time.Second)
 		require.Equal(t, 1, count())
 		stop()
@@ -73,23 +81,30 @@ func TestStopWaitsForTheLook(t *testing.T) {
 		over.Store(true)
 		return 0, nil
 	})
+
 	gathered := make(chan struct{})
 	go func() {
 		defer close(gathered)
+
 		_, _ = registry.Gather()
 	}()
+
 	<-looking
+
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
+
 		old()
 	}()
+
 	close(proceed)
 	<-stopped
 	require.True(t, over.Load())
 	<-gathered
 	w.Watch(func(context.Context) (int, error) { return 1, nil })
 	old()
+
 	n, err := testutil.GatherAndCount(registry, "bobosync_resolver_workers")
 	require.NoError(t, err)
 	require.Equal(t, 1, n)

@@ -30,6 +30,7 @@ type Collector struct {
 // StartCollector runs a collector until the end of the test.
 func StartCollector(tb testing.TB) *Collector {
 	tb.Helper()
+
 	c := &Collector{Status: http.StatusOK}
 	c.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		request, err := read(r)
@@ -37,10 +38,12 @@ func StartCollector(tb testing.TB) *Collector {
 			tb.Errorf("the collector was sent to %s what it cannot read: %v", r.URL.Path, err)
 			return
 		}
+
 		c.take(request, r.Header)
 		w.WriteHeader(c.Status)
 	}))
 	tb.Cleanup(c.Close)
+
 	return c
 }
 
@@ -51,24 +54,30 @@ func read(r *http.Request) (*collector.ExportTraceServiceRequest, error) {
 		if err != nil {
 			return nil, err
 		}
+
 		body = unzipped
 	}
+
 	data, err := io.ReadAll(body)
 	if err != nil {
 		return nil, err
 	}
+
 	request := new(collector.ExportTraceServiceRequest)
+
 	return request, proto.Unmarshal(data, request)
 }
 
 func (c *Collector) take(request *collector.ExportTraceServiceRequest, header http.Header) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	c.header = header
 	for _, r := range request.GetResourceSpans() {
 		for _, a := range r.GetResource().GetAttributes() {
 			c.resources = append(c.resources, a.GetKey()+"="+a.GetValue().GetStringValue())
 		}
+
 		for _, s := range r.GetScopeSpans() {
 			c.spans = append(c.spans, s.GetSpans()...)
 		}
@@ -86,12 +95,14 @@ func (c *Collector) Len() int {
 func (c *Collector) Named(name string) map[string]*tracepb.Span {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	found := map[string]*tracepb.Span{}
 	for _, s := range c.spans {
 		if s.GetName() == name {
 			found[hex.EncodeToString(s.GetTraceId())] = s
 		}
 	}
+
 	return found
 }
 

@@ -24,20 +24,25 @@ type family struct{ name, kind, labels, help string }
 // families gathers the project's own metrics.
 func families(tb testing.TB, all *telemetry.Telemetry) map[string]family {
 	tb.Helper()
+
 	gathered, err := all.Gatherer().Gather()
 	require.NoError(tb, err)
+
 	found := map[string]family{}
 	for _, f := range gathered {
 		if !strings.HasPrefix(f.GetName(), metric.Namespace+"_") {
 			continue
 		}
+
 		var labels []string
 		for _, l := range f.GetMetric()[0].GetLabel() {
 			labels = append(labels, l.GetName())
 		}
+
 		slices.Sort(labels)
 		found[f.GetName()] = family{f.GetName(), strings.ToLower(f.GetType().String()), strings.Join(labels, ", "), f.GetHelp()}
 	}
+
 	return found
 }
 
@@ -46,12 +51,15 @@ var row = regexp.MustCompile("(?m)^\\| `(bobosync_[a-z_]+)` \\| ([a-z]+) \\| ([^
 // listed returns what docs/metrics.md lists; root is the way to the repository.
 func listed(tb testing.TB, root string) map[string]family {
 	tb.Helper()
+
 	text, err := os.ReadFile(root + "/docs/metrics.md")
 	require.NoError(tb, err)
+
 	out := map[string]family{}
 	for _, m := range row.FindAllStringSubmatch(string(text), -1) {
 		out[m[1]] = family{m[1], m[2], strings.ReplaceAll(strings.TrimSpace(m[3]), "`", ""), m[4]}
 	}
+
 	return out
 }
 
@@ -60,16 +68,19 @@ func listed(tb testing.TB, root string) map[string]family {
 // label has "secret-" in it, which a test puts into every name that it feeds. With PRINT_METRICS=1 it prints the table's rows.
 func Documented(tb testing.TB, root string, all *telemetry.Telemetry, parts []string, sets ...telemetry.Set) {
 	tb.Helper()
+
 	found := families(tb, all)
 	if os.Getenv("PRINT_METRICS") != "" {
 		printRows(found)
 	}
+
 	own := listed(tb, root)
 	for _, name := range []string{metric.Namespace + "_build_info", metric.Namespace + "_ready"} { // each telemetry has them
 		require.Equal(tb, own[name], found[name])
 		delete(own, name)
 		delete(found, name)
 	}
+
 	maps.DeleteFunc(own, func(name string, _ family) bool {
 		return !slices.ContainsFunc(parts, func(part string) bool { return strings.HasPrefix(name, metric.Namespace+"_"+part+"_") })
 	})
@@ -79,8 +90,10 @@ func Documented(tb testing.TB, root string, all *telemetry.Telemetry, parts []st
 	problems, err := testutil.GatherAndLint(all.Gatherer())
 	require.NoError(tb, err)
 	require.Empty(tb, problems)
+
 	gathered, err := all.Gatherer().Gather()
 	require.NoError(tb, err)
+
 	for _, f := range gathered {
 		require.NotContains(tb, f.String(), "secret-")
 	}
@@ -89,6 +102,7 @@ func Documented(tb testing.TB, root string, all *telemetry.Telemetry, parts []st
 // OnlyOf checks that docs/metrics.md lists no metric of another part than these.
 func OnlyOf(tb testing.TB, root string, parts ...string) {
 	tb.Helper()
+
 	for name := range listed(tb, root) {
 		part, _, _ := strings.Cut(strings.TrimPrefix(name, metric.Namespace+"_"), "_")
 		require.Contains(tb, parts, part, name)
@@ -102,6 +116,7 @@ func printRows(found map[string]family) {
 		if f.labels != "" {
 			labels = "`" + strings.ReplaceAll(f.labels, ", ", "`, `") + "`"
 		}
+
 		fmt.Printf("| `%s` | %s | %s | %s |\n", f.name, f.kind, labels, f.help)
 	}
 }
@@ -116,19 +131,23 @@ func described(sets []telemetry.Set) map[string]bool {
 			descs := make(chan *prometheus.Desc, 100)
 			c.Describe(descs)
 			close(descs)
+
 			for d := range descs {
 				names[fqName.FindStringSubmatch(d.String())[1]] = true
 			}
 		}
 	}
+
 	return names
 }
 
 // Values are all values of counters and gauges, by name and the values of the labels, with blanks between.
 func Values(tb testing.TB, all *telemetry.Telemetry) map[string]float64 {
 	tb.Helper()
+
 	gathered, err := all.Gatherer().Gather()
 	require.NoError(tb, err)
+
 	values := map[string]float64{}
 	for _, f := range gathered {
 		for _, m := range f.GetMetric() {
@@ -136,15 +155,18 @@ func Values(tb testing.TB, all *telemetry.Telemetry) map[string]float64 {
 			for _, l := range m.GetLabel() {
 				key = append(key, l.GetValue())
 			}
+
 			values[strings.Join(key, " ")] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
 		}
 	}
+
 	return values
 }
 
 // HasValues checks some of the values.
 func HasValues(tb testing.TB, all *telemetry.Telemetry, want map[string]float64) {
 	tb.Helper()
+
 	values := Values(tb, all)
 	for key, want := range want {
 		got, there := values[key]

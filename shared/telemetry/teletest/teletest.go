@@ -32,38 +32,48 @@ type Server struct {
 // Start serves a new telemetry on a free port.
 func Start(tb testing.TB) *Server {
 	tb.Helper()
+
 	t := telemetry.New("v1.2.3")
+
 	s, err := t.Serve(tb.Context(), "127.0.0.1:0", slog.New(slog.DiscardHandler))
 	if err != nil {
 		tb.Fatal(err)
 	}
+
 	tb.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			tb.Error(err)
 		}
 	})
+
 	return &Server{t, "http://" + s.Addr()}
 }
 
 // Get returns the status and the text at a path.
 func (s *Server) Get(tb testing.TB, path string) (int, string) {
 	tb.Helper()
+
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
+
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+path, nil)
 	if err != nil {
 		tb.Fatal(err)
 	}
+
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+
 	resp, err := client.Do(req)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	defer resp.Body.Close()
+
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
 		tb.Fatal(err)
 	}
+
 	return resp.StatusCode, string(text)
 }
 
@@ -71,15 +81,19 @@ func (s *Server) Get(tb testing.TB, path string) (int, string) {
 // with the labels in order of their names; of a histogram there are its _count and its _sum.
 func (s *Server) Scrape(tb testing.TB) map[string]float64 {
 	tb.Helper()
+
 	status, text := s.Get(tb, "/metrics")
 	if status != http.StatusOK {
 		tb.Fatalf("/metrics: status %d: %s", status, text)
 	}
+
 	parser := expfmt.NewTextParser(model.LegacyValidation)
+
 	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
 	if err != nil {
 		tb.Fatalf("/metrics cannot be read: %v", err)
 	}
+
 	values := map[string]float64{}
 	for name, family := range families {
 		for _, m := range family.GetMetric() {
@@ -95,6 +109,7 @@ func (s *Server) Scrape(tb testing.TB) map[string]float64 {
 			}
 		}
 	}
+
 	return values
 }
 
@@ -103,9 +118,12 @@ func labelsOf(m *dto.Metric) string {
 	for _, l := range m.GetLabel() {
 		pairs = append(pairs, fmt.Sprintf("%s=%q", l.GetName(), l.GetValue()))
 	}
+
 	if len(pairs) == 0 {
 		return ""
 	}
+
 	slices.Sort(pairs)
+
 	return "{" + strings.Join(pairs, ",") + "}"
 }

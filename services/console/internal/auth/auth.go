@@ -81,6 +81,7 @@ func SessionEnds(ctx context.Context) (idle, whole time.Time) {
 	if s == nil {
 		return time.Time{}, time.Time{}
 	}
+
 	return s.idleEnds(), s.wholeEnds()
 }
 
@@ -125,15 +126,18 @@ func New(ctx context.Context, cfg Config, opt Options) (*Auth, error) {
 	if opt.Page == nil {
 		a.pages.frame = barePage
 	}
+
 	if cfg.URL != "" {
 		if err := a.csrf.AddTrustedOrigin(cfg.origin()); err != nil {
 			return nil, fmt.Errorf("CONSOLE_URL: %w", err)
 		}
 	}
+
 	sealer, err := newSealer(cfg.SessionKey)
 	if err != nil {
 		return nil, err
 	}
+
 	a.wall = &wall{token: cfg.WallToken, cookie: sealer.cookie("bobosync-wall", cfg.secure())}
 	s := &sessions{cookie: sealer.cookie("bobosync-session", cfg.secure()), clock: opt.Clock, log: opt.Log}
 	common, throttle := way{pages: a.pages, sessions: s, clock: opt.Clock, log: opt.Log}, newThrottle(opt.Clock)
@@ -141,25 +145,32 @@ func New(ctx context.Context, cfg Config, opt Options) (*Auth, error) {
 		if s.users, err = openUsers(cfg.UsersFile, opt.Log); err != nil {
 			return nil, err
 		}
+
 		a.byPassword = &passwordLogin{way: common, users: s.users, throttle: throttle, hashing: make(chan struct{}, 2)}
 		if a.pages.emergency {
 			a.byPassword.unnotified = &a.unnotified
 		}
 	}
+
 	if cfg.Mode == ModeLink {
 		if s.links, err = login.NewLinks(opt.Directory, cfg.linkURL(opt.Addr)); err != nil {
 			return nil, err
 		}
+
 		a.byLink = &linkLogin{way: common, links: s.links}
 	}
+
 	if cfg.Mode == ModeOIDC {
 		if s.provider, err = newProvider(cfg, opt.Clock); err != nil {
 			return nil, err
 		}
+
 		a.byProvider = &providerLogin{way: common, provider: s.provider, throttle: throttle, cookie: sealer.cookie("bobosync-login", cfg.secure())}
 	}
+
 	s.ended = readEnded(ctx, opt)
 	a.sessions = s
+
 	return a, nil
 }
 
@@ -180,10 +191,12 @@ const maxBody = 64 << 10
 func (a *Auth) Protect(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header(), a.cfg.secure())
+
 		if status, why := a.refused(r); why != "" {
 			a.pages.say(w, r, status, "Refused", why)
 			return
 		}
+
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 
 		who, err := a.identify(r)
@@ -191,9 +204,11 @@ func (a *Auth) Protect(next http.Handler) http.Handler {
 			a.pages.say(w, r, http.StatusForbidden, "Refused", err.Error())
 			return
 		}
+
 		if who.How == howWall && r.Method == http.MethodGet {
 			a.wall.keep(w, r, a.opt.Clock())
 		}
+
 		ctx, cancel := context.WithValue(r.Context(), askerKey{}, who), context.CancelFunc(func() {})
 		if who.session != nil {
 			if isStream(r) {
@@ -204,6 +219,7 @@ func (a *Auth) Protect(next http.Handler) http.Handler {
 			}
 		}
 		defer cancel()
+
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
@@ -215,6 +231,7 @@ func (a *Auth) Refuse(w http.ResponseWriter, r *http.Request) {
 		a.pages.sendToLogin(w, r)
 		return
 	}
+
 	a.pages.say(w, r, http.StatusForbidden, "Not allowed", fmt.Sprintf("%s may not see or do this: the role here is %s.", cmp.Or(who.Name, "This screen"), who.Role))
 }
 
@@ -240,13 +257,16 @@ func (a *Auth) refused(r *http.Request) (status int, why string) {
 	default:
 		return http.StatusMethodNotAllowed, "The console takes GET, HEAD and POST."
 	}
+
 	if !a.hostIsOurs(r.Host) {
 		return http.StatusMisdirectedRequest, "This is not the address of this console. If a proxy is in front of it, set CONSOLE_URL to the address that browsers show."
 	}
+
 	if err := a.csrf.Check(r); err != nil {
 		a.opt.Log.Warn("a request of another site was refused", "path", r.URL.Path, "origin", r.Header.Get("Origin"), "address", a.proxies.addressOf(r))
 		return http.StatusForbidden, "This was sent from another site, and nothing was done. If it came from this console, a proxy changes the address: set CONSOLE_URL to the one that browsers show."
 	}
+
 	return 0, ""
 }
 
@@ -255,30 +275,38 @@ func (a *Auth) hostIsOurs(host string) bool {
 	if !onLoopback(a.opt.Addr) {
 		return true
 	}
+
 	if u, err := url.Parse(a.cfg.URL); err == nil && a.cfg.URL != "" && strings.EqualFold(u.Host, host) {
 		return true
 	}
+
 	name, _, err := net.SplitHostPort(host)
 	if err != nil {
 		name = strings.Trim(host, "[]")
 	}
+
 	return isLoopback(name)
 }
 
 // identify identifies the sender. It returns an error if a proxy names a user in a way that cannot be believed.
 func (a *Auth) identify(r *http.Request) (asker, error) {
 	address := a.proxies.addressOf(r)
+
 	who, err := a.proxies.identify(r)
 	if err != nil {
 		a.opt.Log.Warn("a request was refused", "error", err, "address", address)
 		return asker{}, err
 	}
+
 	if who.Role == Nobody {
 		who = a.sessions.identify(r)
 	}
+
 	if who.Role == Nobody {
 		who = a.wall.identify(r)
 	}
+
 	who.Address = address
+
 	return who, nil
 }

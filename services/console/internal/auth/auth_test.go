@@ -14,6 +14,7 @@ import (
 // TestHeaders: every answer has them, also a refusal.
 func TestHeaders(t *testing.T) {
 	t.Parallel()
+
 	d := open(t, Config{Mode: ModeFile, UsersFile: usersFile(t), URL: "https://console.example.org"})
 	for _, w := range []*httptest.ResponseRecorder{
 		d.get("/nobody"), d.get("/viewer"), d.get("/nothing"), d.get("/login"), d.send("PUT", "/nobody", nil), d.get("/nobody", "Host", "evil.example.org"),
@@ -31,6 +32,7 @@ func TestHeaders(t *testing.T) {
 // TestOtherSites: their requests change nothing, whether or not a proxy has changed Host.
 func TestOtherSites(t *testing.T) {
 	t.Parallel()
+
 	const url1 = "https://console.example.org"
 	for _, c := range []struct {
 		about, consoleURL string
@@ -63,6 +65,7 @@ func TestOtherSites(t *testing.T) {
 // TestNamesThatLeadHere: a name of somebody else's that leads to this machine is refused, so that no page of his can read this one's.
 func TestNamesThatLeadHere(t *testing.T) {
 	t.Parallel()
+
 	for host, code := range map[string]int{
 		"127.0.0.1:8470": 200, "localhost:8470": 200, "LOCALHOST": 200, "[::1]:8470": 200, "[::1]": 200, "127.0.0.9:1": 200, "console.example.org": 200,
 		"evil.example.org": 421, "evil.example.org:8470": 421, "localhost.evil.example.org": 421, "127.0.0.1.evil.example.org:8470": 421, "": 421,

@@ -73,9 +73,11 @@ func (c Config) Validate(addr string) error {
 	if n := len(c.SessionKey); n > 0 && n < minSessionKey {
 		errs = append(errs, fmt.Errorf("CONSOLE_SESSION_KEY: must have at least %d characters, such as those of openssl rand -hex 32", minSessionKey))
 	}
+
 	if n := len(c.WallToken); n > 0 && n < minWallToken {
 		errs = append(errs, fmt.Errorf("CONSOLE_WALL_TOKEN: must have at least %d characters, such as those of openssl rand -hex 16", minWallToken))
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -89,6 +91,7 @@ func (c Config) validateAddress(addr string) error {
 		return errors.New("CONSOLE_ADDR: others reach it, so that passwords would travel in the clear: set CONSOLE_TLS_CERT and CONSOLE_TLS_KEY, " +
 			"or CONSOLE_URL=https://... if a proxy in front of it ends TLS, or let it listen on 127.0.0.1")
 	}
+
 	return nil
 }
 
@@ -96,6 +99,7 @@ func (c Config) validateURL() error {
 	if c.URL == "" {
 		return nil
 	}
+
 	u, err := url.Parse(c.URL)
 	switch {
 	case err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil:
@@ -105,6 +109,7 @@ func (c Config) validateURL() error {
 	case u.Scheme == "http" && c.Cert != "":
 		return errors.New("CONSOLE_URL: must begin with https://, since CONSOLE_TLS_CERT is set")
 	}
+
 	return nil
 }
 
@@ -115,6 +120,7 @@ func (c Config) validateTLS() error {
 	case c.ClientCA != "" && c.Cert == "":
 		return errors.New("CONSOLE_CLIENT_CA: needs CONSOLE_TLS_CERT and CONSOLE_TLS_KEY")
 	}
+
 	return nil
 }
 
@@ -133,6 +139,7 @@ func (c Config) validateMode() error {
 	case c.Mode != ModeProxy && (c.Header != "" || c.GroupsHeader != ""):
 		return errors.New("CONSOLE_AUTH_HEADER, CONSOLE_AUTH_GROUPS_HEADER: are for CONSOLE_AUTH=proxy")
 	}
+
 	return nil
 }
 
@@ -152,6 +159,7 @@ func (c Config) validateOIDC() error {
 	case !slices.Contains(strings.Fields(c.Scopes), "openid"):
 		return errors.New("CONSOLE_OIDC_SCOPES: must hold openid, such as openid profile groups")
 	}
+
 	return nil
 }
 
@@ -162,6 +170,7 @@ func (c Config) validateGroups() error {
 	case c.Mode == ModeProxy && len(c.Operators)+len(c.Approvers) > 0 && c.GroupsHeader == "":
 		return errors.New("CONSOLE_AUTH_GROUPS_HEADER: CONSOLE_OPERATORS and CONSOLE_APPROVERS need the header in which the proxy lists the user's groups")
 	}
+
 	return nil
 }
 
@@ -175,6 +184,7 @@ func (c Config) validateProxies() error {
 			return errors.New("CONSOLE_TRUSTED_PROXIES: would trust everybody")
 		}
 	}
+
 	return nil
 }
 
@@ -184,7 +194,9 @@ func prefix(text string) (netip.Prefix, error) {
 	if addr, err := netip.ParseAddr(text); err == nil {
 		return netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen()), nil
 	}
+
 	p, err := netip.ParsePrefix(text)
+
 	return p.Masked(), err
 }
 
@@ -210,6 +222,7 @@ func (c Config) origin() string {
 	if err != nil {
 		return c.URL
 	}
+
 	return strings.ToLower(u.Scheme + "://" + u.Host)
 }
 

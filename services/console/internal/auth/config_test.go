@@ -11,6 +11,7 @@ import (
 // TestSettingsThatContradict: each is refused, by its name.
 func TestSettingsThatContradict(t *testing.T) {
 	t.Parallel()
+
 	const here, everywhere = "127.0.0.1:8470", "0.0.0.0:8470"
 	file := Config{Mode: ModeFile, UsersFile: "users"}
 	proxy := Config{Mode: ModeProxy, Header: "Remote-User", GroupsHeader: "Remote-Groups", TrustedProxies: []string{"10.1.2.3", "fd00::/64"}, Operators: []string{"duty"}}
@@ -59,8 +60,10 @@ func TestSettingsThatContradict(t *testing.T) {
 			require.NoError(t, err, c.about)
 			continue
 		}
+
 		require.ErrorContains(t, err, c.names, c.about)
 	}
+
 	err := Config{Mode: "x", SessionKey: config.Secret("s3cret"), WallToken: "t0ken"}.Validate("x")
 	require.ErrorContains(t, err, "CONSOLE_AUTH")
 	require.ErrorContains(t, err, "CONSOLE_ADDR")

@@ -26,14 +26,17 @@ func newSealer(key config.Secret) (*sealer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the key of sessions: %w", err)
 	}
+
 	block, err := aes.NewCipher(derived)
 	if err != nil {
 		return nil, fmt.Errorf("the key of sessions: %w", err)
 	}
+
 	aead, err := cipher.NewGCMWithRandomNonce(block)
 	if err != nil {
 		return nil, fmt.Errorf("the key of sessions: %w", err)
 	}
+
 	return &sealer{aead}, nil
 }
 
@@ -43,6 +46,7 @@ func (s *sealer) seal(cookie string, content any) string {
 	if err != nil {
 		panic(err) // it is made of texts and numbers
 	}
+
 	return base64.RawURLEncoding.EncodeToString(s.aead.Seal(nil, nil, data, []byte(cookie)))
 }
 
@@ -52,7 +56,9 @@ func (s *sealer) open(cookie, value string, content any) bool {
 	if err != nil {
 		return false
 	}
+
 	data, err := s.aead.Open(nil, nil, sealed, []byte(cookie))
+
 	return err == nil && json.Unmarshal(data, content) == nil
 }
 
@@ -95,5 +101,6 @@ func readCookie[T any](r *http.Request, c cookie, valid func(*T) bool) *T {
 			return &content
 		}
 	}
+
 	return nil
 }

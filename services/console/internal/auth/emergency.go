@@ -31,6 +31,7 @@ type unnotified struct {
 func (u *unnotified) add(e Emergency) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+
 	if len(u.all) < maxUnnotified {
 		u.all = append(u.all, e)
 	}
@@ -39,9 +40,11 @@ func (u *unnotified) add(e Emergency) {
 func (u *unnotified) first() (Emergency, bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+
 	if len(u.all) == 0 {
 		return Emergency{}, false
 	}
+
 	return u.all[0], true
 }
 
@@ -52,16 +55,22 @@ func (u *unnotified) notify(ctx context.Context, opt Options) {
 		if !there {
 			return
 		}
+
 		within, cancel := context.WithTimeout(ctx, notifyTimeout)
 		err := opt.Notify(within, e)
+
 		cancel()
+
 		if err != nil {
 			if u.again.IsZero() && ctx.Err() == nil {
 				opt.Log.Warn("nobody can be notified of an emergency login yet; it is tried again", "name", e.Who.Name, "at", e.At, "error", err)
 			}
+
 			u.again = opt.Clock().Add(notifyRetryPause)
+
 			return
 		}
+
 		u.again = time.Time{}
 		u.mu.Lock()
 		u.all = u.all[1:]

@@ -30,30 +30,40 @@ func TestEmergenciesAreToldUntilTheyAreHeard(t *testing.T) {
 		if failing {
 			return errors.New("nobody is there")
 		}
+
 		heard = append(heard, e)
+
 		return nil
 	}
+
 	require.Equal(t, http.StatusUnauthorized, d.logIn("anna", "wrong wrong wrong", "/").Code)
 	d.in("anna")
 	d.send(http.MethodPost, "/logout", url.Values{})
 	d.in("olga")
 	var mine unnotified
+
 	d.auth.unnotified.mu.Lock()
 	mine.all = append(mine.all, d.auth.unnotified.all...)
 	d.auth.unnotified.mu.Unlock()
 	mine.notify(t.Context(), opt)
 	require.Empty(t, heard)
+
 	failing = false
+
 	mine.notify(t.Context(), opt)
 	require.Empty(t, heard, "it failed just now")
+
 	now = now.Add(notifyRetryPause)
+
 	mine.notify(t.Context(), opt)
 	mine.notify(t.Context(), opt)
 	require.Len(t, heard, 2)
 	require.Equal(t, []string{"anna", "olga"}, []string{heard[0].Who.Name, heard[1].Who.Name})
+
 	for range 2 * maxUnnotified {
 		mine.add(Emergency{})
 	}
+
 	require.Len(t, mine.all, maxUnnotified)
 
 	usual := file(t)

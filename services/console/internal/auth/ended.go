@@ -45,8 +45,10 @@ func readEnded(ctx context.Context, opt Options) *ended {
 func (e *ended) has(s *session) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+
 	_, was := e.all[s.ID]
 	_, here := e.here[s.ID]
+
 	return was || here || !e.known && s.Started < e.began.Unix()
 }
 
@@ -63,6 +65,7 @@ func (e *ended) add(ctx context.Context, s *session) {
 func (e *ended) refresh(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, endedTimeout)
 	defer cancel()
+
 	e.mu.Lock()
 	here := maps.Clone(e.here)
 	e.mu.Unlock()
@@ -70,23 +73,28 @@ func (e *ended) refresh(ctx context.Context) {
 
 	e.mu.Lock()
 	defer e.mu.Unlock()
+
 	if failing := err != nil && ctx.Err() != context.Canceled; failing != e.failing {
 		e.failing = failing
 		if failing {
 			e.opt.Log.Warn("the list of ended sessions cannot be read or written; who logs out here is known here alone", "error", err)
 		}
 	}
+
 	if err != nil {
 		return
 	}
+
 	if e.opt.MayWrite {
 		maps.DeleteFunc(e.here, func(id string, _ int64) bool { return here[id] != 0 })
 	}
+
 	for id, ends := range e.all { // the broker has lost its store, or has answered before another call that has written
 		if _, still := list[id]; !still && ends >= e.opt.Clock().Unix() {
 			e.here[id] = ends
 		}
 	}
+
 	e.all, e.known = list, true
 }
 
@@ -95,20 +103,26 @@ func (e *ended) exchange(ctx context.Context, here map[string]int64) (map[string
 	if err != nil {
 		return nil, err
 	}
+
 	list := map[string]int64{}
 	err = cas.Update(ctx, kv, topology.KeyConsoleEnded, func(old []byte) ([]byte, error) {
 		clear(list)
+
 		if old != nil {
 			if err := json.Unmarshal(old, &list); err != nil {
 				return nil, fmt.Errorf("key %s: %w", topology.KeyConsoleEnded, err)
 			}
 		}
+
 		if len(here) == 0 || !e.opt.MayWrite {
 			return nil, nil
 		}
+
 		maps.Copy(list, here)
 		maps.DeleteFunc(list, func(_ string, ends int64) bool { return ends < e.opt.Clock().Unix() })
+
 		return json.Marshal(list)
 	})
+
 	return list, err
 }

@@ -24,6 +24,7 @@ func TestLoggedOutIsOutEverywhere(t *testing.T) {
 	conn := broker.Connect(t)
 	_, err := conn.JS.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: topology.BucketState})
 	require.NoError(t, err)
+
 	state := func(o *Options) {
 		o.MayWrite = true
 		o.State = func(ctx context.Context) (jetstream.KeyValue, error) {
@@ -38,6 +39,7 @@ func TestLoggedOutIsOutEverywhere(t *testing.T) {
 	two.cookies[name] = kept
 	two.is("olga|operator|password")
 	one.send(http.MethodPost, "/logout", url.Values{})
+
 	outAt := func(d *door) {
 		t.Helper()
 		await.True(t, func() bool {
@@ -52,9 +54,11 @@ func TestLoggedOutIsOutEverywhere(t *testing.T) {
 	// Without the broker it holds here, and is told when it is back.
 	one.in("olga")
 	kept = one.cookies[name]
+
 	broker.Down(t)
 	one.send(http.MethodPost, "/logout", url.Values{})
 	outAt(one)
+
 	two.cookies[name] = kept
 	two.is("olga|operator|password")
 	broker.Up(t)
@@ -69,7 +73,9 @@ func TestLoggedOutIsOutEverywhere(t *testing.T) {
 		if err != nil {
 			return false
 		}
+
 		entry, err := kv.Get(t.Context(), topology.KeyConsoleEnded)
+
 		return err == nil && strings.Count(string(entry.Value()), ":") == 1
 	}, time.Minute)
 }
@@ -83,6 +89,7 @@ func TestALostListIsWrittenAgain(t *testing.T) {
 		return err
 	}
 	require.NoError(t, create())
+
 	state := func(o *Options) {
 		o.MayWrite = true
 		o.State = func(ctx context.Context) (jetstream.KeyValue, error) {
@@ -95,18 +102,22 @@ func TestALostListIsWrittenAgain(t *testing.T) {
 	name := one.auth.sessions.cookie.name
 	kept := one.cookies[name]
 	one.send(http.MethodPost, "/logout", url.Values{})
+
 	listed := func() bool {
 		kv, err := conn.JS.KeyValue(t.Context(), topology.BucketState)
 		if err != nil {
 			return false
 		}
+
 		_, err = kv.Get(t.Context(), topology.KeyConsoleEnded)
+
 		return err == nil
 	}
 	await.True(t, listed, time.Minute)
 	require.NoError(t, conn.JS.DeleteKeyValue(t.Context(), topology.BucketState))
 	bustest.Recreate(t, create)
 	await.True(t, listed, 20*time.Second, "it is not written again")
+
 	for _, d := range []*door{one, open(t, cfg, state)} {
 		d.cookies[name] = kept
 		d.is(isNobody)
@@ -119,6 +130,7 @@ func TestWithoutTheListOldSessionsWait(t *testing.T) {
 	cfg := Config{Mode: ModeFile, UsersFile: usersFile(t), SessionKey: config.Secret(strings.Repeat("k", 32))}
 	before := open(t, cfg)
 	before.in("olga")
+
 	after := open(t, cfg, func(o *Options) {
 		now := o.Clock().Add(time.Minute)
 		o.Clock = func() time.Time { return now }

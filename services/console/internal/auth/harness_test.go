@@ -38,6 +38,7 @@ func (c *clock) Now() time.Time {
 func (c *clock) pass(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	c.now = c.now.Add(d)
 }
 
@@ -68,6 +69,7 @@ func open(t *testing.T, cfg Config, change ...func(*Options)) *door {
 		t: t, clock: &clock{now: time.Unix(1_800_000_000, 0)}, log: &bytes.Buffer{}, dir: t.TempDir(),
 		peer: "127.0.0.1:4711", origin: "http://" + defaultAddr, cookies: map[string]*http.Cookie{}, told: make(chan Emergency, 10),
 	}
+
 	opt := Options{
 		Clock: d.clock.Now, Log: slog.New(slog.NewTextHandler(d.log, nil)), State: noState, Addr: defaultAddr, Directory: d.dir,
 		Notify: func(_ context.Context, e Emergency) error {
@@ -82,19 +84,24 @@ func open(t *testing.T, cfg Config, change ...func(*Options)) *door {
 	for _, c := range change {
 		c(&opt)
 	}
+
 	if opt.Addr != defaultAddr {
 		d.origin = "https://" + opt.Addr
 	}
+
 	require.NoError(t, cfg.Validate(opt.Addr))
 	ctx, cancel := context.WithCancel(t.Context())
 	a, err := New(ctx, cfg, opt)
 	require.NoError(t, err)
+
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()
+
 	t.Cleanup(func() {
 		cancel()
 		require.NoError(t, <-ended)
 	})
+
 	mux := http.NewServeMux()
 	for role := Nobody; role <= Approver; role++ {
 		mux.HandleFunc("/"+role.String(), func(w http.ResponseWriter, r *http.Request) {
@@ -102,12 +109,15 @@ func open(t *testing.T, cfg Config, change ...func(*Options)) *door {
 				a.Refuse(w, r)
 				return
 			}
+
 			who := From(r.Context())
 			fmt.Fprintf(w, "%s|%s|%s|%s", who.Name, who.Role, who.How, who.Address)
 		})
 	}
+
 	a.Routes(mux)
 	d.auth, d.handler = a, a.Protect(mux)
+
 	return d
 }
 
@@ -129,30 +139,36 @@ func usersFile(t *testing.T) string {
 
 func writeUsers(t *testing.T, path string, users ...string) {
 	t.Helper()
+
 	var lines []string
 	for _, u := range users {
 		lines = append(lines, u+" "+hash)
 	}
+
 	require.NoError(t, os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600))
 }
 
 // send sends a request as the browser would, and keeps the cookies of the answer.
 func (d *door) send(method, target string, form url.Values, headers ...string) *httptest.ResponseRecorder {
 	d.t.Helper()
+
 	var body *strings.Reader
 	if form != nil {
 		body = strings.NewReader(form.Encode())
 	} else {
 		body = strings.NewReader("")
 	}
+
 	r := httptest.NewRequestWithContext(d.t.Context(), method, d.origin+target, body)
 	r.RemoteAddr = d.peer
 	if form != nil {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
+
 	if method == http.MethodPost {
 		r.Header.Set("Origin", d.origin)
 	}
+
 	for i := 0; i < len(headers); i += 2 {
 		switch headers[i] {
 		case "Host":
@@ -163,11 +179,14 @@ func (d *door) send(method, target string, form url.Values, headers ...string) *
 			r.Header.Add(headers[i], headers[i+1])
 		}
 	}
+
 	for _, c := range d.cookies {
 		r.AddCookie(c)
 	}
+
 	w := httptest.NewRecorder()
 	d.handler.ServeHTTP(w, r)
+
 	for _, c := range w.Result().Cookies() {
 		if c.MaxAge < 0 {
 			delete(d.cookies, c.Name)
@@ -175,6 +194,7 @@ func (d *door) send(method, target string, form url.Values, headers ...string) *
 			d.cookies[c.Name] = c
 		}
 	}
+
 	return w
 }
 

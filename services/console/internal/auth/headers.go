@@ -14,6 +14,7 @@ func setHeaders(h http.Header, secure bool) {
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
+
 	if secure {
 		h.Set("Strict-Transport-Security", "max-age=31536000")
 	}

@@ -24,10 +24,12 @@ func (c Config) Guard(listener net.Listener, log *slog.Logger) (net.Listener, er
 	if c.Cert == "" {
 		return listener, nil
 	}
+
 	files := &certificates{cfg: c, log: log}
 	if _, err := files.config(nil); err != nil {
 		return nil, err
 	}
+
 	return tls.NewListener(listener, &tls.Config{
 		MinVersion: tls.VersionTLS12, NextProtos: protocols, GetConfigForClient: files.config,
 	}), nil
@@ -51,16 +53,19 @@ type certificates struct {
 func (c *certificates) config(*tls.ClientHelloInfo) (*tls.Config, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	stamp := c.stamps()
 	if c.now != nil && stamp == c.stamp && c.wrong == "" {
 		return c.now, nil
 	}
+
 	cfg, err := readCertificates(c.cfg.Cert, c.cfg.Key, c.cfg.ClientCA)
 	switch {
 	case err == nil:
 		if c.now != nil {
 			c.log.Info("the console's certificates have changed and are used")
 		}
+
 		c.now, c.wrong = cfg, ""
 	case c.now == nil:
 		return nil, err
@@ -68,7 +73,9 @@ func (c *certificates) config(*tls.ClientHelloInfo) (*tls.Config, error) {
 		c.wrong = err.Error()
 		c.log.Error("the console's certificates have changed and cannot be used; those from before hold", "error", err)
 	}
+
 	c.stamp = stamp
+
 	return c.now, nil
 }
 
@@ -77,6 +84,7 @@ func (c *certificates) stamps() (all string) {
 		stamp, _ := stampOf(path) // what cannot be read now is read when it can
 		all += stamp + "|"
 	}
+
 	return all
 }
 
@@ -86,17 +94,21 @@ func readCertificates(certFile, keyFile, clientCA string) (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("CONSOLE_TLS_CERT, CONSOLE_TLS_KEY: %w", err)
 	}
+
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protocols, Certificates: []tls.Certificate{cert}}
 	if clientCA == "" {
 		return cfg, nil
 	}
+
 	pem, err := os.ReadFile(clientCA)
 	if err != nil {
 		return nil, fmt.Errorf("CONSOLE_CLIENT_CA: %w", err)
 	}
+
 	cfg.ClientCAs, cfg.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
 	if !cfg.ClientCAs.AppendCertsFromPEM(pem) {
 		return nil, errors.New("CONSOLE_CLIENT_CA: holds no certificate")
 	}
+
 	return cfg, nil
 }

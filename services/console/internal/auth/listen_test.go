@@ -39,22 +39,27 @@ func newAuthority(t *testing.T) *authority {
 		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	a.pem, _, a.cert, a.key = a.make(template, nil, nil)
+
 	return a
 }
 
 func (a *authority) make(template, parent *x509.Certificate, signer *ecdsa.PrivateKey) (certPEM, keyPEM []byte, cert *x509.Certificate, key *ecdsa.PrivateKey) {
 	a.t.Helper()
+
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(a.t, err)
+
 	if parent == nil {
 		parent, signer = template, key
 	}
+
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
 	require.NoError(a.t, err)
 	cert, err = x509.ParseCertificate(der)
 	require.NoError(a.t, err)
 	raw, err := x509.MarshalPKCS8PrivateKey(key)
 	require.NoError(a.t, err)
+
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw}), cert, key
 }
 
@@ -64,6 +69,7 @@ func (a *authority) sign(serial int64) (certPEM, keyPEM []byte) {
 		SerialNumber: big.NewInt(serial), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}, a.cert, a.key)
+
 	return certPEM, keyPEM
 }
 
@@ -76,29 +82,37 @@ func (a *authority) pool() *x509.CertPool {
 // listening serves with the settings' TLS and returns the address.
 func listening(t *testing.T, cfg Config, log io.Writer) string {
 	t.Helper()
+
 	plain, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	guarded, err := cfg.Guard(plain, slog.New(slog.NewTextHandler(log, nil)))
 	require.NoError(t, err)
+
 	server := &http.Server{ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0), ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, r.Proto)
 	})}
 	go func() { _ = server.Serve(guarded) }()
+
 	t.Cleanup(func() { _ = server.Close() })
+
 	return plain.Addr().String()
 }
 
 // ask makes a new connection, and returns the server's serial number and the protocol.
 func ask(t *testing.T, addr string, cfg *tls.Config) (serial int64, proto string, err error) {
 	t.Helper()
+
 	transport := &http.Transport{TLSClientConfig: cfg, ForceAttemptHTTP2: true, DisableKeepAlives: true}
 	defer transport.CloseIdleConnections()
+
 	res, err := (&http.Client{Transport: transport}).Get("https://" + addr)
 	if err != nil {
 		return 0, "", err
 	}
 	defer res.Body.Close()
+
 	body, err := io.ReadAll(res.Body)
+
 	return res.TLS.PeerCertificates[0].SerialNumber.Int64(), string(body), err
 }
 
@@ -126,6 +140,7 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, int64(7), serial)
 	write(8)
+
 	serial, _, err = ask(t, addr, client)
 	require.NoError(t, err)
 	require.Equal(t, int64(8), serial)
@@ -151,13 +166,16 @@ func TestCertificatesThatAreMendedAreRead(t *testing.T) {
 	client := &tls.Config{RootCAs: ca.pool()}
 	cert, key := ca.sign(8)
 	write(cert, bytes.Repeat([]byte("x"), len(key)))
+
 	info, err := os.Stat(cfg.Key)
 	require.NoError(t, err)
+
 	for range 2 {
 		serial, _, err := ask(t, addr, client)
 		require.NoError(t, err)
 		require.Equal(t, int64(7), serial)
 	}
+
 	require.NoError(t, os.WriteFile(cfg.Key, key, 0o600))
 	require.NoError(t, os.Chtimes(cfg.Key, info.ModTime(), info.ModTime()))
 	serial, _, err := ask(t, addr, client)
@@ -169,12 +187,14 @@ func TestCertificatesThatAreMendedAreRead(t *testing.T) {
 // TestBrowsersNeedACertificate: beside any login, with CONSOLE_CLIENT_CA.
 func TestBrowsersNeedACertificate(t *testing.T) {
 	t.Parallel()
+
 	ours, theirs, dir := newAuthority(t), newAuthority(t), t.TempDir()
 	cfg := Config{Cert: filepath.Join(dir, "cert"), Key: filepath.Join(dir, "key"), ClientCA: filepath.Join(dir, "ca")}
 	cert, key := ours.sign(7)
 	for path, data := range map[string][]byte{cfg.Cert: cert, cfg.Key: key, cfg.ClientCA: ours.pem} {
 		require.NoError(t, os.WriteFile(path, data, 0o600))
 	}
+
 	addr := listening(t, cfg, io.Discard)
 	for about, c := range map[string]struct {
 		from *authority
@@ -184,11 +204,14 @@ func TestBrowsersNeedACertificate(t *testing.T) {
 		if c.from != nil {
 			pair, err := tls.X509KeyPair(c.from.sign(9))
 			require.NoError(t, err)
+
 			client.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 		}
+
 		_, _, err := ask(t, addr, client)
 		require.Equal(t, c.in, err == nil, "%s: %v", about, err)
 	}
+
 	require.NoError(t, os.WriteFile(cfg.ClientCA, []byte("none"), 0o600))
 	_, err := cfg.Guard(nil, nil)
 	require.ErrorContains(t, err, "CONSOLE_CLIENT_CA")

@@ -42,16 +42,20 @@ func (l *passwordLogin) logIn(w http.ResponseWriter, r *http.Request) {
 		fail(http.StatusTooManyRequests, "Too many failures: try again in a minute.")
 		return
 	}
+
 	user, ok := l.matches(r, name, password)
 	if !ok {
 		fail(http.StatusUnauthorized, "The name or the password is wrong.")
 		return
 	}
+
 	l.throttle.forget(who.Address, name)
+
 	in := Identity{Name: user.Name, Role: roleOf(user.Role), How: howPassword, Address: who.Address}
 	if l.unnotified != nil {
 		l.unnotified.add(Emergency{Who: in, At: l.clock()})
 	}
+
 	l.sessions.begin(w, r, in, markOf(user.Mark()), next)
 }
 
@@ -60,13 +64,16 @@ func (l *passwordLogin) matches(r *http.Request, name, password string) (login.U
 	if len(password) > login.MaxPassword {
 		return login.User{}, false
 	}
+
 	select {
 	case l.hashing <- struct{}{}:
 		defer func() { <-l.hashing }()
 	case <-r.Context().Done():
 		return login.User{}, false
 	}
+
 	user := l.users.get(name)
+
 	return user, user.Matches(password)
 }
 
@@ -88,5 +95,6 @@ func (l *linkLogin) use(w http.ResponseWriter, r *http.Request) {
 		l.pages.write(w, r, http.StatusUnauthorized, "Log in", "login", view{Error: "The link was used before, or is older than a minute."})
 		return
 	}
+
 	l.sessions.begin(w, r, Identity{Name: name, Role: Approver, How: howLink}, "", "/")
 }

@@ -42,14 +42,17 @@ type providerLogin struct {
 // nowhere else.
 func (l *providerLogin) begin(w http.ResponseWriter, r *http.Request) {
 	next := local(r.URL.Query().Get("next"))
+
 	e, err := l.provider.find(r.Context())
 	if err != nil {
 		l.fail(w, r, http.StatusServiceUnavailable, next, errAway.Error(), err)
 		return
 	}
+
 	if len(next) > maxNext {
 		next = "/"
 	}
+
 	t := try{State: rand.Text(), Nonce: rand.Text(), Verifier: oauth2.GenerateVerifier(), Next: next, Began: l.clock().Unix()}
 	l.cookie.set(w, t, tryLife)
 	http.Redirect(w, r, e.login.AuthCodeURL(t.State, oidc.Nonce(t.Nonce), oauth2.S256ChallengeOption(t.Verifier)), http.StatusSeeOther)
@@ -59,7 +62,9 @@ func (l *providerLogin) begin(w http.ResponseWriter, r *http.Request) {
 func (l *providerLogin) comeBack(w http.ResponseWriter, r *http.Request) {
 	t := readCookie(r, l.cookie, func(t *try) bool { return l.clock().Sub(time.Unix(t.Began, 0)) < tryLife })
 	query := r.URL.Query()
+
 	l.cookie.remove(w)
+
 	address := From(r.Context()).Address
 	switch {
 	case t == nil || query.Get("state") != t.State:
@@ -76,11 +81,13 @@ func (l *providerLogin) comeBack(w http.ResponseWriter, r *http.Request) {
 		l.fail(w, r, http.StatusTooManyRequests, t.Next, "too many failures: try again in a minute", nil)
 		return
 	}
+
 	who, said, err := l.provider.person(r.Context(), query.Get("code"), t)
 	if said != nil {
 		l.fail(w, r, http.StatusForbidden, t.Next, said.Error(), err)
 		return
 	}
+
 	l.throttle.forget(address, "")
 	l.sessions.begin(w, r, who, l.provider.mark(), t.Next)
 }

@@ -46,16 +46,20 @@ func (p *person) Claims(scope []string, usual *mockoidc.IDTokenClaims) (jwt.Clai
 	if err != nil {
 		return nil, err
 	}
+
 	data, err := json.Marshal(user)
 	if err != nil {
 		return nil, err
 	}
+
 	all := jwt.MapClaims{}
 	if err := json.Unmarshal(data, &all); err != nil {
 		return nil, err
 	}
+
 	maps.Copy(all, p.claims)
 	maps.DeleteFunc(all, func(_ string, claim any) bool { return claim == nil })
+
 	return all, nil
 }
 
@@ -66,9 +70,11 @@ func (l *oidcLogin) change(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
+
 		made := httptest.NewRecorder()
 		next.ServeHTTP(made, r)
 		status, body := change(made.Body.Bytes())
+
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
 		_, _ = w.Write(body)
@@ -89,6 +95,7 @@ func withProvider(t *testing.T, change ...func(*Config)) *oidcLogin {
 
 	l.web = httptest.NewUnstartedServer(nil)
 	address := l.web.Listener.Addr().String()
+
 	cfg := Config{
 		Mode: ModeOIDC, URL: "http://" + address, Issuer: l.provider.Issuer(), ClientID: l.provider.ClientID, ClientSecret: config.Secret(l.provider.ClientSecret),
 		Scopes: "openid profile groups", GroupsClaim: "groups", Operators: []string{"duty officers"}, Approvers: []string{"gold", ""}, SessionKey: config.Secret(strings.Repeat("k", 32)),
@@ -96,11 +103,13 @@ func withProvider(t *testing.T, change ...func(*Config)) *oidcLogin {
 	for _, c := range change {
 		c(&cfg)
 	}
+
 	l.door = open(t, cfg, func(o *Options) { o.Addr, o.Clock = address, time.Now })
 	l.web.Config.Handler = l.door.handler
 	l.web.Start()
 	t.Cleanup(l.web.Close)
 	l.forget()
+
 	return l
 }
 
@@ -114,11 +123,14 @@ func (l *oidcLogin) forget() {
 // get goes where an address leads.
 func (l *oidcLogin) get(address string) (int, string, *url.URL) {
 	l.t.Helper()
+
 	if strings.HasPrefix(address, "/") {
 		address = l.web.URL + address
 	}
+
 	r, err := http.NewRequestWithContext(l.t.Context(), http.MethodGet, address, nil)
 	require.NoError(l.t, err)
+
 	return l.do(r)
 }
 
@@ -126,9 +138,12 @@ func (l *oidcLogin) do(r *http.Request) (int, string, *url.URL) {
 	l.t.Helper()
 	res, err := l.browser.Do(r)
 	require.NoError(l.t, err)
+
 	defer res.Body.Close()
+
 	body, err := io.ReadAll(res.Body)
 	require.NoError(l.t, err)
+
 	return res.StatusCode, string(body), res.Request.URL
 }
 
@@ -144,6 +159,7 @@ func (l *oidcLogin) stop(address string) (*http.Response, *url.URL) {
 	require.NoError(l.t, res.Body.Close())
 	to, err := res.Location()
 	require.NoError(l.t, err)
+
 	return res, to
 }
 
@@ -161,6 +177,7 @@ func olga(groups ...string) *person {
 // TestTheProviderSaysWhoItIs: and which groups he is in, from which his role follows.
 func TestTheProviderSaysWhoItIs(t *testing.T) {
 	t.Parallel()
+
 	l := withProvider(t)
 	for _, c := range []struct {
 		about, want string
@@ -182,12 +199,14 @@ func TestTheProviderSaysWhoItIs(t *testing.T) {
 		{"for several, given to this one", "olga|viewer|oidc", olga(), map[string]any{"aud": []any{"other", l.provider.ClientID}, "azp": l.provider.ClientID}},
 	} {
 		l.forget()
+
 		c.person.claims = c.claims
 		code, body, at := l.comes(c.person)
 		require.Equal(t, http.StatusOK, code, "%s: %s", c.about, body)
 		require.Equal(t, "/viewer?a=b", at.RequestURI(), c.about)
 		require.Equal(t, c.want+"|127.0.0.1", body, c.about)
 	}
+
 	require.Equal(t, "olga (console, oidc id-1, 10.1.2.3)", Identity{Name: "olga", How: howOIDC, Subject: "id-1", Address: "10.1.2.3"}.By())
 	require.Equal(t, "olga (console, link, 10.1.2.3)", Identity{Name: "olga", How: howLink, Address: "10.1.2.3"}.By())
 }
@@ -199,6 +218,7 @@ func TestWhatTheProviderIsSent(t *testing.T) {
 	_, body, _ := l.get("/login?next=/viewer")
 	require.Contains(t, body, `href="/login/begin?next=%2fviewer"`)
 	require.NotContains(t, body, "password")
+
 	seen := map[string]bool{}
 	for range 2 {
 		res, to := l.stop(l.web.URL + "/login/begin")
@@ -206,12 +226,14 @@ func TestWhatTheProviderIsSent(t *testing.T) {
 		require.Equal(t, l.provider.AuthorizationEndpoint(), to.Scheme+"://"+to.Host+to.Path)
 		require.Equal(t, []string{"code", "S256", "openid profile groups", l.web.URL + "/login/oidc"},
 			[]string{query.Get("response_type"), query.Get("code_challenge_method"), query.Get("scope"), query.Get("redirect_uri")})
+
 		for _, name := range []string{"state", "nonce", "code_challenge"} {
 			require.GreaterOrEqual(t, len(query.Get(name)), 26, name)
 			require.False(t, seen[query.Get(name)], "%s is used again", name)
 			seen[query.Get(name)] = true
 			require.NotContains(t, res.Cookies()[0].Value, query.Get(name))
 		}
+
 		require.True(t, res.Cookies()[0].HttpOnly)
 		require.Equal(t, 600, res.Cookies()[0].MaxAge)
 	}
@@ -223,20 +245,24 @@ func TestAnswersThatAreNotBelieved(t *testing.T) {
 	l := withProvider(t)
 	other, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
+
 	signed := func(method jwt.SigningMethod, key any) func(string) string {
 		return func(token string) string {
 			claims := jwt.MapClaims{}
 			parsed, _, err := jwt.NewParser().ParseUnverified(token, claims)
 			require.NoError(t, err)
+
 			again := jwt.NewWithClaims(method, claims)
 			again.Header["kid"] = parsed.Header["kid"]
 			made, err := again.SignedString(key)
 			require.NoError(t, err)
+
 			return made
 		}
 	}
 	public, err := l.provider.Keypair.JWKS()
 	require.NoError(t, err)
+
 	ago := func(d time.Duration) int64 { return time.Now().Add(-d).Unix() }
 	const notOurs, older = "not signed by it, or not for this login", "compare the clocks"
 	for _, c := range []struct {
@@ -268,12 +294,15 @@ func TestAnswersThatAreNotBelieved(t *testing.T) {
 			parts := strings.Split(token, ".")
 			claims, err := base64.RawURLEncoding.DecodeString(parts[1])
 			require.NoError(t, err)
+
 			parts[1] = base64.RawURLEncoding.EncodeToString([]byte(strings.Replace(string(claims), "olga", "anna", 1)))
+
 			return strings.Join(parts, ".")
 		}},
 		{"no token", notOurs, nil, func(string) string { return "" }},
 	} {
 		l.forget()
+
 		l.door.auth.byProvider.throttle = newThrottle(time.Now)
 		l.answer[mockoidc.TokenEndpoint] = nil
 		if c.token != nil {
@@ -282,12 +311,15 @@ func TestAnswersThatAreNotBelieved(t *testing.T) {
 				require.NoError(t, json.Unmarshal(body, &answer), string(body))
 				token, ok := answer["id_token"].(string)
 				require.True(t, ok)
+
 				answer["id_token"] = c.token(token)
 				changed, err := json.Marshal(answer)
 				require.NoError(t, err)
+
 				return http.StatusOK, changed
 			}
 		}
+
 		who := olga("gold")
 		who.claims = c.claims
 		code, body, _ := l.comes(who)
@@ -313,17 +345,21 @@ func TestOnlyWhoBeganEnds(t *testing.T) {
 		l.provider.QueueUser(olga("gold"))
 		_, to := l.stop(l.web.URL + "/login/begin")
 		_, to = l.stop(to.String())
+
 		return to.String()
 	}
 	refused := func(about, address string, want int, says string) {
 		t.Helper()
+
 		code, body, _ := l.get(address)
 		require.Equal(t, want, code, about)
 		require.Contains(t, body, says, about)
 		l.isNobody(about)
 	}
+
 	const notHere = "not begun in this browser"
 	stolen := back()
+
 	l.forget()
 	refused("in another browser", stolen, 400, notHere)
 	refused("without anything", "/login/oidc", 400, notHere)
@@ -340,7 +376,9 @@ func TestOnlyWhoBeganEnds(t *testing.T) {
 		return u.Query().Get("code")
 	}
 	others := code(back())
+
 	l.forget()
+
 	mine := back()
 	refused("somebody else's code", strings.Replace(mine, code(mine), others, 1), 403, "does not accept")
 
@@ -348,6 +386,7 @@ func TestOnlyWhoBeganEnds(t *testing.T) {
 	status, _, at := l.get(right)
 	require.Equal(t, http.StatusNotFound, status, "which is what the address / is here")
 	require.Equal(t, "/", at.Path)
+
 	_, body, _ := l.get("/nobody")
 	require.Contains(t, body, "olga|approver|oidc")
 	l.forget()
@@ -397,18 +436,22 @@ func TestAProviderThatIsAway(t *testing.T) {
 	var broken []byte
 	l.answer[mockoidc.DiscoveryEndpoint] = func(body []byte) (int, []byte) {
 		asked++
+
 		if broken != nil {
 			return http.StatusOK, broken
 		}
+
 		return http.StatusBadGateway, body
 	}
 	again := func() { l.door.auth.byProvider.provider.failed = time.Time{} }
+
 	for range 5 {
 		code, body, _ := l.get("/login/begin")
 		require.Equal(t, http.StatusServiceUnavailable, code)
 		require.Contains(t, body, "does not answer as it should")
 		require.Contains(t, body, "If the login service is down")
 	}
+
 	require.Equal(t, 1, asked)
 
 	for about, document := range map[string]string{
@@ -418,7 +461,9 @@ func TestAProviderThatIsAway(t *testing.T) {
 		"not JSON":          "<html>", "too long": strings.Repeat(" ", maxAnswer+1) + "{}",
 	} {
 		broken = []byte(document)
+
 		again()
+
 		code, body, _ := l.get("/login/begin")
 		require.Equal(t, http.StatusServiceUnavailable, code, about)
 		require.NotContains(t, body, "evil", about)
@@ -431,6 +476,7 @@ func TestAProviderThatIsAway(t *testing.T) {
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	_, body, _ := l.do(r)
 	require.Equal(t, "anna|approver|password|127.0.0.1", body)
+
 	e := <-l.door.told
 	require.Equal(t, "anna (console, password, 127.0.0.1)", e.Who.By())
 	require.False(t, e.At.IsZero())
@@ -451,6 +497,7 @@ func TestAProviderThatIsAway(t *testing.T) {
 // TestGuessingCodesIsSlow: five that lead to nothing, and the provider is asked no more for a minute.
 func TestGuessingCodesIsSlow(t *testing.T) {
 	t.Parallel()
+
 	l := withProvider(t)
 	guess := func() int {
 		_, to := l.stop(l.web.URL + "/login/begin")
@@ -460,6 +507,7 @@ func TestGuessingCodesIsSlow(t *testing.T) {
 	for range failuresEach {
 		require.Equal(t, http.StatusForbidden, guess())
 	}
+
 	require.Equal(t, http.StatusTooManyRequests, guess())
 }
 
@@ -472,18 +520,23 @@ func TestLoggingOutGoesToTheProvider(t *testing.T) {
 	}
 	code, _, _ := l.comes(olga())
 	require.Equal(t, http.StatusOK, code)
+
 	out := func() (*http.Response, string) {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, l.web.URL+"/logout", nil)
 		require.NoError(t, err)
 		res, err := l.browser.Do(r)
 		require.NoError(t, err)
+
 		defer res.Body.Close()
+
 		body, err := io.ReadAll(res.Body)
 		require.NoError(t, err)
+
 		return res, string(body)
 	}
 	base, err := url.Parse(l.web.URL)
 	require.NoError(t, err)
+
 	kept := l.browser.Jar.Cookies(base)
 	res, body := out()
 	want := "https://login.example.org/end?" + url.Values{"a": {"b"}, "client_id": {l.provider.ClientID}, "post_logout_redirect_uri": {l.web.URL + "/login"}}.Encode()
@@ -492,6 +545,7 @@ func TestLoggingOutGoesToTheProvider(t *testing.T) {
 	l.isNobody("logged out")
 	l.browser.Jar.SetCookies(base, kept)
 	l.isNobody("with the cookie of before")
+
 	res, _ = out()
 	require.Empty(t, res.Header.Get("Refresh"), "nobody was logged in")
 }
@@ -503,6 +557,7 @@ func TestGroupsThatAreOthers(t *testing.T) {
 	_, _, _ = l.comes(olga("gold"))
 	base, err := url.Parse(l.web.URL)
 	require.NoError(t, err)
+
 	cookies := l.browser.Jar.Cookies(base)
 	for about, c := range map[string]struct {
 		change func(*Config)
@@ -516,11 +571,13 @@ func TestGroupsThatAreOthers(t *testing.T) {
 	} {
 		cfg := l.door.auth.cfg
 		c.change(&cfg)
+
 		d := open(t, cfg, func(o *Options) { o.Clock = time.Now })
 		d.auth.sessions.ended.known = true
 		for _, cookie := range cookies {
 			d.cookies[cookie.Name] = cookie
 		}
+
 		require.Equal(t, c.want, strings.Join(strings.Split(d.who(), "|")[:3], "|"), about)
 	}
 }

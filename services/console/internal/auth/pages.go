@@ -41,13 +41,16 @@ func (a *Auth) Routes(mux *http.ServeMux) {
 	mux.HandleFunc("POST "+pathLogout, a.logOut)
 	mux.HandleFunc("GET "+pathSession, a.writeSession)
 	mux.HandleFunc("POST "+pathSession, a.extendSession)
+
 	if a.byPassword != nil {
 		mux.HandleFunc("POST "+pathLogin, a.byPassword.logIn)
 	}
+
 	if a.byLink != nil {
 		mux.HandleFunc("GET "+login.LinkPath, a.byLink.show)
 		mux.HandleFunc("POST "+login.LinkPath, a.byLink.use)
 	}
+
 	if a.byProvider != nil {
 		mux.HandleFunc("GET "+pathBegin, a.byProvider.begin)
 		mux.HandleFunc("GET "+pathReturn, a.byProvider.comeBack)
@@ -60,18 +63,21 @@ func (a *Auth) showLogin(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, next, http.StatusSeeOther)
 		return
 	}
+
 	a.pages.write(w, r, http.StatusOK, "Log in", "login", view{Next: next})
 }
 
 // logOut ends the session for all consoles, and sends the browser on to the identity provider, which would let it in again without a word.
 func (a *Auth) logOut(w http.ResponseWriter, r *http.Request) {
 	a.sessions.end(w, r)
+
 	var v view
 	if a.byProvider != nil && From(r.Context()).How == howOIDC {
 		if v.Next = a.byProvider.provider.leave(r.Context()); v.Next != "" {
 			w.Header().Set("Refresh", "0; url="+v.Next) // no redirect: the content policy lets a form's answer lead nowhere else
 		}
 	}
+
 	a.pages.write(w, r, http.StatusOK, "Logged out", "out", v)
 }
 
@@ -82,6 +88,7 @@ func (a *Auth) writeSession(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "Your session has ended: log in again.", http.StatusUnauthorized)
 		return
 	}
+
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(struct { // a browser that has gone needs no answer
 		Now   time.Time `json:"now"`
@@ -117,6 +124,7 @@ func (p *pages) write(w http.ResponseWriter, r *http.Request, status int, title,
 	if err := templates.ExecuteTemplate(&body, name, v); err != nil {
 		panic(err) // the templates are part of the program
 	}
+
 	p.frame(w, r, status, title, template.HTML(body.String())) //nolint:gosec // html/template has made it
 }
 
@@ -156,6 +164,7 @@ func local(next string) string {
 		strings.HasPrefix(u.Path, "/log"):
 		return "/"
 	}
+
 	return (&url.URL{Path: u.Path, RawPath: u.RawPath, RawQuery: u.RawQuery}).String()
 }
 

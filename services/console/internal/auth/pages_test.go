@@ -20,6 +20,7 @@ import (
 // TestEachRole: what each may see, and what the others are told.
 func TestEachRole(t *testing.T) {
 	t.Parallel()
+
 	names := map[Role]string{Viewer: "victor", Operator: "olga", Approver: "anna"}
 	for role := Nobody; role <= Approver; role++ {
 		d := open(t, Config{Mode: ModeFile, UsersFile: usersFile(t), WallToken: "the token of the wall"})
@@ -30,6 +31,7 @@ func TestEachRole(t *testing.T) {
 		case role > Wall:
 			d.in(names[role])
 		}
+
 		for least := Nobody; least <= Approver; least++ {
 			w := d.get("/" + least.String() + query)
 			switch {
@@ -58,6 +60,7 @@ func TestWhoIsNobodyLosesNothing(t *testing.T) {
 
 func TestLoginGoesWhereItWasAskedFor(t *testing.T) {
 	t.Parallel()
+
 	for next, want := range map[string]string{
 		"/viewer": "/viewer", "/files?open=1&q=a%20b": "/files?open=1&q=a%20b", "": "/", "/": "/", "/files/a%2Fb": "/files/a%2Fb",
 		"https://evil.example.org/": "/", "//evil.example.org/": "/", `/\evil.example.org`: "/", `\\evil.example.org`: "/",
@@ -80,6 +83,7 @@ func TestLoginGoesWhereItWasAskedFor(t *testing.T) {
 // TestGuessingIsSlow: five failures a minute, each with the same words whether there is the user or not.
 func TestGuessingIsSlow(t *testing.T) {
 	t.Parallel()
+
 	d := file(t)
 	var words []string
 	for _, name := range []string{"olga", "nobody", "<b>", ""} {
@@ -88,15 +92,18 @@ func TestGuessingIsSlow(t *testing.T) {
 		require.NotContains(t, w.Body.String(), "<b>")
 		words = append(words, strings.Split(w.Body.String(), "<form")[0])
 	}
+
 	for _, w := range words {
 		require.Equal(t, words[0], w)
 	}
+
 	require.Contains(t, d.log.String(), "a login failed")
 	require.NotContains(t, d.log.String(), "wrong wrong")
 
 	for range 4 {
 		require.Equal(t, http.StatusUnauthorized, d.logIn("olga", "wrong wrong wrong", "/").Code)
 	}
+
 	w := d.logIn("olga", password, "/")
 	require.Equal(t, http.StatusTooManyRequests, w.Code, "even with the right one")
 	require.Equal(t, "60", w.Header().Get("Retry-After"))
@@ -107,6 +114,7 @@ func TestGuessingIsSlow(t *testing.T) {
 	d.peer = "127.0.0.1:4711"
 	d.clock.pass(time.Minute)
 	require.Equal(t, http.StatusSeeOther, d.logIn("olga", password, "/").Code)
+
 	for range 10 {
 		require.Equal(t, http.StatusSeeOther, d.logIn("olga", password, "/").Code, "successes do not count")
 	}
@@ -115,7 +123,9 @@ func TestGuessingIsSlow(t *testing.T) {
 // TestThrottle: names cannot be tried one after the other, and what is remembered is bounded.
 func TestThrottle(t *testing.T) {
 	t.Parallel()
+
 	c := &clock{now: time.Unix(1_800_000_000, 0)}
+
 	th := newThrottle(c.Now)
 	tried := 0
 	for i := range 100 {
@@ -123,16 +133,20 @@ func TestThrottle(t *testing.T) {
 			tried++
 		}
 	}
+
 	require.Equal(t, failuresAddress, tried)
+
 	for range failuresAddress {
 		th.begin("2001:db8::1", "")
 	}
+
 	require.False(t, th.begin("2001:db8::ffff", ""), "the same /64")
 	require.True(t, th.begin("2001:db8:0:1::1", ""))
 
 	for i := range maxTried {
 		th.begin("10."+strconv.Itoa(i>>16)+"."+strconv.Itoa(i>>8&255)+"."+strconv.Itoa(i&255), "x")
 	}
+
 	require.LessOrEqual(t, len(th.tries), maxTried+1)
 	require.False(t, th.begin("192.0.2.1", "x"), "it is full")
 	c.pass(throttleTime)
@@ -198,11 +212,13 @@ func TestLinkOpensOnce(t *testing.T) {
 	u, err := url.Parse(link)
 	require.NoError(t, err)
 	require.Equal(t, defaultAddr, u.Host)
+
 	for range 3 {
 		w := d.get(u.RequestURI())
 		require.Equal(t, http.StatusOK, w.Code)
 		require.Empty(t, w.Header().Values("Set-Cookie"), "looking at it uses nothing up")
 	}
+
 	use := func(token string) int { return d.send(http.MethodPost, "/login/link", url.Values{"t": {token}}).Code }
 	token := u.Query().Get("t")
 	require.Equal(t, http.StatusUnauthorized, use(token+"x"))
@@ -221,6 +237,7 @@ func TestLinkOpensOnce(t *testing.T) {
 	// A link's key is no key of cookies, and there is no password to try.
 	key, err := os.ReadFile(filepath.Join(d.dir, login.KeyFile))
 	require.NoError(t, err)
+
 	d.cookies[d.auth.sessions.cookie.name] = &http.Cookie{Name: d.auth.sessions.cookie.name, Value: base64.RawURLEncoding.EncodeToString(key)}
 	d.is(isNobody)
 	require.Equal(t, http.StatusMethodNotAllowed, d.logIn("olga", password, "/").Code)

@@ -56,7 +56,9 @@ func newProvider(cfg Config, clock func() time.Time) (*provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the way to CONSOLE_OIDC_ISSUER: %w", err)
 	}
+
 	web.Timeout, web.Transport = providerTimeout, bounded{web.Transport}
+
 	return &provider{cfg: cfg, web: web, clock: clock}, nil
 }
 
@@ -69,6 +71,7 @@ func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err == nil {
 		res.Body = http.MaxBytesReader(nil, res.Body, maxAnswer)
 	}
+
 	return res, err
 }
 
@@ -83,20 +86,24 @@ func (p *provider) mark() string {
 func (p *provider) find(ctx context.Context) (*endpoints, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	if p.known == nil && (p.failure == nil || p.clock().Sub(p.failed) >= findEvery) {
 		p.known, p.failure = p.ask(context.WithoutCancel(ctx)) // others wait for it too
 		p.failed = p.clock()
 	}
+
 	return p.known, p.failure
 }
 
 func (p *provider) ask(ctx context.Context) (*endpoints, error) {
 	ctx, cancel := context.WithTimeout(oidc.ClientContext(ctx, p.web), providerTimeout)
 	defer cancel()
+
 	found, err := oidc.NewProvider(ctx, p.cfg.Issuer)
 	if err != nil {
 		return nil, fmt.Errorf("ask %s for its configuration: %w", p.cfg.Issuer, err)
 	}
+
 	var more struct {
 		Keys string `json:"jwks_uri"`
 		End  string `json:"end_session_endpoint"`
@@ -104,11 +111,13 @@ func (p *provider) ask(ctx context.Context) (*endpoints, error) {
 	if err := found.Claims(&more); err != nil {
 		return nil, fmt.Errorf("read the configuration of %s: %w", p.cfg.Issuer, err)
 	}
+
 	for _, address := range []string{found.Endpoint().AuthURL, found.Endpoint().TokenURL, more.Keys} {
 		if !trustworthy(address) {
 			return nil, fmt.Errorf("the configuration of %s names the address %q, which does not begin with https://", p.cfg.Issuer, address)
 		}
 	}
+
 	e := &endpoints{tokens: found.Verifier(&oidc.Config{ClientID: p.cfg.ClientID, Now: p.clock}), login: &oauth2.Config{
 		ClientID: p.cfg.ClientID, ClientSecret: p.cfg.ClientSecret.Reveal(), Endpoint: found.Endpoint(),
 		RedirectURL: p.cfg.origin() + pathReturn, Scopes: strings.Fields(p.cfg.Scopes),
@@ -116,6 +125,7 @@ func (p *provider) ask(ctx context.Context) (*endpoints, error) {
 	if trustworthy(more.End) {
 		e.end = more.End
 	}
+
 	return e, nil
 }
 
@@ -140,29 +150,37 @@ func (p *provider) person(ctx context.Context, code string, t *try) (who Identit
 	if err != nil {
 		return Identity{}, errAway, err
 	}
+
 	ctx, cancel := context.WithTimeout(oidc.ClientContext(ctx, p.web), providerTimeout)
 	defer cancel()
+
 	answer, err := e.login.Exchange(ctx, code, oauth2.VerifierOption(t.Verifier))
 	if refusal, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
 		return Identity{}, errRefuses, fmt.Errorf("the token endpoint answers with %s: %s", refusal.Response.Status, shown(refusal.ErrorCode))
 	}
+
 	if err != nil {
 		return Identity{}, errAway, err
 	}
+
 	raw, _ := answer.Extra("id_token").(string)
+
 	token, err := e.tokens.Verify(ctx, raw)
 	if _, ok := errors.AsType[*oidc.TokenExpiredError](err); ok {
 		return Identity{}, errExpired, err
 	}
+
 	if err == nil {
 		who, err = p.believe(token, t)
 	}
+
 	switch {
 	case errors.Is(err, errNameless):
 		return Identity{}, errNameless, err
 	case err != nil:
 		return Identity{}, errNotOurs, err
 	}
+
 	return who, nil, nil
 }
 
@@ -171,25 +189,31 @@ func (p *provider) believe(token *oidc.IDToken, t *try) (Identity, error) {
 	if token.Nonce != t.Nonce {
 		return Identity{}, errors.New("the token is for another login: its nonce is another one")
 	}
+
 	var claims map[string]any
 	if err := token.Claims(&claims); err != nil {
 		return Identity{}, fmt.Errorf("read the token's claims: %w", err)
 	}
+
 	if party, there := claims["azp"]; len(token.Audience) > 1 || there {
 		if party != p.cfg.ClientID {
 			return Identity{}, errors.New("the token was given to another application: see its claim azp")
 		}
 	}
+
 	who := Identity{Subject: token.Subject, How: howOIDC}
 	if !recordable(who.Subject) {
 		return Identity{}, errNameless
 	}
+
 	for _, claim := range []string{"preferred_username", "upn", "email", "sub"} {
 		if name, _ := claims[claim].(string); who.Name == "" && recordable(name) {
 			who.Name = name
 		}
 	}
+
 	who.Role = p.cfg.roleOfGroups(texts(claims[p.cfg.GroupsClaim]))
+
 	return who, nil
 }
 
@@ -211,6 +235,7 @@ func texts(claim any) (all []string) {
 			}
 		}
 	}
+
 	return all
 }
 
@@ -220,13 +245,16 @@ func (p *provider) leave(ctx context.Context) string {
 	if err != nil || e.end == "" {
 		return ""
 	}
+
 	u, err := url.Parse(e.end)
 	if err != nil {
 		return ""
 	}
+
 	query := u.Query()
 	query.Set("client_id", p.cfg.ClientID)
 	query.Set("post_logout_redirect_uri", p.cfg.origin()+pathLogin)
 	u.RawQuery = query.Encode()
+
 	return u.String()
 }

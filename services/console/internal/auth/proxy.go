@@ -32,6 +32,7 @@ func newProxies(cfg Config) *proxies {
 			p.trusted = append(p.trusted, one)
 		}
 	}
+
 	return p
 }
 
@@ -41,21 +42,27 @@ func (p *proxies) identify(r *http.Request) (asker, error) {
 	if p.cfg.Mode != ModeProxy {
 		return asker{}, nil
 	}
+
 	if !p.trusts(peerOf(r)) {
 		r.Header.Del(p.cfg.Header)
+
 		if p.cfg.GroupsHeader != "" {
 			r.Header.Del(p.cfg.GroupsHeader)
 		}
+
 		return asker{}, nil
 	}
+
 	names := r.Header.Values(p.cfg.Header)
 	if len(names) == 0 {
 		return asker{}, nil
 	}
+
 	name := strings.TrimSpace(names[0])
 	if len(names) > 1 || name == "" || len(name) > maxName || !utf8.ValidString(name) || text.Clean(name) != name {
 		return asker{}, errProxy
 	}
+
 	return asker{Identity: Identity{Name: name, Role: p.cfg.roleOfGroups(p.groups(r)), How: howProxy}}, nil
 }
 
@@ -63,11 +70,13 @@ func (p *proxies) groups(r *http.Request) (groups []string) {
 	if p.cfg.GroupsHeader == "" {
 		return nil
 	}
+
 	for _, list := range r.Header.Values(p.cfg.GroupsHeader) {
 		for group := range strings.SplitSeq(list, ",") {
 			groups = append(groups, strings.TrimSpace(group))
 		}
 	}
+
 	return groups
 }
 
@@ -109,12 +118,15 @@ func (p *proxies) addressOf(r *http.Request) string {
 		if !p.trusts(addr) {
 			break
 		}
+
 		next, err := hopOf(strings.TrimSpace(hop))
 		if err != nil {
 			break
 		}
+
 		addr = next.Unmap().WithZone("")
 	}
+
 	return addr.String()
 }
 

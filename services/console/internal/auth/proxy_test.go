@@ -10,6 +10,7 @@ import (
 
 func proxied(t *testing.T) *door {
 	t.Helper()
+
 	return open(t, Config{
 		Mode: ModeProxy, URL: "https://console.example.org", Header: "Remote-User", GroupsHeader: "Remote-Groups", TrustedProxies: []string{"10.1.2.3", "fd00::/64"},
 		Operators: []string{"duty officers", "ops", ""}, Approvers: []string{"gold", " "}, // as of "gold, "
@@ -18,6 +19,7 @@ func proxied(t *testing.T) *door {
 
 func TestAProxyNamesPeople(t *testing.T) {
 	t.Parallel()
+
 	for _, c := range []struct {
 		about, peer string
 		headers     []string
@@ -52,6 +54,7 @@ func TestAProxyNamesPeople(t *testing.T) {
 		d.peer = c.peer
 		w := d.get("/nobody", c.headers...)
 		require.Equal(t, c.code, w.Code, c.about)
+
 		if c.code == 200 {
 			require.Equal(t, c.want, w.Body.String(), c.about)
 		}

@@ -71,8 +71,10 @@ func (s *session) renewed(now time.Time) *session {
 	if now.Sub(time.Unix(s.Seen, 0)) < renewAfter {
 		return nil
 	}
+
 	again := *s
 	again.Seen = now.Unix()
+
 	return &again
 }
 
@@ -94,6 +96,7 @@ func (s *sessions) identify(r *http.Request) asker {
 	if one == nil || !one.lasts(s.clock()) || s.ended.has(one) || !s.stillKnown(one) {
 		return asker{}
 	}
+
 	return asker{Identity{Name: one.Name, Role: one.Role, How: one.How, Subject: one.Subject}, one}
 }
 
@@ -121,6 +124,7 @@ func (s *sessions) whileLasts(ctx context.Context, one *session) (context.Contex
 			return nil
 		})
 	})
+
 	return ctx, func() {
 		cancel()
 		following.Wait()
@@ -132,6 +136,7 @@ func (s *sessions) begin(w http.ResponseWriter, r *http.Request, who Identity, m
 	if before := askerOf(r.Context()).session; before != nil {
 		s.ended.add(r.Context(), before)
 	}
+
 	s.cookie.set(w, newSession(who, mark, s.clock()), 0)
 	s.log.Info("somebody has logged in", "name", who.Name, "subject", who.Subject, "role", who.Role.String(), "how", who.How, "address", From(r.Context()).Address)
 	http.Redirect(w, r, next, http.StatusSeeOther)
@@ -143,5 +148,6 @@ func (s *sessions) end(w http.ResponseWriter, r *http.Request) {
 		s.ended.add(r.Context(), one)
 		s.log.Info("somebody has logged out", "name", one.Name, "address", From(r.Context()).Address)
 	}
+
 	s.cookie.remove(w)
 }

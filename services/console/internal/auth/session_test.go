@@ -16,6 +16,7 @@ import (
 
 func TestSessionsEnd(t *testing.T) {
 	t.Parallel()
+
 	for about, c := range map[string]struct {
 		pause time.Duration // between what is done
 		times int
@@ -30,15 +31,18 @@ func TestSessionsEnd(t *testing.T) {
 	} {
 		d := file(t)
 		d.in("olga")
+
 		for range c.times {
 			d.clock.pass(c.pause)
 			d.who()
 		}
+
 		if c.lasts {
 			d.is("olga|operator|password")
 		} else {
 			d.is(isNobody)
 		}
+
 		_ = about
 	}
 }
@@ -48,12 +52,14 @@ func TestStreamsKeepNobodyIn(t *testing.T) {
 	t.Parallel()
 	d := file(t)
 	d.in("olga")
+
 	for range 4 {
 		d.clock.pass(10 * time.Minute)
 		d.get("/viewer", "Accept", "text/event-stream")
 		d.get("/session", "Sec-Fetch-Mode", "cors")
 		d.get("/viewer?refresh")
 	}
+
 	d.is(isNobody)
 }
 
@@ -74,6 +80,7 @@ func TestASessionIsTold(t *testing.T) {
 // TestForgedCookies: no cookie that the console has not made for this name is believed.
 func TestForgedCookies(t *testing.T) {
 	t.Parallel()
+
 	key := config.Secret(strings.Repeat("k", 32))
 	users := usersFile(t)
 	d := open(t, Config{Mode: ModeFile, UsersFile: users, SessionKey: key, WallToken: config.Secret(strings.Repeat("w", 20))})
@@ -87,7 +94,9 @@ func TestForgedCookies(t *testing.T) {
 
 	other, err := newSealer(config.Secret(strings.Repeat("o", 32)))
 	require.NoError(t, err)
+
 	root := newSession(Identity{Name: "anna", Role: Approver, How: howLink}, "", d.clock.Now())
+
 	values := map[string]string{
 		"empty": "", "no base64": "%%%", "JSON": base64.RawURLEncoding.EncodeToString([]byte(`{"i":"x","n":"anna","r":4,"h":"link","s":1800000000,"l":1800000000}`)),
 		"another key": other.seal(name, root), "made for another cookie": d.auth.sessions.cookie.sealer.seal(d.auth.wall.cookie.name, root),
@@ -99,6 +108,7 @@ func TestForgedCookies(t *testing.T) {
 		flipped[i] ^= 1
 		values["with another byte "+string(rune('0'+i))] = base64.RawURLEncoding.EncodeToString(flipped)
 	}
+
 	for about, value := range values {
 		d.cookies[name] = &http.Cookie{Name: name, Value: value}
 		require.Equal(t, isNobody, strings.Join(strings.Split(d.who(), "|")[:3], "|"), about)
@@ -146,6 +156,7 @@ func TestLoggedOutIsOut(t *testing.T) {
 // TestCookies: by TLS they have the prefix that binds them to this host.
 func TestCookies(t *testing.T) {
 	t.Parallel()
+
 	for about, c := range map[string]struct {
 		cfg    Config
 		prefix string
@@ -174,6 +185,7 @@ func TestCookies(t *testing.T) {
 // TestAStreamEndsWithItsSession: by itself, by logging out, and when the user is no more.
 func TestAStreamEndsWithItsSession(t *testing.T) {
 	t.Parallel()
+
 	for about, end := range map[string]func(d *door, path string){
 		"logged out": func(d *door, _ string) { d.send(http.MethodPost, "/logout", url.Values{}) },
 		"removed":    func(d *door, path string) { writeUsers(d.t, path, "anna approver") },
@@ -181,7 +193,9 @@ func TestAStreamEndsWithItsSession(t *testing.T) {
 		path := usersFile(t)
 		d := open(t, Config{Mode: ModeFile, UsersFile: path})
 		d.in("olga")
+
 		begun, ended := make(chan struct{}), make(chan struct{})
+
 		stream := d.auth.Protect(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			close(begun)
 			<-r.Context().Done()
@@ -192,8 +206,10 @@ func TestAStreamEndsWithItsSession(t *testing.T) {
 		r.RemoteAddr = d.peer
 		r.AddCookie(d.cookies[d.auth.sessions.cookie.name])
 		go stream.ServeHTTP(httptest.NewRecorder(), r)
+
 		<-begun
 		end(d, path)
+
 		select {
 		case <-ended:
 		case <-time.After(time.Minute):

@@ -33,6 +33,7 @@ func newThrottle(clock func() time.Time) *throttle {
 func (t *throttle) begin(address, name string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	now := t.clock()
 	if len(t.tries) >= maxTried && now.Sub(t.swept) >= time.Second {
 		t.swept = now
@@ -40,11 +41,14 @@ func (t *throttle) begin(address, name string) bool {
 			t.recent(key, now)
 		}
 	}
+
 	each, all := keys(address, name)
 	if len(t.recent(each, now)) >= failuresEach || len(t.recent(all, now)) >= failuresAddress || len(t.tries) >= maxTried {
 		return false
 	}
+
 	t.tries[each], t.tries[all] = append(t.tries[each], now), append(t.tries[all], now)
+
 	return true
 }
 
@@ -52,6 +56,7 @@ func (t *throttle) begin(address, name string) bool {
 func (t *throttle) forget(address, name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	each, all := keys(address, name)
 	for _, key := range []string{each, all} {
 		if tries := t.tries[key]; len(tries) > 1 {
@@ -68,11 +73,14 @@ func (t *throttle) recent(key string, now time.Time) []time.Time {
 	for len(tries) > 0 && now.Sub(tries[0]) >= throttleTime {
 		tries = tries[1:]
 	}
+
 	if len(tries) == 0 {
 		delete(t.tries, key)
 		return nil
 	}
+
 	t.tries[key] = tries
+
 	return tries
 }
 
@@ -84,6 +92,8 @@ func keys(address, name string) (each, all string) {
 			address = p.String()
 		}
 	}
+
 	sum := sha256.Sum256([]byte(name))
+
 	return address + " " + string(sum[:]), address
 }

@@ -31,17 +31,21 @@ type users struct {
 // openUsers reads the file; it must have a user.
 func openUsers(path string, log *slog.Logger) (*users, error) {
 	u := &users{path: path, log: log}
+
 	stamp, err := stampOf(path)
 	if err == nil {
 		u.stamp = stamp
 		u.all, err = readUsers(path)
 	}
+
 	if err == nil && len(u.all) == 0 {
 		err = fmt.Errorf("%s has no user: bobosync console passwd NAME makes a line of it", path)
 	}
+
 	if err != nil {
 		return nil, fmt.Errorf("CONSOLE_USERS_FILE: %w", err)
 	}
+
 	return u, nil
 }
 
@@ -51,21 +55,26 @@ func readUsers(path string) (map[string]login.User, error) {
 		return nil, err
 	}
 	defer file.Close()
+
 	info, err := file.Stat()
 	if err != nil {
 		return nil, err
 	}
+
 	if runtime.GOOS != "windows" && info.Mode()&0o022 != 0 {
 		return nil, fmt.Errorf("others may write to %s: chmod 600 %s", path, path)
 	}
+
 	data, err := io.ReadAll(io.LimitReader(file, maxUsersFile))
 	if err != nil {
 		return nil, err
 	}
+
 	all, err := login.ReadUsers(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+
 	return all, nil
 }
 
@@ -75,6 +84,7 @@ func stampOf(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+
 	return fmt.Sprint(info.ModTime().UnixNano(), info.Size()), nil
 }
 
@@ -83,10 +93,12 @@ func stampOf(path string) (string, error) {
 func (u *users) get(name string) login.User {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+
 	stamp, err := stampOf(u.path)
 	if err != nil || stamp == u.stamp && u.wrong == "" {
 		return u.all[name]
 	}
+
 	all, err := readUsers(u.path)
 	if err == nil {
 		u.all, u.wrong = all, ""
@@ -94,7 +106,9 @@ func (u *users) get(name string) login.User {
 		u.wrong = err.Error()
 		u.log.Error("the file of users cannot be used; the one from before holds", "error", err)
 	}
+
 	u.stamp = stamp
+
 	return u.all[name]
 }
 

@@ -25,10 +25,12 @@ func (l *wall) identify(r *http.Request) asker {
 	if l.token == "" {
 		return asker{}
 	}
+
 	s := readSession(r, l.cookie)
 	if s != nil && s.Role == Wall && s.Mark == markOf(l.token.Reveal()) || l.isToken(r.URL.Query().Get(wallQuery)) {
 		return asker{Identity: Identity{Role: Wall, How: howWall}}
 	}
+
 	return asker{}
 }
 

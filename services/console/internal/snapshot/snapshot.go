@@ -49,6 +49,7 @@ func New(observe func(context.Context) (verdict.Facts, error)) *Collector {
 		Cause: verdict.CauseBroker, Text: "the console has just started, and nobody has answered it yet", Do: "wait some seconds: it says then what is wrong, if anything is",
 	}}
 	first := Snapshot{Facts: facts, Verdict: judge(facts)}
+
 	return &Collector{observe: observe, wake: make(chan struct{}, 1), changed: make(chan struct{}), latest: first}
 }
 
@@ -60,6 +61,7 @@ func judge(facts verdict.Facts) verdict.Verdict {
 func (c *Collector) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+
 	for {
 		select {
 		case <-ctx.Done():
@@ -70,6 +72,7 @@ func (c *Collector) Run(ctx context.Context) error {
 				return nil
 			}
 		}
+
 		c.collect(ctx)
 		timer.Reset(c.pause())
 	}
@@ -78,11 +81,13 @@ func (c *Collector) Run(ctx context.Context) error {
 // wait keeps the least time between two looks, unless something was changed from here; it reports false if ctx ended.
 func (c *Collector) wait(ctx context.Context) bool {
 	c.mu.Lock()
+
 	since := time.Since(c.began)
 	if c.changes.After(c.began) {
 		since = busy
 	}
 	c.mu.Unlock()
+
 	select {
 	case <-ctx.Done():
 		return false
@@ -94,9 +99,11 @@ func (c *Collector) wait(ctx context.Context) bool {
 func (c *Collector) pause() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	if c.watchers > 0 {
 		return max(busy-time.Since(c.began), 0)
 	}
+
 	return idle
 }
 
@@ -105,11 +112,13 @@ func (c *Collector) collect(ctx context.Context) {
 	c.mu.Lock()
 	c.began = time.Now()
 	c.mu.Unlock()
+
 	facts, err := c.observe(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
 			return
 		}
+
 		facts = verdict.Facts{At: time.Now(), Unreachable: &verdict.Unreachable{
 			Cause: verdict.CauseBroker, Text: "the broker cannot be asked", Do: "check the console's settings NATS_URL, NATS_CREDS and NATS_CA", Err: err,
 		}}
@@ -117,10 +126,12 @@ func (c *Collector) collect(ctx context.Context) {
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	s := Snapshot{Facts: facts, Verdict: judge(facts), Known: facts, Begun: c.began, Taken: time.Now(), Number: c.latest.Number + 1}
 	if !facts.Reached() {
 		s.Known = c.latest.Known
 	}
+
 	c.latest = s
 	close(c.changed)
 	c.changed = make(chan struct{})
@@ -137,12 +148,15 @@ func (c *Collector) Latest() (Snapshot, <-chan struct{}) {
 func (c *Collector) Fresh(ctx context.Context) Snapshot {
 	ctx, cancel := context.WithTimeout(ctx, freshTimeout)
 	defer cancel()
+
 	for {
 		s, changed := c.Latest()
 		if s.Number > 0 && time.Since(s.Taken) < fresh && !c.changedSince(s.Begun) {
 			return s
 		}
+
 		c.hurry()
+
 		select {
 		case <-changed:
 		case <-ctx.Done():
@@ -156,6 +170,7 @@ func (c *Collector) Fresh(ctx context.Context) Snapshot {
 func (c *Collector) Changed() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	c.changes = time.Now()
 }
 
@@ -175,6 +190,7 @@ func (c *Collector) Watch() (stop func()) {
 func (c *Collector) add(n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	c.watchers += n
 }
 

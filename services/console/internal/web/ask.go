@@ -25,12 +25,15 @@ func ask[Res, Req any](q *Request, service topology.Service, endpoint string, re
 
 func askWith[Res, Req any](q *Request, connect func(context.Context) (*bus.Conn, error), service topology.Service, endpoint string, req Req) (Res, error) {
 	var none Res
+
 	conn, err := q.connection(connect)
 	if err != nil {
 		return none, err
 	}
+
 	ctx, cancel := context.WithTimeout(q.ctx, askTimeout)
 	defer cancel()
+
 	return client.Ask[Res](ctx, conn, service, endpoint, req)
 }
 
@@ -42,8 +45,10 @@ func address(path string, pairs ...string) string {
 			q.Set(pairs[i], pairs[i+1])
 		}
 	}
+
 	if len(q) == 0 {
 		return path
 	}
+
 	return path + "?" + q.Encode()
 }

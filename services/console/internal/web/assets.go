@@ -40,14 +40,17 @@ func loadAssets() (assets, error) {
 			if err != nil {
 				return a, fmt.Errorf("read an asset: %w", err)
 			}
+
 			b.Write(content)
 			b.WriteByte('\n')
 		}
+
 		sum := sha256.Sum256(b.Bytes())
 		base, ext, _ := strings.Cut(name, ".")
 		hashed := base + "." + hex.EncodeToString(sum[:6]) + "." + ext
 		a.names[name], a.content[hashed] = hashed, b.Bytes()
 	}
+
 	return a, nil
 }
 
@@ -57,6 +60,7 @@ func (a assets) path(name string) (string, error) {
 	if !known {
 		return "", fmt.Errorf("there is no asset %s", name)
 	}
+
 	return "/assets/" + hashed, nil
 }
 
@@ -69,6 +73,7 @@ func (a assets) serve(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
+
 	w.Header().Set("Content-Type", assetTypes[path.Ext(name)])
 	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))

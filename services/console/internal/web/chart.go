@@ -17,6 +17,7 @@ func outcomeBar(f control.FileState) template.HTML {
 	if f.Rows == 0 || len(names) == 0 {
 		return "<p>No row has an outcome yet.</p>"
 	}
+
 	var bar, list strings.Builder
 	at := 0.0
 	for i, name := range names {
@@ -24,10 +25,13 @@ func outcomeBar(f control.FileState) template.HTML {
 		part := 1000 * float64(n) / float64(f.Rows)
 		shade := i % 6
 		name = template.HTMLEscapeString(text.Clean(name))
+
 		fmt.Fprintf(&bar, `<rect class="s%d" x="%.1f" width="%.1f" y="0" height="20"/>`, shade, at, max(part, 2))
 		fmt.Fprintf(&list, `<li><svg class="key" aria-hidden="true" viewBox="0 0 10 10"><rect class="s%d" width="10" height="10"/></svg> %s <b>%s</b></li>`, shade, name, count(int64(n)))
+
 		at += part
 	}
+
 	return template.HTML(`<svg class="bar" role="img" aria-label="the numbers below as a bar" viewBox="0 0 1000 20" preserveAspectRatio="none">` + //nolint:gosec // names are escaped above
 		bar.String() + `</svg><ul class="legend">` + list.String() + `</ul>`)
 }

@@ -21,18 +21,22 @@ func decisionsPage(q *Request) (*Page, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	p := &Page{Title: "Decisions", Live: true, Intro: fmt.Sprintf("%s %s on duty, as AtHoc was told.", client.GuardWords(held.GuardState), text.Count(held.OnDuty, "user"))}
 	for _, g := range held.Held {
 		p.Blocks = append(p.Blocks, heldBlock(q, g))
 	}
+
 	for _, j := range q.facts().Janitor {
 		if j.Held != nil {
 			p.Blocks = append(p.Blocks, heldMapping(q, *j.Held))
 		}
 	}
+
 	if len(p.Blocks) == 0 {
 		p.Blocks = []Block{{Text: []string{"Nothing waits for a decision."}}}
 	}
+
 	t := &Table{
 		Caption: "Mass changes, those that wait first", Empty: "There was none within 30 days.",
 		Columns: columns("Id", "Since", ">Users", "What", "Decision", "By", "Reason"),
@@ -42,15 +46,20 @@ func decisionsPage(q *Request) (*Page, error) {
 		if ways := q.mayOrder(auth.Approver, "rejected: take in after all", "take-in", "id", g.ID); g.Decision == "rejected" && ways != nil {
 			decision = linked(ways[0].Text, ways[0].Href)
 		}
+
 		if q.operator() && g.Decision == "" {
 			id = linked(g.ID, "/decisions/"+g.ID)
 		}
+
 		if g.Decision == "" {
 			decision = marked(verdict.Warning, "waits")
 		}
+
 		t.Rows = append(t.Rows, []Cell{id, moment(g.Since, q.now()), number(g.Users), words(client.HeldKind(g.Kind)), decision, words(g.By), words(g.Reason)})
 	}
+
 	p.Blocks = append(p.Blocks, Block{Table: t})
+
 	return p, nil
 }
 
@@ -65,7 +74,9 @@ func heldBlock(q *Request, g control.HeldGroup) Block {
 	if q.operator() {
 		b.Facts = append(b.Facts, Fact{"Who", linked("the forecast, and everybody in it", "/decisions/"+g.ID)})
 	}
+
 	b.Actions = append(q.mayOrder(auth.Approver, "Approve", "approve", "id", g.ID), q.mayOrder(auth.Approver, "Reject", "reject", "id", g.ID)...)
+
 	return b
 }
 
@@ -83,10 +94,12 @@ func decisionPage(q *Request) (*Page, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	set, err := client.HeldSet(q.ctx, conn, q.id)
 	if err != nil {
 		return nil, err
 	}
+
 	names := client.FileNames(q.ctx, conn, slices.Sorted(maps.Keys(set.Files)))
 	p := &Page{
 		Title: "Decision", Subs: []Link{{Text: "All decisions", Href: "/decisions"}}, Level: verdict.Warning,
@@ -97,12 +110,15 @@ func decisionPage(q *Request) (*Page, error) {
 	if set.Sent > 0 {
 		b.Facts = append(b.Facts, Fact{"Sent before", words(fmt.Sprintf("%d, who stay as they are", set.Sent))})
 	}
+
 	b.Facts = append(b.Facts, fromFiles(set, names)...)
 	t := &Table{Caption: "Everybody who is held", Columns: columns("Employee id", "AtHoc user", "Booked at", "File", ">Line")}
 	for _, w := range set.Workers {
 		t.Rows = append(t.Rows, []Cell{words(text.Dash(w.Employee)), words(w.User), moment(w.At, q.now()), words(fileName(w.File, names)), number(w.Row)})
 	}
+
 	p.Blocks = []Block{b, {Table: t}}
+
 	return p, nil
 }
 

@@ -30,32 +30,40 @@ var errEnough = errors.New("enough rows")
 // filesPage lists open files first, and why they wait.
 func filesPage(q *Request) (*Page, error) {
 	open := q.url.Query().Get("open") != ""
+
 	conn, err := q.connection(q.reads)
 	if err != nil {
 		return nil, err
 	}
+
 	answer, err := client.AskFiles(q.ctx, conn, control.FilesRequest{Most: maxFiles, Open: open, Text: q.url.Query().Get("name")})
 	if err != nil {
 		return nil, err
 	}
+
 	p := &Page{Title: "Files", Live: true, Intro: waitingWords(q.facts())}
 	p.Subs = []Link{{Text: "All", Href: "/files", Here: !open}, {Text: "Open", Href: "/files?open=1", Here: open}}
 	t := &Table{
 		Caption: "Files, those in work first, the latest first", Empty: "No file is there.",
 		Columns: columns("Name", "Status", ">Rows", ">Rejected", ">Pending", "First seen", "Finished", "Why"),
 	}
+
 	slices.Reverse(answer.Files)
 	slices.SortStableFunc(answer.Files, func(a, b control.FileState) int { return cmp.Compare(done(a), done(b)) })
+
 	for _, f := range answer.Files {
 		t.Rows = append(t.Rows, fileRow(q, f))
 	}
+
 	if answer.More > 0 {
 		t.Note = fmt.Sprintf("%d earlier files are left out; a name in the address finds them: /files?name=monday.csv", answer.More)
 	}
+
 	p.Blocks = append(p.Blocks, Block{Table: t})
 	if b := unreadable(q, answer); b != nil {
 		p.Blocks = append(p.Blocks, *b)
 	}
+
 	return p, nil
 }
 
@@ -79,6 +87,7 @@ func fileRow(q *Request, f control.FileState) []Cell {
 	} else if f.Failed {
 		why = client.Whereabouts(f, verdict.Facts{}, verdict.Verdict{})
 	}
+
 	return []Cell{
 		linked(f.Name, "/files/"+f.ID), status, number(f.Rows), number(f.Rejected), number(f.Pending),
 		moment(f.FirstSeen, q.now()), moment(f.Finished, q.now()), words(why),
@@ -97,14 +106,17 @@ func unreadable(q *Request, a control.FilesAnswer) *Block {
 	if len(a.Problems) == 0 {
 		return nil
 	}
+
 	t := &Table{Plain: true, Caption: "What in the input directory cannot be read", Columns: columns("Name", "Since", "Why")}
 	for _, name := range slices.Sorted(maps.Keys(a.Problems)) {
 		problem := a.Problems[name]
 		t.Rows = append(t.Rows, []Cell{words(name), moment(problem.Since, q.now()), words(problem.Reason)})
 	}
+
 	if a.MoreProblems > 0 {
 		t.Note = fmt.Sprintf("and %d other names", a.MoreProblems)
 	}
+
 	return &Block{Table: t}
 }
 
@@ -114,10 +126,12 @@ func filePage(q *Request) (*Page, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	f, err := oneFile(q.ctx, conn, q.id)
 	if err != nil {
 		return nil, err
 	}
+
 	p := &Page{
 		Title: text.Clean(f.Name), Live: !client.Finished(f), Level: fileLevel(f), Intro: text.Clean(client.Whereabouts(f, q.snap.Facts, q.snap.Verdict)),
 		Subs: []Link{{Text: "All files", Href: "/files"}},
@@ -125,11 +139,14 @@ func filePage(q *Request) (*Page, error) {
 	if q.operator() {
 		p.Subs = append(p.Subs, Link{Text: "Receipt", Href: "/receipt/" + f.ID})
 	}
+
 	rows, err := fileRows(q, f)
 	if err != nil {
 		return nil, err
 	}
+
 	p.Blocks = []Block{{Heading: "Rows by what became of them", HTML: outcomeBar(f)}, {Table: rows}, {Heading: "The file", Facts: fileFacts(q, f)}, {Table: fileHistory(q, f)}}
+
 	return p, nil
 }
 
@@ -139,22 +156,27 @@ func fileRows(q *Request, f control.FileState) (*Table, error) {
 		Caption: "Rows to look after", Columns: columns("File", ">Line", "Outcome", "Reason"), Empty: "No row was rejected or is dead, and AtHoc knows every worker in it.",
 		Note: "Values of rows are never shown: look at the line in the file itself. The CSV is made to be sent back to the people who made the file.",
 	}
+
 	conn, err := q.connection(q.reads)
 	if err != nil {
 		return nil, err
 	}
+
 	err = client.EachRow(q.ctx, conn, f, q.url.Query().Get("all") != "", func(rows []control.RowState) error {
 		for _, r := range rows {
 			t.Rows = append(t.Rows, []Cell{words(f.Name), number(r.Line), words(r.Outcome), words(r.Text)})
 		}
+
 		if len(t.Rows) >= maxRows {
 			return errEnough
 		}
+
 		return nil
 	})
 	if errors.Is(err, errEnough) {
 		t.Note, err = fmt.Sprintf("These are the first %d: bobosync files show %s --csv lists all.", len(t.Rows), text.Short(f.ID)), nil
 	}
+
 	return t, err
 }
 
@@ -166,9 +188,11 @@ func fileFacts(q *Request, f control.FileState) []Fact {
 	if len(f.Paths) > 0 {
 		all = append(all, Fact{"Lies in", words(strings.Join(f.Paths, ", "))})
 	}
+
 	if f.Blocked != nil {
 		all = append(all, Fact{"Cannot be moved", marked(verdict.Warning, f.Blocked.Reason)})
 	}
+
 	return all
 }
 
@@ -177,6 +201,7 @@ func fileHistory(q *Request, f control.FileState) *Table {
 	for _, n := range f.History {
 		t.Rows = append(t.Rows, []Cell{moment(n.At, q.now()), words(n.Text)})
 	}
+
 	return t
 }
 
@@ -187,10 +212,12 @@ func outcomes(f control.FileState) (names []string) {
 			names = append(names, o.String())
 		}
 	}
+
 	for _, name := range slices.Sorted(maps.Keys(f.Outcomes)) {
 		if f.Outcomes[name] > 0 && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}
+
 	return names
 }

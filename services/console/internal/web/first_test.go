@@ -16,6 +16,7 @@ import (
 // TestNothingIsKnownYet: as long as the first look at everything lasts, no page says OK.
 func TestNothingIsKnownYet(t *testing.T) {
 	t.Parallel()
+
 	collector := snapshot.New(func(ctx context.Context) (verdict.Facts, error) {
 		<-ctx.Done()
 		return verdict.Facts{}, ctx.Err()
@@ -23,13 +24,16 @@ func TestNothingIsKnownYet(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- collector.Run(ctx) }()
+
 	defer func() {
 		cancel()
 		require.NoError(t, <-ended)
 	}()
+
 	connect := func(context.Context) (*bus.Conn, error) { return nil, context.DeadlineExceeded }
 	s, err := New(Options{Facts: collector, Reads: connect, Orders: connect, Version: "v1.2.3", Log: bustest.Logger()})
 	require.NoError(t, err)
+
 	s.who = func(context.Context) auth.Identity { return auth.Identity{Name: "v", Role: auth.Approver} }
 	for _, path := range []string{"/", "/wall", "/system", "/files"} {
 		_, body := get(t, s, path)

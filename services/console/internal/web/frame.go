@@ -71,6 +71,7 @@ func (s *Site) frame(r *http.Request, q *Request, page *Page) *frame {
 			b.Table.link(q.url)
 		}
 	}
+
 	theme := cookie(r, cookieTheme, "system", themes)
 	f := &frame{
 		Page: *page, Bar: barOf(q), Who: q.who, Theme: theme, Back: q.url.RequestURI(), Keys: cookie(r, cookieKeys, "on", []string{"on", "off"}) == "on",
@@ -80,13 +81,16 @@ func (s *Site) frame(r *http.Request, q *Request, page *Page) *frame {
 	for _, name := range themes {
 		f.Themes = append(f.Themes, Link{Text: upper(name), Href: name, Here: name == theme})
 	}
+
 	if page.Live {
 		f.Again = again(r.URL)
 		f.Live, f.Keep = "/live?page="+url.QueryEscape(r.URL.RequestURI()), r.URL.Path == "/" || f.Wall
 	}
+
 	if !f.Wall {
 		f.Nav = navOf(q, r.URL.Path)
 	}
+
 	return f
 }
 
@@ -103,9 +107,11 @@ func navOf(q *Request, path string) (links []Link) {
 		if q.who.Role < n.least {
 			continue
 		}
+
 		here := slices.ContainsFunc(n.paths, func(p string) bool { return path == p || p != "/" && strings.HasPrefix(path, p+"/") })
 		links = append(links, Link{Text: n.text, Href: n.paths[0], Here: here})
 	}
+
 	return links
 }
 
@@ -114,6 +120,7 @@ func barOf(q *Request) bar {
 	if q.who.Role == auth.Nobody {
 		return bar{Hidden: true}
 	}
+
 	v := q.snap.Verdict
 	b := bar{Level: v.Level, Text: upper(text.Clean(v.Text)), At: q.now().Local().Format(time.TimeOnly), Zone: zone(q.now())}
 	f := q.facts()
@@ -121,20 +128,25 @@ func barOf(q *Request) bar {
 		b.Away = true
 		b.Banners = append(b.Banners, Line{Level: verdict.Problem, Text: "NOT LIVE: the broker cannot be reached. What follows is what was known at " + text.When(f.At) + "."})
 	}
+
 	if f.Pause.InForce(q.now()) {
 		paused := "PAUSED until " + text.When(f.Pause.Until)
 		if q.who.Role > auth.Wall { // the screen on the wall, which all can see, names nobody
 			paused += " by " + text.Clean(f.Pause.By) + ": " + text.Clean(f.Pause.Reason)
 		}
+
 		b.Banners = append(b.Banners, Line{Level: verdict.Warning, Text: paused})
 	}
+
 	held := 0
 	for _, r := range f.Resolver {
 		held += r.Guard.Users()
 	}
+
 	if held > 0 {
 		b.Banners = append(b.Banners, Line{Level: verdict.Warning, Text: "HELD: a mass change of " + text.Count(held, "user") + " waits for a decision."})
 	}
+
 	return b
 }
 
@@ -145,6 +157,7 @@ func zone(t time.Time) string {
 	if name == "Local" || name == short {
 		return short
 	}
+
 	return name
 }
 
@@ -179,9 +192,11 @@ func setPreferences(w http.ResponseWriter, r *http.Request) {
 			})
 		}
 	}
+
 	back := r.PostFormValue("back")
 	if !strings.HasPrefix(back, "/") || strings.HasPrefix(back, "//") || strings.HasPrefix(back, `/\`) {
 		back = "/"
 	}
+
 	http.Redirect(w, r, back, http.StatusSeeOther)
 }

@@ -27,29 +27,35 @@ func givenPage(q *Request) (*Page, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	parts, err := audit.Find(q.ctx, conn.JS, q.id)
 	if err != nil || len(parts) == 0 {
 		return nil, &notFound{"The audit knows of no such order."}
 	}
+
 	first := parts[0]
 	p := &Page{Title: "What was ordered", Subs: []Link{{Text: "All orders", Href: "/audit"}}}
 	p.Intro, p.Level = outcomeWords(parts)
+
 	facts := []Fact{
 		{"Order", words(first.Service + " " + first.Endpoint)}, {"By", words(text.Dash(first.Caller.String()))}, {"Given", moment(first.At, q.now())}, {"Recorded as", words(first.ID)},
 	}
 	if first.What != nil {
 		facts = append(facts, scalars(q, first.What.Request, "once", "by")...)
 	}
+
 	p.Blocks = []Block{{Facts: facts}}
 	if first.Endpoint == control.Check {
 		return checkedPage(q, p, parts), nil
 	}
+
 	for _, part := range parts {
 		p.Live = p.Live || part.Ended.IsZero() && q.now().Sub(part.At) < orderTimeout
 		if part.Answer != nil {
 			p.Blocks = append(p.Blocks, answerOf(q, p, part)...)
 		}
 	}
+
 	return p, nil
 }
 
@@ -65,9 +71,11 @@ func outcomeWords(parts []audit.Ordered) (string, verdict.Level) {
 			return "It failed: " + whyNot(part) + ".", verdict.Problem
 		}
 	}
+
 	if n, of := lettersOf(parts); n < of {
 		return fmt.Sprintf("Only %d of %d were ordered, and the service has done that; the others stay as they are.", n, of), verdict.Problem
 	}
+
 	return "It was ordered, and the service has done it.", verdict.OK
 }
 
@@ -86,8 +94,10 @@ func lettersOf(parts []audit.Ordered) (n, of int) {
 		if part.What == nil || part.Endpoint != control.DeadRequeue && part.Endpoint != control.DeadDrop || json.Unmarshal(part.What.Request, &letters) != nil {
 			return 0, 0 // it is about none, or that is not known
 		}
+
 		n, of = n+len(letters.IDs), max(of, letters.Of)
 	}
+
 	return n, of
 }
 
@@ -102,6 +112,7 @@ func answerOf(q *Request, p *Page, o audit.Ordered) (blocks []Block) {
 			blocks = append(blocks, Block{Heading: "The answer", Facts: facts})
 		}
 	}
+
 	var begun struct{ Entry, ID string }
 	_ = json.Unmarshal(o.Answer.Result, &begun) // what is no object has begun nothing
 	switch {
@@ -110,6 +121,7 @@ func answerOf(q *Request, p *Page, o audit.Ordered) (blocks []Block) {
 	case o.Endpoint == control.Replay && begun.ID != "":
 		blocks = append(blocks, replayGoesOn(q, p, begun.ID))
 	}
+
 	return blocks
 }
 
@@ -127,21 +139,27 @@ func checkedPage(q *Request, p *Page, parts []audit.Ordered) *Page {
 			all = append(all, check.NoAnswer(topology.Service(part.Service), errors.New(part.Answer.Error)))
 		}
 	}
+
 	for _, service := range client.Checked { // one that is not there has recorded nothing
 		if !slices.ContainsFunc(parts, func(o audit.Ordered) bool { return o.Service == string(service) }) {
 			all = append(all, check.NoAnswer(service, control.ErrNobody))
 		}
 	}
+
 	level := map[check.Level]verdict.Level{check.Warning: verdict.Warning, check.Problem: verdict.Problem}
 	slices.SortStableFunc(all, func(a, b check.Result) int { return cmp.Compare(level[b.Level], level[a.Level]) })
+
 	t := &Table{Caption: "What the services found", Plain: true, Columns: columns("State", "Service", "Check", "How it is", "What to do")}
 	for _, r := range all {
 		t.Rows = append(t.Rows, []Cell{marked(level[r.Level], string(r.Level)), words(string(r.Service)), words(r.Check), words(r.Message), words(text.Dash(r.Advice))})
 	}
+
 	if len(all) > 0 && !p.Live {
 		p.Intro, p.Level = upper(check.Summary(all))+".", level[all[0].Level]
 	}
+
 	p.Blocks = append(p.Blocks, Block{Table: t})
+
 	return p
 }
 
@@ -152,8 +170,10 @@ func letterResults(letters []control.DeadResult) *Table {
 		if l.Error != "" {
 			did = marked(verdict.Warning, l.Error)
 		}
+
 		t.Rows = append(t.Rows, []Cell{number(l.ID), did})
 	}
+
 	return t
 }
 
@@ -165,13 +185,16 @@ func goesOn(q *Request, p *Page, entry string) Block {
 		b.Text = []string{"The janitor does not answer; the journal has its end."}
 		return b
 	}
+
 	e := answer.Entries[0]
 	p.Live = p.Live || e.Ended.IsZero()
 	outcome := words(cmp.Or(e.Outcome, "under way"))
 	if e.Outcome != "" && e.Outcome != control.OutcomeOK {
 		outcome = marked(verdict.Warning, e.Outcome)
 	}
+
 	b.Facts = []Fact{{"Outcome", outcome}, {"Begun", moment(e.Started, q.now())}, {"Ended", moment(e.Ended, q.now())}, {"What", words(text.Dash(client.WhatOf(e)))}}
+
 	return b
 }
 
@@ -187,6 +210,7 @@ func replayGoesOn(q *Request, p *Page, id string) Block {
 			b.Actions = []Link{{Text: "Stop it", Href: address(pathOrders+"replay-stop", "id", r.ID)}}
 		}
 	}
+
 	return b
 }
 
@@ -198,6 +222,7 @@ func scalars(q *Request, data json.RawMessage, but ...string) (facts []Fact) {
 		if slices.Contains(but, name) {
 			continue
 		}
+
 		var cell Cell
 		switch value := fields[name].(type) {
 		case string:
@@ -212,8 +237,10 @@ func scalars(q *Request, data json.RawMessage, but ...string) (facts []Fact) {
 		default:
 			continue
 		}
+
 		facts = append(facts, Fact{upper(strings.ReplaceAll(name, "_", " ")), cell})
 	}
+
 	return facts
 }
 

@@ -27,12 +27,14 @@ func ordered(t *testing.T) (*bus.Conn, *Site) {
 // TestAServiceThatIsNotThereIsNotOK: it records nothing of an order to check what it needs.
 func TestAServiceThatIsNotThereIsNotOK(t *testing.T) {
 	t.Parallel()
+
 	conn, s := ordered(t)
 	for _, service := range []topology.Service{topology.Ingest, topology.Resolver, topology.Janitor} {
 		serve(t, conn, service, control.On(control.Check, func(context.Context, control.RunRequest) ([]check.Result, error) {
 			return []check.Result{{Service: service, Check: "broker", Level: check.OK, Message: "it answers"}}, nil
 		}))
 	}
+
 	once := audit.NewFamily()
 	_, err := client.Check(t.Context(), conn, client.Order{Once: once})
 	require.NoError(t, err)
@@ -52,21 +54,27 @@ func TestAPartOfAnOrderIsNotAll(t *testing.T) {
 	stop, err := control.Serve(t.Context(), conn.NC, topology.Resolver, "v1.2.3",
 		control.On(control.DeadDrop, func(ctx context.Context, req control.DeadRequest) (done []control.DeadResult, _ error) {
 			go func() { defer close(gone); stop() }()
+
 			<-ctx.Done() // no request after this one is answered
+
 			for _, id := range req.IDs {
 				done = append(done, control.DeadResult{ID: id, Did: "dropped"})
 			}
+
 			return done, nil
 		}))
 	require.NoError(t, err)
+
 	ids := make([]uint64, 250)
 	for i := range ids {
 		ids[i] = uint64(i + 1)
 	}
+
 	once := audit.NewFamily()
 	_, err = client.Letters(t.Context(), conn, client.Order{Once: once}, control.DeadDrop, ids)
 	require.Error(t, err)
 	<-gone
+
 	_, body := get(t, s, pathGiven+once)
 	require.NotContains(t, body, "the service has done it")
 	require.Contains(t, body, "100 of 250")
@@ -79,6 +87,7 @@ func TestWhatAnOrderSaidIsGone(t *testing.T) {
 	serve(t, conn, topology.Publisher, control.On(control.Resume, func(context.Context, control.RunRequest) (control.ResumeAnswer, error) {
 		return control.ResumeAnswer{}, control.Refuse("not now")
 	}))
+
 	once := audit.NewFamily()
 	_, err := client.Resume(t.Context(), conn, client.Order{Once: once})
 	require.ErrorContains(t, err, "not now")

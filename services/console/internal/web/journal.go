@@ -20,6 +20,7 @@ func journalSubs(q *Request, here string) []Link {
 	if q.operator() {
 		links = append(links, Link{Text: "Orders", Href: "/audit", Here: here == "/audit"})
 	}
+
 	return links
 }
 
@@ -28,25 +29,32 @@ func journalPage(q *Request) (*Page, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	kind := q.url.Query().Get("kind")
+
 	entries, failed, err := client.Journal(q.ctx, conn, client.JournalQuery{Kind: kind, Most: maxEntries})
 	if err != nil {
 		return nil, err
 	}
+
 	p := &Page{Title: "Journal", Subs: journalSubs(q, "/journal")}
 	for _, err := range failed {
 		p.Level, p.Intro = verdict.Warning, "Something is missing here: "+text.Clean(err.Error())
 	}
+
 	kinds := []Link{{Text: "all", Href: ""}}
 	for _, k := range client.JournalKinds {
 		kinds = append(kinds, Link{Text: k, Href: k})
 	}
+
 	p.Blocks = []Block{{Form: &Form{Action: "/journal", Label: "Text", Name: "q", Value: q.url.Query().Get("q"), Button: "Show", More: []Field{{Label: "Kind", Name: "kind", Value: kind, Options: kinds}}}}}
 	t := &Table{Caption: "What was done, the latest first", Columns: columns("Begun", "Took", "Kind", "Outcome", "By", "What"), Empty: "Nothing of that was done, as far as is known."}
 	for _, e := range entries {
 		t.Rows = append(t.Rows, entryRow(q, e))
 	}
+
 	p.Blocks = append(p.Blocks, Block{Table: t})
+
 	return p, nil
 }
 
@@ -55,13 +63,16 @@ func entryRow(q *Request, e control.JournalEntry) []Cell {
 	if !e.Ended.IsZero() {
 		took = text.Ago(e.Ended.Sub(e.Started))
 	}
+
 	if e.Outcome == control.OutcomeFailed || e.Outcome == control.OutcomeHeld || e.Kind == control.KindVerdict {
 		outcome = marked(verdict.Warning, e.Outcome)
 	}
+
 	what := client.WhatOf(e)
 	if e.Kind == client.KindReplay && !q.operator() {
 		what = client.Counts(e.Counts) // its words may name workers
 	}
+
 	return []Cell{moment(e.Started, q.now()), words(took), words(e.Kind), outcome, words(cmp.Or(e.By, client.ByClock(e.Kind))), words(what)}
 }
 
@@ -71,10 +82,12 @@ func auditPage(q *Request) (*Page, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	chains, err := audit.Load(q.ctx, conn.JS)
 	if err != nil {
 		return nil, err
 	}
+
 	orders := audit.Orders(chains.Entries())
 	p := &Page{Title: "Orders", Subs: journalSubs(q, "/audit"), Intro: "Each order, as it was recorded before it was followed. bobosync audit verify proves that none was changed."}
 	t := &Table{Caption: "Orders, the latest first", Columns: columns("At", "By", "Known by", "From", "Order", "Outcome", "What"), Empty: "Nothing was ordered, as far as the audit goes back."}
@@ -84,6 +97,8 @@ func auditPage(q *Request) (*Page, error) {
 			words(cmp.Or(o.Outcome, "unknown")), words(o.Words()),
 		})
 	}
+
 	p.Blocks = []Block{{Table: t}}
+
 	return p, nil
 }

@@ -37,20 +37,26 @@ type streams struct {
 // join returns what the pages of an address and a role show, until leave is called.
 func (s *streams) join(role auth.Role, u *url.URL) (f *fragment, leave func()) {
 	key := fmt.Sprintf("%d %s", role, u.RequestURI())
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if s.fragments == nil {
 		s.fragments = map[string]*fragment{}
 	}
+
 	f = s.fragments[key]
 	if f == nil {
 		f = &fragment{}
 		s.fragments[key] = f
 	}
+
 	f.pages++
+
 	return f, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
+
 		if f.pages--; f.pages == 0 {
 			delete(s.fragments, key)
 		}
@@ -73,6 +79,7 @@ func (s *Site) live(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
+
 	v, id, found := findView(u.Path)
 	switch {
 	case !found, !v.live:
@@ -87,6 +94,7 @@ func (s *Site) live(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "Too many pages are live; this one is not.", http.StatusServiceUnavailable)
 		return
 	}
+
 	defer s.streams.open.Add(-1)
 	defer s.facts.Watch()()
 
@@ -94,6 +102,7 @@ func (s *Site) live(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no")
+
 	to := stream{w: w, to: http.NewResponseController(w)}
 	if to.to.SetReadDeadline(time.Time{}) == nil { // it stays open, and each event has a time of its own
 		s.stream(to, r, u, v, id)
@@ -111,23 +120,29 @@ type stream struct {
 func (s *Site) stream(to stream, r *http.Request, u *url.URL, v view, id string) {
 	beats := time.NewTicker(heartbeat)
 	defer beats.Stop()
+
 	shown, leave := s.streams.join(s.who(r.Context()).Role, u)
 	defer leave()
+
 	for due := true; ; {
 		snap, changed := s.facts.Latest()
 		if snap.Number > 0 {
 			q := &Request{sources: s.sources, ctx: r.Context(), url: u, id: id, who: s.who(r.Context()), snap: snap}
+
 			body, err := shown.after(q, func() (string, error) { return s.fragments(r, q, v) })
 			if err == nil {
 				err = to.send(body)
 			}
+
 			if err == nil && due {
 				err, due = to.beat(snap, s.version), false
 			}
+
 			if err != nil {
 				return
 			}
 		}
+
 		select {
 		case <-r.Context().Done():
 			return
@@ -141,10 +156,12 @@ func (s *Site) stream(to stream, r *http.Request, u *url.URL, v view, id string)
 // beat says that the page is live.
 func (t *stream) beat(snap snapshot.Snapshot, version string) error {
 	now := time.Now()
+
 	data, err := json.Marshal(beat{now.Local().Format(time.TimeOnly), int(now.Sub(snap.Taken).Seconds()), version})
 	if err != nil {
 		return err
 	}
+
 	return t.event("beat", string(data))
 }
 
@@ -153,7 +170,9 @@ func (t *stream) send(body string) error {
 	if body == t.last {
 		return nil
 	}
+
 	t.last = body
+
 	return t.event("", body)
 }
 
@@ -162,16 +181,21 @@ func (t *stream) event(name, data string) error {
 	if name != "" {
 		fmt.Fprintf(&b, "event: %s\n", name)
 	}
+
 	for line := range strings.SplitSeq(data, "\n") {
 		b.WriteString("data: " + line + "\n")
 	}
+
 	b.WriteByte('\n')
+
 	if err := t.to.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return err
 	}
+
 	if _, err := t.w.Write(b.Bytes()); err != nil {
 		return err
 	}
+
 	return t.to.Flush()
 }
 
@@ -190,14 +214,19 @@ type fragment struct {
 func (f *fragment) after(q *Request, render func() (string, error)) (string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	if f.number == q.snap.Number {
 		return f.body, f.err
 	}
+
 	body, err := render()
+
 	if closed := q.ctx.Err(); closed != nil {
 		return "", closed
 	}
+
 	f.number, f.body, f.err = q.snap.Number, body, err
+
 	return body, err
 }
 
@@ -207,9 +236,11 @@ func (s *Site) fragments(r *http.Request, q *Request, v view) (string, error) {
 	if err != nil {
 		page = &Page{Title: "This cannot be shown now", Intro: upper(err.Error())}
 	}
+
 	shown := r.Clone(r.Context())
 	shown.URL = q.url
 	var b bytes.Buffer
 	err = s.pages.ExecuteTemplate(&b, "fragments", s.frame(shown, q, page))
+
 	return visible(b.String()), err
 }

@@ -29,12 +29,15 @@ func listen(t *testing.T, server *httptest.Server, page string) (status int, end
 	require.NoError(t, err)
 	res, err := server.Client().Do(req)
 	require.NoError(t, err)
+
 	if res.StatusCode == http.StatusOK {
 		lines := bufio.NewScanner(res.Body)
 		lines.Buffer(nil, 1<<20)
+
 		for lines.Scan() && !strings.HasPrefix(lines.Text(), "event: beat") {
 		}
 	}
+
 	return res.StatusCode, func() {
 		cancel()
 		require.NoError(t, res.Body.Close())
@@ -45,14 +48,18 @@ func listen(t *testing.T, server *httptest.Server, page string) (status int, end
 func TestClosedPagesTakeNoMemory(t *testing.T) {
 	t.Parallel()
 	s := site(t, nil, well(), auth.Identity{Role: auth.Viewer})
+
 	server := httptest.NewServer(s.mux())
 	defer server.Close()
+
 	_, end := listen(t, server, "/wall")
 	defer end()
+
 	for i := range 20 {
 		_, end := listen(t, server, "/?x="+strconv.Itoa(i))
 		end()
 	}
+
 	kept := func() int {
 		s.streams.mu.Lock()
 		defer s.streams.mu.Unlock()
@@ -73,13 +80,16 @@ func TestAPageThatIsRecordedIsNotLive(t *testing.T) {
 		return control.OnDutyAnswer{At: night}, nil
 	}))
 	s := site(t, conn, well(), auth.Identity{Name: "o", Role: auth.Operator})
+
 	server := httptest.NewServer(s.mux())
 	defer server.Close()
+
 	for _, page := range []string{"/onduty", "/worker?q=1&at=90m", "/receipt/x", "/report", "/audit", "/orders/replay", "/mapping"} {
 		status, end := listen(t, server, page)
 		end()
 		require.Equal(t, http.StatusNotFound, status, page)
 	}
+
 	require.Zero(t, asked.Load())
 }
 
@@ -88,9 +98,11 @@ func TestAPageThatIsClosedSpoilsNoOther(t *testing.T) {
 	t.Parallel()
 	conn := bustest.Start(t).Connect(t)
 	require.NoError(t, topology.Provision(t.Context(), conn.JS, topology.Settings{Replicas: 1}, topology.Resolver))
+
 	asked, answer := make(chan struct{}, 10), make(chan struct{})
 	serve(t, conn, topology.Resolver, control.On(control.Held, func(context.Context, control.Nothing) (control.HeldAnswer, error) {
 		asked <- struct{}{}
+
 		<-answer
 		return control.HeldAnswer{OnDuty: 412}, nil
 	}))
@@ -103,8 +115,10 @@ func TestAPageThatIsClosedSpoilsNoOther(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	first, second := q(ctx), q(t.Context())
 	second.snap = first.snap
+
 	shown, leave := s.streams.join(auth.Operator, first.url)
 	defer leave()
+
 	body := func(q *Request) string {
 		r := httptest.NewRequestWithContext(q.ctx, http.MethodGet, "/decisions", nil)
 		b, _ := shown.after(q, func() (string, error) { return s.fragments(r, q, v) })
@@ -112,6 +126,7 @@ func TestAPageThatIsClosedSpoilsNoOther(t *testing.T) {
 	}
 	ended := make(chan string, 1)
 	go func() { ended <- body(first) }()
+
 	<-asked
 	cancel()
 	<-ended

@@ -39,15 +39,18 @@ func renderManual() (manual, error) {
 		if err != nil {
 			return m, fmt.Errorf("read the help: %w", err)
 		}
+
 		var b bytes.Buffer
 		if err := md.Convert(source, &b); err != nil {
 			return m, fmt.Errorf("render the help: %w", err)
 		}
+
 		m.pages[c.name] = template.HTML(local(b.String())) //nolint:gosec // it is made of our own pages, and raw HTML in them is left out
 		if c.name == "runbook" {
 			m.causes = causesOf(string(source))
 		}
 	}
+
 	return m, nil
 }
 
@@ -66,9 +69,11 @@ func local(page string) string {
 				return `href="/help/` + m[1] + m[2] + `"`
 			}
 		}
+
 		return `href="/help"`
 	})
 	page = outside.ReplaceAllString(page, "$1")
+
 	return wideTable.ReplaceAllString(page, `<table class="manual">`)
 }
 
@@ -85,6 +90,7 @@ func causesOf(runbook string) map[string]string {
 			causes[cause[1]] = "/help/runbook#" + row[2]
 		}
 	}
+
 	return causes
 }
 
@@ -97,6 +103,7 @@ func helpPage(q *Request) (*Page, error) {
 			p.Title, p.Blocks = c.title, []Block{{HTML: q.manual.pages[c.name]}}
 		}
 	}
+
 	switch {
 	case q.id == "keys":
 		p.Title, p.Blocks = "Keys", []Block{keysBlock()}
@@ -106,6 +113,7 @@ func helpPage(q *Request) (*Page, error) {
 	case len(p.Blocks) == 0:
 		return nil, &notFound{"There is no such page of help: " + strings.Join(strings.Fields(q.id), " ")}
 	}
+
 	return p, nil
 }
 

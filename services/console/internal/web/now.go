@@ -21,11 +21,14 @@ func nowPage(q *Request) (*Page, error) {
 	if found := findingsOf(q); len(found) > 0 {
 		p.Blocks = append(p.Blocks, Block{Findings: found})
 	}
+
 	if f.At.IsZero() {
 		return p, nil // nothing was ever known
 	}
+
 	p.Blocks = append(p.Blocks, Block{Figures: figures(q)},
 		Block{Cards: []Card{decisionCard(f), feedCard(f), athocCard(f, q.now()), serviceCard(f)}, Actions: sendingOrders(q)})
+
 	return p, nil
 }
 
@@ -35,6 +38,7 @@ func sendingOrders(q *Request) []Link {
 	if q.facts().Pause.InForce(q.now()) {
 		orders = q.mayOrder(auth.Operator, "End the pause", "resume")
 	}
+
 	return append(orders, q.mayOrder(auth.Operator, "Run check", "check")...)
 }
 
@@ -46,8 +50,10 @@ func findingsOf(q *Request) (all []Finding) {
 		if found.Cause == verdict.CausePaused && !q.operator() {
 			f.Here = ""
 		}
+
 		all = append(all, f)
 	}
+
 	return all
 }
 
@@ -67,14 +73,17 @@ func figures(q *Request) (all []Figure) {
 			complete.Level = v.Level
 		}
 	}
+
 	all = append(all, complete)
 	for _, r := range f.Resolver {
 		note := fmt.Sprintf("of %s known workers, %d unmapped", count(int64(r.Workers)), r.Unmapped)
 		if r.Guard.Users() > 0 {
 			note = "by their newest bookings; " + note
 		}
+
 		all = append(all, Figure{Label: "On duty", Cell: number(r.OnDuty), Note: note})
 	}
+
 	return append(all, waitingFigure(f), tookFigure(f))
 }
 
@@ -84,11 +93,14 @@ func behind(f verdict.Facts) string {
 		if s.Freshness == nil {
 			continue
 		}
+
 		if s.Freshness.Waiting == 0 {
 			return strings.TrimSuffix("nothing waits: that is now; "+verdict.ApartWords(s), "; ")
 		}
+
 		return strings.TrimSuffix(fmt.Sprintf("%s ago; the first that waits is %s; %s", text.Ago(s.Freshness.Lag()), text.Clean(s.Freshness.First), verdict.ApartWords(s)), "; ")
 	}
+
 	return ""
 }
 
@@ -100,10 +112,12 @@ func waitingFigure(f verdict.Facts) Figure {
 		if s.Waiting > 0 && !s.Oldest.IsZero() {
 			w.Note += ", the oldest for " + text.Ago(f.At.Sub(s.Oldest))
 		}
+
 		if n := s.Unread; n > 0 {
 			w.Note += fmt.Sprintf("; %d not read yet", n)
 		}
 	}
+
 	return w
 }
 
@@ -117,6 +131,7 @@ func tookFigure(f verdict.Facts) Figure {
 			t.Note = fmt.Sprintf("half of %s; 95 %% within %s, the slowest %s", text.Count(fresh.Rows, "row"), text.Seconds(fresh.Total.P95), text.Seconds(fresh.Total.Worst))
 		}
 	}
+
 	return t
 }
 
@@ -126,6 +141,7 @@ func clock(t, now time.Time) string {
 	if t.YearDay() == now.YearDay() && t.Year() == now.Year() {
 		return t.Format(time.TimeOnly)
 	}
+
 	return t.Format("Mon 2 Jan 15:04:05")
 }
 
@@ -135,18 +151,22 @@ func decisionCard(f verdict.Facts) Card {
 		if r.Guard == nil {
 			continue
 		}
+
 		for _, g := range r.Guard.Held {
 			c.Lines = append(c.Lines, Line{Level: verdict.Warning, Text: fmt.Sprintf("mass change: %s", text.Count(g.Users, "user")), Note: "since " + clock(g.Since, f.At)})
 		}
 	}
+
 	for _, j := range f.Janitor {
 		if j.Held != nil {
 			c.Lines = append(c.Lines, Line{Level: verdict.Warning, Text: fmt.Sprintf("mapping: %d ids removed", j.Held.Removed), Note: "since " + clock(j.Held.Since, f.At)})
 		}
 	}
+
 	if len(c.Lines) == 0 {
 		c.Lines = []Line{{Text: "nothing"}}
 	}
+
 	return c
 }
 
@@ -158,15 +178,19 @@ func feedCard(f verdict.Facts) Card {
 			if !feed.LastFile.IsZero() {
 				line.Note = "last file " + text.Ago(f.At.Sub(feed.LastFile)) + " ago"
 			}
+
 			if feed.Silent || feed.Thin != nil || feed.Flood != nil {
 				line.Level = verdict.Warning
 			}
+
 			c.Lines = append(c.Lines, line)
 		}
 	}
+
 	if len(c.Lines) == 0 {
 		c.Lines = []Line{{Text: "nobody can tell", Level: verdict.Warning}}
 	}
+
 	return c
 }
 
@@ -179,6 +203,7 @@ func athocCard(f verdict.Facts, now time.Time) Card {
 	case f.Breaker != nil && (f.Breaker.Class == breaker.Refused || f.Breaker.Class == breaker.Outage):
 		line.Level = verdict.Problem
 	}
+
 	return Card{Heading: "AtHoc", Lines: []Line{line}}
 }
 
@@ -193,10 +218,12 @@ func serviceCard(f verdict.Facts) Card {
 				there++
 			}
 		}
+
 		if there == 0 {
 			c.Lines = append(c.Lines, Line{Text: string(service), Note: "does not answer", Level: verdict.Problem})
 		}
 	}
+
 	return c
 }
 
@@ -206,5 +233,6 @@ func wallPage(q *Request) (*Page, error) {
 	if !q.facts().At.IsZero() {
 		p.Blocks = []Block{{Figures: figures(q)[:min(3, len(figures(q)))]}}
 	}
+
 	return p, nil
 }

@@ -84,6 +84,7 @@ func (o order) view() view {
 		if err != nil {
 			return nil, err
 		}
+
 		return orderPage(q, o, p, url.Values{}, ""), nil
 	}}
 }
@@ -94,9 +95,11 @@ func orderPage(q *Request, o order, p *plan, typed url.Values, wrong string) *Pa
 	if p.back.Href != "" {
 		page.Subs = []Link{{Text: "Back to " + p.back.Text, Href: p.back.Href}}
 	}
+
 	if wrong != "" {
 		page.Blocks = append([]Block{{Alert: wrong}}, page.Blocks...)
 	}
+
 	switch {
 	case p.button == "":
 		return page
@@ -104,29 +107,37 @@ func orderPage(q *Request, o order, p *plan, typed url.Values, wrong string) *Pa
 		page.Blocks = append(page.Blocks, Block{Text: []string{"This is for somebody with the role " + p.least.String() + " to order."}})
 		return page
 	}
+
 	once := typed.Get(fieldOnce)
 	if once == "" {
 		once = audit.NewFamily()
 	}
+
 	f := p.form(o.name, once)
 	for name, values := range p.named {
 		for _, value := range values {
 			f.Hidden = append(f.Hidden, Field{Name: name, Value: value})
 		}
 	}
+
 	for _, field := range p.fields {
 		if typed.Has(field.Name) {
 			field.Value = typed.Get(field.Name)
 		}
+
 		f.More = append(f.More, field)
 	}
+
 	if p.reason {
 		f.More = append(f.More, Field{Label: "Reason, for the record and without personal data", Name: fieldReason, Value: typed.Get(fieldReason), Required: true})
 	}
+
 	if p.typed {
 		f.More = append(f.More, Field{Label: fmt.Sprintf("Type the number %d", p.size), Name: fieldNumber, Value: typed.Get(fieldNumber), Number: true, Required: true})
 	}
+
 	page.Blocks = append(page.Blocks, Block{Form: f})
+
 	return page
 }
 
@@ -154,13 +165,16 @@ func (s *Site) give(o order) http.HandlerFunc {
 			s.write(w, r, q, http.StatusBadRequest, &Page{Title: "Nothing was ordered", Level: verdict.Warning, Intro: "The form cannot be read, or is too long."})
 			return
 		}
+
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), orderTimeout)
 		defer cancel()
+
 		status, page := s.order(ctx, q, o, r.PostForm)
 		if page == nil {
 			http.Redirect(w, r, pathGiven+r.PostForm.Get(fieldOnce), http.StatusSeeOther)
 			return
 		}
+
 		s.write(w, r, q, status, page)
 	}
 }
@@ -175,6 +189,7 @@ func (s *Site) order(ctx context.Context, q *Request, o order, form url.Values) 
 	if err == nil {
 		status, wrong = p.wrong(q.who, form)
 	}
+
 	// Asked after the plan was made: what another click has changed by then was recorded before.
 	given, failure := wasGiven(ctx, q, form.Get(fieldOnce))
 	switch {
@@ -191,9 +206,11 @@ func (s *Site) order(ctx context.Context, q *Request, o order, form url.Values) 
 	if err = s.follow(ctx, q, p, form); err == nil {
 		return 0, nil
 	}
+
 	if given, failure := wasGiven(ctx, q, form.Get(fieldOnce)); failure == nil && given {
 		return 0, nil
 	}
+
 	return nothing(err)
 }
 
@@ -203,11 +220,14 @@ func (s *Site) follow(ctx context.Context, q *Request, p *plan, form url.Values)
 	if err != nil {
 		return err
 	}
+
 	err = p.give(ctx, conn, client.Order{
 		By: q.who.By(), Once: form.Get(fieldOnce), Selection: p.token(), Forecast: p.forecast, Reason: strings.TrimSpace(form.Get(fieldReason)),
 		Warn: func(err error) { s.log.Warn("an order was given, and the journal has no note of it", "error", err) },
 	}, form)
+
 	s.facts.Changed()
+
 	return err
 }
 
@@ -217,7 +237,9 @@ func wasGiven(ctx context.Context, q *Request, once string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+
 	found, err := audit.Find(ctx, conn.JS, once)
+
 	return len(found) > 0, err
 }
 

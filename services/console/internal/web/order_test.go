@@ -60,6 +60,7 @@ func newGuarded(t *testing.T) *guarded {
 	g := &guarded{t: t, conn: conn}
 	g.held.Store(180)
 	g.play()
+
 	users := filepath.Join(t.TempDir(), "users")
 	require.NoError(t, os.WriteFile(users, []byte("victor viewer "+testHash+"\nolga operator "+testHash+"\nanna approver "+testHash+"\n"), 0o600))
 	cfg := auth.Config{Mode: auth.ModeFile, UsersFile: users, WallToken: wallWord}
@@ -70,21 +71,27 @@ func newGuarded(t *testing.T) *guarded {
 		},
 	})
 	require.NoError(t, err)
+
 	facts := well()
 	facts.At = time.Now()
 	facts.Pause = &breaker.Pause{By: "jo", Reason: "a test", At: facts.At.Add(-time.Minute), Until: facts.At.Add(time.Hour)}
+
 	collector := snapshot.New(func(context.Context) (verdict.Facts, error) { return facts, nil })
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- collector.Run(ctx) }()
+
 	t.Cleanup(func() {
 		cancel()
 		require.NoError(t, <-ended)
 	})
+
 	connect := func(context.Context) (*bus.Conn, error) { return conn, nil }
 	g.site, err = New(Options{Auth: logins, Facts: collector, Reads: connect, Orders: connect, Version: "v1", Log: bustest.Logger()})
 	require.NoError(t, err)
+
 	g.handler = g.site.Handler()
+
 	return g
 }
 
@@ -109,9 +116,11 @@ func (g *guarded) play() {
 		counted[control.HeldDecision](g, control.HeldRequeue),
 		control.On(control.DeadRequeue, func(_ context.Context, req control.DeadRequest) (done []control.DeadResult, _ error) {
 			g.orders.Add(1)
+
 			for _, id := range req.IDs {
 				done = append(done, control.DeadResult{ID: id, Did: "is sent again"})
 			}
+
 			return done, nil
 		}),
 		control.On(control.DeadForecast, func(_ context.Context, req control.DeadRequest) (control.RequeueForecast, error) {
@@ -144,9 +153,11 @@ func (g *guarded) play() {
 func counted[Req any](g *guarded, name string) control.Endpoint {
 	return control.On(name, func(context.Context, Req) (map[string]string, error) {
 		g.orders.Add(1)
+
 		if g.block != nil {
 			<-g.block
 		}
+
 		return map[string]string{"id": "x"}, nil
 	})
 }
@@ -155,6 +166,7 @@ func counted[Req any](g *guarded, name string) control.Endpoint {
 func (g *guarded) checks(service topology.Service) control.Endpoint {
 	return control.On(control.Check, func(context.Context, control.RunRequest) ([]check.Result, error) {
 		g.orders.Add(1)
+
 		found := []check.Result{{Service: service, Check: "broker", Level: check.OK, Message: "it answers"}}
 		switch service {
 		case topology.Ingest:
@@ -162,6 +174,7 @@ func (g *guarded) checks(service topology.Service) control.Endpoint {
 		case topology.Publisher:
 			return nil, control.Refuse("no time now")
 		}
+
 		return found, nil
 	})
 }
@@ -177,6 +190,7 @@ type visitor struct {
 // as returns the browser of somebody of a role.
 func (g *guarded) as(role auth.Role) *visitor {
 	g.t.Helper()
+
 	v := &visitor{guarded: g, origin: home}
 	name := map[auth.Role]string{auth.Viewer: "victor", auth.Operator: "olga", auth.Approver: "anna"}[role]
 	switch {
@@ -187,25 +201,31 @@ func (g *guarded) as(role auth.Role) *visitor {
 		require.Equal(g.t, http.StatusSeeOther, w.Code)
 		v.cookies = w.Result().Cookies()
 	}
+
 	return v
 }
 
 func (v *visitor) send(method, target string, form url.Values) *httptest.ResponseRecorder {
 	v.t.Helper()
+
 	r := httptest.NewRequestWithContext(v.t.Context(), method, home+target, strings.NewReader(form.Encode()))
 	r.RemoteAddr = "127.0.0.1:4711"
 	if method == http.MethodPost {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		r.Header.Set("Origin", v.origin)
 	}
+
 	if v.origin != home {
 		r.Header.Set("Sec-Fetch-Site", "cross-site")
 	}
+
 	for _, c := range v.cookies {
 		r.AddCookie(c)
 	}
+
 	w := httptest.NewRecorder()
 	v.handler.ServeHTTP(w, r)
+
 	return w
 }
 
@@ -218,11 +238,13 @@ func (v *visitor) form(target string) url.Values {
 	require.Equal(v.t, http.StatusOK, w.Code, w.Body)
 	_, body, found := strings.Cut(w.Body.String(), `<form class="order" method="post"`)
 	require.True(v.t, found, "%s has no form: %s", target, w.Body)
+
 	form := url.Values{}
 	body, _, _ = strings.Cut(body, "</form>")
 	for _, m := range hiddenField.FindAllStringSubmatch(body, -1) {
 		form.Add(m[1], strings.ReplaceAll(m[2], "&#43;", "+"))
 	}
+
 	return form
 }
 
@@ -255,6 +277,7 @@ var table = map[string]auth.Role{
 // changes nothing.
 func TestWhoMayWhat(t *testing.T) {
 	t.Parallel()
+
 	g := newGuarded(t)
 	for _, origin := range []string{home, "https://evil.example.org"} {
 		for role := auth.Nobody; role <= auth.Approver; role++ {
@@ -263,6 +286,7 @@ func TestWhoMayWhat(t *testing.T) {
 			for _, route := range g.site.Routes() {
 				least, known := table[route.Pattern]
 				require.True(t, known, "%s: say in the table who may", route.Pattern)
+
 				method, path, _ := strings.Cut(route.Pattern, " ")
 				path = strings.NewReplacer("{$}", "", "{id}", "x", "{name}", "x").Replace(path)
 				for range 2 {
@@ -274,9 +298,11 @@ func TestWhoMayWhat(t *testing.T) {
 			}
 		}
 	}
+
 	require.Zero(t, g.orders.Load())
 	chains, err := audit.Load(t.Context(), g.conn.JS)
 	require.NoError(t, err)
+
 	for _, e := range chains.Entries() {
 		require.Equal(t, audit.Read, e.Kind, "%+v", e)
 	}
@@ -291,14 +317,19 @@ func TestAnOrderIsGivenOnce(t *testing.T) {
 	form := v.form("/orders/pause")
 	form.Set("reason", "AtHoc is upgraded")
 	form.Set("for", "1h")
+
 	answers := make(chan *httptest.ResponseRecorder, 4)
+
 	send := func() { answers <- v.send(http.MethodPost, "/orders/pause", form) }
 	go send()
+
 	await.True(t, func() bool { return g.orders.Load() == 1 }, time.Minute)
+
 	w := v.send(http.MethodPost, "/orders/pause", form) // while the first is under way
 	require.Equal(t, pathGiven+form.Get("once"), w.Header().Get("Location"), w.Body)
 	require.Contains(t, v.send(http.MethodGet, w.Header().Get("Location"), nil).Body.String(), "is under way")
 	close(g.block)
+
 	w = <-answers
 	require.Equal(t, pathGiven+form.Get("once"), w.Header().Get("Location"), w.Body)
 	w = v.send(http.MethodPost, "/orders/pause", form)
@@ -308,19 +339,23 @@ func TestAnOrderIsGivenOnce(t *testing.T) {
 	other := v.form("/orders/pause")
 	other.Set("reason", "at once")
 	other.Set("for", "1h")
+
 	for range 4 {
 		go func() { answers <- v.send(http.MethodPost, "/orders/pause", other) }()
 	}
+
 	for range 4 {
 		again := <-answers
 		require.Equal(t, pathGiven+other.Get("once"), again.Header().Get("Location"), again.Body)
 	}
+
 	require.EqualValues(t, 2, g.orders.Load())
 
 	page := v.send(http.MethodGet, w.Header().Get("Location"), nil).Body.String()
 	for _, says := range []string{"the service has done it", "publisher pause", "olga (console, password, 127.0.0.1)", "AtHoc is upgraded", "wait already", form.Get("set")} {
 		require.Contains(t, page, says)
 	}
+
 	require.Equal(t, http.StatusNotFound, v.send(http.MethodGet, pathGiven+audit.NewFamily(), nil).Code)
 }
 
@@ -349,6 +384,7 @@ func TestOrdersThatAreNotGiven(t *testing.T) {
 		require.NoError(t, err)
 	}
 	letter()
+
 	anna, olga := g.as(auth.Approver), g.as(auth.Operator)
 	for about, c := range map[string]struct {
 		who    *visitor
@@ -370,26 +406,32 @@ func TestOrdersThatAreNotGiven(t *testing.T) {
 		"when a form is made up":      {olga, "/orders/resume", []string{"reason", "r", "once", "x"}, nil, 503, "is no id of an order"},
 	} {
 		g.held.Store(180)
+
 		var form url.Values
 		if c.code == 403 {
 			form = url.Values{"once": {audit.NewFamily()}}
 		} else {
 			form = c.who.form(c.path)
 		}
+
 		for i := 0; i < len(c.typed); i += 2 {
 			form.Set(c.typed[i], c.typed[i+1])
 		}
+
 		if c.before != nil {
 			c.before()
 		}
+
 		path, _, _ := strings.Cut(c.path, "?")
 		w := c.who.send(http.MethodPost, path, form)
 		require.Equal(t, c.code, w.Code, "%s: %s", about, w.Body)
 		require.Contains(t, w.Body.String(), c.says, about)
+
 		if reason := form.Get("reason"); reason != "" && (c.code == 422 || c.code == 409) {
 			require.Contains(t, w.Body.String(), `name="reason" value="`+reason, about) // nothing typed is lost
 		}
 	}
+
 	require.Zero(t, g.orders.Load())
 }
 
@@ -399,6 +441,7 @@ func TestWhatAFormSaysFirst(t *testing.T) {
 	g := newGuarded(t)
 	_, err := g.conn.JS.Publish(t.Context(), topology.DeadSubject("resolver"), []byte(`{}`))
 	require.NoError(t, err)
+
 	anna := g.as(auth.Approver)
 	page := anna.send(http.MethodGet, "/orders/requeue?all=1", nil).Body.String()
 	require.Contains(t, page, "of 1 a newer booking has won, so nothing would be sent")
@@ -413,11 +456,13 @@ func TestWhatAFormSaysFirst(t *testing.T) {
 // that stays, the worst first, with the service that gave no answer.
 func TestCheckByOneClick(t *testing.T) {
 	t.Parallel()
+
 	g := newGuarded(t)
 	for path, name := range map[string]string{"/system": "check", "/mapping": "refresh"} {
 		require.NotContains(t, g.as(auth.Viewer).send(http.MethodGet, path, nil).Body.String(), pathOrders+name)
 		require.Contains(t, g.as(auth.Operator).send(http.MethodGet, path, nil).Body.String(), `method="post" action="/orders/`+name)
 	}
+
 	olga := g.as(auth.Operator)
 	w := olga.send(http.MethodPost, "/orders/check", olga.form("/system"))
 	require.Equal(t, http.StatusSeeOther, w.Code, w.Body)
@@ -432,11 +477,13 @@ func TestCheckByOneClick(t *testing.T) {
 // TestEveryOrder: by its form, as a browser without scripts sends it; it reaches its service once, with who gives it and what he saw.
 func TestEveryOrder(t *testing.T) {
 	t.Parallel()
+
 	g := newGuarded(t)
 	for range 250 {
 		_, err := g.conn.JS.Publish(t.Context(), topology.DeadSubject("resolver"), []byte(`{}`))
 		require.NoError(t, err)
 	}
+
 	anna := g.as(auth.Approver)
 	given := map[string]bool{}
 	for path, c := range map[string]struct {
@@ -472,6 +519,7 @@ func TestEveryOrder(t *testing.T) {
 		require.Contains(t, request, `"reason":"a reason"`)
 		require.Equal(t, http.StatusOK, anna.send(http.MethodGet, w.Header().Get("Location"), nil).Code)
 	}
+
 	for _, o := range orders {
 		require.True(t, given[o.name], "the order %s was not tried", o.name)
 	}

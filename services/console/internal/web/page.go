@@ -30,6 +30,7 @@ func (p *Page) table() *Table {
 			return b.Table
 		}
 	}
+
 	return nil
 }
 
@@ -164,5 +165,6 @@ func count(n int64) string {
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
 		s = append(s[:i], append([]byte{','}, s[i:]...)...)
 	}
+
 	return string(s)
 }

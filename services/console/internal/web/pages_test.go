@@ -43,6 +43,7 @@ var night = time.Date(2026, 6, 17, 3, 12, 7, 0, time.UTC)
 // well are facts when nothing is wrong.
 func well() verdict.Facts {
 	one := control.Instance{Name: "a/1", Version: "v1.2.3", Started: night.Add(-72 * time.Hour)}
+
 	return verdict.Facts{
 		At: night,
 		Ingest: []control.IngestState{{
@@ -72,12 +73,14 @@ func states() map[string]verdict.Facts {
 	held.Resolver[0].Guard = &control.GuardState{Mode: "hold", Holding: true, Held: []control.HeldGroup{{ID: "off-1", Kind: "off", Users: 180, Since: night.Add(-time.Hour), Allowed: 20}}}
 	held.Janitor[0].Held = &control.HeldMapping{ID: "m", Since: night, Removed: 44, Reason: hostile}
 	paused.Pause = &breaker.Pause{By: hostile, Reason: hostile, At: night.Add(-time.Minute), Until: night.Add(time.Hour)}
+
 	return map[string]verdict.Facts{"well": well(), "outage": outage, "held": held, "paused": paused, "empty": empty, "away": away}
 }
 
 // played are the services' answers, in which all that others choose is hostile, and all that only operators may see names a person.
 func played(t *testing.T, conn *bus.Conn) {
 	t.Helper()
+
 	file := control.FileState{
 		ID: strings.Repeat("ab", 32), Name: hostile, Status: "waiting", Rows: 100, Rejected: 2, Pending: 40, Outcomes: map[string]int{"applied": 58, "columns": 2, "pending": 40},
 		FirstSeen: night.Add(-time.Hour), History: []control.Note{{At: night, Text: hostile}}, Paths: []string{"in/" + hostile},
@@ -97,6 +100,7 @@ func played(t *testing.T, conn *bus.Conn) {
 // playedPersons are the answers of the services that know persons.
 func playedPersons(t *testing.T, conn *bus.Conn) {
 	t.Helper()
+
 	group := control.HeldGroup{ID: "off-1", Kind: "off", Users: 180, Since: night.Add(-time.Hour), Allowed: 20, By: hostile, Reason: hostile}
 	told := control.DeliveryAnswer{User: person, On: true, Booked: night, File: "f", Line: 3, Outcome: hostile, Call: hostile, Publisher: hostile, Sent: night, Answered: night}
 	serve(t, conn, topology.Resolver,
@@ -155,26 +159,33 @@ func serve(t *testing.T, conn *bus.Conn, service topology.Service, endpoints ...
 // site makes pages of these facts, for who looks.
 func site(t *testing.T, conn *bus.Conn, facts verdict.Facts, who auth.Identity) *Site {
 	t.Helper()
+
 	collector := snapshot.New(func(context.Context) (verdict.Facts, error) { return facts, nil })
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- collector.Run(ctx) }()
+
 	t.Cleanup(func() {
 		cancel()
 		require.NoError(t, <-ended)
 	})
+
 	connect := func(context.Context) (*bus.Conn, error) { return conn, nil }
 	s, err := New(Options{Facts: collector, Reads: connect, Orders: connect, Version: "v1.2.3", Log: bustest.Logger()})
 	require.NoError(t, err)
+
 	s.who = func(context.Context) auth.Identity { return who }
 	s.refuse = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }
+
 	return s
 }
 
 func get(t *testing.T, s *Site, path string) (int, string) {
 	t.Helper()
+
 	w := httptest.NewRecorder()
 	s.mux().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+
 	return w.Code, w.Body.String()
 }
 
@@ -186,6 +197,7 @@ func zipped(t *testing.T, content []byte) int {
 	_, err = w.Write(content)
 	require.NoError(t, err)
 	require.NoError(t, w.Close())
+
 	return b.Len()
 }
 
@@ -201,6 +213,7 @@ func paths(s *Site, role auth.Role) (all []string) {
 			for _, c := range chapters {
 				all = append(all, v.path+c.name)
 			}
+
 			all = append(all, v.path+"keys")
 		case v.path == "/decisions/":
 			all = append(all, v.path+"off-1")
@@ -218,11 +231,13 @@ func paths(s *Site, role auth.Role) (all []string) {
 		default:
 			all = append(all, v.path)
 		}
+
 		if v.list && v.least <= role {
 			path := all[len(all)-1]
 			all = append(all, path+".csv", path+".json")
 		}
 	}
+
 	return all
 }
 
@@ -238,19 +253,23 @@ func TestEveryPage(t *testing.T) {
 	require.NoError(t, topology.Provision(t.Context(), conn.JS, topology.Settings{Replicas: 1}, topology.Resolver))
 	played(t, conn)
 	playedPersons(t, conn)
+
 	letter, err := json.Marshal(event.DeadLetter{Service: "resolver", Reason: hostile, Payload: []byte(person), Died: night})
 	require.NoError(t, err)
 	_, err = conn.JS.Publish(t.Context(), topology.DeadSubject("resolver"), letter)
 	require.NoError(t, err)
+
 	for state, facts := range states() {
 		for _, role := range []auth.Role{auth.Nobody, auth.Wall, auth.Viewer, auth.Operator, auth.Approver} {
 			s := site(t, conn, facts, auth.Identity{Name: hostile, Role: role})
 			for _, path := range paths(s, role) {
 				code, body := get(t, s, path)
 				require.NotEqual(t, http.StatusInternalServerError, code, "%s %s", state, path)
+
 				if facts.Reached() {
 					require.Equal(t, http.StatusOK, code, "%s %s: %s", state, path, body)
 				}
+
 				checkBody(t, state+" "+path, path, body, role)
 			}
 		}
@@ -261,36 +280,46 @@ func checkBody(t *testing.T, what, path, body string, role auth.Role) {
 	t.Helper()
 	require.NotContains(t, body, "\u202e", what)
 	require.NotContains(t, body, "\x1b", what)
+
 	if role < auth.Operator {
 		require.False(t, secret.MatchString(body), "%s shows a person", what)
 	}
+
 	if strings.HasSuffix(path, ".csv") || strings.HasSuffix(path, ".json") {
 		return
 	}
+
 	require.NotContains(t, body, "<img", what)
 	require.NotContains(t, body, "<script>", what)
+
 	if at := inline.FindString(strings.ReplaceAll(body, html.EscapeString("onerror=alert"), "")); !strings.HasPrefix(path, "/help/") {
 		require.Empty(t, at, what)
 	}
+
 	limit := 30 << 10
 	if path == "/" || path == "/wall" {
 		limit = 12 << 10
 	}
+
 	if !strings.HasPrefix(path, "/help") && len(body) > limit { // else it is smaller still when it is packed
 		require.LessOrEqual(t, zipped(t, []byte(body)), limit, what)
 	}
+
 	require.Contains(t, body, `<html lang="en"`, what)
+
 	if strings.Contains(body, "hx-sse:connect") {
 		address, _, _ := strings.Cut(path, "?")
 		v, _, _ := findView(address)
 		require.True(t, v.live, what)
 	}
+
 	require.Equal(t, strings.Count(body, "<table"), strings.Count(body, "<caption")+strings.Count(body, `<table class="manual"`), "%s: a table without a caption", what)
 }
 
 // TestAPageComesAgainWithoutScripts: by an address that keeps nobody logged in, which none of the page's links is.
 func TestAPageComesAgainWithoutScripts(t *testing.T) {
 	t.Parallel()
+
 	s := site(t, bustest.Start(t).Connect(t), states()["well"], auth.Identity{Name: "v", Role: auth.Viewer})
 	for path, want := range map[string]string{"/": "15;url=/?refresh=", `/?q=a"b&refresh=`: "15;url=/?q=a%22b&amp;refresh="} {
 		_, body := get(t, s, path)
@@ -302,6 +331,7 @@ func TestAPageComesAgainWithoutScripts(t *testing.T) {
 // TestTheWallNamesNobody: all who pass by can see it.
 func TestTheWallNamesNobody(t *testing.T) {
 	t.Parallel()
+
 	facts := well()
 	facts.Pause = &breaker.Pause{By: person, Reason: "after a call of " + person, At: night.Add(-time.Minute), Until: night.Add(time.Hour)}
 	for role, named := range map[auth.Role]bool{auth.Wall: false, auth.Viewer: true} {
@@ -315,8 +345,10 @@ func TestTheWallNamesNobody(t *testing.T) {
 // TestSizesOfAssets: what a browser loads beside a page.
 func TestSizesOfAssets(t *testing.T) {
 	t.Parallel()
+
 	a, err := loadAssets()
 	require.NoError(t, err)
+
 	total := 0
 	for name, hashed := range a.names {
 		size := zipped(t, a.content[hashed])
@@ -326,10 +358,12 @@ func TestSizesOfAssets(t *testing.T) {
 		case strings.HasSuffix(name, ".js"):
 			total += size
 		}
+
 		if name == "console.js" {
 			require.LessOrEqual(t, size, 3<<10, name)
 		}
 	}
+
 	require.LessOrEqual(t, total, 25<<10, "scripts")
 }
 
@@ -337,18 +371,24 @@ func TestSizesOfAssets(t *testing.T) {
 func TestLive(t *testing.T) {
 	t.Parallel()
 	s := site(t, nil, well(), auth.Identity{Role: auth.Viewer})
+
 	server := httptest.NewServer(s.mux())
 	defer server.Close()
+
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
+
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+"/live?page=%2F", nil)
+
 	require.NoError(t, err)
 	res, err := server.Client().Do(req)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, res.Body.Close()) }()
+
 	require.Equal(t, "text/event-stream", res.Header.Get("Content-Type"))
 	require.Equal(t, "no-store", res.Header.Get("Cache-Control"))
 	require.Equal(t, "no", res.Header.Get("X-Accel-Buffering"))
+
 	var heard strings.Builder
 	for !strings.Contains(heard.String(), "event: beat\n") {
 		part := make([]byte, 4096)
@@ -357,8 +397,10 @@ func TestLive(t *testing.T) {
 		require.NoError(t, err)
 		heard.Write(part[:n])
 	}
+
 	require.Contains(t, heard.String(), `data: <hx-partial hx-target="#page"`)
 	require.Equal(t, 1, strings.Count(heard.String(), `hx-target="#page"`), "what has not changed is not sent again")
+
 	for _, path := range []string{"https://example.org/", "//example.org/", "/nothing", "/assets/x"} {
 		code, _ := get(t, s, "/live?page="+path)
 		require.Equal(t, http.StatusNotFound, code, path)
@@ -368,12 +410,14 @@ func TestLive(t *testing.T) {
 // TestWhoMayNotIsRefused: each address is closed to lower roles than its own.
 func TestWhoMayNotIsRefused(t *testing.T) {
 	t.Parallel()
+
 	s := site(t, nil, well(), auth.Identity{})
 	for _, route := range s.Routes() {
 		method, path, _ := strings.Cut(route.Pattern, " ")
 		if route.Least == auth.Nobody {
 			continue
 		}
+
 		path = strings.NewReplacer("{$}", "", "{id}", "x").Replace(path)
 		w := httptest.NewRecorder()
 		s.mux().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, path, nil))

@@ -37,10 +37,12 @@ func pastAt(q *Request) (at time.Time, asked, wrong string) {
 	if asked == "" {
 		return time.Time{}, "", ""
 	}
+
 	at, err := client.PastMoment(asked, q.now().Local())
 	if err != nil {
 		return time.Time{}, asked, upper(text.Clean(err.Error())) + "."
 	}
+
 	return at, asked, ""
 }
 
@@ -57,30 +59,37 @@ func workerAt(q *Request, p *Page, worker string, at time.Time) error {
 	if err != nil {
 		return err
 	}
+
 	conn, err := q.connection(q.reads)
 	if err != nil {
 		return err
 	}
+
 	names := client.FileNames(q.ctx, conn, a.Files())
 	p.Intro = text.Clean(a.Sentence(names, time.Local)) + "."
 	if a.State == history.Uncertain {
 		p.Level = verdict.Warning
 	}
+
 	facts := []Fact{
 		{"Employee id", words(text.Dash(a.Employee))}, {"AtHoc user", words(text.Dash(a.User))}, {"As of", moment(a.At, q.now())}, {"AtHoc held", words(string(a.State))},
 	}
 	if a.Confirmed != nil {
 		facts = append(facts, Fact{"Proof", words(a.Confirmed.Words(time.Local))})
 	}
+
 	if seen, err := client.LastSeen(q.ctx, conn, a); err == nil && seen != nil {
 		facts = append(facts, Fact{"Compared", words(text.Clean(seen.Words(time.Local)))})
 	}
+
 	facts = append(facts, Fact{"The history is complete from", moment(a.CompleteFrom, q.now())})
 	t := &Table{Plain: true, Caption: "What AtHoc was sent around then, the latest first", Columns: columns("Sent", "Status", "Booked", "Answer", "Answered", "Call", "File", ">Line"), Empty: "Nothing."}
 	for _, d := range a.Deliveries {
 		t.Rows = append(t.Rows, append([]Cell{moment(d.Sent, q.now()), words(client.OnOrOff(d.On)), moment(d.Booked, q.now())}, answered(q, d, names)...))
 	}
+
 	p.Blocks = append(p.Blocks, Block{Facts: facts}, Block{Table: t})
+
 	return nil
 }
 
@@ -90,17 +99,21 @@ func bookings(q *Request, p *Page, worker string, at time.Time) error {
 	if err != nil {
 		return err
 	}
+
 	conn, err := q.connection(q.orders)
 	if err != nil {
 		return err
 	}
+
 	if at.IsZero() {
 		at = q.now()
 	}
+
 	b, err := client.Bookings(q.ctx, conn, who.Employee, at, q.who.By())
 	if err != nil {
 		return err
 	}
+
 	t := &Table{
 		Plain: true, Caption: "What was booked, by the files of the day before", Empty: "Nothing.",
 		Columns: columns("Booked", "Status", "File came", "File", ">Line", "What became of it"),
@@ -110,11 +123,13 @@ func bookings(q *Request, p *Page, worker string, at time.Time) error {
 			moment(row.At, q.now()), words(client.OnOrOff(row.On)), moment(row.Arrived, q.now()), linked(row.Name, hrefOf(row.File)), number(row.Line), words(text.Dash(row.Text)),
 		})
 	}
+
 	p.Intro = fmt.Sprintf("%s of worker %s in the files of the day before %s.", upper(text.Count(len(b.Bookings), "booking")), text.Clean(who.Employee), text.Moment(at, time.Local))
 	p.Blocks = append(p.Blocks, Block{Table: t})
 	if missing := client.BookingsMissing(b); missing != "" {
 		p.Blocks = append(p.Blocks, Block{Text: []string{missing + "."}})
 	}
+
 	return nil
 }
 
@@ -124,6 +139,7 @@ func answered(q *Request, d control.DeliveryAnswer, names map[string]string) []C
 	if d.Outcome == event.Pending.String() {
 		answer = marked(verdict.Warning, "none")
 	}
+
 	return []Cell{answer, moment(d.Answered, q.now()), words(text.Dash(d.Call)), {Text: text.Clean(fileName(d.File, names)), Href: hrefOf(d.File)}, number(d.Line)}
 }
 
@@ -135,21 +151,26 @@ func onDutyPage(q *Request) (*Page, error) {
 		p.Intro, p.Level = wrong, verdict.Warning
 		return p, nil
 	}
+
 	conn, err := q.connection(q.orders)
 	if err != nil {
 		return nil, err
 	}
+
 	ctx, cancel := context.WithTimeout(q.ctx, pastTimeout)
 	defer cancel()
+
 	a, err := client.OnDuty(ctx, conn, at, q.who.By())
 	if err != nil {
 		return nil, err
 	}
+
 	p.Intro = fmt.Sprintf("%s on duty at %s, as AtHoc was told.", text.Count(a.Total, "user"), text.Moment(a.At, time.Local))
 	if a.Uncertain > 0 {
 		p.Level = verdict.Warning
 		p.Intro += fmt.Sprintf(" Of %d it is uncertain: a call that sent them had no answer, or none yet.", a.Uncertain)
 	}
+
 	t := &Table{
 		Caption: "On duty", Columns: columns("Employee id", "AtHoc user", "State", "Since", "Answered"), Empty: "Nobody.",
 		Note: "The history is complete from " + text.Moment(a.CompleteFrom, time.Local) + " on. What was set in AtHoc by hand is not known here.",
@@ -159,9 +180,12 @@ func onDutyPage(q *Request) (*Page, error) {
 		if w.State == history.Uncertain {
 			state = marked(verdict.Warning, string(w.State))
 		}
+
 		t.Rows = append(t.Rows, []Cell{words(text.Dash(w.Employee)), words(w.User), state, moment(w.Since, q.now()), moment(w.Answered, q.now())})
 	}
+
 	p.Blocks = append(p.Blocks, Block{Table: t})
+
 	return p, nil
 }
 
@@ -171,19 +195,24 @@ func receiptPage(q *Request) (*Page, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	ctx, cancel := context.WithTimeout(q.ctx, pastTimeout)
 	defer cancel()
+
 	f, err := oneFile(ctx, conn, q.id)
 	if err != nil {
 		return nil, err
 	}
+
 	if f.Rows > maxRows {
 		return nil, fmt.Errorf("the file has %d rows, which are too many for a page: bobosync files receipt %s --csv lists them", f.Rows, text.Short(f.ID))
 	}
+
 	r, err := client.ReceiptOf(ctx, conn, f, q.who.By())
 	if err != nil {
 		return nil, err
 	}
+
 	p := &Page{
 		Title: "Receipt of " + text.Clean(f.Name), Subs: []Link{{Text: "The file", Href: hrefOf(f.ID)}, {Text: "All files", Href: "/files"}},
 		Intro: text.Count(len(r.Rows), "row") + ": the call that sent it to AtHoc and its answer, or why there was none. The audit records who asks.",
@@ -193,12 +222,15 @@ func receiptPage(q *Request) (*Page, error) {
 		for _, d := range row.Calls {
 			t.Rows = append(t.Rows, append(append([]Cell{number(row.Line), words(row.Outcome), moment(d.Sent, q.now())}, answered(q, d, nil)[:3]...), words("")))
 		}
+
 		if len(row.Calls) == 0 {
 			none := words("–")
 			t.Rows = append(t.Rows, []Cell{number(row.Line), words(row.Outcome), none, none, none, none, words(row.Why)})
 		}
 	}
+
 	p.Blocks = []Block{{Table: t}}
+
 	return p, nil
 }
 
@@ -208,8 +240,10 @@ func oneFile(ctx context.Context, conn *bus.Conn, named string) (control.FileSta
 	if err != nil {
 		return control.FileState{}, err
 	}
+
 	if len(answer.Files) == 0 {
 		return control.FileState{}, &notFound{"No such file is known: " + text.Clean(named)}
 	}
+
 	return answer.Files[len(answer.Files)-1], nil
 }

@@ -61,6 +61,7 @@ func only(form url.Values, names ...string) url.Values {
 			}
 		}
 	}
+
 	return named
 }
 
@@ -71,6 +72,7 @@ func lasting(preset string, choices ...string) Field {
 		d, _ := time.ParseDuration(c) // they are written below
 		f.Options = append(f.Options, Link{Text: text.Ago(d), Href: c})
 	}
+
 	return f
 }
 
@@ -96,6 +98,7 @@ func planPause(q *Request, _ url.Values) (*plan, error) {
 	}
 	p.intro = "Nothing is sent to AtHoc until the pause ends, which it does by itself. Files are read meanwhile; afterwards each worker is sent once."
 	p.blocks = []Block{{Facts: []Fact{{"Already waiting", words(text.Count(verdict.Waiting(f), "worker"))}, {"In force now", pauseCell(q, f.Pause)}}}}
+
 	return p, nil
 }
 
@@ -112,6 +115,7 @@ func planResume(q *Request, _ url.Values) (*plan, error) {
 	if !pause.InForce(q.now()) {
 		return p, nil
 	}
+
 	waiting := text.Count(verdict.Waiting(q.facts()), "worker")
 	p.intro, p.forecast = "The pause ends now: each worker who waits is sent once, with the latest status.", waiting+" to be sent"
 	p.blocks = []Block{{Facts: []Fact{{"Waiting", words(waiting)}, {"In force", pauseCell(q, pause)}}}}
@@ -120,6 +124,7 @@ func planResume(q *Request, _ url.Values) (*plan, error) {
 		_, err := client.Resume(ctx, conn, o)
 		return err
 	}
+
 	return p, nil
 }
 
@@ -130,6 +135,7 @@ func planMute(q *Request, form url.Values) (*plan, error) {
 			if f.Name != name {
 				continue
 			}
+
 			return &plan{
 				title: "Mute the feed " + text.Clean(name), back: Link{Text: "Feeds", Href: "/feeds"}, named: only(form, "feed"), button: "Mute", reason: true,
 				intro:    "Findings about what is unusual in this feed are muted until then. What is read and sent stays the same.",
@@ -143,6 +149,7 @@ func planMute(q *Request, form url.Values) (*plan, error) {
 			}, nil
 		}
 	}
+
 	return &plan{title: "Mute a feed", back: Link{Text: "Feeds", Href: "/feeds"}, intro: "No such feed is known: " + text.Dash(text.Clean(name)) + "."}, nil
 }
 
@@ -173,6 +180,7 @@ func planApproveMapping(q *Request, _ url.Values) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	p := &plan{title: "Approve a mapping", back: Link{Text: "Mapping", Href: "/mapping"}, intro: "No mapping is held back."}
 	if h := r.Held; h != nil {
 		p.intro, p.level = fmt.Sprintf("%s would lose their AtHoc user, and get no updates any more.", text.Count(h.Removed, "employee id")), verdict.Warning
@@ -184,6 +192,7 @@ func planApproveMapping(q *Request, _ url.Values) (*plan, error) {
 			return err
 		}
 	}
+
 	return p, nil
 }
 
@@ -193,16 +202,20 @@ func mappingDifference(q *Request, id string) Block {
 	if err == nil && d.ID != id {
 		err = errors.New("another mapping is held back by now: load this page again")
 	}
+
 	if err != nil {
 		return Block{Alert: "Who that is cannot be found out: " + sentence(err)}
 	}
+
 	t := &Table{Caption: "Who would lose an AtHoc user, or get another one", Plain: true, Columns: columns("Employee id", "AtHoc user now", "Then"), Empty: "Nobody."}
 	for _, c := range append(d.Removed, d.Changed...) {
 		t.Rows = append(t.Rows, []Cell{words(c.Employee), words(c.Before), words(cmp.Or(c.After, "nobody: no updates any more"))})
 	}
+
 	if len(d.Removed) == control.MaxMappingChanges || len(d.Changed) == control.MaxMappingChanges {
 		t.Note = fmt.Sprintf("No more than %d of each are listed.", control.MaxMappingChanges)
 	}
+
 	return Block{Table: t}
 }
 
@@ -215,21 +228,26 @@ func lettersMeant(q *Request, form url.Values) ([]client.Letter, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	all, err := client.DeadLetters(q.ctx, conn.JS)
 	if err != nil {
 		return nil, err
 	}
+
 	query := client.LetterQuery{Reason: form.Get("why")}
 	for _, value := range form["id"] {
 		id, err := strconv.ParseUint(value, 10, 64)
 		if err != nil {
 			return nil, &notFound{"No dead letter has such an id: " + text.Clean(value)}
 		}
+
 		query.IDs = append(query.IDs, id)
 	}
+
 	if len(query.IDs) == 0 && query.Reason == "" && form.Get("all") == "" {
 		return nil, nil
 	}
+
 	return query.Of(all), nil
 }
 
@@ -239,26 +257,31 @@ func planLetters(q *Request, form url.Values, title, button, endpoint string) (*
 	if err != nil {
 		return nil, err
 	}
+
 	p := &plan{title: title, back: Link{Text: "Dead letters", Href: "/dead"}, intro: "None is chosen, or none is left.", named: only(form, "id", "why", "all")}
 	if len(letters) > maxLetters {
 		letters = letters[:maxLetters]
 		p.blocks = []Block{{Text: []string{fmt.Sprintf("There are more: this is about the oldest %d.", maxLetters)}}}
 	}
+
 	p.size = len(letters)
 	if p.size == 0 {
 		return p, nil
 	}
+
 	ids := client.IDs(letters)
 	p.ids = ids
 	for _, id := range ids {
 		p.set = append(p.set, strconv.FormatUint(id, 10))
 	}
+
 	p.forecast, p.button = text.Count(p.size, "dead letter"), fmt.Sprintf("%s %d", button, p.size)
 	p.blocks = append(p.blocks, Block{Table: byReason(q, letters, false)})
 	p.give = func(ctx context.Context, conn *bus.Conn, o client.Order, _ url.Values) error {
 		_, err := client.Letters(ctx, conn, o, endpoint, ids)
 		return err
 	}
+
 	return p, nil
 }
 
@@ -267,18 +290,23 @@ func planRequeue(q *Request, form url.Values) (*plan, error) {
 	if err != nil || p.button == "" {
 		return p, err
 	}
+
 	p.intro = "They are tried again. Of whom a newer booking has won meanwhile, nothing is sent."
+
 	conn, err := q.connection(q.orders)
 	if err != nil {
 		return nil, err
 	}
+
 	would, err := client.ForecastRequeue(q.ctx, conn, p.ids)
 	if err != nil {
 		p.blocks = append(p.blocks, Block{Alert: "What would become of them cannot be found out: " + sentence(err)})
 		return p, nil
 	}
+
 	p.forecast += ": " + client.RequeueWords(would)
 	p.blocks = append(p.blocks, Block{Text: []string{"As it is now, " + client.RequeueWords(would) + "."}})
+
 	return p, nil
 }
 
@@ -287,6 +315,7 @@ func planDrop(q *Request, form url.Values) (*plan, error) {
 	if err == nil && p.button != "" {
 		p.intro, p.level, p.reason, p.typed = "What they hold is never sent, and their files stay among the failed ones.", verdict.Warning, true, true
 	}
+
 	return p, err
 }
 
@@ -302,13 +331,17 @@ func planReplay(q *Request, form url.Values) (*plan, error) {
 		if err != nil {
 			p.blocks = append([]Block{{Alert: upper(text.Clean(err.Error())) + "."}}, p.blocks...)
 		}
+
 		return p, nil
 	}
+
 	state, err := askWith[control.ReplayState](q, q.orders, topology.Resolver, control.ReplayForecast, req)
 	if err != nil {
 		return nil, err
 	}
+
 	sending, sendErr := ask[control.SendingState](q, topology.Publisher, control.Sending, control.Nothing{})
+
 	calls, lasts := client.Effort(state.Users, sending)
 	p := &plan{
 		title: "Replay", back: back, named: named, size: state.Users, set: []string{named.Encode()}, reason: state.Users > manyUsers,
@@ -322,10 +355,12 @@ func planReplay(q *Request, form url.Values) (*plan, error) {
 	if state.Users > 0 {
 		p.button = fmt.Sprintf("Replay %d", state.Users)
 	}
+
 	p.give = func(ctx context.Context, conn *bus.Conn, o client.Order, _ url.Values) error {
 		_, err := client.Replay(ctx, conn, o, req)
 		return err
 	}
+
 	return p, nil
 }
 
@@ -347,6 +382,7 @@ func replayRequest(q *Request, form url.Values) (req control.ReplayRequest, name
 	if whom == "" || which == "" && whom != "all" {
 		return req, nil, nil
 	}
+
 	switch whom {
 	case "workers":
 		req.Workers = list(which)
@@ -368,6 +404,7 @@ func replayRequest(q *Request, form url.Values) (req control.ReplayRequest, name
 	default:
 		err = fmt.Errorf("nobody is chosen by %q", whom)
 	}
+
 	return req, url.Values{"whom": {whom}, "which": {which}}, err
 }
 
@@ -381,11 +418,13 @@ func planStop(q *Request, form url.Values) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	p := &plan{title: "Stop a replay", back: Link{Text: "Replays", Href: "/replay"}, intro: "That replay is not under way."}
 	for _, r := range all {
 		if r.ID != form.Get("id") || !r.Ended.IsZero() {
 			continue
 		}
+
 		p.intro, p.named, p.set, p.reason, p.button = "What is not published yet is not sent.", only(form, "id"), []string{r.ID}, true, "Stop it"
 		p.forecast = fmt.Sprintf("%d of %d users are not published", r.Left, r.Users)
 		p.blocks = []Block{{Facts: []Fact{{"Not published yet", number(r.Left)}, {"Of", number(r.Users)}, {"Begun by", words(r.By)}}}}
@@ -394,6 +433,7 @@ func planStop(q *Request, form url.Values) (*plan, error) {
 			return err
 		}
 	}
+
 	return p, nil
 }
 
@@ -417,33 +457,41 @@ func planApply(q *Request, _ url.Values) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	r, err := client.LastReport(q.ctx, conn)
 	if err != nil {
 		return nil, err
 	}
+
 	p := &plan{title: "Send what differs", back: Link{Text: "Comparison", Href: "/reconcile"}, intro: "The last comparison found nobody who differs."}
 	if r.Differing == r.Applied {
 		return p, nil
 	}
+
 	force := r.TooMany != "" || r.Held != "" // the janitor may be of a version that reports only what it has held back
 	p.intro = fmt.Sprintf("AtHoc is compared again, and users who differ then are sent the right status. In the last comparison that were %d of %s.", r.Differing, text.Count(r.Compared, "user"))
 	p.set, p.size, p.reason, p.typed = []string{r.Entry}, r.Differing, force, force
 	p.forecast, p.button = text.Count(r.Differing, "user")+" differ", fmt.Sprintf("Send %d", r.Differing)
 	if force {
 		p.least, p.level = auth.Approver, verdict.Warning
+
 		words := "It would be held back: "
 		if r.Held != "" {
 			words = "It was held back: "
 		}
+
 		p.blocks = []Block{{Alert: words + text.Clean(cmp.Or(r.Held, r.TooMany)) + ". With this it is sent all the same."}}
 	}
+
 	t := differing(r)
 	t.Plain = true
 	if more := len(t.Rows) - rowsAtOnce; more > 0 {
 		t.Rows, t.Note = t.Rows[:rowsAtOnce], fmt.Sprintf("and %d more, whom the comparison lists", more)
 	}
+
 	p.blocks = append(p.blocks, Block{Table: t})
 	p.give = giveReconcile(control.ReconcileRequest{Apply: true, Force: force})
+
 	return p, nil
 }
 
@@ -461,10 +509,12 @@ func planDecision(q *Request, form url.Values, approve bool) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	set, err := client.HeldSet(q.ctx, conn, form.Get("id"))
 	if err != nil {
 		return nil, err
 	}
+
 	p := &plan{
 		title: "Reject a mass change", back: Link{Text: "Decision", Href: "/decisions/" + set.ID}, level: verdict.Warning, named: only(form, "id"),
 		set: []string{set.Token}, size: set.Users, typed: true, reason: true, button: fmt.Sprintf("Reject %d", set.Users),
@@ -477,11 +527,13 @@ func planDecision(q *Request, form url.Values, approve bool) (*plan, error) {
 		p.intro = fmt.Sprintf("%s will %s. On duty: %d now, %d after it%s.", text.Count(set.Users, "user"), client.WouldWords(set.Kind), set.OnDutyNow, set.OnDutyAfter, client.UsualWords(set))
 		p.forecast = fmt.Sprintf("on duty %d now, %d after it", set.OnDutyNow, set.OnDutyAfter)
 	}
+
 	p.blocks = []Block{{Facts: fromFiles(set, client.FileNames(q.ctx, conn, slices.Sorted(maps.Keys(set.Files))))}}
 	p.give = func(ctx context.Context, conn *bus.Conn, o client.Order, form url.Values) error {
 		_, err := client.Decide(ctx, conn, o, control.HeldDecision{ID: set.ID, Token: set.Token, Approve: approve, Except: list(form.Get("except")), Reason: o.Reason})
 		return err
 	}
+
 	return p, nil
 }
 
@@ -490,11 +542,13 @@ func planTakeIn(q *Request, form url.Values) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	p := &plan{title: "Take in what was rejected", back: Link{Text: "Decisions", Href: "/decisions"}, intro: "No such mass change was rejected."}
 	for _, g := range held.Decided {
 		if g.ID != form.Get("id") || g.Decision != "rejected" {
 			continue
 		}
+
 		p.intro, p.level = "The status of each of these is sent, unless a newer booking has won meanwhile.", verdict.Warning
 		p.named, p.set, p.size, p.typed, p.reason, p.button = only(form, "id"), []string{g.ID, g.Decided.String()}, g.Users, true, true, fmt.Sprintf("Take in %d", g.Users)
 		p.forecast = text.Count(g.Users, "user")
@@ -504,5 +558,6 @@ func planTakeIn(q *Request, form url.Values) (*plan, error) {
 			return err
 		}
 	}
+
 	return p, nil
 }

@@ -21,6 +21,7 @@ func repairSubs(here string) (links []Link) {
 		l.Here = l.Href == here
 		links = append(links, l)
 	}
+
 	return links
 }
 
@@ -30,10 +31,12 @@ func deadPage(q *Request) (*Page, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	letters, err := client.DeadLetters(q.ctx, conn.JS)
 	if err != nil {
 		return nil, err
 	}
+
 	p := &Page{Title: "Dead letters", Subs: repairSubs("/dead"), Intro: "What could not be processed: " + text.Count(len(letters), "dead letter") + "."}
 	t := &Table{Caption: "Dead letters, the latest first", Empty: "There is none.", Columns: columns("Id", "Died", "Service", "Reason", "File", ">Line", ">Tries")}
 	for _, l := range slices.Backward(letters) {
@@ -41,10 +44,12 @@ func deadPage(q *Request) (*Page, error) {
 		if q.operator() {
 			id.Choose = itoa(int64(l.ID)) //nolint:gosec // no number is that large
 		}
+
 		t.Rows = append(t.Rows, []Cell{
 			id, moment(l.Died, q.now()), words(l.Service), words(l.Reason), {Text: text.Dash(text.Short(l.File)), Href: hrefOf(l.File)}, number(l.Row), number(l.Attempts),
 		})
 	}
+
 	p.Blocks = []Block{{Table: t}}
 	if len(letters) > 0 {
 		p.Blocks = append(p.Blocks, chosenOrders(q)...)
@@ -52,6 +57,7 @@ func deadPage(q *Request) (*Page, error) {
 			Table: byReason(q, letters, q.operator()), Actions: append(q.mayOrder(auth.Operator, "Requeue all", "requeue", "all", "1"), q.mayOrder(auth.Operator, "Drop all", "drop", "all", "1")...),
 		})
 	}
+
 	return p, nil
 }
 
@@ -69,10 +75,12 @@ func byReason(q *Request, letters []client.Letter, orders bool) *Table {
 	for _, l := range letters {
 		by[l.Reason] = append(by[l.Reason], l)
 	}
+
 	t := &Table{Plain: true, Caption: "By reason", Columns: columns("Reason", ">Letters", "Oldest")}
 	if orders {
 		t.Columns = append(t.Columns, columns("Try again", "Never send")...)
 	}
+
 	for _, reason := range slices.SortedFunc(maps.Keys(by), func(a, b string) int { return cmp.Or(len(by[b])-len(by[a]), cmp.Compare(a, b)) }) {
 		of := by[reason]
 		row := []Cell{words(reason), number(len(of)), moment(of[0].Died, q.now())}
@@ -80,8 +88,10 @@ func byReason(q *Request, letters []client.Letter, orders bool) *Table {
 			n := count(int64(len(of)))
 			row = append(row, linked("requeue "+n, address(pathOrders+"requeue", "why", reason)), linked("drop "+n, address(pathOrders+"drop", "why", reason)))
 		}
+
 		t.Rows = append(t.Rows, row)
 	}
+
 	return t
 }
 
@@ -91,13 +101,16 @@ func replaysPage(q *Request) (*Page, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	p := &Page{Title: "Replays", Live: true, Subs: repairSubs("/replay"), Intro: "Sending the latest status of chosen workers again."}
+
 	t := &Table{Caption: "Replays, the latest first", Empty: "There was none.", Columns: columns("Id", "Started", "By", "What", ">Users", ">Left", ">Held", "Ended", "State")}
 	for _, r := range all {
 		what, state := "chosen workers", words("under way")
 		if q.operator() {
 			what = r.What
 		}
+
 		switch {
 		case r.Ended.IsZero() && q.operator():
 			state = linked("under way: stop it", address(pathOrders+"replay-stop", "id", r.ID))
@@ -106,9 +119,12 @@ func replaysPage(q *Request) (*Page, error) {
 		case !r.Ended.IsZero():
 			state = words("done")
 		}
+
 		t.Rows = append(t.Rows, []Cell{words(r.ID), moment(r.Started, q.now()), words(r.By), words(what), number(r.Users), number(r.Left), number(r.Held), moment(r.Ended, q.now()), state})
 	}
+
 	p.Blocks = []Block{{Table: t, Actions: q.mayOrder(auth.Operator, "Replay", "replay")}}
+
 	return p, nil
 }
 
@@ -118,14 +134,17 @@ func reconcilePage(q *Request) (*Page, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	r, err := client.LastReport(q.ctx, conn)
 	if err != nil {
 		return nil, err
 	}
+
 	p := &Page{Title: "Comparison", Subs: repairSubs("/reconcile"), Intro: comparedWords(r)}
 	if r.Differing > 0 {
 		p.Level = verdict.Warning
 	}
+
 	facts := Block{Actions: q.mayOrder(auth.Operator, "Compare now", "compare"), Facts: []Fact{
 		{"Compared", moment(r.Started, q.now())}, {"Ended", moment(r.Ended, q.now())}, {"Users", number(r.Compared)}, {"Differing", number(r.Differing)},
 		{"Sent the right status", number(r.Applied)}, {"Unmanaged, left alone", number(r.Unmanaged)},
@@ -133,6 +152,7 @@ func reconcilePage(q *Request) (*Page, error) {
 	if r.Differing > r.Applied {
 		facts.Actions = append(facts.Actions, q.mayOrder(auth.Operator, "Send what differs", "apply")...)
 	}
+
 	t := &Table{Caption: "Why users differ", Plain: true, Columns: columns("Why", ">Users"), Empty: "Nobody differs."}
 	if q.operator() {
 		t = differing(r)
@@ -141,11 +161,14 @@ func reconcilePage(q *Request) (*Page, error) {
 		for _, u := range r.Users {
 			why[u.Why]++
 		}
+
 		for _, w := range slices.Sorted(maps.Keys(why)) {
 			t.Rows = append(t.Rows, []Cell{words(w), number(why[w])})
 		}
 	}
+
 	p.Blocks = []Block{facts, {Table: t}}
+
 	return p, nil
 }
 
@@ -155,6 +178,7 @@ func differing(r control.ReconcileAnswer) *Table {
 	for _, u := range r.Users {
 		t.Rows = append(t.Rows, []Cell{words(u.User), words(u.Employee), words(orOff(u.Holds)), words(orOff(u.Wanted)), words(yesOrNo(u.Applied)), words(u.Why)})
 	}
+
 	return t
 }
 

@@ -35,22 +35,27 @@ func reportTime(shift, from, to string, now time.Time) (begin, end time.Time, er
 		if s.name != shift {
 			continue
 		}
+
 		begin = time.Date(now.Year(), now.Month(), now.Day(), s.begin, 0, 0, 0, now.Location())
 		if begin.After(now) {
 			begin = begin.AddDate(0, 0, -1)
 		}
+
 		end = time.Date(begin.Year(), begin.Month(), begin.Day(), s.end, 0, 0, 0, now.Location())
 		if s.end < s.begin {
 			end = end.AddDate(0, 0, 1)
 		}
+
 		return begin, earlier(end, now), nil
 	}
+
 	end = now
 	if to != "" {
 		if end, err = client.PastMoment(to, now); err != nil {
 			return begin, end, err
 		}
 	}
+
 	end = earlier(end, now)
 	begin = end.Add(-usualReport)
 	if from != "" {
@@ -58,12 +63,14 @@ func reportTime(shift, from, to string, now time.Time) (begin, end time.Time, er
 			return begin, end, err
 		}
 	}
+
 	switch {
 	case !begin.Before(end):
 		return begin, end, fmt.Errorf("the report would end before it begins")
 	case end.Sub(begin) > longestReport:
 		return begin, end, fmt.Errorf("a report is of %d days at most", longestReport/(24*time.Hour))
 	}
+
 	return begin, end, nil
 }
 
@@ -78,46 +85,57 @@ func earlier(a, b time.Time) time.Time {
 // orders.
 func reportPage(q *Request) (*Page, error) {
 	ask := q.url.Query()
+
 	shift, from, to := ask.Get("shift"), strings.TrimSpace(ask.Get("from")), strings.TrimSpace(ask.Get("to"))
 	p := &Page{Title: "Report", Subs: journalSubs(q, "/report")}
 	for _, one := range shifts {
 		p.Subs = append(p.Subs, Link{Text: upper(one.name) + " shift", Href: address("/report", "shift", one.name), Here: shift == one.name})
 	}
+
 	form := Block{Form: &Form{
 		Action: "/report", Label: "From", Name: "from", Value: from, Button: "Show", More: []Field{{Label: "to", Name: "to", Type: "text", Value: to}},
 		Hint: "Such as 2026-06-17 22:00 (" + zone(q.now()) + "), or 12h ago as 12h. It is made to be printed.",
 	}}
+
 	begin, end, err := reportTime(shift, from, to, q.now().Local())
 	if err != nil {
 		p.Intro, p.Level, p.Blocks = upper(text.Clean(err.Error()))+".", verdict.Warning, []Block{form}
 		return p, nil
 	}
+
 	conn, err := q.connection(q.reads)
 	if err != nil {
 		return nil, err
 	}
+
 	entries, failed, err := client.Journal(q.ctx, conn, client.JournalQuery{Since: begin.Add(-longestReport), Most: maxReported})
 	if err != nil {
 		return nil, err
 	}
+
 	if n := len(entries); n == maxReported && entries[n-1].Started.After(begin) {
 		failed = append(failed, fmt.Errorf("a report goes through the latest %d files and entries of the journal, and what began before %s is not among them",
 			maxReported, text.Moment(entries[n-1].Started, time.Local)))
 	}
+
 	entries = slices.DeleteFunc(entries, func(e control.JournalEntry) bool {
 		return e.Started.After(end) || !e.Ended.IsZero() && e.Ended.Before(begin)
 	})
+
 	p.Intro = fmt.Sprintf("From %s to %s; made for %s at %s.", text.Moment(begin, time.Local), text.Moment(end, time.Local), text.Clean(q.who.Name), text.Moment(q.now(), time.Local))
 	for _, err := range failed {
 		p.Level, p.Intro = verdict.Warning, p.Intro+" Something is missing here: "+text.Clean(err.Error())+"."
 	}
+
 	p.Blocks = append([]Block{form}, reportBlocks(q, entries, begin, end)...)
+
 	return p, nil
 }
 
 // reportBlocks are the parts of a report.
 func reportBlocks(q *Request, entries []control.JournalEntry, begin, end time.Time) []Block {
 	ills, files, orders, runs := sorted(entries)
+
 	return []Block{
 		{Figures: append([]Figure{illFigure(q, ills, begin, end)}, reportFigures(files, orders)...)},
 		{Table: illTable(q, ills)}, {Table: reportTable(q, "Decisions and orders", "Nothing was ordered.", orders)},
@@ -141,6 +159,7 @@ func sorted(entries []control.JournalEntry) (ills, files, orders, runs []control
 			runs = append(runs, e)
 		}
 	}
+
 	return ills, files, orders, runs
 }
 
@@ -157,13 +176,16 @@ func illFigure(q *Request, ills []control.JournalEntry, begin, end time.Time) Fi
 	for _, e := range ills {
 		ill += earlier(e.Ended, end).Sub(slices.MaxFunc([]time.Time{e.Started, begin}, time.Time.Compare))
 	}
+
 	f := Figure{Label: "Not well", Cell: words("never"), Note: text.Times(len(ills))}
 	if q.snap.Verdict.Level > verdict.OK {
 		f.Cell, f.Note, f.Level = words("now"), f.Note+" before; "+notCounted, verdict.Warning
 	}
+
 	if ill > 0 {
 		f.Cell, f.Level = words(text.Ago(ill)), verdict.Warning
 	}
+
 	return f
 }
 
@@ -176,15 +198,18 @@ func reportFigures(files, orders []control.JournalEntry) []Figure {
 		if e.Outcome == control.OutcomeFailed {
 			failed++
 		}
+
 		if !e.Ended.IsZero() {
 			done++
 			slowest = max(slowest, e.Ended.Sub(e.Started))
 		}
 	}
+
 	worst := words("–")
 	if done > 0 {
 		worst = words(text.Ago(slowest))
 	}
+
 	return []Figure{
 		{Label: "Files", Cell: number(len(files)), Note: fmt.Sprintf("%d failed", failed)},
 		{Label: "Rows", Cell: number(rows)},
@@ -199,13 +224,16 @@ func illTable(q *Request, ills []control.JournalEntry) *Table {
 	if q.snap.Verdict.Level > verdict.OK {
 		t.Empty = "Nothing that has ended; " + notCounted + "."
 	}
+
 	for _, e := range ills[:min(len(ills), reportedLines)] {
 		level := verdict.Warning
 		if e.Outcome == strings.ToLower(verdict.Problem.String()) {
 			level = verdict.Problem
 		}
+
 		t.Rows = append(t.Rows, []Cell{moment(e.Started, q.now()), moment(e.Ended, q.now()), words(text.Ago(e.Ended.Sub(e.Started))), marked(level, strings.ToUpper(e.Outcome)), words(e.Text)})
 	}
+
 	return t.cut(len(ills))
 }
 
@@ -216,6 +244,7 @@ func reportTable(q *Request, caption, empty string, entries []control.JournalEnt
 		row := entryRow(q, e)
 		t.Rows = append(t.Rows, []Cell{row[0], row[2], row[3], row[4], row[5]})
 	}
+
 	return t.cut(len(entries))
 }
 
@@ -233,5 +262,6 @@ func openNow(q *Request) []string {
 	for _, f := range q.snap.Verdict.Findings {
 		lines = append(lines, fmt.Sprintf("%s: %s. Do: %s.", f.Level, text.Clean(f.Text), text.Clean(f.Do)))
 	}
+
 	return lines
 }

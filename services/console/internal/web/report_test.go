@@ -19,8 +19,10 @@ import (
 // TestReportTime: shifts by their name, the last that has begun; or from and to, up to now.
 func TestReportTime(t *testing.T) {
 	t.Parallel()
+
 	london, err := time.LoadLocation("Europe/London")
 	require.NoError(t, err)
+
 	now := time.Date(2026, 10, 25, 3, 12, 0, 0, london)
 	at := func(words string) time.Time {
 		at, err := time.ParseInLocation("2006-01-02 15:04", words, london)
@@ -49,6 +51,7 @@ func TestReportTime(t *testing.T) {
 			require.ErrorContains(t, err, c.wrong, name)
 			continue
 		}
+
 		require.NoError(t, err, name)
 		require.Equal(t, []time.Time{c.begin, c.end}, []time.Time{begin, end}, name)
 	}
@@ -76,6 +79,7 @@ func TestAReportSaysWhatItLacks(t *testing.T) {
 	t.Parallel()
 	conn := bustest.Start(t).Connect(t)
 	played(t, conn)
+
 	left := maxReported + 1000
 	serve(t, conn, topology.Janitor, control.On(control.Journal, func(_ context.Context, req control.JournalRequest) (a control.JournalAnswer, _ error) {
 		for range min(req.Most, left) {
@@ -83,10 +87,13 @@ func TestAReportSaysWhatItLacks(t *testing.T) {
 			at := night.Add(-time.Duration(maxReported+1000-left) * time.Second)
 			a.Entries = append(a.Entries, control.JournalEntry{ID: fmt.Sprintf("%08d", left), Kind: control.JobCleanup, Started: at, Ended: at, Outcome: control.OutcomeOK})
 		}
+
 		a.More = left > 0
+
 		return a, nil
 	}))
 	serve(t, conn, topology.Resolver, control.On(control.Replays, func(context.Context, control.Nothing) ([]control.ReplayState, error) { return nil, nil }))
+
 	s := site(t, conn, well(), auth.Identity{Name: "v", Role: auth.Viewer})
 	for from, lacks := range map[string]bool{"2h": false, "7h": true} {
 		left = maxReported + 1000
@@ -104,6 +111,7 @@ func TestAReportWhileItIsNotWell(t *testing.T) {
 	serve(t, conn, topology.Janitor, control.On(control.Journal, func(context.Context, control.JournalRequest) (control.JournalAnswer, error) {
 		return control.JournalAnswer{}, nil
 	}))
+
 	for state, always := range map[string]bool{"well": true, "outage": false} {
 		_, body := get(t, site(t, conn, states()[state], auth.Identity{Name: "v", Role: auth.Viewer}), "/report?from=2h")
 		require.Equal(t, always, strings.Contains(body, ">never<"), state)
@@ -115,8 +123,10 @@ func TestAReportWhileItIsNotWell(t *testing.T) {
 // TestWordsOfServicesAreInTheConsolesZone: a moment in UTC, as services have it in a container, is shown as all others are.
 func TestWordsOfServicesAreInTheConsolesZone(t *testing.T) {
 	t.Parallel()
+
 	at := time.Date(2026, 6, 17, 3, 12, 7, 0, time.UTC)
 	require.Equal(t, "on duty since "+at.Local().Format(time.DateTime)+"; all is well", inZone("on duty since 2026-06-17 03:12:07 UTC; all is well"))
+
 	for _, said := range []string{"", "on duty since 2026-06-17 03:12:07 CEST", "2026-99-17 03:12:07 UTC"} {
 		require.Equal(t, said, inZone(said))
 	}

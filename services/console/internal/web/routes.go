@@ -71,6 +71,7 @@ func (s *Site) Routes() []Route {
 	for _, o := range orders {
 		routes = append(routes, Route{"POST " + pathOrders + o.name, o.least, s.give(o)})
 	}
+
 	for _, v := range views {
 		switch {
 		case v.below:
@@ -80,10 +81,12 @@ func (s *Site) Routes() []Route {
 		default:
 			routes = append(routes, Route{"GET " + v.path, v.least, s.show(v)})
 		}
+
 		if v.list && !v.below {
 			routes = append(routes, Route{"GET " + v.path + ".csv", v.least, s.show(v)}, Route{"GET " + v.path + ".json", v.least, s.show(v)})
 		}
 	}
+
 	return routes
 }
 
@@ -93,10 +96,12 @@ func findView(path string) (v view, id string, found bool) {
 		if v.path == path {
 			return v, "", true
 		}
+
 		if id, below := strings.CutPrefix(path, v.path); v.below && below && id != "" && !strings.Contains(id, "/") {
 			return v, id, true
 		}
 	}
+
 	return view{}, "", false
 }
 
@@ -117,9 +122,11 @@ func (s *Site) mux() *http.ServeMux {
 				s.refuse(w, r)
 				return
 			}
+
 			route.handle(w, r)
 		})
 	}
+
 	return mux
 }
 

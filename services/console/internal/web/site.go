@@ -55,12 +55,15 @@ func New(o Options) (*Site, error) {
 	if s.assets, err = loadAssets(); err != nil {
 		return nil, err
 	}
+
 	if s.sources.manual, err = loadManual(); err != nil {
 		return nil, err
 	}
+
 	s.pages, err = template.New("").Funcs(template.FuncMap{
 		"asset": s.assets.path, "mark": mark, "class": class, "clean": text.Clean,
 	}).ParseFS(templates, "templates/*.html")
+
 	return s, err
 }
 
@@ -115,6 +118,7 @@ func (s *Site) show(v view) http.HandlerFunc {
 		if v.list {
 			id, form = formOf(r.URL.Path, id)
 		}
+
 		q := s.request(r, r.URL, id)
 		page, err := v.render(q)
 		var gone *notFound
@@ -146,6 +150,7 @@ func formOf(path, id string) (rest, form string) {
 			return strings.TrimSuffix(id, form), form
 		}
 	}
+
 	return id, ""
 }
 
@@ -160,20 +165,26 @@ func (s *Site) writeTable(w http.ResponseWriter, r *http.Request, t *Table, form
 		http.NotFound(w, r)
 		return
 	}
+
 	t.arrange(r.URL.Query())
 	var b bytes.Buffer
+
 	write, kind := t.writeCSV, "text/csv; charset=utf-8"
 	if form == ".json" {
 		write, kind = t.writeJSON, "application/json"
 	}
+
 	if err := write(text.To(&b)); err != nil {
 		s.fail(w, err)
 		return
 	}
+
 	w.Header().Set("Content-Type", kind)
+
 	if form == ".csv" {
 		w.Header().Set("Content-Disposition", "attachment; filename=bobosync"+strings.ReplaceAll(strings.TrimSuffix(r.URL.Path, form), "/", "-")+form)
 	}
+
 	_, _ = w.Write(b.Bytes()) // a browser that is gone misses nothing
 }
 
@@ -195,6 +206,7 @@ func (s *Site) execute(w http.ResponseWriter, status int, name string, data any)
 		s.fail(w, err)
 		return
 	}
+
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
 	_, _ = w.Write([]byte(visible(b.String()))) // a browser that is gone misses nothing
@@ -206,6 +218,7 @@ func visible(page string) string {
 	for i, line := range lines {
 		lines[i] = text.Clean(line)
 	}
+
 	return strings.Join(lines, "\n")
 }
 

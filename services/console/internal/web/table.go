@@ -52,6 +52,7 @@ func columns(titles ...string) []Column {
 		name, right := strings.CutPrefix(title, ">")
 		all[i] = Column{Title: name, Right: right}
 	}
+
 	return all
 }
 
@@ -65,20 +66,25 @@ func (t *Table) arrange(q url.Values) {
 			return !slices.ContainsFunc(row, func(c Cell) bool { return strings.Contains(strings.ToLower(c.Text), filter) })
 		})
 	}
+
 	t.Total = len(t.Rows)
 	key, down := strings.CutPrefix(q.Get("sort"), "-")
+
 	at := slices.IndexFunc(t.Columns, func(c Column) bool { return slug(c.Title) == key })
 	if at < 0 {
 		return
 	}
+
 	t.Columns[at].Order = "ascending"
 	slices.SortStableFunc(t.Rows, func(a, b []Cell) int {
 		by := cmp.Or(cmp.Compare(a[at].Number, b[at].Number), cmp.Compare(strings.ToLower(a[at].Text), strings.ToLower(b[at].Text)))
 		if down {
 			return -by
 		}
+
 		return by
 	})
+
 	if down {
 		t.Columns[at].Order = "descending"
 	}
@@ -92,8 +98,10 @@ func (t *Table) link(u *url.URL) {
 		if c.Order == "ascending" {
 			order = "-" + order
 		}
+
 		t.Columns[i].Href = with(u.Path, q, "sort", order)
 	}
+
 	t.CSV, t.JSON = with(u.Path+".csv", q, "page", ""), with(u.Path+".json", q, "page", "")
 	pages := (len(t.Rows) + rowsAtOnce - 1) / rowsAtOnce
 	at, _ := strconv.Atoi(q.Get("page"))
@@ -103,6 +111,7 @@ func (t *Table) link(u *url.URL) {
 			t.Pages = append(t.Pages, Link{Text: strconv.Itoa(n), Href: with(u.Path, q, "page", strconv.Itoa(n)), Here: n == at})
 		}
 	}
+
 	if !t.Plain {
 		first := (at - 1) * rowsAtOnce
 		t.Rows = t.Rows[min(first, len(t.Rows)):min(first+rowsAtOnce, len(t.Rows))]
@@ -116,18 +125,22 @@ func near(at, pages int) (all []int) {
 			all = append(all, n)
 		}
 	}
+
 	return all
 }
 
 func with(path string, q url.Values, name, value string) string {
 	q = url.Values(http.Header(q).Clone())
 	q.Del(name)
+
 	if value != "" {
 		q.Set(name, value)
 	}
+
 	if len(q) == 0 {
 		return path
 	}
+
 	return path + "?" + q.Encode()
 }
 
@@ -138,9 +151,11 @@ func (c Cell) value() string {
 	if !c.Time.IsZero() {
 		return c.ISO()
 	}
+
 	if c.Right {
 		return strings.ReplaceAll(c.Text, ",", "")
 	}
+
 	return c.Text
 }
 
@@ -151,14 +166,17 @@ func (t *Table) writeCSV(out *text.Printer) error {
 	for i, c := range t.Columns {
 		head[i] = slug(c.Title)
 	}
+
 	rows = append(rows, head)
 	for _, row := range t.Rows {
 		cells := make([]string, len(row))
 		for i, c := range row {
 			cells[i] = c.value()
 		}
+
 		rows = append(rows, cells)
 	}
+
 	return out.CSV(rows...)
 }
 
@@ -170,7 +188,9 @@ func (t *Table) writeJSON(out *text.Printer) error {
 		for i, c := range row {
 			object[slug(t.Columns[i].Title)] = c.value()
 		}
+
 		rows = append(rows, object)
 	}
+
 	return out.JSON(rows)
 }

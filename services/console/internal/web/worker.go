@@ -34,21 +34,26 @@ func workerPage(q *Request) (*Page, error) {
 		p.Blocks[0].Actions = booked(asked, when)
 		return p, workerAt(q, p, asked, at)
 	}
+
 	p.Blocks[0].Actions = booked(asked, "")
+
 	a, err := askWith[control.WorkerAnswer](q, q.orders, topology.Resolver, control.WorkerShow, control.WorkerRequest{Text: asked})
 	if err != nil {
 		return nil, err
 	}
+
 	conn, err := q.connection(q.orders)
 	if err != nil {
 		return nil, err
 	}
+
 	names := client.FileNames(q.ctx, conn, client.FilesOf(a))
 	p.Intro = upper(text.Clean(inZone(a.Status))) + "."
 	p.Blocks = append(p.Blocks, Block{Facts: workerFacts(q, a)}, Block{Table: workerLine(q, a, names)})
 	if a.Partial {
 		p.Blocks = append(p.Blocks, Block{Text: []string{"Not all entries could be read in time: bookings may be missing here."}})
 	}
+
 	return p, nil
 }
 
@@ -62,6 +67,7 @@ func inZone(said string) string {
 		if err != nil {
 			return at
 		}
+
 		return t.Local().Format(time.DateTime)
 	})
 }
@@ -76,30 +82,37 @@ func workerFacts(q *Request, a control.WorkerAnswer) []Fact {
 	if a.Stale {
 		all = append(all, Fact{"Stale", words("the latest booking on is older than AUTO_CLEANUP_HOURS: off duty to AtHoc")})
 	}
+
 	if !a.InDoubt.IsZero() {
 		all = append(all, Fact{"In doubt", moment(a.InDoubt, q.now())})
 	}
+
 	return all
 }
 
 // workerLine is what happened, the latest first: bookings, what was sent, what AtHoc answered.
 func workerLine(q *Request, a control.WorkerAnswer, names map[string]string) *Table {
 	t := &Table{Plain: true, Caption: "What happened", Columns: columns("What", "When", "Status", "File", ">Line"), Empty: "BOBO has sent nothing about this worker."}
+
 	add := func(what string, at Cell, on bool, file string, row int) {
 		t.Rows = append(t.Rows, []Cell{words(what), at, words(client.OnOrOff(on)), {Text: text.Clean(fileName(file, names)), Href: hrefOf(file)}, number(row)})
 	}
 	if c := a.Confirmed; c != nil {
 		add("AtHoc answered: "+text.Dash(c.Outcome), moment(c.Answered, q.now()), c.On, c.File, c.Row)
 	}
+
 	if c := a.Sent; c != nil {
 		add("decided and sent, booked", moment(c.At, q.now()), c.On, c.File, c.Row)
 	}
+
 	for _, e := range a.Events {
 		add("booked", moment(e.At, q.now()), e.On, e.File, e.Row)
 	}
+
 	if len(a.Events) == 0 && a.Latest != nil {
 		add("booked", moment(a.Latest.At, q.now()), a.Latest.On, a.Latest.File, a.Latest.Row)
 	}
+
 	return t
 }
 

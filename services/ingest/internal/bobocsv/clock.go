@@ -36,9 +36,11 @@ func (c *wallClock) unix(wall int64) (at, rank int64) {
 			return s.at(wall)
 		}
 	}
+
 	s := c.find(wall)
 	c.stretches[c.next] = s
 	c.next = (c.next + 1) % len(c.stretches)
+
 	return s.at(wall)
 }
 
@@ -47,6 +49,7 @@ func (s *stretch) at(wall int64) (at, rank int64) {
 	if s.ranked {
 		return at, s.rank
 	}
+
 	return at, at
 }
 
@@ -63,13 +66,16 @@ func (c *wallClock) periodAt(unix int64) period {
 	t := time.Unix(unix, 0).In(c.zone)
 	start, end := t.ZoneBounds()
 	_, offset := t.Zone()
+
 	p := period{start: beginning, end: forever, offset: int64(offset)}
 	if !start.IsZero() {
 		p.start = start.Unix()
 	}
+
 	if !end.IsZero() {
 		p.end = end.Unix()
 	}
+
 	return p
 }
 
@@ -83,21 +89,26 @@ func (c *wallClock) find(wall int64) stretch {
 	for before.end <= wall+reach {
 		after := c.periodAt(before.end)
 		change := before.end
+
 		back, forward := change+after.offset, change+before.offset // the wall after and before the change
 		if back < forward {
 			plain.to = min(back, to)
 		}
+
 		if wall < plain.to {
 			return plain
 		}
+
 		switch {
 		case wall < forward && back < forward:
 			return stretch{from: back, to: forward, offset: before.offset, rank: back - before.offset, ranked: true}
 		case wall >= forward && wall < back:
 			return stretch{from: forward, to: back, offset: before.offset}
 		}
+
 		plain = stretch{from: max(back, forward, from), to: min(after.end+after.offset, to), offset: after.offset}
 		before = after
 	}
+
 	return plain
 }

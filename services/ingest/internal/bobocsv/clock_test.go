@@ -7,10 +7,12 @@ import (
 
 func zone(t testing.TB, name string) *time.Location {
 	t.Helper()
+
 	z, err := time.LoadLocation(name)
 	if err != nil {
 		t.Fatalf("load zone: %v", err)
 	}
+
 	return z
 }
 
@@ -18,15 +20,18 @@ const wallLayout = "2006-01-02 15:04:05"
 
 func wallOf(t testing.TB, text string) int64 {
 	t.Helper()
+
 	w, err := time.Parse(wallLayout, text)
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return w.Unix()
 }
 
 func TestWallClock(t *testing.T) {
 	t.Parallel()
+
 	tests := []struct {
 		zone, wall string
 		at, rank   string // UTC; rank empty where it is at
@@ -67,12 +72,14 @@ func TestWallClock(t *testing.T) {
 				c = &wallClock{zone: zone(t, tt.zone)}
 				clocks[tt.zone] = c
 			}
+
 			at, rank := c.unix(wallOf(t, tt.wall))
 			wantAt := wallOf(t, tt.at)
 			wantRank := wantAt
 			if tt.rank != "" {
 				wantRank = wallOf(t, tt.rank)
 			}
+
 			if at != wantAt || rank != wantRank {
 				t.Errorf("at %s rank %s, want %s and %s", time.Unix(at, 0).UTC(), time.Unix(rank, 0).UTC(),
 					time.Unix(wantAt, 0).UTC(), time.Unix(wantRank, 0).UTC())
@@ -85,6 +92,7 @@ func TestWallClock(t *testing.T) {
 // moment's wall-clock time gives back the moment, or an earlier one with the same wall-clock time and a rank of its own.
 func TestWallClockAgainstTime(t *testing.T) {
 	t.Parallel()
+
 	zones := []string{"UTC", "Europe/London", "Australia/Lord_Howe", "America/St_Johns", "Pacific/Apia", "Africa/Casablanca"}
 	for _, name := range zones {
 		t.Run(name, func(t *testing.T) {
@@ -98,9 +106,11 @@ func TestWallClockAgainstTime(t *testing.T) {
 				if at != u && !repeats(z, u, at) {
 					t.Fatalf("%s came out as %s", moment, time.Unix(at, 0).In(z))
 				}
+
 				if rank > u || rank < last && at == u {
 					t.Fatalf("%s has rank %s, the moment before has %s", moment, time.Unix(rank, 0), time.Unix(last, 0))
 				}
+
 				last = rank
 			}
 		})

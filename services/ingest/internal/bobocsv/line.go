@@ -44,16 +44,20 @@ func (r *lineReader) next() (line, error) {
 				r.start++
 			}
 		}
+
 		if i := indexLineEnd(r.buf[r.start+scanned : r.end]); i >= 0 {
 			return r.cut(scanned + i), nil
 		}
+
 		scanned = r.end - r.start
 		if scanned > MaxLine {
 			return r.skipLong()
 		}
+
 		if r.err != nil {
 			return r.rest()
 		}
+
 		r.fill()
 	}
 }
@@ -61,12 +65,14 @@ func (r *lineReader) next() (line, error) {
 // cut returns n bytes and drops the line end behind them.
 func (r *lineReader) cut(n int) line {
 	r.number++
+
 	l := line{number: r.number, text: r.buf[r.start : r.start+n], size: n}
 	r.skipLF = r.buf[r.start+n] == '\r'
 	r.start += n + 1
 	if n > MaxLine {
 		l.text = l.text[:MaxLine]
 	}
+
 	return l
 }
 
@@ -75,15 +81,18 @@ func (r *lineReader) rest() (line, error) {
 	if r.start == r.end || !errors.Is(r.err, io.EOF) {
 		return line{}, r.err
 	}
+
 	r.number++
 	l := line{number: r.number, text: r.buf[r.start:r.end], size: r.end - r.start}
 	r.start = r.end
+
 	return l, nil
 }
 
 // skipLong drops a line that is too long, up to its end, and returns its first bytes.
 func (r *lineReader) skipLong() (line, error) {
 	size := 0
+
 	kept := append([]byte(nil), r.buf[r.start:r.start+MaxLine]...)
 	for {
 		if i := indexLineEnd(r.buf[r.start:r.end]); i >= 0 {
@@ -91,15 +100,19 @@ func (r *lineReader) skipLong() (line, error) {
 			l.text, l.size = kept, size+i
 			return l, nil
 		}
+
 		size += r.end - r.start
 		r.start, r.end = 0, 0
 		if r.err != nil {
 			if !errors.Is(r.err, io.EOF) {
 				return line{}, r.err
 			}
+
 			r.number++
+
 			return line{number: r.number, text: kept, size: size}, nil
 		}
+
 		r.fill()
 	}
 }
@@ -110,9 +123,11 @@ func (r *lineReader) fill() {
 		copy(r.buf, r.buf[r.start:r.end])
 		r.start, r.end = 0, r.end-r.start
 	}
+
 	if r.end == len(r.buf) && len(r.buf) < largestBuffer {
 		r.buf = append(r.buf, make([]byte, min(3*len(r.buf), largestBuffer-len(r.buf)))...)
 	}
+
 	const patience = 100 // reads without a byte and without an error, as bufio has it
 	for range patience {
 		n, err := r.src.Read(r.buf[r.end:])
@@ -122,6 +137,7 @@ func (r *lineReader) fill() {
 			return
 		}
 	}
+
 	r.err = io.ErrNoProgress
 }
 
@@ -131,5 +147,6 @@ func indexLineEnd(b []byte) int {
 			return i
 		}
 	}
+
 	return -1
 }

@@ -7,32 +7,40 @@ func moment(date, clock, created []byte) (wall int64, reason Reason) {
 	if len(date) != len("YYYYMMDD") || len(created) < len(date) {
 		return 0, Date
 	}
+
 	if len(clock) != len("HHMMSS") || len(created) != len(date)+len(clock) {
 		return 0, Time
 	}
+
 	days, ok := daysOf(created[:len(date)])
 	if !ok {
 		return 0, Date
 	}
+
 	seconds, ok := secondsOf(created[len(date):])
 	if !ok {
 		return 0, Time
 	}
+
 	same := string(date) == string(created[:len(date)])
 	if !same {
 		if _, ok := daysOf(date); !ok {
 			return 0, Date
 		}
 	}
+
 	if string(clock) != string(created[len(date):]) {
 		if _, ok := secondsOf(clock); !ok {
 			return 0, Time
 		}
+
 		same = false
 	}
+
 	if !same {
 		return 0, Contradiction
 	}
+
 	return days*secondsPerDay + seconds, 0
 }
 
@@ -46,6 +54,7 @@ func daysOf(b []byte) (int64, bool) {
 	if !ok1 || !ok2 || !ok3 || year < 1970 || month < 1 || month > 12 || day < 1 || day > daysIn(year, month) {
 		return 0, false
 	}
+
 	return time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC).Unix() / secondsPerDay, true
 }
 
@@ -71,6 +80,7 @@ func secondsOf(b []byte) (int64, bool) {
 	if !ok1 || !ok2 || !ok3 || hour > 23 || minute > 59 || second > 59 {
 		return 0, false
 	}
+
 	return int64(hour)*3600 + int64(minute)*60 + int64(second), true
 }
 
@@ -81,7 +91,9 @@ func number(b []byte) (int, bool) {
 		if c < '0' || c > '9' {
 			return 0, false
 		}
+
 		n = n*10 + int(c-'0')
 	}
+
 	return n, true
 }

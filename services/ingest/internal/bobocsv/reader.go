@@ -85,9 +85,11 @@ func NewReader(src io.Reader, o Options) *Reader {
 	if o.Zone == nil {
 		r.clock.zone = time.UTC
 	}
+
 	if !o.Latest.IsZero() {
 		r.latest = o.Latest.Unix()
 	}
+
 	return r
 }
 
@@ -101,30 +103,37 @@ func (r *Reader) Read() (Row, error) {
 		if errors.Is(err, io.EOF) {
 			return Row{}, io.EOF
 		}
+
 		if err != nil {
 			return Row{}, fmt.Errorf("read after line %d: %w", r.last, err)
 		}
+
 		r.last = l.number
 		if l.number == 1 {
 			l.text = bytes.TrimPrefix(l.text, []byte("\uFEFF"))
 		}
+
 		if l.size > MaxLine {
 			r.begun = true
 			return Row{Line: l.number, Reason: LineTooLong, Number: l.size}, nil
 		}
+
 		if len(bytes.TrimSpace(l.text)) == 0 {
 			continue
 		}
+
 		row, err := r.row(l)
 		if err != nil {
 			return Row{}, fmt.Errorf("read after line %d: %w", r.last, err)
 		}
+
 		if first := !r.begun; first {
 			r.begun = true
 			if row.Reason != 0 && r.isHeader() {
 				continue
 			}
 		}
+
 		return row, nil
 	}
 }
@@ -135,6 +144,7 @@ func (r *Reader) nextLine() (line, error) {
 		r.again = r.again[1:]
 		return l, nil
 	}
+
 	return r.lines.next()
 }
 
@@ -148,6 +158,7 @@ func (r *Reader) isHeader() bool {
 			header, r.shuffled = true, true
 		}
 	}
+
 	return header
 }
 
@@ -161,6 +172,7 @@ func (r *Reader) row(l line) (Row, error) {
 	if bytes.IndexByte(l.text, '"') < 0 {
 		return r.judge(l.number, r.splitPlain(l.text)), nil
 	}
+
 	columns, state := r.splitQuoted(l.text)
 	switch state {
 	case complete:
@@ -182,25 +194,31 @@ func (r *Reader) join(l line) (Row, error) {
 		if errors.Is(err, io.EOF) {
 			break
 		}
+
 		if err != nil {
 			return Row{}, err
 		}
+
 		next.text = bytes.Clone(next.text)
 		taken = append(taken, next)
 		if startsRow(next.text) || len(joined)+1+next.size > MaxLine {
 			break
 		}
+
 		joined = append(append(joined, '\n'), next.text...)
 		columns, state := r.splitQuoted(joined)
 		if state == complete && columns == columnCount {
 			r.last = next.number
 			return r.judge(first, columns), nil
 		}
+
 		if state != open {
 			break
 		}
 	}
+
 	r.again = append(taken, r.again...)
+
 	return Row{Line: first, Reason: Quoting}, nil
 }
 
@@ -221,13 +239,16 @@ func (r *Reader) splitPlain(text []byte) int {
 		if i >= 0 {
 			field = text[:i]
 		}
+
 		if columns < columnCount {
 			r.fields[columns] = field
 		}
+
 		columns++
 		if i < 0 {
 			return columns
 		}
+
 		text = text[i+1:]
 	}
 }
@@ -250,10 +271,12 @@ func (r *Reader) splitQuoted(text []byte) (columns int, state quoteState) {
 		if columns < columnCount {
 			r.fields[columns] = field
 		}
+
 		columns++
 		if state != complete || !more {
 			return columns, state
 		}
+
 		text = rest
 	}
 }
@@ -266,8 +289,10 @@ func (r *Reader) cutField(text []byte) (field, rest []byte, more bool, state quo
 		if bytes.IndexByte(field, '"') >= 0 {
 			return nil, nil, false, broken
 		}
+
 		return field, rest, more, complete
 	}
+
 	text = text[1:]
 	start := len(r.unquoted)
 	for {
@@ -275,18 +300,22 @@ func (r *Reader) cutField(text []byte) (field, rest []byte, more bool, state quo
 		if i < 0 {
 			return nil, nil, false, open
 		}
+
 		r.unquoted = append(r.unquoted, text[:i]...)
 		text = text[i+1:]
 		if len(text) == 0 || text[0] != '"' {
 			break
 		}
+
 		r.unquoted = append(r.unquoted, '"')
 		text = text[1:]
 	}
+
 	beside, rest, more := bytes.Cut(text, []byte(","))
 	if len(bytes.TrimSpace(beside)) > 0 {
 		return nil, nil, false, broken
 	}
+
 	return r.unquoted[start:len(r.unquoted):len(r.unquoted)], rest, more, complete
 }
 
@@ -295,14 +324,17 @@ func (r *Reader) judge(number, columns int) Row {
 	if columns != columnCount {
 		return Row{Line: number, Reason: Columns, Number: columns}
 	}
+
 	if r.shuffled {
 		return Row{Line: number, Reason: Header}
 	}
+
 	entry := event.Entry{Row: number}
 	reason := r.fill(&entry)
 	if reason != 0 {
 		return Row{Line: number, Reason: reason}
 	}
+
 	return Row{Line: number, Entry: entry}
 }
 
@@ -311,28 +343,36 @@ func (r *Reader) fill(e *event.Entry) Reason {
 	if !known {
 		return TransactionType
 	}
+
 	e.On = on
+
 	id := bytes.TrimSpace(r.fields[1])
 	if len(id) == 0 {
 		return EmployeeMissing
 	}
+
 	name, usable := r.employee(id)
 	if !usable {
 		return EmployeeUnusable
 	}
+
 	e.Employee = name
+
 	wall, reason := moment(bytes.TrimSpace(r.fields[3]), bytes.TrimSpace(r.fields[4]), bytes.TrimSpace(r.fields[5]))
 	if reason != 0 {
 		return reason
 	}
+
 	at, rank := r.clock.unix(wall)
 	if at > r.latest {
 		return Future
 	}
+
 	e.At = at
 	if rank != at {
 		e.Rank = rank
 	}
+
 	return 0
 }
 
@@ -344,6 +384,7 @@ func transaction(field []byte) (on, known bool) {
 	case "BOF":
 		return false, true
 	}
+
 	return false, false
 }
 
@@ -354,14 +395,18 @@ func (r *Reader) employee(id []byte) (string, bool) {
 	if s, ok := r.seen[string(id)]; ok {
 		return s, true
 	}
+
 	if !utf8.Valid(id) || utf8.RuneCount(id) > MaxEmployee || bytes.IndexFunc(id, invisible) >= 0 {
 		return "", false
 	}
+
 	if len(r.seen) >= maxSeen {
 		clear(r.seen)
 	}
+
 	s := string(id)
 	r.seen[s] = s
+
 	return s, true
 }
 

@@ -18,10 +18,12 @@ const good = "BON,12345,PAY001,20240617,143000,20240617143000,1,40.7128,-74.0060
 
 func readAll(t testing.TB, text string, o Options) []Row {
 	t.Helper()
+
 	rows, err := collect(NewReader(strings.NewReader(text), o))
 	if err != nil {
 		t.Fatalf("read: %v", err)
 	}
+
 	return rows
 }
 
@@ -32,9 +34,11 @@ func collect(r *Reader) ([]Row, error) {
 		if errors.Is(err, io.EOF) {
 			return rows, nil
 		}
+
 		if err != nil {
 			return rows, err
 		}
+
 		rows = append(rows, row)
 	}
 }
@@ -54,6 +58,7 @@ func brief(rows []Row) string {
 			parts = append(parts, fmt.Sprintf("%d:%s-%d", r.Line, r.Entry.Employee, r.Entry.At))
 		}
 	}
+
 	return strings.Join(parts, " ")
 }
 
@@ -61,6 +66,7 @@ func TestRead(t *testing.T) {
 	t.Parallel()
 	const header = "Transaction_Type,Employee_ID,Payroll_ID,Clocking_Date,Clocking_Time,DateTime_Created,Geo_Status,Geo_Latitude,Geo_Longitude,Geo_Accuracy\n"
 	off := strings.Replace(good, "BON,12345", "BOF,00067", 1)
+
 	tests := []struct{ name, text, want string }{
 		{"plain", good + "\n" + off + "\n", "1:12345+1718634600 2:00067-1718634600"},
 		{"empty file", "", ""},
@@ -134,6 +140,7 @@ func TestRead(t *testing.T) {
 			if got := brief(readAll(t, tt.text, Options{})); got != tt.want {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}
+
 			// The result may not depend on how the bytes arrive.
 			if rows, err := collect(NewReader(iotest.HalfReader(iotest.DataErrReader(strings.NewReader(tt.text))), Options{})); err != nil || brief(rows) != tt.want {
 				t.Errorf("in halves: got %s, %v\nwant %s", brief(rows), err, tt.want)
@@ -146,6 +153,7 @@ func TestReadUnterminatedQuoteStaysBounded(t *testing.T) {
 	t.Parallel()
 	// More lines than may be joined, none of which begins as a row does.
 	text := `BON,1,"` + strings.Repeat("\nx", 30) + "\n" + good
+
 	rows := readAll(t, text, Options{})
 	if len(rows) != 32 || rows[0].Reason != Quoting || rows[1].Line != 2 || rows[1].Reason != Columns || rows[31].Reason != 0 {
 		t.Errorf("got %s", brief(rows))
@@ -154,6 +162,7 @@ func TestReadUnterminatedQuoteStaysBounded(t *testing.T) {
 
 func TestReadFuture(t *testing.T) {
 	t.Parallel()
+
 	latest := time.Date(2024, 6, 17, 14, 30, 0, 0, time.UTC)
 	text := good + "\n" + strings.ReplaceAll(good, "143000", "143001")
 	if got := brief(readAll(t, text, Options{Latest: latest})); got != "1:12345+1718634600 2!future" {
@@ -163,7 +172,9 @@ func TestReadFuture(t *testing.T) {
 
 func TestReadRepeatedHourRank(t *testing.T) {
 	t.Parallel()
+
 	text := "BON,1,P,20241027,013000,20241027013000,,,,\nBOF,1,P,20241027,010500,20241027010500,,,,\n"
+
 	rows := readAll(t, text, Options{Zone: zone(t, "Europe/London")})
 	first, second := rows[0].Entry.Version(1), rows[1].Entry.Version(1)
 	if first.Rank != second.Rank || first.Compare(second) >= 0 {
@@ -173,6 +184,7 @@ func TestReadRepeatedHourRank(t *testing.T) {
 
 func TestReadSourceError(t *testing.T) {
 	t.Parallel()
+
 	broken := errors.New("disk on fire")
 	src := io.MultiReader(strings.NewReader(good+"\n"+good), iotest.ErrReader(broken))
 	rows, err := collect(NewReader(src, Options{}))
@@ -183,13 +195,16 @@ func TestReadSourceError(t *testing.T) {
 
 func TestReasonsHaveTexts(t *testing.T) {
 	t.Parallel()
+
 	seen := map[string]bool{}
 	for _, r := range Reasons() {
 		if byte(r) <= byte(event.Dead) || r.String() == "" || r.Text() == "" || seen[r.String()] || seen[r.Text()] {
 			t.Errorf("reason %d: %q, %q", r, r.String(), r.Text())
 		}
+
 		seen[r.String()], seen[r.Text()] = true, true
 	}
+
 	if got := Reason(200).Text(); got != "reason 200" {
 		t.Errorf("unknown reason: %q", got)
 	}
@@ -200,21 +215,26 @@ func FuzzSplitQuoted(f *testing.F) {
 	for _, s := range []string{`a,"b"`, `"a""b",c`, `"a,b"`, `a,`, `"",""`, ` "a" `, `"a"b`, `"a`} {
 		f.Add(s)
 	}
+
 	f.Fuzz(func(t *testing.T, text string) {
 		if strings.ContainsAny(text, "\r\n") || text == "" {
 			return
 		}
+
 		r := NewReader(nil, Options{})
 		columns, state := r.splitQuoted([]byte(text))
 		lib := csv.NewReader(strings.NewReader(text))
 		lib.TrimLeadingSpace = true
+
 		want, err := lib.Read()
 		if err != nil {
 			return
 		}
+
 		if state != complete || columns != len(want) {
 			t.Fatalf("%q: %d columns, state %d; encoding/csv has %d", text, columns, state, len(want))
 		}
+
 		for i, field := range r.fields[:min(columns, columnCount)] {
 			if strings.TrimSpace(string(field)) != strings.TrimSpace(want[i]) {
 				t.Fatalf("%q: column %d is %q, encoding/csv has %q", text, i+1, field, want[i])
@@ -232,6 +252,7 @@ func FuzzRead(f *testing.F) {
 	} {
 		f.Add(s)
 	}
+
 	london := zone(f, "Europe/London")
 	f.Fuzz(func(t *testing.T, text string) {
 		rows := readAll(t, text, Options{Zone: london})
@@ -242,22 +263,27 @@ func FuzzRead(f *testing.F) {
 			if row.Line <= last || row.Line > len(lines) {
 				t.Fatalf("line %d after line %d of %d", row.Line, last, len(lines))
 			}
+
 			if row.Reason == 0 && (row.Entry.Row != row.Line || row.Entry.Employee == "") {
 				t.Fatalf("entry %+v on line %d", row.Entry, row.Line)
 			}
+
 			starts[row.Line], last = row, row.Line
 		}
+
 		checkAccounted(t, lines, starts)
 	})
 }
 
 func checkAccounted(t *testing.T, lines []string, starts map[int]Row) {
 	t.Helper()
+
 	begun, quoted := false, 0
 	for i, text := range lines {
 		if strings.TrimSpace(text) == "" {
 			continue
 		}
+
 		row, is := starts[i+1]
 		switch {
 		case is:
@@ -273,6 +299,7 @@ func checkAccounted(t *testing.T, lines []string, starts map[int]Row) {
 		default:
 			t.Fatalf("line %d is not accounted for", i+1)
 		}
+
 		begun = true
 	}
 }
@@ -290,9 +317,11 @@ func BenchmarkRead(b *testing.B) {
 		fmt.Fprintf(&file, "BON,%05d,PAY%05d,%s,%s,%s,1,40.7128,-74.0060,5.0\n", i%20_000, i%20_000,
 			at.Format("20060102"), at.Format("150405"), at.Format("20060102150405"))
 	}
+
 	london := zone(b, "Europe/London")
 	b.SetBytes(int64(file.Len()))
 	b.ReportAllocs()
+
 	for b.Loop() {
 		r := NewReader(bytes.NewReader(file.Bytes()), Options{Zone: london})
 		n := 0
@@ -301,11 +330,14 @@ func BenchmarkRead(b *testing.B) {
 			if errors.Is(err, io.EOF) {
 				break
 			}
+
 			if err != nil || row.Reason != 0 {
 				b.Fatal(row, err)
 			}
+
 			n++
 		}
+
 		if n != rows {
 			b.Fatalf("%d rows", n)
 		}

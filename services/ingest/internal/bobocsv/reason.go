@@ -61,6 +61,7 @@ func Reasons() []Reason {
 	for r := FirstReason; r < endOfReasons; r++ {
 		all = append(all, r)
 	}
+
 	return all
 }
 

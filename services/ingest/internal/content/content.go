@@ -67,19 +67,23 @@ func Open(ctx context.Context, path string, o Options) (*File, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrNoDirectory, err)
 		}
+
 		f, err := openIn(dir, filepath.Base(path))
 		if err != nil {
 			dir.Close()
 		}
+
 		return f, err
 	}, closeLate)
 	if err != nil {
 		return nil, err
 	}
+
 	if err := f.identify(ctx, o); err != nil {
 		f.Close()
 		return nil, err
 	}
+
 	return f, nil
 }
 
@@ -94,7 +98,9 @@ func IDIn(ctx context.Context, dir *files.Dir, name string) (string, error) {
 		return "", err
 	}
 	defer f.closeFile()
+
 	err = f.identify(ctx, Options{})
+
 	return f.ID, err
 }
 
@@ -104,7 +110,9 @@ func ID(ctx context.Context, path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+
 	f.Close()
+
 	return f.ID, nil
 }
 
@@ -122,13 +130,16 @@ func (k Known) Is(info fs.FileInfo, read func() (string, error)) (bool, error) {
 	if !info.Mode().IsRegular() || info.Size() != k.Size {
 		return false, nil
 	}
+
 	if files.StatOf(info).Same(k.Stat) {
 		return true, nil
 	}
+
 	id, err := read()
 	if errors.Is(err, ErrChanged) {
 		return false, nil
 	}
+
 	return id == k.ID, err
 }
 
@@ -137,13 +148,16 @@ func openIn(dir *files.Dir, name string) (*File, error) {
 	if errors.Is(err, files.ErrReplaced) {
 		return nil, ErrChanged
 	}
+
 	if err != nil {
 		return nil, err
 	}
+
 	info, err := file.Stat()
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
+
 	return &File{dir: dir, name: name, file: file, Stat: files.StatOf(info), Arrival: files.Arrival(info)}, nil
 }
 
@@ -169,6 +183,7 @@ func (f *File) identify(ctx context.Context, o Options) error {
 	if o.MaxSize > 0 && f.Stat.Size > o.MaxSize {
 		return ErrTooLarge
 	}
+
 	f.between = o.Between
 	sum, src, size := sha256.New(), f.reader(ctx), int64(0)
 	var text textCheck
@@ -177,26 +192,33 @@ func (f *File) identify(ctx context.Context, o Options) error {
 		if size += int64(len(block)); size > f.Stat.Size {
 			return ErrChanged // it grows, perhaps as fast as it is read
 		}
+
 		if nul := text.add(block); nul >= 0 {
 			sum.Write(block[:nul])
 			f.ID = idOf(binary.BigEndian.AppendUint64(sum.Sum(nil), uint64(f.Stat.Size)))
 			break
 		}
+
 		sum.Write(block)
+
 		if errors.Is(err, io.EOF) {
 			f.ID = hex.EncodeToString(sum.Sum(nil))
 			break
 		}
+
 		if err != nil {
 			return err
 		}
+
 		if f.Stat.Size < blockSize {
 			f.small = append(f.small, block...)
 		} else if err := f.pause(ctx); err != nil {
 			return err
 		}
 	}
+
 	f.Problem = text.finding()
+
 	return f.unchanged()
 }
 
@@ -219,12 +241,15 @@ func (f *File) unchanged() error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return ErrChanged
 	}
+
 	if err != nil {
 		return err
 	}
+
 	if files.StatOf(now) != f.Stat {
 		return ErrChanged
 	}
+
 	return nil
 }
 
@@ -240,10 +265,13 @@ func (f *File) Text(ctx context.Context) (*Text, error) {
 	if f.Stat.Size < blockSize {
 		return &Text{Reader: bytes.NewReader(f.small), file: f}, nil
 	}
+
 	if _, err := f.file.Seek(0, io.SeekStart); err != nil {
 		return nil, fmt.Errorf("read again from the start: %w", err)
 	}
+
 	sum := sha256.New()
+
 	return &Text{Reader: io.TeeReader(f.reader(ctx), sum), file: f, sum: sum}, nil
 }
 
@@ -274,6 +302,7 @@ func (r *reader) next() ([]byte, error) {
 	if errors.Is(err, errLate) {
 		f.lost = true
 	}
+
 	return r.block[:n], err
 }
 
@@ -283,12 +312,15 @@ func (r *reader) Read(p []byte) (n int, err error) {
 		if err := r.file.pause(r.ctx); err != nil {
 			return 0, err
 		}
+
 		r.rest, err = r.next()
 	}
+
 	n = copy(p, r.rest)
 	r.rest = r.rest[n:]
 	if len(r.rest) > 0 {
 		err = nil
 	}
+
 	return n, err
 }

@@ -20,22 +20,27 @@ func (t *textCheck) add(p []byte) (nul int) {
 		t.bad = fmt.Sprintf("not a text: NUL at byte %d", t.offset+int64(nul)+1)
 		return nul
 	}
+
 	start := t.offset - int64(len(t.carry))
 	t.offset += int64(len(p))
 	if t.bad != "" {
 		return nul
 	}
+
 	if len(t.carry) > 0 {
 		p = append(t.carry, p...)
 	}
+
 	whole := len(p)
 	if last := lastRune(p); last < whole && !utf8.FullRune(p[last:]) {
 		whole = last
 	}
+
 	t.carry = bytes.Clone(p[whole:])
 	if !utf8.Valid(p[:whole]) {
 		t.bad = fmt.Sprintf("not a UTF-8 text: near byte %d", start+int64(firstInvalid(p[:whole]))+1)
 	}
+
 	return nul
 }
 
@@ -46,6 +51,7 @@ func lastRune(p []byte) int {
 			return i
 		}
 	}
+
 	return len(p)
 }
 
@@ -55,8 +61,10 @@ func firstInvalid(p []byte) int {
 		if r == utf8.RuneError && size == 1 {
 			return i
 		}
+
 		i += size
 	}
+
 	return len(p)
 }
 

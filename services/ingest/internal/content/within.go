@@ -35,6 +35,7 @@ func (s *stalls) blocks(path string) bool {
 func (s *stalls) add(n int, keys ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	for _, key := range keys {
 		if s.calls[key] += n; s.calls[key] == 0 {
 			delete(s.calls, key)
@@ -54,9 +55,11 @@ func within[T any](ctx context.Context, path string, call func() (T, error), lat
 	if err := ctx.Err(); err != nil {
 		return result, err
 	}
+
 	if stalled.blocks(path) {
 		return result, ErrStalled
 	}
+
 	type outcome struct {
 		result T
 		err    error
@@ -66,8 +69,10 @@ func within[T any](ctx context.Context, path string, call func() (T, error), lat
 		r, err := call()
 		came <- outcome{r, err}
 	}()
+
 	timer := time.NewTimer(stallTime)
 	defer timer.Stop()
+
 	keys := []string{filepath.Dir(path)}
 	select {
 	case o := <-came:
@@ -78,11 +83,14 @@ func within[T any](ctx context.Context, path string, call func() (T, error), lat
 	case <-ctx.Done():
 		err = errors.Join(ctx.Err(), errLate)
 	}
+
 	stalled.add(1, keys...)
 	go func() {
 		o := <-came
+
 		stalled.add(-1, keys...)
 		late(o.result, o.err)
 	}()
+
 	return result, err
 }

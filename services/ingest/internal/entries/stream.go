@@ -53,13 +53,17 @@ func Open(ctx context.Context, cfg Config) (*Stream, error) {
 		if err != nil {
 			return nil, err
 		}
+
 		s.Identities[stream] = identity
 	}
+
 	pub, err := bus.NewPublisher(cfg.Conn, bus.PublisherConfig{})
 	if err != nil {
 		return nil, err
 	}
+
 	s.pub = pub
+
 	return s, nil
 }
 
@@ -76,10 +80,12 @@ func (s *Stream) CheckIdentities(ctx context.Context) error {
 		if errors.Is(err, jetstream.ErrStreamNotFound) || err == nil && have != want {
 			return fmt.Errorf("stream %s: %w", stream, ErrLost)
 		}
+
 		if err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -91,6 +97,7 @@ func (s *Stream) SameStreams(ctx context.Context) error {
 		if err == nil || errors.Is(err, ErrLost) {
 			return err
 		}
+
 		if err := s.rest(ctx, &wait); err != nil {
 			return err
 		}
@@ -112,16 +119,21 @@ func (s *Stream) Send(ctx context.Context, msgs []*message.Message) error {
 		if errors.Is(err, bus.ErrStreamFull) {
 			return s.sendIntoFull(ctx, msgs)
 		}
+
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
+
 		if errors.Is(err, bus.ErrNoStream) && s.cfg.Conn.Connected() {
 			return errors.Join(ErrLost, err)
 		}
+
 		if now := s.cfg.Now(); now.Sub(warned) >= time.Minute {
 			warned = now
+
 			s.cfg.Log.Warn("entries cannot be published, trying again", "messages", len(msgs), "error", err)
 		}
+
 		if err := s.rest(ctx, &wait); err != nil {
 			return err
 		}
@@ -137,6 +149,7 @@ func (s *Stream) publish(ctx context.Context, msgs []*message.Message, whole boo
 			return err
 		}
 	}
+
 	return s.pub.PublishAll(ctx, msgs...)
 }
 
@@ -156,25 +169,33 @@ func (s *Stream) sendIntoFull(ctx context.Context, msgs []*message.Message) erro
 			if err := s.Send(ctx, msgs); err != nil {
 				return err
 			}
+
 			msgs = nil
+
 			continue
 		}
+
 		purged, err := s.purgeRead(ctx)
 		if err != nil {
 			s.cfg.Log.Debug("cannot make room in the stream of entries", "error", err)
 		}
+
 		if purged > 0 {
 			continue
 		}
+
 		s.warnFull()
+
 		if err := s.rest(ctx, &wait); err != nil {
 			return err
 		}
 	}
+
 	if !s.fullSince.IsZero() {
 		s.cfg.Log.Info("there is room for entries again", "seconds", s.cfg.Now().Sub(s.fullSince).Seconds())
 		s.fullSince = time.Time{}
 	}
+
 	return nil
 }
 
@@ -183,6 +204,7 @@ func (s *Stream) warnFull() {
 	if s.fullSince.IsZero() {
 		s.fullSince, s.warned = now, time.Time{}
 	}
+
 	if now.Sub(s.warned) >= time.Minute {
 		s.warned = now
 		s.cfg.Log.Warn("the broker has no room for more entries, waiting until the resolver has read what is there: make sure that it runs, or raise ENTRIES_MAX_BYTES",

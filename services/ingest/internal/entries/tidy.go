@@ -21,23 +21,28 @@ func (s *Stream) Tidy(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("look at the stream of entries: %w", err)
 	}
+
 	info := stream.CachedInfo()
 	if limit := info.Config.MaxBytes; limit > 0 && float64(info.State.Bytes) > fullPart*float64(limit) {
 		_, err := s.purgeRead(ctx)
 		return err
 	}
+
 	oldest := s.cfg.Now().Add(-s.cfg.MaxAge)
 	if info.State.Msgs == 0 || info.State.FirstTime.After(oldest) {
 		return nil
 	}
+
 	read, err := s.readUpTo(ctx)
 	if err != nil {
 		return err
 	}
+
 	sequence, err := firstAfter(ctx, stream, info.State.FirstSeq, min(read, info.State.LastSeq)+1, oldest)
 	if err != nil || sequence <= info.State.FirstSeq {
 		return err
 	}
+
 	return purge(ctx, stream, sequence)
 }
 
@@ -45,16 +50,19 @@ func (s *Stream) Tidy(ctx context.Context) error {
 func firstAfter(ctx context.Context, stream jetstream.Stream, low, high uint64, moment time.Time) (uint64, error) {
 	for low < high {
 		middle := low + (high-low)/2
+
 		m, err := stream.GetMsg(ctx, middle)
 		if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
 			return 0, fmt.Errorf("look at the age of entries: %w", err)
 		}
+
 		if err == nil && m.Time.After(moment) {
 			high = middle
 		} else {
 			low = middle + 1
 		}
 	}
+
 	return low, nil
 }
 
@@ -64,6 +72,7 @@ func (s *Stream) readUpTo(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("look at what the resolver has read: %w", err)
 	}
+
 	return c.CachedInfo().AckFloor.Stream, nil
 }
 
@@ -73,14 +82,17 @@ func (s *Stream) purgeRead(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("look at the stream of entries: %w", err)
 	}
+
 	read, err := s.readUpTo(ctx)
 	if err != nil {
 		return 0, err
 	}
+
 	first := stream.CachedInfo().State.FirstSeq
 	if read < first || stream.CachedInfo().State.Msgs == 0 {
 		return 0, nil
 	}
+
 	return read + 1 - first, purge(ctx, stream, read+1)
 }
 
@@ -100,14 +112,17 @@ func (s *Stream) UnderWay(ctx context.Context) (bool, error) {
 	for partition := range topology.Partitions {
 		consumers[topology.PartitionConsumer(partition)] = topology.StreamUpdates
 	}
+
 	for name, stream := range consumers {
 		c, err := s.cfg.Conn.JS.Consumer(ctx, stream, name)
 		if err != nil {
 			return false, fmt.Errorf("look at consumer %s: %w", name, err)
 		}
+
 		if info := c.CachedInfo(); info.NumPending > 0 || info.NumAckPending > 0 {
 			return true, nil
 		}
 	}
+
 	return false, nil
 }

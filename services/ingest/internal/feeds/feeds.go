@@ -50,12 +50,15 @@ func (h *History) Begin(t time.Time) time.Time {
 // Add counts a file of a new content that came at a moment, with so many good rows.
 func (h *History) Add(at time.Time, rows int) {
 	h.fill(at)
+
 	if h.Since.IsZero() || at.Before(h.Since) {
 		h.Since = at
 	}
+
 	if at.After(h.Last) {
 		h.Last = at
 	}
+
 	begin := h.Begin(at).Unix()
 	hour := h.Hours[begin]
 	hour.Rows += rows
@@ -72,18 +75,22 @@ func (h *History) fill(now time.Time) {
 	if _, known := h.Hours[h.Begin(now).Unix()]; !known && len(h.Hours) > 2*keptHours {
 		maps.DeleteFunc(h.Hours, func(begin int64, _ Hour) bool { return begin < oldest.Unix() })
 	}
+
 	if h.Last.IsZero() {
 		return
 	}
+
 	from := h.Last
 	if from.Before(oldest) {
 		from = oldest
 	}
+
 	for begin := h.Begin(from); begin.Before(now); begin = h.Begin(begin.Add(time.Hour)) {
 		end := begin.Add(time.Hour)
 		if now.Before(end) {
 			end = now
 		}
+
 		hour := h.Hours[begin.Unix()]
 		hour.Gap = max(hour.Gap, end.Sub(h.Last))
 		h.Hours[begin.Unix()] = hour
@@ -95,10 +102,12 @@ func (h *History) Correct(now time.Time) {
 	if !h.Last.After(now) {
 		return
 	}
+
 	h.Last = now
 	if h.Since.After(now) {
 		h.Since = now
 	}
+
 	maps.DeleteFunc(h.Hours, func(begin int64, _ Hour) bool { return begin > now.Unix() })
 }
 
@@ -108,9 +117,11 @@ func (h *History) Merge(other *History) {
 		ours := h.Hours[begin]
 		h.Hours[begin] = Hour{max(ours.Rows, theirs.Rows), max(ours.Files, theirs.Files), max(ours.Gap, theirs.Gap)}
 	}
+
 	if h.Since.IsZero() || !other.Since.IsZero() && other.Since.Before(h.Since) {
 		h.Since = other.Since
 	}
+
 	if other.Last.After(h.Last) {
 		h.Last = other.Last
 	}
@@ -136,18 +147,24 @@ func (h *History) usual(begin time.Time) Usual {
 			if !known || u.Hours == such || same.Before(h.Since) {
 				continue
 			}
+
 			if u.Hours == 0 || hour.Rows < u.Least {
 				u.Least = hour.Rows
 			}
+
 			u.Most = max(u.Most, hour.Rows)
 			u.Hours++
+
 			gaps = append(gaps, hour.Gap)
 		}
 	}
+
 	slices.Sort(gaps)
+
 	if n := len(gaps); n > 0 {
 		u.Gap = gaps[int(math.Ceil(0.99*float64(n)))-1]
 	}
+
 	return u
 }
 
@@ -161,6 +178,7 @@ func sameHour(begin time.Time, weeks int) (same []time.Time) {
 			same = append(same, t)
 		}
 	}
+
 	return same
 }
 
@@ -189,23 +207,29 @@ func (h *History) Judge(now time.Time, waits bool) State {
 	if h.Last.After(now) { // by a clock that was put back since
 		h.Last = now
 	}
+
 	begin := h.Begin(now)
+
 	s := State{Now: h.Hours[begin.Unix()], Usual: h.usual(begin)}
 	s.Learnt = !h.Since.IsZero() && now.Sub(h.Since) >= learnt && s.Usual.Hours >= fewest
 	if !s.Learnt {
 		return s
 	}
+
 	s.Silent = !waits && now.Sub(h.Last) > max(silentTimes*s.Usual.Gap, minSilence)
 	before := h.Begin(h.Begin(now.Add(-late)).Add(-time.Minute)) // the latest complete hour
+
 	usual, rows := h.usual(before), h.Hours[before.Unix()].Rows
 	if usual.Hours == such && !waits && !s.Silent && thinPart*rows < usual.Least {
 		s.Thin = &Unusual{usual, rows}
 	}
+
 	switch {
 	case s.Usual.Hours == such && s.Usual.Most > 0 && s.Now.Rows > floodTimes*s.Usual.Most:
 		s.Flood = &Unusual{s.Usual, s.Now.Rows}
 	case usual.Hours == such && usual.Most > 0 && rows > floodTimes*usual.Most:
 		s.Flood = &Unusual{usual, rows}
 	}
+
 	return s
 }

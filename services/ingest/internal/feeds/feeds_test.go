@@ -10,8 +10,10 @@ import (
 
 func zone(t *testing.T, name string) *time.Location {
 	t.Helper()
+
 	z, err := time.LoadLocation(name)
 	require.NoError(t, err)
+
 	return z
 }
 
@@ -30,6 +32,7 @@ func days(hour int) bool { return hour >= 6 && hour < 22 }
 // TestUnusual: a feed that brings a file of 10 rows every 10 minutes by day, for eight weeks.
 func TestUnusual(t *testing.T) {
 	t.Parallel()
+
 	london := zone(t, "Europe/London")
 	start := time.Date(2026, 6, 1, 0, 0, 0, 0, london)
 	end := start.AddDate(0, 0, 56) // a Monday, midnight
@@ -66,12 +69,15 @@ func TestUnusual(t *testing.T) {
 	} {
 		h := New(london)
 		regular(h, start, c.until, 10*time.Minute, 10, days)
+
 		if c.more != nil {
 			c.more(h)
 		}
+
 		s := h.Judge(c.now, c.waits)
 		require.True(t, s.Learnt, name)
 		require.Equal(t, c.silent, s.Silent, "%s: %+v", name, s.Usual)
+
 		rows := func(u *Unusual) int {
 			if u == nil {
 				return -1
@@ -87,6 +93,7 @@ func TestUnusual(t *testing.T) {
 
 func TestAYoungFeedIsNotJudged(t *testing.T) {
 	t.Parallel()
+
 	h := New(time.UTC)
 	start := time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
 	require.Equal(t, State{Usual: Usual{Begin: start}}, h.Judge(start, false), "nothing ever came")
@@ -99,6 +106,7 @@ func TestAYoungFeedIsNotJudged(t *testing.T) {
 // TestAClockThatWasPutBack: a file that came at a moment that is still to be keeps no feed from being silent.
 func TestAClockThatWasPutBack(t *testing.T) {
 	t.Parallel()
+
 	h := New(time.UTC)
 	start := time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
 	end := start.AddDate(0, 0, 30)
@@ -115,11 +123,13 @@ func TestAClockThatWasPutBack(t *testing.T) {
 // judged by them, so that a fixed limit holds for it. As long as they are known it is silent.
 func TestSilenceIsNotForgotten(t *testing.T) {
 	t.Parallel()
+
 	start := time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
 	for _, brought := range []int{1, 10, 21, 60} {
 		h := New(time.UTC)
 		end := start.AddDate(0, 0, brought)
 		regular(h, start, end, 10*time.Minute, 10, always)
+
 		for now := end.Add(time.Hour); now.Before(end.AddDate(0, 0, 100)); now = now.Add(time.Hour) {
 			s := h.Judge(now, false)
 			require.Equal(t, s.Learnt, s.Silent, "after %d days with files, %s later: %+v", brought, now.Sub(end), s.Usual)
@@ -129,10 +139,12 @@ func TestSilenceIsNotForgotten(t *testing.T) {
 
 func TestSummerTime(t *testing.T) {
 	t.Parallel()
+
 	for _, name := range []string{"Europe/London", "America/New_York", "Australia/Adelaide", "Australia/Lord_Howe", "Asia/Kolkata", "UTC"} {
 		for _, end := range []time.Time{time.Date(2026, 4, 15, 0, 0, 0, 0, time.UTC), time.Date(2026, 11, 11, 0, 0, 0, 0, time.UTC)} {
 			h := New(zone(t, name))
 			regular(h, end.AddDate(0, 0, -70), end, 10*time.Minute, 10, days)
+
 			for now := end.AddDate(0, 0, -14); now.Before(end); now = now.Add(10 * time.Minute) {
 				h.Last = now.Add(-9 * time.Minute)
 				if local := now.In(h.Zone); days(local.Hour()) {
@@ -141,6 +153,7 @@ func TestSummerTime(t *testing.T) {
 					require.GreaterOrEqual(t, u.Least, 60, "%s %s", name, local)
 					require.LessOrEqual(t, u.Most, 60, "%s %s", name, local)
 				}
+
 				require.False(t, h.Judge(now, false).Silent, "%s %s", name, now)
 			}
 		}
@@ -171,15 +184,18 @@ func TestNoGapIsLost(t *testing.T) {
 					gaps[begin] = max(gaps[begin], at.Sub(last))
 				}
 			}
+
 			h.Add(at, 3)
 			last, rows = at, rows+3
 		}
+
 		for begin, hour := range h.Hours {
 			rows -= hour.Rows
 			if hour.Gap != gaps[begin] {
 				t.Fatalf("the hour of %s has a gap of %s, should be %s", time.Unix(begin, 0).UTC(), hour.Gap, gaps[begin])
 			}
 		}
+
 		if rows != 0 {
 			t.Fatalf("%d rows are lost", rows)
 		}
@@ -188,6 +204,7 @@ func TestNoGapIsLost(t *testing.T) {
 
 func TestWhatIsKnownBetterIsTakenOver(t *testing.T) {
 	t.Parallel()
+
 	start := time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
 	whole, late := New(time.UTC), New(time.UTC)
 	regular(whole, start, start.AddDate(0, 0, 63), time.Hour/2, 5, always)

@@ -38,6 +38,7 @@ func OpenDir(path string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	return newDir(path, root)
 }
 
@@ -46,6 +47,7 @@ func newDir(path string, root *os.Root) (*Dir, error) {
 	if err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
+
 	return &Dir{path: path, root: root, handle: handle}, nil
 }
 
@@ -68,24 +70,30 @@ func (d *Dir) Open(name string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if !seen.Mode().IsRegular() {
 		return nil, ErrNotRegular
 	}
+
 	file, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, syscall.EAGAIN) {
 		return nil, ErrBusy
 	}
+
 	if err != nil {
 		return nil, err
 	}
+
 	// What was opened may be something else than what was seen; the descriptor cannot be exchanged any more.
 	opened, err := file.Stat()
 	if err == nil && (!opened.Mode().IsRegular() || !os.SameFile(seen, opened)) {
 		err = ErrReplaced
 	}
+
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
+
 	return file, nil
 }
 
@@ -105,10 +113,12 @@ func (d *Dir) makeDir(prefix, suffix string) (*Dir, string, error) {
 	if err := d.root.Mkdir(name, 0o700); err != nil {
 		return nil, "", err
 	}
+
 	made, err := d.sub(name)
 	if err != nil {
 		return nil, "", errors.Join(err, d.root.Remove(name))
 	}
+
 	return made, name, nil
 }
 
@@ -118,13 +128,16 @@ func (d *Dir) sub(name string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if !info.IsDir() {
 		return nil, fmt.Errorf("%s is not a directory", name)
 	}
+
 	root, err := d.root.OpenRoot(name)
 	if err != nil {
 		return nil, err
 	}
+
 	return newDir(d.Path(name), root)
 }
 
@@ -141,6 +154,7 @@ func renameToFree(from *Dir, name string, into *Dir, wanted, tag string) (string
 			return "", err
 		}
 	}
+
 	return "", fmt.Errorf("no free name for it in %s", into.path)
 }
 
@@ -150,6 +164,7 @@ func renameFree(from *Dir, name string, into *Dir, to string) error {
 	if !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
+
 	err = link(from, name, into, to)
 	switch {
 	case err == nil:
@@ -157,14 +172,17 @@ func renameFree(from *Dir, name string, into *Dir, to string) error {
 	case errors.Is(err, fs.ErrExist), isOtherFileSystem(err), errors.Is(err, fs.ErrNotExist), isNameRefused(err):
 		return err
 	}
+
 	// No hard links here, as on many shares: hold the name with an empty file, and rename over that.
 	hold, err := into.root.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
+
 	if err := errors.Join(hold.Close(), rename(from, name, into, to)); err != nil {
 		return errors.Join(err, into.root.Remove(to))
 	}
+
 	return nil
 }
 
@@ -175,6 +193,7 @@ func (d *Dir) Tidy(token string) error {
 	if err != nil {
 		return err
 	}
+
 	var errs []error
 	for _, e := range entries {
 		name := e.Name()
@@ -186,6 +205,7 @@ func (d *Dir) Tidy(token string) error {
 			errs = append(errs, d.putBack(name))
 		}
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -195,14 +215,17 @@ func (d *Dir) putBack(name string) error {
 		return err
 	}
 	defer aside.Close()
+
 	entries, err := aside.Entries()
 	if err != nil {
 		return err
 	}
+
 	var errs []error
 	for _, e := range entries {
 		_, err := renameToFree(aside, e.Name(), d, e.Name(), "again")
 		errs = append(errs, err)
 	}
+
 	return errors.Join(append(errs, d.root.Remove(name))...)
 }

@@ -47,5 +47,6 @@ func (all Inputs) Dir(name string) (dir string, known bool) {
 			return i.Dir, true
 		}
 	}
+
 	return "", false
 }

@@ -59,6 +59,7 @@ func (m Move) Do(ctx context.Context) (to string, now Stat, err error) {
 			return to, now, err
 		}
 	}
+
 	info, err := m.From.Stat(m.Name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -68,10 +69,12 @@ func (m Move) Do(ctx context.Context) (to string, now Stat, err error) {
 	case !info.Mode().IsRegular():
 		return "", now, ErrReplaced
 	}
+
 	to, now, err = m.rename()
 	if isOtherFileSystem(err) {
 		return m.copyOver(ctx)
 	}
+
 	return to, now, err
 }
 
@@ -80,15 +83,18 @@ func (m Move) rename() (to string, now Stat, err error) {
 	if ours, _, err := m.looksSame(m.From, m.Name); err != nil || !ours {
 		return "", now, errors.Join(ErrReplaced, err)
 	}
+
 	to, err = renameToFree(m.From, m.Name, m.Into, m.Wanted, m.Tag)
 	if err != nil {
 		return "", now, err
 	}
+
 	ours, now, err := m.looksSame(m.Into, to)
 	if err != nil || !ours {
 		_, backErr := renameToFree(m.Into, to, m.From, m.Name, m.Tag)
 		return "", now, errors.Join(ErrReplaced, err, backErr)
 	}
+
 	return to, now, nil
 }
 
@@ -98,6 +104,7 @@ func (m Move) looksSame(d *Dir, name string) (ours bool, now Stat, err error) {
 	if err != nil {
 		return false, now, err
 	}
+
 	now = StatOf(info)
 	switch {
 	case !info.Mode().IsRegular() || now.Size != m.Stat.Size:
@@ -105,7 +112,9 @@ func (m Move) looksSame(d *Dir, name string) (ours bool, now Stat, err error) {
 	case now.sameButForRename(m.Stat):
 		return true, now, nil
 	}
+
 	ours, err = m.Same(d, name)
+
 	return ours, now, err
 }
 
@@ -116,20 +125,26 @@ func (m Move) resume() (to string, now Stat, err error) {
 		if errors.Is(err, fs.ErrNotExist) || isNameRefused(err) {
 			return "", now, nil
 		}
+
 		if err != nil {
 			return "", now, fmt.Errorf("look for an earlier move: %w", err)
 		}
+
 		if !info.Mode().IsRegular() || info.Size() != m.Found.Size || !sameTime(info.ModTime(), m.Found.Time()) {
 			continue
 		}
+
 		if same, err := m.Same(m.Into, to); err != nil || !same {
 			continue // it cannot be proved to be ours, so it is somebody else's
 		}
+
 		if _, err := m.discard(m.Same); err != nil {
 			return "", now, fmt.Errorf("remove what is moved already: %w", err)
 		}
+
 		return to, StatOf(info), nil
 	}
+
 	return "", now, nil
 }
 
@@ -142,19 +157,23 @@ func (m Move) copyOver(ctx context.Context) (to string, now Stat, err error) {
 	if err != nil {
 		return "", now, fmt.Errorf("copy to another file system: %w", err)
 	}
+
 	rest := Remnant{src: src, Stat: copied}
 	if m.OnRemnant == nil || runtime.GOOS == "windows" { // which removes no file that is open
 		rest.close()
 	}
+
 	defer func() {
 		if rest.src != nil {
 			rest.close()
 		}
 	}()
+
 	to, err = renameToFree(m.Into, part, m.Into, m.Wanted, m.Tag)
 	if err != nil {
 		return "", now, errors.Join(err, m.Into.Remove(part))
 	}
+
 	m.Stat = copied
 	stillOurs := func(d *Dir, name string) (bool, error) {
 		ours, _, err := m.looksSame(d, name)
@@ -164,14 +183,17 @@ func (m Move) copyOver(ctx context.Context) (to string, now Stat, err error) {
 		// Take the copy back, or each further attempt would add another one.
 		return "", now, errors.Join(fmt.Errorf("remove the file that was copied: %w", err), m.Into.Remove(to))
 	}
+
 	if rest.src != nil {
 		m.OnRemnant(rest)
 		rest.src = nil
 	}
+
 	info, err := m.Into.Stat(to)
 	if err != nil {
 		return to, copied, nil // somebody is quick to take it; then only its content shows that it is the same
 	}
+
 	return to, StatOf(info), nil
 }
 
@@ -186,23 +208,29 @@ func (m Move) copy(ctx context.Context) (part string, copied Stat, src *os.File,
 			_ = src.Close() // only read
 		}
 	}()
+
 	before, err := src.Stat()
 	if err != nil {
 		return "", copied, nil, err
 	}
+
 	if copied = StatOf(before); !copied.sameButForRename(m.Stat) {
 		if same, err := m.Same(m.From, m.Name); err != nil || !same {
 			return "", copied, nil, errors.Join(ErrReplaced, err)
 		}
 	}
+
 	part, err = m.Into.write(ctx, src, m.Token)
 	if err != nil {
 		return "", copied, nil, err
 	}
+
 	if err = m.checkCopy(src, copied, part); err != nil {
 		return "", copied, nil, errors.Join(err, m.Into.Remove(part))
 	}
+
 	_ = m.Into.root.Chtimes(part, time.Time{}, before.ModTime()) // the time is a courtesy
+
 	return part, copied, src, nil
 }
 
@@ -212,10 +240,12 @@ func (d *Dir) write(ctx context.Context, src io.Reader, token string) (part stri
 	if err != nil {
 		return "", err
 	}
+
 	_, err = io.Copy(dst, cancellable{ctx, src})
 	if err = errors.Join(err, synced(dst), dst.Close()); err != nil {
 		return "", errors.Join(err, d.Remove(part))
 	}
+
 	return part, nil
 }
 
@@ -225,14 +255,17 @@ func (m Move) checkCopy(src *os.File, before Stat, part string) error {
 	if err != nil {
 		return err
 	}
+
 	after := StatOf(info)
 	same := after == before
 	if !same && after.sameButForRename(before) { // it may only have been removed, or put elsewhere
 		same, err = m.Same(m.Into, part)
 	}
+
 	if err == nil && !same {
 		err = errors.New("it was written to while it was copied")
 	}
+
 	return err
 }
 
@@ -242,6 +275,7 @@ func synced(file *os.File) error {
 	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
 		return nil
 	}
+
 	return err
 }
 
@@ -264,18 +298,22 @@ func (m Move) discard(same func(d *Dir, name string) (bool, error)) (left string
 	if _, err := m.From.Stat(m.Name); errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
+
 	aside, name, err := m.From.makeDir(ownPrefix+m.Token, asideSuffix)
 	if err != nil {
 		return "", err
 	}
 	defer aside.Close()
+
 	err = rename(m.From, m.Name, aside, m.Name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", m.From.Remove(name) // somebody else has removed it
 	}
+
 	if err != nil {
 		return "", errors.Join(err, m.From.Remove(name))
 	}
+
 	ours, err := same(aside, m.Name)
 	if err == nil && ours {
 		if err = aside.Remove(m.Name); err == nil {
@@ -285,6 +323,8 @@ func (m Move) discard(same func(d *Dir, name string) (bool, error)) (left string
 			return left, nil
 		}
 	}
+
 	_, backErr := renameToFree(aside, m.Name, m.From, m.Name, m.Tag)
+
 	return "", errors.Join(err, backErr, m.From.Remove(name))
 }

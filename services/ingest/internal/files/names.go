@@ -24,26 +24,32 @@ const (
 func freeNames(name, tag string) iter.Seq[string] {
 	ext := filepath.Ext(name)
 	stem := strings.TrimSuffix(name, ext)
+
 	return func(yield func(string) bool) {
 		if !yield(name) {
 			return
 		}
+
 		for i := 2; i <= numberedNames; i++ {
 			if !yield(withEnd(stem, fmt.Sprintf(" (%d)", i), ext)) {
 				return
 			}
 		}
+
 		if !yield(withEnd(stem, " ("+tag+")", ext)) {
 			return
 		}
+
 		for range randomNames {
 			if !yield(withEnd(stem, " ("+tag+"-"+rand.Text()[:8]+")", ext)) {
 				return
 			}
 		}
+
 		if !yield("bobo-" + tag + ".csv") {
 			return
 		}
+
 		for range randomNames {
 			if !yield("bobo-" + tag + "-" + rand.Text()[:8] + ".csv") {
 				return
@@ -62,5 +68,6 @@ func withEnd(stem, end, ext string) string {
 			stem = stem[:len(stem)-1] // a character was cut
 		}
 	}
+
 	return stem + end + ext
 }

@@ -22,27 +22,33 @@ func (r Remnant) Written() (now Stat, written bool) {
 	if err != nil {
 		return r.Stat, false
 	}
+
 	now = StatOf(info)
+
 	return now, now.Size != r.Stat.Size || now.Modified != r.Stat.Modified
 }
 
 // Restore writes it to a file in a directory, under the first name that is free, and returns that name.
 func (r Remnant) Restore(ctx context.Context, into *Dir, wanted, tag, token string) (string, error) {
 	now, _ := r.Written()
+
 	part, err := into.write(ctx, io.NewSectionReader(r.src, 0, now.Size), token)
 	if err != nil {
 		return "", err
 	}
+
 	to, err := renameToFree(into, part, into, wanted, tag)
 	if err != nil {
 		return "", errors.Join(err, into.Remove(part))
 	}
+
 	return to, nil
 }
 
 // Close closes it, and removes what some network shares keep of an open file in the directory that it was in.
 func (r Remnant) Close(from *Dir) {
 	r.close()
+
 	if r.aside != "" && from != nil {
 		_ = from.Remove(r.aside) // or the next start does it
 	}

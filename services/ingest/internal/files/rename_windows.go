@@ -16,9 +16,11 @@ func renameNew(from *Dir, name string, into *Dir, to string) error {
 	if err == nil {
 		err = windows.MoveFileEx(fromPtr, toPtr, 0)
 	}
+
 	if err != nil {
 		return &os.LinkError{Op: "rename", Old: old, New: next, Err: err}
 	}
+
 	return nil
 }
 

@@ -29,6 +29,7 @@ func StatOf(info fs.FileInfo) Stat {
 	if changed := changeTime(info); !changed.IsZero() {
 		s.Changed = changed.UnixNano()
 	}
+
 	return s
 }
 

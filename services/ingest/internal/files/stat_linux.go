@@ -12,6 +12,7 @@ func keyOf(info fs.FileInfo) string {
 	if !ok {
 		return ""
 	}
+
 	return strconv.FormatUint(s.Dev, 16) + ":" + strconv.FormatUint(s.Ino, 16)
 }
 
@@ -20,5 +21,6 @@ func changeTime(info fs.FileInfo) time.Time {
 	if !ok {
 		return time.Time{}
 	}
+
 	return time.Unix(s.Ctim.Unix())
 }

@@ -15,11 +15,13 @@ func Watermark(now, listed time.Time, grace time.Duration, waiting ...time.Time)
 	if now.Sub(listed) > grace {
 		mark = listed
 	}
+
 	for _, arrived := range waiting {
 		if !arrived.IsZero() && arrived.Before(mark) {
 			mark = arrived
 		}
 	}
+
 	return mark
 }
 
@@ -38,7 +40,9 @@ func Split(arrived, ready, now time.Time, athoc time.Duration) Parts {
 	if !ready.IsZero() {
 		p.Settling = min(max(ready.Sub(arrived), 0), total-p.AtHoc)
 	}
+
 	p.Us = total - p.AtHoc - p.Settling
+
 	return p
 }
 
@@ -81,6 +85,7 @@ func (m *Meter) at(t time.Time) *minute {
 		m.minutes = append(m.minutes, minute{began: began, total: map[int]int{}, settling: map[int]int{}, us: map[int]int{}, athoc: map[int]int{}})
 		last = len(m.minutes) - 1
 	}
+
 	return &m.minutes[last]
 }
 
@@ -90,6 +95,7 @@ func (m *Meter) AddUnmapped(now time.Time, n int) { m.at(now).unmapped += n }
 // Add counts a row.
 func (m *Meter) Add(r Row) {
 	at := m.at(r.Confirmed)
+
 	at.rows++
 	at.total[bucketOf(r.Total())]++
 	at.settling[bucketOf(r.Settling)]++
@@ -121,6 +127,7 @@ type Report struct {
 // Report describes the hour until now. Quantiles are exact to 5 %.
 func (m *Meter) Report(now time.Time) Report {
 	m.drop(now)
+
 	total, settling, us, athoc := map[int]int{}, map[int]int{}, map[int]int{}, map[int]int{}
 	var r Report
 	for _, at := range m.minutes {
@@ -130,12 +137,15 @@ func (m *Meter) Report(now time.Time) Report {
 		merge(settling, at.settling)
 		merge(us, at.us)
 		merge(athoc, at.athoc)
+
 		if at.worst.Total() >= r.Worst.Total() {
 			r.Worst = at.worst
 		}
 	}
+
 	r.Total, r.Settling, r.Us, r.AtHoc = spread(total, r.Rows), spread(settling, r.Rows), spread(us, r.Rows), spread(athoc, r.Rows)
 	r.Total = r.Total.atMost(r.Worst.Total())
+
 	return r
 }
 
@@ -154,7 +164,9 @@ func spread(counts map[int]int, rows int) (s Spread) {
 	for bucket := range counts {
 		buckets = append(buckets, bucket)
 	}
+
 	slices.Sort(buckets)
+
 	for _, q := range []struct {
 		part float64
 		into *time.Duration
@@ -167,6 +179,7 @@ func spread(counts map[int]int, rows int) (s Spread) {
 			}
 		}
 	}
+
 	return s
 }
 

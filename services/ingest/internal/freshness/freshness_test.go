@@ -15,6 +15,7 @@ var night = time.Date(2026, 6, 17, 2, 58, 0, 0, time.UTC)
 
 func TestWatermark(t *testing.T) {
 	t.Parallel()
+
 	ago := func(d time.Duration) time.Time { return night.Add(-d) }
 	for name, c := range map[string]struct {
 		listed  time.Time
@@ -44,15 +45,18 @@ func TestWatermarkIsTheLatestSuchTime(t *testing.T) {
 		for _, s := range moments {
 			waiting = append(waiting, night.Add(time.Duration(s)*time.Second))
 		}
+
 		mark := Watermark(night, night, time.Minute, waiting...)
 		if mark.After(night) {
 			t.Fatalf("the watermark %v lies in the future", mark)
 		}
+
 		for _, arrived := range waiting {
 			if arrived.Before(mark) {
 				t.Fatalf("a file waits since %v, before the watermark %v", arrived, mark)
 			}
 		}
+
 		if !mark.Equal(night) && !slices.ContainsFunc(waiting, mark.Equal) {
 			t.Fatalf("the watermark could be later than %v", mark)
 		}
@@ -61,6 +65,7 @@ func TestWatermarkIsTheLatestSuchTime(t *testing.T) {
 
 func TestSplit(t *testing.T) {
 	t.Parallel()
+
 	at := func(s int) time.Time { return night.Add(time.Duration(s) * time.Second) }
 	for name, c := range map[string]struct {
 		arrived, ready, now time.Time
@@ -86,6 +91,7 @@ func TestPartsAddUp(t *testing.T) {
 		second := func(name string) time.Duration {
 			return time.Duration(rapid.Int64Range(-1e9, 1e9).Draw(t, name)) * time.Millisecond
 		}
+
 		now := night.Add(second("now"))
 		p := Split(night, night.Add(second("ready")), now, second("athoc"))
 		if p.Settling < 0 || p.Us < 0 || p.AtHoc < 0 || p.Total() != max(now.Sub(night), 0) {
@@ -103,7 +109,9 @@ func TestQuantiles(t *testing.T) {
 		for i, ms := range times {
 			m.Add(Row{Parts: Parts{Us: time.Duration(ms) * time.Millisecond}, Line: i, Confirmed: night.Add(time.Duration(i) * time.Second)})
 		}
+
 		slices.Sort(times)
+
 		r := m.Report(night.Add(10 * time.Minute))
 		for q, got := range map[float64]time.Duration{0.5: r.Total.P50, 0.95: r.Us.P95, 0.99: r.Total.P99} {
 			want := float64(times[int(math.Ceil(q*float64(len(times))))-1])
@@ -111,6 +119,7 @@ func TestQuantiles(t *testing.T) {
 				t.Fatalf("p%v is %v, should be %v ms", 100*q, got, want)
 			}
 		}
+
 		if worst := time.Duration(times[len(times)-1]) * time.Millisecond; r.Rows != len(times) || r.Total.Worst != worst || r.Worst.Total() != worst {
 			t.Fatalf("%d rows, the worst %v and %v, should be %d and %v", r.Rows, r.Total.Worst, r.Worst, len(times), worst)
 		}
@@ -119,11 +128,13 @@ func TestQuantiles(t *testing.T) {
 
 func TestTheLastHourCounts(t *testing.T) {
 	t.Parallel()
+
 	var m Meter
 	for i := range 180 { // one a minute, of growing length, with the longest at the beginning
 		took := time.Duration(180-i) * time.Second
 		m.Add(Row{Parts: Parts{AtHoc: took}, Name: fmt.Sprint(i), Confirmed: night.Add(time.Duration(i) * time.Minute)})
 	}
+
 	end := night.Add(179 * time.Minute)
 	r := m.Report(end)
 	require.Equal(t, 61, r.Rows)

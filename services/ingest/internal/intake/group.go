@@ -124,26 +124,33 @@ func (g *Group) Read(ctx context.Context, c *content.File, r *Reading) error {
 	if r.New {
 		g.pending[r.File.ID] = r
 	}
+
 	if r.File.Problem != "" {
 		return g.add(ctx, &window{r: r, last: true})
 	}
+
 	text, err := c.Text(ctx)
 	if err != nil {
 		g.drop(r)
 		return &FileError{err}
 	}
+
 	w, lines, err := g.parse(ctx, text, r)
 	if file := new(FileError); err != nil && !errors.As(err, &file) {
 		return err
 	}
+
 	if err == nil {
 		err = text.Check()
 	}
+
 	if err != nil {
 		g.drop(r)
 		return errors.Join(&FileError{err}, g.cutShort(r, err))
 	}
+
 	w.last, w.lines = true, lines
+
 	return g.add(ctx, w)
 }
 
@@ -153,6 +160,7 @@ func (g *Group) parse(ctx context.Context, src io.Reader, r *Reading) (*window, 
 	if r.File.Status == ledger.Reading || r.File.Partial || !r.File.Purged.IsZero() { // otherwise the ledger knows which rows were too late
 		o.Latest = r.File.Reference.Add(g.MaxClockSkew)
 	}
+
 	rows := bobocsv.NewReader(src, o)
 	w := &window{r: r}
 	for {
@@ -160,16 +168,21 @@ func (g *Group) parse(ctx context.Context, src io.Reader, r *Reading) (*window, 
 		if errors.Is(err, io.EOF) {
 			return w, rows.Lines(), nil
 		}
+
 		if err != nil {
 			return nil, 0, &FileError{err}
 		}
+
 		for row.Line > w.first+WindowLines {
 			w.fillTo(WindowLines)
+
 			if err := g.add(ctx, w); err != nil {
 				return nil, 0, err
 			}
+
 			w = &window{r: r, first: w.first + WindowLines}
 		}
+
 		w.put(row)
 	}
 }
@@ -183,11 +196,13 @@ func (w *window) fillTo(n int) {
 
 func (w *window) put(row bobocsv.Row) {
 	w.fillTo(row.Line - w.first - 1)
+
 	if row.Reason == 0 {
 		w.codes = append(w.codes, byte(event.Pending))
 		w.entries = append(w.entries, row.Entry)
 		return
 	}
+
 	w.codes = append(w.codes, byte(row.Reason))
 	if row.Number != 0 {
 		w.details = append(w.details, ledger.Detail{Line: row.Line, Number: row.Number})
@@ -201,6 +216,7 @@ func (g *Group) add(ctx context.Context, w *window) error {
 	if g.lines < WindowLines && len(g.windows) < groupFiles {
 		return nil
 	}
+
 	return g.Flush(ctx)
 }
 
@@ -213,41 +229,51 @@ func (g *Group) storeCopy(tx *ledger.Tx, a attachment) (*ledger.File, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if f == nil { // the copy that was being read changed, so this one is the only one now
 		g.Retry(a.copy.Name)
 		return nil, nil
 	}
+
 	a.copy.Found = g.Now().UTC()
 	if err := tx.Attach(f, a.copy); err != nil {
 		return nil, err
 	}
+
 	if a.note != "" {
 		f.Note(g.Now(), a.note)
 	}
+
 	if err := tx.Names().Enter(a.copy, a.id); err != nil {
 		return nil, err
 	}
+
 	f.Keep = f.Status == ledger.Done && g.Stay
 	if err := tx.Put(f); err != nil {
 		return nil, err
 	}
+
 	if f.Status != ledger.Done || f.Keep {
 		return nil, nil
 	}
+
 	return f, nil
 }
 
 // drop removes a reading's windows from the group.
 func (g *Group) drop(r *Reading) {
 	delete(g.pending, r.File.ID)
+
 	kept := g.windows[:0]
 	for _, w := range g.windows {
 		if w.r == r {
 			g.lines -= len(w.codes)
 			continue
 		}
+
 		kept = append(kept, w)
 	}
+
 	clear(g.windows[len(kept):])
 	g.windows = kept
 }
@@ -259,24 +285,32 @@ func (g *Group) cutShort(r *Reading, reason error) error {
 	if !r.begun || r.MovedTo == "" && !errors.Is(reason, content.ErrChanged) {
 		return nil
 	}
+
 	now := g.Now()
+
 	return g.Ledger.Update(func(tx *ledger.Tx) error {
 		f, err := tx.File(r.File.ID)
 		if err != nil || f == nil || f.Status != ledger.Reading {
 			return err
 		}
+
 		if r.MovedTo != "" {
 			return tx.Remove(f.ID) // a finished file, which is unknown as before
 		}
+
 		if r.Copy != nil {
 			f.MarkGone(r.Copy.Name)
 		}
+
 		f.Note(now, "changed while it was read; the rows published so far are settled as they come")
+
 		f.Partial, f.Published = true, now.UTC()
 		if err := tx.Complete(f, r.stored, now); err != nil {
 			return err
 		}
+
 		f.Close()
+
 		return tx.Put(f)
 	})
 }
@@ -286,32 +320,40 @@ func (g *Group) Flush(ctx context.Context) error {
 	if len(g.windows) == 0 && len(g.attached) == 0 {
 		return nil
 	}
+
 	msgs, finished, err := g.store()
 	if err != nil {
 		return err
 	}
+
 	if err := g.Hit(failpoint.Stored); err != nil {
 		return err
 	}
+
 	if len(msgs) > 0 && g.publish != nil {
 		for _, m := range msgs {
 			g.Traces.FileHeader(m.Metadata.Get(topology.HeaderFile), m.Metadata.Set)
 		}
+
 		if err := g.publish(ctx, msgs); err != nil {
 			return err
 		}
+
 		if err := g.Hit(failpoint.Published); err != nil {
 			return err
 		}
+
 		if err := g.mark(); err != nil {
 			return err
 		}
 	}
+
 	g.report(len(msgs) > 0 && g.publish != nil)
 	clear(g.windows) // what they hold is large
 	g.windows, g.attached, g.lines = g.windows[:0], g.attached[:0], 0
 	clear(g.pending)
 	g.Finished(finished...)
+
 	return nil
 }
 
@@ -322,9 +364,11 @@ func (g *Group) report(published bool) {
 		if published {
 			g.Metrics.EntriesPublished(len(w.entries))
 		}
+
 		if !w.last || r.Again || r.Settled || r.MovedTo != "" {
 			continue
 		}
+
 		now := g.Now()
 		g.Metrics.FileRead(now.Sub(r.opened))
 		g.Traces.NoteRoot(r.File.ID, telemetry.Work{
@@ -341,45 +385,54 @@ func (g *Group) store() (msgs []*message.Message, finished []*ledger.File, err e
 		msgs, finished = nil, nil
 		for i, w := range g.windows {
 			w.ahead = g.ahead() || slices.ContainsFunc(g.windows[i+1:], func(w *window) bool { return len(w.entries) > 0 })
+
 			m, f, err := g.storeWindow(tx, w)
 			if err != nil {
 				return err
 			}
+
 			msgs = append(msgs, m...)
 			if f != nil {
 				finished = append(finished, f)
 			}
 		}
+
 		for _, a := range g.attached {
 			f, err := g.storeCopy(tx, a)
 			if err != nil {
 				return err
 			}
+
 			if f != nil {
 				finished = append(finished, f)
 			}
 		}
+
 		return nil
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("store what was read: %w", err)
 	}
+
 	return msgs, finished, nil
 }
 
 // storeWindow returns the window's messages, and the file if the window finished it.
 func (g *Group) storeWindow(tx *ledger.Tx, w *window) ([]*message.Message, *ledger.File, error) {
 	r := w.r
+
 	f, begun, err := g.begin(tx, r)
 	if err != nil {
 		return nil, nil, err
 	}
+
 	f.Imported = r.MovedTo != ""
 	if f.Purged.IsZero() { // or what became of its rows is lost for good
 		if err := w.storeCodes(tx); err != nil {
 			return nil, nil, err
 		}
 	}
+
 	r.stored = w.first + len(w.codes)
 	var finished *ledger.File
 	switch {
@@ -389,11 +442,14 @@ func (g *Group) storeWindow(tx *ledger.Tx, w *window) ([]*message.Message, *ledg
 		if r.Copy != nil && f.Status == ledger.Done && !f.Keep { // the mover may have dealt with it just now, and the copy was noted once more
 			finished = f
 		}
+
 		err = tx.Put(f)
 	}
+
 	if err != nil {
 		return nil, nil, err
 	}
+
 	return w.messages(f.Sequence), finished, nil
 }
 
@@ -405,45 +461,32 @@ func (g *Group) begin(tx *ledger.Tx, r *Reading) (f *ledger.File, begun bool, er
 		if err == nil && f == nil {
 			err = fmt.Errorf("file %s is gone from the ledger", ledger.Short(r.File.ID))
 		}
+
 		return f, false, err
 	}
-	f, now := r.File, g.Now()
-	if r.New {
-		if f.Sequence == 0 {
-			sequence, err := tx.NextSequence(f.Modified, now)
-			if err != nil {
-				return nil, false, err
-			}
-			f.Sequence = sequence
-		} else if err := tx.RaiseSequence(f.Sequence); err != nil {
-			return nil, false, err
-		}
-		f.FirstSeen = now.UTC()
-		if f.Imported = r.MovedTo != ""; f.Imported {
-			f.FirstSeen = f.Reference.UTC()
-		}
-	} else {
-		stored, err := tx.File(f.ID)
-		if err != nil {
-			return nil, false, err
-		}
-		if stored != nil {
-			f = stored
-		}
+
+	now := g.Now()
+
+	f, err = record(tx, r, now)
+	if err != nil {
+		return nil, false, err
 	}
+
 	reopened := false
 	if r.Copy != nil {
-		var err error
 		if reopened, err = tx.Reopen(f, now); err != nil {
 			return nil, false, err
 		}
 	}
+
 	if r.New || reopened {
 		f.Arrived, f.Ready = r.Arrived.UTC(), r.Ready.UTC()
 	}
+
 	if r.Again || reopened {
 		f.Readings++
 	}
+
 	// The order distinguishes the readings of a file whose record was dropped in between.
 	r.suffix = fmt.Sprintf("%.8s.%x.%d", g.Ledger.Epoch(), f.Sequence, f.Readings)
 	if r.Copy != nil {
@@ -452,12 +495,48 @@ func (g *Group) begin(tx *ledger.Tx, r *Reading) (f *ledger.File, begun bool, er
 		if err := tx.Attach(f, found); err != nil {
 			return nil, false, err
 		}
+
 		if err := tx.Names().Enter(found, f.ID); err != nil {
 			return nil, false, err
 		}
 	}
+
 	r.begun = true
+
 	return f, true, nil
+}
+
+// record returns the ledger's record of a file: a new one with its place in the order of files, or the one that is there.
+func record(tx *ledger.Tx, r *Reading, now time.Time) (*ledger.File, error) {
+	f := r.File
+	if !r.New {
+		stored, err := tx.File(f.ID)
+		if err != nil {
+			return nil, err
+		}
+
+		return cmp.Or(stored, f), nil
+	}
+
+	if f.Sequence != 0 {
+		if err := tx.RaiseSequence(f.Sequence); err != nil {
+			return nil, err
+		}
+	} else {
+		sequence, err := tx.NextSequence(f.Modified, now)
+		if err != nil {
+			return nil, err
+		}
+
+		f.Sequence = sequence
+	}
+
+	f.FirstSeen = now.UTC()
+	if f.Imported = r.MovedTo != ""; f.Imported {
+		f.FirstSeen = f.Reference.UTC()
+	}
+
+	return f, nil
 }
 
 // storeCodes stores the window's codes, chunk by chunk, and drops entries that an earlier reading had rejected: what was in
@@ -468,19 +547,24 @@ func (w *window) storeCodes(tx *ledger.Tx) error {
 	for at := 0; at < len(w.codes); at += ledger.ChunkLines {
 		end := min(at+ledger.ChunkLines, len(w.codes))
 		chunk, _ := ledger.Chunk(w.first + at + 1)
+
 		codes, err := tx.Rows(w.r.File.ID).Add(chunk, w.codes[at:end], detailsOf(w.details, w.first+at, w.first+end))
 		if err != nil {
 			return err
 		}
+
 		for len(entries) > 0 && entries[0].Row <= w.first+end {
 			_, i := ledger.Chunk(entries[0].Row)
 			if i < len(codes) && !ledger.Code(codes[i]).Rejected() {
 				kept = append(kept, entries[0])
 			}
+
 			entries = entries[1:]
 		}
 	}
+
 	w.entries = kept
+
 	return nil
 }
 
@@ -491,6 +575,7 @@ func detailsOf(all []ledger.Detail, after, upTo int) []ledger.Detail {
 			some = append(some, d)
 		}
 	}
+
 	return some
 }
 
@@ -500,17 +585,21 @@ func (g *Group) complete(tx *ledger.Tx, r *Reading, f *ledger.File, lines int) (
 	if err := tx.Complete(f, lines, now); err != nil {
 		return nil, err
 	}
+
 	if r.MovedTo == "" {
 		if f.Status == ledger.Done {
 			return f, nil
 		}
 		return nil, nil
 	}
+
 	if err := tx.Abandon(f, ledger.SettledEarlier, now); err != nil {
 		return nil, err
 	}
+
 	f.Status, f.Finished = ledger.Moved, f.Reference.UTC()
 	f.Note(now, "found finished, as the ledger was recreated")
+
 	return nil, tx.Put(f)
 }
 
@@ -527,12 +616,14 @@ func (w *window) messages(sequence int64) []*message.Message {
 		msgs = append(msgs, entriesMessage(e, fmt.Sprintf("%s-%d-%s", r.File.ID, entries[0].Row, r.suffix)))
 		entries = entries[n:]
 	}
+
 	r.sent += len(msgs)
 	r.entries += len(w.entries)
 	if w.last && len(w.entries) == 0 && r.sent > 0 {
 		e := event.Entries{File: r.File.ID, Sequence: sequence, Settled: r.Settled, Last: true, Entries: []event.Entry{}}
 		msgs = append(msgs, entriesMessage(e, fmt.Sprintf("%s-end-%s", r.File.ID, r.suffix)))
 	}
+
 	return msgs
 }
 
@@ -546,19 +637,23 @@ func entriesMessage(e event.Entries, id string) *message.Message {
 // mark notes which files are wholly published.
 func (g *Group) mark() error {
 	now := g.Now()
+
 	err := g.Ledger.Update(func(tx *ledger.Tx) error {
 		for _, w := range g.windows {
 			if !w.last || w.r.Settled {
 				continue
 			}
+
 			if err := tx.Change(w.r.File.ID, func(f *ledger.File) { f.Published = now.UTC() }); err != nil {
 				return err
 			}
 		}
+
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("note what was published: %w", err)
 	}
+
 	return nil
 }

@@ -42,6 +42,7 @@ func (b *Inbox) Read(ctx context.Context) error {
 		if err := b.readSmall(ctx); err != nil || len(b.large) == 0 {
 			return err
 		}
+
 		next := b.large[0]
 		b.large = b.large[1:]
 		if err := b.readLarge(ctx, next); err != nil {
@@ -57,14 +58,17 @@ func (b *Inbox) readSmall(ctx context.Context) error {
 	g.ahead = func() bool { return left > 0 }
 	for _, found := range some {
 		left--
+
 		read := b.readOne
 		if found.Stat.Size >= largeSize {
 			read = b.putOff
 		}
+
 		if err := read(ctx, g, found); err != nil {
 			return err
 		}
 	}
+
 	return b.flush(ctx, g)
 }
 
@@ -74,15 +78,19 @@ func (b *Inbox) putOff(_ context.Context, g *Group, found watch.Found) error {
 	if err != nil {
 		return err
 	}
+
 	if file != nil && entry.Stat.Same(found.Stat) && !file.NeedsRead() {
 		return b.seenBefore(g, file, found)
 	}
+
 	err = b.Ledger.Update(func(tx *ledger.Tx) error { return tx.Names().Reserve(found.Name, found.Stat, b.Now()) })
 	if err != nil {
 		return fmt.Errorf("keep a place for a large file: %w", err)
 	}
+
 	b.large = slices.DeleteFunc(b.large, func(f watch.Found) bool { return f.Name == found.Name })
 	b.large = append(b.large, found)
+
 	return nil
 }
 
@@ -91,6 +99,7 @@ func (b *Inbox) readLarge(ctx context.Context, found watch.Found) error {
 	if err := b.readWith(ctx, g, found, b.readArrived); err != nil {
 		return err
 	}
+
 	return b.flush(ctx, g)
 }
 
@@ -115,9 +124,11 @@ func (b *Inbox) readWith(ctx context.Context, g *Group, found watch.Found, betwe
 	if err != nil {
 		return err
 	}
+
 	if file != nil && entry.Stat.Same(found.Stat) && !file.NeedsRead() {
 		return b.seenBefore(g, file, found)
 	}
+
 	var stop error // what was done in between failed, which is not this file's fault
 	options := content.Options{MaxSize: b.maxSize}
 	if between != nil {
@@ -126,29 +137,40 @@ func (b *Inbox) readWith(ctx context.Context, g *Group, found watch.Found, betwe
 			return stop
 		}
 	}
+
 	dir, _ := b.inputs.Dir(found.Name) // the watchers find no others
+
 	c, err := content.Open(ctx, filepath.Join(dir, files.Base(found.Name)), options)
+
 	if stop != nil {
 		return stop
 	}
+
 	if err != nil {
 		return b.unreadable(ctx, found, err)
 	}
+
 	defer c.Close()
+
 	if c.Stat != found.Stat {
 		b.found.Retry(found.Name) // it has changed since
 		return nil
 	}
+
 	if err := b.take(ctx, g, c, entry, found); err != nil {
 		if stop != nil {
 			return stop
 		}
+
 		if wrong, ok := errors.AsType[*FileError](err); ok {
 			return b.unreadable(ctx, found, wrong.Err)
 		}
+
 		return err
 	}
+
 	b.read = append(b.read, found.Name)
+
 	return nil
 }
 
@@ -156,12 +178,15 @@ func (b *Inbox) readWith(ctx context.Context, g *Group, found watch.Found, betwe
 func (b *Inbox) flush(ctx context.Context, g *Group) error {
 	read := b.read
 	b.read = nil
+
 	if err := g.Flush(ctx); err != nil {
 		return err
 	}
+
 	for _, name := range read {
 		b.found.Accept(name)
 	}
+
 	return nil
 }
 
@@ -171,9 +196,12 @@ func (b *Inbox) LookUp(name string) (entry ledger.NameEntry, f *ledger.File, err
 		if entry, _, err = tx.Names().Get(name); err != nil {
 			return err
 		}
+
 		f, err = tx.File(entry.ID)
+
 		return err
 	})
+
 	return entry, f, err
 }
 
@@ -183,20 +211,25 @@ func (b *Inbox) unreadable(ctx context.Context, found watch.Found, err error) er
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+
 	if errors.Is(err, failpoint.ErrCrash) {
 		return err
 	}
+
 	if errors.Is(err, content.ErrChanged) || errors.Is(err, fs.ErrNotExist) {
 		b.found.Retry(found.Name)
 		return nil
 	}
+
 	b.found.Reject(found.Name, disk.Cause(err).Error())
+
 	return nil
 }
 
 // seenBefore handles a file that is as the ledger knows it: there is nothing to read.
 func (b *Inbox) seenBefore(g *Group, f *ledger.File, found watch.Found) error {
 	b.found.Accept(found.Name)
+
 	left := slices.ContainsFunc(f.Copies.InInput(), func(p ledger.Copy) bool {
 		return p.Name == found.Name && p.Stat.Same(found.Stat)
 	})
@@ -207,17 +240,21 @@ func (b *Inbox) seenBefore(g *Group, f *ledger.File, found watch.Found) error {
 		b.Finished(f) // queued already, unless it came back while it was moved
 		return nil
 	}
+
 	g.attach(attachment{id: f.ID, copy: ledger.Copy{Name: found.Name, Stat: found.Stat}})
+
 	return nil
 }
 
 // take reads a content, or notes that it is known.
 func (b *Inbox) take(ctx context.Context, g *Group, c *content.File, entry ledger.NameEntry, found watch.Found) error {
 	seen := ledger.Copy{Name: found.Name, Stat: found.Stat}
+
 	file, err := b.Ledger.File(c.ID)
 	if err != nil {
 		return err
 	}
+
 	first := g.pending[c.ID]
 	switch {
 	case first == nil && file == nil:
@@ -229,15 +266,19 @@ func (b *Inbox) take(ctx context.Context, g *Group, c *content.File, entry ledge
 			// It lay here when the ledger was begun: judge it as it was, or would have been, judged when it came.
 			file.Sequence, file.Reference = entry.Sequence, b.Earlier(c)
 		}
+
 		return g.Read(ctx, c, &Reading{File: file, New: true, Copy: &seen, Arrived: found.Arrived, Ready: found.Ready})
 	case file != nil && file.NeedsRead():
 		return g.Read(ctx, c, &Reading{File: file, Copy: &seen, Arrived: found.Arrived, Ready: found.Ready})
 	}
+
 	if first != nil {
 		file = first.File
 	}
+
 	b.Log.Info("known content under another name or again, skipped",
 		"file", found.Name, "known_as", file.Name, "file_id", ledger.Short(c.ID))
 	g.attach(attachment{id: c.ID, copy: seen, note: fmt.Sprintf("found again as %s, skipped", found.Name)})
+
 	return nil
 }

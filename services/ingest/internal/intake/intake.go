@@ -43,6 +43,7 @@ func (in *Intake) NewFile(name string, c *content.File) *ledger.File {
 		Problem: c.Problem,
 	}
 	f.Note(in.Now(), "found as "+name)
+
 	return f
 }
 

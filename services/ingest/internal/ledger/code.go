@@ -70,6 +70,7 @@ func (c *CodeCounts) add(code Code, n int) {
 	if *c == nil {
 		*c = CodeCounts{}
 	}
+
 	if (*c)[code] += n; (*c)[code] == 0 {
 		delete(*c, code)
 	}
@@ -83,6 +84,7 @@ func (c CodeCounts) Settled() int {
 			n += count
 		}
 	}
+
 	return n
 }
 
@@ -95,5 +97,6 @@ func (c CodeCounts) Summary() []any {
 	for _, code := range slices.Sorted(maps.Keys(c)) {
 		args = append(args, code.String(), c[code])
 	}
+
 	return args
 }

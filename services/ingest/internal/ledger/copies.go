@@ -50,12 +50,14 @@ func (all *Copies) attach(p Copy) (dropped *Copy) {
 		if same && old.Stat == p.Stat && !old.Found.IsZero() {
 			p.Found = old.Found // it is only read once more
 		}
+
 		return same
 	})
 	*all = append(*all, p)
 	if len(*all) <= maxCopies {
 		return nil
 	}
+
 	i := slices.IndexFunc(*all, func(p Copy) bool { return p.Gone })
 	if i < 0 {
 		if i = slices.IndexFunc(*all, Copy.AtDest); i >= 0 {
@@ -63,9 +65,11 @@ func (all *Copies) attach(p Copy) (dropped *Copy) {
 			dropped = &found
 		}
 	}
+
 	if i >= 0 {
 		*all = slices.Delete(*all, i, i+1)
 	}
+
 	return dropped
 }
 
@@ -82,9 +86,11 @@ func (all Copies) LeftPath(path string) bool {
 			if !p.Gone {
 				return false
 			}
+
 			left = true
 		}
 	}
+
 	return left
 }
 

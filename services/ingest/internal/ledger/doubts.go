@@ -38,15 +38,18 @@ func (d *doubts) note(id string, before, after view) {
 	d.count(before, -1)
 	d.count(after, 1)
 	delete(d.recent, id)
+
 	if !after.through() || after.imported || after.problem == "" && after.bad() == 0 {
 		return
 	}
+
 	if len(d.recent) >= maxDoubts {
 		oldest := slices.MinFunc(slices.Collect(maps.Keys(d.recent)), func(a, b string) int {
 			return d.recent[a].finished.Compare(d.recent[b].finished)
 		})
 		delete(d.recent, oldest)
 	}
+
 	d.recent[id] = after
 }
 
@@ -60,17 +63,21 @@ func (d *doubts) count(v view, sign int) {
 // list returns the doubtful files, the latest first, and drops those that are old.
 func (d *doubts) list(now time.Time) []Doubtful {
 	maps.DeleteFunc(d.recent, func(_ string, v view) bool { return now.Sub(v.finished) > doubtTime })
+
 	var all []Doubtful
 	for id, v := range d.recent {
 		rows, rejected := d.rows, d.rejected
 		if v.bad() < v.rows { // the others show what is usual
 			rows, rejected = rows-v.rows, rejected-v.bad()
 		}
+
 		if reason := doubt(v, rows, rejected); reason != "" {
 			all = append(all, Doubtful{ID: id, Name: v.name, Reason: reason, Finished: v.finished, Rows: v.rows, Rejected: v.bad()})
 		}
 	}
+
 	slices.SortFunc(all, func(a, b Doubtful) int { return cmp.Or(b.Finished.Compare(a.Finished), cmp.Compare(a.ID, b.ID)) })
+
 	return all
 }
 
@@ -86,6 +93,7 @@ func doubt(v view, rows, rejected int) string {
 	case v.bad() >= doubtRows && share > max(doubtShare, doubtTimes*usual):
 		return fmt.Sprintf("%.0f %% of its rows are rejected, %.0f %% are usual; mostly: %s", 100*share, 100*usual, v.mostly())
 	}
+
 	return ""
 }
 
@@ -97,5 +105,6 @@ func (v view) mostly() string {
 			most = code
 		}
 	}
+
 	return most.Text()
 }

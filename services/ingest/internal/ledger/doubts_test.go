@@ -10,6 +10,7 @@ import (
 
 func TestDoubtfulFiles(t *testing.T) {
 	t.Parallel()
+
 	columns, date, applied := Code(bobocsv.Columns), Code(bobocsv.Date), Code(event.Applied)
 	for name, c := range map[string]struct {
 		v              view
@@ -37,24 +38,31 @@ func TestDoubtfulFiles(t *testing.T) {
 // TestDoubtsEnd after a day, and with the record; and are the same after a restart.
 func TestDoubtsFollowTheLedger(t *testing.T) {
 	t.Parallel()
+
 	d := doubts{recent: map[string]view{}}
 	bad := view{status: Moved, name: "bad.csv", finished: noon, rows: 9, rejected: 9, codes: map[Code]int{Code(bobocsv.Columns): 9}}
 	d.note("bad", view{}, bad)
 	d.note("good", view{}, view{status: Moved, finished: noon, rows: 100, codes: map[Code]int{Code(event.Applied): 100}})
+
 	if got := d.list(noon); len(got) != 1 || got[0].Name != "bad.csv" || got[0].Rows != 9 || got[0].Rejected != 9 || d.rows != 100 {
 		t.Errorf("doubtful %+v, usual %d of %d", got, d.rejected, d.rows)
 	}
+
 	if got := d.list(noon.Add(doubtTime + 1)); len(got) != 0 {
 		t.Errorf("a day later %+v", got)
 	}
+
 	d.note("bad", view{}, bad)
 	d.note("bad", bad, view{})
+
 	if got := d.list(noon); len(got) != 0 {
 		t.Errorf("removed, and %+v", got)
 	}
+
 	for i := range maxDoubts + 5 {
 		d.note(string(rune(i)), view{}, bad)
 	}
+
 	if len(d.recent) != maxDoubts {
 		t.Errorf("%d are remembered", len(d.recent))
 	}

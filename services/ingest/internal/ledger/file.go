@@ -141,7 +141,9 @@ func (f *File) Finish(now time.Time) bool {
 	if f.Status != Waiting || f.Pending() > 0 {
 		return false
 	}
+
 	f.Status, f.Finished = Done, now.UTC()
+
 	return true
 }
 
@@ -149,10 +151,12 @@ func (f *File) tally(c Code) {
 	if c == NoRow {
 		return
 	}
+
 	f.Rows++
 	if c.Rejected() {
 		f.Rejected++
 	}
+
 	if c != Code(event.Pending) {
 		f.Codes.add(c, 1)
 	}
@@ -169,6 +173,7 @@ func (f *File) MarkGone(name string) {
 			f.Copies[i].Gone = true
 		}
 	}
+
 	f.Close()
 }
 
@@ -185,8 +190,10 @@ func (f *File) repair(now time.Time) bool {
 	if f.Status != Moved && f.Status != Done || f.Failed() {
 		return false
 	}
+
 	f.Note(now, "its dead rows were repaired")
 	f.Status, f.MoveBack = Done, !f.Keep && slices.ContainsFunc(f.Copies, Copy.AtDest)
+
 	return true
 }
 
@@ -199,13 +206,16 @@ func (f *File) MarkReturned(paths map[string]string, now time.Time) {
 		if !moved || p.Gone {
 			continue
 		}
+
 		f.Copies.MarkRemoved(to)
+
 		p.Gone = to == ""
 		if to != "" {
 			p.MovedTo, p.Moved = to, now.UTC()
 			f.Note(now, "moved to "+to)
 		}
 	}
+
 	f.MoveBack = false
 	f.Close()
 }
@@ -218,7 +228,9 @@ func (f *File) MarkMoved(name, to string, stat files.Stat, failed bool, now time
 		if p.Name != name || !p.InInput() {
 			continue
 		}
+
 		f.Copies.MarkRemoved(to)
+
 		p.MovedTo, p.Gone = to, to == ""
 		if to != "" {
 			p.Stat, p.Moved = stat, now.UTC()
@@ -226,5 +238,6 @@ func (f *File) MarkMoved(name, to string, stat files.Stat, failed bool, now time
 			f.MoveBack = f.MoveBack || failed && !f.Failed()
 		}
 	}
+
 	f.Close()
 }

@@ -86,9 +86,11 @@ func Open(path string, log *slog.Logger) (*Ledger, error) {
 	if !errors.Is(err, errDamaged) {
 		return l, err
 	}
+
 	if err := boltdb.SetAside(path, err, log); err != nil {
 		return nil, err
 	}
+
 	return openFile(path, log)
 }
 
@@ -97,6 +99,7 @@ func openFile(path string, log *slog.Logger) (*Ledger, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the file ledger: %w", err)
 	}
+
 	err = db.Update(func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{
 			bucketFiles, bucketOpen, bucketRows, bucketRejected, bucketDead, bucketCopies, bucketNames, bucketMeta,
@@ -105,18 +108,22 @@ func openFile(path string, log *slog.Logger) (*Ledger, error) {
 				return fmt.Errorf("make bucket %s: %w", name, err)
 			}
 		}
+
 		if err := tx.DeleteBucket(bucketProblems); !errors.Is(err, berrors.ErrBucketNotFound) {
 			return err
 		}
+
 		return nil
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("prepare the file ledger: %w", err), db.Close())
 	}
+
 	l := &Ledger{db: db, stats: newStats()}
 	if err := l.View(l.stats.countAll); err != nil {
 		return nil, errors.Join(fmt.Errorf("look through the file ledger: %w: %w", errDamaged, err), db.Close())
 	}
+
 	return l, nil
 }
 
@@ -142,6 +149,7 @@ func (l *Ledger) File(id string) (f *File, err error) {
 		f, err = tx.File(id)
 		return err
 	})
+
 	return f, err
 }
 
@@ -155,15 +163,19 @@ func (l *Ledger) After(id string, n int) (files []*File, err error) {
 		if after != nil && bytes.Equal(k, after) {
 			k, data = c.Next()
 		}
+
 		for ; k != nil && len(files) < n; k, data = c.Next() {
 			f, err := decodeFile(k, data)
 			if err != nil {
 				return err
 			}
+
 			files = append(files, f)
 		}
+
 		return nil
 	})
+
 	return files, err
 }
 
@@ -173,7 +185,9 @@ func (l *Ledger) Files() ([]*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list files: %w", err)
 	}
+
 	sortFiles(files)
+
 	return files, nil
 }
 
@@ -185,13 +199,16 @@ func (l *Ledger) Open() (files []*File, err error) {
 			if f != nil {
 				files = append(files, f)
 			}
+
 			return err
 		})
 	})
 	if err != nil {
 		return nil, err
 	}
+
 	sortFiles(files)
+
 	return files, nil
 }
 
@@ -201,6 +218,7 @@ func (l *Ledger) Unsettled() ([]*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look up waiting files: %w", err)
 	}
+
 	return slices.DeleteFunc(open, func(f *File) bool { return f.Status == Done }), nil
 }
 
@@ -215,10 +233,12 @@ func keyOf(id string) []byte {
 	if len(id) != 64 {
 		return nil
 	}
+
 	key, err := hex.DecodeString(id)
 	if err != nil {
 		return nil
 	}
+
 	return key
 }
 

@@ -44,11 +44,14 @@ func (n Names) Reserve(name string, stat files.Stat, now time.Time) error {
 	if err != nil || e.Next != nil && e.Next.Stat.Same(stat) || e.ID == "" && e.Sequence != 0 && e.Stat.Same(stat) {
 		return err
 	}
+
 	sequence, err := n.tx.NextSequence(stat.Time(), now)
 	if err != nil {
 		return err
 	}
+
 	e.Next = &Reserved{Stat: stat, Sequence: sequence}
+
 	return n.Set(name, e)
 }
 
@@ -58,11 +61,13 @@ func (n Names) Enter(p Copy, id string) error {
 	if err != nil {
 		return err
 	}
+
 	if before.ID != id {
 		if err := n.tx.Change(before.ID, func(f *File) { f.MarkGone(p.Name) }); err != nil {
 			return err
 		}
 	}
+
 	return n.Set(p.Name, NameEntry{Stat: p.Stat, ID: id})
 }
 
@@ -72,9 +77,11 @@ func (n Names) Get(name string) (e NameEntry, known bool, err error) {
 	if data == nil {
 		return e, false, nil
 	}
+
 	if err := json.Unmarshal(data, &e); err != nil {
 		return e, false, fmt.Errorf("read what is known of a name: %w", err)
 	}
+
 	return e, true, nil
 }
 
@@ -84,6 +91,7 @@ func (n Names) Set(name string, e NameEntry) error {
 	if err != nil {
 		return fmt.Errorf("write what is known of a name: %w", err)
 	}
+
 	return n.bucket().Put([]byte(name), data)
 }
 
@@ -97,6 +105,7 @@ func (n Names) Each(fn func(name string, e NameEntry) error) error {
 		if err := json.Unmarshal(data, &e); err != nil {
 			return fmt.Errorf("read what is known of a name: %w", err)
 		}
+
 		return fn(string(k), e)
 	})
 }

@@ -23,18 +23,22 @@ func unescape(text string) string {
 	if !strings.Contains(text, "\x00") {
 		return text
 	}
+
 	parts := strings.Split(text, "\x00")
 	var b strings.Builder
 	b.WriteString(parts[0])
+
 	for _, part := range parts[1:] {
 		n, err := strconv.ParseUint(part[:min(2, len(part))], 16, 8)
 		if err != nil || len(part) < 2 {
 			b.WriteString("\x00" + part)
 			continue
 		}
+
 		b.WriteByte(byte(n))
 		b.WriteString(part[2:])
 	}
+
 	return b.String()
 }
 
@@ -58,8 +62,10 @@ func replaceInvalid(name, mark string) string {
 		} else {
 			b.WriteString(name[i : i+size])
 		}
+
 		i += size
 	}
+
 	return b.String()
 }
 
@@ -102,6 +108,7 @@ func (f *File) encode() ([]byte, error) {
 	for _, p := range f.Copies {
 		stored.Copies = append(stored.Copies, p.escaped())
 	}
+
 	return json.Marshal(&stored)
 }
 
@@ -112,10 +119,13 @@ func decodeFile(key, data []byte) (*File, error) {
 	if err := json.Unmarshal(data, &stored); err != nil {
 		return nil, fmt.Errorf("read the record of file %s: %w", Short(f.ID), err)
 	}
+
 	f.Name, f.Copies = unescape(stored.Name), nil
 	for _, p := range stored.Copies {
 		f.Copies = append(f.Copies, p.unescaped())
 	}
+
 	f.stored = viewOf(f)
+
 	return f, nil
 }

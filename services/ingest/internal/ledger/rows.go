@@ -42,21 +42,26 @@ func (r Rows) Add(chunk int, codes []byte, details []Detail) ([]byte, error) {
 	if err != nil || known != nil {
 		return known, err
 	}
+
 	if err := r.put(chunk, codes); err != nil {
 		return nil, err
 	}
+
 	if len(details) == 0 {
 		return codes, nil
 	}
+
 	details = details[:min(len(details), maxDetails)]
 	data := make([]byte, 0, 8*len(details))
 	for _, d := range details {
 		data = binary.BigEndian.AppendUint32(data, uint32(d.Line))
 		data = binary.BigEndian.AppendUint32(data, uint32(d.Number))
 	}
+
 	if err := r.tx.Bucket(bucketRejected).Put(numbered(r.key, chunk), data); err != nil {
 		return nil, fmt.Errorf("store rejected rows of file %s: %w", Short(r.id), err)
 	}
+
 	return codes, nil
 }
 
@@ -65,6 +70,7 @@ func (r Rows) Forget() error {
 	if r.key == nil {
 		return nil
 	}
+
 	return errors.Join(
 		deleteAll(r.tx.Bucket(bucketRows), r.key), deleteAll(r.tx.Bucket(bucketRejected), r.key), deleteAll(r.tx.Bucket(bucketDead), r.key),
 	)
@@ -90,16 +96,19 @@ func (r Rows) lines() int {
 	if r.key == nil {
 		return 0
 	}
+
 	c := r.tx.Bucket(bucketRows).Cursor()
 	next, _ := c.Seek(numbered(r.key, math.MaxUint32))
 	before := c.Prev
 	if next == nil {
 		before = c.Last
 	}
+
 	k, codes := before()
 	if !bytes.HasPrefix(k, r.key) {
 		return 0
 	}
+
 	return int(binary.BigEndian.Uint32(k[len(r.key):]))*ChunkLines + len(codes)
 }
 
@@ -109,6 +118,7 @@ func (r Rows) chunks() iter.Seq2[int, []byte] {
 		if r.key == nil {
 			return
 		}
+
 		c := r.tx.Bucket(bucketRows).Cursor()
 		for k, v := c.Seek(r.key); k != nil && bytes.HasPrefix(k, r.key); k, v = c.Next() {
 			if !yield(int(binary.BigEndian.Uint32(k[len(r.key):])), v) {
@@ -127,11 +137,13 @@ func (r Rows) recode(from, to Code) (lines int, err error) {
 			changed[chunk] = bytes.ReplaceAll(codes, []byte{byte(from)}, []byte{byte(to)})
 		}
 	}
+
 	for chunk, codes := range changed {
 		if err := r.put(chunk, codes); err != nil {
 			return 0, err
 		}
 	}
+
 	return lines, nil
 }
 
@@ -140,24 +152,29 @@ func (r Rows) list(chunk int, want func(Code) bool) (rows []Row, more bool, err 
 	if r.key == nil {
 		return nil, false, nil
 	}
+
 	codes, err := r.codes(chunk)
 	if err != nil || codes == nil {
 		return nil, false, err
 	}
+
 	numbers := map[int]int{}
 	data := r.tx.Bucket(bucketRejected).Get(numbered(r.key, chunk))
 	for ; len(data) >= 8; data = data[8:] {
 		numbers[int(binary.BigEndian.Uint32(data))] = int(binary.BigEndian.Uint32(data[4:]))
 	}
+
 	for i, b := range codes {
 		c := Code(b)
 		if c == NoRow || !want(c) {
 			continue
 		}
+
 		line := chunk*ChunkLines + i + 1
 		detail := r.tx.Bucket(bucketDead).Get(numbered(r.key, line))
 		rows = append(rows, Row{Line: line, Code: c, Number: numbers[line], Detail: string(detail)})
 	}
+
 	return rows, true, nil
 }
 
@@ -178,6 +195,7 @@ func (l *Ledger) Rows(id string, want func(Code) bool) iter.Seq2[Row, error] {
 		for chunk := 0; ; chunk++ {
 			var rows []Row
 			more := false
+
 			err := l.View(func(tx *Tx) (err error) {
 				rows, more, err = tx.Rows(id).list(chunk, want)
 				return err
@@ -186,11 +204,13 @@ func (l *Ledger) Rows(id string, want func(Code) bool) iter.Seq2[Row, error] {
 				yield(Row{}, err)
 				return
 			}
+
 			for _, r := range rows {
 				if !yield(r, nil) {
 					return
 				}
 			}
+
 			if !more {
 				return
 			}

@@ -32,9 +32,11 @@ func (l *Ledger) Settle(acks []*event.Acks, now time.Time) (finished []*File, er
 	for _, a := range acks {
 		gather(a, byFile)
 	}
+
 	if len(byFile) == 0 {
 		return nil, nil
 	}
+
 	err = l.Update(func(tx *Tx) error {
 		finished = finished[:0]
 		for _, id := range slices.Sorted(maps.Keys(byFile)) {
@@ -42,16 +44,20 @@ func (l *Ledger) Settle(acks []*event.Acks, now time.Time) (finished []*File, er
 			if err != nil {
 				return err
 			}
+
 			if f != nil {
 				finished = append(finished, f)
 			}
 		}
+
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("note outcomes: %w", err)
 	}
+
 	sortFiles(finished)
+
 	return finished, nil
 }
 
@@ -73,12 +79,15 @@ func gather(a *event.Acks, byFile map[string]*outcomes) {
 		if o.rows[code] == nil {
 			o.rows[code] = &event.RowSet{}
 		}
+
 		o.rows[code].Merge(r.Rows)
 	}
+
 	for _, answer := range a.Answers {
 		if answer.File == "" {
 			continue
 		}
+
 		o := of(answer.File)
 		o.answers = append(o.answers, settlement{
 			line: answer.Version.Row, code: Code(answer.Outcome), detail: answer.Detail, employee: answer.Employee,
@@ -94,6 +103,7 @@ func (o *outcomes) settle(tx *Tx, id string, now time.Time) (*File, error) {
 	if err != nil || f == nil || closed && !f.Codes.repairable() {
 		return nil, err
 	}
+
 	rows := &settling{tx: tx, f: f, rows: tx.Rows(id), lines: tx.Rows(id).lines(), chunks: map[int]*chunk{}}
 	for _, code := range slices.Sorted(maps.Keys(o.rows)) {
 		for first, last := range o.rows[code].Runs() {
@@ -102,19 +112,23 @@ func (o *outcomes) settle(tx *Tx, id string, now time.Time) (*File, error) {
 			}
 		}
 	}
+
 	for _, answer := range o.answers {
 		if err := rows.settle(answer); err != nil {
 			return nil, err
 		}
 	}
+
 	changed, err := rows.store()
 	if err != nil || !changed {
 		return nil, err
 	}
+
 	done := f.Finish(now) || closed && f.repair(now)
 	if err := tx.Put(f); err != nil || !done {
 		return nil, err
 	}
+
 	return f, nil
 }
 
@@ -137,12 +151,15 @@ func (s *settling) chunk(number int) (*chunk, error) {
 	if c := s.chunks[number]; c != nil {
 		return c, nil
 	}
+
 	codes, err := s.rows.codes(number)
 	if err != nil {
 		return nil, err
 	}
+
 	c := &chunk{codes: codes}
 	s.chunks[number] = c
+
 	return c, nil
 }
 
@@ -151,10 +168,12 @@ func (s *settling) chunk(number int) (*chunk, error) {
 func (s *settling) settleRun(first, last int, code Code) error {
 	for line := max(first, 1); line <= min(last, s.lines); {
 		number, i := Chunk(line)
+
 		c, err := s.chunk(number)
 		if err != nil {
 			return err
 		}
+
 		end := min(len(c.codes), i+last-line+1)
 		fresh := 0
 		for ; i < end; i++ {
@@ -163,16 +182,21 @@ func (s *settling) settleRun(first, last int, code Code) error {
 				fresh++
 				continue
 			}
+
 			if err := s.replace(c, i, settlement{line: number*ChunkLines + i + 1, code: code}); err != nil {
 				return err
 			}
 		}
+
 		if fresh > 0 {
 			s.f.Codes.add(code, fresh)
+
 			c.changed = true
 		}
+
 		line = (number+1)*ChunkLines + 1
 	}
+
 	return nil
 }
 
@@ -181,11 +205,13 @@ func (s *settling) settle(r settlement) error {
 	if r.line < 1 || r.line > s.lines {
 		return nil
 	}
+
 	number, i := Chunk(r.line)
 	c, err := s.chunk(number)
 	if err != nil || i >= len(c.codes) {
 		return err
 	}
+
 	return s.replace(c, i, r)
 }
 
@@ -195,23 +221,29 @@ func (s *settling) replace(c *chunk, i int, r settlement) error {
 	if !replaces(r.code, known) {
 		return nil
 	}
+
 	dead, key := s.tx.tx.Bucket(bucketDead), numbered(s.rows.key, r.line)
 	if known.repairable() {
 		s.f.Codes.add(known, -1)
+
 		if err := dead.Delete(key); err != nil {
 			return fmt.Errorf("forget why a row of file %s was dead: %w", Short(s.f.ID), err)
 		}
 	}
+
 	if known == Code(event.Pending) && r.employee != "" && r.code == Code(event.Applied) {
 		s.confirm(r)
 	}
+
 	c.codes[i], c.changed = byte(r.code), true
 	s.f.Codes.add(r.code, 1)
+
 	if r.detail != "" && s.f.Codes[r.code] <= maxDeadTexts {
 		if err := dead.Put(key, []byte(r.detail)); err != nil {
 			return fmt.Errorf("store why a row of file %s is dead: %w", Short(s.f.ID), err)
 		}
 	}
+
 	return nil
 }
 
@@ -230,11 +262,14 @@ func (s *settling) store() (changed bool, err error) {
 		if !c.changed {
 			continue
 		}
+
 		changed = true
+
 		if err := s.rows.put(number, c.codes); err != nil {
 			return false, err
 		}
 	}
+
 	return changed, nil
 }
 

@@ -36,6 +36,7 @@ func viewOf(f *File) view {
 			v.newest = p.Found
 		}
 	}
+
 	return v
 }
 
@@ -66,18 +67,22 @@ func changed(before, after view) (c Change, some bool) {
 	if after.imported || after.status == "" {
 		return c, false
 	}
+
 	c.Finished, c.Failed = after.through() && !before.through(), after.failed
 	for code, n := range after.codes {
 		if more := n - before.codes[code]; more > 0 && code != SettledEarlier {
 			if c.Rows == nil {
 				c.Rows = map[Code]int{}
 			}
+
 			c.Rows[code] = more
 		}
 	}
+
 	if (before.status == "" || before.status == Reading) && after.status != Reading && after.readings == 0 && after.problem == "" {
 		c.Read = &Read{Name: after.name, Arrived: after.arrival, Rows: after.rows - after.rejected}
 	}
+
 	return c, c.Finished || c.Rows != nil || c.Read != nil
 }
 
@@ -116,6 +121,7 @@ func (c *Counts) add(v view, sign int) {
 	} else {
 		c.Done += sign
 	}
+
 	c.Rows += sign * v.rows
 	c.Rejected += sign * v.rejected
 	for code, n := range v.codes {
@@ -129,6 +135,7 @@ func (c *stats) change(id string, before, after view) {
 	c.note(id, before, after)
 	report := c.onChange
 	c.mu.Unlock()
+
 	if what, some := changed(before, after); some {
 		report(what)
 	}
@@ -136,27 +143,34 @@ func (c *stats) change(id string, before, after view) {
 
 func (c *stats) note(id string, before, after view) {
 	c.doubts.note(id, before, after)
+
 	was, open := c.open[id]
 	if delete(c.open, id); after.open() {
 		after.codes = nil                              // they are not asked for
 		if open && was.arrival.Before(after.arrival) { // see Stats
 			after.arrival = was.arrival
 		}
+
 		c.open[id] = after
 	}
+
 	if after.newest.After(c.newest) {
 		c.newest = after.newest
 	}
+
 	if before.through() && after.status != "" && dayOf(before.finished) == c.day {
 		c.today.add(before, -1) // it is counted again, or was taken up again
 	}
+
 	if !after.through() {
 		return
 	}
+
 	day := dayOf(after.finished)
 	if day > c.day {
 		c.day, c.today = day, Counts{Codes: CodeCounts{}}
 	}
+
 	if day == c.day {
 		c.today.add(after, 1)
 	}
@@ -170,11 +184,13 @@ func (c *stats) countAll(tx *Tx) error {
 	if err = errors.Join(err, tx.Names().Each(func(string, NameEntry) error { return nil })); err != nil {
 		return err
 	}
+
 	return tx.tx.Bucket(bucketFiles).ForEach(func(k, data []byte) error {
 		f, err := decodeFile(k, data)
 		if err == nil {
 			c.note(f.ID, view{}, f.stored)
 		}
+
 		return err
 	})
 }
@@ -184,6 +200,7 @@ func (c *stats) countAll(tx *Tx) error {
 func (l *Ledger) OnChange(fn func(Change)) {
 	l.stats.mu.Lock()
 	defer l.stats.mu.Unlock()
+
 	l.stats.onChange = fn
 }
 
@@ -202,6 +219,7 @@ type Confirmed struct {
 func (l *Ledger) OnConfirm(fn func(Confirmed)) {
 	l.stats.mu.Lock()
 	defer l.stats.mu.Unlock()
+
 	l.stats.onConfirm = fn
 }
 
@@ -232,29 +250,35 @@ func (l *Ledger) Stats(now time.Time, held map[string]int) Stats {
 	c := l.stats
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	if c.newest.After(now) {
 		c.newest = now
 	}
+
 	out := Stats{Waiting: len(c.open), Newest: c.newest, Doubtful: c.doubts.list(now)}
 	for id, v := range c.open {
 		if v.arrival.After(now) {
 			v.arrival = now
 			c.open[id] = v
 		}
+
 		n := min(held[id], v.pending)
 		out.Rows, out.HeldRows = out.Rows+v.pending, out.HeldRows+n
 		if out.Oldest.IsZero() || v.firstSeen.Before(out.Oldest) {
 			out.Oldest = v.firstSeen
 		}
+
 		if n > 0 && n == v.pending && v.status == Waiting {
 			out.Held++
 		} else if out.FirstArrival.IsZero() || v.arrival.Before(out.FirstArrival) {
 			out.FirstArrival, out.FirstFile = v.arrival, v.name
 		}
 	}
+
 	if dayOf(now) == c.day {
 		out.Today = c.today
 		out.Today.Codes = maps.Clone(c.today.Codes)
 	}
+
 	return out
 }

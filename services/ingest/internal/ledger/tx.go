@@ -31,6 +31,7 @@ func (t *Tx) File(id string) (*File, error) {
 	if key == nil || data == nil {
 		return nil, nil
 	}
+
 	return decodeFile(key, data)
 }
 
@@ -40,20 +41,25 @@ func (t *Tx) Put(f *File) error {
 	if key == nil {
 		return fmt.Errorf("store a file: %d characters are no file id", len(f.ID))
 	}
+
 	data, err := f.encode()
 	if err != nil {
 		return fmt.Errorf("write the record of file %s: %w", Short(f.ID), err)
 	}
+
 	if err := t.tx.Bucket(bucketFiles).Put(key, data); err != nil {
 		return fmt.Errorf("store the record of file %s: %w", Short(f.ID), err)
 	}
+
 	before, after := f.stored, viewOf(f)
 	f.stored = after
 	t.tx.OnCommit(func() { t.stats.change(f.ID, before, after) })
+
 	open := t.tx.Bucket(bucketOpen)
 	if f.NeedsWork() {
 		return open.Put(key, nil)
 	}
+
 	return open.Delete(key)
 }
 
@@ -63,7 +69,9 @@ func (t *Tx) Change(id string, change func(f *File)) error {
 	if err != nil || f == nil {
 		return err
 	}
+
 	change(f)
+
 	return t.Put(f)
 }
 
@@ -73,13 +81,16 @@ func (t *Tx) Attach(f *File, p Copy) error {
 	if f.Status == Moved {
 		f.Status = Done
 	}
+
 	if dropped == nil {
 		return nil
 	}
+
 	number, err := t.tx.Bucket(bucketCopies).NextSequence()
 	if err != nil {
 		return fmt.Errorf("number a copy of file %s: %w", Short(f.ID), err)
 	}
+
 	return t.PutExtraCopy(ExtraCopy{*dropped, binary.BigEndian.AppendUint64(keyOf(f.ID), number)})
 }
 
@@ -89,6 +100,7 @@ func (t *Tx) ExtraCopies(id string) ([]ExtraCopy, error) {
 	if key == nil {
 		return nil, nil
 	}
+
 	var copies []ExtraCopy
 	c := t.tx.Bucket(bucketCopies).Cursor()
 	for k, v := c.Seek(key); bytes.HasPrefix(k, key); k, v = c.Next() {
@@ -96,8 +108,10 @@ func (t *Tx) ExtraCopies(id string) ([]ExtraCopy, error) {
 		if err := json.Unmarshal(v, &found.Copy); err != nil {
 			return nil, fmt.Errorf("read of a copy of file %s: %w", Short(id), err)
 		}
+
 		copies = append(copies, found)
 	}
+
 	return copies, nil
 }
 
@@ -106,10 +120,12 @@ func (t *Tx) PutExtraCopy(c ExtraCopy) error {
 	if c.Gone {
 		return t.tx.Bucket(bucketCopies).Delete(c.key)
 	}
+
 	data, err := json.Marshal(c.Copy)
 	if err != nil {
 		return fmt.Errorf("write of a copy: %w", err)
 	}
+
 	return t.tx.Bucket(bucketCopies).Put(c.key, data)
 }
 
@@ -119,19 +135,23 @@ func (t *Tx) Remove(id string) error {
 	if key == nil {
 		return nil
 	}
+
 	f, err := t.File(id)
 	if err != nil {
 		return err
 	}
+
 	if f != nil {
 		t.tx.OnCommit(func() { t.stats.change(id, f.stored, view{}) })
 	}
+
 	err = errors.Join(
 		t.tx.Bucket(bucketFiles).Delete(key), t.tx.Bucket(bucketOpen).Delete(key), t.Rows(id).Forget(), deleteAll(t.tx.Bucket(bucketCopies), key),
 	)
 	if err != nil {
 		return fmt.Errorf("forget file %s: %w", Short(id), err)
 	}
+
 	return nil
 }
 
@@ -143,12 +163,15 @@ func (t *Tx) Complete(f *File, lines int, now time.Time) error {
 		if chunk*ChunkLines >= lines {
 			break
 		}
+
 		for _, b := range codes {
 			f.tally(Code(b))
 		}
 	}
+
 	f.Status = Waiting
 	f.Finish(now)
+
 	return t.Put(f)
 }
 
@@ -159,6 +182,7 @@ func (t *Tx) Abandon(f *File, code Code, now time.Time) error {
 	if err != nil {
 		return err
 	}
+
 	return t.Complete(f, lines, now)
 }
 
@@ -169,17 +193,22 @@ func (t *Tx) Reopen(f *File, now time.Time) (bool, error) {
 	if !f.reopens() {
 		return false, nil
 	}
+
 	if _, err := t.Rows(f.ID).recode(Vanished, Code(event.Pending)); err != nil {
 		return false, err
 	}
+
 	f.Rejected -= f.Codes[Vanished]
 	delete(f.Codes, Vanished)
+
 	f.Status = Waiting
 	if f.Partial {
 		f.Status = Reading
 	}
+
 	f.Partial, f.Keep, f.Published, f.Finished = false, false, time.Time{}, time.Time{}
 	f.Note(now, "found again, its rows without an outcome wait again")
+
 	return true, nil
 }
 
@@ -190,7 +219,9 @@ func (t *Tx) NextSequence(modified, now time.Time) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+
 	sequence := max(min(modified.UnixNano(), now.UnixNano()), last+1)
+
 	return sequence, t.RaiseSequence(sequence)
 }
 
@@ -200,10 +231,12 @@ func (t *Tx) lastSequence() (int64, error) {
 	if text == "" {
 		return 0, nil
 	}
+
 	last, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
 		return 0, fmt.Errorf("read the last order: %w", err)
 	}
+
 	return last, nil
 }
 
@@ -213,6 +246,7 @@ func (t *Tx) RaiseSequence(sequence int64) error {
 	if err != nil || sequence <= last {
 		return err
 	}
+
 	return t.SetMeta(metaSequence, strconv.FormatInt(sequence, 10))
 }
 
@@ -230,5 +264,6 @@ func deleteAll(bucket *bbolt.Bucket, prefix []byte) error {
 			return err
 		}
 	}
+
 	return nil
 }

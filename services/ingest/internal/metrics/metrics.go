@@ -23,10 +23,12 @@ type Set struct {
 	reading  prometheus.Histogram
 }
 
+// part is the component in the metrics' names.
+const part = "ingest"
+
 // New returns the metrics of ingest in t.
 func New(t *telemetry.Telemetry) *Set {
-	return telemetry.Once(t, "ingest", func() *Set {
-		const part = "ingest"
+	return telemetry.Once(t, part, func() *Set {
 		m := &Set{
 			files: metric.Counters(part, "files_finished_total", "Files that left the input directory, or are done and stay there, by outcome.", "outcome"),
 			settled: metric.Counters(part, "rows_settled_total", "Rows that got their outcome, by outcome.",
@@ -39,50 +41,60 @@ func New(t *telemetry.Telemetry) *Set {
 		for _, outcome := range []string{fileDone, fileFailed} {
 			m.files.WithLabelValues(outcome)
 		}
+
 		for _, outcome := range event.Outcomes() {
 			m.settled.WithLabelValues(outcome.String())
 		}
+
 		for _, reason := range bobocsv.Reasons() { // or the first rows would not be seen to have come: a rate needs a value before them
 			m.rejected.WithLabelValues(reason.String())
 		}
-		type state = control.IngestState
-		m.Gauges = metric.Readings[state]{
-			metric.Value(part, "complete_up_to_timestamp_seconds", "The time up to which AtHoc is complete, in Unix seconds: every row of every file that arrived until then has its outcome.",
-				func(s state) float64 { return metric.Timestamp(freshness(s).CompleteUpTo) }),
-			metric.Value(part, "complete_lag_seconds", "Age of the time up to which AtHoc is complete; 0 when nothing waits.",
-				func(s state) float64 { return freshness(s).Lag().Seconds() }),
-			metric.Value(part, "late_after_seconds", "The lag from which on duty data counts as late: LATE_AFTER.",
-				func(s state) float64 { return float64(freshness(s).LateAfterMS) / 1000 }),
-			metric.Labelled(part, "complete_apart_rows", "Rows that do not hold back the time up to which AtHoc is complete: those that wait for a decision about a mass change (held), and those of the last hour whose employee id no AtHoc user has (unmapped).",
-				[]string{"what"}, func(s state, emit func(float64, ...string)) {
-					emit(float64(freshness(s).HeldRows), "held")
-					emit(float64(freshness(s).Unmapped), "unmapped")
-				}),
-			metric.Labelled(part, "arrival_to_confirmed_seconds", "Time of the last hour's rows from a file's arrival to AtHoc's confirmation, by part of the way (total, settling, us, athoc) and percentile; 100 is the worst.",
-				[]string{"part", "percentile"}, emitSpreads),
-			metric.Value(part, "files_waiting", "Files in the input directory that are read and not done.",
-				func(s state) float64 { return float64(s.Waiting) }),
-			metric.Value(part, "rows_waiting", "Rows of the waiting files that have no outcome yet.",
-				func(s state) float64 { return float64(s.Rows) }),
-			metric.Age(part, "oldest_waiting_file_age_seconds", "Time since the oldest of the waiting files was first seen; 0 if none waits.",
-				func(s state) time.Time { return s.Oldest }),
-			metric.Age(part, "feed_silence_seconds", "Time since the newest file was first seen; 0 if there never was one.",
-				func(s state) time.Time { return s.LastFile }),
-			metric.Labelled(part, "feed_unusual", "1 for a feed that is silent, thin or a flood beside what it usually brings, and not muted; 0 otherwise.",
-				[]string{"feed", "how"}, emitFeeds),
-			metric.Labelled(part, "feed_hour_rows", "Good rows of the hour so far, by feed, and the least and most that such hours have brought.",
-				[]string{"feed", "which"}, emitHours),
-			metric.Value(part, "free_disk_bytes", "Space left where the processed files and the ledger go, the lesser of the two.",
-				func(s state) float64 { return float64(s.FreeBytes) }),
-			metric.Value(part, "files_unsettled", "Files that are not taken yet since they still change.",
-				func(s state) float64 { return float64(len(s.Unsettled)) }),
-			metric.Value(part, "problems", "Names in the input directory that cannot be read.",
-				func(s state) float64 { return float64(max(s.ProblemNames, len(s.Problems))) }),
-			metric.Value(part, "directories_unusable", "Configured directories that cannot be used at this moment.",
-				func(s state) float64 { return float64(len(s.Directories)) }),
-		}
+
+		m.Gauges = gauges()
+
 		return m
 	})
+}
+
+// gauges are what is read from the service's state at each scrape.
+func gauges() metric.Readings[control.IngestState] {
+	type state = control.IngestState
+
+	return metric.Readings[state]{
+		metric.Value(part, "complete_up_to_timestamp_seconds", "The time up to which AtHoc is complete, in Unix seconds: every row of every file that arrived until then has its outcome.",
+			func(s state) float64 { return metric.Timestamp(freshness(s).CompleteUpTo) }),
+		metric.Value(part, "complete_lag_seconds", "Age of the time up to which AtHoc is complete; 0 when nothing waits.",
+			func(s state) float64 { return freshness(s).Lag().Seconds() }),
+		metric.Value(part, "late_after_seconds", "The lag from which on duty data counts as late: LATE_AFTER.",
+			func(s state) float64 { return float64(freshness(s).LateAfterMS) / 1000 }),
+		metric.Labelled(part, "complete_apart_rows", "Rows that do not hold back the time up to which AtHoc is complete: those that wait for a decision about a mass change (held), and those of the last hour whose employee id no AtHoc user has (unmapped).",
+			[]string{"what"}, func(s state, emit func(float64, ...string)) {
+				emit(float64(freshness(s).HeldRows), "held")
+				emit(float64(freshness(s).Unmapped), "unmapped")
+			}),
+		metric.Labelled(part, "arrival_to_confirmed_seconds", "Time of the last hour's rows from a file's arrival to AtHoc's confirmation, by part of the way (total, settling, us, athoc) and percentile; 100 is the worst.",
+			[]string{"part", "percentile"}, emitSpreads),
+		metric.Value(part, "files_waiting", "Files in the input directory that are read and not done.",
+			func(s state) float64 { return float64(s.Waiting) }),
+		metric.Value(part, "rows_waiting", "Rows of the waiting files that have no outcome yet.",
+			func(s state) float64 { return float64(s.Rows) }),
+		metric.Age(part, "oldest_waiting_file_age_seconds", "Time since the oldest of the waiting files was first seen; 0 if none waits.",
+			func(s state) time.Time { return s.Oldest }),
+		metric.Age(part, "feed_silence_seconds", "Time since the newest file was first seen; 0 if there never was one.",
+			func(s state) time.Time { return s.LastFile }),
+		metric.Labelled(part, "feed_unusual", "1 for a feed that is silent, thin or a flood beside what it usually brings, and not muted; 0 otherwise.",
+			[]string{"feed", "how"}, emitFeeds),
+		metric.Labelled(part, "feed_hour_rows", "Good rows of the hour so far, by feed, and the least and most that such hours have brought.",
+			[]string{"feed", "which"}, emitHours),
+		metric.Value(part, "free_disk_bytes", "Space left where the processed files and the ledger go, the lesser of the two.",
+			func(s state) float64 { return float64(s.FreeBytes) }),
+		metric.Value(part, "files_unsettled", "Files that are not taken yet since they still change.",
+			func(s state) float64 { return float64(len(s.Unsettled)) }),
+		metric.Value(part, "problems", "Names in the input directory that cannot be read.",
+			func(s state) float64 { return float64(max(s.ProblemNames, len(s.Problems))) }),
+		metric.Value(part, "directories_unusable", "Configured directories that cannot be used at this moment.",
+			func(s state) float64 { return float64(len(s.Directories)) }),
+	}
 }
 
 // freshness is that of a state; empty if there is none.
@@ -136,6 +148,7 @@ func (m *Set) FileFinished(failed bool) {
 		m.files.WithLabelValues(fileFailed).Inc()
 		return
 	}
+
 	m.files.WithLabelValues(fileDone).Inc()
 }
 

@@ -44,10 +44,12 @@ func (a *aftercare) load() error {
 	if a.Stay {
 		return nil
 	}
+
 	all, err := a.Ledger.Files()
 	if err != nil {
 		return fmt.Errorf("look up files that were moved recently: %w", err)
 	}
+
 	since := a.Now().Add(-careTimeAfterStart)
 	for _, f := range all {
 		for _, p := range f.Copies {
@@ -56,12 +58,14 @@ func (a *aftercare) load() error {
 			}
 		}
 	}
+
 	return nil
 }
 
 func (a *aftercare) add(done []moved) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+
 	for _, d := range done {
 		if d.to != "" {
 			a.recent[d.to] = d
@@ -82,24 +86,29 @@ func (a *aftercare) run(ctx context.Context, every time.Duration) {
 // check checks all of them once, and drops those that were moved long enough ago, but none that was written to and is not taken back.
 func (a *aftercare) check(ctx context.Context) {
 	a.mu.Lock()
+
 	recent := make([]moved, 0, len(a.recent))
 	for _, d := range a.recent {
 		recent = append(recent, d)
 	}
 	a.mu.Unlock()
+
 	for _, d := range recent {
 		if ctx.Err() != nil {
 			return
 		}
+
 		if info, err := os.Lstat(d.to); err == nil && files.StatOf(info).Same(d.stat) && a.Now().Sub(d.at) <= careTime {
 			continue
 		}
+
 		now, taken, err := a.takeBackIfWritten(ctx, d.id, ledger.Copy{Name: d.name, MovedTo: d.to, Stat: d.stat})
 		if err != nil && !errors.Is(err, content.ErrChanged) && a.Now().Sub(d.warned) >= time.Minute {
 			d.warned = a.Now()
 			a.Log.Warn("a file was written to after it was moved, and cannot be taken back: what is new in it is not read",
 				"file", d.to, "file_id", ledger.Short(d.id), "error", err)
 		}
+
 		a.mu.Lock()
 		switch known := a.recent[d.to]; {
 		case known.id != d.id: // another file was moved there meanwhile
@@ -123,22 +132,27 @@ func (a *aftercare) takeBackIfWritten(ctx context.Context, id string, p ledger.C
 		return p.Stat, false, nil // the directories are watched elsewhere
 	}
 	defer dir.Close()
+
 	name := filepath.Base(p.MovedTo)
 	info, err := dir.Stat(name)
 	if err != nil || !info.Mode().IsRegular() {
 		return p.Stat, false, nil // somebody took it, which is allowed
 	}
+
 	now = files.StatOf(info)
 	if now.Same(p.Stat) || now.Key != p.Stat.Key || now.Key == "" && now.Size <= p.Stat.Size {
 		return p.Stat, false, nil
 	}
+
 	switch is, err := content.IDIn(ctx, dir, name); {
 	case err != nil:
 		return p.Stat, false, err
 	case is == id:
 		return now, false, nil // it was only touched
 	}
+
 	taken, err = a.takeBack(ctx, dir, id, p, now)
+
 	return p.Stat, taken, err
 }
 
@@ -149,11 +163,13 @@ func (a *aftercare) takeBack(ctx context.Context, dir *files.Dir, id string, p l
 	if f, err := a.Ledger.File(id); err != nil || f == nil || f.Copies.LeftPath(p.MovedTo) {
 		return false, err
 	}
+
 	input, err := files.OpenDir(a.inputOf(p.Name)) // its feed may not be configured any more, or be one that a lost ledger knew
 	if err != nil {
 		return false, err
 	}
 	defer input.Close()
+
 	to, _, err := files.Move{
 		From: dir, Name: filepath.Base(p.MovedTo), Into: input, Wanted: files.Base(p.Name), Tag: ledger.Short(id), Token: a.token, Stat: now,
 		Same: func(*files.Dir, string) (bool, error) { return false, nil },
@@ -161,12 +177,15 @@ func (a *aftercare) takeBack(ctx context.Context, dir *files.Dir, id string, p l
 	if errors.Is(err, files.ErrGone) {
 		return false, nil // somebody took it
 	}
+
 	if errors.Is(err, files.ErrReplaced) {
 		return false, content.ErrChanged
 	}
+
 	if err != nil {
 		return false, err
 	}
+
 	return true, a.noteTakenBack(id, p.MovedTo, to, func(f *ledger.File) { f.Copies.MarkRemoved(p.MovedTo) })
 }
 
@@ -174,6 +193,7 @@ func (a *aftercare) takeBack(ctx context.Context, dir *files.Dir, id string, p l
 func (a *aftercare) noteTakenBack(id, from, to string, mark func(*ledger.File)) error {
 	a.Log.Warn("a file was written to after it was moved: it is taken back and read as a new one; its producer should write it "+
 		"under another name first, or SETTLE_TIME is too short", "file", from, "file_id", ledger.Short(id), "taken_back_as", to)
+
 	return a.Ledger.Update(func(tx *ledger.Tx) error {
 		return tx.Change(id, func(f *ledger.File) {
 			mark(f)

@@ -63,15 +63,18 @@ func New(cfg Config) (*Mover, error) {
 	if err := m.tidyUp(); err != nil {
 		return nil, err
 	}
+
 	open, err := m.Ledger.Open()
 	if err != nil {
 		return nil, fmt.Errorf("look up open files: %w", err)
 	}
+
 	for _, f := range open {
 		if f.Status == ledger.Done {
 			m.queue.jobs[f.ID] = &job{resumed: true}
 		}
 	}
+
 	return m, m.after.load()
 }
 
@@ -106,9 +109,12 @@ func (m *Mover) Blocked() map[string]string {
 func (m *Mover) Run(ctx context.Context) error {
 	var parts sync.WaitGroup
 	defer parts.Wait()
+
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // runs before the wait
+
 	parts.Go(func() { m.after.run(ctx, m.Recheck) })
+
 	for {
 		some, wait := m.queue.take()
 		if len(some) == 0 {
@@ -118,25 +124,33 @@ func (m *Mover) Run(ctx context.Context) error {
 			case <-m.queue.wake:
 			case <-timer.C:
 			}
+
 			timer.Stop()
 		}
+
 		if ctx.Err() != nil {
 			return nil
 		}
+
 		if len(some) == 0 {
 			continue
 		}
+
 		failed, err := m.moveAll(ctx, some)
 		if errors.Is(err, failpoint.ErrCrash) || ctx.Err() != nil {
 			return err
 		}
+
 		if err != nil {
 			m.Log.Error("the file ledger cannot be written, trying again: make sure that its disk has room (DATA_DIRECTORY)", "error", err)
+
 			for id, j := range some {
 				j.resumed = true
+
 				failed = append(failed, id)
 			}
 		}
+
 		for _, id := range failed {
 			m.queue.put(id, some[id].again(m.FirstPause, m.MaxPause))
 		}
@@ -157,21 +171,27 @@ type moved struct {
 func (m *Mover) moveAll(ctx context.Context, jobs map[string]*job) (failed []string, err error) {
 	m.still.Lock()
 	defer m.still.Unlock()
+
 	var done []moved
 	for id, j := range jobs {
 		some, err := m.moveFile(ctx, id, j.resumed)
 		if wrong := new(fileError); err != nil && !errors.As(err, &wrong) {
 			return nil, err
 		}
+
 		done = append(done, some...)
+
 		m.setBlocked(ctx, id, err)
+
 		if err != nil {
 			failed = append(failed, id)
 		}
 	}
+
 	if err := m.Hit(failpoint.Moved); err != nil {
 		return nil, err
 	}
+
 	return failed, m.note(done)
 }
 
@@ -197,10 +217,12 @@ func (m *Mover) moveFile(ctx context.Context, id string, resumed bool) ([]moved,
 	case len(f.Copies.InInput()) == 0:
 		return []moved{{id: id}}, nil // all copies were removed by others; there is only the file to close
 	}
+
 	some, err := m.moveCopies(ctx, f, resumed)
 	if err != nil {
 		return some, &fileError{f, err}
 	}
+
 	return some, nil
 }
 
@@ -209,17 +231,22 @@ func (m *Mover) setBlocked(ctx context.Context, id string, err error) {
 	wrong, failed := errors.AsType[*fileError](err)
 	// One that was replaced is considered again.
 	failed = failed && ctx.Err() == nil && !errors.Is(err, files.ErrReplaced)
+
 	m.mu.Lock()
 	delete(m.blocked, id)
+
 	if failed {
 		m.blocked[id] = disk.Cause(wrong.err).Error()
 	}
+
 	now := m.Now()
 	quiet := !failed || now.Sub(m.warned) < time.Minute
 	m.mu.Unlock()
+
 	if quiet || m.Unusable() {
 		return
 	}
+
 	m.mu.Lock()
 	m.warned = now
 	m.mu.Unlock()
@@ -233,17 +260,20 @@ func (m *Mover) moveCopies(ctx context.Context, f *ledger.File, resumed bool) (d
 	if f.Failed() {
 		into = m.Failed
 	}
+
 	for _, in := range m.Inputs {
 		some, err := m.moveFrom(ctx, in, into, f, resumed)
 		if done = append(done, some...); err != nil {
 			return done, err
 		}
 	}
+
 	for _, p := range f.Copies.InInput() {
 		if _, known := m.Inputs.Dir(p.Name); !known { // its feed is not configured any more
 			done = append(done, moved{id: f.ID, name: p.Name})
 		}
 	}
+
 	return done, nil
 }
 
@@ -253,17 +283,21 @@ func (m *Mover) moveFrom(ctx context.Context, in files.Input, into string, f *le
 	if len(copies) == 0 {
 		return nil, nil
 	}
+
 	way, err := openWay(in.Dir, into)
 	if err != nil {
 		return nil, err
 	}
 	defer way.close()
+
 	for _, p := range copies {
 		name := files.Base(p.Name)
+
 		stat, there, err := way.look(ctx, f, p)
 		if err != nil {
 			return done, err
 		}
+
 		if !there {
 			// Other content must not be touched; where there is nothing, an earlier attempt may have moved it.
 			if _, err := way.from.Stat(name); err == nil || !resumed {
@@ -271,12 +305,15 @@ func (m *Mover) moveFrom(ctx context.Context, in files.Input, into string, f *le
 				continue
 			}
 		}
+
 		to, now, err := m.moveOne(ctx, way, name, f, p, stat, resumed)
 		if err != nil && !errors.Is(err, files.ErrGone) {
 			return done, err
 		}
+
 		done = append(done, moved{id: f.ID, name: p.Name, to: to, failed: f.Failed(), stat: now, at: m.Now()})
 	}
+
 	return done, nil
 }
 
@@ -296,6 +333,7 @@ func (m *Mover) moveOne(
 	if err != nil {
 		return "", now, err
 	}
+
 	return w.into.Path(to), now, nil
 }
 
@@ -306,23 +344,30 @@ func (m *Mover) moveBack(ctx context.Context, f *ledger.File, resumed bool) erro
 		if !p.AtDest() || filepath.Dir(p.MovedTo) != filepath.Clean(m.Failed) {
 			continue
 		}
+
 		way, err := openWay(m.Failed, m.Processed)
 		if err != nil {
 			return &fileError{f, err}
 		}
+
 		name := filepath.Base(p.MovedTo)
 		stat := p.Stat
 		if info, err := way.from.Stat(name); err == nil {
 			stat = files.StatOf(info)
 		}
+
 		to, _, err := m.moveOne(ctx, way, name, f, p, stat, resumed)
 		way.close()
+
 		if err != nil && !errors.Is(err, files.ErrGone) {
 			return &fileError{f, err}
 		}
+
 		paths[p.MovedTo] = to
 	}
+
 	left := false // copies in the input directories
+
 	err := m.Ledger.Update(func(tx *ledger.Tx) error {
 		return tx.Change(f.ID, func(now *ledger.File) {
 			now.MarkReturned(paths, m.Now())
@@ -332,30 +377,38 @@ func (m *Mover) moveBack(ctx context.Context, f *ledger.File, resumed bool) erro
 	if err != nil {
 		return fmt.Errorf("note that a repaired file was moved: %w", err)
 	}
+
 	if left {
 		m.queue.put(f.ID, &job{resumed: resumed})
 	}
+
 	m.Log.Info("the dead rows of a file were repaired; it is finished", "file", f.Name, "file_id", ledger.Short(f.ID))
+
 	return nil
 }
 
 // keep notes that a finished file stays where it is.
 func (m *Mover) keep(id string) error {
 	var kept *ledger.File
+
 	err := m.Ledger.Update(func(tx *ledger.Tx) error {
 		f, err := tx.File(id)
 		if err != nil || f == nil || f.Keep {
 			return err
 		}
+
 		f.Keep, kept = true, f
+
 		return tx.Put(f)
 	})
 	if err != nil {
 		return fmt.Errorf("note that a file stays: %w", err)
 	}
+
 	if kept != nil {
 		m.Finished(kept, "")
 	}
+
 	return nil
 }
 
@@ -364,6 +417,7 @@ func (m *Mover) note(done []moved) error {
 	if len(done) == 0 {
 		return nil
 	}
+
 	type line struct {
 		f     *ledger.File
 		to    string
@@ -371,29 +425,38 @@ func (m *Mover) note(done []moved) error {
 	}
 	lines := map[string]line{}
 	now := m.Now()
+
 	err := m.Ledger.Update(func(tx *ledger.Tx) error {
 		clear(lines)
+
 		for _, d := range done {
 			f, err := tx.File(d.id)
 			if err != nil {
 				return err
 			}
+
 			if f == nil {
 				continue
 			}
+
 			first := !slices.ContainsFunc(f.Copies, func(p ledger.Copy) bool { return p.MovedTo != "" }) || lines[d.id].first
 			f.MarkMoved(d.name, d.to, d.stat, d.failed, now)
+
 			if err := errors.Join(tx.Put(f), dropName(tx, d.name, d.id)); err != nil {
 				return err
 			}
+
 			lines[d.id] = line{f, d.to, first}
 		}
+
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("note moved files: %w", err)
 	}
+
 	m.after.add(done)
+
 	for id, l := range lines {
 		if l.first {
 			m.Finished(l.f, l.to)
@@ -401,6 +464,7 @@ func (m *Mover) note(done []moved) error {
 			m.Log.Debug("a further copy of a finished file was moved", "file", l.f.Name, "file_id", ledger.Short(id), "moved_to", l.to)
 		}
 	}
+
 	return nil
 }
 
@@ -410,6 +474,7 @@ func dropName(tx *ledger.Tx, name, id string) error {
 	if err != nil || !known || n.ID != id || n.Next != nil {
 		return err
 	}
+
 	return tx.Names().Drop(name)
 }
 
@@ -421,11 +486,13 @@ func openWay(from, into string) (*way, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the directory of a finished file: %w", err)
 	}
+
 	destination, err := files.OpenDir(into)
 	if err != nil {
 		source.Close()
 		return nil, fmt.Errorf("open the directory of moved files: %w", err)
 	}
+
 	return &way{source, destination}, nil
 }
 
@@ -441,13 +508,16 @@ func (w *way) look(ctx context.Context, f *ledger.File, p ledger.Copy) (files.St
 	if errors.Is(err, fs.ErrNotExist) {
 		return p.Stat, false, nil
 	}
+
 	if err != nil {
 		return p.Stat, false, fmt.Errorf("look at a finished file: %w", err)
 	}
+
 	ours, err := content.Known{ID: f.ID, Size: f.Size, Stat: p.Stat}.Is(info, func() (string, error) { return content.IDIn(ctx, w.from, name) })
 	if err != nil || !ours {
 		return p.Stat, false, err
 	}
+
 	return files.StatOf(info), true, nil
 }
 
@@ -455,6 +525,7 @@ func (w *way) look(ctx context.Context, f *ledger.File, p ledger.Copy) (files.St
 // for: anybody who may write to a directory can make names that look like this program's.
 func (m *Mover) tidyUp() error {
 	last := ""
+
 	err := m.Ledger.Update(func(tx *ledger.Tx) error {
 		last = tx.Meta(ledger.MetaMover)
 		return tx.SetMeta(ledger.MetaMover, m.token)
@@ -462,22 +533,27 @@ func (m *Mover) tidyUp() error {
 	if err != nil {
 		return fmt.Errorf("note the token of this run: %w", err)
 	}
+
 	paths := []string{m.Processed, m.Failed}
 	for _, in := range m.Inputs {
 		paths = append(paths, in.Dir)
 	}
+
 	for _, path := range paths {
 		if path == "" {
 			continue
 		}
+
 		dir, err := files.OpenDir(path)
 		if err == nil {
 			err = dir.Tidy(last)
 			dir.Close()
 		}
+
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			m.Log.Warn("what an earlier run left behind cannot be cleared up, going on without", "directory", path, "error", err)
 		}
 	}
+
 	return nil
 }

@@ -34,6 +34,7 @@ func (q *queue) put(id string, j *job) {
 	if old := q.jobs[id]; old != nil {
 		j.resumed = j.resumed || old.resumed
 	}
+
 	q.jobs[id] = j
 	q.mu.Unlock()
 
@@ -47,6 +48,7 @@ func (q *queue) put(id string, j *job) {
 func (q *queue) take() (some map[string]*job, wait time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+
 	now := time.Now()
 	some, wait = map[string]*job{}, time.Hour
 	for id, j := range q.jobs {
@@ -54,12 +56,15 @@ func (q *queue) take() (some map[string]*job, wait time.Duration) {
 			wait = min(wait, left)
 			continue
 		}
+
 		if len(some) == movesPerCommit {
 			break
 		}
+
 		some[id] = j
 		delete(q.jobs, id)
 	}
+
 	return some, wait
 }
 

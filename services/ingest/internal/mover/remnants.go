@@ -23,6 +23,7 @@ type remnant struct {
 func (a *aftercare) leave(r *remnant) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+
 	a.remnants = append(a.remnants, r)
 	if len(a.remnants) > maxRemnants {
 		a.let(a.remnants[0])
@@ -36,6 +37,7 @@ func (a *aftercare) checkRemnants(ctx context.Context, end bool) {
 	left := a.remnants
 	a.remnants = nil
 	a.mu.Unlock()
+
 	var kept []*remnant
 	for _, r := range left {
 		now, written := r.Written()
@@ -51,14 +53,17 @@ func (a *aftercare) checkRemnants(ctx context.Context, end bool) {
 			if err := a.restore(ctx, r); err != nil {
 				a.Log.Warn("a file was written to after it was moved to another file system, and cannot be taken back: what is new in it is not read",
 					"file", r.name, "file_id", ledger.Short(r.id), "error", err)
+
 				if !end {
 					kept = append(kept, r)
 					continue
 				}
 			}
 		}
+
 		a.let(r)
 	}
+
 	a.mu.Lock()
 	a.remnants = append(kept, a.remnants...)
 	a.mu.Unlock()
@@ -68,15 +73,18 @@ func (a *aftercare) checkRemnants(ctx context.Context, end bool) {
 func (a *aftercare) restore(ctx context.Context, r *remnant) error {
 	a.still.Lock()
 	defer a.still.Unlock()
+
 	input, err := files.OpenDir(a.inputOf(r.name))
 	if err != nil {
 		return err
 	}
 	defer input.Close()
+
 	to, err := r.Restore(ctx, input, files.Base(r.name), ledger.Short(r.id), a.token)
 	if err != nil {
 		return err
 	}
+
 	return a.noteTakenBack(r.id, r.name, to, func(*ledger.File) {})
 }
 
@@ -88,6 +96,7 @@ func (a *aftercare) let(r *remnant) {
 		return
 	}
 	defer from.Close()
+
 	r.Close(from)
 }
 

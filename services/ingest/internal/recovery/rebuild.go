@@ -50,17 +50,20 @@ func list(dir, prefix string, done bool) ([]listed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", dir, err)
 	}
+
 	var found []listed
 	for _, e := range entries {
 		info, err := e.Info()
 		if err != nil || !info.Mode().IsRegular() || !files.IsCSV(e.Name()) {
 			continue // what is in the way in the input directory is a problem that the watcher names
 		}
+
 		found = append(found, listed{
 			Found: watch.Found{Name: prefix + e.Name(), Stat: files.StatOf(info)}, path: filepath.Join(dir, e.Name()),
 			arrival: files.Arrival(info), done: done,
 		})
 	}
+
 	return found, nil
 }
 
@@ -70,6 +73,7 @@ func (r *Recovery) inputFiles() (all []listed, err error) {
 		some, listErr := list(in.Dir, in.Prefix(), false)
 		all, err = append(all, some...), errors.Join(err, listErr)
 	}
+
 	return all, err
 }
 
@@ -82,12 +86,15 @@ func (r *Recovery) finishedFiles() ([]listed, error) {
 		if err != nil {
 			return nil, err
 		}
+
 		all = append(all, some...)
 	}
+
 	if r.Lifetime > 0 {
 		oldest := r.Now().Add(-r.Lifetime - r.MaxClockSkew)
 		all = slices.DeleteFunc(all, func(f listed) bool { return !f.arrival.After(oldest) })
 	}
+
 	return all, nil
 }
 
@@ -99,38 +106,47 @@ func (r *Recovery) Rebuild(ctx context.Context) error {
 	if err != nil || rebuilt != "" {
 		return err
 	}
+
 	all, err := r.finishedFiles()
 	if err != nil {
 		return err
 	}
+
 	waiting, err := r.inputFiles()
 	if err != nil {
 		return err
 	}
+
 	all = append(all, waiting...)
 	sortListed(all)
+
 	g := r.NewGroup(nil)
 	sequences := r.assignSequences(all)
 	for i, f := range all {
 		if !f.done {
 			continue
 		}
+
 		if err := r.importFinished(ctx, g, f, sequences[i]); err != nil {
 			return err
 		}
 	}
+
 	if err := errors.Join(g.Flush(ctx), r.Hit(failpoint.Rebuilt)); err != nil {
 		return err
 	}
+
 	return r.Ledger.Update(func(tx *ledger.Tx) error {
 		for i, f := range all {
 			if f.done {
 				continue
 			}
+
 			if err := tx.Names().Set(f.Name, ledger.NameEntry{Stat: f.Stat, Sequence: sequences[i]}); err != nil {
 				return err
 			}
 		}
+
 		return tx.SetMeta(ledger.MetaRebuilt, r.Now().UTC().Format(time.RFC3339))
 	})
 }
@@ -142,6 +158,7 @@ func (r *Recovery) ForgetHalfRead() error {
 	if err != nil {
 		return fmt.Errorf("look up open files: %w", err)
 	}
+
 	open = slices.DeleteFunc(open, func(f *ledger.File) bool {
 		finished := slices.ContainsFunc(f.Copies, func(p ledger.Copy) bool { return p.MovedTo != "" })
 		return f.Status != ledger.Reading || !finished || len(f.Copies.InInput()) > 0
@@ -149,17 +166,20 @@ func (r *Recovery) ForgetHalfRead() error {
 	if len(open) == 0 {
 		return nil
 	}
+
 	err = r.Ledger.Update(func(tx *ledger.Tx) error {
 		for _, f := range open {
 			if err := tx.Remove(f.ID); err != nil {
 				return err
 			}
 		}
+
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("forget %d finished files that were not read to their end: %w", len(open), err)
 	}
+
 	return nil
 }
 
@@ -178,6 +198,7 @@ func (r *Recovery) assignSequences(all []listed) []int64 {
 		last = max(min(f.Stat.Modified, now), last+1)
 		sequences[i] = last
 	}
+
 	return sequences
 }
 
@@ -189,6 +210,7 @@ func (r *Recovery) importFinished(ctx context.Context, g *intake.Group, f listed
 		}
 		return r.imported(c, f, sequence)
 	})
+
 	return err
 }
 
@@ -223,7 +245,9 @@ func (r *Recovery) withFinished(
 	case errors.Is(wrong, fs.ErrNotExist) && !errors.Is(wrong, content.ErrNoDirectory), errors.Is(wrong, content.ErrChanged):
 		return gone, nil
 	}
+
 	r.Log.Warn("a finished file cannot be read again, what it says is not recovered", "file", f.Name, "reason", disk.Cause(wrong).Error())
+
 	return unreadable, nil
 }
 
@@ -235,13 +259,16 @@ func (r *Recovery) readFinished(
 		return &intake.FileError{Err: err}
 	}
 	defer c.Close()
+
 	known, err := r.Ledger.File(c.ID)
 	if err != nil {
 		return err
 	}
+
 	reading := choose(c, known)
 	if reading == nil {
 		return nil
 	}
+
 	return g.Read(ctx, c, reading)
 }

@@ -44,6 +44,7 @@ func (s *Session) Begin(ctx context.Context, epoch string) error {
 	if err != nil {
 		return err
 	}
+
 	// With the stream of entries, event.Recovered may have been lost before the resolver had read it, which would wait for ever. So
 	// all is replayed, also if the bucket was lost as well and the resolver has yet to announce its epoch. One that is recovered
 	// already ignores it.
@@ -53,27 +54,34 @@ func (s *Session) Begin(ctx context.Context, epoch string) error {
 			return fmt.Errorf("forget what was recovered: %w", err)
 		}
 	}
+
 	if epoch != "" {
 		if err := s.Recover(ctx, epoch); err != nil {
 			return err
 		}
+
 		if lost, err = s.lostStreams(); err != nil {
 			return err
 		}
 	}
+
 	if len(lost) == 0 {
 		return nil
 	}
+
 	waiting, err := s.Ledger.Unsettled()
 	if err != nil {
 		return err
 	}
+
 	if len(waiting) > 0 {
 		s.Log.Warn("streams were lost or are new, reading the files again that wait", "streams", len(lost), "files", len(waiting))
+
 		if err := s.Republish(ctx, waiting, "streams were lost"); err != nil {
 			return err
 		}
 	}
+
 	return s.store("")
 }
 
@@ -85,10 +93,12 @@ func (s *Session) lostStreams() (map[string]bool, error) {
 		if err != nil {
 			return nil, err
 		}
+
 		if known != identity {
 			lost[stream] = true
 		}
 	}
+
 	return lost, nil
 }
 
@@ -99,14 +109,17 @@ func (s *Session) store(epoch string) error {
 		for stream, identity := range s.stream.Identities {
 			errs = append(errs, tx.SetMeta(ledger.MetaIdentity(stream), identity))
 		}
+
 		if epoch != "" {
 			errs = append(errs, tx.SetMeta(ledger.MetaEpoch, epoch))
 		}
+
 		return errors.Join(errs...)
 	})
 	if err != nil {
 		return fmt.Errorf("note what was recovered: %w", err)
 	}
+
 	return nil
 }
 
@@ -118,28 +131,37 @@ func (s *Session) Recover(ctx context.Context, epoch string) error {
 	if err != nil || last == epoch {
 		return err
 	}
+
 	began := s.Now()
+
 	done, err := s.replay(ctx)
 	if err != nil {
 		return err
 	}
+
 	if err := s.readEarlier(ctx); err != nil {
 		return err
 	}
+
 	recovered := bus.NewMessage(topology.SubjectRecovered, event.Encode(&event.Recovered{Epoch: epoch}))
+
 	if err := s.stream.SameStreams(ctx); err != nil {
 		return err
 	}
+
 	if err := s.publish(ctx, []*message.Message{recovered}); err != nil {
 		return err
 	}
+
 	if err := s.Hit(failpoint.Recovered); err != nil {
 		return err
 	}
+
 	if done.finished+done.waited > 0 {
 		s.Log.Info("the resolver's state store is new, or what was replayed to it was lost: the files were read again for it",
 			"finished_files", done.finished, "waiting_files", done.waited, "seconds", s.Now().Sub(began).Round(time.Millisecond).Seconds())
 	}
+
 	return s.store(epoch)
 }
 
@@ -161,14 +183,17 @@ const replayTime = 30 * time.Second
 func (s *Session) replay(ctx context.Context) (*replay, error) {
 	resume := s.Pause()
 	defer resume()
+
 	waiting, err := s.Ledger.Unsettled() // some of them may become finished on the way
 	if err != nil {
 		return nil, err
 	}
+
 	r := &replay{Session: s, waiting: waiting, isWaiting: map[string]bool{}, done: map[string]bool{}}
 	for _, f := range waiting {
 		r.isWaiting[f.ID] = true
 	}
+
 	return r, r.run(ctx)
 }
 
@@ -180,18 +205,22 @@ func (r *replay) run(ctx context.Context) error {
 		if err = errors.Join(err, r.Hit(failpoint.FinishedReplay)); err != nil {
 			return err
 		}
+
 		most, err := r.readWaiting(ctx)
 		if err != nil || all && most {
 			return err
 		}
+
 		if r.Now().Sub(began) > replayTime {
 			r.Log.Error("a file could not be read again for the resolver, which goes on without it: " +
 				"make sure that the directories can be read; to have all files read again, stop the resolver, delete its resolver.db and start it")
 			return nil
 		}
+
 		if err := pause.For(ctx, wait); err != nil {
 			return err
 		}
+
 		wait = min(2*wait, r.MaxPause)
 	}
 }
@@ -203,12 +232,15 @@ func (r *replay) readFinished(ctx context.Context) (all bool, err error) {
 	if listErr != nil {
 		r.Log.Warn("an input directory cannot be read, so that files that stayed there cannot be recovered", "error", listErr)
 	}
+
 	finished, err := r.finishedFiles()
 	if err != nil {
 		return false, err
 	}
+
 	listed = append(listed, finished...)
 	sortListed(listed)
+
 	g := r.NewGroup(r.publish)
 	sequences := r.assignSequences(listed)
 	all = listErr == nil
@@ -218,16 +250,20 @@ func (r *replay) readFinished(ctx context.Context) (all bool, err error) {
 			if err != nil {
 				return false, err
 			}
+
 			if !stays {
 				continue
 			}
 		}
+
 		copy, err := r.readOne(ctx, g, f, sequences[i])
 		if err != nil {
 			return false, err
 		}
+
 		all = all && copy != unreadable
 	}
+
 	return all, g.Flush(ctx)
 }
 
@@ -238,22 +274,27 @@ func (r *replay) readOne(ctx context.Context, g *intake.Group, f listed, sequenc
 		if r.done[c.ID] || r.isWaiting[c.ID] || known != nil && known.Partial {
 			return nil
 		}
+
 		if c.Problem != "" {
 			r.done[c.ID] = true
 			return nil
 		}
+
 		if known != nil {
 			reading = &intake.Reading{File: known, Again: true}
 		} else {
 			reading = r.imported(c, f, sequence)
 		}
+
 		reading.Settled = true
+
 		return reading
 	})
 	if err == nil && reading != nil && copy == read {
 		r.done[reading.File.ID] = true
 		r.finished++
 	}
+
 	return copy, err
 }
 
@@ -267,9 +308,12 @@ func (r *replay) readWaiting(ctx context.Context) (all bool, err error) {
 			r.done[f.ID] = true
 			r.waited++
 		}
+
 		all = all && copy != unreadable
+
 		return nil
 	})
+
 	return all, err
 }
 
@@ -281,17 +325,20 @@ func (r *replay) doneInPlace(ctx context.Context, f listed) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+
 	if file == nil || !entry.Stat.Same(f.Stat) {
 		id, err := content.ID(ctx, f.path)
 		if ctx.Err() != nil {
 			return false, ctx.Err()
 		}
+
 		if err == nil { // otherwise the name must do
 			if file, err = r.Ledger.File(id); err != nil {
 				return false, err
 			}
 		}
 	}
+
 	return file != nil && (file.Status == ledger.Done || file.Status == ledger.Moved), nil
 }
 
@@ -302,10 +349,12 @@ func (s *Session) readEarlier(ctx context.Context) error {
 		if err := s.inbox.Read(ctx); err != nil {
 			return err
 		}
+
 		waiting, err := s.earlierFiles()
 		if err != nil || !waiting {
 			return err
 		}
+
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -332,10 +381,12 @@ func (s *Session) earlierFiles() (bool, error) {
 		if !known || s.found.Rejected(name) {
 			continue
 		}
+
 		info, err := os.Lstat(filepath.Join(dir, files.Base(name)))
 		if err == nil && info.Mode().IsRegular() && files.StatOf(info).Same(stat) {
 			return true, nil
 		}
 	}
+
 	return false, err
 }

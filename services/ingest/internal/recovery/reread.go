@@ -36,13 +36,16 @@ func (s *Session) republish(ctx context.Context, waiting []*ledger.File, why str
 		if err != nil {
 			return err
 		}
+
 		if copy == read {
 			s.Log.Debug("file read again", "file", f.Name, "file_id", ledger.Short(f.ID), "reason", why)
 		}
+
 		if err := then(f, copy); err != nil {
 			return err
 		}
 	}
+
 	return g.Flush(ctx)
 }
 
@@ -54,8 +57,10 @@ func (s *Session) rereadOne(ctx context.Context, g *intake.Group, f *ledger.File
 		if err != nil || copy == read {
 			return copy, err
 		}
+
 		best = max(best, copy)
 	}
+
 	return best, nil
 }
 
@@ -66,6 +71,7 @@ func (s *Session) rereadCopy(ctx context.Context, g *intake.Group, f *ledger.Fil
 	if !known {
 		return gone, nil
 	}
+
 	c, err := content.Open(ctx, filepath.Join(dir, files.Base(p.Name)), content.Options{})
 	switch {
 	case ctx.Err() != nil:
@@ -75,44 +81,57 @@ func (s *Session) rereadCopy(ctx context.Context, g *intake.Group, f *ledger.Fil
 	case err != nil:
 		return unreadable, nil // the watcher names it as a problem
 	}
+
 	defer c.Close()
+
 	if c.ID != f.ID {
 		return gone, nil
 	}
+
 	p.Stat = c.Stat
+
 	err = g.Read(ctx, c, &intake.Reading{File: f, Again: true, Copy: &p})
 	if wrong := new(intake.FileError); errors.As(err, &wrong) {
 		return unreadable, ctx.Err()
 	}
+
 	return read, err
 }
 
 // giveUp closes a file that is not there any more, with a code for the rows that nothing can settle.
 func (s *Session) giveUp(f *ledger.File) error {
 	var closed *ledger.File
+
 	err := s.Ledger.Update(func(tx *ledger.Tx) error {
 		stored, err := tx.File(f.ID)
 		if err != nil || stored == nil || stored.Status == ledger.Done || stored.Status == ledger.Moved {
 			return err
 		}
+
 		for _, p := range stored.Copies.InInput() {
 			stored.MarkGone(p.Name)
 		}
+
 		now := s.Now()
 		stored.Note(now, "removed or changed before all of its rows were settled")
+
 		if err := tx.Abandon(stored, ledger.Vanished, now); err != nil {
 			return err
 		}
+
 		stored.Close()
 		closed = stored
+
 		return tx.Put(stored)
 	})
 	if err != nil {
 		return fmt.Errorf("close a file that is gone: %w", err)
 	}
+
 	if closed != nil {
 		s.Log.Error("a file was removed or changed before all of its rows were settled: put it back if they matter",
 			"file", closed.Name, "file_id", ledger.Short(closed.ID), "rows", closed.Rows, "lost", closed.Codes[ledger.Vanished])
 	}
+
 	return nil
 }

@@ -77,14 +77,17 @@ func (p *Purger) Purge(ctx context.Context, req control.PurgeRequest) (control.P
 		answer, err := p.purge(ctx, req)
 		came <- outcome{answer, err}
 	}()
+
 	late, ended := time.NewTimer(p.Patience), ctx.Done()
 	defer late.Stop()
+
 	for {
 		select {
 		case o := <-came:
 			return o.answer, o.err
 		case <-ended:
 			ended = nil
+
 			late.Reset(min(p.Patience, endPatience))
 		case <-late.C:
 			return control.PurgeAnswer{}, control.Refuse("old files: no end after %s: does one of the directories not answer?", p.Patience)
@@ -100,30 +103,38 @@ func (p *Purger) Purge(ctx context.Context, req control.PurgeRequest) (control.P
 func (p *Purger) purge(ctx context.Context, req control.PurgeRequest) (control.PurgeAnswer, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	if err := ctx.Err(); err != nil {
 		return control.PurgeAnswer{}, err // an earlier one was waited for until then
 	}
+
 	old, err := p.cutoffs(req)
 	if err != nil {
 		return control.PurgeAnswer{}, err
 	}
+
 	began := p.Now()
 	if p.by != req.By || began.Sub(p.last) > purgePause {
 		p.by, p.after, p.total = req.By, "", control.PurgeAnswer{}
 	}
+
 	answer := control.PurgeAnswer{}
 	for more := true; more; more = answer.More && p.withinBudget(p.Now().Sub(began), answer) {
 		if answer.More, err = p.page(ctx, old, &answer); err != nil {
 			return answer, fmt.Errorf("purge old files: %w", err)
 		}
 	}
+
 	p.add(&answer)
+
 	if answer.More {
 		p.last = p.Now()
 		return answer, nil
 	}
+
 	p.last = time.Time{}
 	p.end(ctx, req.By, &answer)
+
 	return answer, nil
 }
 
@@ -145,6 +156,7 @@ func (p *Purger) add(a *control.PurgeAnswer) {
 	if a.Error != "" {
 		p.total.Error = a.Error
 	}
+
 	a.Failed, a.Error = p.total.Failed, p.total.Error
 }
 
@@ -156,9 +168,12 @@ func (p *Purger) end(ctx context.Context, by string, answer *control.PurgeAnswer
 		if err != nil {
 			p.Log.Warn("the file ledger is mostly empty and cannot be made smaller", "error", err)
 		}
+
 		answer.Compacted = saved
+
 		p.Log.Info("old files were deleted", "files", total.Files, "bytes", total.Bytes, "records", total.Records, "asked_by", by)
 	}
+
 	if total.Failed > 0 {
 		p.Log.Warn("old files cannot be deleted: make sure that this program may delete in PROCESSED_DIRECTORY",
 			"files", total.Failed, "error", total.Error)
@@ -171,29 +186,37 @@ func (p *Purger) page(ctx context.Context, old *cutoffs, answer *control.PurgeAn
 	if err != nil || len(some) == 0 {
 		return false, err
 	}
+
 	if err := p.look(old, some); err != nil {
 		return false, err
 	}
+
 	marked, err := p.markOld(old, some)
 	if err != nil {
 		return false, err
 	}
+
 	if err := p.Hit(failpoint.Marked); err != nil {
 		return false, err
 	}
+
 	results := map[string]*deletion{}
 	for _, m := range marked {
 		if result := p.deleteOld(ctx, m); ctx.Err() == nil || result.deleted {
 			results[m.copy.MovedTo] = result
 		}
 	}
+
 	if err := p.Hit(failpoint.Deleted); err != nil {
 		return false, err
 	}
+
 	if err := errors.Join(p.noteOld(old, some, results, answer), ctx.Err()); err != nil {
 		return false, err
 	}
+
 	p.after = some[len(some)-1].ID
+
 	return true, nil
 }
 
@@ -206,17 +229,21 @@ func (p *Purger) look(old *cutoffs, some []*ledger.File) error {
 		if f.Status != ledger.Moved || !forgettable && !olderThan(f.Finished, old.files) {
 			continue
 		}
+
 		paths, err := p.pathsOf(f)
 		if err != nil {
 			return err
 		}
+
 		for _, path := range paths {
 			old.lookAt(filepath.Dir(path))
+
 			if forgettable {
 				old.missing[path] = missing(path)
 			}
 		}
 	}
+
 	return nil
 }
 
@@ -227,14 +254,17 @@ func (p *Purger) pathsOf(f *ledger.File) (paths []string, err error) {
 		extra, err = tx.ExtraCopies(f.ID)
 		return err
 	})
+
 	for _, c := range f.Copies {
 		if c.AtDest() {
 			paths = append(paths, c.MovedTo)
 		}
 	}
+
 	for _, c := range extra {
 		paths = append(paths, c.MovedTo)
 	}
+
 	return paths, err
 }
 
@@ -254,6 +284,7 @@ func (p *Purger) cutoffs(req control.PurgeRequest) (*cutoffs, error) {
 	if p.Processed == "" {
 		return old, nil
 	}
+
 	// A directory that is away for a while must not make its files count as deleted.
 	info, err := os.Stat(p.Processed)
 	switch {
@@ -264,7 +295,9 @@ func (p *Purger) cutoffs(req control.PurgeRequest) (*cutoffs, error) {
 	case !info.IsDir():
 		return nil, control.Refuse("PROCESSED_DIRECTORY: %s is not a directory", p.Processed)
 	}
+
 	old.processed = info
+
 	return old, nil
 }
 
@@ -290,16 +323,19 @@ func (a *cutoffs) forgettable(f *ledger.File, copies []ledger.ExtraCopy) bool {
 	if f.Status != ledger.Moved || !olderThan(f.Finished, a.records) {
 		return false
 	}
+
 	for _, p := range f.Copies {
 		if slices.MaxFunc([]time.Time{p.Found, p.Moved}, time.Time.Compare).After(a.records) || p.AtDest() && !a.missing[p.MovedTo] {
 			return false
 		}
 	}
+
 	for _, c := range copies {
 		if !a.missing[c.MovedTo] {
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -310,7 +346,9 @@ func missing(path string) bool {
 		return false
 	}
 	defer dir.Close()
+
 	_, err = dir.Stat(filepath.Base(path))
+
 	return errors.Is(err, fs.ErrNotExist)
 }
 
@@ -319,6 +357,7 @@ func (a *cutoffs) lookAt(dir string) {
 	if _, known := a.dirs[dir]; known {
 		return
 	}
+
 	info, err := os.Stat(dir)
 	a.dirs[dir] = err == nil && a.processed != nil && os.SameFile(info, a.processed)
 }
@@ -336,11 +375,14 @@ func (p *Purger) markOld(old *cutoffs, files []*ledger.File) ([]mark, error) {
 	if old.files.IsZero() {
 		return nil, nil
 	}
+
 	files = finishedBefore(files, old.files)
 	if len(files) == 0 {
 		return nil, nil
 	}
+
 	var marked []mark
+
 	err := p.Ledger.Update(func(tx *ledger.Tx) error {
 		marked = nil
 		for _, f := range files {
@@ -348,13 +390,16 @@ func (p *Purger) markOld(old *cutoffs, files []*ledger.File) ([]mark, error) {
 			if err != nil {
 				return err
 			}
+
 			marked = append(marked, some...)
 		}
+
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("note which files are to be deleted: %w", err)
 	}
+
 	return marked, nil
 }
 
@@ -366,6 +411,7 @@ func finishedBefore(files []*ledger.File, limit time.Time) []*ledger.File {
 			some = append(some, f)
 		}
 	}
+
 	return some
 }
 
@@ -374,10 +420,12 @@ func markFile(tx *ledger.Tx, old *cutoffs, id string) ([]mark, error) {
 	if err != nil || f == nil {
 		return nil, err
 	}
+
 	copies, err := tx.ExtraCopies(id)
 	if err != nil {
 		return nil, err
 	}
+
 	var marked []mark
 	for i := range f.Copies {
 		if p := &f.Copies[i]; old.due(f, *p) {
@@ -385,22 +433,26 @@ func markFile(tx *ledger.Tx, old *cutoffs, id string) ([]mark, error) {
 			p.Deleting = true
 		}
 	}
+
 	if len(marked) > 0 {
 		if err := tx.Put(f); err != nil {
 			return nil, err
 		}
 	}
+
 	for _, c := range copies {
 		takenOver := slices.ContainsFunc(f.Copies, func(p ledger.Copy) bool { return p.AtDest() && p.MovedTo == c.MovedTo })
 		if takenOver || !old.due(f, c.Copy) {
 			continue
 		}
+
 		marked = append(marked, mark{f, c.Copy, c.Deleting})
 		c.Deleting = true
 		if err := tx.PutExtraCopy(c); err != nil {
 			return nil, err
 		}
 	}
+
 	return marked, nil
 }
 
@@ -420,6 +472,7 @@ func (p *Purger) deleteOld(ctx context.Context, m mark) *deletion {
 	if err == nil && same {
 		err = p.Remove(path)
 	}
+
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !missing(path): // its directory is away, or was until now
 		return &deletion{err: err}
@@ -433,9 +486,11 @@ func (p *Purger) deleteOld(ctx context.Context, m mark) *deletion {
 		if err := p.TakeBack(ctx, m.file.ID, m.copy); err != nil {
 			return &deletion{err: err}
 		}
+
 		if missing(path) {
 			return &deletion{note: "written to after it was moved, taken back to be read as a new file: " + path}
 		}
+
 		return &deletion{note: "not deleted for its age, since something else lies there now: " + path}
 	default:
 		return &deletion{deleted: true, bytes: m.file.Size}
@@ -448,6 +503,7 @@ func stillOurs(ctx context.Context, path string, f *ledger.File, p ledger.Copy) 
 	if err != nil {
 		return false, err
 	}
+
 	return content.Known{ID: f.ID, Size: f.Size, Stat: p.Stat}.Is(info, func() (string, error) { return content.ID(ctx, path) })
 }
 
@@ -456,7 +512,9 @@ func (p *Purger) noteOld(old *cutoffs, files []*ledger.File, results map[string]
 	if len(results) == 0 && len(finishedBefore(files, old.records)) == 0 {
 		return nil
 	}
+
 	var page control.PurgeAnswer
+
 	err := p.Ledger.Update(func(tx *ledger.Tx) error {
 		page = control.PurgeAnswer{}
 		for _, f := range files {
@@ -464,11 +522,13 @@ func (p *Purger) noteOld(old *cutoffs, files []*ledger.File, results map[string]
 				return err
 			}
 		}
+
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("note which files were deleted: %w", err)
 	}
+
 	answer.Files += page.Files
 	answer.Bytes += page.Bytes
 	answer.Records += page.Records
@@ -476,6 +536,7 @@ func (p *Purger) noteOld(old *cutoffs, files []*ledger.File, results map[string]
 	if page.Error != "" {
 		answer.Error = page.Error
 	}
+
 	return nil
 }
 
@@ -484,14 +545,17 @@ func (p *Purger) noteFile(tx *ledger.Tx, old *cutoffs, id string, results map[st
 	if err != nil || f == nil {
 		return err
 	}
+
 	copies, err := tx.ExtraCopies(id)
 	if err != nil {
 		return err
 	}
+
 	n := fileResult{now: p.Now(), file: f, page: page}
 	for i := range f.Copies {
 		n.copy(&f.Copies[i], results)
 	}
+
 	left := copies[:0]
 	for _, c := range copies {
 		if n.copy(&c.Copy, results) {
@@ -499,24 +563,31 @@ func (p *Purger) noteFile(tx *ledger.Tx, old *cutoffs, id string, results map[st
 				return err
 			}
 		}
+
 		if !c.Gone {
 			left = append(left, c)
 		}
 	}
+
 	if old.forgettable(f, left) {
 		page.Records++
 		return tx.Remove(id)
 	}
+
 	if !n.changed {
 		return nil
 	}
+
 	n.finish()
+
 	if !n.kept && len(left) == 0 {
 		f.Purged = n.now.UTC()
+
 		if err := tx.Rows(id).Forget(); err != nil {
 			return fmt.Errorf("forget the rows of file %s: %w", ledger.Short(id), err)
 		}
 	}
+
 	return tx.Put(f)
 }
 
@@ -537,6 +608,7 @@ func (n *fileResult) copy(p *ledger.Copy, results map[string]*deletion) bool {
 		n.kept = n.kept || p.AtDest()
 		return false
 	}
+
 	n.changed, p.Deleting = true, false
 	switch {
 	case result.err != nil:
@@ -551,7 +623,9 @@ func (n *fileResult) copy(p *ledger.Copy, results map[string]*deletion) bool {
 	default:
 		n.file.Note(n.now, result.note)
 	}
+
 	p.Gone = true
+
 	return true
 }
 
@@ -564,6 +638,7 @@ func (n *fileResult) finish() {
 			n.file.Note(n.now, fmt.Sprintf("%d further copies deleted for their age", len(n.deleted)-i))
 			break
 		}
+
 		n.file.Note(n.now, "deleted for its age: "+path)
 	}
 }

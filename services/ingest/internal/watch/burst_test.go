@@ -21,19 +21,24 @@ func arrivals(n int, pause time.Duration) (lots []int, longest time.Duration) {
 			dir.see(fmt.Sprintf("%05d.csv", came), sight{stat: files.Stat{Size: int64(came), Modified: int64(came)}}, true, time.Now())
 			came++
 		}
+
 		time.Sleep(pause)
+
 		now := time.Now()
 		dir.offer(dir.due(now), now)
+
 		select {
 		case <-t.Ready():
 		default:
 			continue
 		}
+
 		if lot := t.Take(); len(lot) > 0 {
 			lots, taken = append(lots, len(lot)), taken+len(lot)
 			longest = max(longest, now.Sub(lot[0].Ready))
 		}
 	}
+
 	return lots, longest
 }
 
@@ -63,16 +68,20 @@ func TestWhatABurstWaitsForMayGo(t *testing.T) {
 		dir := tr.add("")
 		dir.see("first.csv", sight{}, true, time.Now())
 		time.Sleep(50 * time.Millisecond)
+
 		for i := range 2 * burst {
 			dir.see(fmt.Sprintf("%d.csv", i), sight{}, true, time.Now())
 		}
+
 		time.Sleep(950 * time.Millisecond)
 		dir.offer(dir.due(time.Now()), time.Now())
 		<-tr.Ready()
 		require.Empty(t, tr.Take())
+
 		for i := range 2 * burst {
 			dir.forget(fmt.Sprintf("%d.csv", i))
 		}
+
 		<-tr.Ready()
 		require.Len(t, tr.Take(), 1)
 	})
@@ -112,6 +121,7 @@ func TestWhatChangedBeforeItWasRejectedComesAgain(t *testing.T) {
 				}
 			}
 		}
+
 		come(1)
 		looks(2 * time.Second)
 		require.Len(t, tracker.Take(), 1)
@@ -119,6 +129,7 @@ func TestWhatChangedBeforeItWasRejectedComesAgain(t *testing.T) {
 		come(2)
 		tracker.Reject("a.csv", "busy")
 		require.LessOrEqual(t, looks(3*time.Second), 2)
+
 		found := tracker.Take()
 		require.Len(t, found, 1)
 		require.EqualValues(t, 2, found[0].Stat.Size)

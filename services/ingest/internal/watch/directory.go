@@ -38,6 +38,7 @@ func (d *directory) see(name string, what sight, event bool, now time.Time) {
 	t.mu.Lock()
 	first := d.note(name, what, event, now)
 	t.mu.Unlock()
+
 	if first {
 		warn(t.log, name, what.reason)
 	}
@@ -51,28 +52,36 @@ func (d *directory) note(name string, what sight, event bool, now time.Time) boo
 		e = &entry{dir: d, arrived: what.arrived}
 		t.entries[name] = e
 	}
+
 	changed := !known || e.stat != what.stat
 	e.stat = what.stat
 	if changed && e.read { // what was there before was read: this is another file, or more of it
 		e.arrived = now
 	}
+
 	if what.reason != "" {
 		delete(d.settling, name)
+
 		e.problem.NoFile, e.read = what.noFile, false
 		return (changed || e.state != rejected || now.After(e.again)) && e.reject(what.reason, now)
 	}
+
 	switch {
 	case changed, e.state == rejected && (event || now.After(e.again)), event && e.state == settling:
 		if !known || e.state != settling {
 			e.began = now
 		}
+
 		e.state, e.since, e.read = settling, now, false
+
 		if !d.armed {
 			d.armed = true
 			d.timer.Reset(t.settle)
 		}
+
 		d.settling[name] = e
 	}
+
 	return false
 }
 
@@ -80,6 +89,7 @@ func (d *directory) note(name string, what sight, event bool, now time.Time) boo
 func (d *directory) keep(there map[string]bool, began time.Time) {
 	d.tracker.mu.Lock()
 	defer d.tracker.mu.Unlock()
+
 	d.listed = began
 	gone := func(name string, e *entry) bool { return e.dir == d && !there[name] }
 	maps.DeleteFunc(d.tracker.entries, gone)
@@ -89,6 +99,7 @@ func (d *directory) keep(there map[string]bool, began time.Time) {
 func (d *directory) forget(name string) {
 	d.tracker.mu.Lock()
 	defer d.tracker.mu.Unlock()
+
 	delete(d.tracker.entries, name)
 	delete(d.settling, name)
 }
@@ -98,12 +109,14 @@ func (d *directory) due(now time.Time) map[string]files.Stat {
 	t := d.tracker
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	due := map[string]files.Stat{}
 	for name, e := range d.settling {
 		if now.Sub(e.since) >= t.settle {
 			due[name] = e.stat
 		}
 	}
+
 	return due
 }
 
@@ -115,21 +128,26 @@ func (d *directory) offer(due map[string]files.Stat, now time.Time) {
 	t := d.tracker
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	ready := false
 	for name, stat := range due {
 		if e := d.settling[name]; e != nil && e.stat == stat && e.state == settling && now.Sub(e.since) >= t.settle {
 			e.state, e.ready, ready = settled, now, true
+
 			delete(d.settling, name)
 		}
 	}
+
 	if ready {
 		t.signal()
 	}
+
 	wait := t.settle
 	d.armed = false
 	for _, e := range d.settling {
 		d.armed, wait = true, min(wait, e.since.Add(t.settle).Sub(now))
 	}
+
 	if d.armed {
 		d.timer.Reset(max(wait, granularity))
 	}

@@ -83,7 +83,9 @@ func (t *Tracker) add(prefix string) *directory {
 	d.timer.Stop()
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	t.directories = append(t.directories, d)
+
 	return d
 }
 
@@ -110,6 +112,7 @@ const (
 func (t *Tracker) Take() []Found {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	now := time.Now()
 	oldest, settling, soon := t.coming(now)
 	var found []Found
@@ -118,26 +121,34 @@ func (t *Tracker) Take() []Found {
 		if e.state != settled {
 			continue
 		}
+
 		f := Found{Name: name, Stat: e.stat, Arrived: e.arrived, Ready: e.ready}
 		if settling && oldest.Compare(f) < 0 && now.Sub(e.since) < 2*t.settle {
 			held = true
 			continue
 		}
+
 		found = append(found, f)
+
 		if e.ready.Before(first) {
 			first = e.ready
 		}
 	}
+
 	if soon > 0 && soon+len(found) >= burst && now.Sub(first) < t.settle/2 {
 		found, held = nil, true
 	}
+
 	if held {
 		time.AfterFunc(moment/4, t.signal)
 	}
+
 	for _, f := range found {
 		t.entries[f.Name].state = taken
 	}
+
 	slices.SortFunc(found, Found.Compare)
+
 	return found
 }
 
@@ -148,15 +159,18 @@ func (t *Tracker) coming(now time.Time) (oldest Found, any bool, soon int) {
 			if e.state != settling {
 				continue
 			}
+
 			if f := (Found{Name: name, Stat: e.stat}); !any || f.Compare(oldest) < 0 {
 				oldest, any = f, true
 			}
+
 			// One that is long overdue is of a directory that does not answer.
 			if left := t.settle - now.Sub(e.since); left.Abs() <= moment {
 				soon++
 			}
 		}
 	}
+
 	return oldest, any, soon
 }
 
@@ -164,6 +178,7 @@ func (t *Tracker) coming(now time.Time) (oldest Found, any bool, soon int) {
 func (t *Tracker) Changing() map[string]time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	changing := map[string]time.Time{}
 	for _, d := range t.directories {
 		for name, e := range d.settling {
@@ -172,6 +187,7 @@ func (t *Tracker) Changing() map[string]time.Time {
 			}
 		}
 	}
+
 	return changing
 }
 
@@ -179,12 +195,14 @@ func (t *Tracker) Changing() map[string]time.Time {
 func (t *Tracker) Problems() map[string]Problem {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	problems := map[string]Problem{}
 	for name, e := range t.entries {
 		if e.problem.Reason != "" {
 			problems[name] = e.problem
 		}
 	}
+
 	return problems
 }
 
@@ -192,11 +210,13 @@ func (t *Tracker) Problems() map[string]Problem {
 func (t *Tracker) Again() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	for _, e := range t.entries {
 		if e.state == taken {
 			e.state = settled
 		}
 	}
+
 	t.signal()
 }
 
@@ -204,6 +224,7 @@ func (t *Tracker) Again() {
 // when it changes, or after a while, which gets longer each time.
 func (t *Tracker) Reject(name, reason string) {
 	t.mu.Lock()
+
 	e, known := t.entries[name]
 	known = known && e.state != settling
 	first := known && e.reject(reason, time.Now())
@@ -211,6 +232,7 @@ func (t *Tracker) Reject(name, reason string) {
 		e.problem.NoFile = false
 	}
 	t.mu.Unlock()
+
 	if first {
 		warn(t.log, name, reason)
 	}
@@ -220,7 +242,9 @@ func (t *Tracker) Reject(name, reason string) {
 func (t *Tracker) Rejected(name string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	e, known := t.entries[name]
+
 	return known && e.state == rejected
 }
 
@@ -228,6 +252,7 @@ func (t *Tracker) Rejected(name string) bool {
 func (t *Tracker) Accept(name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	if e, known := t.entries[name]; known && e.state == taken {
 		e.problem, e.pause, e.read = Problem{}, 0, true
 	}
@@ -237,14 +262,17 @@ func (t *Tracker) Accept(name string) {
 func (t *Tracker) Backlog() (n int, since time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	for _, e := range t.entries {
 		if e.read || e.problem.Reason != "" {
 			continue
 		}
+
 		if n++; since.IsZero() || e.began.Before(since) {
 			since = e.began
 		}
 	}
+
 	return n, since
 }
 
@@ -253,21 +281,26 @@ func (t *Tracker) Backlog() (n int, since time.Time) {
 func (t *Tracker) Arrivals() (unread []Found, listed time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	now := time.Now()
 	for name, e := range t.entries {
 		if e.arrived.After(now) { // by a clock that was put back since
 			e.arrived = now
 		}
+
 		if !e.read && (e.problem.Reason == "" || !e.problem.NoFile) {
 			unread = append(unread, Found{Name: name, Stat: e.stat, Arrived: e.arrived})
 		}
 	}
+
 	slices.SortFunc(unread, func(a, b Found) int { return cmp.Or(a.Arrived.Compare(b.Arrived), a.Compare(b)) })
+
 	for i, d := range t.directories {
 		if i == 0 || d.listed.Before(listed) {
 			listed = d.listed
 		}
 	}
+
 	return unread, listed
 }
 
@@ -275,11 +308,13 @@ func (t *Tracker) Arrivals() (unread []Found, listed time.Time) {
 func (t *Tracker) Waits(prefix string, before time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	for _, e := range t.entries {
 		if e.dir.prefix == prefix && !e.read && e.problem.Reason == "" && e.arrived.Before(before) {
 			return true
 		}
 	}
+
 	return false
 }
 
@@ -287,6 +322,7 @@ func (t *Tracker) Waits(prefix string, before time.Time) bool {
 func (t *Tracker) Retry(name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	if e, known := t.entries[name]; known && e.state == taken {
 		e.read = false
 		e.stat = files.Stat{} // the next check, by an event or a listing, finds it changed
@@ -300,9 +336,11 @@ func (e *entry) reject(reason string, now time.Time) bool {
 	if e.problem.Reason == "" {
 		e.problem.Since = now
 	}
+
 	e.problem.Reason = reason
 	e.pause = min(max(2*e.pause, firstPause), maxPause)
 	e.state, e.again = rejected, now.Add(e.pause)
+
 	return first
 }
 

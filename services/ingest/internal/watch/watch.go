@@ -57,9 +57,11 @@ func New(cfg Config) *Watcher {
 	if cfg.OnList == nil {
 		cfg.OnList = func(error) {}
 	}
+
 	if cfg.Tracker == nil {
 		cfg.Tracker = NewTracker(cfg.Settle, cfg.Logger)
 	}
+
 	return &Watcher{Tracker: cfg.Tracker, dir: cfg.Tracker.add(cfg.Prefix), cfg: cfg, open: fsnotify.NewWatcher, blind: true}
 }
 
@@ -67,9 +69,12 @@ func New(cfg Config) *Watcher {
 func (w *Watcher) Run(ctx context.Context) {
 	defer w.dir.timer.Stop()
 	defer w.closeNotify()
+
 	poll := time.NewTicker(w.cfg.Poll)
 	defer poll.Stop()
+
 	w.list()
+
 	for {
 		select {
 		case <-ctx.Done():
@@ -106,6 +111,7 @@ func (w *Watcher) openNotify() {
 		w.noNotify(err)
 		return
 	}
+
 	w.notify, w.events, w.errs = notify, notify.Events, notify.Errors
 }
 
@@ -129,35 +135,43 @@ func (w *Watcher) listen() {
 	if w.notify == nil {
 		w.openNotify()
 	}
+
 	if w.notify == nil {
 		return
 	}
+
 	info, err := os.Stat(w.cfg.Dir)
 	if err != nil {
 		w.watched = nil
 		return
 	}
+
 	if w.watched != nil && !os.SameFile(info, w.watched) {
 		_ = w.notify.Remove(w.cfg.Dir) // it is gone already if the directory is
 	}
+
 	w.watched = nil
 	if err := w.notify.Add(w.cfg.Dir); err != nil {
 		w.noNotify(err)
 		return
 	}
+
 	w.watched, w.notifyFailed = info, false
 }
 
 // list examines everything in the directory.
 func (w *Watcher) list() {
 	w.listen()
+
 	began := time.Now()
 	dir, err := os.ReadDir(w.cfg.Dir)
 	w.cfg.OnList(err)
+
 	if err != nil {
 		w.blind = true
 		return
 	}
+
 	// All that is found at once counts as found at one moment, so that it settles together and is taken oldest first.
 	now := time.Now()
 	there := make(map[string]bool, len(dir))
@@ -168,6 +182,7 @@ func (w *Watcher) list() {
 			w.check(name, false, now)
 		}
 	}
+
 	w.dir.keep(there, began)
 	w.blind = false
 }
@@ -179,13 +194,16 @@ func (w *Watcher) check(name string, event bool, now time.Time) {
 		w.dir.forget(name)
 		return
 	}
+
 	if err != nil {
 		what.reason = disk.Cause(err).Error()
 	}
+
 	// Clocks of file servers differ from this one's, so the file's own time counts only where there is nothing better.
 	if !w.blind || what.arrived.IsZero() || what.arrived.After(now) {
 		what.arrived = now
 	}
+
 	w.dir.see(name, what, event, now)
 }
 
@@ -196,6 +214,7 @@ func (w *Watcher) settleDue() {
 	for _, name := range slices.Sorted(maps.Keys(due)) {
 		w.check(name, false, time.Now())
 	}
+
 	w.dir.offer(due, now)
 }
 
@@ -206,6 +225,7 @@ func (w *Watcher) examine(name string) (what sight, err error) {
 	if err != nil {
 		return what, err
 	}
+
 	what = sight{stat: files.StatOf(info), arrived: files.Arrival(info), noFile: !info.Mode().IsRegular()}
 	switch mode := info.Mode(); {
 	case mode.IsDir():
@@ -217,5 +237,6 @@ func (w *Watcher) examine(name string) (what sight, err error) {
 	case w.cfg.MaxSize > 0 && info.Size() > w.cfg.MaxSize:
 		what.reason = fmt.Sprintf("too large: %d bytes, MAX_FILE_SIZE allows %d", info.Size(), w.cfg.MaxSize)
 	}
+
 	return what, nil
 }

@@ -66,17 +66,22 @@ func (a *API) Resume(ctx context.Context) error {
 	if h != nil {
 		a.Mapping.Resume(h.Seen, h.Reason)
 	}
+
 	if h != nil && !h.Approved.IsZero() {
 		a.Log.Info("a mapping was approved and not fetched since: it is fetched now", "held", h.ID, "by", h.ApprovedBy)
+
 		for ctx.Err() == nil {
 			_, err := a.enqueue(a.Mapping, &periodic.Run{Asked: true, By: h.ApprovedBy, Why: "approved"}, matchQueued)
 			if err == nil {
 				break
 			}
+
 			_ = pause.For(ctx, a.PollInterval) // the job is about to be served
 		}
 	}
+
 	<-ctx.Done()
+
 	return nil
 }
 
@@ -110,6 +115,7 @@ func (a *API) approve(ctx context.Context, req control.ApproveRequest) (control.
 	if err = cmp.Or(refusal, err); err != nil {
 		return control.Begun{}, err
 	}
+
 	// A refresh that is under way may have read its users before the operator looked.
 	return a.enqueue(a.Mapping, &periodic.Run{Asked: true, By: by, Why: "approval of " + req.ID}, matchQueued)
 }
@@ -140,6 +146,7 @@ func (a *API) reconcile(_ context.Context, req control.ReconcileRequest) (contro
 			run.Why = "apply, whatever differs"
 		}
 	}
+
 	return a.enqueue(a.Reconcile, run, func(other *periodic.Run, _ bool) bool {
 		if other.Asked {
 			return other.Apply == req.Apply && other.Force == req.Force
@@ -156,14 +163,17 @@ func (a *API) note(_ context.Context, e control.JournalEntry) (control.Nothing, 
 	if e.Kind != control.KindOperator || e.Text == "" {
 		return control.Nothing{}, control.Refuse("a note is of the kind %q and has a text", control.KindOperator)
 	}
+
 	if len(e.Text)+len(e.Error) > maxNote {
 		return control.Nothing{}, control.Refuse("a note has at most %d characters", maxNote)
 	}
+
 	// The time is not for the operator to say.
 	e.Started = a.Now()
 	e.Ended = e.Started.UTC()
 	e.By, e.Outcome = cmp.Or(e.By, someone), cmp.Or(e.Outcome, control.OutcomeOK)
 	_, err := a.Journal.Begin(e)
+
 	return control.Nothing{}, err
 }
 
@@ -173,7 +183,9 @@ func (a *API) report(ctx context.Context) (control.MappingReport, error) {
 	if err != nil {
 		return control.MappingReport{}, err
 	}
+
 	found := a.Journal.Findings()
+
 	return control.MappingReport{
 		Snapshot: rec.Snapshot, Taken: rec.Taken, Refreshed: rec.Refreshed, Mapped: rec.Users, Users: found.Users,
 		Without: found.Without, Unusable: found.Unusable, Ambiguous: found.Ambiguous, Alike: found.Alike, Left: found.Left,

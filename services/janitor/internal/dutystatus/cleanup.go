@@ -37,13 +37,16 @@ func (c *Cleaner) Clean(ctx context.Context, _ *periodic.Run) (periodic.Result, 
 	if err != nil {
 		return periodic.Result{}, err
 	}
+
 	all := observe(people, c.Zone)
 	old, odd := stale(all, c.Now().Add(-c.Lifetime))
 	c.logOdd(all, odd)
+
 	var silent []string
 	if len(old) > 0 {
 		silent = c.Silent(ctx)
 	}
+
 	answer, err := Observe(func(ctx context.Context, req control.ObserveRequest) (control.ObserveAnswer, error) {
 		req.Silent = silent
 		return c.Observe(ctx, req)
@@ -54,14 +57,18 @@ func (c *Cleaner) Clean(ctx context.Context, _ *periodic.Run) (periodic.Result, 
 	if answer.Held > 0 {
 		res.Counts["held"], res.Nothing = answer.Held, false
 	}
+
 	c.Metrics.StaleCleared(answer.Published)
+
 	if answer.Published > 0 {
 		c.Log.Info("stale duty is cleared in AtHoc", "users", answer.Published, "stale", len(old), "under_way", answer.UnderWay,
 			"with_status", len(all))
 	}
+
 	if err == nil && odd >= fewOdd && 2*odd >= len(all) {
 		err = fmt.Errorf("%d of %d duty statuses in AtHoc are no dates as DD/MM/YYYY HH:MM:SS, so that nobody can tell whether they are stale: check DUTY_STATUS_FIELD, and in which form AtHoc gives dates to this account", odd, len(all))
 	}
+
 	return res, err
 }
 
@@ -74,13 +81,16 @@ func (c *Cleaner) logOdd(all []observed, odd int) {
 	if odd == *c.Odd {
 		return
 	}
+
 	*c.Odd = odd
 	if odd == 0 {
 		c.Log.Info("all duty statuses in AtHoc are dates again")
 		return
 	}
+
 	c.Log.Warn("some AtHoc users have a duty status that is no date and is left alone: correct them in AtHoc, and check "+
 		"DUTY_STATUS_FIELD (the names are logged at level DEBUG)", "users", odd)
+
 	for _, s := range all {
 		if s.Odd {
 			c.Log.Debug("the duty status is no date", "user", s.User)

@@ -20,6 +20,7 @@ import (
 // cleared all the same.
 func TestNoDatesAtAll(t *testing.T) {
 	t.Parallel()
+
 	noon := time.Date(2024, 6, 17, 12, 0, 0, 0, time.UTC)
 	for name, c := range map[string]struct {
 		odd, dates int
@@ -33,8 +34,10 @@ func TestNoDatesAtAll(t *testing.T) {
 			if i >= c.odd {
 				p.Value = athoc.FormatTime(noon.Add(-25*time.Hour), time.UTC)
 			}
+
 			people = append(people, p)
 		}
+
 		asked, odd := 0, 0
 		cleaner := &Cleaner{
 			Fetch: func(context.Context) ([]users.Person, error) { return people, nil },

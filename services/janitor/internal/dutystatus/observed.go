@@ -40,6 +40,7 @@ func observe(people []users.Person, zone *time.Location) []observed {
 		if name == "" || len(name) > users.MaxText {
 			continue
 		}
+
 		s := observed{text: p.Value, asked: p.Asked}
 		s.ObservedUser = reading(p.Value, zone)
 		s.User = p.Username
@@ -47,9 +48,11 @@ func observe(people []users.Person, zone *time.Location) []observed {
 			all[i] = s
 			continue
 		}
+
 		at[name] = len(all)
 		all = append(all, s)
 	}
+
 	return all
 }
 
@@ -62,10 +65,12 @@ func reading(text string, zone *time.Location) control.ObservedUser {
 	case since.IsZero():
 		return control.ObservedUser{}
 	}
+
 	u := control.ObservedUser{On: true, At: since.Unix()}
 	if twin, ok := twinOf(since, zone); ok {
 		u.At2 = twin.Unix()
 	}
+
 	return u
 }
 
@@ -88,6 +93,7 @@ func stale(all []observed, before time.Time) (old []observed, odd int) {
 			old = append(old, s)
 		}
 	}
+
 	return old, odd
 }
 
@@ -103,12 +109,15 @@ func requests(all []observed, purpose control.ObservePurpose, apply bool) []cont
 			out = append(out, control.ObserveRequest{Purpose: purpose, Apply: apply, Seen: s.asked})
 			last, size = last+1, 0
 		}
+
 		size += cost
+
 		out[last].Users = append(out[last].Users, s.ObservedUser)
 		if s.asked.Before(out[last].Seen) {
 			out[last].Seen = s.asked
 		}
 	}
+
 	return out
 }
 
@@ -119,6 +128,7 @@ func (ask Observe) askAll(ctx context.Context, all []observed, purpose control.O
 		if err != nil {
 			return sum, err
 		}
+
 		sum.Compared += answer.Compared
 		sum.Unmanaged += answer.Unmanaged
 		sum.UnderWay += answer.UnderWay
@@ -126,5 +136,6 @@ func (ask Observe) askAll(ctx context.Context, all []observed, purpose control.O
 		sum.Published += answer.Published
 		sum.Findings = append(sum.Findings, answer.Findings...)
 	}
+
 	return sum, nil
 }

@@ -16,6 +16,7 @@ import (
 
 func TestReadingOfADutyStatus(t *testing.T) {
 	t.Parallel()
+
 	zone := london(t)
 	at := func(text string) int64 {
 		m, err := time.Parse(time.RFC3339, text)
@@ -39,6 +40,7 @@ func TestReadingOfADutyStatus(t *testing.T) {
 
 func TestObservedStaleAndRequests(t *testing.T) {
 	t.Parallel()
+
 	noon := time.Date(2024, 6, 17, 12, 0, 0, 0, time.UTC)
 	text := func(m time.Time) string { return athoc.FormatTime(m, time.UTC) }
 	person := func(user, value string, asked time.Time) users.Person {
@@ -75,6 +77,7 @@ func TestObservedStaleAndRequests(t *testing.T) {
 			ObservedUser: control.ObservedUser{User: fmt.Sprint(i)}, asked: noon.Add(-time.Duration(i%7) * time.Minute),
 		})
 	}
+
 	got := requests(many, control.Expire, true)
 	require.Len(t, got, 2)
 	assert.Len(t, got[0].Users, control.MaxObserved)
@@ -88,17 +91,21 @@ func TestObservedStaleAndRequests(t *testing.T) {
 	for i := range many {
 		many[i].User = long
 	}
+
 	sum := 0
 	for _, req := range requests(many, control.Compare, false) {
 		sum += len(req.Users)
 		assert.LessOrEqual(t, len(req.Users)*len(long), requestBytes)
 	}
+
 	assert.Equal(t, len(many), sum)
 }
 
 func london(t testing.TB) *time.Location {
 	t.Helper()
+
 	zone, err := time.LoadLocation("Europe/London")
 	require.NoError(t, err)
+
 	return zone
 }

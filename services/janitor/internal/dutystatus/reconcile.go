@@ -46,36 +46,46 @@ func guard(differing, compared, most int) string {
 // Reconcile compares once.
 func (r *Reconciler) Reconcile(ctx context.Context, o *periodic.Run) (periodic.Result, error) {
 	report := control.ReconcileAnswer{Entry: o.Entry, Started: r.Now().UTC()}
+
 	people, err := r.Fetch(ctx)
 	if err != nil {
 		return periodic.Result{}, err
 	}
+
 	all := observe(people, r.Zone)
+
 	answer, err := r.Observe.askAll(ctx, all, control.Compare, false)
 	if err != nil {
 		return periodic.Result{}, err
 	}
+
 	report.Compared, report.Unmanaged, report.Differing = answer.Compared, answer.Unmanaged, len(answer.Findings)
+
 	apply := r.Apply
 	if o.Asked {
 		apply = o.Apply
 	}
+
 	report.TooMany = guard(report.Differing, report.Compared, r.MaxChange)
 	if apply && !o.Force {
 		report.Held = report.TooMany
 	}
+
 	sent := map[string]bool{}
 	if apply && report.Held == "" {
 		if sent, err = r.send(ctx, all, answer.Findings); err != nil {
 			err = fmt.Errorf("send the statuses that AtHoc lacks: %w", err)
 		}
 	}
+
 	report.Users = r.differing(all, answer.Findings, sent)
 	report.Applied, report.Ended = len(sent), r.Now().UTC()
+
 	res := r.end(report, len(all), answer.UnderWay)
 	if answer.Held > 0 {
 		res.Counts["held"] = answer.Held
 	}
+
 	return res, err
 }
 
@@ -85,12 +95,14 @@ func (r *Reconciler) send(ctx context.Context, all []observed, findings []contro
 	for _, f := range findings {
 		differ[topology.NormalUsername(f.User)] = true
 	}
+
 	var again []observed
 	for _, s := range all {
 		if differ[topology.NormalUsername(s.User)] {
 			again = append(again, s)
 		}
 	}
+
 	sent := map[string]bool{}
 	answer, err := r.Observe.askAll(ctx, again, control.Compare, true)
 	for _, f := range answer.Findings {
@@ -98,6 +110,7 @@ func (r *Reconciler) send(ctx context.Context, all []observed, findings []contro
 			sent[topology.NormalUsername(f.User)] = true
 		}
 	}
+
 	return sent, err
 }
 
@@ -107,6 +120,7 @@ func (r *Reconciler) differing(all []observed, findings []control.Finding, sent 
 	for _, s := range all {
 		texts[topology.NormalUsername(s.User)] = s.text
 	}
+
 	users := make([]control.DifferingUser, 0, len(findings))
 	for _, f := range findings {
 		name := topology.NormalUsername(f.User)
@@ -114,8 +128,10 @@ func (r *Reconciler) differing(all []observed, findings []control.Finding, sent 
 		if f.WantOn {
 			u.Wanted = athoc.FormatTime(time.Unix(f.WantAt, 0), r.Zone)
 		}
+
 		users = append(users, u)
 	}
+
 	return users
 }
 
@@ -124,7 +140,9 @@ func (r *Reconciler) end(report control.ReconcileAnswer, users, underWay int) pe
 	if err := r.Keep(report); err != nil {
 		r.Log.Warn("the report of the comparison with AtHoc cannot be kept", "error", err)
 	}
+
 	r.Metrics.Reconciled(report)
+
 	attrs := []any{
 		"users", users, "compared", report.Compared, "unmanaged", report.Unmanaged, "under_way", underWay,
 		"differing", report.Differing, "applied", report.Applied,
@@ -135,14 +153,17 @@ func (r *Reconciler) end(report control.ReconcileAnswer, users, underWay int) pe
 	}}
 	if report.Held != "" {
 		res.Outcome = control.OutcomeHeld
+
 		r.Log.Error("AtHoc differs so much from what it should hold that nothing is sent: look at `bobosync reconcile --last`, and if "+
 			"AtHoc is wrong send it with `bobosync reconcile --apply --force`", append(attrs, "reason", report.Held)...)
 	} else {
 		r.Log.Info("AtHoc was compared with what it should hold", attrs...)
 	}
+
 	for _, u := range report.Users {
 		r.Log.Debug("AtHoc holds another duty status than it should", "user", u.User, "employee", u.Employee, "holds", u.Holds,
 			"wanted", u.Wanted, "why", u.Why, "applied", u.Applied)
 	}
+
 	return res
 }

@@ -19,6 +19,7 @@ import (
 
 func TestGuard(t *testing.T) {
 	t.Parallel()
+
 	for _, c := range []struct {
 		name                      string
 		differing, compared, most int
@@ -45,11 +46,13 @@ type comparing struct {
 
 func newComparing(count int, differ map[string]bool) *comparing {
 	c := &comparing{}
+
 	asked := time.Date(2024, 6, 17, 4, 0, 0, 0, time.UTC)
 	var people []users.Person
 	for i := range count {
 		people = append(people, users.Person{Username: fmt.Sprintf("u%05d", i), Asked: asked.Add(time.Duration(i/1000) * time.Second)})
 	}
+
 	c.r = &Reconciler{
 		Fetch: func(context.Context) ([]users.Person, error) { return people, nil },
 		Keep: func(report control.ReconcileAnswer) error {
@@ -67,9 +70,11 @@ func newComparing(count int, differ map[string]bool) *comparing {
 					})
 				}
 			}
+
 			return answer, nil
 		},
 	}
+
 	return c
 }
 
@@ -78,11 +83,13 @@ func some(n int) map[string]bool {
 	for i := range n {
 		differ[fmt.Sprintf("u%05d", 4500+i)] = true
 	}
+
 	return differ
 }
 
 func TestReconcileReportsAndApplies(t *testing.T) {
 	t.Parallel()
+
 	for _, c := range []struct {
 		name     string
 		clock    bool
@@ -118,15 +125,18 @@ func TestReconcileReportsAndApplies(t *testing.T) {
 			assert.Equal(t, "entry", x.report.Entry)
 			assert.Equal(t, 5001, x.report.Compared)
 			assert.Len(t, x.report.Users, c.differ)
+
 			for _, u := range x.report.Users {
 				assert.Equal(t, c.applied > 0, u.Applied)
 				assert.Equal(t, "17/06/2024 14:30:00", u.Wanted)
 				assert.Equal(t, "lost", u.Why)
 			}
+
 			require.Len(t, x.asked, c.requests)
 			assert.Equal(t, control.MaxObserved, len(x.asked[0].Users))
 			assert.False(t, x.asked[0].Apply)
 			assert.Equal(t, time.Second, x.asked[1].Seen.Sub(x.asked[0].Seen)/4, "each request has its first page's moment")
+
 			if c.applied > 0 {
 				assert.True(t, x.asked[2].Apply)
 				assert.Len(t, x.asked[2].Users, c.differ, "only those who differ are told of again")
@@ -138,6 +148,7 @@ func TestReconcileReportsAndApplies(t *testing.T) {
 
 func TestReconcileThatFails(t *testing.T) {
 	t.Parallel()
+
 	x := newComparing(10, nil)
 	away := errors.New("away")
 	x.r.Observe = func(context.Context, control.ObserveRequest) (control.ObserveAnswer, error) {

@@ -32,6 +32,7 @@ func (d Days) Keep(ctx context.Context) error {
 		if err := d.close(ctx); err != nil && ctx.Err() == nil {
 			d.Log.Warn("the hashes of the audit could not be noted in the journal; it is tried again in an hour", "error", err)
 		}
+
 		if err := pause.For(ctx, daysInterval); err != nil {
 			return nil //nolint:nilerr // ctx has ended
 		}
@@ -44,12 +45,15 @@ func (d Days) close(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	noted, err := d.Journal.List(control.JournalRequest{Kind: control.KindAudit, Most: 1})
 	if err != nil {
 		return err
 	}
+
 	for _, day := range daysAfter(chains.Days(d.Now()), noted.Entries) {
 		now := d.Now().UTC()
+
 		_, err := d.Journal.Begin(control.JournalEntry{
 			Kind: control.KindAudit, Started: now, Ended: now, Outcome: control.OutcomeOK, Audit: &day,
 			Text: "where the records of orders ended on " + day.Date,
@@ -58,6 +62,7 @@ func (d Days) close(ctx context.Context) error {
 			return fmt.Errorf("note the audit of %s: %w", day.Date, err)
 		}
 	}
+
 	return nil
 }
 

@@ -44,6 +44,7 @@ func (all entries) get(id string) (entry, bool) {
 	if !ok {
 		return entry{}, false
 	}
+
 	return all[i], true
 }
 
@@ -54,6 +55,7 @@ func (all *entries) put(e entry) {
 		(*all)[i] = e
 		return
 	}
+
 	*all = slices.Insert(*all, i, e)
 }
 
@@ -70,46 +72,57 @@ func (all entries) merge(e control.JournalEntry) (control.JournalEntry, bool) {
 		if before.Kind != e.Kind {
 			continue
 		}
+
 		alike := before.By == "" && e.By == "" && before.Outcome == e.Outcome && before.Error == e.Error && before.Text == e.Text
 		if !alike {
 			return e, false
 		}
+
 		merged := before.JournalEntry
 		merged.Counts = map[string]int{timesCount: max(before.Counts[timesCount], 1) + 1}
 		maps.Copy(merged.Counts, e.Counts)
 		merged.Ended = e.Ended
+
 		return merged, true
 	}
+
 	return e, false
 }
 
 // list answers a request.
 func (all entries) list(req control.JournalRequest) (control.JournalAnswer, error) {
 	answer := control.JournalAnswer{Entries: []control.JournalEntry{}}
+
 	chosen, err := all.indexBefore(req)
 	if err != nil {
 		return answer, err
 	}
+
 	most := min(req.Most, maxListed)
 	if most <= 0 {
 		most = listed
 	}
+
 	size := 0
 	for _, e := range slices.Backward(chosen) {
 		if req.Kind != "" && e.Kind != req.Kind || e.Started.Before(req.Since) {
 			continue
 		}
+
 		data, err := json.Marshal(e.JournalEntry)
 		if err != nil {
 			return answer, err
 		}
+
 		size += len(data) + len(",")
 		if len(answer.Entries) == most || size > answerBytes && len(answer.Entries) > 0 {
 			answer.More = true
 			break
 		}
+
 		answer.Entries = append(answer.Entries, e.JournalEntry)
 	}
+
 	return answer, nil
 }
 
@@ -119,13 +132,16 @@ func (all entries) indexBefore(req control.JournalRequest) (entries, error) {
 	if id == "" {
 		id = req.Before
 	}
+
 	if id == "" {
 		return all, nil
 	}
+
 	parsed, err := uuid.Parse(id)
 	if err != nil {
 		return nil, control.Refuse("%q is not the id of a journal entry", id)
 	}
+
 	i, there := slices.BinarySearchFunc(all, parsed.String(), byID)
 	switch {
 	case req.ID == "":

@@ -55,10 +55,13 @@ func Open(ctx context.Context, js jetstream.JetStream, pub *bus.Publisher, now f
 	if j.storage.stream, err = js.Stream(ctx, topology.StreamJournal); err != nil {
 		return nil, fmt.Errorf("open the journal: %w", err)
 	}
+
 	if j.contents, err = j.storage.read(ctx, log); err != nil {
 		return nil, fmt.Errorf("read the journal: %w", err)
 	}
+
 	j.keepComparison(j.comparison)
+
 	return j, j.Interrupt()
 }
 
@@ -78,7 +81,9 @@ func (j *Journal) store(ctx context.Context, e control.JournalEntry) error {
 	if err != nil {
 		return err
 	}
+
 	j.entries.put(entry{JournalEntry: e, seq: seq})
+
 	return nil
 }
 
@@ -87,7 +92,9 @@ func (j *Journal) remove(ctx context.Context, e entry) error {
 	if err := j.storage.stream.DeleteMsg(ctx, e.seq); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
 		return j.storage.failed(err)
 	}
+
 	j.entries.remove(e.ID)
+
 	return nil
 }
 
@@ -95,8 +102,10 @@ func (j *Journal) remove(ctx context.Context, e entry) error {
 func (j *Journal) Interrupt() error {
 	ctx, cancel := writing()
 	defer cancel()
+
 	j.mu.Lock()
 	defer j.mu.Unlock()
+
 	var errs []error
 	for _, e := range slices.Clone(j.entries) {
 		if e.Ended.IsZero() {
@@ -104,6 +113,7 @@ func (j *Journal) Interrupt() error {
 			errs = append(errs, j.store(ctx, e.JournalEntry))
 		}
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -113,15 +123,20 @@ func (j *Journal) Begin(e control.JournalEntry) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("name a journal entry: %w", err)
 	}
+
 	e.ID = id.String()
 	if e.Started.IsZero() {
 		e.Started = j.now()
 	}
+
 	e.Started = e.Started.UTC()
+
 	ctx, cancel := writing()
 	defer cancel()
+
 	j.mu.Lock()
 	defer j.mu.Unlock()
+
 	return e.ID, j.store(ctx, e)
 }
 
@@ -139,12 +154,15 @@ type Result struct {
 func (j *Journal) End(id string, r Result) error {
 	ctx, cancel := writing()
 	defer cancel()
+
 	j.mu.Lock()
 	defer j.mu.Unlock()
+
 	e, ok := j.entries.get(id)
 	if !ok {
 		return fmt.Errorf("write the journal: %w", control.Refuse("the journal has no entry %s", id))
 	}
+
 	now := e.JournalEntry
 	now.Ended, now.Outcome, now.Counts, now.Error = j.now().UTC(), r.Outcome, r.Counts, r.Error
 	now.Text = cmp.Or(r.Text, now.Text)
@@ -153,6 +171,7 @@ func (j *Journal) End(id string, r Result) error {
 			return errors.Join(j.store(ctx, merged), j.remove(ctx, e))
 		}
 	}
+
 	return j.store(ctx, now)
 }
 
@@ -167,14 +186,18 @@ func (j *Journal) List(req control.JournalRequest) (control.JournalAnswer, error
 func (j *Journal) Prune(ctx context.Context, before time.Time) (pruned int, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+
 	for _, e := range slices.Clone(j.entries) {
 		if e.Ended.IsZero() || !e.Started.Before(before) {
 			continue
 		}
+
 		if err := j.remove(ctx, e); err != nil {
 			return pruned, err
 		}
+
 		pruned++
 	}
+
 	return pruned, nil
 }

@@ -36,17 +36,20 @@ func newFixture(t *testing.T) fixture {
 	f.conn = f.Connect(t)
 	settings := topology.Settings{Replicas: 1, EntriesMaxBytes: 1 << 20, CallTimeout: time.Second}
 	require.NoError(t, topology.Provision(t.Context(), f.conn.JS, settings, topology.Everyone))
+
 	return f
 }
 
 // open opens the journal as an instance does that begins to lead.
 func (f fixture) open(t *testing.T) *Journal {
 	t.Helper()
+
 	pub, err := bus.NewPublisher(f.conn, bus.PublisherConfig{})
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, pub.Close()) })
 	j, err := Open(t.Context(), f.conn.JS, pub, f.c.Now, bustest.Logger())
 	require.NoError(t, err)
+
 	return j
 }
 
@@ -70,15 +73,19 @@ func (c *clock) pass(d time.Duration) { c.now = c.now.Add(d) }
 
 func begin(t *testing.T, j *Journal, e control.JournalEntry) string {
 	t.Helper()
+
 	id, err := j.Begin(e)
 	require.NoError(t, err)
+
 	return id
 }
 
 func list(t *testing.T, j *Journal, req control.JournalRequest) control.JournalAnswer {
 	t.Helper()
+
 	answer, err := j.List(req)
 	require.NoError(t, err)
+
 	return answer
 }
 
@@ -106,6 +113,7 @@ func TestWhatWasUnderWayAtTheEndIsInterrupted(t *testing.T) {
 	ended := begin(t, j, control.JournalEntry{Kind: control.JobPurge})
 	require.NoError(t, j.End(ended, Result{Outcome: control.OutcomeFailed, Error: "no"}))
 	cut := begin(t, j, control.JournalEntry{Kind: control.JobMapping})
+
 	f.c.pass(time.Hour)
 
 	next := f.open(t) // as a kill of the first leaves it
@@ -156,11 +164,14 @@ func TestTheSameFailureAgainIsOneEntry(t *testing.T) {
 	j, c := f.open(t), f.c
 	fail := func(kind, by, text string, again bool) {
 		c.pass(time.Minute)
+
 		id := begin(t, j, control.JournalEntry{Kind: kind, By: by})
 		require.NoError(t, j.End(id, Result{Outcome: control.OutcomeFailed, Error: text, Again: again, Counts: map[string]int{"users": 1}}))
 	}
 	fail(control.JobCleanup, "", "503", false)
+
 	first := list(t, j, control.JournalRequest{}).Entries[0]
+
 	fail(control.JobCleanup, "", "503", true)
 	fail(control.JobPurge, "", "503", true)
 	fail(control.JobCleanup, "", "503", true)
@@ -181,6 +192,7 @@ func TestTheSameFailureAgainIsOneEntry(t *testing.T) {
 
 func TestListFiltersAndPages(t *testing.T) {
 	t.Parallel()
+
 	j, c := fresh(t)
 	var ids []string
 	for i := range 10 {
@@ -188,9 +200,11 @@ func TestListFiltersAndPages(t *testing.T) {
 		if i%2 == 1 {
 			kind = control.KindOperator
 		}
+
 		ids = append(ids, begin(t, j, control.JournalEntry{Kind: kind, Ended: c.now, Outcome: control.OutcomeOK}))
 		c.pass(time.Hour)
 	}
+
 	told := func(a control.JournalAnswer) (out []string) {
 		for _, e := range a.Entries {
 			out = append(out, e.ID)
@@ -213,22 +227,27 @@ func TestListFiltersAndPages(t *testing.T) {
 
 func TestAnswersStayBelowTheBrokersLimit(t *testing.T) {
 	t.Parallel()
+
 	j, _ := fresh(t)
 	long := strings.Repeat("x", 8000)
 	for range 150 {
 		begin(t, j, control.JournalEntry{Kind: control.KindOperator, Text: long})
 	}
+
 	seen, before := 0, ""
 	for pages := 1; ; pages++ {
 		require.Less(t, pages, 10)
 		page := list(t, j, control.JournalRequest{Most: 1000, Before: before})
 		assert.LessOrEqual(t, len(page.Entries)*len(long), answerBytes)
+
 		seen += len(page.Entries)
 		if !page.More {
 			break
 		}
+
 		before = page.Entries[len(page.Entries)-1].ID
 	}
+
 	assert.Equal(t, 150, seen)
 }
 
@@ -238,6 +257,7 @@ func TestPrune(t *testing.T) {
 	j, c := f.open(t), f.c
 	begin(t, j, control.JournalEntry{Kind: control.KindOperator, Ended: c.now})
 	running := begin(t, j, control.JournalEntry{Kind: control.JobMapping})
+
 	c.pass(90 * 24 * time.Hour)
 	kept := begin(t, j, control.JournalEntry{Kind: control.KindOperator, Ended: c.now})
 	n, err := j.Prune(t.Context(), c.now)
@@ -265,21 +285,27 @@ func TestComparisonIsToldInPages(t *testing.T) {
 			User: fmt.Sprintf("w%05d@example.org", i), Employee: fmt.Sprint(i), Holds: "17/06/2024 14:30:00", Why: "cleared in AtHoc by hand",
 		})
 	}
+
 	require.NoError(t, j.SetComparison(report))
+
 	var users []control.DifferingUser
 	pages := 0
 	for after := 0; ; pages++ {
 		require.Less(t, pages, 10)
+
 		page, err := j.Comparison(after)
 		require.NoError(t, err)
 		assert.Equal(t, 9000, page.Differing)
 		assert.Equal(t, "too many", page.Held)
+
 		users = append(users, page.Users...)
 		if page.Next == 0 {
 			break
 		}
+
 		after = page.Next
 	}
+
 	assert.Greater(t, pages, 0)
 	assert.Equal(t, report.Users, users)
 
@@ -292,6 +318,7 @@ func TestComparisonIsToldInPages(t *testing.T) {
 	page, err = j.Comparison(5)
 	require.NoError(t, err)
 	assert.Empty(t, page.Users)
+
 	_, err = j.Comparison(-1)
 	require.Error(t, err)
 	f.requireSame(t, j)
@@ -302,6 +329,7 @@ func TestFindings(t *testing.T) {
 	f := newFixture(t)
 	j := f.open(t)
 	assert.Zero(t, j.Findings())
+
 	want := Findings{Users: 3, Without: 1, Ambiguous: map[string][]string{"1": {"a", "b"}}, Alike: [][]string{{"1", "01"}}}
 	require.NoError(t, j.SetFindings(want))
 	assert.Equal(t, want, j.Findings())
@@ -310,14 +338,17 @@ func TestFindings(t *testing.T) {
 
 func TestFindingsThatAreTooLongAreCut(t *testing.T) {
 	t.Parallel()
+
 	found := Findings{Ambiguous: map[string][]string{}, Alike: [][]string{{"1", "01"}, {strings.Repeat("9", 900)}}}
 	for i := range 20 {
 		found.Ambiguous[fmt.Sprintf("%03d", i)] = []string{strings.Repeat("a", 40), strings.Repeat("b", 40)}
 	}
+
 	all := found.fit(answerBytes)
 	assert.Equal(t, found.Ambiguous, all.Ambiguous)
 	assert.Equal(t, found.Alike, all.Alike)
 	assert.Zero(t, all.Left)
+
 	cut := found.fit(1000)
 	assert.Len(t, cut.Ambiguous, 9)
 	assert.Equal(t, 13, cut.Left)
@@ -344,14 +375,17 @@ func TestAWorkerIsForgotten(t *testing.T) {
 		list, err := j.List(control.JournalRequest{})
 		require.NoError(t, err)
 		require.Len(t, list.Entries, 2)
+
 		report, err := j.Comparison(0)
 		require.NoError(t, err)
 		require.Len(t, report.Users, 1)
 		require.Equal(t, Findings{Users: 9, Ambiguous: map[string][]string{"8": {"b"}}, Alike: [][]string{{"9", "09"}}}, j.Findings())
+
 		data, err := json.Marshal([]any{list, report})
 		require.NoError(t, err)
 		require.False(t, bond.MentionedIn(data), "%s", data)
 	}
+
 	again, err := j.Forget(t.Context(), bond)
 	require.NoError(t, err)
 	require.Zero(t, again.Entries)
@@ -360,15 +394,18 @@ func TestAWorkerIsForgotten(t *testing.T) {
 // TestAReportThatComesWhileAWorkerIsForgottenStays: what is left of the one before does not take its place.
 func TestAReportThatComesWhileAWorkerIsForgottenStays(t *testing.T) {
 	t.Parallel()
+
 	f := newFixture(t)
 	j := f.open(t)
 	for i := range 20 {
 		require.NoError(t, j.SetFindings(Findings{Ambiguous: map[string][]string{"0007": {"a"}}}))
+
 		forgotten := make(chan error, 1)
 		go func() {
 			_, err := j.Forget(t.Context(), erase.Names{Employee: "0007"})
 			forgotten <- err
 		}()
+
 		require.NoError(t, j.SetFindings(Findings{Users: i + 1}))
 		require.NoError(t, <-forgotten)
 		require.Equal(t, i+1, j.Findings().Users)

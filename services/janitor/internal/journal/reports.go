@@ -40,6 +40,7 @@ func (f Findings) fit(most int) Findings {
 			quoted, _ := json.Marshal(t) // there is no string that it cannot write
 			n += len(quoted) + len(":[],")
 		}
+
 		return n
 	}
 	out := f
@@ -49,15 +50,19 @@ func (f Findings) fit(most int) Findings {
 			out.Left++
 			continue
 		}
+
 		out.Ambiguous[id] = f.Ambiguous[id]
 	}
+
 	for _, ids := range f.Alike {
 		if most -= size(ids...); most < 0 {
 			out.Left++
 			continue
 		}
+
 		out.Alike = append(out.Alike, ids)
 	}
+
 	return out
 }
 
@@ -70,12 +75,16 @@ func (j *Journal) SetFindings(f Findings) error {
 
 func (j *Journal) setFindings(f Findings) error {
 	f = f.fit(answerBytes)
+
 	ctx, cancel := writing()
 	defer cancel()
+
 	if _, err := j.storage.publish(ctx, topology.SubjectJournalMapping, f); err != nil {
 		return err
 	}
+
 	j.findings = f
+
 	return nil
 }
 
@@ -104,25 +113,31 @@ func cut(report control.ReconcileAnswer) []part {
 		if size += len(data) + len(","); size > answerBytes {
 			parts, size = append(parts, part{Report: head, Index: len(parts)}), len(data)
 		}
+
 		last := &parts[len(parts)-1].Report
 		last.Users = append(last.Users, user)
 	}
+
 	for i := range parts {
 		parts[i].Parts = len(parts)
 	}
+
 	return parts
 }
 
 // whole puts a comparison together. Parts of an older and longer one come after the last part.
 func whole(parts []part) (report control.ReconcileAnswer) {
 	slices.SortFunc(parts, func(a, b part) int { return a.Index - b.Index })
+
 	if len(parts) == 0 || len(parts) < parts[0].Parts {
 		return report
 	}
+
 	report = parts[0].Report
 	for _, p := range parts[1:parts[0].Parts] {
 		report.Users = append(report.Users, p.Report.Users...)
 	}
+
 	return report
 }
 
@@ -140,20 +155,27 @@ func (j *Journal) setComparison(report control.ReconcileAnswer) error {
 		if err != nil {
 			return fmt.Errorf("write the comparison: %w", err)
 		}
+
 		messages = append(messages, bus.NewMessage(topology.JournalComparisonSubject(p.Index), data))
 	}
+
 	ctx, cancel := writing()
 	defer cancel()
+
 	last, err := j.storage.pub.PublishBatch(ctx, messages...)
 	if err != nil {
 		return j.storage.failed(err)
 	}
+
 	j.keepComparison(report)
+
 	first := last - uint64(len(messages)) + 1
+
 	err = j.storage.stream.Purge(ctx, jetstream.WithPurgeSubject(topology.JournalComparisonSubjects), jetstream.WithPurgeSequence(first))
 	if err != nil {
 		return fmt.Errorf("remove the comparison before: %w", err)
 	}
+
 	return nil
 }
 
@@ -164,6 +186,7 @@ func (j *Journal) keepComparison(report control.ReconcileAnswer) {
 		j.held.Store(nil)
 		return
 	}
+
 	report.Users = []control.DifferingUser{} // JSON's null is no list
 	j.held.Store(&report)
 }
@@ -177,9 +200,11 @@ func (j *Journal) Comparison(after int) (control.ReconcileAnswer, error) {
 	if after < 0 {
 		return control.ReconcileAnswer{}, control.Refuse("a list has no place %d", after)
 	}
+
 	j.mu.Lock()
 	report := j.comparison
 	j.mu.Unlock()
+
 	left := report.Users[min(after, len(report.Users)):]
 	report.Users = []control.DifferingUser{}
 	size := 0
@@ -188,11 +213,14 @@ func (j *Journal) Comparison(after int) (control.ReconcileAnswer, error) {
 		if err != nil {
 			return report, fmt.Errorf("write a part of the comparison: %w", err)
 		}
+
 		if size += len(data) + len(","); size > answerBytes && len(report.Users) > 0 {
 			report.Next = after + len(report.Users)
 			break
 		}
+
 		report.Users = append(report.Users, user)
 	}
+
 	return report, nil
 }

@@ -43,25 +43,31 @@ func (s *storage) read(ctx context.Context, log *slog.Logger) (c contents, err e
 		if err != nil {
 			return c, err
 		}
+
 		from := seq
 		for m, err := range messages {
 			if errors.Is(err, jetstreamext.ErrNoMessages) {
 				break
 			}
+
 			if err != nil {
 				return c, err
 			}
+
 			seq = m.Sequence + 1
 			if err := c.take(m, &parts); err != nil {
 				log.Warn("a message of the journal cannot be read and is left out", "subject", m.Subject, "error", err)
 			}
 		}
+
 		if seq == from {
 			break
 		}
 	}
+
 	c.entries.sort()
 	c.comparison = whole(parts)
+
 	return c, nil
 }
 
@@ -73,7 +79,9 @@ func (c *contents) take(m *jetstream.RawStreamMsg, parts *[]part) error {
 		if err := json.Unmarshal(m.Data, &e.JournalEntry); err != nil {
 			return err
 		}
+
 		c.entries = append(c.entries, e)
+
 		return nil
 	case m.Subject == topology.SubjectJournalMapping:
 		return json.Unmarshal(m.Data, &c.findings)
@@ -82,7 +90,9 @@ func (c *contents) take(m *jetstream.RawStreamMsg, parts *[]part) error {
 		if err := json.Unmarshal(m.Data, &p); err != nil {
 			return err
 		}
+
 		*parts = append(*parts, p)
+
 		return nil
 	}
 }
@@ -98,10 +108,12 @@ func (s *storage) publish(ctx context.Context, subject string, v any) (uint64, e
 	if err != nil {
 		return 0, fmt.Errorf("write the journal: %w", err)
 	}
+
 	ack, err := s.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: data})
 	if err != nil {
 		return 0, s.failed(err)
 	}
+
 	return ack.Sequence, nil
 }
 
@@ -114,5 +126,6 @@ func (s *storage) failed(err error) error {
 		default: // it is known
 		}
 	}
+
 	return err
 }

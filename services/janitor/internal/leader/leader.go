@@ -39,15 +39,18 @@ func New(log *slog.Logger) *Leadership { return &Leadership{log: log} }
 func (l *Leadership) Check() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	if !time.Now().Before(l.until) {
 		return lease.ErrLost
 	}
+
 	return nil
 }
 
 func (l *Leadership) extend(held *lease.Lease) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	l.until = held.Until()
 }
 
@@ -58,18 +61,26 @@ func (l *Leadership) Lead(ctx context.Context, keeper *lease.Keeper, work func(c
 	if err != nil || held == nil {
 		return err
 	}
+
 	l.extend(held)
 	l.log.Info("this instance is the leader")
+
 	working, stop := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() {
 		defer stop()
+
 		done <- work(working)
 	}()
+
 	lost := l.renewUntilLost(working, held)
+
 	stop()
+
 	err = <-done
+
 	l.release(ctx, held)
+
 	return unlessEnded(ctx, errors.Join(lost, err))
 }
 
@@ -85,8 +96,10 @@ func (l *Leadership) acquire(ctx context.Context, keeper *lease.Keeper) (*lease.
 		case !logged:
 			l.log.Info("another instance is the leader; this one is a follower")
 		}
+
 		_ = pause.For(ctx, followerPollInterval) // the loop looks at ctx
 	}
+
 	return nil, nil
 }
 
@@ -94,12 +107,14 @@ func (l *Leadership) acquire(ctx context.Context, keeper *lease.Keeper) (*lease.
 func (l *Leadership) renewUntilLost(ctx context.Context, held *lease.Lease) error {
 	timer := time.NewTimer(renewIn(held))
 	defer timer.Stop()
+
 	for ; ; timer.Reset(renewIn(held)) {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-timer.C:
 		}
+
 		err := renew(ctx, held)
 		switch {
 		case err == nil:
@@ -126,6 +141,7 @@ func renew(ctx context.Context, l *lease.Lease) error {
 func (l *Leadership) release(ctx context.Context, held *lease.Lease) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()
+
 	if err := held.Release(ctx); err != nil {
 		l.log.Debug("the janitor's lease ends by itself", "error", err)
 	}

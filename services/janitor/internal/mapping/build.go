@@ -43,6 +43,7 @@ func build(people []users.Person) (map[string]string, journal.Findings) {
 			owners[id] = append(owners[id], p.Username)
 		}
 	}
+
 	mapping := make(map[string]string, len(owners))
 	for id, names := range owners {
 		if len(names) == 1 {
@@ -52,7 +53,9 @@ func build(people []users.Person) (map[string]string, journal.Findings) {
 			f.Ambiguous[id] = names
 		}
 	}
+
 	f.Alike = alike(owners)
+
 	return mapping, f
 }
 
@@ -69,14 +72,18 @@ func lastOfEach(people []users.Person, f *journal.Findings) []users.Person {
 			f.Unusable++
 			continue
 		}
+
 		if i, ok := at[name]; ok {
 			once[i] = p
 			continue
 		}
+
 		at[name] = len(once)
 		once = append(once, p)
 	}
+
 	f.Users = len(once)
+
 	return once
 }
 
@@ -87,6 +94,7 @@ func alike(owners map[string][]string) [][]string {
 		bare := bareID(id)
 		groups[bare] = append(groups[bare], id)
 	}
+
 	var out [][]string
 	for _, ids := range groups {
 		if len(ids) > 1 {
@@ -94,7 +102,9 @@ func alike(owners map[string][]string) [][]string {
 			out = append(out, ids)
 		}
 	}
+
 	slices.SortFunc(out, func(a, b []string) int { return strings.Compare(a[0], b[0]) })
+
 	return out
 }
 
@@ -109,6 +119,7 @@ func bareID(id string) string {
 	if bare := strings.TrimLeft(id, "0"); bare != "" {
 		return bare
 	}
+
 	return "0"
 }
 
@@ -116,6 +127,7 @@ func bareID(id string) string {
 func hashOf(mapping map[string]string) string {
 	h := sha256.New()
 	var size [4]byte
+
 	write := func(s string) {
 		binary.BigEndian.PutUint32(size[:], uint32(len(s))) //nolint:gosec // at most users.MaxText
 		h.Write(size[:])
@@ -125,6 +137,7 @@ func hashOf(mapping map[string]string) string {
 		write(id)
 		write(mapping[id])
 	}
+
 	return hex.EncodeToString(h.Sum(nil))
 }
 
@@ -139,14 +152,18 @@ func chunksOf(mapping map[string]string, snapshot string, taken time.Time) []eve
 			chunks = append(chunks, event.MappingChunk{Snapshot: snapshot, Taken: taken, Index: len(chunks), Users: map[string]string{}})
 			size, last = chunkFrame, last+1
 		}
+
 		chunks[last].Users[id] = mapping[id]
 		size += cost
 	}
+
 	if len(chunks) == 0 {
 		chunks = []event.MappingChunk{{Snapshot: snapshot, Taken: taken, Users: map[string]string{}}}
 	}
+
 	for i := range chunks {
 		chunks[i].Chunks = len(chunks)
 	}
+
 	return chunks
 }

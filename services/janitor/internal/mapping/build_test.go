@@ -24,11 +24,13 @@ func read(people []person) []users.Person {
 	for _, p := range people {
 		out = append(out, users.Person{Username: p.username, Value: p.collar})
 	}
+
 	return out
 }
 
 func TestBuild(t *testing.T) {
 	t.Parallel()
+
 	long := strings.Repeat("9", users.MaxText+1)
 	for _, c := range []struct {
 		name   string
@@ -60,6 +62,7 @@ func TestBuild(t *testing.T) {
 			if c.found.Ambiguous == nil {
 				c.found.Ambiguous = map[string][]string{}
 			}
+
 			got, found := build(read(c.people))
 			assert.Equal(t, c.want, got)
 			assert.Equal(t, c.found, found)
@@ -71,6 +74,7 @@ func TestBuild(t *testing.T) {
 func people() *rapid.Generator[[]person] {
 	id := rapid.StringMatching(`( |\t)?0{0,2}[1-3]{0,2}( )?`)
 	user := rapid.StringMatching(`[abAB]{0,3}`)
+
 	return rapid.SliceOf(rapid.Custom(func(t *rapid.T) person {
 		return person{username: user.Draw(t, "user"), collar: id.Draw(t, "id")}
 	}))
@@ -88,10 +92,12 @@ func TestBuildGivesAnIDToItsOnlyOwner(t *testing.T) {
 				final[strings.ToLower(p.username)] = p
 			}
 		}
+
 		owners := map[string]int{}
 		for _, p := range final {
 			owners[strings.TrimSpace(p.collar)]++
 		}
+
 		for _, p := range final {
 			id := strings.TrimSpace(p.collar)
 			switch {
@@ -106,9 +112,11 @@ func TestBuildGivesAnIDToItsOnlyOwner(t *testing.T) {
 				}
 			}
 		}
+
 		if found.Users != len(final) || found.Without != owners[""] {
 			t.Fatalf("%d users and %d without, want %d and %d", found.Users, found.Without, len(final), owners[""])
 		}
+
 		if distinct := len(owners) - min(owners[""], 1); len(mapping)+len(found.Ambiguous) != distinct {
 			t.Fatalf("%d mapped and %d ambiguous of %d ids", len(mapping), len(found.Ambiguous), distinct)
 		}
@@ -129,6 +137,7 @@ func TestBuildDoesNotDependOnTheOrderOfDifferentUsers(t *testing.T) {
 
 func TestHashTellsMappingsApart(t *testing.T) {
 	t.Parallel()
+
 	seen := map[string]int{}
 	for i, m := range []map[string]string{
 		{}, {"1": "a"}, {"1": "b"}, {"2": "a"}, {"1a": ""}, {"": "1a"}, {"1": "a", "2": "b"}, {"1": "b", "2": "a"}, {"12": "ab"},
@@ -141,6 +150,7 @@ func TestHashTellsMappingsApart(t *testing.T) {
 
 func TestChunksHoldEverythingOnceAndFitIntoMessages(t *testing.T) {
 	t.Parallel()
+
 	taken := time.Date(2024, 6, 17, 20, 0, 1, 234567891, time.UTC)
 	escaped := strings.Repeat("<é\u2028", 100) // JSON makes it longer
 	for _, c := range []struct {
@@ -160,6 +170,7 @@ func TestChunksHoldEverythingOnceAndFitIntoMessages(t *testing.T) {
 			for i := range c.users {
 				mapping[fmt.Sprintf("%05d", i)] = fmt.Sprintf("%s%d@example.org", c.user, i)
 			}
+
 			chunks := chunksOf(mapping, "0191-snapshot", taken)
 			all := map[string]string{}
 			for i, chunk := range chunks {
@@ -168,14 +179,18 @@ func TestChunksHoldEverythingOnceAndFitIntoMessages(t *testing.T) {
 				assert.LessOrEqual(t, len(chunk.Users), chunkUsers)
 				assert.Less(t, len(event.Encode(&chunk)), chunkBytes)
 				assert.Equal(t, "0191-snapshot", chunk.Snapshot)
+
 				for id, user := range chunk.Users {
 					if _, twice := all[id]; twice {
 						t.Fatalf("id %q is in two chunks", id)
 					}
+
 					all[id] = user
 				}
 			}
+
 			assert.Equal(t, mapping, all)
+
 			if c.user == "" {
 				assert.Len(t, chunks, c.chunks)
 			} else {

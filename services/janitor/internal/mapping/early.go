@@ -36,11 +36,13 @@ func early(now time.Time, before state.Unmapped, c stats) (next state.Unmapped, 
 	if !before.Refreshed.Equal(c.refreshed) || c.unmapped < before.Workers {
 		return state.Unmapped{Refreshed: c.refreshed, Workers: c.unmapped}, false
 	}
+
 	enough := max(earlyMin, (c.mapped*earlyPercent+99)/100)
 	tried := c.refreshed
 	if c.attempted.After(tried) {
 		tried = c.attempted
 	}
+
 	return before, c.unmapped-before.Workers >= enough && now.Sub(tried) >= earlyGap
 }
 
@@ -76,10 +78,12 @@ func (w *Watcher) check(ctx context.Context) error {
 	if err != nil || rec.Snapshot == "" {
 		return err
 	}
+
 	states, err := w.Resolvers(ctx)
 	if err != nil {
 		return err
 	}
+
 	for _, s := range states {
 		// A resolver that does not use the mapping yet would count workers who are in it.
 		if s.Recovered && s.Snapshot == rec.Snapshot {
@@ -88,6 +92,7 @@ func (w *Watcher) check(ctx context.Context) error {
 			})
 		}
 	}
+
 	return nil
 }
 
@@ -99,12 +104,16 @@ func (w *Watcher) judge(ctx context.Context, c stats) error {
 			return err
 		}
 	}
+
 	if !due {
 		return nil
 	}
+
 	w.Log.Info("many workers without an AtHoc user have shown up since the mapping was refreshed: it is refreshed now",
 		"workers", c.unmapped, "workers_before", before.Workers)
+
 	anyRun := func(*periodic.Run, bool) bool { return true }
 	_, err := w.Job.Enqueue(&periodic.Run{Why: "many workers without an AtHoc user have shown up"}, anyRun, w.Begin)
+
 	return err
 }

@@ -11,6 +11,7 @@ import (
 
 func TestEarly(t *testing.T) {
 	t.Parallel()
+
 	refreshed := time.Date(2024, 6, 17, 20, 0, 0, 0, time.UTC)
 	later := refreshed.Add(2 * time.Hour)
 	since := func(workers int) state.Unmapped { return state.Unmapped{Refreshed: refreshed, Workers: workers} }

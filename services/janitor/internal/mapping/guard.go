@@ -32,7 +32,9 @@ func compare(before, after map[string]string) change {
 			c.changed++
 		}
 	}
+
 	c.removed = c.before - (c.after - c.added)
+
 	return c
 }
 
@@ -46,8 +48,10 @@ func (c change) sinceLost(size int) change {
 func (r *Refresher) keepDifference(hash string, before, after map[string]string) {
 	d := differences(before, after)
 	d.ID = state.HeldID(hash)
+
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	r.differs, r.difference = hash, d
 }
 
@@ -55,6 +59,7 @@ func (r *Refresher) keepDifference(hash string, before, after map[string]string)
 func (r *Refresher) Difference(h *state.Held) (control.MappingDifference, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	switch {
 	case h == nil:
 		return control.MappingDifference{}, control.Refuse("no mapping is held back")
@@ -77,6 +82,7 @@ func differences(before, after map[string]string) control.MappingDifference {
 			d.Changed = append(d.Changed, change)
 		}
 	}
+
 	return d
 }
 

@@ -18,6 +18,7 @@ import (
 
 func TestCompare(t *testing.T) {
 	t.Parallel()
+
 	before := map[string]string{"1": "a", "2": "b", "3": "c"}
 	for _, c := range []struct {
 		name          string
@@ -44,14 +45,17 @@ func TestChangeSinceAMappingWasLost(t *testing.T) {
 // TestDifferences: who is taken out, and who gets another user, no more than can be told at once; and only of the mapping that waits.
 func TestDifferences(t *testing.T) {
 	t.Parallel()
+
 	before := map[string]string{"1": "a", "2": "b", "3": "c"}
 	d := differences(before, map[string]string{"1": "a", "2": "x", "4": "d"})
 	require.Equal(t, []control.MappingChange{{Employee: "3", Before: "c"}}, d.Removed)
 	require.Equal(t, []control.MappingChange{{Employee: "2", Before: "b", After: "x"}}, d.Changed)
+
 	many := map[string]string{}
 	for i := range control.MaxMappingChanges + 1 {
 		many[strconv.Itoa(i)] = "u"
 	}
+
 	require.Len(t, differences(many, nil).Removed, control.MaxMappingChanges)
 
 	r := &Refresher{}
@@ -61,12 +65,14 @@ func TestDifferences(t *testing.T) {
 	d, err = r.Difference(&state.Held{Hash: "abcdef"})
 	require.NoError(t, err)
 	require.Len(t, d.Removed, 3)
+
 	_, err = r.Difference(&state.Held{Hash: "another"})
 	require.ErrorContains(t, err, "refresh the mapping")
 }
 
 func TestGuard(t *testing.T) {
 	t.Parallel()
+
 	for _, c := range []struct {
 		name  string
 		c     change
@@ -96,7 +102,9 @@ func TestGuard(t *testing.T) {
 // TestAnApprovalIsForWhatWasShown: any other content is a new decision, also one that changes less.
 func TestAnApprovalIsForWhatWasShown(t *testing.T) {
 	t.Parallel()
+
 	approved := &state.Held{Hash: "aa", Approved: time.Now()}
+
 	assert.False(t, approves(nil, "aa"), "nothing is held")
 	assert.False(t, approves(&state.Held{Hash: "aa"}, "aa"), "nobody has approved it")
 	assert.True(t, approves(approved, "aa"))
@@ -109,6 +117,7 @@ func TestMappingInForceIsReadFromTheStream(t *testing.T) {
 	js := bustest.Start(t).Connect(t).JS
 	settings := topology.Settings{Replicas: 1, EntriesMaxBytes: 1 << 20, CallTimeout: time.Second}
 	require.NoError(t, topology.Provision(t.Context(), js, settings, topology.Everyone))
+
 	put := func(chunks ...event.MappingChunk) {
 		for _, c := range chunks {
 			_, err := js.Publish(t.Context(), topology.SubjectMapping, event.Encode(&c))
@@ -135,6 +144,7 @@ func TestMappingInForceIsReadFromTheStream(t *testing.T) {
 	assert.Equal(t, map[string]string{}, current(), "an empty one is one")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
+
 	_, err = r.Current(ctx)
 	require.Error(t, err)
 }

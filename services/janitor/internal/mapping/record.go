@@ -51,11 +51,13 @@ func (r *Refresher) LoadRecord(ctx context.Context) (Record, uint64, error) {
 	if err != nil || revision == 0 {
 		return Record{}, 0, err
 	}
+
 	var rec Record
 	if err := json.Unmarshal(value, &rec); err != nil || rec.V != recordVersion {
 		r.Log.Debug("the note on the mapping cannot be read and is recreated", "version", rec.V, "error", err)
 		return Record{}, revision, nil
 	}
+
 	return rec, revision, nil
 }
 
@@ -65,6 +67,8 @@ func (r *Refresher) save(ctx context.Context, rec Record, revision uint64) error
 	if err != nil {
 		return fmt.Errorf("write the note on the mapping: %w", err)
 	}
+
 	_, err = r.Record.Save(ctx, data, revision)
+
 	return err
 }

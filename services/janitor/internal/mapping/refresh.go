@@ -60,10 +60,12 @@ func (r *Refresher) InForce(ctx context.Context) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
+
 	stream, err := r.stream(ctx)
 	if err != nil || !rec.heldBy(stream.CachedInfo()) {
 		return time.Time{}, err
 	}
+
 	return rec.Refreshed, nil
 }
 
@@ -73,6 +75,7 @@ func (r *Refresher) Empty(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+
 	return stream.CachedInfo().State.Msgs == 0, nil
 }
 
@@ -80,26 +83,32 @@ func (r *Refresher) Empty(ctx context.Context) (bool, error) {
 // holds the mapping back, the mapping in force stays as it is.
 func (r *Refresher) Refresh(ctx context.Context, _ *periodic.Run) (periodic.Result, error) {
 	began := time.Now()
+
 	people, err := r.Fetch(ctx)
 	short, some := errors.AsType[*users.Short](err)
 	if err != nil && !some {
 		return periodic.Result{}, err
 	}
+
 	taken := r.Now()
 	mapping, found := build(people)
 	r.report(found)
+
 	before, err := r.Current(ctx)
 	if err != nil {
 		return periodic.Result{}, err
 	}
+
 	c, hash := compare(before, mapping), hashOf(mapping)
 	if before == nil {
 		rec, _, err := r.LoadRecord(ctx)
 		if err != nil {
 			return periodic.Result{}, err
 		}
+
 		c = c.sinceLost(rec.Users)
 	}
+
 	res := periodic.Result{Counts: map[string]int{
 		"users": found.Users, "mapped": c.after, "without_id": found.Without, "ambiguous_ids": len(found.Ambiguous),
 		"added": c.added, "changed": c.changed, "removed": c.removed,
@@ -111,19 +120,24 @@ func (r *Refresher) Refresh(ctx context.Context, _ *periodic.Run) (periodic.Resu
 			r.keepDifference(hash, before, mapping)
 			return r.hold(ctx, res, newHeld(hash, taken, c, reason), found)
 		}
+
 		res.Text = fmt.Sprintf("approved by %s: %s", h.ApprovedBy, reason)
 	}
+
 	published, err := r.store(ctx, mapping, taken)
 	if err != nil {
 		return res, err
 	}
+
 	if err := r.release(ctx); err != nil {
 		return res, err
 	}
+
 	r.Refreshed(ctx)
 	r.Log.Info("mapping of employee ids to AtHoc users refreshed", "published", published, "users", found.Users,
 		"mapped", c.after, "added", c.added, "changed", c.changed, "removed", c.removed, "without_id", found.Without,
 		"ambiguous_ids", len(found.Ambiguous), "milliseconds", time.Since(began).Milliseconds())
+
 	return res, nil
 }
 
@@ -137,37 +151,45 @@ func newHeld(hash string, taken time.Time, c change, reason string) state.Held {
 // hold notes that a mapping waits for an approval. It raises the alarm once for each content.
 func (r *Refresher) hold(ctx context.Context, res periodic.Result, h state.Held, found journal.Findings) (periodic.Result, error) {
 	known := false
+
 	err := r.State.Update(ctx, func(n *state.State) {
 		now := h
 		if known = n.Held != nil && n.Held.Hash == h.Hash; known {
 			now = *n.Held
 			now.Seen = h.Seen
 		}
+
 		n.Held = &now
 	})
 	if err != nil {
 		return res, err
 	}
+
 	if !known {
 		r.Log.Error("the new mapping of employee ids to AtHoc users is held back, the one in force stays: look into AtHoc, and at "+
 			"COLLAR_ID_FIELD, ORG_CODE and which users the account may see; if it is right, approve it with `bobosync mapping approve`",
 			"held", h.ID, "reason", h.Reason, "mapped_now", h.Before, "mapped_then", h.After, "removed", h.Removed, "changed", h.Changed,
 			"users", found.Users, "without_id", found.Without)
 	}
+
 	res.Outcome, res.Text = control.OutcomeHeld, h.Reason
+
 	return res, fmt.Errorf("%w (%s): %s", ErrHeld, h.ID, h.Reason)
 }
 
 // release forgets what was held back, since a mapping was put into force.
 func (r *Refresher) release(ctx context.Context) error {
 	r.keepDifference("", nil, nil)
+
 	if r.State.Read().Held == nil {
 		return nil
 	}
+
 	err := r.State.Update(ctx, func(n *state.State) { n.Held = nil })
 	if err == nil {
 		r.Log.Info("no mapping is held back any more")
 	}
+
 	return err
 }
 
@@ -182,20 +204,25 @@ func (r *Refresher) report(f journal.Findings) {
 	if err := r.KeepFindings(f); err != nil {
 		r.Log.Warn("what was found of AtHoc's users cannot be kept for operators", "error", err)
 	}
+
 	if len(f.Ambiguous) > 0 {
 		r.Log.Warn("several AtHoc users have the same employee id; none of them gets its duty status: correct them in AtHoc "+
 			"(the names are logged at level DEBUG)", "ids", len(f.Ambiguous))
 	}
+
 	for _, id := range slices.Sorted(maps.Keys(f.Ambiguous)) {
 		r.Log.Debug("employee id of several users", "employee", id, "users", f.Ambiguous[id])
 	}
+
 	if len(f.Alike) > 0 {
 		r.Log.Warn("some employee ids in AtHoc differ only in blanks or leading zeros; they count as different "+
 			"(the ids are logged at level DEBUG)", "groups", len(f.Alike))
 	}
+
 	for _, ids := range f.Alike {
 		r.Log.Debug("employee ids that differ only in blanks or leading zeros", "employees", ids)
 	}
+
 	if f.Unusable > 0 {
 		r.Log.Warn("some AtHoc users have no username, or a username or an employee id that is too long or has invisible characters; they are left out",
 			"users", f.Unusable)
@@ -208,25 +235,32 @@ func (r *Refresher) store(ctx context.Context, mapping map[string]string, taken 
 	if err != nil {
 		return false, err
 	}
+
 	stream, err := r.stream(ctx)
 	if err != nil {
 		return false, err
 	}
+
 	if err := r.CheckLeader(); err != nil {
 		return false, fmt.Errorf("publish the mapping: %w", err)
 	}
+
 	if hash := hashOf(mapping); hash != rec.Hash || !rec.heldBy(stream.CachedInfo()) {
 		rec = Record{Taken: taken.UTC(), Hash: hash, Users: len(mapping), Stream: identity(stream.CachedInfo())}
 		if err := r.publish(ctx, &rec, mapping); err != nil {
 			return false, err
 		}
+
 		published = true
 	}
+
 	rec.V, rec.Refreshed = recordVersion, taken.UTC()
 	if err := r.save(ctx, rec, revision); err != nil {
 		return published, err
 	}
+
 	r.purge(ctx, stream, rec.First)
+
 	return published, nil
 }
 
@@ -236,21 +270,27 @@ func (r *Refresher) publish(ctx context.Context, rec *Record, mapping map[string
 	if err != nil {
 		return fmt.Errorf("name the mapping: %w", err)
 	}
+
 	rec.Snapshot = id.String()
+
 	chunks := chunksOf(mapping, rec.Snapshot, rec.Taken)
 	if len(chunks) > bus.MaxBatch {
 		return fmt.Errorf("publish the mapping: %d messages are more than fit into one batch", len(chunks))
 	}
+
 	msgs := make([]*message.Message, len(chunks))
 	for i := range chunks {
 		msgs[i] = bus.NewMessage(topology.SubjectMapping, event.Encode(&chunks[i]))
 	}
+
 	last, err := r.Pub.PublishBatch(ctx, msgs...)
 	if err != nil {
 		return fmt.Errorf("publish the mapping: %w", err)
 	}
+
 	rec.Last = last
 	rec.First = rec.Last - uint64(len(chunks)) + 1
+
 	return nil
 }
 
@@ -266,5 +306,6 @@ func (r *Refresher) stream(ctx context.Context) (jetstream.Stream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look up stream %s: %w", topology.StreamMapping, err)
 	}
+
 	return stream, nil
 }

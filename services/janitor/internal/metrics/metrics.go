@@ -37,6 +37,7 @@ type mappingGauges struct {
 func New(t *telemetry.Telemetry) *Set {
 	return telemetry.Once(t, "janitor", func() *Set {
 		const part = "janitor"
+
 		m := &Set{
 			runs:      metric.Counters(part, "runs_total", "Runs of the janitor's jobs, by job and outcome.", "duty", "outcome"),
 			cleared:   metric.Counter(part, "stale_duties_cleared_total", "Stale duty statuses that were cleared: those older than AUTO_CLEANUP_HOURS."),
@@ -51,6 +52,7 @@ func New(t *telemetry.Telemetry) *Set {
 				m.runs.WithLabelValues(job, outcome)
 			}
 		}
+
 		type state = control.JanitorState
 		eachJob := func(s state, emit func(float64, ...string), read func(control.Job) float64) {
 			for _, d := range s.Jobs {
@@ -86,6 +88,7 @@ func New(t *telemetry.Telemetry) *Set {
 				func(s state) float64 { return metric.Flag(s.Held != nil) }),
 		}
 		m.mapping.Readings = mappingReadings(part)
+
 		return m
 	})
 }
@@ -93,6 +96,7 @@ func New(t *telemetry.Telemetry) *Set {
 // mappingReadings are read off the report of the mapping in force.
 func mappingReadings(part string) metric.Readings[control.MappingReport] {
 	type report = control.MappingReport
+
 	return metric.Readings[report]{
 		metric.Age(part, "mapping_age_seconds", "Time since the last refresh of the mapping that succeeded, also of one that found nothing new.",
 			func(r report) time.Time { return r.Refreshed }),
@@ -131,6 +135,7 @@ func (m *Set) Reconciled(a control.ReconcileAnswer) {
 func (m *Set) Mapping(r control.MappingReport) {
 	m.mapping.mu.Lock()
 	defer m.mapping.mu.Unlock()
+
 	m.mapping.report = r
 }
 
@@ -139,6 +144,7 @@ func (g *mappingGauges) Collect(ch chan<- prometheus.Metric) {
 	g.mu.Lock()
 	report := g.report
 	g.mu.Unlock()
+
 	if !report.Refreshed.IsZero() {
 		g.Readings.Collect(report, ch)
 	}

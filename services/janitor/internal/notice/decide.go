@@ -144,15 +144,18 @@ type Seen struct {
 func Decide(s State, seen Seen, now time.Time) ([]Notice, State) {
 	d := newDecider(s, seen, now)
 	d.note()
+
 	if len(seen.Sinks) == 0 { // nobody is notified
 		d.s.FilesUntil = now
 		return nil, d.s
 	}
+
 	d.logins()
 	d.level()
 	d.decisions()
 	d.files()
 	d.digest()
+
 	return d.made, d.s
 }
 
@@ -163,7 +166,9 @@ func NotifyLogin(s State, seen Seen, login control.EmergencyLoginRequest, now ti
 	if !slices.Contains(s.Logins, login) && len(s.Logins) < maxLogins {
 		d.s.Logins = append(d.s.Logins, login)
 	}
+
 	d.logins()
+
 	return d.s
 }
 
@@ -171,12 +176,14 @@ func NotifyLogin(s State, seen Seen, login control.EmergencyLoginRequest, now ti
 func (d *decider) logins() {
 	for len(d.s.Logins) > 0 {
 		login := d.s.Logins[0]
+
 		made := d.notify(Login, "PROBLEM: emergency login to the console", fmt.Sprintf("%s came in as %s at %s, by a password for when the login service is down.\n"+
 			"Do: if nobody knows of it, take the line out of CONSOLE_USERS_FILE, which logs the person out at once; bobosync audit list says what was ordered.",
 			text.Clean(login.By), text.Clean(login.Role), d.clock(login.At)))
 		if !made {
 			return
 		}
+
 		d.s.Logins = d.s.Logins[1:]
 	}
 }
@@ -209,6 +216,7 @@ func (d *decider) note() {
 	if d.s.Since.IsZero() || level != d.s.Level {
 		d.s.Text = text.Clean(d.seen.Verdict.Text)
 	}
+
 	if d.s.Since.IsZero() {
 		d.s.Level, d.s.Since, d.s.FilesUntil = level, d.now, d.now
 		d.s.Day = d.today()
@@ -216,6 +224,7 @@ func (d *decider) note() {
 		d.s.Level, d.s.Since = level, d.now
 		d.s.Changes = append(d.s.Changes, d.now)
 	}
+
 	old := func(limit time.Duration) func(time.Time) bool {
 		return func(at time.Time) bool { return d.now.Sub(at) >= limit }
 	}
@@ -231,6 +240,7 @@ func (d *decider) today() string {
 	if d.seen.DigestHour < 0 || at.Hour() < d.seen.DigestHour {
 		return ""
 	}
+
 	return at.Format(time.DateOnly)
 }
 
@@ -240,12 +250,15 @@ func (d *decider) notify(kind Kind, title, words string) bool {
 	if kind == Worse || kind == Changing || kind == AllClear || kind == Login {
 		room = maxAnHour
 	}
+
 	if len(d.s.Sent) >= room {
 		return false
 	}
+
 	if len(words) > maxText {
 		words = strings.ToValidUTF8(words[:maxText], "") + " ..."
 	}
+
 	n := Notice{ID: fmt.Sprintf("%s-%s-%d", kind, strconv.FormatInt(d.now.UnixNano(), 36), len(d.made)), Kind: kind, At: d.now, Title: title, Text: words}
 	d.made = append(d.made, n)
 	d.s.Sent = append(d.s.Sent, d.now)
@@ -255,8 +268,10 @@ func (d *decider) notify(kind Kind, title, words string) bool {
 		if d.s.Meanwhile == nil {
 			d.s.Meanwhile = map[Kind]int{}
 		}
+
 		d.s.Meanwhile[kind]++
 	}
+
 	return true
 }
 
@@ -268,8 +283,10 @@ func latestOf(all []Pending) []Pending {
 		if size += len(data); size > maxWaiting {
 			break
 		}
+
 		first--
 	}
+
 	return all[first:]
 }
 
@@ -279,30 +296,38 @@ func (d *decider) decisions() {
 		if !slices.Contains(decisions, f.Cause) {
 			continue
 		}
+
 		key := f.Cause + ": " + f.Do
+
 		asked, known := d.s.Decisions[key]
 		if !known {
 			asked.Since = d.now
 		}
+
 		asked.Seen = d.now
 		due := asked.Notified
 		for reminder(due) <= d.now.Sub(asked.Since) {
 			due++ // after a gap one reminder stands for all that were missed
 		}
+
 		if due > asked.Notified {
 			title := "A decision is needed"
 			if asked.Notified > 0 {
 				title = "A decision is still needed, since " + d.clock(asked.Since)
 			}
+
 			if d.notify(Decision, title, sentences(f)) {
 				asked.Notified = due
 			}
 		}
+
 		if d.s.Decisions == nil {
 			d.s.Decisions = map[string]Asked{}
 		}
+
 		d.s.Decisions[key] = asked
 	}
+
 	maps.DeleteFunc(d.s.Decisions, func(_ string, a Asked) bool { return d.now.Sub(a.Seen) >= forgetAfter })
 }
 
@@ -331,8 +356,10 @@ func (d *decider) worse() {
 		d.markNotified(d.s.Level)
 		return
 	}
+
 	before := d.s
 	d.markNotified(d.s.Level)
+
 	if !d.notify(Worse, d.seen.Verdict.String(), d.findings()) {
 		d.s = before // the notice comes as soon as there is room
 	}
@@ -357,10 +384,12 @@ func (d *decider) allClear() {
 	for _, kind := range slices.Sorted(maps.Keys(d.s.Meanwhile)) {
 		parts = append(parts, fmt.Sprintf("%d %s", d.s.Meanwhile[kind], strings.ReplaceAll(string(kind), "_", " ")))
 	}
+
 	words := fmt.Sprintf("It was not well from %s to %s.", d.clock(d.s.UnwellSince), d.clock(d.s.Since))
 	if len(parts) > 0 {
 		words += " Sent meanwhile: " + strings.Join(parts, ", ") + "."
 	}
+
 	title := fmt.Sprintf("All is well again, after %s: %s", text.Ago(d.s.Since.Sub(d.s.UnwellSince)), d.seen.Verdict)
 	if d.notify(AllClear, title, words) {
 		d.s.Notified, d.s.NotifiedAt, d.s.UnwellSince, d.s.Meanwhile = verdict.OK, d.now, time.Time{}, nil
@@ -380,6 +409,7 @@ func Unfinished(s State, files []control.FileState, now time.Time) []control.Fil
 	if s.FilesUntil.IsZero() || now.Sub(s.FilesAt) < filesEvery {
 		return nil
 	}
+
 	return slices.DeleteFunc(slices.Clone(files), func(f control.FileState) bool {
 		return !f.Finished.After(s.FilesUntil) || !f.Failed && f.Rejected == 0
 	})
@@ -391,23 +421,28 @@ func (d *decider) files() {
 	if len(found) == 0 {
 		return
 	}
+
 	until, failed, rejected := d.s.FilesUntil, 0, 0
 	var lines []string
 	for i, f := range found {
 		if f.Finished.After(until) {
 			until = f.Finished
 		}
+
 		rejected += f.Rejected
 		if f.Failed {
 			failed++
 		}
+
 		if i >= len(found)-maxFiles {
 			lines = append(lines, fileWords(f, d.seen.Lines[f.ID]))
 		}
 	}
+
 	if more := len(found) - maxFiles; more > 0 {
 		lines = append(lines, fmt.Sprintf("And %s before them.", text.Count(more, "file")))
 	}
+
 	lines = append(lines, "Do: bobosync files show NAME says why; bobosync files list --failed lists the failed ones.")
 	title := fmt.Sprintf("%s failed, %s rejected", text.Count(failed, "file"), text.Count(rejected, "row"))
 	if d.notify(Files, title, strings.Join(lines, "\n")) {
@@ -420,17 +455,21 @@ func fileWords(f control.FileState, lines []int) string {
 	if f.Failed {
 		words += ", among the failed files"
 	}
+
 	if len(lines) == 0 {
 		return words
 	}
+
 	var numbers []string
 	for _, line := range lines[:min(len(lines), maxLines)] {
 		numbers = append(numbers, strconv.Itoa(line))
 	}
+
 	words += "; lines " + strings.Join(numbers, ", ")
 	if len(lines) > maxLines {
 		words += " and more"
 	}
+
 	return words
 }
 
@@ -440,15 +479,18 @@ func (d *decider) digest() {
 	if day == "" || day == d.s.Day {
 		return
 	}
+
 	f := d.seen.Facts
 	var lines []string
 	for _, s := range f.Ingest {
 		lines = append(lines, fmt.Sprintf("Since midnight: %s done, %d failed; %s, %d of them rejected. Waiting: %s.", text.Count(s.Today.Done, "file"),
 			s.Today.Failed, text.Count(s.Today.Rows, "row"), s.Today.Rejected, text.Count(s.Waiting, "file")))
 	}
+
 	for _, s := range f.Resolver {
 		lines = append(lines, fmt.Sprintf("Workers: %d on duty of %d known, %d unmapped, %d not confirmed yet.", s.OnDuty, s.Workers, s.Unmapped, s.Unconfirmed+s.Unresolved))
 	}
+
 	lines = append(lines, d.findings())
 	if d.notify(Digest, "Daily: "+d.seen.Verdict.String(), strings.Join(lines, "\n")) {
 		d.s.Day = day
@@ -461,9 +503,11 @@ func (d *decider) findings() string {
 	for _, f := range d.seen.Verdict.Findings {
 		lines = append(lines, sentences(f))
 	}
+
 	if len(lines) == 0 {
 		return "Nothing need be done."
 	}
+
 	return strings.Join(lines, "\n")
 }
 

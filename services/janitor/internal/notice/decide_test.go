@@ -41,12 +41,14 @@ func (p *play) is(level verdict.Level, findings ...verdict.Finding) {
 // look decides once, and passes the state through its stored form, as a take-over does.
 func (p *play) look() {
 	p.t.Helper()
+
 	state := p.state
 	p.told, p.state = Decide(state, p.seen, p.now)
 	p.all = append(p.all, p.told...)
 	if p.looks++; len(p.told) == 0 && p.looks%50 > 0 {
 		return
 	}
+
 	before, err := json.Marshal(state)
 	require.NoError(p.t, err)
 	_, again := Decide(state, p.seen, p.now)
@@ -63,13 +65,16 @@ func (p *play) look() {
 // after looks each 15 seconds until so much time has passed, and returns the kinds of what was told.
 func (p *play) after(d time.Duration) (kinds []Kind) {
 	p.t.Helper()
+
 	for end := p.now.Add(d); p.now.Before(end); {
 		p.now = p.now.Add(15 * time.Second)
 		p.look()
+
 		for _, n := range p.told {
 			kinds = append(kinds, n.Kind)
 		}
 	}
+
 	return kinds
 }
 
@@ -112,9 +117,11 @@ func TestAHiccupIsNotTold(t *testing.T) {
 // TestFlapping: one, then how often it changed, however fast it flaps.
 func TestFlapping(t *testing.T) {
 	t.Parallel()
+
 	for name, each := range map[string]time.Duration{"slowly": 2 * time.Minute, "too fast to last": 30 * time.Second} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+
 			p := newPlay(t)
 			for p.now.Before(noon.Add(2 * time.Hour)) {
 				p.is(verdict.Problem, down)
@@ -122,12 +129,15 @@ func TestFlapping(t *testing.T) {
 				p.is(verdict.OK)
 				p.after(each)
 			}
+
 			require.LessOrEqual(t, len(p.all), 6, "%v", p.all)
 			require.GreaterOrEqual(t, len(p.all), 3)
+
 			for _, n := range p.all[1:] {
 				require.Equal(t, Changing, n.Kind)
 				require.Regexp(t, `^The status has changed \d+ times since 2026-06-17 \d\d:\d\d UTC; now: `, n.Title)
 			}
+
 			p.after(2 * time.Hour)
 			require.Equal(t, AllClear, p.last().Kind, "and at last all is well")
 		})
@@ -137,21 +147,25 @@ func TestFlapping(t *testing.T) {
 // TestADecisionIsRemindedOf: after 0, 5, 15, 30 minutes, then hourly, while it stands; another one is told by itself.
 func TestADecisionIsRemindedOf(t *testing.T) {
 	t.Parallel()
+
 	held := verdict.Finding{Level: verdict.Warning, Cause: verdict.CauseMappingHeld, Text: "A mapping is held back", Do: "bobosync mapping approve a"}
 	p := newPlay(t)
 	p.now = p.now.Add(time.Minute)
 	began := p.now
 	p.is(verdict.Warning, held)
 	p.look()
+
 	for p.now.Before(began.Add(151 * time.Minute)) {
 		p.now = p.now.Add(15 * time.Second)
 		p.look()
 	}
+
 	var at []time.Duration
 	for _, n := range p.all {
 		require.Equal(t, Decision, n.Kind, "that the verdict is worse by it needs no telling")
 		at = append(at, n.At.Sub(began))
 	}
+
 	require.Equal(t, []time.Duration{0, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute, 90 * time.Minute, 150 * time.Minute}, at)
 	require.Contains(t, p.last().Title, "still needed, since 2026-06-17 12:01 UTC")
 
@@ -159,6 +173,7 @@ func TestADecisionIsRemindedOf(t *testing.T) {
 	p.after(time.Minute)
 	p.is(verdict.Warning, held)
 	require.Empty(t, p.after(5*time.Minute), "it was only not seen for a moment")
+
 	other := held
 	other.Do = "bobosync mapping approve b"
 	p.is(verdict.Warning, other)
@@ -179,10 +194,12 @@ func TestFilesAreToldOfOnceAnHour(t *testing.T) {
 		{ID: "2", Name: "bad.csv", Finished: noon.Add(2 * time.Second), Rows: 50, Rejected: 25},
 		{ID: "3", Name: "dead.csv", Failed: true, Finished: noon.Add(time.Second), Rows: 9},
 	}
+
 	lines := make([]int, 25)
 	for i := range lines {
 		lines[i] = i + 1
 	}
+
 	p.seen.Lines = map[string][]int{"2": lines, "3": {7}}
 	require.Equal(t, []Kind{Files}, p.after(time.Minute))
 	require.Equal(t, "1 file failed, 25 rows rejected", p.last().Title)
@@ -217,12 +234,15 @@ func TestTheDigestComesDaily(t *testing.T) {
 func TestNeverMoreThanTenAnHour(t *testing.T) {
 	t.Parallel()
 	p := newPlay(t)
+
 	var findings []verdict.Finding
 	for id := range strings.SplitSeq("abcdefghijklmno", "") {
 		findings = append(findings, verdict.Finding{Level: verdict.Warning, Cause: verdict.CauseMappingHeld, Text: "held", Do: "approve " + id})
 	}
+
 	p.is(verdict.Problem, append(findings, down)...)
 	p.after(4 * time.Hour)
+
 	for _, n := range p.all {
 		within := 0
 		for _, other := range p.all {
@@ -230,8 +250,10 @@ func TestNeverMoreThanTenAnHour(t *testing.T) {
 				within++
 			}
 		}
+
 		require.LessOrEqual(t, within, 10)
 	}
+
 	p.is(verdict.OK)
 	p.after(2 * time.Hour)
 	require.Equal(t, AllClear, p.last().Kind)
@@ -249,10 +271,12 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 	require.Len(t, p.state.Outbox, 1)
 	p.after(2 * time.Hour)
 	require.Empty(t, p.state.Outbox)
+
 	p.state.Outbox = make([]Pending, maxPending)
 	for i := range p.state.Outbox {
 		p.state.Outbox[i].At = p.now
 	}
+
 	p.is(verdict.OK)
 	p.after(10 * time.Minute)
 	require.Len(t, p.state.Outbox, maxPending)
@@ -271,6 +295,7 @@ func TestEnded(t *testing.T) {
 			if e := Ended(p.state, p.seen, p.now); e != nil {
 				ended = append(ended, *e)
 			}
+
 			p.look()
 			require.Empty(t, p.told)
 		}
@@ -292,6 +317,7 @@ func TestEnded(t *testing.T) {
 // TestAnEmergencyLoginIsTold: each once, at once, also after much else was told of within the hour; what there is no room for is told later.
 func TestAnEmergencyLoginIsTold(t *testing.T) {
 	t.Parallel()
+
 	login := control.EmergencyLoginRequest{By: "anna\x1b[2J (console, password, 10.1.2.3)", Role: "approver", At: noon.Add(-time.Minute)}
 	seen := Seen{Zone: time.UTC, Sinks: []string{"mail", "hook"}, DigestHour: -1}
 	before := State{Since: noon, Sent: slices.Repeat([]time.Time{noon}, maxOthers)}
@@ -310,6 +336,7 @@ func TestAnEmergencyLoginIsTold(t *testing.T) {
 		login.At = noon.Add(time.Duration(i) * time.Second)
 		s = NotifyLogin(s, seen, login, noon)
 	}
+
 	require.Len(t, s.Outbox, maxAnHour-maxOthers)
 	require.Len(t, s.Logins, 2)
 	again := NotifyLogin(s, seen, login, noon)
@@ -317,10 +344,12 @@ func TestAnEmergencyLoginIsTold(t *testing.T) {
 	_, later := Decide(again, seen, noon.Add(time.Hour))
 	require.Empty(t, later.Logins)
 	require.Len(t, later.Outbox, maxAnHour-maxOthers+2)
+
 	for i := range 2 * maxLogins {
 		login.At = noon.Add(time.Duration(i) * time.Minute)
 		s = NotifyLogin(s, seen, login, noon)
 	}
+
 	require.Len(t, s.Logins, maxLogins)
 }
 
@@ -328,6 +357,7 @@ func TestAnEmergencyLoginIsTold(t *testing.T) {
 // could not be kept ended the janitor's work again and again.
 func TestTheStateFitsIntoAMessage(t *testing.T) {
 	t.Parallel()
+
 	var s State
 	now := time.Date(2026, 6, 17, 3, 0, 0, 0, time.UTC)
 	seen := Seen{Sinks: []string{"mail"}, Zone: time.UTC, DigestHour: -1}
@@ -340,6 +370,7 @@ func TestTheStateFitsIntoAMessage(t *testing.T) {
 		require.NoError(t, err)
 		require.Less(t, len(data), 900_000, "notice %d", i)
 	}
+
 	require.Greater(t, len(s.Outbox), 30)
 	require.Equal(t, now, s.Outbox[len(s.Outbox)-1].At, "the oldest give way")
 }

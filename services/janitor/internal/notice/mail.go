@@ -38,15 +38,18 @@ func (m *Mail) Send(ctx context.Context, n Message) error {
 	if err := errors.Join(msg.From(m.From), msg.To(m.To...)); err != nil {
 		return errors.New("NOTIFY_FROM or NOTIFY_TO is no address")
 	}
+
 	msg.Subject("[BOBO Sync] " + n.Title)
 	msg.SetMessageIDWithValue(n.ID + "@bobosync")
 	msg.SetDateWithValue(n.At)
 	msg.SetGenHeader("Auto-Submitted", "auto-generated") // or out-of-office replies come back
 	msg.SetBodyString(mail.TypeTextPlain, n.Title+"\n\n"+n.Text+"\n")
+
 	c, err := mail.NewClient(m.Host, m.options(ctx)...)
 	if err != nil {
 		return errors.New("the settings of the mail server cannot be used")
 	}
+
 	return mailError(c.DialAndSendWithContext(ctx, msg))
 }
 
@@ -55,6 +58,7 @@ func (m *Mail) options(ctx context.Context) []mail.Option {
 	if deadline, ok := ctx.Deadline(); ok {
 		options = append(options, mail.WithTimeout(time.Until(deadline)))
 	}
+
 	switch m.TLS {
 	case TLSFull:
 		options = append(options, mail.WithSSL())
@@ -63,16 +67,20 @@ func (m *Mail) options(ctx context.Context) []mail.Option {
 	default:
 		options = append(options, mail.WithTLSPolicy(mail.TLSMandatory))
 	}
+
 	if m.Roots != nil {
 		options = append(options, mail.WithTLSConfig(m.Roots.Clone()))
 	}
+
 	if m.User != "" {
 		auth := mail.SMTPAuthAutoDiscover
 		if m.TLS == TLSNone {
 			auth = mail.SMTPAuthPlainNoEnc
 		}
+
 		options = append(options, mail.WithSMTPAuth(auth), mail.WithUsername(m.User), mail.WithPassword(m.Password))
 	}
+
 	return options
 }
 

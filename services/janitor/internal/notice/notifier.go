@@ -75,15 +75,19 @@ func (n *Notifier) Run(ctx context.Context) error {
 	if err := n.load(ctx); err != nil {
 		return err
 	}
+
 	group, ctx := errgroup.WithContext(ctx)
 	for _, sink := range n.Sinks {
 		group.Go(func() error { return n.serve(ctx, sink) })
 	}
+
 	beats := make(chan verdict.Level, 1)
 	if n.Heartbeat != "" {
 		group.Go(func() error { return n.beat(ctx, beats) })
 	}
+
 	group.Go(func() error { return n.watch(ctx, beats) })
+
 	return group.Wait()
 }
 
@@ -93,18 +97,22 @@ func (n *Notifier) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	n.mu.Lock()
 	defer n.mu.Unlock()
+
 	if n.revision = revision; revision > 0 {
 		if err := json.Unmarshal(value, &n.state); err != nil {
 			n.Log.Warn("the state of notices cannot be read and starts over", "error", err)
 			n.state = State{}
 		}
 	}
+
 	n.health, n.wake = map[string]control.NotifyState{}, map[string]chan struct{}{}
 	for _, s := range n.Sinks {
 		n.health[s.Name()], n.wake[s.Name()] = control.NotifyState{Sink: s.Name()}, make(chan struct{}, 1)
 	}
+
 	return nil
 }
 
@@ -112,23 +120,30 @@ func (n *Notifier) load(ctx context.Context) error {
 func (n *Notifier) update(ctx context.Context, change func(State) State) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+
 	if err := n.CheckLeader(); err != nil {
 		return err
 	}
+
 	next := change(n.state)
+
 	value, err := json.Marshal(next)
 	if err != nil {
 		return fmt.Errorf("write the state of notices: %w", err)
 	}
+
 	if bytes.Equal(value, n.kept) {
 		n.state = next
 		return nil // a check that finds nothing new costs the broker nothing
 	}
+
 	revision, err := n.Entry.Save(ctx, value, n.revision)
 	if err != nil {
 		return fmt.Errorf("keep the state of notices: %w", err)
 	}
+
 	n.state, n.revision, n.kept = next, revision, value
+
 	return nil
 }
 
@@ -138,24 +153,31 @@ func (n *Notifier) watch(ctx context.Context, beats chan verdict.Level) error {
 	if len(n.Sinks) == 0 && n.Heartbeat == "" {
 		every = max(every, recordEvery)
 	}
+
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
+
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
 		}
+
 		facts := n.Collect(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
+
 		seen := Message{Verdict: verdict.Judge(facts, verdict.Limits{SilentAfter: verdict.DefaultSilentAfter}), Facts: facts}
+
 		select {
 		case <-beats: // the one before was not taken
 		default:
 		}
+
 		beats <- seen.Verdict.Level
+
 		if err := n.decide(ctx, seen); err != nil {
 			return err
 		}
@@ -168,17 +190,21 @@ func (n *Notifier) decide(ctx context.Context, seen Message) error {
 	n.seen, n.looked = seen, true
 	due := Unfinished(n.state, seen.Facts.Files, n.Now())
 	n.mu.Unlock()
+
 	in := Seen{Verdict: seen.Verdict, Facts: seen.Facts, Lines: map[string][]int{}, Zone: n.Zone, DigestHour: n.DigestHour}
 	for _, f := range due[max(0, len(due)-maxFiles):] {
 		lines, err := n.Lines(ctx, f.ID)
 		if err != nil {
 			n.Log.Debug("the lines of a file cannot be had for a notice", "error", err)
 		}
+
 		in.Lines[f.ID] = lines
 	}
+
 	in.Sinks = n.names()
 	var made []Notice
 	var ended *control.JournalEntry
+
 	err := n.update(ctx, func(s State) State {
 		now := n.Now()
 		ended = Ended(s, in, now)
@@ -188,15 +214,19 @@ func (n *Notifier) decide(ctx context.Context, seen Message) error {
 	if err != nil {
 		return err
 	}
+
 	if ended != nil {
 		if err := n.Record(*ended); err != nil {
 			n.Log.Warn("the journal has no note of a time that was not well", "from", ended.Started, "to", ended.Ended, "error", err)
 		}
 	}
+
 	for _, notice := range made {
 		n.Log.Info("people are notified", "notice", notice.Kind)
 	}
+
 	n.wakeAll()
+
 	return nil
 }
 
@@ -212,12 +242,15 @@ func (n *Notifier) wakeAll() {
 // Login notifies people of an emergency login to the console, if there is a sink.
 func (n *Notifier) Login(ctx context.Context, login control.EmergencyLoginRequest) (control.Nothing, error) {
 	n.Log.Warn("somebody came into the console by a password for emergencies", "by", login.By, "role", login.Role)
+
 	seen := Seen{Zone: n.Zone, Sinks: n.names()}
 	if len(seen.Sinks) == 0 {
 		return control.Nothing{}, nil
 	}
+
 	err := n.update(ctx, func(s State) State { return NotifyLogin(s, seen, login, n.Now()) })
 	n.wakeAll()
+
 	return control.Nothing{}, err
 }
 
@@ -239,20 +272,27 @@ func (n *Notifier) serve(ctx context.Context, sink Sink) error {
 				return nil
 			case <-n.wake[sink.Name()]:
 			}
+
 			continue
 		}
+
 		err := n.send(ctx, sink, next)
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // it is sent again
 		}
+
 		n.report(sink.Name(), err)
+
 		if err == nil {
 			failures = 0
+
 			if err := n.update(ctx, func(s State) State { return s.without(next.ID, sink.Name()) }); err != nil {
 				return err
 			}
+
 			continue
 		}
+
 		_ = pause.For(ctx, min(retryFirst<<min(failures, 10), maxRetryPause)) // the loop looks at ctx
 		failures++
 	}
@@ -262,9 +302,11 @@ func (n *Notifier) serve(ctx context.Context, sink Sink) error {
 func (n *Notifier) next(sink string) (Message, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+
 	if !n.looked {
 		return Message{}, false
 	}
+
 	for _, p := range n.state.Outbox {
 		if slices.Contains(p.To, sink) && n.Now().Sub(p.At) < keptFor {
 			m := n.seen
@@ -272,6 +314,7 @@ func (n *Notifier) next(sink string) (Message, bool) {
 			return m, true
 		}
 	}
+
 	return Message{}, false
 }
 
@@ -282,20 +325,25 @@ func (s State) without(id, sink string) State {
 		if p.ID == id {
 			p.To = slices.DeleteFunc(slices.Clone(p.To), func(to string) bool { return to == sink })
 		}
+
 		if len(p.To) > 0 {
 			left = append(left, p)
 		}
 	}
+
 	s.Outbox = left
+
 	return s
 }
 
 func (n *Notifier) send(ctx context.Context, sink Sink, m Message) error {
 	ctx, cancel := context.WithTimeout(ctx, SendTimeout)
 	defer cancel()
+
 	if err := n.CheckLeader(); err != nil {
 		return err
 	}
+
 	return sink.Send(ctx, m)
 }
 
@@ -303,10 +351,12 @@ func (n *Notifier) send(ctx context.Context, sink Sink, m Message) error {
 func (n *Notifier) report(sink string, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+
 	h := n.health[sink]
 	switch {
 	case err == nil && !h.Failing.IsZero():
 		n.Log.Info("notices are taken again", "sink", sink)
+
 		h.Failing, h.Error = time.Time{}, ""
 	case err != nil && h.Failing.IsZero():
 		n.Log.Warn("notices are not taken; they are kept for a day and tried again", "sink", sink, "error", err)
@@ -315,6 +365,7 @@ func (n *Notifier) report(sink string, err error) {
 	case err != nil:
 		h.Error = err.Error()
 	}
+
 	n.health[sink] = h
 }
 
@@ -322,6 +373,7 @@ func (n *Notifier) report(sink string, err error) {
 func (n *Notifier) States() (all []control.NotifyState) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+
 	for _, s := range n.Sinks {
 		h := n.health[s.Name()]
 		h.Sink = s.Name()
@@ -330,8 +382,10 @@ func (n *Notifier) States() (all []control.NotifyState) {
 				h.Waiting++
 			}
 		}
+
 		all = append(all, h)
 	}
+
 	return all
 }
 
@@ -340,6 +394,7 @@ func (n *Notifier) Try(ctx context.Context, req control.RunRequest) (control.Not
 	if len(n.Sinks) == 0 {
 		return control.NotifyTest{}, control.Refuse("nobody is notified of anything: set NOTIFY_SMTP_HOST, NOTIFY_WEBHOOK_URL or NOTIFY_TEAMS_URL for the janitor")
 	}
+
 	facts := n.Collect(ctx)
 	now := n.Now()
 	m := Message{
@@ -357,9 +412,11 @@ func (n *Notifier) Try(ctx context.Context, req control.RunRequest) (control.Not
 			if err := n.send(ctx, sink, m); err != nil {
 				answer.Results[i].Error = err.Error()
 			}
+
 			return nil
 		})
 	}
+
 	return answer, group.Wait()
 }
 
@@ -374,15 +431,19 @@ func (n *Notifier) beat(ctx context.Context, levels <-chan verdict.Level) error 
 			return nil
 		case level = <-levels:
 		}
+
 		now := n.Now()
 		if now.Sub(last) < heartbeatEvery {
 			continue
 		}
+
 		last = now
+
 		err := n.call(ctx, heartbeatAddress(n.Heartbeat, level))
 		if err != nil && !failing && ctx.Err() == nil {
 			n.Log.Warn("the heartbeat is not taken", "error", err)
 		}
+
 		failing = err != nil
 	}
 }
@@ -392,20 +453,24 @@ func heartbeatAddress(address string, level verdict.Level) string {
 	if level < verdict.Problem {
 		return address
 	}
+
 	path, query, has := strings.Cut(address, "?")
 	path = strings.TrimSuffix(path, "/") + "/fail"
 	if has {
 		return path + "?" + query
 	}
+
 	return path
 }
 
 func (n *Notifier) call(ctx context.Context, address string) error {
 	ctx, cancel := context.WithTimeout(ctx, heartbeatTimeout)
 	defer cancel()
+
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return harmless(err)
 	}
+
 	return post(n.Web, req)
 }

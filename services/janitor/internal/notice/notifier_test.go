@@ -33,30 +33,36 @@ func (b *box) Name() string { return b.name }
 func (b *box) Send(ctx context.Context, m Message) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+
 	if b.hang {
 		b.mu.Unlock()
 		<-ctx.Done()
 		b.mu.Lock()
 		return errors.New("it does not answer in time")
 	}
+
 	if b.err == nil {
 		b.got = append(b.got, m.Notice)
 	}
+
 	return b.err
 }
 
 func (b *box) set(err error, hang bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+
 	b.err, b.hang = err, hang
 }
 
 func (b *box) kinds() (all []Kind) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+
 	for _, n := range b.got {
 		all = append(all, n.Kind)
 	}
+
 	return all
 }
 
@@ -70,7 +76,9 @@ type whole struct {
 func (w *whole) record(e control.JournalEntry) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	w.ills = append(w.ills, e)
+
 	return nil
 }
 
@@ -79,11 +87,13 @@ func TestTheJournalKnowsWhenItWasNotWell(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, kept := &whole{}, &statetest.Fake{}
 		_, stop := start(t, w, kept)
+
 		time.Sleep(90 * time.Second)
 		w.set(true)
 		time.Sleep(5 * time.Minute)
 		stop()
 		_, stop = start(t, w, kept)
+
 		time.Sleep(5 * time.Minute)
 		w.set(false)
 		time.Sleep(5 * time.Minute)
@@ -98,13 +108,16 @@ func TestTheJournalKnowsWhenItWasNotWell(t *testing.T) {
 func (w *whole) set(dead bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	w.dead = dead
 }
 
 func (w *whole) look(context.Context) verdict.Facts {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	one := control.Instance{Name: "a/1", Version: "v1", Started: time.Now()}
+
 	f := verdict.Facts{
 		At: time.Now(), Ingest: []control.IngestState{{Instance: one, FreeBytes: 9 << 30, LastFile: time.Now()}},
 		Resolver:  []control.ResolverState{{Instance: one, Recovered: true, Snapshot: "s"}},
@@ -113,12 +126,14 @@ func (w *whole) look(context.Context) verdict.Facts {
 	if w.dead {
 		f.Publisher = nil
 	}
+
 	return f
 }
 
 // start runs a notifier until the returned function is called.
 func start(t *testing.T, w *whole, kept *statetest.Fake, sinks ...Sink) (n *Notifier, stop func()) {
 	t.Helper()
+
 	n = &Notifier{
 		Sinks: sinks, Collect: w.look, Lines: func(context.Context, string) ([]int, error) { return nil, nil }, Entry: kept, Record: w.record,
 		CheckLeader: func() error { return nil }, Zone: time.UTC, DigestHour: -1, Every: 15 * time.Second, Now: time.Now, Log: slog.New(slog.DiscardHandler),
@@ -126,6 +141,7 @@ func start(t *testing.T, w *whole, kept *statetest.Fake, sinks ...Sink) (n *Noti
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- n.Run(ctx) }()
+
 	return n, func() {
 		cancel()
 		require.NoError(t, <-done)
@@ -139,12 +155,14 @@ func TestASinkThatIsDown(t *testing.T) {
 		down.set(errors.New("it cannot be reached"), false)
 		hanging.set(nil, true)
 		n, stop := start(t, w, &statetest.Fake{}, well, down, hanging)
+
 		time.Sleep(time.Minute)
 		w.set(true)
 		time.Sleep(2 * time.Minute)
 		w.set(false)
 		time.Sleep(2 * time.Hour)
 		require.Equal(t, []Kind{Worse, AllClear}, well.kinds())
+
 		states := n.States()
 		require.Equal(t, control.NotifyState{Sink: "mail"}, states[0])
 		require.Equal(t, 2, states[1].Waiting)
@@ -154,9 +172,11 @@ func TestASinkThatIsDown(t *testing.T) {
 		down.set(nil, false)
 		hanging.set(nil, false)
 		time.Sleep(11 * time.Minute)
+
 		for _, sink := range []*box{down, hanging} {
 			require.Equal(t, []Kind{Worse, AllClear}, sink.kinds(), sink.name)
 		}
+
 		require.Equal(t, control.NotifyState{Sink: "webhook"}, n.States()[1])
 
 		down.set(errors.New("it cannot be reached"), false)
@@ -176,16 +196,20 @@ func TestATakeOverRepeatsNothing(t *testing.T) {
 		w, kept, sink, slow := &whole{}, &statetest.Fake{}, &box{name: "mail"}, &box{name: "teams"}
 		slow.set(errors.New("down"), false)
 		_, stop := start(t, w, kept, sink, slow)
+
 		time.Sleep(time.Minute)
 		w.set(true)
 		time.Sleep(5 * time.Minute)
 		stop()
 		slow.set(nil, false)
+
 		for range 3 {
 			_, stop = start(t, w, kept, sink, slow)
+
 			time.Sleep(5 * time.Minute)
 			stop()
 		}
+
 		require.Equal(t, []Kind{Worse}, sink.kinds())
 		require.Equal(t, []Kind{Worse}, slow.kinds())
 	})
@@ -196,10 +220,13 @@ func TestNothingIsSentThatCouldNotBeKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, kept, sink := &whole{dead: true}, &statetest.Fake{}, &box{name: "mail"}
 		n, stop := start(t, w, kept, sink)
+
 		time.Sleep(time.Minute)
 		stop()
 		time.Sleep(time.Minute)
+
 		kept.Err = errors.New("the broker is away")
+
 		require.Error(t, n.decide(t.Context(), Message{Verdict: verdict.Verdict{Level: verdict.Problem}}))
 		require.Zero(t, n.States()[0].Waiting)
 		require.Empty(t, sink.kinds())
@@ -210,14 +237,18 @@ func TestNothingIsSentThatCouldNotBeKept(t *testing.T) {
 // address that hangs holds up no notice.
 func TestTheHeartbeat(t *testing.T) {
 	t.Parallel()
+
 	paths := make(chan string, 100)
 	release := make(chan struct{})
 	var hang sync.Once
+
 	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		hang.Do(func() { <-release })
+
 		paths <- r.URL.String()
 	}))
 	defer srv.Close()
+
 	w, sink, began := &whole{}, &box{name: "mail"}, time.Now()
 	n := &Notifier{
 		Record: w.record, Sinks: []Sink{sink}, Heartbeat: srv.URL + "/ping/1?rid=2", Web: web(t), Collect: w.look, Lines: func(context.Context, string) ([]int, error) { return nil, nil },
@@ -229,6 +260,7 @@ func TestTheHeartbeat(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- n.Run(ctx) }()
+
 		return func() {
 			cancel()
 			require.NoError(t, <-done)
@@ -236,6 +268,7 @@ func TestTheHeartbeat(t *testing.T) {
 	}
 	beats := func(want string) {
 		t.Helper()
+
 		deadline := time.After(timeout)
 		for {
 			select {
@@ -249,6 +282,7 @@ func TestTheHeartbeat(t *testing.T) {
 		}
 	}
 	stop := run()
+
 	w.set(true)
 	await.True(t, func() bool { return len(sink.kinds()) > 0 }, timeout, "the heartbeat hangs, the notice does not")
 	close(release)
@@ -256,16 +290,21 @@ func TestTheHeartbeat(t *testing.T) {
 	w.set(false)
 	beats("/ping/1?rid=2")
 	stop()
+
 	for len(paths) > 0 {
 		<-paths
 	}
+
 	require.Empty(t, paths, "it stops")
+
 	defer run()()
+
 	beats("/ping/1?rid=2")
 }
 
 func TestWhereTheHeartbeatGoes(t *testing.T) {
 	t.Parallel()
+
 	for address, fails := range map[string]string{
 		"https://hc.example/ping/1": "https://hc.example/ping/1/fail", "https://hc.example/ping/1/": "https://hc.example/ping/1/fail",
 		"https://hc.example/p?a=b": "https://hc.example/p/fail?a=b",
@@ -286,7 +325,9 @@ func (*levels) Name() string { return "webhook" }
 func (l *levels) Send(_ context.Context, m Message) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	l.got = append(l.got, m.Verdict.Level)
+
 	return nil
 }
 
@@ -297,13 +338,17 @@ func TestNoVerdictBeforeTheFirstLook(t *testing.T) {
 		w, kept, down := &whole{dead: true}, &statetest.Fake{}, &box{name: "webhook"}
 		down.set(errors.New("it cannot be reached"), false)
 		_, stop := start(t, w, kept, down)
+
 		time.Sleep(5 * time.Minute)
 		stop()
 
 		sink := &levels{}
+
 		n, stop := start(t, w, kept, sink)
 		defer stop()
+
 		synctest.Wait()
+
 		_, err := n.Login(t.Context(), control.EmergencyLoginRequest{By: "ann", Role: "operator", At: time.Now()})
 		require.NoError(t, err)
 		time.Sleep(time.Minute)

@@ -44,10 +44,12 @@ func post(web *http.Client, req *http.Request) error {
 		return harmless(err)
 	}
 	defer resp.Body.Close()
+
 	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // so that the connection can be used again
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return fmt.Errorf("it answers with status %d", resp.StatusCode)
 	}
+
 	return nil
 }
 
@@ -58,9 +60,11 @@ func harmless(err error) error {
 	var unknown x509.UnknownAuthorityError
 	var dial *net.OpError
 	var timeout net.Error
+
 	if status, refused := athoc.ProxyRefusal(err); refused {
 		return fmt.Errorf("the proxy refuses the way to it with status %d", status)
 	}
+
 	switch {
 	case errors.As(err, &hostname):
 		return errors.New("its certificate is for another name")
@@ -85,7 +89,9 @@ func newRequest(ctx context.Context, address string, body []byte) (*http.Request
 	if err != nil {
 		return nil, errors.New("its address cannot be used")
 	}
+
 	req.Header.Set("Content-Type", "application/json")
+
 	return req, nil
 }
 
@@ -110,6 +116,7 @@ func WebhookKey(secret string) ([]byte, error) {
 	if err != nil || len(key) < 24 || len(key) > 64 {
 		return nil, errors.New("must be whsec_ and 24 to 64 random bytes in base64")
 	}
+
 	return key, nil
 }
 
@@ -119,16 +126,19 @@ func (w *Webhook) Send(ctx context.Context, m Message) error {
 	if err != nil {
 		return fmt.Errorf("write the status: %w", err)
 	}
+
 	req, err := newRequest(ctx, w.Address, body)
 	if err != nil {
 		return err
 	}
+
 	stamp := strconv.FormatInt(w.Now().Unix(), 10)
 	mac := hmac.New(sha256.New, w.Key)
 	fmt.Fprintf(mac, "%s.%s.%s", m.ID, stamp, body)
 	req.Header.Set("Webhook-Id", m.ID)
 	req.Header.Set("Webhook-Timestamp", stamp)
 	req.Header.Set("Webhook-Signature", "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil)))
+
 	return post(w.Web, req)
 }
 
@@ -150,6 +160,7 @@ func webhookBody(m Message) body {
 	if b.Data.Findings == nil {
 		b.Data.Findings = []verdict.Finding{} // JSON's null is no list
 	}
+
 	return b
 }
 
@@ -160,12 +171,14 @@ func anonymous(f verdict.Facts) verdict.Facts {
 		b.PutOff = nil
 		f.Breaker = &b
 	}
+
 	publishers := f.Publisher
 	f.Publisher = nil
 	for _, p := range publishers {
 		p.Breaker.PutOff = nil
 		f.Publisher = append(f.Publisher, p)
 	}
+
 	return f
 }
 
@@ -185,10 +198,12 @@ func (t *Teams) Send(ctx context.Context, m Message) error {
 	if err != nil {
 		return fmt.Errorf("write the card: %w", err)
 	}
+
 	req, err := newRequest(ctx, t.Address, body)
 	if err != nil {
 		return err
 	}
+
 	return post(t.Web, req)
 }
 
@@ -213,6 +228,7 @@ func card(n Notice) any {
 			blocks = append(blocks, block{Type: "TextBlock", Text: plain(line), Wrap: true})
 		}
 	}
+
 	return map[string]any{
 		"type": "message",
 		"attachments": []any{map[string]any{

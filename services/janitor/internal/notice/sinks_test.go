@@ -51,8 +51,10 @@ type mailServer struct {
 // newMailServer starts a mail server with STARTTLS, for one user; full says that TLS begins with the first byte.
 func newMailServer(t *testing.T, full bool) *mailServer {
 	t.Helper()
+
 	web := httptest.NewTLSServer(nil) // for its certificate
 	t.Cleanup(web.Close)
+
 	pool := x509.NewCertPool()
 	pool.AddCert(web.Certificate())
 	m := &mailServer{roots: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool, ServerName: "127.0.0.1"}}
@@ -61,20 +63,26 @@ func newMailServer(t *testing.T, full bool) *mailServer {
 	srv.ErrorLog = silent{}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
+
 	m.port = listener.Addr().(*net.TCPAddr).Port
 	if full {
 		listener = tls.NewListener(listener, srv.TLSConfig)
 	}
+
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+
 		_ = srv.Serve(listener) // it ends with the server
 	}()
+
 	t.Cleanup(func() {
 		_ = srv.Close()
 		_ = listener.Close() // the server does not know it yet if the test was quicker than the goroutine
+
 		<-done
 	})
+
 	return m
 }
 
@@ -98,7 +106,9 @@ func (s *mailSession) Auth(string) (sasl.Server, error) {
 		if user != sender || pass != password {
 			return smtp.ErrAuthFailed
 		}
+
 		s.known = true
+
 		return nil
 	}), nil
 }
@@ -109,8 +119,10 @@ func (s *mailSession) Mail(string, *smtp.MailOptions) error {
 	if !s.known {
 		return smtp.ErrAuthRequired
 	}
+
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
+
 	return s.m.refuse
 }
 
@@ -121,12 +133,16 @@ func (s *mailSession) Rcpt(to string, _ *smtp.RcptOptions) error {
 
 func (s *mailSession) Data(r io.Reader) error {
 	text, err := io.ReadAll(r)
+
 	if s.m.hang != nil {
 		<-s.m.hang
 	}
+
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
+
 	s.m.mails, s.m.to = append(s.m.mails, string(text)), s.to
+
 	return err
 }
 
@@ -146,14 +162,17 @@ var aMessage = Message{
 // send gives a sink some seconds, and makes sure that its error tells no secret.
 func send(t *testing.T, s Sink, patience time.Duration) error {
 	t.Helper()
+
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
+
 	err := s.Send(ctx, aMessage)
 	for _, secret := range []string{sender, receiver, password, "127.0.0.1", "token"} {
 		if err != nil {
 			require.NotContains(t, err.Error(), secret)
 		}
 	}
+
 	return err
 }
 
@@ -161,14 +180,17 @@ const timeout = time.Minute
 
 func TestMailArrives(t *testing.T) {
 	t.Parallel()
+
 	for name, full := range map[string]bool{"starttls": false, "tls": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+
 			m := newMailServer(t, full)
 			sink := m.sink()
 			if full {
 				sink.TLS = TLSFull
 			}
+
 			require.NoError(t, send(t, sink, timeout))
 			require.Equal(t, []string{receiver, "night@example.org"}, m.to)
 			got, err := mail.ReadMessage(strings.NewReader(m.mails[0]))
@@ -183,6 +205,7 @@ func TestMailArrives(t *testing.T) {
 // TestMailThatDoesNot: refused, slow, with a wrong certificate, a wrong password, or nobody there. Each says what is wrong.
 func TestMailThatDoesNot(t *testing.T) {
 	t.Parallel()
+
 	for name, c := range map[string]struct {
 		spoil func(t *testing.T, m *mailServer, s *Mail)
 		says  string
@@ -209,10 +232,12 @@ func TestMailThatDoesNot(t *testing.T) {
 			m := newMailServer(t, false)
 			sink := m.sink()
 			c.spoil(t, m, sink)
+
 			long := timeout
 			if name == "hanging" {
 				long = 2 * time.Second
 			}
+
 			require.ErrorContains(t, send(t, sink, long), c.says)
 			require.Empty(t, m.mails)
 		})
@@ -221,15 +246,19 @@ func TestMailThatDoesNot(t *testing.T) {
 
 func freePort(t *testing.T) int {
 	t.Helper()
+
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
+
 	defer l.Close()
+
 	return l.Addr().(*net.TCPAddr).Port
 }
 
 // TestTheWebhookIsSigned: as a receiver of Standard Webhooks checks it, with the status as the command has it, and nobody's name.
 func TestTheWebhookIsSigned(t *testing.T) {
 	t.Parallel()
+
 	key := bytes.Repeat([]byte{7}, 32)
 	secret := "whsec_" + base64.StdEncoding.EncodeToString(key)
 	var got struct {
@@ -241,6 +270,7 @@ func TestTheWebhookIsSigned(t *testing.T) {
 			Notice   Notice
 		}
 	}
+
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		raw, err := io.ReadAll(r.Body)
 		if err != nil || !signed(r.Header, raw, secret) || strings.Contains(string(raw), "jo@example.org") || json.Unmarshal(raw, &got) != nil {
@@ -248,6 +278,7 @@ func TestTheWebhookIsSigned(t *testing.T) {
 		}
 	}))
 	defer srv.Close()
+
 	used, err := WebhookKey(secret)
 	require.NoError(t, err)
 	sink := &Webhook{Web: web(t), Address: srv.URL + "/hook?token=1", Key: used, Now: time.Now}
@@ -260,6 +291,7 @@ func TestTheWebhookIsSigned(t *testing.T) {
 
 	sink.Key = bytes.Repeat([]byte{8}, 32)
 	require.ErrorContains(t, send(t, sink, timeout), "status 401")
+
 	for _, bad := range []string{"", "whsec_", "whsec_!!", "whsec_" + base64.StdEncoding.EncodeToString([]byte("short"))} {
 		_, err := WebhookKey(bad)
 		require.Error(t, err, bad)
@@ -272,32 +304,41 @@ func signed(h http.Header, raw []byte, secret string) bool {
 	mac := hmac.New(sha256.New, key)
 	mac.Write([]byte(h.Get("webhook-id") + "." + h.Get("webhook-timestamp") + "." + string(raw)))
 	want := "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
+
 	return err == nil && h.Get("webhook-id") != "" && hmac.Equal([]byte(want), []byte(h.Get("webhook-signature")))
 }
 
 func TestTheCardFitsItsSchema(t *testing.T) {
 	t.Parallel()
+
 	schema, err := jsonschema.NewCompiler().Compile("testdata/card.schema.json")
 	require.NoError(t, err)
 	var cards []any
+
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		card, err := jsonschema.UnmarshalJSON(r.Body)
 		if err != nil || r.Header.Get("Content-Type") != "application/json" {
 			w.WriteHeader(http.StatusBadRequest)
 		}
+
 		cards = append(cards, card)
+
 		w.WriteHeader(http.StatusAccepted)
 	}))
 	defer srv.Close()
+
 	for _, kind := range []Kind{Worse, Changing, Decision, Files, AllClear, Digest, Test} {
 		m := aMessage
 		m.Kind, m.Text = kind, "File [click](https://evil.example) has *no* row\n\nDo: look"
 		require.NoError(t, (&Teams{Web: web(t), Address: srv.URL}).Send(t.Context(), m))
 	}
+
 	require.Len(t, cards, 7)
+
 	for _, card := range cards {
 		require.NoError(t, schema.Validate(card))
 	}
+
 	text, err := json.Marshal(cards[0])
 	require.NoError(t, err)
 	require.NotContains(t, string(text), "[click](", "what others chose is no link")
@@ -307,17 +348,23 @@ func TestTheCardFitsItsSchema(t *testing.T) {
 // web is the client that a janitor without settings for the way to AtHoc has.
 func web(t *testing.T) *http.Client {
 	t.Helper()
+
 	c, err := athoc.NewWeb(athoc.Config{Timeout: timeout})
 	require.NoError(t, err)
+
 	return c
 }
 
 // TestWhatAWebhookMayDo: hang, fail, be away, send elsewhere, or show a certificate that nobody trusts.
 func TestWhatAWebhookMayDo(t *testing.T) {
 	t.Parallel()
+
 	release := make(chan struct{})
+
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it was followed") }))
+
 	defer elsewhere.Close()
+
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/hang":
@@ -330,11 +377,14 @@ func TestWhatAWebhookMayDo(t *testing.T) {
 	}))
 	defer srv.Close()
 	defer close(release)
+
 	secure := httptest.NewTLSServer(nil)
 	defer secure.Close()
+
 	secure.Config.ErrorLog = nil
 	gone := httptest.NewServer(nil)
 	gone.Close()
+
 	for address, says := range map[string]string{
 		srv.URL + "/hang?token=1": "it does not answer in time", srv.URL + "/fail": "it answers with status 502", srv.URL + "/": "it answers with status 307",
 		secure.URL: "its certificate is not trusted", gone.URL: "it cannot be reached",
@@ -343,7 +393,9 @@ func TestWhatAWebhookMayDo(t *testing.T) {
 		if strings.Contains(address, "/hang") {
 			long = 2 * time.Second
 		}
+
 		require.ErrorContains(t, send(t, &Teams{Web: web(t), Address: address}, long), says, address)
 	}
+
 	require.ErrorContains(t, harmless(errors.New("secret words")), "the connection failed")
 }

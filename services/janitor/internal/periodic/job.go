@@ -92,6 +92,7 @@ func New(s Settings) *Job { return &Job{Settings: s, wake: make(chan struct{}, 1
 func (j *Job) Serve(ctx context.Context, w Runner) error {
 	j.setServing(true)
 	defer j.setServing(false)
+
 	for ctx.Err() == nil {
 		if err := j.loadLast(ctx, w); err != nil {
 			if ctx.Err() == nil {
@@ -99,20 +100,24 @@ func (j *Job) Serve(ctx context.Context, w Runner) error {
 			}
 			return nil // whatever failed did so since ctx has ended
 		}
+
 		o, wait := j.next()
 		if o == nil {
 			j.wait(ctx, wait)
 			continue
 		}
+
 		err := w.Do(ctx, o)
 		j.finish(o, err, ctx.Err() != nil)
 	}
+
 	return nil
 }
 
 func (j *Job) setServing(serving bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+
 	j.serving, j.pending = serving, nil
 }
 
@@ -121,13 +126,17 @@ func (j *Job) loadLast(ctx context.Context, w Runner) error {
 	if w.Last == nil || j.Off {
 		return nil
 	}
+
 	last, err := w.Last(ctx)
 	if err != nil {
 		return err
 	}
+
 	j.mu.Lock()
 	defer j.mu.Unlock()
+
 	j.history.Done = last
+
 	return nil
 }
 
@@ -135,6 +144,7 @@ func (j *Job) loadLast(ctx context.Context, w Runner) error {
 func (j *Job) next() (*Run, time.Duration) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+
 	o, wait := j.pending, j.PollInterval
 	if o == nil && !j.Off {
 		now := j.Now()
@@ -145,10 +155,12 @@ func (j *Job) next() (*Run, time.Duration) {
 			j.logNext(at)
 		}
 	}
+
 	if o != nil {
 		o.Again = j.history.Failures > 0
 		j.running, j.pending, j.since = o, nil, j.Now()
 	}
+
 	return o, min(wait, j.PollInterval)
 }
 
@@ -163,6 +175,7 @@ func (j *Job) logNext(at time.Time) {
 func (j *Job) wait(ctx context.Context, wait time.Duration) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
+
 	select {
 	case <-timer.C:
 	case <-j.wake:
@@ -174,14 +187,17 @@ func (j *Job) wait(ctx context.Context, wait time.Duration) {
 func (j *Job) finish(o *Run, err error, cut bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+
 	j.running, j.since = nil, time.Time{}
 	if cut || o.Asked && !j.CountsRequested && err == nil {
 		return
 	}
+
 	if err != nil {
 		j.failed(o, err)
 		return
 	}
+
 	now := j.Now()
 	j.history = History{Done: now, Attempted: now}
 	j.failure = ""
@@ -192,11 +208,13 @@ func (j *Job) failed(o *Run, err error) {
 	if j.Level != nil {
 		level = j.Level(err, j.history.Failures+1)
 	}
+
 	attrs := []any{"job", j.Name, "error", err}
 	if !o.Asked || j.CountsRequested {
 		if j.Plan.Every > 0 && j.failure == err.Error() && j.history.Failures >= 2 {
 			level = slog.LevelDebug
 		}
+
 		j.failure = err.Error()
 		j.history.Attempted = j.Now()
 		j.history.Failures++
@@ -206,6 +224,7 @@ func (j *Job) failed(o *Run, err error) {
 			attrs = append(attrs, "retry_in", j.history.RetryWait(j.Plan).Round(time.Second).String())
 		}
 	}
+
 	j.Log.Log(context.Background(), level, j.FailureText, attrs...)
 }
 
@@ -215,27 +234,34 @@ func (j *Job) failed(o *Run, err error) {
 func (j *Job) Enqueue(o *Run, alike func(other *Run, running bool) bool, begin func(*Run) (string, error)) (entry string, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+
 	if !j.serving {
 		return "", control.Refuse("the janitor is just stopping; try again when it is back")
 	}
+
 	for _, other := range []*Run{j.pending, j.running} {
 		if other != nil && other.Entry != "" && alike != nil && alike(other, other == j.running) {
 			other.shared = true
 			return other.Entry, nil
 		}
 	}
+
 	if j.pending != nil {
 		return "", control.Refuse("another order for this waits to begin; try again when it has ended")
 	}
+
 	if o.Entry, err = begin(o); err != nil {
 		return "", err
 	}
+
 	o.shared = o.Asked
+
 	j.pending = o
 	select {
 	case j.wake <- struct{}{}:
 	default: // it is awake
 	}
+
 	return o.Entry, nil
 }
 
@@ -243,6 +269,7 @@ func (j *Job) Enqueue(o *Run, alike func(other *Run, running bool) bool, begin f
 func (j *Job) Began(o *Run, entry string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+
 	o.Entry = entry
 }
 
@@ -257,6 +284,7 @@ func (j *Job) Shared(o *Run) bool {
 func (j *Job) Resume(attempted time.Time, failure string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+
 	if j.history.Failures == 0 {
 		j.history.Failures, j.history.Attempted, j.failure = 1, attempted, failure
 	}
@@ -273,12 +301,14 @@ func (j *Job) Attempted() time.Time {
 func (j *Job) State() control.Job {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+
 	s := control.Job{
 		Name: j.Name, Off: j.Off, LastSuccess: utc(j.history.Done), Running: utc(j.since), Failures: j.history.Failures, Error: j.failure,
 	}
 	if !j.Off {
 		s.Next = utc(Next(j.Now(), j.history, j.Plan))
 	}
+
 	return s
 }
 

@@ -21,9 +21,11 @@ import (
 // virtual is a duty whose clock starts at the given moment of the bubble's time.
 func virtual(start time.Time, p Plan, look time.Duration) *Job {
 	epoch := time.Now()
+
 	if p.MaxRetryWait == 0 {
 		p.MaxRetryWait = time.Hour
 	}
+
 	return New(Settings{
 		Name: control.JobMapping, Plan: p, PollInterval: look, Log: bustest.Logger(), CountsRequested: true,
 		Level: func(error, int) slog.Level { return slog.LevelWarn },
@@ -36,6 +38,7 @@ func serve(t *testing.T, d *Job, w Runner) (stop func() error) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- d.Serve(ctx, w) }()
+
 	return func() error {
 		cancel()
 		return <-done
@@ -58,10 +61,13 @@ func TestFailuresAreRetriedWithBackOffUntilOneSucceeds(t *testing.T) {
 				if len(tries) <= 12 {
 					return fmt.Errorf("failed %d", len(tries))
 				}
+
 				last = d.Now()
+
 				return nil
 			},
 		})
+
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		assert.Equal(t, 1, d.State().Failures)
@@ -71,14 +77,17 @@ func TestFailuresAreRetriedWithBackOffUntilOneSucceeds(t *testing.T) {
 		assert.Empty(t, d.State().Error)
 		require.NoError(t, stop())
 		require.Len(t, tries, 13)
+
 		want := 30 * time.Second
 		for i := 1; i < len(tries); i++ {
 			wait := tries[i].Sub(tries[i-1])
 			assert.GreaterOrEqual(t, wait, want*3/4, i)
 			assert.LessOrEqual(t, wait, want, i)
 			assert.True(t, again[i])
+
 			want = min(2*want, time.Hour)
 		}
+
 		assert.False(t, again[0])
 	})
 }
@@ -87,6 +96,7 @@ func TestLostWorkIsDoneAgainAtTheNextLook(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := virtual(time.Date(2024, 6, 17, 10, 0, 0, 0, time.UTC), evening, 15*time.Second)
+
 		var mu sync.Mutex
 		last, runs := d.Now().Add(-time.Hour), 0
 		var brokerError error
@@ -102,12 +112,15 @@ func TestLostWorkIsDoneAgainAtTheNextLook(t *testing.T) {
 				Do: func(context.Context, *Run) error {
 					mu.Lock()
 					defer mu.Unlock()
+
 					runs++
 					last = d.Now()
+
 					return nil
 				},
 			})
 		}()
+
 		happens := func(event func(), want int) {
 			mu.Lock()
 			event()
@@ -116,6 +129,7 @@ func TestLostWorkIsDoneAgainAtTheNextLook(t *testing.T) {
 			synctest.Wait()
 			mu.Lock()
 			defer mu.Unlock()
+
 			assert.Equal(t, want, runs)
 		}
 		happens(func() {}, 0)
@@ -146,6 +160,7 @@ func TestOrders(t *testing.T) {
 			Last: func(context.Context) (time.Time, error) { return d.Now(), nil },
 			Do: func(ctx context.Context, o *Run) error {
 				did = append(did, o)
+
 				select {
 				case err := <-release:
 					return err
@@ -154,6 +169,7 @@ func TestOrders(t *testing.T) {
 				}
 			},
 		})
+
 		synctest.Wait()
 		require.Empty(t, did, "it is not due")
 
@@ -165,17 +181,21 @@ func TestOrders(t *testing.T) {
 		joined, err := d.Enqueue(&Run{Asked: true, By: "b"}, any, begin)
 		require.NoError(t, err)
 		assert.Equal(t, first, joined, "a run that is under way stands for the same order")
+
 		second, err := d.Enqueue(&Run{Asked: true, By: "c"}, waiting, begin)
 		require.NoError(t, err)
 		assert.NotEqual(t, first, second)
+
 		third, err := d.Enqueue(&Run{Asked: true, By: "d"}, waiting, begin)
 		require.NoError(t, err)
 		assert.Equal(t, second, third)
+
 		_, err = d.Enqueue(&Run{Asked: true}, nil, begin)
 		require.ErrorContains(t, err, "another order")
 		assert.Equal(t, 2, entries)
 
 		release <- nil
+
 		synctest.Wait()
 		require.Len(t, did, 2)
 		assert.Equal(t, "c", did[1].By)
@@ -200,25 +220,32 @@ func TestOrdersThatDoSomethingElseLeaveTheScheduleAlone(t *testing.T) {
 			Last: func(context.Context) (time.Time, error) { return done, nil },
 			Do: func(_ context.Context, o *Run) error {
 				runs++
+
 				if !o.Asked {
 					done = d.Now()
 				}
+
 				if fail.Load() {
 					return errors.New("no")
 				}
+
 				return nil
 			},
 		})
+
 		synctest.Wait()
+
 		begin := func(*Run) (string, error) { return "x", nil }
 		for _, failing := range []bool{false, true} {
 			fail.Store(failing)
+
 			_, err := d.Enqueue(&Run{Asked: true}, nil, begin)
 			require.NoError(t, err)
 			synctest.Wait()
 			assert.Zero(t, d.State().Failures)
 			assert.Equal(t, time.Date(2024, 6, 17, 4, 0, 0, 0, time.UTC), d.State().Next)
 		}
+
 		fail.Store(false)
 		time.Sleep(time.Hour + time.Second)
 		synctest.Wait()
@@ -237,8 +264,10 @@ func TestOffIsOnlyDoneByOrder(t *testing.T) {
 			runs++
 			return errors.New("failed")
 		}})
+
 		time.Sleep(100 * time.Hour)
 		assert.Zero(t, runs)
+
 		_, err := d.Enqueue(&Run{Asked: true}, nil, func(*Run) (string, error) { return "x", nil })
 		require.NoError(t, err)
 		time.Sleep(100 * time.Hour)
@@ -254,6 +283,7 @@ func TestResumeTriesAgainSoon(t *testing.T) {
 		d := virtual(time.Date(2024, 6, 17, 10, 0, 0, 0, time.UTC), evening, time.Hour)
 		d.Resume(d.Now().Add(-time.Minute), "held")
 		assert.Equal(t, "held", d.State().Error)
+
 		runs := 0
 		stop := serve(t, d, Runner{
 			Last: func(context.Context) (time.Time, error) { return d.Now().Add(-time.Hour), nil },
@@ -262,6 +292,7 @@ func TestResumeTriesAgainSoon(t *testing.T) {
 				return nil
 			},
 		})
+
 		synctest.Wait()
 		assert.Equal(t, 1, runs)
 		require.NoError(t, stop())

@@ -50,21 +50,26 @@ func Next(now time.Time, h History, p Plan) time.Time {
 		if at.Before(now) || at.After(now.Add(p.MaxRetryWait)) {
 			return now
 		}
+
 		return at
 	}
+
 	if h.Done.IsZero() || h.Done.After(now.Add(ahead)) {
 		if again := h.Attempted.Add(retrySoon); again.After(now) && again.Before(now.Add(ahead)) {
 			return again
 		}
 		return now
 	}
+
 	if p.Every > 0 {
 		return slices.MaxFunc([]time.Time{now, h.Done.Add(p.Every)}, time.Time.Compare)
 	}
+
 	// Days of the calendar: the days on which the clocks change must not bring the daily run forward.
 	if p.MaxAgeDays > 0 && !now.Before(h.Done.In(p.Zone).AddDate(0, 0, p.MaxAgeDays)) {
 		return now
 	}
+
 	day := now.In(p.Zone)
 	switch due := p.due(day); {
 	case now.Before(due):
@@ -86,6 +91,7 @@ func (h History) RetryWait(p Plan) time.Duration {
 	if h.Done.IsZero() && p.MaxFirstRetryWait > 0 {
 		most = p.MaxFirstRetryWait
 	}
+
 	return pause.Delay(retryFirst, most, h.Failures, h.Jitter)
 }
 
@@ -96,5 +102,6 @@ func (p Plan) due(day time.Time) time.Time {
 	if due.Hour() < p.Hour || due.Day() != date {
 		due = due.Add(time.Hour) // spring skips this hour, and time.Date chose the offset that makes it an earlier one
 	}
+
 	return due
 }

@@ -11,13 +11,16 @@ import (
 
 func london(t testing.TB) *time.Location {
 	t.Helper()
+
 	zone, err := time.LoadLocation("Europe/London")
 	require.NoError(t, err)
+
 	return zone
 }
 
 func TestNext(t *testing.T) {
 	t.Parallel()
+
 	zone := london(t)
 	at := func(text string) time.Time {
 		m, err := time.ParseInLocation("2006-01-02 15:04:05", text, zone)
@@ -60,6 +63,7 @@ func TestNext(t *testing.T) {
 
 func TestNextOfOtherPlans(t *testing.T) {
 	t.Parallel()
+
 	zone := london(t)
 	at := func(text string) time.Time {
 		m, err := time.ParseInLocation("2006-01-02 15:04:05", text, zone)
@@ -95,9 +99,11 @@ func TestNextOfOtherPlans(t *testing.T) {
 // an hour or not at all, and restarts at random moments.
 func TestOncePerDayWhateverTheHour(t *testing.T) {
 	t.Parallel()
+
 	for _, zoneName := range []string{"Europe/London", "Africa/Cairo", "Australia/Lord_Howe", "America/New_York", "UTC"} {
 		zone, err := time.LoadLocation(zoneName)
 		require.NoError(t, err)
+
 		for _, hour := range []int{0, 1, 2, 3, 4, 20, 23} {
 			p := Plan{Hour: hour, MaxAgeDays: hour % 4, Zone: zone, MaxRetryWait: time.Hour}
 			random := rand.New(rand.NewPCG(1, uint64(hour)))
@@ -110,13 +116,16 @@ func TestOncePerDayWhateverTheHour(t *testing.T) {
 					now = now.Add(min(at.Sub(now), time.Duration(1+random.Int64N(int64(6*time.Hour)))))
 					continue
 				}
+
 				local := now.In(zone)
 				if local.Hour() < hour {
 					t.Fatalf("%s, hour %d: refreshed at %s", zoneName, hour, local)
 				}
+
 				counts[local.Format(time.DateOnly)]++
 				last, now = now, now.Add(time.Second)
 			}
+
 			for day := time.Date(2023, 1, 2, 12, 0, 0, 0, zone); day.Before(time.Date(2026, 12, 31, 0, 0, 0, 0, zone)); day = day.AddDate(0, 0, 1) {
 				if n := counts[day.Format(time.DateOnly)]; n != 1 {
 					t.Fatalf("%s, hour %d: %d refreshes on %s", zoneName, hour, n, day.Format(time.DateOnly))

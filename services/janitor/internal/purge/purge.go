@@ -48,11 +48,14 @@ func (p *Purger) Purge(ctx context.Context, _ *periodic.Run) (periodic.Result, e
 	if !records.IsZero() {
 		entries, failed = p.Prune(ctx, records)
 	}
+
 	sum, err := p.askAll(ctx, control.PurgeRequest{FilesBefore: files, RecordsBefore: records, By: p.By})
 	p.Metrics.FilesPurged(sum.Files)
+
 	if err == nil && sum.Failed > 0 {
 		err = fmt.Errorf("%d old files cannot be deleted, the last of them: %s", sum.Failed, sum.Error)
 	}
+
 	res := periodic.Result{Nothing: sum.Files+sum.Records+entries == 0, Counts: map[string]int{
 		"files": sum.Files, "bytes": int(sum.Bytes), "records": sum.Records, "compacted_bytes": int(sum.Compacted),
 		"files_failed": sum.Failed, "journal_entries": entries,
@@ -61,6 +64,7 @@ func (p *Purger) Purge(ctx context.Context, _ *periodic.Run) (periodic.Result, e
 		p.Log.Info("old data is deleted", "files", sum.Files, "bytes", sum.Bytes, "records", sum.Records,
 			"compacted_bytes", sum.Compacted, "journal_entries", entries)
 	}
+
 	return res, errors.Join(failed, err)
 }
 
@@ -71,6 +75,7 @@ func (p *Purger) askAll(ctx context.Context, req control.PurgeRequest) (sum cont
 		if err != nil {
 			return sum, err
 		}
+
 		sum.Files += part.Files
 		sum.Bytes += part.Bytes
 		sum.Records += part.Records
@@ -79,9 +84,11 @@ func (p *Purger) askAll(ctx context.Context, req control.PurgeRequest) (sum cont
 		if part.Error != "" {
 			sum.Error = part.Error
 		}
+
 		if !part.More {
 			return sum, nil
 		}
+
 		if part.Files+part.Records == 0 && part.Compacted == 0 {
 			return sum, errors.New("ingest says that there is more to delete, and deletes nothing")
 		}

@@ -25,6 +25,7 @@ func TestLimitsOfAPurge(t *testing.T) {
 
 func TestPurgeGoesOnWhileThereIsMore(t *testing.T) {
 	t.Parallel()
+
 	now := time.Date(2024, 6, 17, 3, 0, 0, 0, time.UTC)
 	away := errors.New("away")
 	one := control.PurgeAnswer{Files: 100, Bytes: 1000, Records: 10, More: true}
@@ -57,18 +58,22 @@ func TestPurgeGoesOnWhileThereIsMore(t *testing.T) {
 				Ask: func(_ context.Context, req control.PurgeRequest) (control.PurgeAnswer, error) {
 					assert.Equal(t, now.AddDate(0, 0, -30), req.FilesBefore)
 					assert.Equal(t, now.AddDate(0, 0, -90), req.RecordsBefore)
+
 					if asked++; asked > len(c.answers) {
 						return control.PurgeAnswer{}, c.failure
 					}
+
 					return c.answers[asked-1], nil
 				},
 			}
+
 			res, err := p.Purge(t.Context(), nil)
 			if c.want == "" {
 				require.NoError(t, err)
 			} else {
 				require.ErrorContains(t, err, c.want)
 			}
+
 			assert.Equal(t, c.files, res.Counts["files"])
 			assert.Equal(t, 2, res.Counts["journal_entries"])
 		})
@@ -77,7 +82,9 @@ func TestPurgeGoesOnWhileThereIsMore(t *testing.T) {
 
 func london(t testing.TB) *time.Location {
 	t.Helper()
+
 	zone, err := time.LoadLocation("Europe/London")
 	require.NoError(t, err)
+
 	return zone
 }

@@ -51,6 +51,7 @@ func (s *Scheduler) Serve(ctx context.Context, besides ...func(context.Context) 
 	for _, job := range s.Jobs {
 		names = append(names, job.Name)
 	}
+
 	err := s.State.Register(ctx, s.Now(), names...)
 	if err == nil {
 		group, working := errgroup.WithContext(ctx)
@@ -58,14 +59,18 @@ func (s *Scheduler) Serve(ctx context.Context, besides ...func(context.Context) 
 			do := func(ctx context.Context, run *periodic.Run) error { return s.perform(ctx, job, run) }
 			group.Go(func() error { return job.Serve(working, periodic.Runner{Last: job.Last, Do: do}) })
 		}
+
 		for _, f := range besides {
 			group.Go(func() error { return f(working) })
 		}
+
 		err = group.Wait()
 	}
+
 	if ctx.Err() != nil {
 		return nil //nolint:nilerr // whatever failed did so since ctx has ended
 	}
+
 	return err
 }
 
@@ -77,7 +82,9 @@ func (s *Scheduler) perform(ctx context.Context, job Job, run *periodic.Run) err
 			job.Began(run, entry)
 		}
 	}
+
 	began := s.Now()
+
 	res, err := job.Do(ctx, run)
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -86,14 +93,18 @@ func (s *Scheduler) perform(ctx context.Context, job Job, run *periodic.Run) err
 	if res.Outcome == "" && err == nil {
 		res.Outcome = control.OutcomeOK
 	}
+
 	if err == nil {
 		err = s.keep(ctx, job, run, res)
 	}
+
 	if res.Outcome == "" || err != nil && res.Outcome != control.OutcomeHeld {
 		res.Outcome = control.OutcomeFailed
 	}
+
 	s.Metrics.Run(job.Name, res.Outcome)
 	s.endEntry(job, run, began, res, err)
+
 	return err
 }
 
@@ -105,15 +116,19 @@ func (s *Scheduler) keep(ctx context.Context, job Job, run *periodic.Run, res pe
 	if job.Often && res.Nothing && s.Now().Sub(s.State.Read().Jobs[job.Name].Succeeded) < keepInterval {
 		return nil
 	}
+
 	now := s.Now().UTC()
+
 	return s.State.Update(ctx, func(kept *state.State) {
 		j := kept.Jobs[job.Name]
 		if !run.Asked || job.CountsRequested {
 			j.Done = now
 		}
+
 		if res.Outcome == control.OutcomeOK {
 			j.Succeeded = now
 		}
+
 		kept.Jobs[job.Name] = j
 	})
 }
@@ -128,6 +143,7 @@ func (s *Scheduler) begin(name string, run *periodic.Run, began time.Time) (stri
 	if err != nil {
 		s.Log.Warn("the journal cannot be written; the work goes on", "job", name, "error", err)
 	}
+
 	return id, err
 }
 
@@ -139,16 +155,20 @@ func (s *Scheduler) endEntry(job Job, run *periodic.Run, began time.Time, res pe
 	if failure != nil && res.Outcome != control.OutcomeHeld {
 		end.Error = failure.Error()
 	}
+
 	if run.Entry == "" {
 		if job.Often && res.Nothing && failure == nil {
 			return
 		}
+
 		entry, err := s.begin(job.Name, run, began)
 		if err != nil {
 			return
 		}
+
 		run.Entry = entry
 	}
+
 	if err := s.Journal.End(run.Entry, end); err != nil {
 		s.Log.Warn("the journal cannot be written; the work goes on", "job", job.Name, "error", err)
 	}
@@ -166,8 +186,10 @@ func (s *Scheduler) States() []control.Job {
 		case job.Last != nil || kept.After(st.LastSuccess):
 			st.LastSuccess = kept
 		}
+
 		all = append(all, st)
 	}
+
 	return all
 }
 

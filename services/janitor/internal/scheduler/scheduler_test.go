@@ -15,6 +15,7 @@ import (
 
 func TestLevelOfAFailure(t *testing.T) {
 	t.Parallel()
+
 	for _, c := range []struct {
 		name     string
 		err      error

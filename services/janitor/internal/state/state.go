@@ -89,17 +89,21 @@ type Store struct {
 // Open reads the state. CheckLeader returns an error if another process may have become the one that writes it.
 func Open(ctx context.Context, e Entry, checkLeader func() error, log *slog.Logger) (*Store, error) {
 	s := &Store{entry: e, checkLeader: checkLeader}
+
 	value, revision, err := e.Load(ctx)
 	if err != nil {
 		return nil, err
 	}
+
 	if revision > 0 {
 		if err := json.Unmarshal(value, &s.state); err != nil || s.state.V != version {
 			log.Warn("what the janitor kept cannot be read and is begun afresh", "version", s.state.V, "error", err)
 			s.state = State{}
 		}
 	}
+
 	s.revision = revision
+
 	return s, nil
 }
 
@@ -118,20 +122,25 @@ const maxConflicts = 3
 func (s *Store) Update(ctx context.Context, f func(*State)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	for try := 1; ; try++ {
 		if err := s.checkLeader(); err != nil {
 			return fmt.Errorf("keep what the janitor did: %w", err)
 		}
+
 		next := s.state
 		next.V, next.Jobs = version, maps.Clone(s.state.Jobs)
 		if next.Jobs == nil {
 			next.Jobs = map[string]Job{}
 		}
+
 		f(&next)
+
 		value, err := json.Marshal(next)
 		if err != nil {
 			return fmt.Errorf("keep what the janitor did: %w", err)
 		}
+
 		revision, err := s.entry.Save(ctx, value, s.revision)
 		switch {
 		case err == nil:
@@ -140,6 +149,7 @@ func (s *Store) Update(ctx context.Context, f func(*State)) error {
 		case !errors.Is(err, ErrConflict) || try == maxConflicts:
 			return fmt.Errorf("keep what the janitor did: %w", err)
 		}
+
 		if err := s.reload(ctx); err != nil {
 			return fmt.Errorf("keep what the janitor did: %w", err)
 		}
@@ -152,11 +162,14 @@ func (s *Store) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	var there State
 	if revision > 0 && json.Unmarshal(value, &there) == nil && there.V == version {
 		s.state = there
 	}
+
 	s.revision = revision
+
 	return nil
 }
 
@@ -169,9 +182,11 @@ func (s *Store) Register(ctx context.Context, now time.Time, names ...string) er
 			unknown = true
 		}
 	}
+
 	if !unknown {
 		return nil
 	}
+
 	return s.Update(ctx, func(n *State) {
 		for _, name := range names {
 			if _, ok := n.Jobs[name]; !ok {
@@ -207,8 +222,10 @@ func (h *Held) Report() *control.HeldMapping {
 	if h == nil {
 		return nil
 	}
+
 	report := h.HeldMapping
 	report.ID = HeldID(h.Hash) // what an older version kept has none
+
 	return &report
 }
 

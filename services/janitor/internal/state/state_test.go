@@ -18,12 +18,14 @@ func leads() error { return nil }
 
 func TestWhatOthersKeptIsNotLost(t *testing.T) {
 	t.Parallel()
+
 	entry := &statetest.Fake{}
 	mine, err := state.Open(t.Context(), entry, leads, bustest.Logger())
 	require.NoError(t, err)
 	var lost error
 	other, err := state.Open(t.Context(), entry, func() error { return lost }, bustest.Logger())
 	require.NoError(t, err)
+
 	now := time.Date(2024, 6, 17, 10, 0, 0, 0, time.UTC)
 	require.NoError(t, mine.Register(t.Context(), now, "a"))
 	require.NoError(t, other.Register(t.Context(), now.Add(time.Hour), "a", "b"))
@@ -48,11 +50,13 @@ func TestWhatOthersKeptIsNotLost(t *testing.T) {
 // TestAHeldMappingOfAnOlderVersion has no id in what was kept.
 func TestAHeldMappingOfAnOlderVersion(t *testing.T) {
 	t.Parallel()
+
 	entry := &statetest.Fake{Value: []byte(`{"v":1,"duties":{"purge":{"since":"2024-06-17T10:00:00Z"}},"held":{` +
 		`"hash":"0123456789abcdef","since":"2024-06-17T10:00:00Z","seen":"2024-06-17T10:00:00Z","before":100,"after":80,"removed":20,"reason":"r"}}`)}
 	entry.Revision = 1
 	s, err := state.Open(t.Context(), entry, leads, bustest.Logger())
 	require.NoError(t, err)
+
 	at := time.Date(2024, 6, 17, 10, 0, 0, 0, time.UTC)
 	assert.Equal(t, at, s.Read().Jobs["purge"].Last())
 	assert.Equal(t, &control.HeldMapping{ID: "0123456789ab", Since: at, Seen: at, Before: 100, After: 80, Removed: 20, Reason: "r"},

@@ -24,7 +24,9 @@ func (e *endless) SearchUsers(_ context.Context, q athoc.Query) iter.Seq2[athoc.
 			for i := range q.PageSize {
 				page.Users = append(page.Users, athoc.User{"LOGIN_ID": fmt.Sprintf("%d-%d", e.pages, i), "Collar-Number": strings.Repeat("x", 4*MaxText)})
 			}
+
 			e.pages++
+
 			if !yield(page, nil) {
 				return
 			}
@@ -35,6 +37,7 @@ func (e *endless) SearchUsers(_ context.Context, q athoc.Query) iter.Seq2[athoc.
 // TestUsersWithoutAnEnd: a reading ends where the memory would.
 func TestUsersWithoutAnEnd(t *testing.T) {
 	t.Parallel()
+
 	at := &endless{}
 	r := NewReader(at, time.Now, bustest.Logger())
 	r.Breaker, r.Room = &fakeBreaker{}, 8<<20

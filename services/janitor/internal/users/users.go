@@ -120,24 +120,30 @@ func (r *Reader) All(ctx context.Context, q Query) ([]Person, error) {
 		return nil, err
 	}
 	defer end()
+
 	if r.refused {
 		q.Extras = nil
 	}
+
 	var before reading
 	for pass := 1; ; pass++ {
 		got, err := r.pass(ctx, q, "", athoc.MaxPageSize-(pass-1)*pageStep, before.people)
 		if err != nil {
 			return nil, r.failed(q, err)
 		}
+
 		r.Log.Debug("users read", "pass", pass, "users", len(got.people), "pages", got.pages, "steady", got.steady)
+
 		if got.steady {
 			r.pace = 0
 			return got.people, nil
 		}
+
 		if pass == passes {
 			r.pace = 0
 			return r.together(before, got)
 		}
+
 		before = got
 	}
 }
@@ -151,8 +157,10 @@ func (r *Reader) together(before, last reading) ([]Person, error) {
 			"users", short.Found, "total_users", short.Total)
 		return people, short
 	}
+
 	r.Log.Warn("AtHoc's users kept changing while they were read; what the last two readings found is put together",
 		"readings", passes, "users_before", len(before.people), "users_last", len(last.people), "total_users", last.total)
+
 	return people, nil
 }
 
@@ -162,6 +170,7 @@ func different(before, last []Person) int {
 	for _, p := range before {
 		names[topology.NormalUsername(p.Username)] = true
 	}
+
 	for _, p := range last {
 		if name := topology.NormalUsername(p.Username); name != "" {
 			names[name] = true
@@ -169,7 +178,9 @@ func different(before, last []Person) int {
 			nameless++
 		}
 	}
+
 	delete(names, "")
+
 	return len(names) + nameless
 }
 
@@ -181,14 +192,18 @@ func (r *Reader) Having(ctx context.Context, q Query) ([]Person, error) {
 		return nil, err
 	}
 	defer end()
+
 	got, err := r.pass(ctx, q, q.Attribute+" pr", athoc.MaxPageSize, nil)
 	if err != nil {
 		return nil, r.failed(q, err)
 	}
+
 	r.pace = 0
+
 	if len(got.people) == 0 && got.total > 0 {
 		return nil, fmt.Errorf("read the users from AtHoc: it says that %d have a value of %s, and returns none of them", got.total, q.Attribute)
 	}
+
 	return got.people, nil
 }
 
@@ -207,6 +222,7 @@ func (r *Reader) failed(q Query, err error) error {
 	case call.Kind == athoc.BadRequest:
 		return fmt.Errorf("read the users from AtHoc (is %s, of %s, an attribute of the organisation?): %w", q.Attribute, q.Setting, err)
 	}
+
 	return fmt.Errorf("read the users from AtHoc: %w", err)
 }
 
@@ -227,11 +243,14 @@ func (r *Reader) pass(ctx context.Context, q Query, criteria string, size int, b
 	for _, p := range before {
 		got.size += p.size()
 	}
+
 	seen := map[string]bool{}
+
 	permit, err := r.Breaker.Wait(ctx)
 	if err != nil {
 		return got, err
 	}
+
 	asked := r.Now()
 	query := athoc.Query{
 		Fields: append([]string{q.Attribute}, q.Extras...), Criteria: criteria, PageSize: size, Repeat: r.Breaker.Pace,
@@ -240,22 +259,29 @@ func (r *Reader) pass(ctx context.Context, q Query, criteria string, size int, b
 		if settled := r.Breaker.Settle(ctx, permit, err); err != nil || settled != nil {
 			return got, errors.Join(err, settled)
 		}
+
 		got.add(page, q.Attribute, asked, seen)
+
 		if r.Room > 0 && got.size > r.Room {
 			return got, errTooMany
 		}
+
 		if page.Total > 0 && len(got.people) >= page.Total {
 			got.steady = got.steady && len(got.people) == page.Total
 			return got, nil
 		}
+
 		_ = pause.For(ctx, r.pace) // the breaker says that ctx has ended
 		if permit, err = r.Breaker.Wait(ctx); err != nil {
 			return got, err
 		}
+
 		asked = r.Now()
 	}
+
 	// The last call found nobody, or the search ended of itself.
 	got.steady = got.steady && len(got.people) == got.total
+
 	return got, r.Breaker.Settle(ctx, permit, nil)
 }
 
@@ -264,13 +290,16 @@ func (got *reading) add(page athoc.Page, attribute string, asked time.Time, seen
 	if got.pages > 0 && page.Total != got.total {
 		got.steady = false
 	}
+
 	got.pages, got.total = got.pages+1, page.Total
 	for _, u := range page.Users {
 		p := Person{Username: clipped(strings.TrimSpace(u.Username())), Value: clipped(u.Attribute(attribute)), Asked: asked}
+
 		name := topology.NormalUsername(p.Username)
 		if seen[name] && name != "" {
 			got.steady = false
 		}
+
 		seen[name] = true
 		got.size += p.size()
 		got.people = append(got.people, p)
@@ -287,6 +316,7 @@ func Extras(attributes []string, needed string) []string {
 			extras = append(extras, a)
 		}
 	}
+
 	return extras
 }
 

@@ -38,6 +38,7 @@ func (l *list) SearchUsers(_ context.Context, q athoc.Query) iter.Seq2[athoc.Pag
 	if l.size > 0 {
 		size = l.size
 	}
+
 	return func(yield func(athoc.Page, error) bool) {
 		for fetched, number := 0, 0; ; number++ {
 			if l.before != nil {
@@ -46,11 +47,13 @@ func (l *list) SearchUsers(_ context.Context, q athoc.Query) iter.Seq2[athoc.Pag
 					return
 				}
 			}
+
 			l.calls++
 			page := athoc.Page{Number: number, Total: len(l.users) + l.hidden}
 			for _, u := range l.users[min(number*size, len(l.users)):min((number+1)*size, len(l.users))] {
 				page.Users = append(page.Users, athoc.User{"LOGIN_ID": u, "Collar-Number": "c-" + u})
 			}
+
 			fetched += len(page.Users)
 			nobody := len(page.Users) == 0
 			if nobody && (number > 0 || page.Total == 0) || !yield(page, nil) || nobody || len(page.Users) < size && fetched >= page.Total {
@@ -75,6 +78,7 @@ func (g *fakeBreaker) Settle(_ context.Context, _ breaker.Permit, err error) err
 	if err != nil {
 		g.failed++
 	}
+
 	return nil
 }
 
@@ -92,7 +96,9 @@ func names(people []Person) []string {
 	for _, p := range people {
 		out = append(out, p.Username)
 	}
+
 	slices.Sort(out)
+
 	return slices.Compact(out)
 }
 
@@ -101,11 +107,13 @@ func numbered(n int) []string {
 	for i := range n {
 		out = append(out, fmt.Sprintf("u%05d", i))
 	}
+
 	return out
 }
 
 func TestFetchReadsEachPageOnce(t *testing.T) {
 	t.Parallel()
+
 	for users, calls := range map[int]int{0: 1, 1: 1, 9: 1, 10: 1, 11: 2, 100: 10} {
 		t.Run(fmt.Sprint(users), func(t *testing.T) {
 			l := &list{users: numbered(users), size: 10}
@@ -122,6 +130,7 @@ func TestFetchReadsEachPageOnce(t *testing.T) {
 
 func TestFetchMissesNobodyWhenUsersAreRemovedBetweenPages(t *testing.T) {
 	t.Parallel()
+
 	l := &list{users: numbered(100), size: 10}
 	l.before = func(calls int) error {
 		if calls == 3 {
@@ -138,6 +147,7 @@ func TestFetchMissesNobodyWhenUsersAreRemovedBetweenPages(t *testing.T) {
 
 func TestFetchSeesAUserWhoComesTwice(t *testing.T) {
 	t.Parallel()
+
 	l := &list{users: numbered(40), size: 10}
 	l.before = func(calls int) error {
 		if calls == 2 { // one goes at the end and one comes at the start: the total stays the same
@@ -148,6 +158,7 @@ func TestFetchSeesAUserWhoComesTwice(t *testing.T) {
 	f, _ := reader(l)
 	got, err := f.All(t.Context(), collars)
 	require.NoError(t, err)
+
 	want := slices.Sorted(slices.Values(l.users))
 	assert.Equal(t, want, names(got))
 	assert.Equal(t, 8, l.calls)
@@ -155,6 +166,7 @@ func TestFetchSeesAUserWhoComesTwice(t *testing.T) {
 
 func TestFetchOfADirectoryThatNeverHoldsStill(t *testing.T) {
 	t.Parallel()
+
 	staying := numbered(9500)
 	l := &list{users: slices.Clone(staying)}
 	l.before = func(calls int) error { // guests come and go at the start of the list, so that everybody shifts all the time
@@ -163,21 +175,25 @@ func TestFetchOfADirectoryThatNeverHoldsStill(t *testing.T) {
 		} else {
 			l.users = l.users[1:]
 		}
+
 		return nil
 	}
 	f, _ := reader(l)
 	got, err := f.All(t.Context(), collars)
 	require.NoError(t, err)
+
 	found := names(got)
 	for _, u := range staying {
 		_, ok := slices.BinarySearch(found, u)
 		assert.True(t, ok, u)
 	}
+
 	assert.LessOrEqual(t, l.calls, passes*13, "the number of passes is bounded")
 }
 
 func TestFetchOfFewerUsersThanThereAreIsNotTakenForAll(t *testing.T) {
 	t.Parallel()
+
 	l := &list{users: numbered(2500), hidden: 3}
 	f, _ := reader(l)
 	got, err := f.All(t.Context(), collars)
@@ -195,6 +211,7 @@ func TestFetchOfFewerUsersThanThereAreIsNotTakenForAll(t *testing.T) {
 
 func TestFetchFailsAsAWhole(t *testing.T) {
 	t.Parallel()
+
 	outage := &athoc.CallError{Kind: athoc.Outage, Op: athoc.OpSearch, Status: 503}
 	l := &list{users: numbered(100), size: 10, before: func(calls int) error {
 		if calls == 4 {
@@ -212,6 +229,7 @@ func TestFetchFailsAsAWhole(t *testing.T) {
 
 func TestFetchDoesWithoutAttributesThatAreGone(t *testing.T) {
 	t.Parallel()
+
 	l := &list{users: numbered(5), size: 10}
 	f, _ := reader(l)
 	query := collars
@@ -232,6 +250,7 @@ func TestFetchDoesWithoutAttributesThatAreGone(t *testing.T) {
 
 func TestFetchNamesTheSettingOfAnUnknownCollarField(t *testing.T) {
 	t.Parallel()
+
 	l := &list{size: 10, before: func(int) error { return &athoc.CallError{Kind: athoc.BadRequest, Op: athoc.OpSearch} }}
 	f, _ := reader(l)
 	_, err := f.All(t.Context(), collars)
@@ -245,25 +264,32 @@ func TestFetchSlowsDownUntilAThrottledReadingGetsThrough(t *testing.T) {
 		tokens, filled := 3.0, time.Now()
 		l := &list{users: numbered(100), size: 10, before: func(int) error {
 			now := time.Now()
+
 			tokens, filled = min(3, tokens+now.Sub(filled).Seconds()/limit.Seconds()), now
 			if tokens < 1 {
 				return &athoc.CallError{Kind: athoc.Throttled, Op: athoc.OpSearch}
 			}
+
 			tokens--
+
 			return nil
 		}}
+
 		f, _ := reader(l)
 		tries := 0
 		for {
 			tries++
 			require.Less(t, tries, 10)
+
 			got, err := f.All(t.Context(), collars)
 			if err == nil {
 				assert.Len(t, got, 100)
 				break
 			}
+
 			time.Sleep(30 * time.Second)
 		}
+
 		assert.Greater(t, tries, 1)
 		assert.Zero(t, f.pace, "the next reading is not slowed down")
 	})
@@ -286,6 +312,7 @@ func TestFetchEndsWithItsContext(t *testing.T) {
 
 func TestHavingReadsOnePass(t *testing.T) {
 	t.Parallel()
+
 	l := &list{users: numbered(2500)}
 	clock := time.Date(2024, 6, 17, 10, 0, 0, 0, time.UTC)
 	f, _ := reader(l)
@@ -310,9 +337,11 @@ func TestHavingReadsOnePass(t *testing.T) {
 
 func TestHavingOfNobodyThoughThereAreSomeFails(t *testing.T) {
 	t.Parallel()
+
 	f, _ := reader(&list{hidden: 5})
 	_, err := f.Having(t.Context(), collars)
 	require.ErrorContains(t, err, "5 have a value of Collar-Number")
+
 	f, _ = reader(&list{})
 	got, err := f.Having(t.Context(), collars)
 	require.NoError(t, err)
@@ -327,9 +356,12 @@ func TestOneReadingAtATime(t *testing.T) {
 			busy++
 			assert.Equal(t, 1, busy)
 			time.Sleep(time.Second)
+
 			busy--
+
 			return nil
 		}}
+
 		f, _ := reader(l)
 		var wg sync.WaitGroup
 		for range 3 {
@@ -339,9 +371,12 @@ func TestOneReadingAtATime(t *testing.T) {
 				assert.Len(t, got, 30)
 			})
 		}
+
 		time.Sleep(time.Millisecond)
+
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
+
 		_, err := f.Having(ctx, collars)
 		require.ErrorIs(t, err, context.DeadlineExceeded, "waiting for one's turn ends with the context")
 		wg.Wait()

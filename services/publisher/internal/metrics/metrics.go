@@ -27,6 +27,7 @@ const again = "again"
 func New(t *telemetry.Telemetry) *Set {
 	return telemetry.Once(t, "publisher", func() *Set {
 		const part = "publisher"
+
 		m := &Set{
 			fresh: metric.Histogram(part, "freshness_seconds", "Time from an event to AtHoc's confirmation of its duty status.",
 				[]float64{.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 14400, 43200, 86400}),
@@ -37,6 +38,7 @@ func New(t *telemetry.Telemetry) *Set {
 		for _, o := range []event.Outcome{event.Applied, event.Expired, event.UnknownUser, event.ForbiddenUser, event.Dead} {
 			m.users.WithLabelValues(o.String())
 		}
+
 		m.users.WithLabelValues(again)
 		type state = control.PublisherState
 		m.Gauges = metric.Readings[state]{
@@ -50,6 +52,7 @@ func New(t *telemetry.Telemetry) *Set {
 			metric.Value(part, "last_success_timestamp_seconds", "When AtHoc last took an update; 0 if not since the start.",
 				func(s state) float64 { return metric.Timestamp(s.LastSuccess) }),
 		}
+
 		return m
 	})
 }

@@ -33,6 +33,7 @@ func (a *Answers) Handle(msg *message.Message) error {
 	if err := a.learn(msg.Context(), all); err != nil {
 		return err
 	}
+
 	return a.History.Record(msg.Context(), all)
 }
 
@@ -45,8 +46,10 @@ func read(batch *bus.Batch) []history.Answered {
 			item.Term(err.Error())
 			continue
 		}
+
 		all = append(all, m)
 	}
+
 	return all
 }
 
@@ -54,23 +57,28 @@ func read(batch *bus.Batch) []history.Answered {
 func (a *Answers) learn(ctx context.Context, all []history.Answered) error {
 	a.Roster.Lock()
 	defer a.Roster.Unlock()
+
 	change := store.Change{Workers: map[string]latest.Worker{}}
+
 	err := a.Roster.View(func(v store.View) error {
 		for i := range all {
 			for _, answer := range all[i].Answers {
 				if answer.Outcome == event.Pending {
 					answer.Answered = givenUp(answer, all[i].Stored, a.Roster.Now())
 				}
+
 				if err := a.take(v, answer, all[i].Stored, change.Workers); err != nil {
 					return err
 				}
 			}
 		}
+
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("read AtHoc's answers: %w", err)
 	}
+
 	return a.Roster.Save(ctx, change)
 }
 
@@ -86,6 +94,7 @@ func (a *Answers) take(v store.View, answer event.Answer, stored time.Time, work
 	if answer.Employee == "" {
 		a.Observer.Answered(answer)
 	}
+
 	for _, employee := range a.concerned(answer) {
 		w, known := workers[employee]
 		if !known {
@@ -94,10 +103,12 @@ func (a *Answers) take(v store.View, answer event.Answer, stored time.Time, work
 				return err
 			}
 		}
+
 		if w.Answer(answer, stored, a.Roster.Rules) {
 			workers[employee] = w
 		}
 	}
+
 	return nil
 }
 
@@ -108,11 +119,13 @@ func (a *Answers) concerned(answer event.Answer) []string {
 	if answer.Employee != "" {
 		out = append(out, answer.Employee)
 	}
+
 	if answer.Outcome == event.Pending {
 		if now := a.Roster.Mapping().Employee(answer.User); now != "" && now != answer.Employee {
 			out = append(out, now)
 		}
 	}
+
 	return out
 }
 
@@ -121,30 +134,38 @@ func (a *Answers) Repeat(ctx context.Context) error {
 	r := a.Roster
 	r.Lock()
 	defer r.Unlock()
+
 	if !r.MayPublish() || len(r.InDoubt) == 0 {
 		return nil
 	}
+
 	c, now := roster.NewChangeset(), r.Now()
+
 	err := r.View(func(v store.View) error {
 		for employee, until := range r.InDoubt {
 			if _, resent := c.Change.Workers[employee]; resent || now.Unix() < until {
 				continue
 			}
+
 			if err := a.repeat(v, &c, employee, now); err != nil {
 				return err
 			}
 		}
+
 		return nil
 	})
 	if err != nil {
 		return err
 	}
+
 	if err := r.Commit(ctx, &c); err != nil {
 		return err
 	}
+
 	if len(c.Updates) > 0 {
 		r.Log.Info("statuses are resent, since AtHoc may have been late with an older one", "users", len(c.Updates))
 	}
+
 	return nil
 }
 
@@ -152,25 +173,30 @@ func (a *Answers) Repeat(ctx context.Context) error {
 // the one which the late call may have overwritten.
 func (a *Answers) repeat(v store.View, c *roster.Changeset, employee string, now time.Time) error {
 	r := a.Roster
+
 	w, err := r.Worker(v, employee)
 	if err != nil || w.Unresolved && w.Hold == nil {
 		return err // what was sent last may be newer than the store has it; it is resolved first
 	}
+
 	before := w
 	u := w.Repeat(employee, now)
 	if u == nil {
 		c.Change.Workers[employee] = w
 		return nil
 	}
+
 	holder := r.Mapping().Employee(u.User)
 	if holder == "" || holder == employee {
 		c.Send(*u, before, w, event.Pending)
 		return nil
 	}
+
 	present, err := r.Worker(v, holder)
 	if err != nil || present.Unresolved {
 		return err
 	}
+
 	before.InDoubt = 0
 	c.Change.Workers[employee] = before
 	if _, sent := c.Change.Workers[holder]; !sent {
@@ -181,5 +207,6 @@ func (a *Answers) repeat(v store.View, c *roster.Changeset, employee string, now
 			return w.Again(holder, r.Mapping().User(holder), event.ReasonRepeat, now, r.Rules)
 		})
 	}
+
 	return nil
 }

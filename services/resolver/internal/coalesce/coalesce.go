@@ -53,16 +53,21 @@ func (q *Queue) Take(room int) []Candidate {
 		q.candidates = nil
 		return all
 	}
+
 	if room <= 0 {
 		return nil
 	}
+
 	if !q.sorted {
 		slices.SortFunc(all, func(a, b Candidate) int {
 			return cmp.Or(cmp.Compare(b.Rank, a.Rank), cmp.Compare(a.Employee, b.Employee))
 		})
+
 		q.sorted = true
 	}
+
 	newest, oldest := room-room/4, len(all)-room/4
 	q.candidates = all[newest:oldest]
+
 	return append(all[:newest:newest], all[oldest:]...)
 }

@@ -10,6 +10,7 @@ import (
 
 func TestHolds(t *testing.T) {
 	t.Parallel()
+
 	for name, c := range map[string]struct {
 		entries Entries
 		file    string
@@ -34,6 +35,7 @@ func TestHolds(t *testing.T) {
 
 func TestTake(t *testing.T) {
 	t.Parallel()
+
 	all := func() []Candidate {
 		return []Candidate{{"c", 3}, {"a", 1}, {"e", 5}, {"b", 2}, {"d", 4}, {"f", 6}, {"x", 0}, {"y", 0}}
 	}
@@ -42,6 +44,7 @@ func TestTake(t *testing.T) {
 		for _, w := range NewQueue(all()).Take(room) {
 			got += w.Employee
 		}
+
 		require.Equal(t, want, got, "room for %d", room)
 	}
 }
@@ -49,18 +52,22 @@ func TestTake(t *testing.T) {
 // TestALineIsTakenPieceByPiece: each one comes once, and who is taken next is who would be if all who are left stood in a line anew.
 func TestALineIsTakenPieceByPiece(t *testing.T) {
 	t.Parallel()
+
 	for _, room := range []int{1, 3, 4, 7, 100} {
 		var left []Candidate
 		for i := range 50 {
 			left = append(left, Candidate{fmt.Sprint(i), int64(i * 7 % 50)})
 		}
+
 		queue := NewQueue(slices.Clone(left))
 		for len(left) > 0 {
 			got, want := queue.Take(room), NewQueue(slices.Clone(left)).Take(room)
 			require.ElementsMatch(t, want, got)
+
 			left = slices.DeleteFunc(left, func(w Candidate) bool { return slices.Contains(got, w) })
 			require.Equal(t, len(left), queue.Len())
 		}
+
 		require.Empty(t, queue.Take(room))
 	}
 }

@@ -42,22 +42,27 @@ func (l Letters) Count(ctx context.Context, req control.DeadRequest) (control.Re
 	if len(req.IDs) > control.MaxDead {
 		return would, control.Refuse("at most %d dead letters can be named at once", control.MaxDead)
 	}
+
 	stream, err := l.JS.Stream(ctx, topology.StreamDead)
 	if err != nil {
 		return would, fmt.Errorf("open the dead letters: %w", err)
 	}
+
 	for _, id := range req.IDs {
 		found, err := read(ctx, stream, id)
 		if err == nil {
 			err = l.count(ctx, found, &would)
 		}
+
 		if ctx.Err() != nil {
 			return would, fmt.Errorf("read the dead letters: %w", err)
 		}
+
 		if err != nil {
 			would.Refused[err.Error()]++
 		}
 	}
+
 	return would, nil
 }
 
@@ -67,10 +72,12 @@ func (l Letters) count(ctx context.Context, found letter, would *control.Requeue
 	if err != nil {
 		return err
 	}
+
 	if update == nil {
 		would.ReadAgain++
 		return nil
 	}
+
 	answer, err := l.Forecast(ctx, control.RequeueRequest{Update: *update})
 	switch {
 	case err != nil:
@@ -80,6 +87,7 @@ func (l Letters) count(ctx context.Context, found letter, would *control.Requeue
 	default:
 		would.Sent++
 	}
+
 	return nil
 }
 
@@ -93,25 +101,32 @@ func (l Letters) each(ctx context.Context, req control.DeadRequest, do func(lett
 	if len(req.IDs) > control.MaxDead {
 		return nil, control.Refuse("at most %d dead letters can be named at once", control.MaxDead)
 	}
+
 	stream, err := l.JS.Stream(ctx, topology.StreamDead)
 	if err != nil {
 		return nil, fmt.Errorf("open the dead letters: %w", err)
 	}
+
 	results := make([]control.DeadResult, 0, len(req.IDs))
 	for _, id := range req.IDs {
 		result := control.DeadResult{ID: id}
+
 		found, err := read(ctx, stream, id)
 		if err == nil {
 			result.Did, err = do(found)
 		}
+
 		if err == nil {
 			err = stream.DeleteMsg(ctx, id)
 		}
+
 		if err != nil {
 			result.Did, result.Error = "", err.Error()
 		}
+
 		results = append(results, result)
 	}
+
 	return results, nil
 }
 
@@ -121,13 +136,16 @@ func read(ctx context.Context, stream jetstream.Stream, id uint64) (letter, erro
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return letter{}, errors.New("there is no such dead letter any more")
 	}
+
 	if err != nil {
 		return letter{}, fmt.Errorf("read it: %w", err)
 	}
+
 	found := letter{from: topology.Service(strings.TrimPrefix(m.Subject, topology.DeadSubject("")))}
 	if event.Decode(m.Data, &found.DeadLetter) != nil {
 		found.DeadLetter = event.DeadLetter{}
 	}
+
 	return found, nil
 }
 
@@ -138,19 +156,23 @@ func (l Letters) requeue(ctx context.Context, found letter, by string) (string, 
 	if err != nil {
 		return "", err
 	}
+
 	if update == nil {
 		if _, err := l.JS.Publish(ctx, subject, found.Payload); err != nil {
 			return "", fmt.Errorf("publish it again: %w", err)
 		}
 		return "is read again", nil
 	}
+
 	answer, err := l.Requeue(ctx, control.RequeueRequest{Update: *update, By: by})
 	if err != nil {
 		return "", err
 	}
+
 	if answer.Superseded {
 		return "a newer event has won meanwhile, nothing is to be sent", nil
 	}
+
 	return "is sent again", nil
 }
 

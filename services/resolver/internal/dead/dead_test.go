@@ -13,9 +13,11 @@ import (
 // type, than its service reads.
 func TestADeadLetterGivesNoOrders(t *testing.T) {
 	t.Parallel()
+
 	entries := event.Encode(&event.Entries{File: "f1", Entries: []event.Entry{{Employee: "1", Row: 1}}})
 	acks := event.Encode(&event.Acks{})
 	update := event.Encode(&event.Update{User: "u", Employee: "1", File: "f1"})
+
 	written := func(from topology.Service, subject string, payload []byte) letter {
 		return letter{from: from, DeadLetter: event.DeadLetter{Service: "publisher", Subject: subject, Payload: payload}}
 	}
@@ -31,6 +33,7 @@ func TestADeadLetterGivesNoOrders(t *testing.T) {
 		require.Equal(t, l.Subject, subject, name)
 		require.Nil(t, u, name)
 	}
+
 	_, u, err := requeueTo(written(topology.Publisher, topology.UpdatesSubject("u"), update))
 	require.NoError(t, err)
 	require.Equal(t, "u", u.User)

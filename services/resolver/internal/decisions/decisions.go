@@ -38,7 +38,9 @@ func New(ctx context.Context, js jetstream.JetStream, r *roster.Roster, x *relea
 	if err != nil {
 		return nil, fmt.Errorf("open bucket %s: %w", topology.BucketState, err)
 	}
+
 	d := &Decider{roster: r, releaser: x, copy: &keeper{kv: kv}}
+
 	return d, d.copy.restore(ctx, r)
 }
 
@@ -58,6 +60,7 @@ func members(all []person) []guard.Member {
 	for i, p := range all {
 		list[i] = p.Member
 	}
+
 	return list
 }
 
@@ -71,16 +74,21 @@ func (d *Decider) persons(g *guard.Group) ([]person, error) {
 			if err != nil {
 				return err
 			}
+
 			all = append(all, person{guard.Member{
 				Employee: employee, User: r.Mapping().User(employee), Version: w.Latest.Version, Seq: seq,
 			}, w, w.Latest.At})
 		}
+
 		return nil
 	})
+
 	for user, at := range g.Users {
 		all = append(all, person{Member: guard.Member{User: user, Version: event.Version{Rank: at}, Seq: g.Seq}, at: at})
 	}
+
 	slices.SortFunc(all, func(a, b person) int { return cmp.Or(cmp.Compare(a.Employee, b.Employee), cmp.Compare(a.User, b.User)) })
+
 	return all, err
 }
 
@@ -89,12 +97,14 @@ func (d *Decider) List(context.Context, control.Nothing) (control.HeldAnswer, er
 	r := d.roster
 	r.Lock()
 	defer r.Unlock()
+
 	answer := control.HeldAnswer{GuardState: *r.Holds.Facts(r.Now()), OnDuty: r.Stats.SentOn(), Decided: []control.HeldGroup{}}
 	for _, g := range r.Holds.Groups.All() {
 		if !g.Is("") {
 			answer.Decided = append(answer.Decided, r.Holds.Describe(g))
 		}
 	}
+
 	return answer, nil
 }
 
@@ -117,20 +127,24 @@ func (d *Decider) Show(_ context.Context, req control.HeldRequest) (control.Held
 	r := d.roster
 	r.Lock()
 	defer r.Unlock()
+
 	g, err := d.waiting(req.ID)
 	if err != nil {
 		return control.HeldSet{}, err
 	}
+
 	all, err := d.persons(g)
 	if err != nil {
 		return control.HeldSet{}, err
 	}
+
 	set := control.HeldSet{HeldGroup: r.Holds.Describe(g), Token: guard.Token(members(all)), Files: map[string]int{}, Feeds: map[string]int{}, Workers: []control.HeldWorker{}}
 	set.OnDutyNow = r.Stats.SentOn()
 	set.OnDutyAfter = set.OnDutyNow - len(all) + len(g.Users) // the guard does not count users without a known worker as on duty
 	if g.Kind == guard.On {
 		set.OnDutyAfter = set.OnDutyNow + len(all)
 	}
+
 	set.UsualLeast, set.UsualMost = r.Holds.Guard.Usual(r.Now())
 	for i, p := range all {
 		set.Files[p.worker.Latest.File]++
@@ -142,12 +156,15 @@ func (d *Decider) Show(_ context.Context, req control.HeldRequest) (control.Held
 			})
 		}
 	}
+
 	if set.Feeds[""] == len(all) {
 		set.Feeds = nil
 	}
+
 	if end := req.After + len(set.Workers); end < len(all) {
 		set.Next = end
 	}
+
 	return set, nil
 }
 
@@ -156,40 +173,50 @@ func (d *Decider) Decide(ctx context.Context, req control.HeldDecision) (control
 	r := d.roster
 	r.Lock()
 	defer r.Unlock()
+
 	switch {
 	case req.Reason == "":
 		return control.HeldResult{}, control.Refuse("say why, with --reason: it is kept with the decision")
 	case !r.Recovered: // who is read again later would be decided about as well, and was not shown
 		return control.HeldResult{}, roster.ErrRebuilding
 	}
+
 	g, err := d.waiting(req.ID)
 	if err != nil {
 		return control.HeldResult{}, err
 	}
+
 	all, err := d.persons(g)
 	if err != nil {
 		return control.HeldResult{}, err
 	}
+
 	if err := sameSet(req.Token, g.ID, all); err != nil {
 		return control.HeldResult{}, err
 	}
+
 	result := control.HeldResult{ID: g.ID}
 	if len(req.Except) > 0 {
 		if g, all, err = d.split(ctx, g, all, req, &result); err != nil {
 			return result, err
 		}
 	}
+
 	result.Users = len(all)
+
 	outcome := guard.Rejected
 	if req.Approve {
 		outcome = guard.Approved
 	}
+
 	change := r.Holds.Guard.Decide(g, guard.Decision{Outcome: outcome, At: r.Now().UTC(), By: req.By, Reason: req.Reason, Users: len(all)})
 	// From here on it is decided, whatever ends the process: Resume goes on with it.
 	if err := r.Save(ctx, store.Change{Guard: &change}); err != nil {
 		return result, err
 	}
+
 	r.Log.Info("it was decided about a mass change that was held", "hold", g.ID, "verdict", outcome, "users", len(all), "by", req.By, "reason", req.Reason)
+
 	return result, d.carryOut(ctx, r.Holds.Groups.Find(g.ID))
 }
 
@@ -212,11 +239,14 @@ func (d *Decider) split(ctx context.Context, g *guard.Group, all []person, req c
 	r, except := d.roster, req.Except
 	rest, left := r.Holds.Groups.Split(g), g.Clone()
 	clear(left.Users)
+
 	gathered, others := rest, left // others has what was not gathered
 	if req.Approve {
 		gathered, others = left, rest
 	}
+
 	clear(gathered.Rows)
+
 	change := store.Change{Workers: map[string]latest.Worker{}}
 	var decided []person
 	found := map[string]bool{}
@@ -233,6 +263,7 @@ func (d *Decider) split(ctx context.Context, g *guard.Group, all []person, req c
 		} else {
 			decided = append(decided, p)
 		}
+
 		switch {
 		case p.Employee == "":
 			into.Users[p.User] = p.at
@@ -240,16 +271,20 @@ func (d *Decider) split(ctx context.Context, g *guard.Group, all []person, req c
 			gathered.AddRow(p.worker.Latest.File, p.worker.Latest.Version.Row)
 		}
 	}
+
 	others.TakeOut(gathered)
+
 	switch {
 	case len(found) < len(except):
 		return nil, nil, control.Refuse("%d of those excepted are not in %s: name them as bobosync held show does", len(except)-len(found), g.ID)
 	case len(decided) == 0:
 		return nil, nil, control.Refuse("everybody is excepted, so there is nothing to decide")
 	}
+
 	guarded := r.Holds.Guard.Replace(r.Now(), left, rest)
 	change.Guard = &guarded
 	result.Rest = rest.ID
+
 	return left, decided, r.Save(ctx, change)
 }
 
@@ -259,6 +294,7 @@ func (d *Decider) carryOut(ctx context.Context, g *guard.Group) error {
 	if err != nil {
 		return err
 	}
+
 	c := roster.NewChangeset()
 	for _, p := range all {
 		w := p.worker
@@ -274,9 +310,12 @@ func (d *Decider) carryOut(ctx context.Context, g *guard.Group) error {
 				c.Settled.Add(e.File, event.Withheld, e.Version.Row)
 			}
 		}
+
 		c.Change.Workers[p.Employee] = w
 	}
+
 	d.releaser.Wake()
+
 	return d.roster.Commit(ctx, &c)
 }
 
@@ -285,56 +324,79 @@ func (d *Decider) Requeue(ctx context.Context, req control.HeldDecision) (contro
 	r := d.roster
 	r.Lock()
 	defer r.Unlock()
-	g := r.Holds.Groups.Find(req.ID)
-	switch {
-	case req.Reason == "":
-		return control.HeldResult{}, control.Refuse("say why, with --reason: it is kept with the decision")
-	case !r.Recovered:
-		return control.HeldResult{}, roster.ErrRebuilding
-	case !g.Is(guard.Rejected):
-		return control.HeldResult{}, control.Refuse("there is no hold %q that was rejected: bobosync held list shows them", req.ID)
+
+	g, err := d.rejected(req)
+	if err != nil {
+		return control.HeldResult{}, err
 	}
+
 	result, c, workers := control.HeldResult{ID: g.ID}, roster.NewChangeset(), map[string]latest.Worker{}
 	latestRows := map[string]*event.RowSet{} // of the group, by file
-	err := r.View(func(v store.View) error {
+
+	err = r.View(func(v store.View) error {
 		return v.EachWorker(ctx, func(employee string, w latest.Worker) error {
 			row, is := w.WithheldWith(g.ID)
 			if !is {
 				return nil
 			}
+
 			isLatest, superseded := w.Readmit(g.ID)
 			if superseded != nil {
 				c.Settled.Add(superseded.File, event.Superseded, superseded.Version.Row)
 			}
+
 			if isLatest {
 				addRow(latestRows, row)
 			} else {
 				result.Superseded++
 			}
+
 			result.Users++
 			workers[employee] = w
+
 			return nil
 		})
 	})
 	if err != nil {
 		return result, err
 	}
+
 	if !g.Kind.Clears() {
 		supersedeRest(c.Settled, g, latestRows)
 	}
+
 	if err := r.Commit(ctx, &c); err != nil {
 		return result, err
 	}
+
 	change := r.Holds.Guard.Decide(g, guard.Decision{Outcome: guard.Requeued, At: r.Now().UTC(), By: req.By, Reason: req.Reason, Users: result.Users})
+
 	d.releaser.Wake()
 	r.Log.Info("a mass change that was rejected is taken in after all", "hold", g.ID, "users", result.Users, "by", req.By, "reason", req.Reason)
+
 	return result, r.Save(ctx, store.Change{Workers: workers, Guard: &change})
+}
+
+// rejected returns the mass change that was rejected and that a request means. The caller holds the roster's lock.
+func (d *Decider) rejected(req control.HeldDecision) (*guard.Group, error) {
+	g := d.roster.Holds.Groups.Find(req.ID)
+	switch {
+	case req.Reason == "":
+		return nil, control.Refuse("say why, with --reason: it is kept with the decision")
+	case !d.roster.Recovered:
+		return nil, roster.ErrRebuilding
+	case !g.Is(guard.Rejected):
+		return nil, control.Refuse("there is no hold %q that was rejected: bobosync held list shows them", req.ID)
+	default:
+		return g, nil
+	}
 }
 
 func addRow(rows map[string]*event.RowSet, e latest.Event) {
 	if rows[e.File] == nil {
 		rows[e.File] = &event.RowSet{}
 	}
+
 	rows[e.File].Add(e.Version.Row)
 }
 
@@ -357,29 +419,36 @@ func (d *Decider) Resume(ctx context.Context) error {
 	r := d.roster
 	r.Lock()
 	defer r.Unlock()
+
 	var errs []error
 	for _, g := range r.Holds.Groups.All() {
 		if g.Decision != nil && r.Holds.Members.Count(g.ID) > 0 {
 			errs = append(errs, d.carryOut(ctx, g))
 		}
 	}
+
 	errs = append(errs, d.adoptOrphans(ctx))
+
 	forget, overtaken := r.Holds.Old(r.Now())
 	if !r.Recovered { // who is in them is not known yet
 		overtaken = nil
 	}
+
 	for _, g := range overtaken {
 		change := r.Holds.Guard.Decide(g, guard.Decision{Outcome: guard.Overtaken, At: r.Now().UTC()})
 		errs = append(errs, r.Save(ctx, store.Change{Guard: &change}))
 		r.Log.Info("newer events have taken the place of a mass change that was held", "hold", g.ID)
 	}
+
 	for _, g := range forget {
 		if err := errors.Join(r.Store.ForgetHold(g.ID), d.copy.forget(ctx, g.ID)); err != nil {
 			errs = append(errs, fmt.Errorf("forget a hold: %w", err))
 			continue
 		}
+
 		r.Holds.Forget(g.ID)
 	}
+
 	return errors.Join(append(errs, d.copy.keep(ctx, r.Holds, r.Now()))...)
 }
 
@@ -392,14 +461,18 @@ func (d *Decider) adoptOrphans(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
+
 			w.Hold = nil
 			change.Workers[employee] = w
 		}
+
 		return nil
 	})
 	if err != nil || len(change.Workers) == 0 {
 		return err
 	}
+
 	d.releaser.Wake()
+
 	return r.Save(ctx, change)
 }

@@ -46,19 +46,24 @@ func (k *keeper) restore(ctx context.Context, r *roster.Roster) error {
 	if err != nil {
 		return err
 	}
+
 	if !known {
 		if h, groups, err = k.read(ctx); err != nil {
 			return err
 		}
+
 		if !h.Since.IsZero() {
 			change := store.GuardChange{Since: h.Since, Recent: h.Recent, Hours: h.Hours, Groups: groups}
 			if err := r.Store.Save(ctx, store.Change{Guard: &change}); err != nil {
 				return err
 			}
+
 			r.Log.Info("what the guard against mass changes knew is taken over from the broker", "since", h.Since, "holds", len(groups))
 		}
 	}
+
 	r.Holds.Load(h, groups)
+
 	return nil
 }
 
@@ -68,16 +73,19 @@ func (k *keeper) read(ctx context.Context) (guard.History, []*guard.Group, error
 	if err := k.get(ctx, topology.KeyGuardHistory, &head); err != nil {
 		return guard.History{}, nil, err
 	}
+
 	var groups []*guard.Group
 	for _, id := range head.Groups {
 		g := &guard.Group{}
 		if err := k.get(ctx, topology.GuardHoldKey(id), g); err != nil {
 			return guard.History{}, nil, err
 		}
+
 		if g.ID != "" {
 			groups = append(groups, g)
 		}
 	}
+
 	return head.History, groups, nil
 }
 
@@ -86,12 +94,15 @@ func (k *keeper) get(ctx context.Context, key string, v any) error {
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return nil
 	}
+
 	if err == nil {
 		err = json.Unmarshal(entry.Value(), v)
 	}
+
 	if err != nil {
 		return fmt.Errorf("read %s in bucket %s: %w", key, k.kv.Bucket(), err)
 	}
+
 	return nil
 }
 
@@ -100,9 +111,11 @@ func (k *keeper) put(ctx context.Context, key string, v any) error {
 	if err == nil {
 		_, err = k.kv.Put(ctx, key, data)
 	}
+
 	if err != nil {
 		return fmt.Errorf("write %s in bucket %s: %w", key, k.kv.Bucket(), err)
 	}
+
 	return nil
 }
 
@@ -112,6 +125,7 @@ func (k *keeper) keep(ctx context.Context, b *hold.State, now time.Time) error {
 	if now.Before(k.again) || len(groups) == 0 && (!behind || now.Before(k.next)) {
 		return nil
 	}
+
 	k.again = now.Add(keepAgain)
 	var tooLarge error
 	for _, g := range groups {
@@ -122,18 +136,24 @@ func (k *keeper) keep(ctx context.Context, b *hold.State, now time.Time) error {
 			return err
 		}
 	}
+
 	head := remembered{History: b.Guard.History()}
 	for _, g := range b.Groups.All() {
 		head.Groups = append(head.Groups, g.ID)
 	}
+
 	if err := k.put(ctx, topology.KeyGuardHistory, head); err != nil {
 		return err
 	}
+
 	if tooLarge != nil {
 		return tooLarge
 	}
+
 	b.Synced()
+
 	k.next, k.again = now.Add(historyEvery), time.Time{}
+
 	return nil
 }
 

@@ -21,16 +21,20 @@ func TestAHoldThatIsTooLargeKeepsNothingElseBack(t *testing.T) {
 	t.Parallel()
 	kv, err := bustest.Start(t).Connect(t).JS.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "state"})
 	require.NoError(t, err)
+
 	now := time.Now()
+
 	large := (&guard.Group{ID: "large", Kind: guard.Stale, Since: now}).Clone()
 	for i := range 20_000 {
 		large.AddRow(fmt.Sprintf("%064x", i), 2)
 	}
+
 	small := (&guard.Group{ID: "small", Kind: guard.Off, Since: now}).Clone()
 	s := hold.New(guard.Rules{Zone: time.UTC}, bustest.Logger())
 	s.Apply(store.GuardChange{
 		Since: now, Groups: []*guard.Group{large, small}, Hours: map[string]guard.Hour{"2026-06-17T03": {Off: 7}},
 	})
+
 	k := &keeper{kv: kv}
 	require.ErrorIs(t, k.keep(t.Context(), s, now), nats.ErrMaxPayload)
 	history, groups, err := k.read(t.Context())

@@ -47,11 +47,14 @@ func (m *Meter) Room(ctx context.Context, wanted int) (int, error) {
 	if m.room >= wanted || time.Since(m.last) < settling {
 		return m.room, nil
 	}
+
 	waiting, err := unfetched(ctx, m.js)
 	if err != nil {
 		return 0, err
 	}
+
 	m.measure(waiting, time.Since(m.first))
+
 	return m.room, nil
 }
 
@@ -61,6 +64,7 @@ func (m *Meter) measure(waiting int, took time.Duration) {
 	if waiting >= max(nextCall, m.calls*nextCall/2) {
 		return
 	}
+
 	m.calls = calls(m.calls, m.waited+m.taken-waiting, took)
 	m.room, m.waited, m.taken = max(m.calls*nextCall-waiting, nextCall), waiting, 0
 }
@@ -80,7 +84,9 @@ func (m *Meter) Spare(ctx context.Context) (int, error) {
 	if time.Since(m.last) < settling {
 		return 0, nil
 	}
+
 	m.room, m.waited, m.taken, m.calls = 0, 0, 0, 1
+
 	return m.Room(ctx, 1)
 }
 
@@ -89,10 +95,12 @@ func (m *Meter) Take(updates int) {
 	if updates == 0 {
 		return
 	}
+
 	m.last = time.Now()
 	if m.taken == 0 {
 		m.first = m.last
 	}
+
 	m.taken += updates
 	m.room = max(m.room-updates, 0)
 }
@@ -103,10 +111,12 @@ func unfetched(ctx context.Context, js jetstream.JetStream) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("look up stream %s: %w", topology.StreamUpdates, err)
 	}
+
 	partitions := map[string]bool{}
 	for partition := range topology.Partitions {
 		partitions[topology.PartitionConsumer(partition)] = true
 	}
+
 	var waiting uint64
 	list := stream.ListConsumers(ctx)
 	for info := range list.Info() {
@@ -114,5 +124,6 @@ func unfetched(ctx context.Context, js jetstream.JetStream) (int, error) {
 			waiting += info.NumPending
 		}
 	}
+
 	return int(waiting), list.Err()
 }

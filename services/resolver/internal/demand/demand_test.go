@@ -9,6 +9,7 @@ import (
 
 func TestCalls(t *testing.T) {
 	t.Parallel()
+
 	for name, c := range map[string]struct {
 		before, fetched int
 		took            time.Duration
@@ -33,6 +34,7 @@ func TestCalls(t *testing.T) {
 // wait are fewer than what AtHoc's side takes in a moment, and one call more.
 func TestRoomIsMadeBeforeTheTableRunsDry(t *testing.T) {
 	t.Parallel()
+
 	m := &Meter{}
 	for _, step := range []struct {
 		waiting int

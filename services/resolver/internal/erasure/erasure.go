@@ -38,19 +38,23 @@ func (e *Eraser) Show(ctx context.Context, req control.EraseRequest) (control.Er
 	if err != nil {
 		return control.EraseForecast{}, err
 	}
+
 	v, err := e.collect(ctx, n)
 	if err != nil {
 		return control.EraseForecast{}, err
 	}
+
 	f := control.EraseForecast{Names: v.Names, Found: v.counts(w.Known()), Files: []string{}}
 	for _, file := range slices.Sorted(maps.Keys(v.files)) {
 		if v.files[file] {
 			f.Files = append(f.Files, file)
 		}
 	}
+
 	if why := e.refusal(v, w); why != nil {
 		f.Refused = why.Error()
 	}
+
 	return f, nil
 }
 
@@ -60,32 +64,40 @@ func (e *Eraser) Erase(ctx context.Context, req control.EraseRequest) (control.E
 	if strings.TrimSpace(req.Reason) == "" {
 		return a, control.Refuse("give a reason for the erasure")
 	}
+
 	n, w, err := e.who(req)
 	if err != nil {
 		return a, err
 	}
+
 	v, err := e.collect(ctx, n)
 	if err == nil {
 		err = e.refusal(v, w)
 	}
+
 	if err != nil {
 		return a, err
 	}
+
 	a.Removed, a.Through = v.counts(w.Known()), v.through
 	for _, stream := range slices.Sorted(maps.Keys(v.found)) {
 		if err := e.delete(ctx, stream, v.found[stream]); err != nil {
 			return a, err
 		}
 	}
+
 	journal, err := e.Forget(ctx, control.ForgetRequest{Names: v.Names})
 	if err != nil {
 		return a, fmt.Errorf("take the worker out of the journal (give the order again): %w", err)
 	}
+
 	a.Removed[topology.StreamJournal], a.Through[topology.StreamJournal] = journal.Entries, journal.Through
 	if a.Redacted, err = audit.Erase(ctx, e.JS, v.Names, control.OrderID(ctx)); err != nil {
 		return a, err
 	}
+
 	a.Removed[topology.StreamAudit] = a.Redacted
+
 	return a, e.forget(ctx, v)
 }
 
@@ -95,19 +107,23 @@ func (e *Eraser) who(req control.EraseRequest) (erase.Names, latest.Worker, erro
 	if n.Employee == "" {
 		return n, latest.Worker{}, control.Refuse("name the worker by employee id")
 	}
+
 	w, err := e.worker(n.Employee)
 	users := slices.Clone(req.Users)
 	if w.Sent != nil {
 		users = append(users, w.Sent.User)
 	}
+
 	if w.Confirmed != nil {
 		users = append(users, w.Confirmed.User)
 	}
+
 	for _, user := range users {
 		if user = strings.TrimSpace(user); user != "" && !slices.Contains(n.Users, user) {
 			n.Users = append(n.Users, user)
 		}
 	}
+
 	return n, w, err
 }
 
@@ -116,6 +132,7 @@ func (e *Eraser) worker(employee string) (w latest.Worker, err error) {
 		w, err = v.Worker(employee)
 		return err
 	})
+
 	return w, err
 }
 
@@ -137,6 +154,7 @@ func (e *Eraser) check(v *survey, w latest.Worker) error {
 	case busy:
 		return errUnderWay
 	}
+
 	return v.refusal
 }
 
@@ -146,11 +164,13 @@ func (e *Eraser) delete(ctx context.Context, stream string, sequences []uint64) 
 	if err != nil {
 		return fmt.Errorf("open stream %s: %w", stream, err)
 	}
+
 	for _, seq := range sequences {
 		if err := s.SecureDeleteMsg(ctx, seq); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
 			return fmt.Errorf("delete a message of %s: %w", stream, err)
 		}
 	}
+
 	return nil
 }
 
@@ -159,17 +179,22 @@ func (e *Eraser) forget(ctx context.Context, v *survey) error {
 	r := e.Roster
 	r.Lock()
 	defer r.Unlock()
+
 	w, err := e.worker(v.Employee)
 	if err != nil {
 		return err
 	}
+
 	if err := e.check(v, w); err != nil {
 		return fmt.Errorf("the worker has booked meanwhile: %w", err)
 	}
+
 	if err := r.Store.Erase(ctx, v.Names); err != nil {
 		return err
 	}
+
 	r.Stats.Forget([]string{v.Employee})
 	r.Holds.Groups.Erase(v.Names)
+
 	return nil
 }

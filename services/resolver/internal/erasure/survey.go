@@ -52,12 +52,15 @@ func (e *Eraser) collect(ctx context.Context, n erase.Names) (*survey, error) {
 	if err := v.history(ctx, e.Roster.Mapping()); err != nil {
 		return nil, err
 	}
+
 	for _, step := range []func(context.Context) error{v.updates, v.entries, v.answers, v.calls, v.letters, v.mapping} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
 	}
+
 	err := audit.EachMention(ctx, e.JS, v.Names, func(string, []byte) { v.details++ })
+
 	return v, err
 }
 
@@ -67,7 +70,9 @@ func (v *survey) end(ctx context.Context, stream string) error {
 	if err != nil {
 		return fmt.Errorf("open stream %s: %w", stream, err)
 	}
+
 	v.through[stream] = s.CachedInfo().State.LastSeq
+
 	return nil
 }
 
@@ -90,6 +95,7 @@ func (v *survey) history(ctx context.Context, index *mapping.Index) error {
 	if err := v.end(ctx, topology.StreamHistory); err != nil {
 		return err
 	}
+
 	anothers := func(user string) bool {
 		employee := index.Employee(user)
 		return employee != "" && employee != v.Employee
@@ -99,13 +105,16 @@ func (v *survey) history(ctx context.Context, index *mapping.Index) error {
 	for _, user := range v.Users {
 		subjects = append(subjects, topology.HistorySubject("", user))
 	}
+
 	for i := 0; i < len(subjects); i++ {
 		err := v.each(ctx, topology.StreamHistory, subjects[i], func(m *jetstream.RawStreamMsg) {
 			v.add(topology.StreamHistory)(m)
+
 			var t event.Delivery
 			if event.Decode(m.Data, &t) != nil {
 				return
 			}
+
 			v.files[t.File] = t.File != ""
 			if !v.Are(t.User) && !anothers(t.User) {
 				v.Users = append(v.Users, t.User)
@@ -116,6 +125,7 @@ func (v *survey) history(ctx context.Context, index *mapping.Index) error {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -123,11 +133,13 @@ func (v *survey) updates(ctx context.Context) error {
 	if err := v.end(ctx, topology.StreamUpdates); err != nil {
 		return err
 	}
+
 	for _, user := range v.Users {
 		if err := v.each(ctx, topology.StreamUpdates, topology.UpdatesSubject(user), v.add(topology.StreamUpdates)); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -147,13 +159,17 @@ func (v *survey) consumed(ctx context.Context, stream string, consumers ...strin
 		if err != nil {
 			return fmt.Errorf("look up consumer %s: %w", consumer, err)
 		}
+
 		floors = append(floors, c.CachedInfo().AckFloor.Stream)
 	}
+
 	v.through[stream] = slices.Min(floors)
+
 	return v.each(ctx, stream, "", func(m *jetstream.RawStreamMsg) {
 		if m.Sequence > v.through[stream] {
 			v.refuse(errUnderWay)
 		}
+
 		v.add(stream)(m)
 	})
 }
@@ -168,12 +184,14 @@ func (v *survey) letters(ctx context.Context) error {
 	if err := v.end(ctx, topology.StreamDead); err != nil {
 		return err
 	}
+
 	return v.each(ctx, topology.StreamDead, "", func(m *jetstream.RawStreamMsg) {
 		var letter event.DeadLetter
 		var update event.Update
 		if event.Decode(m.Data, &letter) != nil || event.Decode(letter.Payload, &update) != nil || update.User == "" {
 			v.refuse(errLetters)
 		}
+
 		v.add(topology.StreamDead)(m)
 	})
 }
@@ -192,8 +210,10 @@ func (v *survey) counts(known bool) map[string]int {
 	for _, stream := range []string{topology.StreamEntries, topology.StreamUpdates, topology.StreamAcks, topology.StreamHistory, topology.StreamDead} {
 		counts[stream] = len(v.found[stream])
 	}
+
 	if known {
 		counts[stateStore] = 1
 	}
+
 	return counts
 }

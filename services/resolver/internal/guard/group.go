@@ -83,6 +83,7 @@ func (g *Group) Takes(t Trip, now time.Time, window time.Duration) bool {
 	if last.IsZero() {
 		last = g.Last
 	}
+
 	return g.Is("") && g.Kind == t.Kind && (t.Joins || t.Kind == Silent || now.Sub(last) < window)
 }
 
@@ -103,7 +104,9 @@ func (g *Group) Clone() *Group {
 		own.Merge(rows)
 		c.Rows[file] = own
 	}
+
 	maps.Copy(c.Users, g.Users)
+
 	return &c
 }
 
@@ -114,16 +117,19 @@ func (g *Group) Without(n erase.Names) *Group {
 	}
 	users := maps.Clone(g.Users)
 	maps.DeleteFunc(users, named)
+
 	said := g.Decision != nil && n.Within(g.Decision.Reason)
 	if len(users) == len(g.Users) && !said {
 		return g
 	}
+
 	without := *g
 	without.Users = users
 	if said {
 		d := *g.Decision
 		d.Reason, without.Decision = erase.Gone, &d
 	}
+
 	return &without
 }
 
@@ -147,8 +153,10 @@ func (g *Group) TakeOut(other *Group) {
 				}
 			}
 		}
+
 		g.Rows[file] = stay
 	}
+
 	maps.DeleteFunc(g.Rows, func(_ string, rows event.RowSet) bool { return rows.Len() == 0 })
 }
 
@@ -173,8 +181,10 @@ func Token(all []Member) string {
 		lines = append(lines, fmt.Sprintf("%q %q %+v", m.Employee, m.User, m.Version))
 		last = max(last, m.Seq)
 	}
+
 	slices.Sort(lines)
 	sum := sha256.Sum256([]byte(strings.Join(lines, "\n")))
+
 	return fmt.Sprintf("%d-%d-%s", len(all), last, hex.EncodeToString(sum[:12]))
 }
 
@@ -185,16 +195,20 @@ func Since(token string, now []Member) (came, left int, ok bool) {
 	if len(parts) != 3 {
 		return 0, 0, false
 	}
+
 	shown, err := strconv.Atoi(parts[0])
 	last, err2 := strconv.Atoi(parts[1])
 	if err != nil || err2 != nil {
 		return 0, 0, false
 	}
+
 	for _, m := range now {
 		if m.Seq > last {
 			came++
 		}
 	}
+
 	left = max(0, shown-(len(now)-came))
+
 	return came, left, came+left > 0 || Token(now) == token
 }

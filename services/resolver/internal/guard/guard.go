@@ -78,21 +78,27 @@ func (r Rules) Validate() error {
 	if !slices.Contains([]Mode{Auto, Observe, Hold, Never}, r.Mode) {
 		errs = append(errs, errors.New("GUARD: must be auto, observe, hold or off"))
 	}
+
 	if r.HoldOn && (r.Mode == Observe || r.Mode == Never) {
 		errs = append(errs, fmt.Errorf("GUARD_ON: hold contradicts GUARD=%s, with which nothing is held", r.Mode))
 	}
+
 	if r.Window < time.Minute || r.Window > maxWindow {
 		errs = append(errs, errors.New("GUARD_WINDOW: must be from 1m to 1h"))
 	}
+
 	if r.MinUsers < 1 {
 		errs = append(errs, errors.New("GUARD_MIN_USERS: must be at least 1"))
 	}
+
 	if r.OffPercent < 0 || r.OffPercent > 99 {
 		errs = append(errs, errors.New("GUARD_OFF_PERCENT: must be from 0 to 99; nothing is more than 100 percent (GUARD=off switches the guard off)"))
 	}
+
 	if !(r.Factor >= 1 && r.Factor <= 1000) {
 		errs = append(errs, errors.New("GUARD_FACTOR: must be at least 1, or the usual change would be held, and 1000 at most"))
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -192,8 +198,10 @@ func (r Rules) UsualOnDuty(h *History, now time.Time) (least, most int) {
 		if least == 0 || hour.OnDuty < least {
 			least = hour.OnDuty
 		}
+
 		most = max(most, hour.OnDuty)
 	})
+
 	return least, most
 }
 
@@ -221,6 +229,7 @@ func (r Rules) Judge(h *History, now time.Time, onDuty int, changes Counts) (tri
 	if r.Mode == Never {
 		return nil
 	}
+
 	sent, all := Counts{}, Counts{}
 	for _, x := range r.inWindow(h.Recent, now) {
 		all[x.Kind] += x.N
@@ -228,26 +237,31 @@ func (r Rules) Judge(h *History, now time.Time, onDuty int, changes Counts) (tri
 			sent[x.Kind] += x.N
 		}
 	}
+
 	before := onDuty + sent[Off] + sent[Stale]
 	holds, reports := r.Holds(h, now), r.reports(h, now)
 	for _, k := range Kinds() {
 		if changes[k] == 0 {
 			continue
 		}
+
 		if k == Silent { // whatever the number
 			trips = append(trips, Trip{Kind: k, Users: changes[k], OnDuty: before, Hold: holds, Report: reports || holds})
 			continue
 		}
+
 		t := Trip{Kind: k, Users: all[k] + changes[k], Sent: sent[k], Usual: r.Usual(h, now, k), OnDuty: before}
 		if k == Off { // those who were cleared are gone as well; those whose clearing is held are not
 			t.Users, t.Sent = t.Users+sent[Stale], t.Sent+sent[Stale]
 		}
+
 		t.Allowed = max(r.MinUsers-1, before*r.OffPercent/100, int(r.Factor*float64(t.Usual)))
 		t.Hold, t.Report = holds && (k != On || r.HoldOn), reports || holds
 		if t.Users > t.Allowed {
 			trips = append(trips, t)
 		}
 	}
+
 	return trips
 }
 
@@ -260,16 +274,19 @@ func (r Rules) Count(h *History, now time.Time, onDuty int, changes Counts, held
 			recent = add(recent, Recent{At: now.Unix(), Kind: k, N: changes[k], Group: held[k]})
 		}
 	}
+
 	sent := Counts{}
 	for _, x := range recent {
 		if x.Group == "" {
 			sent[x.Kind] += x.N
 		}
 	}
+
 	key = r.HourKey(now)
 	hour = h.Hours[key]
 	hour.Off, hour.Stale, hour.On = max(hour.Off, sent[Off]+sent[Stale]), max(hour.Stale, sent[Stale]), max(hour.On, sent[On])
 	hour.OnDuty = onDuty
+
 	return recent, key, hour
 }
 
@@ -283,6 +300,7 @@ func add(recent []Recent, x Recent) []Recent {
 			return recent
 		}
 	}
+
 	return append(recent, x)
 }
 
@@ -295,6 +313,7 @@ func (r Rules) Decide(h *History, g *Group, users int, approved bool) (recent []
 	if !approved {
 		return recent, key, hour
 	}
+
 	switch g.Kind {
 	case On:
 		hour.On = max(hour.On, users)
@@ -303,5 +322,6 @@ func (r Rules) Decide(h *History, g *Group, users int, approved bool) (recent []
 	default:
 		hour.Off = max(hour.Off, users)
 	}
+
 	return recent, key, hour
 }

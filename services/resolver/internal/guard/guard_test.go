@@ -24,6 +24,7 @@ func rules(t require.TestingT) Rules {
 func TestContradictionsAreRefusedByName(t *testing.T) {
 	t.Parallel()
 	require.NoError(t, rules(t).Validate())
+
 	for name, spoil := range map[string]func(*Rules){
 		"GUARD:":             func(r *Rules) { r.Mode = "maybe" },
 		"GUARD_ON:":          func(r *Rules) { r.Mode, r.HoldOn = Observe, true },
@@ -42,6 +43,7 @@ func TestContradictionsAreRefusedByName(t *testing.T) {
 // TestJudge: at noon of a Wednesday, with what usually goes off given by the hours of the weeks before.
 func TestJudge(t *testing.T) {
 	t.Parallel()
+
 	r := rules(t)
 	now := time.Date(2026, 6, 17, 12, 0, 0, 0, r.Zone)
 	usual := func(at time.Time, off int) *History {
@@ -78,12 +80,14 @@ func TestJudge(t *testing.T) {
 			require.Equal(t, trip.Kind != On, trip.Hold, name)
 			got = append(got, trip.Kind)
 		}
+
 		require.Equal(t, c.trips, got, name)
 	}
 }
 
 func TestWhatTheModesDo(t *testing.T) {
 	t.Parallel()
+
 	now := time.Date(2026, 6, 17, 12, 0, 0, 0, time.UTC)
 	for name, c := range map[string]struct {
 		mode         Mode
@@ -100,6 +104,7 @@ func TestWhatTheModesDo(t *testing.T) {
 		require.Len(t, trips, 1, name)
 		require.Equal(t, []bool{c.hold, c.report}, []bool{trips[0].Hold, trips[0].Report}, name)
 	}
+
 	r := rules(t)
 	r.Mode = Never
 	require.Empty(t, r.Judge(&History{}, now, 100, Counts{Off: 100}))
@@ -108,6 +113,7 @@ func TestWhatTheModesDo(t *testing.T) {
 // TestHoursAreThoseOfTheWall: a shift that ends at 6 ends at 6 on both sides of both changes of summer time.
 func TestHoursAreThoseOfTheWall(t *testing.T) {
 	t.Parallel()
+
 	r := rules(t)
 	for _, change := range []time.Time{
 		time.Date(2026, 3, 29, 6, 0, 0, 0, r.Zone), time.Date(2026, 10, 25, 6, 0, 0, 0, r.Zone),
@@ -117,6 +123,7 @@ func TestHoursAreThoseOfTheWall(t *testing.T) {
 		h := &History{Hours: map[string]Hour{r.HourKey(before): {Off: 60}}}
 		require.Equal(t, 60, r.Usual(h, change, Off))
 	}
+
 	repeated := time.Date(2026, 10, 25, 0, 30, 0, 0, time.UTC) // 01:30 for the first time
 	require.Equal(t, r.HourKey(repeated), r.HourKey(repeated.Add(time.Hour)))
 }
@@ -130,6 +137,7 @@ func TestNoMoreGoesThanIsAllowed(t *testing.T) {
 		r.MinUsers = rapid.IntRange(1, 30).Draw(t, "min")
 		r.OffPercent = rapid.IntRange(0, 99).Draw(t, "percent")
 		now := time.Date(2026, 6, 17, 12, 0, 0, 0, r.Zone)
+
 		onDuty := rapid.IntRange(0, 500).Draw(t, "on duty")
 		usual := rapid.IntRange(0, 100).Draw(t, "usual")
 		h := &History{Hours: map[string]Hour{r.HourKey(now.AddDate(0, 0, -7)): {Off: usual}}}
@@ -137,10 +145,12 @@ func TestNoMoreGoesThanIsAllowed(t *testing.T) {
 		gone, arrived := 0, 0
 		for range rapid.IntRange(1, 20).Draw(t, "batches") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 40).Draw(t, "seconds")) * time.Second) // 800 s are within the window
+
 			n := min(rapid.IntRange(1, 60).Draw(t, "users"), onDuty-gone)
 			if n <= 0 {
 				break
 			}
+
 			arrived += n
 			held := map[Kind]string{}
 			if trips := r.Judge(h, now, onDuty-gone, Counts{Off: n}); len(trips) > 0 {
@@ -148,14 +158,18 @@ func TestNoMoreGoesThanIsAllowed(t *testing.T) {
 			} else {
 				gone += n
 			}
+
 			if gone > allowed {
 				t.Fatalf("%d are gone, %d are allowed", gone, allowed)
 			}
+
 			if arrived <= allowed && len(held) > 0 {
 				t.Fatalf("held although %d of %d have come", arrived, allowed)
 			}
+
 			recent, key, hour := r.Count(h, now, onDuty-gone, Counts{Off: n}, held)
 			h.Recent = recent
+
 			h.Hours[key] = hour
 			if hour.Off != gone {
 				t.Fatalf("counted %d, gone are %d", hour.Off, gone)
@@ -186,26 +200,34 @@ func TestTokensNameExactlyTheShown(t *testing.T) {
 		for i := range rapid.IntRange(1, 30).Draw(t, "members") {
 			all = append(all, Member{Employee: string(rune('a' + i)), Version: event.Version{Rank: int64(i)}, Seq: rapid.IntRange(1, 3).Draw(t, "seq")})
 		}
+
 		token := Token(all)
 		rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+
 		came, left, ok := Since(token, all)
 		if came+left > 0 || !ok {
 			t.Fatal("the same set in another order is another one")
 		}
+
 		wantLeft := rapid.IntRange(0, len(all)).Draw(t, "left")
+
 		wantCame := rapid.IntRange(0, 5).Draw(t, "came")
+
 		now := append([]Member{}, all[wantLeft:]...)
 		for i := range wantCame {
 			now = append(now, Member{Employee: string(rune('A' + i)), Seq: 4})
 		}
+
 		if came, left, _ = Since(token, now); came != wantCame || left != wantLeft {
 			t.Fatalf("%d came and %d left, not %d and %d", came, left, wantCame, wantLeft)
 		}
+
 		all[0].Version.Rank++
 		if _, _, ok = Since(token, all); ok {
 			t.Fatal("another event of the same worker is the same")
 		}
 	})
+
 	_, _, ok := Since("nonsense", nil)
 	require.False(t, ok)
 }
@@ -219,16 +241,20 @@ func TestASplitHoldKeepsTheRowsOfThoseWhoHadLeft(t *testing.T) {
 		for _, file := range files {
 			for _, row := range rapid.SliceOfN(rapid.IntRange(2, 30), 0, 20).Draw(t, "rows") {
 				g.AddRow(file, row)
+
 				if rapid.Bool().Draw(t, "excepted") {
 					rest.AddRow(file, row)
 				}
 			}
 		}
+
 		left := g.Clone()
 		left.TakeOut(rest)
+
 		for _, file := range files {
 			rows, known := left.Rows[file]
 			require.Equal(t, known, rows.Len() > 0, "a file without rows is not in it")
+
 			for row := range 32 {
 				require.Equal(t, g.Has(file, row) && !rest.Has(file, row), left.Has(file, row))
 			}

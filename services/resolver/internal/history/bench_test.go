@@ -46,7 +46,9 @@ func BenchmarkHistory(b *testing.B) {
 	}, topology.Everyone))
 	k, err := New(conn, timeout, bustest.Logger(), time.Now)
 	require.NoError(b, err)
+
 	defer k.Close()
+
 	k.lateness = 100 * time.Millisecond
 	require.NoError(b, k.Begin(b.Context()))
 
@@ -55,6 +57,7 @@ func BenchmarkHistory(b *testing.B) {
 	b.Logf("%d records of %s, %d bytes of store for each, %d MiB of memory, broker and test", *records, ended.Sub(began).Round(time.Second),
 		size(b, server.Dir())/int64(*records), (heap()-empty)>>20)
 	learn(b, k)
+
 	rng := rand.New(rand.NewPCG(3, 4))
 	moment := func() time.Time { return began.Add(time.Duration(rng.Int64N(int64(ended.Sub(began))))) }
 	b.Run("worker", func(b *testing.B) {
@@ -70,9 +73,11 @@ func BenchmarkHistory(b *testing.B) {
 			for more := true; more; {
 				a, err := k.OnDuty(b.Context(), req)
 				require.NoError(b, err)
+
 				if more = a.More; more {
 					req.After = a.Workers[len(a.Workers)-1].User
 				}
+
 				b.ReportMetric(float64(a.Total), "on-duty")
 			}
 		})
@@ -84,14 +89,17 @@ func BenchmarkHistory(b *testing.B) {
 func stocked(b *testing.B, k *Keeper, conn *bus.Conn) (began, ended time.Time) {
 	stream, err := conn.JS.Stream(b.Context(), topology.StreamHistory)
 	require.NoError(b, err)
+
 	if held := int(stream.CachedInfo().State.Msgs); held < *records {
 		require.LessOrEqual(b, held, 2, "what was kept is of another size, or was not finished: delete it")
 		newFiller(b, k, conn).fill(*records)
 	} else {
 		require.Less(b, held, *records+*records/100+10, "what was kept is of another size: delete it")
 	}
+
 	info, err := stream.Info(b.Context())
 	require.NoError(b, err)
+
 	return info.State.FirstTime, info.State.LastTime
 }
 
@@ -101,6 +109,7 @@ func learn(b *testing.B, k *Keeper) {
 	for n := range subjects {
 		subjects[n] = topology.HistorySubject(fmt.Sprint(n), "")
 	}
+
 	require.NoError(b, k.writer.learn(b.Context(), subjects))
 }
 
@@ -108,15 +117,19 @@ func learn(b *testing.B, k *Keeper) {
 // the broker reads of its files for it.
 func measure(b *testing.B, ask func()) {
 	units := []string{"ms", "cpu-ms", "MiB"}
+
 	all := make([][]float64, len(units))
 	for b.Loop() {
 		began, used, read := time.Now(), processor(), fileBytes()
+
 		ask()
+
 		took, cpu := time.Since(began), processor()-used
 		for i, v := range []float64{took.Seconds() * 1000, cpu.Seconds() * 1000, float64(fileBytes()-read) / (1 << 20)} {
 			all[i] = append(all[i], v)
 		}
 	}
+
 	for i, unit := range units {
 		slices.Sort(all[i])
 		b.ReportMetric(all[i][len(all[i])/2], unit+"-median")
@@ -131,6 +144,7 @@ func fileBytes() (n int64) {
 	if err == nil {
 		_, _ = fmt.Sscanf(string(text), "rchar: %d", &n)
 	}
+
 	return n
 }
 
@@ -167,10 +181,12 @@ func newFiller(b *testing.B, k *Keeper, conn *bus.Conn) *filler {
 	info, known, err := k.reader.loadInfo(b.Context())
 	require.NoError(b, err)
 	require.True(b, known)
+
 	js, err := jetstream.New(conn.NC, jetstream.WithPublishAsyncMaxPending(2000))
 	require.NoError(b, err)
 	stream, err := js.Stream(b.Context(), topology.StreamHistory)
 	require.NoError(b, err)
+
 	return &filler{
 		b: b, rng: rand.New(rand.NewPCG(1, 2)), js: js, info: info, last: stream.CachedInfo().State.LastSeq,
 		tails: make([]tail, benchWorkers), open: map[int]uint64{},
@@ -185,15 +201,18 @@ func (f *filler) fill(records int) {
 				if away := (day + w) % 90; w%10 == 0 && away > 1 || w%3 == 0 && away < 30 {
 					continue
 				}
+
 				if f.record(w, shift%2 == 0, n); n%markAfter == 0 {
 					f.mark()
 				}
+
 				if n++; n == records {
 					break
 				}
 			}
 		}
 	}
+
 	<-f.js.PublishAsyncComplete()
 	stream, err := f.js.Stream(f.b.Context(), topology.StreamHistory)
 	require.NoError(f.b, err)
@@ -211,6 +230,7 @@ func (f *filler) record(w int, on bool, n int) {
 	}})
 	f.tails[w] = tail{links: next, sequence: f.last}
 	delete(f.open, w)
+
 	if on {
 		f.open[w] = f.last
 	}
@@ -221,6 +241,7 @@ func (f *filler) mark() {
 	for _, m := range parts(mark) {
 		f.publish(&nats.Msg{Subject: topology.SubjectHistoryMark, Data: m.Payload})
 	}
+
 	f.publish(&nats.Msg{Subject: topology.SubjectHistoryInfo, Data: event.Encode(&f.info)})
 }
 
@@ -230,8 +251,10 @@ func (f *filler) publish(m *nats.Msg) {
 		if errors.Is(err, jetstream.ErrTooManyStalledMsgs) {
 			continue
 		}
+
 		require.NoError(f.b, err)
 		f.last++
+
 		return
 	}
 }
@@ -243,9 +266,12 @@ func size(tb testing.TB, dir string) (sum int64) {
 		if err != nil || d.IsDir() {
 			return err
 		}
+
 		info, err := d.Info()
 		sum += info.Size()
+
 		return err
 	}))
+
 	return sum
 }

@@ -39,8 +39,10 @@ func (c *calls) recordLost(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open bucket %s: %w", topology.BucketCalls, err)
 	}
+
 	var keys []string
 	prefix := "$KV." + topology.BucketCalls + "."
+
 	err = bus.Read(ctx, c.js, "KV_"+topology.BucketCalls, bus.ReadFrom{}, func(data []byte, subject string) {
 		var recorded event.Calling
 		if len(data) > 0 && (event.Decode(data, &recorded) != nil || c.over(recorded)) {
@@ -52,6 +54,7 @@ func (c *calls) recordLost(ctx context.Context) error {
 			return err
 		}
 	}
+
 	return err
 }
 
@@ -66,6 +69,7 @@ func (c *calls) underWay(ctx context.Context) ([]event.Delivery, error) {
 			}
 		}
 	})
+
 	return out, err
 }
 
@@ -74,7 +78,9 @@ func (c *calls) over(recorded event.Calling) bool {
 	if len(recorded.Calls) == 0 {
 		return true
 	}
+
 	sent := time.UnixMilli(recorded.Calls[len(recorded.Calls)-1].Sent)
+
 	return c.now().Sub(sent) > c.timeout+storing
 }
 
@@ -84,6 +90,7 @@ func (c *calls) take(ctx context.Context, kv jetstream.KeyValue, key string) err
 	if err != nil || len(value) == 0 {
 		return err
 	}
+
 	var recorded event.Calling
 	switch err := event.Decode(value, &recorded); {
 	case err != nil:
@@ -98,15 +105,19 @@ func (c *calls) take(ctx context.Context, kv jetstream.KeyValue, key string) err
 			entries = append(entries, entry{Delivery: t, id: fmt.Sprintf("%s-%d", call.ID, n)})
 		}
 	}
+
 	if err := c.writer.store(ctx, entries); err != nil {
 		return err
 	}
+
 	if len(entries) > 0 {
 		c.log.Warn("a publisher ended without storing AtHoc's answer to a call: whether AtHoc took it is uncertain", "users", len(entries))
 	}
+
 	if err := kv.Delete(ctx, key, jetstream.LastRevision(revision)); err != nil && !errors.Is(cas.Conflicting(err), cas.ErrConflict) {
 		return fmt.Errorf("take a call from bucket %s: %w", topology.BucketCalls, err)
 	}
+
 	return nil
 }
 
@@ -121,7 +132,9 @@ func lostBy(call event.Attempt, longest time.Duration) []event.Delivery {
 		if w.File >= 1 && w.File <= len(call.Files) {
 			t.File = call.Files[w.File-1]
 		}
+
 		out = append(out, t)
 	}
+
 	return out
 }

@@ -31,17 +31,21 @@ func (k *Keeper) OnDuty(ctx context.Context, req control.OnDutyRequest) (control
 	if at.IsZero() {
 		at = now
 	}
+
 	if at.After(now.Add(time.Minute)) {
 		return control.OnDutyAnswer{}, control.Refuse("%s is in the future", at.Format(time.RFC3339))
 	}
+
 	state := k.asked.Load()
 	if req.After == "" || state == nil || !state.at.Equal(at) || now.Sub(state.read) > pagesFor {
 		var err error
 		if state, err = k.read(ctx, at); err != nil {
 			return control.OnDutyAnswer{}, err
 		}
+
 		k.asked.Store(state)
 	}
+
 	return page(state.answer, topology.NormalUsername(req.After)), nil
 }
 
@@ -57,22 +61,28 @@ func (k *Keeper) read(ctx context.Context, at time.Time) (*moment, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	open, err := k.calls.underWay(ctx) // first: what is stored meanwhile is found below
 	if err != nil {
 		return nil, err
 	}
+
 	mark, err := k.reader.lastMark(ctx, at)
 	if err != nil {
 		return nil, err
 	}
+
 	late := at.Add(k.lateness + k.longest)
+
 	deliveries, _, err := k.reader.readFrom(ctx, mark, func(t event.Delivery, _ time.Time) bool { return !endsReading(t, late) })
 	if err != nil {
 		return nil, err
 	}
+
 	for _, t := range open {
 		deliveries.add(stored{Delivery: t})
 	}
+
 	return &moment{at: at, read: k.now(), answer: onDuty(deliveries, info, at)}, nil
 }
 
@@ -89,11 +99,14 @@ func page(answer control.OnDutyAnswer, after string) control.OnDutyAnswer {
 		if from < 0 {
 			from = len(answer.Workers)
 		}
+
 		answer.Workers = answer.Workers[from:]
 	}
+
 	if answer.More = len(answer.Workers) > dutyPage; answer.More {
 		answer.Workers = answer.Workers[:dutyPage]
 	}
+
 	return answer
 }
 
@@ -102,6 +115,7 @@ func onDuty(deliveries userDeliveries, info event.HistoryInfo, at time.Time) con
 	answer := control.OnDutyAnswer{At: at.UTC(), Workers: []control.OnDutyWorker{}, CompleteFrom: info.From}
 	for _, user := range slices.Sorted(maps.Keys(deliveries)) {
 		own := deliveriesOf(deliveries[user])
+
 		p := history.At(own, info, at)
 		w := control.OnDutyWorker{User: own[len(own)-1].User, Employee: own[len(own)-1].Employee, State: p.State}
 		switch p.State {
@@ -115,10 +129,13 @@ func onDuty(deliveries userDeliveries, info event.HistoryInfo, at time.Time) con
 		default:
 			continue
 		}
+
 		answer.Workers = append(answer.Workers, w)
 	}
+
 	if answer.Gaps == nil {
 		answer.Gaps = []control.Interval{}
 	}
+
 	return answer
 }

@@ -34,6 +34,7 @@ func newBench(t *testing.T) *bench {
 	b := &bench{t: t, conn: bustest.Start(t).Connect(t), now: time.Now()}
 	b.provision()
 	b.keeper = b.begin()
+
 	return b
 }
 
@@ -48,6 +49,7 @@ func (b *bench) begin() *Keeper {
 	require.NoError(b.t, err)
 	b.t.Cleanup(k.Close)
 	require.NoError(b.t, k.Begin(b.t.Context()))
+
 	return k
 }
 
@@ -68,6 +70,7 @@ func answers(id string, first, workers int, on bool, sent time.Time) event.Acks 
 			On: on, At: sent.Unix() - 60, Answered: sent.Unix(), Call: 1,
 		})
 	}
+
 	return a
 }
 
@@ -82,6 +85,7 @@ func (b *bench) past(text string, at time.Time, most int) control.PastAnswer {
 // marks or without, and also if everything comes a second time.
 func TestDeliveries(t *testing.T) {
 	b := newBench(t)
+
 	const workers = 12
 	rng := rand.New(rand.NewPCG(7, 7))
 	began := b.now
@@ -99,14 +103,17 @@ func TestDeliveries(t *testing.T) {
 		case 1: // it may have been taken, and is over
 			a.Answers, a.InDoubt = nil, a.Answers
 		}
+
 		if call%4 == 0 && len(a.Answers) > 0 && !a.Answers[0].On { // cleared for its age: nobody knows of a booking
 			for i := range a.Answers {
 				a.Answers[i].Employee = ""
 			}
 		}
+
 		for _, deliveries := range deliveriesIn(&a, b.keeper.longest) {
 			whole[deliveries.User] = append(whole[deliveries.User], deliveries)
 		}
+
 		stored := Answered{Acks: a, Sequence: uint64(call + 1), Stored: b.now}
 		switch call % 5 {
 		case 3: // the next one is stored first
@@ -120,18 +127,22 @@ func TestDeliveries(t *testing.T) {
 			require.NoError(t, b.keeper.Record(t.Context(), append([]Answered{stored}, waits...)))
 			waits = nil
 		}
+
 		if call%7 == 0 {
 			before := b.messages(topology.StreamHistory)
 			require.NoError(t, b.keeper.Record(t.Context(), []Answered{stored}), "it comes again")
 			require.Equal(t, before, b.messages(topology.StreamHistory), "and is not stored twice")
 		}
+
 		if call%20 == 16 {
 			b.keeper.marked = time.Time{}
 			b.now = b.now.Add(lateness)
 			require.NoError(t, b.keeper.Tend(t.Context()))
 		}
+
 		b.now = b.now.Add(time.Second)
 	}
+
 	require.NoError(t, b.keeper.Record(t.Context(), waits))
 	end := b.now
 	b.now = b.now.Add(time.Hour)
@@ -144,10 +155,12 @@ func TestDeliveries(t *testing.T) {
 		at := began.Add(time.Duration(rng.Int64N(int64(end.Sub(began)))))
 		duty, err := b.keeper.OnDuty(t.Context(), control.OnDutyRequest{At: at})
 		require.NoError(t, err)
+
 		shown := map[string]history.State{}
 		for _, w := range duty.Workers {
 			shown[w.User] = w.State
 		}
+
 		for _, n := range rng.Perm(workers)[:4] {
 			employee := fmt.Sprint(n)
 			user := "User" + employee
@@ -155,13 +168,16 @@ func TestDeliveries(t *testing.T) {
 			want := history.At(deliveries, info, at)
 			got := b.past(employee, at, 0)
 			require.Equal(t, want.State, got.State, "worker %s at %s", employee, at)
+
 			states[want.State]++
 			if want.Confirmed != nil {
 				require.Equal(t, want.Confirmed.Call.ID, got.Confirmed.Call)
 			}
+
 			if want.Next != nil {
 				require.Equal(t, want.Next.Call.ID, got.Next.Call)
 			}
+
 			if want.State == history.On || want.State == history.Uncertain {
 				require.Equal(t, want.State, shown[user], "worker %s among all at %s", employee, at)
 			} else {
@@ -169,6 +185,7 @@ func TestDeliveries(t *testing.T) {
 			}
 		}
 	}
+
 	require.Greater(t, min(states[history.On], states[history.Off], states[history.Uncertain]), 10, "the test tries them all")
 	require.Len(t, b.past("3", end, 1000).Deliveries, len(history.Sort(whole["User3"])), "all of it is listed if that is wanted")
 
@@ -176,27 +193,33 @@ func TestDeliveries(t *testing.T) {
 	req := control.FileCallsRequest{File: "f", From: began, To: end}
 	page, err := b.keeper.FileCalls(t.Context(), req)
 	require.NoError(t, err)
+
 	for _, deliveries := range page.Deliveries {
 		lines = append(lines, deliveries.Line)
 		require.Empty(t, deliveries.User)
 	}
+
 	require.True(t, slices.IsSorted(lines))
+
 	all := 0
 	for _, deliveries := range whole {
 		all += len(deliveries)
 	}
+
 	require.Len(t, lines, all)
 }
 
 // TestPages: everybody on duty comes once, whatever the size of the pages.
 func TestPages(t *testing.T) {
 	t.Parallel()
+
 	at := time.Now()
 	all := userDeliveries{}
 	for n := range dutyPage + 7 {
 		a := answers("c", n, 1, true, at)
 		all.add(stored{Delivery: deliveriesIn(&a, time.Minute)[0]})
 	}
+
 	answer := onDuty(all, event.HistoryInfo{}, at.Add(time.Minute))
 	first := page(answer, "")
 	require.Len(t, first.Workers, dutyPage)
@@ -212,6 +235,7 @@ func TestAPublisherIsKilled(t *testing.T) {
 	b := newBench(t)
 	kv, err := b.conn.JS.KeyValue(t.Context(), topology.BucketCalls)
 	require.NoError(t, err)
+
 	sent := b.now
 	calling := event.Calling{Calls: []event.Attempt{{
 		Call: event.Call{ID: "c", Publisher: "p", Sent: sent.UnixMilli(), Users: 1}, Files: []string{"f"},
@@ -247,6 +271,7 @@ func TestACallThatWasLostWhileTheResolverWasDown(t *testing.T) {
 	b := newBench(t)
 	kv, err := b.conn.JS.KeyValue(t.Context(), topology.BucketCalls)
 	require.NoError(t, err)
+
 	down := b.now
 	calling := event.Calling{Calls: []event.Attempt{{
 		Call: event.Call{ID: "lost", Publisher: "p", Sent: down.Add(50 * time.Minute).UnixMilli(), Users: 1}, Files: []string{"g"},
@@ -254,6 +279,7 @@ func TestACallThatWasLostWhileTheResolverWasDown(t *testing.T) {
 	}}}
 	_, err = kv.Put(t.Context(), topology.CallsKey("p"), event.Encode(&calling))
 	require.NoError(t, err)
+
 	b.now = down.Add(time.Hour)
 	b.keeper = b.begin()
 	require.NoError(t, b.keeper.Record(t.Context(), []Answered{
@@ -277,13 +303,16 @@ func TestALostHistoryIsMadeAnew(t *testing.T) {
 	ctx := t.Context()
 	acks, err := b.conn.JS.Stream(ctx, topology.StreamAcks)
 	require.NoError(t, err)
+
 	begun := acks.CachedInfo().Created
+
 	sent := b.now
 	for i, on := range []bool{true, false} {
 		a := answers(fmt.Sprint("c", i), 1, 1, on, sent.Add(time.Duration(i)*time.Minute))
 		_, err := b.conn.JS.Publish(ctx, topology.SubjectAcks, event.Encode(&a))
 		require.NoError(t, err)
 	}
+
 	consumer, err := acks.Consumer(ctx, topology.ConsumerResolverAcks)
 	require.NoError(t, err)
 	first, err := consumer.Next()
@@ -323,6 +352,7 @@ func TestAMarkWaitsForWhatIsLate(t *testing.T) {
 		require.NoError(t, b.keeper.Record(t.Context(), []Answered{a}))
 		require.NoError(t, b.keeper.Tend(t.Context()))
 	}
+
 	duty, err := b.keeper.OnDuty(t.Context(), control.OnDutyRequest{At: began.Add(30 * time.Second)})
 	require.NoError(t, err)
 	require.Empty(t, duty.Workers)
@@ -343,12 +373,15 @@ func TestWhatIsKnownOfTheHistoryOutlivesIt(t *testing.T) {
 	gap := event.Gap{From: 1, To: 2}
 	info, _, err := b.keeper.reader.loadInfo(t.Context())
 	require.NoError(t, err)
+
 	info.Gaps = []event.Gap{gap}
 	require.NoError(t, b.keeper.saveInfo(t.Context(), info))
+
 	b.now = b.now.Add(time.Hour) // what is told is so after the broker has it, however long that takes
 	for call := range 3 {
 		require.NoError(t, b.keeper.Record(t.Context(), []Answered{{Acks: answers(fmt.Sprint(call), 0, 3, true, b.now), Sequence: uint64(call + 1), Stored: b.now}}))
 	}
+
 	b.now = b.now.Add(markEvery + lateness)
 	require.NoError(t, b.keeper.Tend(t.Context()))
 	stream, err := b.conn.JS.Stream(t.Context(), topology.StreamHistory)
@@ -373,9 +406,11 @@ func TestAPublisherOfBefore(t *testing.T) {
 		if n != 1 {
 			a.Calls, a.Answers[0].Call = nil, 0
 		}
+
 		require.NoError(t, b.keeper.Record(t.Context(), []Answered{{Acks: a, Sequence: uint64(n + 1), Stored: b.now}}))
 		b.now = b.now.Add(step)
 	}
+
 	past := b.past("0", b.now.Add(-step*5/2), 9)
 	require.Equal(t, history.On, past.State)
 	require.Empty(t, past.Confirmed.Call)
@@ -383,9 +418,11 @@ func TestAPublisherOfBefore(t *testing.T) {
 	past = b.past("0", b.now.Add(-step*7/4), 9)
 	require.Equal(t, history.Off, past.State)
 	require.Empty(t, past.Next.Call)
+
 	for _, late := range []time.Duration{-step / 4, -time.Second, 998 * time.Millisecond} {
 		require.Equal(t, history.Uncertain, b.past("0", b.now.Add(-step).Truncate(time.Second).Add(late), 9).State, late)
 	}
+
 	past = b.past("0", b.now, 9)
 	require.Equal(t, history.On, past.State)
 	require.Len(t, past.Deliveries, 3)
@@ -394,15 +431,18 @@ func TestAPublisherOfBefore(t *testing.T) {
 // TestAMarkOfManyParts: a mark that is too large for a message is put together, and one of which a part is gone does not count.
 func TestAMarkOfManyParts(t *testing.T) {
 	b := newBench(t)
+
 	mark := event.Mark{At: b.now.UnixMilli(), Through: 7}
 	for n := range 2*markPlaces + 1 {
 		mark.Open = append(mark.Open, uint64(n))
 	}
+
 	small := event.Mark{At: b.now.UnixMilli(), Through: 3, Open: []uint64{1, 2}}
 	for _, m := range []event.Mark{small, mark} {
 		_, err := b.keeper.pub.PublishBatch(t.Context(), parts(m)...)
 		require.NoError(t, err)
 	}
+
 	got, err := b.keeper.reader.lastMark(t.Context(), time.Now())
 	require.NoError(t, err)
 	slices.Sort(got.Open)

@@ -19,21 +19,27 @@ import (
 // still has.
 func (k *Keeper) Begin(ctx context.Context) error {
 	k.writer.forget()
+
 	now, err := topology.Identity(ctx, k.js, topology.StreamHistory)
 	if err != nil {
 		return err
 	}
+
 	info, known, err := k.reader.loadInfo(ctx)
 	if err == nil && !known {
 		info, err = k.rebuild(ctx)
 	}
+
 	if err == nil {
 		err = k.compare(ctx, info)
 	}
+
 	if err != nil {
 		return err
 	}
+
 	k.stream = now
+
 	return k.calls.recordLost(ctx)
 }
 
@@ -43,9 +49,11 @@ func (k *Keeper) Tend(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	if now != k.stream {
 		return k.Begin(ctx)
 	}
+
 	return errors.Join(k.calls.recordLost(ctx), k.mark(ctx))
 }
 
@@ -55,6 +63,7 @@ func (k *Keeper) renewInfo(ctx context.Context) error {
 	if err != nil || !known {
 		return err
 	}
+
 	return k.saveInfo(ctx, info)
 }
 
@@ -63,6 +72,7 @@ func (k *Keeper) saveInfo(ctx context.Context, info event.HistoryInfo) error {
 	if err != nil {
 		return fmt.Errorf("write what is known of the history: %w", err)
 	}
+
 	return nil
 }
 
@@ -73,10 +83,12 @@ func (k *Keeper) rebuild(ctx context.Context) (event.HistoryInfo, error) {
 	if err != nil {
 		return event.HistoryInfo{}, fmt.Errorf("open stream %s: %w", topology.StreamAcks, err)
 	}
+
 	consumer, err := stream.Consumer(ctx, topology.ConsumerResolverAcks)
 	if err != nil {
 		return event.HistoryInfo{}, fmt.Errorf("look up consumer %s: %w", topology.ConsumerResolverAcks, err)
 	}
+
 	info := stream.CachedInfo()
 	begun := event.HistoryInfo{From: info.Created.UTC()}
 	if info.State.FirstSeq > 1 {
@@ -84,26 +96,32 @@ func (k *Keeper) rebuild(ctx context.Context) (event.HistoryInfo, error) {
 	}
 
 	consumed, answers, last := consumer.CachedInfo().AckFloor.Stream, 0, uint64(0)
+
 	var failed error
 	err = bus.Scan(ctx, k.js, topology.StreamAcks, bus.ReadFrom{}, func(m *jetstream.RawStreamMsg) bool {
 		a := Answered{Sequence: m.Sequence, Stored: m.Time}
 		if m.Sequence > consumed {
 			return false
 		}
+
 		if last > 0 && m.Sequence > last+1 {
 			begun.From = m.Time.UTC() // answers are missing that were about a worker who was erased, and about others
 		}
+
 		last = m.Sequence
 		if event.Decode(m.Data, &a.Acks) == nil {
 			answers += len(a.Answers)
 			failed = k.Record(ctx, []Answered{a})
 		}
+
 		return failed == nil
 	})
 	if err := errors.Join(err, failed); err != nil {
 		return begun, fmt.Errorf("rebuild the history: %w", err)
 	}
+
 	k.log.Info("the history of what AtHoc was sent begins", "complete_from", begun.From.Format(time.RFC3339), "answers_from_before", answers)
+
 	return begun, nil
 }
 
@@ -117,19 +135,25 @@ func (k *Keeper) compare(ctx context.Context, info event.HistoryInfo) error {
 	if err != nil {
 		return fmt.Errorf("open stream %s: %w", topology.StreamAcks, err)
 	}
+
 	created := stream.CachedInfo().Created.UTC()
+
 	now := created.Format(time.RFC3339Nano)
 	if info.Acks == now {
 		return nil
 	}
+
 	if info.Acks != "" {
 		last, err := k.reader.lastStored(ctx)
 		if err != nil {
 			return err
 		}
+
 		info.Gaps = append(info.Gaps, event.Gap{From: min(last, created.UnixMilli()) - unread.Milliseconds(), To: created.UnixMilli()})
 		k.log.Warn("the stream of AtHoc's answers was lost: the history may lack some of the time before", "since", created.Format(time.RFC3339))
 	}
+
 	info.Acks = now
+
 	return k.saveInfo(ctx, info)
 }

@@ -27,6 +27,7 @@ func (k *Keeper) line(ctx context.Context, subject string) (line, error) {
 	if err != nil {
 		return line{}, fmt.Errorf("open stream %s: %w", topology.StreamHistory, err)
 	}
+
 	return line{js: k.js, stream: stream, subject: subject, tail: k.writer.tailOf(subject)}, nil
 }
 
@@ -36,6 +37,7 @@ func (l line) find(ctx context.Context, place uint64) (before, after *record, er
 	if err != nil || cur == nil || cur.sequence <= place {
 		return cur, nil, err
 	}
+
 	for {
 		far, number := cur.farthest(place)
 		if far == 0 {
@@ -44,13 +46,16 @@ func (l line) find(ctx context.Context, place uint64) (before, after *record, er
 			}
 			break
 		}
+
 		r, err := l.at(ctx, far, number)
 		if errors.Is(err, errOther) {
 			break
 		}
+
 		if err != nil {
 			return nil, nil, err
 		}
+
 		if r == nil {
 			place = far // it was dropped, with all that lies before
 		} else {
@@ -61,7 +66,9 @@ func (l line) find(ctx context.Context, place uint64) (before, after *record, er
 	if before, err = l.last(ctx, jetstreamext.GetLastMsgsUpToSeq(max(place, 1))); err != nil {
 		return nil, nil, err
 	}
+
 	after, err = l.after(ctx, place)
+
 	return before, after, err
 }
 
@@ -73,10 +80,12 @@ func (l line) begin(ctx context.Context, place uint64) (*record, error) {
 		if seq == 0 {
 			seq, number = l.tail.sequence, max(l.tail.number, 1)
 		}
+
 		if r, err := l.at(ctx, seq, number); r != nil || err != nil && !errors.Is(err, errOther) {
 			return r, err
 		}
 	}
+
 	return l.last(ctx)
 }
 
@@ -115,16 +124,20 @@ func (l line) at(ctx context.Context, place, number uint64) (*record, error) {
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, nil
 	}
+
 	if err != nil {
 		return nil, fmt.Errorf("read what AtHoc was sent: %w", err)
 	}
+
 	if m.Subject != l.subject {
 		return nil, errOther
 	}
+
 	r, err := newRecord(m)
 	if err == nil && max(r.number, 1) != number { // one without links is taken for the first
 		return nil, errOther
 	}
+
 	return r, err
 }
 
@@ -134,9 +147,11 @@ func (l line) after(ctx context.Context, place uint64) (*record, error) {
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, nil
 	}
+
 	if err != nil {
 		return nil, fmt.Errorf("read what AtHoc was sent: %w", err)
 	}
+
 	return newRecord(m)
 }
 
@@ -147,6 +162,7 @@ func (l line) last(ctx context.Context, upTo ...jetstreamext.GetLastForOpt) (*re
 		last, err = newRecord(m)
 		return err
 	}, upTo...)
+
 	return last, err
 }
 
@@ -156,16 +172,20 @@ func lastOf(ctx context.Context, js jetstream.JetStream, subjects []string, f fu
 	if err != nil {
 		return fmt.Errorf("read what AtHoc was sent: %w", err)
 	}
+
 	for m, err := range msgs {
 		if errors.Is(err, jetstreamext.ErrNoMessages) {
 			return nil
 		}
+
 		if err == nil {
 			err = f(m)
 		}
+
 		if err != nil {
 			return fmt.Errorf("read what AtHoc was sent: %w", err)
 		}
 	}
+
 	return nil
 }

@@ -43,6 +43,7 @@ func (t tail) next() links {
 	if t.sequence == 0 {
 		return links{number: 1}
 	}
+
 	number := max(t.number, 1) // one without links is taken for the first
 	l := links{number: number + 1}
 	for rank, step := 0, uint64(1); step <= number; rank, step = rank+1, step*rankBase {
@@ -50,11 +51,14 @@ func (t tail) next() links {
 		if rank < len(t.back) {
 			before = t.back[rank]
 		}
+
 		if number%step == 0 {
 			before = append([]uint64{t.sequence}, before[:min(len(before), rankSize-1)]...)
 		}
+
 		l.back = append(l.back, before)
 	}
+
 	return l
 }
 
@@ -76,8 +80,10 @@ func (l links) farthest(place uint64) (found, number uint64) {
 				found, number = seq, last-uint64(n)*step
 			}
 		}
+
 		step *= rankBase
 	}
+
 	return found, number
 }
 
@@ -86,6 +92,7 @@ func (l links) String() string {
 	if len(l.back) > 0 {
 		out = strconv.AppendUint(append(out, ';'), l.previous(), 36)
 	}
+
 	for _, rank := range l.back {
 		from, separator := l.previous(), byte(';')
 		for _, seq := range rank {
@@ -93,6 +100,7 @@ func (l links) String() string {
 			from, separator = seq, ','
 		}
 	}
+
 	return string(out)
 }
 
@@ -104,10 +112,12 @@ func parseLinks(text string) links {
 	if err != nil || len(fields) == 1 {
 		return l
 	}
+
 	previous, err := strconv.ParseUint(fields[1], 36, 64)
 	if err != nil || len(fields) == 2 {
 		return links{}
 	}
+
 	for _, field := range fields[2:] {
 		var rank []uint64
 		from := previous
@@ -116,11 +126,14 @@ func parseLinks(text string) links {
 			if err != nil || d >= from { // a sequence is never 0
 				return links{}
 			}
+
 			from -= d
 			rank = append(rank, from)
 		}
+
 		l.back = append(l.back, rank)
 	}
+
 	return l
 }
 

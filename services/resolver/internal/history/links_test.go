@@ -30,6 +30,7 @@ func TestAnyRecordIsAFewStepsAway(t *testing.T) {
 			last = tail{links: l, sequence: seq}
 			all[seq], places = l, append(places, seq)
 		}
+
 		place := rapid.Uint64Range(0, last.sequence-1).Draw(t, "place")
 		at, steps := last.sequence, 0
 		for far, number := all[at].farthest(place); far != 0; far, number = all[at].farthest(place) {
@@ -37,6 +38,7 @@ func TestAnyRecordIsAFewStepsAway(t *testing.T) {
 			require.Equal(t, number, all[far].number)
 			at, steps = far, steps+1
 		}
+
 		want := places[slices.IndexFunc(places, func(seq uint64) bool { return seq > place })]
 		require.Equal(t, want, at)
 		require.LessOrEqual(t, steps, 3)
@@ -46,6 +48,7 @@ func TestAnyRecordIsAFewStepsAway(t *testing.T) {
 // TestLinksThatAreNone: whatever stands there, it is not followed to nowhere.
 func TestLinksThatAreNone(t *testing.T) {
 	t.Parallel()
+
 	for _, text := range []string{"", "?", "-1", "3;", "3;z", "3;z;0,zz", "3;z;z", "3;z;,", ";z;0"} {
 		require.Zero(t, parseLinks(text), "%q", text)
 	}
@@ -73,12 +76,14 @@ func TestTheLineOfAWorker(t *testing.T) {
 		known, err := b.keeper.line(t.Context(), subject)
 		require.NoError(t, err)
 		require.NotZero(t, known.tail, "it has just been written")
+
 		unknown := known
 		unknown.tail = tail{}
 		for _, l := range []line{known, unknown} {
 			for place := uint64(1); place <= lie[len(lie)-1]+1; place++ {
 				before, after, err := l.find(t.Context(), place)
 				require.NoError(t, err)
+
 				i, _ := slices.BinarySearch(lie, place+1) // the first behind it
 				for n := i - 1; n >= 0; n-- {
 					require.NotNil(t, before, "record %d before %d", lie[n], place)
@@ -86,7 +91,9 @@ func TestTheLineOfAWorker(t *testing.T) {
 					before, err = l.before(t.Context(), before)
 					require.NoError(t, err)
 				}
+
 				require.Nil(t, before)
+
 				if require.Equal(t, i < len(lie), after != nil); after != nil {
 					require.Equal(t, lie[i], after.sequence)
 				}
@@ -95,24 +102,29 @@ func TestTheLineOfAWorker(t *testing.T) {
 	}
 	stream, err := b.conn.JS.Stream(t.Context(), topology.StreamHistory)
 	require.NoError(t, err)
+
 	for range 3 { // of before
 		deliveries := deliveriesIn(new(answers("old", 3, 1, true, b.now)), time.Minute)[0]
 		_, err := b.conn.JS.Publish(t.Context(), subject, event.Encode(&deliveries))
 		require.NoError(t, err)
 	}
+
 	tell(b.keeper, 12)
 	check()
+
 	b.keeper = b.begin()
 	tell(b.keeper, 12)
 	check()
 	require.NoError(t, stream.Purge(t.Context(), jetstream.WithPurgeSequence(40)))
 	check()
+
 	b.keeper.writer.tails[subject] = tail{links: links{number: 9, back: [][]uint64{{44, 43, 42}}}, sequence: 45}
 	tell(b.keeper, 6)
 	check()
 	require.NoError(t, stream.Purge(t.Context(), jetstream.WithPurgeSubject(subject)), "as when he is erased")
 	tell(b.keeper, 12)
 	check()
+
 	none, err := line{}.before(t.Context(), &record{stored: stored{sequence: 1}})
 	require.NoError(t, err, "the stream was made anew, and a record without links is its first")
 	require.Nil(t, none)

@@ -36,12 +36,14 @@ func (r reader) lastMark(ctx context.Context, at time.Time) (event.Mark, error) 
 		if err != nil || seq == 0 {
 			return event.Mark{}, err
 		}
+
 		if last.At <= at.UnixMilli() && last.Index+1 >= last.Parts {
 			mark, whole, err := r.wholeMark(ctx, last, seq)
 			if err != nil || whole {
 				return mark, err
 			}
 		}
+
 		up = jetstreamext.GetLastMsgsUpToSeq(max(seq-1, 1)) // the first message is no mark
 	}
 }
@@ -52,18 +54,22 @@ func (r reader) markPart(ctx context.Context, up jetstreamext.GetLastForOpt) (ma
 	if err != nil {
 		return mark, 0, fmt.Errorf("read a mark of the history: %w", err)
 	}
+
 	for m, err := range msgs {
 		if errors.Is(err, jetstreamext.ErrNoMessages) {
 			return mark, 0, nil
 		}
+
 		if err != nil {
 			return mark, 0, fmt.Errorf("read a mark of the history: %w", err)
 		}
+
 		seq = m.Sequence
 		if err := event.Decode(m.Data, &mark); err != nil {
 			return mark, 0, err
 		}
 	}
+
 	return mark, seq, nil
 }
 
@@ -73,24 +79,30 @@ func (r reader) wholeMark(ctx context.Context, last event.Mark, seq uint64) (mar
 	if last.Parts <= 1 {
 		return mark, true, nil
 	}
+
 	stream, err := r.js.Stream(ctx, topology.StreamHistory)
 	if err != nil {
 		return mark, false, fmt.Errorf("open stream %s: %w", topology.StreamHistory, err)
 	}
+
 	for back := 1; back < last.Parts; back++ {
 		m, err := stream.GetMsg(ctx, seq-uint64(back))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return mark, false, nil
 		}
+
 		if err != nil {
 			return mark, false, fmt.Errorf("read a mark of the history: %w", err)
 		}
+
 		var part event.Mark
 		if err := event.Decode(m.Data, &part); err != nil || part.Parts != last.Parts || part.Index != last.Parts-1-back {
 			return mark, false, err
 		}
+
 		mark.Open = append(mark.Open, part.Open...)
 	}
+
 	return mark, true, nil
 }
 
@@ -103,6 +115,7 @@ func parts(mark event.Mark) (msgs []*message.Message) {
 		mark.Open, open = open[:n], open[n:]
 		msgs = append(msgs, bus.NewMessage(topology.SubjectHistoryMark, event.Encode(&mark)))
 	}
+
 	return msgs
 }
 
@@ -112,47 +125,60 @@ func (k *Keeper) mark(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open stream %s: %w", topology.StreamHistory, err)
 	}
+
 	before, err := k.reader.lastMark(ctx, k.now())
 	if err != nil {
 		return err
 	}
+
 	last := stream.CachedInfo().State.LastSeq
 	if last < before.Through+markAfter && (k.now().Sub(k.marked) < markEvery || last <= before.Through+1) {
 		return nil
 	}
+
 	// What is stored later than this mark was sent later than all that it covers, so nothing that it leaves out matters again.
 	until := k.now().Add(-k.lateness)
+
 	b, through, err := k.reader.readFrom(ctx, before, func(_ event.Delivery, stored time.Time) bool { return stored.Before(until) })
 	if err != nil || through == before.Through {
 		return err
 	}
+
 	mark := event.Mark{At: before.At, Through: through, Open: []uint64{}}
 	for user := range b {
 		for _, s := range b[user] {
 			mark.At = max(mark.At, s.Call.Sent, s.Call.Answered)
 		}
+
 		mark.Open = append(mark.Open, open(b[user])...)
 	}
+
 	slices.Sort(mark.Open)
+
 	if _, err = k.pub.PublishBatch(ctx, parts(mark)...); err != nil {
 		return fmt.Errorf("make a mark in the history: %w", err)
 	}
+
 	k.marked = k.now()
+
 	return k.renewInfo(ctx)
 }
 
 // open returns the sequences of what has to be kept of a user: nothing if he is off duty for certain.
 func open(all []stored) []uint64 {
 	slices.SortStableFunc(all, func(a, b stored) int { return cmp.Compare(a.Call.Sent, b.Call.Sent) })
+
 	p := history.At(deliveriesOf(all), event.HistoryInfo{}, time.UnixMilli(1<<52))
 	if len(p.Doubts) == 0 && (p.Confirmed == nil || !p.Confirmed.On) {
 		return nil
 	}
+
 	var out []uint64
 	for _, s := range all {
 		if slices.Contains(p.Doubts, s.Delivery) || p.Confirmed != nil && s.Delivery == *p.Confirmed {
 			out = append(out, s.sequence)
 		}
 	}
+
 	return out
 }

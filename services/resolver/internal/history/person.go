@@ -23,28 +23,35 @@ func (k *Keeper) Past(ctx context.Context, employee, user string, req control.Pa
 	if at.IsZero() {
 		at = now
 	}
+
 	if at.After(now.Add(time.Minute)) {
 		return control.PastAnswer{}, control.Refuse("%s is in the future", at.Format(time.RFC3339))
 	}
+
 	info, _, err := k.reader.loadInfo(ctx)
 	if err != nil {
 		return control.PastAnswer{}, err
 	}
+
 	open, err := k.calls.underWay(ctx) // first: what is stored meanwhile is found below
 	if err != nil {
 		return control.PastAnswer{}, err
 	}
+
 	late := at.Add(k.lateness) // what was sent before the moment may be stored behind it
+
 	place, err := k.reader.storedBy(ctx, late)
 	if err != nil {
 		return control.PastAnswer{}, err
 	}
+
 	var deliveries []event.Delivery
 	for _, subject := range subjectsOf(employee, user) {
 		around, err := k.around(ctx, subject, at, place, min(req.Most, most))
 		if err != nil {
 			return control.PastAnswer{}, err
 		}
+
 		deliveries = append(deliveries, deliveriesOf(around)...)
 		for _, t := range open {
 			if topology.HistorySubject(t.Employee, t.User) == subject {
@@ -52,6 +59,7 @@ func (k *Keeper) Past(ctx context.Context, employee, user string, req control.Pa
 			}
 		}
 	}
+
 	return answer(employee, user, at, info, deliveries), nil
 }
 
@@ -61,9 +69,11 @@ func subjectsOf(employee, user string) (all []string) {
 	if employee != "" {
 		all = append(all, topology.HistorySubject(employee, ""))
 	}
+
 	if user != "" {
 		all = append(all, topology.HistorySubject("", user))
 	}
+
 	return all
 }
 
@@ -78,16 +88,21 @@ func answer(employee, user string, at time.Time, info event.HistoryInfo, deliver
 		if t == nil {
 			return nil
 		}
+
 		shown := control.ShowDelivery(*t)
+
 		return &shown
 	}
+
 	a.Confirmed, a.Next = show(p.Confirmed), show(p.Next)
 	for _, d := range p.Doubts {
 		a.Doubts = append(a.Doubts, control.ShowDelivery(d))
 	}
+
 	for _, t := range slices.Backward(history.Sort(deliveries)) {
 		a.Deliveries = append(a.Deliveries, control.ShowDelivery(t))
 	}
+
 	return a
 }
 
@@ -96,6 +111,7 @@ func intervals(gaps []event.Gap) []control.Interval {
 	for _, g := range gaps {
 		out = append(out, control.Interval{From: time.UnixMilli(g.From).UTC(), To: time.UnixMilli(g.To).UTC()})
 	}
+
 	return out
 }
 
@@ -106,6 +122,7 @@ func (k *Keeper) around(ctx context.Context, subject string, at time.Time, place
 	if err != nil {
 		return nil, err
 	}
+
 	before, after, err := l.find(ctx, place)
 
 	var out []stored // the newest first
@@ -113,17 +130,22 @@ func (k *Keeper) around(ctx context.Context, subject string, at time.Time, place
 		if out = append(out, before.stored); !before.when.After(at) {
 			listed++
 		}
+
 		if listed >= list && settled(out, at, k.longest) {
 			break
 		}
 	}
+
 	slices.Reverse(out)
+
 	for n := 0; after != nil && err == nil && n < most; n++ {
 		if out = append(out, after.stored); after.Call.Sent > at.Add(k.lateness).UnixMilli() && history.Writes(after.Delivery) {
 			break
 		}
+
 		_, after, err = l.find(ctx, after.sequence)
 	}
+
 	return out, err
 }
 

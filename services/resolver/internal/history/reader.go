@@ -45,6 +45,7 @@ func deliveriesOf(all []stored) []event.Delivery {
 	for _, s := range all {
 		deliveries = append(deliveries, s.Delivery)
 	}
+
 	return deliveries
 }
 
@@ -54,6 +55,7 @@ func (r reader) loadInfo(ctx context.Context) (info event.HistoryInfo, known boo
 	if err != nil {
 		return info, false, fmt.Errorf("open stream %s: %w", topology.StreamHistory, err)
 	}
+
 	m, err := stream.GetLastMsgForSubject(ctx, topology.SubjectHistoryInfo)
 	switch {
 	case errors.Is(err, jetstream.ErrMsgNotFound):
@@ -61,10 +63,12 @@ func (r reader) loadInfo(ctx context.Context) (info event.HistoryInfo, known boo
 	case err != nil:
 		return info, false, fmt.Errorf("read what is known of the history: %w", err)
 	}
+
 	err = event.Decode(m.Data, &info)
 	if state := stream.CachedInfo().State; state.FirstSeq > 1 && state.FirstTime.After(info.From) {
 		info.From = state.FirstTime.UTC() // what was earlier was dropped for its age
 	}
+
 	return info, true, err
 }
 
@@ -74,6 +78,7 @@ func (r reader) lastStored(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("open stream %s: %w", topology.StreamHistory, err)
 	}
+
 	return stream.CachedInfo().State.LastTime.UnixMilli(), nil
 }
 
@@ -83,15 +88,19 @@ func (r reader) storedBy(ctx context.Context, moment time.Time) (uint64, error) 
 	if err != nil {
 		return 0, fmt.Errorf("look up a moment in the history: %w", err)
 	}
+
 	for m, err := range msgs {
 		if errors.Is(err, jetstreamext.ErrNoMessages) {
 			break
 		}
+
 		if err != nil {
 			return 0, fmt.Errorf("look up a moment in the history: %w", err)
 		}
+
 		return m.Sequence - 1, nil
 	}
+
 	return math.MaxUint64, nil
 }
 
@@ -108,6 +117,7 @@ func (r reader) readFrom(ctx context.Context, mark event.Mark, wanted func(t eve
 	if b, err = r.load(ctx, mark.Open); err != nil {
 		return nil, 0, err
 	}
+
 	through = mark.Through
 	var failed error
 	err = bus.Scan(ctx, r.js, topology.StreamHistory, bus.ReadFrom{After: mark.Through}, func(m *jetstream.RawStreamMsg) bool {
@@ -116,11 +126,15 @@ func (r reader) readFrom(ctx context.Context, mark event.Mark, wanted func(t eve
 			if failed = event.Decode(m.Data, &s.Delivery); failed != nil || !wanted(s.Delivery, m.Time) {
 				return false
 			}
+
 			b.add(s)
 		}
+
 		through = m.Sequence
+
 		return true
 	})
+
 	return b, through, errors.Join(err, failed)
 }
 
@@ -130,15 +144,18 @@ func (r reader) load(ctx context.Context, places []uint64) (userDeliveries, erro
 	b := userDeliveries{}
 	var group errgroup.Group
 	group.SetLimit(together)
+
 	for _, run := range runs(places) {
 		group.Go(func() error {
 			return r.loadRun(ctx, run, func(s stored) {
 				mu.Lock()
 				defer mu.Unlock()
+
 				b.add(s)
 			})
 		})
 	}
+
 	return b, group.Wait()
 }
 
@@ -150,33 +167,42 @@ func runs(places []uint64) (all [][]uint64) {
 		for n < len(places) && places[n]-places[n-1] <= nearby && places[n]-places[0] < runLength {
 			n++
 		}
+
 		all, places = append(all, places[:n]), places[n:]
 	}
+
 	return all
 }
 
 // loadRun reads a range and calls f for the messages at its sequences.
 func (r reader) loadRun(ctx context.Context, run []uint64, f func(stored)) error {
 	length := int(run[len(run)-1] - run[0] + 1)
+
 	msgs, err := jetstreamext.GetBatch(ctx, r.js, topology.StreamHistory, length, jetstreamext.GetBatchSeq(run[0]))
 	if err != nil {
 		return fmt.Errorf("read what AtHoc was sent: %w", err)
 	}
+
 	for m, err := range msgs {
 		if errors.Is(err, jetstreamext.ErrNoMessages) {
 			return nil
 		}
+
 		if err != nil {
 			return fmt.Errorf("read what AtHoc was sent: %w", err)
 		}
+
 		if _, wanted := slices.BinarySearch(run, m.Sequence); !wanted || !topology.IsHistory(m.Subject) {
 			continue
 		}
+
 		s := stored{sequence: m.Sequence}
 		if err := event.Decode(m.Data, &s.Delivery); err != nil {
 			return err
 		}
+
 		f(s)
 	}
+
 	return nil
 }

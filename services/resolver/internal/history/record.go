@@ -49,9 +49,11 @@ func New(conn *bus.Conn, timeout time.Duration, log *slog.Logger, now func() tim
 	if err != nil {
 		return nil, err
 	}
+
 	k := &Keeper{js: conn.JS, pub: pub, log: log, now: now, longest: 3 * timeout, lateness: lateness, reader: reader{conn.JS}}
 	k.writer = &writer{js: k.js, pub: pub, tails: map[string]tail{}}
 	k.calls = &calls{js: k.js, log: log, now: now, timeout: timeout, longest: k.longest, writer: k.writer}
+
 	return k, nil
 }
 
@@ -75,6 +77,7 @@ func (k *Keeper) Record(ctx context.Context, all []Answered) error {
 			entries = append(entries, entry{Delivery: t, id: fmt.Sprintf("%d-%x-%d", a.Sequence, a.Stored.UnixNano(), n)})
 		}
 	}
+
 	return k.writer.store(ctx, entries)
 }
 
@@ -86,13 +89,16 @@ func deliveriesIn(m *event.Acks, longest time.Duration) []event.Delivery {
 		if a.Outcome == event.Pending {
 			t.Until = t.Call.Sent + longest.Milliseconds()
 		}
+
 		out = append(out, t)
 	}
+
 	for _, a := range m.InDoubt {
 		t := delivery(m, a, longest)
 		t.Outcome, t.Until = event.Pending, t.Call.Answered // AtHoc is done with the call
 		out = append(out, t)
 	}
+
 	return out
 }
 
@@ -103,5 +109,6 @@ func delivery(m *event.Acks, a event.Answer, longest time.Duration) event.Delive
 	} else { // an earlier version's publisher gives the second in which it was answered, and nothing else
 		t.Call = event.Call{Sent: a.Answered*1000 - longest.Milliseconds(), Answered: a.Answered*1000 + 999}
 	}
+
 	return t
 }

@@ -41,18 +41,23 @@ type entry struct {
 func (w *writer) store(ctx context.Context, all []entry) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	for len(all) > 0 {
 		subjects := distinct(all)
+
 		err := w.learn(ctx, subjects)
 		if err == nil {
 			err = w.storeLot(ctx, all[:len(subjects)], subjects)
 		}
+
 		if err != nil {
 			clear(w.tails) // it is not known what of it was stored
 			return fmt.Errorf("write down what AtHoc was sent: %w", err)
 		}
+
 		all = all[len(subjects):]
 	}
+
 	return nil
 }
 
@@ -60,6 +65,7 @@ func (w *writer) store(ctx context.Context, all []entry) error {
 func (w *writer) forget() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+
 	clear(w.tails)
 }
 
@@ -69,6 +75,7 @@ func (w *writer) tailOf(subject string) tail {
 		return tail{} // storing can take long; the caller reads the record
 	}
 	defer w.mu.Unlock()
+
 	return w.tails[subject]
 }
 
@@ -80,9 +87,11 @@ func distinct(all []entry) (subjects []string) {
 		if seen[subject] {
 			break
 		}
+
 		seen[subject] = true
 		subjects = append(subjects, subject)
 	}
+
 	return subjects
 }
 
@@ -92,17 +101,21 @@ func (w *writer) learn(ctx context.Context, subjects []string) error {
 		if len(w.tails)+len(subjects) <= tailsKept {
 			break
 		}
+
 		delete(w.tails, subject)
 	}
+
 	var ask []string
 	for i, subject := range subjects {
 		if _, known := w.tails[subject]; !known {
 			ask = append(ask, subject)
 			w.tails[subject] = tail{}
 		}
+
 		if len(ask) < tailsAsked && i < len(subjects)-1 || len(ask) == 0 {
 			continue
 		}
+
 		err := lastOf(ctx, w.js, ask, func(m *jetstream.RawStreamMsg) error {
 			w.tails[m.Subject] = tail{links: parseLinks(m.Header.Get(linksHeader)), sequence: m.Sequence}
 			return nil
@@ -110,8 +123,10 @@ func (w *writer) learn(ctx context.Context, subjects []string) error {
 		if err != nil {
 			return err
 		}
+
 		ask = ask[:0]
 	}
+
 	return nil
 }
 
@@ -127,10 +142,12 @@ func (w *writer) storeLot(ctx context.Context, lot []entry, subjects []string) e
 		m.Metadata.Set(linksHeader, next[i].String())
 		msgs[i] = m
 	}
+
 	last, whole, err := w.pub.PublishWhole(ctx, msgs...)
 	if err != nil {
 		return err
 	}
+
 	for i, subject := range subjects {
 		if whole {
 			w.tails[subject] = tail{links: next[i], sequence: last - uint64(len(subjects)-1-i)}
@@ -138,5 +155,6 @@ func (w *writer) storeLot(ctx context.Context, lot []entry, subjects []string) e
 			delete(w.tails, subject)
 		}
 	}
+
 	return nil
 }

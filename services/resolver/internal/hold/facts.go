@@ -31,11 +31,13 @@ func (s *State) refresh() {
 			}
 		}
 	}
+
 	for _, k := range guard.Kinds() {
 		if t, known := s.unusual[k]; known {
 			f.Unusual = append(f.Unusual, t)
 		}
 	}
+
 	s.facts.Store(f)
 }
 
@@ -48,5 +50,6 @@ func (s *State) Describe(g *guard.Group) control.HeldGroup {
 	if x := g.Decision; x != nil {
 		d.Users, d.Decision, d.Decided, d.By, d.Reason = x.Users, x.Outcome, x.At, x.By, x.Reason
 	}
+
 	return d
 }

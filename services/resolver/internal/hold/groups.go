@@ -28,12 +28,14 @@ func newGroups(all []*guard.Group) *Groups {
 	for _, g := range all {
 		l.put(g)
 	}
+
 	return l
 }
 
 // put adds or replaces a hold.
 func (l *Groups) put(g *guard.Group) {
 	l.remove(g.ID)
+
 	l.byID[g.ID] = g
 	l.unsynced[g.ID] = true
 	for file := range g.Rows {
@@ -47,13 +49,16 @@ func (l *Groups) remove(id string) bool {
 	if g == nil {
 		return false
 	}
+
 	for file := range g.Rows {
 		l.byFile[file] = slices.DeleteFunc(l.byFile[file], func(x *guard.Group) bool { return x.ID == id })
 		if len(l.byFile[file]) == 0 {
 			delete(l.byFile, file)
 		}
 	}
+
 	delete(l.byID, id)
+
 	return true
 }
 
@@ -62,15 +67,18 @@ func (l *Groups) Find(id string) *guard.Group {
 	if g := l.byID[id]; g != nil {
 		return g
 	}
+
 	var found *guard.Group
 	for _, g := range l.byID {
 		if id != "" && strings.HasPrefix(g.ID, id) {
 			if found != nil {
 				return nil
 			}
+
 			found = g
 		}
 	}
+
 	return found
 }
 
@@ -88,6 +96,7 @@ func (l *Groups) OfRow(file string, row int) (found *guard.Group) {
 			found = g
 		}
 	}
+
 	return found
 }
 
@@ -98,6 +107,7 @@ func (l *Groups) OfUser(user string, at int64) (found *guard.Group) {
 			found = g
 		}
 	}
+
 	return found
 }
 
@@ -110,6 +120,7 @@ func (l *Groups) Awaits(users []string) bool {
 			}
 		}
 	}
+
 	return false
 }
 
@@ -129,6 +140,7 @@ func (l *Groups) taking(t guard.Trip, rules guard.Rules, now time.Time) *guard.G
 			return g
 		}
 	}
+
 	return nil
 }
 
@@ -141,6 +153,7 @@ func (l *Groups) into(t guard.Trip, rules guard.Rules, now time.Time) *guard.Gro
 			Sent: t.Sent, Allowed: t.Allowed, Usual: t.Usual, OnDuty: t.OnDuty,
 		}
 	}
+
 	return g.Clone()
 }
 

@@ -32,6 +32,7 @@ func (g *Guard) Clearing(feed string, now time.Time) guard.Kind {
 	if silent && g.rules.Holds(&g.history, now) {
 		return guard.Silent
 	}
+
 	return guard.Stale
 }
 
@@ -47,6 +48,7 @@ func (g *Guard) count(now time.Time, onDuty int, counts guard.Counts, ids map[gu
 	if c.Since.IsZero() {
 		c.Since = now.UTC()
 	}
+
 	return c
 }
 
@@ -54,12 +56,14 @@ func (g *Guard) count(now time.Time, onDuty int, counts guard.Counts, ids map[gu
 func (g *Guard) Decide(about *guard.Group, d guard.Decision) store.GuardChange {
 	decided := about.Clone()
 	decided.Decision = &d
+
 	c := g.Replace(d.At, decided)
 	recent, key, hour := g.rules.Decide(&g.history, decided, d.Users, d.Outcome == guard.Approved)
 	c.Recent = recent
 	if hour != (guard.Hour{}) && key >= c.Before {
 		c.Hours = map[string]guard.Hour{key: hour}
 	}
+
 	return c
 }
 

@@ -33,24 +33,31 @@ func (m *Members) note(employee string, w latest.Worker) bool {
 	if w.Hold != nil {
 		group = w.Hold.Group
 	}
+
 	if before == "" && group == "" {
 		return false
 	}
+
 	if before != group {
 		delete(m.of[before], employee)
 		delete(m.in, employee)
 	}
+
 	if group != "" {
 		employee = strings.Clone(employee) // it may be a part of a whole message
+
 		if m.of[group] == nil {
 			m.of[group] = map[string]member{}
 		}
+
 		p := member{seq: w.Hold.Seq}
 		if w.Open {
 			p.file = w.Latest.File
 		}
+
 		m.of[group][employee], m.in[employee] = p, group
 	}
+
 	return true
 }
 
@@ -60,6 +67,7 @@ func (m *Members) Of(group string) map[string]int {
 	for employee, p := range m.of[group] {
 		all[employee] = p.seq
 	}
+
 	return all
 }
 

@@ -46,6 +46,7 @@ func (s *State) Load(h guard.History, groups []*guard.Group) {
 	if h.Hours == nil {
 		h.Hours = map[string]guard.Hour{}
 	}
+
 	s.Guard.history, s.Groups, s.Members, s.behind = h, newGroups(groups), newMembers(), true
 	s.refresh()
 }
@@ -83,6 +84,7 @@ func (s *State) Ask(now time.Time, onDuty int, changes []Change) *Answer {
 	for _, c := range changes {
 		counts[c.Kind]++
 	}
+
 	a := &Answer{held: map[guard.Kind]latest.Hold{}, trips: s.Judge(now, onDuty, counts), at: now}
 	groups, ids := map[guard.Kind]*guard.Group{}, map[guard.Kind]string{}
 	for _, t := range a.trips {
@@ -94,6 +96,7 @@ func (s *State) Ask(now time.Time, onDuty int, changes []Change) *Answer {
 			a.Save.Groups = append(a.Save.Groups, g)
 		}
 	}
+
 	for _, c := range changes {
 		switch g := groups[c.Kind]; {
 		case g == nil:
@@ -103,7 +106,9 @@ func (s *State) Ask(now time.Time, onDuty int, changes []Change) *Answer {
 			g.AddRow(c.File, c.Row)
 		}
 	}
+
 	a.Save = s.Guard.count(now, onDuty, counts, ids, a.Save.Groups)
+
 	return a
 }
 
@@ -113,21 +118,25 @@ func (s *State) Judge(now time.Time, onDuty int, changes guard.Counts) []guard.T
 	if changes[guard.Stale] == 0 || !s.Guard.rules.Holds(&s.Guard.history, now) || slices.ContainsFunc(trips, func(t guard.Trip) bool { return t.Kind == guard.Stale }) {
 		return trips
 	}
+
 	// Stale duty that is not unusual by itself is held as long as a mass of it waits for a person: it would otherwise be cleared bit by bit.
 	t := guard.Trip{Kind: guard.Stale, Users: changes[guard.Stale], Hold: true, Joins: true}
 	if g := s.Groups.taking(t, s.Guard.rules, now); g != nil {
 		t.Sent, t.Allowed, t.Usual, t.OnDuty = g.Sent, g.Allowed, g.Usual, g.OnDuty
 		trips = append(trips, t)
 	}
+
 	return trips
 }
 
 // Apply puts a change into effect, once it is saved.
 func (s *State) Apply(c store.GuardChange) {
 	s.Guard.apply(c)
+
 	for _, g := range c.Groups {
 		s.Groups.put(g)
 	}
+
 	s.behind = true
 	s.refresh()
 }
@@ -138,23 +147,28 @@ func (s *State) Report(a *Answer, count func(kind string, held bool)) {
 		if !t.Hold && !t.Report {
 			continue
 		}
+
 		count(string(t.Kind), t.Hold)
+
 		attrs := []any{"kind", string(t.Kind), "users", t.Users, "allowed", t.Allowed, "usual", t.Usual, "on_duty", t.OnDuty, "sent_before", t.Sent}
 		if h, held := a.held[t.Kind]; held {
 			s.log.Error("a mass change that is not usual is held until a person decides: look at `bobosync held list`", append(attrs, "hold", h.Group)...)
 			continue
 		}
+
 		last := s.unusual[t.Kind]
 		fresh := a.at.Sub(last.At) >= s.Guard.rules.Window
 		if fresh {
 			s.log.Warn("a mass change is not usual, and goes on", attrs...)
 		}
+
 		if fresh || t.Users > last.Users {
 			s.unusual[t.Kind] = control.UnusualChange{
 				Kind: string(t.Kind), At: a.at.UTC(), Users: t.Users, Allowed: t.Allowed, Usual: t.Usual, OnDuty: t.OnDuty,
 			}
 		}
 	}
+
 	s.refresh()
 }
 
@@ -177,6 +191,7 @@ func (s *State) Orphans() (employees []string) {
 			employees = slices.AppendSeq(employees, maps.Keys(in))
 		}
 	}
+
 	return employees
 }
 
@@ -193,6 +208,7 @@ func (s *State) Old(now time.Time) (forget, overtaken []*guard.Group) {
 			overtaken = append(overtaken, g)
 		}
 	}
+
 	return forget, overtaken
 }
 
@@ -210,6 +226,7 @@ func (s *State) Unsynced() (groups []*guard.Group, index bool) {
 			groups = append(groups, g)
 		}
 	}
+
 	return groups, s.behind
 }
 

@@ -35,17 +35,22 @@ type Intake struct {
 // other way round, a batch that fails in between and is redelivered in parts would send an older event after a newer one.
 func (in *Intake) Handle(msg *message.Message) error {
 	ctx, batch := msg.Context(), bus.BatchFrom(msg.Context())
+
 	in.Roster.Lock()
 	defer in.Roster.Unlock()
+
 	began := time.Now()
+
 	read, learnt, err := in.learn(ctx, batch)
 	if err != nil {
 		return err
 	}
+
 	follows, err := in.Releaser.Release(ctx)
 	if err != nil {
 		return err
 	}
+
 	if in.Roster.CrowdedWithStrangers() {
 		if err := in.Roster.Forget(ctx); err != nil {
 			return err
@@ -55,13 +60,16 @@ func (in *Intake) Handle(msg *message.Message) error {
 	took := time.Since(began)
 	in.Metrics.Batch(read, took)
 	in.trace(batch, began, read)
+
 	level := slog.LevelDebug
 	if len(follows.Updates)+len(follows.Settled)+len(learnt.Settled) > 0 {
 		level = slog.LevelInfo
 	}
+
 	in.Roster.Log.Log(ctx, level, "entries resolved", "entries", read, "messages", len(batch.Items), "updates", len(follows.Updates),
 		"rows_settled", follows.Settled.Count()+learnt.Settled.Count(), "held_workers", len(in.Roster.Unresolved),
 		"milliseconds", took.Milliseconds())
+
 	return nil
 }
 
@@ -71,17 +79,21 @@ func (in *Intake) learn(ctx context.Context, batch *bus.Batch) (entries int, c r
 	if c.Change.Recovered, err = in.EndsRecovery(ctx, batch); err != nil {
 		return 0, c, err
 	}
+
 	err = in.Roster.View(func(v store.View) error {
 		lookup := func(employee string) (latest.Worker, error) { return in.Roster.Worker(v, employee) }
+
 		r := newReducer(lookup, in.Roster.Holds.Groups.OfRow, c.Settled)
 		for _, item := range batch.Items {
 			if err := in.take(r, item); err != nil {
 				if r.broken {
 					return err
 				}
+
 				item.Term(err.Error())
 			}
 		}
+
 		entries = r.entries
 		for employee, w := range r.workers {
 			if w.Unresolved && in.Roster.Mapping().User(employee) == "" {
@@ -90,6 +102,7 @@ func (in *Intake) learn(ctx context.Context, batch *bus.Batch) (entries int, c r
 				c.Change.Workers[employee] = *w
 			}
 		}
+
 		return nil
 	})
 	if err != nil {
@@ -98,12 +111,15 @@ func (in *Intake) learn(ctx context.Context, batch *bus.Batch) (entries int, c r
 
 	last := batch.Items[len(batch.Items)-1]
 	in.Releaser.Reached(last.Sequence, last.NumPending)
+
 	if err := in.Roster.Commit(ctx, &c); err != nil {
 		return 0, c, err
 	}
+
 	if c.Change.Recovered {
 		in.Roster.Log.Info("the resolver's state store is complete", "workers", len(c.Change.Workers))
 	}
+
 	return entries, c, nil
 }
 
@@ -112,15 +128,19 @@ func (in *Intake) take(r *reducer, item *bus.Item) error {
 	if item.Subject == topology.SubjectRecovered {
 		return event.Decode(item.Data, &event.Recovered{}) // see EndsRecovery
 	}
+
 	var m event.Entries
 	if err := event.Decode(item.Data, &m); err != nil {
 		return err
 	}
+
 	if err := r.add(m, item.Time); err != nil {
 		r.broken = true
 		return err
 	}
+
 	in.Releaser.Part(m.File, m.Last, m.Ahead)
+
 	return nil
 }
 
@@ -129,12 +149,14 @@ func (in *Intake) trace(batch *bus.Batch, began time.Time, entries int) {
 	if !in.Telemetry.Tracing() {
 		return
 	}
+
 	var files []string
 	for _, item := range batch.Items {
 		if item.Subject != topology.SubjectRecovered {
 			files = append(files, item.Subject[strings.LastIndexByte(item.Subject, '.')+1:])
 		}
 	}
+
 	in.Telemetry.NoteFiles(files, telemetry.Work{
 		Name: "resolve entries", Began: began, Ended: time.Now(), Counts: map[string]int{"entries": entries},
 	})

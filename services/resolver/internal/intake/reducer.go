@@ -33,11 +33,14 @@ func (r *reducer) worker(employee string) (*latest.Worker, error) {
 	if w := r.workers[employee]; w != nil {
 		return w, nil
 	}
+
 	w, err := r.lookup(employee)
 	if err != nil {
 		return nil, err
 	}
+
 	r.workers[employee] = &w
+
 	return &w, nil
 }
 
@@ -48,6 +51,7 @@ func (r *reducer) add(m event.Entries, stored time.Time) error {
 		if err != nil {
 			return err
 		}
+
 		booking := latest.Event{Version: e.Version(m.Sequence), File: m.File, On: e.On, At: e.At, Feed: m.Feed}
 		known := r.hold(m.File, e.Row)
 		if known.Is(guard.Rejected) && !known.Kind.Clears() {
@@ -57,32 +61,42 @@ func (r *reducer) add(m event.Entries, stored time.Time) error {
 			} else {
 				w.Withhold(booking, known.ID)
 			}
+
 			if !m.Settled {
 				r.settled.Add(m.File, outcome, e.Row)
 			}
+
 			continue
 		}
+
 		prior, loser := w.Prior, w.Latest
 		disposition, beaten := w.Take(booking, m.Settled)
 		if disposition == latest.Older {
 			loser = booking
 		}
+
 		if r.hold(loser.File, loser.Version.Row).Holds() {
 			w.Prior = prior // what was held itself does not count if what has beaten it is rejected
 		}
+
 		if disposition == latest.Repeated {
 			w.ReadAgain(stored)
 		}
+
 		if disposition != latest.Older {
 			w.Recall(known)
 		}
+
 		if disposition == latest.Older && !m.Settled {
 			r.settled.Add(m.File, event.Superseded, e.Row)
 		}
+
 		if beaten != nil {
 			r.settled.Add(beaten.File, event.Superseded, beaten.Version.Row)
 		}
 	}
+
 	r.entries += len(m.Entries)
+
 	return nil
 }

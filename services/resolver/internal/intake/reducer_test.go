@@ -25,6 +25,7 @@ func entry(row int, minutes int64, on bool) event.Entry {
 // are superseded, as they were told to be before the ledger was lost; and none of them counts as latest.
 func TestRowsOfARejectedMassChangeThatAreReadAgain(t *testing.T) {
 	t.Parallel()
+
 	read := func(r *reducer, file string, sequence int64, e ...event.Entry) {
 		require.NoError(t, r.add(event.Entries{File: file, Sequence: sequence, Entries: e}, time.Now()))
 	}
@@ -53,6 +54,7 @@ func TestRowsOfARejectedMassChangeThatAreReadAgain(t *testing.T) {
 		r.workers["1"].Keep(latest.Hold{Group: "g", Seq: 1})
 		read(r, "mass", 2, held)
 		r.workers["1"].Keep(latest.Hold{Group: "g", Seq: 2})
+
 		wins := duty
 		if c.newer {
 			read(r, "b", 3, newer)
@@ -60,12 +62,14 @@ func TestRowsOfARejectedMassChangeThatAreReadAgain(t *testing.T) {
 		} else {
 			r.workers["1"].Reject()
 		}
+
 		known, w = decided, *r.workers["1"]
 		known.Decision = &guard.Decision{Outcome: guard.Rejected}
 
 		again := newReducer(lookup, ofRow, roster.RowOutcomes{})
 		read(again, "mass", 2, beaten, held)
 		require.Equal(t, wins.At, again.workers["1"].Latest.At, name)
+
 		want := roster.RowOutcomes{}
 		want.Add("mass", event.Superseded, beaten.Row)
 		want.Add("mass", c.held, held.Row)
@@ -77,6 +81,7 @@ func TestRowsOfARejectedMassChangeThatAreReadAgain(t *testing.T) {
 // one, from another file, does not count then: nor if its file was read again meanwhile, nor if all was, since the state store was lost.
 func TestWhatWasHeldItselfDoesNotCountInstead(t *testing.T) {
 	t.Parallel()
+
 	duty, beaten, held := entry(2, 1, true), entry(2, 2, false), entry(2, 3, false)
 	for name, c := range map[string]struct {
 		lost     bool // the state store, before they are read again
@@ -90,6 +95,7 @@ func TestWhatWasHeldItselfDoesNotCountInstead(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+
 			older := &guard.Group{ID: "older", Kind: guard.Off}
 			var w latest.Worker
 			lookup := func(string) (latest.Worker, error) { return w, nil }
@@ -110,15 +116,19 @@ func TestWhatWasHeldItselfDoesNotCountInstead(t *testing.T) {
 				w.Keep(latest.Hold{Group: "newer", Seq: 1})
 			}
 			all(false)
+
 			if c.decision != "" {
 				older.Decision = &guard.Decision{Outcome: c.decision}
 			}
+
 			if c.lost {
 				w = latest.Worker{}
+
 				all(true)
 			} else {
 				read("older", 2, true, beaten)
 			}
+
 			w.Reject()
 			require.Equal(t, c.counts.At, w.Latest.At)
 		})

@@ -26,23 +26,29 @@ func (l *life) publish(t *rapid.T, why string, u *event.Update) {
 	if u == nil {
 		return
 	}
+
 	if n := len(l.sent); n > 0 && u.Version.Compare(l.sent[n-1].Version) < 0 {
 		t.Fatalf("%s went back from %v to %v", why, l.sent[n-1].Version, u.Version)
 	}
+
 	for _, e := range l.history {
 		if e.Version == u.Version {
 			if u.On && !e.On || u.At != e.At {
 				t.Fatalf("%s sent %+v for %+v", why, u, e)
 			}
+
 			l.sent = append(l.sent, *u)
+
 			return
 		}
 	}
+
 	t.Fatalf("%s sent %v, which nobody booked", why, u.Version)
 }
 
 func (l *life) take(e Event) {
 	l.w.Take(e, false)
+
 	if l.newest.File == "" || e.Version.Compare(l.newest.Version) > 0 {
 		l.newest = e
 	}
@@ -71,6 +77,7 @@ func TestNothingEverSendsAnOlderEvent(t *testing.T) {
 				}
 				l.history = append(l.history, e)
 				l.take(e)
+
 				if rapid.Bool().Draw(t, "resolved") {
 					l.resolve(t)
 				}
@@ -79,6 +86,7 @@ func TestNothingEverSendsAnOlderEvent(t *testing.T) {
 				if len(l.history) == 0 {
 					t.Skip()
 				}
+
 				l.take(rapid.SampledFrom(l.history).Draw(t, "event"))
 			},
 			"resolve": l.resolve,
@@ -86,6 +94,7 @@ func TestNothingEverSendsAnOlderEvent(t *testing.T) {
 				if len(l.sent) == 0 {
 					t.Skip()
 				}
+
 				u := rapid.SampledFrom(l.sent).Draw(t, "update")
 				a := answer(&u, rapid.SampledFrom([]event.Outcome{
 					event.Applied, event.Pending, event.Dead, event.UnknownUser, event.Expired,
@@ -98,10 +107,13 @@ func TestNothingEverSendsAnOlderEvent(t *testing.T) {
 				if u == nil && len(l.history) > 0 {
 					t.Fatal("a known worker is left out of the replay")
 				}
+
 				if u != nil && u.Version != l.newest.Version {
 					t.Fatalf("a replay sent %v, the latest is %v", u.Version, l.newest.Version)
 				}
+
 				l.publish(t, "replay", u)
+
 				if rapid.Bool().Draw(t, "doubted") {
 					l.w.Confirmed = nil
 				}
@@ -115,6 +127,7 @@ func TestNothingEverSendsAnOlderEvent(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+
 				l.w = Worker{}
 				if err := cbor.Unmarshal(data, &l.w); err != nil {
 					t.Fatal(err)
@@ -125,6 +138,7 @@ func TestNothingEverSendsAnOlderEvent(t *testing.T) {
 				if n := len(l.sent); n > 0 {
 					l.w = Rebuilt(l.sent[n-1])
 				}
+
 				for _, i := range rapid.Permutation(indexes(len(l.history))).Draw(t, "order") {
 					l.take(l.history[i])
 				}
@@ -134,16 +148,20 @@ func TestNothingEverSendsAnOlderEvent(t *testing.T) {
 				if rules.Stale(want.On, want.At, l.now) {
 					want.On = got.On // what was remembered from an update that cleared stale duty: it comes to the same
 				}
+
 				if got != want {
 					t.Fatalf("the latest is %+v, want %+v", l.w.Latest, l.newest)
 				}
 			},
 		})
+
 		if len(l.history) == 0 {
 			return
 		}
+
 		l.resolve(t)
 		l.publish(t, "replay", l.w.Again("007", "bond", event.ReasonReplay, l.now, rules))
+
 		if last := l.sent[len(l.sent)-1]; last.Version != l.newest.Version {
 			t.Fatalf("AtHoc was sent %v in the end, the latest is %v", last.Version, l.newest.Version)
 		}

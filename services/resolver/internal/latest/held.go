@@ -35,6 +35,7 @@ func (h *Withheld) without(group string, most int) *Withheld {
 	case h.Group == group:
 		return h.Next.without(group, most)
 	}
+
 	return &Withheld{Event: h.Event, Group: h.Group, Next: h.Next.without(group, most-1)}
 }
 
@@ -45,6 +46,7 @@ func (w *Worker) WithheldWith(group string) (Event, bool) {
 			return h.Event, true
 		}
 	}
+
 	return Event{}, false
 }
 
@@ -63,6 +65,7 @@ func (w *Worker) kept(e Event) bool {
 			return true
 		}
 	}
+
 	return false
 }
 
@@ -102,6 +105,7 @@ func (w *Worker) Pass() {
 func (w *Worker) Reject() *Event {
 	rejected, open := w.Latest, w.Open
 	w.Withhold(rejected, w.Hold.Group)
+
 	w.Hold, w.Open, w.Unresolved = nil, false, w.Sending
 	prior := w.Prior
 	w.Prior = nil
@@ -114,9 +118,11 @@ func (w *Worker) Reject() *Event {
 	default:
 		w.Latest = Event{}
 	}
+
 	if !open {
 		return nil
 	}
+
 	return &rejected
 }
 
@@ -151,16 +157,20 @@ func (w *Worker) Readmit(group string) (latest bool, superseded *Event) {
 	if !is {
 		return false, nil
 	}
+
 	w.Withheld = w.Withheld.without(group, maxWithheld)
 	if w.Latest.sameRow(e) { // duty that was left as it is
 		w.Pass()
 		return true, nil
 	}
+
 	disposition, beaten := w.Take(e, false)
 	if disposition == Older {
 		return false, &e
 	}
+
 	w.Pass()
+
 	return true, beaten
 }
 

@@ -12,6 +12,7 @@ import (
 // rejected, or a person wants the duty to stay, the one before is sent again: else it would be taken for under way for ever.
 func TestWhatWasLostIsSentAfterARejection(t *testing.T) {
 	t.Parallel()
+
 	for name, c := range map[string]struct {
 		lost  bool
 		sends bool
@@ -19,9 +20,11 @@ func TestWhatWasLostIsSentAfterARejection(t *testing.T) {
 		var w Worker
 		before, _ := resolveNow(&w, booking(2, 1, true), "user")
 		require.NotNil(t, before, name)
+
 		if c.lost {
 			w.Unresolved, w.Sending = true, true // as after the loss of the broker's store
 		}
+
 		off := booking(1, 2, false)
 		w.Take(off, false)
 		w.Keep(Hold{Group: "g"})
@@ -29,11 +32,13 @@ func TestWhatWasLostIsSentAfterARejection(t *testing.T) {
 		require.Equal(t, c.sends, w.Unresolved, name)
 		again, _ := w.Resolve("1", "user", "event", noon, rules)
 		require.Equal(t, c.sends, again != nil, name)
+
 		if again != nil {
 			require.Equal(t, before.Version, again.Version, name)
 			require.True(t, again.On, name)
 		}
 	}
+
 	w := Worker{}
 	resolveNow(&w, booking(2, 1, true), "user")
 	w.Unresolved, w.Sending = true, true
@@ -49,6 +54,7 @@ func TestDutyThatAPersonWantsToStayIsKept(t *testing.T) {
 	var w Worker
 	first, _ := resolveNow(&w, booking(26, 1, true), "user")
 	require.Nil(t, first, "it was never sent anything")
+
 	w.Sent = &Sent{User: "user", File: "f", Version: booking(30, 0, true).Version, On: true, At: booking(30, 0, true).At}
 
 	e := booking(25, 2, true) // newer than what AtHoc was sent, and stale as well
@@ -58,6 +64,7 @@ func TestDutyThatAPersonWantsToStayIsKept(t *testing.T) {
 	repeated := w
 	u := repeated.Repeat("1", noon)
 	require.True(t, u.On && u.Keep, "what is held is not cleared by the way")
+
 	w.InDoubt = 0
 
 	w.KeepDuty()
@@ -68,11 +75,13 @@ func TestDutyThatAPersonWantsToStayIsKept(t *testing.T) {
 	require.Equal(t, []any{true, e.At, true}, []any{u.On, u.At, u.Keep})
 	require.True(t, w.Answer(answer(u, event.Applied), noon, rules))
 	require.False(t, w.Open)
+
 	for _, reason := range []event.Reason{event.ReasonReplay, event.ReasonReconcile} {
 		again := w
 		u = again.Again("1", "user", reason, noon, rules)
 		require.True(t, u.On && u.Keep, reason)
 	}
+
 	w.InDoubt = 1
 	u = w.Repeat("1", noon)
 	require.True(t, u.On && u.Keep)
@@ -84,13 +93,16 @@ func TestDutyThatAPersonWantsToStayIsKept(t *testing.T) {
 // TestTheNewestOfWhatWasRejectedIsTakenIn: in whatever order its rows are read again.
 func TestTheNewestOfWhatWasRejectedIsTakenIn(t *testing.T) {
 	t.Parallel()
+
 	older, newer := booking(4, 1, false), booking(1, 2, false)
 	for _, read := range [][]Event{{older, newer}, {newer, older}, {newer, older, newer}} {
 		var w Worker
 		w.Take(booking(2, 3, true), true)
+
 		for _, e := range read {
 			w.Withhold(e, "g")
 		}
+
 		latest, superseded := w.Readmit("g")
 		require.True(t, latest)
 		require.Nil(t, superseded)
@@ -102,16 +114,20 @@ func TestTheNewestOfWhatWasRejectedIsTakenIn(t *testing.T) {
 // first or is taken in.
 func TestEachMassChangeThatWasRejectedCanBeTakenIn(t *testing.T) {
 	t.Parallel()
+
 	duty, older, newer := booking(4, 1, true), booking(2, 2, false), booking(1, 3, false)
 	for name, rejected := range map[string][]Event{"the newer one first": {newer, older}, "the older one first": {older, newer}} {
 		var w Worker
 		resolveNow(&w, duty, "user")
+
 		for _, e := range rejected {
 			w.Take(e, false)
 			w.Keep(Hold{Group: e.File})
 			require.Equal(t, &e, w.Reject(), name)
 		}
+
 		require.Equal(t, duty, w.Latest, name)
+
 		for _, e := range rejected {
 			one := w
 			latest, superseded := one.Readmit(e.File)
@@ -127,14 +143,17 @@ func TestEachMassChangeThatWasRejectedCanBeTakenIn(t *testing.T) {
 
 func TestHowManyRejectedEventsAreKept(t *testing.T) {
 	t.Parallel()
+
 	var w Worker
 	for i := range 2 * maxWithheld {
 		w.Withhold(booking(4, int64(i), false), string(rune('a'+i)))
 	}
+
 	count := 0
 	for h := w.Withheld; h != nil; h = h.Next {
 		count++
 	}
+
 	require.Equal(t, maxWithheld, count)
 	_, last := w.WithheldWith(string(rune('a' + 2*maxWithheld - 1)))
 	require.True(t, last)
@@ -144,6 +163,7 @@ func TestHowManyRejectedEventsAreKept(t *testing.T) {
 // what AtHoc was sent. An older event is never sent, and nothing of the file that was rejected.
 func TestABookingThatWasBeatenByARejectedOneCounts(t *testing.T) {
 	t.Parallel()
+
 	duty, between, held, ofHeldFile := booking(8, 1, true), booking(4, 2, true), booking(1, 3, false), booking(2, 3, false)
 	ofHeldFile.Version.Row = 1
 	heldFirst := booking(3, 4, false) // a held one whose place the next one took
@@ -162,15 +182,18 @@ func TestABookingThatWasBeatenByARejectedOneCounts(t *testing.T) {
 	} {
 		var w Worker
 		resolveNow(&w, c.take[0], "user")
+
 		for _, e := range c.take[1:] {
 			if w.Take(e, false); e == held || e == heldFirst {
 				w.Keep(Hold{Group: "g"})
 			}
 		}
+
 		require.Equal(t, &held, w.Reject(), name)
 		require.Equal(t, c.wins, w.Latest, name)
 		require.Equal(t, c.sent, w.Unresolved, name)
 		require.False(t, w.Open, name)
+
 		if c.sent {
 			u, _ := w.Resolve("007", "user", event.ReasonEvent, noon, rules)
 			require.NotNil(t, u, name)

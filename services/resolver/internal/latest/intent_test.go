@@ -28,12 +28,15 @@ func (c *crashes) publish(update *event.Update, before, after Worker, steps int)
 		}
 		return
 	}
+
 	if steps > 0 {
 		c.saved = Intent(before, after)
 	}
+
 	if steps > 1 {
 		c.table = update
 	}
+
 	if steps > 2 {
 		c.saved = after
 	}
@@ -45,6 +48,7 @@ func (c *crashes) resolve(steps int) {
 	if !c.saved.Unresolved {
 		return
 	}
+
 	w := c.saved
 	update, _ := w.Resolve("007", "bond", event.ReasonEvent, noon, rules)
 	c.publish(update, c.saved, w, steps)
@@ -87,11 +91,14 @@ func TestAHalfPublishedUpdateIsNeverTakenForNothing(t *testing.T) {
 				}
 			},
 		})
+
 		if c.events == 0 {
 			return
 		}
+
 		c.resolve(allSteps)
 		c.deliver()
+
 		if c.athoc == nil || c.athoc.On != c.newest.On || c.athoc.On && c.athoc.At != c.newest.At {
 			t.Fatalf("AtHoc was sent %+v, the latest is %+v", c.athoc, c.newest)
 		}

@@ -121,17 +121,21 @@ func (w *Worker) Take(e Event, settled bool) (disposition Disposition, supersede
 		}
 		return Older, nil
 	}
+
 	before := w.Latest
 	if w.Open {
 		superseded = &before
 	}
+
 	if w.Known() && !(w.Open && w.Unresolved) {
 		w.Prior = &before
 	} else if w.Known() && w.Hold == nil {
 		w.runnerUp(before, e)
 	}
+
 	w.Hold, w.Passed = nil, false
 	w.Latest, w.Open, w.Unresolved, w.Reread = e, !settled, true, 0
+
 	return Newer, superseded
 }
 
@@ -171,20 +175,25 @@ func (w *Worker) Resolve(employee, user string, reason event.Reason, now time.Ti
 		w.Open = false
 		return nil, event.Unmapped
 	}
+
 	out := !w.Sending
 	w.Sending = false
 	want := w.Latest.want(user, stale)
 	if outcome, known := w.known(want); known {
 		w.Open = false
+
 		if stale {
 			outcome = event.Expired
 		}
+
 		return nil, outcome
 	}
+
 	outcome := event.Pending
 	if !w.Open && out && w.Sent != nil && *w.Sent == want && reason != event.ReasonRecovery {
 		return nil, outcome // it was published, and nobody awaits an outcome
 	}
+
 	if stale {
 		// The row is settled at once. AtHoc is sent it only if it was ever sent something: clearing a value that was there before
 		// us is the janitor's business, which has done so if it was Passed.
@@ -193,6 +202,7 @@ func (w *Worker) Resolve(employee, user string, reason event.Reason, now time.Ti
 			return nil, outcome
 		}
 	}
+
 	return w.send(employee, want, reason), outcome
 }
 
@@ -211,6 +221,7 @@ func (w *Worker) Again(employee, user string, reason event.Reason, now time.Time
 	if user == "" || !w.Known() {
 		return nil
 	}
+
 	return w.send(employee, w.Latest.want(user, w.stale(now, rules)), reason)
 }
 
@@ -218,7 +229,9 @@ func (w *Worker) send(employee string, want Sent, reason event.Reason) *event.Up
 	if c := w.Confirmed; c != nil && c.Version == want.Version && c.User == want.User {
 		w.Confirmed = nil // it answers an earlier update with the same event, and this one's answer is awaited
 	}
+
 	w.Sent, w.Sending, w.Replay = &want, false, "" // whatever is sent now, a replay need not send it again
+
 	return want.update(employee, reason, w.Kept())
 }
 
@@ -228,11 +241,14 @@ func (w *Worker) known(want Sent) (event.Outcome, bool) {
 	if c == nil || w.Sent == nil || c.Version != w.Sent.Version || c.User != want.User || w.Sent.User != want.User {
 		return event.Pending, false // nothing confirmed, or something else is on its way
 	}
+
 	if c.Version == want.Version && c.On == want.On {
 		return c.Outcome, true
 	}
+
 	held := c.Outcome == event.Applied || c.Outcome == event.Expired
 	same := c.On == want.On && (!c.On || c.At == want.At)
+
 	return event.Applied, held && same
 }
 
@@ -243,21 +259,26 @@ func (w *Worker) Answer(a event.Answer, stored time.Time, rules Rules) bool {
 		w.InDoubt = max(w.InDoubt, time.Unix(a.Answered, 0).Add(rules.Lateness).Unix())
 		return true
 	}
+
 	// Off duty can answer an update that says on duty, if it became stale on its way; the other way round it is a late one.
 	if w.Sent == nil || w.Sent.Version != a.Version || w.Sent.User != a.User || a.On && !w.Sent.On {
 		return false // an answer to an update that was overtaken
 	}
+
 	if w.Sending {
 		return false // it may be older than what makes the update be published again, such as that another worker had the user meanwhile
 	}
+
 	w.Confirmed = &Confirmed{
 		Sent:    Sent{User: a.User, File: a.File, Version: a.Version, On: a.On, At: a.At},
 		Outcome: a.Outcome, Answered: a.Answered,
 	}
+
 	// A row that was read again is settled again when it is resolved, or by a later answer: the ledger that got this one may be lost.
 	if w.Latest.Version == a.Version && !w.Unresolved && stored.UnixNano() > w.Reread {
 		w.Open = false
 	}
+
 	return true
 }
 
@@ -267,11 +288,14 @@ func (w *Worker) Repeat(employee string, now time.Time) *event.Update {
 	if w.InDoubt == 0 || now.Unix() < w.InDoubt {
 		return nil
 	}
+
 	w.InDoubt = 0
 	if w.Sent == nil {
 		return nil
 	}
+
 	w.Confirmed = nil // it is not known what AtHoc holds until the answer to this one
+
 	return w.Sent.update(employee, event.ReasonRepeat, w.Hold != nil || w.kept(Event{Version: w.Sent.Version, File: w.Sent.File}))
 }
 

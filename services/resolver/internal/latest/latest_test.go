@@ -75,6 +75,7 @@ func resolveNow(w *Worker, e Event, user string) (*event.Update, event.Outcome) 
 // TestAnAnswerFromBeforeARowWasReadAgainDoesNotSettleIt: who reads it again, with a ledger that was lost meanwhile, has not got that answer.
 func TestAnAnswerFromBeforeARowWasReadAgainDoesNotSettleIt(t *testing.T) {
 	t.Parallel()
+
 	for name, c := range map[string]struct {
 		stored time.Time
 		waits  bool
@@ -188,6 +189,7 @@ func TestResolve(t *testing.T) {
 		w.Answer(answer(u, event.UnknownUser), noon, rules)
 		_, o := resolveNow(&w, booking(3, 1, false), "bond")
 		require.Equal(t, event.UnknownUser, o, "the same row gets the same answer")
+
 		u, _ = resolveNow(&w, booking(2, 2, false), "bond")
 		require.NotNil(t, u)
 	})
@@ -253,12 +255,14 @@ func TestAnyOrderComesToTheSame(t *testing.T) {
 				On: rapid.Bool().Draw(t, "on"), At: at,
 			}
 		}
+
 		want := events[0]
 		for _, e := range events {
 			if e.Version.Compare(want.Version) > 0 {
 				want = e
 			}
 		}
+
 		arrivals := rapid.SliceOfN(rapid.IntRange(0, n-1), 0, 2*n).Draw(t, "repeats")
 		arrivals = append(arrivals, rapid.Permutation(indexes(n)).Draw(t, "order")...)
 
@@ -270,28 +274,35 @@ func TestAnyOrderComesToTheSame(t *testing.T) {
 			if beaten != nil {
 				settled[beaten.Version.Row] = true
 			}
+
 			if disposition == Older {
 				settled[events[i].Version.Row] = true
 				continue
 			}
+
 			u, o := w.Resolve("007", "bond", event.ReasonEvent, noon, rules)
 			if o != event.Pending {
 				settled[w.Latest.Version.Row] = true
 			}
+
 			if u != nil {
 				if last != nil && u.Version.Compare(last.Version) < 0 {
 					t.Fatalf("update went back from %v to %v", last.Version, u.Version)
 				}
+
 				last = u
 			}
+
 			if last != nil && rapid.Bool().Draw(t, "answered") {
 				w.Answer(answer(last, event.Applied), noon, rules)
 				settled[last.Version.Row] = true
 			}
 		}
+
 		if w.Latest != want {
 			t.Fatalf("latest is %v, want %v", w.Latest, want)
 		}
+
 		for _, e := range events {
 			if !settled[e.Version.Row] && !(w.Open && e == w.Latest) {
 				t.Fatalf("row %d has no outcome and waits for none", e.Version.Row)
@@ -305,5 +316,6 @@ func indexes(n int) []int {
 	for i := range out {
 		out[i] = i
 	}
+
 	return out
 }

@@ -70,12 +70,15 @@ func (w *Worker) Expire(o Observed, user string, now time.Time, rules Rules) Jud
 	if w.underWay(o) {
 		return Judgement{UnderWay: true}
 	}
+
 	want := w.Latest.want(user, w.stale(now, rules))
 	j := Judgement{WantOn: want.On, WantAt: want.At}
 	if !o.stale(now, rules) || want.On || w.Confirmed.refuses(want) != "" && now.Sub(time.Unix(w.Confirmed.Answered, 0)) < refusalHolds {
 		return j
 	}
+
 	j.Why, j.Send = WhyStale, true
+
 	return j
 }
 
@@ -84,16 +87,21 @@ func (w *Worker) Compare(o Observed, user string, now time.Time, rules Rules) Ju
 	if w.underWay(o) {
 		return Judgement{UnderWay: true}
 	}
+
 	want := w.Latest.want(user, w.stale(now, rules))
+
 	j := Judgement{WantOn: want.On, WantAt: want.At, Why: o.difference(want, w.Latest, now, rules)}
 	if j.Why == "" {
 		return j
 	}
+
 	if refusal := w.Confirmed.refuses(want); refusal != "" {
 		j.Why = refusal
 		return j
 	}
+
 	j.Send = true
+
 	return j
 }
 
@@ -143,10 +151,12 @@ func (c *Confirmed) refuses(want Sent) string {
 // is made again.
 func (w *Worker) Correct(employee, user string, reason event.Reason, now time.Time, rules Rules) (*event.Update, event.Outcome) {
 	before := w.Confirmed
+
 	u := w.Again(employee, user, reason, now, rules)
 	if u == nil {
 		return nil, event.Pending
 	}
+
 	w.Confirmed = nil
 	dead := before != nil && before.Outcome == event.Dead && before.Version == w.Latest.Version
 	if w.Latest.On && !u.On && (w.Open || dead) {
@@ -154,6 +164,7 @@ func (w *Worker) Correct(employee, user string, reason event.Reason, now time.Ti
 		w.Open = false
 		return u, event.Expired
 	}
+
 	return u, event.Pending
 }
 
@@ -173,6 +184,7 @@ func ExpireUnmanaged(o Observed, last *Clear, now time.Time, rules Rules) Judgem
 	if !o.stale(now, rules) {
 		return j
 	}
+
 	if last != nil {
 		refused := last.Outcome == event.ForbiddenUser || last.Outcome == event.Dead
 		switch {
@@ -183,6 +195,8 @@ func ExpireUnmanaged(o Observed, last *Clear, now time.Time, rules Rules) Judgem
 			return j
 		}
 	}
+
 	j.Why, j.Send = WhyStale, true
+
 	return j
 }

@@ -23,6 +23,7 @@ func settledWith(e Event, o event.Outcome) Worker {
 	a := answer(u, o)
 	a.Answered = e.At + 10
 	w.Answer(a, noon, rules)
+
 	return w
 }
 
@@ -51,6 +52,7 @@ func TestUnderWay(t *testing.T) {
 			require.Equal(t, Judgement{UnderWay: true}, w.Compare(holds(40), "bond", noon, rules))
 		})
 	}
+
 	w := with(settledWith(booking(30, 1, false), event.Applied), func(w *Worker) { w.Confirmed.Answered = noon.Unix() - 3 })
 	require.True(t, w.Expire(holds(40), "bond", noon, rules).Send, "an earlier answer is older than what was seen")
 }
@@ -102,6 +104,7 @@ func TestExpire(t *testing.T) {
 			require.Equal(t, c.send, j.Send)
 			require.Equal(t, c.send, j.Why == WhyStale)
 			require.Equal(t, before, c.worker, "a judgement changes nothing")
+
 			if c.send {
 				require.False(t, j.WantOn)
 			}
@@ -252,6 +255,7 @@ func TestObservationsComeToWhatIsWanted(t *testing.T) {
 				}
 				m.history = append(m.history, e)
 				m.take(e)
+
 				if rapid.Bool().Draw(t, "resolved") {
 					m.resolve(t)
 				}
@@ -310,6 +314,7 @@ func (m *mirror) call(o event.Outcome) {
 	if u == nil {
 		return
 	}
+
 	a := answer(u, o)
 	a.On = u.On && !rules.Stale(true, u.At, m.now)
 	a.Answered = m.now.Unix()
@@ -322,10 +327,12 @@ func (m *mirror) call(o event.Outcome) {
 		if a.On {
 			m.holds.At = u.At
 		}
+
 		if u.On && !a.On {
 			a.Outcome = event.Expired
 		}
 	}
+
 	m.update = nil
 	m.w.Answer(a, noon, rules)
 }
@@ -335,23 +342,29 @@ func (m *mirror) observe(t *rapid.T, expire bool) {
 	if !m.looked || !m.w.Known() {
 		return
 	}
+
 	judge := m.w.Compare
 	if expire {
 		judge = m.w.Expire
 	}
+
 	j := judge(m.seen, "bond", m.now, rules)
 	if !j.Send {
 		return
 	}
+
 	if m.update != nil {
 		t.Fatalf("%+v is sent although %+v waits", j, m.update)
 	}
+
 	fresh := m.w.Latest.On && !rules.Stale(true, m.w.Latest.At, m.now)
 	u, _ := m.w.Correct("007", "bond", event.ReasonReconcile, m.now, rules)
 	if u.On != fresh || u.On != j.WantOn || expire && fresh {
 		t.Fatalf("%+v was sent for %+v", u, m.w.Latest)
 	}
+
 	m.waiting(t, "observation", u)
+
 	if again := judge(m.seen, "bond", m.now, rules); !again.UnderWay {
 		t.Fatal("the same observation once more would be sent twice")
 	}
@@ -362,12 +375,14 @@ func (m *mirror) quiet(t *rapid.T) {
 	if !m.w.Known() {
 		return
 	}
+
 	for round := range 3 {
 		m.resolve(t)
 		m.call(event.Applied)
 		m.now = m.now.Add(2 * rules.Lateness)
 		m.waiting(t, "repeat", m.w.Repeat("007", m.now))
 		m.call(event.Applied)
+
 		m.now = m.now.Add(2 * rules.Lateness)
 		m.seen, m.looked = m.holds, true
 		m.seen.Seen = m.now
@@ -375,9 +390,11 @@ func (m *mirror) quiet(t *rapid.T) {
 		if j.UnderWay {
 			t.Fatalf("in round %d something is under way: %+v", round, m.w)
 		}
+
 		if round == 2 && j.Why != "" {
 			t.Fatalf("AtHoc has %+v, wanted %+v: %s", m.holds, m.w.Latest, j.Why)
 		}
+
 		m.observe(t, false)
 	}
 }

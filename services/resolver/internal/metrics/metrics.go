@@ -27,6 +27,7 @@ type Set struct {
 func New(t *telemetry.Telemetry) *Set {
 	return telemetry.Once(t, "resolver", func() *Set {
 		const part = "resolver"
+
 		m := &Set{
 			entries: metric.Counter(part, "entries_total", "Entries read, also those read again."),
 			updates: metric.Counter(part, "updates_published_total", "Updates published to the publishers, also those published again."),
@@ -39,9 +40,11 @@ func New(t *telemetry.Telemetry) *Set {
 			m.unusual.WithLabelValues(kind, "true")
 			m.unusual.WithLabelValues(kind, "false")
 		}
+
 		for _, outcome := range []event.Outcome{event.Applied, event.Superseded, event.Expired, event.Unmapped, event.Withheld} {
 			m.settled.WithLabelValues(outcome.String())
 		}
+
 		type state = control.ResolverState
 		m.Gauges = metric.Readings[state]{
 			metric.Value(part, "recovered", "1 if the state store is complete; 0 while the files are read again after a loss.",
@@ -65,6 +68,7 @@ func New(t *telemetry.Telemetry) *Set {
 				func(s state) float64 { return metric.Flag(s.Guard != nil && s.Guard.Holding) }),
 			metric.Value(part, "replays", "Replays that are under way.", func(s state) float64 { return float64(s.Replays) }),
 		}
+
 		return m
 	})
 }

@@ -55,18 +55,24 @@ func (o *Observer) Observe(ctx context.Context, req control.ObserveRequest) (con
 	if len(req.Users) > control.MaxObserved {
 		return control.ObserveAnswer{}, control.Refuse("%d users at a time are too many; the most is %d", len(req.Users), control.MaxObserved)
 	}
+
 	if req.Purpose != control.Expire && req.Purpose != control.Compare {
 		return control.ObserveAnswer{}, control.Refuse("the purpose %q is not known: are both programs of the same version?", req.Purpose)
 	}
+
 	r := o.roster
 	r.Lock()
 	defer r.Unlock()
+
 	if !r.MayPublish() {
 		return control.ObserveAnswer{}, roster.ErrRebuilding
 	}
+
 	r.Holds.Guard.SetSilent(req.Silent)
 	defer r.Holds.Guard.SetSilent(nil)
+
 	x := &request{Observer: o, request: req, now: r.Now(), changes: roster.NewChangeset(), done: map[string]bool{}}
+
 	err := r.View(func(v store.View) error {
 		x.view = v
 		for _, seen := range req.Users {
@@ -74,17 +80,21 @@ func (o *Observer) Observe(ctx context.Context, req control.ObserveRequest) (con
 				return err
 			}
 		}
+
 		return nil
 	})
 	if err != nil {
 		return control.ObserveAnswer{}, err
 	}
+
 	if err := r.Commit(ctx, &x.changes); err != nil {
 		return control.ObserveAnswer{}, err
 	}
+
 	x.noteHeld()
 	x.noteClears()
 	x.log()
+
 	return x.answer, nil
 }
 
@@ -94,6 +104,7 @@ func (x *request) judge(seen control.ObservedUser) error {
 	if key == "" || x.done[key] {
 		return nil
 	}
+
 	x.done[key] = true
 	o := latest.Observed{On: seen.On, At: seen.At, At2: seen.At2, Odd: seen.Odd, Seen: x.request.Seen}
 	employee := x.roster.Mapping().Employee(seen.User)
@@ -104,11 +115,13 @@ func (x *request) judge(seen control.ObservedUser) error {
 			return err
 		}
 	}
+
 	if w.Known() {
 		x.known(employee, x.roster.Mapping().User(employee), w, o)
 	} else {
 		x.unmanaged(seen.User, employee, o)
 	}
+
 	return nil
 }
 
@@ -119,16 +132,19 @@ func (x *request) known(employee, user string, w latest.Worker, o latest.Observe
 		x.answer.Held++
 		return
 	}
+
 	judge, reason := w.Expire, event.ReasonExpiry
 	if x.request.Purpose == control.Compare {
 		judge, reason = w.Compare, event.ReasonReconcile
 	}
+
 	j := judge(o, user, x.now, x.roster.Rules)
 	if j.Send && x.request.Apply {
 		before := w
 		update, settled := w.Correct(employee, user, reason, x.now, x.roster.Rules)
 		x.changes.Send(*update, before, w, settled)
 	}
+
 	x.found(user, employee, j)
 }
 
@@ -137,9 +153,11 @@ func (x *request) unmanaged(user, employee string, o latest.Observed) {
 	if o.On || o.Odd {
 		x.answer.Unmanaged++
 	}
+
 	if x.request.Purpose == control.Compare {
 		return
 	}
+
 	switch hold := x.roster.Holds.Groups.OfUser(user, max(o.At, o.At2)); {
 	case hold.Is(""):
 		x.answer.Held++
@@ -147,12 +165,14 @@ func (x *request) unmanaged(user, employee string, o latest.Observed) {
 	case hold.Is(guard.Rejected): // a person wants it to stay
 		return
 	}
+
 	j := latest.ExpireUnmanaged(o, x.clears[topology.NormalUsername(user)], x.now, x.roster.Rules)
 	if j.Send && x.request.Apply {
 		x.changes.Updates = append(x.changes.Updates, event.Update{
 			User: user, At: j.WantAt, Version: event.Version{Rank: j.WantAt}, Reason: event.ReasonExpiry,
 		})
 	}
+
 	x.found(user, employee, j)
 }
 
@@ -166,6 +186,7 @@ func (x *request) found(user, employee string, j latest.Judgement) {
 		if published {
 			x.answer.Published++
 		}
+
 		x.answer.Findings = append(x.answer.Findings, control.Finding{
 			User: user, Employee: employee, WantOn: j.WantOn, WantAt: j.WantAt, Why: j.Why, Published: published,
 		})
@@ -178,6 +199,7 @@ func (x *request) noteHeld() {
 	for _, u := range x.changes.Updates {
 		published[u.User] = true
 	}
+
 	for i := range x.answer.Findings {
 		if f := &x.answer.Findings[i]; f.Published && !published[f.User] {
 			f.Published = false
@@ -198,6 +220,7 @@ func (x *request) noteClears() {
 			delete(x.clears, key)
 		}
 	}
+
 	for _, u := range x.changes.Updates {
 		if u.Employee == "" {
 			x.clears[topology.NormalUsername(u.User)] = &latest.Clear{Published: x.now.Unix()}
@@ -209,12 +232,14 @@ func (x *request) log() {
 	if x.answer.Published == 0 {
 		return
 	}
+
 	unmanaged := 0
 	for _, u := range x.changes.Updates {
 		if u.Employee == "" {
 			unmanaged++
 		}
 	}
+
 	x.roster.Log.Info("statuses are sent, since AtHoc was seen to hold others", "purpose", string(x.request.Purpose),
 		"seen", len(x.request.Users), "updates", x.answer.Published, "without_known_worker", unmanaged, "under_way", x.answer.UnderWay)
 }
@@ -224,11 +249,13 @@ func (o *Observer) Answered(a event.Answer) {
 	if a.Outcome == event.Pending {
 		return // the publisher tries again
 	}
+
 	key := topology.NormalUsername(a.User)
 	c := o.clears[key]
 	if c == nil {
 		c = &latest.Clear{Published: a.Answered}
 		o.clears[key] = c
 	}
+
 	c.Outcome, c.Answered = a.Outcome, a.Answered
 }

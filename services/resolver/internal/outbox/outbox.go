@@ -31,6 +31,7 @@ func New(conn *bus.Conn) (*Outbox, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	return &Outbox{conn: conn, pub: pub}, nil
 }
 
@@ -53,14 +54,18 @@ func (o *Outbox) Updates(ctx context.Context, updates []event.Update) error {
 			if u.File != "" {
 				m.Metadata.Set(topology.HeaderFile, u.File)
 			}
+
 			msgs = append(msgs, m)
 		}
+
 		if _, err := o.pub.PublishBatch(ctx, msgs...); err != nil {
 			return fmt.Errorf("publish %d updates: %w", len(updates), err)
 		}
+
 		// Only a hint: a publisher that misses it finds the updates at its next check.
 		_ = o.conn.NC.Publish(topology.SubjectWake, nil)
 	}
+
 	return nil
 }
 
@@ -70,8 +75,10 @@ func (o *Outbox) Acks(ctx context.Context, acks []event.Acks) error {
 	for i := range acks {
 		msgs = append(msgs, message.NewMessageWithContext(ctx, watermill.NewUUID(), event.Encode(&acks[i])))
 	}
+
 	if err := o.pub.Publish(topology.SubjectAcks, msgs...); err != nil {
 		return fmt.Errorf("publish the outcomes of rows: %w", err)
 	}
+
 	return nil
 }

@@ -42,24 +42,30 @@ func (b *Rebuilder) Begin(ctx context.Context, lost func()) error {
 	if err == nil {
 		b.acks, err = topology.Identity(ctx, b.conn.JS, topology.StreamAcks)
 	}
+
 	if err != nil {
 		return err
 	}
+
 	b.roster.Recovered = recovered
 	if !recovered {
 		if err := b.rebuild(ctx); err != nil {
 			return err
 		}
 	}
+
 	if err := b.roster.Load(ctx); err != nil {
 		return err
 	}
+
 	if err := b.announce(ctx); err != nil {
 		return err
 	}
+
 	if err := b.healStore(ctx, lost); err != nil {
 		return err
 	}
+
 	return b.holdOff()
 }
 
@@ -74,12 +80,15 @@ func (b *Rebuilder) rebuild(ctx context.Context) error {
 			return err
 		}
 	}
+
 	workers := map[string]latest.Worker{}
+
 	err := bus.Read(ctx, b.conn.JS, topology.StreamUpdates, bus.ReadFrom{}, func(data []byte, _ string) {
 		var u event.Update
 		if event.Decode(data, &u) != nil || u.Employee == "" || u.File == "" {
 			return // what cannot be read is the publisher's to dead-letter
 		}
+
 		w := latest.Rebuilt(u)
 		w.Recall(b.roster.Holds.Groups.OfRow(u.File, u.Version.Row))
 		workers[u.Employee] = w
@@ -87,23 +96,28 @@ func (b *Rebuilder) rebuild(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("rebuild the state store from the updates: %w", err)
 	}
+
 	err = s.View(func(v store.View) error {
 		for employee := range workers {
 			known, err := v.Worker(employee)
 			if err != nil {
 				return err
 			}
+
 			if known.Known() {
 				delete(workers, employee) // a recovery that was interrupted has got further than the table
 			}
 		}
+
 		return nil
 	})
 	if err != nil {
 		return err
 	}
+
 	b.roster.Log.Info("the resolver begins with a fresh state store; it waits until ingest has read the files again",
 		"workers_from_updates", len(workers))
+
 	return s.Save(ctx, store.Change{Workers: workers})
 }
 
@@ -113,9 +127,11 @@ func (b *Rebuilder) Reread(ctx context.Context) error {
 	if err := b.roster.Store.Renew(); err != nil {
 		return err
 	}
+
 	b.roster.Recovered = false
 	b.roster.Stats.SetRecovered(false)
 	b.roster.Log.Warn("workers got a user whose events may have been dropped; waiting until ingest has read the files again")
+
 	return b.announce(ctx)
 }
 
@@ -126,6 +142,7 @@ func (b *Rebuilder) rereadMapping(ctx context.Context) error {
 	if err != nil || snapshot == "" {
 		return err
 	}
+
 	return b.roster.Store.ReplaceMapping(ctx, snapshot, users)
 }
 
@@ -139,18 +156,22 @@ func (b *Rebuilder) EndsRecovery(ctx context.Context, batch *bus.Batch) (bool, e
 	if b.roster.Recovered {
 		return false, nil
 	}
+
 	for _, item := range batch.Items {
 		var m event.Recovered
 		if item.Subject != topology.SubjectRecovered || event.Decode(item.Data, &m) != nil || m.Epoch != b.roster.Store.DB().Epoch() {
 			continue
 		}
+
 		whole, err := b.hasAllBefore(ctx, batch, item.Sequence)
 		if err != nil || whole {
 			return whole, err
 		}
+
 		b.roster.Log.Debug("the end of the recovery has overtaken a part of it, waiting for that", "sequence", item.Sequence)
 		item.Nak(recoveredAgain)
 	}
+
 	return false, nil
 }
 
@@ -160,19 +181,23 @@ func (b *Rebuilder) hasAllBefore(ctx context.Context, batch *bus.Batch, end uint
 	if err != nil {
 		return false, fmt.Errorf("look up stream %s: %w", topology.StreamEntries, err)
 	}
+
 	consumer, err := stream.Consumer(ctx, topology.ConsumerResolverEntries)
 	if err != nil {
 		return false, fmt.Errorf("look up consumer %s: %w", topology.ConsumerResolverEntries, err)
 	}
+
 	held := map[uint64]bool{}
 	for _, item := range batch.Items {
 		held[item.Sequence] = true
 	}
+
 	for at := max(consumer.CachedInfo().AckFloor.Stream+1, stream.CachedInfo().State.FirstSeq); at < end; at++ {
 		if !held[at] {
 			return false, nil
 		}
 	}
+
 	return true, nil
 }
 
@@ -182,19 +207,24 @@ func (b *Rebuilder) announce(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open bucket %s: %w", topology.BucketState, err)
 	}
+
 	db := b.roster.Store.DB()
+
 	mine := event.StoreEpoch{Epoch: db.Epoch(), Since: db.Since()}
 	entry, err := kv.Get(ctx, topology.KeyResolverEpoch)
 	var stored event.StoreEpoch
 	if err == nil && event.Decode(entry.Value(), &stored) == nil && stored.Epoch == mine.Epoch {
 		return nil
 	}
+
 	if err != nil && !errors.Is(err, jetstream.ErrKeyNotFound) {
 		return fmt.Errorf("read %s: %w", topology.KeyResolverEpoch, err)
 	}
+
 	if _, err := kv.Put(ctx, topology.KeyResolverEpoch, event.Encode(&mine)); err != nil {
 		return fmt.Errorf("write %s: %w", topology.KeyResolverEpoch, err)
 	}
+
 	return nil
 }
 
@@ -206,64 +236,79 @@ func (b *Rebuilder) announce(ctx context.Context) error {
 func (b *Rebuilder) healStore(ctx context.Context, lost func()) error {
 	b.reconnects = b.conn.NC.Stats().Reconnects
 	s := b.roster.Store
+
 	table, err := topology.Identity(ctx, b.conn.JS, topology.StreamUpdates)
 	if err != nil {
 		return err
 	}
+
 	knownTable, err := s.Identity(topology.StreamUpdates)
 	if err != nil {
 		return err
 	}
+
 	knownAcks, err := s.Identity(topology.StreamAcks)
 	if err != nil {
 		return err
 	}
+
 	newTable, newAcks := knownTable != table, knownAcks != b.acks
 	if newTable {
 		lost()
 	}
+
 	if tableLost := newTable && knownTable != ""; tableLost || newAcks && knownAcks != "" {
 		if err := b.again(ctx, tableLost); err != nil {
 			return err
 		}
 	}
+
 	if newTable {
 		err = s.SetIdentity(topology.StreamUpdates, table)
 	}
+
 	if err == nil && newAcks {
 		err = s.SetIdentity(topology.StreamAcks, b.acks)
 	}
+
 	return err
 }
 
 // again marks those whose updates were not confirmed, to be published again; later: only when no call can be under way any more.
 func (b *Rebuilder) again(ctx context.Context, later bool) error {
 	change := store.Change{Workers: map[string]latest.Worker{}}
+
 	err := b.roster.View(func(v store.View) error {
 		return v.EachWorker(ctx, func(employee string, w latest.Worker) error {
 			if w.Unconfirmed() {
 				w.Unresolved, w.Sending = true, true
 				change.Workers[employee] = w
 			}
+
 			return nil
 		})
 	})
 	if err == nil {
 		err = b.roster.Save(ctx, change)
 	}
+
 	if err != nil {
 		return err
 	}
+
 	if !later {
 		b.roster.Log.Warn("the stream of AtHoc's answers is another than before; what was not confirmed is published again", "updates", len(change.Workers))
 		return nil
 	}
+
 	wait := b.leaseTTL + time.Second // which is lost where moments are stored
 	if err := b.roster.Store.SetHoldOff(time.Now().Add(wait)); err != nil {
 		return err
 	}
+
 	b.roster.Log.Warn("the broker's store is another than before; what was not confirmed is published again in a while", "updates", len(change.Workers),
 		"seconds", wait.Seconds())
+
 	return nil
 }
 
@@ -274,7 +319,9 @@ func (b *Rebuilder) holdOff() error {
 	if err != nil || left <= 0 {
 		return err
 	}
+
 	b.roster.HoldOff = time.Now().Add(left)
+
 	return nil
 }
 
@@ -285,18 +332,23 @@ func (b *Rebuilder) SameStore(ctx context.Context) error {
 	if connections == b.reconnects {
 		return nil
 	}
+
 	now, err := topology.Identity(ctx, b.conn.JS, topology.StreamUpdates)
 	if err != nil {
 		return err
 	}
+
 	before, err := b.roster.Store.Identity(topology.StreamUpdates)
 	if err != nil {
 		return err
 	}
+
 	if now != before {
 		return fmt.Errorf("stream %s was created again", topology.StreamUpdates)
 	}
+
 	b.reconnects = connections
+
 	return nil
 }
 
@@ -307,20 +359,24 @@ func (b *Rebuilder) CheckStore(ctx context.Context) error {
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return err
 	}
+
 	if err == nil {
 		before, err := b.roster.Store.Identity(topology.StreamUpdates)
 		if err == nil && before != now {
 			return fmt.Errorf("stream %s was created again", topology.StreamUpdates)
 		}
 	}
+
 	switch now, err := topology.Identity(ctx, b.conn.JS, topology.StreamAcks); {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		return err
 	case err == nil && now != b.acks:
 		return fmt.Errorf("stream %s was created again", topology.StreamAcks)
 	}
+
 	if _, err := b.conn.JS.KeyValue(ctx, topology.BucketState); errors.Is(err, jetstream.ErrBucketNotFound) {
 		return fmt.Errorf("look up bucket %s: %w", topology.BucketState, err)
 	}
+
 	return nil
 }

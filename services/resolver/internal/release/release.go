@@ -55,6 +55,7 @@ func (x *Releaser) Part(file string, last, ahead bool) {
 		clear(x.ahead)
 		x.roster.Lot++
 	}
+
 	delete(x.partial, file)
 }
 
@@ -75,15 +76,18 @@ func (x *Releaser) Soon() bool { return x.queue.Len() > 0 && x.meter.Soon() }
 func (x *Releaser) entries() coalesce.Entries {
 	x.behind = x.behind && time.Since(x.came) < silence
 	maps.DeleteFunc(x.partial, func(_ string, came time.Time) bool { return time.Since(came) >= silence })
+
 	if time.Since(x.came) >= lotGap {
 		clear(x.ahead)
 	}
+
 	e := coalesce.Entries{
 		Read: x.read, Behind: x.behind, Partial: make(map[string]bool, len(x.partial)), Ahead: x.ahead, Lot: x.roster.Lot,
 	}
 	for file := range x.partial {
 		e.Partial[file] = true
 	}
+
 	return e
 }
 
@@ -95,6 +99,7 @@ func (x *Releaser) Due(ctx context.Context) (*roster.Changeset, error) {
 		c := roster.NewChangeset()
 		return &c, nil
 	}
+
 	return x.release(ctx)
 }
 
@@ -110,25 +115,31 @@ func (x *Releaser) release(ctx context.Context) (*roster.Changeset, error) {
 		x.due = true
 		return &c, nil
 	}
+
 	err := x.roster.View(func(v store.View) error {
 		if x.due {
 			if err := x.resolve(v, &c); err != nil {
 				return err
 			}
 		}
+
 		return x.sendSome(ctx, v, &c)
 	})
 	if err == nil {
 		err = x.roster.Commit(ctx, &c)
 	}
+
 	if err != nil {
 		x.due = true
 		return &c, err
 	}
+
 	x.meter.Take(len(c.Updates))
+
 	if len(x.roster.Unresolved) == 0 {
 		x.roster.HoldOff = time.Time{}
 	}
+
 	return &c, nil
 }
 
@@ -142,18 +153,24 @@ func (x *Releaser) resolve(v store.View, c *roster.Changeset) error {
 			if e.Holds(u.File, u.Until, u.Lot) {
 				continue
 			}
+
 			w, err := x.roster.Worker(v, employee)
 			if err != nil {
 				return err
 			}
+
 			if x.roster.Resolve(c, employee, w, u.Replaces) {
 				continue
 			}
+
 			u.Queued = true
 		}
+
 		candidates = append(candidates, coalesce.Candidate{Employee: employee, Rank: u.Rank})
 	}
+
 	x.queue = coalesce.NewQueue(candidates)
+
 	return nil
 }
 
@@ -162,20 +179,25 @@ func (x *Releaser) sendSome(ctx context.Context, v store.View, c *roster.Changes
 	if x.queue.Len() == 0 {
 		return nil
 	}
+
 	room, err := x.meter.Room(ctx, x.queue.Len()+len(c.Updates))
 	if err != nil {
 		return err
 	}
+
 	for _, one := range x.queue.Take(room - len(c.Updates)) {
 		if u := x.roster.Unresolved[one.Employee]; u == nil || !u.Queued {
 			x.due = x.due || u != nil // it has changed meanwhile, and is to be checked again
 			continue
 		}
+
 		w, err := x.roster.Worker(v, one.Employee)
 		if err != nil {
 			return err
 		}
+
 		x.roster.Resolve(c, one.Employee, w, true)
 	}
+
 	return nil
 }

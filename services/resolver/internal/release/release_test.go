@@ -23,6 +23,7 @@ func TestALotOfFilesIsReadFirst(t *testing.T) {
 		holds := func(file string, lot uint64) bool { return x.entries().Holds(file, r.Backlog, lot) }
 
 		read("a", true)
+
 		first := r.Lot
 		require.True(t, holds("a", first))
 		read("alone", false) // as in the gap between two slices of a large file; it ends the lot
@@ -32,11 +33,13 @@ func TestALotOfFilesIsReadFirst(t *testing.T) {
 		read("b", true)
 		require.True(t, holds("b", r.Lot))
 		require.False(t, holds("b", first), "who was unresolved before this lot waits for no second one")
+
 		for range 10 {
 			time.Sleep(lotGap - time.Millisecond)
 			read("c", true)
 			require.True(t, holds("b", r.Lot))
 		}
+
 		time.Sleep(lotGap)
 		require.False(t, holds("b", r.Lot), "the last files of the lot had no entries")
 	})

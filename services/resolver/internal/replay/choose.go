@@ -35,9 +35,11 @@ func choose(ctx context.Context, js jetstream.JetStream, req control.ReplayReque
 			ways++
 		}
 	}
+
 	if ways != 1 {
 		return choice{}, control.Refuse("choose the workers in exactly one way; %d were given", ways)
 	}
+
 	switch {
 	case req.All:
 		return choice{what: "everyone", takes: func(string, string, latest.Worker) bool { return true }}, nil
@@ -55,6 +57,7 @@ func choose(ctx context.Context, js jetstream.JetStream, req control.ReplayReque
 		for _, u := range req.Users {
 			users[topology.NormalUsername(u)] = true
 		}
+
 		return choice{what: fmt.Sprintf("%d users", len(users)), takes: func(_, user string, _ latest.Worker) bool {
 			return users[topology.NormalUsername(user)]
 		}}, nil
@@ -75,11 +78,13 @@ func chooseByEntries(ctx context.Context, js jetstream.JetStream, what string, f
 ) (choice, error) {
 	employees := map[string]bool{}
 	entries := 0
+
 	err := bus.Read(ctx, js, topology.StreamEntries, from, func(data []byte, subject string) {
 		var m event.Entries
 		if subject == topology.SubjectRecovered || event.Decode(data, &m) != nil {
 			return
 		}
+
 		entries += len(m.Entries)
 		for _, e := range m.Entries {
 			employees[e.Employee] = true
@@ -88,6 +93,7 @@ func chooseByEntries(ctx context.Context, js jetstream.JetStream, what string, f
 	if err != nil {
 		return choice{}, err
 	}
+
 	return choice{what: what, entries: entries, takes: func(employee, _ string, w latest.Worker) bool {
 		return employees[employee] || also(w)
 	}}, nil

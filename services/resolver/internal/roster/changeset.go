@@ -48,12 +48,15 @@ func (c *Changeset) Send(u event.Update, before, after latest.Worker, settled ev
 // caller doubts that AtHoc still holds it, and if the update is lost with the broker's store it must be made again.
 func (c *Changeset) Again(w latest.Worker, update func(*latest.Worker) *event.Update) bool {
 	before := w
+
 	u := update(&w)
 	if u == nil {
 		return false
 	}
+
 	w.Confirmed = nil
 	c.Send(*u, before, w, event.Pending)
+
 	return true
 }
 
@@ -64,6 +67,7 @@ func (c *Changeset) settle() {
 			c.Settled.Add(s.before.Latest.File, s.settled, s.before.Latest.Version.Row)
 		}
 	}
+
 	clear(c.sending)
 }
 

@@ -26,6 +26,7 @@ func (r *Roster) Forget(ctx context.Context) error {
 		if r.Stats.Strangers() == 0 && v.Workers() <= r.MaxStrangers {
 			return nil // not worth the reading
 		}
+
 		return v.EachWorker(ctx, func(_ string, w latest.Worker) error {
 			if w.Stranger() {
 				times = append(times, w.Latest.At)
@@ -36,13 +37,16 @@ func (r *Roster) Forget(ctx context.Context) error {
 	if err != nil || len(times) == 0 {
 		return err
 	}
+
 	slices.Sort(times)
+
 	old := r.Rules.StaleBefore(r.Now())
 	stale, _ := slices.BinarySearch(times, old)
 	surplus := 0
 	if len(times) > r.MaxStrangers {
 		surplus = len(times) - r.MaxStrangers*3/4 // some room, so that it is not done for each of them
 	}
+
 	forget := max(stale, surplus)
 	if forget == 0 {
 		return nil
@@ -50,6 +54,7 @@ func (r *Roster) Forget(ctx context.Context) error {
 
 	last := times[forget-1]
 	first, _ := slices.BinarySearch(times, last)
+
 	return r.forgetUntil(ctx, last, forget-first, old)
 }
 
@@ -60,9 +65,11 @@ func (r *Roster) forgetUntil(ctx context.Context, last int64, ofLast int, old in
 	if err != nil {
 		return err
 	}
+
 	if last >= old {
 		newest = max(newest, last)
 	}
+
 	for from := ""; ; {
 		var part []string
 		err := r.View(func(v store.View) error {
@@ -73,17 +80,21 @@ func (r *Roster) forgetUntil(ctx context.Context, last int64, ofLast int, old in
 				case w.Latest.At == last:
 					ofLast--
 				}
+
 				part = append(part, employee)
+
 				return len(part) < forgetPart, nil
 			})
 		})
 		if err != nil || len(part) == 0 {
 			return err
 		}
+
 		from = part[len(part)-1]
 		if err := r.Store.Forget(part, newest); err != nil {
 			return err
 		}
+
 		r.Stats.Forget(part)
 		r.Log.Warn("workers without an AtHoc user are dropped, the oldest first: are their employee ids real?",
 			"workers", len(part), "kept", r.Stats.Strangers())
@@ -96,11 +107,13 @@ func (r *Roster) MayHaveForgotten(v store.View, next *mapping.Index) (bool, erro
 	if err != nil || newest == 0 || newest < r.Rules.StaleBefore(r.Now()) {
 		return false, err
 	}
+
 	for _, employee := range r.Mapping().Added(next) {
 		w, err := v.Worker(employee)
 		if err != nil || !w.Known() {
 			return err == nil, err
 		}
 	}
+
 	return false, nil
 }

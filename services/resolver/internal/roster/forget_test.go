@@ -20,6 +20,7 @@ import (
 // TestForget: the oldest strangers are forgotten, and nobody else.
 func TestForget(t *testing.T) {
 	t.Parallel()
+
 	now := time.Unix(1_718_000_000, 0)
 	at := func(hoursAgo int) latest.Event {
 		return latest.Event{File: "a", On: true, At: now.Add(-time.Duration(hoursAgo) * time.Hour).Unix()}
@@ -52,6 +53,7 @@ func TestForget(t *testing.T) {
 			s, err := store.Open(filepath.Join(t.TempDir(), "resolver.db"), slog.New(slog.DiscardHandler))
 			require.NoError(t, err)
 			defer func() { require.NoError(t, s.Close()) }()
+
 			require.NoError(t, s.Save(t.Context(), store.Change{Workers: c.workers}))
 			r := &Roster{
 				Holds: hold.New(guard.Rules{}, slog.New(slog.DiscardHandler)),
@@ -67,9 +69,11 @@ func TestForget(t *testing.T) {
 				for employee := range c.workers {
 					next[employee] = "user of " + employee
 				}
+
 				if forgot, err = r.MayHaveForgotten(v, mapping.NewIndex("m", next)); err != nil {
 					return err
 				}
+
 				return v.EachWorker(t.Context(), func(employee string, _ latest.Worker) error {
 					kept = append(kept, employee)
 					return nil
@@ -88,10 +92,12 @@ func TestForgettingIsLinear(t *testing.T) {
 		s, err := store.Open(filepath.Join(t.TempDir(), "resolver.db"), slog.New(slog.DiscardHandler))
 		require.NoError(t, err)
 		defer func() { require.NoError(t, s.Close()) }()
+
 		workers := map[string]latest.Worker{}
 		for i := range n {
 			workers[fmt.Sprintf("%07d", i)] = latest.Worker{Latest: latest.Event{File: "a", At: int64(i + 1)}, Unmapped: true}
 		}
+
 		require.NoError(t, s.Save(t.Context(), store.Change{Workers: workers}))
 		r := &Roster{Holds: hold.New(guard.Rules{}, slog.New(slog.DiscardHandler)), Store: s, Log: slog.New(slog.DiscardHandler), Now: time.Now, MaxStrangers: 100}
 		var before, after runtime.MemStats
@@ -99,6 +105,7 @@ func TestForgettingIsLinear(t *testing.T) {
 		require.NoError(t, r.Load(t.Context()))
 		runtime.ReadMemStats(&after)
 		require.LessOrEqual(t, r.Stats.Strangers(), 100)
+
 		return float64(after.Mallocs - before.Mallocs)
 	}
 	n, n2, n4 := cost(10_000), cost(20_000), cost(40_000)

@@ -21,10 +21,12 @@ func (r *Roster) hold(c *Changeset) *hold.Answer {
 			changes = append(changes, ch)
 		}
 	}
+
 	if len(changes) == 0 {
 		c.settle()
 		return nil
 	}
+
 	answer := r.Holds.Ask(r.Now(), r.Stats.SentOn(), changes)
 	c.Updates = slices.DeleteFunc(c.Updates, func(u event.Update) bool {
 		ch, changes := r.change(c, &u)
@@ -36,9 +38,11 @@ func (r *Roster) hold(c *Changeset) *hold.Answer {
 			delete(c.Change.Workers, u.Employee)
 			delete(c.sending, u.Employee)
 		}
+
 		return changes && held
 	})
 	c.settle()
+
 	return answer
 }
 
@@ -49,10 +53,12 @@ func (r *Roster) change(c *Changeset, u *event.Update) (hold.Change, bool) {
 		ch.Kind = r.Holds.Guard.Clearing("", r.Now())
 		return ch, !r.Holds.Groups.OfUser(u.User, u.At).Is(guard.Approved)
 	}
+
 	w := c.sending[u.Employee].before
 	ch.File, ch.Row = w.Latest.File, w.Latest.Version.Row
 	kind, is := Kind(&w, u, r.Holds.Guard.Clearing(w.Latest.Feed, r.Now()))
 	ch.Kind = kind
+
 	return ch, is
 }
 

@@ -88,23 +88,29 @@ const maxRecords = 50_000
 // Load finds the workers for whom a former run left something to do.
 func (r *Roster) Load(ctx context.Context) error {
 	r.Unresolved, r.InDoubt, r.Replaying = map[string]*Unresolved{}, map[string]int64{}, map[string]map[string]struct{}{}
+
 	snapshot, err := r.Store.Snapshot()
 	if err != nil {
 		return err
 	}
+
 	users := map[string]string{}
+
 	err = r.View(func(v store.View) error {
 		v.EachUser("", func(employee, user string) bool {
 			users[employee] = user
 			return ctx.Err() == nil
 		})
+
 		return ctx.Err()
 	})
 	if err != nil {
 		return fmt.Errorf("read the mapping: %w", err)
 	}
+
 	r.mapping.Store(mapping.NewIndex(snapshot, users))
 	r.Stats.Begin(r.Mapping(), r.Recovered)
+
 	if err := r.Forget(ctx); err != nil { // first, since more of them may be there than fit into memory
 		return err
 	}
@@ -118,13 +124,16 @@ func (r *Roster) Load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	r.Holds.Noted()
+
 	replays, err := r.Store.Replays()
 	for _, state := range replays {
 		if state.Ended.IsZero() && r.Replaying[state.ID] == nil {
 			r.Replaying[state.ID] = map[string]struct{}{} // newer events have sent all of it: it only has to be closed
 		}
 	}
+
 	return err
 }
 
@@ -155,21 +164,27 @@ func (r *Roster) Worker(v store.View, employee string) (latest.Worker, error) {
 // and adds nothing if an update follows and there is no room for one.
 func (r *Roster) Resolve(c *Changeset, employee string, w latest.Worker, room bool) bool {
 	user, before := r.Mapping().User(employee), w
+
 	update, settled := w.Resolve(employee, user, reason(before, user, !r.HoldOff.IsZero()), r.Now(), r.Rules)
 	if update != nil && !room {
 		return false
 	}
+
 	if !before.Open {
 		settled = event.Pending
 	}
+
 	if update != nil {
 		c.Send(*update, before, w, settled)
 		return true
 	}
+
 	if settled != event.Pending {
 		c.Settled.Add(w.Latest.File, settled, w.Latest.Version.Row)
 	}
+
 	c.Change.Workers[employee] = w
+
 	return true
 }
 
@@ -193,41 +208,53 @@ func (r *Roster) Commit(ctx context.Context, c *Changeset) error {
 	if answer != nil {
 		first.Guard = &answer.Save
 	}
+
 	if len(c.Updates) > 0 {
 		if err := r.Guard(ctx); err != nil {
 			return err
 		}
 	}
+
 	if err := r.Save(ctx, first); err != nil {
 		return err
 	}
+
 	if answer != nil {
 		r.Holds.Report(answer, r.Metrics.Unusual)
 	}
+
 	c.sort()
+
 	if len(c.Updates) > 0 {
 		if err := r.Hit(); err != nil {
 			return err
 		}
 	}
+
 	if err := r.Out.Updates(ctx, c.Updates); err != nil {
 		return err
 	}
+
 	r.Metrics.UpdatesPublished(len(c.Updates))
+
 	if len(c.Settled) > 0 {
 		if err := r.Hit(); err != nil {
 			return err
 		}
 	}
+
 	if err := r.Out.Acks(ctx, c.Settled.acks(outbox.Name)); err != nil {
 		return err
 	}
+
 	for k, rows := range c.Settled {
 		r.Metrics.RowsSettled(k.outcome, rows.Len())
 	}
+
 	if len(c.Updates) > 0 {
 		ctx = context.WithoutCancel(ctx) // else they would be published again at the next start
 	}
+
 	return r.Save(ctx, c.Change)
 }
 
@@ -236,23 +263,30 @@ func (r *Roster) Save(ctx context.Context, change store.Change) error {
 	if change.Empty() {
 		return nil
 	}
+
 	if err := r.Hit(); err != nil {
 		return err
 	}
+
 	if err := r.Store.Save(ctx, change); err != nil {
 		return err
 	}
+
 	if change.Guard != nil {
 		r.Holds.Apply(*change.Guard)
 	}
+
 	for employee, w := range change.Workers {
 		r.note(employee, w)
 	}
+
 	r.Holds.Noted()
+
 	if change.Recovered {
 		r.Recovered = true
 		r.Stats.SetRecovered(true)
 	}
+
 	return nil
 }
 
@@ -261,20 +295,24 @@ func (r *Roster) note(employee string, w latest.Worker) {
 	r.Stats.Note(employee, w)
 	r.Holds.Note(employee, w)
 	r.noteUnresolved(employee, w)
+
 	if w.InDoubt != 0 {
 		r.InDoubt[strings.Clone(employee)] = w.InDoubt
 	} else {
 		delete(r.InDoubt, employee)
 	}
+
 	for id, left := range r.Replaying {
 		if id != w.Replay {
 			delete(left, employee)
 		}
 	}
+
 	if w.Replay != "" {
 		if r.Replaying[w.Replay] == nil {
 			r.Replaying[w.Replay] = map[string]struct{}{}
 		}
+
 		r.Replaying[w.Replay][strings.Clone(employee)] = struct{}{}
 	}
 }
@@ -284,11 +322,13 @@ func (r *Roster) noteUnresolved(employee string, w latest.Worker) {
 		delete(r.Unresolved, employee)
 		return
 	}
+
 	u := r.Unresolved[employee]
 	if u == nil {
 		u = &Unresolved{Until: r.Backlog, Lot: r.Lot}
 		r.Unresolved[strings.Clone(employee)] = u // it may be a part of a whole message
 	}
+
 	u.File, u.Rank, u.Replaces, u.Queued, u.record = w.Latest.File, w.Latest.Version.Rank, w.Unconfirmed() && !w.Sending, false, nil
 	if len(r.Unresolved) <= maxRecords {
 		u.record = &w

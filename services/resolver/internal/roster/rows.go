@@ -18,6 +18,7 @@ func (r RowOutcomes) Add(file string, o event.Outcome, row int) {
 		set = &event.RowSet{}
 		r[k] = set
 	}
+
 	set.Add(row)
 }
 
@@ -27,6 +28,7 @@ func (r RowOutcomes) Count() int {
 	for _, set := range r {
 		rows += set.Len()
 	}
+
 	return rows
 }
 
@@ -40,14 +42,17 @@ func (r RowOutcomes) acks(from string) []event.Acks {
 	for k, set := range r {
 		for _, part := range set.Split(ackBytes) {
 			text, _ := part.MarshalText() // it has no error to return
+
 			cost := len(text) + len(k.file) + 50
 			if size+cost > ackBytes {
 				out, size = append(out, event.Acks{From: from}), 0
 			}
+
 			last := &out[len(out)-1]
 			last.Rows = append(last.Rows, event.Settle(k.file, k.outcome, part))
 			size += cost
 		}
 	}
+
 	return out
 }

@@ -51,12 +51,15 @@ func newSite(t *testing.T, seed uint64, begin, holiday time.Time) *site {
 	s.Roster = &Roster{
 		Rules: latest.Rules{Lifetime: 24 * time.Hour}, Log: log, Now: func() time.Time { return s.clock }, Holds: hold.New(rules, log),
 	}
+
 	users := map[string]string{}
 	for i := range teams*teamSize + dayStaff {
 		users[fmt.Sprint(i)] = fmt.Sprint("u", i)
 	}
+
 	s.mapping.Store(mapping.NewIndex("m", users))
 	s.Stats.Begin(s.Mapping(), true)
+
 	return s
 }
 
@@ -67,9 +70,11 @@ func (s *site) copy(t *testing.T, seed uint64) *site {
 	h := s.Holds.Guard.History()
 	h.Hours = maps.Clone(h.Hours)
 	c.Holds.Load(h, nil)
+
 	for employee, w := range c.workers {
 		c.Stats.Note(employee, w)
 	}
+
 	return c
 }
 
@@ -79,11 +84,14 @@ func (s *site) plan(day time.Time) {
 	at := func(hour, from, to int) time.Time {
 		return time.Date(day.Year(), day.Month(), day.Day(), hour, from+s.rnd.IntN(to-from), s.rnd.IntN(60), 0, s.zone)
 	}
+
 	shift := func(worker, begin, end int) {
 		if few && s.rnd.IntN(2) == 0 || s.rnd.IntN(20) == 0 { // fewer work, or somebody is ill
 			return
 		}
+
 		s.book(worker, at(begin, -15, 3), true)
+
 		if s.rnd.IntN(200) > 0 { // else it is forgotten
 			s.book(worker, at(end, 0, 14), false)
 		}
@@ -97,6 +105,7 @@ func (s *site) plan(day time.Time) {
 			}
 		}
 	}
+
 	for i := range dayStaff {
 		if !few {
 			shift(teams*teamSize+i, 8, 17)
@@ -115,10 +124,12 @@ func (s *site) pass(until time.Time, feed bool) {
 		if local := s.clock.In(s.zone); local.Hour() == 0 && local.Minute() == 0 {
 			s.plan(local)
 		}
+
 		if entries := s.bookings[s.clock.Unix()]; feed {
 			s.export(entries...)
 			s.last = append(s.last, entries...)
 		}
+
 		delete(s.bookings, s.clock.Unix())
 		s.clean()
 	}
@@ -128,6 +139,7 @@ func (s *site) pass(until time.Time, feed bool) {
 func (s *site) export(entries ...event.Entry) {
 	s.order++
 	c := NewChangeset()
+
 	taken := map[string]latest.Worker{}
 	for i, e := range entries {
 		e.Row = i + 2
@@ -135,9 +147,11 @@ func (s *site) export(entries ...event.Entry) {
 		if !known {
 			w = s.workers[e.Employee]
 		}
+
 		w.Take(latest.Event{Version: e.Version(s.order), File: fmt.Sprint("f", s.order), On: e.On, At: e.At}, false)
 		taken[e.Employee] = w
 	}
+
 	for employee, w := range taken {
 		if w.Unresolved && w.Hold == nil {
 			s.Resolve(&c, employee, w, true)
@@ -145,6 +159,7 @@ func (s *site) export(entries ...event.Entry) {
 			c.Change.Workers[employee] = w
 		}
 	}
+
 	s.commit(&c)
 }
 
@@ -155,10 +170,12 @@ func (s *site) clean() {
 		if s.clock.Unix()-at <= 24*3600 {
 			continue
 		}
+
 		w := s.workers[employee]
 		if w.Hold != nil {
 			continue
 		}
+
 		seen := latest.Observed{On: true, At: w.Sent.At, Seen: s.clock.Add(time.Hour)}
 		if j := w.Expire(seen, s.Mapping().User(employee), s.clock, s.Rules); j.Send {
 			before := w
@@ -166,6 +183,7 @@ func (s *site) clean() {
 			c.Send(*u, before, w, settled)
 		}
 	}
+
 	s.commit(&c)
 }
 
@@ -175,22 +193,28 @@ func (s *site) commit(c *Changeset) {
 	if answer != nil {
 		s.Holds.Apply(answer.Save)
 	}
+
 	maps.Copy(c.intents, c.Change.Workers)
+
 	for employee, w := range c.intents {
 		if w.Sent != nil {
 			before := s.workers[employee]
 			if before.SentOn() && !w.Sent.On {
 				s.off++
 			}
+
 			if delete(s.duty, employee); w.Sent.On {
 				s.duty[employee] = w.Sent.At
 			}
+
 			w.Confirmed = &latest.Confirmed{Sent: *w.Sent, Outcome: event.Applied}
 		}
+
 		s.workers[employee] = w
 		s.Stats.Note(employee, w)
 		s.Holds.Note(employee, w)
 	}
+
 	s.Holds.Noted()
 }
 
@@ -199,18 +223,22 @@ func (s *site) held() (users int) { return s.Holds.Facts(s.clock).Users() }
 // TestWeeksOfShiftsTripNothing: two weeks of history, and eight in which it holds, with both changes of summer time and a bank holiday.
 func TestWeeksOfShiftsTripNothing(t *testing.T) {
 	t.Parallel()
+
 	zone, err := time.LoadLocation("Europe/London")
 	require.NoError(t, err)
+
 	for name, begin := range map[string]time.Time{
 		"spring and Easter Monday": time.Date(2026, 2, 16, 0, 0, 0, 0, zone), "autumn": time.Date(2026, 8, 24, 0, 0, 0, 0, zone),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+
 			for seed := range uint64(2) {
 				holiday := time.Date(2026, 4, 6, 0, 0, 0, 0, zone)
 				if begin.Month() == time.August {
 					holiday = time.Date(2026, 9, 28, 0, 0, 0, 0, zone)
 				}
+
 				s := newSite(t, seed, begin, holiday)
 				s.pass(begin.AddDate(0, 0, 70), true)
 				require.True(t, s.Holds.Facts(s.clock).Holding)
@@ -224,8 +252,10 @@ func TestWeeksOfShiftsTripNothing(t *testing.T) {
 // TestMistakesAreHeld: each of five mistakes, in 50 seeds, is held before more went off than may.
 func TestMistakesAreHeld(t *testing.T) {
 	t.Parallel()
+
 	zone, err := time.LoadLocation("Europe/London")
 	require.NoError(t, err)
+
 	mistakes := map[string]func(*site){
 		"a truncated export, whose maker books off who is not in it": func(s *site) {
 			var rows []event.Entry
@@ -234,6 +264,7 @@ func TestMistakesAreHeld(t *testing.T) {
 					rows = append(rows, event.Entry{Employee: employee, At: s.clock.Unix() - 60})
 				}
 			}
+
 			s.export(rows...)
 		},
 		"a day's export with twelve hours too much, without what then lies in the future": func(s *site) {
@@ -243,6 +274,7 @@ func TestMistakesAreHeld(t *testing.T) {
 					rows = append(rows, e)
 				}
 			}
+
 			s.export(rows...)
 		},
 		"an old file dropped again, with the time of now": func(s *site) {
@@ -253,6 +285,7 @@ func TestMistakesAreHeld(t *testing.T) {
 					rows = append(rows, e)
 				}
 			}
+
 			s.export(rows...)
 		},
 		"a day's export of nothing but BOF": func(s *site) {
@@ -260,6 +293,7 @@ func TestMistakesAreHeld(t *testing.T) {
 			for i := range rows {
 				rows[i].On = false
 			}
+
 			s.export(rows...)
 		},
 		"a day of silence, and then stale clearing": func(s *site) { s.pass(s.clock.Add(26*time.Hour), false) },
@@ -271,6 +305,7 @@ func TestMistakesAreHeld(t *testing.T) {
 		day := begin.AddDate(0, 0, 10+played.rnd.IntN(4))                     // a working day after another one, between the changes of shift
 		played.pass(time.Date(day.Year(), day.Month(), day.Day(), 11, played.rnd.IntN(12)*5, 0, 0, zone), true)
 		require.Zero(t, played.held(), "seed %d", seed)
+
 		for name, mistake := range mistakes {
 			s := played.copy(t, seed)
 			onDuty := s.Stats.SentOn()
@@ -279,6 +314,7 @@ func TestMistakesAreHeld(t *testing.T) {
 			require.LessOrEqual(t, s.off, 20+onDuty*30/100, "%s, seed %d", name, seed)
 		}
 	}
+
 	t.Run("an old file dropped again as it is takes nobody off", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t, 1, time.Date(2026, 5, 4, 0, 0, 0, 0, zone), time.Time{})
@@ -301,5 +337,6 @@ func (s *site) since(ago time.Duration) (entries []event.Entry) {
 			entries = append(entries, e)
 		}
 	}
+
 	return entries
 }

@@ -12,6 +12,7 @@ import (
 
 func TestDescribe(t *testing.T) {
 	t.Parallel()
+
 	now := time.Date(2024, 6, 18, 12, 0, 0, 0, time.Local)
 	rules := latest.Rules{Lifetime: 24 * time.Hour, Lateness: time.Minute}
 	at := func(hoursAgo int) time.Time { return now.Add(-time.Duration(hoursAgo) * time.Hour) }
@@ -21,9 +22,11 @@ func TestDescribe(t *testing.T) {
 		var w latest.Worker
 		w.Take(latest.Event{Version: event.Version{Rank: at(hoursAgo).Unix(), Sequence: 1, Row: 2}, File: "a", On: on, At: at(hoursAgo).Unix()}, false)
 		w.Resolve("007", "bond", event.ReasonEvent, at(hoursAgo), rules)
+
 		for _, c := range change {
 			c(&w)
 		}
+
 		return w
 	}
 	answered := func(o event.Outcome) func(*latest.Worker) {

@@ -20,16 +20,21 @@ func Mapping(s *store.Store, req control.MappingListRequest) (control.MappingLis
 			if !strings.Contains(employee, req.Text) && !strings.Contains(strings.ToLower(user), text) {
 				return true
 			}
+
 			pair := control.MappingPair{Employee: employee, User: user}
 			data, _ := json.Marshal(pair) // two texts can always be written
 			if size += len(data) + 1; size > pairBytes && len(answer.Pairs) > 0 {
 				answer.Next = answer.Pairs[len(answer.Pairs)-1].Employee
 				return false
 			}
+
 			answer.Pairs = append(answer.Pairs, pair)
+
 			return true
 		})
+
 		return nil
 	})
+
 	return answer, err
 }

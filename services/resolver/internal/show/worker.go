@@ -35,33 +35,41 @@ func Worker(ctx context.Context, js jetstream.JetStream, r *roster.Roster, req c
 	text := strings.TrimSpace(req.Text)
 	answer := control.WorkerAnswer{}
 	var w latest.Worker
+
 	err := r.View(func(v store.View) (err error) {
 		if answer.Employee, err = findWorker(ctx, v, r, text); err != nil {
 			return err
 		}
+
 		answer.User = r.Mapping().User(answer.Employee)
 		w, err = v.Worker(answer.Employee)
+
 		return err
 	})
 	if err != nil {
 		return answer, err
 	}
+
 	now := r.Now()
 	answer.Known = w.Known()
 	if answer.Known {
 		e := workerEvent(w.Latest)
 		answer.Latest, answer.Stale = &e, r.Rules.Stale(w.Latest.On, w.Latest.At, now)
 	}
+
 	answer.Sent, answer.Confirmed = workerStatuses(w)
 	if w.InDoubt != 0 {
 		answer.InDoubt = time.Unix(w.InDoubt, 0).UTC()
 	}
+
 	var published time.Time
 	if w.Unconfirmed() {
 		published = publishedAt(ctx, js, w.Sent.User)
 	}
+
 	answer.Status = describe(w, answer.User, published, now, r.Rules)
 	answer.Events, answer.Partial, err = eventsOf(ctx, js, answer.Employee)
+
 	return answer, err
 }
 
@@ -76,6 +84,7 @@ func Find(ctx context.Context, r *roster.Roster, text string) (employee, user st
 	if _, refused := errors.AsType[*control.Refusal](err); refused && text != "" {
 		return text, "", nil
 	}
+
 	return employee, r.Mapping().User(employee), err
 }
 
@@ -84,16 +93,20 @@ func findWorker(ctx context.Context, v store.View, r *roster.Roster, text string
 	if text == "" {
 		return "", control.Refuse("name a worker by employee id or AtHoc username")
 	}
+
 	w, err := v.Worker(text)
 	if err != nil {
 		return "", err
 	}
+
 	if w.Known() || r.Mapping().User(text) != "" {
 		return text, nil
 	}
+
 	if employee := r.Mapping().Employee(text); employee != "" {
 		return employee, nil
 	}
+
 	// A user who is not mapped any more may have been mapped.
 	former := ""
 	err = v.EachWorker(ctx, func(employee string, w latest.Worker) error {
@@ -105,6 +118,7 @@ func findWorker(ctx context.Context, v store.View, r *roster.Roster, text string
 	if err == nil && former == "" {
 		err = control.Refuse("%q is neither the employee id of a worker whom BOBO has reported, nor an id or a username of the mapping; leading zeros count", text)
 	}
+
 	return former, err
 }
 
@@ -119,10 +133,12 @@ func workerStatuses(w latest.Worker) (sent, confirmed *control.WorkerStatus) {
 	if w.Sent != nil {
 		sent = status(*w.Sent)
 	}
+
 	if w.Confirmed != nil {
 		confirmed = status(w.Confirmed.Sent)
 		confirmed.Outcome, confirmed.Answered = w.Confirmed.Outcome.String(), time.Unix(w.Confirmed.Answered, 0).UTC()
 	}
+
 	return sent, confirmed
 }
 
@@ -132,10 +148,12 @@ func publishedAt(ctx context.Context, js jetstream.JetStream, user string) time.
 	if err != nil {
 		return time.Time{}
 	}
+
 	m, err := stream.GetLastMsgForSubject(ctx, topology.UpdatesSubject(user))
 	if err != nil {
 		return time.Time{}
 	}
+
 	return m.Time
 }
 
@@ -148,6 +166,7 @@ func describe(w latest.Worker, user string, published, now time.Time, rules late
 	if !w.Known() {
 		return "BOBO has sent nothing about this worker so far, so nothing is sent to AtHoc"
 	}
+
 	stale := rules.Stale(w.Latest.On, w.Latest.At, now)
 	what := "off duty since " + moment(w.Latest.At)
 	switch {
@@ -159,9 +178,11 @@ func describe(w latest.Worker, user string, published, now time.Time, rules late
 	case w.Latest.On:
 		what = "on duty since " + moment(w.Latest.At)
 	}
+
 	if user == "" {
 		return "no AtHoc user has this employee id: " + what + ", which is sent when a user gets the id and the mapping has been refreshed"
 	}
+
 	return what + "; " + progress(w, published, stale)
 }
 
@@ -181,6 +202,7 @@ func progress(w latest.Worker, published time.Time, stale bool) string {
 	case w.Unconfirmed():
 		return "on its way to AtHoc" + later(w)
 	}
+
 	at := moment(w.Confirmed.Answered)
 	switch w.Confirmed.Outcome {
 	case event.UnknownUser:
@@ -190,12 +212,15 @@ func progress(w latest.Worker, published time.Time, stale bool) string {
 	case event.Dead:
 		return "AtHoc refused it at " + at + ", see the dead letters" + later(w)
 	}
+
 	if stale && w.Sent.On && w.Confirmed.On {
 		return "AtHoc was sent the duty and confirmed it at " + at + "; the janitor clears it at its next look" + later(w)
 	}
+
 	if w.Sent.Version != w.Latest.Version {
 		return "not sent again, since AtHoc is known to hold that since " + at + later(w)
 	}
+
 	return "confirmed by AtHoc at " + at + later(w)
 }
 
@@ -216,17 +241,21 @@ func later(w latest.Worker) string {
 func eventsOf(ctx context.Context, js jetstream.JetStream, employee string) (events []control.WorkerEvent, partial bool, err error) {
 	bounded, cancel := context.WithTimeout(ctx, eventsTimeout)
 	defer cancel()
+
 	id, err := json.Marshal(employee)
 	if err != nil {
 		return nil, false, fmt.Errorf("write an employee id: %w", err)
 	}
+
 	found := map[rowKey]latest.Event{}
+
 	err = bus.Read(bounded, js, topology.StreamEntries, bus.ReadFrom{}, func(data []byte, subject string) {
 		var m event.Entries
 		// To decode all of it costs far more than to check whether the id is in it.
 		if subject == topology.SubjectRecovered || !bytes.Contains(data, id) || event.Decode(data, &m) != nil {
 			return
 		}
+
 		for _, e := range m.Entries {
 			if e.Employee == employee {
 				found[rowKey{m.File, e.Row}] = latest.Event{Version: e.Version(m.Sequence), File: m.File, On: e.On, At: e.At}
@@ -236,6 +265,7 @@ func eventsOf(ctx context.Context, js jetstream.JetStream, employee string) (eve
 	if err != nil && (!errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil) {
 		return nil, false, err
 	}
+
 	return newest(found), err != nil, nil
 }
 
@@ -251,12 +281,15 @@ func newest(found map[rowKey]latest.Event) []control.WorkerEvent {
 	for _, e := range found {
 		all = append(all, e)
 	}
+
 	slices.SortFunc(all, func(a, b latest.Event) int {
 		return cmp.Or(b.Version.Compare(a.Version), cmp.Compare(a.File, b.File))
 	})
+
 	var out []control.WorkerEvent
 	for _, e := range all[:min(len(all), maxEvents)] {
 		out = append(out, workerEvent(e))
 	}
+
 	return out
 }

@@ -42,6 +42,7 @@ type brief struct {
 func (s *Stats) Begin(m *mapping.Index, recovered bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	s.workers, s.strangers, s.sentOn, s.mapping = map[string]brief{}, 0, 0, m
 	s.setRecovered(recovered)
 }
@@ -52,17 +53,21 @@ func (s *Stats) Note(employee string, w latest.Worker) {
 		s.Forget([]string{employee}) // its only event was rejected
 		return
 	}
+
 	b := brief{
 		at: w.Latest.At, on: w.Latest.On, unresolved: w.Unresolved && w.Hold == nil, unconfirmed: w.Unconfirmed(), stranger: w.Stranger(),
 		sentOn: w.SentOn(),
 	}
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	b.mapped = s.mapping.User(employee) != ""
 	before, there := s.workers[employee]
 	if !there {
 		employee = strings.Clone(employee) // it may be a part of a whole message
 	}
+
 	s.workers[employee] = b
 	s.strangers += number(b.stranger) - number(before.stranger)
 	s.sentOn += number(b.sentOn) - number(before.sentOn)
@@ -93,6 +98,7 @@ func (s *Stats) SentOn() int {
 func (s *Stats) Forget(employees []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	for _, employee := range employees {
 		s.strangers -= number(s.workers[employee].stranger)
 		s.sentOn -= number(s.workers[employee].sentOn)
@@ -104,6 +110,7 @@ func (s *Stats) Forget(employees []string) {
 func (s *Stats) Remap(m *mapping.Index) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	s.mapping = m
 	for employee, b := range s.workers {
 		b.mapped = m.User(employee) != ""
@@ -115,6 +122,7 @@ func (s *Stats) Remap(m *mapping.Index) {
 func (s *Stats) SetRecovered(recovered bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	s.setRecovered(recovered)
 }
 
@@ -130,6 +138,7 @@ func (s *Stats) setRecovered(recovered bool) {
 func (s *Stats) Count(now time.Time, rules latest.Rules) control.ResolverState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	state := control.ResolverState{
 		Recovered: s.recovered, Recovering: s.recovering, Workers: len(s.workers), Snapshot: s.mapping.Snapshot(), Mapped: s.mapping.Len(),
 	}
@@ -138,9 +147,11 @@ func (s *Stats) Count(now time.Time, rules latest.Rules) control.ResolverState {
 		if b.on && !rules.Stale(true, b.at, now) {
 			state.OnDuty++
 		}
+
 		if !b.mapped {
 			state.Unmapped++
 		}
+
 		switch {
 		case b.unresolved:
 			state.Unresolved++
@@ -149,12 +160,15 @@ func (s *Stats) Count(now time.Time, rules latest.Rules) control.ResolverState {
 		default:
 			continue
 		}
+
 		if oldest == 0 || b.at < oldest {
 			oldest = b.at
 		}
 	}
+
 	if oldest != 0 {
 		state.Oldest = time.Unix(oldest, 0).UTC()
 	}
+
 	return state
 }

@@ -16,17 +16,21 @@ func BenchmarkState(b *testing.B) {
 	var s Stats
 	users := map[string]string{}
 	now := time.Now()
+
 	for i := range 25_000 {
 		employee := fmt.Sprintf("%06d", i)
 		users[employee] = employee + "@example.org"
 	}
+
 	s.Begin(mapping.NewIndex("m", users), true)
+
 	for i := range 25_000 {
 		employee := fmt.Sprintf("%06d", i)
 		var w latest.Worker
 		w.Take(latest.Event{File: "a", On: i%2 == 0, At: now.Unix() - int64(i)}, false)
 		s.Note(employee, w)
 	}
+
 	for b.Loop() {
 		s.Count(now, latest.Rules{Lifetime: 24 * time.Hour})
 	}
@@ -37,9 +41,11 @@ func TestSinceWhenItIsNotComplete(t *testing.T) {
 	t.Parallel()
 	var s Stats
 	since := func() time.Time { return s.Count(time.Now(), latest.Rules{}).Recovering }
+
 	s.Begin(mapping.NewIndex("m", nil), true)
 	require.Zero(t, since())
 	s.SetRecovered(false)
+
 	first := since()
 	require.WithinDuration(t, time.Now(), first, time.Minute)
 	s.Begin(mapping.NewIndex("m", nil), false) // another session with the broker

@@ -26,30 +26,37 @@ func (s *Store) Erase(ctx context.Context, n erase.Names) error {
 	if err == nil {
 		err = s.db.Compact(ctx)
 	}
+
 	if err != nil {
 		return fmt.Errorf("erase a worker from %s: %w", s.db.Path(), err)
 	}
+
 	return nil
 }
 
 // eraseFromHolds removes a person from the holds. They are not searched as texts: a number of a row may be somebody's id.
 func eraseFromHolds(b *bbolt.Bucket, n erase.Names) error {
 	changed := map[string]any{}
+
 	err := b.ForEach(func(k, data []byte) error {
 		if !strings.HasPrefix(string(k), holdPrefix) {
 			return nil
 		}
+
 		g := &guard.Group{}
 		if err := json.Unmarshal(data, g); err != nil {
 			return fmt.Errorf("read a hold: %w", err)
 		}
+
 		if without := g.Without(n); without != g {
 			changed[string(k)] = without
 		}
+
 		return nil
 	})
 	if err != nil {
 		return err
 	}
+
 	return putAll(b, changed)
 }

@@ -19,13 +19,16 @@ import (
 // names nobody. The store must be readable afterwards, or the resolver could not start.
 func TestWhatIsKeptCanBeReadAfterAnErasure(t *testing.T) {
 	t.Parallel()
+
 	began := time.Date(2026, 7, 30, 12, 11, 0, 0, time.UTC)
 	for _, employee := range []string{"1234", "2026", "30", "7123"} {
 		s := fresh(t)
+
 		var rows event.RowSet
 		for _, row := range []int{7, 30, 1234, 2026} {
 			rows.Add(row)
 		}
+
 		hold := &guard.Group{
 			ID: "off-20260730-121100", Kind: guard.Off, Since: began, Last: began, Rows: map[string]event.RowSet{"f": rows},
 			Users: map[string]int64{"j.bond": 1, "m": 2},
@@ -43,6 +46,7 @@ func TestWhatIsKeptCanBeReadAfterAnErasure(t *testing.T) {
 		require.NoError(t, err, employee)
 		require.Equal(t, began, history.Since)
 		require.Len(t, groups, 1)
+
 		want := *hold
 		want.Users = map[string]int64{"m": 2}
 		decision := *hold.Decision
@@ -53,6 +57,7 @@ func TestWhatIsKeptCanBeReadAfterAnErasure(t *testing.T) {
 		got, err := json.Marshal(groups[0])
 		require.NoError(t, err)
 		require.JSONEq(t, string(wanted), string(got))
+
 		replays, err := s.Replays()
 		require.NoError(t, err, employee)
 		require.Equal(t, []control.ReplayState{replay}, replays)

@@ -35,9 +35,11 @@ func (c *GuardChange) put(b *bbolt.Bucket) error {
 	for key, hour := range c.Hours {
 		values[hourPrefix+key] = hour
 	}
+
 	for _, g := range c.Groups {
 		values[holdPrefix+g.ID] = g
 	}
+
 	if err := putAll(b, values); err != nil {
 		return err
 	}
@@ -51,6 +53,7 @@ func (c *GuardChange) put(b *bbolt.Bucket) error {
 			return fmt.Errorf("forget an hour: %w", err)
 		}
 	}
+
 	return nil
 }
 
@@ -60,10 +63,12 @@ func putAll(b *bbolt.Bucket, values map[string]any) error {
 		if err == nil {
 			err = b.Put([]byte(key), data)
 		}
+
 		if err != nil {
 			return fmt.Errorf("write the guard's state: %w", err)
 		}
 	}
+
 	return nil
 }
 
@@ -75,9 +80,11 @@ func (s *Store) ForgetHold(id string) error {
 // Guard returns the guard's state. known is false if there has never been one.
 func (s *Store) Guard() (h guard.History, groups []*guard.Group, known bool, err error) {
 	h.Hours = map[string]guard.Hour{}
+
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		return tx.Bucket(guardBucket).ForEach(func(k, data []byte) error {
 			known = true
+
 			key := string(k)
 			if hour, is := strings.CutPrefix(key, hourPrefix); is {
 				var x guard.Hour
@@ -85,16 +92,19 @@ func (s *Store) Guard() (h guard.History, groups []*guard.Group, known bool, err
 				h.Hours[hour] = x
 				return err
 			}
+
 			if strings.HasPrefix(key, holdPrefix) {
 				g := &guard.Group{}
 				groups = append(groups, g)
 				return json.Unmarshal(data, g)
 			}
+
 			return json.Unmarshal(data, &h)
 		})
 	})
 	if err != nil {
 		err = fmt.Errorf("read the guard's state: %w", err)
 	}
+
 	return h, groups, known, err
 }

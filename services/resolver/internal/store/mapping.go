@@ -20,28 +20,36 @@ func (s *Store) ReplaceMapping(ctx context.Context, snapshot string, users map[s
 		if err := tx.DeleteBucket(stagingBucket); err != nil {
 			return fmt.Errorf("drop what was staged: %w", err)
 		}
+
 		staging, err := tx.CreateBucket(stagingBucket)
 		if err != nil {
 			return err
 		}
+
 		_, err = staging.CreateBucket(mappingBucket)
+
 		return err
 	})
 	for part := range slices.Chunk(slices.Sorted(maps.Keys(users)), usersPart) {
 		if err == nil {
 			err = ctx.Err()
 		}
+
 		if err != nil {
 			break
 		}
+
 		err = s.db.Update(func(tx *bbolt.Tx) error { return stage(tx, part, users) })
 	}
+
 	if err == nil {
 		err = s.db.Update(func(tx *bbolt.Tx) error { return enforce(tx, snapshot) })
 	}
+
 	if err != nil {
 		return fmt.Errorf("store a mapping in %s: %w", s.db.Path(), err)
 	}
+
 	return nil
 }
 
@@ -53,6 +61,7 @@ func stage(tx *bbolt.Tx, employees []string, users map[string]string) error {
 			return fmt.Errorf("write a user: %w", err)
 		}
 	}
+
 	return nil
 }
 
@@ -60,8 +69,10 @@ func enforce(tx *bbolt.Tx, snapshot string) error {
 	if err := tx.DeleteBucket(mappingBucket); err != nil {
 		return fmt.Errorf("drop the mapping before: %w", err)
 	}
+
 	if err := tx.MoveBucket(mappingBucket, tx.Bucket(stagingBucket), nil); err != nil {
 		return fmt.Errorf("put the mapping in force: %w", err)
 	}
+
 	return boltdb.PutMeta(tx, mappingKey, snapshot)
 }

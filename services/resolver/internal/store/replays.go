@@ -20,20 +20,25 @@ func putReplay(b *bbolt.Bucket, r control.ReplayState) error {
 	if err != nil {
 		return fmt.Errorf("write a replay: %w", err)
 	}
+
 	known := b.Stats().KeyN // it does not count what this transaction puts
 	if b.Get([]byte(r.ID)) == nil {
 		known++
 	}
+
 	if err := b.Put([]byte(r.ID), data); err != nil {
 		return fmt.Errorf("write a replay: %w", err)
 	}
+
 	// Ids begin with the time, so the first is the oldest.
 	for first, _ := b.Cursor().First(); first != nil && known > maxReplays; first, _ = b.Cursor().First() {
 		known--
+
 		if err := b.Delete(first); err != nil {
 			return fmt.Errorf("forget a replay: %w", err)
 		}
 	}
+
 	return nil
 }
 
@@ -46,10 +51,14 @@ func (s *Store) Replays() ([]control.ReplayState, error) {
 			if err := json.Unmarshal(data, &r); err != nil {
 				return fmt.Errorf("read a replay: %w", err)
 			}
+
 			all = append(all, r)
+
 			return nil
 		})
 	})
+
 	slices.Reverse(all)
+
 	return all, err
 }

@@ -66,18 +66,21 @@ func Open(path string, log *slog.Logger) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	err = db.Update(func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{workersBucket, mappingBucket, stagingBucket, replaysBucket, guardBucket} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return fmt.Errorf("make bucket %s of %s: %w", name, path, err)
 			}
 		}
+
 		return nil
 	})
 	if err != nil {
 		_ = db.Close() // the first error is the one to return
 		return nil, err
 	}
+
 	return &Store{db: db}, nil
 }
 
@@ -107,10 +110,12 @@ func (s *Store) HoldOff() (time.Time, error) {
 	if err != nil || v == "" {
 		return time.Time{}, err
 	}
+
 	until, err := time.Parse(time.RFC3339, v)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("read until when nothing may be published: %w", err)
 	}
+
 	return until, nil
 }
 
@@ -125,10 +130,12 @@ func (s *Store) Forgotten() (int64, error) {
 	if err != nil || v == "" {
 		return 0, err
 	}
+
 	at, err := strconv.ParseInt(v, 10, 64)
 	if err != nil {
 		return 0, fmt.Errorf("read what was forgotten: %w", err)
 	}
+
 	return at, nil
 }
 
@@ -141,11 +148,13 @@ func (s *Store) Forget(employees []string, newest int64) error {
 				return fmt.Errorf("delete a worker: %w", err)
 			}
 		}
+
 		return boltdb.PutMeta(tx, forgottenKey, strconv.FormatInt(newest, 10))
 	})
 	if err != nil {
 		return fmt.Errorf("forget workers in %s: %w", s.db.Path(), err)
 	}
+
 	return nil
 }
 
@@ -177,6 +186,7 @@ func (v View) Worker(employee string) (latest.Worker, error) {
 	if data == nil {
 		return latest.Worker{}, nil
 	}
+
 	return decode(data)
 }
 
@@ -202,14 +212,17 @@ func (v View) EachWorkerFrom(ctx context.Context, from string, f func(employee s
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+
 		w, err := decode(data)
 		if err != nil {
 			return err
 		}
+
 		if goOn, err := f(string(k), w); err != nil || !goOn {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -221,6 +234,7 @@ func (v View) EachUser(after string, f func(employee, user string) bool) {
 	if after != "" && string(k) == after {
 		k, user = c.Next()
 	}
+
 	for ; k != nil && f(string(k), string(user)); k, user = c.Next() {
 	}
 }
@@ -249,13 +263,16 @@ func (s *Store) Save(ctx context.Context, c Change) error {
 	for {
 		part := employees[:min(len(employees), workersPart)]
 		employees = employees[len(part):]
+
 		err := ctx.Err()
 		if err == nil {
 			err = s.db.Update(func(tx *bbolt.Tx) error { return c.put(tx, part, len(employees) == 0) })
 		}
+
 		if err != nil {
 			return fmt.Errorf("save to %s: %w", s.db.Path(), err)
 		}
+
 		if len(employees) == 0 {
 			return nil
 		}
@@ -269,22 +286,27 @@ func (c Change) put(tx *bbolt.Tx, employees []string, last bool) error {
 		if err != nil {
 			return fmt.Errorf("write a worker: %w", err)
 		}
+
 		if err := b.Put([]byte(employee), data); err != nil {
 			return fmt.Errorf("write a worker: %w", err)
 		}
 	}
+
 	if last && c.Replay != nil {
 		if err := putReplay(tx.Bucket(replaysBucket), *c.Replay); err != nil {
 			return err
 		}
 	}
+
 	if last && c.Guard != nil {
 		if err := c.Guard.put(tx.Bucket(guardBucket)); err != nil {
 			return err
 		}
 	}
+
 	if last && c.Recovered {
 		return boltdb.PutMeta(tx, recoveredKey, "yes")
 	}
+
 	return nil
 }

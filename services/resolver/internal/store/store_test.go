@@ -21,13 +21,16 @@ func BenchmarkSave(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+
 	b.Cleanup(func() { _ = s.Close() }) // nothing is read from it
+
 	workers := map[string]latest.Worker{}
 	for i := range 20_000 {
 		e := latest.Event{Version: event.Version{Rank: 1795462717, Sequence: 1795462717248371230, Row: i}, File: fmt.Sprintf("%064x", i), On: true, At: 1795462717}
 		sent := latest.Sent{User: fmt.Sprintf("firstname.lastname.%d@example.org", i), File: e.File, Version: e.Version, On: true, At: e.At}
 		workers[fmt.Sprintf("%05d", i)] = latest.Worker{Latest: e, Open: true, Sent: &sent, Confirmed: &latest.Confirmed{Sent: sent, Outcome: event.Applied, Answered: 1795462717}}
 	}
+
 	for b.Loop() {
 		if err := s.Save(b.Context(), Change{Workers: workers}); err != nil {
 			b.Fatal(err)
@@ -40,6 +43,7 @@ func fresh(tb testing.TB) *Store {
 	s, err := Open(filepath.Join(tb.TempDir(), "resolver.db"), slog.New(slog.DiscardHandler))
 	require.NoError(tb, err)
 	tb.Cleanup(func() { require.NoError(tb, s.Close()) })
+
 	return s
 }
 
@@ -48,21 +52,25 @@ func crowd(n int) map[string]string {
 	for i := range n {
 		users[fmt.Sprintf("%07d", i)] = fmt.Sprintf("firstname.lastname.%d@example.org", i)
 	}
+
 	return users
 }
 
 func mapped(t *testing.T, s *Store) (string, map[string]string) {
 	t.Helper()
+
 	users := map[string]string{}
 	require.NoError(t, s.View(func(v View) error {
 		v.EachUser("", func(employee, user string) bool {
 			users[employee] = user
 			return true
 		})
+
 		return nil
 	}))
 	snapshot, err := s.Snapshot()
 	require.NoError(t, err)
+
 	return snapshot, users
 }
 
@@ -72,6 +80,7 @@ func TestAMappingIsReplacedWhole(t *testing.T) {
 	s := fresh(t)
 	first, second := crowd(2*usersPart+1), crowd(usersPart+1)
 	second["0000001"] = "another"
+
 	require.NoError(t, s.ReplaceMapping(t.Context(), "m1", first))
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -79,6 +88,7 @@ func TestAMappingIsReplacedWhole(t *testing.T) {
 	snapshot, users := mapped(t, s)
 	require.Equal(t, "m1", snapshot)
 	require.Equal(t, first, users)
+
 	for _, next := range []map[string]string{second, {}, first} {
 		require.NoError(t, s.ReplaceMapping(t.Context(), "m3", next))
 		snapshot, users = mapped(t, s)
@@ -92,6 +102,7 @@ func TestReplacingAMappingIsLinear(t *testing.T) {
 	s := fresh(t)
 	cost := func(n int) (bytes, pages float64) {
 		users := crowd(n)
+
 		require.NoError(t, s.ReplaceMapping(t.Context(), "m", nil))
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
@@ -103,6 +114,7 @@ func TestReplacingAMappingIsLinear(t *testing.T) {
 			written = stats.LeafPageN + stats.BranchPageN
 			return nil
 		}))
+
 		return float64(after.TotalAlloc - before.TotalAlloc), float64(written)
 	}
 	bytes, pages := cost(25_000)
@@ -117,10 +129,12 @@ func TestReplacingAMappingIsLinear(t *testing.T) {
 func TestALargeChangeStopsInBetween(t *testing.T) {
 	t.Parallel()
 	s := fresh(t)
+
 	workers := map[string]latest.Worker{}
 	for i := range workersPart + 1 {
 		workers[fmt.Sprintf("%06d", i)] = latest.Worker{Latest: latest.Event{File: "a", At: int64(i)}}
 	}
+
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.ErrorIs(t, s.Save(ended, Change{Workers: workers, Recovered: true}), context.Canceled)
@@ -131,6 +145,7 @@ func TestALargeChangeStopsInBetween(t *testing.T) {
 	recovered, err = s.Recovered()
 	require.NoError(t, err)
 	require.True(t, recovered)
+
 	got := map[string]latest.Worker{}
 	require.NoError(t, s.View(func(v View) error {
 		return v.EachWorker(t.Context(), func(employee string, w latest.Worker) error {
@@ -147,6 +162,7 @@ func BenchmarkReplaceMapping(b *testing.B) {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			s, users := fresh(b), crowd(n)
 			b.ReportAllocs()
+
 			for b.Loop() {
 				require.NoError(b, s.ReplaceMapping(b.Context(), "m", users))
 			}

@@ -57,17 +57,21 @@ func (t *Takeover) openIfMapped() {
 // Handle handles chunks of mappings.
 func (t *Takeover) Handle(msg *message.Message) error {
 	batch := bus.BatchFrom(msg.Context())
+
 	ctx, cancel := context.WithCancel(msg.Context())
 	defer cancel()
 	defer context.AfterFunc(t.session, cancel)()
+
 	t.roster.Lock()
 	defer t.roster.Unlock()
 	defer t.openIfMapped() // also if it is in force and what follows from it is not published yet
+
 	for _, item := range batch.Items {
 		if err := t.take(ctx, item); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -77,9 +81,11 @@ func (t *Takeover) take(ctx context.Context, item *bus.Item) error {
 		item.Term(err.Error())
 		return nil
 	}
+
 	if item.Sequence <= t.applied {
 		return nil // it was redelivered, and a newer mapping is in force
 	}
+
 	users := t.parts.Add(chunk)
 	if users == nil && item.NumPending == 0 && chunk.Snapshot != t.roster.Mapping().Snapshot() {
 		// The chunks before it may have been acknowledged by a session that has ended.
@@ -87,17 +93,22 @@ func (t *Takeover) take(ctx context.Context, item *bus.Item) error {
 		if err != nil {
 			return err
 		}
+
 		if snapshot == chunk.Snapshot {
 			users = all
 		}
 	}
+
 	if users == nil {
 		return nil
 	}
+
 	if err := t.apply(ctx, mapping.NewIndex(chunk.Snapshot, users), users); err != nil {
 		return err
 	}
+
 	t.applied = item.Sequence
+
 	return nil
 }
 
@@ -108,6 +119,7 @@ func (t *Takeover) apply(ctx context.Context, next *mapping.Index, users map[str
 	added, changed, removed := before.Difference(next)
 	change := store.Change{Workers: map[string]latest.Worker{}}
 	forgotten := false
+
 	err := r.View(func(v store.View) (err error) {
 		if forgotten, err = r.MayHaveForgotten(v, next); err != nil {
 			return err
@@ -117,26 +129,32 @@ func (t *Takeover) apply(ctx context.Context, next *mapping.Index, users map[str
 	if err != nil {
 		return fmt.Errorf("compare the mapping with the workers: %w", err)
 	}
+
 	if forgotten { // first: once the mapping is in force, nobody knows any more who is new in it
 		if err := t.reread(ctx); err != nil {
 			return err
 		}
 	}
+
 	// A worker who is marked though the mapping is not stored is resolved again, with the previous mapping.
 	if err := r.Save(ctx, change); err != nil {
 		return err
 	}
+
 	if err := r.Store.ReplaceMapping(ctx, next.Snapshot(), users); err != nil {
 		return err
 	}
+
 	r.SetMapping(next)
 
 	follows, err := t.releaser.Release(ctx)
 	if err != nil {
 		return err
 	}
+
 	r.Log.Info("mapping of employee ids to AtHoc users taken over", "users", next.Len(),
 		"added", added, "changed", changed, "removed", removed, "updates", len(follows.Updates))
+
 	return nil
 }
 
@@ -144,20 +162,24 @@ func (t *Takeover) apply(ctx context.Context, next *mapping.Index, users map[str
 // the worker who has its user from now on, so that worker is resent as well when AtHoc cannot be working on it any more.
 func compare(ctx context.Context, v store.View, before, next *mapping.Index, workers map[string]latest.Worker) error {
 	late := map[string]int64{} // by worker, until when a call for the user may be under way
+
 	err := v.EachWorker(ctx, func(employee string, w latest.Worker) error {
 		for _, user := range usersInDoubt(w, before.User(employee)) {
 			if now := next.Employee(user); now != "" && now != employee {
 				late[now] = max(late[now], w.InDoubt)
 			}
 		}
+
 		if remap(&w, before.User(employee), next.User(employee)) {
 			workers[employee] = w
 		}
+
 		return nil
 	})
 	if err != nil {
 		return err
 	}
+
 	for employee, until := range late {
 		w, concerned := workers[employee]
 		if !concerned {
@@ -165,11 +187,13 @@ func compare(ctx context.Context, v store.View, before, next *mapping.Index, wor
 				return err
 			}
 		}
+
 		if w.InDoubt < until {
 			w.InDoubt = until
 			workers[employee] = w
 		}
 	}
+
 	return nil
 }
 
@@ -193,14 +217,17 @@ func remap(w *latest.Worker, before, user string) bool {
 	if user == "" || !w.Known() {
 		return false // no user to send to, or nothing to send: all that is known is a call without an answer, or a rejected event
 	}
+
 	another := topology.NormalUsername(before) != topology.NormalUsername(user)
 	elsewhere := w.Sent != nil && topology.NormalUsername(w.Sent.User) != topology.NormalUsername(user)
 	if !another && !elsewhere && !w.Unmapped {
 		return false
 	}
+
 	w.Unresolved = true
 	if another {
 		w.Confirmed, w.Sending = nil, true
 	}
+
 	return true
 }

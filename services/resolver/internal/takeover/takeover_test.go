@@ -23,15 +23,19 @@ import (
 // forgotten that they have to be.
 func TestFilesAreReadAgainWhateverFails(t *testing.T) {
 	t.Parallel()
+
 	log := slog.New(slog.DiscardHandler)
+
 	s, err := store.Open(filepath.Join(t.TempDir(), "resolver.db"), log)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, s.Close()) }()
+
 	require.NoError(t, s.Forget([]string{"00001"}, time.Now().Unix()))
 	r := &roster.Roster{
 		Holds: hold.New(guard.Rules{}, log), Store: s, Log: log, Now: time.Now, MaxStrangers: 1, Hit: func() error { return nil },
 	}
 	require.NoError(t, r.Load(t.Context()))
+
 	asked := 0
 	x := New(t.Context(), nil, r, release.New(r, demand.New(nil)), func(context.Context) error {
 		if asked++; asked == 1 {

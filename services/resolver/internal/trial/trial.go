@@ -18,32 +18,41 @@ func Try(r *roster.Roster, req control.TryRequest) (control.TryAnswer, error) {
 	if len(req.Entries) > control.MaxTryEntries {
 		return answer, control.Refuse("a trial asks for at most %d bookings at once", control.MaxTryEntries)
 	}
+
 	now, mapping := r.Now(), r.Mapping()
+
 	changes := guard.Counts{}
 	for kind, n := range req.Changes {
 		changes[guard.Kind(kind)] += n
 	}
+
 	clearing := clearing(r, now)
+
 	err := r.View(func(v store.View) error {
 		for _, e := range req.Entries {
 			w, err := v.Worker(e.Employee)
 			if err != nil {
 				return err
 			}
+
 			d := decide(w, e, req.File, mapping.User(e.Employee), now, r.Rules)
 			count(&answer, d.consequence)
+
 			if d.update == nil {
 				continue
 			}
+
 			if kind, is := roster.Kind(&d.before, d.update, clearing); is {
 				changes[kind]++
 			}
 		}
+
 		return nil
 	})
 	if err == nil {
 		answer.Guard = judge(r, now, changes)
 	}
+
 	return answer, err
 }
 
@@ -58,16 +67,20 @@ func clearing(r *roster.Roster, now time.Time) guard.Kind {
 func judge(r *roster.Roster, now time.Time, changes guard.Counts) *control.TryGuard {
 	r.Lock()
 	defer r.Unlock()
+
 	f := r.Holds.Facts(now)
+
 	g := &control.TryGuard{Mode: f.Mode, Holding: f.Holding, HoldsFrom: f.HoldsFrom, Changes: map[string]int{}, Unusual: []control.TryUnusual{}}
 	for kind, n := range changes {
 		g.Changes[string(kind)] = n
 	}
+
 	for _, t := range r.Holds.Judge(now, r.Stats.SentOn(), changes) {
 		g.Unusual = append(g.Unusual, control.TryUnusual{UnusualChange: control.UnusualChange{
 			Kind: string(t.Kind), At: now.UTC(), Users: t.Users, Allowed: t.Allowed, Usual: t.Usual, OnDuty: t.OnDuty,
 		}, Hold: t.Hold})
 	}
+
 	return g
 }
 
@@ -96,6 +109,7 @@ func decide(w latest.Worker, e event.Entry, file, user string, now time.Time, ru
 	if taken, _ := w.Take(booked, false); taken == latest.Older {
 		return decided{consequence: beaten}
 	}
+
 	before := w
 	update, outcome := w.Resolve(e.Employee, user, event.ReasonEvent, now, rules)
 	switch {

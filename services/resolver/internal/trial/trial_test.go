@@ -24,6 +24,7 @@ func holds(hoursAgo int, on bool) latest.Worker {
 	e := booked(hoursAgo, on)
 	v := e.Version(1)
 	sent := latest.Sent{User: "jo", File: "before", Version: v, On: on, At: e.At}
+
 	return latest.Worker{
 		Latest: latest.Event{Version: v, File: "before", On: on, At: e.At}, Sent: &sent,
 		Confirmed: &latest.Confirmed{Sent: sent, Outcome: event.Applied},

@@ -27,13 +27,16 @@ func (m *Fake) Load(context.Context) ([]byte, uint64, error) {
 func (m *Fake) Save(_ context.Context, value []byte, revision uint64) (uint64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+
 	switch {
 	case m.Err != nil:
 		return 0, m.Err
 	case revision != m.Revision:
 		return 0, state.ErrConflict
 	}
+
 	m.Value = value
 	m.Revision++
+
 	return m.Revision, nil
 }
